@@ -1,0 +1,90 @@
+"""Every failure manactl reports, each with the exit code that scripts see.
+
+ManactlError
+  UsageError       2  the words of the command line; unknown or ambiguous PORT
+  Refused          3  a guard said no; nothing was touched
+  RolledBack       4  failed, and put back as it was
+  NotRestored      5  not (fully) put back; the journal stays open
+  Busy             6  a live raw-QP holder, another manactl, or the driver in transition
+  Denied           7  a privilege is missing
+  Unsupported      8  no MANA function, no mana_ib, or a kernel too old
+  Interrupted    130  ^C before anything was changed
+
+Anything else that escapes is a bug (exit 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+from manactl.model import Evidence
+
+
+class ManactlError(Exception):
+    """What happened (message), what to do next (hint), and how we know (evidence)."""
+
+    exit_code: ClassVar[int] = 1
+    code: str
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        evidence: Iterable[Evidence] = (),
+        code: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.evidence = tuple(evidence)
+        self.code = code or type(self).__name__.lower()
+
+
+class UsageError(ManactlError):
+    """The command line is wrong, or PORT names nothing or more than one thing."""
+
+    exit_code = 2
+
+
+class Refused(ManactlError):
+    """One or more guards refused; nothing was touched. `refusals` holds every one of them."""
+
+    exit_code = 3
+
+
+class RolledBack(ManactlError):
+    """A step failed and everything done before it was undone and checked."""
+
+    exit_code = 4
+
+
+class NotRestored(ManactlError):
+    """Something could not be put back: the message lists it, the journal stays open."""
+
+    exit_code = 5
+
+
+class Busy(ManactlError):
+    """Somebody else is at it: a raw-QP holder, another manactl, a driver in transition."""
+
+    exit_code = 6
+
+
+class Denied(ManactlError):
+    """A capability is missing; the message names it."""
+
+    exit_code = 7
+
+
+class Unsupported(ManactlError):
+    """This machine or kernel cannot do it: no MANA function, no mana_ib, too old."""
+
+    exit_code = 8
+
+
+class Interrupted(ManactlError):
+    """^C before anything was changed."""
+
+    exit_code = 130

@@ -1,0 +1,158 @@
+"""What manactl knows about ports at one instant. Plain frozen values: no I/O, no decisions.
+
+Names are the kernel's and iproute2's. A value that could not be read is None, which is never
+the same as empty, zero or false.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from datetime import datetime
+
+IFF_UP = 0x1  # include/uapi/linux/if.h
+
+
+class Owner(enum.StrEnum):
+    """Who has the vport (mana_cfg_vport() in the kernel lets in one at a time)."""
+
+    ETHERNET = "ethernet"
+    RAW_QP = "raw-qp"
+    FREE = "free"
+    UNKNOWN = "unknown"  # evidence missing: guards treat it as taken, never as free
+
+
+class Certainty(enum.StrEnum):
+    """How sure the owner is: proven by the kernel's own rules, inferred, or not known."""
+
+    PROVEN = "proven"
+    INFERRED = "inferred"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One fact and the kernel interface it came from."""
+
+    source: str  # sysfs, debugfs, nldev, proc, journal, rtnetlink, sock_diag, verbs, env
+    fact: str
+    value: object  # JSON scalars, lists or dicts only
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A source that could not be read, and why."""
+
+    source: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class PortId:
+    """Identity of a port across renames, re-probes and reboots; never ifname or ifindex."""
+
+    pci: str  # "7870:00:00.0"
+    port: int  # 1-based, as RDMA counts; the netdev's dev_port is one less
+    permanent_mac: str | None  # None when the netdev could not be seen
+
+    def __str__(self) -> str:
+        return f"{self.pci}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Netdev:
+    """The Ethernet netdev of a port as sysfs and rtnetlink show it."""
+
+    name: str
+    ifindex: int
+    flags: int | None
+    operstate: str | None
+    carrier: bool | None  # None while down (the kernel answers EINVAL) or while it would block
+    mac: str | None
+    permanent_mac: str | None
+    altnames: tuple[str, ...] = ()
+    master: str | None = None
+
+    @property
+    def admin_up(self) -> bool | None:
+        """IFF_UP, or None when the flags could not be read."""
+        return None if self.flags is None else bool(self.flags & IFF_UP)
+
+
+@dataclass(frozen=True, slots=True)
+class Upper:
+    """The device above a port (its master)."""
+
+    netdev: str
+    kind: str | None  # netvsc, bond, bridge, team, vrf, ...
+    vmbus: str | None = None
+    data_path: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RdmaPort:
+    """Where raw QPs for this port are created, and the port's other RDMA devices."""
+
+    device: str
+    port: int
+    others: tuple[str, ...] = ()  # "mana_0/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A process that has the uverbs character device open."""
+
+    pid: int
+    comm: str | None
+    exe: str | None
+    uid: int | None
+    unit: str | None
+    container: str | None
+    since: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimInfo:
+    """What the journal says about a claimed port."""
+
+    since: datetime
+    by: dict[str, object]  # uid, sudo_user, loginuid
+    mode: str  # "claim" | "exec"
+    confirm_by: datetime | None
+    proven: bool
+    synthetic: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PortStatus:
+    """One port: what it is, who owns its vport, and how we know."""
+
+    id: PortId
+    netdev: Netdev | None
+    netns: str | None
+    upper: Upper | None
+    rdma: RdmaPort | None
+    owner: Owner
+    certainty: Certainty
+    candidates: tuple[str, ...] = ()  # PCI:port of ports that share an undecided raw QP
+    holders: tuple[Holder, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
+    drift: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    claim: ClaimInfo | None = None
+
+    @property
+    def label(self) -> str:
+        """The name to print: the netdev's, or PCI:port where there is none."""
+        return self.netdev.name if self.netdev else str(self.id)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything `status` shows, read once."""
+
+    time: datetime  # UTC
+    kernel: str
+    privileged: bool  # could read what only root can
+    missing: tuple[Missing, ...] = ()
+    ports: tuple[PortStatus, ...] = field(default=())
