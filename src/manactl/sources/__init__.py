@@ -1,0 +1,1 @@
+"""One module per kernel interface: reads it, or asks it, and gives plain values."""
