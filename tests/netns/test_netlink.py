@@ -1,0 +1,104 @@
+"""The netlink socket against the kernel itself."""
+
+from __future__ import annotations
+
+import errno
+import struct
+import threading
+
+import pytest
+
+from manactl.nl.attrs import as_int, as_str, attr_str, attr_u32, nest, parse_attrs
+from manactl.nl.socket import (
+    NETLINK_ROUTE,
+    NETLINK_SOCK_DIAG,
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    NetlinkSocket,
+)
+
+pytestmark = [pytest.mark.netns, pytest.mark.usefixtures("netns")]
+
+RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
+RTM_GETROUTE = 26
+IFLA_IFNAME, IFLA_MTU, IFLA_LINKINFO, IFLA_INFO_KIND = 3, 4, 18, 1
+SOCK_DIAG_BY_FAMILY = 20
+
+
+def ifinfo(index: int = 0, flags: int = 0, change: int = 0) -> bytes:
+    return struct.pack("=BxHiII", 0, 0, index, flags, change)
+
+
+def add_bridge(sock: NetlinkSocket, name: str, *more: bytes) -> None:
+    """A bridge: the one virtual netdev that nearly every kernel has."""
+    kind = nest(IFLA_LINKINFO, attr_str(IFLA_INFO_KIND, "bridge"))
+    body = ifinfo() + attr_str(IFLA_IFNAME, name) + kind + b"".join(more)
+    sock.request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body)
+
+
+def names(sock: NetlinkSocket) -> list[str]:
+    links = sock.dump(RTM_GETLINK, ifinfo())
+    return [as_str(parse_attrs(body, 16)[IFLA_IFNAME]) for _, body in links]
+
+
+def test_dump_of_a_fresh_namespace_is_lo_alone() -> None:
+    with NetlinkSocket(NETLINK_ROUTE) as sock:
+        assert names(sock) == ["lo"]
+
+
+def test_request_creates_and_the_answer_of_a_get_is_returned() -> None:
+    with NetlinkSocket(NETLINK_ROUTE) as sock:
+        add_bridge(sock, "port1", attr_u32(IFLA_MTU, 1400))
+        (answer,) = sock.request(RTM_GETLINK, body=ifinfo() + attr_str(IFLA_IFNAME, "port1"))
+        assert answer.type == RTM_NEWLINK
+        assert as_int(parse_attrs(answer.body, 16)[IFLA_MTU]) == 1400
+        assert names(sock) == ["lo", "port1"]
+
+
+def test_refusal_carries_errno_and_the_kernels_words() -> None:
+    with NetlinkSocket(NETLINK_ROUTE) as sock:
+        with pytest.raises(FileExistsError):
+            sock.request(
+                RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, ifinfo() + attr_str(IFLA_IFNAME, "lo")
+            )
+        with pytest.raises(OSError, match=r"Invalid argument \(.+\)") as refused:
+            sock.dump(RTM_GETROUTE, b"\0" * 3)  # too short for a strictly checked header
+        assert refused.value.errno == errno.EINVAL
+        # The socket is still good for the next exchange.
+        assert names(sock) == ["lo"]
+
+
+def test_without_strict_check_the_kernel_accepts_what_strict_refuses() -> None:
+    with NetlinkSocket(NETLINK_ROUTE, strict=False) as sock:
+        assert sock.dump(RTM_GETROUTE, b"\0" * 3) == []
+
+
+def test_sock_diag_dump_is_empty_in_an_empty_namespace() -> None:
+    request = struct.pack("=BBBxI48x", 2, 6, 0, 0xFFFFFFFF)  # inet_diag_req_v2: AF_INET, TCP
+    with NetlinkSocket(NETLINK_SOCK_DIAG) as sock:
+        assert sock.dump(SOCK_DIAG_BY_FAMILY, request) == []
+
+
+def test_a_table_that_spans_many_messages_is_whole_under_change() -> None:
+    """Links come and go while the table is read: what stays must be there exactly once."""
+    with NetlinkSocket(NETLINK_ROUTE) as sock:
+        stay = [f"stay{i}" for i in range(60)]
+        for name in stay:
+            add_bridge(sock, name)
+        stop = threading.Event()
+        with NetlinkSocket(NETLINK_ROUTE) as other:
+
+            def churn() -> None:
+                while not stop.is_set():
+                    add_bridge(other, "flicker")
+                    other.request(RTM_DELLINK, body=ifinfo() + attr_str(IFLA_IFNAME, "flicker"))
+
+            thread = threading.Thread(target=churn)
+            thread.start()
+            try:
+                for _ in range(10):
+                    seen = names(sock)
+                    assert sorted(n for n in seen if n.startswith("stay")) == sorted(stay)
+            finally:
+                stop.set()
+                thread.join()
