@@ -22,9 +22,13 @@ from manactl.model import Evidence
 
 
 class ManactlError(Exception):
-    """What happened (message), what to do next (hint), and how we know (evidence)."""
+    """What happened (message), what to do next (hint), and how we know (evidence).
+
+    `code` is the stable word of the JSON form: the kind of the failure, or the guard's code.
+    """
 
     exit_code: ClassVar[int] = 1
+    kind: ClassVar[str] = "error"
     code: str
 
     def __init__(
@@ -39,52 +43,60 @@ class ManactlError(Exception):
         self.message = message
         self.hint = hint
         self.evidence = tuple(evidence)
-        self.code = code or type(self).__name__.lower()
+        self.code = code or self.kind
 
 
 class UsageError(ManactlError):
     """The command line is wrong, or PORT names nothing or more than one thing."""
 
     exit_code = 2
+    kind = "usage"
 
 
 class Refused(ManactlError):
     """One or more guards refused; nothing was touched. `refusals` holds every one of them."""
 
     exit_code = 3
+    kind = "refused"
 
 
 class RolledBack(ManactlError):
     """A step failed and everything done before it was undone and checked."""
 
     exit_code = 4
+    kind = "rolled-back"
 
 
 class NotRestored(ManactlError):
     """Something could not be put back: the message lists it, the journal stays open."""
 
     exit_code = 5
+    kind = "not-restored"
 
 
 class Busy(ManactlError):
     """Somebody else is at it: a raw-QP holder, another manactl, a driver in transition."""
 
     exit_code = 6
+    kind = "busy"
 
 
 class Denied(ManactlError):
     """A capability is missing; the message names it."""
 
     exit_code = 7
+    kind = "denied"
 
 
 class Unsupported(ManactlError):
     """This machine or kernel cannot do it: no MANA function, no mana_ib, too old."""
 
     exit_code = 8
+    kind = "unsupported"
 
 
 class Interrupted(ManactlError):
     """^C before anything was changed."""
 
     exit_code = 130
+    kind = "interrupted"
