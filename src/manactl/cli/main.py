@@ -1,0 +1,166 @@
+"""The `manactl` command: its group, and how every outcome becomes an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterable, Sequence
+from itertools import takewhile
+from pathlib import Path
+from typing import TextIO
+
+import click
+
+from manactl import __version__
+from manactl.cli.app import STATE_DIR, App
+from manactl.errors import Interrupted, ManactlError, UsageError
+from manactl.model import Evidence
+
+EXIT_BUG = 1
+EXIT_PIPE = 128 + signal.SIGPIPE  # what a shell reports of a program that SIGPIPE ended
+
+COMMANDS: tuple[click.Command, ...] = ()
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=False,
+    epilog="Exit codes: 0 done, 2 usage, 3 refused, 4 failed and put back, 5 not put back, "
+    "6 busy, 7 privilege missing, 8 not supported here, 130 interrupted.",
+)
+@click.version_option(__version__, prog_name="manactl", message="%(prog)s %(version)s")
+@click.option(
+    "--state-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=STATE_DIR,
+    hidden=True,
+)
+@click.option("--debug", is_flag=True, help="Show the traceback of a bug.")
+@click.pass_context
+def cli(ctx: click.Context, state_dir: Path, debug: bool) -> None:
+    """Show who owns a MANA port, hand it to RDMA, and get it back whole."""
+    ctx.obj = App(state_dir=state_dir, debug=debug)
+
+
+@cli.command("help", short_help="Show the help of a command.")
+@click.argument("command", required=False)
+@click.pass_context
+def help_command(ctx: click.Context, command: str | None) -> None:
+    """Show the help of COMMAND, or of manactl itself."""
+    root = ctx.find_root()
+    if command is None:
+        click.echo(root.get_help())
+        return
+    found = cli.get_command(root, command)
+    if found is None:
+        raise click.UsageError(f"No such command {command!r}.", root)
+    with click.Context(found, info_name=command, parent=root) as asked:
+        click.echo(found.get_help(asked))
+
+
+for _command in COMMANDS:
+    cli.add_command(_command)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line and return the exit code. Standard output is flushed or dead then."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        _never_fail_to_encode(stream)
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _discard_output()
+        return EXIT_PIPE
+    except OSError as error:
+        _discard_output()
+        App().err(f"manactl: standard output: {error.strerror}")
+        return EXIT_BUG
+    return code
+
+
+def _run(arguments: list[str]) -> int:
+    # After `--` come the words of another program.
+    before = list(takewhile(lambda word: word != "--", arguments))
+    try:
+        if "_MANACTL_COMPLETE" in os.environ:
+            cli.main(arguments, prog_name="manactl", complete_var="_MANACTL_COMPLETE")
+        with cli.make_context("manactl", arguments) as ctx:
+            cli.invoke(ctx)
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except BrokenPipeError:
+        raise
+    except (KeyboardInterrupt, click.Abort):
+        return _fail(Interrupted("interrupted; nothing was changed"), "--json" in before)
+    except click.ClickException as error:
+        return _fail(_usage(error), "--json" in before)
+    except ManactlError as error:
+        return _fail(error, "--json" in before)
+    except Exception as error:  # noqa: BLE001 - the last resort: every bug ends here, in one form
+        return _bug(error, "--json" in before, "--debug" in before)
+    return 0
+
+
+def _usage(error: click.ClickException) -> UsageError:
+    ctx = error.ctx if isinstance(error, click.UsageError) else None
+    where = ctx.command_path if ctx else "manactl"
+    return UsageError(error.format_message(), hint=f"see '{where} --help'")
+
+
+def _fail(error: ManactlError, as_json: bool) -> int:
+    _tell(error.code, error.message, error.hint, error.evidence, as_json)
+    return error.exit_code
+
+
+def _bug(error: Exception, as_json: bool, debug: bool) -> int:
+    from traceback import format_exception  # noqa: PLC0415 - only a bug pays for it
+
+    lines = "".join(format_exception(error)).splitlines()
+    if debug:
+        App().err(*lines)
+        hint = None
+    else:
+        _to_system_log(lines)
+        hint = "the traceback is in the system log; --debug shows it here"
+    _tell("bug", f"bug: {type(error).__name__}: {error}", hint, (), as_json)
+    return EXIT_BUG
+
+
+def _tell(
+    code: str, message: str, hint: str | None, evidence: Iterable[Evidence], as_json: bool
+) -> None:
+    app = App()
+    first, *more = message.splitlines() or [""]
+    app.err(f"manactl: {first}", *more)
+    if hint:
+        app.err(*(f"  {line}" for line in hint.splitlines()))
+    if as_json:
+        from manactl.render.document import error_document  # noqa: PLC0415 - only for --json
+
+        app.document(error_document(code, message, hint, evidence))
+
+
+def _to_system_log(lines: Iterable[str]) -> None:
+    import syslog  # noqa: PLC0415 - only a bug pays for it
+
+    syslog.openlog("manactl", syslog.LOG_PID, syslog.LOG_USER)
+    for line in lines:
+        syslog.syslog(syslog.LOG_ERR, line.replace("\0", "\\0"))
+
+
+def _never_fail_to_encode(stream: TextIO) -> None:
+    """A locale without UTF-8 must not turn a name into an exception."""
+    if hasattr(stream, "reconfigure"):
+        stream.reconfigure(errors="backslashreplace")
+
+
+def _discard_output() -> None:
+    """Nobody reads any more: keep the interpreter's last flush from failing again."""
+    with contextlib.suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)

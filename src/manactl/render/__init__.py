@@ -1,0 +1,1 @@
+"""From the model to what people and programs read. The only place that knows rich."""
