@@ -1,0 +1,448 @@
+"""The network state of a port: what it holds, what of it is missing, and how to make it again.
+
+Pure: messages in, messages out. Reading them from the kernel is sources/rtnl.py's part.
+"""
+
+from __future__ import annotations
+
+import base64
+import enum
+import ipaddress
+import socket
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from manactl.model import PortId
+from manactl.nl import rtmsg as rt
+from manactl.nl.rtmsg import Place
+from manactl.nl.socket import NLM_F_APPEND, NLM_F_CREATE, NLM_F_REPLACE
+
+
+class Kind(enum.StrEnum):
+    """What a fact is, in the order in which facts are made again."""
+
+    ADDRESS = "address"
+    NEXTHOP = "nexthop"
+    ROUTE = "route"
+    NEIGHBOUR = "neighbour"
+
+    @property
+    def plural(self) -> str:
+        return self + ("es" if self is Kind.ADDRESS else "s")
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One address, nexthop, route or neighbour, as the kernel's dump had it."""
+
+    kind: Kind
+    body: bytes
+
+
+class Request(NamedTuple):
+    """One rtnetlink request, ready to be sent."""
+
+    type: int
+    flags: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PortState:
+    """Everything that refers to a port at one instant. `taken` is CLOCK_BOOTTIME in seconds."""
+
+    port: PortId
+    ifindex: int
+    ifname: str
+    up: bool
+    carrier: bool
+    taken: float
+    facts: tuple[Fact, ...]
+
+    @property
+    def place(self) -> Place:
+        return Place(self.ifindex, self.ifname)
+
+    def of(self, kind: Kind) -> tuple[Fact, ...]:
+        return tuple(fact for fact in self.facts if fact.kind is kind)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "port": port_to_json(self.port),
+            "ifindex": self.ifindex,
+            "ifname": self.ifname,
+            "up": self.up,
+            "carrier": self.carrier,
+            "taken": self.taken,
+            "facts": [
+                {
+                    "kind": str(fact.kind),
+                    "text": describe(fact, {self.ifindex: self.ifname}),
+                    "message": base64.b64encode(fact.body).decode(),
+                }
+                for fact in self.facts
+            ],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> PortState:
+        facts = tuple(
+            Fact(Kind(one["kind"]), base64.b64decode(one["message"], validate=True))
+            for one in data["facts"]
+        )
+        return cls(
+            port_from_json(data["port"]),
+            int(data["ifindex"]),
+            str(data["ifname"]),
+            bool(data["up"]),
+            bool(data["carrier"]),
+            float(data["taken"]),
+            facts,
+        )
+
+
+def port_to_json(port: PortId) -> dict[str, Any]:
+    return {"pci": port.pci, "port": port.port, "permanent_mac": port.permanent_mac}
+
+
+def port_from_json(data: Mapping[str, Any]) -> PortId:
+    mac = data["permanent_mac"]
+    return PortId(str(data["pci"]), int(data["port"]), None if mac is None else str(mac))
+
+
+# --- choosing what belongs to a port --------------------------------------------------------
+
+
+class Dumps(NamedTuple):
+    """Message bodies of the tables that can refer to a port, in the kernel's order."""
+
+    addresses: Sequence[bytes]
+    nexthops: Sequence[bytes]
+    routes: Sequence[bytes]
+    neighbours: Sequence[bytes]
+
+
+def select(dumps: Dumps, ifindex: int) -> tuple[Fact, ...]:
+    """Everything of the dumps that the kernel may drop when that interface goes down.
+
+    Nexthop groups and multipath routes with a member here belong to it too: they lose it.
+    """
+    facts = [
+        Fact(Kind.ADDRESS, body)
+        for body in dumps.addresses
+        if rt.IFADDR.unpack_from(body)[4] == ifindex
+    ]
+    nexthops, ids = _nexthops(dumps.nexthops, ifindex)
+    facts += nexthops
+    for body in dumps.routes:
+        flags = rt.RTMSG.unpack_from(body)[8]
+        by_object = rt.number(rt.split(body, rt.RTMSG.size), rt.RTA_NH_ID)
+        if flags & rt.RTM_F_CLONED:
+            continue
+        if by_object in ids or ifindex in rt.route_ifindexes(body):
+            facts.append(Fact(Kind.ROUTE, body))
+    facts += [Fact(Kind.NEIGHBOUR, b) for b in dumps.neighbours if _lasting(b, ifindex)]
+    return tuple(facts)
+
+
+def _nexthops(bodies: Sequence[bytes], ifindex: int) -> tuple[list[Fact], set[int]]:
+    facts, ids = [], set()
+    for body in bodies:
+        attrs = rt.split(body, rt.NHMSG.size)
+        if rt.number(attrs, rt.NHA_OIF) == ifindex:
+            facts.append(Fact(Kind.NEXTHOP, body))
+            ids.add(rt.number(attrs, rt.NHA_ID) or 0)
+    groups = []
+    for body in bodies:
+        if ids.intersection(rt.group_members(body)):
+            groups.append(Fact(Kind.NEXTHOP, body))
+    ids.update(rt.number(rt.split(g.body, rt.NHMSG.size), rt.NHA_ID) or 0 for g in groups)
+    return facts + groups, ids
+
+
+def _lasting(body: bytes, ifindex: int) -> bool:
+    """Whether somebody configured this neighbour; what the kernel learned it learns again."""
+    _, _, _, index, state, flags, _ = rt.NDMSG.unpack_from(body)
+    extended = rt.number(rt.split(body, rt.NDMSG.size), rt.NDA_FLAGS_EXT) or 0
+    return index == ifindex and bool(
+        state & rt.NUD_PERMANENT
+        or flags & (rt.NTF_PROXY | rt.NTF_EXT_LEARNED)
+        or extended & rt.NTF_EXT_MANAGED
+    )
+
+
+# --- comparing ------------------------------------------------------------------------------
+
+_HERE = Place(0, "")
+
+
+def key(fact: Fact, place: Place) -> tuple[object, ...]:
+    """What makes this fact the same thing as another: at most one of a key exists at a time
+    (routes of one prefix and metric excepted, which may differ in their nexthops)."""
+    body = fact.body
+    if fact.kind is Kind.ADDRESS:
+        family, length, _, _, _ = rt.IFADDR.unpack_from(body)
+        attrs = rt.split(body, rt.IFADDR.size)
+        return (fact.kind, family, length, *(rt.value(attrs, a) for a in (1, 2)))
+    if fact.kind is Kind.NEXTHOP:
+        return (fact.kind, rt.number(rt.split(body, rt.NHMSG.size), rt.NHA_ID))
+    if fact.kind is Kind.NEIGHBOUR:
+        family, _, _, index, _, flags, _ = rt.NDMSG.unpack_from(body)
+        dst = rt.value(rt.split(body, rt.NDMSG.size), rt.NDA_DST)
+        return (fact.kind, family, index == place.ifindex, flags & rt.NTF_PROXY, dst)
+    head = rt.RTMSG.unpack_from(body)
+    attrs = rt.split(body, rt.RTMSG.size)
+    wanted = (rt.RTA_DST, 2, rt.RTA_PRIORITY, rt.RTA_TABLE)  # 2: RTA_SRC
+    return (fact.kind, *head[:4], *(rt.value(attrs, a) for a in wanted))
+
+
+def identity(fact: Fact, place: Place) -> tuple[object, ...]:
+    """All of a fact that is configuration; equal for equal facts whatever ifindex and name.
+
+    Lifetimes count as "forever" or "limited" alone.
+    """
+    body = fact.body
+    if fact.kind is Kind.ADDRESS:
+        made = rt.address(body, place, _HERE, 0) or b""
+        attrs = rt.split(made, rt.IFADDR.size)
+        times = rt.value(attrs, rt.IFA_CACHEINFO) or b"\xff" * 8
+        rest = [a for a in attrs if a.type != rt.IFA_CACHEINFO]
+        return (*rt.IFADDR.unpack_from(made), times[4:8] == b"\xff" * 4, *_ordered(rest))
+    if fact.kind is Kind.NEXTHOP:
+        made = rt.nexthop(body, place, _HERE)
+        return (*rt.NHMSG.unpack_from(made), *_ordered(_sorted_group(made)))
+    if fact.kind is Kind.NEIGHBOUR:
+        made = rt.neighbour(body, place, _HERE)
+        return (*rt.NDMSG.unpack_from(made), *_ordered(rt.split(made, rt.NDMSG.size)))
+    made = rt.route(body, place, _HERE, 0) or b""
+    attrs = [a for a in rt.split(made, rt.RTMSG.size) if a.type != rt.RTA_EXPIRES]
+    if rt.is_ipv6(made):
+        attrs = [_sorted_hops(a) if a.type == rt.RTA_MULTIPATH else a for a in attrs]
+    return (*rt.RTMSG.unpack_from(made), *_ordered(attrs))
+
+
+def _ordered(attrs: Iterable[rt.Attr]) -> list[tuple[int, bytes]]:
+    return sorted((one.type, one.payload) for one in attrs)
+
+
+def _sorted_hops(one: rt.Attr) -> rt.Attr:
+    """IPv6 keeps no order among the members of a multipath route."""
+    return rt.Attr(one.kind, rt.pack_hops(sorted(rt.hops(one.payload))))
+
+
+def _sorted_group(request: bytes) -> list[rt.Attr]:
+    return [
+        rt.Attr(a.kind, b"".join(sorted(a.payload[i : i + 8] for i in range(0, len(a.payload), 8))))
+        if a.type == rt.NHA_GROUP
+        else a
+        for a in rt.split(request, rt.NHMSG.size)
+    ]
+
+
+class Lack(NamedTuple):
+    """A fact that is not there (`instead` None), or is there with other settings."""
+
+    fact: Fact
+    instead: Fact | None
+
+
+def lacking(wanted: PortState, now: PortState) -> list[Lack]:
+    """What of `wanted` is not in `now`, leaving out what its own lifetime has ended.
+
+    IPv6 temporary addresses are left out: the kernel makes new ones, with other numbers.
+    """
+    elapsed = int(now.taken - wanted.taken)
+    have = {_hashable(identity(fact, now.place)) for fact in now.facts}
+    by_key = {key(fact, now.place): fact for fact in now.facts}
+    found = []
+    for fact in wanted.facts:
+        if is_temporary(fact) or expired(fact, wanted, elapsed):
+            continue
+        if _hashable(identity(fact, wanted.place)) not in have:
+            found.append(Lack(fact, by_key.get(key(fact, wanted.place))))
+    return found
+
+
+def surplus(wanted: PortState, now: PortState) -> list[Fact]:
+    """What is there now and was not: nobody here made it, so nobody here removes it."""
+    had = {key(fact, wanted.place) for fact in wanted.facts}
+    return [f for f in now.facts if key(f, now.place) not in had and not is_temporary(f)]
+
+
+def _hashable(parts: tuple[object, ...]) -> tuple[object, ...]:
+    return tuple(tuple(p) if isinstance(p, list) else p for p in parts)
+
+
+def expired(fact: Fact, state: PortState, elapsed: int) -> bool:
+    """Whether the fact's own lifetime is over, `elapsed` seconds after the snapshot."""
+    if fact.kind is Kind.ADDRESS:
+        return rt.address(fact.body, state.place, _HERE, elapsed) is None
+    if fact.kind is Kind.ROUTE:
+        return rt.route(fact.body, state.place, _HERE, elapsed) is None
+    return False
+
+
+def is_temporary(fact: Fact) -> bool:
+    """An IPv6 privacy address (RFC 8981): a request cannot make one."""
+    return (
+        fact.kind is Kind.ADDRESS
+        and rt.is_ipv6(fact.body)
+        and bool(address_flags(fact) & rt.IFA_F_TEMPORARY)
+    )
+
+
+def address_flags(fact: Fact) -> int:
+    flags = rt.number(rt.split(fact.body, rt.IFADDR.size), rt.IFA_FLAGS)
+    return rt.IFADDR.unpack_from(fact.body)[2] if flags is None else flags
+
+
+def made_by_kernel(fact: Fact, state: PortState) -> bool:
+    """Whether the kernel makes this by itself once the port is up and its addresses are there.
+
+    Such facts are waited for, and made only when they do not come: the local, broadcast,
+    anycast and multicast routes of addresses, their connected routes (unless NOPREFIXROUTE:
+    then a manager made them, in the kernel's name), and generated IPv6 link-local addresses.
+    """
+    if fact.kind is Kind.ADDRESS:
+        attrs = rt.split(fact.body, rt.IFADDR.size)
+        return rt.is_ipv6(fact.body) and (
+            rt.number(attrs, rt.IFA_PROTO) == rt.IFAPROT_KERNEL_LL
+            or bool(address_flags(fact) & rt.IFA_F_STABLE_PRIVACY and _scope_link(fact))
+        )
+    if fact.kind is not Kind.ROUTE:
+        return False
+    head = rt.RTMSG.unpack_from(fact.body)
+    if head[5] != rt.RTPROT_KERNEL:
+        return False
+    if head[7] in (rt.RTN_LOCAL, rt.RTN_BROADCAST, rt.RTN_ANYCAST, rt.RTN_MULTICAST):
+        return True
+    return _network(fact) in {
+        net for address in state.of(Kind.ADDRESS) for net in _connected(address)
+    }
+
+
+def _scope_link(fact: Fact) -> bool:
+    return bool(rt.IFADDR.unpack_from(fact.body)[3] == 253)  # RT_SCOPE_LINK
+
+
+def _network(route: Fact) -> tuple[int, int, int]:
+    """Family, prefix length and prefix of a route, the prefix as a number."""
+    family, length, *_ = rt.RTMSG.unpack_from(route.body)
+    dst = rt.value(rt.split(route.body, rt.RTMSG.size), rt.RTA_DST) or b""
+    return (family, length, int.from_bytes(dst, "big"))
+
+
+def _connected(address: Fact) -> list[tuple[int, int, int]]:
+    family, length, *_ = rt.IFADDR.unpack_from(address.body)
+    if address_flags(address) & rt.IFA_F_NOPREFIXROUTE:
+        return []
+    attrs = rt.split(address.body, rt.IFADDR.size)
+    raw = rt.value(attrs, rt.IFA_ADDRESS) or rt.value(attrs, rt.IFA_LOCAL) or b""
+    bits = len(raw) * 8
+    host = int.from_bytes(raw, "big")
+    nets = [(family, length, host >> (bits - length) << (bits - length))]
+    if family == socket.AF_INET6:  # the local end of a peer address has a host route
+        local = rt.value(attrs, rt.IFA_LOCAL) or raw
+        nets.append((family, bits, int.from_bytes(local, "big")))
+    return nets
+
+
+# --- making again ---------------------------------------------------------------------------
+
+
+def requests(lack: Lack, wanted: PortState, now: Place, elapsed: int) -> list[Request]:
+    """The requests that bring a lacking fact back; none for what only somebody else may change.
+
+    An IPv6 address comes without duplicate address detection, which would keep live connections
+    waiting for a second or two, and then gets its own flags (inet6_addr_modify() starts no DAD).
+    """
+    fact, instead = lack
+    was = wanted.place
+    flags = NLM_F_CREATE | NLM_F_REPLACE
+    if fact.kind is Kind.ADDRESS:
+        return _address_requests(rt.address(fact.body, was, now, elapsed), fresh=instead is None)
+    if fact.kind is Kind.NEIGHBOUR:
+        return [Request(rt.RTM_NEWNEIGH, flags, rt.neighbour(fact.body, was, now))]
+    if fact.kind is Kind.NEXTHOP:
+        ours = instead is None or _shrunk_group(instead, fact)
+        made = rt.nexthop(fact.body, was, now)
+        return [Request(rt.RTM_NEWNEXTHOP, flags, made)] if ours else []
+    again = rt.route(fact.body, was, now, elapsed)
+    if again is None:
+        return []
+    return [Request(rt.RTM_NEWROUTE, NLM_F_CREATE | _route_flags(again), again)]
+
+
+def _address_requests(made: bytes | None, *, fresh: bool) -> list[Request]:
+    if made is None:
+        return []
+    flags = NLM_F_CREATE | NLM_F_REPLACE
+    requests = [Request(rt.RTM_NEWADDR, flags, made)]
+    quick = rt.with_address_flags(made, rt.IFA_F_NODAD)
+    if fresh and rt.is_ipv6(made) and quick != made:
+        requests.insert(0, Request(rt.RTM_NEWADDR, flags, quick))
+    return requests
+
+
+def _shrunk_group(present: Fact, wanted: Fact) -> bool:
+    """Whether the group there is ours less some members, as nexthop_flush_dev() leaves it."""
+    there, ours = rt.group_members(present.body), rt.group_members(wanted.body)
+    return bool(there) and set(there) < set(ours)
+
+
+def _route_flags(request: bytes) -> int:
+    """IPv4 routes of one prefix and metric keep their order by appending. IPv6 would join an
+    appended one to the others as a member; its multipath routes are replaced as a whole."""
+    if not rt.is_ipv6(request):
+        return NLM_F_APPEND
+    multipath = rt.value(rt.split(request, rt.RTMSG.size), rt.RTA_MULTIPATH)
+    return NLM_F_REPLACE if multipath is not None else 0
+
+
+def order(fact: Fact) -> tuple[int, int]:
+    """Sort key for making facts again: addresses, nexthops before groups, on-link routes before
+    those through a gateway (which must be reachable), neighbours."""
+    rank = list(Kind).index(fact.kind)
+    if fact.kind is Kind.NEXTHOP:
+        return rank, int(bool(rt.group_members(fact.body)))
+    if fact.kind is not Kind.ROUTE:
+        return rank, 0
+    attrs = rt.split(fact.body, rt.RTMSG.size)
+    far = (rt.RTA_GATEWAY, rt.RTA_VIA, rt.RTA_MULTIPATH, rt.RTA_NH_ID)
+    return rank, int(any(rt.value(attrs, a) is not None for a in far))
+
+
+def is_default_route(fact: Fact) -> bool:
+    """A unicast route to everywhere, in whatever table."""
+    if fact.kind is not Kind.ROUTE:
+        return False
+    head = rt.RTMSG.unpack_from(fact.body)
+    return bool(head[1] == 0 and head[7] == rt.RTN_UNICAST)
+
+
+def global_addresses(facts: Iterable[Fact]) -> list[str]:
+    """The addresses among the facts that others can reach: not link-local, not host scope."""
+    found = []
+    for fact in facts:
+        if fact.kind is Kind.ADDRESS and rt.IFADDR.unpack_from(fact.body)[3] == 0:
+            found.append(_own(fact))
+    return found
+
+
+def addresses(facts: Iterable[Fact]) -> list[str]:
+    """Every local address among the facts, as text."""
+    return [_own(fact) for fact in facts if fact.kind is Kind.ADDRESS]
+
+
+def _own(fact: Fact) -> str:
+    attrs = rt.split(fact.body, rt.IFADDR.size)
+    raw = rt.value(attrs, rt.IFA_LOCAL) or rt.value(attrs, rt.IFA_ADDRESS)
+    return str(ipaddress.ip_address(raw)) if raw else "?"
+
+
+def describe(fact: Fact, names: Mapping[int, str]) -> str:
+    """One line in iproute2's words."""
+    from manactl.facttext import text  # noqa: PLC0415 - only people need it
+
+    return text(fact.kind, fact.body, names)

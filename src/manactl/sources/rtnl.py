@@ -1,0 +1,142 @@
+"""The network state of a port by rtnetlink: read as it is, changed by prepared messages.
+
+A request that changes something runs to its end inside sendmsg(), under RTNL and uninterruptible:
+while the driver waits for its NIC, so do we.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from typing import Self
+
+from manactl.model import IFF_UP, PortId
+from manactl.nl import rtmsg as rt
+from manactl.nl.attrs import as_int, as_str, attr, attr_u32, parse_attrs
+from manactl.nl.socket import NETLINK_ROUTE, NetlinkSocket
+from manactl.snapshot import Dumps, PortState, Request, select
+
+_IFLA_IFNAME, _IFLA_CARRIER, _IFLA_XDP, _IFLA_PERM_ADDRESS, _IFLA_EXT_MASK = 3, 33, 43, 54, 29
+_IFLA_XDP_ATTACHED = 2
+_RTEXT_FILTER_SKIP_STATS = 1 << 3
+_FAMILIES = (socket.AF_INET, socket.AF_INET6)
+_RTM_F_FIB_MATCH = 0x2000
+
+
+class Link:
+    """One interface by RTM_GETLINK."""
+
+    def __init__(self, body: bytes) -> None:
+        _, _, _, self.ifindex, self.flags, _ = rt.IFINFO.unpack_from(body)
+        attrs = parse_attrs(body, rt.IFINFO.size)
+        self.name = as_str(attrs.get(_IFLA_IFNAME, b""))
+        mac = attrs.get(_IFLA_PERM_ADDRESS)
+        self.permanent_mac = None if mac is None else mac.hex(":")
+        self.carrier = bool(as_int(attrs.get(_IFLA_CARRIER, b"\0")))
+        xdp = parse_attrs(attrs.get(_IFLA_XDP, b""))
+        self.xdp_mode = as_int(xdp.get(_IFLA_XDP_ATTACHED, b"\0"))
+
+    @property
+    def up(self) -> bool:
+        return bool(self.flags & IFF_UP)
+
+
+class Rtnl:
+    """One rtnetlink socket, for the network namespace it is opened in."""
+
+    def __init__(self) -> None:
+        self._socket = NetlinkSocket(NETLINK_ROUTE)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def link(self, ifindex: int) -> Link:
+        """OSError(ENODEV) when there is no such interface."""
+        mask = attr_u32(_IFLA_EXT_MASK, _RTEXT_FILTER_SKIP_STATS)
+        body = rt.IFINFO.pack(0, 0, 0, ifindex, 0, 0) + mask
+        for message in self._socket.request(rt.RTM_GETLINK, 0, body):
+            if message.type == rt.RTM_NEWLINK:
+                return Link(message.body)
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+
+    def set_up(self, ifindex: int, up: bool) -> None:
+        """Set or clear IFF_UP; returns when the driver's open or stop function has."""
+        body = rt.IFINFO.pack(0, 0, 0, ifindex, IFF_UP if up else 0, IFF_UP)
+        self._socket.request(rt.RTM_NEWLINK, 0, body)
+
+    def send(self, request: Request) -> None:
+        self._socket.request(request.type, request.flags, request.body)
+
+    def dumps(self) -> Dumps:
+        """All tables that can refer to a port, of this namespace."""
+        addresses: list[bytes] = []
+        routes: list[bytes] = []
+        neighbours: list[bytes] = []
+        for family in _FAMILIES:
+            addresses += self._dump(rt.RTM_GETADDR, rt.IFADDR.pack(family, 0, 0, 0, 0))
+            routes += self._dump(rt.RTM_GETROUTE, rt.RTMSG.pack(family, *[0] * 8))
+            for flags in (0, rt.NTF_PROXY):
+                body = rt.NDMSG.pack(family, 0, 0, 0, 0, flags, 0)
+                neighbours += self._dump(rt.RTM_GETNEIGH, body)
+        return Dumps(addresses, self._nexthops(), routes, neighbours)
+
+    def _nexthops(self) -> list[bytes]:
+        try:
+            return self._dump(rt.RTM_GETNEXTHOP, rt.NHMSG.pack(0, 0, 0, 0, 0))
+        except OSError as error:
+            if error.errno in (errno.EOPNOTSUPP, errno.EINVAL):  # kernels before 5.3
+                return []
+            raise
+
+    def _dump(self, kind: int, body: bytes) -> list[bytes]:
+        return [message.body for message in self._socket.dump(kind, body)]
+
+    def capture(self, port: PortId, ifindex: int, taken: float) -> PortState:
+        """Everything that refers to the interface now. `taken` is the CLOCK_BOOTTIME to note."""
+        link = self.link(ifindex)
+        facts = select(self.dumps(), ifindex)
+        return PortState(port, ifindex, link.name, link.up, link.carrier, taken, facts)
+
+    def addresses(self) -> list[bytes]:
+        """The addresses of all interfaces, as message bodies."""
+        found: list[bytes] = []
+        for family in _FAMILIES:
+            found += self._dump(rt.RTM_GETADDR, rt.IFADDR.pack(family, 0, 0, 0, 0))
+        return found
+
+    def way_to(self, address: bytes) -> bytes | None:
+        """The route entry that packets to that address take, or None when there is none."""
+        family = socket.AF_INET if len(address) == 4 else socket.AF_INET6
+        head = rt.RTMSG.pack(family, len(address) * 8, 0, 0, 0, 0, 0, 0, _RTM_F_FIB_MATCH)
+        try:
+            answers = self._socket.request(rt.RTM_GETROUTE, 0, head + attr(rt.RTA_DST, address))
+        except OSError as error:
+            if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES):
+                return None
+            raise
+        return next((m.body for m in answers if m.type == rt.RTM_NEWROUTE), None)
+
+
+def out_interface(route: bytes) -> set[int]:
+    """The interfaces of a route entry from way_to()."""
+    return rt.route_ifindexes(route)
+
+
+def ntop(address: bytes) -> str:
+    """Binary address to text, IPv4-mapped IPv6 as IPv4."""
+    if len(address) == 16 and address[:12] == bytes(10) + b"\xff\xff":
+        address = address[12:]
+    family = socket.AF_INET if len(address) == 4 else socket.AF_INET6
+    return socket.inet_ntop(family, address)
+
+
+def port_number(raw: bytes) -> int:
+    return int(struct.unpack("!H", raw)[0])
