@@ -1,0 +1,206 @@
+"""What the guest boots: kernel, modules, Debian tree, and the checkout laid over them.
+
+Three cpio archives make up the initramfs. The tree (Debian trixie with Python, rdma-core, DPDK)
+and each kernel's modules are built once and cached; the overlay, with the checkout under test, is
+made anew for every VM in some milliseconds.
+"""
+
+from __future__ import annotations
+
+import io
+import lzma
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import archive, cache
+from .debian import SUITE, Apt, unpack
+from .errors import LabError, Unreachable
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+GUEST_CHECKOUT = "manactl"  # directory of the checkout in the guest's root
+
+PACKAGES = (
+    *("python3", "python3-pyverbs", "python3-click", "python3-rich", "python3-pyroute2"),
+    *("rdma-core", "ibverbs-providers", "ibverbs-utils", "iproute2", "ethtool", "iputils-ping"),
+    *("kmod", "procps", "strace", "jq", "busybox-static"),
+    *("dpdk-dev", "librte-net-mana25", "librte-mempool-ring25"),
+)
+_TREE_RECIPE = 2  # part of the key: raise it when tree() changes
+_MODULES_RECIPE = 1
+
+# Drivers of the device and what tests put on top of it or look at it with; dependencies follow.
+MODULES = re.compile(
+    r"mana|mana_ib|ib_(?:core|uverbs|umad|cm|ipoib)|iw_cm|rdma_(?:cm|ucm)|"
+    r"veth|dummy|bonding|8021q|macvlan|ipvlan|bridge|vrf|tun|tap|vxlan|ifb|team|"
+    r".*_diag|sch_.*|cls_(?:u32|matchall|flower|bpf)|act_(?:mirred|gact)|"
+    r"virtio_blk|ext4|overlay|squashfs|uio|uio_hv_generic|uio_pci_generic|"
+    r"hv_(?:vmbus|utils|netvsc)|nf_tables|nft_(?:ct|nat|masq|chain_nat)|xfrm_user|"
+    r"crc32c_(?:generic|intel)|libcrc32c|af_packet"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A kernel ready to boot: `modules` is a cpio archive for its release."""
+
+    version: str
+    release: str
+    vmlinuz: Path
+    modules: Path
+
+
+def kernel(prefix: str, apt: Apt | None = None) -> Kernel:
+    """The newest cloud kernel of version `prefix`; KernelGone when the mirror has none."""
+    apt = apt or Apt()
+    version, packages = apt.kernel_packages(prefix)
+    key = f"{version}-{cache.key_of(_MODULES_RECIPE, MODULES.pattern, apt.versions(packages))}"
+
+    def build(into: Path) -> None:
+        cache.say(f"fetching kernel {version}")
+        with tempfile.TemporaryDirectory(dir=into) as temp:
+            work = Path(temp)
+            for deb in apt.fetch(packages, work / "debs"):
+                unpack(deb, work / "root")
+            _build_kernel(work / "root", into)
+
+    made = cache.artefact("kernel", key, build)
+    release = (made / "release").read_text()
+    return Kernel(version, release, made / "vmlinuz", made / "modules.cpio")
+
+
+def _build_kernel(root: Path, into: Path) -> None:
+    if not (root / "lib").exists():  # depmod looks below /lib
+        (root / "lib").symlink_to("usr/lib")
+    modules = root / "lib/modules"
+    (release,) = [p.name for p in modules.iterdir() if p.is_dir()]
+    images = [*root.glob("boot/vmlinuz-*"), *modules.glob("*/vmlinuz")]
+    shutil.copy(images[0], into / "vmlinuz")
+    _depmod(root, release)
+    top = modules / release
+    trimmed = root / "trimmed"
+    kept = trimmed / "lib/modules" / release
+    for path in _wanted((top / "modules.dep").read_text()):
+        _decompress(top / path, kept / path)
+    for name in ("modules.order", "modules.builtin", "modules.builtin.modinfo"):
+        if (top / name).exists():
+            shutil.copy(top / name, kept / name)
+    _depmod(trimmed, release)
+    with (into / "modules.cpio").open("wb") as out, archive.Cpio(out) as cpio:
+        cpio.tree(kept, f"usr/lib/modules/{release}", lambda _: True)
+    (into / "release").write_text(release)
+
+
+def _depmod(root: Path, release: str) -> None:
+    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+    subprocess.run(["depmod", "-b", root, release], check=True, env=dict(os.environ, PATH=path))
+
+
+def _name(path: str) -> str:
+    return Path(path).name.split(".ko")[0].replace("-", "_")
+
+
+def _wanted(dep: str) -> list[str]:
+    """Paths, from the text of modules.dep, of MODULES and all that they depend on."""
+    needs = {line.split(":")[0]: line.split(":")[1].split() for line in dep.splitlines()}
+    todo = [path for path in needs if MODULES.fullmatch(_name(path))]
+    seen: set[str] = set()
+    while todo:
+        path = todo.pop()
+        if path not in seen:
+            seen.add(path)
+            todo += needs[path]
+    return sorted(seen)
+
+
+def _decompress(source: Path, target: Path) -> None:
+    """Modules go in plain: unpacking them in the emulated guest would take longer."""
+    target = target.with_suffix("") if target.suffix == ".xz" else target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    data = source.read_bytes()
+    target.write_bytes(lzma.decompress(data) if source.suffix == ".xz" else data)
+
+
+def tree(apt: Apt | None = None) -> Path:
+    """The guest's Debian tree as a cpio archive, made by mmdebstrap when needed."""
+    apt = apt or Apt()
+    hook = (HERE / "guest_init/customize").read_text()
+    key = cache.key_of(_TREE_RECIPE, PACKAGES, hook, apt.closure(PACKAGES))
+
+    def build(into: Path) -> None:
+        cache.say("building the guest's Debian tree (half a minute)")
+        with tempfile.TemporaryDirectory(prefix="manactl-tree-") as temp:
+            tar = Path(temp) / "tree.tar"
+            _mmdebstrap(apt, tar)
+            with tar.open("rb") as source, (into / "tree.cpio").open("wb") as out:
+                archive.from_tar(source, out, lambda name: not name.startswith("dev/"))
+
+    return cache.artefact("tree", key, build) / "tree.cpio"
+
+
+def _mmdebstrap(apt: Apt, tar: Path) -> None:
+    """Root unpacks as itself, anybody else in a user namespace (uidmap, /etc/subuid)."""
+    options = tar.with_suffix(".conf")
+    options.write_text(apt.network_configuration())
+    tar.parent.chmod(0o755)
+    argv = ["mmdebstrap", "--variant=essential", "--architectures=amd64", "--quiet"]
+    argv += ["--aptopt=" + str(options), f"--include={','.join(PACKAGES)}"]
+    argv += [f"--dpkgopt=path-exclude=/usr/share/{d}/*" for d in ("man", "doc", "locale", "info")]
+    argv += [f"--customize-hook={HERE}/guest_init/customize", SUITE, str(tar)]
+    argv += [apt.mirror.source(SUITE)]
+    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+    for attempt in (1, 2, 3):
+        done = subprocess.run(
+            argv, check=False, text=True, capture_output=True, env=dict(os.environ, PATH=path)
+        )
+        if done.returncode == 0:
+            return
+        cache.say(f"mmdebstrap failed (attempt {attempt} of 3)")
+        tar.unlink(missing_ok=True)
+    text = done.stderr.strip()
+    if re.search(r"unshare|newuidmap|subuid|namespace", text):
+        raise LabError(
+            "mmdebstrap cannot make a user namespace here; it needs uidmap, a range in /etc/subuid "
+            f"and /etc/subgid for this user, and a kernel that allows it (or run as root):\n{text}"
+        )
+    raise Unreachable(f"mmdebstrap failed:\n{text}")
+
+
+def overlay(extra: dict[str, bytes] | None = None) -> bytes:
+    """The archive that is laid over the tree: /init, the agent, the checkout, `extra` files."""
+    out = io.BytesIO()
+    with archive.Cpio(out) as cpio:
+        for name in ("proc", "sys", "dev", "run", "tmp", "var/lib"):
+            cpio.parents(name + "/")
+        cpio.char_device("dev/console", 0o600, 5, 1)
+        cpio.file("init", (HERE / "guest_init/init").read_bytes(), 0o755)
+        cpio.file("etc/hostname", b"mana-lab\n")
+        cpio.file("etc/hosts", b"127.0.0.1 localhost mana-lab\n::1 localhost\n")
+        cpio.file("etc/resolv.conf", b"")
+        cpio.file("lab/bashrc", (HERE / "guest_init/bashrc").read_bytes())
+        cpio.file("lab/agent.py", (HERE / "guest_init/agent.py").read_bytes())
+        cpio.tree(CHECKOUT / "src", f"{GUEST_CHECKOUT}/src", _source)
+        cpio.tree(HERE / "guest", f"{GUEST_CHECKOUT}/tests/lab/guest", _source)
+        for name, data in (extra or {}).items():
+            cpio.file(name.lstrip("/"), data)
+    return out.getvalue()
+
+
+def _source(path: Path) -> bool:
+    return "__pycache__" not in path.parts and path.suffix != ".pyc"
+
+
+def initramfs(
+    kernel: Kernel, tree: Path, into: Path, extra: dict[str, bytes] | None = None
+) -> None:
+    """Write tree, modules and overlay, one after the other, to the file `into`."""
+    with into.open("wb") as out:
+        for part in (tree, kernel.modules):
+            with part.open("rb") as source:
+                shutil.copyfileobj(source, out, 1 << 20)
+        out.write(overlay(extra))

@@ -1,0 +1,364 @@
+"""A guest with the emulated NIC: start it, run programs in it, hear when it is lost."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import image, kmsg, qemu
+from .agent import Client, CommandFailed, GuestError, Process, Result
+from .errors import HostLacks, LabError, LostVm
+
+if TYPE_CHECKING:
+    from .nic.client import NicClient
+
+__all__ = ["CommandFailed", "GuestError", "LostVm", "Process", "Result", "Vm"]
+
+BOOT_TIMEOUT = 240.0  # seconds; 7 on a quiet host, many times that beside other VMs
+TIMEOUT = 60.0
+# Loaded before the agent starts; the socket diagnosis modules come on demand.
+BOOT_MODULES = ("mana", "mana_ib", "ib_uverbs")
+_COMMAND_LINE = (
+    "console=ttyS0 loglevel=5 panic=-1 rdinit=/init net.ifnames=0 random.trust_cpu=on "
+    "nowatchdog rcupdate.rcu_cpu_stall_suppress=1 tsc=reliable"
+)
+_GUEST_PCI_ID = "1414:00ba"
+_MACHINE = itertools.count(1)
+
+
+class Vm:
+    """One guest; a context manager. Its parts live in `dir` until it is closed.
+
+    `kernel` is a version prefix; `nic=False` leaves the NIC out. Not for use by several threads.
+    """
+
+    def __init__(
+        self,
+        kernel: str = "7",
+        ports: int = 2,
+        *,
+        rnic: bool = True,
+        macs: Sequence[str] | None = None,
+        mem: int = 1536,
+        nic: bool = True,
+        cpus: int = 2,
+        files: Mapping[str, bytes] | None = None,
+        append: str = "",
+        nic_args: Sequence[str] = (),
+    ) -> None:
+        self.prefix = kernel
+        self.ports = ports if nic else 0
+        self.rnic = rnic
+        self._macs = macs or ()
+        self._mem = mem
+        self._has_nic = nic
+        self._cpus = cpus
+        self._files = dict(files or {})
+        self._append = append
+        self._nic_args = list(nic_args)
+        self._programs: list[subprocess.Popen[bytes]] = []
+        self._sockets: list[socket.socket] = []
+        self._nic: NicClient | None = None
+        self._agent: Client | None = None
+        self._messages: kmsg.Stream | None = None
+        self._expected: list[str] = []
+        self._mark = 0
+        self.lost: LostVm | None = None
+        self.release = ""
+        self.dir = Path()
+
+    # -- life
+
+    def __enter__(self) -> Vm:
+        return self.start()
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def start(self) -> Vm:
+        """Boot, and return once the agent answers; a failure leaves nothing behind."""
+        program = qemu.ensure()
+        kernel = image.kernel(self.prefix)
+        tree = image.tree()
+        self.dir = Path(tempfile.mkdtemp(prefix=f"manactl-vm{next(_MACHINE)}-"))
+        try:
+            self._start(program, kernel, tree)
+        except BaseException:
+            self.close(keep=self.lost is not None)
+            raise
+        return self
+
+    def _start(self, program: qemu.Qemu, kernel: image.Kernel, tree: Path) -> None:
+        if self._has_nic:
+            self._start_nic()
+        agent, messages = self._listen("agent"), self._listen("kmsg")
+        initrd = self.dir / "initramfs.cpio"
+        image.initramfs(kernel, tree, initrd, self._files)
+        argv = [*program.argv, *self._arguments(kernel, initrd)]
+        self._popen("qemu", argv)
+        self._agent = Client(self._accept(agent), self._lose)
+        self._messages = kmsg.Stream(self._accept(messages))
+        with self._agent.news:
+            if not self._agent.wait(lambda: bool(self.agent.hello), BOOT_TIMEOUT):
+                raise self._lose(f"no sign of the agent {BOOT_TIMEOUT:.0f} s after the start")
+        self.release = self._agent.hello
+        initrd.unlink()  # QEMU has read it: the memory is better used otherwise
+
+    def _start_nic(self) -> None:
+        control, path = self.dir / "nic.ctl", self.dir / "nic.sock"
+        argv = [sys.executable, "-m", "tests.lab.nic", "--socket", str(path)]
+        argv += ["--control", str(control), "--ports", str(self.ports)]
+        argv += ["--rnic" if self.rnic else "--no-rnic", "--log", str(self.nic_log)]
+        for mac in self._macs:
+            argv += ["--mac", mac]
+        server = self._popen("nic", argv + self._nic_args, cwd=image.CHECKOUT)
+        deadline, pause = time.monotonic() + 60, 0.01
+        while not (path.exists() and control.exists()):
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise LabError(f"the NIC did not start:\n{self._tail('nic.out')}")
+            time.sleep(pause)  # it announces itself by its sockets alone
+            pause = min(pause * 1.5, 0.2)
+        from .nic.client import NicClient  # not needed by a VM without NIC
+
+        self._nic = NicClient(control)
+
+    def _popen(
+        self, name: str, argv: list[str], cwd: Path | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Start a program that the kernel kills when we die, whatever we die of."""
+        setpriv = shutil.which("setpriv")
+        if setpriv is None:
+            raise HostLacks("setpriv (Debian: util-linux) is not here")
+        with (self.dir / f"{name}.out").open("wb") as out:
+            program = subprocess.Popen(
+                [setpriv, "--pdeathsig", "KILL", *argv],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                cwd=cwd,
+                start_new_session=True,
+            )
+        self._programs.append(program)
+        return program
+
+    def _listen(self, name: str) -> socket.socket:
+        sock = socket.socket(socket.AF_UNIX)
+        self._sockets.append(sock)
+        sock.bind(str(self.dir / f"{name}.sock"))
+        sock.listen(1)
+        return sock
+
+    def _accept(self, sock: socket.socket) -> socket.socket:
+        """QEMU's end of a channel; QEMU connects to all of them before it starts the guest."""
+        sock.settimeout(0.2)
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                accepted, _ = sock.accept()
+            except TimeoutError:
+                if self._programs[-1].poll() is not None or time.monotonic() > deadline:
+                    raise self._lose("QEMU did not start") from None
+            else:
+                accepted.settimeout(None)
+                self._sockets.append(accepted)
+                return accepted
+
+    def _arguments(self, kernel: image.Kernel, initrd: Path) -> list[str]:
+        accel = os.environ.get("MANACTL_LAB_ACCEL", "tcg")
+        if accel == "tcg":
+            accel = "tcg,thread=multi"
+        mem = f"{self._mem}M"
+        append = f"{_COMMAND_LINE} lab.modules={','.join(BOOT_MODULES)} {self._append}".strip()
+        argv = ["-name", self.dir.name, "-accel", accel, "-machine", "q35,memory-backend=mem"]
+        argv += ["-object", f"memory-backend-memfd,id=mem,size={mem},share=on", "-m", mem]
+        argv += ["-cpu", "max", "-smp", str(self._cpus), "-nodefaults", "-display", "none"]
+        argv += ["-no-reboot", "-net", "none"]
+        argv += ["-kernel", str(kernel.vmlinuz), "-initrd", str(initrd), "-append", append]
+        argv += ["-chardev", f"file,id=console,path={self.dir}/console.log"]
+        argv += ["-serial", "chardev:console", "-device", "virtio-serial-pci"]
+        argv += ["-qmp", f"unix:{self.dir}/qmp.sock,server=on,wait=off"]
+        for name in ("agent", "kmsg"):
+            argv += ["-chardev", f"socket,id={name},path={self.dir}/{name}.sock"]
+            argv += ["-device", f"virtserialport,chardev={name},name=manactl.{name}"]
+        argv += ["-chardev", f"socket,id=shell,path={self.dir}/shell.sock,server=on,wait=off"]
+        argv += ["-device", "virtserialport,chardev=shell,name=manactl.shell"]
+        if self._has_nic:
+            nic = self.dir / "nic.sock"
+            device = '{"driver":"vfio-user-pci","bus":"rp0","id":"nic0",'
+            device += f'"socket":{{"path":"{nic}","type":"unix"}}}}'
+            # The root port gives the NIC a slot, which mana of 6.18 takes for granted.
+            argv += ["-device", "pcie-root-port,id=rp0,slot=1,chassis=1", "-device", device]
+        return argv
+
+    def close(self, *, keep: bool = False) -> None:
+        """End everything that belongs to this VM; its directory too, but for `keep`."""
+        if self._nic is not None:
+            self._nic.close()
+        for part in (self._agent, self._messages):
+            if part is not None:
+                part.close()
+        for sock in self._sockets:
+            sock.close()
+        for program in reversed(self._programs):
+            if program.poll() is None:
+                program.kill()
+            program.wait()
+        self._programs.clear()
+        if self.dir != Path() and not keep:
+            shutil.rmtree(self.dir, ignore_errors=True)
+
+    def _lose(self, why: str) -> LostVm:
+        """The exception for a VM that is no more; the first reason counts."""
+        if self.lost is None:
+            for program, name in zip(
+                self._programs, ("nic", "qemu")[-len(self._programs) :], strict=False
+            ):
+                code = program.poll()
+                if code is not None:
+                    why += f"; {name} ended with {code}: {self._tail(f'{name}.out', 5)}"
+            self.lost = LostVm(why, self._tail("console.log"))
+        return self.lost
+
+    def _tail(self, name: str, lines: int = 60) -> str:
+        try:
+            text = (self.dir / name).read_text(errors="replace")
+        except OSError:
+            return ""
+        return "\n".join(text.replace("\r", "").splitlines()[-lines:])
+
+    # -- parts
+
+    @property
+    def agent(self) -> Client:
+        if self.lost is not None:
+            raise self.lost
+        assert self._agent is not None, "the VM is not started"
+        return self._agent
+
+    @property
+    def nic(self) -> NicClient:
+        """The NIC's own account of what the drivers did."""
+        assert self._nic is not None, "a VM without NIC"
+        return self._nic
+
+    @property
+    def nic_log(self) -> Path:
+        return self.dir / "nic.log"
+
+    # -- programs and files
+
+    def run(
+        self,
+        argv: Sequence[str] | str,
+        *,
+        input: bytes | str | None = None,
+        timeout: float = TIMEOUT,
+        check: bool = True,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+    ) -> Result:
+        """Run a program (a string: by the shell) to its end; CommandFailed unless it succeeds.
+
+        At `timeout` its process group gets SIGTERM, a second later SIGKILL.
+        """
+        words = ["sh", "-c", argv] if isinstance(argv, str) else [str(word) for word in argv]
+        data = input.encode() if isinstance(input, str) else (input or b"")
+        result = self.agent.run(words, data, timeout, env=dict(env or {}), cwd=cwd)
+        return result.check() if check else result
+
+    def spawn(
+        self,
+        argv: Sequence[str] | str,
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        timeout: float | None = None,
+    ) -> Process:
+        """Start a program in the background; it is ended by the reset at the latest."""
+        words = ["sh", "-c", argv] if isinstance(argv, str) else [str(word) for word in argv]
+        return self.agent.spawn(words, env=dict(env or {}), cwd=cwd, timeout=timeout)
+
+    def manactl(self, *args: str, **more: Any) -> Result:
+        """Run manactl from the checkout, by default not minding its exit code."""
+        more.setdefault("check", False)
+        return self.run(["python3", "-m", "manactl", *args], **more)
+
+    def put(self, path: str, data: bytes | str, mode: int = 0o644) -> None:
+        self.agent.put(path, data.encode() if isinstance(data, str) else data, mode)
+
+    def get(self, path: str) -> bytes:
+        return self.agent.get(path)
+
+    # -- kernel messages
+
+    def dmesg_mark(self) -> int:
+        """Where the kernel's messages are now, for kmsg(since)."""
+        assert self._messages is not None
+        token = os.urandom(8).hex()
+        self.agent.request("mark", token=token)
+        if not self._messages.wait_mark(token, 60):
+            raise self._lose("the stream of kernel messages stopped")
+        return len(self._messages.lines)
+
+    def kmsg(self, since: int = 0) -> list[kmsg.Line]:
+        """Kernel messages from the mark `since` up to now."""
+        until = self.dmesg_mark()
+        assert self._messages is not None
+        return self._messages.lines[since:until]
+
+    def wait_kmsg(self, pattern: str, since: int = 0, timeout: float = 60) -> kmsg.Line:
+        """The first kernel message that `pattern` is found in; CommandFailed when none comes."""
+        assert self._messages is not None
+        found = self._messages.wait_for(
+            lambda line: bool(re.search(pattern, line.text)), since, timeout
+        )
+        if found is None:
+            raise CommandFailed(f"no kernel message {pattern!r} within {timeout:.0f} s")
+        return found
+
+    def expect_kmsg(self, *patterns: str) -> None:
+        """Declare bad kernel lines (each a regular expression for the whole line) of this test.
+
+        They must come, and the VM is not used again: a kernel that warned once may not do so twice.
+        """
+        self._expected += patterns
+
+    # -- the device
+
+    @property
+    def pci(self) -> str:
+        """PCI address of the NIC."""
+        vendor, device = _GUEST_PCI_ID.split(":")
+        script = (
+            "cd /sys/bus/pci/devices; for d in *; do "
+            f'[ "$(cat $d/vendor)$(cat $d/device)" = 0x{vendor}0x{device} ] && echo $d; done; :'
+        )
+        return self.run(script).out.strip()
+
+    @property
+    def netdevs(self) -> dict[int, str]:
+        """Port number (from 1) -> the netdev's name, of ports in the first network namespace."""
+        script = "cd /sys/bus/pci/drivers/mana && for n in */net/*; do "
+        script += 'echo "$(cat $n/dev_port) ${n##*/}"; done'
+        found = {}
+        for line in self.run(script, check=False).out.splitlines():
+            number, name = line.split()
+            if name != "*":
+                found[int(number) + 1] = name
+        return dict(sorted(found.items()))
+
+    def qmp(self, command: str, **arguments: Any) -> Any:
+        """One QMP command, e.g. qmp("device_del", id="nic0")."""
+        from .qmp import execute  # rarely needed
+
+        return execute(self.dir / "qmp.sock", command, arguments)
