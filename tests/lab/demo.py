@@ -1,0 +1,237 @@
+"""`make demo`: manactl's main job on the real drivers, as a person would see it.
+
+Boots a guest with an emulated NIC, types a session into a terminal there, and holds every line
+that the session shows against the NIC's own record of who programmed which vport. Exits 1 when
+one differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import re
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from tests.lab.errors import LabError
+from tests.lab.scene import becomes, owners, report
+from tests.lab.users import GUEST, User, user
+from tests.lab.vm import Vm
+
+COLUMNS = 80
+ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+OWNER_WORDS = {"ethernet", "raw-qp", "free", "unknown"}
+BUSY, REFUSED = 6, 3
+
+
+def plain(text: str) -> str:
+    """What the terminal shows, without colours."""
+    return ANSI.sub("", text)
+
+
+def claims_of_status(text: str, names: dict[int, str]) -> dict[int, set[str]]:
+    """The owner words in the line of each named port, as the terminal showed it."""
+    found: dict[int, set[str]] = {}
+    for line in plain(text).splitlines():
+        words = re.findall(r"[\w.@:-]+", line)
+        for port, name in names.items():
+            if words and words[0] == name:
+                found[port] = OWNER_WORDS & set(words)
+    return found
+
+
+class Session:
+    """Types into the guest's terminal, shows what comes, keeps it, and checks it."""
+
+    def __init__(self, vm: Vm) -> None:
+        self.vm = vm
+        self.shown: list[str] = []
+        self.checked = 0
+        self.differences: list[str] = []
+        self.colour = sys.stdout.isatty()
+
+    def tell(self, text: str) -> None:
+        """A word of the narrator."""
+        print(f"\n\x1b[2m-- {text}\x1b[0m" if self.colour else f"\n-- {text}", flush=True)
+
+    def show(self, text: str) -> None:
+        self.shown.append(text)
+        print(text if self.colour else plain(text), flush=True)
+
+    def type(self, line: str, *, expect: int = 0) -> str:
+        """Run a command line on a terminal of the guest; its exit status is part of the story."""
+        self.show(f"\x1b[1m# {line}\x1b[0m")
+        argv = line.split()
+        if argv[0] == "manactl":
+            argv = ["env", "PYTHONPATH=/manactl/src", "python3", "-m", *argv]
+        terminal = ["python3", f"{GUEST}/terminal.py", str(COLUMNS)]
+        result = self.vm.run([*terminal, *argv], check=False, timeout=120)
+        if text := (result.out + result.err).rstrip():
+            self.show(text)
+        self.check(f"exit status of `{line}`", result.rc, expect)
+        return str(result.out)
+
+    def check(self, what: str, said: object, truth: object) -> None:
+        self.checked += 1
+        if said != truth:
+            self.differences.append(f"{what}: shown {said!r}, true {truth!r}")
+            print(f"DIFFERENT: {self.differences[-1]}", flush=True)
+
+    def status(self, story: dict[int, str]) -> None:
+        """Show `manactl status` of the ports of the story; both it and the NIC must agree."""
+        names = {port: self.vm.netdevs[port] for port in story}
+        truth = owners(self.vm)
+        text = self.type("manactl status " + " ".join(names.values()))
+        said = claims_of_status(text, names)
+        rows = {row["port"]: row for row in report(self.vm)["ports"]}
+        self.check("the NIC while status looked", owners(self.vm), truth)
+        for port, owner in story.items():
+            self.check(f"the NIC's record of {names[port]}", truth[port], owner)
+            self.check(f"the line of {names[port]}", said.get(port), {truth[port]})
+            self.check(f"the JSON of {names[port]}", rows[port]["owner"], truth[port])
+
+    def programmed(self, since: int) -> list[tuple[int, str]]:
+        """(port, owner) of each vport given to somebody, by the NIC's record."""
+        return [
+            (event["port"], event["owner"])
+            for event in self.vm.nic.history(since)
+            if event["event"] == "vport-configured"
+        ]
+
+    def now(self) -> int:
+        return self.vm.nic.sequence()
+
+
+def furnish(vm: Vm) -> None:
+    """Two ports in use on this host, and a third that stands for a neighbour on the wire."""
+    first, second, third = (vm.netdevs[port] for port in (1, 2, 3))
+    vm.run(["ip", "netns", "add", "neighbour"])
+    vm.run(["ip", "link", "set", third, "netns", "neighbour"])
+    for where, name, address in (
+        ([], first, "10.1.0.4/24"),
+        ([], second, "10.2.0.4/24"),
+        (["-n", "neighbour"], third, "10.1.0.9/24"),
+    ):
+        vm.run(["ip", *where, "addr", "add", address, "dev", name])
+        vm.run(["ip", *where, "link", "set", name, "up"])
+    vm.run(["ip", "-6", "addr", "add", "fd02::4/64", "dev", second, "nodad"])
+    vm.run(["ip", "route", "add", "10.99.0.0/16", "via", "10.2.0.1", "dev", second])
+
+
+def addresses(session: Session, port: int) -> str:
+    """What `ip` says of a port's addresses and routes."""
+    name = session.vm.netdevs[port]
+    shown = session.type(f"ip -br addr show dev {name}")
+    shown += session.type(f"ip route show dev {name}")
+    return " ".join(plain(shown).split())
+
+
+def play(session: Session, prober: User) -> None:
+    """The session."""
+    vm = session.vm
+    first, second = vm.netdevs[1], vm.netdevs[2]
+    session.tell(f"Two ports of one NIC. A TCP connection runs over {first}.")
+    session.status({1: "ethernet", 2: "ethernet"})
+    before = addresses(session, 2)
+
+    session.tell(f"{first} carries that connection: it is not given away.")
+    mark = session.now()
+    said = session.type(f"manactl claim --raw-qp {first}", expect=REFUSED)
+    session.check("the refusal names its guard", "tcp-established" in plain(said), True)
+    session.check("vports programmed by the refused claim", session.programmed(mark), [])
+
+    session.tell(f"{second} is: set down, and proven free by a raw QP made on that very vport.")
+    session.type(f"manactl claim --raw-qp {second}")
+    session.check("vports programmed by the claim", session.programmed(mark), [(2, "raw-qp")])
+    session.status({1: "ethernet", 2: "free"})
+
+    session.tell(f"DPDK takes {second}.")
+    testpmd_has_it(session)
+
+    session.tell(f"testpmd is gone, so {second} goes back to the kernel.")
+    session.type(f"manactl release {second}")
+    session.check(f"addresses and routes of {second}", addresses(session, 2), before)
+    session.status({1: "ethernet", 2: "ethernet"})
+
+    fact = prober.ask("report", "report")
+    session.check(f"the TCP connection over {first}", fact["failure"], None)
+    gap = f"{fact['longest_gap_ms']} ms"
+    session.tell(f"The connection over {first}: {fact['echoed']} echoes, longest gap {gap}.")
+
+
+def testpmd_has_it(session: Session) -> None:
+    vm = session.vm
+    row = next(row for row in report(vm)["ports"] if row["port"] == 2)
+    options = "--no-huge -m 512 -- -i --txq=1 --rxq=1 ..."
+    session.show(
+        f"\x1b[1m# dpdk-testpmd -a {row['pci']},mac={row['permanent_mac']} {options}\x1b[0m"
+    )
+    with user(vm, "testpmd", row["pci"], row["permanent_mac"]) as testpmd:
+        ready = testpmd.wait_for("ready", 180)
+        for line in str(ready["output"]).splitlines():
+            if line.startswith(("Port 0", "EAL: Probe", "Checking link", "Done")):
+                session.show(line)
+        session.status({1: "ethernet", 2: "raw-qp"})
+        holders = next(row for row in report(vm)["ports"] if row["port"] == 2)["holders"]
+        named = [(holder["pid"], holder["comm"]) for holder in holders]
+        session.check("who holds it", named, [(ready["pid"], "dpdk-testpmd")])
+        session.tell("While it lives, there is nothing to release.")
+        said = plain(session.type(f"manactl release {vm.netdevs[2]}", expect=BUSY))
+        session.check("the refusal names testpmd", "dpdk-testpmd" in said, True)
+        session.check("the owner after it", owners(vm)[2], "raw-qp")
+        testpmd.ask("quit", "ended")
+    becomes(vm, 2, "free")
+
+
+def run(kernel: str) -> Session:
+    with ExitStack() as stack:
+        vm = stack.enter_context(Vm(kernel, ports=3))
+        session = Session(vm)
+        furnish(vm)
+        neighbour = user(vm, "tcp", "serve", "10.1.0.9", "7000", netns="neighbour")
+        stack.enter_context(neighbour).wait_for("listening")
+        prober = stack.enter_context(user(vm, "tcp", "probe", "10.1.0.9", "7000"))
+        prober.wait_for("connected")
+        play(session, prober)
+        session.check("rules of the NIC broken", vm.nic.violations(), [])
+        return session
+
+
+def save_svg(session: Session, path: Path) -> None:
+    """The shown session as a picture."""
+    from rich.console import Console  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    console = Console(record=True, width=COLUMNS, file=io.StringIO())
+    for text in session.shown:
+        console.print(Text.from_ansi(text))
+    console.save_svg(str(path), title="manactl")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python3 -m tests.lab.demo", description=__doc__)
+    parser.add_argument("--kernel", default="7", metavar="PREFIX", help="6.12, 6.18 or 7 (default)")
+    parser.add_argument("--record", type=Path, metavar="FILE.svg", help="save the session (rich)")
+    options = parser.parse_args(arguments)
+    started = time.monotonic()
+    try:
+        session = run(options.kernel)
+    except LabError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 2
+    if options.record:
+        save_svg(session, options.record)
+    seconds = round(time.monotonic() - started)
+    if session.differences:
+        print(f"\n{len(session.differences)} of {session.checked} facts differ from the record:")
+        print("\n".join(f"  {difference}" for difference in session.differences))
+        return 1
+    print(f"\n{session.checked} facts shown, all as the NIC recorded them ({seconds} s).")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""What the scenario tests share: status as data, the NIC's word beside it, and the ports' names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from tests.lab.users import eventually
+from tests.lab.vm import Vm
+
+Row = dict[str, Any]
+AS_NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all")
+
+
+def manactl(vm: Vm, *words: str, prefix: Iterable[str] = (), path: str = "/manactl/src") -> Any:
+    """Run manactl with something before it (setpriv, ip netns exec); never raises for its code."""
+    argv = [*prefix, "env", f"PYTHONPATH={path}", "python3", "-m", "manactl", *words]
+    return vm.run(argv, check=False)
+
+
+def report(vm: Vm, *words: str, prefix: Iterable[str] = ()) -> Row:
+    """`status --json`, parsed."""
+    result = manactl(vm, "status", "--json", *words, prefix=prefix)
+    assert result.rc == 0, result.err
+    document: Row = json.loads(result.out)
+    return document
+
+
+def status(vm: Vm, prefix: Iterable[str] = ()) -> dict[int, Row]:
+    """Every port's row by port number, after the NIC's record has been heard on each of them."""
+    before = owners(vm)
+    rows = {row["port"]: row for row in report(vm, prefix=prefix)["ports"]}
+    assert owners(vm) == before, "the ports changed hands while status looked"
+    assert sorted(rows) == sorted(before)
+    for number, row in rows.items():
+        agrees(row, before[number])
+    return rows
+
+
+def owners(vm: Vm) -> dict[int, str]:
+    """The NIC's record: who programmed each vport, in manactl's words."""
+    return {v["index"] + 1: v["owner"] or "free" for v in vm.nic.state()["vports"]}
+
+
+def agrees(row: Row, truth: str) -> None:
+    """A row may say that it does not know; it may not say anything but the NIC's record."""
+    port = f"{row['pci']}:{row['port']}"
+    if row["owner"] == "unknown":
+        assert row["certainty"] == "unknown", row
+        if truth == "raw-qp":
+            assert port in row["candidates"], row
+    else:
+        assert row["owner"] == truth, row
+        assert row["certainty"] in {"proven", "inferred"}, row
+        assert row["candidates"] == [], row
+    if row["owner"] == "ethernet":
+        assert row["admin"] in {"up", None}, row
+
+
+def names_every_port(vm: Vm) -> bool:
+    """Whether this kernel's debugfs has a directory per vport (7.x)."""
+    found = vm.run("ls -d /sys/kernel/debug/mana/*/vport0", check=False)
+    return bool(found.rc == 0)
+
+
+def up(vm: Vm, *ports: int) -> None:
+    for port in ports:
+        vm.run(["ip", "link", "set", vm.netdevs[port], "up"])
+
+
+def down(vm: Vm, *ports: int) -> None:
+    for port in ports:
+        vm.run(["ip", "link", "set", vm.netdevs[port], "down"])
+
+
+def becomes(vm: Vm, port: int, owner: str) -> None:
+    """Wait until the NIC's record says that `owner` has the port."""
+    eventually(lambda: owners(vm)[port] == owner, what=f"port {port} to become {owner}")
