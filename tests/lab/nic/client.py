@@ -1,0 +1,97 @@
+"""Client of the NIC's control socket."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from typing import Any
+
+_TIMEOUT = 60.0
+
+
+class NicError(Exception):
+    """The NIC refused a request, or is gone."""
+
+
+class NicClient:
+    """One connection, opened on first use. Times in answers are CLOCK_MONOTONIC of the host, ns."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+        self._socket: socket.socket | None = None
+        self._rest = b""
+
+    def state(self) -> dict[str, Any]:
+        return self.ask("state")
+
+    def history(self, since: int = 0) -> list[dict[str, Any]]:
+        """Events after that sequence number; `sequence()` gives one to start from."""
+        events: list[dict[str, Any]] = self.ask("history", since=since)["events"]
+        return events
+
+    def sequence(self) -> int:
+        return int(self.ask("state")["seq"])
+
+    def violations(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.ask("violations")["violations"]
+        return found
+
+    def clear_violations(self) -> int:
+        return int(self.ask("clear-violations")["cleared"])
+
+    def owner(self, port: int) -> str | None:
+        """Who programmed the vport behind that port, counted from 1; None when nobody has it."""
+        owner: str | None = self.state()["vports"][port - 1]["owner"]
+        return owner
+
+    def objects(self) -> dict[str, list[dict[str, Any]]]:
+        """Every live object by kind, with what it hangs on."""
+        found: dict[str, list[dict[str, Any]]] = self.ask("objects")["objects"]
+        return found
+
+    def log(self, lines: int = 200) -> list[str]:
+        found: list[str] = self.ask("log", lines=lines)["lines"]
+        return found
+
+    def link(self, up: bool) -> None:
+        """Carrier of all ports; drivers before the reconfiguration events ignore it."""
+        self.ask("link", up=up)
+
+    def reset_request(self) -> None:
+        self.ask("reset-request")
+
+    def quit(self) -> None:
+        self.ask("quit")
+        self.close()
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+        self._socket, self._rest = None, b""
+
+    def ask(self, op: str, **arguments: Any) -> dict[str, Any]:
+        """Any operation. Raises NicError."""
+        try:
+            if self._socket is None:
+                self._socket = socket.socket(socket.AF_UNIX)
+                self._socket.settimeout(_TIMEOUT)
+                self._socket.connect(self.path)
+            self._socket.sendall(json.dumps({"op": op, **arguments}).encode() + b"\n")
+            answer: dict[str, Any] = json.loads(self._line(self._socket))
+        except (OSError, ValueError) as error:
+            self.close()
+            raise NicError(f"{op}: {error}") from error
+        if not answer.pop("ok"):
+            raise NicError(f"{op}: {answer.get('error')}")
+        return answer
+
+    def _line(self, connection: socket.socket) -> bytes:
+        parts = [self._rest]
+        while b"\n" not in parts[-1]:
+            data = connection.recv(1 << 20)
+            if not data:
+                raise ConnectionError("closed")
+            parts.append(data)
+        line, _, self._rest = b"".join(parts).partition(b"\n")
+        return line

@@ -1,0 +1,80 @@
+"""Questions to the oracle: JSON lines, one request and one answer each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from tests.lab.nic.device import Nic
+from tests.lab.nic.record import Record
+
+Json = dict[str, Any]
+
+
+class Control:
+    """The operations; `stop` becomes true when somebody asked the server to quit."""
+
+    def __init__(self, nic: Nic, record: Record) -> None:
+        self.nic = nic
+        self.record = record
+        self.stop = False
+        self._operations: dict[str, Callable[[Json], Json]] = {
+            "state": self._state,
+            "history": self._history,
+            "violations": self._violations,
+            "clear-violations": self._clear_violations,
+            "objects": self._objects,
+            "log": self._log,
+            "link": self._link,
+            "reset-request": self._reset_request,
+            "quit": self._quit,
+        }
+
+    def answer(self, line: str | bytes) -> bytes:
+        try:
+            request = json.loads(line)
+            operation = self._operations[request["op"]]
+        except (ValueError, KeyError, TypeError):
+            known = ", ".join(sorted(self._operations))
+            return _line({"ok": False, "error": f"not a request; operations: {known}"})
+        try:
+            return _line({"ok": True, **operation(request)})
+        except (ValueError, KeyError, TypeError) as error:
+            return _line({"ok": False, "error": f"{type(error).__name__}: {error}"})
+
+    def _state(self, request: Json) -> Json:
+        return {"seq": self.record.sequence, **self.nic.state()}
+
+    def _history(self, request: Json) -> Json:
+        events = self.record.since(int(request.get("since", 0)))
+        return {"seq": self.record.sequence, "events": events}
+
+    def _violations(self, request: Json) -> Json:
+        return {"violations": self.record.violations}
+
+    def _clear_violations(self, request: Json) -> Json:
+        cleared = len(self.record.violations)
+        self.record.violations.clear()
+        return {"cleared": cleared}
+
+    def _objects(self, request: Json) -> Json:
+        return {"objects": self.nic.objects()}
+
+    def _log(self, request: Json) -> Json:
+        count = int(request.get("lines", 200))
+        return {"lines": list(self.record.lines)[-count:] if count > 0 else []}
+
+    def _link(self, request: Json) -> Json:
+        return {"sent": self.nic.set_link(bool(request["up"]))}
+
+    def _reset_request(self, request: Json) -> Json:
+        return {"sent": self.nic.request_reset()}
+
+    def _quit(self, request: Json) -> Json:
+        self.stop = True
+        return {}
+
+
+def _line(answer: Json) -> bytes:
+    return json.dumps(answer).encode() + b"\n"
