@@ -70,11 +70,9 @@ class Content:
             if record["event"] == "closed":
                 return "closed"
             if record["event"] in ("claimed", "released"):
-                claimed = True
+                claimed = True  # a released port has left; what is left is claimed
             elif record["event"] in ("unwinding", "releasing"):
                 claimed = False
-            elif record["event"] == "kept":
-                claimed = bool(record["claimed"])
         return "claimed" if claimed else "interrupted"
 
     @property

@@ -1,0 +1,107 @@
+"""What is around a port that guards look at. Plain values; None is "could not be read"."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from manactl.snapshot import PortState
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """Who has a socket or a device open."""
+
+    pid: int
+    comm: str
+
+    def __str__(self) -> str:
+        return f"pid {self.pid} {self.comm}"
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One live TCP connection; no processes when the kernel itself or an unseen one has it."""
+
+    local: str
+    local_port: int
+    peer: str
+    peer_port: int
+    state: str
+    inode: int
+    processes: tuple[Process, ...] = ()
+
+    @property
+    def is_ipv6(self) -> bool:
+        return ":" in self.local
+
+    @property
+    def of_kernel(self) -> bool:
+        """Whether it is a socket of the kernel's own: in use, and in nobody's descriptor table."""
+        return self.inode == 0 and self.state == "established"
+
+    def __str__(self) -> str:
+        if self.is_ipv6:
+            return f"[{self.local}]:{self.local_port} - [{self.peer}]:{self.peer_port}"
+        return f"{self.local}:{self.local_port} - {self.peer}:{self.peer_port}"
+
+
+@dataclass(frozen=True, slots=True)
+class PacketSocket:
+    """An AF_PACKET socket bound to an interface: it gets ENETDOWN."""
+
+    inode: int
+    processes: tuple[Process, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SshSession:
+    """A session that this process stands in, and whether its packets take the port."""
+
+    client: str
+    server: str
+    through_port: bool | None  # None: the way to the client could not be looked up
+    found_in: str  # where SSH_CONNECTION was found
+
+
+@dataclass(frozen=True, slots=True)
+class RdmaUser:
+    """User objects on an RDMA device beside the raw-QP one, or RC/UD queue pairs on it."""
+
+    device: str
+    what: str  # "2 protection domains in use"
+    processes: tuple[Process, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Manager:
+    """A network manager that runs, and what it says about the port (None: it does not say)."""
+
+    name: str
+    process: Process
+    managed: bool | None
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class FabricRoute:
+    """The way to Azure's wire server (168.63.129.16)."""
+
+    through_port: bool
+    host_route: bool  # a route of its own, not the default route
+    on_azure: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Everything that the guards of one port ask for, read once."""
+
+    state: PortState | None
+    uppers: tuple[str, ...] | None
+    xdp: bool | None
+    connections: tuple[Connection, ...] | None
+    packet_sockets: tuple[PacketSocket, ...] | None
+    ssh: tuple[SshSession, ...] | None
+    others: tuple[str, ...] | None  # netdevs that are up, with carrier and a global address
+    managers: tuple[Manager, ...] | None
+    rdma_users: tuple[RdmaUser, ...] | None
+    fabric: FabricRoute | None
