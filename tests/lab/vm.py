@@ -13,14 +13,12 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from . import image, kmsg, qemu
+from . import image, kmsg, qemu, qmp
 from .agent import Client, CommandFailed, GuestError, Process, Result
 from .errors import HostLacks, LabError, LostVm
-
-if TYPE_CHECKING:
-    from .nic.client import NicClient
+from .nic.client import NicClient
 
 __all__ = ["CommandFailed", "GuestError", "LostVm", "Process", "Result", "Vm"]
 
@@ -71,9 +69,10 @@ class Vm:
         self._nic: NicClient | None = None
         self._agent: Client | None = None
         self._messages: kmsg.Stream | None = None
-        self._expected: list[str] = []
-        self._mark = 0
+        self.expected: list[str] = []
+        self._test_began = 0
         self.lost: LostVm | None = None
+        self.worn = False  # not fit for another test
         self.release = ""
         self.dir = Path()
 
@@ -128,8 +127,6 @@ class Vm:
                 raise LabError(f"the NIC did not start:\n{self._tail('nic.out')}")
             time.sleep(pause)  # it announces itself by its sockets alone
             pause = min(pause * 1.5, 0.2)
-        from .nic.client import NicClient  # not needed by a VM without NIC
-
         self._nic = NicClient(control)
 
     def _popen(
@@ -239,6 +236,11 @@ class Vm:
     # -- parts
 
     @property
+    def pid(self) -> int:
+        """Process id of QEMU."""
+        return self._programs[-1].pid
+
+    @property
     def agent(self) -> Client:
         if self.lost is not None:
             raise self.lost
@@ -293,6 +295,20 @@ class Vm:
         more.setdefault("check", False)
         return self.run(["python3", "-m", "manactl", *args], **more)
 
+    def sweep(self, timeout: float = 30) -> list[str]:
+        """Kill every process but the agent; their command lines. Returns when they are gone."""
+        deadline, pause = time.monotonic() + timeout, 0.02
+        found: list[str] = []
+        while True:
+            head, _ = self.agent.request("sweep")
+            found += [line for line in head["killed"] if line not in found]
+            if not head["killed"]:
+                return found
+            if time.monotonic() > deadline:
+                raise self._lose(f"processes that cannot be killed: {head['killed']}")
+            time.sleep(pause)  # dying takes the kernel a moment: queue pairs are torn down
+            pause = min(pause * 2, 0.5)
+
     def put(self, path: str, data: bytes | str, mode: int = 0o644) -> None:
         self.agent.put(path, data.encode() if isinstance(data, str) else data, mode)
 
@@ -331,7 +347,16 @@ class Vm:
 
         They must come, and the VM is not used again: a kernel that warned once may not do so twice.
         """
-        self._expected += patterns
+        self.expected += patterns
+
+    def begin_test(self) -> None:
+        """From here on kernel messages count for the next test."""
+        self.expected.clear()
+        self._test_began = self.dmesg_mark()
+
+    def kmsg_of_test(self) -> list[kmsg.Line]:
+        """Kernel messages since begin_test()."""
+        return self.kmsg(self._test_began)
 
     # -- the device
 
@@ -359,6 +384,4 @@ class Vm:
 
     def qmp(self, command: str, **arguments: Any) -> Any:
         """One QMP command, e.g. qmp("device_del", id="nic0")."""
-        from .qmp import execute  # rarely needed
-
-        return execute(self.dir / "qmp.sock", command, arguments)
+        return qmp.execute(self.dir / "qmp.sock", command, arguments)

@@ -22,6 +22,7 @@ KMSG = "manactl.kmsg"
 SHELL = "manactl.shell"
 FRAME = struct.Struct("!II")
 CHUNK = 65536
+PF_KTHREAD = 0x00200000  # include/linux/sched.h
 KILL_AFTER = 1.0  # seconds between a polite and a forced end of a program that timed out
 
 
@@ -198,6 +199,25 @@ class Agent:
         self.forward_kmsg()
         self.kmsg_write(f"mark {head['token']}\n".encode())
         return {}, b""
+
+    def do_sweep(self, head, body):
+        """Kill every user process but this one, and name them."""
+        killed = []
+        for entry in os.listdir("/proc"):
+            if not entry.isdigit() or int(entry) == os.getpid():
+                continue
+            try:
+                with open(f"/proc/{entry}/stat", "rb") as file:
+                    state, _, *rest = file.read().rpartition(b")")[2].split()
+                if int(rest[4]) & PF_KTHREAD or state in b"XZ":
+                    continue
+                with open(f"/proc/{entry}/cmdline", "rb") as file:
+                    words = file.read().rstrip(b"\0").replace(b"\0", b" ")
+                os.kill(int(entry), signal.SIGKILL)
+                killed.append(f"{entry} {words.decode(errors='replace')}")
+            except (FileNotFoundError, ProcessLookupError):
+                pass
+        return {"killed": killed}, b""
 
     def do_shell(self, head, body):
         """A login shell on the shell port, for a person; one at a time."""

@@ -1,0 +1,17 @@
+"""What all kinds of tests share: skips that become failures where the run insists."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+
+def lacking(capability: str, why: str) -> None:
+    """Skip the test for want of "netns" or "lab"; fail it where MANACTL_REQUIRE names that.
+
+    `make test` requires both: there a skip would hide that nothing was tested.
+    """
+    if capability in os.environ.get("MANACTL_REQUIRE", "").split(","):
+        pytest.fail(f"{capability} is required (MANACTL_REQUIRE) but missing: {why}")
+    pytest.skip(f"no {capability}: {why}")

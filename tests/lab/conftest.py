@@ -1,0 +1,182 @@
+"""Fixtures of the lab: one guest per kernel serves many tests, and the reset between is checked.
+
+`vm`       the guest of one kernel, with two ports and RNIC; every test with it runs once per kernel
+`make_vm`  for tests that need a guest of their own: other ports, no RNIC, or one that they wreck
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Generator, Iterator
+
+import pytest
+
+from tests.conftest import lacking
+
+from . import cache
+from .errors import HostLacks, LabError, LostVm, MirrorUnknown, Unreachable
+from .reset import Inventory, ResetFailed, inventory, reset, trouble
+from .vm import Vm
+
+KERNELS = tuple(os.environ.get("MANACTL_LAB_KERNELS", "6.12,6.18,7").split(","))
+_IN_USE = pytest.StashKey[list[Vm]]()
+
+
+class Pool:
+    """The running guests of this test process, by kernel."""
+
+    def __init__(self) -> None:
+        self._vms: dict[str, tuple[Vm, Inventory]] = {}
+
+    def take(self, kernel: str) -> Vm:
+        """A guest as freshly booted; an old one if its reset was clean."""
+        if kernel not in self._vms:
+            vm = start(kernel)
+            try:
+                self._vms[kernel] = (vm, inventory(vm))
+            except BaseException:
+                vm.close()
+                raise
+        return self._vms[kernel][0]
+
+    def give_back(self, kernel: str, *, worn: bool) -> None:
+        """Reset the guest for the next test, or end it when it is `worn`, lost or unclean."""
+        vm, boot = self._vms[kernel]
+        if not worn and vm.lost is None:
+            with contextlib.ExitStack() as undo:
+                undo.callback(self._drop, kernel)
+                reset(vm, boot)
+                undo.pop_all()
+        else:
+            self._drop(kernel)
+
+    def _drop(self, kernel: str) -> None:
+        vm, _ = self._vms.pop(kernel)
+        vm.close()
+
+    def close(self) -> None:
+        for kernel in list(self._vms):
+            self._drop(kernel)
+
+
+def start(kernel: str, **more: object) -> Vm:
+    """Boot a guest. What the host lacks skips the test, unless the run requires the lab."""
+    vm = Vm(kernel, **more)  # type: ignore[arg-type]
+    try:
+        return vm.start()
+    except (HostLacks, MirrorUnknown, Unreachable) as error:
+        lacking("lab", str(error))
+        raise
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        cache.say = lambda text: None  # the controller's own run of build() has told it
+
+
+@pytest.fixture(scope="session")
+def pool() -> Iterator[Pool]:
+    made = Pool()
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture(
+    params=[pytest.param(k, marks=pytest.mark.xdist_group(f"linux-{k}"), id=k) for k in KERNELS]
+)
+def kernel(request: pytest.FixtureRequest) -> str:
+    """A kernel version prefix: the test runs once for each."""
+    return str(request.param)
+
+
+@pytest.fixture
+def vm(request: pytest.FixtureRequest, pool: Pool, kernel: str) -> Iterator[Vm]:
+    """The guest of one kernel, as it booted; see reset.py for what the test may leave behind."""
+    machine = pool.take(kernel)
+    machine.begin_test()
+    users = request.node.stash.setdefault(_IN_USE, [])
+    users.append(machine)
+    try:
+        yield machine
+        users.remove(machine)
+        _after(pool, kernel, machine)
+    finally:
+        if machine in users:  # the teardown of another fixture failed
+            pool.give_back(kernel, worn=True)
+
+
+def _after(pool: Pool, kernel: str, machine: Vm) -> None:
+    """Reset, and whether it or what the test left running brought bad news."""
+    worn = bool(machine.expected) or machine.worn
+    if worn or machine.lost is not None:
+        pool.give_back(kernel, worn=True)
+        return
+    pool.give_back(kernel, worn=False)
+    if news := trouble(machine):
+        pool.give_back(kernel, worn=True)
+        pytest.fail(f"after the test, while its processes were ended: {news}", pytrace=False)
+
+
+@pytest.fixture
+def make_vm(request: pytest.FixtureRequest) -> Iterator[Callable[..., Vm]]:
+    """make_vm(kernel, ports=..., ...) boots a guest for this test alone."""
+    machines = request.node.stash.setdefault(_IN_USE, [])
+    with contextlib.ExitStack() as stack:
+
+        def make(kernel: str = "7", **more: object) -> Vm:
+            machine = start(kernel, **more)
+            stack.callback(machine.close)
+            machine.begin_test()
+            machines.append(machine)
+            return machine
+
+        yield make
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """Let the kernel's and the NIC's complaints fail the test itself, not its teardown."""
+    try:
+        yield
+    except BaseException as error:
+        for machine in item.stash.get(_IN_USE, []):
+            machine.worn = True  # a failed test may have stopped anywhere
+            with contextlib.suppress(LabError):
+                if news := trouble(machine):
+                    error.add_note(news)
+        raise
+    for machine in item.stash.get(_IN_USE, []):
+        if machine.lost is not None:
+            continue  # the test wanted it so, or it would not have come here
+        if news := trouble(machine):
+            machine.worn = True
+            pytest.fail(news, pytrace=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if call.excinfo is not None and isinstance(call.excinfo.value, LostVm | ResetFailed):
+        report.lab_trouble = "LOST VM" if call.excinfo.errisinstance(LostVm) else "RESET FAILED"
+        report.longrepr = f"{item.nodeid}\n{call.excinfo.value}"
+    return report
+
+
+def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
+    """A lost VM is an error of the lab, in the summary too; it is not the test's failure."""
+    trouble_name = getattr(report, "lab_trouble", None)
+    if trouble_name is None or report.passed:
+        return None
+    return "error", "L", trouble_name
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if {"vm", "make_vm"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("lab")

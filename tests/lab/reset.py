@@ -1,0 +1,120 @@
+"""Between two tests: put a guest back to how it booted, and see that it is.
+
+Cleaning is one thing, checking another: what cleaning does not know shows as a difference to the
+inventory taken after boot, and then the next test gets a new VM.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import kmsg
+from .errors import LabError
+from .vm import Vm
+
+SETTLE = 20.0  # seconds for the driver and the NIC to let go of what a killed program held
+
+_INVENTORY = """
+ip -o link | sed 's/ qlen [0-9]*//; s/ qdisc [a-z_]*//; s/^[0-9]*: //'
+for what in addr rule; do ip -4 -o $what; ip -6 -o $what; done | sed 's/^[0-9]*: //; s/valid_lft.*//'
+ip -4 route show table all; ip -6 route show table all
+ip nexthop; ip netns; ip neigh show nud permanent
+for d in /var/lib/manactl /run/manactl /etc/manactl /run/lock/manactl; do
+    [ -d $d ] && find $d -mindepth 1 | sed 's/^/file /'
+done
+for m in mana mana_ib ib_uverbs; do [ -d /sys/module/$m ] && echo module $m; done
+ls /sys/class/infiniband 2>/dev/null | sed 's/^/rdma /'
+sed 's/^/taint /' /proc/sys/kernel/tainted
+"""
+
+_CLEAN = """
+for ns in $(ip netns | cut -d' ' -f1); do
+    for n in $(ip netns exec $ns sh -c 'cd /sys/class/net; for n in */device; do echo ${n%/*}; done')
+    do [ "$n" != '*' ] && ip -n $ns link set $n netns 1; done
+    ip netns del $ns
+done
+for m in mana mana_ib ib_uverbs; do [ -d /sys/module/$m ] || modprobe $m; done
+cd /sys/class/net
+for n in *; do
+    if [ $n = lo ]; then continue; fi
+    if [ -e $n/device ]; then
+        ip link set $n down
+        [ -e $n/master ] && ip link set $n nomaster
+        ip addr flush dev $n
+        [ $(cat $n/mtu) = 1500 ] || ip link set $n mtu 1500
+    elif [ -d $n ]; then
+        ip link del $n
+    fi
+done
+ip nexthop flush
+ip route flush table all proto static; ip -6 route flush table all proto static
+ip route flush table all proto boot; ip -6 route flush table all proto boot
+rm -rf /var/lib/manactl /run/manactl /etc/manactl /run/lock/manactl
+find /tmp /root /dev/shm -mindepth 1 -delete
+exit 0
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What a test must leave as it was: the guest's own view and the NIC's."""
+
+    guest: frozenset[str]
+    objects: dict[str, int] = field(default_factory=dict)
+    owners: tuple[str | None, ...] = ()
+
+
+class ResetFailed(LabError):
+    """The guest could not be brought back to how it booted; it is not used again."""
+
+
+def inventory(vm: Vm) -> Inventory:
+    text = vm.run(_INVENTORY).out
+    lines = frozenset(line.rstrip() for line in text.splitlines() if line.strip())
+    if not vm.ports:
+        return Inventory(lines)
+    state: dict[str, Any] = vm.nic.state()
+    owners = tuple(vport["owner"] for vport in state["vports"])
+    return Inventory(lines, dict(state["objects"]), owners)
+
+
+def reset(vm: Vm, boot: Inventory) -> None:
+    """Clean and compare; ResetFailed names every difference, LostVm when the guest is gone."""
+    vm.sweep()
+    vm.run(_CLEAN, timeout=120)
+    deadline, pause = time.monotonic() + SETTLE, 0.05
+    while differences := _compare(boot, inventory(vm)):
+        if time.monotonic() > deadline:
+            raise ResetFailed("the guest is not as it booted:\n" + "\n".join(differences))
+        time.sleep(pause)  # what dies late: testpmd's vport, a deleted namespace
+        pause = min(pause * 2, 1.0)
+
+
+def _compare(boot: Inventory, now: Inventory) -> list[str]:
+    found = [f"+ {line}" for line in sorted(now.guest - boot.guest)]
+    found += [f"- {line}" for line in sorted(boot.guest - now.guest)]
+    for what in sorted(boot.objects.keys() | now.objects.keys()):
+        before, after = boot.objects.get(what, 0), now.objects.get(what, 0)
+        if before != after:
+            found.append(f"the NIC has {after} of {what}, {before} after boot")
+    for number, (before, after) in enumerate(zip(boot.owners, now.owners, strict=True), 1):
+        if before != after:
+            found.append(f"port {number} is programmed by {after}, by {before} after boot")
+    return found
+
+
+def trouble(vm: Vm) -> str:
+    """What the kernel and the NIC hold against the test so far; empty when nothing."""
+    lines = vm.kmsg_of_test()
+    bad, missing = kmsg.unexpected(lines, vm.expected)
+    parts = []
+    if bad:
+        start = lines.index(bad[0])
+        context = "\n".join(str(line) for line in lines[start : start + 60])
+        parts.append(f"the guest's kernel reported a fault that the test did not declare:\n{context}")
+    parts += [f"declared, but the kernel did not say it: {pattern}" for pattern in missing]
+    if vm.ports:
+        parts += [f"the NIC saw a violation: {v}" for v in vm.nic.violations()]
+    return "\n".join(parts)
