@@ -15,11 +15,11 @@ import pytest
 from tests.conftest import lacking
 
 from . import cache
+from .build import KERNELS
 from .errors import HostLacks, LabError, LostVm, MirrorUnknown, Unreachable
 from .reset import Inventory, ResetFailed, inventory, reset, trouble
 from .vm import Vm
 
-KERNELS = tuple(os.environ.get("MANACTL_LAB_KERNELS", "6.12,6.18,7").split(","))
 _IN_USE = pytest.StashKey[list[Vm]]()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import re
@@ -217,6 +218,7 @@ class Vm:
     def _lose(self, why: str) -> LostVm:
         """The exception for a VM that is no more; the first reason counts."""
         if self.lost is None:
+            self._let_die()
             for program, name in zip(
                 self._programs, ("nic", "qemu")[-len(self._programs) :], strict=False
             ):
@@ -225,6 +227,12 @@ class Vm:
                     why += f"; {name} ended with {code}: {self._tail(f'{name}.out', 5)}"
             self.lost = LostVm(why, self._tail("console.log"))
         return self.lost
+
+    def _let_die(self) -> None:
+        """A channel closes a moment before QEMU has ended; its exit code is worth that moment."""
+        if self._programs and self._agent is not None and self._agent.closed:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._programs[-1].wait(5)
 
     def _tail(self, name: str, lines: int = 60) -> str:
         try:

@@ -1,0 +1,38 @@
+# Every target sees to it that what it needs is there; see tests/bootstrap and tests/lab/README.md.
+KERNEL = 7
+PORTS = 2
+WORKERS = 2
+ARGS =
+
+BOOTSTRAP = tests/bootstrap
+PYTEST = MANACTL_REQUIRE=netns,lab $(BOOTSTRAP) --venv --netns -m pytest -n $(WORKERS) --dist loadgroup
+
+.PHONY: help demo test check soak lab build
+
+help:
+	@echo 'make demo    watch manactl do its job on the real drivers, in a VM'
+	@echo 'make test    unit, netns and lab tests (ARGS="-k name" for some)'
+	@echo 'make check   ruff and mypy'
+	@echo 'make soak    the long counts (hours)'
+	@echo 'make lab     a shell in the guest (KERNEL=6.12|6.18|7 PORTS=1..4)'
+	@echo 'make build   only fetch and build what the lab runs on'
+
+demo: build
+	@$(BOOTSTRAP) -m tests.lab.demo $(ARGS)
+
+test: build
+	@$(PYTEST) -m 'not soak' $(ARGS)
+
+soak: build
+	@$(PYTEST) -m soak $(ARGS)
+
+check:
+	@$(BOOTSTRAP) --venv -m ruff check .
+	@$(BOOTSTRAP) --venv -m ruff format --check .
+	@$(BOOTSTRAP) --venv -m mypy
+
+lab: build
+	@$(BOOTSTRAP) -m tests.lab.shell --kernel $(KERNEL) --ports $(PORTS) $(ARGS)
+
+build:
+	@$(BOOTSTRAP) -m tests.lab.build

@@ -1,0 +1,41 @@
+"""`python3 -m tests.lab.build`: have QEMU, the kernels and the guest's tree in the cache.
+
+Says what it uses. Done before the tests start, so that what goes wrong here is told once and by
+name, and not by each test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+
+from . import cache, image, qemu
+from .debian import Apt
+from .errors import LabError
+
+KERNELS = tuple(os.environ.get("MANACTL_LAB_KERNELS", "6.12,6.18,7").split(","))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python3 -m tests.lab.build", description=__doc__)
+    parser.add_argument("--kernel", action="append", help="version prefix; default: all three")
+    wanted = parser.parse_args().kernel or KERNELS
+    began = time.monotonic()
+    try:
+        emulator = qemu.ensure()
+        apt = Apt()
+        kernels = [image.kernel(prefix, apt) for prefix in wanted]
+        image.tree(apt)
+    except LabError as error:
+        print(f"lab: {error}", file=sys.stderr)
+        return 1
+    versions = ", ".join(kernel.version for kernel in kernels)
+    spent = time.monotonic() - began
+    cache.say(f"QEMU {emulator.version}; Linux {versions}; ready after {spent:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
