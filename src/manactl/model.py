@@ -70,7 +70,7 @@ class Netdev:
     carrier: bool | None  # None while down (the kernel answers EINVAL) or while it would block
     mac: str | None
     permanent_mac: str | None
-    altnames: tuple[str, ...] = ()
+    altnames: tuple[str, ...] | None = None  # rtnetlink alone knows them, and may be busy
     master: str | None = None
 
     @property
@@ -140,6 +140,7 @@ class PortStatus:
     drift: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     claim: ClaimInfo | None = None
+    reason: str = ""  # the row of the ownership table that decided
 
     @property
     def label(self) -> str:

@@ -6,10 +6,11 @@ import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
-from manactl.model import Evidence
+from manactl.model import ClaimInfo, Evidence, Holder, PortStatus, RdmaPort, Report, Upper
 from manactl.render.escape import escape
 
 ERROR_SCHEMA = "manactl.error/1"
+STATUS_SCHEMA = "manactl.status/1"
 
 
 def dumps(document: Mapping[str, object]) -> str:
@@ -34,6 +35,53 @@ def error_document(
     }
 
 
+def status_document(report: Report, ports: Iterable[PortStatus]) -> dict[str, object]:
+    """What `status --json` prints of `ports`. Keys may be added, none is renamed or dropped."""
+    return {
+        "schema": STATUS_SCHEMA,
+        "time": timestamp(report.time),
+        "kernel": report.kernel,
+        "privileged": report.privileged,
+        "missing": [{"source": item.source, "why": item.why} for item in report.missing],
+        "ports": [port_document(port) for port in ports],
+    }
+
+
+def port_document(port: PortStatus) -> dict[str, object]:
+    """One port; unknown is null."""
+    netdev = port.netdev
+    return {
+        "netdev": netdev.name if netdev else None,
+        "ifindex": netdev.ifindex if netdev else None,
+        "netns": port.netns,
+        "altnames": netdev.altnames if netdev else None,
+        "pci": port.id.pci,
+        "port": port.id.port,
+        "mac": netdev.mac if netdev else None,
+        "permanent_mac": port.id.permanent_mac,
+        "upper": _upper(port.upper),
+        "rdma": _rdma(port.rdma),
+        "admin": admin(port),
+        "operstate": netdev.operstate if netdev else None,
+        "carrier": netdev.carrier if netdev else None,
+        "owner": str(port.owner),
+        "candidates": port.candidates,
+        "certainty": str(port.certainty),
+        "reason": port.reason,
+        "holders": [_holder(holder) for holder in port.holders],
+        "evidence": [evidence_document(item) for item in port.evidence],
+        "drift": port.drift,
+        "notes": port.notes,
+        "claim": _claim(port.claim),
+    }
+
+
+def admin(port: PortStatus) -> str | None:
+    """The admin state as iproute2 words it."""
+    up = port.netdev.admin_up if port.netdev else None
+    return None if up is None else ("up" if up else "down")
+
+
 def evidence_document(evidence: Evidence) -> dict[str, object]:
     return {"source": evidence.source, "fact": evidence.fact, "value": evidence.value}
 
@@ -41,6 +89,42 @@ def evidence_document(evidence: Evidence) -> dict[str, object]:
 def timestamp(time: datetime) -> str:
     """RFC 3339 in UTC, whole seconds."""
     return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _upper(upper: Upper | None) -> dict[str, object] | None:
+    return upper and {
+        "netdev": upper.netdev,
+        "kind": upper.kind,
+        "vmbus": upper.vmbus,
+        "data_path": upper.data_path,
+    }
+
+
+def _rdma(rdma: RdmaPort | None) -> dict[str, object] | None:
+    return rdma and {"device": rdma.device, "port": rdma.port, "others": rdma.others}
+
+
+def _holder(holder: Holder) -> dict[str, object]:
+    return {
+        "pid": holder.pid,
+        "comm": holder.comm,
+        "exe": holder.exe,
+        "uid": holder.uid,
+        "unit": holder.unit,
+        "container": holder.container,
+        "since": holder.since and timestamp(holder.since),
+    }
+
+
+def _claim(claim: ClaimInfo | None) -> dict[str, object] | None:
+    return claim and {
+        "since": timestamp(claim.since),
+        "by": claim.by,
+        "mode": claim.mode,
+        "confirm_by": claim.confirm_by and timestamp(claim.confirm_by),
+        "proven": claim.proven,
+        "synthetic": claim.synthetic,
+    }
 
 
 def _decodable(value: object) -> object:

@@ -1,0 +1,270 @@
+"""Look once at every MANA port: sources in, Report out. Nothing is kept between two looks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from manactl import notes
+from manactl.model import Evidence, Missing, Netdev, Owner, PortId, PortStatus, RdmaPort, Report
+from manactl.model import Upper as UpperDevice
+from manactl.nl.nldev import Nldev, RdmaNetlink
+from manactl.ownership import Decision, PortFacts, decide
+from manactl.ports import resolve
+from manactl.sources import debugfs, proc, rdma, sysfs
+from manactl.sources.links import LinkFacts, LinkSource, RtnetlinkLinks
+from manactl.sources.sysfs import Roots
+
+if TYPE_CHECKING:
+    from manactl.journal import ClaimSummary
+
+__all__ = ["Roots", "look", "resolve"]
+
+_TRIES = 3  # looks at a function that changes while it is looked at
+
+
+@dataclass(frozen=True, slots=True)
+class _Around:
+    """What is asked once for all functions."""
+
+    roots: Roots
+    links: Mapping[int, LinkFacts] | None
+    holders: proc.Holders
+    claims: Mapping[tuple[str, int], ClaimSummary]
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """One function as read, between two equal samples of what changes with the owner."""
+
+    function: sysfs.Function
+    vports: Mapping[int, debugfs.VportDir] | None
+    view: rdma.RdmaView
+    missing: tuple[Missing, ...]
+    steady: bool
+
+
+def look(
+    roots: Roots = Roots(),  # noqa: B008 - frozen
+    *,
+    netlink: RdmaNetlink | None = None,
+    links: LinkSource | None = None,
+    claims: Sequence[ClaimSummary] = (),
+) -> Report:
+    """Read every port. `netlink` and `links` are the kernel's own unless given."""
+    missing: list[Missing] = []
+    with ExitStack() as stack:
+        if netlink is None:
+            netlink = _open_nldev(roots, stack, missing)
+        links = links or RtnetlinkLinks()
+        seen = [_see(roots, netlink, pci) for pci in sysfs.functions(roots)]
+    netdevs = [port.netdev for one in seen for port in one.function.netdevs]
+    if netdevs:
+        masters = (_ifindex(roots, dev.master) for dev in netdevs if dev.master)
+        links.ask({dev.ifindex for dev in netdevs} | {index for index in masters if index})
+    holders = proc.holders(roots.proc, _held_devices(seen))
+    answered = links.collect() if netdevs else {}
+    if answered is None:
+        missing.append(Missing("rtnetlink", notes.BUSY))
+    if holders.hidden:
+        missing.append(Missing("proc", "descriptors of other users' processes"))
+    missing += [
+        Missing("sysfs", f"{pci} is a MANA function bound to {driver or 'no driver'}, not to mana")
+        for pci, driver in sysfs.unbound(roots)
+    ]
+    around = _Around(roots, answered, holders, _by_port(claims))
+    ports = [port for one in seen for port in _ports(one, around)]
+    here = {(port.id.pci, port.id.port) for port in ports}
+    missing += [
+        Missing("sysfs", f"port {claim.port} is claimed, but not there now")
+        for claim in claims
+        if (claim.port.pci, claim.port.port) not in here
+    ]
+    for one in seen:
+        missing += one.missing
+    return Report(
+        time=datetime.now(UTC),
+        kernel=os.uname().release,
+        privileged=os.geteuid() == 0 and not holders.hidden,
+        missing=tuple(dict.fromkeys(missing)),
+        ports=tuple(ports),
+    )
+
+
+def _open_nldev(roots: Roots, stack: ExitStack, missing: list[Missing]) -> RdmaNetlink | None:
+    # Opening the socket would load ib_core where it is not loaded: not ours to do.
+    if not os.path.isdir(f"{roots.sys}/class/infiniband"):
+        return None
+    try:
+        return stack.enter_context(Nldev())
+    except OSError as error:
+        missing.append(Missing("nldev", f"socket: {error.strerror}"))
+        return None
+
+
+def _see(roots: Roots, netlink: RdmaNetlink | None, pci: str) -> _Seen:
+    """Read a function until nothing that shows the owner changed while it was read."""
+    before = _sample(roots, pci)
+    for _ in range(_TRIES):
+        function, vports, missing = before
+        devices, unlisted = rdma.list_devices(netlink) if function.rdma else ([], [])
+        view = rdma.view(function.rdma, function.rdma_driver, netlink, devices)
+        after = _sample(roots, pci)
+        steady = after == before
+        if steady:
+            break
+        before = after
+    return _Seen(function, vports, view, (*missing, *unlisted, *view.missing), steady)
+
+
+_Sample = tuple[sysfs.Function, Mapping[int, debugfs.VportDir] | None, tuple[Missing, ...]]
+
+
+def _sample(roots: Roots, pci: str) -> _Sample:
+    function = sysfs.function(roots, pci)
+    try:
+        vports = debugfs.vports(roots.sys, [pci, *sysfs.slot_names(roots, pci)])
+    except PermissionError:
+        return function, None, (Missing("debugfs", "only root may list it"),)
+    except FileNotFoundError:
+        why = "not mounted, or the mana driver of this kernel shows nothing there"
+        return function, None, (Missing("debugfs", why),)
+    except OSError as error:
+        return function, None, (Missing("debugfs", str(error.strerror)),)
+    return function, vports, ()
+
+
+def _held_devices(seen: Iterable[_Seen]) -> set[int]:
+    """The uverbs devices worth searching /proc for: not those that nobody has open."""
+    return {
+        rdev
+        for one in seen
+        if one.view.raw and one.view.facts.contexts != 0
+        for rdev in one.view.raw.uverbs
+    }
+
+
+def _ports(seen: _Seen, around: _Around) -> Iterator[PortStatus]:
+    facts = _facts(seen)
+    decisions = decide(seen.view.facts, facts)
+    netdevs = {port.dev_port + 1: port.netdev for port in seen.function.netdevs}
+    for fact in facts:
+        port = _port(seen, fact, decisions[fact.port], netdevs.get(fact.port), around)
+        words = notes.of(port, decisions, seen.steady, around.holders.hidden)
+        claim = around.claims.get((port.id.pci, port.id.port))
+        yield _with_claim(replace(port, notes=tuple(words)), claim)
+
+
+def _facts(seen: _Seen) -> list[PortFacts]:
+    """Every port that any source knows of; a netdev may be in another network namespace."""
+    flags = {port.dev_port + 1: port.netdev.admin_up for port in seen.function.netdevs}
+    vports = seen.vports or {}
+    numbers = set(flags) | {vport + 1 for vport in vports}
+    if seen.view.raw:
+        numbers |= set(seen.view.raw.ports)
+    return [
+        PortFacts(
+            port=number,
+            admin_up=flags.get(number),
+            eqs=vports[number - 1].eqs if number - 1 in vports else None,
+            rx=vports[number - 1].rx if number - 1 in vports else None,
+        )
+        for number in sorted(numbers)
+    ]
+
+
+def _port(
+    seen: _Seen, fact: PortFacts, decision: Decision, netdev: Netdev | None, around: _Around
+) -> PortStatus:
+    pci = seen.function.pci
+    netdev = netdev and _with_link(netdev, around.links)
+    raw = seen.view.raw
+    may_be_held = decision.owner is Owner.RAW_QP or bool(decision.candidates)
+    rdevs = raw.uverbs if raw and may_be_held else ()
+    held = {holder.pid: holder for rdev in rdevs for holder in around.holders.of.get(rdev, ())}
+    return PortStatus(
+        id=PortId(pci, fact.port, netdev.permanent_mac if netdev else None),
+        netdev=netdev,
+        netns=None,
+        upper=_upper(netdev, around),
+        rdma=_rdma_port(seen.view, fact.port),
+        owner=decision.owner,
+        certainty=decision.certainty,
+        candidates=tuple(f"{pci}:{number}" for number in decision.candidates),
+        holders=tuple(held.values()),
+        evidence=_evidence(netdev, fact, seen.view, tuple(held)),
+        reason=decision.reason,
+    )
+
+
+def _with_link(netdev: Netdev, links: Mapping[int, LinkFacts] | None) -> Netdev:
+    """The netdev with what rtnetlink adds; a link of the same index and another name is not it."""
+    link = (links or {}).get(netdev.ifindex)
+    if link is None or link.name != netdev.name:
+        return netdev
+    return replace(
+        netdev,
+        altnames=link.altnames,
+        carrier=link.carrier if netdev.admin_up else None,
+        permanent_mac=link.permanent_mac or netdev.permanent_mac,
+    )
+
+
+def _upper(netdev: Netdev | None, around: _Around) -> UpperDevice | None:
+    if netdev is None or netdev.master is None:
+        return None
+    kind, vmbus = sysfs.upper_kind(around.roots, netdev.master)
+    if kind is None:
+        links = (around.links or {}).values()
+        kind = next((link.kind for link in links if link.name == netdev.master), None)
+    return UpperDevice(netdev.master, kind, vmbus)
+
+
+def _rdma_port(view: rdma.RdmaView, number: int) -> RdmaPort | None:
+    if view.raw is None or number not in view.raw.ports:
+        return None
+    others = tuple(f"{node.name}/{number}" for node in view.others if number in node.ports)
+    return RdmaPort(view.raw.name, number, others)
+
+
+def _evidence(
+    netdev: Netdev | None, fact: PortFacts, view: rdma.RdmaView, pids: tuple[int, ...]
+) -> tuple[Evidence, ...]:
+    found = []
+    if netdev is None:
+        found.append(Evidence("sysfs", "netdev", None))
+    elif netdev.flags is not None:
+        found.append(Evidence("sysfs", "flags", f"{netdev.flags:#x}"))
+    if fact.eqs is not None:
+        found.append(Evidence("debugfs", "EQs", fact.eqs))
+    if fact.rx is not None:
+        found.append(Evidence("debugfs", "RX", fact.rx))
+    found += view.evidence
+    if pids:
+        found.append(Evidence("proc", "processes with the uverbs device open", list(pids)))
+    return tuple(found)
+
+
+def _with_claim(port: PortStatus, claim: ClaimSummary | None) -> PortStatus:
+    if claim is None:
+        return port
+    up = port.netdev is not None and port.netdev.admin_up
+    drift = ("claimed, yet its netdev is up",) if up and claim.same_boot else ()
+    more = (claim.next_step,) if claim.next_step else ()
+    return replace(port, claim=claim.claim, drift=drift, notes=(*port.notes, *more))
+
+
+def _by_port(claims: Iterable[ClaimSummary]) -> dict[tuple[str, int], ClaimSummary]:
+    return {(claim.port.pci, claim.port.port): claim for claim in claims}
+
+
+def _ifindex(roots: Roots, name: str) -> int | None:
+    try:
+        with open(f"{roots.sys}/class/net/{name}/ifindex") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return None

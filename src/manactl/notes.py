@@ -1,0 +1,54 @@
+"""What people need explained about a port: one sentence each, no decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from manactl.model import Owner, PortStatus
+from manactl.ownership import Decision
+
+BUSY = (
+    "the kernel's network lock (RTNL) is held and not given back in time: a driver may be waiting "
+    "for its device; carrier comes from operstate, altnames are not known"
+)
+
+
+def of(
+    port: PortStatus, decisions: Mapping[int, Decision], steady: bool, hidden: bool
+) -> Iterator[str]:
+    """Sentences about `port`; `decisions` are those of all ports of its function."""
+    decision = decisions[port.id.port]
+    if not steady:
+        yield "the port kept changing while it was looked at"
+    if decision.in_transition:
+        yield "the driver is in the middle of opening or closing this port"
+    if port.netdev is None:
+        yield "its netdev is not in this network namespace"
+    if port.owner is Owner.RAW_QP:
+        yield from _raw_qp(port, decisions, hidden)
+    elif len(port.candidates) > 1:
+        yield (
+            f"a raw QP may be on any of {', '.join(port.candidates)}: "
+            "the kernel does not tell which from here"
+        )
+    elif port.owner is Owner.UNKNOWN:
+        yield port.reason
+    if port.netdev and port.netdev.master:
+        kind = f" ({port.upper.kind})" if port.upper and port.upper.kind else ""
+        yield f"it is below {port.netdev.master}{kind}"
+
+
+def _raw_qp(port: PortStatus, decisions: Mapping[int, Decision], hidden: bool) -> Iterator[str]:
+    if port.rdma:
+        yield (
+            f"`rdma link` shows {port.rdma.device}/{port.rdma.port} DOWN although it works: "
+            "that state is the netdev's, not the raw QP's"
+        )
+    if not port.holders:
+        yield "its holder is not visible from here" + (" (ask as root)" if hidden else "")
+    elif len(port.holders) > 1:
+        shared = sum(other.owner is Owner.RAW_QP for other in decisions.values()) > 1
+        yield (
+            "several processes have the RDMA device open: the kernel does not tell which of them "
+            + ("uses which port" if shared else "uses this port, or whether they share it")
+        )

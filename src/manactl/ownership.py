@@ -1,0 +1,221 @@
+"""From evidence to owner: two tables, read from top to bottom, the first row that fits decides.
+
+A vport has one owner at a time (mana_cfg_vport() in the kernel): the Ethernet netdev while it is
+up, or one protection domain with raw queue pairs. What can be seen without touching anything:
+
+- IFF_UP of the netdev: set only while the netdev owns the vport (it is cleared after the close);
+- debugfs `vportN/EQs` (7.x): there while the vport has an owner of either kind, and `vportN/RX-*`
+  while that owner is Ethernet. Older kernels keep the EQs per function: that says nothing;
+- the RDMA device that raw queue pairs are made on, as nldev shows it: whether one exists at all,
+  but never on which port.
+
+DEVICE_RULES settles the last question for a function, PORT_RULES then each port, and
+`decide()` closes by elimination: a raw queue pair that only one port can have is that port's.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from manactl.model import Certainty, Owner
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceFacts:
+    """What is known of a function's device for raw queue pairs. None: could not be read."""
+
+    absent: bool = False  # no RDMA driver is bound: no raw queue pair is possible
+    combined: bool = False  # the device serves RC and UD too (kernels with one RDMA device)
+    raw_qp_tracked: bool | None = None  # the kernel's table has a queue pair 0
+    contexts: int | None = None  # open user contexts
+    pd_users: int | None = None  # objects in all user protection domains
+    cq_users: int | None = None  # uses of all user completion queues
+    user_qps: int | None = None  # tracked queue pairs of users, a tracked raw one included
+
+
+@dataclass(frozen=True, slots=True)
+class PortFacts:
+    """What is known of one port. None: could not be read, or is not told by this kernel."""
+
+    port: int
+    admin_up: bool | None = None  # None also when the netdev is not in this network namespace
+    eqs: bool | None = None  # debugfs: the vport has event queues of its own
+    rx: bool | None = None  # debugfs: the vport has the netdev's receive queues
+
+
+class Raw(enum.Enum):
+    """Is there a raw queue pair on the device?"""
+
+    NONE = "none"
+    NONE_INFERRED = "none, inferred"
+    SOME = "some"
+    SOME_INFERRED = "some, inferred"
+    UNKNOWN = "unknown"
+
+    @property
+    def none(self) -> bool:
+        return self in (Raw.NONE, Raw.NONE_INFERRED)
+
+    @property
+    def some(self) -> bool:
+        return self in (Raw.SOME, Raw.SOME_INFERRED)
+
+    @property
+    def certainty(self) -> Certainty:
+        if self is Raw.UNKNOWN:
+            return Certainty.UNKNOWN
+        return Certainty.PROVEN if self in (Raw.NONE, Raw.SOME) else Certainty.INFERRED
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The owner of one port and the row that said so; `candidates` are port numbers."""
+
+    owner: Owner
+    certainty: Certainty
+    reason: str
+    candidates: tuple[int, ...] = ()
+    in_transition: bool = False  # flags and debugfs disagree: the driver is in the middle of it
+
+
+def _untracked(device: DeviceFacts) -> int | None:
+    """Uses of completion queues beyond two for each tracked queue pair.
+
+    A raw queue pair uses two and escapes the table when another one is, or was, in it; a tracked
+    RC queue pair accounts for its own two. A receive work queue of a raw user counts one.
+    """
+    if device.cq_users is None or device.user_qps is None:
+        return None
+    return device.cq_users - 2 * device.user_qps
+
+
+# fmt: off
+DEVICE_RULES: tuple[tuple[Callable[[DeviceFacts], bool], Raw, str], ...] = (
+    (lambda d: d.absent,
+     Raw.NONE, "no RDMA driver is bound to the function"),
+    (lambda d: d.raw_qp_tracked is True,
+     Raw.SOME, "a raw queue pair exists on the RDMA device"),
+    (lambda d: d.contexts == 0,
+     Raw.NONE, "nobody has the RDMA device open"),
+    (lambda d: d.pd_users == 0,
+     Raw.NONE, "all protection domains of the RDMA device are empty"),
+    (lambda d: d.cq_users == 0,
+     Raw.NONE, "no completion queue of the RDMA device is in use"),
+    (lambda d: not d.combined and (d.cq_users or 0) > 0,
+     Raw.SOME_INFERRED, "completion queues are in use on the device that only raw users have"),
+    (lambda d: d.combined and (_untracked(d) or 0) > 0,
+     Raw.SOME_INFERRED, "completion queues are used by a queue pair that the kernel does not list"),
+    (lambda d: d.combined and _untracked(d) == 0,
+     Raw.NONE_INFERRED, "all uses of completion queues are explained by other queue pairs"),
+    (lambda d: True,
+     Raw.UNKNOWN, "whether a raw queue pair exists could not be read"),
+)
+
+# admin_up, rx, eqs: "y" yes, "n" no, "-" not known, "." any; raw: the test on the device's answer.
+# An owner of None leaves the port open: it may be the one that has the device's raw queue pair.
+_UNDECIDED = "a raw queue pair may be on this port"
+PORT_RULES: tuple[
+    tuple[str, str, str, Callable[[Raw], bool], Owner | None, Certainty | None, str], ...
+] = (
+    # up  rx   eqs  raw on device           owner           certainty
+    ("y", "n", "y", lambda raw: not raw.none, None, None,
+     "the netdev is up without receive queues: the driver is in transition"),
+    ("y", "n", ".", lambda raw: True, Owner.ETHERNET, Certainty.INFERRED,
+     "the netdev is up, its queues are not: the driver is in transition"),
+    ("y", ".", ".", lambda raw: True, Owner.ETHERNET, Certainty.PROVEN,
+     "the netdev is up"),
+    (".", "y", ".", lambda raw: True, Owner.ETHERNET, Certainty.PROVEN,
+     "the vport has the netdev's receive queues"),
+    (".", "n", "y", lambda raw: raw.none, Owner.ETHERNET, Certainty.INFERRED,
+     "the vport is in use and no raw queue pair exists: the netdev is being opened"),
+    (".", "n", "y", lambda raw: raw is Raw.SOME, Owner.RAW_QP, Certainty.PROVEN,
+     "the vport is in use, and not by the netdev"),
+    (".", "n", "y", lambda raw: True, Owner.RAW_QP, Certainty.INFERRED,
+     "the vport is in use, and not by the netdev"),
+    (".", "n", "n", lambda raw: raw.none, Owner.FREE, Certainty.PROVEN,
+     "the vport has no event queues, and no raw queue pair exists"),
+    ("n", ".", ".", lambda raw: raw is Raw.NONE, Owner.FREE, Certainty.PROVEN,
+     "the netdev is down, and no raw queue pair exists"),
+    ("n", ".", ".", lambda raw: raw.none, Owner.FREE, Certainty.INFERRED,
+     "the netdev is down, and no raw queue pair is left unexplained"),
+    ("-", ".", ".", lambda raw: raw.none, Owner.UNKNOWN, Certainty.UNKNOWN,
+     "the netdev is not visible from here and may be up elsewhere"),
+    (".", ".", ".", lambda raw: True, None, None,
+     _UNDECIDED),
+)
+# fmt: on
+
+
+def raw_on_device(device: DeviceFacts) -> tuple[Raw, str]:
+    """Whether a raw queue pair exists on the function's device, and the row that says so."""
+    return next((raw, why) for fits, raw, why in DEVICE_RULES if fits(device))
+
+
+def decide(device: DeviceFacts, ports: Iterable[PortFacts]) -> dict[int, Decision]:
+    """The owner of every port of one function; all of its ports must be given."""
+    raw, why = raw_on_device(device)
+    every = tuple(ports)
+    rows = {facts.port: _row(facts, raw) for facts in every}
+    placed = any(owner is Owner.RAW_QP for owner, _, _ in rows.values())
+    decisions = {
+        port: _decision(owner, certainty, reason)
+        for port, (owner, certainty, reason) in rows.items()
+        if owner is not None
+    }
+    still_open = [facts for facts in every if rows[facts.port][0] is None]
+    if placed and raw.some:
+        # debugfs shows where the raw queue pair is: a vport without event queues is not it.
+        for facts in [facts for facts in still_open if facts.eqs is False]:
+            still_open.remove(facts)
+            decisions[facts.port] = Decision(
+                Owner.FREE, Certainty.PROVEN, "the vport has no event queues; another one does"
+            )
+    elif raw.some and len(still_open) == 1:
+        (last,) = still_open
+        if not _transition(last):
+            decisions[last.port] = _by_elimination(last, raw, why)
+            return decisions
+    numbers = tuple(facts.port for facts in still_open)
+    for facts in still_open:
+        reason = rows[facts.port][2]
+        decisions[facts.port] = Decision(
+            Owner.UNKNOWN,
+            Certainty.UNKNOWN,
+            f"{reason}: {why}" if reason == _UNDECIDED else reason,
+            candidates=numbers,
+            in_transition=_transition(facts),
+        )
+    return decisions
+
+
+def _row(facts: PortFacts, raw: Raw) -> tuple[Owner | None, Certainty | None, str]:
+    seen = (facts.admin_up, facts.rx, facts.eqs)
+    for up, rx, eqs, fits, owner, certainty, reason in PORT_RULES:
+        if all(map(_matches, (up, rx, eqs), seen)) and fits(raw):
+            return owner, certainty, reason
+    raise AssertionError("the last row fits everything")
+
+
+def _matches(pattern: str, value: bool | None) -> bool:
+    return pattern == "." or pattern == {True: "y", False: "n", None: "-"}[value]
+
+
+def _transition(facts: PortFacts) -> bool:
+    return facts.admin_up is True and facts.rx is False
+
+
+def _decision(owner: Owner, certainty: Certainty | None, reason: str) -> Decision:
+    assert certainty is not None, "a row with an owner has a certainty"
+    return Decision(owner, certainty, reason, in_transition="in transition" in reason)
+
+
+def _by_elimination(facts: PortFacts, raw: Raw, why: str) -> Decision:
+    """The last open port has the raw queue pair that exists.
+
+    A vport without event queues that has one all the same is known: a change of MTU or rings on
+    the down netdev loses the directory in debugfs.
+    """
+    certainty = Certainty.INFERRED if facts.eqs is False else raw.certainty
+    return Decision(Owner.RAW_QP, certainty, f"{why}, and no other port can have it")

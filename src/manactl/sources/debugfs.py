@@ -1,0 +1,54 @@
+"""Which queues each vport has, by the names of directories in the mana driver's debugfs.
+
+Directories are listed, files never opened: a locked-down kernel refuses that. Two shapes are
+known. 7.x keeps `vportN/EQs` exactly while the vport has an owner; 6.18 shares event queues, has
+one `EQs` for the function all the time, and then `vportN` tells of the netdev's queues only.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class VportDir:
+    """What the directory of one vport holds; `eqs` is None where event queues are shared."""
+
+    eqs: bool | None
+    rx: bool
+
+
+def vports(sys: str, names: Iterable[str]) -> dict[int, VportDir]:
+    """The vports of a function (from 0), whose directory has one of `names`.
+
+    PermissionError: only root may look. FileNotFoundError: not mounted, or this kernel's driver
+    has nothing there.
+    """
+    missing: OSError | None = None
+    for name in names:
+        try:
+            return _vports(f"{sys}/kernel/debug/mana/{name}")
+        except FileNotFoundError as error:
+            missing = error
+    raise missing or FileNotFoundError("no name to look for")
+
+
+def _vports(base: str) -> dict[int, VportDir]:
+    entries = os.listdir(base)
+    shared = "EQs" in entries
+    found = {}
+    for entry in entries:
+        number = entry.removeprefix("vport")
+        if number == entry or not number.isdecimal():
+            continue
+        try:
+            inside = os.listdir(f"{base}/{entry}")
+        except FileNotFoundError:  # removed since: MTU and ring changes make the directory anew
+            continue
+        found[int(number)] = VportDir(
+            eqs=None if shared else "EQs" in inside,
+            rx=any(child.startswith("RX-") for child in inside),
+        )
+    return found

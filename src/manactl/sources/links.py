@@ -1,0 +1,143 @@
+"""What only rtnetlink knows of links, without ever waiting for RTNL.
+
+A driver that hangs in the kernel holds RTNL, and then every RTM_GETLINK waits, uninterruptibly
+on some kernels. So a child process asks; if it has not answered in time it is left behind, and
+that it did not is worth knowing: something in the kernel is busy.
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import select
+import signal
+import struct
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from manactl.nl.attrs import as_int, as_str, attr_u32, iter_attrs, parse_attrs
+from manactl.nl.socket import NETLINK_ROUTE, NetlinkSocket
+
+RTM_GETLINK = 18
+IFLA_IFNAME, IFLA_LINKINFO, IFLA_EXT_MASK, IFLA_CARRIER = 3, 18, 29, 33
+IFLA_PROP_LIST, IFLA_ALT_IFNAME, IFLA_PERM_ADDRESS = 52, 53, 54
+IFLA_INFO_KIND = 1
+RTEXT_FILTER_SKIP_STATS = 1 << 3
+
+WAIT = 0.5  # s, beyond what the caller does meanwhile
+
+
+@dataclass(frozen=True, slots=True)
+class LinkFacts:
+    """One link as rtnetlink shows it."""
+
+    name: str
+    altnames: tuple[str, ...]
+    carrier: bool | None
+    permanent_mac: str | None
+    kind: str | None
+
+
+class LinkSource(Protocol):
+    """Answers about links, asked for early and collected late."""
+
+    def ask(self, ifindexes: Iterable[int]) -> None:
+        """Start asking."""
+
+    def collect(self) -> Mapping[int, LinkFacts] | None:
+        """The links that exist, or None when the kernel does not answer in time."""
+
+
+class RtnetlinkLinks:
+    """LinkSource that asks in a child process."""
+
+    def __init__(self, wait: float = WAIT) -> None:
+        self._wait = wait
+        self._child: tuple[int, int] | None = None
+
+    def ask(self, ifindexes: Iterable[int]) -> None:
+        read, write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            _child(write, sorted(ifindexes))
+        os.close(write)
+        self._child = (pid, read)
+
+    def collect(self) -> Mapping[int, LinkFacts] | None:
+        if self._child is None:
+            return {}
+        pid, read = self._child
+        self._child = None
+        try:
+            data = _read_until(read, time.monotonic() + self._wait)
+        finally:
+            os.close(read)
+            # A child in the kernel dies when the kernel lets go of it; nobody waits for that.
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, os.WNOHANG)
+        if not data:
+            return None
+        return {index: LinkFacts(*fields) for index, fields in marshal.loads(data).items()}  # noqa: S302 - our own child's
+
+
+def _child(write: int, ifindexes: list[int]) -> None:
+    """Ask, answer through the pipe and end, whatever happens."""
+    try:
+        null = os.open(os.devnull, os.O_RDWR)
+        for standard in (0, 1, 2):  # a reader of our output must not wait for the child
+            os.dup2(null, standard)
+        os.closerange(3, write)
+        os.closerange(write + 1, max(write + 1, 1024))
+        with os.fdopen(write, "wb") as pipe:
+            pipe.write(marshal.dumps(read_links(ifindexes)))
+    finally:
+        os._exit(0)
+
+
+def read_links(ifindexes: Iterable[int]) -> dict[int, tuple[object, ...]]:
+    """LinkFacts by ifindex, as plain tuples; waits for RTNL, and skips links that are gone."""
+    found: dict[int, tuple[object, ...]] = {}
+    with NetlinkSocket(NETLINK_ROUTE) as sock:
+        for index in ifindexes:
+            body = struct.pack("=BxHiII", 0, 0, index, 0, 0)
+            try:
+                answers = sock.request(
+                    RTM_GETLINK, body=body + attr_u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS)
+                )
+            except OSError:
+                continue
+            for _, answer in answers:
+                found[index] = _facts(parse_attrs(answer, len(body)))
+    return found
+
+
+def _facts(attrs: dict[int, bytes]) -> tuple[object, ...]:
+    carrier = attrs.get(IFLA_CARRIER)
+    permanent = attrs.get(IFLA_PERM_ADDRESS)
+    kind = parse_attrs(attrs.get(IFLA_LINKINFO, b"")).get(IFLA_INFO_KIND)
+    return (
+        as_str(attrs[IFLA_IFNAME]),
+        tuple(
+            as_str(name)
+            for which, name in iter_attrs(attrs.get(IFLA_PROP_LIST, b""))
+            if which == IFLA_ALT_IFNAME
+        ),
+        None if carrier is None else bool(as_int(carrier)),
+        permanent.hex(":") if permanent else None,
+        None if kind is None else as_str(kind),
+    )
+
+
+def _read_until(fd: int, deadline: float) -> bytes | None:
+    """Everything up to the end of file, or None at the deadline."""
+    data = b""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    while poll.poll(max(0, (deadline - time.monotonic()) * 1000)):
+        chunk = os.read(fd, 65536)
+        if not chunk:
+            return data
+        data += chunk
+    return None

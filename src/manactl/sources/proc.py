@@ -1,0 +1,136 @@
+"""Processes that hold a uverbs character device, from /proc."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from manactl.model import Holder
+
+_CONTAINER = re.compile(r"(?:^|[/:_-])([0-9a-f]{64})(?:\.scope)?(?:/|$)")
+_UNIT = re.compile(r"[^/]+\.(?:service|scope|socket|mount|swap)$")
+
+
+@dataclass(frozen=True, slots=True)
+class Holders:
+    """Who holds each device (by st_rdev). `hidden`: descriptors that we may not look at."""
+
+    of: dict[int, tuple[Holder, ...]]
+    hidden: bool
+
+
+def holders(proc: str, rdevs: Collection[int]) -> Holders:
+    """Search every process for descriptors of `rdevs`; processes may end meanwhile."""
+    pids: dict[int, list[int]] = {rdev: [] for rdev in rdevs}
+    hidden = False
+    for entry in os.listdir(proc) if rdevs else ():
+        if not entry.isdecimal():
+            continue
+        try:
+            for rdev in set(_devices(f"{proc}/{entry}/fd")) & pids.keys():
+                pids[rdev].append(int(entry))
+        except PermissionError:
+            hidden = True
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    boot = _boot_time(proc)
+    described = {pid: describe(proc, pid, boot) for found in pids.values() for pid in found}
+    return Holders(
+        of={rdev: tuple(described[pid] for pid in sorted(found)) for rdev, found in pids.items()},
+        hidden=hidden,
+    )
+
+
+def describe(proc: str, pid: int, boot: int | None) -> Holder:
+    """What /proc says of a process; None for whatever it does not say, or no longer."""
+    base = f"{proc}/{pid}"
+    cgroup = _text(f"{base}/cgroup") or ""
+    return Holder(
+        pid=pid,
+        comm=_text(f"{base}/comm"),
+        exe=_link(f"{base}/exe"),
+        uid=_uid(_text(f"{base}/status") or ""),
+        unit=unit_of(cgroup),
+        container=container_of(cgroup),
+        since=_since(_text(f"{base}/stat") or "", boot),
+    )
+
+
+def unit_of(cgroup: str) -> str | None:
+    """The innermost systemd unit in /proc/PID/cgroup."""
+    for path in _paths(cgroup):
+        for part in reversed(path.split("/")):
+            if _UNIT.fullmatch(part):
+                return part
+    return None
+
+
+def container_of(cgroup: str) -> str | None:
+    """The container id (64 hex digits, as docker, podman, CRI-O and containerd write it)."""
+    for path in _paths(cgroup):
+        if found := _CONTAINER.findall(path):
+            return str(found[-1])
+    return None
+
+
+def _devices(fd_dir: str) -> Iterator[int]:
+    """st_rdev of the device nodes among a process's descriptors.
+
+    Only links that can be device nodes are followed: stat() of a file on a network file system
+    whose server is gone would never return.
+    """
+    with os.scandir(fd_dir) as entries:
+        for entry in entries:
+            try:
+                target = os.readlink(entry.path)
+                if target.startswith("/dev/") or "uverbs" in target:
+                    yield os.stat(entry.path).st_rdev
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+
+
+def _paths(cgroup: str) -> Iterator[str]:
+    """Paths of a cgroup file, the unified or systemd hierarchy first."""
+    lines = [line.split(":", 2) for line in cgroup.splitlines() if line.count(":") >= 2]
+    lines.sort(key=lambda line: line[1] not in ("", "name=systemd"))
+    return (line[2] for line in lines)
+
+
+def _uid(status: str) -> int | None:
+    """The real uid; the owner of /proc/PID is root's for a process that may not be traced."""
+    found = re.search(r"^Uid:\s+(\d+)", status, re.MULTILINE)
+    return int(found[1]) if found else None
+
+
+def _since(stat: str, boot: int | None) -> datetime | None:
+    """Start time: field 22 of /proc/PID/stat, in clock ticks after boot."""
+    # comm, in parentheses, may itself contain spaces and parentheses.
+    fields = stat.rpartition(")")[2].split()
+    if boot is None or len(fields) < 20:
+        return None
+    started = boot + int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    return datetime.fromtimestamp(started, UTC)
+
+
+def _boot_time(proc: str) -> int | None:
+    found = re.search(r"^btime (\d+)", _text(f"{proc}/stat") or "", re.MULTILINE)
+    return int(found[1]) if found else None
+
+
+def _text(path: str) -> str | None:
+    try:
+        with open(path, "rb") as file:
+            text = file.read().decode("utf-8", "surrogateescape")
+    except OSError:
+        return None
+    return text.removesuffix("\n")
+
+
+def _link(path: str) -> str | None:
+    try:
+        return os.fsdecode(os.readlink(path))
+    except OSError:
+        return None
