@@ -85,7 +85,7 @@ def _send(
     """Send the requests for what lacks, in order; the facts that the kernel has taken."""
     elapsed = int(now.taken - wanted.taken)
     made = set()
-    for lack in sorted(lacks, key=lambda one: snapshot.order(one.fact)):
+    for lack in snapshot.in_order(lacks):
         for request in snapshot.requests(lack, wanted, now.place, elapsed):
             try:
                 network.send(request)

@@ -400,9 +400,23 @@ def _route_flags(request: bytes) -> int:
     return NLM_F_REPLACE if multipath is not None else 0
 
 
-def order(fact: Fact) -> tuple[int, int]:
-    """Sort key for making facts again: addresses, nexthops before groups, on-link routes before
-    those through a gateway (which must be reachable), neighbours."""
+def in_order(lacks: Sequence[Lack]) -> list[Lack]:
+    """As they are to be made again: addresses, nexthops before groups, on-link routes before
+    those through a gateway (which must be reachable), neighbours.
+
+    IPv6 addresses go backwards: the kernel puts a new one before its elders (of one scope,
+    ipv6_link_dev_addr()), and the order takes part in choosing source addresses.
+    """
+    six = [one for one in lacks if _is_ipv6_address(one.fact)]
+    rest = [one for one in lacks if not _is_ipv6_address(one.fact)]
+    return sorted([*reversed(six), *rest], key=lambda one: _rank(one.fact))
+
+
+def _is_ipv6_address(fact: Fact) -> bool:
+    return fact.kind is Kind.ADDRESS and is_ipv6(fact)
+
+
+def _rank(fact: Fact) -> tuple[int, int]:
     rank = list(Kind).index(fact.kind)
     if fact.kind is Kind.NEXTHOP:
         return rank, int(bool(rt.group_members(fact.body)))
@@ -446,3 +460,7 @@ def describe(fact: Fact, names: Mapping[int, str]) -> str:
     from manactl.facttext import text  # noqa: PLC0415 - only people need it
 
     return text(fact.kind, fact.body, names)
+
+
+def is_ipv6(fact: Fact) -> bool:
+    return rt.is_ipv6(fact.body)

@@ -105,3 +105,17 @@ class Surroundings:
     managers: tuple[Manager, ...] | None
     rdma_users: tuple[RdmaUser, ...] | None
     fabric: FabricRoute | None
+
+
+NOTHING_READ = Surroundings(
+    state=None,
+    uppers=None,
+    xdp=None,
+    connections=None,
+    packet_sockets=None,
+    ssh=None,
+    others=None,
+    managers=None,
+    rdma_users=None,
+    fabric=None,
+)

@@ -18,12 +18,12 @@ from manactl.sources.verbs import Proof, open_device, prove_free
 
 
 class LiveSystem:
-    """Implements plan.System. `rdma` tells where each port's raw QPs are made, `holders` asks
-    anew who has a port; both come from a look, which this does not repeat on its own."""
+    """Implements plan.System. `rdma` tells where each port's raw QPs are made, by PCI address and
+    port; `holders` asks anew who has a port."""
 
     def __init__(
         self,
-        rdma: Mapping[PortId, RdmaPort | None],
+        rdma: Mapping[tuple[str, int], RdmaPort | None],
         holders: Callable[[PortId], tuple[Holder, ...]],
         *,
         sys: Path = Path("/sys"),
@@ -86,7 +86,7 @@ class LiveSystem:
         self.rtnl.send(request)
 
     def prove_free(self, port: PortId) -> Proof:
-        rdma = self._rdma.get(port)
+        rdma = self._rdma.get((port.pci, port.port))
         if rdma is None:
             message = f"port {port} has no RDMA device (is mana_ib loaded?)"
             return Proof(Outcome.CANNOT, errno.ENODEV, None, "uverbs", message)
@@ -94,7 +94,7 @@ class LiveSystem:
 
     def warm_up(self, port: PortId) -> None:
         """Load what the proof needs while the port still works: imports are not downtime."""
-        rdma = self._rdma.get(port)
+        rdma = self._rdma.get((port.pci, port.port))
         if rdma is not None:
             try:
                 open_device(rdma.device, []).close()

@@ -1,0 +1,304 @@
+"""A claim from the words of the command line to the journal's `claimed` record.
+
+The order is what makes it safe: lock, then look, then judge everything, then write down, then
+act. Before the journal's header is on disk nothing has been touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from manactl import journal, lock, planner, policy, transition
+from manactl.audit import Audit
+from manactl.errors import Busy, Denied, NotRestored, Unsupported
+from manactl.journal import ClaimSummary, Journal
+from manactl.look import look, resolve
+from manactl.model import Evidence, Holder, Owner, PortId, PortStatus, Report
+from manactl.plan import Plan
+from manactl.snapshot import PortState, port_to_json
+from manactl.sources import around
+from manactl.system import LiveSystem, capabilities, who
+
+CAP_NET_ADMIN = 12
+WAIT = 2.0  # s: a killed DPDK program needs up to 1.6 s to give its vport back
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What was asked. `wait`: how long a taken vport is waited for; only when given, a lock too.
+
+    `show` gets the plan before anything is done.
+    """
+
+    state_dir: Path
+    words: Sequence[str]
+    show: Callable[[Plan], None]
+    allow: Collection[str] = ()
+    dry_run: bool = False
+    wait: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What a claim has come to; `already` lists ports that were claimed before."""
+
+    plan: Plan | None
+    states: Mapping[PortId, PortState] = field(default_factory=dict)
+    said: Mapping[PortId, Mapping[str, Any]] = field(default_factory=dict)
+    ports: tuple[PortStatus, ...] = ()
+    already: tuple[tuple[PortStatus, ClaimSummary], ...] = ()
+    waived: tuple[policy.Refusal, ...] = ()
+    journal: Path | None = None
+
+
+def need_net_admin(verb: str) -> None:
+    """Denied unless this process may change interfaces."""
+    if not capabilities() >> CAP_NET_ADMIN & 1:
+        raise Denied(
+            f"{verb} needs CAP_NET_ADMIN; nothing was touched",
+            hint="run it as root, for instance with sudo",
+            evidence=[Evidence("proc", "CapEff", f"{capabilities():#x}")],
+        )
+
+
+def claim(wish: Wish) -> Claimed:
+    """Claim the ports, all or none."""
+    with Audit("claim", who(), wish.words) as audit:
+        audit.quiet = wish.dry_run
+        wanted = _resolve(look(), wish.words)
+        audit.fields["ports"] = [str(port.id) for port in wanted]
+        audit.fields["allowed"] = sorted(wish.allow) or None
+        guard: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+        if not wish.dry_run:
+            need_net_admin("claim")
+            pcis = {port.id.pci for port in wanted}
+            guard = lock.functions(wish.state_dir, pcis, wait=wish.wait or 0.0)
+        with guard:
+            done = _locked(wish, wanted)
+        audit.fields["waived"] = sorted({r.code for r in done.waived}) or None
+        audit.fields["proven"] = {str(port.id): proven(done, port.id) for port in done.ports}
+        return done
+
+
+def _resolve(report: Report, words: Sequence[str]) -> list[PortStatus]:
+    if not report.ports:
+        raise Unsupported(
+            "no MANA function here",
+            hint="see `lspci -d 1414:00ba`, and whether the mana module is loaded",
+        )
+    found: dict[PortId, PortStatus] = {port.id: port for port in resolve(report, words)}
+    return list(found.values())
+
+
+def _locked(wish: Wish, wanted: Sequence[PortStatus]) -> Claimed:
+    now = {_key(port.id): port for port in look().ports}
+    gone = [port for port in wanted if _key(port.id) not in now]
+    if gone:
+        raise Busy(
+            f"{gone[0].label} has just gone: the driver or the device is in transition; "
+            "nothing was touched"
+        )
+    ports = [now[_key(port.id)] for port in wanted]
+    already = _already(wish.state_dir, ports, dry_run=wish.dry_run)
+    new = [port for port in ports if port.id not in {p.id for p, _ in already}]
+    if not new:
+        return Claimed(None, already=tuple(already))
+    _able(new)
+    with LiveSystem({k: p.rdma for k, p in now.items()}, holders_of) as system:
+        return _claim(wish, new, already, system)
+
+
+def _key(port: PortId) -> tuple[str, int]:
+    return port.pci, port.port
+
+
+def holders_of(port: PortId) -> tuple[Holder, ...]:
+    """Who has the port's raw-QP device open now."""
+    return next((p.holders for p in look().ports if _key(p.id) == _key(port)), ())
+
+
+def _already(
+    state_dir: Path, ports: Sequence[PortStatus], *, dry_run: bool
+) -> list[tuple[PortStatus, ClaimSummary]]:
+    """Ports that are claimed and really out. Journals from before a reboot are closed."""
+    try:
+        claims = {_key(one.port): one for one in journal.list_claims(state_dir)}
+    except PermissionError:
+        if dry_run:
+            return []  # not ours to see, and nothing will be done
+        raise Denied(f"{state_dir} is not readable: claim as root") from None
+    found = []
+    for port in ports:
+        one = claims.get(_key(port.id))
+        if one is None:
+            continue
+        if not one.same_boot:
+            if not dry_run:
+                close_stale(one.path)
+            continue
+        if one.phase != "claimed":
+            raise NotRestored(
+                f"an earlier claim or release of {port.label} was interrupted; nothing was touched",
+                hint="put it back first: manactl release",
+                evidence=[Evidence("journal", str(one.path), one.phase)],
+                code="interrupted-claim",
+            )
+        if port.netdev is None or port.netdev.admin_up is not False:
+            raise Busy(
+                f"{port.label} is claimed, but something has set it up again since",
+                hint=f"release it, and claim it again: manactl release {port.label}",
+                evidence=[Evidence("journal", "claimed since", journal.stamp(one.claim.since))],
+                code="drift",
+            )
+        found.append((port, one))
+    return found
+
+
+def close_stale(path: Path) -> None:
+    """Close a journal from before the last boot: the boot configuration has taken over."""
+    with Journal.open(path) as log:
+        failed = transition.close(log, "reboot")
+    if failed:
+        raise NotRestored(f"the journal {path} could not be closed: {failed}", code="journal")
+
+
+def _able(ports: Sequence[PortStatus]) -> None:
+    """What no waiver changes: no RDMA device, a netvsc pair, a live holder, a busy driver."""
+    for port in ports:
+        if port.rdma is None:
+            raise Unsupported(
+                f"{port.label} has no RDMA device: no raw QP can be made on it",
+                hint="load the driver: modprobe mana_ib",
+            )
+        if port.upper is not None and port.upper.kind == "netvsc":
+            raise Unsupported(
+                f"{port.label} is the fast path of the netvsc interface {port.upper.netdev}; "
+                "this version claims only ports without one",
+                hint="nothing was touched",
+                evidence=[Evidence("sysfs", "master", port.upper.netdev)],
+            )
+    held = [port for port in ports if port.owner is Owner.RAW_QP]
+    if held:
+        names = "; ".join(f"{p.label}{transition.named(p.holders)}" for p in held)
+        raise Busy(
+            f"a raw QP has the vport already: {names}; nothing was touched",
+            hint="it is out for RDMA as it is; end the holder first to claim it",
+            evidence=[e for p in held for e in transition.holder_evidence(p.holders)],
+            code="holder",
+        )
+    for port in ports:
+        if port.owner is Owner.UNKNOWN and port.netdev is not None and port.netdev.admin_up:
+            raise Busy(
+                f"the driver of {port.label} is in transition: {'; '.join(port.notes)}; "
+                "nothing was touched",
+                hint="try again in a moment; manactl status -v shows the evidence",
+                evidence=port.evidence,
+            )
+
+
+def _claim(
+    wish: Wish,
+    ports: Sequence[PortStatus],
+    already: Sequence[tuple[PortStatus, ClaimSummary]],
+    system: LiveSystem,
+) -> Claimed:
+    states = {port.id: _state(system, port) for port in ports}
+    taken = {state.ifindex for state in states.values() if state is not None}
+    found = []
+    for port in ports:
+        seen = around.gather(port, states[port.id], taken, system.rtnl)
+        found += policy.refusals(port, seen)
+    waived = policy.judge(found, wish.allow)
+    known = {id_: state for id_, state in states.items() if state is not None}
+    plan = planner.claim([(port, known[port.id]) for port in ports], waived)
+    wish.show(plan)
+    if wish.dry_run:
+        return Claimed(plan, known, {}, tuple(ports), tuple(already), waived)
+    for port in ports:
+        system.warm_up(port.id)
+    name = ", ".join(port.label for port in ports)
+    log, said = transition.apply(
+        plan.steps,
+        system,
+        lambda: Journal.create(wish.state_dir, header(plan, ports, waived), plan.ports),
+        wait=WAIT if wish.wait is None else wish.wait,
+        who=name,
+    )
+    assert isinstance(log, Journal)
+    log.close()
+    return Claimed(plan, known, said, tuple(ports), tuple(already), waived, log.path)
+
+
+def _state(system: LiveSystem, port: PortStatus) -> PortState | None:
+    """The port's network state; None when its netdev is not here (a guard says so)."""
+    return None if system.netdev(port.id) is None else system.capture(port.id)
+
+
+def header(
+    plan: Plan, ports: Sequence[PortStatus], waived: Sequence[policy.Refusal]
+) -> dict[str, Any]:
+    """The journal's first line, but for its schema."""
+    return {
+        "boot_id": journal.read_boot_id(),
+        "time": journal.stamp(datetime.now(UTC)),
+        "mode": "claim",
+        "by": who(),
+        "ports": [{**port_to_json(port.id), "netdev": port.label} for port in ports],
+        "waived": sorted({refusal.code for refusal in waived}),
+        "plan": plan.to_json(),
+        "snapshot": [state.to_json() for state in plan.states],
+    }
+
+
+def proven(done: Claimed, port: PortId) -> bool:
+    return bool(done.said.get(port, {}).get("prove-free", {}).get("proven"))
+
+
+def document(done: Claimed) -> dict[str, object]:
+    """`manactl.claim/1`."""
+    new = [_port_document(done, port, already=False) for port in done.ports]
+    old = [
+        {**_port_document(done, port, already=True), "proven": summary.claim.proven}
+        for port, summary in done.already
+    ]
+    return {
+        "schema": "manactl.claim/1",
+        "time": journal.stamp(),
+        "claimed": True,
+        "already": not done.ports,
+        "ports": new + old,
+        "waived": [refusal.to_json() for refusal in done.waived],
+        "journal": str(done.journal) if done.journal else None,
+        "release": "manactl release " + " ".join(str(p["netdev"]) for p in new + old),
+    }
+
+
+def _port_document(done: Claimed, port: PortStatus, *, already: bool) -> dict[str, object]:
+    said = done.said.get(port.id, {})
+    state = done.states.get(port.id)
+    return {
+        "netdev": port.label,
+        "ifindex": port.netdev.ifindex if port.netdev else None,
+        **port_to_json(port.id),
+        "rdma": {"device": port.rdma.device, "port": port.rdma.port} if port.rdma else None,
+        "already": already,
+        "was": None if state is None else ("up" if state.up else "down"),
+        "proven": proven(done, port.id),
+        "proof": said.get("prove-free"),
+        "down_ms": said.get("set-admin", {}).get("ms"),
+        "kept": None if state is None else _kept(state),
+    }
+
+
+def _kept(state: PortState) -> dict[str, int]:
+    if not state.up:
+        return {}
+    counts: dict[str, int] = {}
+    for fact in state.facts:
+        counts[fact.kind.plural] = counts.get(fact.kind.plural, 0) + 1
+    return counts

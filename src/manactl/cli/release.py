@@ -1,0 +1,82 @@
+"""`manactl release`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from manactl.cli.app import App
+from manactl.errors import UsageError
+
+if TYPE_CHECKING:
+    from manactl.releasing import Outcome, Released
+
+
+@click.command(short_help="Put claimed ports back as they were.")
+@click.argument("words", nargs=-1, metavar="[PORT]...")
+@click.option("--all", "everything", is_flag=True, help="Release every claimed port.")
+@click.option(
+    "--wait",
+    type=click.FloatRange(0, 86400),
+    metavar="SECONDS",
+    help="Wait so long for holders to end, and for another manactl.",
+)
+@click.option("--dry-run", is_flag=True, help="Show what would be put back, and stop.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.pass_obj
+def release(  # noqa: PLR0917 - click passes by keyword
+    app: App,
+    words: tuple[str, ...],
+    everything: bool,
+    wait: float | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Set the netdev of each PORT up again and put back all that the claim wrote down.
+
+    Without PORT: the only claim. Also recovers a claim or a release that was interrupted.
+    """
+    if everything and words:
+        raise UsageError("--all and PORT exclude each other", hint="manactl release --all")
+    from manactl import planner, releasing  # noqa: PLC0415 - not for --help
+
+    wish = releasing.Wish(app.state_dir, words, everything, dry_run, wait)
+    outcome = releasing.release(wish)
+    if as_json and dry_run and len(outcome.plans) == 1:
+        app.document(outcome.plans[0].to_json())
+    elif as_json:
+        plans = {"plans": [plan.to_json() for plan in outcome.plans]} if dry_run else {}
+        app.document({**releasing.document(outcome), **plans})
+    elif dry_run:
+        for plan in outcome.plans:
+            app.out(*planner.text(plan, undone=True))
+        app.out(*_story(outcome), "Nothing was touched (dry run).")
+    else:
+        app.out(*(_story(outcome) or ["nothing is claimed"]))
+
+
+def _story(outcome: Outcome) -> list[str]:
+    lines = []
+    for one in outcome.ports:
+        lines.append(_line(one))
+        lines += [f"  its lifetime has ended meanwhile: {text}" for text in one.expired]
+        lines += [f"  here now, and not before the claim (left alone): {t}" for t in one.extra]
+    return lines
+
+
+def _line(one: Released) -> str:
+    if one.outcome == "not-claimed":
+        return f"{one.netdev} is not claimed: nothing to do"
+    if one.outcome == "history":
+        return (
+            f"{one.netdev}: claimed before the last boot; the boot configuration has taken over, "
+            "the journal is closed and nothing was changed"
+        )
+    how = "released (an interrupted claim or release recovered)" if one.recovered else "released"
+    if one.outcome == "left-down":
+        return f"{one.netdev} {how}: it was down before the claim and stays as it is"
+    kinds = [f"{count} {kind}" for kind, count in one.counts.items()]
+    back = ", ".join(kinds) + " put back" if kinds else "nothing was missing"
+    carrier = ", no carrier yet" if one.carrier is False else ""
+    return f"{one.netdev} {how}: up{carrier}, {back}; everything compared with what was before"

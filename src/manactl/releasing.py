@@ -1,0 +1,312 @@
+"""A release from the words of the command line to the closed journal.
+
+The same for a claim that stands and for one that died on the way: what its journal says was
+begun is undone, newest first, and compared with what was there before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from manactl import journal, lock, transition
+from manactl.audit import Audit
+from manactl.claiming import WAIT, close_stale, holders_of, need_net_admin
+from manactl.errors import Denied, ManactlError, UsageError
+from manactl.journal import ClaimSummary, Journal, JournalError
+from manactl.look import look, resolve
+from manactl.model import Owner, PortId, Report
+from manactl.plan import Plan, SetAdmin, Step, Undone, steps_from_json
+from manactl.snapshot import port_to_json
+from manactl.system import LiveSystem, who
+from manactl.transition import PutBack
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What was asked. `wait`: how long a holder is waited for; only when given, a lock too."""
+
+    state_dir: Path
+    words: Sequence[str] = ()
+    everything: bool = False
+    dry_run: bool = False
+    wait: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """One port that is back, or needed nothing. `outcome`: restored, left-down, history,
+    not-claimed."""
+
+    port: PortId
+    netdev: str
+    outcome: str
+    recovered: bool = False
+    counts: Mapping[str, int] = field(default_factory=dict)
+    expired: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+    up_ms: float | None = None
+    carrier: bool | None = None
+    down_for_s: float | None = None
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a release has come to. With a dry run, the plan instead."""
+
+    ports: list[Released] = field(default_factory=list)
+    plans: list[Plan] = field(default_factory=list)
+
+
+def release(wish: Wish) -> Outcome:
+    """Put the ports back. Errors of one claim do not keep another from being released; the
+    worst is raised in the end."""
+    with Audit("release", who(), wish.words) as audit:
+        audit.quiet = wish.dry_run
+        claims = _claims(wish.state_dir)
+        outcome = Outcome()
+        if not claims and not wish.words:
+            audit.quiet = True
+            return outcome
+        chosen = _choose(wish, claims, outcome)
+        audit.fields["ports"] = [str(one.port) for one in chosen]
+        if not chosen:
+            return outcome
+        if wish.dry_run:
+            _each(wish, chosen, lambda path, ports: _plan(path, ports, outcome))
+            return outcome
+        need_net_admin("release")
+        pcis = {one.port.pci for one in chosen}
+        with lock.functions(wish.state_dir, pcis, wait=wish.wait or 0.0):
+            # Another manactl may have finished the same work while we waited for the lock.
+            still = {(c.path, c.port) for c in _claims(wish.state_dir)}
+            chosen = [one for one in chosen if (one.path, one.port) in still]
+            _each(wish, chosen, lambda path, ports: _release(wish, path, ports, outcome))
+        return outcome
+
+
+def _claims(state_dir: Path) -> list[ClaimSummary]:
+    try:
+        return journal.list_claims(state_dir)
+    except PermissionError:
+        raise Denied(
+            f"{state_dir} is not readable; nothing was touched",
+            hint="run it as root, for instance with sudo",
+        ) from None
+
+
+def _each(
+    wish: Wish, chosen: Sequence[ClaimSummary], act: Callable[[Path, list[PortId]], None]
+) -> None:
+    by_path: dict[Path, list[PortId]] = {}
+    for one in chosen:
+        if not one.same_boot and not wish.dry_run:
+            by_path.setdefault(one.path, [])
+        else:
+            by_path.setdefault(one.path, []).append(one.port)
+    failures: list[ManactlError] = []
+    for path, ports in by_path.items():
+        try:
+            act(path, ports)
+        except ManactlError as error:
+            failures.append(error)
+    if failures:
+        # Of the codes that can occur here, 5 (not put back) is worse than 6 (not begun).
+        raise min(failures, key=lambda error: error.exit_code)
+
+
+def _choose(wish: Wish, claims: Sequence[ClaimSummary], outcome: Outcome) -> list[ClaimSummary]:
+    if wish.everything:
+        return list(claims)
+    report = look()
+    if not wish.words:
+        if len({one.path for one in claims}) > 1:
+            listed = ", ".join(_label(one.port, report) for one in claims)
+            raise UsageError(
+                f"several claims: {listed}", hint="name the ports to release, or say --all"
+            )
+        return list(claims)
+    chosen: dict[PortId, ClaimSummary] = {}
+    for word in wish.words:
+        mine = [one for one in claims if word.lower() in _names(one.port)]
+        if not mine:
+            ids = {(p.id.pci, p.id.port): p for p in resolve(report, [word])}
+            mine = [one for one in claims if (one.port.pci, one.port.port) in ids]
+            done = {(one.port.pci, one.port.port) for one in mine}
+            for where, port in ids.items():
+                if where not in done:
+                    outcome.ports.append(Released(port.id, port.label, "not-claimed"))
+        chosen.update({one.port: one for one in mine})
+    return list(chosen.values())
+
+
+def _names(port: PortId) -> tuple[str | None, ...]:
+    """The words that name a port also when its netdev is gone."""
+    return str(port), port.permanent_mac
+
+
+def _label(port: PortId, report: Report) -> str:
+    for one in report.ports:
+        if (one.id.pci, one.id.port) == (port.pci, port.port):
+            return one.label
+    return str(port)
+
+
+def _steps(content: journal.Content, ports: Sequence[PortId]) -> list[Step]:
+    """The steps of these ports that were begun; JournalError when they make no sense."""
+    begun = {r.get("step") for r in content.records if r["event"] == "doing"}
+    try:
+        steps = steps_from_json(content.header["plan"], content.header["snapshot"])
+    except (KeyError, ValueError, TypeError) as error:
+        raise JournalError(
+            f"journal {content.path}: its plan cannot be read ({error}); nothing was changed",
+            code="journal",
+        ) from error
+    return [step for n, step in enumerate(steps) if n in begun and step.port in ports]
+
+
+def _plan(path: Path, ports: list[PortId], outcome: Outcome) -> None:
+    content = journal.read(path)
+    if content.boot_id != journal.read_boot_id():
+        note = "claimed before the last boot: only the journal is closed, nothing is changed"
+        outcome.plans.append(Plan("release", tuple(ports), (), notes=(note,)))
+        return
+    steps = _steps(content, ports)
+    names = _netdevs(content)
+    restores = []
+    for step in reversed(steps):
+        if isinstance(step, SetAdmin) and step.was:
+            restores.append(f"{step.name} set up, its carrier awaited")
+    restores += content.header["plan"].get("restores", []) if steps else []
+    notes = [
+        f"{names[p]} was down before the claim and stays down"
+        for p in ports
+        if not any(isinstance(step, SetAdmin) for step in steps if step.port == p)
+    ]
+    outcome.plans.append(
+        Plan(
+            "release",
+            tuple(ports),
+            tuple(reversed(steps)),
+            restores=tuple(dict.fromkeys(restores)),
+            notes=tuple(notes),
+        )
+    )
+
+
+def _netdevs(content: journal.Content) -> dict[PortId, str]:
+    listed = content.header["ports"]
+    return {PortId(p["pci"], p["port"], p["permanent_mac"]): p["netdev"] for p in listed}
+
+
+def _release(wish: Wish, path: Path, ports: list[PortId], outcome: Outcome) -> None:
+    with contextlib.closing(Journal.open(path)) as log:
+        content = log.content
+        names = _netdevs(content)
+        if content.boot_id != journal.read_boot_id():
+            left = content.ports
+            close_stale(path)
+            outcome.ports += [Released(port, names[port], "history") for port in left]
+            return
+        steps = _steps(content, ports)
+        report = look()
+        rdma = {(p.id.pci, p.id.port): p.rdma for p in report.ports}
+        free = {(p.id.pci, p.id.port) for p in report.ports if p.owner is Owner.FREE}
+        with LiveSystem(rdma, holders_of) as system:
+            changed = [p for p in ports if any(isinstance(s, SetAdmin) for s in _of(steps, p))]
+            transition.await_free(
+                system,
+                changed,
+                WAIT if wish.wait is None else wish.wait,
+                known=lambda port: (port.pci, port.port) in free,
+            )
+            down_for = {p: _down_for(content, steps, p, system.boottime()) for p in ports}
+            last = set(content.ports) <= set(ports)
+            back = transition.release(steps, system, log, ports, last=last)
+            labels = ", ".join(_now_called(system, port, names) for port in ports)
+            if not back.clean:
+                raise transition.not_restored(f"{labels} could not be put back fully.", back)
+            for port in ports:
+                name = _now_called(system, port, names)
+                one = _released(port, name, back, changed=port in changed)
+                recovered = content.phase != "claimed"
+                outcome.ports.append(_with(one, recovered=recovered, down_for_s=down_for[port]))
+
+
+def _of(steps: Sequence[Step], port: PortId) -> list[Step]:
+    return [step for step in steps if step.port == port]
+
+
+def _now_called(system: LiveSystem, port: PortId, names: Mapping[PortId, str]) -> str:
+    now = system.netdev(port)
+    return names[port] if now is None else now.name
+
+
+def _down_for(
+    content: journal.Content, steps: Sequence[Step], port: PortId, now: float
+) -> float | None:
+    """Seconds since the netdev was set down, by the record of it."""
+    number = next(
+        (r["boottime"] for r in content.records if _is_down(r, content, port)),
+        None,
+    )
+    return None if number is None else round(now - float(number), 1)
+
+
+def _is_down(record: Mapping[str, Any], content: journal.Content, port: PortId) -> bool:
+    if record["event"] != "done" or record.get("kind") != "set-admin":
+        return False
+    step = content.header["plan"]["steps"][record["step"]]
+    return bool(step["port"]["pci"] == port.pci and step["port"]["port"] == port.port)
+
+
+def _released(port: PortId, name: str, back: PutBack, *, changed: bool) -> Released:
+    undone: list[Undone] = back.undone.get(port, [])
+    counts: dict[str, int] = {}
+    for one in undone:
+        counts.update(one.restored.counts)
+    facts: dict[str, Any] = {}
+    for one in undone:
+        facts.update(one.facts)
+    return Released(
+        port,
+        name,
+        "restored" if changed else "left-down",
+        counts=counts,
+        expired=tuple(text for one in undone for text in one.restored.expired),
+        extra=tuple(text for one in undone for text in one.restored.extra),
+        up_ms=facts.get("ms"),
+        carrier=facts.get("carrier"),
+    )
+
+
+def _with(one: Released, **more: Any) -> Released:
+    from dataclasses import replace  # noqa: PLC0415
+
+    return replace(one, **more)
+
+
+def document(outcome: Outcome) -> dict[str, object]:
+    """`manactl.release/1`."""
+    return {
+        "schema": "manactl.release/1",
+        "time": journal.stamp(),
+        "ports": [
+            {
+                "netdev": one.netdev,
+                **port_to_json(one.port),
+                "outcome": one.outcome,
+                "recovered": one.recovered,
+                "restored": dict(one.counts),
+                "expired": list(one.expired),
+                "extra": list(one.extra),
+                "carrier": one.carrier,
+                "up_ms": one.up_ms,
+                "down_for_s": one.down_for_s,
+            }
+            for one in outcome.ports
+        ],
+    }

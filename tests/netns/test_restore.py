@@ -1,0 +1,189 @@
+"""What a port loses by down and up comes back: judged by `ip`, not by manactl's own reading."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from manactl import restore
+from manactl.model import PortId
+from manactl.restore import Restored
+from manactl.snapshot import PortState, Request
+from manactl.sources.rtnl import Rtnl
+
+pytestmark = [pytest.mark.netns, pytest.mark.usefixtures("netns")]
+
+PORT = PortId("0000:00:00.0", 1, None)
+TIMES = {"valid_life_time", "preferred_life_time", "expires"}  # what only passing time changes
+PASSING = {"tentative", "dadfailed", "deprecated"}
+
+RICH = """
+address add 10.1.0.2/24 dev port0
+address add 10.1.0.3/24 dev port0 label port0:x
+address add 10.1.9.9/32 dev port0 noprefixroute
+address add 10.2.0.2 peer 10.2.0.7/32 dev port0
+address add 10.3.0.2/24 dev port0 metric 77
+address add 10.4.0.2/24 dev port0 valid_lft 900 preferred_lft 800
+address add 2001:db8:1::2/64 dev port0
+address add 2001:db8:2::2/64 dev port0 noprefixroute
+address add 2001:db8:3::2/64 dev port0 nodad
+address add 2001:db8:4::2/64 dev port0 valid_lft 900 preferred_lft 800
+address add 2001:db8:5::2/128 dev port0 metric 55
+address add 2001:db8:6::2 peer 2001:db8:6::7/128 dev port0
+address add fe80::77/64 dev port0
+route add default via 10.1.0.1 dev port0 proto dhcp src 10.1.0.2 metric 100
+route add 192.0.2.0/24 via 10.1.0.1 mtu lock 1400 advmss 1300 initcwnd 20
+route add 192.0.3.0/24 dev port0 scope link
+route add 192.0.4.0/24 via 10.99.0.1 dev port0 onlink
+route add 192.0.5.0/24 via 10.1.0.5 tos 0x10
+route add 192.0.5.0/24 via 10.1.0.6 metric 5
+route add 192.0.6.0/24 via inet6 2001:db8:1::1 dev port0
+route add 192.0.7.0/24 nexthop via 10.1.0.5 weight 3 nexthop via 10.1.0.6
+route add 192.0.8.0/24 nexthop via 10.1.0.5 dev port0 nexthop via 10.8.0.5 dev other0
+route add 10.1.9.0/24 dev port0 proto kernel scope link src 10.1.9.9
+route add local 198.51.100.0/24 dev port0
+route add default via 10.1.0.1 dev port0 table 100
+route add 10.77.0.0/16 via 10.1.0.9 table 4000 proto 199
+route append 192.0.9.0/24 via 10.1.0.5
+route append 192.0.9.0/24 via 10.1.0.4
+-6 route add default via fe80::1 dev port0 metric 2048 proto static pref high
+-6 route add 2001:db8:100::/40 via 2001:db8:1::1 mtu 1400
+-6 route add 2001:db8:200::/40 dev port0 table 100
+-6 route add 2001:db8:300::/48 via 2001:db8:1::1 table 4000 expires 600
+-6 route add 2001:db8:400::/48 nexthop via 2001:db8:1::5 weight 2 nexthop via 2001:db8:1::6
+-6 route add 2001:db8:500::/48 nexthop via 2001:db8:1::5 nexthop via 2001:db8:8::5
+nexthop add id 10 via 10.1.0.20 dev port0
+nexthop add id 11 via 10.1.0.21 dev port0
+nexthop add id 12 via 10.8.0.20 dev other0
+nexthop add id 13 via fe80::20 dev port0
+nexthop add id 20 group 10/11
+nexthop add id 21 group 10,2/12,3
+nexthop add id 22 group 10,1/11,2 type resilient buckets 32 idle_timer 60
+route add 203.0.113.0/25 nhid 10
+route add 203.0.113.128/25 nhid 20 table 100
+route add 198.18.0.0/24 nhid 21
+route add 198.18.1.0/24 nhid 22
+-6 route add 2001:db8:600::/48 nhid 13
+neighbour add 10.1.0.50 lladdr 02:00:00:00:00:50 dev port0 nud permanent
+neighbour add 2001:db8:1::50 lladdr 02:00:00:00:00:51 dev port0 nud permanent router
+neighbour add 10.1.0.51 lladdr 02:00:00:00:00:52 dev port0 nud reachable extern_learn
+neighbour add proxy 10.1.0.60 dev port0
+neighbour add proxy 2001:db8:1::60 dev port0
+"""
+
+
+@dataclass
+class Here:
+    """restore.Network on an interface found by name."""
+
+    rtnl: Rtnl
+    name: str
+    ahead: float = 0.0  # seconds that the clock of the lifetimes is moved on
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def pause(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def capture(self, port: PortId) -> PortState:
+        taken = time.clock_gettime(time.CLOCK_BOOTTIME) + self.ahead
+        return self.rtnl.capture(port, socket.if_nametoindex(self.name), taken)
+
+    def send(self, request: Request) -> None:
+        self.rtnl.send(request)
+
+
+def ip(*words: str) -> str:
+    done = subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
+    return done.stdout
+
+
+def batch(lines: str) -> None:
+    for line in lines.strip().splitlines():
+        ip(*line.split())
+
+
+@pytest.fixture
+def here() -> Iterator[Here]:
+    batch(
+        "link add port0 address 02:00:00:00:00:01 type veth peer name wire0\n"
+        "link add other0 type veth peer name wire1\n"
+        "link set lo up\nlink set wire0 up\nlink set wire1 up\n"
+        "link set port0 up\nlink set other0 up\n"
+        "address add 10.8.0.2/24 dev other0\naddress add 2001:db8:8::2/64 dev other0 nodad\n"
+    )
+    settle()
+    with Rtnl() as rtnl:
+        yield Here(rtnl, "port0")
+
+
+def settle() -> None:
+    """Wait until no address is tentative any more."""
+    deadline = time.monotonic() + 20
+    while "tentative" in ip("-6", "address"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def without(value: Any, keys: set[str]) -> Any:
+    if isinstance(value, dict):
+        return {k: without(v, keys) for k, v in value.items() if k not in keys}
+    if isinstance(value, list):
+        return [without(item, keys) for item in value]
+    return value
+
+
+COMMANDS = (
+    ["-d", "address"],
+    ["-d", "-4", "route", "show", "table", "all"],
+    ["-d", "-6", "route", "show", "table", "all"],
+    ["-d", "nexthop"],
+    ["-4", "rule"],
+    ["-6", "rule"],
+    ["neighbour", "show", "nud", "permanent"],
+    ["neighbour", "show", "proxy"],
+)
+
+
+def everything() -> dict[str, Any]:
+    """All that `ip` shows of this namespace, but for passing states and remaining times."""
+    found = {}
+    for command in COMMANDS:
+        shown = json.loads(ip("-j", *command) or "[]")
+        rows = without(shown, TIMES | PASSING)
+        found[" ".join(command)] = sorted(json.dumps(row, sort_keys=True) for row in rows)
+    return found
+
+
+def down_and_up() -> None:
+    ip("link", "set", "port0", "down")
+    ip("link", "set", "port0", "up")
+
+
+def put_back(here: Here, state: PortState) -> Restored:
+    return restore.converge(here, state, 3.0)
+
+
+def test_everything_comes_back(here: Here) -> None:
+    batch(RICH)
+    settle()
+    before = everything()
+    state = here.capture(PORT)
+    down_and_up()
+    lost = {k: set(v) - set(everything()[k]) for k, v in before.items()}
+    assert sum(map(len, lost.values())) > 20, "the kernel should have dropped most of it"
+    done = put_back(here, state)
+    assert done.residue == ()
+    assert done.extra == ()
+    settle()
+    assert everything() == before
+    assert done.counts["routes"] >= 20
+    assert done.counts["nexthops"] == 6  # the group that only lost a member counts too
