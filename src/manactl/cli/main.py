@@ -15,13 +15,15 @@ import click
 
 from manactl import __version__
 from manactl.cli.app import STATE_DIR, App
+from manactl.cli.claim import claim
+from manactl.cli.release import release
 from manactl.errors import Interrupted, ManactlError, UsageError
 from manactl.model import Evidence
 
 EXIT_BUG = 1
 EXIT_PIPE = 128 + signal.SIGPIPE  # what a shell reports of a program that SIGPIPE ended
 
-COMMANDS: tuple[click.Command, ...] = ()
+COMMANDS: tuple[click.Command, ...] = (claim, release)
 
 
 @click.group(
