@@ -54,9 +54,13 @@ def look(
     netlink: RdmaNetlink | None = None,
     links: LinkSource | None = None,
     claims: Sequence[ClaimSummary] = (),
+    missing: Iterable[Missing] = (),
 ) -> Report:
-    """Read every port. `netlink` and `links` are the kernel's own unless given."""
-    missing: list[Missing] = []
+    """Read every port. `netlink` and `links` are the kernel's own unless given.
+
+    `claims` are what the journals say is out; `missing` is what the caller could not read.
+    """
+    missing = list(missing)
     with ExitStack() as stack:
         if netlink is None:
             netlink = _open_nldev(roots, stack, missing)

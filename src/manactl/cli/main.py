@@ -17,13 +17,14 @@ from manactl import __version__
 from manactl.cli.app import STATE_DIR, App
 from manactl.cli.claim import claim
 from manactl.cli.release import release
+from manactl.cli.status import status
 from manactl.errors import Interrupted, ManactlError, UsageError
 from manactl.model import Evidence
 
 EXIT_BUG = 1
 EXIT_PIPE = 128 + signal.SIGPIPE  # what a shell reports of a program that SIGPIPE ended
 
-COMMANDS: tuple[click.Command, ...] = (claim, release)
+COMMANDS: tuple[click.Command, ...] = (status, claim, release)
 
 
 @click.group(

@@ -92,7 +92,9 @@ def timestamp(time: datetime) -> str:
 
 
 def _upper(upper: Upper | None) -> dict[str, object] | None:
-    return upper and {
+    if upper is None:
+        return None
+    return {
         "netdev": upper.netdev,
         "kind": upper.kind,
         "vmbus": upper.vmbus,
@@ -101,7 +103,9 @@ def _upper(upper: Upper | None) -> dict[str, object] | None:
 
 
 def _rdma(rdma: RdmaPort | None) -> dict[str, object] | None:
-    return rdma and {"device": rdma.device, "port": rdma.port, "others": rdma.others}
+    if rdma is None:
+        return None
+    return {"device": rdma.device, "port": rdma.port, "others": rdma.others}
 
 
 def _holder(holder: Holder) -> dict[str, object]:
@@ -117,7 +121,9 @@ def _holder(holder: Holder) -> dict[str, object]:
 
 
 def _claim(claim: ClaimInfo | None) -> dict[str, object] | None:
-    return claim and {
+    if claim is None:
+        return None
+    return {
         "since": timestamp(claim.since),
         "by": claim.by,
         "mode": claim.mode,

@@ -193,7 +193,7 @@ def test_version() -> None:
 EXPENSIVE = {"rich", "pyroute2", "pyverbs", "asyncio", "ctypes", "logging"}
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["--version"], ["help"]])
+@pytest.mark.parametrize("argv", [["--help"], ["--version"], ["status", "--help"]])
 def test_help_imports_nothing_expensive(argv: list[str]) -> None:
     script = (
         "import sys; from manactl.cli.main import main\n"
