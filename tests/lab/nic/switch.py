@@ -67,7 +67,7 @@ class Switch:
         tag = None
         if flags & 3 == queues.TX_LONG_FORMAT and len(wqe.oob) >= queues.TX_LONG_OOB.size:
             long = queues.TX_LONG_OOB.unpack_from(wqe.oob)[2]
-            tag = long >> 16 if long & queues.TX_INSERT_VLAN else None
+            tag = long >> queues.TX_VLAN_SHIFT if long & queues.TX_INSERT_VLAN else None
         try:
             frame = self._gather(sq, wqe)
             header_length = wqe.sges[0][2] if wqe.sges else 0

@@ -97,6 +97,7 @@ TX_CHECKSUM_TCP: Final = 1 << 5
 TX_CHECKSUM_UDP: Final = 1 << 6
 TX_SUPPRESS_CQE: Final = 1 << 7
 TX_INSERT_VLAN: Final = 1 << 3  # of the first long dword
+TX_VLAN_SHIFT: Final = 20  # in the same dword; its priority bits, below, are not carried on
 
 TX_DATA: Final = struct.Struct("<III48x")  # type and client, data offset, WQE offset
 CLIENT_ETHERNET: Final = 1 << 6
