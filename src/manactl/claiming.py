@@ -20,7 +20,7 @@ from manactl.journal import ClaimSummary, Journal
 from manactl.look import look, resolve
 from manactl.model import Evidence, Holder, Owner, PortId, PortStatus, Report
 from manactl.plan import Plan
-from manactl.snapshot import PortState, port_to_json
+from manactl.snapshot import PortState, derived, port_to_json
 from manactl.sources import around
 from manactl.system import LiveSystem, capabilities, who
 
@@ -300,5 +300,7 @@ def _kept(state: PortState) -> dict[str, int]:
         return {}
     counts: dict[str, int] = {}
     for fact in state.facts:
+        if derived(fact):
+            continue
         counts[fact.kind.plural] = counts.get(fact.kind.plural, 0) + 1
     return counts

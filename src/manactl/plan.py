@@ -21,7 +21,7 @@ from manactl.snapshot import PortState
 SCHEMA = "manactl.plan/1"
 READ_BACK = 5.0  # s for the kernel to show what it has acknowledged
 CARRIER = 10.0  # s for a link that had carrier to have it again
-PATIENCE = 3.0  # s for link-local addresses and the kernel's own routes to come back
+PATIENCE = 5.0  # s for link-local addresses and the kernel's own routes to come back
 LOOK_AGAIN = 0.2  # s between two attempts at a vport that is taken
 
 
@@ -336,9 +336,9 @@ def tally(state: PortState) -> str:
     """How much of each kind there is: "2 addresses, 5 routes"."""
     parts = []
     for kind in snapshot.Kind:
-        count = len(state.of(kind))
+        count = sum(not snapshot.derived(fact) for fact in state.of(kind))
         if count:
-            parts.append(f"{count} {kind.plural if count > 1 else kind}")
+            parts.append(snapshot.counted(count, kind))
     return ", ".join(parts) or "nothing"
 
 

@@ -26,7 +26,7 @@ def claim(ports: Sequence[tuple[PortStatus, PortState]], waived: Iterable[Refusa
             steps.append(KeepState(state))
             steps.append(SetAdmin(status.id, name, False, True, state.carrier))
             stops.append(f"all traffic of the kernel over {name} ({_carries(state)})")
-            gone = [f for f in state.facts if dropped_on_down(f)]
+            gone = [f for f in state.facts if _told(f)]
             drops += [snapshot.describe(f, {state.ifindex: name}) for f in gone]
             restores.append(f"{name} set up, its carrier awaited")
             restores += _restored(state)
@@ -52,6 +52,11 @@ def dropped_on_down(fact: Fact) -> bool:
     return fact.kind is not Kind.ADDRESS or snapshot.is_ipv6(fact)
 
 
+def _told(fact: Fact) -> bool:
+    """Whether people need to hear of it: not of the routes that are part of an address."""
+    return dropped_on_down(fact) and not snapshot.derived(fact)
+
+
 def _carries(state: PortState) -> str:
     found = snapshot.global_addresses(state.facts)
     return ", ".join(found) if found else "it has no global address"
@@ -67,9 +72,9 @@ def _restored(state: PortState) -> list[str]:
     }
     found = []
     for kind, how in ways.items():
-        facts = [f for f in state.of(kind) if not snapshot.is_temporary(f)]
+        facts = [f for f in state.of(kind) if not (snapshot.is_temporary(f) or snapshot.derived(f))]
         if facts:
-            found.append(f"{len(facts)} {kind.plural if len(facts) > 1 else kind} ({how})")
+            found.append(f"{snapshot.counted(len(facts), kind)} ({how})")
     return found
 
 
@@ -89,7 +94,7 @@ def short(plan: Plan) -> list[str]:
         if isinstance(step, SetAdmin):
             lines.append(f"setting {step.name} down")
         elif isinstance(step, KeepState):
-            lines.append(f"kept for the way back: {tally(step.state)}")
+            lines.append(f"kept of {step.state.ifname} for the way back: {tally(step.state)}")
     return [*lines, *plan.notes]
 
 

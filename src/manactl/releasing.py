@@ -20,7 +20,7 @@ from manactl.journal import ClaimSummary, Journal, JournalError
 from manactl.look import look, resolve
 from manactl.model import Owner, PortId, Report
 from manactl.plan import Plan, SetAdmin, Step, Undone, steps_from_json
-from manactl.snapshot import port_to_json
+from manactl.snapshot import Kind, port_to_json
 from manactl.system import LiveSystem, who
 from manactl.transition import PutBack
 
@@ -45,7 +45,7 @@ class Released:
     netdev: str
     outcome: str
     recovered: bool = False
-    counts: Mapping[str, int] = field(default_factory=dict)
+    counts: Mapping[Kind, int] = field(default_factory=dict)
     expired: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()
     up_ms: float | None = None
@@ -265,7 +265,7 @@ def _is_down(record: Mapping[str, Any], content: journal.Content, port: PortId) 
 
 def _released(port: PortId, name: str, back: PutBack, *, changed: bool) -> Released:
     undone: list[Undone] = back.undone.get(port, [])
-    counts: dict[str, int] = {}
+    counts: dict[Kind, int] = {}
     for one in undone:
         counts.update(one.restored.counts)
     facts: dict[str, Any] = {}
@@ -300,7 +300,7 @@ def document(outcome: Outcome) -> dict[str, object]:
                 **port_to_json(one.port),
                 "outcome": one.outcome,
                 "recovered": one.recovered,
-                "restored": dict(one.counts),
+                "restored": {kind.plural: count for kind, count in one.counts.items()},
                 "expired": list(one.expired),
                 "extra": list(one.extra),
                 "carrier": one.carrier,

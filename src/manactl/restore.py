@@ -32,7 +32,7 @@ class Network(Protocol):
 class Restored:
     """What came back, and what did not (`residue`, with the kernel's reason)."""
 
-    counts: Mapping[str, int] = field(default_factory=dict)
+    counts: Mapping[snapshot.Kind, int] = field(default_factory=dict)
     residue: tuple[str, ...] = ()
     expired: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()
@@ -53,17 +53,25 @@ def converge(network: Network, wanted: PortState, patience: float) -> Restored:
         first = lacks if first is None else first
         if not lacks:
             break
-        made = _send(network, wanted, now, lacks if late else _ours(wanted, lacks), errors)
+        todo = [one for one in lacks if not snapshot.derived(one.fact)]
+        made = _send(network, wanted, now, todo if late else _ours(wanted, todo), errors)
         progress = not sent.issuperset(made)
         sent |= made
         if late:
             now = network.capture(wanted.port)
-            lacks = snapshot.lacking(wanted, now)
+            lacks = _really(snapshot.lacking(wanted, now), now)
             break
         if not progress:  # nothing new was made: what comes now comes by itself
             network.pause(min(pause, max(0.0, deadline - network.monotonic())))
             pause = min(pause * 2, _PAUSE_TO)
     return _summary(wanted, now, first, lacks, errors)
+
+
+def _really(lacks: list[Lack], now: PortState) -> list[Lack]:
+    """Without the routes that the kernel adds when duplicate address detection ends."""
+    if not any(snapshot.is_tentative(fact) for fact in now.facts):
+        return lacks
+    return [one for one in lacks if not snapshot.derived(one.fact)]
 
 
 def _ours(wanted: PortState, lacks: list[Lack]) -> list[Lack]:
@@ -108,7 +116,11 @@ def _summary(
 ) -> Restored:
     names = {wanted.ifindex: now.ifname}
     still = {lack.fact for lack in lacks}
-    counts = Counter(lack.fact.kind.plural for lack in first if lack.fact not in still)
+    counts = Counter(
+        lack.fact.kind
+        for lack in first
+        if lack.fact not in still and not snapshot.derived(lack.fact)
+    )
     residue = []
     for fact, instead in lacks:
         why = errors.get(fact)
@@ -118,7 +130,7 @@ def _summary(
         residue.append(f"{text} ({why or 'missing'})")
     elapsed = int(now.taken - wanted.taken)
     return Restored(
-        dict(counts),
+        counts,
         tuple(residue),
         tuple(
             snapshot.describe(fact, names)

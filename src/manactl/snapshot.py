@@ -32,6 +32,11 @@ class Kind(enum.StrEnum):
         return self + ("es" if self is Kind.ADDRESS else "s")
 
 
+def counted(count: int, kind: Kind) -> str:
+    """ "1 address", "2 routes"."""
+    return f"{count} {kind if count == 1 else kind.plural}"
+
+
 @dataclass(frozen=True, slots=True)
 class Fact:
     """One address, nexthop, route or neighbour, as the kernel's dump had it."""
@@ -312,14 +317,26 @@ def made_by_kernel(fact: Fact, state: PortState) -> bool:
         )
     if fact.kind is not Kind.ROUTE:
         return False
-    head = rt.RTMSG.unpack_from(fact.body)
-    if head[5] != rt.RTPROT_KERNEL:
+    if rt.RTMSG.unpack_from(fact.body)[5] != rt.RTPROT_KERNEL:
         return False
-    if head[7] in (rt.RTN_LOCAL, rt.RTN_BROADCAST, rt.RTN_ANYCAST, rt.RTN_MULTICAST):
-        return True
-    return _network(fact) in {
+    return derived(fact) or _network(fact) in {
         net for address in state.of(Kind.ADDRESS) for net in _connected(address)
     }
+
+
+def derived(fact: Fact) -> bool:
+    """A route that is part of an address: only the kernel can make it rightly. That of a new
+    IPv6 address comes when duplicate address detection is over."""
+    if fact.kind is not Kind.ROUTE:
+        return False
+    head = rt.RTMSG.unpack_from(fact.body)
+    types = (rt.RTN_LOCAL, rt.RTN_BROADCAST, rt.RTN_ANYCAST, rt.RTN_MULTICAST)
+    return head[5] == rt.RTPROT_KERNEL and head[7] in types
+
+
+def is_tentative(fact: Fact) -> bool:
+    """An IPv6 address in duplicate address detection."""
+    return _is_ipv6_address(fact) and bool(address_flags(fact) & rt.IFA_F_TENTATIVE)
 
 
 def _scope_link(fact: Fact) -> bool:

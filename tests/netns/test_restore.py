@@ -15,7 +15,7 @@ import pytest
 from manactl import restore
 from manactl.model import PortId
 from manactl.restore import Restored
-from manactl.snapshot import PortState, Request
+from manactl.snapshot import Kind, PortState, Request
 from manactl.sources.rtnl import Rtnl
 
 pytestmark = [pytest.mark.netns, pytest.mark.usefixtures("netns")]
@@ -185,5 +185,5 @@ def test_everything_comes_back(here: Here) -> None:
     assert done.extra == ()
     settle()
     assert everything() == before
-    assert done.counts["routes"] >= 20
-    assert done.counts["nexthops"] == 6  # the group that only lost a member counts too
+    assert done.counts[Kind.ROUTE] >= 20
+    assert done.counts[Kind.NEXTHOP] == 6  # the group that only lost a member counts too

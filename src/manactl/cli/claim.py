@@ -75,7 +75,9 @@ def _story(done: object, *, dry_run: bool) -> list[str]:
         assert rdma is not None
         where = f"{rdma.device} port {rdma.port}"
         if claiming.proven(done, port.id):
-            lines.append(f"{port.label} is claimed: its vport is free for raw QPs on {where}.")
+            lines.append(
+                f"{port.label} is claimed: its vport is free for raw QPs on {where}, proven."
+            )
         else:
             lines.append(
                 f"{port.label} is claimed, NOT PROVEN: without CAP_NET_RAW no QP could be made "

@@ -76,7 +76,9 @@ def _line(one: Released) -> str:
     how = "released (an interrupted claim or release recovered)" if one.recovered else "released"
     if one.outcome == "left-down":
         return f"{one.netdev} {how}: it was down before the claim and stays as it is"
-    kinds = [f"{count} {kind}" for kind, count in one.counts.items()]
+    from manactl.snapshot import counted  # noqa: PLC0415
+
+    kinds = [counted(count, kind) for kind, count in one.counts.items()]
     back = ", ".join(kinds) + " put back" if kinds else "nothing was missing"
     carrier = ", no carrier yet" if one.carrier is False else ""
     return f"{one.netdev} {how}: up{carrier}, {back}; everything compared with what was before"
