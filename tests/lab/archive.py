@@ -41,11 +41,26 @@ class Cpio:
         mtime: int = 0,
         uid: int = 0,
         gid: int = 0,
-        rdev: tuple[int, int] = (0, 0),
+        major: int = 0,
+        minor: int = 0,
     ) -> None:
         self._ino += 1  # never 0, and unique: equal inodes would be taken for hard links
         raw = name.encode() + b"\0"
-        fields = (self._ino, mode, uid, gid, nlink, mtime, len(data), 0, 0, *rdev, len(raw), 0)
+        fields = (
+            self._ino,
+            mode,
+            uid,
+            gid,
+            nlink,
+            mtime,
+            len(data),
+            0,
+            0,
+            major,
+            minor,
+            len(raw),
+            0,
+        )
         head = b"070701" + b"".join(b"%08X" % f for f in fields) + raw
         self._out.write(head + bytes(-len(head) % 4))
         self._out.write(data)
@@ -72,7 +87,7 @@ class Cpio:
 
     def char_device(self, name: str, mode: int, major: int, minor: int) -> None:
         self.parents(name)
-        self._entry(name, stat.S_IFCHR | mode, b"", rdev=(major, minor))
+        self._entry(name, stat.S_IFCHR | mode, b"", major=major, minor=minor)
 
     def tree(self, top: Path, under: str, wanted: Callable[[Path], bool]) -> None:
         """Add the files below `top` that are `wanted`, at `under`, owned by root."""

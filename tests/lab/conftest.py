@@ -162,7 +162,8 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if call.excinfo is not None and isinstance(call.excinfo.value, LostVm | ResetFailed):
-        report.lab_trouble = "LOST VM" if call.excinfo.errisinstance(LostVm) else "RESET FAILED"
+        name = "LOST VM" if call.excinfo.errisinstance(LostVm) else "RESET FAILED"
+        report.__dict__["lab_trouble"] = name  # plain data, so that xdist carries it over
         report.longrepr = f"{item.nodeid}\n{call.excinfo.value}"
     return report
 

@@ -175,19 +175,20 @@ def overlay(extra: dict[str, bytes] | None = None) -> bytes:
     """The archive that is laid over the tree: /init, the agent, the checkout, `extra` files."""
     out = io.BytesIO()
     with archive.Cpio(out) as cpio:
-        for name in ("proc", "sys", "dev", "run", "tmp", "var/lib"):
-            cpio.parents(name + "/")
+        for top in ("proc", "sys", "dev", "run", "tmp", "var/lib"):
+            cpio.parents(f"{top}/")
         cpio.char_device("dev/console", 0o600, 5, 1)
         cpio.file("init", (HERE / "guest_init/init").read_bytes(), 0o755)
         cpio.file("etc/hostname", b"mana-lab\n")
         cpio.file("etc/hosts", b"127.0.0.1 localhost mana-lab\n::1 localhost\n")
         cpio.file("etc/resolv.conf", b"")
         cpio.file("lab/bashrc", (HERE / "guest_init/bashrc").read_bytes())
-        cpio.file("lab/agent.py", (HERE / "guest_init/agent.py").read_bytes())
+        for name in ("agent.py", "shell.py"):
+            cpio.file(f"lab/{name}", (HERE / "guest_init" / name).read_bytes())
         cpio.tree(CHECKOUT / "src", f"{GUEST_CHECKOUT}/src", _source)
         cpio.tree(HERE / "guest", f"{GUEST_CHECKOUT}/tests/lab/guest", _source)
-        for name, data in (extra or {}).items():
-            cpio.file(name.lstrip("/"), data)
+        for path, data in (extra or {}).items():
+            cpio.file(path.lstrip("/"), data)
     return out.getvalue()
 
 

@@ -52,7 +52,11 @@ def ensure() -> Qemu:
     apt = Apt()
     suite = f"{SUITE}-backports"
     files = apt.closure(PACKAGES, suite)
-    version = next(name.split("_")[1].removeprefix("1%3a") for name in files if name.startswith("qemu-system-x86_"))
+    version = next(
+        name.split("_")[1].removeprefix("1%3a")
+        for name in files
+        if name.startswith("qemu-system-x86_")
+    )
 
     def build(into: Path) -> None:
         cache.say(f"unpacking QEMU {version} ({len(files)} packages)")

@@ -99,9 +99,9 @@ def _compare(boot: Inventory, now: Inventory) -> list[str]:
         before, after = boot.objects.get(what, 0), now.objects.get(what, 0)
         if before != after:
             found.append(f"the NIC has {after} of {what}, {before} after boot")
-    for number, (before, after) in enumerate(zip(boot.owners, now.owners, strict=True), 1):
-        if before != after:
-            found.append(f"port {number} is programmed by {after}, by {before} after boot")
+    for number, (was, owner) in enumerate(zip(boot.owners, now.owners, strict=True), 1):
+        if was != owner:
+            found.append(f"port {number} is programmed by {owner}, by {was} after boot")
     return found
 
 
@@ -113,7 +113,9 @@ def trouble(vm: Vm) -> str:
     if bad:
         start = lines.index(bad[0])
         context = "\n".join(str(line) for line in lines[start : start + 60])
-        parts.append(f"the guest's kernel reported a fault that the test did not declare:\n{context}")
+        parts.append(
+            f"the guest's kernel reported a fault that the test did not declare:\n{context}"
+        )
     parts += [f"declared, but the kernel did not say it: {pattern}" for pattern in missing]
     if vm.ports:
         parts += [f"the NIC saw a violation: {v}" for v in vm.nic.violations()]

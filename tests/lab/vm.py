@@ -16,9 +16,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import image, kmsg, qemu, qmp
+from . import image, qemu, qmp
 from .agent import Client, CommandFailed, GuestError, Process, Result
 from .errors import HostLacks, LabError, LostVm
+from .kmsg import Line, Stream
 from .nic.client import NicClient
 
 __all__ = ["CommandFailed", "GuestError", "LostVm", "Process", "Result", "Vm"]
@@ -69,7 +70,7 @@ class Vm:
         self._sockets: list[socket.socket] = []
         self._nic: NicClient | None = None
         self._agent: Client | None = None
-        self._messages: kmsg.Stream | None = None
+        self._messages: Stream | None = None
         self.expected: list[str] = []
         self._test_began = 0
         self.lost: LostVm | None = None
@@ -107,7 +108,7 @@ class Vm:
         argv = [*program.argv, *self._arguments(kernel, initrd)]
         self._popen("qemu", argv)
         self._agent = Client(self._accept(agent), self._lose)
-        self._messages = kmsg.Stream(self._accept(messages))
+        self._messages = Stream(self._accept(messages))
         with self._agent.news:
             if not self._agent.wait(lambda: bool(self.agent.hello), BOOT_TIMEOUT):
                 raise self._lose(f"no sign of the agent {BOOT_TIMEOUT:.0f} s after the start")
@@ -115,7 +116,7 @@ class Vm:
         initrd.unlink()  # QEMU has read it: the memory is better used otherwise
 
     def _start_nic(self) -> None:
-        control, path = self.dir / "nic.ctl", self.dir / "nic.sock"
+        control, path = self.nic_control, self.dir / "nic.sock"
         argv = [sys.executable, "-m", "tests.lab.nic", "--socket", str(path)]
         argv += ["--control", str(control), "--ports", str(self.ports)]
         argv += ["--rnic" if self.rnic else "--no-rnic", "--log", str(self.nic_log)]
@@ -262,6 +263,11 @@ class Vm:
         return self._nic
 
     @property
+    def nic_control(self) -> Path:
+        """The NIC's control socket, which answers from outside as well."""
+        return self.dir / "nic.ctl"
+
+    @property
     def nic_log(self) -> Path:
         return self.dir / "nic.log"
 
@@ -334,13 +340,13 @@ class Vm:
             raise self._lose("the stream of kernel messages stopped")
         return len(self._messages.lines)
 
-    def kmsg(self, since: int = 0) -> list[kmsg.Line]:
+    def kmsg(self, since: int = 0) -> list[Line]:
         """Kernel messages from the mark `since` up to now."""
         until = self.dmesg_mark()
         assert self._messages is not None
         return self._messages.lines[since:until]
 
-    def wait_kmsg(self, pattern: str, since: int = 0, timeout: float = 60) -> kmsg.Line:
+    def wait_kmsg(self, pattern: str, since: int = 0, timeout: float = 60) -> Line:
         """The first kernel message that `pattern` is found in; CommandFailed when none comes."""
         assert self._messages is not None
         found = self._messages.wait_for(
@@ -362,7 +368,7 @@ class Vm:
         self.expected.clear()
         self._test_began = self.dmesg_mark()
 
-    def kmsg_of_test(self) -> list[kmsg.Line]:
+    def kmsg_of_test(self) -> list[Line]:
         """Kernel messages since begin_test()."""
         return self.kmsg(self._test_began)
 

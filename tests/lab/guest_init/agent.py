@@ -5,8 +5,10 @@ both. Requests carry an "id" that answers repeat; a program's output and end are
 id of the request that started it. Stdlib only, one thread, no state but the running programs.
 """
 
+from __future__ import annotations
+
+import contextlib
 import errno
-import fcntl
 import json
 import os
 import select
@@ -14,19 +16,21 @@ import signal
 import struct
 import subprocess
 import sys
-import termios
 import time
+from typing import Any, NoReturn
+
+Head = dict[str, Any]
+Answer = tuple[Head | None, bytes]
 
 CONTROL = "manactl.agent"
 KMSG = "manactl.kmsg"
-SHELL = "manactl.shell"
 FRAME = struct.Struct("!II")
 CHUNK = 65536
 PF_KTHREAD = 0x00200000  # include/linux/sched.h
 KILL_AFTER = 1.0  # seconds between a polite and a forced end of a program that timed out
 
 
-def port_path(name, patience=20.0):
+def port_path(name: str, patience: float = 20.0) -> str:
     """The device of the virtio-serial port `name`; without udev only sysfs knows names."""
     deadline = time.monotonic() + patience
     top = "/sys/class/virtio-ports"
@@ -43,36 +47,53 @@ def port_path(name, patience=20.0):
 class Program:
     """A started program: its pipes, what is left to write to it, when to kill it."""
 
-    def __init__(self, ident, head, stdin):
+    def __init__(self, ident: int, head: Head, stdin: bytes) -> None:
         self.ident = ident
         self.stream = head.get("stream", False)
-        self.kept = {"out": [], "err": []}
+        self.kept: dict[str, list[bytes]] = {"out": [], "err": []}
         self.pending = bytearray(stdin)
         self.close_stdin = not self.stream
         self.timed_out = False
-        self.status = None
+        self.status: int | None = None
         timeout = head.get("timeout")
         self.deadline = time.monotonic() + timeout if timeout else None
         env = dict(os.environ)
         env.update(head.get("env") or {})
-        stdin_fd = subprocess.PIPE if stdin or self.stream else subprocess.DEVNULL
-        self.popen = subprocess.Popen(
-            head["argv"],
-            stdin=stdin_fd,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=head.get("cwd") or "/root",
-            env=env,
-            start_new_session=True,
-            bufsize=0,
-        )
+        out, out_end = os.pipe()
+        err, err_end = os.pipe()
+        self.pipes = {out: "out", err: "err"}
+        self.stdin: int | None = None
+        stdin_end = subprocess.DEVNULL
+        if stdin or self.stream:
+            stdin_end, self.stdin = os.pipe()
+        try:
+            self.popen = subprocess.Popen(
+                head["argv"],
+                stdin=stdin_end,
+                stdout=out_end,
+                stderr=err_end,
+                cwd=head.get("cwd") or "/root",
+                env=env,
+                start_new_session=True,
+            )
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            for fd in (out_end, err_end, *([stdin_end] if self.stdin else [])):
+                os.close(fd)
         self.pid = self.popen.pid
-        self.pipes = {self.popen.stdout.fileno(): "out", self.popen.stderr.fileno(): "err"}
-        self.stdin = self.popen.stdin.fileno() if self.popen.stdin else None
-        if self.stdin is not None:
-            os.set_blocking(self.stdin, False)
+        for fd in (*self.pipes, *([self.stdin] if self.stdin else [])):
+            os.set_blocking(fd, False)
 
-    def signal(self, number, group=True):
+    def close(self) -> None:
+        """Close our ends of its pipes."""
+        for fd in (*self.pipes, *([self.stdin] if self.stdin else [])):
+            os.close(fd)
+        self.pipes.clear()
+        self.stdin = None
+
+    def signal(self, number: int, group: bool = True) -> None:
         try:
             if group:
                 os.killpg(self.pid, number)
@@ -83,14 +104,16 @@ class Program:
 
 
 class Agent:
-    def __init__(self):
+    """All of it: what came, what runs, what is to be said."""
+
+    def __init__(self) -> None:
         self.poll = select.epoll()
         self.fd = os.open(port_path(CONTROL), os.O_RDWR)
         self.kmsg_out = os.open(port_path(KMSG), os.O_WRONLY)
         self.kmsg = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
         self.inbox = bytearray()
-        self.programs = {}  # id -> Program
-        self.owners = {}  # file descriptor -> Program
+        self.programs: dict[int, Program] = {}
+        self.owners: dict[int, Program] = {}  # by file descriptor
         self.wake, write = os.pipe()
         os.set_blocking(self.wake, False)
         os.set_blocking(write, False)
@@ -103,7 +126,7 @@ class Agent:
 
     # -- frames
 
-    def write(self, data):
+    def write(self, data: bytes) -> None:
         view = memoryview(data)
         while view:
             try:
@@ -111,11 +134,11 @@ class Agent:
             except BlockingIOError:
                 select.select([], [self.fd], [], 5)
 
-    def send(self, ident, head, body=b""):
+    def send(self, ident: int, head: Head, body: bytes = b"") -> None:
         text = json.dumps({"id": ident, **head}).encode()
         self.write(FRAME.pack(len(text), len(body)) + text + body)
 
-    def receive(self):
+    def receive(self) -> None:
         while True:
             try:
                 data = os.read(self.fd, CHUNK)
@@ -139,25 +162,24 @@ class Agent:
 
     # -- requests
 
-    def request(self, head, body):
+    def request(self, head: Head, body: bytes) -> None:
         ident = head["id"]
         try:
             answer, data = getattr(self, "do_" + head["op"])(head, body)
         except OSError as e:
             answer, data = {"error": e.strerror or str(e), "errno": e.errno}, b""
-        except Exception as e:  # the host must hear of it; it is its request
+        except Exception as e:  # noqa: BLE001 - the host must hear of it; it is its request
             answer, data = {"error": f"{type(e).__name__}: {e}"}, b""
         if answer is not None:
             self.send(ident, answer, data)
 
-    def do_ping(self, head, body):
+    def do_ping(self, head: Head, body: bytes) -> Answer:
         return {"pid": os.getpid(), "release": os.uname().release}, body
 
-    def do_run(self, head, body):
+    def do_run(self, head: Head, body: bytes) -> Answer:
         program = Program(head["id"], head, body)
         self.programs[program.ident] = program
         for fd in program.pipes:
-            os.set_blocking(fd, False)
             self.owners[fd] = program
             self.poll.register(fd, select.EPOLLIN)
         if program.stdin is not None:
@@ -165,7 +187,7 @@ class Agent:
             self.feed(program)
         return ({"started": program.pid}, b"") if program.stream else (None, b"")
 
-    def do_stdin(self, head, body):
+    def do_stdin(self, head: Head, body: bytes) -> Answer:
         program = self.programs.get(head["program"])
         if program is None or program.stdin is None:
             raise BrokenPipeError(errno.EPIPE, "the program's standard input is closed")
@@ -174,13 +196,13 @@ class Agent:
         self.feed(program)
         return {}, b""
 
-    def do_signal(self, head, body):
+    def do_signal(self, head: Head, body: bytes) -> Answer:
         program = self.programs.get(head["program"])
         if program is not None:
             program.signal(head["signal"], head.get("group", True))
         return {"there": program is not None}, b""
 
-    def do_put(self, head, body):
+    def do_put(self, head: Head, body: bytes) -> Answer:
         path = head["path"]
         os.makedirs(os.path.dirname(path) or "/", exist_ok=True)
         with open(path, "ab" if head.get("append") else "wb") as file:
@@ -188,19 +210,19 @@ class Agent:
         os.chmod(path, head.get("mode", 0o644))
         return {}, b""
 
-    def do_get(self, head, body):
+    def do_get(self, head: Head, body: bytes) -> Answer:
         with open(head["path"], "rb") as file:
             file.seek(head.get("offset", 0))
             data = file.read(head.get("size", 1 << 20))
         return {}, data
 
-    def do_mark(self, head, body):
+    def do_mark(self, head: Head, body: bytes) -> Answer:
         """Send all kernel messages so far, then a line that says so."""
         self.forward_kmsg()
         self.kmsg_write(f"mark {head['token']}\n".encode())
         return {}, b""
 
-    def do_sweep(self, head, body):
+    def do_sweep(self, head: Head, body: bytes) -> Answer:
         """Kill every user process but this one, and name them."""
         killed = []
         for entry in os.listdir("/proc"):
@@ -219,23 +241,19 @@ class Agent:
                 pass
         return {"killed": killed}, b""
 
-    def do_shell(self, head, body):
+    def do_shell(self, head: Head, body: bytes) -> Answer:
         """A login shell on the shell port, for a person; one at a time."""
-        pid = os.fork()
-        if pid == 0:
-            try:
-                os.setsid()
-                fd = os.open(port_path(SHELL), os.O_RDWR)
-                shell(fd, head)
-            finally:
-                os._exit(1)
-        return {"pid": pid}, b""
+        words = [str(head[key]) for key in ("term", "rows", "columns")]
+        subprocess.Popen([sys.executable, "-S", "/lab/shell.py", *words], start_new_session=True)
+        return {}, b""
 
     # -- events
 
-    def feed(self, program):
+    def feed(self, program: Program) -> None:
         """Write what the program takes of its pending input; close when done and asked to."""
         fd = program.stdin
+        if fd is None:
+            return
         try:
             while program.pending:
                 n = os.write(fd, program.pending[:CHUNK])
@@ -248,46 +266,44 @@ class Agent:
             program.close_stdin = True
         self.poll_off(fd)
         if program.close_stdin:
-            self.owners.pop(fd, None)
-            program.popen.stdin.close()
+            self.forget(fd)
             program.stdin = None
 
-    def poll_out(self, fd):
-        try:
+    def forget(self, fd: int) -> None:
+        """Close a pipe's end and no longer look at it."""
+        self.poll_off(fd)
+        self.owners.pop(fd, None)
+        os.close(fd)
+
+    def poll_out(self, fd: int) -> None:
+        with contextlib.suppress(FileExistsError):
             self.poll.register(fd, select.EPOLLOUT)
-        except FileExistsError:
-            pass
 
-    def poll_off(self, fd):
-        try:
+    def poll_off(self, fd: int) -> None:
+        with contextlib.suppress(OSError):
             self.poll.unregister(fd)
-        except (FileNotFoundError, ValueError, OSError):
-            pass
 
-    def drain(self, program, fd):
-        """Read an output pipe to its end or till empty."""
+    def drain(self, program: Program, fd: int) -> bool:
+        """Take what an output pipe has; whether it came to its end."""
         name = program.pipes[fd]
         while True:
             try:
                 data = os.read(fd, CHUNK)
             except BlockingIOError:
-                return
+                return False
             if not data:
-                self.drop_pipe(program, fd)
-                return
+                return True
             if program.stream:
                 self.send(program.ident, {"stream": name}, data)
             else:
                 program.kept[name].append(data)
 
-    def drop_pipe(self, program, fd):
-        self.poll_off(fd)
-        self.owners.pop(fd, None)
-        name = program.pipes.pop(fd)
-        (program.popen.stdout if name == "out" else program.popen.stderr).close()
-        self.finish(program)
+    def readable(self, program: Program, fd: int) -> None:
+        if self.drain(program, fd):
+            del program.pipes[fd]
+            self.forget(fd)
 
-    def reap(self):
+    def reap(self) -> None:
         """Collect every dead child; as first process we inherit other people's orphans too."""
         try:
             while os.read(self.wake, 512):
@@ -308,47 +324,24 @@ class Agent:
                 program.popen.returncode = program.status
                 self.finish(program)
 
-    def finish(self, program):
-        """Answer for a program that is dead and whose output has come to its end.
+    def finish(self, program: Program) -> None:
+        """Answer for a program that has ended, with all that it said.
 
-        A child that it left behind may hold the pipes: its output is not waited for.
+        A child that it left behind may hold the pipes: its output is not waited for, and it gets
+        SIGPIPE when it writes.
         """
-        if program.status is None or program.ident not in self.programs:
-            return
         for fd in list(program.pipes):
-            try:
-                self.last_words(program, fd)
-            except OSError:
-                pass
+            self.drain(program, fd)
+        for fd in (*program.pipes, *([program.stdin] if program.stdin else [])):
+            self.poll_off(fd)
+            self.owners.pop(fd, None)
+        program.close()
         del self.programs[program.ident]
-        if program.stdin is not None:
-            self.poll_off(program.stdin)
-            self.owners.pop(program.stdin, None)
-            program.popen.stdin.close()
-            program.stdin = None
         out, err = (b"".join(program.kept[k]) for k in ("out", "err"))
         head = {"rc": program.status, "out": len(out), "timed_out": program.timed_out}
         self.send(program.ident, head, out + err)
 
-    def last_words(self, program, fd):
-        name = program.pipes[fd]
-        while True:
-            try:
-                data = os.read(fd, CHUNK)
-            except BlockingIOError:
-                break
-            if not data:
-                break
-            if program.stream:
-                self.send(program.ident, {"stream": name}, data)
-            else:
-                program.kept[name].append(data)
-        self.poll_off(fd)
-        self.owners.pop(fd, None)
-        del program.pipes[fd]
-        (program.popen.stdout if name == "out" else program.popen.stderr).close()
-
-    def expire(self):
+    def expire(self) -> float | None:
         """Kill the groups of programs that are out of time; how long until the next one is."""
         now = time.monotonic()
         nearest = None
@@ -363,7 +356,7 @@ class Agent:
             nearest = left if nearest is None else min(nearest, left)
         return nearest
 
-    def forward_kmsg(self):
+    def forward_kmsg(self) -> None:
         """Pass on kernel messages as the device gives them, one record a read."""
         while True:
             try:
@@ -377,12 +370,12 @@ class Agent:
                 raise
             self.kmsg_write(record)
 
-    def kmsg_write(self, data):
+    def kmsg_write(self, data: bytes) -> None:
         view = memoryview(data)
         while view:
             view = view[os.write(self.kmsg_out, view) :]
 
-    def serve(self):
+    def serve(self) -> NoReturn:
         self.send(0, {"hello": os.uname().release})
         while True:
             left = self.expire()
@@ -402,41 +395,7 @@ class Agent:
                     if fd == program.stdin:
                         self.feed(program)
                     elif fd in program.pipes:
-                        self.drain(program, fd)
-
-
-def shell(port, head):
-    """Join a login shell on a pseudo terminal to the port until either ends."""
-    import pty
-
-    pid, master = pty.fork()
-    if pid == 0:
-        os.environ.update(
-            TERM=head.get("term", "linux"), PYTHONPATH="/manactl/src", PS1="\\h:\\w\\$ "
-        )
-        os.chdir("/root")
-        os.execvp("bash", ["bash", "--rcfile", "/lab/bashrc", "-i"])
-    size = struct.pack("HHHH", head.get("rows", 24), head.get("columns", 80), 0, 0)
-    fcntl.ioctl(master, termios.TIOCSWINSZ, size)
-    while True:
-        ready, _, _ = select.select([port, master], [], [])
-        try:
-            if master in ready:
-                data = os.read(master, CHUNK)
-                if not data:
-                    break
-                while data:
-                    data = data[os.write(port, data) :]
-            if port in ready:
-                data = os.read(port, CHUNK)
-                if not data:
-                    os.kill(pid, signal.SIGHUP)
-                    break
-                os.write(master, data)
-        except OSError:
-            break
-    os.write(port, b"\r\n[the shell ended]\r\n\0")
-    os._exit(0)
+                        self.readable(program, fd)
 
 
 if __name__ == "__main__":
