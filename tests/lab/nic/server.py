@@ -42,8 +42,17 @@ class Server:
                 for key, _ in self._selector.select():
                     key.data()
         finally:
-            for path in self._paths:
-                path.unlink(missing_ok=True)
+            self._close()
+
+    def _close(self) -> None:
+        if self._client is not None:
+            self._client.session.close()
+        for key in list(self._selector.get_map().values()):
+            assert isinstance(key.fileobj, socket.socket)
+            key.fileobj.close()
+        self._selector.close()
+        for path in self._paths:
+            path.unlink(missing_ok=True)
 
     def _listen(self, path: Path, accept: Callable[[socket.socket], None]) -> None:
         path.unlink(missing_ok=True)

@@ -152,9 +152,7 @@ class Driver:
         self.post(self.rq, [(self.response, HWC_MKEY, PAGE)], bytes(8))
         self.ring(queues.DB_RQ, self.rq.number | self.rq.head << 32, page=0)
 
-    def post(
-        self, ring: Ring, sges: list[tuple[int, int, int]], oob: bytes, flags: int = 0
-    ) -> int:
+    def post(self, ring: Ring, sges: list[tuple[int, int, int]], oob: bytes, flags: int = 0) -> int:
         """Write a WQE at the head, wrapping like a driver; returns its offset."""
         code = {8: 2, 24: 6, 32: 7}[len(oob)]
         word = len(sges) | code << queues.WQE_OOB_SHIFT | flags
@@ -267,9 +265,7 @@ class Driver:
         self.request(Request.REGISTER_DEVICE)
 
     def take(self, port: int, pdid: int = MANA_PDID) -> None:
-        self.request(
-            Request.MANA_CONFIG_VPORT_TX, vport=port, pdid=pdid, doorbell=MANA_DOORBELL
-        )
+        self.request(Request.MANA_CONFIG_VPORT_TX, vport=port, pdid=pdid, doorbell=MANA_DOORBELL)
 
     def open(self, port: int, *, buffers: int = 16, room: int = 2048) -> Vport:
         """A netdev with one queue, receive buffers posted, receiving."""

@@ -24,9 +24,7 @@ def slow_sum(data: bytes) -> int:
 def verifies(frame: bytes, headers: frames.Headers) -> bool:
     """As a receiver checks it: everything, checksum included, sums to all ones."""
     segment = bytes(frame[headers.l4 : headers.end])
-    pseudo = bytes(frame[headers.addresses]) + struct.pack(
-        ">II", len(segment), headers.protocol
-    )
+    pseudo = bytes(frame[headers.addresses]) + struct.pack(">II", len(segment), headers.protocol)
     return slow_sum(pseudo + segment) == 0xFFFF
 
 
@@ -106,7 +104,12 @@ def test_large_sends_are_cut_into_valid_segments(
 
 def test_large_sends_that_are_none_are_refused() -> None:
     tcp, udp = packet(4, frames.TCP, b"x" * 99), packet(4, frames.UDP, b"x" * 99)
-    for frame, header_length, size in ((udp, 42, 10), (tcp, 53, 10), (tcp, 54, 0), (b"x" * 60, 54, 9)):
+    for frame, header_length, size in (
+        (udp, 42, 10),
+        (tcp, 53, 10),
+        (tcp, 54, 0),
+        (b"x" * 60, 54, 9),
+    ):
         with pytest.raises(ValueError, match="large send"):
             list(frames.cut(frame, header_length, size))
 
@@ -149,25 +152,24 @@ KEY = bytes.fromhex(
     "6d5a56da255b0ec24167253d43a38fb0d0ca2bcbae7b30b477cb2da38030f20c6a42b73bbeac01fa"
 )
 VECTORS = [
-    ((161, 142, 100, 80), 1766, (66, 9, 149, 187), 2794, 0x51CCC178, 0x323E8FC2),
-    ((65, 69, 140, 83), 4739, (199, 92, 111, 2), 14230, 0xC626B0EA, 0xD718262A),
+    ((161, 142, 100, 80), (66, 9, 149, 187), (2794, 1766), 0x51CCC178, 0x323E8FC2),
+    ((65, 69, 140, 83), (199, 92, 111, 2), (14230, 4739), 0xC626B0EA, 0xD718262A),
 ]
 
 
-@pytest.mark.parametrize(("to", "to_port", "source", "source_port", "ports", "plain"), VECTORS)
+@pytest.mark.parametrize(("to", "source", "ports", "with_ports", "plain"), VECTORS)
 def test_the_hash_is_the_published_one(
     to: tuple[int, ...],
-    to_port: int,
     source: tuple[int, ...],
-    source_port: int,
-    ports: int,
+    ports: tuple[int, int],
+    with_ports: int,
     plain: int,
 ) -> None:
     frame = bytearray(packet(4, frames.TCP, b""))
     frame[26:34] = bytes(source + to)
-    struct.pack_into(">HH", frame, 34, source_port, to_port)
+    struct.pack_into(">HH", frame, 34, *ports)
     headers = frames.parse(frame)
-    assert frames.receive_hash(KEY, 0x3F, frame, headers) == (ports, HashType.TCP_IPV4)
+    assert frames.receive_hash(KEY, 0x3F, frame, headers) == (with_ports, HashType.TCP_IPV4)
     assert frames.receive_hash(KEY, HashType.IPV4, frame, headers) == (plain, HashType.IPV4)
     assert frames.receive_hash(KEY, HashType.IPV6, frame, headers) == (0, 0)
     assert frames.receive_hash(KEY, 0x3F, b"", None) == (0, 0)

@@ -16,7 +16,12 @@ BASE = 0x10_0000
 
 
 def region(
-    ram: bytearray, length: int, *, pages: list[int] | None = None, size: int = PAGE, offset: int = 0
+    ram: bytearray,
+    length: int,
+    *,
+    pages: list[int] | None = None,
+    size: int = PAGE,
+    offset: int = 0,
 ) -> Region:
     memory = Memory()
     memory.map(BASE, len(ram), memoryview(ram), writable=True)
