@@ -1,0 +1,441 @@
+"""Plans applied to a kernel in memory that fails or a process that dies at any point."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from manactl import journal, plan, transition
+from manactl.errors import Busy, Interrupted, ManactlError, NotRestored, RolledBack
+from manactl.journal import Journal
+from manactl.model import PortId
+from manactl.plan import KeepState, Plan, ProveFree, SetAdmin, Step, steps_from_json
+from manactl.snapshot import Fact, port_to_json
+from tests.unit import fakes
+from tests.unit.fakes import PORT, FakeSystem, Kernel, Killed, address, neighbour, nexthop, route
+
+
+def furnished(facts: Sequence[Fact] = ()) -> Kernel:
+    """A port as it looks with those facts on it: with the kernel's own beside them."""
+    kernel = Kernel([], up=False)
+    kernel.set_admin(True)
+    for fact in facts:
+        kernel.facts.append(fact)
+        kernel._connect(fact)
+    kernel.links.clear()
+    return kernel
+
+
+RICH = (
+    address("10.0.0.2", 24),
+    address("10.0.9.9", 32, flags=0x200),
+    address("2001:db8::2", 64),
+    address("2001:db8:1::2", 64, valid=900),
+    route("0.0.0.0", 0, via="10.0.0.1", proto=16),
+    route("10.9.0.0", 16, via="10.0.0.9", table=100),
+    route("2001:db8:9::", 48, via="2001:db8::1", metric=1024, expires=900),
+    nexthop(10),
+    route("192.0.2.0", 24, nhid=10),
+    neighbour("10.0.0.50"),
+    neighbour("10.0.0.60", proxy=True),
+)
+
+ADDRESSES = st.builds(
+    lambda n, length, flags: address(f"10.{n}.0.2", length, flags=flags),
+    st.integers(1, 200), st.integers(8, 32), st.sampled_from([0, 0x200]),
+) | st.builds(
+    lambda n, flags, valid: address(f"2001:db8:{n:x}::2", 64, flags=flags, valid=valid),
+    st.integers(1, 200), st.sampled_from([0, 0x02, 0x200, 0x202]),
+    st.sampled_from([0xFFFFFFFF, 5000]),
+)  # fmt: skip
+ROUTES = st.builds(
+    lambda n, table, proto, metric: route(
+        f"172.16.{n}.0", 24, via="10.0.0.1", table=table, proto=proto, metric=metric
+    ),
+    st.integers(0, 200), st.sampled_from([254, 100, 4000]), st.sampled_from([3, 4, 16, 199]),
+    st.sampled_from([0, 10]),
+)  # fmt: skip
+OTHERS = st.builds(nexthop, st.integers(1, 50)) | st.builds(
+    lambda n, proxy: neighbour(f"10.0.1.{n}", proxy=proxy), st.integers(1, 200), st.booleans()
+)
+
+
+def _distinct(facts: list[Fact]) -> list[Fact]:
+    place = fakes.rt.Place(3, "eth1")
+    return list({fakes.snapshot.key(fact, place): fact for fact in facts}.values())
+
+
+NETWORKS = st.lists(ADDRESSES | ROUTES | OTHERS, max_size=12).map(_distinct)
+
+
+def planned(system: FakeSystem) -> Plan:
+    now = system.netdev(PORT)
+    assert now is not None
+    steps: list[Step] = []
+    if now.up:
+        steps = [
+            KeepState(FakeSystem(system.kernel).capture(PORT)),
+            SetAdmin(PORT, now.name, False, True, True),
+        ]
+    return Plan("claim", (PORT,), (*steps, ProveFree(PORT, "manae_0", 1)))
+
+
+class DyingJournal(Journal):
+    """A journal whose process may die before a record reached the disk, or just after."""
+
+    system: FakeSystem
+
+    def append(self, event: str, **more: object) -> None:
+        dying = self.system.tick()
+        super().append(event, **more)
+        if dying:
+            raise Killed
+
+    def archive(self) -> None:
+        dying = self.system.tick()
+        super().archive()
+        if dying:
+            raise Killed
+
+
+def header(made: Plan) -> dict[str, Any]:
+    return {
+        "boot_id": journal.read_boot_id(),
+        "time": journal.stamp(),
+        "mode": "claim",
+        "by": {"uid": 0},
+        "ports": [{**port_to_json(port), "netdev": "eth1"} for port in made.ports],
+        "plan": made.to_json(),
+        "snapshot": [state.to_json() for state in made.states],
+    }
+
+
+def create(state_dir: Path, made: Plan, system: FakeSystem) -> Journal:
+    log = DyingJournal.create(state_dir, header(made), made.ports)
+    assert isinstance(log, DyingJournal)
+    log.system = system
+    return log
+
+
+def claim(
+    state_dir: Path, system: FakeSystem, wait: float = 1.0
+) -> dict[PortId, dict[str, object]]:
+    made = planned(system)
+    log, said = transition.apply(
+        made.steps, system, lambda: create(state_dir, made, system), wait=wait, who="eth1"
+    )
+    assert isinstance(log, Journal)
+    log.close()
+    return said
+
+
+def release(state_dir: Path, system: FakeSystem) -> transition.PutBack | None:
+    """What `manactl release` does with the only journal; None when there is none to work on."""
+    paths = journal.paths(state_dir)
+    if not paths:
+        return None
+    log = DyingJournal.open(paths[0])
+    assert isinstance(log, DyingJournal)
+    log.system = system
+    with contextlib.closing(log):
+        content = log.content
+        begun = {r["step"] for r in content.records if r["event"] == "doing"}
+        steps = steps_from_json(content.header["plan"], content.header["snapshot"])
+        mine = [step for n, step in enumerate(steps) if n in begun]
+        changed = [PORT] if any(isinstance(s, SetAdmin) for s in mine) else []
+        transition.await_free(system, changed, 1.0, known=lambda port: False)
+        return transition.release(mine, system, log, [PORT], last=True)
+
+
+def same(kernel: Kernel, before: tuple[bool, list[tuple[object, ...]]]) -> bool:
+    return (kernel.up, kernel.identities()) == before
+
+
+def picture(kernel: Kernel) -> tuple[bool, list[tuple[object, ...]]]:
+    return kernel.up, kernel.identities()
+
+
+def total_operations(facts: Sequence[Fact], *, releasing: bool) -> int:
+    with tempfile.TemporaryDirectory() as directory:
+        kernel = furnished(facts)
+        system = FakeSystem(kernel)
+        claim(Path(directory), system)
+        if releasing:
+            system = FakeSystem(kernel)
+            release(Path(directory), system)
+        return system.operations
+
+
+def test_a_claim_takes_the_port_down_and_a_release_brings_all_back(tmp_path: Path) -> None:
+    kernel = furnished(RICH)
+    before = picture(kernel)
+    said = claim(tmp_path, FakeSystem(kernel))
+    assert said[PORT]["prove-free"]["proven"] is True  # type: ignore[index]
+    assert not kernel.up
+    (one,) = journal.list_claims(tmp_path)
+    assert (one.phase, one.port, one.claim.proven) == ("claimed", PORT, True)
+    back = release(tmp_path, FakeSystem(kernel))
+    assert back is not None
+    assert back.clean
+    assert same(kernel, before)
+    assert journal.list_claims(tmp_path) == []
+    assert len(list((tmp_path / "history").iterdir())) == 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(NETWORKS, st.data())
+def test_a_claim_that_dies_anywhere_is_put_back(facts: list[Fact], data: st.DataObject) -> None:
+    dies_at = data.draw(st.integers(1, total_operations(facts, releasing=False)))
+    half = data.draw(st.booleans())
+    with tempfile.TemporaryDirectory() as directory:
+        kernel = furnished(facts)
+        before = picture(kernel)
+        with contextlib.suppress(Killed):
+            claim(Path(directory), FakeSystem(kernel, dies_at=dies_at, half=half))
+        release(Path(directory), FakeSystem(kernel))
+        assert same(kernel, before)
+        assert journal.list_claims(directory) == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(NETWORKS, st.data())
+def test_a_release_that_dies_anywhere_is_finished_by_the_next(
+    facts: list[Fact], data: st.DataObject
+) -> None:
+    dies_at = data.draw(st.integers(1, total_operations(facts, releasing=True)))
+    half = data.draw(st.booleans())
+    with tempfile.TemporaryDirectory() as directory:
+        kernel = furnished(facts)
+        before = picture(kernel)
+        claim(Path(directory), FakeSystem(kernel))
+        with contextlib.suppress(Killed):
+            release(Path(directory), FakeSystem(kernel, dies_at=dies_at, half=half))
+        release(Path(directory), FakeSystem(kernel))
+        assert same(kernel, before)
+        assert journal.list_claims(directory) == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(NETWORKS, st.data())
+def test_a_claim_that_fails_anywhere_is_unwound_or_says_what_is_left(
+    facts: list[Fact], data: st.DataObject
+) -> None:
+    fails_at = data.draw(st.integers(1, total_operations(facts, releasing=False)))
+    with tempfile.TemporaryDirectory() as directory:
+        kernel = furnished(facts)
+        before = picture(kernel)
+        with contextlib.suppress(RolledBack, NotRestored):
+            claim(Path(directory), FakeSystem(kernel, fails_at=fails_at))
+            raise AssertionError("it should have failed")
+        release(Path(directory), FakeSystem(kernel))
+        assert same(kernel, before)
+
+
+def test_a_failed_proof_unwinds_with_code_4(tmp_path: Path) -> None:
+    kernel = furnished(RICH)
+    before = picture(kernel)
+    with pytest.raises(RolledBack, match="back as it was"):
+        claim(tmp_path, FakeSystem(kernel, proofs=("cannot",)))
+    assert same(kernel, before)
+    assert kernel.links == ["down", "up"]
+    assert journal.list_claims(tmp_path) == []
+
+
+def test_a_vport_that_is_taken_for_a_moment_is_looked_at_again(tmp_path: Path) -> None:
+    system = FakeSystem(furnished(RICH), proofs=("taken", "taken", "free"))
+    said: Any = claim(tmp_path, system, wait=2.0)
+    assert said[PORT]["prove-free"]["tries"] == 3
+
+
+def test_a_vport_that_stays_taken_is_not_waited_for_beyond_wait(tmp_path: Path) -> None:
+    kernel = furnished(RICH)
+    before = picture(kernel)
+    start = kernel.clock
+    with pytest.raises(RolledBack):
+        claim(tmp_path, FakeSystem(kernel, proofs=("taken",) * 99), wait=2.0)
+    assert same(kernel, before)
+    assert 2.0 <= kernel.clock - start < 4.0
+
+
+def test_without_cap_net_raw_a_claim_stands_unproven(tmp_path: Path) -> None:
+    said: Any = claim(tmp_path, FakeSystem(furnished(RICH), proofs=("denied",)))
+    assert said[PORT]["prove-free"]["proven"] is False
+    (one,) = journal.list_claims(tmp_path)
+    assert one.phase == "claimed"
+    assert one.claim.proven is False
+
+
+class Thief(FakeSystem):
+    """A raw QP takes the vport as soon as the netdev is down."""
+
+    def set_admin(self, port: PortId, up: bool) -> None:
+        super().set_admin(port, up)
+        if not up:
+            self.kernel.held = True
+
+
+def test_a_raw_qp_that_slips_in_is_named_and_the_journal_stays_open(tmp_path: Path) -> None:
+    kernel = furnished(RICH)
+    before = picture(kernel)
+    with pytest.raises(Busy, match="pid 4211 dpdk-testpmd") as caught:
+        claim(tmp_path, Thief(kernel), wait=0.5)
+    assert "release" in (caught.value.hint or "")
+    (one,) = journal.list_claims(tmp_path)
+    assert one.phase == "interrupted"
+    with pytest.raises(Busy, match="pid 4211"):
+        release(tmp_path, FakeSystem(kernel))
+    assert not kernel.up
+    kernel.held = False
+    release(tmp_path, FakeSystem(kernel))
+    assert same(kernel, before)
+
+
+class Stranger(FakeSystem):
+    """Something sets the netdev up again at once, every time."""
+
+    def set_admin(self, port: PortId, up: bool) -> None:
+        super().set_admin(port, up)
+        self.kernel.set_admin(True)
+
+
+def test_a_stranger_that_sets_it_up_again_ends_the_claim_with_code_4(tmp_path: Path) -> None:
+    kernel = furnished(())
+    before = picture(kernel)
+    with pytest.raises(RolledBack, match="something else sets it back"):
+        claim(tmp_path, Stranger(kernel))
+    assert same(kernel, before)
+
+
+def test_a_release_refuses_while_a_raw_qp_lives(tmp_path: Path) -> None:
+    kernel = furnished(RICH)
+    claim(tmp_path, FakeSystem(kernel))
+    kernel.held = True
+    with pytest.raises(Busy, match="pid 4211 dpdk-testpmd"):
+        release(tmp_path, FakeSystem(kernel))
+    assert kernel.links == ["down"]
+    (one,) = journal.list_claims(tmp_path)
+    assert one.phase == "claimed"
+
+
+def test_a_port_that_was_down_is_proven_and_left_alone(tmp_path: Path) -> None:
+    kernel = Kernel([address("10.0.0.2", 24)], up=False)
+    claim(tmp_path, FakeSystem(kernel))
+    back = release(tmp_path, FakeSystem(kernel))
+    assert back is not None
+    assert back.clean
+    assert kernel.links == []
+
+
+def test_a_rename_and_a_new_ifindex_do_not_matter(tmp_path: Path) -> None:
+    kernel = furnished(RICH)
+    claim(tmp_path, FakeSystem(kernel))
+    kernel.rename("enP1s0", 17)
+    back = release(tmp_path, FakeSystem(kernel))
+    assert back is not None
+    assert back.clean
+    other = furnished(RICH)
+    other.rename("enP1s0", 17)
+    assert kernel.identities() == other.identities()
+
+
+def test_a_port_without_netdev_keeps_its_journal_open(tmp_path: Path) -> None:
+    kernel = furnished(RICH)
+    claim(tmp_path, FakeSystem(kernel))
+    kernel.present = False
+    with pytest.raises(ManactlError, match="no netdev"):
+        release(tmp_path, FakeSystem(kernel))
+    assert len(journal.list_claims(tmp_path)) == 1
+
+
+def test_what_the_kernel_refuses_for_good_is_listed(tmp_path: Path) -> None:
+    kernel = furnished(RICH)
+    claim(tmp_path, FakeSystem(kernel))
+
+    class Stubborn(FakeSystem):
+        def send(self, request: fakes.Request) -> None:
+            if request.type == fakes.rt.RTM_NEWNEIGH:
+                raise OSError(22, "Invalid argument")
+            super().send(request)
+
+    back = release(tmp_path, Stubborn(kernel))
+    assert back is not None
+    assert len(back.residue) == 2
+    assert all("Invalid argument" in line for line in back.residue)
+    assert len(journal.list_claims(tmp_path)) == 1
+    error = transition.not_restored("eth1", back)
+    assert error.exit_code == 5
+    assert "10.0.0.50" in error.message
+    release(tmp_path, FakeSystem(kernel))
+    assert journal.list_claims(tmp_path) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_unwinds_and_a_second_one_does_not_stop_that(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    kernel = furnished(RICH)
+    before = picture(kernel)
+
+    class Signalled(FakeSystem):
+        def set_admin(self, port: PortId, up: bool) -> None:
+            super().set_admin(port, up)
+            os.kill(os.getpid(), number)
+
+    with pytest.raises(RolledBack, match=number.name):
+        claim(tmp_path, Signalled(kernel))
+    assert same(kernel, before)
+    assert signal.getsignal(number) is not None
+
+
+def test_a_signal_before_the_first_act_is_130(tmp_path: Path) -> None:
+    kernel = furnished(RICH)
+    system = FakeSystem(kernel)
+    made = planned(system)
+
+    def interrupted() -> Journal:
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("unreachable: the signal comes first")
+
+    with pytest.raises(Interrupted):
+        transition.apply(made.steps, system, interrupted, wait=1.0, who="eth1")
+    assert kernel.links == []
+
+
+class FullDisk(DyingJournal):
+    """No record can be written after the header."""
+
+    def append(self, event: str, **more: object) -> None:
+        raise OSError(28, "No space left on device")
+
+
+def test_a_full_disk_stops_a_claim_before_anything_is_changed(tmp_path: Path) -> None:
+    kernel = furnished(RICH)
+    system = FakeSystem(kernel)
+    made = planned(system)
+    with pytest.raises((RolledBack, NotRestored), match="No space left"):
+        transition.apply(
+            made.steps,
+            system,
+            lambda: FullDisk.create(tmp_path, header(made), made.ports),
+            wait=1.0,
+            who="eth1",
+        )
+    assert kernel.links == []
+
+
+def test_steps_survive_their_json() -> None:
+    kernel = furnished(RICH)
+    made = planned(FakeSystem(kernel))
+    again = steps_from_json(made.to_json(), [state.to_json() for state in made.states])
+    assert again == made.steps
+    assert [step.kind for step in again] == ["keep-state", "set-admin", "prove-free"]
+    assert made.to_json()["schema"] == plan.SCHEMA
