@@ -135,7 +135,8 @@ def _sample(roots: Roots, pci: str) -> _Sample:
     except PermissionError:
         return function, None, (Missing("debugfs", "only root may list it"),)
     except FileNotFoundError:
-        why = "not mounted, or the mana driver of this kernel shows nothing there"
+        mounted = bool(os.listdir(f"{roots.sys}/kernel/debug"))
+        why = "the mana driver of this kernel shows nothing there" if mounted else "not mounted"
         return function, None, (Missing("debugfs", why),)
     except OSError as error:
         return function, None, (Missing("debugfs", str(error.strerror)),)
@@ -158,7 +159,11 @@ def _ports(seen: _Seen, around: _Around) -> Iterator[PortStatus]:
     netdevs = {port.dev_port + 1: port.netdev for port in seen.function.netdevs}
     for fact in facts:
         port = _port(seen, fact, decisions[fact.port], netdevs.get(fact.port), around)
-        words = notes.of(port, decisions, seen.steady, around.holders.hidden)
+        labels = [
+            netdevs[number].name if number in netdevs else f"{seen.function.pci}:{number}"
+            for number in decisions[fact.port].candidates
+        ]
+        words = notes.of(port, decisions, labels, steady=seen.steady, hidden=around.holders.hidden)
         claim = around.claims.get((port.id.pci, port.id.port))
         yield _with_claim(replace(port, notes=tuple(words)), claim)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from manactl.model import Owner, PortStatus
 from manactl.ownership import Decision
@@ -14,9 +14,17 @@ BUSY = (
 
 
 def of(
-    port: PortStatus, decisions: Mapping[int, Decision], steady: bool, hidden: bool
+    port: PortStatus,
+    decisions: Mapping[int, Decision],
+    labels: Sequence[str],
+    *,
+    steady: bool,
+    hidden: bool,
 ) -> Iterator[str]:
-    """Sentences about `port`; `decisions` are those of all ports of its function."""
+    """Sentences about `port`; `decisions` are those of all ports of its function.
+
+    `labels` name the candidates; `hidden` tells that there are descriptors we may not look at.
+    """
     decision = decisions[port.id.port]
     if not steady:
         yield "the port kept changing while it was looked at"
@@ -28,8 +36,8 @@ def of(
         yield from _raw_qp(port, decisions, hidden)
     elif len(port.candidates) > 1:
         yield (
-            f"a raw QP may be on any of {', '.join(port.candidates)}: "
-            "the kernel does not tell which from here"
+            f"{', '.join(labels)}: a raw QP may be on any of these, "
+            "and what can be seen from here does not tell which"
         )
     elif port.owner is Owner.UNKNOWN:
         yield port.reason

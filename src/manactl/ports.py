@@ -21,7 +21,7 @@ def resolve(report: Report, words: Iterable[str]) -> list[PortStatus]:
             if matches:
                 labels = ", ".join(port.label for port in matches)
                 what = f"PORT {word!r} is ambiguous: {labels}"
-            raise UsageError(what, hint=_ports_there_are(report), code="port")
+            raise UsageError(what, hint=_ports_there_are(report))
         found.setdefault(matches[0].id, matches[0])
     return list(found.values())
 

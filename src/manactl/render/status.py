@@ -7,13 +7,16 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from manactl.model import Holder, Owner, PortStatus, Report
+from manactl.model import Certainty, Holder, Owner, PortStatus, Report
 from manactl.render.document import timestamp
 from manactl.render.escape import escape
 
 HEADER = ("PORT", "OWNER", "CERTAINTY", "RDMA", "LINK", "HELD BY", "CLAIM")
 GAP = 2
 NOBODY = "-"
+DRIFT = "drift: "
+# Not worth a line while every owner is proven all the same.
+_LOWERS_CERTAINTY = ("debugfs", "nldev", "proc")
 
 
 class Row(NamedTuple):
@@ -76,24 +79,38 @@ def below(
     """What stands under the table: explanations, evidence, and what could not be read."""
     if not ports:
         yield "no MANA port here"
-    for port in ports:
-        words = [f"drift: {escape(text)}" for text in port.drift]
-        words += [escape(text) for text in port.notes]
-        if words and not verbose:
-            yield ""
-            for text in words:
-                yield from _wrapped(f"{escape(port.label)}: {text}", width)
-        if verbose:
-            yield from ("", *_details(port, words, width))
-    if report.missing:
+    if verbose:
+        for port in ports:
+            yield from ("", *_details(port, width))
+    elif said := _grouped(ports):
         yield ""
-        for item in report.missing:
-            yield from _wrapped(f"not read: {item.source}: {escape(item.why)}", width)
+        for labels, text in said:
+            yield from _wrapped(escape(f"{labels}: {text}"), width)
+    decisive = verbose or any(port.certainty is not Certainty.PROVEN for port in ports)
+    unread = [item for item in report.missing if decisive or item.source not in _LOWERS_CERTAINTY]
+    if unread:
+        yield ""
+        for item in unread:
+            yield from _wrapped(escape(f"not read: {item.source}: {item.why}"), width)
 
 
-def _details(port: PortStatus, words: Iterable[str], width: int | None) -> Iterator[str]:
+def _grouped(ports: Iterable[PortStatus]) -> list[tuple[str, str]]:
+    """Every sentence once, with the ports it is about."""
+    said: dict[str, list[str]] = {}
+    for port in ports:
+        for text in _words(port):
+            said.setdefault(text, []).append(port.label)
+    return [(", ".join(labels), text) for text, labels in said.items()]
+
+
+def _words(port: PortStatus) -> list[str]:
+    return [*(f"{DRIFT}{text}" for text in port.drift), *port.notes]
+
+
+def _details(port: PortStatus, width: int | None) -> Iterator[str]:
     netdev = port.netdev
-    yield f"{escape(port.label)}  {port.owner}, {port.certainty}: {escape(port.reason)}"
+    sure = f", {port.certainty}" if port.owner is not Owner.UNKNOWN else ""
+    yield escape(f"{port.label}  {port.owner}{sure}: {port.reason}")
     identity = [("PCI address, port", f"{port.id.pci}, {port.id.port}")]
     if netdev:
         identity += [("MAC", f"{netdev.mac or '?'}, permanent {netdev.permanent_mac or '?'}")]
@@ -112,8 +129,8 @@ def _details(port: PortStatus, words: Iterable[str], width: int | None) -> Itera
     for item in port.evidence:
         value = json.dumps(item.value) if not isinstance(item.value, str) else item.value
         yield escape(f"  {item.source:8} {item.fact} = {value}")
-    for text in words:
-        yield from _wrapped(f"  note     {text}", width)
+    for text in _words(port):
+        yield from _wrapped(escape(f"  note     {text}"), width)
 
 
 def _pairs(pairs: Iterable[tuple[str, str]]) -> Iterator[str]:
