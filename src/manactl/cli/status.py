@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -16,15 +17,38 @@ if TYPE_CHECKING:
 
     from manactl.journal import ClaimSummary
     from manactl.model import Missing, PortStatus, Report
+    from manactl.render.changes import Key
 
 
 @click.command(short_help="Show who owns each port, and how that is known.")
 @click.argument("words", nargs=-1, metavar="[PORT]...")
 @click.option("-v", "--verbose", is_flag=True, help="Show the evidence and where it came from.")
 @json_option
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["prometheus"]),
+    help="Print metrics in the text format of Prometheus.",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the metrics to FILE, which readers find whole at any time.",
+)
+@click.option("--watch", is_flag=True, help="Show every change, until ^C.")
 @color_option
 @click.pass_obj
-def status(app: App, words: tuple[str, ...], verbose: bool, as_json: bool, color: str) -> None:
+def status(  # noqa: PLR0917 - click passes them by name
+    app: App,
+    words: tuple[str, ...],
+    verbose: bool,
+    as_json: bool,
+    form: str | None,
+    output: Path | None,
+    watch: bool,
+    color: str,
+) -> None:
     """Show who owns the vport of each PORT (all of them without PORT).
 
     \b
@@ -36,12 +60,22 @@ def status(app: App, words: tuple[str, ...], verbose: bool, as_json: bool, color
     PORT is a netdev, an altname, the name of the master above it, PCI:port, a permanent MAC or
     rdma-device/port.
     """
-    from manactl.look import look, resolve  # noqa: PLC0415 - not for --help
+    if as_json and form:
+        raise click.UsageError("--json and --format exclude each other")
+    if output and not form:
+        raise click.UsageError("--output needs --format")
+    if watch:
+        if form and not output:
+            raise click.UsageError("--watch with --format needs --output")
+        _watch(app, words, verbose=verbose, as_json=as_json, output=output, color=color)
+        return
+    from manactl.ports import resolve  # noqa: PLC0415 - not for --help
 
-    claims, unread = _claims(app)
-    report = look(claims=claims, missing=unread)
+    report = _look(app)
     ports: Sequence[PortStatus] = resolve(report, words) if words else report.ports
-    if as_json:
+    if form:
+        _metrics(app, report, ports, output)
+    elif as_json:
         from manactl.render.document import status_document  # noqa: PLC0415
 
         app.document(status_document(report, ports))
@@ -49,11 +83,73 @@ def status(app: App, words: tuple[str, ...], verbose: bool, as_json: bool, color
         _show(app, report, ports, verbose=verbose, color=color)
 
 
+def _look(app: App) -> Report:
+    from manactl.look import look  # noqa: PLC0415 - not for --help
+
+    claims, unread = _claims(app)
+    return look(claims=claims, missing=unread)
+
+
+def _metrics(app: App, report: Report, ports: Sequence[PortStatus], output: Path | None) -> None:
+    from manactl.render.prometheus import exposition  # noqa: PLC0415
+
+    text = exposition(report, ports)
+    if output is None:
+        app.out(*text.splitlines())
+        return
+    from manactl import outfile  # noqa: PLC0415
+
+    outfile.write(output, text)
+
+
+def _watch(
+    app: App,
+    words: tuple[str, ...],
+    *,
+    verbose: bool,
+    as_json: bool,
+    output: Path | None,
+    color: str,
+) -> None:
+    from manactl.cli import watch as watching  # noqa: PLC0415 - not for a single look
+
+    chosen = watching.Chosen(words)
+    # Subscribing to RDMA announcements would load ib_core where it is not loaded.
+    rdma = os.path.isdir("/sys/class/infiniband")
+
+    def look() -> watching.View:
+        return chosen(_look(app))
+
+    if as_json:
+        watching.watch(look, watching.JsonLines(), rdma=rdma)
+    elif output:
+        watching.watch(look, watching.MetricsFile(output), rdma=rdma)
+    elif sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+        from manactl.render.table import lines  # noqa: PLC0415 - rich only for a terminal
+
+        def paint(view: watching.View, width: int, marked: frozenset[Key]) -> list[str]:
+            return lines(*view, verbose=verbose, width=width, color=_colored(color), marked=marked)
+
+        watching.on_terminal(look, paint, rdma=rdma)
+    else:
+        from manactl.render.status import plain  # noqa: PLC0415
+
+        def block(view: watching.View) -> list[str]:
+            return list(plain(*view, verbose=verbose))
+
+        watching.watch(look, watching.Blocks(app, block), rdma=rdma)
+
+
+def _colored(color: str) -> bool:
+    """Whether to colour standard output."""
+    plain_terminal = "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
+    return color == "always" or (color == "auto" and sys.stdout.isatty() and not plain_terminal)
+
+
 def _show(
     app: App, report: Report, ports: Sequence[PortStatus], *, verbose: bool, color: str
 ) -> None:
-    plain_terminal = "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
-    if color == "always" or (color == "auto" and sys.stdout.isatty() and not plain_terminal):
+    if _colored(color):
         from manactl.render import table  # noqa: PLC0415 - rich only for a terminal
 
         table.show(report, ports, verbose=verbose, force_color=color == "always")

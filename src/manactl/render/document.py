@@ -13,13 +13,13 @@ ERROR_SCHEMA = "manactl.error/1"
 STATUS_SCHEMA = "manactl.status/1"
 
 
-def dumps(document: Mapping[str, object]) -> str:
-    """One document as text: ASCII only, whatever a name contained.
+def dumps(document: Mapping[str, object], *, indent: int | None = 1) -> str:
+    """One document as text: ASCII only, whatever a name contained; one line without `indent`.
 
     JSON keeps control characters by escapes of its own; only what no JSON reader can decode
     (bytes that were no UTF-8) is spelled out.
     """
-    return json.dumps(_decodable(document), indent=1, ensure_ascii=True, allow_nan=False)
+    return json.dumps(_decodable(document), indent=indent, ensure_ascii=True, allow_nan=False)
 
 
 def error_document(

@@ -28,15 +28,14 @@ class Family(NamedTuple):
     samples: list[Sample]
 
 
-def exposition(report: Report) -> str:
-    """The whole report as lines, the last one ended too. Families without samples are left out."""
-    return "".join(
-        line + "\n" for family in families(report) if family.samples for line in _lines(family)
-    )
+def exposition(report: Report, ports: Iterable[PortStatus]) -> str:
+    """`ports` of a report, as lines, the last one ended too. Metrics without samples are left out."""
+    found = families(report, tuple(ports))
+    return "".join(line + "\n" for family in found if family.samples for line in _lines(family))
 
 
-def families(report: Report) -> Iterator[Family]:
-    """Every metric there can be, with the samples of this report."""
+def families(report: Report, ports: tuple[PortStatus, ...]) -> Iterator[Family]:
+    """Every metric there can be, with the samples of these ports."""
     yield Family("manactl_build_info", "Version of manactl.", [({"version": __version__}, 1)])
     yield Family(
         "manactl_status_timestamp_seconds",
@@ -54,7 +53,7 @@ def families(report: Report) -> Iterator[Family]:
         [({}, len({item.source for item in report.missing}))],
     )
     claims_known = not any(item.source == "journal" for item in report.missing)
-    yield from _port_families(report.ports, claims_known)
+    yield from _port_families(ports, claims_known)
 
 
 def _port_families(ports: tuple[PortStatus, ...], claims_known: bool) -> Iterator[Family]:

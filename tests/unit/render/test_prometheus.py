@@ -52,7 +52,7 @@ UNSEEN = replace(PORT, id=PortId("7870:00:00.0", 3, None), netdev=None, rdma=Non
 
 
 def parse(report: Report) -> dict[str, Metric]:
-    text = exposition(report)
+    text = exposition(report, report.ports)
     assert text.endswith("\n")
     return {family.name: family for family in text_string_to_metric_families(text)}
 
@@ -127,14 +127,14 @@ def test_without_ports_the_report_itself_is_still_told() -> None:
     assert found["manactl_build_info"].samples[0].value == 1
 
 
-@pytest.mark.parametrize("line", exposition(report(PORT, HELD)).splitlines())
+@pytest.mark.parametrize("line", exposition(report(), (PORT, HELD)).splitlines())
 def test_every_family_has_help_and_type(line: str) -> None:
     assert line.startswith(("# HELP manactl_", "# TYPE manactl_", "manactl_"))
 
 
 @given(reports)
 def test_whatever_the_names_the_parser_reads_them_back(hostile: Report) -> None:
-    text = exposition(hostile)
+    text = exposition(hostile, hostile.ports)
     assert all(char.isprintable() or char == "\n" for char in text)
     found = parse(hostile)
     if not hostile.ports:
