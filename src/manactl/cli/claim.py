@@ -80,7 +80,7 @@ def _story(done: object, *, dry_run: bool) -> list[str]:
             )
         else:
             lines.append(
-                f"{port.label} is claimed, NOT PROVEN: without CAP_NET_RAW no QP could be made "
+                f"{port.label} is claimed, but not proven: without CAP_NET_RAW no QP could be made "
                 f"on {where} to see that its vport is free."
             )
     names = " ".join(port.label for port in (*done.ports, *(p for p, _ in done.already)))
