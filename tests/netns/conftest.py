@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.conftest import lacking
+
 _CLONE_NEWNET = 0x40000000
 
 
@@ -22,10 +24,7 @@ def netns() -> Iterator[None]:
     before = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         if libc.unshare(_CLONE_NEWNET):
-            why = f"no private network namespace: {os.strerror(ctypes.get_errno())}"
-            if "netns" in os.environ.get("MANACTL_REQUIRE", "").split(","):
-                pytest.fail(why)
-            pytest.skip(why)
+            lacking("netns", os.strerror(ctypes.get_errno()))
         try:
             yield
         finally:
