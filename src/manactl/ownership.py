@@ -107,7 +107,7 @@ DEVICE_RULES: tuple[tuple[Callable[[DeviceFacts], bool], Raw, str], ...] = (
      Raw.SOME_INFERRED, "completion queues are in use on the device that only raw users have"),
     (lambda d: d.combined and (_untracked(d) or 0) > 0,
      Raw.SOME_INFERRED, "completion queues are used by a queue pair that the kernel does not list"),
-    (lambda d: d.combined and _untracked(d) == 0,
+    (lambda d: d.combined and d.raw_qp_tracked is False and _untracked(d) == 0,
      Raw.NONE_INFERRED, "all uses of completion queues are explained by other queue pairs"),
     (lambda d: True,
      Raw.UNKNOWN, "whether a raw queue pair exists could not be read"),

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from manactl.model import Certainty, Owner
@@ -45,6 +45,8 @@ UNREADABLE = DeviceFacts()
         (DeviceFacts(False, True, False, 1, 1, 2, 0), Raw.SOME_INFERRED),
         (DeviceFacts(False, True, False, 1, 1, 2, 1), Raw.NONE_INFERRED),
         (DeviceFacts(False, True, False, 2, 2, 4, 1), Raw.SOME_INFERRED),
+        # The one tracked queue pair may itself be the raw one.
+        (DeviceFacts(False, True, None, 1, 1, 2, 1), Raw.UNKNOWN),
         (DeviceFacts(False, True, False, 1, 1, 2, None), Raw.UNKNOWN),
         (DeviceFacts(False, True, False, 1, 1, 1, 1), Raw.UNKNOWN),  # does not add up
         (DeviceFacts(False, True, False, 1, 1, None, 1), Raw.UNKNOWN),
@@ -235,6 +237,7 @@ def sights(draw: st.DrawFn) -> tuple[World, DeviceFacts, list[PortFacts]]:
     return world, device, ports
 
 
+@settings(max_examples=500)
 @given(sights())
 def test_whatever_is_hidden_no_owner_is_named_that_is_not_the_owner(
     sight: tuple[World, DeviceFacts, list[PortFacts]],
