@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -24,7 +24,7 @@ class Network(Protocol):
 
     def monotonic(self) -> float: ...
     def pause(self, seconds: float) -> None: ...
-    def capture(self, port: PortId) -> PortState: ...
+    def capture(self, port: PortId, nexthops: Collection[int] = ()) -> PortState: ...
     def send(self, request: Request) -> None: ...
 
 
@@ -42,13 +42,14 @@ def converge(network: Network, wanted: PortState, patience: float) -> Restored:
     """Make `wanted` true again. What the kernel makes by itself, and what it still refuses
     because something else has to come first, gets `patience` seconds."""
     deadline = network.monotonic() + patience
+    ids = snapshot.nexthop_ids(wanted)
     pause = _PAUSE_FROM
     errors: dict[Fact, str] = {}
     sent: set[Fact] = set()
     first: list[Lack] | None = None
     while True:
         late = network.monotonic() >= deadline
-        now = network.capture(wanted.port)
+        now = network.capture(wanted.port, ids)
         lacks = snapshot.lacking(wanted, now)
         first = lacks if first is None else first
         if not lacks:
@@ -58,7 +59,7 @@ def converge(network: Network, wanted: PortState, patience: float) -> Restored:
         progress = not sent.issuperset(made)
         sent |= made
         if late:
-            now = network.capture(wanted.port)
+            now = network.capture(wanted.port, ids)
             lacks = _really(snapshot.lacking(wanted, now), now)
             break
         if not progress:  # nothing new was made: what comes now comes by itself
@@ -98,9 +99,9 @@ def _send(
             try:
                 network.send(request)
             except OSError as error:
+                errors[lack.fact] = error.strerror or str(error)
                 # There already: the next look tells whether it is the same thing.
                 if error.errno != errno.EEXIST:
-                    errors[lack.fact] = error.strerror or str(error)
                     break
             else:
                 made.add(lack.fact)
@@ -135,7 +136,7 @@ def _summary(
         tuple(
             snapshot.describe(fact, names)
             for fact in wanted.facts
-            if snapshot.expired(fact, wanted, elapsed)
+            if snapshot.expired(fact, wanted, elapsed) and not snapshot.made_by_kernel(fact, wanted)
         ),
         tuple(
             snapshot.describe(fact, {now.ifindex: now.ifname})

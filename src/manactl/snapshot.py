@@ -9,14 +9,14 @@ import base64
 import enum
 import ipaddress
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from manactl.model import PortId
 from manactl.nl import rtmsg as rt
 from manactl.nl.rtmsg import Place
-from manactl.nl.socket import NLM_F_APPEND, NLM_F_CREATE, NLM_F_REPLACE
+from manactl.nl.socket import NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE
 
 
 class Kind(enum.StrEnum):
@@ -128,17 +128,18 @@ class Dumps(NamedTuple):
     neighbours: Sequence[bytes]
 
 
-def select(dumps: Dumps, ifindex: int) -> tuple[Fact, ...]:
+def select(dumps: Dumps, ifindex: int, also: Collection[int] = ()) -> tuple[Fact, ...]:
     """Everything of the dumps that the kernel may drop when that interface goes down.
 
-    Nexthop groups and multipath routes with a member here belong to it too: they lose it.
+    Nexthop groups and multipath routes with a member here belong to it too: they lose it. `also`
+    are nexthop ids to include wherever they lead now: they were here before.
     """
     facts = [
         Fact(Kind.ADDRESS, body)
         for body in dumps.addresses
         if rt.IFADDR.unpack_from(body)[4] == ifindex
     ]
-    nexthops, ids = _nexthops(dumps.nexthops, ifindex)
+    nexthops, ids = _nexthops(dumps.nexthops, ifindex, also)
     facts += nexthops
     for body in dumps.routes:
         flags = rt.RTMSG.unpack_from(body)[8]
@@ -151,19 +152,26 @@ def select(dumps: Dumps, ifindex: int) -> tuple[Fact, ...]:
     return tuple(facts)
 
 
-def _nexthops(bodies: Sequence[bytes], ifindex: int) -> tuple[list[Fact], set[int]]:
-    facts, ids = [], set()
-    for body in bodies:
-        attrs = rt.split(body, rt.NHMSG.size)
-        if rt.number(attrs, rt.NHA_OIF) == ifindex:
-            facts.append(Fact(Kind.NEXTHOP, body))
-            ids.add(rt.number(attrs, rt.NHA_ID) or 0)
-    groups = []
-    for body in bodies:
-        if ids.intersection(rt.group_members(body)):
-            groups.append(Fact(Kind.NEXTHOP, body))
-    ids.update(rt.number(rt.split(g.body, rt.NHMSG.size), rt.NHA_ID) or 0 for g in groups)
-    return facts + groups, ids
+def _nexthops(
+    bodies: Sequence[bytes], ifindex: int, also: Collection[int]
+) -> tuple[list[Fact], set[int]]:
+    """The nexthops and then the groups, and the ids of those that lead here."""
+    ids = {_id(body) for body in bodies if _leads_to(body, ifindex)}
+    ids |= {_id(body) for body in bodies if ids.intersection(rt.group_members(body))}
+    chosen = [Fact(Kind.NEXTHOP, b) for b in bodies if _id(b) in ids or _id(b) in also]
+    return sorted(chosen, key=_rank), ids
+
+
+def _leads_to(body: bytes, ifindex: int) -> bool:
+    return rt.number(rt.split(body, rt.NHMSG.size), rt.NHA_OIF) == ifindex
+
+
+def _id(body: bytes) -> int:
+    return rt.number(rt.split(body, rt.NHMSG.size), rt.NHA_ID) or 0
+
+
+def nexthop_ids(state: PortState) -> frozenset[int]:
+    return frozenset(_id(fact.body) for fact in state.of(Kind.NEXTHOP))
 
 
 def _lasting(body: bytes, ifindex: int) -> bool:
@@ -202,7 +210,7 @@ def key(fact: Fact, place: Place) -> tuple[object, ...]:
     return (fact.kind, *head[:4], *(rt.value(attrs, a) for a in wanted))
 
 
-def identity(fact: Fact, place: Place) -> tuple[object, ...]:
+def identity(fact: Fact, place: Place, *, label: bool = True) -> tuple[object, ...]:
     """All of a fact that is configuration; equal for equal facts whatever ifindex and name.
 
     Lifetimes count as "forever" or "limited" alone.
@@ -212,7 +220,8 @@ def identity(fact: Fact, place: Place) -> tuple[object, ...]:
         made = rt.address(body, place, _HERE, 0) or b""
         attrs = rt.split(made, rt.IFADDR.size)
         times = rt.value(attrs, rt.IFA_CACHEINFO) or b"\xff" * 8
-        rest = [a for a in attrs if a.type != rt.IFA_CACHEINFO]
+        left_out = (rt.IFA_CACHEINFO,) if label else (rt.IFA_CACHEINFO, rt.IFA_LABEL)
+        rest = [a for a in attrs if a.type not in left_out]
         return (*rt.IFADDR.unpack_from(made), times[4:8] == b"\xff" * 4, *_ordered(rest))
     if fact.kind is Kind.NEXTHOP:
         made = rt.nexthop(body, place, _HERE)
@@ -255,18 +264,37 @@ class Lack(NamedTuple):
 def lacking(wanted: PortState, now: PortState) -> list[Lack]:
     """What of `wanted` is not in `now`, leaving out what its own lifetime has ended.
 
-    IPv6 temporary addresses are left out: the kernel makes new ones, with other numbers.
+    IPv6 temporary addresses are left out: the kernel makes new ones, with other numbers. After a
+    rename labels are not compared: the kernel numbers them anew (inetdev_changename()).
     """
     elapsed = int(now.taken - wanted.taken)
-    have = {_hashable(identity(fact, now.place)) for fact in now.facts}
+    label = wanted.ifname == now.ifname
+    have = {_hashable(identity(fact, now.place, label=label)) for fact in now.facts}
     by_key = {key(fact, now.place): fact for fact in now.facts}
+    over = [fact for fact in wanted.facts if is_temporary(fact) or expired(fact, wanted, elapsed)]
+    gone = {_target(fact) for fact in over if fact.kind is Kind.ADDRESS}
     found = []
     for fact in wanted.facts:
-        if is_temporary(fact) or expired(fact, wanted, elapsed):
+        if fact in over or (derived(fact) and _went_with(fact, gone)):
             continue
-        if _hashable(identity(fact, wanted.place)) not in have:
+        if _hashable(identity(fact, wanted.place, label=label)) not in have:
             found.append(Lack(fact, by_key.get(key(fact, wanted.place))))
     return found
+
+
+def _target(fact: Fact) -> bytes | None:
+    """The address of an address, the destination of a route."""
+    if fact.kind is Kind.ADDRESS:
+        attrs = rt.split(fact.body, rt.IFADDR.size)
+        return rt.value(attrs, rt.IFA_LOCAL) or rt.value(attrs, rt.IFA_ADDRESS)
+    return rt.value(rt.split(fact.body, rt.RTMSG.size), rt.RTA_DST)
+
+
+def _went_with(route: Fact, gone: Collection[bytes | None]) -> bool:
+    """Whether a derived route went with an address: its own, or (broadcast) perhaps with one."""
+    if rt.RTMSG.unpack_from(route.body)[7] == rt.RTN_LOCAL:
+        return _target(route) in gone
+    return bool(gone)
 
 
 def surplus(wanted: PortState, now: PortState) -> list[Fact]:
@@ -382,13 +410,12 @@ def requests(lack: Lack, wanted: PortState, now: Place, elapsed: int) -> list[Re
     if fact.kind is Kind.NEIGHBOUR:
         return [Request(rt.RTM_NEWNEIGH, flags, rt.neighbour(fact.body, was, now))]
     if fact.kind is Kind.NEXTHOP:
-        ours = instead is None or _shrunk_group(instead, fact)
         made = rt.nexthop(fact.body, was, now)
-        return [Request(rt.RTM_NEWNEXTHOP, flags, made)] if ours else []
+        if instead is None:
+            return [Request(rt.RTM_NEWNEXTHOP, NLM_F_CREATE | NLM_F_EXCL, made)]
+        return [Request(rt.RTM_NEWNEXTHOP, flags, made)] if _shrunk_group(instead, fact) else []
     again = rt.route(fact.body, was, now, elapsed)
-    if again is None:
-        return []
-    return [Request(rt.RTM_NEWROUTE, NLM_F_CREATE | _route_flags(again), again)]
+    return [] if again is None else _route_requests(again, now.ifindex)
 
 
 def _address_requests(made: bytes | None, *, fresh: bool) -> list[Request]:
@@ -408,13 +435,20 @@ def _shrunk_group(present: Fact, wanted: Fact) -> bool:
     return bool(there) and set(there) < set(ours)
 
 
-def _route_flags(request: bytes) -> int:
+def _route_requests(made: bytes, ifindex: int) -> list[Request]:
     """IPv4 routes of one prefix and metric keep their order by appending. IPv6 would join an
-    appended one to the others as a member; its multipath routes are replaced as a whole."""
-    if not rt.is_ipv6(request):
-        return NLM_F_APPEND
-    multipath = rt.value(rt.split(request, rt.RTMSG.size), rt.RTA_MULTIPATH)
-    return NLM_F_REPLACE if multipath is not None else 0
+    appended one to the others as a member, which is right for multipath routes alone: each
+    member here is made by itself, so that members elsewhere, whoever made them, stay."""
+    if not rt.is_ipv6(made):
+        return [Request(rt.RTM_NEWROUTE, NLM_F_CREATE | NLM_F_APPEND, made)]
+    members = rt.value(rt.split(made, rt.RTMSG.size), rt.RTA_MULTIPATH)
+    if members is None:
+        return [Request(rt.RTM_NEWROUTE, NLM_F_CREATE, made)]
+    return [
+        Request(rt.RTM_NEWROUTE, NLM_F_CREATE | NLM_F_APPEND, rt.with_hops(made, [hop]))
+        for hop in rt.hops(members)
+        if hop.ifindex == ifindex
+    ]
 
 
 def in_order(lacks: Sequence[Lack]) -> list[Lack]:

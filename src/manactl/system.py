@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -79,8 +79,8 @@ class LiveSystem:
     def set_admin(self, port: PortId, up: bool) -> None:
         self.rtnl.set_up(self._ifindex(port), up)
 
-    def capture(self, port: PortId) -> PortState:
-        return self.rtnl.capture(port, self._ifindex(port), self.boottime())
+    def capture(self, port: PortId, nexthops: Collection[int] = ()) -> PortState:
+        return self.rtnl.capture(port, self._ifindex(port), self.boottime(), nexthops)
 
     def send(self, request: Request) -> None:
         self.rtnl.send(request)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,9 +94,9 @@ class Here:
     def pause(self, seconds: float) -> None:
         time.sleep(seconds)
 
-    def capture(self, port: PortId) -> PortState:
+    def capture(self, port: PortId, nexthops: Collection[int] = ()) -> PortState:
         taken = time.clock_gettime(time.CLOCK_BOOTTIME) + self.ahead
-        return self.rtnl.capture(port, socket.if_nametoindex(self.name), taken)
+        return self.rtnl.capture(port, socket.if_nametoindex(self.name), taken, nexthops)
 
     def send(self, request: Request) -> None:
         self.rtnl.send(request)
@@ -187,3 +188,161 @@ def test_everything_comes_back(here: Here) -> None:
     assert everything() == before
     assert done.counts[Kind.ROUTE] >= 20
     assert done.counts[Kind.NEXTHOP] == 6  # the group that only lost a member counts too
+
+
+def test_what_is_there_already_is_left_alone(here: Here) -> None:
+    batch(RICH)
+    settle()
+    state = here.capture(PORT)
+    monitor = subprocess.Popen(["ip", "monitor"], stdout=subprocess.PIPE)
+    try:
+        _hear(monitor, "192.0.2.98")  # until then it may not have been listening
+        done = put_back(here, state)
+        heard = _hear(monitor, "192.0.2.99")
+    finally:
+        monitor.kill()
+        monitor.communicate()
+    assert done == Restored({}, (), (), ())
+    marks = {"unreachable 192.0.2.99", "Deleted unreachable 192.0.2.99"}
+    assert {line.strip() for line in heard.splitlines()} == marks
+
+
+def _hear(monitor: subprocess.Popen[bytes], mark: str) -> str:
+    """What the monitor says until it has seen a route of our own come (again and again)."""
+    assert monitor.stdout is not None
+    os.set_blocking(monitor.stdout.fileno(), False)
+    heard = ""
+    deadline = time.monotonic() + 20
+    while mark not in heard:
+        assert time.monotonic() < deadline
+        if not heard:
+            ip("route", "replace", "unreachable", mark)
+        time.sleep(0.02)
+        heard += (monitor.stdout.read() or b"").decode()
+    ip("route", "del", "unreachable", mark)
+    while f"Deleted unreachable {mark}" not in heard:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+        heard += (monitor.stdout.read() or b"").decode()
+    return heard
+
+
+def test_a_half_finished_restore_is_finished(here: Here) -> None:
+    batch(RICH)
+    settle()
+    before = everything()
+    state = here.capture(PORT)
+    down_and_up()
+
+    class Dies(Exception):
+        pass
+
+    class Short(Here):
+        left = 7
+
+        def send(self, request: Request) -> None:
+            if not self.left:
+                raise Dies
+            self.left -= 1
+            super().send(request)
+
+    for left in (0, 1, 4, 9, 20):
+        short = Short(here.rtnl, here.name)
+        short.left = left
+        with pytest.raises(Dies):
+            put_back(short, state)
+    assert put_back(here, state).residue == ()
+    settle()
+    assert everything() == before
+
+
+def test_a_rename_meanwhile_is_followed(here: Here) -> None:
+    batch(RICH)
+    settle()
+    state = here.capture(PORT)
+    before = relabelled(everything())
+    ip("link", "set", "port0", "down")
+    ip("link", "set", "port0", "name", "new0")
+    ip("link", "set", "new0", "up")
+    here.name = "new0"
+    assert put_back(here, state).residue == ()
+    settle()
+    assert relabelled(everything()) == before
+
+
+def relabelled(view: dict[str, Any]) -> dict[str, Any]:
+    """With the new name, and without the labels that the kernel itself changes on a rename."""
+    found = {}
+    for command, rows in view.items():
+        plain = [json.loads(row.replace("port0", "new0")) for row in rows]
+        found[command] = sorted(
+            json.dumps(without(row, {"label", "altnames"}), sort_keys=True) for row in plain
+        )
+    return found
+
+
+def test_what_has_expired_meanwhile_stays_away_and_is_told(here: Here) -> None:
+    batch(
+        "address add 10.4.0.2/24 dev port0\n"
+        "address add 2001:db8:4::2/64 dev port0 valid_lft 900 preferred_lft 800 nodad\n"
+        "address add 2001:db8:5::2/64 dev port0 nodad\n"
+        "-6 route add 2001:db8:300::/48 via 2001:db8:5::1 expires 600\n"
+    )
+    settle()
+    state = here.capture(PORT)
+    down_and_up()
+    here.ahead = 700
+    done = put_back(here, state)
+    assert done.residue == ()
+    assert [text.split()[0] for text in done.expired] == ["2001:db8:300::/48"]
+    (left,) = [
+        one
+        for one in json.loads(ip("-j", "-6", "address", "show", "dev", "port0"))[0]["addr_info"]
+        if one["local"] == "2001:db8:4::2"
+    ]
+    assert 150 < left["valid_life_time"] <= 200
+    here.ahead = 1000
+    down_and_up()
+    assert len(put_back(here, state).expired) == 2
+
+
+def test_somebody_elses_work_is_kept_and_told(here: Here) -> None:
+    batch("address add 10.4.0.2/24 dev port0\nroute add 192.0.2.0/24 via 10.4.0.1\n")
+    settle()
+    state = here.capture(PORT)
+    down_and_up()
+    ip("address", "add", "10.5.0.2/24", "dev", "port0")
+    ip("route", "add", "192.0.3.0/24", "via", "10.4.0.1")
+    done = put_back(here, state)
+    assert done.residue == ()
+    assert any("192.0.3.0/24" in text for text in done.extra)
+    assert "192.0.3.0/24" in ip("route")
+    assert "192.0.2.0/24" in ip("route")
+
+
+def test_what_cannot_come_back_is_listed_with_the_kernels_reason(here: Here) -> None:
+    batch(
+        "address add 10.4.0.2/24 dev port0\n"
+        "route add 192.0.2.0/24 via 10.4.0.1 src 10.8.0.2\n"
+        "route add 192.0.3.0/24 via 10.4.0.1\n"
+    )
+    settle()
+    state = here.capture(PORT)
+    down_and_up()
+    ip("address", "del", "10.8.0.2/24", "dev", "other0")
+    done = restore.converge(here, state, 0.5)
+    (line,) = done.residue
+    assert line.startswith("192.0.2.0/24 via 10.4.0.1 dev port0")
+    assert "Invalid argument" in line
+    assert "192.0.3.0/24" in ip("route")
+
+
+def test_a_nexthop_number_taken_by_somebody_else_is_not_taken_back(here: Here) -> None:
+    batch("address add 10.4.0.2/24 dev port0\nnexthop add id 10 via 10.4.0.20 dev port0\n")
+    settle()
+    state = here.capture(PORT)
+    down_and_up()
+    ip("nexthop", "add", "id", "10", "via", "10.8.0.20", "dev", "other0")
+    done = restore.converge(here, state, 0.5)
+    assert len(done.residue) == 1
+    assert "10.8.0.20" in ip("nexthop")

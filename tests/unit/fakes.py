@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from manactl import snapshot
 from manactl.model import Evidence, Holder, PortId
 from manactl.nl import rtmsg as rt
 from manactl.nl.rtmsg import Attr
+from manactl.nl.socket import NLM_F_EXCL
 from manactl.plan import NetdevNow
 from manactl.snapshot import Fact, Kind, PortState, Request
 
@@ -160,6 +162,9 @@ class Kernel:
         if fact.kind is not Kind.ADDRESS and not self.up:
             raise OSError(errno.ENETDOWN, "Network is down")
         mine = snapshot.key(fact, self.place)
+        exists = any(snapshot.key(f, self.place) == mine for f in self.facts)
+        if exists and request.flags & NLM_F_EXCL:
+            raise OSError(errno.EEXIST, "File exists")
         if fact.kind is Kind.ROUTE:
             if snapshot.identity(fact, self.place) in self.identities():
                 raise OSError(errno.EEXIST, "File exists")
@@ -240,7 +245,7 @@ class FakeSystem:
         if dying:
             raise Killed
 
-    def capture(self, port: PortId) -> PortState:
+    def capture(self, port: PortId, nexthops: Collection[int] = ()) -> PortState:
         if self.tick():
             raise Killed
         kernel = self.kernel

@@ -257,6 +257,15 @@ def _hop(hop: Hop, was: Place, now: Place) -> Hop:
     return hop._replace(ifindex=ifindex, flags=hop.flags & RTNH_F_SETTABLE)
 
 
+def with_hops(request: bytes, members: Iterable[Hop]) -> bytes:
+    """The same route request with other members."""
+    attrs = [
+        Attr(one.kind, pack_hops(members)) if one.type == RTA_MULTIPATH else one
+        for one in split(request, RTMSG.size)
+    ]
+    return join(request[: RTMSG.size], attrs)
+
+
 def nexthop(body: bytes, was: Place, now: Place) -> bytes:
     """The request that makes this nexthop or nexthop group again."""
     family, _scope, protocol, _, flags = NHMSG.unpack_from(body)

@@ -10,6 +10,7 @@ import errno
 import os
 import socket
 import struct
+from collections.abc import Collection
 from typing import Self
 
 from manactl.model import IFF_UP, PortId
@@ -99,10 +100,15 @@ class Rtnl:
     def _dump(self, kind: int, body: bytes) -> list[bytes]:
         return [message.body for message in self._socket.dump(kind, body)]
 
-    def capture(self, port: PortId, ifindex: int, taken: float) -> PortState:
-        """Everything that refers to the interface now. `taken` is the CLOCK_BOOTTIME to note."""
+    def capture(
+        self, port: PortId, ifindex: int, taken: float, nexthops: Collection[int] = ()
+    ) -> PortState:
+        """Everything that refers to the interface now, and the nexthops of those ids.
+
+        `taken` is the CLOCK_BOOTTIME to note.
+        """
         link = self.link(ifindex)
-        facts = select(self.dumps(), ifindex)
+        facts = select(self.dumps(), ifindex, nexthops)
         return PortState(port, ifindex, link.name, link.up, link.carrier, taken, facts)
 
     def addresses(self) -> list[bytes]:
