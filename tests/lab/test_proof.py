@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.lab.scene import AS_NOBODY, down, owners, status, up
+from tests.lab.scene import AS_NOBODY, down, owners, up
 from tests.lab.test_mainjob import HIDDEN_PYVERBS, NO_NET_RAW, Watch
 from tests.lab.users import user
 from tests.lab.vm import Vm
@@ -41,13 +41,18 @@ def prove(vm: Vm, via: str, device: str, port: int, *prefix: str) -> dict[str, A
     return proof
 
 
-def device_of(vm: Vm, port: int) -> str:
-    return str(status(vm)[port]["rdma"]["device"])
+def devices(vm: Vm) -> tuple[str, str | None]:
+    """The device raw QPs belong to, by a program that asks each for its part id; and the RNIC."""
+    with user(vm, "rawqp") as witness:
+        ethernet = str(witness.wait_for("ready")["device"])
+        witness.ask("quit", "leaving")
+    others = set(vm.run("ls /sys/class/infiniband").out.split()) - {ethernet}
+    return ethernet, others.pop() if others else None
 
 
 def test_a_free_vport_is_proven_free_and_free_afterwards(vm: Vm, via: str) -> None:
     down(vm, 1, 2)
-    device = device_of(vm, 1)
+    device = devices(vm)[0]
     watch = Watch.start(vm)
     for port in (1, 2):
         proof = prove(vm, via, device, port)
@@ -60,7 +65,7 @@ def test_a_free_vport_is_proven_free_and_free_afterwards(vm: Vm, via: str) -> No
 def test_an_owned_vport_is_taken(vm: Vm, via: str) -> None:
     up(vm, 1)
     down(vm, 2)
-    device = device_of(vm, 1)
+    device = devices(vm)[0]
     with user(vm, "rawqp") as holder:
         holder.wait_for("ready")
         holder.ask("create 2", "created")
@@ -76,7 +81,7 @@ def test_an_owned_vport_is_taken(vm: Vm, via: str) -> None:
 
 def test_without_cap_net_raw_it_is_denied(vm: Vm, via: str) -> None:
     down(vm, 2)
-    proof = prove(vm, via, device_of(vm, 2), 2, *NO_NET_RAW)
+    proof = prove(vm, via, devices(vm)[0], 2, *NO_NET_RAW)
     assert (proof["outcome"], proof["where"], proof["errno"]) == ("denied", "CREATE_QP", 1)
     assert "CAP_NET_RAW" in proof["message"]
 
@@ -86,7 +91,7 @@ def test_too_little_locked_memory_is_told_from_taken(
     vm: Vm, via: str, limit: int, where: str
 ) -> None:
     down(vm, 2)
-    device = device_of(vm, 2)
+    device = devices(vm)[0]
     vm.run("chmod 666 /dev/infiniband/uverbs*")
     keep = ("--ambient-caps=+net_raw", "--inh-caps=+net_raw")
     nobody = [word for word in AS_NOBODY if not word.startswith("--inh-caps")]
@@ -99,7 +104,7 @@ def test_too_little_locked_memory_is_told_from_taken(
 
 def test_an_ordinary_user_with_cap_net_raw_can_prove(vm: Vm, via: str) -> None:
     down(vm, 2)
-    device = device_of(vm, 2)
+    device = devices(vm)[0]
     vm.run("chmod 666 /dev/infiniband/uverbs*")
     keep = ("--ambient-caps=+net_raw", "--inh-caps=+net_raw")
     nobody = [word for word in AS_NOBODY if not word.startswith("--inh-caps")]
@@ -107,20 +112,20 @@ def test_an_ordinary_user_with_cap_net_raw_can_prove(vm: Vm, via: str) -> None:
 
 
 def test_the_rnic_is_refused_before_it_is_asked(vm: Vm, via: str) -> None:
-    others = status(vm)[1]["rdma"]["others"]
-    if not others:
+    _, rnic = devices(vm)
+    if rnic is None:
         assert not vm.release.startswith("7"), "7.x has an RDMA device of its own for the RNIC"
         return
     down(vm, 1)
     watch = Watch.start(vm)
-    proof = prove(vm, via, others[0].partition("/")[0], 1)
+    proof = prove(vm, via, rnic, 1)
     assert proof["outcome"] == "cannot"
     assert "RNIC" in proof["message"]
     assert watch.programmed() == []
 
 
 def test_a_port_or_device_that_is_not_there(vm: Vm, via: str) -> None:
-    device = device_of(vm, 1)
+    device = devices(vm)[0]
     assert "ports are 1 to 2" in prove(vm, via, device, 3)["message"]
     proof = prove(vm, via, "mana_77", 1)
     assert (proof["outcome"], proof["where"]) == ("cannot", "open")

@@ -108,7 +108,8 @@ class Driver:
 
 def main(arguments: list[str]) -> None:
     pci, mac, *mode = arguments
-    testpmd = Testpmd(arguments_for(pci, mac, mode[0] if mode else "rxonly"))
+    argv = arguments_for(pci, mac, mode[0] if mode else "rxonly")
+    testpmd = Testpmd(argv)
     try:
         said = testpmd.until_prompt(START_SECONDS)
     except (EOFError, TimeoutError) as error:
@@ -116,7 +117,7 @@ def main(arguments: list[str]) -> None:
         why = "ended" if isinstance(error, EOFError) else f"no prompt in {START_SECONDS} s"
         tell("failed", why=why, output=testpmd.output[-3000:])
         sys.exit(1)
-    tell("ready", pid=testpmd.pid, output=said[-3000:])
+    tell("ready", pid=testpmd.pid, argv=argv, output=said[-3000:])
     driver = Driver(testpmd)
     obey({name: getattr(driver, name) for name in ("start", "stop", "stats", "quit", "kill")})
     driver.kill()
