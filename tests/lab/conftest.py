@@ -30,7 +30,13 @@ class Pool:
         self._vms: dict[str, tuple[Vm, Inventory]] = {}
 
     def take(self, kernel: str) -> Vm:
-        """A guest as freshly booted; an old one if its reset was clean."""
+        """A guest as freshly booted; an old one if its reset was clean.
+
+        Under xdist a kernel's tests come in one row: guests of other kernels have had theirs.
+        """
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            for other in self._vms.keys() - {kernel}:
+                self._drop(other)
         if kernel not in self._vms:
             vm = start(kernel)
             try:
@@ -68,6 +74,14 @@ def start(kernel: str, **more: object) -> Vm:
     except (HostLacks, MirrorUnknown, Unreachable) as error:
         lacking("lab", str(error))
         raise
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Groups must reach xdist's scheduler, or every worker boots every kernel."""
+    if getattr(session.config.option, "loadgroup", False):
+        for item in session.items:
+            if item.get_closest_marker("xdist_group") and "@" not in item.nodeid:
+                raise pytest.UsageError("this pytest and this pytest-xdist do not do loadgroup")
 
 
 def pytest_configure(config: pytest.Config) -> None:

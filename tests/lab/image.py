@@ -182,11 +182,9 @@ def overlay(extra: dict[str, bytes] | None = None) -> bytes:
         cpio.file("etc/hostname", b"mana-lab\n")
         cpio.file("etc/hosts", b"127.0.0.1 localhost mana-lab\n::1 localhost\n")
         cpio.file("etc/resolv.conf", b"")
-        cpio.file("lab/bashrc", (HERE / "guest_init/bashrc").read_bytes())
-        for name in ("agent.py", "shell.py"):
-            cpio.file(f"lab/{name}", (HERE / "guest_init" / name).read_bytes())
         cpio.tree(CHECKOUT / "src", f"{GUEST_CHECKOUT}/src", _source)
-        cpio.tree(HERE / "guest", f"{GUEST_CHECKOUT}/tests/lab/guest", _source)
+        for name in ("guest", "guest_init"):
+            cpio.tree(HERE / name, f"{GUEST_CHECKOUT}/tests/lab/{name}", _source)
         for path, data in (extra or {}).items():
             cpio.file(path.lstrip("/"), data)
     return out.getvalue()

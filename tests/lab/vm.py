@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import re
 import shutil
@@ -33,7 +32,6 @@ _COMMAND_LINE = (
     "nowatchdog rcupdate.rcu_cpu_stall_suppress=1 tsc=reliable"
 )
 _GUEST_PCI_ID = "1414:00ba"
-_MACHINE = itertools.count(1)
 
 
 class Vm:
@@ -91,7 +89,8 @@ class Vm:
         program = qemu.ensure()
         kernel = image.kernel(self.prefix)
         tree = image.tree()
-        self.dir = Path(tempfile.mkdtemp(prefix=f"manactl-vm{next(_MACHINE)}-"))
+        _sweep_directories()
+        self.dir = Path(tempfile.mkdtemp(prefix=f"manactl-vm-{os.getpid()}-"))
         try:
             self._start(program, kernel, tree)
         except BaseException:
@@ -399,3 +398,11 @@ class Vm:
     def qmp(self, command: str, **arguments: Any) -> Any:
         """One QMP command, e.g. qmp("device_del", id="nic0")."""
         return qmp.execute(self.dir / "qmp.sock", command, arguments)
+
+
+def _sweep_directories() -> None:
+    """Remove what guests of killed test processes left; the kernel ended the guests themselves."""
+    for path in Path(tempfile.gettempdir()).glob("manactl-vm-*"):
+        pid = path.name.split("-")[2]
+        if path.stat().st_uid == os.getuid() and not Path("/proc", pid).exists():
+            shutil.rmtree(path, ignore_errors=True)

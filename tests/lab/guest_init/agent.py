@@ -244,7 +244,8 @@ class Agent:
     def do_shell(self, head: Head, body: bytes) -> Answer:
         """A login shell on the shell port, for a person; one at a time."""
         words = [str(head[key]) for key in ("term", "rows", "columns")]
-        subprocess.Popen([sys.executable, "-S", "/lab/shell.py", *words], start_new_session=True)
+        argv = [sys.executable, "-S", "-m", "tests.lab.guest_init.shell", *words]
+        subprocess.Popen(argv, start_new_session=True)
         return {}, b""
 
     # -- events
