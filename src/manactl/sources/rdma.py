@@ -85,8 +85,10 @@ def _read(
     tracked = _ask(missing, "queue pair 0", lambda: netlink.raw_qp_tracked(index))
     contexts = _users_only(_ask(missing, "contexts", lambda: netlink.contexts(index)))
     pds = _users_only(_ask(missing, "protection domains", lambda: netlink.pds(index)))
-    cqs = _ask(missing, "completion queues", lambda: netlink.cqs(index))
     summary = _ask(missing, "summary", lambda: netlink.summary(index))
+    cqs = _ask(missing, "completion queues", lambda: netlink.cqs(index))
+    if summary is not None and summary != _ask(missing, "summary", lambda: netlink.summary(index)):
+        summary = None  # queue pairs came or went: they cannot be set against the queues
     facts = DeviceFacts(
         combined=device.protocol is not None,
         raw_qp_tracked=tracked,
