@@ -61,6 +61,29 @@ class NicClient:
     def reset_request(self) -> None:
         self.ask("reset-request")
 
+    def fault(
+        self,
+        request: str,
+        *,
+        status: int | None = None,
+        delay: float = 0.0,
+        lost: bool = False,
+        times: int | None = 1,
+        skip: int = 0,
+    ) -> None:
+        """Spoil the next `times` requests of that name (None: until cleared); see faults.Fault."""
+        self.ask(
+            "fault", request=request, status=status, delay=delay, lost=lost, times=times, skip=skip
+        )
+
+    def faults(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.ask("faults")["faults"]
+        return found
+
+    def clear_faults(self) -> int:
+        """Forget all faults; how many were not used up."""
+        return int(self.ask("clear-faults")["left"])
+
     def quit(self) -> None:
         self.ask("quit")
         self.close()

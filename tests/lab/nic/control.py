@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.lab.nic.device import Nic
+from tests.lab.nic.faults import Fault
 from tests.lab.nic.record import Record
 
 Json = dict[str, Any]
@@ -28,6 +29,9 @@ class Control:
             "log": self._log,
             "link": self._link,
             "reset-request": self._reset_request,
+            "fault": self._fault,
+            "faults": self._faults,
+            "clear-faults": self._clear_faults,
             "quit": self._quit,
         }
 
@@ -70,6 +74,16 @@ class Control:
 
     def _reset_request(self, request: Json) -> Json:
         return {"sent": self.nic.request_reset()}
+
+    def _fault(self, request: Json) -> Json:
+        self.nic.faults.add(Fault(**{k: v for k, v in request.items() if k != "op"}))
+        return self._faults(request)
+
+    def _faults(self, request: Json) -> Json:
+        return {"faults": self.nic.faults.facts()}
+
+    def _clear_faults(self, request: Json) -> Json:
+        return {"left": self.nic.faults.clear()}
 
     def _quit(self, request: Json) -> Json:
         self.stop = True

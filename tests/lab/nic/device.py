@@ -14,6 +14,7 @@ from tests.lab.nic import gdma as _gdma  # noqa: F401  (handlers register on imp
 from tests.lab.nic import mana as _mana  # noqa: F401
 from tests.lab.nic import rnic as _rnic  # noqa: F401
 from tests.lab.nic.config import Config
+from tests.lab.nic.faults import Faults
 from tests.lab.nic.function import Function
 from tests.lab.nic.hwc import Hwc
 from tests.lab.nic.inventory import inventory
@@ -60,6 +61,8 @@ class Nic:
         self.memory = memory
         self.record = record
         self._fire = fire
+        self.faults = Faults()
+        self.later: Callable[[float, Callable[[], None]], None] | None = None  # set by the server
         self._window = bytearray(smc.WINDOW)
         self._graves: dict[tuple[QueueKind, int], Grave] = {}
         self.function: Function | None = None
@@ -113,6 +116,9 @@ class Nic:
         self._graves.clear()
         function = Function(self.config, self.memory, self.record, self._fire)
         function.bury = self._bury
+        function.faults = self.faults
+        if self.later is not None:
+            function.later = self.later
         function.transmit = Switch(function).transmit
         hwc = Hwc(function, where)
         try:
@@ -147,6 +153,7 @@ class Nic:
         ):
             for queue in table.values():
                 self._bury(kind, queue)
+        self.function.dropped = True
         self.function = None
 
     def reset(self, why: str) -> None:

@@ -65,11 +65,18 @@ def on(request: Request) -> Callable[[Handler], Handler]:
     return register
 
 
-def answer(function: Function, message: bytes) -> bytes:
-    """The whole response to a whole request, as long as the driver asked for."""
+def answer(function: Function, message: bytes, refuse: int | None = None) -> bytes:
+    """The whole response to a whole request, as long as the driver asked for.
+
+    `refuse` is the status of a fault: nothing is done then.
+    """
     header = REQUEST_HEADER.unpack(message)
     call = Call(header.code, header.device_type, message, header.response_version)
-    body = _act(function, call)
+    if refuse is None:
+        body = _act(function, call)
+    else:
+        body, call.status = b"", refuse
+        call.facts["why"] = "fault"
     facts = {"name": request_name(call.code), "device": call.device, "status": call.status}
     function.record.event("request", **facts, **call.facts)
     room = max(RESPONSE_HEADER.size, min(header.response_size, MAX_RESPONSE))

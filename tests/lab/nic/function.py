@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from tests.lab.nic import config as limits
 from tests.lab.nic.config import Config
 from tests.lab.nic.dispatch import Refused
+from tests.lab.nic.faults import Faults
 from tests.lab.nic.memory import Memory
 from tests.lab.nic.objects import Ids, Mr, Pd, Qp, Vport, WqObject
 from tests.lab.nic.record import Record
@@ -32,6 +33,9 @@ class Function:
         self.memory = memory
         self.record = record
         self.fire = fire
+        self.faults = Faults()  # replaced by the device's own, which outlives this
+        self.later: Callable[[float, Callable[[], None]], None] = _no_clock
+        self.dropped = False  # the driver is gone: nothing may be written to its memory
         self.transmit: Callable[[WorkQueue], None] = WorkQueue.skip  # until a switch connects
         self.bury: Callable[[QueueKind, Queue], None] = _unmourned  # told of destroyed queues
 
@@ -182,3 +186,7 @@ def _take(ids: Ids, used: Mapping[int, Any] | set[int]) -> int:
 
 def _unmourned(kind: QueueKind, queue: Queue) -> None:
     """For a function that nobody rings."""
+
+
+def _no_clock(seconds: float, act: Callable[[], None]) -> None:
+    raise RuntimeError("this device has no clock for late answers")

@@ -13,7 +13,7 @@ from tests.lab.nic.function import Function
 from tests.lab.nic.regions import PAGE, Region
 from tests.lab.nic.rings import CompletionQueue, EventQueue, RingError, WorkQueue
 from tests.lab.nic.wire import queues
-from tests.lab.nic.wire.messages import REQUEST_HEADER
+from tests.lab.nic.wire.messages import REQUEST_HEADER, request_name
 from tests.lab.nic.wire.queues import Event, InitData
 from tests.lab.nic.wire.smc import Establish
 
@@ -90,7 +90,26 @@ class Hwc:
             )
             if len(message) < REQUEST_HEADER.size:
                 raise RingError(f"HWC request of {len(message)} bytes")
-            self._answers.append(answer(self.function, message))
+            self._request(message)
+
+    def _request(self, message: bytes) -> None:
+        code = REQUEST_HEADER.unpack(message).code
+        fault = self.function.faults.take(code)
+        if fault is not None and fault.lost:
+            # From its time-out on the driver is out of step: what it leaves or repeats is normal.
+            self.function.record.excuse = f"{request_name(code)} was never answered"
+            self.function.record.event("request-lost", name=request_name(code))
+            return
+        response = answer(self.function, message, fault.status if fault else None)
+        if fault is not None and fault.delay:
+            self.function.record.event("answer-late", name=request_name(code), delay=fault.delay)
+            self.function.later(fault.delay, lambda: self._deliver(response))
+        else:
+            self._deliver(response)
+
+    def _deliver(self, response: bytes) -> None:
+        if not self.function.dropped:
+            self._answers.append(response)
             self._room(self.rq)
 
     def _room(self, rq: WorkQueue) -> None:

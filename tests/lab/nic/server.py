@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import heapq
+import itertools
 import os
 import selectors
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,7 +32,10 @@ class Server:
         self.memory = Memory()
         self.vectors = Vectors(MSIX_VECTORS)
         self.nic = Nic(config, self.memory, record, self.vectors.fire)
+        self.nic.later = self._later
         self.control = Control(self.nic, record)
+        self._due: list[tuple[float, int, Callable[[], None]]] = []
+        self._count = itertools.count()
         self._selector = selectors.DefaultSelector()
         self._client: Transport | None = None
         self._paths = (device, control)
@@ -39,10 +45,22 @@ class Server:
     def run(self) -> None:
         try:
             while not self.control.stop:
-                for key, _ in self._selector.select():
+                for key, _ in self._selector.select(self._run_due()):
                     key.data()
         finally:
             self._close()
+
+    def _later(self, seconds: float, act: Callable[[], None]) -> None:
+        heapq.heappush(self._due, (time.monotonic() + seconds, next(self._count), act))
+
+    def _run_due(self) -> float | None:
+        """Do what is due; the seconds until the next, None when nothing waits."""
+        while self._due:
+            left = self._due[0][0] - time.monotonic()
+            if left > 0:
+                return left
+            heapq.heappop(self._due)[2]()
+        return None
 
     def _close(self) -> None:
         if self._client is not None:
