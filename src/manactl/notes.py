@@ -56,7 +56,8 @@ def _raw_qp(port: PortStatus, decisions: Mapping[int, Decision], hidden: bool) -
         yield "its holder is not visible from here" + (" (ask as root)" if hidden else "")
     elif len(port.holders) > 1:
         shared = sum(other.owner is Owner.RAW_QP for other in decisions.values()) > 1
+        names = ", ".join(f"{holder.comm or '?'} {holder.pid}" for holder in port.holders)
         yield (
-            "several processes have the RDMA device open: the kernel does not tell which of them "
+            f"{names}: all have the RDMA device open; the kernel does not tell which of them "
             + ("uses which port" if shared else "uses this port, or whether they share it")
         )

@@ -1,0 +1,108 @@
+"""`status` for people, on recorded machines."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from manactl.model import ClaimInfo, Report
+from manactl.render.status import plain
+from tests.unit.machine import PCI, Machine
+
+KERNELS = ["6.12", "6.18", "7"]
+
+
+def shown(report: Report, *, verbose: bool = False) -> str:
+    return "\n".join(plain(report, report.ports, verbose=verbose))
+
+
+def test_table_and_explanation(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, "7-raw-qp-on-port-2")
+    machine.holder(4211, "dpdk-testpmd")
+    assert shown(machine.look()) == (
+        "PORT  OWNER     CERTAINTY  RDMA       LINK  HELD BY            CLAIM\n"
+        "eth0  ethernet  proven     manae_0/1  up    -                  -\n"
+        "eth1  raw-qp    proven     manae_0/2  down  dpdk-testpmd 4211  -\n"
+        "\n"
+        "eth1: `rdma link` shows manae_0/2 DOWN although it works: that state is the netdev's, "
+        "not the raw QP's"
+    )
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_nothing_to_explain_is_a_table_alone(tmp_path: Path, kernel: str) -> None:
+    """What an old kernel does not show is no line either, as long as the owners are proven."""
+    lines = shown(Machine(tmp_path, f"{kernel}-idle").look()).splitlines()
+    assert [line.split()[:3] for line in lines[1:]] == [
+        ["eth0", "free", "proven"],
+        ["eth1", "free", "proven"],
+    ]
+
+
+def test_what_was_not_read_is_said_where_an_owner_is_not_proven(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, "6.12-raw-qp-on-port-2")
+    machine.pci("net/eth0/flags").write_text("0x1002\n")
+    lines = shown(machine.look()).splitlines()
+    assert [line.split()[:3] for line in lines[1:3]] == [
+        ["eth0", "unknown", "-"],
+        ["eth1", "unknown", "-"],
+    ]
+    (why,) = [line for line in lines if line.startswith("eth0, eth1: ")]
+    assert "any of these" in why
+    assert any(line.startswith("not read: debugfs: ") for line in lines)
+
+
+def test_several_holders_are_counted_and_named(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, "7-raw-qp-on-port-2")
+    for pid in (7, 8, 9):
+        machine.holder(pid, f"app{pid}")
+    text = shown(machine.look())
+    assert "app7 7 +2" in text
+    assert "app7 7, app8 8, app9 9: " in text
+
+
+def test_a_busy_kernel_is_said_although_all_owners_are_proven(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, "7-idle")
+    machine.links.answers = None
+    assert "not read: rtnetlink: " in shown(machine.look())
+
+
+def test_verbose_shows_identity_evidence_and_sources(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, "7-raw-qp-on-port-2")
+    machine.holder(7, cgroup="0::/system.slice/fwd.service\n")
+    text = shown(machine.look(), verbose=True)
+    for words in (
+        "eth1  raw-qp, proven: the vport is in use, and not by the netdev",
+        f"PCI address, port: {PCI}, 2",
+        "permanent 02:15:5d:00:00:02",
+        "holder   testpmd 7, /usr/bin/testpmd, uid 1000, fwd.service, since 2023-11-14T22:13:25Z",
+        "sysfs    flags = 0x1002",
+        "debugfs  EQs = true",
+        "debugfs  RX = false",
+        "nldev    manae_0: users of completion queues = 2",
+        "proc     processes with the uverbs device open = [7]",
+    ):
+        assert words in text
+
+
+def test_claims_and_drift_are_shown(tmp_path: Path) -> None:
+    report = Machine(tmp_path, "7-raw-qp-on-port-2").look()
+    since = datetime(2026, 11, 22, 12, tzinfo=UTC)
+    info = ClaimInfo(since, {"uid": 0, "sudo_user": "operator"}, "claim", None, True, None)
+    port = replace(report.ports[0], claim=info, drift=("claimed, yet its netdev is up",))
+    report = replace(report, ports=(port,))
+    text = shown(report)
+    assert text.splitlines()[1].endswith("  claimed")
+    assert "eth0: drift: claimed, yet its netdev is up" in text
+    assert "claim    claim since 2026-11-22T12:00:00Z by operator, proven free then" in shown(
+        report, verbose=True
+    )
+
+
+def test_no_port_is_said(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, "7-idle")
+    machine.remove(machine.path("/sys"))
+    assert shown(machine.look()) == "no MANA port here"
