@@ -59,8 +59,11 @@ def agrees(row: Row, truth: str) -> None:
 
 
 def names_every_port(vm: Vm) -> bool:
-    """Whether this kernel's debugfs has a directory per vport (7.x)."""
-    found = vm.run("ls -d /sys/kernel/debug/mana/*/vport0", check=False)
+    """Whether this kernel's vports have event queues of their own to be seen (7.x).
+
+    6.18 has a directory for each vport as well, but one `EQs` for the whole function.
+    """
+    found = vm.run("cd /sys/kernel/debug/mana && ls -d */vport0 && ! ls -d */EQs", check=False)
     return bool(found.rc == 0)
 
 
