@@ -24,7 +24,7 @@ from manactl.snapshot import PortState, derived, port_to_json
 from manactl.sources import around
 from manactl.system import LiveSystem, capabilities, who
 
-CAP_NET_ADMIN = 12
+CAP_NET_ADMIN, CAP_NET_RAW = 12, 13
 WAIT = 2.0  # s: a killed DPDK program needs up to 1.6 s to give its vport back
 
 
@@ -191,8 +191,16 @@ def _able(ports: Sequence[PortStatus]) -> None:
             evidence=[e for p in held for e in transition.holder_evidence(p.holders)],
             code="holder",
         )
-    for port in ports:
-        if port.owner is Owner.UNKNOWN and port.netdev is not None and port.netdev.admin_up:
+    unsure = [p for p in ports if p.owner is Owner.UNKNOWN and p.netdev is not None]
+    if unsure and not capabilities() >> CAP_NET_RAW & 1:
+        raise Denied(
+            f"who has the vport of {unsure[0].label} can only be told by trying, and that needs "
+            "CAP_NET_RAW; nothing was touched",
+            hint="run it as root, for instance with sudo",
+            evidence=unsure[0].evidence,
+        )
+    for port in unsure:
+        if port.netdev is not None and port.netdev.admin_up:
             raise Busy(
                 f"the driver of {port.label} is in transition: {'; '.join(port.notes)}; "
                 "nothing was touched",

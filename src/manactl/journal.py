@@ -143,6 +143,10 @@ def paths(state_dir: Path) -> list[Path]:
         names = sorted(os.listdir(state_dir / "claims"))
     except FileNotFoundError:
         return []
+    except PermissionError:
+        raise
+    except OSError as error:
+        raise _broken(state_dir, error.strerror or str(error)) from error
     return [state_dir / "claims" / n for n in names if n.endswith(_SUFFIX) and n[0] != "."]
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from manactl import journal
-from manactl.errors import Busy
+from manactl.errors import Busy, Refused
 from manactl.model import Evidence
 
 _BACKOFF_FROM, _BACKOFF_TO = 0.02, 0.25  # s
@@ -34,7 +34,12 @@ def functions(state_dir: Path, pcis: Iterable[str], *, wait: float = 0.0) -> Ite
 
 @contextlib.contextmanager
 def _function(path: Path, pci: str, deadline: float) -> Iterator[None]:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise Refused(
+            f"lock {path}: {error.strerror}; nothing was touched", code="state-dir"
+        ) from error
     try:
         pause = _BACKOFF_FROM
         while not _take(fd):
@@ -43,8 +48,9 @@ def _function(path: Path, pci: str, deadline: float) -> Iterator[None]:
             time.sleep(min(pause, max(0.0, deadline - time.monotonic())))
             pause = min(pause * 2, _BACKOFF_TO)
         me = {"pid": os.getpid(), "comm": _comm(os.getpid()), "since": journal.stamp()}
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, json.dumps(me).encode(), 0)
+        with contextlib.suppress(OSError):  # a full disk: the lock holds without its name too
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, json.dumps(me).encode(), 0)
         yield
     finally:
         os.close(fd)

@@ -63,6 +63,7 @@ class StepFailed(ManactlError):
     """A step could not be done or undone. `taken`: because a raw QP has the vport."""
 
     exit_code = 4
+    kind = "step"
 
     def __init__(self, message: str, *, taken: bool = False, **more: Any) -> None:
         super().__init__(message, **more)

@@ -219,7 +219,7 @@ def _release(wish: Wish, path: Path, ports: list[PortId], outcome: Outcome) -> N
             changed = [p for p in ports if any(isinstance(s, SetAdmin) for s in _of(steps, p))]
             transition.await_free(
                 system,
-                changed,
+                [port for port in ports if _of(steps, port)],
                 WAIT if wish.wait is None else wish.wait,
                 known=lambda port: (port.pci, port.port) in free,
             )

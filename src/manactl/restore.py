@@ -12,9 +12,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from manactl import snapshot
+from manactl import replay, snapshot
 from manactl.model import PortId
-from manactl.snapshot import Fact, Lack, PortState, Request
+from manactl.replay import Lack
+from manactl.snapshot import Fact, PortState, Request
 
 _PAUSE_FROM, _PAUSE_TO = 0.02, 0.25  # s, doubling
 
@@ -50,7 +51,7 @@ def converge(network: Network, wanted: PortState, patience: float) -> Restored:
     while True:
         late = network.monotonic() >= deadline
         now = network.capture(wanted.port, ids)
-        lacks = snapshot.lacking(wanted, now)
+        lacks = replay.lacking(wanted, now)
         first = lacks if first is None else first
         if not lacks:
             break
@@ -60,7 +61,7 @@ def converge(network: Network, wanted: PortState, patience: float) -> Restored:
         sent |= made
         if late:
             now = network.capture(wanted.port, ids)
-            lacks = _really(snapshot.lacking(wanted, now), now)
+            lacks = _really(replay.lacking(wanted, now), now)
             break
         if not progress:  # nothing new was made: what comes now comes by itself
             network.pause(min(pause, max(0.0, deadline - network.monotonic())))
@@ -94,8 +95,8 @@ def _send(
     """Send the requests for what lacks, in order; the facts that the kernel has taken."""
     elapsed = int(now.taken - wanted.taken)
     made = set()
-    for lack in snapshot.in_order(lacks):
-        for request in snapshot.requests(lack, wanted, now.place, elapsed):
+    for lack in replay.in_order(lacks):
+        for request in replay.requests(lack, wanted, now.place, elapsed):
             try:
                 network.send(request)
             except OSError as error:
@@ -140,6 +141,6 @@ def _summary(
         ),
         tuple(
             snapshot.describe(fact, {now.ifindex: now.ifname})
-            for fact in snapshot.surplus(wanted, now)
+            for fact in replay.surplus(wanted, now)
         ),
     )

@@ -267,17 +267,29 @@ def await_free(
     proven = {}
     deadline = system.monotonic() + wait
     for port in ports:
-        now = planning.require_netdev(system, port)
+        now = _netdev(system, port)
         if now.up:
             proven[port] = False  # the netdev has the vport already
             continue
         left = max(0.0, deadline - system.monotonic())
         proof, _ = planning.attempt_proof(system, port, left, stop_when_up=True)
-        now = planning.require_netdev(system, port)
+        now = _netdev(system, port)
         if proof.outcome == "taken" and not now.up:
             raise still_held(system, port, now.name, proof.evidence)
         proven[port] = proof.outcome == "free" or known(port)
     return proven
+
+
+def _netdev(system: System, port: PortId) -> planning.NetdevNow:
+    now = system.netdev(port)
+    if now is None:
+        raise NotRestored(
+            f"port {port} has no netdev here; nothing was changed",
+            hint="it is unplugged, or in another network namespace; the journal stays open: "
+            "`manactl release` when the netdev is back here",
+            code="no-netdev",
+        )
+    return now
 
 
 def still_held(system: System, port: PortId, name: str, evidence: Sequence[Evidence] = ()) -> Busy:

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from manactl import snapshot
+from manactl import replay, snapshot
 from manactl.model import Evidence, Holder, PortId
 from manactl.nl import rtmsg as rt
 from manactl.nl.rtmsg import Attr
@@ -136,7 +136,7 @@ class Kernel:
     def _regenerate(self) -> None:
         """The connected routes and the generated link-local address."""
         link_local = address("fe80::d", 64, self.ifindex, proto=rt.IFAPROT_KERNEL_LL)
-        if not any(snapshot.key(f, self.place) == snapshot.key(link_local, self.place)
+        if not any(replay.key(f, self.place) == replay.key(link_local, self.place)
                    for f in self.facts):  # fmt: skip
             self.facts.append(link_local)
         for fact in list(self.facts):
@@ -145,7 +145,7 @@ class Kernel:
     def _connect(self, fact: Fact) -> None:
         if fact.kind is Kind.ADDRESS and self.up:
             for made in connected(fact, self.ifindex):
-                if snapshot.identity(made, self.place) not in self.identities():
+                if replay.identity(made, self.place) not in self.identities():
                     self.facts.append(made)
 
     @property
@@ -153,7 +153,7 @@ class Kernel:
         return rt.Place(self.ifindex, self.name)
 
     def identities(self) -> list[tuple[object, ...]]:
-        return sorted((snapshot.identity(fact, self.place) for fact in self.facts), key=repr)
+        return sorted((replay.identity(fact, self.place) for fact in self.facts), key=repr)
 
     def send(self, request: Request) -> None:
         kinds = {rt.RTM_NEWADDR: Kind.ADDRESS, rt.RTM_NEWROUTE: Kind.ROUTE,
@@ -161,15 +161,15 @@ class Kernel:
         fact = Fact(kinds[request.type], request.body)
         if fact.kind is not Kind.ADDRESS and not self.up:
             raise OSError(errno.ENETDOWN, "Network is down")
-        mine = snapshot.key(fact, self.place)
-        exists = any(snapshot.key(f, self.place) == mine for f in self.facts)
+        mine = replay.key(fact, self.place)
+        exists = any(replay.key(f, self.place) == mine for f in self.facts)
         if exists and request.flags & NLM_F_EXCL:
             raise OSError(errno.EEXIST, "File exists")
         if fact.kind is Kind.ROUTE:
-            if snapshot.identity(fact, self.place) in self.identities():
+            if replay.identity(fact, self.place) in self.identities():
                 raise OSError(errno.EEXIST, "File exists")
         else:
-            self.facts = [f for f in self.facts if snapshot.key(f, self.place) != mine]
+            self.facts = [f for f in self.facts if replay.key(f, self.place) != mine]
         self.facts.append(fact)
         self._connect(fact)
 
@@ -179,8 +179,8 @@ class Kernel:
         now = rt.Place(ifindex, name)
         made = []
         for fact in self.facts:
-            lack = snapshot.Lack(fact, None)
-            made.append(Fact(fact.kind, snapshot.requests(lack, old, now, 0)[-1].body))
+            lack = replay.Lack(fact, None)
+            made.append(Fact(fact.kind, replay.requests(lack, old, now, 0)[-1].body))
         self.facts, self.name, self.ifindex = made, name, ifindex
 
 

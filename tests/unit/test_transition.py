@@ -71,7 +71,7 @@ OTHERS = st.builds(nexthop, st.integers(1, 50)) | st.builds(
 
 def _distinct(facts: list[Fact]) -> list[Fact]:
     place = fakes.rt.Place(3, "eth1")
-    return list({fakes.snapshot.key(fact, place): fact for fact in facts}.values())
+    return list({fakes.replay.key(fact, place): fact for fact in facts}.values())
 
 
 NETWORKS = st.lists(ADDRESSES | ROUTES | OTHERS, max_size=12).map(_distinct)

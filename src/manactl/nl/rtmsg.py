@@ -169,6 +169,9 @@ class Place(NamedTuple):
     name: str
 
 
+ANYWHERE = Place(0, "")  # for comparing messages of different places
+
+
 def address(body: bytes, was: Place, now: Place, elapsed: int) -> bytes | None:
     """The request that makes this address again, or None when its lifetime is over.
 
