@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from manactl.errors import UsageError
 from manactl.model import PortStatus, Report
+from manactl.render.escape import escape
 
 
 def resolve(report: Report, words: Iterable[str]) -> list[PortStatus]:
@@ -19,7 +20,7 @@ def resolve(report: Report, words: Iterable[str]) -> list[PortStatus]:
         if len(matches) != 1:
             what = f"PORT {word!r} names no port"
             if matches:
-                labels = ", ".join(port.label for port in matches)
+                labels = escape(", ".join(port.label for port in matches))
                 what = f"PORT {word!r} is ambiguous: {labels}"
             raise UsageError(what, hint=_ports_there_are(report))
         found.setdefault(matches[0].id, matches[0])
@@ -50,6 +51,6 @@ def _means(port: PortStatus, word: str) -> bool:
 def _ports_there_are(report: Report) -> str:
     if not report.ports:
         return "there is no MANA port here"
-    return "the ports are:\n" + "\n".join(
-        f"  {'  '.join(dict.fromkeys(names(port)))}" for port in report.ports
-    )
+    # Each on a line of its own, whatever it is called.
+    lines = (escape(f"  {'  '.join(dict.fromkeys(names(port)))}") for port in report.ports)
+    return "the ports are:\n" + "\n".join(lines)

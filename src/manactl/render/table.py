@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from io import StringIO
 
-from rich.console import Console  # noqa: TID253 - this module is loaded for terminals only
-from rich.table import Table  # noqa: TID253
+from rich.cells import cell_len  # noqa: TID253 - this module is loaded for terminals only
+from rich.console import Console  # noqa: TID253
 from rich.text import Text  # noqa: TID253
 
 from manactl.model import PortStatus, Report
@@ -15,6 +15,7 @@ from manactl.render.changes import Key, key
 from manactl.render.status import DRIFT, GAP, HEADER, below, row
 
 OWNER_STYLE = {"ethernet": "green", "raw-qp": "cyan", "free": "", "unknown": "bold yellow"}
+NAMES = ("PORT", "RDMA", "HELD BY")  # of any length; the other columns are never cut
 LINK_STYLE = {"no carrier": "red"}
 
 
@@ -50,34 +51,52 @@ def _print(
     marked: Collection[Key] | None,
 ) -> None:
     if ports:
-        console.print(_table(ports, marked))
+        for text in _table(ports, console.width, marked):
+            console.print(text, no_wrap=True, overflow="crop")
     for line in below(report, ports, verbose=verbose, width=console.width):
         console.print(Text(line, style=_line_style(line)), soft_wrap=True)
 
 
-def _table(ports: Sequence[PortStatus], marked: Collection[Key] | None) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
-    if marked is not None:
-        table.add_column("", no_wrap=True, width=1)
-    for name in HEADER:
-        # rich shortens the widest cells first; none below its heading.
-        table.add_column(name, no_wrap=True, overflow="ellipsis", min_width=len(name))
-    for port in ports:
-        cells = row(port)
+def _table(
+    ports: Sequence[PortStatus], width: int, marked: Collection[Key] | None
+) -> Iterator[Text]:
+    # Not rich's Table: short of room it drops whole columns, the owner's first.
+    rows = [row(port) for port in ports]
+    widths = fit([HEADER, *rows], width - (GAP if marked is not None else 0))
+    yield _line(HEADER, widths, ["bold"] * len(HEADER), "" if marked is None else " " * GAP)
+    for port, cells in zip(ports, rows, strict=True):
         styles = {
             "owner": OWNER_STYLE.get(cells.owner, ""),
             "link": LINK_STYLE.get(cells.link, ""),
             "claim": "magenta" if port.claim else "",
         }
-        mark = [] if marked is None else [Text("*" if key(port) in marked else "", style="bold")]
-        table.add_row(
-            *mark,
-            *(
-                Text(cell, style=styles.get(field, ""))
-                for field, cell in zip(cells._fields, cells, strict=True)
-            ),
-        )
-    return table
+        mark = "" if marked is None else ("*" if key(port) in marked else "").ljust(GAP)
+        yield _line(cells, widths, [styles.get(field, "") for field in cells._fields], mark)
+
+
+def fit(rows: Sequence[Sequence[str]], width: int) -> list[int]:
+    """Widths of the columns: names give way, the widest first, but none below its heading."""
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    room = width - GAP * (len(widths) - 1)
+    names = [HEADER.index(name) for name in NAMES]
+    while sum(widths) > room:
+        widest = max(names, key=lambda column: widths[column] - len(HEADER[column]))
+        if widths[widest] <= len(HEADER[widest]):
+            break  # narrower than any table: its right end is cut
+        widths[widest] -= 1
+    return widths
+
+
+def _line(
+    cells: Sequence[str], widths: Sequence[int], styles: Sequence[str], mark: str = ""
+) -> Text:
+    line = Text(mark, style="")
+    for cell, width, style in zip(cells, widths, styles, strict=True):
+        text = Text(cell, style=style)
+        text.truncate(width, overflow="ellipsis", pad=True)
+        line.append_text(text).append(" " * GAP)
+    line.rstrip()
+    return line
 
 
 def _line_style(line: str) -> str:
