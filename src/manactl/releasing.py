@@ -78,7 +78,8 @@ def release(wish: Wish) -> Outcome:
         if wish.dry_run:
             _each(wish, chosen, lambda path, ports: _plan(path, ports, outcome))
             return outcome
-        need_net_admin("release")
+        if any(one.same_boot for one in chosen):
+            need_net_admin("release")
         pcis = {one.port.pci for one in chosen}
         with lock.functions(wish.state_dir, pcis, wait=wish.wait or 0.0):
             # Another manactl may have finished the same work while we waited for the lock.

@@ -1,0 +1,124 @@
+"""The words of claim and release; what they do is tested below the command line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from manactl import journal
+from manactl.cli.main import main
+from manactl.journal import Journal
+from tests.unit.fakes import PORT
+from tests.unit.test_journal import HEADER
+
+SRC = str(Path(__file__).parents[3] / "src")
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["claim", "eth1"], "manactl claim --raw-qp eth1"),
+        (["claim", "eth1", "eth2"], "manactl claim --raw-qp eth1 --raw-qp eth2"),
+        (["claim", "--raw-qp", "eth1", "eth2"], "manactl claim --raw-qp eth1 --raw-qp eth2"),
+        (["claim"], "manactl claim --raw-qp PORT"),
+    ],
+)
+def test_claim_shows_the_right_line(
+    words: list[str], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert line in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["claim", "--raw-qp", "eth1", "--allow", "everything"],
+        ["claim", "--raw-qp", "eth1", "--allow", "foreign-netns"],
+        ["claim", "--raw-qp", "eth1", "--wait", "-1"],
+        ["claim", "--raw-qp", "eth1", "--confirm-within", "5"],
+        ["release", "--all", "eth1"],
+        ["release", "--terminate"],
+        ["recover"],
+    ],
+)
+def test_what_is_not_there_is_a_usage_error(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+
+
+def test_nothing_claimed_is_no_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--state-dir", str(tmp_path / "none"), "release"]) == 0
+    assert capsys.readouterr().out == "nothing is claimed\n"
+    assert main(["--state-dir", str(tmp_path / "none"), "release", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["schema"], document["ports"]) == ("manactl.release/1", [])
+    assert not (tmp_path / "none").exists()
+
+
+def other_boot(state_dir: Path, number: int = 1) -> Path:
+    port = {**HEADER["ports"][0], "port": number}
+    with Journal.create(state_dir, {**HEADER, "ports": [port]}, [PORT]) as log:
+        log.append("doing", step=0)
+        return log.path
+
+
+def test_a_journal_from_before_the_boot_is_closed_as_history(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = other_boot(tmp_path)
+    assert main(["--state-dir", str(tmp_path), "release", "--dry-run"]) == 0
+    assert "before the last boot" in capsys.readouterr().out
+    assert path.exists()
+    assert main(["--state-dir", str(tmp_path), "release"]) == 0
+    assert "boot configuration has taken over" in capsys.readouterr().out
+    assert not path.exists()
+    closed = journal.read(tmp_path / "history" / path.name)
+    assert closed.phase == "closed"
+
+
+def test_several_claims_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = [other_boot(tmp_path, 1), other_boot(tmp_path, 2)]
+    assert main(["--state-dir", str(tmp_path), "release"]) == 2
+    err = capsys.readouterr().err
+    assert "7870:00:00.0:1, 7870:00:00.0:2" in err
+    assert all(path.exists() for path in paths)
+    assert main(["--state-dir", str(tmp_path), "release", "7870:00:00.0:2"]) == 0
+    assert [path.exists() for path in paths] == [True, False]
+    assert main(["--state-dir", str(tmp_path), "release", "--all"]) == 0
+    assert journal.list_claims(tmp_path) == []
+
+
+def test_a_broken_journal_stops_a_release_with_code_5(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = other_boot(tmp_path)
+    path.write_bytes(path.read_bytes().replace(b"eth1", b"eth2"))
+    before = path.read_bytes()
+    assert main(["--state-dir", str(tmp_path), "release", "--json"]) == 5
+    out, err = capsys.readouterr()
+    assert json.loads(out)["code"] == "journal"
+    assert "nothing was changed" in err
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("command", ["claim", "release"])
+def test_help_costs_nothing(command: str) -> None:
+    code = (
+        "import sys\nfrom manactl.cli.main import main\n"
+        f"main(['{command}', '--help'])\n"
+        "heavy = {'rich', 'pyroute2', 'pyverbs', 'manactl.transition', 'manactl.look'}\n"
+        "sys.exit(len(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=False, env={"PYTHONPATH": SRC}
+    )
+    assert done.returncode == 0
+    assert b"Usage: manactl " + command.encode() in done.stdout
