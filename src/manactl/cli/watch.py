@@ -30,7 +30,7 @@ TICK = 2.0  # s between two looks when nothing is announced
 QUIET = 0.1  # s without a further announcement that end a burst
 BURST = 0.5  # s after which a burst that does not end is looked at all the same
 _SHARE = 20  # of all time, the part spent on looking is at most one in so many
-_RECENT = 6  # changes that a screen remembers
+_RECENT = 12  # changes that a screen remembers; a quarter of its height is for them
 
 
 class View(NamedTuple):
@@ -223,7 +223,8 @@ class Painting:
             return
         width, height = self._screen.size
         title = f"{escape(os.uname().nodename)}  {timestamp(self._view.report.time)}  q ends"
-        recent = ["", "changes (* the last):", *self._recent] if self._recent else []
+        recent = list(self._recent)[-max(height // 4, 1) :]
+        recent = ["", "changes (* the last):", *recent] if recent else []
         body = list(self._lines(self._view, width, self._marked))
         room = max(height - 2 - len(recent), 1)
         if len(body) > room:
@@ -247,13 +248,14 @@ def on_terminal(
     lines: Callable[[View, int, frozenset[Key]], Sequence[str]],
     *,
     rdma: bool,
+    tick: float = TICK,
 ) -> None:
     """Watch on the terminal of standard output."""
     # The first look is before the screen is taken, so that an unknown PORT is told as ever.
     first = [look()]
     with signals() as signalled, Screen() as screen:
         painting = Painting(screen, signalled, lines)
-        watch(lambda: first.pop() if first else look(), painting, rdma=rdma)
+        watch(lambda: first.pop() if first else look(), painting, rdma=rdma, tick=tick)
 
 
 class Chosen:

@@ -1,0 +1,59 @@
+"""The kernel announces links, and the monitor hears it."""
+
+from __future__ import annotations
+
+import select
+
+import pytest
+
+from manactl.nl.attrs import attr_str
+from manactl.nl.socket import NETLINK_ROUTE, NetlinkSocket
+from manactl.sources.monitor import Monitor
+from tests.netns.test_netlink import RTM_DELLINK, add_bridge, ifinfo
+
+pytestmark = [pytest.mark.netns, pytest.mark.usefixtures("netns")]
+
+WITHIN = 10_000  # ms
+
+
+def heard(monitor: Monitor) -> bool:
+    poll = select.poll()
+    for number in monitor.descriptors:
+        poll.register(number, select.POLLIN)
+    return bool(poll.poll(WITHIN))
+
+
+def test_silence_is_not_news() -> None:
+    with Monitor(rdma=False) as monitor:
+        assert len(monitor.descriptors) == 1
+        assert not monitor.refused
+        assert not monitor.drain()
+
+
+def test_a_link_that_comes_and_goes_is_announced() -> None:
+    with Monitor(rdma=False) as monitor, NetlinkSocket(NETLINK_ROUTE) as sock:
+        add_bridge(sock, "port1")
+        assert heard(monitor)
+        assert monitor.drain()
+        assert not monitor.drain()
+        sock.request(RTM_DELLINK, body=ifinfo() + attr_str(3, "port1"))
+        assert heard(monitor)
+        assert monitor.drain()
+
+
+def test_more_than_the_socket_keeps_is_news_too() -> None:
+    with Monitor(rdma=False) as monitor, NetlinkSocket(NETLINK_ROUTE) as sock:
+        for _ in range(400):  # far beyond the default receive buffer
+            add_bridge(sock, "flicker")
+            sock.request(RTM_DELLINK, body=ifinfo() + attr_str(3, "flicker"))
+        assert monitor.drain()
+        assert not monitor.drain()
+        add_bridge(sock, "port1")
+        assert heard(monitor)
+
+
+def test_a_closed_door_is_named() -> None:
+    """Without RDMA in the kernel there is nothing to subscribe to; links are heard all the same."""
+    with Monitor(rdma=True) as monitor:
+        assert set(monitor.refused) <= {"nldev"}
+        assert len(monitor.descriptors) == 2 - len(monitor.refused)
