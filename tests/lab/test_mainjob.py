@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from tests.lab.scene import becomes, down, manactl, owners, status, up
-from tests.lab.users import User, user
+from tests.lab.users import User, eventually, user
 from tests.lab.vm import Vm
 
 NO_NET_RAW = ("setpriv", "--bounding-set=-net_raw", "--inh-caps=-net_raw")
@@ -30,11 +30,21 @@ def addressed(vm: Vm) -> Vm:
     second = vm.netdevs[2]
     vm.run(["ip", "route", "add", "10.9.0.0/16", "via", "10.0.2.254", "dev", second])
     vm.run(["ip", "-6", "route", "add", "fd09::/32", "via", "fd00:2::fe", "dev", second])
+    settle(vm)
     return vm
+
+
+def settle(vm: Vm) -> None:
+    """Wait for the link-local addresses: their routes come when they are no longer tentative."""
+    names = [name for port, name in vm.netdevs.items() if owners(vm)[port] == "ethernet"]
+    for name in names:
+        argv = ["ip", "-6", "-o", "addr", "show", "dev", name, "scope", "link", "-tentative"]
+        eventually(lambda argv=argv: vm.run(argv).out, what=f"the link-local address of {name}")
 
 
 def settings(vm: Vm, port: int) -> dict[str, Any]:
     """Addresses and routes of a port as `ip` tells them, without what time changes."""
+    settle(vm)
     name = vm.netdevs[port]
     (link,) = json.loads(vm.run(["ip", "-j", "addr", "show", "dev", name]).out)
     found: dict[str, Any] = {"up": "UP" in link["flags"]}
@@ -79,23 +89,30 @@ class Watch:
         return names - POLLED
 
 
-@pytest.fixture
+@contextmanager
 def silence(vm: Vm) -> Iterator[None]:
-    """Fails if anything in rtnetlink changes during the test."""
+    """Fails if anything in rtnetlink changes meanwhile."""
+
+    def mark(address: str) -> None:
+        vm.run(["ip", "route", "add", "unreachable", address])
+        vm.run(["ip", "route", "del", "unreachable", address])
+
+    def listening() -> bool:
+        mark("192.0.2.1")
+        return "192.0.2.1" in monitor.out
+
     monitor = vm.spawn(["ip", "monitor", "link", "address", "route"])
-    with ExitStack() as stack:
-        stack.callback(monitor.kill)
-        # The monitor's own start is seen by a change that it reports.
-        vm.run(["ip", "route", "add", "unreachable", "192.0.2.1/32"])
-        monitor.read_until("192.0.2.1", 20)
-        vm.run(["ip", "route", "del", "unreachable", "192.0.2.1/32"])
-        monitor.read_until("Deleted", 20)
+    try:
+        eventually(listening, what="ip monitor to say something")
+        mark("192.0.2.2")
+        monitor.read_until("Deleted unreachable 192.0.2.2", 20)
         monitor.read_until("\n", 20)
         yield
-        vm.run(["ip", "route", "add", "unreachable", "192.0.2.2/32"])
-        heard = monitor.read_until("192.0.2.2", 20)
-        assert heard.split() == ["unreachable", "192.0.2.2"]
-    vm.run(["ip", "route", "del", "unreachable", "192.0.2.2/32"])
+        mark("192.0.2.3")
+        heard = monitor.read_until("192.0.2.3", 20)
+        assert heard.split() == ["unreachable", "192.0.2.3"]
+    finally:
+        monitor.kill()
 
 
 def claim(vm: Vm, port: int, *words: str, **how: Any) -> Any:
@@ -223,10 +240,11 @@ def test_a_port_that_was_down_stays_down(addressed: Vm) -> None:
     assert owners(vm)[2] == "free"
 
 
-@pytest.mark.usefixtures("silence")
-def test_a_dry_run_changes_nothing(vm: Vm) -> None:
+def test_a_dry_run_changes_nothing(addressed: Vm) -> None:
+    vm = addressed
     watch = Watch.start(vm)
-    result = claim(vm, 2, "--dry-run")
+    with silence(vm):
+        result = claim(vm, 2, "--dry-run")
     assert result.rc == 0, result.err
     assert vm.netdevs[2] in result.out
     assert watch.programmed() == []
@@ -240,9 +258,7 @@ def test_claim_with_a_bare_port_shows_the_right_line(vm: Vm) -> None:
     assert f"manactl claim --raw-qp {vm.netdevs[2]}" in result.err
 
 
-def test_the_port_of_a_tcp_connection_is_refused_and_untouched(
-    addressed: Vm, request: pytest.FixtureRequest
-) -> None:
+def test_the_port_of_a_tcp_connection_is_refused_and_untouched(addressed: Vm) -> None:
     vm = addressed
     peer = vm.netdevs[2]
     with ExitStack() as stack:
@@ -256,9 +272,10 @@ def test_the_port_of_a_tcp_connection_is_refused_and_untouched(
         server.wait_for("listening")
         prober = stack.enter_context(user(vm, "tcp", "probe", "10.0.1.2", "7000"))
         prober.wait_for("connected")
-        request.getfixturevalue("silence")
+        settle(vm)
         watch = Watch.start(vm)
-        result = claim(vm, 1)
+        with silence(vm):
+            result = claim(vm, 1)
         assert result.rc == 3, result.out + result.err
         assert "tcp-established" in result.err
         assert watch.programmed() == []
