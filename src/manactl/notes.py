@@ -31,7 +31,8 @@ def of(
     if decision.in_transition:
         yield "the driver is in the middle of opening or closing this port"
     if port.netdev is None:
-        yield "its netdev is not in this network namespace"
+        open_end = " and may be up in another one" if port.owner is Owner.UNKNOWN else ""
+        yield "its netdev is not in this network namespace" + open_end
     if port.owner is Owner.RAW_QP:
         yield from _raw_qp(port, decisions, hidden)
     elif len(port.candidates) > 1:
@@ -39,7 +40,7 @@ def of(
             f"{', '.join(labels)}: a raw QP may be on any of these, "
             "and what can be seen from here does not tell which"
         )
-    elif port.owner is Owner.UNKNOWN:
+    elif port.owner is Owner.UNKNOWN and port.netdev is not None:
         yield port.reason
     if port.netdev and port.netdev.master:
         kind = f" ({port.upper.kind})" if port.upper and port.upper.kind else ""
