@@ -396,6 +396,37 @@ def test_a_signal_unwinds_and_a_second_one_does_not_stop_that(
     assert signal.getsignal(number) is not None
 
 
+def test_a_signal_while_unwinding_is_ignored(tmp_path: Path) -> None:
+    kernel = furnished(RICH)
+    before = picture(kernel)
+
+    class Signalled(FakeSystem):
+        def set_admin(self, port: PortId, up: bool) -> None:
+            if up:
+                os.kill(os.getpid(), signal.SIGTERM)
+            super().set_admin(port, up)
+
+    with pytest.raises(RolledBack, match="said the fake kernel"):
+        claim(tmp_path, Signalled(kernel, proofs=("cannot",)))
+    assert same(kernel, before)
+
+
+def test_a_signal_during_a_release_does_not_stop_it(tmp_path: Path) -> None:
+    kernel = furnished(RICH)
+    before = picture(kernel)
+    claim(tmp_path, FakeSystem(kernel))
+
+    class Signalled(FakeSystem):
+        def set_admin(self, port: PortId, up: bool) -> None:
+            os.kill(os.getpid(), signal.SIGHUP)
+            super().set_admin(port, up)
+
+    back = release(tmp_path, Signalled(kernel))
+    assert back is not None
+    assert back.clean
+    assert same(kernel, before)
+
+
 def test_a_signal_before_the_first_act_is_130(tmp_path: Path) -> None:
     kernel = furnished(RICH)
     system = FakeSystem(kernel)
