@@ -123,20 +123,17 @@ class Function:
         if region is not None:
             self.regions.pop(region.handle, None)
 
-    def made_vport_change(self, vport: Vport, event: str) -> None:
-        self.record.event(
-            event, vport=vport.index, port=vport.index + 1, pdid=vport.pdid, owner=vport.owner
-        )
+    def configure_vport(self, vport: Vport, pdid: int, doorbell: int) -> None:
+        vport.configure(pdid, doorbell)
+        self._vport_event("vport-configured", vport)
 
     def release_vport(self, vport: Vport) -> None:
-        self.record.event(
-            "vport-released",
-            vport=vport.index,
-            port=vport.index + 1,
-            pdid=vport.pdid,
-            owner=vport.owner,
-        )
+        self._vport_event("vport-released", vport)
         vport.release()
+
+    def _vport_event(self, event: str, vport: Vport) -> None:
+        facts = {"vport": vport.index, "port": vport.index + 1}
+        self.record.event(event, **facts, pdid=vport.pdid, owner=vport.owner)
 
     def drop_eq(self, eq: EventQueue) -> None:
         del self.eqs[eq.number]

@@ -55,8 +55,7 @@ def config_vport_tx(function: Function, call: Call, body: Any) -> Fields:
     if body.pdid not in known:
         function.record.violation("bad-handle", f"vport {vport.index}: no pd {body.pdid}")
         raise Refused(f"no pd {body.pdid}")
-    vport.configure(body.pdid, body.doorbell)
-    function.made_vport_change(vport, "vport-configured")
+    function.configure_vport(vport, body.pdid, body.doorbell)
     call.facts.update(vport=vport.index, pdid=body.pdid)
     return {"tx_offset": 0, "short_form": 1}
 
