@@ -38,6 +38,7 @@ class Wish:
     state_dir: Path
     words: Sequence[str]
     show: Callable[[Plan], None]
+    signals: transition.Interruptible
     allow: Collection[str] = ()
     dry_run: bool = False
     wait: float | None = None
@@ -68,7 +69,7 @@ def need_net_admin(verb: str) -> None:
 
 def claim(wish: Wish) -> Claimed:
     """Claim the ports, all or none."""
-    with Audit("claim", who(), wish.words) as audit:
+    with Audit("claim", who(), wish.words) as audit, wish.signals.told():
         audit.quiet = wish.dry_run
         wanted = _resolve(look(), wish.words)
         audit.fields["ports"] = [str(port.id) for port in wanted]
@@ -234,6 +235,7 @@ def _claim(
         plan.steps,
         system,
         lambda: Journal.create(wish.state_dir, header(plan, ports, waived), plan.ports),
+        signals=wish.signals,
         wait=WAIT if wish.wait is None else wish.wait,
         who=name,
     )

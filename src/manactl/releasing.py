@@ -30,6 +30,7 @@ class Wish:
     """What was asked. `wait`: how long a holder is waited for; only when given, a lock too."""
 
     state_dir: Path
+    signals: transition.Interruptible
     words: Sequence[str] = ()
     everything: bool = False
     dry_run: bool = False
@@ -64,7 +65,7 @@ class Outcome:
 def release(wish: Wish) -> Outcome:
     """Put the ports back. Errors of one claim do not keep another from being released; the
     worst is raised in the end."""
-    with Audit("release", who(), wish.words) as audit:
+    with Audit("release", who(), wish.words) as audit, wish.signals.told():
         audit.quiet = wish.dry_run
         claims = _claims(wish.state_dir)
         outcome = Outcome()
@@ -226,6 +227,7 @@ def _release(wish: Wish, path: Path, ports: list[PortId], outcome: Outcome) -> N
             )
             down_for = {p: _down_for(content, steps, p, system.boottime()) for p in ports}
             last = set(content.ports) <= set(ports)
+            wish.signals.ignore()
             back = transition.release(steps, system, log, ports, last=last)
             labels = ", ".join(_now_called(system, port, names) for port in ports)
             if not back.clean:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, Protocol
@@ -39,7 +39,11 @@ class StopRequested(BaseException):
 
 
 class Interruptible:
-    """Turns the first SIGINT, SIGTERM or SIGHUP into StopRequested; later ones change nothing."""
+    """Turns the first SIGINT, SIGTERM or SIGHUP into StopRequested; later ones change nothing.
+
+    Meant to be held until the outcome has been told: a signal that comes after the last act must
+    not turn a claim that stands into a story of nothing changed.
+    """
 
     def __init__(self) -> None:
         self._armed = True
@@ -51,12 +55,21 @@ class Interruptible:
 
     def __enter__(self) -> Interruptible:
         for number in _SIGNALS:
-            self._before[number] = signal.signal(number, self._stop)
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, a background job
+                self._before[number] = signal.signal(number, self._stop)
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    @contextlib.contextmanager
+    def told(self) -> Iterator[None]:
+        """A signal before the first act ends in Interrupted, whose code is 130."""
+        try:
+            yield
+        except StopRequested as stop:
+            raise Interrupted(f"interrupted by {stop.name}; nothing was changed") from stop
 
     def _stop(self, number: int, _frame: FrameType | None) -> None:
         if self._armed:
@@ -83,41 +96,35 @@ def apply(
     system: System,
     open_log: Callable[[], Log],
     *,
+    signals: Interruptible,
     wait: float,
     who: str,
 ) -> tuple[Log, dict[PortId, dict[str, object]]]:
     """Do every step; the log, and what each step said by port.
 
     RolledBack when a step failed or a signal came and all is as before; Busy when a raw QP turned
-    up; NotRestored, with the journal open, when something could not be put back; Interrupted
-    when a signal came before the first step. `who` names the ports in messages.
+    up; NotRestored, with the journal open, when something could not be put back. `who` names the
+    ports in messages. Signals are ignored afterwards.
     """
     said: dict[PortId, dict[str, object]] = {}
     started: list[Step] = []
     log: Log | None = None
-    with Interruptible() as signals:
-        try:
-            log = open_log()
-            for number, step in enumerate(steps):
-                log.append("doing", step=number, kind=step.kind)
-                started.append(step)
-                facts = step.do(system, wait)
-                log.append("done", step=number, kind=step.kind, **facts)
-                said.setdefault(step.port, {}).update({step.kind: facts})
-            log.append("claimed", ports=[_claimed(port, facts) for port, facts in said.items()])
-        except BaseException as error:
-            signals.ignore()
-            if log is None:
-                raise _before_all(error) from error
-            raise _unwound(error, started, system, log, who) from error
+    try:
+        log = open_log()
+        for number, step in enumerate(steps):
+            log.append("doing", step=number, kind=step.kind)
+            started.append(step)
+            facts = step.do(system, wait)
+            log.append("done", step=number, kind=step.kind, **facts)
+            said.setdefault(step.port, {}).update({step.kind: facts})
+        log.append("claimed", ports=[_claimed(port, facts) for port, facts in said.items()])
         signals.ignore()
-        return log, said
-
-
-def _before_all(error: BaseException) -> BaseException:
-    if isinstance(error, StopRequested):
-        return Interrupted(f"interrupted by {error.name}; nothing was changed")
-    return error
+    except BaseException as error:
+        signals.ignore()
+        if log is None:
+            raise
+        raise _unwound(error, started, system, log, who) from error
+    return log, said
 
 
 def _claimed(port: PortId, said: Mapping[str, object]) -> dict[str, object]:
@@ -309,19 +316,17 @@ def release(
 ) -> PutBack:
     """Undo the steps of these ports. The journal is closed when they were the claim's `last`.
 
-    Signals are ignored from the first act on: stopping half-way helps nobody.
+    The caller ignores signals from here on: stopping half-way helps nobody.
     """
-    with Interruptible() as signals:
-        signals.ignore()
-        log.append("releasing", ports=[snapshot.port_to_json(port) for port in ports])
-        mine = [step for step in reversed(steps) if step.port in ports]
-        back = put_back(mine, system, log)
-        if back.clean:
-            try:
-                for port in ports:
-                    log.append("released", pci=port.pci, port=port.port)
-            except OSError as error:
-                back.log_failed = error.strerror or str(error)
-        if back.clean and last:
-            back.log_failed = close(log, "released")
+    log.append("releasing", ports=[snapshot.port_to_json(port) for port in ports])
+    mine = [step for step in reversed(steps) if step.port in ports]
+    back = put_back(mine, system, log)
+    if back.clean:
+        try:
+            for port in ports:
+                log.append("released", pci=port.pci, port=port.port)
+        except OSError as error:
+            back.log_failed = error.strerror or str(error)
+    if back.clean and last:
+        back.log_failed = close(log, "released")
     return back

@@ -130,9 +130,15 @@ def claim(
     state_dir: Path, system: FakeSystem, wait: float = 1.0
 ) -> dict[PortId, dict[str, object]]:
     made = planned(system)
-    log, said = transition.apply(
-        made.steps, system, lambda: create(state_dir, made, system), wait=wait, who="eth1"
-    )
+    with transition.Interruptible() as signals:
+        log, said = transition.apply(
+            made.steps,
+            system,
+            lambda: create(state_dir, made, system),
+            signals=signals,
+            wait=wait,
+            who="eth1",
+        )
     assert isinstance(log, Journal)
     log.close()
     return said
@@ -146,7 +152,8 @@ def release(state_dir: Path, system: FakeSystem) -> transition.PutBack | None:
     log = DyingJournal.open(paths[0])
     assert isinstance(log, DyingJournal)
     log.system = system
-    with contextlib.closing(log):
+    with contextlib.closing(log), transition.Interruptible() as signals:
+        signals.ignore()
         content = log.content
         begun = {r["step"] for r in content.records if r["event"] == "doing"}
         steps = steps_from_json(content.header["plan"], content.header["snapshot"])
@@ -436,8 +443,12 @@ def test_a_signal_before_the_first_act_is_130(tmp_path: Path) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         raise AssertionError("unreachable: the signal comes first")
 
-    with pytest.raises(Interrupted):
-        transition.apply(made.steps, system, interrupted, wait=1.0, who="eth1")
+    with (
+        pytest.raises(Interrupted),
+        transition.Interruptible() as signals,
+        signals.told(),
+    ):
+        transition.apply(made.steps, system, interrupted, signals=signals, wait=1.0, who="eth1")
     assert kernel.links == []
 
 
@@ -452,11 +463,15 @@ def test_a_full_disk_stops_a_claim_before_anything_is_changed(tmp_path: Path) ->
     kernel = furnished(RICH)
     system = FakeSystem(kernel)
     made = planned(system)
-    with pytest.raises((RolledBack, NotRestored), match="No space left"):
+    with (
+        pytest.raises((RolledBack, NotRestored), match="No space left"),
+        transition.Interruptible() as signals,
+    ):
         transition.apply(
             made.steps,
             system,
             lambda: FullDisk.create(tmp_path, header(made), made.ports),
+            signals=signals,
             wait=1.0,
             who="eth1",
         )

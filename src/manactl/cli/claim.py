@@ -41,6 +41,7 @@ def claim(  # noqa: PLR0917 - click passes by keyword
         raise UsageError(what, hint=f"manactl claim {ports}")
     from manactl import claiming, planner, policy  # noqa: PLC0415 - not for --help
     from manactl.plan import Plan  # noqa: PLC0415
+    from manactl.transition import Interruptible  # noqa: PLC0415
 
     unknown = sorted(set(allow) - set(policy.WAIVABLE))
     if unknown:
@@ -52,12 +53,14 @@ def claim(  # noqa: PLR0917 - click passes by keyword
         if not as_json:
             app.out(*(planner.text(plan) if dry_run else planner.short(plan)))
 
-    done = claiming.claim(claiming.Wish(app.state_dir, words, show, allow, dry_run, wait))
-    if as_json:
-        plan = done.plan
-        app.document(plan.to_json() if dry_run and plan else claiming.document(done))
-        return
-    app.out(*_story(done, dry_run=dry_run))
+    with Interruptible() as signals:
+        wish = claiming.Wish(app.state_dir, words, show, signals, allow, dry_run, wait)
+        done = claiming.claim(wish)
+        if as_json:
+            plan = done.plan
+            app.document(plan.to_json() if dry_run and plan else claiming.document(done))
+        else:
+            app.out(*_story(done, dry_run=dry_run))
 
 
 def _story(done: object, *, dry_run: bool) -> list[str]:

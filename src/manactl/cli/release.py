@@ -40,20 +40,22 @@ def release(  # noqa: PLR0917 - click passes by keyword
     if everything and words:
         raise UsageError("--all and PORT exclude each other", hint="manactl release --all")
     from manactl import planner, releasing  # noqa: PLC0415 - not for --help
+    from manactl.transition import Interruptible  # noqa: PLC0415
 
-    wish = releasing.Wish(app.state_dir, words, everything, dry_run, wait)
-    outcome = releasing.release(wish)
-    if as_json and dry_run and len(outcome.plans) == 1:
-        app.document(outcome.plans[0].to_json())
-    elif as_json:
-        plans = {"plans": [plan.to_json() for plan in outcome.plans]} if dry_run else {}
-        app.document({**releasing.document(outcome), **plans})
-    elif dry_run:
-        for plan in outcome.plans:
-            app.out(*planner.text(plan, undone=True))
-        app.out(*_story(outcome), "Nothing was touched (dry run).")
-    else:
-        app.out(*(_story(outcome) or ["nothing is claimed"]))
+    with Interruptible() as signals:
+        wish = releasing.Wish(app.state_dir, signals, words, everything, dry_run, wait)
+        outcome = releasing.release(wish)
+        if as_json and dry_run and len(outcome.plans) == 1:
+            app.document(outcome.plans[0].to_json())
+        elif as_json:
+            plans = {"plans": [plan.to_json() for plan in outcome.plans]} if dry_run else {}
+            app.document({**releasing.document(outcome), **plans})
+        elif dry_run:
+            for plan in outcome.plans:
+                app.out(*planner.text(plan, undone=True))
+            app.out(*_story(outcome), "Nothing was touched (dry run).")
+        else:
+            app.out(*(_story(outcome) or ["nothing is claimed"]))
 
 
 def _story(outcome: Outcome) -> list[str]:
