@@ -128,7 +128,7 @@ def here() -> Iterator[Here]:
 
 def settle() -> None:
     """Wait until no address is tentative any more."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while "tentative" in ip("-6", "address"):
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -212,10 +212,10 @@ def _hear(monitor: subprocess.Popen[bytes], mark: str) -> str:
     assert monitor.stdout is not None
     os.set_blocking(monitor.stdout.fileno(), False)
     heard = ""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while mark not in heard:
         assert time.monotonic() < deadline
-        if not heard:
+        if mark not in heard:  # what else the monitor tells does not show that it heard this
             ip("route", "replace", "unreachable", mark)
         time.sleep(0.02)
         heard += (monitor.stdout.read() or b"").decode()
