@@ -53,6 +53,7 @@ class Call:
 Fields = Mapping[str, Any]
 Handler = Callable[["Function", Call, Any], Fields | None]
 HANDLERS: dict[int, Handler] = {}
+REFUSALS: dict[int, Callable[[Function, bytes], None]] = {}  # run after a refusal of that type
 
 
 def on(request: Request) -> Callable[[Handler], Handler]:
@@ -77,6 +78,8 @@ def answer(function: Function, message: bytes, refuse: int | None = None) -> byt
     else:
         body, call.status = b"", refuse
         call.facts["why"] = "fault"
+    if call.status not in {Status.OK, Status.MORE_ENTRIES} and call.code in REFUSALS:
+        REFUSALS[call.code](function, message)
     facts = {"name": request_name(call.code), "device": call.device, "status": call.status}
     function.record.event("request", **facts, **call.facts)
     room = max(RESPONSE_HEADER.size, min(header.response_size, MAX_RESPONSE))

@@ -103,7 +103,7 @@ class Vport:
 
     No message announces that a vport is given up. It has an owner from CONFIG_VPORT_TX until the
     last of its WQ objects is gone; if it never got one (an open that failed), until the EQs made
-    meanwhile are gone, or a CREATE_WQ_OBJ was refused.
+    meanwhile are gone, or, where there were none of these either, until the refusal that ended it.
     """
 
     index: int

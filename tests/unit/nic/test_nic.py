@@ -12,6 +12,7 @@ from tests.lab.nic import config as limits
 from tests.lab.nic import device as device_module
 from tests.lab.nic.config import MANA_PDID, Config
 from tests.lab.nic.dispatch import HANDLERS
+from tests.lab.nic.faults import Fault
 from tests.lab.nic.wire import queues, smc
 from tests.lab.nic.wire.messages import (
     MESSAGES,
@@ -282,6 +283,17 @@ class TestOwnership:
             Request.MANA_CREATE_WQ_OBJ, vport=1, kind=1, parent_eq=999, expect=Status.INVALID
         )
         assert owner(driver) is None
+
+    @pytest.mark.parametrize("part", ["CREATE_DMA_REGION", "CREATE_QUEUE"])
+    def test_a_refusal_before_any_queue_ends_an_open(self, part: str) -> None:
+        driver = started()
+        other = driver.open(2)
+        driver.take(1)
+        driver.nic.faults.add(Fault(part, status=1))
+        driver.request(Request[part], expect=1)
+        assert (owner(driver, 1), owner(driver, 2)) == (None, "ethernet")
+        driver.close(other)
+        assert driver.rules == []
 
     def test_an_unknown_pd_owns_nothing(self) -> None:
         driver = started()
