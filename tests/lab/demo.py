@@ -13,7 +13,7 @@ import re
 import sys
 import textwrap
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -51,6 +51,7 @@ class Session:
     def __init__(self, vm: Vm) -> None:
         self.vm = vm
         self.shown: list[str] = []
+        self.picture: list[str] = []  # the part that shows testpmd as the owner
         self.checked = 0
         self.differences: list[str] = []
         self.colour = sys.stdout.isatty()
@@ -185,7 +186,9 @@ def testpmd_has_it(session: Session) -> None:
         for line in str(ready["output"]).splitlines():
             if line.startswith(("Port 0", "EAL: Probe", "Checking link", "Done")):
                 session.show(line)
+        before = len(session.shown)
         session.status({1: "ethernet", 2: "raw-qp"})
+        session.picture = session.shown[before:]
         holders = next(row for row in report(vm)["ports"] if row["port"] == 2)["holders"]
         named = [(holder["pid"], holder["comm"]) for holder in holders]
         session.check("who holds it", named, [(ready["pid"], "dpdk-testpmd")])
@@ -213,13 +216,13 @@ def run(kernel: str) -> Session:
         return session
 
 
-def save_svg(session: Session, path: Path) -> None:
-    """The shown session as a picture."""
+def save_svg(shown: Iterable[str], path: Path) -> None:
+    """What a terminal showed, as a picture."""
     from rich.console import Console  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
     console = Console(record=True, width=COLUMNS, file=io.StringIO())
-    for text in session.shown:
+    for text in shown:
         console.print(Text.from_ansi(text))
     console.save_svg(str(path), title="manactl")
 
@@ -228,6 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python3 -m tests.lab.demo", description=__doc__)
     parser.add_argument("--kernel", default="7", metavar="PREFIX", help="6.12, 6.18 or 7 (default)")
     parser.add_argument("--record", type=Path, metavar="FILE.svg", help="save the session (rich)")
+    parser.add_argument("--picture", type=Path, metavar="FILE.svg", help="save only a status")
     options = parser.parse_args(arguments)
     started = time.monotonic()
     try:
@@ -236,7 +240,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"demo: {error}", file=sys.stderr)
         return 2
     if options.record:
-        save_svg(session, options.record)
+        save_svg(session.shown, options.record)
+    if options.picture:
+        save_svg(session.picture, options.picture)
     seconds = round(time.monotonic() - started)
     if session.differences:
         print(f"\n{len(session.differences)} of {session.checked} facts differ from the record:")
