@@ -7,6 +7,7 @@ apt has its own lists, sources and (empty) package database and never touches th
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -305,7 +306,8 @@ class Apt:
         kernels = self.cloud_kernels()
         version = newest(prefix, kernels)
         if version is None:
-            self.refresh(force=True)
+            with contextlib.suppress(Unreachable):  # then the lists of the day have to do
+                self.refresh(force=True)
             kernels = self.cloud_kernels()
             version = newest(prefix, kernels)
         if version is None:

@@ -24,7 +24,7 @@ from .nic.client import NicClient
 __all__ = ["CommandFailed", "GuestError", "LostVm", "Process", "Result", "Vm"]
 
 BOOT_TIMEOUT = 240.0  # seconds; 7 on a quiet host, many times that beside other VMs
-TIMEOUT = 60.0
+TIMEOUT = 180.0  # a command of a second, on a host with ten times more to do than it can
 # Loaded before the agent starts; the socket diagnosis modules come on demand.
 BOOT_MODULES = ("mana", "mana_ib", "ib_uverbs")
 _COMMAND_LINE = (
