@@ -92,7 +92,7 @@ def short(plan: Plan) -> list[str]:
     lines = []
     for step in plan.steps:
         if isinstance(step, SetAdmin):
-            lines.append(f"setting {step.name} down")
+            lines.append(f"plan: set {step.name} down")
         elif isinstance(step, KeepState):
             lines.append(f"kept of {step.state.ifname} for the way back: {tally(step.state)}")
     return [*lines, *plan.notes]

@@ -36,7 +36,7 @@ COMMANDS: tuple[click.Command, ...] = (status, claim, release)
 @click.version_option(__version__, prog_name="manactl", message="%(prog)s %(version)s")
 @click.option(
     "--state-dir",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=click.Path(path_type=Path, file_okay=False, readable=False),
     default=STATE_DIR,
     hidden=True,
 )
