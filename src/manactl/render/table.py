@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from io import StringIO
 
-from rich.cells import cell_len  # noqa: TID253 - this module is loaded for terminals only
+from rich.cells import cell_len, set_cell_size  # noqa: TID253 - this module is for terminals only
 from rich.console import Console  # noqa: TID253
 from rich.text import Text  # noqa: TID253
 
 from manactl.model import PortStatus, Report
 from manactl.render.changes import Key, key
-from manactl.render.status import DRIFT, GAP, HEADER, below, row
+from manactl.render.escape import escape
+from manactl.render.status import DRIFT, GAP, HEADER, NOBODY, below, row
 
 OWNER_STYLE = {"ethernet": "green", "raw-qp": "cyan", "free": "", "unknown": "bold yellow"}
-NAMES = ("PORT", "RDMA", "HELD BY")  # of any length; the other columns are never cut
+# Columns of any length, and how far each gives way; a port's own name is the last to go.
+NAMES = (("HELD BY", 14), ("RDMA", 10), ("HELD BY", 7), ("RDMA", 4), ("PORT", 4))
 LINK_STYLE = {"no carrier": "red"}
 
 
@@ -62,29 +65,68 @@ def _table(
 ) -> Iterator[Text]:
     # Not rich's Table: short of room it drops whole columns, the owner's first.
     rows = [row(port) for port in ports]
-    widths = fit([HEADER, *rows], width - (GAP if marked is not None else 0))
-    yield _line(HEADER, widths, ["bold"] * len(HEADER), "" if marked is None else " " * GAP)
-    for port, cells in zip(ports, rows, strict=True):
+    room = width - (GAP if marked is not None else 0)
+    widths = fit([HEADER, *rows], room)
+    more = _more(ports, room - sum(widths) - GAP * (len(widths) - 1))
+    header = [*HEADER, *(column[0] for column in more)]
+    widths += [max(map(cell_len, column)) for column in more]
+    yield _line(header, widths, ["bold"] * len(header), "" if marked is None else " " * GAP)
+    for number, (port, cells) in enumerate(zip(ports, rows, strict=True), 1):
         styles = {
             "owner": OWNER_STYLE.get(cells.owner, ""),
             "link": LINK_STYLE.get(cells.link, ""),
             "claim": "magenta" if port.claim else "",
         }
         mark = "" if marked is None else ("*" if key(port) in marked else "").ljust(GAP)
-        yield _line(cells, widths, [styles.get(field, "") for field in cells._fields], mark)
+        shown = [*cells, *(column[number] for column in more)]
+        fields = [*cells._fields, *("more" for _ in more)]
+        yield _line(shown, widths, [styles.get(field, "") for field in fields], mark)
+
+
+def _more(ports: Sequence[PortStatus], room: int) -> list[list[str]]:
+    """Columns for which there is room, and something to say; each with its heading first."""
+    found = []
+    for heading, tell in EXTRA:
+        column = [heading, *(escape(tell(port) or NOBODY) for port in ports)]
+        width = max(map(cell_len, column)) + GAP
+        if width <= room and set(column[1:]) != {NOBODY}:
+            found.append(column)
+            room -= width
+    return found
+
+
+def _upper(port: PortStatus) -> str | None:
+    if port.upper is None:
+        return None
+    return f"{port.upper.netdev} ({port.upper.kind})" if port.upper.kind else port.upper.netdev
+
+
+def _where(port: PortStatus) -> str | None:
+    """The unit or container of the first holder, the one that HELD BY names."""
+    first = port.holders[0] if port.holders else None
+    if first is None:
+        return None
+    return first.unit or (first.container and first.container[:12])
+
+
+# On wide terminals, the most telling first.
+EXTRA: tuple[tuple[str, Callable[[PortStatus], str | None]], ...] = (
+    ("UNIT", _where),
+    ("UPPER", _upper),
+    ("PCI:PORT", lambda port: str(port.id)),
+)
 
 
 def fit(rows: Sequence[Sequence[str]], width: int) -> list[int]:
-    """Widths of the columns: names give way, the widest first, but none below its heading."""
+    """Widths of the columns. Names give way in the order of NAMES, no other column does."""
     widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
-    room = width - GAP * (len(widths) - 1)
-    names = [HEADER.index(name) for name in NAMES]
-    while sum(widths) > room:
-        widest = max(names, key=lambda column: widths[column] - len(HEADER[column]))
-        if widths[widest] <= len(HEADER[widest]):
-            break  # narrower than any table: its right end is cut
-        widths[widest] -= 1
-    return widths
+    over = sum(widths) + GAP * (len(widths) - 1) - width
+    for name, least in NAMES:
+        column = HEADER.index(name)
+        cut = min(max(widths[column] - least, 0), max(over, 0))
+        widths[column] -= cut
+        over -= cut
+    return widths  # still too wide for a very narrow terminal: the right end is cut
 
 
 def _line(
@@ -92,11 +134,20 @@ def _line(
 ) -> Text:
     line = Text(mark, style="")
     for cell, width, style in zip(cells, widths, styles, strict=True):
-        text = Text(cell, style=style)
+        text = Text(shortened(cell, width), style=style)
         text.truncate(width, overflow="ellipsis", pad=True)
         line.append_text(text).append(" " * GAP)
     line.rstrip()
     return line
+
+
+def shortened(cell: str, width: int) -> str:
+    """A name gives way to the number after it: a holder's pid, the port of an RDMA device."""
+    number = re.search(r"( \d+( \+\d+)?|/\d+)$", cell)
+    if number is None or cell_len(cell) <= width:
+        return cell
+    name = set_cell_size(cell[: number.start()], max(width - len(number[0]) - 1, 1))
+    return f"{name.rstrip()}…{number[0]}"
 
 
 def _line_style(line: str) -> str:

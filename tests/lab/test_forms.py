@@ -1,0 +1,243 @@
+"""The forms of `status` on the real drivers: watched, scraped, described by the schema."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pyte
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.lab.scene import becomes, down, names_every_port, owners, report, up
+from tests.lab.users import eventually, user
+from tests.lab.vm import Process, Vm
+from tests.unit import schema
+
+WATCH = "python3 -m manactl status --watch"
+
+
+class Screen:
+    """A watch on a terminal of the guest, and what a person sees there."""
+
+    def __init__(self, vm: Vm, columns: int = 80, rows: int = 24) -> None:
+        self._screen = pyte.Screen(columns, rows)
+        self._stream = pyte.ByteStream(self._screen)
+        self._fed = 0
+        command = f"stty cols {columns} rows {rows}; exec {WATCH}"
+        self.process: Process = vm.spawn(["script", "-q", "-f", "-c", command, "/dev/null"])
+
+    @property
+    def text(self) -> str:
+        raw = self.process.out.encode()
+        self._stream.feed(raw[self._fed :])
+        self._fed = len(raw)
+        return "\n".join(line.rstrip() for line in self._screen.display)
+
+    def row(self, name: str) -> str:
+        """The row of a port, mark included; "" while there is none."""
+        rows = (line for line in self.text.splitlines() if re.match(rf"[* ] {name} ", line))
+        return next(rows, "")
+
+    def shows(self, name: str, *words: str) -> str:
+        """Wait until the row of `name` has these words; return all of the screen."""
+
+        def there() -> bool:
+            cells = self.row(name).split()
+            return all(word in cells for word in words) and bool(cells)
+
+        eventually(there, 60, f"{words} in the row of {name}")
+        return self.text
+
+
+@pytest.fixture
+def screen(vm: Vm) -> Iterator[Screen]:
+    down(vm, 1, 2)
+    made = Screen(vm)
+    yield made
+    made.process.kill()
+
+
+def test_a_watch_on_a_terminal_shows_each_change_and_marks_it(vm: Vm, screen: Screen) -> None:
+    first, second = vm.netdevs[1], vm.netdevs[2]
+    text = screen.shows(first, "free")
+    assert "*" not in text
+    up(vm, 1)
+    screen.shows(first, "*", "ethernet", "up")
+    assert not screen.row(second).startswith("*")
+    with user(vm, "rawqp") as holder:
+        pid = holder.wait_for("ready")["pid"]
+        holder.ask("create 2", "created")
+        # Port 1 is up, so every kernel can tell whose the queue pair is.
+        text = screen.shows(second, "*", "raw-qp", "python3", str(pid))
+        assert f"{second}: held by python3 {pid}" in text
+        holder.ask("quit", "leaving")
+    becomes(vm, 2, "free")
+    text = screen.shows(second, "*", "free")
+    assert f"{second}: no longer held by python3 {pid}" in text
+    screen.process.stdin_write(b"q")
+    assert screen.process.wait().rc == 0
+
+
+def test_a_piped_watch_tells_each_change_as_a_document(vm: Vm) -> None:
+    down(vm, 1, 2)
+    process = vm.spawn(["sh", "-c", f"exec {WATCH} --json"])
+    try:
+        documents = Documents(process)
+        documents.until(1, "free")
+        up(vm, 1)
+        documents.until(1, "ethernet")
+        with user(vm, "rawqp") as holder:
+            holder.wait_for("ready")
+            holder.ask("create 2", "created")
+            assert documents.until(2, "raw-qp")["holders"]
+            holder.ask("quit", "leaving")
+        documents.until(2, "free")
+    finally:
+        process.kill()
+
+
+class Documents:
+    """JSON lines; each is held against the schema, and differs from the one before."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._last: Any = None
+
+    def until(self, port: int, owner: str) -> dict[str, Any]:
+        """Documents up to the first in which `owner` has the port; the port's row of that one."""
+        while True:
+            document = json.loads(self._process.read_until("\n", 60))
+            schema.strict(document)
+            time = document.pop("time")
+            assert document != self._last, time
+            self._last = document
+            (row,) = [row for row in document["ports"] if row["port"] == port]
+            if row["owner"] == owner:
+                return dict(row)
+
+
+def test_a_watch_costs_next_to_nothing_while_nothing_happens(vm: Vm) -> None:
+    """Looks are few: each is one line of the trace that only a look leaves."""
+    down(vm, 1, 2)
+    process = vm.spawn(["sh", "-c", f"exec {WATCH} --json"])
+    try:
+        process.read_until("\n")
+        before = cpu(vm, process.pid)
+        vm.run("sleep 20")
+        after = cpu(vm, process.pid)
+    finally:
+        process.kill()
+    # Ticks of 10 ms; by design a twentieth of the time, also where a look takes long.
+    assert after - before < 20 * 100 / 8
+
+
+def cpu(vm: Vm, pid: int) -> int:
+    """Ticks that a process and its children have used."""
+    fields = vm.get(f"/proc/{pid}/stat").decode().rpartition(")")[2].split()
+    return sum(int(field) for field in fields[11:15])
+
+
+def test_the_metrics_file_is_what_the_nic_says(vm: Vm) -> None:
+    down(vm, 1, 2)
+    up(vm, 1)
+    with user(vm, "rawqp") as holder:
+        holder.wait_for("ready")
+        holder.ask("create 2", "created")
+        words = ["--format", "prometheus", "--output", "/run/manactl.prom"]
+        assert vm.manactl("status", *words).rc == 0
+        truth = owners(vm)
+        holder.ask("quit", "leaving")
+    text = vm.get("/run/manactl.prom").decode()
+    found = {family.name: family for family in text_string_to_metric_families(text)}
+    told = {
+        int(sample.labels["port"]): sample.labels["owner"]
+        for sample in found["manactl_port_owner"].samples
+        if sample.value
+    }
+    assert told == truth == {1: "ethernet", 2: "raw-qp"}
+    (held,) = [s for s in found["manactl_port_holders"].samples if s.labels["port"] == "2"]
+    assert held.value == 1
+    names = {s.labels["port"]: s.labels["netdev"] for s in found["manactl_port_info"].samples}
+    assert names == {str(port): name for port, name in vm.netdevs.items()}
+    assert vm.run("stat -c %a /run/manactl.prom").out.strip() == "644"
+    assert vm.run("ls -A /run | grep manactl").out.split() == ["manactl.prom"]
+    vm.run("rm /run/manactl.prom")
+
+
+def test_the_schema_holds_in_every_state(vm: Vm) -> None:
+    def holds() -> None:
+        schema.strict(report(vm))
+
+    down(vm, 1, 2)
+    holds()
+    up(vm, 1, 2)
+    holds()
+    down(vm, 1, 2)
+    with user(vm, "rawqp") as holder:
+        holder.wait_for("ready")
+        holder.ask("create 1", "created")
+        holds()  # candidates on some kernels
+        up(vm, 2)
+        holds()
+        holder.ask("quit", "leaving")
+    becomes(vm, 1, "free")
+    assert vm.manactl("claim", "--raw-qp", vm.netdevs[1]).rc == 0
+    try:
+        holds()
+        (row,) = report(vm, vm.netdevs[1])["ports"]
+        assert row["claim"]["mode"] == "claim"
+    finally:
+        assert vm.manactl("release").rc == 0
+    schema.strict(report(vm, prefix=("setpriv", "--reuid=65534", "--clear-groups")))
+
+
+def test_names_from_the_kernel_are_harmless(vm: Vm) -> None:
+    """A process, a netdev and an altname that try to paint the terminal."""
+    name = "[red]x:[/]"
+    vm.run(["ip", "link", "set", vm.netdevs[2], "name", name])
+    nasty = "\x1b[31m\u202e"
+    try:
+        vm.run(["ip", "link", "property", "add", "dev", name, "altname", nasty])
+        up(vm, 1)
+        with user(vm, "rawqp") as holder:
+            pid = holder.wait_for("ready")["pid"]
+            holder.ask("create 2", "created")
+            vm.put(f"/proc/{pid}/comm", b"\x1b[2J\xe2\x82")
+            seen = [
+                vm.manactl("status", *words).out
+                for words in ([], ["-v"], ["--color", "always"], ["--format", "prometheus"])
+            ]
+            (row,) = report(vm, name)["ports"]
+            error = vm.manactl("status", "no-such-port").err
+            holder.ask("quit", "leaving")
+    finally:
+        with contextlib.suppress(Exception):
+            vm.run(["ip", "link", "property", "del", "dev", name, "altname", nasty])
+        vm.run(["ip", "link", "set", name, "name", "eth1"])
+    for text in (*seen, error):
+        plain = re.sub("\x1b\\[[0-9;]*m", "", text)
+        assert all(char.isprintable() or char == "\n" for char in plain), repr(text)
+    assert name in seen[0]
+    assert "\\e[2J\\xe2\\x82" in seen[0]
+    assert row["altnames"] == [nasty]
+    assert row["holders"][0]["comm"] == "\\e[2J\\xe2\\x82"
+
+
+def test_a_holder_in_another_pid_namespace(vm: Vm) -> None:
+    """Seen from inside a pid namespace a port is never free because its holder is outside."""
+    down(vm, 1)
+    up(vm, 2)
+    with user(vm, "rawqp") as holder:
+        holder.wait_for("ready")
+        holder.ask("create 1", "created")
+        inside = ("unshare", "--pid", "--fork", "--mount-proc")
+        (row, _) = report(vm, prefix=inside)["ports"]
+        holder.ask("quit", "leaving")
+    assert row["owner"] == "raw-qp"
+    assert row["holders"] == []
+    assert any("not visible from here" in note for note in row["notes"])
+    assert names_every_port(vm) or row["certainty"] in {"proven", "inferred"}
