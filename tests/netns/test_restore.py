@@ -215,8 +215,7 @@ def _hear(monitor: subprocess.Popen[bytes], mark: str) -> str:
     deadline = time.monotonic() + 60
     while mark not in heard:
         assert time.monotonic() < deadline
-        if mark not in heard:  # what else the monitor tells does not show that it heard this
-            ip("route", "replace", "unreachable", mark)
+        ip("route", "replace", "unreachable", mark)  # it may not be listening yet
         time.sleep(0.02)
         heard += (monitor.stdout.read() or b"").decode()
     ip("route", "del", "unreachable", mark)
