@@ -17,6 +17,7 @@ from manactl.ownership import Decision, PortFacts, decide
 from manactl.ports import resolve
 from manactl.sources import debugfs, proc, rdma, sysfs
 from manactl.sources.links import LinkFacts, LinkSource, RtnetlinkLinks
+from manactl.sources.netns import Elsewhere, NetnsSource, OtherNamespaces
 from manactl.sources.sysfs import Roots
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class _Seen:
     function: sysfs.Function
     vports: Mapping[int, debugfs.VportDir] | None
     view: rdma.RdmaView
+    elsewhere: Mapping[int, Elsewhere]  # by port number: netdevs in other network namespaces
     missing: tuple[Missing, ...]
     steady: bool
 
@@ -53,10 +55,11 @@ def look(
     *,
     netlink: RdmaNetlink | None = None,
     links: LinkSource | None = None,
+    netns: NetnsSource | None = None,
     claims: Sequence[ClaimSummary] = (),
     missing: Iterable[Missing] = (),
 ) -> Report:
-    """Read every port. `netlink` and `links` are the kernel's own unless given.
+    """Read every port. `netlink`, `links` and `netns` are the kernel's own unless given.
 
     `claims` are what the journals say is out; `missing` is what the caller could not read.
     """
@@ -65,7 +68,8 @@ def look(
         if netlink is None:
             netlink = _open_nldev(roots, stack, missing)
         links = links or RtnetlinkLinks()
-        seen = [_see(roots, netlink, pci) for pci in sysfs.functions(roots)]
+        netns = netns or OtherNamespaces(roots)
+        seen = [_see(roots, netlink, netns, pci) for pci in sysfs.functions(roots)]
     netdevs = [port.netdev for one in seen for port in one.function.netdevs]
     if netdevs:
         masters = (_ifindex(roots, dev.master) for dev in netdevs if dev.master)
@@ -110,19 +114,21 @@ def _open_nldev(roots: Roots, stack: ExitStack, missing: list[Missing]) -> RdmaN
         return None
 
 
-def _see(roots: Roots, netlink: RdmaNetlink | None, pci: str) -> _Seen:
+def _see(roots: Roots, netlink: RdmaNetlink | None, netns: NetnsSource, pci: str) -> _Seen:
     """Read a function until nothing that shows the owner changed while it was read."""
     before = _sample(roots, pci)
     for _ in range(_TRIES):
         function, vports, missing = before
         devices, unlisted = rdma.list_devices(netlink) if function.rdma else ([], [])
         view = rdma.view(function.rdma, function.rdma_driver, netlink, devices)
+        elsewhere, unsearched = _elsewhere(function, vports, view, netns)
         after = _sample(roots, pci)
         steady = after == before
         if steady:
             break
         before = after
-    return _Seen(function, vports, view, (*missing, *unlisted, *view.missing), steady)
+    unread = (*missing, *unlisted, *view.missing, *unsearched)
+    return _Seen(function, vports, view, elsewhere, unread, steady)
 
 
 _Sample = tuple[sysfs.Function, Mapping[int, debugfs.VportDir] | None, tuple[Missing, ...]]
@@ -141,6 +147,35 @@ def _sample(roots: Roots, pci: str) -> _Sample:
     except OSError as error:
         return function, None, (Missing("debugfs", str(error.strerror)),)
     return function, vports, ()
+
+
+def _numbers(
+    function: sysfs.Function,
+    vports: Mapping[int, debugfs.VportDir] | None,
+    view: rdma.RdmaView,
+) -> set[int]:
+    """Every port that any source knows of; a netdev may be in another network namespace."""
+    numbers = {port.dev_port + 1 for port in function.netdevs}
+    numbers |= {vport + 1 for vport in vports or ()}
+    return numbers | set(view.raw.ports if view.raw else ())
+
+
+def _elsewhere(
+    function: sysfs.Function,
+    vports: Mapping[int, debugfs.VportDir] | None,
+    view: rdma.RdmaView,
+    netns: NetnsSource,
+) -> tuple[dict[int, Elsewhere], tuple[Missing, ...]]:
+    """The netdevs, by port number, that the function has in other network namespaces."""
+    here = {port.dev_port for port in function.netdevs}
+    absent = {number - 1 for number in _numbers(function, vports, view)} - here
+    if not absent:
+        return {}, ()
+    try:
+        found = netns.find(function.pci, absent)
+    except OSError as error:
+        return {}, (Missing("netns", f"other network namespaces: {error.strerror}"),)
+    return {dev_port + 1: where for dev_port, where in found.items()}, ()
 
 
 def _held_devices(seen: Iterable[_Seen]) -> set[int]:
@@ -169,12 +204,9 @@ def _ports(seen: _Seen, around: _Around) -> Iterator[PortStatus]:
 
 
 def _facts(seen: _Seen) -> list[PortFacts]:
-    """Every port that any source knows of; a netdev may be in another network namespace."""
     flags = {port.dev_port + 1: port.netdev.admin_up for port in seen.function.netdevs}
+    flags |= {number: where.netdev.admin_up for number, where in seen.elsewhere.items()}
     vports = seen.vports or {}
-    numbers = set(flags) | {vport + 1 for vport in vports}
-    if seen.view.raw:
-        numbers |= set(seen.view.raw.ports)
     return [
         PortFacts(
             port=number,
@@ -182,7 +214,7 @@ def _facts(seen: _Seen) -> list[PortFacts]:
             eqs=vports[number - 1].eqs if number - 1 in vports else None,
             rx=vports[number - 1].rx if number - 1 in vports else None,
         )
-        for number in sorted(numbers)
+        for number in sorted(_numbers(seen.function, seen.vports, seen.view))
     ]
 
 
@@ -191,6 +223,11 @@ def _port(
 ) -> PortStatus:
     pci = seen.function.pci
     netdev = netdev and _with_link(netdev, around.links)
+    upper = _upper(netdev, around)
+    away = seen.elsewhere.get(fact.port)
+    if netdev is None and away is not None:
+        netdev = away.netdev
+        upper = UpperDevice(netdev.master, None) if netdev.master else None
     raw = seen.view.raw
     may_be_held = decision.owner is Owner.RAW_QP or bool(decision.candidates)
     rdevs = raw.uverbs if raw and may_be_held else ()
@@ -198,14 +235,14 @@ def _port(
     return PortStatus(
         id=PortId(pci, fact.port, netdev.permanent_mac if netdev else None),
         netdev=netdev,
-        netns=None,
-        upper=_upper(netdev, around),
+        netns=away.netns if away else None,
+        upper=upper,
         rdma=_rdma_port(seen.view, fact.port),
         owner=decision.owner,
         certainty=decision.certainty,
         candidates=tuple(f"{pci}:{number}" for number in decision.candidates),
         holders=tuple(held.values()),
-        evidence=_evidence(netdev, fact, seen.view, tuple(held)),
+        evidence=_evidence(netdev, away, fact, seen.view, tuple(held)),
         reason=decision.reason,
     )
 
@@ -241,12 +278,18 @@ def _rdma_port(view: rdma.RdmaView, number: int) -> RdmaPort | None:
 
 
 def _evidence(
-    netdev: Netdev | None, fact: PortFacts, view: rdma.RdmaView, pids: tuple[int, ...]
+    netdev: Netdev | None,
+    away: Elsewhere | None,
+    fact: PortFacts,
+    view: rdma.RdmaView,
+    pids: tuple[int, ...],
 ) -> tuple[Evidence, ...]:
     found = []
-    if netdev is None:
+    if netdev is None or away is not None:
         found.append(Evidence("sysfs", "netdev", None))
-    elif netdev.flags is not None:
+    if away is not None:
+        found.append(Evidence("netns", f"netdev in {away.netns}", away.netdev.name))
+    if netdev is not None and netdev.flags is not None:
         found.append(Evidence("sysfs", "flags", f"{netdev.flags:#x}"))
     if fact.eqs is not None:
         found.append(Evidence("debugfs", "EQs", fact.eqs))

@@ -129,7 +129,7 @@ class PortStatus:
 
     id: PortId
     netdev: Netdev | None
-    netns: str | None
+    netns: str | None  # the other network namespace that `netdev` is in; None: this one
     upper: Upper | None
     rdma: RdmaPort | None
     owner: Owner
@@ -144,8 +144,11 @@ class PortStatus:
 
     @property
     def label(self) -> str:
-        """The name to print: the netdev's, or PCI:port where there is none."""
-        return self.netdev.name if self.netdev else str(self.id)
+        """The name to print: the netdev's, or PCI:port where there is none here.
+
+        In another network namespace a name may be that of a different netdev here.
+        """
+        return self.netdev.name if self.netdev and self.netns is None else str(self.id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,9 @@ def of(
         yield "the port kept changing while it was looked at"
     if decision.in_transition:
         yield "the driver is in the middle of opening or closing this port"
-    if port.netdev is None:
+    if port.netdev is not None and port.netns is not None:
+        yield f"its netdev {port.netdev.name} is in the network namespace {port.netns}"
+    elif port.netdev is None:
         open_end = " and may be up in another one" if port.owner is Owner.UNKNOWN else ""
         yield "its netdev is not in this network namespace" + open_end
     if port.owner is Owner.RAW_QP:

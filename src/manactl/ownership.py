@@ -16,6 +16,7 @@ DEVICE_RULES settles the last question for a function, PORT_RULES then each port
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -33,6 +34,7 @@ class DeviceFacts:
     pd_users: int | None = None  # objects in all user protection domains
     cq_users: int | None = None  # uses of all user completion queues
     user_qps: int | None = None  # tracked queue pairs of users, a tracked raw one included
+    busy_pds: int | None = None  # user protection domains with users
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +124,10 @@ PORT_RULES: tuple[
     # up  rx   eqs  raw on device           owner           certainty
     ("y", "n", "y", lambda raw: not raw.none, None, None,
      "the netdev is up without receive queues: the driver is in transition"),
-    ("y", "n", ".", lambda raw: True, Owner.ETHERNET, Certainty.INFERRED,
-     "the netdev is up, its queues are not: the driver is in transition"),
+    ("y", "n", "y", lambda raw: True, Owner.ETHERNET, Certainty.INFERRED,
+     "the netdev is up, its receive queues are not: the driver is in transition"),
+    ("y", "n", ".", lambda raw: True, Owner.UNKNOWN, Certainty.UNKNOWN,
+     "the netdev is up, its queues are not: the driver is in transition, or the device in reset"),
     ("y", ".", ".", lambda raw: True, Owner.ETHERNET, Certainty.PROVEN,
      "the netdev is up"),
     (".", "y", ".", lambda raw: True, Owner.ETHERNET, Certainty.PROVEN,
@@ -158,21 +162,23 @@ def decide(device: DeviceFacts, ports: Iterable[PortFacts]) -> dict[int, Decisio
     raw, why = raw_on_device(device)
     every = tuple(ports)
     rows = {facts.port: _row(facts, raw) for facts in every}
-    placed = any(owner is Owner.RAW_QP for owner, _, _ in rows.values())
+    placed = sum(owner is Owner.RAW_QP for owner, _, _ in rows.values())
     decisions = {
         port: _decision(owner, certainty, reason)
         for port, (owner, certainty, reason) in rows.items()
         if owner is not None
     }
     still_open = [facts for facts in every if rows[facts.port][0] is None]
-    if placed and raw.some:
-        # debugfs shows where the raw queue pair is: a vport without event queues is not it.
+    if placed and raw.some and _room(device) <= placed:
+        # debugfs shows where all of them are: a vport without event queues has none.
         for facts in [facts for facts in still_open if facts.eqs is False]:
             still_open.remove(facts)
             decisions[facts.port] = Decision(
-                Owner.FREE, Certainty.PROVEN, "the vport has no event queues; another one does"
+                Owner.FREE,
+                Certainty.PROVEN,
+                "the vport has no event queues, and those of other ports explain every raw QP",
             )
-    elif raw.some and len(still_open) == 1:
+    elif raw.some and not placed and len(still_open) == 1:
         (last,) = still_open
         if not _transition(last):
             decisions[last.port] = _by_elimination(last, raw, why)
@@ -188,6 +194,17 @@ def decide(device: DeviceFacts, ports: Iterable[PortFacts]) -> dict[int, Decisio
             in_transition=_transition(facts),
         )
     return decisions
+
+
+def _room(device: DeviceFacts) -> float:
+    """The number of ports that raw queue pairs can have at the most.
+
+    Each port needs a protection domain of its own (mana_ib_cfg_vport() refuses a second port) and
+    two uses of completion queues.
+    """
+    room = [] if device.busy_pds is None else [device.busy_pds]
+    room += [] if device.cq_users is None else [device.cq_users // 2]
+    return min(room, default=math.inf)
 
 
 def _row(facts: PortFacts, raw: Raw) -> tuple[Owner | None, Certainty | None, str]:

@@ -29,7 +29,7 @@ def resolve(report: Report, words: Iterable[str]) -> list[PortStatus]:
 
 def names(port: PortStatus) -> Iterator[str]:
     """Every word that means `port`, the best one first."""
-    if port.netdev:
+    if port.netdev and port.netns is None:
         yield port.netdev.name
         yield from port.netdev.altnames or ()
         if port.netdev.master:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from manactl.look import Roots, look
 from manactl.model import Report
 from manactl.nl.nldev import RdmaDevice, Resource
 from manactl.sources.links import LinkFacts
+from manactl.sources.netns import Elsewhere
 
 DATA = Path(__file__).parents[1] / "data"
 PCI = "0000:01:00.0"
@@ -70,6 +71,20 @@ class FakeLinks:
         return self.answers
 
 
+@dataclass
+class FakeNetns:
+    """NetnsSource with prepared finds, by dev_port; `fail` is raised instead."""
+
+    found: dict[int, Elsewhere] = field(default_factory=dict)
+    fail: OSError | None = None
+
+    def find(self, pci: str, dev_ports: Collection[int]) -> Mapping[int, Elsewhere]:
+        assert pci == PCI
+        if self.fail:
+            raise self.fail
+        return {port: where for port, where in self.found.items() if port in dev_ports}
+
+
 class Machine:
     """A recorded machine under a directory of its own; change its files, then look()."""
 
@@ -89,6 +104,7 @@ class Machine:
         self.write("/proc/stat", "btime 1700000000\n")
         self.rdma: FakeRdma | None = FakeRdma(recorded["nldev"])
         self.links = FakeLinks()
+        self.netns = FakeNetns()
         # The node of the raw device, so that a descriptor of /dev/null is one of it.
         node = "mana_0" if recording.startswith("6.12") else "manae_0"
         for ibdev in self.path(f"/sys/bus/pci/devices/{PCI}/infiniband_verbs").glob("*/ibdev"):
@@ -127,4 +143,4 @@ class Machine:
 
     def look(self, **more: Any) -> Report:
         roots = Roots(sys=str(self.path("/sys")), proc=str(self.path("/proc")))
-        return look(roots, netlink=self.rdma, links=self.links, **more)
+        return look(roots, netlink=self.rdma, links=self.links, netns=self.netns, **more)

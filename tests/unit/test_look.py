@@ -11,9 +11,10 @@ import pytest
 
 from manactl.errors import UsageError
 from manactl.look import resolve
-from manactl.model import Certainty, Owner, PortStatus, RdmaPort
+from manactl.model import Certainty, Netdev, Owner, PortStatus, RdmaPort
 from manactl.nl.nldev import ATTRS
 from manactl.sources.links import LinkFacts
+from manactl.sources.netns import Elsewhere
 from tests.unit.machine import PCI, FakeRdma, Machine
 
 KERNELS = ["6.12", "6.18", "7"]
@@ -144,6 +145,45 @@ def test_a_netdev_elsewhere_is_a_port_all_the_same(make: Make, kernel: str) -> N
     # 7.x shows that the vport has no queues; before, it may be up in another namespace.
     assert second.owner is (Owner.FREE if kernel == "7" else Owner.UNKNOWN)
     assert any("network namespace" in note for note in second.notes)
+
+
+@pytest.mark.parametrize("flags", [0x1002, 0x1003], ids=["down", "up"])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_netdev_found_in_another_namespace_is_evidence(
+    make: Make, kernel: str, flags: int
+) -> None:
+    machine = make(f"{kernel}-idle")
+    machine.remove(machine.pci("net/eth1"))
+    # The name and the index are those of another netdev here.
+    netdev = Netdev("eth0", 2, flags, "down", None, "02:15:5d:00:00:02", "02:15:5d:00:00:02")
+    machine.netns.found[1] = Elsewhere("blue", netdev)
+    machine.links.answers = {2: LinkFacts("eth0", ("mine",), None, "02:15:5d:00:00:01", None)}
+    if flags & 1 and kernel != "6.12":
+        for made in ("EQs", "RX-0") if kernel == "7" else ("RX-0",):
+            (vport,) = machine.path("/sys/kernel/debug/mana").glob("*/vport1")
+            (vport / made).mkdir()
+    report = machine.look()
+    first, second = report.ports
+    assert (second.netns, second.label) == ("blue", f"{PCI}:2")
+    assert second.owner is (Owner.ETHERNET if flags & 1 else Owner.FREE)
+    assert second.certainty is Certainty.PROVEN
+    assert second.id.permanent_mac == "02:15:5d:00:00:02"
+    assert second.netdev is not None
+    assert second.netdev.altnames is None
+    assert any("eth0" in note and "blue" in note for note in second.notes)
+    assert [port.id for port in resolve(report, ["eth0"])] == [first.id]
+
+
+def test_namespaces_that_cannot_be_searched_are_missing(make: Make) -> None:
+    machine = make("6.18-idle")
+    machine.remove(machine.pci("net/eth1"))
+    machine.netns.fail = PermissionError(errno.EPERM, "Operation not permitted")
+    report = machine.look()
+    assert ("netns", "other network namespaces: Operation not permitted") in [
+        (item.source, item.why) for item in report.missing
+    ]
+    assert report.ports[1].owner is Owner.UNKNOWN
+    assert report.ports[1].netns is None
 
 
 def test_rdma_devices_are_told_apart_by_shape_not_by_name(make: Make) -> None:

@@ -21,7 +21,9 @@ from manactl.ownership import (
 )
 
 NO_RAW = DeviceFacts(raw_qp_tracked=False, contexts=0, pd_users=0, cq_users=0, user_qps=0)
-ONE_RAW = DeviceFacts(raw_qp_tracked=True, contexts=1, pd_users=1, cq_users=2, user_qps=1)
+ONE_RAW = DeviceFacts(
+    raw_qp_tracked=True, contexts=1, pd_users=1, cq_users=2, user_qps=1, busy_pds=1
+)
 UNREADABLE = DeviceFacts()
 
 
@@ -64,7 +66,8 @@ def test_device_rows(device: DeviceFacts, raw: Raw) -> None:
         ((True, None, None), NO_RAW, Owner.ETHERNET, Certainty.PROVEN),
         ((True, None, None), UNREADABLE, Owner.ETHERNET, Certainty.PROVEN),
         ((True, True, True), ONE_RAW, Owner.ETHERNET, Certainty.PROVEN),
-        ((True, False, False), NO_RAW, Owner.ETHERNET, Certainty.INFERRED),
+        ((True, False, False), NO_RAW, Owner.UNKNOWN, Certainty.UNKNOWN),
+        ((True, False, None), NO_RAW, Owner.UNKNOWN, Certainty.UNKNOWN),
         ((True, False, True), NO_RAW, Owner.ETHERNET, Certainty.INFERRED),
         ((True, False, True), ONE_RAW, Owner.UNKNOWN, Certainty.UNKNOWN),
         ((True, False, True), UNREADABLE, Owner.UNKNOWN, Certainty.UNKNOWN),
@@ -122,6 +125,29 @@ def test_debugfs_places_the_raw_qp_and_frees_the_others() -> None:
     ports = [PortFacts(1, False, eqs=False, rx=False), PortFacts(2, False, eqs=True, rx=False)]
     decisions = decide(ONE_RAW, ports)
     assert decisions[1].owner is Owner.FREE
+    assert decisions[2].owner is Owner.RAW_QP
+
+
+@pytest.mark.parametrize(
+    ("cq_users", "busy_pds", "owner"),
+    [
+        (4, 2, Owner.UNKNOWN),
+        (4, None, Owner.UNKNOWN),
+        (None, 2, Owner.UNKNOWN),
+        (None, None, Owner.UNKNOWN),
+        (4, 1, Owner.FREE),  # two raw queue pairs on one port
+        (3, 2, Owner.FREE),  # the other domain has a memory region only
+    ],
+)
+def test_another_raw_qp_may_have_lost_its_directory(
+    cq_users: int | None, busy_pds: int | None, owner: Owner
+) -> None:
+    """One is seen in debugfs; a change of MTU on its down port hides a second one."""
+    device = DeviceFacts(False, False, True, 1, None, cq_users, None, busy_pds)
+    ports = [PortFacts(1, False, eqs=False, rx=False), PortFacts(2, False, eqs=True, rx=False)]
+    decisions = decide(device, ports)
+    assert decisions[1].owner is owner
+    assert decisions[1].candidates == ((1,) if owner is Owner.UNKNOWN else ())
     assert decisions[2].owner is Owner.RAW_QP
 
 
@@ -183,6 +209,7 @@ class World:
 @st.composite
 def worlds(draw: st.DrawFn, shapes: tuple[str, ...] = ("6.12", "6.18", "7")) -> World:
     shape = draw(st.sampled_from(shapes))
+    lossy = draw(st.booleans())
     owners = draw(
         st.lists(
             st.sampled_from([Owner.ETHERNET, Owner.RAW_QP, Owner.FREE]), min_size=1, max_size=4
@@ -192,6 +219,7 @@ def worlds(draw: st.DrawFn, shapes: tuple[str, ...] = ("6.12", "6.18", "7")) -> 
     work_queues = draw(st.integers(0, 4)) if raw_qps else 0
     rc_qps = draw(st.integers(0, 3)) if shape == "6.12" else 0
     regions = draw(st.integers(0, 2))
+    idle_pds = draw(st.integers(0, 1)) if regions else 0  # with regions and no queue pair
     tracked = bool(raw_qps) and draw(st.booleans())
     idle = draw(st.integers(0, 2))
     users = bool(raw_qps or rc_qps or regions)
@@ -203,12 +231,13 @@ def worlds(draw: st.DrawFn, shapes: tuple[str, ...] = ("6.12", "6.18", "7")) -> 
         pd_users=raw_qps + work_queues + rc_qps + regions,
         cq_users=2 * raw_qps + work_queues + 2 * rc_qps,
         user_qps=rc_qps + tracked,
+        busy_pds=owners.count(Owner.RAW_QP) + bool(rc_qps) + idle_pds,
     )
-    # A change of MTU on a down port whose vport a raw QP has loses its directory of EQs.
-    lost = shape == "7" and owners.count(Owner.RAW_QP) == 1 and draw(st.booleans())
     ports = []
     for number, owner in enumerate(owners, 1):
-        eqs = owner is not Owner.FREE and not (lost and owner is Owner.RAW_QP)
+        # A change of MTU on a down port whose vport a raw QP has loses its directory of EQs.
+        lost = lossy and owner is Owner.RAW_QP and draw(st.booleans())
+        eqs = owner is not Owner.FREE and not lost
         ports.append(
             PortFacts(
                 port=number,
@@ -228,7 +257,7 @@ def hide(draw: st.DrawFn, facts: DeviceFacts | PortFacts, names: list[str]) -> d
 def sights(draw: st.DrawFn) -> tuple[World, DeviceFacts, list[PortFacts]]:
     """A world and what is left of the evidence after some of it was hidden."""
     world = draw(worlds())
-    names = ["raw_qp_tracked", "contexts", "pd_users", "cq_users", "user_qps"]
+    names = ["raw_qp_tracked", "contexts", "pd_users", "cq_users", "user_qps", "busy_pds"]
     device = dataclasses.replace(world.device, **hide(draw, world.device, names))
     ports = [
         dataclasses.replace(port, **hide(draw, port, ["admin_up", "eqs", "rx"]))
@@ -258,8 +287,9 @@ def test_whatever_is_hidden_no_owner_is_named_that_is_not_the_owner(
 
 @given(worlds(shapes=("7",)))
 def test_with_all_the_evidence_of_a_7x_kernel_nothing_is_unknown(world: World) -> None:
-    shown = [port.port for port in world.ports if port.eqs and not port.rx]
-    assume(bool(shown) == (Owner.RAW_QP in world.owners))  # no directory was lost
+    shown = sum(bool(port.eqs) and not port.rx for port in world.ports)
+    assume(shown == world.owners.count(Owner.RAW_QP))  # no directory was lost
+    assume(world.device.busy_pds == shown)  # nor is there a domain that could hide a raw QP
     decisions = decide(world.device, world.ports)
     assert [decisions[port.port].owner for port in world.ports] == list(world.owners)
 

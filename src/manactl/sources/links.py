@@ -7,18 +7,14 @@ that it did not is worth knowing: something in the kernel is busy.
 
 from __future__ import annotations
 
-import marshal
-import os
-import select
-import signal
 import struct
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from manactl.nl.attrs import as_int, as_str, attr_u32, iter_attrs, parse_attrs
 from manactl.nl.socket import NETLINK_ROUTE, NetlinkSocket
+from manactl.sources.child import Child
 
 RTM_GETLINK = 18
 IFLA_IFNAME, IFLA_LINKINFO, IFLA_EXT_MASK, IFLA_CARRIER = 3, 18, 29, 33
@@ -55,45 +51,20 @@ class RtnetlinkLinks:
 
     def __init__(self, wait: float = WAIT) -> None:
         self._wait = wait
-        self._child: tuple[int, int] | None = None
+        self._child: Child | None = None
 
     def ask(self, ifindexes: Iterable[int]) -> None:
-        read, write = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            _child(write, sorted(ifindexes))
-        os.close(write)
-        self._child = (pid, read)
+        indexes = sorted(ifindexes)
+        self._child = Child(lambda: read_links(indexes))
 
     def collect(self) -> Mapping[int, LinkFacts] | None:
         if self._child is None:
             return {}
-        pid, read = self._child
-        self._child = None
-        try:
-            data = _read_until(read, time.monotonic() + self._wait)
-        finally:
-            os.close(read)
-            # A child in the kernel dies when the kernel lets go of it; nobody waits for that.
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, os.WNOHANG)
-        if not data:
+        child, self._child = self._child, None
+        answer = child.collect(self._wait)
+        if not isinstance(answer, dict):
             return None
-        return {index: LinkFacts(*fields) for index, fields in marshal.loads(data).items()}  # noqa: S302 - our own child's
-
-
-def _child(write: int, ifindexes: list[int]) -> None:
-    """Ask, answer through the pipe and end, whatever happens."""
-    try:
-        null = os.open(os.devnull, os.O_RDWR)
-        for standard in (0, 1, 2):  # a reader of our output must not wait for the child
-            os.dup2(null, standard)
-        os.closerange(3, write)
-        os.closerange(write + 1, max(write + 1, 1024))
-        with os.fdopen(write, "wb") as pipe:
-            pipe.write(marshal.dumps(read_links(ifindexes)))
-    finally:
-        os._exit(0)
+        return {index: LinkFacts(*fields) for index, fields in answer.items()}
 
 
 def read_links(ifindexes: Iterable[int]) -> dict[int, tuple[object, ...]]:
@@ -128,16 +99,3 @@ def _facts(attrs: dict[int, bytes]) -> tuple[object, ...]:
         permanent.hex(":") if permanent else None,
         None if kind is None else as_str(kind),
     )
-
-
-def _read_until(fd: int, deadline: float) -> bytes | None:
-    """Everything up to the end of file, or None at the deadline."""
-    data = b""
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    while poll.poll(max(0, (deadline - time.monotonic()) * 1000)):
-        chunk = os.read(fd, 65536)
-        if not chunk:
-            return data
-        data += chunk
-    return None

@@ -96,11 +96,13 @@ def _read(
         pd_users=_sum_of_users(pds),
         cq_users=_sum_of_users(_users_only(cqs)),
         user_qps=_user_qps(summary, cqs),
+        busy_pds=_busy(pds),
     )
     values = {
         "raw QP in the tracking table": facts.raw_qp_tracked,
         "open contexts": facts.contexts,
         "users of protection domains": facts.pd_users,
+        "protection domains in use": facts.busy_pds,
         "users of completion queues": facts.cq_users,
         "tracked user QPs": facts.user_qps,
         "context creators": sorted({c.pid for c in contexts or () if c.pid}) or None,
@@ -127,6 +129,13 @@ def _sum_of_users(resources: list[Resource] | None) -> int | None:
             return None
         total += found.users
     return total
+
+
+def _busy(resources: list[Resource] | None) -> int | None:
+    """How many of them something refers to; None as for _sum_of_users()."""
+    if resources is None or any(found.users is None for found in resources):
+        return None
+    return sum(found.users != 0 for found in resources)
 
 
 def _user_qps(summary: dict[str, int] | None, cqs: list[Resource] | None) -> int | None:

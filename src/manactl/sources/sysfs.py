@@ -56,14 +56,14 @@ class Function:
 
 def functions(roots: Roots) -> list[str]:
     """PCI addresses of the functions that the mana driver has."""
-    return sorted(name for name in _listdir(f"{roots.sys}/bus/pci/drivers/mana") if ":" in name)
+    return sorted(name for name in listdir(f"{roots.sys}/bus/pci/drivers/mana") if ":" in name)
 
 
 def unbound(roots: Roots) -> list[tuple[str, str | None]]:
     """MANA functions that the mana driver does not have: (PCI address, the driver that has)."""
     found = []
     base = f"{roots.sys}/bus/pci/devices"
-    for pci in sorted(_listdir(base)):
+    for pci in sorted(listdir(base)):
         if _read(f"{base}/{pci}/vendor") != VENDOR_MICROSOFT:
             continue
         driver = _link_name(f"{base}/{pci}/driver")
@@ -75,16 +75,16 @@ def unbound(roots: Roots) -> list[tuple[str, str | None]]:
 def function(roots: Roots, pci: str) -> Function:
     """One function as it is now; what vanishes while it is read is left out."""
     base = f"{roots.sys}/bus/pci/devices/{pci}"
-    names = sorted(_listdir(f"{base}/infiniband"))
+    names = sorted(listdir(f"{base}/infiniband"))
     uverbs = dict(_uverbs(f"{base}/infiniband_verbs"))
     return Function(
         pci=pci,
-        netdevs=tuple(_netdevs(f"{base}/net")),
+        netdevs=tuple(netdevs(roots, pci)),
         rdma=tuple(_rdma_node(base, name, uverbs) for name in names),
         rdma_driver=bool(names)
         or any(
             os.path.lexists(f"{base}/{child}/driver")
-            for child in _listdir(base)
+            for child in listdir(base)
             if child.startswith("mana.")  # auxiliary devices mana.eth.N and mana.rdma.N
         ),
     )
@@ -105,11 +105,13 @@ def slot_names(roots: Roots, pci: str) -> list[str]:
     """Names of the physical slot that the function sits in."""
     base = f"{roots.sys}/bus/pci/slots"
     address = pci.rpartition(".")[0]
-    return [slot for slot in _listdir(base) if _read(f"{base}/{slot}/address") == address]
+    return [slot for slot in listdir(base) if _read(f"{base}/{slot}/address") == address]
 
 
-def _netdevs(net: str) -> Iterator[PortNetdev]:
-    for name in sorted(_listdir(net)):
+def netdevs(roots: Roots, pci: str) -> Iterator[PortNetdev]:
+    """The function's netdevs in the network namespace that this sysfs was mounted in."""
+    net = f"{roots.sys}/bus/pci/devices/{pci}/net"
+    for name in sorted(listdir(net)):
         base = f"{net}/{name}"
         dev_port, ifindex = _number(f"{base}/dev_port"), _number(f"{base}/ifindex")
         if dev_port is None or ifindex is None:
@@ -141,7 +143,7 @@ def _carrier(flags: int | None, operstate: str | None) -> bool | None:
 
 def _rdma_node(base: str, name: str, uverbs: dict[str, list[int]]) -> RdmaNode:
     guid = (_read(f"{base}/infiniband/{name}/node_guid") or "").replace(":", "")
-    ports = _listdir(f"{base}/infiniband/{name}/ports")
+    ports = listdir(f"{base}/infiniband/{name}/ports")
     return RdmaNode(
         name=name,
         node_guid=int(guid, 16) if guid else None,
@@ -152,7 +154,7 @@ def _rdma_node(base: str, name: str, uverbs: dict[str, list[int]]) -> RdmaNode:
 
 def _uverbs(verbs: str) -> Iterator[tuple[str, list[int]]]:
     found: dict[str, list[int]] = {}
-    for node in sorted(_listdir(verbs)):
+    for node in sorted(listdir(verbs)):
         ibdev, dev = _read(f"{verbs}/{node}/ibdev"), _read(f"{verbs}/{node}/dev")
         if ibdev and dev:
             major, _, minor = dev.partition(":")
@@ -160,7 +162,8 @@ def _uverbs(verbs: str) -> Iterator[tuple[str, list[int]]]:
     yield from found.items()
 
 
-def _listdir(path: str) -> list[str]:
+def listdir(path: str) -> list[str]:
+    """The names in a directory; none where there is no such directory, or it may not be read."""
     try:
         return os.listdir(path)
     except OSError:

@@ -1,0 +1,145 @@
+"""Ports whose netdev lives in another network namespace, found there without a lock of the driver.
+
+sysfs shows the netdevs of the namespace that it was mounted in. So a child process enters one
+namespace after the other, mounts a sysfs of its own over /sys, where nobody else sees it, and
+reads the same files as here. Only root may do that.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import errno
+import os
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from manactl.model import Netdev
+from manactl.sources import sysfs
+from manactl.sources.child import Child
+from manactl.sources.sysfs import Roots
+
+CLONE_NEWNET, CLONE_NEWNS = 0x40000000, 0x00020000  # include/uapi/linux/sched.h
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8  # include/uapi/linux/mount.h
+MS_REC, MS_PRIVATE = 1 << 14, 1 << 18
+MNT_DETACH = 2
+
+NAMED = "/run/netns"  # where `ip netns` keeps them
+WAIT = 2.0  # s; a namespace takes less than a millisecond
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """A port's netdev and the namespace that it is in: its `ip netns` name or a path in /proc."""
+
+    netns: str
+    netdev: Netdev
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """Where to find a network namespace, and which it was when it was listed."""
+
+    name: str
+    path: str
+    inode: int
+
+
+class NetnsSource(Protocol):
+    """Answers where the netdevs of a function are that are not here."""
+
+    def find(self, pci: str, dev_ports: Collection[int]) -> Mapping[int, Elsewhere]:
+        """By dev_port those that were found; OSError when the search could not be made."""
+
+
+class OtherNamespaces:
+    """NetnsSource that searches every namespace with a name or a process."""
+
+    def __init__(self, roots: Roots, named: str = NAMED, wait: float = WAIT) -> None:
+        self._roots = roots
+        self._named = named
+        self._wait = wait
+
+    def find(self, pci: str, dev_ports: Collection[int]) -> Mapping[int, Elsewhere]:
+        places = list(namespaces(self._roots.proc, self._named))
+        if not places:
+            if os.geteuid():
+                raise PermissionError(errno.EPERM, "only root may look into all of them")
+            return {}
+        answer = Child(lambda: _search(places, pci, set(dev_ports))).collect(self._wait)
+        if not isinstance(answer, dict):
+            raise TimeoutError(errno.ETIMEDOUT, "the search did not end in time")
+        if answer["error"]:
+            raise OSError(answer["error"], os.strerror(answer["error"]))
+        return {
+            dev_port: Elsewhere(netns, Netdev(*fields))
+            for dev_port, (netns, fields) in answer["found"].items()
+        }
+
+
+def namespaces(proc: str, named: str) -> Iterator[Namespace]:
+    """Every network namespace but our own once, those that have a name first."""
+    seen = {_inode(f"{proc}/self/ns/net")}
+    for name, path in _places(proc, named):
+        inode = _inode(path)
+        if inode is not None and inode not in seen:
+            seen.add(inode)
+            yield Namespace(name, path, inode)
+
+
+def _places(proc: str, named: str) -> Iterator[tuple[str, str]]:
+    for name in sorted(sysfs.listdir(named)):
+        yield name, f"{named}/{name}"
+    pids = sorted(int(entry) for entry in sysfs.listdir(proc) if entry.isdecimal())
+    for pid in pids:
+        path = f"{proc}/{pid}/ns/net"
+        yield path, path
+
+
+def _inode(path: str) -> int | None:
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return None
+
+
+def _search(places: Collection[Namespace], pci: str, wanted: set[int]) -> dict[str, object]:
+    """What the child finds, as plain values; `error` is an errno that ended the search."""
+    found: dict[int, tuple[str, tuple[object, ...]]] = {}
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        _check(libc.unshare(CLONE_NEWNS))
+        _check(libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None))
+        for place in places:
+            try:
+                _enter(libc, place)
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # it has gone since
+            for port in sysfs.netdevs(Roots(), pci):
+                if port.dev_port in wanted:
+                    found[port.dev_port] = (place.name, dataclasses.astuple(port.netdev))
+            _check(libc.umount2(b"/sys", MNT_DETACH))
+            if len(found) == len(wanted):
+                break
+    except OSError as error:
+        return {"error": error.errno or errno.EIO, "found": {}}
+    return {"error": 0, "found": found}
+
+
+def _enter(libc: ctypes.CDLL, place: Namespace) -> None:
+    fd = os.open(place.path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if os.fstat(fd).st_ino != place.inode:  # another process has got the pid
+            raise ProcessLookupError(errno.ESRCH, place.path)
+        _check(libc.setns(fd, CLONE_NEWNET))
+    finally:
+        os.close(fd)
+    flags = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC
+    _check(libc.mount(b"sysfs", b"/sys", b"sysfs", flags, None))
+
+
+def _check(result: int) -> None:
+    if result:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
