@@ -1,0 +1,433 @@
+"""A random walk over everything that changes a port's owner, with a judge beside it.
+
+Nothing here knows how manactl finds its answers: the judge compares `status --json` with the NIC's
+record of who programmed each vport, and with which programs the walk itself has running.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import jsonschema
+
+from tests.lab.scene import Row, agrees, names_every_port, owners, report
+from tests.lab.users import User, eventually, user
+from tests.lab.vm import Vm
+
+AWAY = "walk-away"  # the network namespace that netdevs are moved to
+BOND = "walk-bond"
+MOST_RAW, MOST_RNIC = 3, 1  # programs at a time
+SETTLE = 20.0  # s for the vports to stop changing hands after an action
+
+Action = Callable[[], str]
+
+
+@dataclass
+class Raw:
+    """One raw-QP program: the ports of its queue pairs by id, and the processes that share them."""
+
+    user: User
+    end: contextlib.ExitStack
+    pid: int
+    qps: dict[int, int] = field(default_factory=dict)
+    children: dict[int, bool] = field(default_factory=dict)  # whether it has the device open
+    opened: bool = False
+    parent_lives: bool = True
+
+    @property
+    def pids(self) -> set[int]:
+        return {*self.children, *([self.pid] if self.parent_lives else [])}
+
+    @property
+    def holders(self) -> set[int]:
+        found = {pid for pid, shares in self.children.items() if shares}
+        return found | ({self.pid} if self.opened and self.parent_lives else set())
+
+
+@dataclass
+class Other:
+    """A program whose inside is of no interest: testpmd, or a user of the RNIC."""
+
+    user: User
+    end: contextlib.ExitStack
+    pid: int
+    pairs: list[int] = field(default_factory=list)
+
+
+class World:
+    """The guest as the walk has arranged it; a context manager that puts it all back."""
+
+    def __init__(self, vm: Vm, rng: random.Random) -> None:
+        self.vm = vm
+        self.rng = rng
+        self.first_names = vm.netdevs
+        self.names = dict(self.first_names)
+        self.macs = {v["index"] + 1: v["mac"] for v in vm.nic.state()["vports"]}
+        self.pci = vm.pci
+        self.away: set[int] = set()
+        self.bonded: set[int] = set()
+        self.raws: list[Raw] = []
+        self.rnics: list[Other] = []
+        self.testpmd: Other | None = None
+        self.testpmds = 0
+        self.renames = 0
+        self.owners = owners(vm)
+        self.tells_every_port = names_every_port(vm)
+        self.devices = rdma_devices(vm)
+        self.bonding = self._bond()
+
+    def __enter__(self) -> World:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        with contextlib.ExitStack() as undo:
+            if self.bonding:
+                undo.callback(self.vm.run, ["ip", "link", "del", BOND], check=False)
+            for port, name in self.first_names.items():
+                undo.callback(self._put_back, port, name)
+            programs: list[Raw | Other] = [*self.raws, *self.rnics]
+            programs += [self.testpmd] if self.testpmd else []
+            for program in programs:
+                undo.callback(program.end.close)
+
+    def _put_back(self, port: int, name: str) -> None:
+        if port in self.bonded:
+            self.link(port, "nomaster")
+        if port in self.away:
+            self.link(port, "netns", "1")
+            self.away.remove(port)
+        self.link(port, "down")
+        if self.names[port] != name:
+            self.link(port, "name", name)
+
+    def _bond(self) -> bool:
+        """A bond for one port; the driver cannot change MAC addresses, so the bond takes its."""
+        make = (
+            f"modprobe bonding && ip link add {BOND} type bond mode active-backup fail_over_mac 1"
+        )
+        return bool(self.vm.run(make, check=False).rc == 0)
+
+    def link(self, port: int, *words: str) -> str:
+        """`ip link set` of the port wherever it is; "" or the complaint."""
+        where = ["-n", AWAY] if port in self.away else []
+        argv = ["ip", *where, "link", "set", self.names[port], *words]
+        result = self.vm.run(argv, check=False)
+        return "" if result.rc == 0 else f" ({result.err.strip()})"
+
+    # -- which actions are possible now
+
+    def actions(self) -> Iterator[tuple[float, Action]]:
+        """What can be done next, with weights."""
+        yield 2, self.set_up
+        yield 3, self.set_down
+        yield 0.7, self.rename
+        yield 0.8, self.move
+        if self.away:
+            yield 1.5, self.bring_back
+        if self.bonding:
+            yield 0.6, self.release if self.bonded else self.enslave
+        if len(self.raws) < MOST_RAW:
+            yield 2, self.start_raw
+        if any(raw.parent_lives for raw in self.raws):
+            yield 8 if "free" in self.owners.values() else 0.7, self.create
+            yield 0.8, self.fork
+        if any(raw.qps and raw.parent_lives for raw in self.raws):
+            yield 4, self.destroy
+        if self.raws:
+            yield 1.2, self.kill
+            yield 0.8, self.quit
+        if len(self.rnics) < MOST_RNIC:
+            yield 1, self.start_rnic
+        else:
+            yield 1.5, self.connect
+            yield 0.5, self.stop_rnic
+        if self.testpmd is not None:
+            yield 3, self.stop_testpmd
+        elif self.testpmds < 1 and self._fit_for_testpmd():
+            yield 0.6, self.start_testpmd
+
+    def step(self) -> str:
+        """Do something; what was done."""
+        weights, actions = zip(*self.actions(), strict=True)
+        (action,) = self.rng.choices(actions, weights)
+        done: str = action()
+        self.settle()
+        return done
+
+    def settle(self) -> None:
+        """Wait until the NIC has nothing to do about owners any more."""
+        deadline, pause = time.monotonic() + SETTLE, 0.02
+        while (now := owners(self.vm)) != self.owners:
+            self.owners = now
+            assert time.monotonic() < deadline, f"the owners keep changing: {now}"
+            time.sleep(pause)
+
+    # -- netdevs
+
+    def _port(self, *, here: bool = False) -> int:
+        ports = set(self.names) - (self.away if here else set()) - (self.bonded if here else set())
+        return self.rng.choice(sorted(ports or self.names))
+
+    def set_up(self) -> str:
+        port = self._port()
+        return f"port {port} up{self.link(port, 'up')}"
+
+    def set_down(self) -> str:
+        port = self._port()
+        return f"port {port} down{self.link(port, 'down')}"
+
+    def rename(self) -> str:
+        port = self._port()
+        self.renames += 1
+        name = f"walk{self.renames}p{port}"
+        if trouble := self.link(port, "name", name):
+            return f"port {port} not renamed{trouble}"
+        self.names[port] = name
+        return f"port {port} renamed to {name}"
+
+    def move(self) -> str:
+        self.vm.run(f"ip netns list | grep -q {AWAY} || ip netns add {AWAY}")
+        port = self._port(here=True)
+        trouble = self.link(port, "netns", "1" if port in self.away else AWAY)
+        if not trouble:
+            self.away ^= {port}
+        return f"port {port} moved to{'' if port in self.away else ' or from'} {AWAY}{trouble}"
+
+    def bring_back(self) -> str:
+        port = self.rng.choice(sorted(self.away))
+        trouble = self.link(port, "netns", "1")
+        assert not trouble, trouble
+        self.away.remove(port)
+        return f"port {port} moved back"
+
+    def enslave(self) -> str:
+        port = self._port(here=True)
+        self.link(port, "down")
+        trouble = self.link(port, "master", BOND)
+        if not trouble:
+            self.bonded.add(port)
+        return f"port {port} enslaved{trouble}"
+
+    def release(self) -> str:
+        port = self.bonded.pop()
+        return f"port {port} released from its bond{self.link(port, 'nomaster')}"
+
+    # -- raw queue pairs
+
+    def start_raw(self) -> str:
+        program, end = self._start("rawqp")
+        pid = program.wait_for("ready")["pid"]
+        self.raws.append(Raw(program, end, pid))
+        return f"raw-QP program {pid} started"
+
+    def create(self) -> str:
+        raw = self.rng.choice([raw for raw in self.raws if raw.parent_lives])
+        free = [port for port, owner in self.owners.items() if owner == "free"]
+        port = self.rng.choice(free) if free and self.rng.random() < 0.95 else self._port()
+        raw.user.say(f"create {port}")
+        fact = raw.user.hear()
+        raw.opened = True
+        if fact["event"] != "created":
+            return f"{raw.pid} refused port {port}: {fact['where']} {fact['name']}"
+        raw.qps[fact["id"]] = port
+        return f"{raw.pid} made a raw QP on port {port}"
+
+    def destroy(self) -> str:
+        raw = self.rng.choice([raw for raw in self.raws if raw.qps and raw.parent_lives])
+        number = self.rng.choice(sorted(raw.qps))
+        raw.user.ask(f"destroy {number}", "destroyed")
+        return f"{raw.pid} destroyed its raw QP on port {raw.qps.pop(number)}"
+
+    def fork(self) -> str:
+        raw = self.rng.choice([raw for raw in self.raws if raw.parent_lives])
+        child = raw.user.ask("fork", "forked")["pid"]
+        raw.children[child] = raw.opened
+        return f"{raw.pid} forked {child}"
+
+    def kill(self) -> str:
+        """One process of a program dies: the parent with children alive, or a child."""
+        raw = self.rng.choice(self.raws)
+        pid = self.rng.choice(sorted(raw.pids))
+        self.vm.run(["kill", "-9", str(pid)])
+        self._gone(pid)
+        if pid == raw.pid:
+            raw.parent_lives = False
+        else:
+            del raw.children[pid]
+        self._forget(raw)
+        return f"{pid} killed, of {raw.pid}'s family"
+
+    def quit(self) -> str:
+        raw = self.rng.choice(self.raws)
+        if not raw.parent_lives:
+            for pid in raw.pids:
+                self.vm.run(["kill", "-9", str(pid)])
+                self._gone(pid)
+            raw.children.clear()
+        else:
+            how = self.rng.choice(["quit", "exit"])
+            raw.user.ask(how, "leaving")
+            self._gone(raw.pid)
+            raw.parent_lives = False
+        self._forget(raw)
+        return f"{raw.pid} left"
+
+    def _forget(self, raw: Raw) -> None:
+        if not raw.pids:
+            raw.end.close()
+            self.raws.remove(raw)
+
+    # -- other programs
+
+    def start_rnic(self) -> str:
+        program, end = self._start("rnic", self.devices["rnic"])
+        fact = program.wait_for("ready")
+        self.rnics.append(Other(program, end, fact["pid"]))
+        return f"RNIC program {fact['pid']} started with {fact['made']}"
+
+    def connect(self) -> str:
+        """RC queue pairs to RTS, or gone again; without an address on port 1 it is refused."""
+        other = self.rng.choice(self.rnics)
+        if other.pairs and self.rng.random() < 0.5:
+            number = other.pairs.pop(self.rng.randrange(len(other.pairs)))
+            other.user.ask(f"drop {number}", "dropped")
+            return f"{other.pid} dropped RC pair {number}"
+        other.user.say("pair 1")
+        fact = other.user.hear()
+        if fact["event"] != "paired":
+            return f"{other.pid} could not connect RC queue pairs: {fact['failure']}"
+        assert fact["states"] == [fact["rts"]] * 2
+        other.pairs.append(fact["id"])
+        return f"{other.pid} has a pair of RC queue pairs in RTS"
+
+    def stop_rnic(self) -> str:
+        other = self.rnics.pop()
+        other.end.close()
+        self._gone(other.pid)
+        return f"RNIC program {other.pid} killed"
+
+    def _fit_for_testpmd(self) -> list[int]:
+        return [
+            port
+            for port, owner in self.owners.items()
+            if owner == "free" and port not in self.away | self.bonded
+        ]
+
+    def start_testpmd(self) -> str:
+        port = self.rng.choice(self._fit_for_testpmd())
+        self.testpmds += 1
+        program, end = self._start("testpmd", self.pci, self.macs[port])
+        fact = program.hear(240)
+        if fact["event"] != "ready":
+            end.close()
+            return f"testpmd did not start on port {port}: {fact['output'][-300:]}"
+        self.testpmd = Other(program, end, fact["pid"])
+        return f"testpmd {fact['pid']} runs on port {port}"
+
+    def stop_testpmd(self) -> str:
+        assert self.testpmd is not None
+        how = self.rng.choice(["quit", "kill"])
+        self.testpmd.user.ask(how, "ended", 120)
+        self.testpmd.end.close()
+        pid, self.testpmd = self.testpmd.pid, None
+        self._gone(pid)
+        return f"testpmd {pid} ended by {how}"
+
+    def _start(self, name: str, *words: str) -> tuple[User, contextlib.ExitStack]:
+        end = contextlib.ExitStack()
+        return end.enter_context(user(self.vm, name, *words)), end
+
+    def _gone(self, pid: int) -> None:
+        argv = ["test", "-e", f"/proc/{pid}"]
+        eventually(
+            lambda: self.vm.run(argv, check=False).rc != 0, 60, f"process {pid} in the guest"
+        )
+
+    # -- the judge
+
+    def judge(self, schema: Row) -> Row:
+        """Compare what `status --json` says with what is so; returns the document."""
+        before = owners(self.vm)
+        document = report(self.vm)
+        assert owners(self.vm) == before, "a port changed hands although nobody did anything"
+        jsonschema.validate(document, schema)
+        rows = {row["port"]: row for row in document["ports"]}
+        assert len(rows) == len(document["ports"])
+        assert sorted(rows) == sorted(before), f"ports {sorted(rows)}, the NIC has {sorted(before)}"
+        for port, row in rows.items():
+            agrees(row, before[port])
+            if row["owner"] == "unknown":
+                assert self._undecidable(port, before), row
+            if before[port] == "raw-qp" and row["owner"] == "raw-qp":
+                seen = {holder["pid"] for holder in row["holders"]}
+                assert seen == self._holders(), row
+            self._named(port, row)
+        return document
+
+    def _undecidable(self, port: int, truth: dict[int, str]) -> bool:
+        """Whether nothing in the kernel tells who has this port.
+
+        Before 7.x that is so while a raw QP exists and several ports may have it: all but those
+        whose netdev is up in plain sight; and of a netdev that is not in sight, without that too.
+        """
+        if self.tells_every_port:
+            return False
+        may_have = [
+            each for each, owner in truth.items() if owner != "ethernet" or each in self.away
+        ]
+        return port in self.away or ("raw-qp" in truth.values() and len(may_have) > 1)
+
+    def _holders(self) -> set[int]:
+        """The processes that have the device for raw QPs open."""
+        found = {pid for raw in self.raws for pid in raw.holders}
+        if self.testpmd is not None:
+            found.add(self.testpmd.pid)
+        if self.devices["rnic"] == self.devices["raw"]:
+            found |= {other.pid for other in self.rnics}
+        return found
+
+    def _named(self, port: int, row: Row) -> None:
+        if port not in self.away:
+            assert row["netdev"] == self.names[port], row
+            upper = row["upper"] and row["upper"]["netdev"]
+            assert upper == (BOND if port in self.bonded else None), row
+        else:
+            assert row["netdev"] is None or row["netns"], row
+
+
+def rdma_devices(vm: Vm) -> dict[str, str]:
+    """The devices that RC and raw queue pairs are made on: the one with a node GUID, and without."""
+    script = "cd /sys/class/infiniband && for d in *; do echo $d $(cat $d/node_guid); done"
+    guids: list[Any] = [line.split() for line in vm.run(script).out.splitlines()]
+    zero = "0000:0000:0000:0000"
+    rnic = [name for name, guid in guids if guid != zero] or [guids[0][0]]
+    raw = [name for name, guid in guids if guid == zero] or rnic
+    return {"rnic": rnic[0], "raw": raw[0]}
+
+
+def walk(vm: Vm, steps: int, seed: int, schema: Row) -> None:
+    """Take `steps` random steps and judge after each; on failure the way there is told."""
+    history: list[str] = []
+    with World(vm, random.Random(seed)) as world:
+        try:
+            world.judge(schema)
+            for number in range(1, steps + 1):
+                done = world.step()
+                history.append(f"{number:4} {done:70} {_short(world.owners)}")
+                world.judge(schema)
+        except BaseException as error:
+            tail = "\n".join(history[-60:])
+            error.add_note(f"MANACTL_SEED={seed}; the way there:\n{tail}\nholders: {world.raws}")
+            raise
+    print(f"MANACTL_SEED={seed}\n" + "\n".join(history))
+
+
+def _short(truth: dict[int, str]) -> str:
+    if len(truth) > 4:
+        return " ".join(f"{port}:{owner}" for port, owner in truth.items() if owner != "free")
+    return " ".join(truth.values())
