@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from manactl.sources import debugfs, proc, rdma, sysfs
 from manactl.sources.links import LinkFacts, LinkSource, RtnetlinkLinks
 from manactl.sources.netns import Elsewhere, NetnsSource, OtherNamespaces
 from manactl.sources.sysfs import Roots
+from manactl.sources.waiting import waiting
 
 if TYPE_CHECKING:
     from manactl.journal import ClaimSummary
@@ -36,6 +37,7 @@ class _Around:
     links: Mapping[int, LinkFacts] | None
     holders: proc.Holders
     claims: Mapping[tuple[str, int], ClaimSummary]
+    claims_known: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +80,24 @@ def look(
     answered = links.collect() if netdevs else {}
     if answered is None:
         missing.append(Missing("rtnetlink", notes.BUSY))
+    missing += [
+        Missing("mana", notes.IN_DRIVER.format(**asdict(task)))
+        for task in (waiting(roots.proc) if seen else ())
+    ]
     if holders.hidden:
         missing.append(Missing("proc", "descriptors of other users' processes"))
     missing += [
         Missing("sysfs", f"{pci} is a MANA function bound to {driver or 'no driver'}, not to mana")
         for pci, driver in sysfs.unbound(roots)
     ]
-    around = _Around(roots, answered, holders, _by_port(claims))
+    claims_known = not any(item.source == "journal" for item in missing)
+    around = _Around(roots, answered, holders, _by_port(claims), claims_known)
     ports = [port for one in seen for port in _ports(one, around)]
+    missing += [
+        Missing("sysfs", f"{one.function.pci} is bound to mana but has no port: {notes.NO_PORT}")
+        for one in seen
+        if not _numbers(one.function, one.vports, one.view)
+    ]
     here = {(port.id.pci, port.id.port) for port in ports}
     missing += [
         Missing("sysfs", f"port {claim.port} is claimed, but not there now")
@@ -190,7 +202,8 @@ def _held_devices(seen: Iterable[_Seen]) -> set[int]:
 
 def _ports(seen: _Seen, around: _Around) -> Iterator[PortStatus]:
     facts = _facts(seen)
-    decisions = decide(seen.view.facts, facts)
+    device = replace(seen.view.facts, in_reset=not seen.function.auxiliary)
+    decisions = decide(device, facts)
     netdevs = {port.dev_port + 1: port.netdev for port in seen.function.netdevs}
     for fact in facts:
         port = _port(seen, fact, decisions[fact.port], netdevs.get(fact.port), around)
@@ -198,9 +211,15 @@ def _ports(seen: _Seen, around: _Around) -> Iterator[PortStatus]:
             netdevs[number].name if number in netdevs else f"{seen.function.pci}:{number}"
             for number in decisions[fact.port].candidates
         ]
-        words = notes.of(port, decisions, labels, steady=seen.steady, hidden=around.holders.hidden)
+        hidden = around.holders.hidden
+        words = list(notes.of(port, decisions, labels, steady=seen.steady, hidden=hidden))
         claim = around.claims.get((port.id.pci, port.id.port))
-        yield _with_claim(replace(port, notes=tuple(words)), claim)
+        words += [
+            notes.rdma_users(node.name, count)
+            for node, count in seen.view.others_use
+            if fact.port in node.ports
+        ]
+        yield _with_claim(replace(port, notes=tuple(words)), claim, known=around.claims_known)
 
 
 def _facts(seen: _Seen) -> list[PortFacts]:
@@ -301,13 +320,18 @@ def _evidence(
     return tuple(found)
 
 
-def _with_claim(port: PortStatus, claim: ClaimSummary | None) -> PortStatus:
+def _with_claim(port: PortStatus, claim: ClaimSummary | None, *, known: bool) -> PortStatus:
+    """The port with its claim; `known` tells that without one there is none."""
     if claim is None:
-        return port
-    up = port.netdev is not None and port.netdev.admin_up
-    drift = ("claimed, yet its netdev is up",) if up and claim.same_boot else ()
-    more = (claim.next_step,) if claim.next_step else ()
-    return replace(port, claim=claim.claim, drift=drift, notes=(*port.notes, *more))
+        more = notes.unclaimed(port) if known else None
+        return replace(port, notes=(*port.notes, more)) if more else port
+    more = claim.next_step
+    return replace(
+        port,
+        claim=claim.claim,
+        drift=tuple(notes.drift(port, claim)),
+        notes=(*port.notes, more) if more else port.notes,
+    )
 
 
 def _by_port(claims: Iterable[ClaimSummary]) -> dict[tuple[str, int], ClaimSummary]:

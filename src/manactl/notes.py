@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from manactl.model import Owner, PortStatus
 from manactl.ownership import Decision
 
+if TYPE_CHECKING:
+    from manactl.journal import ClaimSummary
+
 BUSY = (
     "the kernel's network lock (RTNL) is held and not given back in time: a driver may be waiting "
     "for its device; carrier comes from operstate, altnames are not known"
+)
+
+
+NO_PORT = "the driver is setting it up, resets it, or has failed to (see the kernel's messages)"
+IN_DRIVER = (
+    "{comm} {pid} waits in the driver ({function}), as a rule for the device to answer: until it "
+    "does, what is shown may be what was before"
 )
 
 
@@ -29,7 +40,10 @@ def of(
     if not steady:
         yield "the port kept changing while it was looked at"
     if decision.in_transition:
-        yield "the driver is in the middle of opening or closing this port"
+        yield (
+            "the driver is in the middle of opening, closing or resetting this port; a raw QP gets "
+            "EBUSY meanwhile"
+        )
     if port.netdev is not None and port.netns is not None:
         yield f"its netdev {port.netdev.name} is in the network namespace {port.netns}"
     elif port.netdev is None:
@@ -49,6 +63,34 @@ def of(
         yield f"it is below {port.netdev.master}{kind}"
 
 
+def rdma_users(device: str, count: int) -> str:
+    """What queue pairs of other kinds mean to a port."""
+    pairs = "1 RC, UC or UD queue pair" if count == 1 else f"{count} RC, UC or UD queue pairs"
+    return (
+        f"{device} has {pairs} of users: that takes no vport, but while the netdev is down the "
+        "RDMA port is, too"
+    )
+
+
+def unclaimed(port: PortStatus) -> str | None:
+    """What it means that a raw QP has a port without a claim."""
+    if port.owner is not Owner.RAW_QP:
+        return None
+    return "no claim covers it: when the raw QP ends, the port stays down until somebody sets it up"
+
+
+def drift(port: PortStatus, claim: ClaimSummary) -> Iterator[str]:
+    """Where the port is not as its claim left it. An interrupted claim has left it anywhere."""
+    if not claim.same_boot or claim.phase != "claimed":
+        return
+    if port.netdev is None:
+        yield "claimed, yet its netdev is not here any more"
+    elif port.netns is not None:
+        yield f"claimed, yet its netdev has been moved to the network namespace {port.netns}"
+    if port.netdev is not None and port.netdev.admin_up:
+        yield "claimed, yet its netdev is up"
+
+
 def _raw_qp(port: PortStatus, decisions: Mapping[int, Decision], hidden: bool) -> Iterator[str]:
     if port.rdma:
         yield (
@@ -56,7 +98,8 @@ def _raw_qp(port: PortStatus, decisions: Mapping[int, Decision], hidden: bool) -
             "that state is the netdev's, not the raw QP's"
         )
     if not port.holders:
-        yield "its holder is not visible from here" + (" (ask as root)" if hidden else "")
+        where = " (ask as root)" if hidden else ": it may be in another pid namespace"
+        yield "its holder is not visible from here" + where
     elif len(port.holders) > 1:
         shared = sum(other.owner is Owner.RAW_QP for other in decisions.values()) > 1
         names = ", ".join(f"{holder.comm or '?'} {holder.pid}" for holder in port.holders)

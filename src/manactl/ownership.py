@@ -35,6 +35,7 @@ class DeviceFacts:
     cq_users: int | None = None  # uses of all user completion queues
     user_qps: int | None = None  # tracked queue pairs of users, a tracked raw one included
     busy_pds: int | None = None  # user protection domains with users
+    in_reset: bool = False  # the driver has taken down, or not made, what mana_ib binds to
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +150,12 @@ PORT_RULES: tuple[
     (".", ".", ".", lambda raw: True, None, None,
      _UNDECIDED),
 )
+# A reset closes the netdevs that are up and leaves their flags as they are.
+_IN_RESET = (
+    Owner.UNKNOWN,
+    Certainty.UNKNOWN,
+    "the driver is in transition: it resets the device, sets it up, or could not",
+)
 # fmt: on
 
 
@@ -161,7 +168,12 @@ def decide(device: DeviceFacts, ports: Iterable[PortFacts]) -> dict[int, Decisio
     """The owner of every port of one function; all of its ports must be given."""
     raw, why = raw_on_device(device)
     every = tuple(ports)
-    rows = {facts.port: _row(facts, raw) for facts in every}
+    rows: dict[int, tuple[Owner | None, Certainty | None, str]] = {
+        facts.port: _IN_RESET
+        if device.in_reset and facts.admin_up is not False
+        else _row(facts, raw)
+        for facts in every
+    }
     placed = sum(owner is Owner.RAW_QP for owner, _, _ in rows.values())
     decisions = {
         port: _decision(owner, certainty, reason)

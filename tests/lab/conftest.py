@@ -17,7 +17,7 @@ from tests.conftest import lacking
 from . import cache
 from .build import KERNELS
 from .errors import HostLacks, LabError, LostVm, MirrorUnknown, Unreachable
-from .reset import Inventory, ResetFailed, inventory, reset, trouble
+from .reset import Inventory, ResetFailed, gave_up, inventory, reset, trouble
 from .vm import Vm
 
 _IN_USE = pytest.StashKey[list[Vm]]()
@@ -125,7 +125,7 @@ def vm(request: pytest.FixtureRequest, pool: Pool, kernel: str) -> Iterator[Vm]:
 def _after(pool: Pool, kernel: str, machine: Vm) -> None:
     """Reset, and whether it or what the test left running brought bad news."""
     worn = bool(machine.expected) or machine.worn
-    if worn or machine.lost is not None:
+    if worn or machine.lost is not None or gave_up(machine):
         pool.give_back(kernel, worn=True)
         return
     pool.give_back(kernel, worn=False)

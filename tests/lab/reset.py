@@ -6,6 +6,7 @@ inventory taken after boot, and then the next test gets a new VM.
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -82,6 +83,8 @@ def inventory(vm: Vm) -> Inventory:
 
 def reset(vm: Vm, boot: Inventory) -> None:
     """Clean and compare; ResetFailed names every difference, LostVm when the guest is gone."""
+    if vm.ports:
+        vm.nic.clear_faults()
     vm.sweep()
     vm.run(_CLEAN, timeout=120)
     deadline, pause = time.monotonic() + SETTLE, 0.05
@@ -103,6 +106,11 @@ def _compare(boot: Inventory, now: Inventory) -> list[str]:
         if was != owner:
             found.append(f"port {number} is programmed by {owner}, by {was} after boot")
     return found
+
+
+def gave_up(vm: Vm) -> bool:
+    """Whether the driver stopped waiting for an answer in this test; it waits for no later one."""
+    return any(re.search(r"\bmana\b.*timed out", line.text) for line in vm.kmsg_of_test())
 
 
 def trouble(vm: Vm) -> str:

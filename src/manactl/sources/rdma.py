@@ -23,6 +23,7 @@ class RdmaView:
     facts: DeviceFacts
     evidence: tuple[Evidence, ...] = ()
     missing: tuple[Missing, ...] = ()
+    others_use: tuple[tuple[RdmaNode, int], ...] = ()  # queue pairs of users that are not raw
 
 
 def list_devices(netlink: RdmaNetlink | None) -> tuple[list[RdmaDevice], list[Missing]]:
@@ -59,7 +60,19 @@ def view(
         why = f"{raw.name} is not listed by the RDMA subsystem"
         return RdmaView(raw, others, DeviceFacts(), (), (Missing("nldev", why),))
     facts, evidence, missing = _read(netlink, device)
-    return RdmaView(raw, others, facts, tuple(evidence), tuple(missing))
+    use = [
+        (node, count)
+        for node in others
+        if node.name in listed and (count := _queue_pairs(netlink, listed[node.name].index))
+    ]
+    if facts.combined and facts.user_qps is not None and facts.raw_qp_tracked is not None:
+        use.append((raw, facts.user_qps - facts.raw_qp_tracked))
+    use = [(node, count) for node, count in use if count > 0]
+    evidence += [
+        Evidence("nldev", f"{node.name}: RC, UC and UD queue pairs of users", count)
+        for node, count in use
+    ]
+    return RdmaView(raw, others, facts, tuple(evidence), tuple(missing), tuple(use))
 
 
 def raw_device(nodes: Sequence[RdmaNode], listed: dict[str, RdmaDevice]) -> RdmaNode | None:
@@ -113,6 +126,16 @@ def _read(
         if value is not None
     ]
     return facts, evidence, missing
+
+
+def _queue_pairs(netlink: RdmaNetlink, index: int) -> int | None:
+    """Queue pairs of users on a device that has no raw ones; None when that is not told."""
+    try:
+        if not _users_only(netlink.contexts(index)):
+            return 0
+        return _user_qps(netlink.summary(index), netlink.cqs(index))
+    except (OSError, ValueError, KeyError):
+        return None  # nothing but an explanation is lost
 
 
 def _users_only(resources: list[Resource] | None) -> list[Resource] | None:

@@ -52,6 +52,7 @@ class Function:
     netdevs: tuple[PortNetdev, ...]
     rdma: tuple[RdmaNode, ...]
     rdma_driver: bool  # a driver serves the function's RDMA side, visible from here or not
+    auxiliary: bool  # the driver has made the devices that mana_ib binds to
 
 
 def functions(roots: Roots) -> list[str]:
@@ -77,16 +78,15 @@ def function(roots: Roots, pci: str) -> Function:
     base = f"{roots.sys}/bus/pci/devices/{pci}"
     names = sorted(listdir(f"{base}/infiniband"))
     uverbs = dict(_uverbs(f"{base}/infiniband_verbs"))
+    # Auxiliary devices mana.eth.N and mana.rdma.N, whether a driver has them or not.
+    auxiliary = [child for child in listdir(base) if child.startswith("mana.")]
     return Function(
         pci=pci,
         netdevs=tuple(netdevs(roots, pci)),
         rdma=tuple(_rdma_node(base, name, uverbs) for name in names),
         rdma_driver=bool(names)
-        or any(
-            os.path.lexists(f"{base}/{child}/driver")
-            for child in listdir(base)
-            if child.startswith("mana.")  # auxiliary devices mana.eth.N and mana.rdma.N
-        ),
+        or any(os.path.lexists(f"{base}/{child}/driver") for child in auxiliary),
+        auxiliary=bool(auxiliary),
     )
 
 

@@ -1,0 +1,34 @@
+"""A NIC that does not answer: the driver waits with the network lock held, and status does not."""
+
+from __future__ import annotations
+
+from tests.lab.scene import AS_NOBODY, down, owners, report, up
+from tests.lab.users import eventually
+from tests.lab.vm import Vm
+
+FACTS = ("netdev", "ifindex", "pci", "port", "mac", "permanent_mac", "rdma", "owner", "certainty")
+
+
+def test_a_close_that_hangs_hides_no_port(vm: Vm) -> None:
+    """The driver waits half a minute; status must have ended long before."""
+    up(vm, 1)
+    down(vm, 2)
+    calm = report(vm)
+    vm.nic.fault("MANA_CONFIG_VPORT_RX", lost=True)
+    vm.worn = True
+    closing = vm.spawn(["ip", "link", "set", vm.netdevs[1], "down"])
+    eventually(lambda: vm.nic.faults()[0]["hits"], what="the driver's request")
+    busy = report(vm)
+    assert closing.poll() is None, "nothing hung any more: this proves nothing"
+    assert owners(vm) == {1: "ethernet", 2: "free"}
+    for was, row in zip(calm["ports"], busy["ports"], strict=True):
+        assert {key: row[key] for key in FACTS} == {key: was[key] for key in FACTS}
+    said = {entry["source"]: entry["why"] for entry in busy["missing"]}
+    assert "RTNL" in said["rtnetlink"]
+    assert "ip " in said["mana"]
+    assert "mana_hwc_send_request" in said["mana"]
+
+    for_nobody = report(vm, prefix=AS_NOBODY)
+    assert closing.poll() is None, "nothing hung any more: this proves nothing"
+    assert [row["owner"] for row in for_nobody["ports"]] == ["ethernet", "free"]
+    assert "rtnetlink" in {entry["source"] for entry in for_nobody["missing"]}
