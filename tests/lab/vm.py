@@ -37,7 +37,8 @@ _GUEST_PCI_ID = "1414:00ba"
 class Vm:
     """One guest; a context manager. Its parts live in `dir` until it is closed.
 
-    `kernel` is a version prefix; `nic=False` leaves the NIC out. Not for use by several threads.
+    `kernel` is a version prefix; `nic=False` leaves the NIC out, `functions` says how many of it
+    there are, each with its own process. Not for use by several threads.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Vm:
         macs: Sequence[str] | None = None,
         mem: int = 1536,
         nic: bool = True,
+        functions: int = 1,
         cpus: int = 2,
         files: Mapping[str, bytes] | None = None,
         append: str = "",
@@ -59,14 +61,14 @@ class Vm:
         self.rnic = rnic
         self._macs = macs or ()
         self._mem = mem
-        self._has_nic = nic
+        self._functions = functions if nic else 0
         self._cpus = cpus
         self._files = dict(files or {})
         self._append = append
         self._nic_args = list(nic_args)
         self._programs: list[subprocess.Popen[bytes]] = []
         self._sockets: list[socket.socket] = []
-        self._nic: NicClient | None = None
+        self.nics: list[NicClient] = []  # the account of each function
         self._agent: Client | None = None
         self._messages: Stream | None = None
         self.expected: list[str] = []
@@ -99,8 +101,8 @@ class Vm:
         return self
 
     def _start(self, program: qemu.Qemu, kernel: image.Kernel, tree: Path) -> None:
-        if self._has_nic:
-            self._start_nic()
+        for number in range(self._functions):
+            self._start_nic(number)
         agent, messages = self._listen("agent"), self._listen("kmsg")
         initrd = self.dir / "initramfs.cpio"
         image.initramfs(kernel, tree, initrd, self._files)
@@ -114,21 +116,25 @@ class Vm:
         self.release = self._agent.hello
         initrd.unlink()  # QEMU has read it: the memory is better used otherwise
 
-    def _start_nic(self) -> None:
-        control, path = self.nic_control, self.dir / "nic.sock"
+    def _start_nic(self, number: int) -> None:
+        name = _nic_name(number)
+        control, path = self.dir / f"{name}.ctl", self.dir / f"{name}.sock"
         argv = [sys.executable, "-m", "tests.lab.nic", "--socket", str(path)]
         argv += ["--control", str(control), "--ports", str(self.ports)]
-        argv += ["--rnic" if self.rnic else "--no-rnic", "--log", str(self.nic_log)]
-        for mac in self._macs:
+        argv += ["--rnic" if self.rnic else "--no-rnic", "--log", str(self.dir / f"{name}.log")]
+        macs = self._macs
+        if number:  # the NIC's own choice is the same for each
+            macs = [f"02:15:5d:00:{number:02x}:{port:02x}" for port in range(1, self.ports + 1)]
+        for mac in macs:
             argv += ["--mac", mac]
-        server = self._popen("nic", argv + self._nic_args, cwd=image.CHECKOUT)
+        server = self._popen(name, argv + self._nic_args, cwd=image.CHECKOUT)
         deadline, pause = time.monotonic() + 60, 0.01
         while not (path.exists() and control.exists()):
             if server.poll() is not None or time.monotonic() > deadline:
-                raise LabError(f"the NIC did not start:\n{self._tail('nic.out')}")
+                raise LabError(f"the NIC did not start:\n{self._tail(f'{name}.out')}")
             time.sleep(pause)  # it announces itself by its sockets alone
             pause = min(pause * 1.5, 0.2)
-        self._nic = NicClient(control)
+        self.nics.append(NicClient(control))
 
     def _popen(
         self, name: str, argv: list[str], cwd: Path | None = None
@@ -190,18 +196,20 @@ class Vm:
             argv += ["-device", f"virtserialport,chardev={name},name=manactl.{name}"]
         argv += ["-chardev", f"socket,id=shell,path={self.dir}/shell.sock,server=on,wait=off"]
         argv += ["-device", "virtserialport,chardev=shell,name=manactl.shell"]
-        if self._has_nic:
-            nic = self.dir / "nic.sock"
-            device = '{"driver":"vfio-user-pci","bus":"rp0","id":"nic0",'
+        for number in range(self._functions):
+            nic = self.dir / f"{_nic_name(number)}.sock"
+            device = f'{{"driver":"vfio-user-pci","bus":"rp{number}","id":"nic{number}",'
             device += f'"socket":{{"path":"{nic}","type":"unix"}}}}'
             # The root port gives the NIC a slot, which mana of 6.18 takes for granted.
-            argv += ["-device", "pcie-root-port,id=rp0,slot=1,chassis=1", "-device", device]
+            place = f"id=rp{number},slot={number + 1},chassis={number + 1}"
+            argv += ["-device", f"pcie-root-port,{place}", "-device", device]
         return argv
 
     def close(self, *, keep: bool = False) -> None:
         """End everything that belongs to this VM; its directory too, but for `keep`."""
-        if self._nic is not None:
-            self._nic.close()
+        for nic in self.nics:
+            nic.close()
+        self.nics.clear()
         for part in (self._agent, self._messages):
             if part is not None:
                 part.close()
@@ -219,9 +227,8 @@ class Vm:
         """The exception for a VM that is no more; the first reason counts."""
         if self.lost is None:
             self._let_die()
-            for program, name in zip(
-                self._programs, ("nic", "qemu")[-len(self._programs) :], strict=False
-            ):
+            names = [*(_nic_name(number) for number in range(self._functions)), "qemu"]
+            for program, name in zip(self._programs, names, strict=False):
                 code = program.poll()
                 if code is not None:
                     why += f"; {name} ended with {code}: {self._tail(f'{name}.out', 5)}"
@@ -258,8 +265,8 @@ class Vm:
     @property
     def nic(self) -> NicClient:
         """The NIC's own account of what the drivers did."""
-        assert self._nic is not None, "a VM without NIC"
-        return self._nic
+        assert self.nics, "a VM without NIC"
+        return self.nics[0]
 
     @property
     def nic_control(self) -> Path:
@@ -375,13 +382,18 @@ class Vm:
 
     @property
     def pci(self) -> str:
-        """PCI address of the NIC."""
+        """PCI address of the NIC; of the first when there are several."""
+        return next(iter(self.pcis), "")
+
+    @property
+    def pcis(self) -> list[str]:
+        """PCI addresses of all functions, in the order of `nics`."""
         vendor, device = _GUEST_PCI_ID.split(":")
         script = (
             "cd /sys/bus/pci/devices; for d in *; do "
             f'[ "$(cat $d/vendor)$(cat $d/device)" = 0x{vendor}0x{device} ] && echo $d; done; :'
         )
-        return self.run(script).out.strip()
+        return sorted(self.run(script).out.split())
 
     @property
     def netdevs(self) -> dict[int, str]:
@@ -398,6 +410,10 @@ class Vm:
     def qmp(self, command: str, **arguments: Any) -> Any:
         """One QMP command, e.g. qmp("device_del", id="nic0")."""
         return qmp.execute(self.dir / "qmp.sock", command, arguments)
+
+
+def _nic_name(number: int) -> str:
+    return f"nic{number}" if number else "nic"
 
 
 def _sweep_directories() -> None:

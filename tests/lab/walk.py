@@ -144,7 +144,7 @@ class World:
         if len(self.rnics) < MOST_RNIC:
             yield 1, self.start_rnic
         else:
-            yield 1.5, self.connect
+            yield 3 if self.owners[1] == "ethernet" else 0.3, self.connect
             yield 0.5, self.stop_rnic
         if self.testpmd is not None:
             yield 3, self.stop_testpmd
