@@ -7,13 +7,14 @@ ARGS =
 BOOTSTRAP = tests/bootstrap
 PYTEST = MANACTL_REQUIRE=netns,lab $(BOOTSTRAP) --venv --netns -m pytest -n $(WORKERS) --dist loadgroup
 
-.PHONY: help demo test check soak lab build
+.PHONY: help demo test check soak bench lab build
 
 help:
 	@echo 'make demo    watch manactl do its job on the real drivers, in a VM'
 	@echo 'make test    unit, netns and lab tests (ARGS="-k name" for some)'
 	@echo 'make check   ruff and mypy'
 	@echo 'make soak    the long counts (hours)'
+	@echo 'make bench   what manactl costs, in the guest (minutes)'
 	@echo 'make lab     a shell in the guest (KERNEL=6.12|6.18|7 PORTS=1..4)'
 	@echo 'make build   only fetch and build what the lab runs on'
 
@@ -30,6 +31,9 @@ check:
 	@$(BOOTSTRAP) --venv -m ruff check .
 	@$(BOOTSTRAP) --venv -m ruff format --check .
 	@$(BOOTSTRAP) --venv -m mypy
+
+bench: build
+	@$(BOOTSTRAP) -m tests.lab.bench --kernel $(KERNEL) $(ARGS)
 
 lab: build
 	@$(BOOTSTRAP) -m tests.lab.shell --kernel $(KERNEL) --ports $(PORTS) $(ARGS)

@@ -1,0 +1,177 @@
+"""`make bench`: what manactl costs in the guest, beside `import click` and beside other tools.
+
+Every command is timed right after the baseline, round by round, so that a busy host slows both
+down alike; read the ratios, not the milliseconds, which are an emulated CPU's. Nothing is asserted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import statistics
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from .users import GUEST, user
+from .vm import Vm
+
+BASELINE = ["python3", "-c", "import click"]
+INSTALLED = "/usr/local/bin/manactl"
+# What pip writes for an entry point.
+SCRIPT = """#!/usr/bin/python3
+import sys
+from manactl.__main__ import main
+if __name__ == "__main__":
+    sys.exit(main())
+"""
+MANY = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One command, and how many times `import click` it may take; None: only shown."""
+
+    name: str
+    argv: list[str]
+    goal: float | None = None
+    env: dict[str, str] | None = None
+
+
+def manactl(*words: str) -> list[str]:
+    return [INSTALLED, *words]
+
+
+COMPLETION = {
+    "_MANACTL_COMPLETE": "bash_complete",
+    "COMP_WORDS": "manactl status ",
+    "COMP_CWORD": "2",
+}
+TWO_PORTS = (
+    Case("manactl status --json", manactl("status", "--json"), 1.8),
+    Case("manactl status (piped)", manactl("status")),
+    Case("manactl --version", manactl("--version"), 1.15),
+    Case("completion of a port", manactl(), 1.4, COMPLETION),
+)
+OTHERS = (
+    Case("rdma link", ["rdma", "link"]),
+    Case("rdma res", ["rdma", "res"]),
+    Case("ip -d link", ["ip", "-d", "link"]),
+    Case("ibv_devinfo", ["ibv_devinfo"]),
+    Case("dpdk-devbind.py --status", ["dpdk-devbind.py", "--status"]),
+)
+
+
+class Bench:
+    """One guest and the rows measured in it."""
+
+    def __init__(self, vm: Vm, rounds: int) -> None:
+        self.vm = vm
+        self.rounds = rounds
+        vm.put(INSTALLED, SCRIPT, 0o755)
+
+    def run(self, cases: tuple[Case, ...]) -> dict[str, list[list[float]]]:
+        asked = {
+            "rounds": self.rounds,
+            "baseline": BASELINE,
+            "cases": [{"name": c.name, "argv": c.argv, "env": c.env or {}} for c in cases],
+        }
+        result = self.vm.run(
+            ["python3", f"{GUEST}/pace.py"],
+            input=json.dumps(asked),
+            timeout=120.0 * self.rounds,
+            env={"PYTHONPATH": "/manactl/src"},
+        )
+        measured: dict[str, list[list[float]]] = json.loads(result.out)
+        return measured
+
+    def present(self, case: Case) -> bool:
+        return bool(self.vm.run(["which", case.argv[0]], check=False).rc == 0)
+
+
+def row(name: str, runs: list[list[float]], goal: float | None) -> str:
+    """Markdown: times in ms, then against the baseline of the same rounds."""
+    base = [run[0] for run in runs]
+    own = [run[2] for run in runs]
+    memory = statistics.median(run[3] for run in runs)
+    against = memory / statistics.median(run[1] for run in runs)
+    failed = any(run[4] for run in runs)
+    cells = [
+        f"`{name}`" + (" (failed)" if failed else ""),
+        f"{min(own) * 1e3:.0f}",
+        f"{statistics.median(own) * 1e3:.0f}",
+        f"{min(own) / min(base):.2f}",
+        f"{statistics.median(a / b for a, b in zip(own, base, strict=True)):.2f}",
+        "" if goal is None else f"{goal:.2f}",
+        f"{memory / 1024:.0f}",
+        f"{against:.2f}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+HEAD = (
+    "| command | min ms | median ms | x click (min) | x click (median) | goal | peak MiB | x click |\n"
+    "|---|---|---|---|---|---|---|---|"
+)
+
+
+def two_ports(vm: Vm, rounds: int) -> None:
+    bench = Bench(vm, rounds)
+    cases = TWO_PORTS + tuple(case for case in OTHERS if bench.present(case))
+    vm.run(["ip", "link", "set", vm.netdevs[1], "up"])
+    click = Case("python3 -c 'import click'", BASELINE)
+    measured = bench.run((click, *cases))
+    print(HEAD)
+    for case in (click, *cases):
+        print(row(case.name, measured[case.name], case.goal))
+    sys.stdout.flush()
+    held(bench)
+
+
+def held(bench: Bench) -> None:
+    """Only while somebody has the RDMA device open are holders searched for in /proc."""
+    with contextlib.ExitStack() as stack:
+        holder = stack.enter_context(user(bench.vm, "rawqp"))
+        holder.wait_for("ready")
+        holder.ask("create 2", "created")
+        none = Case("status --json, port 2 held", manactl("status", "--json"))
+        first = bench.run((none,))[none.name]
+        crowd = stack.enter_context(user(bench.vm, "descriptors", str(MANY)))
+        crowd.wait_for("ready")
+        many = Case(f"the same, {MANY} descriptors elsewhere", none.argv)
+        second = bench.run((many,))[many.name]
+    print(row(none.name, first, None))
+    print(row(many.name, second, None))
+    least, middle = (
+        how(run[2] / run[0] for run in second) / how(run[2] / run[0] for run in first)
+        for how in (min, statistics.median)
+    )
+    print(f"\n{MANY} descriptors against none: {least:.2f} (min), {middle:.2f} (median); goal 2.00")
+    sys.stdout.flush()
+
+
+def many_ports(vm: Vm, rounds: int, ports: int) -> None:
+    bench = Bench(vm, rounds)
+    case = Case(f"manactl status --json, {ports} ports", manactl("status", "--json"), 3.0)
+    print(f"\n{HEAD}")
+    print(row(case.name, bench.run((case,))[case.name], case.goal), flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python3 -m tests.lab.bench", description=__doc__)
+    parser.add_argument("--kernel", default="7")
+    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--ports", type=int, default=64, help="of the guest with many ports")
+    arguments = parser.parse_args()
+    options: dict[str, Any] = {"kernel": arguments.kernel}
+    with Vm(**options) as vm:
+        print(f"Linux {vm.release}, {arguments.rounds} rounds\n", flush=True)
+        two_ports(vm, arguments.rounds)
+    with Vm(**options, ports=arguments.ports, mem=3072) as vm:
+        many_ports(vm, arguments.rounds, arguments.ports)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
