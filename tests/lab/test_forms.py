@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.lab.scene import becomes, down, names_every_port, owners, report, up
-from tests.lab.users import eventually, user
+from tests.lab.users import GUEST, User, eventually, user
 from tests.lab.vm import Process, Vm
 from tests.unit import schema
 
@@ -121,7 +121,7 @@ class Documents:
 
 
 def test_a_watch_costs_next_to_nothing_while_nothing_happens(vm: Vm) -> None:
-    """Looks are few: each is one line of the trace that only a look leaves."""
+    """Processor time, which a busy host stretches much less than the time of the clock."""
     down(vm, 1, 2)
     process = vm.spawn(["sh", "-c", f"exec {WATCH} --json"])
     try:
@@ -195,18 +195,32 @@ def test_the_schema_holds_in_every_state(vm: Vm) -> None:
     schema.strict(report(vm, prefix=("setpriv", "--reuid=65534", "--clear-groups")))
 
 
+@contextlib.contextmanager
+def killed(process: Process) -> Iterator[None]:
+    """Have it gone afterwards, whatever happens."""
+    try:
+        yield
+    finally:
+        process.kill()
+
+
 def test_names_from_the_kernel_are_harmless(vm: Vm) -> None:
     """A process, a netdev and an altname that try to paint the terminal."""
-    name = "[red]x:[/]"
-    vm.run(["ip", "link", "set", vm.netdevs[2], "name", name])
+    name = "[red]x[bold]"
+    # A process is called what its executable is called.
+    python = "/run/$(printf '\\033[2J\\342\\202')"
+    vm.run(f'ln -s /usr/bin/python3 "{python}"')
+    usual = vm.netdevs[2]
+    vm.run(["ip", "link", "set", usual, "name", name])
     nasty = "\x1b[31m\u202e"
     try:
         vm.run(["ip", "link", "property", "add", "dev", name, "altname", nasty])
         up(vm, 1)
-        with user(vm, "rawqp") as holder:
-            pid = holder.wait_for("ready")["pid"]
+        process = vm.spawn(f'exec "{python}" {GUEST}/rawqp.py')
+        with killed(process):
+            holder = User(process, "rawqp")
+            holder.wait_for("ready")
             holder.ask("create 2", "created")
-            vm.put(f"/proc/{pid}/comm", b"\x1b[2J\xe2\x82")
             seen = [
                 vm.manactl("status", *words).out
                 for words in ([], ["-v"], ["--color", "always"], ["--format", "prometheus"])
@@ -215,9 +229,9 @@ def test_names_from_the_kernel_are_harmless(vm: Vm) -> None:
             error = vm.manactl("status", "no-such-port").err
             holder.ask("quit", "leaving")
     finally:
-        with contextlib.suppress(Exception):
-            vm.run(["ip", "link", "property", "del", "dev", name, "altname", nasty])
-        vm.run(["ip", "link", "set", name, "name", "eth1"])
+        vm.run(["ip", "link", "property", "del", "dev", name, "altname", nasty], check=False)
+        vm.run(["ip", "link", "set", name, "name", usual])
+        vm.run(f'rm -f "{python}"')
     for text in (*seen, error):
         plain = re.sub("\x1b\\[[0-9;]*m", "", text)
         assert all(char.isprintable() or char == "\n" for char in plain), repr(text)
