@@ -7,18 +7,20 @@ reads the same files as here. Only root may do that.
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import errno
 import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from manactl.model import Netdev
 from manactl.sources import sysfs
 from manactl.sources.child import Child
 from manactl.sources.sysfs import Roots
+
+if TYPE_CHECKING:
+    import ctypes
 
 CLONE_NEWNET, CLONE_NEWNS = 0x40000000, 0x00020000  # include/uapi/linux/sched.h
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8  # include/uapi/linux/mount.h
@@ -108,7 +110,7 @@ def _search(places: Collection[Namespace], pci: str, wanted: set[int]) -> dict[s
     """What the child finds, as plain values; `error` is an errno that ended the search."""
     found: dict[int, tuple[str, tuple[object, ...]]] = {}
     try:
-        libc = ctypes.CDLL(None, use_errno=True)
+        libc = _libc()
         _check(libc.unshare(CLONE_NEWNS))
         _check(libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None))
         for place in places:
@@ -139,7 +141,15 @@ def _enter(libc: ctypes.CDLL, place: Namespace) -> None:
     _check(libc.mount(b"sysfs", b"/sys", b"sysfs", flags, None))
 
 
+def _libc() -> ctypes.CDLL:
+    import ctypes  # noqa: PLC0415 - only for a port whose netdev is not here
+
+    return ctypes.CDLL(None, use_errno=True)
+
+
 def _check(result: int) -> None:
+    import ctypes  # noqa: PLC0415
+
     if result:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))

@@ -28,7 +28,9 @@ def test_table_and_explanation(tmp_path: Path) -> None:
         "eth1  raw-qp    proven     manae_0/2  down  dpdk-testpmd 4211  -\n"
         "\n"
         "eth1: `rdma link` shows manae_0/2 DOWN although it works: that state is the netdev's, "
-        "not the raw QP's"
+        "not the raw QP's\n"
+        "eth1: no claim covers it: when the raw QP ends, the port stays down until somebody sets "
+        "it up"
     )
 
 
