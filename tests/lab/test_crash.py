@@ -150,6 +150,9 @@ def test_a_killed_release_is_finished(furnished: Vm) -> None:
     settle(vm)
     assert everything(vm) == before
     without_dad(vm)
+    assert manactl(vm, *claim).rc == 0
+    whole = run(vm, '"releasing"', "none", "release")
+    assert whole["rc"] == 0, whole
     killed = 0
     for delay in instants(random.Random(f"{SEED} release"), whole["ms"]):
         claimed = manactl(vm, *claim)

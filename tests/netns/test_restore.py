@@ -194,7 +194,9 @@ def test_what_is_there_already_is_left_alone(here: Here) -> None:
     batch(RICH)
     settle()
     state = here.capture(PORT)
-    monitor = subprocess.Popen(["ip", "monitor"], stdout=subprocess.PIPE)
+    monitor = subprocess.Popen(
+        ["ip", "monitor", "link", "address", "route", "nexthop"], stdout=subprocess.PIPE
+    )
     try:
         _hear(monitor, "192.0.2.98")  # until then it may not have been listening
         done = put_back(here, state)
