@@ -213,6 +213,9 @@ def _ports(seen: _Seen, around: _Around) -> Iterator[PortStatus]:
         ]
         hidden = around.holders.hidden
         words = list(notes.of(port, decisions, labels, steady=seen.steady, hidden=hidden))
+        found = sum(around.holders.descriptors.get(rdev, 0) for rdev in _rdevs(seen))
+        if more := notes.unseen(port, device.contexts, found, hidden):
+            words.append(more)
         claim = around.claims.get((port.id.pci, port.id.port))
         words += [
             notes.rdma_users(node.name, count)
@@ -220,6 +223,10 @@ def _ports(seen: _Seen, around: _Around) -> Iterator[PortStatus]:
             if fact.port in node.ports
         ]
         yield _with_claim(replace(port, notes=tuple(words)), claim, known=around.claims_known)
+
+
+def _rdevs(seen: _Seen) -> Sequence[int]:
+    return seen.view.raw.uverbs if seen.view.raw else ()
 
 
 def _facts(seen: _Seen) -> list[PortFacts]:
@@ -247,9 +254,8 @@ def _port(
     if netdev is None and away is not None:
         netdev = away.netdev
         upper = UpperDevice(netdev.master, None) if netdev.master else None
-    raw = seen.view.raw
     may_be_held = decision.owner is Owner.RAW_QP or bool(decision.candidates)
-    rdevs = raw.uverbs if raw and may_be_held else ()
+    rdevs = _rdevs(seen) if may_be_held else ()
     held = {holder.pid: holder for rdev in rdevs for holder in around.holders.of.get(rdev, ())}
     return PortStatus(
         id=PortId(pci, fact.port, netdev.permanent_mac if netdev else None),

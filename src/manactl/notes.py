@@ -72,6 +72,18 @@ def rdma_users(device: str, count: int) -> str:
     )
 
 
+def unseen(port: PortStatus, contexts: int | None, descriptors: int, hidden: bool) -> str | None:
+    """Open contexts for which no descriptor was found. Without any holder that is said anyway."""
+    more = (contexts or 0) - descriptors
+    if more <= 0 or not port.holders:
+        return None
+    where = " (ask as root)" if hidden else ": it may be in another pid namespace"
+    return (
+        f"the RDMA device has {contexts} open contexts, for which only {descriptors} descriptors "
+        f"were found: a holder is not visible from here{where}"
+    )
+
+
 def unclaimed(port: PortStatus) -> str | None:
     """What it means that a raw QP has a port without a claim."""
     if port.owner is not Owner.RAW_QP:

@@ -72,6 +72,23 @@ def test_a_raw_qp_and_its_holder_are_found(make: Make, kernel: str) -> None:
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
+def test_more_contexts_than_descriptors_are_a_holder_that_is_not_visible(
+    make: Make, kernel: str
+) -> None:
+    machine = make(f"{kernel}-raw-qp-on-port-2")
+    machine.holder(4211)
+    assert machine.rdma
+    (raw,) = (one for one in machine.rdma.recorded if one["raw_qp_tracked"])
+    raw["contexts"] += [one for one in raw["contexts"] if not one["kernel"]]
+    first, second = machine.look().ports
+    assert any("2 open contexts, for which only 1 desc" in note for note in second.notes)
+    assert not any("descriptors" in note for note in first.notes)
+    machine.holder(4212)  # shared or its own: enough descriptors for all contexts
+    _, second = machine.look().ports
+    assert not any("not visible" in note for note in second.notes)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_without_a_visible_holder_that_is_said(make: Make, kernel: str) -> None:
     _, second = make(f"{kernel}-raw-qp-on-port-2").look().ports
     assert second.holders == ()

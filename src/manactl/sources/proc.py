@@ -16,31 +16,40 @@ _UNIT = re.compile(r"[^/]+\.(?:service|scope|socket|mount|swap)$")
 
 @dataclass(frozen=True, slots=True)
 class Holders:
-    """Who holds each device (by st_rdev). `hidden`: descriptors that we may not look at."""
+    """Who holds each device (by st_rdev). `hidden`: descriptors that we may not look at.
+
+    `descriptors` counts what was found, of which several may be one open file.
+    """
 
     of: dict[int, tuple[Holder, ...]]
     hidden: bool
+    descriptors: dict[int, int]
 
 
 def holders(proc: str, rdevs: Collection[int]) -> Holders:
     """Search every process for descriptors of `rdevs`; processes may end meanwhile."""
     pids: dict[int, list[int]] = {rdev: [] for rdev in rdevs}
+    counts = dict.fromkeys(rdevs, 0)
     hidden = False
     for entry in os.listdir(proc) if rdevs else ():
         if not entry.isdecimal():
             continue
         try:
-            for rdev in set(_devices(f"{proc}/{entry}/fd")) & pids.keys():
-                pids[rdev].append(int(entry))
+            found = [rdev for rdev in _devices(f"{proc}/{entry}/fd") if rdev in pids]
         except PermissionError:
             hidden = True
+            continue
         except (FileNotFoundError, ProcessLookupError):
             continue
+        for rdev in set(found):
+            pids[rdev].append(int(entry))
+            counts[rdev] += found.count(rdev)
     boot = _boot_time(proc)
-    described = {pid: describe(proc, pid, boot) for found in pids.values() for pid in found}
+    described = {pid: describe(proc, pid, boot) for of in pids.values() for pid in of}
     return Holders(
-        of={rdev: tuple(described[pid] for pid in sorted(found)) for rdev, found in pids.items()},
+        of={rdev: tuple(described[pid] for pid in sorted(of)) for rdev, of in pids.items()},
         hidden=hidden,
+        descriptors=counts,
     )
 
 

@@ -64,6 +64,7 @@ def test_every_process_with_the_device_is_found_once(machine: Machine) -> None:
     found = holders(proc(machine), {NULL, 12345})
     assert [holder.pid for holder in found.of[NULL]] == [4, 30]
     assert found.of[12345] == ()
+    assert found.descriptors == {NULL: 3, 12345: 0}
     assert not found.hidden
 
 
