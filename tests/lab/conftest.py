@@ -124,7 +124,7 @@ def vm(request: pytest.FixtureRequest, pool: Pool, kernel: str) -> Iterator[Vm]:
 
 def _after(pool: Pool, kernel: str, machine: Vm) -> None:
     """Reset, and whether it or what the test left running brought bad news."""
-    worn = bool(machine.expected) or machine.worn
+    worn = bool(machine.expected or machine.tolerated) or machine.worn
     if worn or machine.lost is not None or gave_up(machine):
         pool.give_back(kernel, worn=True)
         return

@@ -116,7 +116,8 @@ def gave_up(vm: Vm) -> bool:
 def trouble(vm: Vm) -> str:
     """What the kernel and the NIC hold against the test so far; empty when nothing."""
     lines = vm.kmsg_of_test()
-    bad, missing = kmsg.unexpected(lines, vm.expected)
+    bad, missing = kmsg.unexpected(lines, [*vm.expected, *vm.tolerated])
+    missing = [pattern for pattern in missing if pattern in vm.expected]
     parts = []
     if bad:
         start = lines.index(bad[0])

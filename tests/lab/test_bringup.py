@@ -275,6 +275,8 @@ def test_a_reset_cycle_brings_everything_back(make_vm: Callable[..., Vm]) -> Non
     up(vm, 1)
     boot, since = vm.nic.state()["objects"], vm.nic.sequence()
     mark = vm.dmesg_mark()
+    # On a slow host: the driver no longer waits for answers when it gives its own objects back.
+    vm.tolerate_kmsg(r"WARNING: .*ib_dealloc_pd_user.*")
     vm.nic.reset_request()
     vm.wait_kmsg("MANA reset cycle completed", since=mark, timeout=120)
     assert eventually(lambda: vm.nic.state()["objects"] == boot, what="objects as before")

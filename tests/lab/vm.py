@@ -72,6 +72,7 @@ class Vm:
         self._agent: Client | None = None
         self._messages: Stream | None = None
         self.expected: list[str] = []
+        self.tolerated: list[str] = []
         self._test_began = 0
         self.lost: LostVm | None = None
         self.worn = False  # not fit for another test
@@ -369,9 +370,14 @@ class Vm:
         """
         self.expected += patterns
 
+    def tolerate_kmsg(self, *patterns: str) -> None:
+        """As expect_kmsg() for what depends on the speed of the host: they may come."""
+        self.tolerated += patterns
+
     def begin_test(self) -> None:
         """From here on kernel messages count for the next test."""
         self.expected.clear()
+        self.tolerated.clear()
         self._test_began = self.dmesg_mark()
 
     def kmsg_of_test(self) -> list[Line]:
