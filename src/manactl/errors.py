@@ -16,9 +16,10 @@ Anything else that escapes is a bug (exit 1).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from manactl.model import Evidence
+if TYPE_CHECKING:
+    from manactl.model import Evidence
 
 
 class ManactlError(Exception):

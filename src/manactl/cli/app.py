@@ -8,21 +8,28 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from manactl.render.escape import escape
 
-STATE_DIR = Path("/var/lib/manactl")
+if TYPE_CHECKING:
+    from pathlib import Path
+
+STATE_DIR = "/var/lib/manactl"
 
 
-@dataclass(frozen=True, slots=True)
-class App:
+class App(NamedTuple):
     """The invocation as given before the command's name; click's `ctx.obj`."""
 
-    state_dir: Path = STATE_DIR
+    state: str = STATE_DIR
     debug: bool = False
+
+    @property
+    def state_dir(self) -> Path:
+        """Where journals and locks are."""
+        from pathlib import Path  # noqa: PLC0415 - a tenth of the time of `--version`
+
+        return Path(self.state)
 
     def out(self, *lines: str) -> None:
         """Lines for people on standard output; everything unprintable in them is spelled out."""

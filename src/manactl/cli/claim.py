@@ -5,13 +5,21 @@ from __future__ import annotations
 import click
 
 from manactl.cli.app import App
+from manactl.cli.params import complete_port
 from manactl.errors import UsageError
 
 
 @click.command(
     short_help="Hand ports to userspace RDMA.", context_settings={"allow_extra_args": True}
 )
-@click.option("--raw-qp", "words", multiple=True, metavar="PORT", help="A port to hand over.")
+@click.option(
+    "--raw-qp",
+    "words",
+    multiple=True,
+    metavar="PORT",
+    help="A port to hand over.",
+    shell_complete=complete_port,
+)
 @click.option("--allow", multiple=True, metavar="CODE", help="Accept what this guard refuses.")
 @click.option("--dry-run", is_flag=True, help="Show the plan, or the refusals, and stop.")
 @click.option(

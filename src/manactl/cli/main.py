@@ -8,8 +8,7 @@ import signal
 import sys
 from collections.abc import Iterable, Sequence
 from itertools import takewhile
-from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -19,7 +18,9 @@ from manactl.cli.claim import claim
 from manactl.cli.release import release
 from manactl.cli.status import status
 from manactl.errors import Interrupted, ManactlError, UsageError
-from manactl.model import Evidence
+
+if TYPE_CHECKING:
+    from manactl.model import Evidence
 
 EXIT_BUG = 1
 EXIT_PIPE = 128 + signal.SIGPIPE  # what a shell reports of a program that SIGPIPE ended
@@ -36,15 +37,15 @@ COMMANDS: tuple[click.Command, ...] = (status, claim, release)
 @click.version_option(__version__, prog_name="manactl", message="%(prog)s %(version)s")
 @click.option(
     "--state-dir",
-    type=click.Path(path_type=Path, file_okay=False, readable=False),
+    type=click.Path(file_okay=False, readable=False),
     default=STATE_DIR,
     hidden=True,
 )
 @click.option("--debug", is_flag=True, help="Show the traceback of a bug.")
 @click.pass_context
-def cli(ctx: click.Context, state_dir: Path, debug: bool) -> None:
+def cli(ctx: click.Context, state_dir: str, debug: bool) -> None:
     """Show who owns a MANA port, hand it to RDMA, and get it back whole."""
-    ctx.obj = App(state_dir=state_dir, debug=debug)
+    ctx.obj = App(state_dir, debug)
 
 
 @cli.command("help", short_help="Show the help of a command.")

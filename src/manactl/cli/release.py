@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from manactl.cli.app import App
+from manactl.cli.params import complete_port
 from manactl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Put claimed ports back as they were.")
-@click.argument("words", nargs=-1, metavar="[PORT]...")
+@click.argument("words", nargs=-1, metavar="[PORT]...", shell_complete=complete_port)
 @click.option("--all", "everything", is_flag=True, help="Release every claimed port.")
 @click.option(
     "--wait",

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from manactl.cli.app import App
-from manactl.cli.params import color_option, json_option
+from manactl.cli.params import color_option, complete_port, json_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Show who owns each port, and how that is known.")
-@click.argument("words", nargs=-1, metavar="[PORT]...")
+@click.argument("words", nargs=-1, metavar="[PORT]...", shell_complete=complete_port)
 @click.option("-v", "--verbose", is_flag=True, help="Show the evidence and where it came from.")
 @json_option
 @click.option(
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=click.Path(dir_okay=False),
     metavar="FILE",
     help="Write the metrics to FILE, which readers find whole at any time.",
 )
@@ -45,7 +44,7 @@ def status(  # noqa: PLR0917 - click passes them by name
     verbose: bool,
     as_json: bool,
     form: str | None,
-    output: Path | None,
+    output: str | None,
     watch: bool,
     color: str,
 ) -> None:
@@ -90,16 +89,18 @@ def _look(app: App) -> Report:
     return look(claims=claims, missing=unread)
 
 
-def _metrics(app: App, report: Report, ports: Sequence[PortStatus], output: Path | None) -> None:
+def _metrics(app: App, report: Report, ports: Sequence[PortStatus], output: str | None) -> None:
     from manactl.render.prometheus import exposition  # noqa: PLC0415
 
     text = exposition(report, ports)
     if output is None:
         app.out(*text.splitlines())
         return
+    from pathlib import Path  # noqa: PLC0415
+
     from manactl import outfile  # noqa: PLC0415
 
-    outfile.write(output, text)
+    outfile.write(Path(output), text)
 
 
 def _watch(
@@ -108,7 +109,7 @@ def _watch(
     *,
     verbose: bool,
     as_json: bool,
-    output: Path | None,
+    output: str | None,
     color: str,
 ) -> None:
     from manactl.cli import watch as watching  # noqa: PLC0415 - not for a single look
@@ -123,7 +124,9 @@ def _watch(
     if as_json:
         watching.watch(look, watching.JsonLines(), rdma=rdma)
     elif output:
-        watching.watch(look, watching.MetricsFile(output), rdma=rdma)
+        from pathlib import Path  # noqa: PLC0415
+
+        watching.watch(look, watching.MetricsFile(Path(output)), rdma=rdma)
     elif sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb":
         from manactl.render.table import lines  # noqa: PLC0415 - rich only for a terminal
 
@@ -161,7 +164,7 @@ def _show(
 
 def _claims(app: App) -> tuple[list[ClaimSummary], list[Missing]]:
     """What the journals say is out; why they could not be read, if they could not."""
-    if not os.path.lexists(app.state_dir):
+    if not os.path.lexists(app.state):
         return [], []
     from manactl.errors import ManactlError  # noqa: PLC0415
     from manactl.journal import list_claims  # noqa: PLC0415
@@ -170,6 +173,6 @@ def _claims(app: App) -> tuple[list[ClaimSummary], list[Missing]]:
     try:
         return list_claims(app.state_dir), []
     except OSError as error:
-        return [], [Missing("journal", f"{app.state_dir}: {error.strerror}")]
+        return [], [Missing("journal", f"{app.state}: {error.strerror}")]
     except ManactlError as error:  # a broken journal must not hide the ports
         return [], [Missing("journal", error.message)]
