@@ -343,9 +343,10 @@ class World:
         return end.enter_context(user(self.vm, name, *words)), end
 
     def _gone(self, pid: int) -> None:
-        argv = ["test", "-e", f"/proc/{pid}"]
+        """Wait until the process has let go of everything; its parent may never reap it."""
+        script = f"[ -e /proc/{pid} ] && ! grep -q '^State:.*[ZX] ' /proc/{pid}/status"
         eventually(
-            lambda: self.vm.run(argv, check=False).rc != 0, 60, f"process {pid} in the guest"
+            lambda: self.vm.run(script, check=False).rc != 0, 60, f"process {pid} to be dead"
         )
 
     # -- the judge
