@@ -1,0 +1,216 @@
+"""Kernels that show less than those recorded: features hidden one by one, and by two."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from manactl.journal import ClaimSummary
+from manactl.model import ClaimInfo, Missing, Netdev, Owner, PortId, PortStatus, Report
+from manactl.sources.netns import Elsewhere
+from tests.unit.machine import PCI, Machine
+
+KERNELS = ["6.12", "6.18", "7"]
+STATES = {
+    "idle": [Owner.FREE, Owner.FREE],
+    "raw-qp-on-port-2": [Owner.ETHERNET, Owner.RAW_QP],
+}
+
+
+def no_debugfs(machine: Machine) -> None:
+    machine.remove(machine.path("/sys/kernel/debug"))
+    machine.path("/sys/kernel/debug").mkdir()
+
+
+def no_receive_queues_in_debugfs(machine: Machine) -> None:
+    """As a driver would look that names its directories in another way."""
+    for queue in machine.path("/sys/kernel/debug").glob("mana/*/vport*/RX-*"):
+        queue.rename(queue.with_name(f"rx{queue.name[3:]}"))
+
+
+def no_users(machine: Machine) -> None:
+    """Before 5.x nldev does not tell how often an object is used."""
+    assert machine.rdma is not None
+    for device in machine.rdma.recorded:
+        for one in (*device["contexts"], *device["pds"], *device["cqs"]):
+            one["users"] = None
+
+
+def queue_pair_0_is_refused(machine: Machine) -> None:
+    assert machine.rdma is not None
+    machine.rdma.fail["raw_qp_tracked"] = OSError(errno.EINVAL, "Invalid argument")
+
+
+def queue_pair_0_is_not_found(machine: Machine) -> None:
+    """The table has lost it to another one of that number, which has gone."""
+    assert machine.rdma is not None
+    for device in machine.rdma.recorded:
+        device["summary"]["qp"] -= device["raw_qp_tracked"]
+        device["raw_qp_tracked"] = False
+
+
+def no_contexts(machine: Machine) -> None:
+    assert machine.rdma is not None
+    machine.rdma.fail["contexts"] = OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+
+def no_summary(machine: Machine) -> None:
+    assert machine.rdma is not None
+    machine.rdma.fail["summary"] = OSError(errno.EPERM, "Operation not permitted")
+
+
+def no_protocols(machine: Machine) -> None:
+    """RDMA_NLDEV_ATTR_DEV_PROTOCOL came with 5.1."""
+    assert machine.rdma is not None
+    for device in machine.rdma.recorded:
+        device["device"]["protocol"] = None
+
+
+def no_rdma_devices(machine: Machine) -> None:
+    """They are in another network namespace (rdma system set netns exclusive)."""
+    assert machine.rdma is not None
+    machine.remove(machine.pci("infiniband"))
+    machine.rdma.recorded = []
+
+
+def no_flags(machine: Machine) -> None:
+    for name in ("eth0", "eth1"):
+        machine.pci(f"net/{name}/flags").unlink()
+
+
+def no_netdevs(machine: Machine) -> None:
+    machine.remove(machine.pci("net"))
+    machine.netns.fail = PermissionError(errno.EPERM, "Operation not permitted")
+
+
+HIDE: list[Callable[[Machine], None]] = [
+    no_debugfs,
+    no_users,
+    queue_pair_0_is_refused,
+    queue_pair_0_is_not_found,
+    no_contexts,
+    no_summary,
+    no_protocols,
+    no_rdma_devices,
+    no_flags,
+    no_netdevs,
+]
+
+
+def agrees(report: Report, truth: list[Owner]) -> None:
+    for port in report.ports:
+        if port.owner is not Owner.UNKNOWN:
+            assert port.owner is truth[port.id.port - 1], port.reason
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [*((hide,) for hide in HIDE), *itertools.combinations(HIDE, 2)],
+    ids=lambda hidden: "+".join(hide.__name__ for hide in hidden),
+)
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_less_to_see_is_less_to_say_and_no_lie(
+    tmp_path: Path, kernel: str, state: str, hidden: tuple[Callable[[Machine], None], ...]
+) -> None:
+    if {no_flags, no_netdevs} <= set(hidden):
+        hidden = (no_netdevs,)
+    machine = Machine(tmp_path / "machine", f"{kernel}-{state}")
+    for hide in hidden:
+        hide(machine)
+    agrees(machine.look(), STATES[state])
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_queues_of_other_names_take_no_port_from_ethernet(tmp_path: Path, kernel: str) -> None:
+    machine = Machine(tmp_path / "machine", f"{kernel}-raw-qp-on-port-2")
+    no_receive_queues_in_debugfs(machine)
+    first, second = machine.look().ports
+    assert first.owner in {Owner.ETHERNET, Owner.UNKNOWN}
+    assert second.owner in {Owner.RAW_QP, Owner.UNKNOWN}
+
+
+def rc_users(machine: Machine, pairs: int) -> str:
+    """Put queue pairs of a user on the device that has the kernel's own GSI queue pair."""
+    assert machine.rdma is not None
+    device = next(one for one in machine.rdma.recorded if one["device"]["protocol"])
+    device["contexts"].append({"kernel": False, "pid": 77, "users": 1})
+    device["pds"].append({"kernel": False, "pid": 77, "users": pairs})
+    device["cqs"].append({"kernel": False, "pid": 77, "users": 2 * pairs})
+    device["summary"]["qp"] += pairs
+    return str(device["device"]["name"])
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_other_queue_pairs_take_nothing_and_are_explained(tmp_path: Path, kernel: str) -> None:
+    machine = Machine(tmp_path / "machine", f"{kernel}-idle")
+    assert not [note for port in machine.look().ports for note in port.notes]
+    name = rc_users(machine, 2)
+    first, second = machine.look().ports
+    assert first.owner is second.owner is Owner.FREE
+    assert [note for note in first.notes if f"{name} has 2 RC, UC or UD queue pairs" in note]
+    # The RNIC of kernels with two devices has one port.
+    assert bool(second.notes) is (kernel == "6.12")
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_other_queue_pairs_beside_a_raw_one(tmp_path: Path, kernel: str) -> None:
+    machine = Machine(tmp_path / "machine", f"{kernel}-raw-qp-on-port-2")
+    name = rc_users(machine, 1)
+    first, second = machine.look().ports
+    assert (first.owner, second.owner) == (Owner.ETHERNET, Owner.RAW_QP)
+    assert [note for note in first.notes if f"{name} has 1 RC, UC or UD queue pair of" in note]
+
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+
+
+def claim_of(port: int, *, phase: str = "claimed", same_boot: bool = True) -> ClaimSummary:
+    info = ClaimInfo(NOW, {"uid": 0}, "claim", None, True, None)
+    return ClaimSummary(PortId(PCI, port, None), info, phase, same_boot, Path("x.journal"))
+
+
+def second_port(machine: Machine, claim: ClaimSummary) -> PortStatus:
+    return machine.look(claims=[claim]).ports[1]
+
+
+def test_a_claim_that_is_as_it_was_left_has_no_drift(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "machine", "7-raw-qp-on-port-2")
+    port = second_port(machine, claim_of(2))
+    assert port.claim is not None
+    assert port.drift == ()
+    assert not any("no claim" in note for note in port.notes)
+
+
+def test_drift_by_what_became_of_the_netdev(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "machine", "7-idle")
+    machine.pci("net/eth1/flags").write_text("0x1003\n")
+    assert second_port(machine, claim_of(2)).drift == ("claimed, yet its netdev is up",)
+    machine.remove(machine.pci("net/eth1"))
+    (gone,) = second_port(machine, claim_of(2)).drift
+    assert "not here any more" in gone
+    netdev = Netdev("eth1", 3, 0x1002, "down", None, None, None)
+    machine.netns.found[1] = Elsewhere("blue", netdev)
+    (moved,) = second_port(machine, claim_of(2)).drift
+    assert "moved to the network namespace blue" in moved
+
+
+def test_an_interrupted_claim_and_one_before_the_boot_say_what_to_do(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "machine", "7-idle")
+    machine.pci("net/eth1/flags").write_text("0x1003\n")
+    for claim in (claim_of(2, phase="interrupted"), claim_of(2, same_boot=False)):
+        port = second_port(machine, claim)
+        assert port.drift == ()
+        assert any("manactl release" in note for note in port.notes)
+
+
+def test_without_the_journal_nothing_is_said_of_claims(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "machine", "7-raw-qp-on-port-2")
+    assert any("no claim covers it" in note for note in machine.look().ports[1].notes)
+    unread = [Missing("journal", "Permission denied")]
+    assert not any("claim" in note for note in machine.look(missing=unread).ports[1].notes)
