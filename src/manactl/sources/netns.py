@@ -113,6 +113,8 @@ def _search(places: Collection[Namespace], pci: str, wanted: set[int]) -> dict[s
         libc = _libc()
         _check(libc.unshare(CLONE_NEWNS))
         _check(libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None))
+        # On top of itself no file system can be mounted, and /sys may be of one of the places.
+        _check(libc.mount(b"tmpfs", b"/sys", b"tmpfs", 0, None))
         for place in places:
             try:
                 _enter(libc, place)
