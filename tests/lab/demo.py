@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tests.lab import cache
 from tests.lab.errors import LabError
-from tests.lab.scene import becomes, names_every_port, owners, report
+from tests.lab.scene import Row, becomes, names_every_port, owners, report
 from tests.lab.users import GUEST, Unexpected, User, user
 from tests.lab.vm import CommandFailed, Vm
 
@@ -89,7 +89,7 @@ class Session:
             self.differences.append(f"{what}: shown {said!r}, true {truth!r}")
             print(f"DIFFERENT: {self.differences[-1]}", flush=True)
 
-    def status(self, story: dict[int, str]) -> None:
+    def status(self, story: dict[int, str]) -> dict[int, Row]:
         """Show `manactl status` of the ports of the story; both it and the NIC must agree."""
         names = {port: self.vm.netdevs[port] for port in story}
         truth = owners(self.vm)
@@ -104,6 +104,7 @@ class Session:
                 word = "unknown"  # kernels before 7 do not tell on which of several ports it is
             self.check(f"the line of {names[port]}", said.get(port), {word})
             self.check(f"the JSON of {names[port]}", rows[port]["owner"], word)
+        return rows
 
     def programmed(self, since: int) -> list[tuple[int, str]]:
         """(port, owner) of each vport given to somebody, by the NIC's record."""
@@ -158,10 +159,10 @@ def play(session: Session, prober: User) -> None:
     session.tell(f"{second} is: set down, and proven free by a raw QP made on that very vport.")
     session.type(f"manactl claim --raw-qp {second}")
     session.check("vports programmed by the claim", session.programmed(mark), [(2, "raw-qp")])
-    session.status({1: "ethernet", 2: "free"})
+    row = session.status({1: "ethernet", 2: "free"})[2]
 
     session.tell(f"DPDK takes {second}.")
-    testpmd_has_it(session)
+    testpmd_has_it(session, row)
 
     session.tell(f"testpmd is gone, so {second} goes back to the kernel.")
     session.type(f"manactl release {second}")
@@ -174,23 +175,18 @@ def play(session: Session, prober: User) -> None:
     session.tell(f"The connection over {first}: {fact['echoed']} echoes, longest gap {gap}.")
 
 
-def testpmd_has_it(session: Session) -> None:
+def testpmd_has_it(session: Session, row: Row) -> None:
     vm = session.vm
-    row = next(row for row in report(vm)["ports"] if row["port"] == 2)
-    options = "--no-huge -m 512 -- -i --txq=1 --rxq=1 ..."
-    session.show(
-        f"\x1b[1m# dpdk-testpmd -a {row['pci']},mac={row['permanent_mac']} {options}\x1b[0m"
-    )
     with user(vm, "testpmd", row["pci"], row["permanent_mac"]) as testpmd:
         ready = testpmd.wait_for("ready", 180)
+        session.prompt(" ".join(ready["argv"]))
         for line in str(ready["output"]).splitlines():
             if line.startswith(("Port 0", "EAL: Probe", "Checking link", "Done")):
                 session.show(line)
         before = len(session.shown)
-        session.status({1: "ethernet", 2: "raw-qp"})
+        now = session.status({1: "ethernet", 2: "raw-qp"})[2]
         session.picture = session.shown[before:]
-        holders = next(row for row in report(vm)["ports"] if row["port"] == 2)["holders"]
-        named = [(holder["pid"], holder["comm"]) for holder in holders]
+        named = [(holder["pid"], holder["comm"]) for holder in now["holders"]]
         session.check("who holds it", named, [(ready["pid"], "dpdk-testpmd")])
         session.tell("While it lives, there is nothing to release.")
         said = plain(session.type(f"manactl release {vm.netdevs[2]}", expect=BUSY))
