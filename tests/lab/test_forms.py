@@ -100,12 +100,38 @@ def test_a_piped_watch_tells_each_change_as_a_document(vm: Vm) -> None:
         process.kill()
 
 
+def test_a_watch_goes_on_while_the_driver_waits_for_its_device(vm: Vm) -> None:
+    """RTNL is held by a close that takes long: the watch says so meanwhile, and sees its end."""
+    up(vm, 1)
+    down(vm, 2)
+    process = vm.spawn(["sh", "-c", f"exec {WATCH} --json"])
+    try:
+        documents = Documents(process)
+        documents.until(1, "ethernet")
+        vm.nic.fault("MANA_CONFIG_VPORT_RX", delay=25)
+        closing = vm.spawn(["ip", "link", "set", vm.netdevs[1], "down"])
+        while "rtnetlink" not in documents.missing:
+            documents.until(1, "ethernet")
+        assert closing.poll() is None, "nothing hung any more: this proves nothing"
+        assert closing.wait().rc == 0
+        documents.until(1, "free")
+        while "rtnetlink" in documents.missing:
+            documents.until(1, "free")
+    finally:
+        process.kill()
+
+
 class Documents:
     """JSON lines; each is held against the schema, and differs from the one before."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
         self._last: Any = None
+
+    @property
+    def missing(self) -> set[str]:
+        """The sources that the last document says were not read."""
+        return {entry["source"] for entry in self._last["missing"]}
 
     def until(self, port: int, owner: str) -> dict[str, Any]:
         """Documents up to the first in which `owner` has the port; the port's row of that one."""

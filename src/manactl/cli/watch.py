@@ -29,7 +29,8 @@ from manactl.sources.monitor import Monitor
 TICK = 2.0  # s between two looks when nothing is announced
 QUIET = 0.1  # s without a further announcement that end a burst
 BURST = 0.5  # s after which a burst that does not end is looked at all the same
-_SHARE = 20  # of all time, the part spent on looking is at most one in so many
+_SHARE = 20  # of all time, the part spent on looking is one in so many at most, ...
+_SLOWEST = 8.0  # ... unless ticks would come slower than this, s
 _RECENT = 12  # changes that a screen remembers; a quarter of its height is for them
 
 
@@ -59,14 +60,22 @@ def watch(look: Callable[[], View], outlet: Outlet, *, rdma: bool, tick: float =
 
     BrokenPipeError as soon as nobody reads standard output any more, even while nothing changes.
     """
+    least = tick
     with contextlib.suppress(KeyboardInterrupt, Ended), Monitor(rdma=rdma) as monitor:
         pause = _Pause(monitor, outlet)
+        outlet.show(look())  # not measured: it also loads what looking takes
         while True:
-            before = sum(os.times()[:4])
+            pause(tick)
+            before = _spent()
             view = look()
             _reap()
             outlet.show(view)
-            pause(max(tick, (sum(os.times()[:4]) - before) * _SHARE))
+            tick = min(max(least, (_spent() - before) * _SHARE), max(least, _SLOWEST))
+
+
+def _spent() -> float:
+    """Seconds of processor time, of children too."""
+    return sum(os.times()[:4])
 
 
 class _Pause:
