@@ -1,0 +1,194 @@
+"""What surrounds a port, told apart: elsewhere, drifted, half done, hidden, in reset, other users."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.lab.scene import (
+    AS_NOBODY,
+    Row,
+    becomes,
+    down,
+    manactl,
+    names_every_port,
+    owners,
+    report,
+    status,
+    up,
+)
+from tests.lab.users import eventually, user
+from tests.lab.vm import Vm
+
+IN_A_PID_NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc")
+
+
+def noted(row: Row, text: str) -> bool:
+    return any(text in note for note in row["notes"])
+
+
+@contextlib.contextmanager
+def moved(vm: Vm, port: int, where: str) -> Iterator[str]:
+    """The port's netdev in the namespace `where`, a name or a pid; its name there."""
+    name = vm.netdevs[port]
+    ip = ["nsenter", f"--net=/proc/{where}/ns/net", "ip"] if where.isdecimal() else []
+    ip = ip or ["ip", "-n", where]
+    vm.run(["ip", "link", "set", name, "netns", where])
+    try:
+        yield name
+    finally:
+        vm.run([*ip, "link", "set", name, "down"])
+        vm.run([*ip, "link", "set", name, "netns", "1"])
+
+
+def test_a_netdev_elsewhere_is_found_and_believed(vm: Vm) -> None:
+    up(vm, 1)
+    vm.run(["ip", "netns", "add", "blue"])
+    with moved(vm, 2, "blue") as name:
+        row = status(vm)[2]
+        assert (row["netns"], row["netdev"], row["admin"]) == ("blue", name, "down")
+        assert (row["owner"], row["certainty"]) == ("free", "proven")
+        assert noted(row, f"{name} is in the network namespace blue")
+        vm.run(["ip", "-n", "blue", "link", "set", name, "up"])
+        row = status(vm)[2]
+        assert (row["owner"], row["certainty"], row["netns"]) == ("ethernet", "proven", "blue")
+
+        rows = status(vm, prefix=("ip", "netns", "exec", "blue"))
+        assert (rows[2]["netns"], rows[2]["owner"]) == (None, "ethernet")
+        assert (rows[1]["netns"], rows[1]["owner"]) == ("/proc/1/ns/net", "ethernet")
+
+        document = report(vm, prefix=AS_NOBODY)
+        (row,) = [row for row in document["ports"] if row["port"] == 2]
+        assert (row["netdev"], row["netns"], row["owner"]) == (None, None, "unknown")
+        assert "netns" in {entry["source"] for entry in document["missing"]}
+
+
+def test_a_namespace_without_a_name_is_found_by_its_process(vm: Vm) -> None:
+    up(vm, 1)
+    container = vm.spawn(["unshare", "--net", "sh", "-c", "echo $$; exec sleep 600"])
+    pid = container.read_until("\n", 60).strip()
+    with moved(vm, 2, pid):
+        row = status(vm)[2]
+        assert row["netns"] == f"/proc/{pid}/ns/net"
+        with user(vm, "rawqp") as holder:
+            holder.wait_for("ready")
+            holder.ask("create 2", "created")
+            assert status(vm)[2]["owner"] == "raw-qp"
+        becomes(vm, 2, "free")
+    container.kill()
+
+
+def test_drift_is_what_the_claim_did_not_do(vm: Vm) -> None:
+    up(vm, 1, 2)
+    name = vm.netdevs[2]
+    result = manactl(vm, "claim", "--raw-qp", name, "--allow", "last-port")
+    assert result.rc == 0, result.err
+    row = status(vm)[2]
+    assert (row["owner"], row["drift"]) == ("free", [])
+    assert row["claim"] is not None
+    vm.run(["ip", "netns", "add", "blue"])
+    with moved(vm, 2, "blue"):
+        (drift,) = status(vm)[2]["drift"]
+        assert "moved to the network namespace blue" in drift
+    up(vm, 2)
+    (drift,) = status(vm)[2]["drift"]
+    assert "its netdev is up" in drift
+
+
+def test_a_raw_qp_without_a_claim_has_a_note_and_no_drift(vm: Vm) -> None:
+    up(vm, 1)
+    down(vm, 2)
+    with user(vm, "rawqp") as holder:
+        pid = holder.wait_for("ready")["pid"]
+        holder.ask("create 2", "created")
+        row = status(vm)[2]
+        assert (row["drift"], row["claim"]) == ([], None)
+        assert noted(row, "no claim covers it")
+        assert [one["pid"] for one in row["holders"]] == [pid]
+
+        row = status(vm, prefix=IN_A_PID_NAMESPACE)[2]
+        assert (row["owner"], row["holders"]) == ("raw-qp", [])
+        assert noted(row, "not visible from here")
+        assert noted(row, "pid namespace")
+
+
+def test_what_a_crash_left_names_the_way_back(vm: Vm) -> None:
+    """The claim is killed while the driver closes the netdev for it."""
+    up(vm, 1, 2)
+    vm.nic.fault("MANA_CONFIG_VPORT_RX", delay=5)
+    words = ["claim", "--raw-qp", vm.netdevs[2], "--allow", "last-port"]
+    claim = vm.spawn(["python3", "-m", "manactl", *words])
+    eventually(lambda: vm.nic.faults()[0]["hits"], seconds=60, what="the driver's request")
+    vm.run(["kill", "-9", str(claim.pid)])
+    claim.wait(60)
+    becomes(vm, 2, "free")
+    row = status(vm)[2]
+    assert row["claim"] is not None
+    assert row["drift"] == []
+    assert noted(row, "manactl release")
+    assert manactl(vm, "release").rc == 0
+    row = status(vm)[2]
+    assert (row["claim"], row["owner"]) == (None, "ethernet")
+
+
+def test_users_of_other_queue_pairs_take_nothing_and_are_named(vm: Vm) -> None:
+    up(vm, 1)
+    down(vm, 2)
+    assert not any(noted(row, "queue pair") for row in status(vm).values())  # the kernel's own GSI
+    rdma = status(vm)[1]["rdma"]
+    device = rdma["others"][0].partition("/")[0] if rdma["others"] else rdma["device"]
+    with user(vm, "rnic", device) as other:
+        assert "qp" in other.wait_for("ready")["made"]
+        rows = status(vm)
+        assert [rows[port]["owner"] for port in (1, 2)] == ["ethernet", "free"]
+        assert noted(rows[1], f"{device} has 1 RC, UC or UD queue pair")
+        with user(vm, "rawqp") as holder:
+            holder.wait_for("ready")
+            holder.ask("create 2", "created")
+            rows = status(vm)
+            assert rows[2]["owner"] == "raw-qp"
+            assert noted(rows[1], f"{device} has 1 RC, UC or UD queue pair")
+
+
+@pytest.fixture
+def newest(make_vm: Callable[..., Vm]) -> Vm:
+    """A guest to wreck, of the kernel whose faults the tests are about."""
+    return make_vm("7")
+
+
+def test_a_raw_qp_that_debugfs_lost_is_not_a_free_port(newest: Vm) -> None:
+    """A change of MTU on the down netdev loses the vport's EQs, and breaks the kernel later."""
+    assert names_every_port(newest)
+    down(newest, 1, 2)
+    # Not ended here: the kernel crashes when the queue pair is destroyed.
+    holder = newest.spawn(["python3", "/manactl/tests/lab/guest/rawqp.py"])
+    holder.read_until("ready", 60)
+    for port in (1, 2):
+        holder.stdin_write(f"create {port}\n".encode())
+        holder.read_until("created", 60)
+    assert [row["owner"] for row in status(newest).values()] == ["raw-qp", "raw-qp"]
+    newest.run(["ip", "link", "set", newest.netdevs[1], "mtu", "1400"])
+    assert not newest.run("ls -d /sys/kernel/debug/mana/*/vport0/EQs", check=False).out
+    rows = status(newest)
+    assert rows[1]["owner"] == "unknown"
+    assert rows[2]["owner"] == "raw-qp"
+
+
+def test_a_device_in_reset_is_owned_by_nobody(newest: Vm) -> None:
+    """The driver closes the netdev and keeps IFF_UP for the ten seconds that the reset takes."""
+    # It gives the kernel's own protection domain back when it no longer waits for answers.
+    newest.tolerate_kmsg(r"WARNING: .*ib_dealloc_pd_user.*")
+    up(newest, 1)
+    down(newest, 2)
+    newest.nic.reset_request()
+    becomes(newest, 1, "free")
+    document = report(newest)
+    rows = {row["port"]: row for row in document["ports"]}
+    assert owners(newest) == {1: "free", 2: "free"}, "the reset was over: this proves nothing"
+    assert (rows[1]["owner"], rows[1]["admin"], rows[1]["rdma"]) == ("unknown", "up", None)
+    assert noted(rows[1], "resetting")
+    assert rows[2]["owner"] == "free"
+    becomes(newest, 1, "ethernet")
+    assert eventually(lambda: status(newest)[1]["owner"] == "ethernet")
