@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from manactl import notes
 from manactl.model import Evidence, Missing, Netdev, Owner, PortId, PortStatus, RdmaPort, Report
@@ -29,8 +29,7 @@ __all__ = ["Roots", "look", "resolve"]
 _TRIES = 3  # looks at a function that changes while it is looked at
 
 
-@dataclass(frozen=True, slots=True)
-class _Around:
+class _Around(NamedTuple):
     """What is asked once for all functions."""
 
     roots: Roots
@@ -40,8 +39,7 @@ class _Around:
     claims_known: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
+class _Seen(NamedTuple):
     """One function as read, between two equal samples of what changes with the owner."""
 
     function: sysfs.Function
@@ -81,7 +79,7 @@ def look(
     if answered is None:
         missing.append(Missing("rtnetlink", notes.BUSY))
     missing += [
-        Missing("mana", notes.IN_DRIVER.format(**asdict(task)))
+        Missing("mana", notes.IN_DRIVER.format(**task._asdict()))
         for task in (waiting(roots.proc) if seen else ())
     ]
     if holders.hidden:
@@ -202,7 +200,7 @@ def _held_devices(seen: Iterable[_Seen]) -> set[int]:
 
 def _ports(seen: _Seen, around: _Around) -> Iterator[PortStatus]:
     facts = _facts(seen)
-    device = replace(seen.view.facts, in_reset=not seen.function.auxiliary)
+    device = seen.view.facts._replace(in_reset=not seen.function.auxiliary)
     decisions = decide(device, facts)
     netdevs = {port.dev_port + 1: port.netdev for port in seen.function.netdevs}
     for fact in facts:

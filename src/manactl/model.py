@@ -2,6 +2,9 @@
 
 Names are the kernel's and iproute2's. A value that could not be read is None, which is never
 the same as empty, zero or false.
+
+Tuples with names wherever nobody needs more: a dataclass takes several times as long to define,
+and every `status` pays for that.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 IFF_UP = 0x1  # include/uapi/linux/if.h
 
@@ -30,8 +34,7 @@ class Certainty(enum.StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(NamedTuple):
     """One fact and the kernel interface it came from."""
 
     source: str  # sysfs, debugfs, nldev, proc, journal, rtnetlink, sock_diag, verbs, env
@@ -39,16 +42,14 @@ class Evidence:
     value: object  # JSON scalars, lists or dicts only
 
 
-@dataclass(frozen=True, slots=True)
-class Missing:
+class Missing(NamedTuple):
     """A source that could not be read, and why."""
 
     source: str
     why: str
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class PortId:
+class PortId(NamedTuple):
     """Identity of a port across renames, re-probes and reboots; never ifname or ifindex."""
 
     pci: str  # "7870:00:00.0"
@@ -79,8 +80,7 @@ class Netdev:
         return None if self.flags is None else bool(self.flags & IFF_UP)
 
 
-@dataclass(frozen=True, slots=True)
-class Upper:
+class Upper(NamedTuple):
     """The device above a port (its master)."""
 
     netdev: str
@@ -89,8 +89,7 @@ class Upper:
     data_path: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RdmaPort:
+class RdmaPort(NamedTuple):
     """Where raw QPs for this port are created, and the port's other RDMA devices."""
 
     device: str
@@ -98,8 +97,7 @@ class RdmaPort:
     others: tuple[str, ...] = ()  # "mana_0/1"
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
+class Holder(NamedTuple):
     """A process that has the uverbs character device open."""
 
     pid: int
@@ -111,8 +109,7 @@ class Holder:
     since: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimInfo:
+class ClaimInfo(NamedTuple):
     """What the journal says about a claimed port."""
 
     since: datetime

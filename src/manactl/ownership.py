@@ -18,13 +18,12 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from manactl.model import Certainty, Owner
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceFacts:
+class DeviceFacts(NamedTuple):
     """What is known of a function's device for raw queue pairs. None: could not be read."""
 
     absent: bool = False  # no RDMA driver is bound: no raw queue pair is possible
@@ -38,8 +37,7 @@ class DeviceFacts:
     in_reset: bool = False  # the driver has taken down, or not made, what mana_ib binds to
 
 
-@dataclass(frozen=True, slots=True)
-class PortFacts:
+class PortFacts(NamedTuple):
     """What is known of one port. None: could not be read, or is not told by this kernel."""
 
     port: int
@@ -72,8 +70,7 @@ class Raw(enum.Enum):
         return Certainty.PROVEN if self in (Raw.NONE, Raw.SOME) else Certainty.INFERRED
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """The owner of one port and the row that said so; `candidates` are port numbers."""
 
     owner: Owner

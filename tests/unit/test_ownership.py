@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 import pytest
@@ -258,11 +257,8 @@ def sights(draw: st.DrawFn) -> tuple[World, DeviceFacts, list[PortFacts]]:
     """A world and what is left of the evidence after some of it was hidden."""
     world = draw(worlds())
     names = ["raw_qp_tracked", "contexts", "pd_users", "cq_users", "user_qps", "busy_pds"]
-    device = dataclasses.replace(world.device, **hide(draw, world.device, names))
-    ports = [
-        dataclasses.replace(port, **hide(draw, port, ["admin_up", "eqs", "rx"]))
-        for port in world.ports
-    ]
+    device = world.device._replace(**hide(draw, world.device, names))
+    ports = [port._replace(**hide(draw, port, ["admin_up", "eqs", "rx"])) for port in world.ports]
     return world, device, ports
 
 
@@ -294,7 +290,7 @@ def test_with_all_the_evidence_of_a_7x_kernel_nothing_is_unknown(world: World) -
     assert [decisions[port.port].owner for port in world.ports] == list(world.owners)
 
 
-@given(st.lists(st.builds(PortFacts, st.integers(1, 64)), min_size=1, unique_by=lambda p: p.port))
+@given(st.lists(st.integers(1, 64).map(PortFacts), min_size=1, unique_by=lambda p: p.port))
 def test_without_any_evidence_nothing_is_free(ports: list[PortFacts]) -> None:
     for decision in decide(DeviceFacts(), ports).values():
         assert decision.owner is Owner.UNKNOWN

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 from manactl.nl.attrs import as_int, as_str, attr_u32, iter_attrs, parse_attrs
 from manactl.nl.socket import NETLINK_RDMA, NetlinkSocket
@@ -59,8 +59,7 @@ class RdmaDevice:
     protocol: str | None  # None: not one of the protocols nldev has a name for (raw packets)
 
 
-@dataclass(frozen=True, slots=True)
-class Resource:
+class Resource(NamedTuple):
     """A tracked object. `kernel` ones belong to the kernel itself (its GSI queue pair's)."""
 
     kernel: bool

@@ -7,9 +7,9 @@ cut that short: whoever must not wait runs the whole exchange in a process of it
 
 from __future__ import annotations
 
+import _socket  # `socket` without its enums, which take longer to make than all exchanges here
 import errno
 import os
-import socket
 import struct
 from collections.abc import Callable, Iterator
 from types import TracebackType
@@ -72,9 +72,9 @@ class _Packet(NamedTuple):
     body: bytes
 
 
-def open_socket(family: int) -> socket.socket:
+def open_socket(family: int) -> _socket.socket:
     """A bound socket. It belongs to the network namespace of the thread that opened it."""
-    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, family)
+    sock = _socket.socket(_socket.AF_NETLINK, _socket.SOCK_RAW | _socket.SOCK_CLOEXEC, family)
     try:
         sock.bind((0, 0))
     except BaseException:
@@ -96,7 +96,7 @@ class NetlinkSocket:
         family: int,
         *,
         strict: bool = True,
-        opener: Callable[[int], socket.socket] = open_socket,
+        opener: Callable[[int], _socket.socket] = open_socket,
     ) -> None:
         self._family = family
         self._strict = strict
@@ -166,15 +166,15 @@ class NetlinkSocket:
             answers.append(Message(packet.type, packet.body))
         raise AssertionError("unreachable: _packets() ends by return or raise of its caller")
 
-    def _open(self) -> socket.socket:
+    def _open(self) -> _socket.socket:
         sock = self._opener(self._family)
         sock.settimeout(_ANSWER_WITHIN)
         _prefer(sock, _SOL_NETLINK, _NETLINK_EXT_ACK, 1)
         _prefer(sock, _SOL_NETLINK, _NETLINK_CAP_ACK, 1)
         if self._strict:
             _prefer(sock, _SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
-        if not _prefer(sock, socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RCVBUF):
-            _prefer(sock, socket.SOL_SOCKET, socket.SO_RCVBUF, _RCVBUF)
+        if not _prefer(sock, _socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RCVBUF):
+            _prefer(sock, _socket.SOL_SOCKET, _socket.SO_RCVBUF, _RCVBUF)
         return sock
 
     def _send(self, kind: int, flags: int, body: bytes) -> int:
@@ -186,7 +186,7 @@ class NetlinkSocket:
         """Packets that answer `seq`; leftovers of earlier exchanges are skipped."""
         while True:
             data, _, flags, _ = self._sock.recvmsg(_ROOM)
-            if flags & socket.MSG_TRUNC:
+            if flags & _socket.MSG_TRUNC:
                 raise OSError(errno.EMSGSIZE, f"netlink answer larger than {_ROOM} bytes")
             if not data:
                 raise OSError(errno.ECONNRESET, "netlink socket closed")
@@ -237,7 +237,7 @@ def _extended_ack(packet: _Packet) -> str:
     return ", ".join(words)
 
 
-def _prefer(sock: socket.socket, level: int, option: int, value: int) -> bool:
+def _prefer(sock: _socket.socket, level: int, option: int, value: int) -> bool:
     """Set an option that an older kernel or an unprivileged caller may not have."""
     try:
         sock.setsockopt(level, option, value)

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class VportDir:
+class VportDir(NamedTuple):
     """What the directory of one vport holds; `eqs` is None where event queues are shared."""
 
     eqs: bool | None

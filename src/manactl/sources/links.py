@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from manactl.nl.attrs import as_int, as_str, attr_u32, iter_attrs, parse_attrs
 from manactl.nl.socket import NETLINK_ROUTE, NetlinkSocket
@@ -25,8 +24,7 @@ RTEXT_FILTER_SKIP_STATS = 1 << 3
 WAIT = 0.5  # s, beyond what the caller does meanwhile
 
 
-@dataclass(frozen=True, slots=True)
-class LinkFacts:
+class LinkFacts(NamedTuple):
     """One link as rtnetlink shows it."""
 
     name: str

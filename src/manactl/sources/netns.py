@@ -11,8 +11,7 @@ import dataclasses
 import errno
 import os
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from manactl.model import Netdev
 from manactl.sources import sysfs
@@ -31,16 +30,14 @@ NAMED = "/run/netns"  # where `ip netns` keeps them
 WAIT = 2.0  # s; a namespace takes less than a millisecond
 
 
-@dataclass(frozen=True, slots=True)
-class Elsewhere:
+class Elsewhere(NamedTuple):
     """A port's netdev and the namespace that it is in: its `ip netns` name or a path in /proc."""
 
     netns: str
     netdev: Netdev
 
 
-@dataclass(frozen=True, slots=True)
-class Namespace:
+class Namespace(NamedTuple):
     """Where to find a network namespace, and which it was when it was listed."""
 
     name: str

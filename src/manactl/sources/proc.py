@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from manactl.model import Holder
 
@@ -14,8 +14,7 @@ _CONTAINER = re.compile(r"(?:^|[/:_-])([0-9a-f]{64})(?:\.scope)?(?:/|$)")
 _UNIT = re.compile(r"[^/]+\.(?:service|scope|socket|mount|swap)$")
 
 
-@dataclass(frozen=True, slots=True)
-class Holders:
+class Holders(NamedTuple):
     """Who holds each device (by st_rdev). `hidden`: descriptors that we may not look at.
 
     `descriptors` counts what was found, of which several may be one open file.

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from manactl.model import Evidence, Missing
 from manactl.nl.nldev import RdmaDevice, RdmaNetlink, Resource
@@ -14,8 +13,7 @@ from manactl.sources.sysfs import RdmaNode
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
-class RdmaView:
+class RdmaView(NamedTuple):
     """One function's RDMA side. `raw` is the device for raw queue pairs, when it can be told."""
 
     raw: RdmaNode | None

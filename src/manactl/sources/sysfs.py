@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from manactl.model import Netdev
 
@@ -18,24 +18,21 @@ DEVICES_MANA = ("0x00ba", "0x00b9", "0x00c1")  # VF, PF, and a later VF
 NET_ADDR_PERM = 0  # include/uapi/linux/netdevice.h
 
 
-@dataclass(frozen=True, slots=True)
-class Roots:
+class Roots(NamedTuple):
     """Where the kernel's file systems are mounted."""
 
     sys: str = "/sys"
     proc: str = "/proc"
 
 
-@dataclass(frozen=True, slots=True)
-class PortNetdev:
+class PortNetdev(NamedTuple):
     """A netdev and which vport of its function it is."""
 
     netdev: Netdev
     dev_port: int
 
 
-@dataclass(frozen=True, slots=True)
-class RdmaNode:
+class RdmaNode(NamedTuple):
     """An RDMA device of a function: its ports and the character devices that open it."""
 
     name: str
@@ -44,8 +41,7 @@ class RdmaNode:
     uverbs: tuple[int, ...]  # st_rdev of each
 
 
-@dataclass(frozen=True, slots=True)
-class Function:
+class Function(NamedTuple):
     """One PCI function bound to the mana driver."""
 
     pci: str

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from manactl.sources.sysfs import listdir
 
 _DRIVERS = "mana_"  # what the functions of mana and mana_ib begin with
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(NamedTuple):
     """A task that cannot be interrupted, and the innermost function of a driver it is in."""
 
     pid: int

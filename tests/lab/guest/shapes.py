@@ -55,9 +55,9 @@ def _nldev() -> list[dict[str, Any]]:
             {
                 "device": dataclasses.asdict(device),
                 "summary": nldev.summary(device.index),
-                "contexts": [dataclasses.asdict(one) for one in nldev.contexts(device.index)],
-                "pds": [dataclasses.asdict(one) for one in nldev.pds(device.index)],
-                "cqs": [dataclasses.asdict(one) for one in nldev.cqs(device.index)],
+                "contexts": [one._asdict() for one in nldev.contexts(device.index)],
+                "pds": [one._asdict() for one in nldev.pds(device.index)],
+                "cqs": [one._asdict() for one in nldev.cqs(device.index)],
                 "raw_qp_tracked": nldev.raw_qp_tracked(device.index),
             }
             for device in nldev.devices()
