@@ -220,7 +220,10 @@ def save_svg(shown: Iterable[str], path: Path) -> None:
     console = Console(record=True, width=COLUMNS, file=io.StringIO())
     for text in shown:
         console.print(Text.from_ansi(text))
-    console.save_svg(str(path), title="manactl")
+    svg = console.export_svg(title="manactl")
+    # A picture that asks nobody else for a font.
+    svg = re.sub(r"@font-face \{.*?\}\s*|<!-- Generated with Rich.*?-->\s*", "", svg, flags=re.S)
+    path.write_text(svg.replace("Fira Code, monospace", "monospace"))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
