@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -37,6 +36,7 @@ class _Around(NamedTuple):
     holders: proc.Holders
     claims: Mapping[tuple[str, int], ClaimSummary]
     claims_known: bool
+    changing: bool  # a queue pair is being created
 
 
 class _Seen(NamedTuple):
@@ -78,10 +78,8 @@ def look(
     answered = links.collect() if netdevs else {}
     if answered is None:
         missing.append(Missing("rtnetlink", notes.BUSY))
-    missing += [
-        Missing("mana", notes.IN_DRIVER.format(**task._asdict()))
-        for task in (waiting(roots.proc) if seen else ())
-    ]
+    tasks = list(waiting(roots.proc)) if seen else []
+    missing += [Missing("mana", notes.IN_DRIVER.format(**task._asdict())) for task in tasks]
     if holders.hidden:
         missing.append(Missing("proc", "descriptors of other users' processes"))
     missing += [
@@ -89,7 +87,8 @@ def look(
         for pci, driver in sysfs.unbound(roots)
     ]
     claims_known = not any(item.source == "journal" for item in missing)
-    around = _Around(roots, answered, holders, _by_port(claims), claims_known)
+    changing = any(task.creates for task in tasks)
+    around = _Around(roots, answered, holders, _by_port(claims), claims_known, changing)
     ports = [port for one in seen for port in _ports(one, around)]
     missing += [
         Missing("sysfs", f"{one.function.pci} is bound to mana but has no port: {notes.NO_PORT}")
@@ -200,7 +199,9 @@ def _held_devices(seen: Iterable[_Seen]) -> set[int]:
 
 def _ports(seen: _Seen, around: _Around) -> Iterator[PortStatus]:
     facts = _facts(seen)
-    device = seen.view.facts._replace(in_reset=not seen.function.auxiliary)
+    device = seen.view.facts._replace(
+        in_reset=not seen.function.auxiliary, changing=around.changing
+    )
     decisions = decide(device, facts)
     netdevs = {port.dev_port + 1: port.netdev for port in seen.function.netdevs}
     for fact in facts:
@@ -220,7 +221,7 @@ def _ports(seen: _Seen, around: _Around) -> Iterator[PortStatus]:
             for node, count in seen.view.others_use
             if fact.port in node.ports
         ]
-        yield _with_claim(replace(port, notes=tuple(words)), claim, known=around.claims_known)
+        yield _with_claim(port._replace(notes=tuple(words)), claim, known=around.claims_known)
 
 
 def _rdevs(seen: _Seen) -> Sequence[int]:
@@ -275,8 +276,7 @@ def _with_link(netdev: Netdev, links: Mapping[int, LinkFacts] | None) -> Netdev:
     link = (links or {}).get(netdev.ifindex)
     if link is None or link.name != netdev.name:
         return netdev
-    return replace(
-        netdev,
+    return netdev._replace(
         altnames=link.altnames,
         carrier=link.carrier if netdev.admin_up else None,
         permanent_mac=link.permanent_mac or netdev.permanent_mac,
@@ -328,10 +328,9 @@ def _with_claim(port: PortStatus, claim: ClaimSummary | None, *, known: bool) ->
     """The port with its claim; `known` tells that without one there is none."""
     if claim is None:
         more = notes.unclaimed(port) if known else None
-        return replace(port, notes=(*port.notes, more)) if more else port
+        return port._replace(notes=(*port.notes, more)) if more else port
     more = claim.next_step
-    return replace(
-        port,
+    return port._replace(
         claim=claim.claim,
         drift=tuple(notes.drift(port, claim)),
         notes=(*port.notes, more) if more else port.notes,

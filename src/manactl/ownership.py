@@ -13,8 +13,6 @@ DEVICE_RULES settles the last question for a function, PORT_RULES then each port
 `decide()` closes by elimination: a raw queue pair that only one port can have is that port's.
 """
 
-from __future__ import annotations
-
 import enum
 import math
 from collections.abc import Callable, Iterable
@@ -34,6 +32,7 @@ class DeviceFacts(NamedTuple):
     cq_users: int | None = None  # uses of all user completion queues
     user_qps: int | None = None  # tracked queue pairs of users, a tracked raw one included
     busy_pds: int | None = None  # user protection domains with users
+    changing: bool = False  # somebody waits for a queue pair that is being created
     in_reset: bool = False  # the driver has taken down, or not made, what mana_ib binds to
 
 
@@ -153,6 +152,8 @@ _IN_RESET = (
     Certainty.UNKNOWN,
     "the driver is in transition: it resets the device, sets it up, or could not",
 )
+# A raw queue pair takes the vport first, and is counted and shown by the kernel last.
+_CHANGING = (None, None, "a queue pair is being created, and may have taken this port already")
 # fmt: on
 
 
@@ -172,13 +173,15 @@ def decide(device: DeviceFacts, ports: Iterable[PortFacts]) -> dict[int, Decisio
         for facts in every
     }
     placed = sum(owner is Owner.RAW_QP for owner, _, _ in rows.values())
+    if device.changing:
+        rows |= {port: _CHANGING for port, row in rows.items() if row[0] is Owner.FREE}
     decisions = {
         port: _decision(owner, certainty, reason)
         for port, (owner, certainty, reason) in rows.items()
         if owner is not None
     }
     still_open = [facts for facts in every if rows[facts.port][0] is None]
-    if placed and raw.some and _room(device) <= placed:
+    if placed and raw.some and _room(device) <= placed and not device.changing:
         # debugfs shows where all of them are: a vport without event queues has none.
         for facts in [facts for facts in still_open if facts.eqs is False]:
             still_open.remove(facts)
@@ -187,7 +190,7 @@ def decide(device: DeviceFacts, ports: Iterable[PortFacts]) -> dict[int, Decisio
                 Certainty.PROVEN,
                 "the vport has no event queues, and those of other ports explain every raw QP",
             )
-    elif raw.some and not placed and len(still_open) == 1:
+    elif raw.some and not placed and len(still_open) == 1 and not device.changing:
         (last,) = still_open
         if not _transition(last):
             decisions[last.port] = _by_elimination(last, raw, why)

@@ -6,7 +6,6 @@ import io
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -133,7 +132,7 @@ def test_prometheus(report: Report) -> None:
 @FEW
 def test_watch_piped_and_on_a_screen(one: Report, other: Report) -> None:
     # The same ports with everything else different, so that every change is told.
-    ports = tuple(replace(new, id=old.id) for old, new in zip(one.ports, other.ports, strict=False))
+    ports = tuple(new._replace(id=old.id) for old, new in zip(one.ports, other.ports, strict=False))
     views = [View(one, one.ports), View(one, ports), View(other, other.ports)]
     screen = Shown()
 
@@ -163,7 +162,7 @@ def test_watch_into_a_file(tmp_path_factory: pytest.TempPathFactory, report: Rep
 @given(reports, reports)
 @FEW
 def test_changes_are_one_line_each(one: Report, other: Report) -> None:
-    ports = tuple(replace(new, id=old.id) for old, new in zip(one.ports, other.ports, strict=False))
+    ports = tuple(new._replace(id=old.id) for old, new in zip(one.ports, other.ports, strict=False))
     for change in changes(one.ports, ports):
         assert str(change).isprintable()
     assert not list(changes(one.ports, one.ports))

@@ -131,9 +131,9 @@ def test_no_guard_passes_when_nothing_was_read(guard: policy.Guard) -> None:
 
 
 def test_a_netdev_elsewhere_is_refused_and_nothing_else_is_guessed() -> None:
-    away = dataclasses.replace(STATUS, netdev=None)
+    away = STATUS._replace(netdev=None)
     assert [r.code for r in policy.refusals(away, NOTHING_READ)] == ["foreign-netns"]
-    named = dataclasses.replace(STATUS, netns="peer")
+    named = STATUS._replace(netns="peer")
     assert "foreign-netns" in [r.code for r in policy.refusals(named, QUIET)]
 
 

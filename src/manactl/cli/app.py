@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, NamedTuple, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from manactl.render.escape import escape
 
@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 STATE_DIR = "/var/lib/manactl"
 
 
-class App(NamedTuple):
+class App:
     """The invocation as given before the command's name; click's `ctx.obj`."""
 
-    state: str = STATE_DIR
-    debug: bool = False
+    def __init__(self, state: str = STATE_DIR, debug: bool = False) -> None:
+        self.state = state
+        self.debug = debug
 
     @property
     def state_dir(self) -> Path:

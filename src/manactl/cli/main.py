@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
 from collections.abc import Iterable, Sequence
 from itertools import takewhile
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from manactl.model import Evidence
 
 EXIT_BUG = 1
-EXIT_PIPE = 128 + signal.SIGPIPE  # what a shell reports of a program that SIGPIPE ended
+EXIT_PIPE = 128 + 13  # what a shell reports of a program that SIGPIPE ended
 
 COMMANDS: tuple[click.Command, ...] = (status, claim, release)
 

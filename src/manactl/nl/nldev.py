@@ -4,8 +4,6 @@ Only requests that no driver lock can hold up: PORT_GET is left out, because it 
 ib_query_port(), and on some kernels that waits for RTNL.
 """
 
-from __future__ import annotations
-
 import errno
 import struct
 from collections.abc import Iterator

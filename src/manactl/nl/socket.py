@@ -5,8 +5,6 @@ for a lock (RTNL behind a driver that hangs) therefore blocks there, and no time
 cut that short: whoever must not wait runs the whole exchange in a process of its own.
 """
 
-from __future__ import annotations
-
 import _socket  # `socket` without its enums, which take longer to make than all exchanges here
 import errno
 import os

@@ -5,11 +5,11 @@ from __future__ import annotations
 import marshal
 import os
 import select
-import signal
 import time
 from collections.abc import Callable
 from typing import Any
 
+_SIGKILL = 9  # the signal module makes enums of all of them
 _left_behind: list[int] = []  # killed, and dead only when the kernel lets go of them
 
 
@@ -32,7 +32,7 @@ class Child:
         finally:
             os.close(self._read)
             # In the kernel it dies when the kernel lets go of it; nobody waits for that.
-            os.kill(self._pid, signal.SIGKILL)
+            os.kill(self._pid, _SIGKILL)
         if data is None:
             _left_behind.append(self._pid)
         else:

@@ -5,8 +5,6 @@ known. 7.x keeps `vportN/EQs` exactly while the vport has an owner; 6.18 shares 
 one `EQs` for the function all the time, and then `vportN` tells of the netdev's queues only.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable
 from typing import NamedTuple

@@ -5,8 +5,6 @@ on some kernels. So a child process asks; if it has not answered in time it is l
 that it did not is worth knowing: something in the kernel is busy.
 """
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple, Protocol

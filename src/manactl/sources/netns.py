@@ -7,7 +7,6 @@ reads the same files as here. Only root may do that.
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import os
 from collections.abc import Collection, Iterator, Mapping
@@ -119,7 +118,7 @@ def _search(places: Collection[Namespace], pci: str, wanted: set[int]) -> dict[s
                 continue  # it has gone since
             for port in sysfs.netdevs(Roots(), pci):
                 if port.dev_port in wanted:
-                    found[port.dev_port] = (place.name, dataclasses.astuple(port.netdev))
+                    found[port.dev_port] = (place.name, tuple(port.netdev))
             _check(libc.umount2(b"/sys", MNT_DETACH))
             if len(found) == len(wanted):
                 break

@@ -1,7 +1,5 @@
 """Processes that hold a uverbs character device, from /proc."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Collection, Iterator
@@ -10,8 +8,9 @@ from typing import NamedTuple
 
 from manactl.model import Holder
 
-_CONTAINER = re.compile(r"(?:^|[/:_-])([0-9a-f]{64})(?:\.scope)?(?:/|$)")
-_UNIT = re.compile(r"[^/]+\.(?:service|scope|socket|mount|swap)$")
+# Compiled when first used.
+_CONTAINER = r"(?:^|[/:_-])([0-9a-f]{64})(?:\.scope)?(?:/|$)"
+_UNIT = r"[^/]+\.(?:service|scope|socket|mount|swap)$"
 
 
 class Holders(NamedTuple):
@@ -71,7 +70,7 @@ def unit_of(cgroup: str) -> str | None:
     """The innermost systemd unit in /proc/PID/cgroup."""
     for path in _paths(cgroup):
         for part in reversed(path.split("/")):
-            if _UNIT.fullmatch(part):
+            if re.fullmatch(_UNIT, part):
                 return part
     return None
 
@@ -79,7 +78,7 @@ def unit_of(cgroup: str) -> str | None:
 def container_of(cgroup: str) -> str | None:
     """The container id (64 hex digits, as docker, podman, CRI-O and containerd write it)."""
     for path in _paths(cgroup):
-        if found := _CONTAINER.findall(path):
+        if found := re.findall(_CONTAINER, path):
             return str(found[-1])
     return None
 
@@ -90,14 +89,17 @@ def _devices(fd_dir: str) -> Iterator[int]:
     Only links that can be device nodes are followed: stat() of a file on a network file system
     whose server is gone would never return.
     """
-    with os.scandir(fd_dir) as entries:
-        for entry in entries:
+    directory = os.open(fd_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for name in os.listdir(directory):
             try:
-                target = os.readlink(entry.path)
+                target = os.readlink(name, dir_fd=directory)
                 if target.startswith("/dev/") or "uverbs" in target:
-                    yield os.stat(entry.path).st_rdev
+                    yield os.stat(name, dir_fd=directory).st_rdev
             except (FileNotFoundError, ProcessLookupError):
                 continue
+    finally:
+        os.close(directory)
 
 
 def _paths(cgroup: str) -> Iterator[str]:

@@ -1,7 +1,5 @@
 """The RDMA side of a function: which device raw queue pairs are made on, and what is on it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, TypeVar
 

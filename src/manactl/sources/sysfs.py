@@ -4,8 +4,6 @@
 hold for half a minute.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Tasks that wait inside the mana drivers, as a rule for an answer of the device."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -9,6 +7,7 @@ from typing import NamedTuple
 from manactl.sources.sysfs import listdir
 
 _DRIVERS = "mana_"  # what the functions of mana and mana_ib begin with
+_CREATION = ("mana_ib_create_qp", "mana_ib_cfg_vport")
 
 
 class Waiting(NamedTuple):
@@ -17,6 +16,7 @@ class Waiting(NamedTuple):
     pid: int
     comm: str
     function: str
+    creates: bool  # a queue pair, which may be a raw one
 
 
 def waiting(proc: str) -> Iterator[Waiting]:
@@ -31,19 +31,17 @@ def waiting(proc: str) -> Iterator[Waiting]:
         if not rest.startswith(b" D"):
             continue
         # TASK_IDLE, in which idle kernel threads rest, reads I; whoever is here waits in earnest.
-        function = innermost(_read(f"{proc}/{entry}/stack").decode("ascii", "replace"))
-        if function is not None:
+        stack = _read(f"{proc}/{entry}/stack").decode("ascii", "replace")
+        if functions := in_drivers(stack):
             comm = head.partition(b"(")[2].decode("utf-8", "surrogateescape")
-            yield Waiting(int(entry), comm, function)
+            creates = any(function.startswith(_CREATION) for function in functions)
+            yield Waiting(int(entry), comm, functions[0], creates)
 
 
-def innermost(stack: str) -> str | None:
-    """The first function of a driver in /proc/PID/stack ("[<0>] name+0x12/0x34 [module]")."""
-    for line in stack.splitlines():
-        name = line.partition("] ")[2].partition("+")[0]
-        if name.startswith(_DRIVERS):
-            return name
-    return None
+def in_drivers(stack: str) -> list[str]:
+    """The drivers' functions in /proc/PID/stack ("[<0>] name+0x12/0x34 [module]")."""
+    names = (line.partition("] ")[2].partition("+")[0] for line in stack.splitlines())
+    return [name for name in names if name.startswith(_DRIVERS)]
 
 
 def _read(path: str) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -38,8 +37,7 @@ PORT = PortStatus(
     owner=Owner.ETHERNET,
     certainty=Certainty.PROVEN,
 )
-HELD = replace(
-    PORT,
+HELD = PORT._replace(
     id=PortId("7870:00:00.0", 2, None),
     netdev=Netdev("enP30832s1d1", 4, 0x1002, "down", None, None, None),
     owner=Owner.RAW_QP,
@@ -48,7 +46,7 @@ HELD = replace(
     drift=("claimed yet up",),
     claim=CLAIM,
 )
-UNSEEN = replace(PORT, id=PortId("7870:00:00.0", 3, None), netdev=None, rdma=None, upper=None)
+UNSEEN = PORT._replace(id=PortId("7870:00:00.0", 3, None), netdev=None, rdma=None, upper=None)
 
 
 def parse(report: Report) -> dict[str, Metric]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -94,8 +93,8 @@ def test_claims_and_drift_are_shown(tmp_path: Path) -> None:
     report = Machine(tmp_path, "7-raw-qp-on-port-2").look()
     since = datetime(2026, 11, 22, 12, tzinfo=UTC)
     info = ClaimInfo(since, {"uid": 0, "sudo_user": "operator"}, "claim", None, True, None)
-    port = replace(report.ports[0], claim=info, drift=("claimed, yet its netdev is up",))
-    report = replace(report, ports=(port,))
+    port = report.ports[0]._replace(claim=info, drift=("claimed, yet its netdev is up",))
+    report = report._replace(ports=(port,))
     text = shown(report)
     assert text.splitlines()[1].endswith("  claimed")
     assert "eth0: drift: claimed, yet its netdev is up" in text
