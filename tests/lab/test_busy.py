@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.lab.scene import AS_NOBODY, down, owners, report, up
-from tests.lab.users import eventually
+from tests.lab.scene import AS_NOBODY, agrees, down, owners, report, up
+from tests.lab.users import eventually, user
 from tests.lab.vm import Vm
 
 FACTS = ("netdev", "ifindex", "pci", "port", "mac", "permanent_mac", "rdma", "owner", "certainty")
@@ -32,3 +32,21 @@ def test_a_close_that_hangs_hides_no_port(vm: Vm) -> None:
     assert closing.poll() is None, "nothing hung any more: this proves nothing"
     assert [row["owner"] for row in for_nobody["ports"]] == ["ethernet", "free"]
     assert "rtnetlink" in {entry["source"] for entry in for_nobody["missing"]}
+
+
+def test_a_raw_qp_that_is_being_made_leaves_no_port_proven_free(vm: Vm) -> None:
+    """The vport is taken before the kernel counts the queue pair, which it does at the end."""
+    up(vm, 1)
+    down(vm, 2)
+    vm.nic.fault("MANA_CREATE_WQ_OBJ", lost=True)
+    vm.worn = True
+    with user(vm, "rawqp") as maker:
+        maker.wait_for("ready")
+        maker.say("create 2")
+        eventually(lambda: vm.nic.faults()[0]["hits"], what="the driver's request")
+        document = report(vm)
+        assert owners(vm) == {1: "ethernet", 2: "raw-qp"}, "nothing hung any more"
+    rows = {row["port"]: row for row in document["ports"]}
+    for port, truth in ((1, "ethernet"), (2, "raw-qp")):
+        agrees(rows[port], truth)
+    assert "mana_hwc_send_request" in {e["source"]: e["why"] for e in document["missing"]}["mana"]

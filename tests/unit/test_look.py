@@ -328,6 +328,22 @@ def test_who_waits_in_the_driver_is_named(make: Make, kernel: str) -> None:
     assert why.startswith("ip (x) 41 waits in the driver (mana_hwc_send_request)")
 
 
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_queue_pair_in_the_making_leaves_no_port_free(make: Make, kernel: str) -> None:
+    """The kernel counts and shows it when it is made; the vport is taken before."""
+    machine = make(f"{kernel}-idle")
+    machine.write("/proc/41/stat", "41 (testpmd) D 1 1\n")
+    stack = (
+        "[<0>] mana_hwc_send_request+0x2/0x3 [mana]\n[<0>] mana_ib_create_qp+0x1/0x2 [mana_ib]\n"
+    )
+    machine.write("/proc/41/stack", stack)
+    for port in machine.look().ports:
+        assert port.owner is Owner.UNKNOWN
+        assert port.candidates == (f"{PCI}:1", f"{PCI}:2")
+    machine.write("/proc/41/stack", stack.replace("create", "destroy"))
+    assert owners(machine) == [(Owner.FREE, Certainty.PROVEN)] * 2
+
+
 def test_a_port_that_changes_is_looked_at_again(make: Make) -> None:
     """The netdev comes up while nldev is read: what is reported fits together."""
     machine = make("7-idle")
