@@ -13,9 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import jsonschema
-
-from tests.lab.scene import Row, agrees, names_every_port, owners, report
+from tests.lab.judge import judge
+from tests.lab.scene import Row, names_every_port, owners
 from tests.lab.users import User, eventually, user
 from tests.lab.vm import Vm
 
@@ -69,6 +68,7 @@ class World:
         self.names = dict(self.first_names)
         self.macs = {v["index"] + 1: v["mac"] for v in vm.nic.state()["vports"]}
         self.pci = vm.pci
+        self.bond = BOND
         self.away: set[int] = set()
         self.bonded: set[int] = set()
         self.raws: list[Raw] = []
@@ -349,57 +349,6 @@ class World:
             lambda: self.vm.run(script, check=False).rc != 0, 60, f"process {pid} to be dead"
         )
 
-    # -- the judge
-
-    def judge(self, schema: Row) -> Row:
-        """Compare what `status --json` says with what is so; returns the document."""
-        before = owners(self.vm)
-        document = report(self.vm)
-        assert owners(self.vm) == before, "a port changed hands although nobody did anything"
-        jsonschema.validate(document, schema)
-        rows = {row["port"]: row for row in document["ports"]}
-        assert len(rows) == len(document["ports"])
-        assert sorted(rows) == sorted(before), f"ports {sorted(rows)}, the NIC has {sorted(before)}"
-        for port, row in rows.items():
-            agrees(row, before[port])
-            if row["owner"] == "unknown":
-                assert self._undecidable(port, before), row
-            if before[port] == "raw-qp" and row["owner"] == "raw-qp":
-                seen = {holder["pid"] for holder in row["holders"]}
-                assert seen == self._holders(), row
-            self._named(port, row)
-        return document
-
-    def _undecidable(self, port: int, truth: dict[int, str]) -> bool:
-        """Whether nothing in the kernel tells who has this port.
-
-        Before 7.x that is so while a raw QP exists and several ports may have it: all but those
-        whose netdev is up in plain sight; and of a netdev that is not in sight, without that too.
-        """
-        if self.tells_every_port:
-            return False
-        may_have = [
-            each for each, owner in truth.items() if owner != "ethernet" or each in self.away
-        ]
-        return port in self.away or ("raw-qp" in truth.values() and len(may_have) > 1)
-
-    def _holders(self) -> set[int]:
-        """The processes that have the device for raw QPs open."""
-        found = {pid for raw in self.raws for pid in raw.holders}
-        if self.testpmd is not None:
-            found.add(self.testpmd.pid)
-        if self.devices["rnic"] == self.devices["raw"]:
-            found |= {other.pid for other in self.rnics}
-        return found
-
-    def _named(self, port: int, row: Row) -> None:
-        if port not in self.away:
-            assert row["netdev"] == self.names[port], row
-            upper = row["upper"] and row["upper"]["netdev"]
-            assert upper == (BOND if port in self.bonded else None), row
-        else:
-            assert row["netdev"] is None or row["netns"], row
-
 
 def rdma_devices(vm: Vm) -> dict[str, str]:
     """The devices that RC and raw queue pairs are made on: the one with a node GUID, and without."""
@@ -416,11 +365,11 @@ def walk(vm: Vm, steps: int, seed: int, schema: Row) -> None:
     history: list[str] = []
     with World(vm, random.Random(seed)) as world:
         try:
-            world.judge(schema)
+            judge(world, schema)
             for number in range(1, steps + 1):
                 done = world.step()
                 history.append(f"{number:4} {done:70} {_short(world.owners)}")
-                world.judge(schema)
+                judge(world, schema)
         except BaseException as error:
             tail = "\n".join(history[-60:])
             error.add_note(f"MANACTL_SEED={seed}; the way there:\n{tail}\nholders: {world.raws}")
