@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import takewhile
 from typing import TYPE_CHECKING, TextIO
 
@@ -13,9 +13,6 @@ import click
 
 from manactl import __version__
 from manactl.cli.app import STATE_DIR, App
-from manactl.cli.claim import claim
-from manactl.cli.release import release
-from manactl.cli.status import status
 from manactl.errors import Interrupted, ManactlError, UsageError
 
 if TYPE_CHECKING:
@@ -24,10 +21,48 @@ if TYPE_CHECKING:
 EXIT_BUG = 1
 EXIT_PIPE = 128 + 13  # what a shell reports of a program that SIGPIPE ended
 
-COMMANDS: tuple[click.Command, ...] = (status, claim, release)
+
+def _status() -> click.Command:
+    from manactl.cli.status import status  # noqa: PLC0415
+
+    return status
+
+
+def _claim() -> click.Command:
+    from manactl.cli.claim import claim  # noqa: PLC0415
+
+    return claim
+
+
+def _release() -> click.Command:
+    from manactl.cli.release import release  # noqa: PLC0415
+
+    return release
+
+
+COMMANDS: dict[str, Callable[[], click.Command]] = {
+    "claim": _claim,
+    "release": _release,
+    "status": _status,
+}
+
+
+class Commands(click.Group):
+    """A group that imports a command when it is asked for: `--version` and a completion need few."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *COMMANDS})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        found = super().get_command(ctx, cmd_name)
+        if found is None and cmd_name in COMMANDS:
+            found = COMMANDS[cmd_name]()
+            self.add_command(found, cmd_name)
+        return found
 
 
 @click.group(
+    cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=False,
     epilog="Exit codes: 0 done, 2 usage, 3 refused, 4 failed and put back, 5 not put back, "
@@ -61,10 +96,6 @@ def help_command(ctx: click.Context, command: str | None) -> None:
         raise click.UsageError(f"No such command {command!r}.", root)
     with click.Context(found, info_name=command, parent=root) as asked:
         click.echo(found.get_help(asked))
-
-
-for _command in COMMANDS:
-    cli.add_command(_command)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
