@@ -115,6 +115,7 @@ DEVICE_RULES: tuple[tuple[Callable[[DeviceFacts], bool], Raw, str], ...] = (
 # admin_up, rx, eqs: "y" yes, "n" no, "-" not known, "." any; raw: the test on the device's answer.
 # An owner of None leaves the port open: it may be the one that has the device's raw queue pair.
 _UNDECIDED = "a raw queue pair may be on this port"
+_OPENED = "the vport is in use and no raw queue pair exists: the netdev is being opened"
 PORT_RULES: tuple[
     tuple[str, str, str, Callable[[Raw], bool], Owner | None, Certainty | None, str], ...
 ] = (
@@ -130,7 +131,7 @@ PORT_RULES: tuple[
     (".", "y", ".", lambda raw: True, Owner.ETHERNET, Certainty.PROVEN,
      "the vport has the netdev's receive queues"),
     (".", "n", "y", lambda raw: raw.none, Owner.ETHERNET, Certainty.INFERRED,
-     "the vport is in use and no raw queue pair exists: the netdev is being opened"),
+     _OPENED),
     (".", "n", "y", lambda raw: raw is Raw.SOME, Owner.RAW_QP, Certainty.PROVEN,
      "the vport is in use, and not by the netdev"),
     (".", "n", "y", lambda raw: True, Owner.RAW_QP, Certainty.INFERRED,
@@ -153,6 +154,7 @@ _IN_RESET = (
     "the driver is in transition: it resets the device, sets it up, or could not",
 )
 # A raw queue pair takes the vport first, and is counted and shown by the kernel last.
+_TAKEN_NOW = (None, None, "the port is being taken, by the netdev or by a new queue pair")
 _CHANGING = (None, None, "a queue pair is being created, and may have taken this port already")
 # fmt: on
 
@@ -175,6 +177,9 @@ def decide(device: DeviceFacts, ports: Iterable[PortFacts]) -> dict[int, Decisio
     placed = sum(owner is Owner.RAW_QP for owner, _, _ in rows.values())
     if device.changing:
         rows |= {port: _CHANGING for port, row in rows.items() if row[0] is Owner.FREE}
+    if device.changing or not (device.absent or device.contexts == 0):
+        # Whoever has the device open may just be creating a raw queue pair.
+        rows |= {port: _TAKEN_NOW for port, row in rows.items() if row[2] == _OPENED}
     decisions = {
         port: _decision(owner, certainty, reason)
         for port, (owner, certainty, reason) in rows.items()

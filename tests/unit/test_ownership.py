@@ -120,6 +120,18 @@ def test_several_ports_that_may_have_it_are_candidates_and_no_more() -> None:
         assert decisions[number].candidates == (2, 3, 4)
 
 
+@pytest.mark.parametrize("changing", [False, True])
+@pytest.mark.parametrize("contexts", [None, 0, 1])
+def test_a_vport_in_use_may_be_that_of_a_queue_pair_not_yet_counted(
+    contexts: int | None, changing: bool
+) -> None:
+    device = DeviceFacts(False, False, False, contexts, 0, 0, 0, 0, changing=changing)
+    decision = decide(device, [PortFacts(1, False, eqs=True, rx=False)])[1]
+    opened = contexts == 0 and not changing
+    assert decision.owner is (Owner.ETHERNET if opened else Owner.UNKNOWN)
+    assert decision.candidates == (() if opened else (1,))
+
+
 def test_debugfs_places_the_raw_qp_and_frees_the_others() -> None:
     ports = [PortFacts(1, False, eqs=False, rx=False), PortFacts(2, False, eqs=True, rx=False)]
     decisions = decide(ONE_RAW, ports)
