@@ -20,6 +20,7 @@ from .errors import HostLacks, LabError, LostVm, MirrorUnknown, Unreachable
 from .reset import Inventory, ResetFailed, gave_up, inventory, reset, trouble
 from .vm import Vm
 
+_LONG = frozenset({"test_crash", "test_walk", "test_busy", "test_truth", "test_forms"})
 _IN_USE = pytest.StashKey[list[Vm]]()
 
 
@@ -195,3 +196,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if {"vm", "make_vm"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("lab")
+        if item.get_closest_marker("xdist_group"):
+            # Three kernels do not divide by two workers. Half of a kernel's tests is work enough
+            # for the boot that it costs, and six of them end at about the same time.
+            half = "long" if item.path.stem in _LONG else "short"
+            item.add_marker(pytest.mark.xdist_group(half))
