@@ -285,3 +285,15 @@ def test_the_port_of_a_tcp_connection_is_refused_and_untouched(addressed: Vm) ->
         assert document["schema"] == "manactl.error/1"
         assert {"code", "message", "hint", "evidence"} <= set(document)
         prober.ask("quit", "quit")
+
+
+@pytest.mark.parametrize("words", [("--help",), ("--version",), ("claim", "--help")])
+def test_help_runs_from_the_checkout_and_loads_nothing_heavy(
+    vm: Vm, words: tuple[str, ...]
+) -> None:
+    """On the distribution's own click, rich and pyverbs, with nothing installed."""
+    ran = vm.run(["python3", "-X", "importtime", "-m", "manactl", *words])
+    assert "manactl" in ran.out
+    loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in ran.err.splitlines()}
+    assert "click" in loaded
+    assert not loaded & {"rich", "pyroute2", "pyverbs", "asyncio"}
