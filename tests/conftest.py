@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts background jobs so, and every program under test would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def lacking(capability: str, why: str) -> None:
