@@ -137,6 +137,12 @@ def list_claims(state_dir: Path | str, boot_id: str | None = None) -> list[Claim
     return found
 
 
+def finished(state_dir: Path) -> list[Content]:
+    """Journals with nothing left to undo, whose release died before it had put them away."""
+    contents = [read(path) for path in paths(state_dir)]
+    return [one for one in contents if one.phase == "closed" or not one.ports]
+
+
 def paths(state_dir: Path) -> list[Path]:
     """The journals that are not in the history, oldest first."""
     try:

@@ -15,7 +15,7 @@ from typing import Any
 from manactl import journal, lock, transition
 from manactl.audit import Audit
 from manactl.claiming import WAIT, close_stale, holders_of, need_net_admin
-from manactl.errors import Denied, ManactlError, UsageError
+from manactl.errors import Busy, Denied, ManactlError, NotRestored, UsageError
 from manactl.journal import ClaimSummary, Journal, JournalError
 from manactl.look import look, resolve
 from manactl.model import Owner, PortId, Report
@@ -68,6 +68,8 @@ def release(wish: Wish) -> Outcome:
     with Audit("release", who(), wish.words) as audit, wish.signals.told():
         audit.quiet = wish.dry_run
         claims = _claims(wish.state_dir)
+        if not wish.dry_run:
+            _put_away(wish.state_dir)
         outcome = Outcome()
         if not claims and not wish.words:
             audit.quiet = True
@@ -88,6 +90,24 @@ def release(wish: Wish) -> Outcome:
             chosen = [one for one in chosen if (one.path, one.port) in still]
             _each(wish, chosen, lambda path, ports: _release(wish, path, ports, outcome))
         return outcome
+
+
+def _put_away(state_dir: Path) -> None:
+    """Move journals to the history whose release died when its last port was back already."""
+    for content in journal.finished(state_dir):
+        pcis = {port["pci"] for port in content.header["ports"]}
+        # A living release in that same moment has the lock, and puts its journal away itself.
+        with contextlib.suppress(Busy), lock.functions(state_dir, pcis):
+            if not content.path.exists():
+                continue
+            with Journal.open(content.path) as log:
+                failed = transition.close(log, "released", already=content.phase == "closed")
+            if failed:
+                raise NotRestored(
+                    f"the port is back, but its journal {content.path} cannot be closed: {failed}",
+                    hint="mend the cause, then `manactl release` tries again",
+                    code="journal",
+                )
 
 
 def _claims(state_dir: Path) -> list[ClaimSummary]:

@@ -218,10 +218,12 @@ def _record(log: Log, back: PutBack, event: str, **more: object) -> None:
         back.log_failed = error.strerror or str(error)
 
 
-def close(log: Log, how: str) -> str | None:
-    """Close the journal and move it to the history; the reason when it could not be closed."""
+def close(log: Log, how: str, *, already: bool = False) -> str | None:
+    """Close the journal, unless its last record says so `already`, and move it to the history;
+    the reason when it could not be closed."""
     try:
-        log.append("closed", how=how)
+        if not already:
+            log.append("closed", how=how)
         log.archive()
     except OSError as error:
         return error.strerror or str(error)

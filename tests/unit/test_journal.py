@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manactl import journal
+from manactl import journal, lock, releasing
 from manactl.errors import Refused
 from manactl.journal import Journal, JournalError
+from manactl.transition import Interruptible
 from tests.unit.fakes import PORT
 
 HEADER: dict[str, Any] = {
@@ -67,6 +68,42 @@ def test_summary_for_status(tmp_path: Path) -> None:
 )
 def test_phases(tmp_path: Path, events: tuple[str, ...], phase: str) -> None:
     assert journal.read(written(tmp_path, *events)).phase == phase
+
+
+def released(state_dir: Path, *more: str) -> Path:
+    path = written(state_dir, "doing", "claimed", "releasing")
+    with Journal.open(path) as log:
+        log.append("released", pci=PORT.pci, port=PORT.port)
+        for event in more:
+            log.append(event)
+    return path
+
+
+@pytest.mark.parametrize("more", [(), ("closed",)])
+def test_a_release_that_died_at_its_very_end_is_put_away(
+    tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    """Its port is back, so nothing is claimed; only the file has to go to the history."""
+    path = released(tmp_path, *more)
+    assert journal.list_claims(tmp_path) == []
+    outcome = releasing.release(releasing.Wish(tmp_path, Interruptible()))
+    assert outcome.ports == []
+    assert not path.exists()
+    (kept,) = (tmp_path / "history").iterdir()
+    assert [r["event"] for r in journal.read(kept).records][-2:] == ["released", "closed"]
+
+
+def test_a_dry_run_puts_nothing_away(tmp_path: Path) -> None:
+    path = released(tmp_path)
+    releasing.release(releasing.Wish(tmp_path, Interruptible(), dry_run=True))
+    assert path.exists()
+
+
+def test_a_living_release_puts_its_journal_away_itself(tmp_path: Path) -> None:
+    path = released(tmp_path)
+    with lock.functions(tmp_path, [PORT.pci]):
+        releasing.release(releasing.Wish(tmp_path, Interruptible()))
+        assert path.exists()
 
 
 def test_without_a_state_directory_nothing_is_claimed(tmp_path: Path) -> None:
