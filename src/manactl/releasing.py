@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -256,7 +256,7 @@ def _release(wish: Wish, path: Path, ports: list[PortId], outcome: Outcome) -> N
                 name = _now_called(system, port, names)
                 one = _released(port, name, back, changed=port in changed)
                 recovered = content.phase != "claimed"
-                outcome.ports.append(_with(one, recovered=recovered, down_for_s=down_for[port]))
+                outcome.ports.append(replace(one, recovered=recovered, down_for_s=down_for[port]))
 
 
 def _of(steps: Sequence[Step], port: PortId) -> list[Step]:
@@ -304,12 +304,6 @@ def _released(port: PortId, name: str, back: PutBack, *, changed: bool) -> Relea
         up_ms=facts.get("ms"),
         carrier=facts.get("carrier"),
     )
-
-
-def _with(one: Released, **more: Any) -> Released:
-    from dataclasses import replace  # noqa: PLC0415
-
-    return replace(one, **more)
 
 
 def document(outcome: Outcome) -> dict[str, object]:
