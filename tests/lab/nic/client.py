@@ -61,6 +61,10 @@ class NicClient:
     def reset_request(self) -> None:
         self.ask("reset-request")
 
+    def timeout(self, milliseconds: int | None) -> None:
+        """How long the driver waits for answers, from its next bring-up on; None: its own choice."""
+        self.ask("timeout", ms=milliseconds)
+
     def fault(
         self,
         request: str,
@@ -68,13 +72,17 @@ class NicClient:
         status: int | None = None,
         delay: float = 0.0,
         lost: bool = False,
+        held: bool = False,
         times: int | None = 1,
         skip: int = 0,
     ) -> None:
         """Spoil the next `times` requests of that name (None: until cleared); see faults.Fault."""
-        self.ask(
-            "fault", request=request, status=status, delay=delay, lost=lost, times=times, skip=skip
-        )
+        how = {"status": status, "delay": delay, "lost": lost, "held": held}
+        self.ask("fault", request=request, times=times, skip=skip, **how)
+
+    def let_go(self) -> int:
+        """Give the answers that `held` faults keep; how many."""
+        return int(self.ask("let-go")["answered"])
 
     def faults(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.ask("faults")["faults"]

@@ -17,7 +17,8 @@ INDIRECTION: Final = 64  # more does not fit into one CONFIG_VPORT_RX, and mana_
 MSIX_VECTORS: Final = 64
 FRAME_MTU: Final = 9014
 LINK_MBPS: Final = 100_000
-HWC_TIMEOUT_MS: Final = 30_000
+HWC_TIMEOUT_MS: Final = 30_000  # the drivers' own choice, when they are told none
+HWC_TIMEOUT_RECONFIG: Final = 1 << 3  # capability: the driver is to ask for its time-out
 
 # Protection domains, memory keys and doorbell pages of the kernel's three devices.
 HWC_PDID, MANA_PDID, IB_PDID = 1, 2, 3
@@ -47,6 +48,7 @@ class Config:
     ports: int = 2
     macs: tuple[bytes, ...] = ()  # of the first ports; the others get default ones
     rnic: bool = True
+    hwc_timeout_ms: int | None = None  # how long the driver is to wait for an answer
     all_macs: tuple[bytes, ...] = field(init=False)
 
     def __post_init__(self) -> None:

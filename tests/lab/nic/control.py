@@ -29,8 +29,10 @@ class Control:
             "log": self._log,
             "link": self._link,
             "reset-request": self._reset_request,
+            "timeout": self._timeout,
             "fault": self._fault,
             "faults": self._faults,
+            "let-go": self._let_go,
             "clear-faults": self._clear_faults,
             "quit": self._quit,
         }
@@ -75,12 +77,19 @@ class Control:
     def _reset_request(self, request: Json) -> Json:
         return {"sent": self.nic.request_reset()}
 
+    def _timeout(self, request: Json) -> Json:
+        self.nic.set_timeout(request["ms"])
+        return {}
+
     def _fault(self, request: Json) -> Json:
         self.nic.faults.add(Fault(**{k: v for k, v in request.items() if k != "op"}))
         return self._faults(request)
 
     def _faults(self, request: Json) -> Json:
         return {"faults": self.nic.faults.facts()}
+
+    def _let_go(self, request: Json) -> Json:
+        return {"answered": self.nic.faults.let_go()}
 
     def _clear_faults(self, request: Json) -> Json:
         return {"left": self.nic.faults.clear()}

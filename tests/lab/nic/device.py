@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from tests.lab.nic import gdma as _gdma  # noqa: F401  (handlers register on import)
@@ -241,6 +241,10 @@ class Nic:
         self.record.event("reset-requested")
         self.function.hwc_eq.post(Event.RESET_REQUEST)
         return True
+
+    def set_timeout(self, milliseconds: int | None) -> None:
+        """How long the driver is to wait for answers, from its next bring-up on."""
+        self.config = replace(self.config, hwc_timeout_ms=milliseconds)
 
     def state(self) -> dict[str, Any]:
         if self.function is None:

@@ -38,9 +38,11 @@ _IDENTITIES = {
 
 @on(Request.VERIFY_VF_DRIVER_VERSION)
 def verify_version(function: Function, call: Call, body: Any) -> Fields:
-    """No capability is announced: each would change what drivers do, none is needed."""
+    """No capability is announced unless asked for: each would change what drivers do."""
     call.facts["release"] = body.release.rstrip(b"\0").decode(errors="replace")
     call.facts["capabilities"] = f"{body.capabilities[0]:#x}"
+    if function.config.hwc_timeout_ms is not None:
+        return {"version": 1, "capabilities": [limits.HWC_TIMEOUT_RECONFIG, 0, 0, 0]}
     return {"version": 1}
 
 
@@ -59,7 +61,7 @@ def query_max_resources(function: Function, call: Call, body: Any) -> Fields:
 
 @on(Request.QUERY_HWC_TIMEOUT)
 def query_hwc_timeout(function: Function, call: Call, body: Any) -> Fields:
-    return {"timeout": limits.HWC_TIMEOUT_MS}
+    return {"timeout": function.config.hwc_timeout_ms or limits.HWC_TIMEOUT_MS}
 
 
 @on(Request.LIST_DEVICES)

@@ -104,6 +104,9 @@ class Hwc:
         if fault is not None and fault.delay:
             self.function.record.event("answer-late", name=request_name(code), delay=fault.delay)
             self.function.later(fault.delay, lambda: self._deliver(response))
+        elif fault is not None and fault.held:
+            self.function.record.event("answer-held", name=request_name(code))
+            self.function.faults.hold(lambda: self._deliver(response))
         else:
             self._deliver(response)
 

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from tests.lab.nic.faults import ANY, Fault, Faults
-from tests.lab.nic.wire.messages import Request
-from tests.unit.nic.driver import Driver
+from tests.lab.nic.wire import queues
+from tests.lab.nic.wire.messages import REQUEST_HEADER, Request
+from tests.unit.nic.driver import Driver, started
 
 
 def test_a_fault_is_used_up_after_its_times() -> None:
@@ -50,6 +51,20 @@ def test_other_requests_pass() -> None:
 def test_nonsense_is_refused(words: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"no such request|one of status|not negative"):
         Fault(**words)  # type: ignore[arg-type]
+
+
+def test_a_held_answer_is_given_when_told() -> None:
+    driver = started()
+    driver.nic.faults.add(Fault("LIST_DEVICES", held=True))
+    message = REQUEST_HEADER.pack(code=Request.LIST_DEVICES, response_size=296)
+    driver.poke(driver.message, message)
+    oob = queues.HWC_TX_OOB.pack(0, 0, driver.cq.number, driver.sq.number)
+    driver.post(driver.sq, [(driver.message, 1, len(message))], oob)
+    driver.ring(queues.DB_SQ, driver.sq.number | driver.sq.head << 32)
+    assert driver.completions(driver.cq) == []
+    assert driver.nic.faults.let_go() == 1
+    assert len(driver.completions(driver.cq)) == 1
+    assert driver.nic.faults.let_go() == 0
 
 
 def test_a_refusal_does_nothing() -> None:

@@ -91,6 +91,16 @@ class TestBringUp:
         expect = 0 if rnic else Status.INVALID
         driver.request(Request.REGISTER_DEVICE, device=DeviceType.MANA_IB, expect=expect)
 
+    def test_a_time_out_is_told_from_the_next_bring_up_on(self) -> None:
+        driver = started()
+        assert driver.request(Request.VERIFY_VF_DRIVER_VERSION).capabilities[0] == 0
+        driver.nic.set_timeout(5000)
+        assert driver.request(Request.VERIFY_VF_DRIVER_VERSION).capabilities[0] == 0
+        driver.destroy()
+        driver.establish()
+        assert driver.request(Request.VERIFY_VF_DRIVER_VERSION).capabilities[0] == 1 << 3
+        assert driver.request(Request.QUERY_HWC_TIMEOUT).timeout == 5000
+
     def test_again_after_destroy(self) -> None:
         driver = started()
         driver.destroy()

@@ -272,7 +272,7 @@ class TestControl:
 
     def test_every_operation_answers(self, control: Control) -> None:
         for op in control._operations:
-            more = {"request": "*", "lost": True} if op == "fault" else {"up": True}
+            more = {"request": "*", "lost": True} if op == "fault" else {"up": True, "ms": None}
             answer = json.loads(control.answer(json.dumps({"op": op, **more})))
             assert answer["ok"] is True, op
 
