@@ -7,24 +7,28 @@ act. Before the journal's header is on disk nothing has been touched.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from manactl import journal, lock, planner, policy, transition
+from manactl import guards, journal, lock, planner, policy, transition
 from manactl.audit import Audit
-from manactl.errors import Busy, Denied, NotRestored, Unsupported
+from manactl.errors import Busy, Denied, NotRestored, Refused, Unsupported
+from manactl.interrupt import Interruptible
 from manactl.journal import ClaimSummary, Journal
 from manactl.look import look, resolve
 from manactl.model import Evidence, Holder, Owner, PortId, PortStatus, Report
 from manactl.plan import Plan
+from manactl.proving import LOOK_AGAIN
 from manactl.snapshot import PortState, derived, port_to_json
 from manactl.sources import around
 from manactl.system import LiveSystem, capabilities, who
 
 CAP_NET_ADMIN, CAP_NET_RAW = 12, 13
+_GLIMPSE = 0.3  # s for what looks odd in passing
 WAIT = 2.0  # s: a killed DPDK program needs up to 1.6 s to give its vport back
 
 
@@ -38,7 +42,7 @@ class Wish:
     state_dir: Path
     words: Sequence[str]
     show: Callable[[Plan], None]
-    signals: transition.Interruptible
+    signals: Interruptible
     allow: Collection[str] = ()
     dry_run: bool = False
     wait: float | None = None
@@ -97,7 +101,7 @@ def _resolve(report: Report, words: Sequence[str]) -> list[PortStatus]:
 
 
 def _locked(wish: Wish, wanted: Sequence[PortStatus]) -> Claimed:
-    now = {_key(port.id): port for port in look().ports}
+    now = _settled({_key(port.id) for port in wanted}, wish.wait or _GLIMPSE)
     gone = [port for port in wanted if _key(port.id) not in now]
     if gone:
         raise Busy(
@@ -112,6 +116,24 @@ def _locked(wish: Wish, wanted: Sequence[PortStatus]) -> Claimed:
     _able(new)
     with LiveSystem({k: p.rdma for k, p in now.items()}, holders_of) as system:
         return _claim(wish, new, already, system)
+
+
+def _settled(wanted: Collection[tuple[str, int]], wait: float) -> dict[tuple[str, int], PortStatus]:
+    """Every port as it is when those wanted are in no transition, or at the end of `wait`."""
+    deadline = time.monotonic() + wait
+    while True:
+        now = {_key(port.id): port for port in look().ports}
+        passing = any(_passing(port) for key, port in now.items() if key in wanted)
+        if not passing or time.monotonic() >= deadline:
+            return now
+        time.sleep(LOOK_AGAIN)
+
+
+def _passing(port: PortStatus) -> bool:
+    """Whether it looks like something that may be over in a moment. A raw QP that is being
+    destroyed has lost its event queues before the kernel stops to count it."""
+    opening = port.owner is Owner.UNKNOWN and port.netdev is not None and port.netdev.admin_up
+    return bool(port.in_reset or port.eqs_lost or opening)
 
 
 def _key(port: PortId) -> tuple[str, int]:
@@ -145,7 +167,7 @@ def _already(
         if one.phase != "claimed":
             raise NotRestored(
                 f"an earlier claim or release of {port.label} was interrupted; nothing was touched",
-                hint="put it back first: manactl release",
+                hint="put it back first: manactl recover",
                 evidence=[Evidence("journal", str(one.path), one.phase)],
                 code="interrupted-claim",
             )
@@ -169,7 +191,11 @@ def close_stale(path: Path) -> None:
 
 
 def _able(ports: Sequence[PortStatus]) -> None:
-    """What no waiver changes: no RDMA device, a netvsc pair, a live holder, a busy driver."""
+    """What no waiver changes: no RDMA device, a netvsc pair, a live holder, a busy driver.
+
+    A port in a reset, or one with which a bug of the kernel would bite, is the guards' to refuse.
+    """
+    ports = [port for port in ports if not (port.in_reset or port.eqs_lost)]
     for port in ports:
         if port.rdma is None:
             raise Unsupported(
@@ -216,21 +242,30 @@ def _claim(
     already: Sequence[tuple[PortStatus, ClaimSummary]],
     system: LiveSystem,
 ) -> Claimed:
-    states = {port.id: _state(system, port) for port in ports}
-    taken = {state.ifindex for state in states.values() if state is not None}
-    found = []
-    for port in ports:
-        seen = around.gather(port, states[port.id], taken, system.rtnl)
-        found += policy.refusals(port, seen)
-    waived = policy.judge(found, wish.allow)
+    name = ", ".join(port.label for port in ports)
+    with wish.signals.step(f"look at {name}"):
+        states = {port.id: _state(system, port) for port in ports}
+        taken = {state.ifindex for state in states.values() if state is not None}
+        seen = {port.id: around.gather(port, states[port.id], taken, system.rtnl) for port in ports}
+    found = [one for port in ports for one in guards.refusals(port, seen[port.id])]
     known = {id_: state for id_, state in states.items() if state is not None}
-    plan = planner.claim([(port, known[port.id]) for port in ports], waived)
+    plan = planner.claim(
+        [(port, known[port.id], seen[port.id]) for port in ports if port.id in known],
+        [one for one in found if not policy.stands(one, wish.allow)],
+        [one for one in found if policy.stands(one, wish.allow)],
+    )
+    try:
+        waived = policy.judge(found, wish.allow)
+    except Refused as refusal:
+        if wish.dry_run:
+            wish.show(plan)
+            refusal.more = {"plan": plan.to_json()}
+        raise
     wish.show(plan)
     if wish.dry_run:
         return Claimed(plan, known, {}, tuple(ports), tuple(already), waived)
     for port in ports:
         system.warm_up(port.id)
-    name = ", ".join(port.label for port in ports)
     log, said = transition.apply(
         plan.steps,
         system,
@@ -245,8 +280,9 @@ def _claim(
 
 
 def _state(system: LiveSystem, port: PortStatus) -> PortState | None:
-    """The port's network state; None when its netdev is not here (a guard says so)."""
-    return None if system.netdev(port.id) is None else system.capture(port.id)
+    """The port's network state; None when its netdev is not here, or the driver may hold RTNL for
+    long because it is at a reset (a guard says so)."""
+    return None if port.in_reset or system.netdev(port.id) is None else system.capture(port.id)
 
 
 def header(
@@ -283,6 +319,7 @@ def document(done: Claimed) -> dict[str, object]:
         "already": not done.ports,
         "ports": new + old,
         "waived": [refusal.to_json() for refusal in done.waived],
+        "plan": done.plan.to_json() if done.plan else None,
         "journal": str(done.journal) if done.journal else None,
         "release": "manactl release " + " ".join(str(p["netdev"]) for p in new + old),
     }

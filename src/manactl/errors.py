@@ -15,7 +15,7 @@ Anything else that escapes is a bug (exit 1).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class ManactlError(Exception):
     exit_code: ClassVar[int] = 1
     kind: ClassVar[str] = "error"
     code: str
+    more: Mapping[str, object]  # what else its JSON document has
 
     def __init__(
         self,
@@ -45,6 +46,7 @@ class ManactlError(Exception):
         self.hint = hint
         self.evidence = tuple(evidence)
         self.code = code or self.kind
+        self.more = {}
 
 
 class UsageError(ManactlError):

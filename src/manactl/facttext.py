@@ -27,6 +27,27 @@ def text(kind: str, body: bytes, names: Mapping[int, str]) -> str:
         return f"{kind} that could not be decoded: {body.hex()}"
 
 
+def command(kind: str, body: bytes, names: Mapping[int, str]) -> str:
+    """The `ip` command that removes it, for an operator to run."""
+    said = text(kind, body, names).split()
+    family = ["-6"] if kind == "route" and rt.is_ipv6(body) else []
+    if kind == "address":
+        keep = said[1 : said.index("peer") + 3] if "peer" in said else said[1:2]
+        words = [*keep, *said[said.index("dev") :]]
+    elif kind == "nexthop":
+        words = said[1:3]
+    elif kind == "neighbour":
+        proxy = ["proxy"] if said[0] == "proxy" else []
+        at = said.index("dev")
+        words = [*proxy, said[len(proxy) + 1], *said[at : at + 2]]
+    else:
+        words = [one for one in said if one != "(IPv6)"]
+        if "scope" in words:
+            at = words.index("scope")
+            del words[at : at + 2]
+    return " ".join(["ip", *family, kind, "del", *words])
+
+
 def _name(ifindex: int, names: Mapping[int, str]) -> str:
     return names.get(ifindex) or f"if{ifindex}"
 

@@ -12,20 +12,21 @@ import contextlib
 import hashlib
 import json
 import os
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from manactl.errors import NotRestored, Refused
+from manactl import statedir, unfinished
+from manactl.errors import ManactlError, NotRestored
 from manactl.model import ClaimInfo, PortId
 
 SCHEMA = "manactl.journal/1"
 _FAMILY, _VERSION = SCHEMA.split("/")
 _HISTORY_KEEPS = 50
 _SUFFIX = ".journal"
+_RESERVED = 1 << 16  # bytes: some hundred records
 
 
 def stamp(when: datetime | None = None) -> str:
@@ -64,16 +65,28 @@ class Content:
 
     @property
     def phase(self) -> str:
-        """`claimed`, `closed`, or `interrupted`: begun, and neither finished nor put back."""
-        claimed = False
-        for record in self.records:
-            if record["event"] == "closed":
-                return "closed"
-            if record["event"] in ("claimed", "released"):
-                claimed = True  # a released port has left; what is left is claimed
-            elif record["event"] in ("unwinding", "releasing"):
-                claimed = False
-        return "claimed" if claimed else "interrupted"
+        """`closed`, else `claimed` when every port that is left is, else `interrupted`."""
+        if any(record["event"] == "closed" for record in self.records):
+            return "closed"
+        phases = {self.phase_of(port) for port in self.ports}
+        return "interrupted" if "interrupted" in phases else "claimed"
+
+    @property
+    def _claimed(self) -> bool:
+        return any(record["event"] == "claimed" for record in self.records)
+
+    def phase_of(self, port: PortId) -> str:
+        """`claimed`, or `interrupted`: begun, and neither finished nor put back."""
+        if not self._claimed or any(r["event"] == "unwinding" for r in self.records):
+            return "interrupted"
+        everything = [{"pci": port.pci, "port": port.port}]
+        releasing = (
+            {(one["pci"], one["port"]) for one in record.get("ports", everything)}
+            for record in self.records
+            if record["event"] == "releasing"
+        )
+        begun = any((port.pci, port.port) in ports for ports in releasing)
+        return "interrupted" if begun else "claimed"
 
     @property
     def proven(self) -> Mapping[tuple[str, int], bool]:
@@ -97,18 +110,17 @@ class ClaimSummary:
     phase: str  # claimed | interrupted
     same_boot: bool
     path: Path
+    pending: str | None = None  # of an interrupted one: what happened, and what will
 
     @property
     def next_step(self) -> str | None:
         """What the operator should know or do, where it is not obvious."""
-        if not self.same_boot:
-            return (
-                "its journal is from before the last boot: the boot configuration has taken over, "
-                "and the next `manactl release` or `claim` closes it"
-            )
-        if self.phase == "interrupted":
-            return "a claim or release of it was interrupted; `manactl release` puts it back"
-        return None
+        return self.pending if self.same_boot else unfinished.BEFORE_BOOT
+
+    @property
+    def to_recover(self) -> bool:
+        """Whether `manactl recover` has anything to do with it."""
+        return self.phase == "interrupted" or not self.same_boot
 
 
 def list_claims(state_dir: Path | str, boot_id: str | None = None) -> list[ClaimSummary]:
@@ -118,8 +130,7 @@ def list_claims(state_dir: Path | str, boot_id: str | None = None) -> list[Claim
     """
     boot_id = boot_id or read_boot_id()
     found = []
-    for path in paths(Path(state_dir)):
-        content = read(path)
+    for content in _contents(Path(state_dir)):
         if content.phase == "closed":
             continue
         header = content.header
@@ -133,14 +144,23 @@ def list_claims(state_dir: Path | str, boot_id: str | None = None) -> list[Claim
                 synthetic=None,
             )
             same = content.boot_id == boot_id
-            found.append(ClaimSummary(port, info, content.phase, same, path))
+            phase = content.phase_of(port)
+            pending = None
+            if same and phase == "interrupted":
+                pending = unfinished.told(header, content.records, port, Path(state_dir))
+            found.append(ClaimSummary(port, info, phase, same, content.path, pending))
     return found
 
 
 def finished(state_dir: Path) -> list[Content]:
     """Journals with nothing left to undo, whose release died before it had put them away."""
-    contents = [read(path) for path in paths(state_dir)]
-    return [one for one in contents if one.phase == "closed" or not one.ports]
+    return [one for one in _contents(state_dir) if one.phase == "closed" or not one.ports]
+
+
+def _contents(state_dir: Path) -> Iterator[Content]:
+    for path in paths(state_dir):
+        with contextlib.suppress(FileNotFoundError):  # just put away by another manactl
+            yield read(path)
 
 
 def paths(state_dir: Path) -> list[Path]:
@@ -232,20 +252,11 @@ def read(path: Path) -> Content:
 def _open(path: Path, flags: int) -> int:
     try:
         fd = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    except PermissionError:
+    except (PermissionError, FileNotFoundError):
         raise
     except OSError as error:
         raise _broken(path, os.strerror(error.errno or 0)) from error
-    info = os.fstat(fd)
-    why = None
-    if not stat.S_ISREG(info.st_mode):
-        why = "not an ordinary file"
-    elif info.st_uid != os.geteuid():
-        why = f"owned by uid {info.st_uid}"
-    elif info.st_mode & 0o022:
-        why = f"mode {stat.S_IMODE(info.st_mode):o}: others may write it"
-    elif info.st_nlink > 1:
-        why = "it has a second hard link"
+    why = statedir.not_ours(fd)
     if why:
         os.close(fd)
         raise _broken(path, why)
@@ -260,36 +271,6 @@ def _read_all(fd: int) -> bytes:
 
 
 # --- writing --------------------------------------------------------------------------------
-
-
-def prepare(state_dir: Path) -> None:
-    """Make the state directory, 0700, and refuse one that others can write or replace."""
-    try:
-        for part in (state_dir, state_dir / "claims", state_dir / "history", state_dir / "locks"):
-            part.mkdir(mode=0o700, exist_ok=True, parents=part is state_dir)
-            info = part.lstat()
-            if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.geteuid():
-                raise _unusable(part, "not a directory of this user")
-            if info.st_mode & 0o022:
-                raise _unusable(part, f"mode {stat.S_IMODE(info.st_mode):o}: others may write it")
-    except OSError as error:
-        raise _unusable(state_dir, error.strerror or str(error)) from error
-
-
-def _unusable(path: Path, why: str) -> Refused:
-    return Refused(
-        f"state directory {path}: {why}; nothing was touched",
-        hint="without a journal nothing could be put back after a crash",
-        code="state-dir",
-    )
-
-
-def _sync_dir(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _write_all(fd: int, data: bytes) -> None:
@@ -314,20 +295,22 @@ class Journal:
 
         Refused when it cannot be written: nothing has been touched yet.
         """
-        prepare(state_dir)
+        statedir.prepare(state_dir)
         moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
         path = state_dir / "claims" / f"{moment}-{ports[0].pci}-{ports[0].port}{_SUFFIX}"
         hidden = path.with_name(f".{path.name}.new")
         line, _ = _line({"schema": SCHEMA, **header}, "")
         try:
-            _sweep(path.parent)
+            statedir.sweep(path.parent)
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             fd = os.open(hidden, flags | os.O_APPEND, 0o600)
             try:
                 _write_all(fd, line)
+                # A disk that fills up later must not keep the rest from being written.
+                statedir.reserve(fd, len(line), _RESERVED)
                 os.fsync(fd)
                 hidden.rename(path)
-                _sync_dir(path.parent)
+                statedir.sync(path.parent)
             except BaseException:
                 os.close(fd)
                 with contextlib.suppress(OSError):
@@ -336,7 +319,7 @@ class Journal:
                     path.unlink(missing_ok=True)
                 raise
         except OSError as error:
-            raise _unusable(path.parent, error.strerror or str(error)) from error
+            raise statedir.unusable(path.parent, error) from error
         return cls(fd, parse(line, path))
 
     @classmethod
@@ -375,6 +358,23 @@ class Journal:
         self._sum = total
         self._size += len(line)
 
+    def discard(self, error: OSError | None) -> ManactlError | None:
+        """Remove a journal that has announced nothing; what to raise when `error` was the reason,
+        or when it could not be removed."""
+        try:
+            self.path.unlink()
+            statedir.sync(self.path.parent)
+        except OSError as left:
+            return NotRestored(
+                f"nothing was touched, but the journal {self.path} could not be removed: "
+                f"{left.strerror}",
+                hint="mend the cause, then `manactl recover` closes it",
+                code="journal",
+            )
+        finally:
+            self.close()
+        return None if error is None else statedir.unusable(self.path.parent, error)
+
     def close(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
@@ -385,8 +385,8 @@ class Journal:
         history = self.path.parent.parent / "history"
         history.mkdir(mode=0o700, exist_ok=True)
         self.path.rename(history / self.path.name)
-        _sync_dir(history)
-        _sync_dir(self.path.parent)
+        statedir.sync(history)
+        statedir.sync(self.path.parent)
         old = sorted(name for name in os.listdir(history) if name.endswith(_SUFFIX))
         for name in old[:-_HISTORY_KEEPS]:
             with contextlib.suppress(OSError):
@@ -397,18 +397,3 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _sweep(directory: Path) -> None:
-    """Remove headers of claims that died before they became journals: they announced nothing.
-
-    A name that a living claim of another function is about to rename is left alone: its file
-    is younger than any header takes to write.
-    """
-    now = datetime.now(UTC).timestamp()
-    for name in os.listdir(directory):
-        if name.startswith(".") and name.endswith(".new"):
-            with contextlib.suppress(OSError):
-                path = directory / name
-                if now - path.lstat().st_mtime > 60:
-                    path.unlink()

@@ -10,8 +10,8 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from manactl import journal
-from manactl.errors import Busy, Refused
+from manactl import journal, statedir
+from manactl.errors import Busy
 from manactl.model import Evidence
 
 _BACKOFF_FROM, _BACKOFF_TO = 0.02, 0.25  # s
@@ -24,7 +24,7 @@ def functions(state_dir: Path, pcis: Iterable[str], *, wait: float = 0.0) -> Ite
     The kernel drops a lock with its process, however that ends; the file's text only names the
     holder. Taken in one order by everybody, so that two claims cannot wait for each other.
     """
-    journal.prepare(state_dir)
+    statedir.prepare(state_dir)
     deadline = time.monotonic() + wait
     with contextlib.ExitStack() as stack:
         for pci in sorted(set(pcis)):
@@ -37,9 +37,7 @@ def _function(path: Path, pci: str, deadline: float) -> Iterator[None]:
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise Refused(
-            f"lock {path}: {error.strerror}; nothing was touched", code="state-dir"
-        ) from error
+        raise statedir.unusable(path, error) from error
     try:
         pause = _BACKOFF_FROM
         while not _take(fd):

@@ -15,7 +15,7 @@ from manactl.nl.nldev import Nldev, RdmaNetlink
 from manactl.ownership import Decision, PortFacts, decide
 from manactl.ports import resolve
 from manactl.sources import debugfs, proc, rdma, sysfs
-from manactl.sources.links import LinkFacts, LinkSource, RtnetlinkLinks
+from manactl.sources.links import LinkFacts, LinkSource, RtnetlinkLinks, is_same
 from manactl.sources.netns import Elsewhere, NetnsSource, OtherNamespaces
 from manactl.sources.sysfs import Roots
 from manactl.sources.waiting import waiting
@@ -37,6 +37,7 @@ class _Around(NamedTuple):
     claims: Mapping[tuple[str, int], ClaimSummary]
     claims_known: bool
     changing: bool  # a queue pair is being created
+    foreign: bool  # /sys shows another network namespace
 
 
 class _Seen(NamedTuple):
@@ -45,6 +46,7 @@ class _Seen(NamedTuple):
     function: sysfs.Function
     vports: Mapping[int, debugfs.VportDir] | None
     view: rdma.RdmaView
+    shown: Mapping[int, bool | None]  # by port number: IFF_UP, wherever /sys was mounted
     elsewhere: Mapping[int, Elsewhere]  # by port number: netdevs in other network namespaces
     missing: tuple[Missing, ...]
     steady: bool
@@ -69,13 +71,16 @@ def look(
             netlink = _open_nldev(roots, stack, missing)
         links = links or RtnetlinkLinks()
         netns = netns or OtherNamespaces(roots)
-        seen = [_see(roots, netlink, netns, pci) for pci in sysfs.functions(roots)]
-    netdevs = [port.netdev for one in seen for port in one.function.netdevs]
-    if netdevs:
-        masters = (_ifindex(roots, dev.master) for dev in netdevs if dev.master)
-        links.ask({dev.ifindex for dev in netdevs} | {index for index in masters if index})
-    holders = proc.holders(roots.proc, _held_devices(seen))
-    answered = links.collect() if netdevs else {}
+        for foreign in (False, False, True):  # a netdev may have been moved, so look twice
+            pcis = sysfs.functions(roots)
+            seen = [_see(roots, netlink, netns, pci, foreign=foreign) for pci in pcis]
+            _ask(links, seen)
+            holders = proc.holders(roots.proc, _held_devices(seen))
+            answered = _collect(links, seen)
+            if _sysfs_is_ours(seen, answered, links):
+                break
+    if foreign:
+        missing.append(Missing("sysfs", notes.FOREIGN_SYSFS))
     if answered is None:
         missing.append(Missing("rtnetlink", notes.BUSY))
     tasks = list(waiting(roots.proc)) if seen else []
@@ -88,7 +93,7 @@ def look(
     ]
     claims_known = not any(item.source == "journal" for item in missing)
     changing = any(task.creates for task in tasks)
-    around = _Around(roots, answered, holders, _by_port(claims), claims_known, changing)
+    around = _Around(roots, answered, holders, _by_port(claims), claims_known, changing, foreign)
     ports = [port for one in seen for port in _ports(one, around)]
     missing += [
         Missing("sysfs", f"{one.function.pci} is bound to mana but has no port: {notes.NO_PORT}")
@@ -123,21 +128,68 @@ def _open_nldev(roots: Roots, stack: ExitStack, missing: list[Missing]) -> RdmaN
         return None
 
 
-def _see(roots: Roots, netlink: RdmaNetlink | None, netns: NetnsSource, pci: str) -> _Seen:
-    """Read a function until nothing that shows the owner changed while it was read."""
+def _ask(links: LinkSource, seen: Iterable[_Seen]) -> None:
+    if netdevs := _here(seen):
+        masters = (links.index(dev.master) for dev in netdevs if dev.master)
+        links.ask({dev.ifindex for dev in netdevs} | {index for index in masters if index})
+
+
+def _collect(links: LinkSource, seen: Iterable[_Seen]) -> Mapping[int, LinkFacts] | None:
+    return links.collect() if _here(seen) else {}
+
+
+def _here(seen: Iterable[_Seen]) -> list[Netdev]:
+    return [port.netdev for one in seen for port in one.function.netdevs]
+
+
+def _sysfs_is_ours(
+    seen: Iterable[_Seen], answered: Mapping[int, LinkFacts] | None, links: LinkSource
+) -> bool:
+    """Whether all netdevs are of this network namespace (after `nsenter --net` they are not).
+
+    While rtnetlink is silent, name and index have to do: another netdev may have the same.
+    """
+    if answered is None:
+        return all(links.index(netdev.name) == netdev.ifindex for netdev in _here(seen))
+    return all(
+        is_same(port.netdev, one.function.pci, answered.get(port.netdev.ifindex))
+        for one in seen
+        for port in one.function.netdevs
+    )
+
+
+def _see(
+    roots: Roots,
+    netlink: RdmaNetlink | None,
+    netns: NetnsSource,
+    pci: str,
+    *,
+    foreign: bool = False,
+) -> _Seen:
+    """Read a function until nothing that shows the owner changed while it was read.
+
+    `foreign` tells that the netdevs in /sys are not to be taken for those of this namespace.
+    """
     before = _sample(roots, pci)
     for _ in range(_TRIES):
         function, vports, missing = before
         devices, unlisted = rdma.list_devices(netlink) if function.rdma else ([], [])
         view = rdma.view(function.rdma, function.rdma_driver, netlink, devices)
-        elsewhere, unsearched = _elsewhere(function, vports, view, netns)
+        numbers = _numbers(function, vports, view)
+        shown = {port.dev_port + 1: port.netdev.admin_up for port in function.netdevs}
+        if foreign:
+            function = function._replace(netdevs=())
+        elsewhere, unsearched = _elsewhere(function, numbers, netns)
         after = _sample(roots, pci)
         steady = after == before
         if steady:
             break
         before = after
     unread = (*missing, *unlisted, *view.missing, *unsearched)
-    return _Seen(function, vports, view, elsewhere, unread, steady)
+    own = [sysfs.PortNetdev(at.netdev, n - 1) for n, at in elsewhere.items() if not at.netns]
+    function = function._replace(netdevs=(*function.netdevs, *own))
+    elsewhere = {number: at for number, at in elsewhere.items() if at.netns}
+    return _Seen(function, vports, view, shown, elsewhere, unread, steady)
 
 
 _Sample = tuple[sysfs.Function, Mapping[int, debugfs.VportDir] | None, tuple[Missing, ...]]
@@ -170,14 +222,11 @@ def _numbers(
 
 
 def _elsewhere(
-    function: sysfs.Function,
-    vports: Mapping[int, debugfs.VportDir] | None,
-    view: rdma.RdmaView,
-    netns: NetnsSource,
+    function: sysfs.Function, numbers: Iterable[int], netns: NetnsSource
 ) -> tuple[dict[int, Elsewhere], tuple[Missing, ...]]:
-    """The netdevs, by port number, that the function has in other network namespaces."""
+    """The netdevs, by port number, that the function has beside those that /sys shows."""
     here = {port.dev_port for port in function.netdevs}
-    absent = {number - 1 for number in _numbers(function, vports, view)} - here
+    absent = {number - 1 for number in numbers} - here
     if not absent:
         return {}, ()
     try:
@@ -221,7 +270,8 @@ def _ports(seen: _Seen, around: _Around) -> Iterator[PortStatus]:
             for node, count in seen.view.others_use
             if fact.port in node.ports
         ]
-        yield _with_claim(port._replace(notes=tuple(words)), claim, known=around.claims_known)
+        port = port._replace(notes=tuple(words), in_reset=device.in_reset)
+        yield _with_claim(port, claim, known=around.claims_known)
 
 
 def _rdevs(seen: _Seen) -> Sequence[int]:
@@ -229,7 +279,8 @@ def _rdevs(seen: _Seen) -> Sequence[int]:
 
 
 def _facts(seen: _Seen) -> list[PortFacts]:
-    flags = {port.dev_port + 1: port.netdev.admin_up for port in seen.function.netdevs}
+    flags = dict(seen.shown)
+    flags |= {port.dev_port + 1: port.netdev.admin_up for port in seen.function.netdevs}
     flags |= {number: where.netdev.admin_up for number, where in seen.elsewhere.items()}
     vports = seen.vports or {}
     return [
@@ -239,7 +290,7 @@ def _facts(seen: _Seen) -> list[PortFacts]:
             eqs=vports[number - 1].eqs if number - 1 in vports else None,
             rx=vports[number - 1].rx if number - 1 in vports else None,
         )
-        for number in sorted(_numbers(seen.function, seen.vports, seen.view))
+        for number in sorted(_numbers(seen.function, seen.vports, seen.view) | set(seen.shown))
     ]
 
 
@@ -268,6 +319,7 @@ def _port(
         holders=tuple(held.values()),
         evidence=_evidence(netdev, away, fact, seen.view, tuple(held)),
         reason=decision.reason,
+        eqs_lost=decision.eqs_lost,
     )
 
 
@@ -286,7 +338,9 @@ def _with_link(netdev: Netdev, links: Mapping[int, LinkFacts] | None) -> Netdev:
 def _upper(netdev: Netdev | None, around: _Around) -> UpperDevice | None:
     if netdev is None or netdev.master is None:
         return None
-    kind, vmbus = sysfs.upper_kind(around.roots, netdev.master)
+    kind, vmbus = None, None
+    if not around.foreign:
+        kind, vmbus = sysfs.upper_kind(around.roots, netdev.master)
     if kind is None:
         links = (around.links or {}).values()
         kind = next((link.kind for link in links if link.name == netdev.master), None)
@@ -339,11 +393,3 @@ def _with_claim(port: PortStatus, claim: ClaimSummary | None, *, known: bool) ->
 
 def _by_port(claims: Iterable[ClaimSummary]) -> dict[tuple[str, int], ClaimSummary]:
     return {(claim.port.pci, claim.port.port): claim for claim in claims}
-
-
-def _ifindex(roots: Roots, name: str) -> int | None:
-    try:
-        with open(f"{roots.sys}/class/net/{name}/ifindex") as file:
-            return int(file.read())
-    except (OSError, ValueError):
-        return None

@@ -133,6 +133,8 @@ class PortStatus(NamedTuple):
     notes: tuple[str, ...] = ()
     claim: ClaimInfo | None = None
     reason: str = ""  # the row of the ownership table that decided
+    in_reset: bool = False  # the driver has taken the function apart, or could not set it up
+    eqs_lost: bool = False  # a raw QP lives whose event queues debugfs no longer has: a kernel bug
 
     @property
     def label(self) -> str:

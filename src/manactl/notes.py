@@ -17,6 +17,10 @@ BUSY = (
 )
 
 
+FOREIGN_SYSFS = (
+    "/sys shows the netdevs of another network namespace than this process is in (`nsenter --net`; "
+    "`ip netns exec` mounts its own)"
+)
 NO_PORT = "the driver is setting it up, resets it, or has failed to (see the kernel's messages)"
 IN_DRIVER = (
     "{comm} {pid} waits in the driver ({function}), as a rule for the device to answer: until it "
@@ -43,6 +47,11 @@ def of(
         yield (
             "the driver is in the middle of opening, closing or resetting this port; a raw QP gets "
             "EBUSY meanwhile"
+        )
+    if decision.eqs_lost:
+        yield (
+            "a raw QP lives whose event queues debugfs no longer shows: MTU or rings of the down "
+            "netdev were changed, and the kernel crashes when that QP is destroyed"
         )
     if port.netdev is not None and port.netns is not None:
         yield f"its netdev {port.netdev.name} is in the network namespace {port.netns}"

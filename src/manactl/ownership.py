@@ -77,6 +77,7 @@ class Decision(NamedTuple):
     reason: str
     candidates: tuple[int, ...] = ()
     in_transition: bool = False  # flags and debugfs disagree: the driver is in the middle of it
+    eqs_lost: bool = False  # a raw queue pair exists that no vport's event queues account for
 
 
 def _untracked(device: DeviceFacts) -> int | None:
@@ -209,6 +210,7 @@ def decide(device: DeviceFacts, ports: Iterable[PortFacts]) -> dict[int, Decisio
             f"{reason}: {why}" if reason == _UNDECIDED else reason,
             candidates=numbers,
             in_transition=_transition(facts),
+            eqs_lost=raw.some and facts.eqs is False and not device.changing,
         )
     return decisions
 
@@ -252,4 +254,9 @@ def _by_elimination(facts: PortFacts, raw: Raw, why: str) -> Decision:
     the down netdev loses the directory in debugfs.
     """
     certainty = Certainty.INFERRED if facts.eqs is False else raw.certainty
-    return Decision(Owner.RAW_QP, certainty, f"{why}, and no other port can have it")
+    return Decision(
+        Owner.RAW_QP,
+        certainty,
+        f"{why}, and no other port can have it",
+        eqs_lost=facts.eqs is False,
+    )

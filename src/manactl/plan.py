@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-from manactl import restore, snapshot
+from manactl import leak, remedies, restore, snapshot
 from manactl.errors import ManactlError
 from manactl.model import Evidence, Holder, PortId
-from manactl.restore import Restored
+from manactl.proving import ProofLike, attempt_proof
+from manactl.restore import Restored, until
 from manactl.snapshot import PortState
 
 SCHEMA = "manactl.plan/1"
 READ_BACK = 5.0  # s for the kernel to show what it has acknowledged
 CARRIER = 10.0  # s for a link that had carrier to have it again
+REPLUG = 5.0  # s for a netdev to come back whose driver is just being bound again
 PATIENCE = 5.0  # s for link-local addresses and the kernel's own routes to come back
-LOOK_AGAIN = 0.2  # s between two attempts at a vport that is taken
 
 
 class NetdevNow(NamedTuple):
@@ -31,21 +32,6 @@ class NetdevNow(NamedTuple):
     name: str
     ifindex: int
     up: bool
-
-
-class ProofLike(Protocol):
-    """What sources.verbs.Proof says (free, taken, denied, cannot)."""
-
-    @property
-    def outcome(self) -> str: ...
-    @property
-    def errno(self) -> int | None: ...
-    @property
-    def message(self) -> str: ...
-    @property
-    def hint(self) -> str | None: ...
-    @property
-    def evidence(self) -> tuple[Evidence, ...]: ...
 
 
 class System(restore.Network, Protocol):
@@ -57,6 +43,7 @@ class System(restore.Network, Protocol):
     def set_admin(self, port: PortId, up: bool) -> None: ...
     def prove_free(self, port: PortId) -> ProofLike: ...
     def holders(self, port: PortId) -> tuple[Holder, ...]: ...
+    def seems_free(self, port: PortId) -> bool: ...
 
 
 class StepFailed(ManactlError):
@@ -71,8 +58,10 @@ class StepFailed(ManactlError):
 
 
 def require_netdev(system: System, port: PortId) -> NetdevNow:
-    """The port's netdev, or StepFailed: it is being re-plugged, or sits in another namespace."""
+    """The port's netdev, waited for while the device is plugged anew; else StepFailed."""
     now = system.netdev(port)
+    if now is None and until(system, lambda: system.netdev(port) is not None, REPLUG):
+        now = system.netdev(port)
     if now is None:
         raise StepFailed(
             f"port {port} has no netdev here",
@@ -126,13 +115,23 @@ class KeepState:
 
     def undo(self, system: System) -> Undone:
         require_netdev(system, self.port)
-        return Undone(restore.converge(system, self.state, PATIENCE))
+        return restore_all([self], system)[0]
 
     def holds(self, system: System) -> bool:
         return True
 
     def to_json(self) -> dict[str, Any]:
-        return {"kind": self.kind, "port": snapshot.port_to_json(self.port)}
+        return {
+            "kind": self.kind,
+            "port": snapshot.port_to_json(self.port),
+            "kept": tally(self.state),
+        }
+
+
+def restore_all(kept: Sequence[KeepState], system: System) -> list[Undone]:
+    """Undo several at a time: what one port lacks may need what is on another."""
+    found = restore.converge_all(system, [one.state for one in kept], PATIENCE)
+    return [Undone(one) for one in found]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +153,8 @@ class SetAdmin:
         start = system.monotonic()
         if now.up is not self.up:
             _set_admin(system, self.port, now.name, self.up)
-        _await(system, lambda: self.holds(system), READ_BACK)
+        # A stranger that keeps setting it back must not be waited for longer than was wished.
+        until(system, lambda: self.holds(system), min(READ_BACK, wait))
         if not self.holds(system):
             raise StepFailed(
                 f"{now.name} does not stay {_updown(self.up)}: something else sets it back",
@@ -168,12 +168,12 @@ class SetAdmin:
         start = system.monotonic()
         if now.up is not self.was:
             _set_admin(system, self.port, now.name, self.was)
-        _await(system, lambda: require_netdev(system, self.port).up is self.was, READ_BACK)
+        until(system, lambda: require_netdev(system, self.port).up is self.was, READ_BACK)
         if require_netdev(system, self.port).up is not self.was:
             raise StepFailed(f"{now.name} does not stay {_updown(self.was)}")
         facts: dict[str, object] = {"ms": _ms(system.monotonic() - start), "carrier": None}
         if self.was and self.had_carrier:
-            facts["carrier"] = _await(system, lambda: system.carrier(self.port), CARRIER)
+            facts["carrier"] = until(system, lambda: system.carrier(self.port), CARRIER)
         return Undone(facts=facts)
 
     def holds(self, system: System) -> bool:
@@ -235,6 +235,11 @@ class ProveFree:
                 hint="find the network manager or script that does, and stop it first",
                 evidence=[*proof.evidence, Evidence("sysfs", "IFF_UP", True)],
             )
+        if leak.suspected(system, self.port):
+            what = f"the vport of {now.name if now else self.port} is not to be had: {leak.WHAT}"
+            return StepFailed(
+                what, hint=leak.remedy(self.port), evidence=proof.evidence, code="kernel-bug"
+            )
         return StepFailed(
             f"the vport of {self.port} is still taken after {tries} attempts: {proof.message}",
             hint="see who holds it: manactl status -v",
@@ -257,29 +262,6 @@ class ProveFree:
         }
 
 
-def attempt_proof(
-    system: System, port: PortId, wait: float, *, stop_when_up: bool = False
-) -> tuple[ProofLike, int]:
-    """The last proof of several and how many there were.
-
-    A taken vport is looked at once more after 0.2 s, since another probe or `ethtool -L` has it
-    for a moment, and then until `wait` seconds are over; not when the netdev itself has it.
-    """
-    deadline = system.monotonic() + wait
-    tries = 0
-    while True:
-        proof = system.prove_free(port)
-        tries += 1
-        if proof.outcome != "taken":
-            return proof, tries
-        now = system.netdev(port)
-        if stop_when_up and now is not None and now.up:
-            return proof, tries
-        if tries > 1 and system.monotonic() >= deadline:
-            return proof, tries
-        system.pause(LOOK_AGAIN)
-
-
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The steps in order, and for people what they mean."""
@@ -292,6 +274,8 @@ class Plan:
     restores: tuple[str, ...] = ()  # what release puts back
     lost: tuple[str, ...] = ()  # what cannot be put back
     notes: tuple[str, ...] = ()
+    waived: tuple[Mapping[str, Any], ...] = ()  # refusals, as JSON has them
+    refusals: tuple[Mapping[str, Any], ...] = ()  # those that stand: it is not carried out
 
     @property
     def states(self) -> tuple[PortState, ...]:
@@ -308,6 +292,8 @@ class Plan:
             "restores": list(self.restores),
             "lost": list(self.lost),
             "notes": list(self.notes),
+            "waived": list(self.waived),
+            "refusals": list(self.refusals),
         }
 
 
@@ -340,6 +326,8 @@ def tally(state: PortState) -> str:
         count = sum(not snapshot.derived(fact) for fact in state.of(kind))
         if count:
             parts.append(snapshot.counted(count, kind))
+    if state.uppers:
+        parts.append(snapshot.counted(len(state.uppers), snapshot.Kind.UPPER))
     return ", ".join(parts) or "nothing"
 
 
@@ -351,23 +339,12 @@ def _set_admin(system: System, port: PortId, name: str, up: bool) -> None:
         why = os.strerror(error.errno or 0) if error.strerror is None else error.strerror
         raise StepFailed(
             f"setting {name} {_updown(up)} failed: {why}",
-            hint="a raw QP has the vport: see who with `manactl status -v`" if busy else None,
+            hint=remedies.of_opening(error.errno, port) if up else None,
             evidence=[
                 Evidence("rtnetlink", f"set {_updown(up)}", errno.errorcode.get(error.errno or 0))
             ],
             taken=busy,
         ) from error
-
-
-def _await(system: System, done: Any, within: float) -> bool:
-    deadline = system.monotonic() + within
-    pause = 0.01
-    while not done():
-        if system.monotonic() >= deadline:
-            return False
-        system.pause(pause)
-        pause = min(pause * 2, 0.2)
-    return True
 
 
 def _ms(seconds: float) -> float:

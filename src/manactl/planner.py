@@ -2,59 +2,117 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from manactl import snapshot
+from manactl import snapshot, uppers
 from manactl.model import PortStatus
+from manactl.nl import rtmsg as rt
 from manactl.plan import KeepState, Plan, ProveFree, SetAdmin, Step, tally
 from manactl.policy import Refusal
-from manactl.snapshot import Fact, Kind, PortState
+from manactl.snapshot import Fact, Kind, PortState, devices_of
+from manactl.surroundings import Surroundings
 
 _LOST = "connections that are masqueraded through it (the kernel forgets them with the link)"
 
 
-def claim(ports: Sequence[tuple[PortStatus, PortState]], waived: Iterable[Refusal] = ()) -> Plan:
+def claim(
+    ports: Sequence[tuple[PortStatus, PortState, Surroundings]],
+    waived: Sequence[Refusal] = (),
+    refusals: Sequence[Refusal] = (),
+) -> Plan:
     """Take each port's netdev down and prove that its vport is free, port after port.
 
-    A port that is down already stays as it is, and stays down at release.
+    A port that is down already stays as it is, and stays down at release. A plan with `refusals`
+    is for showing only.
     """
     steps: list[Step] = []
     stops, drops, restores, lost, notes = [], [], [], [], []
-    for status, state in ports:
+    for status, state, around in ports:
         name = state.ifname
         if state.up:
             steps.append(KeepState(state))
             steps.append(SetAdmin(status.id, name, False, True, state.carrier))
             stops.append(f"all traffic of the kernel over {name} ({_carries(state)})")
-            gone = [f for f in state.facts if _told(f)]
-            drops += [snapshot.describe(f, {state.ifindex: name}) for f in gone]
+            stops += [f"with it that of {one}" for one in around.carried]
+            drops += [snapshot.describe(fact, state.names) for fact in dropped(state)]
             restores.append(f"{name} set up, its carrier awaited")
             restores += _restored(state)
-            lost += [f"{_LOST.replace('it', name, 1)}"]
+            lost.append(_LOST.replace("it", name, 1))
             lost += _temporary(state)
+            lost += _not_ours(around)
         else:
             notes.append(f"{name} is down already: nothing to put back, it stays down at release")
         if status.rdma is not None:
             steps.append(ProveFree(status.id, status.rdma.device, status.rdma.port))
     stops += [f"{r.port}: {r.message} (allowed: {r.code})" for r in waived]
-    ids = tuple(status.id for status, _ in ports)
     return Plan(
-        "claim", ids, tuple(steps), tuple(stops), tuple(drops), tuple(restores), tuple(lost),
+        "claim",
+        tuple(status.id for status, _, _ in ports),
+        tuple(steps),
+        tuple(stops),
+        tuple(drops),
+        tuple(restores),
+        tuple(lost),
         tuple(notes),
-    )  # fmt: skip
+        tuple(one.to_json() for one in waived),
+        tuple(one.to_json() for one in refusals),
+    )
 
 
-def dropped_on_down(fact: Fact) -> bool:
-    """Whether the kernel forgets this when the interface goes down.
+def dropped(state: PortState) -> list[Fact]:
+    """What the kernel forgets when the port goes down, but for routes that are part of an address.
 
-    IPv4 addresses stay (fib_netdev_event() takes only their routes); everything else goes.
+    A device that is closed keeps its IPv4 addresses alone (fib_netdev_event() takes only their
+    routes). One that loses its carrier loses its nexthop objects (nexthop_flush_dev()).
     """
-    return fact.kind is not Kind.ADDRESS or snapshot.is_ipv6(fact)
+    closed, silent = _gone(state)
+    ids = {_id(fact) for fact in state.of(Kind.NEXTHOP) if devices_of(fact) & (closed | silent)}
+
+    def goes(fact: Fact) -> bool:
+        devices = devices_of(fact)
+        if fact.kind is Kind.ADDRESS:
+            return snapshot.is_ipv6(fact) and not devices.isdisjoint(closed)
+        if fact.kind is Kind.NEXTHOP:
+            return _id(fact) in ids or not ids.isdisjoint(rt.group_members(fact.body))
+        if fact.kind is Kind.ROUTE and (
+            by := rt.number(rt.split(fact.body, rt.RTMSG.size), rt.RTA_NH_ID)
+        ):
+            return by in ids
+        if fact.kind is Kind.ROUTE and len(devices) > 1:
+            return devices <= closed  # a multipath route only loses a way for a while
+        return not devices.isdisjoint(closed)
+
+    return [fact for fact in state.facts if goes(fact) and not snapshot.derived(fact)]
 
 
-def _told(fact: Fact) -> bool:
-    """Whether people need to hear of it: not of the routes that are part of an address."""
-    return dropped_on_down(fact) and not snapshot.derived(fact)
+def _id(nexthop: Fact) -> int | None:
+    return rt.number(rt.split(nexthop.body, rt.NHMSG.size), rt.NHA_ID)
+
+
+def _gone(state: PortState) -> tuple[set[int], set[int]]:
+    """The devices that the kernel closes with the port, itself included, and those on them that
+    lose their carrier alone."""
+    closed: set[int] = {state.ifindex}
+    silent: set[int] = set()
+    for upper in state.uppers:  # from the bottom up
+        if upper.lower in closed and upper.follows:
+            closed.add(upper.ifindex)
+        elif upper.lower in closed | silent and upper.kind in uppers.LINKED:
+            silent.add(upper.ifindex)
+    return closed, silent
+
+
+def _not_ours(around: Surroundings) -> list[str]:
+    """What nobody can put back but its owner."""
+    found = [
+        f"packet sockets{f' on {one.netdev}' if one.netdev else ''}"
+        f" ({', '.join(map(str, one.processes)) or 'of a process that is not visible'}): they get "
+        "ENETDOWN or fall silent until their program opens them again"
+        for one in around.packet_sockets or ()
+    ]
+    return found + [
+        f"whatever the kernel drops of {one}: put it back there" for one in around.elsewhere or ()
+    ]
 
 
 def _carries(state: PortState) -> str:
@@ -75,11 +133,14 @@ def _restored(state: PortState) -> list[str]:
         facts = [f for f in state.of(kind) if not (snapshot.is_temporary(f) or snapshot.derived(f))]
         if facts:
             found.append(f"{snapshot.counted(len(facts), kind)} ({how})")
+    if state.uppers:
+        count = snapshot.counted(len(state.uppers), Kind.UPPER)
+        found.append(f"{count}, each up or down as it was, with all of the above on them")
     return found
 
 
 def _temporary(state: PortState) -> list[str]:
-    names = {state.ifindex: state.ifname}
+    names = state.names
     return [
         f"{snapshot.describe(fact, names)} (temporary: the kernel makes new ones)"
         for fact in state.facts
@@ -87,29 +148,36 @@ def _temporary(state: PortState) -> list[str]:
     ]
 
 
-def short(plan: Plan) -> list[str]:
-    """What a real run shows before it acts: one line per port and one for what is kept."""
-    lines = []
-    for step in plan.steps:
-        if isinstance(step, SetAdmin):
-            lines.append(f"plan: set {step.name} down")
-        elif isinstance(step, KeepState):
-            lines.append(f"kept of {step.state.ifname} for the way back: {tally(step.state)}")
-    return [*lines, *plan.notes]
+_BRIEF = 6  # lines of a list that a real run shows
 
 
-def text(plan: Plan, *, undone: bool = False) -> list[str]:
-    """The whole plan for people; `undone`: its steps are to be undone, in the given order."""
-    before = "undo: " if undone else ""
-    lines = ["Steps:"] if plan.steps else []
-    lines += [f"  {n}. {before}{step.describe()}" for n, step in enumerate(plan.steps, 1)]
-    for title, items in (
+def text(plan: Plan, *, brief: bool = False) -> list[str]:
+    """The plan for people. `brief`: of long lists the beginning, for who acts on it."""
+    undone = plan.verb != "claim"
+    tell = _undone if undone else (lambda step: step.describe())
+    steps = [words for step in plan.steps if (words := tell(step))]
+    title = "Plan, were it not refused:" if plan.refusals else "Plan:"
+    lines = [title] if steps else []
+    lines += [f"  {n}. {words}" for n, words in enumerate(steps, 1)]
+    for heading, items in (
         ("Stops:", plan.stops),
         ("The kernel drops:", plan.drops),
-        ("Release puts back:", plan.restores),
+        ("Put back:" if undone else "Release puts back:", plan.restores),
         ("Cannot be put back:", plan.lost),
         ("Notes:", plan.notes),
     ):
+        shown = items[:_BRIEF] if brief and len(items) > _BRIEF + 1 else items
         if items:
-            lines += [title, *(f"  {item}" for item in items)]
+            lines += [heading, *(f"  {item}" for item in shown)]
+        if len(items) > len(shown):
+            lines.append(f"  and {len(items) - len(shown)} more (--dry-run shows all)")
     return lines
+
+
+def _undone(step: Step) -> str:
+    """What undoing a step does; nothing for one that leaves nothing behind."""
+    if isinstance(step, SetAdmin):
+        return f"set {step.name} {'up and await its carrier' if step.was else 'down'}"
+    if isinstance(step, KeepState):
+        return f"put back what referred to {step.state.ifname} ({tally(step.state)}), and compare"
+    return ""

@@ -1,7 +1,8 @@
-"""A release from the words of the command line to the closed journal.
+"""A release or a recovery from the words of the command line to the closed journal.
 
 The same for a claim that stands and for one that died on the way: what its journal says was
-begun is undone, newest first, and compared with what was there before.
+begun is undone, newest first, and compared with what was there before. They differ in what they
+choose: `release` what it is told, `recover` all that was interrupted and nothing that stands.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from manactl import journal, lock, transition
+from manactl import fatal, freeing, journal, lock, transition
 from manactl.audit import Audit
-from manactl.claiming import WAIT, close_stale, holders_of, need_net_admin
+from manactl.claiming import close_stale, holders_of, need_net_admin
 from manactl.errors import Busy, Denied, ManactlError, NotRestored, UsageError
+from manactl.interrupt import Interruptible
 from manactl.journal import ClaimSummary, Journal, JournalError
 from manactl.look import look, resolve
-from manactl.model import Owner, PortId, Report
+from manactl.model import Holder, Owner, PortId, Report
 from manactl.plan import Plan, SetAdmin, Step, Undone, steps_from_json
 from manactl.snapshot import Kind, port_to_json
 from manactl.system import LiveSystem, who
@@ -27,14 +29,27 @@ from manactl.transition import PutBack
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What was asked. `wait`: how long a holder is waited for; only when given, a lock too."""
+    """What was asked. `wait`: how long a holder is waited for; only when given, a lock too.
+
+    `recover`: everything that was interrupted, whatever `words` and `everything` say.
+    `terminate`: end holders. `say` hears what is waited for, `show` gets each plan before
+    anything is done.
+    """
 
     state_dir: Path
-    signals: transition.Interruptible
+    signals: Interruptible
     words: Sequence[str] = ()
     everything: bool = False
     dry_run: bool = False
     wait: float | None = None
+    recover: bool = False
+    terminate: bool = False
+    say: Callable[[str], None] = lambda line: None
+    show: Callable[[Plan], None] = lambda plan: None
+
+    @property
+    def verb(self) -> str:
+        return "recover" if self.recover else "release"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,35 +75,29 @@ class Outcome:
 
     ports: list[Released] = field(default_factory=list)
     plans: list[Plan] = field(default_factory=list)
+    terminated: list[Holder] = field(default_factory=list)
 
 
 def release(wish: Wish) -> Outcome:
     """Put the ports back. Errors of one claim do not keep another from being released; the
     worst is raised in the end."""
-    with Audit("release", who(), wish.words) as audit, wish.signals.told():
+    with Audit(wish.verb, who(), wish.words) as audit, wish.signals.told():
         audit.quiet = wish.dry_run
         claims = _claims(wish.state_dir)
         if not wish.dry_run:
             _put_away(wish.state_dir)
         outcome = Outcome()
-        if not claims and not wish.words:
-            audit.quiet = True
-            return outcome
         chosen = _choose(wish, claims, outcome)
-        audit.fields["ports"] = [str(one.port) for one in chosen]
         if not chosen:
+            audit.quiet = audit.quiet or not wish.words
             return outcome
-        if wish.dry_run:
-            _each(wish, chosen, lambda path, ports: _plan(path, ports, outcome))
-            return outcome
-        if any(one.same_boot for one in chosen):
-            need_net_admin("release")
-        pcis = {one.port.pci for one in chosen}
-        with lock.functions(wish.state_dir, pcis, wait=wish.wait or 0.0):
-            # Another manactl may have finished the same work while we waited for the lock.
-            still = {(c.path, c.port) for c in _claims(wish.state_dir)}
-            chosen = [one for one in chosen if (one.path, one.port) in still]
-            _each(wish, chosen, lambda path, ports: _release(wish, path, ports, outcome))
+        audit.fields["ports"] = [str(one.port) for one in chosen]
+        if any(one.same_boot for one in chosen) and not wish.dry_run:
+            need_net_admin(wish.verb)
+        try:
+            _each(wish, chosen, claims, outcome)
+        finally:
+            audit.fields["terminated"] = [one.pid for one in outcome.terminated] or None
         return outcome
 
 
@@ -105,7 +114,7 @@ def _put_away(state_dir: Path) -> None:
             if failed:
                 raise NotRestored(
                     f"the port is back, but its journal {content.path} cannot be closed: {failed}",
-                    hint="mend the cause, then `manactl release` tries again",
+                    hint="mend the cause, then `manactl recover` tries again",
                     code="journal",
                 )
 
@@ -121,27 +130,49 @@ def _claims(state_dir: Path) -> list[ClaimSummary]:
 
 
 def _each(
-    wish: Wish, chosen: Sequence[ClaimSummary], act: Callable[[Path, list[PortId]], None]
+    wish: Wish,
+    chosen: Sequence[ClaimSummary],
+    claims: Sequence[ClaimSummary],
+    outcome: Outcome,
 ) -> None:
-    by_path: dict[Path, list[PortId]] = {}
-    for one in chosen:
-        if not one.same_boot and not wish.dry_run:
-            by_path.setdefault(one.path, [])
-        else:
-            by_path.setdefault(one.path, []).append(one.port)
+    """One journal after the other, each under the locks of all its functions: it has one writer."""
     failures: list[ManactlError] = []
-    for path, ports in by_path.items():
+    for path in dict.fromkeys(one.path for one in chosen):
+        mine = [one for one in chosen if one.path == path]
         try:
-            act(path, ports)
+            if wish.dry_run:
+                with contextlib.suppress(FileNotFoundError):  # just put away by another manactl
+                    _plan(wish, path, [one.port for one in mine], outcome)
+                continue
+            pcis = {one.port.pci for one in claims if one.path == path}
+            with lock.functions(wish.state_dir, pcis, wait=wish.wait or 0.0):
+                # Another manactl may have finished while we waited for the lock, and what was
+                # under way when it was chosen may be a claim now that stands.
+                now = {(one.path, one.port): one for one in _claims(wish.state_dir)}
+                still = [now[path, one.port] for one in mine if (path, one.port) in now]
+                if wish.recover:
+                    still = [one for one in still if one.to_recover]
+                if still:
+                    _release(wish, path, [one.port for one in still], outcome)
         except ManactlError as error:
             failures.append(error)
     if failures:
-        # Of the codes that can occur here, 5 (not put back) is worse than 6 (not begun).
-        raise min(failures, key=lambda error: error.exit_code)
+        raise _worst(failures)
+
+
+def _worst(failures: Sequence[ManactlError]) -> ManactlError:
+    """Of the codes that can occur here, 5 (not put back) is worse than 6 (not begun)."""
+    worst = min(failures, key=lambda error: error.exit_code)
+    others = [error.message for error in failures if error is not worst]
+    if others:
+        worst.message = "\n".join([worst.message, *others])
+    return worst
 
 
 def _choose(wish: Wish, claims: Sequence[ClaimSummary], outcome: Outcome) -> list[ClaimSummary]:
-    if wish.everything:
+    if wish.recover:
+        return [one for one in claims if one.to_recover]
+    if wish.everything or not (claims or wish.words):
         return list(claims)
     report = look()
     if not wish.words:
@@ -190,33 +221,43 @@ def _steps(content: journal.Content, ports: Sequence[PortId]) -> list[Step]:
     return [step for n, step in enumerate(steps) if n in begun and step.port in ports]
 
 
-def _plan(path: Path, ports: list[PortId], outcome: Outcome) -> None:
+def _plan(wish: Wish, path: Path, ports: list[PortId], outcome: Outcome) -> None:
     content = journal.read(path)
     if content.boot_id != journal.read_boot_id():
         note = "claimed before the last boot: only the journal is closed, nothing is changed"
-        outcome.plans.append(Plan("release", tuple(ports), (), notes=(note,)))
+        outcome.plans.append(Plan(wish.verb, content.ports, (), notes=(note,)))
         return
+    outcome.plans.append(_planned(wish, content, ports))
+
+
+def _planned(wish: Wish, content: journal.Content, ports: Sequence[PortId]) -> Plan:
     steps = _steps(content, ports)
     names = _netdevs(content)
     restores = []
     for step in reversed(steps):
         if isinstance(step, SetAdmin) and step.was:
             restores.append(f"{step.name} set up, its carrier awaited")
-    restores += content.header["plan"].get("restores", []) if steps else []
+    plan = content.header["plan"]
+    restores += plan.get("restores", []) if steps else []
     notes = [
         f"{names[p]} was down before the claim and stays down"
         for p in ports
         if not any(isinstance(step, SetAdmin) for step in steps if step.port == p)
     ]
-    outcome.plans.append(
-        Plan(
-            "release",
-            tuple(ports),
-            tuple(reversed(steps)),
-            restores=tuple(dict.fromkeys(restores)),
-            notes=tuple(notes),
-        )
+    if wish.terminate and wish.dry_run:
+        notes += freeing.would_end(ports)
+    return Plan(
+        wish.verb,
+        tuple(ports),
+        tuple(reversed(steps)),
+        restores=tuple(dict.fromkeys(restores)),
+        lost=tuple(plan.get("lost", [])) if steps else (),
+        notes=tuple(notes),
     )
+
+
+def _keys(ports: Sequence[PortId]) -> set[tuple[str, int]]:
+    return {(port.pci, port.port) for port in ports}
 
 
 def _netdevs(content: journal.Content) -> dict[PortId, str]:
@@ -235,27 +276,32 @@ def _release(wish: Wish, path: Path, ports: list[PortId], outcome: Outcome) -> N
             return
         steps = _steps(content, ports)
         report = look()
+        fatal.refuse_release([p for p in report.ports if (p.id.pci, p.id.port) in _keys(ports)])
         rdma = {(p.id.pci, p.id.port): p.rdma for p in report.ports}
-        free = {(p.id.pci, p.id.port) for p in report.ports if p.owner is Owner.FREE}
+        wish.show(_planned(wish, content, ports))
         with LiveSystem(rdma, holders_of) as system:
             changed = [p for p in ports if any(isinstance(s, SetAdmin) for s in _of(steps, p))]
-            transition.await_free(
-                system,
-                [port for port in ports if _of(steps, port)],
-                WAIT if wish.wait is None else wish.wait,
-                known=lambda port: (port.pci, port.port) in free,
-            )
+            with wish.signals.step(f"look whether {', '.join(names[p] for p in ports)} is free"):
+                freeing.await_free(
+                    system,
+                    [port for port in ports if _of(steps, port)],
+                    {(p.id.pci, p.id.port) for p in report.ports if p.owner is Owner.FREE},
+                    outcome.terminated,
+                    wait=wish.wait,
+                    terminate=wish.terminate,
+                    say=wish.say,
+                )
             down_for = {p: _down_for(content, steps, p, system.boottime()) for p in ports}
             last = set(content.ports) <= set(ports)
             wish.signals.ignore()
-            back = transition.release(steps, system, log, ports, last=last)
+            back = transition.release(steps, system, log, ports, last=last, signals=wish.signals)
             labels = ", ".join(_now_called(system, port, names) for port in ports)
             if not back.clean:
                 raise transition.not_restored(f"{labels} could not be put back fully.", back)
             for port in ports:
                 name = _now_called(system, port, names)
                 one = _released(port, name, back, changed=port in changed)
-                recovered = content.phase != "claimed"
+                recovered = content.phase_of(port) == "interrupted"
                 outcome.ports.append(replace(one, recovered=recovered, down_for_s=down_for[port]))
 
 
@@ -306,10 +352,10 @@ def _released(port: PortId, name: str, back: PutBack, *, changed: bool) -> Relea
     )
 
 
-def document(outcome: Outcome) -> dict[str, object]:
-    """`manactl.release/1`."""
+def document(outcome: Outcome, verb: str = "release") -> dict[str, object]:
+    """`manactl.release/1`, or with the same keys `manactl.recover/1`."""
     return {
-        "schema": "manactl.release/1",
+        "schema": f"manactl.{verb}/1",
         "time": journal.stamp(),
         "ports": [
             {
@@ -326,4 +372,5 @@ def document(outcome: Outcome) -> dict[str, object]:
             }
             for one in outcome.ports
         ],
+        "terminated": [{"pid": one.pid, "comm": one.comm} for one in outcome.terminated],
     }

@@ -6,61 +6,79 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from manactl.nl import rtmsg as rt
-from manactl.nl.rtmsg import Place
+from manactl.nl.rtmsg import Place, Places
 from manactl.nl.socket import NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE
 from manactl.snapshot import (
     Fact,
     Kind,
     PortState,
     Request,
+    address_flags,
+    by_kernel,
+    connected,
     derived,
     expired,
     is_ipv6_address,
+    is_link_scope,
     is_temporary,
     rank,
 )
+from manactl.uppers import pairs
+
+_NEUTRAL = 0x70000000  # far from any ifindex
 
 
-def key(fact: Fact, place: Place) -> tuple[object, ...]:
+def _neutral(places: Places) -> Places:
+    """The same devices by numbers and names that do not depend on the time."""
+    return [Place(_NEUTRAL + number, f"\0{number}") for number in range(len(places))]
+
+
+def _device(ifindex: int, places: Places) -> int:
+    """The number of a device among the places, or its ifindex when it is none of them."""
+    return next((n for n, place in enumerate(places) if place.ifindex == ifindex), -ifindex)
+
+
+def key(fact: Fact, places: Places) -> tuple[object, ...]:
     """What makes this fact the same thing as another: at most one of a key exists at a time
     (routes of one prefix and metric excepted, which may differ in their nexthops)."""
     body = fact.body
     if fact.kind is Kind.ADDRESS:
-        family, length, _, _, _ = rt.IFADDR.unpack_from(body)
+        family, length, _, _, index = rt.IFADDR.unpack_from(body)
         attrs = rt.split(body, rt.IFADDR.size)
-        return (fact.kind, family, length, *(rt.value(attrs, a) for a in (1, 2)))
+        local = (rt.value(attrs, a) for a in (1, 2))
+        return (fact.kind, family, length, _device(index, places), *local)
     if fact.kind is Kind.NEXTHOP:
         return (fact.kind, rt.number(rt.split(body, rt.NHMSG.size), rt.NHA_ID))
     if fact.kind is Kind.NEIGHBOUR:
         family, _, _, index, _, flags, _ = rt.NDMSG.unpack_from(body)
         dst = rt.value(rt.split(body, rt.NDMSG.size), rt.NDA_DST)
-        return (fact.kind, family, index == place.ifindex, flags & rt.NTF_PROXY, dst)
+        return (fact.kind, family, _device(index, places), flags & rt.NTF_PROXY, dst)
     head = rt.RTMSG.unpack_from(body)
     attrs = rt.split(body, rt.RTMSG.size)
     wanted = (rt.RTA_DST, 2, rt.RTA_PRIORITY, rt.RTA_TABLE)  # 2: RTA_SRC
     return (fact.kind, *head[:4], *(rt.value(attrs, a) for a in wanted))
 
 
-def identity(fact: Fact, place: Place, *, label: bool = True) -> tuple[object, ...]:
+def identity(fact: Fact, places: Places, *, label: bool = True) -> tuple[object, ...]:
     """All of a fact that is configuration; equal for equal facts whatever ifindex and name.
 
     Lifetimes count as "forever" or "limited" alone.
     """
-    body = fact.body
+    body, neutral = fact.body, _neutral(places)
     if fact.kind is Kind.ADDRESS:
-        made = rt.address(body, place, rt.ANYWHERE, 0) or b""
+        made = rt.address(body, places, neutral, 0) or b""
         attrs = rt.split(made, rt.IFADDR.size)
         times = rt.value(attrs, rt.IFA_CACHEINFO) or b"\xff" * 8
         left_out = (rt.IFA_CACHEINFO,) if label else (rt.IFA_CACHEINFO, rt.IFA_LABEL)
         rest = [a for a in attrs if a.type not in left_out]
         return (*rt.IFADDR.unpack_from(made), times[4:8] == b"\xff" * 4, *_ordered(rest))
     if fact.kind is Kind.NEXTHOP:
-        made = rt.nexthop(body, place, rt.ANYWHERE)
+        made = rt.nexthop(body, places, neutral)
         return (*rt.NHMSG.unpack_from(made), *_ordered(_sorted_group(made)))
     if fact.kind is Kind.NEIGHBOUR:
-        made = rt.neighbour(body, place, rt.ANYWHERE)
+        made = rt.neighbour(body, places, neutral)
         return (*rt.NDMSG.unpack_from(made), *_ordered(rt.split(made, rt.NDMSG.size)))
-    made = rt.route(body, place, rt.ANYWHERE, 0) or b""
+    made = rt.route(body, places, neutral, 0) or b""
     attrs = [a for a in rt.split(made, rt.RTMSG.size) if a.type != rt.RTA_EXPIRES]
     if rt.is_ipv6(made):
         attrs = [_sorted_hops(a) if a.type == rt.RTA_MULTIPATH else a for a in attrs]
@@ -92,25 +110,60 @@ class Lack(NamedTuple):
     instead: Fact | None
 
 
+def aligned(wanted: PortState, now: PortState) -> Places:
+    """Where the devices of `wanted` are now, one by one; a negative ifindex for one that is gone."""
+    matched = pairs(wanted.uppers, now.uppers, wanted.ifindex, now.ifindex)
+    return (
+        Place(now.ifindex, now.ifname),
+        *(
+            Place(one.now.ifindex, one.now.name) if one.now else Place(-one.was.ifindex, "\0gone")
+            for one in matched
+        ),
+    )
+
+
+def devices(fact: Fact) -> set[int]:
+    """The ifindexes that a fact names: one for all but multipath routes, none for groups."""
+    if fact.kind is Kind.ADDRESS:
+        return {rt.IFADDR.unpack_from(fact.body)[4]}
+    if fact.kind is Kind.NEIGHBOUR:
+        return {rt.NDMSG.unpack_from(fact.body)[3]}
+    if fact.kind is Kind.ROUTE:
+        return rt.route_ifindexes(fact.body)
+    oif = rt.number(rt.split(fact.body, rt.NHMSG.size), rt.NHA_OIF)
+    return set() if oif is None else {oif}
+
+
 def lacking(wanted: PortState, now: PortState) -> list[Lack]:
     """What of `wanted` is not in `now`, leaving out what its own lifetime has ended.
 
     IPv6 temporary addresses are left out: the kernel makes new ones, with other numbers. After a
-    rename labels are not compared: the kernel numbers them anew (inetdev_changename()).
+    rename labels are not compared: the kernel numbers them anew (inetdev_changename()). What was
+    on an upper that is gone is left out, too: the upper itself is missed.
     """
     elapsed = int(now.taken - wanted.taken)
-    label = wanted.ifname == now.ifname
-    have = {_hashable(identity(fact, now.place, label=label)) for fact in now.facts}
-    by_key = {key(fact, now.place): fact for fact in now.facts}
-    over = [fact for fact in wanted.facts if is_temporary(fact) or expired(fact, wanted, elapsed)]
+    places = aligned(wanted, now)
+    label = all(was.name == is_now.name for was, is_now in zip(wanted.places, places, strict=True))
+    have = {_hashable(identity(fact, places, label=label)) for fact in now.facts}
+    by_key = {key(fact, places): fact for fact in now.facts}
+    over = [fact for fact in wanted.facts if is_temporary(fact) or expired(fact, elapsed)]
     gone = {_target(fact) for fact in over if fact.kind is Kind.ADDRESS}
+    left = _departed(wanted, places)
     found = []
     for fact in wanted.facts:
         if fact in over or (derived(fact) and _went_with(fact, gone)):
             continue
-        if _hashable(identity(fact, wanted.place, label=label)) not in have:
-            found.append(Lack(fact, by_key.get(key(fact, wanted.place))))
+        if left and (on := devices(fact)) and on <= left:
+            continue
+        if _hashable(identity(fact, wanted.places, label=label)) not in have:
+            found.append(Lack(fact, by_key.get(key(fact, wanted.places))))
     return found
+
+
+def _departed(wanted: PortState, places: Places) -> set[int]:
+    """The ifindexes that uppers had which are gone."""
+    both = zip(wanted.places, places, strict=True)
+    return {was.ifindex for was, is_now in both if is_now.ifindex < 0}
 
 
 def _target(fact: Fact) -> bytes | None:
@@ -129,23 +182,94 @@ def _went_with(route: Fact, gone: Collection[bytes | None]) -> bool:
 
 
 def surplus(wanted: PortState, now: PortState) -> list[Fact]:
-    """What is there now and was not: nobody here made it, so nobody here removes it."""
-    had = {key(fact, wanted.place) for fact in wanted.facts}
-    return [f for f in now.facts if key(f, now.place) not in had and not is_temporary(f)]
+    """What is there now and was not, and is no other form of what was: somebody else made it.
+
+    Left out is what comes and goes by itself: see passing().
+    """
+    places = aligned(wanted, now)
+    label = wanted.ifname == now.ifname
+    had = {_hashable(identity(fact, wanted.places, label=label)) for fact in wanted.facts}
+    missed = {key(lack.fact, wanted.places) for lack in lacking(wanted, now)}
+    return [
+        fact
+        for fact in now.facts
+        if not passing(fact)
+        and key(fact, places) not in missed
+        and _hashable(identity(fact, places, label=label)) not in had
+    ]
+
+
+def in_the_way(wanted: PortState, now: PortState, lacks: Sequence[Lack]) -> list[Request]:
+    """The requests that remove IPv6 addresses which a lacking one has to come before: the kernel
+    puts the youngest first, and net.ipv6.conf.*.keep_addr_on_down keeps some of them alone."""
+    missing = {lack.fact for lack in lacks}
+    places = aligned(wanted, now)
+    there = {_hashable(identity(fact, places)): fact for fact in now.facts}
+    found = []
+    elder: set[int] = set()
+    for fact in reversed(wanted.of(Kind.ADDRESS)):
+        if not is_ipv6_address(fact) or is_link_scope(fact):
+            continue
+        if fact in missing:
+            elder |= devices(fact)
+        elif devices(fact) & elder:
+            one = there.get(_hashable(identity(fact, wanted.places)))
+            found += [Request(rt.RTM_DELADDR, 0, one.body)] if one else []
+    return found
+
+
+def strays(wanted: PortState, now: PortState) -> list[tuple[Fact, Request]]:
+    """What the kernel has made because links went down and up here, and the requests to remove
+    it: connected routes that somebody had deleted from addresses which are as they were, and
+    link-local addresses of uppers that had carrier for the moment alone in which a VLAN was up.
+    """
+    places = aligned(wanted, now)
+    back = dict(zip((one.ifindex for one in places), wanted.places, strict=True))
+    had = {_hashable(identity(fact, wanted.places)) for fact in wanted.facts}
+    off = {u.ifindex for u in wanted.uppers if u.up and not u.carrier}
+    off_now = {u.ifindex for u in now.uppers if u.up and not u.carrier}
+    found = []
+    for fact in now.facts:
+        on = {back[index].ifindex if index in back else -1 for index in devices(fact)}
+        unlinked = on <= off and devices(fact) <= off_now
+        if _hashable(identity(fact, places)) in had or not on:
+            continue
+        if fact.kind is Kind.ADDRESS:
+            attrs = rt.split(fact.body, rt.IFADDR.size)
+            if unlinked and rt.number(attrs, rt.IFA_PROTO) == rt.IFAPROT_KERNEL_LL:
+                found.append((fact, Request(rt.RTM_DELADDR, 0, fact.body)))
+        elif fact.kind is Kind.ROUTE and by_kernel(fact):
+            again = Fact(fact.kind, rt.route(fact.body, places, wanted.places, 0) or fact.body)
+            own = not derived(fact) and connected(again, wanted)
+            if own or (unlinked and rt.is_ipv6(fact.body)):
+                found.append((fact, Request(rt.RTM_DELROUTE, 0, fact.body)))
+    return found
+
+
+def passing(fact: Fact) -> bool:
+    """What the kernel makes by itself, or because a router or a DHCP server said so."""
+    if fact.kind is Kind.ADDRESS:
+        attrs = rt.split(fact.body, rt.IFADDR.size)
+        by_kernel = rt.number(attrs, rt.IFA_PROTO) in rt.IFAPROT_OF_KERNEL
+        of_router = rt.is_ipv6(fact.body) and bool(address_flags(fact) & rt.IFA_F_MANAGETEMPADDR)
+        return by_kernel or of_router or is_temporary(fact)
+    if fact.kind is Kind.ROUTE:
+        return rt.RTMSG.unpack_from(fact.body)[5] in rt.RTPROT_PASSING
+    return False
 
 
 def _hashable(parts: tuple[object, ...]) -> tuple[object, ...]:
     return tuple(tuple(p) if isinstance(p, list) else p for p in parts)
 
 
-def requests(lack: Lack, wanted: PortState, now: Place, elapsed: int) -> list[Request]:
+def requests(lack: Lack, wanted: PortState, now: Places, elapsed: int) -> list[Request]:
     """The requests that bring a lacking fact back; none for what only somebody else may change.
 
     An IPv6 address comes without duplicate address detection, which would keep live connections
     waiting for a second or two, and then gets its own flags (inet6_addr_modify() starts no DAD).
     """
     fact, instead = lack
-    was = wanted.place
+    was = wanted.places
     flags = NLM_F_CREATE | NLM_F_REPLACE
     if fact.kind is Kind.ADDRESS:
         return _address_requests(rt.address(fact.body, was, now, elapsed), fresh=instead is None)
@@ -157,7 +281,7 @@ def requests(lack: Lack, wanted: PortState, now: Place, elapsed: int) -> list[Re
             return [Request(rt.RTM_NEWNEXTHOP, NLM_F_CREATE | NLM_F_EXCL, made)]
         return [Request(rt.RTM_NEWNEXTHOP, flags, made)] if _shrunk_group(instead, fact) else []
     again = rt.route(fact.body, was, now, elapsed)
-    return [] if again is None else _route_requests(again, now.ifindex)
+    return [] if again is None else _route_requests(again, {place.ifindex for place in now})
 
 
 def _address_requests(made: bytes | None, *, fresh: bool) -> list[Request]:
@@ -177,10 +301,11 @@ def _shrunk_group(present: Fact, wanted: Fact) -> bool:
     return bool(there) and set(there) < set(ours)
 
 
-def _route_requests(made: bytes, ifindex: int) -> list[Request]:
+def _route_requests(made: bytes, own: Collection[int]) -> list[Request]:
     """IPv4 routes of one prefix and metric keep their order by appending. IPv6 would join an
     appended one to the others as a member, which is right for multipath routes alone: each
-    member here is made by itself, so that members elsewhere, whoever made them, stay."""
+    member is made by itself, those on our own devices first: one elsewhere may be there still, or
+    have to wait for its port."""
     if not rt.is_ipv6(made):
         return [Request(rt.RTM_NEWROUTE, NLM_F_CREATE | NLM_F_APPEND, made)]
     members = rt.value(rt.split(made, rt.RTMSG.size), rt.RTA_MULTIPATH)
@@ -188,8 +313,7 @@ def _route_requests(made: bytes, ifindex: int) -> list[Request]:
         return [Request(rt.RTM_NEWROUTE, NLM_F_CREATE, made)]
     return [
         Request(rt.RTM_NEWROUTE, NLM_F_CREATE | NLM_F_APPEND, rt.with_hops(made, [hop]))
-        for hop in rt.hops(members)
-        if hop.ifindex == ifindex
+        for hop in sorted(rt.hops(members), key=lambda hop: hop.ifindex not in own)
     ]
 
 

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 from manactl.model import PortId
 from manactl.nl import rtmsg as rt
-from manactl.nl.rtmsg import Place
+from manactl.nl.rtmsg import Place, Places
+from manactl.uppers import UpperState
 
 
 class Kind(enum.StrEnum):
@@ -25,6 +26,9 @@ class Kind(enum.StrEnum):
     NEXTHOP = "nexthop"
     ROUTE = "route"
     NEIGHBOUR = "neighbour"
+    # Not facts of their own; counted among what is kept and what came back.
+    UPPER = "upper"
+    SYSCTL = "sysctl"
 
     @property
     def plural(self) -> str:
@@ -52,9 +56,21 @@ class Request(NamedTuple):
     body: bytes
 
 
+class Setting(NamedTuple):
+    """A sysctl of one device that going down and up changes; `tree` is "net/ipv6/conf"."""
+
+    ifindex: int
+    tree: str
+    key: str
+    value: str
+
+
 @dataclass(frozen=True, slots=True)
 class PortState:
-    """Everything that refers to a port at one instant. `taken` is CLOCK_BOOTTIME in seconds."""
+    """Everything that refers to a port or to the devices stacked on it, at one instant.
+
+    `taken` is CLOCK_BOOTTIME in seconds. `uppers` are in order from the bottom up.
+    """
 
     port: PortId
     ifindex: int
@@ -63,10 +79,29 @@ class PortState:
     carrier: bool
     taken: float
     facts: tuple[Fact, ...]
+    uppers: tuple[UpperState, ...] = ()
+    settings: tuple[Setting, ...] = ()
 
     @property
-    def place(self) -> Place:
-        return Place(self.ifindex, self.ifname)
+    def places(self) -> Places:
+        """The port, then its uppers."""
+        return (
+            Place(self.ifindex, self.ifname),
+            *(Place(upper.ifindex, upper.name) for upper in self.uppers),
+        )
+
+    @property
+    def names(self) -> dict[int, str]:
+        return dict(self.places)
+
+    @property
+    def own(self) -> tuple[Fact, ...]:
+        """Addresses and routes of the port itself, not of what is stacked on it."""
+        return tuple(
+            fact
+            for fact in self.facts
+            if fact.kind in (Kind.ADDRESS, Kind.ROUTE) and self.ifindex in devices_of(fact)
+        )
 
     def of(self, kind: Kind) -> tuple[Fact, ...]:
         return tuple(fact for fact in self.facts if fact.kind is kind)
@@ -82,11 +117,13 @@ class PortState:
             "facts": [
                 {
                     "kind": str(fact.kind),
-                    "text": describe(fact, {self.ifindex: self.ifname}),
+                    "text": describe(fact, self.names),
                     "message": base64.b64encode(fact.body).decode(),
                 }
                 for fact in self.facts
             ],
+            "uppers": [upper.to_json() for upper in self.uppers],
+            "sysctls": [setting._asdict() for setting in self.settings],
         }
 
     @classmethod
@@ -103,6 +140,11 @@ class PortState:
             bool(data["carrier"]),
             float(data["taken"]),
             facts,
+            tuple(UpperState.from_json(one) for one in data.get("uppers", ())),
+            tuple(
+                Setting(int(one["ifindex"]), one["tree"], one["key"], one["value"])
+                for one in data.get("sysctls", ())
+            ),
         )
 
 
@@ -127,8 +169,9 @@ class Dumps(NamedTuple):
     neighbours: Sequence[bytes]
 
 
-def select(dumps: Dumps, ifindex: int, also: Collection[int] = ()) -> tuple[Fact, ...]:
-    """Everything of the dumps that the kernel may drop when that interface goes down.
+def select(dumps: Dumps, devices: Collection[int], also: Collection[int] = ()) -> tuple[Fact, ...]:
+    """Everything of the dumps that the kernel may drop when the first of these devices goes down
+    and the others stand on it.
 
     Nexthop groups and multipath routes with a member here belong to it too: they lose it. `also`
     are nexthop ids to include wherever they lead now: they were here before.
@@ -136,60 +179,72 @@ def select(dumps: Dumps, ifindex: int, also: Collection[int] = ()) -> tuple[Fact
     facts = [
         Fact(Kind.ADDRESS, body)
         for body in dumps.addresses
-        if rt.IFADDR.unpack_from(body)[4] == ifindex
+        if rt.IFADDR.unpack_from(body)[4] in devices
     ]
-    nexthops, ids = _nexthops(dumps.nexthops, ifindex, also)
+    nexthops, ids = _nexthops(dumps.nexthops, devices, also)
     facts += nexthops
     for body in dumps.routes:
         flags = rt.RTMSG.unpack_from(body)[8]
         by_object = rt.number(rt.split(body, rt.RTMSG.size), rt.RTA_NH_ID)
         if flags & rt.RTM_F_CLONED:
             continue
-        if by_object in ids or ifindex in rt.route_ifindexes(body):
+        if by_object in ids or not rt.route_ifindexes(body).isdisjoint(devices):
             facts.append(Fact(Kind.ROUTE, body))
-    facts += [Fact(Kind.NEIGHBOUR, b) for b in dumps.neighbours if _lasting(b, ifindex)]
+    facts += [Fact(Kind.NEIGHBOUR, b) for b in dumps.neighbours if _lasting(b, devices)]
     return tuple(facts)
 
 
 def _nexthops(
-    bodies: Sequence[bytes], ifindex: int, also: Collection[int]
+    bodies: Sequence[bytes], devices: Collection[int], also: Collection[int]
 ) -> tuple[list[Fact], set[int]]:
     """The nexthops and then the groups, and the ids of those that lead here."""
-    ids = {_id(body) for body in bodies if _leads_to(body, ifindex)}
+    ids = {_id(body) for body in bodies if _leads_to(body) in devices}
     ids |= {_id(body) for body in bodies if ids.intersection(rt.group_members(body))}
     chosen = [Fact(Kind.NEXTHOP, b) for b in bodies if _id(b) in ids or _id(b) in also]
     return sorted(chosen, key=rank), ids
 
 
-def _leads_to(body: bytes, ifindex: int) -> bool:
-    return rt.number(rt.split(body, rt.NHMSG.size), rt.NHA_OIF) == ifindex
+def _leads_to(body: bytes) -> int | None:
+    return rt.number(rt.split(body, rt.NHMSG.size), rt.NHA_OIF)
 
 
 def _id(body: bytes) -> int:
     return rt.number(rt.split(body, rt.NHMSG.size), rt.NHA_ID) or 0
 
 
+def devices_of(fact: Fact) -> set[int]:
+    """The interfaces that a fact names itself."""
+    if fact.kind is Kind.ADDRESS:
+        return {rt.IFADDR.unpack_from(fact.body)[4]}
+    if fact.kind is Kind.NEIGHBOUR:
+        return {rt.NDMSG.unpack_from(fact.body)[3]}
+    if fact.kind is Kind.NEXTHOP:
+        out = _leads_to(fact.body)
+        return set() if out is None else {out}
+    return rt.route_ifindexes(fact.body)
+
+
 def nexthop_ids(state: PortState) -> frozenset[int]:
     return frozenset(_id(fact.body) for fact in state.of(Kind.NEXTHOP))
 
 
-def _lasting(body: bytes, ifindex: int) -> bool:
+def _lasting(body: bytes, devices: Collection[int]) -> bool:
     """Whether somebody configured this neighbour; what the kernel learned it learns again."""
     _, _, _, index, state, flags, _ = rt.NDMSG.unpack_from(body)
     extended = rt.number(rt.split(body, rt.NDMSG.size), rt.NDA_FLAGS_EXT) or 0
-    return index == ifindex and bool(
+    return index in devices and bool(
         state & rt.NUD_PERMANENT
         or flags & (rt.NTF_PROXY | rt.NTF_EXT_LEARNED)
         or extended & rt.NTF_EXT_MANAGED
     )
 
 
-def expired(fact: Fact, state: PortState, elapsed: int) -> bool:
+def expired(fact: Fact, elapsed: int) -> bool:
     """Whether the fact's own lifetime is over, `elapsed` seconds after the snapshot."""
     if fact.kind is Kind.ADDRESS:
-        return rt.address(fact.body, state.place, rt.ANYWHERE, elapsed) is None
+        return rt.address(fact.body, (), (), elapsed) is None
     if fact.kind is Kind.ROUTE:
-        return rt.route(fact.body, state.place, rt.ANYWHERE, elapsed) is None
+        return rt.route(fact.body, (), (), elapsed) is None
     return False
 
 
@@ -218,13 +273,19 @@ def made_by_kernel(fact: Fact, state: PortState) -> bool:
         attrs = rt.split(fact.body, rt.IFADDR.size)
         return rt.is_ipv6(fact.body) and (
             rt.number(attrs, rt.IFA_PROTO) == rt.IFAPROT_KERNEL_LL
-            or bool(address_flags(fact) & rt.IFA_F_STABLE_PRIVACY and _scope_link(fact))
+            or bool(address_flags(fact) & rt.IFA_F_STABLE_PRIVACY and is_link_scope(fact))
         )
-    if fact.kind is not Kind.ROUTE:
-        return False
-    if rt.RTMSG.unpack_from(fact.body)[5] != rt.RTPROT_KERNEL:
-        return False
-    return derived(fact) or _network(fact) in {
+    return by_kernel(fact) and (derived(fact) or connected(fact, state))
+
+
+def by_kernel(fact: Fact) -> bool:
+    """A route of proto kernel."""
+    return fact.kind is Kind.ROUTE and rt.RTMSG.unpack_from(fact.body)[5] == rt.RTPROT_KERNEL
+
+
+def connected(route: Fact, state: PortState) -> bool:
+    """Whether a route is to the network of one of the state's addresses."""
+    return _network(route) in {
         net for address in state.of(Kind.ADDRESS) for net in _connected(address)
     }
 
@@ -232,11 +293,8 @@ def made_by_kernel(fact: Fact, state: PortState) -> bool:
 def derived(fact: Fact) -> bool:
     """A route that is part of an address: only the kernel can make it rightly. That of a new
     IPv6 address comes when duplicate address detection is over."""
-    if fact.kind is not Kind.ROUTE:
-        return False
-    head = rt.RTMSG.unpack_from(fact.body)
     types = (rt.RTN_LOCAL, rt.RTN_BROADCAST, rt.RTN_ANYCAST, rt.RTN_MULTICAST)
-    return head[5] == rt.RTPROT_KERNEL and head[7] in types
+    return by_kernel(fact) and rt.RTMSG.unpack_from(fact.body)[7] in types
 
 
 def is_tentative(fact: Fact) -> bool:
@@ -244,29 +302,31 @@ def is_tentative(fact: Fact) -> bool:
     return is_ipv6_address(fact) and bool(address_flags(fact) & rt.IFA_F_TENTATIVE)
 
 
-def _scope_link(fact: Fact) -> bool:
+def is_link_scope(fact: Fact) -> bool:
+    """An address that is valid on its link alone."""
     return bool(rt.IFADDR.unpack_from(fact.body)[3] == 253)  # RT_SCOPE_LINK
 
 
-def _network(route: Fact) -> tuple[int, int, int]:
-    """Family, prefix length and prefix of a route, the prefix as a number."""
+def _network(route: Fact) -> tuple[int | None, int, int, int]:
+    """Device, family, prefix length and prefix of a route, the prefix as a number."""
     family, length, *_ = rt.RTMSG.unpack_from(route.body)
-    dst = rt.value(rt.split(route.body, rt.RTMSG.size), rt.RTA_DST) or b""
-    return (family, length, int.from_bytes(dst, "big"))
+    attrs = rt.split(route.body, rt.RTMSG.size)
+    dst = rt.value(attrs, rt.RTA_DST) or b""
+    return (rt.number(attrs, rt.RTA_OIF), family, length, int.from_bytes(dst, "big"))
 
 
-def _connected(address: Fact) -> list[tuple[int, int, int]]:
-    family, length, *_ = rt.IFADDR.unpack_from(address.body)
+def _connected(address: Fact) -> list[tuple[int | None, int, int, int]]:
+    family, length, _, _, index = rt.IFADDR.unpack_from(address.body)
     if address_flags(address) & rt.IFA_F_NOPREFIXROUTE:
         return []
     attrs = rt.split(address.body, rt.IFADDR.size)
     raw = rt.value(attrs, rt.IFA_ADDRESS) or rt.value(attrs, rt.IFA_LOCAL) or b""
     bits = len(raw) * 8
     host = int.from_bytes(raw, "big")
-    nets = [(family, length, host >> (bits - length) << (bits - length))]
+    nets = [(index, family, length, host >> (bits - length) << (bits - length))]
     if family == socket.AF_INET6:  # the local end of a peer address has a host route
         local = rt.value(attrs, rt.IFA_LOCAL) or raw
-        nets.append((family, bits, int.from_bytes(local, "big")))
+        nets.append((index, family, bits, int.from_bytes(local, "big")))
     return nets
 
 
@@ -318,6 +378,13 @@ def describe(fact: Fact, names: Mapping[int, str]) -> str:
     from manactl.facttext import text  # noqa: PLC0415 - only people need it
 
     return text(fact.kind, fact.body, names)
+
+
+def removal(fact: Fact, names: Mapping[int, str]) -> str:
+    """The `ip` command that removes it."""
+    from manactl.facttext import command  # noqa: PLC0415 - only people need it
+
+    return command(fact.kind, fact.body, names)
 
 
 def is_ipv6(fact: Fact) -> bool:

@@ -19,8 +19,37 @@ class Process:
 
 
 @dataclass(frozen=True, slots=True)
+class Stacked:
+    """A netdev that sits on the port, at whatever depth and in whatever network namespace.
+
+    `carried`: its traffic takes the port and has no other way. That is not so for a bond with
+    another member that works, and for a VRF, whose members go on each for itself. `closes`: the
+    kernel sets it down with the port (vlan_device_event()), and its IPv6 addresses go.
+    """
+
+    name: str
+    ifindex: int
+    kind: str | None
+    netns: str | None  # None: this namespace
+    carried: bool
+    closes: bool
+    addresses: tuple[str, ...] = ()
+    reachable: tuple[str, ...] = ()  # the addresses of global scope among them
+    default_routes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        kind = f" ({self.kind})" if self.kind else ""
+        where = f" in the network namespace {self.netns}" if self.netns else ""
+        return f"{self.name}{kind}{where}"
+
+
+@dataclass(frozen=True, slots=True)
 class Connection:
-    """One live TCP connection; no processes when the kernel itself or an unseen one has it."""
+    """One live TCP connection that uses the port.
+
+    No processes: the kernel itself has it, or one that is not visible. `address_goes`: its local
+    address is IPv6 and vanishes while the port is down.
+    """
 
     local: str
     local_port: int
@@ -29,6 +58,8 @@ class Connection:
     state: str
     inode: int
     processes: tuple[Process, ...] = ()
+    netns: str | None = None
+    address_goes: bool = False
 
     @property
     def is_ipv6(self) -> bool:
@@ -36,8 +67,8 @@ class Connection:
 
     @property
     def of_kernel(self) -> bool:
-        """Whether it is a socket of the kernel's own: in use, and in nobody's descriptor table."""
-        return self.inode == 0 and self.state == "established"
+        """Whether nobody has it in a descriptor table, as with NFS, SMB or Ceph in the kernel."""
+        return not self.processes
 
     def __str__(self) -> str:
         if self.is_ipv6:
@@ -51,6 +82,7 @@ class PacketSocket:
 
     inode: int
     processes: tuple[Process, ...] = ()
+    netdev: str | None = None  # None: the port itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +128,8 @@ class Surroundings:
     """Everything that the guards of one port ask for, read once."""
 
     state: PortState | None
-    uppers: tuple[str, ...] | None
+    uppers: tuple[Stacked, ...] | None  # in this network namespace
+    elsewhere: tuple[Stacked, ...] | None  # in all others
     xdp: bool | None
     connections: tuple[Connection, ...] | None
     packet_sockets: tuple[PacketSocket, ...] | None
@@ -106,10 +139,21 @@ class Surroundings:
     rdma_users: tuple[RdmaUser, ...] | None
     fabric: FabricRoute | None
 
+    @property
+    def stacked(self) -> tuple[Stacked, ...]:
+        """Every netdev known to sit on the port."""
+        return (*(self.uppers or ()), *(self.elsewhere or ()))
+
+    @property
+    def carried(self) -> tuple[Stacked, ...]:
+        """Those that lose their traffic with the port."""
+        return tuple(one for one in self.stacked if one.carried)
+
 
 NOTHING_READ = Surroundings(
     state=None,
     uppers=None,
+    elsewhere=None,
     xdp=None,
     connections=None,
     packet_sockets=None,

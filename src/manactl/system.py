@@ -9,9 +9,10 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Self
 
-from manactl.model import IFF_UP, Holder, PortId, RdmaPort
+from manactl.model import IFF_UP, Certainty, Holder, Owner, PortId, RdmaPort
 from manactl.plan import NetdevNow
 from manactl.snapshot import PortState, Request
+from manactl.sources import stacked
 from manactl.sources.rtnl import Rtnl
 from manactl.sources.uverbs_abi import ProofOutcome as Outcome
 from manactl.sources.verbs import Proof, open_device, prove_free
@@ -85,6 +86,9 @@ class LiveSystem:
     def send(self, request: Request) -> None:
         self.rtnl.send(request)
 
+    def set_sysctl(self, path: str, value: str) -> None:
+        stacked.put_setting(path, value)
+
     def prove_free(self, port: PortId) -> Proof:
         rdma = self._rdma.get((port.pci, port.port))
         if rdma is None:
@@ -103,6 +107,19 @@ class LiveSystem:
 
     def holders(self, port: PortId) -> tuple[Holder, ...]:
         return self._holders(port)
+
+    def seems_free(self, port: PortId) -> bool:
+        """Whether there is proof of other kinds that nobody has the vport, and nobody waits in
+        the driver, as an open of the netdev does."""
+        from manactl.look import look  # noqa: PLC0415 - only when a proof contradicts it
+
+        report = look()
+        waits = any(missing.source == "mana" for missing in report.missing)
+        return not waits and any(
+            (one.owner, one.certainty) == (Owner.FREE, Certainty.PROVEN)
+            for one in report.ports
+            if (one.id.pci, one.id.port) == (port.pci, port.port)
+        )
 
 
 def capabilities() -> int:

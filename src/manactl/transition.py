@@ -8,73 +8,27 @@ recovers: only the story told afterwards differs.
 from __future__ import annotations
 
 import contextlib
-import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import FrameType
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Protocol
 
+from manactl import leak, proving, snapshot, statedir
 from manactl import plan as planning
-from manactl import snapshot
-from manactl.errors import Busy, Interrupted, ManactlError, NotRestored, RolledBack
+from manactl.errors import Busy, ManactlError, NotRestored, Refused, RolledBack
+from manactl.interrupt import Interruptible, StopRequested
 from manactl.model import Evidence, Holder, PortId
-from manactl.plan import ProveFree, Step, StepFailed, System, Undone
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+from manactl.plan import KeepState, ProveFree, Step, StepFailed, System, Undone
 
 
 class Log(Protocol):
     """The journal as a transition writes it (manactl.journal.Journal)."""
 
+    @property
+    def path(self) -> Path: ...
     def append(self, event: str, **more: object) -> None: ...
     def archive(self) -> None: ...
-
-
-class StopRequested(BaseException):
-    """A signal asked to stop. Not an Exception: nothing may take it for a failed step."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.name = signal.Signals(number).name
-
-
-class Interruptible:
-    """Turns the first SIGINT, SIGTERM or SIGHUP into StopRequested; later ones change nothing.
-
-    Meant to be held until the outcome has been told: a signal that comes after the last act must
-    not turn a claim that stands into a story of nothing changed.
-    """
-
-    def __init__(self) -> None:
-        self._armed = True
-        self._before: dict[int, Any] = {}
-
-    def ignore(self) -> None:
-        """From now on signals are ignored: unwinding must not be interrupted."""
-        self._armed = False
-
-    def __enter__(self) -> Interruptible:
-        for number in _SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, a background job
-                self._before[number] = signal.signal(number, self._stop)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    @contextlib.contextmanager
-    def told(self) -> Iterator[None]:
-        """A signal before the first act ends in Interrupted, whose code is 130."""
-        try:
-            yield
-        except StopRequested as stop:
-            raise Interrupted(f"interrupted by {stop.name}; nothing was changed") from stop
-
-    def _stop(self, number: int, _frame: FrameType | None) -> None:
-        if self._armed:
-            self._armed = False
-            raise StopRequested(number)
+    def discard(self, error: OSError | None) -> ManactlError | None: ...
 
 
 @dataclass(slots=True)
@@ -85,6 +39,7 @@ class PutBack:
     residue: list[str] = field(default_factory=list)
     taken: list[PortId] = field(default_factory=list)
     log_failed: str | None = None
+    remedies: list[str] = field(default_factory=list)
 
     @property
     def clean(self) -> bool:
@@ -111,20 +66,44 @@ def apply(
     log: Log | None = None
     try:
         log = open_log()
+        signals.acting()
         for number, step in enumerate(steps):
             log.append("doing", step=number, kind=step.kind)
             started.append(step)
-            facts = step.do(system, wait)
+            with signals.step(_brief(step)):
+                facts = step.do(system, wait)
             log.append("done", step=number, kind=step.kind, **facts)
             said.setdefault(step.port, {}).update({step.kind: facts})
+        _still_holds(steps, system)
         log.append("claimed", ports=[_claimed(port, facts) for port, facts in said.items()])
         signals.ignore()
     except BaseException as error:
         signals.ignore()
         if log is None:
             raise
-        raise _unwound(error, started, system, log, who) from error
+        if not started:  # the journal announces nothing
+            refused = log.discard(error if isinstance(error, OSError) else None)
+            if refused is None:
+                raise
+            raise refused from error
+        back = _unwind(error, started, system, log, signals)
+        raise _unwound(error, started, system, back, who) from error
     return log, said
+
+
+def _still_holds(steps: Sequence[Step], system: System) -> None:
+    """What one step has done may have been undone by somebody while another was done."""
+    for step in steps:
+        if not step.holds(system):
+            raise StepFailed(
+                f"this did not last: {_brief(step)}",
+                hint="find the network manager or script that undoes it, and stop it first",
+            )
+
+
+def _brief(step: Step) -> str:
+    """A step's first words: what it does, without the way back and the reasons."""
+    return step.describe().partition(";")[0].partition(" (")[0]
 
 
 def _claimed(port: PortId, said: Mapping[str, object]) -> dict[str, object]:
@@ -133,15 +112,28 @@ def _claimed(port: PortId, said: Mapping[str, object]) -> dict[str, object]:
     return {"pci": port.pci, "port": port.port, "proven": proven}
 
 
-def _unwound(
-    error: BaseException, started: Sequence[Step], system: System, log: Log, who: str
-) -> BaseException:
-    """Undo what was started, and the exception that tells both stories."""
+def _unwind(
+    error: BaseException,
+    started: Sequence[Step],
+    system: System,
+    log: Log,
+    signals: Interruptible,
+) -> PutBack:
+    """Undo what was started, and close the journal when that brought all back."""
     with contextlib.suppress(OSError):  # a full disk may be why we are here
         log.append("unwinding", why=_why(error))
-    back = put_back(list(reversed(started)), system, log)
+    back = put_back(started[::-1], system, log, signals)
     if back.clean:
         back.log_failed = close(log, "unwound")
+    elif back.residue:
+        _record(log, back, "residue", lines=back.residue)
+    return back
+
+
+def _unwound(
+    error: BaseException, started: Sequence[Step], system: System, back: PutBack, who: str
+) -> BaseException:
+    """The exception that tells both stories: what failed, and what came of undoing."""
     story = f"claiming {who} failed: {_why(error)}"
     evidence = tuple(getattr(error, "evidence", ()))
     holders: list[Holder] = []
@@ -153,17 +145,26 @@ def _unwound(
     if back.taken:
         return Busy(
             "\n".join([story, "Not put back while that lives:", *_indented(back.residue)]),
-            hint="the journal stays open: end the holder, then `manactl release`",
+            hint="the journal stays open: end the holder, then `manactl recover`",
             evidence=evidence,
             code="holder",
         )
     if not back.clean:
         return not_restored(story, back, evidence)
+    code = "kernel-bug" if getattr(error, "code", None) == "kernel-bug" else None
+    if code and all(isinstance(step, ProveFree) for step in started):
+        return Refused(
+            f"refused to claim {who}; nothing was touched\n  {code}: {_why(error)}.",
+            hint=getattr(error, "hint", None),
+            evidence=evidence,
+            code=code,
+        )
     kind = Busy if holders else RolledBack
     return kind(
         f"{story}\nEverything is back as it was.",
         hint=getattr(error, "hint", None),
         evidence=evidence,
+        code=code,
     )
 
 
@@ -181,22 +182,28 @@ def _why(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def put_back(steps: Sequence[Step], system: System, log: Log) -> PutBack:
+def put_back(
+    steps: Sequence[Step], system: System, log: Log, signals: Interruptible | None = None
+) -> PutBack:
     """Undo steps in the given order (newest first), never stopping at a failure.
 
     Once a port's netdev could not be set up, what belongs on it is not tried: most of it would
-    be refused, and the rest would hide that. A record that cannot be written stops nothing.
+    be refused, and the rest would hide that. What belongs on the ports comes last, and together.
+    A record that cannot be written stops nothing.
     """
+    signals = signals or Interruptible()
     back = PutBack()
     stuck: dict[PortId, str] = {}
-    for step in steps:
+    kept = [step for step in steps if isinstance(step, KeepState)]
+    for step in (one for one in steps if one not in kept):
         if step.port in stuck:
             if not isinstance(step, ProveFree):
                 back.residue.append(f'not tried: undo "{step.describe()}"')
             continue
         try:
             _record(log, back, "undoing", kind=step.kind, port=str(step.port))
-            undone = step.undo(system)
+            with signals.step(f'undo "{_brief(step)}"'):
+                undone = step.undo(system)
             back.undone.setdefault(step.port, []).append(undone)
             back.residue += undone.residue
             _record(log, back, "undone", kind=step.kind, port=str(step.port), **undone.facts)
@@ -205,10 +212,35 @@ def put_back(steps: Sequence[Step], system: System, log: Log) -> PutBack:
             back.residue.append(failure.message)
             if failure.taken:
                 back.taken.append(step.port)
+            if failure.hint is not None:
+                back.remedies.append(failure.hint)
         except OSError as failure:
             stuck[step.port] = str(failure)
             back.residue.append(f'undo "{step.describe()}": {failure.strerror or failure}')
+    back.residue += [f'not tried: undo "{one.describe()}"' for one in kept if one.port in stuck]
+    _restore([one for one in kept if one.port not in stuck], system, log, back)
     return back
+
+
+def _restore(kept: Sequence[KeepState], system: System, log: Log, back: PutBack) -> None:
+    here = []
+    for step in kept:
+        try:
+            planning.require_netdev(system, step.port)
+        except StepFailed as failure:
+            back.residue.append(failure.message)
+        else:
+            _record(log, back, "undoing", kind=step.kind, port=str(step.port))
+            here.append(step)
+    try:
+        undone = planning.restore_all(here, system)
+    except OSError as failure:
+        back.residue += [f'undo "{one.describe()}": {_why(failure)}' for one in here]
+        return
+    for step, one in zip(here, undone, strict=True):
+        back.undone.setdefault(step.port, []).append(one)
+        back.residue += one.residue
+        _record(log, back, "undone", kind=step.kind, port=str(step.port), **one.facts)
 
 
 def _record(log: Log, back: PutBack, event: str, **more: object) -> None:
@@ -242,7 +274,12 @@ def not_restored(story: str, back: PutBack, evidence: Sequence[Evidence] = ()) -
         lines.append("The port itself is back as it was.")
     return NotRestored(
         "\n".join(lines),
-        hint="the journal stays open: mend the cause, then `manactl release` tries again",
+        hint="\n".join(
+            [
+                *dict.fromkeys(back.remedies),
+                "the journal stays open: mend the cause, then `manactl recover` tries again",
+            ]
+        ),
         evidence=[*evidence, *(Evidence("rtnetlink", "residue", line) for line in back.residue)],
         code="residue",
     )
@@ -281,7 +318,7 @@ def await_free(
             proven[port] = False  # the netdev has the vport already
             continue
         left = max(0.0, deadline - system.monotonic())
-        proof, _ = planning.attempt_proof(system, port, left, stop_when_up=True)
+        proof, _ = proving.attempt_proof(system, port, left, stop_when_up=True)
         now = _netdev(system, port)
         if proof.outcome == "taken" and not now.up:
             raise still_held(system, port, now.name, proof.evidence)
@@ -301,34 +338,55 @@ def _netdev(system: System, port: PortId) -> planning.NetdevNow:
     return now
 
 
-def still_held(system: System, port: PortId, name: str, evidence: Sequence[Evidence] = ()) -> Busy:
-    """A live raw QP keeps the port: who, and what to do."""
+def still_held(
+    system: System, port: PortId, name: str, evidence: Sequence[Evidence] = ()
+) -> Busy | NotRestored:
+    """A live raw QP keeps the port: who, and what to do. Or nobody does, but for a kernel bug."""
+    if leak.suspected(system, port):
+        return NotRestored(
+            f"{name} cannot be released: {leak.WHAT}; nothing was changed",
+            hint=f"{leak.remedy(port)} && manactl release",
+            evidence=evidence,
+            code="kernel-bug",
+        )
     holders = system.holders(port)
+    hint = "end the holder and release again, or wait for it: manactl release --wait SECONDS"
+    if not holders:
+        hint = f"its holder is not visible from here, it may be in another pid namespace; {hint}"
     return Busy(
         f"{name} cannot be released: a raw QP still has its vport{named(holders)}; "
         "nothing was changed",
-        hint="end the holder and release again, or wait for it: manactl release --wait SECONDS",
+        hint=hint,
         evidence=[*evidence, *holder_evidence(holders)],
         code="holder",
     )
 
 
 def release(
-    steps: Sequence[Step], system: System, log: Log, ports: Sequence[PortId], *, last: bool
+    steps: Sequence[Step],
+    system: System,
+    log: Log,
+    ports: Sequence[PortId],
+    *,
+    last: bool,
+    signals: Interruptible | None = None,
 ) -> PutBack:
     """Undo the steps of these ports. The journal is closed when they were the claim's `last`.
 
-    The caller ignores signals from here on: stopping half-way helps nobody.
+    The caller ignores signals from here on: stopping half-way helps nobody. Refused when not
+    even the first record can be written: nothing has been touched then.
     """
-    log.append("releasing", ports=[snapshot.port_to_json(port) for port in ports])
+    try:
+        log.append("releasing", ports=[snapshot.port_to_json(port) for port in ports])
+    except OSError as error:
+        raise statedir.unusable(log.path, error) from error
     mine = [step for step in reversed(steps) if step.port in ports]
-    back = put_back(mine, system, log)
+    back = put_back(mine, system, log, signals)
     if back.clean:
-        try:
-            for port in ports:
-                log.append("released", pci=port.pci, port=port.port)
-        except OSError as error:
-            back.log_failed = error.strerror or str(error)
+        for port in ports:
+            _record(log, back, "released", pci=port.pci, port=port.port)
+    elif back.residue:
+        _record(log, back, "residue", lines=back.residue)
     if back.clean and last:
         back.log_failed = close(log, "released")
     return back

@@ -47,9 +47,11 @@ def test_a_namespace_is_listed_once_and_by_its_name_if_it_has_one(
     ]
 
 
-def test_our_own_namespace_is_not_searched(tmp_path: Path) -> None:
+def test_our_own_namespace_comes_first_and_has_no_name(tmp_path: Path) -> None:
     (tmp_path / "here").symlink_to("/proc/self/ns/net")
-    assert "here" not in [one.name for one in namespaces("/proc", str(tmp_path))]
+    first, *others = namespaces("/proc", str(tmp_path))
+    assert (first.name, first.inode) == ("", os.stat("/proc/self/ns/net").st_ino)
+    assert "here" not in [one.name for one in others]
 
 
 def test_the_search_finds_nothing_that_is_not_there_and_leaves_no_mount(

@@ -17,6 +17,7 @@ from manactl import restore
 from manactl.model import PortId
 from manactl.restore import Restored
 from manactl.snapshot import Kind, PortState, Request
+from manactl.sources import stacked
 from manactl.sources.rtnl import Rtnl
 
 pytestmark = [pytest.mark.netns, pytest.mark.usefixtures("netns")]
@@ -100,6 +101,9 @@ class Here:
 
     def send(self, request: Request) -> None:
         self.rtnl.send(request)
+
+    def set_sysctl(self, path: str, value: str) -> None:
+        stacked.put_setting(path, value)
 
 
 def ip(*words: str) -> str:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import socket
 import subprocess
+from collections.abc import Iterator
 
 import pytest
 
+from manactl.nl import inetdiag as diag
 from manactl.sources import sockets
-from manactl.sources.rtnl import Rtnl, ntop, out_interface
-from manactl.surroundings import Connection
+from manactl.sources.rtnl import Rtnl, ntop
+from manactl.sources.sockets import Reach
+from manactl.surroundings import Connection, Process
 
 pytestmark = [pytest.mark.netns, pytest.mark.usefixtures("netns")]
 
@@ -19,22 +24,35 @@ def ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True)
 
 
-@pytest.mark.parametrize(
-    ("family", "here"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")]
-)
-def test_connections_have_both_ends_and_their_process(family: int, here: str) -> None:
-    ip("link", "set", "lo", "up")
-    with socket.socket(family) as server, socket.socket(family) as client:
+def pack(*addresses: str) -> frozenset[bytes]:
+    return frozenset(socket.inet_pton(socket.AF_INET6 if ":" in a else 2, a) for a in addresses)
+
+
+@contextlib.contextmanager
+def pairs(here: str, *, count: int = 1, source: str | None = None) -> Iterator[int]:
+    """Connections to `here`, both ends ours; the port they go to."""
+    with contextlib.ExitStack() as stack:
+        family = socket.AF_INET6 if ":" in here else socket.AF_INET
+        server = stack.enter_context(socket.socket(family))
         server.bind((here, 0))
-        server.listen()
-        port = server.getsockname()[1]
-        client.connect((here, port))
-        peer, _ = server.accept()
-        with peer:
-            found = sockets.with_processes(sockets.tcp_connections())
-            mine = client.getsockname()[1]
-    ends = {(one.local, one.local_port, one.peer, one.peer_port) for one in found}
-    assert ends == {(here, mine, here, port), (here, port, here, mine)}
+        server.listen(count)
+        for _ in range(count):
+            client = stack.enter_context(socket.socket(family))
+            if source is not None:
+                client.bind((source, 0))
+            client.connect(server.getsockname())
+            stack.enter_context(server.accept()[0])
+        yield server.getsockname()[1]
+
+
+@pytest.mark.parametrize("here", ["127.0.0.1", "::1"])
+def test_connections_have_both_ends_and_their_process(here: str) -> None:
+    ip("link", "set", "lo", "up")
+    reach = Reach(frozenset(), pack(here))
+    with pairs(here) as port, Rtnl() as rtnl:
+        found, _ = sockets.named(sockets.connections(sockets.using(reach, rtnl), reach), [])
+    assert sorted(port in (one.local_port, one.peer_port) for one in found) == [True, True]
+    assert {(one.local, one.peer) for one in found} == {(here, here)}
     assert all(one.state == "established" for one in found)
     assert all([p.pid for p in one.processes] == [os.getpid()] for one in found)
 
@@ -44,17 +62,152 @@ def test_a_listener_is_no_connection_and_mapped_addresses_are_ipv4() -> None:
     with socket.socket(socket.AF_INET6) as server, socket.socket() as client:
         server.bind(("::", 0))
         server.listen()
-        assert sockets.tcp_connections() == []
+        assert sockets.tcp() == []
         client.connect(("127.0.0.1", server.getsockname()[1]))
-        found = sockets.tcp_connections()
-    assert {one.local for one in found} == {"127.0.0.1"}
-    assert not any(one.is_ipv6 for one in found)
+        mine = diag.any_of(diag.local(pack("127.0.0.1")))
+        found = sockets.tcp(mine)
+    assert [ntop(one.local) for one in found] == ["127.0.0.1"] * 2
+
+
+FAR = ("10.1.0.1", "10.2.0.1", "fd00:1::1", "fd00:2::1")
+
+
+@pytest.fixture
+def far(netns: None) -> None:
+    ip("link", "set", "lo", "up")
+    for one in FAR:
+        ip("address", "add", one, "dev", "lo", *(["nodad"] if ":" in one else []))
+
+
+@pytest.mark.usefixtures("far")
+@pytest.mark.parametrize("own", [(FAR[0],), (FAR[2],), FAR[:3], FAR, ("10.9.9.9", *FAR[1:3])])
+def test_the_kernel_tells_only_of_the_addresses_asked_for(own: tuple[str, ...]) -> None:
+    with contextlib.ExitStack() as stack:
+        for one in FAR:
+            stack.enter_context(pairs(one))
+        yes = {ntop(s.local) for s in sockets.tcp(diag.any_of(diag.local(pack(*own))))}
+        no = {ntop(s.local) for s in sockets.tcp(diag.none_of(diag.local(pack(*own))))}
+    assert yes == set(own) & set(FAR)
+    assert no == set(FAR) - set(own)
+
+
+@pytest.mark.usefixtures("far")
+def test_more_addresses_than_a_filter_can_name_are_sorted_out_here() -> None:
+    many = [f"fd00:3::{n:x}" for n in range(1, 3000)]
+    reach = Reach(frozenset(), pack(FAR[2], *many))
+    with contextlib.ExitStack() as stack, Rtnl() as rtnl:
+        for one in FAR:
+            stack.enter_context(pairs(one))
+        assert {ntop(s.local) for s in sockets.using(reach, rtnl)} == {FAR[2]}
+
+
+@pytest.fixture
+def wired(netns: None) -> int:
+    """A port with a peer behind it; the ifindex of port0."""
+    ip("link", "set", "lo", "up")
+    ip("link", "add", "port0", "type", "veth", "peer", "name", "wire0")
+    ip("link", "set", "port0", "up")
+    ip("link", "set", "wire0", "up")
+    ip("address", "add", "10.0.0.2/24", "dev", "port0")
+    ip("address", "add", "10.5.5.5/32", "dev", "lo")
+    return socket.if_nametoindex("port0")
+
+
+def other_port() -> None:
+    ip("link", "add", "port9", "type", "veth", "peer", "name", "wire9")
+    ip("link", "set", "port9", "up")
+    ip("link", "set", "wire9", "up")
+
+
+class Counting(Rtnl):
+    """An rtnetlink that counts what it is asked."""
+
+    asked = 0
+
+    def leaves_by(self, *words: object, **more: object) -> set[int]:
+        self.asked += 1
+        return super().leaves_by(*words, **more)  # type: ignore[arg-type]
+
+
+@contextlib.contextmanager
+def half_open(source: str, peer: str, count: int = 1) -> Iterator[None]:
+    """Connections that wait for an answer which never comes."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(count):
+            client = stack.enter_context(socket.socket())
+            client.bind((source, 0))
+            client.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                client.connect((peer, 7000))
+        yield
+
+
+def test_what_leaves_by_the_port_counts_wherever_its_address_is(wired: int) -> None:
+    """The address is on the loopback interface; one look-up for each peer, not each connection."""
+    reach = Reach(frozenset({wired}), pack("10.0.0.2"))
+    with half_open("10.5.5.5", "10.0.0.9", 5), Counting() as rtnl:
+        found = sockets.using(reach, rtnl)
+        assert rtnl.asked == 1
+    assert [(ntop(s.local), ntop(s.peer)) for s in found] == [("10.5.5.5", "10.0.0.9")] * 5
+
+
+def test_rules_by_source_decide_by_which_interface_it_leaves(wired: int) -> None:
+    other_port()
+    ip("address", "add", "10.6.6.6/32", "dev", "lo")
+    ip("route", "add", "10.0.0.0/24", "dev", "port9", "table", "77")
+    ip("rule", "add", "from", "10.6.6.6", "lookup", "77")
+    reach = Reach(frozenset({wired}), frozenset())
+    with half_open("10.5.5.5", "10.0.0.9"), half_open("10.6.6.6", "10.0.0.9"), Rtnl() as rtnl:
+        found = sockets.using(reach, rtnl)
+    assert [ntop(s.local) for s in found] == ["10.5.5.5"]
+
+
+def test_thousands_of_connections_cost_no_search_of_processes(wired: int) -> None:
+    """What is between processes of this host is not told, not looked up, and not searched for."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 20_000), hard))
+    reach = Reach(frozenset({wired}), pack("10.0.0.2"))
+
+    def searched(inodes: set[int]) -> dict[int, tuple[Process, ...]]:
+        raise AssertionError(f"/proc was searched for {inodes}")
+
+    try:
+        with pairs("127.0.0.1", count=1500), Counting() as rtnl:
+            rest = diag.none_of([*diag.local(reach.addresses), *diag.peer(diag.LOOPBACK)])
+            assert len(sockets.tcp()) == 3000
+            assert sockets.tcp(rest) == []
+            found = sockets.connections(sockets.using(reach, rtnl), reach)
+            assert sockets.named(found, [], searched) == ((), ())
+            assert rtnl.asked == 0
+            with half_open("10.0.0.2", "10.0.0.9"):
+                (one,) = sockets.using(reach, rtnl)
+            assert rtnl.asked == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert ntop(one.peer) == "10.0.0.9"
+
+
+def test_link_local_addresses_are_told_apart_by_their_interface(wired: int) -> None:
+    other_port()
+    for name in ("port0", "port9"):
+        ip("address", "add", "fe80::77/64", "dev", name, "nodad")
+    other = socket.if_nametoindex("port9")
+    with contextlib.ExitStack() as stack, Rtnl() as rtnl:
+        for index in (wired, other):
+            client = stack.enter_context(socket.socket(socket.AF_INET6))
+            client.bind(("fe80::77", 0, 0, index))
+            client.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                client.connect(("fe80::99", 7000, 0, index))
+        for index in (wired, other):
+            reach = Reach(frozenset({index}), pack("fe80::77"))
+            assert [one.bound for one in sockets.using(reach, rtnl)] == [index]
 
 
 def test_a_connection_without_process_is_perhaps_the_kernels() -> None:
     one = Connection("10.0.0.2", 1, "10.0.0.3", 2049, "established", 0)
     assert one.of_kernel
-    assert sockets.with_processes([one]) == (one,)
+    assert sockets.named([one], []) == ((one,), ())
 
 
 def test_packet_sockets_are_found_by_interface() -> None:
@@ -65,9 +218,10 @@ def test_packet_sockets_are_found_by_interface() -> None:
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 3) as bound:
         bound.bind(("port0", 3))
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 3):
-            (found,) = sockets.packet_sockets(index, proc)
+            (found,) = sockets.packet_sockets({index: "vlan7"}, proc)
             assert found.inode == os.fstat(bound.fileno()).st_ino
-            assert sockets.packet_sockets(index + 1, proc) == []
+            assert found.netdev == "vlan7"
+            assert sockets.packet_sockets({index + 1: None}, proc) == []
 
 
 def test_the_way_to_an_address_is_the_route_it_takes() -> None:
@@ -76,12 +230,23 @@ def test_the_way_to_an_address_is_the_route_it_takes() -> None:
     ip("link", "set", "wire0", "up")
     ip("address", "add", "10.0.0.2/24", "dev", "port0")
     ip("route", "add", "168.63.129.16/32", "via", "10.0.0.1")
+    ip("nexthop", "add", "id", "5", "via", "10.0.0.1", "dev", "port0")
+    ip("route", "add", "10.8.0.0/16", "nhid", "5")
     index = socket.if_nametoindex("port0")
     with Rtnl() as rtnl:
         route = rtnl.way_to(socket.inet_aton("168.63.129.16"))
         assert route is not None
-        assert out_interface(route) == {index}
         assert route[1] == 32
+        for address, out in (
+            ("168.63.129.16", {index}),
+            ("10.0.0.9", {index}),
+            ("10.8.1.1", {index}),
+            ("10.0.0.2", set()),  # our own: it stays here
+            ("192.0.2.1", set()),
+        ):
+            assert rtnl.leaves_by(socket.inet_aton(address)) == out, address
+        unknown = socket.inet_aton("10.7.7.7")
+        assert rtnl.leaves_by(socket.inet_aton("10.0.0.9"), source=unknown) == {index}
         assert rtnl.way_to(socket.inet_aton("192.0.2.1")) is None
         assert not rtnl.link(index).xdp_mode
         assert rtnl.link(index).name == "port0"

@@ -118,11 +118,12 @@ class Kernel:
     name: str = "eth1"
     present: bool = True
     held: bool = False  # a raw QP has the vport
+    leaked: bool = False  # nobody has the vport, and the driver's count says otherwise
     clock: float = 1000.0
     links: list[str] = field(default_factory=list)  # every change of IFF_UP
 
     def set_admin(self, up: bool) -> None:
-        if up and self.held:
+        if up and (self.held or self.leaked):
             raise OSError(errno.EBUSY, "Device or resource busy")
         if up is self.up:
             return
@@ -136,7 +137,7 @@ class Kernel:
     def _regenerate(self) -> None:
         """The connected routes and the generated link-local address."""
         link_local = address("fe80::d", 64, self.ifindex, proto=rt.IFAPROT_KERNEL_LL)
-        if not any(replay.key(f, self.place) == replay.key(link_local, self.place)
+        if not any(replay.key(f, self.places) == replay.key(link_local, self.places)
                    for f in self.facts):  # fmt: skip
             self.facts.append(link_local)
         for fact in list(self.facts):
@@ -145,15 +146,15 @@ class Kernel:
     def _connect(self, fact: Fact) -> None:
         if fact.kind is Kind.ADDRESS and self.up:
             for made in connected(fact, self.ifindex):
-                if replay.identity(made, self.place) not in self.identities():
+                if replay.identity(made, self.places) not in self.identities():
                     self.facts.append(made)
 
     @property
-    def place(self) -> rt.Place:
-        return rt.Place(self.ifindex, self.name)
+    def places(self) -> rt.Places:
+        return (rt.Place(self.ifindex, self.name),)
 
     def identities(self) -> list[tuple[object, ...]]:
-        return sorted((replay.identity(fact, self.place) for fact in self.facts), key=repr)
+        return sorted((replay.identity(fact, self.places) for fact in self.facts), key=repr)
 
     def send(self, request: Request) -> None:
         kinds = {rt.RTM_NEWADDR: Kind.ADDRESS, rt.RTM_NEWROUTE: Kind.ROUTE,
@@ -161,22 +162,22 @@ class Kernel:
         fact = Fact(kinds[request.type], request.body)
         if fact.kind is not Kind.ADDRESS and not self.up:
             raise OSError(errno.ENETDOWN, "Network is down")
-        mine = replay.key(fact, self.place)
-        exists = any(replay.key(f, self.place) == mine for f in self.facts)
+        mine = replay.key(fact, self.places)
+        exists = any(replay.key(f, self.places) == mine for f in self.facts)
         if exists and request.flags & NLM_F_EXCL:
             raise OSError(errno.EEXIST, "File exists")
         if fact.kind is Kind.ROUTE:
-            if replay.identity(fact, self.place) in self.identities():
+            if replay.identity(fact, self.places) in self.identities():
                 raise OSError(errno.EEXIST, "File exists")
         else:
-            self.facts = [f for f in self.facts if replay.key(f, self.place) != mine]
+            self.facts = [f for f in self.facts if replay.key(f, self.places) != mine]
         self.facts.append(fact)
         self._connect(fact)
 
     def rename(self, name: str, ifindex: int) -> None:
         """The netdev comes back under another name and number, with what it carries."""
         old = PortState(PORT, self.ifindex, self.name, self.up, True, self.clock, ())
-        now = rt.Place(ifindex, name)
+        now = (rt.Place(ifindex, name),)
         made = []
         for fact in self.facts:
             lack = replay.Lack(fact, None)
@@ -260,12 +261,19 @@ class FakeSystem:
         if dying:
             raise Killed
 
+    def set_sysctl(self, path: str, value: str) -> None:
+        raise AssertionError(f"nothing here changes {path}")
+
     def prove_free(self, port: PortId) -> FakeProof:
         if self.tick():
             raise Killed
         if self._proofs:
             return FakeProof(self._proofs.pop(0), errno.EBUSY)
-        return FakeProof("taken" if self.kernel.held or self.kernel.up else "free")
+        taken = self.kernel.held or self.kernel.up or self.kernel.leaked
+        return FakeProof("taken" if taken else "free")
+
+    def seems_free(self, port: PortId) -> bool:
+        return self.kernel.leaked
 
     def holders(self, port: PortId) -> tuple[Holder, ...]:
         if not self.kernel.held:

@@ -59,16 +59,42 @@ class FakeRdma:
 
 @dataclass
 class FakeLinks:
-    """LinkSource with prepared answers; None is a kernel that does not answer."""
+    """LinkSource that knows the machine's netdevs, and prepared answers beside and above these.
 
+    None is a kernel that does not answer; `here` are the names in this network namespace, when
+    these are not those of sysfs.
+    """
+
+    sys: Path
     answers: Mapping[int, LinkFacts] | None = field(default_factory=dict)
     asked: set[int] = field(default_factory=set)
+    here: Collection[str] | None = None
+
+    @property
+    def net(self) -> Path:
+        return self.sys / f"bus/pci/devices/{PCI}/net"
 
     def ask(self, ifindexes: Iterable[int]) -> None:
         self.asked = set(ifindexes)
 
     def collect(self) -> Mapping[int, LinkFacts] | None:
-        return self.answers
+        if self.answers is None:
+            return None
+        known = {}
+        for path in self.net.glob("*/ifindex"):
+            name = path.parent.name
+            if self.here is None or name in self.here:
+                carrier = (path.parent / "operstate").read_text() == "up\n"
+                known[int(path.read_text())] = LinkFacts(name, (), carrier, None, None, PCI)
+        return {**known, **self.answers}
+
+    def index(self, name: str) -> int | None:
+        if self.here is not None and name not in self.here:
+            return None
+        for base in (self.net, self.sys / "class/net"):
+            if (base / name / "ifindex").exists():
+                return int((base / name / "ifindex").read_text())
+        return None
 
 
 @dataclass
@@ -103,7 +129,7 @@ class Machine:
         self.path("/proc").mkdir()
         self.write("/proc/stat", "btime 1700000000\n")
         self.rdma: FakeRdma | None = FakeRdma(recorded["nldev"])
-        self.links = FakeLinks()
+        self.links = FakeLinks(self.path("/sys"))
         self.netns = FakeNetns()
         # The node of the raw device, so that a descriptor of /dev/null is one of it.
         node = "mana_0" if recording.startswith("6.12") else "manae_0"

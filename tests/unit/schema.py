@@ -1,4 +1,5 @@
-"""The shipped schema of `status --json`: as readers use it, and as strictly as we hold to it."""
+"""The shipped schemas of the JSON documents: as readers use them, and as strictly as we hold to
+them. A document says by its `schema` which one describes it."""
 
 from __future__ import annotations
 
@@ -8,9 +9,12 @@ from typing import Any
 
 import jsonschema
 
-SCHEMA: dict[str, Any] = json.loads(
-    (Path(__file__).parents[2] / "src/manactl/status.schema.json").read_text()
-)
+_PACKAGE = Path(__file__).parents[2] / "src/manactl"
+SCHEMAS: dict[str, dict[str, Any]] = {
+    path.name.partition(".")[0]: json.loads(path.read_text())
+    for path in sorted(_PACKAGE.glob("*.schema.json"))
+}
+SCHEMA = SCHEMAS["status"]
 
 
 def _closed(schema: Any) -> Any:
@@ -28,15 +32,21 @@ def _validator(schema: Any) -> jsonschema.Draft202012Validator:
     return kind(schema, format_checker=kind.FORMAT_CHECKER)
 
 
-_OPEN = _validator(SCHEMA)
-_STRICT = _validator(_closed(SCHEMA))
+_OPEN = {name: _validator(schema) for name, schema in SCHEMAS.items()}
+_STRICT = {name: _validator(_closed(schema)) for name, schema in SCHEMAS.items()}
+
+
+def _name(document: Any) -> str:
+    found = str(document["schema"]) if isinstance(document, dict) and "schema" in document else ""
+    name = found.removeprefix("manactl.").partition("/")[0]
+    return name if name in SCHEMAS else "status"
 
 
 def check(document: Any) -> None:
     """As a reader would: ValidationError unless valid; keys it does not know are welcome."""
-    _OPEN.validate(document)
+    _OPEN[_name(document)].validate(document)
 
 
 def strict(document: Any) -> None:
     """As we hold to it: every key of ours is in the schema."""
-    _STRICT.validate(document)
+    _STRICT[_name(document)].validate(document)

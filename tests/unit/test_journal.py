@@ -29,8 +29,8 @@ HEADER: dict[str, Any] = {
 }
 
 
-def written(state_dir: Path, *events: str) -> Path:
-    with Journal.create(state_dir, HEADER, [PORT]) as log:
+def written(state_dir: Path, *events: str, header: dict[str, Any] = HEADER) -> Path:
+    with Journal.create(state_dir, header, [PORT]) as log:
         for event in events:
             more = {"ports": [{"pci": PORT.pci, "port": 1, "proven": True}]}
             log.append(event, **(more if event == "claimed" else {}))
@@ -219,6 +219,43 @@ def test_the_state_directory_is_private(tmp_path: Path) -> None:
     assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
     assert path.stat().st_mode & 0o777 == 0o600
     assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_a_journal_that_is_put_away_meanwhile_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(tmp_path, "doing")
+    monkeypatch.setattr(journal, "paths", lambda state_dir: [path.with_name("gone"), path])
+    assert [one.path for one in journal.list_claims(tmp_path, "b")] == [path]
+
+
+def test_a_journal_has_room_to_grow(tmp_path: Path) -> None:
+    """A disk that fills up after the first act must not keep the rest from being written."""
+    info = written(tmp_path).stat()
+    assert info.st_blocks * 512 >= info.st_size + 65536
+
+
+def test_a_journal_that_announced_nothing_is_discarded(tmp_path: Path) -> None:
+    log = Journal.create(tmp_path, HEADER, [PORT])
+    told = log.discard(OSError(28, "No space left on device"))
+    assert isinstance(told, Refused)
+    assert "make room there" in (told.hint or "")
+    assert not log.path.exists()
+    again = Journal.create(tmp_path, HEADER, [PORT])
+    assert again.discard(None) is None
+    assert journal.paths(tmp_path) == []
+
+
+@pytest.mark.parametrize("part", ["claims", "history", "locks"])
+def test_no_part_of_the_state_directory_may_be_writable_by_others(
+    tmp_path: Path, part: str
+) -> None:
+    written(tmp_path)
+    (tmp_path / part).chmod(0o770)
+    with pytest.raises(Refused, match="770"):
+        Journal.create(tmp_path, HEADER, [PORT])
+    with pytest.raises(Refused, match="770"), lock.functions(tmp_path, [PORT.pci]):
+        raise AssertionError("unreachable")
 
 
 def test_the_history_stays_short(tmp_path: Path) -> None:

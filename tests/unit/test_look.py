@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -203,6 +203,71 @@ def test_namespaces_that_cannot_be_searched_are_missing(make: Make) -> None:
     assert report.ports[1].netns is None
 
 
+NETDEVS = {
+    number: Netdev(f"eth{number}", 2 + number, flags, "down", None, None, f"02:15:5d:00:00:0{n}")
+    for number, n, flags in [(0, 1, 0x1003), (1, 2, 0x1002)]
+}
+
+
+@pytest.mark.parametrize("busy", [False, True], ids=["", "busy"])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_sysfs_of_another_namespace_is_not_believed_to_be_here(
+    make: Make, kernel: str, busy: bool
+) -> None:
+    """`nsenter --net` keeps the caller's /sys; eth1 is where we are now, and looks so too."""
+    machine = make(f"{kernel}-raw-qp-on-port-2")
+    machine.links.here = {"eth1"}
+    machine.netns.found = {0: Elsewhere("blue", NETDEVS[0]), 1: Elsewhere("", NETDEVS[1])}
+    if busy:
+        machine.links.answers = None
+    report = machine.look()
+    first, second = report.ports
+    assert (first.netns, second.netns) == ("blue", None)
+    assert (first.label, second.label) == (f"{PCI}:1", "eth1")
+    assert [port.owner for port in report.ports] == [Owner.ETHERNET, Owner.RAW_QP]
+    assert "sysfs" in {item.source for item in report.missing}
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_link_with_the_name_and_the_index_of_the_port_is_not_the_port(
+    make: Make, kernel: str
+) -> None:
+    machine = make(f"{kernel}-raw-qp-on-port-2")
+    machine.netns.fail = PermissionError(errno.EPERM, "Operation not permitted")
+    machine.links.answers = {2: LinkFacts("eth0", (), True, "02:00:00:00:00:77", "veth", "")}
+    first, second = machine.look().ports
+    assert (first.netdev, second.netdev) == (None, None)
+    assert [first.owner, second.owner] == [Owner.ETHERNET, Owner.RAW_QP]  # by the flags in sysfs
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_netdev_that_our_sysfs_does_not_show_may_be_here(make: Make, kernel: str) -> None:
+    machine = make(f"{kernel}-raw-qp-on-port-2")
+    machine.remove(machine.pci("net/eth1"))
+    machine.netns.found = {1: Elsewhere("", NETDEVS[1])}
+    machine.links.answers = {3: LinkFacts("eth1", ("mine",), None, None, None, PCI)}
+    second = machine.look().ports[1]
+    assert (second.netns, second.label, second.owner) == (None, "eth1", Owner.RAW_QP)
+    assert second.netdev is not None
+    assert second.netdev.altnames == ("mine",)
+
+
+def test_a_netdev_that_moves_while_it_is_looked_at_does_not_discredit_sysfs(make: Make) -> None:
+    machine = make("7-idle")
+    collect, netns = machine.links.collect, machine.netns
+
+    def moved() -> Mapping[int, LinkFacts] | None:
+        if machine.pci("net/eth1").exists():
+            machine.remove(machine.pci("net/eth1"))
+            netns.found = {1: Elsewhere("blue", NETDEVS[1])}
+        return collect()
+
+    machine.links.collect = moved  # type: ignore[method-assign]
+    report = machine.look()
+    assert [port.netns for port in report.ports] == [None, "blue"]
+    assert report.missing == ()
+
+
 def test_rdma_devices_are_told_apart_by_shape_not_by_name(make: Make) -> None:
     machine = make("7-raw-qp-on-port-2")
     for old, new in (("manae_0", "rdmap1s0"), ("mana_0", "manae_0")):
@@ -263,7 +328,7 @@ def test_rtnetlink_adds_what_sysfs_does_not_tell(make: Make) -> None:
     machine.pci("net/eth0/addr_assign_type").write_text("3\n")
     machine.links.answers = {
         2: LinkFacts("eth0", ("enP1", "data"), False, "02:15:5d:00:00:99", None),
-        3: LinkFacts("other", ("stolen",), True, "02:00:00:00:00:00", None),  # another namespace's
+        3: LinkFacts("renamed", ("new",), True, "02:15:5d:00:00:02", None),  # since sysfs was read
     }
     first, second = machine.look().ports
     assert machine.links.asked == {2, 3}

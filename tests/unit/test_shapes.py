@@ -172,7 +172,8 @@ NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 def claim_of(port: int, *, phase: str = "claimed", same_boot: bool = True) -> ClaimSummary:
     info = ClaimInfo(NOW, {"uid": 0}, "claim", None, True, None)
-    return ClaimSummary(PortId(PCI, port, None), info, phase, same_boot, Path("x.journal"))
+    pending = "`manactl recover` does something" if phase == "interrupted" else None
+    return ClaimSummary(PortId(PCI, port, None), info, phase, same_boot, Path("x.journal"), pending)
 
 
 def second_port(machine: Machine, claim: ClaimSummary) -> PortStatus:
@@ -206,7 +207,7 @@ def test_an_interrupted_claim_and_one_before_the_boot_say_what_to_do(tmp_path: P
     for claim in (claim_of(2, phase="interrupted"), claim_of(2, same_boot=False)):
         port = second_port(machine, claim)
         assert port.drift == ()
-        assert any("manactl release" in note for note in port.notes)
+        assert any("`manactl recover`" in note for note in port.notes)
 
 
 def test_without_the_journal_nothing_is_said_of_claims(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manactl import journal, plan, transition
-from manactl.errors import Busy, Interrupted, ManactlError, NotRestored, RolledBack
+from manactl.errors import Busy, Interrupted, ManactlError, NotRestored, Refused, RolledBack
 from manactl.journal import Journal
 from manactl.model import PortId
 from manactl.plan import KeepState, Plan, ProveFree, SetAdmin, Step, steps_from_json
@@ -70,7 +70,7 @@ OTHERS = st.builds(nexthop, st.integers(1, 50)) | st.builds(
 
 
 def _distinct(facts: list[Fact]) -> list[Fact]:
-    place = fakes.rt.Place(3, "eth1")
+    place = (fakes.rt.Place(3, "eth1"),)
     return list({fakes.replay.key(fact, place): fact for fact in facts}.values())
 
 
@@ -240,7 +240,7 @@ def test_a_claim_that_fails_anywhere_is_unwound_or_says_what_is_left(
     with tempfile.TemporaryDirectory() as directory:
         kernel = furnished(facts)
         before = picture(kernel)
-        with contextlib.suppress(RolledBack, NotRestored):
+        with contextlib.suppress(RolledBack, NotRestored, Refused):
             claim(Path(directory), FakeSystem(kernel, fails_at=fails_at))
             raise AssertionError("it should have failed")
         release(Path(directory), FakeSystem(kernel))
@@ -295,7 +295,7 @@ def test_a_raw_qp_that_slips_in_is_named_and_the_journal_stays_open(tmp_path: Pa
     before = picture(kernel)
     with pytest.raises(Busy, match="pid 4211 dpdk-testpmd") as caught:
         claim(tmp_path, Thief(kernel), wait=0.5)
-    assert "release" in (caught.value.hint or "")
+    assert "recover" in (caught.value.hint or "")
     (one,) = journal.list_claims(tmp_path)
     assert one.phase == "interrupted"
     with pytest.raises(Busy, match="pid 4211"):
@@ -354,6 +354,65 @@ def test_a_rename_and_a_new_ifindex_do_not_matter(tmp_path: Path) -> None:
     assert kernel.identities() == other.identities()
 
 
+class Replugged(FakeSystem):
+    """The device is taken out as soon as the netdev is down, and comes back within `seconds`."""
+
+    def __init__(self, kernel: Kernel, seconds: float) -> None:
+        super().__init__(kernel, proofs=("cannot",))
+        self.seconds = seconds
+        self.back_at: float | None = None
+
+    def set_admin(self, port: PortId, up: bool) -> None:
+        super().set_admin(port, up)
+        if not up:
+            self.back_at = self.kernel.clock + self.seconds
+
+    def netdev(self, port: PortId) -> plan.NetdevNow | None:
+        if self.back_at is not None:
+            self.kernel.present = self.kernel.clock >= self.back_at
+            if self.kernel.present:
+                self.back_at = None
+                self.kernel.facts, self.kernel.ifindex, self.kernel.name = [], 19, "eth7"
+        return super().netdev(port)
+
+
+def test_a_replug_between_two_steps_is_waited_for_and_put_back(tmp_path: Path) -> None:
+    """All that was on the netdev is gone with it, and comes back on the new one."""
+    kernel = furnished(RICH)
+    with pytest.raises(RolledBack):
+        claim(tmp_path, Replugged(kernel, 2.0))
+    other = furnished(RICH)
+    other.rename("eth7", 19)
+    assert (kernel.up, kernel.name) == (True, "eth7")
+    assert kernel.identities() == other.identities()
+    assert journal.list_claims(tmp_path) == []
+
+
+def test_a_port_that_stays_away_is_recovered_when_it_is_back(tmp_path: Path) -> None:
+    kernel = furnished(RICH)
+    with pytest.raises(NotRestored, match="no netdev here"):
+        claim(tmp_path, Replugged(kernel, 60.0))
+    kernel.present = True
+    kernel.facts = []
+    release(tmp_path, FakeSystem(kernel))
+    assert kernel.up
+    assert kernel.identities() == furnished(RICH).identities()
+
+
+def test_a_stranger_after_the_proof_is_noticed(tmp_path: Path) -> None:
+    class Late(FakeSystem):
+        def prove_free(self, port: PortId) -> fakes.FakeProof:
+            proof = super().prove_free(port)
+            self.kernel.set_admin(True)
+            return proof
+
+    kernel = furnished(())
+    before = picture(kernel)
+    with pytest.raises(RolledBack, match="this did not last: set eth1 down"):
+        claim(tmp_path, Late(kernel))
+    assert same(kernel, before)
+
+
 def test_a_port_without_netdev_keeps_its_journal_open(tmp_path: Path) -> None:
     kernel = furnished(RICH)
     claim(tmp_path, FakeSystem(kernel))
@@ -361,6 +420,33 @@ def test_a_port_without_netdev_keeps_its_journal_open(tmp_path: Path) -> None:
     with pytest.raises(ManactlError, match="no netdev"):
         release(tmp_path, FakeSystem(kernel))
     assert len(journal.list_claims(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "word"),
+    [(110, "does not answer its driver"), (16, "counts wrong"), (12, "mend the cause")],
+)
+def test_a_netdev_that_cannot_be_set_up_comes_with_what_to_do(
+    tmp_path: Path, number: int, word: str
+) -> None:
+    class Broken(FakeSystem):
+        def set_admin(self, port: PortId, up: bool) -> None:
+            if up:
+                raise OSError(number, os.strerror(number))
+            super().set_admin(port, up)
+
+    kernel = furnished(RICH)
+    claim(tmp_path, FakeSystem(kernel))
+    back = release(tmp_path, Broken(kernel))
+    assert back is not None
+    told = transition.not_restored("eth1 could not be put back fully.", back)
+    assert os.strerror(number) in told.message
+    assert word in (told.hint or "")
+    (one,) = journal.list_claims(tmp_path)
+    assert one.phase == "interrupted"
+    assert "not put back fully" in (one.next_step or "")
+    release(tmp_path, FakeSystem(kernel))
+    assert journal.list_claims(tmp_path) == []
 
 
 def test_what_the_kernel_refuses_for_good_is_listed(tmp_path: Path) -> None:
@@ -469,7 +555,7 @@ def test_a_full_disk_stops_a_claim_before_anything_is_changed(tmp_path: Path) ->
     system = FakeSystem(kernel)
     made = planned(system)
     with (
-        pytest.raises((RolledBack, NotRestored), match="No space left"),
+        pytest.raises(Refused, match=r"No space left.*nothing was touched"),
         transition.Interruptible() as signals,
     ):
         transition.apply(
@@ -481,6 +567,46 @@ def test_a_full_disk_stops_a_claim_before_anything_is_changed(tmp_path: Path) ->
             who="eth1",
         )
     assert kernel.links == []
+
+
+def test_a_full_disk_stops_a_release_before_anything_is_changed(tmp_path: Path) -> None:
+    kernel = furnished(RICH)
+    claim(tmp_path, FakeSystem(kernel))
+    made = planned(FakeSystem(kernel))
+    with (
+        FullDisk.open(journal.paths(tmp_path)[0]) as log,
+        pytest.raises(Refused, match=r"No space left.*nothing was touched"),
+    ):
+        transition.release(made.steps, FakeSystem(kernel), log, [PORT], last=True)
+    assert kernel.links == ["down"]
+    (one,) = journal.list_claims(tmp_path)
+    assert one.phase == "claimed"
+
+
+def test_a_signal_between_the_journal_and_the_first_act_is_130(tmp_path: Path) -> None:
+    class Signalled(DyingJournal):
+        def append(self, event: str, **more: object) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    kernel = furnished(RICH)
+    system = FakeSystem(kernel)
+    made = planned(system)
+    inherited = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with (
+            pytest.raises(Interrupted),
+            transition.Interruptible() as signals,
+            signals.told(),
+        ):
+            transition.apply(
+                made.steps, system,
+                lambda: Signalled.create(tmp_path, header(made), made.ports),
+                signals=signals, wait=1.0, who="eth1",
+            )  # fmt: skip
+    finally:
+        signal.signal(signal.SIGTERM, inherited)
+    assert kernel.links == []
+    assert list((tmp_path / "claims").iterdir()) == []
 
 
 def test_steps_survive_their_json() -> None:

@@ -36,9 +36,18 @@ class App:
         """Lines for people on standard output; everything unprintable in them is spelled out."""
         _write_lines(sys.stdout, lines)
 
-    def err(self, *lines: str) -> None:
-        """Lines for people on standard error, equally harmless."""
-        _write_lines(sys.stderr, lines)
+    def tell(self, *lines: str) -> None:
+        """Sentences on standard output: on a terminal broken to fit, else one a line."""
+        _write_lines(sys.stdout, lines, wrap=True)
+
+    def err(self, *lines: str, wrap: bool = True) -> None:
+        """Lines for people on standard error, equally harmless; on a terminal broken to fit."""
+        _write_lines(sys.stderr, lines, wrap=wrap)
+
+    def warn(self, line: str) -> None:
+        """One line on standard error that says who speaks."""
+        self.err(f"manactl: {line}")
+        sys.stderr.flush()
 
     def document(self, document: Mapping[str, object]) -> None:
         """The one JSON document of this run on standard output."""
@@ -47,5 +56,11 @@ class App:
         sys.stdout.write(dumps(document) + "\n")
 
 
-def _write_lines(stream: TextIO, lines: Iterable[str]) -> None:
-    stream.write("".join(escape(line) + "\n" for line in lines))
+def _write_lines(stream: TextIO, lines: Iterable[str], *, wrap: bool = False) -> None:
+    harmless = [escape(line) for line in lines]
+    if wrap:
+        from manactl.render.wrap import columns, fold  # noqa: PLC0415 - not for a table
+
+        width = columns(stream)
+        harmless = fold(harmless, width) if width else harmless
+    stream.write("".join(line + "\n" for line in harmless))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from manactl.cli.app import App
-from manactl.cli.params import complete_port
+from manactl.cli.params import CLAIMABLE, GUARD_CODE
 from manactl.errors import UsageError
 
 
@@ -16,11 +18,17 @@ from manactl.errors import UsageError
     "--raw-qp",
     "words",
     multiple=True,
+    type=CLAIMABLE,
     metavar="PORT",
     help="A port to hand over.",
-    shell_complete=complete_port,
 )
-@click.option("--allow", multiple=True, metavar="CODE", help="Accept what this guard refuses.")
+@click.option(
+    "--allow",
+    multiple=True,
+    type=GUARD_CODE,
+    metavar="CODE",
+    help="Accept what this guard refuses.",
+)
 @click.option("--dry-run", is_flag=True, help="Show the plan, or the refusals, and stop.")
 @click.option(
     "--wait",
@@ -48,9 +56,11 @@ def claim(  # noqa: PLR0917 - click passes by keyword
         what = "the ports to claim are given by --raw-qp"
         raise UsageError(what, hint=f"manactl claim {ports}")
     from manactl import claiming, planner, policy  # noqa: PLC0415 - not for --help
+    from manactl.interrupt import Interruptible  # noqa: PLC0415
     from manactl.plan import Plan  # noqa: PLC0415
-    from manactl.transition import Interruptible  # noqa: PLC0415
 
+    if never := sorted(set(allow) & set(policy.NEVER)):
+        raise UsageError(f"--allow: {', '.join(never)} can never be waived")
     unknown = sorted(set(allow) - set(policy.WAIVABLE))
     if unknown:
         known = ", ".join(policy.WAIVABLE)
@@ -59,16 +69,17 @@ def claim(  # noqa: PLR0917 - click passes by keyword
 
     def show(plan: Plan) -> None:
         if not as_json:
-            app.out(*(planner.text(plan) if dry_run else planner.short(plan)))
+            app.tell(*planner.text(plan, brief=not dry_run))
+            sys.stdout.flush()  # before anything is done
 
-    with Interruptible() as signals:
+    with Interruptible(app.warn) as signals:
         wish = claiming.Wish(app.state_dir, words, show, signals, allow, dry_run, wait)
         done = claiming.claim(wish)
         if as_json:
             plan = done.plan
             app.document(plan.to_json() if dry_run and plan else claiming.document(done))
         else:
-            app.out(*_story(done, dry_run=dry_run))
+            app.tell(*_story(done, dry_run=dry_run))
 
 
 def _story(done: object, *, dry_run: bool) -> list[str]:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
 
 from manactl.cli.app import App
-from manactl.cli.params import complete_port
+from manactl.cli.params import CLAIMED
 from manactl.errors import UsageError
 
 if TYPE_CHECKING:
-    from manactl.releasing import Outcome, Released
+    from manactl.plan import Plan
+    from manactl.releasing import Outcome, Released, Wish
 
 
 @click.command(short_help="Put claimed ports back as they were.")
-@click.argument("words", nargs=-1, metavar="[PORT]...", shell_complete=complete_port)
+@click.argument("words", nargs=-1, metavar="[PORT]...", type=CLAIMED)
 @click.option("--all", "everything", is_flag=True, help="Release every claimed port.")
 @click.option(
     "--wait",
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     metavar="SECONDS",
     help="Wait so long for holders to end, and for another manactl.",
 )
+@click.option("--terminate", is_flag=True, help="Send SIGTERM to the holders, and wait for them.")
 @click.option("--dry-run", is_flag=True, help="Show what would be put back, and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_obj
@@ -31,6 +35,7 @@ def release(  # noqa: PLR0917 - click passes by keyword
     words: tuple[str, ...],
     everything: bool,
     wait: float | None,
+    terminate: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -40,23 +45,47 @@ def release(  # noqa: PLR0917 - click passes by keyword
     """
     if everything and words:
         raise UsageError("--all and PORT exclude each other", hint="manactl release --all")
-    from manactl import planner, releasing  # noqa: PLC0415 - not for --help
-    from manactl.transition import Interruptible  # noqa: PLC0415
+    from manactl import releasing  # noqa: PLC0415 - not for --help
+    from manactl.interrupt import Interruptible  # noqa: PLC0415
 
-    with Interruptible() as signals:
-        wish = releasing.Wish(app.state_dir, signals, words, everything, dry_run, wait)
-        outcome = releasing.release(wish)
-        if as_json and dry_run and len(outcome.plans) == 1:
-            app.document(outcome.plans[0].to_json())
-        elif as_json:
-            plans = {"plans": [plan.to_json() for plan in outcome.plans]} if dry_run else {}
-            app.document({**releasing.document(outcome), **plans})
-        elif dry_run:
-            for plan in outcome.plans:
-                app.out(*planner.text(plan, undone=True))
-            app.out(*_story(outcome), "Nothing was touched (dry run).")
-        else:
-            app.out(*(_story(outcome) or ["nothing is claimed"]))
+    with Interruptible(app.warn) as signals:
+        wish = releasing.Wish(
+            app.state_dir, signals, words, everything, dry_run, wait,
+            terminate=terminate, say=app.warn, show=shower(app, as_json=as_json),
+        )  # fmt: skip
+        tell(app, wish, releasing.release(wish), as_json=as_json)
+
+
+def shower(app: App, *, as_json: bool) -> Callable[[Plan], None]:
+    """What shows a plan to people before anything is done."""
+
+    def show(plan: Plan) -> None:
+        from manactl import planner  # noqa: PLC0415 - not for --help
+
+        if not as_json:
+            app.tell(*planner.text(plan, brief=True))
+            sys.stdout.flush()
+
+    return show
+
+
+def tell(app: App, wish: Wish, outcome: Outcome, *, as_json: bool) -> None:
+    """What a release or a recovery has come to."""
+    from manactl import planner, releasing  # noqa: PLC0415 - not for --help
+
+    if as_json and wish.dry_run and len(outcome.plans) == 1:
+        app.document(outcome.plans[0].to_json())
+    elif as_json:
+        plans = {"plans": [plan.to_json() for plan in outcome.plans]} if wish.dry_run else {}
+        app.document({**releasing.document(outcome, wish.verb), **plans})
+    elif not (outcome.ports or outcome.plans):
+        app.out("nothing to recover" if wish.recover else "nothing is claimed")
+    elif wish.dry_run:
+        for plan in outcome.plans:
+            app.tell(*planner.text(plan))
+        app.tell(*_story(outcome), "Nothing was touched (dry run).")
+    else:
+        app.tell(*_story(outcome))
 
 
 def _story(outcome: Outcome) -> list[str]:
@@ -76,7 +105,7 @@ def _line(one: Released) -> str:
             f"{one.netdev}: claimed before the last boot; the boot configuration has taken over, "
             "the journal is closed and nothing was changed"
         )
-    how = "released (an interrupted claim or release recovered)" if one.recovered else "released"
+    how = "recovered" if one.recovered else "released"
     if one.outcome == "left-down":
         return f"{one.netdev} {how}: it was down before the claim and stays as it is"
     from manactl.snapshot import counted  # noqa: PLC0415
@@ -84,4 +113,5 @@ def _line(one: Released) -> str:
     kinds = [counted(count, kind) for kind, count in one.counts.items()]
     back = ", ".join(kinds) + " put back" if kinds else "nothing was missing"
     carrier = ", no carrier yet" if one.carrier is False else ""
-    return f"{one.netdev} {how}: up{carrier}, {back}; everything compared with what was before"
+    gap = "" if one.down_for_s is None else f" (was down for {one.down_for_s} s)"
+    return f"{one.netdev} {how}: up{carrier}{gap}, {back}; everything compared with what was before"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from manactl.cli.app import App
-from manactl.cli.params import color_option, complete_port, json_option
+from manactl.cli.params import PORT, color_option, json_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Show who owns each port, and how that is known.")
-@click.argument("words", nargs=-1, metavar="[PORT]...", shell_complete=complete_port)
+@click.argument("words", nargs=-1, metavar="[PORT]...", type=PORT)
 @click.option("-v", "--verbose", is_flag=True, help="Show the evidence and where it came from.")
 @json_option
 @click.option(

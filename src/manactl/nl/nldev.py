@@ -20,6 +20,7 @@ RDMA_NL_NLDEV = 5
 # test compares them with that header where it is installed.
 COMMANDS = {
     "GET": 1,
+    "SYS_GET": 6,
     "RES_GET": 9,
     "RES_QP_GET": 10,
     "RES_CQ_GET": 12,
@@ -44,6 +45,7 @@ ATTRS = {
     "DEV_PROTOCOL": 67,
     "RES_CTX": 86,
 }
+SYS_ATTR_NETNS_MODE = 66
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class Resource(NamedTuple):
     kernel: bool
     pid: int | None  # the creator, as seen from our pid namespace and while it lives
     users: int | None  # objects that refer to this one; None: this kernel does not tell
+    module: str | None = None  # of a kernel one: the module that made it
 
 
 class RdmaNetlink(Protocol):
@@ -150,6 +153,18 @@ class Nldev:
         # A queue pair 0 of that very port: no raw one of this driver looks like that.
         raise OSError(errno.EPROTO, "queue pair 0 was answered in an unknown way")
 
+    def netns_mode(self) -> str | None:
+        """Whether RDMA devices are "shared" by all network namespaces, or "exclusive" to one."""
+        for _, body in self._sock.request(_kind("SYS_GET")):
+            mode = parse_attrs(body).get(SYS_ATTR_NETNS_MODE)
+            if mode is not None:
+                return "shared" if as_int(mode) else "exclusive"
+        return None
+
+    def dump_queue_pairs(self, index: int) -> int:
+        """How many entries a dump of the queue pairs has: what `rdma res show qp` asks for."""
+        return len(list(self._dump("RES_QP_GET", attr_u32(ATTRS["DEV_INDEX"], index))))
+
     def _resources(self, command: str, table: str, index: int) -> Iterator[Resource]:
         for attrs in self._dump(command, attr_u32(ATTRS["DEV_INDEX"], index)):
             for _, entry in iter_attrs(attrs.get(ATTRS[table], b"")):
@@ -179,8 +194,10 @@ def _device(attrs: dict[int, bytes]) -> RdmaDevice:
 def _resource(attrs: dict[int, bytes]) -> Resource:
     pid = attrs.get(ATTRS["RES_PID"])
     users = attrs.get(ATTRS["RES_USECNT"])
+    module = attrs.get(ATTRS["RES_KERN_NAME"])
     return Resource(
-        kernel=ATTRS["RES_KERN_NAME"] in attrs,
+        kernel=module is not None,
         pid=None if pid is None else struct.unpack("=I", pid)[0] or None,
         users=None if users is None else as_int(users),
+        module=None if module is None else as_str(module),
     )

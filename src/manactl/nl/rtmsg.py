@@ -9,16 +9,16 @@ nexthop}.h.
 
 from __future__ import annotations
 
-import socket
+import _socket  # `socket` makes enums of all constants, which a TAB would wait for
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from manactl.nl.attrs import NLA_TYPE_MASK, align, as_int, as_str, attr
 
 RTM_NEWLINK, RTM_GETLINK = 16, 18
-RTM_NEWADDR, RTM_GETADDR = 20, 22
-RTM_NEWROUTE, RTM_GETROUTE = 24, 26
+RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
+RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 RTM_NEWNEIGH, RTM_GETNEIGH = 28, 30
 RTM_NEWNEXTHOP, RTM_GETNEXTHOP = 104, 106
 
@@ -32,6 +32,7 @@ RTNEXTHOP = struct.Struct("=HBBi")  # length, flags, hops, ifindex
 IFA_ADDRESS, IFA_LOCAL, IFA_LABEL, IFA_CACHEINFO, IFA_FLAGS = 1, 2, 3, 6, 8
 IFA_RT_PRIORITY, IFA_PROTO = 9, 11
 IFAPROT_KERNEL_LL = 3
+IFAPROT_OF_KERNEL = frozenset({1, 2, IFAPROT_KERNEL_LL})  # loopback, router advertisement
 IFA_F_SECONDARY = IFA_F_TEMPORARY = 0x01
 IFA_F_NODAD, IFA_F_TENTATIVE = 0x02, 0x40
 IFA_F_MANAGETEMPADDR, IFA_F_NOPREFIXROUTE, IFA_F_STABLE_PRIVACY = 0x100, 0x200, 0x800
@@ -51,6 +52,7 @@ _RTA_EXPIRES_AT = 8  # offset of rta_expires in struct rta_cacheinfo, in 1/100 s
 RTM_F_CLONED = 0x200
 RTNH_F_SETTABLE = 0x2 | 0x4  # PERVASIVE, ONLINK; the others are carrier and offload state
 RTPROT_KERNEL = 2
+RTPROT_PASSING = frozenset({1, RTPROT_KERNEL, 9, 16})  # redirect, ra, dhcp
 RTN_UNICAST, RTN_LOCAL, RTN_BROADCAST, RTN_ANYCAST, RTN_MULTICAST = 1, 2, 3, 4, 5
 RT_TABLE_LOCAL = 255
 
@@ -163,16 +165,29 @@ def group_members(body: bytes) -> list[int]:
 
 
 class Place(NamedTuple):
-    """Where a message comes from or goes to: the port's ifindex and name at that time."""
+    """A device that messages come from or go to, at one time."""
 
     ifindex: int
     name: str
 
 
-ANYWHERE = Place(0, "")  # for comparing messages of different places
+# A port and the devices stacked on it, in an order that stays: those of another time are
+# others, one by one.
+Places = Sequence[Place]
 
 
-def address(body: bytes, was: Place, now: Place, elapsed: int) -> bytes | None:
+def _moved(ifindex: int, was: Places, now: Places) -> int:
+    for before, after in zip(was, now, strict=False):
+        if before.ifindex == ifindex:
+            return after.ifindex
+    return ifindex
+
+
+def _moved_attr(one: Attr, was: Places, now: Places) -> Attr:
+    return Attr(one.kind, struct.pack("=I", _moved(as_int(one.payload), was, now)))
+
+
+def address(body: bytes, was: Places, now: Places, elapsed: int) -> bytes | None:
     """The request that makes this address again, or None when its lifetime is over.
 
     The kernel derives PERMANENT, DEPRECATED, TENTATIVE and SECONDARY by itself. Its label is the
@@ -191,11 +206,11 @@ def address(body: bytes, was: Place, now: Place, elapsed: int) -> bytes | None:
                 return None
             built.append(Attr(IFA_CACHEINFO, times))
         elif one.type == IFA_LABEL:
-            built.append(Attr(IFA_LABEL, _label(one.payload, was.name, now.name)))
+            built.append(Attr(IFA_LABEL, _label(one.payload, index, was, now)))
         else:
             built.append(one)
     built.append(Attr(IFA_FLAGS, struct.pack("=I", settable)))
-    index = now.ifindex if index == was.ifindex else index
+    index = _moved(index, was, now)
     return join(IFADDR.pack(family, length, settable & 0xFF, scope, index), built)
 
 
@@ -222,14 +237,15 @@ def _remaining(cacheinfo: bytes, elapsed: int) -> bytes | None:
     return _CACHEINFO.pack(preferred, valid, 0, 0)
 
 
-def _label(payload: bytes, was: str, now: str) -> bytes:
+def _label(payload: bytes, ifindex: int, was: Places, now: Places) -> bytes:
     label = as_str(payload)
-    if label == was or label.startswith(was + ":"):
-        label = now + label[len(was) :]
+    for (number, before), (_, after) in zip(was, now, strict=False):
+        if number == ifindex and (label == before or label.startswith(before + ":")):
+            label = after + label[len(before) :]
     return label.encode("utf-8", "surrogateescape") + b"\0"
 
 
-def route(body: bytes, was: Place, now: Place, elapsed: int) -> bytes | None:
+def route(body: bytes, was: Places, now: Places, elapsed: int) -> bytes | None:
     """The request that makes this route again, or None when it has expired meanwhile."""
     *head, flags = RTMSG.unpack_from(body)
     attrs = split(body, RTMSG.size)
@@ -245,8 +261,8 @@ def route(body: bytes, was: Place, now: Place, elapsed: int) -> bytes | None:
                 if left <= 0:
                     return None
                 built.append(Attr(RTA_EXPIRES, struct.pack("=I", left)))
-        elif one.type == RTA_OIF and as_int(one.payload) == was.ifindex:
-            built.append(Attr(one.kind, struct.pack("=I", now.ifindex)))
+        elif one.type == RTA_OIF:
+            built.append(_moved_attr(one, was, now))
         elif one.type == RTA_MULTIPATH:
             built.append(Attr(one.kind, pack_hops(_hop(h, was, now) for h in hops(one.payload))))
         else:
@@ -255,8 +271,8 @@ def route(body: bytes, was: Place, now: Place, elapsed: int) -> bytes | None:
     return join(RTMSG.pack(*head, flags), built)
 
 
-def _hop(hop: Hop, was: Place, now: Place) -> Hop:
-    ifindex = now.ifindex if hop.ifindex == was.ifindex else hop.ifindex
+def _hop(hop: Hop, was: Places, now: Places) -> Hop:
+    ifindex = _moved(hop.ifindex, was, now)
     return hop._replace(ifindex=ifindex, flags=hop.flags & RTNH_F_SETTABLE)
 
 
@@ -269,15 +285,15 @@ def with_hops(request: bytes, members: Iterable[Hop]) -> bytes:
     return join(request[: RTMSG.size], attrs)
 
 
-def nexthop(body: bytes, was: Place, now: Place) -> bytes:
+def nexthop(body: bytes, was: Places, now: Places) -> bytes:
     """The request that makes this nexthop or nexthop group again."""
     family, _scope, protocol, _, flags = NHMSG.unpack_from(body)
     built = []
     for one in split(body, NHMSG.size):
         if one.type in _NHA_STATE:
             continue
-        if one.type == NHA_OIF and as_int(one.payload) == was.ifindex:
-            built.append(Attr(one.kind, struct.pack("=I", now.ifindex)))
+        if one.type == NHA_OIF:
+            built.append(_moved_attr(one, was, now))
         elif one.type == NHA_RES_GROUP:
             inner = [a for a in split(one.payload, 0) if a.type != _NHA_RES_GROUP_UNBALANCED_TIME]
             built.append(Attr(one.kind, join(b"", inner)))
@@ -287,13 +303,13 @@ def nexthop(body: bytes, was: Place, now: Place) -> bytes:
     return join(NHMSG.pack(family, 0, protocol, 0, flags & 0x4), built)
 
 
-def neighbour(body: bytes, was: Place, now: Place) -> bytes:
+def neighbour(body: bytes, was: Places, now: Places) -> bytes:
     """The request that makes this neighbour or proxy entry again."""
     family, _, _, index, state, flags, kind = NDMSG.unpack_from(body)
-    index = now.ifindex if index == was.ifindex else index
+    index = _moved(index, was, now)
     built = [one for one in split(body, NDMSG.size) if one.type not in _NDA_STATE]
     return join(NDMSG.pack(family, 0, 0, index, state, flags, kind), built)
 
 
 def is_ipv6(body: bytes) -> bool:
-    return body[0] == socket.AF_INET6
+    return body[0] == _socket.AF_INET6

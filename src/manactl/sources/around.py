@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,22 +12,26 @@ from manactl.model import PortStatus, RdmaPort
 from manactl.nl import rtmsg as rt
 from manactl.nl.nldev import Nldev, RdmaNetlink, Resource
 from manactl.snapshot import PortState, addresses
-from manactl.sources import sockets
-from manactl.sources.rtnl import Rtnl, out_interface
+from manactl.sources import above, sockets
+from manactl.sources.rtnl import Rtnl
+from manactl.sources.stacked import StackedLink
 from manactl.surroundings import (
     NOTHING_READ,
     Connection,
     FabricRoute,
     Manager,
+    PacketSocket,
     Process,
     RdmaUser,
     SshSession,
+    Stacked,
     Surroundings,
 )
 
 _WIRE_SERVER = "168.63.129.16"
 _AZURE_ASSET_TAG = "7783-7084-3265-9085-8269-3286-77"  # of every Azure VM, in its DMI tables
-_IFF_LOOPBACK = 0x8
+_LOOPBACK = 1  # LOOPBACK_IFINDEX of every namespace
+_OF_THE_CORE = frozenset({"ib_core", None})  # its management datagrams
 _ANCESTORS = 64  # more parents than any session has
 
 T = TypeVar("T")
@@ -40,17 +44,55 @@ def gather(
     if state is None or port.netdev is None:
         return NOTHING_READ
     ifindex = state.ifindex
+    links = _try(rtnl.stack)
+    found = None if links is None else above.grow(links, {ifindex: above.Standing(True, True)}, {})
+    uppers = None if found is None else _try(lambda: _uppers(port, links or (), found, rtnl))
+    away = None if found is None else _try(lambda: above.elsewhere(found))
+    reach = above.reach(uppers or (), ifindex, addresses(state.own))
+    tcp, packets = (
+        _try(lambda: _sockets(reach, state, uppers or (), away or (), rtnl)) or (None,) * 2
+    )
     return Surroundings(
         state=state,
-        uppers=_try(lambda: uppers(state.ifname)),
+        uppers=uppers,
+        elsewhere=None if away is None else tuple(one for view in away for one in view.stacked),
         xdp=_try(lambda: rtnl.link(ifindex).xdp_mode != 0),
-        connections=_try(lambda: connections(state)),
-        packet_sockets=_try(lambda: sockets.packet_sockets_with_processes(ifindex)),
-        ssh=_try(lambda: ssh_sessions(ifindex, rtnl)),
-        others=_try(lambda: others({*claimed, ifindex}, rtnl)),
-        managers=_try(lambda: managers(ifindex)),
+        connections=tcp,
+        packet_sockets=packets,
+        ssh=_try(lambda: ssh_sessions(reach.ifindexes, rtnl)),
+        others=None if links is None else _try(lambda: others({*claimed, ifindex}, links, rtnl)),
+        managers=_try(lambda: managers({ifindex, *(found or ())})),
         rdma_users=_try(lambda: rdma_users(port.rdma)),
-        fabric=_try(lambda: fabric(ifindex, rtnl)),
+        fabric=_try(lambda: fabric(reach.ifindexes, rtnl)),
+    )
+
+
+def _uppers(
+    port: PortStatus, links: Sequence[StackedLink], found: above.Found, rtnl: Rtnl
+) -> tuple[Stacked, ...]:
+    """What sits on the port here, but for a netvsc master, which is another matter."""
+    netvsc = port.upper.netdev if port.upper and port.upper.kind == "netvsc" else None
+    return tuple(
+        one
+        for one in above.stacked(links, found, rtnl, None)
+        if one.ifindex != (port.netdev and port.netdev.ifindex) and one.name != netvsc
+    )
+
+
+def _sockets(
+    reach: sockets.Reach,
+    state: PortState,
+    uppers: Collection[Stacked],
+    away: Collection[above.View],
+    rtnl: Rtnl,
+) -> tuple[tuple[Connection, ...], tuple[PacketSocket, ...]]:
+    """TCP connections and packet sockets of every namespace, with their processes."""
+    names: dict[int, str | None] = {one.ifindex: one.name for one in uppers if one.carried}
+    tcp = sockets.connections(sockets.using(reach, rtnl), reach)
+    packets = sockets.packet_sockets({**names, state.ifindex: None})
+    return sockets.named(
+        [*tcp, *(one for view in away for one in view.tcp)],
+        [*packets, *(one for view in away for one in view.packets)],
     )
 
 
@@ -61,31 +103,24 @@ def _try(read: Callable[[], T]) -> T | None:
         return None
 
 
-def uppers(ifname: str, sys: Path = Path("/sys")) -> tuple[str, ...]:
-    """Devices stacked on it in this namespace (netdev_adjacent_sysfs_add() makes the links)."""
-    names = sorted(os.listdir(sys / "class/net" / ifname))
-    return tuple(name.removeprefix("upper_") for name in names if name.startswith("upper_"))
-
-
-def connections(state: PortState) -> tuple[Connection, ...]:
-    """The live TCP connections that have one of the port's addresses, with their processes."""
-    own = set(addresses(state.facts))
-    return sockets.with_processes(c for c in sockets.tcp_connections() if c.local in own)
-
-
-def others(claimed: Collection[int], rtnl: Rtnl) -> tuple[str, ...]:
-    """Netdevs beside the claimed ones that are up, with carrier and a global address."""
+def others(claimed: Collection[int], links: Sequence[StackedLink], rtnl: Rtnl) -> tuple[str, ...]:
+    """Netdevs that are up, with carrier and a global address, and do not sit on a claimed port."""
+    gone = above.grow(links, dict.fromkeys(claimed, above.Standing(True, True)), {})
     having = set()
     for body in rtnl.addresses():
         _, _, _, scope, index = rt.IFADDR.unpack_from(body)
-        if scope == 0 and index not in claimed:
+        if scope == 0 and not (index in gone and gone[index].carried):
             having.add(index)
-    links = [rtnl.link(index) for index in sorted(having)]
-    good = [one for one in links if one.up and one.carrier and not one.flags & _IFF_LOOPBACK]
-    return tuple(link.name for link in good)
+    return tuple(
+        link.name
+        for link in links
+        if link.ifindex in having and link.up and link.carrier and link.ifindex != _LOOPBACK
+    )
 
 
-def ssh_sessions(ifindex: int, rtnl: Rtnl, proc: Path = Path("/proc")) -> tuple[SshSession, ...]:
+def ssh_sessions(
+    ifindexes: Collection[int], rtnl: Rtnl, proc: Path = Path("/proc")
+) -> tuple[SshSession, ...]:
     """SSH_CONNECTION of this process and of its ancestors, since sudo clears the environment.
 
     An ancestor whose environment may not be read says nothing: this can only add refusals.
@@ -102,7 +137,7 @@ def ssh_sessions(ifindex: int, rtnl: Rtnl, proc: Path = Path("/proc")) -> tuple[
     sessions = []
     for value, where in found.items():
         client, _, server, *_ = [*value.split(), "", "", ""]
-        sessions.append(SshSession(client, server, _through(client, ifindex, rtnl), where))
+        sessions.append(SshSession(client, server, _through(client, ifindexes, rtnl), where))
     return tuple(sessions)
 
 
@@ -124,35 +159,36 @@ def _parent(path: Path) -> int:
         return 0
 
 
-def _through(address: str, ifindex: int, rtnl: Rtnl) -> bool | None:
-    """Whether packets to that address leave by the port; None when it is no address."""
+def _through(address: str, ifindexes: Collection[int], rtnl: Rtnl) -> bool | None:
+    """Whether packets to that address leave by one of these; None when it is no address."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         raw = socket.inet_pton(family, address.partition("%")[0])
-        route = rtnl.way_to(raw)
+        return not rtnl.leaves_by(raw).isdisjoint(ifindexes)
     except OSError:
         return None
-    return route is not None and ifindex in out_interface(route)
 
 
-def fabric(ifindex: int, rtnl: Rtnl, sys: Path = Path("/sys")) -> FabricRoute:
+def fabric(ifindexes: Collection[int], rtnl: Rtnl, sys: Path = Path("/sys")) -> FabricRoute:
     """How packets to Azure's wire server leave."""
-    route = rtnl.way_to(socket.inet_aton(_WIRE_SERVER))
+    server = socket.inet_aton(_WIRE_SERVER)
+    route = rtnl.way_to(server)
     try:
         tag = (sys / "class/dmi/id/chassis_asset_tag").read_text().strip()
     except OSError:
         tag = ""
     return FabricRoute(
-        through_port=route is not None and ifindex in out_interface(route),
+        through_port=not rtnl.leaves_by(server).isdisjoint(ifindexes),
         host_route=route is not None and rt.RTMSG.unpack_from(route)[1] == 32,
         on_azure=tag == _AZURE_ASSET_TAG,
     )
 
 
 def managers(
-    ifindex: int, run: Path = Path("/run"), proc: Path = Path("/proc")
+    ifindexes: Collection[int], run: Path = Path("/run"), proc: Path = Path("/proc")
 ) -> tuple[Manager, ...]:
-    """NetworkManager and systemd-networkd, where they run, and whether they manage the port.
+    """NetworkManager and systemd-networkd, where they run, and whether they manage the port, or
+    what sits on it (its ifindex, and theirs).
 
     Each writes what it thinks of a link to a file by ifindex; one that has written nothing yet
     leaves the question open, which is not a no.
@@ -167,16 +203,17 @@ def managers(
             if comm in ("NetworkManager", "systemd-network"):
                 running[comm] = Process(int(entry.name), comm)
     found = []
-    if process := running.get("NetworkManager"):
-        path = run / f"NetworkManager/devices/{ifindex}"
-        said = _setting(path, "managed")
-        managed = None if said is None else said not in ("false", "0")
-        found.append(Manager("NetworkManager", process, managed, str(path)))
-    if process := running.get("systemd-network"):
-        path = run / f"systemd/netif/links/{ifindex}"
-        said = _setting(path, "ADMIN_STATE")
-        managed = None if said is None else said != "unmanaged"
-        found.append(Manager("systemd-networkd", process, managed, str(path)))
+    for index in sorted(ifindexes):
+        if process := running.get("NetworkManager"):
+            path = run / f"NetworkManager/devices/{index}"
+            said = _setting(path, "managed")
+            managed = None if said is None else said not in ("false", "0")
+            found.append(Manager("NetworkManager", process, managed, str(path)))
+        if process := running.get("systemd-network"):
+            path = run / f"systemd/netif/links/{index}"
+            said = _setting(path, "ADMIN_STATE")
+            managed = None if said is None else said != "unmanaged"
+            found.append(Manager("systemd-networkd", process, managed, str(path)))
     return tuple(found)
 
 
@@ -203,6 +240,10 @@ def rdma_users(rdma: RdmaPort | None) -> tuple[RdmaUser, ...]:
 def _rdma_users(rdma: RdmaPort, nldev: RdmaNetlink) -> tuple[RdmaUser, ...]:
     index = {device.name: device.index for device in nldev.devices()}
     found = []
+    for name in sorted({rdma.device, *(one.rpartition("/")[0] for one in rdma.others)}):
+        modules = {pd.module for pd in nldev.pds(index[name]) if pd.kernel and pd.users != 0}
+        if users := sorted(filter(None, modules - _OF_THE_CORE)):  # NVMe or NFS over RDMA
+            found.append(RdmaUser(name, f"{', '.join(users)} in the kernel"))
     for other in sorted({one.rpartition("/")[0] for one in rdma.others}):
         used = [pd for pd in nldev.pds(index[other]) if not pd.kernel and pd.users != 0]
         if used:

@@ -5,10 +5,12 @@ on some kernels. So a child process asks; if it has not answered in time it is l
 that it did not is worth knowing: something in the kernel is busy.
 """
 
+import _socket
 import struct
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple, Protocol
 
+from manactl.model import Netdev
 from manactl.nl.attrs import as_int, as_str, attr_u32, iter_attrs, parse_attrs
 from manactl.nl.socket import NETLINK_ROUTE, NetlinkSocket
 from manactl.sources.child import Child
@@ -16,6 +18,7 @@ from manactl.sources.child import Child
 RTM_GETLINK = 18
 IFLA_IFNAME, IFLA_LINKINFO, IFLA_EXT_MASK, IFLA_CARRIER = 3, 18, 29, 33
 IFLA_PROP_LIST, IFLA_ALT_IFNAME, IFLA_PERM_ADDRESS = 52, 53, 54
+IFLA_PARENT_DEV_NAME = 56  # from Linux 5.14 on
 IFLA_INFO_KIND = 1
 RTEXT_FILTER_SKIP_STATS = 1 << 3
 
@@ -30,6 +33,7 @@ class LinkFacts(NamedTuple):
     carrier: bool | None
     permanent_mac: str | None
     kind: str | None
+    parent: str | None = None  # the device that it belongs to, a PCI address for a port
 
 
 class LinkSource(Protocol):
@@ -40,6 +44,9 @@ class LinkSource(Protocol):
 
     def collect(self) -> Mapping[int, LinkFacts] | None:
         """The links that exist, or None when the kernel does not answer in time."""
+
+    def index(self, name: str) -> int | None:
+        """The ifindex that a name has in our network namespace; takes no lock."""
 
 
 class RtnetlinkLinks:
@@ -62,6 +69,12 @@ class RtnetlinkLinks:
             return None
         return {index: LinkFacts(*fields) for index, fields in answer.items()}
 
+    def index(self, name: str) -> int | None:
+        try:
+            return _socket.if_nametoindex(name)  # SIOCGIFINDEX
+        except OSError:
+            return None
+
 
 def read_links(ifindexes: Iterable[int]) -> dict[int, tuple[object, ...]]:
     """LinkFacts by ifindex, as plain tuples; waits for RTNL, and skips links that are gone."""
@@ -83,6 +96,7 @@ def read_links(ifindexes: Iterable[int]) -> dict[int, tuple[object, ...]]:
 def _facts(attrs: dict[int, bytes]) -> tuple[object, ...]:
     carrier = attrs.get(IFLA_CARRIER)
     permanent = attrs.get(IFLA_PERM_ADDRESS)
+    parent = attrs.get(IFLA_PARENT_DEV_NAME)
     kind = parse_attrs(attrs.get(IFLA_LINKINFO, b"")).get(IFLA_INFO_KIND)
     return (
         as_str(attrs[IFLA_IFNAME]),
@@ -94,4 +108,15 @@ def _facts(attrs: dict[int, bytes]) -> tuple[object, ...]:
         None if carrier is None else bool(as_int(carrier)),
         permanent.hex(":") if permanent else None,
         None if kind is None else as_str(kind),
+        None if parent is None else as_str(parent),
     )
+
+
+def is_same(netdev: Netdev, pci: str, link: LinkFacts | None) -> bool:
+    """Whether a netdev of sysfs is the link that has its index in our network namespace."""
+    if link is None:
+        return False
+    tells = [(link.parent, pci), (link.permanent_mac, netdev.permanent_mac)]
+    known = [(there, here) for there, here in tells if there is not None and here is not None]
+    # A rename may just have come between the two, so the name counts only where nothing else does.
+    return all(there == here for there, here in known or [(link.name, netdev.name)])

@@ -30,7 +30,10 @@ WAIT = 2.0  # s; a namespace takes less than a millisecond
 
 
 class Elsewhere(NamedTuple):
-    """A port's netdev and the namespace that it is in: its `ip netns` name or a path in /proc."""
+    """A port's netdev and the namespace that it is in: its `ip netns` name or a path in /proc.
+
+    An empty name is our own: found there, but not in the /sys that we were given.
+    """
 
     netns: str
     netdev: Netdev
@@ -45,7 +48,7 @@ class Namespace(NamedTuple):
 
 
 class NetnsSource(Protocol):
-    """Answers where the netdevs of a function are that are not here."""
+    """Answers where the netdevs of a function are that our /sys does not show."""
 
     def find(self, pci: str, dev_ports: Collection[int]) -> Mapping[int, Elsewhere]:
         """By dev_port those that were found; OSError when the search could not be made."""
@@ -60,11 +63,9 @@ class OtherNamespaces:
         self._wait = wait
 
     def find(self, pci: str, dev_ports: Collection[int]) -> Mapping[int, Elsewhere]:
+        if os.geteuid():
+            raise PermissionError(errno.EPERM, "only root may look into all of them")
         places = list(namespaces(self._roots.proc, self._named))
-        if not places:
-            if os.geteuid():
-                raise PermissionError(errno.EPERM, "only root may look into all of them")
-            return {}
         answer = Child(lambda: _search(places, pci, set(dev_ports))).collect(self._wait)
         if not isinstance(answer, dict):
             raise TimeoutError(errno.ETIMEDOUT, "the search did not end in time")
@@ -77,9 +78,9 @@ class OtherNamespaces:
 
 
 def namespaces(proc: str, named: str) -> Iterator[Namespace]:
-    """Every network namespace but our own once, those that have a name first."""
-    seen = {_inode(f"{proc}/self/ns/net")}
-    for name, path in _places(proc, named):
+    """Every network namespace once: our own, which is nameless, then those that have a name."""
+    seen: set[int] = set()
+    for name, path in [("", f"{proc}/self/ns/net"), *_places(proc, named)]:
         inode = _inode(path)
         if inode is not None and inode not in seen:
             seen.add(inode)
@@ -127,14 +128,25 @@ def _search(places: Collection[Namespace], pci: str, wanted: set[int]) -> dict[s
     return {"error": 0, "found": found}
 
 
-def _enter(libc: ctypes.CDLL, place: Namespace) -> None:
+def enter(place: Namespace) -> int:
+    """Enter it, and return its descriptor. FileNotFoundError, ProcessLookupError: it has gone."""
     fd = os.open(place.path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         if os.fstat(fd).st_ino != place.inode:  # another process has got the pid
             raise ProcessLookupError(errno.ESRCH, place.path)
-        _check(libc.setns(fd, CLONE_NEWNET))
-    finally:
+        set_namespace(fd)
+    except BaseException:
         os.close(fd)
+        raise
+    return fd
+
+
+def set_namespace(fd: int) -> None:
+    _check(_libc().setns(fd, CLONE_NEWNET))
+
+
+def _enter(libc: ctypes.CDLL, place: Namespace) -> None:
+    os.close(enter(place))
     flags = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC
     _check(libc.mount(b"sysfs", b"/sys", b"sysfs", flags, None))
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import struct
 from collections.abc import Collection
 from typing import Self
 
@@ -18,12 +17,17 @@ from manactl.nl import rtmsg as rt
 from manactl.nl.attrs import as_int, as_str, attr, attr_u32, parse_attrs
 from manactl.nl.socket import NETLINK_ROUTE, NetlinkSocket
 from manactl.snapshot import Dumps, PortState, Request, select
+from manactl.sources import stacked
 
 _IFLA_IFNAME, _IFLA_CARRIER, _IFLA_XDP, _IFLA_PERM_ADDRESS, _IFLA_EXT_MASK = 3, 33, 43, 54, 29
+_RTM_NEWNSID, _RTM_GETNSID = 88, 90
+_NETNSA_NSID, _NETNSA_FD = 1, 3
+_RTA_SRC, _RTA_MARK = 2, 16
 _IFLA_XDP_ATTACHED = 2
 _RTEXT_FILTER_SKIP_STATS = 1 << 3
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
 _RTM_F_FIB_MATCH = 0x2000
+_NO_WAY = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL, errno.ENODEV)
 
 
 class Link:
@@ -68,6 +72,15 @@ class Rtnl:
                 return Link(message.body)
         raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
 
+    def nsid(self, namespace: int) -> int | None:
+        """The number by which this namespace calls the one of that descriptor, if it has one."""
+        body = bytes(4) + attr_u32(_NETNSA_FD, namespace)
+        for message in self._socket.request(_RTM_GETNSID, 0, body):
+            if message.type == _RTM_NEWNSID:
+                number = as_int(parse_attrs(message.body, 4)[_NETNSA_NSID])
+                return None if number == 0xFFFFFFFF else number
+        return None
+
     def set_up(self, ifindex: int, up: bool) -> None:
         """Set or clear IFF_UP; returns when the driver's open or stop function has."""
         body = rt.IFINFO.pack(0, 0, 0, ifindex, IFF_UP if up else 0, IFF_UP)
@@ -108,8 +121,19 @@ class Rtnl:
         `taken` is the CLOCK_BOOTTIME to note.
         """
         link = self.link(ifindex)
-        facts = select(self.dumps(), ifindex, nexthops)
-        return PortState(port, ifindex, link.name, link.up, link.carrier, taken, facts)
+        uppers = stacked.uppers(self.stack(), ifindex)
+        devices = [(ifindex, link.name), *((one.ifindex, one.name) for one in uppers)]
+        facts = select(self.dumps(), {index for index, _ in devices}, nexthops)
+        settings = stacked.settings(devices)
+        return PortState(
+            port, ifindex, link.name, link.up, link.carrier, taken, facts, uppers, settings
+        )
+
+    def stack(self) -> list[stacked.StackedLink]:
+        """All interfaces of this namespace, as far as stacking goes."""
+        mask = attr_u32(_IFLA_EXT_MASK, _RTEXT_FILTER_SKIP_STATS)
+        bodies = self._dump(rt.RTM_GETLINK, rt.IFINFO.pack(0, 0, 0, 0, 0, 0) + mask)
+        return [stacked.parse(body) for body in bodies]
 
     def addresses(self) -> list[bytes]:
         """The addresses of all interfaces, as message bodies."""
@@ -118,22 +142,55 @@ class Rtnl:
             found += self._dump(rt.RTM_GETADDR, rt.IFADDR.pack(family, 0, 0, 0, 0))
         return found
 
-    def way_to(self, address: bytes) -> bytes | None:
-        """The route entry that packets to that address take, or None when there is none."""
+    def routes(self) -> list[bytes]:
+        """The routes of all tables, as message bodies."""
+        found: list[bytes] = []
+        for family in _FAMILIES:
+            found += self._dump(rt.RTM_GETROUTE, rt.RTMSG.pack(family, *[0] * 8))
+        return found
+
+    def way_to(
+        self, address: bytes, source: bytes = b"", more: bytes = b"", *, entry: bool = True
+    ) -> bytes | None:
+        """The route that packets to that address take, or None when there is none.
+
+        Of a route with several ways `entry` tells them all, else the one that is taken now.
+        `more` are attributes that narrow the question.
+        """
         family = socket.AF_INET if len(address) == 4 else socket.AF_INET6
-        head = rt.RTMSG.pack(family, len(address) * 8, 0, 0, 0, 0, 0, 0, _RTM_F_FIB_MATCH)
+        flags = _RTM_F_FIB_MATCH if entry else 0
+        lengths = len(address) * 8, len(source) * 8
+        body = rt.RTMSG.pack(family, *lengths, 0, 0, 0, 0, 0, flags) + attr(rt.RTA_DST, address)
+        body += attr(_RTA_SRC, source) if source else b""
         try:
-            answers = self._socket.request(rt.RTM_GETROUTE, 0, head + attr(rt.RTA_DST, address))
+            answers = self._socket.request(rt.RTM_GETROUTE, 0, body + more)
         except OSError as error:
-            if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES):
+            if error.errno in _NO_WAY:
                 return None
             raise
         return next((m.body for m in answers if m.type == rt.RTM_NEWROUTE), None)
 
+    def leaves_by(
+        self, address: bytes, *, source: bytes = b"", bound: int = 0, mark: int = 0
+    ) -> set[int]:
+        """The interfaces by which packets to that address leave, none of what stays here.
 
-def out_interface(route: bytes) -> set[int]:
-    """The interfaces of a route entry from way_to()."""
-    return rt.route_ifindexes(route)
+        OSError when the kernel does not look it up (an address that cannot be one of a peer).
+        """
+        narrow = attr_u32(rt.RTA_OIF, bound) if bound else b""
+        narrow += attr_u32(_RTA_MARK, mark) if mark else b""
+        source = source if len(source) == len(address) else b""
+        route = self.way_to(address, source, narrow)
+        if route is None and source:
+            source = b""  # it may be no address of ours, as of a transparent proxy
+            route = self.way_to(address, source, narrow)
+        if route is None or rt.RTMSG.unpack_from(route)[7] == rt.RTN_LOCAL:
+            return set()
+        out = rt.route_ifindexes(route)
+        if not out:  # by a nexthop object, without net.ipv4.nexthop_compat_mode
+            route = self.way_to(address, source, narrow, entry=False)
+            out = set() if route is None else rt.route_ifindexes(route)
+        return out
 
 
 def ntop(address: bytes) -> str:
@@ -142,7 +199,3 @@ def ntop(address: bytes) -> str:
         address = address[12:]
     family = socket.AF_INET if len(address) == 4 else socket.AF_INET6
     return socket.inet_ntop(family, address)
-
-
-def port_number(raw: bytes) -> int:
-    return int(struct.unpack("!H", raw)[0])

@@ -11,7 +11,10 @@ _CREATION = ("mana_ib_create_qp", "mana_ib_cfg_vport")
 
 
 class Waiting(NamedTuple):
-    """A task that cannot be interrupted, and the innermost function of a driver it is in."""
+    """A thread that cannot be interrupted, and the innermost function of a driver it is in.
+
+    `pid` is that of its process, `comm` the thread's own.
+    """
 
     pid: int
     comm: str
@@ -20,22 +23,35 @@ class Waiting(NamedTuple):
 
 
 def waiting(proc: str) -> Iterator[Waiting]:
-    """Every such task, kernel threads included; of a process its first thread only.
+    """Every such thread of every process, kernel threads included.
 
-    Where a task waits, only root can see: for others there is none.
+    Where a thread waits, only root can see: for others there is none.
     """
     for entry in listdir(proc):
         if not entry.isdecimal():
             continue
-        head, _, rest = _read(f"{proc}/{entry}/stat").rpartition(b")")
-        if not rest.startswith(b" D"):
-            continue
-        # TASK_IDLE, in which idle kernel threads rest, reads I; whoever is here waits in earnest.
-        stack = _read(f"{proc}/{entry}/stack").decode("ascii", "replace")
-        if functions := in_drivers(stack):
-            comm = head.partition(b"(")[2].decode("utf-8", "surrogateescape")
-            creates = any(function.startswith(_CREATION) for function in functions)
-            yield Waiting(int(entry), comm, functions[0], creates)
+        stat = _read(f"{proc}/{entry}/stat")
+        first = f"{proc}/{entry}"
+        for base, of_thread in [(first, stat), *_other_threads(first, entry, stat)]:
+            head, _, rest = of_thread.rpartition(b")")
+            if not rest.startswith(b" D"):
+                continue
+            # TASK_IDLE, in which idle kernel threads rest, reads I; whoever is here is in earnest.
+            stack = _read(f"{base}/stack").decode("ascii", "replace")
+            if functions := in_drivers(stack):
+                comm = head.partition(b"(")[2].decode("utf-8", "surrogateescape")
+                creates = any(function.startswith(_CREATION) for function in functions)
+                yield Waiting(int(entry), comm, functions[0], creates)
+
+
+def _other_threads(base: str, pid: str, stat: bytes) -> Iterator[tuple[str, bytes]]:
+    """Directory and stat of each but the first, which tells how many there are (field 20)."""
+    fields = stat.rpartition(b")")[2].split(maxsplit=18)
+    if len(fields) < 19 or fields[17] == b"1":
+        return
+    for thread in listdir(f"{base}/task"):
+        if thread != pid:
+            yield f"{base}/task/{thread}", _read(f"{base}/task/{thread}/stat")
 
 
 def in_drivers(stack: str) -> list[str]:

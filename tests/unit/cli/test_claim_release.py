@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from manactl import journal
+from manactl import journal, lock
 from manactl.cli.main import main
 from manactl.journal import Journal
+from tests.unit import schema
 from tests.unit.fakes import PORT
 from tests.unit.test_journal import HEADER
 
@@ -44,8 +45,7 @@ def test_claim_shows_the_right_line(
         ["claim", "--raw-qp", "eth1", "--wait", "-1"],
         ["claim", "--raw-qp", "eth1", "--confirm-within", "5"],
         ["release", "--all", "eth1"],
-        ["release", "--terminate"],
-        ["recover"],
+        ["recover", "eth1"],
     ],
 )
 def test_what_is_not_there_is_a_usage_error(
@@ -54,13 +54,34 @@ def test_what_is_not_there_is_a_usage_error(
     assert main(words) == 2
 
 
+@pytest.mark.parametrize("code", ["foreign-netns", "in-reset", "kernel-bug"])
+def test_what_can_never_be_waived_is_a_usage_error(
+    code: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["claim", "--raw-qp", "eth1", "--allow", code]) == 2
+    assert f"{code} can never be waived" in capsys.readouterr().err
+
+
 def test_nothing_claimed_is_no_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--state-dir", str(tmp_path / "none"), "release"]) == 0
     assert capsys.readouterr().out == "nothing is claimed\n"
     assert main(["--state-dir", str(tmp_path / "none"), "release", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
+    schema.strict(document)
     assert (document["schema"], document["ports"]) == ("manactl.release/1", [])
     assert not (tmp_path / "none").exists()
+
+
+def test_what_a_recovery_prints_is_as_its_schema_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other_boot(tmp_path)
+    assert main(["--state-dir", str(tmp_path), "release", "--dry-run", "--json"]) == 0
+    schema.strict(json.loads(capsys.readouterr().out))
+    assert main(["--state-dir", str(tmp_path), "recover", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    schema.strict(document)
+    assert [one["outcome"] for one in document["ports"]] == ["history"]
 
 
 def other_boot(state_dir: Path, number: int = 1) -> Path:
@@ -104,12 +125,13 @@ def test_a_broken_journal_stops_a_release_with_code_5(
     before = path.read_bytes()
     assert main(["--state-dir", str(tmp_path), "release", "--json"]) == 5
     out, err = capsys.readouterr()
+    schema.strict(json.loads(out))
     assert json.loads(out)["code"] == "journal"
     assert "nothing was changed" in err
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("command", ["claim", "release"])
+@pytest.mark.parametrize("command", ["claim", "recover", "release"])
 def test_help_costs_nothing(command: str) -> None:
     code = (
         "import sys\nfrom manactl.cli.main import main\n"
@@ -122,3 +144,48 @@ def test_help_costs_nothing(command: str) -> None:
     )
     assert done.returncode == 0
     assert b"Usage: manactl " + command.encode() in done.stdout
+
+
+def test_nothing_to_recover_is_no_failure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--state-dir", str(tmp_path / "none"), "recover"]) == 0
+    assert capsys.readouterr().out == "nothing to recover\n"
+    assert main(["--state-dir", str(tmp_path / "none"), "recover", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["schema"], document["ports"]) == ("manactl.recover/1", [])
+    assert not (tmp_path / "none").exists()
+
+
+def standing(state_dir: Path, **more: object) -> Path:
+    header = {**HEADER, "boot_id": journal.read_boot_id(), **more}
+    with Journal.create(state_dir, header, [PORT]) as log:
+        log.append("doing", step=0)
+        log.append("claimed", ports=[{"pci": PORT.pci, "port": 1, "proven": True}])
+        return log.path
+
+
+def test_recover_closes_history_and_leaves_a_claim_that_stands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, stands = other_boot(tmp_path), standing(tmp_path)
+    assert main(["--state-dir", str(tmp_path), "recover", "--dry-run"]) == 0
+    assert "before the last boot" in capsys.readouterr().out
+    assert old.exists()
+    assert main(["--state-dir", str(tmp_path), "recover", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["schema"] == "manactl.recover/1"
+    assert [port["outcome"] for port in document["ports"]] == ["history"]
+    assert (old.exists(), stands.exists()) == (False, True)
+    assert main(["--state-dir", str(tmp_path), "recover"]) == 0
+    assert capsys.readouterr().out == "nothing to recover\n"
+
+
+def test_recover_leaves_what_a_living_manactl_is_at(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = other_boot(tmp_path)
+    with lock.functions(tmp_path, [PORT.pci]):
+        assert main(["--state-dir", str(tmp_path), "recover", "--json"]) == 6
+    assert json.loads(capsys.readouterr().out)["code"] == "locked"
+    assert path.exists()

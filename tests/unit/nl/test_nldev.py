@@ -41,6 +41,7 @@ def test_numbers_are_the_kernels() -> None:
     assert {name: commands[f"RDMA_NLDEV_CMD_{name}"] for name in COMMANDS} == COMMANDS
     attrs = enum_of("rdma_nldev_attr")
     assert {name: attrs[f"RDMA_NLDEV_ATTR_{name}"] for name in ATTRS} == ATTRS
+    assert attrs["RDMA_NLDEV_SYS_ATTR_NETNS_MODE"] == nldev.SYS_ATTR_NETNS_MODE
     assert enum_of(first="RDMA_NL_IWCM")["RDMA_NL_NLDEV"] == nldev.RDMA_NL_NLDEV
 
 
@@ -122,7 +123,7 @@ def test_resources_tell_the_kernels_from_users(kernel: Kernel) -> None:
     )
     with Nldev() as client:
         assert client.pds(3) == [
-            Resource(kernel=True, pid=None, users=2),
+            Resource(kernel=True, pid=None, users=2, module="ib_core"),
             Resource(kernel=False, pid=77, users=1),
             Resource(kernel=False, pid=None, users=0),
             Resource(kernel=False, pid=77, users=None),
@@ -167,3 +168,16 @@ def test_any_other_answer_is_no_answer(kernel: Kernel, code: int) -> None:
     with Nldev() as client, pytest.raises(OSError) as caught:  # noqa: PT011 - compared below
         client.raw_qp_tracked(3)
     assert caught.value.errno == (code or errno.EPROTO), os.strerror(code)
+
+
+@pytest.mark.parametrize(("value", "mode"), [(1, "shared"), (0, "exclusive")])
+def test_netns_mode(kernel: Kernel, value: int, mode: str) -> None:
+    kernel.answer(0, attr(nldev.SYS_ATTR_NETNS_MODE, bytes([value])))
+    with Nldev() as client:
+        assert client.netns_mode() == mode
+
+
+def test_a_kernel_that_tells_no_netns_mode(kernel: Kernel) -> None:
+    kernel.answer(0)
+    with Nldev() as client:
+        assert client.netns_mode() is None

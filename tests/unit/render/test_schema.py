@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from manactl.model import Report
 from manactl.render.document import dumps, status_document
 from tests.unit.reports import reports
-from tests.unit.schema import SCHEMA, check, strict
+from tests.unit.schema import SCHEMA, SCHEMAS, check, strict
 
 EXAMPLE = """
 {"schema": "manactl.status/1", "time": "2026-11-22T12:00:00Z", "kernel": "7.3.4", "privileged": true, "missing": [],
@@ -49,15 +49,26 @@ def objects(schema: Any) -> Iterator[dict[str, Any]]:
             yield from objects(inner)
 
 
-def test_it_is_a_schema_of_the_version_it_names() -> None:
-    jsonschema.Draft202012Validator.check_schema(SCHEMA)
-    assert SCHEMA["$schema"] == jsonschema.Draft202012Validator.META_SCHEMA["$id"]
-    assert SCHEMA["title"] == SCHEMA["properties"]["schema"]["const"] == "manactl.status/1"
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_each_is_a_schema_of_the_version_it_names(name: str) -> None:
+    schema = SCHEMAS[name]
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert schema["$schema"] == jsonschema.Draft202012Validator.META_SCHEMA["$id"]
+    assert schema["title"] == schema["properties"]["schema"]["const"] == f"manactl.{name}/1"
+    assert schema["$id"] == f"urn:manactl:{name}:1"
 
 
-def test_it_is_shipped_in_the_package() -> None:
-    text = (resources.files("manactl") / "status.schema.json").read_text()
-    assert json.loads(text) == SCHEMA
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_each_is_shipped_in_the_package(name: str) -> None:
+    text = (resources.files("manactl") / f"{name}.schema.json").read_text()
+    assert json.loads(text) == SCHEMAS[name]
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_every_key_is_described_in_each(name: str) -> None:
+    for part in objects(SCHEMAS[name]):
+        for key, inner in part["properties"].items():
+            assert {"description", "$ref"} & inner.keys(), f"{name}: {key}"
 
 
 def test_every_key_is_described_and_required() -> None:

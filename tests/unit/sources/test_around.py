@@ -52,7 +52,7 @@ def test_network_manager(
     path = run / "NetworkManager/devices/3"
     if text is not None:
         write(path, text)
-    (found,) = around.managers(3, run, proc(NM))
+    (found,) = around.managers({3}, run, proc(NM))
     assert found == Manager("NetworkManager", NM, managed, str(path))
 
 
@@ -65,9 +65,9 @@ def test_networkd(proc: Callable[..., Path], tmp_path: Path, state: str, managed
         run / "systemd/netif/links/3",
         f"# This is private data. Do not parse.\nADMIN_STATE={state}\n",
     )
-    (found,) = around.managers(3, run, proc(NETWORKD))
+    (found,) = around.managers({3}, run, proc(NETWORKD))
     assert (found.name, found.managed) == ("systemd-networkd", managed)
-    (other,) = around.managers(4, run, proc())
+    (other,) = around.managers({4}, run, proc())
     assert other.managed is None
 
 
@@ -75,19 +75,14 @@ def test_a_manager_that_does_not_run_manages_nothing(
     proc: Callable[..., Path], tmp_path: Path
 ) -> None:
     write(tmp_path / "run/NetworkManager/devices/3", "managed=true\n")
-    assert around.managers(3, tmp_path / "run", proc(Process(9, "sshd"))) == ()
+    assert around.managers({3}, tmp_path / "run", proc(Process(9, "sshd"))) == ()
 
 
 class NoRoutes:
     """An rtnetlink that knows one way, and an interface it leads to."""
 
-    def way_to(self, address: bytes) -> bytes | None:
-        if address == socket.inet_aton("10.9.9.9"):
-            return around.rt.join(
-                around.rt.RTMSG.pack(2, 0, 0, 0, 254, 3, 0, 1, 0),
-                [around.rt.Attr(around.rt.RTA_OIF, (3).to_bytes(4, "little"))],
-            )
-        return None
+    def leaves_by(self, address: bytes) -> set[int]:
+        return {3} if address == socket.inet_aton("10.9.9.9") else set()
 
 
 def test_ssh_is_found_in_an_ancestor_since_sudo_clears_the_environment(tmp_path: Path) -> None:
@@ -98,10 +93,10 @@ def test_ssh_is_found_in_an_ancestor_since_sudo_clears_the_environment(tmp_path:
     write(tmp_path / "70/stat", "70 (bash) S 1 1 1")
     write(tmp_path / "1/environ", "")
     write(tmp_path / "1/stat", "1 (init) S 0 1 1")
-    (found,) = around.ssh_sessions(3, NoRoutes(), tmp_path)  # type: ignore[arg-type]
+    (found,) = around.ssh_sessions({3}, NoRoutes(), tmp_path)  # type: ignore[arg-type]
     assert (found.client, found.server, found.through_port) == ("10.9.9.9", "10.0.0.2", True)
     assert "pid 70" in found.found_in
-    (elsewhere,) = around.ssh_sessions(4, NoRoutes(), tmp_path)  # type: ignore[arg-type]
+    (elsewhere,) = around.ssh_sessions({4}, NoRoutes(), tmp_path)  # type: ignore[arg-type]
     assert elsewhere.through_port is False
 
 
@@ -111,16 +106,8 @@ def test_an_ssh_connection_that_is_no_address_is_not_believed_to_be_elsewhere(
     me = os.getpid()
     write(tmp_path / f"{me}/environ", "SSH_CONNECTION=UNKNOWN 0 UNKNOWN 0\0")
     write(tmp_path / f"{me}/stat", f"{me} (x) S 0 1 1")
-    (found,) = around.ssh_sessions(3, NoRoutes(), tmp_path)  # type: ignore[arg-type]
+    (found,) = around.ssh_sessions({3}, NoRoutes(), tmp_path)  # type: ignore[arg-type]
     assert found.through_port is None
-
-
-def test_uppers_are_the_links_that_sysfs_shows(tmp_path: Path) -> None:
-    for name in ("upper_vlan7", "upper_bond0", "lower_x", "queues"):
-        (tmp_path / "class/net/eth1" / name).mkdir(parents=True)
-    assert around.uppers("eth1", tmp_path) == ("bond0", "vlan7")
-    with pytest.raises(FileNotFoundError):
-        around.uppers("eth2", tmp_path)
 
 
 class FakeNldev:
@@ -142,8 +129,7 @@ class FakeNldev:
         raise AssertionError("not asked")
 
     def pds(self, index: int) -> list[Resource]:
-        assert index == 0
-        return self._pds
+        return self._pds if index == 0 else []
 
     def raw_qp_tracked(self, index: int) -> bool:
         return self._raw
@@ -159,6 +145,15 @@ def test_an_rnic_has_users_when_a_protection_domain_is_in_use() -> None:
     (found,) = around._rdma_users(SPLIT, FakeNldev([KERNEL, idle, used]))
     assert found.device == "mana_0"
     assert [p.pid for p in found.processes] == [os.getpid()]
+
+
+@pytest.mark.parametrize("device", [SPLIT, COMBINED])
+def test_storage_over_rdma_is_a_user_in_the_kernel(device: RdmaPort) -> None:
+    core = Resource(True, None, 1, "ib_core")
+    nvme, idle = Resource(True, None, 3, "nvme_rdma"), Resource(True, None, 0, "rpcrdma")
+    assert around._rdma_users(device, FakeNldev([core, idle], 1)) == ()
+    (found,) = around._rdma_users(device, FakeNldev([core, nvme, idle], 4))
+    assert (found.device, found.what) == ("mana_0", "nvme_rdma in the kernel")
 
 
 def test_a_kernel_that_does_not_tell_counts_as_users() -> None:

@@ -1,4 +1,4 @@
-"""Words for completion, from a tree as the mana driver makes it."""
+"""Ports for completion, from a tree as the mana driver makes it."""
 
 from __future__ import annotations
 
@@ -7,38 +7,67 @@ from pathlib import Path
 import pytest
 
 from manactl.sources import names
-
-PCI = "7870:00:00.0"
+from tests.unit.machine import PCI, Machine
 
 
 @pytest.fixture
-def sys(tmp_path: Path) -> str:
-    function = tmp_path / names.DRIVER / PCI
-    for name in ("enP1", "enP1d1", "evil\x1b[2J"):
-        (function / "net" / name).mkdir(parents=True)
-    (function / "net/enP1/master").symlink_to("../../virtual/net/eth0")
-    for device in ("mana_0", "manae_0"):
-        for port in ("1", "2"):
-            (function / "infiniband" / device / "ports" / port).mkdir(parents=True)
-    (tmp_path / names.DRIVER / "module").mkdir()
-    return str(tmp_path)
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path, "7-idle")
 
 
-def test_netdevs_and_masters_come_first(sys: str) -> None:
-    assert names.words("", sys) == ["enP1", "enP1d1", "eth0"]
-    assert names.words("enP1", sys) == ["enP1", "enP1d1"]
-    assert names.words("et", sys) == ["eth0"]
+def ports(machine: Machine) -> list[names.Port]:
+    return names.ports(str(machine.path("/sys")))
 
 
-def test_other_names_when_no_netdev_fits(sys: str) -> None:
-    assert names.words("78", sys) == [f"{PCI}:1", f"{PCI}:2"]
-    assert names.words("mana_", sys) == ["mana_0/1", "mana_0/2"]
-    assert names.words("nothing", sys) == []
+def test_a_port_and_all_its_names(machine: Machine) -> None:
+    first, second = ports(machine)
+    assert first == names.Port(
+        pci=PCI,
+        number=1,
+        netdev="eth0",
+        ifindex=2,
+        up=False,
+        mac="02:15:5d:00:00:01",
+        rdma=("mana_0/1", "manae_0/1"),
+        raw_qp=False,
+    )
+    assert (second.id, second.netdev, second.rdma) == (f"{PCI}:2", "eth1", ("manae_0/2",))
 
 
-def test_a_name_with_control_characters_is_not_handed_to_a_shell(sys: str) -> None:
-    assert names.words("evil", sys) == []
+def test_the_master_and_its_index(machine: Machine) -> None:
+    machine.write("/sys/class/net/bond0/ifindex", "9\n")
+    machine.pci("net/eth1/master").symlink_to("../../../../../../class/net/bond0")
+    assert [(port.master, port.master_ifindex) for port in ports(machine)] == [
+        (None, None),
+        ("bond0", 9),
+    ]
+
+
+def test_a_netdev_that_is_elsewhere_leaves_the_port(machine: Machine) -> None:
+    machine.remove(machine.pci("net/eth1"))
+    assert [(port.id, port.netdev) for port in ports(machine)] == [
+        (f"{PCI}:1", "eth0"),
+        (f"{PCI}:2", None),
+    ]
+
+
+def test_a_raw_queue_pair_is_seen_in_debugfs(machine: Machine) -> None:
+    vport = machine.path(f"/sys/kernel/debug/mana/{PCI}/vport1")
+    (vport / "EQs").mkdir()
+    assert [port.raw_qp for port in ports(machine)] == [False, True]
+    (vport / "RX-0").mkdir()
+    assert [port.raw_qp for port in ports(machine)] == [False, False]
+
+
+@pytest.mark.parametrize("recording", ["6.12-idle", "6.18-idle"])
+def test_where_debugfs_does_not_tell_nothing_is_said(tmp_path: Path, recording: str) -> None:
+    assert {port.raw_qp for port in ports(Machine(tmp_path, recording))} == {None}
+
+
+def test_an_address_that_is_not_permanent_names_no_port(machine: Machine) -> None:
+    machine.pci("net/eth0/addr_assign_type").write_text("3\n")
+    assert [port.mac for port in ports(machine)] == [None, "02:15:5d:00:00:02"]
 
 
 def test_without_the_driver_there_is_nothing(tmp_path: Path) -> None:
-    assert names.words("", str(tmp_path)) == []
+    assert names.ports(str(tmp_path)) == []

@@ -1,0 +1,23 @@
+"""What to do about a netdev that the kernel does not set up."""
+
+from __future__ import annotations
+
+import errno
+
+from manactl import leak
+from manactl.model import PortId
+
+
+def of_opening(number: int | None, port: PortId) -> str | None:
+    """By the errno of the refusal."""
+    if number in (errno.EBUSY, errno.ENODEV):
+        return (
+            "a raw QP has the vport: see who with `manactl status -v`. If nobody has, the driver "
+            f"counts wrong (up to 6.18): {leak.remedy(port)}"
+        )
+    if number in (errno.ETIMEDOUT, errno.EPROTO, errno.EIO):
+        return (
+            "the device does not answer its driver, which (from 7.x on) resets it by itself within "
+            f"a minute; else {leak.remedy(port)}"
+        )
+    return None

@@ -1,0 +1,59 @@
+"""Which ports the journals say are out, as quickly as a TAB wants to know it.
+
+Advice for completion: nothing is checked here, and a journal that cannot be read is skipped.
+What acts on a journal reads it by journal.py.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, NamedTuple
+
+
+class Claims(NamedTuple):
+    """Ports as (PCI address, number)."""
+
+    now: frozenset[tuple[str, int]] = frozenset()
+    history: frozenset[tuple[str, int]] = frozenset()  # claimed before the last boot
+
+
+def claims(state_dir: str, proc: str = "/proc") -> Claims | None:
+    """None where the state directory may not be read (it is root's)."""
+    directory = f"{state_dir}/claims"
+    try:
+        names = os.listdir(directory)
+    except PermissionError:
+        return None
+    except OSError:
+        return Claims()
+    now: set[tuple[str, int]] = set()
+    history: set[tuple[str, int]] = set()
+    for name in names:
+        if name.endswith(".journal") and name[0] != ".":
+            boot_id, ports = _read(f"{directory}/{name}")
+            (now if boot_id == _boot_id(proc) else history).update(ports)
+    return Claims(frozenset(now), frozenset(history - now))
+
+
+def _read(path: str) -> tuple[str, set[tuple[str, int]]]:
+    import json  # noqa: PLC0415 - only while something is claimed
+
+    try:
+        with open(path, "rb") as file:
+            lines = file.read().split(b"\n")[:-1]  # a torn last line has no end
+        header, *records = (json.loads(line.rpartition(b"\t")[0]) for line in lines)
+        if any(record["event"] == "closed" for record in records):
+            return "", set()
+        released = {_port(record) for record in records if record["event"] == "released"}
+        return str(header["boot_id"]), {_port(one) for one in header["ports"]} - released
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return "", set()
+
+
+def _port(record: dict[str, Any]) -> tuple[str, int]:
+    return str(record["pci"]), int(record["port"])
+
+
+def _boot_id(proc: str) -> str:
+    with open(f"{proc}/sys/kernel/random/boot_id") as file:
+        return file.read().strip()

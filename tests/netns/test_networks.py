@@ -1,0 +1,118 @@
+"""Random networks on two veth interfaces: down, up and restored, they are as they were.
+
+The cheap relative of tests/lab/test_networks.py: the same networks and the same judge, on this
+host's kernel, without a NIC and without manactl's commands.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import time
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from manactl import restore
+from manactl.model import PortId
+from manactl.snapshot import PortState, Request
+from manactl.sources import stacked
+from manactl.sources.rtnl import Rtnl
+from tests.lab import networks
+
+pytestmark = [pytest.mark.netns, pytest.mark.usefixtures("netns")]
+
+SEED = os.environ.get("MANACTL_SEED", "20261123")
+PORTS = ("port0", "port1")
+_WIRE = re.compile(r'"(ifname|dev)": "wire|/wire')
+
+
+@dataclass
+class Both:
+    """restore.Network on two interfaces: port N of the device is PORTS[N - 1]."""
+
+    rtnl: Rtnl
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def pause(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def capture(self, port: PortId, nexthops: Collection[int] = ()) -> PortState:
+        taken = time.clock_gettime(time.CLOCK_BOOTTIME)
+        ifindex = socket.if_nametoindex(PORTS[port.port - 1])
+        return self.rtnl.capture(port, ifindex, taken, nexthops)
+
+    def send(self, request: Request) -> None:
+        self.rtnl.send(request)
+
+    def set_sysctl(self, path: str, value: str) -> None:
+        stacked.put_setting(path, value)
+
+
+def sh(script: str) -> str:
+    done = subprocess.run(["sh", "-c", script], check=True, capture_output=True, text=True)
+    if done.stderr:
+        print(done.stderr)
+    return done.stdout
+
+
+def kinds() -> list[str]:
+    """The kinds of upper that this host's kernel has."""
+    found = []
+    for kind, more in (("vlan", "id 9"), ("macvlan", ""), ("macvtap", "")):
+        made = subprocess.run(
+            [
+                "sh",
+                "-c",
+                f"ip link add link port0 name try0 type {kind} {more} && ip link del try0",
+            ],
+            capture_output=True,
+            check=False,
+        )
+        found += [kind] * (made.returncode == 0)
+    return found
+
+
+@pytest.fixture
+def both() -> Iterator[Both]:
+    for number, name in enumerate(PORTS):
+        sh(f"ip link add {name} type veth peer name wire{number}; ip link set wire{number} up")
+        sh(f"ip link set {name} up")
+    sh("ip link set lo up")
+    deadline = time.monotonic() + 20
+    while sh("ip -br link").count(" UP ") < 2 * len(PORTS):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    with Rtnl() as rtnl:
+        yield Both(rtnl)
+
+
+def settled() -> dict[str, list[str]]:
+    """The view, without the far ends, whose carrier follows a second later."""
+    found = networks.settle(lambda: sh(networks.reading()))
+    return {what: [row for row in rows if not _WIRE.search(row)] for what, rows in found.items()}
+
+
+@pytest.mark.parametrize("number", range(10))
+def test_a_random_network_is_as_it_was(both: Both, number: int) -> None:
+    seed = f"{SEED} {number}"
+    net = networks.Generator(seed, PORTS, kinds() or ["macvlan"]).draw()
+    script = net.script()
+    print(f"MANACTL_SEED={SEED}, network {number}\n{script}")
+    sh(script)
+    before = settled()
+    ports = [PortId("0000:00:00.0", n, None) for n in (1, 2)]
+    states = [state for state in map(both.capture, ports) if state.up]
+    for state in states:
+        sh(f"ip link set {state.ifname} down")
+    for state in states:
+        sh(f"ip link set {state.ifname} up")
+    told = restore.converge_all(both, states, 5.0)
+    assert [one.residue for one in told] == [()] * len(states)
+    assert [one.extra for one in told] == [()] * len(states)
+    assert not (found := networks.differences(before, settled())), "\n".join(found)

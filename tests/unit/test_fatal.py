@@ -1,0 +1,41 @@
+"""A raw QP whose end crashes the kernel, and a vport that nobody has and nobody can get."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from manactl import fatal, transition
+from manactl.errors import NotRestored, Refused
+from tests.unit.fakes import PORT, FakeSystem
+from tests.unit.test_policy import STATUS
+from tests.unit.test_transition import claim, furnished
+
+
+def test_a_release_does_not_wait_for_the_crash() -> None:
+    fatal.refuse_release([STATUS])
+    with pytest.raises(Refused, match="Do not end its program") as caught:
+        fatal.refuse_release([STATUS, STATUS._replace(eqs_lost=True)])
+    assert caught.value.code == "kernel-bug"
+
+
+def test_a_leaked_vport_refuses_a_claim_of_a_port_that_is_down(tmp_path: Path) -> None:
+    kernel = furnished()
+    kernel.set_admin(False)
+    kernel.leaked = True
+    with pytest.raises(Refused, match="use count") as caught:
+        claim(tmp_path, FakeSystem(kernel))
+    assert caught.value.code == "kernel-bug"
+    assert "modprobe -r mana_ib mana" in (caught.value.hint or "")
+    assert list((tmp_path / "claims").iterdir()) == []
+
+
+def test_a_leaked_vport_is_no_live_holder_to_a_release() -> None:
+    kernel = furnished()
+    kernel.set_admin(False)
+    kernel.leaked = True
+    with pytest.raises(NotRestored, match="use count") as caught:
+        transition.await_free(FakeSystem(kernel), [PORT], 0.0, known=lambda port: False)
+    assert caught.value.code == "kernel-bug"
+    assert "manactl release" in (caught.value.hint or "")
