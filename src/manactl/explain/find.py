@@ -1,0 +1,134 @@
+"""From words to topics. Pure."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from manactl.explain import dpdk, errnos, guards, kernel, ours, states
+from manactl.explain.topic import Kind, Topic, pattern
+
+TOPICS: tuple[Topic, ...] = (
+    *dpdk.TOPICS,
+    *kernel.TOPICS,
+    *errnos.TOPICS,
+    *ours.TOPICS,
+    *guards.TOPICS,
+    *states.TOPICS,
+)
+BY_NAME = {topic.name.lower(): topic for topic in TOPICS}
+
+_NEAR = 5
+_EXIT = re.compile(r"exit(?:ed)?(?: with)?(?: code| status)?[ :=]*(\d+)|rc[ :=]+(\d+)", re.I)
+_ERRNO = re.compile(r"(?:errno|error|err|ret)[ :=]+-?(\d{1,3})\b", re.I)
+_MINUS = re.compile(r"(?<![\w.:-])-(\d{1,3})(?![\w.:-])|(?<=[:=])-(\d{1,3})(?![\w.:-])")
+_SYMBOL = re.compile(r"\bE[A-Z]{3,}\b")
+_ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_DULL = frozenset(
+    re.split(" ", "the an of to is it in on and or for not no this that with by port mana has was")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Topics that fit, the errno that the text carries, and, when none fits, the nearest."""
+
+    topics: tuple[Topic, ...]
+    errno: int | None = None
+    nearest: tuple[Topic, ...] = ()
+
+
+def find(text: str) -> Found:
+    """What `text` is about: a name, a number, or a message with anything around it."""
+    text = " ".join(_ANSI.sub("", text).split()).strip("'\"`")
+    if topics := tuple(_exact(text)):
+        return Found(topics, next((t.errno for t in topics if t.errno is not None), None))
+    number = _errno_in(text)
+    topics = _forms_in(text)
+    if not topics and (code := _EXIT.search(text)):
+        topics = tuple(t for t in TOPICS if t.exit_code == int(code[1] or code[2]))
+    known = tuple(topic for topic in errnos.TOPICS if topic.errno == number)
+    if number is not None and any(_tells(one, number) for one in topics if one not in known):
+        topics = tuple(topic for topic in topics if topic not in known)
+    else:
+        topics = tuple(dict.fromkeys((*topics, *known)))
+    return Found(topics, number, () if topics else tuple(_nearest(text)))
+
+
+def _tells(topic: Topic, number: int) -> bool:
+    """Whether a topic says what an errno means: as its own, in a table, or in its form."""
+    own = topic.errno == number or number in topic.by_errno
+    words = os.strerror(number).lower()
+    return own or any(words in form.lower() for form in topic.forms)
+
+
+def _exact(word: str) -> Iterator[Topic]:
+    """A topic's own name, or a bare number: an exit code of ours and an errno may share it."""
+    if (topic := BY_NAME.get(word.lower().lstrip("-"))) is not None:
+        yield topic
+    if re.fullmatch(r"-?\d{1,3}", word):
+        if not word.startswith("-"):
+            yield from (t for t in TOPICS if t.exit_code == int(word))
+        yield from (t for t in TOPICS if t.errno == abs(int(word)))
+
+
+def _errno_in(text: str) -> int | None:
+    names = [BY_NAME.get(word.lower()) for word in _SYMBOL.findall(text)]
+    found = [topic.errno for topic in names if topic is not None and topic.errno is not None]
+    found += [int(one[1] or one[2]) for one in _MINUS.finditer(text)]
+    found += [int(one[1]) for one in _ERRNO.finditer(text)]
+    found += [
+        topic.errno
+        for topic in errnos.TOPICS
+        if topic.errno is not None and any(pattern(form).search(text) for form in topic.forms)
+    ]
+    return found[0] if found else None
+
+
+def _forms_in(text: str) -> tuple[Topic, ...]:
+    """The topics whose forms occur, in the order of the text; of two at one place the longer."""
+    hits = []
+    for topic in TOPICS:
+        spans = [hit.span() for form in topic.forms if (hit := pattern(form).search(text))]
+        hits += [(start, end, topic) for start, end in spans]
+    outer = [
+        (start, topic)
+        for start, end, topic in hits
+        if not any(
+            begin <= start and end <= stop and (begin, stop) != (start, end)
+            for begin, stop, _ in hits
+        )
+    ]
+    return tuple(dict.fromkeys(topic for _, topic in sorted(outer, key=lambda one: one[0])))
+
+
+def _words(text: str) -> set[str]:
+    words = re.findall(r"[a-z][a-z0-9]+", text.lower())
+    return {word.removesuffix("s") for word in words if word not in _DULL}
+
+
+def _vocabulary(topic: Topic) -> set[str]:
+    return _words(" ".join((topic.name, topic.title, *topic.forms)))
+
+
+def _nearest(text: str) -> Iterable[Topic]:
+    """Topics that share words with `text`, rare words counting more; then names spelled alike."""
+    wanted = _words(text)
+    vocabularies = {topic.name: _vocabulary(topic) for topic in TOPICS}
+    common = {word: sum(word in v for v in vocabularies.values()) for word in wanted}
+    score = {
+        topic.name: sum(1 / common[word] for word in wanted & vocabularies[topic.name])
+        for topic in TOPICS
+    }
+    alike = difflib.get_close_matches(text.lower(), BY_NAME, n=_NEAR, cutoff=0.7)
+    ranked = sorted((t for t in TOPICS if score[t.name] > 0), key=lambda t: -score[t.name])
+    return list(dict.fromkeys([*(BY_NAME[name] for name in alike), *ranked]))[:_NEAR]
+
+
+def listed() -> Iterator[tuple[Kind, list[Topic]]]:
+    """Every topic, by kind."""
+    for kind in Kind:
+        yield kind, [topic for topic in TOPICS if topic.kind is kind]

@@ -1,0 +1,154 @@
+"""The guards of a claim: what each protects, and what to do when it refuses."""
+
+from __future__ import annotations
+
+from manactl.explain.topic import Kind, Step, Topic
+from manactl.policy import Refusal
+
+
+def _topic(
+    name: str, title: str, means: str, origin: str, *,
+    check: tuple[Step, ...], remedy: tuple[Step, ...] = (),
+) -> Topic:  # fmt: skip
+    """A guard's topic, with what its refusals say about a waiver."""
+    if waiver := Refusal(name, "", "", ()).waiver:
+        means = f"{means} {waiver[0].upper()}{waiver[1:]}."
+    else:
+        accept = f"manactl claim --raw-qp PORT --allow {name}"
+        remedy = (*remedy, Step("Or accept the loss:", accept))
+    forms = (f"{name}:", f"--allow {name}")
+    return Topic(name, Kind.GUARD, title, means, origin, check, remedy, forms)
+
+
+TOPICS = (
+    _topic(
+        "ssh-session", "your own SSH session runs over the port",
+        "Setting the port down would cut the session in which the claim was typed, and with it the "
+        "way to release it. SSH_CONNECTION of this process and its ancestors is believed without "
+        "proof; it can only add a refusal.",
+        "SSH_CONNECTION and the route to the client",
+        check=(Step("Which way the session goes:", "ip route get CLIENT-ADDRESS"),),
+        remedy=(Step("Log in over another port or the serial console, and claim from there."),),
+    ),
+    _topic(
+        "default-route", "a default route goes through the port",
+        "The machine would lose its way to the world. Default routes of all tables and of both "
+        "families count.",
+        "rtnetlink",
+        check=(Step("The default routes:", "ip route show default table all; "
+                    "ip -6 route show default table all"),),
+        remedy=(Step("Give the machine another way first:",
+                     "ip route replace default via GATEWAY dev OTHER"),),
+    ),
+    _topic(
+        "last-port", "nothing else here is up with carrier and a global address",
+        "After the claim the machine could not be reached over a network at all.",
+        "rtnetlink",
+        check=(Step("What is up:", "ip -br address"),),
+        remedy=(Step("Bring another netdev up with an address first."),),
+    ),
+    _topic(
+        "tcp-established", "live TCP connections use the port's addresses",
+        "They stall while the port is claimed. IPv4 connections go on after the release unless a "
+        "side has given up before; IPv6 ones too, once their address is back.",
+        "sock_diag",
+        check=(Step("Which they are:", "ss -tnp state established src ADDRESS"),),
+        remedy=(Step("Stop the service, or wait until the connections are closed."),),
+    ),
+    _topic(
+        "storage", "the kernel talks to a storage server over the port",
+        "NFS, iSCSI, SMB, Ceph or NVMe over TCP: file systems on it hang while the port is "
+        "claimed, the root file system among them.",
+        "sock_diag: connections without a process, by the server's port number",
+        check=(Step("Network file systems:", "findmnt -t nfs,nfs4,cifs,ceph"),
+               Step("Block devices:", "lsblk -o NAME,TRAN,MOUNTPOINTS")),
+        remedy=(Step("Unmount it, or give it another way:", "ip route get SERVER"),),
+    ),
+    _topic(
+        "azure-fabric", "the way to Azure's wire server goes through the port",
+        "168.63.129.16 gives a virtual machine its goal state, DNS and DHCP. Without it the guest "
+        "agent stops reporting, and Azure may take the machine for dead.",
+        "the route to 168.63.129.16",
+        check=(Step("The way:", "ip route get 168.63.129.16"),),
+        remedy=(Step("Claim another port: the first one of a virtual machine carries this."),),
+    ),
+    _topic(
+        "rdma-users", "RC or UD queue pairs of users exist on the RDMA device",
+        "They do not share the vport and are not closed, but their RDMA port follows the netdev: "
+        "it reads DOWN and loses its IPv6 GIDs. Which port they use the kernel does not tell.",
+        "the kernel's list of RDMA resources (nldev)",
+        check=(Step("Who they are:", "rdma resource show ctx; rdma resource show pd"),),
+        remedy=(Step("Stop them, or make sure that they use another port."),),
+    ),
+    _topic(
+        "upper", "other devices are stacked on the port",
+        "Bond, bridge, team, VLAN, macvlan, VRF or Open vSwitch: they lose the port, and with it "
+        "addresses and routes of their own. Release puts VLANs, macvlans, ipvlans, bonds, bridges "
+        "and VRFs back as they were, each with its own; not other kinds, and nothing that is in "
+        "another network namespace.",
+        "rtnetlink: IFLA_LINK and IFLA_MASTER of all links, in every network namespace",
+        check=(Step("What is stacked:", "ls -d /sys/class/net/PORT/upper_*"),),
+        remedy=(Step("Take the port out of what cannot be put back:",
+                     "ip link set PORT nomaster"),),
+    ),
+    _topic(
+        "xdp", "an XDP program is attached to the port",
+        "It sees no packets while the port is claimed; the kernel keeps it, and it is at work "
+        "again after the release.",
+        "rtnetlink: IFLA_XDP",
+        check=(Step("Which one:", "ip -d link show PORT"),),
+        remedy=(Step("See that nothing relies on it meanwhile."),),
+    ),
+    _topic(
+        "packet-sockets", "programs listen to the port by packet sockets",
+        "DHCP clients, lldpd or tcpdump: when the port goes down they get ENETDOWN once, and many "
+        "end then. A DHCP client that is gone does not renew the lease after the release.",
+        "/proc/net/packet",
+        check=(Step("Who they are:", "ss -0 -p"),),
+        remedy=(Step("Stop them, and start them again after the release."),),
+    ),
+    _topic(
+        "manager", "a network manager has the port",
+        "NetworkManager or systemd-networkd may set the port up again under the feet of a raw "
+        "queue pair's user, or drop its addresses while it is down. After the release both delete "
+        "what they did not configure themselves.",
+        "run-time files of the managers",
+        check=(Step("Who manages it:", "networkctl status PORT; nmcli device show PORT"),),
+        remedy=(Step("NetworkManager: let go of it:", "nmcli device set PORT managed no"),
+                Step("systemd-networkd: ActivationPolicy=manual in [Link] and "
+                     "KeepConfiguration=yes in [Network] of a drop-in, then:",
+                     "networkctl reload")),
+    ),
+    _topic(
+        "foreign-netns", "the port's netdev is in another network namespace",
+        "Only from its own namespace can the netdev be set down and put back. A "
+        "missing netdev is not a free port.",
+        "sysfs and the namespaces found through /proc",
+        check=(Step("Where it is (as root):", "manactl status -v"),),
+        remedy=(Step("Claim from there:",
+                     "ip netns exec NAMESPACE manactl claim --raw-qp PORT"),),
+    ),
+    _topic(
+        "in-reset", "the device is being reset or set up",
+        "The driver has taken the function apart, as in a reset or a host's servicing, or could "
+        "not set it up. What is read now is not what will be, and setting the netdev down could "
+        "hang.",
+        "the function's auxiliary devices are missing",
+        check=(Step("Whether it is over:", "manactl status -v"),
+               Step("What the driver says:", "dmesg | grep mana | tail")),
+        remedy=(Step("Wait for it:", "manactl claim --raw-qp PORT --wait 60"),),
+    ),
+    _topic(
+        "kernel-bug", "a known fault of this kernel would bite",
+        "One of two. A raw queue pair lives whose port's MTU or rings were changed: the kernel "
+        "crashes when that queue pair ends, so nothing is claimed, and release waits for no "
+        "holder and signals none. Or nobody has the vport, and yet the kernel says taken: an open "
+        "of the netdev that the NIC refused half-way has left the driver's use count behind (seen "
+        "on Linux 6.12 and 6.18). The message says which.",
+        "mana_destroy_eq(); mana_cfg_vport() without mana_uncfg_vport()",
+        check=(Step("What status says of the port:", "manactl status -v PORT"),),
+        remedy=(Step("The first: do not end the program before you can afford a reboot."),
+                Step("The second, when all ports of the function may go down:",
+                     "modprobe -r mana_ib mana && modprobe mana_ib")),
+    ),
+)  # fmt: skip

@@ -1,0 +1,251 @@
+"""What the kernel's mana, mana_ib and hv_netvsc say, and what ip, rdma and ethtool make of it."""
+
+from __future__ import annotations
+
+from manactl.explain.topic import Kind, Step, Topic
+
+_WHO = Step("Who has the port's vport:", "manactl status -v PORT")
+
+TOPICS = (
+    Topic(
+        name="open-refused",
+        kind=Kind.MESSAGE,
+        title="the netdev cannot be set up: the driver could not get the vport",
+        forms=(
+            "Failed to create vPort <n> : <n>",
+            "mana_open failed to allocate queues: <n>",
+            "RTNETLINK answers: Device or resource busy",
+        ),
+        means=(
+            "Setting the netdev up asks for the vport, and a raw queue pair of some process has "
+            "it. The netdev stays down; nothing else changed. From the kernel's log the number at "
+            "the end is the errno (Linux 6.12 refuses without a line in the log)."
+        ),
+        by_errno={
+            16: "a raw queue pair has the vport",
+            71: "the device refused the request",
+            110: "the device did not answer the driver",
+        },
+        check=(_WHO,),
+        remedy=(
+            Step("If a claim covers the port:", "manactl release --wait 30 PORT"),
+            Step(
+                "If none does, end the process that status names, then:",
+                "ip link set PORT up",
+            ),
+        ),
+        origin="mana_cfg_vport() from mana_alloc_queues() and mana_open()",
+        see=("EBUSY", "raw-qp"),
+    ),
+    Topic(
+        name="netvsc-vf-not-opened",
+        kind=Kind.MESSAGE,
+        title="a netvsc interface came up without its fast path",
+        forms=("unable to open slave: <name>: <n>",),
+        means=(
+            "`ip link set` of the netvsc interface succeeded, but the MANA port below it could not "
+            "be opened: traffic takes the slow path through the host, and nothing but this line "
+            "tells. It is tried again only when the netvsc interface goes down and up."
+        ),
+        by_errno={16: "a raw queue pair has the port's vport"},
+        check=(
+            Step("Who has the port:", "manactl status -v"),
+            Step("Whether packets go through it:", "ethtool -S NETVSC | grep vf_"),
+        ),
+        remedy=(
+            Step(
+                "End the process that has the vport, then open the port itself:",
+                "ip link set PORT up",
+            ),
+        ),
+        origin="netvsc_open() of the kernel's hv_netvsc",
+        see=("open-refused",),
+    ),
+    Topic(
+        name="ethtool-busy",
+        kind=Kind.MESSAGE,
+        title="the number of channels cannot be changed now",
+        forms=("netlink error: Device or resource busy",),
+        means=(
+            "A raw queue pair has the vport of this port, whose netdev is down. Linux 7.x "
+            "refuses `ethtool -L` meanwhile; 6.12 and 6.18 do not."
+        ),
+        check=(_WHO,),
+        remedy=(Step("After the raw queue pair's end:", "ethtool -L PORT combined N"),),
+        origin="mana_set_channels()",
+        see=("EBUSY", "mtu-bug"),
+    ),
+    Topic(
+        name="mtu-bug",
+        kind=Kind.MESSAGE,
+        title="kernel bug: MTU or rings of a claimed port were changed",
+        forms=(
+            "mana_destroy_eq<any>",
+            "mana_ib_uncfg_vport<any>",
+            "a raw QP lives whose event queues debugfs no longer shows",
+        ),
+        means=(
+            "On Linux 7.3.4 changing the MTU or the rings of a down netdev whose vport a raw queue "
+            "pair has succeeds, and the kernel then follows a null pointer when that queue pair is "
+            "destroyed. The process dies with locks held and the next command on the port hangs."
+        ),
+        check=(Step("Whether the kernel has oopsed:", "dmesg | grep -A 20 mana_destroy_eq"),),
+        remedy=(
+            Step("If it has happened, only a reboot helps:", "systemctl reboot"),
+            Step(
+                "Otherwise leave `ip link set PORT mtu` and `ethtool -G PORT` until after:",
+                "manactl release PORT",
+            ),
+        ),
+        origin="mana_destroy_eq() from mana_ib_uncfg_vport(); the detach and attach around an MTU "
+        "change remove the debugfs directory under it",
+    ),
+    Topic(
+        name="rdma-res-qp",
+        kind=Kind.MESSAGE,
+        title="`rdma resource show qp` does not work with MANA",
+        forms=("error: Operation not supported", "rdma res show qp", "rdma resource show qp"),
+        means=(
+            "The command asks the driver for each queue pair's state, and mana_ib cannot answer "
+            "that: the list ends with EOPNOTSUPP as soon as one queue pair exists, the kernel's "
+            "own included. It is no sign of a fault."
+        ),
+        check=(Step("Counts and other objects can be listed:", "rdma resource show ctx"),),
+        remedy=(Step("For who has which port:", "manactl status -v"),),
+        origin="fill_res_qp_entry_query() calls ib_query_qp(); mana_ib has no query_qp operation",
+        see=("EOPNOTSUPP",),
+    ),
+    Topic(
+        name="rdma-link-down",
+        kind=Kind.MESSAGE,
+        title="the RDMA port reads DOWN while a program uses it",
+        forms=(
+            "state DOWN physical_state DISABLED",
+            "PORT_DOWN (<n>)",
+            "Port: <n> Link DOWN",
+        ),
+        means=(
+            "The state of a MANA RDMA port is that of its netdev: link up means netdev up. While a "
+            "raw queue pair has the vport the netdev is down, so `rdma link`, ibv_devinfo and "
+            "ibstat say DOWN, and DPDK works all the same. RC and UD users of that port do feel "
+            "it: for them the link is down and the IPv6 GIDs are gone."
+        ),
+        check=(_WHO,),
+        remedy=(
+            Step("With owner raw-qp: nothing, this is how a healthy DPDK port looks."),
+            Step("With owner free and no claim:", "ip link set PORT up"),
+        ),
+        origin="mana_ib_query_port()",
+        see=("raw-qp", "rdma-users"),
+    ),
+    Topic(
+        name="pd-of-another-port",
+        kind=Kind.MESSAGE,
+        title="one protection domain was used for two ports",
+        forms=("PD already bound to port <n>",),
+        means=(
+            "A protection domain belongs to the port of its first raw queue pair. A second port "
+            "with the same one is EINVAL on 7.x; 6.12 and 6.18 do not check."
+        ),
+        remedy=(Step("In the program: one protection domain for each port."),),
+        origin="mana_ib_cfg_vport()",
+        see=("EINVAL", "parent-domain"),
+    ),
+    Topic(
+        name="uverbs-credentials",
+        kind=Kind.MESSAGE,
+        title="a program changed its identity after opening the RDMA device",
+        forms=("changed security contexts after opening file descriptor",),
+        means=(
+            "The uverbs device takes commands only under the credentials that it was opened with. "
+            "After setuid, setgid or a change of capabilities each of them is EACCES."
+        ),
+        remedy=(Step("In the program: drop privileges first, then open the device."),),
+        origin="ib_safe_file_access()",
+        see=("EACCES",),
+    ),
+    Topic(
+        name="device-silent",
+        kind=Kind.MESSAGE,
+        title="the NIC did not answer the driver",
+        forms=("Command <name> timed out: <n> ms", "HWC: Request timed out"),
+        means=(
+            "A request on the driver's command channel was not answered in time (30 s). Whoever "
+            "waited for it held the kernel's network lock meanwhile, so that `ip link` and others "
+            "hung, too. After the first such time-out the driver hardly waits for later requests, "
+            "which fail at once."
+        ),
+        check=(
+            Step("Who waits in the driver, and what still can be read:", "manactl status -v"),
+            Step("What followed:", "dmesg | grep mana | tail -n 30"),
+        ),
+        remedy=(
+            Step(
+                "Newer drivers reset the device by themselves. If the port does not come back:",
+                "echo PCI > /sys/bus/pci/drivers/mana/unbind; "
+                "echo PCI > /sys/bus/pci/drivers/mana/bind",
+            ),
+            Step("That makes new netdevs and ends every RDMA user of all ports of the function."),
+        ),
+        origin="mana_hwc_send_request()",
+        see=("ETIMEDOUT", "driver-busy"),
+    ),
+    Topic(
+        name="device-reset",
+        kind=Kind.MESSAGE,
+        title="the NIC is being reset or serviced",
+        forms=(
+            "Recv MANA service type:<n>",
+            "Start MANA service type:<n>",
+            "MANA reset cycle start",
+            "MANA reset cycle completed",
+            "MANA reset cycle failed err <n>",
+        ),
+        means=(
+            "The device asked for a reset, or the driver resets it after a failure. All ports of "
+            "the function lose their queues and every RDMA user loses its device; netdevs that "
+            "were up are opened again. About 10 s on the emulated NIC; servicing by a host may "
+            "take much longer."
+        ),
+        check=(Step("How far it is:", "manactl status -v"),),
+        remedy=(
+            Step(
+                "Wait for `MANA reset cycle completed`, then look at claims and drift:",
+                "manactl status",
+            ),
+        ),
+        origin="mana_serv_reset() and mana_serv_rescan()",
+        see=("in-transition", "drift"),
+    ),
+    Topic(
+        name="vport-given",
+        kind=Kind.MESSAGE,
+        title="no fault: the vport was given to somebody",
+        forms=(
+            "Enabled vPort <n> PD <n> DB <n>",
+            "Configured vPort <n> PD <n> DB <n>",
+        ),
+        means=(
+            "The driver writes this line each time a vport gets an owner: a netdev that is set up, "
+            "or a raw queue pair. Nothing is written when it is given back. manactl's own proof "
+            "that a port is free causes one, too."
+        ),
+        check=(_WHO,),
+        origin="mana_cfg_vport()",
+        see=("ethernet", "raw-qp"),
+    ),
+    Topic(
+        name="data-path",
+        kind=Kind.MESSAGE,
+        title="a netvsc interface changed between fast and slow path",
+        forms=("Data path switched to VF: <name>", "Data path switched from VF: <name>"),
+        means=(
+            "hv_netvsc told the host where to deliver this interface's packets: to the MANA port "
+            "below it, or, when that goes down, to the synthetic channel. After `from VF` a DPDK "
+            "program on the MANA port alone receives nothing."
+        ),
+        check=(Step("Whether packets go through the port:", "ethtool -S NETVSC | grep vf_"),),
+        origin="netvsc_vf_changed() of the kernel's hv_netvsc",
+        see=("netvsc-vf-not-opened",),
+    ),
+)

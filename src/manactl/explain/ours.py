@@ -1,0 +1,192 @@
+"""manactl's own exit codes and the code words of its error documents."""
+
+from __future__ import annotations
+
+from manactl.explain.topic import Kind, Step, Topic
+
+_AGAIN = Step("Then:", "manactl recover")
+_STATUS = Step("What is there now:", "manactl status -v")
+
+
+def _topic(
+    name: str, title: str, means: str, origin: str, *,
+    exit_code: int | None = None, check: tuple[Step, ...] = (_STATUS,),
+    remedy: tuple[Step, ...] = (), forms: tuple[str, ...] = (), see: tuple[str, ...] = (),
+) -> Topic:  # fmt: skip
+    return Topic(
+        name, Kind.ERROR, title, means, origin, check, remedy, forms, exit_code=exit_code, see=see
+    )
+
+
+TOPICS = (
+    _topic(
+        "done", "exit 0: done, or already so",
+        "What was asked has been done and checked, or there was nothing to do: a port that is "
+        "claimed already, a release with nothing claimed, a `status` on a machine without MANA.",
+        "manactl", exit_code=0,
+    ),
+    _topic(
+        "bug", "exit 1: a fault of manactl itself",
+        "An error that nobody foresaw. What had been begun was undone as far as it goes; the "
+        "journal tells whether a claim is still open.",
+        "manactl", exit_code=1,
+        check=(Step("The traceback:", "journalctl -t manactl"),
+               Step("Whether something is left to put back:", "manactl status")),
+        remedy=(Step("If status shows an interrupted claim:", "manactl recover"),
+                Step("Report it with the traceback and:", "manactl status --json")),
+    ),
+    _topic(
+        "usage", "exit 2: the command line is wrong",
+        "An unknown command, option or code, or a PORT that names nothing or more than one thing. "
+        "Nothing was touched.",
+        "manactl", exit_code=2,
+        check=(Step("The ports there are:", "manactl status"),
+               Step("The words of a command:", "manactl help claim")),
+    ),
+    _topic(
+        "refused", "exit 3: a guard refused; nothing was touched",
+        "Taking the port would have cost something that you may not want to lose. Each line of the "
+        "message begins with the code of a guard; every guard is asked, so that the list is whole. "
+        "From `manactl doctor`: something has to be mended before a port can be handed over.",
+        "the guards of `manactl claim`", exit_code=3,
+        forms=("refused to claim <any>; nothing was touched",),
+        check=(Step("What a claim would do, and what speaks against it:",
+                    "manactl claim --raw-qp PORT --dry-run"),
+               Step("What a guard is about:", "manactl explain GUARD")),
+        remedy=(Step("Remove the cause, or accept the loss:",
+                     "manactl claim --raw-qp PORT --allow GUARD"),),
+    ),
+    _topic(
+        "rolled-back", "exit 4: it failed, and everything is back as it was",
+        "A step failed or a signal came, what had been done was undone, and the result was "
+        "compared with what was there before. The port is as you knew it.",
+        "manactl", exit_code=4, forms=("Everything is back as it was",),
+        check=(Step("The message's first line says what failed. What the driver says:",
+                    "dmesg | grep mana | tail"),),
+        remedy=(Step("Mend the cause and try again."),),
+    ),
+    _topic(
+        "not-restored", "exit 5: not (fully) put back; the journal stays open",
+        "Something of what was there before is missing. The message lists it line by line, and the "
+        "journal under /var/lib/manactl/claims keeps all that is needed to put it back.",
+        "manactl", exit_code=5, remedy=(Step("Mend what the message names."), _AGAIN),
+        see=("residue", "journal", "interrupted-claim"),
+    ),
+    _topic(
+        "busy", "exit 6: somebody else is at it",
+        "A process has a raw queue pair on the port, another manactl is at work on the same PCI "
+        "function, or the driver is in the middle of something. Nothing was changed, or it was "
+        "put back.",
+        "manactl", exit_code=6,
+        remedy=(Step("Wait for it:", "manactl release --wait 60 PORT"),
+                Step("Or end the process that the message names.")),
+        see=("holder", "locked", "in-transition"),
+    ),
+    _topic(
+        "denied", "exit 7: a privilege is missing; nothing was touched",
+        "The message names it: CAP_NET_ADMIN to set a netdev up or down, CAP_NET_RAW to prove by a "
+        "raw queue pair that a vport is free, or the state directory is root's.",
+        "manactl", exit_code=7, forms=("needs CAP_NET_ADMIN", "needs CAP_NET_RAW"),
+        check=(Step("What this shell may do:", "getpcaps $$"),),
+        remedy=(Step("As root:", "sudo manactl claim --raw-qp PORT"),), see=("EPERM",),
+    ),
+    _topic(
+        "unsupported", "exit 8: not supported here",
+        "No MANA function, or one whose port has no RDMA device, or a port below a netvsc "
+        "interface: this version claims only ports without one. Nothing was touched.",
+        "manactl", exit_code=8,
+        check=(Step("What is missing:", "manactl doctor"),
+               Step("Whether the device is there:", "lspci -d 1414:00ba"),
+               Step("Whether the drivers are:", "lsmod | grep mana"), _STATUS),
+        remedy=(Step("Load the RDMA driver (Ubuntu has it in linux-modules-extra-azure):",
+                     "modprobe mana_ib"),),
+        forms=("is the fast path of the netvsc interface <name>", "no MANA function here"),
+        see=("no-rdma-driver",),
+    ),
+    _topic(
+        "interrupted", "exit 130: interrupted before anything was changed",
+        "^C or SIGTERM came while manactl still only looked. Later ones are answered by putting "
+        "everything back, which is exit 4.",
+        "manactl", exit_code=130, check=(),
+    ),
+    _topic(
+        "pipe", "exit 141: nobody read the output any more",
+        "Standard output was a pipe whose reader ended, as with `| head`. What a shell reports of "
+        "a program that SIGPIPE ended.",
+        "manactl", exit_code=141, check=(),
+    ),
+    _topic(
+        "holder", "a live raw queue pair has the port (exit 6)",
+        "The message names the processes that have the RDMA device open. A vport is free only when "
+        "the last of them that shares the descriptor has closed it: the creator may have ended and "
+        "a child of it still hold the port. A killed DPDK needs up to two seconds.",
+        "manactl; the kernel would answer EBUSY",
+        check=(Step("Who it is:", "manactl status -v PORT"),),
+        remedy=(Step("Wait until it is gone:", "manactl release --wait 60 PORT"),
+                Step("Or have release end it, by SIGTERM:", "manactl release --terminate PORT")),
+        forms=("a raw QP still has its vport", "a raw QP has the vport already",
+               "the vport of <name> is still taken after <n> attempts"),
+        see=("raw-qp",),
+    ),
+    _topic(
+        "locked", "another manactl works on the same PCI function (exit 6)",
+        "One manactl at a time changes the ports of a function, since a reset of the function "
+        "takes all of them. The message names the process. The lock ends with its process, however "
+        "that ends.",
+        "flock on a file under /var/lib/manactl/locks",
+        check=(Step("What it is doing:", "ps -fp PID"),),
+        remedy=(Step("Wait for it:", "manactl claim --raw-qp PORT --wait 30"),),
+        forms=("another manactl is at work on <name>",
+               "its claim or release is not finished: manactl (pid <n>) is at work"),
+    ),
+    _topic(
+        "state-dir", "the state directory cannot be used (exit 3)",
+        "Without a journal nothing could be put back after a crash, so nothing is touched. The "
+        "directory is full, read-only, not root's, or others may write to it.",
+        "manactl",
+        check=(Step("Owner and mode (root, 0700):", "ls -ld /var/lib/manactl /var/lib/manactl/*"),
+               Step("Room:", "df /var/lib/manactl")),
+    ),
+    _topic(
+        "residue", "not everything could be put back (exit 5)",
+        "Each line under `Not put back:` is one thing that is missing or could not be undone. The "
+        "journal stays open, and recover may be tried as often as you like: what is there already "
+        "is left alone.",
+        "manactl compares the port with the claim's snapshot",
+        remedy=(Step("Mend what the lines name (a gateway that is gone, an address that another "
+                     "device has got)."), _AGAIN),
+        forms=("Not put back", "not tried: undo", "it was not put back fully"),
+        see=("open-refused",),
+    ),
+    _topic(
+        "no-netdev", "the claimed port has no netdev here (exit 5)",
+        "The device was unplugged or is being probed again, or somebody moved the netdev to "
+        "another network namespace. Nothing was changed and the journal stays open.",
+        "manactl",
+        remedy=(Step("When the netdev is in a namespace, move it back:",
+                     "ip -n NAMESPACE link set PORT netns 1"), _AGAIN),
+    ),
+    _topic(
+        "journal", "a journal cannot be believed (exit 5)",
+        "Its checksums, owner, mode or schema are wrong, or it cannot be closed. Nothing is changed "
+        "on the word of such a file. The first line holds the snapshot as readable JSON.",
+        "files under /var/lib/manactl/claims",
+        check=(Step("Owner, mode, links:", "ls -l /var/lib/manactl/claims"),
+               Step("The snapshot:", "head -n 1 /var/lib/manactl/claims/FILE")),
+        remedy=(Step("Of a newer version: release with the manactl that claimed."),
+                Step("Otherwise put the port back by hand from the snapshot, then:",
+                     "mv /var/lib/manactl/claims/FILE /root/")),
+        forms=("cannot be believed",),
+    ),
+    _topic(
+        "interrupted-claim", "an earlier claim or release was interrupted (exit 5)",
+        "Its manactl was killed on the way, and the port may be anywhere between before and "
+        "after. A new claim would take that for the port's normal state, so it declines.",
+        "the journal",
+        check=(Step("What is left, and what recover will do:", "manactl recover --dry-run"),),
+        remedy=(Step("Go back to what was before:", "manactl recover"),),
+        forms=("a claim of it was interrupted", "a release of it was interrupted",
+               "an earlier claim or release of <name> was interrupted",
+               "its netdev was not touched yet"),
+    ),
+)  # fmt: skip

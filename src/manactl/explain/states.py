@@ -1,0 +1,172 @@
+"""Words and sentences of `manactl status`: owners, certainty, drift, and why."""
+
+from __future__ import annotations
+
+from manactl.explain.topic import Kind, Step, Topic
+
+_EVIDENCE = Step("The facts behind it:", "manactl status -v PORT")
+
+
+def _topic(
+    name: str, title: str, means: str, origin: str, *,
+    check: tuple[Step, ...] = (_EVIDENCE,), remedy: tuple[Step, ...] = (),
+    forms: tuple[str, ...] = (), see: tuple[str, ...] = (),
+) -> Topic:  # fmt: skip
+    return Topic(name, Kind.STATUS, title, means, origin, check, remedy, forms, see=see)
+
+
+TOPICS = (
+    _topic(
+        "ethernet", "owner: the netdev has the vport",
+        "The normal state: the netdev is up and the kernel sends and receives through it. A raw "
+        "queue pair gets EBUSY, or ENODEV up to Linux 6.18.",
+        "IFF_UP, and from 7.2 on the receive queues in debugfs",
+        remedy=(Step("To hand it over:", "manactl claim --raw-qp PORT"),),
+        forms=("the netdev is up", "the vport has the netdev's receive queues",
+               "the vport is in use and no raw queue pair exists: the netdev is being opened"),
+        see=("EBUSY",),
+    ),
+    _topic(
+        "raw-qp", "owner: a raw queue pair of a process has the vport",
+        "A program in user space (DPDK, raw verbs) sends and receives Ethernet frames directly. "
+        "The netdev is down and cannot be set up, `rdma link` reads DOWN, and both are right.",
+        "debugfs: event queues without receive queues; nldev: a raw queue pair exists",
+        remedy=(Step("To get the port back, end the program, then:", "manactl release PORT"),
+                Step("Without a claim, instead:", "ip link set PORT up")),
+        forms=(
+            "the vport is in use, and not by the netdev",
+            "a raw queue pair exists on the RDMA device",
+            "completion queues are in use on the device that only raw users have",
+            "completion queues are used by a queue pair that the kernel does not list",
+            "and no other port can have it",
+            "no claim covers it: when the raw QP ends, the port stays down",
+        ),
+        see=("rdma-link-down", "holder"),
+    ),
+    _topic(
+        "free", "owner: nobody has the vport",
+        "The netdev is down and it is sure that no raw queue pair has the vport. manactl says so "
+        "on positive proof only; where that cannot be had, it says unknown.",
+        "no open context, only empty protection domains, or no event queues on the vport",
+        remedy=(Step("To use it as a netdev:", "ip link set PORT up"),
+                Step("For RDMA:", "manactl claim --raw-qp PORT")),
+        forms=(
+            "nobody has the RDMA device open",
+            "all protection domains of the RDMA device are empty",
+            "no completion queue of the RDMA device is in use",
+            "all uses of completion queues are explained by other queue pairs",
+            "the vport has no event queues, and no raw queue pair exists",
+            "the netdev is down, and no raw queue pair exists",
+            "the netdev is down, and no raw queue pair is left unexplained",
+            "the vport has no event queues, and those of other ports explain every raw QP",
+        ),
+    ),
+    _topic(
+        "unknown", "owner: the evidence does not decide; treat it as taken",
+        "Either something could not be read (see `missing`), or this kernel does not show on which "
+        "of several down ports a raw queue pair is: then they are listed as candidates.",
+        "kernels before 7.2 show that a raw queue pair exists, not where",
+        check=(Step("As root more can be seen:", "sudo manactl status -v"),),
+        remedy=(Step("A claim finds out, by creating a queue pair and destroying it:",
+                     "manactl claim --raw-qp PORT"),),
+        forms=("a raw queue pair may be on this port", "a raw QP may be on any of these",
+               "whether a raw queue pair exists could not be read"),
+        see=("missing", "elsewhere"),
+    ),
+    _topic(
+        "proven", "certainty: the kernel's rules leave no other answer",
+        "Every fact that the answer needs was read, and by what the driver does nothing else can "
+        "be the case.", "the tables in ownership.py",
+    ),
+    _topic(
+        "inferred", "certainty: by what is usual, not by a rule of the kernel",
+        "A program that does something unusual with its queue pairs could make it wrong. A claim "
+        "proves the port by a queue pair of its own in any case.", "the tables in ownership.py",
+    ),
+    _topic(
+        "in-transition", "the driver is opening, closing or resetting the port",
+        "Flags and queues disagree for the moment, or a queue pair is being created. A raw queue "
+        "pair gets EBUSY meanwhile. If it stays so for more than a minute, look at the kernel's "
+        "log.", "mana_open(), mana_close(), a reset, or ib_uverbs at work",
+        check=(Step("Again in a moment:", "manactl status -v PORT"),
+               Step("What the driver says:", "dmesg | grep mana | tail")),
+        forms=(
+            "the driver is in transition",
+            "the driver is in the middle of opening, closing or resetting this port",
+            "the port is being taken, by the netdev or by a new queue pair",
+            "a queue pair is being created, and may have taken this port already",
+            "the port kept changing while it was looked at",
+        ),
+        see=("device-reset", "driver-busy"),
+    ),
+    _topic(
+        "elsewhere", "the netdev is not in this network namespace",
+        "A port's netdev can live in another namespace, and be up there, while its RDMA device is "
+        "visible here. A missing netdev is not a free port.", "sysfs shows only this namespace's",
+        check=(Step("As root the namespaces are searched:", "sudo manactl status -v"),
+               Step("The named ones:", "ip netns list")),
+        forms=("the netdev is not visible from here and may be up elsewhere",
+               "its netdev is not in this network namespace",
+               "is in the network namespace <name>"),
+        see=("foreign-netns",),
+    ),
+    _topic(
+        "no-rdma-driver", "no RDMA driver is bound to the function",
+        "mana_ib is not loaded, or this kernel was built without it. No raw queue pair can be made "
+        "on any port of the function.", "sysfs",
+        check=(Step("Whether it is loaded:", "lsmod | grep mana_ib"),
+               Step("Whether it exists:", "modinfo mana_ib")),
+        remedy=(Step("Load it:", "modprobe mana_ib"),
+                Step("Ubuntu has it in a package of its own:",
+                     "apt install linux-modules-extra-azure")),
+        forms=("no RDMA driver is bound to the function",
+               "has no RDMA device: no raw QP can be made on it"),
+        see=("unsupported",),
+    ),
+    _topic(
+        "drift", "a claimed port is not as its claim left it (claim: exit 6)",
+        "Somebody set the netdev up, moved it to another namespace, or it is gone. A program that "
+        "is to get the port then gets EBUSY. Network managers, scripts and a netvsc interface above "
+        "are the usual causes.", "the journal compared with sysfs",
+        check=(_EVIDENCE, Step("Who may have done it:", "journalctl -b -t NetworkManager "
+                               "-t systemd-networkd | tail -n 50")),
+        remedy=(Step("Release it and claim it again:", "manactl release PORT"),),
+        forms=(
+            "claimed, yet its netdev is up",
+            "claimed, yet its netdev is not here any more",
+            "claimed, yet its netdev has been moved to the network namespace <name>",
+            "is claimed, but something has set it up again since",
+            "is claimed, but not there now",
+        ),
+        see=("manager", "no-netdev"),
+    ),
+    _topic(
+        "history", "the journal is from before the last boot",
+        "After a reboot the boot configuration has set the ports up as it always does; nothing is "
+        "left to put back. recover, or the next release or claim, closes the journal and changes "
+        "nothing else.",
+        "the boot id in the journal",
+        remedy=(Step("Close it:", "manactl recover"),),
+        forms=("its journal is from before the last boot",),
+    ),
+    _topic(
+        "missing", "something could not be read",
+        "Each entry names a source and why. Owners may be unknown or only inferred because of it. "
+        "debugfs and other users' processes are root's alone.", "manactl status",
+        check=(Step("As root:", "sudo manactl status -v"),
+               Step("Whether debugfs is mounted:", "findmnt /sys/kernel/debug")),
+        remedy=(Step("If it is not:", "mount -t debugfs none /sys/kernel/debug"),),
+        forms=("only root may list it", "descriptors of other users' processes",
+               "its holder is not visible from here", "a holder is not visible from here"),
+    ),
+    _topic(
+        "driver-busy", "a process waits in the driver and holds the network lock",
+        "A change of a netdev waits for the NIC and holds RTNL, up to 30 s and longer. status then "
+        "shows what can be read without the lock. `ip`, `ethtool` and others hang until it ends.",
+        "rtnl_lock()",
+        check=(Step("Who waits, and in which function:", "manactl status -v"),),
+        remedy=(Step("Wait. If it does not end, see:", "manactl explain device-silent"),),
+        forms=("the kernel's network lock (RTNL) is held", "waits in the driver (<name>)"),
+        see=("device-silent",),
+    ),
+)  # fmt: skip

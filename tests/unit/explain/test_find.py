@@ -1,0 +1,130 @@
+"""Lines as they were printed by the real programs find their topic; nonsense finds none."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from manactl.explain.find import TOPICS, find
+
+# As printed in the lab by Linux 6.12 and 7.3, iproute2, ethtool and testpmd 24.11, and, for what
+# the lab does not have, by hv_netvsc, libmana and ib_uverbs (rdma-core 56.1).
+LINES = {
+    "MANA_DRIVER: mana_start_tx_queues(): Failed to create qp queue index 0": "dpdk-tx-queues",
+    "MANA_DRIVER: mana_dev_start(): failed to start tx queues -19": "dpdk-tx-queues",
+    "mana_dev_start(): failed to start tx queues -16": "dpdk-tx-queues",
+    "Fail to start port 0: Device or resource busy": "dpdk-tx-queues",
+    "Fail to start port 0: Operation not permitted": "dpdk-tx-queues",
+    "Not all ports were started": "dpdk-tx-queues",
+    "EAL: Cannot get hugepage information.": "dpdk-hugepages",
+    "EAL: No free 2048 kB hugepages reported on node 0": "dpdk-hugepages",
+    "Cannot init EAL: Permission denied": "dpdk-hugepages",
+    "testpmd: No probed ethernet devices": "dpdk-no-port",
+    "Error during enabling promiscuous mode for port 0: Operation not supported - ignore": (
+        "dpdk-promiscuous"
+    ),
+    "[   73.397977] mana 0000:01:00.0 eth1: Failed to create vPort 1 : -16": "open-refused",
+    "mana 0000:01:00.0 eth1: mana_open failed to allocate queues: -16": "open-refused",
+    "RTNETLINK answers: Device or resource busy": "open-refused",
+    "netlink error: Device or resource busy": "ethtool-busy",
+    "hv_netvsc f8615163-0000 eth0: unable to open slave: enP30832s1: -16": "netvsc-vf-not-opened",
+    "hv_netvsc f8615163-0000 eth0: Data path switched from VF: enP30832s1": "data-path",
+    "Create RAW QP should use parent domain": "parent-domain",
+    "RAW QP requires extern alloc for buffers": "extern-alloc",
+    "error: Operation not supported": "rdma-res-qp",
+    "link manae_0/2 state DOWN physical_state DISABLED ": "rdma-link-down",
+    "\tstate:\t\t\tPORT_DOWN (1)": "rdma-link-down",
+    "mana 0000:01:00.0 mana_0: Port: 1 Link DOWN": "rdma-link-down",
+    "mana 0000:01:00.0 eth1: Enabled vPort 2 PD 21 DB 15 MAC 02:15:5d:00:00:02": "vport-given",
+    "mana 0000:01:00.0 eth1: Configured vPort 2 PD 20 DB 11": "vport-given",
+    "mana 0000:01:00.0: Command 0x20003 timed out: 30000 ms": "device-silent",
+    "mana 39d4:00:02.0: HWC: Request timed out!": "device-silent",
+    "mana 0000:01:00.0: MANA reset cycle start": "device-reset",
+    "uverbs_write: process 1490213 (diod) changed security contexts after opening file "
+    "descriptor, this is not allowed.": "uverbs-credentials",
+    "  tcp-established: eth0: 1 live TCP connection: 10.1.0.4:42338 - 10.1.0.9:7000": (
+        "tcp-established"
+    ),
+    "manactl: refused to claim eth0; nothing was touched": "refused",
+    "manactl: eth1 cannot be released: a raw QP still has its vport (pid 206 dpdk-testpmd); "
+    "nothing was changed": "holder",
+    "manactl: a raw QP has the vport already: eth1 (pid 189 python3); nothing was touched": (
+        "holder"
+    ),
+    "manactl: another manactl is at work on 0000:01:00.0: pid 7 (python3), since just now": (
+        "locked"
+    ),
+    "Device or resource busy": "EBUSY",
+    "[Errno 16] Device or resource busy": "EBUSY",
+    "OSError: [Errno 12] Cannot allocate memory": "ENOMEM",
+    "ibv_create_qp failed: errno 22": "EINVAL",
+    "ENODEV": "ENODEV",
+    "-ENODEV": "ENODEV",
+    "enodev": "ENODEV",
+    "-19": "ENODEV",
+    "95": "EOPNOTSUPP",
+    "3": "refused",
+    "exit code 6": "busy",
+    "command exited with status 5": "not-restored",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("line", "name"), LINES.items())
+def test_a_real_line_finds_its_topic_alone(line: str, name: str) -> None:
+    assert [topic.name for topic in find(line).topics] == [name]
+    quoted = find(f'"{line}"')
+    assert quoted.topics[:1] == find(line).topics[:1]
+
+
+def test_the_number_in_a_line_is_read() -> None:
+    assert find("failed to start tx queues -19").errno == 19
+    assert find("Fail to start port 0: Operation not permitted").errno == 1
+    assert find("Failed to create vPort 0 : -16").errno == 16
+    assert find("2026-11-23 mana 7870:00:00.0: Not all ports were started").errno is None
+
+
+def test_a_bare_number_is_exit_code_and_errno_a_negative_one_errno_alone() -> None:
+    assert [t.name for t in find("1").topics] == ["bug", "EPERM"]
+    assert [t.name for t in find("-1").topics] == ["EPERM"]
+    assert [t.name for t in find("0").topics] == ["done"]
+
+
+def test_an_errno_that_the_topic_does_not_explain_is_explained_beside_it() -> None:
+    names = [topic.name for topic in find("mana_open failed to allocate queues: -12").topics]
+    assert names == ["open-refused", "ENOMEM"]
+
+
+def test_several_lines_give_several_topics_in_their_order() -> None:
+    log = "eth1: Enabled vPort 2 PD 21 DB 15\neth1: Failed to create vPort 1 : -16\n"
+    assert [t.name for t in find(log).topics] == ["vport-given", "open-refused"]
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("tcp-establishd", "tcp-established"),
+        ("ssh", "ssh-session"),
+        ("hugepage", "dpdk-hugepages"),
+        ("promiscuous", "dpdk-promiscuous"),
+        ("create queue pair parent", "parent-domain"),
+    ],
+)
+def test_what_is_not_known_has_near_topics(text: str, name: str) -> None:
+    found = find(text)
+    assert found.topics == ()
+    assert name in [topic.name for topic in found.nearest]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "xyzzy", "4711", "-4711", "---", "\x1b[31m", "²", "()[]*+?\\"]
+)
+def test_nonsense_is_not_known(text: str) -> None:
+    assert find(text).topics == ()
+
+
+@given(st.text())
+def test_any_text_is_taken(text: str) -> None:
+    found = find(text)
+    assert set(found.topics) <= set(TOPICS)
+    assert not (found.topics and found.nearest)
