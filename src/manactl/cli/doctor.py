@@ -1,0 +1,137 @@
+"""`manactl doctor`."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from manactl.cli.app import App
+from manactl.cli.params import PORT, json_option
+from manactl.errors import Denied, Unsupported, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from manactl.checks.finding import Finding
+    from manactl.journal import ClaimSummary
+    from manactl.kernelfacts import Row
+    from manactl.model import Report
+
+UNFIT = 3
+_MARKS = {"mend": "MEND", "advice": "note", "unseen": "?", "fine": "ok"}
+
+
+@click.command(short_help="Is this machine fit to hand a port to RDMA?")
+@click.argument("words", nargs=-1, type=PORT, metavar="[PORT]...")
+@click.option(
+    "--facts",
+    is_flag=True,
+    help="Show what this kernel does beside what the lab's kernels do; with PORT also by making a "
+    "raw QP on it and destroying it at once.",
+)
+@json_option
+@click.pass_context
+def doctor(ctx: click.Context, words: tuple[str, ...], facts: bool, as_json: bool) -> None:
+    """Look at everything that a hand-over of a port needs, and say what must be mended and how.
+
+    Exit code 0: fit; 3: something must be mended first; 8: no MANA function here.
+    """
+    if words and not facts:
+        raise UsageError("PORT goes with --facts", hint=f"manactl doctor --facts {words[0]}")
+    app: App = ctx.obj
+    from manactl import fitness, kernelfacts  # noqa: PLC0415 - not for --help
+    from manactl.journal import stamp  # noqa: PLC0415
+    from manactl.look import look, resolve  # noqa: PLC0415
+    from manactl.sources import kernelfacts as source  # noqa: PLC0415
+    from manactl.sources import machine as reading  # noqa: PLC0415
+
+    report = look(claims=_claims(app))
+    machine = reading.read(report, reading.rdma_netns(), reading.Places(state=app.state))
+    if not machine.functions:
+        raise Unsupported("no MANA function here: there is nothing to hand over")
+    found = fitness.findings(machine)
+    table = []
+    if facts:
+        seen = source.passive(machine)
+        for port in resolve(report, words):
+            if os.geteuid() != 0:
+                raise Denied("making a raw QP needs CAP_NET_RAW", hint="run it as root")
+            seen |= source.probed(port)
+        table = kernelfacts.rows(seen)
+    fit = fitness.fit(found)
+    if as_json:
+        document: dict[str, object] = {
+            "schema": "manactl.doctor/1",
+            "time": stamp(),
+            "kernel": report.kernel,
+            "fit": fit,
+            "findings": [one.to_json() for one in found],
+        }
+        if facts:
+            document["facts"] = [row.to_json() for row in table]
+        app.document(document)
+    elif facts:
+        app.out(*_facts(report, table))
+    else:
+        app.out(*_text(found, fit=fit))
+    ctx.exit(0 if fit or facts else UNFIT)
+
+
+def _claims(app: App) -> list[ClaimSummary]:
+    from manactl.errors import ManactlError  # noqa: PLC0415
+    from manactl.journal import list_claims  # noqa: PLC0415
+
+    try:
+        return list_claims(app.state_dir)
+    except (OSError, ManactlError):
+        return []  # a finding of its own
+
+
+def _text(found: Sequence[Finding], *, fit: bool) -> Iterator[str]:
+    from manactl.render.wrap import columns, hanging  # noqa: PLC0415
+
+    width = columns()
+    for one in found:
+        yield from hanging(f"{_MARKS[one.level]:<5}", one.what, width)
+        if one.why:
+            yield from hanging(" " * 7, one.why, width)
+        for command in one.mend:
+            yield f"         $ {command}"
+    if fit:
+        yield "This machine is fit to hand a port to RDMA."
+    else:
+        count = sum(one.level == "mend" for one in found)
+        what = "one thing has" if count == 1 else f"{count} things have"
+        yield f"Not fit yet: {what} to be mended."
+
+
+def _facts(report: Report, table: Sequence[Row]) -> Iterator[str]:
+    from manactl import kernelfacts  # noqa: PLC0415
+
+    yield f"Linux {report.kernel}, manactl {_own_version()}: {kernelfacts.verdict(table)}"
+    heads: tuple[str, ...] = ("FACT", "HERE", *kernelfacts.KERNELS)
+    cells = [heads]
+    cells += [
+        (
+            row.fact.code,
+            row.here or "not seen",
+            *(row.fact.lab or ("-",) * len(kernelfacts.KERNELS)),
+        )
+        for row in table
+    ]
+    widths = [max(len(line[n]) for line in cells) for n in range(len(heads))]
+    for line in cells:
+        yield "  ".join(
+            cell.ljust(width) for cell, width in zip(line, widths, strict=True)
+        ).rstrip()
+    yield ""
+    for row in table:
+        yield f"{row.fact.code}: {row.fact.what}"
+
+
+def _own_version() -> str:
+    from manactl import __version__  # noqa: PLC0415
+
+    return __version__
