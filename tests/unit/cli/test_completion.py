@@ -1,25 +1,106 @@
-"""Every place for a PORT completes ports, by click's own protocol."""
+"""Every place for a PORT completes ports, by click's own protocol and by the scripts' form of it."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 from click.shell_completion import ShellComplete
 
+from manactl.cli import complete
 from manactl.cli.main import cli
+from manactl.policy import WAIVABLE
 from manactl.sources import names
+from manactl.sources.addresses import AddressFacts
+from tests.unit.cli.test_main import run
+from tests.unit.machine import PCI, Machine
+from tests.unit.test_journal import HEADER, written
+
+
+class NoAddresses:
+    """Addresses of a kernel that has the first port's alone."""
+
+    def collect(self) -> dict[int, AddressFacts]:
+        return {2: AddressFacts("10.0.1.4", True)}
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
+    made = Machine(tmp_path, "7-idle")
+    made.pci("net/eth0/flags").write_text("0x1003\n")
+    real = names.ports
+    monkeypatch.setattr(names, "ports", lambda: real(str(made.path("/sys"))))
+    monkeypatch.setattr(complete, "Addresses", NoAddresses)
+    return made
+
+
+def offered(*words: str) -> dict[str, str | None]:
+    *before, start = words
+    shell = ShellComplete(cli, {}, "manactl", "_MANACTL_COMPLETE")
+    return {item.value: item.help for item in shell.get_completions(before, start)}
+
+
+BOTH = {"eth0": "ethernet, 10.0.1.4, default route", "eth1": "down"}
+
+
+@pytest.mark.parametrize("before", [["status"], ["status", "-v"], ["claim", "--raw-qp"]])
+def test_a_port_is_completed(tmp_path: Path, before: list[str]) -> None:
+    assert offered("--state-dir", str(tmp_path), *before, "") == BOTH
+    assert [*offered("--state-dir", str(tmp_path), *before, "0000")] == [f"{PCI}:1", f"{PCI}:2"]
 
 
 @pytest.mark.parametrize(
-    "before", [["status"], ["status", "-v"], ["release"], ["claim", "--raw-qp"]]
+    "line", [["status", "eth0", ""], ["claim", "--raw-qp", "eth0", "--raw-qp", "e"]]
 )
-def test_a_port_is_completed(monkeypatch: pytest.MonkeyPatch, before: list[str]) -> None:
-    asked = []
+def test_a_port_on_the_line_is_not_offered_again(tmp_path: Path, line: list[str]) -> None:
+    assert offered("--state-dir", str(tmp_path), *line) == {"eth1": "down"}
 
-    def words(start: str) -> list[str]:
-        asked.append(start)
-        return ["enP1"]
 
-    monkeypatch.setattr(names, "words", words)
-    shell = ShellComplete(cli, {}, "manactl", "_MANACTL_COMPLETE")
-    assert [item.value for item in shell.get_completions(before, "en")] == ["enP1"]
-    assert asked == ["en"]
+def test_claim_and_release_divide_the_ports(tmp_path: Path) -> None:
+    ports = [{"pci": PCI, "port": 2, "permanent_mac": None, "netdev": "eth1"}]
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    HERE = {**HEADER, "ports": ports, "boot_id": boot_id}
+    state = ["--state-dir", str(tmp_path / "state")]
+    assert offered(*state, "release", "") == {}
+    written(tmp_path / "state", "doing", "claimed", header=HERE)
+    assert offered(*state, "release", "") == {"eth1": "down, claimed"}
+    assert [*offered(*state, "claim", "--raw-qp", "")] == ["eth0"]
+    assert [*offered(*state, "status", "")] == ["eth0", "eth1"]
+
+
+def test_codes_are_described_and_not_offered_again() -> None:
+    codes = offered("claim", "--allow", "")
+    assert [*codes] == list(WAIVABLE)
+    assert all(codes.values())
+    assert [*offered("claim", "--allow", "xdp", "--allow", "")] == [
+        c for c in WAIVABLE if c != "xdp"
+    ]
+    assert [*offered("claim", "--allow", "xd")] == ["xdp"]
+
+
+def test_topics_are_completed_for_explain() -> None:
+    assert offered("explain", "foreign")["foreign-netns"]
+    assert [*offered("explain", "EB")] == ["EBUSY"]
+
+
+def test_commands_are_completed_for_help() -> None:
+    assert [*offered("help", "cl")] == ["claim"]
+
+
+def test_the_scripts_pass_words_as_arguments_and_get_lines() -> None:
+    line = ["claim", "--allow", "xdp", "--allow", "st"]
+    done = run("-m", "manactl", *line, _MANACTL_COMPLETE="lines_complete")
+    assert done.stdout == f"storage\t{offered('claim', '--allow', 'st')['storage']}\n"
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_completion_imports_little() -> None:
+    script = (
+        "import sys; from manactl.cli.main import main\n"
+        "try: main(['status', ''])\n"
+        "finally: print(*sys.modules, file=sys.stderr)"
+    )
+    done = run("-c", script, _MANACTL_COMPLETE="lines_complete")
+    costly = {"json", "hashlib", "dataclasses", "pathlib", "socket", "ctypes", "rich", "ipaddress"}
+    assert not costly & set(done.stderr.split())
+    assert "manactl.sources.names" in done.stderr

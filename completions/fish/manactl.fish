@@ -1,0 +1,267 @@
+# Completion of manactl(8) for fish 3.1 or newer.
+# Made by `make completions` from the command tree: change that, not this file.
+
+# The words before the one at the cursor, without quotes: the command and then its arguments.
+function __manactl_line
+    set -l words (commandline -opc)
+    printf '%s\n' $words[2..-1]
+end
+
+# Whether the subcommand on the line is that one; "": whether one can come now.
+function __manactl_at --argument-names wanted
+    set -l skip
+    for word in (__manactl_line)
+        if set -q skip[1]
+            set skip
+            continue
+        end
+        switch $word
+            case --state-dir
+                set skip 1
+            case '-*'
+            case '*'
+                test "$word" = "$wanted"
+                return
+        end
+    end
+    test -z "$wanted"; and not set -q skip[1]
+end
+
+# Whether an option is on the line: __manactl_given [--value] NAME... With --value the last word
+# does not count, for then it is its value that is being completed.
+function __manactl_given
+    set -l words (__manactl_line)
+    if test "$argv[1]" = --value
+        set -e argv[1]
+        set -e words[-1]
+    end
+    for word in $words
+        test "$word" = --
+        and return 1
+        contains -- (string replace -r '^(--[^=]*)=.*' '$1' -- $word) $argv
+        and return 0
+    end
+    return 1
+end
+
+# Whether an argument can come now, and no option.
+function __manactl_argument
+    contains -- -- (__manactl_line)
+    or not string match -q -- '-*' (commandline -ct)
+end
+
+# Whether no argument of the subcommand is on the line yet.
+function __manactl_first
+    set -l words
+    for word in (__manactl_line)
+        string match -q -- '-*' $word
+        or set -a words $word
+    end
+    test (count $words) -le 1
+end
+
+# Lets pass the words that OPTION does not have on the line already: ... | __manactl_unused OPTION
+function __manactl_unused --argument-names option
+    set -l given
+    set -l last
+    for word in (__manactl_line)
+        test "$last" = "$option"
+        and set -a given $word
+        string match -q -- "$option=*" $word
+        and set -a given (string replace -- "$option=" '' $word)
+        set last $word
+    end
+    while read -l row
+        contains -- (string split --fields 1 \t -- $row) $given
+        or echo $row
+    end
+end
+
+# What only the program knows: __manactl_ports [OPTION].
+function __manactl_ports --argument-names option
+    set -l words (commandline -opc)
+    set -l program (string replace -r '^~/' "$HOME/" -- $words[1])
+    type -q -- $program
+    or set program manactl
+    set -e words[1]
+    set -l start (commandline -ct)
+    if test -n "$option"; and string match -q -- "$option=*" $start
+        # --option=value: the program gets two words.
+        set start (string replace -- "$option=" '' $start)
+        set -a words $option
+    end
+    # An open quote is nothing that can be unquoted.
+    set -l unquoted (string unescape -- $start)
+    or set unquoted (string trim --left --chars '\'"' -- $start)
+    env _MANACTL_COMPLETE=lines_complete $program $words "$unquoted" 2>/dev/null
+end
+
+complete -c manactl -f
+function __manactl_claim_allow
+    printf '%s\t%s\n' \
+        'ssh-session' 'your own SSH session runs over the port' \
+        'default-route' 'a default route goes through the port' \
+        'last-port' 'nothing else here is up with carrier and a global address' \
+        'tcp-established' 'live TCP connections use the port\'s addresses' \
+        'storage' 'the kernel talks to a storage server over the port' \
+        'azure-fabric' 'the way to Azure\'s wire server goes through the port' \
+        'rdma-users' 'RC or UD queue pairs of users exist on the RDMA device' \
+        'upper' 'other devices are stacked on the port' \
+        'xdp' 'an XDP program is attached to the port' \
+        'packet-sockets' 'programs listen to the port by packet sockets' \
+        'manager' 'a network manager has the port'
+end
+
+function __manactl_explain_argument
+    printf '%s\t%s\n' \
+        'dpdk-tx-queues' 'DPDK cannot create its send queue: it does not get the port\'s vport' \
+        'dpdk-rx-queues' 'DPDK has the vport, but cannot create its receive side' \
+        'dpdk-hugepages' 'DPDK finds no huge pages' \
+        'dpdk-no-port' 'DPDK finds no port at all' \
+        'dpdk-promiscuous' 'harmless: MANA has no promiscuous mode to switch on' \
+        'parent-domain' 'a raw queue pair was asked for without saying on which port' \
+        'extern-alloc' 'a raw queue pair was asked for without buffer allocators' \
+        'open-refused' 'the netdev cannot be set up: the driver could not get the vport' \
+        'netvsc-vf-not-opened' 'a netvsc interface came up without its fast path' \
+        'ethtool-busy' 'the number of channels cannot be changed now' \
+        'mtu-bug' 'kernel bug: MTU or rings of a claimed port were changed' \
+        'rdma-res-qp' '`rdma resource show qp` does not work with MANA' \
+        'rdma-link-down' 'the RDMA port reads DOWN while a program uses it' \
+        'pd-of-another-port' 'one protection domain was used for two ports' \
+        'uverbs-credentials' 'a program changed its identity after opening the RDMA device' \
+        'device-silent' 'the NIC did not answer the driver' \
+        'device-reset' 'the NIC is being reset or serviced' \
+        'vport-given' 'no fault: the vport was given to somebody' \
+        'data-path' 'a netvsc interface changed between fast and slow path' \
+        'EPERM' '1, Operation not permitted: a capability is missing' \
+        'EAGAIN' '11, Resource temporarily unavailable: a limit, or a queue pair in the making' \
+        'ENOMEM' '12, Cannot allocate memory: as a rule the limit on locked memory' \
+        'EACCES' '13, Permission denied: the uverbs device may not be opened or written' \
+        'EBUSY' '16, Device or resource busy: the vport has another owner' \
+        'ENODEV' '19, No such device: up to Linux 6.18: the vport has another owner' \
+        'EINVAL' '22, Invalid argument: the call is wrong, not the port\'s state' \
+        'EPROTO' '71, Protocol error: the device answered what the driver did not expect' \
+        'EOPNOTSUPP' '95, Operation not supported: mana_ib does not offer this' \
+        'ENETDOWN' '100, Network is down: the netdev under a socket was set down' \
+        'ETIMEDOUT' '110, Connection timed out: the NIC did not answer the driver' \
+        'done' 'exit 0: done, or already so' \
+        'bug' 'exit 1: a fault of manactl itself' \
+        'usage' 'exit 2: the command line is wrong' \
+        'refused' 'exit 3: a guard refused; nothing was touched' \
+        'rolled-back' 'exit 4: it failed, and everything is back as it was' \
+        'not-restored' 'exit 5: not (fully) put back; the journal stays open' \
+        'busy' 'exit 6: somebody else is at it' \
+        'denied' 'exit 7: a privilege is missing; nothing was touched' \
+        'unsupported' 'exit 8: not supported here' \
+        'interrupted' 'exit 130: interrupted before anything was changed' \
+        'pipe' 'exit 141: nobody read the output any more' \
+        'holder' 'a live raw queue pair has the port (exit 6)' \
+        'locked' 'another manactl works on the same PCI function (exit 6)' \
+        'state-dir' 'the state directory cannot be used (exit 3)' \
+        'residue' 'not everything could be put back (exit 5)' \
+        'no-netdev' 'the claimed port has no netdev here (exit 5)' \
+        'journal' 'a journal cannot be believed (exit 5)' \
+        'interrupted-claim' 'an earlier claim or release was interrupted (exit 5)' \
+        'ssh-session' 'your own SSH session runs over the port' \
+        'default-route' 'a default route goes through the port' \
+        'last-port' 'nothing else here is up with carrier and a global address' \
+        'tcp-established' 'live TCP connections use the port\'s addresses' \
+        'storage' 'the kernel talks to a storage server over the port' \
+        'azure-fabric' 'the way to Azure\'s wire server goes through the port' \
+        'rdma-users' 'RC or UD queue pairs of users exist on the RDMA device' \
+        'upper' 'other devices are stacked on the port' \
+        'xdp' 'an XDP program is attached to the port' \
+        'packet-sockets' 'programs listen to the port by packet sockets' \
+        'manager' 'a network manager has the port' \
+        'foreign-netns' 'the port\'s netdev is in another network namespace' \
+        'in-reset' 'the device is being reset or set up' \
+        'kernel-bug' 'a known fault of this kernel would bite' \
+        'ethernet' 'owner: the netdev has the vport' \
+        'raw-qp' 'owner: a raw queue pair of a process has the vport' \
+        'free' 'owner: nobody has the vport' \
+        'unknown' 'owner: the evidence does not decide; treat it as taken' \
+        'proven' 'certainty: the kernel\'s rules leave no other answer' \
+        'inferred' 'certainty: by what is usual, not by a rule of the kernel' \
+        'in-transition' 'the driver is opening, closing or resetting the port' \
+        'elsewhere' 'the netdev is not in this network namespace' \
+        'no-rdma-driver' 'no RDMA driver is bound to the function' \
+        'drift' 'a claimed port is not as its claim left it (claim: exit 6)' \
+        'history' 'the journal is from before the last boot' \
+        'missing' 'something could not be read' \
+        'driver-busy' 'a process waits in the driver and holds the network lock'
+end
+
+function __manactl_help_argument
+    printf '%s\t%s\n' \
+        'claim' '' \
+        'doctor' '' \
+        'explain' '' \
+        'help' '' \
+        'recover' '' \
+        'release' '' \
+        'status' ''
+end
+
+function __manactl_status_format
+    printf '%s\t%s\n' \
+        'prometheus' ''
+end
+
+function __manactl_status_color
+    printf '%s\t%s\n' \
+        'auto' '' \
+        'always' '' \
+        'never' ''
+end
+
+complete -c manactl -n '__manactl_at ""' -a claim -d 'Hand ports to userspace RDMA.'
+complete -c manactl -n '__manactl_at ""' -a doctor -d 'Is this machine fit to hand a port to RDMA?'
+complete -c manactl -n '__manactl_at ""' -a explain -d 'Say what a message, error number or code means, and what to do.'
+complete -c manactl -n '__manactl_at ""' -a help -d 'Open the manual of a command.'
+complete -c manactl -n '__manactl_at ""' -a recover -d 'Put back what an interrupted claim or release left.'
+complete -c manactl -n '__manactl_at ""' -a release -d 'Put claimed ports back as they were.'
+complete -c manactl -n '__manactl_at ""' -a status -d 'Show who owns each port, and how that is known.'
+
+complete -c manactl -n '__manactl_at ""; and not __manactl_given --version' -l version -d 'Show the version and exit.'
+complete -c manactl -n '__manactl_at ""; and not __manactl_given --debug' -l debug -d 'Show the traceback of a bug.'
+complete -c manactl -n '__manactl_at ""; and not __manactl_given -h --help' -s h -l help -d 'Show this message and exit.'
+
+complete -c manactl -n '__manactl_at "claim"' -l raw-qp -x -k -a '(__manactl_ports --raw-qp)' -d 'A port to hand over.'
+complete -c manactl -n '__manactl_at "claim"' -l allow -x -k -a '(__manactl_claim_allow | __manactl_unused --allow)' -d 'Accept what this guard refuses.'
+complete -c manactl -n '__manactl_at "claim"; and not __manactl_given --dry-run' -l dry-run -d 'Show the plan, or the refusals, and stop.'
+complete -c manactl -n '__manactl_at "claim"; and not __manactl_given --value --wait' -l wait -x -d 'Wait so long for a vport that is taken, and for another manactl.'
+complete -c manactl -n '__manactl_at "claim"; and not __manactl_given --json' -l json -d 'Print one JSON document.'
+complete -c manactl -n '__manactl_at "claim"; and not __manactl_given -h --help' -s h -l help -d 'Show this message and exit.'
+
+complete -c manactl -n '__manactl_at "doctor"; and not __manactl_given --facts' -l facts -d 'Show what this kernel does beside what the lab\'s kernels do; with PORT also by making a raw QP on it and destroying it at once.'
+complete -c manactl -n '__manactl_at "doctor"; and not __manactl_given --json' -l json -d 'Print one JSON document.'
+complete -c manactl -n '__manactl_at "doctor"; and not __manactl_given -h --help' -s h -l help -d 'Show this message and exit.'
+complete -c manactl -n '__manactl_at "doctor"; and __manactl_argument' -k -a '(__manactl_ports)'
+
+complete -c manactl -n '__manactl_at "explain"; and not __manactl_given --json' -l json -d 'Print one JSON document.'
+complete -c manactl -n '__manactl_at "explain"; and not __manactl_given -h --help' -s h -l help -d 'Show this message and exit.'
+complete -c manactl -n '__manactl_at "explain"; and __manactl_argument' -k -a '(__manactl_explain_argument)'
+
+complete -c manactl -n '__manactl_at "help"; and not __manactl_given -h --help' -s h -l help -d 'Show this message and exit.'
+complete -c manactl -n '__manactl_at "help"; and __manactl_argument; and __manactl_first' -k -a '(__manactl_help_argument)'
+
+complete -c manactl -n '__manactl_at "recover"; and not __manactl_given --dry-run' -l dry-run -d 'Show what would be put back, and stop.'
+complete -c manactl -n '__manactl_at "recover"; and not __manactl_given --json' -l json -d 'Print one JSON document.'
+complete -c manactl -n '__manactl_at "recover"; and not __manactl_given -h --help' -s h -l help -d 'Show this message and exit.'
+
+complete -c manactl -n '__manactl_at "release"; and not __manactl_given --all' -l all -d 'Release every claimed port.'
+complete -c manactl -n '__manactl_at "release"; and not __manactl_given --value --wait' -l wait -x -d 'Wait so long for holders to end, and for another manactl.'
+complete -c manactl -n '__manactl_at "release"; and not __manactl_given --terminate' -l terminate -d 'Send SIGTERM to the holders, and wait for them.'
+complete -c manactl -n '__manactl_at "release"; and not __manactl_given --dry-run' -l dry-run -d 'Show what would be put back, and stop.'
+complete -c manactl -n '__manactl_at "release"; and not __manactl_given --json' -l json -d 'Print one JSON document.'
+complete -c manactl -n '__manactl_at "release"; and not __manactl_given -h --help' -s h -l help -d 'Show this message and exit.'
+complete -c manactl -n '__manactl_at "release"; and __manactl_argument' -k -a '(__manactl_ports)'
+
+complete -c manactl -n '__manactl_at "status"; and not __manactl_given -v --verbose' -s v -l verbose -d 'Show the evidence and where it came from.'
+complete -c manactl -n '__manactl_at "status"; and not __manactl_given --json' -l json -d 'Print one JSON document.'
+complete -c manactl -n '__manactl_at "status"; and not __manactl_given --value --format' -l format -x -k -a '(__manactl_status_format)' -d 'Print metrics in the text format of Prometheus.'
+complete -c manactl -n '__manactl_at "status"; and not __manactl_given --value --output' -l output -r -F -d 'Write the metrics to FILE, which readers find whole at any time.'
+complete -c manactl -n '__manactl_at "status"; and not __manactl_given --watch' -l watch -d 'Show every change, until ^C.'
+complete -c manactl -n '__manactl_at "status"; and not __manactl_given --value --color' -l color -x -k -a '(__manactl_status_color)' -d 'Colour on a terminal, always, or never.'
+complete -c manactl -n '__manactl_at "status"; and not __manactl_given -h --help' -s h -l help -d 'Show this message and exit.'
+complete -c manactl -n '__manactl_at "status"; and __manactl_argument' -k -a '(__manactl_ports)'

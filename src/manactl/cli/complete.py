@@ -1,0 +1,99 @@
+"""Completion: the words for a PORT, and the form of click's protocol that completions/ speak.
+
+Imported only when a shell asks.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Iterator
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem, ShellComplete
+
+from manactl.cli.app import STATE_DIR
+from manactl.offer import Which, Word, describe, fitting, usable, words
+from manactl.render.escape import escape
+from manactl.sources import names
+from manactl.sources.addresses import Addresses
+from manactl.sources.claims import claims
+
+
+class Lines(ShellComplete):
+    """`_MANACTL_COMPLETE=lines_complete manactl WORD... START`: candidates for START.
+
+    The words come as arguments, so that no shell has to quote and nobody to unquote them. Each
+    answer is a line: the word, a tab, and its description.
+    """
+
+    name = "lines"
+    source_template = ""
+
+    def get_completion_args(self) -> tuple[list[str], str]:
+        *args, start = sys.argv[1:] or [""]
+        return args, start
+
+    def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem]:
+        # Options are for the scripts to offer; click would, in place of a value that starts so.
+        return [] if incomplete.startswith("-") else super().get_completions(args, incomplete)
+
+    def format_completion(self, item: CompletionItem) -> str:
+        return f"{item.value}\t{item.help or ''}"
+
+
+def ports(
+    ctx: click.Context, param: click.Parameter, start: str, which: Which
+) -> list[CompletionItem]:
+    """Candidates for one PORT of a line whose other words are in `ctx`."""
+    every = names.ports()
+    out = claims(str(ctx.find_root().params.get("state_dir") or STATE_DIR))
+    fit = fitting(every, which, out, _given(ctx, param))
+    if not fit:
+        return []
+    asked = Addresses()  # the kernel answers while names are chosen
+    found = words(fit, start, every, _altnames(fit))
+    addresses = asked.collect()
+    return [CompletionItem(w.text, help=escape(describe(w, addresses, out))) for w in found]
+
+
+def guard_codes(ctx: click.Context, param: click.Parameter, start: str) -> list[CompletionItem]:
+    """Codes for --allow, described as `manactl explain` does."""
+    from manactl.policy import WAIVABLE  # noqa: PLC0415
+
+    titles = _topics()
+    given = _given(ctx, param)
+    codes = [code for code in WAIVABLE if code.startswith(start) and code not in given]
+    return [CompletionItem(code, help=titles.get(code)) for code in codes]
+
+
+def topics(_ctx: click.Context, _param: click.Parameter, start: str) -> list[CompletionItem]:
+    """What `manactl explain` has a page for."""
+    found = _topics().items()
+    return [CompletionItem(name, help=title) for name, title in found if name.startswith(start)]
+
+
+def _topics() -> dict[str, str]:
+    from manactl.explain.find import listed  # noqa: PLC0415
+
+    return {topic.name: topic.title for _, group in listed() for topic in group}
+
+
+def _given(ctx: click.Context, param: click.Parameter) -> Collection[str]:
+    """What the line has for this parameter already."""
+    value: Any = ctx.params.get(param.name or "")
+    return value if isinstance(value, tuple) else ()
+
+
+def _altnames(ports: Collection[names.Port]) -> Iterator[Word]:
+    """The altnames of the netdevs, which only rtnetlink knows."""
+    from manactl.sources.links import RtnetlinkLinks  # noqa: PLC0415 - for few words
+
+    source = RtnetlinkLinks()
+    source.ask({port.ifindex for port in ports if port.ifindex})
+    links = source.collect() or {}
+    for port in ports:
+        link = links.get(port.ifindex or 0)
+        for name in link.altnames if link else ():
+            if usable(name):
+                yield Word(name, port, port.ifindex)

@@ -1,0 +1,1 @@
+"""The scripts in completions/, driven in real shells on a terminal."""
