@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import takewhile
 from typing import TYPE_CHECKING, TextIO
 
@@ -34,14 +34,35 @@ def _claim() -> click.Command:
     return claim
 
 
+def _doctor() -> click.Command:
+    from manactl.cli.doctor import doctor  # noqa: PLC0415
+
+    return doctor
+
+
 def _release() -> click.Command:
     from manactl.cli.release import release  # noqa: PLC0415
 
     return release
 
 
+def _recover() -> click.Command:
+    from manactl.cli.recover import recover  # noqa: PLC0415
+
+    return recover
+
+
+def _explain() -> click.Command:
+    from manactl.cli.explain import explain  # noqa: PLC0415
+
+    return explain
+
+
 COMMANDS: dict[str, Callable[[], click.Command]] = {
     "claim": _claim,
+    "explain": _explain,
+    "doctor": _doctor,
+    "recover": _recover,
     "release": _release,
     "status": _status,
 }
@@ -82,18 +103,28 @@ def cli(ctx: click.Context, state_dir: str, debug: bool) -> None:
     ctx.obj = App(state_dir, debug)
 
 
-@cli.command("help", short_help="Show the help of a command.")
-@click.argument("command", required=False)
+def _command_names(ctx: click.Context, _param: click.Parameter, start: str) -> list[str]:
+    return [name for name in cli.list_commands(ctx) if name.startswith(start)]
+
+
+@cli.command("help", short_help="Open the manual of a command.")
+@click.argument("command", required=False, shell_complete=_command_names)
 @click.pass_context
 def help_command(ctx: click.Context, command: str | None) -> None:
-    """Show the help of COMMAND, or of manactl itself."""
+    """Open the manual page of COMMAND, or of manactl itself.
+
+    Without a terminal, or where there is no man(1) or no page: print the help of its options.
+    """
+    from manactl.cli import manual  # noqa: PLC0415 - not for --help
+
     root = ctx.find_root()
-    if command is None:
+    found = None if command is None else cli.get_command(root, command)
+    if command is not None and found is None:
+        raise click.UsageError(f"No such command {command!r}.", root)
+    manual.show(command)
+    if found is None:
         click.echo(root.get_help())
         return
-    found = cli.get_command(root, command)
-    if found is None:
-        raise click.UsageError(f"No such command {command!r}.", root)
     with click.Context(found, info_name=command, parent=root) as asked:
         click.echo(found.get_help(asked))
 
@@ -121,6 +152,11 @@ def _run(arguments: list[str]) -> int:
     before = list(takewhile(lambda word: word != "--", arguments))
     try:
         if "_MANACTL_COMPLETE" in os.environ:
+            from click.shell_completion import add_completion_class  # noqa: PLC0415
+
+            from manactl.cli.complete import Lines  # noqa: PLC0415 - only a shell asks
+
+            add_completion_class(Lines)
             cli.main(arguments, prog_name="manactl", complete_var="_MANACTL_COMPLETE")
         with cli.make_context("manactl", arguments) as ctx:
             cli.invoke(ctx)
@@ -146,7 +182,7 @@ def _usage(error: click.ClickException) -> UsageError:
 
 
 def _fail(error: ManactlError, as_json: bool) -> int:
-    _tell(error.code, error.message, error.hint, error.evidence, as_json)
+    _tell(error.code, error.message, error.hint, error.evidence, as_json, more=error.more)
     return error.exit_code
 
 
@@ -155,7 +191,7 @@ def _bug(error: Exception, as_json: bool, debug: bool) -> int:
 
     lines = "".join(format_exception(error)).splitlines()
     if debug:
-        App().err(*lines)
+        App().err(*lines, wrap=False)
         hint = None
     else:
         _to_system_log(lines)
@@ -165,17 +201,23 @@ def _bug(error: Exception, as_json: bool, debug: bool) -> int:
 
 
 def _tell(
-    code: str, message: str, hint: str | None, evidence: Iterable[Evidence], as_json: bool
+    code: str,
+    message: str,
+    hint: str | None,
+    evidence: Iterable[Evidence],
+    as_json: bool,
+    *,
+    more: Mapping[str, object] | None = None,
 ) -> None:
     app = App()
-    first, *more = message.splitlines() or [""]
-    app.err(f"manactl: {first}", *more)
+    first, *rest = message.splitlines() or [""]
+    app.err(f"manactl: {first}", *rest)
     if hint:
         app.err(*(f"  {line}" for line in hint.splitlines()))
     if as_json:
         from manactl.render.document import error_document  # noqa: PLC0415 - only for --json
 
-        app.document(error_document(code, message, hint, evidence))
+        app.document({**error_document(code, message, hint, evidence), **(more or {})})
 
 
 def _to_system_log(lines: Iterable[str]) -> None:
