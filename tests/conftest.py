@@ -13,9 +13,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 def lacking(capability: str, why: str) -> None:
-    """Skip the test for want of "netns" or "lab"; fail it where MANACTL_REQUIRE names that.
+    """Skip the test for want of "netns", "lab" or "shells"; fail it where MANACTL_REQUIRE names that.
 
-    `make test` requires both: there a skip would hide that nothing was tested.
+    `make test` requires all: there a skip would hide that nothing was tested.
     """
     if capability in os.environ.get("MANACTL_REQUIRE", "").split(","):
         pytest.fail(f"{capability} is required (MANACTL_REQUIRE) but missing: {why}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 from collections.abc import Callable, Generator, Iterator
 
 import pytest
@@ -20,7 +21,9 @@ from .errors import HostLacks, LabError, LostVm, MirrorUnknown, Unreachable
 from .reset import Inventory, ResetFailed, gave_up, inventory, reset, trouble
 from .vm import Vm
 
-_LONG = frozenset({"test_crash", "test_walk", "test_busy", "test_truth", "test_forms"})
+_LONG = frozenset(
+    {"test_crash", "test_powercut", "test_walk", "test_busy", "test_truth", "test_forms"}
+)
 _IN_USE = pytest.StashKey[list[Vm]]()
 
 
@@ -133,6 +136,15 @@ def _after(pool: Pool, kernel: str, machine: Vm) -> None:
     if news := trouble(machine):
         pool.give_back(kernel, worn=True)
         pytest.fail(f"after the test, while its processes were ended: {news}", pytrace=False)
+
+
+@pytest.fixture
+def seed() -> int:
+    """Of what a test does at random; printed, and MANACTL_SEED=N does the same again."""
+    given = os.environ.get("MANACTL_SEED")
+    found = int(given) if given else random.SystemRandom().randrange(1 << 31)
+    print(f"MANACTL_SEED={found}")
+    return found
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import re
 import sys
 import textwrap
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.lab import cache
@@ -51,7 +51,7 @@ class Session:
     def __init__(self, vm: Vm) -> None:
         self.vm = vm
         self.shown: list[str] = []
-        self.picture: list[str] = []  # the part that shows testpmd as the owner
+        self.parts: dict[str, list[str]] = {}  # of what was shown, for pictures
         self.checked = 0
         self.differences: list[str] = []
         self.colour = sys.stdout.isatty()
@@ -64,6 +64,13 @@ class Session:
     def show(self, text: str) -> None:
         self.shown.append(text)
         print(text if self.colour else plain(text), flush=True)
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """What is shown inside is a picture of that name."""
+        before = len(self.shown)
+        yield
+        self.parts[name] = self.shown[before:]
 
     def prompt(self, line: str) -> None:
         """A command line as it is typed; a long one goes on after a backslash."""
@@ -152,9 +159,15 @@ def play(session: Session, prober: User) -> None:
 
     session.tell(f"{first} carries that connection: it is not given away.")
     mark = session.now()
-    said = session.type(f"manactl claim --raw-qp {first}", expect=REFUSED)
+    with session.part("refusal"):
+        said = session.type(f"manactl claim --raw-qp {first}", expect=REFUSED)
     session.check("the refusal names its guard", "tcp-established" in plain(said), True)
     session.check("vports programmed by the refused claim", session.programmed(mark), [])
+
+    session.tell(f"What would it mean for {second}? The plan touches nothing.")
+    with session.part("plan"):
+        session.type(f"manactl claim --raw-qp {second} --dry-run")
+    session.check("vports programmed by the dry run", session.programmed(mark), [])
 
     session.tell(f"{second} is: set down, and proven free by a raw QP made on that very vport.")
     session.type(f"manactl claim --raw-qp {second}")
@@ -165,7 +178,8 @@ def play(session: Session, prober: User) -> None:
     testpmd_has_it(session, row)
 
     session.tell(f"testpmd is gone, so {second} goes back to the kernel.")
-    session.type(f"manactl release {second}")
+    with session.part("release"):
+        session.type(f"manactl release {second}")
     session.check(f"addresses and routes of {second}", addresses(session, 2), before)
     session.status({1: "ethernet", 2: "ethernet"})
 
@@ -183,9 +197,8 @@ def testpmd_has_it(session: Session, row: Row) -> None:
         for line in str(ready["output"]).splitlines():
             if line.startswith(("Port 0", "EAL: Probe", "Checking link", "Done")):
                 session.show(line)
-        before = len(session.shown)
-        now = session.status({1: "ethernet", 2: "raw-qp"})[2]
-        session.picture = session.shown[before:]
+        with session.part("status"):
+            now = session.status({1: "ethernet", 2: "raw-qp"})[2]
         named = [(holder["pid"], holder["comm"]) for holder in now["holders"]]
         session.check("who holds it", named, [(ready["pid"], "dpdk-testpmd")])
         session.tell("While it lives, there is nothing to release.")
@@ -230,7 +243,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python3 -m tests.lab.demo", description=__doc__)
     parser.add_argument("--kernel", default="7", metavar="PREFIX", help="6.12, 6.18 or 7 (default)")
     parser.add_argument("--record", type=Path, metavar="FILE.svg", help="save the session (rich)")
-    parser.add_argument("--picture", type=Path, metavar="FILE.svg", help="save only a status")
+    parser.add_argument("--pictures", type=Path, metavar="DIR", help="save parts of it there")
     options = parser.parse_args(arguments)
     started = time.monotonic()
     try:
@@ -240,8 +253,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     if options.record:
         save_svg(session.shown, options.record)
-    if options.picture:
-        save_svg(session.picture, options.picture)
+    for name, shown in session.parts.items() if options.pictures else ():
+        save_svg(shown, options.pictures / f"{name}.svg")
     seconds = round(time.monotonic() - started)
     if session.differences:
         print(f"\n{len(session.differences)} of {session.checked} facts differ from the record:")

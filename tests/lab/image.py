@@ -28,7 +28,7 @@ GUEST_CHECKOUT = "manactl"  # directory of the checkout in the guest's root
 PACKAGES = (
     *("python3", "python3-pyverbs", "python3-click", "python3-rich", "python3-pyroute2"),
     *("rdma-core", "ibverbs-providers", "ibverbs-utils", "iproute2", "ethtool", "iputils-ping"),
-    *("kmod", "procps", "strace", "jq", "busybox-static"),
+    *("kmod", "procps", "strace", "jq", "busybox-static", "man-db", "less"),
     *("dpdk-dev", "librte-net-mana25", "librte-mempool-ring25"),
 )
 _TREE_RECIPE = 2  # part of the key: raise it when tree() changes
@@ -185,6 +185,9 @@ def overlay(extra: dict[str, bytes] | None = None) -> bytes:
         cpio.tree(CHECKOUT / "src", f"{GUEST_CHECKOUT}/src", _source)
         for name in ("guest", "guest_init"):
             cpio.tree(HERE / name, f"{GUEST_CHECKOUT}/tests/lab/{name}", _source)
+        for page in sorted((CHECKOUT / "man").glob("*.[1-9]")):
+            for place in (f"{GUEST_CHECKOUT}/man", f"usr/local/share/man/man{page.suffix[1:]}"):
+                cpio.file(f"{place}/{page.name}", page.read_bytes())
         for path, data in (extra or {}).items():
             cpio.file(path.lstrip("/"), data)
     return out.getvalue()

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import jsonschema
+from jsonschema.protocols import Validator
 
-from tests.lab.scene import Row, agrees, owners, report
+from tests.lab.scene import Row, agrees, owners
 
 if TYPE_CHECKING:
     from tests.lab.walk import World
 
 
-def judge(world: World, schema: Row) -> Row:
+def judge(world: World, schema: Validator) -> Row:
     """Compare what `status --json` says with what is so; returns the document."""
     before = owners(world.vm)
-    document = report(world.vm)
+    document = world.status()
     assert owners(world.vm) == before, "a port changed hands although nobody did anything"
-    jsonschema.validate(document, schema)
+    schema.validate(document)
     rows = {row["port"]: row for row in document["ports"]}
     assert len(rows) == len(document["ports"])
     assert sorted(rows) == sorted(before), f"ports {sorted(rows)}, the NIC has {sorted(before)}"
@@ -55,9 +55,8 @@ def _holders(world: World) -> set[int]:
 
 
 def _named(world: World, port: int, row: Row) -> None:
-    if port not in world.away:
-        assert row["netdev"] == world.names[port], row
-        upper = row["upper"] and row["upper"]["netdev"]
-        assert upper == (world.bond if port in world.bonded else None), row
-    else:
-        assert row["netdev"] is None or row["netns"], row
+    """Name, namespace and master are those that the walk gave the netdev, wherever it is."""
+    where = world.elsewhere if port in world.away else None
+    assert (row["netdev"], row["netns"]) == (world.names[port], where), row
+    upper = row["upper"] and row["upper"]["netdev"]
+    assert upper == (world.bond if port in world.bonded else None), row

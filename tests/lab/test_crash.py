@@ -1,163 +1,131 @@
-"""kill -9 at any instant of a claim or a release, then `manactl release`: all is as it was.
+"""kill -9 of a claim or a release, at any instant and at every act: then all comes back.
 
-Judged by what `ip` prints, with code that takes nothing from manactl.
+Where acts are is found by tracing a run (guest/trap.py): each system call that changes something
+or syncs is one.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import random
-import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 import pytest
 
-from tests.lab.scene import down, manactl, owners, up
+from tests.lab.build import KERNELS
+from tests.lab.furnished import Furnished, Shown, furnish
 from tests.lab.vm import Vm
 
-SEED = int(os.environ.get("MANACTL_CRASH_SEED", "20261123"))
 INSTANTS = 10
-CLAIMS = "/var/lib/manactl/claims"
-GUEST = "/manactl/tests/lab/guest/crash.py"
-MANACTL = ("env", "PYTHONPATH=/manactl/src", "python3", "-m", "manactl")
-TIMES = {"valid_life_time", "preferred_life_time", "expires"}  # what only passing time changes
-VIEWS = (
-    "-d address",
-    "-d -4 route show table all",
-    "-d -6 route show table all",
-    "-d nexthop",
-    "-4 rule",
-    "-6 rule",
-    "neighbour show nud permanent",
-    "neighbour show proxy",
-)
-
-
-def scene(name: str, other: str) -> str:
-    """A port with something of everything that the kernel drops when it goes down."""
-    return f"""
-    ip address add 10.0.1.2/24 dev {other}
-    ip address add 2001:db8:f::2/64 dev {other} nodad
-    ip address add 10.0.2.2/24 dev {name}
-    ip address add 10.0.2.3/24 dev {name} label {name}:x
-    ip address add 10.3.0.2/24 dev {name} metric 77 valid_lft 900 preferred_lft 800
-    ip address add 2001:db8:1::2/64 dev {name}
-    ip address add 2001:db8:2::2/64 dev {name} noprefixroute nodad
-    ip address add 2001:db8:3::2/64 dev {name} valid_lft 900 preferred_lft 800
-    ip route add 192.0.2.0/24 via 10.0.2.9 mtu 1400
-    ip route add 192.0.3.0/24 dev {name} scope link table 100
-    ip route add 192.0.4.0/24 nexthop via 10.0.2.5 weight 3 nexthop via 10.0.2.6
-    ip -6 route add 2001:db8:100::/40 via 2001:db8:1::1
-    ip -6 route add 2001:db8:200::/40 via fe80::1 dev {name} table 200 metric 5
-    ip nexthop add id 10 via 10.0.2.20 dev {name}
-    ip nexthop add id 11 via 10.0.1.20 dev {other}
-    ip nexthop add id 20 group 10,2/11,3
-    ip route add 198.18.0.0/24 nhid 20
-    ip route add 198.18.1.0/24 nhid 10
-    ip neighbour add 10.0.2.50 lladdr 02:00:00:00:00:50 dev {name} nud permanent
-    ip neighbour add proxy 2001:db8:1::60 dev {name}
-    """
+STRIDE = 7
+NEWEST = [pytest.param(KERNELS[-1], marks=pytest.mark.xdist_group(f"linux-{KERNELS[-1]}"))]
 
 
 @pytest.fixture
-def furnished(vm: Vm) -> Iterator[Vm]:
-    down(vm, 1, 2)
-    up(vm, 1, 2)
-    vm.run("set -e\n" + scene(vm.netdevs[2], vm.netdevs[1]))
-    settle(vm)
-    yield vm
-    vm.run(f"echo 1 > /proc/sys/net/ipv6/conf/{vm.netdevs[2]}/accept_dad")
-
-
-def without_dad(vm: Vm) -> None:
-    """Duplicate address detection takes 2 s each time; the first round has been through it."""
-    vm.run(f"echo 0 > /proc/sys/net/ipv6/conf/{vm.netdevs[2]}/accept_dad")
-
-
-def settle(vm: Vm) -> None:
-    """Wait until no address is in duplicate address detection any more."""
-    deadline = time.monotonic() + 60
-    while "tentative" in vm.run("ip -6 address").out:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
-def without(value: Any, keys: set[str]) -> Any:
-    if isinstance(value, dict):
-        return {k: without(v, keys) for k, v in value.items() if k not in keys}
-    if isinstance(value, list):
-        return [without(item, keys) for item in value]
-    return value
-
-
-def everything(vm: Vm) -> dict[str, list[str]]:
-    """All that `ip` tells, in its order for addresses, sorted for the rest, without times."""
-    shown = vm.run("\n".join(f"ip -j {view}; echo; echo ===" for view in VIEWS)).out
-    found = {}
-    for view, text in zip(VIEWS, shown.split("===\n"), strict=False):
-        rows = [json.dumps(without(r, TIMES), sort_keys=True) for r in json.loads(text or "[]")]
-        found[view] = rows if "address" in view else sorted(rows)
-    return found
-
-
-def run(vm: Vm, trigger: str, delay: str, *words: str) -> dict[str, Any]:
-    """One run of manactl in the guest, killed `delay` ms after its journal holds `trigger`."""
-    argv = ["python3", GUEST, CLAIMS, trigger, delay, *MANACTL, *words]
-    told: dict[str, Any] = json.loads(vm.run(argv, timeout=120).out)
-    return told
+def furnished(vm: Vm) -> Iterator[Furnished]:
+    with furnish(vm) as one:
+        yield one
 
 
 def instants(rng: random.Random, window: float) -> list[str]:
     """Delays over the whole of what a run does, one just before its first act and one at it."""
     late = [rng.uniform(0, window) for _ in range(INSTANTS - 2)]
-    return [f"-{rng.uniform(100, 900):.1f}", "0", *(f"{delay:.2f}" for delay in late)]
+    return [f"-{rng.uniform(50, 400):.1f}", "0", *(f"{delay:.2f}" for delay in late)]
 
 
-def recover(vm: Vm, before: dict[str, list[str]], story: str) -> None:
-    result = manactl(vm, "release")
-    assert result.rc == 0, f"{story}: {result.out}{result.err}"
-    settle(vm)
-    assert everything(vm) == before, story
-    assert owners(vm) == {1: "ethernet", 2: "ethernet"}, story
-    assert vm.run(f"ls -A {CLAIMS}", check=False).out == "", story
+def test_killed_at_any_instant_it_is_put_back(furnished: Furnished, seed: int) -> None:
+    one = furnished
+    before, _ = one.view()
+    one.well("whole", one.claim)
+    one.put_back(before, "a whole claim and release")
+    one.without_dad()
+    for verb, words, trigger in (
+        ("claim", one.claim, '"claim"'),
+        ("release", "release", '"releasing"'),
+    ):
+        if verb == "release":
+            one.well("whole", one.claim)
+        window = one.well(f"timed:{trigger}:inf", words)["ms"]
+        one.put_back(before, f"a whole {verb}")
+        killed = 0
+        for delay in instants(random.Random(f"{seed} {verb}"), window):
+            if verb == "release":
+                one.well("whole", one.claim)
+            told = one.run(f"timed:{trigger}:{delay}", words)
+            killed += told["killed"]
+            one.put_back(before, f"{verb} killed at {delay} of {window:.0f} ms: {told}")
+        assert killed >= INSTANTS // 2, f"hardly a {verb} was killed before its end"
 
 
-def test_a_killed_claim_is_put_back(furnished: Vm) -> None:
-    vm = furnished
-    before = everything(vm)
-    words = ("claim", "--raw-qp", vm.netdevs[2])
-    whole = run(vm, '"claim"', "none", *words)
-    assert whole["rc"] == 0, whole
-    recover(vm, before, "a whole claim")
-    without_dad(vm)
+def acts_of(one: Furnished) -> dict[str, list[str]]:
+    """What a claim and a release do to the world, one after the other."""
+    claim = one.well("traced", one.claim)["acts"]
+    release = one.well("traced", "release")["acts"]
+    for verb, acts, must in (("claim", claim, "down"), ("release", release, "up")):
+        assert f"rtnetlink 16 {must}" in acts, f"the trace of the {verb} misses its main act"
+        assert sum(act.startswith("fsync") for act in acts) > 5, f"{verb}: {acts}"
+    return {"claim": claim, "release": release}
+
+
+def kill_at_acts(one: Furnished, before: Shown, points: Iterable[tuple[str, int, str]]) -> int:
+    """Kill at these acts (verb, number, before or during it), recover, compare; how many died."""
     killed = 0
-    for delay in instants(random.Random(f"{SEED} claim"), whole["ms"]):
-        told = run(vm, '"claim"', delay, *words)
+    for verb, number, when in points:
+        if verb == "release":
+            one.well("whole", one.claim)
+        told = one.run(f"{when}:{number}", one.claim if verb == "claim" else "release")
         killed += told["killed"]
-        recover(vm, before, f"claim killed at {delay} of {whole['ms']:.0f} ms: {told}")
-    assert killed >= INSTANTS // 2, "hardly a run was killed before its end"
+        story = f"{verb} killed {when} act {number}: {told['acts'][-3:]}, {told['text']!r}"
+        one.put_back(before, story)
+    return killed
 
 
-def test_a_killed_release_is_finished(furnished: Vm) -> None:
-    vm = furnished
-    before = everything(vm)
-    claim = ("claim", "--raw-qp", vm.netdevs[2])
-    assert manactl(vm, *claim).rc == 0
-    whole = run(vm, '"releasing"', "none", "release")
-    assert whole["rc"] == 0, whole
-    settle(vm)
-    assert everything(vm) == before
-    without_dad(vm)
-    assert manactl(vm, *claim).rc == 0
-    whole = run(vm, '"releasing"', "none", "release")
-    assert whole["rc"] == 0, whole
-    killed = 0
-    for delay in instants(random.Random(f"{SEED} release"), whole["ms"]):
-        claimed = manactl(vm, *claim)
-        assert claimed.rc == 0, claimed.err
-        told = run(vm, '"releasing"', delay, "release")
-        killed += told["killed"]
-        recover(vm, before, f"release killed at {delay} of {whole['ms']:.0f} ms: {told}")
-    assert killed >= INSTANTS // 2, "hardly a run was killed before its end"
+@pytest.mark.parametrize("kernel", NEWEST, indirect=True)
+def test_killed_at_its_acts_it_is_put_back(furnished: Furnished, seed: int) -> None:
+    one = furnished
+    one.without_dad()
+    before, _ = one.view()
+    acts = acts_of(one)
+    one.put_back(before, "a whole claim and release")
+    every = [(verb, number) for verb in acts for number in range(len(acts[verb]))]
+    picked = every[seed % STRIDE :: STRIDE]
+    points = [(*point, ("before", "during")[n % 2]) for n, point in enumerate(picked)]
+    killed = kill_at_acts(one, before, points)
+    print(f"{len(every)} acts, killed at {killed} of them")
+    assert killed == len(points)
+
+
+@pytest.mark.parametrize("kernel", NEWEST, indirect=True)
+def test_killed_and_renamed_it_is_put_back(furnished: Furnished) -> None:
+    """Between the kill and the way back the netdev gets another name: identity is not the name."""
+    one = furnished
+    one.without_dad()
+
+    def rename(old: str, new: str) -> None:
+        one.vm.run(["ip", "link", "set", old, "name", new])
+
+    rename(one.name, "wan0")  # which numbers the labels anew, once
+    before, _ = one.view()
+    rename("wan0", one.name)
+    acts = acts_of(one)
+    for verb, act in (("claim", "rtnetlink 16 down"), ("release", "rtnetlink 104")):
+        if verb == "release":
+            one.well("whole", one.claim)
+        number = acts[verb].index(act) + 1
+        told = one.run(f"before:{number}", one.claim if verb == "claim" else "release")
+        assert told["killed"], told
+        rename(one.name, "wan0")
+        one.put_back(before, f"{verb} killed after {act}, then renamed: {told}")
+        rename("wan0", one.name)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("when", ["before", "during"])
+def test_killed_at_every_act_it_is_put_back(furnished: Furnished, when: str) -> None:
+    one = furnished
+    one.without_dad()
+    before, _ = one.view()
+    acts = acts_of(one)
+    points = [(verb, number, when) for verb in acts for number in range(len(acts[verb]))]
+    killed = kill_at_acts(one, before, points)
+    print(f"{len(points)} acts, killed at {killed} of them")
+    assert killed == len(points)

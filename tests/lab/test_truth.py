@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -57,6 +58,11 @@ def test_a_netdev_elsewhere_is_found_and_believed(vm: Vm) -> None:
 
         rows = status(vm, prefix=("ip", "netns", "exec", "blue"))
         assert (rows[2]["netns"], rows[2]["owner"]) == (None, "ethernet")
+        assert (rows[1]["netns"], rows[1]["owner"]) == ("/proc/1/ns/net", "ethernet")
+
+        # With the /sys of the namespace that it was called from.
+        rows = status(vm, prefix=("nsenter", "--net=/run/netns/blue"))
+        assert (rows[2]["netns"], rows[2]["netdev"], rows[2]["owner"]) == (None, name, "ethernet")
         assert (rows[1]["netns"], rows[1]["owner"]) == ("/proc/1/ns/net", "ethernet")
 
         document = report(vm, prefix=AS_NOBODY)
@@ -127,7 +133,7 @@ def test_what_a_crash_left_names_the_way_back(vm: Vm) -> None:
     row = status(vm)[2]
     assert row["claim"] is not None
     assert row["drift"] == []
-    assert noted(row, "manactl release")
+    assert noted(row, "`manactl recover` sets")
     assert manactl(vm, "release").rc == 0
     row = status(vm)[2]
     assert (row["claim"], row["owner"]) == (None, "ethernet")
@@ -174,6 +180,10 @@ def test_a_raw_qp_that_debugfs_lost_is_not_a_free_port(newest: Vm) -> None:
     rows = status(newest)
     assert rows[1]["owner"] == "unknown"
     assert rows[2]["owner"] == "raw-qp"
+    assert noted(rows[1], "the kernel crashes when that QP is destroyed")
+    result = manactl(newest, "claim", "--json", "--raw-qp", newest.netdevs[1])
+    assert (result.rc, json.loads(result.out)["code"]) == (3, "kernel-bug"), result.err
+    assert "Do not end its program" in result.err
 
 
 def test_a_device_in_reset_is_owned_by_nobody(newest: Vm) -> None:
@@ -182,6 +192,7 @@ def test_a_device_in_reset_is_owned_by_nobody(newest: Vm) -> None:
     newest.tolerate_kmsg(r"WARNING: .*ib_dealloc_pd_user.*")
     up(newest, 1)
     down(newest, 2)
+    newest.nic.fault("LIST_DEVICES", held=True)  # the reset does not end before we are done
     newest.nic.reset_request()
     becomes(newest, 1, "free")
     document = report(newest)
@@ -190,5 +201,10 @@ def test_a_device_in_reset_is_owned_by_nobody(newest: Vm) -> None:
     assert (rows[1]["owner"], rows[1]["admin"], rows[1]["rdma"]) == ("unknown", "up", None)
     assert noted(rows[1], "resetting")
     assert rows[2]["owner"] == "free"
+    for port in (1, 2):
+        result = manactl(newest, "claim", "--json", "--raw-qp", newest.netdevs[port])
+        assert owners(newest) == {1: "free", 2: "free"}, "the reset was over: this proves nothing"
+        assert (result.rc, json.loads(result.out)["code"]) == (3, "in-reset"), result.err
+    eventually(newest.nic.let_go, what="the driver to ask for its devices")
     becomes(newest, 1, "ethernet")
     assert eventually(lambda: status(newest)[1]["owner"] == "ethernet")

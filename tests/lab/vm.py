@@ -38,7 +38,8 @@ class Vm:
     """One guest; a context manager. Its parts live in `dir` until it is closed.
 
     `kernel` is a version prefix; `nic=False` leaves the NIC out, `functions` says how many of it
-    there are, each with its own process. Not for use by several threads.
+    there are, each with its own process. `disks` are raw images, /dev/vda and on once virtio_blk is
+    loaded. Not for use by several threads.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Vm:
         files: Mapping[str, bytes] | None = None,
         append: str = "",
         nic_args: Sequence[str] = (),
+        disks: Sequence[Path] = (),
     ) -> None:
         self.prefix = kernel
         self.ports = ports if nic else 0
@@ -66,6 +68,7 @@ class Vm:
         self._files = dict(files or {})
         self._append = append
         self._nic_args = list(nic_args)
+        self._disks = list(disks)
         self._programs: list[subprocess.Popen[bytes]] = []
         self._sockets: list[socket.socket] = []
         self.nics: list[NicClient] = []  # the account of each function
@@ -204,6 +207,11 @@ class Vm:
             # The root port gives the NIC a slot, which mana of 6.18 takes for granted.
             place = f"id=rp{number},slot={number + 1},chassis={number + 1}"
             argv += ["-device", f"pcie-root-port,{place}", "-device", device]
+        spare = self._functions + 1
+        argv += ["-device", f"pcie-root-port,id=spare,slot={spare},chassis={spare}"]
+        for number, disk in enumerate(self._disks):
+            argv += ["-drive", f"if=none,id=disk{number},format=raw,file={disk}"]
+            argv += ["-device", f"virtio-blk-pci,drive=disk{number}"]
         return argv
 
     def close(self, *, keep: bool = False) -> None:

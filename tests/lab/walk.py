@@ -7,11 +7,14 @@ record of who programmed each vport, and with which programs the walk itself has
 from __future__ import annotations
 
 import contextlib
+import json
 import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
+
+from jsonschema.protocols import Validator
 
 from tests.lab.judge import judge
 from tests.lab.scene import Row, names_every_port, owners
@@ -69,6 +72,7 @@ class World:
         self.macs = {v["index"] + 1: v["mac"] for v in vm.nic.state()["vports"]}
         self.pci = vm.pci
         self.bond = BOND
+        self.elsewhere = AWAY
         self.away: set[int] = set()
         self.bonded: set[int] = set()
         self.raws: list[Raw] = []
@@ -80,6 +84,8 @@ class World:
         self.tells_every_port = names_every_port(vm)
         self.devices = rdma_devices(vm)
         self.bonding = self._bond()
+        self.looks, self.end_of_looks = self._start("looks")
+        self.looks.wait_for("ready")
 
     def __enter__(self) -> World:
         return self
@@ -94,6 +100,7 @@ class World:
             programs += [self.testpmd] if self.testpmd else []
             for program in programs:
                 undo.callback(program.end.close)
+            undo.callback(self.end_of_looks.close)
 
     def _put_back(self, port: int, name: str) -> None:
         if port in self.bonded:
@@ -111,6 +118,13 @@ class World:
             f"modprobe bonding && ip link add {BOND} type bond mode active-backup fail_over_mac 1"
         )
         return bool(self.vm.run(make, check=False).rc == 0)
+
+    def status(self) -> Row:
+        """`status --json`, in a process of its own."""
+        fact = self.looks.ask("look", "looked")
+        assert fact["rc"] == 0, fact["err"]
+        document: Row = json.loads(fact["out"])
+        return document
 
     def link(self, port: int, *words: str) -> str:
         """`ip link set` of the port wherever it is; "" or the complaint."""
@@ -169,9 +183,8 @@ class World:
 
     # -- netdevs
 
-    def _port(self, *, here: bool = False) -> int:
-        ports = set(self.names) - (self.away if here else set()) - (self.bonded if here else set())
-        return self.rng.choice(sorted(ports or self.names))
+    def _port(self) -> int:
+        return self.rng.choice(sorted(self.names))
 
     def set_up(self) -> str:
         port = self._port()
@@ -192,10 +205,11 @@ class World:
 
     def move(self) -> str:
         self.vm.run(f"ip netns list | grep -q {AWAY} || ip netns add {AWAY}")
-        port = self._port(here=True)
+        port = self.rng.choice(sorted(set(self.names) - self.away or self.names))
         trouble = self.link(port, "netns", "1" if port in self.away else AWAY)
         if not trouble:
             self.away ^= {port}
+            self.bonded.discard(port)  # a device that leaves its namespace leaves its master
         return f"port {port} moved to{'' if port in self.away else ' or from'} {AWAY}{trouble}"
 
     def bring_back(self) -> str:
@@ -206,7 +220,7 @@ class World:
         return f"port {port} moved back"
 
     def enslave(self) -> str:
-        port = self._port(here=True)
+        port = self.rng.choice(sorted(set(self.names) - self.away or self.names))
         self.link(port, "down")
         trouble = self.link(port, "master", BOND)
         if not trouble:
@@ -360,7 +374,7 @@ def rdma_devices(vm: Vm) -> dict[str, str]:
     return {"rnic": rnic[0], "raw": raw[0]}
 
 
-def walk(vm: Vm, steps: int, seed: int, schema: Row) -> None:
+def walk(vm: Vm, steps: int, seed: int, schema: Validator) -> None:
     """Take `steps` random steps and judge after each; on failure the way there is told."""
     history: list[str] = []
     with World(vm, random.Random(seed)) as world:
@@ -369,12 +383,12 @@ def walk(vm: Vm, steps: int, seed: int, schema: Row) -> None:
             for number in range(1, steps + 1):
                 done = world.step()
                 history.append(f"{number:4} {done:70} {_short(world.owners)}")
+                print(history[-1], flush=True)
                 judge(world, schema)
         except BaseException as error:
             tail = "\n".join(history[-60:])
             error.add_note(f"MANACTL_SEED={seed}; the way there:\n{tail}\nholders: {world.raws}")
             raise
-    print(f"MANACTL_SEED={seed}\n" + "\n".join(history))
 
 
 def _short(truth: dict[int, str]) -> str:

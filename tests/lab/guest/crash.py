@@ -1,23 +1,69 @@
-"""Runs a command and kills it at an instant counted from its first act.
+"""Runs manactl in the guest, kills it where it is told to, and shows what `ip` then shows.
 
-argv: DIRECTORY TRIGGER DELAY COMMAND...   Prints one JSON line: {"acted", "killed", "rc", "ms"}.
+    python3 crash.py DIRECTORY      where the journals of claims are
 
-The first act is the moment when a journal in DIRECTORY holds the TRIGGER text; most of a run is
-interpreter start, where a kill tests nothing. DELAY is in ms from then; below zero it counts from
-the start of the command, and "none" lets it run to its end. `ms` is from the first act to the end.
+Commands:
+    run HOW WORDS...   run manactl WORDS; tells {"rc", "killed", "ms", "acts", "text"}. HOW:
+                       `whole`; `traced`, which lists what it does to the world; `before:N` and
+                       `during:N`, killed when it is about to do act N (from 0), or has just begun
+                       it; with `:DEVICE` behind one of these a sector is written to that block
+                       device before each act and at the end; `timed:TRIGGER:MS`, killed MS after a journal holds TRIGGER (below zero:
+                       counted from the start)
+    view               what `ip` shows, once no address is tentative any more; and DIRECTORY's names
+
+Nothing of manactl is imported here: it runs in processes of its own (zygote.py).
 """
 
 from __future__ import annotations
 
 import json
+import mmap
 import os
+import select
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[3]))
+from tests.lab.guest.lines import obey, tell
+from tests.lab.guest.trap import Watcher
+
+OUT = "/tmp/zygote.out"
+SECTOR = 512
+ROUTES = "route show table all\nrule\n"
+LINKS = "address\nnexthop\nneighbour show nud permanent\nneighbour show proxy\n"
+VIEWS = (("", LINKS), ("-4", ROUTES), ("-6", ROUTES))
+
+
+class Zygote:
+    """manactl, ready to run."""
+
+    def __init__(self) -> None:
+        argv = [sys.executable, str(Path(__file__).with_name("zygote.py"))]
+        env = dict(os.environ, PYTHONPATH="/manactl/src")
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(argv, stdin=pipe, stdout=pipe, text=True, env=env)
+
+    def start(self, words: tuple[str, ...], *, trapped: bool) -> int:
+        assert self._process.stdin is not None
+        order = {"argv": words, "out": OUT, "trapped": trapped}
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        return self._number()
+
+    def wait(self) -> int:
+        """The exit code of the run, below zero the signal that ended it."""
+        return os.waitstatus_to_exitcode(self._number())
+
+    def _number(self) -> int:
+        assert self._process.stdout is not None
+        return int(self._process.stdout.readline())
 
 
 def acted(directory: str, trigger: bytes) -> bool:
+    """Whether a journal holds the text."""
     try:
         names = [name for name in os.listdir(directory) if not name.startswith(".")]
     except FileNotFoundError:
@@ -32,28 +78,107 @@ def acted(directory: str, trigger: bytes) -> bool:
     return False
 
 
-def main() -> None:
-    directory, trigger, delay, *command = sys.argv[1:]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    begun = seen = time.monotonic()
-    early = delay != "none" and float(delay) < 0
-    found = False
-    while child.poll() is None and not found and not early:
-        time.sleep(0.001)  # a tighter loop would starve the command of the directory's lock
-        found = acted(directory, trigger.encode())
-        seen = time.monotonic()
-    killed = False
-    if delay != "none":
-        due = begun - float(delay) / 1000 if early else seen + float(delay) / 1000
-        while child.poll() is None and time.monotonic() < due:
+class Marks:
+    """Sectors with a text, written straight to a block device: what its log of writes has before
+    a mark was written before the act that the mark tells."""
+
+    def __init__(self, device: str) -> None:
+        self._fd = os.open(device, os.O_WRONLY | os.O_DIRECT)
+        self._page = mmap.mmap(-1, 4096)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def write(self, text: str) -> None:
+        self._page[:SECTOR] = f"mark {text}\n".encode().ljust(SECTOR, b"\0")
+        with memoryview(self._page)[:SECTOR] as sector:
+            os.pwrite(self._fd, sector, 0)
+
+
+class Crash:
+    def __init__(self, directory: str) -> None:
+        self.directory = directory
+        self.zygote = Zygote()
+
+    def run(self, how: str, *words: str) -> None:
+        kind, *more = how.split(":")
+        began = time.monotonic()
+        acts: list[str] = []
+        pid = self.zygote.start(words, trapped=kind in ("traced", "before", "during"))
+        if kind == "timed":
+            began = self._timed(pid, more[0].encode(), float(more[1]))
+        elif kind != "whole":
+            target = int(more.pop(0)) if kind != "traced" else -1
+            acts = self._trapped(pid, kind, target, Marks(more[0]) if more else None)
+        rc = self.zygote.wait()
+        ms = (time.monotonic() - began) * 1000
+        text = Path(OUT).read_text(errors="replace")
+        tell("ran", rc=rc, killed=rc == -signal.SIGKILL, ms=ms, acts=acts, text=text)
+
+    def _trapped(self, pid: int, kind: str, target: int, marks: Marks | None) -> list[str]:
+        def on_act(number: int, act: str) -> str:
+            if marks:
+                marks.write(act)
+            if number != target:
+                return "go"
+            return "kill" if kind == "before" else "kill during"
+
+        watcher = Watcher(pid)
+        try:
+            return watcher.watch(on_act)
+        finally:
+            watcher.close()
+            if marks:
+                marks.write("end")
+                marks.close()
+
+    def _timed(self, pid: int, trigger: bytes, delay: float) -> float:
+        """Kill it; the moment of its first act, or of its start when that came first."""
+        watched = os.pidfd_open(pid)
+        began = time.monotonic()
+        if delay >= 0:
+            while not ended(watched) and not acted(self.directory, trigger):
+                time.sleep(0.001)  # a tighter loop would starve the command of the directory's lock
+        since = time.monotonic() if delay >= 0 else began
+        due = since + abs(delay) / 1000
+        while not ended(watched) and time.monotonic() < due:
             time.sleep(0.0002)
-        if child.poll() is None:
-            os.kill(child.pid, signal.SIGKILL)
-            killed = True
-    text = child.communicate()[0]
-    ms = (time.monotonic() - seen) * 1000
-    told = {"acted": found, "killed": killed, "rc": child.returncode, "ms": ms, "text": text}
-    sys.stdout.write(json.dumps(told) + "\n")
+        if not ended(watched):
+            signal.pidfd_send_signal(watched, signal.SIGKILL)
+        os.close(watched)
+        return since
+
+    def view(self) -> None:
+        deadline = time.monotonic() + 60
+        while '"tentative"' in (shown := shows())[0] and time.monotonic() < deadline:
+            time.sleep(0.05)
+        try:
+            names = sorted(os.listdir(self.directory))
+        except FileNotFoundError:
+            names = []
+        tell("shown", text=shown, journals=names)
+
+
+def shows() -> list[str]:
+    return [
+        subprocess.run(
+            ["ip", *filter(None, ["-j", "-d", family, "-batch", "-"])],
+            input=lines, text=True, stdout=subprocess.PIPE, check=True,
+        ).stdout
+        for family, lines in VIEWS
+    ]  # fmt: skip
+
+
+def ended(pidfd: int) -> bool:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def main() -> None:
+    crash = Crash(sys.argv[1])
+    tell("ready")
+    obey({"run": crash.run, "view": crash.view})
 
 
 main()

@@ -2,9 +2,9 @@
 
     python3 rawqp.py [DEVICE]
 
-Commands: `create PORT [DEVICE]`, `destroy ID`, `open [DEVICE]` (a context with a PD and nothing
-else), `fork` (a child shares every descriptor and then only sleeps), `exit` (leave without
-destroying anything), `quit` (destroy, then leave).
+Commands: `create PORT [DEVICE]`, `share ID PORT` (as create, but on the PD of ID), `destroy ID`,
+`open [DEVICE]` (a context with a PD and nothing else), `fork` (a child shares every descriptor
+and then only sleeps), `exit` (leave without destroying anything), `quit` (destroy, then leave).
 
 Without DEVICE it takes the Ethernet-linked device: the one that says vendor_part_id 2, or 0 where
 it is the only one. Speaks the write commands of include/uapi/rdma/ib_user_verbs.h with ctypes
@@ -150,13 +150,16 @@ class Context:
 class RawQp:
     """A RAW_PACKET queue pair with all that it stands on."""
 
-    def __init__(self, context: Context, port: int) -> None:
+    def __init__(self, context: Context, port: int, pd: int | None = None) -> None:
         self.context = context
         self.port = port
         self.rings = (Page(), Page())
         with contextlib.ExitStack() as undo:
-            (self.pd,) = context.ask("ALLOC_PD", 3, 4)
-            undo.callback(self.dealloc_pd)
+            if pd is None:
+                (self.pd,) = context.ask("ALLOC_PD", 3, 4)
+                undo.callback(self.dealloc_pd)
+            else:
+                self.pd = pd
             self.cq = self.create_cq()
             undo.callback(self.destroy_cq)
             self.qp = self.create_qp()
@@ -235,9 +238,13 @@ class Holder:
             self.contexts[name] = Context(name)
         return self.contexts[name]
 
-    def create(self, port: str, device: str | None = None) -> None:
+    def share(self, number: str, port: str) -> None:
+        first = self.qps[int(number)]
+        self.create(port, first.context.device, first.pd)
+
+    def create(self, port: str, device: str | None = None, pd: int | None = None) -> None:
         try:
-            qp = RawQp(self.context(device), int(port))
+            qp = RawQp(self.context(device), int(port), pd)
         except Refused as refused:
             name = errno.errorcode.get(refused.number, str(refused.number))
             tell("refused", where=refused.where, errno=refused.number, name=name, port=int(port))
@@ -287,7 +294,7 @@ def main(arguments: list[str]) -> None:
     tell("ready", pid=os.getpid(), device=device)
     commands: dict[str, Any] = {
         name: getattr(holder, name)
-        for name in ("create", "destroy", "open", "fork", "exit", "quit")
+        for name in ("create", "share", "destroy", "open", "fork", "exit", "quit")
     }
     obey(commands)
 

@@ -1,0 +1,70 @@
+"""manactl, loaded and waiting: each run is a fork of it, and spends no time on starting Python.
+
+Each line on standard input is JSON: {"argv": [...], "out": FILE, "trapped": true|false}. Answers
+with the pid, and when that has ended with its wait status, a line each. A trapped run waits for
+its watcher (trap.py) at every act.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+sys.path.insert(0, str(Path(__file__).parents[3]))
+import manactl
+from manactl.cli.main import COMMANDS
+from manactl.cli.main import main as manactl_main
+from tests.lab.guest import trap
+
+
+def load() -> None:
+    """What a claim and a release import, early or late."""
+    for command in COMMANDS.values():
+        command()
+    top = Path(manactl.__file__).parent
+    for path in top.rglob("*.py"):
+        name = ".".join(path.relative_to(top.parent).with_suffix("").parts)
+        if not name.endswith("__main__"):
+            importlib.import_module(name)
+    for name in ("pyverbs.device", "pyverbs.pd", "pyverbs.mem_alloc", "syslog"):
+        importlib.import_module(name)
+
+
+def run(argv: list[str], out: str, trapped: bool) -> NoReturn:
+    code = 70
+    try:
+        fd = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        null = os.open(os.devnull, os.O_RDONLY)
+        for source, target in ((null, 0), (fd, 1), (fd, 2)):
+            os.dup2(source, target)
+        os.closerange(3, 100)
+        if trapped:
+            trap.install()
+        sys.argv = ["manactl", *argv]
+        code = manactl_main()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+def main() -> None:
+    load()
+    gc.collect()
+    gc.freeze()
+    for line in iter(sys.stdin.readline, ""):
+        order = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            run(**order)
+        print(pid, flush=True)
+        print(os.waitpid(pid, 0)[1], flush=True)
+
+
+if __name__ == "__main__":
+    main()

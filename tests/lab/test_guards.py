@@ -1,0 +1,164 @@
+"""Refusals on the real drivers: every guard that can be provoked, and that nothing is touched."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from tests.lab.build import KERNELS
+from tests.lab.scene import manactl, owners, status
+from tests.lab.test_mainjob import Watch
+from tests.lab.users import eventually, user
+from tests.lab.vm import Vm
+from tests.unit import schema
+
+SSH = "SSH_CONNECTION=10.7.0.2 50022 10.7.0.1 22"
+# Its own port, and as little as possible on it: all that the guards find is on VLANs.
+SCENE = """
+set -e
+ip netns add peer; ip netns add blue
+ip link set {far} netns peer
+ip link add link {port} name v7 type vlan id 7
+ip link add link {port} name v8 type vlan id 8
+ip link set v8 netns blue
+ip link set {port} up; ip link set v7 up; ip -n blue link set v8 up
+ip addr add 10.7.0.1/24 dev v7; ip addr add fd07::1/64 dev v7 nodad
+ip -n blue addr add 10.8.0.1/24 dev v8
+ip -n peer link set {far} up
+for n in 7 8; do
+    ip -n peer link add link {far} name v$n type vlan id $n; ip -n peer link set v$n up
+    ip -n peer addr add 10.$n.0.2/24 dev v$n
+done
+ip -n peer addr add fd07::2/64 dev v7 nodad
+ip route add default via 10.7.0.2 dev v7
+ip route add 168.63.129.16/32 via 10.7.0.2 dev v7
+mkdir -p /run/NetworkManager/devices
+echo managed=true > /run/NetworkManager/devices/$(cat /sys/class/net/{port}/ifindex)
+cp /bin/sleep /tmp/NetworkManager
+"""
+CODES = (
+    "ssh-session", "default-route", "last-port", "tcp-established", "storage", "azure-fabric",
+    "rdma-users", "upper", "xdp", "packet-sockets", "manager",
+)  # fmt: skip
+
+
+@contextmanager
+def untouched(vm: Vm) -> Iterator[None]:
+    """Fails if rtnetlink tells of anything but neighbours meanwhile, or the NIC is asked for
+    anything but counters."""
+
+    def mark(address: str) -> None:
+        vm.run(["ip", "route", "add", "unreachable", address])
+
+    def listening() -> bool:
+        mark(f"192.0.2.{next(numbers)}")
+        return "unreachable" in monitor.out
+
+    monitor = vm.spawn(["ip", "monitor", "label", "all"])
+    try:
+        numbers = iter(range(1, 250))
+        eventually(listening, what="ip monitor to say something")
+        mark("198.51.100.1")
+        monitor.read_until("198.51.100.1", 20)
+        monitor.read_until("\n", 20)
+        before, watch = owners(vm), Watch.start(vm)
+        yield
+        requests = watch.requests()
+        mark("198.51.100.2")
+        heard = monitor.read_until("198.51.100.2", 20).splitlines()
+        assert [line for line in heard[:-1] if not line.startswith("[NEIGH]")] == []
+        assert requests == set()
+        assert watch.programmed() == []
+        assert owners(vm) == before
+    finally:
+        monitor.kill()
+        vm.run("ip route flush type unreachable")
+
+
+def refused(vm: Vm, *words: str) -> dict[str, dict[str, Any]]:
+    """The refusals of a claim by their code; stdout holds the document, stderr the same in words."""
+    result = manactl(vm, "claim", "--json", *words, prefix=("env", SSH))
+    assert result.rc == 3, result.out + result.err
+    document: dict[str, Any] = json.loads(result.out)
+    schema.strict(document)
+    for one in document["evidence"]:
+        assert one["value"]["evidence"], one
+        assert f"  {one['fact']}: " in result.err
+    assert "nothing was touched" in result.err
+    assert vm.run("ls /var/lib/manactl/claims/*", check=False).rc != 0
+    return {one["fact"]: one["value"] for one in document["evidence"]}
+
+
+def test_every_guard_refuses_and_touches_nothing(vm: Vm) -> None:
+    port, far = vm.netdevs[1], vm.netdevs[2]
+    rdma = status(vm)[1]["rdma"]
+    device = rdma["others"][0].partition("/")[0] if rdma["others"] else rdma["device"]
+    with ExitStack() as stack:
+        stack.callback(vm.run, f"ip link set {port} xdp off; rm -r /run/NetworkManager")
+        vm.run(SCENE.format(port=port, far=far))
+        for program in (("occupy", "xdp", port), ("occupy", "packet", "v7"), ("rnic", device)):
+            stack.enter_context(user(vm, *program)).wait_for("ready")
+        vm.spawn(["/tmp/NetworkManager", "600"])
+        for address, number, where in (
+            ("10.7.0.2", "2049", None),
+            ("fd07::2", "7001", None),
+            ("10.8.0.2", "7002", "blue"),
+        ):
+            server = stack.enter_context(user(vm, "tcp", "serve", address, number, netns="peer"))
+            server.wait_for("listening")
+            prober = stack.enter_context(
+                user(vm, "tcp", "probe", address, number, "2000", netns=where)
+            )
+            prober.wait_for("connected")
+        with untouched(vm):
+            refusals = refused(vm, "--raw-qp", port)
+        assert tuple(refusals) == CODES
+        tells_what_survives(refusals)
+        with untouched(vm):
+            waive = [word for code in CODES for word in ("--allow", code)]
+            result = manactl(vm, "claim", "--raw-qp", port, *waive, prefix=("env", SSH))
+        assert result.rc == 3, result.out
+        for code in ("ssh-session", "default-route", "last-port"):
+            assert f"--allow {code} has no effect" in result.err
+        for code in ("tcp-established", "storage", "manager", "azure-fabric"):
+            assert f"  {code}: " not in result.err
+        with untouched(vm):
+            assert list(refused(vm, "--raw-qp", f"{vm.pci}:2")) == ["foreign-netns"]
+
+
+def tells_what_survives(refusals: dict[str, dict[str, Any]]) -> None:
+    assert "v8 (vlan) in the network namespace blue" in refusals["upper"]["message"]
+    found = [e["value"] for e in refusals["tcp-established"]["evidence"]]
+    assert {(one["peer"], one["netns"], one["survives"]) for one in found} == {
+        ("10.7.0.2 2049", None, "yes"),
+        ("fd07::2 7001", None, "if its address is back in time"),
+        ("10.8.0.2 7002", "blue", "yes"),
+    }
+    assert all([p["comm"] for p in one["processes"]] == ["python3"] for one in found)
+
+
+def test_a_use_count_left_behind_is_told_from_a_holder(vm: Vm) -> None:
+    """Drivers up to 6.18 keep it when the NIC refuses an open half-way."""
+    name = vm.netdevs[1]
+    vm.nic.fault("MANA_CONFIG_VPORT_TX", status=0xC0000001)
+    assert vm.run(["ip", "link", "set", name, "up"], check=False).rc != 0
+    assert owners(vm) == {1: "free", 2: "free"}
+    assert (status(vm)[1]["owner"], status(vm)[1]["certainty"]) == ("free", "proven")
+    result = manactl(vm, "claim", "--json", "--raw-qp", name)
+    if result.rc:
+        assert vm.prefix != KERNELS[-1] or len(KERNELS) == 1, result.err
+        document = json.loads(result.out)
+        schema.strict(document)
+        assert (result.rc, document["code"]) == (3, "kernel-bug"), result.err
+        assert "modprobe -r mana_ib mana" in document["hint"]
+        assert vm.run("ls /var/lib/manactl/claims/*", check=False).rc != 0
+        vm.nic.clear_violations()  # the driver destroys what it never got: its own fault
+        vm.run("modprobe -r mana_ib mana && modprobe mana && modprobe mana_ib")
+        eventually(lambda: vm.run(["ls", f"/sys/class/net/{name}"], check=False).rc == 0)
+        eventually(lambda: vm.run("ls /sys/class/infiniband").out)
+        result = manactl(vm, "claim", "--json", "--raw-qp", name)
+    assert result.rc == 0, result.err
+    schema.strict(json.loads(result.out))
+    assert manactl(vm, "release").rc == 0
