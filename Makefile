@@ -5,9 +5,9 @@ WORKERS = 2
 ARGS =
 
 BOOTSTRAP = tests/bootstrap
-PYTEST = MANACTL_REQUIRE=netns,lab $(BOOTSTRAP) --venv --netns -m pytest -n $(WORKERS) --dist loadgroup
+PYTEST = MANACTL_REQUIRE=netns,lab,shells $(BOOTSTRAP) --venv --netns -m pytest -n $(WORKERS) --dist loadgroup
 
-.PHONY: help demo test check soak bench lab build
+.PHONY: help demo test check soak bench lab build completions
 
 help:
 	@echo 'make demo    watch manactl do its job on the real drivers, in a VM'
@@ -16,6 +16,7 @@ help:
 	@echo 'make soak    the long counts (hours)'
 	@echo 'make bench   what manactl costs, in the guest (minutes)'
 	@echo 'make lab     a shell in the guest (KERNEL=6.12|6.18|7 PORTS=1..4)'
+	@echo 'make completions   write completions/ anew from the command tree'
 	@echo 'make build   only fetch and build what the lab runs on'
 
 demo: build
@@ -37,6 +38,9 @@ bench: build
 
 lab: build
 	@$(BOOTSTRAP) -m tests.lab.shell --kernel $(KERNEL) --ports $(PORTS) $(ARGS)
+
+completions:
+	@PYTHONPATH=src $(BOOTSTRAP) --venv -m tools.completions
 
 build:
 	@$(BOOTSTRAP) -m tests.lab.build
