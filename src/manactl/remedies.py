@@ -17,7 +17,8 @@ def of_opening(number: int | None, port: PortId) -> str | None:
         )
     if number in (errno.ETIMEDOUT, errno.EPROTO, errno.EIO):
         return (
-            "the device does not answer its driver, which (from 7.x on) resets it by itself within "
-            f"a minute; else {leak.remedy(port)}"
+            "the device does not answer its driver. From 7.x on that resets it, as a rule within a "
+            'minute (the kernel log then says "MANA reset cycle completed"); else '
+            f"{leak.remedy(port)}"
         )
     return None

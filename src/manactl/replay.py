@@ -21,6 +21,7 @@ from manactl.snapshot import (
     is_ipv6_address,
     is_link_scope,
     is_temporary,
+    is_tentative,
     rank,
 )
 from manactl.uppers import pairs
@@ -176,7 +177,7 @@ def _target(fact: Fact) -> bytes | None:
 
 def _went_with(route: Fact, gone: Collection[bytes | None]) -> bool:
     """Whether a derived route went with an address: its own, or (broadcast) perhaps with one."""
-    if rt.RTMSG.unpack_from(route.body)[7] == rt.RTN_LOCAL:
+    if _is_local(route):
         return _target(route) in gone
     return bool(gone)
 
@@ -200,22 +201,59 @@ def surplus(wanted: PortState, now: PortState) -> list[Fact]:
 
 
 def in_the_way(wanted: PortState, now: PortState, lacks: Sequence[Lack]) -> list[Request]:
-    """The requests that remove IPv6 addresses which a lacking one has to come before: the kernel
-    puts the youngest first, and net.ipv6.conf.*.keep_addr_on_down keeps some of them alone."""
+    """The requests that remove IPv6 addresses which have to be made again: those which a lacking
+    one has to come before (the kernel puts the youngest first, and keep_addr_on_down keeps some of
+    them alone), and those it has kept without their local route on a device that is down."""
     missing = {lack.fact for lack in lacks}
+    bare = _bare(wanted, now, missing)
     places = aligned(wanted, now)
     there = {_hashable(identity(fact, places)): fact for fact in now.facts}
     found = []
     elder: set[int] = set()
     for fact in reversed(wanted.of(Kind.ADDRESS)):
-        if not is_ipv6_address(fact) or is_link_scope(fact):
+        if not is_ipv6_address(fact):
             continue
-        if fact in missing:
-            elder |= devices(fact)
-        elif devices(fact) & elder:
+        ordered = not is_link_scope(fact)
+        if fact in bare or (ordered and fact not in missing and devices(fact) & elder):
             one = there.get(_hashable(identity(fact, wanted.places)))
             found += [Request(rt.RTM_DELADDR, 0, one.body)] if one else []
+        if ordered and (fact in missing or fact in bare):
+            elder |= devices(fact)
     return found
+
+
+def _bare(wanted: PortState, now: PortState, missing: Collection[Fact]) -> set[Fact]:
+    """The IPv6 addresses that are there without the local route they had, on devices that are down:
+    where one is up the kernel makes the route by itself (fixup_permanent_addr())."""
+    down = {upper.ifindex for upper in now.uppers if not upper.up}
+    moved = zip(wanted.places, aligned(wanted, now), strict=True)
+    closed = {was.ifindex for was, is_now in moved if is_now.ifindex in down}
+    lost = {(_target(fact), *devices(fact)) for fact in missing if _is_local(fact)}
+    return {
+        fact
+        for fact in wanted.of(Kind.ADDRESS)
+        if is_ipv6_address(fact)
+        and fact not in missing
+        and devices(fact) <= closed
+        and (_target(fact), *devices(fact)) in lost
+    }
+
+
+def awaited(lacks: Sequence[Lack], now: PortState) -> set[Fact]:
+    """The routes among what lacks that the kernel adds when duplicate address detection ends."""
+    pending = {_target(fact) for fact in now.facts if is_tentative(fact)}
+    return {
+        one.fact
+        for one in lacks
+        if pending
+        and derived(one.fact)
+        and (not _is_local(one.fact) or _target(one.fact) in pending)
+    }
+
+
+def _is_local(fact: Fact) -> bool:
+    """The route of an address of ours."""
+    return derived(fact) and bool(rt.RTMSG.unpack_from(fact.body)[7] == rt.RTN_LOCAL)
 
 
 def strays(wanted: PortState, now: PortState) -> list[tuple[Fact, Request]]:
@@ -272,7 +310,9 @@ def requests(lack: Lack, wanted: PortState, now: Places, elapsed: int) -> list[R
     was = wanted.places
     flags = NLM_F_CREATE | NLM_F_REPLACE
     if fact.kind is Kind.ADDRESS:
-        return _address_requests(rt.address(fact.body, was, now, elapsed), fresh=instead is None)
+        # One that was tentative has never been used, and stays so where there is no carrier.
+        quick = instead is None and not is_tentative(fact)
+        return _address_requests(rt.address(fact.body, was, now, elapsed), quick=quick)
     if fact.kind is Kind.NEIGHBOUR:
         return [Request(rt.RTM_NEWNEIGH, flags, rt.neighbour(fact.body, was, now))]
     if fact.kind is Kind.NEXTHOP:
@@ -284,14 +324,14 @@ def requests(lack: Lack, wanted: PortState, now: Places, elapsed: int) -> list[R
     return [] if again is None else _route_requests(again, {place.ifindex for place in now})
 
 
-def _address_requests(made: bytes | None, *, fresh: bool) -> list[Request]:
+def _address_requests(made: bytes | None, *, quick: bool) -> list[Request]:
     if made is None:
         return []
     flags = NLM_F_CREATE | NLM_F_REPLACE
     requests = [Request(rt.RTM_NEWADDR, flags, made)]
-    quick = rt.with_address_flags(made, rt.IFA_F_NODAD)
-    if fresh and rt.is_ipv6(made) and quick != made:
-        requests.insert(0, Request(rt.RTM_NEWADDR, flags, quick))
+    first = rt.with_address_flags(made, rt.IFA_F_NODAD)
+    if quick and rt.is_ipv6(made) and first != made:
+        requests.insert(0, Request(rt.RTM_NEWADDR, flags, first))
     return requests
 
 

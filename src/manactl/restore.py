@@ -120,7 +120,9 @@ class _Work:
         progress |= self._set_active() | self._set_sysctls()
         if late:
             self._look()
-            self._lacks = _really(replay.lacking(self._wanted, self._now), self._now)
+            lacks = replay.lacking(self._wanted, self._now)
+            coming = replay.awaited(lacks, self._now)
+            self._lacks = [one for one in lacks if one.fact not in coming]
         else:
             self.done = not (lacks or progress or self._wrong())
         return progress
@@ -270,13 +272,6 @@ class _Work:
 
 def _is_wrong(pair: Pair) -> bool:
     return pair.now is None or pair.now.up is not pair.was.up
-
-
-def _really(lacks: list[Lack], now: PortState) -> list[Lack]:
-    """Without the routes that the kernel adds when duplicate address detection ends."""
-    if not any(snapshot.is_tentative(fact) for fact in now.facts):
-        return lacks
-    return [one for one in lacks if not snapshot.derived(one.fact)]
 
 
 def _ours(wanted: PortState, lacks: list[Lack]) -> list[Lack]:

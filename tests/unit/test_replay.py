@@ -15,6 +15,7 @@ from manactl.nl.rtmsg import Attr, Hop, Place
 from manactl.nl.socket import NLM_F_EXCL, NLM_F_REPLACE
 from manactl.replay import Lack
 from manactl.snapshot import Dumps, Fact, Kind, PortState
+from manactl.uppers import UpperState
 from tests.unit.fakes import PORT, address, neighbour, nexthop, route, u32
 
 HERE = (Place(3, "eth1"),)
@@ -125,6 +126,44 @@ def test_an_ipv6_address_comes_without_dad_and_then_as_it_was() -> None:
     assert flags == [rt.IFA_F_NODAD, 0]
     (only,) = replay.requests(Lack(address("10.0.0.2", 24), None), state(fact), HERE, 0)
     assert only.flags & NLM_F_REPLACE
+
+
+def test_an_ipv6_address_that_was_tentative_stays_so() -> None:
+    """Else a VLAN that is down would get a local route for it, which it had not."""
+    fact = address("2001:db8::2", 64, flags=rt.IFA_F_TENTATIVE)
+    (only,) = replay.requests(Lack(fact, None), state(fact), HERE, 0)
+    assert rt.number(rt.split(only.body, rt.IFADDR.size), rt.IFA_FLAGS) == 0
+
+
+def local(text: str) -> Fact:
+    return route(text, 128, 5, table=255, proto=rt.RTPROT_KERNEL, kind=rt.RTN_LOCAL)
+
+
+@pytest.mark.parametrize("up", [False, True])
+def test_an_address_kept_without_its_local_route_is_made_again(up: bool) -> None:
+    """On a VLAN that is down; on one that is up the kernel adds the route by itself."""
+    old, bare = (address(f"2001:db8::{n}", 64, 5, flags=rt.IFA_F_NODAD) for n in (1, 2))
+    vlan = UpperState("v9", 5, "vlan", 3, "802.1Q 9", up, up, True)
+    with_vlan = {"uppers": (vlan,)}
+    wanted = dataclasses.replace(
+        state(bare, old, local("2001:db8::2"), local("2001:db8::1")), **with_vlan
+    )
+    now = dataclasses.replace(state(bare, old, local("2001:db8::1")), **with_vlan)
+    lacks = replay.lacking(wanted, now)
+    assert [lack.fact for lack in lacks] == [local("2001:db8::2")]
+    removed = replay.in_the_way(wanted, now, lacks)
+    assert [r.body for r in removed] == ([] if up else [bare.body])
+    now = dataclasses.replace(state(bare, old, local("2001:db8::2")), **with_vlan)
+    removed = replay.in_the_way(wanted, now, replay.lacking(wanted, now))
+    assert [r.body for r in removed] == ([] if up else [old.body, bare.body])  # younger ones first
+
+
+def test_a_route_is_awaited_only_while_its_address_is_tentative() -> None:
+    settled = address("2001:db8::1", 64, 5)
+    tentative = address("2001:db8::2", 64, 5, flags=rt.IFA_F_TENTATIVE)
+    lacks = [Lack(local(f"2001:db8::{n}"), None) for n in (1, 2)]
+    assert replay.awaited(lacks, state(settled, tentative)) == {lacks[1].fact}
+    assert replay.awaited(lacks, state(settled)) == set()
 
 
 def test_lifetimes_go_on_while_the_port_is_out() -> None:
