@@ -350,6 +350,8 @@ def view(text: str) -> dict[str, list[str]]:
         for shown, rows in zip(VIEWS[options], documents, strict=True):
             what = f"{options} {shown}".strip()
             kept = [_of_address(row) if shown == "address show" else row for row in rows if row]
+            if shown == "link show":
+                kept = [_of_link(row) for row in kept]
             lines = [json.dumps(_plain(row), sort_keys=True) for row in kept]
             if "reachable" in what:  # the others come and go
                 lines = [line for line in lines if "extern_learn" in line]
@@ -360,6 +362,13 @@ def view(text: str) -> dict[str, list[str]]:
 def _of_address(row: dict[str, Any]) -> dict[str, Any]:
     """Without what the row of the link has as well."""
     return {key: row[key] for key in ("ifname", "addr_info")}
+
+
+def _of_link(row: dict[str, Any]) -> dict[str, Any]:
+    """Without what the lower of a device without carrier was doing at the moment at which linkwatch
+    came to it (default_operstate()); whether it is up and has carrier is in the flags."""
+    silent = "NO-CARRIER" in row["flags"]
+    return row | {"operstate": "DOWN"} if silent and row["operstate"] == "LOWERLAYERDOWN" else row
 
 
 def _documents(text: str) -> Iterator[list[Any]]:

@@ -147,35 +147,63 @@ def test_an_open_that_the_device_refuses_leaves_the_journal_open(scene: Scene) -
     assert scene.journals() == []
 
 
+# What a reset cycle of 7.x may say after a request that was not answered; the kernel's own affair.
+OF_A_RESET = (
+    r"WARNING: .*ib_dealloc_pd_user.*",
+    r"WARNING: .*ib_mad_port_close.*",
+    r"WARNING: .*rdma_restrack_clean.*",
+)
+
+
+@pytest.mark.parametrize(
+    ("words", "fault", "skip"),
+    [("claim", "MANA_CONFIG_VPORT_RX", 0), ("release", "MANA_CONFIG_VPORT_TX", 1)],
+    ids=["down", "up"],
+)
 @newest
-def test_requests_that_are_never_answered(scene: Scene) -> None:
-    """The driver gives up, down and up alike; what it cannot put back then, it can when the
-    driver has been loaded anew. The time-out is 3 s here, half a minute on Azure."""
+def test_a_request_that_is_never_answered(scene: Scene, words: str, fault: str, skip: int) -> None:
+    """The driver gives up, and resets the device when it gets no answer again: from then on all
+    can be put back. The time-out is 3 s here, half a minute on Azure."""
     vm = scene.vm
     vm.worn = True
+    vm.tolerate_kmsg(*OF_A_RESET)
     vm.nic.timeout(3000)
     vm.run(RELOAD)
     scene.furnish(1, 2)
     (before,) = scene.view(2)
-    claim = ("claim", "--raw-qp", scene.name)
-    for words, fault, skip in ((claim, "RX", 0), (("release",), "TX", 1)):
-        if words == ("release",):
-            scene.claim()
-        vm.nic.fault(f"MANA_CONFIG_VPORT_{fault}", lost=True, skip=skip)
-        silent = manactl(vm, *words)
-        assert STUCK in silent.err
-        if silent.rc == 0:  # the driver came back by itself in time; what is said must be true
-            assert owners(vm)[2] == ("free" if words == claim else "ethernet"), silent.out
-        else:
-            assert silent.rc == 5, silent.err
-            assert f"setting {scene.name} up failed" in silent.err
-            assert "modprobe -r mana_ib mana" in silent.err
-            assert len(scene.journals()) == 1
-            vm.run(f"until {RELOAD}; do sleep 0.2; done 2>/dev/null")  # or it resets itself
-        scene.well("release" if silent.rc == 0 else "recover")
-        assert settings(vm, 2) == before
-        assert scene.journals() == []
-        scene.furnish(1)
+    if words == "release":
+        scene.claim()
+    mark = vm.dmesg_mark()
+    vm.nic.fault(fault, lost=True, skip=skip)
+    silent = manactl(vm, *(("claim", "--raw-qp", scene.name) if words == "claim" else (words,)))
+    assert STUCK in silent.err
+    print(f"{words}: {silent.rc}\n{silent.err}")
+    if silent.rc == 0:  # the driver was usable again in time
+        assert "claimed: its vport is free" in silent.out or "released: up" in silent.out
+    else:
+        assert silent.rc == 5, silent.err
+        assert f"setting {scene.name} up failed" in silent.err
+        assert "modprobe -r mana_ib mana" in silent.err
+        assert len(scene.journals()) == 1
+    reset_by_the_driver(vm, mark)
+    if words == "claim" and silent.rc == 0:
+        becomes(vm, 2, "free")
+        scene.well("release")
+    else:
+        scene.well("recover")
+    assert settings(vm, 2) == before
+    assert owners(vm)[2] == "ethernet"
+    assert scene.journals() == []
+
+
+def reset_by_the_driver(vm: Vm, mark: int) -> None:
+    """It does so when the counters, which it asks for every 2 s, do not come. After the first
+    time-out it waits for 1 ms only, which this device may be quick enough for."""
+    done = "MANA reset cycle completed"
+    if not any(done in line.text for line in vm.kmsg(mark)):
+        vm.nic.fault("MANA_QUERY_GF_STAT", lost=True)
+        vm.wait_kmsg(done, since=mark, timeout=PATIENCE)
+        vm.nic.clear_faults()
 
 
 @newest
