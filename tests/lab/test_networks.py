@@ -109,10 +109,10 @@ class Bench:
         return self.vm.run(argv, input=script, check=False).out
 
     def settled(self, *places: str | None) -> dict[str | None, View]:
-        return {
-            place: networks.settle(lambda place=place: self.sh(place, networks.reading()))
-            for place in places
-        }
+        def settled(place: str | None) -> View:
+            return networks.settle(lambda: self.sh(place, networks.reading()))
+
+        return {place: settled(place) for place in places}
 
     def manactl(self, place: str | None, words: str) -> None:
         told = self.programs[place].ask(f"run whole {words}", "ran", timeout=180)
