@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING
 
 import click
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from manactl.model import Report
 
 UNFIT = 3
+# A driver that waits for its device is busy only if it waits still in each of two more looks.
+_LOOKS, _APART = 2, 0.5  # s
 _MARKS = {"mend": "MEND", "advice": "note", "unseen": "?", "fine": "ok"}
 
 
@@ -41,14 +44,23 @@ def doctor(ctx: click.Context, words: tuple[str, ...], facts: bool, as_json: boo
     if words and not facts:
         raise UsageError("PORT goes with --facts", hint=f"manactl doctor --facts {words[0]}")
     app: App = ctx.obj
-    from manactl import fitness, kernelfacts  # noqa: PLC0415 - not for --help
+    from dataclasses import replace  # noqa: PLC0415 - not for --help
+
+    from manactl import fitness, kernelfacts  # noqa: PLC0415
     from manactl.journal import stamp  # noqa: PLC0415
     from manactl.look import look, resolve  # noqa: PLC0415
     from manactl.sources import kernelfacts as source  # noqa: PLC0415
     from manactl.sources import machine as reading  # noqa: PLC0415
 
-    report = look(claims=_claims(app))
+    claims = _claims(app)
+    report = look(claims=claims)
     machine = reading.read(report, reading.rdma_netns(), reading.Places(state=app.state))
+    for _ in range(_LOOKS):
+        if not machine.waiting:
+            break
+        time.sleep(_APART)
+        still = reading.waiting(look(claims=claims))
+        machine = replace(machine, waiting=tuple(w for w in machine.waiting if w in still))
     if not machine.functions:
         raise Unsupported("no MANA function here: there is nothing to hand over")
     found = fitness.findings(machine)

@@ -84,8 +84,14 @@ def read(report: Report, rdma_netns: str | None, places: Places = Places()) -> M
         state_dir=_state_dir(Path(places.state)),
         unmanned=tuple(p.label for p in report.ports if p.owner is Owner.RAW_QP and not p.claim),
         elsewhere=tuple(f"{p.id} ({p.netns})" for p in report.ports if p.netns is not None),
-        waiting=tuple(m.why for m in report.missing if m.source in ("mana", "rtnetlink")),
+        waiting=waiting(report),
     )
+
+
+def waiting(report: Report) -> tuple[str, ...]:
+    """Who waits in the drivers at this moment; the drivers themselves do, for a moment, whenever
+    they ask the device for its counters."""
+    return tuple(m.why for m in report.missing if m.source in ("mana", "rtnetlink"))
 
 
 def rdma_netns(sys: str = "/sys") -> str | None:

@@ -283,7 +283,7 @@ def test_a_new_size_is_used_at_once(ports: Ports, terminal: Terminal) -> None:
     text = terminal.shows("* port30")
     assert "more lines" not in text
     terminal.resize(40, 10)
-    text = terminal.shows("more lines")
+    text = terminal.shows("more lines", "port39: new")  # the last line
     assert len(text.splitlines()) == 10
 
 
