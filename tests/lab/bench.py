@@ -43,16 +43,19 @@ def manactl(*words: str) -> list[str]:
     return [INSTALLED, *words]
 
 
-COMPLETION = {
+BY_CLICK = {
     "_MANACTL_COMPLETE": "bash_complete",
     "COMP_WORDS": "manactl status ",
     "COMP_CWORD": "2",
 }
+BY_SCRIPT = {"_MANACTL_COMPLETE": "lines_complete"}  # as completions/ ask
 TWO_PORTS = (
     Case("manactl status --json", manactl("status", "--json"), 1.8),
     Case("manactl status (piped)", manactl("status")),
     Case("manactl --version", manactl("--version"), 1.15),
-    Case("completion of a port", manactl(), 1.4, COMPLETION),
+    Case("completion of status PORT by click", manactl(), 1.4, BY_CLICK),
+    Case("completion of claim --raw-qp PORT", manactl("claim", "--raw-qp", ""), 1.4, BY_SCRIPT),
+    Case("completion of release PORT", manactl("release", ""), 1.4, BY_SCRIPT),
 )
 OTHERS = (
     Case("rdma link", ["rdma", "link"]),

@@ -28,8 +28,8 @@ GUEST_CHECKOUT = "manactl"  # directory of the checkout in the guest's root
 PACKAGES = (
     *("python3", "python3-pyverbs", "python3-click", "python3-rich", "python3-pyroute2"),
     *("rdma-core", "ibverbs-providers", "ibverbs-utils", "iproute2", "ethtool", "iputils-ping"),
-    *("kmod", "procps", "strace", "jq", "busybox-static", "man-db", "less"),
-    *("dpdk-dev", "librte-net-mana25", "librte-mempool-ring25"),
+    *("kmod", "procps", "strace", "jq", "busybox-static", "man-db", "less", "pciutils"),
+    *("dpdk", "dpdk-dev", "librte-net-mana25", "librte-mempool-ring25"),
 )
 _TREE_RECIPE = 2  # part of the key: raise it when tree() changes
 _MODULES_RECIPE = 1

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.lab.scene import AS_NOBODY, Row, down, manactl, up
-from tests.lab.users import user
+from tests.lab.users import eventually, user
 from tests.lab.vm import Vm
 
 STATE = "/var/lib/manactl"
@@ -130,6 +130,17 @@ def test_what_programs_lack_and_leave(fit: Machine) -> None:
     assert poor["privilege"]["level"] == poor["debugfs"]["level"] == "unseen"
 
 
+def test_a_driver_that_waits_for_its_device(fit: Machine) -> None:
+    vm = fit.vm
+    up(vm, 1)
+    vm.nic.fault("MANA_CONFIG_VPORT_RX", held=True)
+    closing = vm.spawn(["ip", "link", "set", vm.netdevs[1], "down"])
+    busy = eventually(lambda: found(vm).get("driver-busy"), 60, "the driver to be busy")
+    assert (busy["level"], busy["mend"]) == ("mend", ["manactl status -v"])
+    assert vm.nic.let_go() == 1
+    eventually(lambda: closing.poll() is not None, 60, "the end of ip")
+
+
 @NEWEST
 def test_what_claims_and_others_leave(fit: Machine) -> None:
     vm = fit.vm
@@ -154,6 +165,13 @@ def test_what_claims_and_others_leave(fit: Machine) -> None:
         assert vm.netdevs[2] in found(vm)["unclaimed"]["what"]
         program.ask("quit", "leaving")
     name = vm.netdevs[2]
+    devices = "/run/NetworkManager/devices"
+    managed = fit.provoke(
+        f"mkdir -p {devices}; echo managed=true > {devices}/$(cat /sys/class/net/{name}/ifindex)\n"
+        "cp /bin/sleep /tmp/NetworkManager; /tmp/NetworkManager 600 >/dev/null 2>&1 &",
+        "manager", "mend", "pkill NetworkManager; rm -r /run/NetworkManager",
+    )  # fmt: skip
+    assert managed["mend"] == [f"nmcli device set {name} managed no"]
     away = fit.provoke(
         f"ip netns add doctor && ip link set {name} netns doctor", "foreign-netns", "advice",
         f"ip -n doctor link set {name} netns 1 && ip netns del doctor",
