@@ -22,7 +22,18 @@ from .reset import Inventory, ResetFailed, gave_up, inventory, reset, trouble
 from .vm import Vm
 
 _LONG = frozenset(
-    {"test_crash", "test_powercut", "test_walk", "test_busy", "test_truth", "test_forms"}
+    f"test_{name}"
+    for name in (
+        "busy",
+        "crash",
+        "forms",
+        "guards",
+        "mainjob",
+        "networks",
+        "powercut",
+        "truth",
+        "walk",
+    )
 )
 _IN_USE = pytest.StashKey[list[Vm]]()
 
@@ -209,7 +220,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if {"vm", "make_vm"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("lab")
         if item.get_closest_marker("xdist_group"):
-            # Three kernels do not divide by two workers. Half of a kernel's tests is work enough
-            # for the boot that it costs, and six of them end at about the same time.
+            # Half of a kernel's tests is work enough for the boot that it costs, and six halves
+            # end at about the same time, on two workers or three.
             half = "long" if item.path.stem in _LONG else "short"
             item.add_marker(pytest.mark.xdist_group(half))

@@ -12,6 +12,7 @@ import pyte
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.lab.build import KERNELS
 from tests.lab.scene import becomes, down, names_every_port, owners, report, up
 from tests.lab.users import GUEST, User, eventually, user
 from tests.lab.vm import Process, Vm
@@ -146,6 +147,11 @@ class Documents:
                 return dict(row)
 
 
+@pytest.mark.parametrize(
+    "kernel",
+    [pytest.param(KERNELS[-1], marks=pytest.mark.xdist_group(f"linux-{KERNELS[-1]}"))],
+    indirect=True,
+)
 def test_a_watch_costs_next_to_nothing_while_nothing_happens(vm: Vm) -> None:
     """Processor time, which a busy host stretches much less than the time of the clock."""
     down(vm, 1, 2)
