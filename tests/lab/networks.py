@@ -352,6 +352,8 @@ def view(text: str) -> dict[str, list[str]]:
             kept = [_of_address(row) if shown == "address show" else row for row in rows if row]
             if shown == "link show":
                 kept = [_of_link(row) for row in kept]
+            if shown.startswith("neighbour"):  # a reachable one is stale after half a minute
+                kept = [row | {"state": _aged(row)} for row in kept]
             lines = [json.dumps(_plain(row), sort_keys=True) for row in kept]
             if "reachable" in what:  # the others come and go
                 lines = [line for line in lines if "extern_learn" in line]
@@ -369,6 +371,10 @@ def _of_link(row: dict[str, Any]) -> dict[str, Any]:
     came to it (default_operstate()); whether it is up and has carrier is in the flags."""
     silent = "NO-CARRIER" in row["flags"]
     return row | {"operstate": "DOWN"} if silent and row["operstate"] == "LOWERLAYERDOWN" else row
+
+
+def _aged(row: dict[str, Any]) -> list[str]:
+    return ["STALE" if state == "REACHABLE" else state for state in row.get("state", [])]
 
 
 def _documents(text: str) -> Iterator[list[Any]]:

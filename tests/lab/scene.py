@@ -10,6 +10,13 @@ from tests.lab.users import eventually
 from tests.lab.vm import Vm
 
 Row = dict[str, Any]
+# What 7.x may warn of in a reset cycle on a slow host: the driver no longer waits for answers when
+# it gives its own objects back, and the RDMA core does not expect that to fail.
+OF_A_RESET = (
+    r"WARNING: .*ib_dealloc_pd_user.*",
+    r"WARNING: .*ib_mad_port_close.*",
+    r"WARNING: .*rdma_restrack_clean.*",
+)
 AS_NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all")
 
 

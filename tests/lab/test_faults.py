@@ -16,7 +16,7 @@ import pytest
 
 from tests.lab.agent import Process
 from tests.lab.build import KERNELS
-from tests.lab.scene import becomes, down, manactl, owners, status, up
+from tests.lab.scene import OF_A_RESET, becomes, down, manactl, owners, status, up
 from tests.lab.test_mainjob import settings, settle, silence
 from tests.lab.users import User, eventually, user
 from tests.lab.vm import Vm
@@ -145,14 +145,6 @@ def test_an_open_that_the_device_refuses_leaves_the_journal_open(scene: Scene) -
     assert settings(vm, 2) == before
     assert owners(vm)[2] == "ethernet"
     assert scene.journals() == []
-
-
-# What a reset cycle of 7.x may say after a request that was not answered; the kernel's own affair.
-OF_A_RESET = (
-    r"WARNING: .*ib_dealloc_pd_user.*",
-    r"WARNING: .*ib_mad_port_close.*",
-    r"WARNING: .*rdma_restrack_clean.*",
-)
 
 
 @pytest.mark.parametrize(

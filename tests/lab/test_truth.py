@@ -10,6 +10,7 @@ import pytest
 
 from tests.lab.scene import (
     AS_NOBODY,
+    OF_A_RESET,
     Row,
     becomes,
     down,
@@ -189,7 +190,7 @@ def test_a_raw_qp_that_debugfs_lost_is_not_a_free_port(newest: Vm) -> None:
 def test_a_device_in_reset_is_owned_by_nobody(newest: Vm) -> None:
     """The driver closes the netdev and keeps IFF_UP for the ten seconds that the reset takes."""
     # It gives the kernel's own protection domain back when it no longer waits for answers.
-    newest.tolerate_kmsg(r"WARNING: .*ib_dealloc_pd_user.*")
+    newest.tolerate_kmsg(*OF_A_RESET)
     up(newest, 1)
     down(newest, 2)
     newest.nic.fault("LIST_DEVICES", held=True)  # the reset does not end before we are done
