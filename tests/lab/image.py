@@ -31,6 +31,8 @@ PACKAGES = (
     *("kmod", "procps", "strace", "jq", "busybox-static", "man-db", "less", "pciutils"),
     *("dpdk", "dpdk-dev", "librte-net-mana25", "librte-mempool-ring25"),
 )
+# manactl as a person in the guest types it.
+_COMMAND = b'#!/bin/sh\nPYTHONPATH=/manactl/src exec python3 -m manactl "$@"\n'
 _TREE_RECIPE = 2  # part of the key: raise it when tree() changes
 _MODULES_RECIPE = 1
 
@@ -185,6 +187,8 @@ def overlay(extra: dict[str, bytes] | None = None) -> bytes:
         cpio.tree(CHECKOUT / "src", f"{GUEST_CHECKOUT}/src", _source)
         for name in ("guest", "guest_init"):
             cpio.tree(HERE / name, f"{GUEST_CHECKOUT}/tests/lab/{name}", _source)
+        cpio.tree(CHECKOUT / "completions", f"{GUEST_CHECKOUT}/completions", _source)
+        cpio.file("usr/local/bin/manactl", _COMMAND, 0o755)
         for page in sorted((CHECKOUT / "man").glob("*.[1-9]")):
             for place in (f"{GUEST_CHECKOUT}/man", f"usr/local/share/man/man{page.suffix[1:]}"):
                 cpio.file(f"{place}/{page.name}", page.read_bytes())
