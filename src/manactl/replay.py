@@ -17,6 +17,7 @@ from manactl.snapshot import (
     by_kernel,
     connected,
     derived,
+    devices_of,
     expired,
     is_ipv6_address,
     is_link_scope,
@@ -123,18 +124,6 @@ def aligned(wanted: PortState, now: PortState) -> Places:
     )
 
 
-def devices(fact: Fact) -> set[int]:
-    """The ifindexes that a fact names: one for all but multipath routes, none for groups."""
-    if fact.kind is Kind.ADDRESS:
-        return {rt.IFADDR.unpack_from(fact.body)[4]}
-    if fact.kind is Kind.NEIGHBOUR:
-        return {rt.NDMSG.unpack_from(fact.body)[3]}
-    if fact.kind is Kind.ROUTE:
-        return rt.route_ifindexes(fact.body)
-    oif = rt.number(rt.split(fact.body, rt.NHMSG.size), rt.NHA_OIF)
-    return set() if oif is None else {oif}
-
-
 def lacking(wanted: PortState, now: PortState) -> list[Lack]:
     """What of `wanted` is not in `now`, leaving out what its own lifetime has ended.
 
@@ -154,7 +143,7 @@ def lacking(wanted: PortState, now: PortState) -> list[Lack]:
     for fact in wanted.facts:
         if fact in over or (derived(fact) and _went_with(fact, gone)):
             continue
-        if left and (on := devices(fact)) and on <= left:
+        if left and (on := devices_of(fact)) and on <= left:
             continue
         if _hashable(identity(fact, wanted.places, label=label)) not in have:
             found.append(Lack(fact, by_key.get(key(fact, wanted.places))))
@@ -214,11 +203,11 @@ def in_the_way(wanted: PortState, now: PortState, lacks: Sequence[Lack]) -> list
         if not is_ipv6_address(fact):
             continue
         ordered = not is_link_scope(fact)
-        if fact in bare or (ordered and fact not in missing and devices(fact) & elder):
+        if fact in bare or (ordered and fact not in missing and devices_of(fact) & elder):
             one = there.get(_hashable(identity(fact, wanted.places)))
             found += [Request(rt.RTM_DELADDR, 0, one.body)] if one else []
         if ordered and (fact in missing or fact in bare):
-            elder |= devices(fact)
+            elder |= devices_of(fact)
     return found
 
 
@@ -228,14 +217,14 @@ def _bare(wanted: PortState, now: PortState, missing: Collection[Fact]) -> set[F
     down = {upper.ifindex for upper in now.uppers if not upper.up}
     moved = zip(wanted.places, aligned(wanted, now), strict=True)
     closed = {was.ifindex for was, is_now in moved if is_now.ifindex in down}
-    lost = {(_target(fact), *devices(fact)) for fact in missing if _is_local(fact)}
+    lost = {(_target(fact), *devices_of(fact)) for fact in missing if _is_local(fact)}
     return {
         fact
         for fact in wanted.of(Kind.ADDRESS)
         if is_ipv6_address(fact)
         and fact not in missing
-        and devices(fact) <= closed
-        and (_target(fact), *devices(fact)) in lost
+        and devices_of(fact) <= closed
+        and (_target(fact), *devices_of(fact)) in lost
     }
 
 
@@ -268,8 +257,8 @@ def strays(wanted: PortState, now: PortState) -> list[tuple[Fact, Request]]:
     off_now = {u.ifindex for u in now.uppers if u.up and not u.carrier}
     found = []
     for fact in now.facts:
-        on = {back[index].ifindex if index in back else -1 for index in devices(fact)}
-        unlinked = on <= off and devices(fact) <= off_now
+        on = {back[index].ifindex if index in back else -1 for index in devices_of(fact)}
+        unlinked = on <= off and devices_of(fact) <= off_now
         if _hashable(identity(fact, places)) in had or not on:
             continue
         if fact.kind is Kind.ADDRESS:

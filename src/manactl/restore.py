@@ -264,7 +264,7 @@ class _Work:
 
     def _missed(self, pair: Pair) -> str:
         if pair.now is None:
-            on_it = sum(pair.was.ifindex in replay.devices(f) for f in self._wanted.facts)
+            on_it = sum(pair.was.ifindex in snapshot.devices_of(f) for f in self._wanted.facts)
             return f"{pair.was.describe()} (it is gone, with {on_it} addresses, routes or the like)"
         why = self._errors.get(pair.now.ifindex, "it does not stay so")
         return f"{pair.now.describe()} {'up' if pair.was.up else 'down'} ({why})"
@@ -305,5 +305,5 @@ def until(network: Network, done: Callable[[], object], within: float) -> bool:
 def _link_local_of(fact: Fact) -> set[int]:
     """The device of an IPv6 link-local address; nothing for any other fact."""
     if snapshot.is_ipv6_address(fact) and snapshot.is_link_scope(fact):
-        return replay.devices(fact)
+        return snapshot.devices_of(fact)
     return set()
