@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import resource
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -77,6 +79,18 @@ def far(netns: None) -> None:
     ip("link", "set", "lo", "up")
     for one in FAR:
         ip("address", "add", one, "dev", "lo", *(["nodad"] if ":" in one else []))
+    # The kernel makes the local route of an IPv6 address later, from a workqueue.
+    awaited = {one for one in FAR if ":" in one}
+    deadline = time.monotonic() + 60
+    while not awaited <= local_routes():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def local_routes() -> set[str]:
+    asked = ["ip", "-j", "-6", "route", "show", "table", "local"]
+    routes = json.loads(subprocess.run(asked, check=True, capture_output=True).stdout)
+    return {route["dst"] for route in routes}
 
 
 @pytest.mark.usefixtures("far")
