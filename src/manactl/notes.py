@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from manactl import fatal
 from manactl.model import Owner, PortStatus
 from manactl.ownership import Decision
 
@@ -51,7 +52,8 @@ def of(
     if decision.eqs_lost:
         yield (
             "a raw QP lives whose event queues debugfs no longer shows: MTU or rings of the down "
-            "netdev were changed, and the kernel crashes when that QP is destroyed"
+            "netdev were changed, or its bond was deleted, and the kernel crashes when that QP is "
+            "destroyed"
         )
     if port.netdev is not None and port.netns is not None:
         yield f"its netdev {port.netdev.name} is in the network namespace {port.netns}"
@@ -70,6 +72,8 @@ def of(
     if port.netdev and port.netdev.master:
         kind = f" ({port.upper.kind})" if port.upper and port.upper.kind else ""
         yield f"it is below {port.netdev.master}{kind}"
+        if port.owner is Owner.RAW_QP and (danger := fatal.below_a_bond(port)):
+            yield danger
 
 
 def rdma_users(device: str, count: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from manactl import snapshot, uppers
+from manactl import fatal, snapshot, uppers
 from manactl.model import PortStatus
 from manactl.nl import rtmsg as rt
 from manactl.plan import KeepState, Plan, ProveFree, SetAdmin, Step, tally
@@ -44,6 +44,8 @@ def claim(
             notes.append(f"{name} is down already: nothing to put back, it stays down at release")
         if status.rdma is not None:
             steps.append(ProveFree(status.id, status.rdma.device, status.rdma.port))
+        if danger := fatal.below_a_bond(status):
+            notes.append(danger)
     stops += [f"{r.port}: {r.message} (allowed: {r.code})" for r in waived]
     return Plan(
         "claim",

@@ -187,6 +187,43 @@ def test_a_raw_qp_that_debugfs_lost_is_not_a_free_port(newest: Vm) -> None:
     assert "Do not end its program" in result.err
 
 
+SETS_THE_MTU = {
+    1: "ip link del bond1",
+    2: "ip link set bond2 mtu 1400",
+    3: "ip netns add away && ip link set {port} netns away",
+}
+HARMLESS = {4: "ip link set {port} nomaster"}
+
+
+def test_a_bond_sets_the_mtu_of_its_member(make_vm: Callable[..., Vm]) -> None:
+    """dev_set_mtu() asks whether that is another MTU; __dev_set_mtu() does not."""
+    vm = make_vm("7", ports=4)
+    vm.run("modprobe bonding")
+    for port, name in vm.netdevs.items():
+        vm.run(
+            f"ip link add bond{port} type bond mode active-backup fail_over_mac 1 && "
+            f"ip link set {name} down && ip link set {name} master bond{port}"
+        )
+    result = manactl(vm, "claim", "--dry-run", "--raw-qp", vm.netdevs[1], "--allow", "upper")
+    assert "do not delete bond1" in result.out
+    down(vm, *vm.netdevs)
+    # Not ended here: the kernel crashes when a queue pair is destroyed.
+    holder = vm.spawn(["python3", "/manactl/tests/lab/guest/rawqp.py"])
+    holder.read_until("ready", 60)
+    for port in vm.netdevs:
+        holder.stdin_write(f"create {port}\n".encode())
+        holder.read_until("created", 60)
+    rows = status(vm)
+    assert [row["owner"] for row in rows.values()] == ["raw-qp"] * 4
+    assert all(noted(row, f"do not delete bond{port}") for port, row in rows.items())
+    for port, change in {**SETS_THE_MTU, **HARMLESS}.items():
+        vm.run(change.format(port=vm.netdevs[port]))
+    rows = status(vm)
+    assert [row["owner"] for row in rows.values()] == ["unknown"] * 3 + ["raw-qp"]
+    for port, row in rows.items():
+        assert noted(row, "the kernel crashes when that QP is destroyed") is (port in SETS_THE_MTU)
+
+
 def test_a_device_in_reset_is_owned_by_nobody(newest: Vm) -> None:
     """The driver closes the netdev and keeps IFF_UP for the ten seconds that the reset takes."""
     # It gives the kernel's own protection domain back when it no longer waits for answers.

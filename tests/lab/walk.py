@@ -206,6 +206,9 @@ class World:
     def move(self) -> str:
         self.vm.run(f"ip netns list | grep -q {AWAY} || ip netns add {AWAY}")
         port = self.rng.choice(sorted(set(self.names) - self.away or self.names))
+        if port in self.bonded and self.owners[port] == "raw-qp":
+            # The bond would set its member's MTU, and crash the 7.x kernel with the raw QP's end.
+            return self.release()
         trouble = self.link(port, "netns", "1" if port in self.away else AWAY)
         if not trouble:
             self.away ^= {port}

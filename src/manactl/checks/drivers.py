@@ -145,7 +145,7 @@ def kernel_bugs(machine: Machine) -> Iterator[Finding]:
         yield Finding(
             "kernel-bug-mtu",
             Level.ADVICE,
-            "never change the MTU or the rings of a port that a raw QP has",
+            "never change the MTU or the rings of a port that a raw QP has, nor delete its bond",
             "drivers with event queues for each vport (seen on Linux 7.3.4) accept it, and oops "
             "when that raw QP is destroyed",
         )

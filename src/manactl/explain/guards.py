@@ -85,7 +85,9 @@ TOPICS = (
         "Bond, bridge, team, VLAN, macvlan, VRF or Open vSwitch: they lose the port, and with it "
         "addresses and routes of their own. Release puts VLANs, macvlans, ipvlans, bonds, bridges "
         "and VRFs back as they were, each with its own; not other kinds, and nothing that is in "
-        "another network namespace.",
+        "another network namespace. A bond is to be left alone until then: to delete it, to change "
+        "its MTU or to move its port to another network namespace sets the port's MTU, and "
+        "Linux 7.3.4 crashes when the raw queue pair ends.",
         "rtnetlink: IFLA_LINK and IFLA_MASTER of all links, in every network namespace",
         check=(Step("What is stacked:", "ls -d /sys/class/net/PORT/upper_*"),),
         remedy=(Step("Take the port out of what cannot be put back:",
@@ -140,8 +142,8 @@ TOPICS = (
     ),
     _topic(
         "kernel-bug", "a known fault of this kernel would bite",
-        "One of two. A raw queue pair lives whose port's MTU or rings were changed: the kernel "
-        "crashes when that queue pair ends, so nothing is claimed, and release waits for no "
+        "One of two. A raw queue pair lives whose port's MTU or rings were changed, or whose bond "
+        "was deleted: the kernel crashes when that queue pair ends, so nothing is claimed, and release waits for no "
         "holder and signals none. Or nobody has the vport, and yet the kernel says taken: an open "
         "of the netdev that the NIC refused half-way has left the driver's use count behind (seen "
         "on Linux 6.12 and 6.18). The message says which.",

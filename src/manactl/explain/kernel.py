@@ -87,18 +87,21 @@ TOPICS = (
         means=(
             "On Linux 7.3.4 changing the MTU or the rings of a down netdev whose vport a raw queue "
             "pair has succeeds, and the kernel then follows a null pointer when that queue pair is "
-            "destroyed. The process dies with locks held and the next command on the port hangs."
+            "destroyed. The process dies with locks held and the next command on the port hangs. "
+            "A bond sets the MTU of its members when it is deleted, when its own MTU is changed, "
+            "and when a member is moved to another network namespace."
         ),
         check=(Step("Whether the kernel has oopsed:", "dmesg | grep -A 20 mana_destroy_eq"),),
         remedy=(
             Step("If it has happened, only a reboot helps:", "systemctl reboot"),
             Step(
-                "Otherwise leave `ip link set PORT mtu` and `ethtool -G PORT` until after:",
+                "Otherwise leave `ip link set PORT mtu`, `ethtool -G PORT` and the bond above it until "
+                "after:",
                 "manactl release PORT",
             ),
         ),
         origin="mana_destroy_eq() from mana_ib_uncfg_vport(); the detach and attach around an MTU "
-        "change remove the debugfs directory under it",
+        "change remove the debugfs directory under it; __bond_release_one() calls __dev_set_mtu()",
     ),
     Topic(
         name="rdma-res-qp",
