@@ -6,6 +6,7 @@ that when the last raw QP of the vport is destroyed, by its program or by its pr
 
 A bond does that to its members, too: __bond_release_one() gives them their first MTU back when the
 bond is deleted or the member leaves the namespace, unasked whether that is another MTU at all.
+notes.below_a_bond() says so beforehand.
 """
 
 from __future__ import annotations
@@ -20,24 +21,9 @@ def what(port: PortStatus) -> str:
     """The danger in words, for a port with `eqs_lost`."""
     whose = "this port's" if port.candidates in ((), (str(port.id),)) else "a down port's"
     return (
-        f"a raw QP lives, and {whose} MTU or rings were changed meanwhile, or its bond deleted: the kernel crashes when "
-        "that QP is destroyed (mana_destroy_eq() removes a debugfs directory that has gone). "
-        "Do not end its program before you can afford a reboot"
-    )
-
-
-def below_a_bond(port: PortStatus) -> str | None:
-    """What to leave alone while a raw QP has a bond's member; None where it does no harm.
-
-    Only drivers with event queues for each vport have something to lose.
-    """
-    eqs = any((one.source, one.fact) == ("debugfs", "EQs") for one in port.evidence)
-    if not eqs or port.upper is None or port.upper.kind != "bond":
-        return None
-    return (
-        f"while a raw QP has {port.label}, do not delete {port.upper.netdev} or change its MTU, nor "
-        f"move {port.label} to another network namespace: each sets the MTU of {port.label}, and "
-        "the kernel crashes when that QP is destroyed"
+        f"a raw QP lives, and {whose} MTU or rings were changed meanwhile, perhaps by its bond: "
+        "the kernel crashes when that QP is destroyed (mana_destroy_eq() removes a debugfs "
+        "directory that has gone). Do not end its program before you can afford a reboot"
     )
 
 

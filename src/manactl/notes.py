@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from manactl import fatal
 from manactl.model import Owner, PortStatus
 from manactl.ownership import Decision
 
@@ -52,7 +51,7 @@ def of(
     if decision.eqs_lost:
         yield (
             "a raw QP lives whose event queues debugfs no longer shows: MTU or rings of the down "
-            "netdev were changed, or its bond was deleted, and the kernel crashes when that QP is "
+            "netdev were changed, perhaps by its bond, and the kernel crashes when that QP is "
             "destroyed"
         )
     if port.netdev is not None and port.netns is not None:
@@ -72,8 +71,24 @@ def of(
     if port.netdev and port.netdev.master:
         kind = f" ({port.upper.kind})" if port.upper and port.upper.kind else ""
         yield f"it is below {port.netdev.master}{kind}"
-        if port.owner is Owner.RAW_QP and (danger := fatal.below_a_bond(port)):
+        if port.owner is Owner.RAW_QP and (danger := below_a_bond(port)):
             yield danger
+
+
+def below_a_bond(port: PortStatus) -> str | None:
+    """What to leave alone while a raw QP has a bond's member; None where it does no harm.
+
+    Only drivers with event queues for each vport have something to lose; where debugfs cannot be
+    read, nobody knows which driver this is, and nothing is said.
+    """
+    eqs = any((one.source, one.fact) == ("debugfs", "EQs") for one in port.evidence)
+    if not eqs or port.upper is None or port.upper.kind != "bond":
+        return None
+    return (
+        f"while a raw QP has {port.label}, do not delete {port.upper.netdev} or change its MTU, "
+        f"nor move {port.label} to another network namespace: each sets the MTU of {port.label}, "
+        "and the kernel crashes when that QP is destroyed"
+    )
 
 
 def rdma_users(device: str, count: int) -> str:

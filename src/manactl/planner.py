@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from manactl import fatal, snapshot, uppers
+from manactl import snapshot, uppers
 from manactl.model import PortStatus
 from manactl.nl import rtmsg as rt
+from manactl.notes import below_a_bond
 from manactl.plan import KeepState, Plan, ProveFree, SetAdmin, Step, tally
 from manactl.policy import Refusal
 from manactl.snapshot import Fact, Kind, PortState, devices_of
@@ -44,7 +45,7 @@ def claim(
             notes.append(f"{name} is down already: nothing to put back, it stays down at release")
         if status.rdma is not None:
             steps.append(ProveFree(status.id, status.rdma.device, status.rdma.port))
-        if danger := fatal.below_a_bond(status):
+        if danger := below_a_bond(status):
             notes.append(danger)
     stops += [f"{r.port}: {r.message} (allowed: {r.code})" for r in waived]
     return Plan(

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from manactl import fatal, transition
+from manactl import fatal, notes, transition
 from manactl.errors import NotRestored, Refused
+from manactl.model import Evidence, Upper
 from tests.unit.fakes import PORT, FakeSystem
 from tests.unit.test_policy import STATUS
 from tests.unit.test_transition import claim, furnished
@@ -18,6 +19,23 @@ def test_a_release_does_not_wait_for_the_crash() -> None:
     with pytest.raises(Refused, match="Do not end its program") as caught:
         fatal.refuse_release([STATUS, STATUS._replace(eqs_lost=True)])
     assert caught.value.code == "kernel-bug"
+
+
+BOND, TEAM = Upper("bond0", "bond"), Upper("team0", "team")
+PER_VPORT = (Evidence("debugfs", "EQs", True),)
+
+
+def test_a_bond_is_told_of_where_it_can_do_harm() -> None:
+    said = notes.below_a_bond(STATUS._replace(upper=BOND, evidence=PER_VPORT))
+    assert said is not None
+    assert "do not delete bond0 or change its MTU" in said
+
+
+@pytest.mark.parametrize(("upper", "evidence"), [(None, PER_VPORT), (TEAM, PER_VPORT), (BOND, ())])
+def test_no_bond_and_shared_event_queues_are_not_warned_of(
+    upper: Upper | None, evidence: tuple[Evidence, ...]
+) -> None:
+    assert notes.below_a_bond(STATUS._replace(upper=upper, evidence=evidence)) is None
 
 
 def test_a_leaked_vport_refuses_a_claim_of_a_port_that_is_down(tmp_path: Path) -> None:

@@ -142,11 +142,11 @@ TOPICS = (
     ),
     _topic(
         "kernel-bug", "a known fault of this kernel would bite",
-        "One of two. A raw queue pair lives whose port's MTU or rings were changed, or whose bond "
-        "was deleted: the kernel crashes when that queue pair ends, so nothing is claimed, and release waits for no "
-        "holder and signals none. Or nobody has the vport, and yet the kernel says taken: an open "
-        "of the netdev that the NIC refused half-way has left the driver's use count behind (seen "
-        "on Linux 6.12 and 6.18). The message says which.",
+        "One of two. A raw queue pair lives whose port's MTU or rings were changed, perhaps by "
+        "its bond: the kernel crashes when that queue pair ends, so nothing is claimed, and "
+        "release waits for no holder and signals none. Or nobody has the vport, and yet the "
+        "kernel says taken: an open of the netdev that the NIC refused half-way has left the "
+        "driver's use count behind (seen on Linux 6.12 and 6.18). The message says which.",
         "mana_destroy_eq(); mana_cfg_vport() without mana_uncfg_vport()",
         check=(Step("What status says of the port:", "manactl status -v PORT"),),
         remedy=(Step("The first: do not end the program before you can afford a reboot."),

@@ -95,8 +95,8 @@ TOPICS = (
         remedy=(
             Step("If it has happened, only a reboot helps:", "systemctl reboot"),
             Step(
-                "Otherwise leave `ip link set PORT mtu`, `ethtool -G PORT` and the bond above it until "
-                "after:",
+                "Otherwise leave `ip link set PORT mtu`, `ethtool -G PORT` and the bond above it "
+                "until after:",
                 "manactl release PORT",
             ),
         ),
