@@ -8,20 +8,29 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from manactl import notes
-from manactl.model import Evidence, Missing, Netdev, Owner, PortId, PortStatus, RdmaPort, Report
-from manactl.model import Upper as UpperDevice
-from manactl.nl.nldev import Nldev, RdmaNetlink
-from manactl.ownership import Decision, PortFacts, decide
-from manactl.ports import resolve
-from manactl.sources import debugfs, proc, rdma, sysfs
-from manactl.sources.links import LinkFacts, LinkSource, RtnetlinkLinks, is_same
-from manactl.sources.netns import Elsewhere, NetnsSource, OtherNamespaces
-from manactl.sources.sysfs import Roots
-from manactl.sources.waiting import waiting
+from manactl.decide import port_notes
+from manactl.decide.ownership import Decision, PortFacts, decide
+from manactl.decide.port_names import resolve
+from manactl.look import debugfs, procfs, rdma, sysfs
+from manactl.look.blocked_tasks import waiting
+from manactl.look.links import LinkFacts, LinkSource, RtnetlinkLinks, is_same
+from manactl.look.netns import Elsewhere, NetnsSource, OtherNamespaces
+from manactl.look.sysfs import Roots
+from manactl.model.port import (
+    Evidence,
+    Missing,
+    Netdev,
+    Owner,
+    PortId,
+    PortStatus,
+    RdmaPort,
+    Report,
+)
+from manactl.model.port import Upper as UpperDevice
+from manactl.wire.nldev import Nldev, RdmaNetlink
 
 if TYPE_CHECKING:
-    from manactl.journal import ClaimSummary
+    from manactl.journal.file import ClaimSummary
 
 __all__ = ["Roots", "look", "resolve"]
 
@@ -33,7 +42,7 @@ class _Around(NamedTuple):
 
     roots: Roots
     links: Mapping[int, LinkFacts] | None
-    holders: proc.Holders
+    holders: procfs.Holders
     claims: Mapping[tuple[str, int], ClaimSummary]
     claims_known: bool
     changing: bool  # a queue pair is being created
@@ -75,16 +84,16 @@ def look(
             pcis = sysfs.functions(roots)
             seen = [_see(roots, netlink, netns, pci, foreign=foreign) for pci in pcis]
             _ask(links, seen)
-            holders = proc.holders(roots.proc, _held_devices(seen))
+            holders = procfs.holders(roots.proc, _held_devices(seen))
             answered = _collect(links, seen)
             if _sysfs_is_ours(seen, answered, links):
                 break
     if foreign:
-        missing.append(Missing("sysfs", notes.FOREIGN_SYSFS))
+        missing.append(Missing("sysfs", port_notes.FOREIGN_SYSFS))
     if answered is None:
-        missing.append(Missing("rtnetlink", notes.BUSY))
+        missing.append(Missing("rtnetlink", port_notes.BUSY))
     tasks = list(waiting(roots.proc)) if seen else []
-    missing += [Missing("mana", notes.IN_DRIVER.format(**task._asdict())) for task in tasks]
+    missing += [Missing("mana", port_notes.IN_DRIVER.format(**task._asdict())) for task in tasks]
     if holders.hidden:
         missing.append(Missing("proc", "descriptors of other users' processes"))
     missing += [
@@ -96,7 +105,9 @@ def look(
     around = _Around(roots, answered, holders, _by_port(claims), claims_known, changing, foreign)
     ports = [port for one in seen for port in _ports(one, around)]
     missing += [
-        Missing("sysfs", f"{one.function.pci} is bound to mana but has no port: {notes.NO_PORT}")
+        Missing(
+            "sysfs", f"{one.function.pci} is bound to mana but has no port: {port_notes.NO_PORT}"
+        )
         for one in seen
         if not _numbers(one.function, one.vports, one.view)
     ]
@@ -260,13 +271,13 @@ def _ports(seen: _Seen, around: _Around) -> Iterator[PortStatus]:
             for number in decisions[fact.port].candidates
         ]
         hidden = around.holders.hidden
-        words = list(notes.of(port, decisions, labels, steady=seen.steady, hidden=hidden))
+        words = list(port_notes.of(port, decisions, labels, steady=seen.steady, hidden=hidden))
         found = sum(around.holders.descriptors.get(rdev, 0) for rdev in _rdevs(seen))
-        if more := notes.unseen(port, device.contexts, found, hidden):
+        if more := port_notes.unseen(port, device.contexts, found, hidden):
             words.append(more)
         claim = around.claims.get((port.id.pci, port.id.port))
         words += [
-            notes.rdma_users(node.name, count)
+            port_notes.rdma_users(node.name, count)
             for node, count in seen.view.others_use
             if fact.port in node.ports
         ]
@@ -381,12 +392,12 @@ def _evidence(
 def _with_claim(port: PortStatus, claim: ClaimSummary | None, *, known: bool) -> PortStatus:
     """The port with its claim; `known` tells that without one there is none."""
     if claim is None:
-        more = notes.unclaimed(port) if known else None
+        more = port_notes.unclaimed(port) if known else None
         return port._replace(notes=(*port.notes, more)) if more else port
     more = claim.next_step
     return port._replace(
         claim=claim.claim,
-        drift=tuple(notes.drift(port, claim)),
+        drift=tuple(port_notes.drift(port, claim)),
         notes=(*port.notes, more) if more else port.notes,
     )
 

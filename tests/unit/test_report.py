@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from manactl.errors import UsageError
-from manactl.look import resolve
-from manactl.model import Certainty, Netdev, Owner, PortStatus, RdmaPort
-from manactl.nl.nldev import ATTRS
-from manactl.sources.links import LinkFacts
-from manactl.sources.netns import Elsewhere
+from manactl.look.links import LinkFacts
+from manactl.look.netns import Elsewhere
+from manactl.model.port import Certainty, Netdev, Owner, PortStatus, RdmaPort
+from manactl.report import resolve
+from manactl.wire.nldev import ATTRS
 from tests.unit.machine import PCI, FakeRdma, Machine
 
 KERNELS = ["6.12", "6.18", "7"]

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from manactl.journal import ClaimSummary
-from manactl.model import ClaimInfo, Missing, Netdev, Owner, PortId, PortStatus, Report
-from manactl.sources.netns import Elsewhere
+from manactl.journal.file import ClaimSummary
+from manactl.look.netns import Elsewhere
+from manactl.model.port import ClaimInfo, Missing, Netdev, Owner, PortId, PortStatus, Report
 from tests.unit.machine import PCI, Machine
 
 KERNELS = ["6.12", "6.18", "7"]

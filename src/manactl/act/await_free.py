@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
-from manactl import ending, transition
-from manactl.claiming import WAIT, holders_of
+from manactl.act import terminate as ending
+from manactl.act import transition
+from manactl.act.claim import WAIT, holders_of
+from manactl.act.plan import System
+from manactl.act.signals import StopRequested
 from manactl.errors import Busy, Interrupted
-from manactl.interrupt import StopRequested
-from manactl.look import look
-from manactl.model import Holder, Owner, PortId
-from manactl.plan import System
+from manactl.model.port import Holder, Owner, PortId
+from manactl.report import look
 
 
 def await_free(

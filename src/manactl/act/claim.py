@@ -14,18 +14,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from manactl import guards, journal, lock, planner, policy, transition
-from manactl.audit import Audit
+from manactl.act import planner, transition
+from manactl.act.audit import Audit
+from manactl.act.plan import Plan
+from manactl.act.proof import LOOK_AGAIN
+from manactl.act.signals import Interruptible
+from manactl.act.system import LiveSystem, capabilities, who
+from manactl.decide import guards, waivers
 from manactl.errors import Busy, Denied, NotRestored, Refused, Unsupported
-from manactl.interrupt import Interruptible
-from manactl.journal import ClaimSummary, Journal
-from manactl.look import look, resolve
-from manactl.model import Evidence, Holder, Owner, PortId, PortStatus, Report
-from manactl.plan import Plan
-from manactl.proving import LOOK_AGAIN
-from manactl.snapshot import PortState, derived, port_to_json
-from manactl.sources import around
-from manactl.system import LiveSystem, capabilities, who
+from manactl.journal import file as journal
+from manactl.journal import lock
+from manactl.journal.file import ClaimSummary, Journal
+from manactl.look import surroundings
+from manactl.model.port import Evidence, Holder, Owner, PortId, PortStatus, Report
+from manactl.netstate.snapshot import PortState, derived, port_to_json
+from manactl.report import look, resolve
 
 CAP_NET_ADMIN, CAP_NET_RAW = 12, 13
 _GLIMPSE = 0.3  # s for what looks odd in passing
@@ -57,7 +60,7 @@ class Claimed:
     said: Mapping[PortId, Mapping[str, Any]] = field(default_factory=dict)
     ports: tuple[PortStatus, ...] = ()
     already: tuple[tuple[PortStatus, ClaimSummary], ...] = ()
-    waived: tuple[policy.Refusal, ...] = ()
+    waived: tuple[waivers.Refusal, ...] = ()
     journal: Path | None = None
 
 
@@ -246,16 +249,19 @@ def _claim(
     with wish.signals.step(f"look at {name}"):
         states = {port.id: _state(system, port) for port in ports}
         taken = {state.ifindex for state in states.values() if state is not None}
-        seen = {port.id: around.gather(port, states[port.id], taken, system.rtnl) for port in ports}
+        seen = {
+            port.id: surroundings.gather(port, states[port.id], taken, system.rtnl)
+            for port in ports
+        }
     found = [one for port in ports for one in guards.refusals(port, seen[port.id])]
     known = {id_: state for id_, state in states.items() if state is not None}
     plan = planner.claim(
         [(port, known[port.id], seen[port.id]) for port in ports if port.id in known],
-        [one for one in found if not policy.stands(one, wish.allow)],
-        [one for one in found if policy.stands(one, wish.allow)],
+        [one for one in found if not waivers.stands(one, wish.allow)],
+        [one for one in found if waivers.stands(one, wish.allow)],
     )
     try:
-        waived = policy.judge(found, wish.allow)
+        waived = waivers.judge(found, wish.allow)
     except Refused as refusal:
         if wish.dry_run:
             wish.show(plan)
@@ -286,7 +292,7 @@ def _state(system: LiveSystem, port: PortStatus) -> PortState | None:
 
 
 def header(
-    plan: Plan, ports: Sequence[PortStatus], waived: Sequence[policy.Refusal]
+    plan: Plan, ports: Sequence[PortStatus], waived: Sequence[waivers.Refusal]
 ) -> dict[str, Any]:
     """The journal's first line, but for its schema."""
     return {

@@ -12,12 +12,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-from manactl import leak, remedies, restore, snapshot
+from manactl.act import restore
+from manactl.act.proof import ProofLike, attempt_proof
+from manactl.act.restore import Restored, until
+from manactl.decide import leaked_vport, remedies
 from manactl.errors import ManactlError
-from manactl.model import Evidence, Holder, PortId
-from manactl.proving import ProofLike, attempt_proof
-from manactl.restore import Restored, until
-from manactl.snapshot import PortState
+from manactl.model.port import Evidence, Holder, PortId
+from manactl.netstate import snapshot
+from manactl.netstate.snapshot import PortState
 
 SCHEMA = "manactl.plan/1"
 READ_BACK = 5.0  # s for the kernel to show what it has acknowledged
@@ -235,10 +237,13 @@ class ProveFree:
                 hint="find the network manager or script that does, and stop it first",
                 evidence=[*proof.evidence, Evidence("sysfs", "IFF_UP", True)],
             )
-        if leak.suspected(system, self.port):
-            what = f"the vport of {now.name if now else self.port} is not to be had: {leak.WHAT}"
+        if leaked_vport.suspected(system, self.port):
+            what = f"the vport of {now.name if now else self.port} is not to be had: {leaked_vport.WHAT}"
             return StepFailed(
-                what, hint=leak.remedy(self.port), evidence=proof.evidence, code="kernel-bug"
+                what,
+                hint=leaked_vport.remedy(self.port),
+                evidence=proof.evidence,
+                code="kernel-bug",
             )
         return StepFailed(
             f"the vport of {self.port} is still taken after {tries} attempts: {proof.message}",

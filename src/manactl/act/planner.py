@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from manactl import snapshot, uppers
-from manactl.model import PortStatus
-from manactl.nl import rtmsg as rt
-from manactl.notes import below_a_bond
-from manactl.plan import KeepState, Plan, ProveFree, SetAdmin, Step, tally
-from manactl.policy import Refusal
-from manactl.snapshot import Fact, Kind, PortState, devices_of
-from manactl.surroundings import Surroundings
+from manactl.act.plan import KeepState, Plan, ProveFree, SetAdmin, Step, tally
+from manactl.decide.port_notes import below_a_bond
+from manactl.decide.waivers import Refusal
+from manactl.model.port import PortStatus
+from manactl.model.surroundings import Surroundings
+from manactl.netstate import snapshot, uppers
+from manactl.netstate.snapshot import Fact, Kind, PortState, devices_of
+from manactl.wire import rtmsg as rt
 
 _LOST = "connections that are masqueraded through it (the kernel forgets them with the link)"
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from manactl.model import Evidence, PortId
+from manactl.model.port import Evidence, PortId
 
 if TYPE_CHECKING:
-    from manactl.plan import System
+    from manactl.act.plan import System
 
 LOOK_AGAIN = 0.2  # s between two attempts at a vport that is taken, growing to
 _LOOK_SELDOM = 1.0
 
 
 class ProofLike(Protocol):
-    """What sources.verbs.Proof says (free, taken, denied, cannot)."""
+    """What look.raw_qp_probe.Proof says (free, taken, denied, cannot)."""
 
     @property
     def outcome(self) -> str: ...

@@ -13,18 +13,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from manactl import fatal, freeing, journal, lock, transition
-from manactl.audit import Audit
-from manactl.claiming import close_stale, holders_of, need_net_admin
+from manactl.act import await_free, transition
+from manactl.act.audit import Audit
+from manactl.act.claim import close_stale, holders_of, need_net_admin
+from manactl.act.plan import Plan, SetAdmin, Step, Undone, steps_from_json
+from manactl.act.signals import Interruptible
+from manactl.act.system import LiveSystem, who
+from manactl.act.transition import PutBack
+from manactl.decide import lost_eqs
 from manactl.errors import Busy, Denied, ManactlError, NotRestored, UsageError
-from manactl.interrupt import Interruptible
-from manactl.journal import ClaimSummary, Journal, JournalError
-from manactl.look import look, resolve
-from manactl.model import Holder, Owner, PortId, Report
-from manactl.plan import Plan, SetAdmin, Step, Undone, steps_from_json
-from manactl.snapshot import Kind, port_to_json
-from manactl.system import LiveSystem, who
-from manactl.transition import PutBack
+from manactl.journal import file as journal
+from manactl.journal import lock
+from manactl.journal.file import ClaimSummary, Journal, JournalError
+from manactl.model.port import Holder, Owner, PortId, Report
+from manactl.netstate.snapshot import Kind, port_to_json
+from manactl.report import look, resolve
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +248,7 @@ def _planned(wish: Wish, content: journal.Content, ports: Sequence[PortId]) -> P
         if not any(isinstance(step, SetAdmin) for step in steps if step.port == p)
     ]
     if wish.terminate and wish.dry_run:
-        notes += freeing.would_end(ports)
+        notes += await_free.would_end(ports)
     return Plan(
         wish.verb,
         tuple(ports),
@@ -276,13 +279,13 @@ def _release(wish: Wish, path: Path, ports: list[PortId], outcome: Outcome) -> N
             return
         steps = _steps(content, ports)
         report = look()
-        fatal.refuse_release([p for p in report.ports if (p.id.pci, p.id.port) in _keys(ports)])
+        lost_eqs.refuse_release([p for p in report.ports if (p.id.pci, p.id.port) in _keys(ports)])
         rdma = {(p.id.pci, p.id.port): p.rdma for p in report.ports}
         wish.show(_planned(wish, content, ports))
         with LiveSystem(rdma, holders_of) as system:
             changed = [p for p in ports if any(isinstance(s, SetAdmin) for s in _of(steps, p))]
             with wish.signals.step(f"look whether {', '.join(names[p] for p in ports)} is free"):
-                freeing.await_free(
+                await_free.await_free(
                     system,
                     [port for port in ports if _of(steps, port)],
                     {(p.id.pci, p.id.port) for p in report.ports if p.owner is Owner.FREE},

@@ -13,11 +13,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from manactl import replay, snapshot, uppers
-from manactl.model import PortId
-from manactl.replay import Lack
-from manactl.snapshot import Fact, Kind, PortState, Request, Setting
-from manactl.uppers import Pair, UpperState
+from manactl.model.port import PortId
+from manactl.netstate import diff, snapshot, uppers
+from manactl.netstate.diff import Lack
+from manactl.netstate.snapshot import Fact, Kind, PortState, Request, Setting
+from manactl.netstate.uppers import Pair, UpperState
 
 _PAUSE_FROM, _PAUSE_TO = 0.02, 0.25  # s, doubling
 _OPENED = 1.0  # s for the kernel's deferred work that opens VLANs to have begun
@@ -104,10 +104,10 @@ class _Work:
             return False
         if self._set_uppers() and not late:
             return True
-        self._lacks = lacks = replay.lacking(self._wanted, self._now)
+        self._lacks = lacks = diff.lacking(self._wanted, self._now)
         if self._first is None:
             self._first = lacks
-            if removals := replay.in_the_way(self._wanted, self._now, lacks):
+            if removals := diff.in_the_way(self._wanted, self._now, lacks):
                 for request in removals:
                     self._try(request, request)
                 return True
@@ -120,8 +120,8 @@ class _Work:
         progress |= self._set_active() | self._set_sysctls()
         if late:
             self._look()
-            lacks = replay.lacking(self._wanted, self._now)
-            coming = replay.awaited(lacks, self._now)
+            lacks = diff.lacking(self._wanted, self._now)
+            coming = diff.awaited(lacks, self._now)
             self._lacks = [one for one in lacks if one.fact not in coming]
         else:
             self.done = not (lacks or progress or self._wrong())
@@ -167,7 +167,7 @@ class _Work:
     def _other_settings(self) -> list[tuple[Setting, str]]:
         """The settings that are not as they were, and where they are now."""
         places = self._moved()
-        names = {place.ifindex: place.name for place in replay.aligned(self._wanted, self._now)}
+        names = {place.ifindex: place.name for place in diff.aligned(self._wanted, self._now)}
         have = {(one.ifindex, one.tree, one.key): one.value for one in self._now.settings}
         found = []
         for one in self._wanted.settings:
@@ -178,11 +178,11 @@ class _Work:
         return found
 
     def _moved(self) -> dict[int, int]:
-        now = replay.aligned(self._wanted, self._now)
+        now = diff.aligned(self._wanted, self._now)
         return {a.ifindex: b.ifindex for a, b in zip(self._wanted.places, now, strict=True)}
 
     def _remove_strays(self) -> bool:
-        strays = replay.strays(self._wanted, self._now)
+        strays = diff.strays(self._wanted, self._now)
         return any([self._try(fact, request) for fact, request in strays])
 
     def _wrong(self) -> bool:
@@ -195,10 +195,10 @@ class _Work:
     def _send(self, lacks: list[Lack]) -> set[Fact]:
         """Send the requests for what lacks, in order; the facts that the kernel has taken."""
         elapsed = int(self._now.taken - self._wanted.taken)
-        places = replay.aligned(self._wanted, self._now)
+        places = diff.aligned(self._wanted, self._now)
         made = set()
-        for lack in replay.in_order(lacks):
-            for request in replay.requests(lack, self._wanted, places, elapsed):
+        for lack in diff.in_order(lacks):
+            for request in diff.requests(lack, self._wanted, places, elapsed):
                 if self._try(lack.fact, request):
                     made.add(lack.fact)
                 elif self._refused != errno.EEXIST:
@@ -253,13 +253,13 @@ class _Work:
                 for fact in wanted.facts
                 if snapshot.expired(fact, elapsed) and not snapshot.made_by_kernel(fact, wanted)
             ),
-            tuple(snapshot.removal(fact, now.names) for fact in replay.surplus(wanted, now)),
+            tuple(snapshot.removal(fact, now.names) for fact in diff.surplus(wanted, now)),
             tuple(lack.fact for lack in self._lacks),
         )
 
     def _names(self) -> list[str]:
         """What the wanted devices are called now, or were when they are gone."""
-        both = zip(self._wanted.places, replay.aligned(self._wanted, self._now), strict=True)
+        both = zip(self._wanted.places, diff.aligned(self._wanted, self._now), strict=True)
         return [now.name if now.ifindex > 0 else was.name for was, now in both]
 
     def _missed(self, pair: Pair) -> str:

@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Any
 
 from manactl.errors import Interrupted
-from manactl.sources.waiting import in_drivers, waiting
+from manactl.look.blocked_tasks import in_drivers, waiting
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PATIENCE = 2.0  # s that a step may take in silence

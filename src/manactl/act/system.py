@@ -9,13 +9,13 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Self
 
-from manactl.model import IFF_UP, Certainty, Holder, Owner, PortId, RdmaPort
-from manactl.plan import NetdevNow
-from manactl.snapshot import PortState, Request
-from manactl.sources import stacked
-from manactl.sources.rtnl import Rtnl
-from manactl.sources.uverbs_abi import ProofOutcome as Outcome
-from manactl.sources.verbs import Proof, open_device, prove_free
+from manactl.act.plan import NetdevNow
+from manactl.look import stacked_links
+from manactl.look.raw_qp_probe import Proof, open_device, prove_free
+from manactl.look.rtnetlink import Rtnl
+from manactl.model.port import IFF_UP, Certainty, Holder, Owner, PortId, RdmaPort
+from manactl.netstate.snapshot import PortState, Request
+from manactl.wire.uverbs import ProofOutcome as Outcome
 
 
 class LiveSystem:
@@ -87,7 +87,7 @@ class LiveSystem:
         self.rtnl.send(request)
 
     def set_sysctl(self, path: str, value: str) -> None:
-        stacked.put_setting(path, value)
+        stacked_links.put_setting(path, value)
 
     def prove_free(self, port: PortId) -> Proof:
         rdma = self._rdma.get((port.pci, port.port))
@@ -111,7 +111,7 @@ class LiveSystem:
     def seems_free(self, port: PortId) -> bool:
         """Whether there is proof of other kinds that nobody has the vport, and nobody waits in
         the driver, as an open of the netdev does."""
-        from manactl.look import look  # noqa: PLC0415 - only when a proof contradicts it
+        from manactl.report import look  # noqa: PLC0415 - only when a proof contradicts it
 
         report = look()
         waits = any(missing.source == "mana" for missing in report.missing)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Protocol
 
 from manactl.errors import Busy
-from manactl.model import Evidence, Holder, Owner, PortId, PortStatus, Report
+from manactl.model.port import Evidence, Holder, Owner, PortId, PortStatus, Report
 
 _SLICE = 0.2  # s
 WAIT = 10.0  # s for a program to end after SIGTERM, unless --wait says otherwise

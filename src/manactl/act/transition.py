@@ -13,12 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from manactl import leak, proving, snapshot, statedir
-from manactl import plan as planning
+from manactl.act import plan as planning
+from manactl.act import proof as proving
+from manactl.act.plan import KeepState, ProveFree, Step, StepFailed, System, Undone
+from manactl.act.signals import Interruptible, StopRequested
+from manactl.decide import leaked_vport
 from manactl.errors import Busy, ManactlError, NotRestored, Refused, RolledBack
-from manactl.interrupt import Interruptible, StopRequested
-from manactl.model import Evidence, Holder, PortId
-from manactl.plan import KeepState, ProveFree, Step, StepFailed, System, Undone
+from manactl.journal import state_dir
+from manactl.model.port import Evidence, Holder, PortId
+from manactl.netstate import snapshot
 
 
 class Log(Protocol):
@@ -342,10 +345,10 @@ def still_held(
     system: System, port: PortId, name: str, evidence: Sequence[Evidence] = ()
 ) -> Busy | NotRestored:
     """A live raw QP keeps the port: who, and what to do. Or nobody does, but for a kernel bug."""
-    if leak.suspected(system, port):
+    if leaked_vport.suspected(system, port):
         return NotRestored(
-            f"{name} cannot be released: {leak.WHAT}; nothing was changed",
-            hint=f"{leak.remedy(port)} && manactl release",
+            f"{name} cannot be released: {leaked_vport.WHAT}; nothing was changed",
+            hint=f"{leaked_vport.remedy(port)} && manactl release",
             evidence=evidence,
             code="kernel-bug",
         )
@@ -379,7 +382,7 @@ def release(
     try:
         log.append("releasing", ports=[snapshot.port_to_json(port) for port in ports])
     except OSError as error:
-        raise statedir.unusable(log.path, error) from error
+        raise state_dir.unusable(log.path, error) from error
     mine = [step for step in reversed(steps) if step.port in ports]
     back = put_back(mine, system, log, signals)
     if back.clean:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import _socket
 from typing import NamedTuple
 
-from manactl.nl import rtmsg as rt
-from manactl.nl.socket import NETLINK_ROUTE, NetlinkSocket
-from manactl.sources.child import Child
+from manactl.look.forked import Child
+from manactl.wire import rtmsg as rt
+from manactl.wire.netlink import NETLINK_ROUTE, NetlinkSocket
 
 WAIT = 0.3  # s; a person waits for the answer
 

@@ -71,7 +71,7 @@ def _netdevs(base: str, pci: str) -> Iterator[Port]:
 
 def _held(sys: str, pci: str) -> dict[int, bool]:
     """Ports whose vport has event queues but none of the netdev's, where debugfs tells (root)."""
-    from manactl.sources import debugfs  # noqa: PLC0415 - only for a port that is down
+    from manactl.look import debugfs  # noqa: PLC0415 - only for a port that is down
 
     try:
         vports = debugfs.vports(sys, [pci])

@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from manactl.sources.addresses import AddressFacts
-    from manactl.sources.claims import Claims
-    from manactl.sources.names import Port
+    from manactl.completion.addresses import AddressFacts
+    from manactl.completion.claims import Claims
+    from manactl.completion.names import Port
 
 
 Which = Literal["all", "claimable", "claimed"]  # the ports that a parameter is for

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 
-from manactl import fatal, snapshot
-from manactl.model import Evidence, PortStatus
-from manactl.policy import Refusal
-from manactl.snapshot import Fact, PortState
-from manactl.surroundings import Connection, Stacked, Surroundings
-from manactl.uppers import RESTORABLE
+from manactl.decide import lost_eqs
+from manactl.decide.waivers import Refusal
+from manactl.model.port import Evidence, PortStatus
+from manactl.model.surroundings import Connection, Stacked, Surroundings
+from manactl.netstate import snapshot
+from manactl.netstate.snapshot import Fact, PortState
+from manactl.netstate.uppers import RESTORABLE
 
 _STORAGE_PORTS = {2049: "NFS", 3260: "iSCSI", 445: "SMB", 3300: "Ceph", 6789: "Ceph",
                   4420: "NVMe/TCP", 8009: "NVMe/TCP", 10809: "NBD"}  # fmt: skip
@@ -67,7 +68,7 @@ def guard_kernel_bug(port: PortStatus, _around: Surroundings) -> Refusal | None:
     """A known bug of the kernel would bite."""
     if not port.eqs_lost:
         return None
-    return _no(port, "kernel-bug", fatal.what(port), *port.evidence)
+    return _no(port, "kernel-bug", lost_eqs.what(port), *port.evidence)
 
 
 def guard_ssh_session(port: PortStatus, around: Surroundings) -> Refusal | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from manactl.model import Holder, PortId
+from manactl.model.port import Holder, PortId
 
 WHAT = (
     "the kernel says taken, yet nobody has it: an earlier open of the netdev that the NIC refused "

@@ -6,7 +6,7 @@ that when the last raw QP of the vport is destroyed, by its program or by its pr
 
 A bond does that to its members, too: __bond_release_one() gives them their first MTU back when the
 bond is deleted or the member leaves the namespace, unasked whether that is another MTU at all.
-notes.below_a_bond() says so beforehand.
+port_notes.below_a_bond() says so beforehand.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from manactl.errors import Refused
-from manactl.model import PortStatus
+from manactl.model.port import PortStatus
 
 
 def what(port: PortStatus) -> str:

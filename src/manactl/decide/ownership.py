@@ -18,7 +18,7 @@ import math
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from manactl.model import Certainty, Owner
+from manactl.model.port import Certainty, Owner
 
 
 class DeviceFacts(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from manactl.errors import UsageError
-from manactl.model import PortStatus, Report
+from manactl.model.port import PortStatus, Report
 from manactl.render.escape import escape
 
 

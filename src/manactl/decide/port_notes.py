@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from manactl.model import Owner, PortStatus
-from manactl.ownership import Decision
+from manactl.decide.ownership import Decision
+from manactl.model.port import Owner, PortStatus
 
 if TYPE_CHECKING:
-    from manactl.journal import ClaimSummary
+    from manactl.journal.file import ClaimSummary
 
 BUSY = (
     "the kernel's network lock (RTNL) is held and not given back in time: a driver may be waiting "

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from manactl.errors import Refused
-from manactl.model import Evidence
+from manactl.model.port import Evidence
 
 NEVER = ("foreign-netns", "in-reset", "kernel-bug")
 # Losing one of these can cut the operator off; a waiver has to come with a way back by itself.

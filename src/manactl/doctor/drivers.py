@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from manactl.checks.finding import Finding, Level, count, fine
-from manactl.machine import Machine, Module, Shape
+from manactl.doctor.finding import Finding, Level, count, fine
+from manactl.model.machine import Machine, Module, Shape
 
 
 def driver(machine: Machine) -> Iterator[Finding]:

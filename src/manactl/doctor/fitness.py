@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from manactl.checks import drivers, others, programs
-from manactl.checks.finding import Finding, Level
-from manactl.machine import Machine
+from manactl.doctor import drivers, others, programs
+from manactl.doctor.finding import Finding, Level
+from manactl.model.machine import Machine
 
 Check = Callable[[Machine], Iterable[Finding]]
 CHECKS: tuple[Check, ...] = (

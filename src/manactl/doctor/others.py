@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from manactl.checks.finding import Finding, Level, fine
-from manactl.machine import Machine
+from manactl.doctor.finding import Finding, Level, fine
+from manactl.model.machine import Machine
 
 _FIXED_NETWORKD = (257, 7)  # before: "unmanaged" is forgotten in some boots (systemd issue 36997)
 

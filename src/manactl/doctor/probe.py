@@ -1,4 +1,4 @@
-"""Finds out, on this machine, the facts that manactl.kernelfacts lists."""
+"""Finds out, on this machine, the facts that doctor.kernel_facts lists."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import errno
 import os
 from collections.abc import Sequence
 
-from manactl.machine import Machine, Shape
-from manactl.model import PortStatus
-from manactl.nl.nldev import Nldev, RdmaDevice
-from manactl.sources import rdma, sysfs
-from manactl.sources.sysfs import Function, Roots
-from manactl.sources.uverbs_abi import ProofOutcome
-from manactl.sources.verbs import prove_free
+from manactl.look import rdma, sysfs
+from manactl.look.raw_qp_probe import prove_free
+from manactl.look.sysfs import Function, Roots
+from manactl.model.machine import Machine, Shape
+from manactl.model.port import PortStatus
+from manactl.wire.nldev import Nldev, RdmaDevice
+from manactl.wire.uverbs import ProofOutcome
 
 
 def passive(machine: Machine, roots: Roots = Roots()) -> dict[str, str | None]:  # noqa: B008

@@ -16,9 +16,12 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from manactl.act.system import capabilities
 from manactl.errors import ManactlError
-from manactl.journal import list_claims
-from manactl.machine import (
+from manactl.journal.file import list_claims
+from manactl.look import surroundings, sysfs
+from manactl.look.sysfs import Roots
+from manactl.model.machine import (
     Function,
     HugePages,
     Journals,
@@ -28,11 +31,8 @@ from manactl.machine import (
     Shape,
     Uverbs,
 )
-from manactl.model import Owner, Report
-from manactl.nl.nldev import Nldev
-from manactl.sources import around, sysfs
-from manactl.sources.sysfs import Roots
-from manactl.system import capabilities
+from manactl.model.port import Owner, Report
+from manactl.wire.nldev import Nldev
 
 MODULES = ("mana", "mana_ib", "ib_uverbs")
 _LIBRARIES = ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/lib")
@@ -258,7 +258,7 @@ def _managers(report: Report, places: Places) -> tuple[PciManager, ...] | None:
         if port.netdev is None or port.netns is not None:
             continue
         try:
-            ones = around.managers({port.netdev.ifindex}, run, proc)
+            ones = surroundings.managers({port.netdev.ifindex}, run, proc)
         except OSError:
             return None
         found += [PciManager(port.label, one, _network_file(one.source)) for one in ones]

@@ -18,9 +18,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from manactl import statedir, unfinished
 from manactl.errors import ManactlError, NotRestored
-from manactl.model import ClaimInfo, PortId
+from manactl.journal import interrupted
+from manactl.journal import state_dir as statedir
+from manactl.model.port import ClaimInfo, PortId
 
 SCHEMA = "manactl.journal/1"
 _FAMILY, _VERSION = SCHEMA.split("/")
@@ -115,7 +116,7 @@ class ClaimSummary:
     @property
     def next_step(self) -> str | None:
         """What the operator should know or do, where it is not obvious."""
-        return self.pending if self.same_boot else unfinished.BEFORE_BOOT
+        return self.pending if self.same_boot else interrupted.BEFORE_BOOT
 
     @property
     def to_recover(self) -> bool:
@@ -147,7 +148,7 @@ def list_claims(state_dir: Path | str, boot_id: str | None = None) -> list[Claim
             phase = content.phase_of(port)
             pending = None
             if same and phase == "interrupted":
-                pending = unfinished.told(header, content.records, port, Path(state_dir))
+                pending = interrupted.told(header, content.records, port, Path(state_dir))
             found.append(ClaimSummary(port, info, phase, same, content.path, pending))
     return found
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from manactl.model import PortId
+from manactl.model.port import PortId
 
 BEFORE_BOOT = (
     "its journal is from before the last boot: the boot configuration has taken over, and "

@@ -10,9 +10,10 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from manactl import journal, statedir
 from manactl.errors import Busy
-from manactl.model import Evidence
+from manactl.journal import file as journal
+from manactl.journal import state_dir as statedir
+from manactl.model.port import Evidence
 
 _BACKOFF_FROM, _BACKOFF_TO = 0.02, 0.25  # s
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from manactl.sources.sysfs import listdir
+from manactl.look.sysfs import listdir
 
 _DRIVERS = "mana_"  # what the functions of mana and mana_ib begin with
 _CREATION = ("mana_ib_create_qp", "mana_ib_cfg_vport")

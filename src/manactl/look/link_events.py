@@ -13,7 +13,7 @@ import socket
 from types import TracebackType
 from typing import Self
 
-from manactl.nl.socket import NETLINK_RDMA, NETLINK_ROUTE
+from manactl.wire.netlink import NETLINK_RDMA, NETLINK_ROUTE
 
 RTNLGRP_LINK = 1
 # enum of include/uapi/rdma/rdma_netlink.h. The kernel announces there from 6.12 on; before, one

@@ -10,10 +10,10 @@ import struct
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple, Protocol
 
-from manactl.model import Netdev
-from manactl.nl.attrs import as_int, as_str, attr_u32, iter_attrs, parse_attrs
-from manactl.nl.socket import NETLINK_ROUTE, NetlinkSocket
-from manactl.sources.child import Child
+from manactl.look.forked import Child
+from manactl.model.port import Netdev
+from manactl.wire.attrs import as_int, as_str, attr_u32, iter_attrs, parse_attrs
+from manactl.wire.netlink import NETLINK_ROUTE, NetlinkSocket
 
 RTM_GETLINK = 18
 IFLA_IFNAME, IFLA_LINKINFO, IFLA_EXT_MASK, IFLA_CARRIER = 3, 18, 29, 33

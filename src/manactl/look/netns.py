@@ -12,10 +12,10 @@ import os
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from manactl.model import Netdev
-from manactl.sources import sysfs
-from manactl.sources.child import Child
-from manactl.sources.sysfs import Roots
+from manactl.look import sysfs
+from manactl.look.forked import Child
+from manactl.look.sysfs import Roots
+from manactl.model.port import Netdev
 
 if TYPE_CHECKING:
     import ctypes

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from manactl.model import Holder
+from manactl.model.port import Holder
 
 # Compiled when first used.
 _CONTAINER = r"(?:^|[/:_-])([0-9a-f]{64})(?:\.scope)?(?:/|$)"

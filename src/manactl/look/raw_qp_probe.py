@@ -23,9 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from manactl.model import Evidence
-from manactl.sources import uverbs_abi as abi
-from manactl.sources.uverbs_abi import NONE, PAGE, ProofOutcome
+from manactl.model.port import Evidence
+from manactl.wire import uverbs as abi
+from manactl.wire.uverbs import NONE, PAGE, ProofOutcome
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, TypeVar
 
-from manactl.model import Evidence, Missing
-from manactl.nl.nldev import RdmaDevice, RdmaNetlink, Resource
-from manactl.ownership import DeviceFacts
-from manactl.sources.sysfs import RdmaNode
+from manactl.decide.ownership import DeviceFacts
+from manactl.look.sysfs import RdmaNode
+from manactl.model.port import Evidence, Missing
+from manactl.wire.nldev import RdmaDevice, RdmaNetlink, Resource
 
 _T = TypeVar("_T")
 

@@ -12,12 +12,12 @@ import socket
 from collections.abc import Collection
 from typing import Self
 
-from manactl.model import IFF_UP, PortId
-from manactl.nl import rtmsg as rt
-from manactl.nl.attrs import as_int, as_str, attr, attr_u32, parse_attrs
-from manactl.nl.socket import NETLINK_ROUTE, NetlinkSocket
-from manactl.snapshot import Dumps, PortState, Request, select
-from manactl.sources import stacked
+from manactl.look import stacked_links
+from manactl.model.port import IFF_UP, PortId
+from manactl.netstate.snapshot import Dumps, PortState, Request, select
+from manactl.wire import rtmsg as rt
+from manactl.wire.attrs import as_int, as_str, attr, attr_u32, parse_attrs
+from manactl.wire.netlink import NETLINK_ROUTE, NetlinkSocket
 
 _IFLA_IFNAME, _IFLA_CARRIER, _IFLA_XDP, _IFLA_PERM_ADDRESS, _IFLA_EXT_MASK = 3, 33, 43, 54, 29
 _RTM_NEWNSID, _RTM_GETNSID = 88, 90
@@ -121,19 +121,19 @@ class Rtnl:
         `taken` is the CLOCK_BOOTTIME to note.
         """
         link = self.link(ifindex)
-        uppers = stacked.uppers(self.stack(), ifindex)
+        uppers = stacked_links.uppers(self.stack(), ifindex)
         devices = [(ifindex, link.name), *((one.ifindex, one.name) for one in uppers)]
         facts = select(self.dumps(), {index for index, _ in devices}, nexthops)
-        settings = stacked.settings(devices)
+        settings = stacked_links.settings(devices)
         return PortState(
             port, ifindex, link.name, link.up, link.carrier, taken, facts, uppers, settings
         )
 
-    def stack(self) -> list[stacked.StackedLink]:
+    def stack(self) -> list[stacked_links.StackedLink]:
         """All interfaces of this namespace, as far as stacking goes."""
         mask = attr_u32(_IFLA_EXT_MASK, _RTEXT_FILTER_SKIP_STATS)
         bodies = self._dump(rt.RTM_GETLINK, rt.IFINFO.pack(0, 0, 0, 0, 0, 0) + mask)
-        return [stacked.parse(body) for body in bodies]
+        return [stacked_links.parse(body) for body in bodies]
 
     def addresses(self) -> list[bytes]:
         """The addresses of all interfaces, as message bodies."""

@@ -15,11 +15,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from manactl.nl import inetdiag as diag
-from manactl.nl.inetdiag import TcpSocket
-from manactl.nl.socket import NETLINK_SOCK_DIAG, NetlinkSocket
-from manactl.sources.rtnl import Rtnl, ntop
-from manactl.surroundings import Connection, PacketSocket, Process
+from manactl.look.rtnetlink import Rtnl, ntop
+from manactl.model.surroundings import Connection, PacketSocket, Process
+from manactl.wire import inet_diag as diag
+from manactl.wire.inet_diag import TcpSocket
+from manactl.wire.netlink import NETLINK_SOCK_DIAG, NetlinkSocket
 
 _NAMEABLE = 1000  # a filter's jumps reach 64 KiB; of more addresses the sockets are sorted out here
 

@@ -7,11 +7,9 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from manactl.model import IFF_UP
-from manactl.nl import rtmsg as rt
-from manactl.nl.attrs import as_int, as_str, parse_attrs
-from manactl.snapshot import Setting
-from manactl.uppers import (
+from manactl.model.port import IFF_UP
+from manactl.netstate.snapshot import Setting
+from manactl.netstate.uppers import (
     IFLA_BOND_ACTIVE_SLAVE,
     IFLA_INFO_DATA,
     IFLA_INFO_KIND,
@@ -19,6 +17,8 @@ from manactl.uppers import (
     VLAN,
     UpperState,
 )
+from manactl.wire import rtmsg as rt
+from manactl.wire.attrs import as_int, as_str, parse_attrs
 
 _IFLA_IFNAME, _IFLA_LINK, _IFLA_MASTER, _IFLA_CARRIER, _IFLA_LINK_NETNSID = 3, 5, 10, 33, 37
 _IFLA_VLAN_ID, _IFLA_VLAN_FLAGS, _IFLA_VLAN_PROTOCOL = 1, 2, 5

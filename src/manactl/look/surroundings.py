@@ -8,14 +8,11 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from manactl.model import PortStatus, RdmaPort
-from manactl.nl import rtmsg as rt
-from manactl.nl.nldev import Nldev, RdmaNetlink, Resource
-from manactl.snapshot import PortState, addresses
-from manactl.sources import above, sockets
-from manactl.sources.rtnl import Rtnl
-from manactl.sources.stacked import StackedLink
-from manactl.surroundings import (
+from manactl.look import sockets, upper_devices
+from manactl.look.rtnetlink import Rtnl
+from manactl.look.stacked_links import StackedLink
+from manactl.model.port import PortStatus, RdmaPort
+from manactl.model.surroundings import (
     NOTHING_READ,
     Connection,
     FabricRoute,
@@ -27,6 +24,9 @@ from manactl.surroundings import (
     Stacked,
     Surroundings,
 )
+from manactl.netstate.snapshot import PortState, addresses
+from manactl.wire import rtmsg as rt
+from manactl.wire.nldev import Nldev, RdmaNetlink, Resource
 
 _WIRE_SERVER = "168.63.129.16"
 _AZURE_ASSET_TAG = "7783-7084-3265-9085-8269-3286-77"  # of every Azure VM, in its DMI tables
@@ -45,10 +45,14 @@ def gather(
         return NOTHING_READ
     ifindex = state.ifindex
     links = _try(rtnl.stack)
-    found = None if links is None else above.grow(links, {ifindex: above.Standing(True, True)}, {})
+    found = (
+        None
+        if links is None
+        else upper_devices.grow(links, {ifindex: upper_devices.Standing(True, True)}, {})
+    )
     uppers = None if found is None else _try(lambda: _uppers(port, links or (), found, rtnl))
-    away = None if found is None else _try(lambda: above.elsewhere(found))
-    reach = above.reach(uppers or (), ifindex, addresses(state.own))
+    away = None if found is None else _try(lambda: upper_devices.elsewhere(found))
+    reach = upper_devices.reach(uppers or (), ifindex, addresses(state.own))
     tcp, packets = (
         _try(lambda: _sockets(reach, state, uppers or (), away or (), rtnl)) or (None,) * 2
     )
@@ -68,13 +72,13 @@ def gather(
 
 
 def _uppers(
-    port: PortStatus, links: Sequence[StackedLink], found: above.Found, rtnl: Rtnl
+    port: PortStatus, links: Sequence[StackedLink], found: upper_devices.Found, rtnl: Rtnl
 ) -> tuple[Stacked, ...]:
     """What sits on the port here, but for a netvsc master, which is another matter."""
     netvsc = port.upper.netdev if port.upper and port.upper.kind == "netvsc" else None
     return tuple(
         one
-        for one in above.stacked(links, found, rtnl, None)
+        for one in upper_devices.stacked(links, found, rtnl, None)
         if one.ifindex != (port.netdev and port.netdev.ifindex) and one.name != netvsc
     )
 
@@ -83,7 +87,7 @@ def _sockets(
     reach: sockets.Reach,
     state: PortState,
     uppers: Collection[Stacked],
-    away: Collection[above.View],
+    away: Collection[upper_devices.View],
     rtnl: Rtnl,
 ) -> tuple[tuple[Connection, ...], tuple[PacketSocket, ...]]:
     """TCP connections and packet sockets of every namespace, with their processes."""
@@ -105,7 +109,7 @@ def _try(read: Callable[[], T]) -> T | None:
 
 def others(claimed: Collection[int], links: Sequence[StackedLink], rtnl: Rtnl) -> tuple[str, ...]:
     """Netdevs that are up, with carrier and a global address, and do not sit on a claimed port."""
-    gone = above.grow(links, dict.fromkeys(claimed, above.Standing(True, True)), {})
+    gone = upper_devices.grow(links, dict.fromkeys(claimed, upper_devices.Standing(True, True)), {})
     having = set()
     for body in rtnl.addresses():
         _, _, _, scope, index = rt.IFADDR.unpack_from(body)

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from manactl.model import Netdev
+from manactl.model.port import Netdev
 
 VENDOR_MICROSOFT = "0x1414"
 DEVICES_MANA = ("0x00ba", "0x00b9", "0x00c1")  # VF, PF, and a later VF

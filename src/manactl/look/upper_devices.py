@@ -12,17 +12,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from manactl import snapshot
-from manactl.nl import rtmsg as rt
-from manactl.nl.inetdiag import TcpSocket
-from manactl.snapshot import Fact, Kind
-from manactl.sources import netns, sockets
-from manactl.sources.child import Child
-from manactl.sources.netns import NAMED, Namespace
-from manactl.sources.rtnl import Rtnl
-from manactl.sources.sockets import Reach
-from manactl.sources.stacked import BESIDE, StackedLink
-from manactl.surroundings import Connection, PacketSocket, Stacked
+from manactl.look import netns, sockets
+from manactl.look.forked import Child
+from manactl.look.netns import NAMED, Namespace
+from manactl.look.rtnetlink import Rtnl
+from manactl.look.sockets import Reach
+from manactl.look.stacked_links import BESIDE, StackedLink
+from manactl.model.surroundings import Connection, PacketSocket, Stacked
+from manactl.netstate import snapshot
+from manactl.netstate.snapshot import Fact, Kind
+from manactl.wire import rtmsg as rt
+from manactl.wire.inet_diag import TcpSocket
 
 _WAIT = 35.0  # s; a namespace takes a millisecond, a driver that waits for its device up to 30 s
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from manactl.snapshot import PortState
+from manactl.netstate.snapshot import PortState
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ import socket
 import struct
 from collections.abc import Mapping
 
-from manactl.nl import rtmsg as rt
-from manactl.nl.attrs import as_int, as_str
+from manactl.wire import rtmsg as rt
+from manactl.wire.attrs import as_int, as_str
 
 _TABLES = {253: "default", 254: "main", 255: "local"}
 _PROTOCOLS = {1: "redirect", 2: "kernel", 3: "boot", 4: "static", 9: "ra", 16: "dhcp"}

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from manactl.nl import rtmsg as rt
-from manactl.nl.rtmsg import Place, Places
-from manactl.nl.socket import NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE
-from manactl.snapshot import (
+from manactl.netstate.snapshot import (
     Fact,
     Kind,
     PortState,
@@ -25,7 +22,10 @@ from manactl.snapshot import (
     is_tentative,
     rank,
 )
-from manactl.uppers import pairs
+from manactl.netstate.uppers import pairs
+from manactl.wire import rtmsg as rt
+from manactl.wire.netlink import NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE
+from manactl.wire.rtmsg import Place, Places
 
 _NEUTRAL = 0x70000000  # far from any ifindex
 

@@ -1,6 +1,6 @@
 """The network state of a port: what it holds, what of it is missing, and how to make it again.
 
-Pure: messages in, messages out. Reading them from the kernel is sources/rtnl.py's part.
+Pure: messages in, messages out. Reading them from the kernel is look/rtnetlink.py's part.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from manactl.model import PortId
-from manactl.nl import rtmsg as rt
-from manactl.nl.rtmsg import Place, Places
-from manactl.uppers import UpperState
+from manactl.model.port import PortId
+from manactl.netstate.uppers import UpperState
+from manactl.wire import rtmsg as rt
+from manactl.wire.rtmsg import Place, Places
 
 
 class Kind(enum.StrEnum):
@@ -375,14 +375,14 @@ def _own(fact: Fact) -> str:
 
 def describe(fact: Fact, names: Mapping[int, str]) -> str:
     """One line in iproute2's words."""
-    from manactl.facttext import text  # noqa: PLC0415 - only people need it
+    from manactl.netstate.describe import text  # noqa: PLC0415 - only people need it
 
     return text(fact.kind, fact.body, names)
 
 
 def removal(fact: Fact, names: Mapping[int, str]) -> str:
     """The `ip` command that removes it."""
-    from manactl.facttext import command  # noqa: PLC0415 - only people need it
+    from manactl.netstate.describe import command  # noqa: PLC0415 - only people need it
 
     return command(fact.kind, fact.body, names)
 

@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from manactl.model import IFF_UP
-from manactl.nl import rtmsg as rt
-from manactl.nl.attrs import attr_str, attr_u32, nest
+from manactl.model.port import IFF_UP
+from manactl.wire import rtmsg as rt
+from manactl.wire.attrs import attr_str, attr_u32, nest
 
 IFLA_LINKINFO, IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_BOND_ACTIVE_SLAVE = 18, 1, 2, 2
 VLAN = "vlan"

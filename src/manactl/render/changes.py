@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from manactl.model import Owner, PortStatus
+from manactl.model.port import Owner, PortStatus
 from manactl.render.escape import escape
 from manactl.render.status import NOBODY, link
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
-from manactl.model import ClaimInfo, Evidence, Holder, PortStatus, RdmaPort, Report, Upper
+from manactl.model.port import ClaimInfo, Evidence, Holder, PortStatus, RdmaPort, Report, Upper
 from manactl.render.escape import escape
 
 ERROR_SCHEMA = "manactl.error/1"

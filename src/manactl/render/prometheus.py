@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from manactl import __version__
-from manactl.model import Certainty, Owner, PortStatus, Report
+from manactl.model.port import Certainty, Owner, PortStatus, Report
 from manactl.render.escape import escape
 
 Labels = dict[str, str]

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from manactl.model import Certainty, Holder, Owner, PortStatus, Report
+from manactl.model.port import Certainty, Holder, Owner, PortStatus, Report
 from manactl.render.document import timestamp
 from manactl.render.escape import escape
 

@@ -1,1 +1,1 @@
-"""Netlink, as little of it as manactl needs: bytes in and out, no decisions."""
+"""Bytes to values and back: netlink, rtnetlink, nldev, inet_diag and uverbs messages."""

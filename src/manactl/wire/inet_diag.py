@@ -13,7 +13,7 @@ import struct
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-from manactl.nl.attrs import as_int, attr, parse_attrs
+from manactl.wire.attrs import as_int, attr, parse_attrs
 
 SOCK_DIAG_BY_FAMILY = 20
 INET_DIAG_REQ_BYTECODE = 1

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from manactl.nl.attrs import align, as_int, as_str, iter_attrs
+from manactl.wire.attrs import align, as_int, as_str, iter_attrs
 
 NETLINK_ROUTE = 0
 NETLINK_SOCK_DIAG = 4

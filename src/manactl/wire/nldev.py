@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
-from manactl.nl.attrs import as_int, as_str, attr_u32, iter_attrs, parse_attrs
-from manactl.nl.socket import NETLINK_RDMA, NetlinkSocket
+from manactl.wire.attrs import as_int, as_str, attr_u32, iter_attrs, parse_attrs
+from manactl.wire.netlink import NETLINK_RDMA, NetlinkSocket
 
 RDMA_NL_NLDEV = 5
 

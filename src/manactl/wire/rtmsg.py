@@ -14,7 +14,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from manactl.nl.attrs import NLA_TYPE_MASK, align, as_int, as_str, attr
+from manactl.wire.attrs import NLA_TYPE_MASK, align, as_int, as_str, attr
 
 RTM_NEWLINK, RTM_GETLINK = 16, 18
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22

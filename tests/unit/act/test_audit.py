@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from manactl.audit import MESSAGE_IDS, Audit
+from manactl.act.audit import MESSAGE_IDS, Audit
 from manactl.errors import Refused
 
 BY = {"uid": 0, "sudo_user": "operator", "loginuid": 1000}

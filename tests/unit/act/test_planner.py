@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from manactl import claiming, planner
-from manactl.claiming import Claimed
-from manactl.plan import Plan
-from manactl.policy import Refusal
-from manactl.snapshot import PortState
-from manactl.surroundings import PacketSocket, Surroundings
-from manactl.uppers import UpperState
+from manactl.act import claim, planner
+from manactl.act.claim import Claimed
+from manactl.act.plan import Plan
+from manactl.decide.waivers import Refusal
+from manactl.model.surroundings import PacketSocket, Surroundings
+from manactl.netstate.snapshot import PortState
+from manactl.netstate.uppers import UpperState
 from tests.unit import schema
+from tests.unit.decide.test_waivers import AWAY, PROBER, QUIET, STATE, STATUS, VLAN
 from tests.unit.fakes import PORT, address, neighbour, nexthop, route
-from tests.unit.test_policy import AWAY, PROBER, QUIET, STATE, STATUS, VLAN
 
 WAIVED = Refusal("tcp-established", "eth1", "1 live TCP connection: it stalls", ())
 
@@ -132,4 +132,4 @@ def test_documents_are_as_their_schemas_say(up: bool) -> None:
     proof = {"proven": True, "outcome": "free", "message": "x", "tries": 1}
     said: dict[str, Any] = {"prove-free": proof, "set-admin": {"ms": 1.5, "boottime": 2.0}}
     done = Claimed(made, {PORT: STATE}, {PORT: said}, (STATUS,), (), (WAIVED,))
-    schema.strict(json.loads(json.dumps(claiming.document(done))))
+    schema.strict(json.loads(json.dumps(claim.document(done))))

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from manactl import interrupt
+from manactl.act import signals as interrupt
+from manactl.act.signals import Interruptible, StopRequested, stuck_in
 from manactl.errors import Interrupted
-from manactl.interrupt import Interruptible, StopRequested, stuck_in
 
 
 @pytest.fixture(autouse=True)

@@ -10,9 +10,18 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from manactl import ending
+from manactl.act import terminate as ending
 from manactl.errors import Busy
-from manactl.model import Certainty, Evidence, Holder, Owner, PortId, PortStatus, RdmaPort, Report
+from manactl.model.port import (
+    Certainty,
+    Evidence,
+    Holder,
+    Owner,
+    PortId,
+    PortStatus,
+    RdmaPort,
+    Report,
+)
 from tests.unit.test_shapes import NOW
 
 PCI = "7870:00:00.0"

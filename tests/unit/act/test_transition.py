@@ -14,12 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manactl import journal, plan, transition
+from manactl.act import plan, transition
+from manactl.act.plan import KeepState, Plan, ProveFree, SetAdmin, Step, steps_from_json
 from manactl.errors import Busy, Interrupted, ManactlError, NotRestored, Refused, RolledBack
-from manactl.journal import Journal
-from manactl.model import PortId
-from manactl.plan import KeepState, Plan, ProveFree, SetAdmin, Step, steps_from_json
-from manactl.snapshot import Fact, port_to_json
+from manactl.journal import file as journal
+from manactl.journal.file import Journal
+from manactl.model.port import PortId
+from manactl.netstate.snapshot import Fact, port_to_json
 from tests.unit import fakes
 from tests.unit.fakes import PORT, FakeSystem, Kernel, Killed, address, neighbour, nexthop, route
 
@@ -71,7 +72,7 @@ OTHERS = st.builds(nexthop, st.integers(1, 50)) | st.builds(
 
 def _distinct(facts: list[Fact]) -> list[Fact]:
     place = (fakes.rt.Place(3, "eth1"),)
-    return list({fakes.replay.key(fact, place): fact for fact in facts}.values())
+    return list({fakes.diff.key(fact, place): fact for fact in facts}.values())
 
 
 NETWORKS = st.lists(ADDRESSES | ROUTES | OTHERS, max_size=12).map(_distinct)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from manactl import journal
-from manactl.sources.claims import Claims, claims
+from manactl.completion.claims import Claims, claims
+from manactl.journal import file as journal
 from tests.unit.fakes import PORT
-from tests.unit.test_journal import HEADER, released, written
+from tests.unit.journal.test_file import HEADER, released, written
 
 KEY = (PORT.pci, PORT.port)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from manactl.sources import names
+from manactl.completion import names
 from tests.unit.machine import PCI, Machine
 
 

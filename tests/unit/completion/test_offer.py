@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manactl.offer import Which, Word, describe, fitting, words
-from manactl.sources.addresses import AddressFacts
-from manactl.sources.claims import Claims
-from manactl.sources.names import Port
+from manactl.completion.addresses import AddressFacts
+from manactl.completion.claims import Claims
+from manactl.completion.names import Port
+from manactl.completion.offer import Which, Word, describe, fitting, words
 
 PCI = "7870:00:00.0"
 UP = Port(PCI, 1, "eth0", 2, up=True, mac="00:0d:3a:aa:00:10", rdma=("mana_0/1", "manae_0/1"))

@@ -6,18 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from manactl import fatal, notes, transition
+from manactl.act import transition
+from manactl.decide import lost_eqs, port_notes
 from manactl.errors import NotRestored, Refused
-from manactl.model import Evidence, Upper
+from manactl.model.port import Evidence, Upper
+from tests.unit.act.test_transition import claim, furnished
+from tests.unit.decide.test_waivers import STATUS
 from tests.unit.fakes import PORT, FakeSystem
-from tests.unit.test_policy import STATUS
-from tests.unit.test_transition import claim, furnished
 
 
 def test_a_release_does_not_wait_for_the_crash() -> None:
-    fatal.refuse_release([STATUS])
+    lost_eqs.refuse_release([STATUS])
     with pytest.raises(Refused, match="Do not end its program") as caught:
-        fatal.refuse_release([STATUS, STATUS._replace(eqs_lost=True)])
+        lost_eqs.refuse_release([STATUS, STATUS._replace(eqs_lost=True)])
     assert caught.value.code == "kernel-bug"
 
 
@@ -26,7 +27,7 @@ PER_VPORT = (Evidence("debugfs", "EQs", True),)
 
 
 def test_a_bond_is_told_of_where_it_can_do_harm() -> None:
-    said = notes.below_a_bond(STATUS._replace(upper=BOND, evidence=PER_VPORT))
+    said = port_notes.below_a_bond(STATUS._replace(upper=BOND, evidence=PER_VPORT))
     assert said is not None
     assert "do not delete bond0 or change its MTU" in said
 
@@ -35,7 +36,7 @@ def test_a_bond_is_told_of_where_it_can_do_harm() -> None:
 def test_no_bond_and_shared_event_queues_are_not_warned_of(
     upper: Upper | None, evidence: tuple[Evidence, ...]
 ) -> None:
-    assert notes.below_a_bond(STATUS._replace(upper=upper, evidence=evidence)) is None
+    assert port_notes.below_a_bond(STATUS._replace(upper=upper, evidence=evidence)) is None
 
 
 def test_a_leaked_vport_refuses_a_claim_of_a_port_that_is_down(tmp_path: Path) -> None:

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from manactl.model import Certainty, Owner
-from manactl.ownership import (
+from manactl.decide.ownership import (
     DEVICE_RULES,
     PORT_RULES,
     DeviceFacts,
@@ -18,6 +17,7 @@ from manactl.ownership import (
     decide,
     raw_on_device,
 )
+from manactl.model.port import Certainty, Owner
 
 NO_RAW = DeviceFacts(raw_qp_tracked=False, contexts=0, pd_users=0, cq_users=0, user_qps=0)
 ONE_RAW = DeviceFacts(

@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 
-from manactl import guards, policy
+from manactl.decide import guards, waivers
+from manactl.decide.guards import GUARDS, Guard
+from manactl.decide.waivers import Refusal
 from manactl.errors import Refused
-from manactl.guards import GUARDS, Guard
-from manactl.model import Certainty, Netdev, Owner, PortStatus, RdmaPort
-from manactl.policy import Refusal
-from manactl.snapshot import PortState
-from manactl.surroundings import (
+from manactl.model.port import Certainty, Netdev, Owner, PortStatus, RdmaPort
+from manactl.model.surroundings import (
     NOTHING_READ,
     Connection,
     FabricRoute,
@@ -25,6 +24,7 @@ from manactl.surroundings import (
     Stacked,
     Surroundings,
 )
+from manactl.netstate.snapshot import PortState
 from tests.unit.fakes import PORT, address, route
 
 STATUS = PortStatus(
@@ -229,7 +229,7 @@ def refusal(code: str) -> Refusal:
 def test_every_refusal_is_told() -> None:
     hard = dataclasses.replace(refusal("xdp"), lasting="it would not come back")
     with pytest.raises(Refused) as caught:
-        policy.judge([hard, refusal("tcp-established"), refusal("upper")], ())
+        waivers.judge([hard, refusal("tcp-established"), refusal("upper")], ())
     error = caught.value
     assert error.exit_code == 3
     for code in ("xdp", "tcp-established", "upper"):
@@ -242,16 +242,16 @@ def test_every_refusal_is_told() -> None:
 
 def test_the_code_of_a_lone_refusal_is_the_code_of_the_document() -> None:
     with pytest.raises(Refused) as caught:
-        policy.judge([refusal("tcp-established")], ())
+        waivers.judge([refusal("tcp-established")], ())
     assert caught.value.code == "tcp-established"
 
 
 def test_waivers_take_effect_one_by_one() -> None:
     found = [refusal("tcp-established"), refusal("packet-sockets")]
-    waived = policy.judge(found, {"tcp-established", "packet-sockets", "manager"})
+    waived = waivers.judge(found, {"tcp-established", "packet-sockets", "manager"})
     assert waived == tuple(found)
     with pytest.raises(Refused) as caught:
-        policy.judge(found, {"tcp-established"})
+        waivers.judge(found, {"tcp-established"})
     assert "about tcp-established" not in caught.value.message
     assert "about packet-sockets" in caught.value.message
 
@@ -260,7 +260,7 @@ def test_waivers_take_effect_one_by_one() -> None:
 def test_a_waiver_that_needs_a_way_back_says_which(code: str) -> None:
     why = f"--allow {code} has no effect: it can be waived only for a claim that ends by itself"
     with pytest.raises(Refused) as caught:
-        policy.judge([refusal(code)], {code})
+        waivers.judge([refusal(code)], {code})
     assert why in caught.value.message
     assert "--confirm-within" in caught.value.message
     assert f"--allow {code}" not in (caught.value.hint or "")
@@ -283,17 +283,17 @@ def test_an_upper_can_be_waived_where_release_puts_it_back(
     around = dataclasses.replace(QUIET, **change)
     found = [one for one in guards.refusals(STATUS, around) if one.code == "upper"]
     if why is None:
-        assert policy.judge(found, {"upper"}) == tuple(found)
+        assert waivers.judge(found, {"upper"}) == tuple(found)
         return
     with pytest.raises(Refused, match="upper") as caught:
-        policy.judge(found, {"upper"})
+        waivers.judge(found, {"upper"})
     assert why in caught.value.message
 
 
-@pytest.mark.parametrize("code", policy.NEVER)
+@pytest.mark.parametrize("code", waivers.NEVER)
 def test_what_can_never_be_waived_says_so(code: str) -> None:
     with pytest.raises(Refused) as caught:
-        policy.judge([refusal(code)], {code})
+        waivers.judge([refusal(code)], {code})
     assert f"{code}: it can never be waived" in (caught.value.hint or "")
 
 
@@ -304,4 +304,4 @@ def test_every_guard_has_a_code_of_the_contract() -> None:
         for guard in GUARDS
         if (no := guard(STATUS._replace(in_reset=True, eqs_lost=True), NOTHING_READ))
     }
-    assert said | {"foreign-netns"} == {*policy.WAIVABLE, *policy.NEVER}
+    assert said | {"foreign-netns"} == {*waivers.WAIVABLE, *waivers.NEVER}

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from manactl import fitness, kernelfacts
-from manactl.checks.finding import Level
-from manactl.machine import (
+from manactl.doctor import fitness, kernel_facts
+from manactl.doctor.finding import Level
+from manactl.model.machine import (
     Function,
     HugePages,
     Journals,
@@ -19,7 +19,7 @@ from manactl.machine import (
     Shape,
     Uverbs,
 )
-from manactl.surroundings import Manager, Process
+from manactl.model.surroundings import Manager, Process
 
 FUNCTION = Function("7870:00:00.0", "mana", 2, ("manae_0", "mana_0"), rdma_served=True)
 NODE = Uverbs("/dev/infiniband/uverbs0", "manae_0", 0o666, usable=True)
@@ -157,18 +157,18 @@ def test_the_worst_comes_first() -> None:
 
 
 def of_kernel(number: int) -> dict[str, str | None]:
-    return {fact.code: fact.lab[number] for fact in kernelfacts.FACTS if fact.lab}
+    return {fact.code: fact.lab[number] for fact in kernel_facts.FACTS if fact.lab}
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_a_kernel_of_the_lab_is_recognised(number: int) -> None:
-    table = kernelfacts.rows(of_kernel(number))
-    assert kernelfacts.verdict(table).startswith(f"like {kernelfacts.KERNELS[number]} ")
+    table = kernel_facts.rows(of_kernel(number))
+    assert kernel_facts.verdict(table).startswith(f"like {kernel_facts.KERNELS[number]} ")
 
 
 def test_other_kernels_are_not() -> None:
-    odd = kernelfacts.rows(of_kernel(2) | {"raw-qp-up": "EPERM"})
-    assert kernelfacts.verdict(odd) == "like no kernel of the lab: raw-qp-up"
-    mixed = kernelfacts.rows(of_kernel(2) | {"raw-qp-up": "ENODEV"})
-    assert kernelfacts.verdict(mixed) == "a mixture of the lab's kernels"
-    assert "nothing" in kernelfacts.verdict(kernelfacts.rows({"rdma-devices": None}))
+    odd = kernel_facts.rows(of_kernel(2) | {"raw-qp-up": "EPERM"})
+    assert kernel_facts.verdict(odd) == "like no kernel of the lab: raw-qp-up"
+    mixed = kernel_facts.rows(of_kernel(2) | {"raw-qp-up": "ENODEV"})
+    assert kernel_facts.verdict(mixed) == "a mixture of the lab's kernels"
+    assert "nothing" in kernel_facts.verdict(kernel_facts.rows({"rdma-devices": None}))

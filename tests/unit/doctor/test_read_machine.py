@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from manactl.machine import HugePages, Journals, Module, Shape
-from manactl.model import Report
-from manactl.sources import machine as reading
-from manactl.sources.machine import Places
-from manactl.sources.sysfs import Roots
+from manactl.doctor import read_machine as reading
+from manactl.doctor.read_machine import Places
+from manactl.look.sysfs import Roots
+from manactl.model.machine import HugePages, Journals, Module, Shape
+from manactl.model.port import Report
 
 RELEASE = "6.8.0-azure"
 REPORT = Report(datetime.now(UTC), RELEASE, privileged=True)

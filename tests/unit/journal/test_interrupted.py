@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from manactl import journal, lock, unfinished
-from manactl.journal import Journal
-from manactl.plan import KeepState, Plan, ProveFree, SetAdmin
-from manactl.snapshot import port_to_json
+from manactl.act.plan import KeepState, Plan, ProveFree, SetAdmin
+from manactl.journal import file as journal
+from manactl.journal import interrupted, lock
+from manactl.journal.file import Journal
+from manactl.netstate.snapshot import port_to_json
 from tests.unit import fakes
 from tests.unit.fakes import PORT
-from tests.unit.test_journal import HEADER
+from tests.unit.journal.test_file import HEADER
 
 STATE = fakes.FakeSystem(
     fakes.Kernel([fakes.address("10.0.0.2", 24), fakes.route("10.9.0.0", 16, via="10.0.0.1")])
@@ -104,11 +105,11 @@ def test_what_could_not_be_put_back_is_named(tmp_path: Path) -> None:
 
 def test_who_is_at_work_is_told_by_the_lock(tmp_path: Path) -> None:
     written(tmp_path, DOING[:2])
-    assert unfinished.at_work(tmp_path, PORT.pci) is None
+    assert interrupted.at_work(tmp_path, PORT.pci) is None
     with lock.functions(tmp_path, [PORT.pci]):
-        assert unfinished.at_work(tmp_path, PORT.pci) == os.getpid()
+        assert interrupted.at_work(tmp_path, PORT.pci) == os.getpid()
         assert f"pid {os.getpid()}" in (steps(tmp_path)[1] or "")
-    assert unfinished.at_work(tmp_path, PORT.pci) is None
+    assert interrupted.at_work(tmp_path, PORT.pci) is None
 
 
 def test_a_header_without_plan_is_no_obstacle(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from manactl import lock
 from manactl.errors import Busy
+from manactl.journal import lock
 
 
 def test_the_loser_is_told_who_holds_it(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from manactl.sources.waiting import Waiting, in_drivers, waiting
+from manactl.look.blocked_tasks import Waiting, in_drivers, waiting
 
 HWC = "mana_hwc_send_request"
 STACK = f"""[<0>] wait_for_completion_timeout+0x10c/0x170

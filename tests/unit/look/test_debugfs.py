@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from manactl.sources.debugfs import VportDir, vports
+from manactl.look.debugfs import VportDir, vports
 from tests.unit.machine import PCI, Machine
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manactl.sources.proc import container_of, describe, holders, unit_of
+from manactl.look.procfs import container_of, describe, holders, unit_of
 from tests.unit.machine import NULL, Machine
 
 ID = "0123456789abcdef" * 4

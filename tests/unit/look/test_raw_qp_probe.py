@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from manactl.model import Evidence
-from manactl.sources import uverbs_abi as abi
-from manactl.sources import verbs
-from manactl.sources.uverbs_abi import ProofOutcome
-from manactl.sources.verbs import CommandFailed, Proof, UverbsDevice, prove_free, prove_on
+from manactl.look import raw_qp_probe
+from manactl.look.raw_qp_probe import CommandFailed, Proof, UverbsDevice, prove_free, prove_on
+from manactl.model.port import Evidence
+from manactl.wire import uverbs as abi
+from manactl.wire.uverbs import ProofOutcome
 
 NAMES = {
     1: "QUERY_DEVICE",
@@ -337,8 +337,8 @@ def test_importing_pyverbs_keeps_the_root_logger(
     root = logging.getLogger()
     monkeypatch.setattr(root, "handlers", [])
     monkeypatch.setattr(root, "level", logging.WARNING)
-    with pytest.raises(verbs.PyverbsUnusable):
-        verbs.PyverbsDevice("no_such_device")
+    with pytest.raises(raw_qp_probe.PyverbsUnusable):
+        raw_qp_probe.PyverbsDevice("no_such_device")
     assert "pyverbs" in sys.modules
     assert root.handlers == []
     assert root.level == logging.WARNING
@@ -346,5 +346,5 @@ def test_importing_pyverbs_keeps_the_root_logger(
 
 def test_missing_pyverbs_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyverbs", None)
-    with pytest.raises(verbs.PyverbsUnusable, match="not installed"):
-        verbs.PyverbsDevice("manae_0")
+    with pytest.raises(raw_qp_probe.PyverbsUnusable, match="not installed"):
+        raw_qp_probe.PyverbsDevice("manae_0")

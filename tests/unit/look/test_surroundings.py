@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from manactl.model import RdmaPort
-from manactl.nl.nldev import RdmaDevice, Resource
-from manactl.sources import around
-from manactl.surroundings import Manager, Process
+from manactl.look import surroundings
+from manactl.model.port import RdmaPort
+from manactl.model.surroundings import Manager, Process
+from manactl.wire.nldev import RdmaDevice, Resource
 
 NM = Process(11, "NetworkManager")
 NETWORKD = Process(12, "systemd-network")
@@ -52,7 +52,7 @@ def test_network_manager(
     path = run / "NetworkManager/devices/3"
     if text is not None:
         write(path, text)
-    (found,) = around.managers({3}, run, proc(NM))
+    (found,) = surroundings.managers({3}, run, proc(NM))
     assert found == Manager("NetworkManager", NM, managed, str(path))
 
 
@@ -65,9 +65,9 @@ def test_networkd(proc: Callable[..., Path], tmp_path: Path, state: str, managed
         run / "systemd/netif/links/3",
         f"# This is private data. Do not parse.\nADMIN_STATE={state}\n",
     )
-    (found,) = around.managers({3}, run, proc(NETWORKD))
+    (found,) = surroundings.managers({3}, run, proc(NETWORKD))
     assert (found.name, found.managed) == ("systemd-networkd", managed)
-    (other,) = around.managers({4}, run, proc())
+    (other,) = surroundings.managers({4}, run, proc())
     assert other.managed is None
 
 
@@ -75,7 +75,7 @@ def test_a_manager_that_does_not_run_manages_nothing(
     proc: Callable[..., Path], tmp_path: Path
 ) -> None:
     write(tmp_path / "run/NetworkManager/devices/3", "managed=true\n")
-    assert around.managers({3}, tmp_path / "run", proc(Process(9, "sshd"))) == ()
+    assert surroundings.managers({3}, tmp_path / "run", proc(Process(9, "sshd"))) == ()
 
 
 class NoRoutes:
@@ -93,10 +93,10 @@ def test_ssh_is_found_in_an_ancestor_since_sudo_clears_the_environment(tmp_path:
     write(tmp_path / "70/stat", "70 (bash) S 1 1 1")
     write(tmp_path / "1/environ", "")
     write(tmp_path / "1/stat", "1 (init) S 0 1 1")
-    (found,) = around.ssh_sessions({3}, NoRoutes(), tmp_path)  # type: ignore[arg-type]
+    (found,) = surroundings.ssh_sessions({3}, NoRoutes(), tmp_path)  # type: ignore[arg-type]
     assert (found.client, found.server, found.through_port) == ("10.9.9.9", "10.0.0.2", True)
     assert "pid 70" in found.found_in
-    (elsewhere,) = around.ssh_sessions({4}, NoRoutes(), tmp_path)  # type: ignore[arg-type]
+    (elsewhere,) = surroundings.ssh_sessions({4}, NoRoutes(), tmp_path)  # type: ignore[arg-type]
     assert elsewhere.through_port is False
 
 
@@ -106,7 +106,7 @@ def test_an_ssh_connection_that_is_no_address_is_not_believed_to_be_elsewhere(
     me = os.getpid()
     write(tmp_path / f"{me}/environ", "SSH_CONNECTION=UNKNOWN 0 UNKNOWN 0\0")
     write(tmp_path / f"{me}/stat", f"{me} (x) S 0 1 1")
-    (found,) = around.ssh_sessions({3}, NoRoutes(), tmp_path)  # type: ignore[arg-type]
+    (found,) = surroundings.ssh_sessions({3}, NoRoutes(), tmp_path)  # type: ignore[arg-type]
     assert found.through_port is None
 
 
@@ -141,8 +141,8 @@ KERNEL = Resource(True, None, 1)
 
 def test_an_rnic_has_users_when_a_protection_domain_is_in_use() -> None:
     idle, used = Resource(False, 77, 0), Resource(False, os.getpid(), 2)
-    assert around._rdma_users(SPLIT, FakeNldev([KERNEL, idle])) == ()
-    (found,) = around._rdma_users(SPLIT, FakeNldev([KERNEL, idle, used]))
+    assert surroundings._rdma_users(SPLIT, FakeNldev([KERNEL, idle])) == ()
+    (found,) = surroundings._rdma_users(SPLIT, FakeNldev([KERNEL, idle, used]))
     assert found.device == "mana_0"
     assert [p.pid for p in found.processes] == [os.getpid()]
 
@@ -151,13 +151,13 @@ def test_an_rnic_has_users_when_a_protection_domain_is_in_use() -> None:
 def test_storage_over_rdma_is_a_user_in_the_kernel(device: RdmaPort) -> None:
     core = Resource(True, None, 1, "ib_core")
     nvme, idle = Resource(True, None, 3, "nvme_rdma"), Resource(True, None, 0, "rpcrdma")
-    assert around._rdma_users(device, FakeNldev([core, idle], 1)) == ()
-    (found,) = around._rdma_users(device, FakeNldev([core, nvme, idle], 4))
+    assert surroundings._rdma_users(device, FakeNldev([core, idle], 1)) == ()
+    (found,) = surroundings._rdma_users(device, FakeNldev([core, nvme, idle], 4))
     assert (found.device, found.what) == ("mana_0", "nvme_rdma in the kernel")
 
 
 def test_a_kernel_that_does_not_tell_counts_as_users() -> None:
-    assert around._rdma_users(SPLIT, FakeNldev([Resource(False, 77, None)])) != ()
+    assert surroundings._rdma_users(SPLIT, FakeNldev([Resource(False, 77, None)])) != ()
 
 
 @pytest.mark.parametrize(
@@ -166,5 +166,5 @@ def test_a_kernel_that_does_not_tell_counts_as_users() -> None:
 def test_on_a_combined_device_raw_and_kernel_queue_pairs_are_no_users(
     qps: int, raw: bool, users: int
 ) -> None:
-    found = around._rdma_users(COMBINED, FakeNldev([KERNEL], qps, raw))
+    found = surroundings._rdma_users(COMBINED, FakeNldev([KERNEL], qps, raw))
     assert [one.what.split()[0] for one in found] == ([str(users)] if users else [])

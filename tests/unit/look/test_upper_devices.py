@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from manactl.nl import rtmsg as rt
-from manactl.nl.attrs import attr_str, attr_u32, nest
-from manactl.sources.above import Standing, grow, reach
-from manactl.sources.stacked import StackedLink, parse
-from manactl.surroundings import Stacked
+from manactl.look.stacked_links import StackedLink, parse
+from manactl.look.upper_devices import Standing, grow, reach
+from manactl.model.surroundings import Stacked
+from manactl.wire import rtmsg as rt
+from manactl.wire.attrs import attr_str, attr_u32, nest
 
 PORT = 3
 ALL = Standing(True, True)

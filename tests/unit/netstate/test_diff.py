@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manactl import facttext, replay, snapshot
-from manactl.nl import rtmsg as rt
-from manactl.nl.rtmsg import Attr, Hop, Place
-from manactl.nl.socket import NLM_F_EXCL, NLM_F_REPLACE
-from manactl.replay import Lack
-from manactl.snapshot import Dumps, Fact, Kind, PortState
-from manactl.uppers import UpperState
+from manactl.netstate import describe, diff, snapshot
+from manactl.netstate.diff import Lack
+from manactl.netstate.snapshot import Dumps, Fact, Kind, PortState
+from manactl.netstate.uppers import UpperState
+from manactl.wire import rtmsg as rt
+from manactl.wire.netlink import NLM_F_EXCL, NLM_F_REPLACE
+from manactl.wire.rtmsg import Attr, Hop, Place
 from tests.unit.fakes import PORT, address, neighbour, nexthop, route, u32
 
 HERE = (Place(3, "eth1"),)
@@ -86,8 +86,8 @@ def test_learned_neighbours_are_the_kernels_own_business() -> None:
     ],
 )  # fmt: skip
 def test_the_same_under_another_ifindex_name_and_time(one: Fact, other: Fact) -> None:
-    assert replay.identity(one, HERE) == replay.identity(other, THERE)
-    assert replay.key(one, HERE) == replay.key(other, THERE)
+    assert diff.identity(one, HERE) == diff.identity(other, THERE)
+    assert diff.key(one, HERE) == diff.key(other, THERE)
 
 
 @pytest.mark.parametrize(
@@ -108,12 +108,12 @@ def test_the_same_under_another_ifindex_name_and_time(one: Fact, other: Fact) ->
     ],
 )
 def test_every_setting_counts(one: Fact, other: Fact) -> None:
-    assert replay.identity(one, HERE) != replay.identity(other, HERE)
+    assert diff.identity(one, HERE) != diff.identity(other, HERE)
 
 
 def test_attributes_unknown_to_us_are_sent_back() -> None:
     fact = route("10.9.0.0", 16, via="10.0.0.1")
-    (request,) = replay.requests(Lack(fact, None), state(fact), (Place(7, "x"),), 0)
+    (request,) = diff.requests(Lack(fact, None), state(fact), (Place(7, "x"),), 0)
     attrs = rt.split(request.body, rt.RTMSG.size)
     assert rt.value(attrs, 999) == b"unknown to us"
     assert rt.number(attrs, rt.RTA_OIF) == 7
@@ -121,17 +121,17 @@ def test_attributes_unknown_to_us_are_sent_back() -> None:
 
 def test_an_ipv6_address_comes_without_dad_and_then_as_it_was() -> None:
     fact = address("2001:db8::2", 64)
-    first, second = replay.requests(Lack(fact, None), state(fact), HERE, 0)
+    first, second = diff.requests(Lack(fact, None), state(fact), HERE, 0)
     flags = [rt.number(rt.split(r.body, rt.IFADDR.size), rt.IFA_FLAGS) for r in (first, second)]
     assert flags == [rt.IFA_F_NODAD, 0]
-    (only,) = replay.requests(Lack(address("10.0.0.2", 24), None), state(fact), HERE, 0)
+    (only,) = diff.requests(Lack(address("10.0.0.2", 24), None), state(fact), HERE, 0)
     assert only.flags & NLM_F_REPLACE
 
 
 def test_an_ipv6_address_that_was_tentative_stays_so() -> None:
     """Else a VLAN that is down would get a local route for it, which it had not."""
     fact = address("2001:db8::2", 64, flags=rt.IFA_F_TENTATIVE)
-    (only,) = replay.requests(Lack(fact, None), state(fact), HERE, 0)
+    (only,) = diff.requests(Lack(fact, None), state(fact), HERE, 0)
     assert rt.number(rt.split(only.body, rt.IFADDR.size), rt.IFA_FLAGS) == 0
 
 
@@ -149,12 +149,12 @@ def test_an_address_kept_without_its_local_route_is_made_again(up: bool) -> None
         state(bare, old, local("2001:db8::2"), local("2001:db8::1")), **with_vlan
     )
     now = dataclasses.replace(state(bare, old, local("2001:db8::1")), **with_vlan)
-    lacks = replay.lacking(wanted, now)
+    lacks = diff.lacking(wanted, now)
     assert [lack.fact for lack in lacks] == [local("2001:db8::2")]
-    removed = replay.in_the_way(wanted, now, lacks)
+    removed = diff.in_the_way(wanted, now, lacks)
     assert [r.body for r in removed] == ([] if up else [bare.body])
     now = dataclasses.replace(state(bare, old, local("2001:db8::2")), **with_vlan)
-    removed = replay.in_the_way(wanted, now, replay.lacking(wanted, now))
+    removed = diff.in_the_way(wanted, now, diff.lacking(wanted, now))
     assert [r.body for r in removed] == ([] if up else [old.body, bare.body])  # younger ones first
 
 
@@ -162,35 +162,35 @@ def test_a_route_is_awaited_only_while_its_address_is_tentative() -> None:
     settled = address("2001:db8::1", 64, 5)
     tentative = address("2001:db8::2", 64, 5, flags=rt.IFA_F_TENTATIVE)
     lacks = [Lack(local(f"2001:db8::{n}"), None) for n in (1, 2)]
-    assert replay.awaited(lacks, state(settled, tentative)) == {lacks[1].fact}
-    assert replay.awaited(lacks, state(settled)) == set()
+    assert diff.awaited(lacks, state(settled, tentative)) == {lacks[1].fact}
+    assert diff.awaited(lacks, state(settled)) == set()
 
 
 def test_lifetimes_go_on_while_the_port_is_out() -> None:
     fact = address("2001:db8::2", 64, valid=900)
-    request, _ = replay.requests(Lack(fact, None), state(fact), HERE, 300)
+    request, _ = diff.requests(Lack(fact, None), state(fact), HERE, 300)
     times = rt.value(rt.split(request.body, rt.IFADDR.size), rt.IFA_CACHEINFO) or b""
     assert struct.unpack_from("=II", times) == (600, 600)
-    assert replay.requests(Lack(fact, None), state(fact), HERE, 900) == []
+    assert diff.requests(Lack(fact, None), state(fact), HERE, 900) == []
     later = dataclasses.replace(state(), taken=1000.0)
-    assert replay.lacking(state(fact), later) == []
-    assert len(replay.lacking(state(fact), dataclasses.replace(later, taken=999.0))) == 1
+    assert diff.lacking(state(fact), later) == []
+    assert len(diff.lacking(state(fact), dataclasses.replace(later, taken=999.0))) == 1
 
 
 def test_nexthops_of_others_are_not_replaced() -> None:
     wanted = nexthop(10)
-    (request,) = replay.requests(Lack(wanted, None), state(wanted), HERE, 0)
+    (request,) = diff.requests(Lack(wanted, None), state(wanted), HERE, 0)
     assert request.flags & NLM_F_EXCL
-    assert replay.requests(Lack(wanted, nexthop(10, 9)), state(wanted), HERE, 0) == []
+    assert diff.requests(Lack(wanted, nexthop(10, 9)), state(wanted), HERE, 0) == []
     group, shrunk, foreign = (nexthop(20, None, ids) for ids in ((10, 11), (11,), (11, 12)))
-    (request,) = replay.requests(Lack(group, shrunk), state(group), HERE, 0)
+    (request,) = diff.requests(Lack(group, shrunk), state(group), HERE, 0)
     assert request.flags & NLM_F_REPLACE
-    assert replay.requests(Lack(group, foreign), state(group), HERE, 0) == []
+    assert diff.requests(Lack(group, foreign), state(group), HERE, 0) == []
 
 
 def test_ipv6_multipath_makes_its_members_one_by_one_its_own_first() -> None:
     fact = multipath(Hop(0, 1, 3, b""), Hop(0, 2, 9, b""), Hop(0, 3, 3, b""))
-    made = replay.requests(Lack(fact, None), state(fact), (Place(7, "x"),), 0)
+    made = diff.requests(Lack(fact, None), state(fact), (Place(7, "x"),), 0)
     weights = [
         [h.weight for h in rt.hops(rt.value(rt.split(r.body, 12), rt.RTA_MULTIPATH) or b"")]
         for r in made
@@ -209,7 +209,7 @@ def test_the_order_of_making_again() -> None:
         address("2001:db8::2", 64),
         address("10.0.0.2", 24),
     ]
-    ordered = [lack.fact for lack in replay.in_order([Lack(f, None) for f in facts])]
+    ordered = [lack.fact for lack in diff.in_order([Lack(f, None) for f in facts])]
     assert ordered == [facts[i] for i in (6, 5, 7, 4, 3, 2, 1, 0)]
 
 
@@ -240,4 +240,4 @@ def test_facts_read_as_ip_shows_them(fact: Fact, text: str) -> None:
 
 @given(st.sampled_from(FACTS), st.integers(0, 200))
 def test_a_message_cut_short_is_told_not_raised(fact: Fact, length: int) -> None:
-    assert isinstance(facttext.text(fact.kind, fact.body[:length], {}), str)
+    assert isinstance(describe.text(fact.kind, fact.body[:length], {}), str)

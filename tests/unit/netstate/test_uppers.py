@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import struct
 
-from manactl.nl import rtmsg as rt
-from manactl.nl.attrs import attr_str, attr_u16, attr_u32, nest
-from manactl.sources import stacked
-from manactl.uppers import (
-    UpperState,
-    activate,
-    changes,
-    inactive,
-    pairs,
-    unopened,
-)
+from manactl.look import stacked_links
+from manactl.netstate.uppers import UpperState, activate, changes, inactive, pairs, unopened
+from manactl.wire import rtmsg as rt
+from manactl.wire.attrs import attr_str, attr_u16, attr_u32, nest
 
 PORT = 3
 
@@ -84,7 +77,7 @@ def test_a_bond_gets_its_active_slave_again() -> None:
     assert inactive(pairs([was], [now._replace(active=9)], PORT, 9), {PORT: 9}) == []
     kind, flags, body = activate(found[1], 9)
     assert (kind, flags) == (rt.RTM_NEWLINK, 0)
-    again = stacked.parse(body)
+    again = stacked_links.parse(body)
     assert (again.ifindex, again.kind, again.active) == (10, "bond", 9)
 
 
@@ -111,8 +104,8 @@ def test_the_stack_is_read_from_the_bottom_up_and_veth_peers_are_no_part_of_it()
         link(33, "m", "macvlan", attr_u32(5, 3)),
         link(34, "tunnel", "gre", attr_u32(5, 3)),
     ]
-    links = [stacked.parse(body) for body in bodies]
-    found = stacked.uppers(links, 3)
+    links = [stacked_links.parse(body) for body in bodies]
+    found = stacked_links.uppers(links, 3)
     assert [(u.name, u.kind, u.lower) for u in found] == [
         ("bond0", "bond", 3),
         ("m", "macvlan", 3),

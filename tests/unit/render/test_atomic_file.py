@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from manactl import outfile
 from manactl.errors import RolledBack, UsageError
+from manactl.render import atomic_file
 
-SRC = str(Path(__file__).parents[2] / "src")
+SRC = str(Path(__file__).parents[3] / "src")
 
 
 def test_the_file_is_replaced_whole_and_readable_for_others(tmp_path: Path) -> None:
@@ -23,7 +23,7 @@ def test_the_file_is_replaced_whole_and_readable_for_others(tmp_path: Path) -> N
     path.write_text("old and longer\n")
     path.chmod(0o600)
     with path.open() as reader:
-        outfile.write(path, "new\n")
+        atomic_file.write(path, "new\n")
         assert reader.read() == "old and longer\n"  # who had it open has the old file, whole
     assert path.read_text() == "new\n"
     assert path.stat().st_mode & 0o7777 == 0o644
@@ -33,7 +33,7 @@ def test_the_file_is_replaced_whole_and_readable_for_others(tmp_path: Path) -> N
 def test_umask_does_not_hide_it(tmp_path: Path) -> None:
     before = os.umask(0o077)
     try:
-        outfile.write(tmp_path / "f", "x")
+        atomic_file.write(tmp_path / "f", "x")
     finally:
         os.umask(before)
     assert (tmp_path / "f").stat().st_mode & 0o7777 == 0o644
@@ -42,7 +42,7 @@ def test_umask_does_not_hide_it(tmp_path: Path) -> None:
 def test_a_link_is_followed(tmp_path: Path) -> None:
     (tmp_path / "real").write_text("old")
     (tmp_path / "link").symlink_to("real")
-    outfile.write(tmp_path / "link", "new")
+    atomic_file.write(tmp_path / "link", "new")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real").read_text() == "new"
 
@@ -53,13 +53,13 @@ def test_what_is_not_a_file_is_left_alone(tmp_path: Path, make: object) -> None:
     make(path)  # type: ignore[operator]
     before = path.lstat()
     with pytest.raises(UsageError, match="not a regular file"):
-        outfile.write(path, "x")
+        atomic_file.write(path, "x")
     assert path.lstat() == before
 
 
 def test_a_missing_directory_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No such file or directory"):
-        outfile.write(tmp_path / "no" / "f", "x")
+        atomic_file.write(tmp_path / "no" / "f", "x")
 
 
 def test_a_full_disk_leaves_the_old_content_and_nothing_else(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_a_full_disk_leaves_the_old_content_and_nothing_else(tmp_path: Path) -> 
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
     try:
         with pytest.raises(RolledBack) as failed:
-            outfile.write(path, "x" * 10_000)
+            atomic_file.write(path, "x" * 10_000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
@@ -86,10 +86,10 @@ def test_no_permission_is_named(tmp_path: Path) -> None:
     path.parent.mkdir()
     path.parent.chmod(0o555)
     script = (
-        "import os, sys; from pathlib import Path; from manactl import outfile\n"
+        "import os, sys; from pathlib import Path; from manactl.render import atomic_file\n"
         "from manactl.errors import Denied\n"
         "if os.geteuid() == 0: os.setgid(65534); os.setuid(65534)\n"
-        "try: outfile.write(Path(sys.argv[1]), 'x')\n"
+        "try: atomic_file.write(Path(sys.argv[1]), 'x')\n"
         "except Denied as error: print(error.message, error.hint)"
     )
     # pytest's directories are closed for others; the test's own is reached by descriptor.

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manactl.model import Evidence
+from manactl.model.port import Evidence
 from manactl.render.document import dumps, error_document, timestamp
 from manactl.render.escape import escape
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from manactl.model import (
+from manactl.model.port import (
     Certainty,
     ClaimInfo,
     Holder,

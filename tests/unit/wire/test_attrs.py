@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manactl.nl.attrs import (
+from manactl.wire.attrs import (
     as_int,
     as_str,
     attr,

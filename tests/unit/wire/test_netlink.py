@@ -13,8 +13,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from manactl.nl.attrs import as_str, parse_attrs
-from manactl.nl.socket import NLM_F_DUMP_INTR, DumpInterruptedError, NetlinkSocket
+from manactl.wire.attrs import as_str, parse_attrs
+from manactl.wire.netlink import NLM_F_DUMP_INTR, DumpInterruptedError, NetlinkSocket
 
 RTM_GETADDR = 22
 

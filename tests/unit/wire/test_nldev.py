@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from manactl.nl import nldev
-from manactl.nl.attrs import attr, attr_str, attr_u32, nest
-from manactl.nl.nldev import ATTRS, COMMANDS, Nldev, RdmaDevice, Resource
-from manactl.nl.socket import NetlinkSocket
+from manactl.wire import nldev
+from manactl.wire.attrs import attr, attr_str, attr_u32, nest
+from manactl.wire.netlink import NetlinkSocket
+from manactl.wire.nldev import ATTRS, COMMANDS, Nldev, RdmaDevice, Resource
 
 HEADER = Path("/usr/include/rdma/rdma_netlink.h")
 

@@ -14,7 +14,7 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from manactl.nl import rtmsg as rt
+from manactl.wire import rtmsg as rt
 
 MESSAGES = [
     ("IFA_", ifaddrmsg),
