@@ -13,7 +13,7 @@ PYTEST = MANACTL_REQUIRE=netns,lab,shells $(BOOTSTRAP) --venv --netns -m pytest 
 help:
 	@echo 'make demo    watch manactl do its job on the real drivers, in a VM'
 	@echo 'make test    unit, netns and lab tests (ARGS="-k name" for some)'
-	@echo 'make check   ruff and mypy'
+	@echo 'make check   ruff, mypy and the layers'
 	@echo 'make soak    the long counts (hours)'
 	@echo 'make bench   what manactl costs, in the guest (minutes)'
 	@echo 'make lab     a shell in the guest (KERNEL=6.12|6.18|7 PORTS=1..4)'
@@ -33,6 +33,7 @@ check:
 	@$(BOOTSTRAP) --venv -m ruff check .
 	@$(BOOTSTRAP) --venv -m ruff format --check .
 	@$(BOOTSTRAP) --venv -m mypy
+	@PYTHONPATH=src $(BOOTSTRAP) --venv -c "from importlinter.cli import lint_imports_command as lint; lint()"
 
 bench: build
 	@$(BOOTSTRAP) -m tests.lab.bench --kernel $(KERNEL) $(ARGS)

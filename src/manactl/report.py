@@ -30,7 +30,7 @@ from manactl.model.port import Upper as UpperDevice
 from manactl.wire.nldev import Nldev, RdmaNetlink
 
 if TYPE_CHECKING:
-    from manactl.journal.file import ClaimSummary
+    from manactl.model.claim import ClaimSummary
 
 __all__ = ["Roots", "look", "resolve"]
 

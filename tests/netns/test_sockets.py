@@ -16,7 +16,7 @@ import pytest
 from manactl.look import sockets
 from manactl.look.rtnetlink import Rtnl, ntop
 from manactl.look.sockets import Reach
-from manactl.model.surroundings import Connection, Process
+from manactl.netstate.surroundings import Connection, Process
 from manactl.wire import inet_diag as diag
 
 pytestmark = [pytest.mark.netns, pytest.mark.usefixtures("netns")]

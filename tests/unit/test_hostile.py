@@ -18,11 +18,11 @@ from manactl.cli.main import _fail
 from manactl.cli.watch import Blocks, JsonLines, MetricsFile, Painting, View
 from manactl.decide.port_names import names, resolve
 from manactl.errors import ManactlError, UsageError
+from manactl.escape import escape
 from manactl.model.port import Report
 from manactl.render import table
 from manactl.render.changes import changes
 from manactl.render.document import dumps, error_document, status_document
-from manactl.render.escape import escape
 from manactl.render.prometheus import exposition
 from manactl.render.status import plain
 from tests.unit.reports import evidence, hostile, reports

@@ -24,8 +24,9 @@ from manactl.decide import guards, waivers
 from manactl.errors import Busy, Denied, NotRestored, Refused, Unsupported
 from manactl.journal import file as journal
 from manactl.journal import lock
-from manactl.journal.file import ClaimSummary, Journal
+from manactl.journal.file import Journal
 from manactl.look import surroundings
+from manactl.model.claim import ClaimSummary
 from manactl.model.port import Evidence, Holder, Owner, PortId, PortStatus, Report
 from manactl.netstate.snapshot import PortState, derived, port_to_json
 from manactl.report import look, resolve

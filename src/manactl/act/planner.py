@@ -8,9 +8,9 @@ from manactl.act.plan import KeepState, Plan, ProveFree, SetAdmin, Step, tally
 from manactl.decide.port_notes import below_a_bond
 from manactl.decide.waivers import Refusal
 from manactl.model.port import PortStatus
-from manactl.model.surroundings import Surroundings
 from manactl.netstate import snapshot, uppers
 from manactl.netstate.snapshot import Fact, Kind, PortState, devices_of
+from manactl.netstate.surroundings import Surroundings
 from manactl.wire import rtmsg as rt
 
 _LOST = "connections that are masqueraded through it (the kernel forgets them with the link)"

@@ -24,7 +24,8 @@ from manactl.decide import lost_eqs
 from manactl.errors import Busy, Denied, ManactlError, NotRestored, UsageError
 from manactl.journal import file as journal
 from manactl.journal import lock
-from manactl.journal.file import ClaimSummary, Journal, JournalError
+from manactl.journal.file import Journal, JournalError
+from manactl.model.claim import ClaimSummary
 from manactl.model.port import Holder, Owner, PortId, Report
 from manactl.netstate.snapshot import Kind, port_to_json
 from manactl.report import look, resolve

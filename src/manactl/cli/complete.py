@@ -17,7 +17,7 @@ from manactl.completion import names
 from manactl.completion.addresses import Addresses
 from manactl.completion.claims import claims
 from manactl.completion.offer import Which, Word, describe, fitting, usable, words
-from manactl.render.escape import escape
+from manactl.escape import escape
 
 
 class Lines(ShellComplete):

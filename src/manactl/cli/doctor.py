@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from manactl.doctor.finding import Finding
     from manactl.doctor.kernel_facts import Row
-    from manactl.journal.file import ClaimSummary
+    from manactl.model.claim import ClaimSummary
     from manactl.model.port import Report
 
 UNFIT = 3

@@ -14,7 +14,7 @@ from manactl.cli.params import PORT, color_option, json_option
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from manactl.journal.file import ClaimSummary
+    from manactl.model.claim import ClaimSummary
     from manactl.model.port import Missing, PortStatus, Report
     from manactl.render.changes import Key
 

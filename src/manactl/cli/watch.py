@@ -20,11 +20,11 @@ from typing import NamedTuple, Protocol
 from manactl.cli.app import App
 from manactl.cli.screen import Screen, signals
 from manactl.decide.port_names import resolve
+from manactl.escape import escape
 from manactl.look.link_events import Monitor
 from manactl.model.port import PortStatus, Report
 from manactl.render.changes import Change, Key, changes, key
 from manactl.render.document import dumps, status_document, timestamp
-from manactl.render.escape import escape
 
 TICK = 2.0  # s between two looks when nothing is announced
 QUIET = 0.1  # s without a further announcement that end a burst

@@ -12,9 +12,9 @@ from dataclasses import replace
 from manactl.decide import lost_eqs
 from manactl.decide.waivers import Refusal
 from manactl.model.port import Evidence, PortStatus
-from manactl.model.surroundings import Connection, Stacked, Surroundings
 from manactl.netstate import snapshot
 from manactl.netstate.snapshot import Fact, PortState
+from manactl.netstate.surroundings import Connection, Stacked, Surroundings
 from manactl.netstate.uppers import RESTORABLE
 
 _STORAGE_PORTS = {2049: "NFS", 3260: "iSCSI", 445: "SMB", 3300: "Ceph", 6789: "Ceph",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from manactl.errors import UsageError
+from manactl.escape import escape
 from manactl.model.port import PortStatus, Report
-from manactl.render.escape import escape
 
 
 def resolve(report: Report, words: Iterable[str]) -> list[PortStatus]:

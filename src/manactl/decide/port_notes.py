@@ -9,7 +9,7 @@ from manactl.decide.ownership import Decision
 from manactl.model.port import Owner, PortStatus
 
 if TYPE_CHECKING:
-    from manactl.journal.file import ClaimSummary
+    from manactl.model.claim import ClaimSummary
 
 BUSY = (
     "the kernel's network lock (RTNL) is held and not given back in time: a driver may be waiting "

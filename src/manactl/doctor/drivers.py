@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from manactl.doctor.finding import Finding, Level, count, fine
-from manactl.model.machine import Machine, Module, Shape
+from manactl.doctor.machine import Machine, Module, Shape
 
 
 def driver(machine: Machine) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 from manactl.doctor import drivers, others, programs
 from manactl.doctor.finding import Finding, Level
-from manactl.model.machine import Machine
+from manactl.doctor.machine import Machine
 
 Check = Callable[[Machine], Iterable[Finding]]
 CHECKS: tuple[Check, ...] = (

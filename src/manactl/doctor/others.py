@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from manactl.doctor.finding import Finding, Level, fine
-from manactl.model.machine import Machine
+from manactl.doctor.machine import Machine
 
 _FIXED_NETWORKD = (257, 7)  # before: "unmanaged" is forgotten in some boots (systemd issue 36997)
 

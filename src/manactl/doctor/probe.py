@@ -7,10 +7,10 @@ import errno
 import os
 from collections.abc import Sequence
 
+from manactl.doctor.machine import Machine, Shape
 from manactl.look import rdma, sysfs
 from manactl.look.raw_qp_probe import prove_free
 from manactl.look.sysfs import Function, Roots
-from manactl.model.machine import Machine, Shape
 from manactl.model.port import PortStatus
 from manactl.wire.nldev import Nldev, RdmaDevice
 from manactl.wire.uverbs import ProofOutcome

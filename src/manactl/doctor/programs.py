@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from manactl.doctor.finding import Finding, Level, count, fine
-from manactl.model.machine import Machine
+from manactl.doctor.machine import Machine
 
 CAP_NET_ADMIN, CAP_NET_RAW, CAP_IPC_LOCK = 12, 13, 14
 RDMA_CORE_WITH_MANA = 44  # the first release whose provider makes raw QPs

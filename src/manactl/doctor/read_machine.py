@@ -17,11 +17,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from manactl.act.system import capabilities
-from manactl.errors import ManactlError
-from manactl.journal.file import list_claims
-from manactl.look import surroundings, sysfs
-from manactl.look.sysfs import Roots
-from manactl.model.machine import (
+from manactl.doctor.machine import (
     Function,
     HugePages,
     Journals,
@@ -31,6 +27,10 @@ from manactl.model.machine import (
     Shape,
     Uverbs,
 )
+from manactl.errors import ManactlError
+from manactl.journal.file import list_claims
+from manactl.look import surroundings, sysfs
+from manactl.look.sysfs import Roots
 from manactl.model.port import Owner, Report
 from manactl.wire.nldev import Nldev
 

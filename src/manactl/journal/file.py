@@ -21,6 +21,7 @@ from typing import Any, Self
 from manactl.errors import ManactlError, NotRestored
 from manactl.journal import interrupted
 from manactl.journal import state_dir as statedir
+from manactl.model.claim import ClaimSummary
 from manactl.model.port import ClaimInfo, PortId
 
 SCHEMA = "manactl.journal/1"
@@ -102,28 +103,6 @@ def _ports(header: Mapping[str, Any]) -> tuple[PortId, ...]:
     return tuple(PortId(p["pci"], p["port"], p["permanent_mac"]) for p in header["ports"])
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimSummary:
-    """One port of one journal, as `status` shows it."""
-
-    port: PortId
-    claim: ClaimInfo
-    phase: str  # claimed | interrupted
-    same_boot: bool
-    path: Path
-    pending: str | None = None  # of an interrupted one: what happened, and what will
-
-    @property
-    def next_step(self) -> str | None:
-        """What the operator should know or do, where it is not obvious."""
-        return self.pending if self.same_boot else interrupted.BEFORE_BOOT
-
-    @property
-    def to_recover(self) -> bool:
-        """Whether `manactl recover` has anything to do with it."""
-        return self.phase == "interrupted" or not self.same_boot
-
-
 def list_claims(state_dir: Path | str, boot_id: str | None = None) -> list[ClaimSummary]:
     """Every port that a journal says is out, oldest claim first; [] without a state directory.
 
@@ -146,10 +125,10 @@ def list_claims(state_dir: Path | str, boot_id: str | None = None) -> list[Claim
             )
             same = content.boot_id == boot_id
             phase = content.phase_of(port)
-            pending = None
+            more = None if same else interrupted.BEFORE_BOOT
             if same and phase == "interrupted":
-                pending = interrupted.told(header, content.records, port, Path(state_dir))
-            found.append(ClaimSummary(port, info, phase, same, content.path, pending))
+                more = interrupted.told(header, content.records, port, Path(state_dir))
+            found.append(ClaimSummary(port, info, phase, same, content.path, more))
     return found
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from manactl.look.rtnetlink import Rtnl, ntop
-from manactl.model.surroundings import Connection, PacketSocket, Process
+from manactl.netstate.surroundings import Connection, PacketSocket, Process
 from manactl.wire import inet_diag as diag
 from manactl.wire.inet_diag import TcpSocket
 from manactl.wire.netlink import NETLINK_SOCK_DIAG, NetlinkSocket

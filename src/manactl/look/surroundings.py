@@ -12,7 +12,8 @@ from manactl.look import sockets, upper_devices
 from manactl.look.rtnetlink import Rtnl
 from manactl.look.stacked_links import StackedLink
 from manactl.model.port import PortStatus, RdmaPort
-from manactl.model.surroundings import (
+from manactl.netstate.snapshot import PortState, addresses
+from manactl.netstate.surroundings import (
     NOTHING_READ,
     Connection,
     FabricRoute,
@@ -24,7 +25,6 @@ from manactl.model.surroundings import (
     Stacked,
     Surroundings,
 )
-from manactl.netstate.snapshot import PortState, addresses
 from manactl.wire import rtmsg as rt
 from manactl.wire.nldev import Nldev, RdmaNetlink, Resource
 

@@ -18,9 +18,9 @@ from manactl.look.netns import NAMED, Namespace
 from manactl.look.rtnetlink import Rtnl
 from manactl.look.sockets import Reach
 from manactl.look.stacked_links import BESIDE, StackedLink
-from manactl.model.surroundings import Connection, PacketSocket, Stacked
 from manactl.netstate import snapshot
 from manactl.netstate.snapshot import Fact, Kind
+from manactl.netstate.surroundings import Connection, PacketSocket, Stacked
 from manactl.wire import rtmsg as rt
 from manactl.wire.inet_diag import TcpSocket
 

@@ -12,8 +12,8 @@ from manactl.act import claim, planner
 from manactl.act.claim import Claimed
 from manactl.act.plan import Plan
 from manactl.decide.waivers import Refusal
-from manactl.model.surroundings import PacketSocket, Surroundings
 from manactl.netstate.snapshot import PortState
+from manactl.netstate.surroundings import PacketSocket, Surroundings
 from manactl.netstate.uppers import UpperState
 from tests.unit import schema
 from tests.unit.decide.test_waivers import AWAY, PROBER, QUIET, STATE, STATUS, VLAN

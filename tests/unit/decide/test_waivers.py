@@ -12,7 +12,8 @@ from manactl.decide.guards import GUARDS, Guard
 from manactl.decide.waivers import Refusal
 from manactl.errors import Refused
 from manactl.model.port import Certainty, Netdev, Owner, PortStatus, RdmaPort
-from manactl.model.surroundings import (
+from manactl.netstate.snapshot import PortState
+from manactl.netstate.surroundings import (
     NOTHING_READ,
     Connection,
     FabricRoute,
@@ -24,7 +25,6 @@ from manactl.model.surroundings import (
     Stacked,
     Surroundings,
 )
-from manactl.netstate.snapshot import PortState
 from tests.unit.fakes import PORT, address, route
 
 STATUS = PortStatus(

@@ -9,7 +9,7 @@ import pytest
 
 from manactl.doctor import fitness, kernel_facts
 from manactl.doctor.finding import Level
-from manactl.model.machine import (
+from manactl.doctor.machine import (
     Function,
     HugePages,
     Journals,
@@ -19,7 +19,7 @@ from manactl.model.machine import (
     Shape,
     Uverbs,
 )
-from manactl.model.surroundings import Manager, Process
+from manactl.netstate.surroundings import Manager, Process
 
 FUNCTION = Function("7870:00:00.0", "mana", 2, ("manae_0", "mana_0"), rdma_served=True)
 NODE = Uverbs("/dev/infiniband/uverbs0", "manae_0", 0o666, usable=True)

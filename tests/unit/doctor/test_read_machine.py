@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from manactl.doctor import read_machine as reading
+from manactl.doctor.machine import HugePages, Journals, Module, Shape
 from manactl.doctor.read_machine import Places
 from manactl.look.sysfs import Roots
-from manactl.model.machine import HugePages, Journals, Module, Shape
 from manactl.model.port import Report
 
 RELEASE = "6.8.0-azure"

@@ -11,7 +11,7 @@ import pytest
 
 from manactl.look import surroundings
 from manactl.model.port import RdmaPort
-from manactl.model.surroundings import Manager, Process
+from manactl.netstate.surroundings import Manager, Process
 from manactl.wire.nldev import RdmaDevice, Resource
 
 NM = Process(11, "NetworkManager")

@@ -6,7 +6,7 @@ import pytest
 
 from manactl.look.stacked_links import StackedLink, parse
 from manactl.look.upper_devices import Standing, grow, reach
-from manactl.model.surroundings import Stacked
+from manactl.netstate.surroundings import Stacked
 from manactl.wire import rtmsg as rt
 from manactl.wire.attrs import attr_str, attr_u32, nest
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from manactl.escape import escape
 from manactl.model.port import Evidence
 from manactl.render.document import dumps, error_document, timestamp
-from manactl.render.escape import escape
 
 HOSTILE = st.text(st.characters()) | st.binary().map(
     lambda raw: raw.decode("utf-8", "surrogateescape")

@@ -6,7 +6,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from manactl.model.surroundings import Manager
+from manactl.netstate.surroundings import Manager
 
 
 class Module(enum.StrEnum):
