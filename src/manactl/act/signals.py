@@ -23,6 +23,7 @@ from manactl.look.blocked_tasks import in_drivers, waiting
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PATIENCE = 2.0  # s that a step may take in silence
 AGAIN = 10.0  # s from one word to the next
+_STOPPING = "stopping as soon as the kernel lets go"
 
 Say = Callable[[str], None]
 
@@ -52,6 +53,12 @@ class Interruptible:
         """From now on a signal means to put back what was done."""
         if self._watch is not None:
             self._watch.reply = "all is put back as soon as the kernel lets go"
+
+    def heed(self) -> None:
+        """From now on a signal means to stop, also after another claim was released meanwhile."""
+        self._armed = True
+        if self._watch is not None:
+            self._watch.reply = _STOPPING
 
     def ignore(self) -> None:
         """From now on signals are ignored: unwinding must not be interrupted."""
@@ -112,7 +119,7 @@ class Watchdog:
         self._thread: threading.Thread | None = None
         self._ends = (-1, -1)
         self._mask: set[int] = set()
-        self.reply = "stopping as soon as the kernel lets go"
+        self.reply = _STOPPING
 
     @contextlib.contextmanager
     def over(self, what: str, numbers: Any) -> Iterator[None]:
