@@ -7,6 +7,7 @@ act. Before the journal's header is on disk nothing has been touched.
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ from manactl.act.plan import Plan
 from manactl.act.proof import LOOK_AGAIN
 from manactl.act.signals import Interruptible
 from manactl.decide import guards, waivers
-from manactl.errors import Busy, Denied, NotRestored, Refused, Unsupported
+from manactl.errors import Busy, Denied, NotRestored, Refused, RolledBack, Unsupported
 from manactl.journal import file as journal
 from manactl.journal import lock
 from manactl.journal.file import Journal
@@ -161,6 +162,14 @@ def _already(
             if not dry_run:
                 close_stale(one.path)
             continue
+        if None not in (macs := {one.port.permanent_mac, port.id.permanent_mac}) and len(macs) > 1:
+            raise NotRestored(
+                f"{port.label} is not the NIC that was claimed: the claim of the one with the "
+                f"permanent MAC {one.port.permanent_mac} is still open; nothing was touched",
+                hint="plug that NIC in again, then manactl release; after a reboot only the "
+                "journal is closed",
+                evidence=[Evidence("journal", str(one.path), one.phase)],
+            )
         if one.phase != "claimed":
             raise NotRestored(
                 f"an earlier claim or release of {port.label} was interrupted; nothing was touched",
@@ -280,7 +289,17 @@ def _claim(
 def _state(system: HostSystem, port: PortStatus) -> PortState | None:
     """The port's network state; None when its netdev is not here, or the driver may hold RTNL for
     long because it is at a reset (a guard says so)."""
-    return None if port.in_reset or system.netdev(port.id) is None else system.capture(port.id)
+    if port.in_reset or system.netdev(port.id) is None:
+        return None
+    try:
+        return system.capture(port.id)
+    except OSError as error:
+        raise RolledBack(
+            f"the addresses and routes of {port.label} could not be read: "
+            f"{error.strerror or error}; nothing was touched",
+            hint="try again in a moment",
+            evidence=[Evidence("rtnetlink", "dump", errno.errorcode.get(error.errno or 0))],
+        ) from error
 
 
 def header(

@@ -17,10 +17,20 @@ from manactl.act import await_free, transition
 from manactl.act.claim import close_stale, need_net_admin
 from manactl.act.host import Host, HostSystem
 from manactl.act.plan import Plan, SetAdmin, Step, Undone, steps_from_json
-from manactl.act.signals import Interruptible
+from manactl.act.signals import Interruptible, StopRequested
 from manactl.act.transition import PutBack
 from manactl.decide import lost_eqs
-from manactl.errors import Busy, Denied, ManactlError, NotRestored, UsageError
+from manactl.errors import (
+    Busy,
+    Denied,
+    Interrupted,
+    ManactlError,
+    NotRestored,
+    Refused,
+    RolledBack,
+    Unsupported,
+    UsageError,
+)
 from manactl.journal import file as journal
 from manactl.journal import lock
 from manactl.journal.file import Journal, JournalError
@@ -157,16 +167,27 @@ def _each(
                 if wish.recover:
                     still = [one for one in still if one.to_recover]
                 if still:
+                    wish.signals.heed()
                     _release(wish, host, path, [one.port for one in still], outcome)
+        except StopRequested as stop:
+            failures.append(Interrupted(f"interrupted by {stop.name}; no other port was changed"))
+            break
         except ManactlError as error:
             failures.append(error)
+            if isinstance(error, Interrupted):
+                break
     if failures:
         raise _worst(failures)
 
 
+# Worst first: what is not as it was, then what was refused or not begun.
+_WORST = (NotRestored, RolledBack, Refused, Interrupted, Busy, Denied, Unsupported, UsageError)
+
+
 def _worst(failures: Sequence[ManactlError]) -> ManactlError:
-    """Of the codes that can occur here, 5 (not put back) is worse than 6 (not begun)."""
-    worst = min(failures, key=lambda error: error.exit_code)
+    """The failure whose code counts, with the messages of the others."""
+    rank = {kind.exit_code: number for number, kind in enumerate(_WORST)}
+    worst = min(failures, key=lambda error: rank.get(error.exit_code, -1))
     others = [error.message for error in failures if error is not worst]
     if others:
         worst.message = "\n".join([worst.message, *others])
