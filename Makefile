@@ -16,7 +16,7 @@ PYTEST = MANACTL_REQUIRE=netns,lab,shells $(BOOTSTRAP) --venv --netns -m pytest 
 help:
 	@echo 'make demo    watch manactl do its job on the real drivers, in a VM'
 	@echo 'make test    unit, netns and lab tests (ARGS="-k name" for some)'
-	@echo 'make check   ruff and mypy'
+	@echo 'make check   ruff, mypy and the layers'
 	@echo 'make mutants what the unit and netns tests would not notice (COUNT=60 SEED=1)'
 	@echo 'make soak    the long counts (hours)'
 	@echo 'make bench   what manactl costs, in the guest (minutes)'
@@ -37,6 +37,7 @@ check:
 	@$(BOOTSTRAP) --venv -m ruff check .
 	@$(BOOTSTRAP) --venv -m ruff format --check .
 	@$(BOOTSTRAP) --venv -m mypy
+	@PYTHONPATH=src $(BOOTSTRAP) --venv -c "from importlinter.cli import lint_imports_command as lint; lint()"
 
 mutants:
 	@$(BOOTSTRAP) --venv --netns -m tools.mutants --count $(COUNT) --seed $(SEED) $(ARGS)

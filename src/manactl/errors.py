@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from manactl.model import Evidence
+    from manactl.model.port import Evidence
 
 
 class ManactlError(Exception):

@@ -14,7 +14,7 @@ from tests.lab.vm import Vm
 
 PROGRAM = """
 import json, logging, os, sys
-from manactl.sources.verbs import prove_free
+from manactl.look.raw_qp_probe import prove_free
 before = sorted(os.listdir("/proc/self/fd"))
 proof = prove_free(sys.argv[1], int(sys.argv[2]))
 print(json.dumps({

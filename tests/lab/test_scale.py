@@ -75,7 +75,7 @@ def test_two_functions(make_vm: Callable[..., Vm]) -> None:
         }
         assert [entry["pid"] for entry in rows[f"{second}:1"]["holders"]] == [pid]
         jsonschema.validate(
-            document, json.loads((CHECKOUT / "src/manactl/status.schema.json").read_text())
+            document, json.loads((CHECKOUT / "src/manactl/schemas/status.schema.json").read_text())
         )
         holder.ask("quit", "leaving")
 

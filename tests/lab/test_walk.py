@@ -27,7 +27,7 @@ LONG = 300
 @pytest.fixture
 def schema() -> Validator:
     return Draft202012Validator(
-        json.loads((CHECKOUT / "src/manactl/status.schema.json").read_text())
+        json.loads((CHECKOUT / "src/manactl/schemas/status.schema.json").read_text())
     )
 
 

@@ -20,12 +20,13 @@ import click
 import pytest
 
 import manactl
-from manactl import errors, policy
+from manactl import errors
+from manactl.act.plan import StepFailed
 from manactl.cli.main import EXIT_BUG, EXIT_PIPE, cli
-from manactl.guards import GUARDS
-from manactl.model import Report
-from manactl.plan import StepFailed
-from manactl.policy import Refusal
+from manactl.decide import waivers
+from manactl.decide.guards import GUARDS
+from manactl.decide.waivers import Refusal
+from manactl.model.port import Report
 from manactl.render.prometheus import families
 from tests.conftest import lacking
 from tests.man.pages import ANYWHERE, MAN, SCENES, Example, Page, differs, items, pages, plain
@@ -258,7 +259,7 @@ def test_exit_codes_are_those_there_are(name: str) -> None:
 def guards() -> dict[str, bool]:
     """Every guard's code, and whether --allow can waive it."""
     found = {one.__name__.removeprefix("guard_").replace("_", "-") for one in GUARDS}
-    assert set(policy.WAIVABLE) <= found
+    assert set(waivers.WAIVABLE) <= found
     return {code: Refusal(code, "eth1", "", ()).waiver is None for code in found}
 
 
@@ -311,7 +312,7 @@ def keys(schema: Mapping[str, Any], at: Mapping[str, Any], before: str = "") -> 
 
 
 def test_every_key_of_the_schema_is_explained() -> None:
-    schema = json.loads((SRC / "status.schema.json").read_text())
+    schema = json.loads((SRC / "schemas/status.schema.json").read_text())
     wanted = [key.removeprefix("ports[].") for key in keys(schema, schema)]
     lines = page("manactl-status.5").section("The status document", sub=True)
     said = [item.head for item in items(lines)]

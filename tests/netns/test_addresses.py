@@ -7,8 +7,8 @@ import subprocess
 
 import pytest
 
-from manactl.sources import addresses
-from manactl.sources.addresses import Addresses, AddressFacts
+from manactl.completion import addresses
+from manactl.completion.addresses import Addresses, AddressFacts
 
 pytestmark = [
     pytest.mark.netns,

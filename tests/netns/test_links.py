@@ -7,10 +7,10 @@ import struct
 
 import pytest
 
-from manactl.nl.attrs import attr_str, nest
-from manactl.nl.socket import NETLINK_ROUTE, NLM_F_CREATE, NLM_F_EXCL, NetlinkSocket
-from manactl.sources import links
-from manactl.sources.links import IFLA_ALT_IFNAME, IFLA_PROP_LIST, RtnetlinkLinks
+from manactl.look import links
+from manactl.look.links import IFLA_ALT_IFNAME, IFLA_PROP_LIST, RtnetlinkLinks
+from manactl.wire.attrs import attr_str, nest
+from manactl.wire.netlink import NETLINK_ROUTE, NLM_F_CREATE, NLM_F_EXCL, NetlinkSocket
 
 pytestmark = [
     pytest.mark.netns,

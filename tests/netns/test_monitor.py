@@ -6,9 +6,9 @@ import select
 
 import pytest
 
-from manactl.nl.attrs import attr_str
-from manactl.nl.socket import NETLINK_ROUTE, NetlinkSocket
-from manactl.sources.monitor import Monitor
+from manactl.look.link_events import Monitor
+from manactl.wire.attrs import attr_str
+from manactl.wire.netlink import NETLINK_ROUTE, NetlinkSocket
 from tests.netns.test_netlink import RTM_DELLINK, add_bridge, ifinfo
 
 pytestmark = [pytest.mark.netns, pytest.mark.usefixtures("netns")]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from manactl.sources.netns import OtherNamespaces, namespaces
-from manactl.sources.sysfs import Roots
+from manactl.look.netns import OtherNamespaces, namespaces
+from manactl.look.sysfs import Roots
 
 pytestmark = [
     pytest.mark.netns,

@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
-from manactl.nl.attrs import as_int, as_str, attr_str, attr_u32, nest, parse_attrs
-from manactl.nl.socket import (
+from manactl.wire.attrs import as_int, as_str, attr_str, attr_u32, nest, parse_attrs
+from manactl.wire.netlink import (
     NETLINK_ROUTE,
     NETLINK_SOCK_DIAG,
     NLM_F_CREATE,

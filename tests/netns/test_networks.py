@@ -16,11 +16,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from manactl import restore
-from manactl.model import PortId
-from manactl.snapshot import PortState, Request
-from manactl.sources import stacked
-from manactl.sources.rtnl import Rtnl
+from manactl.act import restore
+from manactl.look import stacked_links
+from manactl.look.rtnetlink import Rtnl
+from manactl.model.port import PortId
+from manactl.netstate.snapshot import PortState, Request
 from tests.lab import networks
 
 pytestmark = [pytest.mark.netns, pytest.mark.usefixtures("netns")]
@@ -51,7 +51,7 @@ class Both:
         self.rtnl.send(request)
 
     def set_sysctl(self, path: str, value: str) -> None:
-        stacked.put_setting(path, value)
+        stacked_links.put_setting(path, value)
 
 
 def sh(script: str) -> str:

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from manactl import restore
-from manactl.model import PortId
-from manactl.restore import Restored
-from manactl.snapshot import Kind, PortState, Request
-from manactl.sources import stacked
-from manactl.sources.rtnl import Rtnl
+from manactl.act import restore
+from manactl.act.restore import Restored
+from manactl.look import stacked_links
+from manactl.look.rtnetlink import Rtnl
+from manactl.model.port import PortId
+from manactl.netstate.snapshot import Kind, PortState, Request
 
 pytestmark = [pytest.mark.netns, pytest.mark.usefixtures("netns")]
 
@@ -103,7 +103,7 @@ class Here:
         self.rtnl.send(request)
 
     def set_sysctl(self, path: str, value: str) -> None:
-        stacked.put_setting(path, value)
+        stacked_links.put_setting(path, value)
 
 
 def ip(*words: str) -> str:

@@ -13,11 +13,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from manactl.nl import inetdiag as diag
-from manactl.sources import sockets
-from manactl.sources.rtnl import Rtnl, ntop
-from manactl.sources.sockets import Reach
-from manactl.surroundings import Connection, Process
+from manactl.look import sockets
+from manactl.look.rtnetlink import Rtnl, ntop
+from manactl.look.sockets import Reach
+from manactl.netstate.surroundings import Connection, Process
+from manactl.wire import inet_diag as diag
 
 pytestmark = [pytest.mark.netns, pytest.mark.usefixtures("netns")]
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.shells.terminal import Terminal
-from tests.unit.test_journal import HEADER, written
+from tests.unit.journal.test_file import HEADER, written
 
 TOP = Path(__file__).parents[2]
 PROMPT = "READY>"

@@ -8,13 +8,13 @@ import struct
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from manactl import replay, snapshot
-from manactl.model import Evidence, Holder, PortId
-from manactl.nl import rtmsg as rt
-from manactl.nl.rtmsg import Attr
-from manactl.nl.socket import NLM_F_EXCL
-from manactl.plan import NetdevNow
-from manactl.snapshot import Fact, Kind, PortState, Request
+from manactl.act.plan import NetdevNow
+from manactl.model.port import Evidence, Holder, PortId
+from manactl.netstate import diff, snapshot
+from manactl.netstate.snapshot import Fact, Kind, PortState, Request
+from manactl.wire import rtmsg as rt
+from manactl.wire.netlink import NLM_F_EXCL
+from manactl.wire.rtmsg import Attr
 
 PORT = PortId("7870:00:00.0", 1, "00:0d:3a:aa:00:10")
 
@@ -137,7 +137,7 @@ class Kernel:
     def _regenerate(self) -> None:
         """The connected routes and the generated link-local address."""
         link_local = address("fe80::d", 64, self.ifindex, proto=rt.IFAPROT_KERNEL_LL)
-        if not any(replay.key(f, self.places) == replay.key(link_local, self.places)
+        if not any(diff.key(f, self.places) == diff.key(link_local, self.places)
                    for f in self.facts):  # fmt: skip
             self.facts.append(link_local)
         for fact in list(self.facts):
@@ -146,7 +146,7 @@ class Kernel:
     def _connect(self, fact: Fact) -> None:
         if fact.kind is Kind.ADDRESS and self.up:
             for made in connected(fact, self.ifindex):
-                if replay.identity(made, self.places) not in self.identities():
+                if diff.identity(made, self.places) not in self.identities():
                     self.facts.append(made)
 
     @property
@@ -154,7 +154,7 @@ class Kernel:
         return (rt.Place(self.ifindex, self.name),)
 
     def identities(self) -> list[tuple[object, ...]]:
-        return sorted((replay.identity(fact, self.places) for fact in self.facts), key=repr)
+        return sorted((diff.identity(fact, self.places) for fact in self.facts), key=repr)
 
     def send(self, request: Request) -> None:
         kinds = {rt.RTM_NEWADDR: Kind.ADDRESS, rt.RTM_NEWROUTE: Kind.ROUTE,
@@ -162,15 +162,15 @@ class Kernel:
         fact = Fact(kinds[request.type], request.body)
         if fact.kind is not Kind.ADDRESS and not self.up:
             raise OSError(errno.ENETDOWN, "Network is down")
-        mine = replay.key(fact, self.places)
-        exists = any(replay.key(f, self.places) == mine for f in self.facts)
+        mine = diff.key(fact, self.places)
+        exists = any(diff.key(f, self.places) == mine for f in self.facts)
         if exists and request.flags & NLM_F_EXCL:
             raise OSError(errno.EEXIST, "File exists")
         if fact.kind is Kind.ROUTE:
-            if replay.identity(fact, self.places) in self.identities():
+            if diff.identity(fact, self.places) in self.identities():
                 raise OSError(errno.EEXIST, "File exists")
         else:
-            self.facts = [f for f in self.facts if replay.key(f, self.places) != mine]
+            self.facts = [f for f in self.facts if diff.key(f, self.places) != mine]
         self.facts.append(fact)
         self._connect(fact)
 
@@ -180,8 +180,8 @@ class Kernel:
         now = (rt.Place(ifindex, name),)
         made = []
         for fact in self.facts:
-            lack = replay.Lack(fact, None)
-            made.append(Fact(fact.kind, replay.requests(lack, old, now, 0)[-1].body))
+            lack = diff.Lack(fact, None)
+            made.append(Fact(fact.kind, diff.requests(lack, old, now, 0)[-1].body))
         self.facts, self.name, self.ifindex = made, name, ifindex
 
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from manactl.look import Roots, look
-from manactl.model import Report
-from manactl.nl.nldev import RdmaDevice, Resource
-from manactl.sources.links import LinkFacts
-from manactl.sources.netns import Elsewhere
+from manactl.look.links import LinkFacts
+from manactl.look.netns import Elsewhere
+from manactl.model.port import Report
+from manactl.report import Roots, look
+from manactl.wire.nldev import RdmaDevice, Resource
 
 DATA = Path(__file__).parents[1] / "data"
 PCI = "0000:01:00.0"

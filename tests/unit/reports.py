@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from hypothesis import strategies as st
 
-from manactl.model import (
+from manactl.model.port import (
     Certainty,
     ClaimInfo,
     Evidence,

@@ -9,7 +9,7 @@ from typing import Any
 
 import jsonschema
 
-_PACKAGE = Path(__file__).parents[2] / "src/manactl"
+_PACKAGE = Path(__file__).parents[2] / "src/manactl/schemas"
 SCHEMAS: dict[str, dict[str, Any]] = {
     path.name.partition(".")[0]: json.loads(path.read_text())
     for path in sorted(_PACKAGE.glob("*.schema.json"))

@@ -16,13 +16,13 @@ from rich.cells import cell_len
 from manactl.cli.app import App
 from manactl.cli.main import _fail
 from manactl.cli.watch import Blocks, JsonLines, MetricsFile, Painting, View
+from manactl.decide.port_names import names, resolve
 from manactl.errors import ManactlError, UsageError
-from manactl.model import Report
-from manactl.ports import names, resolve
+from manactl.escape import escape
+from manactl.model.port import Report
 from manactl.render import table
 from manactl.render.changes import changes
 from manactl.render.document import dumps, error_document, status_document
-from manactl.render.escape import escape
 from manactl.render.prometheus import exposition
 from manactl.render.status import plain
 from tests.unit.reports import evidence, hostile, reports

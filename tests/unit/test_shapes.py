@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from manactl.journal import ClaimSummary
-from manactl.model import ClaimInfo, Missing, Netdev, Owner, PortId, PortStatus, Report
-from manactl.sources.netns import Elsewhere
+from manactl.journal.interrupted import BEFORE_BOOT
+from manactl.look.netns import Elsewhere
+from manactl.model.claim import ClaimSummary
+from manactl.model.port import ClaimInfo, Missing, Netdev, Owner, PortId, PortStatus, Report
 from tests.unit.machine import PCI, Machine
 
 KERNELS = ["6.12", "6.18", "7"]
@@ -172,8 +173,9 @@ NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 def claim_of(port: int, *, phase: str = "claimed", same_boot: bool = True) -> ClaimSummary:
     info = ClaimInfo(NOW, {"uid": 0}, "claim", None, True, None)
-    pending = "`manactl recover` does something" if phase == "interrupted" else None
-    return ClaimSummary(PortId(PCI, port, None), info, phase, same_boot, Path("x.journal"), pending)
+    more = "`manactl recover` does something" if phase == "interrupted" else None
+    more = more if same_boot else BEFORE_BOOT
+    return ClaimSummary(PortId(PCI, port, None), info, phase, same_boot, Path("x.journal"), more)
 
 
 def second_port(machine: Machine, claim: ClaimSummary) -> PortStatus:

@@ -95,8 +95,13 @@ def _first(work: Callable[[], int], empty: Path, texts: Mapping[Path, bytes]) ->
         os.utime(source, (1, 1))  # a time that no compiled module has noted
         _mount(str(source), str(path), None, _MS_BIND)
     os.environ["TMPDIR"] = str(empty)
-    pid = fork(work)
+    pid = fork(lambda: _lead(work))
     while True:
         gone, status = os.wait()
         if gone == pid:
             return max(os.waitstatus_to_exitcode(status), -1) % 256
+
+
+def _lead(work: Callable[[], int]) -> int:
+    os.setsid()  # a signal to its group stays in the box
+    return work()

@@ -65,7 +65,8 @@ class _Chosen:
 
 def batches(tests: Sequence[Test], module: str, known: Reach) -> Iterator[list[Test]]:
     """The tests in the order in which they are worth running: close and fast ones first."""
-    mirror = "test_" + Path(module).name
+    path = Path(module)
+    mirror = "/" + path.with_name(f"test_{path.name}").as_posix()
     count: dict[str, int] = {}
     cost: dict[str, float] = {}
     for test in tests:
@@ -74,7 +75,7 @@ def batches(tests: Sequence[Test], module: str, known: Reach) -> Iterator[list[T
     files = sorted(
         count,
         key=lambda file: (
-            not file.endswith("/" + mirror),
+            not file.endswith(mirror),
             "netns" in file.split("/"),
             -count[file] / (1 + cost[file]),
         ),

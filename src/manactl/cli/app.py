@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, TextIO
 
-from manactl.render.escape import escape
+from manactl.escape import escape
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -55,15 +55,17 @@ def claim(  # noqa: PLR0917 - click passes by keyword
         ports = " ".join(f"--raw-qp {word}" for word in [*words, *ctx.args] or ["PORT"])
         what = "the ports to claim are given by --raw-qp"
         raise UsageError(what, hint=f"manactl claim {ports}")
-    from manactl import claiming, planner, policy  # noqa: PLC0415 - not for --help
-    from manactl.interrupt import Interruptible  # noqa: PLC0415
-    from manactl.plan import Plan  # noqa: PLC0415
+    from manactl.act import claim as claiming  # noqa: PLC0415 - not for --help
+    from manactl.act import planner  # noqa: PLC0415
+    from manactl.act.plan import Plan  # noqa: PLC0415
+    from manactl.act.signals import Interruptible  # noqa: PLC0415
+    from manactl.decide import waivers  # noqa: PLC0415 - not for --help
 
-    if never := sorted(set(allow) & set(policy.NEVER)):
+    if never := sorted(set(allow) & set(waivers.NEVER)):
         raise UsageError(f"--allow: {', '.join(never)} can never be waived")
-    unknown = sorted(set(allow) - set(policy.WAIVABLE))
+    unknown = sorted(set(allow) - set(waivers.WAIVABLE))
     if unknown:
-        known = ", ".join(policy.WAIVABLE)
+        known = ", ".join(waivers.WAIVABLE)
         raise UsageError(f"--allow: no such code: {', '.join(unknown)}", hint=f"codes: {known}")
     app: App = ctx.obj
 
@@ -83,7 +85,7 @@ def claim(  # noqa: PLR0917 - click passes by keyword
 
 
 def _story(done: object, *, dry_run: bool) -> list[str]:
-    from manactl import claiming  # noqa: PLC0415
+    from manactl.act import claim as claiming  # noqa: PLC0415
 
     assert isinstance(done, claiming.Claimed)
     lines = [

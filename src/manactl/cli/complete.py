@@ -13,11 +13,11 @@ import click
 from click.shell_completion import CompletionItem, ShellComplete
 
 from manactl.cli.app import STATE_DIR
-from manactl.offer import Which, Word, describe, fitting, usable, words
-from manactl.render.escape import escape
-from manactl.sources import names
-from manactl.sources.addresses import Addresses
-from manactl.sources.claims import claims
+from manactl.completion import names
+from manactl.completion.addresses import Addresses
+from manactl.completion.claims import claims
+from manactl.completion.offer import Which, Word, describe, fitting, usable, words
+from manactl.escape import escape
 
 
 class Lines(ShellComplete):
@@ -59,7 +59,7 @@ def ports(
 
 def guard_codes(ctx: click.Context, param: click.Parameter, start: str) -> list[CompletionItem]:
     """Codes for --allow, described as `manactl explain` does."""
-    from manactl.policy import WAIVABLE  # noqa: PLC0415
+    from manactl.decide.waivers import WAIVABLE  # noqa: PLC0415
 
     titles = _topics()
     given = _given(ctx, param)
@@ -87,7 +87,7 @@ def _given(ctx: click.Context, param: click.Parameter) -> Collection[str]:
 
 def _altnames(ports: Collection[names.Port]) -> Iterator[Word]:
     """The altnames of the netdevs, which only rtnetlink knows."""
-    from manactl.sources.links import RtnetlinkLinks  # noqa: PLC0415 - for few words
+    from manactl.look.links import RtnetlinkLinks  # noqa: PLC0415 - for few words
 
     source = RtnetlinkLinks()
     source.ask({port.ifindex for port in ports if port.ifindex})

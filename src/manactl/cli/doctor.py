@@ -15,10 +15,10 @@ from manactl.errors import Denied, Unsupported, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from manactl.checks.finding import Finding
-    from manactl.journal import ClaimSummary
-    from manactl.kernelfacts import Row
-    from manactl.model import Report
+    from manactl.doctor.finding import Finding
+    from manactl.doctor.kernel_facts import Row
+    from manactl.model.claim import ClaimSummary
+    from manactl.model.port import Report
 
 UNFIT = 3
 # A driver that waits for its device is busy only if it waits still in each of two more looks.
@@ -46,11 +46,11 @@ def doctor(ctx: click.Context, words: tuple[str, ...], facts: bool, as_json: boo
     app: App = ctx.obj
     from dataclasses import replace  # noqa: PLC0415 - not for --help
 
-    from manactl import fitness, kernelfacts  # noqa: PLC0415
-    from manactl.journal import stamp  # noqa: PLC0415
-    from manactl.look import look, resolve  # noqa: PLC0415
-    from manactl.sources import kernelfacts as source  # noqa: PLC0415
-    from manactl.sources import machine as reading  # noqa: PLC0415
+    from manactl.doctor import fitness, kernel_facts  # noqa: PLC0415
+    from manactl.doctor import probe as source  # noqa: PLC0415
+    from manactl.doctor import read_machine as reading  # noqa: PLC0415
+    from manactl.journal.file import stamp  # noqa: PLC0415
+    from manactl.report import look, resolve  # noqa: PLC0415
 
     claims = _claims(app)
     report = look(claims=claims)
@@ -71,7 +71,7 @@ def doctor(ctx: click.Context, words: tuple[str, ...], facts: bool, as_json: boo
             if os.geteuid() != 0:
                 raise Denied("making a raw QP needs CAP_NET_RAW", hint="run it as root")
             seen |= source.probed(port)
-        table = kernelfacts.rows(seen)
+        table = kernel_facts.rows(seen)
     fit = fitness.fit(found)
     if as_json:
         document: dict[str, object] = {
@@ -93,7 +93,7 @@ def doctor(ctx: click.Context, words: tuple[str, ...], facts: bool, as_json: boo
 
 def _claims(app: App) -> list[ClaimSummary]:
     from manactl.errors import ManactlError  # noqa: PLC0415
-    from manactl.journal import list_claims  # noqa: PLC0415
+    from manactl.journal.file import list_claims  # noqa: PLC0415
 
     try:
         return list_claims(app.state_dir)
@@ -120,16 +120,16 @@ def _text(found: Sequence[Finding], *, fit: bool) -> Iterator[str]:
 
 
 def _facts(report: Report, table: Sequence[Row]) -> Iterator[str]:
-    from manactl import kernelfacts  # noqa: PLC0415
+    from manactl.doctor import kernel_facts  # noqa: PLC0415
 
-    yield f"Linux {report.kernel}, manactl {_own_version()}: {kernelfacts.verdict(table)}"
-    heads: tuple[str, ...] = ("FACT", "HERE", *kernelfacts.KERNELS)
+    yield f"Linux {report.kernel}, manactl {_own_version()}: {kernel_facts.verdict(table)}"
+    heads: tuple[str, ...] = ("FACT", "HERE", *kernel_facts.KERNELS)
     cells = [heads]
     cells += [
         (
             row.fact.code,
             row.here or "not seen",
-            *(row.fact.lab or ("-",) * len(kernelfacts.KERNELS)),
+            *(row.fact.lab or ("-",) * len(kernel_facts.KERNELS)),
         )
         for row in table
     ]

@@ -16,7 +16,7 @@ from manactl.cli.app import STATE_DIR, App
 from manactl.errors import Interrupted, ManactlError, UsageError
 
 if TYPE_CHECKING:
-    from manactl.model import Evidence
+    from manactl.model.port import Evidence
 
 EXIT_BUG = 1
 EXIT_PIPE = 128 + 13  # what a shell reports of a program that SIGPIPE ended

@@ -10,7 +10,7 @@ import click
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from manactl.offer import Which
+    from manactl.completion.offer import Which
 
     TextType = click.ParamType[str]
 else:

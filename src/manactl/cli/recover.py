@@ -17,13 +17,13 @@ def recover(app: App, dry_run: bool, as_json: bool) -> None:
     Claims that stand are left alone. Journals from before the last boot are only closed: the
     boot configuration has taken over.
     """
-    from manactl import releasing  # noqa: PLC0415 - not for --help
+    from manactl.act import release  # noqa: PLC0415 - not for --help
+    from manactl.act.signals import Interruptible  # noqa: PLC0415
     from manactl.cli.release import shower, tell  # noqa: PLC0415
-    from manactl.interrupt import Interruptible  # noqa: PLC0415
 
     with Interruptible(app.warn) as signals:
-        wish = releasing.Wish(
+        wish = release.Wish(
             app.state_dir, signals, dry_run=dry_run, recover=True, say=app.warn,
             show=shower(app, as_json=as_json),
         )  # fmt: skip
-        tell(app, wish, releasing.release(wish), as_json=as_json)
+        tell(app, wish, release.release(wish), as_json=as_json)

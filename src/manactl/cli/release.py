@@ -13,8 +13,8 @@ from manactl.cli.params import CLAIMED
 from manactl.errors import UsageError
 
 if TYPE_CHECKING:
-    from manactl.plan import Plan
-    from manactl.releasing import Outcome, Released, Wish
+    from manactl.act.plan import Plan
+    from manactl.act.release import Outcome, Released, Wish
 
 
 @click.command(short_help="Put claimed ports back as they were.")
@@ -45,8 +45,8 @@ def release(  # noqa: PLR0917 - click passes by keyword
     """
     if everything and words:
         raise UsageError("--all and PORT exclude each other", hint="manactl release --all")
-    from manactl import releasing  # noqa: PLC0415 - not for --help
-    from manactl.interrupt import Interruptible  # noqa: PLC0415
+    from manactl.act import release as releasing  # noqa: PLC0415 - not for --help
+    from manactl.act.signals import Interruptible  # noqa: PLC0415
 
     with Interruptible(app.warn) as signals:
         wish = releasing.Wish(
@@ -60,7 +60,7 @@ def shower(app: App, *, as_json: bool) -> Callable[[Plan], None]:
     """What shows a plan to people before anything is done."""
 
     def show(plan: Plan) -> None:
-        from manactl import planner  # noqa: PLC0415 - not for --help
+        from manactl.act import planner  # noqa: PLC0415 - not for --help
 
         if not as_json:
             app.tell(*planner.text(plan, brief=True))
@@ -71,7 +71,8 @@ def shower(app: App, *, as_json: bool) -> Callable[[Plan], None]:
 
 def tell(app: App, wish: Wish, outcome: Outcome, *, as_json: bool) -> None:
     """What a release or a recovery has come to."""
-    from manactl import planner, releasing  # noqa: PLC0415 - not for --help
+    from manactl.act import planner  # noqa: PLC0415 - not for --help
+    from manactl.act import release as releasing  # noqa: PLC0415
 
     if as_json and wish.dry_run and len(outcome.plans) == 1:
         app.document(outcome.plans[0].to_json())
@@ -108,7 +109,7 @@ def _line(one: Released) -> str:
     how = "recovered" if one.recovered else "released"
     if one.outcome == "left-down":
         return f"{one.netdev} {how}: it was down before the claim and stays as it is"
-    from manactl.snapshot import counted  # noqa: PLC0415
+    from manactl.netstate.snapshot import counted  # noqa: PLC0415
 
     kinds = [counted(count, kind) for kind, count in one.counts.items()]
     back = ", ".join(kinds) + " put back" if kinds else "nothing was missing"

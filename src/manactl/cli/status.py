@@ -14,8 +14,8 @@ from manactl.cli.params import PORT, color_option, json_option
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from manactl.journal import ClaimSummary
-    from manactl.model import Missing, PortStatus, Report
+    from manactl.model.claim import ClaimSummary
+    from manactl.model.port import Missing, PortStatus, Report
     from manactl.render.changes import Key
 
 
@@ -68,7 +68,7 @@ def status(  # noqa: PLR0917 - click passes them by name
             raise click.UsageError("--watch with --format needs --output")
         _watch(app, words, verbose=verbose, as_json=as_json, output=output, color=color)
         return
-    from manactl.ports import resolve  # noqa: PLC0415 - not for --help
+    from manactl.decide.port_names import resolve  # noqa: PLC0415 - not for --help
 
     report = _look(app)
     ports: Sequence[PortStatus] = resolve(report, words) if words else report.ports
@@ -83,7 +83,7 @@ def status(  # noqa: PLR0917 - click passes them by name
 
 
 def _look(app: App) -> Report:
-    from manactl.look import look  # noqa: PLC0415 - not for --help
+    from manactl.report import look  # noqa: PLC0415 - not for --help
 
     claims, unread = _claims(app)
     return look(claims=claims, missing=unread)
@@ -98,9 +98,9 @@ def _metrics(app: App, report: Report, ports: Sequence[PortStatus], output: str 
         return
     from pathlib import Path  # noqa: PLC0415
 
-    from manactl import outfile  # noqa: PLC0415
+    from manactl.render import atomic_file  # noqa: PLC0415
 
-    outfile.write(Path(output), text)
+    atomic_file.write(Path(output), text)
 
 
 def _watch(
@@ -167,8 +167,8 @@ def _claims(app: App) -> tuple[list[ClaimSummary], list[Missing]]:
     if not os.path.lexists(app.state):
         return [], []
     from manactl.errors import ManactlError  # noqa: PLC0415
-    from manactl.journal import list_claims  # noqa: PLC0415
-    from manactl.model import Missing  # noqa: PLC0415
+    from manactl.journal.file import list_claims  # noqa: PLC0415
+    from manactl.model.port import Missing  # noqa: PLC0415
 
     try:
         return list_claims(app.state_dir), []

@@ -19,12 +19,12 @@ from typing import NamedTuple, Protocol
 
 from manactl.cli.app import App
 from manactl.cli.screen import Screen, signals
-from manactl.model import PortStatus, Report
-from manactl.ports import resolve
+from manactl.decide.port_names import resolve
+from manactl.escape import escape
+from manactl.look.link_events import Monitor
+from manactl.model.port import PortStatus, Report
 from manactl.render.changes import Change, Key, changes, key
 from manactl.render.document import dumps, status_document, timestamp
-from manactl.render.escape import escape
-from manactl.sources.monitor import Monitor
 
 TICK = 2.0  # s between two looks when nothing is announced
 QUIET = 0.1  # s without a further announcement that end a burst
@@ -188,10 +188,10 @@ class MetricsFile:
         self._path = path
 
     def show(self, view: View) -> None:
-        from manactl import outfile  # noqa: PLC0415 - for this outlet alone
+        from manactl.render import atomic_file  # noqa: PLC0415 - for this outlet alone
         from manactl.render.prometheus import exposition  # noqa: PLC0415
 
-        outfile.write(self._path, exposition(view.report, view.ports))
+        atomic_file.write(self._path, exposition(view.report, view.ports))
 
     def inputs(self) -> dict[int, Callable[[], None]]:
         return {}

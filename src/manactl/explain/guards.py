@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from manactl.decide.waivers import Refusal
 from manactl.explain.topic import Kind, Step, Topic
-from manactl.policy import Refusal
 
 
 def _topic(

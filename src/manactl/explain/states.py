@@ -76,12 +76,12 @@ TOPICS = (
     _topic(
         "proven", "certainty: the kernel's rules leave no other answer",
         "Every fact that the answer needs was read, and by what the driver does nothing else can "
-        "be the case.", "the tables in ownership.py",
+        "be the case.", "the tables in decide/ownership.py",
     ),
     _topic(
         "inferred", "certainty: by what is usual, not by a rule of the kernel",
         "A program that does something unusual with its queue pairs could make it wrong. A claim "
-        "proves the port by a queue pair of its own in any case.", "the tables in ownership.py",
+        "proves the port by a queue pair of its own in any case.", "the tables in decide/ownership.py",
     ),
     _topic(
         "in-transition", "the driver is opening, closing or resetting the port",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from manactl.model import Owner, PortStatus
-from manactl.render.escape import escape
+from manactl.escape import escape
+from manactl.model.port import Owner, PortStatus
 from manactl.render.status import NOBODY, link
 
 Key = tuple[str, int]

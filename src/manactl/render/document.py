@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
-from manactl.model import ClaimInfo, Evidence, Holder, PortStatus, RdmaPort, Report, Upper
-from manactl.render.escape import escape
+from manactl.escape import escape
+from manactl.model.port import ClaimInfo, Evidence, Holder, PortStatus, RdmaPort, Report, Upper
 
 ERROR_SCHEMA = "manactl.error/1"
 STATUS_SCHEMA = "manactl.status/1"

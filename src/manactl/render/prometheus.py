@@ -13,8 +13,8 @@ from datetime import datetime
 from typing import NamedTuple
 
 from manactl import __version__
-from manactl.model import Certainty, Owner, PortStatus, Report
-from manactl.render.escape import escape
+from manactl.escape import escape
+from manactl.model.port import Certainty, Owner, PortStatus, Report
 
 Labels = dict[str, str]
 Sample = tuple[Labels, float | int | bool]

@@ -7,9 +7,9 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from manactl.model import Certainty, Holder, Owner, PortStatus, Report
+from manactl.escape import escape
+from manactl.model.port import Certainty, Holder, Owner, PortStatus, Report
 from manactl.render.document import timestamp
-from manactl.render.escape import escape
 
 HEADER = ("PORT", "OWNER", "CERTAINTY", "RDMA", "LINK", "HELD BY", "CLAIM")
 GAP = 2

@@ -11,9 +11,9 @@ from rich.cells import cell_len, set_cell_size  # noqa: TID253 - this module is 
 from rich.console import Console  # noqa: TID253
 from rich.text import Text  # noqa: TID253
 
-from manactl.model import PortStatus, Report
+from manactl.escape import escape
+from manactl.model.port import PortStatus, Report
 from manactl.render.changes import Key, key
-from manactl.render.escape import escape
 from manactl.render.status import DRIFT, GAP, HEADER, NOBODY, below, row
 
 OWNER_STYLE = {"ethernet": "green", "raw-qp": "cyan", "free": "", "unknown": "bold yellow"}

@@ -16,12 +16,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
 sys.path.insert(0, str(Path(__file__).parents[3] / "src"))
-from manactl import journal, look
+from manactl import report
 from manactl.cli import main, status
+from manactl.journal import file as journal
 from manactl.render import document
 from tests.lab.guest.lines import obey, tell
 
-LOADED = (document, journal, look, status)
+LOADED = (document, journal, report, status)
 
 
 def once() -> None:

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from manactl.nl.nldev import Nldev
+from manactl.wire.nldev import Nldev
 
 FILES = (
     *("flags", "operstate", "address", "dev_port", "ifindex", "addr_assign_type", "uevent"),

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from manactl import journal, lock
 from manactl.cli.main import main
-from manactl.journal import Journal
+from manactl.journal import file as journal
+from manactl.journal import lock
+from manactl.journal.file import Journal
 from tests.unit import schema
 from tests.unit.fakes import PORT
-from tests.unit.test_journal import HEADER
+from tests.unit.journal.test_file import HEADER
 
 SRC = str(Path(__file__).parents[3] / "src")
 
@@ -136,7 +137,7 @@ def test_help_costs_nothing(command: str) -> None:
     code = (
         "import sys\nfrom manactl.cli.main import main\n"
         f"main(['{command}', '--help'])\n"
-        "heavy = {'rich', 'pyroute2', 'pyverbs', 'manactl.transition', 'manactl.look'}\n"
+        "heavy = {'rich', 'pyroute2', 'pyverbs', 'manactl.act.transition', 'manactl.report'}\n"
         "sys.exit(len(heavy & set(sys.modules)))"
     )
     done = subprocess.run(

@@ -9,12 +9,12 @@ from click.shell_completion import ShellComplete
 
 from manactl.cli import complete
 from manactl.cli.main import cli
-from manactl.policy import WAIVABLE
-from manactl.sources import names
-from manactl.sources.addresses import AddressFacts
+from manactl.completion import names
+from manactl.completion.addresses import AddressFacts
+from manactl.decide.waivers import WAIVABLE
 from tests.unit.cli.test_main import run
+from tests.unit.journal.test_file import HEADER, written
 from tests.unit.machine import PCI, Machine
-from tests.unit.test_journal import HEADER, written
 
 
 class NoAddresses:
@@ -103,4 +103,4 @@ def test_a_completion_imports_little() -> None:
     done = run("-c", script, _MANACTL_COMPLETE="lines_complete")
     costly = {"json", "hashlib", "dataclasses", "pathlib", "socket", "ctypes", "rich", "ipaddress"}
     assert not costly & set(done.stderr.split())
-    assert "manactl.sources.names" in done.stderr
+    assert "manactl.completion.names" in done.stderr

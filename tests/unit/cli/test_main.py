@@ -24,7 +24,7 @@ from manactl.errors import (
     Unsupported,
     UsageError,
 )
-from manactl.model import Evidence
+from manactl.model.port import Evidence
 
 SRC = str(Path(__file__).parents[3] / "src")
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from manactl import look as looking
+from manactl import report as looking
 from manactl.cli.main import main
-from manactl.model import Report
+from manactl.model.port import Report
 from tests.unit.machine import PCI, Machine
 
 SRC = str(Path(__file__).parents[3] / "src")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from manactl.cli.app import App
 from manactl.cli.watch import Blocks, Chosen, JsonLines, View, on_terminal, watch
-from manactl.model import Certainty, Netdev, Owner, PortId, PortStatus, Report
+from manactl.model.port import Certainty, Netdev, Owner, PortId, PortStatus, Report
 from manactl.render import table
 from manactl.render.status import plain
 

@@ -14,12 +14,13 @@ import click
 import pytest
 
 import manactl
-from manactl import errors, policy
+from manactl import errors
 from manactl.cli import main
 from manactl.cli.main import cli
+from manactl.decide import waivers
 from manactl.explain.find import BY_NAME, TOPICS, find
 from manactl.explain.topic import Kind, Step, Topic
-from manactl.model import Certainty, Owner
+from manactl.model.port import Certainty, Owner
 
 SRC = Path(manactl.__file__).parent
 HERE = "say what it means in src/manactl/explain/"
@@ -71,19 +72,19 @@ def error_types() -> Iterator[type[errors.ManactlError]]:
 def test_every_code_has_a_topic() -> None:
     known = codes()
     assert {"ssh-session", "holder", "journal", "residue"} <= known, "the search found too little"
-    known |= set(policy.WAIVABLE) | set(getattr(policy, "NEVER", ()))
+    known |= set(waivers.WAIVABLE) | set(getattr(waivers, "NEVER", ()))
     known |= {kind.kind for kind in error_types()} - NOT_RAISED
     assert known <= set(BY_NAME), f"{HERE}: {sorted(known - set(BY_NAME))}"
 
 
 def test_every_guard_is_a_topic_of_that_kind() -> None:
-    for code in policy.WAIVABLE:
+    for code in waivers.WAIVABLE:
         assert BY_NAME[code].kind is Kind.GUARD
 
 
 def test_a_waiver_is_offered_where_there_is_one() -> None:
-    for code in policy.WAIVABLE:
-        refusal = policy.Refusal(code, "eth1", "because", ())
+    for code in waivers.WAIVABLE:
+        refusal = waivers.Refusal(code, "eth1", "because", ())
         offered = any(f"--allow {code}" in (s.command or "") for s in BY_NAME[code].remedy)
         assert offered is (refusal.waiver is None), code
 
@@ -132,14 +133,14 @@ def sentences(module: str, function: str | None = None) -> Iterator[str]:
                     yield text
 
 
-@pytest.mark.parametrize("sentence", sorted(set(sentences("ownership.py"))))
+@pytest.mark.parametrize("sentence", sorted(set(sentences("decide/ownership.py"))))
 def test_every_reason_has_a_topic(sentence: str) -> None:
     found = find(sentence)
     assert found.topics, f"{HERE}states.py: {sentence!r}"
     assert found.topics[0].kind is Kind.STATUS
 
 
-@pytest.mark.parametrize("sentence", sorted(set(sentences("notes.py", "drift"))))
+@pytest.mark.parametrize("sentence", sorted(set(sentences("decide/port_notes.py", "drift"))))
 def test_every_drift_sentence_is_drift(sentence: str) -> None:
     assert BY_NAME["drift"] in find(sentence).topics, f"{HERE}states.py: {sentence!r}"
 
@@ -206,7 +207,7 @@ def test_our_commands_are_spelled_as_they_are(line: str) -> None:
     assert command is not None, line
     with command.make_context(name, words, parent=root) as ctx:
         for code in ctx.params.get("allow", ()):
-            assert code == "GUARD" or code in policy.WAIVABLE
+            assert code == "GUARD" or code in waivers.WAIVABLE
         for word in ctx.params.get("words", ()) if name == "explain" else ():
             assert word == "GUARD" or word.lower() in BY_NAME
 

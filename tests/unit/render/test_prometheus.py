@@ -9,7 +9,8 @@ from hypothesis import given
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from manactl.model import (
+from manactl.escape import escape
+from manactl.model.port import (
     Certainty,
     ClaimInfo,
     Holder,
@@ -22,7 +23,6 @@ from manactl.model import (
     Report,
     Upper,
 )
-from manactl.render.escape import escape
 from manactl.render.prometheus import exposition
 from tests.unit.reports import reports
 

@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 from hypothesis import given, settings
 
-from manactl.model import Report
+from manactl.model.port import Report
 from manactl.render.document import dumps, status_document
 from tests.unit.reports import reports
 from tests.unit.schema import SCHEMA, SCHEMAS, check, strict
@@ -60,7 +60,7 @@ def test_each_is_a_schema_of_the_version_it_names(name: str) -> None:
 
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_each_is_shipped_in_the_package(name: str) -> None:
-    text = (resources.files("manactl") / f"{name}.schema.json").read_text()
+    text = (resources.files("manactl") / f"schemas/{name}.schema.json").read_text()
     assert json.loads(text) == SCHEMAS[name]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from manactl.model import ClaimInfo, Report
+from manactl.model.port import ClaimInfo, Report
 from manactl.render.status import plain
 from tests.unit.machine import PCI, Machine
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from rich.cells import cell_len
 
-from manactl.model import (
+from manactl.model.port import (
     Certainty,
     Holder,
     Netdev,

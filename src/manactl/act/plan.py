@@ -1,0 +1,360 @@
+"""Plans and their steps. A step knows how to be done, undone, checked, told and written down.
+
+Undoing needs nothing but what the step's JSON holds, since another process may have to do it,
+and may be repeated: a half-done step is undone like a done one.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from manactl.act import restore
+from manactl.act.proof import ProofLike, attempt_proof
+from manactl.act.restore import Restored, until
+from manactl.decide import leaked_vport, remedies
+from manactl.errors import ManactlError
+from manactl.model.port import Evidence, Holder, PortId
+from manactl.netstate import snapshot
+from manactl.netstate.snapshot import PortState
+
+SCHEMA = "manactl.plan/1"
+READ_BACK = 5.0  # s for the kernel to show what it has acknowledged
+CARRIER = 10.0  # s for a link that had carrier to have it again
+REPLUG = 5.0  # s for a netdev to come back whose driver is just being bound again
+PATIENCE = 5.0  # s for link-local addresses and the kernel's own routes to come back
+
+
+class NetdevNow(NamedTuple):
+    """The netdev that a port has at this moment."""
+
+    name: str
+    ifindex: int
+    up: bool
+
+
+class System(restore.Network, Protocol):
+    """The kernel as steps meet it. Ports are looked up anew in every call."""
+
+    def boottime(self) -> float: ...
+    def netdev(self, port: PortId) -> NetdevNow | None: ...
+    def carrier(self, port: PortId) -> bool: ...
+    def set_admin(self, port: PortId, up: bool) -> None: ...
+    def prove_free(self, port: PortId) -> ProofLike: ...
+    def holders(self, port: PortId) -> tuple[Holder, ...]: ...
+    def seems_free(self, port: PortId) -> bool: ...
+
+
+class StepFailed(ManactlError):
+    """A step could not be done or undone. `taken`: because a raw QP has the vport."""
+
+    exit_code = 4
+    kind = "step"
+
+    def __init__(self, message: str, *, taken: bool = False, **more: Any) -> None:
+        super().__init__(message, **more)
+        self.taken = taken
+
+
+def require_netdev(system: System, port: PortId) -> NetdevNow:
+    """The port's netdev, waited for while the device is plugged anew; else StepFailed."""
+    now = system.netdev(port)
+    if now is None and until(system, lambda: system.netdev(port) is not None, REPLUG):
+        now = system.netdev(port)
+    if now is None:
+        raise StepFailed(
+            f"port {port} has no netdev here",
+            hint="the device is unplugged, or its netdev is in another network namespace",
+        )
+    return now
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """What undoing a step has brought back; an empty `residue` means all of it."""
+
+    restored: Restored = field(default_factory=Restored)
+    facts: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def residue(self) -> tuple[str, ...]:
+        return self.restored.residue
+
+
+class Step(Protocol):
+    """One thing that a plan does."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def port(self) -> PortId: ...
+    def describe(self) -> str: ...
+    def do(self, system: System, wait: float) -> Mapping[str, object]: ...
+    def undo(self, system: System) -> Undone: ...
+    def holds(self, system: System) -> bool: ...
+    def to_json(self) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class KeepState:
+    """Remember what refers to the port. Doing it is having written it down; undoing restores."""
+
+    state: PortState
+    kind: str = "keep-state"
+
+    @property
+    def port(self) -> PortId:
+        return self.state.port
+
+    def describe(self) -> str:
+        return f"keep what refers to {self.state.ifname} in the journal ({tally(self.state)})"
+
+    def do(self, system: System, wait: float) -> Mapping[str, object]:
+        return {}
+
+    def undo(self, system: System) -> Undone:
+        require_netdev(system, self.port)
+        return restore_all([self], system)[0]
+
+    def holds(self, system: System) -> bool:
+        return True
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "port": snapshot.port_to_json(self.port),
+            "kept": tally(self.state),
+        }
+
+
+def restore_all(kept: Sequence[KeepState], system: System) -> list[Undone]:
+    """Undo several at a time: what one port lacks may need what is on another."""
+    found = restore.converge_all(system, [one.state for one in kept], PATIENCE)
+    return [Undone(one) for one in found]
+
+
+@dataclass(frozen=True, slots=True)
+class SetAdmin:
+    """Set or clear IFF_UP. It outlives manactl, unlike a queue pair: hence the journal."""
+
+    port: PortId
+    name: str
+    up: bool
+    was: bool
+    had_carrier: bool
+    kind: str = "set-admin"
+
+    def describe(self) -> str:
+        return f"set {self.name} {_updown(self.up)}; the way back sets it {_updown(self.was)}"
+
+    def do(self, system: System, wait: float) -> Mapping[str, object]:
+        now = require_netdev(system, self.port)
+        start = system.monotonic()
+        if now.up is not self.up:
+            _set_admin(system, self.port, now.name, self.up)
+        # A stranger that keeps setting it back must not be waited for longer than was wished.
+        until(system, lambda: self.holds(system), min(READ_BACK, wait))
+        if not self.holds(system):
+            raise StepFailed(
+                f"{now.name} does not stay {_updown(self.up)}: something else sets it back",
+                hint="find the network manager or script that does, and stop it first",
+                evidence=[Evidence("sysfs", "IFF_UP", not self.up)],
+            )
+        return {"ms": _ms(system.monotonic() - start), "boottime": system.boottime()}
+
+    def undo(self, system: System) -> Undone:
+        now = require_netdev(system, self.port)
+        start = system.monotonic()
+        if now.up is not self.was:
+            _set_admin(system, self.port, now.name, self.was)
+        until(system, lambda: require_netdev(system, self.port).up is self.was, READ_BACK)
+        if require_netdev(system, self.port).up is not self.was:
+            raise StepFailed(f"{now.name} does not stay {_updown(self.was)}")
+        facts: dict[str, object] = {"ms": _ms(system.monotonic() - start), "carrier": None}
+        if self.was and self.had_carrier:
+            facts["carrier"] = until(system, lambda: system.carrier(self.port), CARRIER)
+        return Undone(facts=facts)
+
+    def holds(self, system: System) -> bool:
+        now = system.netdev(self.port)
+        return now is not None and now.up is self.up
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "port": snapshot.port_to_json(self.port),
+            "name": self.name,
+            "up": self.up,
+            "was": self.was,
+            "had_carrier": self.had_carrier,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ProveFree:
+    """Make and destroy a RAW_PACKET queue pair: the vport is free, and the kernel says so.
+
+    The queue pair dies with the process at the latest: there is nothing to undo.
+    """
+
+    port: PortId
+    device: str
+    rdma_port: int
+    kind: str = "prove-free"
+
+    def describe(self) -> str:
+        return (
+            f"prove that the vport is free: create a raw QP on {self.device} port "
+            f"{self.rdma_port} and destroy it at once"
+        )
+
+    def do(self, system: System, wait: float) -> Mapping[str, object]:
+        proof, tries = attempt_proof(system, self.port, wait, stop_when_up=True)
+        said: dict[str, object] = {
+            "proven": proof.outcome == "free",
+            "outcome": str(proof.outcome),
+            "message": proof.message,
+            "tries": tries,
+        }
+        if proof.outcome in ("free", "denied"):
+            return said
+        if proof.outcome == "taken":
+            raise self._taken(system, proof, tries)
+        raise StepFailed(
+            f"could not prove that {self.port} is free: {proof.message}",
+            hint=proof.hint,
+            evidence=proof.evidence,
+        )
+
+    def _taken(self, system: System, proof: ProofLike, tries: int) -> StepFailed:
+        now = system.netdev(self.port)
+        if now is not None and now.up:
+            return StepFailed(
+                f"something set {now.name} up again while it was being claimed",
+                hint="find the network manager or script that does, and stop it first",
+                evidence=[*proof.evidence, Evidence("sysfs", "IFF_UP", True)],
+            )
+        if leaked_vport.suspected(system, self.port):
+            what = f"the vport of {now.name if now else self.port} is not to be had: {leaked_vport.WHAT}"
+            return StepFailed(
+                what,
+                hint=leaked_vport.remedy(self.port),
+                evidence=proof.evidence,
+                code="kernel-bug",
+            )
+        return StepFailed(
+            f"the vport of {self.port} is still taken after {tries} attempts: {proof.message}",
+            hint="see who holds it: manactl status -v",
+            evidence=proof.evidence,
+            taken=True,
+        )
+
+    def undo(self, system: System) -> Undone:
+        return Undone()
+
+    def holds(self, system: System) -> bool:
+        return True
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "port": snapshot.port_to_json(self.port),
+            "device": self.device,
+            "rdma_port": self.rdma_port,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The steps in order, and for people what they mean."""
+
+    verb: str
+    ports: tuple[PortId, ...]
+    steps: tuple[Step, ...]
+    stops: tuple[str, ...] = ()  # traffic and users that stop
+    drops: tuple[str, ...] = ()  # what the kernel drops
+    restores: tuple[str, ...] = ()  # what release puts back
+    lost: tuple[str, ...] = ()  # what cannot be put back
+    notes: tuple[str, ...] = ()
+    waived: tuple[Mapping[str, Any], ...] = ()  # refusals, as JSON has them
+    refusals: tuple[Mapping[str, Any], ...] = ()  # those that stand: it is not carried out
+
+    @property
+    def states(self) -> tuple[PortState, ...]:
+        return tuple(step.state for step in self.steps if isinstance(step, KeepState))
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "verb": self.verb,
+            "ports": [snapshot.port_to_json(port) for port in self.ports],
+            "steps": [{**step.to_json(), "text": step.describe()} for step in self.steps],
+            "stops": list(self.stops),
+            "drops": list(self.drops),
+            "restores": list(self.restores),
+            "lost": list(self.lost),
+            "notes": list(self.notes),
+            "waived": list(self.waived),
+            "refusals": list(self.refusals),
+        }
+
+
+def steps_from_json(
+    plan: Mapping[str, Any], states: Iterable[Mapping[str, Any]]
+) -> tuple[Step, ...]:
+    """The steps of a journaled plan. KeyError or ValueError when it is not one."""
+    by_port = {}
+    for data in states:
+        state = PortState.from_json(data)
+        by_port[state.port] = state
+    return tuple(_step(data, by_port) for data in plan["steps"])
+
+
+def _step(data: Mapping[str, Any], states: Mapping[PortId, PortState]) -> Step:
+    port = snapshot.port_from_json(data["port"])
+    if data["kind"] == "keep-state":
+        return KeepState(states[port])
+    if data["kind"] == "set-admin":
+        return SetAdmin(port, data["name"], data["up"], data["was"], data["had_carrier"])
+    if data["kind"] == "prove-free":
+        return ProveFree(port, data["device"], data["rdma_port"])
+    raise ValueError(f"unknown step {data['kind']!r}")
+
+
+def tally(state: PortState) -> str:
+    """How much of each kind there is: "2 addresses, 5 routes"."""
+    parts = []
+    for kind in snapshot.Kind:
+        count = sum(not snapshot.derived(fact) for fact in state.of(kind))
+        if count:
+            parts.append(snapshot.counted(count, kind))
+    if state.uppers:
+        parts.append(snapshot.counted(len(state.uppers), snapshot.Kind.UPPER))
+    return ", ".join(parts) or "nothing"
+
+
+def _set_admin(system: System, port: PortId, name: str, up: bool) -> None:
+    try:
+        system.set_admin(port, up)
+    except OSError as error:
+        busy = up and error.errno in (errno.EBUSY, errno.ENODEV)
+        why = os.strerror(error.errno or 0) if error.strerror is None else error.strerror
+        raise StepFailed(
+            f"setting {name} {_updown(up)} failed: {why}",
+            hint=remedies.of_opening(error.errno, port) if up else None,
+            evidence=[
+                Evidence("rtnetlink", f"set {_updown(up)}", errno.errorcode.get(error.errno or 0))
+            ],
+            taken=busy,
+        ) from error
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 1)
+
+
+def _updown(up: bool) -> str:
+    return "up" if up else "down"

@@ -1,0 +1,53 @@
+"""Trying whether a vport is free, again while that may change by itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from manactl.model.port import Evidence, PortId
+
+if TYPE_CHECKING:
+    from manactl.act.plan import System
+
+LOOK_AGAIN = 0.2  # s between two attempts at a vport that is taken, growing to
+_LOOK_SELDOM = 1.0
+
+
+class ProofLike(Protocol):
+    """What look.raw_qp_probe.Proof says (free, taken, denied, cannot)."""
+
+    @property
+    def outcome(self) -> str: ...
+    @property
+    def errno(self) -> int | None: ...
+    @property
+    def message(self) -> str: ...
+    @property
+    def hint(self) -> str | None: ...
+    @property
+    def evidence(self) -> tuple[Evidence, ...]: ...
+
+
+def attempt_proof(
+    system: System, port: PortId, wait: float, *, stop_when_up: bool = False
+) -> tuple[ProofLike, int]:
+    """The last proof of several and how many there were.
+
+    A taken vport is looked at once more after 0.2 s, since another probe or `ethtool -L` has it
+    for a moment, and then until `wait` seconds are over; not when the netdev itself has it.
+    """
+    deadline = system.monotonic() + wait
+    pause = LOOK_AGAIN
+    tries = 0
+    while True:
+        proof = system.prove_free(port)
+        tries += 1
+        if proof.outcome != "taken":
+            return proof, tries
+        now = system.netdev(port)
+        if stop_when_up and now is not None and now.up:
+            return proof, tries
+        if tries > 1 and system.monotonic() >= deadline:
+            return proof, tries
+        system.pause(pause)
+        pause = min(pause * 1.2, _LOOK_SELDOM)

@@ -1,0 +1,210 @@
+"""Signals, and words meanwhile: what a step says that is stuck inside the kernel.
+
+Setting a netdev down or up runs inside sendmsg(), and while the driver waits for its device there
+no signal is heard. So a thread listens: it tells what is being waited for, and takes note of ^C.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from manactl.errors import Interrupted
+from manactl.look.blocked_tasks import in_drivers, waiting
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+PATIENCE = 2.0  # s that a step may take in silence
+AGAIN = 10.0  # s from one word to the next
+
+Say = Callable[[str], None]
+
+
+class StopRequested(BaseException):
+    """A signal asked to stop. Not an Exception: nothing may take it for a failed step."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.name = signal.Signals(number).name
+
+
+class Interruptible:
+    """Turns the first SIGINT, SIGTERM or SIGHUP into StopRequested; later ones change nothing.
+
+    Meant to be held until the outcome has been told: a signal that comes after the last act must
+    not turn a claim that stands into a story of nothing changed. `say` gets what there is to tell
+    while a step is stuck; without it there is silence.
+    """
+
+    def __init__(self, say: Say | None = None, *, patience: float = PATIENCE) -> None:
+        self._armed = True
+        self._before: dict[int, Any] = {}
+        self._watch = None if say is None else Watchdog(say, patience=patience)
+
+    def acting(self) -> None:
+        """From now on a signal means to put back what was done."""
+        if self._watch is not None:
+            self._watch.reply = "all is put back as soon as the kernel lets go"
+
+    def ignore(self) -> None:
+        """From now on signals are ignored: unwinding must not be interrupted."""
+        self._armed = False
+        if self._watch is not None:
+            self._watch.reply = "what is under way is not left half done"
+
+    def __enter__(self) -> Interruptible:
+        for number in SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, a background job
+                self._before[number] = signal.signal(number, self._stop)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._watch is not None:
+            self._watch.close()
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    @contextlib.contextmanager
+    def told(self) -> Iterator[None]:
+        """A signal before the first act ends in Interrupted, whose code is 130."""
+        try:
+            yield
+        except StopRequested as stop:
+            raise Interrupted(f"interrupted by {stop.name}; nothing was changed") from stop
+
+    @contextlib.contextmanager
+    def step(self, what: str) -> Iterator[None]:
+        """Around what may get stuck in the kernel; `what` names it."""
+        if self._watch is None:
+            yield
+            return
+        with self._watch.over(what, self._before):
+            yield
+
+    def _stop(self, number: int, _frame: FrameType | None) -> None:
+        if self._armed:
+            self._armed = False
+            raise StopRequested(number)
+
+
+class Watchdog:
+    """A thread that watches the thread which made it. Started with the first step.
+
+    While a step runs the watched thread blocks the signals, so that they come to this one: the
+    kernel would give them to the other, which does not hear them before its system call ends.
+    Python's own handler runs in the watched thread as ever, as soon as that gets there: a step
+    must not sleep long at a time.
+    """
+
+    def __init__(self, say: Say, *, patience: float, proc: str = "/proc") -> None:
+        self._say = say
+        self._patience = patience
+        self._proc = proc
+        self._watched = threading.get_native_id()
+        self._task: tuple[str, float] | None = None
+        self._thread: threading.Thread | None = None
+        self._ends = (-1, -1)
+        self._mask: set[int] = set()
+        self.reply = "stopping as soon as the kernel lets go"
+
+    @contextlib.contextmanager
+    def over(self, what: str, numbers: Any) -> Iterator[None]:
+        """Watch until the block is left. `numbers` are the signals that are listened to."""
+        before = self._task
+        self._start()
+        self._task = (what, time.monotonic())
+        self._poke()
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+        try:
+            yield
+        finally:
+            self._task = before
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    def close(self) -> None:
+        """End the thread. Signals that came meanwhile have been told."""
+        if self._thread is None:
+            return
+        signal.set_wakeup_fd(-1)
+        os.close(self._ends[1])
+        self._thread.join()
+        os.close(self._ends[0])
+        self._thread = None
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+
+    def _start(self) -> None:
+        if self._thread is not None:
+            return
+        self._mask = set(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+        self._ends = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(self._ends[1], warn_on_full_buffer=False)
+        self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
+        self._thread.start()
+
+    def _poke(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._ends[1], b"\0")
+
+    def _run(self) -> None:
+        told: tuple[str, float] | None = None
+        due = 0.0
+        while True:
+            task = self._task
+            if task is not told:
+                told = task
+                due = 0.0 if task is None else task[1] + self._patience
+            left = None if task is None else max(0.0, due - time.monotonic())
+            if select.select([self._ends[0]], [], [], left)[0]:
+                data = os.read(self._ends[0], 4096)
+                if not data:
+                    return
+                self._heard(number for number in data if number)
+            elif task is not None and task is self._task:
+                due = time.monotonic() + AGAIN
+                self._stuck(*task)
+
+    def _heard(self, numbers: Iterator[int]) -> None:
+        for number in numbers:
+            self._say(f"{signal.Signals(number).name} noted: {self.reply}")
+
+    def _stuck(self, what: str, since: float) -> None:
+        why = stuck_in(self._watched, self._proc)
+        if why is not None:
+            self._say(f"{what}: not done after {time.monotonic() - since:.0f} s: {why}")
+
+
+def stuck_in(thread: int, proc: str = "/proc") -> str | None:
+    """Where in the kernel a thread of this process is, in words; None when it is not stuck."""
+    base = f"{proc}/self/task/{thread}"
+    state = _read(f"{base}/stat").rpartition(")")[2].split()[:1]
+    stack = _read(f"{base}/stack")
+    functions = in_drivers(stack)
+    if functions:
+        return f"the driver waits for the device to answer ({functions[0]})"
+    if state != ["D"]:
+        return None
+    others = [one for one in waiting(proc) if one.pid != os.getpid()]
+    if others:
+        one = others[0]
+        return (
+            f"{one.comm} (pid {one.pid}) has the kernel's network lock (RTNL) and waits in the "
+            f"driver for the device to answer ({one.function})"
+        )
+    if stack:
+        return f"the kernel is in {stack.partition('] ')[2].partition('+')[0]}"
+    return "the kernel does not let go, as a rule because the driver waits for the device to answer"
+
+
+def _read(path: str) -> str:
+    """Nothing where it may not be read: /proc/PID/stack is root's."""
+    try:
+        return Path(path).read_bytes().decode("ascii", "replace")
+    except OSError:
+        return ""

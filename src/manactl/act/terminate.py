@@ -1,0 +1,198 @@
+"""Ending the programs that hold a port, for `release --terminate`: by SIGTERM, told, never harder.
+
+Only who is sure to hold one of the ports is signalled: a process that has the RDMA device open
+for something else is not ours to end, and one that cannot be seen from here is not guessed at.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Protocol
+
+from manactl.errors import Busy
+from manactl.model.port import Evidence, Holder, Owner, PortId, PortStatus, Report
+
+_SLICE = 0.2  # s
+WAIT = 10.0  # s for a program to end after SIGTERM, unless --wait says otherwise
+
+
+class Processes(Protocol):
+    """What is asked of the kernel: a process by a descriptor that no other can take over."""
+
+    def open(self, pid: int) -> int: ...
+    def terminate(self, fd: int) -> None: ...
+    def ended(self, fd: int, within: float) -> bool: ...
+    def close(self, fd: int) -> None: ...
+
+
+class LiveProcesses:
+    """Processes by pidfd (Linux 5.3)."""
+
+    def open(self, pid: int) -> int:
+        return os.pidfd_open(pid)
+
+    def terminate(self, fd: int) -> None:
+        signal.pidfd_send_signal(fd, signal.SIGTERM)
+
+    def ended(self, fd: int, within: float) -> bool:
+        # In slices: inside a step a signal comes to another thread, and cuts no wait short here.
+        deadline = time.monotonic() + within
+        while not (found := select.select([fd], [], [], min(_SLICE, max(0.0, within)))[0]):
+            within = deadline - time.monotonic()
+            if within <= 0:
+                break
+        return bool(found)
+
+    def close(self, fd: int) -> None:
+        os.close(fd)
+
+
+def named(holders: Collection[Holder]) -> str:
+    return ", ".join(f"pid {one.pid} {one.comm or '?'}" for one in holders)
+
+
+def holders_to_end(report: Report, ports: Collection[PortId]) -> tuple[Holder, ...]:
+    """Who is to be signalled so that `ports`, which raw QPs are known to have, become free.
+
+    Busy, with nobody signalled, when that cannot be told.
+    """
+    keys = {(port.pci, port.port) for port in ports}
+    rows = [
+        port
+        for port in report.ports
+        if (port.id.pci, port.id.port) in keys and (port.owner is Owner.RAW_QP or port.candidates)
+    ]
+    found = {holder.pid: holder for row in rows for holder in row.holders}
+    holders = tuple(found.values())
+    label = ", ".join(row.label for row in rows) or ", ".join(map(str, ports))
+    if not holders:
+        raise _unsure(f"whoever holds {label} cannot be seen from here", rows)
+    for row in rows:
+        if _unseen(row):
+            raise _unsure(f"a holder of {row.label} cannot be seen from here", rows)
+    pcis = {row.id.pci for row in rows}
+    mates = [
+        port
+        for port in report.ports
+        if port.id.pci in pcis
+        and (port.id.pci, port.id.port) not in keys
+        and (port.owner is Owner.RAW_QP or port.candidates)
+    ]
+    if len(holders) > 1 and mates:
+        others = ", ".join(port.label for port in mates)
+        raise _unsure(
+            f"{named(holders)}: some may use {others} and not {label}, the kernel does not tell",
+            rows,
+        )
+    if len(holders) > 1 and any(_serves_others(row) for row in rows):
+        raise _unsure(
+            f"{named(holders)}: some may only have RC or UD queue pairs, the kernel does not tell",
+            rows,
+        )
+    return holders
+
+
+def _unsure(why: str, rows: Sequence[PortStatus]) -> Busy:
+    return Busy(
+        f"{why}; nobody was signalled and nothing was changed",
+        hint="end the right program yourself, then release again; `manactl status -v` shows "
+        "what can be seen",
+        evidence=[entry for row in rows for entry in row.evidence],
+        code="holder",
+    )
+
+
+def _unseen(row: PortStatus) -> bool:
+    """Whether there are more open contexts than these holders explain."""
+    facts = {entry.fact.rpartition(": ")[2]: entry.value for entry in row.evidence}
+    contexts, creators = facts.get("open contexts"), facts.get("context creators")
+    pids = {holder.pid for holder in row.holders}
+    if isinstance(creators, list) and creators and set(creators) <= pids:
+        return False
+    return isinstance(contexts, int) and contexts > len(pids)
+
+
+def _serves_others(row: PortStatus) -> bool:
+    """Whether the device of the port's raw QPs has queue pairs of other kinds, too (to 6.12)."""
+    device = row.rdma.device if row.rdma else None
+    return any(entry.fact.startswith(f"{device}: RC, UC and UD") for entry in row.evidence)
+
+
+def terminate(
+    holders: Collection[Holder],
+    again: Callable[[], Collection[Holder]],
+    sent: list[Holder],
+    within: float,
+    say: Callable[[str], None],
+    *,
+    processes: Processes | None = None,
+) -> None:
+    """Send SIGTERM to these holders and wait for them to end, at most `within` seconds.
+
+    `again` looks who holds the ports once more: a process that holds them while its descriptor
+    says it lives is the one that was meant, however often its number was given anew before.
+    `sent` gets those that were signalled.
+    """
+    processes = processes or LiveProcesses()
+    with contextlib.ExitStack() as stack:
+        fds = dict(_opened(holders, processes, stack, say))
+        still = {holder.pid for holder in again()}
+        waited: list[int] = []
+        for holder, fd in fds.items():
+            if holder.pid not in still or processes.ended(fd, 0):
+                continue  # it let go by itself
+            try:
+                processes.terminate(fd)
+            except ProcessLookupError:
+                continue
+            except PermissionError:
+                say(f"not allowed to signal {named([holder])}")
+                continue
+            unit = f", of {holder.unit}" if holder.unit else ""
+            say(f"SIGTERM sent to {named([holder])}{unit}; waiting up to {within:g} s")
+            sent.append(holder)
+            waited.append(fd)
+        deadline = time.monotonic() + within
+        for fd in waited:
+            processes.ended(fd, max(0.0, deadline - time.monotonic()))
+
+
+def _opened(
+    holders: Collection[Holder],
+    processes: Processes,
+    stack: contextlib.ExitStack,
+    say: Callable[[str], None],
+) -> Iterator[tuple[Holder, int]]:
+    for holder in holders:
+        if holder.pid in (1, os.getpid()):
+            say(f"{named([holder])} is not signalled: end what it holds yourself")
+            continue
+        with contextlib.suppress(ProcessLookupError):
+            fd = processes.open(holder.pid)
+            stack.callback(processes.close, fd)
+            yield holder, fd
+
+
+def not_ended(busy: Busy, sent: Collection[Holder], within: float) -> Busy:
+    """What to say when the port is taken still after everybody was asked to end."""
+    if not sent:
+        return busy
+    pids = " ".join(str(one.pid) for one in sent)
+    units = sorted({one.unit for one in sent if one.unit and one.unit.endswith(".service")})
+    hint = f"wait longer (--wait SECONDS), or end it yourself: kill -9 {pids}. manactl never does"
+    if units:
+        hint += f"\nif its service starts it again: systemctl stop {' '.join(units)}"
+    return Busy(
+        f"{busy.message}\nSIGTERM was sent to {named(sent)} and {within:g} s were waited for",
+        hint=hint,
+        evidence=[
+            *busy.evidence,
+            *(Evidence("proc", "SIGTERM sent to", one.pid) for one in sent),
+        ],
+        code=busy.code,
+    )

@@ -1,0 +1,71 @@
+"""The address to know a netdev by, and whether a default route leads through it.
+
+rtnetlink may wait for RTNL behind a driver that hangs (dumps do up to 6.8), so a child process
+asks, and what has not come in time is left out.
+"""
+
+from __future__ import annotations
+
+import _socket
+from typing import NamedTuple
+
+from manactl.look.forked import Child
+from manactl.wire import rtmsg as rt
+from manactl.wire.netlink import NETLINK_ROUTE, NetlinkSocket
+
+WAIT = 0.3  # s; a person waits for the answer
+
+_NOT_YET = rt.IFA_F_TENTATIVE | 0x08  # IFA_F_DADFAILED
+
+
+class AddressFacts(NamedTuple):
+    """Of one interface."""
+
+    address: str | None = None  # the first that others can reach, IPv4 before IPv6
+    default_route: bool = False  # in whatever table and family, as the guard of that name counts
+
+
+class Addresses:
+    """Asked for early, collected late; only once."""
+
+    def __init__(self, wait: float = WAIT) -> None:
+        self._wait = wait
+        self._child = Child(read)
+
+    def collect(self) -> dict[int, AddressFacts]:
+        """By ifindex; nothing when the kernel did not answer."""
+        answer = self._child.collect(self._wait)
+        if not isinstance(answer, dict):
+            return {}
+        return {index: AddressFacts(*facts) for index, facts in answer.items()}
+
+
+def read() -> dict[int, tuple[str | None, bool]]:
+    """AddressFacts by ifindex, as plain tuples; may wait for RTNL."""
+    address: dict[int, str] = {}
+    default: set[int] = set()
+    with NetlinkSocket(NETLINK_ROUTE) as sock:
+        for family in (_socket.AF_INET, _socket.AF_INET6):
+            for message in sock.dump(rt.RTM_GETADDR, rt.IFADDR.pack(family, 0, 0, 0, 0)):
+                index, text = _address(message.body)
+                if text is not None:
+                    address.setdefault(index, text)
+            # Strict checking takes the type for a filter, which keeps the table `local` away.
+            wanted = rt.RTMSG.pack(family, 0, 0, 0, 0, 0, 0, rt.RTN_UNICAST, 0)
+            for message in sock.dump(rt.RTM_GETROUTE, wanted):
+                head = rt.RTMSG.unpack_from(message.body)
+                if head[1] == 0 and head[7] == rt.RTN_UNICAST:
+                    default |= rt.route_ifindexes(message.body)
+    return {index: (address.get(index), index in default) for index in {*address, *default}}
+
+
+def _address(body: bytes) -> tuple[int, str | None]:
+    family, _, flags, scope, index = rt.IFADDR.unpack_from(body)
+    attrs = rt.split(body, rt.IFADDR.size)
+    flags = rt.number(attrs, rt.IFA_FLAGS) or flags
+    raw = rt.value(attrs, rt.IFA_LOCAL) or rt.value(attrs, rt.IFA_ADDRESS)
+    if scope != 0 or raw is None or flags & _NOT_YET:
+        return index, None
+    if family == _socket.AF_INET6 and flags & rt.IFA_F_TEMPORARY:
+        return index, None
+    return index, _socket.inet_ntop(family, raw)

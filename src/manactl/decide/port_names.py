@@ -1,0 +1,56 @@
+"""PORT as people write it: netdev, altname, master, PCI:port, permanent MAC, rdma-device/port."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from manactl.errors import UsageError
+from manactl.escape import escape
+from manactl.model.port import PortStatus, Report
+
+
+def resolve(report: Report, words: Iterable[str]) -> list[PortStatus]:
+    """The ports that `words` name, in that order, each once.
+
+    UsageError lists the ports there are when a word names none of them, or several.
+    """
+    found: dict[object, PortStatus] = {}
+    for word in words:
+        matches = [port for port in report.ports if _means(port, word)]
+        if len(matches) != 1:
+            what = f"PORT {word!r} names no port"
+            if matches:
+                labels = escape(", ".join(port.label for port in matches))
+                what = f"PORT {word!r} is ambiguous: {labels}"
+            raise UsageError(what, hint=_ports_there_are(report))
+        found.setdefault(matches[0].id, matches[0])
+    return list(found.values())
+
+
+def names(port: PortStatus) -> Iterator[str]:
+    """Every word that means `port`, the best one first."""
+    if port.netdev and port.netns is None:
+        yield port.netdev.name
+        yield from port.netdev.altnames or ()
+        if port.netdev.master:
+            yield port.netdev.master
+    yield str(port.id)
+    if port.id.permanent_mac:
+        yield port.id.permanent_mac
+    if port.rdma:
+        yield f"{port.rdma.device}/{port.rdma.port}"
+        yield from port.rdma.others
+
+
+def _means(port: PortStatus, word: str) -> bool:
+    """Case matters to the names of netdevs and RDMA devices, and to nothing else."""
+    loose = (str(port.id), port.id.permanent_mac or "")
+    return word in names(port) or word.lower() in (name.lower() for name in loose if name)
+
+
+def _ports_there_are(report: Report) -> str:
+    if not report.ports:
+        return "there is no MANA port here"
+    # Each on a line of its own, whatever it is called.
+    lines = (escape(f"  {'  '.join(dict.fromkeys(names(port)))}") for port in report.ports)
+    return "the ports are:\n" + "\n".join(lines)

@@ -1,0 +1,193 @@
+"""Is the kernel side ready: the drivers, their devices, and what is known of their bugs?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from manactl.doctor.finding import Finding, Level, count, fine
+from manactl.doctor.machine import Machine, Module, Shape
+
+
+def driver(machine: Machine) -> Iterator[Finding]:
+    """Every MANA function needs the mana driver: raw QPs work beside it, not instead of it."""
+    for one in machine.functions:
+        if one.driver == "mana":
+            continue
+        mend = (
+            []
+            if one.driver is None
+            else [f"echo {one.pci} > /sys/bus/pci/drivers/{one.driver}/unbind"]
+        )
+        if machine.modules["mana"] is not Module.LOADED:
+            mend.append("modprobe mana")  # binds to every function that nobody has
+        else:
+            mend.append(f"echo {one.pci} > /sys/bus/pci/drivers/mana/bind")
+        yield Finding(
+            "driver",
+            Level.MEND,
+            f"{one.pci} is bound to {one.driver or 'no driver'}, not to mana",
+            "a MANA port is handed over by its driver: DPDK and raw verbs need mana and mana_ib "
+            "loaded and bound, never vfio-pci or uio",
+            tuple(mend),
+        )
+    bound = [one for one in machine.functions if one.driver == "mana"]
+    dead = [one for one in bound if not one.ports]
+    for one in dead:
+        yield Finding(
+            "no-port",
+            Level.MEND,
+            f"{one.pci} is bound to mana but has no port",
+            "the driver is setting it up, is in a reset, or has given up; the kernel's messages "
+            "tell which",
+            ("journalctl -k -g mana", f"echo 1 > /sys/bus/pci/devices/{one.pci}/reset"),
+        )
+    if bound and not dead:
+        ports = sum(one.ports for one in bound)
+        yield fine(
+            "driver", f"mana has {count(len(bound), 'function')} with {count(ports, 'port')}"
+        )
+
+
+def mana_ib(machine: Machine) -> Iterator[Finding]:
+    """The RDMA side of the driver, a module of its own that not every image has."""
+    lacking = [one for one in machine.functions if one.driver == "mana" and not one.rdma_served]
+    if not lacking:
+        if any(one.driver == "mana" for one in machine.functions):
+            yield fine("mana-ib", "mana_ib serves every function")
+        return
+    where = ", ".join(one.pci for one in lacking)
+    if machine.modules["mana_ib"] is Module.ABSENT:
+        yield Finding(
+            "mana-ib",
+            Level.MEND,
+            f"this kernel ({machine.kernel}) has no mana_ib module",
+            "without it there is no RDMA device, and nobody can have a raw QP",
+            (f"apt install linux-modules-extra-{machine.kernel}  # Ubuntu; elsewhere the package "
+             "with mana_ib.ko", "modprobe mana_ib"),
+        )  # fmt: skip
+        return
+    loaded = machine.modules["mana_ib"] is Module.LOADED
+    yield Finding(
+        "mana-ib",
+        Level.MEND,
+        f"{where}: no RDMA device" + (", although mana_ib is loaded" if loaded else ""),
+        "mana_ib has not bound to it; the kernel's messages tell why" if loaded
+        else "mana_ib is not loaded, so nobody can have a raw QP",
+        ("journalctl -k -g mana_ib",) if loaded
+        else ("modprobe mana_ib", "echo mana_ib > /etc/modules-load.d/mana_ib.conf"),
+    )  # fmt: skip
+
+
+def ib_uverbs(machine: Machine) -> Iterator[Finding]:
+    """The character devices that libibverbs opens."""
+    if not any(one.rdma for one in machine.functions):
+        return
+    if machine.modules["ib_uverbs"] is not Module.LOADED or not machine.uverbs:
+        yield Finding(
+            "ib-uverbs",
+            Level.MEND,
+            "there is no uverbs device: ib_uverbs is not loaded",
+            "libibverbs opens /dev/infiniband/uverbsN; without it no program can have a raw QP",
+            ("modprobe ib_uverbs", "echo ib_uverbs > /etc/modules-load.d/ib_uverbs.conf"),
+        )
+        return
+    missing = [one for one in machine.uverbs if one.mode is None]
+    for one in missing:
+        yield Finding(
+            "uverbs-node",
+            Level.MEND,
+            f"{one.path} of {one.rdma_device} is missing",
+            "the kernel has the device, /dev has not: udev is not running, or a container has "
+            "its own /dev",
+            ("udevadm trigger --subsystem-match=infiniband_verbs",),
+        )
+    closed = [one for one in machine.uverbs if one.mode is not None and one.mode & 0o006 != 0o006]
+    for one in closed:
+        yield Finding(
+            "uverbs-access",
+            Level.ADVICE,
+            f"{one.path} of {one.rdma_device} has mode {one.mode:04o}: "
+            + ("you may open it, other users may not" if one.usable else "you may not open it"),
+            "rdma-core gives it 0666, since what may be done there is checked by the kernel (a raw "
+            "QP needs CAP_NET_RAW); a DPDK program that does not run as root fails at open",
+            (f"chmod 0666 {one.path}",),
+        )
+    if not missing and not closed:
+        yield fine("ib-uverbs", f"{count(len(machine.uverbs), 'uverbs device')}, open to all users")
+
+
+def rdma_netns(machine: Machine) -> Iterator[Finding]:
+    """RDMA devices belong to all network namespaces, or each to one."""
+    hidden = [one.pci for one in machine.functions if one.rdma_served and not one.rdma]
+    if hidden:
+        yield Finding(
+            "rdma-netns",
+            Level.MEND,
+            f"the RDMA devices of {', '.join(hidden)} belong to another network namespace",
+            "RDMA namespaces are exclusive here, and a raw QP can be made only where the device is",
+            ("rdma system show", "rdma system set netns shared"),
+        )
+    elif machine.rdma_netns == "exclusive":
+        yield Finding(
+            "rdma-netns",
+            Level.ADVICE,
+            "RDMA devices are exclusive to one network namespace each",
+            "a program in another namespace sees no RDMA device",
+            ("rdma system set netns shared",),
+        )
+    elif machine.rdma_netns == "shared":
+        yield fine("rdma-netns", "RDMA devices are visible in every network namespace")
+
+
+def kernel_bugs(machine: Machine) -> Iterator[Finding]:
+    """What the emulated NIC has shown of the drivers, told by what the driver does."""
+    if machine.shape is Shape.VPORT_EQS:
+        yield Finding(
+            "kernel-bug-mtu",
+            Level.ADVICE,
+            "never change the MTU or the rings of a port that a raw QP has, nor delete its bond",
+            "drivers with event queues for each vport (seen on Linux 7.3.4) accept it, and oops "
+            "when that raw QP is destroyed",
+        )
+        yield fine(
+            "generation", "the driver shows which vport has an owner (event queues for each)"
+        )
+    elif machine.shape in (Shape.SHARED_EQS, Shape.NOTHING):
+        yield Finding(
+            "generation",
+            Level.ADVICE,
+            "this driver does not show which vport a raw QP has",
+            "with several ports down, `status` can tell that a raw QP exists, and of several such "
+            "ports not which has it; a claim proves its own port by a queue pair",
+        )
+        yield Finding(
+            "kernel-bug-open",
+            Level.ADVICE,
+            "an `ip link set up` that the NIC refuses half-way leaves the vport taken",
+            "seen on Linux 6.12 and 6.18: the driver forgets to give its use count back, and the "
+            "port answers EBUSY or ENODEV although nobody has it, until mana is loaded anew",
+        )
+
+
+def debugfs(machine: Machine) -> Iterator[Finding]:
+    """The one place that tells the owner of each vport."""
+    if machine.debugfs is None:
+        yield Finding("debugfs", Level.UNSEEN, "debugfs: only root may list it", "", ())
+    elif not machine.debugfs:
+        yield Finding(
+            "debugfs",
+            Level.ADVICE,
+            "debugfs is not mounted",
+            "the mana driver shows there which vport has an owner; without it `status` has to say "
+            "unknown more often",
+            ("mount -t debugfs none /sys/kernel/debug",),
+        )
+    if machine.lockdown not in (None, "none"):
+        yield fine("lockdown", f"kernel lockdown is {machine.lockdown}: only directories are "
+                    "listed there, which it allows")  # fmt: skip
+
+
+def waiting(machine: Machine) -> Iterator[Finding]:
+    """A driver that waits for its NIC now."""
+    for why in machine.waiting:
+        yield Finding("driver-busy", Level.MEND, "the driver is busy", why, ("manactl status -v",))

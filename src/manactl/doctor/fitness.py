@@ -1,0 +1,45 @@
+"""Is this machine fit to hand a port to RDMA? Facts in, findings out. Pure.
+
+Each check looks at one thing and says one of four: fine, worth knowing, must be mended, or could
+not be seen from here. What must be mended stands between the operator and a claim that works.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from manactl.doctor import drivers, others, programs
+from manactl.doctor.finding import Finding, Level
+from manactl.doctor.machine import Machine
+
+Check = Callable[[Machine], Iterable[Finding]]
+CHECKS: tuple[Check, ...] = (
+    drivers.driver,
+    drivers.mana_ib,
+    drivers.ib_uverbs,
+    drivers.rdma_netns,
+    drivers.waiting,
+    others.leftovers,
+    others.managers,
+    programs.rdma_core,
+    programs.pyverbs,
+    programs.privilege,
+    programs.memlock,
+    programs.hugepages,
+    programs.iommu,
+    drivers.debugfs,
+    drivers.kernel_bugs,
+    others.elsewhere,
+)
+_ORDER = (Level.MEND, Level.ADVICE, Level.UNSEEN, Level.FINE)
+
+
+def findings(machine: Machine) -> list[Finding]:
+    """Every finding, the worst first, otherwise in the order of the checks."""
+    found = [one for check in CHECKS for one in check(machine)]
+    return sorted(found, key=lambda one: _ORDER.index(one.level))
+
+
+def fit(found: Iterable[Finding]) -> bool:
+    """Whether nothing has to be mended before a port can be handed over."""
+    return all(one.level is not Level.MEND for one in found)

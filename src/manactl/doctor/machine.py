@@ -1,0 +1,106 @@
+"""What `doctor` knows about a machine. Plain values; None is "could not be read"."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from manactl.netstate.surroundings import Manager
+
+
+class Module(enum.StrEnum):
+    """Where a kernel module stands."""
+
+    LOADED = "loaded"  # or built in
+    INSTALLED = "installed"
+    ABSENT = "absent"
+
+
+class Shape(enum.StrEnum):
+    """What the mana driver shows in debugfs: the driver's generation by what it does."""
+
+    NOTHING = "nothing"  # no directory of its own
+    SHARED_EQS = "shared-eqs"  # one EQs for the function, which tells nothing about a vport
+    VPORT_EQS = "vport-eqs"  # vportN/EQs exactly while somebody has the vport
+
+
+@dataclass(frozen=True, slots=True)
+class Uverbs:
+    """A uverbs character device: what libibverbs opens. `mode` is None where the node is missing."""
+
+    path: str
+    rdma_device: str
+    mode: int | None
+    uid: int = 0
+    usable: bool = False  # this process may open it for reading and writing
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A MANA PCI function."""
+
+    pci: str
+    driver: str | None
+    ports: int
+    rdma: tuple[str, ...]  # RDMA devices that are visible here
+    rdma_served: bool  # mana_ib has bound to it, whether its devices are visible here or not
+
+
+@dataclass(frozen=True, slots=True)
+class PciManager:
+    """A network manager and a port that it manages, or does not say."""
+
+    port: str
+    manager: Manager
+    network_file: str | None = None  # the .network file that networkd applies to it
+
+
+@dataclass(frozen=True, slots=True)
+class HugePages:
+    """Huge pages of one size, in kB."""
+
+    size: int
+    total: int
+    free: int
+
+
+@dataclass(frozen=True, slots=True)
+class Journals:
+    """What the state directory holds of claims that nobody finished."""
+
+    interrupted: tuple[str, ...] = ()  # ports whose claim or release died half-way
+    stale: tuple[str, ...] = ()  # ports claimed before the last boot
+    broken: str | None = None  # why a journal cannot be believed
+    unread: str | None = None  # why the directory could not be read
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Everything that the findings are decided from, read once."""
+
+    kernel: str
+    functions: tuple[Function, ...]
+    modules: Mapping[str, Module]
+    debugfs: bool | None  # mounted; None: only root may look
+    shape: Shape | None
+    lockdown: str | None
+    rdma_netns: str | None  # "shared" or "exclusive"
+    uverbs: tuple[Uverbs, ...]
+    provider: str | None  # the mana provider of libibverbs; "" where there is none
+    rdma_core: int | None  # its version, 56 of libmana.so.1.0.56.1
+    pyverbs: bool
+    capabilities: int
+    memlock: int  # soft RLIMIT_MEMLOCK in bytes, -1 for no limit
+    hugepages: tuple[HugePages, ...]
+    hugetlbfs: tuple[str, ...]  # mount points
+    hugepage_files: tuple[str, ...]  # left by DPDK programs that are gone
+    iommu_groups: int
+    managers: tuple[PciManager, ...] | None
+    systemd: str | None  # version, only where networkd runs
+    uio_vmbus: tuple[str, ...] | None  # VMBus devices that uio_hv_generic has; None: not loaded
+    journals: Journals
+    state_dir: str | None  # why a claim could not write there; None: it could
+    unmanned: tuple[str, ...] = ()  # ports owned by a raw QP without a claim
+    elsewhere: tuple[str, ...] = ()  # ports whose netdev is in another network namespace
+    waiting: tuple[str, ...] = ()  # what `status` says of a driver that is busy or broken

@@ -1,0 +1,118 @@
+"""Who else is at the ports: managers, what died half-way, other namespaces?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from manactl.doctor.finding import Finding, Level, fine
+from manactl.doctor.machine import Machine
+
+_FIXED_NETWORKD = (257, 7)  # before: "unmanaged" is forgotten in some boots (systemd issue 36997)
+
+
+def managers(machine: Machine) -> Iterator[Finding]:
+    """A manager that has the port refuses a claim, or undoes it."""
+    if machine.managers is None:
+        yield Finding("manager", Level.UNSEEN, "which network managers run could not be read")
+        return
+    for one in machine.managers:
+        name = one.manager.name
+        if one.manager.managed is False:
+            yield fine("manager", f"{name} leaves {one.port} alone")
+            continue
+        how: tuple[str, ...] = (f"nmcli device set {one.port} managed no",)
+        if name == "systemd-networkd":
+            applied = (one.network_file or "FILE.network").rpartition("/")[2]
+            drop_in = f"/etc/systemd/network/{applied}.d"
+            how = (
+                f"mkdir -p {drop_in}",
+                "printf '[Link]\\nActivationPolicy=manual\\n[Network]\\nKeepConfiguration=yes\\n' "
+                f"> {drop_in}/manactl.conf",
+                "networkctl reload",
+            )
+        doubt = "" if one.manager.managed else ", as far as it says"
+        yield Finding(
+            "manager",
+            Level.MEND,
+            f"{name} manages {one.port}{doubt}",
+            "it sets a port up again that was set down for RDMA, or drops its addresses; a claim "
+            "is refused (guard manager)",
+            how,
+        )
+    if machine.systemd is not None and _version(machine.systemd) < _FIXED_NETWORKD:
+        yield Finding(
+            "systemd",
+            Level.ADVICE,
+            f"systemd {machine.systemd} forgets in some boots that a device is unmanaged",
+            "fixed in 257.7; a VF that Azure's rules keep from networkd may be configured after all",
+            ("apt install --only-upgrade systemd",),
+        )
+
+
+def leftovers(machine: Machine) -> Iterator[Finding]:
+    """What died half-way, here and in other programs."""
+    journals = machine.journals
+    if journals.broken:
+        yield Finding("journal", Level.MEND, "a journal cannot be believed", journals.broken,
+                      ("manactl explain journal",))  # fmt: skip
+    if journals.unread:
+        yield Finding("journal", Level.UNSEEN, f"journals: {journals.unread}")
+    if journals.interrupted:
+        yield Finding(
+            "interrupted",
+            Level.MEND,
+            f"a claim or release of {', '.join(journals.interrupted)} died half-way",
+            "its journal knows what was there before",
+            ("manactl recover",),
+        )
+    if journals.stale:
+        yield Finding(
+            "stale",
+            Level.ADVICE,
+            f"{', '.join(journals.stale)}: claimed before the last boot",
+            "the boot configuration has taken over; only the journal is to be closed",
+            ("manactl recover",),
+        )
+    if machine.state_dir:
+        yield Finding(
+            "state-dir",
+            Level.MEND,
+            machine.state_dir,
+            "a claim writes its journal there before it touches anything, and refuses without",
+        )
+    if machine.unmanned:
+        yield Finding(
+            "unclaimed",
+            Level.ADVICE,
+            f"{', '.join(machine.unmanned)}: a raw QP has it without a claim",
+            "when it ends the port stays down until somebody sets it up, and what the kernel "
+            "dropped is not known",
+            ("manactl status -v",),
+        )
+    if machine.uio_vmbus is not None:
+        bound = ", ".join(machine.uio_vmbus)
+        yield Finding(
+            "uio",
+            Level.ADVICE,
+            f"uio_hv_generic has {bound}" if bound else "uio_hv_generic is loaded",
+            "an id written to its new_id stays and cannot be read back: the next VMBus network "
+            "device may go to it instead of to hv_netvsc",
+            ("echo f8615163-df3e-46c5-913f-f2d2f965ed0e > "
+             "/sys/bus/vmbus/drivers/uio_hv_generic/remove_id",),
+        )  # fmt: skip
+
+
+def elsewhere(machine: Machine) -> Iterator[Finding]:
+    for port in machine.elsewhere:
+        yield Finding(
+            "foreign-netns",
+            Level.ADVICE,
+            f"{port}: its netdev is in another network namespace",
+            "it is claimed and released from there",
+            ("ip netns exec NAME manactl claim --raw-qp PORT",),
+        )
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", text)[:2])

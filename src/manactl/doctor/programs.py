@@ -1,0 +1,123 @@
+"""Is the user side ready: libraries, limits and memory of the programs that make raw QPs?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from manactl.doctor.finding import Finding, Level, count, fine
+from manactl.doctor.machine import Machine
+
+CAP_NET_ADMIN, CAP_NET_RAW, CAP_IPC_LOCK = 12, 13, 14
+RDMA_CORE_WITH_MANA = 44  # the first release whose provider makes raw QPs
+_ENOUGH_MEMLOCK = 64 << 20  # bytes; testpmd with its smallest pools pins some 30 MiB
+
+
+def rdma_core(machine: Machine) -> Iterator[Finding]:
+    """libibverbs with the provider for MANA, of an age that makes raw QPs."""
+    if not machine.provider:
+        yield Finding(
+            "rdma-core",
+            Level.MEND,
+            "libibverbs has no provider for MANA",
+            "DPDK and other programs find no device without it",
+            ("apt install ibverbs-providers  # or: dnf install libibverbs",),
+        )
+    elif machine.rdma_core is not None and machine.rdma_core < RDMA_CORE_WITH_MANA:
+        yield Finding(
+            "rdma-core",
+            Level.MEND,
+            f"rdma-core {machine.rdma_core} is too old",
+            f"raw QPs on MANA need {RDMA_CORE_WITH_MANA} or newer",
+            ("apt install --only-upgrade rdma-core ibverbs-providers  # or build rdma-core",),
+        )
+    else:
+        version = f" {machine.rdma_core}" if machine.rdma_core else ""
+        yield fine("rdma-core", f"rdma-core{version} has the provider for MANA")
+
+
+def pyverbs(machine: Machine) -> Iterator[Finding]:
+    if machine.pyverbs:
+        yield fine("pyverbs", "pyverbs is there")
+        return
+    yield Finding(
+        "pyverbs",
+        Level.ADVICE,
+        "pyverbs is not installed",
+        "manactl proves a vport free without it, too, by the kernel's own commands",
+        ("apt install python3-pyverbs  # Fedora, RHEL: dnf install python3-pyverbs",),
+    )
+
+
+def privilege(machine: Machine) -> Iterator[Finding]:
+    """What this process may do. A claim needs the first, its proof the second."""
+    names = {CAP_NET_ADMIN: "CAP_NET_ADMIN", CAP_NET_RAW: "CAP_NET_RAW"}
+    lacking = [name for bit, name in names.items() if not machine.capabilities >> bit & 1]
+    if not lacking:
+        yield fine("privilege", "CAP_NET_ADMIN and CAP_NET_RAW are there")
+        return
+    yield Finding(
+        "privilege",
+        Level.UNSEEN,
+        f"this process has no {' and no '.join(lacking)}",
+        "claim and release need CAP_NET_ADMIN, a raw QP needs CAP_NET_RAW, and only root sees "
+        "everything that is checked here",
+        ("sudo manactl doctor",),
+    )
+
+
+def memlock(machine: Machine) -> Iterator[Finding]:
+    """Memory that a raw QP uses is pinned, and RLIMIT_MEMLOCK bounds that (ib_umem_get())."""
+    if machine.capabilities >> CAP_IPC_LOCK & 1 or machine.memlock < 0:
+        yield fine("memlock", "memory may be pinned without limit")
+    elif machine.memlock < _ENOUGH_MEMLOCK:
+        yield Finding(
+            "memlock",
+            Level.ADVICE,
+            f"RLIMIT_MEMLOCK is {machine.memlock >> 10} KiB",
+            "without CAP_IPC_LOCK a DPDK program may not pin its buffers, and gets ENOMEM",
+            ("ulimit -l unlimited", "LimitMEMLOCK=infinity in the program's systemd unit"),
+        )
+    else:
+        yield fine("memlock", f"{machine.memlock >> 20} MiB of memory may be pinned")
+
+
+def hugepages(machine: Machine) -> Iterator[Finding]:
+    """DPDK's usual memory. Raw verbs do without, and so does testpmd --no-huge."""
+    for path in machine.hugepage_files[:1]:
+        files = len(machine.hugepage_files)
+        yield Finding(
+            "hugepage-files",
+            Level.ADVICE,
+            f"{count(files, 'file')} of DPDK programs that are gone, {path} for one, pin huge pages",
+            "a DPDK program that was killed leaves them, and the next one finds too few pages free",
+            (f"rm {' '.join(machine.hugepage_files)}",),
+        )
+    if not any(one.total for one in machine.hugepages):
+        yield Finding(
+            "hugepages",
+            Level.ADVICE,
+            "there are no huge pages",
+            "a DPDK program ends at start without them (unless it is told --no-huge)",
+            ("echo 1024 > /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages",),
+        )
+    elif not machine.hugetlbfs:
+        yield Finding(
+            "hugetlbfs",
+            Level.ADVICE,
+            "hugetlbfs is not mounted",
+            "DPDK takes its huge pages there",
+            ("mkdir -p /dev/hugepages", "mount -t hugetlbfs nodev /dev/hugepages"),
+        )
+    else:
+        told = [
+            f"{p.free} of {p.total} of {p.size >> 10} MiB free"
+            for p in machine.hugepages
+            if p.total
+        ]
+        yield fine("hugepages", f"huge pages: {', '.join(told)}")
+
+
+def iommu(machine: Machine) -> Iterator[Finding]:
+    groups = machine.iommu_groups
+    yield fine("iommu", f"IOMMU: {count(groups, 'group')}" if groups else
+                "no IOMMU, and none is needed: the mana driver stays bound")  # fmt: skip

@@ -1,0 +1,325 @@
+"""Reads what `doctor` judges. Passive: nothing is loaded, opened for writing or created.
+
+What cannot be read becomes None; a directory that is not there is an answer, not a failure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import re
+import resource
+import stat
+import subprocess
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from manactl.act.system import capabilities
+from manactl.doctor.machine import (
+    Function,
+    HugePages,
+    Journals,
+    Machine,
+    Module,
+    PciManager,
+    Shape,
+    Uverbs,
+)
+from manactl.errors import ManactlError
+from manactl.journal.file import list_claims
+from manactl.look import surroundings, sysfs
+from manactl.look.sysfs import Roots
+from manactl.model.port import Owner, Report
+from manactl.wire.nldev import Nldev
+
+MODULES = ("mana", "mana_ib", "ib_uverbs")
+_LIBRARIES = ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/lib")
+_PROVIDER = re.compile(r"libmana-rdmav\d+\.so")
+_LIBRARY = re.compile(r"libmana\.so\.\d+\.\d+\.(\d+)\.\d+")
+
+T = TypeVar("T")
+
+
+class Places(NamedTuple):
+    """Where to look."""
+
+    roots: Roots = Roots()
+    dev: str = "/dev"
+    run: str = "/run"
+    modules: str = "/lib/modules"
+    libraries: tuple[str, ...] = _LIBRARIES
+    state: str = "/var/lib/manactl"
+
+
+def read(report: Report, rdma_netns: str | None, places: Places = Places()) -> Machine:  # noqa: B008
+    """Everything at once. `report` is what `status` has found; `rdma_netns` the answer of nldev."""
+    sys, proc = places.roots
+    functions = tuple(_functions(report, places.roots))
+    files = tuple(_hugepage_files(places))
+    managers = _managers(report, places)
+    return Machine(
+        kernel=report.kernel,
+        functions=functions,
+        modules={name: _module(name, report.kernel, places) for name in MODULES},
+        debugfs=_or_none(lambda: bool(os.listdir(f"{sys}/kernel/debug"))),
+        shape=_or_none(lambda: _shape(places.roots)) if sysfs.functions(places.roots) else None,
+        lockdown=_lockdown(_text(f"{sys}/kernel/security/lockdown")),
+        rdma_netns=rdma_netns,
+        uverbs=tuple(_uverbs(places, functions)),
+        provider=_provider(places.libraries),
+        rdma_core=_rdma_core(places.libraries),
+        pyverbs=_importable("pyverbs.device"),
+        capabilities=capabilities(),
+        memlock=resource.getrlimit(resource.RLIMIT_MEMLOCK)[0],
+        hugepages=tuple(_hugepages(sys)),
+        hugetlbfs=tuple(_mounts(proc, "hugetlbfs")),
+        hugepage_files=files,
+        iommu_groups=len(sysfs.listdir(f"{sys}/kernel/iommu_groups")),
+        managers=managers,
+        systemd=_systemd(managers),
+        uio_vmbus=_uio(sys),
+        journals=_journals(Path(places.state)),
+        state_dir=_state_dir(Path(places.state)),
+        unmanned=tuple(p.label for p in report.ports if p.owner is Owner.RAW_QP and not p.claim),
+        elsewhere=tuple(f"{p.id} ({p.netns})" for p in report.ports if p.netns is not None),
+        waiting=waiting(report),
+    )
+
+
+def waiting(report: Report) -> tuple[str, ...]:
+    """Who waits in the drivers at this moment; the drivers themselves do, for a moment, whenever
+    they ask the device for its counters."""
+    return tuple(m.why for m in report.missing if m.source in ("mana", "rtnetlink"))
+
+
+def rdma_netns(sys: str = "/sys") -> str | None:
+    """ "shared" or "exclusive"; None without RDMA, whose module asking would load."""
+    if not os.path.isdir(f"{sys}/class/infiniband"):
+        return None
+    with contextlib.suppress(OSError), Nldev() as nldev:
+        return nldev.netns_mode()
+    return None
+
+
+def _or_none(ask: Callable[[], T]) -> T | None:
+    try:
+        return ask()
+    except OSError:
+        return None
+
+
+def _text(path: str) -> str | None:
+    try:
+        return Path(path).read_text(errors="replace").strip()
+    except OSError:
+        return None
+
+
+def _functions(report: Report, roots: Roots) -> Iterator[Function]:
+    for pci in sysfs.functions(roots):
+        seen = sysfs.function(roots, pci)
+        ports = sum(port.id.pci == pci for port in report.ports)
+        rdma = tuple(node.name for node in seen.rdma)
+        yield Function(pci, "mana", ports, rdma, seen.rdma_driver)
+    for pci, driver in sysfs.unbound(roots):
+        yield Function(pci, driver, 0, (), False)
+
+
+def _module(name: str, release: str, places: Places) -> Module:
+    if os.path.isdir(f"{places.roots.sys}/module/{name}"):
+        return Module.LOADED
+    base = f"{places.modules}/{release}"
+    # Both files list paths, one a line; that of modules.dep goes on behind a colon.
+    for listing, state in (("modules.builtin", Module.LOADED), ("modules.dep", Module.INSTALLED)):
+        for line in (_text(f"{base}/{listing}") or "").splitlines():
+            stem = line.partition(":")[0].rpartition("/")[2].partition(".ko")[0]
+            if stem.replace("-", "_") == name:
+                return state
+    return Module.ABSENT
+
+
+def _shape(roots: Roots) -> Shape | None:
+    """What the driver shows in debugfs; None where there is nothing mounted to look at."""
+    base = f"{roots.sys}/kernel/debug"
+    if not os.listdir(base):
+        return None
+    functions = _listing(f"{base}/mana")
+    if not functions:
+        return Shape.NOTHING
+    inside = [name for one in functions for name in _listing(f"{base}/mana/{one}")]
+    return Shape.SHARED_EQS if "EQs" in inside else Shape.VPORT_EQS
+
+
+def _listing(path: str) -> list[str]:
+    try:
+        return os.listdir(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _lockdown(text: str | None) -> str | None:
+    """The chosen word of "none [integrity] confidentiality"; no file is a kernel without it."""
+    found = re.search(r"\[(\w+)\]", text or "")
+    return found[1] if found else None
+
+
+def _uverbs(places: Places, functions: Iterable[Function]) -> Iterator[Uverbs]:
+    for function in functions:
+        verbs = f"{places.roots.sys}/bus/pci/devices/{function.pci}/infiniband_verbs"
+        for node in sorted(sysfs.listdir(verbs)):
+            path = f"{places.dev}/infiniband/{node}"
+            device = _text(f"{verbs}/{node}/ibdev") or "?"
+            try:
+                info = os.stat(path)
+            except OSError:
+                yield Uverbs(path, device, None)
+                continue
+            usable = stat.S_ISCHR(info.st_mode) and os.access(path, os.R_OK | os.W_OK)
+            yield Uverbs(path, device, stat.S_IMODE(info.st_mode), info.st_uid, usable)
+
+
+def _library_names(libraries: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """(directory, name) of what lies in the library directories and one level below."""
+    for top in libraries:
+        below = [entry for entry in sysfs.listdir(top) if "-linux-" in entry]
+        for base in (top, *(f"{top}/{entry}" for entry in below)):
+            for name in sysfs.listdir(base):
+                yield base, name
+            for name in sysfs.listdir(f"{base}/libibverbs"):
+                yield f"{base}/libibverbs", name
+
+
+def _provider(libraries: Iterable[str]) -> str:
+    found = (f"{d}/{n}" for d, n in _library_names(libraries) if _PROVIDER.fullmatch(n))
+    return next(found, "")
+
+
+def _rdma_core(libraries: Iterable[str]) -> int | None:
+    """rdma-core puts its version into the name: libmana.so.1.0.56.1 is from 56.1."""
+    found = (_LIBRARY.fullmatch(name) for _, name in _library_names(libraries))
+    return max((int(match[1]) for match in found if match), default=None)
+
+
+def _importable(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _hugepages(sys: str) -> Iterator[HugePages]:
+    base = f"{sys}/kernel/mm/hugepages"
+    for entry in sorted(sysfs.listdir(base)):
+        size = re.fullmatch(r"hugepages-(\d+)kB", entry)
+        total, free = _text(f"{base}/{entry}/nr_hugepages"), _text(f"{base}/{entry}/free_hugepages")
+        if size and total and free:
+            yield HugePages(int(size[1]), int(total), int(free))
+
+
+def _mounts(proc: str, kind: str) -> Iterator[str]:
+    for line in (_text(f"{proc}/mounts") or "").splitlines():
+        fields = line.split()
+        if len(fields) > 2 and fields[2] == kind:
+            yield fields[1]
+
+
+def _hugepage_files(places: Places) -> Iterator[str]:
+    """Files that pin huge pages although the DPDK program that made them is gone.
+
+    A living primary process holds a lock on its run-time `config` file (rte_eal_config_create());
+    its pages are files named PREFIXmap_N.
+    """
+    proc = places.roots.proc
+    locked = {
+        field.rpartition(":")[2]
+        for line in (_text(f"{proc}/locks") or "").splitlines()
+        for field in line.split()
+        if field.count(":") == 2
+    }
+    living = set()
+    for prefix in sysfs.listdir(f"{places.run}/dpdk"):
+        with contextlib.suppress(OSError):
+            inode = os.stat(f"{places.run}/dpdk/{prefix}/config").st_ino
+            if str(inode) in locked:
+                living.add(prefix)
+    for mount in _mounts(proc, "hugetlbfs"):
+        for name in sorted(sysfs.listdir(mount)):
+            made_by = re.fullmatch(r"(.+)map_\d+", name)
+            if made_by and made_by[1] not in living:
+                yield f"{mount}/{name}"
+
+
+def _managers(report: Report, places: Places) -> tuple[PciManager, ...] | None:
+    found = []
+    proc, run = Path(places.roots.proc), Path(places.run)
+    for port in report.ports:
+        if port.netdev is None or port.netns is not None:
+            continue
+        try:
+            ones = surroundings.managers({port.netdev.ifindex}, run, proc)
+        except OSError:
+            return None
+        found += [PciManager(port.label, one, _network_file(one.source)) for one in ones]
+    return tuple(found)
+
+
+def _network_file(link: str) -> str | None:
+    for line in (_text(link) or "").splitlines():
+        if line.startswith("NETWORK_FILE="):
+            return line.partition("=")[2] or None
+    return None
+
+
+def _systemd(managers: Iterable[PciManager] | None) -> str | None:
+    """systemd's version as it tells it ("257.6-1"), asked only where its networkd runs."""
+    if not any(one.manager.name == "systemd-networkd" for one in managers or ()):
+        return None
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        told = subprocess.run(
+            ["systemctl", "--version"], capture_output=True, text=True, timeout=5, check=False
+        )
+        version = re.search(r"\((\S+)\)|systemd (\d+)", told.stdout)
+        return (version[1] or version[2]) if version else None
+    return None
+
+
+def _uio(sys: str) -> tuple[str, ...] | None:
+    base = f"{sys}/bus/vmbus/drivers/uio_hv_generic"
+    if not os.path.isdir(base):
+        return None
+    return tuple(name for name in sorted(sysfs.listdir(base)) if name.count("-") == 4)
+
+
+def _journals(state: Path) -> Journals:
+    try:
+        claims = list_claims(state)
+    except OSError as error:
+        return Journals(unread=f"{state}: {error.strerror}")
+    except ManactlError as error:
+        return Journals(broken=error.message)
+    here = [one for one in claims if one.same_boot]
+    return Journals(
+        interrupted=tuple(str(one.port) for one in here if one.phase == "interrupted"),
+        stale=tuple(str(one.port) for one in claims if not one.same_boot),
+    )
+
+
+def _state_dir(state: Path) -> str | None:
+    """Why a claim could not write its journal; the directory itself is made by the first claim."""
+    if os.geteuid() != 0:
+        return None  # a claim needs root: that is said elsewhere
+    part = next((path for path in (state, *state.parents) if os.path.lexists(path)), Path("/"))
+    try:
+        info, room = part.stat(), os.statvfs(part)
+    except OSError as error:
+        return f"{part}: {error.strerror}"
+    if not stat.S_ISDIR(info.st_mode):
+        return f"{part} is not a directory"
+    if part == state and (info.st_uid != 0 or info.st_mode & 0o022):
+        return f"{part} is not root's alone (mode {stat.S_IMODE(info.st_mode):o})"
+    full = room.f_bavail == 0 or (room.f_files and room.f_favail == 0)
+    if room.f_flag & os.ST_RDONLY or full:
+        return f"{part} is on a file system that is {'full' if full else 'read-only'}"
+    return None

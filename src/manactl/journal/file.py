@@ -1,0 +1,379 @@
+"""What a claim has done and is about to do, on disk before it does it.
+
+One file per claim: a header line and then records, each line JSON, a tab, and a checksum chained
+to the line before. A line that was being written when the machine stopped has no newline yet and
+is dropped; anything else that does not fit is an error, and an error here changes nothing.
+Stdlib only and cheap to import: `status` reads journals too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from manactl.errors import ManactlError, NotRestored
+from manactl.journal import interrupted
+from manactl.journal import state_dir as statedir
+from manactl.model.claim import ClaimSummary
+from manactl.model.port import ClaimInfo, PortId
+
+SCHEMA = "manactl.journal/1"
+_FAMILY, _VERSION = SCHEMA.split("/")
+_HISTORY_KEEPS = 50
+_SUFFIX = ".journal"
+_RESERVED = 1 << 16  # bytes: some hundred records
+
+
+def stamp(when: datetime | None = None) -> str:
+    """RFC 3339 in UTC, to the millisecond."""
+    text = (when or datetime.now(UTC)).astimezone(UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
+
+
+def read_boot_id(proc: Path = Path("/proc")) -> str:
+    return (proc / "sys/kernel/random/boot_id").read_text().strip()
+
+
+class JournalError(NotRestored):
+    """A journal cannot be believed, so nothing was changed on its word."""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A journal as read: the header, the records, and how many bytes of the file are good."""
+
+    path: Path
+    header: Mapping[str, Any]
+    records: tuple[Mapping[str, Any], ...]
+    size: int
+    last_sum: str
+
+    @property
+    def ports(self) -> tuple[PortId, ...]:
+        """The ports of the claim that are not released yet."""
+        released = {(r["pci"], r["port"]) for r in self.records if r["event"] == "released"}
+        return tuple(p for p in _ports(self.header) if (p.pci, p.port) not in released)
+
+    @property
+    def boot_id(self) -> str:
+        return str(self.header["boot_id"])
+
+    @property
+    def phase(self) -> str:
+        """`closed`, else `claimed` when every port that is left is, else `interrupted`."""
+        if any(record["event"] == "closed" for record in self.records):
+            return "closed"
+        phases = {self.phase_of(port) for port in self.ports}
+        return "interrupted" if "interrupted" in phases else "claimed"
+
+    @property
+    def _claimed(self) -> bool:
+        return any(record["event"] == "claimed" for record in self.records)
+
+    def phase_of(self, port: PortId) -> str:
+        """`claimed`, or `interrupted`: begun, and neither finished nor put back."""
+        if not self._claimed or any(r["event"] == "unwinding" for r in self.records):
+            return "interrupted"
+        everything = [{"pci": port.pci, "port": port.port}]
+        releasing = (
+            {(one["pci"], one["port"]) for one in record.get("ports", everything)}
+            for record in self.records
+            if record["event"] == "releasing"
+        )
+        begun = any((port.pci, port.port) in ports for ports in releasing)
+        return "interrupted" if begun else "claimed"
+
+    @property
+    def proven(self) -> Mapping[tuple[str, int], bool]:
+        """Per port, whether a queue pair proved that its vport was free when claimed."""
+        for record in self.records:
+            if record["event"] == "claimed":
+                return {(p["pci"], p["port"]): bool(p["proven"]) for p in record["ports"]}
+        return {}
+
+
+def _ports(header: Mapping[str, Any]) -> tuple[PortId, ...]:
+    return tuple(PortId(p["pci"], p["port"], p["permanent_mac"]) for p in header["ports"])
+
+
+def list_claims(state_dir: Path | str, boot_id: str | None = None) -> list[ClaimSummary]:
+    """Every port that a journal says is out, oldest claim first; [] without a state directory.
+
+    OSError when the directory cannot be read (it is root's), JournalError for a broken journal.
+    """
+    boot_id = boot_id or read_boot_id()
+    found = []
+    for content in _contents(Path(state_dir)):
+        if content.phase == "closed":
+            continue
+        header = content.header
+        for port in content.ports:
+            info = ClaimInfo(
+                since=datetime.fromisoformat(header["time"]),
+                by=dict(header["by"]),
+                mode=str(header["mode"]),
+                confirm_by=None,
+                proven=content.proven.get((port.pci, port.port), False),
+                synthetic=None,
+            )
+            same = content.boot_id == boot_id
+            phase = content.phase_of(port)
+            more = None if same else interrupted.BEFORE_BOOT
+            if same and phase == "interrupted":
+                more = interrupted.told(header, content.records, port, Path(state_dir))
+            found.append(ClaimSummary(port, info, phase, same, content.path, more))
+    return found
+
+
+def finished(state_dir: Path) -> list[Content]:
+    """Journals with nothing left to undo, whose release died before it had put them away."""
+    return [one for one in _contents(state_dir) if one.phase == "closed" or not one.ports]
+
+
+def _contents(state_dir: Path) -> Iterator[Content]:
+    for path in paths(state_dir):
+        with contextlib.suppress(FileNotFoundError):  # just put away by another manactl
+            yield read(path)
+
+
+def paths(state_dir: Path) -> list[Path]:
+    """The journals that are not in the history, oldest first."""
+    try:
+        names = sorted(os.listdir(state_dir / "claims"))
+    except FileNotFoundError:
+        return []
+    except PermissionError:
+        raise
+    except OSError as error:
+        raise _broken(state_dir, error.strerror or str(error)) from error
+    return [state_dir / "claims" / n for n in names if n.endswith(_SUFFIX) and n[0] != "."]
+
+
+# --- lines ----------------------------------------------------------------------------------
+
+
+def _line(record: Mapping[str, Any], before: str) -> tuple[bytes, str]:
+    text = json.dumps(record, separators=(",", ":"), sort_keys=True)
+    total = hashlib.sha256((before + text).encode()).hexdigest()[:16]
+    return f"{text}\t{total}\n".encode(), total
+
+
+def _lines(data: bytes, path: Path) -> Iterator[tuple[dict[str, Any], str, int]]:
+    """Record, checksum and end offset of each whole line."""
+    before = ""
+    offset = 0
+    while (end := data.find(b"\n", offset)) >= 0:
+        text, tab, total = data[offset:end].rpartition(b"\t")
+        due = hashlib.sha256(before.encode() + text).hexdigest()[:16]
+        if not tab or total != due.encode():
+            raise _broken(path, f"checksum of the line at byte {offset}")
+        record = json.loads(text)
+        offset, before = end + 1, due
+        yield record, due, offset
+
+
+def _broken(path: Path, why: str) -> JournalError:
+    return JournalError(
+        f"journal {path} cannot be believed ({why}); nothing was changed",
+        hint="its lines are readable JSON: put the port back by hand from the snapshot in the "
+        "first line, then move the file out of the directory",
+        code="journal",
+    )
+
+
+def parse(data: bytes, path: Path) -> Content:
+    """Check and read a whole journal. JournalError unless every complete line is right."""
+    try:
+        lines = list(_lines(data, path))
+        if not lines:
+            raise _broken(path, "no header")
+        header = lines[0][0]
+        records = tuple(line[0] for line in lines[1:])
+        _check_schema(header, path)
+        for n, record in enumerate(records, 1):
+            if record["n"] != n or not isinstance(record["event"], str):
+                raise _broken(path, f"record {n} out of order")
+        content = Content(path, header, records, lines[-1][2], lines[-1][1])
+        content.boot_id, content.ports, content.proven, content.phase  # noqa: B018 - all readable?
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _broken(path, f"{type(error).__name__}: {error}") from error
+    return content
+
+
+def _check_schema(header: Mapping[str, Any], path: Path) -> None:
+    family, _, version = str(header["schema"]).partition("/")
+    if family != _FAMILY:
+        raise _broken(path, f"schema {header['schema']!r}")
+    if version != _VERSION:
+        raise JournalError(
+            f"journal {path} has schema {header['schema']}, this manactl knows {SCHEMA}; "
+            "nothing was changed",
+            hint="release the port with the manactl that claimed it",
+            code="journal",
+        )
+
+
+def read(path: Path) -> Content:
+    """Read a journal. It must be an ordinary file of ours that nobody else may write."""
+    fd = _open(path, os.O_RDONLY)
+    try:
+        return parse(_read_all(fd), path)
+    finally:
+        os.close(fd)
+
+
+def _open(path: Path, flags: int) -> int:
+    try:
+        fd = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except (PermissionError, FileNotFoundError):
+        raise
+    except OSError as error:
+        raise _broken(path, os.strerror(error.errno or 0)) from error
+    why = statedir.not_ours(fd)
+    if why:
+        os.close(fd)
+        raise _broken(path, why)
+    return fd
+
+
+def _read_all(fd: int) -> bytes:
+    parts = []
+    while part := os.read(fd, 1 << 20):
+        parts.append(part)
+    return b"".join(parts)
+
+
+# --- writing --------------------------------------------------------------------------------
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+class Journal:
+    """A journal open for appending. Every record is on disk when append() returns."""
+
+    def __init__(self, fd: int, content: Content) -> None:
+        self._fd = fd
+        self.path = content.path
+        self.header = content.header
+        self.records = list(content.records)
+        self._sum = content.last_sum
+        self._size = content.size
+
+    @classmethod
+    def create(cls, state_dir: Path, header: Mapping[str, Any], ports: Sequence[PortId]) -> Journal:
+        """Write the header so that it is there whole or not at all, also after a power cut.
+
+        Refused when it cannot be written: nothing has been touched yet.
+        """
+        statedir.prepare(state_dir)
+        moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+        path = state_dir / "claims" / f"{moment}-{ports[0].pci}-{ports[0].port}{_SUFFIX}"
+        hidden = path.with_name(f".{path.name}.new")
+        line, _ = _line({"schema": SCHEMA, **header}, "")
+        try:
+            statedir.sweep(path.parent)
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            fd = os.open(hidden, flags | os.O_APPEND, 0o600)
+            try:
+                _write_all(fd, line)
+                # A disk that fills up later must not keep the rest from being written.
+                statedir.reserve(fd, len(line), _RESERVED)
+                os.fsync(fd)
+                hidden.rename(path)
+                statedir.sync(path.parent)
+            except BaseException:
+                os.close(fd)
+                with contextlib.suppress(OSError):
+                    hidden.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)
+                raise
+        except OSError as error:
+            raise statedir.unusable(path.parent, error) from error
+        return cls(fd, parse(line, path))
+
+    @classmethod
+    def open(cls, path: Path) -> Journal:
+        """Open an existing journal, cutting off a torn last line."""
+        fd = _open(path, os.O_RDWR | os.O_APPEND)
+        try:
+            data = _read_all(fd)
+            content = parse(data, path)
+            if content.size < len(data):
+                os.ftruncate(fd, content.size)
+                os.fsync(fd)
+        except BaseException:
+            os.close(fd)
+            raise
+        return cls(fd, content)
+
+    @property
+    def content(self) -> Content:
+        """As a reader would see it now."""
+        return Content(self.path, self.header, tuple(self.records), self._size, self._sum)
+
+    def append(self, event: str, **more: object) -> None:
+        """Write one record and wait until it is on disk. OSError leaves no half line behind
+        where that can be helped, so that what follows stays readable."""
+        record = {"n": len(self.records) + 1, "t": stamp(), "event": event, **more}
+        line, total = _line(record, self._sum)
+        try:
+            _write_all(self._fd, line)
+            os.fsync(self._fd)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fd, self._size)
+            raise
+        self.records.append(record)
+        self._sum = total
+        self._size += len(line)
+
+    def discard(self, error: OSError | None) -> ManactlError | None:
+        """Remove a journal that has announced nothing; what to raise when `error` was the reason,
+        or when it could not be removed."""
+        try:
+            self.path.unlink()
+            statedir.sync(self.path.parent)
+        except OSError as left:
+            return NotRestored(
+                f"nothing was touched, but the journal {self.path} could not be removed: "
+                f"{left.strerror}",
+                hint="mend the cause, then `manactl recover` closes it",
+                code="journal",
+            )
+        finally:
+            self.close()
+        return None if error is None else statedir.unusable(self.path.parent, error)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def archive(self) -> None:
+        """Move a journal whose `closed` record is written to the history, which stays short."""
+        history = self.path.parent.parent / "history"
+        history.mkdir(mode=0o700, exist_ok=True)
+        self.path.rename(history / self.path.name)
+        statedir.sync(history)
+        statedir.sync(self.path.parent)
+        old = sorted(name for name in os.listdir(history) if name.endswith(_SUFFIX))
+        for name in old[:-_HISTORY_KEEPS]:
+            with contextlib.suppress(OSError):
+                (history / name).unlink()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

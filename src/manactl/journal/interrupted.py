@@ -1,0 +1,73 @@
+"""What a journal that is neither finished nor put back means, in words. Cheap: `status` asks."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from manactl.model.port import PortId
+
+BEFORE_BOOT = (
+    "its journal is from before the last boot: the boot configuration has taken over, and "
+    "`manactl recover` only closes it"
+)
+_UNTOUCHED = "its netdev was not touched yet: `manactl recover` only closes the journal"
+
+
+def told(
+    header: Mapping[str, Any],
+    records: Sequence[Mapping[str, Any]],
+    port: PortId,
+    state_dir: Path,
+) -> str:
+    """What happened to a port whose journal is open, and what `manactl recover` will do."""
+    if (pid := at_work(state_dir, port.pci)) is not None:
+        return f"its claim or release is not finished: manactl (pid {pid}) is at work on {port.pci}"
+    will = _will(header, records, port)
+    residue = next((r for r in reversed(records) if r["event"] in ("residue", "releasing")), None)
+    if residue is not None and residue["event"] == "residue":
+        lines = "; ".join(map(str, residue.get("lines", ())))
+        return f"it was not put back fully ({lines}); mend the cause, then {will}"
+    claimed = any(record["event"] == "claimed" for record in records)
+    return f"a {'release' if claimed else 'claim'} of it was interrupted: {will}"
+
+
+def _will(header: Mapping[str, Any], records: Iterable[Mapping[str, Any]], port: PortId) -> str:
+    begun = {record.get("step") for record in records if record["event"] == "doing"}
+    steps = [
+        step
+        for number, step in enumerate(header["plan"].get("steps", ()))
+        if number in begun and (step["port"]["pci"], step["port"]["port"]) == (port.pci, port.port)
+    ]
+    change = next((step for step in steps if step["kind"] == "set-admin"), None)
+    if change is None:
+        return _UNTOUCHED
+    kept = next((step.get("kept") for step in steps if step["kind"] == "keep-state"), None)
+    what = "what refers to it" if kept is None else kept
+    return f"`manactl recover` sets {change['name']} up and puts back what is missing of {what}"
+
+
+def at_work(state_dir: Path, pci: str, proc: Path = Path("/proc")) -> int | None:
+    """The living manactl that has the lock of this function; None when nobody has.
+
+    By /proc/locks, since to try the lock would mean to have it for a moment, and whoever wants it
+    then would be told that somebody else is at work.
+    """
+    path = state_dir / "locks" / f"{pci}.lock"
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        info = path.stat()
+        device = f"{os.major(info.st_dev):02x}:{os.minor(info.st_dev):02x}:{info.st_ino}"
+        pid = int(json.loads(path.read_bytes())["pid"])
+        for line in (proc / "locks").read_text().splitlines():
+            words = line.split()  # "1: FLOCK ADVISORY WRITE 1234 fd:01:5678 0 EOF"
+            if len(words) < 6 or words[1] != "FLOCK":
+                continue
+            # A file system may tell another device number here than stat() does (btrfs).
+            same_file = words[5].rpartition(":")[2] == str(info.st_ino)
+            if words[5] == device or (same_file and words[4] == str(pid)):
+                return pid
+    return None

@@ -1,0 +1,86 @@
+"""One manactl at a time per PCI function, since a reset of the function takes all its ports."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from manactl.errors import Busy
+from manactl.journal import file as journal
+from manactl.journal import state_dir as statedir
+from manactl.model.port import Evidence
+
+_BACKOFF_FROM, _BACKOFF_TO = 0.02, 0.25  # s
+
+
+@contextlib.contextmanager
+def functions(state_dir: Path, pcis: Iterable[str], *, wait: float = 0.0) -> Iterator[None]:
+    """Hold the locks of these PCI functions. Busy, with who holds it, after `wait` seconds.
+
+    The kernel drops a lock with its process, however that ends; the file's text only names the
+    holder. Taken in one order by everybody, so that two claims cannot wait for each other.
+    """
+    statedir.prepare(state_dir)
+    deadline = time.monotonic() + wait
+    with contextlib.ExitStack() as stack:
+        for pci in sorted(set(pcis)):
+            stack.enter_context(_function(state_dir / "locks" / f"{pci}.lock", pci, deadline))
+        yield
+
+
+@contextlib.contextmanager
+def _function(path: Path, pci: str, deadline: float) -> Iterator[None]:
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise statedir.unusable(path, error) from error
+    try:
+        pause = _BACKOFF_FROM
+        while not _take(fd):
+            if time.monotonic() >= deadline:
+                raise _held(fd, pci)
+            time.sleep(min(pause, max(0.0, deadline - time.monotonic())))
+            pause = min(pause * 2, _BACKOFF_TO)
+        me = {"pid": os.getpid(), "comm": _comm(os.getpid()), "since": journal.stamp()}
+        with contextlib.suppress(OSError):  # a full disk: the lock holds without its name too
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, json.dumps(me).encode(), 0)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _take(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _comm(pid: int) -> str | None:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return None
+
+
+def _held(fd: int, pci: str) -> Busy:
+    try:
+        who = json.loads(os.pread(fd, 4096, 0))
+        pid, since = int(who["pid"]), str(who["since"])
+    except (ValueError, KeyError, TypeError):
+        pid, since = 0, "just now"
+    comm = _comm(pid) if pid else None
+    name = f"pid {pid} ({comm or 'gone'})" if pid else "a process that has not said who it is"
+    return Busy(
+        f"another manactl is at work on {pci}: {name}, since {since}; nothing was touched",
+        hint="try again when it is done, or with --wait SECONDS",
+        evidence=[Evidence("lock", str(pci), {"pid": pid or None, "comm": comm, "since": since})],
+        code="locked",
+    )

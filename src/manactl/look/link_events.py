@@ -1,0 +1,87 @@
+"""The kernel's announcements that something about links or RDMA devices changed.
+
+They say when to look, never what there is: a queue pair comes and goes without any, and a socket
+may lose some. Subscribing and listening take no lock that a driver can hold.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+from types import TracebackType
+from typing import Self
+
+from manactl.wire.netlink import NETLINK_RDMA, NETLINK_ROUTE
+
+RTNLGRP_LINK = 1
+# enum of include/uapi/rdma/rdma_netlink.h. The kernel announces there from 6.12 on; before, one
+# may subscribe and hears nothing.
+RDMA_NL_GROUP_NOTIFY = 4
+
+_SOL_NETLINK = 270
+_NETLINK_ADD_MEMBERSHIP = 1
+
+
+class Monitor:
+    """Sockets that become readable when something was announced; a context manager.
+
+    `refused` says which announcements cannot be had, and why.
+    """
+
+    def __init__(self, *, rdma: bool = True) -> None:
+        self.refused: dict[str, str] = {}
+        self._sockets: list[socket.socket] = []
+        self._subscribe("rtnetlink", NETLINK_ROUTE, RTNLGRP_LINK)
+        if rdma:
+            self._subscribe("nldev", NETLINK_RDMA, RDMA_NL_GROUP_NOTIFY)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for sock in self._sockets:
+            sock.close()
+
+    @property
+    def descriptors(self) -> list[int]:
+        """To be polled for reading, then drained."""
+        return [sock.fileno() for sock in self._sockets]
+
+    def drain(self) -> bool:
+        """Read away all that was announced up to now; whether there was anything."""
+        return any([_drain(sock) for sock in self._sockets])
+
+    def _subscribe(self, source: str, family: int, group: int) -> None:
+        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+        with contextlib.ExitStack() as undo:
+            try:
+                sock = undo.enter_context(socket.socket(socket.AF_NETLINK, kind, family))
+                sock.bind((0, 0))
+                sock.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
+            except OSError as error:
+                self.refused[source] = os.strerror(error.errno or 0)
+                return
+            undo.pop_all()
+            self._sockets.append(sock)
+
+
+def _drain(sock: socket.socket) -> bool:
+    some = False
+    while True:
+        try:
+            # Content does not matter, so a small buffer may cut it.
+            sock.recv(64)
+        except BlockingIOError:
+            return some
+        except OSError as error:
+            # ENOBUFS: more was announced than the socket could keep, which is news too.
+            if error.errno != errno.ENOBUFS:
+                raise
+        some = True

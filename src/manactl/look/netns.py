@@ -1,0 +1,165 @@
+"""Ports whose netdev lives in another network namespace, found there without a lock of the driver.
+
+sysfs shows the netdevs of the namespace that it was mounted in. So a child process enters one
+namespace after the other, mounts a sysfs of its own over /sys, where nobody else sees it, and
+reads the same files as here. Only root may do that.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Collection, Iterator, Mapping
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from manactl.look import sysfs
+from manactl.look.forked import Child
+from manactl.look.sysfs import Roots
+from manactl.model.port import Netdev
+
+if TYPE_CHECKING:
+    import ctypes
+
+CLONE_NEWNET, CLONE_NEWNS = 0x40000000, 0x00020000  # include/uapi/linux/sched.h
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8  # include/uapi/linux/mount.h
+MS_REC, MS_PRIVATE = 1 << 14, 1 << 18
+MNT_DETACH = 2
+
+NAMED = "/run/netns"  # where `ip netns` keeps them
+WAIT = 2.0  # s; a namespace takes less than a millisecond
+
+
+class Elsewhere(NamedTuple):
+    """A port's netdev and the namespace that it is in: its `ip netns` name or a path in /proc.
+
+    An empty name is our own: found there, but not in the /sys that we were given.
+    """
+
+    netns: str
+    netdev: Netdev
+
+
+class Namespace(NamedTuple):
+    """Where to find a network namespace, and which it was when it was listed."""
+
+    name: str
+    path: str
+    inode: int
+
+
+class NetnsSource(Protocol):
+    """Answers where the netdevs of a function are that our /sys does not show."""
+
+    def find(self, pci: str, dev_ports: Collection[int]) -> Mapping[int, Elsewhere]:
+        """By dev_port those that were found; OSError when the search could not be made."""
+
+
+class OtherNamespaces:
+    """NetnsSource that searches every namespace with a name or a process."""
+
+    def __init__(self, roots: Roots, named: str = NAMED, wait: float = WAIT) -> None:
+        self._roots = roots
+        self._named = named
+        self._wait = wait
+
+    def find(self, pci: str, dev_ports: Collection[int]) -> Mapping[int, Elsewhere]:
+        if os.geteuid():
+            raise PermissionError(errno.EPERM, "only root may look into all of them")
+        places = list(namespaces(self._roots.proc, self._named))
+        answer = Child(lambda: _search(places, pci, set(dev_ports))).collect(self._wait)
+        if not isinstance(answer, dict):
+            raise TimeoutError(errno.ETIMEDOUT, "the search did not end in time")
+        if answer["error"]:
+            raise OSError(answer["error"], os.strerror(answer["error"]))
+        return {
+            dev_port: Elsewhere(netns, Netdev(*fields))
+            for dev_port, (netns, fields) in answer["found"].items()
+        }
+
+
+def namespaces(proc: str, named: str) -> Iterator[Namespace]:
+    """Every network namespace once: our own, which is nameless, then those that have a name."""
+    seen: set[int] = set()
+    for name, path in [("", f"{proc}/self/ns/net"), *_places(proc, named)]:
+        inode = _inode(path)
+        if inode is not None and inode not in seen:
+            seen.add(inode)
+            yield Namespace(name, path, inode)
+
+
+def _places(proc: str, named: str) -> Iterator[tuple[str, str]]:
+    for name in sorted(sysfs.listdir(named)):
+        yield name, f"{named}/{name}"
+    pids = sorted(int(entry) for entry in sysfs.listdir(proc) if entry.isdecimal())
+    for pid in pids:
+        path = f"{proc}/{pid}/ns/net"
+        yield path, path
+
+
+def _inode(path: str) -> int | None:
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return None
+
+
+def _search(places: Collection[Namespace], pci: str, wanted: set[int]) -> dict[str, object]:
+    """What the child finds, as plain values; `error` is an errno that ended the search."""
+    found: dict[int, tuple[str, tuple[object, ...]]] = {}
+    try:
+        libc = _libc()
+        _check(libc.unshare(CLONE_NEWNS))
+        _check(libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None))
+        # On top of itself no file system can be mounted, and /sys may be of one of the places.
+        _check(libc.mount(b"tmpfs", b"/sys", b"tmpfs", 0, None))
+        for place in places:
+            try:
+                _enter(libc, place)
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # it has gone since
+            for port in sysfs.netdevs(Roots(), pci):
+                if port.dev_port in wanted:
+                    found[port.dev_port] = (place.name, tuple(port.netdev))
+            _check(libc.umount2(b"/sys", MNT_DETACH))
+            if len(found) == len(wanted):
+                break
+    except OSError as error:
+        return {"error": error.errno or errno.EIO, "found": {}}
+    return {"error": 0, "found": found}
+
+
+def enter(place: Namespace) -> int:
+    """Enter it, and return its descriptor. FileNotFoundError, ProcessLookupError: it has gone."""
+    fd = os.open(place.path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if os.fstat(fd).st_ino != place.inode:  # another process has got the pid
+            raise ProcessLookupError(errno.ESRCH, place.path)
+        set_namespace(fd)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def set_namespace(fd: int) -> None:
+    _check(_libc().setns(fd, CLONE_NEWNET))
+
+
+def _enter(libc: ctypes.CDLL, place: Namespace) -> None:
+    os.close(enter(place))
+    flags = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC
+    _check(libc.mount(b"sysfs", b"/sys", b"sysfs", flags, None))
+
+
+def _libc() -> ctypes.CDLL:
+    import ctypes  # noqa: PLC0415 - only for a port whose netdev is not here
+
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int) -> None:
+    import ctypes  # noqa: PLC0415
+
+    if result:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))

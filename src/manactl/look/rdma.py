@@ -1,0 +1,177 @@
+"""The RDMA side of a function: which device raw queue pairs are made on, and what is on it."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, TypeVar
+
+from manactl.decide.ownership import DeviceFacts
+from manactl.look.sysfs import RdmaNode
+from manactl.model.port import Evidence, Missing
+from manactl.wire.nldev import RdmaDevice, RdmaNetlink, Resource
+
+_T = TypeVar("_T")
+
+
+class RdmaView(NamedTuple):
+    """One function's RDMA side. `raw` is the device for raw queue pairs, when it can be told."""
+
+    raw: RdmaNode | None
+    others: tuple[RdmaNode, ...]
+    facts: DeviceFacts
+    evidence: tuple[Evidence, ...] = ()
+    missing: tuple[Missing, ...] = ()
+    others_use: tuple[tuple[RdmaNode, int], ...] = ()  # queue pairs of users that are not raw
+
+
+def list_devices(netlink: RdmaNetlink | None) -> tuple[list[RdmaDevice], list[Missing]]:
+    """Every RDMA device that nldev lists here, and why it is none."""
+    if netlink is None:
+        return [], [Missing("nldev", "the RDMA subsystem is not loaded")]
+    missing: list[Missing] = []
+    return _ask(missing, "devices", netlink.devices) or [], missing
+
+
+def view(
+    nodes: Sequence[RdmaNode],
+    driver: bool,
+    netlink: RdmaNetlink | None,
+    devices: Iterable[RdmaDevice],
+) -> RdmaView:
+    """Read one function's RDMA devices; `driver` tells that one serves the function at all."""
+    if not nodes:
+        if not driver:
+            gone = Evidence("sysfs", "RDMA driver", None)
+            return RdmaView(None, (), DeviceFacts(absent=True), (gone,))
+        why = "the function's RDMA devices belong to another network namespace"
+        return RdmaView(None, (), DeviceFacts(), (), (Missing("nldev", why),))
+    listed = {device.name: device for device in devices}
+    raw = raw_device(nodes, listed)
+    others = tuple(node for node in nodes if node is not raw)
+    if raw is None:
+        why = "which RDMA device raw queue pairs use cannot be told: " + ", ".join(
+            node.name for node in nodes
+        )
+        return RdmaView(None, others, DeviceFacts(), (), (Missing("nldev", why),))
+    device = listed.get(raw.name)
+    if netlink is None or device is None:
+        why = f"{raw.name} is not listed by the RDMA subsystem"
+        return RdmaView(raw, others, DeviceFacts(), (), (Missing("nldev", why),))
+    facts, evidence, missing = _read(netlink, device)
+    use = [
+        (node, count)
+        for node in others
+        if node.name in listed and (count := _queue_pairs(netlink, listed[node.name].index))
+    ]
+    if facts.combined and facts.user_qps is not None and facts.raw_qp_tracked is not None:
+        use.append((raw, facts.user_qps - facts.raw_qp_tracked))
+    use = [(node, count) for node, count in use if count > 0]
+    evidence += [
+        Evidence("nldev", f"{node.name}: RC, UC and UD queue pairs of users", count)
+        for node, count in use
+    ]
+    return RdmaView(raw, others, facts, tuple(evidence), tuple(missing), tuple(use))
+
+
+def raw_device(nodes: Sequence[RdmaNode], listed: dict[str, RdmaDevice]) -> RdmaNode | None:
+    """The Ethernet-linked device, or the only one. Never by name, which udev may have changed.
+
+    The Ethernet-linked one has no node GUID and none of the protocols that nldev names.
+    """
+    if len(nodes) == 1:
+        return nodes[0]
+    bare = [
+        node
+        for node in nodes
+        if node.node_guid == 0 and (node.name not in listed or listed[node.name].protocol is None)
+    ]
+    return bare[0] if len(bare) == 1 else None
+
+
+def _read(
+    netlink: RdmaNetlink, device: RdmaDevice
+) -> tuple[DeviceFacts, list[Evidence], list[Missing]]:
+    missing: list[Missing] = []
+    index = device.index
+    tracked = _ask(missing, "queue pair 0", lambda: netlink.raw_qp_tracked(index))
+    contexts = _users_only(_ask(missing, "contexts", lambda: netlink.contexts(index)))
+    pds = _users_only(_ask(missing, "protection domains", lambda: netlink.pds(index)))
+    summary = _ask(missing, "summary", lambda: netlink.summary(index))
+    cqs = _ask(missing, "completion queues", lambda: netlink.cqs(index))
+    if summary is not None and summary != _ask(missing, "summary", lambda: netlink.summary(index)):
+        summary = None  # queue pairs came or went: they cannot be set against the queues
+    facts = DeviceFacts(
+        combined=device.protocol is not None,
+        raw_qp_tracked=tracked,
+        contexts=None if contexts is None else len(contexts),
+        pd_users=_sum_of_users(pds),
+        cq_users=_sum_of_users(_users_only(cqs)),
+        user_qps=_user_qps(summary, cqs),
+        busy_pds=_busy(pds),
+    )
+    values = {
+        "raw QP in the tracking table": facts.raw_qp_tracked,
+        "open contexts": facts.contexts,
+        "users of protection domains": facts.pd_users,
+        "protection domains in use": facts.busy_pds,
+        "users of completion queues": facts.cq_users,
+        "tracked user QPs": facts.user_qps,
+        "context creators": sorted({c.pid for c in contexts or () if c.pid}) or None,
+    }
+    evidence = [
+        Evidence("nldev", f"{device.name}: {fact}", value)
+        for fact, value in values.items()
+        if value is not None
+    ]
+    return facts, evidence, missing
+
+
+def _queue_pairs(netlink: RdmaNetlink, index: int) -> int | None:
+    """Queue pairs of users on a device that has no raw ones; None when that is not told."""
+    try:
+        if not _users_only(netlink.contexts(index)):
+            return 0
+        return _user_qps(netlink.summary(index), netlink.cqs(index))
+    except (OSError, ValueError, KeyError):
+        return None  # nothing but an explanation is lost
+
+
+def _users_only(resources: list[Resource] | None) -> list[Resource] | None:
+    return None if resources is None else [found for found in resources if not found.kernel]
+
+
+def _sum_of_users(resources: list[Resource] | None) -> int | None:
+    """The references to all of them, or None where one kernel or one entry does not tell."""
+    if resources is None:
+        return None
+    total = 0
+    for found in resources:
+        if found.users is None:
+            return None
+        total += found.users
+    return total
+
+
+def _busy(resources: list[Resource] | None) -> int | None:
+    """How many of them something refers to; None as for _sum_of_users()."""
+    if resources is None or any(found.users is None for found in resources):
+        return None
+    return sum(found.users != 0 for found in resources)
+
+
+def _user_qps(summary: dict[str, int] | None, cqs: list[Resource] | None) -> int | None:
+    """Tracked queue pairs without the kernel's own, each of which uses a kernel queue twice."""
+    if summary is None or "qp" not in summary or cqs is None:
+        return None
+    of_kernel = _sum_of_users([found for found in cqs if found.kernel])
+    if of_kernel is None or of_kernel % 2 or of_kernel // 2 > summary["qp"]:
+        return None
+    return summary["qp"] - of_kernel // 2
+
+
+def _ask(missing: list[Missing], what: str, ask: Callable[[], _T]) -> _T | None:
+    try:
+        return ask()
+    except OSError as error:
+        missing.append(Missing("nldev", f"{what}: {error.strerror}"))
+    except (ValueError, KeyError) as error:  # an answer that is not what the header promises
+        missing.append(Missing("nldev", f"{what}: malformed answer ({error})"))
+    return None

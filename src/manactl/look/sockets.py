@@ -1,0 +1,149 @@
+"""Sockets that a port going down touches, and the processes behind them.
+
+TCP by sock_diag, where the kernel filters, packet sockets by /proc/net/packet; /proc/*/fd is read
+only when there are hits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from manactl.look.rtnetlink import Rtnl, ntop
+from manactl.netstate.surroundings import Connection, PacketSocket, Process
+from manactl.wire import inet_diag as diag
+from manactl.wire.inet_diag import TcpSocket
+from manactl.wire.netlink import NETLINK_SOCK_DIAG, NetlinkSocket
+
+_NAMEABLE = 1000  # a filter's jumps reach 64 KiB; of more addresses the sockets are sorted out here
+
+
+class Reach(NamedTuple):
+    """What of one network namespace depends on the port.
+
+    `going` are the addresses that vanish while the port is down.
+    """
+
+    ifindexes: frozenset[int]
+    addresses: frozenset[bytes]
+    going: frozenset[bytes] = frozenset()
+
+
+def tcp(program: bytes = b"") -> list[TcpSocket]:
+    """The live TCP sockets of this network namespace for which the program holds."""
+    found = []
+    with NetlinkSocket(NETLINK_SOCK_DIAG, strict=False) as netlink:
+        for family in (socket.AF_INET, socket.AF_INET6):
+            body = diag.request(family, program)
+            found += [diag.parse(m.body) for m in netlink.dump(diag.SOCK_DIAG_BY_FAMILY, body)]
+    return found
+
+
+def using(reach: Reach, rtnl: Rtnl) -> list[TcpSocket]:
+    """The sockets of this namespace that have an address of the port, or whose packets leave by it.
+
+    The kernel picks the first by their address. Of the others, those within the host aside, each
+    distinct peer is looked up once, as the socket would do it.
+    """
+    mine = diag.local(sorted(reach.addresses))
+    hosts = diag.peer(diag.LOOPBACK)
+    few = len(mine) <= _NAMEABLE
+    found = []
+    for one in tcp(diag.any_of(mine) if few else b"") if mine else ():
+        # Of a link-local address there may be many; the interface that the socket is bound to
+        # tells them apart.
+        if one.local in reach.addresses and (
+            not _link_local(one.local) or one.bound in (0, *reach.ifindexes)
+        ):
+            found.append(one)
+    ways: dict[tuple[object, ...], bool] = {}
+    for one in tcp(diag.none_of([*mine, *hosts] if few else hosts)):
+        if one.local in reach.addresses:
+            continue
+        if one.bound in reach.ifindexes:
+            found.append(one)
+            continue
+        way = (one.peer, one.local, one.bound, one.mark)
+        if way not in ways:
+            out = rtnl.leaves_by(one.peer, source=one.local, bound=one.bound, mark=one.mark)
+            ways[way] = bool(out & reach.ifindexes)
+        if ways[way]:
+            found.append(one)
+    return found
+
+
+def _link_local(address: bytes) -> bool:
+    return len(address) == 16 and address[0] == 0xFE and address[1] & 0xC0 == 0x80
+
+
+def connections(
+    found: Iterable[TcpSocket], reach: Reach, netns: str | None = None
+) -> list[Connection]:
+    """As values for guards, processes not yet looked up."""
+    return [
+        Connection(
+            ntop(one.local), one.local_port, ntop(one.peer), one.peer_port,
+            diag.STATES.get(one.state, str(one.state)), one.inode, (), netns,
+            one.local in reach.going,
+        )
+        for one in found
+    ]  # fmt: skip
+
+
+def packet_sockets(
+    names: Mapping[int, str | None], proc: Path = Path("/proc")
+) -> list[PacketSocket]:
+    """AF_PACKET sockets bound to one of these interfaces, `names` by ifindex.
+
+    No file: the protocol is not loaded, so none.
+    """
+    try:
+        lines = (proc / "net/packet").read_text().splitlines()[1:]
+    except FileNotFoundError:
+        return []
+    rows = [line.split() for line in lines]
+    return [
+        PacketSocket(int(row[8]), (), names[int(row[4])]) for row in rows if int(row[4]) in names
+    ]
+
+
+def named(
+    tcps: Iterable[Connection],
+    packets: Iterable[PacketSocket],
+    owners: Callable[[set[int]], dict[int, tuple[Process, ...]]] | None = None,
+) -> tuple[tuple[Connection, ...], tuple[PacketSocket, ...]]:
+    """Both with their processes, which are looked for once, and only if there is a socket."""
+    tcps, packets = list(tcps), list(packets)
+    inodes = {one.inode for one in tcps if one.inode} | {one.inode for one in packets}
+    who = (owners or owners_of)(inodes) if inodes else {}
+    return (
+        tuple(replace(one, processes=who.get(one.inode, ())) for one in tcps),
+        tuple(replace(one, processes=who.get(one.inode, ())) for one in packets),
+    )
+
+
+def owners_of(inodes: set[int], proc: Path = Path("/proc")) -> dict[int, tuple[Process, ...]]:
+    """The processes that have each socket open, as far as they may be seen."""
+    wanted = {f"socket:[{inode}]": inode for inode in inodes}
+    found: defaultdict[int, list[Process]] = defaultdict(list)
+    for entry in proc.iterdir():
+        if not entry.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):  # it ended, or is not ours to see
+            here = {inode for fd in (entry / "fd").iterdir() if (inode := _socket_of(fd, wanted))}
+            for inode in here:
+                comm = (entry / "comm").read_text(errors="surrogateescape").strip()
+                found[inode].append(Process(int(entry.name), comm))
+    return {inode: tuple(sorted(who, key=lambda p: p.pid)) for inode, who in found.items()}
+
+
+def _socket_of(fd: Path, wanted: dict[str, int]) -> int | None:
+    with contextlib.suppress(OSError):
+        return wanted.get(os.readlink(fd))
+    return None

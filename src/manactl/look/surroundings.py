@@ -1,0 +1,278 @@
+"""Gathers what is around a port for the guards. What cannot be read becomes None, never empty."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from manactl.look import sockets, upper_devices
+from manactl.look.rtnetlink import Rtnl
+from manactl.look.stacked_links import StackedLink
+from manactl.model.port import PortStatus, RdmaPort
+from manactl.netstate.snapshot import PortState, addresses
+from manactl.netstate.surroundings import (
+    NOTHING_READ,
+    Connection,
+    FabricRoute,
+    Manager,
+    PacketSocket,
+    Process,
+    RdmaUser,
+    SshSession,
+    Stacked,
+    Surroundings,
+)
+from manactl.wire import rtmsg as rt
+from manactl.wire.nldev import Nldev, RdmaNetlink, Resource
+
+_WIRE_SERVER = "168.63.129.16"
+_AZURE_ASSET_TAG = "7783-7084-3265-9085-8269-3286-77"  # of every Azure VM, in its DMI tables
+_LOOPBACK = 1  # LOOPBACK_IFINDEX of every namespace
+_OF_THE_CORE = frozenset({"ib_core", None})  # its management datagrams
+_ANCESTORS = 64  # more parents than any session has
+
+T = TypeVar("T")
+
+
+def gather(
+    port: PortStatus, state: PortState | None, claimed: Collection[int], rtnl: Rtnl
+) -> Surroundings:
+    """Read everything once. `claimed` are the ifindexes of all ports of this claim."""
+    if state is None or port.netdev is None:
+        return NOTHING_READ
+    ifindex = state.ifindex
+    links = _try(rtnl.stack)
+    found = (
+        None
+        if links is None
+        else upper_devices.grow(links, {ifindex: upper_devices.Standing(True, True)}, {})
+    )
+    uppers = None if found is None else _try(lambda: _uppers(port, links or (), found, rtnl))
+    away = None if found is None else _try(lambda: upper_devices.elsewhere(found))
+    reach = upper_devices.reach(uppers or (), ifindex, addresses(state.own))
+    tcp, packets = (
+        _try(lambda: _sockets(reach, state, uppers or (), away or (), rtnl)) or (None,) * 2
+    )
+    return Surroundings(
+        state=state,
+        uppers=uppers,
+        elsewhere=None if away is None else tuple(one for view in away for one in view.stacked),
+        xdp=_try(lambda: rtnl.link(ifindex).xdp_mode != 0),
+        connections=tcp,
+        packet_sockets=packets,
+        ssh=_try(lambda: ssh_sessions(reach.ifindexes, rtnl)),
+        others=None if links is None else _try(lambda: others({*claimed, ifindex}, links, rtnl)),
+        managers=_try(lambda: managers({ifindex, *(found or ())})),
+        rdma_users=_try(lambda: rdma_users(port.rdma)),
+        fabric=_try(lambda: fabric(reach.ifindexes, rtnl)),
+    )
+
+
+def _uppers(
+    port: PortStatus, links: Sequence[StackedLink], found: upper_devices.Found, rtnl: Rtnl
+) -> tuple[Stacked, ...]:
+    """What sits on the port here, but for a netvsc master, which is another matter."""
+    netvsc = port.upper.netdev if port.upper and port.upper.kind == "netvsc" else None
+    return tuple(
+        one
+        for one in upper_devices.stacked(links, found, rtnl, None)
+        if one.ifindex != (port.netdev and port.netdev.ifindex) and one.name != netvsc
+    )
+
+
+def _sockets(
+    reach: sockets.Reach,
+    state: PortState,
+    uppers: Collection[Stacked],
+    away: Collection[upper_devices.View],
+    rtnl: Rtnl,
+) -> tuple[tuple[Connection, ...], tuple[PacketSocket, ...]]:
+    """TCP connections and packet sockets of every namespace, with their processes."""
+    names: dict[int, str | None] = {one.ifindex: one.name for one in uppers if one.carried}
+    tcp = sockets.connections(sockets.using(reach, rtnl), reach)
+    packets = sockets.packet_sockets({**names, state.ifindex: None})
+    return sockets.named(
+        [*tcp, *(one for view in away for one in view.tcp)],
+        [*packets, *(one for view in away for one in view.packets)],
+    )
+
+
+def _try(read: Callable[[], T]) -> T | None:
+    try:
+        return read()
+    except (OSError, ValueError, IndexError, KeyError):
+        return None
+
+
+def others(claimed: Collection[int], links: Sequence[StackedLink], rtnl: Rtnl) -> tuple[str, ...]:
+    """Netdevs that are up, with carrier and a global address, and do not sit on a claimed port."""
+    gone = upper_devices.grow(links, dict.fromkeys(claimed, upper_devices.Standing(True, True)), {})
+    having = set()
+    for body in rtnl.addresses():
+        _, _, _, scope, index = rt.IFADDR.unpack_from(body)
+        if scope == 0 and not (index in gone and gone[index].carried):
+            having.add(index)
+    return tuple(
+        link.name
+        for link in links
+        if link.ifindex in having and link.up and link.carrier and link.ifindex != _LOOPBACK
+    )
+
+
+def ssh_sessions(
+    ifindexes: Collection[int], rtnl: Rtnl, proc: Path = Path("/proc")
+) -> tuple[SshSession, ...]:
+    """SSH_CONNECTION of this process and of its ancestors, since sudo clears the environment.
+
+    An ancestor whose environment may not be read says nothing: this can only add refusals.
+    """
+    found = {}
+    pid = os.getpid()
+    for _ in range(_ANCESTORS):
+        value = _environment(proc / str(pid) / "environ")
+        if value and value not in found:
+            found[value] = f"SSH_CONNECTION of pid {pid}"
+        pid = _parent(proc / str(pid) / "stat")
+        if pid <= 0:
+            break
+    sessions = []
+    for value, where in found.items():
+        client, _, server, *_ = [*value.split(), "", "", ""]
+        sessions.append(SshSession(client, server, _through(client, ifindexes, rtnl), where))
+    return tuple(sessions)
+
+
+def _environment(path: Path) -> str | None:
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    for item in data.split(b"\0"):
+        if item.startswith(b"SSH_CONNECTION="):
+            return item.split(b"=", 1)[1].decode(errors="replace")
+    return None
+
+
+def _parent(path: Path) -> int:
+    try:
+        return int(path.read_text(errors="replace").rpartition(")")[2].split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def _through(address: str, ifindexes: Collection[int], rtnl: Rtnl) -> bool | None:
+    """Whether packets to that address leave by one of these; None when it is no address."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        raw = socket.inet_pton(family, address.partition("%")[0])
+        return not rtnl.leaves_by(raw).isdisjoint(ifindexes)
+    except OSError:
+        return None
+
+
+def fabric(ifindexes: Collection[int], rtnl: Rtnl, sys: Path = Path("/sys")) -> FabricRoute:
+    """How packets to Azure's wire server leave."""
+    server = socket.inet_aton(_WIRE_SERVER)
+    route = rtnl.way_to(server)
+    try:
+        tag = (sys / "class/dmi/id/chassis_asset_tag").read_text().strip()
+    except OSError:
+        tag = ""
+    return FabricRoute(
+        through_port=not rtnl.leaves_by(server).isdisjoint(ifindexes),
+        host_route=route is not None and rt.RTMSG.unpack_from(route)[1] == 32,
+        on_azure=tag == _AZURE_ASSET_TAG,
+    )
+
+
+def managers(
+    ifindexes: Collection[int], run: Path = Path("/run"), proc: Path = Path("/proc")
+) -> tuple[Manager, ...]:
+    """NetworkManager and systemd-networkd, where they run, and whether they manage the port, or
+    what sits on it (its ifindex, and theirs).
+
+    Each writes what it thinks of a link to a file by ifindex; one that has written nothing yet
+    leaves the question open, which is not a no.
+    """
+    running: dict[str, Process] = {}
+    for entry in proc.iterdir():
+        if entry.name.isdigit():
+            try:
+                comm = (entry / "comm").read_text(errors="replace").strip()
+            except OSError:
+                continue
+            if comm in ("NetworkManager", "systemd-network"):
+                running[comm] = Process(int(entry.name), comm)
+    found = []
+    for index in sorted(ifindexes):
+        if process := running.get("NetworkManager"):
+            path = run / f"NetworkManager/devices/{index}"
+            said = _setting(path, "managed")
+            managed = None if said is None else said not in ("false", "0")
+            found.append(Manager("NetworkManager", process, managed, str(path)))
+        if process := running.get("systemd-network"):
+            path = run / f"systemd/netif/links/{index}"
+            said = _setting(path, "ADMIN_STATE")
+            managed = None if said is None else said != "unmanaged"
+            found.append(Manager("systemd-networkd", process, managed, str(path)))
+    return tuple(found)
+
+
+def _setting(path: Path, key: str) -> str | None:
+    try:
+        lines = path.read_text(errors="replace").splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        name, equals, value = line.partition("=")
+        if equals and name.strip() == key:
+            return value.strip()
+    return None
+
+
+def rdma_users(rdma: RdmaPort | None) -> tuple[RdmaUser, ...]:
+    """Users of the port's RDMA devices that are not raw QPs."""
+    if rdma is None:
+        return ()
+    with Nldev() as nldev:
+        return _rdma_users(rdma, nldev)
+
+
+def _rdma_users(rdma: RdmaPort, nldev: RdmaNetlink) -> tuple[RdmaUser, ...]:
+    index = {device.name: device.index for device in nldev.devices()}
+    found = []
+    for name in sorted({rdma.device, *(one.rpartition("/")[0] for one in rdma.others)}):
+        modules = {pd.module for pd in nldev.pds(index[name]) if pd.kernel and pd.users != 0}
+        if users := sorted(filter(None, modules - _OF_THE_CORE)):  # NVMe or NFS over RDMA
+            found.append(RdmaUser(name, f"{', '.join(users)} in the kernel"))
+    for other in sorted({one.rpartition("/")[0] for one in rdma.others}):
+        used = [pd for pd in nldev.pds(index[other]) if not pd.kernel and pd.users != 0]
+        if used:
+            what = f"{len(used)} protection domain{'s' * (len(used) > 1)} in use"
+            found.append(RdmaUser(other, what, _processes(used)))
+    if not rdma.others:
+        # One device for everything (6.12): of its queue pairs the kernel's own hang on the
+        # kernel's protection domains, at most one raw one is tracked, and the rest are RC.
+        at = index[rdma.device]
+        pds = nldev.pds(at)
+        kernel = sum(pd.users or 0 for pd in pds if pd.kernel)
+        rest = nldev.summary(at).get("qp", 0) - kernel - nldev.raw_qp_tracked(at)
+        if rest > 0:
+            used = [pd for pd in pds if not pd.kernel and pd.users != 0]
+            what = f"{rest} RC or UD queue pair{'s' * (rest > 1)}"
+            found.append(RdmaUser(rdma.device, what, _processes(used)))
+    return tuple(found)
+
+
+def _processes(objects: Collection[Resource]) -> tuple[Process, ...]:
+    found = []
+    for pid in sorted({one.pid for one in objects if one.pid}):
+        try:
+            comm = Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
+        except OSError:
+            comm = "?"
+        found.append(Process(pid, comm))
+    return tuple(found)

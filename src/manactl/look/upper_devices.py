@@ -1,0 +1,241 @@
+"""What depends on a port, because it is stacked on it, in every network namespace.
+
+Other namespaces are entered by a child process: a link there tells by IFLA_LINK_NETNSID that it
+sits on one of ours.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from manactl.look import netns, sockets
+from manactl.look.forked import Child
+from manactl.look.netns import NAMED, Namespace
+from manactl.look.rtnetlink import Rtnl
+from manactl.look.sockets import Reach
+from manactl.look.stacked_links import BESIDE, StackedLink
+from manactl.netstate import snapshot
+from manactl.netstate.snapshot import Fact, Kind
+from manactl.netstate.surroundings import Connection, PacketSocket, Stacked
+from manactl.wire import rtmsg as rt
+from manactl.wire.inet_diag import TcpSocket
+
+_WAIT = 35.0  # s; a namespace takes a millisecond, a driver that waits for its device up to 30 s
+
+
+class Standing(NamedTuple):
+    """How a netdev depends on the port; see Stacked."""
+
+    carried: bool
+    closes: bool
+
+
+Found = dict[int, Standing]  # by ifindex, of one namespace
+
+
+def grow(links: Sequence[StackedLink], found: Found, beyond: Mapping[int, Found]) -> Found:
+    """`found` and everything of `links` that sits on it, or on what was found in the namespaces
+    `beyond`, by their number as IFLA_LINK_NETNSID has it."""
+    found = dict(found)
+    by_index = {link.ifindex: link for link in links}
+    while True:
+        new: Found = {}
+        for link in links:
+            if link.ifindex not in found and (standing := _on_what(link, found, beyond)):
+                new[link.ifindex] = standing
+        for index, standing in found.items():
+            master = by_index.get(by_index[index].master or 0) if index in by_index else None
+            if master is not None and master.ifindex not in found:
+                new[master.ifindex] = _as_master(master, standing, links, found)
+        if not new:
+            return found
+        found |= new
+
+
+def _on_what(link: StackedLink, found: Found, beyond: Mapping[int, Found]) -> Standing | None:
+    if link.kind in BESIDE:
+        return None
+    if link.abroad:
+        index, number = link.abroad
+        below = beyond.get(number, {}).get(index)
+    else:
+        below = found.get(link.link or 0)
+    return below and Standing(below.carried, below.closes and link.follows)
+
+
+def _as_master(
+    master: StackedLink, below: Standing, links: Iterable[StackedLink], found: Found
+) -> Standing:
+    others = any(
+        one.master == master.ifindex and one.up and one.carrier and one.ifindex not in found
+        for one in links
+    )
+    alone = master.kind != "vrf" and not (others and master.kind in ("bond", "team"))
+    return Standing(below.carried and alone, False)
+
+
+class View(NamedTuple):
+    """What of one namespace depends on the port, as read there."""
+
+    stacked: tuple[Stacked, ...]
+    tcp: tuple[Connection, ...]
+    packets: tuple[PacketSocket, ...]
+
+
+def stacked(
+    links: Iterable[StackedLink], found: Found, rtnl: Rtnl, name: str | None
+) -> list[Stacked]:
+    """The netdevs of `found` with their addresses and default routes."""
+    known = {link.ifindex: link for link in links if link.ifindex in found}
+    if not known:
+        return []
+    names = {index: link.name for index, link in known.items()}
+    addresses: dict[int, list[Fact]] = {index: [] for index in known}
+    for body in rtnl.addresses():
+        index = rt.IFADDR.unpack_from(body)[4]
+        if index in addresses:
+            addresses[index].append(Fact(Kind.ADDRESS, body))
+    defaults: dict[int, list[str]] = {index: [] for index in known}
+    for body in rtnl.routes():
+        fact = Fact(Kind.ROUTE, body)
+        if snapshot.is_default_route(fact):
+            for index in rt.route_ifindexes(body) & known.keys():
+                defaults[index].append(snapshot.describe(fact, names))
+    return [
+        Stacked(
+            link.name, index, link.kind or None, name, *found[index],
+            tuple(snapshot.addresses(addresses[index])),
+            tuple(snapshot.global_addresses(addresses[index])),
+            tuple(defaults[index]),
+        )
+        for index, link in sorted(known.items())
+    ]  # fmt: skip
+
+
+def reach(devices: Iterable[Stacked], port: int = 0, own: Iterable[str] = ()) -> Reach:
+    """What the guards for sockets look for: the port itself, and what it carries."""
+    carried = [one for one in devices if one.carried]
+    own = list(own)
+    going = [*own, *(a for one in carried if one.closes for a in one.addresses)]
+    return Reach(
+        frozenset({one.ifindex for one in carried} | ({port} if port else set())),
+        frozenset(map(_packed, [*own, *(a for one in carried for a in one.addresses)])),
+        frozenset(_packed(address) for address in going if ":" in address),
+    )
+
+
+def _packed(address: str) -> bytes:
+    import socket  # noqa: PLC0415 - its enums
+
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return socket.inet_pton(family, address)
+
+
+# --- other namespaces -------------------------------------------------------------------------
+
+
+def elsewhere(
+    found: Found, proc: str = "/proc", named: str = NAMED, wait: float = _WAIT
+) -> list[View]:
+    """What depends on the netdevs `found` here in other namespaces; OSError when not all of them
+    could be searched. Their sockets' processes are not looked up."""
+    places = list(netns.namespaces(proc, named))
+    if os.geteuid():
+        raise PermissionError(errno.EPERM, "only root may look into all of them")
+    if not places:
+        return []
+    answer = Child(lambda: _search(places, found)).collect(wait)
+    if not isinstance(answer, list):
+        raise TimeoutError(errno.ETIMEDOUT, "the search failed, or did not end in time")
+    return [_view(*one) for one in answer]
+
+
+def _view(stack: list[Any], tcp: list[Any], packets: list[Any], name: str) -> View:
+    devices = [Stacked(*one) for one in stack]
+    found = [TcpSocket(*one) for one in tcp]
+    return View(
+        tuple(devices),
+        tuple(sockets.connections(found, reach(devices), name)),
+        tuple(PacketSocket(inode, (), f"{netdev} in {name}") for inode, netdev in packets),
+    )
+
+
+class _World:
+    """A namespace in the child's hands; its rtnetlink socket stays in it."""
+
+    def __init__(self, name: str, fd: int) -> None:
+        self.name, self.fd = name, fd
+        self.rtnl = Rtnl()
+        self.links = self.rtnl.stack()
+        self.found: Found = {}
+
+    @property
+    def borders(self) -> bool:
+        """Whether something here sits on what is in another namespace."""
+        return any(link.abroad and link.kind not in BESIDE for link in self.links)
+
+    def ask(self, others: Iterable[Self | _Home]) -> bool:
+        """Whether more sits on what was found in the others by now."""
+        beyond = {}
+        for other in others:
+            if other.found and (number := self.rtnl.nsid(other.fd)) is not None:
+                beyond[number] = other.found
+        before = len(self.found)
+        self.found = grow(self.links, self.found, beyond)
+        return len(self.found) > before
+
+    def read(self) -> tuple[object, ...]:
+        """Everything for a View, as plain values; this process has to be in the namespace."""
+        devices = stacked(self.links, self.found, self.rtnl, self.name)
+        tcp = sockets.using(reach(devices), self.rtnl)
+        names = {one.ifindex: one.name for one in devices if one.carried}
+        packets = sockets.packet_sockets(names, Path("/proc/self"))
+        return (
+            [_plain(one) for one in devices],
+            [tuple(one) for one in tcp],
+            [(one.inode, one.netdev) for one in packets],
+            self.name,
+        )
+
+    def close(self) -> None:
+        self.rtnl.close()
+        os.close(self.fd)
+
+
+def _plain(one: Stacked) -> tuple[object, ...]:
+    return tuple(getattr(one, field) for field in Stacked.__slots__)
+
+
+class _Home(NamedTuple):
+    """The namespace that the child came from."""
+
+    fd: int
+    found: Found
+
+
+def _search(places: Iterable[Namespace], seeds: Found) -> list[Any]:
+    """In the child. Any failure ends it, and no answer is told from an empty one."""
+    home = _Home(os.open("/proc/self/ns/net", os.O_RDONLY), seeds)
+    worlds = []
+    for place in places:
+        try:
+            fd = netns.enter(place)
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has gone since
+        world = _World(place.name, fd)
+        if world.borders:
+            worlds.append(world)
+        else:
+            world.close()
+    while any([one.ask([home, *(w for w in worlds if w is not one)]) for one in worlds]):
+        pass
+    found = []
+    for world in worlds:
+        if world.found:
+            netns.set_namespace(world.fd)
+            found.append(world.read())
+    return found

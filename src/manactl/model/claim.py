@@ -1,0 +1,25 @@
+"""What the journals say of a claimed port, as `status` shows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from manactl.model.port import ClaimInfo, PortId
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimSummary:
+    """One port of one journal, as `status` shows it."""
+
+    port: PortId
+    claim: ClaimInfo
+    phase: str  # claimed | interrupted
+    same_boot: bool
+    path: Path
+    next_step: str | None = None  # what the operator should know or do, where it is not obvious
+
+    @property
+    def to_recover(self) -> bool:
+        """Whether `manactl recover` has anything to do with it."""
+        return self.phase == "interrupted" or not self.same_boot

@@ -1,0 +1,1 @@
+"""The network state of a port as values: snapshot, difference, requests, words. Pure."""

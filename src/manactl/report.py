@@ -1,0 +1,406 @@
+"""Look once at every MANA port: sources in, Report out. Nothing is kept between two looks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, NamedTuple
+
+from manactl.decide import port_notes
+from manactl.decide.ownership import Decision, PortFacts, decide
+from manactl.decide.port_names import resolve
+from manactl.look import debugfs, procfs, rdma, sysfs
+from manactl.look.blocked_tasks import waiting
+from manactl.look.links import LinkFacts, LinkSource, RtnetlinkLinks, is_same
+from manactl.look.netns import Elsewhere, NetnsSource, OtherNamespaces
+from manactl.look.sysfs import Roots
+from manactl.model.port import (
+    Evidence,
+    Missing,
+    Netdev,
+    Owner,
+    PortId,
+    PortStatus,
+    RdmaPort,
+    Report,
+)
+from manactl.model.port import Upper as UpperDevice
+from manactl.wire.nldev import Nldev, RdmaNetlink
+
+if TYPE_CHECKING:
+    from manactl.model.claim import ClaimSummary
+
+__all__ = ["Roots", "look", "resolve"]
+
+_TRIES = 3  # looks at a function that changes while it is looked at
+
+
+class _Around(NamedTuple):
+    """What is asked once for all functions."""
+
+    roots: Roots
+    links: Mapping[int, LinkFacts] | None
+    holders: procfs.Holders
+    claims: Mapping[tuple[str, int], ClaimSummary]
+    claims_known: bool
+    changing: bool  # a queue pair is being created
+    foreign: bool  # /sys shows another network namespace
+
+
+class _Seen(NamedTuple):
+    """One function as read, between two equal samples of what changes with the owner."""
+
+    function: sysfs.Function
+    vports: Mapping[int, debugfs.VportDir] | None
+    view: rdma.RdmaView
+    shown: Mapping[int, bool | None]  # by port number: IFF_UP, wherever /sys was mounted
+    elsewhere: Mapping[int, Elsewhere]  # by port number: netdevs in other network namespaces
+    missing: tuple[Missing, ...]
+    steady: bool
+
+
+def look(
+    roots: Roots = Roots(),  # noqa: B008 - frozen
+    *,
+    netlink: RdmaNetlink | None = None,
+    links: LinkSource | None = None,
+    netns: NetnsSource | None = None,
+    claims: Sequence[ClaimSummary] = (),
+    missing: Iterable[Missing] = (),
+) -> Report:
+    """Read every port. `netlink`, `links` and `netns` are the kernel's own unless given.
+
+    `claims` are what the journals say is out; `missing` is what the caller could not read.
+    """
+    missing = list(missing)
+    with ExitStack() as stack:
+        if netlink is None:
+            netlink = _open_nldev(roots, stack, missing)
+        links = links or RtnetlinkLinks()
+        netns = netns or OtherNamespaces(roots)
+        for foreign in (False, False, True):  # a netdev may have been moved, so look twice
+            pcis = sysfs.functions(roots)
+            seen = [_see(roots, netlink, netns, pci, foreign=foreign) for pci in pcis]
+            _ask(links, seen)
+            holders = procfs.holders(roots.proc, _held_devices(seen))
+            answered = _collect(links, seen)
+            if _sysfs_is_ours(seen, answered, links):
+                break
+    if foreign:
+        missing.append(Missing("sysfs", port_notes.FOREIGN_SYSFS))
+    if answered is None:
+        missing.append(Missing("rtnetlink", port_notes.BUSY))
+    tasks = list(waiting(roots.proc)) if seen else []
+    missing += [Missing("mana", port_notes.IN_DRIVER.format(**task._asdict())) for task in tasks]
+    if holders.hidden:
+        missing.append(Missing("proc", "descriptors of other users' processes"))
+    missing += [
+        Missing("sysfs", f"{pci} is a MANA function bound to {driver or 'no driver'}, not to mana")
+        for pci, driver in sysfs.unbound(roots)
+    ]
+    claims_known = not any(item.source == "journal" for item in missing)
+    changing = any(task.creates for task in tasks)
+    around = _Around(roots, answered, holders, _by_port(claims), claims_known, changing, foreign)
+    ports = [port for one in seen for port in _ports(one, around)]
+    missing += [
+        Missing(
+            "sysfs", f"{one.function.pci} is bound to mana but has no port: {port_notes.NO_PORT}"
+        )
+        for one in seen
+        if not _numbers(one.function, one.vports, one.view)
+    ]
+    here = {(port.id.pci, port.id.port) for port in ports}
+    missing += [
+        Missing("sysfs", f"port {claim.port} is claimed, but not there now")
+        for claim in claims
+        if (claim.port.pci, claim.port.port) not in here
+    ]
+    for one in seen:
+        missing += one.missing
+    return Report(
+        time=datetime.now(UTC),
+        kernel=os.uname().release,
+        privileged=os.geteuid() == 0 and not holders.hidden,
+        missing=tuple(dict.fromkeys(missing)),
+        ports=tuple(ports),
+    )
+
+
+def _open_nldev(roots: Roots, stack: ExitStack, missing: list[Missing]) -> RdmaNetlink | None:
+    # Opening the socket would load ib_core where it is not loaded: not ours to do.
+    if not os.path.isdir(f"{roots.sys}/class/infiniband"):
+        return None
+    try:
+        return stack.enter_context(Nldev())
+    except OSError as error:
+        missing.append(Missing("nldev", f"socket: {error.strerror}"))
+        return None
+
+
+def _ask(links: LinkSource, seen: Iterable[_Seen]) -> None:
+    if netdevs := _here(seen):
+        masters = (links.index(dev.master) for dev in netdevs if dev.master)
+        links.ask({dev.ifindex for dev in netdevs} | {index for index in masters if index})
+
+
+def _collect(links: LinkSource, seen: Iterable[_Seen]) -> Mapping[int, LinkFacts] | None:
+    return links.collect() if _here(seen) else {}
+
+
+def _here(seen: Iterable[_Seen]) -> list[Netdev]:
+    return [port.netdev for one in seen for port in one.function.netdevs]
+
+
+def _sysfs_is_ours(
+    seen: Iterable[_Seen], answered: Mapping[int, LinkFacts] | None, links: LinkSource
+) -> bool:
+    """Whether all netdevs are of this network namespace (after `nsenter --net` they are not).
+
+    While rtnetlink is silent, name and index have to do: another netdev may have the same.
+    """
+    if answered is None:
+        return all(links.index(netdev.name) == netdev.ifindex for netdev in _here(seen))
+    return all(
+        is_same(port.netdev, one.function.pci, answered.get(port.netdev.ifindex))
+        for one in seen
+        for port in one.function.netdevs
+    )
+
+
+def _see(
+    roots: Roots,
+    netlink: RdmaNetlink | None,
+    netns: NetnsSource,
+    pci: str,
+    *,
+    foreign: bool = False,
+) -> _Seen:
+    """Read a function until nothing that shows the owner changed while it was read.
+
+    `foreign` tells that the netdevs in /sys are not to be taken for those of this namespace.
+    """
+    before = _sample(roots, pci)
+    for _ in range(_TRIES):
+        function, vports, missing = before
+        devices, unlisted = rdma.list_devices(netlink) if function.rdma else ([], [])
+        view = rdma.view(function.rdma, function.rdma_driver, netlink, devices)
+        numbers = _numbers(function, vports, view)
+        shown = {port.dev_port + 1: port.netdev.admin_up for port in function.netdevs}
+        if foreign:
+            function = function._replace(netdevs=())
+        elsewhere, unsearched = _elsewhere(function, numbers, netns)
+        after = _sample(roots, pci)
+        steady = after == before
+        if steady:
+            break
+        before = after
+    unread = (*missing, *unlisted, *view.missing, *unsearched)
+    own = [sysfs.PortNetdev(at.netdev, n - 1) for n, at in elsewhere.items() if not at.netns]
+    function = function._replace(netdevs=(*function.netdevs, *own))
+    elsewhere = {number: at for number, at in elsewhere.items() if at.netns}
+    return _Seen(function, vports, view, shown, elsewhere, unread, steady)
+
+
+_Sample = tuple[sysfs.Function, Mapping[int, debugfs.VportDir] | None, tuple[Missing, ...]]
+
+
+def _sample(roots: Roots, pci: str) -> _Sample:
+    function = sysfs.function(roots, pci)
+    try:
+        vports = debugfs.vports(roots.sys, [pci, *sysfs.slot_names(roots, pci)])
+    except PermissionError:
+        return function, None, (Missing("debugfs", "only root may list it"),)
+    except FileNotFoundError:
+        mounted = bool(os.listdir(f"{roots.sys}/kernel/debug"))
+        why = "the mana driver of this kernel shows nothing there" if mounted else "not mounted"
+        return function, None, (Missing("debugfs", why),)
+    except OSError as error:
+        return function, None, (Missing("debugfs", str(error.strerror)),)
+    return function, vports, ()
+
+
+def _numbers(
+    function: sysfs.Function,
+    vports: Mapping[int, debugfs.VportDir] | None,
+    view: rdma.RdmaView,
+) -> set[int]:
+    """Every port that any source knows of; a netdev may be in another network namespace."""
+    numbers = {port.dev_port + 1 for port in function.netdevs}
+    numbers |= {vport + 1 for vport in vports or ()}
+    return numbers | set(view.raw.ports if view.raw else ())
+
+
+def _elsewhere(
+    function: sysfs.Function, numbers: Iterable[int], netns: NetnsSource
+) -> tuple[dict[int, Elsewhere], tuple[Missing, ...]]:
+    """The netdevs, by port number, that the function has beside those that /sys shows."""
+    here = {port.dev_port for port in function.netdevs}
+    absent = {number - 1 for number in numbers} - here
+    if not absent:
+        return {}, ()
+    try:
+        found = netns.find(function.pci, absent)
+    except OSError as error:
+        return {}, (Missing("netns", f"other network namespaces: {error.strerror}"),)
+    return {dev_port + 1: where for dev_port, where in found.items()}, ()
+
+
+def _held_devices(seen: Iterable[_Seen]) -> set[int]:
+    """The uverbs devices worth searching /proc for: not those that nobody has open."""
+    return {
+        rdev
+        for one in seen
+        if one.view.raw and one.view.facts.contexts != 0
+        for rdev in one.view.raw.uverbs
+    }
+
+
+def _ports(seen: _Seen, around: _Around) -> Iterator[PortStatus]:
+    facts = _facts(seen)
+    device = seen.view.facts._replace(
+        in_reset=not seen.function.auxiliary, changing=around.changing
+    )
+    decisions = decide(device, facts)
+    netdevs = {port.dev_port + 1: port.netdev for port in seen.function.netdevs}
+    for fact in facts:
+        port = _port(seen, fact, decisions[fact.port], netdevs.get(fact.port), around)
+        labels = [
+            netdevs[number].name if number in netdevs else f"{seen.function.pci}:{number}"
+            for number in decisions[fact.port].candidates
+        ]
+        hidden = around.holders.hidden
+        words = list(port_notes.of(port, decisions, labels, steady=seen.steady, hidden=hidden))
+        found = sum(around.holders.descriptors.get(rdev, 0) for rdev in _rdevs(seen))
+        if more := port_notes.unseen(port, device.contexts, found, hidden):
+            words.append(more)
+        claim = around.claims.get((port.id.pci, port.id.port))
+        words += [
+            port_notes.rdma_users(node.name, count)
+            for node, count in seen.view.others_use
+            if fact.port in node.ports
+        ]
+        port = port._replace(notes=tuple(words), in_reset=device.in_reset)
+        yield _with_claim(port, claim, known=around.claims_known)
+
+
+def _rdevs(seen: _Seen) -> Sequence[int]:
+    return seen.view.raw.uverbs if seen.view.raw else ()
+
+
+def _facts(seen: _Seen) -> list[PortFacts]:
+    flags = dict(seen.shown)
+    flags |= {port.dev_port + 1: port.netdev.admin_up for port in seen.function.netdevs}
+    flags |= {number: where.netdev.admin_up for number, where in seen.elsewhere.items()}
+    vports = seen.vports or {}
+    return [
+        PortFacts(
+            port=number,
+            admin_up=flags.get(number),
+            eqs=vports[number - 1].eqs if number - 1 in vports else None,
+            rx=vports[number - 1].rx if number - 1 in vports else None,
+        )
+        for number in sorted(_numbers(seen.function, seen.vports, seen.view) | set(seen.shown))
+    ]
+
+
+def _port(
+    seen: _Seen, fact: PortFacts, decision: Decision, netdev: Netdev | None, around: _Around
+) -> PortStatus:
+    pci = seen.function.pci
+    netdev = netdev and _with_link(netdev, around.links)
+    upper = _upper(netdev, around)
+    away = seen.elsewhere.get(fact.port)
+    if netdev is None and away is not None:
+        netdev = away.netdev
+        upper = UpperDevice(netdev.master, None) if netdev.master else None
+    may_be_held = decision.owner is Owner.RAW_QP or bool(decision.candidates)
+    rdevs = _rdevs(seen) if may_be_held else ()
+    held = {holder.pid: holder for rdev in rdevs for holder in around.holders.of.get(rdev, ())}
+    return PortStatus(
+        id=PortId(pci, fact.port, netdev.permanent_mac if netdev else None),
+        netdev=netdev,
+        netns=away.netns if away else None,
+        upper=upper,
+        rdma=_rdma_port(seen.view, fact.port),
+        owner=decision.owner,
+        certainty=decision.certainty,
+        candidates=tuple(f"{pci}:{number}" for number in decision.candidates),
+        holders=tuple(held.values()),
+        evidence=_evidence(netdev, away, fact, seen.view, tuple(held)),
+        reason=decision.reason,
+        eqs_lost=decision.eqs_lost,
+    )
+
+
+def _with_link(netdev: Netdev, links: Mapping[int, LinkFacts] | None) -> Netdev:
+    """The netdev with what rtnetlink adds; a link of the same index and another name is not it."""
+    link = (links or {}).get(netdev.ifindex)
+    if link is None or link.name != netdev.name:
+        return netdev
+    return netdev._replace(
+        altnames=link.altnames,
+        carrier=link.carrier if netdev.admin_up else None,
+        permanent_mac=link.permanent_mac or netdev.permanent_mac,
+    )
+
+
+def _upper(netdev: Netdev | None, around: _Around) -> UpperDevice | None:
+    if netdev is None or netdev.master is None:
+        return None
+    kind, vmbus = None, None
+    if not around.foreign:
+        kind, vmbus = sysfs.upper_kind(around.roots, netdev.master)
+    if kind is None:
+        links = (around.links or {}).values()
+        kind = next((link.kind for link in links if link.name == netdev.master), None)
+    return UpperDevice(netdev.master, kind, vmbus)
+
+
+def _rdma_port(view: rdma.RdmaView, number: int) -> RdmaPort | None:
+    if view.raw is None or number not in view.raw.ports:
+        return None
+    others = tuple(f"{node.name}/{number}" for node in view.others if number in node.ports)
+    return RdmaPort(view.raw.name, number, others)
+
+
+def _evidence(
+    netdev: Netdev | None,
+    away: Elsewhere | None,
+    fact: PortFacts,
+    view: rdma.RdmaView,
+    pids: tuple[int, ...],
+) -> tuple[Evidence, ...]:
+    found = []
+    if netdev is None or away is not None:
+        found.append(Evidence("sysfs", "netdev", None))
+    if away is not None:
+        found.append(Evidence("netns", f"netdev in {away.netns}", away.netdev.name))
+    if netdev is not None and netdev.flags is not None:
+        found.append(Evidence("sysfs", "flags", f"{netdev.flags:#x}"))
+    if fact.eqs is not None:
+        found.append(Evidence("debugfs", "EQs", fact.eqs))
+    if fact.rx is not None:
+        found.append(Evidence("debugfs", "RX", fact.rx))
+    found += view.evidence
+    if pids:
+        found.append(Evidence("proc", "processes with the uverbs device open", list(pids)))
+    return tuple(found)
+
+
+def _with_claim(port: PortStatus, claim: ClaimSummary | None, *, known: bool) -> PortStatus:
+    """The port with its claim; `known` tells that without one there is none."""
+    if claim is None:
+        more = port_notes.unclaimed(port) if known else None
+        return port._replace(notes=(*port.notes, more)) if more else port
+    more = claim.next_step
+    return port._replace(
+        claim=claim.claim,
+        drift=tuple(port_notes.drift(port, claim)),
+        notes=(*port.notes, more) if more else port.notes,
+    )
+
+
+def _by_port(claims: Iterable[ClaimSummary]) -> dict[tuple[str, int], ClaimSummary]:
+    return {(claim.port.pci, claim.port.port): claim for claim in claims}

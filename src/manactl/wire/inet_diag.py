@@ -1,0 +1,119 @@
+"""sock_diag's question for TCP sockets, with a filter that the kernel runs on each of them.
+
+The filter is a little program (inet_diag_bc_run()): an operation that holds goes on to the next
+one, one that does not jumps. A socket is told of when the end is reached exactly. Every operation
+has to be on the way of those that hold, which the kernel checks (inet_diag_bc_audit()): hence the
+jumps between. Layouts and numbers: include/uapi/linux/inet_diag.h.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Collection, Iterable
+from typing import NamedTuple
+
+from manactl.wire.attrs import as_int, attr, parse_attrs
+
+SOCK_DIAG_BY_FAMILY = 20
+INET_DIAG_REQ_BYTECODE = 1
+INET_DIAG_MARK = 15  # told to CAP_NET_ADMIN alone
+BC_JMP, BC_S_COND, BC_D_COND = 1, 7, 8
+
+_REQUEST = struct.Struct("=BBBxI")  # family, protocol, extensions, states; inet_diag_sockid follows
+_SOCKID = 48
+_MESSAGE = struct.Struct("=BBBB")  # family, state, timer, retransmits
+_TAIL = struct.Struct("=IIIII")  # expires, rqueue, wqueue, uid, inode
+_IFINDEX_AT = 4 + 36
+_OP = struct.Struct("=BBH")  # code, yes, no: where to go on, in bytes from here
+_HOSTCOND = struct.Struct("=BBxxi")  # family, prefix length, port (-1: any); the address follows
+# All but TIME_WAIT (6), CLOSE (7), LISTEN (10) and the pseudo state of request sockets.
+LIVE = sum(1 << state for state in (1, 2, 3, 4, 5, 8, 9, 11))
+STATES = {1: "established", 2: "syn-sent", 3: "syn-recv", 4: "fin-wait-1", 5: "fin-wait-2",
+          8: "close-wait", 9: "last-ack", 11: "closing"}  # fmt: skip
+
+LOOPBACK = ((socket.inet_aton("127.0.0.0"), 8), (socket.inet_pton(socket.AF_INET6, "::1"), 128))
+
+
+class Condition(NamedTuple):
+    """`code` says which end of the connection has to be in the network `address`/`length`."""
+
+    code: int
+    address: bytes
+    length: int
+
+    def pack(self) -> bytes:
+        """Operation and operand; where it does not hold, over the jump that follows."""
+        family = socket.AF_INET if len(self.address) == 4 else socket.AF_INET6
+        operand = _HOSTCOND.pack(family, self.length, -1) + self.address
+        size = _OP.size + len(operand)
+        return _OP.pack(self.code, size, size + _OP.size) + operand
+
+
+def local(addresses: Iterable[bytes]) -> list[Condition]:
+    """Connections of one of these addresses; as IPv4 also those of IPv6 sockets over IPv4."""
+    return [Condition(BC_S_COND, address, len(address) * 8) for address in addresses]
+
+
+def peer(networks: Iterable[tuple[bytes, int]]) -> list[Condition]:
+    return [Condition(BC_D_COND, address, length) for address, length in networks]
+
+
+def any_of(conditions: Collection[Condition]) -> bytes:
+    """The program for sockets that fulfil at least one."""
+    # After each condition a jump to the end; after the last one, for what fulfils none, beyond it.
+    beyond = _OP.pack(BC_JMP, _OP.size, 2 * _OP.size)
+    return _chain(conditions, after=beyond, to=0)
+
+
+def none_of(conditions: Collection[Condition]) -> bytes:
+    """The program for sockets that fulfil none."""
+    return _chain(conditions, after=b"", to=_OP.size)
+
+
+def _chain(conditions: Iterable[Condition], *, after: bytes, to: int) -> bytes:
+    """Each condition with a jump behind it to the end, or `to` bytes beyond; then `after`."""
+    program = after
+    for one in reversed(list(conditions)):
+        jump = _OP.pack(BC_JMP, _OP.size, _OP.size + len(program) + to)
+        program = one.pack() + jump + program
+    return program
+
+
+def request(family: int, program: bytes) -> bytes:
+    """The body of a SOCK_DIAG_BY_FAMILY dump of live TCP sockets; no program: of all of them."""
+    body = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, LIVE) + bytes(_SOCKID)
+    return body + attr(INET_DIAG_REQ_BYTECODE, program) if program else body
+
+
+class TcpSocket(NamedTuple):
+    """One answer. `bound` is the ifindex that the socket is bound to, or 0; addresses are packed,
+    IPv4 ones in four bytes also of IPv6 sockets."""
+
+    state: int
+    local: bytes
+    local_port: int
+    peer: bytes
+    peer_port: int
+    bound: int
+    inode: int
+    mark: int
+
+
+def parse(body: bytes) -> TcpSocket:
+    """struct inet_diag_msg: ports and addresses are in network order, the rest in ours."""
+    family, state, _, _ = _MESSAGE.unpack_from(body)
+    size = 4 if family == socket.AF_INET else 16
+    sport, dport = struct.unpack_from("!HH", body, 4)
+    (bound,) = struct.unpack_from("=I", body, _IFINDEX_AT)
+    inode = _TAIL.unpack_from(body, 4 + _SOCKID)[4]
+    more = parse_attrs(body, 4 + _SOCKID + _TAIL.size)
+    return TcpSocket(
+        state, _plain(body[8 : 8 + size]), sport, _plain(body[24 : 24 + size]), dport, bound,
+        inode, as_int(more.get(INET_DIAG_MARK, b"")),
+    )  # fmt: skip
+
+
+def _plain(address: bytes) -> bytes:
+    mapped = len(address) == 16 and address[:12] == bytes(10) + b"\xff\xff"
+    return address[12:] if mapped else address

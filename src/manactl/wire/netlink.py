@@ -1,0 +1,244 @@
+"""One netlink socket: requests, dumps, and the kernel's own words when it says no.
+
+The kernel handles a request inside sendmsg() and a dump inside recvmsg(). A handler that waits
+for a lock (RTNL behind a driver that hangs) therefore blocks there, and no time-out of ours can
+cut that short: whoever must not wait runs the whole exchange in a process of its own.
+"""
+
+import _socket  # `socket` without its enums, which take longer to make than all exchanges here
+import errno
+import os
+import struct
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from manactl.wire.attrs import align, as_int, as_str, iter_attrs
+
+NETLINK_ROUTE = 0
+NETLINK_SOCK_DIAG = 4
+NETLINK_RDMA = 20
+
+NLM_F_REQUEST = 0x1
+NLM_F_ACK = 0x4
+NLM_F_DUMP_INTR = 0x10
+NLM_F_DUMP = 0x300  # NLM_F_ROOT | NLM_F_MATCH
+NLM_F_REPLACE = 0x100
+NLM_F_EXCL = 0x200
+NLM_F_CREATE = 0x400
+NLM_F_APPEND = 0x800
+NLM_F_CAPPED = 0x100
+NLM_F_ACK_TLVS = 0x200
+
+NLMSG_NOOP = 1
+NLMSG_ERROR = 2
+NLMSG_DONE = 3
+NLMSG_OVERRUN = 4
+
+_SOL_NETLINK = 270
+_NETLINK_CAP_ACK = 10
+_NETLINK_EXT_ACK = 11
+_NETLINK_GET_STRICT_CHK = 12
+_SO_RCVBUFFORCE = 33
+
+_ERR_MSG, _ERR_OFFS, _ERR_MISS_TYPE = 1, 2, 5  # enum nlmsgerr_attrs
+
+_HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
+_INT = struct.Struct("=i")
+
+_ROOM = 1 << 17  # the kernel fills at most 32 KiB of a dump; a single answer may be larger
+_RCVBUF = 1 << 20
+_ANSWER_WITHIN = 10.0  # s without a message while no handler runs: the answer was lost
+_DUMP_TRIES = 8
+
+
+class Message(NamedTuple):
+    """One answer without its nlmsghdr: `body` is family header plus attributes."""
+
+    type: int
+    body: bytes
+
+
+class DumpInterruptedError(OSError):
+    """Every try of a dump was interrupted by changes: what was read may be inconsistent."""
+
+
+class _Packet(NamedTuple):
+    type: int
+    flags: int
+    seq: int
+    body: bytes
+
+
+def open_socket(family: int) -> _socket.socket:
+    """A bound socket. It belongs to the network namespace of the thread that opened it."""
+    sock = _socket.socket(_socket.AF_NETLINK, _socket.SOCK_RAW | _socket.SOCK_CLOEXEC, family)
+    try:
+        sock.bind((0, 0))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+class NetlinkSocket:
+    """A blocking netlink socket for one exchange at a time; not for sharing between threads.
+
+    `strict` asks the kernel to check get requests and apply their filters (kernels 4.20 on;
+    it is left out where missing). `opener` decides where the socket comes from, which is how
+    a caller gets one in another network namespace.
+    """
+
+    def __init__(
+        self,
+        family: int,
+        *,
+        strict: bool = True,
+        opener: Callable[[int], _socket.socket] = open_socket,
+    ) -> None:
+        self._family = family
+        self._strict = strict
+        self._opener = opener
+        self._seq = 0
+        self._sock = self._open()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._sock.close()
+
+    def request(self, kind: int, flags: int = 0, body: bytes = b"") -> list[Message]:
+        """Send one request and return the answers that came before its acknowledgement.
+
+        NLM_F_REQUEST and NLM_F_ACK are added. OSError carries the kernel's errno, and in
+        strerror its extended-ack message. After ENOBUFS (the answer did not fit into the
+        receive buffer) it is not known whether the request was carried out.
+        """
+        seq = self._send(kind, flags | NLM_F_REQUEST | NLM_F_ACK, body)
+        answers: list[Message] = []
+        for packet in self._packets(seq):
+            if packet.type == NLMSG_ERROR:
+                _raise_error(packet)
+                return answers
+            answers.append(Message(packet.type, packet.body))
+        raise AssertionError("unreachable: _packets() ends by return or raise of its caller")
+
+    def dump(self, kind: int, body: bytes = b"", *, tries: int = _DUMP_TRIES) -> list[Message]:
+        """Read a whole table, again from the start when it changed meanwhile.
+
+        The kernel marks such a dump by NLM_F_DUMP_INTR and would let entries be missing or
+        doubled. Raises DumpInterruptedError (EINTR) when `tries` dumps in a row were marked.
+        """
+        for _ in range(tries):
+            try:
+                answers = self._dump_once(kind, body)
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                # Lost messages may include the end of the dump: only a new socket is clean.
+                self._sock.close()
+                self._sock = self._open()
+                continue
+            if answers is not None:
+                return answers
+        raise DumpInterruptedError(errno.EINTR, f"dump interrupted {tries} times by changes")
+
+    def _dump_once(self, kind: int, body: bytes) -> list[Message] | None:
+        seq = self._send(kind, NLM_F_REQUEST | NLM_F_DUMP, body)
+        answers: list[Message] = []
+        interrupted = False
+        for packet in self._packets(seq):
+            interrupted |= bool(packet.flags & NLM_F_DUMP_INTR)
+            if packet.type in (NLMSG_ERROR, NLMSG_DONE):
+                _raise_error(packet)
+                return None if interrupted else answers
+            answers.append(Message(packet.type, packet.body))
+        raise AssertionError("unreachable: _packets() ends by return or raise of its caller")
+
+    def _open(self) -> _socket.socket:
+        sock = self._opener(self._family)
+        sock.settimeout(_ANSWER_WITHIN)
+        _prefer(sock, _SOL_NETLINK, _NETLINK_EXT_ACK, 1)
+        _prefer(sock, _SOL_NETLINK, _NETLINK_CAP_ACK, 1)
+        if self._strict:
+            _prefer(sock, _SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
+        if not _prefer(sock, _socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RCVBUF):
+            _prefer(sock, _socket.SOL_SOCKET, _socket.SO_RCVBUF, _RCVBUF)
+        return sock
+
+    def _send(self, kind: int, flags: int, body: bytes) -> int:
+        self._seq += 1
+        self._sock.send(_HEADER.pack(_HEADER.size + len(body), kind, flags, self._seq, 0) + body)
+        return self._seq
+
+    def _packets(self, seq: int) -> Iterator[_Packet]:
+        """Packets that answer `seq`; leftovers of earlier exchanges are skipped."""
+        while True:
+            data, _, flags, _ = self._sock.recvmsg(_ROOM)
+            if flags & _socket.MSG_TRUNC:
+                raise OSError(errno.EMSGSIZE, f"netlink answer larger than {_ROOM} bytes")
+            if not data:
+                raise OSError(errno.ECONNRESET, "netlink socket closed")
+            for packet in _split(data):
+                if packet.type == NLMSG_OVERRUN:
+                    raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
+                if packet.seq == seq and packet.type != NLMSG_NOOP:
+                    yield packet
+
+
+def _split(data: bytes) -> Iterator[_Packet]:
+    offset = 0
+    while offset + _HEADER.size <= len(data):
+        length, kind, flags, seq, _ = _HEADER.unpack_from(data, offset)
+        if length < _HEADER.size or offset + length > len(data):
+            raise OSError(errno.EBADMSG, f"netlink message of {length} bytes at {offset}")
+        yield _Packet(kind, flags, seq, data[offset + _HEADER.size : offset + length])
+        offset += align(length)
+
+
+def _raise_error(packet: _Packet) -> None:
+    """Raise what an NLMSG_ERROR or NLMSG_DONE reports; zero is an acknowledgement."""
+    code = -_INT.unpack_from(packet.body)[0] if len(packet.body) >= _INT.size else 0
+    if code == 0:
+        return
+    text = os.strerror(code)
+    if words := _extended_ack(packet):
+        text = f"{text} ({words})"
+    raise OSError(code, text)
+
+
+def _extended_ack(packet: _Packet) -> str:
+    if not packet.flags & NLM_F_ACK_TLVS:
+        return ""
+    start = _INT.size
+    if packet.type == NLMSG_ERROR:
+        # The refused request follows: its header alone when capped, else all of it.
+        sent = _HEADER.unpack_from(packet.body, start)[0]
+        start += _HEADER.size if packet.flags & NLM_F_CAPPED else align(sent)
+    words: list[str] = []
+    for kind, payload in iter_attrs(packet.body, start):
+        if kind == _ERR_MSG:
+            words.insert(0, as_str(payload))
+        elif kind == _ERR_OFFS:
+            words.append(f"at byte {as_int(payload)} of the request")
+        elif kind == _ERR_MISS_TYPE:
+            words.append(f"attribute {as_int(payload)} is missing")
+    return ", ".join(words)
+
+
+def _prefer(sock: _socket.socket, level: int, option: int, value: int) -> bool:
+    """Set an option that an older kernel or an unprivileged caller may not have."""
+    try:
+        sock.setsockopt(level, option, value)
+    except OSError:
+        return False
+    return True

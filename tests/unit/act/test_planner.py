@@ -1,0 +1,135 @@
+"""Plans: what they say will happen, and that their JSON is what its schema says."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+
+from manactl.act import claim, planner
+from manactl.act.claim import Claimed
+from manactl.act.plan import Plan
+from manactl.decide.waivers import Refusal
+from manactl.netstate.snapshot import PortState
+from manactl.netstate.surroundings import PacketSocket, Surroundings
+from manactl.netstate.uppers import UpperState
+from tests.unit import schema
+from tests.unit.decide.test_waivers import AWAY, PROBER, QUIET, STATE, STATUS, VLAN
+from tests.unit.fakes import PORT, address, neighbour, nexthop, route
+
+WAIVED = Refusal("tcp-established", "eth1", "1 live TCP connection: it stalls", ())
+
+
+def upper(index: int, kind: str, lower: int, *, follows: bool = False) -> UpperState:
+    return UpperState(f"{kind}{index}", index, kind, lower, None, True, True, follows)
+
+
+def plan(state: PortState = STATE, around: Surroundings = QUIET, **more: Any) -> Plan:
+    return planner.claim([(STATUS, state, around)], **more)
+
+
+def dropped(*facts: Any, uppers: tuple[UpperState, ...] = ()) -> list[str]:
+    return list(plan(dataclasses.replace(STATE, facts=facts, uppers=uppers)).drops)
+
+
+def test_of_a_closed_device_only_ipv4_addresses_stay() -> None:
+    said = dropped(
+        address("10.0.0.2", 24),
+        address("2001:db8::2", 64),
+        route("10.9.0.0", 16, via="10.0.0.9"),
+        neighbour("10.0.0.50"),
+        nexthop(10),
+        route("192.0.2.0", 24, nhid=10),
+    )
+    assert [line.split()[0] for line in said] == [
+        "inet6", "10.9.0.0/16", "neighbour", "nexthop", "192.0.2.0/24",
+    ]  # fmt: skip
+
+
+def test_a_vlan_is_closed_with_the_port_and_a_macvlan_only_falls_silent() -> None:
+    vlan, quiet = upper(7, "vlan", 3, follows=True), upper(8, "macvlan", 3)
+    inner = upper(9, "macvlan", 7)
+    facts = [
+        one
+        for index in (7, 8, 9)
+        for one in (
+            address(f"2001:db8:{index}::2", 64, index),
+            route(f"10.{index}.0.0", 16, index, via="10.0.0.9"),
+            nexthop(index, index),
+            route(f"192.0.{index}.0", 24, index, nhid=index),
+        )
+    ]
+    said = dropped(*facts, uppers=(vlan, quiet, inner))
+    assert [line for line in said if "inet6" in line] == ["inet6 2001:db8:7::2/64 dev vlan7"]
+    assert [line.split()[0] for line in said if line.startswith("10.")] == ["10.7.0.0/16"]
+    assert [line.split()[2] for line in said if line.startswith("nexthop")] == ["7", "8", "9"]
+    assert sum(line.startswith("192.0.") for line in said) == 3
+
+
+def test_what_is_on_a_bond_is_not_dropped_with_a_member() -> None:
+    bond = upper(10, "bond", 3)
+    assert dropped(address("2001:db8::2", 64, 10), route("10.9.0.0", 16, 10), uppers=(bond,)) == []
+
+
+def test_a_group_that_loses_a_member_is_told() -> None:
+    assert dropped(nexthop(10), nexthop(11, 4), nexthop(12, None, (10, 11))) == [
+        "nexthop id 10 dev eth1", "nexthop id 12 group 10/11",
+    ]  # fmt: skip
+
+
+def test_what_nobody_else_can_put_back_is_listed() -> None:
+    around = dataclasses.replace(
+        QUIET,
+        uppers=(VLAN,),
+        elsewhere=(AWAY,),
+        packet_sockets=(PacketSocket(9, (PROBER,), "vlan7"), PacketSocket(10)),
+    )
+    made = plan(around=around)
+    lost = "\n".join(made.lost)
+    assert "masqueraded" in lost
+    assert "packet sockets on vlan7 (pid 77 prober)" in lost
+    assert "packet sockets (of a process that is not visible)" in lost
+    assert "mv0 (macvlan) in the network namespace blue" in lost
+    assert any("vlan7 (vlan)" in line for line in made.stops)
+
+
+def test_text_says_everything_in_order_and_a_real_run_shortens_lists() -> None:
+    facts = [route(f"10.{n}.0.0", 16, via="10.0.0.9") for n in range(20)]
+    made = plan(dataclasses.replace(STATE, facts=tuple(facts)), waived=[WAIVED])
+    whole = planner.text(made)
+    titles = [line for line in whole if not line.startswith(" ")]
+    assert titles == [
+        "Plan:", "Stops:", "The kernel drops:", "Release puts back:", "Cannot be put back:",
+    ]  # fmt: skip
+    assert [line[:5] for line in whole[1:4]] == ["  1. ", "  2. ", "  3. "]
+    assert sum("10.0.0.9" in line for line in whole) == 20
+    short = planner.text(made, brief=True)
+    assert "  and 14 more (--dry-run shows all)" in short
+    assert [line for line in short if not line.startswith(" ")] == titles
+
+
+def test_a_release_tells_what_undoing_does() -> None:
+    made = plan()
+    back = Plan("release", made.ports, tuple(reversed(made.steps)))
+    assert [line.strip() for line in planner.text(back)] == [
+        "Plan:",
+        "1. set eth1 up and await its carrier",
+        "2. put back what referred to eth1 (2 addresses), and compare",
+    ]
+
+
+@pytest.mark.parametrize("up", [True, False])
+def test_documents_are_as_their_schemas_say(up: bool) -> None:
+    made = plan(
+        dataclasses.replace(STATE, up=up),
+        waived=[WAIVED],
+        refusals=[dataclasses.replace(WAIVED, code="upper")],
+    )
+    schema.strict(json.loads(json.dumps(made.to_json())))
+    assert [one["code"] for one in made.to_json()["refusals"]] == ["upper"]
+    proof = {"proven": True, "outcome": "free", "message": "x", "tries": 1}
+    said: dict[str, Any] = {"prove-free": proof, "set-admin": {"ms": 1.5, "boottime": 2.0}}
+    done = Claimed(made, {PORT: STATE}, {PORT: said}, (STATUS,), (), (WAIVED,))
+    schema.strict(json.loads(json.dumps(claim.document(done))))

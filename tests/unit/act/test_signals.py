@@ -1,0 +1,153 @@
+"""Words and signals while a step is stuck."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from manactl.act import signals as interrupt
+from manactl.act.signals import Interruptible, StopRequested, stuck_in
+from manactl.errors import Interrupted
+
+
+@pytest.fixture(autouse=True)
+def undisturbed() -> Iterator[None]:
+    """What ran us may ignore the signals (nohup does)."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in interrupt.SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+class Said:
+    """What was said, and the wait for it."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.news = threading.Condition()
+
+    def __call__(self, line: str) -> None:
+        with self.news:
+            self.lines.append(line)
+            self.news.notify()
+
+    def wait_for(self, text: str) -> str:
+        with self.news:
+            assert self.news.wait_for(lambda: any(text in line for line in self.lines), 60), text
+            return next(line for line in self.lines if text in line)
+
+
+def proc(root: Path, state: str, stack: str | None, others: tuple[str, ...] = ()) -> str:
+    """A /proc of one thread, and of other processes that wait in the driver."""
+    task = root / "self/task/77"
+    task.mkdir(parents=True)
+    (task / "stat").write_text(f"77 (ma) nactl) {state} 1 2 3\n")
+    if stack is not None:
+        (task / "stack").write_text(stack)
+    for pid, function in enumerate(others, 9001):
+        (root / str(pid)).mkdir()
+        (root / str(pid) / "stat").write_text(f"{pid} (ip) D 1 2 3\n")
+        (root / str(pid) / "stack").write_text(f"[<0>] {function}+0x1/0x2 [mana]\n")
+    return str(root)
+
+
+IN_DRIVER = "[<0>] msleep+0x2d/0x40\n[<0>] mana_hwc_send_request+0x4f1/0x6a0 [mana]\n"
+FOR_RTNL = "[<0>] rtnetlink_rcv_msg+0x1f/0x30\n"
+
+
+def test_the_driver_is_named(tmp_path: Path) -> None:
+    words = stuck_in(77, proc(tmp_path, "D", IN_DRIVER))
+    assert words == "the driver waits for the device to answer (mana_hwc_send_request)"
+
+
+def test_whoever_has_the_network_lock_is_named(tmp_path: Path) -> None:
+    words = stuck_in(77, proc(tmp_path, "D", FOR_RTNL, ("mana_hwc_send_request",)))
+    assert words is not None
+    assert "ip (pid 9001) has the kernel's network lock" in words
+
+
+def test_any_other_place_is_named(tmp_path: Path) -> None:
+    assert stuck_in(77, proc(tmp_path, "D", FOR_RTNL)) == "the kernel is in rtnetlink_rcv_msg"
+
+
+def test_without_root_it_is_a_guess_and_sleeping_is_not_stuck(tmp_path: Path) -> None:
+    assert "as a rule" in (stuck_in(77, proc(tmp_path / "a", "D", None)) or "")
+    assert stuck_in(77, proc(tmp_path / "b", "S", FOR_RTNL)) is None
+    assert stuck_in(78, proc(tmp_path / "c", "D", IN_DRIVER)) is None
+
+
+def test_a_step_that_takes_long_says_what_it_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interrupt, "stuck_in", lambda thread, proc: "the driver waits")
+    said = Said()
+    with Interruptible(said, patience=0.01) as signals, signals.step("set eth1 down"):
+        line = said.wait_for("the driver waits")
+    assert line == "set eth1 down: not done after 0 s: the driver waits"
+
+
+def watchdogs() -> int:
+    """Whoever runs us may have threads of his own."""
+    return sum(thread.name == "watchdog" for thread in threading.enumerate())
+
+
+def test_a_quick_step_says_nothing() -> None:
+    said = Said()
+    with Interruptible(said) as signals:
+        for _ in range(3):
+            with signals.step("set eth1 down"):
+                assert watchdogs() == 1
+    assert said.lines == []
+    assert watchdogs() == 0
+
+
+@pytest.mark.parametrize(
+    ("phase", "reply"),
+    [("look", "stopping as soon"), ("act", "all is put back as soon"), ("unwind", "not left half")],
+)
+def test_a_signal_is_noted_while_the_main_thread_cannot_hear_it(phase: str, reply: str) -> None:
+    """The signal comes while the system call runs; the lock stands for one that does not end."""
+    said, held = Said(), threading.Event()
+    caught: StopRequested | None = None
+    with Interruptible(said) as signals:
+        if phase == "act":
+            signals.acting()
+        if phase == "unwind":
+            signals.ignore()
+        try:
+            with signals.step("set eth1 down"):
+                blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+                assert signal.SIGINT in blocked
+                os.kill(os.getpid(), signal.SIGINT)
+                said.wait_for(reply)
+                held.set()
+        except StopRequested as stop:
+            caught = stop
+    assert (caught is None) is (phase == "unwind")
+    assert said.lines[0].startswith("SIGINT noted")
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+
+
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    said = Said()
+    with Interruptible(said) as signals, signals.step("set eth1 down"):
+        os.kill(os.getpid(), signal.SIGHUP)
+    assert said.lines == []
+
+
+def interrupted_while_looking() -> None:
+    with Interruptible(Said()) as signals, signals.told(), signals.step("look at eth1"):
+        os.kill(os.getpid(), signal.SIGTERM)
+        while True:
+            threading.Event().wait(0.02)
+
+
+def test_before_the_first_act_a_signal_is_code_130() -> None:
+    with pytest.raises(Interrupted, match="SIGTERM; nothing was changed") as caught:
+        interrupted_while_looking()
+    assert caught.value.exit_code == 130

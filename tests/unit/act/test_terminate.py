@@ -1,0 +1,196 @@
+"""Who is signalled, and who is not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, field
+
+import pytest
+
+from manactl.act import terminate as ending
+from manactl.errors import Busy
+from manactl.model.port import (
+    Certainty,
+    Evidence,
+    Holder,
+    Owner,
+    PortId,
+    PortStatus,
+    RdmaPort,
+    Report,
+)
+from tests.unit.test_shapes import NOW
+
+PCI = "7870:00:00.0"
+
+
+def holder(pid: int, comm: str = "dpdk-testpmd", unit: str | None = None) -> Holder:
+    return Holder(pid, comm, None, 0, unit, None, None)
+
+
+def port(
+    number: int,
+    owner: Owner = Owner.RAW_QP,
+    holders: tuple[Holder, ...] = (),
+    facts: dict[str, object] | None = None,
+    candidates: tuple[str, ...] = (),
+) -> PortStatus:
+    evidence = tuple(Evidence("nldev", f"manae_0: {k}", v) for k, v in (facts or {}).items())
+    return PortStatus(
+        PortId(PCI, number, None), None, None, None, RdmaPort("manae_0", number), owner,
+        Certainty.PROVEN, candidates, holders, evidence,
+    )  # fmt: skip
+
+
+def chosen(*ports: PortStatus, release: tuple[int, ...] = (1,)) -> list[int]:
+    report = Report(NOW, "7", True, (), ports)
+    wanted = [PortId(PCI, number, None) for number in release]
+    return [one.pid for one in ending.holders_to_end(report, wanted)]
+
+
+ONE = (holder(4211),)
+TWO = (holder(4211), holder(4212))
+
+
+def test_the_holder_of_the_port_is_chosen() -> None:
+    assert chosen(port(1, holders=ONE), port(2, Owner.ETHERNET)) == [4211]
+
+
+def test_a_program_and_its_children_are_chosen() -> None:
+    assert chosen(port(1, holders=TWO, facts={"open contexts": 1}), port(2, Owner.FREE)) == [
+        4211,
+        4212,
+    ]
+
+
+def test_the_only_holder_is_chosen_whatever_else_it_has() -> None:
+    assert chosen(port(1, holders=ONE), port(2, holders=ONE)) == [4211]
+
+
+def test_holders_of_two_ports_are_told_apart_by_nobody() -> None:
+    with pytest.raises(Busy, match=r"some may use 7870:00:00\.0:2") as caught:
+        chosen(port(1, holders=TWO), port(2, holders=TWO))
+    assert "nobody was signalled" in caught.value.message
+    assert caught.value.exit_code == 6
+    assert chosen(port(1, holders=TWO), port(2, holders=TWO), release=(1, 2)) == [4211, 4212]
+
+
+def test_a_candidate_counts_as_used() -> None:
+    other = port(2, Owner.UNKNOWN, TWO, candidates=(f"{PCI}:1", f"{PCI}:2"))
+    with pytest.raises(Busy, match="some may use"):
+        chosen(port(1, holders=TWO), other)
+
+
+def test_users_of_other_kinds_on_the_same_device_are_no_holders() -> None:
+    facts: dict[str, object] = {"RC, UC and UD queue pairs of users": 3}
+    with pytest.raises(Busy, match="RC or UD"):
+        chosen(port(1, holders=TWO, facts=facts))
+    assert chosen(port(1, holders=ONE, facts=facts)) == [4211]
+
+
+def test_who_cannot_be_seen_is_not_guessed_at() -> None:
+    with pytest.raises(Busy, match="cannot be seen"):
+        chosen(port(1))
+    with pytest.raises(Busy, match="cannot be seen"):
+        chosen(port(1, holders=ONE, facts={"open contexts": 2}))
+    with pytest.raises(Busy, match="cannot be seen"):
+        chosen(port(1, Owner.FREE))
+    known: dict[str, object] = {"open contexts": 2, "context creators": [4211]}
+    assert chosen(port(1, holders=ONE, facts=known)) == [4211]
+
+
+@dataclass
+class FakeProcesses:
+    """Processes whose numbers are given anew: `gone` have ended, though /proc shows the pid."""
+
+    gone: set[int] = field(default_factory=set)
+    forbidden: set[int] = field(default_factory=set)
+    stubborn: set[int] = field(default_factory=set)
+    signalled: list[int] = field(default_factory=list)
+    opened: list[int] = field(default_factory=list)
+
+    def open(self, pid: int) -> int:
+        self.opened.append(pid)
+        return pid
+
+    def terminate(self, fd: int) -> None:
+        if fd in self.forbidden:
+            raise PermissionError
+        self.signalled.append(fd)
+        if fd not in self.stubborn:
+            self.gone.add(fd)
+
+    def ended(self, fd: int, within: float) -> bool:
+        return fd in self.gone
+
+    def close(self, fd: int) -> None:
+        self.opened.remove(fd)
+
+
+def end(
+    holders: tuple[Holder, ...], processes: FakeProcesses, again: tuple[Holder, ...] | None = None
+) -> tuple[list[int], list[str]]:
+    sent: list[Holder] = []
+    said: list[str] = []
+    still = holders if again is None else again
+    ending.terminate(holders, lambda: still, sent, 0.0, said.append, processes=processes)
+    assert processes.opened == []
+    return [one.pid for one in sent], said
+
+
+def test_everybody_is_signalled_and_told() -> None:
+    processes = FakeProcesses()
+    sent, said = end((holder(4211, unit="fwd.service"), holder(4212)), processes)
+    assert sent == processes.signalled == [4211, 4212]
+    assert said[0] == "SIGTERM sent to pid 4211 dpdk-testpmd, of fwd.service; waiting up to 0 s"
+
+
+def test_a_number_given_anew_is_not_signalled() -> None:
+    """The process that held the port has ended since; another one has its number now."""
+    processes = FakeProcesses(gone={4211})
+    assert end(ONE, processes)[0] == []
+    assert processes.signalled == []
+
+
+def test_who_let_go_meanwhile_is_not_signalled() -> None:
+    processes = FakeProcesses()
+    assert end(TWO, processes, again=(holder(4212),))[0] == [4212]
+    assert processes.signalled == [4212]
+
+
+@pytest.mark.parametrize("who", ["init", "manactl"])
+def test_init_and_manactl_itself_are_never_signalled(who: str) -> None:
+    processes = FakeProcesses()
+    sent, said = end((holder(1 if who == "init" else os.getpid(), who),), processes)
+    assert sent == processes.signalled == []
+    assert "is not signalled" in said[0]
+
+
+def test_who_may_not_be_signalled_is_told() -> None:
+    sent, said = end(ONE, FakeProcesses(forbidden={4211}))
+    assert sent == []
+    assert said == ["not allowed to signal pid 4211 dpdk-testpmd"]
+
+
+def test_after_the_wait_the_way_on_is_told() -> None:
+    busy = Busy("eth1 cannot be released", code="holder")
+    told = ending.not_ended(busy, [holder(4211, unit="fwd.service")], 10.0)
+    assert "SIGTERM was sent to pid 4211 dpdk-testpmd and 10 s were waited for" in told.message
+    assert "kill -9 4211. manactl never does" in (told.hint or "")
+    assert "systemctl stop fwd.service" in (told.hint or "")
+    assert ending.not_ended(busy, [], 10.0) is busy
+
+
+def test_a_real_process_ends_and_is_waited_for() -> None:
+    ready = "import signal, sys; print(flush=True); signal.pause()"
+    with subprocess.Popen([sys.executable, "-c", ready], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        sent: list[Holder] = []
+        mine = [holder(child.pid, "python3")]
+        ending.terminate(mine, lambda: mine, sent, 60.0, [].append)
+        assert sent == mine
+        assert child.wait(0) == -signal.SIGTERM

@@ -1,0 +1,93 @@
+"""What a TAB learns of the journals is what journal.py reads from them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from manactl.completion.claims import Claims, claims
+from manactl.journal import file as journal
+from tests.unit.fakes import PORT
+from tests.unit.journal.test_file import HEADER, released, written
+
+KEY = (PORT.pci, PORT.port)
+
+
+@pytest.fixture
+def proc(tmp_path: Path) -> str:
+    place = tmp_path / "proc/sys/kernel/random/boot_id"
+    place.parent.mkdir(parents=True)
+    place.write_text(HEADER["boot_id"] + "\n")
+    return str(tmp_path / "proc")
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        (),
+        ("doing",),
+        ("doing", "done", "claimed"),
+        ("doing", "unwinding"),
+        ("doing", "claimed", "releasing"),
+        ("doing", "claimed", "releasing", "closed"),
+    ],
+)
+def test_it_agrees_with_the_journal(tmp_path: Path, proc: str, events: tuple[str, ...]) -> None:
+    written(tmp_path / "state", *events)
+    told = {(c.port.pci, c.port.port) for c in journal.list_claims(tmp_path / "state", "b")}
+    assert claims(str(tmp_path / "state"), proc) == Claims(now=frozenset(told))
+
+
+def test_a_released_port_has_left(tmp_path: Path, proc: str) -> None:
+    released(tmp_path / "state")
+    assert claims(str(tmp_path / "state"), proc) == Claims()
+
+
+def test_a_claim_from_before_the_last_boot_is_history(tmp_path: Path, proc: str) -> None:
+    written(tmp_path / "state", "doing", "claimed")
+    Path(proc, "sys/kernel/random/boot_id").write_text("another\n")
+    assert claims(str(tmp_path / "state"), proc) == Claims(history=frozenset([KEY]))
+
+
+def test_no_directory_is_no_claim(tmp_path: Path, proc: str) -> None:
+    assert claims(str(tmp_path / "none"), proc) == Claims()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\n", b"[]\tx\n", b"{}\tx\n", b"\xff\tx\n", b"{" * 99999]
+)
+def test_what_is_no_journal_is_skipped(tmp_path: Path, proc: str, content: bytes) -> None:
+    written(tmp_path / "state", "doing", "claimed")
+    (tmp_path / "state/claims/broken.journal").write_bytes(content)
+    assert claims(str(tmp_path / "state"), proc) == Claims(now=frozenset([KEY]))
+
+
+def test_a_torn_last_line_is_no_loss(tmp_path: Path, proc: str) -> None:
+    path = written(tmp_path / "state", "doing", "claimed")
+    with path.open("ab") as file:
+        file.write(b'{"event":"closed","n":')
+    assert claims(str(tmp_path / "state"), proc) == Claims(now=frozenset([KEY]))
+
+
+def test_what_may_not_be_read_is_not_known(tmp_path: Path, proc: str) -> None:
+    written(tmp_path / "state", "doing", "claimed")
+    read, write = os.pipe()
+    if (child := os.fork()) == 0:  # root reads everything
+        try:
+            if os.geteuid() == 0:
+                os.chown(tmp_path / "state", 0, 0)
+                os.setresuid(65534, 65534, 65534)
+            else:
+                (tmp_path / "state").chmod(0)
+            os.write(write, b"unknown" if claims(str(tmp_path / "state"), proc) is None else b"?")
+        finally:
+            os._exit(0)
+    os.close(write)
+    try:
+        assert os.read(read, 100) == b"unknown"
+    finally:
+        os.close(read)
+        os.waitpid(child, 0)
+        (tmp_path / "state").chmod(0o700)

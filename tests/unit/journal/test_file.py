@@ -1,0 +1,275 @@
+"""Journals: whole or refused, and a torn last line is no loss."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from manactl.act import release
+from manactl.act.transition import Interruptible
+from manactl.errors import Refused
+from manactl.journal import file as journal
+from manactl.journal import lock
+from manactl.journal.file import Journal, JournalError
+from tests.unit.fakes import PORT
+
+HEADER: dict[str, Any] = {
+    "boot_id": "b",
+    "time": "2026-11-22T12:00:00Z",
+    "mode": "claim",
+    "by": {"uid": 0, "sudo_user": "operator", "loginuid": 1000},
+    "ports": [{"pci": PORT.pci, "port": 1, "permanent_mac": PORT.permanent_mac, "netdev": "eth1"}],
+    "plan": {},
+    "snapshot": [],
+}
+
+
+def written(state_dir: Path, *events: str, header: dict[str, Any] = HEADER) -> Path:
+    with Journal.create(state_dir, header, [PORT]) as log:
+        for event in events:
+            more = {"ports": [{"pci": PORT.pci, "port": 1, "proven": True}]}
+            log.append(event, **(more if event == "claimed" else {}))
+        return log.path
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    content = journal.read(written(tmp_path, "doing", "done", "claimed"))
+    assert content.header["by"]["sudo_user"] == "operator"
+    assert [r["event"] for r in content.records] == ["doing", "done", "claimed"]
+    assert content.phase == "claimed"
+    assert content.ports == (PORT,)
+
+
+def test_summary_for_status(tmp_path: Path) -> None:
+    written(tmp_path, "doing", "claimed")
+    (one,) = journal.list_claims(tmp_path, boot_id="b")
+    assert (one.port, one.phase, one.same_boot, one.next_step) == (PORT, "claimed", True, None)
+    assert (one.claim.mode, one.claim.proven, one.claim.by["loginuid"]) == ("claim", True, 1000)
+    (later,) = journal.list_claims(tmp_path, boot_id="another")
+    assert not later.same_boot
+    assert "boot" in (later.next_step or "")
+
+
+@pytest.mark.parametrize(
+    ("events", "phase"),
+    [
+        ((), "interrupted"),
+        (("doing",), "interrupted"),
+        (("doing", "done", "claimed"), "claimed"),
+        (("doing", "unwinding"), "interrupted"),
+        (("doing", "claimed", "releasing"), "interrupted"),
+        (("doing", "claimed", "releasing", "closed"), "closed"),
+    ],
+)
+def test_phases(tmp_path: Path, events: tuple[str, ...], phase: str) -> None:
+    assert journal.read(written(tmp_path, *events)).phase == phase
+
+
+def released(state_dir: Path, *more: str) -> Path:
+    path = written(state_dir, "doing", "claimed", "releasing")
+    with Journal.open(path) as log:
+        log.append("released", pci=PORT.pci, port=PORT.port)
+        for event in more:
+            log.append(event)
+    return path
+
+
+@pytest.mark.parametrize("more", [(), ("closed",)])
+def test_a_release_that_died_at_its_very_end_is_put_away(
+    tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    """Its port is back, so nothing is claimed; only the file has to go to the history."""
+    path = released(tmp_path, *more)
+    assert journal.list_claims(tmp_path) == []
+    outcome = release.release(release.Wish(tmp_path, Interruptible()))
+    assert outcome.ports == []
+    assert not path.exists()
+    (kept,) = (tmp_path / "history").iterdir()
+    assert [r["event"] for r in journal.read(kept).records][-2:] == ["released", "closed"]
+
+
+def test_a_dry_run_puts_nothing_away(tmp_path: Path) -> None:
+    path = released(tmp_path)
+    release.release(release.Wish(tmp_path, Interruptible(), dry_run=True))
+    assert path.exists()
+
+
+def test_a_living_release_puts_its_journal_away_itself(tmp_path: Path) -> None:
+    path = released(tmp_path)
+    with lock.functions(tmp_path, [PORT.pci]):
+        release.release(release.Wish(tmp_path, Interruptible()))
+        assert path.exists()
+
+
+def test_without_a_state_directory_nothing_is_claimed(tmp_path: Path) -> None:
+    assert journal.list_claims(tmp_path / "none") == []
+    assert not (tmp_path / "none").exists()
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.data())
+def test_a_torn_tail_is_dropped_and_written_over(data: st.DataObject) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        path = written(Path(directory), "doing", "done", "claimed")
+        whole = path.read_bytes()
+        header_end = whole.index(b"\n") + 1
+        cut = data.draw(st.integers(header_end, len(whole)))
+        path.write_bytes(whole[:cut])
+        lines = whole[:cut].count(b"\n") - 1
+        assert len(journal.read(path).records) == lines
+        with Journal.open(path) as log:
+            log.append("after")
+        again = journal.read(path)
+        assert [r["event"] for r in again.records] == [
+            *["doing", "done", "claimed"][:lines],
+            "after",
+        ]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_any_other_damage_is_an_error(data: st.DataObject) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        path = written(Path(directory), "doing", "done")
+        whole = bytearray(path.read_bytes())
+        # The last newline is left out: without it the line is torn, which is no damage.
+        at = data.draw(st.integers(0, len(whole) - 2))
+        flip = data.draw(st.integers(1, 255))
+        whole[at] ^= flip
+        path.write_bytes(whole)
+        with pytest.raises(JournalError) as caught:
+            journal.read(path)
+        assert caught.value.exit_code == 5
+        with pytest.raises(JournalError):
+            Journal.open(path)
+        assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("gone", [0, 1, 2])
+def test_a_missing_line_is_an_error(tmp_path: Path, gone: int) -> None:
+    path = written(tmp_path, "doing", "done", "claimed")
+    lines = path.read_bytes().splitlines(keepends=True)
+    del lines[gone]
+    path.write_bytes(b"".join(lines))
+    with pytest.raises(JournalError):
+        journal.read(path)
+
+
+def test_an_empty_file_and_a_torn_header_are_errors(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    header = path.read_bytes()
+    for data in (b"", header[:-1], b"\0" * 100, b"\n"):
+        path.write_bytes(data)
+        with pytest.raises(JournalError):
+            journal.read(path)
+
+
+def test_a_newer_journal_names_both_schemas(tmp_path: Path) -> None:
+    line, _ = journal._line({"schema": "manactl.journal/2", **HEADER}, "")
+    with pytest.raises(JournalError, match=r"journal/2.*journal/1"):
+        journal.parse(line, tmp_path / "x")
+
+
+def test_a_symlinked_linked_or_writable_journal_is_not_believed(tmp_path: Path) -> None:
+    path = written(tmp_path, "doing")
+    link = path.with_name("2" + path.name)
+    link.symlink_to(path)
+    with pytest.raises(JournalError):
+        journal.read(link)
+    link.unlink()
+    os.link(path, link)
+    with pytest.raises(JournalError, match="hard link"):
+        journal.read(path)
+    link.unlink()
+    path.chmod(0o666)
+    with pytest.raises(JournalError, match="666"):
+        journal.read(path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_journal_of_another_user_is_not_believed(tmp_path: Path) -> None:
+    path = written(tmp_path, "doing")
+    os.chown(path, 65534, 65534)
+    with pytest.raises(JournalError, match="65534"):
+        journal.read(path)
+
+
+def test_a_state_directory_that_others_may_write_is_refused(tmp_path: Path) -> None:
+    bad = tmp_path / "state"
+    bad.mkdir()
+    bad.chmod(0o777)
+    with pytest.raises(Refused, match="777"):
+        Journal.create(bad, HEADER, [PORT])
+    target = tmp_path / "target"
+    target.mkdir()
+    link = tmp_path / "link"
+    link.symlink_to(target)
+    with pytest.raises(Refused):
+        Journal.create(link, HEADER, [PORT])
+    assert list(target.iterdir()) == []
+
+
+def test_the_state_directory_is_private(tmp_path: Path) -> None:
+    path = written(tmp_path / "state", "doing")
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_a_journal_that_is_put_away_meanwhile_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(tmp_path, "doing")
+    monkeypatch.setattr(journal, "paths", lambda state_dir: [path.with_name("gone"), path])
+    assert [one.path for one in journal.list_claims(tmp_path, "b")] == [path]
+
+
+def test_a_journal_has_room_to_grow(tmp_path: Path) -> None:
+    """A disk that fills up after the first act must not keep the rest from being written."""
+    info = written(tmp_path).stat()
+    assert info.st_blocks * 512 >= info.st_size + 65536
+
+
+def test_a_journal_that_announced_nothing_is_discarded(tmp_path: Path) -> None:
+    log = Journal.create(tmp_path, HEADER, [PORT])
+    told = log.discard(OSError(28, "No space left on device"))
+    assert isinstance(told, Refused)
+    assert "make room there" in (told.hint or "")
+    assert not log.path.exists()
+    again = Journal.create(tmp_path, HEADER, [PORT])
+    assert again.discard(None) is None
+    assert journal.paths(tmp_path) == []
+
+
+@pytest.mark.parametrize("part", ["claims", "history", "locks"])
+def test_no_part_of_the_state_directory_may_be_writable_by_others(
+    tmp_path: Path, part: str
+) -> None:
+    written(tmp_path)
+    (tmp_path / part).chmod(0o770)
+    with pytest.raises(Refused, match="770"):
+        Journal.create(tmp_path, HEADER, [PORT])
+    with pytest.raises(Refused, match="770"), lock.functions(tmp_path, [PORT.pci]):
+        raise AssertionError("unreachable")
+
+
+def test_the_history_stays_short(tmp_path: Path) -> None:
+    for _ in range(55):
+        with Journal.create(tmp_path, HEADER, [PORT]) as log:
+            log.append("closed", how="released")
+            log.archive()
+    assert len(list((tmp_path / "history").iterdir())) == 50
+    assert journal.paths(tmp_path) == []
+
+
+def test_lines_are_json_for_people_with_jq(tmp_path: Path) -> None:
+    path = written(tmp_path, "doing")
+    for line in path.read_text().splitlines():
+        assert isinstance(json.loads(line.split("\t")[0]), dict)

@@ -1,0 +1,118 @@
+"""What status says of a journal that is neither finished nor put back."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from manactl.act.plan import KeepState, Plan, ProveFree, SetAdmin
+from manactl.journal import file as journal
+from manactl.journal import interrupted, lock
+from manactl.journal.file import Journal
+from manactl.netstate.snapshot import port_to_json
+from tests.unit import fakes
+from tests.unit.fakes import PORT
+from tests.unit.journal.test_file import HEADER
+
+STATE = fakes.FakeSystem(
+    fakes.Kernel([fakes.address("10.0.0.2", 24), fakes.route("10.9.0.0", 16, via="10.0.0.1")])
+).capture(PORT)
+OTHER = PORT._replace(port=2)
+STEPS = (
+    KeepState(STATE),
+    SetAdmin(PORT, "eth1", False, True, True),
+    ProveFree(PORT, "manae_0", 1),
+    ProveFree(OTHER, "manae_0", 2),
+)
+PLAN = Plan("claim", (PORT, OTHER), STEPS)
+PROVEN = [{"pci": p.pci, "port": p.port, "proven": True} for p in (PORT, OTHER)]
+DOING = [("doing", {"step": number}) for number in range(len(STEPS))]
+CLAIMED = [*DOING, ("claimed", {"ports": PROVEN})]
+RELEASING = ("releasing", {"ports": [port_to_json(PORT), port_to_json(OTHER)]})
+Event = tuple[str, dict[str, Any]]
+
+
+def written(state_dir: Path, events: list[Event]) -> Path:
+    header = {
+        **HEADER,
+        "ports": [{**port_to_json(p), "netdev": f"eth{p.port}"} for p in PLAN.ports],
+        "plan": PLAN.to_json(),
+    }
+    with Journal.create(state_dir, header, PLAN.ports) as log:
+        for event, more in events:
+            log.append(event, **more)
+        return log.path
+
+
+def steps(state_dir: Path) -> dict[int, str | None]:
+    """Per port what is said; nothing of ports that are back."""
+    return {one.port.port: one.next_step for one in journal.list_claims(state_dir, "b")}
+
+
+@pytest.mark.parametrize("events", [[], DOING[:1]])
+def test_before_the_netdev_was_touched_only_the_journal_is_closed(
+    tmp_path: Path, events: list[Event]
+) -> None:
+    written(tmp_path, events)
+    said = steps(tmp_path)[1]
+    assert said is not None
+    assert said.startswith("a claim of it was interrupted")
+    assert "only closes the journal" in said
+
+
+def test_a_claim_that_died_tells_what_comes_back(tmp_path: Path) -> None:
+    written(tmp_path, DOING[:2])
+    said = steps(tmp_path)
+    assert "`manactl recover` sets eth1 up" in (said[1] or "")
+    assert "1 address, 1 route" in (said[1] or "")
+    assert "only closes the journal" in (said[2] or "")
+
+
+def test_a_release_that_died_is_called_one(tmp_path: Path) -> None:
+    written(tmp_path, [*CLAIMED, RELEASING])
+    said = steps(tmp_path)[1]
+    assert (said or "").startswith("a release of it was interrupted: `manactl recover` sets eth1")
+
+
+def test_of_two_ports_one_may_be_back_and_the_other_not(tmp_path: Path) -> None:
+    path = written(
+        tmp_path, [*CLAIMED, RELEASING, ("released", {"pci": PORT.pci, "port": PORT.port})]
+    )
+    assert list(steps(tmp_path)) == [2]
+    assert journal.read(path).phase == "interrupted"
+
+
+def test_a_port_whose_neighbour_is_being_released_stands(tmp_path: Path) -> None:
+    one = ("releasing", {"ports": [port_to_json(PORT)]})
+    written(tmp_path, [*CLAIMED, one])
+    phases = {c.port.port: (c.phase, c.to_recover) for c in journal.list_claims(tmp_path, "b")}
+    assert phases == {1: ("interrupted", True), 2: ("claimed", False)}
+
+
+def test_what_could_not_be_put_back_is_named(tmp_path: Path) -> None:
+    residue = ("residue", {"lines": ["setting eth1 up failed: Device or resource busy"]})
+    path = written(tmp_path, [*CLAIMED, RELEASING, residue])
+    said = steps(tmp_path)[1]
+    assert "Device or resource busy" in (said or "")
+    assert "mend the cause, then `manactl recover`" in (said or "")
+    with Journal.open(path) as log:
+        log.append(*RELEASING[:1], **RELEASING[1])
+    assert "release of it was interrupted" in (steps(tmp_path)[1] or "")
+
+
+def test_who_is_at_work_is_told_by_the_lock(tmp_path: Path) -> None:
+    written(tmp_path, DOING[:2])
+    assert interrupted.at_work(tmp_path, PORT.pci) is None
+    with lock.functions(tmp_path, [PORT.pci]):
+        assert interrupted.at_work(tmp_path, PORT.pci) == os.getpid()
+        assert f"pid {os.getpid()}" in (steps(tmp_path)[1] or "")
+    assert interrupted.at_work(tmp_path, PORT.pci) is None
+
+
+def test_a_header_without_plan_is_no_obstacle(tmp_path: Path) -> None:
+    with Journal.create(tmp_path, HEADER, [PORT]) as log:
+        log.append("doing", step=0)
+    assert "was not touched yet" in (steps(tmp_path)[1] or "")

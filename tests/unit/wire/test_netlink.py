@@ -1,0 +1,195 @@
+"""Netlink exchanges replayed from bytes that a 6.18 kernel sent on rtnetlink.
+
+The socket under test is one end of a socket pair; the other end is filled beforehand with the
+kernel's answers, numbered for the exchanges that will be made (they count from 1).
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from collections.abc import Iterator
+
+import pytest
+
+from manactl.wire.attrs import as_str, parse_attrs
+from manactl.wire.netlink import NLM_F_DUMP_INTR, DumpInterruptedError, NetlinkSocket
+
+RTM_GETADDR = 22
+
+ADDRESS_OF_LO = bytes.fromhex(
+    "4c000000140002000500000010350000020880fe01000000080001007f000001080002007f000001"
+    "070003006c6f0000080008008000000014000600ffffffffffffffffa0920100a0920100"
+)
+DONE = bytes.fromhex("1400000003000200050000001035000000000000")
+NO_SUCH_DEVICE = bytes.fromhex(
+    "24000000020000010100000010350000edffffff20000000120005000100000000000000"
+)
+BAD_PREFIX = bytes.fromhex(
+    "40000000020000030600000010350000eaffffff1c0000001800050606000000000000001a000100"
+    "496e76616c696420707265666978206c656e677468000000"
+)
+DONE_WITH_WORDS = bytes.fromhex(
+    "3c000000030002020200000010350000eaffffff28000100496e76616c69642068656164657220"
+    "666f72204649422064756d70207265717565737400"
+)
+ACK = struct.pack("=IHHIIiIHHII", 36, 2, 0x100, 0, 0, 0, 20, 22, 5, 0, 0)
+
+
+def numbered(packet: bytes, seq: int, flags: int = 0) -> bytes:
+    """`packet` as the answer to exchange `seq`, with more flags."""
+    was = int.from_bytes(packet[6:8], "little")
+    return packet[:6] + struct.pack("=HI", was | flags, seq) + packet[12:]
+
+
+class Wire:
+    """The kernel's end: what to answer, and what was asked."""
+
+    def __init__(self) -> None:
+        self.opened = 0
+        self.kernel, self._ours = self._pair()
+
+    def _pair(self) -> tuple[socket.socket, socket.socket]:
+        kernel, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        kernel.setblocking(False)
+        return kernel, ours
+
+    def open(self, _family: int) -> socket.socket:
+        self.opened += 1
+        return self._ours.dup()
+
+    def answer(self, *packets: bytes) -> None:
+        """One datagram of the kernel."""
+        self.kernel.send(b"".join(packets))
+
+    def asked(self) -> list[tuple[int, int, bytes]]:
+        """(type, flags, body) of every request so far."""
+        requests = []
+        while True:
+            try:
+                data = self.kernel.recv(65536)
+            except BlockingIOError:
+                return requests
+            _, kind, flags, _, _ = struct.unpack_from("=IHHII", data)
+            requests.append((kind, flags, data[16:]))
+
+    def close(self) -> None:
+        self.kernel.close()
+        self._ours.close()
+
+
+@pytest.fixture
+def wire() -> Iterator[Wire]:
+    made = Wire()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def sock(wire: Wire) -> Iterator[NetlinkSocket]:
+    with NetlinkSocket(0, opener=wire.open) as made:
+        yield made
+
+
+def test_dump_collects_until_done_over_several_datagrams(wire: Wire, sock: NetlinkSocket) -> None:
+    wire.answer(numbered(ADDRESS_OF_LO, 1), numbered(ADDRESS_OF_LO, 1))
+    wire.answer(numbered(ADDRESS_OF_LO, 1))
+    wire.answer(numbered(DONE, 1))
+    answers = sock.dump(RTM_GETADDR, b"\2" + bytes(7))
+    assert [as_str(parse_attrs(body, 8)[3]) for _, body in answers] == ["lo"] * 3
+    assert wire.asked() == [(RTM_GETADDR, 0x301, b"\2" + bytes(7))]
+
+
+def test_interrupted_dump_is_read_again_from_the_start(wire: Wire, sock: NetlinkSocket) -> None:
+    wire.answer(numbered(ADDRESS_OF_LO, 1))
+    wire.answer(numbered(ADDRESS_OF_LO, 1, NLM_F_DUMP_INTR), numbered(DONE, 1))
+    wire.answer(numbered(DONE, 2, NLM_F_DUMP_INTR))  # the mark may come on the end alone
+    wire.answer(numbered(ADDRESS_OF_LO, 3), numbered(DONE, 3))
+    assert len(sock.dump(RTM_GETADDR)) == 1
+    assert len(wire.asked()) == 3
+
+
+def test_dump_that_is_always_interrupted_gives_up(wire: Wire, sock: NetlinkSocket) -> None:
+    for seq in (1, 2, 3):
+        wire.answer(numbered(DONE, seq, NLM_F_DUMP_INTR))
+    with pytest.raises(DumpInterruptedError, match="3 times") as caught:
+        sock.dump(RTM_GETADDR, tries=3)
+    assert caught.value.errno == errno.EINTR
+
+
+def test_error_at_the_end_of_a_dump_has_the_kernels_words(wire: Wire, sock: NetlinkSocket) -> None:
+    wire.answer(numbered(ADDRESS_OF_LO, 1), numbered(DONE_WITH_WORDS, 1))
+    with pytest.raises(OSError, match="Invalid header for FIB dump request") as caught:
+        sock.dump(RTM_GETADDR)
+    assert caught.value.errno == errno.EINVAL
+
+
+def test_request_returns_what_came_before_the_acknowledgement(
+    wire: Wire, sock: NetlinkSocket
+) -> None:
+    wire.answer(numbered(ADDRESS_OF_LO, 1))
+    wire.answer(numbered(ACK, 1))
+    (answer,) = sock.request(RTM_GETADDR, 0x400, b"body")
+    assert answer.type == 20
+    assert wire.asked() == [(RTM_GETADDR, 0x405, b"body")]
+
+
+@pytest.mark.parametrize(
+    ("packet", "code", "words"),
+    [
+        (NO_SUCH_DEVICE, errno.ENODEV, "No such device"),
+        (BAD_PREFIX, errno.EINVAL, "Invalid argument (Invalid prefix length)"),
+    ],
+)
+def test_refused_request_raises_its_errno_and_words(
+    wire: Wire, sock: NetlinkSocket, packet: bytes, code: int, words: str
+) -> None:
+    wire.answer(numbered(packet, 1))
+    with pytest.raises(OSError) as caught:  # noqa: PT011 - errno and text are compared below
+        sock.request(RTM_GETADDR)
+    assert (caught.value.errno, caught.value.strerror) == (code, words)
+
+
+def test_uncapped_error_is_read_behind_the_echoed_request(wire: Wire, sock: NetlinkSocket) -> None:
+    """Kernels without NETLINK_CAP_ACK echo the whole request before the attributes."""
+    echoed = struct.pack("=IHHII", 21, 22, 5, 1, 0) + b"12345" + bytes(3)
+    words = struct.pack("=HH", 4 + 5, 1) + b"nope\0" + bytes(3) + struct.pack("=HHI", 8, 2, 20)
+    body = struct.pack("=i", -errno.EPERM) + echoed + words
+    wire.answer(struct.pack("=IHHII", 16 + len(body), 2, 0x200, 1, 0) + body)
+    with pytest.raises(PermissionError, match=r"\(nope, at byte 20 of the request\)"):
+        sock.request(RTM_GETADDR)
+
+
+def test_leftovers_of_an_earlier_exchange_are_skipped(wire: Wire, sock: NetlinkSocket) -> None:
+    wire.answer(numbered(DONE_WITH_WORDS, 77), numbered(ADDRESS_OF_LO, 77))
+    wire.answer(numbered(DONE, 1))
+    assert sock.dump(RTM_GETADDR) == []
+
+
+def test_overrun_makes_a_dump_start_over_on_a_new_socket(wire: Wire, sock: NetlinkSocket) -> None:
+    overrun = struct.pack("=IHHII", 16, 4, 0, 1, 0)
+    wire.answer(numbered(ADDRESS_OF_LO, 1), overrun)
+    wire.answer(numbered(ADDRESS_OF_LO, 2), numbered(DONE, 2))
+    assert len(sock.dump(RTM_GETADDR)) == 1
+    assert wire.opened == 2
+
+
+def test_overrun_of_a_request_is_reported_since_it_may_have_been_done(
+    wire: Wire, sock: NetlinkSocket
+) -> None:
+    wire.answer(struct.pack("=IHHII", 16, 4, 0, 1, 0))
+    with pytest.raises(OSError) as caught:  # noqa: PT011 - the errno is compared below
+        sock.request(RTM_GETADDR)
+    assert caught.value.errno == errno.ENOBUFS
+    assert len(wire.asked()) == 1
+
+
+@pytest.mark.parametrize("length", [0, 15, 1000])
+def test_a_length_outside_the_datagram_is_an_error(
+    wire: Wire, sock: NetlinkSocket, length: int
+) -> None:
+    wire.answer(struct.pack("=IHHII", length, 20, 2, 1, 0))
+    with pytest.raises(OSError) as caught:  # noqa: PT011 - the errno is compared below
+        sock.dump(RTM_GETADDR)
+    assert caught.value.errno == errno.EBADMSG
