@@ -53,6 +53,11 @@ class PortId(NamedTuple):
     port: int  # 1-based, as RDMA counts; the netdev's dev_port is one less
     permanent_mac: str | None  # None when the netdev could not be seen
 
+    @property
+    def key(self) -> tuple[str, int]:
+        """What tells ports apart even where a netdev, and so its MAC, could not be seen."""
+        return self.pci, self.port
+
     def __str__(self) -> str:
         return f"{self.pci}:{self.port}"
 
