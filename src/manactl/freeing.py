@@ -6,8 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from manactl import ending, transition
 from manactl.claiming import WAIT, holders_of
-from manactl.errors import Busy, Interrupted
-from manactl.interrupt import StopRequested
+from manactl.errors import Busy
 from manactl.look import look
 from manactl.model import Holder, Owner, PortId
 from manactl.plan import System
@@ -53,13 +52,6 @@ def await_free(
         attempt(max(WAIT if terminate else 0.0, patience - (system.monotonic() - start)))
     except Busy as busy:
         raise ending.not_ended(busy, sent, system.monotonic() - start) from busy
-    except StopRequested as stop:
-        if not sent:
-            raise
-        raise Interrupted(
-            f"interrupted by {stop.name}; SIGTERM was sent to {ending.named(sent)}, and no port "
-            "was changed"
-        ) from stop
 
 
 def would_end(ports: Sequence[PortId]) -> list[str]:
