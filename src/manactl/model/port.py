@@ -61,6 +61,11 @@ class PortId(NamedTuple):
     def __str__(self) -> str:
         return f"{self.pci}:{self.port}"
 
+    def is_another(self, other: "PortId") -> bool:
+        """Whether another NIC is, or was, in this place. Not while a MAC address is unknown."""
+        known = self.permanent_mac is not None and other.permanent_mac is not None
+        return known and self.permanent_mac != other.permanent_mac
+
 
 class Netdev(NamedTuple):
     """The Ethernet netdev of a port as sysfs and rtnetlink show it."""
