@@ -9,8 +9,7 @@ from manactl.act import transition
 from manactl.act.claim import WAIT
 from manactl.act.host import Host
 from manactl.act.plan import System
-from manactl.act.signals import StopRequested
-from manactl.errors import Busy, Interrupted
+from manactl.errors import Busy
 from manactl.model.port import Holder, Owner, PortId
 
 
@@ -60,13 +59,6 @@ def await_free(
         attempt(max(WAIT if terminate else 0.0, patience - (system.monotonic() - start)))
     except Busy as busy:
         raise ending.not_ended(busy, sent, system.monotonic() - start) from busy
-    except StopRequested as stop:
-        if not sent:
-            raise
-        raise Interrupted(
-            f"interrupted by {stop.name}; SIGTERM was sent to {ending.named(sent)}, and no port "
-            "was changed"
-        ) from stop
 
 
 def would_end(host: Host, ports: Sequence[PortId]) -> list[str]:

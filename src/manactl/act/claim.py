@@ -162,13 +162,14 @@ def _already(
             if not dry_run:
                 close_stale(one.path)
             continue
-        if None not in (macs := {one.port.permanent_mac, port.id.permanent_mac}) and len(macs) > 1:
-            raise NotRestored(
-                f"{port.label} is not the NIC that was claimed: the claim of the one with the "
-                f"permanent MAC {one.port.permanent_mac} is still open; nothing was touched",
-                hint="plug that NIC in again, then manactl release; after a reboot only the "
-                "journal is closed",
-                evidence=[Evidence("journal", str(one.path), one.phase)],
+        if one.port.is_another(port.id):
+            raise Busy(
+                f"{port.label} ({port.id.permanent_mac}) is not the NIC that was claimed in this "
+                f"place ({one.port.permanent_mac}), and that claim is open; nothing was touched",
+                hint="plug the claimed NIC in again and release it; after a reboot the claim is "
+                "only closed",
+                evidence=[Evidence("journal", "permanent MAC", one.port.permanent_mac)],
+                code="drift",
             )
         if one.phase != "claimed":
             raise NotRestored(

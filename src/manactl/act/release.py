@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from manactl.act import await_free, transition
+from manactl.act import terminate as ending
 from manactl.act.claim import close_stale, need_net_admin
 from manactl.act.host import Host, HostSystem
 from manactl.act.plan import Plan, SetAdmin, Step, Undone, steps_from_json
@@ -154,6 +155,7 @@ def _each(
     for path in dict.fromkeys(one.path for one in chosen):
         mine = [one for one in chosen if one.path == path]
         try:
+            wish.signals.listen()
             if wish.dry_run:
                 with contextlib.suppress(FileNotFoundError):  # just put away by another manactl
                     _plan(wish, host, path, [one.port for one in mine], outcome)
@@ -167,17 +169,24 @@ def _each(
                 if wish.recover:
                     still = [one for one in still if one.to_recover]
                 if still:
-                    wish.signals.heed()
                     _release(wish, host, path, [one.port for one in still], outcome)
         except StopRequested as stop:
-            failures.append(Interrupted(f"interrupted by {stop.name}; no other port was changed"))
+            failures.append(_interrupted(stop, outcome))
             break
         except ManactlError as error:
             failures.append(error)
-            if isinstance(error, Interrupted):
-                break
     if failures:
         raise _worst(failures)
+
+
+def _interrupted(stop: StopRequested, outcome: Outcome) -> Interrupted:
+    """What had been done when the signal came; all the rest is as it was."""
+    back = [one.netdev for one in outcome.ports if one.outcome != "not-claimed"]
+    done = [f"SIGTERM was sent to {ending.named(outcome.terminated)}"] * bool(outcome.terminated)
+    done += [f"{', '.join(back)} {'was' if len(back) == 1 else 'were'} released"] * bool(back)
+    rest = "no other port" if back else "no port"
+    changed = f"{rest} was changed" if done else "nothing was changed"
+    return Interrupted("; ".join([f"interrupted by {stop.name}", *done, changed]))
 
 
 # Worst first: what is not as it was, then what was refused or not begun.

@@ -46,6 +46,7 @@ class Interruptible:
 
     def __init__(self, say: Say | None = None, *, patience: float = PATIENCE) -> None:
         self._armed = True
+        self._unheard: int | None = None  # a signal that came while they were ignored
         self._before: dict[int, Any] = {}
         self._watch = None if say is None else Watchdog(say, patience=patience)
 
@@ -54,17 +55,22 @@ class Interruptible:
         if self._watch is not None:
             self._watch.reply = "all is put back as soon as the kernel lets go"
 
-    def heed(self) -> None:
-        """From now on a signal means to stop, also after another claim was released meanwhile."""
-        self._armed = True
-        if self._watch is not None:
-            self._watch.reply = _STOPPING
-
     def ignore(self) -> None:
         """From now on signals are ignored: unwinding must not be interrupted."""
         self._armed = False
         if self._watch is not None:
             self._watch.reply = "what is under way is not left half done"
+
+    def listen(self) -> None:
+        """From now on signals count again: one thing is done, and the next has not begun.
+
+        One that was ignored meanwhile raises now.
+        """
+        self._armed = True
+        if self._watch is not None:
+            self._watch.reply = _STOPPING
+        if self._unheard is not None:
+            self._stop(self._unheard, None)
 
     def __enter__(self) -> Interruptible:
         for number in SIGNALS:
@@ -99,6 +105,7 @@ class Interruptible:
         if self._armed:
             self._armed = False
             raise StopRequested(number)
+        self._unheard = number
 
 
 class Watchdog:

@@ -262,9 +262,9 @@ def test_the_claim_of_a_nic_that_was_replaced_is_not_that_of_its_successor(tmp_p
     kernel = furnished()
     claim(tmp_path, FakeHost(kernel))
     kernel.nics[0].mac = "00:0d:3a:cc:00:01"
-    with pytest.raises(NotRestored, match="00:0d:3a:aa:00:10") as caught:
+    with pytest.raises(Busy, match="00:0d:3a:aa:00:10") as caught:
         claim(tmp_path, FakeHost(kernel))
-    assert caught.value.exit_code == 5
+    assert (caught.value.exit_code, caught.value.code) == (6, "drift")
     assert kernel.links == [("eth1", "down")]
     with pytest.raises(NotRestored, match="no netdev"):
         release(tmp_path, FakeHost(kernel))
