@@ -20,7 +20,8 @@ from manactl.act.plan import Plan
 from manactl.act.proof import LOOK_AGAIN
 from manactl.act.signals import Interruptible
 from manactl.act.system import LiveSystem, capabilities, who
-from manactl.decide import guards, waivers
+from manactl.decide import guards, refusal_words, waivers
+from manactl.decide.refusal import Refusal
 from manactl.errors import Busy, Denied, NotRestored, Refused, Unsupported
 from manactl.journal import file as journal
 from manactl.journal import lock
@@ -61,7 +62,7 @@ class Claimed:
     said: Mapping[PortId, Mapping[str, Any]] = field(default_factory=dict)
     ports: tuple[PortStatus, ...] = ()
     already: tuple[tuple[PortStatus, ClaimSummary], ...] = ()
-    waived: tuple[waivers.Refusal, ...] = ()
+    waived: tuple[Refusal, ...] = ()
     journal: Path | None = None
 
 
@@ -292,9 +293,7 @@ def _state(system: LiveSystem, port: PortStatus) -> PortState | None:
     return None if port.in_reset or system.netdev(port.id) is None else system.capture(port.id)
 
 
-def header(
-    plan: Plan, ports: Sequence[PortStatus], waived: Sequence[waivers.Refusal]
-) -> dict[str, Any]:
+def header(plan: Plan, ports: Sequence[PortStatus], waived: Sequence[Refusal]) -> dict[str, Any]:
     """The journal's first line, but for its schema."""
     return {
         "boot_id": journal.read_boot_id(),
@@ -325,7 +324,7 @@ def document(done: Claimed) -> dict[str, object]:
         "claimed": True,
         "already": not done.ports,
         "ports": new + old,
-        "waived": [refusal.to_json() for refusal in done.waived],
+        "waived": [refusal_words.to_json(refusal) for refusal in done.waived],
         "plan": done.plan.to_json() if done.plan else None,
         "journal": str(done.journal) if done.journal else None,
         "release": "manactl release " + " ".join(str(p["netdev"]) for p in new + old),

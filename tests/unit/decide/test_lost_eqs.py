@@ -11,7 +11,7 @@ from manactl.decide import lost_eqs, port_notes
 from manactl.errors import NotRestored, Refused
 from manactl.model.port import Evidence, Upper
 from tests.unit.act.test_transition import claim, furnished
-from tests.unit.decide.test_waivers import STATUS
+from tests.unit.decide.scene import STATUS
 from tests.unit.fakes import PORT, FakeSystem
 
 
