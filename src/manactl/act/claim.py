@@ -19,8 +19,9 @@ from manactl.act.host import CAP_NET_ADMIN, CAP_NET_RAW, Host, HostSystem
 from manactl.act.plan import Plan
 from manactl.act.proof import LOOK_AGAIN
 from manactl.act.signals import Interruptible
-from manactl.decide import guards, waivers
-from manactl.errors import Busy, Denied, NotRestored, Refused, RolledBack, Unsupported
+from manactl.decide import guards, refusal_words, waivers
+from manactl.decide.refusal import Refusal
+from manactl.errors import Busy, Denied, ManactlError, NotRestored, RolledBack, Unsupported
 from manactl.journal import file as journal
 from manactl.journal import lock
 from manactl.journal.file import Journal
@@ -58,7 +59,7 @@ class Claimed:
     said: Mapping[PortId, Mapping[str, Any]] = field(default_factory=dict)
     ports: tuple[PortStatus, ...] = ()
     already: tuple[tuple[PortStatus, ClaimSummary], ...] = ()
-    waived: tuple[waivers.Refusal, ...] = ()
+    waived: tuple[Refusal, ...] = ()
     journal: Path | None = None
 
 
@@ -264,7 +265,7 @@ def _claim(
     )
     try:
         waived = waivers.judge(found, wish.allow)
-    except Refused as refusal:
+    except ManactlError as refusal:
         if wish.dry_run:
             wish.show(plan)
             refusal.more = {"plan": plan.to_json()}
@@ -304,7 +305,7 @@ def _state(system: HostSystem, port: PortStatus) -> PortState | None:
 
 
 def header(
-    host: Host, plan: Plan, ports: Sequence[PortStatus], waived: Sequence[waivers.Refusal]
+    host: Host, plan: Plan, ports: Sequence[PortStatus], waived: Sequence[Refusal]
 ) -> dict[str, Any]:
     """The journal's first line, but for its schema."""
     return {
@@ -336,7 +337,7 @@ def document(done: Claimed) -> dict[str, object]:
         "claimed": True,
         "already": not done.ports,
         "ports": new + old,
-        "waived": [refusal.to_json() for refusal in done.waived],
+        "waived": [refusal_words.to_json(refusal) for refusal in done.waived],
         "plan": done.plan.to_json() if done.plan else None,
         "journal": str(done.journal) if done.journal else None,
         "release": "manactl release " + " ".join(str(p["netdev"]) for p in new + old),

@@ -143,7 +143,7 @@ def test_a_guard_that_refuses_one_of_two_ports_refuses_both(tmp_path: Path, refu
     assert f"eth{refused}" in caught.value.message.splitlines()[1]
     assert untouched(kernel, tmp_path)
     done = claim(tmp_path, host, "eth1", "eth2", allow=["xdp"])
-    assert [one.port for one in done.waived] == [f"eth{refused}"]
+    assert [one.label for one in done.waived] == [f"eth{refused}"]
 
 
 def test_ports_of_one_claim_are_no_way_out_for_each_other(tmp_path: Path) -> None:

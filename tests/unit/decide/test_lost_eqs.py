@@ -7,7 +7,7 @@ import pytest
 from manactl.decide import lost_eqs, port_notes
 from manactl.errors import Refused
 from manactl.model.port import Evidence, Upper
-from tests.unit.decide.test_waivers import STATUS
+from tests.unit.decide.scene import STATUS
 
 
 def test_a_release_does_not_wait_for_the_crash() -> None:
