@@ -1,4 +1,4 @@
-"""Plans and their steps. A step knows how to be done, undone, checked, told and written down.
+"""Plans and their steps. A step knows how to be done, undone, checked, described and written down.
 
 Undoing needs nothing but what the step's JSON holds, since another process may have to do it,
 and may be repeated: a half-done step is undone like a done one.
@@ -10,7 +10,7 @@ import errno
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from manactl.act import restore
 from manactl.act.proof import ProofLike, attempt_proof
@@ -60,7 +60,7 @@ class StepFailed(ManactlError):
 
 
 def require_netdev(system: System, port: PortId) -> NetdevNow:
-    """The port's netdev, waited for while the device is plugged anew; else StepFailed."""
+    """The port's netdev, waited for while the device is plugged in again; else StepFailed."""
     now = system.netdev(port)
     if now is None and until(system, lambda: system.netdev(port) is not None, REPLUG):
         now = system.netdev(port)
@@ -85,12 +85,20 @@ class Undone:
 
 
 class Step(Protocol):
-    """One thing that a plan does."""
+    """One thing that a plan does.
+
+    `title` says what in a few words, `undo_title` what undoing does (nothing to undo: empty), and
+    describe() tells people the whole.
+    """
 
     @property
     def kind(self) -> str: ...
     @property
     def port(self) -> PortId: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def undo_title(self) -> str: ...
     def describe(self) -> str: ...
     def do(self, system: System, wait: float) -> Mapping[str, object]: ...
     def undo(self, system: System) -> Undone: ...
@@ -102,15 +110,27 @@ class Step(Protocol):
 class KeepState:
     """Remember what refers to the port. Doing it is having written it down; undoing restores."""
 
+    KIND: ClassVar = "keep-state"
     state: PortState
-    kind: str = "keep-state"
+
+    @property
+    def kind(self) -> str:
+        return self.KIND
 
     @property
     def port(self) -> PortId:
         return self.state.port
 
+    @property
+    def title(self) -> str:
+        return f"save {self.state.ifname}'s addresses and routes"
+
+    @property
+    def undo_title(self) -> str:
+        return f"restore and verify {self.state.ifname}"
+
     def describe(self) -> str:
-        return f"keep what refers to {self.state.ifname} in the journal ({tally(self.state)})"
+        return f"{self.title} to the journal ({tally(self.state)})"
 
     def do(self, system: System, wait: float) -> Mapping[str, object]:
         return {}
@@ -140,26 +160,38 @@ def restore_all(kept: Sequence[KeepState], system: System) -> list[Undone]:
 class SetAdmin:
     """Set or clear IFF_UP. It outlives manactl, unlike a queue pair: hence the journal."""
 
+    KIND: ClassVar = "set-admin"
     port: PortId
     name: str
     up: bool
     was: bool
     had_carrier: bool
-    kind: str = "set-admin"
+
+    @property
+    def kind(self) -> str:
+        return self.KIND
+
+    @property
+    def title(self) -> str:
+        return f"set {self.name} {_updown(self.up)}"
+
+    @property
+    def undo_title(self) -> str:
+        return f"set {self.name} {_updown(self.was)}"
 
     def describe(self) -> str:
-        return f"set {self.name} {_updown(self.up)}; the way back sets it {_updown(self.was)}"
+        return f"{self.title} (release sets it {_updown(self.was)})"
 
     def do(self, system: System, wait: float) -> Mapping[str, object]:
         now = require_netdev(system, self.port)
         start = system.monotonic()
         if now.up is not self.up:
             _set_admin(system, self.port, now.name, self.up)
-        # A stranger that keeps setting it back must not be waited for longer than was wished.
+        # A stranger that keeps setting it back must not be waited for longer than was asked.
         until(system, lambda: self.holds(system), min(READ_BACK, wait))
         if not self.holds(system):
             raise StepFailed(
-                f"{now.name} does not stay {_updown(self.up)}: something else sets it back",
+                f"{now.name} does not stay {_updown(self.up)}: something else sets it {_updown(not self.up)}",
                 hint="find the network manager or script that does, and stop it first",
                 evidence=[Evidence("sysfs", "IFF_UP", not self.up)],
             )
@@ -200,10 +232,22 @@ class ProveFree:
     The queue pair dies with the process at the latest: there is nothing to undo.
     """
 
+    KIND: ClassVar = "prove-free"
     port: PortId
     device: str
     rdma_port: int
-    kind: str = "prove-free"
+
+    @property
+    def kind(self) -> str:
+        return self.KIND
+
+    @property
+    def title(self) -> str:
+        return f"prove that the vport of {self.device} port {self.rdma_port} is free"
+
+    @property
+    def undo_title(self) -> str:
+        return ""
 
     def describe(self) -> str:
         return (
@@ -212,7 +256,7 @@ class ProveFree:
         )
 
     def do(self, system: System, wait: float) -> Mapping[str, object]:
-        proof, tries = attempt_proof(system, self.port, wait, stop_when_up=True)
+        proof, tries = attempt_proof(system, self.port, wait)
         said: dict[str, object] = {
             "proven": proof.outcome == "free",
             "outcome": str(proof.outcome),
@@ -238,9 +282,9 @@ class ProveFree:
                 evidence=[*proof.evidence, Evidence("sysfs", "IFF_UP", True)],
             )
         if leaked_vport.suspected(system, self.port):
-            what = f"the vport of {now.name if now else self.port} is not to be had: {leaked_vport.WHAT}"
+            name = now.name if now else self.port
             return StepFailed(
-                what,
+                f"the vport of {name} cannot be had: {leaked_vport.WHAT}",
                 hint=leaked_vport.remedy(self.port),
                 evidence=proof.evidence,
                 code="kernel-bug",
@@ -315,11 +359,11 @@ def steps_from_json(
 
 def _step(data: Mapping[str, Any], states: Mapping[PortId, PortState]) -> Step:
     port = snapshot.port_from_json(data["port"])
-    if data["kind"] == "keep-state":
+    if data["kind"] == KeepState.KIND:
         return KeepState(states[port])
-    if data["kind"] == "set-admin":
+    if data["kind"] == SetAdmin.KIND:
         return SetAdmin(port, data["name"], data["up"], data["was"], data["had_carrier"])
-    if data["kind"] == "prove-free":
+    if data["kind"] == ProveFree.KIND:
         return ProveFree(port, data["device"], data["rdma_port"])
     raise ValueError(f"unknown step {data['kind']!r}")
 

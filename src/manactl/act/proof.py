@@ -28,9 +28,7 @@ class ProofLike(Protocol):
     def evidence(self) -> tuple[Evidence, ...]: ...
 
 
-def attempt_proof(
-    system: System, port: PortId, wait: float, *, stop_when_up: bool = False
-) -> tuple[ProofLike, int]:
+def attempt_proof(system: System, port: PortId, wait: float) -> tuple[ProofLike, int]:
     """The last proof of several and how many there were.
 
     A taken vport is looked at once more after 0.2 s, since another probe or `ethtool -L` has it
@@ -45,7 +43,7 @@ def attempt_proof(
         if proof.outcome != "taken":
             return proof, tries
         now = system.netdev(port)
-        if stop_when_up and now is not None and now.up:
+        if now is not None and now.up:
             return proof, tries
         if tries > 1 and system.monotonic() >= deadline:
             return proof, tries

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from manactl.act import claim as claiming
 from manactl.errors import (
     Busy,
     Denied,
@@ -28,6 +27,7 @@ from manactl.errors import (
 from manactl.journal import file as journal
 from manactl.journal import lock
 from manactl.model.port import PortId, Report
+from manactl.render.outcome_document import claim_document
 from tests.unit import schema
 from tests.unit.fakes import PORT, address
 from tests.unit.host import (
@@ -90,7 +90,7 @@ def test_the_document_tells_what_happened(tmp_path: Path) -> None:
     host.systems = Slow
     claim(tmp_path, FakeHost(host.kernel), "eth2")
     done = claim(tmp_path, host, "eth1", "eth2")
-    document = json.loads(json.dumps(claiming.document(done)))
+    document = json.loads(json.dumps(claim_document(done)))
     schema.strict(document)
     new, old = document["ports"]
     assert (new["netdev"], new["already"], new["was"], new["proven"]) == ("eth1", False, "up", True)
@@ -109,11 +109,11 @@ def test_an_unproven_claim_says_so_wherever_it_is_shown(tmp_path: Path) -> None:
     host = FakeHost(furnished())
     host.mask = NET_ADMIN
     done = claim(tmp_path, host)
-    assert claiming.proven(done, PORT) is False
+    assert done.proven(PORT) is False
     again = claim(tmp_path, FakeHost(host.kernel))
-    (port,) = claiming.document(again)["ports"]  # type: ignore[misc]
+    (port,) = claim_document(again)["ports"]  # type: ignore[misc]
     assert port["proven"] is False
-    assert claiming.document(again)["already"] is True
+    assert claim_document(again)["already"] is True
 
 
 # --- several ports ------------------------------------------------------------------------------
@@ -375,7 +375,7 @@ def test_a_port_that_is_down_needs_no_more_than_net_admin(tmp_path: Path, blind:
     host = FakeHost(kernel)
     host.blind = blind
     host.mask = NET_ADMIN | NET_RAW
-    assert claiming.proven(claim(tmp_path, host), PORT)
+    assert claim(tmp_path, host).proven(PORT)
 
 
 def test_all_that_refuses_is_told_at_once(tmp_path: Path) -> None:
@@ -507,7 +507,7 @@ def test_a_port_that_went_before_we_had_the_lock_is_missed(tmp_path: Path) -> No
     kernel = furnished()
     host = Overtaken(kernel)
     host.meanwhile = kernel.nics.clear
-    with pytest.raises(Busy, match="gone"):
+    with pytest.raises(Busy, match="not there any more"):
         claim(tmp_path, host)
 
 

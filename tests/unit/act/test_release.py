@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from manactl.act import release as releasing
+from manactl.act.release import ReleaseResult
 from manactl.errors import (
     Busy,
     Denied,
@@ -27,6 +27,7 @@ from manactl.journal import file as journal
 from manactl.journal import lock
 from manactl.model.port import PortId
 from manactl.netstate.snapshot import Request
+from manactl.render.outcome_document import release_document
 from tests.unit import schema
 from tests.unit.fakes import PORT, address, route
 from tests.unit.host import (
@@ -35,6 +36,7 @@ from tests.unit.host import (
     FakeHost,
     FakeSystem,
     Fate,
+    Followed,
     Killed,
     claim,
     furnish,
@@ -57,7 +59,7 @@ def claims(state_dir: Path) -> list[tuple[int, str]]:
     return [(one.port.port, one.phase) for one in journal.list_claims(state_dir, "boot-1")]
 
 
-def outcomes(done: releasing.Outcome) -> list[tuple[str, str]]:
+def outcomes(done: ReleaseResult) -> list[tuple[str, str]]:
     return [(one.netdev, one.outcome) for one in done.ports]
 
 
@@ -164,7 +166,7 @@ def test_the_document_tells_what_came_back(tmp_path: Path) -> None:
     kernel.add("address", address("10.66.0.2", 24).body)
     host = FakeHost(kernel)
     host.systems = Slow
-    document: Any = json.loads(json.dumps(releasing.document(release(tmp_path, host))))
+    document: Any = json.loads(json.dumps(release_document(release(tmp_path, host), "release")))
     schema.strict(document)
     (port,) = document["ports"]
     assert (port["netdev"], port["outcome"], port["recovered"]) == ("eth1", "restored", False)
@@ -237,11 +239,13 @@ def test_with_wait_a_holder_may_end(tmp_path: Path) -> None:
             kernel.nics[0].holders = []
 
     host.at_pause = ends
-    said: list[str] = []
-    release(tmp_path, host, wait=30.0, say=said.append)
+    follower = Followed()
+    release(tmp_path, host, wait=30.0, progress=follower)
     assert kernel.picture() == before
     assert 1007.0 < kernel.clock < 1010.0
-    assert any("waiting up to 30 s" in line and "4211" in line for line in said)
+    ((what, seconds),) = follower.waits
+    assert "pid 4211 dpdk-testpmd" in what
+    assert seconds == 30.0
 
 
 def test_wait_ends_with_who_still_has_it(tmp_path: Path) -> None:
@@ -303,13 +307,13 @@ def test_another_ports_lost_event_queues_do_not_matter(tmp_path: Path) -> None:
 def test_terminate_sends_one_sigterm_and_releases(tmp_path: Path) -> None:
     kernel, before = claimed_and_held(tmp_path)
     host = FakeHost(kernel)
-    said: list[str] = []
-    done = release(tmp_path, host, terminate=True, say=said.append)
+    follower = Followed()
+    done = release(tmp_path, host, terminate=True, progress=follower)
     assert kernel.killed == [4211]
     assert [one.pid for one in done.terminated] == [4211]
     assert kernel.picture() == before
     assert host.audits[0].fields["terminated"] == [4211]
-    assert "SIGTERM" in said[0]
+    assert "SIGTERM sent to pid 4211" in follower.notes[0]
 
 
 def test_a_descriptor_is_opened_before_the_holder_is_looked_at_again(tmp_path: Path) -> None:
