@@ -14,7 +14,7 @@ DRY_RUN = "Nothing was touched (dry run)."
 
 def claim_lines(result: ClaimResult, *, dry_run: bool) -> list[str]:
     lines = [
-        f"{port.label} is claimed already, since {summary.claim.since:%Y-%m-%d %H:%M:%S} UTC"
+        f"{port.label} is claimed already, since {summary.claim.since:%Y-%m-%d %H:%M:%S} UTC."
         for port, summary in result.already
     ]
     if dry_run:

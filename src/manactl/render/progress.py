@@ -7,9 +7,10 @@ waited for. What is shown never changes what is done: an output that fails falls
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any, TextIO
+from typing import TextIO, cast
 
 from manactl.act.plan import Plan
 from manactl.escape import escape
@@ -19,14 +20,41 @@ from manactl.render.wrap import columns, fold
 DONE, FAILED = "ok", "failed"
 
 
+class Unfailing(io.TextIOBase):
+    """A stream whose failures are nobody's: rich ends the program when a reader has gone."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return getattr(self._stream, "encoding", None) or "ascii"
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+
 class Plain:
     """Lines on `out`, notes on `err`. `quiet`: only the notes; `verbose`: the plan, too."""
 
     def __init__(
         self, out: TextIO, err: TextIO, *, quiet: bool = False, verbose: bool = False
     ) -> None:
-        self._out = out
-        self._err = err
+        self._out = Unfailing(out)
+        self._err = Unfailing(err)
         self._quiet = quiet
         self._verbose = verbose
 
@@ -59,33 +87,31 @@ class Terminal(Plain):
         from rich.text import Text
 
         super().__init__(out, err, verbose=verbose)
-        self._console = Console(file=out, highlight=False)
+        self._console = Console(file=cast(TextIO, self._out), highlight=False)
         self._text = Text
         self._bar = progress
 
     def planned(self, title: str, plan: Plan) -> None:
         lines = plan_lines.lines(plan) if self._verbose else [title[:1].upper() + title[1:]]
-        with _silenced():
-            for line in lines:
-                style = "" if line.startswith(" ") else "bold"
-                for piece in fold([escape(line)], self._console.width):
-                    self._console.print(self._text(piece, style), soft_wrap=True)
+        for line in lines:
+            style = "" if line.startswith(" ") else "bold"
+            for piece in fold([escape(line)], self._console.width):
+                self._console.print(self._text(piece, style), soft_wrap=True)
 
     def ended(self, title: str, seconds: float, *, failed: bool) -> None:
-        with _silenced():
-            mark = self._text("✗" if failed else "✓", "bold red" if failed else "bold green")
-            text = self._text.assemble(mark, f" {escape(title)}  ", (took(seconds), "dim"))
-            self._console.print(text, soft_wrap=True)
+        mark = self._text("✗" if failed else "✓", "bold red" if failed else "bold green")
+        text = self._text.assemble(mark, f" {escape(title)}  ", (took(seconds), "dim"))
+        self._console.print(text, soft_wrap=True)
 
     @contextlib.contextmanager
     def waiting(self, what: str, seconds: float) -> Iterator[None]:
         self.noted(f"waiting up to {seconds:g} s for {what}")
-        columns = (
+        shown = (
             self._bar.TextColumn("waiting"),
             self._bar.BarColumn(),
             self._bar.TimeElapsedColumn(),
         )
-        with self._bar.Progress(*columns, console=self._console, transient=True) as bar:
+        with self._bar.Progress(*shown, console=self._console, transient=True) as bar:
             bar.add_task("waiting", total=None)
             yield
 
@@ -110,23 +136,18 @@ def rich_terminal(out: TextIO, environ: Mapping[str, str]) -> bool:
     )
 
 
+def for_document(out: TextIO, err: TextIO) -> Plain:
+    """With --json standard output is the document's alone."""
+    return Plain(out, err, quiet=True)
+
+
 def took(seconds: float) -> str:
     """ "3.2 ms", "1.4 s"."""
     return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
-def _write(stream: TextIO, line: str) -> None:
-    with _silenced():
-        width = columns(stream)
-        lines = fold([escape(line)], width) if width else [escape(line)]
-        stream.write("".join(f"{piece}\n" for piece in lines))
-        stream.flush()
-
-
-def _silenced() -> Any:
-    return contextlib.suppress(OSError, ValueError)
-
-
-def for_document(out: TextIO, err: TextIO) -> Plain:
-    """With --json standard output is the document's alone."""
-    return Plain(out, err, quiet=True)
+def _write(stream: Unfailing, line: str) -> None:
+    width = columns(cast(TextIO, stream))
+    lines = fold([escape(line)], width) if width else [escape(line)]
+    stream.write("".join(f"{piece}\n" for piece in lines))
+    stream.flush()
