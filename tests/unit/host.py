@@ -42,6 +42,7 @@ from manactl.model.port import (
 )
 from manactl.netstate.snapshot import Fact, Kind, PortState, Request
 from manactl.netstate.surroundings import FabricRoute, Surroundings
+from manactl.wire.uverbs import ProofOutcome
 from tests.unit.fakes import address, neighbour, nexthop, route
 from tests.unit.kernel import Kernel, Message, Nic
 
@@ -92,7 +93,7 @@ class Fate:
 
 @dataclass(frozen=True)
 class FakeProof:
-    outcome: str
+    outcome: ProofOutcome
     errno: int | None = None
     message: str = "reports the fake kernel"
     hint: str | None = None
@@ -169,16 +170,16 @@ class FakeSystem:
             with self.host.fate.operation():
                 return self._proof(port)
         except OSError as error:
-            return FakeProof("cannot", error.errno)
+            return FakeProof(ProofOutcome.CANNOT, error.errno)
 
     def _proof(self, port: PortId) -> FakeProof:
         if self.rdma.get((port.pci, port.port)) is None:
-            return FakeProof("cannot", errno.ENODEV)
+            return FakeProof(ProofOutcome.CANNOT, errno.ENODEV)
         if not self.host.mask & NET_RAW:
-            return FakeProof("denied", errno.EPERM)
+            return FakeProof(ProofOutcome.DENIED, errno.EPERM)
         one = self.here(port)
         taken = one.up or one.taken
-        return FakeProof("taken" if taken else "free", errno.EBUSY if taken else None)
+        return FakeProof(ProofOutcome.TAKEN, errno.EBUSY) if taken else FakeProof(ProofOutcome.FREE)
 
     def holders(self, port: PortId) -> tuple[Holder, ...]:
         return _holders(self.here(port)) if self.nic(port) else ()

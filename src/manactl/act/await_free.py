@@ -13,6 +13,7 @@ from manactl.act.transition import holder_evidence, named
 from manactl.decide import leaked_vport
 from manactl.errors import Busy, NotRestored
 from manactl.model.port import Evidence, Holder, Owner, PortId
+from manactl.wire.uverbs import ProofOutcome
 
 PATIENCE = 2.0  # s: a killed DPDK program needs up to 1.6 s to give its vport back
 
@@ -85,7 +86,7 @@ def require_free(system: System, ports: Sequence[PortId], wait: float) -> None:
         left = max(0.0, deadline - system.monotonic())
         proof, _ = proving.attempt_proof(system, port, left)
         now = _netdev(system, port)
-        if proof.outcome == "taken" and not now.up:
+        if proof.outcome is ProofOutcome.TAKEN and not now.up:
             raise _still_held(system, port, now.name, proof.evidence)
 
 

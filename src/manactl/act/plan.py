@@ -20,6 +20,7 @@ from manactl.errors import ManactlError
 from manactl.model.port import Evidence, Holder, PortId
 from manactl.netstate import snapshot
 from manactl.netstate.snapshot import PortState
+from manactl.wire.uverbs import ProofOutcome
 
 SCHEMA = "manactl.plan/1"
 READ_BACK = 5.0  # s for the kernel to show what it has acknowledged
@@ -37,7 +38,7 @@ class NetdevNow(NamedTuple):
 
 
 class System(restore.Network, Protocol):
-    """The kernel as steps meet it. Ports are looked up anew in every call."""
+    """The kernel as steps meet it. Ports are looked up again in every call."""
 
     def boottime(self) -> float: ...
     def netdev(self, port: PortId) -> NetdevNow | None: ...
@@ -49,14 +50,14 @@ class System(restore.Network, Protocol):
 
 
 class StepFailed(ManactlError):
-    """A step could not be done or undone. `taken`: because a raw QP has the vport."""
+    """A step could not be done or undone. `held`: because a raw QP has the vport."""
 
     exit_code = 4
     kind = "step"
 
-    def __init__(self, message: str, *, taken: bool = False, **more: Any) -> None:
+    def __init__(self, message: str, *, held: bool = False, **more: Any) -> None:
         super().__init__(message, **more)
-        self.taken = taken
+        self.held = held
 
 
 def require_netdev(system: System, port: PortId) -> NetdevNow:
@@ -88,7 +89,7 @@ class Step(Protocol):
     """One thing that a plan does.
 
     `title` says what in a few words, `undo_title` what undoing does (nothing to undo: empty), and
-    describe() tells people the whole.
+    describe() explains it to people.
     """
 
     @property
@@ -152,8 +153,8 @@ class KeepState:
 
 def restore_all(kept: Sequence[KeepState], system: System) -> list[Undone]:
     """Undo several at a time: what one port lacks may need what is on another."""
-    found = restore.converge_all(system, [one.state for one in kept], PATIENCE)
-    return [Undone(one) for one in found]
+    found = restore.converge_all(system, [step.state for step in kept], PATIENCE)
+    return [Undone(restored) for restored in found]
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,15 +258,15 @@ class ProveFree:
 
     def do(self, system: System, wait: float) -> Mapping[str, object]:
         proof, tries = attempt_proof(system, self.port, wait)
-        said: dict[str, object] = {
-            "proven": proof.outcome == "free",
+        found: dict[str, object] = {
+            "proven": proof.outcome is ProofOutcome.FREE,
             "outcome": str(proof.outcome),
             "message": proof.message,
             "tries": tries,
         }
-        if proof.outcome in ("free", "denied"):
-            return said
-        if proof.outcome == "taken":
+        if proof.outcome in (ProofOutcome.FREE, ProofOutcome.DENIED):
+            return found
+        if proof.outcome is ProofOutcome.TAKEN:
             raise self._taken(system, proof, tries)
         raise StepFailed(
             f"could not prove that {self.port} is free: {proof.message}",
@@ -293,7 +294,7 @@ class ProveFree:
             f"the vport of {self.port} is still taken after {tries} attempts: {proof.message}",
             hint="see who holds it: manactl status -v",
             evidence=proof.evidence,
-            taken=True,
+            held=True,
         )
 
     def undo(self, system: System) -> Undone:
@@ -320,8 +321,8 @@ class Plan:
     steps: tuple[Step, ...]
     stops: tuple[str, ...] = ()  # traffic and users that stop
     drops: tuple[str, ...] = ()  # what the kernel drops
-    restores: tuple[str, ...] = ()  # what release puts back
-    lost: tuple[str, ...] = ()  # what cannot be put back
+    restores: tuple[str, ...] = ()  # what release restores
+    lost: tuple[str, ...] = ()  # what cannot be restored
     notes: tuple[str, ...] = ()
     waived: tuple[Mapping[str, Any], ...] = ()  # refusals, as JSON has them
     refusals: tuple[Mapping[str, Any], ...] = ()  # those that stand: it is not carried out
@@ -392,7 +393,7 @@ def _set_admin(system: System, port: PortId, name: str, up: bool) -> None:
             evidence=[
                 Evidence("rtnetlink", f"set {_updown(up)}", errno.errorcode.get(error.errno or 0))
             ],
-            taken=busy,
+            held=busy,
         ) from error
 
 

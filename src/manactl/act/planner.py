@@ -33,7 +33,7 @@ def claim(
             steps.append(KeepState(state))
             steps.append(SetAdmin(status.id, name, False, True, state.carrier))
             stops.append(f"all traffic of the kernel over {name} ({_carries(state)})")
-            stops += [f"with it that of {one}" for one in around.carried]
+            stops += [f"with it that of {upper}" for upper in around.carried]
             drops += [snapshot.describe(fact, state.names) for fact in dropped(state)]
             restores.append(f"{name} set up, its carrier awaited")
             restores += _restored(state)
@@ -110,13 +110,13 @@ def _gone(state: PortState) -> tuple[set[int], set[int]]:
 def _not_ours(around: Surroundings) -> list[str]:
     """What nobody can restore but its owner."""
     found = [
-        f"packet sockets{f' on {one.netdev}' if one.netdev else ''}"
-        f" ({', '.join(map(str, one.processes)) or 'of a process that is not visible'}): they get "
+        f"packet sockets{f' on {sock.netdev}' if sock.netdev else ''}"
+        f" ({', '.join(map(str, sock.processes)) or 'of a process that is not visible'}): they get "
         "ENETDOWN or fall silent until their program opens them again"
-        for one in around.packet_sockets or ()
+        for sock in around.packet_sockets or ()
     ]
     return found + [
-        f"what the kernel drops of {one}: restore it there" for one in around.elsewhere or ()
+        f"what the kernel drops of {upper}: restore it there" for upper in around.elsewhere or ()
     ]
 
 

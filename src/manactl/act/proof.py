@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from manactl.model.port import Evidence, PortId
+from manactl.wire.uverbs import ProofOutcome
 
 if TYPE_CHECKING:
     from manactl.act.plan import System
@@ -14,10 +15,10 @@ _LOOK_SELDOM = 1.0
 
 
 class ProofLike(Protocol):
-    """What look.raw_qp_probe.Proof says (free, taken, denied, cannot)."""
+    """What look.raw_qp_probe.Proof reports."""
 
     @property
-    def outcome(self) -> str: ...
+    def outcome(self) -> ProofOutcome: ...
     @property
     def errno(self) -> int | None: ...
     @property
@@ -40,7 +41,7 @@ def attempt_proof(system: System, port: PortId, wait: float) -> tuple[ProofLike,
     while True:
         proof = system.prove_free(port)
         tries += 1
-        if proof.outcome != "taken":
+        if proof.outcome is not ProofOutcome.TAKEN:
             return proof, tries
         now = system.netdev(port)
         if now is not None and now.up:

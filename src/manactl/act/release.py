@@ -357,17 +357,17 @@ def _released(
     undone: list[Undone] = undo.undone.get(port, [])
     counts: dict[Kind, int] = {}
     facts: dict[str, Any] = {}
-    for one in undone:
-        counts.update(one.restored.counts)
-        facts.update(one.facts)
+    for part in undone:
+        counts.update(part.restored.counts)
+        facts.update(part.facts)
     return ReleasedPort(
         port,
         name,
         outcome,
         recovered,
         counts,
-        expired=tuple(text for one in undone for text in one.restored.expired),
-        extra=tuple(text for one in undone for text in one.restored.extra),
+        expired=tuple(text for part in undone for text in part.restored.expired),
+        extra=tuple(text for part in undone for text in part.restored.extra),
         up_ms=facts.get("ms"),
         carrier=facts.get("carrier"),
         down_for_s=down_for,
@@ -376,7 +376,7 @@ def _released(
 
 def _interrupted(stop: StopRequested, result: ReleaseResult) -> Interrupted:
     """What had been done when the signal came; all the rest is as it was."""
-    back = [one.netdev for one in result.ports if one.outcome is not Outcome.NOT_CLAIMED]
+    back = [port.netdev for port in result.ports if port.outcome is not Outcome.NOT_CLAIMED]
     done = [f"SIGTERM was sent to {ending.named(result.terminated)}"] * bool(result.terminated)
     done += [f"{', '.join(back)} {'was' if len(back) == 1 else 'were'} released"] * bool(back)
     rest = "no other port" if back else "no port"

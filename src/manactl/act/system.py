@@ -112,7 +112,7 @@ class LiveSystem:
         if rdma is not None:
             try:
                 open_device(rdma.device, []).close()
-            except Exception:  # noqa: BLE001 - the proof itself will tell, at its time
+            except Exception:  # noqa: BLE001 - the proof itself will report it
                 return
 
     def surroundings(
@@ -130,9 +130,9 @@ class LiveSystem:
         report = self._look()
         waits = any(missing.source == "mana" for missing in report.missing)
         return not waits and any(
-            (one.owner, one.certainty) == (Owner.FREE, Certainty.PROVEN)
-            for one in report.ports
-            if one.id.key == port.key
+            (row.owner, row.certainty) == (Owner.FREE, Certainty.PROVEN)
+            for row in report.ports
+            if row.id.key == port.key
         )
 
 

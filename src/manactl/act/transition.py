@@ -150,7 +150,7 @@ def _unwound(
     story = f"claiming {who} failed: {_why(error)}"
     evidence = tuple(getattr(error, "evidence", ()))
     holders: list[Holder] = []
-    if result.held or getattr(error, "taken", False):
+    if result.held or getattr(error, "held", False):
         ports = result.held or [step.port for step in started[-1:]]
         holders = [holder for port in ports for holder in system.holders(port)]
         evidence += holder_evidence(holders)
@@ -226,7 +226,7 @@ def _undo_step(step: Step, work: Workplace, result: UndoResult) -> bool:
             undone = step.undo(work.system)
     except StepFailed as failure:
         result.residue.append(failure.message)
-        if failure.taken:
+        if failure.held:
             result.held.append(step.port)
         if failure.hint is not None:
             result.remedies.append(failure.hint)

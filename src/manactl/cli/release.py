@@ -61,10 +61,10 @@ def run(app: App, request: ReleaseRequest, *, verbose: bool, as_json: bool) -> N
     with Interruptible(app.warn) as signals:
         result = releasing.release(request, app.host, signals, progress)
         if not as_json:
-            app.tell(*(line for one in result.plans for line in plan.lines(one)))
+            app.tell(*(line for made in result.plans for line in plan.lines(made)))
             app.tell(*outcome.release_lines(result, verb=verb, dry_run=dry_run))
         elif dry_run and len(result.plans) == 1:
             app.document(result.plans[0].to_json())
         else:
-            plans = {"plans": [one.to_json() for one in result.plans]} if dry_run else {}
+            plans = {"plans": [made.to_json() for made in result.plans]} if dry_run else {}
             app.document({**outcome_document.release_document(result, verb), **plans})

@@ -20,6 +20,7 @@ from manactl.errors import Busy, Interrupted, ManactlError, NotRestored, Refused
 from manactl.journal import file as journal
 from manactl.model.port import PortId
 from manactl.netstate.snapshot import Fact, Request
+from manactl.wire.uverbs import ProofOutcome
 from tests.unit.fakes import PORT, address, neighbour, nexthop, route
 from tests.unit.host import (
     RICH,
@@ -270,7 +271,7 @@ def refusing(outcome: str, *, times: int = 99) -> Callable[..., FakeSystem]:
         def prove_free(self, port: PortId) -> FakeProof:
             if Refusing.left:
                 Refusing.left -= 1
-                return FakeProof(outcome, 16)
+                return FakeProof(ProofOutcome(outcome), 16)
             return super().prove_free(port)
 
     return Refusing
@@ -417,7 +418,7 @@ def unplugging(seconds: float) -> Callable[..., FakeSystem]:
                 self.back_at = self.kernel.clock + seconds
 
         def prove_free(self, port: PortId) -> FakeProof:
-            return FakeProof("cannot", 19)
+            return FakeProof(ProofOutcome.CANNOT, 19)
 
         def nic(self, port: PortId) -> Any:
             one = self.kernel.nics[0]
