@@ -98,7 +98,9 @@ def _run(
     survived = 0
     for name, killer in pool.run(tasks, options.jobs):
         mutant = by_name[name]
-        results[name] = report.Result(mutant, killer, accepted.reason(mutant, entries))
+        tests = known.reaching(mutant.module, mutant.lines, at_import=mutant.at_import)
+        reason = accepted.reason(mutant, entries)
+        results[name] = report.Result(mutant, killer, reason, len(tests))
         survived += killer is None
         pool.progress(f"{len(results)} of {len(chosen)} mutants, {survived} survived")
         if options.verbose and killer:

@@ -15,7 +15,7 @@ import pytest
 
 from tools.mutants import box, pool
 from tools.mutants.mutate import Mutant
-from tools.mutants.reach import Reach, Test, arguments
+from tools.mutants.reach import Case, Reach, arguments
 
 # Seconds for a test that took one: the machine may be busy with other mutants, and a mutant that
 # loops is noticed just as well a little later.
@@ -27,7 +27,7 @@ _FIRST_FILES = 3  # that are run before all others are imported, too
 class _Chosen:
     """A pytest plugin that runs some tests in a given order, and reports as it goes."""
 
-    def __init__(self, tests: Sequence[Test], out: int, patience: float) -> None:
+    def __init__(self, tests: Sequence[Case], out: int, patience: float) -> None:
         self._rank = {test.id: number for number, test in enumerate(tests)}
         self._seconds = {test.id: test.seconds for test in tests}
         self._out = out
@@ -64,7 +64,7 @@ class _Chosen:
             self._report(failed=f"{report.nodeid} (import)")
 
 
-def batches(tests: Sequence[Test], module: str, known: Reach) -> Iterator[list[Test]]:
+def batches(tests: Sequence[Case], module: str, known: Reach) -> Iterator[list[Case]]:
     """The tests in the order in which they are worth running: close and fast ones first."""
     path = Path(module)
     mirror = "/" + path.with_name(f"test_{path.name}").as_posix()
@@ -106,7 +106,7 @@ def killer(top: Path, mutant: Mutant, source: bytes, known: Reach, patience: flo
 
 
 def _fails(
-    top: Path, texts: Mapping[Path, bytes], tests: Sequence[Test], patience: float
+    top: Path, texts: Mapping[Path, bytes], tests: Sequence[Case], patience: float
 ) -> str | None:
     reader, writer = os.pipe()
     files = sorted({test.file for test in tests})

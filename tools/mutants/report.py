@@ -17,6 +17,7 @@ class Result:
     mutant: Mutant
     killer: str | None
     reason: str | None
+    tests: int = 0  # that run the line
 
 
 def share(results: Sequence[Result]) -> float:
@@ -56,7 +57,10 @@ def survivors(results: Sequence[Result], sources: Mapping[str, bytes]) -> Iterat
             continue
         mutant = result.mutant
         yield ""
-        yield f"src/manactl/{mutant.module}:{mutant.line} {mutant.function}: {mutant.operator} ({mutant.id})"
+        yield (
+            f"src/manactl/{mutant.module}:{mutant.line} {mutant.function}: {mutant.operator} "
+            f"({mutant.id}; {result.tests or 'no'} tests run it)"
+        )
         yield from snippet(mutant, sources[mutant.module])
         if result.reason:
             yield f"  accepted: {result.reason}"

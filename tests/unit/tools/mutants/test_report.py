@@ -70,10 +70,10 @@ def test_accepted_mutants_do_not_count() -> None:
 
 
 def test_a_survivor_is_shown_where_it_is() -> None:
-    results = [Result(EQUAL, "test_g", None), Result(GREATER, None, None)]
+    results = [Result(EQUAL, "test_g", None), Result(GREATER, None, None, 3)]
     assert list(report.survivors(results, {"decide/some.py": SOURCE})) == [
         "",
-        f"src/manactl/decide/some.py:3 f: other comparison ({GREATER.id})",
+        f"src/manactl/decide/some.py:3 f: other comparison ({GREATER.id}; 3 tests run it)",
         "         return [b for b in a",
         "    -            if b > 0]",
         "    +            if (b >= 0)]",
