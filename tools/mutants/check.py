@@ -20,6 +20,7 @@ from tools.mutants.reach import Case, Reach, arguments
 # Seconds for a test that took one: the machine may be busy with other mutants, and a mutant that
 # loops is noticed just as well a little later.
 _SLOWER = 10
+TIME_OUT = "(time-out)"
 _IMPORT = 120
 _FIRST_FILES = 3  # that are run before all others are imported, too
 
@@ -129,10 +130,11 @@ def _fails(
     if failed:
         return failed
     if code == -signal.SIGKILL:
-        return f"{doing} (time-out)"
-    if code == 0:
+        return f"{doing} {TIME_OUT}"
+    # Where tests are made from a table of the program, what is gone from there is not tested.
+    if code in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         return None
-    if code == 70 or (code == 5 and doing == "import"):
+    if code == box.FAILED:
         raise SystemExit(f"the tests could not be run: {', '.join(files)}")
     return f"{doing} (pytest exits with {code})"
 

@@ -216,35 +216,43 @@ def _digest(top: Path, *paths: Path) -> bytes:
 
 
 def _files(top: Path) -> list[str]:
+    """The test files, but for those of this tool."""
     return sorted(
-        path.relative_to(top).as_posix()
+        name
         for place in _TESTS
         for path in (top / place).rglob("test_*.py")
+        if not _of_this_tool(name := path.relative_to(top).as_posix())
     )
 
 
-def _shared(top: Path, files: Iterable[str]) -> bytes:
-    """What all tests depend on."""
-    alone = {top / file for file in files}
-    paths = [
+def _of_this_tool(name: str) -> bool:
+    return bool({"mutants", "test_mutants.py"}.intersection(name.split("/")))
+
+
+def shared(top: Path, files: Iterable[str]) -> bytes:
+    """What all tests depend on: the program, and what the tests share."""
+    paths = (
         path
         for place in ("src", "tests", "tools", "completions", "man")
         for path in (top / place).rglob("*")
-        if path.is_file() and path not in alone and "lab" not in path.relative_to(top).parts[:2]
-        if path.suffix != ".pyc" and "mutants" not in path.parts
-    ]
+        if path.is_file() and path.suffix != ".pyc"
+    )
+    names = {path.relative_to(top).as_posix() for path in paths}.difference(files)
+    wanted = sorted(
+        name for name in names if not name.startswith("tests/lab/") and not _of_this_tool(name)
+    )
     settings = tomllib.loads((top / "pyproject.toml").read_text())["tool"]["pytest"]
-    return _digest(top, *sorted(paths)) + json.dumps(settings).encode()
+    return _digest(top, *(top / name for name in wanted)) + json.dumps(settings).encode()
 
 
 def reach(top: Path, cache: Path, jobs: int) -> Reach:
     """What the tests reach; measured where the cache does not have it."""
     files = _files(top)
-    shared = hashlib.sha256(_FORMAT + _shared(top, files))
+    common = hashlib.sha256(_FORMAT + shared(top, files))
     cache.mkdir(parents=True, exist_ok=True)
     kept: dict[str, Path] = {}
     for file in files:
-        key = shared.copy()
+        key = common.copy()
         key.update(_digest(top, top / file))
         kept[file] = cache / f"{key.hexdigest()[:24]}.json"
     missing = [file for file in files if not kept[file].exists()]

@@ -74,6 +74,31 @@ def test_modules_that_import_one(tmp_path: Path) -> None:
     assert found["act/a.py"] == frozenset()
 
 
+def test_what_was_measured_holds_while_the_program_and_what_is_shared_do(tmp_path: Path) -> None:
+    top = tmp_path / "mutants"  # a name that is also that of this tool
+    shared = ["src/manactl/a.py", "tests/conftest.py", "tests/data/x", "tools/completions/a.py"]
+    other = ["tests/lab/a.py", "tests/unit/test_a.py", "tools/mutants/a.py", "src/manactl/a.pyc"]
+    settings = "[tool.pytest.ini_options]\n"
+    for name in (*shared, *other):
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).write_text("")
+    (top / "pyproject.toml").write_text(settings)
+
+    def key() -> bytes:
+        return reach.shared(top, ["tests/unit/test_a.py"])
+
+    before = key()
+    for name in other:
+        (top / name).write_text("changed")
+    assert key() == before
+    for name in shared:
+        (top / name).write_text("changed")
+        assert key() != before, name
+        (top / name).write_text("")
+    (top / "pyproject.toml").write_text(settings + "addopts = '-x'\n")
+    assert key() != before
+
+
 def test_the_tests_of_the_module_come_first_then_what_is_fast() -> None:
     files = [f"tests/unit/test_{number}.py" for number in range(5)]
     network = "tests/netns/test_n.py"

@@ -62,6 +62,8 @@ def test_accepted_mutants_do_not_count() -> None:
     assert report.share([killed, stays]) == 100
     assert report.share([killed, Result(GREATER, "test_f", "why")]) == 100
     assert report.share([]) == 100
+    late = Result(EQUAL, "test_g (time-out)", None)
+    assert list(report.table([killed, late, late]))[-1] == "(2 killed by a time-out)"
     lines = [line.split() for line in report.table([killed, left, stays])]
     assert lines[1:] == [
         ["decide/some.py", "3", "1", "2", "1", "50"],
