@@ -11,7 +11,7 @@ SEED = 1
 BOOTSTRAP = tests/bootstrap
 PYTEST = MANACTL_REQUIRE=netns,lab,shells $(BOOTSTRAP) --venv --netns -m pytest -n $(WORKERS) --dist loadgroup
 
-.PHONY: help demo test check mutants soak bench lab build completions
+.PHONY: help demo test check mutants soak bench lab build completions schemas
 
 help:
 	@echo 'make demo    watch manactl do its job on the real drivers, in a VM'
@@ -21,7 +21,8 @@ help:
 	@echo 'make soak    the long counts (hours)'
 	@echo 'make bench   what manactl costs, in the guest (minutes)'
 	@echo 'make lab     a shell in the guest (KERNEL=6.12|6.18|7 PORTS=1..4)'
-	@echo 'make completions   write completions/ anew from the command tree'
+	@echo 'make completions   write completions/ again from the command tree'
+	@echo 'make schemas   write src/manactl/schemas/ again from tools/schemas/'
 	@echo 'make build   only fetch and build what the lab runs on'
 
 demo: build
@@ -50,6 +51,9 @@ lab: build
 
 completions:
 	@PYTHONPATH=src $(BOOTSTRAP) --venv -m tools.completions
+
+schemas:
+	@$(BOOTSTRAP) -m tools.schemas
 
 build:
 	@$(BOOTSTRAP) -m tests.lab.build

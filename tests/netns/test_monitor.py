@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import select
+import socket
 
 import pytest
 
@@ -57,3 +59,16 @@ def test_a_closed_door_is_named() -> None:
     with Monitor(rdma=True) as monitor:
         assert set(monitor.refused) <= {"nldev"}
         assert len(monitor.descriptors) == 2 - len(monitor.refused)
+
+
+def test_what_another_process_sends_is_not_news() -> None:
+    with (
+        Monitor(rdma=False) as monitor,
+        socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_ROUTE) as stranger,
+    ):
+        listening = socket.socket(fileno=os.dup(monitor.descriptors[0]))
+        with listening:
+            to = (listening.getsockname()[0], 0)
+        stranger.sendto(b"look", to)
+        assert heard(monitor)
+        assert not monitor.drain()

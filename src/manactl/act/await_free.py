@@ -8,8 +8,7 @@ from manactl.act import terminate as ending
 from manactl.act import transition
 from manactl.act.claim import WAIT, holders_of
 from manactl.act.plan import System
-from manactl.act.signals import StopRequested
-from manactl.errors import Busy, Interrupted
+from manactl.errors import Busy
 from manactl.model.port import Holder, Owner, PortId
 from manactl.report import look
 
@@ -54,13 +53,6 @@ def await_free(
         attempt(max(WAIT if terminate else 0.0, patience - (system.monotonic() - start)))
     except Busy as busy:
         raise ending.not_ended(busy, sent, system.monotonic() - start) from busy
-    except StopRequested as stop:
-        if not sent:
-            raise
-        raise Interrupted(
-            f"interrupted by {stop.name}; SIGTERM was sent to {ending.named(sent)}, and no port "
-            "was changed"
-        ) from stop
 
 
 def would_end(ports: Sequence[PortId]) -> list[str]:

@@ -168,6 +168,15 @@ def _already(
             if not dry_run:
                 close_stale(one.path)
             continue
+        if one.port.is_another(port.id):
+            raise Busy(
+                f"{port.label} ({port.id.permanent_mac}) is not the NIC that was claimed in this "
+                f"place ({one.port.permanent_mac}), and that claim is open; nothing was touched",
+                hint="plug the claimed NIC in again and release it; after a reboot the claim is "
+                "only closed",
+                evidence=[Evidence("journal", "permanent MAC", one.port.permanent_mac)],
+                code="drift",
+            )
         if one.phase != "claimed":
             raise NotRestored(
                 f"an earlier claim or release of {port.label} was interrupted; nothing was touched",

@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from manactl.act import await_free, transition
+from manactl.act import terminate as ending
 from manactl.act.audit import Audit
 from manactl.act.claim import close_stale, holders_of, need_net_admin
 from manactl.act.plan import Plan, SetAdmin, Step, Undone, steps_from_json
-from manactl.act.signals import Interruptible
+from manactl.act.signals import Interruptible, StopRequested
 from manactl.act.system import LiveSystem, who
 from manactl.act.transition import PutBack
 from manactl.decide import lost_eqs
-from manactl.errors import Busy, Denied, ManactlError, NotRestored, UsageError
+from manactl.errors import Busy, Denied, Interrupted, ManactlError, NotRestored, UsageError
 from manactl.journal import file as journal
 from manactl.journal import lock
 from manactl.journal.file import Journal, JournalError
@@ -144,6 +145,7 @@ def _each(
     for path in dict.fromkeys(one.path for one in chosen):
         mine = [one for one in chosen if one.path == path]
         try:
+            wish.signals.listen()
             if wish.dry_run:
                 with contextlib.suppress(FileNotFoundError):  # just put away by another manactl
                     _plan(wish, path, [one.port for one in mine], outcome)
@@ -158,10 +160,23 @@ def _each(
                     still = [one for one in still if one.to_recover]
                 if still:
                     _release(wish, path, [one.port for one in still], outcome)
+        except StopRequested as stop:
+            failures.append(_interrupted(stop, outcome))
+            break
         except ManactlError as error:
             failures.append(error)
     if failures:
         raise _worst(failures)
+
+
+def _interrupted(stop: StopRequested, outcome: Outcome) -> Interrupted:
+    """What had been done when the signal came; all the rest is as it was."""
+    back = [one.netdev for one in outcome.ports if one.outcome != "not-claimed"]
+    done = [f"SIGTERM was sent to {ending.named(outcome.terminated)}"] * bool(outcome.terminated)
+    done += [f"{', '.join(back)} {'was' if len(back) == 1 else 'were'} released"] * bool(back)
+    rest = "no other port" if back else "no port"
+    changed = f"{rest} was changed" if done else "nothing was changed"
+    return Interrupted("; ".join([f"interrupted by {stop.name}", *done, changed]))
 
 
 def _worst(failures: Sequence[ManactlError]) -> ManactlError:
