@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tools.completions import tree
 
-from manactl.decide.waivers import WAIVABLE
+from manactl.decide.codes import WAIVABLE
 from tests.conftest import lacking
 from tests.shells.scene import HOSTILE, KINDS, PCI, PROMPT, Shell
 
