@@ -23,6 +23,7 @@ from manactl.look.blocked_tasks import in_drivers, waiting
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PATIENCE = 2.0  # s that a step may take in silence
 AGAIN = 10.0  # s from one word to the next
+_STOPPING = "stopping as soon as the kernel lets go"
 
 Say = Callable[[str], None]
 
@@ -45,6 +46,7 @@ class Interruptible:
 
     def __init__(self, say: Say | None = None, *, patience: float = PATIENCE) -> None:
         self._armed = True
+        self._unheard: int | None = None  # a signal that came while they were ignored
         self._before: dict[int, Any] = {}
         self._watch = None if say is None else Watchdog(say, patience=patience)
 
@@ -58,6 +60,17 @@ class Interruptible:
         self._armed = False
         if self._watch is not None:
             self._watch.reply = "what is under way is not left half done"
+
+    def listen(self) -> None:
+        """From now on signals count again: one thing is done, and the next has not begun.
+
+        One that was ignored meanwhile raises now.
+        """
+        self._armed = True
+        if self._watch is not None:
+            self._watch.reply = _STOPPING
+        if self._unheard is not None:
+            self._stop(self._unheard, None)
 
     def __enter__(self) -> Interruptible:
         for number in SIGNALS:
@@ -92,6 +105,7 @@ class Interruptible:
         if self._armed:
             self._armed = False
             raise StopRequested(number)
+        self._unheard = number
 
 
 class Watchdog:
@@ -112,7 +126,7 @@ class Watchdog:
         self._thread: threading.Thread | None = None
         self._ends = (-1, -1)
         self._mask: set[int] = set()
-        self.reply = "stopping as soon as the kernel lets go"
+        self.reply = _STOPPING
 
     @contextlib.contextmanager
     def over(self, what: str, numbers: Any) -> Iterator[None]:

@@ -76,7 +76,7 @@ def claim(  # noqa: PLR0917 - click passes by keyword
 
     with Interruptible(app.warn) as signals:
         wish = claiming.Wish(app.state_dir, words, show, signals, allow, dry_run, wait)
-        done = claiming.claim(wish)
+        done = claiming.claim(wish, app.host)
         if as_json:
             plan = done.plan
             app.document(plan.to_json() if dry_run and plan else claiming.document(done))

@@ -324,10 +324,13 @@ class Journal:
 
     def append(self, event: str, **more: object) -> None:
         """Write one record and wait until it is on disk. OSError leaves no half line behind
-        where that can be helped, so that what follows stays readable."""
+        where that can be helped, so that what follows stays readable; what a signal has cut short
+        is not announced, and the next record takes its place."""
         record = {"n": len(self.records) + 1, "t": stamp(), "event": event, **more}
         line, total = _line(record, self._sum)
         try:
+            if os.fstat(self._fd).st_size > self._size:
+                os.ftruncate(self._fd, self._size)
             _write_all(self._fd, line)
             os.fsync(self._fd)
         except OSError:

@@ -32,7 +32,7 @@ def command(kind: str, body: bytes, names: Mapping[int, str]) -> str:
     said = text(kind, body, names).split()
     family = ["-6"] if kind == "route" and rt.is_ipv6(body) else []
     if kind == "address":
-        keep = said[1 : said.index("peer") + 3] if "peer" in said else said[1:2]
+        keep = said[1 : said.index("peer") + 2] if "peer" in said else said[1:2]
         words = [*keep, *said[said.index("dev") :]]
     elif kind == "nexthop":
         words = said[1:3]

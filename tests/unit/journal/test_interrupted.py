@@ -12,14 +12,12 @@ from manactl.act.plan import KeepState, Plan, ProveFree, SetAdmin
 from manactl.journal import file as journal
 from manactl.journal import interrupted, lock
 from manactl.journal.file import Journal
-from manactl.netstate.snapshot import port_to_json
-from tests.unit import fakes
-from tests.unit.fakes import PORT
+from manactl.netstate.snapshot import PortState, port_to_json
+from tests.unit.fakes import PORT, address, route
 from tests.unit.journal.test_file import HEADER
 
-STATE = fakes.FakeSystem(
-    fakes.Kernel([fakes.address("10.0.0.2", 24), fakes.route("10.9.0.0", 16, via="10.0.0.1")])
-).capture(PORT)
+FACTS = (address("10.0.0.2", 24), route("10.9.0.0", 16, via="10.0.0.1"))
+STATE = PortState(PORT, 3, "eth1", True, True, 1000.0, FACTS)
 OTHER = PORT._replace(port=2)
 STEPS = (
     KeepState(STATE),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import struct
+from socket import inet_aton
 
 import pytest
 from hypothesis import given
@@ -236,6 +237,18 @@ def test_a_state_survives_its_json() -> None:
 )
 def test_facts_read_as_ip_shows_them(fact: Fact, text: str) -> None:
     assert snapshot.describe(fact, {3: "eth1"}) == text
+
+
+def with_peer(local: str, peer: str, scope: int) -> Fact:
+    attrs = [Attr(rt.IFA_ADDRESS, inet_aton(peer)), Attr(rt.IFA_LOCAL, inet_aton(local))]
+    return Fact(Kind.ADDRESS, rt.join(rt.IFADDR.pack(2, 32, 0x80, scope, 3), attrs))
+
+
+@pytest.mark.parametrize("scope", [0, 253])
+def test_the_command_that_removes_an_address_with_a_peer(scope: int) -> None:
+    fact = with_peer("10.0.0.2", "10.0.0.7", scope)
+    wanted = "ip address del 10.0.0.2 peer 10.0.0.7/32 dev eth1"
+    assert snapshot.removal(fact, {3: "eth1"}) == wanted
 
 
 @given(st.sampled_from(FACTS), st.integers(0, 200))
