@@ -28,9 +28,11 @@ class LiveSystem:
         holders: Callable[[PortId], tuple[Holder, ...]],
         *,
         sys: Path = Path("/sys"),
+        pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._rdma = rdma
         self._holders = holders
+        self.pause = pause
         self._sys = sys
         self.rtnl = Rtnl()
 
@@ -42,9 +44,6 @@ class LiveSystem:
 
     def monotonic(self) -> float:
         return time.monotonic()
-
-    def pause(self, seconds: float) -> None:
-        time.sleep(seconds)
 
     def boottime(self) -> float:
         return time.clock_gettime(time.CLOCK_BOOTTIME)
