@@ -103,6 +103,7 @@ class FakeSystem:
         self.host = host
         self.kernel = host.kernel
         self.rdma = rdma
+        self.boundary: Callable[[float], None] = lambda _: None  # what the host was given
 
     def __enter__(self) -> FakeSystem:
         self.host.open_systems += 1
@@ -119,6 +120,7 @@ class FakeSystem:
 
     def pause(self, seconds: float) -> None:
         self.host.pause(seconds)
+        self.boundary(0.0)
 
     def nic(self, port: PortId) -> Nic | None:
         for one in self.kernel.nics:
@@ -299,8 +301,12 @@ class FakeHost:
             eqs_lost=nic.eqs_lost,
         )
 
-    def system(self, rdma: Mapping[tuple[str, int], RdmaPort | None]) -> FakeSystem:
-        return self.systems(self, rdma)
+    def system(
+        self, rdma: Mapping[tuple[str, int], RdmaPort | None], pause: Callable[[float], None]
+    ) -> FakeSystem:
+        system = self.systems(self, rdma)
+        system.boundary = pause
+        return system
 
     def capabilities(self) -> int:
         return self.mask

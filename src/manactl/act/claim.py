@@ -116,7 +116,7 @@ def _locked(wish: Wish, host: Host, wanted: Sequence[PortStatus]) -> Claimed:
     if not new:
         return Claimed(None, already=tuple(already))
     _able(new, raw=bool(host.capabilities() >> CAP_NET_RAW & 1))
-    with host.system({k: p.rdma for k, p in now.items()}) as system:
+    with host.system({k: p.rdma for k, p in now.items()}, wish.signals.pause) as system:
         return _claim(wish, host, new, already, system)
 
 
@@ -149,11 +149,15 @@ def _already(
 ) -> list[tuple[PortStatus, ClaimSummary]]:
     """Ports that are claimed and really out. Journals from before a reboot are closed."""
     try:
-        claims = {_key(one.port): one for one in journal.list_claims(state_dir, host.boot_id())}
+        listed = journal.list_claims(state_dir, host.boot_id())
     except PermissionError:
         if dry_run:
             return []  # not ours to see, and nothing will be done
         raise Denied(f"{state_dir} is not readable: claim as root") from None
+    for unreadable in listed.unreadable:
+        if any(unreadable.concerns(port.id.pci) for port in ports):
+            raise unreadable.error
+    claims = {_key(claim.port): claim for claim in listed.claims}
     found = []
     for port in ports:
         one = claims.get(_key(port.id))
@@ -192,8 +196,11 @@ def _already(
 
 def close_stale(path: Path) -> None:
     """Close a journal from before the last boot: the boot configuration has taken over."""
-    with Journal.open(path) as log:
-        failed = transition.close(log, "reboot")
+    if journal.salvaged(path, journal.read_boot_id()):
+        failed = transition.put_away(path)
+    else:
+        with Journal.open(path) as log:
+            failed = transition.close(log, "reboot")
     if failed:
         raise NotRestored(f"the journal {path} could not be closed: {failed}", code="journal")
 

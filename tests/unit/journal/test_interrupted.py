@@ -47,7 +47,7 @@ def written(state_dir: Path, events: list[Event]) -> Path:
 
 def steps(state_dir: Path) -> dict[int, str | None]:
     """Per port what is said; nothing of ports that are back."""
-    return {one.port.port: one.next_step for one in journal.list_claims(state_dir, "b")}
+    return {one.port.port: one.next_step for one in journal.list_claims(state_dir, "b").claims}
 
 
 @pytest.mark.parametrize("events", [[], DOING[:1]])
@@ -86,7 +86,9 @@ def test_of_two_ports_one_may_be_back_and_the_other_not(tmp_path: Path) -> None:
 def test_a_port_whose_neighbour_is_being_released_stands(tmp_path: Path) -> None:
     one = ("releasing", {"ports": [port_to_json(PORT)]})
     written(tmp_path, [*CLAIMED, one])
-    phases = {c.port.port: (c.phase, c.to_recover) for c in journal.list_claims(tmp_path, "b")}
+    phases = {
+        c.port.port: (c.phase, c.to_recover) for c in journal.list_claims(tmp_path, "b").claims
+    }
     assert phases == {1: ("interrupted", True), 2: ("claimed", False)}
 
 
