@@ -7,8 +7,8 @@ import pytest
 from manactl.look.stacked_links import StackedLink, parse
 from manactl.look.upper_devices import Standing, grow, reach
 from manactl.netstate.surroundings import Stacked
-from manactl.wire import rtmsg as rt
 from manactl.wire.attrs import attr_str, attr_u32, nest
+from manactl.wire.if_link import IfInfoMsg
 
 PORT = 3
 ALL = Standing(True, True)
@@ -25,7 +25,7 @@ def link(
     attrs += attr_u32(10, master) if master else b""
     attrs += attr_u32(37, nsid) if nsid is not None else b""
     attrs += nest(18, attr_str(1, kind)) if kind else b""
-    return parse(rt.IFINFO.pack(0, 0, 1, index, int(works), 0) + attrs)
+    return parse(IfInfoMsg(type=1, ifindex=index, flags=int(works)).pack() + attrs)
 
 
 def standing(*links: StackedLink) -> dict[int, Standing]:
