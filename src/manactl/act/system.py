@@ -84,7 +84,7 @@ class LiveSystem:
         return now.ifindex
 
     def carrier(self, port: PortId) -> bool:
-        return self.rtnl.link(self._ifindex(port)).carrier
+        return bool(self.rtnl.link(self._ifindex(port)).carrier)
 
     def set_admin(self, port: PortId, up: bool) -> None:
         self.rtnl.set_up(self._ifindex(port), up)

@@ -13,8 +13,8 @@ from manactl.look import upper_devices
 from manactl.look.stacked_links import StackedLink, parse
 from manactl.look.upper_devices import Standing, elsewhere, grow, reach, stacked
 from manactl.netstate.surroundings import Stacked
-from manactl.wire import rtmsg as rt
 from manactl.wire.attrs import attr_str, attr_u32, nest
+from manactl.wire.if_link import IfInfoMsg
 from tests.unit.look import kernel
 from tests.unit.look.kernel import FakeRtnl, address, route
 
@@ -35,7 +35,7 @@ def link(
     data = nest(2, attr_u32(2, 4) + attr_u32(1, 7)) if loose else b""
     attrs += nest(18, attr_str(1, kind) + data) if kind else b""
     flags = int(works if up is None else up)
-    return parse(rt.IFINFO.pack(0, 0, 1, index, flags, 0) + attrs)
+    return parse(IfInfoMsg(type=1, ifindex=index, flags=flags).pack() + attrs)
 
 
 def standing(*links: StackedLink) -> dict[int, Standing]:
