@@ -20,7 +20,7 @@ from manactl.act.plan import Plan
 from manactl.act.proof import LOOK_AGAIN
 from manactl.act.signals import Interruptible
 from manactl.act.system import LiveSystem, capabilities, who
-from manactl.decide import guards, waivers
+from manactl.decide import guards, port_words, waivers
 from manactl.errors import Busy, Denied, NotRestored, Refused, Unsupported
 from manactl.journal import file as journal
 from manactl.journal import lock
@@ -233,7 +233,7 @@ def _able(ports: Sequence[PortStatus]) -> None:
     for port in unsure:
         if port.netdev is not None and port.netdev.admin_up:
             raise Busy(
-                f"the driver of {port.label} is in transition: {'; '.join(port.notes)}; "
+                f"the driver of {port.label} is in transition: {'; '.join(port_words.notes(port))}; "
                 "nothing was touched",
                 hint="try again in a moment; manactl status -v shows the evidence",
                 evidence=port.evidence,

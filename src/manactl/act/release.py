@@ -20,7 +20,7 @@ from manactl.act.plan import Plan, SetAdmin, Step, Undone, steps_from_json
 from manactl.act.signals import Interruptible
 from manactl.act.system import LiveSystem, who
 from manactl.act.transition import PutBack
-from manactl.decide import lost_eqs
+from manactl.decide import kernel_bugs
 from manactl.errors import Busy, Denied, ManactlError, NotRestored, UsageError
 from manactl.journal import file as journal
 from manactl.journal import lock
@@ -280,7 +280,7 @@ def _release(wish: Wish, path: Path, ports: list[PortId], outcome: Outcome) -> N
             return
         steps = _steps(content, ports)
         report = look()
-        lost_eqs.refuse_release([p for p in report.ports if (p.id.pci, p.id.port) in _keys(ports)])
+        kernel_bugs.refuse_release([p for p in report.ports if p.id.key in _keys(ports)])
         rdma = {(p.id.pci, p.id.port): p.rdma for p in report.ports}
         wish.show(_planned(wish, content, ports))
         with LiveSystem(rdma, holders_of) as system:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 
-from manactl.decide import lost_eqs
+from manactl.decide import kernel_bugs
 from manactl.decide.waivers import Refusal
 from manactl.model.port import Evidence, PortStatus
 from manactl.netstate import snapshot
@@ -68,7 +68,7 @@ def guard_kernel_bug(port: PortStatus, _around: Surroundings) -> Refusal | None:
     """A known bug of the kernel would bite."""
     if not port.eqs_lost:
         return None
-    return _no(port, "kernel-bug", lost_eqs.what(port), *port.evidence)
+    return _no(port, "kernel-bug", kernel_bugs.lost_eqs(kernel_bugs.is_own(port)), *port.evidence)
 
 
 def guard_ssh_session(port: PortStatus, around: Surroundings) -> Refusal | None:

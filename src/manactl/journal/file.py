@@ -127,7 +127,7 @@ def list_claims(state_dir: Path | str, boot_id: str | None = None) -> list[Claim
             phase = content.phase_of(port)
             more = None if same else interrupted.BEFORE_BOOT
             if same and phase == "interrupted":
-                more = interrupted.told(header, content.records, port, Path(state_dir))
+                more = interrupted.next_step(header, content.records, port, Path(state_dir))
             found.append(ClaimSummary(port, info, phase, same, content.path, more))
     return found
 

@@ -445,7 +445,8 @@ def test_a_netdev_that_cannot_be_set_up_comes_with_what_to_do(
     assert word in (told.hint or "")
     (one,) = journal.list_claims(tmp_path)
     assert one.phase == "interrupted"
-    assert "not put back fully" in (one.next_step or "")
+    assert one.next_step is not None
+    assert one.next_step.code == "not-restored"
     release(tmp_path, FakeSystem(kernel))
     assert journal.list_claims(tmp_path) == []
 
