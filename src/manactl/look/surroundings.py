@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from manactl.look import sockets, upper_devices
+from manactl.look import pyroute2_links, sockets, upper_devices
+from manactl.look.pyroute2_links import DecodedLink
 from manactl.look.rtnetlink import Rtnl
-from manactl.look.stacked_links import StackedLink
 from manactl.look.upper_devices import WHOLE, View
 from manactl.model.port import PortStatus, RdmaPort
 from manactl.netstate.snapshot import PortState, addresses
@@ -49,6 +49,7 @@ class Sources:
     proc: Path = Path("/proc")
     run: Path = Path("/run")
     sys: Path = Path("/sys")
+    links: Callable[[], Sequence[DecodedLink]] = pyroute2_links.links
     tcp: Callable[[bytes], Iterable[TcpSocket]] = sockets.tcp
     elsewhere: Callable[[upper_devices.Found], list[View]] = upper_devices.elsewhere
     nldev: Callable[[], AbstractContextManager[RdmaNetlink]] = Nldev
@@ -68,7 +69,7 @@ def gather(
     if state is None or port.netdev is None:
         return NOTHING_READ
     ifindex = state.ifindex
-    links = _try(rtnl.stack)
+    links = _try(sources.links)
     found = None if links is None else upper_devices.grow(links, {ifindex: WHOLE}, {})
     uppers = None if found is None else _try(lambda: _uppers(port, links or (), found, rtnl))
     away = None if found is None else _try(lambda: sources.elsewhere(found))
@@ -94,7 +95,7 @@ def gather(
 
 
 def _uppers(
-    port: PortStatus, links: Sequence[StackedLink], found: upper_devices.Found, rtnl: Rtnl
+    port: PortStatus, links: Sequence[DecodedLink], found: upper_devices.Found, rtnl: Rtnl
 ) -> tuple[Stacked, ...]:
     """The uppers of the port here, but for a netvsc master, which is another matter."""
     netvsc = port.upper.netdev if port.upper and port.upper.kind == "netvsc" else None
@@ -133,7 +134,7 @@ def _try(read: Callable[[], T]) -> T | None:
         return None
 
 
-def others(claimed: Collection[int], links: Sequence[StackedLink], rtnl: Rtnl) -> tuple[str, ...]:
+def others(claimed: Collection[int], links: Sequence[DecodedLink], rtnl: Rtnl) -> tuple[str, ...]:
     """Netdevs that are up, with carrier and a global address, and do not sit on a claimed port."""
     gone = upper_devices.grow(links, dict.fromkeys(claimed, WHOLE), {})
     having = set()

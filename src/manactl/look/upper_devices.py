@@ -12,12 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from manactl.look import netns, sockets
+from manactl.look import netns, pyroute2_links, sockets
 from manactl.look.forked import Child
 from manactl.look.netns import NAMED, Namespace
+from manactl.look.pyroute2_links import DecodedLink
 from manactl.look.rtnetlink import Rtnl
 from manactl.look.sockets import Reach
-from manactl.look.stacked_links import BESIDE, StackedLink
 from manactl.netstate import snapshot
 from manactl.netstate.snapshot import Fact, Kind
 from manactl.netstate.surroundings import Connection, PacketSocket, Stacked
@@ -38,7 +38,7 @@ WHOLE = Standing(carried=True, closes=True)  # as the port itself
 Found = dict[int, Standing]  # by ifindex, of one namespace
 
 
-def grow(links: Sequence[StackedLink], found: Found, beyond: Mapping[int, Found]) -> Found:
+def grow(links: Sequence[DecodedLink], found: Found, beyond: Mapping[int, Found]) -> Found:
     """`found` and everything of `links` that sits on it, or on what was found in the namespaces
     `beyond`, by their number as IFLA_LINK_NETNSID has it."""
     found = dict(found)
@@ -57,19 +57,17 @@ def grow(links: Sequence[StackedLink], found: Found, beyond: Mapping[int, Found]
         found |= new
 
 
-def _on_what(link: StackedLink, found: Found, beyond: Mapping[int, Found]) -> Standing | None:
-    if link.kind in BESIDE:
-        return None
-    if link.abroad:
-        index, number = link.abroad
+def _on_what(link: DecodedLink, found: Found, beyond: Mapping[int, Found]) -> Standing | None:
+    if link.far_lower:
+        index, number = link.far_lower
         below = beyond.get(number, {}).get(index)
     else:
-        below = found.get(link.link or 0)
+        below = found.get(link.lower or 0)
     return below and Standing(below.carried, below.closes and link.follows)
 
 
 def _as_master(
-    master: StackedLink, below: Standing, links: Iterable[StackedLink], found: Found
+    master: DecodedLink, below: Standing, links: Iterable[DecodedLink], found: Found
 ) -> Standing:
     others = any(
         one.master == master.ifindex and one.up and one.carrier and one.ifindex not in found
@@ -88,7 +86,7 @@ class View(NamedTuple):
 
 
 def stacked(
-    links: Iterable[StackedLink], found: Found, rtnl: Rtnl, name: str | None
+    links: Iterable[DecodedLink], found: Found, rtnl: Rtnl, name: str | None
 ) -> list[Stacked]:
     """The netdevs of `found` with their addresses and default routes."""
     known = {link.ifindex: link for link in links if link.ifindex in found}
@@ -171,13 +169,13 @@ class _World:
     def __init__(self, name: str, fd: int) -> None:
         self.name, self.fd = name, fd
         self.rtnl = Rtnl()
-        self.links = self.rtnl.stack()
+        self.links = pyroute2_links.links()
         self.found: Found = {}
 
     @property
     def borders(self) -> bool:
         """Whether something here sits on what is in another namespace."""
-        return any(link.abroad and link.kind not in BESIDE for link in self.links)
+        return any(link.far_lower for link in self.links)
 
     def ask(self, others: Iterable[Self | _Home]) -> bool:
         """Whether more sits on what was found in the others by now."""
