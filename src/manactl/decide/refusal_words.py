@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from manactl.decide import lost_eqs
 from manactl.decide import refusal as why
-from manactl.decide.codes import Bar, Code
+from manactl.decide.codes import BARRED, Bar, Code
 from manactl.decide.refusal import Refusal, Source
 from manactl.model.port import Evidence
 from manactl.netstate.surroundings import Connection, Stacked
@@ -63,16 +63,6 @@ def barred(refusal: Refusal) -> str:
         lost = [device for device in refusal.facts.devices if not device.restorable]
         return f"it cannot be waived: release could not restore {_some(lost)}"
     return BARRED[refusal.bar] if refusal.bar else ""
-
-
-BARRED = {
-    Bar.NEVER: "it can never be waived",
-    Bar.NEEDS_CONFIRM: "it can be waived only for a claim that ends by itself (--confirm-within, "
-    "or `-- COMMAND`), and this version has neither",
-    Bar.UPPERS_UNKNOWN: "it cannot be waived: nobody knows what release would have to restore",
-    Bar.NAMESPACES_UNKNOWN: "it cannot be waived: release could not restore what is there",
-    Bar.NOT_RESTORABLE: "it cannot be waived: release could not restore all of them",
-}
 
 
 def to_json(refusal: Refusal) -> dict[str, object]:

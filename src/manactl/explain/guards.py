@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from manactl.decide.codes import Code, bar_of
-from manactl.decide.refusal_words import BARRED
+from manactl.decide.codes import BARRED, Code, bar_of
 from manactl.explain.topic import Kind, Step, Topic
 
 

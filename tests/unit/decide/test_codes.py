@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from manactl.decide.codes import NEEDS_CONFIRM, NEVER, WAIVABLE, Bar, Code, bar_of
+from manactl.decide.codes import BARRED, NEEDS_CONFIRM, NEVER, WAIVABLE, Bar, Code, bar_of
 from manactl.errors import Busy, Denied, ManactlError, Refused, Unsupported
 
 BY_NOTHING = ["foreign-netns", "in-reset", "kernel-bug", "unsupported", "holder", "denied", "busy"]
@@ -50,3 +50,8 @@ def test_every_code_ends_in_its_failure(
 )
 def test_why_a_code_cannot_be_waived(code: str, bar: Bar | None) -> None:
     assert bar_of(Code(code)) is bar
+
+
+def test_every_bar_has_words_of_its_own() -> None:
+    assert set(BARRED) == set(Bar)
+    assert len(set(BARRED.values())) == len(Bar)
