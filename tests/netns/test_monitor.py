@@ -78,3 +78,16 @@ def test_a_closed_door_is_named() -> None:
         add_bridge(sock, "port1")
         assert heard(monitor)
         assert monitor.drain()
+
+
+def test_what_another_process_sends_is_not_news() -> None:
+    with (
+        Monitor(rdma=False) as monitor,
+        socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_ROUTE) as stranger,
+    ):
+        listening = socket.socket(fileno=os.dup(monitor.descriptors[0]))
+        with listening:
+            to = (listening.getsockname()[0], 0)
+        stranger.sendto(b"look", to)
+        assert heard(monitor)
+        assert not monitor.drain()

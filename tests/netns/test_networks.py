@@ -114,7 +114,7 @@ def test_a_random_network_is_as_it_was(both: Both, number: int) -> None:
         sh(f"ip link set {state.ifname} down")
     for state in states:
         sh(f"ip link set {state.ifname} up")
-    told = restore.converge_all(both, states, 5.0)
+    told = restore.restore_ports(both, states, 5.0)
     assert [one.residue for one in told] == [()] * len(states)
     assert [one.extra for one in told] == [()] * len(states)
     assert not (found := networks.differences(before, settled())), "\n".join(found)

@@ -12,7 +12,7 @@ import pytest
 from _pytest.mark.structures import ParameterSet
 from tools.completions import tree
 
-from manactl.decide.waivers import WAIVABLE
+from manactl.decide.codes import WAIVABLE
 from tests.conftest import lacking
 from tests.shells.scene import HOSTILE, KINDS, PCI, PROMPT, Kind, Shell
 

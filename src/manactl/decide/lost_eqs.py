@@ -17,9 +17,14 @@ from manactl.errors import Refused
 from manactl.model.port import PortStatus
 
 
-def what(port: PortStatus) -> str:
-    """The danger in words, for a port with `eqs_lost`."""
-    whose = "this port's" if port.candidates in ((), (str(port.id),)) else "a down port's"
+def is_its_own(port: PortStatus) -> bool:
+    """Whether the raw QP of a port with `eqs_lost` can only be that port's."""
+    return port.candidates in ((), (str(port.id),))
+
+
+def danger(own: bool) -> str:
+    """The danger in words."""
+    whose = "this port's" if own else "a down port's"
     return (
         f"a raw QP lives, and {whose} MTU or rings were changed meanwhile, perhaps by its bond: "
         "the kernel crashes when that QP is destroyed (mana_destroy_eq() removes a debugfs "
@@ -32,7 +37,7 @@ def refuse_release(ports: Iterable[PortStatus]) -> None:
     for port in ports:
         if port.eqs_lost:
             raise Refused(
-                f"{port.label} is not released, and nobody was signalled: {what(port)}",
+                f"{port.label} is not released, and nobody was signalled: {danger(is_its_own(port))}",
                 hint="the journal stays open; after the reboot the boot configuration takes over",
                 evidence=port.evidence,
                 code="kernel-bug",

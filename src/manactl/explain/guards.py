@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from manactl.decide.waivers import Refusal
+from manactl.decide.codes import Code, bar_of
+from manactl.decide.refusal_words import BARRED
 from manactl.explain.topic import Kind, Step, Topic
 
 
@@ -11,7 +12,8 @@ def _topic(
     check: tuple[Step, ...], remedy: tuple[Step, ...] = (),
 ) -> Topic:  # fmt: skip
     """A guard's topic, with what its refusals say about a waiver."""
-    if waiver := Refusal(name, "", "", ()).waiver:
+    if bar := bar_of(Code(name)):
+        waiver = BARRED[bar]
         means = f"{means} {waiver[0].upper()}{waiver[1:]}."
     else:
         accept = f"manactl claim --raw-qp PORT --allow {name}"

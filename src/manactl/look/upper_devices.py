@@ -34,6 +34,7 @@ class Standing(NamedTuple):
     closes: bool
 
 
+WHOLE = Standing(carried=True, closes=True)  # as the port itself
 Found = dict[int, Standing]  # by ifindex, of one namespace
 
 

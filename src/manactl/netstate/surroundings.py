@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from manactl.netstate.snapshot import PortState
+from manactl.netstate.uppers import RESTORABLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,11 @@ class Stacked:
     addresses: tuple[str, ...] = ()
     reachable: tuple[str, ...] = ()  # the addresses of global scope among them
     default_routes: tuple[str, ...] = ()
+
+    @property
+    def restorable(self) -> bool:
+        """Whether release can restore what is on it."""
+        return self.netns is None and self.kind in RESTORABLE
 
     def __str__(self) -> str:
         kind = f" ({self.kind})" if self.kind else ""

@@ -11,7 +11,7 @@ from manactl.cli import complete
 from manactl.cli.main import cli
 from manactl.completion import names
 from manactl.completion.addresses import AddressFacts
-from manactl.decide.waivers import WAIVABLE
+from manactl.decide.codes import WAIVABLE
 from tests.unit.cli.test_main import run
 from tests.unit.journal.test_file import HEADER, written
 from tests.unit.machine import PCI, Machine
