@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+KINDS = ("vlan", "macvlan")  # of device that a port gets on top
 TABLES = (254, 254, 100, 4000)
 PROTOCOLS = ("boot", "static", "199")
 # Key and values that differ from the defaults; all of them survive on a device that stays up.
@@ -113,7 +114,7 @@ class Generator:
         self,
         seed: str,
         ports: Sequence[str],
-        kinds: Sequence[str] = ("vlan", "macvlan"),
+        kinds: Sequence[str] = KINDS,
         *,
         default_routes: bool = True,
     ) -> None:
