@@ -31,6 +31,8 @@ def show(report: Report, ports: Sequence[PortStatus], *, verbose: bool, force_co
     console = Console(
         file=sys.stdout, force_terminal=True if force_color else None, highlight=False
     )
+    if console.width < 1:  # COLUMNS=0
+        console.width = 80
     _print(console, report, ports, verbose, None)
 
 
