@@ -10,7 +10,7 @@ from manactl.act.host import Host
 from manactl.act.plan import NetdevNow, System
 from manactl.act.progress import Progress
 from manactl.act.transition import holder_evidence, named
-from manactl.decide import leaked_vport
+from manactl.decide import kernel_bugs
 from manactl.errors import Busy, NotRestored
 from manactl.model.port import Evidence, Holder, Owner, PortId
 from manactl.wire.uverbs import ProofOutcome
@@ -106,10 +106,10 @@ def _still_held(
     system: System, port: PortId, name: str, evidence: Sequence[Evidence]
 ) -> Busy | NotRestored:
     """A live raw QP keeps the port: who, and what to do. Or nobody does, but for a kernel bug."""
-    if leaked_vport.suspected(system, port):
+    if kernel_bugs.vport_leaked(system, port):
         return NotRestored(
-            f"{name} cannot be released: {leaked_vport.WHAT}; nothing was changed",
-            hint=f"{leaked_vport.remedy(port)} && manactl release",
+            f"{name} cannot be released: {kernel_bugs.LEAKED_VPORT}; nothing was changed",
+            hint=f"{kernel_bugs.reload_driver(port)} && manactl release",
             evidence=evidence,
             code="kernel-bug",
         )

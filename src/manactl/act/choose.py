@@ -22,8 +22,8 @@ class Chosen:
     unclaimed: tuple[PortStatus, ...] = ()
 
 
-def open_claims(state_dir: Path, host: Host) -> list[ClaimSummary]:
-    """Every claimed port by the journals."""
+def open_claims(state_dir: Path, host: Host) -> journal.Claims:
+    """Every claimed port by the journals, and the journals that cannot be read."""
     try:
         return journal.list_claims(state_dir, host.boot_id())
     except PermissionError:

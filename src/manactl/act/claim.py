@@ -128,7 +128,9 @@ def prepare(request: ClaimRequest, host: Host, signals: Interruptible) -> Iterat
             yield PreparedClaim(request, host, signals, audit, already, ports, refusals=refusals)
             return
 
-        system = held.enter_context(host.system({key: p.rdma for key, p in there.items()}))
+        system = held.enter_context(
+            host.system({key: p.rdma for key, p in there.items()}, signals.pause)
+        )
         with signals.step(f"look at {_labels(ports)}"):
             states = _captured(system, ports)
             claimed = [state.ifindex for state in states.values()]
@@ -154,7 +156,7 @@ def execute(claim: PreparedClaim, progress: Progress) -> ClaimResult:
         return result
     for port in claim.ports:
         claim.system.warm_up(port.id)
-    claim.signals.ignore()  # a journal is there whole or not at all
+    claim.signals.acting()  # a journal is there whole or not at all
     log = Journal.create(claim.request.state_dir, header(claim, claim.plan), claim.plan.ports)
     with log:
         wait = PATIENCE if claim.request.wait is None else claim.request.wait
@@ -242,17 +244,18 @@ def _unclaimed(
     A journal from before the last boot is closed: the boot configuration has taken over.
     """
     try:
-        claims = {
-            claim.port.key: claim
-            for claim in journal.list_claims(request.state_dir, host.boot_id())
-        }
+        listed = journal.list_claims(request.state_dir, host.boot_id())
     except PermissionError:
         if not request.dry_run:
             raise Denied(
                 f"{request.state_dir} is not readable; nothing was touched",
                 hint="run it as root, for instance with sudo",
             ) from None
-        claims = {}  # not ours to see, and nothing will be done
+        return tuple(ports), ()  # not ours to see, and nothing will be done
+    for unreadable in listed.unreadable:
+        if any(unreadable.concerns(port.id.pci) for port in ports):
+            raise unreadable.error
+    claims = {claim.port.key: claim for claim in listed.claims}
     new, already = [], []
     for port in ports:
         claim = claims.get(port.id.key)
@@ -260,7 +263,7 @@ def _unclaimed(
             new.append(port)
         elif not claim.same_boot:
             if not request.dry_run:
-                close_stale(claim.path)
+                close_stale(claim.path, host.boot_id())
             new.append(port)
         else:
             _check_covers(claim, port)
@@ -296,10 +299,13 @@ def _check_covers(claim: ClaimSummary, port: PortStatus) -> None:
         )
 
 
-def close_stale(path: Path) -> None:
+def close_stale(path: Path, boot_id: str) -> None:
     """Close a journal from before the last boot: the boot configuration has taken over."""
-    with Journal.open(path) as log:
-        failed = transition.close(log, "reboot")
+    if journal.salvaged(path, boot_id):
+        failed = transition.put_away(path)
+    else:
+        with Journal.open(path) as log:
+            failed = transition.close(log, "reboot")
     if failed:
         raise NotRestored(
             f"the journal {path} could not be closed: {failed}; no port was touched",

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 from manactl.act import restore
 from manactl.act.proof import ProofLike, attempt_proof
 from manactl.act.restore import Restored, until
-from manactl.decide import leaked_vport, remedies
+from manactl.decide import kernel_bugs
 from manactl.errors import ManactlError
 from manactl.model.port import Evidence, Holder, PortId
 from manactl.netstate import snapshot
@@ -153,7 +153,7 @@ class KeepState:
 
 def restore_all(kept: Sequence[KeepState], system: System) -> list[Undone]:
     """Undo several at a time: what one port lacks may need what is on another."""
-    found = restore.converge_all(system, [step.state for step in kept], PATIENCE)
+    found = restore.restore_ports(system, [step.state for step in kept], PATIENCE)
     return [Undone(restored) for restored in found]
 
 
@@ -282,11 +282,11 @@ class ProveFree:
                 hint="find the network manager or script that does, and stop it first",
                 evidence=[*proof.evidence, Evidence("sysfs", "IFF_UP", True)],
             )
-        if leaked_vport.suspected(system, self.port):
+        if kernel_bugs.vport_leaked(system, self.port):
             name = now.name if now else self.port
             return StepFailed(
-                f"the vport of {name} cannot be had: {leaked_vport.WHAT}",
-                hint=leaked_vport.remedy(self.port),
+                f"{name}: {kernel_bugs.LEAKED_VPORT}",
+                hint=kernel_bugs.reload_driver(self.port),
                 evidence=proof.evidence,
                 code="kernel-bug",
             )
@@ -389,7 +389,7 @@ def _set_admin(system: System, port: PortId, name: str, up: bool) -> None:
         why = os.strerror(error.errno or 0) if error.strerror is None else error.strerror
         raise StepFailed(
             f"setting {name} {_updown(up)} failed: {why}",
-            hint=remedies.of_opening(error.errno, port) if up else None,
+            hint=kernel_bugs.opening_remedy(error.errno, port) if up else None,
             evidence=[
                 Evidence("rtnetlink", f"set {_updown(up)}", errno.errorcode.get(error.errno or 0))
             ],

@@ -23,7 +23,7 @@ from manactl.act.plan import Plan, SetAdmin, Step, Undone, steps_from_json
 from manactl.act.progress import Progress
 from manactl.act.signals import Interruptible, StopRequested
 from manactl.act.transition import UndoResult, Workplace
-from manactl.decide import lost_eqs
+from manactl.decide import kernel_bugs
 from manactl.errors import (
     Busy,
     Denied,
@@ -118,23 +118,26 @@ def release(
     result = run.result
     with host.audit(request.verb, request.words) as audit, signals.told():
         audit.quiet = request.dry_run
-        claims = open_claims(request.state_dir, host)
+        claims, unreadable = open_claims(request.state_dir, host)
         if not request.dry_run:
             _put_away(request.state_dir)
-        chosen = _chosen(request, host, claims)
+        chosen, failures = _readable(request, _chosen(request, host, claims), unreadable)
         result.ports += [
             ReleasedPort(port.id, port.label, Outcome.NOT_CLAIMED) for port in chosen.unclaimed
         ]
+        if not chosen.claims and failures:
+            raise _worst(failures)
         if not chosen.claims:
             audit.quiet = audit.quiet or not request.words
             return result
         audit.fields["ports"] = [str(claim.port) for claim in chosen.claims]
         if request.dry_run:
             result.plans += _plans(request, host, chosen.claims)
+            if failures:
+                raise _worst(failures)
             return result
         if any(claim.same_boot for claim in chosen.claims):
             need_net_admin(host, request.verb)
-        failures: list[ManactlError] = []
         try:
             for path in dict.fromkeys(claim.path for claim in chosen.claims):
                 ports = [claim.port for claim in chosen.claims if claim.path == path]
@@ -160,16 +163,22 @@ def _release_claim(run: _Run, path: Path, chosen: Sequence[PortId]) -> None:
     ports = _still_claimed(run, path, chosen)
     if not ports:
         return
+    boot_id = run.host.boot_id()
+    if journal.salvaged(path, boot_id):
+        close_stale(path, boot_id)
+        run.result.ports += [ReleasedPort(port, str(port), Outcome.HISTORY) for port in ports]
+        return
     with contextlib.closing(Journal.open(path)) as log:
         content = log.content
-        if content.boot_id != run.host.boot_id():
-            close_stale(path)
+        if content.boot_id != boot_id:
+            close_stale(path, boot_id)
             run.result.ports += _history(content)
             return
         steps = _steps(content, ports)
         there = {port.id.key: port for port in run.host.look().ports}
-        lost_eqs.refuse_release([there[port.key] for port in ports if port.key in there])
-        with run.host.system({key: port.rdma for key, port in there.items()}) as system:
+        rdma = {key: port.rdma for key, port in there.items()}
+        kernel_bugs.refuse_release([there[port.key] for port in ports if port.key in there])
+        with run.host.system(rdma, run.signals.pause) as system:
             with run.signals.step(f"look whether {_names(content, ports)} can be released"):
                 _await_free(run, system, [port for port in ports if _of(steps, port)])
             title = f"{run.request.verb} {_names(content, ports)}"
@@ -223,12 +232,27 @@ def _chosen(request: ReleaseRequest, host: Host, claims: Sequence[ClaimSummary])
     return choose(claims, host, request.words, everything=request.everything)
 
 
+def _readable(
+    request: ReleaseRequest, chosen: Chosen, unreadable: Sequence[journal.UnreadableJournal]
+) -> tuple[Chosen, list[ManactlError]]:
+    """What is not on a function with a journal that cannot be read, and the errors of those: of
+    the named ports alone where there are any."""
+    ports = [claim.port for claim in chosen.claims] + [port.id for port in chosen.unclaimed]
+    blocked = {port.pci for port in ports if any(bad.concerns(port.pci) for bad in unreadable)}
+    errors: list[ManactlError] = [
+        bad.error for bad in unreadable if not request.words or any(map(bad.concerns, blocked))
+    ]
+    claims = tuple(claim for claim in chosen.claims if claim.port.pci not in blocked)
+    unclaimed = tuple(port for port in chosen.unclaimed if port.id.pci not in blocked)
+    return Chosen(claims, unclaimed), errors
+
+
 def _still_claimed(run: _Run, path: Path, chosen: Sequence[PortId]) -> list[PortId]:
     """The chosen ports that are to be released now that we have the lock: another manactl may
     have finished meanwhile, and what was interrupted may be a claim now that stands."""
     return [
         claim.port
-        for claim in open_claims(run.request.state_dir, run.host)
+        for claim in open_claims(run.request.state_dir, run.host).claims
         if claim.path == path
         and claim.port in chosen
         and (claim.to_recover or not run.request.recover)
@@ -270,7 +294,7 @@ def _plans(request: ReleaseRequest, host: Host, claims: Sequence[ClaimSummary]) 
     for path in dict.fromkeys(claim.path for claim in claims):
         ports = [claim.port for claim in claims if claim.path == path]
         with contextlib.suppress(FileNotFoundError):  # just put away by another manactl
-            content = journal.read(path)
+            content = journal.salvaged(path, host.boot_id()) or journal.read(path)
             if content.boot_id == host.boot_id():
                 ends = await_free.would_end(host, ports) if request.terminate else []
                 plans.append(_plan(request, content, ports, ends))

@@ -38,9 +38,11 @@ class LiveSystem:
         look: Callable[[], Report],
         *,
         sys: Path = Path("/sys"),
+        pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._rdma = rdma
         self._look = look
+        self.pause = pause
         self._sys = sys
         self.rtnl = Rtnl()
 
@@ -52,9 +54,6 @@ class LiveSystem:
 
     def monotonic(self) -> float:
         return time.monotonic()
-
-    def pause(self, seconds: float) -> None:
-        time.sleep(seconds)
 
     def boottime(self) -> float:
         return time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -85,7 +84,7 @@ class LiveSystem:
         return now.ifindex
 
     def carrier(self, port: PortId) -> bool:
-        return self.rtnl.link(self._ifindex(port)).carrier
+        return bool(self.rtnl.link(self._ifindex(port)).carrier)
 
     def set_admin(self, port: PortId, up: bool) -> None:
         self.rtnl.set_up(self._ifindex(port), up)

@@ -18,6 +18,7 @@ from manactl.act.plan import KeepState, ProveFree, Step, StepFailed, System, Und
 from manactl.act.progress import Progress
 from manactl.act.signals import Interruptible, StopRequested
 from manactl.errors import Busy, ManactlError, NotRestored, Refused, RolledBack
+from manactl.journal import file as journal
 from manactl.journal import state_dir
 from manactl.model.port import Evidence, Holder, PortId
 from manactl.netstate import snapshot
@@ -60,8 +61,8 @@ class Workplace:
         """Write a record; one that cannot be written stops nothing."""
         try:
             self.log.append(event, **more)
-        except OSError as error:
-            undo.log_failed = error.strerror or str(error)
+        except Exception as error:  # noqa: BLE001
+            undo.log_failed = _why(error)
 
 
 @dataclass(slots=True)
@@ -92,16 +93,16 @@ def apply(steps: Sequence[Step], work: Workplace, *, wait: float, who: str) -> F
     facts: Facts = {}
     started: list[Step] = []
     try:
-        work.signals.listen()
-        work.signals.acting()
         for number, step in enumerate(steps):
             work.log.append("doing", step=number, kind=step.kind)
+            work.signals.boundary()
             started.append(step)
             with work.at(step.title):
                 found = step.do(work.system, wait)
             work.log.append("done", step=number, kind=step.kind, **found)
             facts.setdefault(step.port, {})[step.kind] = found
         _still_holds(steps, work.system)
+        work.signals.boundary()
         work.log.append("claimed", ports=[_claimed(port, found) for port, found in facts.items()])
         work.signals.ignore()
     except BaseException as error:
@@ -133,7 +134,7 @@ def _claimed(port: PortId, facts: Mapping[str, Mapping[str, object]]) -> dict[st
 
 def _unwind(error: BaseException, started: Sequence[Step], work: Workplace) -> UndoResult:
     """Undo what was started, and close the journal when that restored everything."""
-    with contextlib.suppress(OSError):  # a full disk may be why we are here
+    with contextlib.suppress(Exception):  # a full disk may be why we are here
         work.log.append("unwinding", why=_why(error))
     result = undo(started[::-1], work)
     if result.clean:
@@ -231,7 +232,7 @@ def _undo_step(step: Step, work: Workplace, result: UndoResult) -> bool:
         if failure.hint is not None:
             result.remedies.append(failure.hint)
         return False
-    except OSError as failure:
+    except Exception as failure:  # noqa: BLE001 - the other ports come back all the same
         result.residue.append(_undo_failed(step, failure))
         return False
     _undone(step, undone, work, result)
@@ -242,7 +243,7 @@ def _not_attempted(step: Step) -> str:
     return f"not attempted: {step.undo_title}"
 
 
-def _undo_failed(step: Step, error: OSError) -> str:
+def _undo_failed(step: Step, error: Exception) -> str:
     return f"{step.undo_title or step.title}: {_why(error)}"
 
 
@@ -260,6 +261,8 @@ def _restore(kept: Sequence[KeepState], work: Workplace, result: UndoResult) -> 
             planning.require_netdev(work.system, step.port)
         except StepFailed as failure:
             result.residue.append(failure.message)
+        except Exception as failure:  # noqa: BLE001
+            result.residue.append(_undo_failed(step, failure))
         else:
             work.record(result, "undoing", kind=step.kind, port=str(step.port))
             here.append(step)
@@ -269,7 +272,7 @@ def _restore(kept: Sequence[KeepState], work: Workplace, result: UndoResult) -> 
     try:
         with work.at(f"restore and verify {names}"):
             undone = planning.restore_all(here, work.system)
-    except OSError as failure:
+    except Exception as failure:  # noqa: BLE001
         result.residue += [_undo_failed(step, failure) for step in here]
         return
     for step, found in zip(here, undone, strict=True):
@@ -307,6 +310,15 @@ def close(log: Log, how: str, *, already: bool = False) -> str | None:
         if not already:
             log.append("closed", how=how)
         log.archive()
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
+
+
+def put_away(path: Path) -> str | None:
+    """Move a journal to the history as it is; the reason when it could not be moved."""
+    try:
+        journal.archive(path)
     except OSError as error:
         return error.strerror or str(error)
     return None

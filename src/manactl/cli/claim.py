@@ -63,7 +63,7 @@ def claim(  # noqa: PLR0917 - click passes by keyword
     app: App = ctx.obj
     request = claiming.ClaimRequest(app.state_dir, words, allow, dry_run, wait)
     progress = app.progress(as_json=as_json, verbose=verbose)
-    with Interruptible(app.warn) as signals:
+    with Interruptible(app.warn, lasting=True) as signals:
         with claiming.prepare(request, app.host, signals) as prepared:
             if prepared.plan is not None and dry_run and not as_json:
                 app.tell(*plan.lines(prepared.plan))

@@ -58,7 +58,7 @@ def run(app: App, request: ReleaseRequest, *, verbose: bool, as_json: bool) -> N
 
     verb, dry_run = request.verb, request.dry_run
     progress = app.progress(as_json=as_json, verbose=verbose)
-    with Interruptible(app.warn) as signals:
+    with Interruptible(app.warn, lasting=True) as signals:
         result = releasing.release(request, app.host, signals, progress)
         if not as_json:
             app.tell(*(line for made in result.plans for line in plan.lines(made)))

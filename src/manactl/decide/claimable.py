@@ -5,6 +5,7 @@ A port in a reset, or one with which a bug of the kernel would bite, is the guar
 
 from __future__ import annotations
 
+from manactl.decide import port_words
 from manactl.decide.codes import Code
 from manactl.decide.refusal import (
     HeldBy,
@@ -33,5 +34,11 @@ def refusals(port: PortStatus, *, can_prove: bool) -> list[Refusal]:
         if not can_prove:
             found.append(refusal(port, Code.DENIED, OwnerUnprovable(port.evidence)))
         elif port.netdev.admin_up:
-            found.append(refusal(port, Code.IN_TRANSITION, InTransition(port.notes, port.evidence)))
+            found.append(
+                refusal(
+                    port,
+                    Code.IN_TRANSITION,
+                    InTransition(tuple(port_words.notes(port)), port.evidence),
+                )
+            )
     return found

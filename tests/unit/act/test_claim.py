@@ -48,7 +48,7 @@ ETH2 = PortId("7870:00:00.0", 2, "00:0d:3a:aa:00:11")
 
 
 def claims(state_dir: Path) -> list[tuple[int, str]]:
-    return [(one.port.port, one.phase) for one in journal.list_claims(state_dir, "boot-1")]
+    return [(one.port.port, one.phase) for one in journal.list_claims(state_dir, "boot-1").claims]
 
 
 def untouched(kernel: Kernel, state_dir: Path) -> bool:

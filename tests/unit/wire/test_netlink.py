@@ -7,7 +7,6 @@ kernel's answers, numbered for the exchanges that will be made (they count from 
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import struct
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import pytest
 
 from manactl.wire.attrs import as_str, parse_attrs
 from manactl.wire.netlink import NLM_F_DUMP_INTR, DumpInterruptedError, NetlinkSocket
+from tests.unit.wire import datagrams
 
 RTM_GETADDR = 22
 
@@ -45,37 +45,24 @@ def numbered(packet: bytes, seq: int, flags: int = 0) -> bytes:
     return packet[:6] + struct.pack("=HI", was | flags, seq) + packet[12:]
 
 
-class Ours(socket.socket):
-    """Our end. The sender's address of a datagram is what its first bytes say: port id, groups."""
-
-    def recvmsg(self, bufsize: int, *more: int) -> Any:
-        data, ancillary, flags, _ = super().recvmsg(bufsize, *more)
-        sender = struct.unpack_from("=II", data) if data else (0, 0)
-        return data[8:], ancillary, flags, sender
-
-
 class Wire:
     """The kernel's end: what to answer, and what was asked."""
 
     def __init__(self) -> None:
         self.opened = 0
         self.fails = False
-        self.kernel, self._ours = self._pair()
-
-    def _pair(self) -> tuple[socket.socket, socket.socket]:
-        kernel, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        kernel.setblocking(False)
-        return kernel, ours
+        self.kernel, self._ours = datagrams.pair()
+        self.kernel.setblocking(False)
 
     def open(self, _family: int) -> socket.socket:
         if self.fails:
             raise OSError(errno.EMFILE, "Too many open files")
         self.opened += 1
-        return Ours(fileno=os.dup(self._ours.fileno()))
+        return datagrams.ours(self._ours)
 
     def answer(self, *packets: bytes, sender: int = 0) -> None:
         """One datagram, of the kernel unless another port id is given."""
-        self.kernel.send(struct.pack("=II", sender, 0) + b"".join(packets))
+        datagrams.send(self.kernel, b"".join(packets), sender)
 
     def asked(self) -> list[tuple[int, int, bytes]]:
         """(type, flags, body) of every request so far."""
@@ -247,7 +234,7 @@ def test_bytes_behind_the_last_message_are_an_error(wire: Wire, sock: NetlinkSoc
     assert caught.value.errno == errno.EBADMSG
 
 
-class Interrupting(Ours):
+class Interrupting(datagrams.Ours):
     """Raises what a signal handler would, once, when the second datagram is read."""
 
     reads = 0
