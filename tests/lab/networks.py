@@ -55,6 +55,9 @@ VIEWS = {
 TIMES = {"valid_life_time", "preferred_life_time", "expires", "tentative", "gc_timer",
          "hello_timer", "hold_timer", "message_age_timer", "forward_delay_timer", "tcn_timer",
          "topology_change_timer", "link_failure_count"}  # fmt: skip
+# Timers of bridges and their ports, and what a bond counts.
+COUNTERS = {"hello_timer", "tcn_timer", "topology_change_timer", "gc_timer", "message_age_timer",
+            "forward_delay_timer", "hold_timer", "link_failure_count"}  # fmt: skip
 _IN_ORDER = ("link show", "address show", "-4 route", "-4 rule", "-6 rule")
 _MARK = "=== "
 _LINE = "\\n"
@@ -422,7 +425,7 @@ def _detecting(text: str) -> bool:
 
 def _plain(value: Any, key: str = "") -> Any:
     if isinstance(value, dict):
-        return {k: _plain(v, k) for k, v in value.items() if k not in TIMES} | {
+        return {k: _plain(v, k) for k, v in value.items() if k not in TIMES | COUNTERS} | {
             k: v == 0xFFFFFFFF for k, v in value.items() if k == "valid_life_time"
         }
     if isinstance(value, list):
