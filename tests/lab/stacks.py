@@ -88,6 +88,9 @@ STACKS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     ),
 }
 
+# What tests/lab/test_members.py has not.
+OF_TWO = ("bond, the other slave is active", "vlan in a vrf", "vlan on a bond")
+
 
 def script(name: str, port: str, other: str) -> str:
     """The commands; what the kernel refuses ends them with an error."""

@@ -130,6 +130,9 @@ def bench(vm: Vm) -> Iterator[Bench]:
             program.wait_for("ready")
             made.programs[place] = program
             made.sh(place, SPARE)
+        for kind in networks.KINDS:  # scripts go on where one is missing, and would test less
+            more = "id 9" if kind == "vlan" else ""
+            vm.run(f"ip link add link spare name try0 type {kind} {more} && ip link del try0")
         yield made
         made.fresh()
     vm.run("rmmod dummy")
@@ -178,7 +181,7 @@ def test_random_networks_are_as_they_were(bench: Bench, seed: int, count: int) -
     print({place: places.count(place) for place in sorted(set(places))})
 
 
-@pytest.mark.parametrize("stack", sorted(stacks.STACKS))
+@pytest.mark.parametrize("stack", stacks.OF_TWO)
 def test_a_port_below_a_master_is_as_it_was(bench: Bench, stack: str) -> None:
     other, name = bench.fresh()
     vm = bench.vm

@@ -30,10 +30,12 @@ from manactl.model.port import (
     Holder,
     Missing,
     Netdev,
+    Note,
     Owner,
     PortId,
     PortStatus,
     RdmaPort,
+    RdmaUse,
     Report,
     Upper,
 )
@@ -103,6 +105,7 @@ class FakeSystem:
         self.host = host
         self.kernel = host.kernel
         self.rdma = rdma
+        self.boundary: Callable[[float], None] = lambda _: None  # what the host was given
 
     def __enter__(self) -> FakeSystem:
         self.host.open_systems += 1
@@ -119,6 +122,7 @@ class FakeSystem:
 
     def pause(self, seconds: float) -> None:
         self.host.pause(seconds)
+        self.boundary(0.0)
 
     def nic(self, port: PortId) -> Nic | None:
         for one in self.kernel.nics:
@@ -294,13 +298,18 @@ class FakeHost:
             certainty=certainty,
             holders=_holders(nic),
             evidence=(Evidence("fake", "owner", str(owner)),),
-            notes=("the fake kernel does not tell",) if owner is Owner.UNKNOWN else (),
+            notes=(Note("owner-unknown", ("may-have-raw-qp",)),) if owner is Owner.UNKNOWN else (),
+            rdma_use=RdmaUse(len(nic.holders), tuple(nic.holders), 0),
             in_reset=nic.resetting,
             eqs_lost=nic.eqs_lost,
         )
 
-    def system(self, rdma: Mapping[tuple[str, int], RdmaPort | None]) -> FakeSystem:
-        return self.systems(self, rdma)
+    def system(
+        self, rdma: Mapping[tuple[str, int], RdmaPort | None], pause: Callable[[float], None]
+    ) -> FakeSystem:
+        system = self.systems(self, rdma)
+        system.boundary = pause
+        return system
 
     def capabilities(self) -> int:
         return self.mask

@@ -50,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--list", action="store_true", help="list the mutants; run nothing")
     add("-j", "--jobs", type=int, default=os.cpu_count() or 1, help="how many run at a time")
     add("-v", "--verbose", action="store_true", help="also print what killed each mutant")
+    add("--patience", type=float, default=15, metavar="S", help="least time-out (default: 15)")
     add("--least", type=float, default=90.0, metavar="%", help="fail below (default: 90)")
     add("--top", type=Path, default=Path.cwd(), help="the tree to test (default: this one)")
     add("--strict", action="store_true", help="fail when any survives without a reason")
@@ -87,7 +88,9 @@ def _run(
     by_name = {mutant.id: mutant for mutant in chosen}
     tasks = {
         name: (
-            lambda mutant=mutant: check.killer(options.top, mutant, sources[mutant.module], known)
+            lambda mutant=mutant: check.killer(
+                options.top, mutant, sources[mutant.module], known, options.patience
+            )
         )
         for name, mutant in by_name.items()
     }
@@ -95,7 +98,9 @@ def _run(
     survived = 0
     for name, killer in pool.run(tasks, options.jobs):
         mutant = by_name[name]
-        results[name] = report.Result(mutant, killer, accepted.reason(mutant, entries))
+        tests = known.reaching(mutant.module, mutant.lines, at_import=mutant.at_import)
+        reason = accepted.reason(mutant, entries)
+        results[name] = report.Result(mutant, killer, reason, len(tests))
         survived += killer is None
         pool.progress(f"{len(results)} of {len(chosen)} mutants, {survived} survived")
         if options.verbose and killer:

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+FAILED = 70  # exit code of a box that could not be made, or of work that raised
 _NEWNS, _NEWNET, _NEWPID = 0x00020000, 0x40000000, 0x20000000
 _MS_NOSUID, _MS_NODEV, _MS_BIND, _MS_REC, _MS_PRIVATE = 2, 4, 4096, 16384, 1 << 18
 _PR_SET_PDEATHSIG = 1
@@ -46,7 +47,7 @@ def fork(work: Callable[[], int]) -> int:
     sys.stderr.flush()
     if pid := os.fork():
         return pid
-    code = 70
+    code = FAILED
     try:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         code = work()
@@ -66,7 +67,7 @@ def scratch(top: Path) -> Path:
 
 
 def run(work: Callable[[], int], top: Path, texts: Mapping[Path, bytes]) -> int:
-    """Become a box and do some work in it; its exit code, or 70 where that is not possible.
+    """Become a box and do some work in it; its exit code, or FAILED where that is not possible.
 
     For a child that does nothing else: this process is in the new namespaces afterwards, too.
     `work` runs in a process of its own, and whatever it leaves behind ends with it.

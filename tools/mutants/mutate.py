@@ -106,6 +106,7 @@ class _Maker:
         for line in source.splitlines(keepends=True):
             self._starts.append(self._starts[-1] + len(line))
         self._found: list[Mutant] = []
+        self._made: set[bytes] = set()
         self._times: Counter[tuple[str, ...]] = Counter()
 
     def make(self) -> list[Mutant]:
@@ -135,6 +136,9 @@ class _Maker:
             compile(changed, self._module, "exec", dont_inherit=True)
         except SyntaxError:
             return
+        if changed in self._made:
+            return
+        self._made.add(changed)
         key = (self._module, place.function, operator, was, now)
         self._times[key] += 1
         name = hashlib.sha256("\0".join((*key, str(self._times[key]))).encode()).hexdigest()[:8]
@@ -150,8 +154,7 @@ class _Maker:
         """Replace an expression."""
         text = new if isinstance(new, str) else ast.unparse(new)
         # Without parentheses another operator could come to bind closer than before.
-        loose = isinstance(new, ast.BoolOp | ast.Compare | ast.UnaryOp | ast.BinOp | ast.IfExp)
-        shown = f"({text})" if loose else text
+        shown = f"({text})" if _loose(new) else text
         self._add(place, operator, self._span(node), shown, (ast.unparse(node), text))
 
     def _delete(self, place: _Place, operator: str, node: ast.stmt, text: str = "pass") -> None:
@@ -185,6 +188,8 @@ class _Maker:
         annotation = getattr(node, "annotation", None)
         for child in ast.iter_child_nodes(node):
             match child:
+                case ast.Constant() if isinstance(node, ast.While):
+                    pass  # `while False` only skips what its time-out would end
                 case ast.expr() if child is not annotation:
                     self._expression(child, place)
                 case ast.withitem():
@@ -321,7 +326,9 @@ class _Maker:
         for index in range(len(node.values)):
             rest = [value for at, value in enumerate(node.values) if at != index]
             left = rest[0] if len(rest) == 1 else ast.BoolOp(node.op, rest)
-            self._swap(place, "drop condition", node, left)
+            text = self._without(node, [self._span(value) for value in node.values], index, left)
+            shown = ast.unparse(node), ast.unparse(left)
+            self._add(place, "drop condition", self._span(node), text, shown)
 
     def _binary(self, node: ast.BinOp, place: _Place) -> None:
         other = _BINARY.get(type(node.op))
@@ -355,14 +362,32 @@ class _Maker:
             if keyword.arg is not None and not _is_text(keyword.value):
                 new = copy.copy(node)
                 new.keywords = [other for other in node.keywords if other is not keyword]
-                self._drop(place, "drop keyword", keyword, node, new)
+                all_parts: list[ast.expr | ast.keyword] = [*node.args, *node.keywords]
+                parts = sorted(map(self._span, all_parts))
+                text = self._without(node, parts, parts.index(self._span(keyword)), new)
+                name = ast.unparse(function)
+                shown = f"{name}(... {ast.unparse(keyword)})", f"{name}(...)"
+                self._add(place, "drop keyword", self._span(node), text, shown)
 
-    def _drop(
-        self, place: _Place, operator: str, part: ast.keyword, node: ast.Call, new: ast.Call
-    ) -> None:
-        was = f"{ast.unparse(node.func)}(... {ast.unparse(part)})"
-        now = f"{ast.unparse(node.func)}(...)"
-        self._add(place, operator, self._span(node), ast.unparse(new), (was, now))
+    def _without(
+        self, node: ast.expr, parts: Sequence[tuple[int, int]], index: int, new: ast.expr
+    ) -> str:
+        """The text of `node` without one of its parts, where that leaves `new`.
+
+        The rest then stays as it is laid out. Parentheses around a part are no part of it, nor is
+        what belongs to the only one: there, `new` is written as Python would.
+        """
+        start, stop = self._span(node)
+        if index + 1 < len(parts):
+            gone = parts[index][0], parts[index + 1][0]
+        else:
+            gone = parts[index - 1][1], parts[index][1]
+        text = (self._source[start : gone[0]] + self._source[gone[1] : stop]).decode()
+        shown = ast.unparse(new)
+        if len(parts) > 1 and _tree(text) == _tree(shown):
+            # As it was, this needed no parentheses around it, and the rest needs none either.
+            return text
+        return f"({shown})" if _loose(new) else shown
 
     def _index(self, node: ast.Subscript, place: _Place) -> None:
         match node.slice:
@@ -395,19 +420,25 @@ class _Maker:
         for index in range(len(node.elts)):
             new = copy.copy(node)
             new.elts = [value for at, value in enumerate(node.elts) if at != index]
-            text = ast.unparse(new)
-            was = ast.unparse(node)
-            shown = (was, text) if len(was) < 200 else (ast.unparse(node.elts[index]), "")
+            text = self._without(node, [self._span(value) for value in node.elts], index, new)
+            was, now = ast.unparse(node), ast.unparse(new)
+            shown = (was, now) if len(was) < 200 else (ast.unparse(node.elts[index]), "")
             self._add(place, operator, self._span(node), text, shown)
 
     def _shorter_dict(self, node: ast.Dict, place: _Place) -> None:
+        parts = [
+            # Two stars and a name have no place of their own: there `_without` does not find it.
+            (self._span(value if key is None else key)[0], self._span(value)[1])
+            for key, value in zip(node.keys, node.values, strict=True)
+        ]
         for index, key in enumerate(node.keys):
             new = ast.Dict(
                 [k for at, k in enumerate(node.keys) if at != index],
                 [v for at, v in enumerate(node.values) if at != index],
             )
             shown = f"**{ast.unparse(node.values[index])}" if key is None else ast.unparse(key)
-            self._add(place, "drop entry", self._span(node), ast.unparse(new), (shown, ""))
+            text = self._without(node, parts, index, new)
+            self._add(place, "drop entry", self._span(node), text, (shown, ""))
 
 
 def _inside(place: _Place, name: str, *, at_import: bool) -> _Place:
@@ -455,6 +486,18 @@ def _parts(node: ast.expr) -> Iterator[ast.expr]:
             yield from chain((child.iter,), child.ifs)
         elif isinstance(child, ast.arguments):
             yield from child.defaults
+
+
+def _tree(text: str) -> str | None:
+    """What an expression means, however it is laid out."""
+    try:
+        return ast.dump(ast.parse(f"({text}\n)", mode="eval"))
+    except SyntaxError:
+        return None
+
+
+def _loose(node: ast.expr | str) -> bool:
+    return isinstance(node, ast.BoolOp | ast.Compare | ast.UnaryOp | ast.BinOp | ast.IfExp)
 
 
 def _is_text(node: ast.expr) -> bool:

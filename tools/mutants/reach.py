@@ -7,6 +7,7 @@ same.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import os
@@ -25,10 +26,24 @@ from tools.mutants import box, pool, trace
 
 _FORMAT = b"1"
 _TESTS = ("tests/unit", "tests/netns")
+# At the end of manactl/__init__.py. Process 2 of the box is pytest, which has a tracer.
+_FOLLOW = """
+def _follow():
+    import os
+    if os.getpid() != {pid}:
+        names = {{}}
+        with open({tracer!r}) as file:
+            exec(compile(file.read(), {tracer!r}, "exec"), names)
+        names["Tracer"]({top!r}, {hits!r}).start(elsewhere=True)
+try:
+    _follow()
+except OSError:
+    pass
+"""
 
 
 @dataclass(frozen=True, slots=True)
-class Test:
+class Case:
     """A test, its file, how long it takes (s), and the lines it runs, by module."""
 
     id: str
@@ -41,59 +56,43 @@ class Test:
 class Reach:
     """Everything that is known of the tests."""
 
-    tests: list[Test] = field(default_factory=list)
+    importers: Mapping[str, frozenset[str]] = field(default_factory=dict)  # of each module
+    tests: list[Case] = field(default_factory=list)
     imports: dict[str, dict[str, frozenset[int]]] = field(default_factory=dict)  # by test file
     seconds: dict[str, float] = field(default_factory=dict)  # to import a test file
     failing: list[str] = field(default_factory=list)  # as the program is: of no use here
 
-    def reaching(self, module: str, lines: range, *, at_import: bool) -> list[Test]:
+    def reaching(self, module: str, lines: range, *, at_import: bool) -> list[Case]:
         """The tests that run one of these lines of a module.
 
         Everything imports nearly everything: for a line that is run at import, those that run a
         function of the module or of one that imports it.
         """
         if at_import:
-            near = {module, *self.importers(module)}
+            near = {module, *self.importers.get(module, ())}
             return [test for test in self.tests if not near.isdisjoint(test.lines)]
+        none: frozenset[int] = frozenset()
         files = {
-            file
-            for file, of in self.imports.items()
-            if not of.get(module, frozenset()).isdisjoint(lines)
+            file for file, of in self.imports.items() if not of.get(module, none).isdisjoint(lines)
         }
         return [
             test
             for test in self.tests
-            if test.file in files or not test.lines.get(module, frozenset()).isdisjoint(lines)
+            if test.file in files or not test.lines.get(module, none).isdisjoint(lines)
         ]
 
-    def importers(self, module: str) -> set[str]:
-        """The modules that import it; found by name, so some may be too many."""
-        return {other for other, names in _imports(self.top).items() if module in names}
 
-    top: Path = Path()
-
-
-def _imports(top: Path) -> dict[str, set[str]]:
-    """The modules of manactl that each module names in its imports."""
-    if top not in _known:
-        import ast  # noqa: PLC0415
-
-        root = top / "src" / "manactl"
-        paths = {path.relative_to(root).as_posix(): path for path in root.rglob("*.py")}
-        found: dict[str, set[str]] = {}
-        for module, path in paths.items():
-            names: set[str] = set()
-            for node in ast.walk(ast.parse(path.read_bytes())):
-                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("manactl"):
-                    base = (node.module or "").replace(".", "/").removeprefix("manactl").lstrip("/")
-                    names.add(f"{base}.py")
-                    names.update(f"{base}/{name.name}.py".lstrip("/") for name in node.names)
-            found[module] = names & paths.keys()
-        _known[top] = found
-    return _known[top]
-
-
-_known: dict[Path, dict[str, set[str]]] = {}
+def importers(root: Path) -> dict[str, frozenset[str]]:
+    """Which modules import each module below src/manactl, as far as names show."""
+    paths = {path.relative_to(root).as_posix(): path for path in root.rglob("*.py")}
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for module, path in paths.items():
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("manactl"):
+                base = "/".join((node.module or "").split(".")[1:])
+                for name in (base, *(f"{base}/{name.name}".lstrip("/") for name in node.names)):
+                    found[f"{name}.py"].add(module)
+    return {module: frozenset(found[module]) for module in paths}
 
 
 class _Recorder:
@@ -172,20 +171,8 @@ def _follow(top: Path) -> dict[Path, bytes]:
     place = top / "src" / "manactl" / "__init__.py"
     hits = box.scratch(top) / ".hits"
     tracer = Path(trace.__file__)
-    code = f"""
-def _follow():
-    import os
-    if os.getpid() != {{pid}}:
-        names = {{{{}}}}
-        with open({str(tracer)!r}) as file:
-            exec(compile(file.read(), {str(tracer)!r}, "exec"), names)
-        names["Tracer"]({str(place.parent)!r}, {str(hits)!r}).start(elsewhere=True)
-try:
-    _follow()
-except OSError:
-    pass
-"""
-    return {place: place.read_bytes() + code.format(pid=2).encode()}
+    code = _FOLLOW.format(pid=2, tracer=str(tracer), top=str(place.parent), hits=str(hits))
+    return {place: place.read_bytes() + code.encode()}
 
 
 def _measure(top: Path, file: str) -> dict[str, Any]:
@@ -229,35 +216,43 @@ def _digest(top: Path, *paths: Path) -> bytes:
 
 
 def _files(top: Path) -> list[str]:
+    """The test files, but for those of this tool."""
     return sorted(
-        path.relative_to(top).as_posix()
+        name
         for place in _TESTS
         for path in (top / place).rglob("test_*.py")
+        if not _of_this_tool(name := path.relative_to(top).as_posix())
     )
 
 
-def _shared(top: Path, files: Iterable[str]) -> bytes:
-    """What all tests depend on."""
-    alone = {top / file for file in files}
-    paths = [
+def _of_this_tool(name: str) -> bool:
+    return bool({"mutants", "test_mutants.py"}.intersection(name.split("/")))
+
+
+def shared(top: Path, files: Iterable[str]) -> bytes:
+    """What all tests depend on: the program, and what the tests share."""
+    paths = (
         path
         for place in ("src", "tests", "tools", "completions", "man")
         for path in (top / place).rglob("*")
-        if path.is_file() and path not in alone and "lab" not in path.relative_to(top).parts[:2]
-        if path.suffix != ".pyc" and "mutants" not in path.parts
-    ]
+        if path.is_file() and path.suffix != ".pyc"
+    )
+    names = {path.relative_to(top).as_posix() for path in paths}.difference(files)
+    wanted = sorted(
+        name for name in names if not name.startswith("tests/lab/") and not _of_this_tool(name)
+    )
     settings = tomllib.loads((top / "pyproject.toml").read_text())["tool"]["pytest"]
-    return _digest(top, *sorted(paths)) + json.dumps(settings).encode()
+    return _digest(top, *(top / name for name in wanted)) + json.dumps(settings).encode()
 
 
 def reach(top: Path, cache: Path, jobs: int) -> Reach:
     """What the tests reach; measured where the cache does not have it."""
     files = _files(top)
-    shared = hashlib.sha256(_FORMAT + _shared(top, files))
+    common = hashlib.sha256(_FORMAT + shared(top, files))
     cache.mkdir(parents=True, exist_ok=True)
     kept: dict[str, Path] = {}
     for file in files:
-        key = shared.copy()
+        key = common.copy()
         key.update(_digest(top, top / file))
         kept[file] = cache / f"{key.hexdigest()[:24]}.json"
     missing = [file for file in files if not kept[file].exists()]
@@ -269,7 +264,7 @@ def reach(top: Path, cache: Path, jobs: int) -> Reach:
         new = kept[file].with_suffix(f".{os.getpid()}")
         new.write_text(json.dumps(found))
         new.replace(kept[file])
-    result = Reach(top=top)
+    result = Reach(importers(top / "src" / "manactl"))
     for file, path in kept.items():
         os.utime(path)
         _read(result, file, json.loads(path.read_text()))
@@ -283,7 +278,7 @@ def _read(result: Reach, file: str, found: Mapping[str, Any]) -> None:
     for name, test in found["tests"].items():
         if test["ok"]:
             lines = {module: frozenset(of) for module, of in test["lines"].items()}
-            result.tests.append(Test(name, file, test["seconds"], lines))
+            result.tests.append(Case(name, file, test["seconds"], lines))
         else:
             result.failing.append(name)
 

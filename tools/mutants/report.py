@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tools.mutants.accepted import Entry
+from tools.mutants.check import TIME_OUT
 from tools.mutants.mutate import Mutant
 
 
@@ -17,6 +18,7 @@ class Result:
     mutant: Mutant
     killer: str | None
     reason: str | None
+    tests: int = 0  # that run the line
 
 
 def share(results: Sequence[Result]) -> float:
@@ -38,6 +40,8 @@ def table(results: Sequence[Result]) -> Iterator[str]:
             f"{name:{width}}  {len(of):5}  {killed:6}  {len(of) - killed:8}  {accepted:8}  "
             f"{share(of):8.0f}"
         )
+    if late := sum(1 for one in results if one.killer and one.killer.endswith(TIME_OUT)):
+        yield f"({late} killed by a time-out)"
 
 
 def snippet(mutant: Mutant, source: bytes) -> Iterator[str]:
@@ -56,7 +60,10 @@ def survivors(results: Sequence[Result], sources: Mapping[str, bytes]) -> Iterat
             continue
         mutant = result.mutant
         yield ""
-        yield f"src/manactl/{mutant.module}:{mutant.line} {mutant.function}: {mutant.operator} ({mutant.id})"
+        yield (
+            f"src/manactl/{mutant.module}:{mutant.line} {mutant.function}: {mutant.operator} "
+            f"({mutant.id}; {result.tests or 'no'} tests run it)"
+        )
         yield from snippet(mutant, sources[mutant.module])
         if result.reason:
             yield f"  accepted: {result.reason}"

@@ -19,8 +19,9 @@ from manactl.act.host import CAP_NET_ADMIN, CAP_NET_RAW, Host, HostSystem
 from manactl.act.plan import Plan
 from manactl.act.proof import LOOK_AGAIN
 from manactl.act.signals import Interruptible
-from manactl.decide import guards, waivers
-from manactl.errors import Busy, Denied, NotRestored, Refused, RolledBack, Unsupported
+from manactl.decide import guards, port_words, refusal_words, waivers
+from manactl.decide.refusal import Refusal
+from manactl.errors import Busy, Denied, ManactlError, NotRestored, RolledBack, Unsupported
 from manactl.journal import file as journal
 from manactl.journal import lock
 from manactl.journal.file import Journal
@@ -58,7 +59,7 @@ class Claimed:
     said: Mapping[PortId, Mapping[str, Any]] = field(default_factory=dict)
     ports: tuple[PortStatus, ...] = ()
     already: tuple[tuple[PortStatus, ClaimSummary], ...] = ()
-    waived: tuple[waivers.Refusal, ...] = ()
+    waived: tuple[Refusal, ...] = ()
     journal: Path | None = None
 
 
@@ -115,7 +116,7 @@ def _locked(wish: Wish, host: Host, wanted: Sequence[PortStatus]) -> Claimed:
     if not new:
         return Claimed(None, already=tuple(already))
     _able(new, raw=bool(host.capabilities() >> CAP_NET_RAW & 1))
-    with host.system({k: p.rdma for k, p in now.items()}) as system:
+    with host.system({k: p.rdma for k, p in now.items()}, wish.signals.pause) as system:
         return _claim(wish, host, new, already, system)
 
 
@@ -148,11 +149,15 @@ def _already(
 ) -> list[tuple[PortStatus, ClaimSummary]]:
     """Ports that are claimed and really out. Journals from before a reboot are closed."""
     try:
-        claims = {_key(one.port): one for one in journal.list_claims(state_dir, host.boot_id())}
+        listed = journal.list_claims(state_dir, host.boot_id())
     except PermissionError:
         if dry_run:
             return []  # not ours to see, and nothing will be done
         raise Denied(f"{state_dir} is not readable: claim as root") from None
+    for unreadable in listed.unreadable:
+        if any(unreadable.concerns(port.id.pci) for port in ports):
+            raise unreadable.error
+    claims = {_key(claim.port): claim for claim in listed.claims}
     found = []
     for port in ports:
         one = claims.get(_key(port.id))
@@ -191,8 +196,11 @@ def _already(
 
 def close_stale(path: Path) -> None:
     """Close a journal from before the last boot: the boot configuration has taken over."""
-    with Journal.open(path) as log:
-        failed = transition.close(log, "reboot")
+    if journal.salvaged(path, journal.read_boot_id()):
+        failed = transition.put_away(path)
+    else:
+        with Journal.open(path) as log:
+            failed = transition.close(log, "reboot")
     if failed:
         raise NotRestored(f"the journal {path} could not be closed: {failed}", code="journal")
 
@@ -236,7 +244,7 @@ def _able(ports: Sequence[PortStatus], *, raw: bool) -> None:
     for port in unsure:
         if port.netdev is not None and port.netdev.admin_up:
             raise Busy(
-                f"the driver of {port.label} is in transition: {'; '.join(port.notes)}; "
+                f"the driver of {port.label} is in transition: {'; '.join(port_words.notes(port))}; "
                 "nothing was touched",
                 hint="try again in a moment; manactl status -v shows the evidence",
                 evidence=port.evidence,
@@ -264,7 +272,7 @@ def _claim(
     )
     try:
         waived = waivers.judge(found, wish.allow)
-    except Refused as refusal:
+    except ManactlError as refusal:
         if wish.dry_run:
             wish.show(plan)
             refusal.more = {"plan": plan.to_json()}
@@ -304,7 +312,7 @@ def _state(system: HostSystem, port: PortStatus) -> PortState | None:
 
 
 def header(
-    host: Host, plan: Plan, ports: Sequence[PortStatus], waived: Sequence[waivers.Refusal]
+    host: Host, plan: Plan, ports: Sequence[PortStatus], waived: Sequence[Refusal]
 ) -> dict[str, Any]:
     """The journal's first line, but for its schema."""
     return {
@@ -336,7 +344,7 @@ def document(done: Claimed) -> dict[str, object]:
         "claimed": True,
         "already": not done.ports,
         "ports": new + old,
-        "waived": [refusal.to_json() for refusal in done.waived],
+        "waived": [refusal_words.to_json(refusal) for refusal in done.waived],
         "plan": done.plan.to_json() if done.plan else None,
         "journal": str(done.journal) if done.journal else None,
         "release": "manactl release " + " ".join(str(p["netdev"]) for p in new + old),

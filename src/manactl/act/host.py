@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -36,7 +36,7 @@ class Host(Protocol):
     def processes(self) -> Processes: ...
     def look(self) -> Report: ...
     def system(
-        self, rdma: Mapping[tuple[str, int], RdmaPort | None]
+        self, rdma: Mapping[tuple[str, int], RdmaPort | None], pause: Callable[[float], None]
     ) -> AbstractContextManager[HostSystem]: ...
     def capabilities(self) -> int: ...
     def who(self) -> dict[str, object]: ...
@@ -54,8 +54,10 @@ class LiveHost:
     def look(self) -> Report:
         return look()
 
-    def system(self, rdma: Mapping[tuple[str, int], RdmaPort | None]) -> LiveSystem:
-        return LiveSystem(rdma, self.look)
+    def system(
+        self, rdma: Mapping[tuple[str, int], RdmaPort | None], pause: Callable[[float], None]
+    ) -> LiveSystem:
+        return LiveSystem(rdma, self.look, pause=pause)
 
     def capabilities(self) -> int:
         return capabilities()

@@ -20,7 +20,7 @@ from manactl.act.host import Host, HostSystem
 from manactl.act.plan import Plan, SetAdmin, Step, Undone, steps_from_json
 from manactl.act.signals import Interruptible, StopRequested
 from manactl.act.transition import PutBack
-from manactl.decide import lost_eqs
+from manactl.decide import kernel_bugs
 from manactl.errors import (
     Busy,
     Denied,
@@ -97,11 +97,14 @@ def release(wish: Wish, host: Host) -> Outcome:
     worst is raised in the end."""
     with host.audit(wish.verb, wish.words) as audit, wish.signals.told():
         audit.quiet = wish.dry_run
-        claims = _claims(wish.state_dir, host)
+        claims, unreadable = _claims(wish.state_dir, host)
         if not wish.dry_run:
             _put_away(wish.state_dir)
         outcome = Outcome()
         chosen = _choose(wish, host, claims, outcome)
+        failures = _block(wish, chosen, unreadable, outcome)
+        if not chosen and failures:
+            raise _worst(failures)
         if not chosen:
             audit.quiet = audit.quiet or not wish.words
             return outcome
@@ -109,7 +112,7 @@ def release(wish: Wish, host: Host) -> Outcome:
         if any(one.same_boot for one in chosen) and not wish.dry_run:
             need_net_admin(host, wish.verb)
         try:
-            _each(wish, host, chosen, claims, outcome)
+            _each(wish, host, chosen, claims, outcome, failures)
         finally:
             audit.fields["terminated"] = [one.pid for one in outcome.terminated] or None
         return outcome
@@ -133,7 +136,22 @@ def _put_away(state_dir: Path) -> None:
                 )
 
 
-def _claims(state_dir: Path, host: Host) -> list[ClaimSummary]:
+def _block(
+    wish: Wish,
+    chosen: list[ClaimSummary],
+    unreadable: Sequence[journal.UnreadableJournal],
+    outcome: Outcome,
+) -> list[ManactlError]:
+    """The errors of the journals that cannot be read, of the named ports alone where there are
+    any. What else is on their functions is taken out of `chosen` and `outcome`."""
+    pcis = {claim.port.pci for claim in chosen} | {done.port.pci for done in outcome.ports}
+    blocked = {pci for pci in pcis if any(bad.concerns(pci) for bad in unreadable)}
+    chosen[:] = [claim for claim in chosen if claim.port.pci not in blocked]
+    outcome.ports[:] = [done for done in outcome.ports if done.port.pci not in blocked]
+    return [bad.error for bad in unreadable if not wish.words or any(map(bad.concerns, blocked))]
+
+
+def _claims(state_dir: Path, host: Host) -> journal.Claims:
     try:
         return journal.list_claims(state_dir, host.boot_id())
     except PermissionError:
@@ -143,15 +161,15 @@ def _claims(state_dir: Path, host: Host) -> list[ClaimSummary]:
         ) from None
 
 
-def _each(
+def _each(  # noqa: PLR0917
     wish: Wish,
     host: Host,
     chosen: Sequence[ClaimSummary],
     claims: Sequence[ClaimSummary],
     outcome: Outcome,
+    failures: list[ManactlError],
 ) -> None:
     """One journal after the other, each under the locks of all its functions: it has one writer."""
-    failures: list[ManactlError] = []
     for path in dict.fromkeys(one.path for one in chosen):
         mine = [one for one in chosen if one.path == path]
         try:
@@ -164,7 +182,7 @@ def _each(
             with lock.functions(wish.state_dir, pcis, wait=wish.wait or 0.0):
                 # Another manactl may have finished while we waited for the lock, and what was
                 # under way when it was chosen may be a claim now that stands.
-                now = {(one.path, one.port): one for one in _claims(wish.state_dir, host)}
+                now = {(one.path, one.port): one for one in _claims(wish.state_dir, host).claims}
                 still = [now[path, one.port] for one in mine if (path, one.port) in now]
                 if wish.recover:
                     still = [one for one in still if one.to_recover]
@@ -258,7 +276,7 @@ def _steps(content: journal.Content, ports: Sequence[PortId]) -> list[Step]:
 
 
 def _plan(wish: Wish, host: Host, path: Path, ports: list[PortId], outcome: Outcome) -> None:
-    content = journal.read(path)
+    content = journal.salvaged(path, host.boot_id()) or journal.read(path)
     if content.boot_id != host.boot_id():
         note = "claimed before the last boot: only the journal is closed, nothing is changed"
         outcome.plans.append(Plan(wish.verb, content.ports, (), notes=(note,)))
@@ -302,6 +320,10 @@ def _netdevs(content: journal.Content) -> dict[PortId, str]:
 
 
 def _release(wish: Wish, host: Host, path: Path, ports: list[PortId], outcome: Outcome) -> None:
+    if journal.salvaged(path, host.boot_id()):
+        close_stale(path)
+        outcome.ports += [Released(port, str(port), "history") for port in ports]
+        return
     with contextlib.closing(Journal.open(path)) as log:
         content = log.content
         names = _netdevs(content)
@@ -312,10 +334,10 @@ def _release(wish: Wish, host: Host, path: Path, ports: list[PortId], outcome: O
             return
         steps = _steps(content, ports)
         report = host.look()
-        lost_eqs.refuse_release([p for p in report.ports if (p.id.pci, p.id.port) in _keys(ports)])
+        kernel_bugs.refuse_release([p for p in report.ports if p.id.key in _keys(ports)])
         rdma = {(p.id.pci, p.id.port): p.rdma for p in report.ports}
         wish.show(_planned(wish, host, content, ports))
-        with host.system(rdma) as system:
+        with host.system(rdma, wish.signals.pause) as system:
             changed = [p for p in ports if any(isinstance(s, SetAdmin) for s in _of(steps, p))]
             with wish.signals.step(f"look whether {', '.join(names[p] for p in ports)} is free"):
                 await_free.await_free(

@@ -38,9 +38,11 @@ class LiveSystem:
         look: Callable[[], Report],
         *,
         sys: Path = Path("/sys"),
+        pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._rdma = rdma
         self._look = look
+        self.pause = pause
         self._sys = sys
         self.rtnl = Rtnl()
 
@@ -52,9 +54,6 @@ class LiveSystem:
 
     def monotonic(self) -> float:
         return time.monotonic()
-
-    def pause(self, seconds: float) -> None:
-        time.sleep(seconds)
 
     def boottime(self) -> float:
         return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -48,7 +47,7 @@ def release(  # noqa: PLR0917 - click passes by keyword
     from manactl.act import release as releasing  # noqa: PLC0415 - not for --help
     from manactl.act.signals import Interruptible  # noqa: PLC0415
 
-    with Interruptible(app.warn) as signals:
+    with Interruptible(app.warn, lasting=True) as signals:
         wish = releasing.Wish(
             app.state_dir, signals, words, everything, dry_run, wait,
             terminate=terminate, say=app.warn, show=shower(app, as_json=as_json),
@@ -64,7 +63,7 @@ def shower(app: App, *, as_json: bool) -> Callable[[Plan], None]:
 
         if not as_json:
             app.tell(*planner.text(plan, brief=True))
-            sys.stdout.flush()
+            app.flush()
 
     return show
 

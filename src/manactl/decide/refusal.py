@@ -9,7 +9,7 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from manactl.errors import Busy, Denied, ManactlError, Refused, Unsupported
+from manactl.decide.codes import Bar, Code, bar_of
 
 if TYPE_CHECKING:
     from manactl.model.port import Evidence, Holder, PortId, PortStatus
@@ -22,48 +22,6 @@ if TYPE_CHECKING:
         SshSession,
         Stacked,
     )
-
-
-class Code(enum.StrEnum):
-    """The stable word of a refusal, in `--allow` and in JSON."""
-
-    # Guards, in the order in which they are asked.
-    FOREIGN_NETNS = "foreign-netns"
-    IN_RESET = "in-reset"
-    KERNEL_BUG = "kernel-bug"
-    SSH_SESSION = "ssh-session"
-    DEFAULT_ROUTE = "default-route"
-    LAST_PORT = "last-port"
-    TCP_ESTABLISHED = "tcp-established"
-    STORAGE = "storage"
-    AZURE_FABRIC = "azure-fabric"
-    RDMA_USERS = "rdma-users"
-    UPPER = "upper"
-    XDP = "xdp"
-    PACKET_SOCKETS = "packet-sockets"
-    MANAGER = "manager"
-    # Not a guard's, and never to be waived: the port cannot be claimed as it is.
-    UNSUPPORTED = "unsupported"
-    HOLDER = "holder"
-    DENIED = "denied"
-    IN_TRANSITION = "busy"
-
-    @property
-    def error(self) -> type[ManactlError]:
-        """The failure that a command ends with, and with it the exit code."""
-        return _ERRORS.get(self, Refused)
-
-    @property
-    def is_guard(self) -> bool:
-        return self not in _ERRORS
-
-
-_ERRORS: dict[Code, type[ManactlError]] = {
-    Code.UNSUPPORTED: Unsupported,
-    Code.HOLDER: Busy,
-    Code.DENIED: Denied,
-    Code.IN_TRANSITION: Busy,
-}
 
 
 class Source(enum.Enum):
@@ -157,6 +115,11 @@ class Connections:
     connections: tuple[Connection, ...]
 
 
+# The TCP ports of storage servers.
+STORAGE_PORTS = {2049: "NFS", 3260: "iSCSI", 445: "SMB", 3300: "Ceph", 6789: "Ceph",
+                 4420: "NVMe/TCP", 8009: "NVMe/TCP", 10809: "NBD"}  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Storage:
     connections: tuple[Connection, ...]
@@ -244,6 +207,24 @@ class Refusal:
     port: PortId
     label: str
     facts: Facts
+
+    @property
+    def bar(self) -> Bar | None:
+        """Why it cannot be waived by --allow; None when it can."""
+        if always := bar_of(self.code):
+            return always
+        match self.facts:
+            case Unread(source):
+                return _UNKNOWN.get(source)
+            case Uppers(devices) if not all(device.restorable for device in devices):
+                return Bar.NOT_RESTORABLE
+        return None
+
+
+_UNKNOWN = {
+    Source.UPPERS: Bar.UPPERS_UNKNOWN,
+    Source.OTHER_NAMESPACES: Bar.NAMESPACES_UNKNOWN,
+}
 
 
 def refusal(port: PortStatus, code: Code, facts: Facts) -> Refusal:

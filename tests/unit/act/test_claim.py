@@ -48,7 +48,7 @@ ETH2 = PortId("7870:00:00.0", 2, "00:0d:3a:aa:00:11")
 
 
 def claims(state_dir: Path) -> list[tuple[int, str]]:
-    return [(one.port.port, one.phase) for one in journal.list_claims(state_dir, "boot-1")]
+    return [(one.port.port, one.phase) for one in journal.list_claims(state_dir, "boot-1").claims]
 
 
 def untouched(kernel: Kernel, state_dir: Path) -> bool:
@@ -143,7 +143,7 @@ def test_a_guard_that_refuses_one_of_two_ports_refuses_both(tmp_path: Path, refu
     assert f"eth{refused}" in caught.value.message.splitlines()[1]
     assert untouched(kernel, tmp_path)
     done = claim(tmp_path, host, "eth1", "eth2", allow=["xdp"])
-    assert [one.port for one in done.waived] == [f"eth{refused}"]
+    assert [one.label for one in done.waived] == [f"eth{refused}"]
 
 
 def test_ports_of_one_claim_are_no_way_out_for_each_other(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def two_functions() -> Kernel:
 
 
 def claims(state_dir: Path) -> list[tuple[int, str]]:
-    return [(one.port.port, one.phase) for one in journal.list_claims(state_dir, "boot-1")]
+    return [(one.port.port, one.phase) for one in journal.list_claims(state_dir, "boot-1").claims]
 
 
 def outcomes(done: releasing.Outcome) -> list[tuple[str, str]]:

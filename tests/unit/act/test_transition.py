@@ -93,7 +93,7 @@ def total_operations(facts: Sequence[Fact], *, releasing: bool) -> int:
 
 
 def nothing_open(state_dir: Path) -> bool:
-    return journal.list_claims(state_dir, "boot-1") == [] and journal.paths(state_dir) == []
+    return journal.list_claims(state_dir, "boot-1").claims == [] and journal.paths(state_dir) == []
 
 
 def test_a_claim_takes_the_port_down_and_a_release_brings_all_back(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_a_claim_takes_the_port_down_and_a_release_brings_all_back(tmp_path: Pat
     done = claim(tmp_path, FakeHost(kernel))
     assert done.said[PORT]["prove-free"]["proven"] is True
     assert not kernel.nics[0].up
-    (one,) = journal.list_claims(tmp_path, "boot-1")
+    (one,) = journal.list_claims(tmp_path, "boot-1").claims
     assert (one.phase, one.port, one.claim.proven) == ("claimed", PORT, True)
     assert [port.outcome for port in release(tmp_path, FakeHost(kernel)).ports] == ["restored"]
     assert kernel.picture() == before
@@ -199,7 +199,7 @@ def test_a_signal_at_any_operation_of_a_claim_is_all_or_nothing(
 ) -> None:
     total = operations_of_two(tmp_path / "count", releasing=False)
     codes = []
-    for at in range(1, total + 1):
+    for at in range(1, total):
         state_dir = tmp_path / str(at)
         kernel = two_ports()
         before = kernel.picture()
@@ -214,6 +214,13 @@ def test_a_signal_at_any_operation_of_a_claim_is_all_or_nothing(
             assert journal.read(path).phase == "closed"
     assert codes == sorted(codes, reverse=True)  # 130 until something was begun, then 4
     assert set(codes) == {130, 4}
+    # With the record of it on disk the claim stands.
+    kernel = two_ports()
+    host = FakeHost(kernel, Fate(at={total: lambda: os.kill(os.getpid(), number)}))
+    claim(tmp_path / "whole", host, "eth1", "eth2")
+    assert [nic.up for nic in kernel.nics] == [False, False]
+    (path,) = journal.paths(tmp_path / "whole")
+    assert journal.read(path).phase == "claimed"
 
 
 def test_a_signal_at_any_operation_of_a_release_stops_it_at_most_before_it_begins(
@@ -246,7 +253,7 @@ def test_a_signal_after_the_claim_stands_does_not_deny_it(
     host = FakeHost(furnished())
     host.systems = Signalled
     assert [port.id for port in claim(tmp_path, host).ports] == [PORT]
-    (one,) = journal.list_claims(tmp_path, "boot-1")
+    (one,) = journal.list_claims(tmp_path, "boot-1").claims
     assert one.phase == "claimed"
 
 
@@ -313,7 +320,7 @@ def test_without_cap_net_raw_a_claim_stands_unproven(tmp_path: Path) -> None:
     host = FakeHost(furnished())
     host.systems = refusing("denied")
     assert claim(tmp_path, host).said[PORT]["prove-free"]["proven"] is False
-    (one,) = journal.list_claims(tmp_path, "boot-1")
+    (one,) = journal.list_claims(tmp_path, "boot-1").claims
     assert one.phase == "claimed"
     assert one.claim.proven is False
 
@@ -338,7 +345,7 @@ def test_a_raw_qp_that_slips_in_is_named_and_the_journal_stays_open(tmp_path: Pa
     assert caught.value.code == "holder"
     assert any(e.value == {"pid": 4211, "comm": "dpdk-testpmd", "unit": "fwd.service"}
                for e in caught.value.evidence)  # fmt: skip
-    (one,) = journal.list_claims(tmp_path, "boot-1")
+    (one,) = journal.list_claims(tmp_path, "boot-1").claims
     assert one.phase == "interrupted"
     with pytest.raises(Busy, match="pid 4211"):
         release(tmp_path, FakeHost(kernel))
@@ -461,7 +468,7 @@ def test_a_port_without_netdev_keeps_its_journal_open(tmp_path: Path) -> None:
     kernel.nics[0].present = False
     with pytest.raises(ManactlError, match="no netdev"):
         release(tmp_path, FakeHost(kernel))
-    assert len(journal.list_claims(tmp_path, "boot-1")) == 1
+    assert len(journal.list_claims(tmp_path, "boot-1").claims) == 1
 
 
 @pytest.mark.parametrize(
@@ -488,8 +495,10 @@ def test_a_netdev_that_cannot_be_set_up_comes_with_what_to_do(
     assert word in (caught.value.hint or "")
     assert "10.0.0.2" not in caught.value.message  # not attempted, and listed as one step
     assert len([e for e in caught.value.evidence if e.fact == "residue"]) == 2
-    (one,) = journal.list_claims(tmp_path, "boot-1")
+    (one,) = journal.list_claims(tmp_path, "boot-1").claims
     assert one.phase == "interrupted"
+    assert one.next_step is not None
+    assert one.next_step.code == "not-restored"
     release(tmp_path, FakeHost(kernel))
     assert kernel.picture() == before
     assert nothing_open(tmp_path)
@@ -516,7 +525,7 @@ def test_what_the_kernel_refuses_for_good_is_listed(tmp_path: Path) -> None:
     assert all(line in caught.value.message for line in residue)
     assert caught.value.exit_code == 5
     assert any("10.0.0.50" in line for line in residue)
-    assert len(journal.list_claims(tmp_path, "boot-1")) == 1
+    assert len(journal.list_claims(tmp_path, "boot-1").claims) == 1
     release(tmp_path, FakeHost(kernel))
     assert kernel.picture() == before
     assert nothing_open(tmp_path)
@@ -532,7 +541,7 @@ def test_a_release_refuses_while_a_raw_qp_lives(tmp_path: Path) -> None:
     assert caught.value.exit_code == 6
     assert kernel.links == [("eth1", "down")]
     assert 2.0 <= kernel.clock - start < 4.0
-    (one,) = journal.list_claims(tmp_path, "boot-1")
+    (one,) = journal.list_claims(tmp_path, "boot-1").claims
     assert one.phase == "claimed"
 
 
@@ -591,7 +600,7 @@ def test_a_full_disk_stops_a_release_before_anything_is_changed(
     with pytest.raises(Refused, match=r"No space left.*nothing was touched"):
         release(tmp_path, FakeHost(kernel))
     assert kernel.links == [("eth1", "down")]
-    (one,) = journal.list_claims(tmp_path, "boot-1")
+    (one,) = journal.list_claims(tmp_path, "boot-1").claims
     assert one.phase == "claimed"
 
 

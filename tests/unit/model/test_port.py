@@ -35,3 +35,8 @@ def test_a_name_counts_in_its_own_network_namespace_alone() -> None:
     assert status(netdev(0)).label == "eth1"
     assert status(netdev(0), netns="blue").label == "7870:00:00.0:2"
     assert status(None).label == "7870:00:00.0:2"
+
+
+def test_the_words_are_those_of_the_contract() -> None:
+    assert [*Owner] == ["ethernet", "raw-qp", "free", "unknown"]
+    assert [*Certainty] == ["proven", "inferred", "unknown"]

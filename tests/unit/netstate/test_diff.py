@@ -193,6 +193,19 @@ def test_nexthops_of_others_are_not_replaced() -> None:
     assert diff.requests(MissingFact(group, foreign), state(group), HERE, 0) == []
 
 
+def test_an_ipv6_route_is_not_joined_to_another_that_took_its_place() -> None:
+    wanted = route("2001:db8:9::", 48, via="fe80::9")
+    assert len(diff.requests(MissingFact(wanted, None), state(wanted), HERE, 0)) == 1
+    for present in (route("2001:db8:9::", 48, via="fe80::8"), multipath(Hop(0, 0, 3, b""))):
+        assert diff.requests(MissingFact(wanted, present), state(wanted), HERE, 0) == []
+    on_link = route("2001:db8:9::", 48)
+    announced = route("2001:db8:9::", 48, via="fe80::8", proto=9)
+    for present in (on_link, announced):
+        assert len(diff.requests(MissingFact(wanted, present), state(wanted), HERE, 0)) == 1
+    four, other = (route("192.0.2.0", 24, via=f"10.0.0.{n}") for n in (8, 9))
+    assert len(diff.requests(MissingFact(four, other), state(four), HERE, 0)) == 1
+
+
 def test_ipv6_multipath_makes_its_members_one_by_one_its_own_first() -> None:
     fact = multipath(Hop(0, 1, 3, b""), Hop(0, 2, 9, b""), Hop(0, 3, 3, b""))
     made = diff.requests(MissingFact(fact, None), state(fact), (Place(7, "x"),), 0)

@@ -148,6 +148,38 @@ def test_the_text_around_stays_as_it_is() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("source", "was", "text"),
+    [
+        ("x = {\n    'a': b,  # why\n    'c': d,\n}\n", "'a'", "x = {\n    'c': d,\n}\n"),
+        ("x = {\n    'a': b,  # why\n    'c': d,\n}\n", "'c'", "x = {\n    'a': b,\n}\n"),
+        ("x = {'a': (b), 'c': d}\n", "'c'", "x = {'a': b}\n"),
+        ("x = {**a, 'c': d}\n", "**a", "x = {'c': d}\n"),
+        ("f(a, b=c,\n  d=e)\n", "f(... b=c)", "f(a, d=e)\n"),
+        ("f(b=c)\n", "f(... b=c)", "f()\n"),
+        ("f(*a, b=c)\n", "f(... b=c)", "f(*a)\n"),
+    ],
+)
+def test_a_part_goes_and_the_rest_stays(source: str, was: str, text: str) -> None:
+    (mutant,) = (one for one in made(source) if one.was == was and one.operator != "other word")
+    assert mutant.apply(source.encode()).decode() == text
+
+
+@pytest.mark.parametrize(
+    ("source", "texts"),
+    [
+        ("x = a and b and c\n", ["x = b and c\n", "x = a and c\n", "x = a and b\n"]),
+        ("x = (a or b) and c\n", ["x = c\n", "x = (a or b)\n"]),
+        ("x = f(a and\n      b)\n", ["x = f(b)\n", "x = f(a)\n"]),
+        ("x = not (a == b or c)\n", ["x = not (c)\n", "x = not (a == b)\n"]),
+    ],
+)
+def test_a_condition_goes(source: str, texts: list[str]) -> None:
+    found = [one for one in made(source) if one.operator == "drop condition"]
+    outer = [one for one in found if one.was.count(" ") == max(o.was.count(" ") for o in found)]
+    assert sorted(one.apply(source.encode()).decode() for one in outer) == sorted(texts)
+
+
 def test_where_it_is_and_what_has_to_run() -> None:
     source = """\
         LIMIT = 0

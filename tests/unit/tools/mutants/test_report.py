@@ -62,6 +62,8 @@ def test_accepted_mutants_do_not_count() -> None:
     assert report.share([killed, stays]) == 100
     assert report.share([killed, Result(GREATER, "test_f", "why")]) == 100
     assert report.share([]) == 100
+    late = Result(EQUAL, "test_g (time-out)", None)
+    assert list(report.table([killed, late, late]))[-1] == "(2 killed by a time-out)"
     lines = [line.split() for line in report.table([killed, left, stays])]
     assert lines[1:] == [
         ["decide/some.py", "3", "1", "2", "1", "50"],
@@ -70,10 +72,10 @@ def test_accepted_mutants_do_not_count() -> None:
 
 
 def test_a_survivor_is_shown_where_it_is() -> None:
-    results = [Result(EQUAL, "test_g", None), Result(GREATER, None, None)]
+    results = [Result(EQUAL, "test_g", None), Result(GREATER, None, None, 3)]
     assert list(report.survivors(results, {"decide/some.py": SOURCE})) == [
         "",
-        f"src/manactl/decide/some.py:3 f: other comparison ({GREATER.id})",
+        f"src/manactl/decide/some.py:3 f: other comparison ({GREATER.id}; 3 tests run it)",
         "         return [b for b in a",
         "    -            if b > 0]",
         "    +            if (b >= 0)]",
