@@ -633,3 +633,44 @@ def test_steps_survive_their_json(tmp_path: Path) -> None:
 
 def test_the_rich_port_has_every_kind() -> None:
     assert {str(fact.kind) for fact in RICH} == {"address", "route", "nexthop", "neighbour"}
+
+
+def test_the_story_of_a_failure_has_what_failed_and_whom(tmp_path: Path) -> None:
+    host = FakeHost(two_ports())
+    host.systems = refusing("cannot")
+    with pytest.raises(RolledBack) as caught:
+        claim(tmp_path, host, "eth1", "eth2")
+    first, last = caught.value.message.splitlines()
+    assert first.startswith("claiming eth1, eth2 failed: could not prove that 7870:00:00.0:1")
+    assert last == "Everything is restored and verified."
+    (path,) = (tmp_path / "history").iterdir()
+    records = journal.read(path).records
+    assert [r["event"] for r in records][-8:] == [
+        "unwinding", "undoing", "undone", "undoing", "undone", "undoing", "undone", "closed",
+    ]  # fmt: skip
+    assert records[-1]["how"] == "unwound"
+    (why,) = [r["why"] for r in records if r["event"] == "unwinding"]
+    assert why in first
+
+
+def test_a_port_that_could_not_be_opened_has_what_was_not_attempted(tmp_path: Path) -> None:
+    class Broken(FakeSystem):
+        def set_admin(self, port: PortId, up: bool) -> None:
+            if up and port.port == 1:
+                raise OSError(12, "Cannot allocate memory")
+            super().set_admin(port, up)
+
+    kernel = two_ports()
+    claim(tmp_path, FakeHost(kernel), "eth1", "eth2")
+    host = FakeHost(kernel)
+    host.systems = Broken
+    with pytest.raises(NotRestored) as caught:
+        release(tmp_path, host)
+    assert caught.value.message.splitlines() == [
+        "eth1, eth2: not fully restored",
+        "Not restored:",
+        "  setting eth1 up failed: Cannot allocate memory",
+        "  not attempted: restore and verify eth1",
+    ]
+    assert "the journal stays open: fix the cause" in (caught.value.hint or "")
+    assert kernel.nic("eth2").up
