@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from manactl.act import restore
 from manactl.act.restore import Restored
 from manactl.netstate.snapshot import Kind, Request
 from tests.netns.port import (
@@ -237,7 +236,7 @@ def test_what_cannot_come_back_is_listed_with_the_kernels_reason(here: Here) -> 
     state = here.capture(PORT)
     down_and_up()
     ip("address", "del", "10.8.0.2/24", "dev", "other0")
-    done = restore.restore_port(here, state, 0.5)
+    done = put_back(here, state, 0.5)
     (line,) = done.residue
     assert line.startswith("192.0.2.0/24 via 10.4.0.1 dev port0")
     assert "Invalid argument" in line
@@ -250,6 +249,6 @@ def test_a_nexthop_number_taken_by_somebody_else_is_not_taken_back(here: Here) -
     state = here.capture(PORT)
     down_and_up()
     ip("nexthop", "add", "id", "10", "via", "10.8.0.20", "dev", "other0")
-    done = restore.restore_port(here, state, 0.5)
+    done = put_back(here, state, 0.5)
     assert len(done.residue) == 1
     assert "10.8.0.20" in ip("nexthop")

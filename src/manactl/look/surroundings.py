@@ -139,9 +139,10 @@ def others(claimed: Collection[int], links: Sequence[DecodedLink], rtnl: Rtnl) -
     gone = upper_devices.grow(links, dict.fromkeys(claimed, WHOLE), {})
     having = set()
     for body in rtnl.addresses():
-        _, _, _, scope, index = rt.IFADDR.unpack_from(body)
-        if scope == 0 and not (index in gone and gone[index].carried):
-            having.add(index)
+        head = rt.IfAddrMsg.of(body)
+        carried = head.ifindex in gone and gone[head.ifindex].carried
+        if head.scope == rt.RT_SCOPE_UNIVERSE and not carried:
+            having.add(head.ifindex)
     return tuple(
         link.name
         for link in links
@@ -222,7 +223,7 @@ def fabric(ifindexes: Collection[int], rtnl: Rtnl, sys: Path = Path("/sys")) -> 
         tag = ""
     return FabricRoute(
         through_port=not rtnl.leaves_by(server).isdisjoint(ifindexes),
-        host_route=route is not None and rt.RTMSG.unpack_from(route)[1] == 32,
+        host_route=route is not None and rt.RtMsg.of(route).dst_len == 32,
         on_azure=tag == _AZURE_ASSET_TAG,
     )
 
