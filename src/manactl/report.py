@@ -111,11 +111,11 @@ def look(
         for one in seen
         if not _numbers(one.function, one.vports, one.view)
     ]
-    here = {(port.id.pci, port.id.port) for port in ports}
+    here = {port.id.key for port in ports}
     missing += [
         Missing("sysfs", f"port {claim.port} is claimed, but not there now")
         for claim in claims
-        if (claim.port.pci, claim.port.port) not in here
+        if claim.port.key not in here
     ]
     for one in seen:
         missing += one.missing
@@ -275,7 +275,7 @@ def _ports(seen: _Seen, around: _Around) -> Iterator[PortStatus]:
         found = sum(around.holders.descriptors.get(rdev, 0) for rdev in _rdevs(seen))
         if more := port_notes.unseen(port, device.contexts, found, hidden):
             words.append(more)
-        claim = around.claims.get((port.id.pci, port.id.port))
+        claim = around.claims.get(port.id.key)
         words += [
             port_notes.rdma_users(node.name, count)
             for node, count in seen.view.others_use
@@ -403,4 +403,4 @@ def _with_claim(port: PortStatus, claim: ClaimSummary | None, *, known: bool) ->
 
 
 def _by_port(claims: Iterable[ClaimSummary]) -> dict[tuple[str, int], ClaimSummary]:
-    return {(claim.port.pci, claim.port.port): claim for claim in claims}
+    return {claim.port.key: claim for claim in claims}

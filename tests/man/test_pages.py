@@ -235,11 +235,16 @@ def test_the_synopsis_has_every_option(name: str) -> None:
 
 @every_command
 def test_choices_are_named(name: str) -> None:
+    named = 0
     for item in items(page(name).section("OPTIONS")):
         option = options(PAGES_OF[name])[item.head.split(", ")[-1].partition(" ")[0]]
         if option is not None and isinstance(option.type, click.Choice):
             for choice in option.type.choices:
                 assert re.search(rf"\b{choice}\b", f"{item.head} {item.text}"), choice
+                named += 1
+    params = PAGES_OF[name].params
+    choices = [p.type.choices for p in params if isinstance(p.type, click.Choice)]
+    assert named == sum(map(len, choices))
 
 
 # --- codes ----------------------------------------------------------------------------------

@@ -174,7 +174,7 @@ def down_and_up() -> None:
 
 
 def put_back(here: Here, state: PortState) -> Restored:
-    return restore.converge(here, state, 3.0)
+    return restore.restore_port(here, state, 3.0)
 
 
 def test_everything_comes_back(here: Here) -> None:
@@ -332,7 +332,7 @@ def test_what_cannot_come_back_is_listed_with_the_kernels_reason(here: Here) -> 
     state = here.capture(PORT)
     down_and_up()
     ip("address", "del", "10.8.0.2/24", "dev", "other0")
-    done = restore.converge(here, state, 0.5)
+    done = restore.restore_port(here, state, 0.5)
     (line,) = done.residue
     assert line.startswith("192.0.2.0/24 via 10.4.0.1 dev port0")
     assert "Invalid argument" in line
@@ -345,6 +345,6 @@ def test_a_nexthop_number_taken_by_somebody_else_is_not_taken_back(here: Here) -
     state = here.capture(PORT)
     down_and_up()
     ip("nexthop", "add", "id", "10", "via", "10.8.0.20", "dev", "other0")
-    done = restore.converge(here, state, 0.5)
+    done = restore.restore_port(here, state, 0.5)
     assert len(done.residue) == 1
     assert "10.8.0.20" in ip("nexthop")

@@ -171,11 +171,13 @@ def test_other_queue_pairs_beside_a_raw_one(tmp_path: Path, kernel: str) -> None
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 
-def claim_of(port: int, *, phase: str = "claimed", same_boot: bool = True) -> ClaimSummary:
+def claim_of(
+    port: int, *, phase: str = "claimed", same_boot: bool = True, mac: str | None = None
+) -> ClaimSummary:
     info = ClaimInfo(NOW, {"uid": 0}, "claim", None, True, None)
     more = "`manactl recover` does something" if phase == "interrupted" else None
     more = more if same_boot else BEFORE_BOOT
-    return ClaimSummary(PortId(PCI, port, None), info, phase, same_boot, Path("x.journal"), more)
+    return ClaimSummary(PortId(PCI, port, mac), info, phase, same_boot, Path("x.journal"), more)
 
 
 def second_port(machine: Machine, claim: ClaimSummary) -> PortStatus:
@@ -201,6 +203,15 @@ def test_drift_by_what_became_of_the_netdev(tmp_path: Path) -> None:
     machine.netns.found[1] = Elsewhere("blue", netdev)
     (moved,) = second_port(machine, claim_of(2)).drift
     assert "moved to the network namespace blue" in moved
+
+
+def test_another_nic_in_the_place_of_the_claimed_one_is_drift(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "machine", "7-idle")
+    mine = second_port(machine, claim_of(2)).id.permanent_mac
+    assert mine is not None
+    assert second_port(machine, claim_of(2, mac=mine)).drift == ()
+    (other,) = second_port(machine, claim_of(2, mac="02:15:5d:00:99:99")).drift
+    assert other == "claimed, yet another NIC is in its place: 02:15:5d:00:99:99 is claimed"
 
 
 def test_an_interrupted_claim_and_one_before_the_boot_say_what_to_do(tmp_path: Path) -> None:

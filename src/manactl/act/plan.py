@@ -132,7 +132,7 @@ class KeepState:
 
 def restore_all(kept: Sequence[KeepState], system: System) -> list[Undone]:
     """Undo several at a time: what one port lacks may need what is on another."""
-    found = restore.converge_all(system, [one.state for one in kept], PATIENCE)
+    found = restore.restore_ports(system, [one.state for one in kept], PATIENCE)
     return [Undone(one) for one in found]
 
 

@@ -1,7 +1,10 @@
 """Signals, and words meanwhile: what a step says that is stuck inside the kernel.
 
 Setting a netdev down or up runs inside sendmsg(), and while the driver waits for its device there
-no signal is heard. So a thread listens: it tells what is being waited for, and takes note of ^C.
+no signal is heard. So a thread listens: it reports what is being waited for, and notes ^C.
+
+Once something is about to be changed a signal is only noted. It takes effect where nothing is half
+done: between two steps, and while a step pauses before it looks again.
 """
 
 from __future__ import annotations
@@ -23,11 +26,14 @@ from manactl.look.blocked_tasks import in_drivers, waiting
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PATIENCE = 2.0  # s that a step may take in silence
 AGAIN = 10.0  # s from one word to the next
+_STOPPING = "stopping as soon as the kernel lets go"
+_SLICE = 0.1  # s: a signal that another thread was given ends no sleep of this one
 
 Say = Callable[[str], None]
+_lasting: dict[int, Any] = {}  # handlers of signals that are ignored until the end
 
 
-class StopRequested(BaseException):
+class StopRequested(KeyboardInterrupt):
     """A signal asked to stop. Not an Exception: nothing may take it for a failed step."""
 
     def __init__(self, number: int) -> None:
@@ -38,26 +44,57 @@ class StopRequested(BaseException):
 class Interruptible:
     """Turns the first SIGINT, SIGTERM or SIGHUP into StopRequested; later ones change nothing.
 
-    Meant to be held until the outcome has been told: a signal that comes after the last act must
-    not turn a claim that stands into a story of nothing changed. `say` gets what there is to tell
-    while a step is stuck; without it there is silence.
+    Meant to be held until the outcome has been reported: a signal that comes after the last act
+    must not turn a claim that stands into a story of nothing changed. `lasting`: once anything was
+    changed, signals stay ignored until restore(). `say` gets what there is to report while a step
+    is stuck; without it there is silence.
     """
 
-    def __init__(self, say: Say | None = None, *, patience: float = PATIENCE) -> None:
-        self._armed = True
+    def __init__(
+        self, say: Say | None = None, *, patience: float = PATIENCE, lasting: bool = False
+    ) -> None:
+        self._mode = "looking"
+        self._lasting = lasting
+        self._noted: int | None = None
         self._before: dict[int, Any] = {}
-        self._watch = None if say is None else Watchdog(say, patience=patience)
+        self._watch = None if say is None else StuckStepReporter(say, patience=patience)
 
     def acting(self) -> None:
-        """From now on a signal means to put back what was done."""
+        """From now on a signal is noted, and undoes at the next boundary what was done."""
+        self._mode = "acting"
         if self._watch is not None:
             self._watch.reply = "all is put back as soon as the kernel lets go"
 
     def ignore(self) -> None:
         """From now on signals are ignored: unwinding must not be interrupted."""
-        self._armed = False
+        self._mode = "ignoring"
         if self._watch is not None:
             self._watch.reply = "what is under way is not left half done"
+
+    def listen(self) -> None:
+        """From now on signals count again: one thing is done, and the next has not begun.
+
+        One that was noted meanwhile raises now.
+        """
+        self._mode = "looking"
+        if self._watch is not None:
+            self._watch.reply = _STOPPING
+        if self._noted is not None:
+            self._stop(self._noted, None)
+
+    def boundary(self) -> None:
+        """Nothing is half done here: StopRequested when a signal was noted."""
+        if self._noted is not None and self._mode == "acting":
+            self._mode = "ignoring"
+            raise StopRequested(self._noted)
+
+    def pause(self, seconds: float) -> None:
+        """Sleep, a boundary all the while."""
+        deadline = time.monotonic() + seconds
+        self.boundary()
+        while (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(left, _SLICE))
+            self.boundary()
 
     def __enter__(self) -> Interruptible:
         for number in SIGNALS:
@@ -66,10 +103,13 @@ class Interruptible:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._lasting and self._mode != "looking":
+            _lasting.update(self._before)
+        self._mode = "ignoring"
+        for number, handler in self._before.items():
+            signal.signal(number, signal.SIG_IGN if number in _lasting else handler)
         if self._watch is not None:
             self._watch.close()
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
 
     @contextlib.contextmanager
     def told(self) -> Iterator[None]:
@@ -89,18 +129,27 @@ class Interruptible:
             yield
 
     def _stop(self, number: int, _frame: FrameType | None) -> None:
-        if self._armed:
-            self._armed = False
+        if self._mode == "looking":
+            self._mode = "ignoring"
             raise StopRequested(number)
+        self._noted = number
 
 
-class Watchdog:
+def restore() -> None:
+    """Have signals again as they were before something was changed."""
+    while _lasting:
+        signal.signal(*_lasting.popitem())
+
+
+class StuckStepReporter:
     """A thread that watches the thread which made it. Started with the first step.
 
     While a step runs the watched thread blocks the signals, so that they come to this one: the
     kernel would give them to the other, which does not hear them before its system call ends.
     Python's own handler runs in the watched thread as ever, as soon as that gets there: a step
     must not sleep long at a time.
+
+    Only a comfort: where no thread or pipe can be had, steps run without it.
     """
 
     def __init__(self, say: Say, *, patience: float, proc: str = "/proc") -> None:
@@ -112,13 +161,15 @@ class Watchdog:
         self._thread: threading.Thread | None = None
         self._ends = (-1, -1)
         self._mask: set[int] = set()
-        self.reply = "stopping as soon as the kernel lets go"
+        self.reply = _STOPPING
 
     @contextlib.contextmanager
     def over(self, what: str, numbers: Any) -> Iterator[None]:
         """Watch until the block is left. `numbers` are the signals that are listened to."""
+        if not self._start():
+            yield
+            return
         before = self._task
-        self._start()
         self._task = (what, time.monotonic())
         self._poke()
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
@@ -129,7 +180,7 @@ class Watchdog:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def close(self) -> None:
-        """End the thread. Signals that came meanwhile have been told."""
+        """End the thread. Signals that came meanwhile have been reported."""
         if self._thread is None:
             return
         signal.set_wakeup_fd(-1)
@@ -139,14 +190,26 @@ class Watchdog:
         self._thread = None
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 
-    def _start(self) -> None:
+    def _start(self) -> bool:
+        """Whether it runs."""
         if self._thread is not None:
-            return
+            return True
+        try:
+            ends = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError:
+            return False
+        thread = threading.Thread(target=self._run, name="stuck-step", daemon=True)
+        self._ends = ends
+        try:
+            thread.start()
+        except RuntimeError:  # no thread can be started
+            os.close(ends[0])
+            os.close(ends[1])
+            return False
         self._mask = set(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
-        self._ends = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        signal.set_wakeup_fd(self._ends[1], warn_on_full_buffer=False)
-        self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
-        self._thread.start()
+        signal.set_wakeup_fd(ends[1], warn_on_full_buffer=False)
+        self._thread = thread
+        return True
 
     def _poke(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -155,13 +218,15 @@ class Watchdog:
     def _run(self) -> None:
         told: tuple[str, float] | None = None
         due = 0.0
+        poll = select.poll()  # select() knows no descriptor above 1023
+        poll.register(self._ends[0], select.POLLIN)
         while True:
             task = self._task
             if task is not told:
                 told = task
                 due = 0.0 if task is None else task[1] + self._patience
             left = None if task is None else max(0.0, due - time.monotonic())
-            if select.select([self._ends[0]], [], [], left)[0]:
+            if poll.poll(None if left is None else left * 1000):
                 data = os.read(self._ends[0], 4096)
                 if not data:
                     return
@@ -172,12 +237,19 @@ class Watchdog:
 
     def _heard(self, numbers: Iterator[int]) -> None:
         for number in numbers:
-            self._say(f"{signal.Signals(number).name} noted: {self.reply}")
+            self._report(f"{signal.Signals(number).name} noted: {self.reply}")
 
     def _stuck(self, what: str, since: float) -> None:
-        why = stuck_in(self._watched, self._proc)
+        try:
+            why = stuck_in(self._watched, self._proc)
+        except OSError:  # no descriptor to look with
+            return
         if why is not None:
-            self._say(f"{what}: not done after {time.monotonic() - since:.0f} s: {why}")
+            self._report(f"{what}: not done after {time.monotonic() - since:.0f} s: {why}")
+
+    def _report(self, line: str) -> None:
+        with contextlib.suppress(OSError, ValueError):  # nobody hears it; the step goes on
+            self._say(line)
 
 
 def stuck_in(thread: int, proc: str = "/proc") -> str | None:
@@ -199,7 +271,7 @@ def stuck_in(thread: int, proc: str = "/proc") -> str | None:
         )
     if stack:
         return f"the kernel is in {stack.partition('] ')[2].partition('+')[0]}"
-    return "the kernel does not let go, as a rule because the driver waits for the device to answer"
+    return "the kernel does not let go, usually because the driver waits for the device to answer"
 
 
 def _read(path: str) -> str:

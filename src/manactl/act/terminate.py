@@ -61,11 +61,11 @@ def holders_to_end(report: Report, ports: Collection[PortId]) -> tuple[Holder, .
 
     Busy, with nobody signalled, when that cannot be told.
     """
-    keys = {(port.pci, port.port) for port in ports}
+    keys = {port.key for port in ports}
     rows = [
         port
         for port in report.ports
-        if (port.id.pci, port.id.port) in keys and (port.owner is Owner.RAW_QP or port.candidates)
+        if port.id.key in keys and (port.owner is Owner.RAW_QP or port.candidates)
     ]
     found = {holder.pid: holder for row in rows for holder in row.holders}
     holders = tuple(found.values())
@@ -80,7 +80,7 @@ def holders_to_end(report: Report, ports: Collection[PortId]) -> tuple[Holder, .
         port
         for port in report.ports
         if port.id.pci in pcis
-        and (port.id.pci, port.id.port) not in keys
+        and port.id.key not in keys
         and (port.owner is Owner.RAW_QP or port.candidates)
     ]
     if len(holders) > 1 and mates:

@@ -19,6 +19,7 @@ from manactl.act.plan import KeepState, ProveFree, Step, StepFailed, System, Und
 from manactl.act.signals import Interruptible, StopRequested
 from manactl.decide import leaked_vport
 from manactl.errors import Busy, ManactlError, NotRestored, Refused, RolledBack
+from manactl.journal import file as journal
 from manactl.journal import state_dir
 from manactl.model.port import Evidence, Holder, PortId
 from manactl.netstate import snapshot
@@ -67,17 +68,19 @@ def apply(
     said: dict[PortId, dict[str, object]] = {}
     started: list[Step] = []
     log: Log | None = None
+    signals.acting()
     try:
         log = open_log()
-        signals.acting()
         for number, step in enumerate(steps):
             log.append("doing", step=number, kind=step.kind)
+            signals.boundary()
             started.append(step)
             with signals.step(_brief(step)):
                 facts = step.do(system, wait)
             log.append("done", step=number, kind=step.kind, **facts)
             said.setdefault(step.port, {}).update({step.kind: facts})
         _still_holds(steps, system)
+        signals.boundary()
         log.append("claimed", ports=[_claimed(port, facts) for port, facts in said.items()])
         signals.ignore()
     except BaseException as error:
@@ -123,7 +126,7 @@ def _unwind(
     signals: Interruptible,
 ) -> PutBack:
     """Undo what was started, and close the journal when that brought all back."""
-    with contextlib.suppress(OSError):  # a full disk may be why we are here
+    with contextlib.suppress(Exception):  # a full disk may be why we are here
         log.append("unwinding", why=_why(error))
     back = put_back(started[::-1], system, log, signals)
     if back.clean:
@@ -217,9 +220,9 @@ def put_back(
                 back.taken.append(step.port)
             if failure.hint is not None:
                 back.remedies.append(failure.hint)
-        except OSError as failure:
+        except Exception as failure:  # noqa: BLE001 - the other ports come back all the same
             stuck[step.port] = str(failure)
-            back.residue.append(f'undo "{step.describe()}": {failure.strerror or failure}')
+            back.residue.append(f'undo "{step.describe()}": {_why(failure)}')
     back.residue += [f'not tried: undo "{one.describe()}"' for one in kept if one.port in stuck]
     _restore([one for one in kept if one.port not in stuck], system, log, back)
     return back
@@ -232,12 +235,14 @@ def _restore(kept: Sequence[KeepState], system: System, log: Log, back: PutBack)
             planning.require_netdev(system, step.port)
         except StepFailed as failure:
             back.residue.append(failure.message)
+        except Exception as failure:  # noqa: BLE001
+            back.residue.append(f'undo "{step.describe()}": {_why(failure)}')
         else:
             _record(log, back, "undoing", kind=step.kind, port=str(step.port))
             here.append(step)
     try:
         undone = planning.restore_all(here, system)
-    except OSError as failure:
+    except Exception as failure:  # noqa: BLE001
         back.residue += [f'undo "{one.describe()}": {_why(failure)}' for one in here]
         return
     for step, one in zip(here, undone, strict=True):
@@ -249,8 +254,8 @@ def _restore(kept: Sequence[KeepState], system: System, log: Log, back: PutBack)
 def _record(log: Log, back: PutBack, event: str, **more: object) -> None:
     try:
         log.append(event, **more)
-    except OSError as error:
-        back.log_failed = error.strerror or str(error)
+    except Exception as error:  # noqa: BLE001 - a record that cannot be written stops nothing
+        back.log_failed = _why(error)
 
 
 def close(log: Log, how: str, *, already: bool = False) -> str | None:
@@ -260,6 +265,15 @@ def close(log: Log, how: str, *, already: bool = False) -> str | None:
         if not already:
             log.append("closed", how=how)
         log.archive()
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
+
+
+def put_away(path: Path) -> str | None:
+    """Move a journal to the history as it is; the reason when it could not be moved."""
+    try:
+        journal.archive(path)
     except OSError as error:
         return error.strerror or str(error)
     return None

@@ -74,9 +74,9 @@ def claim(  # noqa: PLR0917 - click passes by keyword
             app.tell(*planner.text(plan, brief=not dry_run))
             sys.stdout.flush()  # before anything is done
 
-    with Interruptible(app.warn) as signals:
+    with Interruptible(app.warn, lasting=True) as signals:
         wish = claiming.Wish(app.state_dir, words, show, signals, allow, dry_run, wait)
-        done = claiming.claim(wish)
+        done = claiming.claim(wish, app.host)
         if as_json:
             plan = done.plan
             app.document(plan.to_json() if dry_run and plan else claiming.document(done))

@@ -96,7 +96,7 @@ def _claims(app: App) -> list[ClaimSummary]:
     from manactl.journal.file import list_claims  # noqa: PLC0415
 
     try:
-        return list_claims(app.state_dir)
+        return list_claims(app.state_dir).claims
     except (OSError, ManactlError):
         return []  # a finding of its own
 

@@ -21,9 +21,9 @@ def recover(app: App, dry_run: bool, as_json: bool) -> None:
     from manactl.act.signals import Interruptible  # noqa: PLC0415
     from manactl.cli.release import shower, tell  # noqa: PLC0415
 
-    with Interruptible(app.warn) as signals:
+    with Interruptible(app.warn, lasting=True) as signals:
         wish = release.Wish(
             app.state_dir, signals, dry_run=dry_run, recover=True, say=app.warn,
             show=shower(app, as_json=as_json),
         )  # fmt: skip
-        tell(app, wish, release.release(wish), as_json=as_json)
+        tell(app, wish, release.release(wish, app.host), as_json=as_json)

@@ -48,12 +48,12 @@ def release(  # noqa: PLR0917 - click passes by keyword
     from manactl.act import release as releasing  # noqa: PLC0415 - not for --help
     from manactl.act.signals import Interruptible  # noqa: PLC0415
 
-    with Interruptible(app.warn) as signals:
+    with Interruptible(app.warn, lasting=True) as signals:
         wish = releasing.Wish(
             app.state_dir, signals, words, everything, dry_run, wait,
             terminate=terminate, say=app.warn, show=shower(app, as_json=as_json),
         )  # fmt: skip
-        tell(app, wish, releasing.release(wish), as_json=as_json)
+        tell(app, wish, releasing.release(wish, app.host), as_json=as_json)
 
 
 def shower(app: App, *, as_json: bool) -> Callable[[Plan], None]:

@@ -171,8 +171,10 @@ def _claims(app: App) -> tuple[list[ClaimSummary], list[Missing]]:
     from manactl.model.port import Missing  # noqa: PLC0415
 
     try:
-        return list_claims(app.state_dir), []
+        claims, unreadable = list_claims(app.state_dir)
+        # A broken journal must hide neither the ports nor the other claims.
+        return claims, [Missing("journal", journal.error.message) for journal in unreadable]
     except OSError as error:
         return [], [Missing("journal", f"{app.state}: {error.strerror}")]
-    except ManactlError as error:  # a broken journal must not hide the ports
+    except ManactlError as error:
         return [], [Missing("journal", error.message)]

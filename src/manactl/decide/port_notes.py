@@ -123,6 +123,8 @@ def drift(port: PortStatus, claim: ClaimSummary) -> Iterator[str]:
     """Where the port is not as its claim left it. An interrupted claim has left it anywhere."""
     if not claim.same_boot or claim.phase != "claimed":
         return
+    if claim.port.is_another(port.id):
+        yield f"claimed, yet another NIC is in its place: {claim.port.permanent_mac} is claimed"
     if port.netdev is None:
         yield "claimed, yet its netdev is not here any more"
     elif port.netns is not None:

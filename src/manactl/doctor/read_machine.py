@@ -294,13 +294,14 @@ def _uio(sys: str) -> tuple[str, ...] | None:
 
 def _journals(state: Path) -> Journals:
     try:
-        claims = list_claims(state)
+        claims, unreadable = list_claims(state)
     except OSError as error:
         return Journals(unread=f"{state}: {error.strerror}")
     except ManactlError as error:
         return Journals(broken=error.message)
     here = [one for one in claims if one.same_boot]
     return Journals(
+        broken="; ".join(journal.error.message for journal in unreadable) or None,
         interrupted=tuple(str(one.port) for one in here if one.phase == "interrupted"),
         stale=tuple(str(one.port) for one in claims if not one.same_boot),
     )

@@ -9,14 +9,16 @@ Stdlib only and cheap to import: `status` reads journals too.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from manactl.errors import ManactlError, NotRestored
 from manactl.journal import interrupted
@@ -29,6 +31,9 @@ _FAMILY, _VERSION = SCHEMA.split("/")
 _HISTORY_KEEPS = 50
 _SUFFIX = ".journal"
 _RESERVED = 1 << 16  # bytes: some hundred records
+_NOT_A_FILE = (errno.ELOOP, errno.EISDIR, errno.ENXIO)  # a link, a directory, a socket
+_IN_NAME = r"([0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])-\d+"
+_NAMED_MOST = 10  # functions in a file's name, which has room for no more
 
 
 def stamp(when: datetime | None = None) -> str:
@@ -103,57 +108,152 @@ def _ports(header: Mapping[str, Any]) -> tuple[PortId, ...]:
     return tuple(PortId(p["pci"], p["port"], p["permanent_mac"]) for p in header["ports"])
 
 
-def list_claims(state_dir: Path | str, boot_id: str | None = None) -> list[ClaimSummary]:
-    """Every port that a journal says is out, oldest claim first; [] without a state directory.
+class UnreadableJournal(NamedTuple):
+    """A journal that may be open and says nothing that can be relied on.
 
-    OSError when the directory cannot be read (it is root's), JournalError for a broken journal.
+    `pci` and `ports` are whom it concerns: by its header where that is whole, else the function by
+    the name of the file; None where neither says.
+    """
+
+    path: Path
+    error: JournalError
+    pci: frozenset[str] | None = None
+    ports: tuple[PortId, ...] = ()
+
+    def concerns(self, pci: str) -> bool:
+        """Whether nothing may be done to this function on its account."""
+        return self.pci is not None and pci in self.pci
+
+
+class Claims(NamedTuple):
+    """What the journals say is claimed, oldest first, and the journals that cannot be read."""
+
+    claims: list[ClaimSummary]
+    unreadable: list[UnreadableJournal]
+
+
+def list_claims(state_dir: Path | str, boot_id: str | None = None) -> Claims:
+    """Every port that a journal says is claimed; nothing without a state directory.
+
+    PermissionError when the directory may not be read (it is root's), JournalError when it cannot.
     """
     boot_id = boot_id or read_boot_id()
-    found = []
-    for content in _contents(Path(state_dir)):
-        if content.phase == "closed":
-            continue
-        header = content.header
-        for port in content.ports:
-            info = ClaimInfo(
-                since=datetime.fromisoformat(header["time"]),
-                by=dict(header["by"]),
-                mode=str(header["mode"]),
-                confirm_by=None,
-                proven=content.proven.get((port.pci, port.port), False),
-                synthetic=None,
-            )
-            same = content.boot_id == boot_id
-            phase = content.phase_of(port)
-            more = None if same else interrupted.BEFORE_BOOT
-            if same and phase == "interrupted":
-                more = interrupted.told(header, content.records, port, Path(state_dir))
-            found.append(ClaimSummary(port, info, phase, same, content.path, more))
+    found = Claims([], [])
+    for content in _contents(Path(state_dir), boot_id):
+        if isinstance(content, UnreadableJournal):
+            found.unreadable.append(content)
+        elif content.phase != "closed":
+            found.claims.extend(_summaries(content, Path(state_dir), boot_id))
     return found
+
+
+def _summaries(content: Content, state_dir: Path, boot_id: str) -> Iterator[ClaimSummary]:
+    header = content.header
+    for port in content.ports:
+        info = ClaimInfo(
+            since=datetime.fromisoformat(header["time"]),
+            by=dict(header["by"]),
+            mode=str(header["mode"]),
+            confirm_by=None,
+            proven=content.proven.get((port.pci, port.port), False),
+            synthetic=None,
+        )
+        same = content.boot_id == boot_id
+        phase = content.phase_of(port)
+        more = None if same else interrupted.BEFORE_BOOT
+        if same and phase == "interrupted":
+            more = interrupted.told(header, content.records, port, state_dir)
+        yield ClaimSummary(port, info, phase, same, content.path, more)
 
 
 def finished(state_dir: Path) -> list[Content]:
     """Journals with nothing left to undo, whose release died before it had put them away."""
-    return [one for one in _contents(state_dir) if one.phase == "closed" or not one.ports]
+    return [
+        content
+        for content in _contents(state_dir, read_boot_id())
+        if isinstance(content, Content) and (content.phase == "closed" or not content.ports)
+    ]
 
 
-def _contents(state_dir: Path) -> Iterator[Content]:
+def _contents(state_dir: Path, boot_id: str) -> Iterator[Content | UnreadableJournal]:
     for path in paths(state_dir):
         with contextlib.suppress(FileNotFoundError):  # just put away by another manactl
-            yield read(path)
+            try:
+                yield read(path)
+            except JournalError as error:
+                yield _from_header(path, error, boot_id)
+
+
+def _from_header(path: Path, error: JournalError, boot_id: str) -> Content | UnreadableJournal:
+    """What a journal with a damaged end, or of another version, says all the same.
+
+    One from before the last boot has nothing to undo, whatever its records were.
+    """
+    header = _read_header(path)
+    if header is None:
+        names = frozenset(re.findall(_IN_NAME, path.name))
+        return UnreadableJournal(path, error, names or None)
+    if header.boot_id != boot_id:
+        return header
+    ports = header.ports
+    return UnreadableJournal(path, error, frozenset(port.pci for port in ports), ports)
+
+
+def _read_header(path: Path) -> Content | None:
+    """A journal as it was when only its first line was written; None without a whole one.
+
+    FileNotFoundError when the file is gone.
+    """
+    try:
+        fd = _open(path, os.O_RDONLY)
+        try:
+            data = _read_all(fd, path)
+        finally:
+            os.close(fd)
+        header, total, size = next(_lines(data, path))
+        content = Content(path, header, (), size, total)
+        _check_header(content)
+        known = str(header["schema"]).startswith(f"{_FAMILY}/")
+    except (StopIteration, ValueError, KeyError, TypeError, RecursionError, JournalError):
+        return None
+    return content if known else None
 
 
 def paths(state_dir: Path) -> list[Path]:
     """The journals that are not in the history, oldest first."""
+    directory = state_dir / "claims"
     try:
-        names = sorted(os.listdir(state_dir / "claims"))
+        names = sorted(os.listdir(directory))
     except FileNotFoundError:
         return []
     except PermissionError:
         raise
     except OSError as error:
-        raise _broken(state_dir, error.strerror or str(error)) from error
-    return [state_dir / "claims" / n for n in names if n.endswith(_SUFFIX) and n[0] != "."]
+        raise _unread(directory, error) from error
+    return [directory / n for n in names if n.endswith(_SUFFIX) and n[0] != "."]
+
+
+def salvaged(path: Path, boot_id: str) -> Content | None:
+    """A journal from before the last boot that cannot be read, by its header. None for others."""
+    try:
+        read(path)
+    except JournalError as error:
+        found = _from_header(path, error, boot_id)
+        return found if isinstance(found, Content) else None
+    return None
+
+
+def archive(path: Path) -> None:
+    """Move a journal to the history, which stays short."""
+    history = path.parent.parent / "history"
+    history.mkdir(mode=0o700, exist_ok=True)
+    path.rename(history / path.name)
+    statedir.sync(history)
+    statedir.sync(path.parent)
+    old = sorted(name for name in os.listdir(history) if name.endswith(_SUFFIX))
+    for name in old[:-_HISTORY_KEEPS]:
+        with contextlib.suppress(OSError):
+            (history / name).unlink()
 
 
 # --- lines ----------------------------------------------------------------------------------
@@ -201,10 +301,18 @@ def parse(data: bytes, path: Path) -> Content:
             if record["n"] != n or not isinstance(record["event"], str):
                 raise _broken(path, f"record {n} out of order")
         content = Content(path, header, records, lines[-1][2], lines[-1][1])
-        content.boot_id, content.ports, content.proven, content.phase  # noqa: B018 - all readable?
+        _check_header(content)
+        content.proven, content.phase  # noqa: B018 - readable?
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _broken(path, f"{type(error).__name__}: {error}") from error
     return content
+
+
+def _check_header(content: Content) -> None:
+    """KeyError, ValueError or TypeError for what every reader needs."""
+    datetime.fromisoformat(content.header["time"])
+    dict(content.header["by"])
+    content.header["mode"], content.boot_id, content.ports
 
 
 def _check_schema(header: Mapping[str, Any], path: Path) -> None:
@@ -224,7 +332,7 @@ def read(path: Path) -> Content:
     """Read a journal. It must be an ordinary file of ours that nobody else may write."""
     fd = _open(path, os.O_RDONLY)
     try:
-        return parse(_read_all(fd), path)
+        return parse(_read_all(fd, path), path)
     finally:
         os.close(fd)
 
@@ -235,19 +343,37 @@ def _open(path: Path, flags: int) -> int:
     except (PermissionError, FileNotFoundError):
         raise
     except OSError as error:
-        raise _broken(path, os.strerror(error.errno or 0)) from error
-    why = statedir.not_ours(fd)
+        if error.errno in _NOT_A_FILE:
+            raise _broken(path, os.strerror(error.errno or 0)) from error
+        raise _unread(path, error) from error
+    try:
+        why = statedir.not_ours(fd)
+    except OSError as error:
+        os.close(fd)
+        raise _unread(path, error) from error
     if why:
         os.close(fd)
         raise _broken(path, why)
     return fd
 
 
-def _read_all(fd: int) -> bytes:
+def _read_all(fd: int, path: Path) -> bytes:
     parts = []
-    while part := os.read(fd, 1 << 20):
-        parts.append(part)
+    try:
+        while part := os.read(fd, 1 << 20):
+            parts.append(part)
+    except OSError as error:
+        raise _unread(path, error) from error
     return b"".join(parts)
+
+
+def _unread(path: Path, error: OSError) -> JournalError:
+    """This process or the disk is in the way; the file itself may be in order."""
+    return JournalError(
+        f"journal {path} could not be read: {error.strerror or error}; nothing was changed",
+        hint="it may be in order: try again when files can be opened and read",
+        code="journal",
+    )
 
 
 # --- writing --------------------------------------------------------------------------------
@@ -258,6 +384,14 @@ def _write_all(fd: int, data: bytes) -> None:
         data = data[os.write(fd, data) :]
 
 
+class _State(NamedTuple):
+    """What is in the file; replaced as one, so that nothing comes between its parts."""
+
+    records: tuple[Mapping[str, Any], ...]
+    size: int
+    sum: str
+
+
 class Journal:
     """A journal open for appending. Every record is on disk when append() returns."""
 
@@ -265,9 +399,8 @@ class Journal:
         self._fd = fd
         self.path = content.path
         self.header = content.header
-        self.records = list(content.records)
-        self._sum = content.last_sum
-        self._size = content.size
+        self._state = _State(content.records, content.size, content.last_sum)
+        self._spoiled = False
 
     @classmethod
     def create(cls, state_dir: Path, header: Mapping[str, Any], ports: Sequence[PortId]) -> Journal:
@@ -277,9 +410,15 @@ class Journal:
         """
         statedir.prepare(state_dir)
         moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-        path = state_dir / "claims" / f"{moment}-{ports[0].pci}-{ports[0].port}{_SUFFIX}"
+        # Every function is named: should the header ever be damaged, they are blocked all the same.
+        first = {port.pci: port for port in reversed(ports)}
+        names = [
+            f"{first[pci].pci}-{first[pci].port}" for pci in dict.fromkeys(p.pci for p in ports)
+        ]
+        path = state_dir / "claims" / f"{moment}-{'+'.join(names[:_NAMED_MOST])}{_SUFFIX}"
         hidden = path.with_name(f".{path.name}.new")
         line, _ = _line({"schema": SCHEMA, **header}, "")
+        content = parse(line, path)
         try:
             statedir.sweep(path.parent)
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -291,6 +430,7 @@ class Journal:
                 os.fsync(fd)
                 hidden.rename(path)
                 statedir.sync(path.parent)
+                return cls(fd, content)
             except BaseException:
                 os.close(fd)
                 with contextlib.suppress(OSError):
@@ -300,14 +440,13 @@ class Journal:
                 raise
         except OSError as error:
             raise statedir.unusable(path.parent, error) from error
-        return cls(fd, parse(line, path))
 
     @classmethod
     def open(cls, path: Path) -> Journal:
         """Open an existing journal, cutting off a torn last line."""
         fd = _open(path, os.O_RDWR | os.O_APPEND)
         try:
-            data = _read_all(fd)
+            data = _read_all(fd, path)
             content = parse(data, path)
             if content.size < len(data):
                 os.ftruncate(fd, content.size)
@@ -320,23 +459,34 @@ class Journal:
     @property
     def content(self) -> Content:
         """As a reader would see it now."""
-        return Content(self.path, self.header, tuple(self.records), self._size, self._sum)
+        return Content(self.path, self.header, *self._state)
 
     def append(self, event: str, **more: object) -> None:
-        """Write one record and wait until it is on disk. OSError leaves no half line behind
-        where that can be helped, so that what follows stays readable."""
-        record = {"n": len(self.records) + 1, "t": stamp(), "event": event, **more}
-        line, total = _line(record, self._sum)
+        """Write one record and wait until it is on disk.
+
+        Whatever is raised, the record is whole in the file and counted, or neither: a signal that
+        comes between two system calls must not leave a line that the next one does not follow.
+        OSError when it could not be written; once half a line could not be taken back, always.
+        """
+        if self._spoiled:
+            raise OSError(errno.EIO, "an earlier record could not be taken back")
+        before = self._state
+        record = {"n": len(before.records) + 1, "t": stamp(), "event": event, **more}
+        line, total = _line(record, before.sum)
         try:
             _write_all(self._fd, line)
             os.fsync(self._fd)
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._fd, self._size)
+            self._state = _State((*before.records, record), before.size + len(line), total)
+        except BaseException:
+            if self._state is before:
+                self._take_back()
             raise
-        self.records.append(record)
-        self._sum = total
-        self._size += len(line)
+
+    def _take_back(self) -> None:
+        self._spoiled = True  # until it is known to be undone
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._fd, self._state.size)
+            self._spoiled = False
 
     def discard(self, error: OSError | None) -> ManactlError | None:
         """Remove a journal that has announced nothing; what to raise when `error` was the reason,
@@ -361,16 +511,8 @@ class Journal:
             self._fd = -1
 
     def archive(self) -> None:
-        """Move a journal whose `closed` record is written to the history, which stays short."""
-        history = self.path.parent.parent / "history"
-        history.mkdir(mode=0o700, exist_ok=True)
-        self.path.rename(history / self.path.name)
-        statedir.sync(history)
-        statedir.sync(self.path.parent)
-        old = sorted(name for name in os.listdir(history) if name.endswith(_SUFFIX))
-        for name in old[:-_HISTORY_KEEPS]:
-            with contextlib.suppress(OSError):
-                (history / name).unlink()
+        """Move a journal whose `closed` record is written to the history."""
+        archive(self.path)
 
     def __enter__(self) -> Self:
         return self

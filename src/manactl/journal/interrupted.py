@@ -41,7 +41,7 @@ def _will(header: Mapping[str, Any], records: Iterable[Mapping[str, Any]], port:
     steps = [
         step
         for number, step in enumerate(header["plan"].get("steps", ()))
-        if number in begun and (step["port"]["pci"], step["port"]["port"]) == (port.pci, port.port)
+        if number in begun and (step["port"]["pci"], step["port"]["port"]) == port.key
     ]
     change = next((step for step in steps if step["kind"] == "set-admin"), None)
     if change is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import marshal
 import os
 import select
@@ -17,16 +18,27 @@ class Child:
     """A child process that works out one answer (of what marshal knows) and ends."""
 
     def __init__(self, answer: Callable[[], Any]) -> None:
-        """Start it. The answer is computed in the child alone; None stands for a failure."""
+        """Start it. The answer is computed in the child alone; None stands for a failure, also for
+        a child that cannot be started (EAGAIN, EMFILE)."""
         _left_behind[:] = [pid for pid in _left_behind if not _reaped(pid)]
-        self._read, write = os.pipe()
-        self._pid = os.fork()
+        self._read = self._pid = -1
+        with contextlib.suppress(OSError):
+            self._read, write = os.pipe()
+            try:
+                self._pid = os.fork()
+            finally:
+                if self._pid != 0:
+                    os.close(write)
         if self._pid == 0:
             _answer(write, answer)
-        os.close(write)
 
     def collect(self, wait: float) -> object | None:
         """The answer, or None when it failed or did not come within `wait` seconds; only once."""
+        if self._pid < 0:
+            if self._read >= 0:
+                os.close(self._read)
+                self._read = -1
+            return None
         try:
             data = _read_until(self._read, time.monotonic() + wait)
         finally:
@@ -37,7 +49,10 @@ class Child:
             _left_behind.append(self._pid)
         else:
             os.waitpid(self._pid, 0)
-        answer: object = marshal.loads(data) if data else None  # noqa: S302 - our own child's
+        try:
+            answer: object = marshal.loads(data) if data else None  # noqa: S302 - our own child's
+        except (EOFError, ValueError, TypeError):  # it was killed while it wrote
+            return None
         return answer
 
 

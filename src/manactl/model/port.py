@@ -53,8 +53,18 @@ class PortId(NamedTuple):
     port: int  # 1-based, as RDMA counts; the netdev's dev_port is one less
     permanent_mac: str | None  # None when the netdev could not be seen
 
+    @property
+    def key(self) -> tuple[str, int]:
+        """What tells ports apart even where a netdev, and so its MAC, could not be seen."""
+        return self.pci, self.port
+
     def __str__(self) -> str:
         return f"{self.pci}:{self.port}"
+
+    def is_another(self, other: "PortId") -> bool:
+        """Whether another NIC is, or was, in this place. Not while a MAC address is unknown."""
+        known = self.permanent_mac is not None and other.permanent_mac is not None
+        return known and self.permanent_mac != other.permanent_mac
 
 
 class Netdev(NamedTuple):

@@ -25,7 +25,7 @@ class Change(NamedTuple):
 
 def key(port: PortStatus) -> Key:
     """What stays the same of a port whatever happens to its names."""
-    return port.id.pci, port.id.port
+    return port.id.key
 
 
 def changes(before: Sequence[PortStatus], after: Sequence[PortStatus]) -> Iterator[Change]:

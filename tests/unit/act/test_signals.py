@@ -76,7 +76,7 @@ def test_any_other_place_is_named(tmp_path: Path) -> None:
 
 
 def test_without_root_it_is_a_guess_and_sleeping_is_not_stuck(tmp_path: Path) -> None:
-    assert "as a rule" in (stuck_in(77, proc(tmp_path / "a", "D", None)) or "")
+    assert "usually" in (stuck_in(77, proc(tmp_path / "a", "D", None)) or "")
     assert stuck_in(77, proc(tmp_path / "b", "S", FOR_RTNL)) is None
     assert stuck_in(78, proc(tmp_path / "c", "D", IN_DRIVER)) is None
 
@@ -89,9 +89,9 @@ def test_a_step_that_takes_long_says_what_it_waits_for(monkeypatch: pytest.Monke
     assert line == "set eth1 down: not done after 0 s: the driver waits"
 
 
-def watchdogs() -> int:
+def reporters() -> int:
     """Whoever runs us may have threads of his own."""
-    return sum(thread.name == "watchdog" for thread in threading.enumerate())
+    return sum(thread.name == "stuck-step" for thread in threading.enumerate())
 
 
 def test_a_quick_step_says_nothing() -> None:
@@ -99,9 +99,9 @@ def test_a_quick_step_says_nothing() -> None:
     with Interruptible(said) as signals:
         for _ in range(3):
             with signals.step("set eth1 down"):
-                assert watchdogs() == 1
+                assert reporters() == 1
     assert said.lines == []
-    assert watchdogs() == 0
+    assert reporters() == 0
 
 
 @pytest.mark.parametrize(
@@ -124,6 +124,7 @@ def test_a_signal_is_noted_while_the_main_thread_cannot_hear_it(phase: str, repl
                 os.kill(os.getpid(), signal.SIGINT)
                 said.wait_for(reply)
                 held.set()
+            signals.boundary()
         except StopRequested as stop:
             caught = stop
     assert (caught is None) is (phase == "unwind")
@@ -151,3 +152,21 @@ def test_before_the_first_act_a_signal_is_code_130() -> None:
     with pytest.raises(Interrupted, match="SIGTERM; nothing was changed") as caught:
         interrupted_while_looking()
     assert caught.value.exit_code == 130
+
+
+def test_a_signal_that_came_meanwhile_counts_when_signals_are_heard_again() -> None:
+    with Interruptible() as signals:
+        signals.listen()  # nothing came yet
+        signals.ignore()
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(StopRequested, match="15") as caught:
+            signals.listen()
+        assert caught.value.name == "SIGTERM"
+
+
+def test_a_signal_is_heard_again_between_two_things_that_are_not_left_half_done() -> None:
+    with Interruptible() as signals:
+        signals.ignore()
+        signals.listen()
+        with pytest.raises(StopRequested):
+            os.kill(os.getpid(), signal.SIGINT)

@@ -115,7 +115,7 @@ def test_several_claims_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture
     assert main(["--state-dir", str(tmp_path), "release", "7870:00:00.0:2"]) == 0
     assert [path.exists() for path in paths] == [True, False]
     assert main(["--state-dir", str(tmp_path), "release", "--all"]) == 0
-    assert journal.list_claims(tmp_path) == []
+    assert journal.list_claims(tmp_path).claims == []
 
 
 def test_a_broken_journal_stops_a_release_with_code_5(
@@ -130,6 +130,53 @@ def test_a_broken_journal_stops_a_release_with_code_5(
     assert json.loads(out)["code"] == "journal"
     assert "nothing was changed" in err
     assert path.read_bytes() == before
+
+
+def broken(state_dir: Path, pci: str = "7871:00:00.0") -> Path:
+    """A journal of this boot on another function, damaged after its header."""
+    port = {**HEADER["ports"][0], "pci": pci}
+    header = {**HEADER, "boot_id": journal.read_boot_id(), "ports": [port]}
+    with Journal.create(state_dir, header, [PORT._replace(pci=pci)]) as log:
+        log.append("doing", step=0)
+    log.path.write_bytes(log.path.read_bytes().replace(b'"doing"', b'"doubt"'))
+    return log.path
+
+
+@pytest.mark.parametrize("words", [["release", "--all"], ["release"], ["recover"]])
+def test_a_broken_journal_does_not_keep_the_others_and_is_code_5(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    bad, good = broken(tmp_path), other_boot(tmp_path)
+    assert main(["--state-dir", str(tmp_path), *words]) == 5
+    assert str(bad) in capsys.readouterr().err
+    assert (bad.exists(), good.exists()) == (True, False)
+
+
+def test_a_named_port_is_released_whatever_another_functions_journal_is(tmp_path: Path) -> None:
+    bad, good = broken(tmp_path), other_boot(tmp_path)
+    assert main(["--state-dir", str(tmp_path), "release", f"{PORT.pci}:1"]) == 0
+    assert (bad.exists(), good.exists()) == (True, False)
+
+
+def test_a_broken_journal_blocks_its_own_function(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad, good = broken(tmp_path, PORT.pci), other_boot(tmp_path)
+    assert main(["--state-dir", str(tmp_path), "release", f"{PORT.pci}:1"]) == 5
+    assert str(bad) in capsys.readouterr().err
+    assert good.exists()
+
+
+@pytest.mark.parametrize("words", [["release"], ["recover"], ["release", "--all"]])
+def test_a_broken_journal_from_before_the_boot_is_closed(tmp_path: Path, words: list[str]) -> None:
+    path = other_boot(tmp_path)
+    path.write_bytes(path.read_bytes().replace(b'"doing"', b'"doubt"'))
+    before = path.read_bytes()
+    assert main(["--state-dir", str(tmp_path), *words, "--dry-run"]) == 0
+    assert path.exists()
+    assert main(["--state-dir", str(tmp_path), *words]) == 0
+    assert not path.exists()
+    assert (tmp_path / "history" / path.name).read_bytes() == before
 
 
 @pytest.mark.parametrize("command", ["claim", "recover", "release"])

@@ -36,7 +36,7 @@ def proc(tmp_path: Path) -> str:
 )
 def test_it_agrees_with_the_journal(tmp_path: Path, proc: str, events: tuple[str, ...]) -> None:
     written(tmp_path / "state", *events)
-    told = {(c.port.pci, c.port.port) for c in journal.list_claims(tmp_path / "state", "b")}
+    told = {(c.port.pci, c.port.port) for c in journal.list_claims(tmp_path / "state", "b").claims}
     assert claims(str(tmp_path / "state"), proc) == Claims(now=frozenset(told))
 
 

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manactl.act import release
+from manactl.act.host import LiveHost
 from manactl.act.transition import Interruptible
 from manactl.errors import Refused
 from manactl.journal import file as journal
@@ -49,10 +50,10 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 def test_summary_for_status(tmp_path: Path) -> None:
     written(tmp_path, "doing", "claimed")
-    (one,) = journal.list_claims(tmp_path, boot_id="b")
+    (one,) = journal.list_claims(tmp_path, boot_id="b").claims
     assert (one.port, one.phase, one.same_boot, one.next_step) == (PORT, "claimed", True, None)
     assert (one.claim.mode, one.claim.proven, one.claim.by["loginuid"]) == ("claim", True, 1000)
-    (later,) = journal.list_claims(tmp_path, boot_id="another")
+    (later,) = journal.list_claims(tmp_path, boot_id="another").claims
     assert not later.same_boot
     assert "boot" in (later.next_step or "")
 
@@ -87,8 +88,8 @@ def test_a_release_that_died_at_its_very_end_is_put_away(
 ) -> None:
     """Its port is back, so nothing is claimed; only the file has to go to the history."""
     path = released(tmp_path, *more)
-    assert journal.list_claims(tmp_path) == []
-    outcome = release.release(release.Wish(tmp_path, Interruptible()))
+    assert journal.list_claims(tmp_path).claims == []
+    outcome = release.release(release.Wish(tmp_path, Interruptible()), LiveHost())
     assert outcome.ports == []
     assert not path.exists()
     (kept,) = (tmp_path / "history").iterdir()
@@ -97,19 +98,19 @@ def test_a_release_that_died_at_its_very_end_is_put_away(
 
 def test_a_dry_run_puts_nothing_away(tmp_path: Path) -> None:
     path = released(tmp_path)
-    release.release(release.Wish(tmp_path, Interruptible(), dry_run=True))
+    release.release(release.Wish(tmp_path, Interruptible(), dry_run=True), LiveHost())
     assert path.exists()
 
 
 def test_a_living_release_puts_its_journal_away_itself(tmp_path: Path) -> None:
     path = released(tmp_path)
     with lock.functions(tmp_path, [PORT.pci]):
-        release.release(release.Wish(tmp_path, Interruptible()))
+        release.release(release.Wish(tmp_path, Interruptible()), LiveHost())
         assert path.exists()
 
 
 def test_without_a_state_directory_nothing_is_claimed(tmp_path: Path) -> None:
-    assert journal.list_claims(tmp_path / "none") == []
+    assert journal.list_claims(tmp_path / "none").claims == []
     assert not (tmp_path / "none").exists()
 
 
@@ -228,7 +229,7 @@ def test_a_journal_that_is_put_away_meanwhile_is_no_error(
 ) -> None:
     path = written(tmp_path, "doing")
     monkeypatch.setattr(journal, "paths", lambda state_dir: [path.with_name("gone"), path])
-    assert [one.path for one in journal.list_claims(tmp_path, "b")] == [path]
+    assert [one.path for one in journal.list_claims(tmp_path, "b").claims] == [path]
 
 
 def test_a_journal_has_room_to_grow(tmp_path: Path) -> None:

@@ -12,14 +12,12 @@ from manactl.act.plan import KeepState, Plan, ProveFree, SetAdmin
 from manactl.journal import file as journal
 from manactl.journal import interrupted, lock
 from manactl.journal.file import Journal
-from manactl.netstate.snapshot import port_to_json
-from tests.unit import fakes
-from tests.unit.fakes import PORT
+from manactl.netstate.snapshot import PortState, port_to_json
+from tests.unit.fakes import PORT, address, route
 from tests.unit.journal.test_file import HEADER
 
-STATE = fakes.FakeSystem(
-    fakes.Kernel([fakes.address("10.0.0.2", 24), fakes.route("10.9.0.0", 16, via="10.0.0.1")])
-).capture(PORT)
+FACTS = (address("10.0.0.2", 24), route("10.9.0.0", 16, via="10.0.0.1"))
+STATE = PortState(PORT, 3, "eth1", True, True, 1000.0, FACTS)
 OTHER = PORT._replace(port=2)
 STEPS = (
     KeepState(STATE),
@@ -49,7 +47,7 @@ def written(state_dir: Path, events: list[Event]) -> Path:
 
 def steps(state_dir: Path) -> dict[int, str | None]:
     """Per port what is said; nothing of ports that are back."""
-    return {one.port.port: one.next_step for one in journal.list_claims(state_dir, "b")}
+    return {one.port.port: one.next_step for one in journal.list_claims(state_dir, "b").claims}
 
 
 @pytest.mark.parametrize("events", [[], DOING[:1]])
@@ -88,7 +86,9 @@ def test_of_two_ports_one_may_be_back_and_the_other_not(tmp_path: Path) -> None:
 def test_a_port_whose_neighbour_is_being_released_stands(tmp_path: Path) -> None:
     one = ("releasing", {"ports": [port_to_json(PORT)]})
     written(tmp_path, [*CLAIMED, one])
-    phases = {c.port.port: (c.phase, c.to_recover) for c in journal.list_claims(tmp_path, "b")}
+    phases = {
+        c.port.port: (c.phase, c.to_recover) for c in journal.list_claims(tmp_path, "b").claims
+    }
     assert phases == {1: ("interrupted", True), 2: ("claimed", False)}
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import struct
+from socket import inet_aton
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from manactl.netstate import describe, diff, snapshot
-from manactl.netstate.diff import Lack
+from manactl.netstate.diff import Comparison, MissingFact
 from manactl.netstate.snapshot import Dumps, Fact, Kind, PortState
 from manactl.netstate.uppers import UpperState
 from manactl.wire import rtmsg as rt
@@ -60,15 +61,18 @@ def test_what_refers_to_a_port_is_chosen_and_nothing_else() -> None:
         neighbour("10.0.0.51", 9),
         route("192.0.5.0", 24, flags=rt.RTM_F_CLONED),
     ]
-    chosen = snapshot.select(dumps(*others, *mine), {3})
+    chosen = snapshot.select(dumps(*others, *mine), {3}).facts
     assert set(chosen) == set(mine)
-    assert nexthop(21, None, (11,)) in snapshot.select(dumps(*others, *mine), {3}, {21})
+    beside = snapshot.related(dumps(*others, *mine), chosen)
+    assert beside == (nexthop(11, 9),)  # a member of a group of ours
+    beside = snapshot.related(dumps(*others, *mine), chosen, {10, 21})
+    assert set(beside) == {nexthop(11, 9), nexthop(21, None, (11,))}
 
 
 def test_learned_neighbours_are_the_kernels_own_business() -> None:
     head = rt.NDMSG.pack(2, 0, 0, 3, 0x02, 0, 1)
     learned = Fact(Kind.NEIGHBOUR, rt.join(head, [Attr(rt.NDA_DST, b"\x0a\0\0\1")]))
-    assert snapshot.select(dumps(learned), {3}) == ()
+    assert snapshot.select(dumps(learned), {3}).facts == ()
 
 
 @pytest.mark.parametrize(
@@ -113,7 +117,7 @@ def test_every_setting_counts(one: Fact, other: Fact) -> None:
 
 def test_attributes_unknown_to_us_are_sent_back() -> None:
     fact = route("10.9.0.0", 16, via="10.0.0.1")
-    (request,) = diff.requests(Lack(fact, None), state(fact), (Place(7, "x"),), 0)
+    (request,) = diff.requests(MissingFact(fact, None), state(fact), (Place(7, "x"),), 0)
     attrs = rt.split(request.body, rt.RTMSG.size)
     assert rt.value(attrs, 999) == b"unknown to us"
     assert rt.number(attrs, rt.RTA_OIF) == 7
@@ -121,17 +125,17 @@ def test_attributes_unknown_to_us_are_sent_back() -> None:
 
 def test_an_ipv6_address_comes_without_dad_and_then_as_it_was() -> None:
     fact = address("2001:db8::2", 64)
-    first, second = diff.requests(Lack(fact, None), state(fact), HERE, 0)
+    first, second = diff.requests(MissingFact(fact, None), state(fact), HERE, 0)
     flags = [rt.number(rt.split(r.body, rt.IFADDR.size), rt.IFA_FLAGS) for r in (first, second)]
     assert flags == [rt.IFA_F_NODAD, 0]
-    (only,) = diff.requests(Lack(address("10.0.0.2", 24), None), state(fact), HERE, 0)
+    (only,) = diff.requests(MissingFact(address("10.0.0.2", 24), None), state(fact), HERE, 0)
     assert only.flags & NLM_F_REPLACE
 
 
 def test_an_ipv6_address_that_was_tentative_stays_so() -> None:
     """Else a VLAN that is down would get a local route for it, which it had not."""
     fact = address("2001:db8::2", 64, flags=rt.IFA_F_TENTATIVE)
-    (only,) = diff.requests(Lack(fact, None), state(fact), HERE, 0)
+    (only,) = diff.requests(MissingFact(fact, None), state(fact), HERE, 0)
     assert rt.number(rt.split(only.body, rt.IFADDR.size), rt.IFA_FLAGS) == 0
 
 
@@ -149,48 +153,49 @@ def test_an_address_kept_without_its_local_route_is_made_again(up: bool) -> None
         state(bare, old, local("2001:db8::2"), local("2001:db8::1")), **with_vlan
     )
     now = dataclasses.replace(state(bare, old, local("2001:db8::1")), **with_vlan)
-    lacks = diff.lacking(wanted, now)
-    assert [lack.fact for lack in lacks] == [local("2001:db8::2")]
-    removed = diff.in_the_way(wanted, now, lacks)
+    found = Comparison(wanted, now)
+    assert [one.fact for one in found.missing] == [local("2001:db8::2")]
+    removed = found.in_the_way
     assert [r.body for r in removed] == ([] if up else [bare.body])
     now = dataclasses.replace(state(bare, old, local("2001:db8::2")), **with_vlan)
-    removed = diff.in_the_way(wanted, now, diff.lacking(wanted, now))
+    removed = Comparison(wanted, now).in_the_way
     assert [r.body for r in removed] == ([] if up else [old.body, bare.body])  # younger ones first
 
 
 def test_a_route_is_awaited_only_while_its_address_is_tentative() -> None:
     settled = address("2001:db8::1", 64, 5)
     tentative = address("2001:db8::2", 64, 5, flags=rt.IFA_F_TENTATIVE)
-    lacks = [Lack(local(f"2001:db8::{n}"), None) for n in (1, 2)]
-    assert diff.awaited(lacks, state(settled, tentative)) == {lacks[1].fact}
-    assert diff.awaited(lacks, state(settled)) == set()
+    routes = [local(f"2001:db8::{n}") for n in (1, 2)]
+    wanted = state(settled, tentative, *routes)
+    assert Comparison(wanted, state(settled, tentative)).awaited == {routes[1]}
+    assert Comparison(wanted, state(settled)).awaited == set()
 
 
 def test_lifetimes_go_on_while_the_port_is_out() -> None:
     fact = address("2001:db8::2", 64, valid=900)
-    request, _ = diff.requests(Lack(fact, None), state(fact), HERE, 300)
+    request, _ = diff.requests(MissingFact(fact, None), state(fact), HERE, 300)
     times = rt.value(rt.split(request.body, rt.IFADDR.size), rt.IFA_CACHEINFO) or b""
     assert struct.unpack_from("=II", times) == (600, 600)
-    assert diff.requests(Lack(fact, None), state(fact), HERE, 900) == []
+    assert diff.requests(MissingFact(fact, None), state(fact), HERE, 900) == []
     later = dataclasses.replace(state(), taken=1000.0)
-    assert diff.lacking(state(fact), later) == []
-    assert len(diff.lacking(state(fact), dataclasses.replace(later, taken=999.0))) == 1
+    assert Comparison(state(fact), later).missing == []
+    assert len(Comparison(state(fact), dataclasses.replace(later, taken=999.0)).missing) == 1
 
 
 def test_nexthops_of_others_are_not_replaced() -> None:
     wanted = nexthop(10)
-    (request,) = diff.requests(Lack(wanted, None), state(wanted), HERE, 0)
+    (request,) = diff.requests(MissingFact(wanted, None), state(wanted), HERE, 0)
     assert request.flags & NLM_F_EXCL
-    assert diff.requests(Lack(wanted, nexthop(10, 9)), state(wanted), HERE, 0) == []
+    assert diff.requests(MissingFact(wanted, nexthop(10, 9)), state(wanted), HERE, 0) == []
     group, shrunk, foreign = (nexthop(20, None, ids) for ids in ((10, 11), (11,), (11, 12)))
-    (request,) = diff.requests(Lack(group, shrunk), state(group), HERE, 0)
+    (request,) = diff.requests(MissingFact(group, shrunk), state(group), HERE, 0)
     assert request.flags & NLM_F_REPLACE
-    assert diff.requests(Lack(group, foreign), state(group), HERE, 0) == []
+    assert diff.requests(MissingFact(group, foreign), state(group), HERE, 0) == []
 
 
 def test_ipv6_multipath_makes_its_members_one_by_one_its_own_first() -> None:
     fact = multipath(Hop(0, 1, 3, b""), Hop(0, 2, 9, b""), Hop(0, 3, 3, b""))
-    made = diff.requests(Lack(fact, None), state(fact), (Place(7, "x"),), 0)
+    made = diff.requests(MissingFact(fact, None), state(fact), (Place(7, "x"),), 0)
     weights = [
         [h.weight for h in rt.hops(rt.value(rt.split(r.body, 12), rt.RTA_MULTIPATH) or b"")]
         for r in made
@@ -209,7 +214,7 @@ def test_the_order_of_making_again() -> None:
         address("2001:db8::2", 64),
         address("10.0.0.2", 24),
     ]
-    ordered = [lack.fact for lack in diff.in_order([Lack(f, None) for f in facts])]
+    ordered = [one.fact for one in diff.in_order([MissingFact(f, None) for f in facts])]
     assert ordered == [facts[i] for i in (6, 5, 7, 4, 3, 2, 1, 0)]
 
 
@@ -236,6 +241,18 @@ def test_a_state_survives_its_json() -> None:
 )
 def test_facts_read_as_ip_shows_them(fact: Fact, text: str) -> None:
     assert snapshot.describe(fact, {3: "eth1"}) == text
+
+
+def with_peer(local: str, peer: str, scope: int) -> Fact:
+    attrs = [Attr(rt.IFA_ADDRESS, inet_aton(peer)), Attr(rt.IFA_LOCAL, inet_aton(local))]
+    return Fact(Kind.ADDRESS, rt.join(rt.IFADDR.pack(2, 32, 0x80, scope, 3), attrs))
+
+
+@pytest.mark.parametrize("scope", [0, 253])
+def test_the_command_that_removes_an_address_with_a_peer(scope: int) -> None:
+    fact = with_peer("10.0.0.2", "10.0.0.7", scope)
+    wanted = "ip address del 10.0.0.2 peer 10.0.0.7/32 dev eth1"
+    assert snapshot.removal(fact, {3: "eth1"}) == wanted
 
 
 @given(st.sampled_from(FACTS), st.integers(0, 200))

@@ -6,8 +6,8 @@ import struct
 
 from manactl.look import stacked_links
 from manactl.netstate.uppers import UpperState, activate, changes, inactive, pairs, unopened
-from manactl.wire import rtmsg as rt
 from manactl.wire.attrs import attr_str, attr_u16, attr_u32, nest
+from manactl.wire.if_link import RTM_NEWLINK, IfInfoMsg
 
 PORT = 3
 
@@ -58,8 +58,8 @@ def test_up_from_the_bottom_then_down_from_the_top() -> None:
         ("c", False),
         ("a", False),
     ]
-    assert found[0].body == rt.IFINFO.pack(0, 0, 0, 11, 1, 1)
-    assert found[3].body == rt.IFINFO.pack(0, 0, 0, 10, 0, 1)
+    assert found[0].body == struct.pack("=BBHiII", 0, 0, 0, 11, 1, 1)
+    assert found[3].body == struct.pack("=BBHiII", 0, 0, 0, 10, 0, 1)
 
 
 def test_what_the_kernel_has_yet_to_open_stands_on_something_that_is_up() -> None:
@@ -73,10 +73,10 @@ def test_a_bond_gets_its_active_slave_again() -> None:
     was = UpperState("bond0", 10, "bond", PORT, None, True, True, False, PORT)
     now = was._replace(lower=9, active=4)
     (found,) = inactive(pairs([was], [now], PORT, 9), {PORT: 9})
-    assert found[2] == 9
+    assert found.slave == 9
     assert inactive(pairs([was], [now._replace(active=9)], PORT, 9), {PORT: 9}) == []
-    kind, flags, body = activate(found[1], 9)
-    assert (kind, flags) == (rt.RTM_NEWLINK, 0)
+    kind, flags, body = activate(found.now, 9)
+    assert (kind, flags) == (RTM_NEWLINK, 0)
     again = stacked_links.parse(body)
     assert (again.ifindex, again.kind, again.active) == (10, "bond", 9)
 
@@ -89,7 +89,7 @@ def test_uppers_survive_the_journal() -> None:
 
 def link(ifindex: int, name: str, kind: str, *attrs: bytes, data: bytes = b"") -> bytes:
     info = nest(18, attr_str(1, kind), nest(2, data))
-    head = rt.IFINFO.pack(0, 0, 1, ifindex, 1, 0)
+    head = IfInfoMsg(type=1, ifindex=ifindex, flags=1).pack()
     return head + attr_str(3, name) + info + b"".join(attrs)
 
 

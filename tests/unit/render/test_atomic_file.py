@@ -14,11 +14,12 @@ import pytest
 
 from manactl.errors import RolledBack, UsageError
 from manactl.render import atomic_file
+from tests.conftest import lacking
 
 SRC = str(Path(__file__).parents[3] / "src")
 
 
-def test_the_file_is_replaced_whole_and_readable_for_others(tmp_path: Path) -> None:
+def test_the_file_is_replaced_whole(tmp_path: Path) -> None:
     path = tmp_path / "manactl.prom"
     path.write_text("old and longer\n")
     path.chmod(0o600)
@@ -26,8 +27,132 @@ def test_the_file_is_replaced_whole_and_readable_for_others(tmp_path: Path) -> N
         atomic_file.write(path, "new\n")
         assert reader.read() == "old and longer\n"  # who had it open has the old file, whole
     assert path.read_text() == "new\n"
-    assert path.stat().st_mode & 0o7777 == 0o644
     assert os.listdir(tmp_path) == ["manactl.prom"]
+
+
+def test_a_file_that_is_there_keeps_owner_and_mode(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_text("old")
+    path.chmod(0o4640)
+    if os.geteuid() == 0:
+        os.chown(path, 0, 65534)
+    before = path.stat()
+    atomic_file.write(path, "new")
+    after = path.stat()
+    assert (after.st_uid, after.st_gid) == (before.st_uid, before.st_gid)
+    assert after.st_mode & 0o7777 == 0o640  # no bit of it makes a program of it
+    assert after.st_ino != before.st_ino
+
+
+def planted(directory: Path, mode: int, owner: int) -> None:
+    """In a directory with this mode: a link to a file beside it."""
+    if os.geteuid() != 0:
+        lacking("netns", "only root can give links and files away")
+    (directory.parent / "victim").write_text("precious")
+    directory.mkdir()
+    (directory / "link").symlink_to("../victim")
+    (directory / "within").symlink_to(".")
+    for name in ("link", "within"):
+        os.chown(directory / name, owner, owner, follow_symlinks=False)
+    directory.chmod(mode)
+
+
+@pytest.mark.parametrize("name", ["link", "within/f", "within/link"])
+@pytest.mark.parametrize("mode", [0o1777, 0o777, 0o775])
+def test_a_link_that_others_may_have_planted_is_refused(
+    tmp_path: Path, mode: int, name: str
+) -> None:
+    planted(tmp_path / "shared", mode, 65534)
+    before = sorted(os.listdir(tmp_path / "shared"))
+    with pytest.raises(UsageError, match="symbolic link of uid 65534"):
+        atomic_file.write(tmp_path / "shared" / name, "new")
+    assert (tmp_path / "victim").read_text() == "precious"
+    assert sorted(os.listdir(tmp_path / "shared")) == before
+
+
+def test_a_link_in_somebody_elses_directory_is_refused(tmp_path: Path) -> None:
+    planted(tmp_path / "theirs", 0o755, 65534)
+    os.chown(tmp_path / "theirs", 65534, 65534)
+    with pytest.raises(UsageError, match="symbolic link"):
+        atomic_file.write(tmp_path / "theirs/link", "new")
+    assert (tmp_path / "victim").read_text() == "precious"
+
+
+def test_roots_link_is_followed_there_too_and_a_strangers_where_only_root_can_put_it(
+    tmp_path: Path,
+) -> None:
+    planted(tmp_path / "shared", 0o1777, 0)
+    atomic_file.write(tmp_path / "shared/link", "new")
+    assert (tmp_path / "victim").read_text() == "new"
+    planted(tmp_path / "closed", 0o755, 65534)
+    atomic_file.write(tmp_path / "closed/within/link", "newer")
+    assert (tmp_path / "victim").read_text() == "newer"
+
+
+def test_a_file_that_others_may_have_planted_is_refused(tmp_path: Path) -> None:
+    planted(tmp_path / "shared", 0o1777, 0)
+    path = tmp_path / "shared/f"
+    path.write_text("theirs")
+    os.chown(path, 65534, 65534)
+    with pytest.raises(UsageError, match="belongs to uid 65534"):
+        atomic_file.write(path, "new")
+    assert path.read_text() == "theirs"
+
+
+def test_links_in_a_circle_end(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(UsageError, match="Too many levels"):
+        atomic_file.write(tmp_path / "a", "x")
+
+
+@pytest.mark.parametrize("name", ["f", "./f", "d/../f", "d//../f", "up", "absolute", "long"])
+def test_all_paths_lead_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "up").symlink_to("d/../f")
+    (tmp_path / "absolute").symlink_to(tmp_path / "f")
+    for number in range(39):
+        (tmp_path / f"long{number}").symlink_to(f"long{number + 1}" if number < 38 else "f")
+    (tmp_path / "long").symlink_to("long0")
+    monkeypatch.chdir(tmp_path)
+    before = sorted(os.listdir("/proc/self/fd"))
+    atomic_file.write(Path(name), "here")
+    assert (tmp_path / "f").read_text() == "here"
+    atomic_file.write(tmp_path / name, "there")
+    assert (tmp_path / "f").read_text() == "there"
+    assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("name", ["/", ".", "d/."])
+def test_a_directory_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    (tmp_path / "d").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError):
+        atomic_file.write(Path(name), "x")
+
+
+def test_the_content_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "f"
+    path.write_text("old")
+    synced: list[tuple[str, str]] = []
+    real = os.fsync
+
+    def fsync(number: int) -> None:
+        real(number)
+        synced.append((Path(f"/proc/self/fd/{number}").read_text(), path.read_text()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    atomic_file.write(path, "new")
+    assert synced == [("new", "old")]
+
+
+def test_a_name_that_is_no_utf8_is_written(tmp_path: Path) -> None:
+    atomic_file.write(tmp_path / "f", "a\udcff")
+    assert (tmp_path / "f").read_text() == "a\\udcff"
+    atomic_file.write(tmp_path / ("n" * 255), "x")  # and the longest name there can be
+    assert (tmp_path / ("n" * 255)).read_text() == "x"
 
 
 def test_umask_does_not_hide_it(tmp_path: Path) -> None:
