@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from manactl.decide import lost_eqs
+from manactl.decide import kernel_bugs
 from manactl.decide import refusal as why
 from manactl.decide.codes import Code
 from manactl.decide.refusal import Refusal, Source, Unread, refusal
@@ -37,7 +37,7 @@ def guard_kernel_bug(port: PortStatus, _around: Surroundings) -> Refusal | None:
     """A known bug of the kernel would bite."""
     if not port.eqs_lost:
         return None
-    facts = why.EqsLost(lost_eqs.is_its_own(port), port.evidence)
+    facts = why.EqsLost(kernel_bugs.is_own(port), port.evidence)
     return refusal(port, Code.KERNEL_BUG, facts)
 
 

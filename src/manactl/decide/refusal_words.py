@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
-from manactl.decide import lost_eqs
+from manactl.decide import kernel_bugs
 from manactl.decide import refusal as why
 from manactl.decide.codes import BARRED, Bar, Code
 from manactl.decide.refusal import Refusal, Source
@@ -92,7 +92,7 @@ def message(refusal: Refusal) -> str:  # noqa: PLR0911, PLR0912 - a case for eac
                 "for instance"
             )
         case why.EqsLost(own):
-            return lost_eqs.danger(own)
+            return kernel_bugs.lost_eqs(own)
         case why.SshSessions(sessions):
             names = _some(f"{s.ssh.client} to {s.ssh.server}{_on(s.on)}" for s in sessions)
             return f"the SSH session of this command runs over it: {names}"
