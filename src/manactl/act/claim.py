@@ -22,6 +22,7 @@ from manactl.act.signals import Interruptible
 from manactl.act.system import LiveSystem, capabilities, who
 from manactl.decide import guards, waivers
 from manactl.errors import Busy, Denied, NotRestored, Refused, Unsupported
+from manactl.escape import command
 from manactl.journal import file as journal
 from manactl.journal import lock
 from manactl.journal.file import Journal
@@ -184,7 +185,7 @@ def _already(
         if port.netdev is None or port.netdev.admin_up is not False:
             raise Busy(
                 f"{port.label} is claimed, but something has set it up again since",
-                hint=f"release it, and claim it again: manactl release {port.label}",
+                hint="release it, and claim it again: " + command("manactl", "release", port.label),
                 evidence=[Evidence("journal", "claimed since", journal.stamp(one.claim.since))],
                 code="drift",
             )
@@ -337,7 +338,7 @@ def document(done: Claimed) -> dict[str, object]:
         "waived": [refusal.to_json() for refusal in done.waived],
         "plan": done.plan.to_json() if done.plan else None,
         "journal": str(done.journal) if done.journal else None,
-        "release": "manactl release " + " ".join(str(p["netdev"]) for p in new + old),
+        "release": command("manactl", "release", *(str(p["netdev"]) for p in new + old)),
     }
 
 

@@ -7,6 +7,7 @@ import click
 from manactl.cli.app import App
 from manactl.cli.params import CLAIMABLE, GUARD_CODE
 from manactl.errors import UsageError
+from manactl.escape import command
 
 
 @click.command(
@@ -50,9 +51,9 @@ def claim(  # noqa: PLR0917 - click passes by keyword
     back. All of the ports are claimed, or none.
     """
     if ctx.args or not words:
-        ports = " ".join(f"--raw-qp {word}" for word in [*words, *ctx.args] or ["PORT"])
+        ports = [part for word in [*words, *ctx.args] or ["PORT"] for part in ("--raw-qp", word)]
         what = "the ports to claim are given by --raw-qp"
-        raise UsageError(what, hint=f"manactl claim {ports}")
+        raise UsageError(what, hint=command("manactl", "claim", *ports))
     from manactl.act import claim as claiming  # noqa: PLC0415 - not for --help
     from manactl.act import planner  # noqa: PLC0415
     from manactl.act.plan import Plan  # noqa: PLC0415
@@ -105,5 +106,5 @@ def _story(done: object, *, dry_run: bool) -> list[str]:
                 f"{port.label} is claimed, but not proven: without CAP_NET_RAW no QP could be made "
                 f"on {where} to see that its vport is free."
             )
-    names = " ".join(port.label for port in (*done.ports, *(p for p, _ in done.already)))
-    return [*lines, f"When done: manactl release {names}"]
+    names = [port.label for port in (*done.ports, *(p for p, _ in done.already))]
+    return [*lines, f"When done: {command('manactl', 'release', *names)}"]
