@@ -4,20 +4,25 @@ PORTS = 2
 # One more than cores: a guest waits for time-outs and carriers a third of its time.
 WORKERS = 3
 ARGS =
+# Of the mutants: how many are drawn, and which.
+COUNT = 60
+SEED = 1
 
 BOOTSTRAP = tests/bootstrap
 PYTEST = MANACTL_REQUIRE=netns,lab,shells $(BOOTSTRAP) --venv --netns -m pytest -n $(WORKERS) --dist loadgroup
 
-.PHONY: help demo test check soak bench lab build completions
+.PHONY: help demo test check mutants soak bench lab build completions schemas
 
 help:
 	@echo 'make demo    watch manactl do its job on the real drivers, in a VM'
 	@echo 'make test    unit, netns and lab tests (ARGS="-k name" for some)'
 	@echo 'make check   ruff, mypy and the layers'
+	@echo 'make mutants what the unit and netns tests would not notice (COUNT=60 SEED=1)'
 	@echo 'make soak    the long counts (hours)'
 	@echo 'make bench   what manactl costs, in the guest (minutes)'
 	@echo 'make lab     a shell in the guest (KERNEL=6.12|6.18|7 PORTS=1..4)'
-	@echo 'make completions   write completions/ anew from the command tree'
+	@echo 'make completions   write completions/ again from the command tree'
+	@echo 'make schemas   write src/manactl/schemas/ again from tools/schemas/'
 	@echo 'make build   only fetch and build what the lab runs on'
 
 demo: build
@@ -35,6 +40,9 @@ check:
 	@$(BOOTSTRAP) --venv -m mypy
 	@PYTHONPATH=src $(BOOTSTRAP) --venv -c "from importlinter.cli import lint_imports_command as lint; lint()"
 
+mutants:
+	@$(BOOTSTRAP) --venv --netns -m tools.mutants --count $(COUNT) --seed $(SEED) $(ARGS)
+
 bench: build
 	@$(BOOTSTRAP) -m tests.lab.bench --kernel $(KERNEL) $(ARGS)
 
@@ -43,6 +51,9 @@ lab: build
 
 completions:
 	@PYTHONPATH=src $(BOOTSTRAP) --venv -m tools.completions
+
+schemas:
+	@$(BOOTSTRAP) -m tools.schemas
 
 build:
 	@$(BOOTSTRAP) -m tests.lab.build

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Generator
+from typing import NoReturn
 
 import pytest
 
@@ -12,11 +14,27 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def lacking(capability: str, why: str) -> None:
-    """Skip the test for want of "netns", "lab" or "shells"; fail it where MANACTL_REQUIRE names that.
+_LACKING = "not here: "
 
-    `make test` requires all: there a skip would hide that nothing was tested.
+
+def lacking(capability: str, why: str) -> NoReturn:
+    """Skip the test for want of "netns", "lab", "shells" or "uppers"; fail it where MANACTL_REQUIRE
+    names that.
+
+    `make test` requires the first three: there a skip would hide that nothing was tested. "uppers"
+    are kinds of device that the host's kernel may not have; the lab's kernels have them all.
     """
     if capability in os.environ.get("MANACTL_REQUIRE", "").split(","):
         pytest.fail(f"{capability} is required (MANACTL_REQUIRE) but missing: {why}")
-    pytest.skip(f"no {capability}: {why}")
+    pytest.skip(f"{_LACKING}{capability}: {why}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where capabilities are required, a test that skips itself for another reason fails."""
+    report = yield
+    required = os.environ.get("MANACTL_REQUIRE")
+    if required and report.skipped and _LACKING not in str(report.longrepr):
+        report.outcome = "failed"
+        report.longrepr = f"{report.nodeid}: skipped, and MANACTL_REQUIRE={required} allows none"
+    return report

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+KINDS = ("vlan", "macvlan")  # of device that a port gets on top
 TABLES = (254, 254, 100, 4000)
 PROTOCOLS = ("boot", "static", "199")
 # Key and values that differ from the defaults; all of them survive on a device that stays up.
@@ -50,8 +51,11 @@ VIEWS = {
     "-6": ("route show table all", "rule show", "neighbour show nud permanent",
            "neighbour show proxy"),
 }  # fmt: skip
-# What only passing time changes; an address stays tentative where there is no carrier.
-TIMES = {"valid_life_time", "preferred_life_time", "expires", "tentative"}
+# What only passing time changes, a bridge's timers and what it has learnt, and a bond's counter
+# of failures included; an address stays tentative where there is no carrier.
+TIMES = {"valid_life_time", "preferred_life_time", "expires", "tentative", "gc_timer",
+         "hello_timer", "hold_timer", "message_age_timer", "forward_delay_timer", "tcn_timer",
+         "topology_change_timer", "fdb_n_learned", "link_failure_count"}  # fmt: skip
 _IN_ORDER = ("link show", "address show", "-4 route", "-4 rule", "-6 rule")
 _MARK = "=== "
 _LINE = "\\n"
@@ -110,7 +114,7 @@ class Generator:
         self,
         seed: str,
         ports: Sequence[str],
-        kinds: Sequence[str] = ("vlan", "macvlan"),
+        kinds: Sequence[str] = KINDS,
         *,
         default_routes: bool = True,
     ) -> None:

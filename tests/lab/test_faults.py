@@ -16,7 +16,16 @@ import pytest
 
 from tests.lab.agent import Process
 from tests.lab.build import KERNELS
-from tests.lab.scene import OF_A_RESET, becomes, down, manactl, owners, status, up
+from tests.lab.scene import (
+    OF_A_RESET,
+    becomes,
+    down,
+    manactl,
+    names_every_port,
+    owners,
+    status,
+    up,
+)
 from tests.lab.test_mainjob import settings, settle, silence
 from tests.lab.users import User, eventually, user
 from tests.lab.vm import Vm
@@ -125,7 +134,8 @@ def test_an_open_that_the_device_refuses_leaves_the_journal_open(scene: Scene) -
     vm = scene.vm
     (before,) = scene.view(2)
     scene.claim()
-    vm.nic.fault("MANA_CONFIG_VPORT_TX", status=0xC0000001, skip=1)
+    # After the vport was configured, which each driver undoes; the first one is the proof's.
+    vm.nic.fault("MANA_CREATE_WQ_OBJ", status=0xC0000001, skip=1)
     refused = manactl(vm, "release")
     assert refused.rc == 5, refused.out + refused.err
     assert f"setting {scene.name} up failed" in refused.err
@@ -134,8 +144,8 @@ def test_an_open_that_the_device_refuses_leaves_the_journal_open(scene: Scene) -
     (note,) = [n for n in status(vm)[2]["notes"] if "manactl recover" in n]
     assert "not put back fully" in note
     again = manactl(vm, "release")
+    assert (again.rc == 0) is names_every_port(vm), again.err
     if again.rc != 0:
-        assert vm.prefix != KERNELS[-1] or len(KERNELS) == 1, again.err
         assert again.rc in (5, 6), again.err
         assert "modprobe -r mana_ib mana" in again.err
         assert len(scene.journals()) == 1
@@ -171,7 +181,8 @@ def test_a_request_that_is_never_answered(scene: Scene, words: str, fault: str, 
     assert STUCK in silent.err
     print(f"{words}: {silent.rc}\n{silent.err}")
     if silent.rc == 0:  # the driver was usable again in time
-        assert "claimed: its vport is free" in silent.out or "released: up" in silent.out
+        done = "claimed: its vport is free" if words == "claim" else "released: up"
+        assert done in silent.out
     else:
         assert silent.rc == 5, silent.err
         assert f"setting {scene.name} up failed" in silent.err

@@ -23,9 +23,8 @@ import manactl
 from manactl import errors
 from manactl.act.plan import StepFailed
 from manactl.cli.main import EXIT_BUG, EXIT_PIPE, cli
-from manactl.decide import waivers
+from manactl.decide.codes import WAIVABLE, Code, bar_of
 from manactl.decide.guards import GUARDS
-from manactl.decide.waivers import Refusal
 from manactl.model.port import Report
 from manactl.render.prometheus import families
 from tests.conftest import lacking
@@ -236,11 +235,16 @@ def test_the_synopsis_has_every_option(name: str) -> None:
 
 @every_command
 def test_choices_are_named(name: str) -> None:
+    named = 0
     for item in items(page(name).section("OPTIONS")):
         option = options(PAGES_OF[name])[item.head.split(", ")[-1].partition(" ")[0]]
         if option is not None and isinstance(option.type, click.Choice):
             for choice in option.type.choices:
                 assert re.search(rf"\b{choice}\b", f"{item.head} {item.text}"), choice
+                named += 1
+    params = PAGES_OF[name].params
+    choices = [p.type.choices for p in params if isinstance(p.type, click.Choice)]
+    assert named == sum(map(len, choices))
 
 
 # --- codes ----------------------------------------------------------------------------------
@@ -259,8 +263,9 @@ def test_exit_codes_are_those_there_are(name: str) -> None:
 def guards() -> dict[str, bool]:
     """Every guard's code, and whether --allow can waive it."""
     found = {one.__name__.removeprefix("guard_").replace("_", "-") for one in GUARDS}
-    assert set(waivers.WAIVABLE) <= found
-    return {code: Refusal(code, "eth1", "", ()).waiver is None for code in found}
+    assert found == {code for code in Code if code.is_guard}
+    assert set(WAIVABLE) <= found
+    return {code: bar_of(Code(code)) is None for code in found}
 
 
 def test_guards_are_those_there_are() -> None:
@@ -275,6 +280,7 @@ def error_codes() -> set[str]:
     """Every `code` that an error document can have beside those of guards."""
     # A StepFailed is told as what became of the whole transition.
     found = {"bug"} | {kind.kind for kind in FAILURES if kind is not StepFailed}
+    found |= {str(code) for code in Code}
     for path in SRC.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if not (isinstance(node, ast.keyword) and node.arg == "code"):

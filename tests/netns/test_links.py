@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import struct
 
 import pytest
 
 from manactl.look import links
-from manactl.look.links import IFLA_ALT_IFNAME, IFLA_PROP_LIST, RtnetlinkLinks
+from manactl.look.links import RtnetlinkLinks
 from manactl.wire.attrs import attr_str, nest
+from manactl.wire.if_link import IFLA_ALT_IFNAME, IFLA_PROP_LIST, IfInfoMsg
 from manactl.wire.netlink import NETLINK_ROUTE, NLM_F_CREATE, NLM_F_EXCL, NetlinkSocket
 
 pytestmark = [
@@ -23,7 +23,7 @@ RTM_NEWLINKPROP = 108
 
 
 def add_altname(index: int, name: str) -> None:
-    body = struct.pack("=BxHiII", 0, 0, index, 0, 0)
+    body = IfInfoMsg(ifindex=index).pack()
     props = nest(IFLA_PROP_LIST, attr_str(IFLA_ALT_IFNAME, name))
     with NetlinkSocket(NETLINK_ROUTE) as sock:
         sock.request(RTM_NEWLINKPROP, NLM_F_CREATE | NLM_F_EXCL, body + props)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import select
+import socket
 
 import pytest
 
@@ -52,8 +55,39 @@ def test_more_than_the_socket_keeps_is_news_too() -> None:
         assert heard(monitor)
 
 
+NETLINK_RDMA = 20
+NO_RDMA = os.strerror(errno.EPROTONOSUPPORT)
+
+
+def rdma_here() -> bool:
+    """Whether this kernel has netlink for RDMA, by asking it."""
+    try:
+        socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_RDMA).close()
+    except OSError as error:
+        if error.errno != errno.EPROTONOSUPPORT:
+            raise
+        return False
+    return True
+
+
 def test_a_closed_door_is_named() -> None:
     """Without RDMA in the kernel there is nothing to subscribe to; links are heard all the same."""
-    with Monitor(rdma=True) as monitor:
-        assert set(monitor.refused) <= {"nldev"}
-        assert len(monitor.descriptors) == 2 - len(monitor.refused)
+    expected = ({}, 2) if rdma_here() else ({"nldev": NO_RDMA}, 1)
+    with Monitor(rdma=True) as monitor, NetlinkSocket(NETLINK_ROUTE) as sock:
+        assert (monitor.refused, len(monitor.descriptors)) == expected
+        add_bridge(sock, "port1")
+        assert heard(monitor)
+        assert monitor.drain()
+
+
+def test_what_another_process_sends_is_not_news() -> None:
+    with (
+        Monitor(rdma=False) as monitor,
+        socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_ROUTE) as stranger,
+    ):
+        listening = socket.socket(fileno=os.dup(monitor.descriptors[0]))
+        with listening:
+            to = (listening.getsockname()[0], 0)
+        stranger.sendto(b"look", to)
+        assert heard(monitor)
+        assert not monitor.drain()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import _socket
 import errno
+import socket
 import struct
 import threading
+from typing import Any
 
 import pytest
 
@@ -15,6 +18,7 @@ from manactl.wire.netlink import (
     NLM_F_CREATE,
     NLM_F_EXCL,
     NetlinkSocket,
+    open_socket,
 )
 
 pytestmark = [pytest.mark.netns, pytest.mark.usefixtures("netns")]
@@ -102,3 +106,52 @@ def test_a_table_that_spans_many_messages_is_whole_under_change() -> None:
             finally:
                 stop.set()
                 thread.join()
+
+
+def forged(kind: int, code: int, seq: int = 1) -> bytes:
+    """An acknowledgement or a refusal as the kernel would send it."""
+    echoed = struct.pack("=IHHII", 20, 22, 5, seq, 0)
+    return struct.pack("=IHHIIi", 36, kind, 0x100, seq, 0, code) + echoed
+
+
+def test_another_process_cannot_answer_for_the_kernel() -> None:
+    opened = []
+
+    def opener(family: int) -> _socket.socket:
+        opened.append(open_socket(family))
+        return opened[-1]
+
+    with (
+        socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_ROUTE) as stranger,
+        NetlinkSocket(NETLINK_ROUTE, opener=opener) as sock,
+    ):
+        to = (opened[0].getsockname()[0], 0)
+        stranger.sendto(forged(2, -errno.EPERM), to)
+        (answer,) = sock.request(RTM_GETLINK, body=ifinfo(1))
+        assert as_str(parse_attrs(answer.body, 16)[IFLA_IFNAME]) == "lo"
+        stranger.sendto(forged(3, 0, seq=2), to)  # NLMSG_DONE: an empty table
+        assert names(sock) == ["lo"]
+        stranger.sendto(forged(3, 0, seq=3) * 4000, to)  # longer than any answer
+        assert names(sock) == ["lo"]
+
+
+def test_a_dump_that_was_left_halfway_does_not_block_the_next() -> None:
+    class Hasty(_socket.socket):
+        reads = 0
+
+        def recvmsg(self, *how: int) -> Any:
+            Hasty.reads += 1
+            if Hasty.reads == 2:
+                raise KeyboardInterrupt
+            return super().recvmsg(*how)
+
+    def opener(family: int) -> _socket.socket:
+        return Hasty(fileno=open_socket(family).detach())
+
+    with NetlinkSocket(NETLINK_ROUTE) as other:
+        for number in range(60):  # more than one datagram takes
+            add_bridge(other, f"stay{number}")
+    with NetlinkSocket(NETLINK_ROUTE, opener=opener) as sock:
+        with pytest.raises(KeyboardInterrupt):
+            sock.dump(RTM_GETLINK, ifinfo())
+        assert len(names(sock)) == 61

@@ -1,7 +1,8 @@
 """Random networks on two veth interfaces: down, up and restored, they are as they were.
 
 The cheap relative of tests/lab/test_networks.py: the same networks and the same judge, on this
-host's kernel, without a NIC and without manactl's commands.
+host's kernel, without a NIC and without manactl's commands. A host may have no module for VLANs or
+none for macvlans; the guest has both, and the test there requires them.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from manactl.look import stacked_links
 from manactl.look.rtnetlink import Rtnl
 from manactl.model.port import PortId
 from manactl.netstate.snapshot import PortState, Request
+from tests.conftest import lacking
 from tests.lab import networks
 
 pytestmark = [pytest.mark.netns, pytest.mark.usefixtures("netns")]
@@ -62,7 +64,7 @@ def sh(script: str) -> str:
 
 
 def kinds() -> list[str]:
-    """The kinds of upper that this host's kernel has."""
+    """The kinds of upper that this host's kernel has, at least one."""
     found = []
     for kind, more in (("vlan", "id 9"), ("macvlan", ""), ("macvtap", "")):
         made = subprocess.run(
@@ -75,7 +77,7 @@ def kinds() -> list[str]:
             check=False,
         )
         found += [kind] * (made.returncode == 0)
-    return found
+    return found or lacking("netns", "this kernel stacks nothing on an interface")
 
 
 @pytest.fixture
@@ -101,7 +103,7 @@ def settled() -> dict[str, list[str]]:
 @pytest.mark.parametrize("number", range(10))
 def test_a_random_network_is_as_it_was(both: Both, number: int) -> None:
     seed = f"{SEED} {number}"
-    net = networks.Generator(seed, PORTS, kinds() or ["macvlan"]).draw()
+    net = networks.Generator(seed, PORTS, kinds()).draw()
     script = net.script()
     print(f"MANACTL_SEED={SEED}, network {number}\n{script}")
     sh(script)
@@ -112,7 +114,7 @@ def test_a_random_network_is_as_it_was(both: Both, number: int) -> None:
         sh(f"ip link set {state.ifname} down")
     for state in states:
         sh(f"ip link set {state.ifname} up")
-    told = restore.converge_all(both, states, 5.0)
+    told = restore.restore_ports(both, states, 5.0)
     assert [one.residue for one in told] == [()] * len(states)
     assert [one.extra for one in told] == [()] * len(states)
     assert not (found := networks.differences(before, settled())), "\n".join(found)

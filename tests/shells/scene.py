@@ -125,7 +125,8 @@ def machine(base: Path) -> None:
 
 
 def _port(base: Path, pci: str, number: int, name: str, *, up: bool, index: int) -> None:
-    function = base / "sys/bus/pci/drivers/mana" / pci
+    function = base / "sys/bus/pci/devices" / pci
+    (base / "sys/bus/pci/drivers/mana" / pci).mkdir(parents=True, exist_ok=True)
     net = function / "net" / name
     net.mkdir(parents=True)
     values = {"dev_port": number - 1, "ifindex": index, "flags": "0x1003" if up else "0x1002"}

@@ -5,25 +5,27 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
+from _pytest.mark.structures import ParameterSet
 from tools.completions import tree
 
-from manactl.decide.waivers import WAIVABLE
+from manactl.decide.codes import WAIVABLE
 from tests.conftest import lacking
-from tests.shells.scene import HOSTILE, KINDS, PCI, PROMPT, Shell
+from tests.shells.scene import HOSTILE, KINDS, PCI, PROMPT, Kind, Shell
 
 pytestmark = pytest.mark.netns
 
 BASH_COMPLETION = Path("/usr/share/bash-completion/bash_completion")
 
 
-@pytest.fixture(
-    scope="module",
-    params=[pytest.param(k, marks=pytest.mark.xdist_group(k.name), id=k.name) for k in KINDS],
-)
+def of(kinds: Iterable[Kind]) -> list[ParameterSet]:
+    return [pytest.param(k, marks=pytest.mark.xdist_group(k.name), id=k.name) for k in kinds]
+
+
+@pytest.fixture(scope="module", params=of(KINDS))
 def running(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Shell]:
@@ -96,16 +98,20 @@ def test_words_that_never_change_need_no_program(shell: Shell, keys: str, line: 
         ("manactl status 'eth\t4\t", "status eth4"),
         ('manactl status "eth\t4\t', "status eth4"),
         ("manactl claim --raw-qp eth0 --raw-qp eth1 --raw-qp e\t", "claim --raw-qp eth0 --raw-qp eth1 --raw-qp eth4"),
-        ("command manactl release \t", "release eth2"),
         ("$PWD/../bin/manactl status 7870\t3", f"status {PCI}:3"),
     ],
 )  # fmt: skip
 def test_ports_that_fit_are_inserted(shell: Shell, keys: str, line: str) -> None:
-    if keys.startswith("command") and shell.kind.name == "bash":
-        pytest.skip("bash alone does not look behind `command`")
     if keys.startswith("$PWD"):
         keys = keys.replace("$PWD/..", str(shell.home.parent))
     assert words(*shell.enters(keys)) == line.split()
+    assert shell.asked
+
+
+# bash alone does not look behind `command`.
+@pytest.mark.parametrize("running", of(k for k in KINDS if k.name != "bash"), indirect=True)
+def test_what_stands_behind_command_is_completed(shell: Shell) -> None:
+    assert words(*shell.enters("command manactl release \t")) == ["release", "eth2"]
     assert shell.asked
 
 

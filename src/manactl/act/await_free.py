@@ -6,15 +6,15 @@ from collections.abc import Callable, Collection, Sequence
 
 from manactl.act import terminate as ending
 from manactl.act import transition
-from manactl.act.claim import WAIT, holders_of
+from manactl.act.claim import WAIT
+from manactl.act.host import Host
 from manactl.act.plan import System
-from manactl.act.signals import StopRequested
-from manactl.errors import Busy, Interrupted
+from manactl.errors import Busy
 from manactl.model.port import Holder, Owner, PortId
-from manactl.report import look
 
 
 def await_free(
+    host: Host,
     system: System,
     ports: Sequence[PortId],
     free: Collection[tuple[str, int]],
@@ -49,23 +49,21 @@ def await_free(
     try:
         if terminate:
             ending.terminate(
-                ending.holders_to_end(look(), ports), _again(ports), sent, patience, say
+                ending.holders_to_end(host.look(), ports),
+                lambda: [holder for port in ports for holder in system.holders(port)],
+                sent,
+                patience,
+                say,
+                processes=host.processes,
             )
         attempt(max(WAIT if terminate else 0.0, patience - (system.monotonic() - start)))
     except Busy as busy:
         raise ending.not_ended(busy, sent, system.monotonic() - start) from busy
-    except StopRequested as stop:
-        if not sent:
-            raise
-        raise Interrupted(
-            f"interrupted by {stop.name}; SIGTERM was sent to {ending.named(sent)}, and no port "
-            "was changed"
-        ) from stop
 
 
-def would_end(ports: Sequence[PortId]) -> list[str]:
+def would_end(host: Host, ports: Sequence[PortId]) -> list[str]:
     """For a dry run: who would be sent SIGTERM, or why nobody."""
-    report = look()
+    report = host.look()
     keys = {(port.pci, port.port) for port in ports}
     if not any(
         (row.id.pci, row.id.port) in keys and (row.owner is Owner.RAW_QP or row.candidates)
@@ -76,7 +74,3 @@ def would_end(ports: Sequence[PortId]) -> list[str]:
         return [f"SIGTERM to {ending.named(ending.holders_to_end(report, ports))}"]
     except Busy as busy:
         return [busy.message]
-
-
-def _again(ports: Sequence[PortId]) -> Callable[[], list[Holder]]:
-    return lambda: [holder for port in ports for holder in holders_of(port)]

@@ -7,7 +7,7 @@ act. Before the journal's header is on disk nothing has been touched.
 from __future__ import annotations
 
 import contextlib
-import time
+import errno
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,24 +15,22 @@ from pathlib import Path
 from typing import Any
 
 from manactl.act import planner, transition
-from manactl.act.audit import Audit
+from manactl.act.host import CAP_NET_ADMIN, CAP_NET_RAW, Host, HostSystem
 from manactl.act.plan import Plan
 from manactl.act.proof import LOOK_AGAIN
 from manactl.act.signals import Interruptible
-from manactl.act.system import LiveSystem, capabilities, who
-from manactl.decide import guards, waivers
-from manactl.errors import Busy, Denied, NotRestored, Refused, Unsupported
+from manactl.decide import guards, port_words, refusal_words, waivers
+from manactl.decide.refusal import Refusal
+from manactl.errors import Busy, Denied, ManactlError, NotRestored, RolledBack, Unsupported
 from manactl.escape import command
 from manactl.journal import file as journal
 from manactl.journal import lock
 from manactl.journal.file import Journal
-from manactl.look import surroundings
 from manactl.model.claim import ClaimSummary
-from manactl.model.port import Evidence, Holder, Owner, PortId, PortStatus, Report
+from manactl.model.port import Evidence, Owner, PortId, PortStatus, Report
 from manactl.netstate.snapshot import PortState, derived, port_to_json
-from manactl.report import look, resolve
+from manactl.report import resolve
 
-CAP_NET_ADMIN, CAP_NET_RAW = 12, 13
 _GLIMPSE = 0.3  # s for what looks odd in passing
 WAIT = 2.0  # s: a killed DPDK program needs up to 1.6 s to give its vport back
 
@@ -62,34 +60,34 @@ class Claimed:
     said: Mapping[PortId, Mapping[str, Any]] = field(default_factory=dict)
     ports: tuple[PortStatus, ...] = ()
     already: tuple[tuple[PortStatus, ClaimSummary], ...] = ()
-    waived: tuple[waivers.Refusal, ...] = ()
+    waived: tuple[Refusal, ...] = ()
     journal: Path | None = None
 
 
-def need_net_admin(verb: str) -> None:
+def need_net_admin(host: Host, verb: str) -> None:
     """Denied unless this process may change interfaces."""
-    if not capabilities() >> CAP_NET_ADMIN & 1:
+    if not host.capabilities() >> CAP_NET_ADMIN & 1:
         raise Denied(
             f"{verb} needs CAP_NET_ADMIN; nothing was touched",
             hint="run it as root, for instance with sudo",
-            evidence=[Evidence("proc", "CapEff", f"{capabilities():#x}")],
+            evidence=[Evidence("proc", "CapEff", f"{host.capabilities():#x}")],
         )
 
 
-def claim(wish: Wish) -> Claimed:
+def claim(wish: Wish, host: Host) -> Claimed:
     """Claim the ports, all or none."""
-    with Audit("claim", who(), wish.words) as audit, wish.signals.told():
+    with host.audit("claim", wish.words) as audit, wish.signals.told():
         audit.quiet = wish.dry_run
-        wanted = _resolve(look(), wish.words)
+        wanted = _resolve(host.look(), wish.words)
         audit.fields["ports"] = [str(port.id) for port in wanted]
         audit.fields["allowed"] = sorted(wish.allow) or None
         guard: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
         if not wish.dry_run:
-            need_net_admin("claim")
+            need_net_admin(host, "claim")
             pcis = {port.id.pci for port in wanted}
             guard = lock.functions(wish.state_dir, pcis, wait=wish.wait or 0.0)
         with guard:
-            done = _locked(wish, wanted)
+            done = _locked(wish, host, wanted)
         audit.fields["waived"] = sorted({r.code for r in done.waived}) or None
         audit.fields["proven"] = {str(port.id): proven(done, port.id) for port in done.ports}
         return done
@@ -105,8 +103,8 @@ def _resolve(report: Report, words: Sequence[str]) -> list[PortStatus]:
     return list(found.values())
 
 
-def _locked(wish: Wish, wanted: Sequence[PortStatus]) -> Claimed:
-    now = _settled({_key(port.id) for port in wanted}, wish.wait or _GLIMPSE)
+def _locked(wish: Wish, host: Host, wanted: Sequence[PortStatus]) -> Claimed:
+    now = _settled(host, {_key(port.id) for port in wanted}, wish.wait or _GLIMPSE)
     gone = [port for port in wanted if _key(port.id) not in now]
     if gone:
         raise Busy(
@@ -114,26 +112,26 @@ def _locked(wish: Wish, wanted: Sequence[PortStatus]) -> Claimed:
             "nothing was touched"
         )
     ports = [now[_key(port.id)] for port in wanted]
-    already = _already(wish.state_dir, ports, dry_run=wish.dry_run)
+    already = _already(wish.state_dir, host, ports, dry_run=wish.dry_run)
     new = [port for port in ports if port.id not in {p.id for p, _ in already}]
     if not new:
         return Claimed(None, already=tuple(already))
-    _able(new)
-    with LiveSystem(
-        {k: p.rdma for k, p in now.items()}, holders_of, pause=wish.signals.pause
-    ) as system:
-        return _claim(wish, new, already, system)
+    _able(new, raw=bool(host.capabilities() >> CAP_NET_RAW & 1))
+    with host.system({k: p.rdma for k, p in now.items()}, wish.signals.pause) as system:
+        return _claim(wish, host, new, already, system)
 
 
-def _settled(wanted: Collection[tuple[str, int]], wait: float) -> dict[tuple[str, int], PortStatus]:
+def _settled(
+    host: Host, wanted: Collection[tuple[str, int]], wait: float
+) -> dict[tuple[str, int], PortStatus]:
     """Every port as it is when those wanted are in no transition, or at the end of `wait`."""
-    deadline = time.monotonic() + wait
+    deadline = host.monotonic() + wait
     while True:
-        now = {_key(port.id): port for port in look().ports}
+        now = {_key(port.id): port for port in host.look().ports}
         passing = any(_passing(port) for key, port in now.items() if key in wanted)
-        if not passing or time.monotonic() >= deadline:
+        if not passing or host.monotonic() >= deadline:
             return now
-        time.sleep(LOOK_AGAIN)
+        host.pause(LOOK_AGAIN)
 
 
 def _passing(port: PortStatus) -> bool:
@@ -147,17 +145,12 @@ def _key(port: PortId) -> tuple[str, int]:
     return port.pci, port.port
 
 
-def holders_of(port: PortId) -> tuple[Holder, ...]:
-    """Who has the port's raw-QP device open now."""
-    return next((p.holders for p in look().ports if _key(p.id) == _key(port)), ())
-
-
 def _already(
-    state_dir: Path, ports: Sequence[PortStatus], *, dry_run: bool
+    state_dir: Path, host: Host, ports: Sequence[PortStatus], *, dry_run: bool
 ) -> list[tuple[PortStatus, ClaimSummary]]:
     """Ports that are claimed and really out. Journals from before a reboot are closed."""
     try:
-        listed = journal.list_claims(state_dir)
+        listed = journal.list_claims(state_dir, host.boot_id())
     except PermissionError:
         if dry_run:
             return []  # not ours to see, and nothing will be done
@@ -175,6 +168,15 @@ def _already(
             if not dry_run:
                 close_stale(one.path)
             continue
+        if one.port.is_another(port.id):
+            raise Busy(
+                f"{port.label} ({port.id.permanent_mac}) is not the NIC that was claimed in this "
+                f"place ({one.port.permanent_mac}), and that claim is open; nothing was touched",
+                hint="plug the claimed NIC in again and release it; after a reboot the claim is "
+                "only closed",
+                evidence=[Evidence("journal", "permanent MAC", one.port.permanent_mac)],
+                code="drift",
+            )
         if one.phase != "claimed":
             raise NotRestored(
                 f"an earlier claim or release of {port.label} was interrupted; nothing was touched",
@@ -204,7 +206,7 @@ def close_stale(path: Path) -> None:
         raise NotRestored(f"the journal {path} could not be closed: {failed}", code="journal")
 
 
-def _able(ports: Sequence[PortStatus]) -> None:
+def _able(ports: Sequence[PortStatus], *, raw: bool) -> None:
     """What no waiver changes: no RDMA device, a netvsc pair, a live holder, a busy driver.
 
     A port in a reset, or one with which a bug of the kernel would bite, is the guards' to refuse.
@@ -233,7 +235,7 @@ def _able(ports: Sequence[PortStatus]) -> None:
             code="holder",
         )
     unsure = [p for p in ports if p.owner is Owner.UNKNOWN and p.netdev is not None]
-    if unsure and not capabilities() >> CAP_NET_RAW & 1:
+    if unsure and not raw:
         raise Denied(
             f"who has the vport of {unsure[0].label} can only be told by trying, and that needs "
             "CAP_NET_RAW; nothing was touched",
@@ -243,7 +245,7 @@ def _able(ports: Sequence[PortStatus]) -> None:
     for port in unsure:
         if port.netdev is not None and port.netdev.admin_up:
             raise Busy(
-                f"the driver of {port.label} is in transition: {'; '.join(port.notes)}; "
+                f"the driver of {port.label} is in transition: {'; '.join(port_words.notes(port))}; "
                 "nothing was touched",
                 hint="try again in a moment; manactl status -v shows the evidence",
                 evidence=port.evidence,
@@ -252,18 +254,16 @@ def _able(ports: Sequence[PortStatus]) -> None:
 
 def _claim(
     wish: Wish,
+    host: Host,
     ports: Sequence[PortStatus],
     already: Sequence[tuple[PortStatus, ClaimSummary]],
-    system: LiveSystem,
+    system: HostSystem,
 ) -> Claimed:
     name = ", ".join(port.label for port in ports)
     with wish.signals.step(f"look at {name}"):
         states = {port.id: _state(system, port) for port in ports}
-        taken = {state.ifindex for state in states.values() if state is not None}
-        seen = {
-            port.id: surroundings.gather(port, states[port.id], taken, system.rtnl)
-            for port in ports
-        }
+        claimed = [state.ifindex for state in states.values() if state is not None]
+        seen = {port.id: system.surroundings(port, states[port.id], claimed) for port in ports}
     found = [one for port in ports for one in guards.refusals(port, seen[port.id])]
     known = {id_: state for id_, state in states.items() if state is not None}
     plan = planner.claim(
@@ -273,7 +273,7 @@ def _claim(
     )
     try:
         waived = waivers.judge(found, wish.allow)
-    except Refused as refusal:
+    except ManactlError as refusal:
         if wish.dry_run:
             wish.show(plan)
             refusal.more = {"plan": plan.to_json()}
@@ -286,7 +286,7 @@ def _claim(
     log, said = transition.apply(
         plan.steps,
         system,
-        lambda: Journal.create(wish.state_dir, header(plan, ports, waived), plan.ports),
+        lambda: Journal.create(wish.state_dir, header(host, plan, ports, waived), plan.ports),
         signals=wish.signals,
         wait=WAIT if wish.wait is None else wish.wait,
         who=name,
@@ -296,21 +296,31 @@ def _claim(
     return Claimed(plan, known, said, tuple(ports), tuple(already), waived, log.path)
 
 
-def _state(system: LiveSystem, port: PortStatus) -> PortState | None:
+def _state(system: HostSystem, port: PortStatus) -> PortState | None:
     """The port's network state; None when its netdev is not here, or the driver may hold RTNL for
     long because it is at a reset (a guard says so)."""
-    return None if port.in_reset or system.netdev(port.id) is None else system.capture(port.id)
+    if port.in_reset or system.netdev(port.id) is None:
+        return None
+    try:
+        return system.capture(port.id)
+    except OSError as error:
+        raise RolledBack(
+            f"the addresses and routes of {port.label} could not be read: "
+            f"{error.strerror or error}; nothing was touched",
+            hint="try again in a moment",
+            evidence=[Evidence("rtnetlink", "dump", errno.errorcode.get(error.errno or 0))],
+        ) from error
 
 
 def header(
-    plan: Plan, ports: Sequence[PortStatus], waived: Sequence[waivers.Refusal]
+    host: Host, plan: Plan, ports: Sequence[PortStatus], waived: Sequence[Refusal]
 ) -> dict[str, Any]:
     """The journal's first line, but for its schema."""
     return {
-        "boot_id": journal.read_boot_id(),
+        "boot_id": host.boot_id(),
         "time": journal.stamp(datetime.now(UTC)),
         "mode": "claim",
-        "by": who(),
+        "by": host.who(),
         "ports": [{**port_to_json(port.id), "netdev": port.label} for port in ports],
         "waived": sorted({refusal.code for refusal in waived}),
         "plan": plan.to_json(),
@@ -335,7 +345,7 @@ def document(done: Claimed) -> dict[str, object]:
         "claimed": True,
         "already": not done.ports,
         "ports": new + old,
-        "waived": [refusal.to_json() for refusal in done.waived],
+        "waived": [refusal_words.to_json(refusal) for refusal in done.waived],
         "plan": done.plan.to_json() if done.plan else None,
         "journal": str(done.journal) if done.journal else None,
         "release": command("manactl", "release", *(str(p["netdev"]) for p in new + old)),

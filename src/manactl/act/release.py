@@ -14,21 +14,31 @@ from pathlib import Path
 from typing import Any
 
 from manactl.act import await_free, transition
-from manactl.act.audit import Audit
-from manactl.act.claim import close_stale, holders_of, need_net_admin
+from manactl.act import terminate as ending
+from manactl.act.claim import close_stale, need_net_admin
+from manactl.act.host import Host, HostSystem
 from manactl.act.plan import Plan, SetAdmin, Step, Undone, steps_from_json
-from manactl.act.signals import Interruptible
-from manactl.act.system import LiveSystem, who
+from manactl.act.signals import Interruptible, StopRequested
 from manactl.act.transition import PutBack
-from manactl.decide import lost_eqs
-from manactl.errors import Busy, Denied, ManactlError, NotRestored, UsageError
+from manactl.decide import kernel_bugs
+from manactl.errors import (
+    Busy,
+    Denied,
+    Interrupted,
+    ManactlError,
+    NotRestored,
+    Refused,
+    RolledBack,
+    Unsupported,
+    UsageError,
+)
 from manactl.journal import file as journal
 from manactl.journal import lock
 from manactl.journal.file import Journal, JournalError
 from manactl.model.claim import ClaimSummary
 from manactl.model.port import Holder, Owner, PortId, Report
 from manactl.netstate.snapshot import Kind, port_to_json
-from manactl.report import look, resolve
+from manactl.report import resolve
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +92,16 @@ class Outcome:
     terminated: list[Holder] = field(default_factory=list)
 
 
-def release(wish: Wish) -> Outcome:
+def release(wish: Wish, host: Host) -> Outcome:
     """Put the ports back. Errors of one claim do not keep another from being released; the
     worst is raised in the end."""
-    with Audit(wish.verb, who(), wish.words) as audit, wish.signals.told():
+    with host.audit(wish.verb, wish.words) as audit, wish.signals.told():
         audit.quiet = wish.dry_run
-        claims, unreadable = _claims(wish.state_dir)
+        claims, unreadable = _claims(wish.state_dir, host)
         if not wish.dry_run:
             _put_away(wish.state_dir)
         outcome = Outcome()
-        chosen = _choose(wish, claims, outcome)
+        chosen = _choose(wish, host, claims, outcome)
         failures = _block(wish, chosen, unreadable, outcome)
         if not chosen and failures:
             raise _worst(failures)
@@ -100,9 +110,9 @@ def release(wish: Wish) -> Outcome:
             return outcome
         audit.fields["ports"] = [str(one.port) for one in chosen]
         if any(one.same_boot for one in chosen) and not wish.dry_run:
-            need_net_admin(wish.verb)
+            need_net_admin(host, wish.verb)
         try:
-            _each(wish, chosen, claims, outcome, failures)
+            _each(wish, host, chosen, claims, outcome, failures)
         finally:
             audit.fields["terminated"] = [one.pid for one in outcome.terminated] or None
         return outcome
@@ -141,9 +151,9 @@ def _block(
     return [bad.error for bad in unreadable if not wish.words or any(map(bad.concerns, blocked))]
 
 
-def _claims(state_dir: Path) -> journal.Claims:
+def _claims(state_dir: Path, host: Host) -> journal.Claims:
     try:
-        return journal.list_claims(state_dir)
+        return journal.list_claims(state_dir, host.boot_id())
     except PermissionError:
         raise Denied(
             f"{state_dir} is not readable; nothing was touched",
@@ -151,8 +161,9 @@ def _claims(state_dir: Path) -> journal.Claims:
         ) from None
 
 
-def _each(
+def _each(  # noqa: PLR0917
     wish: Wish,
+    host: Host,
     chosen: Sequence[ClaimSummary],
     claims: Sequence[ClaimSummary],
     outcome: Outcome,
@@ -162,41 +173,62 @@ def _each(
     for path in dict.fromkeys(one.path for one in chosen):
         mine = [one for one in chosen if one.path == path]
         try:
+            wish.signals.listen()
             if wish.dry_run:
                 with contextlib.suppress(FileNotFoundError):  # just put away by another manactl
-                    _plan(wish, path, [one.port for one in mine], outcome)
+                    _plan(wish, host, path, [one.port for one in mine], outcome)
                 continue
             pcis = {one.port.pci for one in claims if one.path == path}
             with lock.functions(wish.state_dir, pcis, wait=wish.wait or 0.0):
                 # Another manactl may have finished while we waited for the lock, and what was
                 # under way when it was chosen may be a claim now that stands.
-                now = {(one.path, one.port): one for one in _claims(wish.state_dir).claims}
+                now = {(one.path, one.port): one for one in _claims(wish.state_dir, host).claims}
                 still = [now[path, one.port] for one in mine if (path, one.port) in now]
                 if wish.recover:
                     still = [one for one in still if one.to_recover]
                 if still:
-                    _release(wish, path, [one.port for one in still], outcome)
+                    _release(wish, host, path, [one.port for one in still], outcome)
+        except StopRequested as stop:
+            failures.append(_interrupted(stop, outcome))
+            break
         except ManactlError as error:
             failures.append(error)
     if failures:
         raise _worst(failures)
 
 
+def _interrupted(stop: StopRequested, outcome: Outcome) -> Interrupted:
+    """What had been done when the signal came; all the rest is as it was."""
+    back = [one.netdev for one in outcome.ports if one.outcome != "not-claimed"]
+    done = [f"SIGTERM was sent to {ending.named(outcome.terminated)}"] * bool(outcome.terminated)
+    done += [f"{', '.join(back)} {'was' if len(back) == 1 else 'were'} released"] * bool(back)
+    rest = "no other port" if back else "no port"
+    changed = f"{rest} was changed" if done else "nothing was changed"
+    return Interrupted("; ".join([f"interrupted by {stop.name}", *done, changed]))
+
+
+# Worst first: what is not as it was, then what was refused or not begun.
+_WORST = (NotRestored, RolledBack, Refused, Interrupted, Busy, Denied, Unsupported, UsageError)
+
+
 def _worst(failures: Sequence[ManactlError]) -> ManactlError:
-    """Of the codes that can occur here, 5 (not put back) is worse than 6 (not begun)."""
-    worst = min(failures, key=lambda error: error.exit_code)
+    """The failure whose code counts, with the messages of the others."""
+    rank = {kind.exit_code: number for number, kind in enumerate(_WORST)}
+    worst = min(failures, key=lambda error: rank.get(error.exit_code, -1))
     others = [error.message for error in failures if error is not worst]
     if others:
         worst.message = "\n".join([worst.message, *others])
     return worst
 
 
-def _choose(wish: Wish, claims: Sequence[ClaimSummary], outcome: Outcome) -> list[ClaimSummary]:
+def _choose(
+    wish: Wish, host: Host, claims: Sequence[ClaimSummary], outcome: Outcome
+) -> list[ClaimSummary]:
     if wish.recover:
         return [one for one in claims if one.to_recover]
     if wish.everything or not (claims or wish.words):
         return list(claims)
-    report = look()
+    report = host.look()
     if not wish.words:
         if len({one.path for one in claims}) > 1:
             listed = ", ".join(_label(one.port, report) for one in claims)
@@ -243,16 +275,16 @@ def _steps(content: journal.Content, ports: Sequence[PortId]) -> list[Step]:
     return [step for n, step in enumerate(steps) if n in begun and step.port in ports]
 
 
-def _plan(wish: Wish, path: Path, ports: list[PortId], outcome: Outcome) -> None:
-    content = journal.salvaged(path, journal.read_boot_id()) or journal.read(path)
-    if content.boot_id != journal.read_boot_id():
+def _plan(wish: Wish, host: Host, path: Path, ports: list[PortId], outcome: Outcome) -> None:
+    content = journal.salvaged(path, host.boot_id()) or journal.read(path)
+    if content.boot_id != host.boot_id():
         note = "claimed before the last boot: only the journal is closed, nothing is changed"
         outcome.plans.append(Plan(wish.verb, content.ports, (), notes=(note,)))
         return
-    outcome.plans.append(_planned(wish, content, ports))
+    outcome.plans.append(_planned(wish, host, content, ports))
 
 
-def _planned(wish: Wish, content: journal.Content, ports: Sequence[PortId]) -> Plan:
+def _planned(wish: Wish, host: Host, content: journal.Content, ports: Sequence[PortId]) -> Plan:
     steps = _steps(content, ports)
     names = _netdevs(content)
     restores = []
@@ -267,7 +299,7 @@ def _planned(wish: Wish, content: journal.Content, ports: Sequence[PortId]) -> P
         if not any(isinstance(step, SetAdmin) for step in steps if step.port == p)
     ]
     if wish.terminate and wish.dry_run:
-        notes += await_free.would_end(ports)
+        notes += await_free.would_end(host, ports)
     return Plan(
         wish.verb,
         tuple(ports),
@@ -287,28 +319,29 @@ def _netdevs(content: journal.Content) -> dict[PortId, str]:
     return {PortId(p["pci"], p["port"], p["permanent_mac"]): p["netdev"] for p in listed}
 
 
-def _release(wish: Wish, path: Path, ports: list[PortId], outcome: Outcome) -> None:
-    if journal.salvaged(path, journal.read_boot_id()):
+def _release(wish: Wish, host: Host, path: Path, ports: list[PortId], outcome: Outcome) -> None:
+    if journal.salvaged(path, host.boot_id()):
         close_stale(path)
         outcome.ports += [Released(port, str(port), "history") for port in ports]
         return
     with contextlib.closing(Journal.open(path)) as log:
         content = log.content
         names = _netdevs(content)
-        if content.boot_id != journal.read_boot_id():
+        if content.boot_id != host.boot_id():
             left = content.ports
             close_stale(path)
             outcome.ports += [Released(port, names[port], "history") for port in left]
             return
         steps = _steps(content, ports)
-        report = look()
-        lost_eqs.refuse_release([p for p in report.ports if (p.id.pci, p.id.port) in _keys(ports)])
+        report = host.look()
+        kernel_bugs.refuse_release([p for p in report.ports if p.id.key in _keys(ports)])
         rdma = {(p.id.pci, p.id.port): p.rdma for p in report.ports}
-        wish.show(_planned(wish, content, ports))
-        with LiveSystem(rdma, holders_of, pause=wish.signals.pause) as system:
+        wish.show(_planned(wish, host, content, ports))
+        with host.system(rdma, wish.signals.pause) as system:
             changed = [p for p in ports if any(isinstance(s, SetAdmin) for s in _of(steps, p))]
             with wish.signals.step(f"look whether {', '.join(names[p] for p in ports)} is free"):
                 await_free.await_free(
+                    host,
                     system,
                     [port for port in ports if _of(steps, port)],
                     {(p.id.pci, p.id.port) for p in report.ports if p.owner is Owner.FREE},
@@ -335,7 +368,7 @@ def _of(steps: Sequence[Step], port: PortId) -> list[Step]:
     return [step for step in steps if step.port == port]
 
 
-def _now_called(system: LiveSystem, port: PortId, names: Mapping[PortId, str]) -> str:
+def _now_called(system: HostSystem, port: PortId, names: Mapping[PortId, str]) -> str:
     now = system.netdev(port)
     return names[port] if now is None else now.name
 

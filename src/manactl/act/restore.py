@@ -1,7 +1,8 @@
-"""Bringing a port's network state back: look, make what lacks, look again.
+"""Restoring a port's network state: look, make what is missing, look again.
 
-Convergent: whatever part is there already, from an earlier attempt that died or from a manager,
-is left alone, so running it again is always right. Several ports come back together, since a
+In phases: uppers, facts, strays, active slaves, sysctls, and at last a look that verifies. It is
+convergent: whatever part is there already, from an earlier attempt that died or from a manager,
+is left alone, so running it again is always right. Several ports are restored together, since a
 route or a nexthop group of one may need what is on another.
 """
 
@@ -9,18 +10,19 @@ from __future__ import annotations
 
 import errno
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from manactl.model.port import PortId
 from manactl.netstate import diff, snapshot, uppers
-from manactl.netstate.diff import Lack
+from manactl.netstate.diff import Comparison, MissingFact, Obstacle
 from manactl.netstate.snapshot import Fact, Kind, PortState, Request, Setting
-from manactl.netstate.uppers import Pair, UpperState
+from manactl.netstate.uppers import Inactive, Pair
 
 _PAUSE_FROM, _PAUSE_TO = 0.02, 0.25  # s, doubling
 _OPENED = 1.0  # s for the kernel's deferred work that opens VLANs to have begun
+_NOT_KEPT = "it does not stay so"
 
 
 class Network(Protocol):
@@ -35,30 +37,28 @@ class Network(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What came back, and what did not (`residue`, with the kernel's reason).
+    """What came back, and what did not (`residue`, with the reason of each).
 
-    `lacks` are the facts among the residue. `extra` is what is there now and was not, as the
-    commands that would remove it.
+    `extra` is what is there now and was not, as the commands that would remove it.
     """
 
     counts: Mapping[Kind, int] = field(default_factory=dict)
     residue: tuple[str, ...] = ()
     expired: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()
-    lacks: tuple[Fact, ...] = ()
 
 
-def converge(network: Network, wanted: PortState, patience: float) -> Restored:
+def restore_port(network: Network, wanted: PortState, patience: float) -> Restored:
     """Make `wanted` true again. What the kernel makes by itself, and what it still refuses
     because something else has to come first, gets `patience` seconds."""
-    return converge_all(network, [wanted], patience)[0]
+    return restore_ports(network, [wanted], patience)[0]
 
 
-def converge_all(network: Network, wanted: Sequence[PortState], patience: float) -> list[Restored]:
+def restore_ports(network: Network, wanted: Sequence[PortState], patience: float) -> list[Restored]:
     """The same for several ports at a time, with one result for each."""
     deadline = network.monotonic() + patience
     pause = _PAUSE_FROM
-    works = [_Work(network, one) for one in wanted]
+    works = [_Restoration(network, state) for state in wanted]
     while True:
         late = network.monotonic() >= deadline
         progress = [work.step(late=late) for work in works]
@@ -70,224 +70,277 @@ def converge_all(network: Network, wanted: Sequence[PortState], patience: float)
     return [work.result() for work in works]
 
 
-class _Work:
-    """One port on its way back."""
+class _Restoration:
+    """The restoring of one port. A step is one look and what can be sent after it."""
 
     def __init__(self, network: Network, wanted: PortState) -> None:
         self._network = network
         self._wanted = wanted
         self._ids = snapshot.nexthop_ids(wanted)
         self._open_until = network.monotonic() + _OPENED
-        self._closed: set[int] = set()
-        self._admin: dict[int, UpperState] = {}  # those whose admin state was set
-        self._errors: dict[object, str] = {}
+        self._closed: set[int] = set()  # ifindexes of uppers that were set down
+        self._admin: set[int] = set()  # and of all whose admin state was set
+        self._errors: dict[Hashable, OSError] = {}
         self._sent: set[Fact] = set()
-        self._first: list[Lack] | None = None
-        self._lacks: list[Lack] = []
         self._put: set[Setting] = set()
-        self._look()
+        self._first: list[MissingFact] | None = None
+        self._missing: list[MissingFact] = []
+        self._state: Comparison | None = None
         self.done = False
-
-    def _look(self) -> None:
-        wanted = self._wanted
-        self._now = now = self._network.capture(wanted.port, self._ids)
-        self._matched = uppers.pairs(wanted.uppers, now.uppers, wanted.ifindex, now.ifindex)
 
     def step(self, *, late: bool) -> bool:
         """Look, and send what can be sent now; whether something was made that was not before.
 
-        A `late` step sends everything that is missing, and looks again.
+        A `late` step sends everything that is missing, and verifies.
         """
         self._look()
         self.done = False
         if not late and self._opening():
             return False
-        if self._set_uppers() and not late:
+        if self._restore_uppers() and not late:
             return True
-        self._lacks = lacks = diff.lacking(self._wanted, self._now)
+        self._missing = missing = self._now.missing
         if self._first is None:
-            self._first = lacks
-            if removals := diff.in_the_way(self._wanted, self._now, lacks):
-                for request in removals:
-                    self._try(request, request)
+            self._first = missing
+            if self._clear_the_way():
                 return True
-        todo = [one for one in lacks if not snapshot.derived(one.fact)]
-        made = self._send(todo if late else _ours(self._wanted, todo))
-        progress = not self._sent.issuperset(made)
-        self._sent |= made
-        if not lacks:
+        progress = self._restore_facts(late=late)
+        if not missing:
             progress |= self._remove_strays()
-        progress |= self._set_active() | self._set_sysctls()
+        progress |= self._restore_active_slaves()
+        progress |= self._restore_sysctls()
         if late:
-            self._look()
-            lacks = diff.lacking(self._wanted, self._now)
-            coming = diff.awaited(lacks, self._now)
-            self._lacks = [one for one in lacks if one.fact not in coming]
+            self._verify()
         else:
-            self.done = not (lacks or progress or self._wrong())
+            self.done = not (missing or progress or self._is_wrong())
         return progress
+
+    def _look(self) -> None:
+        now = self._network.capture(self._wanted.port, self._ids)
+        self._state = Comparison(self._wanted, now, self._state)
+
+    @property
+    def _now(self) -> Comparison:
+        assert self._state is not None  # a step begins by looking
+        return self._state
+
+    # --- phases
 
     def _opening(self) -> bool:
         """Whether a VLAN that is to be down is about to be opened by the kernel."""
         if self._network.monotonic() >= self._open_until:
             return False
-        wanted_down = {p.now.ifindex for p in self._matched if p.now and not p.was.up}
-        coming = uppers.unopened(self._matched, self._now.ifindex, self._now.up)
-        return any(u.ifindex in wanted_down - self._closed for u in coming)
+        matched, port = self._now.matched, self._now.now
+        to_be_down = {pair.now.ifindex for pair in matched if pair.now and not pair.was.up}
+        coming = uppers.unopened(matched, port.ifindex, port.up)
+        return any(upper.ifindex in to_be_down - self._closed for upper in coming)
 
-    def _set_uppers(self) -> bool:
+    def _restore_uppers(self) -> bool:
         changed = False
-        for now, up, kind, body in uppers.changes(self._matched):
+        for now, up, kind, body in uppers.changes(self._now.matched):
             if self._try(now.ifindex, Request(kind, 0, body)):
                 changed = True
-                self._admin[now.ifindex] = now
+                self._admin.add(now.ifindex)
                 if not up:
                     self._closed.add(now.ifindex)
         return changed
 
-    def _set_active(self) -> bool:
+    def _clear_the_way(self) -> bool:
+        """Remove IPv6 addresses that would come in the wrong order; once, before anything is made.
+        Whether there were any."""
+        removals = self._now.in_the_way
+        for request in removals:
+            self._try(request, request)
+        return bool(removals)
+
+    def _restore_facts(self, *, late: bool) -> bool:
+        todo = [one for one in self._missing if not snapshot.derived(one.fact)]
+        made = self._send(todo if late else _without_coming(self._wanted, todo))
+        progress = not self._sent.issuperset(made)
+        self._sent |= made
+        return progress
+
+    def _send(self, missing: list[MissingFact]) -> set[Fact]:
+        """Send the requests for what is missing, in order; the facts that the kernel has taken."""
+        made = set()
+        for one in diff.in_order(missing):
+            for request in self._now.requests(one):
+                if self._try(one.fact, request):
+                    made.add(one.fact)
+                elif self._errors[one.fact].errno != errno.EEXIST:
+                    # There already: the next look shows whether it is the same thing.
+                    break
+        return made
+
+    def _remove_strays(self) -> bool:
+        return any([self._try(fact, request) for fact, request in self._now.strays])
+
+    def _restore_active_slaves(self) -> bool:
         changed = False
-        for was, bond, active in uppers.inactive(self._matched, self._moved()):
-            request = Request(*uppers.activate(bond, active))
-            changed |= self._try(("active", was.ifindex), request)
+        for bond in self._inactive():
+            if bond.slave > 0:
+                request = Request(*uppers.activate(bond.now, bond.slave))
+                changed |= self._try(bond.was, request)
         return changed
 
-    def _set_sysctls(self) -> bool:
+    def _inactive(self) -> list[Inactive]:
+        return uppers.inactive(self._now.matched, self._now.moved)
+
+    def _restore_sysctls(self) -> bool:
         changed = False
-        for one, path in self._other_settings():
+        for setting, path in self._other_settings():
             try:
-                self._network.set_sysctl(path, one.value)
+                self._network.set_sysctl(path, setting.value)
             except OSError as error:
-                self._errors[one] = error.strerror or str(error)
+                self._errors[setting] = error
             else:
-                changed |= one not in self._put
-                self._put.add(one)
+                self._errors.pop(setting, None)
+                changed |= setting not in self._put
+                self._put.add(setting)
         return changed
 
     def _other_settings(self) -> list[tuple[Setting, str]]:
         """The settings that are not as they were, and where they are now."""
-        places = self._moved()
-        names = {place.ifindex: place.name for place in diff.aligned(self._wanted, self._now)}
-        have = {(one.ifindex, one.tree, one.key): one.value for one in self._now.settings}
+        places = self._now.moved
+        names = {place.ifindex: place.name for place in self._now.places}
+        have = {(one.ifindex, one.tree, one.key): one.value for one in self._now.now.settings}
         found = []
-        for one in self._wanted.settings:
-            ifindex = places[one.ifindex]
-            value = have.get((ifindex, one.tree, one.key), one.value)
-            if ifindex > 0 and value != one.value:
-                found.append((one, f"{one.tree}/{names[ifindex]}/{one.key}"))
+        for setting in self._wanted.settings:
+            ifindex = places[setting.ifindex]
+            value = have.get((ifindex, setting.tree, setting.key), setting.value)
+            if ifindex > 0 and value != setting.value:
+                found.append((setting, f"{setting.tree}/{names[ifindex]}/{setting.key}"))
         return found
 
-    def _moved(self) -> dict[int, int]:
-        now = diff.aligned(self._wanted, self._now)
-        return {a.ifindex: b.ifindex for a, b in zip(self._wanted.places, now, strict=True)}
+    def _is_wrong(self) -> bool:
+        """Whether something other than facts is not as it was, and can be set."""
+        return bool(uppers.changes(self._now.matched) or self._inactive() or self._other_settings())
 
-    def _remove_strays(self) -> bool:
-        strays = diff.strays(self._wanted, self._now)
-        return any([self._try(fact, request) for fact, request in strays])
+    def _verify(self) -> None:
+        """The last look. What the kernel is about to make is not missing."""
+        self._look()
+        coming = self._now.awaited
+        self._missing = [one for one in self._now.missing if one.fact not in coming]
 
-    def _wrong(self) -> bool:
-        return bool(
-            uppers.changes(self._matched)
-            or uppers.inactive(self._matched, self._moved())
-            or self._other_settings()
-        )
-
-    def _send(self, lacks: list[Lack]) -> set[Fact]:
-        """Send the requests for what lacks, in order; the facts that the kernel has taken."""
-        elapsed = int(self._now.taken - self._wanted.taken)
-        places = diff.aligned(self._wanted, self._now)
-        made = set()
-        for lack in diff.in_order(lacks):
-            for request in diff.requests(lack, self._wanted, places, elapsed):
-                if self._try(lack.fact, request):
-                    made.add(lack.fact)
-                elif self._refused != errno.EEXIST:
-                    # There already: the next look tells whether it is the same thing.
-                    break
-        return made
-
-    def _try(self, what: object, request: Request) -> bool:
+    def _try(self, what: Hashable, request: Request) -> bool:
         try:
             self._network.send(request)
         except OSError as error:
-            self._errors[what] = error.strerror or str(error)
-            self._refused = error.errno
+            self._errors[what] = error
             return False
+        self._errors.pop(what, None)
         return True
 
+    # --- what came of it
+
     def result(self) -> Restored:
-        wanted, now = self._wanted, self._now
-        names = dict(now.names)
-        names.update(zip((p.ifindex for p in wanted.places), self._names(), strict=True))
-        still = {lack.fact for lack in self._lacks}
+        state, wanted = self._now, self._wanted
+        names = self._names()
+        expired = [
+            fact
+            for fact in wanted.facts
+            if snapshot.expired(fact, state.elapsed) and not snapshot.made_by_kernel(fact, wanted)
+        ]
+        return Restored(
+            self._counts(),
+            tuple(self._residue(names)),
+            tuple(snapshot.describe(fact, names) for fact in expired),
+            tuple(snapshot.removal(fact, state.now.names) for fact in state.surplus),
+        )
+
+    def _counts(self) -> Mapping[Kind, int]:
+        still = {one.fact for one in self._missing}
         counts = Counter(
-            lack.fact.kind
-            for lack in self._first or ()
-            if lack.fact not in still and not snapshot.derived(lack.fact)
+            one.fact.kind
+            for one in self._first or ()
+            if one.fact not in still and not snapshot.derived(one.fact)
         )
         if self._admin:
             counts[Kind.UPPER] = len(self._admin)
         if self._put:
             counts[Kind.SYSCTL] = len(self._put)
-        residue = [self._missed(pair) for pair in self._matched if _is_wrong(pair)]
-        for was, bond, active in uppers.inactive(self._matched, self._moved()):
-            why = self._errors.get(("active", was.ifindex), "it does not stay so")
-            is_now = names.get(bond.active or 0, "none")
-            residue.append(
-                f"active slave {names.get(active, active)} of {bond.name}: now {is_now} ({why})"
-            )
-        for fact, instead in self._lacks:
-            why = self._errors.get(fact, "missing")
-            if instead is not None:
-                why = f"there is instead: {snapshot.describe(instead, now.names)}"
-            residue.append(f"{snapshot.describe(fact, names)} ({why})")
-        for one, path in self._other_settings():
-            why = self._errors.get(one, "it is changed back")
-            residue.append(f"sysctl {path} = {one.value} ({why})")
-        elapsed = int(now.taken - wanted.taken)
-        return Restored(
-            counts,
-            tuple(residue),
-            tuple(
-                snapshot.describe(fact, names)
-                for fact in wanted.facts
-                if snapshot.expired(fact, elapsed) and not snapshot.made_by_kernel(fact, wanted)
-            ),
-            tuple(snapshot.removal(fact, now.names) for fact in diff.surplus(wanted, now)),
-            tuple(lack.fact for lack in self._lacks),
-        )
+        return counts
 
-    def _names(self) -> list[str]:
-        """What the wanted devices are called now, or were when they are gone."""
-        both = zip(self._wanted.places, diff.aligned(self._wanted, self._now), strict=True)
-        return [now.name if now.ifindex > 0 else was.name for was, now in both]
+    def _residue(self, names: Mapping[int, str]) -> Iterable[str]:
+        """A line for each thing that is not as it was, with the reason."""
+        for pair in self._now.matched:
+            if pair.now is None:
+                lost = len(self._now.on_upper(pair.was.ifindex))
+                yield f"{pair.was.describe()} (it is gone, with {lost} addresses, routes or the like)"
+            elif pair.now.up is not pair.was.up:
+                yield f"{pair.now.describe()} {_updown(pair)} ({self._why(pair.now.ifindex)})"
+        for bond in self._inactive():
+            slave = names.get(bond.slave) or names.get(bond.was.active or 0, str(bond.slave))
+            is_now = names.get(bond.now.active or 0, "none")
+            why = self._why(bond.was) if bond.slave > 0 else "it is gone"
+            yield f"active slave {slave} of {bond.now.name}: now {is_now} ({why})"
+        for one in self._missing:
+            yield f"{snapshot.describe(one.fact, names)} ({self._why_missing(one, names)})"
+        for setting, path in self._other_settings():
+            yield f"sysctl {path} = {setting.value} ({self._why(setting, 'it is changed back')})"
 
-    def _missed(self, pair: Pair) -> str:
-        if pair.now is None:
-            on_it = sum(pair.was.ifindex in snapshot.devices_of(f) for f in self._wanted.facts)
-            return f"{pair.was.describe()} (it is gone, with {on_it} addresses, routes or the like)"
-        why = self._errors.get(pair.now.ifindex, "it does not stay so")
-        return f"{pair.now.describe()} {'up' if pair.was.up else 'down'} ({why})"
+    def _why(self, what: Hashable, otherwise: str = _NOT_KEPT) -> str:
+        """What the kernel has said against it."""
+        error = self._errors.get(what)
+        return otherwise if error is None else error.strerror or str(error)
+
+    def _why_missing(self, missing: MissingFact, names: Mapping[int, str]) -> str:
+        fact, instead = missing
+        obstacle = self._now.obstacles.get(fact)
+        if obstacle is not None and (
+            obstacle.device is not None or obstacle.instead is not instead
+        ):
+            return self._why_kept_back(obstacle)
+        if instead is None:
+            return self._why(fact, _NOT_KEPT if fact in self._sent else "missing")
+        there = snapshot.describe(instead, names)
+        if there == snapshot.describe(fact, names):
+            there = f"the same with other settings: {snapshot.settings_of(instead)}"
+        return f"there is instead: {there}"
+
+    def _why_kept_back(self, obstacle: Obstacle) -> str:
+        if obstacle.device is not None:
+            device = obstacle.device
+            other = self._now.now.name_of(device.ifindex)
+            return f"{device.name} is gone" + (f", {other} has its number now" if other else "")
+        assert obstacle.instead is not None
+        there = snapshot.describe(obstacle.instead, self._now.now.names)
+        return f"nexthop id {obstacle.nexthop} is not what it was: {there}"
+
+    def _names(self) -> dict[int, str]:
+        """Ifindexes of now and of then to names: the present one, or the last of what is gone."""
+        state = self._now
+        names = dict(state.now.names)
+        for was, now in zip(state.was, state.places, strict=True):
+            names[was.ifindex] = now.name if now.ifindex > 0 else was.name
+        return names
 
 
-def _is_wrong(pair: Pair) -> bool:
-    return pair.now is None or pair.now.up is not pair.was.up
+def _updown(pair: Pair) -> str:
+    return "up" if pair.was.up else "down"
 
 
-def _ours(wanted: PortState, lacks: list[Lack]) -> list[Lack]:
+def _without_coming(wanted: PortState, missing: list[MissingFact]) -> list[MissingFact]:
     """Without what the kernel is about to make by itself, and without link-local addresses that
     were younger than one which it is about to make: it puts the youngest first."""
     coming = {
         one.fact
-        for one in lacks
+        for one in missing
         if one.instead is None and snapshot.made_by_kernel(one.fact, wanted)
     }
     links = {device for fact in coming for device in _link_local_of(fact)}
     return [
         one
-        for one in lacks
+        for one in missing
         if one.fact not in coming and links.isdisjoint(_link_local_of(one.fact))
     ]
+
+
+def _link_local_of(fact: Fact) -> set[int]:
+    """The device of an IPv6 link-local address; nothing for any other fact."""
+    if snapshot.is_ipv6_address(fact) and snapshot.is_link_scope(fact):
+        return snapshot.devices_of(fact)
+    return set()
 
 
 def until(network: Network, done: Callable[[], object], within: float) -> bool:
@@ -300,10 +353,3 @@ def until(network: Network, done: Callable[[], object], within: float) -> bool:
         network.pause(pause)
         pause = min(pause * 2, 0.2)
     return True
-
-
-def _link_local_of(fact: Fact) -> set[int]:
-    """The device of an IPv6 link-local address; nothing for any other fact."""
-    if snapshot.is_ipv6_address(fact) and snapshot.is_link_scope(fact):
-        return snapshot.devices_of(fact)
-    return set()

@@ -26,6 +26,7 @@ from manactl.look.blocked_tasks import in_drivers, waiting
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PATIENCE = 2.0  # s that a step may take in silence
 AGAIN = 10.0  # s from one word to the next
+_STOPPING = "stopping as soon as the kernel lets go"
 _SLICE = 0.1  # s: a signal that another thread was given ends no sleep of this one
 
 Say = Callable[[str], None]
@@ -69,6 +70,17 @@ class Interruptible:
         self._mode = "ignoring"
         if self._watch is not None:
             self._watch.reply = "what is under way is not left half done"
+
+    def listen(self) -> None:
+        """From now on signals count again: one thing is done, and the next has not begun.
+
+        One that was noted meanwhile raises now.
+        """
+        self._mode = "looking"
+        if self._watch is not None:
+            self._watch.reply = _STOPPING
+        if self._noted is not None:
+            self._stop(self._noted, None)
 
     def boundary(self) -> None:
         """Nothing is half done here: StopRequested when a signal was noted."""
@@ -149,7 +161,7 @@ class StuckStepReporter:
         self._thread: threading.Thread | None = None
         self._ends = (-1, -1)
         self._mask: set[int] = set()
-        self.reply = "stopping as soon as the kernel lets go"
+        self.reply = _STOPPING
 
     @contextlib.contextmanager
     def over(self, what: str, numbers: Any) -> Iterator[None]:

@@ -5,33 +5,43 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
 from manactl.act.plan import NetdevNow
-from manactl.look import stacked_links
+from manactl.look import stacked_links, surroundings
 from manactl.look.raw_qp_probe import Proof, open_device, prove_free
 from manactl.look.rtnetlink import Rtnl
-from manactl.model.port import IFF_UP, Certainty, Holder, Owner, PortId, RdmaPort
+from manactl.model.port import (
+    IFF_UP,
+    Certainty,
+    Holder,
+    Owner,
+    PortId,
+    PortStatus,
+    RdmaPort,
+    Report,
+)
 from manactl.netstate.snapshot import PortState, Request
+from manactl.netstate.surroundings import Surroundings
 from manactl.wire.uverbs import ProofOutcome as Outcome
 
 
 class LiveSystem:
-    """Implements plan.System. `rdma` tells where each port's raw QPs are made, by PCI address and
-    port; `holders` asks anew who has a port."""
+    """Implements host.HostSystem. `rdma` tells where each port's raw QPs are made, by PCI address
+    and port; `look` reads every port again."""
 
     def __init__(
         self,
         rdma: Mapping[tuple[str, int], RdmaPort | None],
-        holders: Callable[[PortId], tuple[Holder, ...]],
+        look: Callable[[], Report],
         *,
         sys: Path = Path("/sys"),
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._rdma = rdma
-        self._holders = holders
+        self._look = look
         self.pause = pause
         self._sys = sys
         self.rtnl = Rtnl()
@@ -74,7 +84,7 @@ class LiveSystem:
         return now.ifindex
 
     def carrier(self, port: PortId) -> bool:
-        return self.rtnl.link(self._ifindex(port)).carrier
+        return bool(self.rtnl.link(self._ifindex(port)).carrier)
 
     def set_admin(self, port: PortId, up: bool) -> None:
         self.rtnl.set_up(self._ifindex(port), up)
@@ -104,15 +114,20 @@ class LiveSystem:
             except Exception:  # noqa: BLE001 - the proof itself will tell, at its time
                 return
 
+    def surroundings(
+        self, port: PortStatus, state: PortState | None, claimed: Sequence[int]
+    ) -> Surroundings:
+        return surroundings.gather(port, state, claimed, self.rtnl)
+
     def holders(self, port: PortId) -> tuple[Holder, ...]:
-        return self._holders(port)
+        """Who has the port's raw-QP device open now."""
+        key = (port.pci, port.port)
+        return next((p.holders for p in self._look().ports if (p.id.pci, p.id.port) == key), ())
 
     def seems_free(self, port: PortId) -> bool:
         """Whether there is proof of other kinds that nobody has the vport, and nobody waits in
         the driver, as an open of the netdev does."""
-        from manactl.report import look  # noqa: PLC0415 - only when a proof contradicts it
-
-        report = look()
+        report = self._look()
         waits = any(missing.source == "mana" for missing in report.missing)
         return not waits and any(
             (one.owner, one.certainty) == (Owner.FREE, Certainty.PROVEN)

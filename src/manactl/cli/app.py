@@ -17,6 +17,8 @@ from manactl.escape import escape
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from manactl.act.host import Host
+
 STATE_DIR = "/var/lib/manactl"
 
 
@@ -27,9 +29,12 @@ class App:
     or not anybody can read it. Otherwise printing is the work itself, and fails with OSError.
     """
 
-    def __init__(self, state: str = STATE_DIR, debug: bool = False) -> None:
+    def __init__(
+        self, state: str = STATE_DIR, debug: bool = False, host: Host | None = None
+    ) -> None:
         self.state = state
         self.debug = debug
+        self._host = host
         self.unfailing = False
 
     @property
@@ -38,6 +43,13 @@ class App:
         from pathlib import Path  # noqa: PLC0415 - a tenth of the time of `--version`
 
         return Path(self.state)
+
+    @property
+    def host(self) -> Host:
+        """The machine that commands act on: this one."""
+        from manactl.act.host import LiveHost  # noqa: PLC0415 - for commands that change things
+
+        return self._host or LiveHost()
 
     def out(self, *lines: str) -> None:
         """Lines for people on standard output; everything unprintable in them is spelled out."""

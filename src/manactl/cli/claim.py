@@ -58,13 +58,13 @@ def claim(  # noqa: PLR0917 - click passes by keyword
     from manactl.act import planner  # noqa: PLC0415
     from manactl.act.plan import Plan  # noqa: PLC0415
     from manactl.act.signals import Interruptible  # noqa: PLC0415
-    from manactl.decide import waivers  # noqa: PLC0415 - not for --help
+    from manactl.decide import codes  # noqa: PLC0415 - not for --help
 
-    if never := sorted(set(allow) & set(waivers.NEVER)):
+    if never := sorted(set(allow) & set(codes.NEVER)):
         raise UsageError(f"--allow: {', '.join(never)} can never be waived")
-    unknown = sorted(set(allow) - set(waivers.WAIVABLE))
+    unknown = sorted(set(allow) - set(codes.WAIVABLE))
     if unknown:
-        known = ", ".join(waivers.WAIVABLE)
+        known = ", ".join(codes.WAIVABLE)
         raise UsageError(f"--allow: no such code: {', '.join(unknown)}", hint=f"codes: {known}")
     app: App = ctx.obj
 
@@ -75,7 +75,7 @@ def claim(  # noqa: PLR0917 - click passes by keyword
 
     with Interruptible(app.warn, lasting=True) as signals:
         wish = claiming.Wish(app.state_dir, words, show, signals, allow, dry_run, wait)
-        done = claiming.claim(wish)
+        done = claiming.claim(wish, app.host)
         if as_json:
             plan = done.plan
             app.document(plan.to_json() if dry_run and plan else claiming.document(done))

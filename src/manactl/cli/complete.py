@@ -59,7 +59,7 @@ def ports(
 
 def guard_codes(ctx: click.Context, param: click.Parameter, start: str) -> list[CompletionItem]:
     """Codes for --allow, described as `manactl explain` does."""
-    from manactl.decide.waivers import WAIVABLE  # noqa: PLC0415
+    from manactl.decide.codes import WAIVABLE  # noqa: PLC0415
 
     titles = _topics()
     given = _given(ctx, param)

@@ -26,4 +26,4 @@ def recover(app: App, dry_run: bool, as_json: bool) -> None:
             app.state_dir, signals, dry_run=dry_run, recover=True, say=app.warn,
             show=shower(app, as_json=as_json),
         )  # fmt: skip
-        tell(app, wish, release.release(wish), as_json=as_json)
+        tell(app, wish, release.release(wish, app.host), as_json=as_json)

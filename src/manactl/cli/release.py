@@ -52,7 +52,7 @@ def release(  # noqa: PLR0917 - click passes by keyword
             app.state_dir, signals, words, everything, dry_run, wait,
             terminate=terminate, say=app.warn, show=shower(app, as_json=as_json),
         )  # fmt: skip
-        tell(app, wish, releasing.release(wish), as_json=as_json)
+        tell(app, wish, releasing.release(wish, app.host), as_json=as_json)
 
 
 def shower(app: App, *, as_json: bool) -> Callable[[Plan], None]:

@@ -1,12 +1,15 @@
-"""Ports for completion: as few files as possible, none of which waits for a lock of the driver."""
+"""Ports for completion, by look/sysfs.py: none of its files waits for a lock of the driver.
+
+Completion had a reader of its own, of half the files; it saved a twentieth of a completion's time.
+"""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from typing import NamedTuple
 
-DRIVER = "bus/pci/drivers/mana"
+from manactl.look import sysfs
+from manactl.look.sysfs import Roots
+from manactl.look.text_files import number
 
 
 class Port(NamedTuple):
@@ -30,43 +33,35 @@ class Port(NamedTuple):
 
 def ports(sys: str = "/sys") -> list[Port]:
     """Every port of every function that the mana driver has, in order."""
-    return [port for pci in _functions(sys) for port in _ports(sys, pci)]
+    roots = Roots(sys)
+    return [port for pci in sysfs.functions(roots) for port in _ports(roots, pci)]
 
 
-def _ports(sys: str, pci: str) -> list[Port]:
-    base = f"{sys}/{DRIVER}/{pci}"
-    found = {port.number: port for port in _netdevs(f"{base}/net", pci)}
-    for device in sorted(_listdir(f"{base}/infiniband")):
-        for entry in _listdir(f"{base}/infiniband/{device}/ports"):
-            if entry.isdecimal():
-                port = found.get(int(entry)) or Port(pci, int(entry))
-                found[port.number] = port._replace(rdma=(*port.rdma, f"{device}/{entry}"))
-    if not all(port.up for port in found.values()):
-        held = _held(sys, pci)
-        for number, port in found.items():
-            if not port.up:
-                found[number] = port._replace(raw_qp=held.get(number))
-    return [found[number] for number in sorted(found)]
-
-
-def _netdevs(base: str, pci: str) -> Iterator[Port]:
-    for name in _listdir(base):
-        dev_port = _number(f"{base}/{name}/dev_port")
-        if dev_port is None:
-            continue
-        flags = _number(f"{base}/{name}/flags")
-        master = _link_name(f"{base}/{name}/master")
-        permanent = _number(f"{base}/{name}/addr_assign_type") == 0  # NET_ADDR_PERM
-        yield Port(
+def _ports(roots: Roots, pci: str) -> list[Port]:
+    function = sysfs.function(roots, pci)
+    found = {}
+    for netdev, dev_port in function.netdevs:
+        master = f"{roots.sys}/class/net/{netdev.master}"
+        found[dev_port + 1] = Port(
             pci,
             dev_port + 1,
-            netdev=name,
-            ifindex=_number(f"{base}/{name}/ifindex"),
-            up=None if flags is None else bool(flags & 1),
-            mac=_read(f"{base}/{name}/address") or None if permanent else None,
-            master=master,
-            master_ifindex=_number(f"{base}/{name}/master/ifindex") if master else None,
+            netdev=netdev.name,
+            ifindex=netdev.ifindex,
+            up=netdev.admin_up,
+            mac=netdev.permanent_mac,
+            master=netdev.master,
+            master_ifindex=number(f"{master}/ifindex") if netdev.master else None,
         )
+    for device in function.rdma:
+        for which in device.ports:
+            port = found.get(which) or Port(pci, which)
+            found[which] = port._replace(rdma=(*port.rdma, f"{device.name}/{which}"))
+    if not all(port.up for port in found.values()):
+        held = _held(roots.sys, pci)
+        for which, port in found.items():
+            if not port.up:
+                found[which] = port._replace(raw_qp=held.get(which))
+    return [found[which] for which in sorted(found)]
 
 
 def _held(sys: str, pci: str) -> dict[int, bool]:
@@ -78,36 +73,3 @@ def _held(sys: str, pci: str) -> dict[int, bool]:
     except OSError:
         return {}
     return {n + 1: one.eqs and not one.rx for n, one in vports.items() if one.eqs is not None}
-
-
-def _functions(sys: str) -> list[str]:
-    return sorted(name for name in _listdir(f"{sys}/{DRIVER}") if ":" in name)
-
-
-def _listdir(path: str) -> list[str]:
-    try:
-        return os.listdir(path)
-    except OSError:
-        return []
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, "rb") as file:
-            return file.read().decode("utf-8", "surrogateescape").strip()
-    except OSError:
-        return ""
-
-
-def _number(path: str) -> int | None:
-    try:
-        return int(_read(path), 0)
-    except ValueError:
-        return None
-
-
-def _link_name(path: str) -> str | None:
-    try:
-        return os.readlink(path).rpartition("/")[2]
-    except OSError:
-        return None

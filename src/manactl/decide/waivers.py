@@ -1,105 +1,49 @@
-"""What becomes of refusals: which can be waived, and what is told of those that stand. Pure."""
+"""Which refusals stand, whatever `--allow` lists, and the failure that they end in. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection, Iterable, Sequence
 
-from manactl.errors import Refused
+from manactl.decide import refusal_words
+from manactl.decide.codes import Code
+from manactl.decide.refusal import Refusal
+from manactl.errors import ManactlError
 from manactl.model.port import Evidence
 
-NEVER = ("foreign-netns", "in-reset", "kernel-bug")
-# Losing one of these can cut the operator off; a waiver has to come with a way back by itself.
-_NEEDS_CONFIRM = frozenset({"ssh-session", "default-route", "last-port"})
-WAIVABLE = (
-    "ssh-session",
-    "default-route",
-    "last-port",
-    "tcp-established",
-    "storage",
-    "azure-fabric",
-    "rdma-users",
-    "upper",
-    "xdp",
-    "packet-sockets",
-    "manager",
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A guard's no: which, about what, and how we know.
-
-    `lasting` says why a waiver would promise too much, where the code alone does not tell: what
-    release could not put back.
-    """
-
-    code: str
-    port: str
-    message: str
-    evidence: tuple[Evidence, ...]
-    lasting: str | None = None
-
-    @property
-    def waiver(self) -> str | None:
-        """Why this cannot be waived by --allow now; None when it can."""
-        if self.code not in WAIVABLE:
-            return "it can never be waived"
-        if self.code in _NEEDS_CONFIRM:
-            return (
-                "it can be waived only for a claim that ends by itself (--confirm-within, or "
-                "`-- COMMAND`), and this version has neither"
-            )
-        return self.lasting and f"it cannot be waived: {self.lasting}"
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "code": self.code,
-            "port": self.port,
-            "message": self.message,
-            "waivable": self.waiver is None,
-            "evidence": [
-                {"source": e.source, "fact": e.fact, "value": e.value} for e in self.evidence
-            ],
-        }
+# Which failure it is when several refuse: the one that the operator can do the least about.
+_WORST = (Code.UNSUPPORTED, Code.HOLDER, Code.DENIED, Code.IN_TRANSITION)
 
 
 def stands(refusal: Refusal, allow: Collection[str]) -> bool:
     """Whether it is not waived."""
-    return refusal.code not in allow or refusal.waiver is not None
+    return refusal.code not in allow or refusal.bar is not None
 
 
 def judge(found: Iterable[Refusal], allow: Collection[str]) -> tuple[Refusal, ...]:
-    """The waived refusals; Refused with all the others when there is one."""
-    every = list(found)
-    hard = [one for one in every if stands(one, allow)]
-    if hard:
+    """The waived refusals. When one stands, the failure that lists all of those."""
+    every = tuple(found)
+    if hard := [refusal for refusal in every if stands(refusal, allow)]:
         raise refused(hard, allow)
-    return tuple(every)
+    return every
 
 
-def refused(hard: list[Refusal], allow: Collection[str]) -> Refused:
-    """One error that tells every refusal with what can be done about it."""
-    ports = sorted({refusal.port for refusal in hard})
-    lines = [f"refused to claim {', '.join(ports)}; nothing was touched"]
-    for refusal in hard:
-        lines.append(f"  {refusal.code}: {refusal.port}: {refusal.message}.")
-        if refusal.waiver and refusal.code in allow:
-            lines.append(f"    --allow {refusal.code} has no effect: {refusal.waiver}.")
-    open_to = sorted({r.code for r in hard if r.waiver is None})
-    closed: dict[str, set[str]] = {}
-    for refusal in hard:
-        if refusal.waiver is not None:
-            closed.setdefault(refusal.waiver, set()).add(refusal.code)
-    hints = []
-    if open_to:
-        words = " ".join(f"--allow {code}" for code in open_to)
-        hints.append(f"to accept the loss: {words}")
-    hints += [f"{', '.join(sorted(codes))}: {why}" for why, codes in closed.items()]
-    return Refused(
-        "\n".join(lines),
-        hint="\n".join(hints),
-        evidence=[Evidence("guard", r.code, r.to_json()) for r in hard],
-        code=hard[0].code if len(hard) == 1 else None,
+def refused(hard: Sequence[Refusal], allow: Collection[str] = ()) -> ManactlError:
+    """The failure that lists every refusal with what can be done about it.
+
+    Its code is a guard's where that one alone refuses, once.
+    """
+    codes = {refusal.code for refusal in hard}
+    worst = next((code for code in _WORST if code in codes), hard[0].code)
+    return worst.error(
+        refusal_words.report(hard, allow),
+        hint=refusal_words.hints(hard),
+        evidence=[piece for refusal in hard for piece in _evidence(refusal)],
+        code=worst if len(hard) == 1 or not worst.is_guard else None,
     )
+
+
+def _evidence(refusal: Refusal) -> Iterable[Evidence]:
+    """A guard's refusal as one piece of evidence, any other's as what was read."""
+    if refusal.code.is_guard:
+        return [Evidence("guard", refusal.code, refusal_words.to_json(refusal))]
+    return refusal_words.evidence(refusal)

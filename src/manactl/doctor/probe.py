@@ -11,6 +11,7 @@ from manactl.doctor.machine import Machine, Shape
 from manactl.look import rdma, sysfs
 from manactl.look.raw_qp_probe import prove_free
 from manactl.look.sysfs import Function, Roots
+from manactl.look.text_files import names
 from manactl.model.port import PortStatus
 from manactl.wire.nldev import Nldev, RdmaDevice
 from manactl.wire.uverbs import ProofOutcome
@@ -118,8 +119,8 @@ def _debugfs_name(functions: Sequence[Function], roots: Roots, machine: Machine)
 
 
 def _auxiliary(pci: str, roots: Roots) -> str:
-    names = sysfs.listdir(f"{roots.sys}/bus/pci/devices/{pci}")
-    kinds = sorted(name.rpartition(".")[0] for name in names if name.startswith("mana."))
+    entries = names(f"{roots.sys}/bus/pci/devices/{pci}")
+    kinds = sorted(name.rpartition(".")[0] for name in entries if name.startswith("mana."))
     return " ".join(kinds)
 
 

@@ -31,6 +31,7 @@ from manactl.errors import ManactlError
 from manactl.journal.file import list_claims
 from manactl.look import surroundings, sysfs
 from manactl.look.sysfs import Roots
+from manactl.look.text_files import lines, names, text
 from manactl.model.port import Owner, Report
 from manactl.wire.nldev import Nldev
 
@@ -65,7 +66,7 @@ def read(report: Report, rdma_netns: str | None, places: Places = Places()) -> M
         modules={name: _module(name, report.kernel, places) for name in MODULES},
         debugfs=_or_none(lambda: bool(os.listdir(f"{sys}/kernel/debug"))),
         shape=_or_none(lambda: _shape(places.roots)) if sysfs.functions(places.roots) else None,
-        lockdown=_lockdown(_text(f"{sys}/kernel/security/lockdown")),
+        lockdown=_lockdown(text(f"{sys}/kernel/security/lockdown")),
         rdma_netns=rdma_netns,
         uverbs=tuple(_uverbs(places, functions)),
         provider=_provider(places.libraries),
@@ -76,7 +77,7 @@ def read(report: Report, rdma_netns: str | None, places: Places = Places()) -> M
         hugepages=tuple(_hugepages(sys)),
         hugetlbfs=tuple(_mounts(proc, "hugetlbfs")),
         hugepage_files=files,
-        iommu_groups=len(sysfs.listdir(f"{sys}/kernel/iommu_groups")),
+        iommu_groups=len(names(f"{sys}/kernel/iommu_groups")),
         managers=managers,
         systemd=_systemd(managers),
         uio_vmbus=_uio(sys),
@@ -110,13 +111,6 @@ def _or_none(ask: Callable[[], T]) -> T | None:
         return None
 
 
-def _text(path: str) -> str | None:
-    try:
-        return Path(path).read_text(errors="replace").strip()
-    except OSError:
-        return None
-
-
 def _functions(report: Report, roots: Roots) -> Iterator[Function]:
     for pci in sysfs.functions(roots):
         seen = sysfs.function(roots, pci)
@@ -133,7 +127,7 @@ def _module(name: str, release: str, places: Places) -> Module:
     base = f"{places.modules}/{release}"
     # Both files list paths, one a line; that of modules.dep goes on behind a colon.
     for listing, state in (("modules.builtin", Module.LOADED), ("modules.dep", Module.INSTALLED)):
-        for line in (_text(f"{base}/{listing}") or "").splitlines():
+        for line in lines(f"{base}/{listing}"):
             stem = line.partition(":")[0].rpartition("/")[2].partition(".ko")[0]
             if stem.replace("-", "_") == name:
                 return state
@@ -159,18 +153,18 @@ def _listing(path: str) -> list[str]:
         return []
 
 
-def _lockdown(text: str | None) -> str | None:
+def _lockdown(words: str | None) -> str | None:
     """The chosen word of "none [integrity] confidentiality"; no file is a kernel without it."""
-    found = re.search(r"\[(\w+)\]", text or "")
+    found = re.search(r"\[(\w+)\]", words or "")
     return found[1] if found else None
 
 
 def _uverbs(places: Places, functions: Iterable[Function]) -> Iterator[Uverbs]:
     for function in functions:
         verbs = f"{places.roots.sys}/bus/pci/devices/{function.pci}/infiniband_verbs"
-        for node in sorted(sysfs.listdir(verbs)):
+        for node in sorted(names(verbs)):
             path = f"{places.dev}/infiniband/{node}"
-            device = _text(f"{verbs}/{node}/ibdev") or "?"
+            device = text(f"{verbs}/{node}/ibdev") or "?"
             try:
                 info = os.stat(path)
             except OSError:
@@ -183,11 +177,11 @@ def _uverbs(places: Places, functions: Iterable[Function]) -> Iterator[Uverbs]:
 def _library_names(libraries: Iterable[str]) -> Iterator[tuple[str, str]]:
     """(directory, name) of what lies in the library directories and one level below."""
     for top in libraries:
-        below = [entry for entry in sysfs.listdir(top) if "-linux-" in entry]
+        below = [entry for entry in names(top) if "-linux-" in entry]
         for base in (top, *(f"{top}/{entry}" for entry in below)):
-            for name in sysfs.listdir(base):
+            for name in names(base):
                 yield base, name
-            for name in sysfs.listdir(f"{base}/libibverbs"):
+            for name in names(f"{base}/libibverbs"):
                 yield f"{base}/libibverbs", name
 
 
@@ -211,15 +205,15 @@ def _importable(name: str) -> bool:
 
 def _hugepages(sys: str) -> Iterator[HugePages]:
     base = f"{sys}/kernel/mm/hugepages"
-    for entry in sorted(sysfs.listdir(base)):
+    for entry in sorted(names(base)):
         size = re.fullmatch(r"hugepages-(\d+)kB", entry)
-        total, free = _text(f"{base}/{entry}/nr_hugepages"), _text(f"{base}/{entry}/free_hugepages")
+        total, free = text(f"{base}/{entry}/nr_hugepages"), text(f"{base}/{entry}/free_hugepages")
         if size and total and free:
             yield HugePages(int(size[1]), int(total), int(free))
 
 
 def _mounts(proc: str, kind: str) -> Iterator[str]:
-    for line in (_text(f"{proc}/mounts") or "").splitlines():
+    for line in lines(f"{proc}/mounts"):
         fields = line.split()
         if len(fields) > 2 and fields[2] == kind:
             yield fields[1]
@@ -234,18 +228,18 @@ def _hugepage_files(places: Places) -> Iterator[str]:
     proc = places.roots.proc
     locked = {
         field.rpartition(":")[2]
-        for line in (_text(f"{proc}/locks") or "").splitlines()
+        for line in lines(f"{proc}/locks")
         for field in line.split()
         if field.count(":") == 2
     }
     living = set()
-    for prefix in sysfs.listdir(f"{places.run}/dpdk"):
+    for prefix in names(f"{places.run}/dpdk"):
         with contextlib.suppress(OSError):
             inode = os.stat(f"{places.run}/dpdk/{prefix}/config").st_ino
             if str(inode) in locked:
                 living.add(prefix)
     for mount in _mounts(proc, "hugetlbfs"):
-        for name in sorted(sysfs.listdir(mount)):
+        for name in sorted(names(mount)):
             made_by = re.fullmatch(r"(.+)map_\d+", name)
             if made_by and made_by[1] not in living:
                 yield f"{mount}/{name}"
@@ -266,7 +260,7 @@ def _managers(report: Report, places: Places) -> tuple[PciManager, ...] | None:
 
 
 def _network_file(link: str) -> str | None:
-    for line in (_text(link) or "").splitlines():
+    for line in lines(link):
         if line.startswith("NETWORK_FILE="):
             return line.partition("=")[2] or None
     return None
@@ -289,7 +283,7 @@ def _uio(sys: str) -> tuple[str, ...] | None:
     base = f"{sys}/bus/vmbus/drivers/uio_hv_generic"
     if not os.path.isdir(base):
         return None
-    return tuple(name for name in sorted(sysfs.listdir(base)) if name.count("-") == 4)
+    return tuple(name for name in sorted(names(base)) if name.count("-") == 4)
 
 
 def _journals(state: Path) -> Journals:

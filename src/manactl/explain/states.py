@@ -133,6 +133,7 @@ TOPICS = (
         remedy=(Step("Release it and claim it again:", "manactl release PORT"),),
         forms=(
             "claimed, yet its netdev is up",
+            "claimed, yet another NIC is in its place",
             "claimed, yet its netdev is not here any more",
             "claimed, yet its netdev has been moved to the network namespace <name>",
             "is claimed, but something has set it up again since",

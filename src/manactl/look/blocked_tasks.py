@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from manactl.look.sysfs import listdir
+from manactl.look.text_files import names
 
 _DRIVERS = "mana_"  # what the functions of mana and mana_ib begin with
 _CREATION = ("mana_ib_create_qp", "mana_ib_cfg_vport")
@@ -27,7 +27,7 @@ def waiting(proc: str) -> Iterator[Waiting]:
 
     Where a thread waits, only root can see: for others there is none.
     """
-    for entry in listdir(proc):
+    for entry in names(proc):
         if not entry.isdecimal():
             continue
         stat = _read(f"{proc}/{entry}/stat")
@@ -49,7 +49,7 @@ def _other_threads(base: str, pid: str, stat: bytes) -> Iterator[tuple[str, byte
     fields = stat.rpartition(b")")[2].split(maxsplit=18)
     if len(fields) < 19 or fields[17] == b"1":
         return
-    for thread in listdir(f"{base}/task"):
+    for thread in names(f"{base}/task"):
         if thread != pid:
             yield f"{base}/task/{thread}", _read(f"{base}/task/{thread}/stat")
 

@@ -13,7 +13,7 @@ import socket
 from types import TracebackType
 from typing import Self
 
-from manactl.wire.netlink import NETLINK_RDMA, NETLINK_ROUTE
+from manactl.wire.netlink import KERNEL, NETLINK_RDMA, NETLINK_ROUTE
 
 RTNLGRP_LINK = 1
 # enum of include/uapi/rdma/rdma_netlink.h. The kernel announces there from 6.12 on; before, one
@@ -77,11 +77,13 @@ def _drain(sock: socket.socket) -> bool:
     while True:
         try:
             # Content does not matter, so a small buffer may cut it.
-            sock.recv(64)
+            _, (sender, _) = sock.recvfrom(64)
         except BlockingIOError:
             return some
         except OSError as error:
             # ENOBUFS: more was announced than the socket could keep, which is news too.
             if error.errno != errno.ENOBUFS:
                 raise
-        some = True
+            some = True
+        else:
+            some |= sender == KERNEL

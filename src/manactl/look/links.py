@@ -6,21 +6,13 @@ that it did not is worth knowing: something in the kernel is busy.
 """
 
 import _socket
-import struct
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple, Protocol
 
 from manactl.look.forked import Child
 from manactl.model.port import Netdev
-from manactl.wire.attrs import as_int, as_str, attr_u32, iter_attrs, parse_attrs
+from manactl.wire.if_link import RTM_GETLINK, IfLink, get_link
 from manactl.wire.netlink import NETLINK_ROUTE, NetlinkSocket
-
-RTM_GETLINK = 18
-IFLA_IFNAME, IFLA_LINKINFO, IFLA_EXT_MASK, IFLA_CARRIER = 3, 18, 29, 33
-IFLA_PROP_LIST, IFLA_ALT_IFNAME, IFLA_PERM_ADDRESS = 52, 53, 54
-IFLA_PARENT_DEV_NAME = 56  # from Linux 5.14 on
-IFLA_INFO_KIND = 1
-RTEXT_FILTER_SKIP_STATS = 1 << 3
 
 WAIT = 0.5  # s, beyond what the caller does meanwhile
 
@@ -81,35 +73,21 @@ def read_links(ifindexes: Iterable[int]) -> dict[int, tuple[object, ...]]:
     found: dict[int, tuple[object, ...]] = {}
     with NetlinkSocket(NETLINK_ROUTE) as sock:
         for index in ifindexes:
-            body = struct.pack("=BxHiII", 0, 0, index, 0, 0)
             try:
-                answers = sock.request(
-                    RTM_GETLINK, body=body + attr_u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS)
-                )
+                answers = sock.request(RTM_GETLINK, body=get_link(index))
             except OSError:
                 continue
             for _, answer in answers:
-                found[index] = _facts(parse_attrs(answer, len(body)))
+                link = IfLink(answer)
+                found[index] = (
+                    link.name,
+                    link.altnames,
+                    link.carrier,
+                    link.permanent_mac,
+                    link.kind,
+                    link.parent,
+                )
     return found
-
-
-def _facts(attrs: dict[int, bytes]) -> tuple[object, ...]:
-    carrier = attrs.get(IFLA_CARRIER)
-    permanent = attrs.get(IFLA_PERM_ADDRESS)
-    parent = attrs.get(IFLA_PARENT_DEV_NAME)
-    kind = parse_attrs(attrs.get(IFLA_LINKINFO, b"")).get(IFLA_INFO_KIND)
-    return (
-        as_str(attrs[IFLA_IFNAME]),
-        tuple(
-            as_str(name)
-            for which, name in iter_attrs(attrs.get(IFLA_PROP_LIST, b""))
-            if which == IFLA_ALT_IFNAME
-        ),
-        None if carrier is None else bool(as_int(carrier)),
-        permanent.hex(":") if permanent else None,
-        None if kind is None else as_str(kind),
-        None if parent is None else as_str(parent),
-    )
 
 
 def is_same(netdev: Netdev, pci: str, link: LinkFacts | None) -> bool:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from manactl.look import sysfs
 from manactl.look.forked import Child
 from manactl.look.sysfs import Roots
+from manactl.look.text_files import names
 from manactl.model.port import Netdev
 
 if TYPE_CHECKING:
@@ -88,9 +89,9 @@ def namespaces(proc: str, named: str) -> Iterator[Namespace]:
 
 
 def _places(proc: str, named: str) -> Iterator[tuple[str, str]]:
-    for name in sorted(sysfs.listdir(named)):
+    for name in sorted(names(named)):
         yield name, f"{named}/{name}"
-    pids = sorted(int(entry) for entry in sysfs.listdir(proc) if entry.isdecimal())
+    pids = sorted(int(entry) for entry in names(proc) if entry.isdecimal())
     for pid in pids:
         path = f"{proc}/{pid}/ns/net"
         yield path, path

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from manactl.look.text_files import target, text
 from manactl.model.port import Holder
 
 # Compiled when first used.
@@ -66,16 +67,16 @@ def holders(proc: str, rdevs: Collection[int]) -> Holders:
 def describe(proc: str, pid: int, boot: int | None) -> Holder:
     """What /proc says of a process; None for whatever it does not say, or no longer."""
     base = f"{proc}/{pid}"
-    cgroup = _text(f"{base}/cgroup") or ""
+    cgroup = text(f"{base}/cgroup") or ""
     return Holder(
         pid=pid,
-        comm=_text(f"{base}/comm"),
-        exe=_link(f"{base}/exe"),
-        uid=_uid(_text(f"{base}/status") or ""),
+        comm=text(f"{base}/comm"),
+        exe=target(f"{base}/exe"),
+        uid=_uid(text(f"{base}/status") or ""),
         unit=unit_of(cgroup),
         manager=manager_of(cgroup),
         container=container_of(cgroup),
-        since=_since(_text(f"{base}/stat") or "", boot),
+        since=_since(text(f"{base}/stat") or "", boot),
     )
 
 
@@ -161,14 +162,14 @@ def _rdev(name: str, directory: int, mount: int) -> int | None:
 
 def _mount_id(fdinfo: str) -> int:
     """-1 when it cannot be read."""
-    found = re.search(r"^mnt_id:\s*(\d+)$", _text(fdinfo) or "", re.MULTILINE)
+    found = re.search(r"^mnt_id:\s*(\d+)$", text(fdinfo) or "", re.MULTILINE)
     return int(found[1]) if found else -1
 
 
 def _mounts(mountinfo: str) -> dict[int, tuple[str, bool]]:
     """By mount id: the file system's type, and whether device nodes do not work there."""
     found = {}
-    for line in (_text(mountinfo) or "").splitlines():
+    for line in (text(mountinfo) or "").splitlines():
         words = line.split(" ")
         with contextlib.suppress(ValueError, IndexError):
             options = words[5].split(",")
@@ -200,21 +201,5 @@ def _since(stat: str, boot: int | None) -> datetime | None:
 
 
 def _boot_time(proc: str) -> int | None:
-    found = re.search(r"^btime (\d+)", _text(f"{proc}/stat") or "", re.MULTILINE)
+    found = re.search(r"^btime (\d+)", text(f"{proc}/stat") or "", re.MULTILINE)
     return int(found[1]) if found else None
-
-
-def _text(path: str) -> str | None:
-    try:
-        with open(path, "rb") as file:
-            text = file.read().decode("utf-8", "surrogateescape")
-    except OSError:
-        return None
-    return text.removesuffix("\n")
-
-
-def _link(path: str) -> str | None:
-    try:
-        return os.fsdecode(os.readlink(path))
-    except OSError:
-        return None

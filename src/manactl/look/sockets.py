@@ -7,13 +7,14 @@ only when there are hits.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from manactl.look.rtnetlink import Rtnl, ntop
 from manactl.netstate.surroundings import Connection, PacketSocket, Process
@@ -45,36 +46,38 @@ def tcp(program: bytes = b"") -> list[TcpSocket]:
     return found
 
 
-def using(reach: Reach, rtnl: Rtnl) -> list[TcpSocket]:
+def using(
+    reach: Reach, rtnl: Rtnl, ask: Callable[[bytes], Iterable[TcpSocket]] = tcp
+) -> list[TcpSocket]:
     """The sockets of this namespace that have an address of the port, or whose packets leave by it.
 
-    The kernel picks the first by their address. Of the others, those within the host aside, each
+    The kernel selects the first by their address. Of the others, those within the host aside, each
     distinct peer is looked up once, as the socket would do it.
     """
     mine = diag.local(sorted(reach.addresses))
     hosts = diag.peer(diag.LOOPBACK)
     few = len(mine) <= _NAMEABLE
     found = []
-    for one in tcp(diag.any_of(mine) if few else b"") if mine else ():
+    for sock in ask(diag.any_of(mine) if few else b"") if mine else ():
         # Of a link-local address there may be many; the interface that the socket is bound to
         # tells them apart.
-        if one.local in reach.addresses and (
-            not _link_local(one.local) or one.bound in (0, *reach.ifindexes)
+        if sock.local in reach.addresses and (
+            not _link_local(sock.local) or sock.bound in (0, *reach.ifindexes)
         ):
-            found.append(one)
+            found.append(sock)
     ways: dict[tuple[object, ...], bool] = {}
-    for one in tcp(diag.none_of([*mine, *hosts] if few else hosts)):
-        if one.local in reach.addresses:
+    for sock in ask(diag.none_of([*mine, *hosts] if few else hosts)):
+        if sock.local in reach.addresses:
             continue
-        if one.bound in reach.ifindexes:
-            found.append(one)
+        if sock.bound in reach.ifindexes:
+            found.append(sock)
             continue
-        way = (one.peer, one.local, one.bound, one.mark)
+        way = (sock.peer, sock.local, sock.bound, sock.mark)
         if way not in ways:
-            out = rtnl.leaves_by(one.peer, source=one.local, bound=one.bound, mark=one.mark)
+            out = rtnl.leaves_by(sock.peer, source=sock.local, bound=sock.bound, mark=sock.mark)
             ways[way] = bool(out & reach.ifindexes)
         if ways[way]:
-            found.append(one)
+            found.append(sock)
     return found
 
 
@@ -88,23 +91,25 @@ def connections(
     """As values for guards, processes not yet looked up."""
     return [
         Connection(
-            ntop(one.local), one.local_port, ntop(one.peer), one.peer_port,
-            diag.STATES.get(one.state, str(one.state)), one.inode, (), netns,
-            one.local in reach.going,
+            ntop(sock.local), sock.local_port, ntop(sock.peer), sock.peer_port,
+            diag.STATES.get(sock.state, str(sock.state)), sock.inode, (), netns,
+            sock.local in reach.going,
         )
-        for one in found
+        for sock in found
     ]  # fmt: skip
 
 
 def packet_sockets(
-    names: Mapping[int, str | None], proc: Path = Path("/proc")
+    names: Mapping[int, str | None], process: Path = Path("/proc/self")
 ) -> list[PacketSocket]:
     """AF_PACKET sockets bound to one of these interfaces, `names` by ifindex.
 
-    No file: the protocol is not loaded, so none.
+    No file: the protocol is not loaded, so none. But without net/dev nobody can know that.
     """
+    if not (process / "net/dev").exists():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(process / "net"))
     try:
-        lines = (proc / "net/packet").read_text().splitlines()[1:]
+        lines = (process / "net/packet").read_text().splitlines()[1:]
     except FileNotFoundError:
         return []
     rows = [line.split() for line in lines]
@@ -113,23 +118,20 @@ def packet_sockets(
     ]
 
 
-def named(
-    tcps: Iterable[Connection],
-    packets: Iterable[PacketSocket],
-    owners: Callable[[set[int]], dict[int, tuple[Process, ...]]] | None = None,
-) -> tuple[tuple[Connection, ...], tuple[PacketSocket, ...]]:
-    """Both with their processes, which are looked for once, and only if there is a socket."""
-    tcps, packets = list(tcps), list(packets)
-    inodes = {one.inode for one in tcps if one.inode} | {one.inode for one in packets}
-    who = (owners or owners_of)(inodes) if inodes else {}
-    return (
-        tuple(replace(one, processes=who.get(one.inode, ())) for one in tcps),
-        tuple(replace(one, processes=who.get(one.inode, ())) for one in packets),
-    )
+Socket = TypeVar("Socket", Connection, PacketSocket)
+
+
+def with_processes(
+    found: Iterable[Socket], who: Mapping[int, tuple[Process, ...]]
+) -> tuple[Socket, ...]:
+    return tuple(replace(sock, processes=who.get(sock.inode, ())) for sock in found)
 
 
 def owners_of(inodes: set[int], proc: Path = Path("/proc")) -> dict[int, tuple[Process, ...]]:
-    """The processes that have each socket open, as far as they may be seen."""
+    """The processes that have each socket open, as far as they are visible; none are looked for
+    when there is no socket."""
+    if not inodes:
+        return {}
     wanted = {f"socket:[{inode}]": inode for inode in inodes}
     found: defaultdict[int, list[Process]] = defaultdict(list)
     for entry in proc.iterdir():

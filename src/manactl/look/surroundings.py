@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import socket
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from manactl.look import sockets, upper_devices
+from manactl.look import pyroute2_links, sockets, upper_devices
+from manactl.look.pyroute2_links import DecodedLink
 from manactl.look.rtnetlink import Rtnl
-from manactl.look.stacked_links import StackedLink
+from manactl.look.upper_devices import WHOLE, View
 from manactl.model.port import PortStatus, RdmaPort
 from manactl.netstate.snapshot import PortState, addresses
 from manactl.netstate.surroundings import (
@@ -26,6 +30,7 @@ from manactl.netstate.surroundings import (
     Surroundings,
 )
 from manactl.wire import rtmsg as rt
+from manactl.wire.inet_diag import TcpSocket
 from manactl.wire.nldev import Nldev, RdmaNetlink, Resource
 
 _WIRE_SERVER = "168.63.129.16"
@@ -37,67 +42,89 @@ _ANCESTORS = 64  # more parents than any session has
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where the surroundings are read, but for rtnetlink."""
+
+    proc: Path = Path("/proc")
+    run: Path = Path("/run")
+    sys: Path = Path("/sys")
+    links: Callable[[], Sequence[DecodedLink]] = pyroute2_links.links
+    tcp: Callable[[bytes], Iterable[TcpSocket]] = sockets.tcp
+    elsewhere: Callable[[upper_devices.Found], list[View]] = upper_devices.elsewhere
+    nldev: Callable[[], AbstractContextManager[RdmaNetlink]] = Nldev
+
+
+LIVE = Sources()
+
+
 def gather(
-    port: PortStatus, state: PortState | None, claimed: Collection[int], rtnl: Rtnl
+    port: PortStatus,
+    state: PortState | None,
+    claimed: Collection[int],
+    rtnl: Rtnl,
+    sources: Sources = LIVE,
 ) -> Surroundings:
     """Read everything once. `claimed` are the ifindexes of all ports of this claim."""
     if state is None or port.netdev is None:
         return NOTHING_READ
     ifindex = state.ifindex
-    links = _try(rtnl.stack)
-    found = (
-        None
-        if links is None
-        else upper_devices.grow(links, {ifindex: upper_devices.Standing(True, True)}, {})
-    )
+    links = _try(sources.links)
+    found = None if links is None else upper_devices.grow(links, {ifindex: WHOLE}, {})
     uppers = None if found is None else _try(lambda: _uppers(port, links or (), found, rtnl))
-    away = None if found is None else _try(lambda: upper_devices.elsewhere(found))
+    away = None if found is None else _try(lambda: sources.elsewhere(found))
     reach = upper_devices.reach(uppers or (), ifindex, addresses(state.own))
-    tcp, packets = (
-        _try(lambda: _sockets(reach, state, uppers or (), away or (), rtnl)) or (None,) * 2
-    )
+    tcp = _try(lambda: _connections(reach, away or (), rtnl, sources))
+    packets = _try(lambda: _packet_sockets(state, uppers or (), away or (), sources))
+    who = _try(lambda: sockets.owners_of(_inodes(tcp, packets), sources.proc))
     return Surroundings(
         state=state,
         uppers=uppers,
-        elsewhere=None if away is None else tuple(one for view in away for one in view.stacked),
+        elsewhere=None if away is None else tuple(upper for view in away for upper in view.stacked),
         xdp=_try(lambda: rtnl.link(ifindex).xdp_mode != 0),
-        connections=tcp,
-        packet_sockets=packets,
-        ssh=_try(lambda: ssh_sessions(reach.ifindexes, rtnl)),
+        connections=None if tcp is None or who is None else sockets.with_processes(tcp, who),
+        packet_sockets=(
+            None if packets is None or who is None else sockets.with_processes(packets, who)
+        ),
+        ssh=_try(lambda: ssh_sessions(reach.ifindexes, rtnl, sources.proc)),
         others=None if links is None else _try(lambda: others({*claimed, ifindex}, links, rtnl)),
-        managers=_try(lambda: managers({ifindex, *(found or ())})),
-        rdma_users=_try(lambda: rdma_users(port.rdma)),
-        fabric=_try(lambda: fabric(reach.ifindexes, rtnl)),
+        managers=_try(lambda: managers({ifindex, *(found or ())}, sources.run, sources.proc)),
+        rdma_users=_try(lambda: rdma_users(port.rdma, sources.nldev, sources.proc)),
+        fabric=_try(lambda: fabric(reach.ifindexes, rtnl, sources.sys)),
     )
 
 
 def _uppers(
-    port: PortStatus, links: Sequence[StackedLink], found: upper_devices.Found, rtnl: Rtnl
+    port: PortStatus, links: Sequence[DecodedLink], found: upper_devices.Found, rtnl: Rtnl
 ) -> tuple[Stacked, ...]:
-    """What sits on the port here, but for a netvsc master, which is another matter."""
+    """The uppers of the port here, but for a netvsc master, which is another matter."""
     netvsc = port.upper.netdev if port.upper and port.upper.kind == "netvsc" else None
     return tuple(
-        one
-        for one in upper_devices.stacked(links, found, rtnl, None)
-        if one.ifindex != (port.netdev and port.netdev.ifindex) and one.name != netvsc
+        upper
+        for upper in upper_devices.stacked(links, found, rtnl, None)
+        if upper.ifindex != (port.netdev and port.netdev.ifindex) and upper.name != netvsc
     )
 
 
-def _sockets(
-    reach: sockets.Reach,
-    state: PortState,
-    uppers: Collection[Stacked],
-    away: Collection[upper_devices.View],
-    rtnl: Rtnl,
-) -> tuple[tuple[Connection, ...], tuple[PacketSocket, ...]]:
-    """TCP connections and packet sockets of every namespace, with their processes."""
-    names: dict[int, str | None] = {one.ifindex: one.name for one in uppers if one.carried}
-    tcp = sockets.connections(sockets.using(reach, rtnl), reach)
-    packets = sockets.packet_sockets({**names, state.ifindex: None})
-    return sockets.named(
-        [*tcp, *(one for view in away for one in view.tcp)],
-        [*packets, *(one for view in away for one in view.packets)],
-    )
+def _connections(
+    reach: sockets.Reach, away: Iterable[View], rtnl: Rtnl, sources: Sources
+) -> list[Connection]:
+    """TCP connections of every namespace, without their processes."""
+    here = sockets.connections(sockets.using(reach, rtnl, sources.tcp), reach)
+    return [*here, *(tcp for view in away for tcp in view.tcp)]
+
+
+def _packet_sockets(
+    state: PortState, uppers: Iterable[Stacked], away: Iterable[View], sources: Sources
+) -> list[PacketSocket]:
+    """Packet sockets of every namespace, without their processes."""
+    names: dict[int, str | None] = {upper.ifindex: upper.name for upper in uppers if upper.carried}
+    here = sockets.packet_sockets({**names, state.ifindex: None}, sources.proc / "self")
+    return [*here, *(packet for view in away for packet in view.packets)]
+
+
+def _inodes(*found: Iterable[Connection | PacketSocket] | None) -> set[int]:
+    return {sock.inode for some in found for sock in some or () if sock.inode}
 
 
 def _try(read: Callable[[], T]) -> T | None:
@@ -107,9 +134,9 @@ def _try(read: Callable[[], T]) -> T | None:
         return None
 
 
-def others(claimed: Collection[int], links: Sequence[StackedLink], rtnl: Rtnl) -> tuple[str, ...]:
-    """Netdevs that are up, with carrier and a global address, and do not sit on a claimed port."""
-    gone = upper_devices.grow(links, dict.fromkeys(claimed, upper_devices.Standing(True, True)), {})
+def others(claimed: Collection[int], links: Sequence[DecodedLink], rtnl: Rtnl) -> tuple[str, ...]:
+    """Netdevs that are up, with carrier and a global address, and lose nothing with a claimed port."""
+    gone = upper_devices.grow(links, dict.fromkeys(claimed, WHOLE), {})
     having = set()
     for body in rtnl.addresses():
         _, _, _, scope, index = rt.IFADDR.unpack_from(body)
@@ -127,7 +154,7 @@ def ssh_sessions(
 ) -> tuple[SshSession, ...]:
     """SSH_CONNECTION of this process and of its ancestors, since sudo clears the environment.
 
-    An ancestor whose environment may not be read says nothing: this can only add refusals.
+    An ancestor whose environment may not be read is passed over: this can only add refusals.
     """
     found = {}
     pid = os.getpid()
@@ -140,7 +167,7 @@ def ssh_sessions(
             break
     sessions = []
     for value, where in found.items():
-        client, _, server, *_ = [*value.split(), "", "", ""]
+        client, _, server, *_ = map(_unmapped, [*value.split(), "", "", ""])
         sessions.append(SshSession(client, server, _through(client, ifindexes, rtnl), where))
     return tuple(sessions)
 
@@ -164,13 +191,25 @@ def _parent(path: Path) -> int:
 
 
 def _through(address: str, ifindexes: Collection[int], rtnl: Rtnl) -> bool | None:
-    """Whether packets to that address leave by one of these; None when it is no address."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    """Whether packets to that address leave by one of these; None when nobody can tell."""
+    text, _, zone = address.partition("%")
     try:
-        raw = socket.inet_pton(family, address.partition("%")[0])
-        return not rtnl.leaves_by(raw).isdisjoint(ifindexes)
-    except OSError:
+        peer = ipaddress.ip_address(text)
+        bound = socket.if_nametoindex(zone) if zone else 0
+        if peer.version == 6 and peer.is_link_local and not bound:
+            return None  # it may be behind any interface
+        return not rtnl.leaves_by(peer.packed, bound=bound).isdisjoint(ifindexes)
+    except (OSError, ValueError):
         return None
+
+
+def _unmapped(address: str) -> str:
+    """An IPv4-mapped IPv6 address as the IPv4 address that it is on the wire."""
+    try:
+        mapped = getattr(ipaddress.ip_address(address), "ipv4_mapped", None)
+    except ValueError:
+        return address
+    return address if mapped is None else str(mapped)
 
 
 def fabric(ifindexes: Collection[int], rtnl: Rtnl, sys: Path = Path("/sys")) -> FabricRoute:
@@ -179,7 +218,7 @@ def fabric(ifindexes: Collection[int], rtnl: Rtnl, sys: Path = Path("/sys")) -> 
     route = rtnl.way_to(server)
     try:
         tag = (sys / "class/dmi/id/chassis_asset_tag").read_text().strip()
-    except OSError:
+    except FileNotFoundError:  # no DMI tables, so not Azure
         tag = ""
     return FabricRoute(
         through_port=not rtnl.leaves_by(server).isdisjoint(ifindexes),
@@ -192,31 +231,31 @@ def managers(
     ifindexes: Collection[int], run: Path = Path("/run"), proc: Path = Path("/proc")
 ) -> tuple[Manager, ...]:
     """NetworkManager and systemd-networkd, where they run, and whether they manage the port, or
-    what sits on it (its ifindex, and theirs).
+    its uppers (its ifindex, and theirs).
 
-    Each writes what it thinks of a link to a file by ifindex; one that has written nothing yet
-    leaves the question open, which is not a no.
+    Each writes the state of a link to a file by ifindex. While that is missing the question is
+    open, which is not a no.
     """
     running: dict[str, Process] = {}
     for entry in proc.iterdir():
         if entry.name.isdigit():
             try:
                 comm = (entry / "comm").read_text(errors="replace").strip()
-            except OSError:
-                continue
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # it has ended
             if comm in ("NetworkManager", "systemd-network"):
                 running[comm] = Process(int(entry.name), comm)
     found = []
     for index in sorted(ifindexes):
         if process := running.get("NetworkManager"):
             path = run / f"NetworkManager/devices/{index}"
-            said = _setting(path, "managed")
-            managed = None if said is None else said not in ("false", "0")
+            value = _setting(path, "managed")
+            managed = None if value is None else value not in ("false", "0")
             found.append(Manager("NetworkManager", process, managed, str(path)))
         if process := running.get("systemd-network"):
             path = run / f"systemd/netif/links/{index}"
-            said = _setting(path, "ADMIN_STATE")
-            managed = None if said is None else said != "unmanaged"
+            value = _setting(path, "ADMIN_STATE")
+            managed = None if value is None else value != "unmanaged"
             found.append(Manager("systemd-networkd", process, managed, str(path)))
     return tuple(found)
 
@@ -233,45 +272,50 @@ def _setting(path: Path, key: str) -> str | None:
     return None
 
 
-def rdma_users(rdma: RdmaPort | None) -> tuple[RdmaUser, ...]:
+def rdma_users(
+    rdma: RdmaPort | None,
+    nldev: Callable[[], AbstractContextManager[RdmaNetlink]] = Nldev,
+    proc: Path = Path("/proc"),
+) -> tuple[RdmaUser, ...]:
     """Users of the port's RDMA devices that are not raw QPs."""
     if rdma is None:
         return ()
-    with Nldev() as nldev:
-        return _rdma_users(rdma, nldev)
+    with nldev() as netlink:
+        return _rdma_users(rdma, netlink, proc)
 
 
-def _rdma_users(rdma: RdmaPort, nldev: RdmaNetlink) -> tuple[RdmaUser, ...]:
+def _rdma_users(rdma: RdmaPort, nldev: RdmaNetlink, proc: Path) -> tuple[RdmaUser, ...]:
     index = {device.name: device.index for device in nldev.devices()}
+    others = {other.rpartition("/")[0] for other in rdma.others}
     found = []
-    for name in sorted({rdma.device, *(one.rpartition("/")[0] for one in rdma.others)}):
+    for name in sorted({rdma.device, *others}):
         modules = {pd.module for pd in nldev.pds(index[name]) if pd.kernel and pd.users != 0}
         if users := sorted(filter(None, modules - _OF_THE_CORE)):  # NVMe or NFS over RDMA
             found.append(RdmaUser(name, f"{', '.join(users)} in the kernel"))
-    for other in sorted({one.rpartition("/")[0] for one in rdma.others}):
-        used = [pd for pd in nldev.pds(index[other]) if not pd.kernel and pd.users != 0]
+    for name in sorted(others):
+        used = [pd for pd in nldev.pds(index[name]) if not pd.kernel and pd.users != 0]
         if used:
             what = f"{len(used)} protection domain{'s' * (len(used) > 1)} in use"
-            found.append(RdmaUser(other, what, _processes(used)))
+            found.append(RdmaUser(name, what, _processes(used, proc)))
     if not rdma.others:
         # One device for everything (6.12): of its queue pairs the kernel's own hang on the
         # kernel's protection domains, at most one raw one is tracked, and the rest are RC.
         at = index[rdma.device]
         pds = nldev.pds(at)
         kernel = sum(pd.users or 0 for pd in pds if pd.kernel)
-        rest = nldev.summary(at).get("qp", 0) - kernel - nldev.raw_qp_tracked(at)
+        rest = nldev.summary(at)["qp"] - kernel - nldev.raw_qp_tracked(at)
         if rest > 0:
             used = [pd for pd in pds if not pd.kernel and pd.users != 0]
             what = f"{rest} RC or UD queue pair{'s' * (rest > 1)}"
-            found.append(RdmaUser(rdma.device, what, _processes(used)))
+            found.append(RdmaUser(rdma.device, what, _processes(used, proc)))
     return tuple(found)
 
 
-def _processes(objects: Collection[Resource]) -> tuple[Process, ...]:
+def _processes(objects: Collection[Resource], proc: Path) -> tuple[Process, ...]:
     found = []
-    for pid in sorted({one.pid for one in objects if one.pid}):
+    for pid in sorted({item.pid for item in objects if item.pid}):
         try:
-            comm = Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
+            comm = (proc / str(pid) / "comm").read_text(errors="replace").strip()
         except OSError:
             comm = "?"
         found.append(Process(pid, comm))

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from manactl.look.text_files import lines, names, number, target_name, text
 from manactl.model.port import Netdev
 
 VENDOR_MICROSOFT = "0x1414"
@@ -51,18 +52,18 @@ class Function(NamedTuple):
 
 def functions(roots: Roots) -> list[str]:
     """PCI addresses of the functions that the mana driver has."""
-    return sorted(name for name in listdir(f"{roots.sys}/bus/pci/drivers/mana") if ":" in name)
+    return sorted(name for name in names(f"{roots.sys}/bus/pci/drivers/mana") if ":" in name)
 
 
 def unbound(roots: Roots) -> list[tuple[str, str | None]]:
     """MANA functions that the mana driver does not have: (PCI address, the driver that has)."""
     found = []
     base = f"{roots.sys}/bus/pci/devices"
-    for pci in sorted(listdir(base)):
-        if _read(f"{base}/{pci}/vendor") != VENDOR_MICROSOFT:
+    for pci in sorted(names(base)):
+        if text(f"{base}/{pci}/vendor") != VENDOR_MICROSOFT:
             continue
-        driver = _link_name(f"{base}/{pci}/driver")
-        if driver != "mana" and _read(f"{base}/{pci}/device") in DEVICES_MANA:
+        driver = target_name(f"{base}/{pci}/driver")
+        if driver != "mana" and text(f"{base}/{pci}/device") in DEVICES_MANA:
             found.append((pci, driver))
     return found
 
@@ -70,15 +71,15 @@ def unbound(roots: Roots) -> list[tuple[str, str | None]]:
 def function(roots: Roots, pci: str) -> Function:
     """One function as it is now; what vanishes while it is read is left out."""
     base = f"{roots.sys}/bus/pci/devices/{pci}"
-    names = sorted(listdir(f"{base}/infiniband"))
+    devices = sorted(names(f"{base}/infiniband"))
     uverbs = dict(_uverbs(f"{base}/infiniband_verbs"))
     # Auxiliary devices mana.eth.N and mana.rdma.N, whether a driver has them or not.
-    auxiliary = [child for child in listdir(base) if child.startswith("mana.")]
+    auxiliary = [child for child in names(base) if child.startswith("mana.")]
     return Function(
         pci=pci,
         netdevs=tuple(netdevs(roots, pci)),
-        rdma=tuple(_rdma_node(base, name, uverbs) for name in names),
-        rdma_driver=bool(names)
+        rdma=tuple(_rdma_node(base, name, uverbs) for name in devices),
+        rdma_driver=bool(devices)
         or any(os.path.lexists(f"{base}/{child}/driver") for child in auxiliary),
         auxiliary=bool(auxiliary),
     )
@@ -87,9 +88,9 @@ def function(roots: Roots, pci: str) -> Function:
 def upper_kind(roots: Roots, netdev: str) -> tuple[str | None, str | None]:
     """(kind, VMBus UUID) of the device above a port, as far as sysfs tells."""
     base = f"{roots.sys}/class/net/{netdev}"
-    if _link_name(f"{base}/device/driver") == "hv_netvsc":
-        return "netvsc", _link_name(f"{base}/device")
-    for line in (_read(f"{base}/uevent") or "").splitlines():
+    if target_name(f"{base}/device/driver") == "hv_netvsc":
+        return "netvsc", target_name(f"{base}/device")
+    for line in lines(f"{base}/uevent"):
         if line.startswith("DEVTYPE="):
             return line.partition("=")[2], None
     return None, None
@@ -99,20 +100,20 @@ def slot_names(roots: Roots, pci: str) -> list[str]:
     """Names of the physical slot that the function sits in."""
     base = f"{roots.sys}/bus/pci/slots"
     address = pci.rpartition(".")[0]
-    return [slot for slot in listdir(base) if _read(f"{base}/{slot}/address") == address]
+    return [slot for slot in names(base) if text(f"{base}/{slot}/address") == address]
 
 
 def netdevs(roots: Roots, pci: str) -> Iterator[PortNetdev]:
     """The function's netdevs in the network namespace that this sysfs was mounted in."""
     net = f"{roots.sys}/bus/pci/devices/{pci}/net"
-    for name in sorted(listdir(net)):
+    for name in sorted(names(net)):
         base = f"{net}/{name}"
-        dev_port, ifindex = _number(f"{base}/dev_port"), _number(f"{base}/ifindex")
+        dev_port, ifindex = number(f"{base}/dev_port"), number(f"{base}/ifindex")
         if dev_port is None or ifindex is None:
             continue
-        mac = _read(f"{base}/address") or None
-        permanent = _number(f"{base}/addr_assign_type") == NET_ADDR_PERM
-        flags, operstate = _number(f"{base}/flags"), _read(f"{base}/operstate")
+        mac = text(f"{base}/address") or None
+        permanent = number(f"{base}/addr_assign_type") == NET_ADDR_PERM
+        flags, operstate = number(f"{base}/flags"), text(f"{base}/operstate")
         netdev = Netdev(
             name=name,
             ifindex=ifindex,
@@ -121,7 +122,7 @@ def netdevs(roots: Roots, pci: str) -> Iterator[PortNetdev]:
             carrier=_carrier(flags, operstate),
             mac=mac,
             permanent_mac=mac if permanent else None,
-            master=_link_name(f"{base}/master"),
+            master=target_name(f"{base}/master"),
         )
         yield PortNetdev(netdev, dev_port)
 
@@ -136,8 +137,8 @@ def _carrier(flags: int | None, operstate: str | None) -> bool | None:
 
 
 def _rdma_node(base: str, name: str, uverbs: dict[str, list[int]]) -> RdmaNode:
-    guid = (_read(f"{base}/infiniband/{name}/node_guid") or "").replace(":", "")
-    ports = listdir(f"{base}/infiniband/{name}/ports")
+    guid = (text(f"{base}/infiniband/{name}/node_guid") or "").replace(":", "")
+    ports = names(f"{base}/infiniband/{name}/ports")
     return RdmaNode(
         name=name,
         node_guid=int(guid, 16) if guid else None,
@@ -148,40 +149,9 @@ def _rdma_node(base: str, name: str, uverbs: dict[str, list[int]]) -> RdmaNode:
 
 def _uverbs(verbs: str) -> Iterator[tuple[str, list[int]]]:
     found: dict[str, list[int]] = {}
-    for node in sorted(listdir(verbs)):
-        ibdev, dev = _read(f"{verbs}/{node}/ibdev"), _read(f"{verbs}/{node}/dev")
+    for node in sorted(names(verbs)):
+        ibdev, dev = text(f"{verbs}/{node}/ibdev"), text(f"{verbs}/{node}/dev")
         if ibdev and dev:
             major, _, minor = dev.partition(":")
             found.setdefault(ibdev, []).append(os.makedev(int(major), int(minor)))
     yield from found.items()
-
-
-def listdir(path: str) -> list[str]:
-    """The names in a directory; none where there is no such directory, or it may not be read."""
-    try:
-        return os.listdir(path)
-    except OSError:
-        return []
-
-
-def _read(path: str) -> str | None:
-    try:
-        with open(path, "rb") as file:
-            return file.read().decode("utf-8", "surrogateescape").strip()
-    except OSError:
-        return None
-
-
-def _number(path: str) -> int | None:
-    text = _read(path)
-    try:
-        return None if text is None else int(text, 0)
-    except ValueError:
-        return None
-
-
-def _link_name(path: str) -> str | None:
-    try:
-        return os.readlink(path).rpartition("/")[2]
-    except OSError:
-        return None

@@ -10,12 +10,36 @@ from collections.abc import Mapping
 from manactl.wire import rtmsg as rt
 from manactl.wire.attrs import as_int, as_str
 
-_TABLES = {253: "default", 254: "main", 255: "local"}
-_PROTOCOLS = {1: "redirect", 2: "kernel", 3: "boot", 4: "static", 9: "ra", 16: "dhcp"}
-_TYPES = {2: "local", 3: "broadcast", 4: "anycast", 5: "multicast", 6: "blackhole",
-          7: "unreachable", 8: "prohibit", 9: "throw"}  # fmt: skip
-_SCOPES = {200: "site", 253: "link", 254: "host", 255: "nowhere"}
-_STATES = {0x80: "permanent", 0x40: "noarp", 0x02: "reachable", 0x04: "stale"}
+_TABLES = {rt.RT_TABLE_DEFAULT: "default", rt.RT_TABLE_MAIN: "main", rt.RT_TABLE_LOCAL: "local"}
+_PROTOCOLS = {
+    rt.RTPROT_REDIRECT: "redirect", rt.RTPROT_KERNEL: "kernel", rt.RTPROT_BOOT: "boot",
+    rt.RTPROT_STATIC: "static", rt.RTPROT_RA: "ra", rt.RTPROT_DHCP: "dhcp",
+}  # fmt: skip
+_TYPES = {
+    rt.RTN_LOCAL: "local", rt.RTN_BROADCAST: "broadcast", rt.RTN_ANYCAST: "anycast",
+    rt.RTN_MULTICAST: "multicast", rt.RTN_BLACKHOLE: "blackhole",
+    rt.RTN_UNREACHABLE: "unreachable", rt.RTN_PROHIBIT: "prohibit", rt.RTN_THROW: "throw",
+}  # fmt: skip
+_SCOPES = {
+    rt.RT_SCOPE_SITE: "site", rt.RT_SCOPE_LINK: "link", rt.RT_SCOPE_HOST: "host",
+    rt.RT_SCOPE_NOWHERE: "nowhere",
+}  # fmt: skip
+_STATES = {
+    rt.NUD_PERMANENT: "permanent", rt.NUD_NOARP: "noarp", rt.NUD_REACHABLE: "reachable",
+    rt.NUD_STALE: "stale",
+}  # fmt: skip
+_LOCK = 1  # RTAX_LOCK: a bit for each metric
+# The attributes that text() shows, or that are no setting.
+_SHOWN = {
+    "address": {rt.IFA_ADDRESS, rt.IFA_LOCAL, rt.IFA_LABEL, rt.IFA_CACHEINFO, rt.IFA_RT_PRIORITY},
+    "route": {rt.RTA_DST, rt.RTA_OIF, rt.RTA_GATEWAY, rt.RTA_PRIORITY, rt.RTA_PREFSRC,
+              rt.RTA_MULTIPATH, rt.RTA_TABLE, rt.RTA_VIA, rt.RTA_NH_ID},
+    "nexthop": {rt.NHA_ID, rt.NHA_GROUP, rt.NHA_OIF, rt.NHA_GATEWAY},
+    "neighbour": {rt.NDA_DST, rt.NDA_LLADDR},
+}  # fmt: skip
+_METRICS = {2: "mtu", 3: "window", 4: "rtt", 5: "rttvar", 6: "ssthresh", 7: "cwnd", 8: "advmss",
+            9: "reordering", 10: "hoplimit", 11: "initcwnd", 12: "features", 13: "rto_min",
+            14: "initrwnd", 15: "quickack"}  # fmt: skip
 
 
 def text(kind: str, body: bytes, names: Mapping[int, str]) -> str:
@@ -27,25 +51,52 @@ def text(kind: str, body: bytes, names: Mapping[int, str]) -> str:
         return f"{kind} that could not be decoded: {body.hex()}"
 
 
+def settings(kind: str, body: bytes) -> str:
+    """Metrics, lifetime, and by number and bytes what else text() leaves out."""
+    sizes = {"address": rt.IFADDR.size, "route": rt.RTMSG.size, "nexthop": rt.NHMSG.size,
+             "neighbour": rt.NDMSG.size}  # fmt: skip
+    words = []
+    for attr in rt.split(body, sizes[kind]):
+        if kind == "route" and attr.type == rt.RTA_METRICS:
+            found = {metric.type: metric.payload for metric in rt.split(attr.payload, 0)}
+            locks = as_int(found.get(_LOCK, b""))
+            for number, value in found.items():
+                lock = " lock" if locks >> number & 1 else ""
+                if number in _METRICS:
+                    words.append(f"{_METRICS[number]}{lock} {as_int(value)}")
+        elif kind == "route" and attr.type == rt.RTA_CACHEINFO:
+            words.append("with a lifetime" if rt.route_is_limited(body) else "without lifetime")
+        elif attr.type not in _SHOWN[kind]:
+            words.append(f"attribute {attr.type} {attr.payload.hex()}")
+    return ", ".join(words) or "none"
+
+
 def command(kind: str, body: bytes, names: Mapping[int, str]) -> str:
     """The `ip` command that removes it, for an operator to run."""
-    said = text(kind, body, names).split()
+    shown = text(kind, body, names).split()
     family = ["-6"] if kind == "route" and rt.is_ipv6(body) else []
     if kind == "address":
-        keep = said[1 : said.index("peer") + 3] if "peer" in said else said[1:2]
-        words = [*keep, *said[said.index("dev") :]]
+        keep = shown[1 : shown.index("peer") + 2] if "peer" in shown else shown[1:2]
+        words = [*keep, *shown[shown.index("dev") :]]
     elif kind == "nexthop":
-        words = said[1:3]
+        words = shown[1:3]
     elif kind == "neighbour":
-        proxy = ["proxy"] if said[0] == "proxy" else []
-        at = said.index("dev")
-        words = [*proxy, said[len(proxy) + 1], *said[at : at + 2]]
+        proxy = ["proxy"] if shown[0] == "proxy" else []
+        at = shown.index("dev")
+        words = [*proxy, shown[len(proxy) + 1], *shown[at : at + 2]]
     else:
-        words = [one for one in said if one != "(IPv6)"]
+        words = [word for word in shown if word != "(IPv6)"]
         if "scope" in words:
             at = words.index("scope")
             del words[at : at + 2]
     return " ".join(["ip", *family, kind, "del", *words])
+
+
+_ADDRESS_FLAGS = {
+    rt.IFA_F_NOPREFIXROUTE: "noprefixroute",
+    rt.IFA_F_MANAGETEMPADDR: "mngtmpaddr",
+    rt.IFA_F_NODAD: "nodad",
+}
 
 
 def _name(ifindex: int, names: Mapping[int, str]) -> str:
@@ -57,7 +108,7 @@ def _ip(payload: bytes) -> str:
 
 
 def _address(body: bytes, names: Mapping[int, str]) -> list[str]:
-    family, length, flags, scope, index = rt.IFADDR.unpack_from(body)
+    family, length, flags, scope, index = rt.IfAddrMsg.of(body)
     attrs = rt.split(body, rt.IFADDR.size)
     flags = rt.number(attrs, rt.IFA_FLAGS) or flags
     local = rt.value(attrs, rt.IFA_LOCAL) or rt.value(attrs, rt.IFA_ADDRESS) or b""
@@ -69,9 +120,7 @@ def _address(body: bytes, names: Mapping[int, str]) -> list[str]:
         words += [_ip(local), "peer", f"{_ip(other)}/{length}"]
     if scope:
         words += ["scope", _SCOPES.get(scope, str(scope))]
-    for bit, word in ((0x200, "noprefixroute"), (0x100, "mngtmpaddr"), (0x02, "nodad")):
-        if flags & bit:
-            words.append(word)
+    words += [word for bit, word in _ADDRESS_FLAGS.items() if flags & bit]
     metric = rt.number(attrs, rt.IFA_RT_PRIORITY)
     if metric:
         words += ["metric", str(metric)]
@@ -81,8 +130,7 @@ def _address(body: bytes, names: Mapping[int, str]) -> list[str]:
     times = rt.value(attrs, rt.IFA_CACHEINFO)
     if times:
         valid = struct.unpack_from("=II", times)[1]
-        if valid != rt.FOREVER:
-            words += ["valid_lft", f"{valid}sec"]
+        words += ["valid_lft", f"{valid}sec"] if valid != rt.FOREVER else []
     return [*words, "dev", _name(index, names)]
 
 
@@ -95,16 +143,16 @@ def _via(attrs: list[rt.Attr]) -> list[str]:
 
 
 def _route(body: bytes, names: Mapping[int, str]) -> list[str]:
-    family, length, _, tos, table, protocol, scope, kind, flags = rt.RTMSG.unpack_from(body)
+    head = rt.RtMsg.of(body)
     attrs = rt.split(body, rt.RTMSG.size)
-    words = [_TYPES[kind]] if kind in _TYPES else []
+    words = [_TYPES[head.type]] if head.type in _TYPES else []
     dst = rt.value(attrs, rt.RTA_DST)
     if dst:
-        words.append(f"{_ip(dst)}/{length}")
+        words.append(f"{_ip(dst)}/{head.dst_len}")
     else:
-        words.append("default" if family == socket.AF_INET else "default (IPv6)")
-    if tos:
-        words += ["tos", f"{tos:#x}"]
+        words.append("default" if head.family == socket.AF_INET else "default (IPv6)")
+    if head.tos:
+        words += ["tos", f"{head.tos:#x}"]
     by_object = rt.number(attrs, rt.RTA_NH_ID)
     if by_object:
         words += ["nhid", str(by_object)]
@@ -115,23 +163,24 @@ def _route(body: bytes, names: Mapping[int, str]) -> list[str]:
         for hop in rt.hops(rt.value(attrs, rt.RTA_MULTIPATH) or b""):
             words += ["nexthop", *_via(rt.split(hop.rest, 0)), "dev", _name(hop.ifindex, names)]
             words += ["weight", str(hop.weight + 1)]
-    table = rt.number(attrs, rt.RTA_TABLE) or table
-    words += ["table", _TABLES.get(table, str(table))] if table != 254 else []
-    words += ["proto", _PROTOCOLS.get(protocol, str(protocol))]
-    words += ["scope", _SCOPES[scope]] if scope in _SCOPES else []
+    table = rt.number(attrs, rt.RTA_TABLE) or head.table
+    words += ["table", _TABLES.get(table, str(table))] if table != rt.RT_TABLE_MAIN else []
+    words += ["proto", _PROTOCOLS.get(head.protocol, str(head.protocol))]
+    words += ["scope", _SCOPES[head.scope]] if head.scope in _SCOPES else []
     source = rt.value(attrs, rt.RTA_PREFSRC)
     words += ["src", _ip(source)] if source else []
     metric = rt.number(attrs, rt.RTA_PRIORITY)
     words += ["metric", str(metric)] if metric else []
-    return [*words, "onlink"] if flags & 0x4 else words
+    return [*words, "onlink"] if head.flags & rt.RTNH_F_ONLINK else words
 
 
 def _nexthop(body: bytes, names: Mapping[int, str]) -> list[str]:
     attrs = rt.split(body, rt.NHMSG.size)
     words = ["nexthop", "id", str(rt.number(attrs, rt.NHA_ID))]
-    members = rt.group_members(body)
+    members = rt.group(body)
     if members:
-        return [*words, "group", "/".join(str(one) for one in members)]
+        weighted = (f"{m.id},{m.weight}" if m.weight > 1 else str(m.id) for m in members)
+        return [*words, "group", "/".join(weighted)]
     gateway = rt.value(attrs, rt.NHA_GATEWAY)
     words += ["via", _ip(gateway)] if gateway else []
     oif = rt.value(attrs, rt.NHA_OIF)
@@ -139,12 +188,12 @@ def _nexthop(body: bytes, names: Mapping[int, str]) -> list[str]:
 
 
 def _neighbour(body: bytes, names: Mapping[int, str]) -> list[str]:
-    _, _, _, index, state, flags, _ = rt.NDMSG.unpack_from(body)
+    head = rt.NdMsg.of(body)
     attrs = rt.split(body, rt.NDMSG.size)
-    words = ["proxy neighbour" if flags & rt.NTF_PROXY else "neighbour"]
+    words = ["proxy neighbour" if head.flags & rt.NTF_PROXY else "neighbour"]
     dst = rt.value(attrs, rt.NDA_DST)
     words += [_ip(dst)] if dst else []
     lladdr = rt.value(attrs, rt.NDA_LLADDR)
     words += ["lladdr", lladdr.hex(":")] if lladdr else []
-    words += ["dev", _name(index, names)]
-    return [*words, _STATES[state]] if state in _STATES else words
+    words += ["dev", _name(head.ifindex, names)]
+    return [*words, _STATES[head.state]] if head.state in _STATES else words

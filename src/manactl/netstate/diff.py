@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 from manactl.netstate.snapshot import (
     Fact,
     Kind,
+    OtherDevice,
     PortState,
     Request,
     address_flags,
@@ -20,14 +22,18 @@ from manactl.netstate.snapshot import (
     is_link_scope,
     is_temporary,
     is_tentative,
+    nexthop_id,
     rank,
 )
-from manactl.netstate.uppers import pairs
+from manactl.netstate.uppers import Pair, pairs
 from manactl.wire import rtmsg as rt
 from manactl.wire.netlink import NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE
 from manactl.wire.rtmsg import Place, Places
 
 _NEUTRAL = 0x70000000  # far from any ifindex
+
+
+# --- when two facts are the same -----------------------------------------------------------
 
 
 def _neutral(places: Places) -> Places:
@@ -45,115 +51,403 @@ def key(fact: Fact, places: Places) -> tuple[object, ...]:
     (routes of one prefix and metric excepted, which may differ in their nexthops)."""
     body = fact.body
     if fact.kind is Kind.ADDRESS:
-        family, length, _, _, index = rt.IFADDR.unpack_from(body)
+        family, length, _, _, index = rt.IfAddrMsg.of(body)
         attrs = rt.split(body, rt.IFADDR.size)
-        local = (rt.value(attrs, a) for a in (1, 2))
-        return (fact.kind, family, length, _device(index, places), *local)
+        ends = (rt.value(attrs, end) for end in (rt.IFA_ADDRESS, rt.IFA_LOCAL))
+        return (fact.kind, family, length, _device(index, places), *ends)
     if fact.kind is Kind.NEXTHOP:
-        return (fact.kind, rt.number(rt.split(body, rt.NHMSG.size), rt.NHA_ID))
+        return (fact.kind, nexthop_id(fact))
     if fact.kind is Kind.NEIGHBOUR:
-        family, _, _, index, _, flags, _ = rt.NDMSG.unpack_from(body)
+        head = rt.NdMsg.of(body)
         dst = rt.value(rt.split(body, rt.NDMSG.size), rt.NDA_DST)
-        return (fact.kind, family, _device(index, places), flags & rt.NTF_PROXY, dst)
-    head = rt.RTMSG.unpack_from(body)
+        proxy = head.flags & rt.NTF_PROXY
+        return (fact.kind, head.family, _device(head.ifindex, places), proxy, dst)
+    route = rt.RtMsg.of(body)
     attrs = rt.split(body, rt.RTMSG.size)
-    wanted = (rt.RTA_DST, 2, rt.RTA_PRIORITY, rt.RTA_TABLE)  # 2: RTA_SRC
-    return (fact.kind, *head[:4], *(rt.value(attrs, a) for a in wanted))
+    wanted = (rt.RTA_DST, rt.RTA_SRC, rt.RTA_PRIORITY, rt.RTA_TABLE)
+    lengths = (route.dst_len, route.src_len)
+    return (fact.kind, route.family, *lengths, route.tos, *(rt.value(attrs, a) for a in wanted))
 
 
-def identity(fact: Fact, places: Places, *, label: bool = True) -> tuple[object, ...]:
+def identity(fact: Fact, places: Places, *, label: bool = True) -> tuple[Hashable, ...]:
     """All of a fact that is configuration; equal for equal facts whatever ifindex and name.
 
-    Lifetimes count as "forever" or "limited" alone.
+    Lifetimes count as "forever" or "limited" alone. Those of the kernel's own routes do not count:
+    they follow from the addresses.
     """
-    body, neutral = fact.body, _neutral(places)
+    return _identity(fact, places, _neutral(places), label=label)
+
+
+def _identity(fact: Fact, places: Places, neutral: Places, *, label: bool) -> tuple[Hashable, ...]:
+    body = fact.body
     if fact.kind is Kind.ADDRESS:
-        made = rt.address(body, places, neutral, 0) or b""
+        made = rt.address(body, places, neutral, None) or b""
+        limited = rt.address_is_limited(body)
         attrs = rt.split(made, rt.IFADDR.size)
-        times = rt.value(attrs, rt.IFA_CACHEINFO) or b"\xff" * 8
-        left_out = (rt.IFA_CACHEINFO,) if label else (rt.IFA_CACHEINFO, rt.IFA_LABEL)
-        rest = [a for a in attrs if a.type not in left_out]
-        return (*rt.IFADDR.unpack_from(made), times[4:8] == b"\xff" * 4, *_ordered(rest))
+        if not label:
+            attrs = [a for a in attrs if a.type != rt.IFA_LABEL]
+        return (made[: rt.IFADDR.size], limited, *_ordered(attrs))
     if fact.kind is Kind.NEXTHOP:
         made = rt.nexthop(body, places, neutral)
-        return (*rt.NHMSG.unpack_from(made), *_ordered(_sorted_group(made)))
+        return (made[: rt.NHMSG.size], *_ordered(_sorted_group(made)))
     if fact.kind is Kind.NEIGHBOUR:
         made = rt.neighbour(body, places, neutral)
-        return (*rt.NDMSG.unpack_from(made), *_ordered(rt.split(made, rt.NDMSG.size)))
-    made = rt.route(body, places, neutral, 0) or b""
-    attrs = [a for a in rt.split(made, rt.RTMSG.size) if a.type != rt.RTA_EXPIRES]
+        return (made[: rt.NDMSG.size], *_ordered(rt.split(made, rt.NDMSG.size)))
+    made = rt.route(body, places, neutral, None) or b""
+    limited = not by_kernel(fact) and rt.route_is_limited(body)
+    attrs = rt.split(made, rt.RTMSG.size)
     if rt.is_ipv6(made):
         attrs = [_sorted_hops(a) if a.type == rt.RTA_MULTIPATH else a for a in attrs]
-    return (*rt.RTMSG.unpack_from(made), *_ordered(attrs))
+    return (made[: rt.RTMSG.size], limited, *_ordered(attrs))
 
 
 def _ordered(attrs: Iterable[rt.Attr]) -> list[tuple[int, bytes]]:
-    return sorted((one.type, one.payload) for one in attrs)
+    return sorted((attr.type, attr.payload) for attr in attrs)
 
 
-def _sorted_hops(one: rt.Attr) -> rt.Attr:
+def _sorted_hops(attr: rt.Attr) -> rt.Attr:
     """IPv6 keeps no order among the members of a multipath route."""
-    return rt.Attr(one.kind, rt.pack_hops(sorted(rt.hops(one.payload))))
+    return rt.Attr(attr.kind, rt.pack_hops(sorted(rt.hops(attr.payload))))
 
 
 def _sorted_group(request: bytes) -> list[rt.Attr]:
+    """The kernel keeps no order among the members of a group."""
+    members = b"".join(sorted(rt.group_entries(request)))
     return [
-        rt.Attr(a.kind, b"".join(sorted(a.payload[i : i + 8] for i in range(0, len(a.payload), 8))))
-        if a.type == rt.NHA_GROUP
-        else a
-        for a in rt.split(request, rt.NHMSG.size)
+        rt.Attr(attr.kind, members) if attr.type == rt.NHA_GROUP else attr
+        for attr in rt.split(request, rt.NHMSG.size)
     ]
 
 
-class Lack(NamedTuple):
+def is_shrunk_group(present: Fact, wanted: Fact) -> bool:
+    """Whether a group is the wanted one less some members, as nexthop_flush_dev() leaves it."""
+    there, ours = rt.group(present.body), rt.group(wanted.body)
+    return bool(there) and set(there) < set(ours) and _but_members(present) == _but_members(wanted)
+
+
+def _but_members(group: Fact) -> tuple[Hashable, ...]:
+    made = rt.nexthop(group.body, (), ())
+    attrs = rt.split(made, rt.NHMSG.size)
+    return (made[: rt.NHMSG.size], *_ordered(a for a in attrs if a.type != rt.NHA_GROUP))
+
+
+# --- where the devices are now -------------------------------------------------------------
+
+
+def aligned(wanted: PortState, now: PortState) -> Places:
+    """Where wanted.devices are now, each in turn; a negative ifindex for one that is gone."""
+    matched = pairs(wanted.uppers, now.uppers, wanted.ifindex, now.ifindex)
+    return (
+        Place(now.ifindex, now.ifname),
+        *(
+            Place(pair.now.ifindex, pair.now.name) if pair.now else _nowhere(pair.was.ifindex)
+            for pair in matched
+        ),
+        *(_other(device, now) for device in wanted.others),
+    )
+
+
+def _nowhere(ifindex: int) -> Place:
+    return Place(-ifindex, "\0gone")
+
+
+def _other(device: OtherDevice, now: PortState) -> Place:
+    """A device that is not of the port: by ifindex, which has to be confirmed by name or MAC
+    address, else by both of these (its driver may have been bound again)."""
+    for link in now.links:
+        named, same_mac = link.name == device.name, link.mac is not None and link.mac == device.mac
+        if (link.ifindex == device.ifindex and (named or same_mac)) or (named and same_mac):
+            return Place(link.ifindex, link.name)
+    return _nowhere(device.ifindex)
+
+
+# --- what keeps a fact from being made again -----------------------------------------------
+
+
+class Obstacle(NamedTuple):
+    """Why a request must not be sent: it would use something that is not what it was.
+
+    `device` is gone (perhaps another one has its ifindex now); `nexthop` cannot be had, since
+    `instead` has its id now.
+    """
+
+    device: Place | None = None
+    nexthop: int | None = None
+    instead: Fact | None = None
+
+
+class MissingFact(NamedTuple):
     """A fact that is not there (`instead` None), or is there with other settings."""
 
     fact: Fact
     instead: Fact | None
 
 
-def aligned(wanted: PortState, now: PortState) -> Places:
-    """Where the devices of `wanted` are now, one by one; a negative ifindex for one that is gone."""
-    matched = pairs(wanted.uppers, now.uppers, wanted.ifindex, now.ifindex)
+class Comparison:
+    """A snapshot held against what is there now.
+
+    `before` is an earlier comparison of the same snapshot, whose work need not be done again.
+    """
+
+    def __init__(self, wanted: PortState, now: PortState, before: Comparison | None = None) -> None:
+        self.wanted, self.now = wanted, now
+        self.elapsed = int(now.taken - wanted.taken)
+        self.was: Places = wanted.devices
+        self.places = aligned(wanted, now)
+        own = zip(wanted.places, self.places, strict=False)
+        # The kernel numbers labels in a rename (inetdev_changename()), so they do not count then.
+        self._label = all(was.name == is_now.name for was, is_now in own)
+        known = before is not None and before._label is self._label
+        self._had: dict[Fact, Hashable] = (
+            before._had if before and known else self._identities(wanted.facts, self.was)
+        )
+        self._have = self._identities(now.facts, self.places)
+
+    def _identities(self, facts: Iterable[Fact], places: Places) -> dict[Fact, Hashable]:
+        neutral = _neutral(places)
+        return {fact: _identity(fact, places, neutral, label=self._label) for fact in facts}
+
+    @property
+    def moved(self) -> dict[int, int]:
+        """The ifindexes that the devices had, to those that they have."""
+        both = zip(self.was, self.places, strict=True)
+        return {was.ifindex: is_now.ifindex for was, is_now in both}
+
+    @cached_property
+    def missing(self) -> list[MissingFact]:
+        """What was there and is not, leaving out what its own lifetime has ended.
+
+        IPv6 temporary addresses are left out: the kernel makes new ones, with other numbers. What
+        was on an upper that is gone is left out, too: the upper itself is missed.
+        """
+        wanted = self.wanted
+        have = set(self._have.values())
+        strangers = self._others_by_key()
+        over = {f for f in wanted.facts if is_temporary(f) or expired(f, self.elapsed)}
+        gone = {_target(fact) for fact in over if fact.kind is Kind.ADDRESS}
+        found = []
+        for fact in wanted.facts:
+            if fact in over or (derived(fact) and _went_with(fact, gone)):
+                continue
+            if self._is_on_gone_upper(fact):
+                continue
+            if self._had[fact] not in have:
+                found.append(MissingFact(fact, strangers.get(key(fact, self.was))))
+        return found
+
+    def _others_by_key(self) -> dict[tuple[object, ...], Fact]:
+        """What is there now and is nothing of what was."""
+        had = set(self._had.values())
+        found = [fact for fact, what in self._have.items() if what not in had]
+        return {key(fact, self.places): fact for fact in (*self.now.related, *found)}
+
+    def on_upper(self, upper: int) -> list[Fact]:
+        """The facts of an upper by the ifindex that it had: they name nothing else, or are routes
+        in the table of that VRF."""
+        tables = {u.table for u in self.wanted.uppers if u.ifindex == upper and u.table is not None}
+        return [fact for fact in self.wanted.facts if _is_of(fact, {upper}, tables)]
+
+    def _is_on_gone_upper(self, fact: Fact) -> bool:
+        return _is_of(fact, *self._gone)
+
+    @cached_property
+    def _gone(self) -> tuple[set[int], set[int]]:
+        """The ifindexes that uppers had which are gone, and the tables of the VRFs among them."""
+        moved = self.moved
+        left = [upper for upper in self.wanted.uppers if moved[upper.ifindex] < 0]
+        return (
+            {upper.ifindex for upper in left},
+            {upper.table for upper in left if upper.table is not None},
+        )
+
+    @cached_property
+    def surplus(self) -> list[Fact]:
+        """What is there now and was not, and is no other form of what was: somebody else made it.
+
+        Left out is what comes and goes by itself: see passing().
+        """
+        had = set(self._had.values())
+        missed = {key(missing.fact, self.was) for missing in self.missing}
+        return [
+            fact
+            for fact in self.now.facts
+            if not passing(fact)
+            and key(fact, self.places) not in missed
+            and self._have[fact] not in had
+        ]
+
+    @cached_property
+    def obstacles(self) -> dict[Fact, Obstacle]:
+        """What of the missing must not be made again, and why.
+
+        An id or an ifindex may have been given to something else meanwhile, and what refers to it
+        would then send packets another way.
+        """
+        gone = {
+            was.ifindex: Obstacle(device=was)
+            for was, is_now in zip(self.was, self.places, strict=True)
+            if is_now.ifindex < 0
+        }
+        nexthops = self._nexthop_obstacles(gone)
+        found = {}
+        for fact, _ in self.missing:
+            if fact.kind is Kind.NEXTHOP:
+                obstacle = nexthops.get(nexthop_id(fact))
+            elif (by := nexthop_of(fact)) is not None:
+                obstacle = nexthops.get(by)
+            else:
+                named = sorted(devices_of(fact))
+                obstacle = next((gone[device] for device in named if device in gone), None)
+            if obstacle is not None:
+                found[fact] = obstacle
+        return found
+
+    def _nexthop_obstacles(self, gone: dict[int, Obstacle]) -> dict[int, Obstacle]:
+        """By id, the nexthops and groups that must not be used."""
+        now = {nexthop_id(f): f for f in (*self.now.related, *self.now.of(Kind.NEXTHOP))}
+        missing = {nexthop_id(f) for f, _ in self.missing if f.kind is Kind.NEXTHOP}
+        found: dict[int, Obstacle] = {}
+        for fact in (*self.wanted.related, *self.wanted.of(Kind.NEXTHOP)):
+            number, ours = nexthop_id(fact), fact in self._had
+            present = now.get(number)
+            if present is not None and (
+                number in missing and not is_shrunk_group(present, fact)
+                if ours
+                else not self._leads_as_before(fact, present)
+            ):
+                found[number] = Obstacle(nexthop=number, instead=present)
+            elif ours and (out := sorted(devices_of(fact))) and out[0] in gone:
+                found[number] = gone[out[0]]
+        for fact in self.wanted.of(Kind.NEXTHOP):
+            number = nexthop_id(fact)
+            if number in missing and number not in found:
+                bad = [one for one in rt.group_members(fact.body) if one in found]
+                if bad:
+                    found[number] = found[bad[0]]
+        return found
+
+    def _leads_as_before(self, was: Fact, is_now: Fact) -> bool:
+        """Whether a nexthop of others leads by the device it led by; its gateway is theirs."""
+        moved = self.moved
+        return {moved.get(device, device) for device in devices_of(was)} == devices_of(is_now)
+
+    @cached_property
+    def in_the_way(self) -> list[Request]:
+        """The requests that remove IPv6 addresses which have to be made again: those which a
+        missing one has to come before (the kernel puts the youngest first, and keep_addr_on_down
+        keeps some of them alone), and those it has kept without their local route on a device that
+        is down."""
+        missing = {missing.fact for missing in self.missing}
+        bare = self._bare(missing)
+        there = {what: fact for fact, what in self._have.items()}
+        found = []
+        elder: set[int] = set()
+        for fact in reversed(self.wanted.of(Kind.ADDRESS)):
+            if not is_ipv6_address(fact):
+                continue
+            ordered = not is_link_scope(fact)
+            if fact in bare or (ordered and fact not in missing and devices_of(fact) & elder):
+                present = there.get(self._had[fact])
+                found += [Request(rt.RTM_DELADDR, 0, present.body)] if present else []
+            if ordered and (fact in missing or fact in bare):
+                elder |= devices_of(fact)
+        return found
+
+    def _bare(self, missing: Collection[Fact]) -> set[Fact]:
+        """The IPv6 addresses that are there without the local route they had, on devices that are
+        down: where one is up the kernel makes the route by itself (fixup_permanent_addr())."""
+        down = {upper.ifindex for upper in self.now.uppers if not upper.up}
+        closed = {was for was, is_now in self.moved.items() if is_now in down}
+        lost = {(_target(fact), *devices_of(fact)) for fact in missing if _is_local(fact)}
+        return {
+            fact
+            for fact in self.wanted.of(Kind.ADDRESS)
+            if is_ipv6_address(fact)
+            and fact not in missing
+            and devices_of(fact) <= closed
+            and (_target(fact), *devices_of(fact)) in lost
+        }
+
+    @cached_property
+    def awaited(self) -> set[Fact]:
+        """The missing routes that the kernel adds when duplicate address detection ends."""
+        pending = {_target(fact) for fact in self.now.facts if is_tentative(fact)}
+        return {
+            missing.fact
+            for missing in self.missing
+            if pending
+            and derived(missing.fact)
+            and (not _is_local(missing.fact) or _target(missing.fact) in pending)
+        }
+
+    @cached_property
+    def strays(self) -> list[tuple[Fact, Request]]:
+        """What the kernel has made because links went down and up here, and the requests to remove
+        it: connected routes that somebody had deleted from addresses which are as they were, and
+        link-local addresses of uppers that had carrier for the moment alone in which a VLAN was up.
+        """
+        wanted, now = self.wanted, self.now
+        back = dict(zip((place.ifindex for place in self.places), self.was, strict=True))
+        had = set(self._had.values())
+        off = {u.ifindex for u in wanted.uppers if u.up and not u.carrier}
+        off_now = {u.ifindex for u in now.uppers if u.up and not u.carrier}
+        found = []
+        for fact in now.facts:
+            on = {back[index].ifindex if index in back else -1 for index in devices_of(fact)}
+            unlinked = on <= off and devices_of(fact) <= off_now
+            if self._have[fact] in had or not on:
+                continue
+            if fact.kind is Kind.ADDRESS:
+                attrs = rt.split(fact.body, rt.IFADDR.size)
+                if unlinked and rt.number(attrs, rt.IFA_PROTO) == rt.IFAPROT_KERNEL_LL:
+                    found.append((fact, Request(rt.RTM_DELADDR, 0, fact.body)))
+            elif by_kernel(fact):
+                then = Fact(fact.kind, rt.route(fact.body, self.places, self.was, None) or b"")
+                own = not derived(fact) and connected(then, wanted)
+                if own or (unlinked and rt.is_ipv6(fact.body)):
+                    found.append((fact, Request(rt.RTM_DELROUTE, 0, fact.body)))
+        return found
+
+    def requests(self, missing: MissingFact) -> list[Request]:
+        """The requests that bring a missing fact back, or as much of it as can be had."""
+        if missing.fact in self.obstacles and not _is_divisible(missing.fact):
+            return []
+        return requests(missing, self.wanted, self.places, self.elapsed)
+
+    @property
+    def matched(self) -> list[Pair]:
+        """Each upper that was there with its present self."""
+        wanted, now = self.wanted, self.now
+        return pairs(wanted.uppers, now.uppers, wanted.ifindex, now.ifindex)
+
+
+def nexthop_of(fact: Fact) -> int | None:
+    """The id of the nexthop object that a route goes by; None for any other fact."""
+    if fact.kind is not Kind.ROUTE:
+        return None
+    return rt.number(rt.split(fact.body, rt.RTMSG.size), rt.RTA_NH_ID)
+
+
+def _is_divisible(fact: Fact) -> bool:
+    """An IPv6 multipath route, whose members the kernel keeps as routes of their own."""
     return (
-        Place(now.ifindex, now.ifname),
-        *(
-            Place(one.now.ifindex, one.now.name) if one.now else Place(-one.was.ifindex, "\0gone")
-            for one in matched
-        ),
+        fact.kind is Kind.ROUTE
+        and rt.is_ipv6(fact.body)
+        and nexthop_of(fact) is None
+        and rt.value(rt.split(fact.body, rt.RTMSG.size), rt.RTA_MULTIPATH) is not None
     )
 
 
-def lacking(wanted: PortState, now: PortState) -> list[Lack]:
-    """What of `wanted` is not in `now`, leaving out what its own lifetime has ended.
-
-    IPv6 temporary addresses are left out: the kernel makes new ones, with other numbers. After a
-    rename labels are not compared: the kernel numbers them anew (inetdev_changename()). What was
-    on an upper that is gone is left out, too: the upper itself is missed.
-    """
-    elapsed = int(now.taken - wanted.taken)
-    places = aligned(wanted, now)
-    label = all(was.name == is_now.name for was, is_now in zip(wanted.places, places, strict=True))
-    have = {_hashable(identity(fact, places, label=label)) for fact in now.facts}
-    by_key = {key(fact, places): fact for fact in now.facts}
-    over = [fact for fact in wanted.facts if is_temporary(fact) or expired(fact, elapsed)]
-    gone = {_target(fact) for fact in over if fact.kind is Kind.ADDRESS}
-    left = _departed(wanted, places)
-    found = []
-    for fact in wanted.facts:
-        if fact in over or (derived(fact) and _went_with(fact, gone)):
-            continue
-        if left and (on := devices_of(fact)) and on <= left:
-            continue
-        if _hashable(identity(fact, wanted.places, label=label)) not in have:
-            found.append(Lack(fact, by_key.get(key(fact, wanted.places))))
-    return found
+def _is_of(fact: Fact, devices: Collection[int], tables: Collection[int]) -> bool:
+    """Whether a fact names these devices and no other, or is a route in one of the tables."""
+    if tables and fact.kind is Kind.ROUTE and _table(fact) in tables:
+        return True
+    return bool(devices and (named := devices_of(fact)) and named <= set(devices))
 
 
-def _departed(wanted: PortState, places: Places) -> set[int]:
-    """The ifindexes that uppers had which are gone."""
-    both = zip(wanted.places, places, strict=True)
-    return {was.ifindex for was, is_now in both if is_now.ifindex < 0}
+def _table(route: Fact) -> int:
+    table = rt.number(rt.split(route.body, rt.RTMSG.size), rt.RTA_TABLE)
+    return rt.RtMsg.of(route.body).table if table is None else table
 
 
 def _target(fact: Fact) -> bytes | None:
@@ -171,132 +465,34 @@ def _went_with(route: Fact, gone: Collection[bytes | None]) -> bool:
     return bool(gone)
 
 
-def surplus(wanted: PortState, now: PortState) -> list[Fact]:
-    """What is there now and was not, and is no other form of what was: somebody else made it.
-
-    Left out is what comes and goes by itself: see passing().
-    """
-    places = aligned(wanted, now)
-    label = wanted.ifname == now.ifname
-    had = {_hashable(identity(fact, wanted.places, label=label)) for fact in wanted.facts}
-    missed = {key(lack.fact, wanted.places) for lack in lacking(wanted, now)}
-    return [
-        fact
-        for fact in now.facts
-        if not passing(fact)
-        and key(fact, places) not in missed
-        and _hashable(identity(fact, places, label=label)) not in had
-    ]
-
-
-def in_the_way(wanted: PortState, now: PortState, lacks: Sequence[Lack]) -> list[Request]:
-    """The requests that remove IPv6 addresses which have to be made again: those which a lacking
-    one has to come before (the kernel puts the youngest first, and keep_addr_on_down keeps some of
-    them alone), and those it has kept without their local route on a device that is down."""
-    missing = {lack.fact for lack in lacks}
-    bare = _bare(wanted, now, missing)
-    places = aligned(wanted, now)
-    there = {_hashable(identity(fact, places)): fact for fact in now.facts}
-    found = []
-    elder: set[int] = set()
-    for fact in reversed(wanted.of(Kind.ADDRESS)):
-        if not is_ipv6_address(fact):
-            continue
-        ordered = not is_link_scope(fact)
-        if fact in bare or (ordered and fact not in missing and devices_of(fact) & elder):
-            one = there.get(_hashable(identity(fact, wanted.places)))
-            found += [Request(rt.RTM_DELADDR, 0, one.body)] if one else []
-        if ordered and (fact in missing or fact in bare):
-            elder |= devices_of(fact)
-    return found
-
-
-def _bare(wanted: PortState, now: PortState, missing: Collection[Fact]) -> set[Fact]:
-    """The IPv6 addresses that are there without the local route they had, on devices that are down:
-    where one is up the kernel makes the route by itself (fixup_permanent_addr())."""
-    down = {upper.ifindex for upper in now.uppers if not upper.up}
-    moved = zip(wanted.places, aligned(wanted, now), strict=True)
-    closed = {was.ifindex for was, is_now in moved if is_now.ifindex in down}
-    lost = {(_target(fact), *devices_of(fact)) for fact in missing if _is_local(fact)}
-    return {
-        fact
-        for fact in wanted.of(Kind.ADDRESS)
-        if is_ipv6_address(fact)
-        and fact not in missing
-        and devices_of(fact) <= closed
-        and (_target(fact), *devices_of(fact)) in lost
-    }
-
-
-def awaited(lacks: Sequence[Lack], now: PortState) -> set[Fact]:
-    """The routes among what lacks that the kernel adds when duplicate address detection ends."""
-    pending = {_target(fact) for fact in now.facts if is_tentative(fact)}
-    return {
-        one.fact
-        for one in lacks
-        if pending
-        and derived(one.fact)
-        and (not _is_local(one.fact) or _target(one.fact) in pending)
-    }
-
-
 def _is_local(fact: Fact) -> bool:
     """The route of an address of ours."""
-    return derived(fact) and bool(rt.RTMSG.unpack_from(fact.body)[7] == rt.RTN_LOCAL)
-
-
-def strays(wanted: PortState, now: PortState) -> list[tuple[Fact, Request]]:
-    """What the kernel has made because links went down and up here, and the requests to remove
-    it: connected routes that somebody had deleted from addresses which are as they were, and
-    link-local addresses of uppers that had carrier for the moment alone in which a VLAN was up.
-    """
-    places = aligned(wanted, now)
-    back = dict(zip((one.ifindex for one in places), wanted.places, strict=True))
-    had = {_hashable(identity(fact, wanted.places)) for fact in wanted.facts}
-    off = {u.ifindex for u in wanted.uppers if u.up and not u.carrier}
-    off_now = {u.ifindex for u in now.uppers if u.up and not u.carrier}
-    found = []
-    for fact in now.facts:
-        on = {back[index].ifindex if index in back else -1 for index in devices_of(fact)}
-        unlinked = on <= off and devices_of(fact) <= off_now
-        if _hashable(identity(fact, places)) in had or not on:
-            continue
-        if fact.kind is Kind.ADDRESS:
-            attrs = rt.split(fact.body, rt.IFADDR.size)
-            if unlinked and rt.number(attrs, rt.IFA_PROTO) == rt.IFAPROT_KERNEL_LL:
-                found.append((fact, Request(rt.RTM_DELADDR, 0, fact.body)))
-        elif fact.kind is Kind.ROUTE and by_kernel(fact):
-            again = Fact(fact.kind, rt.route(fact.body, places, wanted.places, 0) or fact.body)
-            own = not derived(fact) and connected(again, wanted)
-            if own or (unlinked and rt.is_ipv6(fact.body)):
-                found.append((fact, Request(rt.RTM_DELROUTE, 0, fact.body)))
-    return found
+    return derived(fact) and rt.RtMsg.of(fact.body).type == rt.RTN_LOCAL
 
 
 def passing(fact: Fact) -> bool:
-    """What the kernel makes by itself, or because a router or a DHCP server said so."""
+    """What the kernel makes by itself, or because a router or a DHCP server has sent it."""
     if fact.kind is Kind.ADDRESS:
         attrs = rt.split(fact.body, rt.IFADDR.size)
-        by_kernel = rt.number(attrs, rt.IFA_PROTO) in rt.IFAPROT_OF_KERNEL
+        of_kernel = rt.number(attrs, rt.IFA_PROTO) in rt.IFAPROT_OF_KERNEL
         of_router = rt.is_ipv6(fact.body) and bool(address_flags(fact) & rt.IFA_F_MANAGETEMPADDR)
-        return by_kernel or of_router or is_temporary(fact)
+        return of_kernel or of_router or is_temporary(fact)
     if fact.kind is Kind.ROUTE:
-        return rt.RTMSG.unpack_from(fact.body)[5] in rt.RTPROT_PASSING
+        return rt.RtMsg.of(fact.body).protocol in rt.RTPROT_PASSING
     return False
 
 
-def _hashable(parts: tuple[object, ...]) -> tuple[object, ...]:
-    return tuple(tuple(p) if isinstance(p, list) else p for p in parts)
+# --- requests ------------------------------------------------------------------------------
 
 
-def requests(lack: Lack, wanted: PortState, now: Places, elapsed: int) -> list[Request]:
-    """The requests that bring a lacking fact back; none for what only somebody else may change.
+def requests(missing: MissingFact, wanted: PortState, now: Places, elapsed: int) -> list[Request]:
+    """The requests that bring a missing fact back; none for what only somebody else may change.
 
     An IPv6 address comes without duplicate address detection, which would keep live connections
     waiting for a second or two, and then gets its own flags (inet6_addr_modify() starts no DAD).
     """
-    fact, instead = lack
-    was = wanted.places
+    fact, instead = missing
+    was = wanted.devices
     flags = NLM_F_CREATE | NLM_F_REPLACE
     if fact.kind is Kind.ADDRESS:
         # One that was tentative has never been used, and stays so where there is no carrier.
@@ -308,9 +504,11 @@ def requests(lack: Lack, wanted: PortState, now: Places, elapsed: int) -> list[R
         made = rt.nexthop(fact.body, was, now)
         if instead is None:
             return [Request(rt.RTM_NEWNEXTHOP, NLM_F_CREATE | NLM_F_EXCL, made)]
-        return [Request(rt.RTM_NEWNEXTHOP, flags, made)] if _shrunk_group(instead, fact) else []
+        return [Request(rt.RTM_NEWNEXTHOP, flags, made)] if is_shrunk_group(instead, fact) else []
     again = rt.route(fact.body, was, now, elapsed)
-    return [] if again is None else _route_requests(again, {place.ifindex for place in now})
+    if again is None or (instead is not None and _would_join(again, instead)):
+        return []
+    return _route_requests(again, {place.ifindex for place in now[: len(wanted.places)]})
 
 
 def _address_requests(made: bytes | None, *, quick: bool) -> list[Request]:
@@ -324,17 +522,25 @@ def _address_requests(made: bytes | None, *, quick: bool) -> list[Request]:
     return requests
 
 
-def _shrunk_group(present: Fact, wanted: Fact) -> bool:
-    """Whether the group there is ours less some members, as nexthop_flush_dev() leaves it."""
-    there, ours = rt.group_members(present.body), rt.group_members(wanted.body)
-    return bool(there) and set(there) < set(ours)
+def _would_join(made: bytes, instead: Fact) -> bool:
+    """Whether the kernel would make one multipath route of an IPv6 route and of what somebody has
+    put in its place (fib6_add_rt2node()): half of the packets would leave by each. It joins no
+    route that a router has announced (rt6_qualify_for_ecmp())."""
+    attrs, there = (rt.split(body, rt.RTMSG.size) for body in (made, instead.body))
+    members = rt.value(there, rt.RTA_MULTIPATH)
+    return (
+        rt.is_ipv6(made)
+        and not passing(instead)
+        and rt.value(attrs, rt.RTA_GATEWAY) is not None
+        and (members is not None or rt.value(there, rt.RTA_GATEWAY) is not None)
+    )
 
 
 def _route_requests(made: bytes, own: Collection[int]) -> list[Request]:
     """IPv4 routes of one prefix and metric keep their order by appending. IPv6 would join an
     appended one to the others as a member, which is right for multipath routes alone: each
-    member is made by itself, those on our own devices first: one elsewhere may be there still, or
-    have to wait for its port."""
+    member is made by itself, those on our own devices first: one on another device may be there
+    still, or have to wait for its port. Without those on devices that are gone."""
     if not rt.is_ipv6(made):
         return [Request(rt.RTM_NEWROUTE, NLM_F_CREATE | NLM_F_APPEND, made)]
     members = rt.value(rt.split(made, rt.RTMSG.size), rt.RTA_MULTIPATH)
@@ -343,16 +549,17 @@ def _route_requests(made: bytes, own: Collection[int]) -> list[Request]:
     return [
         Request(rt.RTM_NEWROUTE, NLM_F_CREATE | NLM_F_APPEND, rt.with_hops(made, [hop]))
         for hop in sorted(rt.hops(members), key=lambda hop: hop.ifindex not in own)
+        if hop.ifindex > 0
     ]
 
 
-def in_order(lacks: Sequence[Lack]) -> list[Lack]:
+def in_order(missing: Sequence[MissingFact]) -> list[MissingFact]:
     """As they are to be made again: addresses, nexthops before groups, on-link routes before
     those through a gateway (which must be reachable), neighbours.
 
     IPv6 addresses go backwards: the kernel puts a new one before its elders (of one scope,
     ipv6_link_dev_addr()), and the order takes part in choosing source addresses.
     """
-    six = [one for one in lacks if is_ipv6_address(one.fact)]
-    rest = [one for one in lacks if not is_ipv6_address(one.fact)]
+    six = [one for one in missing if is_ipv6_address(one.fact)]
+    rest = [one for one in missing if not is_ipv6_address(one.fact)]
     return sorted([*reversed(six), *rest], key=lambda one: rank(one.fact))

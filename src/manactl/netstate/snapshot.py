@@ -10,7 +10,7 @@ import enum
 import ipaddress
 import socket
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from manactl.model.port import PortId
@@ -65,11 +65,23 @@ class Setting(NamedTuple):
     value: str
 
 
+class OtherDevice(NamedTuple):
+    """A device that is neither the port nor an upper of it. Its ifindex alone is not enough to know
+    it by: the kernel may give that to another one."""
+
+    ifindex: int
+    name: str
+    mac: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class PortState:
     """Everything that refers to a port or to the devices stacked on it, at one instant.
 
-    `taken` is CLOCK_BOOTTIME in seconds. `uppers` are in order from the bottom up.
+    `taken` is CLOCK_BOOTTIME in seconds. `uppers` are in order from the bottom up. What the facts
+    refer to besides: `others` are devices that they or a bond name, `related` nexthops on other
+    devices, as members of groups or because they were asked for. `links` are all devices that are
+    not of the port, to look for `others` of another state in; they are not kept in JSON.
     """
 
     port: PortId
@@ -81,6 +93,14 @@ class PortState:
     facts: tuple[Fact, ...]
     uppers: tuple[UpperState, ...] = ()
     settings: tuple[Setting, ...] = ()
+    others: tuple[OtherDevice, ...] = ()
+    related: tuple[Fact, ...] = ()
+    links: tuple[OtherDevice, ...] = field(default=(), compare=False, repr=False)
+
+    @property
+    def devices(self) -> Places:
+        """The port, its uppers, and the other devices that its facts name."""
+        return (*self.places, *(Place(one.ifindex, one.name) for one in self.others))
 
     @property
     def places(self) -> Places:
@@ -92,7 +112,12 @@ class PortState:
 
     @property
     def names(self) -> dict[int, str]:
-        return dict(self.places)
+        return dict(self.devices)
+
+    def name_of(self, ifindex: int) -> str | None:
+        """The name of a device of the namespace; None: there is none of that ifindex."""
+        names = {link.ifindex: link.name for link in self.links}
+        return names.get(ifindex) or dict(self.places).get(ifindex)
 
     @property
     def own(self) -> tuple[Fact, ...]:
@@ -114,24 +139,15 @@ class PortState:
             "up": self.up,
             "carrier": self.carrier,
             "taken": self.taken,
-            "facts": [
-                {
-                    "kind": str(fact.kind),
-                    "text": describe(fact, self.names),
-                    "message": base64.b64encode(fact.body).decode(),
-                }
-                for fact in self.facts
-            ],
+            "facts": _facts_to_json(self.facts, self.names),
+            "related": _facts_to_json(self.related, self.names),
+            "others": [other._asdict() for other in self.others],
             "uppers": [upper.to_json() for upper in self.uppers],
             "sysctls": [setting._asdict() for setting in self.settings],
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> PortState:
-        facts = tuple(
-            Fact(Kind(one["kind"]), base64.b64decode(one["message"], validate=True))
-            for one in data["facts"]
-        )
         return cls(
             port_from_json(data["port"]),
             int(data["ifindex"]),
@@ -139,13 +155,35 @@ class PortState:
             bool(data["up"]),
             bool(data["carrier"]),
             float(data["taken"]),
-            facts,
-            tuple(UpperState.from_json(one) for one in data.get("uppers", ())),
+            _facts_from_json(data["facts"]),
+            tuple(UpperState.from_json(upper) for upper in data.get("uppers", ())),
             tuple(
-                Setting(int(one["ifindex"]), one["tree"], one["key"], one["value"])
-                for one in data.get("sysctls", ())
+                Setting(int(found["ifindex"]), found["tree"], found["key"], found["value"])
+                for found in data.get("sysctls", ())
             ),
+            tuple(
+                OtherDevice(int(other["ifindex"]), other["name"], other["mac"])
+                for other in data.get("others", ())
+            ),
+            _facts_from_json(data.get("related", ())),
         )
+
+
+def _facts_to_json(facts: Iterable[Fact], names: Mapping[int, str]) -> list[dict[str, str]]:
+    return [
+        {
+            "kind": str(fact.kind),
+            "text": describe(fact, names),
+            "message": base64.b64encode(fact.body).decode(),
+        }
+        for fact in facts
+    ]
+
+
+def _facts_from_json(rows: Iterable[Mapping[str, Any]]) -> tuple[Fact, ...]:
+    return tuple(
+        Fact(Kind(row["kind"]), base64.b64decode(row["message"], validate=True)) for row in rows
+    )
 
 
 def port_to_json(port: PortId) -> dict[str, Any]:
@@ -169,72 +207,98 @@ class Dumps(NamedTuple):
     neighbours: Sequence[bytes]
 
 
-def select(dumps: Dumps, devices: Collection[int], also: Collection[int] = ()) -> tuple[Fact, ...]:
-    """Everything of the dumps that the kernel may drop when the first of these devices goes down
-    and the others stand on it.
+class Selection(NamedTuple):
+    """Facts, and all interfaces that the routes among them name."""
 
-    Nexthop groups and multipath routes with a member here belong to it too: they lose it. `also`
-    are nexthop ids to include wherever they lead now: they were here before.
+    facts: tuple[Fact, ...]
+    named: frozenset[int]
+
+
+def select(dumps: Dumps, devices: Collection[int]) -> Selection:
+    """Everything of the dumps that the kernel may drop when the first of these devices goes down
+    and the others are stacked on it.
+
+    Nexthop groups and multipath routes with a member here belong to it too: they lose it.
     """
     facts = [
         Fact(Kind.ADDRESS, body)
         for body in dumps.addresses
-        if rt.IFADDR.unpack_from(body)[4] in devices
+        if rt.IfAddrMsg.of(body).ifindex in devices
     ]
-    nexthops, ids = _nexthops(dumps.nexthops, devices, also)
+    nexthops, ids = _nexthops(dumps.nexthops, devices)
     facts += nexthops
+    named: set[int] = set()
     for body in dumps.routes:
-        flags = rt.RTMSG.unpack_from(body)[8]
-        by_object = rt.number(rt.split(body, rt.RTMSG.size), rt.RTA_NH_ID)
-        if flags & rt.RTM_F_CLONED:
+        attrs = rt.split(body, rt.RTMSG.size)
+        out = rt.ifindexes(attrs)
+        if out.isdisjoint(devices) and (not ids or rt.number(attrs, rt.RTA_NH_ID) not in ids):
             continue
-        if by_object in ids or not rt.route_ifindexes(body).isdisjoint(devices):
+        if not rt.RtMsg.of(body).flags & rt.RTM_F_CLONED:
             facts.append(Fact(Kind.ROUTE, body))
-    facts += [Fact(Kind.NEIGHBOUR, b) for b in dumps.neighbours if _lasting(b, devices)]
-    return tuple(facts)
+            named |= out
+    facts += [Fact(Kind.NEIGHBOUR, body) for body in dumps.neighbours if _lasting(body, devices)]
+    return Selection(tuple(facts), frozenset(named))
 
 
-def _nexthops(
-    bodies: Sequence[bytes], devices: Collection[int], also: Collection[int]
-) -> tuple[list[Fact], set[int]]:
-    """The nexthops and then the groups, and the ids of those that lead here."""
-    ids = {_id(body) for body in bodies if _leads_to(body) in devices}
-    ids |= {_id(body) for body in bodies if ids.intersection(rt.group_members(body))}
-    chosen = [Fact(Kind.NEXTHOP, b) for b in bodies if _id(b) in ids or _id(b) in also]
-    return sorted(chosen, key=rank), ids
+def related(dumps: Dumps, facts: Iterable[Fact], also: Collection[int] = ()) -> tuple[Fact, ...]:
+    """The nexthops that are not among the facts, and are members of groups that are, or have one
+    of the ids `also`."""
+    chosen = [fact for fact in facts if fact.kind is Kind.NEXTHOP]
+    mine = {nexthop_id(fact) for fact in chosen}
+    wanted = {number for fact in chosen for number in rt.group_members(fact.body)}.union(also)
+    found = [Fact(Kind.NEXTHOP, body) for body in dumps.nexthops]
+    return tuple(fact for fact in found if nexthop_id(fact) in wanted - mine)
 
 
-def _leads_to(body: bytes) -> int | None:
-    return rt.number(rt.split(body, rt.NHMSG.size), rt.NHA_OIF)
+def _nexthops(bodies: Sequence[bytes], devices: Collection[int]) -> tuple[list[Fact], set[int]]:
+    """The nexthops and then the groups that lead here, and their ids."""
+    facts = [Fact(Kind.NEXTHOP, body) for body in bodies]
+    ids = {nexthop_id(fact) for fact in facts if not devices_of(fact).isdisjoint(devices)}
+    ids |= {nexthop_id(fact) for fact in facts if ids.intersection(rt.group_members(fact.body))}
+    return sorted((fact for fact in facts if nexthop_id(fact) in ids), key=rank), ids
 
 
-def _id(body: bytes) -> int:
-    return rt.number(rt.split(body, rt.NHMSG.size), rt.NHA_ID) or 0
+def nexthop_id(fact: Fact) -> int:
+    return rt.number(rt.split(fact.body, rt.NHMSG.size), rt.NHA_ID) or 0
 
 
 def devices_of(fact: Fact) -> set[int]:
     """The interfaces that a fact names itself."""
     if fact.kind is Kind.ADDRESS:
-        return {rt.IFADDR.unpack_from(fact.body)[4]}
+        return {rt.IfAddrMsg.of(fact.body).ifindex}
     if fact.kind is Kind.NEIGHBOUR:
-        return {rt.NDMSG.unpack_from(fact.body)[3]}
+        return {rt.NdMsg.of(fact.body).ifindex}
     if fact.kind is Kind.NEXTHOP:
-        out = _leads_to(fact.body)
+        out = rt.number(rt.split(fact.body, rt.NHMSG.size), rt.NHA_OIF)
         return set() if out is None else {out}
     return rt.route_ifindexes(fact.body)
 
 
+def other_devices(
+    selected: Selection,
+    beside: Iterable[Fact],
+    uppers: Iterable[UpperState],
+    links: Iterable[OtherDevice],
+) -> tuple[OtherDevice, ...]:
+    """Those of the links that a route or a related nexthop names, or that are the active slave of a
+    bond."""
+    named = {device for fact in beside for device in devices_of(fact)} | selected.named
+    named |= {upper.active for upper in uppers if upper.active is not None}
+    return tuple(link for link in links if link.ifindex in named)
+
+
 def nexthop_ids(state: PortState) -> frozenset[int]:
-    return frozenset(_id(fact.body) for fact in state.of(Kind.NEXTHOP))
+    """The ids of its nexthops, and of those that its groups have on other devices."""
+    return frozenset(map(nexthop_id, (*state.of(Kind.NEXTHOP), *state.related)))
 
 
 def _lasting(body: bytes, devices: Collection[int]) -> bool:
     """Whether somebody configured this neighbour; what the kernel learned it learns again."""
-    _, _, _, index, state, flags, _ = rt.NDMSG.unpack_from(body)
+    head = rt.NdMsg.of(body)
     extended = rt.number(rt.split(body, rt.NDMSG.size), rt.NDA_FLAGS_EXT) or 0
-    return index in devices and bool(
-        state & rt.NUD_PERMANENT
-        or flags & (rt.NTF_PROXY | rt.NTF_EXT_LEARNED)
+    return head.ifindex in devices and bool(
+        head.state & rt.NUD_PERMANENT
+        or head.flags & (rt.NTF_PROXY | rt.NTF_EXT_LEARNED)
         or extended & rt.NTF_EXT_MANAGED
     )
 
@@ -259,7 +323,7 @@ def is_temporary(fact: Fact) -> bool:
 
 def address_flags(fact: Fact) -> int:
     flags = rt.number(rt.split(fact.body, rt.IFADDR.size), rt.IFA_FLAGS)
-    return rt.IFADDR.unpack_from(fact.body)[2] if flags is None else flags
+    return rt.IfAddrMsg.of(fact.body).flags if flags is None else flags
 
 
 def made_by_kernel(fact: Fact, state: PortState) -> bool:
@@ -280,7 +344,7 @@ def made_by_kernel(fact: Fact, state: PortState) -> bool:
 
 def by_kernel(fact: Fact) -> bool:
     """A route of proto kernel."""
-    return fact.kind is Kind.ROUTE and rt.RTMSG.unpack_from(fact.body)[5] == rt.RTPROT_KERNEL
+    return fact.kind is Kind.ROUTE and rt.RtMsg.of(fact.body).protocol == rt.RTPROT_KERNEL
 
 
 def connected(route: Fact, state: PortState) -> bool:
@@ -294,7 +358,7 @@ def derived(fact: Fact) -> bool:
     """A route that is part of an address: only the kernel can make it rightly. That of a new
     IPv6 address comes when duplicate address detection is over."""
     types = (rt.RTN_LOCAL, rt.RTN_BROADCAST, rt.RTN_ANYCAST, rt.RTN_MULTICAST)
-    return by_kernel(fact) and rt.RTMSG.unpack_from(fact.body)[7] in types
+    return by_kernel(fact) and rt.RtMsg.of(fact.body).type in types
 
 
 def is_tentative(fact: Fact) -> bool:
@@ -304,19 +368,19 @@ def is_tentative(fact: Fact) -> bool:
 
 def is_link_scope(fact: Fact) -> bool:
     """An address that is valid on its link alone."""
-    return bool(rt.IFADDR.unpack_from(fact.body)[3] == 253)  # RT_SCOPE_LINK
+    return rt.IfAddrMsg.of(fact.body).scope == rt.RT_SCOPE_LINK
 
 
 def _network(route: Fact) -> tuple[int | None, int, int, int]:
     """Device, family, prefix length and prefix of a route, the prefix as a number."""
-    family, length, *_ = rt.RTMSG.unpack_from(route.body)
+    head = rt.RtMsg.of(route.body)
     attrs = rt.split(route.body, rt.RTMSG.size)
     dst = rt.value(attrs, rt.RTA_DST) or b""
-    return (rt.number(attrs, rt.RTA_OIF), family, length, int.from_bytes(dst, "big"))
+    return (rt.number(attrs, rt.RTA_OIF), head.family, head.dst_len, int.from_bytes(dst, "big"))
 
 
-def _connected(address: Fact) -> list[tuple[int | None, int, int, int]]:
-    family, length, _, _, index = rt.IFADDR.unpack_from(address.body)
+def _connected(address: Fact) -> list[tuple[int, int, int, int]]:
+    family, length, _, _, index = rt.IfAddrMsg.of(address.body)
     if address_flags(address) & rt.IFA_F_NOPREFIXROUTE:
         return []
     attrs = rt.split(address.body, rt.IFADDR.size)
@@ -334,32 +398,36 @@ def is_ipv6_address(fact: Fact) -> bool:
     return fact.kind is Kind.ADDRESS and is_ipv6(fact)
 
 
+_RANKS = {kind: number for number, kind in enumerate(Kind)}
+# A route with one of these needs a gateway that can be reached.
+_FAR = frozenset({rt.RTA_GATEWAY, rt.RTA_VIA, rt.RTA_MULTIPATH, rt.RTA_NH_ID})
+
+
 def rank(fact: Fact) -> tuple[int, int]:
-    rank = list(Kind).index(fact.kind)
+    """Where it comes in the order of making again."""
+    number = _RANKS[fact.kind]
     if fact.kind is Kind.NEXTHOP:
-        return rank, int(bool(rt.group_members(fact.body)))
+        return number, int(bool(rt.group_members(fact.body)))
     if fact.kind is not Kind.ROUTE:
-        return rank, 0
-    attrs = rt.split(fact.body, rt.RTMSG.size)
-    far = (rt.RTA_GATEWAY, rt.RTA_VIA, rt.RTA_MULTIPATH, rt.RTA_NH_ID)
-    return rank, int(any(rt.value(attrs, a) is not None for a in far))
+        return number, 0
+    return number, int(any(one.type in _FAR for one in rt.split(fact.body, rt.RTMSG.size)))
 
 
 def is_default_route(fact: Fact) -> bool:
     """A unicast route to everywhere, in whatever table."""
     if fact.kind is not Kind.ROUTE:
         return False
-    head = rt.RTMSG.unpack_from(fact.body)
-    return bool(head[1] == 0 and head[7] == rt.RTN_UNICAST)
+    head = rt.RtMsg.of(fact.body)
+    return head.dst_len == 0 and head.type == rt.RTN_UNICAST
 
 
 def global_addresses(facts: Iterable[Fact]) -> list[str]:
     """The addresses among the facts that others can reach: not link-local, not host scope."""
-    found = []
-    for fact in facts:
-        if fact.kind is Kind.ADDRESS and rt.IFADDR.unpack_from(fact.body)[3] == 0:
-            found.append(_own(fact))
-    return found
+    return [
+        _own(fact)
+        for fact in facts
+        if fact.kind is Kind.ADDRESS and rt.IfAddrMsg.of(fact.body).scope == rt.RT_SCOPE_UNIVERSE
+    ]
 
 
 def addresses(facts: Iterable[Fact]) -> list[str]:
@@ -378,6 +446,13 @@ def describe(fact: Fact, names: Mapping[int, str]) -> str:
     from manactl.netstate.describe import text  # noqa: PLC0415 - only people need it
 
     return text(fact.kind, fact.body, names)
+
+
+def settings_of(fact: Fact) -> str:
+    """What describe() leaves out of it, for two facts that look the same."""
+    from manactl.netstate.describe import settings  # noqa: PLC0415 - only people need it
+
+    return settings(fact.kind, fact.body)
 
 
 def removal(fact: Fact, names: Mapping[int, str]) -> str:

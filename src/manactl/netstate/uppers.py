@@ -12,11 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from manactl.model.port import IFF_UP
-from manactl.wire import rtmsg as rt
-from manactl.wire.attrs import attr_str, attr_u32, nest
+from manactl.wire.if_link import RTM_NEWLINK, activate_slave, set_admin
 
-IFLA_LINKINFO, IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_BOND_ACTIVE_SLAVE = 18, 1, 2, 2
 VLAN = "vlan"
 LINKED = frozenset({VLAN, "macvlan", "macvtap", "ipvlan", "ipvtap"})
 MASTERS = frozenset({"bond", "bridge", "vrf"})
@@ -26,9 +23,9 @@ RESTORABLE = LINKED | MASTERS
 class UpperState(NamedTuple):
     """One device on a port, or on another upper of it, at one instant.
 
-    `lower` is the ifindex of what it stands on; `id` tells VLANs of one device apart ("802.1Q
-    100"); `follows`: the kernel sets it up and down with its lower. `active` is the ifindex of a
-    bond's active slave.
+    `lower` is the ifindex of its lower; `id` tells VLANs of one device apart ("802.1Q 100");
+    `follows`: the kernel sets it up and down with its lower. `active` is the ifindex of a bond's
+    active slave, `table` the routing table of a VRF.
     """
 
     name: str
@@ -40,6 +37,8 @@ class UpperState(NamedTuple):
     carrier: bool
     follows: bool
     active: int | None = None
+    table: int | None = None
+    mac: str | None = None
 
     def describe(self) -> str:
         return f"{self.kind} {self.name}" + (f" ({self.id})" if self.id else "")
@@ -49,7 +48,7 @@ class UpperState(NamedTuple):
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> UpperState:
-        active = data.get("active")
+        active, table, mac = (data.get(name) for name in ("active", "table", "mac"))
         return cls(
             str(data["name"]),
             int(data["ifindex"]),
@@ -60,6 +59,8 @@ class UpperState(NamedTuple):
             bool(data["carrier"]),
             bool(data["follows"]),
             None if active is None else int(active),
+            None if table is None else int(table),
+            None if mac is None else str(mac),
         )
 
 
@@ -75,8 +76,9 @@ def pairs(
 ) -> list[Pair]:
     """Each wanted upper with its present self, in order.
 
-    It is the same by kind, by what it stands on, and by its VLAN id, ifindex or name: an upper
-    may have been renamed, or made again.
+    It is the same by kind, lower, VRF table and VLAN id, and by its name, or by ifindex and MAC
+    address: an upper may have been renamed, or made again under its name. An ifindex alone may
+    have been given to another device.
     """
     left = list(now)
     moved = {port_was: port_now}
@@ -93,13 +95,15 @@ def pairs(
 
 
 def _same(one: UpperState, other: UpperState) -> bool:
-    if (one.kind, one.id) != (other.kind, other.id):
+    if (one.kind, one.id) != (other.kind, other.id) or one.table not in (None, other.table):
         return False
-    return one.kind == VLAN or one.name == other.name or one.ifindex == other.ifindex
+    if one.kind == VLAN or one.name == other.name:
+        return True
+    return one.ifindex == other.ifindex and one.mac in (None, other.mac)
 
 
 class Change(NamedTuple):
-    """An upper whose admin state is not as it was, and the request that mends it."""
+    """An upper whose admin state is not as it was, and the request that sets it right."""
 
     now: UpperState
     up: bool
@@ -115,12 +119,11 @@ def changes(matched: Sequence[Pair]) -> list[Change]:
 
 
 def _set(upper: UpperState, up: bool) -> Change:
-    body = rt.IFINFO.pack(0, 0, 0, upper.ifindex, IFF_UP if up else 0, IFF_UP)
-    return Change(upper, up, rt.RTM_NEWLINK, body)
+    return Change(upper, up, RTM_NEWLINK, set_admin(upper.ifindex, up))
 
 
 def unopened(matched: Sequence[Pair], port_now: int, port_up: bool) -> list[UpperState]:
-    """Those that the kernel sets up with what they stand on, and has not yet."""
+    """Those that the kernel sets up with their lower, and has not yet."""
     ups = {port_now: port_up, **{p.now.ifindex: p.now.up for p in matched if p.now is not None}}
     return [
         p.now
@@ -129,21 +132,26 @@ def unopened(matched: Sequence[Pair], port_now: int, port_up: bool) -> list[Uppe
     ]
 
 
-def inactive(
-    matched: Sequence[Pair], moved: Mapping[int, int]
-) -> list[tuple[UpperState, UpperState, int]]:
-    """Bonds that send by another slave than they did, with the ifindex that slave has now."""
+class Inactive(NamedTuple):
+    """A bond whose active slave is not what it was, and the ifindex that slave has now, which is
+    negative when it is gone."""
+
+    was: UpperState
+    now: UpperState
+    slave: int
+
+
+def inactive(matched: Sequence[Pair], moved: Mapping[int, int]) -> list[Inactive]:
+    """Bonds that send by another slave than they did. `moved`: ifindexes then to ifindexes now."""
     found = []
     for was, now in matched:
         if now is not None and was.active is not None:
-            active = moved.get(was.active, was.active)
-            if now.active != active:
-                found.append((was, now, active))
+            slave = moved.get(was.active, was.active)
+            if now.active != slave:
+                found.append(Inactive(was, now, slave))
     return found
 
 
 def activate(bond: UpperState, slave: int) -> tuple[int, int, bytes]:
     """Type, flags and body of the request that makes a slave the active one."""
-    data = nest(IFLA_INFO_DATA, attr_u32(IFLA_BOND_ACTIVE_SLAVE, slave))
-    info = nest(IFLA_LINKINFO, attr_str(IFLA_INFO_KIND, bond.kind), data)
-    return rt.RTM_NEWLINK, 0, rt.IFINFO.pack(0, 0, 0, bond.ifindex, 0, 0) + info
+    return RTM_NEWLINK, 0, activate_slave(bond.ifindex, slave)

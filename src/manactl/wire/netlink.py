@@ -19,6 +19,8 @@ NETLINK_ROUTE = 0
 NETLINK_SOCK_DIAG = 4
 NETLINK_RDMA = 20
 
+KERNEL = 0  # the port id of the kernel's own sockets (nl_pid)
+
 NLM_F_REQUEST = 0x1
 NLM_F_ACK = 0x4
 NLM_F_DUMP_INTR = 0x10
@@ -100,6 +102,7 @@ class NetlinkSocket:
         self._strict = strict
         self._opener = opener
         self._seq = 0
+        self._mid_dump = False  # a dump has begun, and its end was not read
         self._sock = self._open()
 
     def __enter__(self) -> Self:
@@ -137,6 +140,7 @@ class NetlinkSocket:
 
         The kernel marks such a dump by NLM_F_DUMP_INTR and would let entries be missing or
         doubled. Raises DumpInterruptedError (EINTR) when `tries` dumps in a row were marked.
+        However this is left, by a signal's exception too, the socket can be used again.
         """
         for _ in range(tries):
             try:
@@ -144,21 +148,19 @@ class NetlinkSocket:
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
-                # Lost messages may include the end of the dump: only a new socket is clean.
-                self._sock.close()
-                self._sock = self._open()
                 continue
             if answers is not None:
                 return answers
         raise DumpInterruptedError(errno.EINTR, f"dump interrupted {tries} times by changes")
 
     def _dump_once(self, kind: int, body: bytes) -> list[Message] | None:
-        seq = self._send(kind, NLM_F_REQUEST | NLM_F_DUMP, body)
+        seq = self._send(kind, NLM_F_REQUEST | NLM_F_DUMP, body, dump=True)
         answers: list[Message] = []
         interrupted = False
         for packet in self._packets(seq):
             interrupted |= bool(packet.flags & NLM_F_DUMP_INTR)
             if packet.type in (NLMSG_ERROR, NLMSG_DONE):
+                self._mid_dump = False
                 _raise_error(packet)
                 return None if interrupted else answers
             answers.append(Message(packet.type, packet.body))
@@ -175,15 +177,24 @@ class NetlinkSocket:
             _prefer(sock, _socket.SOL_SOCKET, _socket.SO_RCVBUF, _RCVBUF)
         return sock
 
-    def _send(self, kind: int, flags: int, body: bytes) -> int:
+    def _send(self, kind: int, flags: int, body: bytes, *, dump: bool = False) -> int:
+        if self._mid_dump:
+            # The kernel refuses a second dump with EBUSY until the first is read to its end, and
+            # of one that overran the end may be lost: only a new socket is clean.
+            self._sock.close()
+            self._sock = self._open()
+        self._mid_dump = dump
         self._seq += 1
         self._sock.send(_HEADER.pack(_HEADER.size + len(body), kind, flags, self._seq, 0) + body)
         return self._seq
 
     def _packets(self, seq: int) -> Iterator[_Packet]:
-        """Packets that answer `seq`; leftovers of earlier exchanges are skipped."""
+        """Packets that answer `seq`; leftovers of earlier exchanges are skipped, and whatever
+        another process sends: only the kernel has the port id 0."""
         while True:
-            data, _, flags, _ = self._sock.recvmsg(_ROOM)
+            data, _, flags, (sender, _) = self._sock.recvmsg(_ROOM)
+            if sender != KERNEL:
+                continue
             if flags & _socket.MSG_TRUNC:
                 raise OSError(errno.EMSGSIZE, f"netlink answer larger than {_ROOM} bytes")
             if not data:
@@ -203,6 +214,8 @@ def _split(data: bytes) -> Iterator[_Packet]:
             raise OSError(errno.EBADMSG, f"netlink message of {length} bytes at {offset}")
         yield _Packet(kind, flags, seq, data[offset + _HEADER.size : offset + length])
         offset += align(length)
+    if offset < len(data):
+        raise OSError(errno.EBADMSG, f"{len(data) - offset} bytes behind the last netlink message")
 
 
 def _raise_error(packet: _Packet) -> None:

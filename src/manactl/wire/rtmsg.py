@@ -11,61 +11,144 @@ from __future__ import annotations
 
 import _socket  # `socket` makes enums of all constants, which a TAB would wait for
 import struct
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple, Self
 
 from manactl.wire.attrs import NLA_TYPE_MASK, align, as_int, as_str, attr
 
-RTM_NEWLINK, RTM_GETLINK = 16, 18
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 RTM_NEWNEIGH, RTM_GETNEIGH = 28, 30
 RTM_NEWNEXTHOP, RTM_GETNEXTHOP = 104, 106
 
-IFINFO = struct.Struct("=BBHiII")  # family, pad, type, index, flags, change
-IFADDR = struct.Struct("=BBBBI")  # family, prefixlen, flags, scope, index
-RTMSG = struct.Struct("=BBBBBBBBI")  # family, dst/src len, tos, table, proto, scope, type, flags
-NDMSG = struct.Struct("=BBHiHBB")  # family, pads, ifindex, state, flags, type
-NHMSG = struct.Struct("=BBBBI")  # family, scope, protocol, reserved, flags
-RTNEXTHOP = struct.Struct("=HBBi")  # length, flags, hops, ifindex
+IFADDR = struct.Struct("=BBBBI")
+RTMSG = struct.Struct("=BBBBBBBBI")
+NDMSG = struct.Struct("=BBHiHBB")
+NHMSG = struct.Struct("=BBBBI")
+RTNEXTHOP = struct.Struct("=HBBi")  # length, flags, weight - 1, ifindex
 
 IFA_ADDRESS, IFA_LOCAL, IFA_LABEL, IFA_CACHEINFO, IFA_FLAGS = 1, 2, 3, 6, 8
 IFA_RT_PRIORITY, IFA_PROTO = 9, 11
 IFAPROT_KERNEL_LL = 3
 IFAPROT_OF_KERNEL = frozenset({1, 2, IFAPROT_KERNEL_LL})  # loopback, router advertisement
 IFA_F_SECONDARY = IFA_F_TEMPORARY = 0x01
-IFA_F_NODAD, IFA_F_TENTATIVE = 0x02, 0x40
-IFA_F_MANAGETEMPADDR, IFA_F_NOPREFIXROUTE, IFA_F_STABLE_PRIVACY = 0x100, 0x200, 0x800
-# What a request may set: NODAD, HOMEADDRESS, MANAGETEMPADDR, NOPREFIXROUTE, MCAUTOJOIN.
-IFA_SETTABLE = 0x02 | 0x10 | IFA_F_MANAGETEMPADDR | IFA_F_NOPREFIXROUTE | 0x400
+IFA_F_NODAD, IFA_F_DADFAILED, IFA_F_HOMEADDRESS, IFA_F_TENTATIVE = 0x02, 0x08, 0x10, 0x40
+IFA_F_MANAGETEMPADDR, IFA_F_NOPREFIXROUTE = 0x100, 0x200
+IFA_F_MCAUTOJOIN, IFA_F_STABLE_PRIVACY = 0x400, 0x800
+# What a request may set; the kernel derives the others.
+_IFA_SETTABLE = (
+    IFA_F_NODAD | IFA_F_HOMEADDRESS | IFA_F_MANAGETEMPADDR | IFA_F_NOPREFIXROUTE | IFA_F_MCAUTOJOIN
+)
 FOREVER = 0xFFFFFFFF
 _CACHEINFO = struct.Struct("=IIII")  # preferred, valid (s), created, updated
 
-RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC = 1, 4, 5, 6, 7
-RTA_MULTIPATH, RTA_FLOW, RTA_CACHEINFO, RTA_TABLE, RTA_VIA = 9, 11, 12, 15, 18
+RTA_DST, RTA_SRC, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC = 1, 2, 4, 5, 6, 7
+RTA_METRICS, RTA_MULTIPATH, RTA_FLOW, RTA_CACHEINFO, RTA_TABLE = 8, 9, 11, 12, 15
+RTA_MARK, RTA_VIA = 16, 18
 RTA_ENCAP_TYPE, RTA_ENCAP, RTA_EXPIRES, RTA_NH_ID = 21, 22, 23, 30
 # A route by nexthop object carries these in dumps (nexthop_compat_mode), never in requests.
 _RTA_OF_NEXTHOP = frozenset(
     {RTA_OIF, RTA_GATEWAY, RTA_MULTIPATH, RTA_FLOW, RTA_VIA, RTA_ENCAP_TYPE, RTA_ENCAP}
 )
-_RTA_EXPIRES_AT = 8  # offset of rta_expires in struct rta_cacheinfo, in 1/100 s
-RTM_F_CLONED = 0x200
-RTNH_F_SETTABLE = 0x2 | 0x4  # PERVASIVE, ONLINK; the others are carrier and offload state
-RTPROT_KERNEL = 2
-RTPROT_PASSING = frozenset({1, RTPROT_KERNEL, 9, 16})  # redirect, ra, dhcp
+_RTA_EXPIRES_AT, _USER_HZ = 8, 100  # rta_expires in struct rta_cacheinfo, and its unit
+RTM_F_CLONED, RTM_F_FIB_MATCH = 0x200, 0x2000
+RTNH_F_PERVASIVE, RTNH_F_ONLINK = 0x2, 0x4
+_RTNH_F_SETTABLE = RTNH_F_PERVASIVE | RTNH_F_ONLINK  # the others are carrier and offload state
+RTPROT_REDIRECT, RTPROT_KERNEL, RTPROT_BOOT, RTPROT_STATIC, RTPROT_RA, RTPROT_DHCP = (
+    1, 2, 3, 4, 9, 16,
+)  # fmt: skip
+RTPROT_PASSING = frozenset({RTPROT_REDIRECT, RTPROT_KERNEL, RTPROT_RA, RTPROT_DHCP})
 RTN_UNICAST, RTN_LOCAL, RTN_BROADCAST, RTN_ANYCAST, RTN_MULTICAST = 1, 2, 3, 4, 5
-RT_TABLE_LOCAL = 255
+RTN_BLACKHOLE, RTN_UNREACHABLE, RTN_PROHIBIT, RTN_THROW = 6, 7, 8, 9
+RT_SCOPE_UNIVERSE, RT_SCOPE_SITE, RT_SCOPE_LINK, RT_SCOPE_HOST, RT_SCOPE_NOWHERE = (
+    0, 200, 253, 254, 255,
+)  # fmt: skip
+RT_TABLE_DEFAULT, RT_TABLE_MAIN, RT_TABLE_LOCAL = 253, 254, 255
 
 NDA_DST, NDA_LLADDR, NDA_FLAGS_EXT = 1, 2, 15
 _NDA_STATE = frozenset({3, 4, 8, 9, 10})  # CACHEINFO, PROBES, IFINDEX, MASTER, LINK_NETNSID
-NUD_PERMANENT = 0x80
+NUD_REACHABLE, NUD_STALE, NUD_NOARP, NUD_PERMANENT = 0x02, 0x04, 0x40, 0x80
 NTF_PROXY, NTF_EXT_LEARNED = 0x08, 0x10
 NTF_EXT_MANAGED = 0x1
 
 NHA_ID, NHA_GROUP, NHA_GROUP_TYPE, NHA_OIF, NHA_GATEWAY, NHA_RES_GROUP = 1, 2, 3, 5, 6, 12
 _NHA_STATE = frozenset({13, 14, 15, 17})  # RES_BUCKET, OP_FLAGS, GROUP_STATS, HW_STATS_USED
 _NHA_RES_GROUP_UNBALANCED_TIME = 4
-_NHGRP = struct.Struct("=IBBH")  # id, weight - 1, its high byte, reserved
+_NHGRP = struct.Struct("=IBBxx")  # id, weight - 1, its high byte
+
+
+class IfAddrMsg(NamedTuple):
+    """struct ifaddrmsg, the header of an address."""
+
+    family: int
+    prefixlen: int = 0
+    flags: int = 0  # the low byte of IFA_FLAGS
+    scope: int = 0
+    ifindex: int = 0
+
+    def pack(self) -> bytes:
+        return IFADDR.pack(*self)
+
+    @classmethod
+    def of(cls, body: bytes) -> Self:
+        """struct.error when the body is shorter, here and in the other headers."""
+        return cls._make(IFADDR.unpack_from(body))
+
+
+class RtMsg(NamedTuple):
+    """struct rtmsg, the header of a route; `table` is one byte of RTA_TABLE."""
+
+    family: int
+    dst_len: int = 0
+    src_len: int = 0
+    tos: int = 0
+    table: int = 0
+    protocol: int = 0
+    scope: int = 0
+    type: int = 0
+    flags: int = 0
+
+    def pack(self) -> bytes:
+        return RTMSG.pack(*self)
+
+    @classmethod
+    def of(cls, body: bytes) -> Self:
+        return cls._make(RTMSG.unpack_from(body))
+
+
+class NdMsg(NamedTuple):
+    """struct ndmsg, the header of a neighbour."""
+
+    family: int
+    ifindex: int = 0
+    state: int = 0
+    flags: int = 0
+    type: int = 0
+
+    def pack(self) -> bytes:
+        return NDMSG.pack(self.family, 0, 0, *self[1:])
+
+    @classmethod
+    def of(cls, body: bytes) -> Self:
+        family, _, _, *rest = NDMSG.unpack_from(body)
+        return cls(family, *rest)
+
+
+class NhMsg(NamedTuple):
+    """struct nhmsg, the header of a nexthop object."""
+
+    family: int = 0
+    scope: int = 0
+    protocol: int = 0
+    reserved: int = 0
+    flags: int = 0
+
+    def pack(self) -> bytes:
+        return NHMSG.pack(*self)
+
+    @classmethod
+    def of(cls, body: bytes) -> Self:
+        return cls._make(NHMSG.unpack_from(body))
 
 
 class Attr(NamedTuple):
@@ -147,7 +230,11 @@ def pack_hops(members: Iterable[Hop]) -> bytes:
 
 def route_ifindexes(body: bytes) -> set[int]:
     """Every interface that a route names."""
-    attrs = split(body, RTMSG.size)
+    return ifindexes(split(body, RTMSG.size))
+
+
+def ifindexes(attrs: Collection[Attr]) -> set[int]:
+    """The same from the attributes of a route."""
     found = {as_int(one.payload) for one in attrs if one.type == RTA_OIF}
     multipath = value(attrs, RTA_MULTIPATH)
     if multipath is not None:
@@ -155,10 +242,28 @@ def route_ifindexes(body: bytes) -> set[int]:
     return found
 
 
-def group_members(body: bytes) -> list[int]:
-    """The nexthop ids of a group, in order; empty for a nexthop that is no group."""
+class Member(NamedTuple):
+    """A nexthop in a group."""
+
+    id: int
+    weight: int
+
+
+def group(body: bytes) -> list[Member]:
+    """The members of a nexthop group, in order; empty for a nexthop that is no group."""
     payload = value(split(body, NHMSG.size), NHA_GROUP) or b""
-    return [member[0] for member in _NHGRP.iter_unpack(payload)]
+    return [Member(one, (high << 8 | low) + 1) for one, low, high in _NHGRP.iter_unpack(payload)]
+
+
+def group_entries(body: bytes) -> list[bytes]:
+    """The same members as the kernel has them (struct nexthop_grp)."""
+    payload = value(split(body, NHMSG.size), NHA_GROUP) or b""
+    return [payload[at : at + _NHGRP.size] for at in range(0, len(payload), _NHGRP.size)]
+
+
+def group_members(body: bytes) -> list[int]:
+    """The nexthop ids of a group."""
+    return [member.id for member in group(body)]
 
 
 # --- from dump to request ------------------------------------------------------------------
@@ -187,43 +292,44 @@ def _moved_attr(one: Attr, was: Places, now: Places) -> Attr:
     return Attr(one.kind, struct.pack("=I", _moved(as_int(one.payload), was, now)))
 
 
-def address(body: bytes, was: Places, now: Places, elapsed: int) -> bytes | None:
-    """The request that makes this address again, or None when its lifetime is over.
+def address(body: bytes, was: Places, now: Places, elapsed: int | None) -> bytes | None:
+    """The request that makes this address again, or None when its lifetime is over. Without
+    `elapsed` seconds the lifetimes are left out.
 
     The kernel derives PERMANENT, DEPRECATED, TENTATIVE and SECONDARY by itself. Its label is the
     interface's name, or that with a suffix, and follows a rename as in inetdev_changename().
     """
-    family, length, flags, scope, index = IFADDR.unpack_from(body)
+    head = IfAddrMsg.of(body)
     attrs = split(body, IFADDR.size)
-    settable = (number(attrs, IFA_FLAGS) or flags) & IFA_SETTABLE
+    settable = (number(attrs, IFA_FLAGS) or head.flags) & _IFA_SETTABLE
     built = []
     for one in attrs:
-        if one.type == IFA_FLAGS:
+        if one.type == IFA_FLAGS or (one.type == IFA_CACHEINFO and elapsed is None):
             continue
-        if one.type == IFA_CACHEINFO:
+        if one.type == IFA_CACHEINFO and elapsed is not None:
             times = _remaining(one.payload, elapsed)
             if times is None:
                 return None
             built.append(Attr(IFA_CACHEINFO, times))
         elif one.type == IFA_LABEL:
-            built.append(Attr(IFA_LABEL, _label(one.payload, index, was, now)))
+            built.append(Attr(IFA_LABEL, _label(one.payload, head.ifindex, was, now)))
         else:
             built.append(one)
     built.append(Attr(IFA_FLAGS, struct.pack("=I", settable)))
-    index = _moved(index, was, now)
-    return join(IFADDR.pack(family, length, settable & 0xFF, scope, index), built)
+    ifindex = _moved(head.ifindex, was, now)
+    return join(head._replace(flags=settable & 0xFF, ifindex=ifindex).pack(), built)
 
 
 def with_address_flags(request: bytes, extra: int) -> bytes:
     """The same address request with more IFA_F_ bits."""
-    family, length, flags, scope, index = IFADDR.unpack_from(request)
+    head = IfAddrMsg.of(request)
     attrs = [
         Attr(one.kind, struct.pack("=I", as_int(one.payload) | extra))
         if one.type == IFA_FLAGS
         else one
         for one in split(request, IFADDR.size)
     ]
-    return join(IFADDR.pack(family, length, flags | (extra & 0xFF), scope, index), attrs)
+    return join(head._replace(flags=head.flags | (extra & 0xFF)).pack(), attrs)
 
 
 def _remaining(cacheinfo: bytes, elapsed: int) -> bytes | None:
@@ -245,9 +351,10 @@ def _label(payload: bytes, ifindex: int, was: Places, now: Places) -> bytes:
     return label.encode("utf-8", "surrogateescape") + b"\0"
 
 
-def route(body: bytes, was: Places, now: Places, elapsed: int) -> bytes | None:
-    """The request that makes this route again, or None when it has expired meanwhile."""
-    *head, flags = RTMSG.unpack_from(body)
+def route(body: bytes, was: Places, now: Places, elapsed: int | None) -> bytes | None:
+    """The request that makes this route again, or None when it has expired meanwhile. Without
+    `elapsed` seconds the remaining time is left out."""
+    head = RtMsg.of(body)
     attrs = split(body, RTMSG.size)
     by_object = value(attrs, RTA_NH_ID) is not None
     built = []
@@ -255,9 +362,9 @@ def route(body: bytes, was: Places, now: Places, elapsed: int) -> bytes | None:
         if by_object and one.type in _RTA_OF_NEXTHOP:
             continue
         if one.type == RTA_CACHEINFO:
-            left = struct.unpack_from("=i", one.payload, _RTA_EXPIRES_AT)[0] // 100
-            if left:  # zero: never expires
-                left -= elapsed
+            ticks = _expires(one.payload)
+            if ticks and elapsed is not None:
+                left = ticks // _USER_HZ - elapsed
                 if left <= 0:
                     return None
                 built.append(Attr(RTA_EXPIRES, struct.pack("=I", left)))
@@ -267,13 +374,29 @@ def route(body: bytes, was: Places, now: Places, elapsed: int) -> bytes | None:
             built.append(Attr(one.kind, pack_hops(_hop(h, was, now) for h in hops(one.payload))))
         else:
             built.append(one)
-    flags = 0 if by_object else flags & RTNH_F_SETTABLE
-    return join(RTMSG.pack(*head, flags), built)
+    flags = 0 if by_object else head.flags & _RTNH_F_SETTABLE
+    return join(head._replace(flags=flags).pack(), built)
+
+
+def _expires(cacheinfo: bytes) -> int:
+    """In 1/100 s; 0: never. Less: over, but not collected yet (fib6_run_gc())."""
+    return int(struct.unpack_from("=i", cacheinfo, _RTA_EXPIRES_AT)[0])
+
+
+def address_is_limited(body: bytes) -> bool:
+    """Whether an address has a lifetime."""
+    times = value(split(body, IFADDR.size), IFA_CACHEINFO)
+    return times is not None and _CACHEINFO.unpack_from(times)[1] != FOREVER
+
+
+def route_is_limited(body: bytes) -> bool:
+    times = value(split(body, RTMSG.size), RTA_CACHEINFO)
+    return times is not None and _expires(times) != 0
 
 
 def _hop(hop: Hop, was: Places, now: Places) -> Hop:
     ifindex = _moved(hop.ifindex, was, now)
-    return hop._replace(ifindex=ifindex, flags=hop.flags & RTNH_F_SETTABLE)
+    return hop._replace(ifindex=ifindex, flags=hop.flags & _RTNH_F_SETTABLE)
 
 
 def with_hops(request: bytes, members: Iterable[Hop]) -> bytes:
@@ -287,7 +410,7 @@ def with_hops(request: bytes, members: Iterable[Hop]) -> bytes:
 
 def nexthop(body: bytes, was: Places, now: Places) -> bytes:
     """The request that makes this nexthop or nexthop group again."""
-    family, _scope, protocol, _, flags = NHMSG.unpack_from(body)
+    head = NhMsg.of(body)
     built = []
     for one in split(body, NHMSG.size):
         if one.type in _NHA_STATE:
@@ -300,15 +423,15 @@ def nexthop(body: bytes, was: Places, now: Places) -> bytes:
         else:
             built.append(one)
     # nh_scope is an answer, not a question: rtm_to_nh_config() wants zero.
-    return join(NHMSG.pack(family, 0, protocol, 0, flags & 0x4), built)
+    made = NhMsg(head.family, protocol=head.protocol, flags=head.flags & RTNH_F_ONLINK)
+    return join(made.pack(), built)
 
 
 def neighbour(body: bytes, was: Places, now: Places) -> bytes:
     """The request that makes this neighbour or proxy entry again."""
-    family, _, _, index, state, flags, kind = NDMSG.unpack_from(body)
-    index = _moved(index, was, now)
+    head = NdMsg.of(body)
     built = [one for one in split(body, NDMSG.size) if one.type not in _NDA_STATE]
-    return join(NDMSG.pack(family, 0, 0, index, state, flags, kind), built)
+    return join(head._replace(ifindex=_moved(head.ifindex, was, now)).pack(), built)
 
 
 def is_ipv6(body: bytes) -> bool:

@@ -31,16 +31,19 @@ def load() -> None:
         name = ".".join(path.relative_to(top.parent).with_suffix("").parts)
         if not name.endswith("__main__"):
             importlib.import_module(name)
-    for name in ("pyverbs.device", "pyverbs.pd", "pyverbs.mem_alloc", "syslog"):
+    for name in ("pyroute2", "pyverbs.device", "pyverbs.pd", "pyverbs.mem_alloc", "syslog"):
         importlib.import_module(name)
 
 
-def run(argv: list[str], out: str, trapped: bool) -> NoReturn:
+def run(argv: list[str], out: str, trapped: bool, err: str | None = None) -> NoReturn:
+    """Be manactl. Its standard error goes where its output goes, unless `err` is another file."""
     code = 70
     try:
-        fd = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        first = os.open(out, flags, 0o600)
+        second = first if err is None else os.open(err, flags, 0o600)
         null = os.open(os.devnull, os.O_RDONLY)
-        for source, target in ((null, 0), (fd, 1), (fd, 2)):
+        for source, target in ((null, 0), (first, 1), (second, 2)):
             os.dup2(source, target)
         os.closerange(3, 100)
         if trapped:

@@ -14,14 +14,27 @@ from typing import Any
 
 import pytest
 
+from manactl.act import claim as claiming
+from manactl.act import release as releasing
 from manactl.act import signals as interruption
 from manactl.act.signals import Interruptible
 from manactl.errors import Interrupted, ManactlError, NotRestored, RolledBack
 from manactl.journal import file as journal
 from manactl.journal.file import Journal
-from tests.unit.act import test_transition as plans
-from tests.unit.fakes import PORT, FakeSystem
+from manactl.model.port import PortId
+from tests.unit.fakes import PORT
+from tests.unit.host import (
+    FakeHost,
+    FakeProof,
+    FakeSystem,
+    Fate,
+    Killed,
+    claim,
+    furnished,
+    release,
+)
 from tests.unit.journal.test_file import written
+from tests.unit.kernel import Kernel
 
 CALLS = ("open", "write", "fsync", "ftruncate", "rename", "unlink", "close", "mkdir")
 
@@ -70,52 +83,30 @@ def journals(state_dir: Path) -> list[journal.Content]:
     return [journal.read(path) for path in found]
 
 
-def claim(state_dir: Path, system: FakeSystem) -> None:
+def run(verb: str, state_dir: Path, kernel: Kernel) -> None:
     """As the command does: nothing that a signal raises comes out of it undescribed."""
-    made = plans.planned(system)
-    with Interruptible() as signals, signals.told():
-        log, _ = plans.transition.apply(
-            made.steps,
-            system,
-            lambda: plans.create(state_dir, made, system),
-            signals=signals,
-            wait=1.0,
-            who="eth1",
-        )
-        log.close()
+    host = FakeHost(kernel)
+    with Interruptible() as signals:
+        if verb == "claim":
+            claiming.claim(claiming.Wish(state_dir, ("eth1",), lambda _: None, signals), host)
+        else:
+            releasing.release(releasing.Wish(state_dir, signals, recover=verb == "recover"), host)
 
 
-def release(state_dir: Path, system: FakeSystem) -> None:
-    """The only journal undone, under the same signals as the command has."""
-    with Interruptible() as signals, signals.told():
-        (path,) = journal.paths(state_dir)
-        with contextlib.closing(Journal.open(path)) as log:
-            content = log.content
-            begun = {record["step"] for record in content.records if record["event"] == "doing"}
-            steps = plans.steps_from_json(content.header["plan"], content.header["snapshot"])
-            mine = [step for number, step in enumerate(steps) if number in begun]
-            signals.ignore()
-            back = plans.transition.release(mine, system, log, [PORT], last=True, signals=signals)
-            assert back.clean
-
-
-def run(verb: str, state_dir: Path, kernel: plans.Kernel) -> None:
-    if verb == "claim":
-        claim(state_dir, FakeSystem(kernel))
-    else:  # a recovery does the same with a journal that was left open
-        release(state_dir, FakeSystem(kernel))
-
-
-def prepared(verb: str, state_dir: Path) -> tuple[plans.Kernel, Any]:
-    kernel = plans.furnished(plans.RICH)
-    before = plans.picture(kernel)
+def prepared(verb: str, state_dir: Path) -> tuple[Kernel, object]:
+    kernel = furnished()
+    before = kernel.picture()
     if verb == "release":
-        claim(state_dir, FakeSystem(kernel))
+        claim(state_dir, FakeHost(kernel))
     if verb == "recover":
-        with contextlib.suppress(plans.Killed):
-            claim(state_dir, FakeSystem(kernel, dies_at=7))
-        assert [one.phase for one in journal.list_claims(state_dir).claims] == ["interrupted"]
+        with contextlib.suppress(Killed):
+            claim(state_dir, FakeHost(kernel, Fate(dies_at=7)))
+        assert phases(state_dir) == ["interrupted"]
     return kernel, before
+
+
+def phases(state_dir: Path) -> list[str]:
+    return [one.phase for one in journal.list_claims(state_dir, "boot-1").claims]
 
 
 def survives(verb: str, state_dir: Path, calls: Calls, at: dict[int, tuple[str, int]]) -> str:
@@ -131,21 +122,20 @@ def survives(verb: str, state_dir: Path, calls: Calls, at: dict[int, tuple[str, 
         outcome = error.kind
     finally:
         calls.start({})
-    open_ones = {one.path for one in journal.list_claims(state_dir).claims}
-    phases = [content.phase for content in journals(state_dir) if content.path in open_ones]
+    left = phases(state_dir)
     if verb == "claim":
-        assert (outcome, phases, kernel.up) in [
+        assert (outcome, left, kernel.nics[0].up) in [
             ("done", ["claimed"], False),
             ("rolled-back", [], True),
             ("interrupted", [], True),
         ], at
     else:
         # A signal that comes before the first act leaves the journal as it was.
-        assert outcome == "done" or (outcome == "interrupted" and phases), at
+        assert outcome == "done" or (outcome == "interrupted" and left), at
     if journal.paths(state_dir):
-        release(state_dir, FakeSystem(kernel))
-    assert plans.same(kernel, before), at
-    assert journal.list_claims(state_dir) == ([], [])
+        release(state_dir, FakeHost(kernel))
+    assert kernel.picture() == before, at
+    assert journal.list_claims(state_dir, "boot-1") == ([], [])
     journals(state_dir)
     return outcome
 
@@ -263,7 +253,7 @@ def test_after_half_a_line_that_stays_nothing_is_appended(
 
 
 def test_a_signal_before_the_claimed_record_unwinds_and_one_after_it_does_not(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Signals(Journal):
         when = "before"
@@ -275,69 +265,58 @@ def test_a_signal_before_the_claimed_record_unwinds_and_one_after_it_does_not(
             if event == "claimed" and self.when == "after":
                 signal.raise_signal(signal.SIGTERM)
 
-    def attempt(state_dir: Path) -> plans.Kernel:
-        kernel = plans.furnished(plans.RICH)
-        system = FakeSystem(kernel)
-        made = plans.planned(system)
-        with Interruptible() as signals, signals.told():
-            plans.transition.apply(
-                made.steps,
-                system,
-                lambda: Signals.create(state_dir, plans.header(made), made.ports),
-                signals=signals,
-                wait=1.0,
-                who="eth1",
-            )
-        return kernel
-
+    monkeypatch.setattr(claiming, "Journal", Signals)
+    kernel = furnished()
     with pytest.raises(RolledBack, match="interrupted by SIGTERM"):
-        attempt(tmp_path / "a")
-    assert journal.list_claims(tmp_path / "a").claims == []
+        claim(tmp_path / "a", FakeHost(kernel))
+    assert phases(tmp_path / "a") == []
+    assert kernel.nics[0].up is True
     Signals.when = "after"
-    assert attempt(tmp_path / "b").up is False
-    assert [one.phase for one in journal.list_claims(tmp_path / "b").claims] == ["claimed"]
+    claim(tmp_path / "b", FakeHost(kernel))
+    assert kernel.nics[0].up is False
+    assert phases(tmp_path / "b") == ["claimed"]
+
+
+class Taken(FakeSystem):
+    """Another program has the vport as soon as the netdev is down."""
+
+    def _proof(self, port: PortId) -> FakeProof:
+        return FakeProof("taken", errno.EBUSY)
 
 
 def test_a_pause_between_two_looks_is_a_boundary(tmp_path: Path) -> None:
     """A vport that stays taken is waited for; ^C then does not wait with it."""
-    kernel = plans.furnished(plans.RICH)
-    before = plans.picture(kernel)
-
-    class Waits(FakeSystem):
-        def pause(self, seconds: float) -> None:
-            signal.raise_signal(signal.SIGINT)
-            signals.pause(seconds)
-
-    system = Waits(kernel, proofs=("taken",) * 9)
-    made = plans.planned(system)
-    signals = Interruptible()
-    with signals, pytest.raises(RolledBack, match="interrupted by SIGINT"):
-        plans.transition.apply(
-            made.steps,
-            system,
-            lambda: plans.create(tmp_path, made, system),
-            signals=signals,
-            wait=86400.0,
-            who="eth1",
-        )
-    assert plans.same(kernel, before)
+    kernel = furnished()
+    before = kernel.picture()
+    host = FakeHost(kernel)
+    host.systems = Taken
+    host.at_pause = lambda: signal.raise_signal(signal.SIGINT)
+    with pytest.raises(RolledBack, match="interrupted by SIGINT"):
+        claim(tmp_path, host, wait=86400.0)
+    assert len(host.pauses) == 1
+    assert kernel.picture() == before
 
 
 def test_undoing_goes_on_whatever_a_step_raises(tmp_path: Path) -> None:
     """A bug in one step is residue of its port, and the journal stays open."""
-    kernel = plans.furnished(plans.RICH)
 
     class Buggy(FakeSystem):
-        def set_admin(self, port: Any, up: bool) -> None:
+        def set_admin(self, port: PortId, up: bool) -> None:
             if up:
                 raise ZeroDivisionError("division by zero")
             super().set_admin(port, up)
 
+        def _proof(self, port: PortId) -> FakeProof:
+            return FakeProof("cannot")
+
+    kernel = furnished()
+    host = FakeHost(kernel)
+    host.systems = Buggy
     with pytest.raises(NotRestored, match="ZeroDivisionError: division by zero"):
-        claim(tmp_path, Buggy(kernel, proofs=("cannot",)))
-    assert [one.phase for one in journal.list_claims(tmp_path).claims] == ["interrupted"]
-    plans.release(tmp_path, FakeSystem(kernel))
-    assert kernel.up
+        claim(tmp_path, host)
+    assert phases(tmp_path) == ["interrupted"]
+    release(tmp_path, FakeHost(kernel))
+    assert kernel.nics[0].up
 
 
 def test_what_comes_to_mind_after_the_outcome_is_ignored(tmp_path: Path) -> None:

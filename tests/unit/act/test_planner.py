@@ -11,15 +11,22 @@ import pytest
 from manactl.act import claim, planner
 from manactl.act.claim import Claimed
 from manactl.act.plan import Plan
-from manactl.decide.waivers import Refusal
+from manactl.decide import refusal as why
+from manactl.decide.codes import Code
+from manactl.decide.refusal import Refusal
 from manactl.netstate.snapshot import PortState
 from manactl.netstate.surroundings import PacketSocket, Surroundings
 from manactl.netstate.uppers import UpperState
 from tests.unit import schema
-from tests.unit.decide.test_waivers import AWAY, PROBER, QUIET, STATE, STATUS, VLAN
+from tests.unit.decide.scene import AWAY, PROBER, QUIET, STATE, STATUS, TCP4, VLAN
 from tests.unit.fakes import PORT, address, neighbour, nexthop, route
 
-WAIVED = Refusal("tcp-established", "eth1", "1 live TCP connection: it stalls", ())
+WAIVED = Refusal(
+    Code.TCP_ESTABLISHED,
+    PORT,
+    "eth1",
+    why.Connections((dataclasses.replace(TCP4, peer="10.1.0.9"),)),
+)
 
 
 def upper(index: int, kind: str, lower: int, *, follows: bool = False) -> UpperState:
@@ -125,7 +132,7 @@ def test_documents_are_as_their_schemas_say(up: bool) -> None:
     made = plan(
         dataclasses.replace(STATE, up=up),
         waived=[WAIVED],
-        refusals=[dataclasses.replace(WAIVED, code="upper")],
+        refusals=[dataclasses.replace(WAIVED, code=Code.UPPER)],
     )
     schema.strict(json.loads(json.dumps(made.to_json())))
     assert [one["code"] for one in made.to_json()["refusals"]] == ["upper"]

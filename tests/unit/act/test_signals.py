@@ -152,3 +152,21 @@ def test_before_the_first_act_a_signal_is_code_130() -> None:
     with pytest.raises(Interrupted, match="SIGTERM; nothing was changed") as caught:
         interrupted_while_looking()
     assert caught.value.exit_code == 130
+
+
+def test_a_signal_that_came_meanwhile_counts_when_signals_are_heard_again() -> None:
+    with Interruptible() as signals:
+        signals.listen()  # nothing came yet
+        signals.ignore()
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(StopRequested, match="15") as caught:
+            signals.listen()
+        assert caught.value.name == "SIGTERM"
+
+
+def test_a_signal_is_heard_again_between_two_things_that_are_not_left_half_done() -> None:
+    with Interruptible() as signals:
+        signals.ignore()
+        signals.listen()
+        with pytest.raises(StopRequested):
+            os.kill(os.getpid(), signal.SIGINT)

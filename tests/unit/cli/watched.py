@@ -1,7 +1,7 @@
 """A program that watches ports which its standard input describes; run by test_watch.py.
 
-Arguments: the outlet (screen, blocks, json). Each line of the file PORTS is a look: words
-"NAME=OWNER"; the last line there is stays. The real loop, screen and outlets run around it.
+Arguments: the outlet (screen, blocks, json), and the file PORTS with words "NAME=OWNER", read by
+each look, which adds a byte to the file PORTS.looks. The real loop, screen and outlets run around it.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ def main() -> None:
     chosen = Chosen(words)
 
     def look() -> View:
+        with Path(f"{path}.looks").open("ab") as looks:
+            looks.write(b".")
         found = Path(path).read_text().split()
         ports = tuple(port(number, word) for number, word in enumerate(found, 1))
         return chosen(Report(datetime.now(UTC), "7", True, (), ports))

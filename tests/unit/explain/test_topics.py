@@ -17,7 +17,9 @@ import manactl
 from manactl import errors
 from manactl.cli import main
 from manactl.cli.main import cli
-from manactl.decide import waivers
+from manactl.decide import port_words
+from manactl.decide.codes import WAIVABLE, Code, bar_of
+from manactl.decide.port_words import NOTES, because
 from manactl.explain.find import BY_NAME, TOPICS, find
 from manactl.explain.topic import Kind, Step, Topic
 from manactl.model.port import Certainty, Owner
@@ -55,9 +57,6 @@ def codes() -> set[str]:
             for keyword in node.keywords:
                 if keyword.arg == "code":
                     found |= set(words_of(keyword.value))
-            name = node.func.id if isinstance(node.func, ast.Name) else ""
-            if name in {"_no", "_unread", "no", "unread"} and len(node.args) > 1:
-                found |= set(words_of(node.args[1]))
     return found
 
 
@@ -71,22 +70,21 @@ def error_types() -> Iterator[type[errors.ManactlError]]:
 
 def test_every_code_has_a_topic() -> None:
     known = codes()
-    assert {"ssh-session", "holder", "journal", "residue"} <= known, "the search found too little"
-    known |= set(waivers.WAIVABLE) | set(getattr(waivers, "NEVER", ()))
+    assert {"drift", "journal", "residue"} <= known, "the search found too little"
+    known |= set(Code)
     known |= {kind.kind for kind in error_types()} - NOT_RAISED
     assert known <= set(BY_NAME), f"{HERE}: {sorted(known - set(BY_NAME))}"
 
 
 def test_every_guard_is_a_topic_of_that_kind() -> None:
-    for code in waivers.WAIVABLE:
+    for code in WAIVABLE:
         assert BY_NAME[code].kind is Kind.GUARD
 
 
 def test_a_waiver_is_offered_where_there_is_one() -> None:
-    for code in waivers.WAIVABLE:
-        refusal = waivers.Refusal(code, "eth1", "because", ())
+    for code in WAIVABLE:
         offered = any(f"--allow {code}" in (s.command or "") for s in BY_NAME[code].remedy)
-        assert offered is (refusal.waiver is None), code
+        assert offered is (bar_of(code) is None), code
 
 
 def test_every_exit_code_has_the_topic_of_its_kind() -> None:
@@ -104,43 +102,16 @@ def test_words_of_status_have_a_topic(word: str) -> None:
     assert find(word).topics[0].name == word
 
 
-def sentences(module: str, function: str | None = None) -> Iterator[str]:
-    """The sentences in a module: strings of four words or more that are no docstring."""
-    tree = ast.parse((SRC / module).read_text())
-    within: ast.AST = tree
-    if function is not None:
-        (within,) = (
-            node
-            for node in ast.walk(tree)
-            if isinstance(node, ast.FunctionDef) and node.name == function
-        )
-    docstrings = {
-        id(node.body[0].value)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
-        and isinstance(node.body[0], ast.Expr)
-    }
-    inner = {
-        id(v) for node in ast.walk(within) if isinstance(node, ast.JoinedStr) for v in node.values
-    }
-    for node in ast.walk(within):
-        if isinstance(node, ast.Assert | ast.Raise):
-            inner |= {id(child) for child in ast.walk(node)}
-    for node in ast.walk(within):
-        if isinstance(node, ast.Constant | ast.JoinedStr) and id(node) not in docstrings | inner:
-            for text in words_of(node):
-                if len(text.split()) >= 4:
-                    yield text
-
-
-@pytest.mark.parametrize("sentence", sorted(set(sentences("decide/ownership.py"))))
+@pytest.mark.parametrize("sentence", sorted(map(because, port_words.REASONS)))
 def test_every_reason_has_a_topic(sentence: str) -> None:
     found = find(sentence)
     assert found.topics, f"{HERE}states.py: {sentence!r}"
     assert found.topics[0].kind is Kind.STATUS
 
 
-@pytest.mark.parametrize("sentence", sorted(set(sentences("decide/port_notes.py", "drift"))))
+@pytest.mark.parametrize(
+    "sentence", [words for code, words in NOTES.items() if code.startswith("drift")]
+)
 def test_every_drift_sentence_is_drift(sentence: str) -> None:
     assert BY_NAME["drift"] in find(sentence).topics, f"{HERE}states.py: {sentence!r}"
 
@@ -207,7 +178,7 @@ def test_our_commands_are_spelled_as_they_are(line: str) -> None:
     assert command is not None, line
     with command.make_context(name, words, parent=root) as ctx:
         for code in ctx.params.get("allow", ()):
-            assert code == "GUARD" or code in waivers.WAIVABLE
+            assert code == "GUARD" or code in WAIVABLE
         for word in ctx.params.get("words", ()) if name == "explain" else ():
             assert word == "GUARD" or word.lower() in BY_NAME
 

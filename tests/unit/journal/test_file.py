@@ -13,11 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manactl.act import release
+from manactl.act.host import LiveHost
 from manactl.act.transition import Interruptible
 from manactl.errors import Refused
 from manactl.journal import file as journal
 from manactl.journal import lock
 from manactl.journal.file import Journal, JournalError
+from manactl.journal.interrupted import BEFORE_BOOT
 from tests.unit.fakes import PORT
 
 HEADER: dict[str, Any] = {
@@ -54,7 +56,7 @@ def test_summary_for_status(tmp_path: Path) -> None:
     assert (one.claim.mode, one.claim.proven, one.claim.by["loginuid"]) == ("claim", True, 1000)
     (later,) = journal.list_claims(tmp_path, boot_id="another").claims
     assert not later.same_boot
-    assert "boot" in (later.next_step or "")
+    assert later.next_step == BEFORE_BOOT
 
 
 @pytest.mark.parametrize(
@@ -88,7 +90,7 @@ def test_a_release_that_died_at_its_very_end_is_put_away(
     """Its port is back, so nothing is claimed; only the file has to go to the history."""
     path = released(tmp_path, *more)
     assert journal.list_claims(tmp_path).claims == []
-    outcome = release.release(release.Wish(tmp_path, Interruptible()))
+    outcome = release.release(release.Wish(tmp_path, Interruptible()), LiveHost())
     assert outcome.ports == []
     assert not path.exists()
     (kept,) = (tmp_path / "history").iterdir()
@@ -97,14 +99,14 @@ def test_a_release_that_died_at_its_very_end_is_put_away(
 
 def test_a_dry_run_puts_nothing_away(tmp_path: Path) -> None:
     path = released(tmp_path)
-    release.release(release.Wish(tmp_path, Interruptible(), dry_run=True))
+    release.release(release.Wish(tmp_path, Interruptible(), dry_run=True), LiveHost())
     assert path.exists()
 
 
 def test_a_living_release_puts_its_journal_away_itself(tmp_path: Path) -> None:
     path = released(tmp_path)
     with lock.functions(tmp_path, [PORT.pci]):
-        release.release(release.Wish(tmp_path, Interruptible()))
+        release.release(release.Wish(tmp_path, Interruptible()), LiveHost())
         assert path.exists()
 
 

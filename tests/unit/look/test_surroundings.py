@@ -2,37 +2,407 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from manactl.look import surroundings
-from manactl.model.port import RdmaPort
-from manactl.netstate.surroundings import Manager, Process
-from manactl.wire.nldev import RdmaDevice, Resource
+from manactl.look import pyroute2_links, sockets, surroundings, upper_devices
+from manactl.look.surroundings import Sources, gather
+from manactl.look.upper_devices import Found, View
+from manactl.model.port import RdmaPort, Upper
+from manactl.netstate.surroundings import (
+    NOTHING_READ,
+    Connection,
+    FabricRoute,
+    Manager,
+    PacketSocket,
+    Process,
+    RdmaUser,
+    SshSession,
+    Stacked,
+    Surroundings,
+)
+from manactl.wire.inet_diag import TcpSocket
+from manactl.wire.nldev import Nldev, RdmaDevice, Resource
+from tests.unit.decide.scene import STATE, STATUS
+from tests.unit.look.kernel import FakeRtnl, address, link, route
 
 NM = Process(11, "NetworkManager")
 NETWORKD = Process(12, "systemd-network")
+PROC_NET_PACKET = "sk RefCnt Type Proto Iface R Rmem User Inode\n"
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
 
 
 @pytest.fixture
 def proc(tmp_path: Path) -> Callable[..., Path]:
     def make(*processes: Process) -> Path:
         for one in processes:
-            (tmp_path / "proc" / str(one.pid)).mkdir(parents=True)
-            (tmp_path / "proc" / str(one.pid) / "comm").write_text(one.comm + "\n")
-        (tmp_path / "proc" / "self").mkdir(parents=True, exist_ok=True)
+            write(tmp_path / f"proc/{one.pid}/comm", one.comm + "\n")
+        (tmp_path / "proc/self").mkdir(parents=True, exist_ok=True)
         return tmp_path / "proc"
 
     return make
 
 
-def write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+# --- all of it --------------------------------------------------------------------------------
+
+
+def packed(text: str) -> bytes:
+    return socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
+
+
+def tcp(local: str, peer: str, inode: int, state: int = 1) -> TcpSocket:
+    return TcpSocket(state, packed(local), 5000, packed(peer), 22, 0, inode, 0)
+
+
+class FakeNldev:
+    """Two devices, or one for everything."""
+
+    def __init__(
+        self,
+        pds: list[Resource],
+        qps: int = 0,
+        raw: bool = False,
+        ethernet: list[Resource] | None = None,
+    ) -> None:
+        self._pds, self._qps, self._raw = {0: pds, 1: ethernet or []}, qps, raw
+
+    def devices(self) -> list[RdmaDevice]:
+        return [RdmaDevice(0, "mana_0", 2, 1, "roce"), RdmaDevice(1, "manae_0", 2, 0, None)]
+
+    def summary(self, index: int) -> dict[str, int]:
+        assert index == 0
+        return {"pd": 1, "qp": self._qps}
+
+    def contexts(self, index: int) -> list[Resource]:
+        raise AssertionError("a context alone is no user")
+
+    def cqs(self, index: int) -> list[Resource]:
+        raise AssertionError("not asked")
+
+    def pds(self, index: int) -> list[Resource]:
+        return self._pds[index]
+
+    def raw_qp_tracked(self, index: int) -> bool:
+        assert index == 0
+        return self._raw
+
+
+@dataclass
+class Scene:
+    """A machine with a VLAN on the port, and something for every guard."""
+
+    root: Path
+    rtnl: FakeRtnl
+    sockets: list[TcpSocket]
+    away: list[View]
+    users: list[Resource]
+    searched: list[Found] = field(default_factory=list)
+    failing: dict[str, Exception] = field(default_factory=dict)
+
+    def _tcp(self, program: bytes) -> list[TcpSocket]:
+        """The kernel's filter is not the matter here: every question gets all of them."""
+        if error := self.failing.get("tcp"):
+            raise error
+        return self.sockets
+
+    def _elsewhere(self, found: Found) -> list[View]:
+        if error := self.failing.get("elsewhere"):
+            raise error
+        self.searched.append(found)
+        return self.away
+
+    @contextlib.contextmanager
+    def _nldev(self) -> Iterator[FakeNldev]:
+        if error := self.failing.get("nldev"):
+            raise error
+        yield FakeNldev(self.users)
+
+    def read(self, claimed: tuple[int, ...] = (3,), **port: Any) -> Surroundings:
+        status = STATUS._replace(rdma=RdmaPort("manae_0", 1, ("mana_0/1",)), **port)
+        sources = Sources(
+            self.root / "proc", self.root / "run", self.root / "sys",
+            self.rtnl.stack, self._tcp, self._elsewhere, self._nldev,
+        )  # fmt: skip
+        return gather(status, STATE, claimed, self.rtnl, sources)
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    me = os.getpid()
+    write(tmp_path / "proc/self/net/dev", "")
+    write(
+        tmp_path / "proc/self/net/packet",
+        PROC_NET_PACKET
+        + "0 3 3 0003 3 1 0 0 900\n0 3 3 0003 9 1 0 0 901\n0 3 3 0003 4 1 0 0 902\n",
+    )
+    for pid, comm, inodes in ((70, "dhclient", (900,)), (71, "curl", (801,)), (11, NM.comm, ())):
+        write(tmp_path / f"proc/{pid}/comm", comm + "\n")
+        (tmp_path / f"proc/{pid}/fd").mkdir()
+        for number, inode in enumerate(inodes):
+            (tmp_path / f"proc/{pid}/fd/{number}").symlink_to(f"socket:[{inode}]")
+    write(tmp_path / f"proc/{me}/environ", "SSH_CONNECTION=10.9.9.9 50022 10.0.0.2 22\0")
+    write(tmp_path / f"proc/{me}/stat", f"{me} (x) S 0 1 1")
+    write(tmp_path / "run/NetworkManager/devices/3", "managed=true\n")
+    write(tmp_path / "run/NetworkManager/devices/9", "managed=false\n")
+    write(tmp_path / "sys/class/dmi/id/chassis_asset_tag", "7783-7084-3265-9085-8269-3286-77\n")
+    rtnl = FakeRtnl(
+        links=[
+            link(1, "lo"), link(2, "eth0"), link(3, "eth1"), link(4, "eth2"),
+            link(9, "vlan7", "vlan", on=3),
+        ],
+        having=[
+            address(1, "127.0.0.1", scope=254), address(2, "192.0.2.2"), address(3, "10.0.0.2"),
+            address(4, "fe80::4", scope=253), address(9, "10.7.0.2"),
+            address(9, "fe80::9", scope=253),
+        ],
+        routing=[route(9, "0.0.0.0/0"), route(9, "10.7.0.0/24"), route(2, "0.0.0.0/0")],
+        ways={"10.0.0.0/8": {3}, "168.63.129.16/32": {9}, "0.0.0.0/0": {2}},
+        host_routes={"168.63.129.16"},
+        xdp={3: 2},
+    )  # fmt: skip
+    mine = [
+        tcp("10.0.0.2", "10.9.9.9", 801),
+        tcp("10.7.0.2", "10.7.0.9", 0, state=8),
+        tcp("192.0.2.2", "203.0.113.1", 803),
+        tcp("192.0.2.2", "10.1.1.1", 804),
+    ]
+    upper = Stacked("mv0", 2, "macvlan", "blue", True, False)
+    far = Connection("10.5.5.5", 1, "10.5.5.9", 2, "established", 805, (), "blue")
+    away = [View((upper,), (far,), (PacketSocket(906, (), "mv0 in blue"),))]
+    return Scene(tmp_path, rtnl, mine, away, [Resource(False, 71, 2)])
+
+
+VLAN7 = Stacked(
+    "vlan7", 9, "vlan", None, True, True, ("10.7.0.2", "fe80::9"), ("10.7.0.2",),
+    ("default dev vlan7 proto static",),
+)  # fmt: skip
+CURL, DHCLIENT = Process(71, "curl"), Process(70, "dhclient")
+
+
+def test_everything_is_gathered(scene: Scene) -> None:
+    found = scene.read()
+    assert scene.searched == [{3: (True, True), 9: (True, True)}]
+    assert found.state is STATE
+    assert found.uppers == (VLAN7,)
+    assert found.elsewhere == scene.away[0].stacked
+    assert found.xdp is True
+    assert found.connections == (
+        Connection("10.0.0.2", 5000, "10.9.9.9", 22, "established", 801, (CURL,)),
+        Connection("10.7.0.2", 5000, "10.7.0.9", 22, "close-wait", 0),
+        Connection("192.0.2.2", 5000, "10.1.1.1", 22, "established", 804),
+        scene.away[0].tcp[0],
+    )
+    assert found.packet_sockets == (
+        PacketSocket(900, (DHCLIENT,)),
+        PacketSocket(901, (), "vlan7"),
+        PacketSocket(906, (), "mv0 in blue"),
+    )
+    where = f"SSH_CONNECTION of pid {os.getpid()}"
+    assert found.ssh == (SshSession("10.9.9.9", "10.0.0.2", True, where),)
+    assert found.others == ("eth0",)
+    devices = scene.root / "run/NetworkManager/devices"
+    assert found.managers == (
+        Manager("NetworkManager", NM, True, str(devices / "3")),
+        Manager("NetworkManager", NM, False, str(devices / "9")),
+    )
+    assert found.rdma_users == (RdmaUser("mana_0", "1 protection domain in use", (CURL,)),)
+    assert found.fabric == FabricRoute(through_port=True, host_route=True, on_azure=True)
+
+
+def test_without_a_netdev_or_its_state_nothing_is_read(scene: Scene) -> None:
+    scene.rtnl.failing = {name: AssertionError(name) for name in ("stack", "link", "way_to")}
+    assert scene.read(netdev=None) == NOTHING_READ
+    assert gather(STATUS, None, (), scene.rtnl) == NOTHING_READ
+
+
+def test_a_quiet_machine_is_empty_and_not_unknown(scene: Scene) -> None:
+    scene.rtnl = FakeRtnl([link(1, "lo"), link(3, "eth1")], ways={"0.0.0.0/0": {3}})
+    scene.sockets, scene.away, scene.users = [], [], []
+    write(scene.root / "proc/self/net/packet", PROC_NET_PACKET)
+    write(scene.root / f"proc/{os.getpid()}/environ", "")
+    write(scene.root / "proc/11/comm", "sleep")
+    (scene.root / "sys/class/dmi/id/chassis_asset_tag").unlink()
+    assert scene.read() == Surroundings(
+        STATE, (), (), False, (), (), (), (), (), (), FabricRoute(True, False, False)
+    )
+
+
+UNREADABLE = {
+    "stack": {"uppers", "elsewhere", "others"},
+    "addresses": {"uppers", "others"},
+    "routes": {"uppers"},
+    "link": {"xdp"},
+    "way_to": {"fabric"},
+    "leaves_by": {"connections", "fabric"},
+    "tcp": {"connections"},
+    "elsewhere": {"elsewhere"},
+    "nldev": {"rdma_users"},
+}
+
+
+def unknown(found: Surroundings) -> set[str]:
+    return {f.name for f in dataclasses.fields(found) if getattr(found, f.name) is None}
+
+
+@pytest.mark.parametrize("source", UNREADABLE)
+@pytest.mark.parametrize("error", [PermissionError(), ValueError(), KeyError(), IndexError()])
+def test_what_cannot_be_read_is_unknown_and_the_rest_is_known(
+    scene: Scene, source: str, error: Exception
+) -> None:
+    if source == "leaves_by" and not isinstance(error, OSError):
+        error = OSError("invalid")  # an address that is none is another matter
+    failing = scene.rtnl.failing if hasattr(FakeRtnl, source) else scene.failing
+    failing[source] = error
+    assert unknown(scene.read()) == UNREADABLE[source]
+
+
+@pytest.mark.parametrize(
+    ("path", "lost"),
+    [
+        ("proc/self/net/dev", {"packet_sockets"}),  # no /proc/net of ours
+        ("sys/class/dmi/id/chassis_asset_tag", set()),  # no DMI tables
+    ],
+)
+def test_files_that_are_missing(scene: Scene, path: str, lost: set[str]) -> None:
+    (scene.root / path).unlink()
+    assert unknown(scene.read()) == lost
+
+
+@pytest.mark.parametrize(
+    ("path", "lost"),
+    [
+        ("proc/self/net/packet", {"packet_sockets"}),
+        ("proc/11/comm", {"managers"}),
+        ("sys/class/dmi/id/chassis_asset_tag", {"fabric"}),
+    ],
+)
+def test_files_that_cannot_be_read(scene: Scene, path: str, lost: set[str]) -> None:
+    """A directory in their place: root may read everything else."""
+    (scene.root / path).unlink()
+    (scene.root / path).mkdir()
+    assert unknown(scene.read()) == lost
+
+
+def test_sockets_whose_processes_cannot_be_searched_are_unknown(scene: Scene) -> None:
+    """No process list: neither whose the sockets are, nor which managers run."""
+    (scene.root / "proc").rename(scene.root / "elsewhere")
+    assert unknown(scene.read()) == {"connections", "packet_sockets", "managers"}
+
+
+def test_without_sockets_nobody_looks_for_processes(scene: Scene) -> None:
+    (scene.root / "proc").rename(scene.root / "elsewhere")
+    scene.sockets, scene.away = [], []
+    assert unknown(scene.read()) == {"packet_sockets", "managers"}
+
+
+def test_a_fault_of_ours_is_not_taken_for_a_source_that_cannot_be_read(scene: Scene) -> None:
+    scene.failing["tcp"] = TypeError()
+    with pytest.raises(TypeError):
+        scene.read()
+
+
+def test_no_xdp_program_is_false(scene: Scene) -> None:
+    scene.rtnl.xdp = {4: 2}
+    assert scene.read().xdp is False
+
+
+def test_a_netvsc_master_is_no_upper(scene: Scene) -> None:
+    scene.rtnl.links[2] = link(3, "eth1", master=12)
+    scene.rtnl.links.append(link(12, "eth9", ""))
+    pair = Upper("eth9", "netvsc")
+    assert [one.name for one in scene.read(upper=pair).uppers or ()] == ["vlan7"]
+    bond = Upper("eth9", "bond")
+    assert [one.name for one in scene.read(upper=bond).uppers or ()] == ["vlan7", "eth9"]
+    assert [one.name for one in scene.read(upper=None).uppers or ()] == ["vlan7", "eth9"]
+
+
+def test_managers_are_asked_about_uppers_too(scene: Scene) -> None:
+    write(scene.root / "run/NetworkManager/devices/9", "managed=true\n")
+    assert [one.managed for one in scene.read().managers or ()] == [True, True]
+
+
+def test_what_leaves_by_an_upper_leaves_by_the_port(scene: Scene) -> None:
+    fabric = scene.read().fabric
+    assert fabric is not None
+    assert fabric.through_port
+    scene.rtnl.ways = {"0.0.0.0/0": {2}}
+    fabric = scene.read().fabric
+    assert fabric == FabricRoute(through_port=False, host_route=True, on_azure=True)
+
+
+def test_a_socket_on_an_upper_that_is_not_carried_is_not_the_ports(scene: Scene) -> None:
+    """A VRF: its other members go on."""
+    scene.rtnl.links[2] = link(3, "eth1", master=12)
+    scene.rtnl.links.append(link(12, "vrf0", "vrf"))
+    packet = PROC_NET_PACKET + "0 3 3 0003 12 1 0 0 903\n"
+    write(scene.root / "proc/self/net/packet", packet)
+    scene.away = []
+    assert scene.read().packet_sockets == ()
+
+
+# --- another way in ---------------------------------------------------------------------------
+
+
+def ways(scene: Scene, *claimed: int) -> tuple[str, ...]:
+    found = scene.read(claimed).others
+    assert found is not None
+    return found
+
+
+def test_another_netdev_counts_when_it_is_up_with_carrier_and_a_global_address(
+    scene: Scene,
+) -> None:
+    scene.rtnl.having.append(address(4, "2001:db8::4"))
+    assert ways(scene, 3) == ("eth0", "eth2")
+    scene.rtnl.links[1] = link(2, "eth0", up=False)
+    assert ways(scene, 3) == ("eth2",)
+    scene.rtnl.links[3] = link(4, "eth2", carrier=False)
+    assert ways(scene, 3) == ()
+
+
+@pytest.mark.parametrize(("scope", "counts"), [(0, True), (200, False), (253, False), (254, False)])
+def test_only_addresses_of_global_scope_count(scene: Scene, scope: int, counts: bool) -> None:
+    scene.rtnl.having = [address(4, "192.0.2.4", scope=scope)]
+    assert ways(scene, 3) == (("eth2",) if counts else ())
+
+
+def test_the_loopback_interface_is_no_way_in(scene: Scene) -> None:
+    scene.rtnl.having = [address(1, "192.0.2.9")]
+    assert ways(scene, 3) == ()
+
+
+def test_ports_of_the_same_claim_and_their_uppers_are_no_way_in(scene: Scene) -> None:
+    scene.rtnl.having = [address(4, "192.0.2.4"), address(10, "192.0.2.10")]
+    scene.rtnl.links.append(link(10, "vlan8", "vlan", on=4))
+    assert ways(scene, 3) == ("eth2", "vlan8")
+    assert ways(scene, 3, 4) == ()
+    assert ways(scene, 4) == ()  # the port itself counts as claimed
+
+
+def test_a_bond_is_a_way_in_while_it_has_a_member_that_stays(scene: Scene) -> None:
+    scene.rtnl.having = [address(12, "192.0.2.12")]
+    scene.rtnl.links = [
+        link(3, "eth1", master=12), link(4, "eth2", master=12), link(12, "bond0", "bond"),
+    ]  # fmt: skip
+    assert ways(scene, 3) == ("bond0",)
+    assert ways(scene, 3, 4) == ()
+    scene.rtnl.links[1] = link(4, "eth2", master=12, carrier=False)
+    assert ways(scene, 3) == ()
+
+
+# --- managers ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -41,7 +411,11 @@ def write(path: Path, text: str) -> None:
         ("[device]\nmanaged=true\n", True),
         ("[device]\nmanaged=false\n", False),
         ("[device]\nmanaged=0\n", False),
+        ("[device]\n managed = false \n", False),
+        ("[device]\nmanaged=1\n", True),
         ("[device]\nnm-owned=false\n", None),
+        ("[device]\nmanaged\n", None),
+        ("[device]\nunmanaged=false\n", None),
         (None, None),
     ],
 )
@@ -57,32 +431,72 @@ def test_network_manager(
 
 
 @pytest.mark.parametrize(
-    ("state", "managed"), [("configured", True), ("unmanaged", False), ("pending", True)]
+    ("state", "managed"),
+    [
+        ("configured", True),
+        ("configuring", True),
+        ("pending", True),
+        ("failed", True),
+        ("linger", True),
+        ("initialized", True),
+        ("unmanaged", False),
+    ],
 )
 def test_networkd(proc: Callable[..., Path], tmp_path: Path, state: str, managed: bool) -> None:
     run = tmp_path / "run"
-    write(
-        run / "systemd/netif/links/3",
-        f"# This is private data. Do not parse.\nADMIN_STATE={state}\n",
-    )
+    path = run / "systemd/netif/links/3"
+    write(path, f"# This is private data. Do not parse.\nADMIN_STATE={state}\n")
     (found,) = surroundings.managers({3}, run, proc(NETWORKD))
-    assert (found.name, found.managed) == ("systemd-networkd", managed)
+    assert found == Manager("systemd-networkd", NETWORKD, managed, str(path))
     (other,) = surroundings.managers({4}, run, proc())
     assert other.managed is None
 
 
-def test_a_manager_that_does_not_run_manages_nothing(
+def test_both_managers_are_asked_about_every_netdev(
     proc: Callable[..., Path], tmp_path: Path
 ) -> None:
+    found = surroundings.managers({9, 3}, tmp_path / "run", proc(NM, NETWORKD))
+    assert [(one.name, one.process, Path(one.source).name) for one in found] == [
+        ("NetworkManager", NM, "3"),
+        ("systemd-networkd", NETWORKD, "3"),
+        ("NetworkManager", NM, "9"),
+        ("systemd-networkd", NETWORKD, "9"),
+    ]
+
+
+@pytest.mark.parametrize("comm", ["sshd", "NetworkManager-d", "systemd-networ", "networkd"])
+def test_a_manager_that_does_not_run_manages_nothing(
+    proc: Callable[..., Path], tmp_path: Path, comm: str
+) -> None:
     write(tmp_path / "run/NetworkManager/devices/3", "managed=true\n")
-    assert surroundings.managers({3}, tmp_path / "run", proc(Process(9, "sshd"))) == ()
+    write(tmp_path / "run/systemd/netif/links/3", "ADMIN_STATE=configured\n")
+    assert surroundings.managers({3}, tmp_path / "run", proc(Process(9, comm))) == ()
 
 
-class NoRoutes:
-    """An rtnetlink that knows one way, and an interface it leads to."""
+def test_a_process_that_ends_meanwhile_is_no_manager(
+    proc: Callable[..., Path], tmp_path: Path
+) -> None:
+    root = proc(NM)
+    (root / "10").mkdir()  # no comm any more
+    (root / "version").mkdir()
+    (found,) = surroundings.managers({3}, tmp_path / "run", root)
+    assert found.process == NM
 
-    def leaves_by(self, address: bytes) -> set[int]:
-        return {3} if address == socket.inet_aton("10.9.9.9") else set()
+
+# --- ssh --------------------------------------------------------------------------------------
+
+
+class Routes(FakeRtnl):
+    def __init__(self) -> None:
+        super().__init__([], ways={"10.9.9.9/32": {3}, "2001:db8::/32": {3}, "0.0.0.0/0": {2}})
+
+
+def sessions(tmp_path: Path, value: str, ifindexes: set[int]) -> SshSession:
+    me = os.getpid()
+    write(tmp_path / f"{me}/environ", f"A=b\0SSH_CONNECTION={value}\0B=SSH_CONNECTION=1 2 3 4\0")
+    write(tmp_path / f"{me}/stat", f"{me} (x) S 0 1 1")
+    (found,) = surroundings.ssh_sessions(ifindexes, Routes(), tmp_path)
+    return found
 
 
 def test_ssh_is_found_in_an_ancestor_since_sudo_clears_the_environment(tmp_path: Path) -> None:
@@ -90,81 +504,189 @@ def test_ssh_is_found_in_an_ancestor_since_sudo_clears_the_environment(tmp_path:
     write(tmp_path / f"{me}/environ", "PATH=/bin\0")
     write(tmp_path / f"{me}/stat", f"{me} (odd ) name) S 70 1 1")
     write(tmp_path / "70/environ", "A=b\0SSH_CONNECTION=10.9.9.9 50022 10.0.0.2 22\0")
-    write(tmp_path / "70/stat", "70 (bash) S 1 1 1")
-    write(tmp_path / "1/environ", "")
+    write(tmp_path / "70/stat", "70 (bash) S 60 1 1")
+    write(tmp_path / "60/environ", "SSH_CONNECTION=10.9.9.9 50022 10.0.0.2 22\0")  # the same
+    write(tmp_path / "60/stat", "60 (bash) S 50 1 1")
+    write(tmp_path / "50/environ", "SSH_CONNECTION=10.8.8.8 50022 10.8.0.2 22\0")  # and beyond
+    write(tmp_path / "50/stat", "50 (bash) S 1 1 1")
     write(tmp_path / "1/stat", "1 (init) S 0 1 1")
-    (found,) = surroundings.ssh_sessions({3}, NoRoutes(), tmp_path)  # type: ignore[arg-type]
-    assert (found.client, found.server, found.through_port) == ("10.9.9.9", "10.0.0.2", True)
-    assert "pid 70" in found.found_in
-    (elsewhere,) = surroundings.ssh_sessions({4}, NoRoutes(), tmp_path)  # type: ignore[arg-type]
-    assert elsewhere.through_port is False
+    assert surroundings.ssh_sessions({3}, Routes(), tmp_path) == (
+        SshSession("10.9.9.9", "10.0.0.2", True, "SSH_CONNECTION of pid 70"),
+        SshSession("10.8.8.8", "10.8.0.2", False, "SSH_CONNECTION of pid 50"),
+    )
 
 
-def test_an_ssh_connection_that_is_no_address_is_not_believed_to_be_elsewhere(
-    tmp_path: Path,
+@pytest.mark.parametrize("stat", [None, "1 (x) S", "1 (x) S zero", "1 (x) S 0 1"])
+def test_the_search_ends_at_the_first_process_and_where_nothing_can_be_read(
+    tmp_path: Path, stat: str | None
 ) -> None:
+    if stat is not None:
+        write(tmp_path / f"{os.getpid()}/stat", stat)
+    write(tmp_path / "0/environ", "SSH_CONNECTION=10.9.9.9 50022 10.0.0.2 22\0")
+    assert surroundings.ssh_sessions({3}, Routes(), tmp_path) == ()
+
+
+def test_ancestors_that_go_round_in_circles_are_left(tmp_path: Path) -> None:
     me = os.getpid()
-    write(tmp_path / f"{me}/environ", "SSH_CONNECTION=UNKNOWN 0 UNKNOWN 0\0")
-    write(tmp_path / f"{me}/stat", f"{me} (x) S 0 1 1")
-    (found,) = surroundings.ssh_sessions({3}, NoRoutes(), tmp_path)  # type: ignore[arg-type]
-    assert found.through_port is None
+    write(tmp_path / f"{me}/stat", f"{me} (x) S {me} 1 1")
+    assert surroundings.ssh_sessions({3}, Routes(), tmp_path) == ()
 
 
-class FakeNldev:
-    """Two devices, or one for everything."""
+@pytest.mark.parametrize(
+    ("value", "ifindexes", "through"),
+    [
+        ("10.9.9.9 50022 10.0.0.2 22", {3}, True),
+        ("10.9.9.9 50022 10.0.0.2 22", {4}, False),
+        ("10.8.8.8 50022 10.0.0.2 22", {3}, False),
+        ("2001:db8::9 50022 2001:db8::2 22", {3, 9}, True),
+        ("UNKNOWN 0 UNKNOWN 0", {3}, None),
+        (" ", {3}, None),
+        ("fe80::9 50022 fe80::2 22", {1}, None),  # behind which interface?
+        ("fe80::9%lo 50022 fe80::2%lo 22", {1}, True),
+        ("fe80::9%lo 50022 fe80::2%lo 22", {3}, False),
+        ("fe80::9%nonesuch0 50022 fe80::2%nonesuch0 22", {3}, None),
+        ("169.254.9.9 50022 169.254.0.2 22", {3}, False),  # by the routing table
+    ],
+)
+def test_which_way_a_session_goes(
+    tmp_path: Path, value: str, ifindexes: set[int], through: bool | None
+) -> None:
+    assert sessions(tmp_path, value, ifindexes).through_port is through
 
-    def __init__(self, pds: list[Resource], qps: int = 0, raw: bool = False) -> None:
-        self._pds, self._qps, self._raw = pds, qps, raw
 
-    def devices(self) -> list[RdmaDevice]:
-        return [RdmaDevice(0, "mana_0", 2, 1, "roce"), RdmaDevice(1, "manae_0", 2, 0, None)]
+def test_a_session_over_ipv4_is_told_so_whatever_the_server_listens_on(tmp_path: Path) -> None:
+    found = sessions(tmp_path, "::ffff:10.9.9.9 50022 ::ffff:10.0.0.2 22", {3})
+    assert (found.client, found.server, found.through_port) == ("10.9.9.9", "10.0.0.2", True)
 
-    def summary(self, index: int) -> dict[str, int]:
-        return {"qp": self._qps}
 
-    def contexts(self, index: int) -> list[Resource]:
-        raise AssertionError("a context alone is no user")
+# --- Azure's wire server ----------------------------------------------------------------------
 
-    def cqs(self, index: int) -> list[Resource]:
-        raise AssertionError("not asked")
 
-    def pds(self, index: int) -> list[Resource]:
-        return self._pds if index == 0 else []
+@pytest.mark.parametrize(
+    ("rtnl", "expected"),
+    [
+        (FakeRtnl([], ways={"0.0.0.0/0": {3}}), (True, False)),
+        (FakeRtnl([], ways={"0.0.0.0/0": {2, 3}}), (True, False)),
+        (FakeRtnl([], ways={"0.0.0.0/0": {2}}), (False, False)),
+        (FakeRtnl([], ways={"0.0.0.0/0": {3}}, host_routes={"168.63.129.16"}), (True, True)),
+        (FakeRtnl([], ways={"10.0.0.0/8": {3}}), (False, False)),  # no way at all
+    ],
+)
+def test_the_route_to_the_wire_server(
+    tmp_path: Path, rtnl: FakeRtnl, expected: tuple[bool, bool]
+) -> None:
+    assert surroundings.fabric({3}, rtnl, tmp_path) == FabricRoute(*expected, on_azure=False)
 
-    def raw_qp_tracked(self, index: int) -> bool:
-        return self._raw
 
+@pytest.mark.parametrize(
+    ("tag", "azure"),
+    [
+        ("7783-7084-3265-9085-8269-3286-77\n", True),
+        ("7783-7084-3265-9085-8269-3286-78\n", False),
+        ("\n", False),
+    ],
+)
+def test_azure_is_known_by_its_asset_tag(tmp_path: Path, tag: str, azure: bool) -> None:
+    write(tmp_path / "class/dmi/id/chassis_asset_tag", tag)
+    assert surroundings.fabric({3}, FakeRtnl([]), tmp_path).on_azure is azure
+
+
+# --- RDMA users -------------------------------------------------------------------------------
 
 SPLIT, COMBINED = RdmaPort("manae_0", 1, ("mana_0/1",)), RdmaPort("mana_0", 1)
 KERNEL = Resource(True, None, 1)
 
 
-def test_an_rnic_has_users_when_a_protection_domain_is_in_use() -> None:
-    idle, used = Resource(False, 77, 0), Resource(False, os.getpid(), 2)
-    assert surroundings._rdma_users(SPLIT, FakeNldev([KERNEL, idle])) == ()
-    (found,) = surroundings._rdma_users(SPLIT, FakeNldev([KERNEL, idle, used]))
-    assert found.device == "mana_0"
-    assert [p.pid for p in found.processes] == [os.getpid()]
+@pytest.fixture
+def users(proc: Callable[..., Path]) -> Callable[..., tuple[RdmaUser, ...]]:
+    def read(rdma: RdmaPort, nldev: FakeNldev) -> tuple[RdmaUser, ...]:
+        root = proc(Process(77, "ib_send_bw"))
+        return surroundings.rdma_users(rdma, lambda: contextlib.nullcontext(nldev), root)
+
+    return read
+
+
+def test_a_port_without_an_rdma_device_has_no_users(users: Callable[..., Any]) -> None:
+    assert users(None, FakeNldev([Resource(False, 77, 2)])) == ()
+
+
+def test_an_rnic_has_users_when_a_protection_domain_is_in_use(users: Callable[..., Any]) -> None:
+    idle, used = Resource(False, 77, 0), Resource(False, 77, 2)
+    assert users(SPLIT, FakeNldev([KERNEL, idle])) == ()
+    ours = FakeNldev([KERNEL, idle], ethernet=[used])  # the device of raw QPs itself
+    assert users(SPLIT, ours) == ()
+    process = Process(77, "ib_send_bw")
+    expected = RdmaUser("mana_0", "1 protection domain in use", (process,))
+    assert users(SPLIT, FakeNldev([KERNEL, idle, used])) == (expected,)
+    two = FakeNldev([used, Resource(False, 78, 1), Resource(False, None, 1), used])
+    expected = RdmaUser("mana_0", "4 protection domains in use", (process, Process(78, "?")))
+    assert users(SPLIT, two) == (expected,)
 
 
 @pytest.mark.parametrize("device", [SPLIT, COMBINED])
-def test_storage_over_rdma_is_a_user_in_the_kernel(device: RdmaPort) -> None:
+def test_storage_over_rdma_is_a_user_in_the_kernel(
+    users: Callable[..., Any], device: RdmaPort
+) -> None:
     core = Resource(True, None, 1, "ib_core")
     nvme, idle = Resource(True, None, 3, "nvme_rdma"), Resource(True, None, 0, "rpcrdma")
-    assert surroundings._rdma_users(device, FakeNldev([core, idle], 1)) == ()
-    (found,) = surroundings._rdma_users(device, FakeNldev([core, nvme, idle], 4))
-    assert (found.device, found.what) == ("mana_0", "nvme_rdma in the kernel")
+    assert users(device, FakeNldev([core, idle], 1)) == ()
+    (found,) = users(device, FakeNldev([core, nvme, idle], 4))
+    assert found == RdmaUser("mana_0", "nvme_rdma in the kernel")
+    (found,) = users(device, FakeNldev([core, nvme, Resource(True, None, 1, "rpcrdma")], 5))
+    assert found.what == "nvme_rdma, rpcrdma in the kernel"
 
 
-def test_a_kernel_that_does_not_tell_counts_as_users() -> None:
-    assert surroundings._rdma_users(SPLIT, FakeNldev([Resource(False, 77, None)])) != ()
+def test_users_in_the_kernel_are_looked_for_on_both_devices(users: Callable[..., Any]) -> None:
+    nvme = Resource(True, None, 3, "nvme_rdma")
+    (found,) = users(SPLIT, FakeNldev([], ethernet=[nvme]))
+    assert found == RdmaUser("manae_0", "nvme_rdma in the kernel")
+
+
+def test_a_kernel_that_does_not_report_use_counts_as_users(users: Callable[..., Any]) -> None:
+    assert users(SPLIT, FakeNldev([Resource(False, 77, None)])) != ()
+    assert users(SPLIT, FakeNldev([Resource(True, None, None, "nvme_rdma")])) != ()
+
+
+def test_a_kernel_that_does_not_count_queue_pairs_leaves_users_unknown() -> None:
+    class Silent(FakeNldev):
+        def summary(self, index: int) -> dict[str, int]:
+            return {"pd": 1}
+
+    with pytest.raises(KeyError):
+        surroundings.rdma_users(COMBINED, lambda: contextlib.nullcontext(Silent([KERNEL])))
+
+
+def test_a_device_that_has_gone_leaves_users_unknown() -> None:
+    gone = RdmaPort("mana_9", 1)
+    with pytest.raises(KeyError):
+        surroundings.rdma_users(gone, lambda: contextlib.nullcontext(FakeNldev([KERNEL])))
 
 
 @pytest.mark.parametrize(
-    ("qps", "raw", "users"), [(1, False, 0), (2, True, 0), (2, False, 1), (4, True, 2)]
+    ("qps", "raw", "users_left"), [(1, False, 0), (2, True, 0), (2, False, 1), (4, True, 2)]
 )
 def test_on_a_combined_device_raw_and_kernel_queue_pairs_are_no_users(
-    qps: int, raw: bool, users: int
+    users: Callable[..., Any], qps: int, raw: bool, users_left: int
 ) -> None:
-    found = surroundings._rdma_users(COMBINED, FakeNldev([KERNEL], qps, raw))
-    assert [one.what.split()[0] for one in found] == ([str(users)] if users else [])
+    mine = [Resource(False, 77, 1), Resource(False, 78, 0)]
+    found = users(COMBINED, FakeNldev([KERNEL, *mine], qps, raw))
+    if users_left:
+        what = f"{users_left} RC or UD queue pair{'s' * (users_left > 1)}"
+        assert found == (RdmaUser("mana_0", what, (Process(77, "ib_send_bw"),)),)
+    else:
+        assert found == ()
+
+
+def test_the_sources_are_this_machines() -> None:
+    assert (
+        Sources(
+            Path("/proc"),
+            Path("/run"),
+            Path("/sys"),
+            pyroute2_links.links,
+            sockets.tcp,
+            upper_devices.elsewhere,
+            Nldev,
+        )
+        == surroundings.LIVE
+    )

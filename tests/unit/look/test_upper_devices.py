@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import errno
+import socket
+from pathlib import Path
+
 import pytest
 
-from manactl.look.stacked_links import StackedLink, parse
-from manactl.look.upper_devices import Standing, grow, reach
+from manactl.look import upper_devices
+from manactl.look.pyroute2_links import DecodedLink
+from manactl.look.upper_devices import Standing, elsewhere, grow, reach, stacked
 from manactl.netstate.surroundings import Stacked
-from manactl.wire import rtmsg as rt
-from manactl.wire.attrs import attr_str, attr_u32, nest
+from tests.unit.look import kernel
+from tests.unit.look.kernel import FakeRtnl, address, route
 
 PORT = 3
 ALL = Standing(True, True)
@@ -17,18 +23,17 @@ ASIDE = Standing(False, False)
 
 
 def link(
-    index: int, kind: str | None = None, *, below: int = 0, nsid: int | None = None,
-    master: int = 0, works: bool = True,
-) -> StackedLink:  # fmt: skip
-    attrs = attr_str(3, f"if{index}") + attr_u32(33, int(works))
-    attrs += attr_u32(5, below) if below else b""
-    attrs += attr_u32(10, master) if master else b""
-    attrs += attr_u32(37, nsid) if nsid is not None else b""
-    attrs += nest(18, attr_str(1, kind)) if kind else b""
-    return parse(rt.IFINFO.pack(0, 0, 1, index, int(works), 0) + attrs)
+    index: int, kind: str = "", *, below: int | None = None, nsid: int | None = None,
+    master: int | None = None, works: bool = True, up: bool | None = None, loose: bool = False,
+) -> DecodedLink:  # fmt: skip
+    near, far = (below, None) if nsid is None else (None, (below or 0, nsid))
+    return kernel.link(
+        index, f"if{index}", kind, on=near, far=far, master=master,
+        up=works if up is None else up, carrier=works, follows=not loose,
+    )  # fmt: skip
 
 
-def standing(*links: StackedLink) -> dict[int, Standing]:
+def standing(*links: DecodedLink) -> dict[int, Standing]:
     found = grow(links, {PORT: ALL}, {})
     assert found.pop(PORT) == ALL
     return found
@@ -46,18 +51,30 @@ def test_vlans_and_macvlans_stand_on_each_other_in_whatever_order() -> None:
     ) == {6: ALL, 7: ALL, 8: KEPT, 9: KEPT}
 
 
+def test_a_vlan_with_loose_binding_keeps_its_addresses() -> None:
+    assert standing(link(PORT), link(6, "vlan", below=PORT, loose=True)) == {6: KEPT}
+
+
 @pytest.mark.parametrize("kind", ["bond", "team"])
-@pytest.mark.parametrize(("works", "expected"), [(True, ASIDE), (False, KEPT)])
+@pytest.mark.parametrize(
+    ("works", "up", "expected"),
+    [(True, True, ASIDE), (False, False, KEPT), (False, True, KEPT), (True, False, KEPT)],
+)
 def test_a_bond_with_another_member_that_works_carries_on(
-    kind: str, works: bool, expected: Standing
+    kind: str, works: bool, up: bool, expected: Standing
 ) -> None:
     links = (
         link(PORT, master=10),
-        link(4, master=10, works=works),
+        link(4, master=10, works=works, up=up),
         link(10, kind),
         link(11, "vlan", below=10),
     )
     assert standing(*links) == {10: expected, 11: expected}
+
+
+def test_members_of_another_bond_do_not_help() -> None:
+    links = (link(PORT, master=10), link(4, master=12), link(10, "bond"), link(12, "bond"))
+    assert standing(*links) == {10: KEPT}
 
 
 def test_a_bond_of_ports_that_all_go_is_lost() -> None:
@@ -65,13 +82,23 @@ def test_a_bond_of_ports_that_all_go_is_lost() -> None:
     assert grow(links, {PORT: ALL, 4: ALL}, {})[10] == KEPT
 
 
+def test_a_bond_on_a_vlan_of_a_bond_that_carries_on_carries_on() -> None:
+    """What is below it loses nothing, so neither does what is above."""
+    links = (
+        link(PORT, master=10), link(4, master=10), link(10, "bond"),
+        link(11, "vlan", below=10, master=12), link(12, "bridge"),
+    )  # fmt: skip
+    assert standing(*links) == {10: ASIDE, 11: ASIDE, 12: ASIDE}
+
+
 def test_a_bridge_is_lost_and_a_vrf_is_not_its_members() -> None:
     assert standing(link(PORT, master=10), link(4, master=10), link(10, "bridge")) == {10: KEPT}
     assert standing(link(PORT, master=10), link(10, "vrf")) == {10: ASIDE}
 
 
-def test_the_other_end_of_a_pair_is_not_on_it() -> None:
-    assert standing(link(PORT, "veth", below=4), link(4, "veth", below=PORT)) == {}
+def test_a_master_that_is_in_no_list_is_no_upper() -> None:
+    """A bridge port's master may be gone by now, or in another namespace."""
+    assert standing(link(PORT, master=10)) == {}
 
 
 def test_numbers_of_other_namespaces_are_not_ours() -> None:
@@ -79,6 +106,15 @@ def test_numbers_of_other_namespaces_are_not_ours() -> None:
     assert standing(link(PORT), far) == {}
     assert grow([far], {}, {2: {PORT: ALL}}) == {6: ALL}
     assert grow([far], {}, {1: {PORT: ALL}}) == {}
+    assert grow([far], {}, {2: {4: ALL}}) == {}
+    assert grow([link(6, "macvlan", below=PORT, nsid=2)], {}, {2: {PORT: ALL}}) == {6: KEPT}
+    assert grow([far], {}, {2: {PORT: ASIDE}}) == {6: ASIDE}
+
+
+def test_what_is_known_is_kept() -> None:
+    known = {PORT: ALL, 6: ASIDE}
+    assert grow([link(PORT), link(6, "vlan", below=PORT)], known, {}) == known
+    assert grow([], known, {}) == known
 
 
 def test_what_is_not_carried_is_not_looked_for() -> None:
@@ -87,6 +123,72 @@ def test_what_is_not_carried_is_not_looked_for() -> None:
     mv = Stacked("mv0", 8, "macvlan", None, True, False, ("fd08::2",))
     found = reach([vlan, bond, mv], PORT, ["10.0.0.2", "fd00::2"])
     assert found.ifindexes == {PORT, 6, 8}
-    assert len(found.addresses) == 5
-    assert {len(one) for one in found.going} == {16}
-    assert len(found.going) == 2  # those of the macvlan stay
+    assert found.addresses == packed("10.0.0.2", "fd00::2", "10.7.0.2", "fd07::2", "fd08::2")
+    assert found.going == packed("fd00::2", "fd07::2")  # that of the macvlan stays
+    assert reach([mv]) == ({8}, packed("fd08::2"), set())
+
+
+def packed(*addresses: str) -> set[bytes]:
+    return {socket.inet_pton(socket.AF_INET6 if ":" in a else socket.AF_INET, a) for a in addresses}
+
+
+# --- with addresses and routes ----------------------------------------------------------------
+
+
+def test_uppers_have_their_addresses_and_default_routes() -> None:
+    rtnl = FakeRtnl(
+        [],
+        having=[
+            address(9, "10.7.0.2"), address(9, "fe80::9", scope=253), address(10, "10.8.0.2"),
+            address(4, "10.4.0.2"),
+        ],
+        routing=[
+            route(9, "0.0.0.0/0"), route(9, "10.7.0.0/24"), route(4, "0.0.0.0/0"),
+            route(10, "::/0"),
+        ],
+    )  # fmt: skip
+    links = [
+        kernel.link(4, "eth4"),
+        kernel.link(10, "bond0", "bond"),
+        kernel.link(9, "vlan7", "vlan"),
+        kernel.link(11, "odd"),
+    ]
+    found = {9: ALL, 10: ASIDE, 11: KEPT, 12: ALL}  # 12 is gone by now
+    first, second, third = stacked(links, found, rtnl, "blue")
+    assert (first.name, first.ifindex, first.kind, first.netns) == ("vlan7", 9, "vlan", "blue")
+    assert (first.carried, first.closes) == (True, True)
+    assert first.addresses == ("10.7.0.2", "fe80::9")
+    assert first.reachable == ("10.7.0.2",)
+    (default,) = first.default_routes
+    assert {"default", "vlan7"} <= set(default.split())
+    assert (second.name, second.carried, second.addresses) == ("bond0", False, ("10.8.0.2",))
+    assert len(second.default_routes) == 1
+    assert third == Stacked("odd", 11, None, "blue", True, False)
+
+
+def test_without_uppers_neither_addresses_nor_routes_are_read() -> None:
+    rtnl = FakeRtnl([], failing={name: AssertionError() for name in ("addresses", "routes")})
+    assert stacked([kernel.link(4, "eth4")], {3: ALL}, rtnl, None) == []
+
+
+# --- other namespaces -------------------------------------------------------------------------
+
+
+def test_only_root_may_look_into_other_namespaces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upper_devices.os, "geteuid", lambda: 1000)
+    with pytest.raises(PermissionError) as caught:
+        elsewhere({PORT: ALL}, str(tmp_path), str(tmp_path))
+    assert caught.value.errno == errno.EPERM
+
+
+def test_an_upper_in_words_and_whether_release_restores_it() -> None:
+    vlan = Stacked("vlan7", 6, "vlan", None, True, True)
+    assert str(vlan) == "vlan7 (vlan)"
+    assert str(dataclasses.replace(vlan, kind=None)) == "vlan7"
+    away = dataclasses.replace(vlan, netns="blue")
+    assert str(away) == "vlan7 (vlan) in the network namespace blue"
+    assert vlan.restorable
+    assert not away.restorable
+    assert not dataclasses.replace(vlan, kind=None).restorable

@@ -10,11 +10,13 @@ import errno
 import socket
 import struct
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from manactl.wire.attrs import as_str, parse_attrs
 from manactl.wire.netlink import NLM_F_DUMP_INTR, DumpInterruptedError, NetlinkSocket
+from tests.unit.wire import datagrams
 
 RTM_GETADDR = 22
 
@@ -48,20 +50,19 @@ class Wire:
 
     def __init__(self) -> None:
         self.opened = 0
-        self.kernel, self._ours = self._pair()
-
-    def _pair(self) -> tuple[socket.socket, socket.socket]:
-        kernel, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        kernel.setblocking(False)
-        return kernel, ours
+        self.fails = False
+        self.kernel, self._ours = datagrams.pair()
+        self.kernel.setblocking(False)
 
     def open(self, _family: int) -> socket.socket:
+        if self.fails:
+            raise OSError(errno.EMFILE, "Too many open files")
         self.opened += 1
-        return self._ours.dup()
+        return datagrams.ours(self._ours)
 
-    def answer(self, *packets: bytes) -> None:
-        """One datagram of the kernel."""
-        self.kernel.send(b"".join(packets))
+    def answer(self, *packets: bytes, sender: int = 0) -> None:
+        """One datagram, of the kernel unless another port id is given."""
+        datagrams.send(self.kernel, b"".join(packets), sender)
 
     def asked(self) -> list[tuple[int, int, bytes]]:
         """(type, flags, body) of every request so far."""
@@ -193,3 +194,99 @@ def test_a_length_outside_the_datagram_is_an_error(
     with pytest.raises(OSError) as caught:  # noqa: PT011 - the errno is compared below
         sock.dump(RTM_GETADDR)
     assert caught.value.errno == errno.EBADMSG
+
+
+def test_what_others_send_is_no_answer(wire: Wire, sock: NetlinkSocket) -> None:
+    forged = struct.pack("=IHHIIiIHHII", 36, 2, 0x100, 1, 0, -errno.EPERM, 20, 22, 5, 0, 0)
+    wire.answer(forged, sender=4711)
+    wire.answer(b"no netlink message at all", sender=4711)
+    wire.answer(bytes(1 << 18)[: 1 << 17], sender=4711)
+    wire.answer(numbered(ADDRESS_OF_LO, 1))
+    wire.answer(numbered(ACK, 1), sender=4711)
+    wire.answer(numbered(ADDRESS_OF_LO, 1))
+    wire.answer(numbered(ACK, 1))
+    assert len(sock.request(RTM_GETADDR)) == 2
+    wire.answer(numbered(DONE, 2), sender=1)
+    wire.answer(numbered(ADDRESS_OF_LO, 2), numbered(DONE, 2))
+    assert len(sock.dump(RTM_GETADDR)) == 1
+
+
+def test_an_answer_that_does_not_fit_is_an_error(wire: Wire, sock: NetlinkSocket) -> None:
+    """Half of it would look like a shorter table."""
+    room = (1 << 17) - 8
+    body = numbered(ADDRESS_OF_LO, 1) * (room // len(ADDRESS_OF_LO) + 1)
+    wire.answer(body)
+    with pytest.raises(OSError, match="larger than") as caught:
+        sock.dump(RTM_GETADDR)
+    assert caught.value.errno == errno.EMSGSIZE
+
+
+def test_the_end_of_the_stream_is_an_error(wire: Wire, sock: NetlinkSocket) -> None:
+    wire.kernel.shutdown(socket.SHUT_WR)
+    with pytest.raises(ConnectionResetError):
+        sock.dump(RTM_GETADDR)
+
+
+def test_bytes_behind_the_last_message_are_an_error(wire: Wire, sock: NetlinkSocket) -> None:
+    wire.answer(numbered(ADDRESS_OF_LO, 1), bytes(4))
+    with pytest.raises(OSError, match="4 bytes") as caught:
+        sock.dump(RTM_GETADDR)
+    assert caught.value.errno == errno.EBADMSG
+
+
+class Interrupting(datagrams.Ours):
+    """Raises what a signal handler would, once, when the second datagram is read."""
+
+    reads = 0
+
+    def recvmsg(self, bufsize: int, *more: int) -> Any:
+        Interrupting.reads += 1
+        if Interrupting.reads == 2:
+            raise KeyboardInterrupt
+        return super().recvmsg(bufsize, *more)
+
+
+def test_a_dump_that_was_left_halfway_leaves_a_clean_socket(wire: Wire) -> None:
+    Interrupting.reads = 0
+
+    def opener(family: int) -> socket.socket:
+        return Interrupting(fileno=wire.open(family).detach())
+
+    with NetlinkSocket(0, opener=opener) as sock:
+        wire.answer(numbered(ADDRESS_OF_LO, 1))
+        with pytest.raises(KeyboardInterrupt):
+            sock.dump(RTM_GETADDR)
+        wire.fails = True
+        with pytest.raises(OSError, match="Too many"):
+            sock.request(RTM_GETADDR)
+        wire.fails = False
+        wire.answer(numbered(ACK, 2))
+        wire.answer(numbered(ACK, 3))
+        assert sock.request(RTM_GETADDR) == []
+        assert wire.opened == 2
+        assert sock.request(RTM_GETADDR) == []
+    assert wire.opened == 2
+
+
+def test_a_dump_that_the_kernel_ended_by_an_error_needs_no_new_socket(
+    wire: Wire, sock: NetlinkSocket
+) -> None:
+    wire.answer(numbered(BAD_PREFIX, 1))
+    with pytest.raises(OSError, match="Invalid prefix length"):
+        sock.dump(RTM_GETADDR)
+    wire.answer(numbered(DONE, 2))
+    assert sock.dump(RTM_GETADDR) == []
+    assert wire.opened == 1
+
+
+def test_a_message_of_no_operation_is_skipped(wire: Wire, sock: NetlinkSocket) -> None:
+    wire.answer(struct.pack("=IHHII", 16, 1, 0, 1, 0), numbered(DONE, 1))
+    assert sock.dump(RTM_GETADDR) == []
+
+
+def test_a_missing_attribute_is_named(wire: Wire, sock: NetlinkSocket) -> None:
+    words = struct.pack("=HHI", 8, 5, 7)
+    body = struct.pack("=i", -errno.EINVAL) + struct.pack("=IHHII", 20, 22, 5, 1, 0) + words
+    wire.answer(struct.pack("=IHHII", 16 + len(body), 2, 0x300, 1, 0) + body)
+    with pytest.raises(OSError, match=r"Invalid argument \(attribute 7 is missing\)"):
+        sock.request(RTM_GETADDR)

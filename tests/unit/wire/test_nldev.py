@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import socket
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from manactl.wire import nldev
 from manactl.wire.attrs import attr, attr_str, attr_u32, nest
 from manactl.wire.netlink import NetlinkSocket
 from manactl.wire.nldev import ATTRS, COMMANDS, Nldev, RdmaDevice, Resource
+from tests.unit.wire import datagrams
 
 HEADER = Path("/usr/include/rdma/rdma_netlink.h")
 
@@ -49,19 +49,19 @@ class Kernel:
     """Answers prepared for the exchanges to come, which count from 1."""
 
     def __init__(self) -> None:
-        self.far, self.near = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.far, self.near = datagrams.pair()
         self._seq = 0
 
     def dump(self, *bodies: bytes) -> None:
         self._seq += 1
         packets = b"".join(self._packet(0x1400, 2, body) for body in bodies)
-        self.far.send(packets + self._packet(3, 2, struct.pack("=i", 0)))
+        datagrams.send(self.far, packets + self._packet(3, 2, struct.pack("=i", 0)))
 
     def answer(self, code: int, *bodies: bytes) -> None:
         self._seq += 1
         packets = b"".join(self._packet(0x1400, 0, body) for body in bodies)
         error = struct.pack("=iIHHII", -code, 20, 0, 0, self._seq, 0)
-        self.far.send(packets + self._packet(2, 0x100, error))
+        datagrams.send(self.far, packets + self._packet(2, 0x100, error))
 
     def _packet(self, kind: int, flags: int, body: bytes) -> bytes:
         return struct.pack("=IHHII", 16 + len(body), kind, flags, self._seq, 0) + body
@@ -73,7 +73,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Iterator[Kernel]:
     monkeypatch.setattr(
         nldev,
         "NetlinkSocket",
-        lambda family: NetlinkSocket(family, opener=lambda _family: made.near.dup()),
+        lambda family: NetlinkSocket(family, opener=lambda _family: datagrams.ours(made.near)),
     )
     yield made
     made.far.close()

@@ -11,7 +11,7 @@ from manactl.cli import complete
 from manactl.cli.main import cli
 from manactl.completion import names
 from manactl.completion.addresses import AddressFacts
-from manactl.decide.waivers import WAIVABLE
+from manactl.decide.codes import WAIVABLE
 from tests.unit.cli.test_main import run
 from tests.unit.journal.test_file import HEADER, written
 from tests.unit.machine import PCI, Machine
@@ -104,3 +104,12 @@ def test_a_completion_imports_little() -> None:
     costly = {"json", "hashlib", "dataclasses", "pathlib", "socket", "ctypes", "rich", "ipaddress"}
     assert not costly & set(done.stderr.split())
     assert "manactl.completion.names" in done.stderr
+
+
+def test_the_codes_of_refusals_import_little() -> None:
+    line = ["-X", "importtime", "-m", "manactl", "claim", "--allow", "st"]
+    done = run(*line, _MANACTL_COMPLETE="lines_complete")
+    assert done.stdout.startswith("storage\t")
+    loaded = {row.rpartition("|")[2].strip() for row in done.stderr.splitlines()}
+    assert "manactl.decide.codes" in loaded
+    assert not loaded & {"manactl.decide.refusal", "manactl.netstate.snapshot", "ipaddress"}

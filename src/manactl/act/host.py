@@ -1,0 +1,78 @@
+"""The machine as claim and release meet it: what they read, and what they change it by."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from manactl.act.audit import Audit
+from manactl.act.plan import System
+from manactl.act.system import LiveSystem, capabilities, who
+from manactl.act.terminate import LiveProcesses, Processes
+from manactl.journal import file as journal
+from manactl.model.port import PortId, PortStatus, RdmaPort, Report
+from manactl.netstate.snapshot import PortState
+from manactl.netstate.surroundings import Surroundings
+from manactl.report import look
+
+CAP_NET_ADMIN, CAP_NET_RAW = 12, 13
+
+
+class HostSystem(System, Protocol):
+    """The kernel while a claim or release works on it: steps, and what surrounds a port."""
+
+    def surroundings(
+        self, port: PortStatus, state: PortState | None, claimed: Sequence[int]
+    ) -> Surroundings: ...
+    def warm_up(self, port: PortId) -> None: ...
+
+
+class Host(Protocol):
+    """One machine. Nothing is remembered: every call asks again."""
+
+    @property
+    def processes(self) -> Processes: ...
+    def look(self) -> Report: ...
+    def system(
+        self, rdma: Mapping[tuple[str, int], RdmaPort | None], pause: Callable[[float], None]
+    ) -> AbstractContextManager[HostSystem]: ...
+    def capabilities(self) -> int: ...
+    def who(self) -> dict[str, object]: ...
+    def boot_id(self) -> str: ...
+    def audit(self, verb: str, words: Sequence[str]) -> Audit: ...
+    def monotonic(self) -> float: ...
+    def pause(self, seconds: float) -> None: ...
+
+
+class LiveHost:
+    """The machine that this process runs on."""
+
+    processes = LiveProcesses()
+
+    def look(self) -> Report:
+        return look()
+
+    def system(
+        self, rdma: Mapping[tuple[str, int], RdmaPort | None], pause: Callable[[float], None]
+    ) -> LiveSystem:
+        return LiveSystem(rdma, self.look, pause=pause)
+
+    def capabilities(self) -> int:
+        return capabilities()
+
+    def who(self) -> dict[str, object]:
+        return who()
+
+    def boot_id(self) -> str:
+        return journal.read_boot_id()
+
+    def audit(self, verb: str, words: Sequence[str]) -> Audit:
+        return Audit(verb, self.who(), words)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def pause(self, seconds: float) -> None:
+        time.sleep(seconds)

@@ -1,0 +1,231 @@
+"""Why a port is not claimed: a code, the port, and the facts that were found. Pure values.
+
+Decisions are made on these alone; refusal_words.py makes what people read of them, at the end.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from manactl.decide.codes import Bar, Code, bar_of
+
+if TYPE_CHECKING:
+    from manactl.model.port import Evidence, Holder, PortId, PortStatus
+    from manactl.netstate.surroundings import (
+        Connection,
+        FabricRoute,
+        Manager,
+        PacketSocket,
+        RdmaUser,
+        SshSession,
+        Stacked,
+    )
+
+
+class Source(enum.Enum):
+    """What could not be read."""
+
+    SSH_SESSIONS = enum.auto()
+    ROUTES = enum.auto()
+    OTHER_NETDEVS = enum.auto()
+    CONNECTIONS = enum.auto()
+    WIRE_SERVER = enum.auto()
+    RDMA_USERS = enum.auto()
+    UPPERS = enum.auto()
+    OTHER_NAMESPACES = enum.auto()
+    XDP = enum.auto()
+    PACKET_SOCKETS = enum.auto()
+    MANAGERS = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """The guard's source could not be read, and not knowing refuses."""
+
+    source: Source
+
+
+# --- what guards find -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class NotHere:
+    """The netdev is in another network namespace, or gone; None where that is not known."""
+
+    netdev: str | None
+    netns: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class InReset:
+    evidence: tuple[Evidence, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EqsLost:
+    """A raw QP whose end crashes the kernel. `own`: it can only be this port's."""
+
+    own: bool
+    evidence: tuple[Evidence, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """An SSH session, and the upper that has its address; None: the port itself, or none here."""
+
+    ssh: SshSession
+    on: Stacked | None
+
+
+@dataclass(frozen=True, slots=True)
+class SshSessions:
+    sessions: tuple[Session, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultRoute:
+    """A default route as iproute2 shows it, and the other namespace that it is in."""
+
+    text: str
+    netns: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultRoutes:
+    routes: tuple[DefaultRoute, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reachable:
+    """An address of global scope, and the upper that has it; None: the port itself."""
+
+    address: str
+    on: Stacked | None
+
+
+@dataclass(frozen=True, slots=True)
+class LastPort:
+    addresses: tuple[Reachable, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Connections:
+    connections: tuple[Connection, ...]
+
+
+# The TCP ports of storage servers.
+STORAGE_PORTS = {2049: "NFS", 3260: "iSCSI", 445: "SMB", 3300: "Ceph", 6789: "Ceph",
+                 4420: "NVMe/TCP", 8009: "NVMe/TCP", 10809: "NBD"}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    connections: tuple[Connection, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WireServer:
+    route: FabricRoute
+
+
+@dataclass(frozen=True, slots=True)
+class RdmaUsers:
+    users: tuple[RdmaUser, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Uppers:
+    devices: tuple[Stacked, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Xdp:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class PacketSockets:
+    sockets: tuple[PacketSocket, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Managers:
+    managers: tuple[Manager, ...]
+
+
+# --- what no waiver changes -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class NoRdmaDevice:
+    """UNSUPPORTED: no raw QP can be made on the port."""
+
+
+@dataclass(frozen=True, slots=True)
+class NetvscPair:
+    """UNSUPPORTED: the port is the fast path of this netvsc interface."""
+
+    master: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeldBy:
+    """HOLDER: a raw QP has the vport; its processes, as far as they are visible."""
+
+    holders: tuple[Holder, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerUnprovable:
+    """DENIED: only a queue pair can tell who owns the vport, and CAP_NET_RAW is missing."""
+
+    evidence: tuple[Evidence, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class InTransition:
+    """IN_TRANSITION: the netdev is up, and yet the driver shows no owner."""
+
+    notes: tuple[str, ...]
+    evidence: tuple[Evidence, ...]
+
+
+Facts = (
+    Unread | NotHere | InReset | EqsLost | SshSessions | DefaultRoutes | LastPort | Connections
+    | Storage | WireServer | RdmaUsers | Uppers | Xdp | PacketSockets | Managers
+    | NoRdmaDevice | NetvscPair | HeldBy | OwnerUnprovable | InTransition
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One reason not to claim a port. `label` is the port's name for people."""
+
+    code: Code
+    port: PortId
+    label: str
+    facts: Facts
+
+    @property
+    def bar(self) -> Bar | None:
+        """Why it cannot be waived by --allow; None when it can."""
+        if always := bar_of(self.code):
+            return always
+        match self.facts:
+            case Unread(source):
+                return _UNKNOWN.get(source)
+            case Uppers(devices) if not all(device.restorable for device in devices):
+                return Bar.NOT_RESTORABLE
+        return None
+
+
+_UNKNOWN = {
+    Source.UPPERS: Bar.UPPERS_UNKNOWN,
+    Source.OTHER_NAMESPACES: Bar.NAMESPACES_UNKNOWN,
+}
+
+
+def refusal(port: PortStatus, code: Code, facts: Facts) -> Refusal:
+    return Refusal(code, port.id, port.label, facts)

@@ -1,0 +1,284 @@
+"""Refusals in words, and as JSON: the only place that makes sentences of them. Decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+from manactl.decide import kernel_bugs
+from manactl.decide import refusal as why
+from manactl.decide.codes import BARRED, Bar, Code
+from manactl.decide.refusal import Refusal, Source
+from manactl.model.port import Evidence
+from manactl.netstate.surroundings import Connection, Stacked
+
+_NAMED = 5  # of a long list, as many are spelled out
+
+_UNREAD = {
+    Source.SSH_SESSIONS: ("env", "the sessions of this process's ancestors"),
+    Source.ROUTES: ("rtnetlink", "the routes"),
+    Source.OTHER_NETDEVS: ("rtnetlink", "the other netdevs' addresses"),
+    Source.CONNECTIONS: ("sock_diag", "the TCP connections"),
+    Source.WIRE_SERVER: ("rtnetlink", "the route to 168.63.129.16"),
+    Source.RDMA_USERS: ("nldev", "the users of the RDMA devices"),
+    Source.UPPERS: ("rtnetlink", "the devices stacked on it"),
+    Source.OTHER_NAMESPACES: (
+        "netns",
+        "what is stacked on it in other network namespaces (only root may look)",
+    ),
+    Source.XDP: ("rtnetlink", "whether an XDP program is attached"),
+    Source.PACKET_SOCKETS: ("proc", "/proc/net/packet"),
+    Source.MANAGERS: ("proc", "which network managers run"),
+}
+
+
+def report(hard: Sequence[Refusal], allow: Collection[str]) -> str:
+    """Every refusal, a line each, and why a waiver that was given has no effect."""
+    ports = sorted({refusal.label for refusal in hard})
+    lines = [f"refused to claim {', '.join(ports)}; nothing was touched"]
+    for refusal in hard:
+        lines.append(f"  {refusal.code}: {refusal.label}: {message(refusal)}.")
+        if refusal.bar and refusal.code in allow:
+            lines.append(f"    --allow {refusal.code} has no effect: {barred(refusal)}.")
+    return "\n".join(lines)
+
+
+def hints(hard: Sequence[Refusal]) -> str:
+    """What can be done, a line for each kind of remedy."""
+    lines = []
+    if open_to := sorted({refusal.code for refusal in hard if refusal.bar is None}):
+        words = " ".join(f"--allow {code}" for code in open_to)
+        lines.append(f"to accept the loss: {words}")
+    closed: dict[str, set[Code]] = {}
+    for refusal in hard:
+        if refusal.bar and refusal.code.is_guard:
+            closed.setdefault(barred(refusal), set()).add(refusal.code)
+    lines += [f"{', '.join(sorted(codes))}: {reason}" for reason, codes in closed.items()]
+    lines += dict.fromkeys(_remedy(refusal) for refusal in hard if not refusal.code.is_guard)
+    return "\n".join(lines)
+
+
+def barred(refusal: Refusal) -> str:
+    """Why the refusal cannot be waived."""
+    if refusal.bar is Bar.NOT_RESTORABLE and isinstance(refusal.facts, why.Uppers):
+        lost = [device for device in refusal.facts.devices if not device.restorable]
+        return f"it cannot be waived: release could not restore {_some(lost)}"
+    return BARRED[refusal.bar] if refusal.bar else ""
+
+
+def to_json(refusal: Refusal) -> dict[str, object]:
+    return {
+        "code": str(refusal.code),
+        "port": refusal.label,
+        "message": message(refusal),
+        "waivable": refusal.bar is None,
+        "evidence": [piece._asdict() for piece in evidence(refusal)],
+    }
+
+
+def message(refusal: Refusal) -> str:  # noqa: PLR0911, PLR0912 - a case for each kind of facts
+    """What is in the way, in one sentence or two, without a full stop."""
+    match refusal.facts:
+        case why.Unread(source):
+            return f"{_UNREAD[source][1]} could not be read"
+        case why.NotHere(_, netns):
+            where = netns or "another network namespace, or unplugged"
+            return (
+                f"the port's netdev is not in this network namespace ({where}): claim it from there"
+            )
+        case why.InReset():
+            return (
+                "the driver has taken the function apart, as in a reset or a host's servicing, or "
+                "could not set it up; try again when `manactl status` shows an owner, with --wait "
+                "for instance"
+            )
+        case why.EqsLost(own):
+            return kernel_bugs.lost_eqs(own)
+        case why.SshSessions(sessions):
+            names = _some(f"{s.ssh.client} to {s.ssh.server}{_on(s.on)}" for s in sessions)
+            return f"the SSH session of this command runs over it: {names}"
+        case why.DefaultRoutes(routes):
+            return f"it carries a default route: {_some(map(_route, routes))}"
+        case why.LastPort(addresses):
+            names = _some(f"{own.address}{_on(own.on)}" for own in addresses)
+            return f"no other netdev is up with carrier and a global address; this one has {names}"
+        case why.Connections(connections):
+            count = f"{len(connections)} live TCP connection" + "s" * (len(connections) != 1)
+            return f"{count}: {_some(map(_connection, connections))}. {survival(connections)}"
+        case why.Storage(connections):
+            names = _some(
+                f"{why.STORAGE_PORTS[c.peer_port]} at {c.peer} ({_some(c.processes) or 'the kernel'})"
+                for c in connections
+            )
+            return f"storage is used over it: {names}"
+        case why.WireServer():
+            return "the route to Azure's wire server 168.63.129.16 goes through it"
+        case why.RdmaUsers(users):
+            names = _some(
+                f"{u.what} on {u.device}" + (f" ({_some(u.processes)})" if u.processes else "")
+                for u in users
+            )
+            return (
+                f"RDMA users beside raw QPs: {names}; which port they use is not visible, and on "
+                "this one they would lose the link and the IPv6 GIDs"
+            )
+        case why.Uppers(devices):
+            return f"it carries other devices: {_some(devices)}"
+        case why.Xdp():
+            return "an XDP program is attached to it, which sees nothing until release"
+        case why.PacketSockets(sockets):
+            who = [
+                f"{process} (on {packet.netdev})" if packet.netdev else str(process)
+                for packet in sockets
+                for process in packet.processes
+            ]
+            return (
+                f"packet sockets are bound to it: {_some(who) or 'by processes not visible'}; "
+                "they get ENETDOWN or fall silent, and some programs end then"
+            )
+        case why.Managers(managers):
+            names = _some(
+                f"{m.name} ({m.process})"
+                + ("" if m.managed else ", which does not say if it manages it")
+                for m in managers
+            )
+            return (
+                f"a network manager has it: {names}; it may set the port up again or drop its "
+                "addresses"
+            )
+        case why.NoRdmaDevice():
+            return "it has no RDMA device: no raw QP can be made on it"
+        case why.NetvscPair(master):
+            return (
+                f"it is the fast path of the netvsc interface {master}; this version claims only "
+                "ports without one"
+            )
+        case why.HeldBy(holders):
+            words = [f"pid {holder.pid} {holder.comm or '?'}" for holder in holders]
+            return "a raw QP has the vport already" + (f" ({', '.join(words)})" if words else "")
+        case why.OwnerUnprovable():
+            return "only a test QP can tell who owns its vport, and that needs CAP_NET_RAW"
+        case why.InTransition(notes):
+            return "; ".join(["the driver is in transition", *notes])
+
+
+def _remedy(refusal: Refusal) -> str:
+    """What to do about a refusal that no waiver changes."""
+    match refusal.facts:
+        case why.NoRdmaDevice():
+            return "load the driver: modprobe mana_ib"
+        case why.NetvscPair():
+            return "claim a port without a netvsc interface"
+        case why.HeldBy():
+            return "it is used for RDMA as it is; end the holder first to claim it"
+        case why.OwnerUnprovable():
+            return "run it as root, for instance with sudo"
+    return "try again in a moment; manactl status -v shows the evidence"
+
+
+def evidence(refusal: Refusal) -> tuple[Evidence, ...]:  # noqa: PLR0911, PLR0912
+    """The facts, each with the kernel interface that it came from."""
+    match refusal.facts:
+        case why.Unread(source):
+            return (Evidence(*_UNREAD[source], None),)
+        case why.NotHere(netdev):
+            return (Evidence("sysfs", "netdev", netdev),)
+        case why.InReset(pieces):
+            return (Evidence("sysfs", "auxiliary devices of the function", []), *pieces)
+        case why.EqsLost(_, pieces) | why.OwnerUnprovable(pieces) | why.InTransition(_, pieces):
+            return pieces
+        case why.SshSessions(sessions):
+            return tuple(
+                Evidence("env", s.ssh.found_in, f"{s.ssh.client} {s.ssh.server}") for s in sessions
+            )
+        case why.DefaultRoutes(routes):
+            return tuple(Evidence("rtnetlink", "route", _route(route)) for route in routes)
+        case why.LastPort():
+            return (Evidence("rtnetlink", "other netdevs with a global address", []),)
+        case why.Connections(connections):
+            return tuple(
+                Evidence("sock_diag", tcp.state, _connection_json(tcp)) for tcp in connections
+            )
+        case why.Storage(connections):
+            return tuple(
+                Evidence("sock_diag", why.STORAGE_PORTS[c.peer_port], str(c)) for c in connections
+            )
+        case why.WireServer():
+            return (Evidence("rtnetlink", "route to 168.63.129.16", refusal.label),)
+        case why.RdmaUsers(users):
+            return tuple(
+                Evidence("nldev", u.device, {"what": u.what, "pids": [p.pid for p in u.processes]})
+                for u in users
+            )
+        case why.Uppers(devices):
+            return tuple(Evidence("rtnetlink", "upper", str(device)) for device in devices)
+        case why.Xdp():
+            return (Evidence("rtnetlink", "IFLA_XDP", True),)
+        case why.PacketSockets(sockets):
+            return tuple(
+                Evidence(
+                    "proc",
+                    "net/packet",
+                    {"inode": s.inode, "netdev": s.netdev, "pids": [p.pid for p in s.processes]},
+                )
+                for s in sockets
+            )
+        case why.Managers(managers):
+            return tuple(Evidence("run", m.source, m.managed) for m in managers)
+        case why.NoRdmaDevice():
+            return ()
+        case why.NetvscPair(master):
+            return (Evidence("sysfs", "master", master),)
+        case why.HeldBy(holders):
+            return tuple(
+                Evidence("proc", "holder", {"pid": h.pid, "comm": h.comm, "unit": h.unit})
+                for h in holders
+            )
+
+
+def _some(items: Iterable[object]) -> str:
+    listed = [str(item) for item in items]
+    more = len(listed) - _NAMED
+    return ", ".join(listed[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _on(device: Stacked | None) -> str:
+    return f" on {device}" if device else ""
+
+
+def _in(netns: str | None) -> str:
+    return f" in the network namespace {netns}" if netns else ""
+
+
+def _route(route: why.DefaultRoute) -> str:
+    return route.text + _in(route.netns)
+
+
+def _connection(tcp: Connection) -> str:
+    if tcp.of_kernel:
+        who = "no visible process: the kernel's own, or not accepted yet"
+    else:
+        who = _some(tcp.processes)
+    return f"{tcp}{_in(tcp.netns)} ({who})"
+
+
+def _connection_json(tcp: Connection) -> dict[str, object]:
+    return {
+        "local": f"{tcp.local} {tcp.local_port}",
+        "peer": f"{tcp.peer} {tcp.peer_port}",
+        "netns": tcp.netns,
+        "processes": [{"pid": p.pid, "comm": p.comm} for p in tcp.processes],
+        "survives": "if its address is back in time" if tcp.address_goes else "yes",
+    }
+
+
+def survival(hits: Collection[Connection]) -> str:
+    """Which of the connections live on after release."""
+    going = [tcp for tcp in hits if tcp.address_goes]
+    if not going:
+        return "They stall until release, and survive unless a side gives up before"
+    if len(going) == len(hits):
+        return "They stall until release, and survive if their IPv6 address is back in time"
+    return (
+        f"They stall until release; {len(hits) - len(going)} survive unless a side gives up "
+        f"before, {len(going)} if their IPv6 address is back in time: {_some(going)}"
+    )

@@ -1,0 +1,185 @@
+"""RTM_NEWLINK messages: what a link is, and the requests that set it up, down or active.
+
+Layouts and numbers: include/uapi/linux/{rtnetlink,if_link,if_vlan,if_bonding}.h.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from typing import NamedTuple, Self
+
+from manactl.model.port import IFF_UP
+from manactl.wire.attrs import as_int, as_str, attr_str, attr_u32, iter_attrs, nest, parse_attrs
+
+RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
+
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 5, 10, 18
+IFLA_EXT_MASK, IFLA_CARRIER, IFLA_LINK_NETNSID, IFLA_XDP = 29, 33, 37, 43
+IFLA_PROP_LIST, IFLA_ALT_IFNAME, IFLA_PERM_ADDRESS = 52, 53, 54
+IFLA_PARENT_DEV_NAME = 56  # from Linux 5.14 on
+IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
+IFLA_XDP_ATTACHED = 2
+IFLA_VLAN_ID, IFLA_VLAN_FLAGS, IFLA_VLAN_PROTOCOL = 1, 2, 5
+IFLA_BOND_ACTIVE_SLAVE = 2
+IFLA_VRF_TABLE = 1
+VLAN_FLAG_LOOSE_BINDING = 0x4
+RTEXT_FILTER_SKIP_STATS = 1 << 3
+
+IFINFO = struct.Struct("=BxHiII")
+
+
+class IfInfoMsg(NamedTuple):
+    """struct ifinfomsg, the header of every link message."""
+
+    family: int = 0
+    type: int = 0
+    ifindex: int = 0
+    flags: int = 0
+    change: int = 0
+
+    def pack(self) -> bytes:
+        return IFINFO.pack(*self)
+
+    @classmethod
+    def of(cls, body: bytes) -> Self:
+        """struct.error when the body is shorter."""
+        return cls._make(IFINFO.unpack_from(body))
+
+
+class VlanInfo(NamedTuple):
+    """What tells VLANs of one device apart, and whether the kernel sets it up and down with it."""
+
+    id: int
+    protocol: int
+    loose_binding: bool
+
+
+class IfLink:
+    """One link as RTM_NEWLINK shows it; attributes are decoded when asked for.
+
+    None is what the kernel did not send. ValueError when the message is broken.
+    """
+
+    __slots__ = ("_attrs", "_info", "flags", "ifindex")
+
+    def __init__(self, body: bytes) -> None:
+        head = IfInfoMsg.of(body)
+        self.ifindex, self.flags = head.ifindex, head.flags
+        self._attrs = parse_attrs(body, IFINFO.size)
+        self._info = parse_attrs(self._attrs.get(IFLA_LINKINFO, b""))
+
+    @property
+    def up(self) -> bool:
+        return bool(self.flags & IFF_UP)
+
+    @property
+    def name(self) -> str:
+        return as_str(self._attrs.get(IFLA_IFNAME, b""))
+
+    @property
+    def altnames(self) -> tuple[str, ...]:
+        names = iter_attrs(self._attrs.get(IFLA_PROP_LIST, b""))
+        return tuple(as_str(name) for which, name in names if which == IFLA_ALT_IFNAME)
+
+    @property
+    def mac(self) -> str | None:
+        return self._mac(IFLA_ADDRESS)
+
+    @property
+    def permanent_mac(self) -> str | None:
+        return self._mac(IFLA_PERM_ADDRESS)
+
+    @property
+    def carrier(self) -> bool | None:
+        number = self._number(IFLA_CARRIER)
+        return None if number is None else bool(number)
+
+    @property
+    def lower(self) -> int | None:
+        """IFLA_LINK: what it is stacked on, its other end, or where a tunnel sends."""
+        return self._number(IFLA_LINK)
+
+    @property
+    def lower_netnsid(self) -> int | None:
+        """The number of the namespace that `lower` counts in, when that is another one."""
+        raw = self._attrs.get(IFLA_LINK_NETNSID)
+        return None if raw is None else int.from_bytes(raw, sys.byteorder, signed=True)
+
+    @property
+    def master(self) -> int | None:
+        return self._number(IFLA_MASTER)
+
+    @property
+    def parent(self) -> str | None:
+        """The device that it belongs to, a PCI address for a port."""
+        raw = self._attrs.get(IFLA_PARENT_DEV_NAME)
+        return None if raw is None else as_str(raw)
+
+    @property
+    def kind(self) -> str | None:
+        raw = self._info.get(IFLA_INFO_KIND)
+        return None if raw is None else as_str(raw)
+
+    @property
+    def xdp_mode(self) -> int:
+        """How an XDP program is attached; 0: none is."""
+        xdp = parse_attrs(self._attrs.get(IFLA_XDP, b""))
+        return as_int(xdp.get(IFLA_XDP_ATTACHED, b""))
+
+    @property
+    def vlan(self) -> VlanInfo | None:
+        """None for what is no VLAN."""
+        data = self._data("vlan")
+        if data is None:
+            return None
+        flags = as_int(data.get(IFLA_VLAN_FLAGS, b"")[:4])  # struct ifla_vlan_flags: flags, mask
+        return VlanInfo(
+            as_int(data.get(IFLA_VLAN_ID, b"")),
+            int.from_bytes(data.get(IFLA_VLAN_PROTOCOL, b"\x81\0"), "big"),
+            bool(flags & VLAN_FLAG_LOOSE_BINDING),
+        )
+
+    @property
+    def active_slave(self) -> int | None:
+        """The ifindex of a bond's active slave; None: it has none, or is no bond."""
+        raw = (self._data("bond") or {}).get(IFLA_BOND_ACTIVE_SLAVE)
+        return None if raw is None else as_int(raw)
+
+    @property
+    def vrf_table(self) -> int | None:
+        raw = (self._data("vrf") or {}).get(IFLA_VRF_TABLE)
+        return None if raw is None else as_int(raw)
+
+    def _data(self, kind: str) -> dict[int, bytes] | None:
+        """IFLA_INFO_DATA, whose attributes mean something else in each kind."""
+        return parse_attrs(self._info.get(IFLA_INFO_DATA, b"")) if self.kind == kind else None
+
+    def _number(self, kind: int) -> int | None:
+        raw = self._attrs.get(kind)
+        return None if raw is None else as_int(raw)
+
+    def _mac(self, kind: int) -> str | None:
+        raw = self._attrs.get(kind)
+        return raw.hex(":") if raw else None
+
+
+# --- bodies of requests --------------------------------------------------------------------
+
+
+def get_link(ifindex: int = 0) -> bytes:
+    """RTM_GETLINK, of one link or (in a dump) of all, without the counters."""
+    mask = attr_u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS)
+    return IfInfoMsg(ifindex=ifindex).pack() + mask
+
+
+def set_admin(ifindex: int, up: bool) -> bytes:
+    """RTM_NEWLINK that sets or clears IFF_UP."""
+    return IfInfoMsg(ifindex=ifindex, flags=IFF_UP if up else 0, change=IFF_UP).pack()
+
+
+def activate_slave(bond: int, slave: int) -> bytes:
+    """RTM_NEWLINK that makes a slave the bond's active one."""
+    data = nest(IFLA_INFO_DATA, attr_u32(IFLA_BOND_ACTIVE_SLAVE, slave))
+    info = nest(IFLA_LINKINFO, attr_str(IFLA_INFO_KIND, "bond"), data)
+    return IfInfoMsg(ifindex=bond).pack() + info

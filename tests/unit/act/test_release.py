@@ -1,0 +1,606 @@
+"""`release` and `recover` from their requests to the closed journals, on a machine in memory."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from manactl.act import release as releasing
+from manactl.errors import (
+    Busy,
+    Denied,
+    Interrupted,
+    ManactlError,
+    NotRestored,
+    Refused,
+    UsageError,
+)
+from manactl.journal import file as journal
+from manactl.journal import lock
+from manactl.model.port import PortId
+from manactl.netstate.snapshot import Request
+from tests.unit import schema
+from tests.unit.fakes import PORT, address, route
+from tests.unit.host import (
+    NET_RAW,
+    OTHER_FUNCTION,
+    FakeHost,
+    FakeSystem,
+    Fate,
+    Killed,
+    claim,
+    furnish,
+    furnished,
+    release,
+    two_ports,
+)
+from tests.unit.kernel import Kernel, Nic
+
+
+def two_functions() -> Kernel:
+    """eth1 and eth5, each the port of a NIC of its own."""
+    kernel = Kernel(Nic(), copy.deepcopy(OTHER_FUNCTION))
+    furnish(kernel, kernel.nics[0])
+    furnish(kernel, kernel.nics[1], (address("10.5.0.2", 24),))
+    return kernel
+
+
+def claims(state_dir: Path) -> list[tuple[int, str]]:
+    return [(one.port.port, one.phase) for one in journal.list_claims(state_dir, "boot-1").claims]
+
+
+def outcomes(done: releasing.Outcome) -> list[tuple[str, str]]:
+    return [(one.netdev, one.outcome) for one in done.ports]
+
+
+# --- what is released -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("first", "second"), [("eth1", "eth2"), ("eth2", "eth1")])
+def test_one_of_two_ports_leaves_the_other_claimed_with_all_it_needs(
+    tmp_path: Path, first: str, second: str
+) -> None:
+    kernel = two_ports()
+    before = kernel.picture()
+    claim(tmp_path, FakeHost(kernel), "eth1", "eth2")
+    assert outcomes(release(tmp_path, FakeHost(kernel), first)) == [(first, "restored")]
+    assert (kernel.nic(first).up, kernel.nic(second).up) == (True, False)
+    assert claims(tmp_path) == [(kernel.nic(second).number, "claimed")]
+    (path,) = journal.paths(tmp_path)
+    assert len(journal.read(path).header["snapshot"]) == 2
+    assert release(tmp_path, FakeHost(kernel), recover=True).ports == []
+    assert outcomes(release(tmp_path, FakeHost(kernel), second)) == [(second, "restored")]
+    assert kernel.picture() == before
+    assert journal.paths(tmp_path) == []
+    assert len(list((tmp_path / "history").iterdir())) == 1
+
+
+def test_a_partial_release_that_dies_is_finished_and_leaves_the_other_claimed(
+    tmp_path: Path,
+) -> None:
+    kernel = two_ports()
+    claim(tmp_path / "x", FakeHost(kernel), "eth1", "eth2")
+    host = FakeHost(kernel)
+    release(tmp_path / "x", host, "eth1")
+    total = host.fate.operations
+    for dies_at in range(1, total + 1):
+        state_dir = tmp_path / str(dies_at)
+        kernel = two_ports()
+        before = kernel.picture()
+        claim(state_dir, FakeHost(kernel), "eth1", "eth2")
+        with pytest.raises(Killed):
+            release(state_dir, FakeHost(kernel, Fate(dies_at=dies_at, half=True)), "eth1")
+        release(state_dir, FakeHost(kernel), recover=True)
+        release(state_dir, FakeHost(kernel), "eth1")
+        assert claims(state_dir) == [(2, "claimed")]
+        assert not kernel.nic("eth2").up
+        release(state_dir, FakeHost(kernel))
+        assert kernel.picture() == before
+
+
+def test_several_claims_are_named_or_all(tmp_path: Path) -> None:
+    kernel = two_functions()
+    before = kernel.picture()
+    claim(tmp_path, FakeHost(kernel), "eth1")
+    claim(tmp_path, FakeHost(kernel), "eth5")
+    with pytest.raises(UsageError, match="eth1, eth5"):
+        release(tmp_path, FakeHost(kernel))
+    assert kernel.links == [("eth1", "down"), ("eth5", "down")]
+    done = release(tmp_path, FakeHost(kernel), everything=True)
+    assert outcomes(done) == [("eth1", "restored"), ("eth5", "restored")]
+    assert kernel.picture() == before
+
+
+@pytest.mark.parametrize(
+    "word", ["eth1", "7870:00:00.0:1", "00:0D:3A:AA:00:10", "manae_0/1", "MISSING"]
+)
+def test_a_port_is_released_by_any_of_its_names(tmp_path: Path, word: str) -> None:
+    kernel = two_ports()
+    claim(tmp_path, FakeHost(kernel), "eth1")
+    if word == "MISSING":
+        with pytest.raises(UsageError):
+            release(tmp_path, FakeHost(kernel), word)
+        return
+    done = release(tmp_path, FakeHost(kernel), word, "eth2")
+    assert outcomes(done) == [("eth2", "not-claimed"), ("eth1", "restored")]
+    assert kernel.links == [("eth1", "down"), ("eth1", "up")]
+
+
+def test_nothing_claimed_is_done_already(tmp_path: Path) -> None:
+    host = FakeHost(furnished())
+    assert release(tmp_path / "none", host).ports == []
+    assert host.audits[0].quiet
+    assert outcomes(release(tmp_path / "none", FakeHost(host.kernel), "eth1")) == [
+        ("eth1", "not-claimed")
+    ]
+    assert not (tmp_path / "none").exists()
+
+
+# --- the document ---------------------------------------------------------------------------
+
+
+def test_the_document_tells_what_came_back(tmp_path: Path) -> None:
+    class Slow(FakeSystem):
+        def set_admin(self, port: PortId, up: bool) -> None:
+            self.kernel.clock += 0.25
+            super().set_admin(port, up)
+
+    kernel = furnished(
+        address("10.0.0.2", 24),
+        address("2001:db8::2", 64, flags=0x200),
+        address("2001:db8:9::2", 64, flags=0x200, valid=30),
+        route("10.9.0.0", 16, via="10.0.0.9"),
+    )
+    claim(tmp_path, FakeHost(kernel))
+    kernel.clock += 41.0
+    kernel.add("address", address("10.66.0.2", 24).body)
+    host = FakeHost(kernel)
+    host.systems = Slow
+    document: Any = json.loads(json.dumps(releasing.document(release(tmp_path, host))))
+    schema.strict(document)
+    (port,) = document["ports"]
+    assert (port["netdev"], port["outcome"], port["recovered"]) == ("eth1", "restored", False)
+    assert port["restored"] == {"addresses": 1, "routes": 1}
+    assert port["expired"] == ["inet6 2001:db8:9::2/64 noprefixroute valid_lft 30sec dev eth1"]
+    assert port["extra"] == ["ip address del 10.66.0.2/24 dev eth1"]
+    assert port["carrier"] is True
+    assert port["up_ms"] == 250.0
+    assert port["down_for_s"] == 41.0
+
+
+def test_a_cable_that_was_pulled_is_told_and_no_failure(tmp_path: Path) -> None:
+    kernel = furnished()
+    claim(tmp_path, FakeHost(kernel))
+    kernel.nics[0].cable = False
+    start = kernel.clock
+    (port,) = release(tmp_path, FakeHost(kernel)).ports
+    assert port.carrier is False
+    assert kernel.clock - start >= 10.0  # it was waited for
+
+
+def test_carrier_is_awaited_only_where_it_was(tmp_path: Path) -> None:
+    kernel = furnished()
+    kernel.nics[0].cable = False
+    claim(tmp_path, FakeHost(kernel))
+    start = kernel.clock
+    (port,) = release(tmp_path, FakeHost(kernel)).ports
+    assert port.carrier is None
+    assert kernel.clock - start < 5.0
+
+
+# --- boots and NICs -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("recover", [False, True])
+def test_a_claim_of_another_boot_is_only_closed(tmp_path: Path, recover: bool) -> None:
+    kernel = two_ports()
+    claim(tmp_path, FakeHost(kernel), "eth1", "eth2")
+    kernel.set_up(kernel.nic("eth1"), True)
+    links = list(kernel.links)
+    (path,) = journal.paths(tmp_path)
+    later = FakeHost(kernel, boot="boot-2")
+    later.mask = 0  # closing a file takes no capability
+    (plan,) = release(tmp_path, later, recover=recover, dry_run=True).plans
+    assert plan.steps == ()
+    assert path.exists()
+    done = release(tmp_path, later, recover=recover)
+    assert outcomes(done) == [("eth1", "history"), ("eth2", "history")]
+    assert kernel.links == links
+    assert journal.read(tmp_path / "history" / path.name).records[-1]["how"] == "reboot"
+
+
+# --- holders --------------------------------------------------------------------------------
+
+
+def claimed_and_held(state_dir: Path, *pids: int) -> tuple[Kernel, object]:
+    kernel = furnished()
+    before = kernel.picture()
+    claim(state_dir, FakeHost(kernel))
+    kernel.nics[0].holders = list(pids or [4211])
+    return kernel, before
+
+
+def test_with_wait_a_holder_may_end(tmp_path: Path) -> None:
+    kernel, before = claimed_and_held(tmp_path)
+    host = FakeHost(kernel)
+
+    def ends() -> None:
+        if kernel.clock > 1007.0:
+            kernel.nics[0].holders = []
+
+    host.at_pause = ends
+    said: list[str] = []
+    release(tmp_path, host, wait=30.0, say=said.append)
+    assert kernel.picture() == before
+    assert 1007.0 < kernel.clock < 1010.0
+    assert any("waiting up to 30 s" in line and "4211" in line for line in said)
+
+
+def test_wait_ends_with_who_still_has_it(tmp_path: Path) -> None:
+    kernel, _ = claimed_and_held(tmp_path)
+    start = kernel.clock
+    with pytest.raises(Busy, match="pid 4211"):
+        release(tmp_path, FakeHost(kernel), wait=6.0)
+    assert 6.0 <= kernel.clock - start < 9.0
+    assert kernel.killed == []
+    assert claims(tmp_path) == [(1, "claimed")]
+
+
+def test_a_holder_that_cannot_be_seen_is_said_to_be_elsewhere(tmp_path: Path) -> None:
+    class Blind(FakeSystem):
+        def holders(self, port: PortId) -> tuple[Any, ...]:
+            return ()
+
+        def seems_free(self, port: PortId) -> bool:
+            return False
+
+    kernel, _ = claimed_and_held(tmp_path)
+    host = FakeHost(kernel)
+    host.systems = Blind
+    with pytest.raises(Busy) as caught:
+        release(tmp_path, host)
+    assert "not visible" in (caught.value.hint or "")
+
+
+def test_a_leaked_vport_is_no_live_holder(tmp_path: Path) -> None:
+    kernel = furnished()
+    claim(tmp_path, FakeHost(kernel))
+    kernel.nics[0].leaked = True
+    with pytest.raises(NotRestored, match="use count") as caught:
+        release(tmp_path, FakeHost(kernel))
+    assert caught.value.code == "kernel-bug"
+    assert "manactl release" in (caught.value.hint or "")
+    assert claims(tmp_path) == [(1, "claimed")]
+
+
+@pytest.mark.parametrize("terminate", [False, True])
+def test_a_release_that_would_crash_the_kernel_is_refused(tmp_path: Path, terminate: bool) -> None:
+    kernel, _ = claimed_and_held(tmp_path)
+    kernel.nics[0].eqs_lost = True
+    with pytest.raises(Refused) as caught:
+        release(tmp_path, FakeHost(kernel), terminate=terminate, wait=5.0)
+    assert (caught.value.exit_code, caught.value.code) == (3, "kernel-bug")
+    assert kernel.killed == []
+    assert kernel.clock < 1005.0
+    assert claims(tmp_path) == [(1, "claimed")]
+
+
+def test_another_ports_lost_event_queues_do_not_matter(tmp_path: Path) -> None:
+    kernel = two_ports()
+    claim(tmp_path, FakeHost(kernel), "eth1")
+    kernel.nic("eth2").eqs_lost = True
+    assert outcomes(release(tmp_path, FakeHost(kernel))) == [("eth1", "restored")]
+
+
+def test_terminate_sends_one_sigterm_and_releases(tmp_path: Path) -> None:
+    kernel, before = claimed_and_held(tmp_path)
+    host = FakeHost(kernel)
+    said: list[str] = []
+    done = release(tmp_path, host, terminate=True, say=said.append)
+    assert kernel.killed == [4211]
+    assert [one.pid for one in done.terminated] == [4211]
+    assert kernel.picture() == before
+    assert host.audits[0].fields["terminated"] == [4211]
+    assert "SIGTERM" in said[0]
+
+
+def test_a_descriptor_is_opened_before_the_holder_is_looked_at_again(tmp_path: Path) -> None:
+    """Else the pid may have become another program's between look and signal."""
+    kernel, _ = claimed_and_held(tmp_path)
+    host = FakeHost(kernel)
+    looked_after: list[int] = []
+
+    class Looking(FakeSystem):
+        def holders(self, port: PortId) -> tuple[Any, ...]:
+            looked_after.append(len(host.processes.opened))
+            return super().holders(port)
+
+    host.systems = Looking
+    release(tmp_path, host, terminate=True)
+    assert 1 in looked_after
+
+
+def test_who_let_go_by_itself_is_not_signalled(tmp_path: Path) -> None:
+    kernel, before = claimed_and_held(tmp_path)
+    host = FakeHost(kernel)
+    opened = host.processes.open
+
+    def opening(pid: int) -> int:
+        fd = opened(pid)
+        kernel.nics[0].holders = []
+        return fd
+
+    host.processes.open = opening  # type: ignore[method-assign]
+    done = release(tmp_path, host, terminate=True)
+    assert kernel.killed == []
+    assert done.terminated == []
+    assert kernel.picture() == before
+
+
+def test_a_holder_that_ignores_sigterm_is_left_and_named(tmp_path: Path) -> None:
+    kernel, _ = claimed_and_held(tmp_path)
+    kernel.stubborn.add(4211)
+    host = FakeHost(kernel)
+    start = kernel.clock
+    with pytest.raises(Busy, match="SIGTERM was sent to pid 4211") as caught:
+        release(tmp_path, host, terminate=True)
+    assert "kill -9 4211" in (caught.value.hint or "")
+    assert "systemctl stop fwd.service" in (caught.value.hint or "")
+    assert 10.0 <= kernel.clock - start < 16.0
+    assert host.audits[0].fields["terminated"] == [4211]
+    assert claims(tmp_path) == [(1, "claimed")]
+
+
+def test_terminate_of_nothing_held_signals_nobody(tmp_path: Path) -> None:
+    kernel = furnished()
+    claim(tmp_path, FakeHost(kernel))
+    done = release(tmp_path, FakeHost(kernel), terminate=True)
+    assert (kernel.killed, done.terminated) == ([], [])
+
+
+def test_a_dry_run_tells_who_would_be_signalled(tmp_path: Path) -> None:
+    kernel, _ = claimed_and_held(tmp_path)
+    picture = kernel.picture()
+    (plan,) = release(tmp_path, FakeHost(kernel), terminate=True, dry_run=True).plans
+    assert any("SIGTERM" in note and "4211" in note for note in plan.notes)
+    schema.strict(json.loads(json.dumps(plan.to_json())))
+    assert kernel.killed == []
+    assert kernel.picture() == picture
+    (silent,) = release(tmp_path, FakeHost(kernel), dry_run=True).plans
+    assert not any("4211" in note for note in silent.notes)
+
+
+# --- signals --------------------------------------------------------------------------------
+
+
+def test_an_interrupt_while_waiting_changes_nothing(tmp_path: Path) -> None:
+    kernel, _ = claimed_and_held(tmp_path)
+    host = FakeHost(kernel)
+    host.at_pause = lambda: os.kill(os.getpid(), signal.SIGINT)
+    with pytest.raises(Interrupted) as caught:
+        release(tmp_path, host, wait=60.0)
+    assert caught.value.exit_code == 130
+    assert claims(tmp_path) == [(1, "claimed")]
+    assert kernel.links == [("eth1", "down")]
+
+
+def test_an_interrupt_after_sigterm_says_so_and_goes_on_with_no_other_claim(tmp_path: Path) -> None:
+    kernel = two_functions()
+    claim(tmp_path, FakeHost(kernel), "eth1")
+    claim(tmp_path, FakeHost(kernel), "eth5")
+    kernel.nic("eth1").holders = [4211]
+    kernel.nic("eth5").holders = [4212]
+    kernel.stubborn.add(4211)
+    host = FakeHost(kernel)
+    host.at_pause = lambda: os.kill(os.getpid(), signal.SIGINT) if kernel.killed else None
+    with pytest.raises(Interrupted, match="SIGTERM was sent to pid 4211") as caught:
+        release(tmp_path, host, everything=True, terminate=True)
+    assert caught.value.exit_code == 130
+    assert kernel.killed == [4211]
+    assert claims(tmp_path) == [(1, "claimed"), (1, "claimed")]
+
+
+def test_an_interrupt_is_heard_again_when_the_next_claim_is_waited_for(tmp_path: Path) -> None:
+    kernel = two_functions()
+    claim(tmp_path, FakeHost(kernel), "eth1")
+    claim(tmp_path, FakeHost(kernel), "eth5")
+    kernel.nic("eth5").holders = [4212]
+    host = FakeHost(kernel)
+
+    def impatient() -> None:
+        if kernel.nic("eth1").up:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    host.at_pause = impatient
+    with pytest.raises(Interrupted):
+        release(tmp_path, host, everything=True, wait=3600.0)
+    assert kernel.nic("eth1").up
+    assert kernel.clock < 1100.0
+    assert len(journal.paths(tmp_path)) == 1
+
+
+# --- codes ----------------------------------------------------------------------------------
+
+
+def test_without_net_admin_nothing_is_begun(tmp_path: Path) -> None:
+    kernel = furnished()
+    claim(tmp_path, FakeHost(kernel))
+    host = FakeHost(kernel)
+    host.mask = NET_RAW
+    with pytest.raises(Denied, match="CAP_NET_ADMIN") as caught:
+        release(tmp_path, host)
+    assert caught.value.exit_code == 7
+    assert claims(tmp_path) == [(1, "claimed")]
+    assert len(release(tmp_path, host, dry_run=True).plans) == 1
+
+
+def test_a_state_directory_that_may_not_be_read_is_denied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(path: Any) -> Any:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "listdir", denied)
+        with pytest.raises(Denied) as caught:
+            release(tmp_path, FakeHost(furnished()))
+    assert caught.value.exit_code == 7
+
+
+class Mixed(FakeSystem):
+    """Some ports cannot be opened, whoever asks."""
+
+    broken: tuple[str, ...] = ()
+
+    def set_admin(self, port: PortId, up: bool) -> None:
+        if up and self.here(port).name in self.broken:
+            raise OSError(110, os.strerror(110))
+        super().set_admin(port, up)
+
+
+@pytest.mark.parametrize("first", ["eth1", "eth5"])
+@pytest.mark.parametrize("other", ["held", "eqs_lost"])
+def test_the_worst_code_wins_and_every_failure_is_told(
+    tmp_path: Path, first: str, other: str
+) -> None:
+    second = {"eth1": "eth5", "eth5": "eth1"}[first]
+    kernel = two_functions()
+    claim(tmp_path, FakeHost(kernel), first)
+    claim(tmp_path, FakeHost(kernel), second)
+    if other == "held":
+        kernel.nic("eth1").holders = [4211]
+    else:
+        kernel.nic("eth1").eqs_lost = True
+    host = FakeHost(kernel)
+    host.systems = type("Broken", (Mixed,), {"broken": ("eth5",)})
+    with pytest.raises(ManactlError) as caught:
+        release(tmp_path, host, everything=True)
+    assert caught.value.exit_code == 5
+    assert "eth1" in caught.value.message
+    assert "eth5" in caught.value.message
+    assert len(journal.paths(tmp_path)) == 2
+
+
+def test_one_claim_that_cannot_be_released_keeps_no_other_down(tmp_path: Path) -> None:
+    kernel = two_functions()
+    claim(tmp_path, FakeHost(kernel), "eth1")
+    claim(tmp_path, FakeHost(kernel), "eth5")
+    kernel.nic("eth1").holders = [4211]
+    with pytest.raises(Busy) as caught:
+        release(tmp_path, FakeHost(kernel), everything=True)
+    assert caught.value.exit_code == 6
+    assert kernel.nic("eth5").up
+    assert not kernel.nic("eth1").up
+
+
+def test_residue_of_one_of_two_ports_keeps_the_journal(tmp_path: Path) -> None:
+    class Stubborn(FakeSystem):
+        def send(self, request: Request) -> None:
+            if request.type == 28:
+                raise OSError(22, "Invalid argument")
+            super().send(request)
+
+    kernel = two_ports()
+    before = kernel.picture()
+    claim(tmp_path, FakeHost(kernel), "eth1", "eth2")
+    host = FakeHost(kernel)
+    host.systems = Stubborn
+    with pytest.raises(NotRestored):
+        release(tmp_path, host)
+    assert kernel.nic("eth2").up
+    assert claims(tmp_path) == [(1, "interrupted"), (2, "interrupted")]
+    done = release(tmp_path, FakeHost(kernel), recover=True)
+    assert [one.recovered for one in done.ports] == [True, True]
+    assert kernel.picture() == before
+
+
+# --- recover --------------------------------------------------------------------------------
+
+
+def test_recover_takes_what_was_interrupted_and_leaves_what_stands(tmp_path: Path) -> None:
+    kernel = two_functions()
+    claim(tmp_path, FakeHost(kernel), "eth5")
+    with pytest.raises(Killed):
+        claim(tmp_path, FakeHost(kernel, Fate(dies_at=7, half=True)), "eth1")
+    done = release(tmp_path, FakeHost(kernel), recover=True)
+    assert outcomes(done) == [("eth1", "restored")]
+    assert done.ports[0].recovered
+    assert not kernel.nic("eth5").up
+    assert claims(tmp_path) == [(1, "claimed")]
+
+
+# --- other manactls -------------------------------------------------------------------------
+
+
+def test_another_manactl_is_busy_or_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = furnished()
+    before = kernel.picture()
+    claim(tmp_path, FakeHost(kernel))
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(lock.functions(tmp_path, [PORT.pci]))
+        with pytest.raises(Busy) as caught:
+            release(tmp_path, FakeHost(kernel))
+        assert caught.value.code == "locked"
+        assert kernel.links == [("eth1", "down")]
+        monkeypatch.setattr(time, "sleep", lambda _: stack.close())
+        release(tmp_path, FakeHost(kernel), wait=30.0)
+    assert kernel.picture() == before
+
+
+def test_what_another_manactl_has_released_meanwhile_is_not_released_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = furnished()
+    claim(tmp_path, FakeHost(kernel))
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(lock.functions(tmp_path, [PORT.pci]))
+
+        def meanwhile(_: float) -> None:
+            stack.close()
+            release(tmp_path, FakeHost(kernel))
+
+        monkeypatch.setattr(time, "sleep", meanwhile)
+        assert release(tmp_path, FakeHost(kernel), wait=30.0).ports == []
+    assert kernel.links == [("eth1", "down"), ("eth1", "up")]
+
+
+def test_recover_leaves_a_claim_that_was_finished_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = furnished()
+    with pytest.raises(Killed):
+        claim(tmp_path, FakeHost(kernel, Fate(dies_at=7, half=True)))
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(lock.functions(tmp_path, [PORT.pci]))
+
+        def meanwhile(_: float) -> None:
+            stack.close()
+            release(tmp_path, FakeHost(kernel), recover=True)
+            claim(tmp_path, FakeHost(kernel))
+
+        monkeypatch.setattr(time, "sleep", meanwhile)
+        release(tmp_path, FakeHost(kernel), recover=True, wait=30.0)
+    assert claims(tmp_path) == [(1, "claimed")]
+
+
+def test_the_system_log_gets_the_verb_and_the_ports(tmp_path: Path) -> None:
+    kernel = furnished()
+    claim(tmp_path, FakeHost(kernel))
+    host = FakeHost(kernel)
+    release(tmp_path, host, "eth1")
+    fields = host.audits[0].fields
+    assert (fields["verb"], fields["asked"], fields["exit"]) == ("release", ["eth1"], 0)
+    assert fields["ports"] == ["7870:00:00.0:1"]
+    host = FakeHost(kernel)
+    release(tmp_path, host, dry_run=True)
+    assert host.audits[0].quiet

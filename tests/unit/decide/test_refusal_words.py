@@ -1,0 +1,315 @@
+"""Refusals in words: that they say what was found, and that JSON keeps its shape."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from manactl.decide import refusal as why
+from manactl.decide import refusal_words, waivers
+from manactl.decide.codes import BARRED, Bar, Code
+from manactl.decide.refusal import Refusal, Source, Unread
+from manactl.model.port import Evidence, Holder
+from manactl.netstate.surroundings import (
+    Connection,
+    FabricRoute,
+    Manager,
+    PacketSocket,
+    Process,
+    RdmaUser,
+    SshSession,
+)
+from tests.unit.decide.scene import AWAY, BOND, IDLE, PROBER, TCP4, TCP6, VLAN
+from tests.unit.fakes import PORT
+
+REPLACE = dataclasses.replace
+SESSION = SshSession("10.9.9.9", "10.0.0.2", True, "SSH_CONNECTION of pid 70")
+NFS = REPLACE(TCP4, peer_port=2049, processes=())
+SEEN = (Evidence("debugfs", "EQs", True),)
+TESTPMD = Holder(4211, "testpmd", None, 0, "fwd.service", None, None)
+
+
+def of(code: str, facts: why.Facts) -> Refusal:
+    return Refusal(Code(code), PORT, "eth1", facts)
+
+
+def tcp(one: Connection, survives: str) -> dict[str, object]:
+    return {
+        "local": f"{one.local} 5000",
+        "peer": f"{one.peer} {one.peer_port}",
+        "netns": one.netns,
+        "processes": [{"pid": 77, "comm": "prober"}] if one.processes else [],
+        "survives": survives,
+    }
+
+
+CASES: list[tuple[str, why.Facts, list[str], list[tuple[str, str, object]]]] = [
+    ("foreign-netns", why.NotHere("eth7", "blue"), ["blue"], [("sysfs", "netdev", "eth7")]),
+    ("foreign-netns", why.NotHere(None, None), ["unplugged"], [("sysfs", "netdev", None)]),
+    (
+        "in-reset",
+        why.InReset(SEEN),
+        ["--wait", "host's servicing"],
+        [("sysfs", "auxiliary devices of the function", []), ("debugfs", "EQs", True)],
+    ),
+    ("kernel-bug", why.EqsLost(True, SEEN), ["this port's MTU"], [("debugfs", "EQs", True)]),
+    ("kernel-bug", why.EqsLost(False, SEEN), ["a down port's MTU"], [("debugfs", "EQs", True)]),
+    (
+        "ssh-session",
+        why.SshSessions((why.Session(SESSION, None), why.Session(SESSION, VLAN))),
+        ["10.9.9.9 to 10.0.0.2, 10.9.9.9 to 10.0.0.2 on vlan7 (vlan)"],
+        [("env", "SSH_CONNECTION of pid 70", "10.9.9.9 10.0.0.2")] * 2,
+    ),
+    (
+        "default-route",
+        why.DefaultRoutes((why.DefaultRoute("default a", None), why.DefaultRoute("b", "blue"))),
+        ["default a, b in the network namespace blue"],
+        [
+            ("rtnetlink", "route", "default a"),
+            ("rtnetlink", "route", "b in the network namespace blue"),
+        ],
+    ),
+    (
+        "last-port",
+        why.LastPort((why.Reachable("10.0.0.2", None), why.Reachable("10.7.0.2", VLAN))),
+        ["10.0.0.2, 10.7.0.2 on vlan7 (vlan)"],
+        [("rtnetlink", "other netdevs with a global address", [])],
+    ),
+    (
+        "tcp-established",
+        why.Connections((TCP4,)),
+        ["1 live TCP connection:", "10.0.0.2:5000 - 10.0.0.9:22 (pid 77 prober)"],
+        [("sock_diag", "established", tcp(TCP4, "yes"))],
+    ),
+    (
+        "tcp-established",
+        why.Connections((TCP6, REPLACE(TCP4, netns="blue", processes=(), state="close-wait"))),
+        [
+            "2 live TCP connections:",
+            "[2001:db8::2]:5000 - [2001:db8::9]:22",
+            "in the network namespace blue (no visible process",
+        ],
+        [
+            ("sock_diag", "established", tcp(TCP6, "if its address is back in time")),
+            (
+                "sock_diag",
+                "close-wait",
+                tcp(REPLACE(TCP4, netns="blue", processes=()), "yes"),
+            ),
+        ],
+    ),
+    (
+        "storage",
+        why.Storage((NFS, REPLACE(TCP4, peer_port=3260))),
+        ["NFS at 10.0.0.9 (the kernel), iSCSI at 10.0.0.9 (pid 77 prober)"],
+        [
+            ("sock_diag", "NFS", "10.0.0.2:5000 - 10.0.0.9:2049"),
+            ("sock_diag", "iSCSI", "10.0.0.2:5000 - 10.0.0.9:3260"),
+        ],
+    ),
+    (
+        "azure-fabric",
+        why.WireServer(FabricRoute(True, True, True)),
+        ["168.63.129.16"],
+        [("rtnetlink", "route to 168.63.129.16", "eth1")],
+    ),
+    (
+        "rdma-users",
+        why.RdmaUsers((RdmaUser("mana_0", "2 QPs", (PROBER,)), RdmaUser("manae_0", "nvme"))),
+        ["2 QPs on mana_0 (pid 77 prober), nvme on manae_0;"],
+        [
+            ("nldev", "mana_0", {"what": "2 QPs", "pids": [77]}),
+            ("nldev", "manae_0", {"what": "nvme", "pids": []}),
+        ],
+    ),
+    (
+        "upper",
+        why.Uppers((IDLE, BOND, AWAY, REPLACE(IDLE, kind=None))),
+        ["vlan7 (vlan), bond0 (bond), mv0 (macvlan) in the network namespace blue, vlan7"],
+        [
+            ("rtnetlink", "upper", "vlan7 (vlan)"),
+            ("rtnetlink", "upper", "bond0 (bond)"),
+            ("rtnetlink", "upper", "mv0 (macvlan) in the network namespace blue"),
+            ("rtnetlink", "upper", "vlan7"),
+        ],
+    ),
+    ("xdp", why.Xdp(), ["XDP"], [("rtnetlink", "IFLA_XDP", True)]),
+    (
+        "packet-sockets",
+        why.PacketSockets((PacketSocket(9, (PROBER,)), PacketSocket(10, (PROBER,), "vlan7"))),
+        ["pid 77 prober, pid 77 prober (on vlan7);"],
+        [
+            ("proc", "net/packet", {"inode": 9, "netdev": None, "pids": [77]}),
+            ("proc", "net/packet", {"inode": 10, "netdev": "vlan7", "pids": [77]}),
+        ],
+    ),
+    (
+        "packet-sockets",
+        why.PacketSockets((PacketSocket(9),)),
+        ["not visible;"],
+        [("proc", "net/packet", {"inode": 9, "netdev": None, "pids": []})],
+    ),
+    (
+        "manager",
+        why.Managers((Manager("nm", PROBER, True, "/a"), Manager("nd", PROBER, None, "/b"))),
+        ["nm (pid 77 prober), nd (pid 77 prober), which does not say if it manages it;"],
+        [("run", "/a", True), ("run", "/b", None)],
+    ),
+    ("unsupported", why.NoRdmaDevice(), ["no RDMA device"], []),
+    ("unsupported", why.NetvscPair("eth0"), ["eth0"], [("sysfs", "master", "eth0")]),
+    (
+        "holder",
+        why.HeldBy((TESTPMD, TESTPMD._replace(pid=9, comm=None))),
+        ["(pid 4211 testpmd, pid 9 ?)"],
+        [
+            ("proc", "holder", {"pid": 4211, "comm": "testpmd", "unit": "fwd.service"}),
+            ("proc", "holder", {"pid": 9, "comm": None, "unit": "fwd.service"}),
+        ],
+    ),
+    ("holder", why.HeldBy(()), ["a raw QP has the vport already"], []),
+    ("denied", why.OwnerUnprovable(SEEN), ["CAP_NET_RAW"], [("debugfs", "EQs", True)]),
+    ("busy", why.InTransition(("up", "no EQs"), SEEN), ["up; no EQs"], [("debugfs", "EQs", True)]),
+]
+
+
+@pytest.mark.parametrize(("code", "facts", "words", "evidence"), CASES)
+def test_a_refusal_says_what_was_found(
+    code: str,
+    facts: why.Facts,
+    words: list[str],
+    evidence: list[tuple[str, str, object]],
+) -> None:
+    refusal = of(code, facts)
+    message = refusal_words.message(refusal)
+    assert all(word in message for word in words), message
+    assert not message.endswith(".")
+    assert list(refusal_words.evidence(refusal)) == [Evidence(*piece) for piece in evidence]
+    assert refusal_words.to_json(refusal) == {
+        "code": code,
+        "port": "eth1",
+        "message": message,
+        "waivable": refusal.bar is None,
+        "evidence": [{"source": s, "fact": f, "value": v} for s, f, v in evidence],
+    }
+
+
+def test_every_kind_of_facts_is_among_those_above() -> None:
+    assert {type(facts) for _, facts, *_ in CASES} | {Unread} == set(why.Facts.__args__)  # type: ignore[attr-defined]
+
+
+UNREAD = {
+    Source.SSH_SESSIONS: "env",
+    Source.ROUTES: "rtnetlink",
+    Source.OTHER_NETDEVS: "rtnetlink",
+    Source.CONNECTIONS: "sock_diag",
+    Source.WIRE_SERVER: "rtnetlink",
+    Source.RDMA_USERS: "nldev",
+    Source.UPPERS: "rtnetlink",
+    Source.OTHER_NAMESPACES: "netns",
+    Source.XDP: "rtnetlink",
+    Source.PACKET_SOCKETS: "proc",
+    Source.MANAGERS: "proc",
+}
+
+
+@pytest.mark.parametrize("source", Source)
+def test_what_could_not_be_read_is_null_in_the_evidence(source: Source) -> None:
+    refusal = of("upper", Unread(source))
+    (piece,) = refusal_words.evidence(refusal)
+    assert (piece.source, piece.value) == (UNREAD[source], None)
+    assert refusal_words.message(refusal) == f"{piece.fact} could not be read"
+
+
+def test_no_two_sources_have_the_same_words() -> None:
+    words = [refusal_words.message(of("upper", Unread(source))) for source in Source]
+    assert len(set(words)) == len(words)
+
+
+@pytest.mark.parametrize(("count", "tail"), [(5, "5.0.0.5"), (6, "5.0.0.5 and 1 more")])
+def test_of_a_long_list_the_beginning_is_spelled_out(count: int, tail: str) -> None:
+    own = tuple(why.Reachable(f"{n}.0.0.{n}", None) for n in range(1, count + 1))
+    assert refusal_words.message(of("last-port", why.LastPort(own))).endswith(tail)
+
+
+def test_which_connections_survive() -> None:
+    first = refusal_words.survival([TCP4])
+    second = refusal_words.survival([TCP6, TCP6])
+    third = refusal_words.survival([TCP4, TCP4, TCP6])
+    assert "unless a side gives up" in first
+    assert "IPv6" not in first
+    assert "if their IPv6 address is back in time" in second
+    assert "unless" not in second
+    assert "2 survive unless" in third
+    assert f"1 if their IPv6 address is back in time: {TCP6}" in third
+    assert str(TCP4) not in third
+
+
+def test_processes_in_words() -> None:
+    assert str(Process(4211, "testpmd")) == "pid 4211 testpmd"
+
+
+# --- the failure of all refusals --------------------------------------------------------------
+
+
+def test_every_refusal_is_reported_with_its_own_remedy() -> None:
+    found = [
+        of("tcp-established", why.Connections((TCP4,))),
+        of("storage", why.Storage((NFS,))),
+        REPLACE(of("tcp-established", why.Connections((TCP6,))), label="eth2"),
+        of("upper", why.Uppers((AWAY, IDLE))),
+        of("default-route", why.DefaultRoutes((why.DefaultRoute("default", None),))),
+        of("last-port", why.LastPort((why.Reachable("10.0.0.2", None),))),
+        of("in-reset", why.InReset(())),
+    ]
+    error = waivers.refused(found, {"upper", "xdp", "last-port"})
+    first, *lines = error.message.splitlines()
+    assert first == "refused to claim eth1, eth2; nothing was touched"
+    blind = [line for line in lines if line.startswith("    ")]
+    assert [line for line in lines if line not in blind] == [
+        f"  {one.code}: {one.label}: {refusal_words.message(one)}." for one in found
+    ]
+    assert [line.split()[:5] for line in blind] == [
+        ["--allow", "upper", "has", "no", "effect:"],
+        ["--allow", "last-port", "has", "no", "effect:"],
+    ]
+    assert "mv0 (macvlan) in the network namespace blue." in blind[0]
+    assert "vlan7" not in blind[0]
+    accept, *why_not = (error.hint or "").splitlines()
+    assert accept == "to accept the loss: --allow storage --allow tcp-established"
+    assert [line.partition(":")[0] for line in why_not] == [
+        "upper",
+        "default-route, last-port",
+        "in-reset",
+    ]
+
+
+def test_a_failure_that_no_waiver_changes_says_what_to_do_once() -> None:
+    found = [of("holder", why.HeldBy(())), REPLACE(of("holder", why.HeldBy(())), label="eth2")]
+    error = waivers.refused(found)
+    assert error.hint is not None
+    assert len(error.hint.splitlines()) == 1
+    assert "end the holder" in error.hint
+    assert "waived" not in error.message + error.hint
+
+
+@pytest.mark.parametrize(
+    ("facts", "word"),
+    [
+        (why.NoRdmaDevice(), "modprobe mana_ib"),
+        (why.NetvscPair("eth0"), "without a netvsc"),
+        (why.OwnerUnprovable(()), "root"),
+        (why.InTransition((), ()), "try again"),
+    ],
+)
+def test_what_to_do_about_a_port_that_cannot_be_claimed(facts: why.Facts, word: str) -> None:
+    code = {why.OwnerUnprovable: "denied", why.InTransition: "busy"}.get(type(facts), "unsupported")
+    assert word in (waivers.refused([of(code, facts)]).hint or "")
+
+
+def test_why_a_waiver_has_no_effect_in_words() -> None:
+    assert refusal_words.barred(of("xdp", why.Xdp())) == ""
+    unread = of("upper", Unread(Source.UPPERS))
+    assert refusal_words.barred(unread) == BARRED[Bar.UPPERS_UNKNOWN]
+    lost = of("upper", why.Uppers((AWAY, IDLE)))
+    assert refusal_words.barred(lost).endswith(str(AWAY))

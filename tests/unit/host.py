@@ -1,0 +1,431 @@
+"""A machine in memory to run claim and release on: everything but the journal and the locks.
+
+Faults come from outside: an operation on the kernel or on the disk that fails, a process that dies
+of one, a signal at one, and whatever another program does at that moment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import os
+import stat
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from manactl.act import claim as claiming
+from manactl.act import release as releasing
+from manactl.act.audit import Audit
+from manactl.act.plan import NetdevNow
+from manactl.act.signals import Interruptible
+from manactl.model.port import (
+    Certainty,
+    Evidence,
+    Holder,
+    Missing,
+    Netdev,
+    Note,
+    Owner,
+    PortId,
+    PortStatus,
+    RdmaPort,
+    RdmaUse,
+    Report,
+    Upper,
+)
+from manactl.netstate.snapshot import Fact, Kind, PortState, Request
+from manactl.netstate.surroundings import FabricRoute, Surroundings
+from tests.unit.fakes import address, neighbour, nexthop, route
+from tests.unit.kernel import Kernel, Message, Nic
+
+ROOT = (1 << 41) - 1
+NET_ADMIN, NET_RAW = 1 << 12, 1 << 13
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+
+
+class Killed(BaseException):
+    """kill -9: nothing of this process runs any more, unwinding neither."""
+
+
+@dataclass
+class Fate:
+    """What happens to one process at its operations, counted from 1: changes of the kernel, looks
+    at a port's state, proofs, and records that go to the disk.
+
+    Number `fails_at` fails; number `dies_at` kills, with its effect (`half`) or without. `at` runs
+    something else after an operation, by its number.
+    """
+
+    fails_at: int | None = None
+    dies_at: int | None = None
+    half: bool = False
+    at: dict[int, Callable[[], object]] = field(default_factory=dict)
+    operations: int = 0
+
+    @property
+    def dead(self) -> bool:
+        return self.dies_at is not None and self.operations >= self.dies_at
+
+    @contextlib.contextmanager
+    def operation(self) -> Iterator[None]:
+        if self.dead:
+            raise Killed
+        self.operations += 1
+        number = self.operations
+        if number == self.fails_at:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        if self.dead and not self.half:
+            raise Killed
+        yield
+        if self.dead:
+            raise Killed
+        if number in self.at:
+            self.at[number]()
+
+
+@dataclass(frozen=True)
+class FakeProof:
+    outcome: str
+    errno: int | None = None
+    message: str = "reports the fake kernel"
+    hint: str | None = None
+    evidence: tuple[Evidence, ...] = ()
+
+
+class FakeSystem:
+    """The kernel as steps meet it. Every override in a test is what another program does."""
+
+    def __init__(self, host: FakeHost, rdma: Mapping[tuple[str, int], RdmaPort | None]) -> None:
+        self.host = host
+        self.kernel = host.kernel
+        self.rdma = rdma
+        self.boundary: Callable[[float], None] = lambda _: None  # what the host was given
+
+    def __enter__(self) -> FakeSystem:
+        self.host.open_systems += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.host.open_systems -= 1
+
+    def monotonic(self) -> float:
+        return self.kernel.clock
+
+    def boottime(self) -> float:
+        return self.kernel.clock
+
+    def pause(self, seconds: float) -> None:
+        self.host.pause(seconds)
+        self.boundary(0.0)
+
+    def nic(self, port: PortId) -> Nic | None:
+        for one in self.kernel.nics:
+            if (one.pci, one.number) == (port.pci, port.port) and one.present:
+                return one if port.permanent_mac in (None, one.mac) else None
+        return None
+
+    def here(self, port: PortId) -> Nic:
+        found = self.nic(port)
+        if found is None:
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+        return found
+
+    def netdev(self, port: PortId) -> NetdevNow | None:
+        one = self.nic(port)
+        return None if one is None else NetdevNow(one.name, one.ifindex, one.up)
+
+    def carrier(self, port: PortId) -> bool:
+        one = self.here(port)
+        return one.up and one.cable
+
+    def set_admin(self, port: PortId, up: bool) -> None:
+        with self.host.fate.operation():
+            self.kernel.set_up(self.here(port), up)
+
+    def capture(self, port: PortId, nexthops: Collection[int] = ()) -> PortState:
+        with self.host.fate.operation():
+            one = self.here(port)
+            messages = self.kernel.of(one, frozenset(nexthops))
+            facts = tuple(Fact(Kind(m.kind), m.pack()) for m in messages)
+            clock = self.kernel.clock
+            return PortState(
+                port, one.ifindex, one.name, one.up, one.up and one.cable, clock, facts
+            )
+
+    def send(self, request: Request) -> None:
+        with self.host.fate.operation():
+            self.kernel.send(request.type, request.flags, request.body)
+
+    def set_sysctl(self, path: str, value: str) -> None:
+        self.kernel.sysctls[path] = value
+
+    def prove_free(self, port: PortId) -> FakeProof:
+        try:
+            with self.host.fate.operation():
+                return self._proof(port)
+        except OSError as error:
+            return FakeProof("cannot", error.errno)
+
+    def _proof(self, port: PortId) -> FakeProof:
+        if self.rdma.get((port.pci, port.port)) is None:
+            return FakeProof("cannot", errno.ENODEV)
+        if not self.host.mask & NET_RAW:
+            return FakeProof("denied", errno.EPERM)
+        one = self.here(port)
+        taken = one.up or one.taken
+        return FakeProof("taken" if taken else "free", errno.EBUSY if taken else None)
+
+    def holders(self, port: PortId) -> tuple[Holder, ...]:
+        return _holders(self.here(port)) if self.nic(port) else ()
+
+    def seems_free(self, port: PortId) -> bool:
+        one = self.nic(port)
+        return one is not None and not one.up and not one.holders
+
+    def warm_up(self, port: PortId) -> None:
+        self.host.warmed.append(port)
+
+    def surroundings(
+        self, port: PortStatus, state: PortState | None, claimed: Collection[int]
+    ) -> Surroundings:
+        """Nothing stacked and nobody connected; which other netdevs are a way out."""
+        values: dict[str, Any] = {one.name: () for one in dataclasses.fields(Surroundings)}
+        values |= {"state": state, "xdp": False, "fabric": FabricRoute(False, False, False)}
+        values["others"] = tuple(
+            one.name
+            for one in self.kernel.nics
+            if one.up and one.cable and one.ifindex not in claimed and self._reachable(one)
+        ) + tuple(self.host.other_ways)
+        if state is None:
+            values = dict.fromkeys(values)
+        return dataclasses.replace(Surroundings(**values), **self.host.around.get(port.id.port, {}))
+
+    def _reachable(self, nic: Nic) -> bool:
+        return any(m.kind == "address" and m.head[3] == 0 for m in self.kernel.of(nic))
+
+
+class FakeProcesses:
+    """Processes by a descriptor: the pid plus a thousand."""
+
+    def __init__(self, host: FakeHost) -> None:
+        self.host = host
+        self.opened: list[tuple[int, int]] = []  # pid, and how many looks there had been
+
+    def open(self, pid: int) -> int:
+        self.opened.append((pid, self.host.looks))
+        return pid + 1000
+
+    def terminate(self, fd: int) -> None:
+        pid = fd - 1000
+        kernel = self.host.kernel
+        kernel.killed.append(pid)
+        if pid not in kernel.stubborn:
+            for one in kernel.nics:
+                one.holders = [holder for holder in one.holders if holder != pid]
+        self.host.at_sigterm()
+
+    def ended(self, fd: int, within: float) -> bool:
+        held = any(fd - 1000 in one.holders for one in self.host.kernel.nics)
+        if held:
+            self.host.pause(within)
+        return not held
+
+    def close(self, fd: int) -> None:
+        pass
+
+
+class FakeHost:
+    """The machine; one for each run of manactl, over a kernel that stays."""
+
+    def __init__(self, kernel: Kernel, fate: Fate | None = None, boot: str = "boot-1") -> None:
+        self.kernel = kernel
+        self.fate = fate or Fate()
+        self.boot = boot
+        self.mask = ROOT
+        self.uid = 0
+        self.blind = False  # nothing about owners can be read
+        self.rdma_loaded = True
+        self.other_ways: list[str] = ["lan0"]
+        self.around: dict[int, dict[str, Any]] = {}  # by port: surroundings that differ
+        self.at_look: dict[int, Callable[[], object]] = {}  # before the look of that number
+        self.at_pause: Callable[[], object] = lambda: None
+        self.at_sigterm: Callable[[], object] = lambda: None
+        self.looks = 0
+        self.pauses: list[float] = []
+        self.warmed: list[PortId] = []
+        self.open_systems = 0
+        self.systems: Callable[..., FakeSystem] = FakeSystem
+        self.processes = FakeProcesses(self)
+        self.audits: list[Audit] = []
+
+    def look(self) -> Report:
+        self.looks += 1
+        if act := self.at_look.get(self.looks):
+            act()
+        ports = tuple(self._status(one) for one in self.kernel.nics)
+        missing = (Missing("debugfs", "only root may list it"),) if self.blind else ()
+        return Report(NOW, "7.0-fake", not self.blind, missing, ports)
+
+    def _status(self, nic: Nic) -> PortStatus:
+        owner, certainty = Owner.FREE, Certainty.PROVEN
+        if nic.up:
+            owner = Owner.ETHERNET
+        elif nic.holders:
+            owner = Owner.RAW_QP
+        if self.blind or nic.resetting:
+            owner, certainty = Owner.UNKNOWN, Certainty.UNKNOWN
+        netdev = None
+        if nic.present:
+            flags = 0x1003 if nic.up else 0x1002
+            netdev = Netdev(
+                nic.name, nic.ifindex, flags, "up" if nic.up else "down",
+                nic.cable if nic.up else None, nic.mac, nic.mac, (),
+                nic.master and nic.master[0],
+            )  # fmt: skip
+        return PortStatus(
+            id=PortId(nic.pci, nic.number, nic.mac if nic.present else None),
+            netdev=netdev,
+            netns=None,
+            upper=nic.master and Upper(*nic.master),
+            rdma=RdmaPort(nic.rdma, nic.number) if nic.rdma and self.rdma_loaded else None,
+            owner=owner,
+            certainty=certainty,
+            holders=_holders(nic),
+            evidence=(Evidence("fake", "owner", str(owner)),),
+            notes=(Note("owner-unknown", ("may-have-raw-qp",)),) if owner is Owner.UNKNOWN else (),
+            rdma_use=RdmaUse(len(nic.holders), tuple(nic.holders), 0),
+            in_reset=nic.resetting,
+            eqs_lost=nic.eqs_lost,
+        )
+
+    def system(
+        self, rdma: Mapping[tuple[str, int], RdmaPort | None], pause: Callable[[float], None]
+    ) -> FakeSystem:
+        system = self.systems(self, rdma)
+        system.boundary = pause
+        return system
+
+    def capabilities(self) -> int:
+        return self.mask
+
+    def who(self) -> dict[str, object]:
+        return {"uid": self.uid, "sudo_user": "operator", "loginuid": 1000}
+
+    def boot_id(self) -> str:
+        return self.boot
+
+    def audit(self, verb: str, words: Sequence[str]) -> Audit:
+        made = Audit(verb, self.who(), words, socket_path="/nonexistent/journald")
+        self.audits.append(made)
+        return made
+
+    def monotonic(self) -> float:
+        return self.kernel.clock
+
+    def pause(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.kernel.clock += max(seconds, 0.001)
+        self.at_pause()
+
+    @contextlib.contextmanager
+    def alive(self) -> Iterator[None]:
+        """While this process runs its writes to the disk are operations, too; locks are not."""
+        write, rename, unlink = os.write, os.rename, os.unlink
+
+        def writing(fd: int, data: Any) -> int:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                return write(fd, data)
+            with self.fate.operation():
+                return write(fd, data)
+
+        def renaming(*names: Any) -> None:
+            with self.fate.operation():
+                rename(*names)
+
+        def unlinking(*names: Any, **more: Any) -> None:
+            if self.fate.dead:
+                raise Killed
+            unlink(*names, **more)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "write", writing)
+            patch.setattr(os, "rename", renaming)
+            patch.setattr(os, "unlink", unlinking)
+            patch.setattr(os, "fsync", lambda _: None)  # the power stays on here
+            yield
+
+
+def _holders(nic: Nic) -> tuple[Holder, ...]:
+    return tuple(
+        Holder(pid, "dpdk-testpmd", None, 0, "fwd.service", None, None) for pid in nic.holders
+    )
+
+
+RICH = (
+    address("10.0.0.2", 24),
+    address("10.0.9.9", 32, flags=0x200),
+    address("2001:db8::2", 64),
+    address("2001:db8:1::2", 64, valid=900),
+    route("10.128.0.0", 9, via="10.0.0.1", proto=16),
+    route("10.9.0.0", 16, via="10.0.0.9", table=100),
+    route("2001:db8:9::", 48, via="2001:db8::1", metric=1024, expires=900),
+    nexthop(10),
+    route("192.0.2.0", 24, nhid=10),
+    neighbour("10.0.0.50"),
+    neighbour("10.0.0.60", proxy=True),
+)
+
+
+def furnish(kernel: Kernel, nic: Nic, facts: Iterable[Fact] = RICH) -> None:
+    """Set the netdev up and put those facts on it, with the kernel's own beside them. They are
+    written for eth1, ifindex 3."""
+    kernel.set_up(nic, True)
+    for fact in facts:
+        message = Message.parse(str(fact.kind), fact.body)
+        mine = nic.ifindex == 3 or message.device != 3
+        kernel.add(message.kind, (message if mine else message.on(nic.ifindex, nic.name)).pack())
+    kernel.links.clear()
+
+
+def furnished(*facts: Fact) -> Kernel:
+    """One port that is up, with those facts or with some of every kind."""
+    kernel = Kernel()
+    furnish(kernel, kernel.nics[0], facts or RICH)
+    return kernel
+
+
+ETH2 = Nic(2, "eth2", 4, "00:0d:3a:aa:00:11")
+OTHER_FUNCTION = Nic(1, "eth5", 8, "00:0d:3a:bb:00:10", "7871:00:00.0", rdma="manae_1")
+
+
+def two_ports() -> Kernel:
+    """eth1 and eth2 of one function, both up; eth2 has an address of its own."""
+    kernel = Kernel(Nic(), dataclasses.replace(ETH2, holders=[]))
+    furnish(kernel, kernel.nics[0])
+    furnish(
+        kernel, kernel.nics[1], (address("10.2.0.2", 24), route("10.3.0.0", 16, via="10.2.0.9"))
+    )
+    return kernel
+
+
+def claim(state_dir: Path, host: FakeHost, *words: str, **more: Any) -> claiming.Claimed:
+    """`manactl claim --raw-qp WORD...`."""
+    with host.alive(), Interruptible() as signals:
+        wish = claiming.Wish(state_dir, words or ("eth1",), _unshown, signals, **more)
+        return claiming.claim(wish, host)
+
+
+def release(state_dir: Path, host: FakeHost, *words: str, **more: Any) -> releasing.Outcome:
+    """`manactl release [WORD...]`, or with `recover` `manactl recover`."""
+    with host.alive(), Interruptible() as signals:
+        return releasing.release(releasing.Wish(state_dir, signals, words, **more), host)
+
+
+def _unshown(_plan: object) -> None:
+    pass

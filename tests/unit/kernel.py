@@ -1,0 +1,379 @@
+"""A kernel in memory, as far as ports, their addresses and their queue pairs go.
+
+It has its own idea of all of it: messages are taken apart and made here, and what is "the same
+address" is decided here, by include/uapi/linux/{if_addr,rtnetlink,neighbour,nexthop}.h and by what
+`ip` shows, so that the product's idea of sameness is compared with another one.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+ADDRESS, ROUTE, NEIGHBOUR, NEXTHOP = "address", "route", "neighbour", "nexthop"
+NEW = {20: ADDRESS, 24: ROUTE, 28: NEIGHBOUR, 104: NEXTHOP}
+DEL = {21: ADDRESS, 25: ROUTE, 29: NEIGHBOUR, 105: NEXTHOP}
+REPLACE, EXCL, CREATE = 0x100, 0x200, 0x400
+HEADS = {ADDRESS: "=BBBBI", ROUTE: "=BBBBBBBBI", NEIGHBOUR: "=BBHiHBB", NEXTHOP: "=BBBBI"}
+AF_INET, AF_INET6 = 2, 10
+FOREVER = 0xFFFFFFFF
+# IFA_F_NODAD, HOMEADDRESS, MANAGETEMPADDR, NOPREFIXROUTE, MCAUTOJOIN: what `ip` can set.
+SETTABLE = 0x02 | 0x10 | 0x100 | 0x200 | 0x400
+
+
+class Message(NamedTuple):
+    """One rtnetlink message, its attributes by type."""
+
+    kind: str
+    head: tuple[int, ...]
+    attrs: dict[int, bytes]
+
+    @classmethod
+    def parse(cls, kind: str, body: bytes) -> Message:
+        head = struct.unpack_from(HEADS[kind], body)
+        attrs, at = {}, struct.calcsize(HEADS[kind])
+        while at + 4 <= len(body):
+            length, number = struct.unpack_from("=HH", body, at)
+            assert 4 <= length <= len(body) - at, "a message that the kernel would refuse"
+            attrs[number & 0x3FFF] = body[at + 4 : at + length]
+            at += (length + 3) & ~3
+        return cls(kind, head, attrs)
+
+    def pack(self) -> bytes:
+        parts = [struct.pack(HEADS[self.kind], *self.head)]
+        for number, payload in self.attrs.items():
+            parts.append(struct.pack("=HH", len(payload) + 4, number) + payload)
+            parts.append(bytes(-len(payload) % 4))
+        return b"".join(parts)
+
+    def u32(self, number: int) -> int | None:
+        return int.from_bytes(self.attrs[number], "little") if number in self.attrs else None
+
+    @property
+    def family(self) -> int:
+        return self.head[0]
+
+    @property
+    def device(self) -> int | None:
+        """The ifindex that the message names itself."""
+        if self.kind == ADDRESS:
+            return self.head[4]
+        if self.kind == NEIGHBOUR:
+            return self.head[3]
+        return self.u32(4 if self.kind == ROUTE else 5)  # RTA_OIF, NHA_OIF
+
+    def on(self, ifindex: int, name: str) -> Message:
+        """The same, of a netdev with this number and name."""
+        attrs = dict(self.attrs)
+        head = list(self.head)
+        if self.kind == ADDRESS:
+            head[4] = ifindex
+            if 3 in attrs:
+                attrs[3] = name.encode() + b"\0"
+        elif self.kind == NEIGHBOUR:
+            head[3] = ifindex
+        elif (number := 4 if self.kind == ROUTE else 5) in attrs:
+            attrs[number] = struct.pack("=I", ifindex)
+        return Message(self.kind, tuple(head), attrs)
+
+    @property
+    def members(self) -> set[int]:
+        """The ids in NHA_GROUP."""
+        group = self.attrs.get(2, b"") if self.kind == NEXTHOP else b""
+        return {struct.unpack_from("=I", group, at)[0] for at in range(0, len(group), 8)}
+
+
+def meaning(message: Message, names: dict[int, str]) -> tuple[object, ...]:
+    """What an operator configured, in words that do not depend on ifindexes: equal for equal."""
+    a = message.attrs
+    on = names.get(message.device or -1, message.device)
+    if message.kind == ADDRESS:
+        family, length, flags, scope, _ = message.head
+        flags = message.u32(8) or flags
+        valid = struct.unpack_from("=II", a[6])[1] if 6 in a else FOREVER
+        label = a.get(3, b"").rstrip(b"\0").decode()
+        suffix = label.partition(":")[2]
+        local = a.get(2, a.get(1))
+        return (
+            ADDRESS, on, family, length, scope, local, a.get(1), flags & SETTABLE,
+            valid == FOREVER, suffix, a.get(9), a.get(11), a.get(4),
+        )  # fmt: skip
+    if message.kind == ROUTE:
+        family, length, source, tos, _, proto, scope, kind, flags = message.head
+        by_object = 30 in a
+        cache = a.get(12)
+        expires = 23 in a or bool(cache and struct.unpack_from("=i", cache, 8)[0])
+        via = None if by_object else (on, a.get(5), a.get(18), a.get(9), flags & 0x6)
+        return (
+            ROUTE, family, length, source, tos, proto, scope, kind, a.get(1), message.u32(15),
+            a.get(6), a.get(7), a.get(8), message.u32(30), via, expires, a.get(999),
+        )  # fmt: skip
+    if message.kind == NEIGHBOUR:
+        family, _, _, _, state, flags, _ = message.head
+        return (NEIGHBOUR, on, family, state, flags, a.get(1), a.get(2))
+    family, _, proto, _, flags = message.head
+    group = tuple(sorted(message.members))
+    return (NEXTHOP, message.u32(1), family, proto, flags & 4, on, a.get(6), group)
+
+
+def same_thing(one: Message, other: Message) -> bool:
+    """Whether the kernel would take one for the other: EEXIST, or a replacement."""
+    if one.kind != other.kind or one.family != other.family:
+        return one.kind == other.kind == NEXTHOP and one.attrs[1] == other.attrs[1]
+    if one.kind == ADDRESS:
+        local = [m.attrs.get(2, m.attrs.get(1)) for m in (one, other)]
+        return (
+            local[0] == local[1]
+            and one.attrs.get(1) == other.attrs.get(1)
+            and (one.head[1], one.device) == (other.head[1], other.device)
+        )
+    if one.kind == NEXTHOP:
+        return one.attrs[1] == other.attrs[1]
+    if one.kind == NEIGHBOUR:
+        proxy = (one.head[5] & 8) == (other.head[5] & 8)
+        return proxy and one.device == other.device and one.attrs.get(1) == other.attrs.get(1)
+    return meaning(one, {}) == meaning(other, {})
+
+
+@dataclass
+class Nic:
+    """One port of the device: a vport with a netdev."""
+
+    number: int = 1
+    name: str = "eth1"
+    ifindex: int = 3
+    mac: str = "00:0d:3a:aa:00:10"
+    pci: str = "7870:00:00.0"
+    up: bool = False
+    present: bool = True  # its netdev is here
+    cable: bool = True
+    rdma: str | None = "manae_0"
+    master: tuple[str, str] | None = None  # name and kind
+    resetting: bool = False
+    eqs_lost: bool = False
+    holders: list[int] = field(default_factory=list)  # pids with a raw QP
+    leaked: bool = False  # nobody has the vport, and the driver's count says otherwise
+
+    @property
+    def taken(self) -> bool:
+        return bool(self.holders) or self.leaked
+
+
+class Kernel:
+    """What outlives every manactl."""
+
+    def __init__(self, *nics: Nic) -> None:
+        self.nics = list(nics) or [Nic()]
+        self.messages: list[Message] = []
+        self.clock = 1000.0
+        self.links: list[tuple[str, str]] = []  # every change of IFF_UP, by manactl or not
+        self.sysctls: dict[str, str] = {}
+        self.killed: list[int] = []  # pids that got SIGTERM
+        self.stubborn: set[int] = set()  # pids that do not end of it
+
+    def nic(self, name: str) -> Nic:
+        return next(one for one in self.nics if one.name == name)
+
+    @property
+    def names(self) -> dict[int, str]:
+        """By what a message is told apart: its port, whatever the netdev is called."""
+        return {one.ifindex: f"port {one.number}" for one in self.nics}
+
+    def picture(self) -> tuple[object, ...]:
+        """All that an operator could see, IPv6 addresses in their order, which counts."""
+        shown = [meaning(one, self.names) for one in self.messages]
+        six = [one for one in shown if one[0] == ADDRESS and one[2] == AF_INET6]
+        orders = [[one for one in six if one[1:5:3] == key] for key in {o[1:5:3] for o in six}]
+        ups = tuple(sorted((one.number, one.up) for one in self.nics))
+        return (ups, sorted(map(repr, shown)), sorted(map(repr, orders)))
+
+    # --- links ------------------------------------------------------------------------------
+
+    def set_up(self, nic: Nic, up: bool) -> None:
+        if up and nic.taken:
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        if nic.up is up:
+            return
+        nic.up = up
+        self.links.append((nic.name, "up" if up else "down"))
+        if up:
+            self._open(nic)
+        else:
+            self._close(nic)
+
+    def _close(self, nic: Nic) -> None:
+        """fib_netdev_event(), addrconf_ifdown(), nexthop_flush_dev(): IPv4 addresses stay."""
+        gone = {m.u32(1) for m in self.messages if m.kind == NEXTHOP and m.device == nic.ifindex}
+        keep = []
+        for one in self.messages:
+            if one.kind == ADDRESS and one.family == AF_INET:
+                keep.append(one)
+            elif one.kind == NEXTHOP and one.members:
+                left = one.members - gone
+                if left == one.members:
+                    keep.append(one)
+                elif left:
+                    group = b"".join(struct.pack("=IBBH", n, 0, 0, 0) for n in sorted(left))
+                    keep.append(one._replace(attrs={**one.attrs, 2: group}))
+            elif one.device != nic.ifindex and not (one.kind == ROUTE and one.u32(30) in gone):
+                keep.append(one)
+        groups = {m.u32(1) for m in self.messages if m.members} - {
+            m.u32(1) for m in keep if m.members
+        }
+        self.messages = [m for m in keep if not (m.kind == ROUTE and m.u32(30) in groups)]
+
+    def _open(self, nic: Nic) -> None:
+        """The connected routes, and the generated link-local address."""
+        raw = bytes.fromhex("fe80" + "00" * 13 + f"{nic.number:02x}")
+        times = struct.pack("=IIII", FOREVER, FOREVER, 1, 1)
+        attrs = {1: raw, 6: times, 8: struct.pack("=I", 0x80), 11: b"\3"}
+        made = Message(ADDRESS, (AF_INET6, 64, 0x80, 253, nic.ifindex), attrs)
+        if not any(same_thing(made, one) for one in self.messages):
+            self._insert(made)
+        for one in list(self.messages):
+            if one.kind == ADDRESS and one.device == nic.ifindex:
+                self._connect(one)
+
+    def _connect(self, address: Message) -> None:
+        family, length, flags, _, index = address.head
+        raw = address.attrs.get(2, address.attrs.get(1, b""))
+        bits = len(raw) * 8
+        number = int.from_bytes(raw, "big") >> (bits - length) << (bits - length)
+        flags = address.u32(8) or flags
+        routes = [(raw, bits, 255, 2)]  # RT_TABLE_LOCAL, RTN_LOCAL
+        if not flags & 0x200:
+            routes.append((number.to_bytes(len(raw), "big"), length, 254, 1))
+        for dst, size, table, kind in routes:
+            head = (family, size, 0, 0, min(table, 252), 2, 0, kind, 0)
+            attrs = {15: struct.pack("=I", table), 1: dst, 4: struct.pack("=I", index)}
+            route = Message(ROUTE, head, attrs)
+            if not any(same_thing(route, one) for one in self.messages):
+                self.messages.append(route)
+
+    def rename(self, nic: Nic, name: str, ifindex: int) -> None:
+        """The netdev gets another name and number, with all that is on it."""
+        was = nic.ifindex
+        self.messages = [m.on(ifindex, name) if m.device == was else m for m in self.messages]
+        nic.name, nic.ifindex = name, ifindex
+
+    def unplug(self, nic: Nic) -> None:
+        """The netdev goes with everything on it, and comes back as another one."""
+        nic.present = False
+        self.messages = [one for one in self.messages if one.device != nic.ifindex]
+
+    def replug(self, nic: Nic, name: str, ifindex: int) -> None:
+        nic.present, nic.up, nic.name, nic.ifindex = True, False, name, ifindex
+
+    # --- what a request does ----------------------------------------------------------------
+
+    def send(self, number: int, flags: int, body: bytes) -> None:
+        if number in DEL:
+            self._delete(Message.parse(DEL[number], body))
+            return
+        made = Message.parse(NEW[number], body)
+        nic = next((one for one in self.nics if one.ifindex == made.device), None)
+        if made.device is not None and nic is None:
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+        if made.kind != ADDRESS and nic is not None and not nic.up:
+            raise OSError(errno.ENETDOWN, os.strerror(errno.ENETDOWN))
+        if made.kind == ROUTE and (by := made.u32(30)) is not None:
+            made = self._by_object(made, by)
+        if made.members - {m.u32(1) for m in self.messages if m.kind == NEXTHOP}:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        there = [one for one in self.messages if same_thing(one, made)]
+        if there and (made.kind == ROUTE or flags & EXCL or not flags & REPLACE):
+            raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
+        if there:
+            at = self.messages.index(there[0])
+            self.messages[at] = self._shown(made)
+        else:
+            self._insert(self._shown(made))
+        if made.kind == ADDRESS and nic is not None and nic.up:
+            self._connect(made)
+
+    def _by_object(self, route: Message, number: int) -> Message:
+        """A dump shows the device of the nexthop, too; a request must not."""
+        assert not {4, 5, 9}.intersection(route.attrs), "EINVAL: a nexthop id and a device"
+        hops = [m for m in self.messages if m.kind == NEXTHOP and m.u32(1) == number]
+        if not hops:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        out = hops[0].attrs.get(5)
+        return route._replace(attrs=route.attrs if out is None else {**route.attrs, 4: out})
+
+    def _shown(self, made: Message) -> Message:
+        """As a dump shows it: with what the kernel adds."""
+        if made.kind == ADDRESS:
+            times = made.attrs.get(6, struct.pack("=IIII", FOREVER, FOREVER, 0, 0))
+            valid = struct.unpack_from("=II", times)[1]
+            flags = (made.u32(8) or made.head[2]) & SETTABLE
+            flags |= 0x80 if valid == FOREVER else 0
+            family, length, _, scope, index = made.head
+            attrs = {**made.attrs, 6: times[:8] + struct.pack("=II", 12, 34)}
+            attrs[8] = struct.pack("=I", flags)
+            return Message(ADDRESS, (family, length, flags & 0xFF, scope, index), attrs)
+        if made.kind == ROUTE and 23 in made.attrs:  # RTA_EXPIRES
+            attrs = {n: a for n, a in made.attrs.items() if n != 23}
+            left = (made.u32(23) or 0) * 100
+            attrs[12] = struct.pack("=IIiIIIII", 0, 0, left, 0, 0, 0, 0, 0)
+            return made._replace(attrs=attrs)
+        if made.kind == NEIGHBOUR and not made.head[5] & 8:
+            return made._replace(attrs={**made.attrs, 3: bytes(16)})
+        return made
+
+    def _insert(self, made: Message) -> None:
+        """ipv6_link_dev_addr(): before the elders of its scope."""
+        six = made.kind == ADDRESS and made.family == AF_INET6
+        at = len(self.messages)
+        if six:
+            elders = [
+                n for n, one in enumerate(self.messages)
+                if one.kind == ADDRESS and one.family == AF_INET6
+                and (one.device, one.head[3]) == (made.device, made.head[3])
+            ]  # fmt: skip
+            at = elders[0] if elders else at
+        self.messages.insert(at, made)
+
+    def _delete(self, message: Message) -> None:
+        there = [one for one in self.messages if same_thing(one, message)]
+        if not there:
+            raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
+        self.messages.remove(there[0])
+        if message.kind == ADDRESS:
+            raw = message.attrs.get(2, message.attrs.get(1))
+            self.messages = [
+                m for m in self.messages
+                if not (m.kind == ROUTE and m.head[7] == 2 and m.attrs.get(1) == raw)
+            ]  # fmt: skip
+
+    def add(self, kind: str, body: bytes) -> None:
+        """As `ip` would: whatever is there already stays."""
+        made = Message.parse(kind, body)
+        if not any(same_thing(made, one) for one in self.messages):
+            self._insert(made)
+            nic = next((one for one in self.nics if one.ifindex == made.device), None)
+            if kind == ADDRESS and nic is not None and nic.up:
+                self._connect(made)
+
+    def of(self, nic: Nic, nexthops: frozenset[int] = frozenset()) -> Iterator[Message]:
+        """All that the kernel may drop when this netdev goes down, in the order of its dumps."""
+        ids = {m.u32(1) for m in self.messages if m.kind == NEXTHOP and m.device == nic.ifindex}
+        ids |= {m.u32(1) for m in self.messages if m.members & ids}
+        singles = [m for m in self.messages if m.kind == NEXTHOP and not m.members]
+        groups = [m for m in self.messages if m.members]
+        for one in self.messages:
+            if one.kind == ADDRESS and one.device == nic.ifindex:
+                yield one
+        for one in singles + groups:
+            if one.u32(1) in ids or one.u32(1) in nexthops:
+                yield one
+        for one in self.messages:
+            by = one.u32(30) if one.kind == ROUTE else None
+            if one.kind == ROUTE and (one.device == nic.ifindex or (by in ids and by)):
+                yield one
+        for one in self.messages:
+            if one.kind == NEIGHBOUR and one.device == nic.ifindex:
+                yield one

@@ -1,0 +1,105 @@
+"""Links, addresses and routes of a machine in memory, as rtnetlink reports them."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import socket
+import struct
+from dataclasses import dataclass, field
+
+from manactl.look.pyroute2_links import DecodedLink
+
+
+def attr(kind: int, payload: bytes) -> bytes:
+    """struct rtattr and its padding."""
+    return struct.pack("=HH", 4 + len(payload), kind) + payload + bytes(-len(payload) % 4)
+
+
+def link(
+    index: int, name: str, kind: str = "", *, on: int | None = None, far: tuple[int, int] | None = None,
+    master: int | None = None, up: bool = True, carrier: bool = True, follows: bool = True,
+) -> DecodedLink:  # fmt: skip
+    """A link on another one here (`on`), or on one of another namespace (`far`)."""
+    return DecodedLink(index, name, kind, up, carrier, on, far, master, kind == "vlan" and follows)
+
+
+def address(index: int, text: str, *, scope: int = 0) -> bytes:
+    """RTM_NEWADDR: struct ifaddrmsg, IFA_ADDRESS (1) and IFA_LOCAL (2)."""
+    ip = ipaddress.ip_address(text)
+    family = socket.AF_INET if ip.version == 4 else socket.AF_INET6
+    head = struct.pack("=BBBBI", family, 24, 0x80, scope, index)
+    return head + attr(1, ip.packed) + (attr(2, ip.packed) if ip.version == 4 else b"")
+
+
+def route(index: int, to: str, *, table: int = 254) -> bytes:
+    """RTM_NEWROUTE: struct rtmsg of a unicast route, RTA_DST (1), RTA_OIF (4), RTA_TABLE (15)."""
+    net = ipaddress.ip_network(to)
+    family = socket.AF_INET if net.version == 4 else socket.AF_INET6
+    head = struct.pack("=BBBBBBBBI", family, net.prefixlen, 0, 0, table, 4, 0, 1, 0)
+    dst = attr(1, net.network_address.packed) if net.prefixlen else b""
+    return head + dst + attr(4, struct.pack("=I", index)) + attr(15, struct.pack("=I", table))
+
+
+@dataclass
+class Link:
+    ifindex: int
+    xdp_mode: int
+
+
+@dataclass
+class FakeRtnl:
+    """`ways`: by which interface packets to a network leave; `failing`: methods that fail."""
+
+    links: list[DecodedLink]
+    having: list[bytes] = field(default_factory=list)
+    routing: list[bytes] = field(default_factory=list)
+    ways: dict[str, set[int]] = field(default_factory=dict)
+    host_routes: set[str] = field(default_factory=set)
+    xdp: dict[int, int] = field(default_factory=dict)
+    failing: dict[str, Exception] = field(default_factory=dict)
+    asked: list[tuple[str, int]] = field(default_factory=list)
+
+    def _may(self, what: str) -> None:
+        if error := self.failing.get(what):
+            raise error
+
+    def stack(self) -> list[DecodedLink]:
+        """Of another source, which sees the same machine."""
+        self._may("stack")
+        return self.links
+
+    def addresses(self) -> list[bytes]:
+        self._may("addresses")
+        return self.having
+
+    def routes(self) -> list[bytes]:
+        self._may("routes")
+        return self.routing
+
+    def link(self, ifindex: int) -> Link:
+        self._may("link")
+        if ifindex not in {one.ifindex for one in self.links}:
+            raise OSError(errno.ENODEV, "No such device")
+        return Link(ifindex, self.xdp.get(ifindex, 0))
+
+    def way_to(self, address: bytes) -> bytes | None:
+        self._may("way_to")
+        text = str(ipaddress.ip_address(address))
+        out = self.leaves_by(address)
+        if not out:
+            return None
+        return route(min(out), f"{text}/32" if text in self.host_routes else "0.0.0.0/0")
+
+    def leaves_by(
+        self, address: bytes, *, source: bytes = b"", bound: int = 0, mark: int = 0
+    ) -> set[int]:
+        self._may("leaves_by")
+        ip = ipaddress.ip_address(address)
+        self.asked.append((str(ip), mark))
+        if bound:
+            return {bound}
+        for network, out in self.ways.items():
+            if ip in ipaddress.ip_network(network):
+                return out
+        return set()

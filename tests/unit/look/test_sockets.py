@@ -1,0 +1,215 @@
+"""Which sockets a port going down touches, and whose they are; without a kernel."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from manactl.look import sockets
+from manactl.look.sockets import Reach
+from manactl.netstate.surroundings import Connection, PacketSocket, Process
+from manactl.wire.inet_diag import TcpSocket
+from tests.unit.look.kernel import FakeRtnl
+
+
+def packed(*addresses: str) -> frozenset[bytes]:
+    return frozenset(
+        socket.inet_pton(socket.AF_INET6 if ":" in a else socket.AF_INET, a) for a in addresses
+    )
+
+
+def tcp(local: str, peer: str, *, state: int = 1, bound: int = 0, mark: int = 0) -> TcpSocket:
+    (here,), (there,) = packed(local), packed(peer)
+    return TcpSocket(state, here, 5000, there, 22, bound, 801, mark)
+
+
+def using(reach: Reach, rtnl: FakeRtnl, *found: TcpSocket) -> list[TcpSocket]:
+    """With a kernel that filters nothing, as one that ignores the program would."""
+    asked: list[bytes] = []
+
+    def ask(program: bytes) -> Iterable[TcpSocket]:
+        asked.append(program)
+        return found
+
+    answer = sockets.using(reach, rtnl, ask)
+    assert len(asked) == 1 + bool(reach.addresses)
+    return answer
+
+
+NO_WAY = FakeRtnl([])
+REACH = Reach(frozenset({3, 9}), packed("10.0.0.2", "2001:db8::2", "fe80::2"))
+
+
+@pytest.mark.parametrize(
+    ("one", "counts"),
+    [
+        (tcp("10.0.0.2", "10.9.9.9"), True),
+        (tcp("2001:db8::2", "2001:db8::9"), True),
+        (tcp("10.0.0.3", "10.9.9.9"), False),
+        (tcp("10.0.0.3", "10.9.9.9", bound=9), True),
+        (tcp("10.0.0.3", "10.9.9.9", bound=4), False),
+        (tcp("10.0.0.2", "10.9.9.9", bound=4), True),  # its address is lost all the same
+        (tcp("fe80::2", "fe80::9"), True),  # not bound: perhaps
+        (tcp("fe80::2", "fe80::9", bound=9), True),
+        (tcp("fe80::2", "fe80::9", bound=4), False),
+        (tcp("feb0::2", "feb0::9", bound=9), True),
+    ],
+)
+def test_sockets_by_address_and_by_interface(one: TcpSocket, counts: bool) -> None:
+    assert using(REACH, NO_WAY, one) == ([one] if counts else [])
+
+
+@pytest.mark.parametrize(
+    ("address", "link_local"),
+    [
+        ("fe80::2", True),
+        ("febf::2", True),
+        ("fec0::2", False),
+        ("fe00::2", False),
+        ("fd80::2", False),
+    ],
+)
+def test_of_link_local_addresses_the_interface_decides(address: str, link_local: bool) -> None:
+    elsewhere = tcp(address, "fe80::9", bound=4)
+    reach = Reach(frozenset({3}), packed(address))
+    assert using(reach, NO_WAY, elsewhere) == ([] if link_local else [elsewhere])
+
+
+def test_of_ipv4_addresses_it_does_not() -> None:
+    one = tcp("254.128.0.2", "10.9.9.9", bound=4)
+    assert using(Reach(frozenset({3}), packed("254.128.0.2")), NO_WAY, one) == [one]
+
+
+def test_without_an_address_only_the_ways_count() -> None:
+    rtnl = FakeRtnl([], ways={"10.0.0.0/8": {3}})
+    out, other = tcp("192.0.2.2", "10.9.9.9"), tcp("192.0.2.2", "203.0.113.9")
+    assert using(Reach(frozenset({3}), frozenset()), rtnl, out, other) == [out]
+
+
+def test_each_way_is_looked_up_once() -> None:
+    rtnl = FakeRtnl([], ways={"10.0.0.0/8": {3}})
+    some = [
+        tcp("192.0.2.2", "10.9.9.9"), tcp("192.0.2.2", "10.9.9.9"),
+        tcp("192.0.2.2", "10.9.9.9", mark=7), tcp("192.0.2.2", "10.9.9.8"),
+        tcp("192.0.2.3", "10.9.9.9"),
+    ]  # fmt: skip
+    assert using(Reach(frozenset({3}), frozenset()), rtnl, *some) == some
+    assert rtnl.asked == [("10.9.9.9", 0), ("10.9.9.9", 7), ("10.9.9.8", 0), ("10.9.9.9", 0)]
+
+
+class Recording(FakeRtnl):
+    def leaves_by(self, address: bytes, **more: Any) -> set[int]:
+        self.more = more
+        return set()
+
+
+def test_a_way_is_looked_up_as_the_socket_would() -> None:
+    rtnl = Recording([])
+    one = tcp("192.0.2.2", "10.9.9.9", bound=4, mark=7)
+    using(Reach(frozenset({3}), frozenset()), rtnl, one)
+    assert rtnl.more == {"source": one.local, "bound": 4, "mark": 7}
+
+
+@pytest.mark.parametrize(
+    ("number", "name"),
+    [
+        (1, "established"), (2, "syn-sent"), (3, "syn-recv"), (4, "fin-wait-1"),
+        (5, "fin-wait-2"), (8, "close-wait"), (9, "last-ack"), (11, "closing"), (13, "13"),
+    ],
+)  # fmt: skip
+def test_states_have_their_names(number: int, name: str) -> None:
+    (found,) = sockets.connections([tcp("10.0.0.2", "10.9.9.9", state=number)], REACH)
+    assert found == Connection("10.0.0.2", 5000, "10.9.9.9", 22, name, 801)
+
+
+def test_addresses_that_go_and_namespaces_are_noted() -> None:
+    reach = REACH._replace(going=packed("2001:db8::2"))
+    some = [tcp("2001:db8::2", "2001:db8::9"), tcp("10.0.0.2", "10.9.9.9")]
+    found = sockets.connections(some, reach, "blue")
+    assert [(one.netns, one.address_goes) for one in found] == [("blue", True), ("blue", False)]
+
+
+# --- packet sockets ---------------------------------------------------------------------------
+
+TITLE = "sk               RefCnt Type Proto  Iface R Rmem   User   Inode\n"
+
+
+def table(tmp_path: Path, *rows: tuple[int, int]) -> Path:
+    net = tmp_path / "net"
+    net.mkdir()
+    (net / "dev").write_text("")
+    lines = [f"0000000000000000 3      3    0003   {i}     1 0      0      {n}\n" for i, n in rows]
+    (net / "packet").write_text(TITLE + "".join(lines))
+    return tmp_path
+
+
+def test_packet_sockets_are_told_by_their_interface(tmp_path: Path) -> None:
+    process = table(tmp_path, (3, 900), (0, 901), (9, 902), (33, 903))
+    assert sockets.packet_sockets({3: None, 9: "vlan7"}, process) == [
+        PacketSocket(900),
+        PacketSocket(902, (), "vlan7"),
+    ]
+    assert sockets.packet_sockets({}, process) == []
+
+
+def test_no_packet_protocol_is_no_socket_and_no_proc_is_not_known(tmp_path: Path) -> None:
+    process = table(tmp_path, (3, 900))
+    (process / "net/packet").unlink()
+    assert sockets.packet_sockets({3: None}, process) == []
+    (process / "net/dev").unlink()
+    with pytest.raises(FileNotFoundError):
+        sockets.packet_sockets({3: None}, process)
+
+
+def test_rows_that_make_no_sense_are_not_skipped(tmp_path: Path) -> None:
+    process = table(tmp_path)
+    (process / "net/packet").write_text(TITLE + "0 3 3\n")
+    with pytest.raises(IndexError):
+        sockets.packet_sockets({3: None}, process)
+
+
+# --- processes --------------------------------------------------------------------------------
+
+
+def process(proc: Path, pid: int, comm: str, *links: str) -> None:
+    (proc / f"{pid}/fd").mkdir(parents=True)
+    (proc / f"{pid}/comm").write_text(comm + "\n")
+    for number, link in enumerate(links):
+        (proc / f"{pid}/fd/{number}").symlink_to(link)
+
+
+def test_every_process_that_has_the_socket_is_found(tmp_path: Path) -> None:
+    process(tmp_path, 100, "child", "/dev/null", "socket:[1]")
+    process(tmp_path, 9, "parent", "socket:[1]", "socket:[2]", "socket:[1]", "socket:[77]")
+    process(tmp_path, 10, "other", "socket:[3]", "pipe:[1]")
+    (tmp_path / "net").mkdir()
+    (tmp_path / "9/fd/9").write_text("no link")
+    (tmp_path / "11").mkdir()  # it has ended
+    parent, child = Process(9, "parent"), Process(100, "child")
+    assert sockets.owners_of({1, 2, 4}, tmp_path) == {1: (parent, child), 2: (parent,)}
+
+
+def test_no_socket_no_search(tmp_path: Path) -> None:
+    assert sockets.owners_of(set(), tmp_path / "missing") == {}
+    with pytest.raises(FileNotFoundError):
+        sockets.owners_of({1}, tmp_path / "missing")
+
+
+def test_names_that_are_not_utf8_are_kept(tmp_path: Path) -> None:
+    process(tmp_path, 9, "x", "socket:[1]")
+    (tmp_path / "9/comm").write_bytes(b"\xff\xfe\n")
+    assert sockets.owners_of({1}, tmp_path) == {1: (Process(9, "\udcff\udcfe"),)}
+
+
+def test_sockets_get_their_processes() -> None:
+    who = {801: (Process(9, "x"),)}
+    connection = sockets.connections([tcp("10.0.0.2", "10.9.9.9")], REACH)[0]
+    (found,) = sockets.with_processes([connection], who)
+    assert found.processes == who[801]
+    assert not found.of_kernel
+    (none,) = sockets.with_processes([PacketSocket(1)], who)
+    assert none == PacketSocket(1)

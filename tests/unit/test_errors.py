@@ -1,0 +1,50 @@
+"""Errors carry what the operator is shown, and each kind has its own exit code and word."""
+
+from __future__ import annotations
+
+import pytest
+
+from manactl import errors
+from manactl.model.port import Evidence
+
+KINDS = {
+    errors.UsageError: (2, "usage"),
+    errors.Refused: (3, "refused"),
+    errors.RolledBack: (4, "rolled-back"),
+    errors.NotRestored: (5, "not-restored"),
+    errors.Busy: (6, "busy"),
+    errors.Denied: (7, "denied"),
+    errors.Unsupported: (8, "unsupported"),
+    errors.Interrupted: (130, "interrupted"),
+}
+
+
+def test_the_codes_are_those_of_the_contract() -> None:
+    here = {
+        kind
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, errors.ManactlError)
+    }
+    assert here - {errors.ManactlError} == set(KINDS)
+    assert {kind: (kind.exit_code, kind.kind) for kind in KINDS} == KINDS
+    assert (errors.ManactlError.exit_code, errors.ManactlError.kind) == (1, "error")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_an_error_carries(kind: type[errors.ManactlError]) -> None:
+    bare = kind("went wrong")
+    assert (str(bare), bare.message, bare.hint, bare.evidence) == (
+        "went wrong",
+        "went wrong",
+        None,
+        (),
+    )
+    assert (bare.code, bare.more) == (kind.kind, {})
+    evidence = Evidence("proc", "pid", 7)
+    full = kind("went wrong", hint="do this", evidence=iter([evidence]), code="own")
+    assert (full.hint, full.evidence, full.code) == ("do this", (evidence,), "own")
+
+
+def test_what_one_error_has_more_no_other_has() -> None:
+    first, second = errors.Busy("a"), errors.Busy("b")
+    assert first.more is not second.more
