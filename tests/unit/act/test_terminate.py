@@ -205,6 +205,18 @@ def test_after_the_wait_the_way_on_is_told() -> None:
     assert "SIGTERM was sent to pid 4211 dpdk-testpmd and 10 s were waited for" in told.message
     assert "kill -9 4211. manactl never does" in (told.hint or "")
     assert "systemctl stop fwd.service" in (told.hint or "")
+
+
+def test_what_users_call_their_units_is_no_command() -> None:
+    busy = Busy("eth1 cannot be released", code="holder")
+    theirs = holder(4211, unit="stop x;touch $HOME;.service")._replace(manager=1000)
+    ours = holder(4212, unit="fwd.service")
+    hint = ending.not_ended(busy, [theirs, ours], 10.0).hint or ""
+    assert hint.splitlines()[1:] == [
+        "if its service starts it again: "
+        "systemctl --user -M1000@ stop 'stop x;touch $HOME;.service'",
+        "if its service starts it again: systemctl stop fwd.service",
+    ]
     assert ending.not_ended(busy, [], 10.0) is busy
 
 

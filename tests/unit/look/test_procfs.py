@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import errno
 import os
+import re
+import stat
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manactl.look.procfs import container_of, describe, holders, unit_of
+from manactl.look.procfs import container_of, describe, holders, manager_of, unit_of
 from tests.unit.machine import NULL, Machine
 
 ID = "0123456789abcdef" * 4
@@ -33,6 +36,11 @@ ID = "0123456789abcdef" * 4
         ("0::/\n", None, None),
         ("", None, None),
         ("nonsense\n", None, None),
+        # Below a unit with Delegate= whoever has it names what he likes.
+        ("0::/system.slice/fwd.service/sshd.service\n", "fwd.service", None),
+        (f"0::/system.slice/docker-{ID}.scope/system.slice/a.service\n", f"docker-{ID}.scope", ID),
+        ("0::/user.slice/user-7.slice/user@7.service/app.slice/a.service\n", "a.service", None),
+        ("0::/user.slice/user-7.slice/user@7.service\n", "user@7.service", None),
     ],
 )
 def test_unit_and_container(cgroup: str, unit: str | None, container: str | None) -> None:
@@ -40,9 +48,25 @@ def test_unit_and_container(cgroup: str, unit: str | None, container: str | None
     assert unit_of(cgroup) == unit
 
 
+@pytest.mark.parametrize(
+    ("path", "manager"),
+    [
+        ("/user.slice/user-7.slice/user@7.service/app.slice/a;b.service", 7),
+        ("/user.slice/user-7.slice/user@7.service/init.scope", 7),
+        ("/user.slice/user-7.slice/user@7.service/user@0.service/a.service", 7),
+        ("/user.slice/user-7.slice/user@7.service", None),
+        ("/user.slice/user-7.slice/session-3.scope", None),
+        ("/system.slice/a.service/user@7.service/b.service", None),
+    ],
+)
+def test_a_unit_below_a_users_manager_is_that_users(path: str, manager: int | None) -> None:
+    assert manager_of(f"0::{path}\n") == manager
+
+
 @given(st.text())
 def test_any_cgroup_text_is_read(text: str) -> None:
     unit_of(text)
+    manager_of(text)
     container_of(text)
 
 
@@ -116,3 +140,54 @@ def test_what_others_have_open_is_hidden_from_an_ordinary_user(machine: Machine)
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def test_an_error_of_one_descriptor_is_that_ones_alone(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a file gives it whose server has gone, or refuses root."""
+    machine.holder(4)
+    machine.path("/proc/4/fd/1").symlink_to("/dev/zero")
+    real = os.open
+    for number in (errno.ENOTCONN, errno.ESTALE, errno.EIO, errno.ELOOP):
+
+        def fails(path: str, flags: int, number: int = number, **more: int) -> int:
+            if path == "1":
+                raise OSError(number, os.strerror(number))
+            return real(path, flags, **more)
+
+        monkeypatch.setattr(os, "open", fails)
+        found = holders(proc(machine), {NULL})
+        assert ([one.pid for one in found.of[NULL]], found.hidden) == ([4], False)
+
+
+@pytest.mark.parametrize(
+    ("mount", "found", "hidden"),
+    [
+        ("rw - devtmpfs devtmpfs rw", [4], False),
+        ("rw - tmpfs tmpfs rw", [4], False),
+        ("rw - nfs4 server:/ rw", [], True),
+        ("rw - overlay overlay rw", [], True),
+        ("rw,nosuid,nodev - fuse x rw", [], False),
+    ],
+)
+def test_only_our_own_file_systems_are_asked(
+    machine: Machine, mount: str, found: list[int], hidden: bool
+) -> None:
+    """A device of another mount namespace, told by the process's own table of mounts."""
+    machine.holder(4)
+    machine.path("/proc/4/fd/3").unlink()
+    node = machine.base / "uverbs0"
+    os.mknod(node, stat.S_IFCHR | 0o666, NULL)
+    machine.path("/proc/4/fd/3").symlink_to(node)
+    held = os.open(node, os.O_PATH)
+    try:
+        (number,) = re.findall(r"mnt_id:\s*(\d+)", Path(f"/proc/self/fdinfo/{held}").read_text())
+    finally:
+        os.close(held)
+    machine.write("/proc/4/fdinfo/3", f"pos:\t0\nflags:\t02\nmnt_id:\t{number}\n")
+    machine.write("/proc/4/mountinfo", f"{number} 1 0:5 / / {mount}\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("manactl.look.procfs.OWN_MOUNTS", "/nonexistent")
+        seen = holders(proc(machine), {NULL})
+    assert ([one.pid for one in seen.of[NULL]], seen.hidden) == (found, hidden)
