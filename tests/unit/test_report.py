@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from manactl.errors import UsageError
 from manactl.look.links import LinkFacts
 from manactl.look.netns import Elsewhere
 from manactl.model.port import Certainty, Netdev, Owner, PortStatus, RdmaPort
 from manactl.report import resolve
 from manactl.wire.nldev import ATTRS
-from tests.unit.machine import PCI, FakeRdma, Machine, noted
+from tests.unit.machine import PCI, FakeRdma, Machine, Make, noted
 
 KERNELS = ["6.12", "6.18", "7"]
-Make = Callable[[str], Machine]
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Make:
-    return lambda recording: Machine(tmp_path / "machine", recording)
 
 
 def owners(machine: Machine) -> list[tuple[Owner, Certainty]]:
@@ -269,49 +262,6 @@ def test_a_netdev_that_moves_while_it_is_looked_at_does_not_discredit_sysfs(make
     assert report.missing == ()
 
 
-def test_rdma_devices_are_told_apart_by_shape_not_by_name(make: Make) -> None:
-    machine = make("7-raw-qp-on-port-2")
-    for old, new in (("manae_0", "rdmap1s0"), ("mana_0", "manae_0")):
-        machine.pci(f"infiniband/{old}").rename(machine.pci(f"infiniband/{new}"))
-        for ibdev in machine.pci("infiniband_verbs").glob("*/ibdev"):
-            if ibdev.read_text().strip() == old:
-                ibdev.write_text(new + "\n")
-        for one in nldev(machine).recorded:
-            if one["device"]["name"] == old:
-                one["device"]["name"] = new
-    machine.holder(7)
-    first, second = machine.look().ports
-    assert first.rdma == RdmaPort("rdmap1s0", 1, ("manae_0/1",))
-    assert second.owner is Owner.RAW_QP
-    assert [holder.pid for holder in second.holders] == [7]
-
-
-def test_without_an_rdma_driver_a_down_port_is_free(make: Make) -> None:
-    machine = make("6.18-idle")
-    machine.remove(machine.pci("infiniband"))
-    for auxiliary in machine.path(f"/sys/bus/pci/devices/{PCI}").glob("mana.*"):
-        (auxiliary / "driver").unlink()
-    assert owners(machine) == [(Owner.FREE, Certainty.PROVEN)] * 2
-    assert machine.look().ports[0].rdma is None
-
-
-def test_rdma_devices_of_another_namespace_leave_it_open(make: Make) -> None:
-    machine = make("6.18-idle")
-    machine.remove(machine.pci("infiniband"))
-    nldev(machine).recorded = []
-    assert owners(machine) == [(Owner.UNKNOWN, Certainty.UNKNOWN)] * 2
-
-
-def test_two_devices_that_look_alike_leave_it_open(make: Make) -> None:
-    machine = make("6.18-idle")
-    machine.pci("infiniband/mana_0/node_guid").write_text("0000:0000:0000:0000\n")
-    for one in nldev(machine).recorded:
-        one["device"]["protocol"] = None
-    report = machine.look()
-    assert {port.owner for port in report.ports} == {Owner.UNKNOWN}
-    assert any("cannot be told" in item.why for item in report.missing)
-
-
 def test_a_busy_kernel_costs_altnames_and_nothing_else(make: Make) -> None:
     machine = make("7-raw-qp-on-port-2")
     machine.links.answers = None
@@ -322,34 +272,6 @@ def test_a_busy_kernel_costs_altnames_and_nothing_else(make: Make) -> None:
     assert (netdev.altnames, netdev.carrier) == (None, True)
     assert netdev.permanent_mac == "02:15:5d:00:00:01"
     assert any("RTNL" in item.why for item in report.missing if item.source == "rtnetlink")
-
-
-def test_rtnetlink_adds_what_sysfs_does_not_tell(make: Make) -> None:
-    machine = make("7-raw-qp-on-port-2")
-    machine.pci("net/eth0/addr_assign_type").write_text("3\n")
-    machine.links.answers = {
-        2: LinkFacts("eth0", ("enP1", "data"), False, "02:15:5d:00:00:99", None),
-        3: LinkFacts("renamed", ("new",), True, "02:15:5d:00:00:02", None),  # since sysfs was read
-    }
-    first, second = machine.look().ports
-    assert machine.links.asked == {2, 3}
-    assert first.netdev is not None
-    assert second.netdev is not None
-    assert first.netdev.altnames == ("enP1", "data")
-    assert first.netdev.carrier is False
-    assert first.id.permanent_mac == "02:15:5d:00:00:99"
-    assert second.netdev.altnames is None
-    assert second.netdev.carrier is None  # down: there is no telling
-    assert second.id.permanent_mac == "02:15:5d:00:00:02"
-
-
-def test_a_mac_set_by_somebody_is_not_taken_for_the_permanent_one(make: Make) -> None:
-    machine = make("7-idle")
-    machine.pci("net/eth0/addr_assign_type").write_text("3\n")
-    first = machine.look().ports[0]
-    assert first.netdev is not None
-    assert first.netdev.mac == "02:15:5d:00:00:01"
-    assert first.id.permanent_mac is None
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -375,23 +297,6 @@ def test_a_function_that_has_no_port_is_mentioned(make: Make) -> None:
     report = machine.look()
     assert report.ports == ()
     assert any("has no port" in item.why for item in report.missing)
-
-
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_who_waits_in_the_driver_is_named(make: Make, kernel: str) -> None:
-    machine = make(f"{kernel}-idle")
-    machine.write("/proc/41/stat", "41 (ip (x)) D 1 1\n")
-    machine.write(
-        "/proc/41/stack",
-        "[<0>] mana_hwc_send_request+0x291/0x360 [mana]\n[<0>] do_setlink+0x9/0x12\n",
-    )
-    machine.write("/proc/42/stat", "42 (kworker/0:1+events) D 1 1\n")
-    machine.write("/proc/42/stack", "[<0>] netdev_work_proc+0x14/0x1f0\n")
-    machine.write("/proc/43/stat", "43 (running) R 1 1\n")
-    machine.write("/proc/43/stack", "[<0>] mana_hwc_send_request+0x291/0x360 [mana]\n")
-    machine.write("/proc/44/stat", "44 (not ours to see) D 1 1\n")
-    (why,) = [item.why for item in machine.look().missing if item.source == "mana"]
-    assert why.startswith("ip (x) 41 waits in the driver (mana_hwc_send_request)")
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -441,50 +346,6 @@ def test_a_port_that_never_rests_is_reported_as_such(make: Make) -> None:
     assert "kept-changing" in noted(first)
 
 
-def test_a_netdev_that_vanishes_during_the_read_is_left_out(make: Make) -> None:
-    machine = make("7-idle")
-    machine.remove(machine.pci("net/eth1/ifindex"))
-    _, second = machine.look().ports
-    assert second.netdev is None
-
-
-def test_the_master_is_named(make: Make) -> None:
-    machine = make("7-raw-qp-on-port-2")
-    machine.write("/sys/class/net/bond0/ifindex", "9\n")
-    machine.write("/sys/class/net/bond0/uevent", "DEVTYPE=bond\nINTERFACE=bond0\n")
-    machine.pci("net/eth0/master").symlink_to("../../../../../virtual/net/bond0")
-    first, _ = machine.look().ports
-    assert first.upper is not None
-    assert (first.upper.netdev, first.upper.kind) == ("bond0", "bond")
-    assert machine.links.asked == {2, 3, 9}
-
-
-def test_a_netvsc_master_is_told_by_its_driver(make: Make) -> None:
-    machine = make("7-idle")
-    device = "/sys/devices/f8615163-0000-1000-2000-000d3aaa0010"
-    machine.path(device).mkdir(parents=True)
-    (machine.path(device) / "driver").symlink_to("../../bus/vmbus/drivers/hv_netvsc")
-    machine.write("/sys/class/net/eth9/ifindex", "9\n")
-    machine.path("/sys/class/net/eth9/device").symlink_to(machine.path(device))
-    machine.pci("net/eth0/master").symlink_to("../../../../../virtual/net/eth9")
-    first, _ = machine.look().ports
-    assert first.upper is not None
-    assert (first.upper.kind, first.upper.vmbus) == (
-        "netvsc",
-        "f8615163-0000-1000-2000-000d3aaa0010",
-    )
-
-
-def test_a_function_without_its_driver_is_mentioned(make: Make) -> None:
-    machine = make("7-idle")
-    other = "/sys/bus/pci/devices/0000:02:00.0"
-    machine.write(f"{other}/vendor", "0x1414\n")
-    machine.write(f"{other}/device", "0x00ba\n")
-    machine.path(f"{other}/driver").symlink_to("../../drivers/vfio-pci")
-    whys = [item.why for item in machine.look().missing]
-    assert any("0000:02:00.0" in why and "vfio-pci" in why for why in whys)
-
-
 def test_no_mana_at_all(tmp_path: Path, make: Make) -> None:
     machine = make("7-idle")
     machine.remove(machine.path("/sys"))
@@ -495,42 +356,5 @@ def test_no_mana_at_all(tmp_path: Path, make: Make) -> None:
     assert machine.links.asked == set()
 
 
-def named(machine: Machine, *words: str) -> list[str]:
-    return [port.label for port in resolve(machine.look(), words)]
-
-
-def test_every_way_to_name_a_port(make: Make) -> None:
-    machine = make("7-idle")
-    machine.links.answers = {3: LinkFacts("eth1", ("data",), None, None, None)}
-    words = ["eth1", "data", f"{PCI}:2", "02:15:5D:00:00:02", "manae_0/2"]
-    assert named(machine, *words) == ["eth1"]
-    assert named(machine, "mana_0/1", "eth1", "eth0") == ["eth0", "eth1"]
-
-
-@pytest.mark.parametrize("word", ["eth7", "ETH1", "", f"{PCI}:3", "manae_0/3", "manae_0", "1"])
-def test_an_unknown_name_lists_the_ports(make: Make, word: str) -> None:
-    with pytest.raises(UsageError, match="names no port") as caught:
-        named(make("7-idle"), "eth0", word)
-    assert caught.value.hint is not None
-    assert "eth0" in caught.value.hint
-    assert "manae_0/2" in caught.value.hint
-
-
-def test_a_master_of_two_ports_is_ambiguous(make: Make) -> None:
-    machine = make("7-idle")
-    for port in ("eth0", "eth1"):
-        machine.pci(f"net/{port}/master").symlink_to("../../../../../virtual/net/bond0")
-    with pytest.raises(UsageError, match="ambiguous: eth0, eth1"):
-        named(machine, "bond0")
-
-
 def labels(ports: tuple[PortStatus, ...]) -> list[str]:
     return [port.label for port in ports]
-
-
-def test_without_flags_the_admin_state_is_unknown(make: Make) -> None:
-    machine = make("6.12-raw-qp-on-port-2")
-    machine.pci("net/eth0/flags").write_text("\n")
-    report = machine.look()
-    assert labels(report.ports) == ["eth0", "eth1"]
-    assert {port.owner for port in report.ports} == {Owner.UNKNOWN}
