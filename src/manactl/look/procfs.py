@@ -9,7 +9,7 @@ from typing import NamedTuple
 from manactl.model.port import Holder
 
 # Compiled when first used.
-_CONTAINER = r"(?:^|[/:_-])([0-9a-f]{64})(?:\.scope)?(?:/|$)"
+_CONTAINER = r"(?:^|[/:_-])([0-9a-f]{64})(?:\.scope)?(?=/|$)"
 _UNIT = r"[^/]+\.(?:service|scope|socket|mount|swap)$"
 
 
@@ -76,7 +76,7 @@ def unit_of(cgroup: str) -> str | None:
 
 
 def container_of(cgroup: str) -> str | None:
-    """The container id (64 hex digits, as docker, podman, CRI-O and containerd write it)."""
+    """The innermost container's id: 64 hex digits for docker, podman, CRI-O and containerd."""
     for path in _paths(cgroup):
         if found := re.findall(_CONTAINER, path):
             return str(found[-1])
