@@ -5,16 +5,27 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Mapping
+from datetime import UTC
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from manactl.look.links import LinkFacts
 from manactl.look.netns import Elsewhere
-from manactl.model.port import Certainty, Netdev, Owner, PortStatus, RdmaPort
+from manactl.model.port import (
+    Certainty,
+    Evidence,
+    Missing,
+    Netdev,
+    Owner,
+    RdmaPort,
+    RdmaUse,
+)
 from manactl.report import resolve
 from manactl.wire.nldev import ATTRS
 from tests.unit.machine import PCI, FakeRdma, Machine, Make, noted
+from tests.unit.test_shapes import claim_of
 
 KERNELS = ["6.12", "6.18", "7"]
 
@@ -356,5 +367,239 @@ def test_no_mana_at_all(tmp_path: Path, make: Make) -> None:
     assert machine.links.asked == set()
 
 
-def labels(ports: tuple[PortStatus, ...]) -> list[str]:
-    return [port.label for port in ports]
+def whys(machine: Machine, source: str, **more: Any) -> list[str]:
+    return [item.why for item in machine.look(**more).missing if item.source == source]
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_port_carries_what_is_known_of_its_device_as_numbers(make: Make, kernel: str) -> None:
+    machine = make(f"{kernel}-raw-qp-on-port-2")
+    machine.holder(4211)
+    first, second = machine.look().ports
+    (raw,) = (one for one in nldev(machine).recorded if one["raw_qp_tracked"])
+    (creator,) = (one["pid"] for one in raw["contexts"] if not one["kernel"])
+    assert first.rdma_use == second.rdma_use == RdmaUse(1, (creator,), 0)
+    assert [port.vport_eqs for port in (first, second)] == (
+        [True, True] if kernel == "7" else [None] * 2
+    )
+    assert first.reasons == ("netdev-up",)
+    assert second.reasons[-1] == "raw-qp-exists" or second.reasons == ("eqs-not-netdev",)
+
+
+def test_the_evidence_of_a_port_is_listed_by_source(make: Make) -> None:
+    machine = make("7-raw-qp-on-port-2")
+    machine.holder(4211)
+    first, second = machine.look().ports
+    own = [entry for entry in first.evidence if entry.source != "nldev"]
+    assert own == [
+        Evidence("sysfs", "flags", "0x1003"),
+        Evidence("debugfs", "EQs", True),
+        Evidence("debugfs", "RX", True),
+    ]
+    own = [entry for entry in second.evidence if entry.source != "nldev"]
+    assert own == [
+        Evidence("sysfs", "flags", "0x1002"),
+        Evidence("debugfs", "EQs", True),
+        Evidence("debugfs", "RX", False),
+        Evidence("proc", "processes with the uverbs device open", [4211]),
+    ]
+
+
+def test_a_claimed_port_that_is_not_there_is_missing(make: Make) -> None:
+    machine = make("7-idle")
+    assert whys(machine, "sysfs", claims=[claim_of(1), claim_of(2)]) == []
+    gone = f"port {PCI}:7 is claimed, but not there now"
+    assert whys(machine, "sysfs", claims=[claim_of(2), claim_of(7)]) == [gone]
+
+
+def test_what_the_caller_could_not_read_comes_first_and_once(make: Make) -> None:
+    machine = make("6.12-idle")
+    journal = Missing("journal", "Permission denied")
+    found = machine.look(missing=[journal, journal]).missing
+    assert found[0] == journal
+    assert [item.source for item in found] == ["journal", "debugfs"]
+
+
+@pytest.mark.parametrize(
+    ("uid", "hidden", "privileged"),
+    [(0, False, True), (0, True, False), (1000, False, False), (1000, True, False)],
+)
+def test_privileged_is_who_could_read_everything(
+    make: Make, uid: int, hidden: bool, privileged: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = make("7-raw-qp-on-port-2")
+    machine.holder(4211)
+    opened = os.open
+
+    def refusing(path: str, *args: int, **more: int) -> int:
+        if hidden and str(path).endswith("/4211/fd"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return opened(path, *args, **more)
+
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    monkeypatch.setattr(os, "open", refusing)
+    report = machine.look()
+    assert report.privileged is privileged
+    assert ("proc" in {item.source for item in report.missing}) is hidden
+    second = report.ports[1]
+    assert ("holder-hidden" in noted(second)) is hidden
+    assert "holder-unseen" not in noted(second)
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied"), "only root may list it"),
+        (OSError(errno.EIO, "Input/output error"), "Input/output error"),
+    ],
+)
+def test_a_debugfs_that_cannot_be_read_leaves_queues_unknown(
+    make: Make, error: OSError, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = make("7-idle")
+    listdir = os.listdir
+
+    def refusing(path: str) -> list[str]:
+        if "/kernel/debug/mana" in str(path):
+            raise error
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", refusing)
+    report = machine.look()
+    assert [item.why for item in report.missing if item.source == "debugfs"] == [why]
+    for port in report.ports:
+        assert port.vport_eqs is None
+        assert not [entry for entry in port.evidence if entry.source == "debugfs"]
+        assert (port.owner, port.reasons) == (Owner.FREE, ("netdev-down",))
+
+
+def test_a_debugfs_without_the_driver_says_so(make: Make) -> None:
+    machine = make("6.12-idle")
+    machine.path("/sys/kernel/debug/tracing").mkdir(parents=True)
+    assert whys(machine, "debugfs") == ["the mana driver of this kernel shows nothing there"]
+
+
+class Unopened:
+    """What takes nldev's place where it may not be opened, or cannot."""
+
+    opened = 0
+
+    def __init__(self) -> None:
+        Unopened.opened += 1
+        raise OSError(errno.EPROTONOSUPPORT, "Protocol not supported")
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_nldev_is_opened_only_where_it_is_loaded(
+    make: Make, there: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opening the socket would load ib_core."""
+    monkeypatch.setattr("manactl.report.Nldev", Unopened)
+    Unopened.opened = 0
+    machine = make("7-idle")
+    machine.rdma = None
+    place = machine.path("/sys/class/infiniband")
+    if there:
+        place.mkdir(parents=True, exist_ok=True)
+    elif place.exists():
+        machine.remove(place)
+    sockets = [why for why in whys(machine, "nldev") if why.startswith("socket: ")]
+    assert sockets == (["socket: Protocol not supported"] if there else [])
+    assert Unopened.opened == int(there)
+
+
+@pytest.mark.parametrize(("contexts", "searched"), [([], False), (None, True)])
+def test_a_device_that_nobody_has_open_is_not_searched_for(
+    make: Make, contexts: list[object] | None, searched: bool
+) -> None:
+    machine = make("7-raw-qp-on-port-2")
+    machine.holder(4211)
+    (raw,) = (one for one in nldev(machine).recorded if one["raw_qp_tracked"])
+    if contexts is None:
+        nldev(machine).fail["contexts"] = OSError(errno.EPERM, "Operation not permitted")
+    else:
+        raw["contexts"] = contexts
+    assert bool(machine.look().ports[1].holders) is searched
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_function_in_reset_says_so_of_every_port(make: Make, kernel: str) -> None:
+    machine = make(f"{kernel}-idle")
+    assert not any(port.in_reset for port in machine.look().ports)
+    for auxiliary in machine.path(f"/sys/bus/pci/devices/{PCI}").glob("mana.*"):
+        machine.remove(auxiliary)
+    assert all(port.in_reset for port in machine.look().ports)
+
+
+def test_event_queues_that_are_lost_are_a_ports_own_or_one_of_several(make: Make) -> None:
+    machine = make("7-raw-qp-on-port-2")
+    (eqs,) = machine.path("/sys/kernel/debug/mana").glob("*/vport1/EQs")
+    machine.remove(eqs)
+    first, second = machine.look().ports
+    assert (first.eqs_lost, second.eqs_lost) == (False, True)
+    assert (second.owner, second.certainty) == (Owner.RAW_QP, Certainty.INFERRED)
+    assert noted(second)["eqs-lost"] == (True,)
+    machine.pci("net/eth0/flags").write_text("0x1002\n")
+    for vport in machine.path("/sys/kernel/debug/mana").glob("*/vport0"):
+        machine.remove(vport)
+        vport.mkdir()
+    for port in machine.look().ports:
+        assert port.eqs_lost
+        assert port.owner is Owner.UNKNOWN
+        assert noted(port)["eqs-lost"] == (False,)
+
+
+def test_the_kind_of_an_upper_comes_from_rtnetlink_where_sysfs_has_none(make: Make) -> None:
+    machine = make("7-idle")
+    machine.write("/sys/class/net/team0/ifindex", "9\n")
+    machine.pci("net/eth0/master").symlink_to("../../../../../virtual/net/team0")
+    assert upper(machine) == ("team0", None)
+    machine.links.answers = {9: LinkFacts("team0", (), None, None, "team"),
+                             8: LinkFacts("x", (), None, None, "vrf")}  # fmt: skip
+    assert upper(machine) == ("team0", "team")
+    machine.write("/sys/class/net/team0/uevent", "DEVTYPE=bond\n")
+    assert upper(machine) == ("team0", "bond")
+    assert machine.look().ports[1].upper is None
+
+
+def upper(machine: Machine) -> tuple[str, str | None]:
+    above = machine.look().ports[0].upper
+    assert above is not None
+    return above.netdev, above.kind
+
+
+def test_the_upper_in_another_namespace_is_named_without_a_kind(make: Make) -> None:
+    machine = make("7-idle")
+    machine.remove(machine.pci("net/eth1"))
+    netdev = Netdev("eth1", 3, 0x1002, "down", None, None, None, master="bond0")
+    machine.netns.found[1] = Elsewhere("blue", netdev)
+    machine.write("/sys/class/net/bond0/uevent", "DEVTYPE=vlan\n")  # another one, here
+    above = machine.look().ports[1].upper
+    assert above is not None
+    assert (above.netdev, above.kind, above.vmbus) == ("bond0", None, None)
+
+
+def test_without_claims_read_no_claim_is_missed(make: Make) -> None:
+    machine = make("7-raw-qp-on-port-2")
+    interrupted = claim_of(2, phase="interrupted")
+    second = machine.look(claims=[interrupted]).ports[1]
+    assert second.claim == interrupted.claim
+    assert second.notes[-1] == interrupted.next_step
+    assert "unclaimed" not in noted(second)
+    assert machine.look(claims=[interrupted]).ports[0].claim is None
+
+
+def test_descriptors_are_counted_over_all_nodes_of_the_device(make: Make) -> None:
+    machine = make("7-raw-qp-on-port-2")
+    machine.holder(4211)
+    (raw,) = (one for one in nldev(machine).recorded if one["raw_qp_tracked"])
+    raw["contexts"] += [dict(one) for one in raw["contexts"] if not one["kernel"]] * 2
+    assert noted(machine.look().ports[1])["contexts-unseen"] == (3, 1)
+    machine.path("/proc/4211/fd/7").symlink_to("/dev/null")
+    assert noted(machine.look().ports[1])["contexts-unseen"] == (3, 2)
+    machine.path("/proc/4211/fd/8").symlink_to("/dev/null")
+    assert "contexts-unseen" not in noted(machine.look().ports[1])
+
+
+def test_the_time_of_a_report_is_in_utc(make: Make) -> None:
+    assert make("7-idle").look().time.tzinfo is UTC
