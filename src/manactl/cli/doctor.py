@@ -112,8 +112,8 @@ def _text(found: Sequence[Finding], *, fit: bool) -> Iterator[str]:
         yield from hanging(f"{_MARKS[one.level]:<5}", one.what, width)
         if one.why:
             yield from hanging(" " * 7, one.why, width)
-        for command in one.mend:
-            yield f"         $ {command}"
+        for line in one.mend:
+            yield f"         $ {line}"
     if fit:
         yield "This machine is fit to hand a port to RDMA."
     else:
