@@ -36,6 +36,20 @@ __all__ = ["Roots", "look", "resolve"]
 
 _TRIES = 3  # looks at a function that changes while it is looked at
 
+_BUSY = (
+    "the kernel's network lock (RTNL) is held and not given back in time: a driver may be waiting "
+    "for its device; carrier comes from operstate, altnames are not known"
+)
+_FOREIGN_SYSFS = (
+    "/sys shows the netdevs of another network namespace than this process is in (`nsenter --net`; "
+    "`ip netns exec` mounts its own)"
+)
+_NO_PORT = "the driver is setting it up, resets it, or has failed to (see the kernel's messages)"
+_IN_DRIVER = (
+    "{comm} {pid} waits in the driver ({function}), usually for the device to answer: until it "
+    "does, what is shown may be what was before"
+)
+
 
 class _Around(NamedTuple):
     """What is asked once for all functions."""
@@ -89,11 +103,11 @@ def look(
             if _sysfs_is_ours(seen, answered, links):
                 break
     if foreign:
-        missing.append(Missing("sysfs", port_notes.FOREIGN_SYSFS))
+        missing.append(Missing("sysfs", _FOREIGN_SYSFS))
     if answered is None:
-        missing.append(Missing("rtnetlink", port_notes.BUSY))
+        missing.append(Missing("rtnetlink", _BUSY))
     tasks = list(waiting(roots.proc)) if seen else []
-    missing += [Missing("mana", port_notes.IN_DRIVER.format(**task._asdict())) for task in tasks]
+    missing += [Missing("mana", _IN_DRIVER.format(**task._asdict())) for task in tasks]
     if holders.hidden:
         missing.append(Missing("proc", "descriptors of other users' processes"))
     missing += [
@@ -105,9 +119,7 @@ def look(
     around = _Around(roots, answered, holders, _by_port(claims), claims_known, changing, foreign)
     ports = [port for one in seen for port in _ports(one, around)]
     missing += [
-        Missing(
-            "sysfs", f"{one.function.pci} is bound to mana but has no port: {port_notes.NO_PORT}"
-        )
+        Missing("sysfs", f"{one.function.pci} is bound to mana but has no port: {_NO_PORT}")
         for one in seen
         if not _numbers(one.function, one.vports, one.view)
     ]
@@ -271,17 +283,17 @@ def _ports(seen: _Seen, around: _Around) -> Iterator[PortStatus]:
             for number in decisions[fact.port].candidates
         ]
         hidden = around.holders.hidden
-        words = list(port_notes.of(port, decisions, labels, steady=seen.steady, hidden=hidden))
+        notes = list(port_notes.of(port, decisions, labels, steady=seen.steady, hidden=hidden))
         found = sum(around.holders.descriptors.get(rdev, 0) for rdev in _rdevs(seen))
-        if more := port_notes.unseen(port, device.contexts, found, hidden):
-            words.append(more)
+        if more := port_notes.unseen(port, found, hidden):
+            notes.append(more)
         claim = around.claims.get(port.id.key)
-        words += [
+        notes += [
             port_notes.rdma_users(node.name, count)
             for node, count in seen.view.others_use
             if fact.port in node.ports
         ]
-        port = port._replace(notes=tuple(words), in_reset=device.in_reset)
+        port = port._replace(notes=tuple(notes), in_reset=device.in_reset)
         yield _with_claim(port, claim, known=around.claims_known)
 
 
@@ -329,7 +341,9 @@ def _port(
         candidates=tuple(f"{pci}:{number}" for number in decision.candidates),
         holders=tuple(held.values()),
         evidence=_evidence(netdev, away, fact, seen.view, tuple(held)),
-        reason=decision.reason,
+        reasons=decision.reasons,
+        rdma_use=seen.view.use,
+        vport_eqs=fact.eqs,
         eqs_lost=decision.eqs_lost,
     )
 

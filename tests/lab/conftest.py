@@ -29,9 +29,12 @@ _LONG = frozenset(
         "forms",
         "guards",
         "mainjob",
+        "members",
         "networks",
         "powercut",
+        "signals",
         "truth",
+        "two_ports",
         "walk",
     )
 )

@@ -51,11 +51,11 @@ VIEWS = {
     "-6": ("route show table all", "rule show", "neighbour show nud permanent",
            "neighbour show proxy"),
 }  # fmt: skip
-# What only passing time changes, a bridge's timers and a bond's counter of failures included; an
-# address stays tentative where there is no carrier.
+# What only passing time changes, a bridge's timers and what it has learnt, and a bond's counter
+# of failures included; an address stays tentative where there is no carrier.
 TIMES = {"valid_life_time", "preferred_life_time", "expires", "tentative", "gc_timer",
          "hello_timer", "hold_timer", "message_age_timer", "forward_delay_timer", "tcn_timer",
-         "topology_change_timer", "link_failure_count"}  # fmt: skip
+         "topology_change_timer", "fdb_n_learned", "link_failure_count"}  # fmt: skip
 _IN_ORDER = ("link show", "address show", "-4 route", "-4 rule", "-6 rule")
 _MARK = "=== "
 _LINE = "\\n"

@@ -44,7 +44,7 @@ done
 """
 
 
-def on(number: int) -> Any:
+def on(number: int) -> pytest.MarkDecorator:
     """Run the test on one kernel alone, the one of this number (-1: the newest)."""
     name = KERNELS[min(number, len(KERNELS) - 1)]
     only = pytest.param(name, marks=pytest.mark.xdist_group(f"linux-{name}"), id=name)
@@ -82,9 +82,9 @@ class Run:
 class Site:
     """See above."""
 
-    def __init__(self, vm: Vm, program: User) -> None:
+    def __init__(self, vm: Vm, program: User, first: str, second: str) -> None:
         self.vm = vm
-        self.first, self.second = vm.netdevs[1], vm.netdevs[2]
+        self.first, self.second = first, second
         self._program = program
         self._words: dict[int, Sequence[str]] = {}
 
@@ -158,8 +158,8 @@ class Site:
         return owners(self.vm)
 
     def journals(self) -> dict[str, bytes]:
-        """The open journals by name."""
-        found = self.vm.run(f"ls -A {CLAIMS}", check=False).out.split()
+        """The open journals by name; hidden ones have announced nothing."""
+        found = self.vm.run(f"ls {CLAIMS}", check=False).out.split()
         return {name: self.vm.get(f"{CLAIMS}/{name}") for name in found}
 
     def status(self) -> dict[int, dict[str, Any]]:
@@ -210,13 +210,13 @@ def refused(ran: Run, code: int, name: str) -> Run:
 
 @contextlib.contextmanager
 def site(vm: Vm) -> Iterator[Site]:
-    vm.run(SCENE.format(first=vm.netdevs[1], second=vm.netdevs[2]))
+    names = vm.netdevs[1], vm.netdevs[2]
+    vm.run(SCENE.format(first=names[0], second=names[1]))
     with user(vm, "runs") as program:
         program.wait_for("ready")
-        made = Site(vm, program)
-        yield made
-    vm.run("for d in /proc/sys/net/ipv6/conf/eth*; do echo 1 > $d/accept_dad; done")
-    vm.run("rmmod dummy", check=False)
+        yield Site(vm, program, *names)
+    again = "for d in /proc/sys/net/ipv6/conf/eth*; do echo 1 > $d/accept_dad; done"
+    vm.run(f"{again}; rmmod dummy", check=False)
 
 
 def rewritten(data: bytes, change: Callable[[dict[str, Any]], None]) -> bytes:

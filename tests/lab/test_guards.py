@@ -138,6 +138,56 @@ def tells_what_survives(refusals: dict[str, dict[str, Any]]) -> None:
     assert all([p["comm"] for p in one["processes"]] == ["python3"] for one in found)
 
 
+# Every kind of upper, on the port, on each other, in another namespace; VLAN 8 binds loosely.
+STACK = """
+set -e
+modprobe -a 8021q macvlan macvtap ipvlan bonding bridge vrf
+ip netns add blue
+ip link add link {port} name v7 type vlan id 7
+ip link add link {port} name v8 type vlan id 8 loose_binding on
+ip link add link v7 name v77 type vlan proto 802.1ad id 7
+ip link add link v7 name mv0 type macvlan
+ip link add link v8 name mt0 type macvtap
+ip link add link {far} name iv0 type ipvlan
+ip link add link {port} name away type vlan id 9; ip link set away netns blue
+ip link add bond0 type bond; ip link add br0 type bridge; ip link add vrf0 type vrf table 9
+ip link set mv0 down; ip link set mv0 master bond0; ip link set v77 master br0
+ip link set v8 master vrf0; ip link add link br0 name v10 type vlan id 10
+"""
+COMPARE = """
+import json
+from importlib.metadata import version
+from manactl.look import pyroute2_links
+from manactl.look.rtnetlink import Rtnl
+from manactl.look.stacked_links import BESIDE
+theirs = pyroute2_links.links()
+with Rtnl() as rtnl:
+    ours = [(one.ifindex, one.name, one.kind, one.up, one.carrier, one.link,
+             None if one.kind in BESIDE else one.abroad, one.master, one.follows)
+            for one in rtnl.stack()]
+print(json.dumps([version("pyroute2"), theirs, ours]))
+"""
+
+
+def test_pyroute2_decodes_every_kind_of_upper_as_snapshots_have_it(vm: Vm) -> None:
+    """The distribution's, which is the oldest that manactl works with."""
+    port, far = vm.netdevs[1], vm.netdevs[2]
+    try:
+        vm.run(STACK.format(port=port, far=far))
+        for inside in ([], ["ip", "netns", "exec", "blue"]):
+            ran = vm.run([*inside, "python3", "-c", COMPARE])
+            release, theirs, ours = json.loads(ran.out)
+            assert release == "0.7.7"
+            assert theirs == ours
+            kinds = {kind for _, _, kind, *_ in theirs if kind}
+            assert kinds >= ({"vlan"} if inside else {
+                "vlan", "macvlan", "macvtap", "ipvlan", "bond", "bridge", "vrf",
+            })  # fmt: skip
+    finally:
+        vm.run("for one in v10 vrf0 br0 bond0 iv0 v8 v7; do ip link del $one; done; "
+               "ip netns del blue", check=False)  # fmt: skip
+
+
 def test_a_use_count_left_behind_is_told_from_a_holder(vm: Vm) -> None:
     """Drivers up to 6.18 keep it when the NIC refuses an open half-way."""
     name = vm.netdevs[1]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tests.lab import networks
+from tests.lab import networks, stacks
 from tests.lab.furnished import CLAIMS
 from tests.lab.scene import owners
 from tests.lab.users import User, eventually, user
@@ -179,6 +179,25 @@ def try_one(bench: Bench, seed: str) -> str:
 def test_random_networks_are_as_they_were(bench: Bench, seed: int, count: int) -> None:
     places = [try_one(bench, f"{seed} {number}") for number in range(count)]
     print({place: places.count(place) for place in sorted(set(places))})
+
+
+@pytest.mark.parametrize("stack", stacks.OF_TWO)
+def test_a_port_below_a_master_is_as_it_was(bench: Bench, stack: str) -> None:
+    other, name = bench.fresh()
+    vm = bench.vm
+    kinds = stacks.STACKS[stack][2]
+    modules = {"bond": "bonding", "vlan": "8021q"}
+    vm.run(["modprobe", "-a", *(modules.get(kind, kind) for kind in kinds)])
+    vm.run(["ip", "link", "set", other, "up"])
+    vm.run(stacks.script(stack, name, other))
+    before, owned = bench.settled(None), owners(vm)
+    bench.manactl(None, f"claim --raw-qp {name} --allow upper")
+    assert owners(vm) == {**owned, 2: "free"}
+    bench.manactl(None, "release")
+    assert owners(vm) == owned
+    found = judged(before, bench.settled(None))
+    vm.run(stacks.ending(stack) + "echo 1 > /proc/sys/net/ipv6/conf/default/accept_dad")
+    assert not found, "\n".join(found)
 
 
 def test_none_is_lost_of_what_down_and_up_lose_half(bench: Bench) -> None:

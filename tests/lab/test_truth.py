@@ -181,10 +181,10 @@ def test_a_raw_qp_that_debugfs_lost_is_not_a_free_port(newest: Vm) -> None:
     rows = status(newest)
     assert rows[1]["owner"] == "unknown"
     assert rows[2]["owner"] == "raw-qp"
-    assert noted(rows[1], "the kernel crashes when that QP is destroyed")
+    assert noted(rows[1], "The kernel will crash when that QP is destroyed")
     result = manactl(newest, "claim", "--json", "--raw-qp", newest.netdevs[1])
     assert (result.rc, json.loads(result.out)["code"]) == (3, "kernel-bug"), result.err
-    assert "Do not end its program" in result.err
+    assert "Do not stop the program until you can reboot" in result.err
 
 
 SETS_THE_MTU = {
@@ -221,7 +221,7 @@ def test_a_bond_sets_the_mtu_of_its_member(make_vm: Callable[..., Vm]) -> None:
     rows = status(vm)
     assert [row["owner"] for row in rows.values()] == ["unknown"] * 3 + ["raw-qp"]
     for port, row in rows.items():
-        assert noted(row, "the kernel crashes when that QP is destroyed") is (port in SETS_THE_MTU)
+        assert noted(row, "KERNEL BUG: ") is (port in SETS_THE_MTU)
 
 
 def test_a_device_in_reset_is_owned_by_nobody(newest: Vm) -> None:

@@ -149,7 +149,7 @@ def test_a_holder_of_one_port_keeps_that_one_only(here: Site) -> None:
         holder.ask("create 2", "created")
         with here.untouched_but_proofs():
             for words in ((here.first, here.second), (here.second,), ("--all",)):
-                ran = here.fails(6, "holder", "release", *words)
+                ran = here.fails(6, "holder", "release", *words, "--wait", "0")
                 assert f"pid {pid} python3" in ran.err
         assert outcomes(here.well("release", here.first, "--json")) == {1: "restored"}
         assert here.owners() == {1: "ethernet", 2: "raw-qp"}
@@ -157,7 +157,7 @@ def test_a_holder_of_one_port_keeps_that_one_only(here: Site) -> None:
         here.claim(here.first)
         held, _ = sorted(here.journals())
         data = here.journals()[held]
-        here.fails(6, "holder", "release", "--all")
+        here.fails(6, "holder", "release", "--all", "--wait", "0")
         assert here.owners() == {1: "ethernet", 2: "raw-qp"}
         assert here.journals() == {held: data}
         holder.ask("quit", "leaving")

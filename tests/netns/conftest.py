@@ -8,7 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from manactl.look.rtnetlink import Rtnl
 from tests.conftest import lacking
+from tests.netns.port import Here, batch, settle
 
 _CLONE_NEWNET = 0x40000000
 
@@ -31,3 +33,17 @@ def netns() -> Iterator[None]:
             assert libc.setns(before, _CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
     finally:
         os.close(before)
+
+
+@pytest.fixture
+def here(netns: None) -> Iterator[Here]:
+    batch(
+        "link add port0 address 02:00:00:00:00:01 type veth peer name wire0\n"
+        "link add other0 type veth peer name wire1\n"
+        "link set lo up\nlink set wire0 up\nlink set wire1 up\n"
+        "link set port0 up\nlink set other0 up\n"
+        "address add 10.8.0.2/24 dev other0\naddress add 2001:db8:8::2/64 dev other0 nodad\n"
+    )
+    settle()
+    with Rtnl() as rtnl:
+        yield Here(rtnl, "port0")

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import time
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from manactl.act import restore
 from manactl.act.restore import Restored
-from manactl.look import stacked_links
-from manactl.look.rtnetlink import Rtnl
-from manactl.model.port import PortId
-from manactl.netstate.snapshot import Kind, PortState, Request
+from manactl.netstate.snapshot import Kind, Request
+from tests.netns.port import (
+    PORT,
+    Here,
+    batch,
+    down_and_up,
+    everything,
+    ip,
+    put_back,
+    settle,
+    without,
+)
 
 pytestmark = [pytest.mark.netns, pytest.mark.usefixtures("netns")]
-
-PORT = PortId("0000:00:00.0", 1, None)
-TIMES = {"valid_life_time", "preferred_life_time", "expires"}  # what only passing time changes
-PASSING = {"tentative", "dadfailed", "deprecated"}
 
 RICH = """
 address add 10.1.0.2/24 dev port0
@@ -79,102 +80,6 @@ neighbour add 10.1.0.51 lladdr 02:00:00:00:00:52 dev port0 nud reachable extern_
 neighbour add proxy 10.1.0.60 dev port0
 neighbour add proxy 2001:db8:1::60 dev port0
 """
-
-
-@dataclass
-class Here:
-    """restore.Network on an interface found by name."""
-
-    rtnl: Rtnl
-    name: str
-    ahead: float = 0.0  # seconds that the clock of the lifetimes is moved on
-
-    def monotonic(self) -> float:
-        return time.monotonic()
-
-    def pause(self, seconds: float) -> None:
-        time.sleep(seconds)
-
-    def capture(self, port: PortId, nexthops: Collection[int] = ()) -> PortState:
-        taken = time.clock_gettime(time.CLOCK_BOOTTIME) + self.ahead
-        return self.rtnl.capture(port, socket.if_nametoindex(self.name), taken, nexthops)
-
-    def send(self, request: Request) -> None:
-        self.rtnl.send(request)
-
-    def set_sysctl(self, path: str, value: str) -> None:
-        stacked_links.put_setting(path, value)
-
-
-def ip(*words: str) -> str:
-    done = subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
-    return done.stdout
-
-
-def batch(lines: str) -> None:
-    for line in lines.strip().splitlines():
-        ip(*line.split())
-
-
-@pytest.fixture
-def here() -> Iterator[Here]:
-    batch(
-        "link add port0 address 02:00:00:00:00:01 type veth peer name wire0\n"
-        "link add other0 type veth peer name wire1\n"
-        "link set lo up\nlink set wire0 up\nlink set wire1 up\n"
-        "link set port0 up\nlink set other0 up\n"
-        "address add 10.8.0.2/24 dev other0\naddress add 2001:db8:8::2/64 dev other0 nodad\n"
-    )
-    settle()
-    with Rtnl() as rtnl:
-        yield Here(rtnl, "port0")
-
-
-def settle() -> None:
-    """Wait until no address is tentative any more."""
-    deadline = time.monotonic() + 60
-    while "tentative" in ip("-6", "address"):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def without(value: Any, keys: set[str]) -> Any:
-    if isinstance(value, dict):
-        return {k: without(v, keys) for k, v in value.items() if k not in keys}
-    if isinstance(value, list):
-        return [without(item, keys) for item in value]
-    return value
-
-
-COMMANDS = (
-    ["-d", "address"],
-    ["-d", "-4", "route", "show", "table", "all"],
-    ["-d", "-6", "route", "show", "table", "all"],
-    ["-d", "nexthop"],
-    ["-4", "rule"],
-    ["-6", "rule"],
-    ["neighbour", "show", "nud", "permanent"],
-    ["neighbour", "show", "proxy"],
-)
-
-
-def everything() -> dict[str, Any]:
-    """All that `ip` shows of this namespace, but for passing states and remaining times."""
-    found = {}
-    for command in COMMANDS:
-        shown = json.loads(ip("-j", *command) or "[]")
-        rows = without(shown, TIMES | PASSING)
-        found[" ".join(command)] = sorted(json.dumps(row, sort_keys=True) for row in rows)
-    return found
-
-
-def down_and_up() -> None:
-    ip("link", "set", "port0", "down")
-    ip("link", "set", "port0", "up")
-
-
-def put_back(here: Here, state: PortState) -> Restored:
-    return restore.restore_port(here, state, 3.0)
 
 
 def test_everything_comes_back(here: Here) -> None:

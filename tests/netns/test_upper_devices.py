@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from manactl.look import upper_devices
-from manactl.look.rtnetlink import Rtnl
+from manactl.look import pyroute2_links, upper_devices
 from manactl.look.upper_devices import WHOLE, Found, Standing, View
 from manactl.netstate.surroundings import PacketSocket
 
@@ -74,9 +73,8 @@ def search(tmp_path: Path) -> Callable[..., list[View]]:
 
 def here() -> Found:
     """What is found in this namespace, the port included."""
-    with Rtnl() as rtnl:
-        index = socket.if_nametoindex("port0")
-        return upper_devices.grow(rtnl.stack(), {index: WHOLE}, {})
+    index = socket.if_nametoindex("port0")
+    return upper_devices.grow(pyroute2_links.links(), {index: WHOLE}, {})
 
 
 def test_nothing_in_other_namespaces(port: int, search: Callable[..., list[View]]) -> None:
@@ -146,11 +144,13 @@ def test_an_upper_in_a_third_namespace_on_one_in_the_second(
     with namespace() as blue, namespace() as green:
         ip("link", "add", "link", "port0", "name", "mv0", "type", "macvlan")
         ip("link", "set", "mv0", "netns", str(blue))
-        ip("link", "add", "link", "mv0", "name", "mv1", "type", "macvlan", netns=blue)
+        ip("link", "add", "br0", "type", "bridge", netns=blue)
+        ip("link", "set", "mv0", "master", "br0", netns=blue)
+        ip("link", "add", "link", "br0", "name", "mv1", "type", "macvlan", netns=blue)
         ip("link", "set", "mv1", "netns", str(green), netns=blue)
         found = search(here(), a_green=green, b_blue=blue)
     stacked = {(one.name, one.netns) for view in found for one in view.stacked}
-    assert stacked == {("mv0", "b_blue"), ("mv1", "a_green")}
+    assert stacked == {("mv0", "b_blue"), ("br0", "b_blue"), ("mv1", "a_green")}
 
 
 def test_an_upper_of_another_port_is_not_this_ports(

@@ -30,10 +30,12 @@ from manactl.model.port import (
     Holder,
     Missing,
     Netdev,
+    Note,
     Owner,
     PortId,
     PortStatus,
     RdmaPort,
+    RdmaUse,
     Report,
     Upper,
 )
@@ -296,7 +298,8 @@ class FakeHost:
             certainty=certainty,
             holders=_holders(nic),
             evidence=(Evidence("fake", "owner", str(owner)),),
-            notes=("the fake kernel does not tell",) if owner is Owner.UNKNOWN else (),
+            notes=(Note("owner-unknown", ("may-have-raw-qp",)),) if owner is Owner.UNKNOWN else (),
+            rdma_use=RdmaUse(len(nic.holders), tuple(nic.holders), 0),
             in_reset=nic.resetting,
             eqs_lost=nic.eqs_lost,
         )

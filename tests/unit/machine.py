@@ -12,13 +12,18 @@ from typing import Any
 
 from manactl.look.links import LinkFacts
 from manactl.look.netns import Elsewhere
-from manactl.model.port import Report
+from manactl.model.port import NoteCode, PortStatus, Report
 from manactl.report import Roots, look
 from manactl.wire.nldev import RdmaDevice, Resource
 
 DATA = Path(__file__).parents[1] / "data"
 PCI = "0000:01:00.0"
 NULL = os.stat("/dev/null").st_rdev
+
+
+def noted(port: PortStatus) -> dict[NoteCode, tuple[object, ...]]:
+    """The codes of a port's notes, each with what it names."""
+    return {note.code: note.names for note in port.notes}
 
 
 class FakeRdma:

@@ -13,6 +13,7 @@ from manactl.model.port import (
     Holder,
     Missing,
     Netdev,
+    Note,
     Owner,
     PortId,
     PortStatus,
@@ -52,6 +53,7 @@ hostile = (
     | st.binary(max_size=24).map(lambda raw: raw.decode("utf-8", "surrogateescape"))
     | st.tuples(st.sampled_from(_NASTY), st.text(max_size=6)).map("".join)
 )
+
 _times = st.datetimes(datetime(1971, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
 _macs = st.binary(min_size=6, max_size=6).map(lambda raw: raw.hex(":"))
 _values = st.recursive(
@@ -118,6 +120,18 @@ claims = st.builds(
     proven=st.booleans(),
     synthetic=_maybe(st.sampled_from(["keep", "down", "uio"])),
 )
+
+
+@st.composite
+def drifts(draw: st.DrawFn) -> Note:
+    return draw(st.sampled_from([Note("drift-up"), Note("drift-moved", (draw(hostile),))]))
+
+
+@st.composite
+def notes(draw: st.DrawFn) -> Note:
+    return Note("netdev-in-netns", (draw(hostile), draw(hostile)))
+
+
 ports = st.builds(
     PortStatus,
     id=ids,
@@ -130,8 +144,8 @@ ports = st.builds(
     candidates=_few(hostile),
     holders=_few(holders),
     evidence=_few(evidence),
-    drift=_few(hostile),
-    notes=_few(hostile),
+    drift=_few(drifts()),
+    notes=_few(notes()),
     claim=_maybe(claims),
 )
 reports = st.builds(

@@ -176,7 +176,7 @@ def test_errors(words: list[str], hint: str, facts: list[object]) -> None:
         out, err = io.StringIO(), io.StringIO()
         patch.setattr("sys.stdout", out)
         patch.setattr("sys.stderr", err)
-        _fail(error, as_json=True)
+        _fail(App(), error, as_json=True)
     harmless(err.getvalue())
     assert json.loads(out.getvalue()) == json.loads(
         dumps(error_document("error", error.message, hint, error.evidence))

@@ -13,8 +13,8 @@ import pytest
 from manactl.journal.interrupted import BEFORE_BOOT
 from manactl.look.netns import Elsewhere
 from manactl.model.claim import ClaimSummary
-from manactl.model.port import ClaimInfo, Missing, Netdev, Owner, PortId, PortStatus, Report
-from tests.unit.machine import PCI, Machine
+from manactl.model.port import ClaimInfo, Missing, Netdev, Note, Owner, PortId, PortStatus, Report
+from tests.unit.machine import PCI, Machine, noted
 
 KERNELS = ["6.12", "6.18", "7"]
 STATES = {
@@ -106,7 +106,7 @@ HIDE: list[Callable[[Machine], None]] = [
 def agrees(report: Report, truth: list[Owner]) -> None:
     for port in report.ports:
         if port.owner is not Owner.UNKNOWN:
-            assert port.owner is truth[port.id.port - 1], port.reason
+            assert port.owner is truth[port.id.port - 1], port.reasons
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_other_queue_pairs_take_nothing_and_are_explained(tmp_path: Path, kernel
     name = rc_users(machine, 2)
     first, second = machine.look().ports
     assert first.owner is second.owner is Owner.FREE
-    assert [note for note in first.notes if f"{name} has 2 RC, UC or UD queue pairs" in note]
+    assert noted(first) == {"other-qps": (name, 2)}
     # The RNIC of kernels with two devices has one port.
     assert bool(second.notes) is (kernel == "6.12")
 
@@ -165,7 +165,7 @@ def test_other_queue_pairs_beside_a_raw_one(tmp_path: Path, kernel: str) -> None
     name = rc_users(machine, 1)
     first, second = machine.look().ports
     assert (first.owner, second.owner) == (Owner.ETHERNET, Owner.RAW_QP)
-    assert [note for note in first.notes if f"{name} has 1 RC, UC or UD queue pair of" in note]
+    assert noted(first)["other-qps"] == (name, 1)
 
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -175,7 +175,7 @@ def claim_of(
     port: int, *, phase: str = "claimed", same_boot: bool = True, mac: str | None = None
 ) -> ClaimSummary:
     info = ClaimInfo(NOW, {"uid": 0}, "claim", None, True, None)
-    more = "`manactl recover` does something" if phase == "interrupted" else None
+    more = Note("claim-interrupted", (Note("recover-closes"),)) if phase == "interrupted" else None
     more = more if same_boot else BEFORE_BOOT
     return ClaimSummary(PortId(PCI, port, mac), info, phase, same_boot, Path("x.journal"), more)
 
@@ -189,20 +189,18 @@ def test_a_claim_that_is_as_it_was_left_has_no_drift(tmp_path: Path) -> None:
     port = second_port(machine, claim_of(2))
     assert port.claim is not None
     assert port.drift == ()
-    assert not any("no claim" in note for note in port.notes)
+    assert "unclaimed" not in noted(port)
 
 
 def test_drift_by_what_became_of_the_netdev(tmp_path: Path) -> None:
     machine = Machine(tmp_path / "machine", "7-idle")
     machine.pci("net/eth1/flags").write_text("0x1003\n")
-    assert second_port(machine, claim_of(2)).drift == ("claimed, yet its netdev is up",)
+    assert second_port(machine, claim_of(2)).drift == (Note("drift-up"),)
     machine.remove(machine.pci("net/eth1"))
-    (gone,) = second_port(machine, claim_of(2)).drift
-    assert "not here any more" in gone
+    assert second_port(machine, claim_of(2)).drift == (Note("drift-no-netdev"),)
     netdev = Netdev("eth1", 3, 0x1002, "down", None, None, None)
     machine.netns.found[1] = Elsewhere("blue", netdev)
-    (moved,) = second_port(machine, claim_of(2)).drift
-    assert "moved to the network namespace blue" in moved
+    assert second_port(machine, claim_of(2)).drift == (Note("drift-moved", ("blue",)),)
 
 
 def test_another_nic_in_the_place_of_the_claimed_one_is_drift(tmp_path: Path) -> None:
@@ -211,7 +209,7 @@ def test_another_nic_in_the_place_of_the_claimed_one_is_drift(tmp_path: Path) ->
     assert mine is not None
     assert second_port(machine, claim_of(2, mac=mine)).drift == ()
     (other,) = second_port(machine, claim_of(2, mac="02:15:5d:00:99:99")).drift
-    assert other == "claimed, yet another NIC is in its place: 02:15:5d:00:99:99 is claimed"
+    assert other == Note("drift-another-nic", ("02:15:5d:00:99:99",))
 
 
 def test_an_interrupted_claim_and_one_before_the_boot_say_what_to_do(tmp_path: Path) -> None:
@@ -220,11 +218,11 @@ def test_an_interrupted_claim_and_one_before_the_boot_say_what_to_do(tmp_path: P
     for claim in (claim_of(2, phase="interrupted"), claim_of(2, same_boot=False)):
         port = second_port(machine, claim)
         assert port.drift == ()
-        assert any("`manactl recover`" in note for note in port.notes)
+        assert claim.next_step in port.notes
 
 
 def test_without_the_journal_nothing_is_said_of_claims(tmp_path: Path) -> None:
     machine = Machine(tmp_path / "machine", "7-raw-qp-on-port-2")
-    assert any("no claim covers it" in note for note in machine.look().ports[1].notes)
+    assert "unclaimed" in noted(machine.look().ports[1])
     unread = [Missing("journal", "Permission denied")]
-    assert not any("claim" in note for note in machine.look(missing=unread).ports[1].notes)
+    assert "unclaimed" not in noted(machine.look(missing=unread).ports[1])

@@ -7,9 +7,10 @@ MANACTL_RESULT=refused` finds what it should; where there is none, one line to s
 from __future__ import annotations
 
 import json
+import os
 import struct
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -22,8 +23,13 @@ MESSAGE_IDS = {  # made once by `systemd-id128 new`; stable, so that catalogs an
     "recover": "96705b8fb5f04aefa071e8b2da0befb1",
 }
 _FACILITY = 3  # daemon
+_STREAM, _DGRAM = 1, 2  # of socket, which is imported only where there is something to say
 _WARNING, _NOTICE = 4, 5
 _LONGEST = 16384  # bytes of a value: with all others it fits into a datagram
+_LIST_LONGEST = 4096  # bytes of all values of a list, so many that say anything
+_LINE_LONGEST = 8000  # bytes of a line for syslog, as rsyslog takes it
+_MOMENT = 0.5  # s that a logger may take; one that hangs must not hang a release
+SYSLOG = "/dev/log"
 
 
 class Audit:
@@ -39,11 +45,13 @@ class Audit:
         words: Iterable[str],
         *,
         socket_path: str = JOURNALD,
+        syslog_path: str = SYSLOG,
     ) -> None:
         self.fields: dict[str, object] = {"verb": verb, "asked": list(words), **by}
         self.quiet = False  # nothing was asked of the kernel: a dry run, nothing claimed
         self._start = time.monotonic()
         self._socket_path = socket_path
+        self._syslog_path = syslog_path
 
     def __enter__(self) -> Self:
         return self
@@ -69,13 +77,13 @@ class Audit:
         fields = {"result": result, **self.fields}
         priority = _WARNING if error is not None else _NOTICE
         if not _to_journald(self._socket_path, datagram(fields, priority)):
-            _to_syslog(fields, priority)
+            to_syslog([_line(fields)], priority, _FACILITY, path=self._syslog_path)
 
 
 def message(fields: Mapping[str, object]) -> str:
     """The line that people read."""
     ports = fields.get("ports") or fields.get("asked") or ()
-    what = ", ".join(map(str, ports)) if isinstance(ports, list) else ""
+    what = ", ".join(_some(ports)) if isinstance(ports, list) else ""
     sudo = f", for {fields['sudo_user']}" if fields.get("sudo_user") else ""
     words = f"{fields['verb']} {what}".rstrip()
     return f"{words} (uid {fields.get('uid')}{sudo}): {fields['result']}"
@@ -92,18 +100,32 @@ def datagram(fields: Mapping[str, object], priority: int) -> bytes:
         ("SYSLOG_FACILITY", str(_FACILITY)),
     ]
     for name, value in fields.items():
-        entry += [(f"MANACTL_{name.upper()}", text) for text in _texts(value)]
-    return b"".join(_field(name, text.encode("utf-8", "replace")) for name, text in entry)
+        field = f"MANACTL_{name.upper()}"
+        entry += [(field, text) for text in _texts(value)]
+        if isinstance(value, list) and len(_some(value)) < len(value):
+            entry.append((f"{field}_COUNT", str(len(value))))
+    return b"".join(_field(name, text.encode("utf-8", "backslashreplace")) for name, text in entry)
 
 
-def _texts(value: object) -> Iterator[str]:
+def _texts(value: object) -> list[str]:
     if value is None:
-        return
-    if isinstance(value, list | tuple):
-        for one in value:
-            yield from _texts(one)
-    else:
-        yield json.dumps(value) if isinstance(value, dict | bool) else str(value)
+        return []
+    if isinstance(value, list):
+        return _some(value)
+    return [json.dumps(value) if isinstance(value, dict | bool) else str(value)]
+
+
+def _some(values: Sequence[object]) -> list[str]:
+    """The first of them, as many as there is room for and one at least."""
+    found: list[str] = []
+    room = _LIST_LONGEST
+    for value in values:
+        text = str(value)[:_LIST_LONGEST]
+        room -= len(text) + 32  # the field's name is repeated with every value
+        if found and room < 0:
+            break
+        found.append(text)
+    return found
 
 
 def _field(name: str, value: bytes) -> bytes:
@@ -115,20 +137,41 @@ def _field(name: str, value: bytes) -> bytes:
 
 
 def _to_journald(path: str, data: bytes) -> bool:
+    return _send(path, [data], (_DGRAM,))
+
+
+def _line(fields: Mapping[str, object]) -> str:
+    words = []
+    for name, value in fields.items():
+        if isinstance(value, list) and len(some := _some(value)) < len(value):
+            words.append(f"{name}={json.dumps(some)} {name}_count={len(value)}")
+        elif value is not None:
+            words.append(f"{name}={json.dumps(value)}")
+    return " ".join(words)
+
+
+def to_syslog(lines: Iterable[str], priority: int, facility: int, *, path: str = SYSLOG) -> None:
+    """Lines for syslog, as syslog(3) writes them; but a logger that hangs does not hang us, and
+    one that is not there is no error."""
+    tag = f"<{facility * 8 + priority}>manactl[{os.getpid()}]: "
+    data = [(tag + line.replace("\0", "\\0")).encode("utf-8", "backslashreplace") for line in lines]
+    _send(path, [line[:_LINE_LONGEST] for line in data], (_DGRAM, _STREAM))
+
+
+def _send(path: str, data: Sequence[bytes], types: Sequence[int]) -> bool:
+    """Whether a socket took all of it within a moment."""
     import socket  # noqa: PLC0415 - `status` and `--help` have nothing to say there
 
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-            sock.setblocking(False)  # a logger that hangs must not hang a release
-            sock.sendto(data, path)
-    except OSError:
-        return False
-    return True
-
-
-def _to_syslog(fields: Mapping[str, object], priority: int) -> None:
-    import syslog  # noqa: PLC0415
-
-    words = [f"{name}={json.dumps(value)}" for name, value in fields.items() if value is not None]
-    syslog.openlog("manactl", syslog.LOG_PID, syslog.LOG_DAEMON)
-    syslog.syslog(priority, " ".join(words))
+    deadline = time.monotonic() + _MOMENT
+    for kind in types:
+        try:
+            with socket.socket(socket.AF_UNIX, kind) as sock:
+                sock.settimeout(_MOMENT)
+                sock.connect(path)
+                for line in data:
+                    sock.settimeout(max(0.001, deadline - time.monotonic()))
+                    sock.sendall(line + b"\0" if kind == _STREAM else line)
+        except OSError:
+            continue
+        return True
+    return False

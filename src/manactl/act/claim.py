@@ -19,7 +19,7 @@ from manactl.act.host import CAP_NET_ADMIN, CAP_NET_RAW, Host, HostSystem
 from manactl.act.plan import Plan
 from manactl.act.proof import LOOK_AGAIN
 from manactl.act.signals import Interruptible
-from manactl.decide import guards, refusal_words, waivers
+from manactl.decide import guards, port_words, refusal_words, waivers
 from manactl.decide.refusal import Refusal
 from manactl.errors import Busy, Denied, ManactlError, NotRestored, RolledBack, Unsupported
 from manactl.journal import file as journal
@@ -244,7 +244,7 @@ def _able(ports: Sequence[PortStatus], *, raw: bool) -> None:
     for port in unsure:
         if port.netdev is not None and port.netdev.admin_up:
             raise Busy(
-                f"the driver of {port.label} is in transition: {'; '.join(port.notes)}; "
+                f"the driver of {port.label} is in transition: {'; '.join(port_words.notes(port))}; "
                 "nothing was touched",
                 hint="try again in a moment; manactl status -v shows the evidence",
                 evidence=port.evidence,

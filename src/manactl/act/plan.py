@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 from manactl.act import restore
 from manactl.act.proof import ProofLike, attempt_proof
 from manactl.act.restore import Restored, until
-from manactl.decide import leaked_vport, remedies
+from manactl.decide import kernel_bugs
 from manactl.errors import ManactlError
 from manactl.model.port import Evidence, Holder, PortId
 from manactl.netstate import snapshot
@@ -237,11 +237,11 @@ class ProveFree:
                 hint="find the network manager or script that does, and stop it first",
                 evidence=[*proof.evidence, Evidence("sysfs", "IFF_UP", True)],
             )
-        if leaked_vport.suspected(system, self.port):
-            what = f"the vport of {now.name if now else self.port} is not to be had: {leaked_vport.WHAT}"
+        if kernel_bugs.vport_leaked(system, self.port):
+            what = f"{now.name if now else self.port}: {kernel_bugs.LEAKED_VPORT}"
             return StepFailed(
                 what,
-                hint=leaked_vport.remedy(self.port),
+                hint=kernel_bugs.reload_driver(self.port),
                 evidence=proof.evidence,
                 code="kernel-bug",
             )
@@ -344,7 +344,7 @@ def _set_admin(system: System, port: PortId, name: str, up: bool) -> None:
         why = os.strerror(error.errno or 0) if error.strerror is None else error.strerror
         raise StepFailed(
             f"setting {name} {_updown(up)} failed: {why}",
-            hint=remedies.of_opening(error.errno, port) if up else None,
+            hint=kernel_bugs.opening_remedy(error.errno, port) if up else None,
             evidence=[
                 Evidence("rtnetlink", f"set {_updown(up)}", errno.errorcode.get(error.errno or 0))
             ],

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from manactl.act.plan import KeepState, Plan, ProveFree, SetAdmin, Step, tally
-from manactl.decide import refusal_words
-from manactl.decide.port_notes import below_a_bond
+from manactl.decide import port_notes, port_words, refusal_words
 from manactl.decide.refusal import Refusal
 from manactl.model.port import PortStatus
 from manactl.netstate import snapshot, uppers
@@ -46,8 +45,8 @@ def claim(
             notes.append(f"{name} is down already: nothing to put back, it stays down at release")
         if status.rdma is not None:
             steps.append(ProveFree(status.id, status.rdma.device, status.rdma.port))
-        if danger := below_a_bond(status):
-            notes.append(danger)
+        if danger := port_notes.below_a_bond(status):
+            notes.append(port_words.note(danger))
     stops += [f"{r.label}: {refusal_words.message(r)} (allowed: {r.code})" for r in waived]
     return Plan(
         "claim",

@@ -20,7 +20,7 @@ from manactl.act.host import Host, HostSystem
 from manactl.act.plan import Plan, SetAdmin, Step, Undone, steps_from_json
 from manactl.act.signals import Interruptible, StopRequested
 from manactl.act.transition import PutBack
-from manactl.decide import lost_eqs
+from manactl.decide import kernel_bugs
 from manactl.errors import (
     Busy,
     Denied,
@@ -334,7 +334,7 @@ def _release(wish: Wish, host: Host, path: Path, ports: list[PortId], outcome: O
             return
         steps = _steps(content, ports)
         report = host.look()
-        lost_eqs.refuse_release([p for p in report.ports if (p.id.pci, p.id.port) in _keys(ports)])
+        kernel_bugs.refuse_release([p for p in report.ports if p.id.key in _keys(ports)])
         rdma = {(p.id.pci, p.id.port): p.rdma for p in report.ports}
         wish.show(_planned(wish, host, content, ports))
         with host.system(rdma, wish.signals.pause) as system:

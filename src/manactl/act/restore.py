@@ -287,7 +287,9 @@ class _Restoration:
     def _why_missing(self, missing: MissingFact, names: Mapping[int, str]) -> str:
         fact, instead = missing
         obstacle = self._now.obstacles.get(fact)
-        if obstacle is not None and obstacle.instead is not instead:
+        if obstacle is not None and (
+            obstacle.device is not None or obstacle.instead is not instead
+        ):
             return self._why_kept_back(obstacle)
         if instead is None:
             return self._why(fact, _NOT_KEPT if fact in self._sent else "missing")

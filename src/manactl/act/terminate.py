@@ -73,7 +73,7 @@ def holders_to_end(report: Report, ports: Collection[PortId]) -> tuple[Holder, .
     if not holders:
         raise _unsure(f"whoever holds {label} cannot be seen from here", rows)
     for row in rows:
-        if _unseen(row):
+        if _may_be_unseen(row):
             raise _unsure(f"a holder of {row.label} cannot be seen from here", rows)
     pcis = {row.id.pci for row in rows}
     mates = [
@@ -89,7 +89,7 @@ def holders_to_end(report: Report, ports: Collection[PortId]) -> tuple[Holder, .
             f"{named(holders)}: some may use {others} and not {label}, the kernel does not tell",
             rows,
         )
-    if len(holders) > 1 and any(_serves_others(row) for row in rows):
+    if len(holders) > 1 and any(_may_serve_others(row) for row in rows):
         raise _unsure(
             f"{named(holders)}: some may only have RC or UD queue pairs, the kernel does not tell",
             rows,
@@ -107,20 +107,18 @@ def _unsure(why: str, rows: Sequence[PortStatus]) -> Busy:
     )
 
 
-def _unseen(row: PortStatus) -> bool:
-    """Whether there are more open contexts than these holders explain."""
-    facts = {entry.fact.rpartition(": ")[2]: entry.value for entry in row.evidence}
-    contexts, creators = facts.get("open contexts"), facts.get("context creators")
+def _may_be_unseen(row: PortStatus) -> bool:
+    """Whether these holders do not explain every open context, as far as is known."""
+    use = row.rdma_use
     pids = {holder.pid for holder in row.holders}
-    if isinstance(creators, list) and creators and set(creators) <= pids:
+    if use.creators is not None and pids.issuperset(use.creators):
         return False
-    return isinstance(contexts, int) and contexts > len(pids)
+    return use.contexts is None or use.contexts > len(pids)
 
 
-def _serves_others(row: PortStatus) -> bool:
-    """Whether the device of the port's raw QPs has queue pairs of other kinds, too (to 6.12)."""
-    device = row.rdma.device if row.rdma else None
-    return any(entry.fact.startswith(f"{device}: RC, UC and UD") for entry in row.evidence)
+def _may_serve_others(row: PortStatus) -> bool:
+    """Whether the device of the port's raw QPs may have queue pairs of other kinds (to 6.12)."""
+    return row.rdma_use.other_qps != 0
 
 
 def terminate(

@@ -17,7 +17,7 @@ from manactl.act import plan as planning
 from manactl.act import proof as proving
 from manactl.act.plan import KeepState, ProveFree, Step, StepFailed, System, Undone
 from manactl.act.signals import Interruptible, StopRequested
-from manactl.decide import leaked_vport
+from manactl.decide import kernel_bugs
 from manactl.errors import Busy, ManactlError, NotRestored, Refused, RolledBack
 from manactl.journal import file as journal
 from manactl.journal import state_dir
@@ -359,10 +359,10 @@ def still_held(
     system: System, port: PortId, name: str, evidence: Sequence[Evidence] = ()
 ) -> Busy | NotRestored:
     """A live raw QP keeps the port: who, and what to do. Or nobody does, but for a kernel bug."""
-    if leaked_vport.suspected(system, port):
+    if kernel_bugs.vport_leaked(system, port):
         return NotRestored(
-            f"{name} cannot be released: {leaked_vport.WHAT}; nothing was changed",
-            hint=f"{leaked_vport.remedy(port)} && manactl release",
+            f"{name} cannot be released: {kernel_bugs.LEAKED_VPORT}; nothing was changed",
+            hint=f"{kernel_bugs.reload_driver(port)} && manactl release",
             evidence=evidence,
             code="kernel-bug",
         )

@@ -6,6 +6,8 @@ its top; whatever costs time is imported inside the callback.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, TextIO
@@ -21,7 +23,11 @@ STATE_DIR = "/var/lib/manactl"
 
 
 class App:
-    """The invocation as given before the command's name; click's `ctx.obj`."""
+    """The invocation as given before the command's name; click's `ctx.obj`.
+
+    `unfailing`: what is printed is the report of something done, whose exit code stands whether
+    or not anybody can read it. Otherwise printing is the work itself, and fails with OSError.
+    """
 
     def __init__(
         self, state: str = STATE_DIR, debug: bool = False, host: Host | None = None
@@ -29,6 +35,7 @@ class App:
         self.state = state
         self.debug = debug
         self._host = host
+        self.unfailing = False
 
     @property
     def state_dir(self) -> Path:
@@ -46,33 +53,69 @@ class App:
 
     def out(self, *lines: str) -> None:
         """Lines for people on standard output; everything unprintable in them is spelled out."""
-        _write_lines(sys.stdout, lines)
+        self._print(_lines(lines))
 
     def tell(self, *lines: str) -> None:
         """Sentences on standard output: on a terminal broken to fit, else one a line."""
-        _write_lines(sys.stdout, lines, wrap=True)
+        self._print(_lines(lines, sys.stdout))
 
     def err(self, *lines: str, wrap: bool = True) -> None:
-        """Lines for people on standard error, equally harmless; on a terminal broken to fit."""
-        _write_lines(sys.stderr, lines, wrap=wrap)
+        """Lines for people on standard error, equally harmless; on a terminal broken to fit.
+
+        Never raises: that nobody can read it changes nothing.
+        """
+        try:
+            sys.stderr.write(_lines(lines, sys.stderr if wrap else None))
+            sys.stderr.flush()
+        except (OSError, ValueError):
+            _drop(sys.stderr)
 
     def warn(self, line: str) -> None:
         """One line on standard error that says who speaks."""
         self.err(f"manactl: {line}")
-        sys.stderr.flush()
 
     def document(self, document: Mapping[str, object]) -> None:
         """The one JSON document of this run on standard output."""
         from manactl.render.document import dumps  # noqa: PLC0415 - json only when asked for
 
-        sys.stdout.write(dumps(document) + "\n")
+        self._print(dumps(document) + "\n")
+
+    def flush(self) -> None:
+        """Have readers of standard output see what was printed."""
+        self._print("", flush=True)
+
+    def lose_output(self, error: OSError) -> None:
+        """Standard output cannot be written any more: report it, and drop what comes."""
+        if not isinstance(error, BrokenPipeError):
+            self.err(f"manactl: standard output: {error.strerror}")
+        _drop(sys.stdout)
+
+    def _print(self, text: str, *, flush: bool = False) -> None:
+        try:
+            sys.stdout.write(text)
+            if flush:
+                sys.stdout.flush()
+        except OSError as error:
+            if not self.unfailing:
+                raise
+            self.lose_output(error)
 
 
-def _write_lines(stream: TextIO, lines: Iterable[str], *, wrap: bool = False) -> None:
+def _drop(stream: TextIO) -> None:
+    """Lead a stream nowhere: what it still holds would fail again when the interpreter ends, and
+    change the exit code."""
+    with contextlib.suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        os.dup2(null, stream.fileno())
+        os.close(null)
+
+
+def _lines(lines: Iterable[str], fit: TextIO | None = None) -> str:
+    """The text of harmless lines, folded where the stream that they `fit` is a terminal."""
     harmless = [escape(line) for line in lines]
-    if wrap:
+    if fit is not None:
         from manactl.render.wrap import columns, fold  # noqa: PLC0415 - not for a table
 
-        width = columns(stream)
+        width = columns(fit)
         harmless = fold(harmless, width) if width else harmless
-    stream.write("".join(line + "\n" for line in harmless))
+    return "".join(line + "\n" for line in harmless)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
 from manactl.cli.app import App
@@ -72,7 +70,7 @@ def claim(  # noqa: PLR0917 - click passes by keyword
     def show(plan: Plan) -> None:
         if not as_json:
             app.tell(*planner.text(plan, brief=not dry_run))
-            sys.stdout.flush()  # before anything is done
+            app.flush()  # before anything is done
 
     with Interruptible(app.warn, lasting=True) as signals:
         wish = claiming.Wish(app.state_dir, words, show, signals, allow, dry_run, wait)

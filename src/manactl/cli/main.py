@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 import click
 
@@ -15,10 +14,8 @@ from manactl import __version__
 from manactl.cli.app import STATE_DIR, App
 from manactl.errors import Interrupted, ManactlError, UsageError
 
-if TYPE_CHECKING:
-    from manactl.model.port import Evidence
-
 EXIT_BUG = 1
+LOG_ERR, LOG_USER = 3, 1  # RFC 5424
 EXIT_PIPE = 128 + 13  # what a shell reports of a program that SIGPIPE ended
 
 
@@ -68,6 +65,17 @@ COMMANDS: dict[str, Callable[[], click.Command]] = {
 }
 
 
+# Their exit code tells what was done to the ports, also when nobody can read the story.
+DEEDS = ("claim", "recover", "release")
+
+
+class Bug(ManactlError):
+    """What nobody foresaw."""
+
+    exit_code = EXIT_BUG
+    kind = "bug"
+
+
 class Commands(click.Group):
     """A group that imports a command when it is asked for: `--version` and a completion need few."""
 
@@ -100,7 +108,9 @@ class Commands(click.Group):
 @click.pass_context
 def cli(ctx: click.Context, state_dir: str, debug: bool) -> None:
     """Show who owns a MANA port, hand it to RDMA, and get it back whole."""
-    ctx.obj = App(state_dir, debug)
+    app = ctx.ensure_object(App)
+    app.state, app.debug = state_dir, debug
+    app.unfailing = ctx.invoked_subcommand in DEEDS
 
 
 def _command_names(ctx: click.Context, _param: click.Parameter, start: str) -> list[str]:
@@ -134,45 +144,61 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):
         _never_fail_to_encode(stream)
+    app = App()
+    code = 0
     try:
-        code = _run(arguments)
+        code = _run(app, arguments)
         sys.stdout.flush()
-    except BrokenPipeError:
-        _discard_output()
-        return EXIT_PIPE
-    except OSError as error:
-        _discard_output()
-        App().err(f"manactl: standard output: {error.strerror}")
-        return EXIT_BUG
+    except OSError as error:  # of standard output; _run() lets no other pass
+        app.lose_output(error)
+        if not (code or app.unfailing):
+            code = EXIT_PIPE if isinstance(error, BrokenPipeError) else EXIT_BUG
+    except KeyboardInterrupt:  # in the middle of a message
+        return Interrupted.exit_code
+    finally:
+        if signals := sys.modules.get("manactl.act.signals"):
+            signals.restore()
     return code
 
 
-def _run(arguments: list[str]) -> int:
+def _run(app: App, arguments: list[str]) -> int:
     # After `--` come the words of another program.
     before = list(takewhile(lambda word: word != "--", arguments))
+    as_json = "--json" in before
     try:
-        if "_MANACTL_COMPLETE" in os.environ:
+        if os.environ.get("_MANACTL_COMPLETE"):
             from click.shell_completion import add_completion_class  # noqa: PLC0415
 
             from manactl.cli.complete import Lines  # noqa: PLC0415 - only a shell asks
 
             add_completion_class(Lines)
             cli.main(arguments, prog_name="manactl", complete_var="_MANACTL_COMPLETE")
-        with cli.make_context("manactl", arguments) as ctx:
+        with cli.make_context("manactl", arguments, obj=app) as ctx:
             cli.invoke(ctx)
     except click.exceptions.Exit as stop:
         return stop.exit_code
-    except BrokenPipeError:
-        raise
     except (KeyboardInterrupt, click.Abort):
-        return _fail(Interrupted("interrupted; nothing was changed"), "--json" in before)
+        return _fail(app, Interrupted("interrupted; nothing was changed"), as_json)
     except click.ClickException as error:
-        return _fail(_usage(error), "--json" in before)
+        return _fail(app, _usage(error), as_json)
     except ManactlError as error:
-        return _fail(error, "--json" in before)
-    except Exception as error:  # noqa: BLE001 - the last resort: every bug ends here, in one form
-        return _bug(error, "--json" in before, "--debug" in before)
+        return _fail(app, error, as_json)
+    except Exception as error:
+        if isinstance(error, OSError) and not app.unfailing and _output_fails(error):
+            raise
+        return _bug(app, error, as_json, "--debug" in before)
     return 0
+
+
+def _output_fails(error: OSError) -> bool:
+    """Whether an error is standard output's: then what is still to be written fails again."""
+    if isinstance(error, BrokenPipeError):
+        return True
+    try:
+        sys.stdout.flush()
+    except OSError:
+        return True
+    return False
 
 
 def _usage(error: click.ClickException) -> UsageError:
@@ -181,62 +207,47 @@ def _usage(error: click.ClickException) -> UsageError:
     return UsageError(error.format_message(), hint=f"see '{where} --help'")
 
 
-def _fail(error: ManactlError, as_json: bool) -> int:
-    _tell(error.code, error.message, error.hint, error.evidence, as_json, more=error.more)
+def _fail(app: App, error: ManactlError, as_json: bool) -> int:
+    document: Mapping[str, object] | None = None
+    if as_json:
+        from manactl.render.document import error_document  # noqa: PLC0415 - only for --json
+
+        found = error_document(error.code, error.message, error.hint, error.evidence)
+        document = {**found, **error.more}
+    _report(app, error.message, error.hint, document)
     return error.exit_code
 
 
-def _bug(error: Exception, as_json: bool, debug: bool) -> int:
+def _bug(app: App, error: Exception, as_json: bool, debug: bool) -> int:
     from traceback import format_exception  # noqa: PLC0415 - only a bug pays for it
 
     lines = "".join(format_exception(error)).splitlines()
     if debug:
-        App().err(*lines, wrap=False)
+        app.err(*lines, wrap=False)
         hint = None
     else:
-        _to_system_log(lines)
+        from manactl.act.audit import to_syslog  # noqa: PLC0415 - only a bug pays for it
+
+        to_syslog(lines, LOG_ERR, LOG_USER)
         hint = "the traceback is in the system log; --debug shows it here"
-    _tell("bug", f"bug: {type(error).__name__}: {error}", hint, (), as_json)
-    return EXIT_BUG
+    return _fail(app, Bug(f"bug: {type(error).__name__}: {error}", hint=hint), as_json)
 
 
-def _tell(
-    code: str,
-    message: str,
-    hint: str | None,
-    evidence: Iterable[Evidence],
-    as_json: bool,
-    *,
-    more: Mapping[str, object] | None = None,
+def _report(
+    app: App, message: str, hint: str | None, document: Mapping[str, object] | None
 ) -> None:
-    app = App()
+    """Why the exit code is not 0; that code stands, whoever can read this."""
+    app.unfailing = True
+    if document is not None:  # first: a program waits for it, and standard error may be stuck
+        app.document(document)
+        app.flush()
     first, *rest = message.splitlines() or [""]
     app.err(f"manactl: {first}", *rest)
     if hint:
         app.err(*(f"  {line}" for line in hint.splitlines()))
-    if as_json:
-        from manactl.render.document import error_document  # noqa: PLC0415 - only for --json
-
-        app.document({**error_document(code, message, hint, evidence), **(more or {})})
-
-
-def _to_system_log(lines: Iterable[str]) -> None:
-    import syslog  # noqa: PLC0415 - only a bug pays for it
-
-    syslog.openlog("manactl", syslog.LOG_PID, syslog.LOG_USER)
-    for line in lines:
-        syslog.syslog(syslog.LOG_ERR, line.replace("\0", "\\0"))
 
 
 def _never_fail_to_encode(stream: TextIO) -> None:
     """A locale without UTF-8 must not turn a name into an exception."""
     if hasattr(stream, "reconfigure"):
         stream.reconfigure(errors="backslashreplace")
-
-
-def _discard_output() -> None:
-    """Nobody reads any more: keep the interpreter's last flush from failing again."""
-    with contextlib.suppress(OSError, ValueError):
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
-        os.close(null)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -64,7 +63,7 @@ def shower(app: App, *, as_json: bool) -> Callable[[Plan], None]:
 
         if not as_json:
             app.tell(*planner.text(plan, brief=True))
-            sys.stdout.flush()
+            app.flush()
 
     return show
 

@@ -67,6 +67,16 @@ class Bar(enum.Enum):
     NOT_RESTORABLE = enum.auto()
 
 
+BARRED = {
+    Bar.NEVER: "it can never be waived",
+    Bar.NEEDS_CONFIRM: "it can be waived only for a claim that ends by itself (--confirm-within, "
+    "or `-- COMMAND`), and this version has neither",
+    Bar.UPPERS_UNKNOWN: "it cannot be waived: nobody knows what release would have to restore",
+    Bar.NAMESPACES_UNKNOWN: "it cannot be waived: release could not restore what is there",
+    Bar.NOT_RESTORABLE: "it cannot be waived: release could not restore all of them",
+}
+
+
 def bar_of(code: Code) -> Bar | None:
     """Why no refusal with that code can be waived; None when it depends on the facts at most."""
     if code not in WAIVABLE:

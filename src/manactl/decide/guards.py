@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from manactl.decide import lost_eqs
+from manactl.decide import kernel_bugs
 from manactl.decide import refusal as why
 from manactl.decide.codes import Code
 from manactl.decide.refusal import Refusal, Source, Unread, refusal
@@ -37,7 +37,7 @@ def guard_kernel_bug(port: PortStatus, _around: Surroundings) -> Refusal | None:
     """A known bug of the kernel would bite."""
     if not port.eqs_lost:
         return None
-    facts = why.EqsLost(lost_eqs.is_its_own(port), port.evidence)
+    facts = why.EqsLost(kernel_bugs.is_own(port), port.evidence)
     return refusal(port, Code.KERNEL_BUG, facts)
 
 
@@ -96,33 +96,36 @@ def guard_last_port(port: PortStatus, around: Surroundings) -> Refusal | None:
     return refusal(port, Code.LAST_PORT, why.LastPort(own)) if own else None
 
 
-def _at_risk(around: Surroundings) -> tuple[Connection, ...]:
-    """The connections that stall. What stays inside this host over IPv4 is not touched; over
-    IPv6 it is, since the addresses themselves go."""
-    if around.state is None or not around.state.up:
+def _at_risk(around: Surroundings) -> tuple[Connection, ...] | None:
+    """The connections that stall, or None when nobody knows. What stays inside this host over
+    IPv4 is not touched; over IPv6 it is, since the addresses themselves go."""
+    if around.connections is None or around.state is None:
+        return None
+    if not around.state.up:
         return ()
     own = _own(around)
     return tuple(
         tcp
-        for tcp in around.connections or ()
+        for tcp in around.connections
         if tcp.is_ipv6 or tcp.peer not in own or tcp.local not in own
     )
 
 
 def guard_tcp_established(port: PortStatus, around: Surroundings) -> Refusal | None:
     """Live TCP connections use the port, in whatever network namespace."""
-    if around.connections is None or around.state is None:
-        return refusal(port, Code.TCP_ESTABLISHED, Unread(Source.CONNECTIONS))
     hits = _at_risk(around)
+    if hits is None:
+        return refusal(port, Code.TCP_ESTABLISHED, Unread(Source.CONNECTIONS))
     return refusal(port, Code.TCP_ESTABLISHED, why.Connections(hits)) if hits else None
 
 
 def guard_storage(port: PortStatus, around: Surroundings) -> Refusal | None:
     """Storage is reached over the port, usually by the kernel; a process may have lent it the
     connection (iSCSI, NBD) or be its user (a virtual machine on Ceph)."""
-    if around.connections is None or around.state is None:
+    tcps = _at_risk(around)
+    if tcps is None:
         return refusal(port, Code.STORAGE, Unread(Source.CONNECTIONS))
-    hits = tuple(tcp for tcp in _at_risk(around) if tcp.peer_port in why.STORAGE_PORTS)
+    hits = tuple(tcp for tcp in tcps if tcp.peer_port in why.STORAGE_PORTS)
     return refusal(port, Code.STORAGE, why.Storage(hits)) if hits else None
 
 
@@ -164,9 +167,9 @@ def guard_xdp(port: PortStatus, around: Surroundings) -> Refusal | None:
 
 def guard_packet_sockets(port: PortStatus, around: Surroundings) -> Refusal | None:
     """AF_PACKET users (DHCP clients, lldpd, tcpdump) bound to the port get ENETDOWN."""
-    if around.packet_sockets is None:
+    if around.packet_sockets is None or around.state is None:
         return refusal(port, Code.PACKET_SOCKETS, Unread(Source.PACKET_SOCKETS))
-    if not around.packet_sockets or around.state is None or not around.state.up:
+    if not around.packet_sockets or not around.state.up:
         return None
     return refusal(port, Code.PACKET_SOCKETS, why.PacketSockets(around.packet_sockets))
 

@@ -11,6 +11,8 @@ up, or one protection domain with raw queue pairs. What can be seen without touc
 
 DEVICE_RULES settles the last question for a function, PORT_RULES then each port, and
 `decide()` closes by elimination: a raw queue pair that only one port can have is that port's.
+
+What each row's reason reads as stands in decide/port_words.py.
 """
 
 import enum
@@ -18,7 +20,8 @@ import math
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from manactl.model.port import Certainty, Owner
+from manactl.decide import kernel_bugs
+from manactl.model.port import Certainty, Owner, Reason
 
 
 class DeviceFacts(NamedTuple):
@@ -48,11 +51,11 @@ class PortFacts(NamedTuple):
 class Raw(enum.Enum):
     """Is there a raw queue pair on the device?"""
 
-    NONE = "none"
-    NONE_INFERRED = "none, inferred"
-    SOME = "some"
-    SOME_INFERRED = "some, inferred"
-    UNKNOWN = "unknown"
+    NONE = enum.auto()
+    NONE_INFERRED = enum.auto()
+    SOME = enum.auto()
+    SOME_INFERRED = enum.auto()
+    UNKNOWN = enum.auto()
 
     @property
     def none(self) -> bool:
@@ -70,11 +73,14 @@ class Raw(enum.Enum):
 
 
 class Decision(NamedTuple):
-    """The owner of one port and the row that said so; `candidates` are port numbers."""
+    """The owner of one port and the row that said so; `candidates` are port numbers.
+
+    A second reason is the row of the device, where the port's own leaves it at that.
+    """
 
     owner: Owner
     certainty: Certainty
-    reason: str
+    reasons: tuple[Reason, ...]
     candidates: tuple[int, ...] = ()
     in_transition: bool = False  # flags and debugfs disagree: the driver is in the middle of it
     eqs_lost: bool = False  # a raw queue pair exists that no vport's event queues account for
@@ -92,75 +98,78 @@ def _untracked(device: DeviceFacts) -> int | None:
 
 
 # fmt: off
-DEVICE_RULES: tuple[tuple[Callable[[DeviceFacts], bool], Raw, str], ...] = (
+DEVICE_RULES: tuple[tuple[Callable[[DeviceFacts], bool], Raw, Reason], ...] = (
     (lambda d: d.absent,
-     Raw.NONE, "no RDMA driver is bound to the function"),
+     Raw.NONE, "no-rdma-driver"),
     (lambda d: d.raw_qp_tracked is True,
-     Raw.SOME, "a raw queue pair exists on the RDMA device"),
+     Raw.SOME, "raw-qp-exists"),
     (lambda d: d.contexts == 0,
-     Raw.NONE, "nobody has the RDMA device open"),
+     Raw.NONE, "no-context"),
     (lambda d: d.pd_users == 0,
-     Raw.NONE, "all protection domains of the RDMA device are empty"),
+     Raw.NONE, "pds-empty"),
     (lambda d: d.cq_users == 0,
-     Raw.NONE, "no completion queue of the RDMA device is in use"),
+     Raw.NONE, "cqs-unused"),
     (lambda d: not d.combined and (d.cq_users or 0) > 0,
-     Raw.SOME_INFERRED, "completion queues are in use on the device that only raw users have"),
+     Raw.SOME_INFERRED, "cqs-of-raw-users"),
     (lambda d: d.combined and (_untracked(d) or 0) > 0,
-     Raw.SOME_INFERRED, "completion queues are used by a queue pair that the kernel does not list"),
+     Raw.SOME_INFERRED, "cqs-unlisted-qp"),
     (lambda d: d.combined and d.raw_qp_tracked is False and _untracked(d) == 0,
-     Raw.NONE_INFERRED, "all uses of completion queues are explained by other queue pairs"),
+     Raw.NONE_INFERRED, "cqs-explained"),
     (lambda d: True,
-     Raw.UNKNOWN, "whether a raw queue pair exists could not be read"),
+     Raw.UNKNOWN, "raw-qp-unread"),
 )
+
+
+class Row(NamedTuple):
+    """What a row decides. No owner leaves the port open: it may be the one that has the device's
+    raw queue pair. `in_transition`: flags and queues disagree, the driver is in the middle of it.
+    """
+
+    owner: Owner | None
+    certainty: Certainty | None
+    reason: Reason
+    in_transition: bool = False
+
 
 # admin_up, rx, eqs: "y" yes, "n" no, "-" not known, "." any; raw: the test on the device's answer.
-# An owner of None leaves the port open: it may be the one that has the device's raw queue pair.
-_UNDECIDED = "a raw queue pair may be on this port"
-_OPENED = "the vport is in use and no raw queue pair exists: the netdev is being opened"
-PORT_RULES: tuple[
-    tuple[str, str, str, Callable[[Raw], bool], Owner | None, Certainty | None, str], ...
-] = (
-    # up  rx   eqs  raw on device           owner           certainty
-    ("y", "n", "y", lambda raw: not raw.none, None, None,
-     "the netdev is up without receive queues: the driver is in transition"),
-    ("y", "n", "y", lambda raw: True, Owner.ETHERNET, Certainty.INFERRED,
-     "the netdev is up, its receive queues are not: the driver is in transition"),
-    ("y", "n", ".", lambda raw: True, Owner.UNKNOWN, Certainty.UNKNOWN,
-     "the netdev is up, its queues are not: the driver is in transition, or the device in reset"),
-    ("y", ".", ".", lambda raw: True, Owner.ETHERNET, Certainty.PROVEN,
-     "the netdev is up"),
-    (".", "y", ".", lambda raw: True, Owner.ETHERNET, Certainty.PROVEN,
-     "the vport has the netdev's receive queues"),
-    (".", "n", "y", lambda raw: raw.none, Owner.ETHERNET, Certainty.INFERRED,
-     _OPENED),
-    (".", "n", "y", lambda raw: raw is Raw.SOME, Owner.RAW_QP, Certainty.PROVEN,
-     "the vport is in use, and not by the netdev"),
-    (".", "n", "y", lambda raw: True, Owner.RAW_QP, Certainty.INFERRED,
-     "the vport is in use, and not by the netdev"),
-    (".", "n", "n", lambda raw: raw.none, Owner.FREE, Certainty.PROVEN,
-     "the vport has no event queues, and no raw queue pair exists"),
-    ("n", ".", ".", lambda raw: raw is Raw.NONE, Owner.FREE, Certainty.PROVEN,
-     "the netdev is down, and no raw queue pair exists"),
-    ("n", ".", ".", lambda raw: raw.none, Owner.FREE, Certainty.INFERRED,
-     "the netdev is down, and no raw queue pair is left unexplained"),
-    ("-", ".", ".", lambda raw: raw.none, Owner.UNKNOWN, Certainty.UNKNOWN,
-     "the netdev is not visible from here and may be up elsewhere"),
-    (".", ".", ".", lambda raw: True, None, None,
-     _UNDECIDED),
+PORT_RULES: tuple[tuple[str, str, str, Callable[[Raw], bool], Row], ...] = (
+    # up  rx   eqs  raw on device               owner           certainty  reason  in transition
+    ("y", "n", "y", lambda raw: not raw.none,
+     Row(None, None, "up-without-rx", True)),
+    ("y", "n", "y", lambda raw: True,
+     Row(Owner.ETHERNET, Certainty.INFERRED, "up-without-rx-no-raw-qp", True)),
+    ("y", "n", ".", lambda raw: True,
+     Row(Owner.UNKNOWN, Certainty.UNKNOWN, "up-without-queues", True)),
+    ("y", ".", ".", lambda raw: True,
+     Row(Owner.ETHERNET, Certainty.PROVEN, "netdev-up")),
+    (".", "y", ".", lambda raw: True,
+     Row(Owner.ETHERNET, Certainty.PROVEN, "netdev-rx")),
+    (".", "n", "y", lambda raw: raw.none,
+     Row(Owner.ETHERNET, Certainty.INFERRED, "netdev-opening")),
+    (".", "n", "y", lambda raw: raw is Raw.SOME,
+     Row(Owner.RAW_QP, Certainty.PROVEN, "eqs-not-netdev")),
+    (".", "n", "y", lambda raw: True,
+     Row(Owner.RAW_QP, Certainty.INFERRED, "eqs-not-netdev")),
+    (".", "n", "n", lambda raw: raw.none,
+     Row(Owner.FREE, Certainty.PROVEN, "no-eqs")),
+    ("n", ".", ".", lambda raw: raw is Raw.NONE,
+     Row(Owner.FREE, Certainty.PROVEN, "netdev-down")),
+    ("n", ".", ".", lambda raw: raw.none,
+     Row(Owner.FREE, Certainty.INFERRED, "netdev-down-inferred")),
+    ("-", ".", ".", lambda raw: raw.none,
+     Row(Owner.UNKNOWN, Certainty.UNKNOWN, "netdev-unseen")),
+    (".", ".", ".", lambda raw: True,
+     Row(None, None, "may-have-raw-qp")),
 )
-# A reset closes the netdevs that are up and leaves their flags as they are.
-_IN_RESET = (
-    Owner.UNKNOWN,
-    Certainty.UNKNOWN,
-    "the driver is in transition: it resets the device, sets it up, or could not",
-)
-# A raw queue pair takes the vport first, and is counted and shown by the kernel last.
-_TAKEN_NOW = (None, None, "the port is being taken, by the netdev or by a new queue pair")
-_CHANGING = (None, None, "a queue pair is being created, and may have taken this port already")
 # fmt: on
+# A reset closes the netdevs that are up and leaves their flags as they are.
+_IN_RESET = Row(Owner.UNKNOWN, Certainty.UNKNOWN, "in-reset", True)
+# A raw queue pair takes the vport first, and is counted and shown by the kernel last.
+_BEING_TAKEN = Row(None, None, "being-taken")
+_QP_BEING_CREATED = Row(None, None, "qp-being-created")
 
 
-def raw_on_device(device: DeviceFacts) -> tuple[Raw, str]:
+def raw_on_device(device: DeviceFacts) -> tuple[Raw, Reason]:
     """Whether a raw queue pair exists on the function's device, and the row that says so."""
     return next((raw, why) for fits, raw, why in DEVICE_RULES if fits(device))
 
@@ -169,48 +178,42 @@ def decide(device: DeviceFacts, ports: Iterable[PortFacts]) -> dict[int, Decisio
     """The owner of every port of one function; all of its ports must be given."""
     raw, why = raw_on_device(device)
     every = tuple(ports)
-    rows: dict[int, tuple[Owner | None, Certainty | None, str]] = {
+    rows = {
         facts.port: _IN_RESET
         if device.in_reset and facts.admin_up is not False
         else _row(facts, raw)
         for facts in every
     }
-    placed = sum(owner is Owner.RAW_QP for owner, _, _ in rows.values())
+    placed = sum(row.owner is Owner.RAW_QP for row in rows.values())
     if device.changing:
-        rows |= {port: _CHANGING for port, row in rows.items() if row[0] is Owner.FREE}
+        rows |= {port: _QP_BEING_CREATED for port, row in rows.items() if row.owner is Owner.FREE}
     if device.changing or not (device.absent or device.contexts == 0):
         # Whoever has the device open may just be creating a raw queue pair.
-        rows |= {port: _TAKEN_NOW for port, row in rows.items() if row[2] == _OPENED}
+        rows |= {port: _BEING_TAKEN for port, row in rows.items() if row.reason == "netdev-opening"}
     decisions = {
-        port: _decision(owner, certainty, reason)
-        for port, (owner, certainty, reason) in rows.items()
-        if owner is not None
+        port: _decision(row.owner, row) for port, row in rows.items() if row.owner is not None
     }
-    still_open = [facts for facts in every if rows[facts.port][0] is None]
+    still_open = [facts for facts in every if rows[facts.port].owner is None]
     if placed and raw.some and _room(device) <= placed and not device.changing:
         # debugfs shows where all of them are: a vport without event queues has none.
         for facts in [facts for facts in still_open if facts.eqs is False]:
             still_open.remove(facts)
-            decisions[facts.port] = Decision(
-                Owner.FREE,
-                Certainty.PROVEN,
-                "the vport has no event queues, and those of other ports explain every raw QP",
-            )
+            decisions[facts.port] = Decision(Owner.FREE, Certainty.PROVEN, ("eqs-elsewhere",))
     elif raw.some and not placed and len(still_open) == 1 and not device.changing:
         (last,) = still_open
-        if not _transition(last):
+        if not rows[last.port].in_transition:
             decisions[last.port] = _by_elimination(last, raw, why)
             return decisions
     numbers = tuple(facts.port for facts in still_open)
     for facts in still_open:
-        reason = rows[facts.port][2]
+        row = rows[facts.port]
         decisions[facts.port] = Decision(
             Owner.UNKNOWN,
             Certainty.UNKNOWN,
-            f"{reason}: {why}" if reason == _UNDECIDED else reason,
+            (row.reason, why) if row.reason == "may-have-raw-qp" else (row.reason,),
             candidates=numbers,
-            in_transition=_transition(facts),
-            eqs_lost=raw.some and facts.eqs is False and not device.changing,
+            in_transition=row.in_transition,
+            eqs_lost=kernel_bugs.eqs_lost(raw_qp=raw.some and not device.changing, eqs=facts.eqs),
         )
     return decisions
 
@@ -226,37 +229,30 @@ def _room(device: DeviceFacts) -> float:
     return min(room, default=math.inf)
 
 
-def _row(facts: PortFacts, raw: Raw) -> tuple[Owner | None, Certainty | None, str]:
+def _row(facts: PortFacts, raw: Raw) -> Row:
     seen = (facts.admin_up, facts.rx, facts.eqs)
-    for up, rx, eqs, fits, owner, certainty, reason in PORT_RULES:
-        if all(map(_matches, (up, rx, eqs), seen)) and fits(raw):
-            return owner, certainty, reason
-    raise AssertionError("the last row fits everything")
+    return next(
+        row
+        for up, rx, eqs, fits, row in PORT_RULES
+        if all(map(_matches, (up, rx, eqs), seen)) and fits(raw)
+    )
 
 
 def _matches(pattern: str, value: bool | None) -> bool:
     return pattern == "." or pattern == {True: "y", False: "n", None: "-"}[value]
 
 
-def _transition(facts: PortFacts) -> bool:
-    return facts.admin_up is True and facts.rx is False
+def _decision(owner: Owner, row: Row) -> Decision:
+    assert row.certainty is not None, "a row with an owner has a certainty"
+    return Decision(owner, row.certainty, (row.reason,), in_transition=row.in_transition)
 
 
-def _decision(owner: Owner, certainty: Certainty | None, reason: str) -> Decision:
-    assert certainty is not None, "a row with an owner has a certainty"
-    return Decision(owner, certainty, reason, in_transition="in transition" in reason)
-
-
-def _by_elimination(facts: PortFacts, raw: Raw, why: str) -> Decision:
+def _by_elimination(facts: PortFacts, raw: Raw, why: Reason) -> Decision:
     """The last open port has the raw queue pair that exists.
 
     A vport without event queues that has one all the same is known: a change of MTU or rings on
     the down netdev loses the directory in debugfs.
     """
-    certainty = Certainty.INFERRED if facts.eqs is False else raw.certainty
-    return Decision(
-        Owner.RAW_QP,
-        certainty,
-        f"{why}, and no other port can have it",
-        eqs_lost=facts.eqs is False,
-    )
+    lost = kernel_bugs.eqs_lost(raw_qp=raw.some, eqs=facts.eqs)
+    certainty = Certainty.INFERRED if lost else raw.certainty
+    return Decision(Owner.RAW_QP, certainty, ("only-port-left", why), eqs_lost=lost)

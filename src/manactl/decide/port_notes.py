@@ -1,31 +1,16 @@
-"""What people need explained about a port: one sentence each, no decisions."""
+"""What is worth explaining about a port. Which words that takes stands in port_words.py."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from manactl.decide import kernel_bugs
 from manactl.decide.ownership import Decision
-from manactl.model.port import Owner, PortStatus
+from manactl.model.port import Note, Owner, PortStatus
 
 if TYPE_CHECKING:
     from manactl.model.claim import ClaimSummary
-
-BUSY = (
-    "the kernel's network lock (RTNL) is held and not given back in time: a driver may be waiting "
-    "for its device; carrier comes from operstate, altnames are not known"
-)
-
-
-FOREIGN_SYSFS = (
-    "/sys shows the netdevs of another network namespace than this process is in (`nsenter --net`; "
-    "`ip netns exec` mounts its own)"
-)
-NO_PORT = "the driver is setting it up, resets it, or has failed to (see the kernel's messages)"
-IN_DRIVER = (
-    "{comm} {pid} waits in the driver ({function}), as a rule for the device to answer: until it "
-    "does, what is shown may be what was before"
-)
 
 
 def of(
@@ -35,117 +20,81 @@ def of(
     *,
     steady: bool,
     hidden: bool,
-) -> Iterator[str]:
-    """Sentences about `port`; `decisions` are those of all ports of its function.
+) -> Iterator[Note]:
+    """Notes about `port`; `decisions` are those of all ports of its function.
 
     `labels` name the candidates; `hidden` tells that there are descriptors we may not look at.
     """
     decision = decisions[port.id.port]
     if not steady:
-        yield "the port kept changing while it was looked at"
+        yield Note("kept-changing")
     if decision.in_transition:
-        yield (
-            "the driver is in the middle of opening, closing or resetting this port; a raw QP gets "
-            "EBUSY meanwhile"
-        )
+        yield Note("in-transition")
     if decision.eqs_lost:
-        yield (
-            "a raw QP lives whose event queues debugfs no longer shows: MTU or rings of the down "
-            "netdev were changed, perhaps by its bond, and the kernel crashes when that QP is "
-            "destroyed"
-        )
+        yield Note("eqs-lost", (kernel_bugs.is_own(port),))
     if port.netdev is not None and port.netns is not None:
-        yield f"its netdev {port.netdev.name} is in the network namespace {port.netns}"
+        yield Note("netdev-in-netns", (port.netdev.name, port.netns))
     elif port.netdev is None:
-        open_end = " and may be up in another one" if port.owner is Owner.UNKNOWN else ""
-        yield "its netdev is not in this network namespace" + open_end
+        unknown = port.owner is Owner.UNKNOWN
+        yield Note("netdev-elsewhere-maybe-up" if unknown else "netdev-elsewhere")
     if port.owner is Owner.RAW_QP:
         yield from _raw_qp(port, decisions, hidden)
     elif len(port.candidates) > 1:
-        yield (
-            f"{', '.join(labels)}: a raw QP may be on any of these, "
-            "and what can be seen from here does not tell which"
-        )
+        yield Note("candidates", tuple(labels))
     elif port.owner is Owner.UNKNOWN and port.netdev is not None:
-        yield port.reason
+        yield Note("owner-unknown", port.reasons)
     if port.netdev and port.netdev.master:
-        kind = f" ({port.upper.kind})" if port.upper and port.upper.kind else ""
-        yield f"it is below {port.netdev.master}{kind}"
+        kind = port.upper.kind if port.upper else None
+        master = port.netdev.master
+        yield Note("upper-of-kind", (master, kind)) if kind else Note("upper", (master,))
         if port.owner is Owner.RAW_QP and (danger := below_a_bond(port)):
             yield danger
 
 
-def below_a_bond(port: PortStatus) -> str | None:
-    """What to leave alone while a raw QP has a bond's member; None where it does no harm.
-
-    Only drivers with event queues for each vport have something to lose; where debugfs cannot be
-    read, nobody knows which driver this is, and nothing is said.
-    """
-    eqs = any((one.source, one.fact) == ("debugfs", "EQs") for one in port.evidence)
-    if not eqs or port.upper is None or port.upper.kind != "bond":
-        return None
-    return (
-        f"while a raw QP has {port.label}, do not delete {port.upper.netdev} or change its MTU, "
-        f"nor move {port.label} to another network namespace: each sets the MTU of {port.label}, "
-        "and the kernel crashes when that QP is destroyed"
-    )
+def below_a_bond(port: PortStatus) -> Note | None:
+    """What to leave alone while a raw QP has a bond's member; None where it does no harm."""
+    bond = kernel_bugs.endangered_by_bond(port)
+    return None if bond is None else Note("bond-danger", (port.label, bond))
 
 
-def rdma_users(device: str, count: int) -> str:
+def rdma_users(device: str, count: int) -> Note:
     """What queue pairs of other kinds mean to a port."""
-    pairs = "1 RC, UC or UD queue pair" if count == 1 else f"{count} RC, UC or UD queue pairs"
-    return (
-        f"{device} has {pairs} of users: that takes no vport, but while the netdev is down the "
-        "RDMA port is, too"
-    )
+    return Note("other-qps", (device, count))
 
 
-def unseen(port: PortStatus, contexts: int | None, descriptors: int, hidden: bool) -> str | None:
+def unseen(port: PortStatus, descriptors: int, hidden: bool) -> Note | None:
     """Open contexts for which no descriptor was found. Without any holder that is said anyway."""
-    more = (contexts or 0) - descriptors
-    if more <= 0 or not port.holders:
+    contexts = port.rdma_use.contexts or 0
+    if contexts <= descriptors or not port.holders:
         return None
-    where = " (ask as root)" if hidden else ": it may be in another pid namespace"
-    return (
-        f"the RDMA device has {contexts} open contexts, for which only {descriptors} descriptors "
-        f"were found: a holder is not visible from here{where}"
-    )
+    return Note("contexts-hidden" if hidden else "contexts-unseen", (contexts, descriptors))
 
 
-def unclaimed(port: PortStatus) -> str | None:
+def unclaimed(port: PortStatus) -> Note | None:
     """What it means that a raw QP has a port without a claim."""
-    if port.owner is not Owner.RAW_QP:
-        return None
-    return "no claim covers it: when the raw QP ends, the port stays down until somebody sets it up"
+    return Note("unclaimed") if port.owner is Owner.RAW_QP else None
 
 
-def drift(port: PortStatus, claim: ClaimSummary) -> Iterator[str]:
+def drift(port: PortStatus, claim: ClaimSummary) -> Iterator[Note]:
     """Where the port is not as its claim left it. An interrupted claim has left it anywhere."""
     if not claim.same_boot or claim.phase != "claimed":
         return
     if claim.port.is_another(port.id):
-        yield f"claimed, yet another NIC is in its place: {claim.port.permanent_mac} is claimed"
+        yield Note("drift-another-nic", (claim.port.permanent_mac,))
     if port.netdev is None:
-        yield "claimed, yet its netdev is not here any more"
+        yield Note("drift-no-netdev")
     elif port.netns is not None:
-        yield f"claimed, yet its netdev has been moved to the network namespace {port.netns}"
+        yield Note("drift-moved", (port.netns,))
     if port.netdev is not None and port.netdev.admin_up:
-        yield "claimed, yet its netdev is up"
+        yield Note("drift-up")
 
 
-def _raw_qp(port: PortStatus, decisions: Mapping[int, Decision], hidden: bool) -> Iterator[str]:
+def _raw_qp(port: PortStatus, decisions: Mapping[int, Decision], hidden: bool) -> Iterator[Note]:
     if port.rdma:
-        yield (
-            f"`rdma link` shows {port.rdma.device}/{port.rdma.port} DOWN although it works: "
-            "that state is the netdev's, not the raw QP's"
-        )
+        yield Note("rdma-link-down", (port.rdma.device, port.rdma.port))
     if not port.holders:
-        where = " (ask as root)" if hidden else ": it may be in another pid namespace"
-        yield "its holder is not visible from here" + where
+        yield Note("holder-hidden" if hidden else "holder-unseen")
     elif len(port.holders) > 1:
         shared = sum(other.owner is Owner.RAW_QP for other in decisions.values()) > 1
-        names = ", ".join(f"{holder.comm or '?'} {holder.pid}" for holder in port.holders)
-        yield (
-            f"{names}: all have the RDMA device open; the kernel does not tell which of them "
-            + ("uses which port" if shared else "uses this port, or whether they share it")
-        )
+        names = tuple(f"{holder.comm or '?'} {holder.pid}" for holder in port.holders)
+        yield Note("holders-of-ports" if shared else "holders-of-port", names)

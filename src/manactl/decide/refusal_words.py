@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
-from manactl.decide import lost_eqs
+from manactl.decide import kernel_bugs
 from manactl.decide import refusal as why
-from manactl.decide.codes import Bar, Code
+from manactl.decide.codes import BARRED, Bar, Code
 from manactl.decide.refusal import Refusal, Source
 from manactl.model.port import Evidence
 from manactl.netstate.surroundings import Connection, Stacked
@@ -65,16 +65,6 @@ def barred(refusal: Refusal) -> str:
     return BARRED[refusal.bar] if refusal.bar else ""
 
 
-BARRED = {
-    Bar.NEVER: "it can never be waived",
-    Bar.NEEDS_CONFIRM: "it can be waived only for a claim that ends by itself (--confirm-within, "
-    "or `-- COMMAND`), and this version has neither",
-    Bar.UPPERS_UNKNOWN: "it cannot be waived: nobody knows what release would have to restore",
-    Bar.NAMESPACES_UNKNOWN: "it cannot be waived: release could not restore what is there",
-    Bar.NOT_RESTORABLE: "it cannot be waived: release could not restore all of them",
-}
-
-
 def to_json(refusal: Refusal) -> dict[str, object]:
     return {
         "code": str(refusal.code),
@@ -102,14 +92,14 @@ def message(refusal: Refusal) -> str:  # noqa: PLR0911, PLR0912 - a case for eac
                 "for instance"
             )
         case why.EqsLost(own):
-            return lost_eqs.danger(own)
+            return kernel_bugs.lost_eqs(own)
         case why.SshSessions(sessions):
             names = _some(f"{s.ssh.client} to {s.ssh.server}{_on(s.on)}" for s in sessions)
             return f"the SSH session of this command runs over it: {names}"
         case why.DefaultRoutes(routes):
             return f"it carries a default route: {_some(map(_route, routes))}"
         case why.LastPort(addresses):
-            names = _some(f"{one.address}{_on(one.on)}" for one in addresses)
+            names = _some(f"{own.address}{_on(own.on)}" for own in addresses)
             return f"no other netdev is up with carrier and a global address; this one has {names}"
         case why.Connections(connections):
             count = f"{len(connections)} live TCP connection" + "s" * (len(connections) != 1)
@@ -137,9 +127,9 @@ def message(refusal: Refusal) -> str:  # noqa: PLR0911, PLR0912 - a case for eac
             return "an XDP program is attached to it, which sees nothing until release"
         case why.PacketSockets(sockets):
             who = [
-                f"{process} (on {one.netdev})" if one.netdev else str(process)
-                for one in sockets
-                for process in one.processes
+                f"{process} (on {packet.netdev})" if packet.netdev else str(process)
+                for packet in sockets
+                for process in packet.processes
             ]
             return (
                 f"packet sockets are bound to it: {_some(who) or 'by processes not visible'}; "
@@ -163,7 +153,7 @@ def message(refusal: Refusal) -> str:  # noqa: PLR0911, PLR0912 - a case for eac
                 "ports without one"
             )
         case why.HeldBy(holders):
-            words = [f"pid {one.pid} {one.comm or '?'}" for one in holders]
+            words = [f"pid {holder.pid} {holder.comm or '?'}" for holder in holders]
             return "a raw QP has the vport already" + (f" ({', '.join(words)})" if words else "")
         case why.OwnerUnprovable():
             return "only a test QP can tell who owns its vport, and that needs CAP_NET_RAW"
@@ -206,7 +196,7 @@ def evidence(refusal: Refusal) -> tuple[Evidence, ...]:  # noqa: PLR0911, PLR091
             return (Evidence("rtnetlink", "other netdevs with a global address", []),)
         case why.Connections(connections):
             return tuple(
-                Evidence("sock_diag", one.state, _connection_json(one)) for one in connections
+                Evidence("sock_diag", tcp.state, _connection_json(tcp)) for tcp in connections
             )
         case why.Storage(connections):
             return tuple(
@@ -263,27 +253,27 @@ def _route(route: why.DefaultRoute) -> str:
     return route.text + _in(route.netns)
 
 
-def _connection(one: Connection) -> str:
-    if one.of_kernel:
+def _connection(tcp: Connection) -> str:
+    if tcp.of_kernel:
         who = "no visible process: the kernel's own, or not accepted yet"
     else:
-        who = _some(one.processes)
-    return f"{one}{_in(one.netns)} ({who})"
+        who = _some(tcp.processes)
+    return f"{tcp}{_in(tcp.netns)} ({who})"
 
 
-def _connection_json(one: Connection) -> dict[str, object]:
+def _connection_json(tcp: Connection) -> dict[str, object]:
     return {
-        "local": f"{one.local} {one.local_port}",
-        "peer": f"{one.peer} {one.peer_port}",
-        "netns": one.netns,
-        "processes": [{"pid": p.pid, "comm": p.comm} for p in one.processes],
-        "survives": "if its address is back in time" if one.address_goes else "yes",
+        "local": f"{tcp.local} {tcp.local_port}",
+        "peer": f"{tcp.peer} {tcp.peer_port}",
+        "netns": tcp.netns,
+        "processes": [{"pid": p.pid, "comm": p.comm} for p in tcp.processes],
+        "survives": "if its address is back in time" if tcp.address_goes else "yes",
     }
 
 
 def survival(hits: Collection[Connection]) -> str:
     """Which of the connections live on after release."""
-    going = [one for one in hits if one.address_goes]
+    going = [tcp for tcp in hits if tcp.address_goes]
     if not going:
         return "They stall until release, and survive unless a side gives up before"
     if len(going) == len(hits):

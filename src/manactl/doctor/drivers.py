@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from manactl.decide.kernel_bugs import MTU_ADVICE, OPEN_ADVICE
 from manactl.doctor.finding import Finding, Level, count, fine
 from manactl.doctor.machine import Machine, Module, Shape
 
@@ -142,13 +143,7 @@ def rdma_netns(machine: Machine) -> Iterator[Finding]:
 def kernel_bugs(machine: Machine) -> Iterator[Finding]:
     """What the emulated NIC has shown of the drivers, told by what the driver does."""
     if machine.shape is Shape.VPORT_EQS:
-        yield Finding(
-            "kernel-bug-mtu",
-            Level.ADVICE,
-            "never change the MTU or the rings of a port that a raw QP has, nor delete its bond",
-            "drivers with event queues for each vport (seen on Linux 7.3.4) accept it, and oops "
-            "when that raw QP is destroyed",
-        )
+        yield _advice(MTU_ADVICE)
         yield fine(
             "generation", "the driver shows which vport has an owner (event queues for each)"
         )
@@ -160,13 +155,12 @@ def kernel_bugs(machine: Machine) -> Iterator[Finding]:
             "with several ports down, `status` can tell that a raw QP exists, and of several such "
             "ports not which has it; a claim proves its own port by a queue pair",
         )
-        yield Finding(
-            "kernel-bug-open",
-            Level.ADVICE,
-            "an `ip link set up` that the NIC refuses half-way leaves the vport taken",
-            "seen on Linux 6.12 and 6.18: the driver forgets to give its use count back, and the "
-            "port answers EBUSY or ENODEV although nobody has it, until mana is loaded anew",
-        )
+        yield _advice(OPEN_ADVICE)
+
+
+def _advice(bug: tuple[str, str, str]) -> Finding:
+    code, what, why = bug
+    return Finding(code, Level.ADVICE, what, why)
 
 
 def debugfs(machine: Machine) -> Iterator[Finding]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from manactl.decide.codes import Code, bar_of
-from manactl.decide.refusal_words import BARRED
+from manactl.decide.codes import BARRED, Code, bar_of
 from manactl.explain.topic import Kind, Step, Topic
 
 
@@ -34,8 +33,8 @@ TOPICS = (
     ),
     _topic(
         "default-route", "a default route goes through the port",
-        "The machine would lose its way to the world. Default routes of all tables and of both "
-        "families count.",
+        "The machine would lose its default route. Default routes of all tables and of both families "
+        "count.",
         "rtnetlink",
         check=(Step("The default routes:", "ip route show default table all; "
                     "ip -6 route show default table all"),),
@@ -58,10 +57,10 @@ TOPICS = (
         remedy=(Step("Stop the service, or wait until the connections are closed."),),
     ),
     _topic(
-        "storage", "the kernel talks to a storage server over the port",
+        "storage", "storage is used over the port",
         "NFS, iSCSI, SMB, Ceph or NVMe over TCP: file systems on it hang while the port is "
         "claimed, the root file system among them.",
-        "sock_diag: connections without a process, by the server's port number",
+        "sock_diag: connections to the port numbers of storage servers",
         check=(Step("Network file systems:", "findmnt -t nfs,nfs4,cifs,ceph"),
                Step("Block devices:", "lsblk -o NAME,TRAN,MOUNTPOINTS")),
         remedy=(Step("Unmount it, or give it another way:", "ip route get SERVER"),),
@@ -77,7 +76,7 @@ TOPICS = (
     _topic(
         "rdma-users", "RC or UD queue pairs of users exist on the RDMA device",
         "They do not share the vport and are not closed, but their RDMA port follows the netdev: "
-        "it reads DOWN and loses its IPv6 GIDs. Which port they use the kernel does not tell.",
+        "it reads DOWN and loses its IPv6 GIDs. The kernel does not report which port they use.",
         "the kernel's list of RDMA resources (nldev)",
         check=(Step("Who they are:", "rdma resource show ctx; rdma resource show pd"),),
         remedy=(Step("Stop them, or make sure that they use another port."),),
@@ -85,14 +84,14 @@ TOPICS = (
     _topic(
         "upper", "other devices are stacked on the port",
         "Bond, bridge, team, VLAN, macvlan, VRF or Open vSwitch: they lose the port, and with it "
-        "addresses and routes of their own. Release puts VLANs, macvlans, ipvlans, bonds, bridges "
-        "and VRFs back as they were, each with its own; not other kinds, and nothing that is in "
-        "another network namespace. A bond is to be left alone until then: to delete it, to change "
+        "addresses and routes of their own. Release restores VLANs, macvlans, ipvlans, bonds, bridges "
+        "and VRFs, each with its own; no other kinds, and nothing that is in another network "
+        "namespace. A bond is to be left alone until then: to delete it, to change "
         "its MTU or to move its port to another network namespace sets the port's MTU, and "
         "Linux 7.3.4 crashes when the raw queue pair ends.",
         "rtnetlink: IFLA_LINK and IFLA_MASTER of all links, in every network namespace",
         check=(Step("What is stacked:", "ls -d /sys/class/net/PORT/upper_*"),),
-        remedy=(Step("Take the port out of what cannot be put back:",
+        remedy=(Step("Take the port out of what release cannot restore:",
                      "ip link set PORT nomaster"),),
     ),
     _topic(
@@ -113,8 +112,8 @@ TOPICS = (
     ),
     _topic(
         "manager", "a network manager has the port",
-        "NetworkManager or systemd-networkd may set the port up again under the feet of a raw "
-        "queue pair's user, or drop its addresses while it is down. After the release both delete "
+        "NetworkManager or systemd-networkd may set the port up again while a raw queue pair "
+        "uses it, or drop its addresses while it is down. After the release both delete "
         "what they did not configure themselves.",
         "run-time files of the managers",
         check=(Step("Who manages it:", "networkctl status PORT; nmcli device show PORT"),),
@@ -125,7 +124,7 @@ TOPICS = (
     ),
     _topic(
         "foreign-netns", "the port's netdev is in another network namespace",
-        "Only from its own namespace can the netdev be set down and put back. A "
+        "Only from its own namespace can the netdev be set down and restored. A "
         "missing netdev is not a free port.",
         "sysfs and the namespaces found through /proc",
         check=(Step("Where it is (as root):", "manactl status -v"),),
@@ -143,7 +142,7 @@ TOPICS = (
         remedy=(Step("Wait for it:", "manactl claim --raw-qp PORT --wait 60"),),
     ),
     _topic(
-        "kernel-bug", "a known fault of this kernel would bite",
+        "kernel-bug", "a known bug of this kernel would bite",
         "One of two. A raw queue pair lives whose port's MTU or rings were changed, perhaps by "
         "its bond: the kernel crashes when that queue pair ends, so nothing is claimed, and "
         "release waits for no holder and signals none. Or nobody has the vport, and yet the "

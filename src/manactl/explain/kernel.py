@@ -82,7 +82,7 @@ TOPICS = (
         forms=(
             "mana_destroy_eq<any>",
             "mana_ib_uncfg_vport<any>",
-            "a raw QP lives whose event queues debugfs no longer shows",
+            "MTU or rings changed while a raw QP exists",
         ),
         means=(
             "On Linux 7.3.4 changing the MTU or the rings of a down netdev whose vport a raw queue "

@@ -162,7 +162,7 @@ def _summaries(content: Content, state_dir: Path, boot_id: str) -> Iterator[Clai
         phase = content.phase_of(port)
         more = None if same else interrupted.BEFORE_BOOT
         if same and phase == "interrupted":
-            more = interrupted.told(header, content.records, port, state_dir)
+            more = interrupted.next_step(header, content.records, port, state_dir)
         yield ClaimSummary(port, info, phase, same, content.path, more)
 
 

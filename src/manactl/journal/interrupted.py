@@ -1,4 +1,4 @@
-"""What a journal that is neither finished nor put back means, in words. Cheap: `status` asks."""
+"""What a journal that is neither finished nor undone means. Cheap: `status` asks."""
 
 from __future__ import annotations
 
@@ -9,34 +9,31 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from manactl.model.port import PortId
+from manactl.model.port import Note, PortId
 
-BEFORE_BOOT = (
-    "its journal is from before the last boot: the boot configuration has taken over, and "
-    "`manactl recover` only closes it"
-)
-_UNTOUCHED = "its netdev was not touched yet: `manactl recover` only closes the journal"
+BEFORE_BOOT = Note("before-boot")
 
 
-def told(
+def next_step(
     header: Mapping[str, Any],
     records: Sequence[Mapping[str, Any]],
     port: PortId,
     state_dir: Path,
-) -> str:
+) -> Note:
     """What happened to a port whose journal is open, and what `manactl recover` will do."""
     if (pid := at_work(state_dir, port.pci)) is not None:
-        return f"its claim or release is not finished: manactl (pid {pid}) is at work on {port.pci}"
-    will = _will(header, records, port)
-    residue = next((r for r in reversed(records) if r["event"] in ("residue", "releasing")), None)
-    if residue is not None and residue["event"] == "residue":
-        lines = "; ".join(map(str, residue.get("lines", ())))
-        return f"it was not put back fully ({lines}); mend the cause, then {will}"
+        return Note("at-work", (pid, port.pci))
+    will = _recovery(header, records, port)
+    last = next((r for r in reversed(records) if r["event"] in ("residue", "releasing")), None)
+    if last is not None and last["event"] == "residue":
+        return Note("not-restored", ("; ".join(map(str, last.get("lines", ()))), will))
     claimed = any(record["event"] == "claimed" for record in records)
-    return f"a {'release' if claimed else 'claim'} of it was interrupted: {will}"
+    return Note("release-interrupted" if claimed else "claim-interrupted", (will,))
 
 
-def _will(header: Mapping[str, Any], records: Iterable[Mapping[str, Any]], port: PortId) -> str:
+def _recovery(
+    header: Mapping[str, Any], records: Iterable[Mapping[str, Any]], port: PortId
+) -> Note:
     begun = {record.get("step") for record in records if record["event"] == "doing"}
     steps = [
         step
@@ -45,10 +42,9 @@ def _will(header: Mapping[str, Any], records: Iterable[Mapping[str, Any]], port:
     ]
     change = next((step for step in steps if step["kind"] == "set-admin"), None)
     if change is None:
-        return _UNTOUCHED
+        return Note("recover-closes")
     kept = next((step.get("kept") for step in steps if step["kind"] == "keep-state"), None)
-    what = "what refers to it" if kept is None else kept
-    return f"`manactl recover` sets {change['name']} up and puts back what is missing of {what}"
+    return Note("recover-sets-up", (change["name"], "what refers to it" if kept is None else kept))
 
 
 def at_work(state_dir: Path, pci: str, proc: Path = Path("/proc")) -> int | None:

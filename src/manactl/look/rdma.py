@@ -5,7 +5,7 @@ from typing import NamedTuple, TypeVar
 
 from manactl.decide.ownership import DeviceFacts
 from manactl.look.sysfs import RdmaNode
-from manactl.model.port import Evidence, Missing
+from manactl.model.port import Evidence, Missing, RdmaUse
 from manactl.wire.nldev import RdmaDevice, RdmaNetlink, Resource
 
 _T = TypeVar("_T")
@@ -20,6 +20,7 @@ class RdmaView(NamedTuple):
     evidence: tuple[Evidence, ...] = ()
     missing: tuple[Missing, ...] = ()
     others_use: tuple[tuple[RdmaNode, int], ...] = ()  # queue pairs of users that are not raw
+    use: RdmaUse = RdmaUse()  # of `raw`
 
 
 def list_devices(netlink: RdmaNetlink | None) -> tuple[list[RdmaDevice], list[Missing]]:
@@ -55,20 +56,29 @@ def view(
     if netlink is None or device is None:
         why = f"{raw.name} is not listed by the RDMA subsystem"
         return RdmaView(raw, others, DeviceFacts(), (), (Missing("nldev", why),))
-    facts, evidence, missing = _read(netlink, device)
+    facts, evidence, missing, creators = _read(netlink, device)
     use = [
         (node, count)
         for node in others
         if node.name in listed and (count := _queue_pairs(netlink, listed[node.name].index))
     ]
-    if facts.combined and facts.user_qps is not None and facts.raw_qp_tracked is not None:
-        use.append((raw, facts.user_qps - facts.raw_qp_tracked))
+    other_qps = _other_qps(facts)
+    if other_qps is not None:
+        use.append((raw, other_qps))
     use = [(node, count) for node, count in use if count > 0]
     evidence += [
         Evidence("nldev", f"{node.name}: RC, UC and UD queue pairs of users", count)
         for node, count in use
     ]
-    return RdmaView(raw, others, facts, tuple(evidence), tuple(missing), tuple(use))
+    return RdmaView(
+        raw,
+        others,
+        facts,
+        tuple(evidence),
+        tuple(missing),
+        tuple(use),
+        RdmaUse(facts.contexts, creators, other_qps),
+    )
 
 
 def raw_device(nodes: Sequence[RdmaNode], listed: dict[str, RdmaDevice]) -> RdmaNode | None:
@@ -86,9 +96,21 @@ def raw_device(nodes: Sequence[RdmaNode], listed: dict[str, RdmaDevice]) -> Rdma
     return bare[0] if len(bare) == 1 else None
 
 
+def _other_qps(facts: DeviceFacts) -> int | None:
+    """Queue pairs of other kinds on the device of the raw ones: where it serves these alone, none.
+
+    The kernel's table lists at most one raw queue pair among them.
+    """
+    if not facts.combined:
+        return 0
+    if facts.user_qps is None or facts.raw_qp_tracked is None:
+        return None
+    return facts.user_qps - facts.raw_qp_tracked
+
+
 def _read(
     netlink: RdmaNetlink, device: RdmaDevice
-) -> tuple[DeviceFacts, list[Evidence], list[Missing]]:
+) -> tuple[DeviceFacts, list[Evidence], list[Missing], tuple[int, ...] | None]:
     missing: list[Missing] = []
     index = device.index
     tracked = _ask(missing, "queue pair 0", lambda: netlink.raw_qp_tracked(index))
@@ -107,6 +129,9 @@ def _read(
         user_qps=_user_qps(summary, cqs),
         busy_pds=_busy(pds),
     )
+    # No pid: the process has ended, or is in a pid namespace beside ours (task_pid_vnr()).
+    pids = [context.pid for context in contexts or ()]
+    named = tuple(sorted({pid for pid in pids if pid}))
     values = {
         "raw QP in the tracking table": facts.raw_qp_tracked,
         "open contexts": facts.contexts,
@@ -114,14 +139,15 @@ def _read(
         "protection domains in use": facts.busy_pds,
         "users of completion queues": facts.cq_users,
         "tracked user QPs": facts.user_qps,
-        "context creators": sorted({c.pid for c in contexts or () if c.pid}) or None,
+        "context creators": list(named) or None,
     }
     evidence = [
         Evidence("nldev", f"{device.name}: {fact}", value)
         for fact, value in values.items()
         if value is not None
     ]
-    return facts, evidence, missing
+    creators = None if contexts is None or not all(pids) else named
+    return facts, evidence, missing, creators
 
 
 def _queue_pairs(netlink: RdmaNetlink, index: int) -> int | None:

@@ -51,33 +51,33 @@ def using(
 ) -> list[TcpSocket]:
     """The sockets of this namespace that have an address of the port, or whose packets leave by it.
 
-    The kernel picks the first by their address. Of the others, those within the host aside, each
+    The kernel selects the first by their address. Of the others, those within the host aside, each
     distinct peer is looked up once, as the socket would do it.
     """
     mine = diag.local(sorted(reach.addresses))
     hosts = diag.peer(diag.LOOPBACK)
     few = len(mine) <= _NAMEABLE
     found = []
-    for one in ask(diag.any_of(mine) if few else b"") if mine else ():
+    for sock in ask(diag.any_of(mine) if few else b"") if mine else ():
         # Of a link-local address there may be many; the interface that the socket is bound to
         # tells them apart.
-        if one.local in reach.addresses and (
-            not _link_local(one.local) or one.bound in (0, *reach.ifindexes)
+        if sock.local in reach.addresses and (
+            not _link_local(sock.local) or sock.bound in (0, *reach.ifindexes)
         ):
-            found.append(one)
+            found.append(sock)
     ways: dict[tuple[object, ...], bool] = {}
-    for one in ask(diag.none_of([*mine, *hosts] if few else hosts)):
-        if one.local in reach.addresses:
+    for sock in ask(diag.none_of([*mine, *hosts] if few else hosts)):
+        if sock.local in reach.addresses:
             continue
-        if one.bound in reach.ifindexes:
-            found.append(one)
+        if sock.bound in reach.ifindexes:
+            found.append(sock)
             continue
-        way = (one.peer, one.local, one.bound, one.mark)
+        way = (sock.peer, sock.local, sock.bound, sock.mark)
         if way not in ways:
-            out = rtnl.leaves_by(one.peer, source=one.local, bound=one.bound, mark=one.mark)
+            out = rtnl.leaves_by(sock.peer, source=sock.local, bound=sock.bound, mark=sock.mark)
             ways[way] = bool(out & reach.ifindexes)
         if ways[way]:
-            found.append(one)
+            found.append(sock)
     return found
 
 
@@ -91,11 +91,11 @@ def connections(
     """As values for guards, processes not yet looked up."""
     return [
         Connection(
-            ntop(one.local), one.local_port, ntop(one.peer), one.peer_port,
-            diag.STATES.get(one.state, str(one.state)), one.inode, (), netns,
-            one.local in reach.going,
+            ntop(sock.local), sock.local_port, ntop(sock.peer), sock.peer_port,
+            diag.STATES.get(sock.state, str(sock.state)), sock.inode, (), netns,
+            sock.local in reach.going,
         )
-        for one in found
+        for sock in found
     ]  # fmt: skip
 
 
@@ -124,7 +124,7 @@ Socket = TypeVar("Socket", Connection, PacketSocket)
 def with_processes(
     found: Iterable[Socket], who: Mapping[int, tuple[Process, ...]]
 ) -> tuple[Socket, ...]:
-    return tuple(replace(one, processes=who.get(one.inode, ())) for one in found)
+    return tuple(replace(sock, processes=who.get(sock.inode, ())) for sock in found)
 
 
 def owners_of(inodes: set[int], proc: Path = Path("/proc")) -> dict[int, tuple[Process, ...]]:

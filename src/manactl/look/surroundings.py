@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from manactl.look import sockets, upper_devices
+from manactl.look import pyroute2_links, sockets, upper_devices
+from manactl.look.pyroute2_links import DecodedLink
 from manactl.look.rtnetlink import Rtnl
-from manactl.look.stacked_links import StackedLink
 from manactl.look.upper_devices import WHOLE, View
 from manactl.model.port import PortStatus, RdmaPort
 from manactl.netstate.snapshot import PortState, addresses
@@ -49,6 +49,7 @@ class Sources:
     proc: Path = Path("/proc")
     run: Path = Path("/run")
     sys: Path = Path("/sys")
+    links: Callable[[], Sequence[DecodedLink]] = pyroute2_links.links
     tcp: Callable[[bytes], Iterable[TcpSocket]] = sockets.tcp
     elsewhere: Callable[[upper_devices.Found], list[View]] = upper_devices.elsewhere
     nldev: Callable[[], AbstractContextManager[RdmaNetlink]] = Nldev
@@ -68,7 +69,7 @@ def gather(
     if state is None or port.netdev is None:
         return NOTHING_READ
     ifindex = state.ifindex
-    links = _try(rtnl.stack)
+    links = _try(sources.links)
     found = None if links is None else upper_devices.grow(links, {ifindex: WHOLE}, {})
     uppers = None if found is None else _try(lambda: _uppers(port, links or (), found, rtnl))
     away = None if found is None else _try(lambda: sources.elsewhere(found))
@@ -79,7 +80,7 @@ def gather(
     return Surroundings(
         state=state,
         uppers=uppers,
-        elsewhere=None if away is None else tuple(one for view in away for one in view.stacked),
+        elsewhere=None if away is None else tuple(upper for view in away for upper in view.stacked),
         xdp=_try(lambda: rtnl.link(ifindex).xdp_mode != 0),
         connections=None if tcp is None or who is None else sockets.with_processes(tcp, who),
         packet_sockets=(
@@ -94,7 +95,7 @@ def gather(
 
 
 def _uppers(
-    port: PortStatus, links: Sequence[StackedLink], found: upper_devices.Found, rtnl: Rtnl
+    port: PortStatus, links: Sequence[DecodedLink], found: upper_devices.Found, rtnl: Rtnl
 ) -> tuple[Stacked, ...]:
     """The uppers of the port here, but for a netvsc master, which is another matter."""
     netvsc = port.upper.netdev if port.upper and port.upper.kind == "netvsc" else None
@@ -117,13 +118,13 @@ def _packet_sockets(
     state: PortState, uppers: Iterable[Stacked], away: Iterable[View], sources: Sources
 ) -> list[PacketSocket]:
     """Packet sockets of every namespace, without their processes."""
-    names: dict[int, str | None] = {one.ifindex: one.name for one in uppers if one.carried}
+    names: dict[int, str | None] = {upper.ifindex: upper.name for upper in uppers if upper.carried}
     here = sockets.packet_sockets({**names, state.ifindex: None}, sources.proc / "self")
-    return [*here, *(one for view in away for one in view.packets)]
+    return [*here, *(packet for view in away for packet in view.packets)]
 
 
 def _inodes(*found: Iterable[Connection | PacketSocket] | None) -> set[int]:
-    return {one.inode for some in found for one in some or () if one.inode}
+    return {sock.inode for some in found for sock in some or () if sock.inode}
 
 
 def _try(read: Callable[[], T]) -> T | None:
@@ -133,8 +134,8 @@ def _try(read: Callable[[], T]) -> T | None:
         return None
 
 
-def others(claimed: Collection[int], links: Sequence[StackedLink], rtnl: Rtnl) -> tuple[str, ...]:
-    """Netdevs that are up, with carrier and a global address, and do not sit on a claimed port."""
+def others(claimed: Collection[int], links: Sequence[DecodedLink], rtnl: Rtnl) -> tuple[str, ...]:
+    """Netdevs that are up, with carrier and a global address, and lose nothing with a claimed port."""
     gone = upper_devices.grow(links, dict.fromkeys(claimed, WHOLE), {})
     having = set()
     for body in rtnl.addresses():
@@ -153,7 +154,7 @@ def ssh_sessions(
 ) -> tuple[SshSession, ...]:
     """SSH_CONNECTION of this process and of its ancestors, since sudo clears the environment.
 
-    An ancestor whose environment may not be read says nothing: this can only add refusals.
+    An ancestor whose environment may not be read is passed over: this can only add refusals.
     """
     found = {}
     pid = os.getpid()
@@ -230,10 +231,10 @@ def managers(
     ifindexes: Collection[int], run: Path = Path("/run"), proc: Path = Path("/proc")
 ) -> tuple[Manager, ...]:
     """NetworkManager and systemd-networkd, where they run, and whether they manage the port, or
-    what sits on it (its ifindex, and theirs).
+    its uppers (its ifindex, and theirs).
 
-    Each writes what it thinks of a link to a file by ifindex; one that has written nothing yet
-    leaves the question open, which is not a no.
+    Each writes the state of a link to a file by ifindex. While that is missing the question is
+    open, which is not a no.
     """
     running: dict[str, Process] = {}
     for entry in proc.iterdir():
@@ -248,13 +249,13 @@ def managers(
     for index in sorted(ifindexes):
         if process := running.get("NetworkManager"):
             path = run / f"NetworkManager/devices/{index}"
-            said = _setting(path, "managed")
-            managed = None if said is None else said not in ("false", "0")
+            value = _setting(path, "managed")
+            managed = None if value is None else value not in ("false", "0")
             found.append(Manager("NetworkManager", process, managed, str(path)))
         if process := running.get("systemd-network"):
             path = run / f"systemd/netif/links/{index}"
-            said = _setting(path, "ADMIN_STATE")
-            managed = None if said is None else said != "unmanaged"
+            value = _setting(path, "ADMIN_STATE")
+            managed = None if value is None else value != "unmanaged"
             found.append(Manager("systemd-networkd", process, managed, str(path)))
     return tuple(found)
 
@@ -312,7 +313,7 @@ def _rdma_users(rdma: RdmaPort, nldev: RdmaNetlink, proc: Path) -> tuple[RdmaUse
 
 def _processes(objects: Collection[Resource], proc: Path) -> tuple[Process, ...]:
     found = []
-    for pid in sorted({one.pid for one in objects if one.pid}):
+    for pid in sorted({item.pid for item in objects if item.pid}):
         try:
             comm = (proc / str(pid) / "comm").read_text(errors="replace").strip()
         except OSError:

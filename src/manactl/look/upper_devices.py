@@ -1,7 +1,7 @@
 """What depends on a port, because it is stacked on it, in every network namespace.
 
-Other namespaces are entered by a child process: a link there tells by IFLA_LINK_NETNSID that it
-sits on one of ours.
+A child process enters the other namespaces: a link there shows by IFLA_LINK_NETNSID that it is
+stacked on a link of ours.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from manactl.look import netns, sockets
+from manactl.look import netns, pyroute2_links, sockets
 from manactl.look.forked import Child
 from manactl.look.netns import NAMED, Namespace
+from manactl.look.pyroute2_links import DecodedLink
 from manactl.look.rtnetlink import Rtnl
 from manactl.look.sockets import Reach
-from manactl.look.stacked_links import BESIDE, StackedLink
 from manactl.netstate import snapshot
 from manactl.netstate.snapshot import Fact, Kind
 from manactl.netstate.surroundings import Connection, PacketSocket, Stacked
@@ -38,9 +38,9 @@ WHOLE = Standing(carried=True, closes=True)  # as the port itself
 Found = dict[int, Standing]  # by ifindex, of one namespace
 
 
-def grow(links: Sequence[StackedLink], found: Found, beyond: Mapping[int, Found]) -> Found:
-    """`found` and everything of `links` that sits on it, or on what was found in the namespaces
-    `beyond`, by their number as IFLA_LINK_NETNSID has it."""
+def grow(links: Sequence[DecodedLink], found: Found, beyond: Mapping[int, Found]) -> Found:
+    """`found` and everything of `links` that is stacked on it, or on what was found in other
+    namespaces: `beyond` has that by their number as IFLA_LINK_NETNSID has it."""
     found = dict(found)
     by_index = {link.ifindex: link for link in links}
     while True:
@@ -57,23 +57,24 @@ def grow(links: Sequence[StackedLink], found: Found, beyond: Mapping[int, Found]
         found |= new
 
 
-def _on_what(link: StackedLink, found: Found, beyond: Mapping[int, Found]) -> Standing | None:
-    if link.kind in BESIDE:
-        return None
-    if link.abroad:
-        index, number = link.abroad
+def _on_what(link: DecodedLink, found: Found, beyond: Mapping[int, Found]) -> Standing | None:
+    if link.far_lower:
+        index, number = link.far_lower
         below = beyond.get(number, {}).get(index)
     else:
-        below = found.get(link.link or 0)
+        below = found.get(link.lower or 0)
     return below and Standing(below.carried, below.closes and link.follows)
 
 
 def _as_master(
-    master: StackedLink, below: Standing, links: Iterable[StackedLink], found: Found
+    master: DecodedLink, below: Standing, links: Iterable[DecodedLink], found: Found
 ) -> Standing:
     others = any(
-        one.master == master.ifindex and one.up and one.carrier and one.ifindex not in found
-        for one in links
+        member.master == master.ifindex
+        and member.up
+        and member.carrier
+        and member.ifindex not in found
+        for member in links
     )
     alone = master.kind != "vrf" and not (others and master.kind in ("bond", "team"))
     return Standing(below.carried and alone, False)
@@ -88,7 +89,7 @@ class View(NamedTuple):
 
 
 def stacked(
-    links: Iterable[StackedLink], found: Found, rtnl: Rtnl, name: str | None
+    links: Iterable[DecodedLink], found: Found, rtnl: Rtnl, name: str | None
 ) -> list[Stacked]:
     """The netdevs of `found` with their addresses and default routes."""
     known = {link.ifindex: link for link in links if link.ifindex in found}
@@ -119,12 +120,12 @@ def stacked(
 
 def reach(devices: Iterable[Stacked], port: int = 0, own: Iterable[str] = ()) -> Reach:
     """What the guards for sockets look for: the port itself, and what it carries."""
-    carried = [one for one in devices if one.carried]
+    carried = [device for device in devices if device.carried]
     own = list(own)
-    going = [*own, *(a for one in carried if one.closes for a in one.addresses)]
+    going = [*own, *(a for device in carried if device.closes for a in device.addresses)]
     return Reach(
-        frozenset({one.ifindex for one in carried} | ({port} if port else set())),
-        frozenset(map(_packed, [*own, *(a for one in carried for a in one.addresses)])),
+        frozenset({device.ifindex for device in carried} | ({port} if port else set())),
+        frozenset(map(_packed, [*own, *(a for device in carried for a in device.addresses)])),
         frozenset(_packed(address) for address in going if ":" in address),
     )
 
@@ -152,12 +153,12 @@ def elsewhere(
     answer = Child(lambda: _search(places, found)).collect(wait)
     if not isinstance(answer, list):
         raise TimeoutError(errno.ETIMEDOUT, "the search failed, or did not end in time")
-    return [_view(*one) for one in answer]
+    return [_view(*fields) for fields in answer]
 
 
 def _view(stack: list[Any], tcp: list[Any], packets: list[Any], name: str) -> View:
-    devices = [Stacked(*one) for one in stack]
-    found = [TcpSocket(*one) for one in tcp]
+    devices = [Stacked(*fields) for fields in stack]
+    found = [TcpSocket(*fields) for fields in tcp]
     return View(
         tuple(devices),
         tuple(sockets.connections(found, reach(devices), name)),
@@ -171,16 +172,16 @@ class _World:
     def __init__(self, name: str, fd: int) -> None:
         self.name, self.fd = name, fd
         self.rtnl = Rtnl()
-        self.links = self.rtnl.stack()
+        self.links = pyroute2_links.links()
         self.found: Found = {}
 
     @property
     def borders(self) -> bool:
-        """Whether something here sits on what is in another namespace."""
-        return any(link.abroad and link.kind not in BESIDE for link in self.links)
+        """Whether something here is stacked on a link of another namespace."""
+        return any(link.far_lower for link in self.links)
 
     def ask(self, others: Iterable[Self | _Home]) -> bool:
-        """Whether more sits on what was found in the others by now."""
+        """Whether more is stacked on what was found in the others by now."""
         beyond = {}
         for other in others:
             if other.found and (number := self.rtnl.nsid(other.fd)) is not None:
@@ -193,12 +194,12 @@ class _World:
         """Everything for a View, as plain values; this process has to be in the namespace."""
         devices = stacked(self.links, self.found, self.rtnl, self.name)
         tcp = sockets.using(reach(devices), self.rtnl)
-        names = {one.ifindex: one.name for one in devices if one.carried}
+        names = {device.ifindex: device.name for device in devices if device.carried}
         packets = sockets.packet_sockets(names, Path("/proc/self"))
         return (
-            [_plain(one) for one in devices],
-            [tuple(one) for one in tcp],
-            [(one.inode, one.netdev) for one in packets],
+            [_plain(device) for device in devices],
+            [tuple(sock) for sock in tcp],
+            [(packet.inode, packet.netdev) for packet in packets],
             self.name,
         )
 
@@ -207,8 +208,8 @@ class _World:
         os.close(self.fd)
 
 
-def _plain(one: Stacked) -> tuple[object, ...]:
-    return tuple(getattr(one, field) for field in Stacked.__slots__)
+def _plain(device: Stacked) -> tuple[object, ...]:
+    return tuple(getattr(device, field) for field in Stacked.__slots__)
 
 
 class _Home(NamedTuple):
@@ -219,7 +220,7 @@ class _Home(NamedTuple):
 
 
 def _search(places: Iterable[Namespace], seeds: Found) -> list[Any]:
-    """In the child. Any failure ends it, and no answer is told from an empty one."""
+    """In the child. Any failure ends it, and no answer differs from an empty one."""
     home = _Home(os.open("/proc/self/ns/net", os.O_RDONLY), seeds)
     worlds = []
     for place in places:
@@ -232,8 +233,8 @@ def _search(places: Iterable[Namespace], seeds: Found) -> list[Any]:
             worlds.append(world)
         else:
             world.close()
-    while any([one.ask([home, *(w for w in worlds if w is not one)]) for one in worlds]):
-        pass
+    while any([world.ask([home, *(w for w in worlds if w is not world)]) for world in worlds]):
+        pass  # what was found in one namespace may have uppers in another
     found = []
     for world in worlds:
         if world.found:

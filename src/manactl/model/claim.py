@@ -1,15 +1,12 @@
 """What the journals say of a claimed port, as `status` shows it."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from manactl.model.port import ClaimInfo, PortId
+from manactl.model.port import ClaimInfo, Note, PortId
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimSummary:
+class ClaimSummary(NamedTuple):
     """One port of one journal, as `status` shows it."""
 
     port: PortId
@@ -17,7 +14,7 @@ class ClaimSummary:
     phase: str  # claimed | interrupted
     same_boot: bool
     path: Path
-    next_step: str | None = None  # what the operator should know or do, where it is not obvious
+    next_step: Note | None = None  # what the operator should know or do, where it is not obvious
 
     @property
     def to_recover(self) -> bool:

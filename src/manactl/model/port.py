@@ -5,11 +5,13 @@ the same as empty, zero or false.
 
 Every `status` pays for what is defined here, so these are tuples with names, several times cheaper
 to define than dataclasses, and annotations are types, not strings that typing would compile.
+Reasons and notes are code words for the same reason: an enum of as many costs as much as a look
+at /proc. What they read as stands in decide/port_words.py.
 """
 
 import enum
 from datetime import datetime
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 IFF_UP = 0x1  # include/uapi/linux/if.h
 
@@ -31,8 +33,37 @@ class Certainty(enum.StrEnum):
     UNKNOWN = "unknown"
 
 
+# Why a port has its owner: the rows of the tables in decide/ownership.py.
+Reason = Literal[
+    "no-rdma-driver", "raw-qp-exists", "no-context", "pds-empty", "cqs-unused", "cqs-of-raw-users",
+    "cqs-unlisted-qp", "cqs-explained", "raw-qp-unread",
+    "up-without-rx", "up-without-rx-no-raw-qp", "up-without-queues", "netdev-up", "netdev-rx",
+    "netdev-opening", "eqs-not-netdev", "no-eqs", "netdev-down", "netdev-down-inferred",
+    "netdev-unseen", "may-have-raw-qp", "in-reset", "being-taken", "qp-being-created",
+    "eqs-elsewhere", "only-port-left",
+]  # fmt: skip
+
+# What is worth explaining about a port; drift is where it is not as its claim left it.
+NoteCode = Literal[
+    "kept-changing", "in-transition", "eqs-lost", "netdev-in-netns", "netdev-elsewhere",
+    "netdev-elsewhere-maybe-up", "candidates", "owner-unknown", "upper", "upper-of-kind",
+    "bond-danger", "rdma-link-down", "holder-unseen", "holder-hidden", "holders-of-port",
+    "holders-of-ports", "other-qps", "contexts-unseen", "contexts-hidden", "unclaimed",
+    "drift-another-nic", "drift-no-netdev", "drift-moved", "drift-up",
+    "before-boot", "at-work", "claim-interrupted", "release-interrupted", "not-restored",
+    "recover-closes", "recover-sets-up",
+]  # fmt: skip
+
+
+class Note(NamedTuple):
+    """Something worth explaining: what, and whatever its sentence names (a part may be a Note)."""
+
+    code: NoteCode
+    names: tuple[object, ...] = ()
+
+
 class Evidence(NamedTuple):
-    """One fact and the kernel interface it came from."""
+    """One fact and the kernel interface it came from. For people: nothing is decided on it."""
 
     source: str  # sysfs, debugfs, nldev, proc, journal, rtnetlink, sock_diag, verbs, env
     fact: str
@@ -103,6 +134,14 @@ class RdmaPort(NamedTuple):
     others: tuple[str, ...] = ()  # "mana_0/1"
 
 
+class RdmaUse(NamedTuple):
+    """What is on the device that a port's raw QPs are made on. None: could not be read."""
+
+    contexts: int | None = None  # open contexts of users
+    creators: tuple[int, ...] | None = None  # the pids that opened them; None: not of all known
+    other_qps: int | None = None  # RC, UC and UD queue pairs of users on the very same device
+
+
 class Holder(NamedTuple):
     """A process that has the uverbs character device open."""
 
@@ -139,10 +178,12 @@ class PortStatus(NamedTuple):
     candidates: tuple[str, ...] = ()  # PCI:port of ports that share an undecided raw QP
     holders: tuple[Holder, ...] = ()
     evidence: tuple[Evidence, ...] = ()
-    drift: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    drift: tuple[Note, ...] = ()
+    notes: tuple[Note, ...] = ()
     claim: ClaimInfo | None = None
-    reason: str = ""  # the row of the ownership table that decided
+    reasons: tuple[Reason, ...] = ()  # the row that decided, and the device's where it counts
+    rdma_use: RdmaUse = RdmaUse()
+    vport_eqs: bool | None = None  # whether the vport has event queues; None: not shown here
     in_reset: bool = False  # the driver has taken the function apart, or could not set it up
     eqs_lost: bool = False  # a raw QP lives whose event queues debugfs no longer has: a kernel bug
 

@@ -506,8 +506,9 @@ def requests(missing: MissingFact, wanted: PortState, now: Places, elapsed: int)
             return [Request(rt.RTM_NEWNEXTHOP, NLM_F_CREATE | NLM_F_EXCL, made)]
         return [Request(rt.RTM_NEWNEXTHOP, flags, made)] if is_shrunk_group(instead, fact) else []
     again = rt.route(fact.body, was, now, elapsed)
-    own = {place.ifindex for place in now[: len(wanted.places)]}
-    return [] if again is None else _route_requests(again, own)
+    if again is None or (instead is not None and _would_join(again, instead)):
+        return []
+    return _route_requests(again, {place.ifindex for place in now[: len(wanted.places)]})
 
 
 def _address_requests(made: bytes | None, *, quick: bool) -> list[Request]:
@@ -519,6 +520,20 @@ def _address_requests(made: bytes | None, *, quick: bool) -> list[Request]:
     if quick and rt.is_ipv6(made) and first != made:
         requests.insert(0, Request(rt.RTM_NEWADDR, flags, first))
     return requests
+
+
+def _would_join(made: bytes, instead: Fact) -> bool:
+    """Whether the kernel would make one multipath route of an IPv6 route and of what somebody has
+    put in its place (fib6_add_rt2node()): half of the packets would leave by each. It joins no
+    route that a router has announced (rt6_qualify_for_ecmp())."""
+    attrs, there = (rt.split(body, rt.RTMSG.size) for body in (made, instead.body))
+    members = rt.value(there, rt.RTA_MULTIPATH)
+    return (
+        rt.is_ipv6(made)
+        and not passing(instead)
+        and rt.value(attrs, rt.RTA_GATEWAY) is not None
+        and (members is not None or rt.value(there, rt.RTA_GATEWAY) is not None)
+    )
 
 
 def _route_requests(made: bytes, own: Collection[int]) -> list[Request]:

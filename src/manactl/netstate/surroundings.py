@@ -1,4 +1,4 @@
-"""What is around a port that guards look at. Plain values; None is "could not be read"."""
+"""What surrounds a port, as far as guards ask. Plain values; None is "could not be read"."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Stacked:
-    """A netdev that sits on the port, at whatever depth and in whatever network namespace.
+    """A netdev that is stacked on the port, at whatever depth and in whatever network namespace.
 
     `carried`: its traffic takes the port and has no other way. That is not so for a bond with
     another member that works, and for a VRF, whose members go on each for itself. `closes`: the
@@ -53,7 +53,7 @@ class Stacked:
 class Connection:
     """One live TCP connection that uses the port.
 
-    No processes: the kernel itself has it, or one that is not visible. `address_goes`: its local
+    No processes: the kernel itself has it, or a process that is not visible. `address_goes`: its local
     address is IPv6 and vanishes while the port is down.
     """
 
@@ -93,7 +93,7 @@ class PacketSocket:
 
 @dataclass(frozen=True, slots=True)
 class SshSession:
-    """A session that this process stands in, and whether its packets take the port."""
+    """A session that this process runs in, and whether its packets take the port."""
 
     client: str
     server: str
@@ -112,7 +112,7 @@ class RdmaUser:
 
 @dataclass(frozen=True, slots=True)
 class Manager:
-    """A network manager that runs, and what it says about the port (None: it does not say)."""
+    """A network manager that runs, and whether it manages the port (None: it does not say)."""
 
     name: str
     process: Process
@@ -147,13 +147,13 @@ class Surroundings:
 
     @property
     def stacked(self) -> tuple[Stacked, ...]:
-        """Every netdev known to sit on the port."""
+        """Every netdev known to be stacked on the port."""
         return (*(self.uppers or ()), *(self.elsewhere or ()))
 
     @property
     def carried(self) -> tuple[Stacked, ...]:
         """Those that lose their traffic with the port."""
-        return tuple(one for one in self.stacked if one.carried)
+        return tuple(upper for upper in self.stacked if upper.carried)
 
 
 NOTHING_READ = Surroundings(

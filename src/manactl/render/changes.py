@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from manactl.decide import port_words
 from manactl.escape import escape
 from manactl.model.port import Owner, PortStatus
 from manactl.render.status import NOBODY, link
@@ -49,8 +50,10 @@ def _differences(was: PortStatus, now: PortStatus) -> Iterator[str]:
         if old != new:
             yield f"{name} {escape(old)} -> {escape(new)}"
     yield from _holders(was, now)
-    yield from (f"drift: {escape(text)}" for text in now.drift if text not in was.drift)
-    yield from (f"no drift any more: {escape(text)}" for text in was.drift if text not in now.drift)
+    came = [port_words.note(one) for one in now.drift if one not in was.drift]
+    went = [port_words.note(one) for one in was.drift if one not in now.drift]
+    yield from (f"drift: {escape(text)}" for text in came)
+    yield from (f"no drift any more: {escape(text)}" for text in went)
 
 
 _NAMES = ("owner", "link", "upper", "network namespace", "RDMA", "claim")

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
+from manactl.decide import port_words
 from manactl.escape import escape
 from manactl.model.port import ClaimInfo, Evidence, Holder, PortStatus, RdmaPort, Report, Upper
 
@@ -67,11 +68,11 @@ def port_document(port: PortStatus) -> dict[str, object]:
         "owner": str(port.owner),
         "candidates": port.candidates,
         "certainty": str(port.certainty),
-        "reason": port.reason,
+        "reason": port_words.reason(port),
         "holders": [_holder(holder) for holder in port.holders],
         "evidence": [evidence_document(item) for item in port.evidence],
-        "drift": port.drift,
-        "notes": port.notes,
+        "drift": port_words.drift(port),
+        "notes": port_words.notes(port),
         "claim": _claim(port.claim),
     }
 

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from manactl.decide import port_words
 from manactl.escape import escape
 from manactl.model.port import Certainty, Holder, Owner, PortStatus, Report
 from manactl.render.document import timestamp
@@ -14,9 +15,15 @@ from manactl.render.document import timestamp
 HEADER = ("PORT", "OWNER", "CERTAINTY", "RDMA", "LINK", "HELD BY", "CLAIM")
 GAP = 2
 NOBODY = "-"
-DRIFT = "drift: "
 # Not worth a line while every owner is proven all the same.
 _LOWERS_CERTAINTY = ("debugfs", "nldev", "proc")
+
+
+class Line(NamedTuple):
+    """A line under the table, escaped, and whether it is to be noticed."""
+
+    text: str
+    warns: bool = False
 
 
 class Row(NamedTuple):
@@ -51,7 +58,14 @@ def link(port: PortStatus) -> str:
         return "not here"
     if not netdev.admin_up:
         return "down"
-    return {True: "up", False: "no carrier", None: "up, ?"}[netdev.carrier]
+    if lacks_carrier(port):
+        return "no carrier"
+    return "up" if netdev.carrier else "up, ?"
+
+
+def lacks_carrier(port: PortStatus) -> bool:
+    """Whether the port is up, and known to have no carrier."""
+    return port.netdev is not None and bool(port.netdev.admin_up) and port.netdev.carrier is False
 
 
 def held_by(holders: Sequence[Holder]) -> str:
@@ -70,47 +84,50 @@ def plain(report: Report, ports: Sequence[PortStatus], *, verbose: bool) -> Iter
         for cells in rows:
             padded = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
             yield (" " * GAP).join(padded).rstrip()
-    yield from below(report, ports, verbose=verbose, width=None)
+    yield from (line.text for line in below(report, ports, verbose=verbose, width=None))
 
 
 def below(
     report: Report, ports: Sequence[PortStatus], *, verbose: bool, width: int | None
-) -> Iterator[str]:
+) -> Iterator[Line]:
     """What stands under the table: explanations, evidence, and what could not be read."""
     if not ports:
-        yield "no MANA port here"
+        yield Line("no MANA port here")
     if verbose:
         for port in ports:
-            yield from ("", *_details(port, width))
-    elif said := _grouped(ports):
-        yield ""
-        for labels, text in said:
-            yield from _wrapped(escape(f"{labels}: {text}"), width)
+            yield from map(Line, ("", *_details(port, width)))
+    elif grouped := _grouped(ports):
+        yield Line("")
+        for note, labels in grouped.items():
+            text = escape(f"{', '.join(labels)}: {note.text}")
+            yield from (Line(part, note.warns) for part in _wrapped(text, width))
     decisive = verbose or any(port.certainty is not Certainty.PROVEN for port in ports)
     unread = [item for item in report.missing if decisive or item.source not in _LOWERS_CERTAINTY]
     if unread:
-        yield ""
+        yield Line("")
         for item in unread:
-            yield from _wrapped(escape(f"not read: {item.source}: {item.why}"), width)
+            text = escape(f"not read: {item.source}: {item.why}")
+            yield from (Line(part, warns=True) for part in _wrapped(text, width))
 
 
-def _grouped(ports: Iterable[PortStatus]) -> list[tuple[str, str]]:
+def _grouped(ports: Iterable[PortStatus]) -> dict[Line, list[str]]:
     """Every sentence once, with the ports it is about."""
-    said: dict[str, list[str]] = {}
+    found: dict[Line, list[str]] = {}
     for port in ports:
-        for text in _words(port):
-            said.setdefault(text, []).append(port.label)
-    return [(", ".join(labels), text) for text, labels in said.items()]
+        for line in _words(port):
+            found.setdefault(line, []).append(port.label)
+    return found
 
 
-def _words(port: PortStatus) -> list[str]:
-    return [*(f"{DRIFT}{text}" for text in port.drift), *port.notes]
+def _words(port: PortStatus) -> list[Line]:
+    drift = [Line(f"drift: {text}", warns=True) for text in port_words.drift(port)]
+    return [*drift, *map(Line, port_words.notes(port))]
 
 
 def _details(port: PortStatus, width: int | None) -> Iterator[str]:
     netdev = port.netdev
     sure = f", {port.certainty}" if port.owner is not Owner.UNKNOWN else ""
-    yield escape(f"{port.label}  {port.owner}{sure}: {port.reason}")
+    yield escape(f"{port.label}  {port.owner}{sure}: {port_words.reason(port)}")
     identity = [("PCI address, port", f"{port.id.pci}, {port.id.port}")]
     if netdev:
         identity += [("MAC", f"{netdev.mac or '?'}, permanent {netdev.permanent_mac or '?'}")]
@@ -129,8 +146,8 @@ def _details(port: PortStatus, width: int | None) -> Iterator[str]:
     for item in port.evidence:
         value = json.dumps(item.value) if not isinstance(item.value, str) else item.value
         yield escape(f"  {item.source:8} {item.fact} = {value}")
-    for text in _words(port):
-        yield from _wrapped(escape(f"  note     {text}"), width)
+    for line in _words(port):
+        yield from _wrapped(escape(f"  note     {line.text}"), width)
 
 
 def _pairs(pairs: Iterable[tuple[str, str]]) -> Iterator[str]:

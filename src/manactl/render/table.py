@@ -12,14 +12,18 @@ from rich.console import Console  # noqa: TID253
 from rich.text import Text  # noqa: TID253
 
 from manactl.escape import escape
-from manactl.model.port import PortStatus, Report
+from manactl.model.port import Owner, PortStatus, Report
 from manactl.render.changes import Key, key
-from manactl.render.status import DRIFT, GAP, HEADER, NOBODY, below, row
+from manactl.render.status import GAP, HEADER, NOBODY, below, lacks_carrier, row
 
-OWNER_STYLE = {"ethernet": "green", "raw-qp": "cyan", "free": "", "unknown": "bold yellow"}
+OWNER_STYLE = {
+    Owner.ETHERNET: "green",
+    Owner.RAW_QP: "cyan",
+    Owner.FREE: "",
+    Owner.UNKNOWN: "bold yellow",
+}
 # Columns of any length, and how far each gives way; a port's own name is the last to go.
 NAMES = (("HELD BY", 14), ("RDMA", 10), ("HELD BY", 7), ("RDMA", 4), ("PORT", 4))
-LINK_STYLE = {"no carrier": "red"}
 
 
 def show(report: Report, ports: Sequence[PortStatus], *, verbose: bool, force_color: bool) -> None:
@@ -27,6 +31,8 @@ def show(report: Report, ports: Sequence[PortStatus], *, verbose: bool, force_co
     console = Console(
         file=sys.stdout, force_terminal=True if force_color else None, highlight=False
     )
+    if console.width < 1:  # COLUMNS=0
+        console.width = 80
     _print(console, report, ports, verbose, None)
 
 
@@ -57,7 +63,7 @@ def _print(
         for text in _table(ports, console.width, marked):
             console.print(text, no_wrap=True, overflow="crop")
     for line in below(report, ports, verbose=verbose, width=console.width):
-        console.print(Text(line, style=_line_style(line)), soft_wrap=True)
+        console.print(Text(line.text, style="yellow" if line.warns else ""), soft_wrap=True)
 
 
 def _table(
@@ -73,8 +79,8 @@ def _table(
     yield _line(header, widths, ["bold"] * len(header), "" if marked is None else " " * GAP)
     for number, (port, cells) in enumerate(zip(ports, rows, strict=True), 1):
         styles = {
-            "owner": OWNER_STYLE.get(cells.owner, ""),
-            "link": LINK_STYLE.get(cells.link, ""),
+            "owner": OWNER_STYLE[port.owner],
+            "link": "red" if lacks_carrier(port) else "",
             "claim": "magenta" if port.claim else "",
         }
         mark = "" if marked is None else ("*" if key(port) in marked else "").ljust(GAP)
@@ -148,7 +154,3 @@ def shortened(cell: str, width: int) -> str:
         return cell
     name = set_cell_size(cell[: number.start()], max(width - len(number[0]) - 1, 1))
     return f"{name.rstrip()}…{number[0]}"
-
-
-def _line_style(line: str) -> str:
-    return "yellow" if f": {DRIFT}" in line or line.startswith("not read") else ""

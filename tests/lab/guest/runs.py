@@ -37,9 +37,8 @@ class Runs:
     def start(self, order: str) -> int:
         wanted = json.loads(order)
         self._number += 1
-        # By their ends the watcher knows that to write to them is no act.
         stem = f"/tmp/runs.{os.getpid()}.{self._number}"
-        out, err = Path(f"{stem}.1.out"), Path(f"{stem}.2.out")
+        out, err = Path(f"{stem}.stdout"), Path(f"{stem}.stderr")
         pid = os.fork()
         if pid == 0:
             run(wanted["argv"], str(out), "signals" in wanted, str(err))

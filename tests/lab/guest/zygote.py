@@ -31,7 +31,7 @@ def load() -> None:
         name = ".".join(path.relative_to(top.parent).with_suffix("").parts)
         if not name.endswith("__main__"):
             importlib.import_module(name)
-    for name in ("pyverbs.device", "pyverbs.pd", "pyverbs.mem_alloc", "syslog"):
+    for name in ("pyroute2", "pyverbs.device", "pyverbs.pd", "pyverbs.mem_alloc", "syslog"):
         importlib.import_module(name)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import struct
 from collections.abc import Iterator
@@ -106,22 +107,88 @@ def test_a_dry_run_says_nothing(journald: socket.socket) -> None:
         journald.recv(1)
 
 
+@pytest.mark.parametrize("kind", [socket.SOCK_DGRAM, socket.SOCK_STREAM])
 def test_a_logger_that_hangs_or_is_not_there_stops_nobody(
-    journald: socket.socket, monkeypatch: pytest.MonkeyPatch
+    journald: socket.socket, tmp_path: Path, kind: socket.SocketKind
 ) -> None:
-    lines: list[str] = []
-    monkeypatch.setattr("syslog.syslog", lambda priority, line: lines.append(line))
+    log = str(tmp_path / "log")
     with contextlib.suppress(BlockingIOError):
         while True:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
                 sock.setblocking(False)
                 sock.sendto(b"x" * 1000, path_of(journald))
-    with Audit("claim", BY, [], socket_path=path_of(journald)):
+    with Audit("claim", BY, ["eth1\0"], socket_path=path_of(journald), syslog_path=log):
+        pass  # neither is there
+    with socket.socket(socket.AF_UNIX, kind) as sock:
+        sock.bind(log)
+        if kind == socket.SOCK_STREAM:
+            sock.listen(1)
+        sock.settimeout(60)
+        for path in (path_of(journald), path_of(journald) + ".none"):
+            with Audit("claim", BY, ["eth1\0"], socket_path=path, syslog_path=log):
+                pass
+            line = received(sock)
+            assert line.startswith(f"<29>manactl[{os.getpid()}]: ".encode())
+            assert b'result="done"' in line
+            assert b'asked=["eth1\\u0000"]' in line
+            assert b'sudo_user="operator"' in line
+            assert line.endswith(b"\0") is (kind == socket.SOCK_STREAM)
+        # One that hangs, too: nobody takes what it is sent.
+        fill(log, kind)
+        with Audit("claim", BY, [], socket_path=path, syslog_path=log):
+            pass
+
+
+def received(sock: socket.socket) -> bytes:
+    if sock.type == socket.SOCK_DGRAM:
+        return sock.recv(65536)
+    with sock.accept()[0] as connection, connection.makefile("rb") as file:
+        return file.read()
+
+
+def fill(path: str, kind: socket.SocketKind) -> None:
+    """Until nothing more is taken."""
+    with contextlib.ExitStack() as stack, contextlib.suppress(BlockingIOError):
+        while True:
+            sock = stack.enter_context(socket.socket(socket.AF_UNIX, kind))
+            sock.setblocking(False)
+            sock.connect(path)
+            sock.send(b"x" * 1000)
+
+
+def test_any_number_of_words_leaves_an_entry(journald: socket.socket) -> None:
+    words = [f"eth{number}" for number in range(60_000)]
+    with Audit("claim", BY, words, socket_path=path_of(journald)) as audit:
+        audit.fields["ports"] = ["7870:00:00.0:1"]
+    said = entry(journald)
+    assert said["MANACTL_ASKED"] == words[: len(said["MANACTL_ASKED"])]
+    assert said["MANACTL_ASKED_COUNT"] == ["60000"]
+    assert 50 < len(said["MANACTL_ASKED"]) < 1000
+    assert said["MANACTL_PORTS"] == ["7870:00:00.0:1"]
+    assert "MANACTL_PORTS_COUNT" not in said
+
+
+def test_words_of_any_length_leave_an_entry(journald: socket.socket) -> None:
+    with Audit("claim", BY, ["x" * 130_000] * 60, socket_path=path_of(journald)):
         pass
-    with Audit("claim", BY, [], socket_path=path_of(journald) + ".none"):
-        pass
-    assert len(lines) == 2
-    assert all('result="done"' in line and 'sudo_user="operator"' in line for line in lines)
+    said = entry(journald)
+    assert said["MANACTL_ASKED"] == ["x" * 4096]
+    assert said["MANACTL_ASKED_COUNT"] == ["60"]
+    assert said["MANACTL_UID"] == ["0"]
+
+
+def test_any_number_of_words_leaves_a_line_in_syslog(tmp_path: Path) -> None:
+    words = [f"eth{number}" for number in range(60_000)]
+    log = str(tmp_path / "log")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(log)
+        sock.settimeout(60)
+        with Audit("claim", BY, words, socket_path=log + ".none", syslog_path=log):
+            pass
+        line = sock.recv(65536)
+    assert len(line) <= 8000
+    assert b"asked_count=60000" in line
+    assert b'sudo_user="operator"' in line
 
 
 def test_an_endless_message_is_cut_and_arrives(journald: socket.socket) -> None:

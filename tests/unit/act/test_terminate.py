@@ -20,6 +20,7 @@ from manactl.model.port import (
     PortId,
     PortStatus,
     RdmaPort,
+    RdmaUse,
     Report,
 )
 from tests.unit.test_shapes import NOW
@@ -35,13 +36,14 @@ def port(
     number: int,
     owner: Owner = Owner.RAW_QP,
     holders: tuple[Holder, ...] = (),
-    facts: dict[str, object] | None = None,
     candidates: tuple[str, ...] = (),
+    use: RdmaUse | None = None,
 ) -> PortStatus:
-    evidence = tuple(Evidence("nldev", f"manae_0: {k}", v) for k, v in (facts or {}).items())
+    """A port of a device with a context for each of its holders, unless `use` says otherwise."""
     return PortStatus(
         PortId(PCI, number, None), None, None, None, RdmaPort("manae_0", number), owner,
-        Certainty.PROVEN, candidates, holders, evidence,
+        Certainty.PROVEN, candidates, holders, (Evidence("nldev", "pd", 1),),
+        rdma_use=use or RdmaUse(len(holders), tuple(one.pid for one in holders), 0),
     )  # fmt: skip
 
 
@@ -60,10 +62,8 @@ def test_the_holder_of_the_port_is_chosen() -> None:
 
 
 def test_a_program_and_its_children_are_chosen() -> None:
-    assert chosen(port(1, holders=TWO, facts={"open contexts": 1}), port(2, Owner.FREE)) == [
-        4211,
-        4212,
-    ]
+    parent = RdmaUse(1, (4211,), 0)
+    assert chosen(port(1, holders=TWO, use=parent), port(2, Owner.FREE)) == [4211, 4212]
 
 
 def test_the_only_holder_is_chosen_whatever_else_it_has() -> None:
@@ -84,22 +84,46 @@ def test_a_candidate_counts_as_used() -> None:
         chosen(port(1, holders=TWO), other)
 
 
-def test_users_of_other_kinds_on_the_same_device_are_no_holders() -> None:
-    facts: dict[str, object] = {"RC, UC and UD queue pairs of users": 3}
-    with pytest.raises(Busy, match="RC or UD"):
-        chosen(port(1, holders=TWO, facts=facts))
-    assert chosen(port(1, holders=ONE, facts=facts)) == [4211]
+@pytest.mark.parametrize(("other_qps", "sure"), [(0, True), (3, False), (None, False)])
+def test_users_of_other_kinds_on_the_same_device_are_no_holders(
+    other_qps: int | None, sure: bool
+) -> None:
+    use = RdmaUse(2, (4211, 4212), other_qps)
+    if sure:
+        assert chosen(port(1, holders=TWO, use=use)) == [4211, 4212]
+    else:
+        with pytest.raises(Busy, match="RC or UD"):
+            chosen(port(1, holders=TWO, use=use))
+    assert chosen(port(1, holders=ONE, use=use._replace(creators=(4211,)))) == [4211]
 
 
-def test_who_cannot_be_seen_is_not_guessed_at() -> None:
-    with pytest.raises(Busy, match="cannot be seen"):
-        chosen(port(1))
-    with pytest.raises(Busy, match="cannot be seen"):
-        chosen(port(1, holders=ONE, facts={"open contexts": 2}))
-    with pytest.raises(Busy, match="cannot be seen"):
-        chosen(port(1, Owner.FREE))
-    known: dict[str, object] = {"open contexts": 2, "context creators": [4211]}
-    assert chosen(port(1, holders=ONE, facts=known)) == [4211]
+@pytest.mark.parametrize(
+    ("use", "sure"),
+    [
+        (RdmaUse(1, (4211,), 0), True),
+        (RdmaUse(2, (4211,), 0), True),  # it opened the device twice
+        (RdmaUse(1, (99,), 0), True),  # its parent opened the device, and closed it
+        (RdmaUse(1, None, 0), True),  # so did one that has ended
+        (RdmaUse(2, None, 0), False),
+        (RdmaUse(2, (4211, 99), 0), False),
+        (RdmaUse(None, None, 0), False),
+        (RdmaUse(None, (4211,), 0), True),
+    ],
+)
+def test_who_cannot_be_seen_is_not_guessed_at(use: RdmaUse, sure: bool) -> None:
+    if sure:
+        assert chosen(port(1, holders=ONE, use=use)) == [4211]
+        return
+    with pytest.raises(Busy, match="cannot be seen") as caught:
+        chosen(port(1, holders=ONE, use=use))
+    assert (caught.value.exit_code, caught.value.code) == (6, "holder")
+    assert caught.value.evidence
+
+
+@pytest.mark.parametrize("found", [port(1), port(1, Owner.FREE), port(1, Owner.ETHERNET, ONE)])
+def test_without_a_holder_of_a_raw_qp_there_is_nobody_to_end(found: PortStatus) -> None:
+    with pytest.raises(Busy, match=r"whoever holds .* cannot be seen"):
+        chosen(found)
 
 
 @dataclass

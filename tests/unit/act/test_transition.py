@@ -497,6 +497,8 @@ def test_a_netdev_that_cannot_be_set_up_comes_with_what_to_do(
     assert len([e for e in caught.value.evidence if e.fact == "residue"]) == 2
     (one,) = journal.list_claims(tmp_path, "boot-1").claims
     assert one.phase == "interrupted"
+    assert one.next_step is not None
+    assert one.next_step.code == "not-restored"
     release(tmp_path, FakeHost(kernel))
     assert kernel.picture() == before
     assert nothing_open(tmp_path)

@@ -104,3 +104,12 @@ def test_a_completion_imports_little() -> None:
     costly = {"json", "hashlib", "dataclasses", "pathlib", "socket", "ctypes", "rich", "ipaddress"}
     assert not costly & set(done.stderr.split())
     assert "manactl.completion.names" in done.stderr
+
+
+def test_the_codes_of_refusals_import_little() -> None:
+    line = ["-X", "importtime", "-m", "manactl", "claim", "--allow", "st"]
+    done = run(*line, _MANACTL_COMPLETE="lines_complete")
+    assert done.stdout.startswith("storage\t")
+    loaded = {row.rpartition("|")[2].strip() for row in done.stderr.splitlines()}
+    assert "manactl.decide.codes" in loaded
+    assert not loaded & {"manactl.decide.refusal", "manactl.netstate.snapshot", "ipaddress"}

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
 
+from manactl.act import audit
 from manactl.cli.main import cli, main
 from manactl.errors import (
     Busy,
@@ -130,7 +134,7 @@ def test_a_bug_goes_to_the_system_log(
     raiser: Raiser, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logged: list[str] = []
-    monkeypatch.setattr("syslog.syslog", lambda _level, line: logged.append(line))
+    monkeypatch.setattr("manactl.act.audit.to_syslog", lambda lines, *_where: logged.extend(lines))
     raiser.error = KeyError("a\x1bb")
     assert main(["fail", "--json"]) == 1
     out, err = capsys.readouterr()
@@ -144,7 +148,7 @@ def test_debug_shows_the_traceback_and_logs_nothing(
     raiser: Raiser, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logged: list[str] = []
-    monkeypatch.setattr("syslog.syslog", lambda _level, line: logged.append(line))
+    monkeypatch.setattr("manactl.act.audit.to_syslog", lambda lines, *_where: logged.extend(lines))
     raiser.error = KeyError("x")
     assert main(["--debug", "fail"]) == 1
     assert "Traceback" in capsys.readouterr().err
@@ -245,3 +249,74 @@ def test_full_disk_is_said_and_not_taken_for_success() -> None:
         )
     assert done.returncode == 1
     assert b"No space left" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"MANACTL_STATE_DIR": "/nowhere"},
+        {"MANACTL_RELEASE_EVERYTHING": "1"},
+        {"MANACTL_DEBUG": "1"},
+    ],
+)
+@pytest.mark.parametrize("complete", [{}, {"_MANACTL_COMPLETE": ""}])
+def test_no_environment_variable_sets_an_option(
+    tmp_path: Path, more: dict[str, str], complete: dict[str, str]
+) -> None:
+    words = ["-m", "manactl", "--state-dir", str(tmp_path), "release", "x", "--all", "--json"]
+    plain = run(*words)
+    assert plain.returncode == 2
+    assert json.loads(plain.stdout)["code"] == "usage"
+    done = run(*words, **more, **complete)
+    assert (done.returncode, done.stdout, done.stderr) == (2, plain.stdout, plain.stderr)
+    bare = run("-m", "manactl", "release", **more, **complete)
+    assert (bare.returncode, bare.stdout) == (0, "nothing is claimed\n")
+
+
+@pytest.mark.parametrize("columns", ["0", "-1", "x", "1"])
+@pytest.mark.parametrize("words", [["--help"], ["status", "--color", "always"], ["explain"]])
+def test_any_width_will_do(columns: str, words: list[str]) -> None:
+    done = run("-m", "manactl", *words, COLUMNS=columns)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout
+
+
+def test_a_traceback_with_bytes_that_are_no_utf8_reaches_the_log(
+    raiser: Raiser, capsys: pytest.CaptureFixture[str], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
+        log.bind(str(tmp_path / "log"))
+        log.settimeout(60)
+        real = audit.to_syslog
+        monkeypatch.setattr(
+            audit, "to_syslog", lambda *what: real(*what, path=str(tmp_path / "log"))
+        )
+        raiser.error = KeyError("a\udcffb\0c")
+        lines: list[str] = []
+
+        def read() -> None:
+            while not lines or "KeyError:" not in lines[-1]:
+                lines.append(log.recv(65536).decode())
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        assert main(["fail"]) == 1
+        reader.join()
+    assert lines[0].startswith("<11>manactl[")
+    assert lines[0].endswith("]: Traceback (most recent call last):")
+    assert "\\udcff" in lines[-1]
+    assert "bug: KeyError" in capsys.readouterr().err
+
+
+def test_the_line_of_the_readme_loads_nothing_from_where_one_is(tmp_path: Path) -> None:
+    readme = (Path(SRC).parent / "README.md").read_text()
+    (words,) = re.findall(r"`PYTHONPATH=\$PWD/src (python3 [^`]*)`", readme)
+    for name in ("click", "json", "contextlib", "manactl"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(99)")
+    _, *options = words.split()
+    done = subprocess.run(
+        [sys.executable, *options, "--version"],
+        env={"PYTHONPATH": SRC}, cwd=tmp_path, capture_output=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout[:8]) == (0, b"manactl ")

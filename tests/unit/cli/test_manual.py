@@ -7,7 +7,8 @@ import pty
 import re
 import shutil
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,14 @@ def on_terminal(
 
 
 @pytest.fixture
+def public() -> Iterator[Path]:
+    """A directory for everybody: as root, whom the page is shown by is somebody else."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+        os.chmod(directory, 0o777)
+        yield Path(directory)
+
+
+@pytest.fixture
 def man() -> None:
     if shutil.which("man") is None:
         lacking("lab", "there is no man (Debian: man-db)")
@@ -71,12 +80,66 @@ def test_help_opens_the_page(words: tuple[str, ...], title: str) -> None:
 
 @pytest.mark.usefixtures("man")
 @pytest.mark.parametrize("name", ["MANPAGER", "PAGER"])
-def test_the_pager_is_the_users(name: str, tmp_path: Path) -> None:
-    read = tmp_path / "read"
+def test_the_pager_is_the_users(name: str, public: Path) -> None:
+    read = public / "read"
     code, shown = on_terminal("help", "release", **{name: f"tee {read}"})
     assert code == 0
     assert "MANACTL-RELEASE(8)" in re.sub(".\b", "", read.read_text())
     assert "MANACTL-RELEASE(8)" in shown
+
+
+NOBODY = "65534 65534"
+
+
+@pytest.mark.parametrize(
+    ("sudo_uid", "who"),
+    [
+        ("1", "1 1"),
+        ("0", NOBODY),
+        (None, NOBODY),
+        ("-1", NOBODY),
+        ("4000000000", None),
+        ("x", None),
+    ],
+)
+def test_no_pager_runs_as_root(public: Path, sudo_uid: str | None, who: str | None) -> None:
+    """`!sh` in it is a shell of whoever called sudo, or of nobody."""
+    if os.geteuid() != 0:
+        lacking("netns", "nobody else could be root by it")
+    state = "grep -E '^(Uid|Gid|Groups|Cap...):' /proc/self/status"
+    (public / "man").write_text(f"#!/bin/sh\n{state}\n")
+    (public / "man").chmod(0o755)
+    path = f"{public}:{os.environ['PATH']}"
+    sudo = {} if sudo_uid is None else {"SUDO_UID": sudo_uid, "SUDO_GID": "0"}
+    code, shown = on_terminal("help", "claim", path=path, **sudo)
+    if who is None:
+        assert (code, shown.split()[:3]) == (0, ["Usage:", "manactl", "claim"])
+        return
+    found = dict(line.split(":", 1) for line in shown.splitlines())
+    uid, gid = who.split()
+    assert (found["Uid"].split(), found["Gid"].split()) == ([uid] * 4, [gid] * 4)
+    assert found["Groups"].split() == []
+    assert {name: int(found[name], 16) for name in ("CapPrm", "CapEff", "CapAmb")} == {
+        "CapPrm": 0, "CapEff": 0, "CapAmb": 0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("mode", "shown"), [(0o644, "the page"), (0o600, "Usage: manactl")])
+def test_a_page_that_only_root_may_read_gives_way_to_the_options(
+    public: Path, mode: int, shown: str
+) -> None:
+    if os.geteuid() != 0:
+        lacking("netns", "only root can have a page that others may not read")
+    for name in ("bin", "man", "src"):
+        (public / name).mkdir()
+    (public / "bin/man").write_text("#!/bin/sh\nexec /bin/cat $2 2>/dev/null\n")
+    (public / "bin/man").chmod(0o755)
+    (public / "man/manactl-claim.8").write_text("the page")
+    (public / "man/manactl-claim.8").chmod(mode)
+    (public / "src/manactl").mkdir()
+    shutil.copytree(f"{SRC}/manactl", public / "src/manactl", dirs_exist_ok=True)
+    code, text = on_terminal("help", "claim", src=str(public / "src"), path=str(public / "bin"))
+    assert (code, text[: len(shown)]) == (0, shown)
 
 
 def test_without_man_the_options_are_printed(tmp_path: Path) -> None:
@@ -94,10 +157,10 @@ def test_a_man_that_does_not_start_is_none(tmp_path: Path) -> None:
     assert (code, shown.split()[:3]) == (0, ["Usage:", "manactl", "claim"])
 
 
-def test_the_second_name_of_man_will_do(tmp_path: Path) -> None:
-    (tmp_path / "mman").write_text('#!/bin/sh\necho "$@"\n')
-    (tmp_path / "mman").chmod(0o755)
-    code, shown = on_terminal("help", "claim", path=str(tmp_path))
+def test_the_second_name_of_man_will_do(public: Path) -> None:
+    (public / "mman").write_text('#!/bin/sh\necho "$@"\n')
+    (public / "mman").chmod(0o755)
+    code, shown = on_terminal("help", "claim", path=str(public))
     assert (code, shown.split()) == (0, ["-l", str(CHECKOUT / "man/manactl-claim.8")])
 
 

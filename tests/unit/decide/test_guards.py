@@ -81,6 +81,7 @@ def test_a_netdev_in_another_namespace_is_refused_and_nothing_else_is_guessed() 
     away = STATUS._replace(netdev=None)
     assert found(NOTHING_READ, away) == {"foreign-netns": why.NotHere(None, None)}
     assert found(QUIET, away) == {"foreign-netns": why.NotHere(None, None)}
+    assert found(around(xdp=True), away) == {"foreign-netns": why.NotHere(None, None)}
     named = STATUS._replace(netns="peer")
     assert found(NOTHING_READ, named) == {"foreign-netns": why.NotHere("eth1", "peer")}
     assert found(QUIET, named) == {"foreign-netns": why.NotHere("eth1", "peer")}
@@ -395,6 +396,7 @@ def test_no_guard_passes_when_nothing_was_read() -> None:
     }
     assert with_state == {
         "foreign-netns", "ssh-session", "default-route", "last-port", "tcp-established", "storage",
+        "packet-sockets",
     }  # fmt: skip
 
 

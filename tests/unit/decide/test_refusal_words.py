@@ -8,7 +8,7 @@ import pytest
 
 from manactl.decide import refusal as why
 from manactl.decide import refusal_words, waivers
-from manactl.decide.codes import Bar, Code
+from manactl.decide.codes import BARRED, Bar, Code
 from manactl.decide.refusal import Refusal, Source, Unread
 from manactl.model.port import Evidence, Holder
 from manactl.netstate.surroundings import (
@@ -307,9 +307,9 @@ def test_what_to_do_about_a_port_that_cannot_be_claimed(facts: why.Facts, word: 
     assert word in (waivers.refused([of(code, facts)]).hint or "")
 
 
-def test_every_bar_has_words_of_its_own() -> None:
-    assert set(refusal_words.BARRED) == set(Bar)
-    assert len(set(refusal_words.BARRED.values())) == len(Bar)
+def test_why_a_waiver_has_no_effect_in_words() -> None:
     assert refusal_words.barred(of("xdp", why.Xdp())) == ""
     unread = of("upper", Unread(Source.UPPERS))
-    assert refusal_words.barred(unread) == refusal_words.BARRED[Bar.UPPERS_UNKNOWN]
+    assert refusal_words.barred(unread) == BARRED[Bar.UPPERS_UNKNOWN]
+    lost = of("upper", why.Uppers((AWAY, IDLE)))
+    assert refusal_words.barred(lost).endswith(str(AWAY))

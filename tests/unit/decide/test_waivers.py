@@ -1,31 +1,20 @@
-"""What --allow waives and what it does not, and the failure in which refusals end.
-
-The codes are written out here: they are the contract's.
-"""
+"""What --allow waives and what it does not, and the failure in which refusals end."""
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import pytest
 
 from manactl.decide import refusal as why
 from manactl.decide import waivers
-from manactl.decide.codes import NEVER, WAIVABLE, Bar, Code
-from manactl.decide.refusal import Refusal, Source, Unread
+from manactl.decide.codes import Bar, Code
+from manactl.decide.refusal import Refusal
 from manactl.errors import Busy, Denied, ManactlError, Refused, Unsupported
 from manactl.model.port import Evidence, Holder
-from manactl.netstate.surroundings import Stacked
-from tests.unit.decide.scene import AWAY, BOND, IDLE, VLAN
+from tests.unit.decide.scene import AWAY, VLAN
+from tests.unit.decide.test_codes import BY_ALLOW, BY_CONFIRM, BY_NOTHING
 from tests.unit.fakes import PORT
-
-BY_NOTHING = ["foreign-netns", "in-reset", "kernel-bug", "unsupported", "holder", "denied", "busy"]
-BY_CONFIRM = ["ssh-session", "default-route", "last-port"]
-BY_ALLOW = [
-    "tcp-established", "storage", "azure-fabric", "rdma-users", "upper", "xdp", "packet-sockets",
-    "manager",
-]  # fmt: skip
 
 
 def refusal(code: str, facts: why.Facts = why.Xdp(), label: str = "eth1") -> Refusal:  # noqa: B008
@@ -36,13 +25,6 @@ def failure(*found: Refusal, allow: tuple[str, ...] = ()) -> ManactlError:
     with pytest.raises(ManactlError) as caught:
         waivers.judge(found, allow)
     return caught.value
-
-
-def test_the_codes_are_those_of_the_contract() -> None:
-    assert sorted(Code) == sorted(BY_NOTHING + BY_CONFIRM + BY_ALLOW)
-    assert list(WAIVABLE) == BY_CONFIRM + BY_ALLOW
-    assert list(NEVER) == BY_NOTHING[:3]
-    assert [code for code in Code if not code.is_guard] == BY_NOTHING[3:]
 
 
 @pytest.mark.parametrize("code", BY_ALLOW)
@@ -67,51 +49,20 @@ def test_a_waiver_without_effect(code: str, bar: Bar) -> None:
     assert failure(found, allow=(code,)).code == code
 
 
+def test_an_upper_that_release_does_not_restore_stands_all_the_same() -> None:
+    lost, kept = (refusal("upper", why.Uppers((one,))) for one in (AWAY, VLAN))
+    assert waivers.stands(lost, {"upper"})
+    assert not waivers.stands(kept, {"upper"})
+    error = failure(lost, kept, allow=("upper",))
+    assert len(error.evidence) == 1
+
+
 def test_the_waived_are_returned_and_the_others_reported() -> None:
     found = [refusal("tcp-established"), refusal("packet-sockets", why.PacketSockets(()))]
     assert waivers.judge([], ()) == ()
     assert waivers.judge(iter(found), {"tcp-established", "packet-sockets"}) == tuple(found)
     error = failure(*found, allow=("tcp-established",))
     assert [piece.fact for piece in error.evidence] == ["packet-sockets"]
-
-
-UNRESTORABLE = [
-    dataclasses.replace(BOND, kind="team"),
-    dataclasses.replace(BOND, kind="openvswitch"),
-    dataclasses.replace(BOND, kind=None),
-    AWAY,
-    dataclasses.replace(VLAN, netns="blue"),
-]
-
-
-@pytest.mark.parametrize(
-    "kind", ["vlan", "macvlan", "macvtap", "ipvlan", "ipvtap", "bond", "bridge", "vrf"]
-)
-def test_uppers_that_release_restores_can_be_waived(kind: str) -> None:
-    devices = (IDLE, dataclasses.replace(IDLE, kind=kind))
-    found = refusal("upper", why.Uppers(devices))
-    assert waivers.judge([found], {"upper"}) == (found,)
-
-
-@pytest.mark.parametrize("lost", UNRESTORABLE)
-@pytest.mark.parametrize("beside", [(), (IDLE,)])
-def test_an_upper_that_release_does_not_restore_cannot(
-    lost: Stacked, beside: tuple[Stacked, ...]
-) -> None:
-    found = refusal("upper", why.Uppers((*beside, lost)))
-    assert found.bar is Bar.NOT_RESTORABLE
-    assert waivers.stands(found, {"upper"})
-
-
-@pytest.mark.parametrize("source", Source)
-def test_unknown_uppers_cannot_be_waived(source: Source) -> None:
-    bars = {
-        Source.UPPERS: Bar.UPPERS_UNKNOWN,
-        Source.OTHER_NAMESPACES: Bar.NAMESPACES_UNKNOWN,
-    }
-    found = refusal("upper", Unread(source))
-    assert found.bar is bars.get(source)
-    assert waivers.stands(found, {"upper"}) is (source in bars)
 
 
 HOLDER = Holder(4211, "testpmd", None, 0, "fwd.service", None, None)

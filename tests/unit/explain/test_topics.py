@@ -17,7 +17,9 @@ import manactl
 from manactl import errors
 from manactl.cli import main
 from manactl.cli.main import cli
+from manactl.decide import port_words
 from manactl.decide.codes import WAIVABLE, Code, bar_of
+from manactl.decide.port_words import NOTES, because
 from manactl.explain.find import BY_NAME, TOPICS, find
 from manactl.explain.topic import Kind, Step, Topic
 from manactl.model.port import Certainty, Owner
@@ -100,43 +102,16 @@ def test_words_of_status_have_a_topic(word: str) -> None:
     assert find(word).topics[0].name == word
 
 
-def sentences(module: str, function: str | None = None) -> Iterator[str]:
-    """The sentences in a module: strings of four words or more that are no docstring."""
-    tree = ast.parse((SRC / module).read_text())
-    within: ast.AST = tree
-    if function is not None:
-        (within,) = (
-            node
-            for node in ast.walk(tree)
-            if isinstance(node, ast.FunctionDef) and node.name == function
-        )
-    docstrings = {
-        id(node.body[0].value)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
-        and isinstance(node.body[0], ast.Expr)
-    }
-    inner = {
-        id(v) for node in ast.walk(within) if isinstance(node, ast.JoinedStr) for v in node.values
-    }
-    for node in ast.walk(within):
-        if isinstance(node, ast.Assert | ast.Raise):
-            inner |= {id(child) for child in ast.walk(node)}
-    for node in ast.walk(within):
-        if isinstance(node, ast.Constant | ast.JoinedStr) and id(node) not in docstrings | inner:
-            for text in words_of(node):
-                if len(text.split()) >= 4:
-                    yield text
-
-
-@pytest.mark.parametrize("sentence", sorted(set(sentences("decide/ownership.py"))))
+@pytest.mark.parametrize("sentence", sorted(map(because, port_words.REASONS)))
 def test_every_reason_has_a_topic(sentence: str) -> None:
     found = find(sentence)
     assert found.topics, f"{HERE}states.py: {sentence!r}"
     assert found.topics[0].kind is Kind.STATUS
 
 
-@pytest.mark.parametrize("sentence", sorted(set(sentences("decide/port_notes.py", "drift"))))
+@pytest.mark.parametrize(
+    "sentence", [words for code, words in NOTES.items() if code.startswith("drift")]
+)
 def test_every_drift_sentence_is_drift(sentence: str) -> None:
     assert BY_NAME["drift"] in find(sentence).topics, f"{HERE}states.py: {sentence!r}"
 

@@ -19,6 +19,7 @@ from manactl.errors import Refused
 from manactl.journal import file as journal
 from manactl.journal import lock
 from manactl.journal.file import Journal, JournalError
+from manactl.journal.interrupted import BEFORE_BOOT
 from tests.unit.fakes import PORT
 
 HEADER: dict[str, Any] = {
@@ -55,7 +56,7 @@ def test_summary_for_status(tmp_path: Path) -> None:
     assert (one.claim.mode, one.claim.proven, one.claim.by["loginuid"]) == ("claim", True, 1000)
     (later,) = journal.list_claims(tmp_path, boot_id="another").claims
     assert not later.same_boot
-    assert "boot" in (later.next_step or "")
+    assert later.next_step == BEFORE_BOOT
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import socket
 import struct
 from dataclasses import dataclass, field
 
-from manactl.look.stacked_links import StackedLink
+from manactl.look.pyroute2_links import DecodedLink
 
 
 def attr(kind: int, payload: bytes) -> bytes:
@@ -19,9 +19,9 @@ def attr(kind: int, payload: bytes) -> bytes:
 def link(
     index: int, name: str, kind: str = "", *, on: int | None = None, far: tuple[int, int] | None = None,
     master: int | None = None, up: bool = True, carrier: bool = True, follows: bool = True,
-) -> StackedLink:  # fmt: skip
+) -> DecodedLink:  # fmt: skip
     """A link on another one here (`on`), or on one of another namespace (`far`)."""
-    return StackedLink(index, name, kind, up, carrier, on, far, master, None, follows, None)
+    return DecodedLink(index, name, kind, up, carrier, on, far, master, kind == "vlan" and follows)
 
 
 def address(index: int, text: str, *, scope: int = 0) -> bytes:
@@ -51,7 +51,7 @@ class Link:
 class FakeRtnl:
     """`ways`: by which interface packets to a network leave; `failing`: methods that fail."""
 
-    links: list[StackedLink]
+    links: list[DecodedLink]
     having: list[bytes] = field(default_factory=list)
     routing: list[bytes] = field(default_factory=list)
     ways: dict[str, set[int]] = field(default_factory=dict)
@@ -64,7 +64,8 @@ class FakeRtnl:
         if error := self.failing.get(what):
             raise error
 
-    def stack(self) -> list[StackedLink]:
+    def stack(self) -> list[DecodedLink]:
+        """Of another source, which sees the same machine."""
         self._may("stack")
         return self.links
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from manactl.look import sockets, surroundings, upper_devices
+from manactl.look import pyroute2_links, sockets, surroundings, upper_devices
 from manactl.look.surroundings import Sources, gather
 from manactl.look.upper_devices import Found, View
 from manactl.model.port import RdmaPort, Upper
@@ -133,7 +133,7 @@ class Scene:
         status = STATUS._replace(rdma=RdmaPort("manae_0", 1, ("mana_0/1",)), **port)
         sources = Sources(
             self.root / "proc", self.root / "run", self.root / "sys",
-            self._tcp, self._elsewhere, self._nldev,
+            self.rtnl.stack, self._tcp, self._elsewhere, self._nldev,
         )  # fmt: skip
         return gather(status, STATE, claimed, self.rtnl, sources)
 
@@ -680,7 +680,13 @@ def test_on_a_combined_device_raw_and_kernel_queue_pairs_are_no_users(
 def test_the_sources_are_this_machines() -> None:
     assert (
         Sources(
-            Path("/proc"), Path("/run"), Path("/sys"), sockets.tcp, upper_devices.elsewhere, Nldev
+            Path("/proc"),
+            Path("/run"),
+            Path("/sys"),
+            pyroute2_links.links,
+            sockets.tcp,
+            upper_devices.elsewhere,
+            Nldev,
         )
         == surroundings.LIVE
     )

@@ -10,11 +10,9 @@ from pathlib import Path
 import pytest
 
 from manactl.look import upper_devices
-from manactl.look.stacked_links import StackedLink, parse
+from manactl.look.pyroute2_links import DecodedLink
 from manactl.look.upper_devices import Standing, elsewhere, grow, reach, stacked
 from manactl.netstate.surroundings import Stacked
-from manactl.wire.attrs import attr_str, attr_u32, nest
-from manactl.wire.if_link import IfInfoMsg
 from tests.unit.look import kernel
 from tests.unit.look.kernel import FakeRtnl, address, route
 
@@ -25,20 +23,17 @@ ASIDE = Standing(False, False)
 
 
 def link(
-    index: int, kind: str | None = None, *, below: int = 0, nsid: int | None = None,
-    master: int = 0, works: bool = True, up: bool | None = None, loose: bool = False,
-) -> StackedLink:  # fmt: skip
-    attrs = attr_str(3, f"if{index}") + attr_u32(33, int(works))
-    attrs += attr_u32(5, below) if below else b""
-    attrs += attr_u32(10, master) if master else b""
-    attrs += attr_u32(37, nsid) if nsid is not None else b""
-    data = nest(2, attr_u32(2, 4) + attr_u32(1, 7)) if loose else b""
-    attrs += nest(18, attr_str(1, kind) + data) if kind else b""
-    flags = int(works if up is None else up)
-    return parse(IfInfoMsg(type=1, ifindex=index, flags=flags).pack() + attrs)
+    index: int, kind: str = "", *, below: int | None = None, nsid: int | None = None,
+    master: int | None = None, works: bool = True, up: bool | None = None, loose: bool = False,
+) -> DecodedLink:  # fmt: skip
+    near, far = (below, None) if nsid is None else (None, (below or 0, nsid))
+    return kernel.link(
+        index, f"if{index}", kind, on=near, far=far, master=master,
+        up=works if up is None else up, carrier=works, follows=not loose,
+    )  # fmt: skip
 
 
-def standing(*links: StackedLink) -> dict[int, Standing]:
+def standing(*links: DecodedLink) -> dict[int, Standing]:
     found = grow(links, {PORT: ALL}, {})
     assert found.pop(PORT) == ALL
     return found
@@ -104,15 +99,6 @@ def test_a_bridge_is_lost_and_a_vrf_is_not_its_members() -> None:
 def test_a_master_that_is_in_no_list_is_no_upper() -> None:
     """A bridge port's master may be gone by now, or in another namespace."""
     assert standing(link(PORT, master=10)) == {}
-
-
-@pytest.mark.parametrize("kind", sorted(
-    {"veth", "netkit", "gre", "gretap", "erspan", "ipip", "sit", "vti", "vti6", "ip6tnl", "ip6gre",
-     "ip6gretap", "ip6erspan", "xfrm"}
-))  # fmt: skip
-def test_the_other_end_of_a_pair_and_a_tunnel_are_not_on_it(kind: str) -> None:
-    assert standing(link(PORT), link(4, kind, below=PORT)) == {}
-    assert grow([link(4, kind, below=PORT, nsid=2)], {}, {2: {PORT: ALL}}) == {}
 
 
 def test_numbers_of_other_namespaces_are_not_ours() -> None:

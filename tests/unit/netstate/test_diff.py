@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from manactl.netstate import describe, diff, snapshot
-from manactl.netstate.diff import Comparison, MissingFact
-from manactl.netstate.snapshot import Dumps, Fact, Kind, PortState
+from manactl.netstate.diff import Comparison, MissingFact, Obstacle
+from manactl.netstate.snapshot import Dumps, Fact, Kind, OtherDevice, PortState
 from manactl.netstate.uppers import UpperState
 from manactl.wire import rtmsg as rt
 from manactl.wire.netlink import NLM_F_EXCL, NLM_F_REPLACE
@@ -193,6 +193,19 @@ def test_nexthops_of_others_are_not_replaced() -> None:
     assert diff.requests(MissingFact(group, foreign), state(group), HERE, 0) == []
 
 
+def test_an_ipv6_route_is_not_joined_to_another_that_took_its_place() -> None:
+    wanted = route("2001:db8:9::", 48, via="fe80::9")
+    assert len(diff.requests(MissingFact(wanted, None), state(wanted), HERE, 0)) == 1
+    for present in (route("2001:db8:9::", 48, via="fe80::8"), multipath(Hop(0, 0, 3, b""))):
+        assert diff.requests(MissingFact(wanted, present), state(wanted), HERE, 0) == []
+    on_link = route("2001:db8:9::", 48)
+    announced = route("2001:db8:9::", 48, via="fe80::8", proto=9)
+    for present in (on_link, announced):
+        assert len(diff.requests(MissingFact(wanted, present), state(wanted), HERE, 0)) == 1
+    four, other = (route("192.0.2.0", 24, via=f"10.0.0.{n}") for n in (8, 9))
+    assert len(diff.requests(MissingFact(four, other), state(four), HERE, 0)) == 1
+
+
 def test_ipv6_multipath_makes_its_members_one_by_one_its_own_first() -> None:
     fact = multipath(Hop(0, 1, 3, b""), Hop(0, 2, 9, b""), Hop(0, 3, 3, b""))
     made = diff.requests(MissingFact(fact, None), state(fact), (Place(7, "x"),), 0)
@@ -258,3 +271,274 @@ def test_the_command_that_removes_an_address_with_a_peer(scope: int) -> None:
 @given(st.sampled_from(FACTS), st.integers(0, 200))
 def test_a_message_cut_short_is_told_not_raised(fact: Fact, length: int) -> None:
     assert isinstance(describe.text(fact.kind, fact.body[:length], {}), str)
+
+
+# --- two looks compared -----------------------------------------------------------------------
+
+
+def with_attrs(fact: Fact, *attrs: Attr) -> Fact:
+    return Fact(fact.kind, fact.body + rt.join(b"", attrs))
+
+
+GATEWAY, METRICS, ENCAP = rt.RTA_GATEWAY, rt.RTA_METRICS, rt.RTA_ENCAP
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        route("10.9.0.0", 16, via="10.0.0.2"),
+        route("10.9.0.0", 16),
+        with_attrs(route("10.9.0.0", 16, via="10.0.0.1"), Attr(METRICS, b"\x08\0\x02\0\x78\5\0\0")),
+        with_attrs(route("10.9.0.0", 16, via="10.0.0.1"), Attr(ENCAP, b"1234")),
+        with_attrs(route("10.9.0.0", 16, via="10.0.0.1"), Attr(rt.RTA_PREFSRC, b"\x0a\0\0\2")),
+        with_attrs(route("10.9.0.0", 16, via="10.0.0.1"), Attr(rt.RTA_FLOW, u32(5))),
+        route("10.9.0.0", 16, via="10.0.0.1", expires=5),
+        route("10.9.0.0", 16, via="10.0.0.1", kind=rt.RTN_LOCAL),
+        route("10.9.0.0", 16, via="10.0.0.1", proto=rt.RTPROT_DHCP),
+    ],
+)
+def test_a_route_that_differs_is_missing_and_the_other_named(changed: Fact) -> None:
+    fact = route("10.9.0.0", 16, via="10.0.0.1")
+    found = Comparison(state(fact), state(changed, ifindex=7, name="enP1"))
+    assert found.missing == [MissingFact(fact, changed)]
+    assert Comparison(state(fact), state(fact)).missing == []
+
+
+def test_the_kernels_own_routes_have_the_lifetimes_of_their_addresses() -> None:
+    fact, now = (route("2001:db8::", 64, proto=2, expires=n) for n in (None, 900))
+    assert Comparison(state(fact), state(now)).missing == []
+
+
+def test_another_of_ours_is_not_what_is_there_instead() -> None:
+    """Two routes of one prefix and metric: one is back, the other is not."""
+    back, away = (route("10.9.0.0", 16, via=f"10.0.0.{n}") for n in (1, 2))
+    assert Comparison(state(back, away), state(back)).missing == [MissingFact(away, None)]
+
+
+def test_labels_do_not_count_after_a_rename() -> None:
+    was = address("10.0.0.2", 24, name="eth1:x")
+    now = address("10.0.0.2", 24, 7, name="enP1:0")
+    assert Comparison(state(was), state(now, ifindex=7, name="enP1")).missing == []
+    same_name = address("10.0.0.2", 24, 7, name="eth1:0")
+    assert len(Comparison(state(was), state(same_name, ifindex=7)).missing) == 1
+
+
+def test_a_comparison_goes_on_from_an_earlier_one() -> None:
+    was = address("10.0.0.2", 24, name="eth1:x")
+    first = Comparison(state(was), state())
+    renamed = state(address("10.0.0.2", 24, 7, name="enP1:0"), ifindex=7, name="enP1")
+    second = Comparison(state(was), renamed, first)
+    assert second.missing == []
+    back = Comparison(state(was), state(address("10.0.0.2", 24)), second)
+    assert len(back.missing) == 1
+    assert back.moved == {3: 3}
+    assert second.moved == {3: 7}
+
+
+def test_temporary_addresses_and_their_routes_are_nobodys_loss() -> None:
+    gone = address("2001:db8::77", 64, flags=rt.IFA_F_TEMPORARY)
+    its_route = route("2001:db8::77", 128, proto=2, table=255, kind=rt.RTN_LOCAL)
+    other = route("2001:db8::78", 128, proto=2, table=255, kind=rt.RTN_LOCAL)
+    found = Comparison(state(gone, its_route, other), state())
+    assert [one.fact for one in found.missing] == [other]
+    new = address("2001:db8::99", 64, flags=rt.IFA_F_TEMPORARY)
+    assert Comparison(state(), state(new)).surplus == []
+
+
+def test_a_broadcast_route_may_have_gone_with_an_address() -> None:
+    over = address("10.0.0.2", 24, valid=10)
+    cast = route("10.0.0.255", 32, proto=2, table=255, kind=rt.RTN_BROADCAST)
+    later = dataclasses.replace(state(), taken=200.0)
+    assert Comparison(state(over, cast), later).missing == []
+    assert len(Comparison(state(cast), later).missing) == 1
+
+
+@pytest.mark.parametrize(
+    ("fact", "extra"),
+    [
+        (route("10.9.0.0", 16), True),
+        (route("10.9.0.0", 16, proto=rt.RTPROT_RA), False),
+        (route("10.9.0.0", 16, proto=rt.RTPROT_DHCP), False),
+        (route("10.9.0.0", 16, proto=rt.RTPROT_REDIRECT), False),
+        (route("10.9.0.0", 16, proto=rt.RTPROT_KERNEL), False),
+        (address("10.0.0.9", 24), True),
+        (address("2001:db8::9", 64), True),
+        (address("2001:db8::9", 64, proto=2), False),
+        (address("2001:db8::9", 64, flags=rt.IFA_F_MANAGETEMPADDR), False),
+        (neighbour("10.0.0.9"), True),
+        (nexthop(99), True),
+    ],
+)
+def test_what_somebody_else_made(fact: Fact, extra: bool) -> None:
+    kept = address("10.0.0.2", 24)
+    found = Comparison(state(kept), state(kept, fact))
+    assert found.surplus == ([fact] if extra else [])
+
+
+def test_another_form_of_what_was_is_not_extra() -> None:
+    was, now = (route("10.9.0.0", 16, via=f"10.0.0.{n}") for n in (1, 2))
+    assert Comparison(state(was), state(now)).surplus == []
+
+
+# --- devices ----------------------------------------------------------------------------------
+
+OTHER = OtherDevice(9, "eth9", "02:00:00:00:00:09")
+
+
+@pytest.mark.parametrize(
+    ("links", "index"),
+    [
+        ([OTHER], 9),
+        ([OTHER._replace(name="renamed")], 9),
+        ([OTHER._replace(mac="02:00:00:00:00:99")], 9),
+        ([OTHER._replace(mac=None)], 9),
+        ([OTHER._replace(name="renamed", mac="02:00:00:00:00:99")], -9),
+        ([OTHER._replace(name="renamed", mac=None)], -9),
+        ([OTHER._replace(ifindex=12)], 12),
+        ([OTHER._replace(ifindex=12, name="x")], -9),
+        ([OTHER._replace(ifindex=12, mac="02:00:00:00:00:99")], -9),
+        ([OtherDevice(9, "x", "x"), OTHER._replace(ifindex=12)], 12),
+        ([], -9),
+    ],
+)
+def test_where_another_device_is_now(links: list[OtherDevice], index: int) -> None:
+    wanted = dataclasses.replace(state(), others=(OTHER,))
+    found = diff.aligned(wanted, dataclasses.replace(state(ifindex=7), links=tuple(links)))
+    assert [place.ifindex for place in found] == [7, index]
+
+
+def test_a_device_without_mac_address_is_known_by_number_and_name_alone() -> None:
+    bare = OTHER._replace(mac=None)
+    wanted = dataclasses.replace(state(), others=(bare,))
+    for link, index in ((bare, 9), (bare._replace(ifindex=12), -9), (bare._replace(name="x"), -9)):
+        found = diff.aligned(wanted, dataclasses.replace(state(), links=(link,)))
+        assert found[1].ifindex == index
+
+
+def test_a_member_on_a_device_that_is_gone() -> None:
+    """Of an IPv4 route nothing is sent, of an IPv6 one the other members."""
+    hops = struct.pack("=HBBi", 8, 0, 0, 9) + struct.pack("=HBBi", 8, 0, 1, 3)
+    four = with_attrs(route("10.9.0.0", 16), Attr(rt.RTA_MULTIPATH, hops))
+    six = multipath(Hop(0, 0, 9, b""), Hop(0, 1, 3, b""))
+    wanted = dataclasses.replace(state(four, six), others=(OTHER,))
+    stranger = OtherDevice(9, "new0", "02:00:00:00:00:77")
+    found = Comparison(wanted, dataclasses.replace(state(), links=(stranger,)))
+    assert found.obstacles == dict.fromkeys((four, six), Obstacle(device=Place(9, "eth9")))
+    assert found.requests(MissingFact(four, None)) == []
+    (only,) = found.requests(MissingFact(six, None))
+    members = rt.value(rt.split(only.body, rt.RTMSG.size), rt.RTA_MULTIPATH) or b""
+    assert [hop.ifindex for hop in rt.hops(members)] == [3]
+    found = Comparison(wanted, dataclasses.replace(state(), links=(OTHER,)))
+    assert found.obstacles == {}
+    assert len(found.requests(MissingFact(four, None))) == 1
+
+
+def test_nexthops_that_are_not_what_they_were() -> None:
+    ours, group = nexthop(10), nexthop(20, None, (10, 12))
+    by, by_group = route("10.8.0.0", 16, nhid=10), route("10.9.0.0", 16, nhid=20)
+    free = route("10.7.0.0", 16, via="10.0.0.1")
+    wanted = dataclasses.replace(
+        state(ours, group, by, by_group, free), related=(nexthop(12, 9),), others=(OTHER,)
+    )
+
+    def obstacles(*related: Fact, facts: tuple[Fact, ...] = ()) -> dict[Fact, Obstacle]:
+        now = dataclasses.replace(state(*facts), related=related, links=(OTHER,))
+        return Comparison(wanted, now).obstacles
+
+    assert obstacles() == {}
+    assert obstacles(nexthop(12, 9)) == {}
+    taken = Obstacle(nexthop=10, instead=nexthop(10, 9))
+    assert obstacles(nexthop(10, 9)) == dict.fromkeys((ours, group, by, by_group), taken)
+    moved = Obstacle(nexthop=12, instead=nexthop(12, 8))
+    assert obstacles(nexthop(12, 8)) == dict.fromkeys((group, by_group), moved)
+    elsewhere = nexthop(20, None, (30,))
+    there = Obstacle(nexthop=20, instead=elsewhere)
+    assert obstacles(elsewhere) == dict.fromkeys((group, by_group), there)
+    shrunk = nexthop(20, None, (12,))
+    assert obstacles(nexthop(12, 9), shrunk) == {}
+    assert obstacles(nexthop(12, 8), shrunk, facts=(ours,)) == dict.fromkeys(
+        (group, by_group), moved
+    )
+    assert obstacles(nexthop(12, 9), facts=(ours, group)) == {}
+
+
+def test_a_nexthop_on_an_upper_that_is_gone() -> None:
+    vlan = UpperState("v5", 5, "vlan", 3, "802.1Q 5", True, True, True)
+    on_it, group = nexthop(10, 5), nexthop(20, None, (10, 11))
+    by_group = route("10.9.0.0", 16, nhid=20)
+    wanted = dataclasses.replace(state(on_it, nexthop(11), group, by_group), uppers=(vlan,))
+    found = Comparison(wanted, state(nexthop(11)))
+    assert found.obstacles == dict.fromkeys((group, by_group), Obstacle(device=Place(5, "v5")))
+    assert found.on_upper(5) == [on_it]
+
+
+@pytest.mark.parametrize(
+    ("there", "shrunk"),
+    [
+        (nexthop(20, None, (10,)), True),
+        (nexthop(20, None, (10, 11)), False),
+        (nexthop(20, None, (10, 12)), False),
+        (nexthop(20, None, (10, 11, 12)), False),
+        (nexthop(20), False),
+        (Fact(Kind.NEXTHOP, nexthop(20, None, (10,)).body[:2] + b"\x63" + nexthop(20, None, (10,)).body[3:]), False),
+        (with_attrs(nexthop(20, None, (10,)), Attr(rt.NHA_GROUP_TYPE, b"\1\0")), False),
+        (Fact(Kind.NEXTHOP, nexthop(20, None, (10,)).body[:-4] + b"\5\0\0\0"), False),
+    ],
+)  # fmt: skip
+def test_a_group_that_lost_members_is_like_ours_in_all_else(there: Fact, shrunk: bool) -> None:
+    assert diff.is_shrunk_group(there, nexthop(20, None, (10, 11))) is shrunk
+
+
+def test_routes_of_a_vrf_go_with_it() -> None:
+    red = UpperState("red", 20, "vrf", 3, None, True, True, False, None, 100)
+    inside, outside = route("10.9.0.0", 16, table=100), route("10.9.0.0", 16)
+    old = Fact(Kind.ROUTE, struct.pack("=BBBBBBBBI", 2, 0, 0, 0, 100, 3, 0, 1, 0))  # no RTA_TABLE
+    wanted = dataclasses.replace(state(inside, outside, old), uppers=(red,))
+    found = Comparison(wanted, state())
+    assert [one.fact for one in found.missing] == [outside]
+    assert found.on_upper(20) == [inside, old]
+    found = Comparison(wanted, dataclasses.replace(state(), uppers=(red,)))
+    assert len(found.missing) == 3
+
+
+# --- what the kernel made meanwhile -------------------------------------------------------------
+
+
+def test_a_connected_route_that_somebody_had_deleted_is_a_stray() -> None:
+    had = address("10.0.0.2", 24)
+    new, other = route("10.0.0.0", 24, proto=2), route("10.5.0.0", 24, proto=2)
+    found = Comparison(state(had), state(had, new, other)).strays
+    assert [(fact, request.type, request.flags, request.body) for fact, request in found] == [
+        (new, rt.RTM_DELROUTE, 0, new.body)
+    ]
+    assert Comparison(state(had, new), state(had, new)).strays == []
+
+
+@pytest.mark.parametrize(("carrier", "carrier_now"), [(c, n) for c in (0, 1) for n in (0, 1)])
+def test_what_an_upper_got_by_a_moment_of_carrier_is_a_stray(
+    carrier: int, carrier_now: int
+) -> None:
+    upper = UpperState("m5", 5, "macvlan", 3, None, True, bool(carrier), False)
+    own = address("fe80::5", 64, 5, proto=3)
+    by_hand = address("fe80::6", 64, 5)
+    its = route("fe80::", 64, 5, proto=2)
+    wanted = dataclasses.replace(state(), uppers=(upper,))
+    now = dataclasses.replace(
+        state(own, by_hand, its), uppers=(upper._replace(carrier=bool(carrier_now)),)
+    )
+    found = Comparison(wanted, now).strays
+    expected = [] if carrier or carrier_now else [(own, rt.RTM_DELADDR), (its, rt.RTM_DELROUTE)]
+    assert [(fact, request.type) for fact, request in found] == expected
+
+
+def test_an_elder_address_is_made_again_after_a_younger_one_that_is_missing() -> None:
+    first, second, third = (address(f"2001:db8::{n}", 64) for n in (3, 2, 1))  # youngest first
+    other = address("2001:db8::4", 64, 9)
+    local_ = address("fe80::1", 64)
+    wanted = state(first, second, third, other, local_)
+    now = state(first, third, other, local_)
+    assert [r.body for r in Comparison(wanted, now).in_the_way] == [first.body]
+    assert [r.type for r in Comparison(wanted, now).in_the_way] == [rt.RTM_DELADDR]
+    now = state(second, third, other, local_)
+    assert Comparison(wanted, now).in_the_way == []
+    assert Comparison(wanted, state(first, second, third, other)).in_the_way == []

@@ -114,3 +114,55 @@ def test_the_stack_is_read_from_the_bottom_up_and_veth_peers_are_no_part_of_it()
     assert found[0].active == 3
     assert (found[2].id, found[2].follows) == ("802.1ad 100", False)
     assert links[4].abroad == (3, 0)
+
+
+MAC, NEW_MAC = "02:00:00:00:00:01", "02:00:00:00:00:02"
+
+
+def test_an_ifindex_alone_is_not_enough_to_know_an_upper_by() -> None:
+    was = macvlan("m1", 11)._replace(mac=MAC)
+    for now, same in (
+        (was._replace(name="renamed"), True),
+        (was._replace(name="renamed", mac=NEW_MAC), False),
+        (was._replace(mac=NEW_MAC), True),
+        (was._replace(ifindex=44), True),
+        (was._replace(ifindex=44, name="renamed"), False),
+        (was._replace(lower=44), False),
+    ):
+        (pair,) = pairs([was], [now], PORT, PORT)
+        assert (pair.now is not None) is same, now
+    (pair,) = pairs([was._replace(mac=None)], [was._replace(name="renamed")], PORT, PORT)
+    assert pair.now is not None  # a journal of an earlier version has no MAC address
+
+
+def test_of_several_the_one_with_its_ifindex_is_the_same() -> None:
+    was = vlan("v10", 10, 10)
+    others = [was._replace(ifindex=30, name="x"), was._replace(ifindex=31), was._replace(name="y")]
+    (pair,) = pairs([was], others, PORT, PORT)
+    assert pair.now == others[2]
+    (pair,) = pairs([was], others[:2], PORT, PORT)
+    assert pair.now == others[1]
+    both = pairs([was, was._replace(ifindex=31)], others[:2], PORT, PORT)
+    assert [one.now and one.now.ifindex for one in both] == [31, 30]
+
+
+def test_a_vrf_with_another_table_is_another_one() -> None:
+    red = UpperState("red", 20, "vrf", PORT, None, True, True, False, None, 100)
+    (pair,) = pairs([red], [red._replace(table=200)], PORT, PORT)
+    assert pair.now is None
+    (pair,) = pairs([red._replace(table=None)], [red], PORT, PORT)
+    assert pair.now == red
+
+
+def test_a_bond_whose_slave_is_not_known_by_another_number() -> None:
+    was = UpperState("bond0", 10, "bond", PORT, None, True, True, False, 4)
+    matched = pairs([was], [was._replace(active=None)], PORT, PORT)
+    assert [one.slave for one in inactive(matched, {})] == [4]
+    assert [one.slave for one in inactive(matched, {4: -4})] == [-4]
+    assert inactive(pairs([was._replace(active=None)], [was], PORT, PORT), {}) == []
+    assert inactive(pairs([was], [], PORT, PORT), {}) == []
+
+
+def test_words() -> None:
+    assert vlan("v1", 11, 7).describe() == "vlan v1 (802.1Q 7)"
+    assert macvlan("m1", 11).describe() == "macvlan m1"

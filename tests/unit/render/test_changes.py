@@ -12,6 +12,7 @@ from manactl.model.port import (
     ClaimInfo,
     Holder,
     Netdev,
+    Note,
     Owner,
     PortId,
     PortStatus,
@@ -23,6 +24,7 @@ from manactl.render.changes import Change, changes, key
 PCI = "7870:00:00.0"
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 NETDEV = Netdev("eth1", 3, 0x1003, "up", True, None, None)
+DRIFT_X, DRIFT_UP = Note("drift-moved", ("x",)), Note("drift-up")
 PORT = PortStatus(
     id=PortId(PCI, 1, "00:0d:3a:aa:00:10"),
     netdev=NETDEV,
@@ -70,7 +72,8 @@ def texts(before: PortStatus, after: PortStatus) -> list[str]:
         ({"claim": CLAIM._replace(mode="exec")}, "claim - -> claimed (exec)", "claim claimed (exec) -> -"),
         ({"holders": (HOLDER,)}, "held by testpmd 7", "no longer held by testpmd 7"),
         ({"holders": (HOLDER._replace(comm=None),)}, "held by ? 7", "no longer held by ? 7"),
-        ({"drift": ("x",)}, "drift: x", "no drift any more: x"),
+        ({"drift": (DRIFT_X,)}, "drift: claimed, yet its netdev has been moved to the network namespace x",
+         "no drift any more: claimed, yet its netdev has been moved to the network namespace x"),
     ],
 )  # fmt: skip
 def test_one_difference_is_one_change_both_ways(
@@ -85,8 +88,8 @@ def test_one_difference_is_one_change_both_ways(
 @pytest.mark.parametrize(
     "change",
     [
-        {"notes": ("another",)},
-        {"reason": "another"},
+        {"notes": (Note("unclaimed"),)},
+        {"reasons": ("netdev-rx",)},
         {"id": PORT.id._replace(permanent_mac=None)},
         {"netdev": NETDEV._replace(ifindex=9, mac="00:00:00:00:00:01", operstate="dormant")},
         {"upper": Upper("bond0", "team", "x", "vf")},
@@ -111,9 +114,13 @@ def test_a_pid_given_to_another_process_is_another_holder() -> None:
 
 def test_of_several_holders_and_drifts_only_those_that_differ_are_named() -> None:
     second = HOLDER._replace(pid=8)
-    before = PORT._replace(holders=(HOLDER,), drift=("a", "b"))
-    after = PORT._replace(holders=(HOLDER, second), drift=("b", "c"))
-    assert texts(before, after) == ["held by testpmd 8", "drift: c", "no drift any more: a"]
+    before = PORT._replace(holders=(HOLDER,), drift=(DRIFT_X, DRIFT_UP))
+    after = PORT._replace(holders=(HOLDER, second), drift=(DRIFT_UP, Note("drift-no-netdev")))
+    assert texts(before, after) == [
+        "held by testpmd 8",
+        "drift: claimed, yet its netdev is not here any more",
+        "no drift any more: claimed, yet its netdev has been moved to the network namespace x",
+    ]
 
 
 def test_ports_that_come_and_go_are_told_by_identity() -> None:
@@ -134,7 +141,7 @@ def test_every_name_is_escaped() -> None:
         upper=Upper(bad, None),
         rdma=RdmaPort(bad, 1),
         holders=(HOLDER._replace(comm=bad),),
-        drift=(bad,),
+        drift=(Note("drift-moved", (bad,)),),
     )
     found = [*changes([PORT], [nasty]), *changes([nasty], [PORT]), *changes([], [nasty])]
     found += changes([nasty], [])

@@ -15,6 +15,7 @@ from manactl.model.port import (
     Holder,
     Missing,
     Netdev,
+    Note,
     Owner,
     PortId,
     PortStatus,
@@ -46,10 +47,10 @@ FULL = PortStatus(
     candidates=("a:1",),
     holders=(Holder(7, "comm", "exe", 1000, "unit", "container", NOON),),
     evidence=(Evidence("sysfs", "flags", "0x1003"),),
-    drift=("drift",),
-    notes=("note",),
+    drift=(Note("drift-up"),),
+    notes=(Note("unclaimed"),),
     claim=ClaimInfo(NOON, {"uid": 0}, "exec", LATER, True, "uio"),
-    reason="reason",
+    reasons=("netdev-up",),
 )
 BARE = PortStatus(
     id=PortId("7870:00:00.0", 1, None),
@@ -80,7 +81,7 @@ def test_every_key_of_a_port() -> None:
         "owner": "raw-qp",
         "candidates": ["a:1"],
         "certainty": "inferred",
-        "reason": "reason",
+        "reason": "the netdev is up",
         "holders": [
             {
                 "pid": 7,
@@ -93,8 +94,10 @@ def test_every_key_of_a_port() -> None:
             }
         ],
         "evidence": [{"source": "sysfs", "fact": "flags", "value": "0x1003"}],
-        "drift": ["drift"],
-        "notes": ["note"],
+        "drift": ["claimed, yet its netdev is up"],
+        "notes": [
+            "no claim covers it: when the raw QP ends, the port stays down until somebody sets it up"
+        ],
         "claim": {
             "since": "2026-11-22T12:00:00Z",
             "by": {"uid": 0},

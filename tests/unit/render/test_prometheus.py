@@ -16,6 +16,7 @@ from manactl.model.port import (
     Holder,
     Missing,
     Netdev,
+    Note,
     Owner,
     PortId,
     PortStatus,
@@ -43,7 +44,7 @@ HELD = PORT._replace(
     owner=Owner.RAW_QP,
     certainty=Certainty.INFERRED,
     holders=(Holder(7, "dpdk", None, 0, None, None, None),),
-    drift=("claimed yet up",),
+    drift=(Note("drift-up"),),
     claim=CLAIM,
 )
 UNSEEN = PORT._replace(id=PortId("7870:00:00.0", 3, None), netdev=None, rdma=None, upper=None)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from manactl.model.port import ClaimInfo, Report
+from manactl.model.port import ClaimInfo, Note, Report
 from manactl.render.status import plain
 from tests.unit.machine import PCI, Machine
 
@@ -93,7 +93,7 @@ def test_claims_and_drift_are_shown(tmp_path: Path) -> None:
     report = Machine(tmp_path, "7-raw-qp-on-port-2").look()
     since = datetime(2026, 11, 22, 12, tzinfo=UTC)
     info = ClaimInfo(since, {"uid": 0, "sudo_user": "operator"}, "claim", None, True, None)
-    port = report.ports[0]._replace(claim=info, drift=("claimed, yet its netdev is up",))
+    port = report.ports[0]._replace(claim=info, drift=(Note("drift-up"),))
     report = report._replace(ports=(port,))
     text = shown(report)
     assert text.splitlines()[1].endswith("  claimed")

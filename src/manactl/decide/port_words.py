@@ -1,0 +1,142 @@
+"""What the reasons and notes about a port read as. Nothing is decided on these sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from manactl.decide import kernel_bugs
+from manactl.model.port import Note, NoteCode, PortStatus, Reason
+
+
+def because(*reasons: Reason) -> str:
+    """The sentence of a row; the second reason is the device's."""
+    if not reasons:
+        return ""
+    device = REASONS[reasons[1]] if len(reasons) > 1 else ""
+    return REASONS[reasons[0]].format(device=device)
+
+
+def _undecided(*labels: str) -> str:
+    return (
+        f"{', '.join(labels)}: a raw QP may be on any of these, and what can be seen from here "
+        "does not tell which"
+    )
+
+
+def _holders(*holders: str) -> str:
+    return f"{', '.join(holders)}: all have the RDMA device open; the kernel does not tell which "
+
+
+def _other_qps(device: str, count: int) -> str:
+    pairs = "1 RC, UC or UD queue pair" if count == 1 else f"{count} RC, UC or UD queue pairs"
+    return (
+        f"{device} has {pairs} of users: that takes no vport, but while the netdev is down the "
+        "RDMA port is, too"
+    )
+
+
+# {device}: the reason of the function's device.
+REASONS: dict[Reason, str] = {
+    "no-rdma-driver": "no RDMA driver is bound to the function",
+    "raw-qp-exists": "a raw queue pair exists on the RDMA device",
+    "no-context": "nobody has the RDMA device open",
+    "pds-empty": "all protection domains of the RDMA device are empty",
+    "cqs-unused": "no completion queue of the RDMA device is in use",
+    "cqs-of-raw-users": "completion queues are in use on the device that only raw users have",
+    "cqs-unlisted-qp":
+        "completion queues are used by a queue pair that the kernel does not list",
+    "cqs-explained": "all uses of completion queues are explained by other queue pairs",
+    "raw-qp-unread": "whether a raw queue pair exists could not be read",
+    "up-without-rx": "the netdev is up without receive queues: the driver is in transition",
+    "up-without-rx-no-raw-qp":
+        "the netdev is up, its receive queues are not: the driver is in transition",
+    "up-without-queues":
+        "the netdev is up, its queues are not: the driver is in transition, or the device in reset",
+    "netdev-up": "the netdev is up",
+    "netdev-rx": "the vport has the netdev's receive queues",
+    "netdev-opening":
+        "the vport is in use and no raw queue pair exists: the netdev is being opened",
+    "eqs-not-netdev": "the vport is in use, and not by the netdev",
+    "no-eqs": "the vport has no event queues, and no raw queue pair exists",
+    "netdev-down": "the netdev is down, and no raw queue pair exists",
+    "netdev-down-inferred": "the netdev is down, and no raw queue pair is left unexplained",
+    "netdev-unseen": "the netdev is not visible from here and may be up elsewhere",
+    "may-have-raw-qp": "a raw queue pair may be on this port: {device}",
+    "in-reset": "the driver is in transition: it resets the device, sets it up, or could not",
+    "being-taken": "the port is being taken, by the netdev or by a new queue pair",
+    "qp-being-created": "a queue pair is being created, and may have taken this port already",
+    "eqs-elsewhere":
+        "the vport has no event queues, and those of other ports explain every raw QP",
+    "only-port-left": "{device}, and no other port can have it",
+}  # fmt: skip
+
+# {0}, {1}: what the note names.
+NOTES: dict[NoteCode, str | Callable[..., str]] = {
+    "kept-changing": "the port kept changing while it was looked at",
+    "in-transition":
+        "the driver is in the middle of opening, closing or resetting this port; a raw QP gets "
+        "EBUSY meanwhile",
+    "eqs-lost": kernel_bugs.lost_eqs,
+    "netdev-in-netns": "its netdev {0} is in the network namespace {1}",
+    "netdev-elsewhere": "its netdev is not in this network namespace",
+    "netdev-elsewhere-maybe-up":
+        "its netdev is not in this network namespace and may be up in another one",
+    "candidates": _undecided,
+    "owner-unknown": because,
+    "upper": "it is below {0}",
+    "upper-of-kind": "it is below {0} ({1})",
+    "bond-danger": kernel_bugs.bond_danger,
+    "rdma-link-down":
+        "`rdma link` shows {0}/{1} DOWN although it works: that state is the netdev's, not the raw "
+        "QP's",
+    "holder-unseen":
+        "its holder is not visible from here: it may be in another pid namespace",
+    "holder-hidden": "its holder is not visible from here (ask as root)",
+    "holders-of-port":
+        lambda *holders: f"{_holders(*holders)}of them uses this port, or whether they share it",
+    "holders-of-ports":
+        lambda *holders: f"{_holders(*holders)}of them uses which port",
+    "other-qps": _other_qps,
+    "contexts-unseen":
+        "the RDMA device has {0} open contexts, for which only {1} descriptors were found: a "
+        "holder is not visible from here: it may be in another pid namespace",
+    "contexts-hidden":
+        "the RDMA device has {0} open contexts, for which only {1} descriptors were found: a "
+        "holder is not visible from here (ask as root)",
+    "unclaimed":
+        "no claim covers it: when the raw QP ends, the port stays down until somebody sets it up",
+    "drift-another-nic": "claimed, yet another NIC is in its place: {0} is claimed",
+    "drift-no-netdev": "claimed, yet its netdev is not here any more",
+    "drift-moved": "claimed, yet its netdev has been moved to the network namespace {0}",
+    "drift-up": "claimed, yet its netdev is up",
+    "before-boot":
+        "its journal is from before the last boot: the boot configuration has taken over, and "
+        "`manactl recover` only closes it",
+    "at-work": "its claim or release is not finished: manactl (pid {0}) is at work on {1}",
+    "claim-interrupted": "a claim of it was interrupted: {0}",
+    "release-interrupted": "a release of it was interrupted: {0}",
+    "not-restored": "it was not put back fully ({0}); fix the cause, then {1}",
+    "recover-closes":
+        "its netdev was not touched yet: `manactl recover` only closes the journal",
+    "recover-sets-up": "`manactl recover` sets {0} up and puts back what is missing of {1}",
+}  # fmt: skip
+
+
+def reason(port: PortStatus) -> str:
+    """Why the port has its owner."""
+    return because(*port.reasons)
+
+
+def note(about: Note) -> str:
+    """The sentence of a note, or of drift."""
+    names = (note(part) if isinstance(part, Note) else part for part in about.names)
+    words = NOTES[about.code]
+    return words.format(*names) if isinstance(words, str) else words(*names)
+
+
+def notes(port: PortStatus) -> list[str]:
+    return [note(one) for one in port.notes]
+
+
+def drift(port: PortStatus) -> list[str]:
+    return [note(one) for one in port.drift]

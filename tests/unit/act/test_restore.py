@@ -1,0 +1,493 @@
+"""Restoring against a network in memory, which has its own idea of links, facts and sysctls."""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from manactl.act import restore
+from manactl.act.restore import Restored
+from manactl.model.port import PortId
+from manactl.netstate.snapshot import Fact, Kind, OtherDevice, PortState, Request, Setting
+from manactl.netstate.uppers import UpperState
+from tests.unit import fakes
+from tests.unit.fakes import address, neighbour, nexthop, route
+from tests.unit.kernel import ADDRESS, Kernel, Message, Nic, meaning
+
+PORT = PortId("7870:00:00.0", 1, "00:0d:3a:aa:00:10")
+OTHER = PortId("7870:00:00.0", 2, "00:0d:3a:aa:00:11")
+LOW, HIGH = 3, 4  # ifindexes of the two ports
+
+
+def machine() -> Kernel:
+    """Two ports that are up."""
+    kernel = Kernel(Nic(1, "eth1", LOW), Nic(2, "eth2", HIGH, "00:0d:3a:aa:00:11"))
+    for nic in kernel.nics:
+        kernel.set_up(nic, True)
+    return kernel
+
+
+@dataclass
+class World:
+    """restore.Network on that kernel, with uppers, sysctls, and refusals by request."""
+
+    kernel: Kernel = field(default_factory=machine)
+    uppers: list[UpperState] = field(default_factory=list)
+    settings: dict[tuple[int, str], str] = field(default_factory=dict)
+    links: list[OtherDevice] = field(default_factory=list)
+    refuses: Callable[[Request], int] = lambda _request: 0
+    on_pause: Callable[[World], None] = lambda _world: None
+    paused: list[float] = field(default_factory=list)
+    sent: list[Request] = field(default_factory=list)
+
+    def monotonic(self) -> float:
+        return self.kernel.clock
+
+    def pause(self, seconds: float) -> None:
+        self.paused.append(seconds)
+        self.kernel.clock += max(seconds, 0.001)
+        self.on_pause(self)
+
+    def capture(self, port: PortId, nexthops: Collection[int] = ()) -> PortState:
+        nic = self.kernel.nics[port.port - 1]
+        facts = [Fact(Kind(m.kind), m.pack()) for m in self.kernel.of(nic)]
+        mine = {(f.kind, f.body) for f in facts}
+        related = [
+            Fact(Kind.NEXTHOP, m.pack())
+            for m in self.kernel.messages
+            if m.kind == "nexthop" and m.u32(1) in nexthops
+        ]
+        uppers = tuple(u for u in self.uppers if u.lower == nic.ifindex or nic.number == 1)
+        known = {nic.ifindex, *(u.ifindex for u in uppers)}
+        facts += [
+            Fact(Kind(m.kind), m.pack())
+            for m in self.kernel.messages
+            if m.device in known - {nic.ifindex}
+        ]
+        others = [
+            OtherDevice(one.ifindex, one.name, one.mac)
+            for one in self.kernel.nics
+            if one is not nic and one.present
+        ]
+        return PortState(
+            port, nic.ifindex, nic.name, nic.up, nic.up, self.kernel.clock, tuple(facts),
+            uppers if nic.number == 1 else (),
+            tuple(Setting(index, "net/ipv6/conf", key, value)
+                  for (index, key), value in self.settings.items() if index in known),
+            tuple(others),
+            tuple(f for f in related if (f.kind, f.body) not in mine),
+            (*others, *self.links),
+        )  # fmt: skip
+
+    def send(self, request: Request) -> None:
+        if number := self.refuses(request):
+            raise OSError(number, os.strerror(number))
+        self.sent.append(request)
+        if request.type == 16:
+            self._set_link(request.body)
+        else:
+            self.kernel.send(request.type, request.flags, request.body)
+
+    def _set_link(self, body: bytes) -> None:
+        _, _, _, index, flags, change = struct.unpack_from("=BBHiII", body)
+        (at,) = [n for n, one in enumerate(self.uppers) if one.ifindex == index]
+        if change:
+            assert change == 1
+            self.uppers[at] = self.uppers[at]._replace(up=bool(flags & 1))
+        else:  # IFLA_LINKINFO with IFLA_BOND_ACTIVE_SLAVE as the last thing
+            slave = struct.unpack_from("=I", body, len(body) - 4)[0]
+            self.uppers[at] = self.uppers[at]._replace(active=slave)
+
+    def set_sysctl(self, path: str, value: str) -> None:
+        tree, name, key = path.rsplit("/", 2)
+        assert tree == "net/ipv6/conf"
+        names = {one.name: one.ifindex for one in (*self.uppers, *self.kernel.nics)}
+        if self.refuses(Request(0, 0, path.encode())):
+            raise OSError(errno.EACCES, "Permission denied")
+        self.settings[names[name], key] = value
+
+    def add(self, *facts: Fact) -> None:
+        for one in facts:
+            self.kernel.add(str(one.kind), one.body)
+
+    def bounce(self, *numbers: int) -> None:
+        for number in numbers or (1,):
+            nic = self.kernel.nics[number - 1]
+            self.kernel.set_up(nic, False)
+            self.kernel.set_up(nic, True)
+
+    def forget_routes(self) -> None:
+        """Those that somebody configured."""
+        self.kernel.messages = [
+            m for m in self.kernel.messages if m.kind != "route" or m.head[5] == 2
+        ]
+
+    def routes(self) -> set[object]:
+        """Destinations of routes that somebody configured."""
+        return {
+            m.attrs.get(1)
+            for m in self.kernel.messages
+            if m.kind == "route" and m.head[5] != 2
+        }  # fmt: skip
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def put_back(world: World, state: PortState, patience: float = 5.0) -> Restored:
+    return restore.restore_port(world, state, patience)
+
+
+def furnished(world: World) -> PortState:
+    world.add(
+        address("10.0.0.2", 24), address("2001:db8::2", 64), address("2001:db8::3", 64),
+        nexthop(10), nexthop(11), nexthop(20, None, (10, 11)),
+        route("192.0.2.0", 24, via="10.0.0.9"), route("192.0.3.0", 24, nhid=20),
+        route("192.0.4.0", 24, nhid=10), neighbour("10.0.0.50"), neighbour("10.0.0.60", proxy=True),
+    )  # fmt: skip
+    return world.capture(PORT)
+
+
+def test_all_that_was_lost_is_back_and_counted(world: World) -> None:
+    state = furnished(world)
+    before = world.kernel.picture()
+    world.bounce()
+    assert world.kernel.picture() != before
+    done = put_back(world, state)
+    assert (done.residue, done.expired, done.extra) == ((), (), ())
+    assert world.kernel.picture() == before
+    assert done.counts == {Kind.ADDRESS: 2, Kind.NEXTHOP: 3, Kind.ROUTE: 4, Kind.NEIGHBOUR: 2}
+
+
+def test_what_is_as_it_was_is_left_alone(world: World) -> None:
+    done = put_back(world, furnished(world))
+    assert done == Restored()
+    assert (world.sent, world.paused) == ([], [])
+
+
+def test_what_the_kernel_refuses_is_residue_with_its_reason(world: World) -> None:
+    state = furnished(world)
+    world.bounce()
+    world.refuses = lambda request: errno.ENOMEM if request.type == 28 else 0
+    done = put_back(world, state)
+    assert sorted(done.residue) == [
+        "neighbour 10.0.0.50 lladdr 02:00:00:00:00:50 dev eth1 permanent (Cannot allocate memory)",
+        "proxy neighbour 10.0.0.60 dev eth1 (Cannot allocate memory)",
+    ]
+    assert Kind.NEIGHBOUR not in done.counts
+    assert done.counts[Kind.ROUTE] == 4  # with the IPv6 network's
+
+
+def test_a_refusal_is_tried_again_until_the_patience_ends(world: World) -> None:
+    state = furnished(world)
+    world.bounce()
+    start = world.kernel.clock
+    world.refuses = lambda request: errno.ENETUNREACH if request.type == 24 else 0
+    assert len(put_back(world, state, 3.0).residue) == 3
+    assert world.kernel.clock == pytest.approx(start + 3.0)
+    assert world.paused[:3] == [0.02, 0.04, 0.08]
+    assert max(world.paused) == 0.25
+
+    def relent(world: World) -> None:
+        world.refuses = lambda _request: 0
+
+    world.on_pause = relent
+    done = put_back(world, state, 3.0)
+    assert done.residue == ()
+    assert world.kernel.clock < start + 4
+
+
+def test_what_does_not_stay_is_residue(world: World) -> None:
+    """A stranger removes it each time; nothing has been refused."""
+    state = furnished(world)
+    gone = route("192.0.2.0", 24, via="10.0.0.9")
+
+    def remove() -> None:
+        world.kernel.messages = [
+            m
+            for m in world.kernel.messages
+            if not (m.kind == "route" and m.attrs.get(1) == bytes([192, 0, 2, 0]))
+        ]
+
+    class Tidied(World):
+        def capture(self, port: PortId, nexthops: Collection[int] = ()) -> PortState:
+            remove()
+            return super().capture(port, nexthops)
+
+    tidied = Tidied(world.kernel)
+    done = put_back(tidied, state, 1.0)
+    assert done.residue == (
+        "192.0.2.0/24 via 10.0.0.9 dev eth1 proto static (it does not stay so)",
+    )
+    assert Fact(gone.kind, gone.body) in state.facts
+
+
+def test_lifetimes_end_meanwhile(world: World) -> None:
+    world.add(address("2001:db8::2", 64, valid=90), route("192.0.2.0", 24, expires=50))
+    world.add(address("2001:db8:1::2", 64, valid=900))
+    state = world.capture(PORT)
+    world.bounce()
+    world.kernel.clock += 100
+    done = put_back(world, state)
+    assert done.residue == ()
+    assert [line.split("/")[0] for line in done.expired] == ["inet6 2001:db8::2", "192.0.2.0"]
+    (left,) = [
+        struct.unpack_from("=I", m.attrs[6], 4)[0]
+        for m in world.kernel.messages
+        if m.kind == ADDRESS and m.attrs[1][:6] == bytes.fromhex("20010db80001")
+    ]
+    assert left == 800
+
+
+def test_a_lifetime_that_was_over_is_no_error(world: World) -> None:
+    """The kernel collects an expired route later, and shows it until then."""
+    world.add(route("192.0.2.0", 24), route("2001:db8:9::", 48, expires=-3))
+    world.add(address("2001:db8:7::2", 64, valid=0))
+    state = world.capture(PORT)
+    assert put_back(world, state).residue == ()
+    world.bounce()
+    assert put_back(world, state).residue == ()
+
+
+def test_what_somebody_else_made_is_told_with_the_command_that_removes_it(world: World) -> None:
+    state = furnished(world)
+    world.bounce()
+    world.add(address("10.5.0.2", 24), route("198.18.0.0", 24, via="10.0.0.8"))
+    world.add(route("198.19.0.0", 24, proto=9))  # a router's: not somebody's work
+    done = put_back(world, state)
+    assert done.residue == ()
+    assert done.extra == (
+        "ip address del 10.5.0.2/24 dev eth1",
+        "ip route del 198.18.0.0/24 via 10.0.0.8 dev eth1 proto static",
+    )
+
+
+def test_an_address_with_other_settings_is_set_right(world: World) -> None:
+    world.add(address("10.0.0.2", 24, flags=0x200))
+    state = world.capture(PORT)
+    before = world.kernel.picture()
+    world.kernel.messages.clear()
+    world.add(address("10.0.0.2", 24))
+    world.kernel.messages = [m for m in world.kernel.messages if m.kind == ADDRESS]
+    assert put_back(world, state).residue == ()
+    shown = [meaning(m, world.kernel.names) for m in world.kernel.messages if m.kind == ADDRESS]
+    assert shown
+    assert repr(shown[0]) in before[1]  # type: ignore[operator]
+
+
+def test_the_other_form_of_it_is_named(world: World) -> None:
+    world.add(route("192.0.2.0", 24, via="10.0.0.9"))
+    state = world.capture(PORT)
+    world.forget_routes()
+    world.add(route("192.0.2.0", 24, via="10.0.0.7"))
+    world.refuses = lambda _request: errno.EPERM
+    (line,) = put_back(world, state, 0.0).residue
+    assert line.endswith("(there is instead: 192.0.2.0/24 via 10.0.0.7 dev eth1 proto static)")
+    body = bytearray(route("192.0.2.0", 24, via="10.0.0.9").body)
+    body[-8:-4] = b"ELSE"  # the last attribute, which nobody can read
+    world.forget_routes()
+    world.kernel.add("route", bytes(body))
+    (line,) = put_back(world, state, 0.0).residue
+    assert "there is instead: the same with other settings: attribute 999 " in line
+
+
+def test_two_ports_come_back_together(world: World) -> None:
+    """The group needs a nexthop on the other port, which comes back after it."""
+    world.add(
+        nexthop(10, LOW), nexthop(12, HIGH), nexthop(20, None, (10, 12)),
+        route("192.0.2.0", 24, LOW, nhid=20),
+    )  # fmt: skip
+    states = [world.capture(port) for port in (PORT, OTHER)]
+    before = world.kernel.picture()
+    world.bounce(1, 2)
+    done = restore.restore_ports(world, states, 5.0)
+    assert [one.residue for one in done] == [(), ()]
+    assert world.kernel.picture() == before
+
+
+def test_a_nexthop_that_is_somebody_elses_is_not_used(world: World) -> None:
+    state = furnished(world)
+    world.bounce()
+    world.add(nexthop(10, HIGH))
+    done = put_back(world, state, 1.0)
+    assert world.routes() == {bytes([192, 0, 2, 0])}
+    ids = [m.u32(1) for m in world.kernel.messages if m.kind == "nexthop"]
+    assert sorted(filter(None, ids)) == [10, 11]
+    kept_back = [line for line in done.residue if "nexthop id 10 is not what it was" in line]
+    assert len(kept_back) == 3
+    assert len(done.residue) == 4
+
+
+# --- uppers -----------------------------------------------------------------------------------
+
+
+def vlan(name: str, ifindex: int, number: int, *, up: bool = True) -> UpperState:
+    return UpperState(name, ifindex, "vlan", LOW, f"802.1Q {number}", up, up, True)
+
+
+BOND = UpperState("bond0", 30, "bond", LOW, None, True, True, False, LOW)
+
+
+def test_uppers_are_set_as_they_were(world: World) -> None:
+    world.uppers = [vlan("v1", 11, 1), vlan("v2", 12, 2, up=False)]
+    state = world.capture(PORT)
+    world.uppers = [vlan("v1", 11, 1, up=False), vlan("v2", 12, 2)]
+    done = put_back(world, state)
+    assert done.residue == ()
+    assert [one.up for one in world.uppers] == [True, False]
+    assert done.counts == {Kind.UPPER: 2}
+
+
+def test_vlans_that_are_to_be_down_are_awaited_before_they_are_closed(world: World) -> None:
+    """From 7.2 on the kernel opens them by deferred work: closing one before would be in vain."""
+    world.uppers = [vlan("v2", 12, 2, up=False)]
+    state = world.capture(PORT)
+
+    def open_late(world: World) -> None:
+        if world.kernel.clock > 1000.3 and not world.sent:
+            world.uppers = [vlan("v2", 12, 2)]
+
+    world.on_pause = open_late
+    done = put_back(world, state)
+    assert done.residue == ()
+    assert [one.up for one in world.uppers] == [False]
+    assert world.kernel.clock < 1001
+
+
+def test_a_vlan_that_nobody_opens_is_waited_for_a_second(world: World) -> None:
+    world.uppers = [vlan("v2", 12, 2, up=False)]
+    assert put_back(world, world.capture(PORT)).residue == ()
+    assert 1001 <= world.kernel.clock < 1001.5
+
+
+def test_an_upper_that_does_not_obey_is_residue(world: World) -> None:
+    world.uppers = [vlan("v1", 11, 1)]
+    state = world.capture(PORT)
+    world.uppers = [vlan("v1", 11, 1, up=False)]
+    world.refuses = lambda request: errno.ENETDOWN if request.type == 16 else 0
+    assert put_back(world, state).residue == ("vlan v1 (802.1Q 1) up (Network is down)",)
+    world.uppers = [vlan("v1", 11, 1)]
+    state = replace(state, uppers=(vlan("v1", 11, 1, up=False),))
+    assert put_back(world, state).residue == ("vlan v1 (802.1Q 1) down (Network is down)",)
+
+
+def test_an_upper_that_is_gone_is_residue_with_what_it_had(world: World) -> None:
+    world.uppers = [vlan("v1", 11, 1)]
+    state = replace(
+        world.capture(PORT), facts=(address("10.1.0.2", 24, 11), route("10.1.0.0", 24, 11))
+    )
+    world.uppers = []
+    assert put_back(world, state, 1.0).residue == (
+        "vlan v1 (802.1Q 1) (it is gone, with 2 addresses, routes or the like)",
+    )
+    assert world.sent == []
+
+
+def test_the_table_of_a_vrf_that_is_gone_belongs_to_nobody(world: World) -> None:
+    red = UpperState("red", 40, "vrf", LOW, None, True, True, False, None, 100)
+    world.uppers = [red]
+    world.add(route("192.0.2.0", 24, table=100), route("192.0.3.0", 24))
+    state = world.capture(PORT)
+    world.kernel.messages.clear()
+    world.uppers = [red._replace(name="blue", table=200)]
+    done = put_back(world, state, 1.0)
+    assert done.residue == ("vrf red (it is gone, with 1 addresses, routes or the like)",)
+    assert world.routes() == {bytes([192, 0, 3, 0])}
+    world.uppers = [red]
+    assert put_back(world, state).residue == ()
+    assert len(world.routes()) == 2
+
+
+def test_a_bond_sends_by_the_slave_it_sent_by(world: World) -> None:
+    world.uppers = [BOND]
+    state = world.capture(PORT)
+    world.uppers = [BOND._replace(active=HIGH)]
+    done = put_back(world, state)
+    assert done.residue == ()
+    assert world.uppers == [BOND]
+
+
+def test_a_bond_that_cannot_is_residue(world: World) -> None:
+    world.uppers = [BOND]
+    state = world.capture(PORT)
+    world.uppers = [BOND._replace(active=HIGH)]
+    world.refuses = lambda _request: errno.EINVAL
+    assert put_back(world, state, 1.0).residue == (
+        "active slave eth1 of bond0: now eth2 (Invalid argument)",
+    )
+    world.uppers = [BOND._replace(active=None)]
+    assert put_back(world, state, 1.0).residue == (
+        "active slave eth1 of bond0: now none (Invalid argument)",
+    )
+
+
+def test_a_bond_whose_active_slave_is_gone(world: World) -> None:
+    """Its ifindex may be another device's by now, so nothing is sent."""
+    world.uppers = [BOND._replace(active=HIGH)]
+    state = world.capture(PORT)
+    world.uppers = [BOND]
+    world.kernel.nics[1].present = False
+    world.links = [OtherDevice(HIGH, "new0", "02:00:00:00:00:09")]
+    assert put_back(world, state, 1.0).residue == (
+        "active slave eth2 of bond0: now eth1 (it is gone)",
+    )
+    assert world.sent == []
+
+
+def test_sysctls_are_set_as_they_were(world: World) -> None:
+    world.uppers = [vlan("v1", 11, 1)]
+    world.settings = {(LOW, "mtu"): "1400", (11, "mtu"): "1300"}
+    state = world.capture(PORT)
+    world.settings = {(LOW, "mtu"): "1500", (11, "mtu"): "1500"}
+    done = put_back(world, state)
+    assert done.residue == ()
+    assert world.settings == {(LOW, "mtu"): "1400", (11, "mtu"): "1300"}
+    assert done.counts == {Kind.SYSCTL: 2}
+
+
+def test_a_sysctl_that_does_not_stay_is_residue(world: World) -> None:
+    world.settings = {(LOW, "mtu"): "1400"}
+    state = world.capture(PORT)
+    world.settings = {(LOW, "mtu"): "1500"}
+    world.refuses = lambda _request: errno.EACCES
+    line = "sysctl net/ipv6/conf/eth1/mtu = 1400"
+    assert put_back(world, state, 1.0).residue == (f"{line} (Permission denied)",)
+
+    class Stubborn(World):
+        def set_sysctl(self, path: str, value: str) -> None:
+            return
+
+    stubborn = Stubborn(world.kernel, settings=world.settings)
+    assert put_back(stubborn, state, 1.0).residue == (f"{line} (it is changed back)",)
+    world.settings.clear()  # IPv6 was switched off: there is nothing to set
+    assert put_back(world, state, 1.0).residue == ()
+
+
+# --- waiting ----------------------------------------------------------------------------------
+
+
+def test_until_looks_again_with_growing_pauses(world: World) -> None:
+    looks: list[float] = []
+
+    def done() -> bool:
+        looks.append(world.kernel.clock)
+        return len(looks) == 4
+
+    assert restore.until(world, done, 5.0)
+    assert world.paused == [0.01, 0.02, 0.04]
+    assert not restore.until(world, lambda: False, 1.0)
+    assert max(world.paused) == 0.2
+    assert world.kernel.clock < looks[-1] + 1.3
+
+
+def test_messages_of_the_fake_are_those_of_the_fixtures() -> None:
+    """Both are made by hand; that they agree keeps either from drifting."""
+    fact = fakes.route("192.0.2.0", 24, via="10.0.0.9")
+    assert Message.parse("route", fact.body).pack() == fact.body

@@ -1,0 +1,100 @@
+"""Which devices are stacked on a port, from the messages of all links, and their sysctls."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import pytest
+
+from manactl.look import stacked_links
+from manactl.look.stacked_links import StackedLink, parse, put_setting, settings
+from manactl.netstate.snapshot import Setting
+from manactl.netstate.uppers import UpperState
+
+MAC = bytes.fromhex("020000000007")
+
+
+def attr(kind: int, payload: bytes) -> bytes:
+    return struct.pack("=HH", 4 + len(payload), kind) + payload + bytes(-len(payload) % 4)
+
+
+def u32(value: int) -> bytes:
+    return struct.pack("=I", value)
+
+
+def link(
+    ifindex: int, name: str, kind: str = "", *, lower: int | None = None, master: int | None = None,
+    data: bytes = b"", flags: int = 1, carrier: int = 1, more: bytes = b"",
+) -> StackedLink:  # fmt: skip
+    body = struct.pack("=BBHiII", 0, 0, 1, ifindex, flags, 0) + attr(3, name.encode() + b"\0")
+    body += attr(33, bytes([carrier])) + attr(1, MAC) + more
+    body += b"" if lower is None else attr(5, u32(lower))
+    body += b"" if master is None else attr(10, u32(master))
+    return parse(body + attr(18, attr(1, kind.encode() + b"\0") + attr(2, data)) if kind else body)
+
+
+def test_what_a_link_is() -> None:
+    data = attr(1, struct.pack("=H", 7)) + attr(5, b"\x81\0")
+    assert link(9, "v9", "vlan", lower=3, data=data, carrier=0) == StackedLink(
+        9, "v9", "vlan", True, False, 3, None, None, "802.1Q 7", True, None, None,
+        "02:00:00:00:00:07",
+    )  # fmt: skip
+    odd = attr(1, struct.pack("=H", 7)) + attr(5, b"\x91\0") + attr(2, struct.pack("=II", 4, 4))
+    assert link(9, "v9", "vlan", data=odd)[8:10] == ("0x9100 7", False)
+    assert link(9, "eth1", flags=0x1002)[2:6] == ("", False, True, None)
+
+
+def test_uppers_from_the_bottom_up_each_once() -> None:
+    vlan = attr(1, struct.pack("=H", 7))
+    links = [
+        link(40, "red", "vrf", data=attr(1, u32(100))),
+        link(30, "q", "vlan", lower=20, data=vlan),
+        link(21, "m", "macvlan", lower=3),
+        link(20, "bond0", "bond", master=40, data=attr(2, u32(4))),
+        link(3, "eth1", master=20),
+        link(4, "eth2", master=20),
+        link(31, "on-eth2", "macvlan", lower=4),
+        link(32, "on-m", "macvlan", lower=21),
+    ]
+    found = stacked_links.uppers(links, 3)
+    assert [(u.name, u.lower) for u in found] == [
+        ("bond0", 3), ("m", 3), ("q", 20), ("red", 20), ("on-m", 21),
+    ]  # fmt: skip
+    assert found[0] == UpperState(
+        "bond0", 20, "bond", 3, None, True, True, False, 4, None, "02:00:00:00:00:07"
+    )
+    assert (found[3].table, found[2].follows) == (100, True)
+    assert stacked_links.uppers(links, 77) == ()
+    assert stacked_links.uppers([one for one in links if one.ifindex != 20], 3)[0].name == "m"
+
+
+@pytest.mark.parametrize("kind", sorted(stacked_links.BESIDE))
+def test_the_other_end_of_a_pair_is_not_stacked(kind: str) -> None:
+    assert stacked_links.uppers([link(3, "eth1"), link(9, "x", kind, lower=3)], 3) == ()
+
+
+def test_what_is_on_a_device_of_another_namespace_is_not_stacked_here() -> None:
+    one = link(9, "x", "macvlan", lower=3, more=attr(37, struct.pack("=i", 5)))
+    assert (one.link, one.abroad) == (None, (3, 5))
+    assert link(9, "x", "macvlan", more=attr(37, u32(5))).abroad is None
+
+
+def test_settings_are_read_and_written(tmp_path: Path) -> None:
+    for name, value in (("eth1", "1400\n"), ("v9", "1280\n")):
+        (tmp_path / f"net/ipv6/conf/{name}").mkdir(parents=True)
+        (tmp_path / f"net/ipv6/conf/{name}/mtu").write_text(value)
+    devices = [(3, "eth1"), (8, "without-ipv6"), (9, "v9")]
+    assert settings(devices, tmp_path) == (
+        Setting(3, "net/ipv6/conf", "mtu", "1400"),
+        Setting(9, "net/ipv6/conf", "mtu", "1280"),
+    )
+    put_setting("net/ipv6/conf/v9/mtu", "1500", tmp_path)
+    assert settings(devices, tmp_path)[1].value == "1500"
+
+
+def test_settings_that_cannot_be_read_are_an_error(tmp_path: Path) -> None:
+    """Only a device without IPv6 has none."""
+    (tmp_path / "net/ipv6/conf/eth1/mtu").mkdir(parents=True)
+    with pytest.raises(IsADirectoryError):
+        settings([(3, "eth1")], tmp_path)

@@ -1,0 +1,272 @@
+"""What a fact is, which belong to a port, and what the journal keeps of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import struct
+
+import pytest
+
+from manactl.netstate import snapshot
+from manactl.netstate.snapshot import (
+    Dumps,
+    Fact,
+    Kind,
+    OtherDevice,
+    PortState,
+    Setting,
+    counted,
+)
+from manactl.netstate.uppers import UpperState
+from manactl.wire import rtmsg as rt
+from manactl.wire.rtmsg import Attr
+from tests.unit.fakes import PORT, address, neighbour, nexthop, route, u32
+
+VLAN = UpperState("v9", 9, "vlan", 3, "802.1Q 9", True, True, True)
+RED = UpperState("red", 20, "vrf", 3, None, True, True, False, None, 100, "02:00:00:00:00:14")
+OTHER = OtherDevice(5, "other0", "02:00:00:00:00:05")
+
+
+def state(*facts: Fact, **more: object) -> PortState:
+    made = PortState(PORT, 3, "eth1", True, False, 100.5, facts)
+    return dataclasses.replace(made, **more)  # type: ignore[arg-type]
+
+
+def multipath(*ifindexes: int, **more: int) -> Fact:
+    hops = b"".join(struct.pack("=HBBi", 8, 0, 0, index) for index in ifindexes)
+    return with_attrs(route("192.0.2.0", 24, ifindexes[0], **more), Attr(rt.RTA_MULTIPATH, hops))
+
+
+def with_attrs(fact: Fact, *attrs: Attr) -> Fact:
+    return Fact(fact.kind, fact.body + rt.join(b"", attrs))
+
+
+def test_a_state_survives_the_journal() -> None:
+    full = state(
+        address("10.0.0.2", 24),
+        multipath(3, 5),
+        uppers=(VLAN, RED),
+        settings=(Setting(3, "net/ipv6/conf", "mtu", "1400"),),
+        others=(OTHER, OtherDevice(6, "none", None)),
+        related=(nexthop(12, 5),),
+        links=(OTHER,),
+    )
+    again = PortState.from_json(json.loads(json.dumps(full.to_json())))
+    assert again == full
+    assert again.others == full.others
+    assert again.related == full.related
+    assert again.links == ()  # what else was there is nobody's business
+
+
+def test_a_journal_of_an_earlier_version_is_read() -> None:
+    data = state(address("10.0.0.2", 24)).to_json()
+    for name in ("related", "others", "uppers", "sysctls"):
+        del data[name]
+    assert PortState.from_json(data) == state(address("10.0.0.2", 24))
+    old = {k: v for k, v in RED.to_json().items() if k not in ("table", "mac", "active")}
+    assert UpperState.from_json(old) == RED._replace(table=None, mac=None)
+
+
+def test_what_the_journal_says_of_it_can_be_read() -> None:
+    data = state(nexthop(10, 3), related=(nexthop(12, 5),), others=(OTHER,)).to_json()
+    assert data["port"] == {
+        "pci": "7870:00:00.0", "port": 1, "permanent_mac": "00:0d:3a:aa:00:10",
+    }  # fmt: skip
+    assert (data["ifindex"], data["ifname"], data["up"]) == (3, "eth1", True)
+    assert (data["carrier"], data["taken"]) == (False, 100.5)
+    assert data["facts"][0]["text"] == "nexthop id 10 dev eth1"
+    assert data["related"][0]["text"] == "nexthop id 12 dev other0"
+    assert snapshot.port_from_json({**data["port"], "permanent_mac": None}).permanent_mac is None
+
+
+def test_its_devices_and_their_names() -> None:
+    full = state(uppers=(VLAN,), others=(OTHER,), links=(OTHER, OtherDevice(8, "more", None)))
+    assert full.places == ((3, "eth1"), (9, "v9"))
+    assert full.devices == ((3, "eth1"), (9, "v9"), (5, "other0"))
+    assert full.names == {3: "eth1", 9: "v9", 5: "other0"}
+    assert [full.name_of(n) for n in (3, 9, 5, 8, 77)] == ["eth1", "v9", "other0", "more", None]
+
+
+def test_its_own_addresses_and_routes() -> None:
+    mine = (address("10.0.0.2", 24), multipath(9, 3))
+    others = (
+        address("10.1.0.2", 24, 9),
+        route("10.9.0.0", 16, 9),
+        nexthop(10),
+        neighbour("10.0.0.5"),
+    )
+    assert state(*mine, *others).own == mine
+    assert state(*mine, *others).of(Kind.NEXTHOP) == (nexthop(10),)
+
+
+def test_counting_words() -> None:
+    assert [counted(1, Kind.ADDRESS), counted(2, Kind.ADDRESS)] == ["1 address", "2 addresses"]
+    assert [counted(0, Kind.ROUTE), counted(1, Kind.SYSCTL)] == ["0 routes", "1 sysctl"]
+
+
+# --- choosing -------------------------------------------------------------------------------
+
+
+def dumps(*facts: Fact) -> Dumps:
+    kinds = (Kind.ADDRESS, Kind.NEXTHOP, Kind.ROUTE, Kind.NEIGHBOUR)
+    return Dumps(*([f.body for f in facts if f.kind is kind] for kind in kinds))
+
+
+def test_other_devices_are_those_that_routes_nexthops_and_bonds_name() -> None:
+    facts = dumps(
+        address("10.0.0.2", 24), multipath(3, 5), multipath(6, 7), nexthop(12, 4),
+        nexthop(10), nexthop(20, None, (10, 12)),
+    )  # fmt: skip
+    chosen = snapshot.select(facts, {3})
+    assert chosen.named == {3, 5}
+    beside = snapshot.related(facts, chosen.facts)
+    assert beside == (nexthop(12, 4),)
+    links = [OtherDevice(n, f"dev{n}", None) for n in range(4, 10)]
+    bond = UpperState("bond0", 30, "bond", 3, None, True, True, False, 8)
+    found = snapshot.other_devices(chosen, beside, (bond, VLAN), links)
+    assert [one.ifindex for one in found] == [4, 5, 8]
+    full = state(*chosen.facts, related=beside)
+    assert snapshot.nexthop_ids(full) == {10, 12, 20}
+
+
+def test_a_route_by_the_group_of_another_nexthop_is_not_ours() -> None:
+    facts = dumps(nexthop(10), nexthop(12, 4), nexthop(21, None, (12,)),
+                  route("192.0.2.0", 24, 4, nhid=21), route("192.0.3.0", 24, 4, nhid=10))  # fmt: skip
+    assert snapshot.select(facts, {3}).facts == (nexthop(10), route("192.0.3.0", 24, 4, nhid=10))
+
+
+def neighbour_with(state: int = 0, flags: int = 0, extended: int = 0, index: int = 3) -> Fact:
+    head = struct.pack("=BBHiHBB", 2, 0, 0, index, state, flags, 1)
+    attrs = [Attr(rt.NDA_DST, b"\x0a\0\0\1"), Attr(rt.NDA_FLAGS_EXT, u32(extended))]
+    return Fact(Kind.NEIGHBOUR, rt.join(head, attrs))
+
+
+@pytest.mark.parametrize(
+    ("fact", "kept"),
+    [
+        (neighbour_with(state=0x80), True),
+        (neighbour_with(state=0x80, index=4), False),
+        (neighbour_with(flags=0x08), True),
+        (neighbour_with(state=0x02, flags=0x10), True),
+        (neighbour_with(state=0x02, extended=1), True),
+        (neighbour_with(state=0x02, extended=2), False),
+        (neighbour_with(state=0x02), False),
+        (neighbour_with(state=0x40, flags=0x80), False),
+    ],
+)
+def test_neighbours_that_somebody_configured(fact: Fact, kept: bool) -> None:
+    assert (fact in snapshot.select(dumps(fact), {3}).facts) is kept
+
+
+# --- what a fact is -------------------------------------------------------------------------
+
+
+def kernels(text: str, length: int, kind: int = 1, table: int = 254, ifindex: int = 3) -> Fact:
+    return route(text, length, ifindex, proto=2, kind=kind, table=table)
+
+
+LINK_LOCAL = address("fe80::d", 64, proto=3)
+
+
+@pytest.mark.parametrize(
+    ("fact", "made"),
+    [
+        (LINK_LOCAL, True),
+        (address("fe80::d", 64, flags=0x800), True),
+        (address("2001:db8::2", 64, flags=0x800), False),
+        (address("fe80::d", 64), False),
+        (address("10.0.0.2", 24, proto=3), False),
+        (kernels("10.0.0.2", 32, rt.RTN_LOCAL, 255), True),
+        (kernels("10.0.0.255", 32, rt.RTN_BROADCAST, 255), True),
+        (kernels("2001:db8::", 128, rt.RTN_ANYCAST, 255), True),
+        (kernels("ff00::", 8, rt.RTN_MULTICAST, 255), True),
+        (kernels("10.0.0.0", 24), True),
+        (kernels("10.0.0.0", 24, ifindex=4), False),
+        (kernels("10.0.0.0", 25), False),
+        (kernels("10.1.0.0", 24), False),
+        (kernels("10.2.0.0", 24), False),  # of an address that brings no route
+        (kernels("2001:db8::", 64), True),
+        (kernels("2001:db8::2", 128), True),
+        (route("10.0.0.0", 24), False),
+        (route("10.0.0.2", 32, kind=rt.RTN_LOCAL), False),
+        (nexthop(10), False),
+        (neighbour("10.0.0.5"), False),
+    ],
+)
+def test_what_the_kernel_makes_by_itself(fact: Fact, made: bool) -> None:
+    addresses = (address("10.0.0.2", 24), address("2001:db8::2", 64),
+                 address("10.2.0.2", 24, flags=0x200))  # fmt: skip
+    assert snapshot.made_by_kernel(fact, state(*addresses)) is made
+
+
+def test_both_ends_of_a_peer_address_have_routes() -> None:
+    head = struct.pack("=BBBBI", 10, 64, 0x80, 0, 3)
+    near, far = (bytes.fromhex(f"20010db8000{n}" + "00" * 9 + "07") for n in (1, 2))
+    both = Fact(Kind.ADDRESS, rt.join(head, [Attr(1, far), Attr(2, near)]))
+    for text, length, expected in (
+        ("2001:db8:2::", 64, True), ("2001:db8:1::7", 128, True), ("2001:db8:1::", 64, False),
+    ):  # fmt: skip
+        assert snapshot.connected(kernels(text, length), state(both)) is expected
+
+
+def test_kinds_of_addresses() -> None:
+    six = address("2001:db8::2", 64, flags=0x01)
+    assert snapshot.is_temporary(six)
+    assert not snapshot.is_temporary(address("10.0.0.2", 24, flags=0x01))  # secondary
+    assert not snapshot.is_temporary(route("2001:db8::", 32, flags=0x01))
+    assert snapshot.is_tentative(address("2001:db8::2", 64, flags=0x40))
+    assert not snapshot.is_tentative(address("2001:db8::2", 64))
+    assert not snapshot.is_tentative(address("10.0.0.2", 24, flags=0x40))
+    assert snapshot.is_link_scope(LINK_LOCAL)
+    assert not snapshot.is_link_scope(six)
+    old = Fact(Kind.ADDRESS, struct.pack("=BBBBI", 10, 64, 0x41, 0, 3))
+    assert snapshot.address_flags(old) == 0x41
+    assert snapshot.address_flags(address("2001:db8::2", 64, flags=0x300)) == 0x380
+
+
+def test_addresses_as_text() -> None:
+    facts = [address("10.0.0.2", 24), LINK_LOCAL, route("10.9.0.0", 16), address("2001:db8::2", 64)]
+    assert snapshot.addresses(facts) == ["10.0.0.2", "fe80::d", "2001:db8::2"]
+    assert snapshot.global_addresses(facts) == ["10.0.0.2", "2001:db8::2"]
+    assert snapshot.addresses([Fact(Kind.ADDRESS, struct.pack("=BBBBI", 10, 64, 0, 0, 3))]) == ["?"]
+
+
+def test_default_routes() -> None:
+    assert snapshot.is_default_route(route("0.0.0.0", 0, table=7))
+    assert snapshot.is_default_route(route("::", 0))
+    assert not snapshot.is_default_route(route("10.0.0.0", 1))
+    assert not snapshot.is_default_route(route("0.0.0.0", 0, kind=7))
+    assert not snapshot.is_default_route(address("10.0.0.2", 0))
+
+
+def test_the_order_of_making_again() -> None:
+    order = [
+        address("10.0.0.2", 24), nexthop(10), nexthop(20, None, (10,)), route("10.8.0.0", 16),
+        route("10.9.0.0", 16, via="10.8.0.1"), neighbour("10.0.0.5"),
+    ]  # fmt: skip
+    assert sorted(reversed(order), key=snapshot.rank) == order
+    near, far = snapshot.rank(order[3]), snapshot.rank(order[4])
+    assert near < far
+    assert snapshot.rank(multipath(3, 4)) == far
+    assert snapshot.rank(route("10.9.0.0", 16, nhid=5)) == far
+    via = with_attrs(route("10.9.0.0", 16), Attr(rt.RTA_VIA, b"\x0a\0" + bytes(16)))
+    assert snapshot.rank(via) == far
+
+
+@pytest.mark.parametrize("elapsed", [49, 50])
+def test_expiry(elapsed: int) -> None:
+    over = elapsed >= 50
+    assert snapshot.expired(address("2001:db8::2", 64, valid=50), elapsed) is over
+    assert snapshot.expired(route("2001:db8::", 32, expires=50), elapsed) is over
+    assert not snapshot.expired(address("2001:db8::2", 64), elapsed)
+    assert not snapshot.expired(route("2001:db8::", 32), elapsed)
+    assert not snapshot.expired(neighbour("10.0.0.5"), elapsed)
+
+
+def test_devices_of_facts() -> None:
+    assert snapshot.devices_of(address("10.0.0.2", 24, 4)) == {4}
+    assert snapshot.devices_of(neighbour("10.0.0.5", 5)) == {5}
+    assert snapshot.devices_of(nexthop(10, 6)) == {6}
+    assert snapshot.devices_of(nexthop(20, None, (10,))) == set()
+    assert snapshot.devices_of(multipath(7, 8)) == {7, 8}

@@ -1,0 +1,123 @@
+"""The filter for sockets, run here by the rules of inet_diag_bc_run(), and answers taken apart."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from manactl.wire import inet_diag as diag
+from manactl.wire.inet_diag import Condition, TcpSocket
+from tests.unit.wire.headers import numbers
+
+MINE, YOURS = "10.0.0.2", "192.0.2.9"
+
+
+def packed(text: str) -> bytes:
+    return ipaddress.ip_address(text).packed
+
+
+def audit(program: bytes) -> None:
+    """inet_diag_bc_audit(): jumps go forward by whole words, and each is to an operation that is
+    on the way of what holds, or to just behind the end."""
+    at, starts = 0, set()
+    while at < len(program):
+        _, yes, _ = struct.unpack_from("=BBH", program, at)
+        starts.add(at)
+        assert yes >= 4
+        assert yes % 4 == 0
+        at += yes
+    assert at == len(program)
+    for start in starts:
+        _, yes, no = struct.unpack_from("=BBH", program, start)
+        assert no >= 4
+        assert no % 4 == 0
+        assert start + no in {*starts, len(program), len(program) + 4}
+
+
+def holds(program: bytes, local: str, peer: str) -> bool:
+    """inet_diag_bc_run()."""
+    at = 0
+    while at < len(program):
+        code, yes, no = struct.unpack_from("=BBH", program, at)
+        if code == 1:  # INET_DIAG_BC_JMP never holds
+            at += no
+            continue
+        family, length, port = struct.unpack_from("=BBxxi", program, at + 4)
+        raw = program[at + 12 : at + yes]
+        assert port == -1
+        assert (family, len(raw)) in {(2, 4), (10, 16)}
+        end = packed({7: local, 8: peer}[code])
+        same = len(end) == len(raw) and _prefix(end, length) == _prefix(raw, length)
+        at += yes if same else no
+    return at == len(program)
+
+
+def _prefix(raw: bytes, length: int) -> int:
+    return int.from_bytes(raw, "big") >> (len(raw) * 8 - length)
+
+
+ADDRESSES = st.sampled_from([MINE, YOURS, "10.0.0.3", "2001:db8::1", "2001:db8::2", "127.0.0.9"])
+
+
+@given(st.lists(ADDRESSES, max_size=5), ADDRESSES, ADDRESSES)
+def test_filters_say_what_was_asked(own: list[str], local: str, peer: str) -> None:
+    conditions = [*diag.local(map(packed, own)), *diag.peer(diag.LOOPBACK)]
+    fulfilled = local in own or peer == "127.0.0.9"
+    for program, expected in (
+        (diag.any_of(conditions), fulfilled),
+        (diag.none_of(conditions), not fulfilled),
+    ):
+        audit(program)
+        assert holds(program, local, peer) is expected
+
+
+def test_a_network_is_compared_by_its_prefix() -> None:
+    program = diag.any_of([Condition(diag.BC_D_COND, packed("10.1.0.0"), 16)])
+    assert holds(program, MINE, "10.1.255.1")
+    assert not holds(program, MINE, "10.2.0.1")
+
+
+def test_the_request() -> None:
+    body = diag.request(socket.AF_INET6, b"")
+    family, protocol, extensions, states = struct.unpack_from("=BBBxI", body)
+    assert (family, protocol, extensions, len(body)) == (10, 6, 0, 56)
+    named = {1, 2, 3, 4, 5, 8, 9, 11}
+    assert {n for n in range(32) if states >> n & 1} == named == set(diag.STATES)
+    assert diag.request(socket.AF_INET, b"program.")[56:] == struct.pack("=HH", 12, 1) + b"program."
+
+
+def test_numbers_are_the_kernels() -> None:
+    theirs = numbers("linux/sock_diag.h", "linux/inet_diag.h")
+    for ours, name in (
+        (diag.SOCK_DIAG_BY_FAMILY, "SOCK_DIAG_BY_FAMILY"),
+        (diag.INET_DIAG_REQ_BYTECODE, "INET_DIAG_REQ_BYTECODE"),
+        (diag.INET_DIAG_MARK, "INET_DIAG_MARK"),
+        (diag.BC_JMP, "INET_DIAG_BC_JMP"),
+        (diag.BC_S_COND, "INET_DIAG_BC_S_COND"),
+        (diag.BC_D_COND, "INET_DIAG_BC_D_COND"),
+    ):
+        assert ours == theirs[name]
+
+
+@pytest.mark.parametrize(
+    ("family", "raw", "expected"),
+    [
+        (2, packed("10.0.0.2") + bytes(12), packed("10.0.0.2")),
+        (10, packed("2001:db8::2"), packed("2001:db8::2")),
+        (10, packed("::ffff:10.0.0.2"), packed("10.0.0.2")),
+        (10, packed("::fffe:10.0.0.2"), packed("::fffe:10.0.0.2")),
+    ],
+)
+@pytest.mark.parametrize("mark", [None, 77])
+def test_answers(family: int, raw: bytes, expected: bytes, mark: int | None) -> None:
+    body = struct.pack("=BBBB", family, 8, 1, 2) + struct.pack("!HH", 22, 4444) + raw + raw[::-1]
+    body = body[:24] + (packed(YOURS) + bytes(12) if family == 2 else packed("2001:db8::9"))
+    body += struct.pack("=III", 5, 0xAAAA, 0xBBBB) + struct.pack("=IIIII", 1, 2, 3, 4, 99)
+    body += b"" if mark is None else struct.pack("=HHI", 8, 15, mark)
+    peer = packed(YOURS if family == 2 else "2001:db8::9")
+    assert diag.parse(body) == TcpSocket(8, expected, 22, peer, 4444, 5, 99, mark or 0)

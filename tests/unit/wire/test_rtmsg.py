@@ -1,0 +1,255 @@
+"""Dump messages taken apart and made into requests, and the numbers in them."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from manactl.wire import rtmsg as rt
+from manactl.wire.rtmsg import Attr, Hop, IfAddrMsg, Member, NdMsg, NhMsg, Place, RtMsg
+from tests.unit.wire.headers import numbers, public
+
+WAS = (Place(3, "eth1"), Place(9, "v9"))
+NOW = (Place(7, "enP1"), Place(8, "renamed"))
+FOREVER = 0xFFFFFFFF
+
+
+def attr(kind: int, payload: bytes) -> bytes:
+    padding = bytes(-len(payload) % 4)
+    return struct.pack("=HH", 4 + len(payload), kind) + payload + padding
+
+
+def u32(*values: int) -> bytes:
+    return struct.pack(f"={len(values)}I", *values)
+
+
+def test_numbers_are_the_kernels() -> None:
+    theirs = numbers("linux/rtnetlink.h", "linux/if_addr.h", "linux/neighbour.h", "linux/nexthop.h")
+    ours = public(rt, "RTM_", "RTA_", "RTN", "RT_", "RTPROT_", "IFA_", "IFAPROT_", "NDA_", "NUD_",
+                  "NTF_", "NHA_")  # fmt: skip
+    assert len(ours) > 80
+    # Newer than the headers of some distributions.
+    young = {"IFAPROT_KERNEL_LL", "NTF_EXT_MANAGED", "NDA_FLAGS_EXT", "IFA_PROTO"}
+    missing = ours.keys() - theirs.keys()
+    assert missing <= young
+    common = ours.keys() - missing
+    assert {name: ours[name] for name in common} == {name: theirs[name] for name in common}
+
+
+@pytest.mark.parametrize(
+    ("head", "packed"),
+    [
+        (IfAddrMsg(2, 24, 0x80, 253, 7), struct.pack("=BBBBI", 2, 24, 0x80, 253, 7)),
+        (RtMsg(10, 1, 2, 3, 4, 5, 6, 7, 0x80000001),
+         struct.pack("=BBBBBBBBI", 10, 1, 2, 3, 4, 5, 6, 7, 0x80000001)),
+        (NdMsg(2, -1, 0x80, 8, 1), struct.pack("=BBHiHBB", 2, 0, 0, -1, 0x80, 8, 1)),
+        (NhMsg(2, 253, 4, 0, 5), struct.pack("=BBBBI", 2, 253, 4, 0, 5)),
+    ],
+)  # fmt: skip
+def test_headers_by_name(head: IfAddrMsg | RtMsg | NdMsg | NhMsg, packed: bytes) -> None:
+    assert head.pack() == packed
+    assert type(head).of(packed + b"attributes") == head
+    with pytest.raises(struct.error):
+        type(head).of(packed[:-1])
+
+
+def test_attributes_keep_their_flag_bits_and_the_last_of_a_type_counts() -> None:
+    body = b"HEAD" + attr(1, b"a") + attr(2 | 0x8000, b"bcd") + attr(1, b"")
+    attrs = rt.split(body, 4)
+    assert attrs == [Attr(1, b"a"), Attr(0x8002, b"bcd"), Attr(1, b"")]
+    assert [one.type for one in attrs] == [1, 2, 1]
+    assert rt.join(b"HEAD", attrs) == body
+    assert (rt.value(attrs, 1), rt.value(attrs, 2), rt.value(attrs, 3)) == (b"", b"bcd", None)
+    assert rt.number(attrs, 3) is None
+    assert rt.number([Attr(4, u32(77))], 4) == 77
+
+
+@pytest.mark.parametrize("length", [0, 3, 9, 4000])
+def test_a_length_outside_the_message_is_an_error(length: int) -> None:
+    with pytest.raises(ValueError, match=f"attribute at 2: length {length} of 8"):
+        rt.split(b"HH" + struct.pack("=HHI", length, 1, 0), 2)
+
+
+def test_hops_are_read_and_written_back() -> None:
+    rest = attr(5, bytes([10, 0, 0, 1])) + struct.pack("=HHB", 5, 9, 1)
+    packed = struct.pack("=HBBi", 8 + len(rest), 4, 2, 3) + rest + bytes(3)
+    packed += struct.pack("=HBBi", 8, 16, 0, 9)
+    assert rt.hops(packed) == [Hop(4, 2, 3, rest), Hop(16, 0, 9, b"")]
+    assert rt.pack_hops(rt.hops(packed)) == packed
+    for broken in (struct.pack("=HBBi", 7, 0, 0, 3), struct.pack("=HBBi", 9, 0, 0, 3)):
+        with pytest.raises(ValueError, match="nexthop at 0"):
+            rt.hops(broken)
+
+
+def test_interfaces_of_a_route() -> None:
+    hops = struct.pack("=HBBi", 8, 0, 0, 5) + struct.pack("=HBBi", 8, 0, 0, 6)
+    assert rt.route_ifindexes(RtMsg(2).pack()) == set()
+    assert rt.route_ifindexes(RtMsg(2).pack() + attr(4, u32(3))) == {3}
+    assert rt.route_ifindexes(RtMsg(2).pack() + attr(4, u32(3)) + attr(9, hops)) == {3, 5, 6}
+
+
+def test_members_of_a_group_have_sixteen_bits_of_weight() -> None:
+    body = NhMsg().pack() + attr(2, struct.pack("=IBBHIBBH", 10, 0, 0, 0, 11, 255, 1, 0))
+    assert rt.group(body) == [Member(10, 1), Member(11, 512)]
+    assert rt.group_members(body) == [10, 11]
+    assert rt.group_entries(body) == [
+        struct.pack("=IBBH", 10, 0, 0, 0), struct.pack("=IBBH", 11, 255, 1, 0),
+    ]  # fmt: skip
+    assert rt.group(NhMsg().pack()) == rt.group_entries(NhMsg().pack()) == []
+
+
+# --- from dump to request -------------------------------------------------------------------
+
+
+def an_address(*, valid: int = FOREVER, preferred: int = FOREVER, label: bytes = b"eth1") -> bytes:
+    return (
+        struct.pack("=BBBBI", 2, 24, 0x80, 253, 3)
+        + attr(1, bytes([10, 0, 0, 7])) + attr(2, bytes([10, 0, 0, 2]))
+        + attr(3, label + b"\0") + attr(99, b"unknown")
+        + attr(6, u32(preferred, valid, 111, 222))
+        + attr(8, u32(0x80 | 0x40 | 0x20 | 0x08 | 0x04 | 0x01 | 0x02 | 0x10 | 0x100 | 0x200 | 0x400 | 0x800))
+    )  # fmt: skip
+
+
+def attrs_of(body: bytes | None, size: int) -> dict[int, bytes]:
+    assert body is not None
+    return {one.type: one.payload for one in rt.split(body, size)}
+
+
+def test_an_address_as_a_request() -> None:
+    made = rt.address(an_address(), WAS, NOW, 0)
+    assert made is not None
+    assert made[:8] == struct.pack("=BBBBI", 2, 24, 0x12, 253, 7)
+    assert attrs_of(made, 8) == {
+        1: bytes([10, 0, 0, 7]),
+        2: bytes([10, 0, 0, 2]),
+        3: b"enP1\0",
+        99: b"unknown",
+        6: u32(FOREVER, FOREVER, 0, 0),
+        8: u32(0x712),
+    }
+
+
+@pytest.mark.parametrize(
+    ("elapsed", "valid", "preferred"), [(0, 900, 800), (800, 100, 0), (850, 50, 0), (899, 1, 0)]
+)
+def test_times_that_remain(elapsed: int, valid: int, preferred: int) -> None:
+    made = rt.address(an_address(valid=900, preferred=800), WAS, NOW, elapsed)
+    assert attrs_of(made, 8)[6] == u32(preferred, valid, 0, 0)
+    assert rt.address(an_address(valid=900), WAS, NOW, 900) is None
+    made = rt.address(an_address(valid=FOREVER, preferred=0), WAS, NOW, 900)
+    assert attrs_of(made, 8)[6] == u32(0, FOREVER, 0, 0)
+
+
+def test_without_times() -> None:
+    made = rt.address(an_address(valid=0), WAS, NOW, None)
+    assert set(attrs_of(made, 8)) == {1, 2, 3, 8, 99}
+    assert rt.address_is_limited(an_address(valid=0))
+    assert not rt.address_is_limited(an_address(preferred=5))
+    assert not rt.address_is_limited(IfAddrMsg(2).pack())
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [(b"eth1", b"enP1"), (b"eth1:x", b"enP1:x"), (b"eth10", b"eth10"), (b"mine", b"mine"),
+     (b"\xff:1", b"\xff:1")],
+)  # fmt: skip
+def test_labels_follow_the_name(label: bytes, expected: bytes) -> None:
+    made = rt.address(an_address(label=label), WAS, NOW, 0)
+    assert attrs_of(made, 8)[3] == expected + b"\0"
+
+
+def test_flags_of_an_old_header_and_more_flags() -> None:
+    plain = struct.pack("=BBBBI", 10, 64, 0x82, 0, 3) + attr(1, bytes(16))
+    made = rt.address(plain, WAS, NOW, 0)
+    assert attrs_of(made, 8)[8] == u32(0x02)
+    assert made is not None
+    more = rt.with_address_flags(made, 0x110)
+    assert more[2] == 0x12
+    assert attrs_of(more, 8)[8] == u32(0x112)
+    assert attrs_of(more, 8)[1] == bytes(16)
+
+
+def a_route(*attrs: bytes, flags: int = 0) -> bytes:
+    return struct.pack("=BBBBBBBBI", 2, 24, 0, 4, 254, 3, 253, 1, flags) + b"".join(attrs)
+
+
+def cache(ticks: int) -> bytes:
+    return attr(12, struct.pack("=IIiIIIII", 1, 2, ticks, 4, 5, 6, 7, 8))
+
+
+def test_a_route_as_a_request() -> None:
+    hop = struct.pack("=HBBi", 8, 0x1 | 0x2 | 0x4 | 0x10, 1, 9)
+    body = a_route(
+        attr(4, u32(3)), attr(9 | 0x8000, hop), attr(99, b"x"), cache(0), flags=0x1 | 0x6 | 0x10
+    )
+    made = rt.route(body, WAS, NOW, 0)
+    assert made is not None
+    assert made[:12] == struct.pack("=BBBBBBBBI", 2, 24, 0, 4, 254, 3, 253, 1, 0x6)
+    assert rt.split(made, 12) == [
+        Attr(4, u32(7)), Attr(0x8009, struct.pack("=HBBi", 8, 0x6, 1, 8)), Attr(99, b"x"),
+    ]  # fmt: skip
+
+
+def test_a_route_by_object_asks_for_nothing_of_the_object() -> None:
+    shown = [attr(n, u32(3)) for n in (4, 5, 9, 11, 18, 21, 22)]
+    body = a_route(attr(30, u32(10)), *shown, attr(6, u32(5)), flags=0x4)
+    made = rt.route(body, WAS, NOW, 0)
+    assert made is not None
+    assert rt.RtMsg.of(made).flags == 0
+    assert attrs_of(made, 12) == {30: u32(10), 6: u32(5)}
+
+
+@pytest.mark.parametrize(
+    ("ticks", "elapsed", "left"),
+    [(50_000, 0, 500), (50_099, 100, 400), (50_000, 499, 1), (50_000, 500, None), (50, 0, None),
+     (-1, 0, None), (-50_000, 0, None)],
+)  # fmt: skip
+def test_the_time_that_a_route_has_left(ticks: int, elapsed: int, left: int | None) -> None:
+    made = rt.route(a_route(cache(ticks)), WAS, NOW, elapsed)
+    assert (None if made is None else attrs_of(made, 12)) == (
+        None if left is None else {23: u32(left)}
+    )
+    assert attrs_of(rt.route(a_route(cache(ticks)), WAS, NOW, None), 12) == {}
+    assert rt.route_is_limited(a_route(cache(ticks)))
+
+
+def test_a_route_without_end() -> None:
+    assert attrs_of(rt.route(a_route(cache(0)), WAS, NOW, 10**6), 12) == {}
+    assert not rt.route_is_limited(a_route(cache(0)))
+    assert not rt.route_is_limited(a_route())
+
+
+def test_other_members() -> None:
+    body = a_route(attr(9, b"before"), attr(1, b"dst."))
+    made = rt.with_hops(body, [Hop(0, 1, 3, b"")])
+    assert made[:12] == body[:12]
+    assert attrs_of(made, 12) == {9: struct.pack("=HBBi", 8, 0, 1, 3), 1: b"dst."}
+
+
+def test_a_nexthop_as_a_request() -> None:
+    inner = attr(1, u32(32)) + attr(2, u32(60)) + attr(4, bytes(8))
+    states = [attr(n, b"st") for n in (13, 14, 15, 17)]
+    body = struct.pack("=BBBBI", 2, 253, 4, 9, 0x4 | 0x1 | 0x10) + attr(1, u32(10))
+    body += attr(5, u32(3)) + attr(12, inner) + b"".join(states) + attr(16, b"hw")
+    made = rt.nexthop(body, WAS, NOW)
+    assert made[:8] == struct.pack("=BBBBI", 2, 0, 4, 0, 0x4)
+    assert attrs_of(made, 8) == {
+        1: u32(10), 5: u32(7), 12: attr(1, u32(32)) + attr(2, u32(60)), 16: b"hw",
+    }  # fmt: skip
+
+
+def test_a_neighbour_as_a_request() -> None:
+    states = [attr(n, b"st") for n in (3, 4, 8, 9, 10)]
+    body = struct.pack("=BBHiHBB", 2, 1, 2, 9, 0x80, 0x18, 1) + attr(1, b"dst.") + b"".join(states)
+    body += attr(2, b"lladdr") + attr(12, b"\x09")
+    made = rt.neighbour(body, WAS, NOW)
+    assert made[:12] == struct.pack("=BBHiHBB", 2, 0, 0, 8, 0x80, 0x18, 1)
+    assert attrs_of(made, 12) == {1: b"dst.", 2: b"lladdr", 12: b"\x09"}
+    assert rt.neighbour(struct.pack("=BBHiHBB", 2, 0, 0, 77, 0, 0, 1), WAS, NOW)[4] == 77
+
+
+def test_families() -> None:
+    assert rt.is_ipv6(bytes([10]))
+    assert not rt.is_ipv6(bytes([2]))
