@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from manactl.look import blocked_tasks
 from manactl.look.blocked_tasks import Waiting, in_drivers, waiting
 from tests.unit.machine import Make
 from tests.unit.test_report import KERNELS
@@ -138,3 +139,13 @@ def test_functions_of_others_are_not_the_drivers() -> None:
     lines = "[<0>] my_mana_hook+0x1/0x2\nmana_open+0x1/0x2\n[<0>] mana_open+0x1/0x2 [mana]\n"
     assert in_drivers(lines) == ["mana_open"]
     assert in_drivers("") == []
+
+
+def test_what_is_no_task_that_waits_ends_no_search(
+    proc: Proc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proc.add(70, (70, "app", "D", STACK))
+    proc.add(71, (71, "shell", "S", ""), (72, "shell", "S", ""))
+    orders = {str(proc.base): ["uptime", "1", "71", "70"], f"{proc.base}/71/task": ["71", "72"]}
+    monkeypatch.setattr(blocked_tasks, "listdir", lambda path: orders[path])
+    assert [task.pid for task in waiting(str(proc.base))] == [70]

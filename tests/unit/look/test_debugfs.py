@@ -99,3 +99,12 @@ def test_what_may_not_be_read_is_an_error_for_every_vport(
     monkeypatch.setattr(os, "listdir", refuse)
     with pytest.raises(PermissionError):
         vports(str(tmp_path), [PCI, "0"])
+
+
+def test_what_is_no_vport_ends_no_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = tmp_path / "kernel/debug/mana" / PCI
+    (base / "vport2/EQs").mkdir(parents=True)
+    listdir = os.listdir
+    order = {str(base): ["gdma", "vportx", "vport1", "vport2"]}  # vport1 has just gone
+    monkeypatch.setattr(os, "listdir", lambda path: order.get(path) or listdir(path))
+    assert vports(str(tmp_path), [PCI]) == {2: VportDir(True, False)}

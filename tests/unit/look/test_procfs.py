@@ -239,11 +239,11 @@ def test_without_the_time_of_the_boot_the_start_is_unknown(machine: Machine) -> 
     assert describe(proc(machine), 4, None).since is None
 
 
-@pytest.mark.parametrize("fields", [0, 19])
-def test_a_stat_that_is_cut_has_no_start(machine: Machine, fields: int) -> None:
+@pytest.mark.parametrize(("fields", "known"), [(0, False), (19, False), (20, True), (21, True)])
+def test_a_stat_that_is_cut_has_no_start(machine: Machine, fields: int, known: bool) -> None:
     machine.holder(4)
     machine.write("/proc/4/stat", f"4 (x) {' '.join('7' * fields)}\n")
-    assert describe(proc(machine), 4, 1000).since is None
+    assert (describe(proc(machine), 4, 1000).since is not None) is known
 
 
 @pytest.mark.parametrize(
@@ -289,3 +289,30 @@ def test_the_innermost_unit_of_the_first_hierarchy_that_has_one(
 )  # fmt: skip
 def test_a_container_is_64_hex_digits_by_themselves(path: str, container: str | None) -> None:
     assert container_of(f"0::{path}\n") == container
+
+
+def test_what_is_passed_over_ends_no_search(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The holder comes last, whatever order the file system has."""
+    machine.holder(4)
+    machine.path("/proc/4/fd/1").symlink_to("/dev/gone")
+    machine.path("/proc/5").mkdir()
+    listdir, opened = os.listdir, os.open
+    order = {proc(machine): ["cpuinfo", "5", "6", "4"]}
+
+    def ordered(path: str | int) -> list[str]:
+        if isinstance(path, int):
+            return sorted(listdir(path), key=lambda name: name == "3")
+        return order.get(path) or listdir(path)
+
+    def refusing(path: str, *args: int, **more: int) -> int:
+        if str(path).endswith("/6/fd"):
+            raise PermissionError(path)
+        return opened(path, *args, **more)
+
+    monkeypatch.setattr(os, "listdir", ordered)
+    monkeypatch.setattr(os, "open", refusing)
+    found = holders(proc(machine), {NULL})
+    assert [one.pid for one in found.of[NULL]] == [4]
+    assert found.hidden

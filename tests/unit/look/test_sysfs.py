@@ -276,3 +276,28 @@ def test_names_that_are_not_utf8_are_kept(tree: Sysfs) -> None:
     (tree.base / OF_FUNCTION / "net/eth0/operstate").write_bytes(b" u\xe2p \n")
     (found,) = sysfs.netdevs(tree.roots, PCI)
     assert found.netdev.operstate == "u\udce2p"
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_whatever_the_order_of_directories_things_come_by_name(
+    tree: Sysfs, backwards: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (0, 1, 2):
+        tree.netdev(f"eth{number}", dev_port=str(number))
+        tree.write(f"{OF_FUNCTION}/infiniband/mana_{number}/ports/1/state", "")
+        verbs = f"{OF_FUNCTION}/infiniband_verbs/uverbs{number}"
+        tree.write(f"{verbs}/ibdev", "mana_0\n")
+        tree.write(f"{verbs}/dev", f"231:{number}\n")
+        tree.write(f"bus/pci/drivers/mana/0000:0{number}:00.0", "")
+        for file, text in (("vendor", "0x1414"), ("device", "0x00ba")):
+            tree.write(f"bus/pci/devices/0000:1{number}:00.0/{file}", text)
+    listdir = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda path: sorted(listdir(path), reverse=backwards))
+    function = sysfs.function(tree.roots, PCI)
+    assert [one.netdev.name for one in function.netdevs] == ["eth0", "eth1", "eth2"]
+    assert [node.name for node in function.rdma] == ["mana_0", "mana_1", "mana_2"]
+    assert function.rdma[0].uverbs == tuple(os.makedev(231, number) for number in (0, 1, 2))
+    functions = sysfs.functions(tree.roots)
+    assert functions == ["0000:00:00.0", "0000:01:00.0", "0000:02:00.0"]
+    unbound = [pci for pci, _ in sysfs.unbound(tree.roots)]
+    assert unbound == ["0000:10:00.0", "0000:11:00.0", "0000:12:00.0"]
