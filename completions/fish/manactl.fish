@@ -148,8 +148,8 @@ function __manactl_explain_argument
         'bug' 'exit 1: a fault of manactl itself' \
         'usage' 'exit 2: the command line is wrong' \
         'refused' 'exit 3: a guard refused; nothing was touched' \
-        'rolled-back' 'exit 4: it failed, and everything is back as it was' \
-        'not-restored' 'exit 5: not (fully) put back; the journal stays open' \
+        'rolled-back' 'exit 4: it failed, and everything is restored' \
+        'not-restored' 'exit 5: not (fully) restored; the journal stays open' \
         'busy' 'exit 6: somebody else is at it' \
         'denied' 'exit 7: a privilege is missing; nothing was touched' \
         'unsupported' 'exit 8: not supported here' \
@@ -158,7 +158,7 @@ function __manactl_explain_argument
         'holder' 'a live raw queue pair has the port (exit 6)' \
         'locked' 'another manactl works on the same PCI function (exit 6)' \
         'state-dir' 'the state directory cannot be used (exit 3)' \
-        'residue' 'not everything could be put back (exit 5)' \
+        'residue' 'not everything could be restored (exit 5)' \
         'no-netdev' 'the claimed port has no netdev here (exit 5)' \
         'journal' 'a journal cannot be believed (exit 5)' \
         'interrupted-claim' 'an earlier claim or release was interrupted (exit 5)' \
@@ -218,8 +218,8 @@ complete -c manactl -n '__manactl_at ""' -a claim -d 'Hand ports to userspace RD
 complete -c manactl -n '__manactl_at ""' -a doctor -d 'Is this machine fit to hand a port to RDMA?'
 complete -c manactl -n '__manactl_at ""' -a explain -d 'Say what a message, error number or code means, and what to do.'
 complete -c manactl -n '__manactl_at ""' -a help -d 'Open the manual of a command.'
-complete -c manactl -n '__manactl_at ""' -a recover -d 'Put back what an interrupted claim or release left.'
-complete -c manactl -n '__manactl_at ""' -a release -d 'Put claimed ports back as they were.'
+complete -c manactl -n '__manactl_at ""' -a recover -d 'Undo an interrupted claim, finish an interrupted release.'
+complete -c manactl -n '__manactl_at ""' -a release -d 'Restore claimed ports as they were.'
 complete -c manactl -n '__manactl_at ""' -a status -d 'Show who owns each port, and how that is known.'
 
 complete -c manactl -n '__manactl_at ""; and not __manactl_given --version' -l version -d 'Show the version and exit.'
@@ -230,6 +230,7 @@ complete -c manactl -n '__manactl_at "claim"' -l raw-qp -x -k -a '(__manactl_por
 complete -c manactl -n '__manactl_at "claim"' -l allow -x -k -a '(__manactl_claim_allow | __manactl_unused --allow)' -d 'Accept what this guard refuses.'
 complete -c manactl -n '__manactl_at "claim"; and not __manactl_given --dry-run' -l dry-run -d 'Show the plan, or the refusals, and stop.'
 complete -c manactl -n '__manactl_at "claim"; and not __manactl_given --value --wait' -l wait -x -d 'Wait so long for a vport that is taken, and for another manactl.'
+complete -c manactl -n '__manactl_at "claim"; and not __manactl_given -v --verbose' -s v -l verbose -d 'Show the whole plan before it is carried out.'
 complete -c manactl -n '__manactl_at "claim"; and not __manactl_given --json' -l json -d 'Print one JSON document.'
 complete -c manactl -n '__manactl_at "claim"; and not __manactl_given -h --help' -s h -l help -d 'Show this message and exit.'
 
@@ -245,14 +246,16 @@ complete -c manactl -n '__manactl_at "explain"; and __manactl_argument' -k -a '(
 complete -c manactl -n '__manactl_at "help"; and not __manactl_given -h --help' -s h -l help -d 'Show this message and exit.'
 complete -c manactl -n '__manactl_at "help"; and __manactl_argument; and __manactl_first' -k -a '(__manactl_help_argument)'
 
-complete -c manactl -n '__manactl_at "recover"; and not __manactl_given --dry-run' -l dry-run -d 'Show what would be put back, and stop.'
+complete -c manactl -n '__manactl_at "recover"; and not __manactl_given --dry-run' -l dry-run -d 'Show what would be restored, and stop.'
+complete -c manactl -n '__manactl_at "recover"; and not __manactl_given -v --verbose' -s v -l verbose -d 'Show the whole plan before it is carried out.'
 complete -c manactl -n '__manactl_at "recover"; and not __manactl_given --json' -l json -d 'Print one JSON document.'
 complete -c manactl -n '__manactl_at "recover"; and not __manactl_given -h --help' -s h -l help -d 'Show this message and exit.'
 
 complete -c manactl -n '__manactl_at "release"; and not __manactl_given --all' -l all -d 'Release every claimed port.'
 complete -c manactl -n '__manactl_at "release"; and not __manactl_given --value --wait' -l wait -x -d 'Wait so long for holders to end, and for another manactl.'
 complete -c manactl -n '__manactl_at "release"; and not __manactl_given --terminate' -l terminate -d 'Send SIGTERM to the holders, and wait for them.'
-complete -c manactl -n '__manactl_at "release"; and not __manactl_given --dry-run' -l dry-run -d 'Show what would be put back, and stop.'
+complete -c manactl -n '__manactl_at "release"; and not __manactl_given --dry-run' -l dry-run -d 'Show what would be restored, and stop.'
+complete -c manactl -n '__manactl_at "release"; and not __manactl_given -v --verbose' -s v -l verbose -d 'Show the whole plan before it is carried out.'
 complete -c manactl -n '__manactl_at "release"; and not __manactl_given --json' -l json -d 'Print one JSON document.'
 complete -c manactl -n '__manactl_at "release"; and not __manactl_given -h --help' -s h -l help -d 'Show this message and exit.'
 complete -c manactl -n '__manactl_at "release"; and __manactl_argument' -k -a '(__manactl_ports)'

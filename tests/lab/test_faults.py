@@ -111,7 +111,7 @@ def test_a_stuck_step_says_so_and_hears_signals(scene: Scene) -> None:
     assert claiming.poll() is None
     assert vm.nic.let_go() == 1
     assert end(claiming) == 4, claiming.err
-    assert "interrupted by SIGINT\nEverything is back as it was." in claiming.err
+    assert "interrupted by SIGINT\nEverything is restored and verified." in claiming.err
     assert scene.view() == before
     assert scene.journals() == []
 
@@ -246,7 +246,7 @@ def test_a_stranger_that_sets_the_netdev_up_makes_the_claim_fail(scene: Scene) -
         stranger.process.stdin_write(b"enough\n")
         heard = stranger.wait_for("ended", PATIENCE)
     assert failed.rc == 4, failed.out + failed.err
-    assert "Everything is back as it was" in failed.err
+    assert "Everything is restored and verified" in failed.err
     assert "stop it first" in failed.err
     assert heard["taken"] > 1
     assert scene.view() == before

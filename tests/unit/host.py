@@ -22,7 +22,10 @@ import pytest
 from manactl.act import claim as claiming
 from manactl.act import release as releasing
 from manactl.act.audit import Audit
-from manactl.act.plan import NetdevNow
+from manactl.act.claim import ClaimResult
+from manactl.act.plan import NetdevNow, Plan
+from manactl.act.progress import Progress, Silent
+from manactl.act.release import ReleaseResult
 from manactl.act.signals import Interruptible
 from manactl.model.port import (
     Certainty,
@@ -41,6 +44,7 @@ from manactl.model.port import (
 )
 from manactl.netstate.snapshot import Fact, Kind, PortState, Request
 from manactl.netstate.surroundings import FabricRoute, Surroundings
+from manactl.wire.uverbs import ProofOutcome
 from tests.unit.fakes import address, neighbour, nexthop, route
 from tests.unit.kernel import Kernel, Message, Nic
 
@@ -91,7 +95,7 @@ class Fate:
 
 @dataclass(frozen=True)
 class FakeProof:
-    outcome: str
+    outcome: ProofOutcome
     errno: int | None = None
     message: str = "reports the fake kernel"
     hint: str | None = None
@@ -170,16 +174,16 @@ class FakeSystem:
             with self.host.fate.operation():
                 return self._proof(port)
         except OSError as error:
-            return FakeProof("cannot", error.errno)
+            return FakeProof(ProofOutcome.CANNOT, error.errno)
 
     def _proof(self, port: PortId) -> FakeProof:
         if self.rdma.get((port.pci, port.port)) is None:
-            return FakeProof("cannot", errno.ENODEV)
+            return FakeProof(ProofOutcome.CANNOT, errno.ENODEV)
         if not self.host.mask & NET_RAW:
-            return FakeProof("denied", errno.EPERM)
+            return FakeProof(ProofOutcome.DENIED, errno.EPERM)
         one = self.here(port)
         taken = one.up or one.taken
-        return FakeProof("taken" if taken else "free", errno.EBUSY if taken else None)
+        return FakeProof(ProofOutcome.TAKEN, errno.EBUSY) if taken else FakeProof(ProofOutcome.FREE)
 
     def holders(self, port: PortId) -> tuple[Holder, ...]:
         return _holders(self.here(port)) if self.nic(port) else ()
@@ -414,18 +418,47 @@ def two_ports() -> Kernel:
     return kernel
 
 
-def claim(state_dir: Path, host: FakeHost, *words: str, **more: Any) -> claiming.Claimed:
+class Followed(Silent):
+    """Remembers what was reported."""
+
+    def __init__(self) -> None:
+        self.plans: list[tuple[str, Plan]] = []
+        self.steps: list[tuple[str, float, bool]] = []  # title, seconds, failed
+        self.notes: list[str] = []
+        self.waits: list[tuple[str, float]] = []
+
+    def planned(self, title: str, plan: Plan) -> None:
+        self.plans.append((title, plan))
+
+    def ended(self, title: str, seconds: float, *, failed: bool) -> None:
+        self.steps.append((title, round(seconds, 3), failed))
+
+    def noted(self, line: str) -> None:
+        self.notes.append(line)
+
+    @contextlib.contextmanager
+    def waiting(self, what: str, seconds: float) -> Iterator[None]:
+        self.waits.append((what, seconds))
+        yield
+
+
+def claim(
+    state_dir: Path, host: FakeHost, *words: str, progress: Progress | None = None, **more: Any
+) -> ClaimResult:
     """`manactl claim --raw-qp WORD...`."""
-    with host.alive(), Interruptible() as signals:
-        wish = claiming.Wish(state_dir, words or ("eth1",), _unshown, signals, **more)
-        return claiming.claim(wish, host)
+    request = claiming.ClaimRequest(state_dir, words or ("eth1",), **more)
+    with (
+        host.alive(),
+        Interruptible() as signals,
+        claiming.prepare(request, host, signals) as prepared,
+    ):
+        return claiming.execute(prepared, progress or Silent())
 
 
-def release(state_dir: Path, host: FakeHost, *words: str, **more: Any) -> releasing.Outcome:
+def release(
+    state_dir: Path, host: FakeHost, *words: str, progress: Progress | None = None, **more: Any
+) -> ReleaseResult:
     """`manactl release [WORD...]`, or with `recover` `manactl recover`."""
+    request = releasing.ReleaseRequest(state_dir, words, **more)
     with host.alive(), Interruptible() as signals:
-        return releasing.release(releasing.Wish(state_dir, signals, words, **more), host)
-
-
-def _unshown(_plan: object) -> None:
-    pass
+        return releasing.release(request, host, signals, progress or Silent())

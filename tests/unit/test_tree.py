@@ -26,7 +26,10 @@ def only_data(module: Path) -> bool:
 
 
 def _makes_a_value(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    *before, last = [node for node in function.body if not _is_docstring(node)]
+    body = [node for node in function.body if not _is_docstring(node)]
+    if not body:  # a method of a Protocol
+        return True
+    *before, last = body
     deciding = (ast.If, ast.For, ast.While, ast.Try, ast.With, ast.Match, ast.IfExp, ast.BoolOp)
     return (
         not before

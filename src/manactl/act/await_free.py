@@ -2,72 +2,136 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 
+from manactl.act import proof as proving
 from manactl.act import terminate as ending
-from manactl.act import transition
-from manactl.act.claim import WAIT
 from manactl.act.host import Host
-from manactl.act.plan import System
-from manactl.errors import Busy
-from manactl.model.port import Holder, Owner, PortId
+from manactl.act.plan import NetdevNow, System
+from manactl.act.progress import Progress
+from manactl.act.transition import holder_evidence, named
+from manactl.decide import kernel_bugs
+from manactl.errors import Busy, NotRestored
+from manactl.model.port import Evidence, Holder, Owner, PortId
+from manactl.wire.uverbs import ProofOutcome
+
+PATIENCE = 2.0  # s: a killed DPDK program needs up to 1.6 s to give its vport back
 
 
 def await_free(
+    system: System,
+    ports: Sequence[PortId],
+    progress: Progress,
+    *,
+    wait: float | None,
+) -> None:
+    """Wait until no raw QP has any of the ports; Busy, naming the holders, when one still has."""
+    if wait is None:
+        require_free(system, ports, PATIENCE)
+        return
+    start = system.monotonic()
+    try:
+        require_free(system, ports, 0.0)
+    except Busy as busy:
+        holders = [holder for port in ports for holder in system.holders(port)]
+        what = f"{ending.named(holders) or 'a holder'} to end" if busy.code == "holder" else "it"
+        with progress.waiting(what, wait):
+            require_free(system, ports, wait - (system.monotonic() - start))
+
+
+def terminate(
     host: Host,
     system: System,
     ports: Sequence[PortId],
-    free: Collection[tuple[str, int]],
     sent: list[Holder],
+    progress: Progress,
     *,
     wait: float | None,
-    terminate: bool,
-    say: Callable[[str], None],
 ) -> None:
-    """Wait until no raw QP has any of the ports; Busy, naming the holders, when one still has.
+    """Send SIGTERM to the holders of the ports, and wait until no raw QP has any of them.
 
-    `free` are the ports known to be free by other evidence than a proof; `sent` gets the holders
-    that were sent SIGTERM.
+    Busy, naming who is left, when one still has. `sent` gets those that were signalled.
     """
-
-    def attempt(within: float) -> None:
-        transition.await_free(
-            system, ports, within, known=lambda port: (port.pci, port.port) in free
-        )
-
-    if wait is None and not terminate:
-        attempt(WAIT)
-        return
     patience = ending.WAIT if wait is None else wait
     start = system.monotonic()
     try:
-        attempt(0.0)
+        require_free(system, ports, 0.0)
         return
-    except Busy as busy:
-        if not terminate:
-            say(f"{busy.message.partition(';')[0]}; waiting up to {patience:g} s")
+    except Busy:
+        pass
     try:
-        if terminate:
-            ending.terminate(
-                ending.holders_to_end(host.look(), ports),
-                lambda: [holder for port in ports for holder in system.holders(port)],
-                sent,
-                patience,
-                say,
-                processes=host.processes,
-            )
-        attempt(max(WAIT if terminate else 0.0, patience - (system.monotonic() - start)))
+        ending.terminate(
+            ending.holders_to_end(host.look(), ports),
+            lambda: [holder for port in ports for holder in system.holders(port)],
+            sent,
+            patience,
+            progress.noted,
+            processes=host.processes,
+        )
+        require_free(system, ports, max(PATIENCE, patience - (system.monotonic() - start)))
     except Busy as busy:
         raise ending.not_ended(busy, sent, system.monotonic() - start) from busy
+
+
+def require_free(system: System, ports: Sequence[PortId], wait: float) -> None:
+    """Busy, naming the holders, when a raw QP still has one of the ports after `wait` seconds.
+
+    Where nothing can be proven (no CAP_NET_RAW, no RDMA device) the kernel decides, which refuses
+    to open a netdev whose vport is taken.
+    """
+    deadline = system.monotonic() + wait
+    for port in ports:
+        if _netdev(system, port).up:
+            continue  # the netdev has the vport already
+        left = max(0.0, deadline - system.monotonic())
+        proof, _ = proving.attempt_proof(system, port, left)
+        now = _netdev(system, port)
+        if proof.outcome is ProofOutcome.TAKEN and not now.up:
+            raise _still_held(system, port, now.name, proof.evidence)
+
+
+def _netdev(system: System, port: PortId) -> NetdevNow:
+    now = system.netdev(port)
+    if now is None:
+        raise NotRestored(
+            f"port {port} has no netdev here; nothing was changed",
+            hint="it is unplugged, or in another network namespace; the journal stays open: "
+            "`manactl release` when the netdev is back here",
+            code="no-netdev",
+        )
+    return now
+
+
+def _still_held(
+    system: System, port: PortId, name: str, evidence: Sequence[Evidence]
+) -> Busy | NotRestored:
+    """A live raw QP keeps the port: who, and what to do. Or nobody does, but for a kernel bug."""
+    if kernel_bugs.vport_leaked(system, port):
+        return NotRestored(
+            f"{name} cannot be released: {kernel_bugs.LEAKED_VPORT}; nothing was changed",
+            hint=f"{kernel_bugs.reload_driver(port)} && manactl release",
+            evidence=evidence,
+            code="kernel-bug",
+        )
+    holders = system.holders(port)
+    hint = "end the holder and release again, or wait for it: manactl release --wait SECONDS"
+    if not holders:
+        hint = f"its holder is not visible from here, it may be in another pid namespace; {hint}"
+    return Busy(
+        f"{name} cannot be released: a raw QP still has its vport{named(holders)}; "
+        "nothing was changed",
+        hint=hint,
+        evidence=[*evidence, *holder_evidence(holders)],
+        code="holder",
+    )
 
 
 def would_end(host: Host, ports: Sequence[PortId]) -> list[str]:
     """For a dry run: who would be sent SIGTERM, or why nobody."""
     report = host.look()
-    keys = {(port.pci, port.port) for port in ports}
+    keys = {port.key for port in ports}
     if not any(
-        (row.id.pci, row.id.port) in keys and (row.owner is Owner.RAW_QP or row.candidates)
-        for row in report.ports
+        row.id.key in keys and (row.owner is Owner.RAW_QP or row.candidates) for row in report.ports
     ):
         return []
     try:

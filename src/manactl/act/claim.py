@@ -1,4 +1,4 @@
-"""A claim from the words of the command line to the journal's `claimed` record.
+"""A claim from its request to the journal's `claimed` record.
 
 The order is what makes it safe: lock, then look, then judge everything, then write down, then
 act. Before the journal's header is on disk nothing has been touched.
@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from manactl.act import planner, transition
+from manactl.act.audit import Audit
+from manactl.act.await_free import PATIENCE
 from manactl.act.host import CAP_NET_ADMIN, CAP_NET_RAW, Host, HostSystem
-from manactl.act.plan import Plan
+from manactl.act.plan import Plan, ProveFree
+from manactl.act.progress import Progress
 from manactl.act.proof import LOOK_AGAIN
 from manactl.act.signals import Interruptible
-from manactl.decide import guards, port_words, refusal_words, waivers
+from manactl.act.transition import Facts, Workplace
+from manactl.decide import claimable, guards, waivers
 from manactl.decide.refusal import Refusal
 from manactl.errors import Busy, Denied, ManactlError, NotRestored, RolledBack, Unsupported
 from manactl.escape import command
@@ -28,45 +32,170 @@ from manactl.journal import lock
 from manactl.journal.file import Journal
 from manactl.model.claim import ClaimSummary
 from manactl.model.port import Evidence, Owner, PortId, PortStatus, Report
-from manactl.netstate.snapshot import PortState, derived, port_to_json
+from manactl.netstate.snapshot import PortState, port_to_json
 from manactl.report import resolve
 
 _GLIMPSE = 0.3  # s for what looks odd in passing
-WAIT = 2.0  # s: a killed DPDK program needs up to 1.6 s to give its vport back
+
+Key = tuple[str, int]
+Already = tuple[PortStatus, ClaimSummary]
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """What was asked. `wait`: how long a taken vport is waited for; only when given, a lock too.
-
-    `show` gets the plan before anything is done.
-    """
+class ClaimRequest:
+    """`wait`: how long a taken vport is waited for, in seconds; only when given, a lock too."""
 
     state_dir: Path
     words: Sequence[str]
-    show: Callable[[Plan], None]
-    signals: Interruptible
     allow: Collection[str] = ()
     dry_run: bool = False
     wait: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Claimed:
+class ClaimResult:
     """What a claim has come to; `already` lists ports that were claimed before."""
 
     plan: Plan | None
     states: Mapping[PortId, PortState] = field(default_factory=dict)
-    said: Mapping[PortId, Mapping[str, Any]] = field(default_factory=dict)
+    facts: Facts = field(default_factory=dict)
     ports: tuple[PortStatus, ...] = ()
-    already: tuple[tuple[PortStatus, ClaimSummary], ...] = ()
+    already: tuple[Already, ...] = ()
     waived: tuple[Refusal, ...] = ()
     journal: Path | None = None
+
+    def proven(self, port: PortId) -> bool:
+        """Whether a queue pair proved that the vport is free."""
+        return self.facts.get(port, {}).get(ProveFree.KIND, {}).get("proven") is True
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedClaim:
+    """A claim that was judged and planned, while its locks are held. Nothing was touched.
+
+    `plan` is None when there is nothing to do; `refusals` are all that were found, those that
+    are waived included.
+    """
+
+    request: ClaimRequest
+    host: Host
+    signals: Interruptible
+    audit: Audit
+    already: tuple[Already, ...]
+    ports: tuple[PortStatus, ...] = ()
+    states: Mapping[PortId, PortState] = field(default_factory=dict)
+    refusals: tuple[Refusal, ...] = ()
+    plan: Plan | None = None
+    system: HostSystem | None = None
+
+    @property
+    def labels(self) -> str:
+        return _labels(self.ports)
+
+    @property
+    def refusal(self) -> ManactlError | None:
+        """The failure that lists every refusal which stands, and the plan with a dry run."""
+        hard = _standing(self.refusals, self.request)
+        if not hard:
+            return None
+        error = waivers.refused(hard, self.request.allow)
+        if self.request.dry_run and self.plan is not None:
+            error.more = {"plan": self.plan.to_json()}
+        return error
+
+
+@contextlib.contextmanager
+def prepare(request: ClaimRequest, host: Host, signals: Interruptible) -> Iterator[PreparedClaim]:
+    """Everything that comes before the first act; the locks are held in the `with` block."""
+    with contextlib.ExitStack() as held:
+        audit = held.enter_context(host.audit("claim", request.words))
+        held.enter_context(signals.told())
+        audit.quiet = request.dry_run
+        audit.fields["allowed"] = sorted(request.allow) or None
+
+        wanted = _named(host.look(), request.words)
+        audit.fields["ports"] = [str(port.id) for port in wanted]
+        held.enter_context(_locked(request, host, wanted))
+        there = _settled(host, wanted, request.wait)
+        ports, already = _unclaimed(request, host, _still_there(wanted, there))
+        if not ports:
+            yield PreparedClaim(request, host, signals, audit, already)
+            return
+
+        can_prove = _capable(host, CAP_NET_RAW)
+        found = [no for port in ports for no in claimable.refusals(port, can_prove=can_prove)]
+        if found:
+            refusals = tuple(found)
+            yield PreparedClaim(request, host, signals, audit, already, ports, refusals=refusals)
+            return
+
+        system = held.enter_context(
+            host.system({key: p.rdma for key, p in there.items()}, signals.pause)
+        )
+        with signals.step(f"look at {_labels(ports)}"):
+            states = _captured(system, ports)
+            claimed = [state.ifindex for state in states.values()]
+            around = {p.id: system.surroundings(p, states.get(p.id), claimed) for p in ports}
+        refusals = tuple(no for port in ports for no in guards.refusals(port, around[port.id]))
+        hard = _standing(refusals, request)
+        plan = planner.claim(
+            [(port, states[port.id], around[port.id]) for port in ports if port.id in states],
+            waived=[no for no in refusals if no not in hard],
+            refusals=hard,
+        )
+        yield PreparedClaim(
+            request, host, signals, audit, already, ports, states, refusals, plan, system
+        )
+
+
+def execute(claim: PreparedClaim, progress: Progress) -> ClaimResult:
+    """Claim the ports, all or none; with a dry run nothing. The refusal is raised here."""
+    if claim.refusal is not None:
+        raise claim.refusal
+    result = ClaimResult(claim.plan, claim.states, {}, claim.ports, claim.already, claim.refusals)
+    if claim.request.dry_run or claim.plan is None or claim.system is None:
+        return result
+    for port in claim.ports:
+        claim.system.warm_up(port.id)
+    claim.signals.acting()  # a journal is there whole or not at all
+    log = Journal.create(claim.request.state_dir, header(claim, claim.plan), claim.plan.ports)
+    with log:
+        wait = PATIENCE if claim.request.wait is None else claim.request.wait
+        work = Workplace(claim.system, log, claim.signals, progress)
+        facts = transition.apply(claim.plan.steps, work, wait=wait, who=claim.labels)
+    result = replace(result, facts=facts, journal=log.path)
+    claim.audit.fields["waived"] = sorted({no.code for no in claim.refusals}) or None
+    claim.audit.fields["proven"] = {str(p.id): result.proven(p.id) for p in claim.ports}
+    return result
+
+
+# --- the stages -----------------------------------------------------------------------------
+
+
+def _named(report: Report, words: Sequence[str]) -> list[PortStatus]:
+    if not report.ports:
+        raise Unsupported(
+            "no MANA function here; nothing was touched",
+            hint="see `lspci -d 1414:00ba`, and whether the mana module is loaded",
+        )
+    return list({port.id: port for port in resolve(report, words)}.values())
+
+
+def _locked(
+    request: ClaimRequest, host: Host, wanted: Sequence[PortStatus]
+) -> contextlib.AbstractContextManager[None]:
+    """The locks of the ports' functions; a dry run needs none, and no capability."""
+    if request.dry_run:
+        return contextlib.nullcontext()
+    need_net_admin(host, "claim")
+    return lock.functions(
+        request.state_dir, {port.id.pci for port in wanted}, wait=request.wait or 0.0
+    )
 
 
 def need_net_admin(host: Host, verb: str) -> None:
     """Denied unless this process may change interfaces."""
-    if not host.capabilities() >> CAP_NET_ADMIN & 1:
+    if not _capable(host, CAP_NET_ADMIN):
         raise Denied(
             f"{verb} needs CAP_NET_ADMIN; nothing was touched",
             hint="run it as root, for instance with sudo",
@@ -74,63 +203,19 @@ def need_net_admin(host: Host, verb: str) -> None:
         )
 
 
-def claim(wish: Wish, host: Host) -> Claimed:
-    """Claim the ports, all or none."""
-    with host.audit("claim", wish.words) as audit, wish.signals.told():
-        audit.quiet = wish.dry_run
-        wanted = _resolve(host.look(), wish.words)
-        audit.fields["ports"] = [str(port.id) for port in wanted]
-        audit.fields["allowed"] = sorted(wish.allow) or None
-        guard: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
-        if not wish.dry_run:
-            need_net_admin(host, "claim")
-            pcis = {port.id.pci for port in wanted}
-            guard = lock.functions(wish.state_dir, pcis, wait=wish.wait or 0.0)
-        with guard:
-            done = _locked(wish, host, wanted)
-        audit.fields["waived"] = sorted({r.code for r in done.waived}) or None
-        audit.fields["proven"] = {str(port.id): proven(done, port.id) for port in done.ports}
-        return done
+def _capable(host: Host, capability: int) -> bool:
+    return bool(host.capabilities() >> capability & 1)
 
 
-def _resolve(report: Report, words: Sequence[str]) -> list[PortStatus]:
-    if not report.ports:
-        raise Unsupported(
-            "no MANA function here",
-            hint="see `lspci -d 1414:00ba`, and whether the mana module is loaded",
-        )
-    found: dict[PortId, PortStatus] = {port.id: port for port in resolve(report, words)}
-    return list(found.values())
-
-
-def _locked(wish: Wish, host: Host, wanted: Sequence[PortStatus]) -> Claimed:
-    now = _settled(host, {_key(port.id) for port in wanted}, wish.wait or _GLIMPSE)
-    gone = [port for port in wanted if _key(port.id) not in now]
-    if gone:
-        raise Busy(
-            f"{gone[0].label} has just gone: the driver or the device is in transition; "
-            "nothing was touched"
-        )
-    ports = [now[_key(port.id)] for port in wanted]
-    already = _already(wish.state_dir, host, ports, dry_run=wish.dry_run)
-    new = [port for port in ports if port.id not in {p.id for p, _ in already}]
-    if not new:
-        return Claimed(None, already=tuple(already))
-    _able(new, raw=bool(host.capabilities() >> CAP_NET_RAW & 1))
-    with host.system({k: p.rdma for k, p in now.items()}, wish.signals.pause) as system:
-        return _claim(wish, host, new, already, system)
-
-
-def _settled(
-    host: Host, wanted: Collection[tuple[str, int]], wait: float
-) -> dict[tuple[str, int], PortStatus]:
+def _settled(host: Host, wanted: Sequence[PortStatus], wait: float | None) -> dict[Key, PortStatus]:
     """Every port as it is when those wanted are in no transition, or at the end of `wait`."""
-    deadline = host.monotonic() + wait
+    keys = {port.id.key for port in wanted}
+    deadline = host.monotonic() + (wait or _GLIMPSE)
     while True:
-        now = {_key(port.id): port for port in host.look().ports}
-        passing = any(_passing(port) for key, port in now.items() if key in wanted)
+        there = {port.id.key: port for port in host.look().ports}
+        passing = any(_passing(port) for key, port in there.items() if key in keys)
         if not passing or host.monotonic() >= deadline:
-            return now
+            return there
         host.pause(LOOK_AGAIN)
 
 
@@ -141,240 +226,131 @@ def _passing(port: PortStatus) -> bool:
     return bool(port.in_reset or port.eqs_lost or opening)
 
 
-def _key(port: PortId) -> tuple[str, int]:
-    return port.pci, port.port
+def _still_there(wanted: Sequence[PortStatus], there: Mapping[Key, PortStatus]) -> list[PortStatus]:
+    for port in wanted:
+        if port.id.key not in there:
+            raise Busy(
+                f"{port.label} is not there any more: the driver or the device is in transition; "
+                "nothing was touched",
+                hint="try again in a moment",
+            )
+    return [there[port.id.key] for port in wanted]
 
 
-def _already(
-    state_dir: Path, host: Host, ports: Sequence[PortStatus], *, dry_run: bool
-) -> list[tuple[PortStatus, ClaimSummary]]:
-    """Ports that are claimed and really out. Journals from before a reboot are closed."""
+def _unclaimed(
+    request: ClaimRequest, host: Host, ports: Sequence[PortStatus]
+) -> tuple[tuple[PortStatus, ...], tuple[Already, ...]]:
+    """The ports that are to be claimed, and those that a claim covers already.
+
+    A journal from before the last boot is closed: the boot configuration has taken over.
+    """
     try:
-        listed = journal.list_claims(state_dir, host.boot_id())
+        listed = journal.list_claims(request.state_dir, host.boot_id())
     except PermissionError:
-        if dry_run:
-            return []  # not ours to see, and nothing will be done
-        raise Denied(f"{state_dir} is not readable: claim as root") from None
+        if not request.dry_run:
+            raise Denied(
+                f"{request.state_dir} is not readable; nothing was touched",
+                hint="run it as root, for instance with sudo",
+            ) from None
+        return tuple(ports), ()  # not ours to see, and nothing will be done
     for unreadable in listed.unreadable:
         if any(unreadable.concerns(port.id.pci) for port in ports):
             raise unreadable.error
-    claims = {_key(claim.port): claim for claim in listed.claims}
-    found = []
+    claims = {claim.port.key: claim for claim in listed.claims}
+    new, already = [], []
     for port in ports:
-        one = claims.get(_key(port.id))
-        if one is None:
-            continue
-        if not one.same_boot:
-            if not dry_run:
-                close_stale(one.path)
-            continue
-        if one.port.is_another(port.id):
-            raise Busy(
-                f"{port.label} ({port.id.permanent_mac}) is not the NIC that was claimed in this "
-                f"place ({one.port.permanent_mac}), and that claim is open; nothing was touched",
-                hint="plug the claimed NIC in again and release it; after a reboot the claim is "
-                "only closed",
-                evidence=[Evidence("journal", "permanent MAC", one.port.permanent_mac)],
-                code="drift",
-            )
-        if one.phase != "claimed":
-            raise NotRestored(
-                f"an earlier claim or release of {port.label} was interrupted; nothing was touched",
-                hint="put it back first: manactl recover",
-                evidence=[Evidence("journal", str(one.path), one.phase)],
-                code="interrupted-claim",
-            )
-        if port.netdev is None or port.netdev.admin_up is not False:
-            raise Busy(
-                f"{port.label} is claimed, but something has set it up again since",
-                hint="release it, and claim it again: " + command("manactl", "release", port.label),
-                evidence=[Evidence("journal", "claimed since", journal.stamp(one.claim.since))],
-                code="drift",
-            )
-        found.append((port, one))
-    return found
+        claim = claims.get(port.id.key)
+        if claim is None:
+            new.append(port)
+        elif not claim.same_boot:
+            if not request.dry_run:
+                close_stale(claim.path, host.boot_id())
+            new.append(port)
+        else:
+            _check_covers(claim, port)
+            already.append((port, claim))
+    return tuple(new), tuple(already)
 
 
-def close_stale(path: Path) -> None:
+def _check_covers(claim: ClaimSummary, port: PortStatus) -> None:
+    """Whether the port is as a claim has left it; why not, as an error."""
+    if claim.port.is_another(port.id):
+        raise Busy(
+            f"{port.label} ({port.id.permanent_mac}) is not the NIC that was claimed in this "
+            f"place ({claim.port.permanent_mac}), and that claim is open; nothing was touched",
+            hint="plug the claimed NIC in again and release it; after a reboot the claim is "
+            "only closed",
+            evidence=[Evidence("journal", "permanent MAC", claim.port.permanent_mac)],
+            code="drift",
+        )
+    if claim.phase != "claimed":
+        raise NotRestored(
+            f"an earlier claim or release of {port.label} was interrupted; nothing was touched",
+            hint="undo it first: manactl recover",
+            evidence=[Evidence("journal", str(claim.path), claim.phase)],
+            code="interrupted-claim",
+        )
+    if port.netdev is None or port.netdev.admin_up is not False:
+        raise Busy(
+            f"{port.label} is claimed, but something has set it up again since; "
+            "nothing was touched",
+            hint="release it, and claim it again: " + command("manactl", "release", port.label),
+            evidence=[Evidence("journal", "claimed since", journal.stamp(claim.claim.since))],
+            code="drift",
+        )
+
+
+def close_stale(path: Path, boot_id: str) -> None:
     """Close a journal from before the last boot: the boot configuration has taken over."""
-    if journal.salvaged(path, journal.read_boot_id()):
+    if journal.salvaged(path, boot_id):
         failed = transition.put_away(path)
     else:
         with Journal.open(path) as log:
             failed = transition.close(log, "reboot")
     if failed:
-        raise NotRestored(f"the journal {path} could not be closed: {failed}", code="journal")
-
-
-def _able(ports: Sequence[PortStatus], *, raw: bool) -> None:
-    """What no waiver changes: no RDMA device, a netvsc pair, a live holder, a busy driver.
-
-    A port in a reset, or one with which a bug of the kernel would bite, is the guards' to refuse.
-    """
-    ports = [port for port in ports if not (port.in_reset or port.eqs_lost)]
-    for port in ports:
-        if port.rdma is None:
-            raise Unsupported(
-                f"{port.label} has no RDMA device: no raw QP can be made on it",
-                hint="load the driver: modprobe mana_ib",
-            )
-        if port.upper is not None and port.upper.kind == "netvsc":
-            raise Unsupported(
-                f"{port.label} is the fast path of the netvsc interface {port.upper.netdev}; "
-                "this version claims only ports without one",
-                hint="nothing was touched",
-                evidence=[Evidence("sysfs", "master", port.upper.netdev)],
-            )
-    held = [port for port in ports if port.owner is Owner.RAW_QP]
-    if held:
-        names = "; ".join(f"{p.label}{transition.named(p.holders)}" for p in held)
-        raise Busy(
-            f"a raw QP has the vport already: {names}; nothing was touched",
-            hint="it is out for RDMA as it is; end the holder first to claim it",
-            evidence=[e for p in held for e in transition.holder_evidence(p.holders)],
-            code="holder",
+        raise NotRestored(
+            f"the journal {path} could not be closed: {failed}; no port was touched",
+            hint="fix the cause, then `manactl recover` tries again",
+            code="journal",
         )
-    unsure = [p for p in ports if p.owner is Owner.UNKNOWN and p.netdev is not None]
-    if unsure and not raw:
-        raise Denied(
-            f"who has the vport of {unsure[0].label} can only be told by trying, and that needs "
-            "CAP_NET_RAW; nothing was touched",
-            hint="run it as root, for instance with sudo",
-            evidence=unsure[0].evidence,
-        )
-    for port in unsure:
-        if port.netdev is not None and port.netdev.admin_up:
-            raise Busy(
-                f"the driver of {port.label} is in transition: {'; '.join(port_words.notes(port))}; "
-                "nothing was touched",
-                hint="try again in a moment; manactl status -v shows the evidence",
-                evidence=port.evidence,
-            )
 
 
-def _claim(
-    wish: Wish,
-    host: Host,
-    ports: Sequence[PortStatus],
-    already: Sequence[tuple[PortStatus, ClaimSummary]],
-    system: HostSystem,
-) -> Claimed:
-    name = ", ".join(port.label for port in ports)
-    with wish.signals.step(f"look at {name}"):
-        states = {port.id: _state(system, port) for port in ports}
-        claimed = [state.ifindex for state in states.values() if state is not None]
-        seen = {port.id: system.surroundings(port, states[port.id], claimed) for port in ports}
-    found = [one for port in ports for one in guards.refusals(port, seen[port.id])]
-    known = {id_: state for id_, state in states.items() if state is not None}
-    plan = planner.claim(
-        [(port, known[port.id], seen[port.id]) for port in ports if port.id in known],
-        [one for one in found if not waivers.stands(one, wish.allow)],
-        [one for one in found if waivers.stands(one, wish.allow)],
-    )
-    try:
-        waived = waivers.judge(found, wish.allow)
-    except ManactlError as refusal:
-        if wish.dry_run:
-            wish.show(plan)
-            refusal.more = {"plan": plan.to_json()}
-        raise
-    wish.show(plan)
-    if wish.dry_run:
-        return Claimed(plan, known, {}, tuple(ports), tuple(already), waived)
+def _captured(system: HostSystem, ports: Sequence[PortStatus]) -> dict[PortId, PortState]:
+    """What is on the ports; not of a port whose netdev is not here, nor of one whose driver may
+    hold RTNL for long because it is at a reset: guards refuse these."""
+    states = {}
     for port in ports:
-        system.warm_up(port.id)
-    log, said = transition.apply(
-        plan.steps,
-        system,
-        lambda: Journal.create(wish.state_dir, header(host, plan, ports, waived), plan.ports),
-        signals=wish.signals,
-        wait=WAIT if wish.wait is None else wish.wait,
-        who=name,
-    )
-    assert isinstance(log, Journal)
-    log.close()
-    return Claimed(plan, known, said, tuple(ports), tuple(already), waived, log.path)
+        if port.in_reset or system.netdev(port.id) is None:
+            continue
+        try:
+            states[port.id] = system.capture(port.id)
+        except OSError as error:
+            raise RolledBack(
+                f"the addresses and routes of {port.label} could not be read: "
+                f"{error.strerror or error}; nothing was touched",
+                hint="try again in a moment",
+                evidence=[Evidence("rtnetlink", "dump", errno.errorcode.get(error.errno or 0))],
+            ) from error
+    return states
 
 
-def _state(system: HostSystem, port: PortStatus) -> PortState | None:
-    """The port's network state; None when its netdev is not here, or the driver may hold RTNL for
-    long because it is at a reset (a guard says so)."""
-    if port.in_reset or system.netdev(port.id) is None:
-        return None
-    try:
-        return system.capture(port.id)
-    except OSError as error:
-        raise RolledBack(
-            f"the addresses and routes of {port.label} could not be read: "
-            f"{error.strerror or error}; nothing was touched",
-            hint="try again in a moment",
-            evidence=[Evidence("rtnetlink", "dump", errno.errorcode.get(error.errno or 0))],
-        ) from error
+def _standing(refusals: Sequence[Refusal], request: ClaimRequest) -> list[Refusal]:
+    return [no for no in refusals if waivers.stands(no, request.allow)]
 
 
-def header(
-    host: Host, plan: Plan, ports: Sequence[PortStatus], waived: Sequence[Refusal]
-) -> dict[str, Any]:
+def _labels(ports: Sequence[PortStatus]) -> str:
+    return ", ".join(port.label for port in ports)
+
+
+def header(claim: PreparedClaim, plan: Plan) -> dict[str, Any]:
     """The journal's first line, but for its schema."""
     return {
-        "boot_id": host.boot_id(),
+        "boot_id": claim.host.boot_id(),
         "time": journal.stamp(datetime.now(UTC)),
         "mode": "claim",
-        "by": host.who(),
-        "ports": [{**port_to_json(port.id), "netdev": port.label} for port in ports],
-        "waived": sorted({refusal.code for refusal in waived}),
+        "by": claim.host.who(),
+        "ports": [{**port_to_json(port.id), "netdev": port.label} for port in claim.ports],
+        "waived": sorted({no.code for no in claim.refusals}),
         "plan": plan.to_json(),
         "snapshot": [state.to_json() for state in plan.states],
     }
-
-
-def proven(done: Claimed, port: PortId) -> bool:
-    return bool(done.said.get(port, {}).get("prove-free", {}).get("proven"))
-
-
-def document(done: Claimed) -> dict[str, object]:
-    """`manactl.claim/1`."""
-    new = [_port_document(done, port, already=False) for port in done.ports]
-    old = [
-        {**_port_document(done, port, already=True), "proven": summary.claim.proven}
-        for port, summary in done.already
-    ]
-    return {
-        "schema": "manactl.claim/1",
-        "time": journal.stamp(),
-        "claimed": True,
-        "already": not done.ports,
-        "ports": new + old,
-        "waived": [refusal_words.to_json(refusal) for refusal in done.waived],
-        "plan": done.plan.to_json() if done.plan else None,
-        "journal": str(done.journal) if done.journal else None,
-        "release": command("manactl", "release", *(str(p["netdev"]) for p in new + old)),
-    }
-
-
-def _port_document(done: Claimed, port: PortStatus, *, already: bool) -> dict[str, object]:
-    said = done.said.get(port.id, {})
-    state = done.states.get(port.id)
-    return {
-        "netdev": port.label,
-        "ifindex": port.netdev.ifindex if port.netdev else None,
-        **port_to_json(port.id),
-        "rdma": {"device": port.rdma.device, "port": port.rdma.port} if port.rdma else None,
-        "already": already,
-        "was": None if state is None else ("up" if state.up else "down"),
-        "proven": proven(done, port.id),
-        "proof": said.get("prove-free"),
-        "down_ms": said.get("set-admin", {}).get("ms"),
-        "kept": None if state is None else _kept(state),
-    }
-
-
-def _kept(state: PortState) -> dict[str, int]:
-    if not state.up:
-        return {}
-    counts: dict[str, int] = {}
-    for fact in state.facts:
-        if derived(fact):
-            continue
-        counts[fact.kind.plural] = counts.get(fact.kind.plural, 0) + 1
-    return counts

@@ -1,4 +1,4 @@
-"""Plans and their steps. A step knows how to be done, undone, checked, told and written down.
+"""Plans and their steps. A step knows how to be done, undone, checked, described and written down.
 
 Undoing needs nothing but what the step's JSON holds, since another process may have to do it,
 and may be repeated: a half-done step is undone like a done one.
@@ -10,7 +10,7 @@ import errno
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from manactl.act import restore
 from manactl.act.proof import ProofLike, attempt_proof
@@ -20,6 +20,7 @@ from manactl.errors import ManactlError
 from manactl.model.port import Evidence, Holder, PortId
 from manactl.netstate import snapshot
 from manactl.netstate.snapshot import PortState
+from manactl.wire.uverbs import ProofOutcome
 
 SCHEMA = "manactl.plan/1"
 READ_BACK = 5.0  # s for the kernel to show what it has acknowledged
@@ -37,7 +38,7 @@ class NetdevNow(NamedTuple):
 
 
 class System(restore.Network, Protocol):
-    """The kernel as steps meet it. Ports are looked up anew in every call."""
+    """The kernel as steps meet it. Ports are looked up again in every call."""
 
     def boottime(self) -> float: ...
     def netdev(self, port: PortId) -> NetdevNow | None: ...
@@ -49,18 +50,18 @@ class System(restore.Network, Protocol):
 
 
 class StepFailed(ManactlError):
-    """A step could not be done or undone. `taken`: because a raw QP has the vport."""
+    """A step could not be done or undone. `held`: because a raw QP has the vport."""
 
     exit_code = 4
     kind = "step"
 
-    def __init__(self, message: str, *, taken: bool = False, **more: Any) -> None:
+    def __init__(self, message: str, *, held: bool = False, **more: Any) -> None:
         super().__init__(message, **more)
-        self.taken = taken
+        self.held = held
 
 
 def require_netdev(system: System, port: PortId) -> NetdevNow:
-    """The port's netdev, waited for while the device is plugged anew; else StepFailed."""
+    """The port's netdev, waited for while the device is plugged in again; else StepFailed."""
     now = system.netdev(port)
     if now is None and until(system, lambda: system.netdev(port) is not None, REPLUG):
         now = system.netdev(port)
@@ -85,12 +86,20 @@ class Undone:
 
 
 class Step(Protocol):
-    """One thing that a plan does."""
+    """One thing that a plan does.
+
+    `title` says what in a few words, `undo_title` what undoing does (nothing to undo: empty), and
+    describe() explains it to people.
+    """
 
     @property
     def kind(self) -> str: ...
     @property
     def port(self) -> PortId: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def undo_title(self) -> str: ...
     def describe(self) -> str: ...
     def do(self, system: System, wait: float) -> Mapping[str, object]: ...
     def undo(self, system: System) -> Undone: ...
@@ -102,15 +111,27 @@ class Step(Protocol):
 class KeepState:
     """Remember what refers to the port. Doing it is having written it down; undoing restores."""
 
+    KIND: ClassVar = "keep-state"
     state: PortState
-    kind: str = "keep-state"
+
+    @property
+    def kind(self) -> str:
+        return self.KIND
 
     @property
     def port(self) -> PortId:
         return self.state.port
 
+    @property
+    def title(self) -> str:
+        return f"save {self.state.ifname}'s addresses and routes"
+
+    @property
+    def undo_title(self) -> str:
+        return f"restore and verify {self.state.ifname}"
+
     def describe(self) -> str:
-        return f"keep what refers to {self.state.ifname} in the journal ({tally(self.state)})"
+        return f"{self.title} to the journal ({tally(self.state)})"
 
     def do(self, system: System, wait: float) -> Mapping[str, object]:
         return {}
@@ -132,34 +153,46 @@ class KeepState:
 
 def restore_all(kept: Sequence[KeepState], system: System) -> list[Undone]:
     """Undo several at a time: what one port lacks may need what is on another."""
-    found = restore.restore_ports(system, [one.state for one in kept], PATIENCE)
-    return [Undone(one) for one in found]
+    found = restore.restore_ports(system, [step.state for step in kept], PATIENCE)
+    return [Undone(restored) for restored in found]
 
 
 @dataclass(frozen=True, slots=True)
 class SetAdmin:
     """Set or clear IFF_UP. It outlives manactl, unlike a queue pair: hence the journal."""
 
+    KIND: ClassVar = "set-admin"
     port: PortId
     name: str
     up: bool
     was: bool
     had_carrier: bool
-    kind: str = "set-admin"
+
+    @property
+    def kind(self) -> str:
+        return self.KIND
+
+    @property
+    def title(self) -> str:
+        return f"set {self.name} {_updown(self.up)}"
+
+    @property
+    def undo_title(self) -> str:
+        return f"set {self.name} {_updown(self.was)}"
 
     def describe(self) -> str:
-        return f"set {self.name} {_updown(self.up)}; the way back sets it {_updown(self.was)}"
+        return f"{self.title} (release sets it {_updown(self.was)})"
 
     def do(self, system: System, wait: float) -> Mapping[str, object]:
         now = require_netdev(system, self.port)
         start = system.monotonic()
         if now.up is not self.up:
             _set_admin(system, self.port, now.name, self.up)
-        # A stranger that keeps setting it back must not be waited for longer than was wished.
+        # A stranger that keeps setting it back must not be waited for longer than was asked.
         until(system, lambda: self.holds(system), min(READ_BACK, wait))
         if not self.holds(system):
             raise StepFailed(
-                f"{now.name} does not stay {_updown(self.up)}: something else sets it back",
+                f"{now.name} does not stay {_updown(self.up)}: something else sets it {_updown(not self.up)}",
                 hint="find the network manager or script that does, and stop it first",
                 evidence=[Evidence("sysfs", "IFF_UP", not self.up)],
             )
@@ -200,10 +233,22 @@ class ProveFree:
     The queue pair dies with the process at the latest: there is nothing to undo.
     """
 
+    KIND: ClassVar = "prove-free"
     port: PortId
     device: str
     rdma_port: int
-    kind: str = "prove-free"
+
+    @property
+    def kind(self) -> str:
+        return self.KIND
+
+    @property
+    def title(self) -> str:
+        return f"prove that the vport of {self.device} port {self.rdma_port} is free"
+
+    @property
+    def undo_title(self) -> str:
+        return ""
 
     def describe(self) -> str:
         return (
@@ -212,16 +257,16 @@ class ProveFree:
         )
 
     def do(self, system: System, wait: float) -> Mapping[str, object]:
-        proof, tries = attempt_proof(system, self.port, wait, stop_when_up=True)
-        said: dict[str, object] = {
-            "proven": proof.outcome == "free",
+        proof, tries = attempt_proof(system, self.port, wait)
+        found: dict[str, object] = {
+            "proven": proof.outcome is ProofOutcome.FREE,
             "outcome": str(proof.outcome),
             "message": proof.message,
             "tries": tries,
         }
-        if proof.outcome in ("free", "denied"):
-            return said
-        if proof.outcome == "taken":
+        if proof.outcome in (ProofOutcome.FREE, ProofOutcome.DENIED):
+            return found
+        if proof.outcome is ProofOutcome.TAKEN:
             raise self._taken(system, proof, tries)
         raise StepFailed(
             f"could not prove that {self.port} is free: {proof.message}",
@@ -238,9 +283,9 @@ class ProveFree:
                 evidence=[*proof.evidence, Evidence("sysfs", "IFF_UP", True)],
             )
         if kernel_bugs.vport_leaked(system, self.port):
-            what = f"{now.name if now else self.port}: {kernel_bugs.LEAKED_VPORT}"
+            name = now.name if now else self.port
             return StepFailed(
-                what,
+                f"{name}: {kernel_bugs.LEAKED_VPORT}",
                 hint=kernel_bugs.reload_driver(self.port),
                 evidence=proof.evidence,
                 code="kernel-bug",
@@ -249,7 +294,7 @@ class ProveFree:
             f"the vport of {self.port} is still taken after {tries} attempts: {proof.message}",
             hint="see who holds it: manactl status -v",
             evidence=proof.evidence,
-            taken=True,
+            held=True,
         )
 
     def undo(self, system: System) -> Undone:
@@ -276,8 +321,8 @@ class Plan:
     steps: tuple[Step, ...]
     stops: tuple[str, ...] = ()  # traffic and users that stop
     drops: tuple[str, ...] = ()  # what the kernel drops
-    restores: tuple[str, ...] = ()  # what release puts back
-    lost: tuple[str, ...] = ()  # what cannot be put back
+    restores: tuple[str, ...] = ()  # what release restores
+    lost: tuple[str, ...] = ()  # what cannot be restored
     notes: tuple[str, ...] = ()
     waived: tuple[Mapping[str, Any], ...] = ()  # refusals, as JSON has them
     refusals: tuple[Mapping[str, Any], ...] = ()  # those that stand: it is not carried out
@@ -315,11 +360,11 @@ def steps_from_json(
 
 def _step(data: Mapping[str, Any], states: Mapping[PortId, PortState]) -> Step:
     port = snapshot.port_from_json(data["port"])
-    if data["kind"] == "keep-state":
+    if data["kind"] == KeepState.KIND:
         return KeepState(states[port])
-    if data["kind"] == "set-admin":
+    if data["kind"] == SetAdmin.KIND:
         return SetAdmin(port, data["name"], data["up"], data["was"], data["had_carrier"])
-    if data["kind"] == "prove-free":
+    if data["kind"] == ProveFree.KIND:
         return ProveFree(port, data["device"], data["rdma_port"])
     raise ValueError(f"unknown step {data['kind']!r}")
 
@@ -348,7 +393,7 @@ def _set_admin(system: System, port: PortId, name: str, up: bool) -> None:
             evidence=[
                 Evidence("rtnetlink", f"set {_updown(up)}", errno.errorcode.get(error.errno or 0))
             ],
-            taken=busy,
+            held=busy,
         ) from error
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from manactl.act.plan import KeepState, Plan, ProveFree, SetAdmin, Step, tally
+from manactl.act.plan import KeepState, Plan, ProveFree, SetAdmin, Step
 from manactl.decide import port_notes, port_words, refusal_words
 from manactl.decide.refusal import Refusal
 from manactl.model.port import PortStatus
@@ -12,8 +12,6 @@ from manactl.netstate import snapshot, uppers
 from manactl.netstate.snapshot import Fact, Kind, PortState, devices_of
 from manactl.netstate.surroundings import Surroundings
 from manactl.wire import rtmsg as rt
-
-_LOST = "connections that are masqueraded through it (the kernel forgets them with the link)"
 
 
 def claim(
@@ -34,15 +32,18 @@ def claim(
             steps.append(KeepState(state))
             steps.append(SetAdmin(status.id, name, False, True, state.carrier))
             stops.append(f"all traffic of the kernel over {name} ({_carries(state)})")
-            stops += [f"with it that of {one}" for one in around.carried]
+            stops += [f"with it that of {upper}" for upper in around.carried]
             drops += [snapshot.describe(fact, state.names) for fact in dropped(state)]
             restores.append(f"{name} set up, its carrier awaited")
             restores += _restored(state)
-            lost.append(_LOST.replace("it", name, 1))
+            lost.append(
+                f"NAT (masquerade) connections through {name}: the kernel drops their conntrack "
+                "entries"
+            )
             lost += _temporary(state)
             lost += _not_ours(around)
         else:
-            notes.append(f"{name} is down already: nothing to put back, it stays down at release")
+            notes.append(f"{name} is down already: nothing to restore, it stays down at release")
         if status.rdma is not None:
             steps.append(ProveFree(status.id, status.rdma.device, status.rdma.port))
         if danger := port_notes.below_a_bond(status):
@@ -106,15 +107,15 @@ def _gone(state: PortState) -> tuple[set[int], set[int]]:
 
 
 def _not_ours(around: Surroundings) -> list[str]:
-    """What nobody can put back but its owner."""
+    """What nobody can restore but its owner."""
     found = [
-        f"packet sockets{f' on {one.netdev}' if one.netdev else ''}"
-        f" ({', '.join(map(str, one.processes)) or 'of a process that is not visible'}): they get "
+        f"packet sockets{f' on {sock.netdev}' if sock.netdev else ''}"
+        f" ({', '.join(map(str, sock.processes)) or 'of a process that is not visible'}): they get "
         "ENETDOWN or fall silent until their program opens them again"
-        for one in around.packet_sockets or ()
+        for sock in around.packet_sockets or ()
     ]
     return found + [
-        f"whatever the kernel drops of {one}: put it back there" for one in around.elsewhere or ()
+        f"what the kernel drops of {upper}: restore it there" for upper in around.elsewhere or ()
     ]
 
 
@@ -149,38 +150,3 @@ def _temporary(state: PortState) -> list[str]:
         for fact in state.facts
         if snapshot.is_temporary(fact)
     ]
-
-
-_BRIEF = 6  # lines of a list that a real run shows
-
-
-def text(plan: Plan, *, brief: bool = False) -> list[str]:
-    """The plan for people. `brief`: of long lists the beginning, for who acts on it."""
-    undone = plan.verb != "claim"
-    tell = _undone if undone else (lambda step: step.describe())
-    steps = [words for step in plan.steps if (words := tell(step))]
-    title = "Plan, were it not refused:" if plan.refusals else "Plan:"
-    lines = [title] if steps else []
-    lines += [f"  {n}. {words}" for n, words in enumerate(steps, 1)]
-    for heading, items in (
-        ("Stops:", plan.stops),
-        ("The kernel drops:", plan.drops),
-        ("Put back:" if undone else "Release puts back:", plan.restores),
-        ("Cannot be put back:", plan.lost),
-        ("Notes:", plan.notes),
-    ):
-        shown = items[:_BRIEF] if brief and len(items) > _BRIEF + 1 else items
-        if items:
-            lines += [heading, *(f"  {item}" for item in shown)]
-        if len(items) > len(shown):
-            lines.append(f"  and {len(items) - len(shown)} more (--dry-run shows all)")
-    return lines
-
-
-def _undone(step: Step) -> str:
-    """What undoing a step does; nothing for one that leaves nothing behind."""
-    if isinstance(step, SetAdmin):
-        return f"set {step.name} {'up and await its carrier' if step.was else 'down'}"
-    if isinstance(step, KeepState):
-        return f"put back what referred to {step.state.ifname} ({tally(step.state)}), and compare"
-    return ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from manactl.model.port import Evidence, PortId
+from manactl.wire.uverbs import ProofOutcome
 
 if TYPE_CHECKING:
     from manactl.act.plan import System
@@ -14,10 +15,10 @@ _LOOK_SELDOM = 1.0
 
 
 class ProofLike(Protocol):
-    """What look.raw_qp_probe.Proof says (free, taken, denied, cannot)."""
+    """What look.raw_qp_probe.Proof reports."""
 
     @property
-    def outcome(self) -> str: ...
+    def outcome(self) -> ProofOutcome: ...
     @property
     def errno(self) -> int | None: ...
     @property
@@ -28,9 +29,7 @@ class ProofLike(Protocol):
     def evidence(self) -> tuple[Evidence, ...]: ...
 
 
-def attempt_proof(
-    system: System, port: PortId, wait: float, *, stop_when_up: bool = False
-) -> tuple[ProofLike, int]:
+def attempt_proof(system: System, port: PortId, wait: float) -> tuple[ProofLike, int]:
     """The last proof of several and how many there were.
 
     A taken vport is looked at once more after 0.2 s, since another probe or `ethtool -L` has it
@@ -42,10 +41,10 @@ def attempt_proof(
     while True:
         proof = system.prove_free(port)
         tries += 1
-        if proof.outcome != "taken":
+        if proof.outcome is not ProofOutcome.TAKEN:
             return proof, tries
         now = system.netdev(port)
-        if stop_when_up and now is not None and now.up:
+        if now is not None and now.up:
             return proof, tries
         if tries > 1 and system.monotonic() >= deadline:
             return proof, tries

@@ -1,4 +1,4 @@
-"""The running kernel, as steps meet it: sources opened when first needed, ports looked up anew."""
+"""The running kernel, as steps meet it: sources opened when first needed, ports looked up again."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class LiveSystem:
         stacked_links.put_setting(path, value)
 
     def prove_free(self, port: PortId) -> Proof:
-        rdma = self._rdma.get((port.pci, port.port))
+        rdma = self._rdma.get(port.key)
         if rdma is None:
             message = f"port {port} has no RDMA device (is mana_ib loaded?)"
             return Proof(Outcome.CANNOT, errno.ENODEV, None, "uverbs", message)
@@ -107,11 +107,11 @@ class LiveSystem:
 
     def warm_up(self, port: PortId) -> None:
         """Load what the proof needs while the port still works: imports are not downtime."""
-        rdma = self._rdma.get((port.pci, port.port))
+        rdma = self._rdma.get(port.key)
         if rdma is not None:
             try:
                 open_device(rdma.device, []).close()
-            except Exception:  # noqa: BLE001 - the proof itself will tell, at its time
+            except Exception:  # noqa: BLE001 - the proof itself will report it
                 return
 
     def surroundings(
@@ -121,8 +121,7 @@ class LiveSystem:
 
     def holders(self, port: PortId) -> tuple[Holder, ...]:
         """Who has the port's raw-QP device open now."""
-        key = (port.pci, port.port)
-        return next((p.holders for p in self._look().ports if (p.id.pci, p.id.port) == key), ())
+        return next((p.holders for p in self._look().ports if p.id.key == port.key), ())
 
     def seems_free(self, port: PortId) -> bool:
         """Whether there is proof of other kinds that nobody has the vport, and nobody waits in
@@ -130,9 +129,9 @@ class LiveSystem:
         report = self._look()
         waits = any(missing.source == "mana" for missing in report.missing)
         return not waits and any(
-            (one.owner, one.certainty) == (Owner.FREE, Certainty.PROVEN)
-            for one in report.ports
-            if (one.id.pci, one.id.port) == (port.pci, port.port)
+            (row.owner, row.certainty) == (Owner.FREE, Certainty.PROVEN)
+            for row in report.ports
+            if row.id.key == port.key
         )
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from manactl.act.host import Host
+    from manactl.act.progress import Progress
 
 STATE_DIR = "/var/lib/manactl"
 
@@ -50,6 +51,14 @@ class App:
         from manactl.act.host import LiveHost  # noqa: PLC0415 - for commands that change things
 
         return self._host or LiveHost()
+
+    def progress(self, *, as_json: bool, verbose: bool) -> Progress:
+        """Where a claim or release is shown as it happens; with --json only its notes are."""
+        from manactl.render import progress  # noqa: PLC0415 - for commands that change things
+
+        if as_json:
+            return progress.for_document(sys.stdout, sys.stderr)
+        return progress.follow(sys.stdout, sys.stderr, verbose=verbose)
 
     def out(self, *lines: str) -> None:
         """Lines for people on standard output; everything unprintable in them is spelled out."""

@@ -35,6 +35,7 @@ from manactl.escape import command
     metavar="SECONDS",
     help="Wait so long for a vport that is taken, and for another manactl.",
 )
+@click.option("-v", "--verbose", is_flag=True, help="Show the whole plan before it is carried out.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_context
 def claim(  # noqa: PLR0917 - click passes by keyword
@@ -43,68 +44,46 @@ def claim(  # noqa: PLR0917 - click passes by keyword
     allow: tuple[str, ...],
     dry_run: bool,
     wait: float | None,
+    verbose: bool,
     as_json: bool,
 ) -> None:
     """Set the netdev of each PORT down, so that raw QPs (DPDK) can have its vport.
 
-    Everything that the kernel drops by that is written down first; `manactl release` puts it
-    back. All of the ports are claimed, or none.
+    Everything that the kernel drops by that is written down first; `manactl release` restores
+    it. All of the ports are claimed, or none.
     """
     if ctx.args or not words:
         ports = [part for word in [*words, *ctx.args] or ["PORT"] for part in ("--raw-qp", word)]
         what = "the ports to claim are given by --raw-qp"
         raise UsageError(what, hint=command("manactl", "claim", *ports))
+    _check_codes(allow)
     from manactl.act import claim as claiming  # noqa: PLC0415 - not for --help
-    from manactl.act import planner  # noqa: PLC0415
-    from manactl.act.plan import Plan  # noqa: PLC0415
     from manactl.act.signals import Interruptible  # noqa: PLC0415
-    from manactl.decide import codes  # noqa: PLC0415 - not for --help
+    from manactl.render import outcome, outcome_document, plan  # noqa: PLC0415
 
-    if never := sorted(set(allow) & set(codes.NEVER)):
-        raise UsageError(f"--allow: {', '.join(never)} can never be waived")
-    unknown = sorted(set(allow) - set(codes.WAIVABLE))
-    if unknown:
-        known = ", ".join(codes.WAIVABLE)
-        raise UsageError(f"--allow: no such code: {', '.join(unknown)}", hint=f"codes: {known}")
     app: App = ctx.obj
-
-    def show(plan: Plan) -> None:
-        if not as_json:
-            app.tell(*planner.text(plan, brief=not dry_run))
-            app.flush()  # before anything is done
-
+    request = claiming.ClaimRequest(app.state_dir, words, allow, dry_run, wait)
+    progress = app.progress(as_json=as_json, verbose=verbose)
     with Interruptible(app.warn, lasting=True) as signals:
-        wish = claiming.Wish(app.state_dir, words, show, signals, allow, dry_run, wait)
-        done = claiming.claim(wish, app.host)
-        if as_json:
-            plan = done.plan
-            app.document(plan.to_json() if dry_run and plan else claiming.document(done))
+        with claiming.prepare(request, app.host, signals) as prepared:
+            if prepared.plan is not None and dry_run and not as_json:
+                app.tell(*plan.lines(prepared.plan))
+            elif prepared.plan is not None and not prepared.refusal:
+                progress.planned(f"claim {prepared.labels}", prepared.plan)
+            result = claiming.execute(prepared, progress)
+        if not as_json:
+            app.tell(*outcome.claim_lines(result, dry_run=dry_run))
+        elif dry_run and result.plan is not None:
+            app.document(result.plan.to_json())
         else:
-            app.tell(*_story(done, dry_run=dry_run))
+            app.document(outcome_document.claim_document(result))
 
 
-def _story(done: object, *, dry_run: bool) -> list[str]:
-    from manactl.act import claim as claiming  # noqa: PLC0415
+def _check_codes(allow: tuple[str, ...]) -> None:
+    from manactl.decide.codes import NEVER, WAIVABLE  # noqa: PLC0415 - not for --help
 
-    assert isinstance(done, claiming.Claimed)
-    lines = [
-        f"{port.label} is claimed already, since {summary.claim.since:%Y-%m-%d %H:%M:%S} UTC"
-        for port, summary in done.already
-    ]
-    if dry_run:
-        return [*lines, "Nothing was touched (dry run)."]
-    for port in done.ports:
-        rdma = port.rdma
-        assert rdma is not None
-        where = f"{rdma.device} port {rdma.port}"
-        if claiming.proven(done, port.id):
-            lines.append(
-                f"{port.label} is claimed: its vport is free for raw QPs on {where}, proven."
-            )
-        else:
-            lines.append(
-                f"{port.label} is claimed, but not proven: without CAP_NET_RAW no QP could be made "
-                f"on {where} to see that its vport is free."
-            )
-    names = [port.label for port in (*done.ports, *(p for p, _ in done.already))]
-    return [*lines, f"When done: {command('manactl', 'release', *names)}"]
+    if never := sorted(set(allow) & set(NEVER)):
+        raise UsageError(f"--allow: {', '.join(never)} can never be waived")
+    if unknown := sorted(set(allow) - set(WAIVABLE)):
+        known = ", ".join(WAIVABLE)
+        raise UsageError(f"--allow: no such code: {', '.join(unknown)}", hint=f"codes: {known}")

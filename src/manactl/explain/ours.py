@@ -57,16 +57,16 @@ TOPICS = (
                      "manactl claim --raw-qp PORT --allow GUARD"),),
     ),
     _topic(
-        "rolled-back", "exit 4: it failed, and everything is back as it was",
+        "rolled-back", "exit 4: it failed, and everything is restored",
         "A step failed or a signal came, what had been done was undone, and the result was "
         "compared with what was there before. The port is as you knew it.",
-        "manactl", exit_code=4, forms=("Everything is back as it was",),
+        "manactl", exit_code=4, forms=("Everything is restored and verified",),
         check=(Step("The message's first line says what failed. What the driver says:",
                     "dmesg | grep mana | tail"),),
-        remedy=(Step("Mend the cause and try again."),),
+        remedy=(Step("Fix the cause and try again."),),
     ),
     _topic(
-        "not-restored", "exit 5: not (fully) put back; the journal stays open",
+        "not-restored", "exit 5: not (fully) restored; the journal stays open",
         "Something of what was there before is missing. The message lists it line by line, and the "
         "journal under /var/lib/manactl/claims keeps all that is needed to put it back.",
         "manactl", exit_code=5, remedy=(Step("Mend what the message names."), _AGAIN),
@@ -148,14 +148,14 @@ TOPICS = (
                Step("Room:", "df /var/lib/manactl")),
     ),
     _topic(
-        "residue", "not everything could be put back (exit 5)",
-        "Each line under `Not put back:` is one thing that is missing or could not be undone. The "
+        "residue", "not everything could be restored (exit 5)",
+        "Each line under `Not restored:` is one thing that is missing or could not be undone. The "
         "journal stays open, and recover may be tried as often as you like: what is there already "
         "is left alone.",
         "manactl compares the port with the claim's snapshot",
         remedy=(Step("Mend what the lines name (a gateway that is gone, an address that another "
                      "device has got)."), _AGAIN),
-        forms=("Not put back", "not tried: undo", "it was not put back fully"),
+        forms=("Not restored", "not attempted:", "not fully restored", "it was not put back fully"),
         see=("open-refused",),
     ),
     _topic(

@@ -12,7 +12,7 @@ from manactl.look.text_files import target, text
 from manactl.model.port import Holder
 
 # Compiled when first used.
-_CONTAINER = r"(?:^|[/:_-])([0-9a-f]{64})(?:\.scope)?(?:/|$)"
+_CONTAINER = r"(?:^|[/:_-])([0-9a-f]{64})(?:\.scope)?(?=/|$)"
 _UNIT = r"[^/]+\.(?:service|scope|socket|mount|swap)$"
 OWN_MOUNTS = "/proc/self/mountinfo"
 _USER_MANAGER = r"user@(\d+)\.service"
@@ -103,7 +103,7 @@ def _unit(path: str) -> tuple[int | None, str | None]:
 
 
 def container_of(cgroup: str) -> str | None:
-    """The container id (64 hex digits, as docker, podman, CRI-O and containerd write it)."""
+    """The innermost container's id: 64 hex digits for docker, podman, CRI-O and containerd."""
     for path in _paths(cgroup):
         if found := re.findall(_CONTAINER, path):
             return str(found[-1])

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from manactl.act import claim as claiming
 from manactl.errors import (
     Busy,
     Denied,
@@ -22,12 +21,14 @@ from manactl.errors import (
     ManactlError,
     NotRestored,
     Refused,
+    RolledBack,
     Unsupported,
     UsageError,
 )
 from manactl.journal import file as journal
 from manactl.journal import lock
 from manactl.model.port import PortId, Report
+from manactl.render.outcome_document import claim_document
 from tests.unit import schema
 from tests.unit.fakes import PORT, address
 from tests.unit.host import (
@@ -90,7 +91,7 @@ def test_the_document_tells_what_happened(tmp_path: Path) -> None:
     host.systems = Slow
     claim(tmp_path, FakeHost(host.kernel), "eth2")
     done = claim(tmp_path, host, "eth1", "eth2")
-    document = json.loads(json.dumps(claiming.document(done)))
+    document = json.loads(json.dumps(claim_document(done)))
     schema.strict(document)
     new, old = document["ports"]
     assert (new["netdev"], new["already"], new["was"], new["proven"]) == ("eth1", False, "up", True)
@@ -109,11 +110,11 @@ def test_an_unproven_claim_says_so_wherever_it_is_shown(tmp_path: Path) -> None:
     host = FakeHost(furnished())
     host.mask = NET_ADMIN
     done = claim(tmp_path, host)
-    assert claiming.proven(done, PORT) is False
+    assert done.proven(PORT) is False
     again = claim(tmp_path, FakeHost(host.kernel))
-    (port,) = claiming.document(again)["ports"]  # type: ignore[misc]
+    (port,) = claim_document(again)["ports"]  # type: ignore[misc]
     assert port["proven"] is False
-    assert claiming.document(again)["already"] is True
+    assert claim_document(again)["already"] is True
 
 
 # --- several ports ------------------------------------------------------------------------------
@@ -375,7 +376,7 @@ def test_a_port_that_is_down_needs_no_more_than_net_admin(tmp_path: Path, blind:
     host = FakeHost(kernel)
     host.blind = blind
     host.mask = NET_ADMIN | NET_RAW
-    assert claiming.proven(claim(tmp_path, host), PORT)
+    assert claim(tmp_path, host).proven(PORT)
 
 
 def test_all_that_refuses_is_told_at_once(tmp_path: Path) -> None:
@@ -507,7 +508,7 @@ def test_a_port_that_went_before_we_had_the_lock_is_missed(tmp_path: Path) -> No
     kernel = furnished()
     host = Overtaken(kernel)
     host.meanwhile = kernel.nics.clear
-    with pytest.raises(Busy, match="gone"):
+    with pytest.raises(Busy, match="not there any more"):
         claim(tmp_path, host)
 
 
@@ -560,3 +561,77 @@ def test_the_system_log_gets_refusals_too(tmp_path: Path) -> None:
         claim(tmp_path, host)
     assert host.audits[0].fields["exit"] == 3
     assert not host.audits[0].quiet
+
+
+# --- what cannot be read or closed ----------------------------------------------------------
+
+
+def test_a_dump_that_fails_is_told_and_nothing_was_touched(tmp_path: Path) -> None:
+    kernel = furnished()
+    with pytest.raises(RolledBack, match="could not be read: Input/output error") as caught:
+        claim(tmp_path, FakeHost(kernel, Fate(fails_at=1)))
+    assert "nothing was touched" in caught.value.message
+    assert [tuple(e) for e in caught.value.evidence] == [("rtnetlink", "dump", "EIO")]
+    assert untouched(kernel, tmp_path)
+
+
+def test_a_port_in_a_reset_is_not_dumped_and_the_next_one_is(tmp_path: Path) -> None:
+    kernel = two_ports()
+    kernel.nic("eth1").resetting = True
+    with pytest.raises(Refused) as caught:
+        claim(tmp_path, FakeHost(kernel), "eth1", "eth2")
+    assert [e.fact for e in caught.value.evidence] == ["in-reset"]
+
+
+def test_journals_that_may_not_be_read_deny_a_claim_and_no_dry_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(*_: object) -> object:
+        raise PermissionError(13, "Permission denied")
+
+    kernel = furnished()
+    monkeypatch.setattr(journal, "list_claims", denied)
+    with pytest.raises(Denied, match="not readable; nothing was touched"):
+        claim(tmp_path, FakeHost(kernel))
+    assert kernel.links == []
+    done = claim(tmp_path, FakeHost(kernel), dry_run=True)
+    assert [port.id for port in done.ports] == [PORT]
+    assert done.already == ()
+
+
+def test_an_old_journal_that_cannot_be_closed_stops_a_claim(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = furnished()
+    claim(tmp_path, FakeHost(kernel))
+    kernel.set_up(kernel.nics[0], True)
+    kernel.links.clear()
+
+    def refused(*_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    host = FakeHost(kernel, boot="boot-2")
+    host.at_look[2] = lambda: monkeypatch.setattr(os, "rename", refused)
+    with pytest.raises(NotRestored, match="could not be closed: Read-only") as caught:
+        claim(tmp_path, host)
+    assert (caught.value.code, caught.value.exit_code) == ("journal", 5)
+    assert kernel.links == []
+
+
+def test_what_was_neither_allowed_nor_waived_is_no_field_of_the_system_log(tmp_path: Path) -> None:
+    host = FakeHost(furnished())
+    claim(tmp_path, host)
+    fields = host.audits[0].fields
+    assert (fields["allowed"], fields["waived"]) == (None, None)
+
+
+def test_a_reboot_frees_the_words_of_an_open_claim(tmp_path: Path) -> None:
+    """A port that is covered, one from before the boot and a new one, all in one claim."""
+    kernel = two_ports()
+    claim(tmp_path, FakeHost(kernel), "eth2")
+    kernel.set_up(kernel.nic("eth2"), True)
+    later = FakeHost(kernel, boot="boot-2")
+    claim(tmp_path, later, "eth1")
+    done = claim(tmp_path, later, "eth1", "eth2")
+    assert [port.id for port in done.ports] == [ETH2]
+    assert [port.id for port, _ in done.already] == [PORT]

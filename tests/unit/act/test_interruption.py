@@ -17,11 +17,13 @@ import pytest
 from manactl.act import claim as claiming
 from manactl.act import release as releasing
 from manactl.act import signals as interruption
+from manactl.act.progress import Silent
 from manactl.act.signals import Interruptible
 from manactl.errors import Interrupted, ManactlError, NotRestored, RolledBack
 from manactl.journal import file as journal
 from manactl.journal.file import Journal
 from manactl.model.port import PortId
+from manactl.wire.uverbs import ProofOutcome
 from tests.unit.fakes import PORT
 from tests.unit.host import (
     FakeHost,
@@ -88,9 +90,12 @@ def run(verb: str, state_dir: Path, kernel: Kernel) -> None:
     host = FakeHost(kernel)
     with Interruptible() as signals:
         if verb == "claim":
-            claiming.claim(claiming.Wish(state_dir, ("eth1",), lambda _: None, signals), host)
+            request = claiming.ClaimRequest(state_dir, ("eth1",))
+            with claiming.prepare(request, host, signals) as prepared:
+                claiming.execute(prepared, Silent())
         else:
-            releasing.release(releasing.Wish(state_dir, signals, recover=verb == "recover"), host)
+            again = releasing.ReleaseRequest(state_dir, recover=verb == "recover")
+            releasing.release(again, host, signals, Silent())
 
 
 def prepared(verb: str, state_dir: Path) -> tuple[Kernel, object]:
@@ -281,7 +286,7 @@ class Taken(FakeSystem):
     """Another program has the vport as soon as the netdev is down."""
 
     def _proof(self, port: PortId) -> FakeProof:
-        return FakeProof("taken", errno.EBUSY)
+        return FakeProof(ProofOutcome.TAKEN, errno.EBUSY)
 
 
 def test_a_pause_between_two_looks_is_a_boundary(tmp_path: Path) -> None:
@@ -307,7 +312,7 @@ def test_undoing_goes_on_whatever_a_step_raises(tmp_path: Path) -> None:
             super().set_admin(port, up)
 
         def _proof(self, port: PortId) -> FakeProof:
-            return FakeProof("cannot")
+            return FakeProof(ProofOutcome.CANNOT)
 
     kernel = furnished()
     host = FakeHost(kernel)

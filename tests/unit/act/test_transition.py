@@ -14,12 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manactl.act import plan, planner
+from manactl.act import plan
 from manactl.act.plan import steps_from_json
 from manactl.errors import Busy, Interrupted, ManactlError, NotRestored, Refused, RolledBack
 from manactl.journal import file as journal
 from manactl.model.port import PortId
 from manactl.netstate.snapshot import Fact, Request
+from manactl.wire.uverbs import ProofOutcome
 from tests.unit.fakes import PORT, address, neighbour, nexthop, route
 from tests.unit.host import (
     RICH,
@@ -100,7 +101,7 @@ def test_a_claim_takes_the_port_down_and_a_release_brings_all_back(tmp_path: Pat
     kernel = furnished()
     before = kernel.picture()
     done = claim(tmp_path, FakeHost(kernel))
-    assert done.said[PORT]["prove-free"]["proven"] is True
+    assert done.facts[PORT]["prove-free"]["proven"] is True
     assert not kernel.nics[0].up
     (one,) = journal.list_claims(tmp_path, "boot-1").claims
     assert (one.phase, one.port, one.claim.proven) == ("claimed", PORT, True)
@@ -277,7 +278,7 @@ def refusing(outcome: str, *, times: int = 99) -> Callable[..., FakeSystem]:
         def prove_free(self, port: PortId) -> FakeProof:
             if Refusing.left:
                 Refusing.left -= 1
-                return FakeProof(outcome, 16)
+                return FakeProof(ProofOutcome(outcome), 16)
             return super().prove_free(port)
 
     return Refusing
@@ -298,7 +299,7 @@ def test_a_failed_proof_unwinds_with_code_4(tmp_path: Path) -> None:
 def test_a_vport_that_is_taken_for_a_moment_is_looked_at_again(tmp_path: Path) -> None:
     host = FakeHost(furnished())
     host.systems = refusing("taken", times=2)
-    assert claim(tmp_path, host).said[PORT]["prove-free"]["tries"] == 3
+    assert claim(tmp_path, host).facts[PORT]["prove-free"]["tries"] == 3
 
 
 @pytest.mark.parametrize(("wait", "least", "most"), [(None, 2.0, 4.0), (6.0, 6.0, 8.0)])
@@ -319,7 +320,7 @@ def test_a_vport_that_stays_taken_is_not_waited_for_beyond_wait(
 def test_without_cap_net_raw_a_claim_stands_unproven(tmp_path: Path) -> None:
     host = FakeHost(furnished())
     host.systems = refusing("denied")
-    assert claim(tmp_path, host).said[PORT]["prove-free"]["proven"] is False
+    assert claim(tmp_path, host).facts[PORT]["prove-free"]["proven"] is False
     (one,) = journal.list_claims(tmp_path, "boot-1").claims
     assert one.phase == "claimed"
     assert one.claim.proven is False
@@ -394,7 +395,7 @@ def test_a_port_that_was_down_is_proven_and_left_alone(tmp_path: Path) -> None:
     kernel.add("address", address("10.0.0.2", 24).body)
     before = kernel.picture()
     done = claim(tmp_path, FakeHost(kernel))
-    assert list(done.said[PORT]) == ["prove-free"]
+    assert list(done.facts[PORT]) == ["prove-free"]
     assert [one.outcome for one in release(tmp_path, FakeHost(kernel)).ports] == ["left-down"]
     assert kernel.links == []
     assert kernel.picture() == before
@@ -424,7 +425,7 @@ def unplugging(seconds: float) -> Callable[..., FakeSystem]:
                 self.back_at = self.kernel.clock + seconds
 
         def prove_free(self, port: PortId) -> FakeProof:
-            return FakeProof("cannot", 19)
+            return FakeProof(ProofOutcome.CANNOT, 19)
 
         def nic(self, port: PortId) -> Any:
             one = self.kernel.nics[0]
@@ -615,7 +616,7 @@ def test_a_disk_that_fills_up_during_a_release_keeps_no_port_down(
         with pytest.raises(NotRestored, match="could not be written: No space left") as caught:
             release(tmp_path, FakeHost(kernel))
     assert kernel.picture() == before
-    assert "back as it was" in caught.value.message
+    assert "restored, but its journal is still open" in caught.value.message
     release(tmp_path, FakeHost(kernel))
     assert kernel.picture() == before
     assert nothing_open(tmp_path)
@@ -628,8 +629,48 @@ def test_steps_survive_their_json(tmp_path: Path) -> None:
     assert again == made.steps
     assert [step.kind for step in again] == ["keep-state", "set-admin", "prove-free"]
     assert made.to_json()["schema"] == plan.SCHEMA
-    assert len(planner.text(made)) > len(made.steps)
 
 
 def test_the_rich_port_has_every_kind() -> None:
     assert {str(fact.kind) for fact in RICH} == {"address", "route", "nexthop", "neighbour"}
+
+
+def test_the_story_of_a_failure_has_what_failed_and_whom(tmp_path: Path) -> None:
+    host = FakeHost(two_ports())
+    host.systems = refusing("cannot")
+    with pytest.raises(RolledBack) as caught:
+        claim(tmp_path, host, "eth1", "eth2")
+    first, last = caught.value.message.splitlines()
+    assert first.startswith("claiming eth1, eth2 failed: could not prove that 7870:00:00.0:1")
+    assert last == "Everything is restored and verified."
+    (path,) = (tmp_path / "history").iterdir()
+    records = journal.read(path).records
+    assert [r["event"] for r in records][-8:] == [
+        "unwinding", "undoing", "undone", "undoing", "undone", "undoing", "undone", "closed",
+    ]  # fmt: skip
+    assert records[-1]["how"] == "unwound"
+    (why,) = [r["why"] for r in records if r["event"] == "unwinding"]
+    assert why in first
+
+
+def test_a_port_that_could_not_be_opened_has_what_was_not_attempted(tmp_path: Path) -> None:
+    class Broken(FakeSystem):
+        def set_admin(self, port: PortId, up: bool) -> None:
+            if up and port.port == 1:
+                raise OSError(12, "Cannot allocate memory")
+            super().set_admin(port, up)
+
+    kernel = two_ports()
+    claim(tmp_path, FakeHost(kernel), "eth1", "eth2")
+    host = FakeHost(kernel)
+    host.systems = Broken
+    with pytest.raises(NotRestored) as caught:
+        release(tmp_path, host)
+    assert caught.value.message.splitlines() == [
+        "eth1, eth2: not fully restored",
+        "Not restored:",
+        "  setting eth1 up failed: Cannot allocate memory",
+        "  not attempted: restore and verify eth1",
+    ]
+    assert "the journal stays open: fix the cause" in (caught.value.hint or "")
+    assert kernel.nic("eth2").up

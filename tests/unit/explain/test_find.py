@@ -49,9 +49,8 @@ LINES = {
     "manactl: refused to claim eth0; nothing was touched": "refused",
     "manactl: eth1 cannot be released: a raw QP still has its vport (pid 206 dpdk-testpmd); "
     "nothing was changed": "holder",
-    "manactl: a raw QP has the vport already: eth1 (pid 189 python3); nothing was touched": (
-        "holder"
-    ),
+    "  holder: eth1: a raw QP has the vport already (pid 189 python3).": "holder",
+    "  not attempted: restore and verify eth1": "residue",
     "manactl: another manactl is at work on 0000:01:00.0: pid 7 (python3), since just now": (
         "locked"
     ),

@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manactl.act import release
 from manactl.act.host import LiveHost
-from manactl.act.transition import Interruptible
+from manactl.act.progress import Silent
+from manactl.act.release import ReleaseRequest, ReleaseResult, release
+from manactl.act.signals import Interruptible
 from manactl.errors import NotRestored, Refused
 from manactl.journal import file as journal
 from manactl.journal import lock
@@ -77,6 +78,10 @@ def test_phases(tmp_path: Path, events: tuple[str, ...], phase: str) -> None:
     assert journal.read(written(tmp_path, *events)).phase == phase
 
 
+def released_by_manactl(state_dir: Path, **more: Any) -> ReleaseResult:
+    return release(ReleaseRequest(state_dir, **more), LiveHost(), Interruptible(), Silent())
+
+
 def released(state_dir: Path, *more: str) -> Path:
     path = written(state_dir, "doing", "claimed", "releasing")
     with Journal.open(path) as log:
@@ -93,7 +98,7 @@ def test_a_release_that_died_at_its_very_end_is_put_away(
     """Its port is back, so nothing is claimed; only the file has to go to the history."""
     path = released(tmp_path, *more)
     assert journal.list_claims(tmp_path).claims == []
-    outcome = release.release(release.Wish(tmp_path, Interruptible()), LiveHost())
+    outcome = released_by_manactl(tmp_path)
     assert outcome.ports == []
     assert not path.exists()
     (kept,) = (tmp_path / "history").iterdir()
@@ -102,14 +107,14 @@ def test_a_release_that_died_at_its_very_end_is_put_away(
 
 def test_a_dry_run_puts_nothing_away(tmp_path: Path) -> None:
     path = released(tmp_path)
-    release.release(release.Wish(tmp_path, Interruptible(), dry_run=True), LiveHost())
+    released_by_manactl(tmp_path, dry_run=True)
     assert path.exists()
 
 
 def test_a_living_release_puts_its_journal_away_itself(tmp_path: Path) -> None:
     path = released(tmp_path)
     with lock.functions(tmp_path, [PORT.pci]):
-        release.release(release.Wish(tmp_path, Interruptible()), LiveHost())
+        released_by_manactl(tmp_path)
         assert path.exists()
 
 

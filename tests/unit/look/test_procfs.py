@@ -191,3 +191,101 @@ def test_only_our_own_file_systems_are_asked(
         patch.setattr("manactl.look.procfs.OWN_MOUNTS", "/nonexistent")
         seen = holders(proc(machine), {NULL})
     assert ([one.pid for one in seen.of[NULL]], seen.hidden) == (found, hidden)
+
+
+def test_descriptors_of_a_search_are_not_left_open(machine: Machine) -> None:
+    machine.holder(4)
+    before = os.listdir("/proc/self/fd")
+    holders(proc(machine), {NULL})
+    assert os.listdir("/proc/self/fd") == before
+
+
+@pytest.mark.parametrize(
+    ("error", "hidden"),
+    [(PermissionError, True), (ProcessLookupError, False), (FileNotFoundError, False)],
+)
+def test_what_may_not_be_read_is_hidden_and_what_is_gone_is_not(
+    machine: Machine, error: type[OSError], hidden: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.holder(4)
+    machine.holder(5)
+    opened = os.open
+
+    def refusing(path: str, flags: int, **more: int) -> int:
+        if str(path).endswith("/4/fd"):
+            raise error(path)
+        return opened(path, flags, **more)
+
+    monkeypatch.setattr(os, "open", refusing)
+    found = holders(proc(machine), {NULL})
+    assert (found.hidden, [one.pid for one in found.of[NULL]]) == (hidden, [5])
+    assert found.descriptors == {NULL: 1}
+
+
+def test_every_field_of_a_holder_comes_from_its_file(machine: Machine) -> None:
+    machine.holder(4, "fwd", f"0::/system.slice/docker-{ID}.scope\n")
+    holder = describe(proc(machine), 4, 1000)
+    assert (holder.pid, holder.comm, holder.exe, holder.uid) == (4, "fwd", "/usr/bin/testpmd", 1000)
+    assert (holder.unit, holder.container) == (f"docker-{ID}.scope", ID)
+    assert holder.since is not None
+    assert holder.since.timestamp() == 1005
+
+
+def test_without_the_time_of_the_boot_the_start_is_unknown(machine: Machine) -> None:
+    machine.holder(4)
+    machine.write("/proc/stat", "cpu 1 2 3\nxbtime 5\n")
+    (holder,) = holders(proc(machine), {NULL}).of[NULL]
+    assert holder.since is None
+    assert describe(proc(machine), 4, None).since is None
+
+
+@pytest.mark.parametrize("fields", [0, 19])
+def test_a_stat_that_is_cut_has_no_start(machine: Machine, fields: int) -> None:
+    machine.holder(4)
+    machine.write("/proc/4/stat", f"4 (x) {' '.join('7' * fields)}\n")
+    assert describe(proc(machine), 4, 1000).since is None
+
+
+@pytest.mark.parametrize(
+    ("status", "uid"),
+    [("Uid:\t1000\t0\t0\t0\n", 1000), ("Name:\tUid: 7\nUid:\t5 6\n", 5), ("Gid:\t7\n", None)],
+)
+def test_the_real_uid_is_the_first_of_its_line(
+    machine: Machine, status: str, uid: int | None
+) -> None:
+    machine.holder(4)
+    machine.write("/proc/4/status", status)
+    assert describe(proc(machine), 4, None).uid == uid
+
+
+def test_files_of_proc_that_are_no_process_are_passed_over(machine: Machine) -> None:
+    for name in ("self", "4x", "sys"):
+        machine.path(f"/proc/{name}/fd").mkdir(parents=True)
+        machine.path(f"/proc/{name}/fd/3").symlink_to("/dev/null")
+    assert holders(proc(machine), {NULL}).of[NULL] == ()
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "unit"),
+    [
+        ("0::/a.service/b.service\n", "b.service"),
+        ("0::/a.service/x\n", "a.service"),
+        ("0::/a.slice\n", None),
+        ("4:cpu:/a.service\n0::/b.socket\n", "b.socket"),
+        ("2:cpu:/x.mount\n1:memory:/y.swap\n", "x.mount"),
+        ("0::/serviced\n0::/a.services\n", None),
+    ],
+)
+def test_the_innermost_unit_of_the_first_hierarchy_that_has_one(
+    cgroup: str, unit: str | None
+) -> None:
+    assert unit_of(cgroup) == unit
+
+
+@pytest.mark.parametrize(
+    ("path", "container"),
+    [(f"/a/{ID}/b", ID), (f"/{'f' * 64}/{ID}", ID), (f"/{ID}0", None), (f"/{ID[1:]}", None),
+     (f"/x{ID}", None), (f"/libpod-conmon-{ID}.scope", ID), (f"/{ID}.service", None)],
+)  # fmt: skip
+def test_a_container_is_64_hex_digits_by_themselves(path: str, container: str | None) -> None:
+    assert container_of(f"0::{path}\n") == container

@@ -1,0 +1,69 @@
+"""Which claims a release or a recovery is about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from manactl.act.host import Host
+from manactl.errors import Denied, UsageError
+from manactl.journal import file as journal
+from manactl.model.claim import ClaimSummary
+from manactl.model.port import PortId, PortStatus, Report
+from manactl.report import resolve
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The claimed ports that are meant, and the ports named that no claim covers."""
+
+    claims: tuple[ClaimSummary, ...]
+    unclaimed: tuple[PortStatus, ...] = ()
+
+
+def open_claims(state_dir: Path, host: Host) -> journal.Claims:
+    """Every claimed port by the journals, and the journals that cannot be read."""
+    try:
+        return journal.list_claims(state_dir, host.boot_id())
+    except PermissionError:
+        raise Denied(
+            f"{state_dir} is not readable; nothing was touched",
+            hint="run it as root, for instance with sudo",
+        ) from None
+
+
+def choose(
+    claims: Sequence[ClaimSummary], host: Host, words: Sequence[str], *, everything: bool
+) -> Chosen:
+    """The claims that words name; without words the only one."""
+    if everything or not (claims or words):
+        return Chosen(tuple(claims))
+    report = host.look()
+    if not words:
+        if len({claim.path for claim in claims}) > 1:
+            listed = ", ".join(_label(claim.port, report) for claim in claims)
+            raise UsageError(
+                f"several claims: {listed}", hint="name the ports to release, or use --all"
+            )
+        return Chosen(tuple(claims))
+    chosen: dict[PortId, ClaimSummary] = {}
+    unclaimed: list[PortStatus] = []
+    for word in words:
+        mine = [claim for claim in claims if word.lower() in _names(claim.port)]
+        if not mine:
+            (port,) = resolve(report, [word])
+            mine = [claim for claim in claims if claim.port.key == port.id.key]
+            if not mine:
+                unclaimed.append(port)
+        chosen.update({claim.port: claim for claim in mine})
+    return Chosen(tuple(chosen.values()), tuple(unclaimed))
+
+
+def _names(port: PortId) -> tuple[str | None, ...]:
+    """The words that name a port also when its netdev is gone."""
+    return str(port), port.permanent_mac
+
+
+def _label(port: PortId, report: Report) -> str:
+    return next((row.label for row in report.ports if row.id.key == port.key), str(port))

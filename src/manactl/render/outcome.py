@@ -1,0 +1,69 @@
+"""What claim, release and recover have come to, for people: last, and with the next command."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from manactl.act.claim import ClaimResult
+from manactl.act.release import Outcome, ReleasedPort, ReleaseResult
+from manactl.escape import command
+from manactl.model.port import PortStatus
+from manactl.netstate.snapshot import counted
+
+DRY_RUN = "Nothing was touched (dry run)."
+
+
+def claim_lines(result: ClaimResult, *, dry_run: bool) -> list[str]:
+    lines = [
+        f"{port.label} is claimed already, since {summary.claim.since:%Y-%m-%d %H:%M:%S} UTC."
+        for port, summary in result.already
+    ]
+    if dry_run:
+        return [*lines, DRY_RUN]
+    lines += [_claimed(result, port) for port in result.ports]
+    labels = [port.label for port in (*result.ports, *(p for p, _ in result.already))]
+    lines[-1] += f" When done: {command('manactl', 'release', *labels)}"
+    return lines
+
+
+def _claimed(result: ClaimResult, port: PortStatus) -> str:
+    where = f"{port.rdma.device} port {port.rdma.port}" if port.rdma else str(port.id)
+    if result.proven(port.id):
+        return f"{port.label} is claimed: its vport is free for raw QPs on {where}, proven."
+    return (
+        f"{port.label} is claimed, but not proven: without CAP_NET_RAW no test QP could be "
+        f"created on {where}."
+    )
+
+
+def release_lines(result: ReleaseResult, *, verb: str, dry_run: bool) -> list[str]:
+    if not (result.ports or result.plans):
+        return ["nothing to recover" if verb == "recover" else "nothing is claimed"]
+    lines = [line for port in result.ports for line in _released(port)]
+    return [*lines, DRY_RUN] if dry_run else lines
+
+
+def _released(port: ReleasedPort) -> Iterator[str]:
+    yield f"{port.netdev}{_outcome(port)}"
+    for text in port.expired:
+        yield f"  its lifetime ended meanwhile: {text}"
+    for text in port.extra:
+        yield f"  added during the claim, kept; to remove: {text}"
+
+
+def _outcome(port: ReleasedPort) -> str:
+    if port.outcome is Outcome.NOT_CLAIMED:
+        return " is not claimed: nothing to do"
+    if port.outcome is Outcome.HISTORY:
+        return (
+            ": claimed before the last boot; the boot configuration has taken over, the journal "
+            "is closed and nothing was changed"
+        )
+    how = "recovered" if port.recovered else "released"
+    if port.outcome is Outcome.LEFT_DOWN:
+        return f" {how}: it was down before the claim and stays down"
+    kinds = [counted(count, kind) for kind, count in port.counts.items()]
+    back = ", ".join(kinds) + " restored" if kinds else "nothing was missing"
+    carrier = ", no carrier yet" if port.carrier is False else ""
+    gap = "" if port.down_for_s is None else f" (was down for {port.down_for_s} s)"
+    return f" {how}: up{carrier}{gap}, {back}; verified against the snapshot"

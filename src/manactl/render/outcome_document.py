@@ -1,0 +1,83 @@
+"""The JSON documents of claim, release and recover."""
+
+from __future__ import annotations
+
+from manactl.act.claim import ClaimResult
+from manactl.act.plan import ProveFree, SetAdmin
+from manactl.act.release import ReleaseResult
+from manactl.decide import refusal_words
+from manactl.escape import command
+from manactl.journal import file as journal
+from manactl.model.port import PortStatus
+from manactl.netstate.snapshot import PortState, derived, port_to_json
+
+
+def claim_document(result: ClaimResult) -> dict[str, object]:
+    """`manactl.claim/1`."""
+    new = [_claimed_port(result, port, already=False) for port in result.ports]
+    old = [
+        {**_claimed_port(result, port, already=True), "proven": summary.claim.proven}
+        for port, summary in result.already
+    ]
+    return {
+        "schema": "manactl.claim/1",
+        "time": journal.stamp(),
+        "claimed": True,
+        "already": not result.ports,
+        "ports": new + old,
+        "waived": [refusal_words.to_json(refusal) for refusal in result.waived],
+        "plan": result.plan.to_json() if result.plan else None,
+        "journal": str(result.journal) if result.journal else None,
+        "release": command("manactl", "release", *(str(port["netdev"]) for port in new + old)),
+    }
+
+
+def _claimed_port(result: ClaimResult, port: PortStatus, *, already: bool) -> dict[str, object]:
+    facts = result.facts.get(port.id, {})
+    state = result.states.get(port.id)
+    return {
+        "netdev": port.label,
+        "ifindex": port.netdev.ifindex if port.netdev else None,
+        **port_to_json(port.id),
+        "rdma": {"device": port.rdma.device, "port": port.rdma.port} if port.rdma else None,
+        "already": already,
+        "was": None if state is None else ("up" if state.up else "down"),
+        "proven": result.proven(port.id),
+        "proof": facts.get(ProveFree.KIND),
+        "down_ms": facts.get(SetAdmin.KIND, {}).get("ms"),
+        "kept": None if state is None else _kept(state),
+    }
+
+
+def _kept(state: PortState) -> dict[str, int]:
+    if not state.up:
+        return {}
+    counts: dict[str, int] = {}
+    for fact in state.facts:
+        if not derived(fact):
+            counts[fact.kind.plural] = counts.get(fact.kind.plural, 0) + 1
+    return counts
+
+
+def release_document(result: ReleaseResult, verb: str) -> dict[str, object]:
+    """`manactl.release/1`, or with the same keys `manactl.recover/1`."""
+    return {
+        "schema": f"manactl.{verb}/1",
+        "time": journal.stamp(),
+        "ports": [
+            {
+                "netdev": port.netdev,
+                **port_to_json(port.port),
+                "outcome": str(port.outcome),
+                "recovered": port.recovered,
+                "restored": {kind.plural: count for kind, count in port.counts.items()},
+                "expired": list(port.expired),
+                "extra": list(port.extra),
+                "carrier": port.carrier,
+                "up_ms": port.up_ms,
+                "down_for_s": port.down_for_s,
+            }
+            for port in result.ports
+        ],
+        "terminated": [{"pid": holder.pid, "comm": holder.comm} for holder in result.terminated],
+    }

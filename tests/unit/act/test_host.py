@@ -1,0 +1,35 @@
+"""The machine that this process runs on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from manactl.act.host import CAP_NET_ADMIN, CAP_NET_RAW, LiveHost
+from manactl.act.terminate import LiveProcesses
+
+
+def test_it_is_this_machine() -> None:
+    host = LiveHost()
+    assert host.boot_id() == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    assert host.who()["uid"] == os.getuid()
+    assert host.look().kernel == os.uname().release
+    assert isinstance(host.processes, LiveProcesses)
+    assert host.monotonic() <= host.monotonic()
+    audit = host.audit("claim", ["eth1"])
+    assert (audit.fields["verb"], audit.fields["asked"]) == ("claim", ["eth1"])
+    status = Path("/proc/self/status").read_text()
+    (mask,) = [line.split()[1] for line in status.splitlines() if line.startswith("CapEff:")]
+    assert host.capabilities() == int(mask, 16)
+
+
+def test_capabilities_are_the_kernels() -> None:
+    """include/uapi/linux/capability.h"""
+    assert (CAP_NET_ADMIN, CAP_NET_RAW) == (12, 13)
+
+
+def test_a_system_pauses_as_it_is_told() -> None:
+    pauses: list[float] = []
+    with LiveHost().system({}, pauses.append) as system:
+        system.pause(3.5)
+    assert pauses == [3.5]

@@ -1,0 +1,83 @@
+"""The last lines of claim, release and recover."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from manactl.act.claim import ClaimResult
+from manactl.act.release import Outcome, ReleasedPort, ReleaseResult
+from manactl.netstate.snapshot import Kind
+from manactl.render import outcome
+from tests.unit.act.test_choose import ONE
+from tests.unit.decide.scene import STATUS
+from tests.unit.fakes import PORT
+
+
+def released(**more: Any) -> list[str]:
+    port = ReleasedPort(PORT, "eth1", more.pop("outcome", Outcome.RESTORED), **more)
+    return outcome.release_lines(ReleaseResult([port]), verb="release", dry_run=False)
+
+
+@pytest.mark.parametrize(
+    ("more", "line"),
+    [
+        ({}, "eth1 released: up, nothing was missing; verified against the snapshot"),
+        (
+            {"counts": {Kind.ADDRESS: 1, Kind.ROUTE: 2}, "down_for_s": 41.3},
+            "eth1 released: up (was down for 41.3 s), 1 address, 2 routes restored; verified "
+            "against the snapshot",
+        ),
+        (
+            {"carrier": False, "recovered": True},
+            "eth1 recovered: up, no carrier yet, nothing was missing; verified against the "
+            "snapshot",
+        ),
+        (
+            {"carrier": True},
+            "eth1 released: up, nothing was missing; verified against the snapshot",
+        ),
+        (
+            {"outcome": Outcome.LEFT_DOWN},
+            "eth1 released: it was down before the claim and stays down",
+        ),
+        ({"outcome": Outcome.NOT_CLAIMED}, "eth1 is not claimed: nothing to do"),
+        (
+            {"outcome": Outcome.HISTORY},
+            "eth1: claimed before the last boot; the boot configuration has taken over, the "
+            "journal is closed and nothing was changed",
+        ),
+    ],
+)
+def test_a_line_for_each_outcome(more: dict[str, Any], line: str) -> None:
+    assert released(**more) == [line]
+
+
+def test_what_ended_and_what_came_is_listed_below() -> None:
+    assert released(expired=("inet6 x",), extra=("ip address del y",))[1:] == [
+        "  its lifetime ended meanwhile: inet6 x",
+        "  added during the claim, kept; to remove: ip address del y",
+    ]
+
+
+def test_nothing_to_do_is_one_line() -> None:
+    nothing = ReleaseResult()
+    assert outcome.release_lines(nothing, verb="release", dry_run=False) == ["nothing is claimed"]
+    assert outcome.release_lines(nothing, verb="recover", dry_run=True) == ["nothing to recover"]
+
+
+def test_a_claim_ends_with_the_next_command() -> None:
+    proven = {PORT: {"prove-free": {"proven": True}}}
+    result = ClaimResult(None, facts=proven, ports=(STATUS,))
+    assert outcome.claim_lines(result, dry_run=False) == [
+        "eth1 is claimed: its vport is free for raw QPs on manae_0 port 1, proven. When done: "
+        "manactl release eth1"
+    ]
+    unproven = outcome.claim_lines(ClaimResult(None, ports=(STATUS,)), dry_run=False)
+    assert "not proven" in unproven[0]
+    already = outcome.claim_lines(ClaimResult(None, already=((STATUS, ONE),)), dry_run=False)
+    assert already == [
+        "eth1 is claimed already, since 2026-11-22 00:00:00 UTC. When done: manactl release eth1"
+    ]
+    assert outcome.claim_lines(result, dry_run=True) == ["Nothing was touched (dry run)."]
