@@ -268,7 +268,7 @@ def test_files_of_proc_that_are_no_process_are_passed_over(machine: Machine) -> 
 @pytest.mark.parametrize(
     ("cgroup", "unit"),
     [
-        ("0::/a.service/b.service\n", "b.service"),
+        ("0::/a.service/b.service\n", "a.service"),
         ("0::/a.service/x\n", "a.service"),
         ("0::/a.slice\n", None),
         ("4:cpu:/a.service\n0::/b.socket\n", "b.socket"),
@@ -276,7 +276,7 @@ def test_files_of_proc_that_are_no_process_are_passed_over(machine: Machine) -> 
         ("0::/serviced\n0::/a.services\n", None),
     ],
 )
-def test_the_innermost_unit_of_the_first_hierarchy_that_has_one(
+def test_the_outermost_unit_of_the_first_hierarchy_that_has_one(
     cgroup: str, unit: str | None
 ) -> None:
     assert unit_of(cgroup) == unit
