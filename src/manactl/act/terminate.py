@@ -43,7 +43,9 @@ class LiveProcesses:
     def ended(self, fd: int, within: float) -> bool:
         # In slices: inside a step a signal comes to another thread, and cuts no wait short here.
         deadline = time.monotonic() + within
-        while not (found := select.select([fd], [], [], min(_SLICE, max(0.0, within)))[0]):
+        poll = select.poll()  # select() knows no descriptor beyond 1023
+        poll.register(fd, select.POLLIN)
+        while not (found := poll.poll(1000 * min(_SLICE, max(0.0, within)))):
             within = deadline - time.monotonic()
             if within <= 0:
                 break
