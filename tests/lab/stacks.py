@@ -11,7 +11,7 @@ ip -batch - <<'END'
 address add 10.50.0.2/24 dev {top}
 address add 2001:db8:50::2/64 dev {top} nodad
 route add 192.0.2.0/24 via 10.50.0.9 dev {top} {table}
-route add 192.0.3.0/24 nexthop via 10.50.0.5 dev {top} nexthop via 10.50.0.6 dev {top} {table}
+route add 192.0.3.0/24 {table} nexthop via 10.50.0.5 dev {top} nexthop via 10.50.0.6 dev {top}
 route add 2001:db8:500::/48 via 2001:db8:50::9 dev {top} {table}
 nexthop add id 10 via 10.50.0.20 dev {top}
 nexthop add id 11 via 10.50.0.21 dev {top}

@@ -159,6 +159,41 @@ def test_users_of_other_queue_pairs_take_nothing_and_are_named(vm: Vm) -> None:
             assert noted(rows[1], f"{device} has 1 RC, UC or UD queue pair")
 
 
+def not_ended(vm: Vm, pids: list[int], *prefix: str) -> None:
+    """`release --terminate` refuses for the sake of these processes, and they live on."""
+    result = manactl(vm, "release", "--terminate", "--json", prefix=prefix)
+    assert (result.rc, json.loads(result.out)["code"]) == (6, "holder"), result.err
+    assert "nobody was signalled" in result.err
+    vm.run(["kill", "-0", *map(str, pids)])
+
+
+def test_only_who_is_sure_to_hold_the_port_is_ended(vm: Vm) -> None:
+    """A holder in another pid namespace, and a process that may only have RC queue pairs."""
+    up(vm, 1, 2)
+    assert manactl(vm, "claim", "--raw-qp", vm.netdevs[2], "--allow", "last-port").rc == 0
+    rdma = status(vm)[1]["rdma"]
+    device = rdma["others"][0].partition("/")[0] if rdma["others"] else rdma["device"]
+    with user(vm, "rawqp") as holder, user(vm, "rnic", device) as other:
+        pid = holder.wait_for("ready")["pid"]
+        ready = other.wait_for("ready")
+        assert "qp" in ready["made"]
+        bystander = ready["pid"]
+        holder.ask("create 2", "created")
+        not_ended(vm, [pid, bystander], *IN_A_PID_NAMESPACE)
+        if device == rdma["device"]:
+            not_ended(vm, [pid, bystander])
+            holder.say("quit")
+            becomes(vm, 2, "free")
+            released = manactl(vm, "release", "--json")
+        else:
+            released = manactl(vm, "release", "--terminate", "--json")
+            terminated = json.loads(released.out)["terminated"]
+            assert [one["pid"] for one in terminated] == [pid]
+        assert released.rc == 0, released.err
+        vm.run(["kill", "-0", str(bystander)])
+    assert owners(vm)[2] == "ethernet"
+
+
 @pytest.fixture
 def newest(make_vm: Callable[..., Vm]) -> Vm:
     """A guest to wreck, of the kernel whose faults the tests are about."""

@@ -100,5 +100,6 @@ def down_and_up() -> None:
     ip("link", "set", "port0", "up")
 
 
-def put_back(here: Here, state: PortState) -> Restored:
-    return restore.restore_port(here, state, 3.0)
+def put_back(here: Here, state: PortState, patience: float = 3.0) -> Restored:
+    (done,) = restore.restore_ports(here, [state], patience)
+    return done

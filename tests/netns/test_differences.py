@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from manactl.act import restore
 from manactl.netstate.snapshot import Request
-from tests.netns.port import PORT, Here, batch, ip, settle
+from tests.netns.port import PORT, Here, batch, ip, put_back, settle
 
 pytestmark = [pytest.mark.netns, pytest.mark.usefixtures("netns")]
 
@@ -133,12 +132,12 @@ def test_a_difference_is_residue(here: Here, was: str, now: str) -> None:
     settle()
     state = here.capture(PORT)
     mute = Mute(here.rtnl, here.name)
-    assert restore.restore_port(mute, state, 0.0).residue == ()
+    assert put_back(mute, state, 0.0).residue == ()
     for line in reversed(was.strip().splitlines()):
         ip(*undo(line).split())
     batch(now)
     settle()
-    done = restore.restore_port(mute, state, 0.0)
+    done = put_back(mute, state, 0.0)
     assert done.residue, f"{was!r} became {now!r}, and nothing was said"
     target = was.strip().splitlines()[-1].split()
     named = next(word for word in target if word[0].isdigit()).partition("/")[0]
@@ -152,7 +151,7 @@ def test_what_is_missing_is_residue(here: Here, was: str) -> None:
     state = here.capture(PORT)
     for line in reversed(was.strip().splitlines()):
         ip(*undo(line).split())
-    done = restore.restore_port(Mute(here.rtnl, here.name), state, 0.0)
+    done = put_back(Mute(here.rtnl, here.name), state, 0.0)
     assert done.residue
     assert all("Operation not permitted" in line or "missing" in line for line in done.residue)
 
@@ -160,11 +159,11 @@ def test_what_is_missing_is_residue(here: Here, was: str) -> None:
 def test_a_wrong_sysctl_is_residue(here: Here) -> None:
     state = here.capture(PORT)
     mute = Mute(here.rtnl, here.name)
-    assert restore.restore_port(mute, state, 0.0).residue == ()
+    assert put_back(mute, state, 0.0).residue == ()
     set_sysctl("net/ipv6/conf/port0/mtu", "1400")
-    (line,) = restore.restore_port(mute, state, 0.0).residue
+    (line,) = put_back(mute, state, 0.0).residue
     assert line == "sysctl net/ipv6/conf/port0/mtu = 1500 (Permission denied)"
-    assert restore.restore_port(here, state, 0.0).residue == ()
+    assert put_back(here, state, 0.0).residue == ()
     assert Path("/proc/sys/net/ipv6/conf/port0/mtu").read_text().strip() == "1500"
 
 
@@ -173,7 +172,7 @@ def test_a_vanished_upper_is_residue_with_what_was_on_it(here: Here) -> None:
     settle()
     state = here.capture(PORT)
     ip("link", "del", "m1")
-    (line,) = restore.restore_port(here, state, 0.0).residue
+    (line,) = put_back(here, state, 0.0).residue
     assert line.startswith("macvlan m1 (it is gone, with ")
     assert int(line.split("with ")[1].split()[0]) >= 4  # address, connected, local, broadcast
 
@@ -183,7 +182,7 @@ def test_an_upper_that_cannot_be_set_up_is_residue(here: Here) -> None:
     settle()
     state = here.capture(PORT)
     ip("link", "set", "m1", "down")
-    done = restore.restore_port(Mute(here.rtnl, here.name), state, 0.0)
+    done = put_back(Mute(here.rtnl, here.name), state, 0.0)
     assert done.residue[0] == "macvlan m1 up (Operation not permitted)"
 
 
@@ -196,13 +195,13 @@ def test_privacy_addresses_are_the_kernels(here: Here) -> None:
     state = here.capture(PORT)
     ip("link", "set", "port0", "down")
     ip("link", "set", "port0", "up")
-    done = restore.restore_port(here, state, 5.0)
+    done = put_back(here, state, 5.0)
     assert (done.residue, done.extra) == ((), ())
     settle()
     assert before
     assert temporary()
     assert not before & temporary()
-    assert restore.restore_port(here, state, 0.0).residue == ()
+    assert put_back(here, state, 0.0).residue == ()
 
 
 def temporary() -> set[str]:

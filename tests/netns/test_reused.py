@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from manactl.act import restore
 from manactl.act.restore import Restored
 from manactl.netstate.snapshot import PortState
-from tests.netns.port import PORT, Here, batch, down_and_up, ip, settle
+from tests.netns.port import PORT, Here, batch, down_and_up, ip, put_back, settle
 
 pytestmark = [pytest.mark.netns, pytest.mark.usefixtures("netns")]
 
@@ -34,7 +33,7 @@ def members(group: int) -> list[int]:
 
 
 def restored(here: Here, state: PortState) -> Restored:
-    return restore.restore_port(here, state, 0.3)
+    return put_back(here, state, 0.3)
 
 
 @pytest.fixture

@@ -9,11 +9,10 @@ import subprocess
 
 import pytest
 
-from manactl.act import restore
 from manactl.netstate.snapshot import PortState
 from tests.conftest import lacking
 from tests.lab import networks, stacks
-from tests.netns.port import PORT, Here, batch, ip
+from tests.netns.port import PORT, Here, batch, ip, put_back
 
 pytestmark = [pytest.mark.netns, pytest.mark.usefixtures("netns")]
 
@@ -57,7 +56,7 @@ def test_it_is_as_it_was(stack: Here) -> None:
     assert state.uppers
     ip("link", "set", "port0", "down")
     ip("link", "set", "port0", "up")
-    done = restore.restore_port(stack, state, 10.0)
+    done = put_back(stack, state, 10.0)
     assert (done.residue, done.extra) == ((), ())
     assert not (found := networks.differences(before, view())), "\n".join(found)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -175,3 +175,6 @@ class Machine:
     def look(self, **more: Any) -> Report:
         roots = Roots(sys=str(self.path("/sys")), proc=str(self.path("/proc")))
         return look(roots, netlink=self.rdma, links=self.links, netns=self.netns, **more)
+
+
+Make = Callable[[str], Machine]  # by the name of the recording

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manactl.escape import escape
+from manactl.escape import command, escape
 from manactl.model.port import Evidence
 from manactl.render.document import dumps, error_document, timestamp
 
@@ -71,3 +73,40 @@ def test_error_document_has_every_key() -> None:
 def test_timestamps_are_utc() -> None:
     noon = datetime(2026, 11, 22, 13, 0, 0, 999, timezone(timedelta(hours=1)))
     assert timestamp(noon) == "2026-11-22T12:00:00Z"
+
+
+WORDS = st.text(st.characters(exclude_characters="\0")) | st.binary().map(
+    lambda raw: raw.replace(b"\0", b"").decode("utf-8", "surrogateescape")
+)
+
+
+@given(st.lists(st.one_of(WORDS, st.sampled_from(["", "a b", "$(id)", "x'y", "-n", "~", "#"]))))
+@settings(max_examples=30, deadline=None)
+def test_a_printed_command_is_these_words_to_a_shell(words: list[str]) -> None:
+    words = [word for word in words if encodable(word)]
+    printed = escape(command("printf", r"%s\0", *words))
+    done = subprocess.run(["bash", "-c", printed], capture_output=True, check=True)
+    assert done.stdout.split(b"\0")[:-1] == [os.fsencode(word) for word in words] or not words
+
+
+def encodable(word: str) -> bool:
+    """What a file system or a process can give us as a name."""
+    try:
+        os.fsencode(word)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("words", "printed"),
+    [
+        (("manactl", "release", "eth1"), "manactl release eth1"),
+        (("rm", "/dev/hugepages/a;id;"), "rm '/dev/hugepages/a;id;'"),
+        (("x", "it's"), "x 'it'\\''s'"),
+        (("x", ""), "x ''"),
+        (("x", "a\n1"), "x $'a\\0121'"),
+    ],
+)
+def test_a_command_is_quoted_only_where_it_must_be(words: tuple[str, ...], printed: str) -> None:
+    assert command(*words) == printed

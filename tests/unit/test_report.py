@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from datetime import UTC
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from manactl.errors import UsageError
 from manactl.look.links import LinkFacts
 from manactl.look.netns import Elsewhere
-from manactl.model.port import Certainty, Netdev, Owner, PortStatus, RdmaPort
+from manactl.model.port import (
+    Certainty,
+    Evidence,
+    Missing,
+    Netdev,
+    Owner,
+    RdmaPort,
+    RdmaUse,
+)
 from manactl.report import resolve
 from manactl.wire.nldev import ATTRS
-from tests.unit.machine import PCI, FakeRdma, Machine, noted
+from tests.unit.machine import PCI, FakeRdma, Machine, Make, noted
+from tests.unit.test_shapes import claim_of
 
 KERNELS = ["6.12", "6.18", "7"]
-Make = Callable[[str], Machine]
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Make:
-    return lambda recording: Machine(tmp_path / "machine", recording)
 
 
 def owners(machine: Machine) -> list[tuple[Owner, Certainty]]:
@@ -269,49 +273,6 @@ def test_a_netdev_that_moves_while_it_is_looked_at_does_not_discredit_sysfs(make
     assert report.missing == ()
 
 
-def test_rdma_devices_are_told_apart_by_shape_not_by_name(make: Make) -> None:
-    machine = make("7-raw-qp-on-port-2")
-    for old, new in (("manae_0", "rdmap1s0"), ("mana_0", "manae_0")):
-        machine.pci(f"infiniband/{old}").rename(machine.pci(f"infiniband/{new}"))
-        for ibdev in machine.pci("infiniband_verbs").glob("*/ibdev"):
-            if ibdev.read_text().strip() == old:
-                ibdev.write_text(new + "\n")
-        for one in nldev(machine).recorded:
-            if one["device"]["name"] == old:
-                one["device"]["name"] = new
-    machine.holder(7)
-    first, second = machine.look().ports
-    assert first.rdma == RdmaPort("rdmap1s0", 1, ("manae_0/1",))
-    assert second.owner is Owner.RAW_QP
-    assert [holder.pid for holder in second.holders] == [7]
-
-
-def test_without_an_rdma_driver_a_down_port_is_free(make: Make) -> None:
-    machine = make("6.18-idle")
-    machine.remove(machine.pci("infiniband"))
-    for auxiliary in machine.path(f"/sys/bus/pci/devices/{PCI}").glob("mana.*"):
-        (auxiliary / "driver").unlink()
-    assert owners(machine) == [(Owner.FREE, Certainty.PROVEN)] * 2
-    assert machine.look().ports[0].rdma is None
-
-
-def test_rdma_devices_of_another_namespace_leave_it_open(make: Make) -> None:
-    machine = make("6.18-idle")
-    machine.remove(machine.pci("infiniband"))
-    nldev(machine).recorded = []
-    assert owners(machine) == [(Owner.UNKNOWN, Certainty.UNKNOWN)] * 2
-
-
-def test_two_devices_that_look_alike_leave_it_open(make: Make) -> None:
-    machine = make("6.18-idle")
-    machine.pci("infiniband/mana_0/node_guid").write_text("0000:0000:0000:0000\n")
-    for one in nldev(machine).recorded:
-        one["device"]["protocol"] = None
-    report = machine.look()
-    assert {port.owner for port in report.ports} == {Owner.UNKNOWN}
-    assert any("cannot be told" in item.why for item in report.missing)
-
-
 def test_a_busy_kernel_costs_altnames_and_nothing_else(make: Make) -> None:
     machine = make("7-raw-qp-on-port-2")
     machine.links.answers = None
@@ -322,34 +283,6 @@ def test_a_busy_kernel_costs_altnames_and_nothing_else(make: Make) -> None:
     assert (netdev.altnames, netdev.carrier) == (None, True)
     assert netdev.permanent_mac == "02:15:5d:00:00:01"
     assert any("RTNL" in item.why for item in report.missing if item.source == "rtnetlink")
-
-
-def test_rtnetlink_adds_what_sysfs_does_not_tell(make: Make) -> None:
-    machine = make("7-raw-qp-on-port-2")
-    machine.pci("net/eth0/addr_assign_type").write_text("3\n")
-    machine.links.answers = {
-        2: LinkFacts("eth0", ("enP1", "data"), False, "02:15:5d:00:00:99", None),
-        3: LinkFacts("renamed", ("new",), True, "02:15:5d:00:00:02", None),  # since sysfs was read
-    }
-    first, second = machine.look().ports
-    assert machine.links.asked == {2, 3}
-    assert first.netdev is not None
-    assert second.netdev is not None
-    assert first.netdev.altnames == ("enP1", "data")
-    assert first.netdev.carrier is False
-    assert first.id.permanent_mac == "02:15:5d:00:00:99"
-    assert second.netdev.altnames is None
-    assert second.netdev.carrier is None  # down: there is no telling
-    assert second.id.permanent_mac == "02:15:5d:00:00:02"
-
-
-def test_a_mac_set_by_somebody_is_not_taken_for_the_permanent_one(make: Make) -> None:
-    machine = make("7-idle")
-    machine.pci("net/eth0/addr_assign_type").write_text("3\n")
-    first = machine.look().ports[0]
-    assert first.netdev is not None
-    assert first.netdev.mac == "02:15:5d:00:00:01"
-    assert first.id.permanent_mac is None
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -375,23 +308,6 @@ def test_a_function_that_has_no_port_is_mentioned(make: Make) -> None:
     report = machine.look()
     assert report.ports == ()
     assert any("has no port" in item.why for item in report.missing)
-
-
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_who_waits_in_the_driver_is_named(make: Make, kernel: str) -> None:
-    machine = make(f"{kernel}-idle")
-    machine.write("/proc/41/stat", "41 (ip (x)) D 1 1\n")
-    machine.write(
-        "/proc/41/stack",
-        "[<0>] mana_hwc_send_request+0x291/0x360 [mana]\n[<0>] do_setlink+0x9/0x12\n",
-    )
-    machine.write("/proc/42/stat", "42 (kworker/0:1+events) D 1 1\n")
-    machine.write("/proc/42/stack", "[<0>] netdev_work_proc+0x14/0x1f0\n")
-    machine.write("/proc/43/stat", "43 (running) R 1 1\n")
-    machine.write("/proc/43/stack", "[<0>] mana_hwc_send_request+0x291/0x360 [mana]\n")
-    machine.write("/proc/44/stat", "44 (not ours to see) D 1 1\n")
-    (why,) = [item.why for item in machine.look().missing if item.source == "mana"]
-    assert why.startswith("ip (x) 41 waits in the driver (mana_hwc_send_request)")
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -441,50 +357,6 @@ def test_a_port_that_never_rests_is_reported_as_such(make: Make) -> None:
     assert "kept-changing" in noted(first)
 
 
-def test_a_netdev_that_vanishes_during_the_read_is_left_out(make: Make) -> None:
-    machine = make("7-idle")
-    machine.remove(machine.pci("net/eth1/ifindex"))
-    _, second = machine.look().ports
-    assert second.netdev is None
-
-
-def test_the_master_is_named(make: Make) -> None:
-    machine = make("7-raw-qp-on-port-2")
-    machine.write("/sys/class/net/bond0/ifindex", "9\n")
-    machine.write("/sys/class/net/bond0/uevent", "DEVTYPE=bond\nINTERFACE=bond0\n")
-    machine.pci("net/eth0/master").symlink_to("../../../../../virtual/net/bond0")
-    first, _ = machine.look().ports
-    assert first.upper is not None
-    assert (first.upper.netdev, first.upper.kind) == ("bond0", "bond")
-    assert machine.links.asked == {2, 3, 9}
-
-
-def test_a_netvsc_master_is_told_by_its_driver(make: Make) -> None:
-    machine = make("7-idle")
-    device = "/sys/devices/f8615163-0000-1000-2000-000d3aaa0010"
-    machine.path(device).mkdir(parents=True)
-    (machine.path(device) / "driver").symlink_to("../../bus/vmbus/drivers/hv_netvsc")
-    machine.write("/sys/class/net/eth9/ifindex", "9\n")
-    machine.path("/sys/class/net/eth9/device").symlink_to(machine.path(device))
-    machine.pci("net/eth0/master").symlink_to("../../../../../virtual/net/eth9")
-    first, _ = machine.look().ports
-    assert first.upper is not None
-    assert (first.upper.kind, first.upper.vmbus) == (
-        "netvsc",
-        "f8615163-0000-1000-2000-000d3aaa0010",
-    )
-
-
-def test_a_function_without_its_driver_is_mentioned(make: Make) -> None:
-    machine = make("7-idle")
-    other = "/sys/bus/pci/devices/0000:02:00.0"
-    machine.write(f"{other}/vendor", "0x1414\n")
-    machine.write(f"{other}/device", "0x00ba\n")
-    machine.path(f"{other}/driver").symlink_to("../../drivers/vfio-pci")
-    whys = [item.why for item in machine.look().missing]
-    assert any("0000:02:00.0" in why and "vfio-pci" in why for why in whys)
-
-
 def test_no_mana_at_all(tmp_path: Path, make: Make) -> None:
     machine = make("7-idle")
     machine.remove(machine.path("/sys"))
@@ -495,42 +367,239 @@ def test_no_mana_at_all(tmp_path: Path, make: Make) -> None:
     assert machine.links.asked == set()
 
 
-def named(machine: Machine, *words: str) -> list[str]:
-    return [port.label for port in resolve(machine.look(), words)]
+def whys(machine: Machine, source: str, **more: Any) -> list[str]:
+    return [item.why for item in machine.look(**more).missing if item.source == source]
 
 
-def test_every_way_to_name_a_port(make: Make) -> None:
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_port_carries_what_is_known_of_its_device_as_numbers(make: Make, kernel: str) -> None:
+    machine = make(f"{kernel}-raw-qp-on-port-2")
+    machine.holder(4211)
+    first, second = machine.look().ports
+    (raw,) = (one for one in nldev(machine).recorded if one["raw_qp_tracked"])
+    (creator,) = (one["pid"] for one in raw["contexts"] if not one["kernel"])
+    assert first.rdma_use == second.rdma_use == RdmaUse(1, (creator,), 0)
+    assert [port.vport_eqs for port in (first, second)] == (
+        [True, True] if kernel == "7" else [None] * 2
+    )
+    assert first.reasons == ("netdev-up",)
+    assert second.reasons[-1] == "raw-qp-exists" or second.reasons == ("eqs-not-netdev",)
+
+
+def test_the_evidence_of_a_port_is_listed_by_source(make: Make) -> None:
+    machine = make("7-raw-qp-on-port-2")
+    machine.holder(4211)
+    first, second = machine.look().ports
+    own = [entry for entry in first.evidence if entry.source != "nldev"]
+    assert own == [
+        Evidence("sysfs", "flags", "0x1003"),
+        Evidence("debugfs", "EQs", True),
+        Evidence("debugfs", "RX", True),
+    ]
+    own = [entry for entry in second.evidence if entry.source != "nldev"]
+    assert own == [
+        Evidence("sysfs", "flags", "0x1002"),
+        Evidence("debugfs", "EQs", True),
+        Evidence("debugfs", "RX", False),
+        Evidence("proc", "processes with the uverbs device open", [4211]),
+    ]
+
+
+def test_a_claimed_port_that_is_not_there_is_missing(make: Make) -> None:
     machine = make("7-idle")
-    machine.links.answers = {3: LinkFacts("eth1", ("data",), None, None, None)}
-    words = ["eth1", "data", f"{PCI}:2", "02:15:5D:00:00:02", "manae_0/2"]
-    assert named(machine, *words) == ["eth1"]
-    assert named(machine, "mana_0/1", "eth1", "eth0") == ["eth0", "eth1"]
+    assert whys(machine, "sysfs", claims=[claim_of(1), claim_of(2)]) == []
+    gone = f"port {PCI}:7 is claimed, but not there now"
+    assert whys(machine, "sysfs", claims=[claim_of(2), claim_of(7)]) == [gone]
 
 
-@pytest.mark.parametrize("word", ["eth7", "ETH1", "", f"{PCI}:3", "manae_0/3", "manae_0", "1"])
-def test_an_unknown_name_lists_the_ports(make: Make, word: str) -> None:
-    with pytest.raises(UsageError, match="names no port") as caught:
-        named(make("7-idle"), "eth0", word)
-    assert caught.value.hint is not None
-    assert "eth0" in caught.value.hint
-    assert "manae_0/2" in caught.value.hint
+def test_what_the_caller_could_not_read_comes_first_and_once(make: Make) -> None:
+    machine = make("6.12-idle")
+    journal = Missing("journal", "Permission denied")
+    found = machine.look(missing=[journal, journal]).missing
+    assert found[0] == journal
+    assert [item.source for item in found] == ["journal", "debugfs"]
 
 
-def test_a_master_of_two_ports_is_ambiguous(make: Make) -> None:
-    machine = make("7-idle")
-    for port in ("eth0", "eth1"):
-        machine.pci(f"net/{port}/master").symlink_to("../../../../../virtual/net/bond0")
-    with pytest.raises(UsageError, match="ambiguous: eth0, eth1"):
-        named(machine, "bond0")
+@pytest.mark.parametrize(
+    ("uid", "hidden", "privileged"),
+    [(0, False, True), (0, True, False), (1000, False, False), (1000, True, False)],
+)
+def test_privileged_is_who_could_read_everything(
+    make: Make, uid: int, hidden: bool, privileged: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = make("7-raw-qp-on-port-2")
+    machine.holder(4211)
+    opened = os.open
 
+    def refusing(path: str, *args: int, **more: int) -> int:
+        if hidden and str(path).endswith("/4211/fd"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return opened(path, *args, **more)
 
-def labels(ports: tuple[PortStatus, ...]) -> list[str]:
-    return [port.label for port in ports]
-
-
-def test_without_flags_the_admin_state_is_unknown(make: Make) -> None:
-    machine = make("6.12-raw-qp-on-port-2")
-    machine.pci("net/eth0/flags").write_text("\n")
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    monkeypatch.setattr(os, "open", refusing)
     report = machine.look()
-    assert labels(report.ports) == ["eth0", "eth1"]
-    assert {port.owner for port in report.ports} == {Owner.UNKNOWN}
+    assert report.privileged is privileged
+    assert ("proc" in {item.source for item in report.missing}) is hidden
+    second = report.ports[1]
+    assert ("holder-hidden" in noted(second)) is hidden
+    assert "holder-unseen" not in noted(second)
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied"), "only root may list it"),
+        (OSError(errno.EIO, "Input/output error"), "Input/output error"),
+    ],
+)
+def test_a_debugfs_that_cannot_be_read_leaves_queues_unknown(
+    make: Make, error: OSError, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = make("7-idle")
+    listdir = os.listdir
+
+    def refusing(path: str) -> list[str]:
+        if "/kernel/debug/mana" in str(path):
+            raise error
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", refusing)
+    report = machine.look()
+    assert [item.why for item in report.missing if item.source == "debugfs"] == [why]
+    for port in report.ports:
+        assert port.vport_eqs is None
+        assert not [entry for entry in port.evidence if entry.source == "debugfs"]
+        assert (port.owner, port.reasons) == (Owner.FREE, ("netdev-down",))
+
+
+def test_a_debugfs_without_the_driver_says_so(make: Make) -> None:
+    machine = make("6.12-idle")
+    machine.path("/sys/kernel/debug/tracing").mkdir(parents=True)
+    assert whys(machine, "debugfs") == ["the mana driver of this kernel shows nothing there"]
+
+
+class Unopened:
+    """What takes nldev's place where it may not be opened, or cannot."""
+
+    opened = 0
+
+    def __init__(self) -> None:
+        Unopened.opened += 1
+        raise OSError(errno.EPROTONOSUPPORT, "Protocol not supported")
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_nldev_is_opened_only_where_it_is_loaded(
+    make: Make, there: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opening the socket would load ib_core."""
+    monkeypatch.setattr("manactl.report.Nldev", Unopened)
+    Unopened.opened = 0
+    machine = make("7-idle")
+    machine.rdma = None
+    place = machine.path("/sys/class/infiniband")
+    if there:
+        place.mkdir(parents=True, exist_ok=True)
+    elif place.exists():
+        machine.remove(place)
+    sockets = [why for why in whys(machine, "nldev") if why.startswith("socket: ")]
+    assert sockets == (["socket: Protocol not supported"] if there else [])
+    assert Unopened.opened == int(there)
+
+
+@pytest.mark.parametrize(("contexts", "searched"), [([], False), (None, True)])
+def test_a_device_that_nobody_has_open_is_not_searched_for(
+    make: Make, contexts: list[object] | None, searched: bool
+) -> None:
+    machine = make("7-raw-qp-on-port-2")
+    machine.holder(4211)
+    (raw,) = (one for one in nldev(machine).recorded if one["raw_qp_tracked"])
+    if contexts is None:
+        nldev(machine).fail["contexts"] = OSError(errno.EPERM, "Operation not permitted")
+    else:
+        raw["contexts"] = contexts
+    assert bool(machine.look().ports[1].holders) is searched
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_function_in_reset_says_so_of_every_port(make: Make, kernel: str) -> None:
+    machine = make(f"{kernel}-idle")
+    assert not any(port.in_reset for port in machine.look().ports)
+    for auxiliary in machine.path(f"/sys/bus/pci/devices/{PCI}").glob("mana.*"):
+        machine.remove(auxiliary)
+    assert all(port.in_reset for port in machine.look().ports)
+
+
+def test_event_queues_that_are_lost_are_a_ports_own_or_one_of_several(make: Make) -> None:
+    machine = make("7-raw-qp-on-port-2")
+    (eqs,) = machine.path("/sys/kernel/debug/mana").glob("*/vport1/EQs")
+    machine.remove(eqs)
+    first, second = machine.look().ports
+    assert (first.eqs_lost, second.eqs_lost) == (False, True)
+    assert (second.owner, second.certainty) == (Owner.RAW_QP, Certainty.INFERRED)
+    assert noted(second)["eqs-lost"] == (True,)
+    machine.pci("net/eth0/flags").write_text("0x1002\n")
+    for vport in machine.path("/sys/kernel/debug/mana").glob("*/vport0"):
+        machine.remove(vport)
+        vport.mkdir()
+    for port in machine.look().ports:
+        assert port.eqs_lost
+        assert port.owner is Owner.UNKNOWN
+        assert noted(port)["eqs-lost"] == (False,)
+
+
+def test_the_kind_of_an_upper_comes_from_rtnetlink_where_sysfs_has_none(make: Make) -> None:
+    machine = make("7-idle")
+    machine.write("/sys/class/net/team0/ifindex", "9\n")
+    machine.pci("net/eth0/master").symlink_to("../../../../../virtual/net/team0")
+    assert upper(machine) == ("team0", None)
+    machine.links.answers = {9: LinkFacts("team0", (), None, None, "team"),
+                             8: LinkFacts("x", (), None, None, "vrf")}  # fmt: skip
+    assert upper(machine) == ("team0", "team")
+    machine.write("/sys/class/net/team0/uevent", "DEVTYPE=bond\n")
+    assert upper(machine) == ("team0", "bond")
+    assert machine.look().ports[1].upper is None
+
+
+def upper(machine: Machine) -> tuple[str, str | None]:
+    above = machine.look().ports[0].upper
+    assert above is not None
+    return above.netdev, above.kind
+
+
+def test_the_upper_in_another_namespace_is_named_without_a_kind(make: Make) -> None:
+    machine = make("7-idle")
+    machine.remove(machine.pci("net/eth1"))
+    netdev = Netdev("eth1", 3, 0x1002, "down", None, None, None, master="bond0")
+    machine.netns.found[1] = Elsewhere("blue", netdev)
+    machine.write("/sys/class/net/bond0/uevent", "DEVTYPE=vlan\n")  # another one, here
+    above = machine.look().ports[1].upper
+    assert above is not None
+    assert (above.netdev, above.kind, above.vmbus) == ("bond0", None, None)
+
+
+def test_without_claims_read_no_claim_is_missed(make: Make) -> None:
+    machine = make("7-raw-qp-on-port-2")
+    interrupted = claim_of(2, phase="interrupted")
+    second = machine.look(claims=[interrupted]).ports[1]
+    assert second.claim == interrupted.claim
+    assert second.notes[-1] == interrupted.next_step
+    assert "unclaimed" not in noted(second)
+    assert machine.look(claims=[interrupted]).ports[0].claim is None
+
+
+def test_descriptors_are_counted_over_all_nodes_of_the_device(make: Make) -> None:
+    machine = make("7-raw-qp-on-port-2")
+    machine.holder(4211)
+    (raw,) = (one for one in nldev(machine).recorded if one["raw_qp_tracked"])
+    raw["contexts"] += [dict(one) for one in raw["contexts"] if not one["kernel"]] * 2
+    assert noted(machine.look().ports[1])["contexts-unseen"] == (3, 1)
+    machine.path("/proc/4211/fd/7").symlink_to("/dev/null")
+    assert noted(machine.look().ports[1])["contexts-unseen"] == (3, 2)
+    machine.path("/proc/4211/fd/8").symlink_to("/dev/null")
+    assert "contexts-unseen" not in noted(machine.look().ports[1])
+
+
+def test_the_time_of_a_report_is_in_utc(make: Make) -> None:
+    assert make("7-idle").look().time.tzinfo is UTC

@@ -103,10 +103,35 @@ HIDE: list[Callable[[Machine], None]] = [
 ]
 
 
+UNDECIDED = [Owner.UNKNOWN, Owner.UNKNOWN]
+SECOND_OPEN = [Owner.ETHERNET, Owner.UNKNOWN]
+RAW = "raw-qp-on-port-2"
+# Where one source less leaves something open; everywhere else the whole truth is still found.
+SEEN: dict[tuple[str, str, Callable[[Machine], None]], list[Owner]] = {
+    # With no RDMA device to be seen, only event queues for each vport show a raw QP or none.
+    **{(kernel, "idle", no_rdma_devices): UNDECIDED for kernel in KERNELS},
+    ("6.12", RAW, no_rdma_devices): SECOND_OPEN,
+    ("6.18", RAW, no_rdma_devices): SECOND_OPEN,
+    # Without debugfs, or with the netdev's queues there alone, a netdev not seen may be up.
+    ("6.12", "idle", no_flags): UNDECIDED,
+    ("6.12", "idle", no_netdevs): UNDECIDED,
+    ("6.18", "idle", no_flags): UNDECIDED,
+    ("6.18", "idle", no_netdevs): UNDECIDED,
+    ("6.12", RAW, no_flags): UNDECIDED,
+    ("6.12", RAW, no_netdevs): UNDECIDED,
+    # The one queue pair of the device for all kinds may be of another kind.
+    ("6.12", RAW, queue_pair_0_is_refused): SECOND_OPEN,
+}
+
+
 def agrees(report: Report, truth: list[Owner]) -> None:
-    for port in report.ports:
+    """No lie, no port left out, and a raw QP whose port is not known is a candidate's."""
+    assert [port.id.port for port in report.ports] == list(range(1, len(truth) + 1))
+    for port, owner in zip(report.ports, truth, strict=True):
         if port.owner is not Owner.UNKNOWN:
-            assert port.owner is truth[port.id.port - 1], port.reasons
+            assert port.owner is owner, port.reasons
+        elif owner is Owner.RAW_QP:
+            assert str(port.id) in port.candidates
 
 
 @pytest.mark.parametrize(
@@ -124,7 +149,15 @@ def test_less_to_see_is_less_to_say_and_no_lie(
     machine = Machine(tmp_path / "machine", f"{kernel}-{state}")
     for hide in hidden:
         hide(machine)
-    agrees(machine.look(), STATES[state])
+    report = machine.look()
+    if kernel == "6.12" and {no_rdma_devices, no_netdevs} <= set(hidden):
+        assert report.ports == ()  # nothing is left that shows how many there are
+        assert any("has no port" in item.why for item in report.missing)
+        return
+    agrees(report, STATES[state])
+    if len(hidden) == 1:
+        found = [port.owner for port in report.ports]
+        assert found == SEEN.get((kernel, state, hidden[0]), STATES[state])
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -132,8 +165,11 @@ def test_queues_of_other_names_take_no_port_from_ethernet(tmp_path: Path, kernel
     machine = Machine(tmp_path / "machine", f"{kernel}-raw-qp-on-port-2")
     no_receive_queues_in_debugfs(machine)
     first, second = machine.look().ports
-    assert first.owner in {Owner.ETHERNET, Owner.UNKNOWN}
+    # The netdev is up: where debugfs shows that, too, it seems to be in transition now.
+    shown = kernel != "6.12"
+    assert first.owner is (Owner.UNKNOWN if shown else Owner.ETHERNET)
     assert second.owner in {Owner.RAW_QP, Owner.UNKNOWN}
+    assert second.owner is Owner.RAW_QP or str(second.id) in second.candidates
 
 
 def rc_users(machine: Machine, pairs: int) -> str:

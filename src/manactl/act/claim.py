@@ -26,6 +26,7 @@ from manactl.act.transition import Facts, Workplace
 from manactl.decide import claimable, guards, waivers
 from manactl.decide.refusal import Refusal
 from manactl.errors import Busy, Denied, ManactlError, NotRestored, RolledBack, Unsupported
+from manactl.escape import command
 from manactl.journal import file as journal
 from manactl.journal import lock
 from manactl.journal.file import Journal
@@ -293,7 +294,7 @@ def _check_covers(claim: ClaimSummary, port: PortStatus) -> None:
         raise Busy(
             f"{port.label} is claimed, but something has set it up again since; "
             "nothing was touched",
-            hint=f"release it, and claim it again: manactl release {port.label}",
+            hint="release it, and claim it again: " + command("manactl", "release", port.label),
             evidence=[Evidence("journal", "claimed since", journal.stamp(claim.claim.since))],
             code="drift",
         )

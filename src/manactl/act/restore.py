@@ -48,14 +48,9 @@ class Restored:
     extra: tuple[str, ...] = ()
 
 
-def restore_port(network: Network, wanted: PortState, patience: float) -> Restored:
-    """Make `wanted` true again. What the kernel makes by itself, and what it still refuses
-    because something else has to come first, gets `patience` seconds."""
-    return restore_ports(network, [wanted], patience)[0]
-
-
 def restore_ports(network: Network, wanted: Sequence[PortState], patience: float) -> list[Restored]:
-    """The same for several ports at a time, with one result for each."""
+    """Make each `wanted` true again, with one result for each. What the kernel makes by itself, and
+    what it still refuses because something else has to come first, gets `patience` seconds."""
     deadline = network.monotonic() + patience
     pause = _PAUSE_FROM
     works = [_Restoration(network, state) for state in wanted]
@@ -86,7 +81,6 @@ class _Restoration:
         self._first: list[MissingFact] | None = None
         self._missing: list[MissingFact] = []
         self._state: Comparison | None = None
-        self.done = False
 
     def step(self, *, late: bool) -> bool:
         """Look, and send what can be sent now; whether something was made that was not before.

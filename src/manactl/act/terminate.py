@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Protocol
 
 from manactl.errors import Busy
+from manactl.escape import command
 from manactl.model.port import Evidence, Holder, Owner, PortId, PortStatus, Report
 
 _SLICE = 0.2  # s
@@ -181,10 +182,13 @@ def not_ended(busy: Busy, sent: Collection[Holder], within: float) -> Busy:
     if not sent:
         return busy
     pids = " ".join(str(one.pid) for one in sent)
-    units = sorted({one.unit for one in sent if one.unit and one.unit.endswith(".service")})
+    services = {(one.manager, one.unit) for one in sent if (one.unit or "").endswith(".service")}
     hint = f"wait longer (--wait SECONDS), or end it yourself: kill -9 {pids}. manactl never does"
-    if units:
-        hint += f"\nif its service starts it again: systemctl stop {' '.join(units)}"
+    for manager in sorted({manager for manager, _ in services}, key=str):
+        units = sorted(str(unit) for of, unit in services if of == manager)
+        words = ["systemctl"] if manager is None else ["systemctl", "--user", f"-M{manager}@"]
+        words += ["--"] if units[0].startswith("-") else []
+        hint += f"\nif its service starts it again: {command(*words, 'stop', *units)}"
     return Busy(
         f"{busy.message}\nSIGTERM was sent to {named(sent)} and {within:g} s were waited for",
         hint=hint,

@@ -7,6 +7,7 @@ import click
 from manactl.cli.app import App
 from manactl.cli.params import CLAIMABLE, GUARD_CODE
 from manactl.errors import UsageError
+from manactl.escape import command
 
 
 @click.command(
@@ -52,9 +53,9 @@ def claim(  # noqa: PLR0917 - click passes by keyword
     it. All of the ports are claimed, or none.
     """
     if ctx.args or not words:
-        ports = " ".join(f"--raw-qp {word}" for word in [*words, *ctx.args] or ["PORT"])
+        ports = [part for word in [*words, *ctx.args] or ["PORT"] for part in ("--raw-qp", word)]
         what = "the ports to claim are given by --raw-qp"
-        raise UsageError(what, hint=f"manactl claim {ports}")
+        raise UsageError(what, hint=command("manactl", "claim", *ports))
     _check_codes(allow)
     from manactl.act import claim as claiming  # noqa: PLC0415 - not for --help
     from manactl.act.signals import Interruptible  # noqa: PLC0415

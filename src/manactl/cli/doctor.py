@@ -11,6 +11,7 @@ import click
 from manactl.cli.app import App
 from manactl.cli.params import PORT, json_option
 from manactl.errors import Denied, Unsupported, UsageError
+from manactl.escape import command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -42,7 +43,9 @@ def doctor(ctx: click.Context, words: tuple[str, ...], facts: bool, as_json: boo
     Exit code 0: fit; 3: something must be mended first; 8: no MANA function here.
     """
     if words and not facts:
-        raise UsageError("PORT goes with --facts", hint=f"manactl doctor --facts {words[0]}")
+        raise UsageError(
+            "PORT goes with --facts", hint=command("manactl", "doctor", "--facts", words[0])
+        )
     app: App = ctx.obj
     from dataclasses import replace  # noqa: PLC0415 - not for --help
 
@@ -109,8 +112,8 @@ def _text(found: Sequence[Finding], *, fit: bool) -> Iterator[str]:
         yield from hanging(f"{_MARKS[one.level]:<5}", one.what, width)
         if one.why:
             yield from hanging(" " * 7, one.why, width)
-        for command in one.mend:
-            yield f"         $ {command}"
+        for line in one.mend:
+            yield f"         $ {line}"
     if fit:
         yield "This machine is fit to hand a port to RDMA."
     else:

@@ -16,7 +16,7 @@ from manactl.wire.netlink import NETLINK_ROUTE, NetlinkSocket
 
 WAIT = 0.3  # s; a person waits for the answer
 
-_NOT_YET = rt.IFA_F_TENTATIVE | 0x08  # IFA_F_DADFAILED
+_NOT_YET = rt.IFA_F_TENTATIVE | rt.IFA_F_DADFAILED
 
 
 class AddressFacts(NamedTuple):
@@ -47,25 +47,25 @@ def read() -> dict[int, tuple[str | None, bool]]:
     default: set[int] = set()
     with NetlinkSocket(NETLINK_ROUTE) as sock:
         for family in (_socket.AF_INET, _socket.AF_INET6):
-            for message in sock.dump(rt.RTM_GETADDR, rt.IFADDR.pack(family, 0, 0, 0, 0)):
+            for message in sock.dump(rt.RTM_GETADDR, rt.IfAddrMsg(family).pack()):
                 index, text = _address(message.body)
                 if text is not None:
                     address.setdefault(index, text)
             # Strict checking takes the type for a filter, which keeps the table `local` away.
-            wanted = rt.RTMSG.pack(family, 0, 0, 0, 0, 0, 0, rt.RTN_UNICAST, 0)
+            wanted = rt.RtMsg(family, type=rt.RTN_UNICAST).pack()
             for message in sock.dump(rt.RTM_GETROUTE, wanted):
-                head = rt.RTMSG.unpack_from(message.body)
-                if head[1] == 0 and head[7] == rt.RTN_UNICAST:
+                head = rt.RtMsg.of(message.body)
+                if head.dst_len == 0 and head.type == rt.RTN_UNICAST:
                     default |= rt.route_ifindexes(message.body)
     return {index: (address.get(index), index in default) for index in {*address, *default}}
 
 
 def _address(body: bytes) -> tuple[int, str | None]:
-    family, _, flags, scope, index = rt.IFADDR.unpack_from(body)
+    family, _, flags, scope, index = rt.IfAddrMsg.of(body)
     attrs = rt.split(body, rt.IFADDR.size)
     flags = rt.number(attrs, rt.IFA_FLAGS) or flags
     raw = rt.value(attrs, rt.IFA_LOCAL) or rt.value(attrs, rt.IFA_ADDRESS)
-    if scope != 0 or raw is None or flags & _NOT_YET:
+    if scope != rt.RT_SCOPE_UNIVERSE or raw is None or flags & _NOT_YET:
         return index, None
     if family == _socket.AF_INET6 and flags & rt.IFA_F_TEMPORARY:
         return index, None

@@ -21,14 +21,14 @@ class Claims(NamedTuple):
 
 
 def claims(state_dir: str, proc: str = "/proc") -> Claims | None:
-    """None where the state directory may not be read (it is root's)."""
+    """None where the state directory cannot be read (it is root's)."""
     directory = f"{state_dir}/claims"
     try:
         names = os.listdir(directory)
-    except PermissionError:
-        return None
-    except OSError:
+    except FileNotFoundError:
         return Claims()
+    except OSError:
+        return None
     now: set[tuple[str, int]] = set()
     history: set[tuple[str, int]] = set()
     for name in names:
@@ -42,7 +42,7 @@ def _read(path: str) -> tuple[str, set[tuple[str, int]]]:
     import json  # noqa: PLC0415 - only while something is claimed
 
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=_opened) as file:
             lines = file.read().split(b"\n")[:-1]  # a torn last line has no end
         header, *records = (json.loads(line.rpartition(b"\t")[0]) for line in lines)
         if any(record["event"] == "closed" for record in records):
@@ -51,6 +51,11 @@ def _read(path: str) -> tuple[str, set[tuple[str, int]]]:
         return str(header["boot_id"]), {_port(one) for one in header["ports"]} - released
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "", set()
+
+
+def _opened(path: str, flags: int) -> int:
+    """Without waiting for who would write into a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
 
 
 def _port(record: dict[str, Any]) -> tuple[str, int]:

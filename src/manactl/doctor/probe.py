@@ -33,7 +33,8 @@ def passive(machine: Machine, roots: Roots = Roots()) -> dict[str, str | None]: 
         raws = [(one, rdma.raw_device(one.rdma, listed)) for one in functions if one.rdma]
         devices = [listed[raw.name] for _, raw in raws if raw and raw.name in listed]
         found["raw-device"] = _same([_kind(device) for device in devices])
-        found["qp-dump"] = _dump(nldev, [listed[n.name] for one in functions for n in one.rdma])
+        here = [node.name for one in functions for node in one.rdma if node.name in listed]
+        found["qp-dump"] = _dump(nldev, [listed[name] for name in here])
         found |= _asked(nldev, devices)
     return found
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from manactl.doctor.finding import Finding, Level, count, fine
 from manactl.doctor.machine import Machine
+from manactl.escape import command
 
 CAP_NET_ADMIN, CAP_NET_RAW, CAP_IPC_LOCK = 12, 13, 14
 RDMA_CORE_WITH_MANA = 44  # the first release whose provider makes raw QPs
@@ -90,7 +91,7 @@ def hugepages(machine: Machine) -> Iterator[Finding]:
             Level.ADVICE,
             f"{count(files, 'file')} of DPDK programs that are gone, {path} for one, pin huge pages",
             "a DPDK program that was killed leaves them, and the next one finds too few pages free",
-            (f"rm {' '.join(machine.hugepage_files)}",),
+            (command("rm", *machine.hugepage_files),),
         )
     if not any(one.total for one in machine.hugepages):
         yield Finding(

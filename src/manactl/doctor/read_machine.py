@@ -274,7 +274,7 @@ def _systemd(managers: Iterable[PciManager] | None) -> str | None:
         told = subprocess.run(
             ["systemctl", "--version"], capture_output=True, text=True, timeout=5, check=False
         )
-        version = re.search(r"\((\S+)\)|systemd (\d+)", told.stdout)
+        version = re.search(r"systemd (?:\d+ \((\S+)\)|(\d+))", told.stdout)
         return (version[1] or version[2]) if version else None
     return None
 

@@ -1,7 +1,9 @@
 """Processes that hold a uverbs character device, from /proc."""
 
+import contextlib
 import os
 import re
+import stat
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -10,8 +12,15 @@ from manactl.look.text_files import target, text
 from manactl.model.port import Holder
 
 # Compiled when first used.
-_CONTAINER = r"(?:^|[/:_-])([0-9a-f]{64})(?:\.scope)?(?:/|$)"
+_CONTAINER = r"(?:^|[/:_-])([0-9a-f]{64})(?:\.scope)?(?=/|$)"
 _UNIT = r"[^/]+\.(?:service|scope|socket|mount|swap)$"
+OWN_MOUNTS = "/proc/self/mountinfo"
+_USER_MANAGER = r"user@(\d+)\.service"
+# What answers for a file out of the kernel's own memory or disks. The server of any other (FUSE,
+# NFS), and of what an overlay is made of, may take for ever.
+_OWN = frozenset(
+    ("devtmpfs", "tmpfs", "ramfs", "rootfs", "ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs")
+)
 
 
 class Holders(NamedTuple):
@@ -30,16 +39,19 @@ def holders(proc: str, rdevs: Collection[int]) -> Holders:
     pids: dict[int, list[int]] = {rdev: [] for rdev in rdevs}
     counts = dict.fromkeys(rdevs, 0)
     hidden = False
+    mounts = _mounts(OWN_MOUNTS) if rdevs else {}
     for entry in os.listdir(proc) if rdevs else ():
         if not entry.isdecimal():
             continue
         try:
-            found = [rdev for rdev in _devices(f"{proc}/{entry}/fd") if rdev in pids]
+            found, unseen = _devices(f"{proc}/{entry}", mounts)
         except PermissionError:
             hidden = True
             continue
-        except (FileNotFoundError, ProcessLookupError):
+        except OSError:  # it has ended
             continue
+        hidden = hidden or unseen
+        found = [rdev for rdev in found if rdev in pids]
         for rdev in set(found):
             pids[rdev].append(int(entry))
             counts[rdev] += found.count(rdev)
@@ -62,45 +74,107 @@ def describe(proc: str, pid: int, boot: int | None) -> Holder:
         exe=target(f"{base}/exe"),
         uid=_uid(text(f"{base}/status") or ""),
         unit=unit_of(cgroup),
+        manager=manager_of(cgroup),
         container=container_of(cgroup),
         since=_since(text(f"{base}/stat") or "", boot),
     )
 
 
 def unit_of(cgroup: str) -> str | None:
-    """The innermost systemd unit in /proc/PID/cgroup."""
-    for path in _paths(cgroup):
-        for part in reversed(path.split("/")):
-            if re.fullmatch(_UNIT, part):
-                return part
-    return None
+    """The systemd unit in /proc/PID/cgroup: the outermost, since what is below it may be named by
+    whom it was delegated to; but below a user's manager, a unit of that."""
+    return next((unit for _, unit in map(_unit, _paths(cgroup)) if unit), None)
+
+
+def manager_of(cgroup: str) -> int | None:
+    """The user whose manager has that unit; None for a unit of the system."""
+    return next((manager for manager, unit in map(_unit, _paths(cgroup)) if unit), None)
+
+
+def _unit(path: str) -> tuple[int | None, str | None]:
+    """As cg_path_get_unit() and cg_path_get_user_unit() of systemd find them: slices, a unit."""
+    parts = [part for part in path.split("/") if part]
+    while parts and parts[0].endswith(".slice"):
+        del parts[0]
+    user = re.fullmatch(_USER_MANAGER, parts[0]) if parts else None
+    if user and len(parts) > 1:
+        return int(user[1]), _unit("/".join(parts[1:]))[1]
+    return None, next((part for part in parts if re.fullmatch(_UNIT, part)), None)
 
 
 def container_of(cgroup: str) -> str | None:
-    """The container id (64 hex digits, as docker, podman, CRI-O and containerd write it)."""
+    """The innermost container's id: 64 hex digits for docker, podman, CRI-O and containerd."""
     for path in _paths(cgroup):
         if found := re.findall(_CONTAINER, path):
             return str(found[-1])
     return None
 
 
-def _devices(fd_dir: str) -> Iterator[int]:
-    """st_rdev of the device nodes among a process's descriptors.
+def _devices(process: str, mounts: dict[int, tuple[str, bool]]) -> tuple[list[int], bool]:
+    """st_rdev of the device nodes among a process's descriptors; whether one was not looked at
+    that may be a uverbs device.
 
-    Only links that can be device nodes are followed: stat() of a file on a network file system
-    whose server is gone would never return.
+    Only links that can be device nodes are followed, and only on file systems that answer by
+    themselves: stat() of a file whose server is gone would never return. An error is that one
+    descriptor's.
     """
-    directory = os.open(fd_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    found = []
+    unseen = False
+    more: dict[int, tuple[str, bool]] | None = None
+    directory = os.open(f"{process}/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for name in os.listdir(directory):
             try:
                 target = os.readlink(name, dir_fd=directory)
-                if target.startswith("/dev/") or "uverbs" in target:
-                    yield os.stat(name, dir_fd=directory).st_rdev
-            except (FileNotFoundError, ProcessLookupError):
+                if not (target.startswith("/dev/") or "uverbs" in target):
+                    continue
+                number = _mount_id(f"{process}/fdinfo/{name}")
+                if number not in mounts and more is None:
+                    more = _mounts(f"{process}/mountinfo")  # another mount namespace
+                kind, nodev = mounts.get(number) or (more or {}).get(number) or ("", False)
+                if number >= 0 and kind not in _OWN:
+                    # Where device nodes do not work none can have been opened.
+                    unseen = unseen or ("uverbs" in target and not nodev)
+                    continue
+                if (rdev := _rdev(name, directory, number)) is not None:
+                    found.append(rdev)
+            except PermissionError:
+                unseen = True
+            except OSError:
                 continue
     finally:
         os.close(directory)
+    return found, unseen
+
+
+def _rdev(name: str, directory: int, mount: int) -> int | None:
+    """The device of a descriptor that was on this mount a moment ago; None if it is no such any
+    more, or no device. The file is held first: then no other can take its number."""
+    held = os.open(name, os.O_PATH | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        if mount >= 0 and _mount_id(f"/proc/self/fdinfo/{held}") != mount:
+            return None
+        info = os.fstat(held)
+        return info.st_rdev if stat.S_ISCHR(info.st_mode) else None
+    finally:
+        os.close(held)
+
+
+def _mount_id(fdinfo: str) -> int:
+    """-1 when it cannot be read."""
+    found = re.search(r"^mnt_id:\s*(\d+)$", text(fdinfo) or "", re.MULTILINE)
+    return int(found[1]) if found else -1
+
+
+def _mounts(mountinfo: str) -> dict[int, tuple[str, bool]]:
+    """By mount id: the file system's type, and whether device nodes do not work there."""
+    found = {}
+    for line in (text(mountinfo) or "").splitlines():
+        words = line.split(" ")
+        with contextlib.suppress(ValueError, IndexError):
+            options = words[5].split(",")
+            found[int(words[0])] = (words[words.index("-") + 1], "nodev" in options)
+    return found
 
 
 def _paths(cgroup: str) -> Iterator[str]:

@@ -36,7 +36,7 @@ from manactl.wire.nldev import Nldev, RdmaNetlink, Resource
 _WIRE_SERVER = "168.63.129.16"
 _AZURE_ASSET_TAG = "7783-7084-3265-9085-8269-3286-77"  # of every Azure VM, in its DMI tables
 _LOOPBACK = 1  # LOOPBACK_IFINDEX of every namespace
-_OF_THE_CORE = frozenset({"ib_core", None})  # its management datagrams
+_CORE = "ib_core"  # its management datagrams
 _ANCESTORS = 64  # more parents than any session has
 
 T = TypeVar("T")
@@ -70,9 +70,12 @@ def gather(
         return NOTHING_READ
     ifindex = state.ifindex
     links = _try(sources.links)
-    found = None if links is None else upper_devices.grow(links, {ifindex: WHOLE}, {})
-    uppers = None if found is None else _try(lambda: _uppers(port, links or (), found, rtnl))
-    away = None if found is None else _try(lambda: sources.elsewhere(found))
+    found = uppers = away = None
+    if links is not None:
+        found = upper_devices.grow(links, {ifindex: WHOLE}, {})
+        above = {index: how for index, how in found.items() if index != ifindex}
+        uppers = _try(lambda: _uppers(port, links, above, rtnl))
+        away = _try(lambda: sources.elsewhere(found))
     reach = upper_devices.reach(uppers or (), ifindex, addresses(state.own))
     tcp = _try(lambda: _connections(reach, away or (), rtnl, sources))
     packets = _try(lambda: _packet_sockets(state, uppers or (), away or (), sources))
@@ -95,15 +98,12 @@ def gather(
 
 
 def _uppers(
-    port: PortStatus, links: Sequence[DecodedLink], found: upper_devices.Found, rtnl: Rtnl
+    port: PortStatus, links: Iterable[DecodedLink], above: upper_devices.Found, rtnl: Rtnl
 ) -> tuple[Stacked, ...]:
     """The uppers of the port here, but for a netvsc master, which is another matter."""
     netvsc = port.upper.netdev if port.upper and port.upper.kind == "netvsc" else None
-    return tuple(
-        upper
-        for upper in upper_devices.stacked(links, found, rtnl, None)
-        if upper.ifindex != (port.netdev and port.netdev.ifindex) and upper.name != netvsc
-    )
+    uppers = upper_devices.stacked(links, above, rtnl, None)
+    return tuple(upper for upper in uppers if upper.name != netvsc)
 
 
 def _connections(
@@ -139,9 +139,10 @@ def others(claimed: Collection[int], links: Sequence[DecodedLink], rtnl: Rtnl) -
     gone = upper_devices.grow(links, dict.fromkeys(claimed, WHOLE), {})
     having = set()
     for body in rtnl.addresses():
-        _, _, _, scope, index = rt.IFADDR.unpack_from(body)
-        if scope == 0 and not (index in gone and gone[index].carried):
-            having.add(index)
+        head = rt.IfAddrMsg.of(body)
+        carried = head.ifindex in gone and gone[head.ifindex].carried
+        if head.scope == rt.RT_SCOPE_UNIVERSE and not carried:
+            having.add(head.ifindex)
     return tuple(
         link.name
         for link in links
@@ -222,7 +223,7 @@ def fabric(ifindexes: Collection[int], rtnl: Rtnl, sys: Path = Path("/sys")) -> 
         tag = ""
     return FabricRoute(
         through_port=not rtnl.leaves_by(server).isdisjoint(ifindexes),
-        host_route=route is not None and rt.RTMSG.unpack_from(route)[1] == 32,
+        host_route=route is not None and rt.RtMsg.of(route).dst_len == 32,
         on_azure=tag == _AZURE_ASSET_TAG,
     )
 
@@ -290,7 +291,8 @@ def _rdma_users(rdma: RdmaPort, nldev: RdmaNetlink, proc: Path) -> tuple[RdmaUse
     found = []
     for name in sorted({rdma.device, *others}):
         modules = {pd.module for pd in nldev.pds(index[name]) if pd.kernel and pd.users != 0}
-        if users := sorted(filter(None, modules - _OF_THE_CORE)):  # NVMe or NFS over RDMA
+        users = sorted(module for module in modules if module and module != _CORE)
+        if users:  # NVMe or NFS over RDMA
             found.append(RdmaUser(name, f"{', '.join(users)} in the kernel"))
     for name in sorted(others):
         used = [pd for pd in nldev.pds(index[name]) if not pd.kernel and pd.users != 0]

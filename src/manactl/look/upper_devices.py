@@ -98,7 +98,7 @@ def stacked(
     names = {index: link.name for index, link in known.items()}
     addresses: dict[int, list[Fact]] = {index: [] for index in known}
     for body in rtnl.addresses():
-        index = rt.IFADDR.unpack_from(body)[4]
+        index = rt.IfAddrMsg.of(body).ifindex
         if index in addresses:
             addresses[index].append(Fact(Kind.ADDRESS, body))
     defaults: dict[int, list[str]] = {index: [] for index in known}

@@ -152,6 +152,7 @@ class Holder(NamedTuple):
     unit: str | None
     container: str | None
     since: datetime | None
+    manager: int | None = None  # the user whose systemd has the unit; None: the system's
 
 
 class ClaimInfo(NamedTuple):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from manactl.act.claim import ClaimResult
 from manactl.act.release import Outcome, ReleasedPort, ReleaseResult
+from manactl.escape import command
 from manactl.model.port import PortStatus
 from manactl.netstate.snapshot import counted
 
@@ -20,8 +21,8 @@ def claim_lines(result: ClaimResult, *, dry_run: bool) -> list[str]:
     if dry_run:
         return [*lines, DRY_RUN]
     lines += [_claimed(result, port) for port in result.ports]
-    labels = " ".join(port.label for port in (*result.ports, *(p for p, _ in result.already)))
-    lines[-1] += f" When done: manactl release {labels}"
+    labels = [port.label for port in (*result.ports, *(p for p, _ in result.already))]
+    lines[-1] += f" When done: {command('manactl', 'release', *labels)}"
     return lines
 
 

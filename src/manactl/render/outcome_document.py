@@ -6,6 +6,7 @@ from manactl.act.claim import ClaimResult
 from manactl.act.plan import ProveFree, SetAdmin
 from manactl.act.release import ReleaseResult
 from manactl.decide import refusal_words
+from manactl.escape import command
 from manactl.journal import file as journal
 from manactl.model.port import PortStatus
 from manactl.netstate.snapshot import PortState, derived, port_to_json
@@ -27,7 +28,7 @@ def claim_document(result: ClaimResult) -> dict[str, object]:
         "waived": [refusal_words.to_json(refusal) for refusal in result.waived],
         "plan": result.plan.to_json() if result.plan else None,
         "journal": str(result.journal) if result.journal else None,
-        "release": "manactl release " + " ".join(str(port["netdev"]) for port in new + old),
+        "release": command("manactl", "release", *(str(port["netdev"]) for port in new + old)),
     }
 
 

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator
 
 NLA_F_NESTED = 0x8000
-NLA_F_NET_BYTEORDER = 0x4000
 NLA_TYPE_MASK = 0x3FFF
 
 _HEADER = struct.Struct("=HH")
@@ -24,14 +23,6 @@ def attr(kind: int, payload: bytes) -> bytes:
         raise ValueError(f"attribute {kind}: {len(payload)} bytes do not fit")
     head = _HEADER.pack(_HEADER.size + len(payload), kind)
     return head + payload + bytes(align(len(payload)) - len(payload))
-
-
-def attr_u8(kind: int, value: int) -> bytes:
-    return attr(kind, struct.pack("=B", value))
-
-
-def attr_u16(kind: int, value: int) -> bytes:
-    return attr(kind, struct.pack("=H", value))
 
 
 def attr_u32(kind: int, value: int) -> bytes:

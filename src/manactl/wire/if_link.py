@@ -12,7 +12,7 @@ from typing import NamedTuple, Self
 from manactl.model.port import IFF_UP
 from manactl.wire.attrs import as_int, as_str, attr_str, attr_u32, iter_attrs, nest, parse_attrs
 
-RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
+RTM_NEWLINK, RTM_GETLINK = 16, 18
 
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 5, 10, 18
 IFLA_EXT_MASK, IFLA_CARRIER, IFLA_LINK_NETNSID, IFLA_XDP = 29, 33, 37, 43

@@ -8,7 +8,6 @@ import errno
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
 from manactl.wire.attrs import as_int, as_str, attr_u32, iter_attrs, parse_attrs
@@ -103,12 +102,7 @@ class Nldev:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._sock.close()
 
     def devices(self) -> list[RdmaDevice]:

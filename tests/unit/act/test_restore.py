@@ -89,6 +89,7 @@ class World:
             raise OSError(number, os.strerror(number))
         self.sent.append(request)
         if request.type == 16:
+            assert request.flags == 0
             self._set_link(request.body)
         else:
             self.kernel.send(request.type, request.flags, request.body)
@@ -142,7 +143,8 @@ def world() -> World:
 
 
 def put_back(world: World, state: PortState, patience: float = 5.0) -> Restored:
-    return restore.restore_port(world, state, patience)
+    (done,) = restore.restore_ports(world, [state], patience)
+    return done
 
 
 def furnished(world: World) -> PortState:
@@ -163,6 +165,7 @@ def test_all_that_was_lost_is_back_and_counted(world: World) -> None:
     done = put_back(world, state)
     assert (done.residue, done.expired, done.extra) == ((), (), ())
     assert world.kernel.picture() == before
+    assert world.paused == []
     assert done.counts == {Kind.ADDRESS: 2, Kind.NEXTHOP: 3, Kind.ROUTE: 4, Kind.NEIGHBOUR: 2}
 
 
@@ -170,6 +173,20 @@ def test_what_is_as_it_was_is_left_alone(world: World) -> None:
     done = put_back(world, furnished(world))
     assert done == Restored()
     assert (world.sent, world.paused) == ([], [])
+
+
+def test_an_address_between_others_comes_back_between_them(world: World) -> None:
+    """The kernel puts the youngest first: the younger ones are made again, too."""
+    world.add(*(address(f"2001:db8::{n}", 64, flags=0x02) for n in (1, 2, 3)))
+    state = world.capture(PORT)
+    before = world.kernel.picture()
+    world.kernel.messages = [
+        m
+        for m in world.kernel.messages
+        if m.kind != ADDRESS or m.attrs[1] != bytes.fromhex("20010db8" + "00" * 11 + "02")
+    ]
+    assert put_back(world, state).residue == ()
+    assert world.kernel.picture() == before
 
 
 def test_what_the_kernel_refuses_is_residue_with_its_reason(world: World) -> None:
@@ -343,6 +360,7 @@ def test_uppers_are_set_as_they_were(world: World) -> None:
     assert done.residue == ()
     assert [one.up for one in world.uppers] == [True, False]
     assert done.counts == {Kind.UPPER: 2}
+    assert world.paused == []  # what was set is looked at again at once
 
 
 def test_vlans_that_are_to_be_down_are_awaited_before_they_are_closed(world: World) -> None:
@@ -412,6 +430,7 @@ def test_a_bond_sends_by_the_slave_it_sent_by(world: World) -> None:
     done = put_back(world, state)
     assert done.residue == ()
     assert world.uppers == [BOND]
+    assert world.paused == []
 
 
 def test_a_bond_that_cannot_is_residue(world: World) -> None:
@@ -464,6 +483,15 @@ def test_a_sysctl_that_does_not_stay_is_residue(world: World) -> None:
         def set_sysctl(self, path: str, value: str) -> None:
             return
 
+    class Late(World):
+        """Refuses once, and does as it likes then."""
+
+        def set_sysctl(self, path: str, value: str) -> None:
+            if not self.paused:
+                raise OSError(errno.EACCES, "Permission denied")
+
+    late = Late(world.kernel, settings=world.settings)
+    assert put_back(late, state, 1.0).residue == (f"{line} (it is changed back)",)
     stubborn = Stubborn(world.kernel, settings=world.settings)
     assert put_back(stubborn, state, 1.0).residue == (f"{line} (it is changed back)",)
     world.settings.clear()  # IPv6 was switched off: there is nothing to set

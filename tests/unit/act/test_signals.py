@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import resource
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ import pytest
 from manactl.act import signals as interrupt
 from manactl.act.signals import Interruptible, StopRequested, stuck_in
 from manactl.errors import Interrupted
+from tests.conftest import lacking
 
 
 @pytest.fixture(autouse=True)
@@ -170,3 +174,121 @@ def test_a_signal_is_heard_again_between_two_things_that_are_not_left_half_done(
         signals.listen()
         with pytest.raises(StopRequested):
             os.kill(os.getpid(), signal.SIGINT)
+
+
+def no_pipe(*_args: object) -> tuple[int, int]:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+def no_thread(*_args: object) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "fails"),
+    [(os, "pipe2", no_pipe), (threading.Thread, "start", no_thread)],
+)
+def test_a_step_runs_without_a_thread_or_a_pipe(
+    monkeypatch: pytest.MonkeyPatch, where: object, name: str, fails: Callable[..., object]
+) -> None:
+    before = sorted(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(where, name, fails)
+    said = Said()
+    done = []
+    with Interruptible(said) as signals:
+        signals.acting()
+        for number in range(2):
+            with signals.step("set eth1 down"):
+                done.append(number)
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(StopRequested):
+            signals.boundary()
+        signals.boundary()  # once is enough: unwinding is not interrupted again
+    assert (done, said.lines) == ([0, 1], [])
+    assert sorted(os.listdir("/proc/self/fd")) == before
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_nobody_who_listens_does_not_end_the_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Standard error on a full device; and no descriptor for a look at /proc."""
+    answers: list[str | OSError] = [OSError(errno.EMFILE, "Too many open files"), "it waits", "x"]
+    calls = 0
+    heard = threading.Event()
+
+    def stuck(_thread: int, _proc: str) -> str:
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    def say(_line: str) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > 1:
+            heard.set()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(interrupt, "stuck_in", stuck)
+    monkeypatch.setattr(interrupt, "AGAIN", 0.001)
+    with Interruptible(say, patience=0.001) as signals, signals.step("set eth1 down"):
+        assert heard.wait(60)
+
+
+def test_descriptors_above_those_of_select_are_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 2048:
+        lacking("netns", "no more than 1024 descriptors here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (2048, hard))
+    real = os.pipe2
+
+    def high(flags: int) -> tuple[int, int]:
+        moved = []
+        for end in real(flags):
+            moved.append(fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 1500))
+            os.close(end)
+        return moved[0], moved[1]
+
+    monkeypatch.setattr(os, "pipe2", high)
+    monkeypatch.setattr(interrupt, "stuck_in", lambda thread, proc: "the driver waits")
+    said = Said()
+    try:
+        with Interruptible(said, patience=0.01) as signals, signals.step("set eth1 down"):
+            said.wait_for("the driver waits")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_only_the_first_signal_while_looking_counts() -> None:
+    with Interruptible() as signals:
+        with pytest.raises(StopRequested) as caught:
+            signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGINT)
+        signals.boundary()
+    assert caught.value.name == "SIGHUP"
+    assert isinstance(caught.value, KeyboardInterrupt)
+    assert not isinstance(caught.value, Exception)
+
+
+def test_a_signal_that_was_noted_is_forgotten_when_unwinding_begins() -> None:
+    with Interruptible() as signals:
+        signals.acting()
+        signal.raise_signal(signal.SIGINT)
+        signals.ignore()
+        signals.boundary()
+        signals.pause(0)
+
+
+def test_a_pause_without_a_signal_is_as_long_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+
+    def sleep(seconds: float) -> None:
+        assert 0 < seconds <= 0.1
+        now[0] += seconds
+
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    monkeypatch.setattr("time.sleep", sleep)
+    with Interruptible() as signals:
+        signals.acting()
+        signals.pause(0.75)
+    assert now[0] == pytest.approx(100.75)

@@ -205,6 +205,18 @@ def test_after_the_wait_the_way_on_is_told() -> None:
     assert "SIGTERM was sent to pid 4211 dpdk-testpmd and 10 s were waited for" in told.message
     assert "kill -9 4211. manactl never does" in (told.hint or "")
     assert "systemctl stop fwd.service" in (told.hint or "")
+
+
+def test_what_users_call_their_units_is_no_command() -> None:
+    busy = Busy("eth1 cannot be released", code="holder")
+    theirs = holder(4211, unit="stop x;touch $HOME;.service")._replace(manager=1000)
+    ours = holder(4212, unit="fwd.service")
+    hint = ending.not_ended(busy, [theirs, ours], 10.0).hint or ""
+    assert hint.splitlines()[1:] == [
+        "if its service starts it again: "
+        "systemctl --user -M1000@ stop 'stop x;touch $HOME;.service'",
+        "if its service starts it again: systemctl stop fwd.service",
+    ]
     assert ending.not_ended(busy, [], 10.0) is busy
 
 
@@ -218,3 +230,175 @@ def test_a_real_process_ends_and_is_waited_for() -> None:
         ending.terminate(mine, lambda: mine, sent, 60.0, [].append)
         assert sent == mine
         assert child.wait(0) == -signal.SIGTERM
+
+
+def test_ports_of_another_function_have_processes_of_their_own() -> None:
+    far = port(1, holders=(holder(7), holder(8)))
+    far = far._replace(id=PortId("7870:00:01.0", 1, None))
+    assert chosen(port(1, holders=TWO), far) == [4211, 4212]
+
+
+def test_a_holder_of_two_ports_is_chosen_once() -> None:
+    both = (port(1, holders=TWO), port(2, holders=TWO[::-1]))
+    assert chosen(*both, release=(1, 2)) == [4211, 4212]
+
+
+def test_a_candidate_port_is_ended_like_one_that_is_known() -> None:
+    candidate = port(1, Owner.UNKNOWN, ONE, candidates=(f"{PCI}:1",))
+    assert chosen(candidate) == [4211]
+    with pytest.raises(Busy, match=r"whoever holds 7870:00:00\.0:1 cannot"):
+        chosen(candidate._replace(candidates=()))
+
+
+def test_of_two_ports_one_with_an_invisible_holder_is_enough_to_refuse() -> None:
+    seen = port(1, holders=ONE)
+    unseen = port(2, holders=ONE, use=RdmaUse(2, None, 0))
+    for ports in ((seen, unseen), (unseen, seen)):
+        with pytest.raises(Busy, match=r"a holder of 7870:00:00\.0:2 cannot be seen"):
+            chosen(*ports, release=(1, 2))
+
+
+def test_a_refusal_names_who_it_is_about_and_what_to_do() -> None:
+    with pytest.raises(Busy) as caught:
+        chosen(port(1, holders=(holder(7), holder(8, "b"))), port(2, holders=TWO))
+    assert "pid 7 dpdk-testpmd, pid 8 b: some may use" in caught.value.message
+    assert "end the right program yourself" in (caught.value.hint or "")
+    assert caught.value.evidence == (Evidence("nldev", "pd", 1),)
+    nameless = Holder(9, None, None, None, None, None, None)
+    assert ending.named([nameless]) == "pid 9 ?"
+
+
+@dataclass
+class World:
+    """Processes as the kernel has them: a number is another process's once its own has ended."""
+
+    running: dict[int, str]
+    fds: dict[int, str] = field(default_factory=dict)  # by descriptor: who it was opened for
+    signalled: list[str] = field(default_factory=list)
+    waits: list[tuple[str, float]] = field(default_factory=list)
+    clock: float = 0.0
+    needs: float = 0.0  # s that a process takes to end
+
+    def open(self, pid: int) -> int:
+        if pid not in self.running:
+            raise ProcessLookupError
+        fd = 100 + len(self.fds)
+        self.fds[fd] = self.running[pid]
+        return fd
+
+    def terminate(self, fd: int) -> None:
+        if self.fds[fd] not in self.running.values():
+            raise ProcessLookupError
+        self.signalled.append(self.fds[fd])
+
+    def ended(self, fd: int, within: float) -> bool:
+        assert within >= 0.0
+        if within:
+            self.waits.append((self.fds[fd], within))
+            self.clock += min(self.needs, within)
+        return self.fds[fd] not in self.running.values()
+
+    def close(self, fd: int) -> None:
+        del self.fds[fd]
+
+
+def test_descriptors_are_opened_before_the_second_look() -> None:
+    """The holder ends after the look that still shows it, and its number is given to another."""
+    world = World({4211: "testpmd"})
+
+    def again() -> tuple[Holder, ...]:
+        world.running[4211] = "innocent"
+        return ONE
+
+    sent: list[Holder] = []
+    ending.terminate(ONE, again, sent, 1.0, [].append, processes=world)
+    assert (world.signalled, sent, world.waits, world.fds) == ([], [], [], {})
+
+
+def test_a_holder_that_ends_between_the_look_and_the_signal_is_no_failure() -> None:
+    class Racing(World):
+        def terminate(self, fd: int) -> None:
+            self.running.pop(4211, None)
+            super().terminate(fd)
+
+    world = Racing({4211: "testpmd", 4212: "worker"})
+    sent: list[Holder] = []
+    said: list[str] = []
+    ending.terminate(TWO, lambda: TWO, sent, 1.0, said.append, processes=world)
+    assert world.signalled == ["worker"]
+    assert [one.pid for one in sent] == [4212]
+    assert len(said) == 1
+
+
+def test_a_holder_that_has_gone_already_costs_nothing() -> None:
+    world = World({4212: "worker"})
+    sent: list[Holder] = []
+    ending.terminate(TWO, lambda: TWO, sent, 1.0, [].append, processes=world)
+    assert world.signalled == ["worker"]
+
+
+def test_all_are_signalled_before_any_is_waited_for_and_the_wait_is_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World({4211: "testpmd", 4212: "worker"}, needs=4.0)
+    monkeypatch.setattr(ending.time, "monotonic", lambda: 1000.0 + world.clock)
+    sent: list[Holder] = []
+    said: list[str] = []
+    ending.terminate(TWO, lambda: TWO, sent, 5.0, said.append, processes=world)
+    assert world.signalled == ["testpmd", "worker"]
+    assert world.waits == [("testpmd", 5.0), ("worker", 1.0)]
+    assert all(line.endswith("waiting up to 5 s") for line in said)
+    world.needs = 9.0
+    world.waits.clear()
+    ending.terminate(TWO, lambda: TWO, sent, 5.0, said.append, processes=world)
+    assert world.waits == [("testpmd", 5.0)]  # nothing is left for the second
+
+
+def test_descriptors_are_closed_whatever_happens() -> None:
+    world = World({4211: "testpmd", 4212: "worker"})
+
+    def fails() -> tuple[Holder, ...]:
+        raise OSError(5, "Input/output error")
+
+    with pytest.raises(OSError, match="Input/output"):
+        ending.terminate(TWO, fails, [], 1.0, [].append, processes=world)
+    assert world.fds == {}
+
+
+def test_the_evidence_of_an_end_that_failed_says_who_was_signalled() -> None:
+    before = Evidence("verbs", "EBUSY", 16)
+    busy = Busy("eth1 cannot be released", evidence=[before], code="holder")
+    services = [holder(1), holder(2, unit="b.service"), holder(3, unit="a.service"),
+                holder(4, unit="a.service"), holder(5, unit="session-3.scope")]  # fmt: skip
+    told = ending.not_ended(busy, services, 2.5)
+    assert told.code == "holder"
+    assert told.message.startswith("eth1 cannot be released\nSIGTERM was sent to pid 1 ")
+    assert "and 2.5 s were waited for" in told.message
+    assert "kill -9 1 2 3 4 5." in (told.hint or "")
+    assert (told.hint or "").endswith("systemctl stop a.service b.service")
+    signalled = [Evidence("proc", "SIGTERM sent to", number) for number in range(1, 6)]
+    assert told.evidence == (before, *signalled)
+    plain = ending.not_ended(busy, services[:1], 2.5)
+    assert "systemctl" not in (plain.hint or "")
+
+
+def test_the_kernel_tells_whether_a_process_has_ended() -> None:
+    live = ending.LiveProcesses()
+    wait = "import sys; print(flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", wait], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdin is not None
+        child.stdout.readline()
+        fd = live.open(child.pid)
+        try:
+            assert not live.ended(fd, 0.0)
+            assert not live.ended(fd, 0.001)
+            child.stdin.close()
+            assert live.ended(fd, 60.0)
+            assert live.ended(fd, 0.0)
+        finally:
+            live.close(fd)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(fd)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -91,3 +92,24 @@ def test_what_may_not_be_read_is_not_known(tmp_path: Path, proc: str) -> None:
         os.close(read)
         os.waitpid(child, 0)
         (tmp_path / "state").chmod(0o700)
+
+
+def test_a_pipe_or_a_link_is_no_journal(tmp_path: Path, proc: str) -> None:
+    path = written(tmp_path / "state", "doing", "claimed")
+    os.mkfifo(tmp_path / "state/claims/pipe.journal")
+    other = tmp_path / "elsewhere"
+    other.write_bytes(path.read_bytes().replace(b'"port":1', b'"port":2'))
+    (tmp_path / "state/claims/link.journal").symlink_to(other)
+    assert claims(str(tmp_path / "state"), proc) == Claims(now=frozenset([KEY]))
+
+
+def test_what_cannot_be_listed_is_not_known(
+    tmp_path: Path, proc: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(tmp_path / "state", "doing", "claimed")
+
+    def fails(_path: str) -> list[str]:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "listdir", fails)
+    assert claims(str(tmp_path / "state"), proc) is None

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from manactl.decide.ownership import (
     DEVICE_RULES,
     PORT_RULES,
+    Decision,
     DeviceFacts,
     PortFacts,
     Raw,
@@ -306,3 +307,178 @@ def test_without_any_evidence_nothing_is_free(ports: list[PortFacts]) -> None:
     for decision in decide(DeviceFacts(), ports).values():
         assert decision.owner is Owner.UNKNOWN
         assert decision.candidates == tuple(port.port for port in ports)
+
+
+@pytest.mark.parametrize(
+    ("admin_up", "eqs", "owner", "lost"),
+    [
+        (False, False, Owner.RAW_QP, True),  # it must be this one's, and debugfs has lost them
+        (False, None, Owner.RAW_QP, False),  # this driver shows no event queues of a vport
+        (False, True, Owner.RAW_QP, False),
+        (None, False, Owner.RAW_QP, True),
+    ],
+)
+@pytest.mark.parametrize("other", [PortFacts(2, True, True, True), PortFacts(2, True)])
+def test_event_queues_are_lost_where_only_this_port_can_have_the_raw_qp(
+    admin_up: bool | None, eqs: bool | None, owner: Owner, lost: bool, other: PortFacts
+) -> None:
+    decision = decide(ONE_RAW, [PortFacts(1, admin_up, eqs, rx=False), other])[1]
+    assert (decision.owner, decision.eqs_lost) == (owner, lost)
+    assert decision.certainty is (Certainty.INFERRED if lost else Certainty.PROVEN)
+    assert decision.candidates == ()
+    if eqs is not True:
+        assert decision.reasons == ("only-port-left", "raw-qp-exists")
+
+
+@pytest.mark.parametrize(
+    ("device", "lost"),
+    [
+        (ONE_RAW, True),
+        (DeviceFacts(False, False, False, 1, 1, 2, 0), True),  # inferred, and counts as much
+        (UNREADABLE, False),
+        (NO_RAW, False),
+        (ONE_RAW._replace(changing=True), False),  # the queue pair is in the making, or ending
+    ],
+)
+def test_event_queues_are_lost_on_one_of_several_ports(device: DeviceFacts, lost: bool) -> None:
+    ports = [PortFacts(number, False, eqs=False, rx=False) for number in (1, 2)]
+    decisions = decide(device, [*ports, PortFacts(3, False)])
+    assert [decisions[number].eqs_lost for number in (1, 2, 3)] == [lost, lost, False]
+
+
+def test_a_port_that_is_freed_by_elimination_has_lost_nothing() -> None:
+    ports = [PortFacts(1, False, eqs=False, rx=False), PortFacts(2, False, eqs=True, rx=False)]
+    freed = decide(ONE_RAW, ports)[1]
+    assert (freed.owner, freed.eqs_lost) == (Owner.FREE, False)
+    assert (freed.certainty, freed.reasons) == (Certainty.PROVEN, ("eqs-elsewhere",))
+
+
+def test_a_queue_pair_in_the_making_frees_no_port_and_is_nobodys_yet() -> None:
+    ports = [PortFacts(1, False, eqs=False, rx=False), PortFacts(2, True, True, True)]
+    decisions = decide(NO_RAW._replace(changing=True), ports)
+    assert decisions[1] == Decision(
+        Owner.UNKNOWN, Certainty.UNKNOWN, ("qp-being-created",), candidates=(1,)
+    )
+    assert decisions[2].owner is Owner.ETHERNET
+    one_left = decide(ONE_RAW._replace(changing=True), ports)[1]
+    assert (one_left.owner, one_left.candidates) == (Owner.UNKNOWN, (1,))
+    placed = [PortFacts(1, False, eqs=False, rx=False), PortFacts(2, False, eqs=True, rx=False)]
+    assert decide(ONE_RAW._replace(changing=True), placed)[1].owner is Owner.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("contexts", "absent", "changing", "reason"),
+    [
+        (0, False, False, "netdev-opening"),
+        (None, True, False, "netdev-opening"),
+        (1, True, False, "netdev-opening"),
+        (1, False, False, "being-taken"),
+        (None, False, False, "being-taken"),
+        (0, False, True, "being-taken"),
+    ],
+)
+def test_a_vport_that_is_being_taken(
+    contexts: int | None, absent: bool, changing: bool, reason: str
+) -> None:
+    device = DeviceFacts(absent, False, False, contexts, 0, 0, 0, 0, changing=changing)
+    assert decide(device, [PortFacts(1, False, eqs=True, rx=False)])[1].reasons == (reason,)
+
+
+@pytest.mark.parametrize(
+    ("admin_up", "owner"), [(True, Owner.UNKNOWN), (None, Owner.UNKNOWN), (False, Owner.FREE)]
+)
+def test_a_reset_leaves_no_owner_but_to_a_port_that_was_down(
+    admin_up: bool | None, owner: Owner
+) -> None:
+    device = DeviceFacts(absent=True, in_reset=True)
+    decision = decide(device, [PortFacts(1, admin_up)])[1]
+    assert decision.owner is owner
+    assert decision.in_transition is (admin_up is not False)
+    assert (decision.reasons == ("in-reset",)) is (admin_up is not False)
+
+
+@pytest.mark.parametrize(
+    ("facts", "device", "transition"),
+    [
+        (PortFacts(1, True, True, False), NO_RAW, True),
+        (PortFacts(1, True, True, False), ONE_RAW, True),
+        (PortFacts(1, True, False, False), NO_RAW, True),
+        (PortFacts(1, True, None, False), NO_RAW, True),
+        (PortFacts(1, True, True, True), NO_RAW, False),
+        (PortFacts(1, True), NO_RAW, False),
+        (PortFacts(1, False, True, False), NO_RAW, False),
+        (PortFacts(1, None, False, False), NO_RAW, False),
+        (PortFacts(1, False), UNREADABLE, False),
+    ],
+)
+def test_a_netdev_that_is_up_without_its_queues_is_in_transition(
+    facts: PortFacts, device: DeviceFacts, transition: bool
+) -> None:
+    assert decide(device, [facts])[1].in_transition is transition
+
+
+@pytest.mark.parametrize(
+    ("facts", "device", "reasons"),
+    [
+        (PortFacts(1, True), NO_RAW, ("netdev-up",)),
+        (PortFacts(1, True, True, False), NO_RAW, ("up-without-rx-no-raw-qp",)),
+        (PortFacts(1, True, True, False), ONE_RAW, ("up-without-rx",)),
+        (PortFacts(1, True, False, False), NO_RAW, ("up-without-queues",)),
+        (PortFacts(1, None, None, True), NO_RAW, ("netdev-rx",)),
+        (PortFacts(1, False, True, False), ONE_RAW, ("eqs-not-netdev",)),
+        (PortFacts(1, False, False, False), NO_RAW, ("no-eqs",)),
+        (PortFacts(1, False), NO_RAW, ("netdev-down",)),
+        (PortFacts(1, None), NO_RAW, ("netdev-unseen",)),
+        (PortFacts(1, False), UNREADABLE, ("may-have-raw-qp", "raw-qp-unread")),
+    ],
+)
+def test_the_row_that_decided_is_the_reason(
+    facts: PortFacts, device: DeviceFacts, reasons: tuple[str, ...]
+) -> None:
+    assert decide(device, [facts])[1].reasons == reasons
+
+
+@pytest.mark.parametrize(
+    ("device", "reason"),
+    [
+        (DeviceFacts(absent=True), "no-rdma-driver"),
+        (DeviceFacts(raw_qp_tracked=True), "raw-qp-exists"),
+        (DeviceFacts(contexts=0), "no-context"),
+        (DeviceFacts(contexts=1, pd_users=0), "pds-empty"),
+        (DeviceFacts(contexts=1, pd_users=1, cq_users=0), "cqs-unused"),
+        (DeviceFacts(contexts=1, pd_users=1, cq_users=1), "cqs-of-raw-users"),
+        (DeviceFacts(False, True, False, 1, 1, 3, 1), "cqs-unlisted-qp"),
+        (DeviceFacts(False, True, False, 1, 1, 2, 1), "cqs-explained"),
+        (DeviceFacts(False, True, None, 1, 1, 2, 1), "raw-qp-unread"),
+    ],
+)
+def test_the_row_of_the_device_is_named(device: DeviceFacts, reason: str) -> None:
+    assert raw_on_device(device)[1] == reason
+
+
+def test_what_is_known_of_a_raw_qp_has_its_certainty() -> None:
+    assert {raw for raw in Raw if raw.none} == {Raw.NONE, Raw.NONE_INFERRED}
+    assert {raw for raw in Raw if raw.some} == {Raw.SOME, Raw.SOME_INFERRED}
+    assert {raw: raw.certainty for raw in Raw} == {
+        Raw.NONE: Certainty.PROVEN,
+        Raw.SOME: Certainty.PROVEN,
+        Raw.NONE_INFERRED: Certainty.INFERRED,
+        Raw.SOME_INFERRED: Certainty.INFERRED,
+        Raw.UNKNOWN: Certainty.UNKNOWN,
+    }
+
+
+def test_the_netdev_of_another_port_takes_no_raw_qp() -> None:
+    """Three ports, one raw QP placed: only where another may be does a port stay open."""
+    ports = [
+        PortFacts(1, False, eqs=True, rx=False),
+        PortFacts(2, False, eqs=False, rx=False),
+        PortFacts(3, False),  # of it nothing is known: it stays a candidate
+    ]
+    decisions = decide(ONE_RAW, ports)
+    assert [decisions[number].owner for number in (1, 2, 3)] == [
+        Owner.RAW_QP,
+        Owner.FREE,
+        Owner.UNKNOWN,
+    ]
+    assert decisions[3].candidates == (3,)

@@ -111,10 +111,24 @@ def test_queue_pair_zero(scene: Scene, answer: bool | OSError, word: str) -> Non
     assert scene.found()["qp-zero"] == word
 
 
-@pytest.mark.parametrize(("kinds", "word"), [(("qp", "pd", "cq", "ctx"), "yes"), (("qp",), "no")])
-def test_the_summary_lists_what_we_count(scene: Scene, kinds: tuple[str, ...], word: str) -> None:
-    scene.nldev.recorded[0]["summary"] = dict.fromkeys(kinds, 0)
-    assert scene.found()["summary"] == word
+ALL_KINDS = ("qp", "pd", "cq", "ctx")
+
+
+@pytest.mark.parametrize("absent", [None, *ALL_KINDS])
+def test_the_summary_lists_all_that_we_count(scene: Scene, absent: str | None) -> None:
+    kinds = {kind: 0 for kind in ALL_KINDS if kind != absent}
+    scene.nldev.recorded[0]["summary"] = kinds
+    assert scene.found()["summary"] == ("yes" if absent is None else "no")
+
+
+def test_devices_that_nldev_does_not_list_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They may have gone since sysfs was read; of one device that is enough to tell the raw one."""
+    scene = Scene(tmp_path, "6.12", monkeypatch)
+    scene.nldev.recorded.clear()
+    found = scene.found()
+    assert (found["rdma-devices"], found["raw-device"], found["qp-dump"]) == ("1", None, None)
 
 
 def test_without_the_rdma_subsystem_sysfs_is_still_told(

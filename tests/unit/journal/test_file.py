@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,10 @@ from manactl.act.host import LiveHost
 from manactl.act.progress import Silent
 from manactl.act.release import ReleaseRequest, ReleaseResult, release
 from manactl.act.signals import Interruptible
-from manactl.errors import Refused
+from manactl.errors import NotRestored, Refused
 from manactl.journal import file as journal
 from manactl.journal import lock
+from manactl.journal import state_dir as statedir
 from manactl.journal.file import Journal, JournalError
 from manactl.journal.interrupted import BEFORE_BOOT
 from tests.unit.fakes import PORT
@@ -188,7 +191,7 @@ def test_a_symlinked_linked_or_writable_journal_is_not_believed(tmp_path: Path) 
     path = written(tmp_path, "doing")
     link = path.with_name("2" + path.name)
     link.symlink_to(path)
-    with pytest.raises(JournalError):
+    with pytest.raises(JournalError, match=r"cannot be believed .Too many levels of symbolic"):
         journal.read(link)
     link.unlink()
     os.link(path, link)
@@ -280,3 +283,148 @@ def test_lines_are_json_for_people_with_jq(tmp_path: Path) -> None:
     path = written(tmp_path, "doing")
     for line in path.read_text().splitlines():
         assert isinstance(json.loads(line.split("\t")[0]), dict)
+
+
+def test_a_journal_that_cannot_be_discarded_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = sorted(os.listdir("/proc/self/fd"))
+    log = Journal.create(tmp_path, HEADER, [PORT])
+
+    def fails(*_args: object, **_more: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "unlink", fails)
+    left = log.discard(OSError(errno.ENOSPC, "No space left on device"))
+    assert isinstance(left, NotRestored)
+    assert "could not be removed: Input/output error" in left.message
+    assert (left.code, "manactl recover" in (left.hint or "")) == ("journal", True)
+    assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("call", ["write", "fsync", "rename"])
+def test_a_journal_that_cannot_be_made_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """Also when the directory cannot be synced after the rename: no claim has begun."""
+
+    def fails(*_args: object, **_more: object) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    statedir.prepare(tmp_path)
+    before = sorted(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, fails)
+        with pytest.raises(Refused, match=r"Input/output error; nothing was touched"):
+            Journal.create(tmp_path, HEADER, [PORT])
+    assert os.listdir(tmp_path / "claims") == []
+    assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+def test_the_directory_is_synced_after_the_name_and_the_file_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[tuple[str, bool]] = []
+    real = os.fsync
+
+    def fsync(fd: int) -> None:
+        real(fd)
+        name = os.path.basename(os.readlink(f"/proc/self/fd/{fd}"))
+        synced.append((name, bool(journal.paths(tmp_path))))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with Journal.create(tmp_path, HEADER, [PORT]) as log:
+        assert synced == [(f".{log.path.name}.new", False), ("claims", True)]
+        synced.clear()
+        log.append("closed", how="released")
+        log.archive()
+    assert synced == [(log.path.name, True), ("history", False), ("claims", False)]
+
+
+def test_a_torn_tail_that_is_cut_off_is_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(tmp_path, "doing")
+    whole = path.stat().st_size
+    with path.open("ab") as file:
+        file.write(b"{half")
+    sizes: list[int] = []
+    real = os.fsync
+
+    def fsync(fd: int) -> None:
+        real(fd)
+        sizes.append(os.fstat(fd).st_size)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    Journal.open(path).close()
+    assert sizes == [whole]
+    Journal.open(path).close()
+    assert sizes == [whole]  # nothing was cut off
+
+
+def test_the_oldest_of_the_history_go_first(tmp_path: Path) -> None:
+    names = []
+    for _ in range(52):
+        with Journal.create(tmp_path, HEADER, [PORT]) as log:
+            log.append("closed", how="released")
+            log.archive()
+            names.append(log.path.name)
+    (tmp_path / "history/notes.txt").write_text("not ours")
+    with Journal.create(tmp_path, HEADER, [PORT]) as log:
+        log.append("closed", how="released")
+        log.archive()
+        names.append(log.path.name)
+    assert sorted(os.listdir(tmp_path / "history")) == sorted([*names[-50:], "notes.txt"])
+
+
+def test_records_are_numbered_dated_and_carry_what_was_given(tmp_path: Path) -> None:
+    with Journal.create(tmp_path, HEADER, [PORT]) as log:
+        log.append("doing", step=0, kind="set-admin")
+        log.append("done", step=0, kind="set-admin", ms=7)
+        assert log.content == journal.read(log.path)
+    first, second = journal.read(log.path).records
+    times = [datetime.fromisoformat(record["t"]) for record in (first, second)]
+    assert times == sorted(times)
+    assert [{k: v for k, v in record.items() if k != "t"} for record in (first, second)] == [
+        {"n": 1, "event": "doing", "step": 0, "kind": "set-admin"},
+        {"n": 2, "event": "done", "step": 0, "kind": "set-admin", "ms": 7},
+    ]
+
+
+def two_ports(state_dir: Path) -> Journal:
+    ports = [{**HEADER["ports"][0], "port": number} for number in (1, 2)]
+    return Journal.create(state_dir, {**HEADER, "ports": ports}, [PORT, PORT._replace(port=2)])
+
+
+def test_each_port_of_a_claim_has_its_own_phase_and_proof(tmp_path: Path) -> None:
+    one, two = PORT, PORT._replace(port=2)
+    with two_ports(tmp_path) as log:
+        proofs = [{"pci": PORT.pci, "port": n, "proven": n == 2} for n in (1, 2)]
+        log.append("claimed", ports=proofs)
+        assert log.content.proven == {(PORT.pci, 1): False, (PORT.pci, 2): True}
+        log.append("releasing", ports=[{"pci": PORT.pci, "port": 1}])
+        assert [log.content.phase_of(port) for port in (one, two)] == ["interrupted", "claimed"]
+        assert log.content.phase == "interrupted"
+        log.append("released", pci=PORT.pci, port=1)
+        assert (log.content.ports, log.content.phase) == ((two,), "claimed")
+    assert [(c.port, c.claim.proven) for c in journal.list_claims(tmp_path, "b").claims] == [
+        (two, True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("2026-11-22T12:00:00.123456+02:00", "2026-11-22T10:00:00.123Z")],
+)
+def test_times_are_utc_to_the_millisecond(text: str, shown: str) -> None:
+    assert journal.stamp(datetime.fromisoformat(text)) == shown
+
+
+def test_a_record_out_of_order_is_an_error(tmp_path: Path) -> None:
+    header, before = journal._line({"schema": journal.SCHEMA, **HEADER}, "")
+    for record in ({"n": 2, "event": "doing"}, {"n": 1, "event": 7}, {"n": 1}, {"event": "x"}):
+        line, _ = journal._line(record, before)
+        with pytest.raises(JournalError):
+            journal.parse(header + line, tmp_path / "x")
+    line, _ = journal._line({"n": 1, "event": "doing"}, before)
+    assert journal.parse(header + line, tmp_path / "x").size == len(header + line)

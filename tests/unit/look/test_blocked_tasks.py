@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from manactl.look import blocked_tasks
 from manactl.look.blocked_tasks import Waiting, in_drivers, waiting
+from tests.unit.machine import Make
+from tests.unit.test_report import KERNELS
 
 HWC = "mana_hwc_send_request"
 STACK = f"""[<0>] wait_for_completion_timeout+0x10c/0x170
@@ -83,3 +86,66 @@ def test_one_thread_alone_costs_no_further_reading(proc: Proc) -> None:
 
 def test_the_functions_of_the_drivers_innermost_first() -> None:
     assert in_drivers(STACK) == [HWC, "mana_gd_send_request", "mana_ib_create_qp_raw"]
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_who_waits_in_the_driver_is_named(make: Make, kernel: str) -> None:
+    machine = make(f"{kernel}-idle")
+    machine.write("/proc/41/stat", "41 (ip (x)) D 1 1\n")
+    machine.write(
+        "/proc/41/stack",
+        "[<0>] mana_hwc_send_request+0x291/0x360 [mana]\n[<0>] do_setlink+0x9/0x12\n",
+    )
+    machine.write("/proc/42/stat", "42 (kworker/0:1+events) D 1 1\n")
+    machine.write("/proc/42/stack", "[<0>] netdev_work_proc+0x14/0x1f0\n")
+    machine.write("/proc/43/stat", "43 (running) R 1 1\n")
+    machine.write("/proc/43/stack", "[<0>] mana_hwc_send_request+0x291/0x360 [mana]\n")
+    machine.write("/proc/44/stat", "44 (not ours to see) D 1 1\n")
+    (why,) = [item.why for item in machine.look().missing if item.source == "mana"]
+    assert why.startswith("ip (x) 41 waits in the driver (mana_hwc_send_request)")
+
+
+def test_the_innermost_function_is_named_and_any_creation_counts(proc: Proc) -> None:
+    proc.add(70, (70, "app", "D", STACK.replace("mana_ib_create_qp_raw", "mana_ib_cfg_vport")))
+    assert list(waiting(str(proc.base))) == [Waiting(70, "app", HWC, creates=True)]
+
+
+@pytest.mark.parametrize("state", ["S", "R", "I", "Z", "T"])
+def test_only_a_sleep_that_nothing_interrupts_counts(proc: Proc, state: str) -> None:
+    proc.add(70, (70, "app", state, STACK))
+    assert list(waiting(str(proc.base))) == []
+
+
+def test_a_stack_that_may_not_be_read_names_nobody(proc: Proc) -> None:
+    proc.add(70, (70, "app", "D", STACK))
+    (proc.base / "70/stack").unlink()
+    assert list(waiting(str(proc.base))) == []
+    (proc.base / "70/stack").mkdir()  # read() fails, open() does not
+    assert list(waiting(str(proc.base))) == []
+
+
+def test_a_name_that_is_not_utf8_is_kept(proc: Proc) -> None:
+    proc.add(70, (70, "app", "D", STACK))
+    raw = (proc.base / "70/stat").read_bytes().replace(b"(app)", b"(a\xe2)")
+    (proc.base / "70/stat").write_bytes(raw)
+    assert [task.comm for task in waiting(str(proc.base))] == ["a\udce2"]
+
+
+def test_a_proc_that_is_not_there_has_nobody_waiting(tmp_path: Path) -> None:
+    assert list(waiting(str(tmp_path / "none"))) == []
+
+
+def test_functions_of_others_are_not_the_drivers() -> None:
+    lines = "[<0>] my_mana_hook+0x1/0x2\nmana_open+0x1/0x2\n[<0>] mana_open+0x1/0x2 [mana]\n"
+    assert in_drivers(lines) == ["mana_open"]
+    assert in_drivers("") == []
+
+
+def test_what_is_no_task_that_waits_ends_no_search(
+    proc: Proc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proc.add(70, (70, "app", "D", STACK))
+    proc.add(71, (71, "shell", "S", ""), (72, "shell", "S", ""))
+    orders = {str(proc.base): ["uptime", "1", "71", "70"], f"{proc.base}/71/task": ["71", "72"]}
+    monkeypatch.setattr(blocked_tasks, "listdir", lambda path: orders[path])
+    assert [task.pid for task in waiting(str(proc.base))] == [70]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -36,3 +37,74 @@ def test_other_entries_are_not_vports(tmp_path: Path) -> None:
     for name in ("vport0", "vport10", "vport", "vportx", "xvport1"):
         (tmp_path / "kernel/debug/mana" / PCI / name).mkdir(parents=True)
     assert sorted(vports(str(tmp_path), [PCI])) == [0, 10]
+
+
+def test_the_first_name_that_is_there_counts(tmp_path: Path) -> None:
+    base = tmp_path / "kernel/debug/mana"
+    (base / "second/vport3/EQs").mkdir(parents=True)
+    (base / "third/vport4").mkdir(parents=True)
+    assert vports(str(tmp_path), ["first", "second", "third"]) == {3: VportDir(True, False)}
+
+
+def test_a_function_without_vports_is_read_and_has_none(tmp_path: Path) -> None:
+    (tmp_path / "kernel/debug/mana" / PCI).mkdir(parents=True)
+    assert vports(str(tmp_path), [PCI]) == {}
+
+
+@pytest.mark.parametrize(
+    ("inside", "found"),
+    [
+        ((), VportDir(False, False)),
+        (("EQs",), VportDir(True, False)),
+        (("RX-0",), VportDir(False, True)),
+        (("EQs", "RX-11", "TX-0"), VportDir(True, True)),
+        (("EQs0", "xRX-0", "RX"), VportDir(False, False)),
+    ],
+)
+def test_what_a_vport_has_is_told_by_names(
+    tmp_path: Path, inside: tuple[str, ...], found: VportDir
+) -> None:
+    base = tmp_path / "kernel/debug/mana" / PCI
+    for name in ("", *inside):
+        (base / "vport1" / name).mkdir(parents=True, exist_ok=True)
+    assert vports(str(tmp_path), [PCI]) == {1: found}
+    (base / "EQs").mkdir()  # shared, and no vport's
+    assert vports(str(tmp_path), [PCI]) == {1: found._replace(eqs=None)}
+
+
+def test_a_directory_that_vanishes_leaves_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("vport0", "vport1", "vport2"):
+        (tmp_path / "kernel/debug/mana" / PCI / name / "EQs").mkdir(parents=True)
+    listdir = os.listdir
+
+    def vanishing(path: str) -> list[str]:
+        if path.endswith("vport1"):
+            raise FileNotFoundError(path)
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", vanishing)
+    assert sorted(vports(str(tmp_path), [PCI])) == [0, 2]
+
+
+def test_what_may_not_be_read_is_an_error_for_every_vport(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "kernel/debug/mana" / PCI / "vport0").mkdir(parents=True)
+
+    def refuse(path: str) -> list[str]:
+        raise PermissionError(path)
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    with pytest.raises(PermissionError):
+        vports(str(tmp_path), [PCI, "0"])
+
+
+def test_what_is_no_vport_ends_no_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = tmp_path / "kernel/debug/mana" / PCI
+    (base / "vport2/EQs").mkdir(parents=True)
+    listdir = os.listdir
+    order = {str(base): ["gdma", "vportx", "vport1", "vport2"]}  # vport1 has just gone
+    monkeypatch.setattr(os, "listdir", lambda path: order.get(path) or listdir(path))
+    assert vports(str(tmp_path), [PCI]) == {2: VportDir(True, False)}

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import errno
 import os
+import re
+import stat
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manactl.look.procfs import container_of, describe, holders, unit_of
+from manactl.look.procfs import container_of, describe, holders, manager_of, unit_of
 from tests.unit.machine import NULL, Machine
 
 ID = "0123456789abcdef" * 4
@@ -33,6 +36,11 @@ ID = "0123456789abcdef" * 4
         ("0::/\n", None, None),
         ("", None, None),
         ("nonsense\n", None, None),
+        # Below a unit with Delegate= whoever has it names what he likes.
+        ("0::/system.slice/fwd.service/sshd.service\n", "fwd.service", None),
+        (f"0::/system.slice/docker-{ID}.scope/system.slice/a.service\n", f"docker-{ID}.scope", ID),
+        ("0::/user.slice/user-7.slice/user@7.service/app.slice/a.service\n", "a.service", None),
+        ("0::/user.slice/user-7.slice/user@7.service\n", "user@7.service", None),
     ],
 )
 def test_unit_and_container(cgroup: str, unit: str | None, container: str | None) -> None:
@@ -40,9 +48,25 @@ def test_unit_and_container(cgroup: str, unit: str | None, container: str | None
     assert unit_of(cgroup) == unit
 
 
+@pytest.mark.parametrize(
+    ("path", "manager"),
+    [
+        ("/user.slice/user-7.slice/user@7.service/app.slice/a;b.service", 7),
+        ("/user.slice/user-7.slice/user@7.service/init.scope", 7),
+        ("/user.slice/user-7.slice/user@7.service/user@0.service/a.service", 7),
+        ("/user.slice/user-7.slice/user@7.service", None),
+        ("/user.slice/user-7.slice/session-3.scope", None),
+        ("/system.slice/a.service/user@7.service/b.service", None),
+    ],
+)
+def test_a_unit_below_a_users_manager_is_that_users(path: str, manager: int | None) -> None:
+    assert manager_of(f"0::{path}\n") == manager
+
+
 @given(st.text())
 def test_any_cgroup_text_is_read(text: str) -> None:
     unit_of(text)
+    manager_of(text)
     container_of(text)
 
 
@@ -116,3 +140,179 @@ def test_what_others_have_open_is_hidden_from_an_ordinary_user(machine: Machine)
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def test_an_error_of_one_descriptor_is_that_ones_alone(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a file gives it whose server has gone, or refuses root."""
+    machine.holder(4)
+    machine.path("/proc/4/fd/1").symlink_to("/dev/zero")
+    real = os.open
+    for number in (errno.ENOTCONN, errno.ESTALE, errno.EIO, errno.ELOOP):
+
+        def fails(path: str, flags: int, number: int = number, **more: int) -> int:
+            if path == "1":
+                raise OSError(number, os.strerror(number))
+            return real(path, flags, **more)
+
+        monkeypatch.setattr(os, "open", fails)
+        found = holders(proc(machine), {NULL})
+        assert ([one.pid for one in found.of[NULL]], found.hidden) == ([4], False)
+
+
+@pytest.mark.parametrize(
+    ("mount", "found", "hidden"),
+    [
+        ("rw - devtmpfs devtmpfs rw", [4], False),
+        ("rw - tmpfs tmpfs rw", [4], False),
+        ("rw - nfs4 server:/ rw", [], True),
+        ("rw - overlay overlay rw", [], True),
+        ("rw,nosuid,nodev - fuse x rw", [], False),
+    ],
+)
+def test_only_our_own_file_systems_are_asked(
+    machine: Machine, mount: str, found: list[int], hidden: bool
+) -> None:
+    """A device of another mount namespace, told by the process's own table of mounts."""
+    machine.holder(4)
+    machine.path("/proc/4/fd/3").unlink()
+    node = machine.base / "uverbs0"
+    os.mknod(node, stat.S_IFCHR | 0o666, NULL)
+    machine.path("/proc/4/fd/3").symlink_to(node)
+    held = os.open(node, os.O_PATH)
+    try:
+        (number,) = re.findall(r"mnt_id:\s*(\d+)", Path(f"/proc/self/fdinfo/{held}").read_text())
+    finally:
+        os.close(held)
+    machine.write("/proc/4/fdinfo/3", f"pos:\t0\nflags:\t02\nmnt_id:\t{number}\n")
+    machine.write("/proc/4/mountinfo", f"{number} 1 0:5 / / {mount}\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("manactl.look.procfs.OWN_MOUNTS", "/nonexistent")
+        seen = holders(proc(machine), {NULL})
+    assert ([one.pid for one in seen.of[NULL]], seen.hidden) == (found, hidden)
+
+
+def test_descriptors_of_a_search_are_not_left_open(machine: Machine) -> None:
+    machine.holder(4)
+    before = os.listdir("/proc/self/fd")
+    holders(proc(machine), {NULL})
+    assert os.listdir("/proc/self/fd") == before
+
+
+@pytest.mark.parametrize(
+    ("error", "hidden"),
+    [(PermissionError, True), (ProcessLookupError, False), (FileNotFoundError, False)],
+)
+def test_what_may_not_be_read_is_hidden_and_what_is_gone_is_not(
+    machine: Machine, error: type[OSError], hidden: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.holder(4)
+    machine.holder(5)
+    opened = os.open
+
+    def refusing(path: str, flags: int, **more: int) -> int:
+        if str(path).endswith("/4/fd"):
+            raise error(path)
+        return opened(path, flags, **more)
+
+    monkeypatch.setattr(os, "open", refusing)
+    found = holders(proc(machine), {NULL})
+    assert (found.hidden, [one.pid for one in found.of[NULL]]) == (hidden, [5])
+    assert found.descriptors == {NULL: 1}
+
+
+def test_every_field_of_a_holder_comes_from_its_file(machine: Machine) -> None:
+    machine.holder(4, "fwd", f"0::/system.slice/docker-{ID}.scope\n")
+    holder = describe(proc(machine), 4, 1000)
+    assert (holder.pid, holder.comm, holder.exe, holder.uid) == (4, "fwd", "/usr/bin/testpmd", 1000)
+    assert (holder.unit, holder.container) == (f"docker-{ID}.scope", ID)
+    assert holder.since is not None
+    assert holder.since.timestamp() == 1005
+
+
+def test_without_the_time_of_the_boot_the_start_is_unknown(machine: Machine) -> None:
+    machine.holder(4)
+    machine.write("/proc/stat", "cpu 1 2 3\nxbtime 5\n")
+    (holder,) = holders(proc(machine), {NULL}).of[NULL]
+    assert holder.since is None
+    assert describe(proc(machine), 4, None).since is None
+
+
+@pytest.mark.parametrize(("fields", "known"), [(0, False), (19, False), (20, True), (21, True)])
+def test_a_stat_that_is_cut_has_no_start(machine: Machine, fields: int, known: bool) -> None:
+    machine.holder(4)
+    machine.write("/proc/4/stat", f"4 (x) {' '.join('7' * fields)}\n")
+    assert (describe(proc(machine), 4, 1000).since is not None) is known
+
+
+@pytest.mark.parametrize(
+    ("status", "uid"),
+    [("Uid:\t1000\t0\t0\t0\n", 1000), ("Name:\tUid: 7\nUid:\t5 6\n", 5), ("Gid:\t7\n", None)],
+)
+def test_the_real_uid_is_the_first_of_its_line(
+    machine: Machine, status: str, uid: int | None
+) -> None:
+    machine.holder(4)
+    machine.write("/proc/4/status", status)
+    assert describe(proc(machine), 4, None).uid == uid
+
+
+def test_files_of_proc_that_are_no_process_are_passed_over(machine: Machine) -> None:
+    for name in ("self", "4x", "sys"):
+        machine.path(f"/proc/{name}/fd").mkdir(parents=True)
+        machine.path(f"/proc/{name}/fd/3").symlink_to("/dev/null")
+    assert holders(proc(machine), {NULL}).of[NULL] == ()
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "unit"),
+    [
+        ("0::/a.service/b.service\n", "a.service"),
+        ("0::/a.service/x\n", "a.service"),
+        ("0::/a.slice\n", None),
+        ("4:cpu:/a.service\n0::/b.socket\n", "b.socket"),
+        ("2:cpu:/x.mount\n1:memory:/y.swap\n", "x.mount"),
+        ("0::/serviced\n0::/a.services\n", None),
+    ],
+)
+def test_the_outermost_unit_of_the_first_hierarchy_that_has_one(
+    cgroup: str, unit: str | None
+) -> None:
+    assert unit_of(cgroup) == unit
+
+
+@pytest.mark.parametrize(
+    ("path", "container"),
+    [(f"/a/{ID}/b", ID), (f"/{'f' * 64}/{ID}", ID), (f"/{ID}0", None), (f"/{ID[1:]}", None),
+     (f"/x{ID}", None), (f"/libpod-conmon-{ID}.scope", ID), (f"/{ID}.service", None)],
+)  # fmt: skip
+def test_a_container_is_64_hex_digits_by_themselves(path: str, container: str | None) -> None:
+    assert container_of(f"0::{path}\n") == container
+
+
+def test_what_is_passed_over_ends_no_search(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The holder comes last, whatever order the file system has."""
+    machine.holder(4)
+    machine.path("/proc/4/fd/1").symlink_to("/dev/gone")
+    machine.path("/proc/5").mkdir()
+    listdir, opened = os.listdir, os.open
+    order = {proc(machine): ["cpuinfo", "5", "6", "4"]}
+
+    def ordered(path: str | int) -> list[str]:
+        if isinstance(path, int):
+            return sorted(listdir(path), key=lambda name: name == "3")
+        return order.get(path) or listdir(path)
+
+    def refusing(path: str, *args: int, **more: int) -> int:
+        if str(path).endswith("/6/fd"):
+            raise PermissionError(path)
+        return opened(path, *args, **more)
+
+    monkeypatch.setattr(os, "listdir", ordered)
+    monkeypatch.setattr(os, "open", refusing)
+    found = holders(proc(machine), {NULL})
+    assert [one.pid for one in found.of[NULL]] == [4]
+    assert found.hidden

@@ -213,6 +213,18 @@ def importers(name: str) -> set[str]:
     return found
 
 
+def callers(method: str) -> set[str]:
+    """The modules of manactl that call a method or a module's function of that name."""
+    return {
+        path.relative_to(SRC).as_posix()
+        for path in SRC.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == method
+    }
+
+
 def test_only_the_guards_of_a_claim_decode_links() -> None:
     """Not what only shows, and not what runs while a port is down: the restore is ours."""
     assert importers("pyroute2") == {"look/pyroute2_links.py"}
@@ -221,7 +233,9 @@ def test_only_the_guards_of_a_claim_decode_links() -> None:
         "look/upper_devices.py",
     }
     assert importers("manactl.look.upper_devices") == {"look/surroundings.py"}
-    assert importers("manactl.look.surroundings") == {"act/claim.py", "doctor/read_machine.py"}
+    assert importers("manactl.look.surroundings") == {"act/system.py", "doctor/read_machine.py"}
+    assert callers("gather") == {"act/system.py"}
+    assert callers("surroundings") == {"act/claim.py"}
 
 
 def test_it_is_imported_when_links_are_read_and_not_before() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -265,7 +266,10 @@ def test_what_cannot_be_read_is_unknown_and_the_rest_is_known(
         error = OSError("invalid")  # an address that is none is another matter
     failing = scene.rtnl.failing if hasattr(FakeRtnl, source) else scene.failing
     failing[source] = error
-    assert unknown(scene.read()) == UNREADABLE[source]
+    found = scene.read()
+    assert unknown(found) == UNREADABLE[source]
+    assert found.managers is not None
+    assert "3" in {Path(one.source).name for one in found.managers}
 
 
 @pytest.mark.parametrize(
@@ -299,6 +303,15 @@ def test_sockets_whose_processes_cannot_be_searched_are_unknown(scene: Scene) ->
     """No process list: neither whose the sockets are, nor which managers run."""
     (scene.root / "proc").rename(scene.root / "elsewhere")
     assert unknown(scene.read()) == {"connections", "packet_sockets", "managers"}
+
+
+def test_processes_that_cannot_be_searched(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    def search(inodes: set[int], proc: Path) -> dict[int, tuple[Process, ...]]:
+        assert inodes == {801, 804, 805, 900, 901, 906}  # 0 is the kernel's
+        raise PermissionError
+
+    monkeypatch.setattr(sockets, "owners_of", search)
+    assert unknown(scene.read()) == {"connections", "packet_sockets"}
 
 
 def test_without_sockets_nobody_looks_for_processes(scene: Scene) -> None:
@@ -388,6 +401,7 @@ def test_ports_of_the_same_claim_and_their_uppers_are_no_way_in(scene: Scene) ->
     scene.rtnl.links.append(link(10, "vlan8", "vlan", on=4))
     assert ways(scene, 3) == ("eth2", "vlan8")
     assert ways(scene, 3, 4) == ()
+    scene.rtnl.having.append(address(3, "192.0.2.3"))
     assert ways(scene, 4) == ()  # the port itself counts as claimed
 
 
@@ -452,6 +466,14 @@ def test_networkd(proc: Callable[..., Path], tmp_path: Path, state: str, managed
     assert other.managed is None
 
 
+def test_what_a_manager_writes_need_not_be_text(proc: Callable[..., Path], tmp_path: Path) -> None:
+    path = tmp_path / "run/NetworkManager/devices/3"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"name=\xff\nmanaged=false\n")
+    (found,) = surroundings.managers({3}, tmp_path / "run", proc(NM))
+    assert found.managed is False
+
+
 def test_both_managers_are_asked_about_every_netdev(
     proc: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -477,6 +499,8 @@ def test_a_process_that_ends_meanwhile_is_no_manager(
     proc: Callable[..., Path], tmp_path: Path
 ) -> None:
     root = proc(NM)
+    (root / "9").mkdir()
+    (root / "9/comm").write_bytes(b"\xff\n")
     (root / "10").mkdir()  # no comm any more
     (root / "version").mkdir()
     (found,) = surroundings.managers({3}, tmp_path / "run", root)
@@ -516,13 +540,44 @@ def test_ssh_is_found_in_an_ancestor_since_sudo_clears_the_environment(tmp_path:
     )
 
 
+def test_the_first_process_of_a_container_is_an_ancestor(tmp_path: Path) -> None:
+    me = os.getpid()
+    (tmp_path / f"{me}").mkdir()
+    (tmp_path / f"{me}/stat").write_bytes(b"%d (\xff) S 1 1 1" % me)
+    write(tmp_path / "1/environ", "SSH_CONNECTION=10.9.9.9 50022 10.0.0.2 22\0")
+    write(tmp_path / "1/stat", "1 (sh) S 0 1 1")
+    (found,) = surroundings.ssh_sessions({3}, Routes(), tmp_path)
+    assert found.found_in == "SSH_CONNECTION of pid 1"
+
+
+@pytest.mark.parametrize(("ancestor", "found"), [(62, 1), (63, 1), (64, 0)])
+def test_of_a_long_line_of_ancestors_64_are_asked(
+    tmp_path: Path, ancestor: int, found: int
+) -> None:
+    line = [os.getpid(), *range(5_000_001, 5_000_080)]
+    for pid, parent in itertools.pairwise(line):
+        write(tmp_path / f"{pid}/stat", f"{pid} (x) S {parent} 1 1")
+    value = "SSH_CONNECTION=10.9.9.9 50022 10.0.0.2 22\0"
+    write(tmp_path / f"{line[ancestor]}/environ", value)
+    assert len(surroundings.ssh_sessions({3}, Routes(), tmp_path)) == found
+
+
+def test_an_environment_that_is_no_text_is_read_as_far_as_it_is(tmp_path: Path) -> None:
+    me = os.getpid()
+    (tmp_path / f"{me}").mkdir()
+    (tmp_path / f"{me}/environ").write_bytes(b"\xff=1\0SSH_CONNECTION=a=b\xff 1 c=d 2\0")
+    (found,) = surroundings.ssh_sessions({3}, Routes(), tmp_path)
+    assert (found.client, found.server, found.through_port) == ("a=b\ufffd", "c=d", None)
+
+
 @pytest.mark.parametrize("stat", [None, "1 (x) S", "1 (x) S zero", "1 (x) S 0 1"])
 def test_the_search_ends_at_the_first_process_and_where_nothing_can_be_read(
     tmp_path: Path, stat: str | None
 ) -> None:
     if stat is not None:
         write(tmp_path / f"{os.getpid()}/stat", stat)
-    write(tmp_path / "0/environ", "SSH_CONNECTION=10.9.9.9 50022 10.0.0.2 22\0")
+    for pid in (0, 1):
+        write(tmp_path / f"{pid}/environ", "SSH_CONNECTION=10.9.9.9 50022 10.0.0.2 22\0")
     assert surroundings.ssh_sessions({3}, Routes(), tmp_path) == ()
 
 
@@ -636,8 +691,24 @@ def test_storage_over_rdma_is_a_user_in_the_kernel(
     assert found.what == "nvme_rdma, rpcrdma in the kernel"
 
 
+def test_users_are_listed_in_order(users: Callable[..., Any]) -> None:
+    both = [Resource(False, 8, 1), Resource(False, 1, 1)]  # a set would have 8 first
+    (found,) = users(SPLIT, FakeNldev(both))
+    assert [process.pid for process in found.processes] == [1, 8]
+
+
+def test_a_name_that_is_no_text_is_shown_as_far_as_it_is(tmp_path: Path) -> None:
+    write(tmp_path / "77/comm", "")
+    (tmp_path / "77/comm").write_bytes(b"x\xff\n")
+    nldev = FakeNldev([Resource(False, 77, 1)])
+    (found,) = surroundings.rdma_users(SPLIT, lambda: contextlib.nullcontext(nldev), tmp_path)
+    assert found.processes == (Process(77, "x\ufffd"),)
+
+
 def test_users_in_the_kernel_are_looked_for_on_both_devices(users: Callable[..., Any]) -> None:
     nvme = Resource(True, None, 3, "nvme_rdma")
+    first, second = users(SPLIT, FakeNldev([nvme], ethernet=[nvme]))
+    assert {first.device, second.device} == {"mana_0", "manae_0"}
     (found,) = users(SPLIT, FakeNldev([], ethernet=[nvme]))
     assert found == RdmaUser("manae_0", "nvme_rdma in the kernel")
 
@@ -645,6 +716,8 @@ def test_users_in_the_kernel_are_looked_for_on_both_devices(users: Callable[...,
 def test_a_kernel_that_does_not_report_use_counts_as_users(users: Callable[..., Any]) -> None:
     assert users(SPLIT, FakeNldev([Resource(False, 77, None)])) != ()
     assert users(SPLIT, FakeNldev([Resource(True, None, None, "nvme_rdma")])) != ()
+    (found,) = users(COMBINED, FakeNldev([Resource(True, None, None)], qps=2))
+    assert found.what.split()[0] == "2"  # none of them is known to be the kernel's
 
 
 def test_a_kernel_that_does_not_count_queue_pairs_leaves_users_unknown() -> None:

@@ -481,7 +481,7 @@ def test_a_nexthop_on_an_upper_that_is_gone() -> None:
         (nexthop(20, None, (10, 11, 12)), False),
         (nexthop(20), False),
         (Fact(Kind.NEXTHOP, nexthop(20, None, (10,)).body[:2] + b"\x63" + nexthop(20, None, (10,)).body[3:]), False),
-        (with_attrs(nexthop(20, None, (10,)), Attr(rt.NHA_GROUP_TYPE, b"\1\0")), False),
+        (with_attrs(nexthop(20, None, (10,)), Attr(3, b"\1\0")), False),
         (Fact(Kind.NEXTHOP, nexthop(20, None, (10,)).body[:-4] + b"\5\0\0\0"), False),
     ],
 )  # fmt: skip

@@ -6,7 +6,7 @@ import struct
 
 from manactl.look import stacked_links
 from manactl.netstate.uppers import UpperState, activate, changes, inactive, pairs, unopened
-from manactl.wire.attrs import attr_str, attr_u16, attr_u32, nest
+from manactl.wire.attrs import attr, attr_str, attr_u32, nest
 from manactl.wire.if_link import RTM_NEWLINK, IfInfoMsg
 
 PORT = 3
@@ -94,7 +94,9 @@ def link(ifindex: int, name: str, kind: str, *attrs: bytes, data: bytes = b"") -
 
 
 def test_the_stack_is_read_from_the_bottom_up_and_veth_peers_are_no_part_of_it() -> None:
-    vlan_data = attr_u16(1, 100) + nest(2, struct.pack("=II", 4, 4)) + nest(5, b"\x88\xa8")
+    vlan_data = (
+        attr(1, struct.pack("=H", 100)) + nest(2, struct.pack("=II", 4, 4)) + nest(5, b"\x88\xa8")
+    )
     bodies = [
         link(3, "eth1", "", attr_u32(10, 20)),
         link(30, "q", "vlan", attr_u32(5, 20), data=vlan_data),

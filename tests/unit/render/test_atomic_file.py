@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -232,3 +233,28 @@ def test_no_permission_is_named(tmp_path: Path) -> None:
         os.close(number)
     assert "Permission denied" in done.stdout
     assert "CAP_DAC_OVERRIDE" in done.stdout
+
+
+def test_a_file_is_no_directory(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("x")
+    with pytest.raises(UsageError, match="Not a directory"):
+        atomic_file.write(tmp_path / "f/g", "x")
+
+
+def test_a_users_own_link_is_followed_wherever_it_is() -> None:
+    script = (
+        "import os, sys; from pathlib import Path; from manactl.render import atomic_file\n"
+        "os.chdir(sys.argv[1])\n"
+        "os.symlink('real', 'link')\n"
+        "atomic_file.write(Path('link'), 'new')\n"
+        "print(Path('real').read_text(), os.path.islink('link'), os.stat('real').st_uid)"
+    )
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+        os.chmod(directory, 0o777)
+        uid = os.geteuid() or 65534
+        done = subprocess.run(
+            [sys.executable, "-c", f"import os; os.geteuid() or os.setuid({uid})\n{script}",
+             directory],
+            env={"PYTHONPATH": SRC}, capture_output=True, text=True, check=True, timeout=60,
+        )  # fmt: skip
+    assert done.stdout == f"new True {uid}\n"

@@ -11,8 +11,6 @@ from manactl.wire.attrs import (
     as_str,
     attr,
     attr_str,
-    attr_u8,
-    attr_u16,
     attr_u32,
     iter_attrs,
     nest,
@@ -32,14 +30,13 @@ def test_what_is_built_is_read_back_in_order(pairs: list[tuple[int, bytes]], hea
 def test_layout_is_the_kernels() -> None:
     assert attr_u32(7, 0x11223344) == struct.pack("=HHI", 8, 7, 0x11223344)
     assert attr_str(3, "lo") == struct.pack("=HH4s", 7, 3, b"lo\0")
-    assert attr_u8(1, 5) == struct.pack("=HHB3x", 5, 1, 5)
-    assert attr_u16(1, 5) == struct.pack("=HHH2x", 6, 1, 5)
-    assert nest(18, attr_u8(1, 5)) == struct.pack("=HHHHB3x", 12, 18 | 0x8000, 5, 1, 5)
+    assert attr(1, b"\5") == struct.pack("=HHB3x", 5, 1, 5)
+    assert nest(18, attr(1, b"\5")) == struct.pack("=HHHHB3x", 12, 18 | 0x8000, 5, 1, 5)
 
 
 def test_flag_bits_are_not_part_of_the_type() -> None:
-    assert list(iter_attrs(nest(9, attr_u8(1, 5)) + attr(2 | 0x4000, b""))) == [
-        (9, attr_u8(1, 5)),
+    assert list(iter_attrs(nest(9, attr(1, b"\5")) + attr(2 | 0x4000, b""))) == [
+        (9, attr(1, b"\5")),
         (2, b""),
     ]
 

@@ -30,7 +30,7 @@ def info(kind: bytes, data: bytes = b"") -> bytes:
 def test_numbers_are_the_kernels() -> None:
     theirs = numbers("linux/rtnetlink.h", "linux/if_link.h", "linux/if_vlan.h")
     ours = public(if_link, "RTM_", "IFLA_", "VLAN_", "RTEXT_")
-    assert len(ours) > 25
+    assert len(ours) >= 25
     assert ours == {name: theirs[name] for name in ours}
 
 

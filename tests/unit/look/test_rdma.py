@@ -1,0 +1,348 @@
+"""What is read of a function's RDMA devices, and what is not when the kernel refuses."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from manactl.decide.ownership import DeviceFacts
+from manactl.look import rdma
+from manactl.look.sysfs import RdmaNode
+from manactl.model.port import Certainty, Evidence, Missing, Owner, RdmaPort, RdmaUse
+from manactl.wire.nldev import RdmaDevice, Resource
+from tests.unit.machine import PCI, Make
+from tests.unit.test_report import nldev, owners
+
+
+def test_rdma_devices_are_told_apart_by_shape_not_by_name(make: Make) -> None:
+    machine = make("7-raw-qp-on-port-2")
+    for old, new in (("manae_0", "rdmap1s0"), ("mana_0", "manae_0")):
+        machine.pci(f"infiniband/{old}").rename(machine.pci(f"infiniband/{new}"))
+        for ibdev in machine.pci("infiniband_verbs").glob("*/ibdev"):
+            if ibdev.read_text().strip() == old:
+                ibdev.write_text(new + "\n")
+        for one in nldev(machine).recorded:
+            if one["device"]["name"] == old:
+                one["device"]["name"] = new
+    machine.holder(7)
+    first, second = machine.look().ports
+    assert first.rdma == RdmaPort("rdmap1s0", 1, ("manae_0/1",))
+    assert second.owner is Owner.RAW_QP
+    assert [holder.pid for holder in second.holders] == [7]
+
+
+def test_without_an_rdma_driver_a_down_port_is_free(make: Make) -> None:
+    machine = make("6.18-idle")
+    machine.remove(machine.pci("infiniband"))
+    for auxiliary in machine.path(f"/sys/bus/pci/devices/{PCI}").glob("mana.*"):
+        (auxiliary / "driver").unlink()
+    assert owners(machine) == [(Owner.FREE, Certainty.PROVEN)] * 2
+    assert machine.look().ports[0].rdma is None
+
+
+def test_rdma_devices_of_another_namespace_leave_it_open(make: Make) -> None:
+    machine = make("6.18-idle")
+    machine.remove(machine.pci("infiniband"))
+    nldev(machine).recorded = []
+    assert owners(machine) == [(Owner.UNKNOWN, Certainty.UNKNOWN)] * 2
+
+
+def test_two_devices_that_look_alike_leave_it_open(make: Make) -> None:
+    machine = make("6.18-idle")
+    machine.pci("infiniband/mana_0/node_guid").write_text("0000:0000:0000:0000\n")
+    for one in nldev(machine).recorded:
+        one["device"]["protocol"] = None
+    report = machine.look()
+    assert {port.owner for port in report.ports} == {Owner.UNKNOWN}
+    assert any("cannot be told" in item.why for item in report.missing)
+
+
+RAW = RdmaNode("rdma7", 0, (1, 2), (77,))
+RNIC = RdmaNode("roce3", 0x15DFF, (1,), (78,))
+KERNELS_OWN = Resource(True, None, 2, "ib_core")
+
+
+@dataclass
+class FakeNldev:
+    """The RDMA subsystem: for each device index what is tracked, or the error of asking."""
+
+    listed: list[RdmaDevice] = field(default_factory=lambda: [BARE])
+    tracked: Any = False
+    of_contexts: Any = ()
+    of_pds: Any = ()
+    of_cqs: Any = ()
+    counts: Any = field(default_factory=dict)
+    asked: list[tuple[str, int]] = field(default_factory=list)
+
+    def _tell(self, what: str, index: int, answer: Any) -> Any:
+        self.asked.append((what, index))
+        if isinstance(answer, dict) and index in answer:
+            answer = answer[index]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def devices(self) -> list[RdmaDevice]:
+        return self.listed
+
+    def summary(self, index: int) -> dict[str, int]:
+        answer = self._tell("summary", index, self.counts)
+        return dict(answer.pop(0) if isinstance(answer, list) else answer)
+
+    def contexts(self, index: int) -> list[Resource]:
+        return list(self._tell("contexts", index, self.of_contexts))
+
+    def pds(self, index: int) -> list[Resource]:
+        return list(self._tell("pds", index, self.of_pds))
+
+    def cqs(self, index: int) -> list[Resource]:
+        return list(self._tell("cqs", index, self.of_cqs))
+
+    def raw_qp_tracked(self, index: int) -> bool:
+        return bool(self._tell("tracked", index, self.tracked))
+
+
+BARE = RdmaDevice(5, "rdma7", 2, 0, None)
+COMBINED = RdmaDevice(5, "rdma7", 2, 0, "roce")
+ROCE = RdmaDevice(6, "roce3", 1, 0x15DFF, "roce")
+DENIED = OSError(errno.EPERM, "Operation not permitted")
+
+
+def user(pid: int | None = 4211, users: int | None = 1) -> Resource:
+    return Resource(False, pid, users)
+
+
+def look(fake: FakeNldev, *nodes: RdmaNode) -> rdma.RdmaView:
+    return rdma.view(nodes or (RAW,), True, fake, fake.listed)
+
+
+def test_nothing_is_counted_that_is_the_kernels_own() -> None:
+    fake = FakeNldev(
+        tracked=True,
+        of_contexts=[user(4211), user(4212), Resource(True, None, None)],
+        of_pds=[user(users=2), user(users=0), user(users=3), KERNELS_OWN],
+        of_cqs=[user(users=2), user(users=4), KERNELS_OWN, KERNELS_OWN],
+        counts={"qp": 5},
+    )
+    view = look(fake)
+    assert view.raw is RAW
+    assert view.facts == DeviceFacts(
+        absent=False, combined=False, raw_qp_tracked=True, contexts=2, pd_users=5, cq_users=6,
+        user_qps=3, busy_pds=2,
+    )  # fmt: skip
+    assert view.use == RdmaUse(2, (4211, 4212), 0)
+    assert {index for _, index in fake.asked} == {5}
+    assert view.missing == ()
+    assert [(entry.source, entry.fact, entry.value) for entry in view.evidence] == [
+        ("nldev", "rdma7: raw QP in the tracking table", True),
+        ("nldev", "rdma7: open contexts", 2),
+        ("nldev", "rdma7: users of protection domains", 5),
+        ("nldev", "rdma7: protection domains in use", 2),
+        ("nldev", "rdma7: users of completion queues", 6),
+        ("nldev", "rdma7: tracked user QPs", 3),
+        ("nldev", "rdma7: context creators", [4211, 4212]),
+    ]
+
+
+def test_an_empty_device_is_empty_and_not_unknown() -> None:
+    view = look(FakeNldev(counts={"qp": 0}))
+    assert view.facts == DeviceFacts(
+        raw_qp_tracked=False, contexts=0, pd_users=0, cq_users=0, user_qps=0, busy_pds=0
+    )
+    assert view.use == RdmaUse(0, (), 0)
+    assert "rdma7: open contexts" in [entry.fact for entry in view.evidence]
+    assert "rdma7: context creators" not in [entry.fact for entry in view.evidence]
+
+
+@pytest.mark.parametrize(
+    ("source", "unknown", "words"),
+    [
+        ("tracked", {"raw_qp_tracked"}, "queue pair 0"),
+        ("of_contexts", {"contexts"}, "contexts"),
+        ("of_pds", {"pd_users", "busy_pds"}, "protection domains"),
+        ("of_cqs", {"cq_users", "user_qps"}, "completion queues"),
+        ("counts", {"user_qps"}, "summary"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (DENIED, "Operation not permitted"),
+        (ValueError("cut"), "malformed answer (cut)"),
+        (KeyError(3), "malformed answer (3)"),
+    ],
+)
+def test_what_cannot_be_read_is_unknown_and_nothing_else_is(
+    source: str, unknown: set[str], words: str, error: Exception, why: str
+) -> None:
+    known = {"of_contexts": [user()], "of_pds": [user()], "of_cqs": [user(users=2)],
+             "counts": {"qp": 1}, "tracked": True}  # fmt: skip
+    view = look(FakeNldev(**{**known, source: error}))
+    facts = view.facts._asdict()
+    asked = ("raw_qp_tracked", "contexts", "pd_users", "busy_pds", "cq_users", "user_qps")
+    assert {name for name in asked if facts[name] is None} == unknown
+    assert Missing("nldev", f"{words}: {why}") in view.missing
+    assert (view.use.contexts is None) is (source == "of_contexts")
+    assert (view.use.creators is None) is (source == "of_contexts")
+
+
+@pytest.mark.parametrize("kind", ["of_pds", "of_cqs"])
+def test_one_object_that_does_not_tell_its_users_leaves_the_sum_open(kind: str) -> None:
+    facts = look(FakeNldev(**{kind: [user(users=1), user(users=None)]}, counts={"qp": 0})).facts
+    sums = {"of_pds": (facts.pd_users, facts.busy_pds), "of_cqs": (facts.cq_users,)}
+    assert set(sums.pop(kind)) == {None}
+    assert None not in next(iter(sums.values()))
+
+
+@pytest.mark.parametrize(
+    ("pids", "creators"),
+    [((), ()), ((7,), (7,)), ((9, 7, 9), (7, 9)), ((7, None), None), ((None,), None)],
+)
+def test_the_creators_are_known_when_every_context_names_one(
+    pids: tuple[int | None, ...], creators: tuple[int, ...] | None
+) -> None:
+    """A process of another pid namespace has no pid here, and may be the one that holds it."""
+    view = look(FakeNldev(of_contexts=[user(pid) for pid in pids]))
+    assert view.use.creators == creators
+    shown = [entry.value for entry in view.evidence if entry.fact.endswith("creators")]
+    assert shown == ([sorted({pid for pid in pids if pid})] if any(pids) else [])
+
+
+@pytest.mark.parametrize(
+    ("qps", "of_kernel", "user_qps"),
+    [(3, [2], 2), (1, [2], 0), (3, [2, 2], 1), (3, [], 3), (0, [2], None), (3, [1], None),
+     (3, [None], None)],
+)  # fmt: skip
+def test_each_queue_pair_of_the_kernel_uses_two_of_its_queues(
+    qps: int, of_kernel: list[int | None], user_qps: int | None
+) -> None:
+    cqs = [Resource(True, None, users) for users in of_kernel]
+    assert look(FakeNldev(of_cqs=cqs, counts={"qp": qps})).facts.user_qps == user_qps
+
+
+def test_a_summary_without_queue_pairs_tells_nothing_of_them() -> None:
+    assert look(FakeNldev(counts={"cq": 3})).facts.user_qps is None
+
+
+def test_queue_pairs_that_come_or_go_meanwhile_are_not_counted() -> None:
+    view = look(FakeNldev(counts={5: [{"qp": 1}, {"qp": 2}]}))
+    assert view.facts.user_qps is None
+    assert view.facts.cq_users == 0
+    assert look(FakeNldev(counts={5: [{"qp": 1}, {"qp": 1}]})).facts.user_qps == 1
+
+
+@pytest.mark.parametrize(
+    ("tracked", "qps", "other"),
+    [(True, 3, 2), (False, 3, 3), (True, 1, 0), (False, 0, 0), (DENIED, 3, None)],
+)
+def test_a_device_for_all_kinds_has_others_beside_the_raw_one(
+    tracked: Any, qps: int, other: int | None
+) -> None:
+    fake = FakeNldev([COMBINED], tracked, [user()], [user()], [user(users=6)], {"qp": qps})
+    view = look(fake)
+    assert view.facts.combined
+    assert view.use.other_qps == other
+    assert view.others_use == (((RAW, other),) if other else ())
+    label = "rdma7: RC, UC and UD queue pairs of users"
+    found = [entry.value for entry in view.evidence if entry.fact == label]
+    assert found == ([other] if other else [])
+
+
+def test_a_device_for_all_kinds_whose_queue_pairs_are_unknown_may_have_others() -> None:
+    fake = FakeNldev([COMBINED], True, [user()], [user()], [user()], DENIED)
+    assert look(fake).use == RdmaUse(1, (4211,), None)
+
+
+def test_users_of_the_other_device_are_counted_there() -> None:
+    fake = FakeNldev(
+        [BARE, ROCE],
+        of_contexts={5: [], 6: [user(9)]},
+        of_cqs={5: [], 6: [user(users=2), KERNELS_OWN]},
+        counts={5: {"qp": 0}, 6: {"qp": 3}},
+    )
+    view = look(fake, RNIC, RAW)
+    assert (view.raw, view.others) == (RAW, (RNIC,))
+    assert view.others_use == ((RNIC, 2),)
+    assert view.use == RdmaUse(0, (), 0)
+    assert view.evidence[-1] == Evidence("nldev", "roce3: RC, UC and UD queue pairs of users", 2)
+
+
+@pytest.mark.parametrize(
+    ("contexts", "counts"),
+    [
+        ([], {"qp": 3}),
+        (DENIED, {"qp": 3}),
+        ([user()], DENIED),
+        ([user()], {}),
+        ([user()], {"qp": 0}),
+    ],
+)
+def test_what_the_other_device_does_not_tell_is_no_users_note(contexts: Any, counts: Any) -> None:
+    fake = FakeNldev(
+        [BARE, ROCE], of_contexts={5: [], 6: contexts}, counts={5: {"qp": 0}, 6: counts}
+    )
+    view = look(fake, RAW, RNIC)
+    assert view.others_use == ()
+    assert view.missing == ()
+    assert view.facts.contexts == 0
+
+
+@pytest.mark.parametrize(
+    ("nodes", "listed", "found"),
+    [
+        ([RAW], [], RAW),
+        ([RNIC], [ROCE], RNIC),
+        ([RAW, RNIC], [BARE, ROCE], RAW),
+        ([RNIC, RAW], [], RAW),  # by its node GUID alone
+        ([RAW, RNIC._replace(node_guid=0)], [BARE, ROCE], RAW),  # by the protocol
+        ([RAW, RNIC._replace(node_guid=0)], [BARE], None),
+        ([RNIC, RNIC._replace(name="x")], [BARE, ROCE], None),
+        ([RAW._replace(node_guid=None), RNIC], [BARE, ROCE], None),
+    ],
+)
+def test_the_device_of_raw_queue_pairs(
+    nodes: list[RdmaNode], listed: list[RdmaDevice], found: RdmaNode | None
+) -> None:
+    by_name = {device.name: device for device in listed}
+    assert rdma.raw_device(nodes, by_name) is found
+
+
+def test_a_function_without_devices_has_no_driver_or_hides_them() -> None:
+    gone = rdma.view((), False, FakeNldev(), ())
+    assert (gone.facts, gone.missing) == (DeviceFacts(absent=True), ())
+    assert gone.evidence == (Evidence("sysfs", "RDMA driver", None),)
+    hidden = rdma.view((), True, FakeNldev(), ())
+    assert hidden.facts == DeviceFacts()
+    assert [item.source for item in hidden.missing] == ["nldev"]
+    assert gone.use == hidden.use == RdmaUse(None, None, None)
+
+
+def test_a_device_that_is_not_listed_is_known_by_name_and_no_more() -> None:
+    for netlink, devices in ((None, [BARE]), (FakeNldev(), [ROCE])):
+        view = rdma.view((RAW, RNIC), True, netlink, devices)
+        assert (view.raw, view.others, view.facts) == (RAW, (RNIC,), DeviceFacts())
+        assert view.use == RdmaUse(None, None, None)
+        assert view.missing == (Missing("nldev", "rdma7 is not listed by the RDMA subsystem"),)
+
+
+def test_devices_that_cannot_be_told_apart_are_named() -> None:
+    twin = RAW._replace(name="rdma8")
+    view = rdma.view((RAW, twin), True, FakeNldev(), [])
+    assert (view.raw, view.others, view.facts) == (None, (RAW, twin), DeviceFacts())
+    assert "rdma7, rdma8" in view.missing[0].why
+
+
+def test_the_list_of_devices_or_why_there_is_none() -> None:
+    assert rdma.list_devices(FakeNldev([BARE, ROCE])) == ([BARE, ROCE], [])
+    found, missing = rdma.list_devices(None)
+    assert (found, [item.source for item in missing]) == ([], ["nldev"])
+
+    class Refuses(FakeNldev):
+        def devices(self) -> list[RdmaDevice]:
+            raise DENIED
+
+    refused = [Missing("nldev", "devices: Operation not permitted")]
+    assert rdma.list_devices(Refuses()) == ([], refused)
