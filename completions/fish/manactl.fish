@@ -103,7 +103,7 @@ function __manactl_claim_allow
         'default-route' 'a default route goes through the port' \
         'last-port' 'nothing else here is up with carrier and a global address' \
         'tcp-established' 'live TCP connections use the port\'s addresses' \
-        'storage' 'the kernel talks to a storage server over the port' \
+        'storage' 'storage is used over the port' \
         'azure-fabric' 'the way to Azure\'s wire server goes through the port' \
         'rdma-users' 'RC or UD queue pairs of users exist on the RDMA device' \
         'upper' 'other devices are stacked on the port' \
@@ -166,7 +166,7 @@ function __manactl_explain_argument
         'default-route' 'a default route goes through the port' \
         'last-port' 'nothing else here is up with carrier and a global address' \
         'tcp-established' 'live TCP connections use the port\'s addresses' \
-        'storage' 'the kernel talks to a storage server over the port' \
+        'storage' 'storage is used over the port' \
         'azure-fabric' 'the way to Azure\'s wire server goes through the port' \
         'rdma-users' 'RC or UD queue pairs of users exist on the RDMA device' \
         'upper' 'other devices are stacked on the port' \
@@ -175,7 +175,7 @@ function __manactl_explain_argument
         'manager' 'a network manager has the port' \
         'foreign-netns' 'the port\'s netdev is in another network namespace' \
         'in-reset' 'the device is being reset or set up' \
-        'kernel-bug' 'a known fault of this kernel would bite' \
+        'kernel-bug' 'a known bug of this kernel would bite' \
         'ethernet' 'owner: the netdev has the vport' \
         'raw-qp' 'owner: a raw queue pair of a process has the vport' \
         'free' 'owner: nobody has the vport' \

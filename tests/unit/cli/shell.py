@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
+from manactl.act import signals
 from manactl.cli.app import App
 from tests.unit import schema
 from tests.unit.host import FakeHost
@@ -28,6 +29,7 @@ class Shell:
             with host.alive():
                 command.main(list(words), obj=app, standalone_mode=False)
         finally:
+            signals.restore()  # as main() does at its end
             out, err = self.capsys.readouterr()
             self.lines, self.notes = out.splitlines(), err.splitlines()
 
