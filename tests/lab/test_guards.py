@@ -184,7 +184,7 @@ def test_pyroute2_decodes_every_kind_of_upper_as_snapshots_have_it(vm: Vm) -> No
             })  # fmt: skip
     finally:
         vm.run("for one in v10 vrf0 br0 bd0 iv0 v8 v7; do ip link del $one; done; "
-               "ip netns del blue", check=False)  # fmt: skip
+               "ip netns del blue; ip rule del pref 1000; ip -6 rule del pref 1000", check=False)  # fmt: skip
 
 
 def test_a_use_count_left_behind_is_told_from_a_holder(vm: Vm) -> None:
