@@ -8,7 +8,7 @@ from manactl.decide.port_names import names, resolve
 from manactl.errors import UsageError
 from manactl.look.links import LinkFacts
 from manactl.model.port import Netdev, RdmaPort, Report
-from tests.unit.decide.test_waivers import STATUS
+from tests.unit.decide.scene import STATUS
 from tests.unit.machine import PCI, Machine, Make
 from tests.unit.test_shapes import NOW
 

@@ -20,7 +20,7 @@ from manactl.model.port import (
     RdmaUse,
     Upper,
 )
-from tests.unit.decide.test_waivers import STATUS
+from tests.unit.decide.scene import STATUS
 from tests.unit.test_shapes import claim_of
 
 ETHERNET = Decision(Owner.ETHERNET, Certainty.PROVEN, ("netdev-up",))

@@ -273,7 +273,7 @@ def test_the_kind_of_an_upper(
 
 def test_names_that_are_not_utf8_are_kept(tree: Sysfs) -> None:
     tree.netdev("eth0")
-    (tree.base / OF_FUNCTION / "net/eth0/operstate").write_bytes(b" u\xe2p \n")
+    (tree.base / OF_FUNCTION / "net/eth0/operstate").write_bytes(b"u\xe2p\n")
     (found,) = sysfs.netdevs(tree.roots, PCI)
     assert found.netdev.operstate == "u\udce2p"
 
