@@ -147,5 +147,5 @@ def test_what_is_no_task_that_waits_ends_no_search(
     proc.add(70, (70, "app", "D", STACK))
     proc.add(71, (71, "shell", "S", ""), (72, "shell", "S", ""))
     orders = {str(proc.base): ["uptime", "1", "71", "70"], f"{proc.base}/71/task": ["71", "72"]}
-    monkeypatch.setattr(blocked_tasks, "listdir", lambda path: orders[path])
+    monkeypatch.setattr(blocked_tasks, "names", lambda path: orders[path])
     assert [task.pid for task in waiting(str(proc.base))] == [70]
