@@ -129,9 +129,7 @@ def prepare(request: ClaimRequest, host: Host, signals: Interruptible) -> Iterat
             yield PreparedClaim(request, host, signals, audit, already, ports, refusals=refusals)
             return
 
-        system = held.enter_context(
-            host.system({key: p.rdma for key, p in there.items()}, signals.pause)
-        )
+        system = held.enter_context(host.system(signals.pause))
         with signals.step(f"look at {_labels(ports)}"):
             states = _captured(system, ports)
             claimed = [state.ifindex for state in states.values()]

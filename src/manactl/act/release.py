@@ -176,9 +176,8 @@ def _release_claim(run: _Run, path: Path, chosen: Sequence[PortId]) -> None:
             return
         steps = _steps(content, ports)
         there = {port.id.key: port for port in run.host.look().ports}
-        rdma = {key: port.rdma for key, port in there.items()}
         kernel_bugs.refuse_release([there[port.key] for port in ports if port.key in there])
-        with run.host.system(rdma, run.signals.pause) as system:
+        with run.host.system(run.signals.pause) as system:
             with run.signals.step(f"look whether {_names(content, ports)} can be released"):
                 _await_free(run, system, [port for port in ports if _of(steps, port)])
             title = f"{run.request.verb} {_names(content, ports)}"
