@@ -152,7 +152,7 @@ def test_a_guard_that_fires_by_then_refuses(tmp_path: Path) -> None:
         add(kernel, ADDED[2])
         host.around[1] = {"xdp": True}
 
-    host, _ = watched(kernel, once(1, meanwhile))
+    host, _ = watched(kernel, while_guarding=once(1, meanwhile))
     with pytest.raises(Refused) as caught:
         claim(tmp_path, host)
     assert (caught.value.exit_code, caught.value.code) == (3, "xdp")
