@@ -77,9 +77,9 @@ TOPICS = (
     _topic(
         "busy", "exit 6: somebody else is at it",
         "A process has a raw queue pair on the port, another manactl is at work on the same PCI "
-        "function, or the driver is in the middle of something. Nothing was changed, or it was "
-        "put back.",
-        "manactl", exit_code=6,
+        "function, the driver is in the middle of something, or another program keeps changing the "
+        "port while a claim looks at it. Nothing was changed, or it was put back.",
+        "manactl", exit_code=6, forms=("keeps changing",),
         remedy=(Step("Wait for it:", "manactl release --wait 60 PORT"),
                 Step("Or end the process that the message names.")),
         see=("holder", "locked", "in-transition"),

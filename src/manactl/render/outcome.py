@@ -67,6 +67,8 @@ def _outcome(port: ReleasedPort) -> str:
     if port.outcome is Outcome.RESIDUE:
         return f" would be accepted as it is{rest}"
     how = "recovered" if port.recovered else "released"
+    if port.outcome is Outcome.UNTOUCHED:
+        return f" {how}: it had not been set down yet, nothing was changed"
     if port.outcome is Outcome.LEFT_DOWN:
         return f" {how}: it was down before the claim and stays down"
     kinds = [counted(count, kind) for kind, count in port.counts.items()]
