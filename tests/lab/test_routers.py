@@ -47,7 +47,8 @@ def is_own(here: Site) -> bool:
     """Whether they are the kernel's own, as learned from a router, and so is an address."""
     found = flags(here)
     shown = here.sh(f"ip -6 address show dev {here.first} -tentative")
-    return ra.PREFIX in shown and all(found.get(net, 0) & m == m for net, m in OWN.items())
+    there = ra.PREFIX.removesuffix(":") in shown
+    return there and all(found.get(net, 0) & m == m for net, m in OWN.items())
 
 
 def advertise(here: Site, lifetime: int, *, own: bool) -> None:

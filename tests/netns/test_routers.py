@@ -56,7 +56,7 @@ def own() -> bool:
 
 
 def slaac() -> bool:
-    return "2001:db8:aa::" in ip("-6", "address", "show", "dev", "port0", "-tentative")
+    return "2001:db8:aa:" in ip("-6", "address", "show", "dev", "port0", "-tentative")
 
 
 def advertise(lifetime: int, router: int) -> None:
