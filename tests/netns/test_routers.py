@@ -103,8 +103,8 @@ def test_what_has_not_come_is_left_to_the_next_advertisement(advertised: Here) -
     done = put_back(advertised, state)
     assert (done.residue, done.extra, done.expired) == ((), (), ())
     assert flags() == {}
-    assert sorted(done.advertised) == [
-        "", "64", "64", "64",
+    assert sorted(text.split(" ")[0] for text in done.advertised) == [
+        "2001:db8:aa::/64", "2001:db8:bb::/64", "default", "inet6",
     ]  # fmt: skip
     advertise(700, 500)
     until(own)
