@@ -91,6 +91,7 @@ class ReleasedPort:
     counts: Mapping[Kind, int] = field(default_factory=dict)
     expired: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()
+    advertised: tuple[str, ...] = ()
     up_ms: float | None = None
     carrier: bool | None = None
     down_for_s: float | None = None
@@ -469,6 +470,7 @@ def _released(
         counts,
         expired=tuple(text for part in undone for text in part.restored.expired),
         extra=tuple(text for part in undone for text in part.restored.extra),
+        advertised=tuple(text for part in undone for text in part.restored.advertised),
         up_ms=facts.get("ms"),
         carrier=facts.get("carrier"),
         down_for_s=down_for,

@@ -198,8 +198,14 @@ def _unwound(
             code=code,
         )
     kind = Busy if holders else RolledBack
+    coming = [
+        f"  comes with the next router advertisement: {text}"
+        for parts in result.undone.values()
+        for part in parts
+        for text in part.restored.advertised
+    ]
     return kind(
-        f"{story}\nEverything is restored and verified.",
+        "\n".join([story, "Everything is restored and verified.", *coming]),
         hint=getattr(error, "hint", None),
         evidence=evidence,
         code=code,

@@ -161,6 +161,21 @@ TOPICS = (
         see=("open-refused",),
     ),
     _topic(
+        "router-advertisement", "a router has to bring it back; nothing is wrong (exit 0)",
+        "The kernel learned these addresses and routes from an IPv6 router. Made again by a request "
+        "they would be strangers to it: the next advertisement could not refresh or withdraw them. "
+        "The kernel asks for one as soon as the port is up, release waits 5 s for it, and what has "
+        "not come then comes with the next one, at the latest when the router sends it unasked.",
+        "RTF_ADDRCONF in the kernel: rt6_get_dflt_router(), addrconf_prefix_rcv()",
+        check=(Step("What has come:", "ip -6 route show dev PORT"),
+               Step("Whether the port takes them, and asks for them:",
+                    "sysctl net.ipv6.conf.PORT.accept_ra net.ipv6.conf.PORT.forwarding "
+                    "net.ipv6.conf.PORT.router_solicitations")),
+        remedy=(Step("Ask the router now (ndisc6):", "rdisc6 PORT"),),
+        forms=("comes with the next router advertisement",),
+        see=("residue",),
+    ),
+    _topic(
         "no-netdev", "the claimed port has no netdev here (exit 5)",
         "The device was unplugged or is being probed again, or somebody moved the netdev to "
         "another network namespace. Nothing was changed and the journal stays open.",

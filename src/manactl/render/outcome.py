@@ -49,6 +49,8 @@ def _released(port: ReleasedPort) -> Iterator[str]:
         yield f"  not restored: {text}"
     for text in port.expired:
         yield f"  its lifetime ended meanwhile: {text}"
+    for text in port.advertised:
+        yield f"  comes with the next router advertisement: {text}"
     for text in port.extra:
         yield f"  added during the claim, kept; to remove: {text}"
 
