@@ -243,9 +243,8 @@ def _residue(
     """The ports with what is missing on each."""
     steps = _steps(content, ports)
     there = {port.id.key: port for port in run.host.look().ports}
-    rdma = {key: port.rdma for key, port in there.items()}
     with (
-        run.host.system(rdma, run.signals.pause) as system,
+        run.host.system(run.signals.pause) as system,
         run.signals.step(f"look at what is missing on {_names(content, ports)}"),
     ):
         found = accepting.residue(
