@@ -73,6 +73,7 @@ class Outcome(enum.StrEnum):
 
     RESTORED = "restored"
     LEFT_DOWN = "left-down"  # as it was before the claim
+    UNTOUCHED = "untouched"  # the claim ended before the port was set down
     HISTORY = "history"  # claimed before the last boot: only the journal was closed
     NOT_CLAIMED = "not-claimed"
     ACCEPTED = "accepted"  # left as it is: only the journal was closed
@@ -90,6 +91,7 @@ class ReleasedPort:
     counts: Mapping[Kind, int] = field(default_factory=dict)
     expired: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()
+    advertised: tuple[str, ...] = ()
     up_ms: float | None = None
     carrier: bool | None = None
     down_for_s: float | None = None
@@ -187,9 +189,8 @@ def _release_claim(run: _Run, path: Path, chosen: Sequence[PortId]) -> None:
             return
         steps = _steps(content, ports)
         there = {port.id.key: port for port in run.host.look().ports}
-        rdma = {key: port.rdma for key, port in there.items()}
         kernel_bugs.refuse_release([there[port.key] for port in ports if port.key in there])
-        with run.host.system(rdma, run.signals.pause) as system:
+        with run.host.system(run.signals.pause) as system:
             with run.signals.step(f"look whether {_names(content, ports)} can be released"):
                 _await_free(run, system, [port for port in ports if _of(steps, port)])
             title = f"{run.request.verb} {_names(content, ports)}"
@@ -204,12 +205,11 @@ def _release_claim(run: _Run, path: Path, chosen: Sequence[PortId]) -> None:
         what = "not fully restored" if undo.residue else "restored, but its journal is still open"
         raise transition.not_restored(f"{', '.join(names.values())}: {what}", undo, again)
     for port in ports:
-        changed = any(isinstance(step, SetAdmin) for step in _of(steps, port))
         run.result.ports.append(
             _released(
                 port,
                 names[port],
-                Outcome.RESTORED if changed else Outcome.LEFT_DOWN,
+                _outcome(content, steps, port),
                 undo,
                 recovered=content.phase_of(port) == "interrupted",
                 down_for=down_for[port],
@@ -243,9 +243,8 @@ def _residue(
     """The ports with what is missing on each."""
     steps = _steps(content, ports)
     there = {port.id.key: port for port in run.host.look().ports}
-    rdma = {key: port.rdma for key, port in there.items()}
     with (
-        run.host.system(rdma, run.signals.pause) as system,
+        run.host.system(run.signals.pause) as system,
         run.signals.step(f"look at what is missing on {_names(content, ports)}"),
     ):
         found = accepting.residue(
@@ -380,10 +379,14 @@ def _plan(
         for step in reversed(steps)
         if isinstance(step, SetAdmin) and step.was
     ]
+    words = {
+        Outcome.LEFT_DOWN: "was down before the claim and stays down",
+        Outcome.UNTOUCHED: "had not been set down yet: nothing is changed",
+    }
     down = [
-        f"{_name(content, port)} was down before the claim and stays down"
+        f"{_name(content, port)} {words[outcome]}"
         for port in ports
-        if not any(isinstance(step, SetAdmin) for step in _of(steps, port))
+        if (outcome := _outcome(content, steps, port)) in words
     ]
     return Plan(
         request.verb,
@@ -396,6 +399,17 @@ def _plan(
 
 
 # --- what came of it ------------------------------------------------------------------------
+
+
+def _outcome(content: journal.Content, steps: Sequence[Step], port: PortId) -> Outcome:
+    """What undoing these steps, which were begun, comes to for a port."""
+    if any(isinstance(step, SetAdmin) for step in _of(steps, port)):
+        return Outcome.RESTORED
+    planned = any(
+        step["kind"] == SetAdmin.KIND and (step["port"]["pci"], step["port"]["port"]) == port.key
+        for step in content.header["plan"]["steps"]
+    )
+    return Outcome.UNTOUCHED if planned else Outcome.LEFT_DOWN
 
 
 def _history(content: journal.Content) -> list[ReleasedPort]:
@@ -455,6 +469,7 @@ def _released(
         counts,
         expired=tuple(text for part in undone for text in part.restored.expired),
         extra=tuple(text for part in undone for text in part.restored.extra),
+        advertised=tuple(text for part in undone for text in part.restored.advertised),
         up_ms=facts.get("ms"),
         carrier=facts.get("carrier"),
         down_for_s=down_for,

@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import Protocol
 
 from manactl.act import plan as planning
-from manactl.act.plan import KeepState, ProveFree, Step, StepFailed, System, Undone
+from manactl.act.plan import (
+    KeepState,
+    ProveFree,
+    SetAdmin,
+    StateChanged,
+    Step,
+    StepFailed,
+    System,
+    Undone,
+)
 from manactl.act.progress import Progress
 from manactl.act.signals import Interruptible, StopRequested
 from manactl.errors import Busy, ManactlError, NotRestored, Refused, RolledBack
@@ -88,8 +97,9 @@ def apply(steps: Sequence[Step], work: Workplace, *, wait: float, who: str) -> F
     """Do every step; what each found.
 
     RolledBack when a step failed or a signal came and all is as before; Busy when a raw QP turned
-    up; NotRestored, with the journal open, when something could not be restored. `who` names the
-    ports in messages. Signals are ignored afterwards.
+    up; NotRestored, with the journal open, when something could not be restored; StateChanged, with
+    no journal, when a snapshot is not true any more and nothing was touched. `who` names the ports
+    in messages. Signals are ignored afterwards.
     """
     facts: Facts = {}
     started: list[Step] = []
@@ -108,11 +118,16 @@ def apply(steps: Sequence[Step], work: Workplace, *, wait: float, who: str) -> F
         work.signals.ignore()
     except BaseException as error:
         work.signals.ignore()
-        if not started:  # the journal announces nothing
+        looked = all(isinstance(step, KeepState) for step in started)
+        if looked or isinstance(error, StateChanged):  # the journal announces nothing
             refused = work.log.discard(error if isinstance(error, OSError) else None)
-            if refused is None:
+            if refused is not None:
+                raise refused from error
+            if isinstance(error, StateChanged) or not isinstance(error, StepFailed):
                 raise
-            raise refused from error
+            raise RolledBack(
+                f"claiming {who} failed: {_why(error)}; nothing was touched", hint=error.hint
+            ) from error
         result = _unwind(error, started, work)
         ports = list(dict.fromkeys(step.port for step in steps))
         raise _unwound(error, started, work.system, result, who, ports=ports) from error
@@ -183,8 +198,14 @@ def _unwound(
             code=code,
         )
     kind = Busy if holders else RolledBack
+    coming = [
+        f"  comes with the next router advertisement: {text}"
+        for parts in result.undone.values()
+        for part in parts
+        for text in part.restored.advertised
+    ]
     return kind(
-        f"{story}\nEverything is restored and verified.",
+        "\n".join([story, "Everything is restored and verified.", *coming]),
         hint=getattr(error, "hint", None),
         evidence=evidence,
         code=code,
@@ -222,7 +243,9 @@ def undo(steps: Sequence[Step], work: Workplace) -> UndoResult:
                 result.residue.append(_not_attempted(step))
         elif not _undo_step(step, work, result):
             stuck.add(step.port)
-    kept = [step for step in steps if isinstance(step, KeepState)]
+    # What was on a port that was never set down is not ours to restore: others have changed it.
+    lowered = {step.port for step in steps if isinstance(step, SetAdmin)}
+    kept = [step for step in steps if isinstance(step, KeepState) and step.port in lowered]
     result.residue += [_not_attempted(step) for step in kept if step.port in stuck]
     _restore([step for step in kept if step.port not in stuck], work, result)
     return result

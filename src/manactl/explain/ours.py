@@ -77,9 +77,9 @@ TOPICS = (
     _topic(
         "busy", "exit 6: somebody else is at it",
         "A process has a raw queue pair on the port, another manactl is at work on the same PCI "
-        "function, or the driver is in the middle of something. Nothing was changed, or it was "
-        "put back.",
-        "manactl", exit_code=6,
+        "function, the driver is in the middle of something, or another program keeps changing the "
+        "port while a claim looks at it. Nothing was changed, or it was put back.",
+        "manactl", exit_code=6, forms=("keeps changing",),
         remedy=(Step("Wait for it:", "manactl release --wait 60 PORT"),
                 Step("Or end the process that the message names.")),
         see=("holder", "locked", "in-transition"),
@@ -159,6 +159,21 @@ TOPICS = (
                      "device has got)."), _AGAIN, _ACCEPT),
         forms=("Not restored", "not attempted:", "not fully restored", "it was not put back fully"),
         see=("open-refused",),
+    ),
+    _topic(
+        "router-advertisement", "a router has to bring it back; nothing is wrong (exit 0)",
+        "The kernel learned these addresses and routes from an IPv6 router. Made again by a request "
+        "they would be strangers to it: the next advertisement could not refresh or withdraw them. "
+        "The kernel asks for one as soon as the port is up, release waits 5 s for it, and what has "
+        "not come then comes with the next one, at the latest when the router sends it unasked.",
+        "RTF_ADDRCONF in the kernel: rt6_get_dflt_router(), addrconf_prefix_rcv()",
+        check=(Step("What has come:", "ip -6 route show dev PORT"),
+               Step("Whether the port takes them, and asks for them:",
+                    "sysctl net.ipv6.conf.PORT.accept_ra net.ipv6.conf.PORT.forwarding "
+                    "net.ipv6.conf.PORT.router_solicitations")),
+        remedy=(Step("Ask the router now (ndisc6):", "rdisc6 PORT"),),
+        forms=("comes with the next router advertisement",),
+        see=("residue",),
     ),
     _topic(
         "no-netdev", "the claimed port has no netdev here (exit 5)",

@@ -49,26 +49,31 @@ def _released(port: ReleasedPort) -> Iterator[str]:
         yield f"  not restored: {text}"
     for text in port.expired:
         yield f"  its lifetime ended meanwhile: {text}"
+    for text in port.advertised:
+        yield f"  comes with the next router advertisement: {text}"
     for text in port.extra:
         yield f"  added during the claim, kept; to remove: {text}"
 
 
+_OUTCOMES = {
+    Outcome.NOT_CLAIMED: " is not claimed: nothing to do",
+    Outcome.HISTORY: (
+        ": claimed before the last boot; the boot configuration has taken over, the journal is "
+        "closed and nothing was changed"
+    ),
+    Outcome.ACCEPTED: " is accepted as it is: its claim is closed, and nothing was set",
+    Outcome.RESIDUE: " would be accepted as it is",
+    Outcome.UNTOUCHED: " {how}: it had not been set down yet, nothing was changed",
+    Outcome.LEFT_DOWN: " {how}: it was down before the claim and stays down",
+}
+
+
 def _outcome(port: ReleasedPort) -> str:
-    if port.outcome is Outcome.NOT_CLAIMED:
-        return " is not claimed: nothing to do"
-    if port.outcome is Outcome.HISTORY:
-        return (
-            ": claimed before the last boot; the boot configuration has taken over, the journal "
-            "is closed and nothing was changed"
-        )
-    rest = "" if port.residue else "; nothing is missing"
-    if port.outcome is Outcome.ACCEPTED:
-        return f" is accepted as it is: its claim is closed, and nothing was set{rest}"
-    if port.outcome is Outcome.RESIDUE:
-        return f" would be accepted as it is{rest}"
     how = "recovered" if port.recovered else "released"
-    if port.outcome is Outcome.LEFT_DOWN:
-        return f" {how}: it was down before the claim and stays down"
+    if words := _OUTCOMES.get(port.outcome):
+        accepted = port.outcome in (Outcome.ACCEPTED, Outcome.RESIDUE)
+        more = "; nothing is missing" if accepted and not port.residue else ""
+        return words.format(how=how) + more
     kinds = [counted(count, kind) for kind, count in port.counts.items()]
     back = ", ".join(kinds) + " restored" if kinds else "nothing was missing"
     carrier = ", no carrier yet" if port.carrier is False else ""
