@@ -25,7 +25,7 @@ def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
 def test_what_was_interrupted_is_recovered(shell: Shell) -> None:
     kernel = furnished()
     with pytest.raises(Killed):
-        claimed(shell.state_dir, FakeHost(kernel, Fate(dies_at=7, half=True)))
+        claimed(shell.state_dir, FakeHost(kernel, Fate(dies_at=9, half=True)))
     shell.run(recover, FakeHost(kernel), "--dry-run")
     assert shell.lines[0] == "Plan:"
     shell.run(recover, FakeHost(kernel))
