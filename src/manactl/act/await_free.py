@@ -9,7 +9,7 @@ from manactl.act import terminate as ending
 from manactl.act.host import Host
 from manactl.act.plan import NetdevNow, System
 from manactl.act.progress import Progress
-from manactl.act.transition import holder_evidence, named
+from manactl.act.transition import acceptance, holder_evidence, named
 from manactl.decide import kernel_bugs
 from manactl.errors import Busy, NotRestored
 from manactl.model.port import Evidence, Holder, Owner, PortId, Report
@@ -96,7 +96,7 @@ def _netdev(system: System, port: PortId) -> NetdevNow:
         raise NotRestored(
             f"port {port} has no netdev here; nothing was changed",
             hint="it is unplugged, or in another network namespace; the journal stays open: "
-            "`manactl release` when the netdev is back here",
+            f"`manactl release` when the netdev is back here; {acceptance([str(port)])}",
             code="no-netdev",
         )
     return now

@@ -305,14 +305,14 @@ def _check_covers(claim: ClaimSummary, port: PortStatus) -> None:
             f"{port.label} ({port.id.permanent_mac}) is not the NIC that was claimed in this "
             f"place ({claim.port.permanent_mac}), and that claim is open; nothing was touched",
             hint="plug the claimed NIC in again and release it; after a reboot the claim is "
-            "only closed",
+            f"only closed; {transition.acceptance([str(claim.port)])}",
             evidence=[Evidence("journal", "permanent MAC", claim.port.permanent_mac)],
             code="drift",
         )
     if claim.phase != "claimed":
         raise NotRestored(
             f"an earlier claim or release of {port.label} was interrupted; nothing was touched",
-            hint="undo it first: manactl recover",
+            hint=f"undo it first: manactl recover; {transition.acceptance([port.label])}",
             evidence=[Evidence("journal", str(claim.path), claim.phase)],
             code="interrupted-claim",
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from manactl.act.plan import KeepState, Plan, ProveFree, SetAdmin, Step
+from manactl.act.plan import PATIENCE, KeepState, Plan, ProveFree, SetAdmin, Step
 from manactl.decide import port_notes, port_words, refusal_words
 from manactl.decide.refusal import Refusal
 from manactl.model.port import PortStatus
@@ -140,13 +140,39 @@ def _restored(state: PortState) -> list[str]:
         Kind.NEIGHBOUR: "permanent and proxy entries",
     }
     found = []
+    advertised = snapshot.of_router(state, state.accepted)
+    theirs = set(advertised)
     for kind, how in ways.items():
-        facts = [f for f in state.of(kind) if not (snapshot.is_temporary(f) or snapshot.derived(f))]
+        facts = [
+            f
+            for f in state.of(kind)
+            if not (snapshot.is_temporary(f) or snapshot.derived(f) or f in theirs)
+        ]
         if facts:
             found.append(f"{snapshot.counted(len(facts), kind)} ({how})")
     if state.uppers:
         count = snapshot.counted(len(state.uppers), Kind.UPPER)
         found.append(f"{count}, each up or down as it was, with all of the above on them")
+    return found + _advertised(state, advertised)
+
+
+def _advertised(state: PortState, facts: Sequence[Fact]) -> list[str]:
+    """What the router restores, for each device: the kernel's own facts cannot be made by us."""
+    found = []
+    for device in state.accepted:
+        own = [fact for fact in facts if devices_of(fact) == {device.ifindex}]
+        counts = [
+            snapshot.counted(count, kind)
+            for kind in Kind
+            if (count := sum(fact.kind is kind for fact in own))
+        ]
+        if counts:
+            asked = "the kernel asks the router for it" if device.solicits else "no request is sent"
+            found.append(
+                f"{', '.join(counts)} of {state.names[device.ifindex]} from IPv6 router "
+                f"advertisements ({asked}): what has not come after {PATIENCE:.0f} s comes with "
+                "the next router advertisement"
+            )
     return found
 
 

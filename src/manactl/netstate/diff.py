@@ -24,6 +24,7 @@ from manactl.netstate.snapshot import (
     is_temporary,
     is_tentative,
     nexthop_id,
+    of_router,
     rank,
 )
 from manactl.netstate.uppers import Pair, pairs
@@ -216,8 +217,34 @@ class Comparison:
         return {was.ifindex: is_now.ifindex for was, is_now in both}
 
     @cached_property
+    def of_router(self) -> list[Fact]:
+        """What a router had advertised, whose advertisements are taken now too."""
+        back = dict(zip((place.ifindex for place in self.places), self.was, strict=True))
+        taken = [
+            one._replace(ifindex=back[one.ifindex].ifindex)
+            for one in self.now.accepted
+            if one.ifindex in back
+        ]
+        return of_router(self.wanted, taken)
+
+    @cached_property
+    def advertised(self) -> list[Fact]:
+        """What of that is not there, and comes with the router's next advertisement. One that is
+        there with other settings has been advertised since."""
+        if not self.of_router:
+            return []
+        have = set(self._have.values())
+        there = {_advertised_key(fact, self.places) for fact in self.now.facts if passing(fact)}
+        return [
+            fact
+            for fact in self.of_router
+            if self._had[fact] not in have and _advertised_key(fact, self.was) not in there
+        ]
+
+    @cached_property
     def missing(self) -> list[MissingFact]:
-        """What was there and is not, leaving out what its own lifetime has ended.
+        """What was there and is not, leaving out what its own lifetime has ended, and what a router
+        has advertised and will again: it is nobody else's to make.
 
         IPv6 temporary addresses are left out: the kernel makes new ones, with other numbers. What
         was on an upper that is gone is left out, too: the upper itself is missed.
@@ -225,11 +252,12 @@ class Comparison:
         wanted = self.wanted
         have = set(self._have.values())
         strangers = self._others_by_key()
-        over = {f for f in wanted.facts if is_temporary(f) or expired(f, self.elapsed)}
-        gone = {_target(fact) for fact in over if fact.kind is Kind.ADDRESS}
+        of_router = set(self.of_router)
+        over = {f for f in wanted.facts if is_temporary(f) or expired(f, self.elapsed)} - of_router
+        gone = {_target(f) for f in (*over, *self.advertised) if f.kind is Kind.ADDRESS}
         found = []
         for fact in wanted.facts:
-            if fact in over or (derived(fact) and _went_with(fact, gone)):
+            if fact in over or fact in of_router or (derived(fact) and _went_with(fact, gone)):
                 continue
             if self._is_on_gone_upper(fact):
                 continue
@@ -450,6 +478,16 @@ def _is_of(fact: Fact, devices: Collection[int], tables: Collection[int]) -> boo
 def _table(route: Fact) -> int:
     table = rt.number(rt.split(route.body, rt.RTMSG.size), rt.RTA_TABLE)
     return rt.RtMsg.of(route.body).table if table is None else table
+
+
+def _advertised_key(fact: Fact, places: Places) -> tuple[object, ...]:
+    """What one advertisement after another brings in the place of: a router has one default route
+    of each device, whatever its preference or hop limit is now."""
+    if fact.kind is not Kind.ROUTE:
+        return key(fact, places)
+    gateway = rt.value(rt.split(fact.body, rt.RTMSG.size), rt.RTA_GATEWAY)
+    devices = sorted(_device(ifindex, places) for ifindex in devices_of(fact))
+    return (*key(fact, places), gateway, *devices)
 
 
 def _target(fact: Fact) -> bytes | None:
