@@ -105,7 +105,7 @@ def prepared(verb: str, state_dir: Path) -> tuple[Kernel, object]:
         claim(state_dir, FakeHost(kernel))
     if verb == "recover":
         with contextlib.suppress(Killed):
-            claim(state_dir, FakeHost(kernel, Fate(dies_at=7)))
+            claim(state_dir, FakeHost(kernel, Fate(dies_at=9)))
         assert phases(state_dir) == ["interrupted"]
     return kernel, before
 
