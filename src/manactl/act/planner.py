@@ -23,14 +23,20 @@ def claim(
 
     A port that is down already stays as it is, and stays down at release. A plan with `refusals`
     is for showing only.
+
+    First comes what may wait for long and touches nothing, the proof of ports that are down. What
+    is on the others is held against the kernel before any of them goes down, since they share
+    routes and nexthops.
     """
-    steps: list[Step] = []
+    waits: list[Step] = []
+    keeps: list[Step] = []
+    acts: list[Step] = []
     stops, drops, restores, lost, notes = [], [], [], [], []
     for status, state, around in ports:
         name = state.ifname
         if state.up:
-            steps.append(KeepState(state))
-            steps.append(SetAdmin(status.id, name, False, True, state.carrier))
+            keeps.append(KeepState(state))
+            acts.append(SetAdmin(status.id, name, False, True, state.carrier))
             stops.append(f"all traffic of the kernel over {name} ({_carries(state)})")
             stops += [f"with it that of {upper}" for upper in around.carried]
             drops += [snapshot.describe(fact, state.names) for fact in dropped(state)]
@@ -45,14 +51,15 @@ def claim(
         else:
             notes.append(f"{name} is down already: nothing to restore, it stays down at release")
         if status.rdma is not None:
-            steps.append(ProveFree(status.id, status.rdma.device, status.rdma.port))
+            proof = ProveFree(status.id, status.rdma.device, status.rdma.port)
+            (acts if state.up else waits).append(proof)
         if danger := port_notes.below_a_bond(status):
             notes.append(port_words.note(danger))
     stops += [f"{r.label}: {refusal_words.message(r)} (allowed: {r.code})" for r in waived]
     return Plan(
         "claim",
         tuple(status.id for status, _, _ in ports),
-        tuple(steps),
+        (*waits, *keeps, *acts),
         tuple(stops),
         tuple(drops),
         tuple(restores),

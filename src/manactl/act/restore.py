@@ -67,6 +67,13 @@ def restore_ports(network: Network, wanted: Sequence[PortState], patience: float
     return [work.result() for work in works]
 
 
+def compare(network: Network, wanted: PortState) -> Restored:
+    """What is not as it was, as one look shows it. Nothing is set."""
+    work = _Restoration(network, wanted)
+    work.verify()
+    return work.result()
+
+
 class _Restoration:
     """The restoring of one port. A step is one look and what can be sent after it."""
 
@@ -106,7 +113,7 @@ class _Restoration:
         progress |= self._restore_active_slaves()
         progress |= self._restore_sysctls()
         if late:
-            self._verify()
+            self.verify()
         else:
             awaited = missing or self._now.advertised
             self.done = not (awaited or progress or self._is_wrong())
@@ -213,7 +220,7 @@ class _Restoration:
         """Whether something other than facts is not as it was, and can be set."""
         return bool(uppers.changes(self._now.matched) or self._inactive() or self._other_settings())
 
-    def _verify(self) -> None:
+    def verify(self) -> None:
         """The last look. What the kernel is about to make is not missing."""
         self._look()
         coming = self._now.awaited

@@ -5,6 +5,8 @@ from __future__ import annotations
 from manactl.explain.topic import Kind, Step, Topic
 
 _AGAIN = Step("Then:", "manactl recover")
+_ACCEPT = Step("When it cannot be fixed, leave the port as it is:",
+               "manactl recover --accept PORT")  # fmt: skip
 _STATUS = Step("What is there now:", "manactl status -v")
 
 
@@ -69,15 +71,15 @@ TOPICS = (
         "not-restored", "exit 5: not (fully) restored; the journal stays open",
         "Something of what was there before is missing. The message lists it line by line, and the "
         "journal under /var/lib/manactl/claims keeps all that is needed to put it back.",
-        "manactl", exit_code=5, remedy=(Step("Mend what the message names."), _AGAIN),
+        "manactl", exit_code=5, remedy=(Step("Mend what the message names."), _AGAIN, _ACCEPT),
         see=("residue", "journal", "interrupted-claim"),
     ),
     _topic(
         "busy", "exit 6: somebody else is at it",
         "A process has a raw queue pair on the port, another manactl is at work on the same PCI "
-        "function, or the driver is in the middle of something. Nothing was changed, or it was "
-        "put back.",
-        "manactl", exit_code=6,
+        "function, the driver is in the middle of something, or another program keeps changing the "
+        "port while a claim looks at it. Nothing was changed, or it was put back.",
+        "manactl", exit_code=6, forms=("keeps changing",),
         remedy=(Step("Wait for it:", "manactl release --wait 60 PORT"),
                 Step("Or end the process that the message names.")),
         see=("holder", "locked", "in-transition"),
@@ -154,7 +156,7 @@ TOPICS = (
         "is left alone.",
         "manactl compares the port with the claim's snapshot",
         remedy=(Step("Mend what the lines name (a gateway that is gone, an address that another "
-                     "device has got)."), _AGAIN),
+                     "device has got)."), _AGAIN, _ACCEPT),
         forms=("Not restored", "not attempted:", "not fully restored", "it was not put back fully"),
         see=("open-refused",),
     ),
@@ -179,7 +181,9 @@ TOPICS = (
         "another network namespace. Nothing was changed and the journal stays open.",
         "manactl",
         remedy=(Step("When the netdev is in a namespace, move it back:",
-                     "ip -n NAMESPACE link set PORT netns 1"), _AGAIN),
+                     "ip -n NAMESPACE link set PORT netns 1"), _AGAIN,
+                Step("When it never comes back, by its PCI address and port:",
+                     "manactl recover --accept 7870:00:00.0:1")),
     ),
     _topic(
         "journal", "a journal cannot be believed (exit 5)",
@@ -203,5 +207,16 @@ TOPICS = (
         forms=("a claim of it was interrupted", "a release of it was interrupted",
                "an earlier claim or release of <name> was interrupted",
                "its netdev was not touched yet"),
+        see=("residue",),
+    ),
+    _topic(
+        "claim-stands", "a claim that stands has no residue to accept (exit 3)",
+        "`recover --accept` ends a claim that was interrupted, or whose netdev is gone, with the "
+        "port as it is. This claim was not interrupted and can be released, which restores all. "
+        "Nothing was changed.",
+        "the journal",
+        check=(_STATUS,),
+        remedy=(Step("Release it:", "manactl release PORT"),),
+        forms=("there is no residue to accept",),
     ),
 )  # fmt: skip

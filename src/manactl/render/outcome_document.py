@@ -77,6 +77,7 @@ def release_document(result: ReleaseResult, verb: str) -> dict[str, object]:
                 "carrier": port.carrier,
                 "up_ms": port.up_ms,
                 "down_for_s": port.down_for_s,
+                "residue": list(port.residue),
             }
             for port in result.ports
         ],

@@ -383,6 +383,13 @@ def _expires(cacheinfo: bytes) -> int:
     return int(struct.unpack_from("=i", cacheinfo, _RTA_EXPIRES_AT)[0])
 
 
+def valid_lifetime(body: bytes) -> int | None:
+    """Seconds that an address is valid; None: for ever."""
+    info = value(split(body, IFADDR.size), IFA_CACHEINFO)
+    valid: int = FOREVER if info is None else _CACHEINFO.unpack_from(info)[1]
+    return None if valid == FOREVER else valid
+
+
 def address_is_limited(body: bytes) -> bool:
     """Whether an address has a lifetime."""
     times = value(split(body, IFADDR.size), IFA_CACHEINFO)

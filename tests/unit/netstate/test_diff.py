@@ -544,6 +544,73 @@ def test_an_elder_address_is_made_again_after_a_younger_one_that_is_missing() ->
     assert Comparison(wanted, state(first, second, third, other)).in_the_way == []
 
 
+# --- changes between two looks --------------------------------------------------------------
+
+HOME = address("10.0.0.2", 24)
+SIX = address("2001:db8::2", 64, valid=900)
+
+
+def test_what_passes_by_itself_is_no_change() -> None:
+    """Lifetimes, duplicate address detection, and the routes that come with its end."""
+    later = address("2001:db8::2", 64, valid=300)
+    tentative = address("2001:db8::2", 64, valid=900, flags=rt.IFA_F_TENTATIVE)
+    local = route("2001:db8::2", 128, table=255, proto=2, kind=rt.RTN_LOCAL)
+    assert diff.changes(state(HOME, SIX), state(HOME, later, taken=700.0)) == []
+    assert diff.changes(state(HOME, tentative), state(HOME, SIX, local)) == []
+    learned = [
+        Fact(Kind.NEIGHBOUR, rt.NdMsg(2, 3, nud, rt.NTF_EXT_LEARNED).pack()) for nud in (2, 4)
+    ]
+    assert diff.changes(state(learned[0]), state(learned[1])) == []
+
+
+@pytest.mark.parametrize(
+    ("now", "expected"),
+    [
+        (state(HOME, SIX, route("10.9.0.0", 16, via="10.0.0.9")), "added: 10.9.0.0/16 via"),
+        (state(HOME), "removed: inet6 2001:db8::2/64"),
+        (state(HOME, address("2001:db8::2", 64)), "added: inet6 2001:db8::2/64"),
+        (state(HOME, SIX, neighbour("10.0.0.50")), "added: neighbour 10.0.0.50"),
+        (state(SIX, HOME), "the order of its addresses changed"),
+        (dataclasses.replace(state(HOME, SIX), up=False, carrier=False), "eth1 was set down"),
+        (dataclasses.replace(state(HOME, SIX), carrier=False), "eth1 lost its carrier"),
+        (state(HOME, SIX, name="lan7"), "eth1 (ifindex 3) is lan7 (3) now"),
+        (
+            dataclasses.replace(
+                state(HOME, SIX),
+                uppers=(UpperState("v7", 9, "vlan", 3, "802.1Q 7", True, True, True),),
+            ),
+            "upper v7 changed",
+        ),
+        (
+            dataclasses.replace(
+                state(HOME, SIX),
+                settings=(snapshot.Setting(3, "net/ipv6/conf", "accept_ra", "2"),),
+            ),
+            "sysctl net/ipv6/conf: accept_ra changed",
+        ),
+        (
+            dataclasses.replace(state(HOME, SIX), others=(OtherDevice(5, "lan0", None),)),
+            "a device that its routes name changed",
+        ),
+        (dataclasses.replace(state(HOME, SIX), related=(nexthop(8, 5),)), "added: nexthop id 8"),
+    ],
+)
+def test_a_change_is_told_in_words(now: PortState, expected: str) -> None:
+    found = diff.changes(state(HOME, SIX), now)
+    assert expected in "\n".join(found)
+    assert diff.changes(now, now) == []
+
+
+@pytest.mark.parametrize(
+    ("valid", "found"), [(800, 0), (801, 0), (803, 1), (900, 1), (rt.FOREVER, 0)]
+)
+def test_a_lifetime_that_does_not_end_when_it_should_was_extended(valid: int, found: int) -> None:
+    """900 s, and 100 s later. One that became "for ever" is a change of settings."""
+    later = state(HOME, address("2001:db8::2", 64, valid=valid), taken=200.0)
+    assert len(diff.renewed(state(HOME, SIX), later)) == found
+    assert diff.renewed(state(HOME), later) == []
+
+
 # --- routers ----------------------------------------------------------------------------------
 
 EVERYTHING = Accepted(3, default=True, prefixes=True, addresses=True, routes=64)
