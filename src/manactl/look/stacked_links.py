@@ -125,8 +125,9 @@ def accepted(
     for ifindex, name in devices:
         conf = proc / "net/ipv6/conf" / name
         try:
-            wanted = 2 if _number(conf / "forwarding") else 1
-            if _number(conf / "accept_ra") < wanted or _number(conf / "disable_ipv6"):
+            accept = _number(conf / "accept_ra")
+            taken = accept == 2 if _number(conf / "forwarding") else accept != 0
+            if not taken or _number(conf / "disable_ipv6"):
                 continue
             prefixes = _number(conf / "accept_ra_pinfo") != 0
             found.append(

@@ -117,6 +117,8 @@ ALL = Accepted(3, default=True, prefixes=True, addresses=True, routes=64)
         ({"forwarding": 1}, None),
         ({"forwarding": 1, "accept_ra": 2}, ALL),
         ({"forwarding": 2}, None),
+        ({"forwarding": 1, "accept_ra": 3}, None),
+        ({"accept_ra": -1}, ALL),
         ({"disable_ipv6": 1}, None),
         ({"accept_ra_defrtr": 0}, ALL._replace(default=False)),
         ({"accept_ra_pinfo": 0}, ALL._replace(prefixes=False, addresses=False)),
