@@ -117,11 +117,11 @@ def look(
     claims_known = not any(item.source == "journal" for item in missing)
     changing = any(task.creates for task in tasks)
     around = _Around(roots, answered, holders, _by_port(claims), claims_known, changing, foreign)
-    ports = [port for one in seen for port in _ports(one, around)]
+    ports = [port for scan in seen for port in _ports(scan, around)]
     missing += [
-        Missing("sysfs", f"{one.function.pci} is bound to mana but has no port: {_NO_PORT}")
-        for one in seen
-        if not _numbers(one.function, one.vports, one.view)
+        Missing("sysfs", f"{scan.function.pci} is bound to mana but has no port: {_NO_PORT}")
+        for scan in seen
+        if not _numbers(scan.function, scan.vports, scan.view)
     ]
     here = {port.id.key for port in ports}
     missing += [
@@ -129,8 +129,8 @@ def look(
         for claim in claims
         if claim.port.key not in here
     ]
-    for one in seen:
-        missing += one.missing
+    for scan in seen:
+        missing += scan.missing
     return Report(
         time=datetime.now(UTC),
         kernel=os.uname().release,
@@ -162,7 +162,7 @@ def _collect(links: LinkSource, seen: Iterable[_Seen]) -> Mapping[int, LinkFacts
 
 
 def _here(seen: Iterable[_Seen]) -> list[Netdev]:
-    return [port.netdev for one in seen for port in one.function.netdevs]
+    return [port.netdev for scan in seen for port in scan.function.netdevs]
 
 
 def _sysfs_is_ours(
@@ -175,9 +175,9 @@ def _sysfs_is_ours(
     if answered is None:
         return all(links.index(netdev.name) == netdev.ifindex for netdev in _here(seen))
     return all(
-        is_same(port.netdev, one.function.pci, answered.get(port.netdev.ifindex))
-        for one in seen
-        for port in one.function.netdevs
+        is_same(port.netdev, scan.function.pci, answered.get(port.netdev.ifindex))
+        for scan in seen
+        for port in scan.function.netdevs
     )
 
 
@@ -263,9 +263,9 @@ def _held_devices(seen: Iterable[_Seen]) -> set[int]:
     """The uverbs devices worth searching /proc for: not those that nobody has open."""
     return {
         rdev
-        for one in seen
-        if one.view.raw and one.view.facts.contexts != 0
-        for rdev in one.view.raw.uverbs
+        for scan in seen
+        if scan.view.raw and scan.view.facts.contexts != 0
+        for rdev in scan.view.raw.uverbs
     }
 
 

@@ -262,12 +262,12 @@ def stuck_in(thread: int, proc: str = "/proc") -> str | None:
         return f"the driver waits for the device to answer ({functions[0]})"
     if state != ["D"]:
         return None
-    others = [one for one in waiting(proc) if one.pid != os.getpid()]
+    others = [task for task in waiting(proc) if task.pid != os.getpid()]
     if others:
-        one = others[0]
+        task = others[0]
         return (
-            f"{one.comm} (pid {one.pid}) has the kernel's network lock (RTNL) and waits in the "
-            f"driver for the device to answer ({one.function})"
+            f"{task.comm} (pid {task.pid}) has the kernel's network lock (RTNL) and waits in the "
+            f"driver for the device to answer ({task.function})"
         )
     if stack:
         return f"the kernel is in {stack.partition('] ')[2].partition('+')[0]}"

@@ -82,7 +82,7 @@ def doctor(ctx: click.Context, words: tuple[str, ...], facts: bool, as_json: boo
             "time": stamp(),
             "kernel": report.kernel,
             "fit": fit,
-            "findings": [one.to_json() for one in found],
+            "findings": [finding.to_json() for finding in found],
         }
         if facts:
             document["facts"] = [row.to_json() for row in table]
@@ -108,16 +108,16 @@ def _text(found: Sequence[Finding], *, fit: bool) -> Iterator[str]:
     from manactl.render.wrap import columns, hanging  # noqa: PLC0415
 
     width = columns()
-    for one in found:
-        yield from hanging(f"{_MARKS[one.level]:<5}", one.what, width)
-        if one.why:
-            yield from hanging(" " * 7, one.why, width)
-        for line in one.mend:
+    for finding in found:
+        yield from hanging(f"{_MARKS[finding.level]:<5}", finding.what, width)
+        if finding.why:
+            yield from hanging(" " * 7, finding.why, width)
+        for line in finding.mend:
             yield f"         $ {line}"
     if fit:
         yield "This machine is fit to hand a port to RDMA."
     else:
-        count = sum(one.level == "mend" for one in found)
+        count = sum(finding.level == "mend" for finding in found)
         what = "one thing has" if count == 1 else f"{count} things have"
         yield f"Not fit yet: {what} to be mended."
 

@@ -72,4 +72,6 @@ def _held(sys: str, pci: str) -> dict[int, bool]:
         vports = debugfs.vports(sys, [pci])
     except OSError:
         return {}
-    return {n + 1: one.eqs and not one.rx for n, one in vports.items() if one.eqs is not None}
+    return {
+        n + 1: vport.eqs and not vport.rx for n, vport in vports.items() if vport.eqs is not None
+    }

@@ -135,8 +135,8 @@ def note(about: Note) -> str:
 
 
 def notes(port: PortStatus) -> list[str]:
-    return [note(one) for one in port.notes]
+    return [note(about) for about in port.notes]
 
 
 def drift(port: PortStatus) -> list[str]:
-    return [note(one) for one in port.drift]
+    return [note(about) for about in port.drift]

@@ -11,39 +11,39 @@ from manactl.doctor.machine import Machine, Module, Shape
 
 def driver(machine: Machine) -> Iterator[Finding]:
     """Every MANA function needs the mana driver: raw QPs work beside it, not instead of it."""
-    for one in machine.functions:
-        if one.driver == "mana":
+    for function in machine.functions:
+        if function.driver == "mana":
             continue
         mend = (
             []
-            if one.driver is None
-            else [f"echo {one.pci} > /sys/bus/pci/drivers/{one.driver}/unbind"]
+            if function.driver is None
+            else [f"echo {function.pci} > /sys/bus/pci/drivers/{function.driver}/unbind"]
         )
         if machine.modules["mana"] is not Module.LOADED:
             mend.append("modprobe mana")  # binds to every function that nobody has
         else:
-            mend.append(f"echo {one.pci} > /sys/bus/pci/drivers/mana/bind")
+            mend.append(f"echo {function.pci} > /sys/bus/pci/drivers/mana/bind")
         yield Finding(
             "driver",
             Level.MEND,
-            f"{one.pci} is bound to {one.driver or 'no driver'}, not to mana",
+            f"{function.pci} is bound to {function.driver or 'no driver'}, not to mana",
             "a MANA port is handed over by its driver: DPDK and raw verbs need mana and mana_ib "
             "loaded and bound, never vfio-pci or uio",
             tuple(mend),
         )
-    bound = [one for one in machine.functions if one.driver == "mana"]
-    dead = [one for one in bound if not one.ports]
-    for one in dead:
+    bound = [function for function in machine.functions if function.driver == "mana"]
+    dead = [function for function in bound if not function.ports]
+    for function in dead:
         yield Finding(
             "no-port",
             Level.MEND,
-            f"{one.pci} is bound to mana but has no port",
+            f"{function.pci} is bound to mana but has no port",
             "the driver is setting it up, is in a reset, or has given up; the kernel's messages "
             "tell which",
-            ("journalctl -k -g mana", f"echo 1 > /sys/bus/pci/devices/{one.pci}/reset"),
+            ("journalctl -k -g mana", f"echo 1 > /sys/bus/pci/devices/{function.pci}/reset"),
         )
     if bound and not dead:
-        ports = sum(one.ports for one in bound)
+        ports = sum(function.ports for function in bound)
         yield fine(
             "driver", f"mana has {count(len(bound), 'function')} with {count(ports, 'port')}"
         )
@@ -51,12 +51,16 @@ def driver(machine: Machine) -> Iterator[Finding]:
 
 def mana_ib(machine: Machine) -> Iterator[Finding]:
     """The RDMA side of the driver, a module of its own that not every image has."""
-    lacking = [one for one in machine.functions if one.driver == "mana" and not one.rdma_served]
+    lacking = [
+        function
+        for function in machine.functions
+        if function.driver == "mana" and not function.rdma_served
+    ]
     if not lacking:
-        if any(one.driver == "mana" for one in machine.functions):
+        if any(function.driver == "mana" for function in machine.functions):
             yield fine("mana-ib", "mana_ib serves every function")
         return
-    where = ", ".join(one.pci for one in lacking)
+    where = ", ".join(function.pci for function in lacking)
     if machine.modules["mana_ib"] is Module.ABSENT:
         yield Finding(
             "mana-ib",
@@ -81,7 +85,7 @@ def mana_ib(machine: Machine) -> Iterator[Finding]:
 
 def ib_uverbs(machine: Machine) -> Iterator[Finding]:
     """The character devices that libibverbs opens."""
-    if not any(one.rdma for one in machine.functions):
+    if not any(function.rdma for function in machine.functions):
         return
     if machine.modules["ib_uverbs"] is not Module.LOADED or not machine.uverbs:
         yield Finding(
@@ -92,26 +96,30 @@ def ib_uverbs(machine: Machine) -> Iterator[Finding]:
             ("modprobe ib_uverbs", "echo ib_uverbs > /etc/modules-load.d/ib_uverbs.conf"),
         )
         return
-    missing = [one for one in machine.uverbs if one.mode is None]
-    for one in missing:
+    missing = [device for device in machine.uverbs if device.mode is None]
+    for device in missing:
         yield Finding(
             "uverbs-node",
             Level.MEND,
-            f"{one.path} of {one.rdma_device} is missing",
+            f"{device.path} of {device.rdma_device} is missing",
             "the kernel has the device, /dev has not: udev is not running, or a container has "
             "its own /dev",
             ("udevadm trigger --subsystem-match=infiniband_verbs",),
         )
-    closed = [one for one in machine.uverbs if one.mode is not None and one.mode & 0o006 != 0o006]
-    for one in closed:
+    closed = [
+        device
+        for device in machine.uverbs
+        if device.mode is not None and device.mode & 0o006 != 0o006
+    ]
+    for device in closed:
         yield Finding(
             "uverbs-access",
             Level.ADVICE,
-            f"{one.path} of {one.rdma_device} has mode {one.mode:04o}: "
-            + ("you may open it, other users may not" if one.usable else "you may not open it"),
+            f"{device.path} of {device.rdma_device} has mode {device.mode:04o}: "
+            + ("you may open it, other users may not" if device.usable else "you may not open it"),
             "rdma-core gives it 0666, since what may be done there is checked by the kernel (a raw "
             "QP needs CAP_NET_RAW); a DPDK program that does not run as root fails at open",
-            (f"chmod 0666 {one.path}",),
+            (f"chmod 0666 {device.path}",),
         )
     if not missing and not closed:
         yield fine("ib-uverbs", f"{count(len(machine.uverbs), 'uverbs device')}, open to all users")
@@ -119,7 +127,9 @@ def ib_uverbs(machine: Machine) -> Iterator[Finding]:
 
 def rdma_netns(machine: Machine) -> Iterator[Finding]:
     """RDMA devices belong to all network namespaces, or each to one."""
-    hidden = [one.pci for one in machine.functions if one.rdma_served and not one.rdma]
+    hidden = [
+        function.pci for function in machine.functions if function.rdma_served and not function.rdma
+    ]
     if hidden:
         yield Finding(
             "rdma-netns",

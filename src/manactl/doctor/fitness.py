@@ -36,10 +36,10 @@ _ORDER = (Level.MEND, Level.ADVICE, Level.UNSEEN, Level.FINE)
 
 def findings(machine: Machine) -> list[Finding]:
     """Every finding, the worst first, otherwise in the order of the checks."""
-    found = [one for check in CHECKS for one in check(machine)]
-    return sorted(found, key=lambda one: _ORDER.index(one.level))
+    found = [finding for check in CHECKS for finding in check(machine)]
+    return sorted(found, key=lambda finding: _ORDER.index(finding.level))
 
 
 def fit(found: Iterable[Finding]) -> bool:
     """Whether nothing has to be mended before a port can be handed over."""
-    return all(one.level is not Level.MEND for one in found)
+    return all(finding.level is not Level.MEND for finding in found)

@@ -16,14 +16,14 @@ def managers(machine: Machine) -> Iterator[Finding]:
     if machine.managers is None:
         yield Finding("manager", Level.UNSEEN, "which network managers run could not be read")
         return
-    for one in machine.managers:
-        name = one.manager.name
-        if one.manager.managed is False:
-            yield fine("manager", f"{name} leaves {one.port} alone")
+    for found in machine.managers:
+        name = found.manager.name
+        if found.manager.managed is False:
+            yield fine("manager", f"{name} leaves {found.port} alone")
             continue
-        how: tuple[str, ...] = (f"nmcli device set {one.port} managed no",)
+        how: tuple[str, ...] = (f"nmcli device set {found.port} managed no",)
         if name == "systemd-networkd":
-            applied = (one.network_file or "FILE.network").rpartition("/")[2]
+            applied = (found.network_file or "FILE.network").rpartition("/")[2]
             drop_in = f"/etc/systemd/network/{applied}.d"
             how = (
                 f"mkdir -p {drop_in}",
@@ -31,11 +31,11 @@ def managers(machine: Machine) -> Iterator[Finding]:
                 f"> {drop_in}/manactl.conf",
                 "networkctl reload",
             )
-        doubt = "" if one.manager.managed else ", as far as it says"
+        doubt = "" if found.manager.managed else ", as far as it says"
         yield Finding(
             "manager",
             Level.MEND,
-            f"{name} manages {one.port}{doubt}",
+            f"{name} manages {found.port}{doubt}",
             "it sets a port up again that was set down for RDMA, or drops its addresses; a claim "
             "is refused (guard manager)",
             how,

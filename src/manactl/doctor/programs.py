@@ -93,7 +93,7 @@ def hugepages(machine: Machine) -> Iterator[Finding]:
             "a DPDK program that was killed leaves them, and the next one finds too few pages free",
             (command("rm", *machine.hugepage_files),),
         )
-    if not any(one.total for one in machine.hugepages):
+    if not any(pool.total for pool in machine.hugepages):
         yield Finding(
             "hugepages",
             Level.ADVICE,

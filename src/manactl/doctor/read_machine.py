@@ -142,7 +142,7 @@ def _shape(roots: Roots) -> Shape | None:
     functions = _listing(f"{base}/mana")
     if not functions:
         return Shape.NOTHING
-    inside = [name for one in functions for name in _listing(f"{base}/mana/{one}")]
+    inside = [name for function in functions for name in _listing(f"{base}/mana/{function}")]
     return Shape.SHARED_EQS if "EQs" in inside else Shape.VPORT_EQS
 
 
@@ -252,10 +252,12 @@ def _managers(report: Report, places: Places) -> tuple[PciManager, ...] | None:
         if port.netdev is None or port.netns is not None:
             continue
         try:
-            ones = surroundings.managers({port.netdev.ifindex}, run, proc)
+            managers = surroundings.managers({port.netdev.ifindex}, run, proc)
         except OSError:
             return None
-        found += [PciManager(port.label, one, _network_file(one.source)) for one in ones]
+        found += [
+            PciManager(port.label, manager, _network_file(manager.source)) for manager in managers
+        ]
     return tuple(found)
 
 
@@ -268,7 +270,7 @@ def _network_file(link: str) -> str | None:
 
 def _systemd(managers: Iterable[PciManager] | None) -> str | None:
     """systemd's version as it tells it ("257.6-1"), asked only where its networkd runs."""
-    if not any(one.manager.name == "systemd-networkd" for one in managers or ()):
+    if not any(found.manager.name == "systemd-networkd" for found in managers or ()):
         return None
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         told = subprocess.run(
@@ -293,11 +295,11 @@ def _journals(state: Path) -> Journals:
         return Journals(unread=f"{state}: {error.strerror}")
     except ManactlError as error:
         return Journals(broken=error.message)
-    here = [one for one in claims if one.same_boot]
+    here = [claim for claim in claims if claim.same_boot]
     return Journals(
         broken="; ".join(journal.error.message for journal in unreadable) or None,
-        interrupted=tuple(str(one.port) for one in here if one.phase == "interrupted"),
-        stale=tuple(str(one.port) for one in claims if not one.same_boot),
+        interrupted=tuple(str(claim.port) for claim in here if claim.phase == "interrupted"),
+        stale=tuple(str(claim.port) for claim in claims if not claim.same_boot),
     )
 
 

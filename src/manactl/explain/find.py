@@ -51,7 +51,7 @@ def find(text: str) -> Found:
     if not topics and (code := _EXIT.search(text)):
         topics = tuple(t for t in TOPICS if t.exit_code == int(code[1] or code[2]))
     known = tuple(topic for topic in errnos.TOPICS if topic.errno == number)
-    if number is not None and any(_tells(one, number) for one in topics if one not in known):
+    if number is not None and any(_tells(topic, number) for topic in topics if topic not in known):
         topics = tuple(topic for topic in topics if topic not in known)
     else:
         topics = tuple(dict.fromkeys((*topics, *known)))
@@ -78,8 +78,8 @@ def _exact(word: str) -> Iterator[Topic]:
 def _errno_in(text: str) -> int | None:
     names = [BY_NAME.get(word.lower()) for word in _SYMBOL.findall(text)]
     found = [topic.errno for topic in names if topic is not None and topic.errno is not None]
-    found += [int(one[1] or one[2]) for one in _MINUS.finditer(text)]
-    found += [int(one[1]) for one in _ERRNO.finditer(text)]
+    found += [int(match[1] or match[2]) for match in _MINUS.finditer(text)]
+    found += [int(match[1]) for match in _ERRNO.finditer(text)]
     found += [
         topic.errno
         for topic in errnos.TOPICS
@@ -102,7 +102,7 @@ def _forms_in(text: str) -> tuple[Topic, ...]:
             for begin, stop, _ in hits
         )
     ]
-    return tuple(dict.fromkeys(topic for _, topic in sorted(outer, key=lambda one: one[0])))
+    return tuple(dict.fromkeys(topic for _, topic in sorted(outer, key=lambda place: place[0])))
 
 
 def _words(text: str) -> set[str]:

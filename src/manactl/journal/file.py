@@ -88,7 +88,7 @@ class Content:
             return "interrupted"
         everything = [{"pci": port.pci, "port": port.port}]
         releasing = (
-            {(one["pci"], one["port"]) for one in record.get("ports", everything)}
+            {(claimed["pci"], claimed["port"]) for claimed in record.get("ports", everything)}
             for record in self.records
             if record["event"] == "releasing"
         )

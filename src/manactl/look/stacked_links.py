@@ -66,38 +66,38 @@ def parse(body: bytes) -> StackedLink:
 def uppers(links: Iterable[StackedLink], ifindex: int) -> tuple[UpperState, ...]:
     """The uppers of that link, direct or not, from the bottom up."""
     every = list(links)
-    by_index = {one.ifindex: one for one in every}
+    by_index = {link.ifindex: link for link in every}
     seen = {ifindex}
     order: list[UpperState] = []
     row = [ifindex]
     while row:
         below, row = row, []
         for lower in below:
-            on_it = [one for one in every if one.link == lower]
+            on_it = [link for link in every if link.link == lower]
             master = by_index[lower].master if lower in by_index else None
             if master in by_index:
                 on_it.append(by_index[master])
-            for one in sorted(on_it, key=lambda one: one.ifindex):
-                if one.ifindex not in seen:
-                    seen.add(one.ifindex)
-                    row.append(one.ifindex)
-                    order.append(_state(one, lower))
+            for link in sorted(on_it, key=lambda link: link.ifindex):
+                if link.ifindex not in seen:
+                    seen.add(link.ifindex)
+                    row.append(link.ifindex)
+                    order.append(_state(link, lower))
     return tuple(order)
 
 
-def _state(one: StackedLink, lower: int) -> UpperState:
+def _state(link: StackedLink, lower: int) -> UpperState:
     return UpperState(
-        one.name,
-        one.ifindex,
-        one.kind,
+        link.name,
+        link.ifindex,
+        link.kind,
         lower,
-        one.id,
-        one.up,
-        one.carrier,
-        one.follows,
-        one.active,
-        one.table,
-        one.mac,
+        link.id,
+        link.up,
+        link.carrier,
+        link.follows,
+        link.active,
+        link.table,
+        link.mac,
     )
 
 

@@ -50,8 +50,8 @@ def _differences(was: PortStatus, now: PortStatus) -> Iterator[str]:
         if old != new:
             yield f"{name} {escape(old)} -> {escape(new)}"
     yield from _holders(was, now)
-    came = [port_words.note(one) for one in now.drift if one not in was.drift]
-    went = [port_words.note(one) for one in was.drift if one not in now.drift]
+    came = [port_words.note(about) for about in now.drift if about not in was.drift]
+    went = [port_words.note(about) for about in was.drift if about not in now.drift]
     yield from (f"drift: {escape(text)}" for text in came)
     yield from (f"no drift any more: {escape(text)}" for text in went)
 

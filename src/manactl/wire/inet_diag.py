@@ -74,9 +74,9 @@ def none_of(conditions: Collection[Condition]) -> bytes:
 def _chain(conditions: Iterable[Condition], *, after: bytes, to: int) -> bytes:
     """Each condition with a jump behind it to the end, or `to` bytes beyond; then `after`."""
     program = after
-    for one in reversed(list(conditions)):
+    for condition in reversed(list(conditions)):
         jump = _OP.pack(BC_JMP, _OP.size, _OP.size + len(program) + to)
-        program = one.pack() + jump + program
+        program = condition.pack() + jump + program
     return program
 
 
