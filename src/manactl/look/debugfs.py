@@ -42,7 +42,7 @@ def _vports(base: str) -> dict[int, VportDir]:
             continue
         try:
             inside = os.listdir(f"{base}/{entry}")
-        except FileNotFoundError:  # removed since: MTU and ring changes make the directory anew
+        except FileNotFoundError:  # removed since: MTU and ring changes make the directory again
             continue
         found[int(number)] = VportDir(
             eqs=None if shared else "EQs" in inside,

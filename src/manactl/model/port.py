@@ -118,7 +118,7 @@ class Netdev(NamedTuple):
 
 
 class Upper(NamedTuple):
-    """The device above a port (its master)."""
+    """The master of a port's netdev (IFLA_MASTER)."""
 
     netdev: str
     kind: str | None  # netvsc, bond, bridge, team, vrf, ...
@@ -127,7 +127,7 @@ class Upper(NamedTuple):
 
 
 class RdmaPort(NamedTuple):
-    """Where raw QPs for this port are created, and the port's other RDMA devices."""
+    """Where raw QPs for this port are created (a port number from 1), and its other RDMA devices."""
 
     device: str
     port: int
@@ -177,7 +177,7 @@ class PortStatus(NamedTuple):
     owner: Owner
     certainty: Certainty
     candidates: tuple[str, ...] = ()  # PCI:port of ports that share an undecided raw QP
-    holders: tuple[Holder, ...] = ()
+    holders: tuple[Holder, ...] = ()  # only where a raw QP has, or may have, the port
     evidence: tuple[Evidence, ...] = ()
     drift: tuple[Note, ...] = ()
     notes: tuple[Note, ...] = ()
@@ -185,7 +185,7 @@ class PortStatus(NamedTuple):
     reasons: tuple[Reason, ...] = ()  # the row that decided, and the device's where it counts
     rdma_use: RdmaUse = RdmaUse()
     vport_eqs: bool | None = None  # whether the vport has event queues; None: not shown here
-    in_reset: bool = False  # the driver has taken the function apart, or could not set it up
+    in_reset: bool = False  # no auxiliary devices: a reset, or the driver could not set it up
     eqs_lost: bool = False  # a raw QP lives whose event queues debugfs no longer has: a kernel bug
 
     @property

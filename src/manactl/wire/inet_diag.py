@@ -17,7 +17,7 @@ from manactl.wire.attrs import as_int, attr, parse_attrs
 
 SOCK_DIAG_BY_FAMILY = 20
 INET_DIAG_REQ_BYTECODE = 1
-INET_DIAG_MARK = 15  # told to CAP_NET_ADMIN alone
+INET_DIAG_MARK = 15  # reported to CAP_NET_ADMIN alone
 BC_JMP, BC_S_COND, BC_D_COND = 1, 7, 8
 
 _REQUEST = struct.Struct("=BBBxI")  # family, protocol, extensions, states; inet_diag_sockid follows
