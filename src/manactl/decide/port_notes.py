@@ -52,7 +52,7 @@ def of(
 
 
 def below_a_bond(port: PortStatus) -> Note | None:
-    """What to leave alone while a raw QP has a bond's member; None where it does no harm."""
+    """What not to do with a bond while a raw QP has its member; None where it does no harm."""
     bond = kernel_bugs.endangered_by_bond(port)
     return None if bond is None else Note("bond-danger", (port.label, bond))
 
@@ -63,7 +63,7 @@ def rdma_users(device: str, count: int) -> Note:
 
 
 def unseen(port: PortStatus, descriptors: int, hidden: bool) -> Note | None:
-    """Open contexts for which no descriptor was found. Without any holder that is said anyway."""
+    """Open contexts for which no descriptor was found. Without any holder another note says so."""
     contexts = port.rdma_use.contexts or 0
     if contexts <= descriptors or not port.holders:
         return None
