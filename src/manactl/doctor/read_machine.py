@@ -84,14 +84,14 @@ def read(report: Report, rdma_netns: str | None, places: Places = Places()) -> M
         journals=_journals(Path(places.state)),
         state_dir=_state_dir(Path(places.state)),
         unmanned=tuple(p.label for p in report.ports if p.owner is Owner.RAW_QP and not p.claim),
-        elsewhere=tuple(f"{p.id} ({p.netns})" for p in report.ports if p.netns is not None),
+        in_other_netns=tuple(f"{p.id} ({p.netns})" for p in report.ports if p.netns is not None),
         waiting=waiting(report),
     )
 
 
 def waiting(report: Report) -> tuple[str, ...]:
-    """Who waits in the drivers at this moment; the drivers themselves do, for a moment, whenever
-    they ask the device for its counters."""
+    """Who waits in the drivers at this moment. The drivers' own work waits, too, for a moment,
+    whenever it asks the device for its counters."""
     return tuple(m.why for m in report.missing if m.source in ("mana", "rtnetlink"))
 
 
@@ -269,14 +269,14 @@ def _network_file(link: str) -> str | None:
 
 
 def _systemd(managers: Iterable[PciManager] | None) -> str | None:
-    """systemd's version as it tells it ("257.6-1"), asked only where its networkd runs."""
+    """systemd's version as it reports it ("257.6-1"), asked only where its networkd runs."""
     if not any(found.manager.name == "systemd-networkd" for found in managers or ()):
         return None
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        told = subprocess.run(
+        answer = subprocess.run(
             ["systemctl", "--version"], capture_output=True, text=True, timeout=5, check=False
         )
-        version = re.search(r"systemd (?:\d+ \((\S+)\)|(\d+))", told.stdout)
+        version = re.search(r"systemd (?:\d+ \((\S+)\)|(\d+))", answer.stdout)
         return (version[1] or version[2]) if version else None
     return None
 
@@ -306,7 +306,7 @@ def _journals(state: Path) -> Journals:
 def _state_dir(state: Path) -> str | None:
     """Why a claim could not write its journal; the directory itself is made by the first claim."""
     if os.geteuid() != 0:
-        return None  # a claim needs root: that is said elsewhere
+        return None  # a claim needs root: the check `privilege` reports that
     part = next((path for path in (state, *state.parents) if os.path.lexists(path)), Path("/"))
     try:
         info, room = part.stat(), os.statvfs(part)
