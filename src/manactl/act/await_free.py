@@ -95,8 +95,8 @@ def _netdev(system: System, port: PortId) -> NetdevNow:
     if now is None:
         raise NotRestored(
             f"port {port} has no netdev here; nothing was changed",
-            hint="it is unplugged, or in another network namespace; the journal stays open: "
-            "`manactl release` when the netdev is back here",
+            hint="it is unplugged, or in another network namespace; the journal stays open: run "
+            "`manactl release` when the netdev is back in this namespace",
             code="no-netdev",
         )
     return now
@@ -105,7 +105,7 @@ def _netdev(system: System, port: PortId) -> NetdevNow:
 def _still_held(
     system: System, port: PortId, name: str, evidence: Sequence[Evidence]
 ) -> Busy | NotRestored:
-    """A live raw QP keeps the port: who, and what to do. Or nobody does, but for a kernel bug."""
+    """A raw QP has the port: its holders, and what to do. Or a kernel bug: it has no owner."""
     if kernel_bugs.vport_leaked(system, port):
         return NotRestored(
             f"{name} cannot be released: {kernel_bugs.LEAKED_VPORT}; nothing was changed",
@@ -116,7 +116,7 @@ def _still_held(
     holders = system.holders(port)
     hint = "end the holder and release again, or wait for it: manactl release --wait SECONDS"
     if not holders:
-        hint = f"its holder is not visible from here, it may be in another pid namespace; {hint}"
+        hint = f"its holder is not visible from here: it may be in another pid namespace; {hint}"
     return Busy(
         f"{name} cannot be released: a raw QP still has its vport{named(holders)}; "
         "nothing was changed",
@@ -127,7 +127,7 @@ def _still_held(
 
 
 def would_end(host: Host, ports: Sequence[PortId]) -> list[str]:
-    """For a dry run: who would be sent SIGTERM, or why nobody."""
+    """For a dry run: the processes that would get SIGTERM, or why none would."""
     report = host.look()
     keys = {port.key for port in ports}
     if not any(

@@ -47,7 +47,7 @@ class Workplace:
 
     @contextlib.contextmanager
     def at(self, title: str) -> Iterator[None]:
-        """Around a step: it is reported, and may get stuck in the kernel."""
+        """The block of a step, which is reported when it ends, or is stuck in the kernel."""
         start = self.system.monotonic()
         failed = True
         try:
@@ -86,9 +86,10 @@ class UndoResult:
 def apply(steps: Sequence[Step], work: Workplace, *, wait: float, who: str) -> Facts:
     """Do every step; what each found.
 
-    RolledBack when a step failed or a signal came and all is as before; Busy when a raw QP turned
-    up; NotRestored, with the journal open, when something could not be restored. `who` names the
-    ports in messages. Signals are ignored afterwards.
+    RolledBack when a step failed or a signal came, and everything is restored; Busy when a raw QP
+    has a port; NotRestored, with the journal open, when something could not be restored. `wait`: s
+    that a taken vport is waited for. `who` names the ports in messages. Signals are ignored
+    afterwards.
     """
     facts: Facts = {}
     started: list[Step] = []
@@ -118,11 +119,11 @@ def apply(steps: Sequence[Step], work: Workplace, *, wait: float, who: str) -> F
 
 
 def _still_holds(steps: Sequence[Step], system: System) -> None:
-    """What one step has done may have been undone by somebody while another was done."""
+    """StepFailed when another program has undone one step while a later one was done."""
     for step in steps:
         if not step.holds(system):
             raise StepFailed(
-                f"it did not last: {step.title}",
+                f"another program has undone it: {step.title}",
                 hint="find the network manager or script that undoes it, and stop it first",
             )
 
@@ -147,7 +148,7 @@ def _unwind(error: BaseException, started: Sequence[Step], work: Workplace) -> U
 def _unwound(
     error: BaseException, started: Sequence[Step], system: System, result: UndoResult, who: str
 ) -> BaseException:
-    """The exception that tells both: what failed, and what came of undoing."""
+    """The exception that reports both: what failed, and what came of undoing."""
     story = f"claiming {who} failed: {_why(error)}"
     evidence = tuple(getattr(error, "evidence", ()))
     holders: list[Holder] = []
