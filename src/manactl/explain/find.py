@@ -34,7 +34,7 @@ _DULL = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Topics that fit, the errno that the text carries, and, when none fits, the nearest."""
+    """Topics that fit, the errno in the text, and, when none fits, the nearest."""
 
     topics: tuple[Topic, ...]
     errno: int | None = None
@@ -51,14 +51,16 @@ def find(text: str) -> Found:
     if not topics and (code := _EXIT.search(text)):
         topics = tuple(t for t in TOPICS if t.exit_code == int(code[1] or code[2]))
     known = tuple(topic for topic in errnos.TOPICS if topic.errno == number)
-    if number is not None and any(_tells(topic, number) for topic in topics if topic not in known):
+    if number is not None and any(
+        _explains(topic, number) for topic in topics if topic not in known
+    ):
         topics = tuple(topic for topic in topics if topic not in known)
     else:
         topics = tuple(dict.fromkeys((*topics, *known)))
     return Found(topics, number, () if topics else tuple(_nearest(text)))
 
 
-def _tells(topic: Topic, number: int) -> bool:
+def _explains(topic: Topic, number: int) -> bool:
     """Whether a topic says what an errno means: as its own, in a table, or in its form."""
     own = topic.errno == number or number in topic.by_errno
     words = os.strerror(number).lower()
