@@ -65,7 +65,7 @@ def _ports(roots: Roots, pci: str) -> list[Port]:
 
 
 def _held(sys: str, pci: str) -> dict[int, bool]:
-    """Ports whose vport has event queues but none of the netdev's, where debugfs tells (root)."""
+    """Ports whose vport has event queues but none of the netdev's, where debugfs shows it (root)."""
     from manactl.look import debugfs  # noqa: PLC0415 - only for a port that is down
 
     try:
