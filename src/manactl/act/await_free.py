@@ -95,8 +95,8 @@ def _netdev(system: System, port: PortId) -> NetdevNow:
     if now is None:
         raise NotRestored(
             f"port {port} has no netdev here; nothing was changed",
-            hint="it is unplugged, or in another network namespace; the journal stays open: run "
-            "`manactl release` when the netdev is back in this namespace",
+            hint="it is unplugged, or in another network namespace; the journal stays open: "
+            "`manactl release` when the netdev is back here",
             code="no-netdev",
         )
     return now

@@ -109,7 +109,7 @@ class Step(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class KeepState:
-    """Save what refers to the port. Writing the journal's header does it; undoing restores."""
+    """Remember what refers to the port. Doing it is having written it down; undoing restores."""
 
     KIND: ClassVar = "keep-state"
     state: PortState

@@ -86,10 +86,9 @@ class UndoResult:
 def apply(steps: Sequence[Step], work: Workplace, *, wait: float, who: str) -> Facts:
     """Do every step; what each found.
 
-    RolledBack when a step failed or a signal came, and everything is restored; Busy when a raw QP
-    has a port; NotRestored, with the journal open, when something could not be restored. `wait`: s
-    that a taken vport is waited for. `who` names the ports in messages. Signals are ignored
-    afterwards.
+    RolledBack when a step failed or a signal came and all is as before; Busy when a raw QP turned
+    up; NotRestored, with the journal open, when something could not be restored. `who` names the
+    ports in messages. Signals are ignored afterwards.
     """
     facts: Facts = {}
     started: list[Step] = []
@@ -148,7 +147,7 @@ def _unwind(error: BaseException, started: Sequence[Step], work: Workplace) -> U
 def _unwound(
     error: BaseException, started: Sequence[Step], system: System, result: UndoResult, who: str
 ) -> BaseException:
-    """The exception that reports both: what failed, and what came of undoing."""
+    """The exception that tells both: what failed, and what came of undoing."""
     story = f"claiming {who} failed: {_why(error)}"
     evidence = tuple(getattr(error, "evidence", ()))
     holders: list[Holder] = []

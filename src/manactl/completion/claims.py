@@ -48,7 +48,7 @@ def _read(path: str) -> tuple[str, set[tuple[str, int]]]:
         if any(record["event"] == "closed" for record in records):
             return "", set()
         released = {_port(record) for record in records if record["event"] == "released"}
-        return str(header["boot_id"]), {_port(port) for port in header["ports"]} - released
+        return str(header["boot_id"]), {_port(one) for one in header["ports"]} - released
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "", set()
 
