@@ -165,8 +165,8 @@ def test_a_netdev_elsewhere_is_a_port_all_the_same(make: Make, kernel: str) -> N
     assert second.label == f"{PCI}:2"
     # 7.x shows that the vport has no queues; before, it may be up in another namespace.
     assert second.owner is (Owner.FREE if kernel == "7" else Owner.UNKNOWN)
-    assert ("netdev-elsewhere" in noted(second)) is (kernel == "7")
-    assert ("netdev-elsewhere-maybe-up" in noted(second)) is (kernel != "7")
+    assert ("netdev-not-here" in noted(second)) is (kernel == "7")
+    assert ("netdev-not-here-maybe-up" in noted(second)) is (kernel != "7")
 
 
 @pytest.mark.parametrize("flags", [0x1002, 0x1003], ids=["down", "up"])

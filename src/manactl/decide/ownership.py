@@ -198,7 +198,7 @@ def decide(device: DeviceFacts, ports: Iterable[PortFacts]) -> dict[int, Decisio
         # debugfs shows where all of them are: a vport without event queues has none.
         for facts in [facts for facts in still_open if facts.eqs is False]:
             still_open.remove(facts)
-            decisions[facts.port] = Decision(Owner.FREE, Certainty.PROVEN, ("eqs-elsewhere",))
+            decisions[facts.port] = Decision(Owner.FREE, Certainty.PROVEN, ("eqs-of-others",))
     elif raw.some and not placed and len(still_open) == 1 and not device.changing:
         (last,) = still_open
         if not rows[last.port].in_transition:

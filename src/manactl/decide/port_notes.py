@@ -23,7 +23,7 @@ def of(
 ) -> Iterator[Note]:
     """Notes about `port`; `decisions` are those of all ports of its function.
 
-    `labels` name the candidates; `hidden` tells that there are descriptors we may not look at.
+    `labels` name the candidates; `hidden`: there are descriptors that this user may not read.
     """
     decision = decisions[port.id.port]
     if not steady:
@@ -36,7 +36,7 @@ def of(
         yield Note("netdev-in-netns", (port.netdev.name, port.netns))
     elif port.netdev is None:
         unknown = port.owner is Owner.UNKNOWN
-        yield Note("netdev-elsewhere-maybe-up" if unknown else "netdev-elsewhere")
+        yield Note("netdev-not-here-maybe-up" if unknown else "netdev-not-here")
     if port.owner is Owner.RAW_QP:
         yield from _raw_qp(port, decisions, hidden)
     elif len(port.candidates) > 1:

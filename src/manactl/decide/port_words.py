@@ -68,7 +68,7 @@ REASONS: dict[Reason, str] = {
         "the driver is in transition: it is resetting the device, setting it up, or failed to",
     "being-taken": "the port is being taken, by the netdev or by a new queue pair",
     "qp-being-created": "a queue pair is being created, and may have taken this port already",
-    "eqs-elsewhere":
+    "eqs-of-others":
         "the vport has no event queues, and those of other ports explain every raw QP",
     "only-port-left": "{device}, and no other port can have it",
 }  # fmt: skip
@@ -81,8 +81,8 @@ NOTES: dict[NoteCode, str | Callable[..., str]] = {
         "QP fails with EBUSY",
     "eqs-lost": kernel_bugs.lost_eqs,
     "netdev-in-netns": "its netdev {0} is in the network namespace {1}",
-    "netdev-elsewhere": "its netdev is not in this network namespace",
-    "netdev-elsewhere-maybe-up":
+    "netdev-not-here": "its netdev is not in this network namespace",
+    "netdev-not-here-maybe-up":
         "its netdev is not in this network namespace and may be up in another one",
     "candidates": _undecided,
     "owner-unknown": because,

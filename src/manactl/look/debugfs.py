@@ -2,7 +2,7 @@
 
 Directories are listed, files never opened: a locked-down kernel refuses that. Two shapes are
 known. 7.x keeps `vportN/EQs` exactly while the vport has an owner; 6.18 shares event queues, has
-one `EQs` for the function all the time, and then `vportN` tells of the netdev's queues only.
+one `EQs` for the function all the time, and then `vportN` shows the netdev's queues only.
 """
 
 import os

@@ -192,7 +192,7 @@ def _parent(path: Path) -> int:
 
 
 def _through(address: str, ifindexes: Collection[int], rtnl: Rtnl) -> bool | None:
-    """Whether packets to that address leave by one of these; None when nobody can tell."""
+    """Whether packets to that address leave by one of these; None when it cannot be looked up."""
     text, _, zone = address.partition("%")
     try:
         peer = ipaddress.ip_address(text)

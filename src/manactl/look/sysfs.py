@@ -86,7 +86,7 @@ def function(roots: Roots, pci: str) -> Function:
 
 
 def upper_kind(roots: Roots, netdev: str) -> tuple[str | None, str | None]:
-    """(kind, VMBus UUID) of the device above a port, as far as sysfs tells."""
+    """(kind, VMBus UUID) of a port's master, as far as sysfs shows it."""
     base = f"{roots.sys}/class/net/{netdev}"
     if target_name(f"{base}/device/driver") == "hv_netvsc":
         return "netvsc", target_name(f"{base}/device")

@@ -40,13 +40,13 @@ Reason = Literal[
     "up-without-rx", "up-without-rx-no-raw-qp", "up-without-queues", "netdev-up", "netdev-rx",
     "netdev-opening", "eqs-not-netdev", "no-eqs", "netdev-down", "netdev-down-inferred",
     "netdev-unseen", "may-have-raw-qp", "in-reset", "being-taken", "qp-being-created",
-    "eqs-elsewhere", "only-port-left",
+    "eqs-of-others", "only-port-left",
 ]  # fmt: skip
 
 # What is worth explaining about a port; drift is where it is not as its claim left it.
 NoteCode = Literal[
-    "kept-changing", "in-transition", "eqs-lost", "netdev-in-netns", "netdev-elsewhere",
-    "netdev-elsewhere-maybe-up", "candidates", "owner-unknown", "upper", "upper-of-kind",
+    "kept-changing", "in-transition", "eqs-lost", "netdev-in-netns", "netdev-not-here",
+    "netdev-not-here-maybe-up", "candidates", "owner-unknown", "upper", "upper-of-kind",
     "bond-danger", "rdma-link-down", "holder-unseen", "holder-hidden", "holders-of-port",
     "holders-of-ports", "other-qps", "contexts-unseen", "contexts-hidden", "unclaimed",
     "drift-another-nic", "drift-no-netdev", "drift-moved", "drift-up",
@@ -86,7 +86,7 @@ class PortId(NamedTuple):
 
     @property
     def key(self) -> tuple[str, int]:
-        """What tells ports apart even where a netdev, and so its MAC, could not be seen."""
+        """What identifies a port even where a netdev, and so its MAC, could not be seen."""
         return self.pci, self.port
 
     def __str__(self) -> str:

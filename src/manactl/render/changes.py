@@ -76,7 +76,7 @@ def _claim(port: PortStatus) -> str:
 
 
 def _holders(was: PortStatus, now: PortStatus) -> Iterator[str]:
-    # A pid that was given to another process is another holder: its start tells.
+    # A pid that was given to another process is another holder, which its start time shows.
     old = {(holder.pid, holder.since): holder for holder in was.holders}
     new = {(holder.pid, holder.since): holder for holder in now.holders}
     for who, holder in new.items():

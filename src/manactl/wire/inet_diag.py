@@ -1,7 +1,7 @@
 """sock_diag's question for TCP sockets, with a filter that the kernel runs on each of them.
 
 The filter is a little program (inet_diag_bc_run()): an operation that holds goes on to the next
-one, one that does not jumps. A socket is told of when the end is reached exactly. Every operation
+one, one that does not jumps. A socket is reported when the end is reached exactly. Every operation
 has to be on the way of those that hold, which the kernel checks (inet_diag_bc_audit()): hence the
 jumps between. Layouts and numbers: include/uapi/linux/inet_diag.h.
 """
