@@ -159,9 +159,11 @@ function __manactl_explain_argument
         'locked' 'another manactl is at work on the same PCI function (exit 6)' \
         'state-dir' 'the state directory cannot be used (exit 3)' \
         'residue' 'not everything could be restored (exit 5)' \
+        'router-advertisement' 'a router has to restore it; nothing is wrong (exit 0)' \
         'no-netdev' 'the claimed port has no netdev here (exit 5)' \
         'journal' 'a journal is corrupt, not trusted, or cannot be closed (exit 5)' \
         'interrupted-claim' 'an earlier claim or release was interrupted (exit 5)' \
+        'claim-stands' 'a claim that stands has no residue to accept (exit 3)' \
         'ssh-session' 'your own SSH session runs over the port' \
         'default-route' 'a default route goes through the port' \
         'last-port' 'nothing else here is up with carrier and a global address' \
@@ -246,7 +248,8 @@ complete -c manactl -n '__manactl_at "explain"; and __manactl_argument' -k -a '(
 complete -c manactl -n '__manactl_at "help"; and not __manactl_given -h --help' -s h -l help -d 'Show this message and exit.'
 complete -c manactl -n '__manactl_at "help"; and __manactl_argument; and __manactl_first' -k -a '(__manactl_help_argument)'
 
-complete -c manactl -n '__manactl_at "recover"; and not __manactl_given --dry-run' -l dry-run -d 'Show what would be restored, and stop.'
+complete -c manactl -n '__manactl_at "recover"' -l accept -x -k -a '(__manactl_ports --accept)' -d 'Leave PORT as it is: show what is missing, and close its journal.'
+complete -c manactl -n '__manactl_at "recover"; and not __manactl_given --dry-run' -l dry-run -d 'Show what would be done, and stop.'
 complete -c manactl -n '__manactl_at "recover"; and not __manactl_given -v --verbose' -s v -l verbose -d 'Show the whole plan before it is carried out.'
 complete -c manactl -n '__manactl_at "recover"; and not __manactl_given --json' -l json -d 'Print one JSON document.'
 complete -c manactl -n '__manactl_at "recover"; and not __manactl_given -h --help' -s h -l help -d 'Show this message and exit.'

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import signal
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from manactl.act.plan import steps_from_json
 from manactl.errors import Busy, Interrupted, ManactlError, NotRestored, Refused, RolledBack
 from manactl.journal import file as journal
 from manactl.model.port import PortId
-from manactl.netstate.snapshot import Fact, Request
+from manactl.netstate.snapshot import Accepted, Fact, PortState, Request
 from manactl.wire.uverbs import ProofOutcome
 from tests.unit.fakes import PORT, address, neighbour, nexthop, route
 from tests.unit.host import (
@@ -651,6 +652,30 @@ def test_the_story_of_a_failure_has_what_failed_and_whom(tmp_path: Path) -> None
     assert records[-1]["how"] == "unwound"
     (why,) = [r["why"] for r in records if r["event"] == "unwinding"]
     assert why in first
+
+
+def test_a_failed_claim_tells_what_a_router_has_to_bring(tmp_path: Path) -> None:
+    class Hearing(FakeSystem):
+        def capture(self, port: PortId, nexthops: Collection[int] = ()) -> PortState:
+            accepted = Accepted(
+                self.here(port).ifindex, default=True, prefixes=True, addresses=True, routes=64
+            )
+            return dataclasses.replace(super().capture(port, nexthops), accepted=(accepted,))
+
+        def prove_free(self, port: PortId) -> FakeProof:
+            return FakeProof(ProofOutcome.CANNOT)
+
+    kernel = two_ports()
+    kernel.add("route", route("2001:db8:b::", 64, via="fe80::9", proto=9).body)
+    host = FakeHost(kernel)
+    host.systems = Hearing
+    with pytest.raises(RolledBack) as caught:
+        claim(tmp_path, host, "eth1")
+    assert caught.value.message.splitlines()[1:] == [
+        "Everything is restored and verified.",
+        "  comes with the next router advertisement: 2001:db8:b::/64 via fe80::9 dev eth1 proto ra",
+    ]
+    assert nothing_open(tmp_path)
 
 
 def test_a_port_that_could_not_be_opened_has_what_was_not_attempted(tmp_path: Path) -> None:
