@@ -44,7 +44,7 @@ class StopRequested(KeyboardInterrupt):
         self.name = signal.Signals(number).name
 
 
-class Interruptible:
+class SignalGate:
     """Turns the first SIGINT, SIGTERM or SIGHUP into StopRequested; later ones change nothing.
 
     Meant to be held until the outcome has been reported: a signal that comes after the last act
@@ -97,7 +97,7 @@ class Interruptible:
             time.sleep(min(left, _SLICE))
             self.boundary()
 
-    def __enter__(self) -> Interruptible:
+    def __enter__(self) -> SignalGate:
         for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, a background job
                 self._before[number] = signal.signal(number, self._stop)
@@ -113,7 +113,7 @@ class Interruptible:
             self._watch.close()
 
     @contextlib.contextmanager
-    def told(self) -> Iterator[None]:
+    def as_interrupted(self) -> Iterator[None]:
         """A signal before the first act ends in Interrupted, whose code is 130."""
         try:
             yield

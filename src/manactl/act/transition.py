@@ -25,7 +25,7 @@ from manactl.act.plan import (
     Undone,
 )
 from manactl.act.progress import Progress
-from manactl.act.signals import Interruptible, StopRequested
+from manactl.act.signals import SignalGate, StopRequested
 from manactl.errors import Busy, ManactlError, NotRestored, Refused, RolledBack
 from manactl.escape import command
 from manactl.journal import file as journal
@@ -52,7 +52,7 @@ class Workplace:
 
     system: System
     log: Log
-    signals: Interruptible
+    signals: SignalGate
     progress: Progress
 
     @contextlib.contextmanager

@@ -58,13 +58,13 @@ def claim(  # noqa: PLR0917 - click passes by keyword
         raise UsageError(what, hint=command("manactl", "claim", *ports))
     _check_codes(allow)
     from manactl.act import claim as claiming  # noqa: PLC0415 - not for --help
-    from manactl.act.signals import Interruptible  # noqa: PLC0415
+    from manactl.act.signals import SignalGate  # noqa: PLC0415
     from manactl.render import outcome, outcome_document, plan  # noqa: PLC0415
 
     app: App = ctx.obj
     request = claiming.ClaimRequest(app.state_dir, words, allow, dry_run, wait)
     progress = app.progress(as_json=as_json, verbose=verbose)
-    with Interruptible(app.warn, lasting=True) as signals:
+    with SignalGate(app.warn, lasting=True) as signals:
         with claiming.prepare(request, app.host, signals) as prepared:
             if prepared.plan is not None and dry_run and not as_json:
                 app.wrapped(*plan.lines(prepared.plan))

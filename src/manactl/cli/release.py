@@ -53,12 +53,12 @@ def release(  # noqa: PLR0917 - click passes by keyword
 def run(app: App, request: ReleaseRequest, *, verbose: bool, as_json: bool) -> None:
     """Release or recover, and show the outcome."""
     from manactl.act import release as releasing  # noqa: PLC0415 - not for --help
-    from manactl.act.signals import Interruptible  # noqa: PLC0415
+    from manactl.act.signals import SignalGate  # noqa: PLC0415
     from manactl.render import outcome, outcome_document, plan  # noqa: PLC0415
 
     verb, dry_run = request.verb, request.dry_run
     progress = app.progress(as_json=as_json, verbose=verbose)
-    with Interruptible(app.warn, lasting=True) as signals:
+    with SignalGate(app.warn, lasting=True) as signals:
         result = releasing.release(request, app.host, signals, progress)
         if not as_json:
             app.wrapped(*(line for made in result.plans for line in plan.lines(made)))

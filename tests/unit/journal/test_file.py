@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from manactl.act.host import LiveHost
 from manactl.act.progress import Silent
 from manactl.act.release import ReleaseRequest, ReleaseResult, release
-from manactl.act.signals import Interruptible
+from manactl.act.signals import SignalGate
 from manactl.errors import NotRestored, Refused
 from manactl.journal import file as journal
 from manactl.journal import lock
@@ -79,7 +79,7 @@ def test_phases(tmp_path: Path, events: tuple[str, ...], phase: str) -> None:
 
 
 def released_by_manactl(state_dir: Path, **more: Any) -> ReleaseResult:
-    return release(ReleaseRequest(state_dir, **more), LiveHost(), Interruptible(), Silent())
+    return release(ReleaseRequest(state_dir, **more), LiveHost(), SignalGate(), Silent())
 
 
 def released(state_dir: Path, *more: str) -> Path:
