@@ -18,7 +18,7 @@ import pytest
 from manactl.act import release as releasing
 from manactl.act.progress import Silent
 from manactl.act.release import ReleaseResult
-from manactl.act.signals import Interruptible
+from manactl.act.signals import SignalGate
 from manactl.errors import Busy, Interrupted, ManactlError, NotRestored, Refused, UsageError
 from manactl.journal import file as journal
 from manactl.model.port import PortId
@@ -511,7 +511,7 @@ def test_a_signal_at_every_call_leaves_readable_journals(
 
     def run(state_dir: Path, kernel: Kernel) -> None:
         request = releasing.ReleaseRequest(state_dir, ("eth1",), recover=True, accept=True)
-        with Interruptible() as signals:
+        with SignalGate() as signals:
             releasing.release(request, reading(kernel), signals, Silent())
 
     kernel = prepared.at(tmp_path / "whole")
