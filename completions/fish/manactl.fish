@@ -159,9 +159,11 @@ function __manactl_explain_argument
         'locked' 'another manactl works on the same PCI function (exit 6)' \
         'state-dir' 'the state directory cannot be used (exit 3)' \
         'residue' 'not everything could be restored (exit 5)' \
+        'router-advertisement' 'a router has to bring it back; nothing is wrong (exit 0)' \
         'no-netdev' 'the claimed port has no netdev here (exit 5)' \
         'journal' 'a journal cannot be believed (exit 5)' \
         'interrupted-claim' 'an earlier claim or release was interrupted (exit 5)' \
+        'claim-stands' 'a claim that stands has no residue to accept (exit 3)' \
         'ssh-session' 'your own SSH session runs over the port' \
         'default-route' 'a default route goes through the port' \
         'last-port' 'nothing else here is up with carrier and a global address' \

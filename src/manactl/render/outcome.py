@@ -43,6 +43,12 @@ def release_lines(result: ReleaseResult, *, verb: str, dry_run: bool) -> list[st
     return [*lines, DRY_RUN] if dry_run else lines
 
 
+_NOTHING_DONE = {
+    Outcome.UNTOUCHED: "it had not been set down yet, nothing was changed",
+    Outcome.LEFT_DOWN: "it was down before the claim and stays down",
+}
+
+
 def _released(port: ReleasedPort) -> Iterator[str]:
     yield f"{port.netdev}{_outcome(port)}"
     for text in port.residue:
@@ -69,10 +75,8 @@ def _outcome(port: ReleasedPort) -> str:
     if port.outcome is Outcome.RESIDUE:
         return f" would be accepted as it is{rest}"
     how = "recovered" if port.recovered else "released"
-    if port.outcome is Outcome.UNTOUCHED:
-        return f" {how}: it had not been set down yet, nothing was changed"
-    if port.outcome is Outcome.LEFT_DOWN:
-        return f" {how}: it was down before the claim and stays down"
+    if port.outcome in _NOTHING_DONE:
+        return f" {how}: {_NOTHING_DONE[port.outcome]}"
     kinds = [counted(count, kind) for kind, count in port.counts.items()]
     back = ", ".join(kinds) + " restored" if kinds else "nothing was missing"
     carrier = ", no carrier yet" if port.carrier is False else ""

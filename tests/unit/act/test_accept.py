@@ -164,7 +164,7 @@ def test_what_is_missing_is_found_by_a_new_look(tmp_path: Path) -> None:
 def test_nothing_needs_to_be_missing(tmp_path: Path) -> None:
     kernel = furnished()
     with pytest.raises(Killed):
-        claim(tmp_path, FakeHost(kernel, Fate(dies_at=4)))
+        claim(tmp_path, FakeHost(kernel, Fate(dies_at=5)))
     assert kernel.nics[0].up
     done = accept(tmp_path, reading(kernel), "eth1")
     assert done.ports[0].residue == ()
@@ -176,7 +176,7 @@ def test_nothing_needs_to_be_missing(tmp_path: Path) -> None:
 def test_a_netdev_that_is_down_stays_down_and_that_is_residue(tmp_path: Path) -> None:
     kernel = furnished()
     with pytest.raises(Killed):
-        claim(tmp_path, FakeHost(kernel, Fate(dies_at=7, half=True)))
+        claim(tmp_path, FakeHost(kernel, Fate(dies_at=9, half=True)))
     assert not kernel.nics[0].up
     with unchanged(kernel):
         (port,) = accept(tmp_path, reading(kernel), "eth1").ports
@@ -248,7 +248,7 @@ def test_what_stands_in_another_journal_keeps_no_other_open(tmp_path: Path) -> N
     kernel = two_functions()
     claim(tmp_path, FakeHost(kernel), "eth5")
     with pytest.raises(Killed):
-        claim(tmp_path, FakeHost(kernel, Fate(dies_at=7, half=True)), "eth1")
+        claim(tmp_path, FakeHost(kernel, Fate(dies_at=9, half=True)), "eth1")
     with unchanged(kernel), pytest.raises(Refused) as caught:
         accept(tmp_path, reading(kernel), "eth1", "eth5")
     assert "eth5 is claimed" in caught.value.message
@@ -300,7 +300,7 @@ def test_a_live_holder_keeps_the_claim(
 ) -> None:
     kernel = furnished()
     with pytest.raises(Killed):
-        claim(tmp_path, FakeHost(kernel, Fate(dies_at=7, half=True)))
+        claim(tmp_path, FakeHost(kernel, Fate(dies_at=9, half=True)))
     host = reading(kernel)
     how(kernel, host)
     with unchanged(kernel), pytest.raises(Busy, match=says) as caught:
@@ -540,7 +540,7 @@ def test_an_interrupt_says_what_was_accepted(tmp_path: Path) -> None:
     kernel = two_functions()
     for name in ("eth1", "eth5"):
         with pytest.raises(Killed):
-            claim(tmp_path, FakeHost(kernel, Fate(dies_at=7, half=True)), name)
+            claim(tmp_path, FakeHost(kernel, Fate(dies_at=9, half=True)), name)
     host = reading(kernel)
     host.at_look[3] = lambda: os.kill(os.getpid(), signal.SIGINT)
     with pytest.raises(Interrupted, match="eth1 was accepted; no other port was changed"):
@@ -551,7 +551,7 @@ def test_an_interrupt_says_what_was_accepted(tmp_path: Path) -> None:
 def test_what_another_manactl_has_finished_meanwhile_is_left(tmp_path: Path) -> None:
     kernel = furnished()
     with pytest.raises(Killed):
-        claim(tmp_path, FakeHost(kernel, Fate(dies_at=7, half=True)))
+        claim(tmp_path, FakeHost(kernel, Fate(dies_at=9, half=True)))
     before = copy.deepcopy(kernel.nics[0])
     host = reading(kernel)
 
