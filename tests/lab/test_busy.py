@@ -78,7 +78,8 @@ def test_a_release_that_waits_finds_the_rdma_device_by_its_new_name(vm: Vm) -> N
             return made > 1 or here.said(releasing)["rc"] is not None
 
         eventually(tried_twice, PATIENCE, "two more attempts at the vport")
-        assert here.said(releasing)["rc"] is None
+        now = here.said(releasing)
+        assert now["rc"] is None, now
         assert here.owners()[1] == "raw-qp"
         holder.ask("quit", "leaving")
         ran = here.end(releasing)

@@ -21,7 +21,7 @@ from manactl.act import terminate as ending
 from manactl.act.choose import Chosen, choose, open_claims
 from manactl.act.claim import close_stale, need_net_admin
 from manactl.act.host import Host, HostSystem
-from manactl.act.plan import Plan, SetAdmin, Step, Undone, steps_from_json
+from manactl.act.plan import KeepState, Plan, SetAdmin, Step, Undone, steps_from_json
 from manactl.act.progress import Progress
 from manactl.act.signals import SignalGate, StopRequested
 from manactl.act.transition import UndoResult, Workplace
@@ -321,7 +321,8 @@ def _still_claimed(run: _Run, path: Path, chosen: Sequence[PortId]) -> list[Port
 
 
 def _steps(content: journal.Content, ports: Sequence[PortId]) -> list[Step]:
-    """The steps of these ports that were begun; JournalError when they make no sense."""
+    """The steps of these ports that were begun and are to undo; JournalError when they make no
+    sense. What was on a port that was never set down is others' by now."""
     begun = {r.get("step") for r in content.records if r["event"] == "doing"}
     try:
         steps = steps_from_json(content.header["plan"], content.header["snapshot"])
@@ -330,7 +331,9 @@ def _steps(content: journal.Content, ports: Sequence[PortId]) -> list[Step]:
             f"journal {content.path}: its plan cannot be read ({error}); nothing was changed",
             code="journal",
         ) from error
-    return [step for n, step in enumerate(steps) if n in begun and step.port in ports]
+    found = [step for n, step in enumerate(steps) if n in begun and step.port in ports]
+    lowered = {step.port for step in found if isinstance(step, SetAdmin)}
+    return [step for step in found if step.port in lowered or not isinstance(step, KeepState)]
 
 
 def _of(steps: Sequence[Step], port: PortId) -> list[Step]:

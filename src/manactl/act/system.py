@@ -105,16 +105,16 @@ class LiveSystem:
 
     def prove_free(self, port: PortId) -> Proof:
         """By the device that is the function's now: names change, as after a reset."""
-        name = self._raw_device(port)
-        for _ in range(_RENAMES):
-            if name is None:
-                break
-            proof = prove_free(port.pci, name, port.port, str(self._sys), str(self._dev))
-            was, name = name, self._raw_device(port)
-            if proof.where != "open" or name == was:
-                return proof
         message = f"port {port} has no RDMA device (is mana_ib loaded?)"
-        return Proof(Outcome.CANNOT, errno.ENODEV, None, "uverbs", message)
+        proof = Proof(Outcome.CANNOT, errno.ENODEV, None, "uverbs", message)
+        for _ in range(_RENAMES):
+            name = self._raw_device(port)
+            if name is None:  # none, or it was renamed while it was looked at
+                continue
+            proof = prove_free(port.pci, name, port.port, str(self._sys), str(self._dev))
+            if proof.where != "open" or self._raw_device(port) == name:
+                break
+        return proof
 
     def _raw_device(self, port: PortId) -> str | None:
         """The device on which raw QPs of the port are made."""
