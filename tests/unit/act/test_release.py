@@ -242,6 +242,19 @@ def test_an_interrupt_while_waiting_changes_nothing(tmp_path: Path) -> None:
     assert kernel.links == [("eth1", "down")]
 
 
+def test_a_port_that_was_never_claimed_was_not_released_when_the_signal_came(
+    tmp_path: Path,
+) -> None:
+    kernel = two_ports()
+    claim(tmp_path, FakeHost(kernel), "eth1")
+    kernel.nic("eth1").holders = [4211]
+    host = FakeHost(kernel)
+    host.at_pause = lambda: os.kill(os.getpid(), signal.SIGINT)
+    with pytest.raises(Interrupted) as caught:
+        release(tmp_path, host, "eth1", "eth2", wait=30.0)
+    assert caught.value.message == "interrupted by SIGINT; nothing was changed"
+
+
 def test_an_interrupt_after_sigterm_says_so_and_goes_on_with_no_other_claim(tmp_path: Path) -> None:
     kernel = two_functions()
     claim(tmp_path, FakeHost(kernel), "eth1")
