@@ -246,7 +246,8 @@ complete -c manactl -n '__manactl_at "explain"; and __manactl_argument' -k -a '(
 complete -c manactl -n '__manactl_at "help"; and not __manactl_given -h --help' -s h -l help -d 'Show this message and exit.'
 complete -c manactl -n '__manactl_at "help"; and __manactl_argument; and __manactl_first' -k -a '(__manactl_help_argument)'
 
-complete -c manactl -n '__manactl_at "recover"; and not __manactl_given --dry-run' -l dry-run -d 'Show what would be restored, and stop.'
+complete -c manactl -n '__manactl_at "recover"' -l accept -x -k -a '(__manactl_ports --accept)' -d 'Leave PORT as it is: show what is missing, and close its journal.'
+complete -c manactl -n '__manactl_at "recover"; and not __manactl_given --dry-run' -l dry-run -d 'Show what would be done, and stop.'
 complete -c manactl -n '__manactl_at "recover"; and not __manactl_given -v --verbose' -s v -l verbose -d 'Show the whole plan before it is carried out.'
 complete -c manactl -n '__manactl_at "recover"; and not __manactl_given --json' -l json -d 'Print one JSON document.'
 complete -c manactl -n '__manactl_at "recover"; and not __manactl_given -h --help' -s h -l help -d 'Show this message and exit.'

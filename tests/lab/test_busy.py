@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 from tests.lab.scene import AS_NOBODY, agrees, down, owners, report, up
+from tests.lab.site import PATIENCE, on, site
 from tests.lab.users import eventually, user
 from tests.lab.vm import Vm
 
@@ -50,3 +53,34 @@ def test_a_raw_qp_that_is_being_made_leaves_no_port_proven_free(vm: Vm) -> None:
     for port, truth in ((1, "ethernet"), (2, "raw-qp")):
         agrees(rows[port], truth)
     assert "mana_hwc_send_request" in {e["source"]: e["why"] for e in document["missing"]}["mana"]
+
+
+@on(-1)
+def test_a_release_that_waits_finds_the_rdma_device_by_its_new_name(vm: Vm) -> None:
+    """It does not take the vport for free because the device of the old name is gone."""
+    with site(vm) as here, ExitStack() as stack:
+        before = here.view()
+        here.claim(here.first)
+        name = {row["port"]: row["rdma"]["device"] for row in report(vm)["ports"]}[1]
+        holder = stack.enter_context(user(vm, "rawqp"))
+        holder.wait_for("ready")
+        holder.ask("create 1", "created")
+        releasing = here.start("release", "--wait", "600", "--json")
+        here.says(releasing, "waiting up to 600 s")
+        here.sh(f"rdma dev set {name} name fabric7")
+        stack.callback(here.sh, f"rdma dev set fabric7 name {name}")
+        since = vm.nic.sequence()
+
+        def tried_twice() -> bool:
+            """Each attempt opens the device and makes a protection domain."""
+            names = [str(event.get("name")) for event in vm.nic.history(since)]
+            made = sum("CREATE_PD" in request for request in names)
+            return made > 1 or here.said(releasing)["rc"] is not None
+
+        eventually(tried_twice, PATIENCE, "two more attempts at the vport")
+        assert here.said(releasing)["rc"] is None
+        assert here.owners()[1] == "raw-qp"
+        holder.ask("quit", "leaving")
+        ran = here.end(releasing)
+        assert (ran.rc, ran.port["outcome"]) == (0, "restored"), str(ran)
+        here.same(before)

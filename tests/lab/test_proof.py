@@ -16,7 +16,9 @@ PROGRAM = """
 import json, logging, os, sys
 from manactl.look.raw_qp_probe import prove_free
 before = sorted(os.listdir("/proc/self/fd"))
-proof = prove_free(sys.argv[1], int(sys.argv[2]))
+device = sys.argv[1]
+pci = os.path.basename(os.path.realpath(f"/sys/class/infiniband/{device}/device"))
+proof = prove_free(pci, device, int(sys.argv[2]))
 print(json.dumps({
     "outcome": proof.outcome, "errno": proof.errno, "where": proof.where, "via": proof.via,
     "message": proof.message, "hint": proof.hint,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from manactl.netstate import diff
 from manactl.netstate.snapshot import Request
 from tests.netns.port import PORT, Here, batch, ip, put_back, settle
 
@@ -133,10 +134,13 @@ def test_a_difference_is_residue(here: Here, was: str, now: str) -> None:
     state = here.capture(PORT)
     mute = Mute(here.rtnl, here.name)
     assert put_back(mute, state, 0.0).residue == ()
+    assert diff.changes(state, here.capture(PORT)) == []
+    assert diff.renewed(state, here.capture(PORT)) == []
     for line in reversed(was.strip().splitlines()):
         ip(*undo(line).split())
     batch(now)
     settle()
+    assert diff.changes(state, here.capture(PORT)), f"{was!r} became {now!r} unnoticed"
     done = put_back(mute, state, 0.0)
     assert done.residue, f"{was!r} became {now!r}, and nothing was said"
     target = was.strip().splitlines()[-1].split()

@@ -11,7 +11,7 @@ import dataclasses
 import errno
 import os
 import stat
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -105,10 +105,9 @@ class FakeProof:
 class FakeSystem:
     """The kernel as steps meet it. Every override in a test is what another program does."""
 
-    def __init__(self, host: FakeHost, rdma: Mapping[tuple[str, int], RdmaPort | None]) -> None:
+    def __init__(self, host: FakeHost) -> None:
         self.host = host
         self.kernel = host.kernel
-        self.rdma = rdma
         self.boundary: Callable[[float], None] = lambda _: None  # what the host was given
 
     def __enter__(self) -> FakeSystem:
@@ -177,11 +176,11 @@ class FakeSystem:
             return FakeProof(ProofOutcome.CANNOT, error.errno)
 
     def _proof(self, port: PortId) -> FakeProof:
-        if self.rdma.get((port.pci, port.port)) is None:
+        one = self.here(port)
+        if not (one.rdma and self.host.rdma_loaded):
             return FakeProof(ProofOutcome.CANNOT, errno.ENODEV)
         if not self.host.mask & NET_RAW:
             return FakeProof(ProofOutcome.DENIED, errno.EPERM)
-        one = self.here(port)
         taken = one.up or one.taken
         return FakeProof(ProofOutcome.TAKEN, errno.EBUSY) if taken else FakeProof(ProofOutcome.FREE)
 
@@ -308,10 +307,8 @@ class FakeHost:
             eqs_lost=nic.eqs_lost,
         )
 
-    def system(
-        self, rdma: Mapping[tuple[str, int], RdmaPort | None], pause: Callable[[float], None]
-    ) -> FakeSystem:
-        system = self.systems(self, rdma)
+    def system(self, pause: Callable[[float], None]) -> FakeSystem:
+        system = self.systems(self)
         system.boundary = pause
         return system
 

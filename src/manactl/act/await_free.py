@@ -9,10 +9,10 @@ from manactl.act import terminate as ending
 from manactl.act.host import Host
 from manactl.act.plan import NetdevNow, System
 from manactl.act.progress import Progress
-from manactl.act.transition import holder_evidence, named
+from manactl.act.transition import acceptance, holder_evidence, named
 from manactl.decide import kernel_bugs
 from manactl.errors import Busy, NotRestored
-from manactl.model.port import Evidence, Holder, Owner, PortId
+from manactl.model.port import Evidence, Holder, Owner, PortId, Report
 from manactl.wire.uverbs import ProofOutcome
 
 PATIENCE = 2.0  # s: a killed DPDK program needs up to 1.6 s to give its vport back
@@ -61,7 +61,7 @@ def terminate(
     try:
         ending.terminate(
             ending.holders_to_end(host.look(), ports),
-            lambda: [holder for port in ports for holder in system.holders(port)],
+            lambda: _judged_again(host, ports),
             sent,
             patience,
             progress.noted,
@@ -95,7 +95,7 @@ def _netdev(system: System, port: PortId) -> NetdevNow:
         raise NotRestored(
             f"port {port} has no netdev here; nothing was changed",
             hint="it is unplugged, or in another network namespace; the journal stays open: "
-            "`manactl release` when the netdev is back here",
+            f"`manactl release` when the netdev is back here; {acceptance([str(port)])}",
             code="no-netdev",
         )
     return now
@@ -125,13 +125,23 @@ def _still_held(
     )
 
 
+def _judged_again(host: Host, ports: Sequence[PortId]) -> tuple[Holder, ...]:
+    """Who is to be signalled by another look: who has a raw QP may have changed since the first."""
+    report = host.look()
+    return ending.holders_to_end(report, ports) if _held(report, ports) else ()
+
+
+def _held(report: Report, ports: Sequence[PortId]) -> bool:
+    keys = {port.key for port in ports}
+    return any(
+        row.id.key in keys and (row.owner is Owner.RAW_QP or row.candidates) for row in report.ports
+    )
+
+
 def would_end(host: Host, ports: Sequence[PortId]) -> list[str]:
     """For a dry run: who would be sent SIGTERM, or why nobody."""
     report = host.look()
-    keys = {port.key for port in ports}
-    if not any(
-        row.id.key in keys and (row.owner is Owner.RAW_QP or row.candidates) for row in report.ports
-    ):
+    if not _held(report, ports):
         return []
     try:
         return [f"SIGTERM to {ending.named(ending.holders_to_end(report, ports))}"]

@@ -18,7 +18,7 @@ from manactl.act import planner, transition
 from manactl.act.audit import Audit
 from manactl.act.await_free import PATIENCE
 from manactl.act.host import CAP_NET_ADMIN, CAP_NET_RAW, Host, HostSystem
-from manactl.act.plan import Plan, ProveFree
+from manactl.act.plan import KeepState, Plan, ProveFree, StateChanged
 from manactl.act.progress import Progress
 from manactl.act.proof import LOOK_AGAIN
 from manactl.act.signals import Interruptible
@@ -32,10 +32,13 @@ from manactl.journal import lock
 from manactl.journal.file import Journal
 from manactl.model.claim import ClaimSummary
 from manactl.model.port import Evidence, Owner, PortId, PortStatus, Report
+from manactl.netstate import diff
 from manactl.netstate.snapshot import PortState, port_to_json
 from manactl.report import resolve
 
 _GLIMPSE = 0.3  # s for what looks odd in passing
+_ROUNDS = 4  # looks right before the act, until one finds what was judged
+_SHOWN = 10  # changes in the evidence
 
 Key = tuple[str, int]
 Already = tuple[PortStatus, ClaimSummary]
@@ -122,48 +125,71 @@ def prepare(request: ClaimRequest, host: Host, signals: Interruptible) -> Iterat
             yield PreparedClaim(request, host, signals, audit, already)
             return
 
-        can_prove = _capable(host, CAP_NET_RAW)
-        found = [no for port in ports for no in claimable.refusals(port, can_prove=can_prove)]
-        if found:
-            refusals = tuple(found)
+        if refusals := _unclaimable(host, ports):
             yield PreparedClaim(request, host, signals, audit, already, ports, refusals=refusals)
             return
 
-        system = held.enter_context(
-            host.system({key: p.rdma for key, p in there.items()}, signals.pause)
-        )
-        with signals.step(f"look at {_labels(ports)}"):
-            states = _captured(system, ports)
-            claimed = [state.ifindex for state in states.values()]
-            around = {p.id: system.surroundings(p, states.get(p.id), claimed) for p in ports}
-        refusals = tuple(no for port in ports for no in guards.refusals(port, around[port.id]))
-        hard = _standing(refusals, request)
-        plan = planner.claim(
-            [(port, states[port.id], around[port.id]) for port in ports if port.id in states],
-            waived=[no for no in refusals if no not in hard],
-            refusals=hard,
-        )
-        yield PreparedClaim(
-            request, host, signals, audit, already, ports, states, refusals, plan, system
-        )
+        system = held.enter_context(host.system(signals.pause))
+        claim = PreparedClaim(request, host, signals, audit, already, ports, system=system)
+        yield _judged(claim, system)
 
 
 def execute(claim: PreparedClaim, progress: Progress) -> ClaimResult:
-    """Claim the ports, all or none; with a dry run nothing. The refusal is raised here."""
+    """Claim the ports, all or none; with a dry run nothing. The refusal is raised here.
+
+    The guards may have looked for long. What is on the ports is read again right before the first
+    act, and judged again when somebody has changed it: the plan that is carried out is the last
+    that was shown.
+    """
     if claim.refusal is not None:
         raise claim.refusal
-    result = ClaimResult(claim.plan, claim.states, {}, claim.ports, claim.already, claim.refusals)
     if claim.request.dry_run or claim.plan is None or claim.system is None:
-        return result
+        return ClaimResult(claim.plan, claim.states, {}, claim.ports, claim.already, claim.refusals)
+    _show(claim, progress)
     for port in claim.ports:
         claim.system.warm_up(port.id)
+    changed: Sequence[str] = ()
+    for _ in range(_ROUNDS):
+        with claim.signals.step(f"look at {claim.labels} again"):
+            states = _captured(claim.system, claim.ports)
+        changed = _changes(claim, states)
+        if changed:
+            progress.noted(f"{claim.labels}: changed meanwhile ({changed[0]}); judged again")
+            claim = _judged_again(claim, claim.system)
+            _show(claim, progress)
+            continue
+        try:
+            return _carried_out(_with_states(claim, states), progress)
+        except StateChanged as change:
+            changed = change.changes
+            claim.signals.listen()
+    raise Busy(
+        f"what is on {claim.labels} keeps changing ({changed[0]}); nothing was touched",
+        hint="find the program that changes it (`ip monitor`), and claim again when it is done",
+        evidence=[Evidence("rtnetlink", "changed meanwhile", line) for line in changed[:_SHOWN]],
+    )
+
+
+def _show(claim: PreparedClaim, progress: Progress) -> None:
+    if claim.refusal is not None:
+        raise claim.refusal
+    if claim.plan is not None:
+        progress.planned(f"claim {claim.labels}", claim.plan)
+
+
+def _carried_out(claim: PreparedClaim, progress: Progress) -> ClaimResult:
+    """Write down and act. StateChanged when a snapshot is not true any more."""
+    assert claim.plan is not None
+    assert claim.system is not None
     claim.signals.acting()  # a journal is there whole or not at all
     log = Journal.create(claim.request.state_dir, header(claim, claim.plan), claim.plan.ports)
     with log:
         wait = PATIENCE if claim.request.wait is None else claim.request.wait
         work = Workplace(claim.system, log, claim.signals, progress)
         facts = transition.apply(claim.plan.steps, work, wait=wait, who=claim.labels)
-    result = replace(result, facts=facts, journal=log.path)
+    result = ClaimResult(
+        claim.plan, claim.states, facts, claim.ports, claim.already, claim.refusals, log.path
+    )
     claim.audit.fields["waived"] = sorted({no.code for no in claim.refusals}) or None
     claim.audit.fields["proven"] = {str(p.id): result.proven(p.id) for p in claim.ports}
     return result
@@ -279,25 +305,28 @@ def _check_covers(claim: ClaimSummary, port: PortStatus) -> None:
             f"{port.label} ({port.id.permanent_mac}) is not the NIC that was claimed in this "
             f"place ({claim.port.permanent_mac}), and that claim is open; nothing was touched",
             hint="plug the claimed NIC in again and release it; after a reboot the claim is "
-            "only closed",
+            f"only closed; {transition.acceptance([str(claim.port)])}",
             evidence=[Evidence("journal", "permanent MAC", claim.port.permanent_mac)],
             code="drift",
         )
     if claim.phase != "claimed":
         raise NotRestored(
             f"an earlier claim or release of {port.label} was interrupted; nothing was touched",
-            hint="undo it first: manactl recover",
+            hint=f"undo it first: manactl recover; {transition.acceptance([port.label])}",
             evidence=[Evidence("journal", str(claim.path), claim.phase)],
             code="interrupted-claim",
         )
     if port.netdev is None or port.netdev.admin_up is not False:
-        raise Busy(
-            f"{port.label} is claimed, but something has set it up again since; "
-            "nothing was touched",
-            hint="release it, and claim it again: " + command("manactl", "release", port.label),
-            evidence=[Evidence("journal", "claimed since", journal.stamp(claim.claim.since))],
-            code="drift",
-        )
+        raise _drifted(port, claim)
+
+
+def _drifted(port: PortStatus, claim: ClaimSummary) -> Busy:
+    return Busy(
+        f"{port.label} is claimed, but something has set it up again since; nothing was touched",
+        hint="release it, and claim it again: " + command("manactl", "release", port.label),
+        evidence=[Evidence("journal", "claimed since", journal.stamp(claim.claim.since))],
+        code="drift",
+    )
 
 
 def close_stale(path: Path, boot_id: str) -> None:
@@ -332,6 +361,73 @@ def _captured(system: HostSystem, ports: Sequence[PortStatus]) -> dict[PortId, P
                 evidence=[Evidence("rtnetlink", "dump", errno.errorcode.get(error.errno or 0))],
             ) from error
     return states
+
+
+def _unclaimable(host: Host, ports: Sequence[PortStatus]) -> tuple[Refusal, ...]:
+    can_prove = _capable(host, CAP_NET_RAW)
+    return tuple(no for port in ports for no in claimable.refusals(port, can_prove=can_prove))
+
+
+def _judged(claim: PreparedClaim, system: HostSystem) -> PreparedClaim:
+    """The claim with all that the guards find, and a plan."""
+    ports = claim.ports
+    with claim.signals.step(f"look at {claim.labels}"):
+        states = _captured(system, ports)
+        claimed = [state.ifindex for state in states.values()]
+        around = {p.id: system.surroundings(p, states.get(p.id), claimed) for p in ports}
+    refusals = tuple(no for port in ports for no in guards.refusals(port, around[port.id]))
+    hard = _standing(refusals, claim.request)
+    plan = planner.claim(
+        [(port, states[port.id], around[port.id]) for port in ports if port.id in states],
+        waived=[no for no in refusals if no not in hard],
+        refusals=hard,
+    )
+    return replace(claim, states=states, refusals=refusals, plan=plan)
+
+
+def _judged_again(claim: PreparedClaim, system: HostSystem) -> PreparedClaim:
+    """The claim as it would be if it were asked for now; Busy when a port is gone."""
+    there = _settled(claim.host, claim.ports, claim.request.wait)
+    ports = tuple(_still_there(claim.ports, there))
+    for was, port in zip(claim.ports, ports, strict=True):
+        if was.id.is_another(port.id):
+            raise Busy(
+                f"{port.label} ({port.id.permanent_mac}) is another NIC than a moment ago "
+                f"({was.id.permanent_mac}); nothing was touched",
+                code="drift",
+            )
+    claim = replace(claim, ports=ports)
+    if refusals := _unclaimable(claim.host, ports):
+        raise waivers.refused(refusals, claim.request.allow)
+    return _judged(claim, system)
+
+
+def _changes(claim: PreparedClaim, states: Mapping[PortId, PortState]) -> list[str]:
+    """What others have changed on the ports since they were judged. Busy when one that was
+    claimed before was set up meanwhile."""
+    assert claim.system is not None
+    for port, summary in claim.already:
+        now = claim.system.netdev(port.id)
+        if now is None or now.up:
+            raise _drifted(port, summary)
+    found: list[str] = []
+    for port in claim.ports:
+        was, now_there = claim.states.get(port.id), states.get(port.id)
+        if was is not None and now_there is not None:
+            found += diff.changes(was, now_there)
+        elif was is not now_there:
+            found.append(f"{port.label} has no netdev here any more")
+    return found
+
+
+def _with_states(claim: PreparedClaim, states: Mapping[PortId, PortState]) -> PreparedClaim:
+    """The claim with later snapshots of the same: lifetimes have gone on, or were renewed."""
+    assert claim.plan is not None
+    steps = tuple(
+        KeepState(states[step.port]) if isinstance(step, KeepState) else step
+        for step in claim.plan.steps
+    )
+    return replace(claim, states=states, plan=replace(claim.plan, steps=steps))
 
 
 def _standing(refusals: Sequence[Refusal], request: ClaimRequest) -> list[Refusal]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -12,7 +12,7 @@ from manactl.act.plan import System
 from manactl.act.system import LiveSystem, capabilities, who
 from manactl.act.terminate import LiveProcesses, Processes
 from manactl.journal import file as journal
-from manactl.model.port import PortId, PortStatus, RdmaPort, Report
+from manactl.model.port import PortId, PortStatus, Report
 from manactl.netstate.snapshot import PortState
 from manactl.netstate.surroundings import Surroundings
 from manactl.report import look
@@ -35,9 +35,7 @@ class Host(Protocol):
     @property
     def processes(self) -> Processes: ...
     def look(self) -> Report: ...
-    def system(
-        self, rdma: Mapping[tuple[str, int], RdmaPort | None], pause: Callable[[float], None]
-    ) -> AbstractContextManager[HostSystem]: ...
+    def system(self, pause: Callable[[float], None]) -> AbstractContextManager[HostSystem]: ...
     def capabilities(self) -> int: ...
     def who(self) -> dict[str, object]: ...
     def boot_id(self) -> str: ...
@@ -54,10 +52,8 @@ class LiveHost:
     def look(self) -> Report:
         return look()
 
-    def system(
-        self, rdma: Mapping[tuple[str, int], RdmaPort | None], pause: Callable[[float], None]
-    ) -> LiveSystem:
-        return LiveSystem(rdma, self.look, pause=pause)
+    def system(self, pause: Callable[[float], None]) -> LiveSystem:
+        return LiveSystem(self.look, pause=pause)
 
     def capabilities(self) -> int:
         return capabilities()

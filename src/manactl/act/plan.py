@@ -18,7 +18,7 @@ from manactl.act.restore import Restored, until
 from manactl.decide import kernel_bugs
 from manactl.errors import ManactlError
 from manactl.model.port import Evidence, Holder, PortId
-from manactl.netstate import snapshot
+from manactl.netstate import diff, snapshot
 from manactl.netstate.snapshot import PortState
 from manactl.wire.uverbs import ProofOutcome
 
@@ -58,6 +58,14 @@ class StepFailed(ManactlError):
     def __init__(self, message: str, *, held: bool = False, **more: Any) -> None:
         super().__init__(message, **more)
         self.held = held
+
+
+class StateChanged(StepFailed):
+    """What is on a port is not what was written down of it any more; nothing was touched."""
+
+    def __init__(self, changes: Sequence[str]) -> None:
+        super().__init__("; ".join(changes))
+        self.changes = tuple(changes)
 
 
 def require_netdev(system: System, port: PortId) -> NetdevNow:
@@ -109,7 +117,11 @@ class Step(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class KeepState:
-    """Remember what refers to the port. Doing it is having written it down; undoing restores."""
+    """Remember what refers to the port. Doing it is having written it down; undoing restores.
+
+    What somebody changed meanwhile, as while 100 000 routes were written, is noticed here. Between
+    this look and the step that sets the port down there is only its record.
+    """
 
     KIND: ClassVar = "keep-state"
     state: PortState
@@ -134,6 +146,15 @@ class KeepState:
         return f"{self.title} to the journal ({tally(self.state)})"
 
     def do(self, system: System, wait: float) -> Mapping[str, object]:
+        try:
+            now = system.capture(self.port)
+        except OSError as error:
+            raise StepFailed(
+                f"{self.state.ifname} could not be read again: {error.strerror or error}",
+                hint="try again in a moment",
+            ) from error
+        if changed := diff.changes(self.state, now) or diff.renewed(self.state, now):
+            raise StateChanged(changed)
         return {}
 
     def undo(self, system: System) -> Undone:

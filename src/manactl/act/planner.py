@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from manactl.act.plan import KeepState, Plan, ProveFree, SetAdmin, Step
+from manactl.act.plan import PATIENCE, KeepState, Plan, ProveFree, SetAdmin, Step
 from manactl.decide import port_notes, port_words, refusal_words
 from manactl.decide.refusal import Refusal
 from manactl.model.port import PortStatus
@@ -23,14 +23,20 @@ def claim(
 
     A port that is down already stays as it is, and stays down at release. A plan with `refusals`
     is for showing only.
+
+    First comes what may wait for long and touches nothing, the proof of ports that are down. What
+    is on the others is held against the kernel before any of them goes down, since they share
+    routes and nexthops.
     """
-    steps: list[Step] = []
+    waits: list[Step] = []
+    keeps: list[Step] = []
+    acts: list[Step] = []
     stops, drops, restores, lost, notes = [], [], [], [], []
     for status, state, around in ports:
         name = state.ifname
         if state.up:
-            steps.append(KeepState(state))
-            steps.append(SetAdmin(status.id, name, False, True, state.carrier))
+            keeps.append(KeepState(state))
+            acts.append(SetAdmin(status.id, name, False, True, state.carrier))
             stops.append(f"all traffic of the kernel over {name} ({_carries(state)})")
             stops += [f"with it that of {upper}" for upper in around.carried]
             drops += [snapshot.describe(fact, state.names) for fact in dropped(state)]
@@ -45,14 +51,15 @@ def claim(
         else:
             notes.append(f"{name} is down already: nothing to restore, it stays down at release")
         if status.rdma is not None:
-            steps.append(ProveFree(status.id, status.rdma.device, status.rdma.port))
+            proof = ProveFree(status.id, status.rdma.device, status.rdma.port)
+            (acts if state.up else waits).append(proof)
         if danger := port_notes.below_a_bond(status):
             notes.append(port_words.note(danger))
     stops += [f"{r.label}: {refusal_words.message(r)} (allowed: {r.code})" for r in waived]
     return Plan(
         "claim",
         tuple(status.id for status, _, _ in ports),
-        tuple(steps),
+        (*waits, *keeps, *acts),
         tuple(stops),
         tuple(drops),
         tuple(restores),
@@ -133,13 +140,39 @@ def _restored(state: PortState) -> list[str]:
         Kind.NEIGHBOUR: "permanent and proxy entries",
     }
     found = []
+    advertised = snapshot.of_router(state, state.accepted)
+    theirs = set(advertised)
     for kind, how in ways.items():
-        facts = [f for f in state.of(kind) if not (snapshot.is_temporary(f) or snapshot.derived(f))]
+        facts = [
+            f
+            for f in state.of(kind)
+            if not (snapshot.is_temporary(f) or snapshot.derived(f) or f in theirs)
+        ]
         if facts:
             found.append(f"{snapshot.counted(len(facts), kind)} ({how})")
     if state.uppers:
         count = snapshot.counted(len(state.uppers), Kind.UPPER)
         found.append(f"{count}, each up or down as it was, with all of the above on them")
+    return found + _advertised(state, advertised)
+
+
+def _advertised(state: PortState, facts: Sequence[Fact]) -> list[str]:
+    """What the router restores, for each device: the kernel's own facts cannot be made by us."""
+    found = []
+    for device in state.accepted:
+        own = [fact for fact in facts if devices_of(fact) == {device.ifindex}]
+        counts = [
+            snapshot.counted(count, kind)
+            for kind in Kind
+            if (count := sum(fact.kind is kind for fact in own))
+        ]
+        if counts:
+            asked = "the kernel asks the router for it" if device.solicits else "no request is sent"
+            found.append(
+                f"{', '.join(counts)} of {state.names[device.ifindex]} from IPv6 router "
+                f"advertisements ({asked}): what has not come after {PATIENCE:.0f} s comes with "
+                "the next router advertisement"
+            )
     return found
 
 

@@ -3,6 +3,7 @@
 The same for a claim that stands and for one that died on the way: what its journal says was
 begun is undone, newest first, and compared with what was there before. They differ in what they
 choose: `release` what was named, `recover` all that was interrupted and nothing that stands.
+`recover --accept` undoes nothing: the journal is closed with what is missing (accept.py).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from manactl.act import accept as accepting
 from manactl.act import await_free, transition
 from manactl.act import terminate as ending
 from manactl.act.choose import Chosen, choose, open_claims
@@ -48,6 +50,7 @@ class ReleaseRequest:
     """`wait`: how long a holder is waited for, in seconds; only when given, a lock too.
 
     `recover`: everything that was interrupted, whatever `words` and `everything` are.
+    `accept`: with `recover`, leave the ports in `words` as they are, and close their journals.
     `terminate`: end holders.
     """
 
@@ -58,6 +61,7 @@ class ReleaseRequest:
     wait: float | None = None
     recover: bool = False
     terminate: bool = False
+    accept: bool = False
 
     @property
     def verb(self) -> str:
@@ -69,13 +73,16 @@ class Outcome(enum.StrEnum):
 
     RESTORED = "restored"
     LEFT_DOWN = "left-down"  # as it was before the claim
+    UNTOUCHED = "untouched"  # the claim ended before the port was set down
     HISTORY = "history"  # claimed before the last boot: only the journal was closed
     NOT_CLAIMED = "not-claimed"
+    ACCEPTED = "accepted"  # left as it is: only the journal was closed
+    RESIDUE = "residue"  # the same with a dry run: nothing was closed
 
 
 @dataclass(frozen=True, slots=True)
 class ReleasedPort:
-    """One port that is back, or needed nothing."""
+    """One port that is back, or needed nothing, or whose `residue` was accepted."""
 
     port: PortId
     netdev: str
@@ -84,9 +91,11 @@ class ReleasedPort:
     counts: Mapping[Kind, int] = field(default_factory=dict)
     expired: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()
+    advertised: tuple[str, ...] = ()
     up_ms: float | None = None
     carrier: bool | None = None
     down_for_s: float | None = None
+    residue: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -132,11 +141,11 @@ def release(
             return result
         audit.fields["ports"] = [str(claim.port) for claim in chosen.claims]
         if request.dry_run:
-            result.plans += _plans(request, host, chosen.claims)
+            _show(run, chosen.claims)
             if failures:
                 raise _worst(failures)
             return result
-        if any(claim.same_boot for claim in chosen.claims):
+        if any(claim.same_boot for claim in chosen.claims) and not request.accept:
             need_net_admin(host, request.verb)
         try:
             for path in dict.fromkeys(claim.path for claim in chosen.claims):
@@ -153,6 +162,7 @@ def release(
                     failures.append(error)
         finally:
             audit.fields["terminated"] = [holder.pid for holder in result.terminated] or None
+            audit.fields |= _accepted(result)
         if failures:
             raise _worst(failures)
         return result
@@ -174,34 +184,86 @@ def _release_claim(run: _Run, path: Path, chosen: Sequence[PortId]) -> None:
             close_stale(path, boot_id)
             run.result.ports += _history(content)
             return
+        if run.request.accept:
+            _accept(run, log, ports)
+            return
         steps = _steps(content, ports)
         there = {port.id.key: port for port in run.host.look().ports}
-        rdma = {key: port.rdma for key, port in there.items()}
         kernel_bugs.refuse_release([there[port.key] for port in ports if port.key in there])
-        with run.host.system(rdma, run.signals.pause) as system:
+        with run.host.system(run.signals.pause) as system:
             with run.signals.step(f"look whether {_names(content, ports)} can be released"):
                 _await_free(run, system, [port for port in ports if _of(steps, port)])
             title = f"{run.request.verb} {_names(content, ports)}"
             run.progress.planned(title, _plan(run.request, content, ports))
             down_for = {port: _down_for(content, port, system.boottime()) for port in ports}
             work = Workplace(system, log, run.signals, run.progress)
-            undo = transition.release(steps, work, ports, last=set(content.ports) <= set(ports))
+            closes = content.ending if set(content.ports) <= set(ports) else None
+            undo = transition.release(steps, work, ports, closes=closes)
+            again = [transition.name_of(system, port) for port in ports]
             names = {port: _now_called(system, port, content) for port in ports}
     if not undo.clean:
         what = "not fully restored" if undo.residue else "restored, but its journal is still open"
-        raise transition.not_restored(f"{', '.join(names.values())}: {what}", undo)
+        raise transition.not_restored(f"{', '.join(names.values())}: {what}", undo, again)
     for port in ports:
-        changed = any(isinstance(step, SetAdmin) for step in _of(steps, port))
         run.result.ports.append(
             _released(
                 port,
                 names[port],
-                Outcome.RESTORED if changed else Outcome.LEFT_DOWN,
+                _outcome(content, steps, port),
                 undo,
                 recovered=content.phase_of(port) == "interrupted",
                 down_for=down_for[port],
             )
         )
+
+
+def _accept(run: _Run, log: Journal, ports: Sequence[PortId]) -> None:
+    """Close the journal for these ports as they are."""
+    last = set(log.content.ports) <= set(ports)
+    found = _residue(run, log.content, ports, Outcome.ACCEPTED)
+    run.signals.ignore()
+    try:
+        accepting.record(log, {port.port: port.residue for port in found})
+    finally:
+        left = log.content.ports
+        run.result.ports += [port for port in found if port.port not in left]
+    failed = transition.close(log, log.content.ending) if last else None
+    if failed:
+        raise NotRestored(
+            f"the residue of {', '.join(port.netdev for port in found)} is accepted, but the "
+            f"journal {log.path} cannot be closed: {failed}",
+            hint="fix the cause, then `manactl recover` tries again",
+            code="journal",
+        )
+
+
+def _residue(
+    run: _Run, content: journal.Content, ports: Sequence[PortId], outcome: Outcome
+) -> list[ReleasedPort]:
+    """The ports with what is missing on each."""
+    steps = _steps(content, ports)
+    there = {port.id.key: port for port in run.host.look().ports}
+    rdma = {key: port.rdma for key, port in there.items()}
+    with (
+        run.host.system(rdma, run.signals.pause) as system,
+        run.signals.step(f"look at what is missing on {_names(content, ports)}"),
+    ):
+        found = accepting.residue(
+            system, content, {port: _of(steps, port) for port in ports}, there
+        )
+        return [
+            ReleasedPort(port, transition.name_of(system, port), outcome, residue=lines)
+            for port, lines in found.items()
+        ]
+
+
+def _accepted(result: ReleaseResult) -> dict[str, object]:
+    """What the system log says about residue that was accepted."""
+    ports = [port for port in result.ports if port.outcome is Outcome.ACCEPTED]
+    if not ports:
+        return {}
+    lines = [f"{port.netdev}: {line}" for port in ports for line in port.residue]
+    return {"accepted": [str(port.port) for port in ports], "residue": lines}
 
 
 # --- what is released -----------------------------------------------------------------------
@@ -216,18 +278,18 @@ def _put_away(state_dir: Path) -> None:
             if not content.path.exists():
                 continue
             with Journal.open(content.path) as log:
-                failed = transition.close(log, "released", already=content.phase == "closed")
+                failed = transition.close(log, content.ending, already=content.phase == "closed")
             if failed:
                 raise NotRestored(
-                    f"the port is restored, but its journal {content.path} cannot be closed: "
-                    f"{failed}",
+                    f"nothing is left to restore, but the journal {content.path} cannot be "
+                    f"closed: {failed}",
                     hint="fix the cause, then `manactl recover` tries again",
                     code="journal",
                 )
 
 
 def _chosen(request: ReleaseRequest, host: Host, claims: Sequence[ClaimSummary]) -> Chosen:
-    if request.recover:
+    if request.recover and not request.accept:
         return Chosen(tuple(claim for claim in claims if claim.to_recover))
     return choose(claims, host, request.words, everything=request.everything)
 
@@ -255,7 +317,7 @@ def _still_claimed(run: _Run, path: Path, chosen: Sequence[PortId]) -> list[Port
         for claim in open_claims(run.request.state_dir, run.host).claims
         if claim.path == path
         and claim.port in chosen
-        and (claim.to_recover or not run.request.recover)
+        and (claim.to_recover or not run.request.recover or run.request.accept)
     ]
 
 
@@ -288,20 +350,21 @@ def _await_free(run: _Run, system: HostSystem, ports: Sequence[PortId]) -> None:
 # --- plans ----------------------------------------------------------------------------------
 
 
-def _plans(request: ReleaseRequest, host: Host, claims: Sequence[ClaimSummary]) -> list[Plan]:
-    """For a dry run: what would be done, a plan for each journal."""
-    plans = []
+def _show(run: _Run, claims: Sequence[ClaimSummary]) -> None:
+    """For a dry run: what would be done, a plan for each journal; or the residue."""
+    request, host, plans = run.request, run.host, run.result.plans
     for path in dict.fromkeys(claim.path for claim in claims):
         ports = [claim.port for claim in claims if claim.path == path]
         with contextlib.suppress(FileNotFoundError):  # just put away by another manactl
             content = journal.salvaged(path, host.boot_id()) or journal.read(path)
-            if content.boot_id == host.boot_id():
+            if content.boot_id == host.boot_id() and request.accept:
+                run.result.ports += _residue(run, content, ports, Outcome.RESIDUE)
+            elif content.boot_id == host.boot_id():
                 ends = await_free.would_end(host, ports) if request.terminate else []
                 plans.append(_plan(request, content, ports, ends))
             else:
                 note = "claimed before the last boot: only the journal is closed"
                 plans.append(Plan(request.verb, content.ports, (), notes=(note,)))
-    return plans
 
 
 def _plan(
@@ -317,10 +380,14 @@ def _plan(
         for step in reversed(steps)
         if isinstance(step, SetAdmin) and step.was
     ]
+    words = {
+        Outcome.LEFT_DOWN: "was down before the claim and stays down",
+        Outcome.UNTOUCHED: "had not been set down yet: nothing is changed",
+    }
     down = [
-        f"{_name(content, port)} was down before the claim and stays down"
+        f"{_name(content, port)} {words[outcome]}"
         for port in ports
-        if not any(isinstance(step, SetAdmin) for step in _of(steps, port))
+        if (outcome := _outcome(content, steps, port)) in words
     ]
     return Plan(
         request.verb,
@@ -333,6 +400,17 @@ def _plan(
 
 
 # --- what came of it ------------------------------------------------------------------------
+
+
+def _outcome(content: journal.Content, steps: Sequence[Step], port: PortId) -> Outcome:
+    """What undoing these steps, which were begun, comes to for a port."""
+    if any(isinstance(step, SetAdmin) for step in _of(steps, port)):
+        return Outcome.RESTORED
+    planned = any(
+        step["kind"] == SetAdmin.KIND and (step["port"]["pci"], step["port"]["port"]) == port.key
+        for step in content.header["plan"]["steps"]
+    )
+    return Outcome.UNTOUCHED if planned else Outcome.LEFT_DOWN
 
 
 def _history(content: journal.Content) -> list[ReleasedPort]:
@@ -392,6 +470,7 @@ def _released(
         counts,
         expired=tuple(text for part in undone for text in part.restored.expired),
         extra=tuple(text for part in undone for text in part.restored.extra),
+        advertised=tuple(text for part in undone for text in part.restored.advertised),
         up_ms=facts.get("ms"),
         carrier=facts.get("carrier"),
         down_for_s=down_for,
@@ -402,7 +481,9 @@ def _interrupted(stop: StopRequested, result: ReleaseResult) -> Interrupted:
     """What had been done when the signal came; all the rest is as it was."""
     back = [port.netdev for port in result.ports if port.outcome is not Outcome.NOT_CLAIMED]
     done = [f"SIGTERM was sent to {ending.named(result.terminated)}"] * bool(result.terminated)
-    done += [f"{', '.join(back)} {'was' if len(back) == 1 else 'were'} released"] * bool(back)
+    were = "was" if len(back) == 1 else "were"
+    how = "accepted" if _accepted(result) else "released"
+    done += [f"{', '.join(back)} {were} {how}"] * bool(back)
     rest = "no other port" if back else "no port"
     changed = f"{rest} was changed" if done else "nothing was changed"
     return Interrupted("; ".join([f"interrupted by {stop.name}", *done, changed]))

@@ -39,13 +39,15 @@ class Network(Protocol):
 class Restored:
     """What came back, and what did not (`residue`, with the reason of each).
 
-    `extra` is what is there now and was not, as the commands that would remove it.
+    `extra` is what is there now and was not, as the commands that would remove it. `advertised` is
+    a router's, and comes with its next advertisement.
     """
 
     counts: Mapping[Kind, int] = field(default_factory=dict)
     residue: tuple[str, ...] = ()
     expired: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()
+    advertised: tuple[str, ...] = ()
 
 
 def restore_ports(network: Network, wanted: Sequence[PortState], patience: float) -> list[Restored]:
@@ -65,6 +67,13 @@ def restore_ports(network: Network, wanted: Sequence[PortState], patience: float
     return [work.result() for work in works]
 
 
+def compare(network: Network, wanted: PortState) -> Restored:
+    """What is not as it was, as one look shows it. Nothing is set."""
+    work = _Restoration(network, wanted)
+    work.verify()
+    return work.result()
+
+
 class _Restoration:
     """The restoring of one port. A step is one look and what can be sent after it."""
 
@@ -78,7 +87,7 @@ class _Restoration:
         self._errors: dict[Hashable, OSError] = {}
         self._sent: set[Fact] = set()
         self._put: set[Setting] = set()
-        self._first: list[MissingFact] | None = None
+        self._first: list[Fact] | None = None
         self._missing: list[MissingFact] = []
         self._state: Comparison | None = None
 
@@ -95,7 +104,7 @@ class _Restoration:
             return True
         self._missing = missing = self._now.missing
         if self._first is None:
-            self._first = missing
+            self._first = [*(one.fact for one in missing), *self._now.advertised]
             if self._clear_the_way():
                 return True
         progress = self._restore_facts(late=late)
@@ -104,9 +113,10 @@ class _Restoration:
         progress |= self._restore_active_slaves()
         progress |= self._restore_sysctls()
         if late:
-            self._verify()
+            self.verify()
         else:
-            self.done = not (missing or progress or self._is_wrong())
+            awaited = missing or self._now.advertised
+            self.done = not (awaited or progress or self._is_wrong())
         return progress
 
     def _look(self) -> None:
@@ -210,7 +220,7 @@ class _Restoration:
         """Whether something other than facts is not as it was, and can be set."""
         return bool(uppers.changes(self._now.matched) or self._inactive() or self._other_settings())
 
-    def _verify(self) -> None:
+    def verify(self) -> None:
         """The last look. What the kernel is about to make is not missing."""
         self._look()
         coming = self._now.awaited
@@ -233,21 +243,24 @@ class _Restoration:
         expired = [
             fact
             for fact in wanted.facts
-            if snapshot.expired(fact, state.elapsed) and not snapshot.made_by_kernel(fact, wanted)
+            if snapshot.expired(fact, state.elapsed)
+            and not snapshot.made_by_kernel(fact, wanted)
+            and fact not in state.of_router
         ]
         return Restored(
             self._counts(),
             tuple(self._residue(names)),
             tuple(snapshot.describe(fact, names) for fact in expired),
             tuple(snapshot.removal(fact, state.now.names) for fact in state.surplus),
+            tuple(snapshot.describe(fact, names) for fact in state.advertised),
         )
 
     def _counts(self) -> Mapping[Kind, int]:
-        still = {one.fact for one in self._missing}
+        still = {one.fact for one in self._missing}.union(self._now.advertised)
         counts = Counter(
-            one.fact.kind
-            for one in self._first or ()
-            if one.fact not in still and not snapshot.derived(one.fact)
+            fact.kind
+            for fact in self._first or ()
+            if fact not in still and not snapshot.derived(fact)
         )
         if self._admin:
             counts[Kind.UPPER] = len(self._admin)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Self
 
 from manactl.act.plan import NetdevNow
-from manactl.look import stacked_links, surroundings
+from manactl.look import rdma, stacked_links, surroundings
 from manactl.look.raw_qp_probe import Proof, open_device, prove_free
 from manactl.look.rtnetlink import Rtnl
+from manactl.look.sysfs import Roots
 from manactl.model.port import (
     IFF_UP,
     Certainty,
@@ -20,30 +21,30 @@ from manactl.model.port import (
     Owner,
     PortId,
     PortStatus,
-    RdmaPort,
     Report,
 )
 from manactl.netstate.snapshot import PortState, Request
 from manactl.netstate.surroundings import Surroundings
 from manactl.wire.uverbs import ProofOutcome as Outcome
 
+_RENAMES = 3  # devices that lose their name between the look and the open, in a row
+
 
 class LiveSystem:
-    """Implements host.HostSystem. `rdma` tells where each port's raw QPs are made, by PCI address
-    and port; `look` reads every port again."""
+    """Implements host.HostSystem. `look` reads every port again."""
 
     def __init__(
         self,
-        rdma: Mapping[tuple[str, int], RdmaPort | None],
         look: Callable[[], Report],
         *,
         sys: Path = Path("/sys"),
+        dev: Path = Path("/dev"),
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._rdma = rdma
         self._look = look
         self.pause = pause
         self._sys = sys
+        self._dev = dev
         self.rtnl = Rtnl()
 
     def __enter__(self) -> Self:
@@ -70,12 +71,16 @@ class LiveSystem:
                     continue
                 ifindex = int((path / "ifindex").read_text())
                 flags = int((path / "flags").read_text(), 16)
-                if port.permanent_mac not in (None, self.rtnl.link(ifindex).permanent_mac):
+                # RTNL, which a driver may hold for long, is asked only where there is a question.
+                if port.permanent_mac and port.permanent_mac != self._permanent_mac(ifindex):
                     continue
             except (OSError, ValueError):
                 continue  # it went away, or is just being renamed: not this one, not now
             return NetdevNow(path.name, ifindex, bool(flags & IFF_UP))
         return None
+
+    def _permanent_mac(self, ifindex: int) -> str | None:
+        return self.rtnl.link(ifindex).permanent_mac
 
     def _ifindex(self, port: PortId) -> int:
         now = self.netdev(port)
@@ -99,18 +104,29 @@ class LiveSystem:
         stacked_links.put_setting(path, value)
 
     def prove_free(self, port: PortId) -> Proof:
-        rdma = self._rdma.get(port.key)
-        if rdma is None:
-            message = f"port {port} has no RDMA device (is mana_ib loaded?)"
-            return Proof(Outcome.CANNOT, errno.ENODEV, None, "uverbs", message)
-        return prove_free(rdma.device, rdma.port)
+        """By the device that is the function's now: names change, as after a reset."""
+        name = self._raw_device(port)
+        for _ in range(_RENAMES):
+            if name is None:
+                break
+            proof = prove_free(port.pci, name, port.port, str(self._sys), str(self._dev))
+            was, name = name, self._raw_device(port)
+            if proof.where != "open" or name == was:
+                return proof
+        message = f"port {port} has no RDMA device (is mana_ib loaded?)"
+        return Proof(Outcome.CANNOT, errno.ENODEV, None, "uverbs", message)
+
+    def _raw_device(self, port: PortId) -> str | None:
+        """The device on which raw QPs of the port are made."""
+        node = rdma.find_raw_device(port.pci, Roots(str(self._sys)))
+        return node.name if node is not None and port.port in node.ports else None
 
     def warm_up(self, port: PortId) -> None:
         """Load what the proof needs while the port still works: imports are not downtime."""
-        rdma = self._rdma.get(port.key)
-        if rdma is not None:
+        name = self._raw_device(port)
+        if name is not None:
             try:
-                open_device(rdma.device, []).close()
+                open_device(port.pci, name, [], str(self._sys), str(self._dev)).close()
             except Exception:  # noqa: BLE001 - the proof itself will report it
                 return
 

@@ -147,17 +147,20 @@ def terminate(
         for holder, fd in fds.items():
             if holder.pid not in still or processes.ended(fd, 0):
                 continue  # it let go by itself
+            sent.append(holder)  # before it is: a signal to us must not make that forgotten
             try:
                 processes.terminate(fd)
-            except ProcessLookupError:
-                continue
-            except PermissionError:
-                say(f"not allowed to signal {named([holder])}")
-                continue
+            except OSError as error:
+                sent.remove(holder)
+                if isinstance(error, PermissionError):
+                    say(f"not allowed to signal {named([holder])}")
+                    continue
+                if isinstance(error, ProcessLookupError):
+                    continue
+                raise
+            waited.append(fd)
             unit = f", of {holder.unit}" if holder.unit else ""
             say(f"SIGTERM sent to {named([holder])}{unit}; waiting up to {within:g} s")
-            sent.append(holder)
-            waited.append(fd)
         deadline = time.monotonic() + within
         for fd in waited:
             processes.ended(fd, max(0.0, deadline - time.monotonic()))

@@ -8,16 +8,26 @@ recovers: only the message afterwards differs.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from manactl.act import plan as planning
-from manactl.act.plan import KeepState, ProveFree, Step, StepFailed, System, Undone
+from manactl.act.plan import (
+    KeepState,
+    ProveFree,
+    SetAdmin,
+    StateChanged,
+    Step,
+    StepFailed,
+    System,
+    Undone,
+)
 from manactl.act.progress import Progress
 from manactl.act.signals import Interruptible, StopRequested
 from manactl.errors import Busy, ManactlError, NotRestored, Refused, RolledBack
+from manactl.escape import command
 from manactl.journal import file as journal
 from manactl.journal import state_dir
 from manactl.model.port import Evidence, Holder, PortId
@@ -87,8 +97,9 @@ def apply(steps: Sequence[Step], work: Workplace, *, wait: float, who: str) -> F
     """Do every step; what each found.
 
     RolledBack when a step failed or a signal came and all is as before; Busy when a raw QP turned
-    up; NotRestored, with the journal open, when something could not be restored. `who` names the
-    ports in messages. Signals are ignored afterwards.
+    up; NotRestored, with the journal open, when something could not be restored; StateChanged, with
+    no journal, when a snapshot is not true any more and nothing was touched. `who` names the ports
+    in messages. Signals are ignored afterwards.
     """
     facts: Facts = {}
     started: list[Step] = []
@@ -107,13 +118,19 @@ def apply(steps: Sequence[Step], work: Workplace, *, wait: float, who: str) -> F
         work.signals.ignore()
     except BaseException as error:
         work.signals.ignore()
-        if not started:  # the journal announces nothing
+        looked = all(isinstance(step, KeepState) for step in started)
+        if looked or isinstance(error, StateChanged):  # the journal announces nothing
             refused = work.log.discard(error if isinstance(error, OSError) else None)
-            if refused is None:
+            if refused is not None:
+                raise refused from error
+            if isinstance(error, StateChanged) or not isinstance(error, StepFailed):
                 raise
-            raise refused from error
+            raise RolledBack(
+                f"claiming {who} failed: {_why(error)}; nothing was touched", hint=error.hint
+            ) from error
         result = _unwind(error, started, work)
-        raise _unwound(error, started, work.system, result, who) from error
+        ports = list(dict.fromkeys(step.port for step in steps))
+        raise _unwound(error, started, work.system, result, who, ports=ports) from error
     return facts
 
 
@@ -145,15 +162,22 @@ def _unwind(error: BaseException, started: Sequence[Step], work: Workplace) -> U
 
 
 def _unwound(
-    error: BaseException, started: Sequence[Step], system: System, result: UndoResult, who: str
+    error: BaseException,
+    started: Sequence[Step],
+    system: System,
+    result: UndoResult,
+    who: str,
+    *,
+    ports: Sequence[PortId],
 ) -> BaseException:
-    """The exception that tells both: what failed, and what came of undoing."""
+    """The exception that tells both: what failed, and what came of undoing. `ports` are all of
+    the journal."""
     story = f"claiming {who} failed: {_why(error)}"
     evidence = tuple(getattr(error, "evidence", ()))
     holders: list[Holder] = []
     if result.held or getattr(error, "held", False):
-        ports = result.held or [step.port for step in started[-1:]]
-        holders = [holder for port in ports for holder in system.holders(port)]
+        taken = result.held or [step.port for step in started[-1:]]
+        holders = [holder for port in taken for holder in system.holders(port)]
         evidence += holder_evidence(holders)
         story += named(holders)
     if result.held:
@@ -164,7 +188,7 @@ def _unwound(
             code="holder",
         )
     if not result.clean:
-        return not_restored(story, result, evidence)
+        return not_restored(story, result, [name_of(system, port) for port in ports], evidence)
     code = "kernel-bug" if getattr(error, "code", None) == "kernel-bug" else None
     if code and all(isinstance(step, ProveFree) for step in started):
         return Refused(
@@ -174,8 +198,14 @@ def _unwound(
             code=code,
         )
     kind = Busy if holders else RolledBack
+    coming = [
+        f"  comes with the next router advertisement: {text}"
+        for parts in result.undone.values()
+        for part in parts
+        for text in part.restored.advertised
+    ]
     return kind(
-        f"{story}\nEverything is restored and verified.",
+        "\n".join([story, "Everything is restored and verified.", *coming]),
         hint=getattr(error, "hint", None),
         evidence=evidence,
         code=code,
@@ -213,7 +243,9 @@ def undo(steps: Sequence[Step], work: Workplace) -> UndoResult:
                 result.residue.append(_not_attempted(step))
         elif not _undo_step(step, work, result):
             stuck.add(step.port)
-    kept = [step for step in steps if isinstance(step, KeepState)]
+    # What was on a port that was never set down is not ours to restore: others have changed it.
+    lowered = {step.port for step in steps if isinstance(step, SetAdmin)}
+    kept = [step for step in steps if isinstance(step, KeepState) and step.port in lowered]
     result.residue += [_not_attempted(step) for step in kept if step.port in stuck]
     _restore([step for step in kept if step.port not in stuck], work, result)
     return result
@@ -280,9 +312,9 @@ def _restore(kept: Sequence[KeepState], work: Workplace, result: UndoResult) -> 
 
 
 def release(
-    steps: Sequence[Step], work: Workplace, ports: Sequence[PortId], *, last: bool
+    steps: Sequence[Step], work: Workplace, ports: Sequence[PortId], *, closes: str | None
 ) -> UndoResult:
-    """Undo the steps of these ports. The journal is closed when they were the claim's `last`.
+    """Undo the steps of these ports. `closes`: how the journal is closed, when they are its last.
 
     Signals are ignored from here on: stopping half-way helps nobody. Refused when not even the
     first record can be written: nothing has been touched then.
@@ -298,8 +330,8 @@ def release(
             work.record(result, "released", pci=port.pci, port=port.port)
     elif result.residue:
         work.record(result, "residue", lines=result.residue)
-    if result.clean and last:
-        result.log_failed = close(work.log, "released")
+    if result.clean and closes is not None:
+        result.log_failed = close(work.log, closes)
     return result
 
 
@@ -324,8 +356,10 @@ def put_away(path: Path) -> str | None:
     return None
 
 
-def not_restored(story: str, result: UndoResult, evidence: Sequence[Evidence] = ()) -> NotRestored:
-    """The message that matters most: what is not as it was, line by line."""
+def not_restored(
+    story: str, result: UndoResult, ports: Sequence[str], evidence: Sequence[Evidence] = ()
+) -> NotRestored:
+    """The message that matters most: what is not as it was, line by line. `ports` by name."""
     lines = [story]
     if result.residue:
         lines += ["Not restored:", *_items(result)]
@@ -333,17 +367,27 @@ def not_restored(story: str, result: UndoResult, evidence: Sequence[Evidence] = 
         lines.append(f"The journal could not be written: {result.log_failed}.")
     if not result.residue:
         lines.append("What was on the port is restored and verified.")
+    again = "the journal stays open: fix the cause, then `manactl recover` tries again"
+    if result.residue:
+        again += f"; {acceptance(ports)}"
     return NotRestored(
         "\n".join(lines),
-        hint="\n".join(
-            [
-                *dict.fromkeys(result.remedies),
-                "the journal stays open: fix the cause, then `manactl recover` tries again",
-            ]
-        ),
+        hint="\n".join([*dict.fromkeys(result.remedies), again]),
         evidence=[*evidence, *(Evidence("rtnetlink", "residue", line) for line in result.residue)],
         code="residue",
     )
+
+
+def acceptance(ports: Iterable[str]) -> str:
+    """The end of a hint: what to do about residue that stays."""
+    words = [word for port in ports for word in ("--accept", port)]
+    return f"or, when it cannot be fixed: {command('manactl', 'recover', *words)}"
+
+
+def name_of(system: System, port: PortId) -> str:
+    """What to call a port on the command line: by its netdev where that is here."""
+    now = system.netdev(port)
+    return str(port) if now is None else now.name
 
 
 def holder_evidence(holders: Sequence[Holder]) -> tuple[Evidence, ...]:

@@ -68,8 +68,6 @@ def claim(  # noqa: PLR0917 - click passes by keyword
         with claiming.prepare(request, app.host, signals) as prepared:
             if prepared.plan is not None and dry_run and not as_json:
                 app.tell(*plan.lines(prepared.plan))
-            elif prepared.plan is not None and not prepared.refusal:
-                progress.planned(f"claim {prepared.labels}", prepared.plan)
             result = claiming.execute(prepared, progress)
         if not as_json:
             app.tell(*outcome.claim_lines(result, dry_run=dry_run))

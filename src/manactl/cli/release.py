@@ -66,5 +66,6 @@ def run(app: App, request: ReleaseRequest, *, verbose: bool, as_json: bool) -> N
         elif dry_run and len(result.plans) == 1:
             app.document(result.plans[0].to_json())
         else:
-            plans = {"plans": [made.to_json() for made in result.plans]} if dry_run else {}
+            planned = dry_run and not request.accept
+            plans = {"plans": [made.to_json() for made in result.plans]} if planned else {}
             app.document({**outcome_document.release_document(result, verb), **plans})

@@ -47,8 +47,8 @@ def _read(path: str) -> tuple[str, set[tuple[str, int]]]:
         header, *records = (json.loads(line.rpartition(b"\t")[0]) for line in lines)
         if any(record["event"] == "closed" for record in records):
             return "", set()
-        released = {_port(record) for record in records if record["event"] == "released"}
-        return str(header["boot_id"]), {_port(one) for one in header["ports"]} - released
+        settled = {_port(r) for r in records if r["event"] in ("released", "accepted")}
+        return str(header["boot_id"]), {_port(one) for one in header["ports"]} - settled
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "", set()
 

@@ -44,7 +44,7 @@ def probed(port: PortStatus) -> dict[str, str | None]:
     if port.rdma is None or port.netdev is None:
         return {}
     up = port.netdev.admin_up
-    proof = prove_free(port.rdma.device, port.rdma.port)
+    proof = prove_free(port.id.pci, port.rdma.device, port.rdma.port)
     answer = None if proof.errno is None else _name(proof.errno)
     if proof.outcome is ProofOutcome.FREE:
         answer = "made"

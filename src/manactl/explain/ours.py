@@ -5,6 +5,8 @@ from __future__ import annotations
 from manactl.explain.topic import Kind, Step, Topic
 
 _AGAIN = Step("Then:", "manactl recover")
+_ACCEPT = Step("When it cannot be fixed, leave the port as it is:",
+               "manactl recover --accept PORT")  # fmt: skip
 _STATUS = Step("What is there now:", "manactl status -v")
 
 
@@ -69,15 +71,15 @@ TOPICS = (
         "not-restored", "exit 5: not (fully) restored; the journal stays open",
         "Something of what was there before is missing. The message lists it line by line, and the "
         "journal under /var/lib/manactl/claims keeps all that is needed to put it back.",
-        "manactl", exit_code=5, remedy=(Step("Mend what the message names."), _AGAIN),
+        "manactl", exit_code=5, remedy=(Step("Mend what the message names."), _AGAIN, _ACCEPT),
         see=("residue", "journal", "interrupted-claim"),
     ),
     _topic(
         "busy", "exit 6: somebody else is at it",
         "A process has a raw queue pair on the port, another manactl is at work on the same PCI "
-        "function, or the driver is in the middle of something. Nothing was changed, or it was "
-        "put back.",
-        "manactl", exit_code=6,
+        "function, the driver is in the middle of something, or another program keeps changing the "
+        "port while a claim looks at it. Nothing was changed, or it was put back.",
+        "manactl", exit_code=6, forms=("keeps changing",),
         remedy=(Step("Wait for it:", "manactl release --wait 60 PORT"),
                 Step("Or end the process that the message names.")),
         see=("holder", "locked", "in-transition"),
@@ -154,9 +156,24 @@ TOPICS = (
         "is left alone.",
         "manactl compares the port with the claim's snapshot",
         remedy=(Step("Mend what the lines name (a gateway that is gone, an address that another "
-                     "device has got)."), _AGAIN),
+                     "device has got)."), _AGAIN, _ACCEPT),
         forms=("Not restored", "not attempted:", "not fully restored", "it was not put back fully"),
         see=("open-refused",),
+    ),
+    _topic(
+        "router-advertisement", "a router has to bring it back; nothing is wrong (exit 0)",
+        "The kernel learned these addresses and routes from an IPv6 router. Made again by a request "
+        "they would be strangers to it: the next advertisement could not refresh or withdraw them. "
+        "The kernel asks for one as soon as the port is up, release waits 5 s for it, and what has "
+        "not come then comes with the next one, at the latest when the router sends it unasked.",
+        "RTF_ADDRCONF in the kernel: rt6_get_dflt_router(), addrconf_prefix_rcv()",
+        check=(Step("What has come:", "ip -6 route show dev PORT"),
+               Step("Whether the port takes them, and asks for them:",
+                    "sysctl net.ipv6.conf.PORT.accept_ra net.ipv6.conf.PORT.forwarding "
+                    "net.ipv6.conf.PORT.router_solicitations")),
+        remedy=(Step("Ask the router now (ndisc6):", "rdisc6 PORT"),),
+        forms=("comes with the next router advertisement",),
+        see=("residue",),
     ),
     _topic(
         "no-netdev", "the claimed port has no netdev here (exit 5)",
@@ -164,7 +181,9 @@ TOPICS = (
         "another network namespace. Nothing was changed and the journal stays open.",
         "manactl",
         remedy=(Step("When the netdev is in a namespace, move it back:",
-                     "ip -n NAMESPACE link set PORT netns 1"), _AGAIN),
+                     "ip -n NAMESPACE link set PORT netns 1"), _AGAIN,
+                Step("When it never comes back, by its PCI address and port:",
+                     "manactl recover --accept 7870:00:00.0:1")),
     ),
     _topic(
         "journal", "a journal cannot be believed (exit 5)",
@@ -188,5 +207,16 @@ TOPICS = (
         forms=("a claim of it was interrupted", "a release of it was interrupted",
                "an earlier claim or release of <name> was interrupted",
                "its netdev was not touched yet"),
+        see=("residue",),
+    ),
+    _topic(
+        "claim-stands", "a claim that stands has no residue to accept (exit 3)",
+        "`recover --accept` ends a claim that was interrupted, or whose netdev is gone, with the "
+        "port as it is. This claim was not interrupted and can be released, which restores all. "
+        "Nothing was changed.",
+        "the journal",
+        check=(_STATUS,),
+        remedy=(Step("Release it:", "manactl release PORT"),),
+        forms=("there is no residue to accept",),
     ),
 )  # fmt: skip

@@ -33,6 +33,7 @@ _SUFFIX = ".journal"
 _RESERVED = 1 << 16  # bytes: some hundred records
 _NOT_A_FILE = (errno.ELOOP, errno.EISDIR, errno.ENXIO)  # a link, a directory, a socket
 _IN_NAME = r"([0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])-\d+"
+_SETTLES = ("released", "accepted")  # records after which a port is no longer claimed
 _NAMED_MOST = 10  # functions in a file's name, which has room for no more
 
 
@@ -62,9 +63,9 @@ class Content:
 
     @property
     def ports(self) -> tuple[PortId, ...]:
-        """The ports of the claim that are not released yet."""
-        released = {(r["pci"], r["port"]) for r in self.records if r["event"] == "released"}
-        return tuple(p for p in _ports(self.header) if (p.pci, p.port) not in released)
+        """The ports of the claim that are neither released nor accepted yet."""
+        settled = {(r["pci"], r["port"]) for r in self.records if r["event"] in _SETTLES}
+        return tuple(p for p in _ports(self.header) if (p.pci, p.port) not in settled)
 
     @property
     def boot_id(self) -> str:
@@ -77,6 +78,18 @@ class Content:
             return "closed"
         phases = {self.phase_of(port) for port in self.ports}
         return "interrupted" if "interrupted" in phases else "claimed"
+
+    @property
+    def ending(self) -> str:
+        """How a journal without ports is closed: `accepted` when residue was, else `released`."""
+        accepted = any(record["event"] == "accepted" for record in self.records)
+        return "accepted" if accepted else "released"
+
+    @property
+    def residue(self) -> tuple[str, ...]:
+        """What the last attempt to restore could not; nothing when there was none."""
+        found = [record for record in self.records if record["event"] == "residue"]
+        return tuple(map(str, found[-1].get("lines", ()))) if found else ()
 
     @property
     def _claimed(self) -> bool:

@@ -12,6 +12,8 @@ from typing import Any
 from manactl.model.port import Note, PortId
 
 BEFORE_BOOT = Note("before-boot")
+# What tells how far it came. Residue that was accepted was another port's.
+_LATEST = ("residue", "releasing", "accepted")
 
 
 def next_step(
@@ -24,7 +26,7 @@ def next_step(
     if (pid := at_work(state_dir, port.pci)) is not None:
         return Note("at-work", (pid, port.pci))
     will = _recovery(header, records, port)
-    last = next((r for r in reversed(records) if r["event"] in ("residue", "releasing")), None)
+    last = next((r for r in reversed(records) if r["event"] in _LATEST), None)
     if last is not None and last["event"] == "residue":
         return Note("not-restored", ("; ".join(map(str, last.get("lines", ()))), will))
     claimed = any(record["event"] == "claimed" for record in records)

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from manactl.look import sysfs
 from manactl.model.port import Evidence
 from manactl.wire import uverbs as abi
 from manactl.wire.uverbs import NONE, PAGE, ProofOutcome
@@ -80,15 +81,16 @@ class Device(Protocol):
         """Give back the protection domain, the device and the pages."""
 
 
-def prove_free(device: str, port: int) -> Proof:
+def prove_free(pci: str, device: str, port: int, sys: str = "/sys", dev: str = "/dev") -> Proof:
     """Make and destroy a raw QP on `port` (from 1) of the ibverbs device, once, without retry.
 
-    `device` is the Ethernet-linked device of the function; an RNIC is refused unasked, since
-    making this QP there wedges the device. Nothing stays behind, on KeyboardInterrupt neither.
+    `device` is the Ethernet-linked device of the PCI function, and no other function's is used,
+    whatever has that name by now; an RNIC is refused unasked, since making this QP there wedges
+    the device. Nothing stays behind, on KeyboardInterrupt neither.
     """
     notes: list[Evidence] = []
     try:
-        opened = open_device(device, notes)
+        opened = open_device(pci, device, notes, sys, dev)
     except CommandFailed as failed:
         return _failed(failed, "uverbs", device, port, notes)
     return prove_on(opened, device, port, notes)
@@ -198,16 +200,18 @@ def _evidence(device: str, port: int, via: str, failure: str | None) -> Evidence
     return Evidence("verbs", f"RAW_PACKET QP on {device}/{port}", value)
 
 
-def open_device(device: str, notes: list[Evidence]) -> Device:
+def open_device(
+    pci: str, device: str, notes: list[Evidence], sys: str = "/sys", dev: str = "/dev"
+) -> Device:
     """Open by pyverbs, else by the character device; `notes` gets why pyverbs was passed over.
 
     Raises CommandFailed: with the kernel's own errno, since libibverbs hides it.
     """
     try:
-        return PyverbsDevice(device)
+        return PyverbsDevice(pci, device, sys)
     except PyverbsUnusable as error:
         notes.append(Evidence("verbs", "pyverbs", str(error)))
-    return UverbsDevice(device)
+    return UverbsDevice(pci, device, sys, dev)
 
 
 @contextlib.contextmanager
@@ -233,7 +237,7 @@ class PyverbsDevice:
 
     via = "pyverbs"
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, pci: str, name: str, sys: str = "/sys") -> None:
         try:
             with _root_log_kept():
                 from pyverbs import mem_alloc
@@ -251,12 +255,14 @@ class PyverbsDevice:
             try:
                 self._context: Any = Context(name=name)
                 undo.callback(self._context.close)
+                self._fd = int(self._context.cmd_fd)
+                if not _is_of_function(self._fd, pci, sys):  # libibverbs goes by the name alone
+                    raise PyverbsUnusable(f"{name} is not a device of {pci} any more")
                 self._pd: Any = PD(self._context)
             except PyverbsError as error:
                 raise PyverbsUnusable(str(error)) from error
             undo.pop_all()
         self.pd = int(self._pd.handle)
-        self._fd = int(self._context.cmd_fd)
 
     def write(self, command: bytes) -> object:
         return os.write(self._fd, command)
@@ -290,7 +296,7 @@ class UverbsDevice:
 
     via = "uverbs"
 
-    def __init__(self, name: str, sys: str = "/sys", dev: str = "/dev") -> None:
+    def __init__(self, pci: str, name: str, sys: str = "/sys", dev: str = "/dev") -> None:
         # 20 ms of start-up that only this way pays: Python gives no other address of an mmap.
         import ctypes  # noqa: PLC0415
 
@@ -298,10 +304,14 @@ class UverbsDevice:
         self._pages: dict[int, tuple[mmap.mmap, Any]] = {}
         self.pd = NONE
         try:
-            self._fd = os.open(uverbs_node(name, sys, dev), os.O_RDWR | os.O_CLOEXEC)
+            self._fd = os.open(uverbs_node(pci, name, sys, dev), os.O_RDWR | os.O_CLOEXEC)
         except OSError as error:
             raise CommandFailed("open", error.errno) from error
         try:
+            if not _is_of_function(self._fd, pci, sys):
+                raise CommandFailed(
+                    "open", errno.ENXIO, f"the node of {name} is another device's by now"
+                )
             self._open()
         except BaseException:
             self.close()
@@ -348,13 +358,16 @@ class UverbsDevice:
             self._pages.clear()  # unmaps: an mmap whose address was taken has no close()
 
 
-def uverbs_node(device: str, sys: str = "/sys", dev: str = "/dev") -> str:
-    """Path of the character device of an ibverbs device. Raises CommandFailed."""
-    try:
-        for entry in sorted(Path(sys, "class/infiniband_verbs").iterdir()):
-            ibdev = entry / "ibdev"
-            if ibdev.is_file() and ibdev.read_text().strip() == device:
-                return str(Path(dev, "infiniband", entry.name))
-    except OSError as error:
-        raise CommandFailed("open", error.errno) from error
-    raise CommandFailed("open", errno.ENOENT, f"no uverbs device is called {device}")
+def uverbs_node(pci: str, device: str, sys: str = "/sys", dev: str = "/dev") -> str:
+    """Path of the character device of an ibverbs device of that function. Raises CommandFailed."""
+    for node in sysfs.uverbs_nodes(sysfs.Roots(sys), pci):
+        if node.ibdev == device:
+            return str(Path(dev, "infiniband", node.name))
+    raise CommandFailed("open", errno.ENOENT, f"no uverbs device of {pci} is called {device}")
+
+
+def _is_of_function(fd: int, pci: str, sys: str) -> bool:
+    """Whether an open character device is one of the function's: its number may have been given to
+    another device between the look at sysfs and the open."""
+    rdev = os.fstat(fd).st_rdev
+    return any(node.rdev == rdev for node in sysfs.uverbs_nodes(sysfs.Roots(sys), pci))

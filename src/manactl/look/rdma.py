@@ -1,12 +1,14 @@
 """The RDMA side of a function: which device raw queue pairs are made on, and what is on it."""
 
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, TypeVar
 
 from manactl.decide.ownership import DeviceFacts
-from manactl.look.sysfs import RdmaNode
+from manactl.look import sysfs
+from manactl.look.sysfs import RdmaNode, Roots
 from manactl.model.port import Evidence, Missing, RdmaUse
-from manactl.wire.nldev import RdmaDevice, RdmaNetlink, Resource
+from manactl.wire.nldev import Nldev, RdmaDevice, RdmaNetlink, Resource
 
 _T = TypeVar("_T")
 
@@ -94,6 +96,16 @@ def raw_device(nodes: Sequence[RdmaNode], listed: dict[str, RdmaDevice]) -> Rdma
         if node.node_guid == 0 and (node.name not in listed or listed[node.name].protocol is None)
     ]
     return bare[0] if len(bare) == 1 else None
+
+
+def find_raw_device(pci: str, roots: Roots = Roots()) -> RdmaNode | None:  # noqa: B008
+    """The function's device for raw queue pairs as it is at this moment, whatever its name."""
+    nodes = sysfs.rdma_nodes(roots, pci)
+    listed: dict[str, RdmaDevice] = {}
+    if len(nodes) > 1:
+        with contextlib.suppress(OSError, ValueError, KeyError), Nldev() as netlink:
+            listed = {device.name: device for device in netlink.devices()}
+    return raw_device(nodes, listed)
 
 
 def _other_qps(facts: DeviceFacts) -> int | None:

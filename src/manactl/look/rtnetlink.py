@@ -117,6 +117,7 @@ class Rtnl:
             other_devices(selected, beside, uppers, links),
             beside,
             tuple(links),
+            stacked_links.accepted(devices.items()),
         )
 
     def stack(self) -> list[stacked_links.StackedLink]:

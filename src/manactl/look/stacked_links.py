@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from manactl.netstate.snapshot import Setting
+from manactl.netstate.snapshot import Accepted, Setting
 from manactl.netstate.uppers import UpperState
 from manactl.wire.if_link import IfLink
 
@@ -114,6 +114,44 @@ def settings(
                 continue
             found.append(Setting(ifindex, tree, key, value))
     return tuple(found)
+
+
+def accepted(
+    devices: Iterable[tuple[int, str]], proc: Path = Path("/proc/sys")
+) -> tuple[Accepted, ...]:
+    """What those devices take from router advertisements; nothing of one that takes none
+    (ipv6_accept_ra()), or whose settings cannot be read."""
+    found = []
+    for ifindex, name in devices:
+        conf = proc / "net/ipv6/conf" / name
+        try:
+            wanted = 2 if _number(conf / "forwarding") else 1
+            if _number(conf / "accept_ra") < wanted or _number(conf / "disable_ipv6"):
+                continue
+            prefixes = _number(conf / "accept_ra_pinfo") != 0
+            found.append(
+                Accepted(
+                    ifindex,
+                    default=_number(conf / "accept_ra_defrtr") != 0,
+                    prefixes=prefixes,
+                    addresses=prefixes and _number(conf / "autoconf") != 0,
+                    routes=_number(conf / "accept_ra_rt_info_max_plen", 0),
+                    solicits=_number(conf / "router_solicitations") != 0,
+                )
+            )
+        except (OSError, ValueError):
+            continue
+    return tuple(found)
+
+
+def _number(path: Path, otherwise: int | None = None) -> int:
+    """A sysctl; `otherwise` for one that this kernel was built without."""
+    try:
+        return int(path.read_text())
+    except FileNotFoundError:
+        if otherwise is None:
+            raise
+        return otherwise
 
 
 def put_setting(path: str, value: str, proc: Path = Path("/proc/sys")) -> None:

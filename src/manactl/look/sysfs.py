@@ -40,6 +40,14 @@ class RdmaNode(NamedTuple):
     uverbs: tuple[int, ...]  # st_rdev of each
 
 
+class UverbsNode(NamedTuple):
+    """A character device, the RDMA device that it opens, and its st_rdev."""
+
+    name: str
+    ibdev: str
+    rdev: int
+
+
 class Function(NamedTuple):
     """One PCI function bound to the mana driver."""
 
@@ -71,18 +79,37 @@ def unbound(roots: Roots) -> list[tuple[str, str | None]]:
 def function(roots: Roots, pci: str) -> Function:
     """One function as it is now; what vanishes while it is read is left out."""
     base = f"{roots.sys}/bus/pci/devices/{pci}"
-    devices = sorted(names(f"{base}/infiniband"))
-    uverbs = dict(_uverbs(f"{base}/infiniband_verbs"))
+    devices = rdma_nodes(roots, pci)
     # Auxiliary devices mana.eth.N and mana.rdma.N, whether a driver has them or not.
     auxiliary = [child for child in names(base) if child.startswith("mana.")]
     return Function(
         pci=pci,
         netdevs=tuple(netdevs(roots, pci)),
-        rdma=tuple(_rdma_node(base, name, uverbs) for name in devices),
+        rdma=devices,
         rdma_driver=bool(devices)
         or any(os.path.lexists(f"{base}/{child}/driver") for child in auxiliary),
         auxiliary=bool(auxiliary),
     )
+
+
+def rdma_nodes(roots: Roots, pci: str) -> tuple[RdmaNode, ...]:
+    """The function's RDMA devices in this network namespace, by name."""
+    base = f"{roots.sys}/bus/pci/devices/{pci}"
+    uverbs: dict[str, list[int]] = {}
+    for node in uverbs_nodes(roots, pci):
+        uverbs.setdefault(node.ibdev, []).append(node.rdev)
+    devices = sorted(names(f"{base}/infiniband"))
+    return tuple(_rdma_node(base, name, uverbs) for name in devices)
+
+
+def uverbs_nodes(roots: Roots, pci: str) -> Iterator[UverbsNode]:
+    """The character devices of the function's RDMA devices."""
+    verbs = f"{roots.sys}/bus/pci/devices/{pci}/infiniband_verbs"
+    for name in sorted(names(verbs)):
+        ibdev, dev = text(f"{verbs}/{name}/ibdev"), text(f"{verbs}/{name}/dev")
+        if ibdev and dev:
+            major, _, minor = dev.partition(":")
+            yield UverbsNode(name, ibdev, os.makedev(int(major), int(minor)))
 
 
 def upper_kind(roots: Roots, netdev: str) -> tuple[str | None, str | None]:
@@ -145,13 +172,3 @@ def _rdma_node(base: str, name: str, uverbs: dict[str, list[int]]) -> RdmaNode:
         ports=tuple(sorted(int(port) for port in ports if port.isdecimal())),
         uverbs=tuple(uverbs.get(name, ())),
     )
-
-
-def _uverbs(verbs: str) -> Iterator[tuple[str, list[int]]]:
-    found: dict[str, list[int]] = {}
-    for node in sorted(names(verbs)):
-        ibdev, dev = text(f"{verbs}/{node}/ibdev"), text(f"{verbs}/{node}/dev")
-        if ibdev and dev:
-            major, _, minor = dev.partition(":")
-            found.setdefault(ibdev, []).append(os.makedev(int(major), int(minor)))
-    yield from found.items()

@@ -16,6 +16,7 @@ from manactl.netstate.snapshot import (
     by_kernel,
     connected,
     derived,
+    describe,
     devices_of,
     expired,
     is_ipv6_address,
@@ -23,6 +24,7 @@ from manactl.netstate.snapshot import (
     is_temporary,
     is_tentative,
     nexthop_id,
+    of_router,
     rank,
 )
 from manactl.netstate.uppers import Pair, pairs
@@ -30,6 +32,7 @@ from manactl.wire import rtmsg as rt
 from manactl.wire.netlink import NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE
 from manactl.wire.rtmsg import Place, Places
 
+_INEXACT = 2.0  # s: the kernel rounds lifetimes, and what is read in turn is not of one instant
 _NEUTRAL = 0x70000000  # far from any ifindex
 
 
@@ -214,8 +217,34 @@ class Comparison:
         return {was.ifindex: is_now.ifindex for was, is_now in both}
 
     @cached_property
+    def of_router(self) -> list[Fact]:
+        """What a router had advertised, whose advertisements are taken now too."""
+        back = dict(zip((place.ifindex for place in self.places), self.was, strict=True))
+        taken = [
+            one._replace(ifindex=back[one.ifindex].ifindex)
+            for one in self.now.accepted
+            if one.ifindex in back
+        ]
+        return of_router(self.wanted, taken)
+
+    @cached_property
+    def advertised(self) -> list[Fact]:
+        """What of that is not there, and comes with the router's next advertisement. One that is
+        there with other settings has been advertised since."""
+        if not self.of_router:
+            return []
+        have = set(self._have.values())
+        there = {_advertised_key(fact, self.places) for fact in self.now.facts if passing(fact)}
+        return [
+            fact
+            for fact in self.of_router
+            if self._had[fact] not in have and _advertised_key(fact, self.was) not in there
+        ]
+
+    @cached_property
     def missing(self) -> list[MissingFact]:
-        """What was there and is not, leaving out what its own lifetime has ended.
+        """What was there and is not, leaving out what its own lifetime has ended, and what a router
+        has advertised and will again: it is nobody else's to make.
 
         IPv6 temporary addresses are left out: the kernel makes new ones, with other numbers. What
         was on an upper that is gone is left out, too: the upper itself is missed.
@@ -223,11 +252,12 @@ class Comparison:
         wanted = self.wanted
         have = set(self._have.values())
         strangers = self._others_by_key()
-        over = {f for f in wanted.facts if is_temporary(f) or expired(f, self.elapsed)}
-        gone = {_target(fact) for fact in over if fact.kind is Kind.ADDRESS}
+        of_router = set(self.of_router)
+        over = {f for f in wanted.facts if is_temporary(f) or expired(f, self.elapsed)} - of_router
+        gone = {_target(f) for f in (*over, *self.advertised) if f.kind is Kind.ADDRESS}
         found = []
         for fact in wanted.facts:
-            if fact in over or (derived(fact) and _went_with(fact, gone)):
+            if fact in over or fact in of_router or (derived(fact) and _went_with(fact, gone)):
                 continue
             if self._is_on_gone_upper(fact):
                 continue
@@ -450,6 +480,16 @@ def _table(route: Fact) -> int:
     return rt.RtMsg.of(route.body).table if table is None else table
 
 
+def _advertised_key(fact: Fact, places: Places) -> tuple[object, ...]:
+    """What one advertisement after another brings in the place of: a router has one default route
+    of each device, whatever its preference or hop limit is now."""
+    if fact.kind is not Kind.ROUTE:
+        return key(fact, places)
+    gateway = rt.value(rt.split(fact.body, rt.RTMSG.size), rt.RTA_GATEWAY)
+    devices = sorted(_device(ifindex, places) for ifindex in devices_of(fact))
+    return (*key(fact, places), gateway, *devices)
+
+
 def _target(fact: Fact) -> bytes | None:
     """The address of an address, the destination of a route."""
     if fact.kind is Kind.ADDRESS:
@@ -480,6 +520,74 @@ def passing(fact: Fact) -> bool:
     if fact.kind is Kind.ROUTE:
         return rt.RtMsg.of(fact.body).protocol in rt.RTPROT_PASSING
     return False
+
+
+def changes(was: PortState, now: PortState) -> list[str]:
+    """What somebody has changed between two looks at a port, a line each.
+
+    Not what passes by itself: lifetimes, duplicate address detection, routes that are part of an
+    address.
+    """
+    found = []
+    if (was.ifindex, was.ifname) != (now.ifindex, now.ifname):
+        found.append(f"{was.ifname} (ifindex {was.ifindex}) is {now.ifname} ({now.ifindex}) now")
+    if was.up is not now.up:
+        found.append(f"{now.ifname} was set {'up' if now.up else 'down'}")
+    elif was.carrier is not now.carrier:
+        found.append(f"{now.ifname} {'got' if now.carrier else 'lost'} its carrier")
+    upper = [
+        one for one in (*was.uppers, *now.uppers) if one not in was.uppers or one not in now.uppers
+    ]
+    found += [f"upper {name} changed" for name in dict.fromkeys(one.name for one in upper)]
+    settings = {(one.tree, one.key) for one in {*was.settings} ^ {*now.settings}}
+    found += [f"sysctl {tree}: {key} changed" for tree, key in sorted(settings)]
+    if was.others != now.others:
+        found.append("a device that its routes name changed")
+    had, have = _told_apart(was, now), _told_apart(now, was)
+    found += [f"added: {describe(f, now.names)}" for what, f in have.items() if what not in had]
+    found += [f"removed: {describe(f, was.names)}" for what, f in had.items() if what not in have]
+    if not found and _addresses(was) != _addresses(now):
+        found.append("the order of its addresses changed")
+    return found
+
+
+def renewed(was: PortState, now: PortState) -> list[str]:
+    """The addresses whose lifetime somebody has extended since: by the older state they would end
+    too early."""
+    places = {key(fact, was.devices): fact for fact in was.of(Kind.ADDRESS)}
+    found = []
+    for fact in now.of(Kind.ADDRESS):
+        before = places.get(key(fact, now.devices))
+        had = None if before is None else rt.valid_lifetime(before.body)
+        has = rt.valid_lifetime(fact.body)
+        if had is None or has is None:
+            continue
+        if has - had + (now.taken - was.taken) > _INEXACT:
+            found.append(f"lifetime extended: {describe(fact, now.names)}")
+    return found
+
+
+def _told_apart(state: PortState, other: PortState) -> dict[Hashable, Fact]:
+    """The facts of a state, by what they are, but for those that the other has byte by byte."""
+    places, neutral = state.devices, _neutral(state.devices)
+    same = {*other.facts, *other.related}
+    return {
+        key(fact, places)
+        if _is_probed(fact)
+        else _identity(fact, places, neutral, label=True): fact
+        for fact in (*state.facts, *state.related)
+        if fact not in same and not derived(fact)
+    }
+
+
+def _is_probed(fact: Fact) -> bool:
+    """A neighbour whose state the kernel changes all the time (REACHABLE, STALE)."""
+    return fact.kind is Kind.NEIGHBOUR and not rt.NdMsg.of(fact.body).state & rt.NUD_PERMANENT
+
+
+def _addresses(state: PortState) -> list[Hashable]:
+    places, neutral = state.devices, _neutral(state.devices)
+    return [_identity(fact, places, neutral, label=True) for fact in state.of(Kind.ADDRESS)]
 
 
 # --- requests ------------------------------------------------------------------------------

@@ -74,6 +74,18 @@ class OtherDevice(NamedTuple):
     mac: str | None
 
 
+class Accepted(NamedTuple):
+    """What one device takes from IPv6 router advertisements, by its sysctls; `routes` is the
+    longest prefix of a route in them (RFC 4191). `solicits`: it asks for one when it is up."""
+
+    ifindex: int
+    default: bool
+    prefixes: bool
+    addresses: bool
+    routes: int
+    solicits: bool = True
+
+
 @dataclass(frozen=True, slots=True)
 class PortState:
     """Everything that refers to a port or to the devices stacked on it, at one instant.
@@ -81,7 +93,8 @@ class PortState:
     `taken` is CLOCK_BOOTTIME in seconds. `uppers` are in order from the bottom up. What the facts
     refer to besides: `others` are devices that they or a bond name, `related` nexthops on other
     devices, as members of groups or because they were asked for. `links` are all devices that are
-    not of the port, to look for `others` of another state in; they are not kept in JSON.
+    not of the port, to look for `others` of another state in; they are not kept in JSON. Nor is
+    `accepted`: of the port and its uppers, those that take anything from a router.
     """
 
     port: PortId
@@ -96,6 +109,7 @@ class PortState:
     others: tuple[OtherDevice, ...] = ()
     related: tuple[Fact, ...] = ()
     links: tuple[OtherDevice, ...] = field(default=(), compare=False, repr=False)
+    accepted: tuple[Accepted, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def devices(self) -> Places:
@@ -369,6 +383,54 @@ def is_tentative(fact: Fact) -> bool:
 def is_link_scope(fact: Fact) -> bool:
     """An address that is valid on its link alone."""
     return rt.IfAddrMsg.of(fact.body).scope == rt.RT_SCOPE_LINK
+
+
+def of_router(state: PortState, accepted: Collection[Accepted]) -> list[Fact]:
+    """The facts that a router has advertised and, by `accepted`, will again: what the kernel learns
+    that way it refreshes and withdraws, unlike the same made by a request (RTF_ADDRCONF).
+
+    On-link prefixes are of proto kernel, like the connected routes of addresses: they have a
+    lifetime or belong to an address of a router, and to none of ours.
+    """
+    by_device = {one.ifindex: one for one in accepted}
+    if not by_device:
+        return []
+    ours: set[tuple[int, int, int, int]] = set()
+    theirs: set[tuple[int, int, int, int]] = set()
+    for fact in state.of(Kind.ADDRESS):
+        if is_ipv6(fact):
+            (theirs if _is_slaac(fact) else ours).update(_connected(fact))
+
+    def taken(fact: Fact) -> bool:
+        devices = devices_of(fact)
+        take = by_device.get(min(devices)) if len(devices) == 1 else None
+        if take is None or fact.kind is Kind.ADDRESS:
+            return take is not None and take.addresses
+        head = rt.RtMsg.of(fact.body)
+        if head.protocol == rt.RTPROT_RA:
+            return take.default if head.dst_len == 0 else head.dst_len <= take.routes
+        network = _network(fact)
+        limited = rt.route_is_limited(fact.body)
+        return take.prefixes and network not in ours and (limited or network in theirs)
+
+    return [fact for fact in state.facts if _may_be_advertised(fact) and taken(fact)]
+
+
+def _may_be_advertised(fact: Fact) -> bool:
+    """Of the kinds that a router advertises; cheap, since there may be many routes."""
+    if fact.kind is Kind.ADDRESS:
+        return is_ipv6(fact) and _is_slaac(fact) and not is_temporary(fact)
+    if fact.kind is not Kind.ROUTE or not is_ipv6(fact):
+        return False
+    head = rt.RtMsg.of(fact.body)
+    by = (rt.RTPROT_RA, rt.RTPROT_KERNEL)
+    return head.type == rt.RTN_UNICAST and head.protocol in by
+
+
+def _is_slaac(address: Fact) -> bool:
+    """An address that the kernel has made from a router's prefix (addrconf_prefix_rcv())."""
+    attrs = rt.split(address.body, rt.IFADDR.size)
+    return rt.number(attrs, rt.IFA_PROTO) == rt.IFAPROT_KERNEL_RA
 
 
 def _network(route: Fact) -> tuple[int | None, int, int, int]:

@@ -45,8 +45,12 @@ def release_lines(result: ReleaseResult, *, verb: str, dry_run: bool) -> list[st
 
 def _released(port: ReleasedPort) -> Iterator[str]:
     yield f"{port.netdev}{_outcome(port)}"
+    for text in port.residue:
+        yield f"  not restored: {text}"
     for text in port.expired:
         yield f"  its lifetime ended meanwhile: {text}"
+    for text in port.advertised:
+        yield f"  comes with the next router advertisement: {text}"
     for text in port.extra:
         yield f"  added during the claim, kept; to remove: {text}"
 
@@ -59,7 +63,14 @@ def _outcome(port: ReleasedPort) -> str:
             ": claimed before the last boot; the boot configuration has taken over, the journal "
             "is closed and nothing was changed"
         )
+    rest = "" if port.residue else "; nothing is missing"
+    if port.outcome is Outcome.ACCEPTED:
+        return f" is accepted as it is: its claim is closed, and nothing was set{rest}"
+    if port.outcome is Outcome.RESIDUE:
+        return f" would be accepted as it is{rest}"
     how = "recovered" if port.recovered else "released"
+    if port.outcome is Outcome.UNTOUCHED:
+        return f" {how}: it had not been set down yet, nothing was changed"
     if port.outcome is Outcome.LEFT_DOWN:
         return f" {how}: it was down before the claim and stays down"
     kinds = [counted(count, kind) for kind, count in port.counts.items()]

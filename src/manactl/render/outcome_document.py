@@ -73,9 +73,11 @@ def release_document(result: ReleaseResult, verb: str) -> dict[str, object]:
                 "restored": {kind.plural: count for kind, count in port.counts.items()},
                 "expired": list(port.expired),
                 "extra": list(port.extra),
+                "advertised": list(port.advertised),
                 "carrier": port.carrier,
                 "up_ms": port.up_ms,
                 "down_for_s": port.down_for_s,
+                "residue": list(port.residue),
             }
             for port in result.ports
         ],

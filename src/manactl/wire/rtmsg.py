@@ -29,8 +29,8 @@ RTNEXTHOP = struct.Struct("=HBBi")  # length, flags, weight - 1, ifindex
 
 IFA_ADDRESS, IFA_LOCAL, IFA_LABEL, IFA_CACHEINFO, IFA_FLAGS = 1, 2, 3, 6, 8
 IFA_RT_PRIORITY, IFA_PROTO = 9, 11
-IFAPROT_KERNEL_LL = 3
-IFAPROT_OF_KERNEL = frozenset({1, 2, IFAPROT_KERNEL_LL})  # loopback, router advertisement
+IFAPROT_KERNEL_RA, IFAPROT_KERNEL_LL = 2, 3
+IFAPROT_OF_KERNEL = frozenset({1, IFAPROT_KERNEL_RA, IFAPROT_KERNEL_LL})  # 1: loopback
 IFA_F_TEMPORARY = 0x01  # of IPv4: secondary
 IFA_F_NODAD, IFA_F_DADFAILED, IFA_F_HOMEADDRESS, IFA_F_TENTATIVE = 0x02, 0x08, 0x10, 0x40
 IFA_F_MANAGETEMPADDR, IFA_F_NOPREFIXROUTE = 0x100, 0x200
@@ -381,6 +381,13 @@ def route(body: bytes, was: Places, now: Places, elapsed: int | None) -> bytes |
 def _expires(cacheinfo: bytes) -> int:
     """In 1/100 s; 0: never. Less: over, but not collected yet (fib6_run_gc())."""
     return int(struct.unpack_from("=i", cacheinfo, _RTA_EXPIRES_AT)[0])
+
+
+def valid_lifetime(body: bytes) -> int | None:
+    """Seconds that an address is valid; None: for ever."""
+    info = value(split(body, IFADDR.size), IFA_CACHEINFO)
+    valid: int = FOREVER if info is None else _CACHEINFO.unpack_from(info)[1]
+    return None if valid == FOREVER else valid
 
 
 def address_is_limited(body: bytes) -> bool:

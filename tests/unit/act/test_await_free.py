@@ -137,16 +137,32 @@ def test_a_descriptor_is_opened_before_the_holder_is_looked_at_again(tmp_path: P
     """Else the pid may have become another program's between look and signal."""
     kernel, _ = claimed_and_held(tmp_path)
     host = FakeHost(kernel)
-    looked_after: list[int] = []
-
-    class Looking(FakeSystem):
-        def holders(self, port: PortId) -> tuple[Any, ...]:
-            looked_after.append(len(host.processes.opened))
-            return super().holders(port)
-
-    host.systems = Looking
+    looks: list[int] = []
+    host.at_sigterm = lambda: looks.append(host.looks)
     release(tmp_path, host, terminate=True)
-    assert 1 in looked_after
+    ((pid, before),) = host.processes.opened
+    assert pid == 4211
+    assert looks == [before + 1]
+
+
+def test_a_holder_that_is_in_doubt_by_then_is_not_signalled(tmp_path: Path) -> None:
+    """Another program has come between the two looks: whose the raw QP of eth1 is nobody tells."""
+    kernel = two_ports()
+    claim(tmp_path, FakeHost(kernel), "eth1", "eth2")
+    kernel.nic("eth1").holders = [4211]
+    host = FakeHost(kernel)
+    opened = host.processes.open
+
+    def opening(pid: int) -> int:
+        fd = opened(pid)
+        kernel.nic("eth1").holders = [4211, 4212]
+        kernel.nic("eth2").holders = [4212]
+        return fd
+
+    host.processes.open = opening  # type: ignore[method-assign]
+    with pytest.raises(Busy, match="nobody was signalled"):
+        release(tmp_path, host, "eth1", terminate=True)
+    assert kernel.killed == []
 
 
 def test_who_let_go_by_itself_is_not_signalled(tmp_path: Path) -> None:
@@ -226,7 +242,7 @@ def down(*holders: int, second: int | None = None) -> FakeHost:
 
 
 def made(host: FakeHost) -> FakeSystem:
-    return host.system({port.id.key: port.rdma for port in host.look().ports}, lambda _: None)
+    return host.system(lambda _: None)
 
 
 def test_a_port_that_is_up_does_not_hide_a_holder_of_the_next() -> None:

@@ -30,6 +30,6 @@ def test_capabilities_are_the_kernels() -> None:
 
 def test_a_system_pauses_as_it_is_told() -> None:
     pauses: list[float] = []
-    with LiveHost().system({}, pauses.append) as system:
+    with LiveHost().system(pauses.append) as system:
         system.pause(3.5)
     assert pauses == [3.5]

@@ -99,7 +99,7 @@ def machine(kind: type[FakeSystem] = Showing, *, up: bool = True) -> Any:
     host.kernel.set_up(host.kernel.nics[0], up)
     host.kernel.links.clear()
     host.systems = kind
-    return host.system({port.id.key: port.rdma for port in host.look().ports}, lambda _: None)
+    return host.system(lambda _: None)
 
 
 def nic(system: Any) -> Nic:
@@ -315,7 +315,7 @@ def test_a_proof_that_is_denied_proves_nothing() -> None:
 
 def test_a_proof_that_cannot_be_made_fails_with_its_reason() -> None:
     system = machine(up=False)
-    system.rdma = {}
+    system.host.rdma_loaded = False
     with pytest.raises(StepFailed, match=r"could not prove that .* is free") as caught:
         PROVE.do(system, 0.0)
     assert caught.value.message.endswith("reports the fake kernel")

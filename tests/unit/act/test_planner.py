@@ -17,7 +17,7 @@ from manactl.decide import refusal as why
 from manactl.decide.codes import Code
 from manactl.decide.refusal import Refusal
 from manactl.model.port import RdmaPort, Upper
-from manactl.netstate.snapshot import Fact, Kind, PortState
+from manactl.netstate.snapshot import Accepted, Fact, Kind, PortState
 from manactl.netstate.surroundings import PacketSocket, Surroundings
 from manactl.netstate.uppers import UpperState
 from manactl.render.outcome_document import claim_document
@@ -245,3 +245,28 @@ def test_below_a_bond_its_danger_is_noted() -> None:
     (note,) = planner.claim([(member, STATE, QUIET)]).notes
     assert "bond0" in note
     assert plan().notes == ()
+
+
+@pytest.mark.parametrize(
+    ("solicits", "asked"),
+    [(True, "the kernel asks the router for it"), (False, "no request is sent")],
+)
+def test_what_a_router_has_to_bring_back_is_told(solicits: bool, asked: str) -> None:
+    accepted = Accepted(
+        3, default=True, prefixes=True, addresses=True, routes=64, solicits=solicits
+    )
+    facts = (
+        address("2001:db8::2", 64),
+        address("2001:db8:aa::2", 64, valid=900, proto=2),
+        route("2001:db8:aa::", 64, proto=2, expires=900),
+        route("::", 0, via="fe80::9", proto=9, expires=900),
+    )
+    lines = plan(dataclasses.replace(STATE, facts=facts, accepted=(accepted,))).restores
+    assert [line for line in lines if "address" in line or "route" in line] == [
+        "1 address (with flags, labels and what remains of their lifetimes, IPv6 without another "
+        "duplicate address detection)",
+        f"1 address, 2 routes of eth1 from IPv6 router advertisements ({asked}): what has not come "
+        "after 5 s comes with the next router advertisement",
+    ]
+    deaf = plan(dataclasses.replace(STATE, facts=facts)).restores
+    assert not any("advertisement" in line for line in deaf)

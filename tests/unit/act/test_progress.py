@@ -31,6 +31,7 @@ def test_who_follows_hears_of_every_step_in_order(tmp_path: Path) -> None:
         ("set eth1 up", False),
         ("restore and verify eth1", False),
     ]
-    ((title, plan),) = followed.plans
+    (_, claimed), (title, plan) = followed.plans
+    assert (followed.plans[0][0], claimed.verb) == ("claim eth1", "claim")
     assert title == "release eth1"
     assert plan.verb == "release"

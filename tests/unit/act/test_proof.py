@@ -26,7 +26,7 @@ class Scripted(FakeSystem):
 def attempt(*outcomes: ProofOutcome, wait: float) -> tuple[ProofOutcome, int, float]:
     """The outcome, how many attempts there were, and the seconds between first and last."""
     host = FakeHost(Kernel())
-    system = Scripted(host, {})
+    system = Scripted(host)
     system.outcomes = outcomes
     start = host.kernel.clock
     proof, tries = attempt_proof(system, PORT, wait)
@@ -57,7 +57,7 @@ def test_it_is_looked_at_until_the_wait_is_over_and_ever_less_often() -> None:
 def test_a_netdev_that_has_the_vport_itself_is_not_waited_for() -> None:
     host = FakeHost(Kernel())
     host.kernel.set_up(host.kernel.nics[0], True)
-    system = Scripted(host, {})
+    system = Scripted(host)
     system.outcomes = (TAKEN,)
     assert attempt_proof(system, PORT, 60.0)[1] == 1
     assert host.pauses == []

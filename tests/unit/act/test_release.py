@@ -392,7 +392,7 @@ def test_recover_takes_what_was_interrupted_and_leaves_what_stands(tmp_path: Pat
     kernel = two_functions()
     claim(tmp_path, FakeHost(kernel), "eth5")
     with pytest.raises(Killed):
-        claim(tmp_path, FakeHost(kernel, Fate(dies_at=7, half=True)), "eth1")
+        claim(tmp_path, FakeHost(kernel, Fate(dies_at=9, half=True)), "eth1")
     done = release(tmp_path, FakeHost(kernel), recover=True)
     assert outcomes(done) == [("eth1", "restored")]
     assert done.ports[0].recovered

@@ -13,7 +13,15 @@ import pytest
 from manactl.act import restore
 from manactl.act.restore import Restored
 from manactl.model.port import PortId
-from manactl.netstate.snapshot import Fact, Kind, OtherDevice, PortState, Request, Setting
+from manactl.netstate.snapshot import (
+    Accepted,
+    Fact,
+    Kind,
+    OtherDevice,
+    PortState,
+    Request,
+    Setting,
+)
 from manactl.netstate.uppers import UpperState
 from tests.unit import fakes
 from tests.unit.fakes import address, neighbour, nexthop, route
@@ -40,6 +48,7 @@ class World:
     uppers: list[UpperState] = field(default_factory=list)
     settings: dict[tuple[int, str], str] = field(default_factory=dict)
     links: list[OtherDevice] = field(default_factory=list)
+    accepted: tuple[Accepted, ...] = ()
     refuses: Callable[[Request], int] = lambda _request: 0
     on_pause: Callable[[World], None] = lambda _world: None
     paused: list[float] = field(default_factory=list)
@@ -82,6 +91,7 @@ class World:
             tuple(others),
             tuple(f for f in related if (f.kind, f.body) not in mine),
             (*others, *self.links),
+            self.accepted,
         )  # fmt: skip
 
     def send(self, request: Request) -> None:
@@ -261,6 +271,60 @@ def test_lifetimes_end_meanwhile(world: World) -> None:
         if m.kind == ADDRESS and m.attrs[1][:6] == bytes.fromhex("20010db80001")
     ]
     assert left == 800
+
+
+ROUTERS = (
+    address("2001:db8:aa::2", 64, flags=0x200, valid=90, proto=2),
+    route("2001:db8:aa::", 64, proto=2, expires=90),
+    route("::", 0, via="fe80::9", proto=9, expires=90),
+)
+
+
+def hearing(world: World) -> PortState:
+    """What of the port is there, a router's among it; the router's goes now, with all the rest."""
+    world.accepted = (Accepted(LOW, default=True, prefixes=True, addresses=True, routes=64),)
+    world.add(*ROUTERS, address("10.0.0.2", 24), route("2001:db8:9::", 48, via="fe80::9"))
+    state = world.capture(PORT)
+    world.bounce()
+    world.kernel.messages = [
+        m for m in world.kernel.messages if all(m.pack() != fact.body for fact in ROUTERS)
+    ]
+    return state
+
+
+def test_what_a_router_has_advertised_is_awaited_and_never_made(world: World) -> None:
+    state = hearing(world)
+    done = put_back(world, state)
+    assert (done.residue, done.expired, done.extra) == ((), (), ())
+    assert [text.split(" proto")[0] for text in done.advertised] == [
+        "inet6 2001:db8:aa::2/64 noprefixroute valid_lft 90sec dev eth1",
+        "2001:db8:aa::/64 dev eth1",
+        "default (IPv6) via fe80::9 dev eth1",
+    ]
+    assert done.counts == {Kind.ROUTE: 1}
+    assert sum(world.paused) == pytest.approx(5.0)
+
+
+def test_what_the_router_brings_meanwhile_is_counted_and_ends_the_wait(world: World) -> None:
+    def answer(world: World) -> None:
+        if len(world.paused) == 3:
+            world.add(*ROUTERS)
+
+    state = hearing(world)
+    world.kernel.clock += 1000.0  # their lifetimes are over, and begin again
+    world.on_pause = answer
+    done = put_back(world, state)
+    assert (done.residue, done.expired, done.advertised) == ((), (), ())
+    assert done.counts == {Kind.ADDRESS: 1, Kind.ROUTE: 3}
+    assert len(world.paused) == 3
+
+
+def test_where_no_router_is_heard_all_is_made_again(world: World) -> None:
+    state = hearing(world)
+    world.accepted = ()
+    done = put_back(world, state)
+    assert (done.residue, done.advertised) == ((), ())
+    assert done.counts == {Kind.ADDRESS: 1, Kind.ROUTE: 3}
 
 
 def test_a_lifetime_that_was_over_is_no_error(world: World) -> None:

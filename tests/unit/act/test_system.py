@@ -7,15 +7,15 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from sys import modules
 from typing import Any, NamedTuple
 
 import pytest
 
 from manactl.act.plan import NetdevNow
 from manactl.act.system import LiveSystem, capabilities, who
-from manactl.look import stacked_links, surroundings
-from manactl.look.raw_qp_probe import Proof
-from manactl.model.port import Certainty, Missing, Owner, PortStatus, RdmaPort, Report
+from manactl.look import raw_qp_probe, stacked_links, surroundings
+from manactl.model.port import Certainty, Missing, Owner, PortStatus, Report
 from manactl.netstate.snapshot import Request
 from manactl.wire.uverbs import ProofOutcome
 from tests.unit.decide.scene import QUIET, STATE, STATUS
@@ -64,7 +64,7 @@ def netdev(sys: Path, name: str, dev_port: int, ifindex: int, flags: str) -> Non
 
 @pytest.fixture
 def system(sys: Path) -> Iterator[Any]:
-    with LiveSystem({PORT.key: RdmaPort("none_0", 1)}, FakeHost(two_ports()).look, sys=sys) as made:
+    with LiveSystem(FakeHost(two_ports()).look, sys=sys, dev=sys / "dev") as made:
         made.rtnl.close()
         made.rtnl = Rtnetlink()  # type: ignore[assignment]
         yield made
@@ -94,6 +94,86 @@ def test_acts_go_to_the_ifindex_of_now(system: LiveSystem, sys: Path) -> None:
     assert system.carrier(PORT) is False
 
 
+def test_nobody_is_asked_for_a_mac_that_is_not_known(system: LiveSystem) -> None:
+    """RTM_GETLINK waits for RTNL, which a driver may hold."""
+    system.rtnl.links.clear()  # type: ignore[attr-defined]
+    assert system.netdev(PORT._replace(permanent_mac=None)) == NetdevNow("eth1", 3, True)
+    assert system.netdev(PORT) is None
+
+
+def rdma_device(
+    sys: Path, name: str, minor: int, *, node: str = "uverbs0", guid: str = "0"
+) -> Path:
+    """A device of the function; its node in /dev is /dev/null, which is 1:3."""
+    function = sys / "bus/pci/devices/7870:00:00.0"
+    ports = function / "infiniband" / name / "ports"
+    for port in ("1", "2"):
+        (ports / port).mkdir(parents=True)
+    (ports.parent / "node_guid").write_text(f"{guid}\n")
+    entry = function / "infiniband_verbs" / node
+    entry.mkdir(parents=True)
+    (entry / "ibdev").write_text(f"{name}\n")
+    (entry / "dev").write_text(f"1:{minor}\n")
+    (sys / "dev/infiniband").mkdir(parents=True, exist_ok=True)
+    (sys / "dev/infiniband" / node).symlink_to("/dev/null")
+    return entry
+
+
+def test_the_raw_qp_device_is_looked_up_at_each_proof(
+    system: LiveSystem, sys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`rdma dev set manae_0 name fabric` between two proofs, with its old name for another one:
+    the node of the device that the function has now is opened, and no other."""
+    monkeypatch.setitem(modules, "pyverbs", None)
+    entry = rdma_device(sys, "manae_0", 3)
+    proof = system.prove_free(PORT)
+    assert (proof.where, proof.via) == (None, "uverbs")
+    assert proof.message.startswith("manae_0 is not a MANA Ethernet device"), "what /dev/null says"
+    function = sys / "bus/pci/devices/7870:00:00.0"
+    (function / "infiniband/manae_0").rename(function / "infiniband/fabric")
+    (entry / "ibdev").write_text("fabric\n")
+    proof = system.prove_free(PORT)
+    assert proof.message.startswith("fabric is not a MANA Ethernet device")
+
+
+def test_devices_whose_names_were_swapped_are_told_apart_by_what_they_are(
+    system: LiveSystem, sys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The RNIC of the function is called manae_0 now; it alone has a node GUID."""
+    monkeypatch.setitem(modules, "pyverbs", None)
+    rdma_device(sys, "manae_0", 9, node="uverbs0", guid="7c1e:52ff:fe00:0001")
+    rdma_device(sys, "mana_0", 3, node="uverbs1")
+    assert system.prove_free(PORT).message.startswith("mana_0 is not")
+
+
+def test_a_device_that_is_renamed_between_the_look_and_the_open_is_looked_up_again(
+    system: LiveSystem, sys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(modules, "pyverbs", None)
+    entry = rdma_device(sys, "manae_0", 3)
+    devices = sys / "bus/pci/devices/7870:00:00.0/infiniband"
+    open_device = raw_qp_probe.open_device
+
+    def renamed_first(pci: str, name: str, *more: Any) -> raw_qp_probe.Device:
+        if name == "manae_0":
+            (devices / name).rename(devices / "fabric")
+            (entry / "ibdev").write_text("fabric\n")
+        return open_device(pci, name, *more)
+
+    monkeypatch.setattr(raw_qp_probe, "open_device", renamed_first)
+    assert system.prove_free(PORT).message.startswith("fabric is not")
+
+
+def test_a_device_that_cannot_be_opened_is_not_tried_for_ever(
+    system: LiveSystem, sys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(modules, "pyverbs", None)
+    rdma_device(sys, "manae_0", 9)
+    proof = system.prove_free(PORT)
+    assert (proof.where, proof.errno) == ("open", errno.ENXIO)
+    assert "another device's by now" in proof.message
+
+
 def test_without_an_rdma_device_nothing_can_be_proven(system: LiveSystem) -> None:
     proof = system.prove_free(PORT._replace(port=2))
     assert (proof.outcome, proof.errno) == (ProofOutcome.CANNOT, errno.ENODEV)
@@ -105,7 +185,7 @@ def test_without_an_rdma_device_nothing_can_be_proven(system: LiveSystem) -> Non
 def test_holders_are_those_of_the_port(sys: Path) -> None:
     kernel = two_ports()
     kernel.nic("eth2").holders = [77]
-    with LiveSystem({}, FakeHost(kernel).look, sys=sys) as system:
+    with LiveSystem(FakeHost(kernel).look, sys=sys) as system:
         assert system.holders(PORT) == ()
         assert [one.pid for one in system.holders(PORT._replace(port=2))] == [77]
         assert system.holders(PORT._replace(port=9)) == ()
@@ -126,7 +206,7 @@ def test_free_is_believed_on_proof_while_nobody_is_in_the_driver(
     other = PortStatus(PORT._replace(port=2), None, None, None, None, Owner.FREE, Certainty.PROVEN)
     port = PortStatus(PORT, None, None, None, None, owner, certainty)
     report = Report(NOW, "7", True, (Missing(source, "why"),), (other, port))
-    with LiveSystem({}, lambda: report, sys=sys) as system:
+    with LiveSystem(lambda: report, sys=sys) as system:
         assert system.seems_free(PORT) is free
 
 
@@ -245,23 +325,8 @@ def test_surroundings_are_those_of_this_port(
     assert asked == [(STATUS, STATE, [3], system.rtnl)]
 
 
-def test_the_proof_is_made_on_the_ports_rdma_port(
-    system: LiveSystem, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[tuple[object, ...]] = []
-    found = Proof(ProofOutcome.FREE, None, None, "uverbs", "free")
-
-    def prove(*args: object) -> Proof:
-        asked.append(args)
-        return found
-
-    monkeypatch.setattr("manactl.act.system.prove_free", prove)
-    assert system.prove_free(PORT) is found
-    assert asked == [("none_0", 1)]
-
-
 def test_warming_up_opens_the_device_and_closes_it(
-    system: LiveSystem, monkeypatch: pytest.MonkeyPatch
+    system: LiveSystem, sys: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Opened:
         closed = 0
@@ -271,19 +336,23 @@ def test_warming_up_opens_the_device_and_closes_it(
 
     device, asked = Opened(), []
 
-    def opening(name: str, _evidence: object) -> Opened:
-        asked.append(name)
+    def opening(*args: object) -> Opened:
+        asked.append(args)
         return device
 
     monkeypatch.setattr("manactl.act.system.open_device", opening)
     system.warm_up(PORT)
-    assert (asked, device.closed) == (["none_0"], 1)
-    system.warm_up(PORT._replace(port=2))
-    assert asked == ["none_0"]
+    assert asked == []  # it has none
+    rdma_device(sys, "manae_0", 3)
+    system.warm_up(PORT)
+    assert asked == [("7870:00:00.0", "manae_0", [], str(sys), str(sys / "dev"))]
+    assert device.closed == 1
+    system.warm_up(PORT._replace(port=3))
+    assert len(asked) == 1
 
 
 def test_the_socket_is_closed_at_the_end(sys: Path) -> None:
-    with LiveSystem({}, FakeHost(two_ports()).look, sys=sys) as system:
+    with LiveSystem(FakeHost(two_ports()).look, sys=sys) as system:
         system.rtnl.link(1)
     with pytest.raises(OSError, match="Bad file descriptor"):
         system.rtnl.link(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -554,3 +555,30 @@ def test_a_process_that_goes_on_has_not_ended() -> None:
             processes.close(fd)
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(fd)
+
+
+class Signalled(BaseException):
+    """A signal to manactl itself."""
+
+
+def test_a_signal_right_after_sigterm_does_not_make_it_forgotten() -> None:
+    class Interrupting(FakeProcesses):
+        def terminate(self, fd: int) -> None:
+            super().terminate(fd)
+            raise Signalled
+
+    processes, sent = Interrupting(), list[Holder]()
+    with pytest.raises(Signalled):
+        ending.terminate(ONE, lambda: ONE, sent, 0.0, [].append, processes=processes)
+    assert [one.pid for one in sent] == processes.signalled == [4211]
+
+
+def test_who_could_not_be_signalled_was_not() -> None:
+    class Refusing(FakeProcesses):
+        def terminate(self, fd: int) -> None:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    sent: list[Holder] = []
+    with pytest.raises(OSError, match="Invalid"):
+        ending.terminate(ONE, lambda: ONE, sent, 0.0, [].append, processes=Refusing())
+    assert sent == []

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import signal
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from manactl.act.transition import UndoResult, Workplace
 from manactl.errors import Busy, Interrupted, ManactlError, NotRestored, Refused, RolledBack
 from manactl.journal import file as journal
 from manactl.model.port import Evidence, Holder, PortId
-from manactl.netstate.snapshot import Fact, Request
+from manactl.netstate.snapshot import Accepted, Fact, PortState, Request
 from manactl.wire.uverbs import ProofOutcome
 from tests.unit.fakes import PORT, address, neighbour, nexthop, route
 from tests.unit.host import (
@@ -657,6 +658,30 @@ def test_the_story_of_a_failure_has_what_failed_and_whom(tmp_path: Path) -> None
     assert why in first
 
 
+def test_a_failed_claim_tells_what_a_router_has_to_bring(tmp_path: Path) -> None:
+    class Hearing(FakeSystem):
+        def capture(self, port: PortId, nexthops: Collection[int] = ()) -> PortState:
+            accepted = Accepted(
+                self.here(port).ifindex, default=True, prefixes=True, addresses=True, routes=64
+            )
+            return dataclasses.replace(super().capture(port, nexthops), accepted=(accepted,))
+
+        def prove_free(self, port: PortId) -> FakeProof:
+            return FakeProof(ProofOutcome.CANNOT)
+
+    kernel = two_ports()
+    kernel.add("route", route("2001:db8:b::", 64, via="fe80::9", proto=9).body)
+    host = FakeHost(kernel)
+    host.systems = Hearing
+    with pytest.raises(RolledBack) as caught:
+        claim(tmp_path, host, "eth1")
+    assert caught.value.message.splitlines()[1:] == [
+        "Everything is restored and verified.",
+        "  comes with the next router advertisement: 2001:db8:b::/64 via fe80::9 dev eth1 proto ra",
+    ]
+    assert nothing_open(tmp_path)
+
+
 def test_a_port_that_could_not_be_opened_has_what_was_not_attempted(tmp_path: Path) -> None:
     class Broken(FakeSystem):
         def set_admin(self, port: PortId, up: bool) -> None:
@@ -726,11 +751,11 @@ def test_a_journal_that_cannot_be_closed_says_why() -> None:
 
 def test_residue_comes_line_by_line_with_each_remedy_once() -> None:
     result = UndoResult(residue=["one", "two"], remedies=["do this", "do that", "do this"])
-    error = transition.not_restored("the story", result, [SEEN])
+    error = transition.not_restored("the story", result, ["eth1", "eth2"], [SEEN])
     assert error.message == "the story\nNot restored:\n  one\n  two"
     assert error.hint == (
         "do this\ndo that\nthe journal stays open: fix the cause, then `manactl recover` "
-        "tries again"
+        "tries again; or, when it cannot be fixed: manactl recover --accept eth1 --accept eth2"
     )
     assert error.evidence == (
         SEEN, Evidence("rtnetlink", "residue", "one"), Evidence("rtnetlink", "residue", "two"),
@@ -739,17 +764,22 @@ def test_residue_comes_line_by_line_with_each_remedy_once() -> None:
 
 
 def test_a_journal_alone_that_failed_is_no_residue() -> None:
-    error = transition.not_restored("the story", UndoResult(log_failed="No space left"))
+    error = transition.not_restored("the story", UndoResult(log_failed="No space left"), ["eth1"])
     assert error.message.splitlines() == [
         "the story",
         "The journal could not be written: No space left.",
         "What was on the port is restored and verified.",
     ]
     assert error.evidence == ()
+    assert error.hint == (
+        "the journal stays open: fix the cause, then `manactl recover` tries again"
+    )
 
 
 def test_residue_and_a_journal_that_failed_are_both_reported() -> None:
-    error = transition.not_restored("the story", UndoResult(residue=["one"], log_failed="full"))
+    error = transition.not_restored(
+        "the story", UndoResult(residue=["one"], log_failed="full"), ["eth1"]
+    )
     assert error.message.splitlines() == [
         "the story", "Not restored:", "  one", "The journal could not be written: full.",
     ]  # fmt: skip
@@ -817,7 +847,7 @@ def workplace(log: Deaf) -> Iterator[Workplace]:
     kernel = two_ports()
     host = FakeHost(kernel)
     with Interruptible() as signals:
-        yield Workplace(host.system({}, signals.pause), log, signals, Followed())
+        yield Workplace(host.system(signals.pause), log, signals, Followed())
 
 
 def applied(*steps: Scripted, log: Deaf | None = None) -> BaseException:
@@ -884,7 +914,7 @@ def test_a_kernel_bug_that_touched_nothing_is_a_refusal() -> None:
     host.systems = Buggy
     prove = plan.ProveFree(PORT, "manae_0", 1)
     with Interruptible() as signals:
-        work = Workplace(host.system({}, signals.pause), Deaf(), signals, Followed())
+        work = Workplace(host.system(signals.pause), Deaf(), signals, Followed())
         with pytest.raises(Refused) as caught:
             transition.apply([prove], work, wait=0.0, who="eth1")
     error = caught.value
@@ -944,30 +974,30 @@ def test_steps_are_followed_with_how_they_ended() -> None:
     assert follower.steps == [("do it", 0.0, True), ("undo it", 0.0, False)]
 
 
-@pytest.mark.parametrize("last", [True, False])
-def test_releasing_closes_the_journal_with_its_last_port(last: bool) -> None:
+@pytest.mark.parametrize("closes", ["released", "accepted", None])
+def test_releasing_closes_the_journal_with_its_last_port(closes: str | None) -> None:
     log = Deaf()
     steps = [Scripted(), Scripted(ETH2)]
     with workplace(log) as work:
-        assert transition.release(steps, work, [PORT], last=last).clean
+        assert transition.release(steps, work, [PORT], closes=closes).clean
     assert log.events[0] == ("releasing", {"ports": [PORT._asdict()]})
     assert [event for event, _ in log.events[1:4]] == ["undoing", "undone", "released"]
     assert log.events[3][1] == {"pci": PORT.pci, "port": 1}
-    closed = [("closed", {"how": "released"}), ("archived", {})]
-    assert log.events[4:] == (closed if last else [])
+    closed = [("closed", {"how": closes}), ("archived", {})]
+    assert log.events[4:] == (closed if closes else [])
 
 
 def test_a_release_with_residue_closes_nothing() -> None:
     log = Deaf()
     with workplace(log) as work:
-        result = transition.release([Scripted(residue=("left",))], work, [PORT], last=True)
+        result = transition.release([Scripted(residue=("left",))], work, [PORT], closes="released")
     assert not result.clean
     assert log.events[-1] == ("residue", {"lines": ["left"]})
 
 
 def test_a_release_whose_journal_cannot_be_closed_is_not_clean() -> None:
     with workplace(Deaf(archive=False)) as work:
-        result = transition.release([Scripted()], work, [PORT], last=True)
+        result = transition.release([Scripted()], work, [PORT], closes="released")
     assert result.log_failed == "Read-only file system"
 
 
@@ -975,6 +1005,6 @@ def test_what_is_undone_is_undone_newest_first() -> None:
     log = Deaf()
     with workplace(log) as work:
         transition.release(
-            [Scripted(kind="first"), Scripted(kind="second")], work, [PORT], last=False
+            [Scripted(kind="first"), Scripted(kind="second")], work, [PORT], closes=None
         )
     assert [more["kind"] for event, more in log.events if event == "undone"] == ["second", "first"]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from manactl.cli.recover import recover
+from tests.unit.act.test_release import two_functions
 from tests.unit.cli.shell import Shell
 from tests.unit.host import (
     FakeHost,
@@ -32,3 +33,35 @@ def test_what_was_interrupted_is_recovered(shell: Shell) -> None:
     assert shell.lines[-1].startswith("eth1 recovered: up")
     shell.run(recover, FakeHost(kernel))
     assert shell.lines == ["nothing to recover"]
+
+
+def test_residue_is_accepted_by_name(shell: Shell) -> None:
+    kernel = furnished()
+    with pytest.raises(Killed):
+        claimed(shell.state_dir, FakeHost(kernel, Fate(dies_at=7, half=True)))
+    shell.run(recover, FakeHost(kernel), "--accept", "eth1", "--dry-run")
+    assert shell.lines[0] == "eth1 would be accepted as it is"
+    assert shell.lines[1] == "  not restored: eth1 is down (up before the claim)"
+    assert shell.lines[-1] == "Nothing was touched (dry run)."
+    shell.run(recover, FakeHost(kernel), "--accept", "eth1", "--dry-run", "--json")
+    assert "plans" not in shell.document
+    shell.run(recover, FakeHost(kernel), "--accept", "eth1", "--json")
+    (port,) = shell.document["ports"]  # type: ignore[misc]
+    assert (port["netdev"], port["outcome"]) == ("eth1", "accepted")
+    assert port["residue"][0] == "eth1 is down (up before the claim)"
+    shell.run(recover, FakeHost(kernel), "--accept", "eth1")
+    assert shell.lines == ["eth1 is not claimed: nothing to do"]
+
+
+def test_only_what_is_named_is_accepted_and_nothing_recovered(shell: Shell) -> None:
+    kernel = two_functions()
+    for name in ("eth1", "eth5"):
+        with pytest.raises(Killed):
+            claimed(shell.state_dir, FakeHost(kernel, Fate(dies_at=7, half=True)), name)
+    links = list(kernel.links)
+    shell.run(recover, FakeHost(kernel), "--accept", "eth5")
+    assert shell.lines[0].startswith("eth5 is accepted as it is")
+    assert not any(line.startswith("eth1") for line in shell.lines)
+    assert kernel.links == links
+    shell.run(recover, FakeHost(kernel))
+    assert shell.lines[-1].startswith("eth1 recovered: up")

@@ -10,6 +10,7 @@ import pytest
 
 from manactl.completion.claims import Claims, claims
 from manactl.journal import file as journal
+from manactl.journal.file import Journal
 from tests.unit.fakes import PORT
 from tests.unit.journal.test_file import HEADER, released, written
 
@@ -44,6 +45,14 @@ def test_it_agrees_with_the_journal(tmp_path: Path, proc: str, events: tuple[str
 def test_a_released_port_has_left(tmp_path: Path, proc: str) -> None:
     released(tmp_path / "state")
     assert claims(str(tmp_path / "state"), proc) == Claims()
+
+
+def test_a_port_whose_residue_was_accepted_has_left(tmp_path: Path, proc: str) -> None:
+    path = written(tmp_path / "state", "doing", "claimed", "releasing")
+    with Journal.open(path) as log:
+        log.append("accepted", pci=PORT.pci, port=PORT.port, residue=["a route"])
+    assert claims(str(tmp_path / "state"), proc) == Claims()
+    assert journal.list_claims(tmp_path / "state", HEADER["boot_id"]).claims == []
 
 
 def test_a_claim_from_before_the_last_boot_is_history(tmp_path: Path, proc: str) -> None:

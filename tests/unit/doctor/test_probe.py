@@ -206,15 +206,15 @@ def test_a_raw_qp_is_tried_where_the_port_is(
     number: int | None,
     found: dict[str, str | None],
 ) -> None:
-    tried: list[tuple[str, int]] = []
+    tried: list[tuple[str, str, int]] = []
 
-    def prove(device: str, rdma_port: int) -> Proof:
-        tried.append((device, rdma_port))
+    def prove(pci: str, device: str, rdma_port: int) -> Proof:
+        tried.append((pci, device, rdma_port))
         return Proof(outcome, number, None, "uverbs", "")
 
     monkeypatch.setattr(probe, "prove_free", prove)
     assert probe.probed(port) == found
-    assert tried == [("manae_0", 2)]
+    assert tried == [("0000:01:00.0", "manae_0", 2)]
     assert probe.probed(port._replace(rdma=None)) == {}
     assert probe.probed(port._replace(netdev=None)) == {}
     assert len(tried) == 1

@@ -91,6 +91,15 @@ def test_a_port_whose_neighbour_is_being_released_stands(tmp_path: Path) -> None
     assert phases == {1: ("interrupted", True), 2: ("claimed", False)}
 
 
+def test_residue_that_was_accepted_was_another_ports(tmp_path: Path) -> None:
+    residue = ("residue", {"lines": ["a route of eth1"]})
+    accepted = ("accepted", {"pci": PORT.pci, "port": PORT.port, "residue": ["a route of eth1"]})
+    path = written(tmp_path, [*CLAIMED, RELEASING, residue, accepted])
+    ((port, note),) = steps(tmp_path).items()
+    assert (port, note and note.code) == (2, "release-interrupted")
+    assert journal.read(path).ending == "accepted"
+
+
 def test_what_could_not_be_put_back_is_named(tmp_path: Path) -> None:
     residue = ("residue", {"lines": ["setting eth1 up failed: Device or resource busy"]})
     path = written(tmp_path, [*CLAIMED, RELEASING, residue])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import struct
 import sys
 from collections.abc import Callable, Iterator
@@ -237,16 +238,18 @@ def test_a_port_that_is_not_there_is_refused_before_any_queue_is_made(port: int)
     assert kernel.log == ["QUERY_DEVICE"]
 
 
+PCI = "7870:00:00.0"
+
 # The character device. A plain file in its place takes the commands and answers nothing.
 
 
 @pytest.fixture
 def uverbs(tmp_path: Path) -> tuple[Path, Path]:
     for number, device in enumerate(["mana_0", "manae_0"]):
-        entry = tmp_path / "sys/class/infiniband_verbs" / f"uverbs{number}"
+        entry = tmp_path / "sys/bus/pci/devices" / PCI / "infiniband_verbs" / f"uverbs{number}"
         entry.mkdir(parents=True)
         (entry / "ibdev").write_text(f"{device}\n")
-    (tmp_path / "sys/class/infiniband_verbs/abi_version").write_text("6\n")
+        (entry / "dev").write_text("0:0\n")  # st_rdev of a plain file
     (tmp_path / "dev/infiniband").mkdir(parents=True)
     (tmp_path / "dev/infiniband/uverbs1").touch()
     return tmp_path / "sys", tmp_path / "dev"
@@ -256,7 +259,7 @@ def test_uverbs_opens_the_node_of_the_device_and_gets_context_and_pd(
     uverbs: tuple[Path, Path],
 ) -> None:
     sys_root, dev_root = uverbs
-    device = UverbsDevice("manae_0", str(sys_root), str(dev_root))
+    device = UverbsDevice(PCI, "manae_0", str(sys_root), str(dev_root))
     page = device.page()
     device.fill(page, b"\x01\x02\x03\x04\x05\x06\x07\x08")
     assert device.read32(page + 4) == int.from_bytes(b"\x05\x06\x07\x08", sys.byteorder)
@@ -272,8 +275,31 @@ def test_uverbs_says_that_the_node_is_missing(
     uverbs: tuple[Path, Path], device: str, number: int
 ) -> None:
     with pytest.raises(CommandFailed) as failed:
-        UverbsDevice(device, str(uverbs[0]), str(uverbs[1]))
+        UverbsDevice(PCI, device, str(uverbs[0]), str(uverbs[1]))
     assert (failed.value.where, failed.value.number) == ("open", number)
+
+
+def test_a_device_of_that_name_on_another_function_is_not_opened(
+    uverbs: tuple[Path, Path],
+) -> None:
+    with pytest.raises(CommandFailed, match="no uverbs device of 7871"):
+        UverbsDevice("7871:00:00.0", "manae_0", str(uverbs[0]), str(uverbs[1]))
+    assert (uverbs[1] / "infiniband/uverbs1").read_bytes() == b""
+
+
+def test_a_node_that_was_given_to_another_device_gets_no_command(
+    uverbs: tuple[Path, Path],
+) -> None:
+    """The function's uverbs1 is 231:193, and what was opened is not."""
+    sys_root, dev_root = uverbs
+    for entry in (sys_root / "bus/pci/devices" / PCI / "infiniband_verbs").iterdir():
+        (entry / "dev").write_text("231:193\n")
+    before = sorted(os.listdir("/proc/self/fd"))
+    with pytest.raises(CommandFailed, match="another device") as failed:
+        UverbsDevice(PCI, "manae_0", str(sys_root), str(dev_root))
+    assert (failed.value.where, failed.value.number) == ("open", errno.ENXIO)
+    assert (dev_root / "infiniband/uverbs1").read_bytes() == b""
+    assert sorted(os.listdir("/proc/self/fd")) == before
 
 
 # pyverbs, stood in for by packages that behave as the real one does at import.
@@ -315,7 +341,7 @@ def test_pyverbs_of_another_libibverbs_is_passed_over_with_a_word(
     pyverbs: Callable[[dict[str, str]], None],
 ) -> None:
     pyverbs({"__init__": "", "mem_alloc": BROKEN})
-    proof = prove_free("no_such_device", 1)
+    proof = prove_free(PCI, "no_such_device", 1)
     assert (proof.outcome, proof.where, proof.via) == (ProofOutcome.CANNOT, "open", "uverbs")
     assert proof.evidence[0].fact == "pyverbs"
     assert "IBVERBS_PRIVATE_58" in str(proof.evidence[0].value)
@@ -325,7 +351,7 @@ def test_pyverbs_that_finds_no_device_leaves_the_errno_to_the_kernel(
     pyverbs: Callable[[dict[str, str]], None],
 ) -> None:
     pyverbs(STAND_IN)
-    proof = prove_free("no_such_device", 1)
+    proof = prove_free(PCI, "no_such_device", 1)
     assert (proof.where, proof.errno) == ("open", errno.ENOENT)
     assert "Failed to find device" in str(proof.evidence[0].value)
 
@@ -338,7 +364,7 @@ def test_importing_pyverbs_keeps_the_root_logger(
     monkeypatch.setattr(root, "handlers", [])
     monkeypatch.setattr(root, "level", logging.WARNING)
     with pytest.raises(raw_qp_probe.PyverbsUnusable):
-        raw_qp_probe.PyverbsDevice("no_such_device")
+        raw_qp_probe.PyverbsDevice(PCI, "no_such_device")
     assert "pyverbs" in sys.modules
     assert root.handlers == []
     assert root.level == logging.WARNING
@@ -347,4 +373,30 @@ def test_importing_pyverbs_keeps_the_root_logger(
 def test_missing_pyverbs_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyverbs", None)
     with pytest.raises(raw_qp_probe.PyverbsUnusable, match="not installed"):
-        raw_qp_probe.PyverbsDevice("manae_0")
+        raw_qp_probe.PyverbsDevice(PCI, "manae_0")
+
+
+def test_a_device_that_pyverbs_opened_by_a_name_of_another_function_is_left_at_once(
+    pyverbs: Callable[[dict[str, str]], None], uverbs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """libibverbs goes by the name alone."""
+    opened = tmp_path / "opened"
+    opened.touch()
+    device = (
+        "import os\n"
+        "class Context:\n"
+        "    def __init__(self, name):\n"
+        f"        self.cmd_fd = os.open({str(opened)!r}, os.O_RDWR)\n"
+        "    def close(self):\n"
+        "        os.close(self.cmd_fd)\n"
+    )
+    pd = "class PD:\n    handle = 5\n    def __init__(self, context): ...\n"
+    pyverbs({**STAND_IN, "device": device, "pd": pd})
+    sys_root, dev_root = map(str, uverbs)
+    assert raw_qp_probe.PyverbsDevice(PCI, "manae_0", sys_root).pd == 5
+    before = sorted(os.listdir("/proc/self/fd"))
+    notes: list[Evidence] = []
+    with pytest.raises(CommandFailed):
+        raw_qp_probe.open_device("7871:00:00.0", "manae_0", notes, sys_root, dev_root)
+    assert [note.value for note in notes] == ["manae_0 is not a device of 7871:00:00.0 any more"]
+    assert sorted(os.listdir("/proc/self/fd")) == before

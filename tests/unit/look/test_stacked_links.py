@@ -9,7 +9,7 @@ import pytest
 
 from manactl.look import stacked_links
 from manactl.look.stacked_links import StackedLink, parse, put_setting, settings
-from manactl.netstate.snapshot import Setting
+from manactl.netstate.snapshot import Accepted, Setting
 from manactl.netstate.uppers import UpperState
 
 MAC = bytes.fromhex("020000000007")
@@ -98,3 +98,42 @@ def test_settings_that_cannot_be_read_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "net/ipv6/conf/eth1/mtu").mkdir(parents=True)
     with pytest.raises(IsADirectoryError):
         settings([(3, "eth1")], tmp_path)
+
+
+CONF = {
+    "accept_ra": 1, "forwarding": 0, "disable_ipv6": 0, "accept_ra_defrtr": 1,
+    "accept_ra_pinfo": 1, "autoconf": 1, "accept_ra_rt_info_max_plen": 64,
+    "router_solicitations": -1,
+}  # fmt: skip
+ALL = Accepted(3, default=True, prefixes=True, addresses=True, routes=64)
+
+
+@pytest.mark.parametrize(
+    ("more", "found"),
+    [
+        ({}, ALL),
+        ({"accept_ra": 0}, None),
+        ({"accept_ra": 2}, ALL),
+        ({"forwarding": 1}, None),
+        ({"forwarding": 1, "accept_ra": 2}, ALL),
+        ({"forwarding": 2}, None),
+        ({"disable_ipv6": 1}, None),
+        ({"accept_ra_defrtr": 0}, ALL._replace(default=False)),
+        ({"accept_ra_pinfo": 0}, ALL._replace(prefixes=False, addresses=False)),
+        ({"autoconf": 0}, ALL._replace(addresses=False)),
+        ({"accept_ra_rt_info_max_plen": 0}, ALL._replace(routes=0)),
+        ({"accept_ra_rt_info_max_plen": None}, ALL._replace(routes=0)),
+        ({"router_solicitations": 0}, ALL._replace(solicits=False)),
+        ({"accept_ra": None}, None),
+        ({"autoconf": "x"}, None),
+    ],
+)
+def test_what_is_taken_from_a_router(
+    more: dict[str, int | str | None], found: Accepted | None, tmp_path: Path
+) -> None:
+    (tmp_path / "net/ipv6/conf/eth1").mkdir(parents=True)
+    for key, value in {**CONF, **more}.items():
+        if value is not None:
+            (tmp_path / "net/ipv6/conf/eth1" / key).write_text(f"{value}\n")
+    devices = [(8, "without-ipv6"), (3, "eth1")]
+    assert stacked_links.accepted(devices, tmp_path) == (() if found is None else (found,))

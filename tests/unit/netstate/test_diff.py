@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from manactl.netstate import describe, diff, snapshot
 from manactl.netstate.diff import Comparison, MissingFact, Obstacle
-from manactl.netstate.snapshot import Dumps, Fact, Kind, OtherDevice, PortState
+from manactl.netstate.snapshot import Accepted, Dumps, Fact, Kind, OtherDevice, PortState
 from manactl.netstate.uppers import UpperState
 from manactl.wire import rtmsg as rt
 from manactl.wire.netlink import NLM_F_EXCL, NLM_F_REPLACE
@@ -542,3 +542,174 @@ def test_an_elder_address_is_made_again_after_a_younger_one_that_is_missing() ->
     now = state(second, third, other, local_)
     assert Comparison(wanted, now).in_the_way == []
     assert Comparison(wanted, state(first, second, third, other)).in_the_way == []
+
+
+# --- changes between two looks --------------------------------------------------------------
+
+HOME = address("10.0.0.2", 24)
+SIX = address("2001:db8::2", 64, valid=900)
+
+
+def test_what_passes_by_itself_is_no_change() -> None:
+    """Lifetimes, duplicate address detection, and the routes that come with its end."""
+    later = address("2001:db8::2", 64, valid=300)
+    tentative = address("2001:db8::2", 64, valid=900, flags=rt.IFA_F_TENTATIVE)
+    local = route("2001:db8::2", 128, table=255, proto=2, kind=rt.RTN_LOCAL)
+    assert diff.changes(state(HOME, SIX), state(HOME, later, taken=700.0)) == []
+    assert diff.changes(state(HOME, tentative), state(HOME, SIX, local)) == []
+    learned = [
+        Fact(Kind.NEIGHBOUR, rt.NdMsg(2, 3, nud, rt.NTF_EXT_LEARNED).pack()) for nud in (2, 4)
+    ]
+    assert diff.changes(state(learned[0]), state(learned[1])) == []
+
+
+@pytest.mark.parametrize(
+    ("now", "expected"),
+    [
+        (state(HOME, SIX, route("10.9.0.0", 16, via="10.0.0.9")), "added: 10.9.0.0/16 via"),
+        (state(HOME), "removed: inet6 2001:db8::2/64"),
+        (state(HOME, address("2001:db8::2", 64)), "added: inet6 2001:db8::2/64"),
+        (state(HOME, SIX, neighbour("10.0.0.50")), "added: neighbour 10.0.0.50"),
+        (state(SIX, HOME), "the order of its addresses changed"),
+        (dataclasses.replace(state(HOME, SIX), up=False, carrier=False), "eth1 was set down"),
+        (dataclasses.replace(state(HOME, SIX), carrier=False), "eth1 lost its carrier"),
+        (state(HOME, SIX, name="lan7"), "eth1 (ifindex 3) is lan7 (3) now"),
+        (
+            dataclasses.replace(
+                state(HOME, SIX),
+                uppers=(UpperState("v7", 9, "vlan", 3, "802.1Q 7", True, True, True),),
+            ),
+            "upper v7 changed",
+        ),
+        (
+            dataclasses.replace(
+                state(HOME, SIX),
+                settings=(snapshot.Setting(3, "net/ipv6/conf", "accept_ra", "2"),),
+            ),
+            "sysctl net/ipv6/conf: accept_ra changed",
+        ),
+        (
+            dataclasses.replace(state(HOME, SIX), others=(OtherDevice(5, "lan0", None),)),
+            "a device that its routes name changed",
+        ),
+        (dataclasses.replace(state(HOME, SIX), related=(nexthop(8, 5),)), "added: nexthop id 8"),
+    ],
+)
+def test_a_change_is_told_in_words(now: PortState, expected: str) -> None:
+    found = diff.changes(state(HOME, SIX), now)
+    assert expected in "\n".join(found)
+    assert diff.changes(now, now) == []
+
+
+@pytest.mark.parametrize(
+    ("valid", "found"), [(800, 0), (801, 0), (803, 1), (900, 1), (rt.FOREVER, 0)]
+)
+def test_a_lifetime_that_does_not_end_when_it_should_was_extended(valid: int, found: int) -> None:
+    """900 s, and 100 s later. One that became "for ever" is a change of settings."""
+    later = state(HOME, address("2001:db8::2", 64, valid=valid), taken=200.0)
+    assert len(diff.renewed(state(HOME, SIX), later)) == found
+    assert diff.renewed(state(HOME), later) == []
+
+
+# --- routers ----------------------------------------------------------------------------------
+
+EVERYTHING = Accepted(3, default=True, prefixes=True, addresses=True, routes=64)
+GATEWAY = "fe80::9"
+RA = rt.RTPROT_RA
+DEFAULT = route("::", 0, via=GATEWAY, proto=RA, expires=900)
+INFORMED = route("2001:db8:bb::", 64, via=GATEWAY, proto=RA, expires=900)
+PREFIX = route("2001:db8:aa::", 64, proto=rt.RTPROT_KERNEL, expires=900)
+SLAAC = address("2001:db8:aa::2", 64, valid=900, proto=rt.IFAPROT_KERNEL_RA)
+ROUTERS = (SLAAC, DEFAULT, INFORMED, PREFIX)
+ENDLESS = route("2001:db8:aa::", 64, proto=rt.RTPROT_KERNEL)
+
+
+def hears(now: PortState, accepted: Accepted = EVERYTHING) -> PortState:
+    return dataclasses.replace(now, accepted=(accepted,))
+
+
+def test_what_a_router_has_advertised_is_not_missing_but_comes() -> None:
+    own = route("2001:db8:9::", 64, via=GATEWAY)
+    found = Comparison(state(*ROUTERS, own), hears(state()))
+    assert found.advertised == list(ROUTERS)
+    assert [one.fact for one in found.missing] == [own]
+    deaf = Comparison(state(*ROUTERS, own), state())
+    assert (deaf.advertised, len(deaf.missing)) == ([], 5)
+    there = Comparison(state(*ROUTERS), hears(state(*ROUTERS)))
+    assert (there.advertised, there.missing) == ([], [])
+
+
+def test_a_lifetime_that_is_over_is_the_routers_to_renew() -> None:
+    later = hears(dataclasses.replace(state(), taken=5000.0))
+    assert Comparison(state(*ROUTERS), later).advertised == list(ROUTERS)
+
+
+@pytest.mark.parametrize(
+    ("more", "left"),
+    [
+        ({"default": False}, DEFAULT),
+        ({"prefixes": False}, PREFIX),
+        ({"addresses": False}, SLAAC),
+        ({"routes": 63}, INFORMED),
+        ({"ifindex": 4}, None),
+    ],
+)
+def test_what_the_device_does_not_take_is_missing(more: dict[str, int], left: Fact | None) -> None:
+    found = Comparison(state(*ROUTERS), hears(state(), EVERYTHING._replace(**more)))
+    expected = [left] if left else list(ROUTERS)
+    # The connected route of an address that we make comes with it.
+    if left is SLAAC:
+        assert SLAAC in [one.fact for one in found.missing]
+    else:
+        assert [one.fact for one in found.missing] == expected
+
+
+def test_a_device_is_known_by_where_it_is_now() -> None:
+    now = hears(state(ifindex=7, name="enP1"), EVERYTHING._replace(ifindex=7))
+    assert Comparison(state(*ROUTERS), now).advertised == list(ROUTERS)
+
+
+@pytest.mark.parametrize(
+    ("facts", "of_router"),
+    [
+        ((SLAAC, ENDLESS), {SLAAC, ENDLESS}),
+        ((ENDLESS,), set()),
+        ((address("2001:db8:aa::7", 64), SLAAC, PREFIX), {SLAAC}),
+        ((address("2001:db8:aa::7", 64, flags=rt.IFA_F_NOPREFIXROUTE), PREFIX), {PREFIX}),
+        ((address("2001:db8:aa::7", 64, valid=900), PREFIX), set()),
+        ((address("2001:db8:aa::7", 64, flags=1, proto=rt.IFAPROT_KERNEL_RA),), set()),
+        ((address("fe80::7", 64, proto=rt.IFAPROT_KERNEL_LL),), set()),
+        ((route("2001:db8:9::", 64, expires=900),), set()),
+        ((route("192.0.2.0", 24, proto=RA, expires=900),), set()),
+        ((route("2001:db8:9::", 64, proto=RA, kind=rt.RTN_UNREACHABLE),), set()),
+        ((route("2001:db8:9::", 64, 9, proto=RA),), set()),
+        ((neighbour("2001:db8::5"), nexthop(3)), set()),
+    ],
+)
+def test_what_is_a_routers(facts: tuple[Fact, ...], of_router: set[Fact]) -> None:
+    assert set(snapshot.of_router(state(*facts), [EVERYTHING])) == of_router
+
+
+def test_what_was_advertised_again_with_other_settings_has_come() -> None:
+    again = route("::", 0, via=GATEWAY, proto=RA, expires=900, flags=rt.RTNH_F_ONLINK)
+    endless = address("2001:db8:aa::2", 64, proto=rt.IFAPROT_KERNEL_RA)
+    now = hears(state(endless, again, INFORMED, ENDLESS))
+    found = Comparison(state(*ROUTERS), now)
+    assert (found.advertised, found.missing) == ([], [])
+
+
+def test_another_router_is_another_route() -> None:
+    other = route("::", 0, via="fe80::7", proto=RA, expires=900)
+    assert Comparison(state(DEFAULT), hears(state(other))).advertised == [DEFAULT]
+    static = route("::", 0, via=GATEWAY)
+    assert Comparison(state(DEFAULT), hears(state(static))).advertised == [DEFAULT]
+
+
+def test_routes_of_an_advertised_address_come_with_it() -> None:
+    its, other = local("2001:db8:aa::2"), local("2001:db8:aa::3")
+    upper = UpperState("v9", 5, "vlan", 3, "802.1Q 9", True, True, True)
+    slaac = address("2001:db8:aa::2", 64, 5, valid=900, proto=rt.IFAPROT_KERNEL_RA)
+    was = dataclasses.replace(state(slaac, its, other), uppers=(upper,))
+    now = dataclasses.replace(state(), uppers=(upper,))
+    found = Comparison(was, hears(now, EVERYTHING._replace(ifindex=5)))
+    assert (found.advertised, [one.fact for one in found.missing]) == ([slaac], [other])

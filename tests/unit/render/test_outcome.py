@@ -55,8 +55,10 @@ def test_a_line_for_each_outcome(more: dict[str, Any], line: str) -> None:
 
 
 def test_what_ended_and_what_came_is_listed_below() -> None:
-    assert released(expired=("inet6 x",), extra=("ip address del y",))[1:] == [
+    more = {"expired": ("inet6 x",), "extra": ("ip address del y",), "advertised": ("default",)}
+    assert released(**more)[1:] == [
         "  its lifetime ended meanwhile: inet6 x",
+        "  comes with the next router advertisement: default",
         "  added during the claim, kept; to remove: ip address del y",
     ]
 

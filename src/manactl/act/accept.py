@@ -1,0 +1,157 @@
+"""Accepting residue: a claim that was interrupted ends as the port is now.
+
+For what can never be restored: a nexthop id that somebody uses, an upper that was deleted, a NIC
+that was replaced. The kernel is only read; all that is written is the journal, which keeps the
+snapshot and what is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from manactl.act import restore
+from manactl.act.plan import REPLUG, KeepState, NetdevNow, SetAdmin, Step, System
+from manactl.act.transition import holder_evidence, named
+from manactl.errors import Busy, NotRestored, Refused
+from manactl.escape import command
+from manactl.journal import state_dir
+from manactl.journal.file import Content, Journal
+from manactl.model.port import Evidence, Owner, PortId, PortStatus
+from manactl.netstate import snapshot
+
+Residue = Mapping[PortId, tuple[str, ...]]
+
+
+def residue(
+    system: System,
+    content: Content,
+    steps: Mapping[PortId, Sequence[Step]],
+    there: Mapping[tuple[str, int], PortStatus],
+) -> Residue:
+    """What is not as it was before the claim, for each port of `steps`, by the kernel now.
+
+    Refused for a claim that stands, Busy while a raw QP has the port or may have it. `there` are
+    the ports of this machine, whatever NIC is in the place now.
+    """
+    found = {}
+    for port, begun in steps.items():
+        status = there.get(port.key)
+        if status is not None and port.is_another(status.id):
+            instead = f"another NIC ({status.id.permanent_mac}) is in the place of port {port}"
+            found[port] = (instead, *_recorded(content, begun))
+            continue
+        now = _netdev(system, port)
+        if content.phase_of(port) == "claimed":
+            _refuse_standing(content, port, now, status)
+        if status is not None:
+            _refuse_held(status)
+        if now is None:
+            found[port] = (f"port {port} has no netdev here", *_recorded(content, begun))
+        else:
+            found[port] = tuple(_missing(system, now, begun))
+    return found
+
+
+def record(log: Journal, found: Residue) -> None:
+    """Write down that the residue of these ports is accepted; they are no longer claimed.
+
+    Refused when not even the first record can be written, NotRestored when a later one cannot.
+    """
+    done: list[str] = []
+    for port, lines in found.items():
+        try:
+            log.append("accepted", pci=port.pci, port=port.port, residue=lines)
+        except OSError as error:
+            if not done:
+                raise state_dir.unusable(log.path, error) from error
+            raise NotRestored(
+                f"only {', '.join(done)} could be accepted: the journal {log.path} could not be "
+                f"written: {error.strerror or error}; no port was changed",
+                hint="fix the cause, then accept the others",
+                code="journal",
+            ) from error
+        done.append(str(port))
+
+
+# --- what stands against it -----------------------------------------------------------------
+
+
+def _netdev(system: System, port: PortId) -> NetdevNow | None:
+    """The port's netdev, waited for while the device is plugged in again."""
+    if system.netdev(port) is None:
+        restore.until(system, lambda: system.netdev(port) is not None, REPLUG)
+    return system.netdev(port)
+
+
+def _refuse_standing(
+    content: Content, port: PortId, now: NetdevNow | None, status: PortStatus | None
+) -> None:
+    """A claim that stands can be released, unless its netdev is nowhere any more."""
+    netns = None if status is None else status.netns
+    if now is None and netns is None:
+        return
+    name = str(port) if now is None else now.name
+    release = f"release it instead: {command('manactl', 'release', name)}"
+    if now is None:
+        release = f"its netdev is in the network namespace {netns}: move it back, then {release}"
+    raise Refused(
+        f"{name} is claimed, and nothing was interrupted: there is no residue to accept; "
+        "nothing was changed",
+        hint=release,
+        evidence=[Evidence("journal", str(content.path), "claimed")],
+        code="claim-stands",
+    )
+
+
+def _refuse_held(status: PortStatus) -> None:
+    """A port that a raw QP has would be left without a claim that says so."""
+    netdev = status.netdev
+    down = netdev is not None and netdev.admin_up is not True
+    if status.owner is Owner.RAW_QP:
+        what = f"a raw QP still has its vport{named(status.holders)}"
+    elif status.candidates or (down and status.owner is Owner.UNKNOWN):
+        what = f"a raw QP may have its vport{named(status.holders)}"
+    else:
+        return
+    release = command("manactl", "release", "--terminate", status.label)
+    raise Busy(
+        f"the residue of {status.label} is not accepted: {what}; nothing was changed",
+        hint=f"end the holder, or let release do it: {release}",
+        evidence=[*status.evidence, *holder_evidence(status.holders)],
+        code="holder",
+    )
+
+
+# --- what is missing ------------------------------------------------------------------------
+
+
+def _missing(system: System, now: NetdevNow, steps: Sequence[Step]) -> Iterator[str]:
+    """By a look at the netdev, which is here; whether that is up comes first."""
+    for step in reversed(steps):
+        if isinstance(step, SetAdmin) and now.up is not step.was:
+            yield f"{now.name} is {_updown(now.up)} ({_updown(step.was)} before the claim)"
+        elif isinstance(step, KeepState):
+            try:
+                yield from restore.compare(system, step.state).residue
+            except OSError as error:
+                raise NotRestored(
+                    f"what is missing on {now.name} could not be read: "
+                    f"{error.strerror or error}; nothing was changed",
+                    hint="try again in a moment; the journal stays open",
+                ) from error
+
+
+def _recorded(content: Content, steps: Sequence[Step]) -> Iterator[str]:
+    """What the last attempt to restore could not; without one all that the snapshot has."""
+    if content.residue:
+        yield from content.residue
+        return
+    for step in steps:
+        if isinstance(step, KeepState):
+            for fact in step.state.facts:
+                if not snapshot.derived(fact):
+                    yield snapshot.describe(fact, step.state.names)
+
+
+def _updown(up: bool) -> str:
+    return "up" if up else "down"
