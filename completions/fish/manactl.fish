@@ -104,12 +104,12 @@ function __manactl_claim_allow
         'last-port' 'nothing else here is up with carrier and a global address' \
         'tcp-established' 'live TCP connections use the port\'s addresses' \
         'storage' 'storage is used over the port' \
-        'azure-fabric' 'the way to Azure\'s wire server goes through the port' \
+        'azure-fabric' 'the route to Azure\'s wire server goes through the port' \
         'rdma-users' 'RC or UD queue pairs of users exist on the RDMA device' \
         'upper' 'other devices are stacked on the port' \
         'xdp' 'an XDP program is attached to the port' \
         'packet-sockets' 'programs listen to the port by packet sockets' \
-        'manager' 'a network manager has the port'
+        'manager' 'a network manager controls the port'
 end
 
 function __manactl_explain_argument
@@ -131,11 +131,11 @@ function __manactl_explain_argument
         'uverbs-credentials' 'a program changed its identity after opening the RDMA device' \
         'device-silent' 'the NIC did not answer the driver' \
         'device-reset' 'the NIC is being reset or serviced' \
-        'vport-given' 'no fault: the vport was given to somebody' \
+        'vport-given' 'no fault: the vport has got an owner' \
         'data-path' 'a netvsc interface changed between fast and slow path' \
         'EPERM' '1, Operation not permitted: a capability is missing' \
         'EAGAIN' '11, Resource temporarily unavailable: a limit, or a queue pair in the making' \
-        'ENOMEM' '12, Cannot allocate memory: as a rule the limit on locked memory' \
+        'ENOMEM' '12, Cannot allocate memory: usually the limit on locked memory' \
         'EACCES' '13, Permission denied: the uverbs device may not be opened or written' \
         'EBUSY' '16, Device or resource busy: the vport has another owner' \
         'ENODEV' '19, No such device: up to Linux 6.18: the vport has another owner' \
@@ -150,45 +150,47 @@ function __manactl_explain_argument
         'refused' 'exit 3: a guard refused; nothing was touched' \
         'rolled-back' 'exit 4: it failed, and everything is restored' \
         'not-restored' 'exit 5: not (fully) restored; the journal stays open' \
-        'busy' 'exit 6: somebody else is at it' \
+        'busy' 'exit 6: the port is in use or in transition' \
         'denied' 'exit 7: a privilege is missing; nothing was touched' \
         'unsupported' 'exit 8: not supported here' \
         'interrupted' 'exit 130: interrupted before anything was changed' \
-        'pipe' 'exit 141: nobody read the output any more' \
+        'pipe' 'exit 141: the reader of the output has gone' \
         'holder' 'a live raw queue pair has the port (exit 6)' \
-        'locked' 'another manactl works on the same PCI function (exit 6)' \
+        'locked' 'another manactl is at work on the same PCI function (exit 6)' \
         'state-dir' 'the state directory cannot be used (exit 3)' \
         'residue' 'not everything could be restored (exit 5)' \
+        'router-advertisement' 'a router has to restore it; nothing is wrong (exit 0)' \
         'no-netdev' 'the claimed port has no netdev here (exit 5)' \
-        'journal' 'a journal cannot be believed (exit 5)' \
+        'journal' 'a journal is corrupt, not trusted, or cannot be closed (exit 5)' \
         'interrupted-claim' 'an earlier claim or release was interrupted (exit 5)' \
+        'claim-stands' 'a claim that stands has no residue to accept (exit 3)' \
         'ssh-session' 'your own SSH session runs over the port' \
         'default-route' 'a default route goes through the port' \
         'last-port' 'nothing else here is up with carrier and a global address' \
         'tcp-established' 'live TCP connections use the port\'s addresses' \
         'storage' 'storage is used over the port' \
-        'azure-fabric' 'the way to Azure\'s wire server goes through the port' \
+        'azure-fabric' 'the route to Azure\'s wire server goes through the port' \
         'rdma-users' 'RC or UD queue pairs of users exist on the RDMA device' \
         'upper' 'other devices are stacked on the port' \
         'xdp' 'an XDP program is attached to the port' \
         'packet-sockets' 'programs listen to the port by packet sockets' \
-        'manager' 'a network manager has the port' \
+        'manager' 'a network manager controls the port' \
         'foreign-netns' 'the port\'s netdev is in another network namespace' \
         'in-reset' 'the device is being reset or set up' \
-        'kernel-bug' 'a known bug of this kernel would bite' \
+        'kernel-bug' 'a known bug of this kernel would be triggered, or has been' \
         'ethernet' 'owner: the netdev has the vport' \
         'raw-qp' 'owner: a raw queue pair of a process has the vport' \
-        'free' 'owner: nobody has the vport' \
+        'free' 'owner: the vport has no owner' \
         'unknown' 'owner: the evidence does not decide; treat it as taken' \
         'proven' 'certainty: the kernel\'s rules leave no other answer' \
-        'inferred' 'certainty: by what is usual, not by a rule of the kernel' \
+        'inferred' 'certainty: by what programs usually do, not by a rule of the kernel' \
         'in-transition' 'the driver is opening, closing or resetting the port' \
         'elsewhere' 'the netdev is not in this network namespace' \
         'no-rdma-driver' 'no RDMA driver is bound to the function' \
         'drift' 'a claimed port is not as its claim left it (claim: exit 6)' \
         'history' 'the journal is from before the last boot' \
         'missing' 'something could not be read' \
-        'driver-busy' 'a process waits in the driver and holds the network lock'
+        'driver-busy' 'a process waits in the driver and holds the network lock (RTNL)'
 end
 
 function __manactl_help_argument
@@ -216,7 +218,7 @@ end
 
 complete -c manactl -n '__manactl_at ""' -a claim -d 'Hand ports to userspace RDMA.'
 complete -c manactl -n '__manactl_at ""' -a doctor -d 'Is this machine fit to hand a port to RDMA?'
-complete -c manactl -n '__manactl_at ""' -a explain -d 'Say what a message, error number or code means, and what to do.'
+complete -c manactl -n '__manactl_at ""' -a explain -d 'Explain a message, error number or code, and what to do.'
 complete -c manactl -n '__manactl_at ""' -a help -d 'Open the manual of a command.'
 complete -c manactl -n '__manactl_at ""' -a recover -d 'Undo an interrupted claim, finish an interrupted release.'
 complete -c manactl -n '__manactl_at ""' -a release -d 'Restore claimed ports as they were.'
@@ -230,7 +232,7 @@ complete -c manactl -n '__manactl_at "claim"' -l raw-qp -x -k -a '(__manactl_por
 complete -c manactl -n '__manactl_at "claim"' -l allow -x -k -a '(__manactl_claim_allow | __manactl_unused --allow)' -d 'Accept what this guard refuses.'
 complete -c manactl -n '__manactl_at "claim"; and not __manactl_given --dry-run' -l dry-run -d 'Show the plan, or the refusals, and stop.'
 complete -c manactl -n '__manactl_at "claim"; and not __manactl_given --value --wait' -l wait -x -d 'Wait so long for a vport that is taken, and for another manactl.'
-complete -c manactl -n '__manactl_at "claim"; and not __manactl_given -v --verbose' -s v -l verbose -d 'Show the whole plan before it is carried out.'
+complete -c manactl -n '__manactl_at "claim"; and not __manactl_given -v --verbose' -s v -l verbose -d 'Show the whole plan before it is executed.'
 complete -c manactl -n '__manactl_at "claim"; and not __manactl_given --json' -l json -d 'Print one JSON document.'
 complete -c manactl -n '__manactl_at "claim"; and not __manactl_given -h --help' -s h -l help -d 'Show this message and exit.'
 
@@ -256,7 +258,7 @@ complete -c manactl -n '__manactl_at "release"; and not __manactl_given --all' -
 complete -c manactl -n '__manactl_at "release"; and not __manactl_given --value --wait' -l wait -x -d 'Wait so long for holders to end, and for another manactl.'
 complete -c manactl -n '__manactl_at "release"; and not __manactl_given --terminate' -l terminate -d 'Send SIGTERM to the holders, and wait for them.'
 complete -c manactl -n '__manactl_at "release"; and not __manactl_given --dry-run' -l dry-run -d 'Show what would be restored, and stop.'
-complete -c manactl -n '__manactl_at "release"; and not __manactl_given -v --verbose' -s v -l verbose -d 'Show the whole plan before it is carried out.'
+complete -c manactl -n '__manactl_at "release"; and not __manactl_given -v --verbose' -s v -l verbose -d 'Show the whole plan before it is executed.'
 complete -c manactl -n '__manactl_at "release"; and not __manactl_given --json' -l json -d 'Print one JSON document.'
 complete -c manactl -n '__manactl_at "release"; and not __manactl_given -h --help' -s h -l help -d 'Show this message and exit.'
 complete -c manactl -n '__manactl_at "release"; and __manactl_argument' -k -a '(__manactl_ports)'

@@ -2,9 +2,9 @@
 
 ManactlError
   UsageError       2  the words of the command line; unknown or ambiguous PORT
-  Refused          3  a guard said no; nothing was touched
-  RolledBack       4  failed, and put back as it was
-  NotRestored      5  not (fully) put back; the journal stays open
+  Refused          3  a guard refused; nothing was touched
+  RolledBack       4  failed, and everything is restored
+  NotRestored      5  not (fully) restored; the journal stays open
   Busy             6  a live raw-QP holder, another manactl, or the driver in transition
   Denied           7  a privilege is missing
   Unsupported      8  no MANA function, no mana_ib, or a kernel too old
@@ -71,14 +71,14 @@ class RolledBack(ManactlError):
 
 
 class NotRestored(ManactlError):
-    """Something could not be put back: the message lists it, the journal stays open."""
+    """Something could not be restored: the message lists it, the journal stays open."""
 
     exit_code = 5
     kind = "not-restored"
 
 
 class Busy(ManactlError):
-    """Somebody else is at it: a raw-QP holder, another manactl, a driver in transition."""
+    """The port is in use: by a raw-QP holder, another manactl, or a driver in transition."""
 
     exit_code = 6
     kind = "busy"

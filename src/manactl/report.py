@@ -14,7 +14,7 @@ from manactl.decide.port_names import resolve
 from manactl.look import debugfs, procfs, rdma, sysfs
 from manactl.look.blocked_tasks import waiting
 from manactl.look.links import LinkFacts, LinkSource, RtnetlinkLinks, is_same
-from manactl.look.netns import Elsewhere, NetnsSource, OtherNamespaces
+from manactl.look.netns import NetdevInNetns, NetnsSource, OtherNamespaces
 from manactl.look.sysfs import Roots
 from manactl.model.port import (
     Evidence,
@@ -37,22 +37,22 @@ __all__ = ["Roots", "look", "resolve"]
 _TRIES = 3  # looks at a function that changes while it is looked at
 
 _BUSY = (
-    "the kernel's network lock (RTNL) is held and not given back in time: a driver may be waiting "
-    "for its device; carrier comes from operstate, altnames are not known"
+    "the kernel's network lock (RTNL) is held and was not released in time: a driver may be "
+    "waiting for its device; carrier comes from operstate, altnames are not known"
 )
 _FOREIGN_SYSFS = (
     "/sys shows the netdevs of another network namespace than this process is in (`nsenter --net`; "
     "`ip netns exec` mounts its own)"
 )
-_NO_PORT = "the driver is setting it up, resets it, or has failed to (see the kernel's messages)"
+_NO_PORT = "the driver is setting it up, is resetting it, or has failed to (see the kernel log)"
 _IN_DRIVER = (
     "{comm} {pid} waits in the driver ({function}), usually for the device to answer: until it "
-    "does, what is shown may be what was before"
+    "does, what is shown may be out of date"
 )
 
 
-class _Around(NamedTuple):
-    """What is asked once for all functions."""
+class _Shared(NamedTuple):
+    """What is read once for all functions."""
 
     roots: Roots
     links: Mapping[int, LinkFacts] | None
@@ -70,7 +70,7 @@ class _Seen(NamedTuple):
     vports: Mapping[int, debugfs.VportDir] | None
     view: rdma.RdmaView
     shown: Mapping[int, bool | None]  # by port number: IFF_UP, wherever /sys was mounted
-    elsewhere: Mapping[int, Elsewhere]  # by port number: netdevs in other network namespaces
+    in_other_netns: Mapping[int, NetdevInNetns]  # by port number
     missing: tuple[Missing, ...]
     steady: bool
 
@@ -86,7 +86,7 @@ def look(
 ) -> Report:
     """Read every port. `netlink`, `links` and `netns` are the kernel's own unless given.
 
-    `claims` are what the journals say is out; `missing` is what the caller could not read.
+    `claims` are what the journals report as claimed; `missing` is what the caller could not read.
     """
     missing = list(missing)
     with ExitStack() as stack:
@@ -116,12 +116,12 @@ def look(
     ]
     claims_known = not any(item.source == "journal" for item in missing)
     changing = any(task.creates for task in tasks)
-    around = _Around(roots, answered, holders, _by_port(claims), claims_known, changing, foreign)
-    ports = [port for one in seen for port in _ports(one, around)]
+    shared = _Shared(roots, answered, holders, _by_port(claims), claims_known, changing, foreign)
+    ports = [port for scan in seen for port in _ports(scan, shared)]
     missing += [
-        Missing("sysfs", f"{one.function.pci} is bound to mana but has no port: {_NO_PORT}")
-        for one in seen
-        if not _numbers(one.function, one.vports, one.view)
+        Missing("sysfs", f"{scan.function.pci} is bound to mana but has no port: {_NO_PORT}")
+        for scan in seen
+        if not _numbers(scan.function, scan.vports, scan.view)
     ]
     here = {port.id.key for port in ports}
     missing += [
@@ -129,8 +129,8 @@ def look(
         for claim in claims
         if claim.port.key not in here
     ]
-    for one in seen:
-        missing += one.missing
+    for scan in seen:
+        missing += scan.missing
     return Report(
         time=datetime.now(UTC),
         kernel=os.uname().release,
@@ -162,7 +162,7 @@ def _collect(links: LinkSource, seen: Iterable[_Seen]) -> Mapping[int, LinkFacts
 
 
 def _here(seen: Iterable[_Seen]) -> list[Netdev]:
-    return [port.netdev for one in seen for port in one.function.netdevs]
+    return [port.netdev for scan in seen for port in scan.function.netdevs]
 
 
 def _sysfs_is_ours(
@@ -170,14 +170,14 @@ def _sysfs_is_ours(
 ) -> bool:
     """Whether all netdevs are of this network namespace (after `nsenter --net` they are not).
 
-    While rtnetlink is silent, name and index have to do: another netdev may have the same.
+    While rtnetlink does not answer, name and index must suffice: another netdev may have the same.
     """
     if answered is None:
         return all(links.index(netdev.name) == netdev.ifindex for netdev in _here(seen))
     return all(
-        is_same(port.netdev, one.function.pci, answered.get(port.netdev.ifindex))
-        for one in seen
-        for port in one.function.netdevs
+        is_same(port.netdev, scan.function.pci, answered.get(port.netdev.ifindex))
+        for scan in seen
+        for port in scan.function.netdevs
     )
 
 
@@ -191,7 +191,7 @@ def _see(
 ) -> _Seen:
     """Read a function until nothing that shows the owner changed while it was read.
 
-    `foreign` tells that the netdevs in /sys are not to be taken for those of this namespace.
+    `foreign`: the netdevs in /sys are not those of this network namespace.
     """
     before = _sample(roots, pci)
     for _ in range(_TRIES):
@@ -202,17 +202,17 @@ def _see(
         shown = {port.dev_port + 1: port.netdev.admin_up for port in function.netdevs}
         if foreign:
             function = function._replace(netdevs=())
-        elsewhere, unsearched = _elsewhere(function, numbers, netns)
+        in_netns, unsearched = _in_other_netns(function, numbers, netns)
         after = _sample(roots, pci)
         steady = after == before
         if steady:
             break
         before = after
     unread = (*missing, *unlisted, *view.missing, *unsearched)
-    own = [sysfs.PortNetdev(at.netdev, n - 1) for n, at in elsewhere.items() if not at.netns]
+    own = [sysfs.PortNetdev(at.netdev, n - 1) for n, at in in_netns.items() if not at.netns]
     function = function._replace(netdevs=(*function.netdevs, *own))
-    elsewhere = {number: at for number, at in elsewhere.items() if at.netns}
-    return _Seen(function, vports, view, shown, elsewhere, unread, steady)
+    in_netns = {number: at for number, at in in_netns.items() if at.netns}
+    return _Seen(function, vports, view, shown, in_netns, unread, steady)
 
 
 _Sample = tuple[sysfs.Function, Mapping[int, debugfs.VportDir] | None, tuple[Missing, ...]]
@@ -244,9 +244,9 @@ def _numbers(
     return numbers | set(view.raw.ports if view.raw else ())
 
 
-def _elsewhere(
+def _in_other_netns(
     function: sysfs.Function, numbers: Iterable[int], netns: NetnsSource
-) -> tuple[dict[int, Elsewhere], tuple[Missing, ...]]:
+) -> tuple[dict[int, NetdevInNetns], tuple[Missing, ...]]:
     """The netdevs, by port number, that the function has beside those that /sys shows."""
     here = {port.dev_port for port in function.netdevs}
     absent = {number - 1 for number in numbers} - here
@@ -260,41 +260,41 @@ def _elsewhere(
 
 
 def _held_devices(seen: Iterable[_Seen]) -> set[int]:
-    """The uverbs devices worth searching /proc for: not those that nobody has open."""
+    """The uverbs devices worth searching /proc for: not those without an open context."""
     return {
         rdev
-        for one in seen
-        if one.view.raw and one.view.facts.contexts != 0
-        for rdev in one.view.raw.uverbs
+        for scan in seen
+        if scan.view.raw and scan.view.facts.contexts != 0
+        for rdev in scan.view.raw.uverbs
     }
 
 
-def _ports(seen: _Seen, around: _Around) -> Iterator[PortStatus]:
+def _ports(seen: _Seen, shared: _Shared) -> Iterator[PortStatus]:
     facts = _facts(seen)
     device = seen.view.facts._replace(
-        in_reset=not seen.function.auxiliary, changing=around.changing
+        in_reset=not seen.function.auxiliary, changing=shared.changing
     )
     decisions = decide(device, facts)
     netdevs = {port.dev_port + 1: port.netdev for port in seen.function.netdevs}
     for fact in facts:
-        port = _port(seen, fact, decisions[fact.port], netdevs.get(fact.port), around)
+        port = _port(seen, fact, decisions[fact.port], netdevs.get(fact.port), shared)
         labels = [
             netdevs[number].name if number in netdevs else f"{seen.function.pci}:{number}"
             for number in decisions[fact.port].candidates
         ]
-        hidden = around.holders.hidden
+        hidden = shared.holders.hidden
         notes = list(port_notes.of(port, decisions, labels, steady=seen.steady, hidden=hidden))
-        found = sum(around.holders.descriptors.get(rdev, 0) for rdev in _rdevs(seen))
+        found = sum(shared.holders.descriptors.get(rdev, 0) for rdev in _rdevs(seen))
         if more := port_notes.unseen(port, found, hidden):
             notes.append(more)
-        claim = around.claims.get(port.id.key)
+        claim = shared.claims.get(port.id.key)
         notes += [
             port_notes.rdma_users(node.name, count)
             for node, count in seen.view.others_use
             if fact.port in node.ports
         ]
         port = port._replace(notes=tuple(notes), in_reset=device.in_reset)
-        yield _with_claim(port, claim, known=around.claims_known)
+        yield _with_claim(port, claim, known=shared.claims_known)
 
 
 def _rdevs(seen: _Seen) -> Sequence[int]:
@@ -304,7 +304,7 @@ def _rdevs(seen: _Seen) -> Sequence[int]:
 def _facts(seen: _Seen) -> list[PortFacts]:
     flags = dict(seen.shown)
     flags |= {port.dev_port + 1: port.netdev.admin_up for port in seen.function.netdevs}
-    flags |= {number: where.netdev.admin_up for number, where in seen.elsewhere.items()}
+    flags |= {number: at.netdev.admin_up for number, at in seen.in_other_netns.items()}
     vports = seen.vports or {}
     return [
         PortFacts(
@@ -318,29 +318,29 @@ def _facts(seen: _Seen) -> list[PortFacts]:
 
 
 def _port(
-    seen: _Seen, fact: PortFacts, decision: Decision, netdev: Netdev | None, around: _Around
+    seen: _Seen, fact: PortFacts, decision: Decision, netdev: Netdev | None, shared: _Shared
 ) -> PortStatus:
     pci = seen.function.pci
-    netdev = netdev and _with_link(netdev, around.links)
-    upper = _upper(netdev, around)
-    away = seen.elsewhere.get(fact.port)
-    if netdev is None and away is not None:
-        netdev = away.netdev
+    netdev = netdev and _with_link(netdev, shared.links)
+    upper = _upper(netdev, shared)
+    moved = seen.in_other_netns.get(fact.port)
+    if netdev is None and moved is not None:
+        netdev = moved.netdev
         upper = UpperDevice(netdev.master, None) if netdev.master else None
     may_be_held = decision.owner is Owner.RAW_QP or bool(decision.candidates)
     rdevs = _rdevs(seen) if may_be_held else ()
-    held = {holder.pid: holder for rdev in rdevs for holder in around.holders.of.get(rdev, ())}
+    held = {holder.pid: holder for rdev in rdevs for holder in shared.holders.of.get(rdev, ())}
     return PortStatus(
         id=PortId(pci, fact.port, netdev.permanent_mac if netdev else None),
         netdev=netdev,
-        netns=away.netns if away else None,
+        netns=moved.netns if moved else None,
         upper=upper,
         rdma=_rdma_port(seen.view, fact.port),
         owner=decision.owner,
         certainty=decision.certainty,
         candidates=tuple(f"{pci}:{number}" for number in decision.candidates),
         holders=tuple(held.values()),
-        evidence=_evidence(netdev, away, fact, seen.view, tuple(held)),
+        evidence=_evidence(netdev, moved, fact, seen.view, tuple(held)),
         reasons=decision.reasons,
         rdma_use=seen.view.use,
         vport_eqs=fact.eqs,
@@ -360,14 +360,14 @@ def _with_link(netdev: Netdev, links: Mapping[int, LinkFacts] | None) -> Netdev:
     )
 
 
-def _upper(netdev: Netdev | None, around: _Around) -> UpperDevice | None:
+def _upper(netdev: Netdev | None, shared: _Shared) -> UpperDevice | None:
     if netdev is None or netdev.master is None:
         return None
     kind, vmbus = None, None
-    if not around.foreign:
-        kind, vmbus = sysfs.upper_kind(around.roots, netdev.master)
+    if not shared.foreign:
+        kind, vmbus = sysfs.upper_kind(shared.roots, netdev.master)
     if kind is None:
-        links = (around.links or {}).values()
+        links = (shared.links or {}).values()
         kind = next((link.kind for link in links if link.name == netdev.master), None)
     return UpperDevice(netdev.master, kind, vmbus)
 
@@ -381,16 +381,16 @@ def _rdma_port(view: rdma.RdmaView, number: int) -> RdmaPort | None:
 
 def _evidence(
     netdev: Netdev | None,
-    away: Elsewhere | None,
+    moved: NetdevInNetns | None,
     fact: PortFacts,
     view: rdma.RdmaView,
     pids: tuple[int, ...],
 ) -> tuple[Evidence, ...]:
     found = []
-    if netdev is None or away is not None:
+    if netdev is None or moved is not None:
         found.append(Evidence("sysfs", "netdev", None))
-    if away is not None:
-        found.append(Evidence("netns", f"netdev in {away.netns}", away.netdev.name))
+    if moved is not None:
+        found.append(Evidence("netns", f"netdev in {moved.netns}", moved.netdev.name))
     if netdev is not None and netdev.flags is not None:
         found.append(Evidence("sysfs", "flags", f"{netdev.flags:#x}"))
     if fact.eqs is not None:
@@ -404,7 +404,7 @@ def _evidence(
 
 
 def _with_claim(port: PortStatus, claim: ClaimSummary | None, *, known: bool) -> PortStatus:
-    """The port with its claim; `known` tells that without one there is none."""
+    """The port with its claim. `known`: all journals were read, so no claim means unclaimed."""
     if claim is None:
         more = port_notes.unclaimed(port) if known else None
         return port._replace(notes=(*port.notes, more)) if more else port

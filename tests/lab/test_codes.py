@@ -114,7 +114,7 @@ def test_a_nic_that_refuses(here: Site) -> None:
     assert len(here.journals()) == 2
     assert here.owners() == {1: "free", 2: "free"}
     row = here.status()[2]
-    assert "was interrupted" in str(row["notes"]) or "not put back" in str(row["notes"])
+    assert "was interrupted" in str(row["notes"]) or "not fully restored" in str(row["notes"])
     with here.untouched():
         here.fails(5, "interrupted-claim", *claim)
         here.fails(5, "interrupted-claim", *claim, "--raw-qp", here.first)

@@ -107,7 +107,7 @@ def test_a_stuck_step_says_so_and_hears_signals(scene: Scene) -> None:
     claiming = scene.start("claim", "--raw-qp", scene.name)
     says(claiming, f"set {scene.name} down: {STUCK}")
     claiming.signal(SIGINT, group=False)
-    says(claiming, "SIGINT noted: all is put back as soon as the kernel lets go")
+    says(claiming, "SIGINT: will undo when the current system call returns")
     assert claiming.poll() is None
     assert vm.nic.let_go() == 1
     assert end(claiming) == 4, claiming.err
@@ -120,7 +120,7 @@ def test_a_stuck_step_says_so_and_hears_signals(scene: Scene) -> None:
     releasing = scene.start("release", "--json")
     says(releasing, STUCK)
     releasing.signal(SIGTERM, group=False)
-    says(releasing, "SIGTERM noted: what is under way is not left half done")
+    says(releasing, "SIGTERM: ignored, since the change under way has to be finished")
     assert vm.nic.let_go() == 1
     assert end(releasing) == 0, releasing.err
     (port,) = json.loads(releasing.out)["ports"]
@@ -142,7 +142,7 @@ def test_an_open_that_the_device_refuses_leaves_the_journal_open(scene: Scene) -
     assert "manactl recover" in refused.err
     assert len(scene.journals()) == 1
     (note,) = [n for n in status(vm)[2]["notes"] if "manactl recover" in n]
-    assert "not put back fully" in note
+    assert "not fully restored" in note
     again = manactl(vm, "release")
     assert (again.rc == 0) is names_every_port(vm), again.err
     if again.rc != 0:
@@ -288,7 +288,7 @@ DAMAGES = {
 
 
 @newest
-def test_a_journal_that_cannot_be_believed_changes_nothing(scene: Scene) -> None:
+def test_a_journal_that_is_corrupt_or_not_trusted_changes_nothing(scene: Scene) -> None:
     vm, before = scene.vm, scene.view()
     scene.claim()
     (name,) = scene.journals()

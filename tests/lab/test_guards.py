@@ -162,7 +162,7 @@ from manactl.look.stacked_links import BESIDE
 theirs = pyroute2_links.links()
 with Rtnl() as rtnl:
     ours = [(one.ifindex, one.name, one.kind, one.up, one.carrier, one.link,
-             None if one.kind in BESIDE else one.abroad, one.master, one.follows)
+             None if one.kind in BESIDE else one.far_lower, one.master, one.follows)
             for one in rtnl.stack()]
 print(json.dumps([version("pyroute2"), theirs, ours]))
 """

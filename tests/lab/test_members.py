@@ -184,7 +184,7 @@ def test_an_upper_that_is_gone_is_residue(here: Site) -> None:
     assert [line for line in residue if line.startswith("bond up7 (it is gone")] == residue[:1]
     assert "compared" not in ran.out + ran.err
     assert len(here.journals()) == 1
-    (note,) = [n for n in here.status()[2]["notes"] if "not put back fully" in n]
+    (note,) = [n for n in here.status()[2]["notes"] if "not fully restored" in n]
     assert "up7" in note
     bare(here, "bond")
     here.well("recover")

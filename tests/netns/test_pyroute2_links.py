@@ -50,7 +50,7 @@ def test_both_decoders_see_the_same(stranger: str) -> None:
     for theirs, own in zip(found, ours, strict=True):
         assert theirs == (
             own.ifindex, own.name, own.kind, own.up, own.carrier, own.link,
-            None if own.kind in BESIDE else own.abroad, own.master, own.follows,
+            None if own.kind in BESIDE else own.far_lower, own.master, own.follows,
         )  # fmt: skip
     by_name = {link.name: link for link in found}
     assert by_name["mv\udcff"].lower == by_name["br0"].ifindex

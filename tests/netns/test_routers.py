@@ -79,6 +79,10 @@ def answering(lifetime: int, router: int) -> Iterator[None]:
 @pytest.fixture
 def advertised(here: Here) -> Here:
     """A port that has heard a router: a default route, a prefix, an address, a route."""
+    return hear(here)
+
+
+def hear(here: Here) -> Here:
     sysctl("accept_ra_rt_info_max_plen", 64)
     sysctl("router_solicitations", 0)
     advertise(600, 500)
@@ -93,6 +97,23 @@ def test_a_router_that_answers_brings_them(advertised: Here) -> None:
         down_and_up()
         done = put_back(advertised, state, 15.0)
     assert (done.residue, done.extra, done.expired, done.advertised) == ((), (), (), ())
+    assert own()
+    assert slaac()
+
+
+def test_what_a_router_has_brought_before_stays(here: Here) -> None:
+    """Also where an address of ours was older, and is made after it now."""
+    ip("address", "add", "2001:db8:1::2/64", "dev", "port0", "nodad")
+    state = hear(here).capture(PORT)
+    down_and_up()
+
+    def heard() -> bool:
+        advertise(600, 500)
+        return own() and slaac()
+
+    until(heard)
+    done = put_back(here, state)
+    assert (done.residue, done.advertised) == ((), ())
     assert own()
     assert slaac()
 

@@ -54,7 +54,9 @@ def read(tmp_path: Path) -> Iterator[Callable[..., Surroundings]]:
             status = PortStatus(PORT, netdev, None, None, None, Owner.ETHERNET, Certainty.PROVEN)
             state = rtnl.capture(PORT, index, 0.0)
             taken = [socket.if_nametoindex(name) for name in ("port0", *claimed)]
-            sources = Sources(proc=tmp_path, run=tmp_path, sys=tmp_path, elsewhere=lambda _: [])
+            sources = Sources(
+                proc=tmp_path, run=tmp_path, sys=tmp_path, in_other_netns=lambda _: []
+            )
             return gather(status, state, taken, rtnl, sources)
 
         settled(lambda: bool(rtnl.link(socket.if_nametoindex("port0")).carrier))

@@ -56,7 +56,7 @@ def port() -> int:
 
 @pytest.fixture
 def search(tmp_path: Path) -> Callable[..., list[View]]:
-    """elsewhere() among these namespaces alone; other tests have some, too."""
+    """in_other_netns() among these namespaces alone; other tests have some, too."""
     proc, named = tmp_path / "proc", tmp_path / "named"
     named.mkdir()
     proc.mkdir()
@@ -66,7 +66,7 @@ def search(tmp_path: Path) -> Callable[..., list[View]]:
         for name, place in places.items():
             target = place if isinstance(place, str) else f"/proc/{place}/ns/net"
             (named / name).symlink_to(target)
-        return upper_devices.elsewhere(found, str(proc), str(named))
+        return upper_devices.in_other_netns(found, str(proc), str(named))
 
     return find
 
@@ -83,7 +83,7 @@ def test_nothing_in_other_namespaces(port: int, search: Callable[..., list[View]
 
 
 def test_no_other_namespace_at_all(tmp_path: Path) -> None:
-    assert upper_devices.elsewhere({3: WHOLE}, str(tmp_path), str(tmp_path)) == []
+    assert upper_devices.in_other_netns({3: WHOLE}, str(tmp_path), str(tmp_path)) == []
 
 
 def test_an_upper_in_another_namespace_with_all_that_is_on_it(
@@ -191,4 +191,4 @@ def test_a_namespace_that_has_gone_is_passed_over(
 def test_a_search_that_takes_too_long_is_given_up(port: int, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "blue")  # to open it is to wait for a writer
     with pytest.raises(TimeoutError):
-        upper_devices.elsewhere(here(), "/proc", str(tmp_path), wait=0.05)
+        upper_devices.in_other_netns(here(), "/proc", str(tmp_path), wait=0.05)

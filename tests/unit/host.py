@@ -26,7 +26,7 @@ from manactl.act.claim import ClaimResult
 from manactl.act.plan import NetdevNow, Plan
 from manactl.act.progress import Progress, Silent
 from manactl.act.release import ReleaseResult
-from manactl.act.signals import Interruptible
+from manactl.act.signals import SignalGate
 from manactl.model.port import (
     Certainty,
     Evidence,
@@ -446,7 +446,7 @@ def claim(
     request = claiming.ClaimRequest(state_dir, words or ("eth1",), **more)
     with (
         host.alive(),
-        Interruptible() as signals,
+        SignalGate() as signals,
         claiming.prepare(request, host, signals) as prepared,
     ):
         return claiming.execute(prepared, progress or Silent())
@@ -457,5 +457,5 @@ def release(
 ) -> ReleaseResult:
     """`manactl release [WORD...]`, or with `recover` `manactl recover`."""
     request = releasing.ReleaseRequest(state_dir, words, **more)
-    with host.alive(), Interruptible() as signals:
+    with host.alive(), SignalGate() as signals:
         return releasing.release(request, host, signals, progress or Silent())

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from manactl.look.links import LinkFacts
-from manactl.look.netns import Elsewhere
+from manactl.look.netns import NetdevInNetns
 from manactl.model.port import NoteCode, PortStatus, Report
 from manactl.report import Roots, look
 from manactl.wire.nldev import RdmaDevice, Resource
@@ -106,10 +106,10 @@ class FakeLinks:
 class FakeNetns:
     """NetnsSource with prepared finds, by dev_port; `fail` is raised instead."""
 
-    found: dict[int, Elsewhere] = field(default_factory=dict)
+    found: dict[int, NetdevInNetns] = field(default_factory=dict)
     fail: OSError | None = None
 
-    def find(self, pci: str, dev_ports: Collection[int]) -> Mapping[int, Elsewhere]:
+    def find(self, pci: str, dev_ports: Collection[int]) -> Mapping[int, NetdevInNetns]:
         assert pci == PCI
         if self.fail:
             raise self.fail

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from manactl.look.links import LinkFacts
-from manactl.look.netns import Elsewhere
+from manactl.look.netns import NetdevInNetns
 from manactl.model.port import (
     Certainty,
     Evidence,
@@ -165,8 +165,8 @@ def test_a_netdev_elsewhere_is_a_port_all_the_same(make: Make, kernel: str) -> N
     assert second.label == f"{PCI}:2"
     # 7.x shows that the vport has no queues; before, it may be up in another namespace.
     assert second.owner is (Owner.FREE if kernel == "7" else Owner.UNKNOWN)
-    assert ("netdev-elsewhere" in noted(second)) is (kernel == "7")
-    assert ("netdev-elsewhere-maybe-up" in noted(second)) is (kernel != "7")
+    assert ("netdev-not-here" in noted(second)) is (kernel == "7")
+    assert ("netdev-not-here-maybe-up" in noted(second)) is (kernel != "7")
 
 
 @pytest.mark.parametrize("flags", [0x1002, 0x1003], ids=["down", "up"])
@@ -178,7 +178,7 @@ def test_a_netdev_found_in_another_namespace_is_evidence(
     machine.remove(machine.pci("net/eth1"))
     # The name and the index are those of another netdev here.
     netdev = Netdev("eth0", 2, flags, "down", None, "02:15:5d:00:00:02", "02:15:5d:00:00:02")
-    machine.netns.found[1] = Elsewhere("blue", netdev)
+    machine.netns.found[1] = NetdevInNetns("blue", netdev)
     machine.links.answers = {2: LinkFacts("eth0", ("mine",), None, "02:15:5d:00:00:01", None)}
     if flags & 1 and kernel != "6.12":
         for made in ("EQs", "RX-0") if kernel == "7" else ("RX-0",):
@@ -222,7 +222,7 @@ def test_a_sysfs_of_another_namespace_is_not_believed_to_be_here(
     """`nsenter --net` keeps the caller's /sys; eth1 is where we are now, and looks so too."""
     machine = make(f"{kernel}-raw-qp-on-port-2")
     machine.links.here = {"eth1"}
-    machine.netns.found = {0: Elsewhere("blue", NETDEVS[0]), 1: Elsewhere("", NETDEVS[1])}
+    machine.netns.found = {0: NetdevInNetns("blue", NETDEVS[0]), 1: NetdevInNetns("", NETDEVS[1])}
     if busy:
         machine.links.answers = None
     report = machine.look()
@@ -249,7 +249,7 @@ def test_a_link_with_the_name_and_the_index_of_the_port_is_not_the_port(
 def test_a_netdev_that_our_sysfs_does_not_show_may_be_here(make: Make, kernel: str) -> None:
     machine = make(f"{kernel}-raw-qp-on-port-2")
     machine.remove(machine.pci("net/eth1"))
-    machine.netns.found = {1: Elsewhere("", NETDEVS[1])}
+    machine.netns.found = {1: NetdevInNetns("", NETDEVS[1])}
     machine.links.answers = {3: LinkFacts("eth1", ("mine",), None, None, None, PCI)}
     second = machine.look().ports[1]
     assert (second.netns, second.label, second.owner) == (None, "eth1", Owner.RAW_QP)
@@ -264,7 +264,7 @@ def test_a_netdev_that_moves_while_it_is_looked_at_does_not_discredit_sysfs(make
     def moved() -> Mapping[int, LinkFacts] | None:
         if machine.pci("net/eth1").exists():
             machine.remove(machine.pci("net/eth1"))
-            netns.found = {1: Elsewhere("blue", NETDEVS[1])}
+            netns.found = {1: NetdevInNetns("blue", NETDEVS[1])}
         return collect()
 
     machine.links.collect = moved  # type: ignore[method-assign]
@@ -572,7 +572,7 @@ def test_the_upper_in_another_namespace_is_named_without_a_kind(make: Make) -> N
     machine = make("7-idle")
     machine.remove(machine.pci("net/eth1"))
     netdev = Netdev("eth1", 3, 0x1002, "down", None, None, None, master="bond0")
-    machine.netns.found[1] = Elsewhere("blue", netdev)
+    machine.netns.found[1] = NetdevInNetns("blue", netdev)
     machine.write("/sys/class/net/bond0/uevent", "DEVTYPE=vlan\n")  # another one, here
     above = machine.look().ports[1].upper
     assert above is not None

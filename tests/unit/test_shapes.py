@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from manactl.journal.interrupted import BEFORE_BOOT
-from manactl.look.netns import Elsewhere
+from manactl.look.netns import NetdevInNetns
 from manactl.model.claim import ClaimSummary
 from manactl.model.port import ClaimInfo, Missing, Netdev, Note, Owner, PortId, PortStatus, Report
 from tests.unit.machine import PCI, Machine, noted
@@ -235,7 +235,7 @@ def test_drift_by_what_became_of_the_netdev(tmp_path: Path) -> None:
     machine.remove(machine.pci("net/eth1"))
     assert second_port(machine, claim_of(2)).drift == (Note("drift-no-netdev"),)
     netdev = Netdev("eth1", 3, 0x1002, "down", None, None, None)
-    machine.netns.found[1] = Elsewhere("blue", netdev)
+    machine.netns.found[1] = NetdevInNetns("blue", netdev)
     assert second_port(machine, claim_of(2)).drift == (Note("drift-moved", ("blue",)),)
 
 

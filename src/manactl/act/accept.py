@@ -34,7 +34,10 @@ def residue(
     the ports of this machine, whatever NIC is in the place now.
     """
     found = {}
-    for port, begun in steps.items():
+    for port, all_begun in steps.items():
+        # What was on a port that was never set down is not ours to miss.
+        lowered = any(isinstance(step, SetAdmin) for step in all_begun)
+        begun = all_begun if lowered else ()
         status = there.get(port.key)
         if status is not None and port.is_another(status.id):
             instead = f"another NIC ({status.id.permanent_mac}) is in the place of port {port}"

@@ -151,8 +151,8 @@ def _line(fields: Mapping[str, object]) -> str:
 
 
 def to_syslog(lines: Iterable[str], priority: int, facility: int, *, path: str = SYSLOG) -> None:
-    """Lines for syslog, as syslog(3) writes them; but a logger that hangs does not hang us, and
-    one that is not there is no error."""
+    """Lines for syslog, as syslog(3) writes them; but a logger that hangs does not hang manactl,
+    and a missing logger is no error."""
     tag = f"<{facility * 8 + priority}>manactl[{os.getpid()}]: "
     data = [(tag + line.replace("\0", "\\0")).encode("utf-8", "backslashreplace") for line in lines]
     _send(path, [line[:_LINE_LONGEST] for line in data], (_DGRAM, _STREAM))

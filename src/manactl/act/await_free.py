@@ -104,7 +104,7 @@ def _netdev(system: System, port: PortId) -> NetdevNow:
 def _still_held(
     system: System, port: PortId, name: str, evidence: Sequence[Evidence]
 ) -> Busy | NotRestored:
-    """A live raw QP keeps the port: who, and what to do. Or nobody does, but for a kernel bug."""
+    """A raw QP has the port: its holders, and what to do. Or a kernel bug: it has no owner."""
     if kernel_bugs.vport_leaked(system, port):
         return NotRestored(
             f"{name} cannot be released: {kernel_bugs.LEAKED_VPORT}; nothing was changed",
@@ -115,7 +115,7 @@ def _still_held(
     holders = system.holders(port)
     hint = "end the holder and release again, or wait for it: manactl release --wait SECONDS"
     if not holders:
-        hint = f"its holder is not visible from here, it may be in another pid namespace; {hint}"
+        hint = f"its holder is not visible from here: it may be in another pid namespace; {hint}"
     return Busy(
         f"{name} cannot be released: a raw QP still has its vport{named(holders)}; "
         "nothing was changed",
@@ -139,7 +139,7 @@ def _held(report: Report, ports: Sequence[PortId]) -> bool:
 
 
 def would_end(host: Host, ports: Sequence[PortId]) -> list[str]:
-    """For a dry run: who would be sent SIGTERM, or why nobody."""
+    """For a dry run: the processes that would get SIGTERM, or why none would."""
     report = host.look()
     if not _held(report, ports):
         return []

@@ -21,7 +21,7 @@ from manactl.act.host import CAP_NET_ADMIN, CAP_NET_RAW, Host, HostSystem
 from manactl.act.plan import KeepState, Plan, ProveFree, StateChanged
 from manactl.act.progress import Progress
 from manactl.act.proof import LOOK_AGAIN
-from manactl.act.signals import Interruptible
+from manactl.act.signals import SignalGate
 from manactl.act.transition import Facts, Workplace
 from manactl.decide import claimable, guards, waivers
 from manactl.decide.refusal import Refusal
@@ -82,7 +82,7 @@ class PreparedClaim:
 
     request: ClaimRequest
     host: Host
-    signals: Interruptible
+    signals: SignalGate
     audit: Audit
     already: tuple[Already, ...]
     ports: tuple[PortStatus, ...] = ()
@@ -108,11 +108,11 @@ class PreparedClaim:
 
 
 @contextlib.contextmanager
-def prepare(request: ClaimRequest, host: Host, signals: Interruptible) -> Iterator[PreparedClaim]:
+def prepare(request: ClaimRequest, host: Host, signals: SignalGate) -> Iterator[PreparedClaim]:
     """Everything that comes before the first act; the locks are held in the `with` block."""
     with contextlib.ExitStack() as held:
         audit = held.enter_context(host.audit("claim", request.words))
-        held.enter_context(signals.told())
+        held.enter_context(signals.as_interrupted())
         audit.quiet = request.dry_run
         audit.fields["allowed"] = sorted(request.allow) or None
 

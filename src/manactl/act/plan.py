@@ -83,7 +83,7 @@ def require_netdev(system: System, port: PortId) -> NetdevNow:
 
 @dataclass(frozen=True, slots=True)
 class Undone:
-    """What undoing a step has brought back; an empty `residue` means all of it."""
+    """What undoing a step has restored; an empty `residue` means all of it."""
 
     restored: Restored = field(default_factory=Restored)
     facts: Mapping[str, object] = field(default_factory=dict)
@@ -209,12 +209,13 @@ class SetAdmin:
         start = system.monotonic()
         if now.up is not self.up:
             _set_admin(system, self.port, now.name, self.up)
-        # A stranger that keeps setting it back must not be waited for longer than was asked.
+        # Another program that keeps setting it back must not be waited for longer than asked.
         until(system, lambda: self.holds(system), min(READ_BACK, wait))
         if not self.holds(system):
             raise StepFailed(
-                f"{now.name} does not stay {_updown(self.up)}: something else sets it {_updown(not self.up)}",
-                hint="find the network manager or script that does, and stop it first",
+                f"{now.name} does not stay {_updown(self.up)}: another program sets it "
+                f"{_updown(not self.up)}",
+                hint="find the network manager or script that does it, and stop it first",
                 evidence=[Evidence("sysfs", "IFF_UP", not self.up)],
             )
         return {"ms": _ms(system.monotonic() - start), "boottime": system.boottime()}
@@ -249,10 +250,8 @@ class SetAdmin:
 
 @dataclass(frozen=True, slots=True)
 class ProveFree:
-    """Make and destroy a RAW_PACKET queue pair: the vport is free, and the kernel says so.
-
-    The queue pair dies with the process at the latest: there is nothing to undo.
-    """
+    """Create and destroy a RAW_PACKET queue pair, which succeeds only on a free vport
+    (mana_cfg_vport()). It ends with the process at the latest: there is nothing to undo."""
 
     KIND: ClassVar = "prove-free"
     port: PortId
@@ -299,8 +298,8 @@ class ProveFree:
         now = system.netdev(self.port)
         if now is not None and now.up:
             return StepFailed(
-                f"something set {now.name} up again while it was being claimed",
-                hint="find the network manager or script that does, and stop it first",
+                f"another program set {now.name} up again during the claim",
+                hint="find the network manager or script that does it, and stop it first",
                 evidence=[*proof.evidence, Evidence("sysfs", "IFF_UP", True)],
             )
         if kernel_bugs.vport_leaked(system, self.port):
@@ -313,7 +312,7 @@ class ProveFree:
             )
         return StepFailed(
             f"the vport of {self.port} is still taken after {tries} attempts: {proof.message}",
-            hint="see who holds it: manactl status -v",
+            hint="to see its holder: manactl status -v",
             evidence=proof.evidence,
             held=True,
         )
@@ -346,7 +345,7 @@ class Plan:
     lost: tuple[str, ...] = ()  # what cannot be restored
     notes: tuple[str, ...] = ()
     waived: tuple[Mapping[str, Any], ...] = ()  # refusals, as JSON has them
-    refusals: tuple[Mapping[str, Any], ...] = ()  # those that stand: it is not carried out
+    refusals: tuple[Mapping[str, Any], ...] = ()  # not waived: such a plan is not executed
 
     @property
     def states(self) -> tuple[PortState, ...]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Progress(Protocol):
-    """Who follows. Nothing here may raise: what is shown must not change what is done."""
+    """What shows the steps. Nothing here may raise: what is shown must not change what is done."""
 
     def planned(self, title: str, plan: Plan) -> None: ...
     def ended(self, title: str, seconds: float, *, failed: bool) -> None: ...
@@ -21,7 +21,7 @@ class Progress(Protocol):
 
 
 class Silent:
-    """Nobody follows."""
+    """Shows nothing."""
 
     def planned(self, title: str, plan: Plan) -> None:
         pass

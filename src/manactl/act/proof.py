@@ -1,4 +1,4 @@
-"""Trying whether a vport is free, again while that may change by itself."""
+"""Proving that a vport is free, by attempts while its state may change by itself."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from manactl.act.claim import close_stale, need_net_admin
 from manactl.act.host import Host, HostSystem
 from manactl.act.plan import Plan, SetAdmin, Step, Undone, steps_from_json
 from manactl.act.progress import Progress
-from manactl.act.signals import Interruptible, StopRequested
+from manactl.act.signals import SignalGate, StopRequested
 from manactl.act.transition import UndoResult, Workplace
 from manactl.decide import kernel_bugs
 from manactl.errors import (
@@ -113,19 +113,19 @@ class _Run:
 
     request: ReleaseRequest
     host: Host
-    signals: Interruptible
+    signals: SignalGate
     progress: Progress
     result: ReleaseResult = field(default_factory=ReleaseResult)
 
 
 def release(
-    request: ReleaseRequest, host: Host, signals: Interruptible, progress: Progress
+    request: ReleaseRequest, host: Host, signals: SignalGate, progress: Progress
 ) -> ReleaseResult:
     """Release the ports. The error of one claim does not keep another from being released; the
     worst is raised in the end. A signal ends it all."""
     run = _Run(request, host, signals, progress)
     result = run.result
-    with host.audit(request.verb, request.words) as audit, signals.told():
+    with host.audit(request.verb, request.words) as audit, signals.as_interrupted():
         audit.quiet = request.dry_run
         claims, unreadable = open_claims(request.state_dir, host)
         if not request.dry_run:
@@ -243,9 +243,8 @@ def _residue(
     """The ports with what is missing on each."""
     steps = _steps(content, ports)
     there = {port.id.key: port for port in run.host.look().ports}
-    rdma = {key: port.rdma for key, port in there.items()}
     with (
-        run.host.system(rdma, run.signals.pause) as system,
+        run.host.system(run.signals.pause) as system,
         run.signals.step(f"look at what is missing on {_names(content, ports)}"),
     ):
         found = accepting.residue(

@@ -1,10 +1,10 @@
-"""Signals, and words meanwhile: what a step says that is stuck inside the kernel.
+"""Signals during a claim or release, and reports about a step that is stuck in the kernel.
 
-Setting a netdev down or up runs inside sendmsg(), and while the driver waits for its device there
-no signal is heard. So a thread listens: it reports what is being waited for, and notes ^C.
+Setting a netdev down or up runs inside sendmsg(), and no signal is handled there while the driver
+waits for its device. So a thread watches: it reports what is being waited for, and that ^C came.
 
-Once something is about to be changed a signal is only noted. It takes effect where nothing is half
-done: between two steps, and while a step pauses before it looks again.
+Once something is about to be changed a signal is only remembered. It takes effect where nothing is
+half done: between two steps, and while a step pauses before it looks again.
 """
 
 from __future__ import annotations
@@ -24,12 +24,15 @@ from manactl.errors import Interrupted
 from manactl.look.blocked_tasks import in_drivers, waiting
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-PATIENCE = 2.0  # s that a step may take in silence
-AGAIN = 10.0  # s from one word to the next
-_STOPPING = "stopping as soon as the kernel lets go"
+PATIENCE = 2.0  # s that a step may take without a report
+AGAIN = 10.0  # s between two reports
+# What will come of a signal that arrives inside a system call.
+_STOPPING = "will stop when the current system call returns"
+_UNDOING = "will undo when the current system call returns"
+_FINISHING = "ignored, since the change under way has to be finished"
 _SLICE = 0.1  # s: a signal that another thread was given ends no sleep of this one
 
-Say = Callable[[str], None]
+Report = Callable[[str], None]
 _lasting: dict[int, Any] = {}  # handlers of signals that are ignored until the end
 
 
@@ -41,52 +44,50 @@ class StopRequested(KeyboardInterrupt):
         self.name = signal.Signals(number).name
 
 
-class Interruptible:
+class SignalGate:
     """Turns the first SIGINT, SIGTERM or SIGHUP into StopRequested; later ones change nothing.
 
     Meant to be held until the outcome has been reported: a signal that comes after the last act
-    must not turn a claim that stands into a story of nothing changed. `lasting`: once anything was
-    changed, signals stay ignored until restore(). `say` gets what there is to report while a step
-    is stuck; without it there is silence.
+    must not turn a completed claim into a report that nothing was changed. `lasting`: once anything
+    was changed, signals stay ignored until restore(). `report` gets a line about a step that is
+    stuck; without it nothing is reported.
     """
 
     def __init__(
-        self, say: Say | None = None, *, patience: float = PATIENCE, lasting: bool = False
+        self, report: Report | None = None, *, patience: float = PATIENCE, lasting: bool = False
     ) -> None:
         self._mode = "looking"
         self._lasting = lasting
-        self._noted: int | None = None
+        self._pending: int | None = None
         self._before: dict[int, Any] = {}
-        self._watch = None if say is None else StuckStepReporter(say, patience=patience)
+        self._watch = None if report is None else StuckStepReporter(report, patience=patience)
 
     def acting(self) -> None:
-        """From now on a signal is noted, and undoes at the next boundary what was done."""
+        """From now on a signal is remembered, and raises StopRequested at the next boundary."""
         self._mode = "acting"
         if self._watch is not None:
-            self._watch.reply = "all is put back as soon as the kernel lets go"
+            self._watch.reply = _UNDOING
 
     def ignore(self) -> None:
         """From now on signals are ignored: unwinding must not be interrupted."""
         self._mode = "ignoring"
         if self._watch is not None:
-            self._watch.reply = "what is under way is not left half done"
+            self._watch.reply = _FINISHING
 
     def listen(self) -> None:
-        """From now on signals count again: one thing is done, and the next has not begun.
-
-        One that was noted meanwhile raises now.
-        """
+        """From now on a signal raises at once again: nothing is half done. A signal that came
+        meanwhile raises StopRequested now."""
         self._mode = "looking"
         if self._watch is not None:
             self._watch.reply = _STOPPING
-        if self._noted is not None:
-            self._stop(self._noted, None)
+        if self._pending is not None:
+            self._stop(self._pending, None)
 
     def boundary(self) -> None:
-        """Nothing is half done here: StopRequested when a signal was noted."""
-        if self._noted is not None and self._mode == "acting":
+        """Nothing is half done here: StopRequested when a signal has come."""
+        if self._pending is not None and self._mode == "acting":
             self._mode = "ignoring"
-            raise StopRequested(self._noted)
+            raise StopRequested(self._pending)
 
     def pause(self, seconds: float) -> None:
         """Sleep, a boundary all the while."""
@@ -96,7 +97,7 @@ class Interruptible:
             time.sleep(min(left, _SLICE))
             self.boundary()
 
-    def __enter__(self) -> Interruptible:
+    def __enter__(self) -> SignalGate:
         for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, a background job
                 self._before[number] = signal.signal(number, self._stop)
@@ -112,7 +113,7 @@ class Interruptible:
             self._watch.close()
 
     @contextlib.contextmanager
-    def told(self) -> Iterator[None]:
+    def as_interrupted(self) -> Iterator[None]:
         """A signal before the first act ends in Interrupted, whose code is 130."""
         try:
             yield
@@ -121,7 +122,7 @@ class Interruptible:
 
     @contextlib.contextmanager
     def step(self, what: str) -> Iterator[None]:
-        """Around what may get stuck in the kernel; `what` names it."""
+        """A block that may get stuck in the kernel; `what` names it in reports."""
         if self._watch is None:
             yield
             return
@@ -132,11 +133,11 @@ class Interruptible:
         if self._mode == "looking":
             self._mode = "ignoring"
             raise StopRequested(number)
-        self._noted = number
+        self._pending = number
 
 
 def restore() -> None:
-    """Have signals again as they were before something was changed."""
+    """Install the handlers again that were there before something was changed."""
     while _lasting:
         signal.signal(*_lasting.popitem())
 
@@ -144,16 +145,16 @@ def restore() -> None:
 class StuckStepReporter:
     """A thread that watches the thread which made it. Started with the first step.
 
-    While a step runs the watched thread blocks the signals, so that they come to this one: the
-    kernel would give them to the other, which does not hear them before its system call ends.
-    Python's own handler runs in the watched thread as ever, as soon as that gets there: a step
+    While a step runs the watched thread blocks the signals, so that the kernel delivers them to
+    this thread: the watched thread would not handle them before its system call ends. Python's own
+    handler runs in the watched thread as usual, as soon as the system call has returned: a step
     must not sleep long at a time.
 
-    Only a comfort: where no thread or pipe can be had, steps run without it.
+    Optional: where no thread or pipe can be made, steps run without it.
     """
 
-    def __init__(self, say: Say, *, patience: float, proc: str = "/proc") -> None:
-        self._say = say
+    def __init__(self, report: Report, *, patience: float, proc: str = "/proc") -> None:
+        self._send = report
         self._patience = patience
         self._proc = proc
         self._watched = threading.get_native_id()
@@ -180,7 +181,7 @@ class StuckStepReporter:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def close(self) -> None:
-        """End the thread. Signals that came meanwhile have been reported."""
+        """End the thread. Signals that came before have been reported."""
         if self._thread is None:
             return
         signal.set_wakeup_fd(-1)
@@ -216,14 +217,14 @@ class StuckStepReporter:
             os.write(self._ends[1], b"\0")
 
     def _run(self) -> None:
-        told: tuple[str, float] | None = None
+        reported: tuple[str, float] | None = None
         due = 0.0
         poll = select.poll()  # select() knows no descriptor above 1023
         poll.register(self._ends[0], select.POLLIN)
         while True:
             task = self._task
-            if task is not told:
-                told = task
+            if task is not reported:
+                reported = task
                 due = 0.0 if task is None else task[1] + self._patience
             left = None if task is None else max(0.0, due - time.monotonic())
             if poll.poll(None if left is None else left * 1000):
@@ -237,7 +238,7 @@ class StuckStepReporter:
 
     def _heard(self, numbers: Iterator[int]) -> None:
         for number in numbers:
-            self._report(f"{signal.Signals(number).name} noted: {self.reply}")
+            self._report(f"{signal.Signals(number).name}: {self.reply}")
 
     def _stuck(self, what: str, since: float) -> None:
         try:
@@ -248,8 +249,8 @@ class StuckStepReporter:
             self._report(f"{what}: not done after {time.monotonic() - since:.0f} s: {why}")
 
     def _report(self, line: str) -> None:
-        with contextlib.suppress(OSError, ValueError):  # nobody hears it; the step goes on
-            self._say(line)
+        with contextlib.suppress(OSError, ValueError):  # it cannot be printed; the step goes on
+            self._send(line)
 
 
 def stuck_in(thread: int, proc: str = "/proc") -> str | None:
@@ -262,16 +263,16 @@ def stuck_in(thread: int, proc: str = "/proc") -> str | None:
         return f"the driver waits for the device to answer ({functions[0]})"
     if state != ["D"]:
         return None
-    others = [one for one in waiting(proc) if one.pid != os.getpid()]
+    others = [task for task in waiting(proc) if task.pid != os.getpid()]
     if others:
-        one = others[0]
+        task = others[0]
         return (
-            f"{one.comm} (pid {one.pid}) has the kernel's network lock (RTNL) and waits in the "
-            f"driver for the device to answer ({one.function})"
+            f"{task.comm} (pid {task.pid}) has the kernel's network lock (RTNL) and waits in the "
+            f"driver for the device to answer ({task.function})"
         )
     if stack:
         return f"the kernel is in {stack.partition('] ')[2].partition('+')[0]}"
-    return "the kernel does not let go, usually because the driver waits for the device to answer"
+    return "a system call does not return, usually because the driver waits for the device"
 
 
 def _read(path: str) -> str:

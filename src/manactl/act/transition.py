@@ -25,7 +25,7 @@ from manactl.act.plan import (
     Undone,
 )
 from manactl.act.progress import Progress
-from manactl.act.signals import Interruptible, StopRequested
+from manactl.act.signals import SignalGate, StopRequested
 from manactl.errors import Busy, ManactlError, NotRestored, Refused, RolledBack
 from manactl.escape import command
 from manactl.journal import file as journal
@@ -52,12 +52,12 @@ class Workplace:
 
     system: System
     log: Log
-    signals: Interruptible
+    signals: SignalGate
     progress: Progress
 
     @contextlib.contextmanager
     def at(self, title: str) -> Iterator[None]:
-        """Around a step: it is reported, and may get stuck in the kernel."""
+        """The block of a step, which is reported when it ends, or is stuck in the kernel."""
         start = self.system.monotonic()
         failed = True
         try:
@@ -135,11 +135,11 @@ def apply(steps: Sequence[Step], work: Workplace, *, wait: float, who: str) -> F
 
 
 def _still_holds(steps: Sequence[Step], system: System) -> None:
-    """What one step has done may have been undone by somebody while another was done."""
+    """StepFailed when another program has undone one step while a later one was done."""
     for step in steps:
         if not step.holds(system):
             raise StepFailed(
-                f"it did not last: {step.title}",
+                f"another program has undone it: {step.title}",
                 hint="find the network manager or script that undoes it, and stop it first",
             )
 

@@ -1,4 +1,4 @@
-"""What every command gets: where the state is, how to look, and the outlets for words.
+"""What every command gets: the state directory, the machine, and the outlets for its output.
 
 Commands are registered in cli/main.py. A command module imports only click, errors and model at
 its top; whatever costs time is imported inside the callback.
@@ -64,14 +64,14 @@ class App:
         """Lines for people on standard output; everything unprintable in them is spelled out."""
         self._print(_lines(lines))
 
-    def tell(self, *lines: str) -> None:
-        """Sentences on standard output: on a terminal broken to fit, else one a line."""
+    def wrapped(self, *lines: str) -> None:
+        """Sentences on standard output: folded to a terminal's width, else each on its line."""
         self._print(_lines(lines, sys.stdout))
 
     def err(self, *lines: str, wrap: bool = True) -> None:
-        """Lines for people on standard error, equally harmless; on a terminal broken to fit.
+        """Lines for people on standard error, escaped too; folded to a terminal's width.
 
-        Never raises: that nobody can read it changes nothing.
+        Never raises: a failure to print changes nothing that was done.
         """
         try:
             sys.stderr.write(_lines(lines, sys.stderr if wrap else None))
@@ -80,7 +80,7 @@ class App:
             _drop(sys.stderr)
 
     def warn(self, line: str) -> None:
-        """One line on standard error that says who speaks."""
+        """A line on standard error that begins with the program's name."""
         self.err(f"manactl: {line}")
 
     def document(self, document: Mapping[str, object]) -> None:
@@ -111,8 +111,8 @@ class App:
 
 
 def _drop(stream: TextIO) -> None:
-    """Lead a stream nowhere: what it still holds would fail again when the interpreter ends, and
-    change the exit code."""
+    """Redirect a stream to /dev/null: what it still holds would fail again when the interpreter
+    ends, and change the exit code."""
     with contextlib.suppress(OSError, ValueError):
         null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         os.dup2(null, stream.fileno())

@@ -35,7 +35,7 @@ from manactl.escape import command
     metavar="SECONDS",
     help="Wait so long for a vport that is taken, and for another manactl.",
 )
-@click.option("-v", "--verbose", is_flag=True, help="Show the whole plan before it is carried out.")
+@click.option("-v", "--verbose", is_flag=True, help="Show the whole plan before it is executed.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_context
 def claim(  # noqa: PLR0917 - click passes by keyword
@@ -49,8 +49,8 @@ def claim(  # noqa: PLR0917 - click passes by keyword
 ) -> None:
     """Set the netdev of each PORT down, so that raw QPs (DPDK) can have its vport.
 
-    Everything that the kernel drops by that is written down first; `manactl release` restores
-    it. All of the ports are claimed, or none.
+    What the kernel then drops is first saved to a journal; `manactl release` restores it. All of
+    the ports are claimed, or none.
     """
     if ctx.args or not words:
         ports = [part for word in [*words, *ctx.args] or ["PORT"] for part in ("--raw-qp", word)]
@@ -58,19 +58,19 @@ def claim(  # noqa: PLR0917 - click passes by keyword
         raise UsageError(what, hint=command("manactl", "claim", *ports))
     _check_codes(allow)
     from manactl.act import claim as claiming  # noqa: PLC0415 - not for --help
-    from manactl.act.signals import Interruptible  # noqa: PLC0415
+    from manactl.act.signals import SignalGate  # noqa: PLC0415
     from manactl.render import outcome, outcome_document, plan  # noqa: PLC0415
 
     app: App = ctx.obj
     request = claiming.ClaimRequest(app.state_dir, words, allow, dry_run, wait)
     progress = app.progress(as_json=as_json, verbose=verbose)
-    with Interruptible(app.warn, lasting=True) as signals:
+    with SignalGate(app.warn, lasting=True) as signals:
         with claiming.prepare(request, app.host, signals) as prepared:
             if prepared.plan is not None and dry_run and not as_json:
-                app.tell(*plan.lines(prepared.plan))
+                app.wrapped(*plan.lines(prepared.plan))
             result = claiming.execute(prepared, progress)
         if not as_json:
-            app.tell(*outcome.claim_lines(result, dry_run=dry_run))
+            app.wrapped(*outcome.claim_lines(result, dry_run=dry_run))
         elif dry_run and result.plan is not None:
             app.document(result.plan.to_json())
         else:

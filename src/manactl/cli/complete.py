@@ -47,14 +47,14 @@ def ports(
 ) -> list[CompletionItem]:
     """Candidates for one PORT of a line whose other words are in `ctx`."""
     every = names.ports()
-    out = claims(str(ctx.find_root().params.get("state_dir") or STATE_DIR))
-    fit = fitting(every, which, out, _given(ctx, param))
+    claimed = claims(str(ctx.find_root().params.get("state_dir") or STATE_DIR))
+    fit = fitting(every, which, claimed, _given(ctx, param))
     if not fit:
         return []
     asked = Addresses()  # the kernel answers while names are chosen
     found = words(fit, start, every, _altnames(fit))
     addresses = asked.collect()
-    return [CompletionItem(w.text, help=escape(describe(w, addresses, out))) for w in found]
+    return [CompletionItem(w.text, help=escape(describe(w, addresses, claimed))) for w in found]
 
 
 def guard_codes(ctx: click.Context, param: click.Parameter, start: str) -> list[CompletionItem]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 UNFIT = 3
 # A driver that waits for its device is busy only if it waits still in each of two more looks.
 _LOOKS, _APART = 2, 0.5  # s
-_MARKS = {"mend": "MEND", "advice": "note", "unseen": "?", "fine": "ok"}
+_MARKS = {"mend": "FIX", "advice": "note", "unseen": "?", "fine": "ok"}
 
 
 @click.command(short_help="Is this machine fit to hand a port to RDMA?")
@@ -38,9 +38,9 @@ _MARKS = {"mend": "MEND", "advice": "note", "unseen": "?", "fine": "ok"}
 @json_option
 @click.pass_context
 def doctor(ctx: click.Context, words: tuple[str, ...], facts: bool, as_json: bool) -> None:
-    """Look at everything that a hand-over of a port needs, and say what must be mended and how.
+    """Check everything that a hand-over of a port needs, and show what must be fixed and how.
 
-    Exit code 0: fit; 3: something must be mended first; 8: no MANA function here.
+    Exit code 0: fit; 3: something must be fixed first; 8: no MANA function here.
     """
     if words and not facts:
         raise UsageError(
@@ -82,7 +82,7 @@ def doctor(ctx: click.Context, words: tuple[str, ...], facts: bool, as_json: boo
             "time": stamp(),
             "kernel": report.kernel,
             "fit": fit,
-            "findings": [one.to_json() for one in found],
+            "findings": [finding.to_json() for finding in found],
         }
         if facts:
             document["facts"] = [row.to_json() for row in table]
@@ -108,18 +108,18 @@ def _text(found: Sequence[Finding], *, fit: bool) -> Iterator[str]:
     from manactl.render.wrap import columns, hanging  # noqa: PLC0415
 
     width = columns()
-    for one in found:
-        yield from hanging(f"{_MARKS[one.level]:<5}", one.what, width)
-        if one.why:
-            yield from hanging(" " * 7, one.why, width)
-        for line in one.mend:
+    for finding in found:
+        yield from hanging(f"{_MARKS[finding.level]:<5}", finding.what, width)
+        if finding.why:
+            yield from hanging(" " * 7, finding.why, width)
+        for line in finding.fix:
             yield f"         $ {line}"
     if fit:
         yield "This machine is fit to hand a port to RDMA."
     else:
-        count = sum(one.level == "mend" for one in found)
+        count = sum(finding.level == "mend" for finding in found)
         what = "one thing has" if count == 1 else f"{count} things have"
-        yield f"Not fit yet: {what} to be mended."
+        yield f"Not fit yet: {what} to be fixed."
 
 
 def _facts(report: Report, table: Sequence[Row]) -> Iterator[str]:

@@ -21,7 +21,7 @@ SCHEMA = "manactl.explain/1"
 
 # A message may hold words with dashes, and `-19` is one.
 @click.command(
-    short_help="Say what a message, error number or code means, and what to do.",
+    short_help="Explain a message, error number or code, and what to do.",
     context_settings={"ignore_unknown_options": True},
 )
 @click.argument(
@@ -34,8 +34,8 @@ SCHEMA = "manactl.explain/1"
 @json_option
 @click.pass_obj
 def explain(app: App, words: tuple[str, ...], as_json: bool) -> None:
-    """Say what a message of the kernel, DPDK, libmana, ip, rdma or manactl means: cause, how to
-    tell, and the next step.
+    """Explain a message of the kernel, DPDK, libmana, ip, rdma or manactl: its cause, how to
+    check, and the next step.
 
     TEXT is a line as it was printed, quoted or not; timestamps, device names and numbers in it do
     not matter. Without an argument: the list of topics.
@@ -73,7 +73,7 @@ def _unknown(asked: str, found: Found) -> UsageError:
 
 
 def _width() -> int | None:
-    """Columns to wrap at; None where nobody looks at lines."""
+    """Columns to wrap at; None where the output is not a terminal."""
     if not sys.stdout.isatty():
         return None
     from manactl.cli.screen import Screen  # noqa: PLC0415
@@ -92,7 +92,7 @@ def _list() -> Iterator[str]:
         pad = max(len(topic.name) for topic in topics)
         yield from (f"  {topic.name:{pad}}  {topic.title}" for topic in topics)
     yield ""
-    yield "More about one: manactl explain TOPIC"
+    yield "More about a topic: manactl explain TOPIC"
 
 
 def _page(topic: Topic, errno: int | None, width: int | None) -> Iterator[str]:
@@ -102,7 +102,7 @@ def _page(topic: Topic, errno: int | None, width: int | None) -> Iterator[str]:
     if topic.by_errno:
         yield ""
         yield from _errnos(topic, errno, width)
-    for heading, steps in (("How to tell", topic.check), ("What to do", topic.remedy)):
+    for heading, steps in (("How to check", topic.check), ("What to do", topic.remedy)):
         if steps:
             yield ""
             yield heading

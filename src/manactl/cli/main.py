@@ -65,12 +65,12 @@ COMMANDS: dict[str, Callable[[], click.Command]] = {
 }
 
 
-# Their exit code tells what was done to the ports, also when nobody can read the story.
+# Their exit code reports what was done to the ports, also when the output cannot be written.
 DEEDS = ("claim", "recover", "release")
 
 
 class Bug(ManactlError):
-    """What nobody foresaw."""
+    """An unexpected exception."""
 
     exit_code = EXIT_BUG
     kind = "bug"
@@ -94,7 +94,7 @@ class Commands(click.Group):
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=False,
-    epilog="Exit codes: 0 done, 2 usage, 3 refused, 4 failed and put back, 5 not put back, "
+    epilog="Exit codes: 0 done, 2 usage, 3 refused, 4 failed and restored, 5 not restored, "
     "6 busy, 7 privilege missing, 8 not supported here, 130 interrupted.",
 )
 @click.version_option(__version__, prog_name="manactl", message="%(prog)s %(version)s")
@@ -236,7 +236,7 @@ def _bug(app: App, error: Exception, as_json: bool, debug: bool) -> int:
 def _report(
     app: App, message: str, hint: str | None, document: Mapping[str, object] | None
 ) -> None:
-    """Why the exit code is not 0; that code stands, whoever can read this."""
+    """Print why the exit code is not 0. A failure to print does not change that code."""
     app.unfailing = True
     if document is not None:  # first: a program waits for it, and standard error may be stuck
         app.document(document)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 )
 @click.option("--terminate", is_flag=True, help="Send SIGTERM to the holders, and wait for them.")
 @click.option("--dry-run", is_flag=True, help="Show what would be restored, and stop.")
-@click.option("-v", "--verbose", is_flag=True, help="Show the whole plan before it is carried out.")
+@click.option("-v", "--verbose", is_flag=True, help="Show the whole plan before it is executed.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_obj
 def release(  # noqa: PLR0917 - click passes by keyword
@@ -38,7 +38,7 @@ def release(  # noqa: PLR0917 - click passes by keyword
     verbose: bool,
     as_json: bool,
 ) -> None:
-    """Set the netdev of each PORT up again and restore all that the claim wrote down.
+    """Set the netdev of each PORT up again and restore all that the claim saved.
 
     Without PORT: the only claim. Also recovers a claim or a release that was interrupted.
     """
@@ -51,18 +51,18 @@ def release(  # noqa: PLR0917 - click passes by keyword
 
 
 def run(app: App, request: ReleaseRequest, *, verbose: bool, as_json: bool) -> None:
-    """Release or recover, and show what it came to."""
+    """Release or recover, and show the outcome."""
     from manactl.act import release as releasing  # noqa: PLC0415 - not for --help
-    from manactl.act.signals import Interruptible  # noqa: PLC0415
+    from manactl.act.signals import SignalGate  # noqa: PLC0415
     from manactl.render import outcome, outcome_document, plan  # noqa: PLC0415
 
     verb, dry_run = request.verb, request.dry_run
     progress = app.progress(as_json=as_json, verbose=verbose)
-    with Interruptible(app.warn, lasting=True) as signals:
+    with SignalGate(app.warn, lasting=True) as signals:
         result = releasing.release(request, app.host, signals, progress)
         if not as_json:
-            app.tell(*(line for made in result.plans for line in plan.lines(made)))
-            app.tell(*outcome.release_lines(result, verb=verb, dry_run=dry_run))
+            app.wrapped(*(line for made in result.plans for line in plan.lines(made)))
+            app.wrapped(*outcome.release_lines(result, verb=verb, dry_run=dry_run))
         elif dry_run and len(result.plans) == 1:
             app.document(result.plans[0].to_json())
         else:

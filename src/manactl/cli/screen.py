@@ -1,4 +1,4 @@
-"""A terminal that is repainted in place, and given back as it was."""
+"""A terminal that is repainted in place, and restored at the end."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Screen:
 def signals() -> Iterator[int]:
     """Signals that a screen cares about, as a descriptor to poll: one byte for each.
 
-    SIGTERM and SIGHUP end the program by SystemExit, so that the terminal is given back.
+    SIGTERM and SIGHUP end the program by SystemExit, so that the terminal is restored.
     """
     read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     before = {number: signal.signal(number, _noted) for number in _NOTED}

@@ -53,10 +53,10 @@ def status(  # noqa: PLR0917 - click passes them by name
     \b
     ethernet  the netdev has it: it is up
     raw-qp    a raw queue pair has it (DPDK, for instance)
-    free      nobody has it
-    unknown   what can be seen from here does not decide
+    free      it has no owner
+    unknown   what can be read here does not decide: treat it as taken
 
-    PORT is a netdev, an altname, the name of the master above it, PCI:port, a permanent MAC or
+    PORT is a netdev, an altname, the name of its master, PCI:port, a permanent MAC or
     rdma-device/port.
     """
     if as_json and form:
@@ -163,7 +163,7 @@ def _show(
 
 
 def _claims(app: App) -> tuple[list[ClaimSummary], list[Missing]]:
-    """What the journals say is out; why they could not be read, if they could not."""
+    """What the journals report as claimed; why they could not be read, if they could not."""
     if not os.path.lexists(app.state):
         return [], []
     from manactl.errors import ManactlError  # noqa: PLC0415

@@ -45,7 +45,7 @@ class Outlet(Protocol):
     """Where views go. `show()` is called for every look and decides itself what is news."""
 
     def show(self, view: View) -> None:
-        """Tell what is new in `view`."""
+        """Show what is new in `view`."""
 
     def inputs(self) -> dict[int, Callable[[], None]]:
         """Descriptors to wait for beside the kernel's, and what to do when one is readable."""
@@ -103,7 +103,7 @@ class _Pause:
         for number in (*inputs, *self._monitor.descriptors):
             poll.register(number, select.POLLIN)
         with contextlib.suppress(OSError, ValueError):
-            poll.register(sys.stdout.fileno(), 0)  # says only when the reader has gone
+            poll.register(sys.stdout.fileno(), 0)  # reports only that the reader has gone
         ready = dict(poll.poll(seconds * 1000))
         for number, serve in inputs.items():
             if number in ready:
@@ -182,7 +182,7 @@ class JsonLines:
 
 
 class MetricsFile:
-    """The exposition, written anew for every view: its time stamp says that it is fresh."""
+    """The exposition, written again for every view: its time stamp shows how fresh it is."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -260,7 +260,7 @@ def on_terminal(
     tick: float = TICK,
 ) -> None:
     """Watch on the terminal of standard output."""
-    # The first look is before the screen is taken, so that an unknown PORT is told as ever.
+    # The first look is before the screen is taken, so that an unknown PORT is reported as usual.
     first = [look()]
     with signals() as signalled, Screen() as screen:
         painting = Painting(screen, signalled, lines)

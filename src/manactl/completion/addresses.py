@@ -1,4 +1,4 @@
-"""The address to know a netdev by, and whether a default route leads through it.
+"""An address that identifies a netdev to people, and whether a default route goes through it.
 
 rtnetlink may wait for RTNL behind a driver that hangs (dumps do up to 6.8), so a child process
 asks, and what has not come in time is left out. look/rtnetlink.py, by which the guards read the

@@ -1,6 +1,6 @@
-"""Which ports the journals say are out, as quickly as a TAB wants to know it.
+"""Which ports the journals report as claimed, read as quickly as a completion needs it.
 
-Advice for completion: nothing is checked here, and a journal that cannot be read is skipped.
+For completion alone: no checksum is checked, and a journal that cannot be read is skipped.
 What acts on a journal reads it by journal/file.py; a completion that did so would take 1.27 times
 as long, whether anything is claimed or not.
 """

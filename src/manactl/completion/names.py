@@ -65,11 +65,13 @@ def _ports(roots: Roots, pci: str) -> list[Port]:
 
 
 def _held(sys: str, pci: str) -> dict[int, bool]:
-    """Ports whose vport has event queues but none of the netdev's, where debugfs tells (root)."""
+    """Ports whose vport has event queues but none of the netdev's, where debugfs shows it (root)."""
     from manactl.look import debugfs  # noqa: PLC0415 - only for a port that is down
 
     try:
         vports = debugfs.vports(sys, [pci])
     except OSError:
         return {}
-    return {n + 1: one.eqs and not one.rx for n, one in vports.items() if one.eqs is not None}
+    return {
+        n + 1: vport.eqs and not vport.rx for n, vport in vports.items() if vport.eqs is not None
+    }

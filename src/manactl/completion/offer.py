@@ -28,7 +28,7 @@ def fitting(
     """The ports to offer: of the right kind, and not named on the line already.
 
     Without `claims` (they are root's to read) a port that is not up may be claimed or not: it
-    fits both, but for a raw QP in its vport, which keeps it from being claimed.
+    fits both, unless a raw QP has its vport: then it cannot be claimed.
     """
     return [port for port in ports if _fits(port, which, claims) and not _given(port, given)]
 
@@ -96,9 +96,9 @@ def describe(word: Word, addresses: Mapping[int, AddressFacts], claims: Claims |
     if port.netdev is None:
         parts.append("in another network namespace")
     elif word.text == port.netdev:
-        parts += [f"below {port.master}"] if port.master else []
+        parts += [f"master {port.master}"] if port.master else []
     else:
-        parts.append(f"above {port.netdev}" if word.text == port.master else port.netdev)
+        parts.append(f"master of {port.netdev}" if word.text == port.master else port.netdev)
     if port.up:
         parts.insert(0, "ethernet")
     elif port.raw_qp:

@@ -1,7 +1,8 @@
-"""Guards: why a port should not be taken now. Pure; what could not be read refuses.
+"""Guards: why a port should not be claimed now. Pure; what could not be read refuses.
 
 Each guard gets a port and its surroundings and returns a refusal or None. The kernel decides in
-the end who gets a vport; a guard only keeps the operator from losing what he did not mean to.
+the end who owns a vport (mana_cfg_vport()); a guard only keeps the operator from an unintended
+loss.
 """
 
 from __future__ import annotations
@@ -55,8 +56,8 @@ def guard_ssh_session(port: PortStatus, around: Surroundings) -> Refusal | None:
 
 
 def _own(around: Surroundings) -> dict[str, Stacked | None]:
-    """The addresses that are lost with the port; with the upper that has each, or None for its
-    own."""
+    """The addresses that are lost with the port, each with the upper that has it; None: the
+    port itself."""
     mine: dict[str, Stacked | None] = {
         address: upper for upper in around.carried for address in upper.addresses
     }
@@ -97,8 +98,8 @@ def guard_last_port(port: PortStatus, around: Surroundings) -> Refusal | None:
 
 
 def _at_risk(around: Surroundings) -> tuple[Connection, ...] | None:
-    """The connections that stall, or None when nobody knows. What stays inside this host over
-    IPv4 is not touched; over IPv6 it is, since the addresses themselves go."""
+    """The connections that stall; None when that could not be read. IPv4 connections inside this
+    host are not affected; IPv6 ones are, since the kernel drops the addresses themselves."""
     if around.connections is None or around.state is None:
         return None
     if not around.state.up:
@@ -120,8 +121,8 @@ def guard_tcp_established(port: PortStatus, around: Surroundings) -> Refusal | N
 
 
 def guard_storage(port: PortStatus, around: Surroundings) -> Refusal | None:
-    """Storage is reached over the port, usually by the kernel; a process may have lent it the
-    connection (iSCSI, NBD) or be its user (a virtual machine on Ceph)."""
+    """Storage is reached over the port, usually by the kernel; a process may have opened the
+    connection for it (iSCSI, NBD) or use it directly (a virtual machine on Ceph)."""
     tcps = _at_risk(around)
     if tcps is None:
         return refusal(port, Code.STORAGE, Unread(Source.CONNECTIONS))

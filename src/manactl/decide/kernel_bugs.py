@@ -1,4 +1,4 @@
-"""The kernel's own bugs that manactl knows: how each is recognised, what it says, what helps.
+"""The kernel bugs that manactl knows: how each is recognised, its message, and its remedy.
 
 Lost event queues (event queues for each vport, seen on Linux 7.3.4): a change of MTU or rings makes
 a port's debugfs directory again (mana_detach(), mana_attach()). The `EQs` in it of a raw QP is
@@ -9,7 +9,7 @@ the namespace, unasked whether that is another MTU at all.
 
 A leaked vport (seen on Linux 6.12 and 6.18): a netdev whose open the NIC refuses half-way keeps its
 count of the vport's users (mana_cfg_vport() without mana_uncfg_vport()). From then on the driver
-answers everybody, the netdev included, that the vport is taken.
+reports the vport as taken, to the netdev too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from manactl.model.port import Holder, PortId, PortStatus
 
     class Seen(Protocol):
-        """What can be seen of a port without a proof."""
+        """What can be seen of a port without creating a test QP."""
 
         def holders(self, port: PortId) -> tuple[Holder, ...]: ...
         def seems_free(self, port: PortId) -> bool: ...
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 CODE = "kernel-bug"
 LEAKED_VPORT = (
-    "KERNEL BUG: the driver counts the vport as taken, and nobody has it: an earlier open of the "
-    "netdev that the NIC refused half-way left the driver's use count behind"
+    "KERNEL BUG: the driver counts the vport as taken, although it has no owner: an earlier open "
+    "of the netdev, which the NIC refused half-way, did not release the driver's use count"
 )
 _LOST_EQS = (
     "KERNEL BUG: {whose} MTU or rings changed while a raw QP exists. The kernel will crash when "
@@ -43,18 +43,18 @@ _LOST_EQS = (
 )
 
 
-# What `doctor` says of a bug that has not bitten yet: code, what, why.
+# What `doctor` reports of a bug that has not been triggered yet: code, what, why.
 MTU_ADVICE = (
     "kernel-bug-mtu",
     "never change the MTU or the rings of a port that a raw QP has, nor delete its bond",
-    "drivers with event queues for each vport (seen on Linux 7.3.4) accept it, and oops when that "
-    "raw QP is destroyed",
+    "drivers with event queues for each vport (seen on Linux 7.3.4) accept the change, and the "
+    "kernel crashes when that raw QP is destroyed",
 )
 OPEN_ADVICE = (
     "kernel-bug-open",
     "an `ip link set up` that the NIC refuses half-way leaves the vport taken",
-    "seen on Linux 6.12 and 6.18: the driver forgets to give its use count back, and the port "
-    "answers EBUSY or ENODEV although nobody has it, until mana is loaded again",
+    "seen on Linux 6.12 and 6.18: the driver does not release its use count, and the port "
+    "answers EBUSY or ENODEV although it has no owner, until mana is loaded again",
 )
 
 
@@ -77,7 +77,7 @@ def lost_eqs(own: bool) -> str:
 
 
 def refuse_release(ports: Iterable[PortStatus]) -> None:
-    """Refused when waiting for a holder to end, or ending it, would be waiting for the crash."""
+    """Refused when the end of a holder, waited for or caused, would crash the kernel."""
     for port in ports:
         if port.eqs_lost:
             raise Refused(
@@ -91,8 +91,8 @@ def refuse_release(ports: Iterable[PortStatus]) -> None:
 def endangered_by_bond(port: PortStatus) -> str | None:
     """The bond to leave alone while a raw QP has its member; None where it does no harm.
 
-    Only drivers with event queues for each vport have something to lose; where debugfs cannot be
-    read, nobody knows which driver this is, and nothing is said.
+    Only drivers with event queues for each vport have the bug; where debugfs cannot be read, the
+    driver's generation is not known, and nothing is reported.
     """
     if port.vport_eqs is None or port.upper is None or port.upper.kind != "bond":
         return None
@@ -109,12 +109,12 @@ def bond_danger(label: str, bond: str) -> str:
 
 
 def vport_leaked(system: Seen, port: PortId) -> bool:
-    """Whether a vport that a proof found taken, and taken again, is nobody's by all evidence."""
+    """Whether a vport that two proofs found taken has no owner by all evidence."""
     return not system.holders(port) and system.seems_free(port)
 
 
 def reload_driver(port: PortId) -> str:
-    """What gives a leaked vport back."""
+    """What frees a leaked vport."""
     return (
         f"reload the driver when all ports of {port.pci} may go down: "
         "modprobe -r mana_ib mana && modprobe mana_ib"
@@ -122,16 +122,16 @@ def reload_driver(port: PortId) -> str:
 
 
 def opening_remedy(number: int | None, port: PortId) -> str | None:
-    """What to do about a netdev that the kernel does not set up, by the errno of the refusal."""
+    """What to do when the kernel does not set the netdev up, by the errno of RTM_NEWLINK."""
     if number in (errno.EBUSY, errno.ENODEV):
         return (
-            "a raw QP has the vport: see who with `manactl status -v`. If nobody has, the driver "
-            f"counts wrong (up to 6.18): {reload_driver(port)}"
+            "a raw QP has the vport: `manactl status -v` shows its holder. If there is none, the "
+            f"driver's use count is wrong (seen up to 6.18): {reload_driver(port)}"
         )
     if number in (errno.ETIMEDOUT, errno.EPROTO, errno.EIO):
         return (
-            "the device does not answer its driver. From 7.x on that resets it, usually within a "
-            'minute (the kernel log then says "MANA reset cycle completed"); else '
+            "the device does not answer its driver. From Linux 7 on the driver then resets it, "
+            'usually within a minute (kernel log: "MANA reset cycle completed"); else '
             f"{reload_driver(port)}"
         )
     return None

@@ -35,12 +35,12 @@ class DeviceFacts(NamedTuple):
     cq_users: int | None = None  # uses of all user completion queues
     user_qps: int | None = None  # tracked queue pairs of users, a tracked raw one included
     busy_pds: int | None = None  # user protection domains with users
-    changing: bool = False  # somebody waits for a queue pair that is being created
+    changing: bool = False  # a task is in the driver, creating a queue pair
     in_reset: bool = False  # the driver has taken down, or not made, what mana_ib binds to
 
 
 class PortFacts(NamedTuple):
-    """What is known of one port. None: could not be read, or is not told by this kernel."""
+    """What is known of one port. None: could not be read, or this kernel does not report it."""
 
     port: int
     admin_up: bool | None = None  # None also when the netdev is not in this network namespace
@@ -73,7 +73,7 @@ class Raw(enum.Enum):
 
 
 class Decision(NamedTuple):
-    """The owner of one port and the row that said so; `candidates` are port numbers.
+    """The owner of one port and the row that decided it; `candidates` are port numbers.
 
     A second reason is the row of the device, where the port's own leaves it at that.
     """
@@ -170,7 +170,7 @@ _QP_BEING_CREATED = Row(None, None, "qp-being-created")
 
 
 def raw_on_device(device: DeviceFacts) -> tuple[Raw, Reason]:
-    """Whether a raw queue pair exists on the function's device, and the row that says so."""
+    """Whether a raw queue pair exists on the function's device, and the row that decided it."""
     return next((raw, why) for fits, raw, why in DEVICE_RULES if fits(device))
 
 
@@ -198,7 +198,7 @@ def decide(device: DeviceFacts, ports: Iterable[PortFacts]) -> dict[int, Decisio
         # debugfs shows where all of them are: a vport without event queues has none.
         for facts in [facts for facts in still_open if facts.eqs is False]:
             still_open.remove(facts)
-            decisions[facts.port] = Decision(Owner.FREE, Certainty.PROVEN, ("eqs-elsewhere",))
+            decisions[facts.port] = Decision(Owner.FREE, Certainty.PROVEN, ("eqs-of-others",))
     elif raw.some and not placed and len(still_open) == 1 and not device.changing:
         (last,) = still_open
         if not rows[last.port].in_transition:
@@ -250,8 +250,8 @@ def _decision(owner: Owner, row: Row) -> Decision:
 def _by_elimination(facts: PortFacts, raw: Raw, why: Reason) -> Decision:
     """The last open port has the raw queue pair that exists.
 
-    A vport without event queues that has one all the same is known: a change of MTU or rings on
-    the down netdev loses the directory in debugfs.
+    That its vport has no event queues does not disprove it: a change of MTU or rings on the down
+    netdev loses their directory in debugfs (decide/kernel_bugs.py).
     """
     lost = kernel_bugs.eqs_lost(raw_qp=raw.some, eqs=facts.eqs)
     certainty = Certainty.INFERRED if lost else raw.certainty

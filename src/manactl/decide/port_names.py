@@ -28,7 +28,7 @@ def resolve(report: Report, words: Iterable[str]) -> list[PortStatus]:
 
 
 def names(port: PortStatus) -> Iterator[str]:
-    """Every word that means `port`, the best one first."""
+    """Every word that names `port`, the best first."""
     if port.netdev and port.netns is None:
         yield port.netdev.name
         yield from port.netdev.altnames or ()

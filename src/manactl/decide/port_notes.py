@@ -23,7 +23,7 @@ def of(
 ) -> Iterator[Note]:
     """Notes about `port`; `decisions` are those of all ports of its function.
 
-    `labels` name the candidates; `hidden` tells that there are descriptors we may not look at.
+    `labels` name the candidates; `hidden`: there are descriptors that this user may not read.
     """
     decision = decisions[port.id.port]
     if not steady:
@@ -36,7 +36,7 @@ def of(
         yield Note("netdev-in-netns", (port.netdev.name, port.netns))
     elif port.netdev is None:
         unknown = port.owner is Owner.UNKNOWN
-        yield Note("netdev-elsewhere-maybe-up" if unknown else "netdev-elsewhere")
+        yield Note("netdev-not-here-maybe-up" if unknown else "netdev-not-here")
     if port.owner is Owner.RAW_QP:
         yield from _raw_qp(port, decisions, hidden)
     elif len(port.candidates) > 1:
@@ -52,7 +52,7 @@ def of(
 
 
 def below_a_bond(port: PortStatus) -> Note | None:
-    """What to leave alone while a raw QP has a bond's member; None where it does no harm."""
+    """What not to do with a bond while a raw QP has its member; None where it does no harm."""
     bond = kernel_bugs.endangered_by_bond(port)
     return None if bond is None else Note("bond-danger", (port.label, bond))
 
@@ -63,7 +63,7 @@ def rdma_users(device: str, count: int) -> Note:
 
 
 def unseen(port: PortStatus, descriptors: int, hidden: bool) -> Note | None:
-    """Open contexts for which no descriptor was found. Without any holder that is said anyway."""
+    """Open contexts for which no descriptor was found. Without any holder another note says so."""
     contexts = port.rdma_use.contexts or 0
     if contexts <= descriptors or not port.holders:
         return None

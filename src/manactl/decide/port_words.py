@@ -18,20 +18,20 @@ def because(*reasons: Reason) -> str:
 
 def _undecided(*labels: str) -> str:
     return (
-        f"{', '.join(labels)}: a raw QP may be on any of these, and what can be seen from here "
-        "does not tell which"
+        f"{', '.join(labels)}: a raw QP may be on any of these; what can be read here does not "
+        "show which"
     )
 
 
 def _holders(*holders: str) -> str:
-    return f"{', '.join(holders)}: all have the RDMA device open; the kernel does not tell which "
+    return f"{', '.join(holders)}: all have the RDMA device open; the kernel does not report which "
 
 
 def _other_qps(device: str, count: int) -> str:
     pairs = "1 RC, UC or UD queue pair" if count == 1 else f"{count} RC, UC or UD queue pairs"
     return (
-        f"{device} has {pairs} of users: that takes no vport, but while the netdev is down the "
-        "RDMA port is, too"
+        f"{device} has {pairs} of users: they do not take the vport, but while the netdev is down "
+        "their RDMA port is down too"
     )
 
 
@@ -39,7 +39,7 @@ def _other_qps(device: str, count: int) -> str:
 REASONS: dict[Reason, str] = {
     "no-rdma-driver": "no RDMA driver is bound to the function",
     "raw-qp-exists": "a raw queue pair exists on the RDMA device",
-    "no-context": "nobody has the RDMA device open",
+    "no-context": "no process has the RDMA device open",
     "pds-empty": "all protection domains of the RDMA device are empty",
     "cqs-unused": "no completion queue of the RDMA device is in use",
     "cqs-of-raw-users": "completion queues are in use on the device that only raw users have",
@@ -49,9 +49,10 @@ REASONS: dict[Reason, str] = {
     "raw-qp-unread": "whether a raw queue pair exists could not be read",
     "up-without-rx": "the netdev is up without receive queues: the driver is in transition",
     "up-without-rx-no-raw-qp":
-        "the netdev is up, its receive queues are not: the driver is in transition",
+        "the netdev is up without receive queues, and no raw queue pair exists: the driver is in "
+        "transition",
     "up-without-queues":
-        "the netdev is up, its queues are not: the driver is in transition, or the device in reset",
+        "the netdev is up without queues: the driver is in transition, or the device is in reset",
     "netdev-up": "the netdev is up",
     "netdev-rx": "the vport has the netdev's receive queues",
     "netdev-opening":
@@ -60,12 +61,14 @@ REASONS: dict[Reason, str] = {
     "no-eqs": "the vport has no event queues, and no raw queue pair exists",
     "netdev-down": "the netdev is down, and no raw queue pair exists",
     "netdev-down-inferred": "the netdev is down, and no raw queue pair is left unexplained",
-    "netdev-unseen": "the netdev is not visible from here and may be up elsewhere",
+    "netdev-unseen":
+        "the netdev is not visible from here and may be up in another network namespace",
     "may-have-raw-qp": "a raw queue pair may be on this port: {device}",
-    "in-reset": "the driver is in transition: it resets the device, sets it up, or could not",
+    "in-reset":
+        "the driver is in transition: it is resetting the device, setting it up, or failed to",
     "being-taken": "the port is being taken, by the netdev or by a new queue pair",
     "qp-being-created": "a queue pair is being created, and may have taken this port already",
-    "eqs-elsewhere":
+    "eqs-of-others":
         "the vport has no event queues, and those of other ports explain every raw QP",
     "only-port-left": "{device}, and no other port can have it",
 }  # fmt: skip
@@ -74,17 +77,17 @@ REASONS: dict[Reason, str] = {
 NOTES: dict[NoteCode, str | Callable[..., str]] = {
     "kept-changing": "the port kept changing while it was looked at",
     "in-transition":
-        "the driver is in the middle of opening, closing or resetting this port; a raw QP gets "
-        "EBUSY meanwhile",
+        "the driver is opening, closing or resetting this port; until it is done, creating a raw "
+        "QP fails with EBUSY",
     "eqs-lost": kernel_bugs.lost_eqs,
     "netdev-in-netns": "its netdev {0} is in the network namespace {1}",
-    "netdev-elsewhere": "its netdev is not in this network namespace",
-    "netdev-elsewhere-maybe-up":
+    "netdev-not-here": "its netdev is not in this network namespace",
+    "netdev-not-here-maybe-up":
         "its netdev is not in this network namespace and may be up in another one",
     "candidates": _undecided,
     "owner-unknown": because,
-    "upper": "it is below {0}",
-    "upper-of-kind": "it is below {0} ({1})",
+    "upper": "its master is {0}",
+    "upper-of-kind": "its master is {0} ({1})",
     "bond-danger": kernel_bugs.bond_danger,
     "rdma-link-down":
         "`rdma link` shows {0}/{1} DOWN although it works: that state is the netdev's, not the raw "
@@ -104,21 +107,21 @@ NOTES: dict[NoteCode, str | Callable[..., str]] = {
         "the RDMA device has {0} open contexts, for which only {1} descriptors were found: a "
         "holder is not visible from here (ask as root)",
     "unclaimed":
-        "no claim covers it: when the raw QP ends, the port stays down until somebody sets it up",
+        "no claim covers it: when the raw QP ends, the port stays down until it is set up by hand",
     "drift-another-nic": "claimed, yet another NIC is in its place: {0} is claimed",
     "drift-no-netdev": "claimed, yet its netdev is not here any more",
     "drift-moved": "claimed, yet its netdev has been moved to the network namespace {0}",
     "drift-up": "claimed, yet its netdev is up",
     "before-boot":
-        "its journal is from before the last boot: the boot configuration has taken over, and "
-        "`manactl recover` only closes it",
+        "its journal is from before the last boot: the boot configuration has set the port up, "
+        "and `manactl recover` only closes the journal",
     "at-work": "its claim or release is not finished: manactl (pid {0}) is at work on {1}",
     "claim-interrupted": "a claim of it was interrupted: {0}",
     "release-interrupted": "a release of it was interrupted: {0}",
-    "not-restored": "it was not put back fully ({0}); fix the cause, then {1}",
+    "not-restored": "it was not fully restored ({0}); fix the cause, then {1}",
     "recover-closes":
         "its netdev was not touched yet: `manactl recover` only closes the journal",
-    "recover-sets-up": "`manactl recover` sets {0} up and puts back what is missing of {1}",
+    "recover-sets-up": "`manactl recover` sets {0} up and restores what is missing of {1}",
 }  # fmt: skip
 
 
@@ -135,8 +138,8 @@ def note(about: Note) -> str:
 
 
 def notes(port: PortStatus) -> list[str]:
-    return [note(one) for one in port.notes]
+    return [note(about) for about in port.notes]
 
 
 def drift(port: PortStatus) -> list[str]:
-    return [note(one) for one in port.drift]
+    return [note(about) for about in port.drift]

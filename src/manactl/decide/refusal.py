@@ -179,7 +179,7 @@ class HeldBy:
 
 @dataclass(frozen=True, slots=True)
 class OwnerUnprovable:
-    """DENIED: only a queue pair can tell who owns the vport, and CAP_NET_RAW is missing."""
+    """DENIED: only a test QP shows who owns the vport, and CAP_NET_RAW is missing."""
 
     evidence: tuple[Evidence, ...]
 

@@ -20,10 +20,10 @@ _UNREAD = {
     Source.CONNECTIONS: ("sock_diag", "the TCP connections"),
     Source.WIRE_SERVER: ("rtnetlink", "the route to 168.63.129.16"),
     Source.RDMA_USERS: ("nldev", "the users of the RDMA devices"),
-    Source.UPPERS: ("rtnetlink", "the devices stacked on it"),
+    Source.UPPERS: ("rtnetlink", "its upper devices"),
     Source.OTHER_NAMESPACES: (
         "netns",
-        "what is stacked on it in other network namespaces (only root may look)",
+        "its upper devices in other network namespaces (only root can read them)",
     ),
     Source.XDP: ("rtnetlink", "whether an XDP program is attached"),
     Source.PACKET_SOCKETS: ("proc", "/proc/net/packet"),
@@ -76,7 +76,7 @@ def to_json(refusal: Refusal) -> dict[str, object]:
 
 
 def message(refusal: Refusal) -> str:  # noqa: PLR0911, PLR0912 - a case for each kind of facts
-    """What is in the way, in one sentence or two, without a full stop."""
+    """Why the port is not claimed, in one sentence or two, without a full stop."""
     match refusal.facts:
         case why.Unread(source):
             return f"{_UNREAD[source][1]} could not be read"
@@ -87,9 +87,9 @@ def message(refusal: Refusal) -> str:  # noqa: PLR0911, PLR0912 - a case for eac
             )
         case why.InReset():
             return (
-                "the driver has taken the function apart, as in a reset or a host's servicing, or "
-                "could not set it up; try again when `manactl status` shows an owner, with --wait "
-                "for instance"
+                "the driver is resetting the device, also for servicing by the host, or could not "
+                "set it up; try again when `manactl status` shows an owner, for example with "
+                "--wait SECONDS"
             )
         case why.EqsLost(own):
             return kernel_bugs.lost_eqs(own)
@@ -97,7 +97,7 @@ def message(refusal: Refusal) -> str:  # noqa: PLR0911, PLR0912 - a case for eac
             names = _some(f"{s.ssh.client} to {s.ssh.server}{_on(s.on)}" for s in sessions)
             return f"the SSH session of this command runs over it: {names}"
         case why.DefaultRoutes(routes):
-            return f"it carries a default route: {_some(map(_route, routes))}"
+            return f"a default route goes through it: {_some(map(_route, routes))}"
         case why.LastPort(addresses):
             names = _some(f"{own.address}{_on(own.on)}" for own in addresses)
             return f"no other netdev is up with carrier and a global address; this one has {names}"
@@ -122,9 +122,9 @@ def message(refusal: Refusal) -> str:  # noqa: PLR0911, PLR0912 - a case for eac
                 "this one they would lose the link and the IPv6 GIDs"
             )
         case why.Uppers(devices):
-            return f"it carries other devices: {_some(devices)}"
+            return f"other devices are stacked on it: {_some(devices)}"
         case why.Xdp():
-            return "an XDP program is attached to it, which sees nothing until release"
+            return "an XDP program is attached to it and gets no packets until release"
         case why.PacketSockets(sockets):
             who = [
                 f"{process} (on {packet.netdev})" if packet.netdev else str(process)
@@ -132,17 +132,17 @@ def message(refusal: Refusal) -> str:  # noqa: PLR0911, PLR0912 - a case for eac
                 for process in packet.processes
             ]
             return (
-                f"packet sockets are bound to it: {_some(who) or 'by processes not visible'}; "
-                "they get ENETDOWN or fall silent, and some programs end then"
+                f"packet sockets are bound to it: {_some(who) or 'of processes not visible'}; "
+                "they get ENETDOWN or no more packets, and some programs exit then"
             )
         case why.Managers(managers):
             names = _some(
                 f"{m.name} ({m.process})"
-                + ("" if m.managed else ", which does not say if it manages it")
+                + ("" if m.managed else ", which does not report whether it does")
                 for m in managers
             )
             return (
-                f"a network manager has it: {names}; it may set the port up again or drop its "
+                f"a network manager controls it: {names}; it may set the port up again or drop its "
                 "addresses"
             )
         case why.NoRdmaDevice():
@@ -156,7 +156,7 @@ def message(refusal: Refusal) -> str:  # noqa: PLR0911, PLR0912 - a case for eac
             words = [f"pid {holder.pid} {holder.comm or '?'}" for holder in holders]
             return "a raw QP has the vport already" + (f" ({', '.join(words)})" if words else "")
         case why.OwnerUnprovable():
-            return "only a test QP can tell who owns its vport, and that needs CAP_NET_RAW"
+            return "cannot tell who owns its vport without a test QP, which needs CAP_NET_RAW"
         case why.InTransition(notes):
             return "; ".join(["the driver is in transition", *notes])
 
@@ -169,7 +169,7 @@ def _remedy(refusal: Refusal) -> str:
         case why.NetvscPair():
             return "claim a port without a netvsc interface"
         case why.HeldBy():
-            return "it is used for RDMA as it is; end the holder first to claim it"
+            return "the port is in use for RDMA already; to claim it, end the holder first"
         case why.OwnerUnprovable():
             return "run it as root, for instance with sudo"
     return "try again in a moment; manactl status -v shows the evidence"
@@ -272,13 +272,13 @@ def _connection_json(tcp: Connection) -> dict[str, object]:
 
 
 def survival(hits: Collection[Connection]) -> str:
-    """Which of the connections live on after release."""
+    """Which of the connections survive until after release."""
     going = [tcp for tcp in hits if tcp.address_goes]
     if not going:
-        return "They stall until release, and survive unless a side gives up before"
+        return "They stall until release, and survive unless an end times out before"
     if len(going) == len(hits):
-        return "They stall until release, and survive if their IPv6 address is back in time"
+        return "They stall until release, and survive if their IPv6 address is restored in time"
     return (
-        f"They stall until release; {len(hits) - len(going)} survive unless a side gives up "
-        f"before, {len(going)} if their IPv6 address is back in time: {_some(going)}"
+        f"They stall until release; {len(hits) - len(going)} survive unless an end times out "
+        f"before, {len(going)} if their IPv6 address is restored in time: {_some(going)}"
     )

@@ -10,7 +10,7 @@ from manactl.decide.refusal import Refusal
 from manactl.errors import ManactlError
 from manactl.model.port import Evidence
 
-# Which failure it is when several refuse: the one that the operator can do the least about.
+# Which failure it is when several refuse: the operator can do least about the first of these.
 _WORST = (Code.UNSUPPORTED, Code.HOLDER, Code.DENIED, Code.IN_TRANSITION)
 
 

@@ -11,39 +11,39 @@ from manactl.doctor.machine import Machine, Module, Shape
 
 def driver(machine: Machine) -> Iterator[Finding]:
     """Every MANA function needs the mana driver: raw QPs work beside it, not instead of it."""
-    for one in machine.functions:
-        if one.driver == "mana":
+    for function in machine.functions:
+        if function.driver == "mana":
             continue
-        mend = (
+        fix = (
             []
-            if one.driver is None
-            else [f"echo {one.pci} > /sys/bus/pci/drivers/{one.driver}/unbind"]
+            if function.driver is None
+            else [f"echo {function.pci} > /sys/bus/pci/drivers/{function.driver}/unbind"]
         )
         if machine.modules["mana"] is not Module.LOADED:
-            mend.append("modprobe mana")  # binds to every function that nobody has
+            fix.append("modprobe mana")  # binds to every function without a driver
         else:
-            mend.append(f"echo {one.pci} > /sys/bus/pci/drivers/mana/bind")
+            fix.append(f"echo {function.pci} > /sys/bus/pci/drivers/mana/bind")
         yield Finding(
             "driver",
-            Level.MEND,
-            f"{one.pci} is bound to {one.driver or 'no driver'}, not to mana",
+            Level.FIX,
+            f"{function.pci} is bound to {function.driver or 'no driver'}, not to mana",
             "a MANA port is handed over by its driver: DPDK and raw verbs need mana and mana_ib "
             "loaded and bound, never vfio-pci or uio",
-            tuple(mend),
+            tuple(fix),
         )
-    bound = [one for one in machine.functions if one.driver == "mana"]
-    dead = [one for one in bound if not one.ports]
-    for one in dead:
+    bound = [function for function in machine.functions if function.driver == "mana"]
+    dead = [function for function in bound if not function.ports]
+    for function in dead:
         yield Finding(
             "no-port",
-            Level.MEND,
-            f"{one.pci} is bound to mana but has no port",
-            "the driver is setting it up, is in a reset, or has given up; the kernel's messages "
-            "tell which",
-            ("journalctl -k -g mana", f"echo 1 > /sys/bus/pci/devices/{one.pci}/reset"),
+            Level.FIX,
+            f"{function.pci} is bound to mana but has no port",
+            "the driver is setting it up, is resetting it, or has failed to; the kernel log shows "
+            "which",
+            ("journalctl -k -g mana", f"echo 1 > /sys/bus/pci/devices/{function.pci}/reset"),
         )
     if bound and not dead:
-        ports = sum(one.ports for one in bound)
+        ports = sum(function.ports for function in bound)
         yield fine(
             "driver", f"mana has {count(len(bound), 'function')} with {count(ports, 'port')}"
         )
@@ -51,29 +51,33 @@ def driver(machine: Machine) -> Iterator[Finding]:
 
 def mana_ib(machine: Machine) -> Iterator[Finding]:
     """The RDMA side of the driver, a module of its own that not every image has."""
-    lacking = [one for one in machine.functions if one.driver == "mana" and not one.rdma_served]
+    lacking = [
+        function
+        for function in machine.functions
+        if function.driver == "mana" and not function.rdma_served
+    ]
     if not lacking:
-        if any(one.driver == "mana" for one in machine.functions):
+        if any(function.driver == "mana" for function in machine.functions):
             yield fine("mana-ib", "mana_ib serves every function")
         return
-    where = ", ".join(one.pci for one in lacking)
+    where = ", ".join(function.pci for function in lacking)
     if machine.modules["mana_ib"] is Module.ABSENT:
         yield Finding(
             "mana-ib",
-            Level.MEND,
+            Level.FIX,
             f"this kernel ({machine.kernel}) has no mana_ib module",
-            "without it there is no RDMA device, and nobody can have a raw QP",
-            (f"apt install linux-modules-extra-{machine.kernel}  # Ubuntu; elsewhere the package "
-             "with mana_ib.ko", "modprobe mana_ib"),
+            "without it there is no RDMA device, and no program can have a raw QP",
+            (f"apt install linux-modules-extra-{machine.kernel}  # Ubuntu; else the package with "
+             "mana_ib.ko", "modprobe mana_ib"),
         )  # fmt: skip
         return
     loaded = machine.modules["mana_ib"] is Module.LOADED
     yield Finding(
         "mana-ib",
-        Level.MEND,
+        Level.FIX,
         f"{where}: no RDMA device" + (", although mana_ib is loaded" if loaded else ""),
-        "mana_ib has not bound to it; the kernel's messages tell why" if loaded
-        else "mana_ib is not loaded, so nobody can have a raw QP",
+        "mana_ib has not bound to it; the kernel log shows why" if loaded
+        else "mana_ib is not loaded, so no program can have a raw QP",
         ("journalctl -k -g mana_ib",) if loaded
         else ("modprobe mana_ib", "echo mana_ib > /etc/modules-load.d/mana_ib.conf"),
     )  # fmt: skip
@@ -81,37 +85,41 @@ def mana_ib(machine: Machine) -> Iterator[Finding]:
 
 def ib_uverbs(machine: Machine) -> Iterator[Finding]:
     """The character devices that libibverbs opens."""
-    if not any(one.rdma for one in machine.functions):
+    if not any(function.rdma for function in machine.functions):
         return
     if machine.modules["ib_uverbs"] is not Module.LOADED or not machine.uverbs:
         yield Finding(
             "ib-uverbs",
-            Level.MEND,
+            Level.FIX,
             "there is no uverbs device: ib_uverbs is not loaded",
             "libibverbs opens /dev/infiniband/uverbsN; without it no program can have a raw QP",
             ("modprobe ib_uverbs", "echo ib_uverbs > /etc/modules-load.d/ib_uverbs.conf"),
         )
         return
-    missing = [one for one in machine.uverbs if one.mode is None]
-    for one in missing:
+    missing = [device for device in machine.uverbs if device.mode is None]
+    for device in missing:
         yield Finding(
             "uverbs-node",
-            Level.MEND,
-            f"{one.path} of {one.rdma_device} is missing",
-            "the kernel has the device, /dev has not: udev is not running, or a container has "
-            "its own /dev",
+            Level.FIX,
+            f"{device.path} of {device.rdma_device} is missing",
+            "the kernel has the device, but /dev has no node for it: udev is not running, or a "
+            "container has its own /dev",
             ("udevadm trigger --subsystem-match=infiniband_verbs",),
         )
-    closed = [one for one in machine.uverbs if one.mode is not None and one.mode & 0o006 != 0o006]
-    for one in closed:
+    closed = [
+        device
+        for device in machine.uverbs
+        if device.mode is not None and device.mode & 0o006 != 0o006
+    ]
+    for device in closed:
         yield Finding(
             "uverbs-access",
             Level.ADVICE,
-            f"{one.path} of {one.rdma_device} has mode {one.mode:04o}: "
-            + ("you may open it, other users may not" if one.usable else "you may not open it"),
-            "rdma-core gives it 0666, since what may be done there is checked by the kernel (a raw "
-            "QP needs CAP_NET_RAW); a DPDK program that does not run as root fails at open",
-            (f"chmod 0666 {one.path}",),
+            f"{device.path} of {device.rdma_device} has mode {device.mode:04o}: "
+            + ("you may open it, other users may not" if device.usable else "you may not open it"),
+            "rdma-core sets 0666, since the kernel checks what may be done there (a raw QP needs "
+            "CAP_NET_RAW); with this mode a DPDK program that does not run as root cannot open it",
+            (f"chmod 0666 {device.path}",),
         )
     if not missing and not closed:
         yield fine("ib-uverbs", f"{count(len(machine.uverbs), 'uverbs device')}, open to all users")
@@ -119,11 +127,13 @@ def ib_uverbs(machine: Machine) -> Iterator[Finding]:
 
 def rdma_netns(machine: Machine) -> Iterator[Finding]:
     """RDMA devices belong to all network namespaces, or each to one."""
-    hidden = [one.pci for one in machine.functions if one.rdma_served and not one.rdma]
+    hidden = [
+        function.pci for function in machine.functions if function.rdma_served and not function.rdma
+    ]
     if hidden:
         yield Finding(
             "rdma-netns",
-            Level.MEND,
+            Level.FIX,
             f"the RDMA devices of {', '.join(hidden)} belong to another network namespace",
             "RDMA namespaces are exclusive here, and a raw QP can be made only where the device is",
             ("rdma system show", "rdma system set netns shared"),
@@ -141,7 +151,7 @@ def rdma_netns(machine: Machine) -> Iterator[Finding]:
 
 
 def kernel_bugs(machine: Machine) -> Iterator[Finding]:
-    """What the emulated NIC has shown of the drivers, told by what the driver does."""
+    """The driver's generation by what it shows in debugfs, and the known bugs of that one."""
     if machine.shape is Shape.VPORT_EQS:
         yield _advice(MTU_ADVICE)
         yield fine(
@@ -152,8 +162,8 @@ def kernel_bugs(machine: Machine) -> Iterator[Finding]:
             "generation",
             Level.ADVICE,
             "this driver does not show which vport a raw QP has",
-            "with several ports down, `status` can tell that a raw QP exists, and of several such "
-            "ports not which has it; a claim proves its own port by a queue pair",
+            "with several ports down, `status` shows that a raw QP exists, but not which of them "
+            "has it; a claim proves its own port free by a test QP",
         )
         yield _advice(OPEN_ADVICE)
 
@@ -164,7 +174,7 @@ def _advice(bug: tuple[str, str, str]) -> Finding:
 
 
 def debugfs(machine: Machine) -> Iterator[Finding]:
-    """The one place that tells the owner of each vport."""
+    """debugfs: the only place that shows the owner of each vport."""
     if machine.debugfs is None:
         yield Finding("debugfs", Level.UNSEEN, "debugfs: only root may list it", "", ())
     elif not machine.debugfs:
@@ -172,16 +182,16 @@ def debugfs(machine: Machine) -> Iterator[Finding]:
             "debugfs",
             Level.ADVICE,
             "debugfs is not mounted",
-            "the mana driver shows there which vport has an owner; without it `status` has to say "
+            "the mana driver shows there which vport has an owner; without it `status` reports "
             "unknown more often",
             ("mount -t debugfs none /sys/kernel/debug",),
         )
     if machine.lockdown not in (None, "none"):
-        yield fine("lockdown", f"kernel lockdown is {machine.lockdown}: only directories are "
-                    "listed there, which it allows")  # fmt: skip
+        yield fine("lockdown", f"kernel lockdown is {machine.lockdown}: it allows what manactl "
+                    "does in debugfs, listing directories")  # fmt: skip
 
 
 def waiting(machine: Machine) -> Iterator[Finding]:
     """A driver that waits for its NIC now."""
     for why in machine.waiting:
-        yield Finding("driver-busy", Level.MEND, "the driver is busy", why, ("manactl status -v",))
+        yield Finding("driver-busy", Level.FIX, "the driver is busy", why, ("manactl status -v",))

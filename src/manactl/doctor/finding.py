@@ -1,4 +1,4 @@
-"""What a check says."""
+"""What a check reports."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 
 class Level(enum.StrEnum):
-    """How bad it is."""
+    """How bad it is. The values are words of `manactl.doctor/1`."""
 
-    MEND = "mend"
+    FIX = "mend"
     ADVICE = "advice"
     UNSEEN = "unseen"
     FINE = "fine"
@@ -18,13 +18,13 @@ class Level(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at. `mend` are exact commands, in order."""
+    """One thing that was looked at. `fix` are exact commands, in order."""
 
     code: str
     level: Level
     what: str
     why: str = ""
-    mend: tuple[str, ...] = ()
+    fix: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -32,7 +32,7 @@ class Finding:
             "level": str(self.level),
             "what": self.what,
             "why": self.why or None,
-            "mend": list(self.mend),
+            "mend": list(self.fix),
         }
 
 

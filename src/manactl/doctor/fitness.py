@@ -1,7 +1,7 @@
 """Is this machine fit to hand a port to RDMA? Facts in, findings out. Pure.
 
-Each check looks at one thing and says one of four: fine, worth knowing, must be mended, or could
-not be seen from here. What must be mended stands between the operator and a claim that works.
+Each check looks at one thing and reports one of four levels: fine, worth knowing, to be fixed, or
+not visible from here. What is to be fixed keeps a claim from working.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ CHECKS: tuple[Check, ...] = (
     programs.iommu,
     drivers.debugfs,
     drivers.kernel_bugs,
-    others.elsewhere,
+    others.in_other_netns,
 )
-_ORDER = (Level.MEND, Level.ADVICE, Level.UNSEEN, Level.FINE)
+_ORDER = (Level.FIX, Level.ADVICE, Level.UNSEEN, Level.FINE)
 
 
 def findings(machine: Machine) -> list[Finding]:
     """Every finding, the worst first, otherwise in the order of the checks."""
-    found = [one for check in CHECKS for one in check(machine)]
-    return sorted(found, key=lambda one: _ORDER.index(one.level))
+    found = [finding for check in CHECKS for finding in check(machine)]
+    return sorted(found, key=lambda finding: _ORDER.index(finding.level))
 
 
 def fit(found: Iterable[Finding]) -> bool:
-    """Whether nothing has to be mended before a port can be handed over."""
-    return all(one.level is not Level.MEND for one in found)
+    """Whether nothing has to be fixed before a port can be handed over."""
+    return all(finding.level is not Level.FIX for finding in found)

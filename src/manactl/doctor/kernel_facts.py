@@ -1,7 +1,7 @@
 """The facts about the kernel that manactl's decisions rest on, as found here and as in the lab.
 
-The lab's are those of Debian's cloud kernels on an emulated NIC. Nobody has compared them with a
-real one yet; `manactl doctor --facts` is for whoever can.
+The lab's are those of Debian's cloud kernels on an emulated NIC. They have not been compared with a
+real NIC yet; `manactl doctor --facts` does that.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ FACTS: tuple[Fact, ...] = (
         ("EOPNOTSUPP",) * 3,
     ),
     Fact("qp-zero", "nldev RES_QP_GET of queue pair 0, no raw QP", ("ENOENT",) * 3),
-    Fact("pd-users", "nldev tells the users of a protection domain", ("yes",) * 3),
-    Fact("cq-users", "nldev tells the users of a completion queue", ("yes",) * 3),
+    Fact("pd-users", "nldev reports the users of a protection domain", ("yes",) * 3),
+    Fact("cq-users", "nldev reports the users of a completion queue", ("yes",) * 3),
     Fact("summary", "nldev RES_GET lists tracked objects by kind", ("yes",) * 3),
     Fact("netns", "RDMA network namespaces", ("shared",) * 3),
     Fact("auxiliary", "auxiliary devices of a function", None),
@@ -75,7 +75,7 @@ class Row:
 
 
 def rows(found: Mapping[str, str | None]) -> list[Row]:
-    """The table, in its order. What was not asked for is left out; a probe, as a rule."""
+    """The table, in its order. What was not asked for is left out; usually that is the probe."""
     return [Row(fact, found[fact.code]) for fact in FACTS if fact.code in found]
 
 

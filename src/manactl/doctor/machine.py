@@ -21,8 +21,8 @@ class Shape(enum.StrEnum):
     """What the mana driver shows in debugfs: the driver's generation by what it does."""
 
     NOTHING = "nothing"  # no directory of its own
-    SHARED_EQS = "shared-eqs"  # one EQs for the function, which tells nothing about a vport
-    VPORT_EQS = "vport-eqs"  # vportN/EQs exactly while somebody has the vport
+    SHARED_EQS = "shared-eqs"  # one EQs for the function: nothing about a vport
+    VPORT_EQS = "vport-eqs"  # vportN/EQs exactly while the vport has an owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Function:
 
 @dataclass(frozen=True, slots=True)
 class PciManager:
-    """A network manager and a port that it manages, or does not say."""
+    """A network manager and a port that it manages, or of which it does not report that."""
 
     port: str
     manager: Manager
@@ -67,11 +67,11 @@ class HugePages:
 
 @dataclass(frozen=True, slots=True)
 class Journals:
-    """What the state directory holds of claims that nobody finished."""
+    """What the state directory holds of unfinished claims."""
 
-    interrupted: tuple[str, ...] = ()  # ports whose claim or release died half-way
+    interrupted: tuple[str, ...] = ()  # ports whose claim or release was interrupted
     stale: tuple[str, ...] = ()  # ports claimed before the last boot
-    broken: str | None = None  # why a journal cannot be believed
+    broken: str | None = None  # why a journal cannot be used
     unread: str | None = None  # why the directory could not be read
 
 
@@ -102,5 +102,5 @@ class Machine:
     journals: Journals
     state_dir: str | None  # why a claim could not write there; None: it could
     unmanned: tuple[str, ...] = ()  # ports owned by a raw QP without a claim
-    elsewhere: tuple[str, ...] = ()  # ports whose netdev is in another network namespace
-    waiting: tuple[str, ...] = ()  # what `status` says of a driver that is busy or broken
+    in_other_netns: tuple[str, ...] = ()  # ports whose netdev is in another network namespace
+    waiting: tuple[str, ...] = ()  # what `status` reports of a driver that is busy or broken

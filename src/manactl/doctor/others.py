@@ -1,4 +1,4 @@
-"""Who else is at the ports: managers, what died half-way, other namespaces?"""
+"""What else affects the ports: network managers, interrupted claims, other namespaces?"""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ _FIXED_NETWORKD = (257, 7)  # before: "unmanaged" is forgotten in some boots (sy
 
 
 def managers(machine: Machine) -> Iterator[Finding]:
-    """A manager that has the port refuses a claim, or undoes it."""
+    """A network manager of a port makes a claim refused (guard `manager`), or undoes it."""
     if machine.managers is None:
         yield Finding("manager", Level.UNSEEN, "which network managers run could not be read")
         return
-    for one in machine.managers:
-        name = one.manager.name
-        if one.manager.managed is False:
-            yield fine("manager", f"{name} leaves {one.port} alone")
+    for found in machine.managers:
+        name = found.manager.name
+        if found.manager.managed is False:
+            yield fine("manager", f"{name} leaves {found.port} alone")
             continue
-        how: tuple[str, ...] = (f"nmcli device set {one.port} managed no",)
+        how: tuple[str, ...] = (f"nmcli device set {found.port} managed no",)
         if name == "systemd-networkd":
-            applied = (one.network_file or "FILE.network").rpartition("/")[2]
+            applied = (found.network_file or "FILE.network").rpartition("/")[2]
             drop_in = f"/etc/systemd/network/{applied}.d"
             how = (
                 f"mkdir -p {drop_in}",
@@ -31,12 +31,12 @@ def managers(machine: Machine) -> Iterator[Finding]:
                 f"> {drop_in}/manactl.conf",
                 "networkctl reload",
             )
-        doubt = "" if one.manager.managed else ", as far as it says"
+        doubt = "" if found.manager.managed else ", or does not report whether it does"
         yield Finding(
             "manager",
-            Level.MEND,
-            f"{name} manages {one.port}{doubt}",
-            "it sets a port up again that was set down for RDMA, or drops its addresses; a claim "
+            Level.FIX,
+            f"{name} manages {found.port}{doubt}",
+            "it may set a port up again that was set down for RDMA, or drop its addresses; a claim "
             "is refused (guard manager)",
             how,
         )
@@ -45,25 +45,25 @@ def managers(machine: Machine) -> Iterator[Finding]:
             "systemd",
             Level.ADVICE,
             f"systemd {machine.systemd} forgets in some boots that a device is unmanaged",
-            "fixed in 257.7; a VF that Azure's rules keep from networkd may be configured after all",
+            "fixed in 257.7; networkd may configure a VF although Azure's udev rules exclude it",
             ("apt install --only-upgrade systemd",),
         )
 
 
 def leftovers(machine: Machine) -> Iterator[Finding]:
-    """What died half-way, here and in other programs."""
+    """What was left unfinished, by manactl and by other programs."""
     journals = machine.journals
     if journals.broken:
-        yield Finding("journal", Level.MEND, "a journal cannot be believed", journals.broken,
+        yield Finding("journal", Level.FIX, "a journal cannot be used", journals.broken,
                       ("manactl explain journal",))  # fmt: skip
     if journals.unread:
         yield Finding("journal", Level.UNSEEN, f"journals: {journals.unread}")
     if journals.interrupted:
         yield Finding(
             "interrupted",
-            Level.MEND,
-            f"a claim or release of {', '.join(journals.interrupted)} died half-way",
-            "its journal knows what was there before",
+            Level.FIX,
+            f"a claim or release of {', '.join(journals.interrupted)} was interrupted",
+            "its journal has what is needed to undo it",
             ("manactl recover",),
         )
     if journals.stale:
@@ -71,23 +71,23 @@ def leftovers(machine: Machine) -> Iterator[Finding]:
             "stale",
             Level.ADVICE,
             f"{', '.join(journals.stale)}: claimed before the last boot",
-            "the boot configuration has taken over; only the journal is to be closed",
+            "the boot configuration has set the ports up; only the journal is to be closed",
             ("manactl recover",),
         )
     if machine.state_dir:
         yield Finding(
             "state-dir",
-            Level.MEND,
+            Level.FIX,
             machine.state_dir,
-            "a claim writes its journal there before it touches anything, and refuses without",
+            "a claim writes its journal there before it touches anything; without it, it refuses",
         )
     if machine.unmanned:
         yield Finding(
             "unclaimed",
             Level.ADVICE,
             f"{', '.join(machine.unmanned)}: a raw QP has it without a claim",
-            "when it ends the port stays down until somebody sets it up, and what the kernel "
-            "dropped is not known",
+            "when it ends the port stays down until it is set up by hand, and manactl cannot "
+            "restore what the kernel dropped",
             ("manactl status -v",),
         )
     if machine.uio_vmbus is not None:
@@ -97,19 +97,19 @@ def leftovers(machine: Machine) -> Iterator[Finding]:
             Level.ADVICE,
             f"uio_hv_generic has {bound}" if bound else "uio_hv_generic is loaded",
             "an id written to its new_id stays and cannot be read back: the next VMBus network "
-            "device may go to it instead of to hv_netvsc",
+            "device may be bound to it instead of to hv_netvsc",
             ("echo f8615163-df3e-46c5-913f-f2d2f965ed0e > "
              "/sys/bus/vmbus/drivers/uio_hv_generic/remove_id",),
         )  # fmt: skip
 
 
-def elsewhere(machine: Machine) -> Iterator[Finding]:
-    for port in machine.elsewhere:
+def in_other_netns(machine: Machine) -> Iterator[Finding]:
+    for port in machine.in_other_netns:
         yield Finding(
             "foreign-netns",
             Level.ADVICE,
             f"{port}: its netdev is in another network namespace",
-            "it is claimed and released from there",
+            "claim and release it from that namespace",
             ("ip netns exec NAME manactl claim --raw-qp PORT",),
         )
 

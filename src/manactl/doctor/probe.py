@@ -21,19 +21,27 @@ def passive(machine: Machine, roots: Roots = Roots()) -> dict[str, str | None]: 
     """What can be seen without creating anything, by code."""
     functions = [sysfs.function(roots, pci) for pci in sysfs.functions(roots)]
     found: dict[str, str | None] = {
-        "rdma-devices": _same([str(len(one.rdma)) for one in functions]),
+        "rdma-devices": _same([str(len(function.rdma)) for function in functions]),
         "debugfs": None if machine.shape is None else str(machine.shape),
         "debugfs-name": _debugfs_name(functions, roots, machine),
         "netns": machine.rdma_netns,
-        "auxiliary": _same([_auxiliary(one.pci, roots) for one in functions]),
-        "dev-port": _same([" ".join(str(p.dev_port) for p in one.netdevs) for one in functions]),
+        "auxiliary": _same([_auxiliary(function.pci, roots) for function in functions]),
+        "dev-port": _same(
+            [" ".join(str(p.dev_port) for p in function.netdevs) for function in functions]
+        ),
     }
     with contextlib.suppress(OSError), Nldev() as nldev:
         listed = {device.name: device for device in nldev.devices()}
-        raws = [(one, rdma.raw_device(one.rdma, listed)) for one in functions if one.rdma]
+        raws = [
+            (function, rdma.raw_device(function.rdma, listed))
+            for function in functions
+            if function.rdma
+        ]
         devices = [listed[raw.name] for _, raw in raws if raw and raw.name in listed]
         found["raw-device"] = _same([_kind(device) for device in devices])
-        here = [node.name for one in functions for node in one.rdma if node.name in listed]
+        here = [
+            node.name for function in functions for node in function.rdma if node.name in listed
+        ]
         found["qp-dump"] = _dump(nldev, [listed[name] for name in here])
         found |= _asked(nldev, devices)
     return found
@@ -109,10 +117,10 @@ def _debugfs_name(functions: Sequence[Function], roots: Roots, machine: Machine)
         return "-"
     there = os.listdir(f"{roots.sys}/kernel/debug/mana")
     words = []
-    for one in functions:
-        if one.pci in there:
+    for function in functions:
+        if function.pci in there:
             words.append("pci")
-        elif set(sysfs.slot_names(roots, one.pci)) & set(there):
+        elif set(sysfs.slot_names(roots, function.pci)) & set(there):
             words.append("slot")
         else:
             words.append("neither")

@@ -18,7 +18,7 @@ def rdma_core(machine: Machine) -> Iterator[Finding]:
     if not machine.provider:
         yield Finding(
             "rdma-core",
-            Level.MEND,
+            Level.FIX,
             "libibverbs has no provider for MANA",
             "DPDK and other programs find no device without it",
             ("apt install ibverbs-providers  # or: dnf install libibverbs",),
@@ -26,7 +26,7 @@ def rdma_core(machine: Machine) -> Iterator[Finding]:
     elif machine.rdma_core is not None and machine.rdma_core < RDMA_CORE_WITH_MANA:
         yield Finding(
             "rdma-core",
-            Level.MEND,
+            Level.FIX,
             f"rdma-core {machine.rdma_core} is too old",
             f"raw QPs on MANA need {RDMA_CORE_WITH_MANA} or newer",
             ("apt install --only-upgrade rdma-core ibverbs-providers  # or build rdma-core",),
@@ -44,7 +44,7 @@ def pyverbs(machine: Machine) -> Iterator[Finding]:
         "pyverbs",
         Level.ADVICE,
         "pyverbs is not installed",
-        "manactl proves a vport free without it, too, by the kernel's own commands",
+        "manactl does not need it: it can prove a vport free by the uverbs commands themselves",
         ("apt install python3-pyverbs  # Fedora, RHEL: dnf install python3-pyverbs",),
     )
 
@@ -89,16 +89,16 @@ def hugepages(machine: Machine) -> Iterator[Finding]:
         yield Finding(
             "hugepage-files",
             Level.ADVICE,
-            f"{count(files, 'file')} of DPDK programs that are gone, {path} for one, pin huge pages",
-            "a DPDK program that was killed leaves them, and the next one finds too few pages free",
+            f"{count(files, 'file')} of DPDK programs that are gone pin huge pages ({path} ...)",
+            "a killed DPDK program leaves such files, and the next program finds too few free pages",
             (command("rm", *machine.hugepage_files),),
         )
-    if not any(one.total for one in machine.hugepages):
+    if not any(pool.total for pool in machine.hugepages):
         yield Finding(
             "hugepages",
             Level.ADVICE,
             "there are no huge pages",
-            "a DPDK program ends at start without them (unless it is told --no-huge)",
+            "a DPDK program exits at its start without them (unless it has --no-huge)",
             ("echo 1024 > /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages",),
         )
     elif not machine.hugetlbfs:
@@ -110,15 +110,15 @@ def hugepages(machine: Machine) -> Iterator[Finding]:
             ("mkdir -p /dev/hugepages", "mount -t hugetlbfs nodev /dev/hugepages"),
         )
     else:
-        told = [
+        sizes = [
             f"{p.free} of {p.total} of {p.size >> 10} MiB free"
             for p in machine.hugepages
             if p.total
         ]
-        yield fine("hugepages", f"huge pages: {', '.join(told)}")
+        yield fine("hugepages", f"huge pages: {', '.join(sizes)}")
 
 
 def iommu(machine: Machine) -> Iterator[Finding]:
     groups = machine.iommu_groups
     yield fine("iommu", f"IOMMU: {count(groups, 'group')}" if groups else
-                "no IOMMU, and none is needed: the mana driver stays bound")  # fmt: skip
+                "no IOMMU; none is needed, since the mana driver stays bound")  # fmt: skip

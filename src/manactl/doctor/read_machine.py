@@ -84,14 +84,14 @@ def read(report: Report, rdma_netns: str | None, places: Places = Places()) -> M
         journals=_journals(Path(places.state)),
         state_dir=_state_dir(Path(places.state)),
         unmanned=tuple(p.label for p in report.ports if p.owner is Owner.RAW_QP and not p.claim),
-        elsewhere=tuple(f"{p.id} ({p.netns})" for p in report.ports if p.netns is not None),
+        in_other_netns=tuple(f"{p.id} ({p.netns})" for p in report.ports if p.netns is not None),
         waiting=waiting(report),
     )
 
 
 def waiting(report: Report) -> tuple[str, ...]:
-    """Who waits in the drivers at this moment; the drivers themselves do, for a moment, whenever
-    they ask the device for its counters."""
+    """Who waits in the drivers at this moment. The drivers' own work waits, too, for a moment,
+    whenever it asks the device for its counters."""
     return tuple(m.why for m in report.missing if m.source in ("mana", "rtnetlink"))
 
 
@@ -142,7 +142,7 @@ def _shape(roots: Roots) -> Shape | None:
     functions = _listing(f"{base}/mana")
     if not functions:
         return Shape.NOTHING
-    inside = [name for one in functions for name in _listing(f"{base}/mana/{one}")]
+    inside = [name for function in functions for name in _listing(f"{base}/mana/{function}")]
     return Shape.SHARED_EQS if "EQs" in inside else Shape.VPORT_EQS
 
 
@@ -252,10 +252,12 @@ def _managers(report: Report, places: Places) -> tuple[PciManager, ...] | None:
         if port.netdev is None or port.netns is not None:
             continue
         try:
-            ones = surroundings.managers({port.netdev.ifindex}, run, proc)
+            managers = surroundings.managers({port.netdev.ifindex}, run, proc)
         except OSError:
             return None
-        found += [PciManager(port.label, one, _network_file(one.source)) for one in ones]
+        found += [
+            PciManager(port.label, manager, _network_file(manager.source)) for manager in managers
+        ]
     return tuple(found)
 
 
@@ -267,14 +269,14 @@ def _network_file(link: str) -> str | None:
 
 
 def _systemd(managers: Iterable[PciManager] | None) -> str | None:
-    """systemd's version as it tells it ("257.6-1"), asked only where its networkd runs."""
-    if not any(one.manager.name == "systemd-networkd" for one in managers or ()):
+    """systemd's version as it reports it ("257.6-1"), asked only where its networkd runs."""
+    if not any(found.manager.name == "systemd-networkd" for found in managers or ()):
         return None
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        told = subprocess.run(
+        answer = subprocess.run(
             ["systemctl", "--version"], capture_output=True, text=True, timeout=5, check=False
         )
-        version = re.search(r"systemd (?:\d+ \((\S+)\)|(\d+))", told.stdout)
+        version = re.search(r"systemd (?:\d+ \((\S+)\)|(\d+))", answer.stdout)
         return (version[1] or version[2]) if version else None
     return None
 
@@ -293,18 +295,18 @@ def _journals(state: Path) -> Journals:
         return Journals(unread=f"{state}: {error.strerror}")
     except ManactlError as error:
         return Journals(broken=error.message)
-    here = [one for one in claims if one.same_boot]
+    here = [claim for claim in claims if claim.same_boot]
     return Journals(
         broken="; ".join(journal.error.message for journal in unreadable) or None,
-        interrupted=tuple(str(one.port) for one in here if one.phase == "interrupted"),
-        stale=tuple(str(one.port) for one in claims if not one.same_boot),
+        interrupted=tuple(str(claim.port) for claim in here if claim.phase == "interrupted"),
+        stale=tuple(str(claim.port) for claim in claims if not claim.same_boot),
     )
 
 
 def _state_dir(state: Path) -> str | None:
     """Why a claim could not write its journal; the directory itself is made by the first claim."""
     if os.geteuid() != 0:
-        return None  # a claim needs root: that is said elsewhere
+        return None  # a claim needs root: the check `privilege` reports that
     part = next((path for path in (state, *state.parents) if os.path.lexists(path)), Path("/"))
     try:
         info, room = part.stat(), os.statvfs(part)

@@ -22,11 +22,11 @@ TOPICS = (
         means=(
             "The first send queue of a DPDK port is a RAW_PACKET queue pair, and creating it takes "
             "the vport. The kernel refused. The number at the end of the line is its errno and "
-            "tells why. testpmd carries on without the port and may still exit with 0."
+            "shows why. testpmd goes on without the port and may still exit with 0."
         ),
         by_errno={
-            1: "the process lacks CAP_NET_RAW; who has the vport was not even looked at",
-            12: "memory could not be pinned: as a rule the memlock limit",
+            1: "the process lacks CAP_NET_RAW; the kernel has not looked at the vport's owner yet",
+            12: "memory could not be pinned, usually because of the memlock limit",
             16: "the vport has another owner: the port's netdev is up, or another program has a "
             "raw queue pair on it (this number from Linux 7.2 on)",
             19: "the vport has another owner, as with 16: up to Linux 6.18 every failure to "
@@ -54,8 +54,8 @@ TOPICS = (
             "over the port's work queues, could not be made."
         ),
         by_errno={
-            12: "memory could not be pinned: as a rule the memlock limit",
-            16: "the protection domain has an RSS queue pair already: one to a vport",
+            12: "memory could not be pinned, usually because of the memlock limit",
+            16: "the protection domain has an RSS queue pair already: a vport has only one",
             22: "the RSS queue pair was asked for on another port than the send queues have",
             110: "the device did not answer the driver",
         },
@@ -83,7 +83,7 @@ TOPICS = (
         ),
         remedy=(
             Step("Reserve some (1024 of 2 MB):", "sysctl -w vm.nr_hugepages=1024"),
-            Step("Mount them where nobody did:", "mount -t hugetlbfs none /dev/hugepages"),
+            Step("Mount hugetlbfs:", "mount -t hugetlbfs none /dev/hugepages"),
             Step("Or, for a trial only, start the program with --no-huge -m 512."),
         ),
         origin="rte_eal_init() of DPDK",
@@ -94,9 +94,9 @@ TOPICS = (
         title="DPDK finds no port at all",
         forms=("No probed ethernet devices",),
         means=(
-            "No device took the words after -a or --vdev. For MANA that needs the kernel's mana_ib "
-            "and ib_uverbs, DPDK's net_mana driver and rdma-core's libmana, a readable uverbs "
-            "device, and a mac= that is the permanent MAC of a port."
+            "No device matched the arguments of -a or --vdev. For MANA that needs the kernel's "
+            "mana_ib and ib_uverbs, DPDK's net_mana driver and rdma-core's libmana, a readable "
+            "uverbs device, and a mac= that is the permanent MAC of a port."
         ),
         check=(
             Step("PCI address, permanent MAC and RDMA device of each port:", "manactl status -v"),
@@ -116,7 +116,7 @@ TOPICS = (
         title="harmless: MANA has no promiscuous mode to switch on",
         forms=("Error during enabling promiscuous mode for port <n>: Operation not supported",),
         means="testpmd asks every port for it, net_mana does not offer it, and testpmd goes on.",
-        remedy=(Step("Nothing. It comes with healthy ports too."),),
+        remedy=(Step("Nothing: it is printed for healthy ports too."),),
         origin="testpmd; no promiscuous_enable operation in DPDK's net_mana",
     ),
     Topic(

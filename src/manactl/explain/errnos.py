@@ -1,4 +1,4 @@
-"""Error numbers that these drivers use, and what each as a rule means here."""
+"""Error numbers that these drivers use, and what each usually means here."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ TOPICS = (
         "Resource temporarily unavailable",
         "a limit, or a queue pair in the making",
         "From a verbs call: a limit of the rdma cgroup. From the kernel's list of RDMA resources: "
-        "a raw queue pair exists on the device; that answer is one of manactl's sources.",
+        "a raw queue pair exists on the device; manactl uses that answer as evidence.",
         "rdma cgroup; restrack",
         check=(
             Step(
@@ -55,7 +55,7 @@ TOPICS = (
         12,
         "ENOMEM",
         "Cannot allocate memory",
-        "as a rule the limit on locked memory",
+        "usually the limit on locked memory",
         "Rings and buffers of a queue pair are pinned and count against RLIMIT_MEMLOCK, unless the "
         "process has CAP_IPC_LOCK. A raw queue pair alone needs 8 KiB, DPDK all of its memory.",
         "ib_umem_get()",
@@ -86,10 +86,10 @@ TOPICS = (
         "Device or resource busy",
         "the vport has another owner",
         "A vport has one owner at a time: the netdev while it is up, or the protection domain of "
-        f"a {_RAW}. The second one gets EBUSY. For a {_RAW} it reads so from Linux 7.2 on, and "
-        "ENODEV up to 6.18; setting the netdev up is EBUSY on all of them. Two more cases: a "
+        f"a {_RAW}. The second one gets EBUSY. A {_RAW} gets EBUSY from Linux 7.2 on, and "
+        "ENODEV up to 6.18; setting the netdev up gets EBUSY on all of them. Two more cases: a "
         "second RSS queue pair of one protection domain, and for a moment while `ethtool -L` or "
-        "a reset of the queues is at work.",
+        "a reset of the queues is in progress.",
         "mana_cfg_vport()",
         check=(_WHO,),
         remedy=(
@@ -98,7 +98,7 @@ TOPICS = (
                 "Owner raw-qp, and the netdev is wanted: end the holder, then:",
                 "manactl release PORT",
             ),
-            Step("Nobody has it: try again; it was the moment of a change."),
+            Step("Owner free: try again; the queues were being changed at that moment."),
         ),
         see=("ENODEV", "dpdk-tx-queues", "open-refused"),
     ),
@@ -124,13 +124,13 @@ TOPICS = (
         "Invalid argument",
         "the call is wrong, not the port's state",
         f"For a {_RAW}: one protection domain for two ports (7.x), a port number that the device "
-        "does not have, or libmana refused the call itself, for want of a parent domain or of "
-        "buffer allocators; the kernel is not asked then.",
+        "does not have, or libmana refused the call itself, because a parent domain or buffer "
+        "allocators are missing; then the kernel was not asked.",
         "mana_ib_cfg_vport(), mana_ib_create_qp_raw(), libmana",
         check=(
             Step("Device and port number that belong to a netdev:", "manactl status -v PORT"),
             Step(
-                "What libmana has against it, if it is the one:",
+                "Why libmana refuses it, if it was libmana:",
                 "VERBS_LOG_LEVEL=4 VERBS_LOG_FILE=/tmp/verbs.log PROGRAM; cat /tmp/verbs.log",
             ),
         ),
@@ -146,7 +146,7 @@ TOPICS = (
         "EPROTO",
         "Protocol error",
         "the device answered what the driver did not expect",
-        "The NIC refused a request or answered out of form; the lines before it in the kernel's "
+        "The NIC refused a request, or its answer was malformed; the lines before it in the kernel "
         "log name the request and its status.",
         "mana_gd_send_request() and its callers",
         check=(Step("Those lines:", "dmesg | grep mana | tail -n 30"),),
@@ -158,8 +158,8 @@ TOPICS = (
         "Operation not supported",
         "mana_ib does not offer this",
         "Listing queue pairs (`rdma resource show qp`), modifying a raw queue pair, UD queue pairs "
-        "of user space and promiscuous mode in DPDK all end so. Who has a port cannot be asked "
-        "that way.",
+        "of user space and promiscuous mode in DPDK all fail with it. The owner of a port cannot be "
+        "found that way.",
         "mana_ib has no such operation",
         remedy=(Step("For who has which port:", "manactl status -v"),),
         see=("rdma-res-qp", "dpdk-promiscuous"),

@@ -34,7 +34,7 @@ _DULL = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Topics that fit, the errno that the text carries, and, when none fits, the nearest."""
+    """Topics that fit, the errno in the text, and, when none fits, the nearest."""
 
     topics: tuple[Topic, ...]
     errno: int | None = None
@@ -51,14 +51,16 @@ def find(text: str) -> Found:
     if not topics and (code := _EXIT.search(text)):
         topics = tuple(t for t in TOPICS if t.exit_code == int(code[1] or code[2]))
     known = tuple(topic for topic in errnos.TOPICS if topic.errno == number)
-    if number is not None and any(_tells(one, number) for one in topics if one not in known):
+    if number is not None and any(
+        _explains(topic, number) for topic in topics if topic not in known
+    ):
         topics = tuple(topic for topic in topics if topic not in known)
     else:
         topics = tuple(dict.fromkeys((*topics, *known)))
     return Found(topics, number, () if topics else tuple(_nearest(text)))
 
 
-def _tells(topic: Topic, number: int) -> bool:
+def _explains(topic: Topic, number: int) -> bool:
     """Whether a topic says what an errno means: as its own, in a table, or in its form."""
     own = topic.errno == number or number in topic.by_errno
     words = os.strerror(number).lower()
@@ -78,8 +80,8 @@ def _exact(word: str) -> Iterator[Topic]:
 def _errno_in(text: str) -> int | None:
     names = [BY_NAME.get(word.lower()) for word in _SYMBOL.findall(text)]
     found = [topic.errno for topic in names if topic is not None and topic.errno is not None]
-    found += [int(one[1] or one[2]) for one in _MINUS.finditer(text)]
-    found += [int(one[1]) for one in _ERRNO.finditer(text)]
+    found += [int(match[1] or match[2]) for match in _MINUS.finditer(text)]
+    found += [int(match[1]) for match in _ERRNO.finditer(text)]
     found += [
         topic.errno
         for topic in errnos.TOPICS
@@ -102,7 +104,7 @@ def _forms_in(text: str) -> tuple[Topic, ...]:
             for begin, stop, _ in hits
         )
     ]
-    return tuple(dict.fromkeys(topic for _, topic in sorted(outer, key=lambda one: one[0])))
+    return tuple(dict.fromkeys(topic for _, topic in sorted(outer, key=lambda place: place[0])))
 
 
 def _words(text: str) -> set[str]:

@@ -24,11 +24,11 @@ def _topic(
 TOPICS = (
     _topic(
         "ssh-session", "your own SSH session runs over the port",
-        "Setting the port down would cut the session in which the claim was typed, and with it the "
-        "way to release it. SSH_CONNECTION of this process and its ancestors is believed without "
+        "Setting the port down would cut the session in which the claim was typed, and then you "
+        "could not release it. SSH_CONNECTION of this process and its ancestors is used without "
         "proof; it can only add a refusal.",
         "SSH_CONNECTION and the route to the client",
-        check=(Step("Which way the session goes:", "ip route get CLIENT-ADDRESS"),),
+        check=(Step("Which port the session uses:", "ip route get CLIENT-ADDRESS"),),
         remedy=(Step("Log in over another port or the serial console, and claim from there."),),
     ),
     _topic(
@@ -38,7 +38,7 @@ TOPICS = (
         "rtnetlink",
         check=(Step("The default routes:", "ip route show default table all; "
                     "ip -6 route show default table all"),),
-        remedy=(Step("Give the machine another way first:",
+        remedy=(Step("Give the machine another default route first:",
                      "ip route replace default via GATEWAY dev OTHER"),),
     ),
     _topic(
@@ -50,8 +50,8 @@ TOPICS = (
     ),
     _topic(
         "tcp-established", "live TCP connections use the port's addresses",
-        "They stall while the port is claimed. IPv4 connections go on after the release unless a "
-        "side has given up before; IPv6 ones too, once their address is back.",
+        "They stall while the port is claimed. IPv4 connections go on after the release unless an "
+        "end has timed out before; IPv6 ones too, once their address is restored.",
         "sock_diag",
         check=(Step("Which they are:", "ss -tnp state established src ADDRESS"),),
         remedy=(Step("Stop the service, or wait until the connections are closed."),),
@@ -63,15 +63,15 @@ TOPICS = (
         "sock_diag: connections to the port numbers of storage servers",
         check=(Step("Network file systems:", "findmnt -t nfs,nfs4,cifs,ceph"),
                Step("Block devices:", "lsblk -o NAME,TRAN,MOUNTPOINTS")),
-        remedy=(Step("Unmount it, or give it another way:", "ip route get SERVER"),),
+        remedy=(Step("Unmount it, or route it over another port:", "ip route get SERVER"),),
     ),
     _topic(
-        "azure-fabric", "the way to Azure's wire server goes through the port",
+        "azure-fabric", "the route to Azure's wire server goes through the port",
         "168.63.129.16 gives a virtual machine its goal state, DNS and DHCP. Without it the guest "
-        "agent stops reporting, and Azure may take the machine for dead.",
+        "agent stops reporting, and Azure may regard the machine as dead.",
         "the route to 168.63.129.16",
-        check=(Step("The way:", "ip route get 168.63.129.16"),),
-        remedy=(Step("Claim another port: the first one of a virtual machine carries this."),),
+        check=(Step("The route:", "ip route get 168.63.129.16"),),
+        remedy=(Step("Claim another port: the first port of a virtual machine has this route."),),
     ),
     _topic(
         "rdma-users", "RC or UD queue pairs of users exist on the RDMA device",
@@ -91,33 +91,33 @@ TOPICS = (
         "Linux 7.3.4 crashes when the raw queue pair ends.",
         "rtnetlink: IFLA_LINK and IFLA_MASTER of all links, in every network namespace",
         check=(Step("What is stacked:", "ls -d /sys/class/net/PORT/upper_*"),),
-        remedy=(Step("Take the port out of what release cannot restore:",
+        remedy=(Step("Remove the port from what release cannot restore:",
                      "ip link set PORT nomaster"),),
     ),
     _topic(
         "xdp", "an XDP program is attached to the port",
-        "It sees no packets while the port is claimed; the kernel keeps it, and it is at work "
-        "again after the release.",
+        "It gets no packets while the port is claimed; the kernel keeps it, and it works again "
+        "after the release.",
         "rtnetlink: IFLA_XDP",
         check=(Step("Which one:", "ip -d link show PORT"),),
-        remedy=(Step("See that nothing relies on it meanwhile."),),
+        remedy=(Step("Make sure that nothing relies on it until the release."),),
     ),
     _topic(
         "packet-sockets", "programs listen to the port by packet sockets",
         "DHCP clients, lldpd or tcpdump: when the port goes down they get ENETDOWN once, and many "
-        "end then. A DHCP client that is gone does not renew the lease after the release.",
+        "exit then. A DHCP client that has exited does not renew the lease after the release.",
         "/proc/net/packet",
         check=(Step("Who they are:", "ss -0 -p"),),
         remedy=(Step("Stop them, and start them again after the release."),),
     ),
     _topic(
-        "manager", "a network manager has the port",
+        "manager", "a network manager controls the port",
         "NetworkManager or systemd-networkd may set the port up again while a raw queue pair "
         "uses it, or drop its addresses while it is down. After the release both delete "
         "what they did not configure themselves.",
         "run-time files of the managers",
         check=(Step("Who manages it:", "networkctl status PORT; nmcli device show PORT"),),
-        remedy=(Step("NetworkManager: let go of it:", "nmcli device set PORT managed no"),
+        remedy=(Step("NetworkManager: make it unmanaged:", "nmcli device set PORT managed no"),
                 Step("systemd-networkd: ActivationPolicy=manual in [Link] and "
                      "KeepConfiguration=yes in [Network] of a drop-in, then:",
                      "networkctl reload")),
@@ -133,25 +133,26 @@ TOPICS = (
     ),
     _topic(
         "in-reset", "the device is being reset or set up",
-        "The driver has taken the function apart, as in a reset or a host's servicing, or could "
-        "not set it up. What is read now is not what will be, and setting the netdev down could "
-        "hang.",
+        "The driver has removed the function's RDMA devices, as in a reset or a servicing by the "
+        "host, or could not set the device up. The state of the port is about to change, and "
+        "setting the netdev down could hang.",
         "the function's auxiliary devices are missing",
         check=(Step("Whether it is over:", "manactl status -v"),
                Step("What the driver says:", "dmesg | grep mana | tail")),
         remedy=(Step("Wait for it:", "manactl claim --raw-qp PORT --wait 60"),),
     ),
     _topic(
-        "kernel-bug", "a known bug of this kernel would bite",
-        "One of two. A raw queue pair lives whose port's MTU or rings were changed, perhaps by "
-        "its bond: the kernel crashes when that queue pair ends, so nothing is claimed, and "
-        "release waits for no holder and signals none. Or nobody has the vport, and yet the "
-        "kernel says taken: an open of the netdev that the NIC refused half-way has left the "
-        "driver's use count behind (seen on Linux 6.12 and 6.18). The message says which.",
+        "kernel-bug", "a known bug of this kernel would be triggered, or has been",
+        "One of two; the message says which. (1) The MTU or the rings of a port were changed while "
+        "a raw queue pair has it, perhaps by its bond: the kernel crashes when that queue pair is "
+        "destroyed, so nothing is claimed, and release waits for no holder and signals none. "
+        "(2) The vport has no owner, but the kernel counts it as taken: an earlier open of the "
+        "netdev, which the NIC refused half-way, did not release the driver's use count (seen on "
+        "Linux 6.12 and 6.18).",
         "mana_destroy_eq(); mana_cfg_vport() without mana_uncfg_vport()",
-        check=(Step("What status says of the port:", "manactl status -v PORT"),),
-        remedy=(Step("The first: do not end the program before you can afford a reboot."),
-                Step("The second, when all ports of the function may go down:",
+        check=(Step("What status reports of the port:", "manactl status -v PORT"),),
+        remedy=(Step("(1): do not stop the program until you can reboot."),
+                Step("(2), when all ports of the function may go down:",
                      "modprobe -r mana_ib mana && modprobe mana_ib")),
     ),
 )  # fmt: skip

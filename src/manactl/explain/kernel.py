@@ -44,8 +44,8 @@ TOPICS = (
         forms=("unable to open slave: <name>: <n>",),
         means=(
             "`ip link set` of the netvsc interface succeeded, but the MANA port below it could not "
-            "be opened: traffic takes the slow path through the host, and nothing but this line "
-            "tells. It is tried again only when the netvsc interface goes down and up."
+            "be opened: traffic takes the slow path through the host, and only this line reports "
+            "it. It is tried again only when the netvsc interface goes down and up."
         ),
         by_errno={16: "a raw queue pair has the port's vport"},
         check=(
@@ -95,8 +95,8 @@ TOPICS = (
         remedy=(
             Step("If it has happened, only a reboot helps:", "systemctl reboot"),
             Step(
-                "Otherwise leave `ip link set PORT mtu`, `ethtool -G PORT` and the bond above it "
-                "until after:",
+                "Otherwise do not use `ip link set PORT mtu` or `ethtool -G PORT`, nor change its "
+                "bond, until after:",
                 "manactl release PORT",
             ),
         ),
@@ -110,8 +110,8 @@ TOPICS = (
         forms=("error: Operation not supported", "rdma res show qp", "rdma resource show qp"),
         means=(
             "The command asks the driver for each queue pair's state, and mana_ib cannot answer "
-            "that: the list ends with EOPNOTSUPP as soon as one queue pair exists, the kernel's "
-            "own included. It is no sign of a fault."
+            "that: the list ends with EOPNOTSUPP as soon as a queue pair exists, the kernel's "
+            "own included. It does not indicate a fault."
         ),
         check=(Step("Counts and other objects can be listed:", "rdma resource show ctx"),),
         remedy=(Step("For who has which port:", "manactl status -v"),),
@@ -130,8 +130,8 @@ TOPICS = (
         means=(
             "The state of a MANA RDMA port is that of its netdev: link up means netdev up. While a "
             "raw queue pair has the vport the netdev is down, so `rdma link`, ibv_devinfo and "
-            "ibstat say DOWN, and DPDK works all the same. RC and UD users of that port do feel "
-            "it: for them the link is down and the IPv6 GIDs are gone."
+            "ibstat show DOWN, and DPDK works all the same. RC and UD users of that port are "
+            "affected: for them the link is down and the IPv6 GIDs are gone."
         ),
         check=(_WHO,),
         remedy=(
@@ -175,8 +175,8 @@ TOPICS = (
         means=(
             "A request on the driver's command channel was not answered in time (30 s). Whoever "
             "waited for it held the kernel's network lock meanwhile, so that `ip link` and others "
-            "hung, too. After the first such time-out the driver hardly waits for later requests, "
-            "which fail at once."
+            "hung, too. After the first such timeout the driver hardly waits for later requests: "
+            "they fail at once."
         ),
         check=(
             Step("Who waits in the driver, and what still can be read:", "manactl status -v"),
@@ -223,15 +223,15 @@ TOPICS = (
     Topic(
         name="vport-given",
         kind=Kind.MESSAGE,
-        title="no fault: the vport was given to somebody",
+        title="no fault: the vport has got an owner",
         forms=(
             "Enabled vPort <n> PD <n> DB <n>",
             "Configured vPort <n> PD <n> DB <n>",
         ),
         means=(
             "The driver writes this line each time a vport gets an owner: a netdev that is set up, "
-            "or a raw queue pair. Nothing is written when it is given back. manactl's own proof "
-            "that a port is free causes one, too."
+            "or a raw queue pair. Nothing is written when it is freed. manactl's own test QP, which "
+            "proves that a port is free, causes one, too."
         ),
         check=(_WHO,),
         origin="mana_cfg_vport()",
@@ -243,7 +243,7 @@ TOPICS = (
         title="a netvsc interface changed between fast and slow path",
         forms=("Data path switched to VF: <name>", "Data path switched from VF: <name>"),
         means=(
-            "hv_netvsc told the host where to deliver this interface's packets: to the MANA port "
+            "hv_netvsc has set where the host delivers this interface's packets: to the MANA port "
             "below it, or, when that goes down, to the synthetic channel. After `from VF` a DPDK "
             "program on the MANA port alone receives nothing."
         ),

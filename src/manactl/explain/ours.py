@@ -29,11 +29,11 @@ TOPICS = (
     ),
     _topic(
         "bug", "exit 1: a fault of manactl itself",
-        "An error that nobody foresaw. What had been begun was undone as far as it goes; the "
-        "journal tells whether a claim is still open.",
+        "An unexpected error. What had been begun was undone as far as possible; `manactl status` "
+        "shows whether a claim is still open.",
         "manactl", exit_code=1,
         check=(Step("The traceback:", "journalctl -t manactl"),
-               Step("Whether something is left to put back:", "manactl status")),
+               Step("Whether something is left to restore:", "manactl status")),
         remedy=(Step("If status shows an interrupted claim:", "manactl recover"),
                 Step("Report it with the traceback and:", "manactl status --json")),
     ),
@@ -43,16 +43,17 @@ TOPICS = (
         "Nothing was touched.",
         "manactl", exit_code=2,
         check=(Step("The ports there are:", "manactl status"),
-               Step("The words of a command:", "manactl help claim")),
+               Step("The manual of a command:", "manactl help claim")),
     ),
     _topic(
         "refused", "exit 3: a guard refused; nothing was touched",
-        "Taking the port would have cost something that you may not want to lose. Each line of the "
-        "message begins with the code of a guard; every guard is asked, so that the list is whole. "
-        "From `manactl doctor`: something has to be mended before a port can be handed over.",
+        "Claiming the port would have cost something that you may not want to lose. Each line of "
+        "the message begins with the code of a guard; every guard is asked, so the list is "
+        "complete. From `manactl doctor`: something has to be fixed before a port can be handed "
+        "over.",
         "the guards of `manactl claim`", exit_code=3,
         forms=("refused to claim <any>; nothing was touched",),
-        check=(Step("What a claim would do, and what speaks against it:",
+        check=(Step("What a claim would do, and why it is refused:",
                     "manactl claim --raw-qp PORT --dry-run"),
                Step("What a guard is about:", "manactl explain GUARD")),
         remedy=(Step("Remove the cause, or accept the loss:",
@@ -60,8 +61,8 @@ TOPICS = (
     ),
     _topic(
         "rolled-back", "exit 4: it failed, and everything is restored",
-        "A step failed or a signal came, what had been done was undone, and the result was "
-        "compared with what was there before. The port is as you knew it.",
+        "A step failed or a signal came. What had been done was undone and verified against the "
+        "snapshot: the port is as it was before.",
         "manactl", exit_code=4, forms=("Everything is restored and verified",),
         check=(Step("The message's first line says what failed. What the driver says:",
                     "dmesg | grep mana | tail"),),
@@ -70,15 +71,15 @@ TOPICS = (
     _topic(
         "not-restored", "exit 5: not (fully) restored; the journal stays open",
         "Something of what was there before is missing. The message lists it line by line, and the "
-        "journal under /var/lib/manactl/claims keeps all that is needed to put it back.",
-        "manactl", exit_code=5, remedy=(Step("Mend what the message names."), _AGAIN, _ACCEPT),
+        "journal under /var/lib/manactl/claims keeps all that is needed to restore it.",
+        "manactl", exit_code=5, remedy=(Step("Fix what the message names."), _AGAIN, _ACCEPT),
         see=("residue", "journal", "interrupted-claim"),
     ),
     _topic(
-        "busy", "exit 6: somebody else is at it",
+        "busy", "exit 6: the port is in use or in transition",
         "A process has a raw queue pair on the port, another manactl is at work on the same PCI "
-        "function, the driver is in the middle of something, or another program keeps changing the "
-        "port while a claim looks at it. Nothing was changed, or it was put back.",
+        "function, the driver is in transition, or another program keeps changing the port while a "
+        "claim reads it. Nothing was changed, or what was changed is restored.",
         "manactl", exit_code=6, forms=("keeps changing",),
         remedy=(Step("Wait for it:", "manactl release --wait 60 PORT"),
                 Step("Or end the process that the message names.")),
@@ -107,21 +108,21 @@ TOPICS = (
     ),
     _topic(
         "interrupted", "exit 130: interrupted before anything was changed",
-        "^C or SIGTERM came while manactl still only looked. Later ones are answered by putting "
-        "everything back, which is exit 4.",
+        "^C or SIGTERM came while manactl was only reading. After the first change a signal makes "
+        "manactl restore everything, which is exit 4.",
         "manactl", exit_code=130, check=(),
     ),
     _topic(
-        "pipe", "exit 141: nobody read the output any more",
-        "Standard output was a pipe whose reader ended, as with `| head`. What a shell reports of "
-        "a program that SIGPIPE ended.",
+        "pipe", "exit 141: the reader of the output has gone",
+        "Standard output was a pipe whose reader ended, as with `| head`. It is what a shell "
+        "reports of a program that SIGPIPE ended.",
         "manactl", exit_code=141, check=(),
     ),
     _topic(
         "holder", "a live raw queue pair has the port (exit 6)",
         "The message names the processes that have the RDMA device open. A vport is free only when "
         "the last of them that shares the descriptor has closed it: the creator may have ended and "
-        "a child of it still hold the port. A killed DPDK needs up to two seconds.",
+        "a child of it still hold the port. A killed DPDK program needs up to two seconds.",
         "manactl; the kernel would answer EBUSY",
         check=(Step("Who it is:", "manactl status -v PORT"),),
         remedy=(Step("Wait until it is gone:", "manactl release --wait 60 PORT"),
@@ -131,7 +132,7 @@ TOPICS = (
         see=("raw-qp",),
     ),
     _topic(
-        "locked", "another manactl works on the same PCI function (exit 6)",
+        "locked", "another manactl is at work on the same PCI function (exit 6)",
         "One manactl at a time changes the ports of a function, since a reset of the function "
         "takes all of them. The message names the process. The lock ends with its process, however "
         "that ends.",
@@ -143,7 +144,7 @@ TOPICS = (
     ),
     _topic(
         "state-dir", "the state directory cannot be used (exit 3)",
-        "Without a journal nothing could be put back after a crash, so nothing is touched. The "
+        "Without a journal nothing could be restored after a crash, so nothing is touched. The "
         "directory is full, read-only, not root's, or others may write to it.",
         "manactl",
         check=(Step("Owner and mode (root, 0700):", "ls -ld /var/lib/manactl /var/lib/manactl/*"),
@@ -155,13 +156,13 @@ TOPICS = (
         "journal stays open, and recover may be tried as often as you like: what is there already "
         "is left alone.",
         "manactl compares the port with the claim's snapshot",
-        remedy=(Step("Mend what the lines name (a gateway that is gone, an address that another "
+        remedy=(Step("Fix what the lines name (a gateway that is gone, an address that another "
                      "device has got)."), _AGAIN, _ACCEPT),
-        forms=("Not restored", "not attempted:", "not fully restored", "it was not put back fully"),
+        forms=("Not restored", "not attempted:", "not fully restored"),
         see=("open-refused",),
     ),
     _topic(
-        "router-advertisement", "a router has to bring it back; nothing is wrong (exit 0)",
+        "router-advertisement", "a router has to restore it; nothing is wrong (exit 0)",
         "The kernel learned these addresses and routes from an IPv6 router. Made again by a request "
         "they would be strangers to it: the next advertisement could not refresh or withdraw them. "
         "The kernel asks for one as soon as the port is up, release waits 5 s for it, and what has "
@@ -177,8 +178,8 @@ TOPICS = (
     ),
     _topic(
         "no-netdev", "the claimed port has no netdev here (exit 5)",
-        "The device was unplugged or is being probed again, or somebody moved the netdev to "
-        "another network namespace. Nothing was changed and the journal stays open.",
+        "The device was unplugged or is being probed again, or the netdev was moved to another "
+        "network namespace. Nothing was changed and the journal stays open.",
         "manactl",
         remedy=(Step("When the netdev is in a namespace, move it back:",
                      "ip -n NAMESPACE link set PORT netns 1"), _AGAIN,
@@ -186,24 +187,24 @@ TOPICS = (
                      "manactl recover --accept 7870:00:00.0:1")),
     ),
     _topic(
-        "journal", "a journal cannot be believed (exit 5)",
+        "journal", "a journal is corrupt, not trusted, or cannot be closed (exit 5)",
         "Its checksums, owner, mode or schema are wrong, or it cannot be closed. Nothing is changed "
-        "on the word of such a file. The first line holds the snapshot as readable JSON.",
+        "by such a journal. Its first line holds the snapshot as readable JSON.",
         "files under /var/lib/manactl/claims",
         check=(Step("Owner, mode, links:", "ls -l /var/lib/manactl/claims"),
                Step("The snapshot:", "head -n 1 /var/lib/manactl/claims/FILE")),
         remedy=(Step("Of a newer version: release with the manactl that claimed."),
-                Step("Otherwise put the port back by hand from the snapshot, then:",
+                Step("Otherwise restore the port by hand from the snapshot, then:",
                      "mv /var/lib/manactl/claims/FILE /root/")),
-        forms=("cannot be believed",),
+        forms=("journal <name> is corrupt", "journal <name> is not trusted"),
     ),
     _topic(
         "interrupted-claim", "an earlier claim or release was interrupted (exit 5)",
-        "Its manactl was killed on the way, and the port may be anywhere between before and "
-        "after. A new claim would take that for the port's normal state, so it declines.",
+        "Its manactl was killed before it was done, and the port may be in any state between "
+        "before and after. A new claim would take that for the port's normal state, so it refuses.",
         "the journal",
         check=(Step("What is left, and what recover will do:", "manactl recover --dry-run"),),
-        remedy=(Step("Go back to what was before:", "manactl recover"),),
+        remedy=(Step("Undo it:", "manactl recover"),),
         forms=("a claim of it was interrupted", "a release of it was interrupted",
                "an earlier claim or release of <name> was interrupted",
                "its netdev was not touched yet"),

@@ -44,14 +44,14 @@ TOPICS = (
         see=("rdma-link-down", "holder"),
     ),
     _topic(
-        "free", "owner: nobody has the vport",
-        "The netdev is down and it is sure that no raw queue pair has the vport. manactl says so "
-        "on positive proof only; where that cannot be had, it says unknown.",
+        "free", "owner: the vport has no owner",
+        "The netdev is down and it is certain that no raw queue pair has the vport. manactl reports "
+        "free on positive proof only; without proof, it reports unknown.",
         "no open context, only empty protection domains, or no event queues on the vport",
         remedy=(Step("To use it as a netdev:", "ip link set PORT up"),
                 Step("For RDMA:", "manactl claim --raw-qp PORT")),
         forms=(
-            "nobody has the RDMA device open",
+            "no process has the RDMA device open",
             "all protection domains of the RDMA device are empty",
             "no completion queue of the RDMA device is in use",
             "all uses of completion queues are explained by other queue pairs",
@@ -75,24 +75,24 @@ TOPICS = (
     ),
     _topic(
         "proven", "certainty: the kernel's rules leave no other answer",
-        "Every fact that the answer needs was read, and by what the driver does nothing else can "
-        "be the case.", "the tables in decide/ownership.py",
+        "Every fact that the answer needs was read, and given what the driver does, no other owner "
+        "is possible.", "the tables in decide/ownership.py",
     ),
     _topic(
-        "inferred", "certainty: by what is usual, not by a rule of the kernel",
+        "inferred", "certainty: by what programs usually do, not by a rule of the kernel",
         "A program that does something unusual with its queue pairs could make it wrong. A claim "
         "proves the port by a queue pair of its own in any case.", "the tables in decide/ownership.py",
     ),
     _topic(
         "in-transition", "the driver is opening, closing or resetting the port",
-        "Flags and queues disagree for the moment, or a queue pair is being created. A raw queue "
-        "pair gets EBUSY meanwhile. If it stays so for more than a minute, look at the kernel's "
-        "log.", "mana_open(), mana_close(), a reset, or ib_uverbs at work",
+        "Flags and queues disagree for the moment, or a queue pair is being created. Until that is "
+        "done, creating a raw queue pair fails with EBUSY. If it lasts for more than a minute, look "
+        "at the kernel log.", "mana_open(), mana_close(), a reset, or ib_uverbs at work",
         check=(Step("Again in a moment:", "manactl status -v PORT"),
                Step("What the driver says:", "dmesg | grep mana | tail")),
         forms=(
             "the driver is in transition",
-            "the driver is in the middle of opening, closing or resetting this port",
+            "the driver is opening, closing or resetting this port",
             "the port is being taken, by the netdev or by a new queue pair",
             "a queue pair is being created, and may have taken this port already",
             "the port kept changing while it was looked at",
@@ -105,7 +105,7 @@ TOPICS = (
         "visible here. A missing netdev is not a free port.", "sysfs shows only this namespace's",
         check=(Step("As root the namespaces are searched:", "sudo manactl status -v"),
                Step("The named ones:", "ip netns list")),
-        forms=("the netdev is not visible from here and may be up elsewhere",
+        forms=("the netdev is not visible from here and may be up in another network namespace",
                "its netdev is not in this network namespace",
                "is in the network namespace <name>"),
         see=("foreign-netns",),
@@ -125,9 +125,9 @@ TOPICS = (
     ),
     _topic(
         "drift", "a claimed port is not as its claim left it (claim: exit 6)",
-        "Somebody set the netdev up, moved it to another namespace, or it is gone. A program that "
-        "is to get the port then gets EBUSY. Network managers, scripts and a netvsc interface above "
-        "are the usual causes.", "the journal compared with sysfs",
+        "The netdev was set up or moved to another namespace, or it is gone. A program that needs "
+        "the port then gets EBUSY. Network managers, scripts and a netvsc master are the usual "
+        "causes.", "the journal compared with sysfs",
         check=(_EVIDENCE, Step("Who may have done it:", "journalctl -b -t NetworkManager "
                                "-t systemd-networkd | tail -n 50")),
         remedy=(Step("Release it and claim it again:", "manactl release PORT"),),
@@ -144,7 +144,7 @@ TOPICS = (
     _topic(
         "history", "the journal is from before the last boot",
         "After a reboot the boot configuration has set the ports up as it always does; nothing is "
-        "left to put back. recover, or the next release or claim, closes the journal and changes "
+        "left to restore. recover, or the next release or claim, closes the journal and changes "
         "nothing else.",
         "the boot id in the journal",
         remedy=(Step("Close it:", "manactl recover"),),
@@ -161,7 +161,7 @@ TOPICS = (
                "its holder is not visible from here", "a holder is not visible from here"),
     ),
     _topic(
-        "driver-busy", "a process waits in the driver and holds the network lock",
+        "driver-busy", "a process waits in the driver and holds the network lock (RTNL)",
         "A change of a netdev waits for the NIC and holds RTNL, up to 30 s and longer. status then "
         "shows what can be read without the lock. `ip`, `ethtool` and others hang until it ends.",
         "rtnl_lock()",

@@ -29,7 +29,7 @@ class Kind(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Something to look at or to do; `command` is complete but for words in capitals."""
+    """Something to look at or to do; in `command`, words in capitals are to be replaced."""
 
     text: str
     command: str | None = None
@@ -37,7 +37,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Topic:
-    """One cause, or one word of ours: what it is, how to tell, what to do, and who says so."""
+    """One cause, or one word of ours: what it means, how to check, what to do, and its origin."""
 
     name: str
     kind: Kind

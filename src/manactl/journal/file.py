@@ -48,7 +48,7 @@ def read_boot_id(proc: Path = Path("/proc")) -> str:
 
 
 class JournalError(NotRestored):
-    """A journal cannot be believed, so nothing was changed on its word."""
+    """A journal is corrupt or not ours, so nothing was changed by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +96,12 @@ class Content:
         return any(record["event"] == "claimed" for record in self.records)
 
     def phase_of(self, port: PortId) -> str:
-        """`claimed`, or `interrupted`: begun, and neither finished nor put back."""
+        """`claimed`, or `interrupted`: begun, and neither finished nor undone."""
         if not self._claimed or any(r["event"] == "unwinding" for r in self.records):
             return "interrupted"
         everything = [{"pci": port.pci, "port": port.port}]
         releasing = (
-            {(one["pci"], one["port"]) for one in record.get("ports", everything)}
+            {(claimed["pci"], claimed["port"]) for claimed in record.get("ports", everything)}
             for record in self.records
             if record["event"] == "releasing"
         )
@@ -122,10 +122,10 @@ def _ports(header: Mapping[str, Any]) -> tuple[PortId, ...]:
 
 
 class UnreadableJournal(NamedTuple):
-    """A journal that may be open and says nothing that can be relied on.
+    """A journal that may be open and whose records cannot be relied on.
 
-    `pci` and `ports` are whom it concerns: by its header where that is whole, else the function by
-    the name of the file; None where neither says.
+    `pci` and `ports` are what it is about: by its header where that is whole, else the function by
+    the name of the file; None where neither shows it.
     """
 
     path: Path
@@ -134,7 +134,7 @@ class UnreadableJournal(NamedTuple):
     ports: tuple[PortId, ...] = ()
 
     def concerns(self, pci: str) -> bool:
-        """Whether nothing may be done to this function on its account."""
+        """Whether it may hold a claim of this function, which then must not be changed."""
         return self.pci is not None and pci in self.pci
 
 
@@ -198,9 +198,9 @@ def _contents(state_dir: Path, boot_id: str) -> Iterator[Content | UnreadableJou
 
 
 def _from_header(path: Path, error: JournalError, boot_id: str) -> Content | UnreadableJournal:
-    """What a journal with a damaged end, or of another version, says all the same.
+    """What the header of a journal with a damaged end, or of another version, still shows.
 
-    One from before the last boot has nothing to undo, whatever its records were.
+    A journal from before the last boot has nothing to undo, whatever its records were.
     """
     header = _read_header(path)
     if header is None:
@@ -286,16 +286,24 @@ def _lines(data: bytes, path: Path) -> Iterator[tuple[dict[str, Any], str, int]]
         text, tab, total = data[offset:end].rpartition(b"\t")
         due = hashlib.sha256(before.encode() + text).hexdigest()[:16]
         if not tab or total != due.encode():
-            raise _broken(path, f"checksum of the line at byte {offset}")
+            raise _corrupt(path, f"bad checksum at byte {offset}")
         record = json.loads(text)
         offset, before = end + 1, due
         yield record, due, offset
 
 
-def _broken(path: Path, why: str) -> JournalError:
+def _corrupt(path: Path, why: str) -> JournalError:
+    return _useless(path, f"is corrupt ({why})")
+
+
+def _not_trusted(path: Path, why: str) -> JournalError:
+    return _useless(path, f"is not trusted ({why})")
+
+
+def _useless(path: Path, what: str) -> JournalError:
     return JournalError(
-        f"journal {path} cannot be believed ({why}); nothing was changed",
-        hint="its lines are readable JSON: put the port back by hand from the snapshot in the "
+        f"journal {path} {what}; nothing was changed",
+        hint="its lines are readable JSON: restore the port by hand from the snapshot in the "
         "first line, then move the file out of the directory",
         code="journal",
     )
@@ -306,18 +314,18 @@ def parse(data: bytes, path: Path) -> Content:
     try:
         lines = list(_lines(data, path))
         if not lines:
-            raise _broken(path, "no header")
+            raise _corrupt(path, "no header")
         header = lines[0][0]
         records = tuple(line[0] for line in lines[1:])
         _check_schema(header, path)
         for n, record in enumerate(records, 1):
             if record["n"] != n or not isinstance(record["event"], str):
-                raise _broken(path, f"record {n} out of order")
+                raise _corrupt(path, f"record {n} out of order")
         content = Content(path, header, records, lines[-1][2], lines[-1][1])
         _check_header(content)
         content.proven, content.phase  # noqa: B018 - readable?
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise _broken(path, f"{type(error).__name__}: {error}") from error
+        raise _corrupt(path, f"{type(error).__name__}: {error}") from error
     return content
 
 
@@ -331,7 +339,7 @@ def _check_header(content: Content) -> None:
 def _check_schema(header: Mapping[str, Any], path: Path) -> None:
     family, _, version = str(header["schema"]).partition("/")
     if family != _FAMILY:
-        raise _broken(path, f"schema {header['schema']!r}")
+        raise _corrupt(path, f"schema {header['schema']!r}")
     if version != _VERSION:
         raise JournalError(
             f"journal {path} has schema {header['schema']}, this manactl knows {SCHEMA}; "
@@ -357,7 +365,7 @@ def _open(path: Path, flags: int) -> int:
         raise
     except OSError as error:
         if error.errno in _NOT_A_FILE:
-            raise _broken(path, os.strerror(error.errno or 0)) from error
+            raise _not_trusted(path, os.strerror(error.errno or 0)) from error
         raise _unread(path, error) from error
     try:
         why = statedir.not_ours(fd)
@@ -366,7 +374,7 @@ def _open(path: Path, flags: int) -> int:
         raise _unread(path, error) from error
     if why:
         os.close(fd)
-        raise _broken(path, why)
+        raise _not_trusted(path, why)
     return fd
 
 
@@ -381,10 +389,10 @@ def _read_all(fd: int, path: Path) -> bytes:
 
 
 def _unread(path: Path, error: OSError) -> JournalError:
-    """This process or the disk is in the way; the file itself may be in order."""
+    """The journal cannot be read by this process or from this disk; it may itself be intact."""
     return JournalError(
         f"journal {path} could not be read: {error.strerror or error}; nothing was changed",
-        hint="it may be in order: try again when files can be opened and read",
+        hint="it may be intact: fix the cause, then try again",
         code="journal",
     )
 
@@ -398,7 +406,7 @@ def _write_all(fd: int, data: bytes) -> None:
 
 
 class _State(NamedTuple):
-    """What is in the file; replaced as one, so that nothing comes between its parts."""
+    """What is in the file; replaced in a single assignment, so that no signal comes between."""
 
     records: tuple[Mapping[str, Any], ...]
     size: int
@@ -479,10 +487,10 @@ class Journal:
 
         Whatever is raised, the record is whole in the file and counted, or neither: a signal that
         comes between two system calls must not leave a line that the next one does not follow.
-        OSError when it could not be written; once half a line could not be taken back, always.
+        OSError when it could not be written; once half a line could not be cut off, always.
         """
         if self._spoiled:
-            raise OSError(errno.EIO, "an earlier record could not be taken back")
+            raise OSError(errno.EIO, "an earlier record is half written")
         before = self._state
         record = {"n": len(before.records) + 1, "t": stamp(), "event": event, **more}
         line, total = _line(record, before.sum)
@@ -492,10 +500,10 @@ class Journal:
             self._state = _State((*before.records, record), before.size + len(line), total)
         except BaseException:
             if self._state is before:
-                self._take_back()
+                self._cut_off()
             raise
 
-    def _take_back(self) -> None:
+    def _cut_off(self) -> None:
         self._spoiled = True  # until it is known to be undone
         with contextlib.suppress(OSError):
             os.ftruncate(self._fd, self._state.size)
@@ -511,7 +519,7 @@ class Journal:
             return NotRestored(
                 f"nothing was touched, but the journal {self.path} could not be removed: "
                 f"{left.strerror}",
-                hint="mend the cause, then `manactl recover` closes it",
+                hint="fix the cause, then `manactl recover` closes it",
                 code="journal",
             )
         finally:

@@ -50,10 +50,10 @@ def _recovery(
 
 
 def at_work(state_dir: Path, pci: str, proc: Path = Path("/proc")) -> int | None:
-    """The living manactl that has the lock of this function; None when nobody has.
+    """The pid of the manactl that has the lock of this function; None when it is not locked.
 
-    By /proc/locks, since to try the lock would mean to have it for a moment, and whoever wants it
-    then would be told that somebody else is at work.
+    By /proc/locks: trying the lock would take it for a moment, and another manactl that wants it
+    then would end with exit code 6.
     """
     path = state_dir / "locks" / f"{pci}.lock"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
@@ -64,7 +64,7 @@ def at_work(state_dir: Path, pci: str, proc: Path = Path("/proc")) -> int | None
             words = line.split()  # "1: FLOCK ADVISORY WRITE 1234 fd:01:5678 0 EOF"
             if len(words) < 6 or words[1] != "FLOCK":
                 continue
-            # A file system may tell another device number here than stat() does (btrfs).
+            # A file system may show another device number here than stat() does (btrfs).
             same_file = words[5].rpartition(":")[2] == str(info.st_ino)
             if words[5] == device or (same_file and words[4] == str(pid)):
                 return pid

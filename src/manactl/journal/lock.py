@@ -20,10 +20,10 @@ _BACKOFF_FROM, _BACKOFF_TO = 0.02, 0.25  # s
 
 @contextlib.contextmanager
 def functions(state_dir: Path, pcis: Iterable[str], *, wait: float = 0.0) -> Iterator[None]:
-    """Hold the locks of these PCI functions. Busy, with who holds it, after `wait` seconds.
+    """Hold the locks of these PCI functions. Busy, naming the holder, after `wait` seconds.
 
-    The kernel drops a lock with its process, however that ends; the file's text only names the
-    holder. Taken in one order by everybody, so that two claims cannot wait for each other.
+    flock(2): the kernel drops a lock with its process, however that ends; the file's text only
+    names the holder. Always taken in the same order, so that two claims cannot wait for each other.
     """
     statedir.prepare(state_dir)
     deadline = time.monotonic() + wait
@@ -77,7 +77,7 @@ def _held(fd: int, pci: str) -> Busy:
     except (ValueError, KeyError, TypeError):
         pid, since = 0, "just now"
     comm = _comm(pid) if pid else None
-    name = f"pid {pid} ({comm or 'gone'})" if pid else "a process that has not said who it is"
+    name = f"pid {pid} ({comm or 'gone'})" if pid else "an unknown process"
     return Busy(
         f"another manactl is at work on {pci}: {name}, since {since}; nothing was touched",
         hint="try again when it is done, or with --wait SECONDS",

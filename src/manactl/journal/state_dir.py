@@ -24,7 +24,7 @@ _REMEDY = {
 
 
 def prepare(state_dir: Path) -> None:
-    """Make the state directory, 0700, and refuse one that others can write or replace."""
+    """Make the state directory, 0700. Refused when others can write or replace it."""
     try:
         for part in (state_dir, state_dir / "claims", state_dir / "history", state_dir / "locks"):
             part.mkdir(mode=0o700, exist_ok=True, parents=part is state_dir)
@@ -39,9 +39,9 @@ def prepare(state_dir: Path) -> None:
 
 def unusable(path: Path, why: str | OSError) -> Refused:
     """A state directory that cannot be written: what stays untouched, and what to do."""
-    hint = "without a journal nothing could be put back after a crash"
+    hint = "without a journal nothing could be restored after a crash"
     if isinstance(why, OSError):
-        hint = f"{_REMEDY.get(why.errno or 0, 'mend that')}, then try again: {hint}"
+        hint = f"{_REMEDY.get(why.errno or 0, 'fix that')}, then try again: {hint}"
         why = why.strerror or str(why)
     return Refused(
         f"state directory {path}: {why}; nothing was touched", hint=hint, code="state-dir"
@@ -49,7 +49,7 @@ def unusable(path: Path, why: str | OSError) -> Refused:
 
 
 def not_ours(fd: int) -> str | None:
-    """Why an open file is not to be believed; None when only we can have written it."""
+    """Why an open file is not trusted; None when only this user can have written it."""
     info = os.fstat(fd)
     if not stat.S_ISREG(info.st_mode):
         return "not an ordinary file"
@@ -86,8 +86,8 @@ def sync(path: Path) -> None:
 def sweep(directory: Path) -> None:
     """Remove headers of claims that died before they became journals: they announced nothing.
 
-    A name that a living claim of another function is about to rename is left alone: its file
-    is younger than any header takes to write.
+    A file that a running claim of another function is about to rename is left alone: it is
+    younger than 60 s, and writing a header takes less.
     """
     now = datetime.now(UTC).timestamp()
     for name in os.listdir(directory):

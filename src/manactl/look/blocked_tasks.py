@@ -1,4 +1,4 @@
-"""Tasks that wait inside the mana drivers, as a rule for an answer of the device."""
+"""Tasks that wait inside the mana drivers, usually for an answer of the device."""
 
 import os
 from collections.abc import Iterator

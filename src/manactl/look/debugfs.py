@@ -2,7 +2,7 @@
 
 Directories are listed, files never opened: a locked-down kernel refuses that. Two shapes are
 known. 7.x keeps `vportN/EQs` exactly while the vport has an owner; 6.18 shares event queues, has
-one `EQs` for the function all the time, and then `vportN` tells of the netdev's queues only.
+one `EQs` for the function all the time, and then `vportN` shows the netdev's queues only.
 """
 
 import os
@@ -42,7 +42,7 @@ def _vports(base: str) -> dict[int, VportDir]:
             continue
         try:
             inside = os.listdir(f"{base}/{entry}")
-        except FileNotFoundError:  # removed since: MTU and ring changes make the directory anew
+        except FileNotFoundError:  # removed since: MTU and ring changes make the directory again
             continue
         found[int(number)] = VportDir(
             eqs=None if shared else "EQs" in inside,

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 _SIGKILL = 9  # the signal module makes enums of all of them
-_left_behind: list[int] = []  # killed, and dead only when the kernel lets go of them
+_left_behind: list[int] = []  # killed, and dead only when their system call returns
 
 
 class Child:
@@ -43,7 +43,7 @@ class Child:
             data = _read_until(self._read, time.monotonic() + wait)
         finally:
             os.close(self._read)
-            # In the kernel it dies when the kernel lets go of it; nobody waits for that.
+            # It dies when its system call returns, which is not waited for.
             os.kill(self._pid, _SIGKILL)
         if data is None:
             _left_behind.append(self._pid)

@@ -30,7 +30,7 @@ NAMED = "/run/netns"  # where `ip netns` keeps them
 WAIT = 2.0  # s; a namespace takes less than a millisecond
 
 
-class Elsewhere(NamedTuple):
+class NetdevInNetns(NamedTuple):
     """A port's netdev and the namespace that it is in: its `ip netns` name or a path in /proc.
 
     An empty name is our own: found there, but not in the /sys that we were given.
@@ -51,7 +51,7 @@ class Namespace(NamedTuple):
 class NetnsSource(Protocol):
     """Answers where the netdevs of a function are that our /sys does not show."""
 
-    def find(self, pci: str, dev_ports: Collection[int]) -> Mapping[int, Elsewhere]:
+    def find(self, pci: str, dev_ports: Collection[int]) -> Mapping[int, NetdevInNetns]:
         """By dev_port those that were found; OSError when the search could not be made."""
 
 
@@ -63,7 +63,7 @@ class OtherNamespaces:
         self._named = named
         self._wait = wait
 
-    def find(self, pci: str, dev_ports: Collection[int]) -> Mapping[int, Elsewhere]:
+    def find(self, pci: str, dev_ports: Collection[int]) -> Mapping[int, NetdevInNetns]:
         if os.geteuid():
             raise PermissionError(errno.EPERM, "only root may look into all of them")
         places = list(namespaces(self._roots.proc, self._named))
@@ -73,7 +73,7 @@ class OtherNamespaces:
         if answer["error"]:
             raise OSError(answer["error"], os.strerror(answer["error"]))
         return {
-            dev_port: Elsewhere(netns, Netdev(*fields))
+            dev_port: NetdevInNetns(netns, Netdev(*fields))
             for dev_port, (netns, fields) in answer["found"].items()
         }
 

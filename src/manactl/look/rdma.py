@@ -14,7 +14,7 @@ _T = TypeVar("_T")
 
 
 class RdmaView(NamedTuple):
-    """One function's RDMA side. `raw` is the device for raw queue pairs, when it can be told."""
+    """One function's RDMA side. `raw` is the device for raw queue pairs, where that is known."""
 
     raw: RdmaNode | None
     others: tuple[RdmaNode, ...]
@@ -39,7 +39,7 @@ def view(
     netlink: RdmaNetlink | None,
     devices: Iterable[RdmaDevice],
 ) -> RdmaView:
-    """Read one function's RDMA devices; `driver` tells that one serves the function at all."""
+    """Read one function's RDMA devices; `driver`: whether an RDMA driver is bound at all."""
     if not nodes:
         if not driver:
             gone = Evidence("sysfs", "RDMA driver", None)
@@ -50,7 +50,7 @@ def view(
     raw = raw_device(nodes, listed)
     others = tuple(node for node in nodes if node is not raw)
     if raw is None:
-        why = "which RDMA device raw queue pairs use cannot be told: " + ", ".join(
+        why = "cannot tell which RDMA device is for raw queue pairs: " + ", ".join(
             node.name for node in nodes
         )
         return RdmaView(None, others, DeviceFacts(), (), (Missing("nldev", why),))
@@ -163,7 +163,7 @@ def _read(
 
 
 def _queue_pairs(netlink: RdmaNetlink, index: int) -> int | None:
-    """Queue pairs of users on a device that has no raw ones; None when that is not told."""
+    """Queue pairs of users on a device without raw queue pairs; None when it is not reported."""
     try:
         if not _users_only(netlink.contexts(index)):
             return 0
@@ -177,7 +177,7 @@ def _users_only(resources: list[Resource] | None) -> list[Resource] | None:
 
 
 def _sum_of_users(resources: list[Resource] | None) -> int | None:
-    """The references to all of them, or None where one kernel or one entry does not tell."""
+    """The references to all of them, or None where the kernel does not report some."""
     if resources is None:
         return None
     total = 0

@@ -21,7 +21,7 @@ CHANGING = (("net/ipv6/conf", "mtu"),)
 
 
 class StackedLink(NamedTuple):
-    """A link as far as stacking goes."""
+    """What of a link says which lower it is stacked on."""
 
     ifindex: int
     name: str
@@ -29,7 +29,7 @@ class StackedLink(NamedTuple):
     up: bool
     carrier: bool
     link: int | None  # its lower; None also when that is in another namespace
-    abroad: tuple[int, int] | None  # ifindex and namespace id of its lower there
+    far_lower: tuple[int, int] | None  # a lower in another netns: ifindex and nsid there
     master: int | None
     id: str | None
     follows: bool
@@ -42,9 +42,9 @@ def parse(body: bytes) -> StackedLink:
     """One RTM_NEWLINK message. ValueError when it is broken."""
     link = IfLink(body)
     kind = link.kind or ""
-    abroad = None
+    far_lower = None
     if link.lower is not None and link.lower_netnsid is not None:
-        abroad = link.lower, link.lower_netnsid
+        far_lower = link.lower, link.lower_netnsid
     vlan = link.vlan
     return StackedLink(
         link.ifindex,
@@ -52,8 +52,8 @@ def parse(body: bytes) -> StackedLink:
         kind,
         link.up,
         bool(link.carrier),
-        None if kind in BESIDE or abroad else link.lower,
-        abroad,
+        None if kind in BESIDE or far_lower else link.lower,
+        far_lower,
         link.master,
         vlan and f"{_PROTOCOLS.get(vlan.protocol, hex(vlan.protocol))} {vlan.id}",
         vlan is not None and not vlan.loose_binding,
@@ -66,38 +66,38 @@ def parse(body: bytes) -> StackedLink:
 def uppers(links: Iterable[StackedLink], ifindex: int) -> tuple[UpperState, ...]:
     """The uppers of that link, direct or not, from the bottom up."""
     every = list(links)
-    by_index = {one.ifindex: one for one in every}
+    by_index = {link.ifindex: link for link in every}
     seen = {ifindex}
     order: list[UpperState] = []
     row = [ifindex]
     while row:
         below, row = row, []
         for lower in below:
-            on_it = [one for one in every if one.link == lower]
+            direct = [link for link in every if link.link == lower]
             master = by_index[lower].master if lower in by_index else None
             if master in by_index:
-                on_it.append(by_index[master])
-            for one in sorted(on_it, key=lambda one: one.ifindex):
-                if one.ifindex not in seen:
-                    seen.add(one.ifindex)
-                    row.append(one.ifindex)
-                    order.append(_state(one, lower))
+                direct.append(by_index[master])
+            for link in sorted(direct, key=lambda link: link.ifindex):
+                if link.ifindex not in seen:
+                    seen.add(link.ifindex)
+                    row.append(link.ifindex)
+                    order.append(_state(link, lower))
     return tuple(order)
 
 
-def _state(one: StackedLink, lower: int) -> UpperState:
+def _state(link: StackedLink, lower: int) -> UpperState:
     return UpperState(
-        one.name,
-        one.ifindex,
-        one.kind,
+        link.name,
+        link.ifindex,
+        link.kind,
         lower,
-        one.id,
-        one.up,
-        one.carrier,
-        one.follows,
-        one.active,
-        one.table,
-        one.mac,
+        link.id,
+        link.up,
+        link.carrier,
+        link.follows,
+        link.active,
+        link.table,
+        link.mac,
     )
 
 
@@ -125,8 +125,9 @@ def accepted(
     for ifindex, name in devices:
         conf = proc / "net/ipv6/conf" / name
         try:
-            wanted = 2 if _number(conf / "forwarding") else 1
-            if _number(conf / "accept_ra") < wanted or _number(conf / "disable_ipv6"):
+            accept = _number(conf / "accept_ra")
+            taken = accept == 2 if _number(conf / "forwarding") else accept != 0
+            if not taken or _number(conf / "disable_ipv6"):
                 continue
             prefixes = _number(conf / "accept_ra_pinfo") != 0
             found.append(

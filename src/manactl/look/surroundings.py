@@ -1,4 +1,4 @@
-"""Gathers what is around a port for the guards. What cannot be read becomes None, never empty."""
+"""Reads the surroundings of a port for the guards. What cannot be read is None, never empty."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Sources:
     sys: Path = Path("/sys")
     links: Callable[[], Sequence[DecodedLink]] = pyroute2_links.links
     tcp: Callable[[bytes], Iterable[TcpSocket]] = sockets.tcp
-    elsewhere: Callable[[upper_devices.Found], list[View]] = upper_devices.elsewhere
+    in_other_netns: Callable[[upper_devices.Found], list[View]] = upper_devices.in_other_netns
     nldev: Callable[[], AbstractContextManager[RdmaNetlink]] = Nldev
 
 
@@ -70,20 +70,20 @@ def gather(
         return NOTHING_READ
     ifindex = state.ifindex
     links = _try(sources.links)
-    found = uppers = away = None
+    found = uppers = views = None
     if links is not None:
         found = upper_devices.grow(links, {ifindex: WHOLE}, {})
-        above = {index: how for index, how in found.items() if index != ifindex}
-        uppers = _try(lambda: _uppers(port, links, above, rtnl))
-        away = _try(lambda: sources.elsewhere(found))
+        stacked = {index: how for index, how in found.items() if index != ifindex}
+        uppers = _try(lambda: _uppers(port, links, stacked, rtnl))
+        views = _try(lambda: sources.in_other_netns(found))
     reach = upper_devices.reach(uppers or (), ifindex, addresses(state.own))
-    tcp = _try(lambda: _connections(reach, away or (), rtnl, sources))
-    packets = _try(lambda: _packet_sockets(state, uppers or (), away or (), sources))
+    tcp = _try(lambda: _connections(reach, views or (), rtnl, sources))
+    packets = _try(lambda: _packet_sockets(state, uppers or (), views or (), sources))
     who = _try(lambda: sockets.owners_of(_inodes(tcp, packets), sources.proc))
     return Surroundings(
         state=state,
         uppers=uppers,
-        elsewhere=None if away is None else tuple(upper for view in away for upper in view.stacked),
+        elsewhere=None if views is None else tuple(up for view in views for up in view.stacked),
         xdp=_try(lambda: rtnl.link(ifindex).xdp_mode != 0),
         connections=None if tcp is None or who is None else sockets.with_processes(tcp, who),
         packet_sockets=(
@@ -98,29 +98,29 @@ def gather(
 
 
 def _uppers(
-    port: PortStatus, links: Iterable[DecodedLink], above: upper_devices.Found, rtnl: Rtnl
+    port: PortStatus, links: Iterable[DecodedLink], stacked: upper_devices.Found, rtnl: Rtnl
 ) -> tuple[Stacked, ...]:
-    """The uppers of the port here, but for a netvsc master, which is another matter."""
+    """The uppers of the port in this netns, but for a netvsc master, which a claim declines."""
     netvsc = port.upper.netdev if port.upper and port.upper.kind == "netvsc" else None
-    uppers = upper_devices.stacked(links, above, rtnl, None)
+    uppers = upper_devices.stacked(links, stacked, rtnl, None)
     return tuple(upper for upper in uppers if upper.name != netvsc)
 
 
 def _connections(
-    reach: sockets.Reach, away: Iterable[View], rtnl: Rtnl, sources: Sources
+    reach: sockets.Reach, views: Iterable[View], rtnl: Rtnl, sources: Sources
 ) -> list[Connection]:
     """TCP connections of every namespace, without their processes."""
     here = sockets.connections(sockets.using(reach, rtnl, sources.tcp), reach)
-    return [*here, *(tcp for view in away for tcp in view.tcp)]
+    return [*here, *(tcp for view in views for tcp in view.tcp)]
 
 
 def _packet_sockets(
-    state: PortState, uppers: Iterable[Stacked], away: Iterable[View], sources: Sources
+    state: PortState, uppers: Iterable[Stacked], views: Iterable[View], sources: Sources
 ) -> list[PacketSocket]:
     """Packet sockets of every namespace, without their processes."""
     names: dict[int, str | None] = {upper.ifindex: upper.name for upper in uppers if upper.carried}
     here = sockets.packet_sockets({**names, state.ifindex: None}, sources.proc / "self")
-    return [*here, *(packet for view in away for packet in view.packets)]
+    return [*here, *(packet for view in views for packet in view.packets)]
 
 
 def _inodes(*found: Iterable[Connection | PacketSocket] | None) -> set[int]:
@@ -192,7 +192,7 @@ def _parent(path: Path) -> int:
 
 
 def _through(address: str, ifindexes: Collection[int], rtnl: Rtnl) -> bool | None:
-    """Whether packets to that address leave by one of these; None when nobody can tell."""
+    """Whether packets to that address leave by one of these; None when it cannot be looked up."""
     text, _, zone = address.partition("%")
     try:
         peer = ipaddress.ip_address(text)

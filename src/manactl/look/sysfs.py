@@ -113,7 +113,7 @@ def uverbs_nodes(roots: Roots, pci: str) -> Iterator[UverbsNode]:
 
 
 def upper_kind(roots: Roots, netdev: str) -> tuple[str | None, str | None]:
-    """(kind, VMBus UUID) of the device above a port, as far as sysfs tells."""
+    """(kind, VMBus UUID) of a port's master, as far as sysfs shows it."""
     base = f"{roots.sys}/class/net/{netdev}"
     if target_name(f"{base}/device/driver") == "hv_netvsc":
         return "netvsc", target_name(f"{base}/device")

@@ -46,7 +46,7 @@ def grow(links: Sequence[DecodedLink], found: Found, beyond: Mapping[int, Found]
     while True:
         new: Found = {}
         for link in links:
-            if link.ifindex not in found and (standing := _on_what(link, found, beyond)):
+            if link.ifindex not in found and (standing := _as_upper(link, found, beyond)):
                 new[link.ifindex] = standing
         for index, standing in found.items():
             master = by_index.get(by_index[index].master or 0) if index in by_index else None
@@ -57,17 +57,17 @@ def grow(links: Sequence[DecodedLink], found: Found, beyond: Mapping[int, Found]
         found |= new
 
 
-def _on_what(link: DecodedLink, found: Found, beyond: Mapping[int, Found]) -> Standing | None:
+def _as_upper(link: DecodedLink, found: Found, beyond: Mapping[int, Found]) -> Standing | None:
     if link.far_lower:
         index, number = link.far_lower
-        below = beyond.get(number, {}).get(index)
+        lower = beyond.get(number, {}).get(index)
     else:
-        below = found.get(link.lower or 0)
-    return below and Standing(below.carried, below.closes and link.follows)
+        lower = found.get(link.lower or 0)
+    return lower and Standing(lower.carried, lower.closes and link.follows)
 
 
 def _as_master(
-    master: DecodedLink, below: Standing, links: Iterable[DecodedLink], found: Found
+    master: DecodedLink, lower: Standing, links: Iterable[DecodedLink], found: Found
 ) -> Standing:
     others = any(
         member.master == master.ifindex
@@ -77,7 +77,7 @@ def _as_master(
         for member in links
     )
     alone = master.kind != "vrf" and not (others and master.kind in ("bond", "team"))
-    return Standing(below.carried and alone, False)
+    return Standing(lower.carried and alone, False)
 
 
 class View(NamedTuple):
@@ -119,7 +119,7 @@ def stacked(
 
 
 def reach(devices: Iterable[Stacked], port: int = 0, own: Iterable[str] = ()) -> Reach:
-    """What the guards for sockets look for: the port itself, and what it carries."""
+    """What the guards for sockets look for: the port itself, and the uppers that depend on it."""
     carried = [device for device in devices if device.carried]
     own = list(own)
     going = [*own, *(a for device in carried if device.closes for a in device.addresses)]
@@ -140,7 +140,7 @@ def _packed(address: str) -> bytes:
 # --- other namespaces -------------------------------------------------------------------------
 
 
-def elsewhere(
+def in_other_netns(
     found: Found, proc: str = "/proc", named: str = NAMED, wait: float = _WAIT
 ) -> list[View]:
     """What depends on the netdevs `found` here in other namespaces; OSError when not all of them

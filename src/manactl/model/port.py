@@ -40,13 +40,13 @@ Reason = Literal[
     "up-without-rx", "up-without-rx-no-raw-qp", "up-without-queues", "netdev-up", "netdev-rx",
     "netdev-opening", "eqs-not-netdev", "no-eqs", "netdev-down", "netdev-down-inferred",
     "netdev-unseen", "may-have-raw-qp", "in-reset", "being-taken", "qp-being-created",
-    "eqs-elsewhere", "only-port-left",
+    "eqs-of-others", "only-port-left",
 ]  # fmt: skip
 
 # What is worth explaining about a port; drift is where it is not as its claim left it.
 NoteCode = Literal[
-    "kept-changing", "in-transition", "eqs-lost", "netdev-in-netns", "netdev-elsewhere",
-    "netdev-elsewhere-maybe-up", "candidates", "owner-unknown", "upper", "upper-of-kind",
+    "kept-changing", "in-transition", "eqs-lost", "netdev-in-netns", "netdev-not-here",
+    "netdev-not-here-maybe-up", "candidates", "owner-unknown", "upper", "upper-of-kind",
     "bond-danger", "rdma-link-down", "holder-unseen", "holder-hidden", "holders-of-port",
     "holders-of-ports", "other-qps", "contexts-unseen", "contexts-hidden", "unclaimed",
     "drift-another-nic", "drift-no-netdev", "drift-moved", "drift-up",
@@ -86,7 +86,7 @@ class PortId(NamedTuple):
 
     @property
     def key(self) -> tuple[str, int]:
-        """What tells ports apart even where a netdev, and so its MAC, could not be seen."""
+        """What identifies a port even where a netdev, and so its MAC, could not be seen."""
         return self.pci, self.port
 
     def __str__(self) -> str:
@@ -118,7 +118,7 @@ class Netdev(NamedTuple):
 
 
 class Upper(NamedTuple):
-    """The device above a port (its master)."""
+    """The master of a port's netdev (IFLA_MASTER)."""
 
     netdev: str
     kind: str | None  # netvsc, bond, bridge, team, vrf, ...
@@ -127,7 +127,7 @@ class Upper(NamedTuple):
 
 
 class RdmaPort(NamedTuple):
-    """Where raw QPs for this port are created, and the port's other RDMA devices."""
+    """Where raw QPs for this port are created (a port number from 1), and its other RDMA devices."""
 
     device: str
     port: int
@@ -177,7 +177,7 @@ class PortStatus(NamedTuple):
     owner: Owner
     certainty: Certainty
     candidates: tuple[str, ...] = ()  # PCI:port of ports that share an undecided raw QP
-    holders: tuple[Holder, ...] = ()
+    holders: tuple[Holder, ...] = ()  # only where a raw QP has, or may have, the port
     evidence: tuple[Evidence, ...] = ()
     drift: tuple[Note, ...] = ()
     notes: tuple[Note, ...] = ()
@@ -185,7 +185,7 @@ class PortStatus(NamedTuple):
     reasons: tuple[Reason, ...] = ()  # the row that decided, and the device's where it counts
     rdma_use: RdmaUse = RdmaUse()
     vport_eqs: bool | None = None  # whether the vport has event queues; None: not shown here
-    in_reset: bool = False  # the driver has taken the function apart, or could not set it up
+    in_reset: bool = False  # no auxiliary devices: a reset, or the driver could not set it up
     eqs_lost: bool = False  # a raw QP lives whose event queues debugfs no longer has: a kernel bug
 
     @property

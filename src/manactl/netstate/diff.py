@@ -366,14 +366,15 @@ class Comparison:
         """The requests that remove IPv6 addresses which have to be made again: those which a
         missing one has to come before (the kernel puts the youngest first, and keep_addr_on_down
         keeps some of them alone), and those it has kept without their local route on a device that
-        is down."""
+        is down. None of a router: that would stay away until its next advertisement."""
         missing = {missing.fact for missing in self.missing}
+        of_router = set(self.of_router)
         bare = self._bare(missing)
         there = {what: fact for fact, what in self._have.items()}
         found = []
         elder: set[int] = set()
         for fact in reversed(self.wanted.of(Kind.ADDRESS)):
-            if not is_ipv6_address(fact):
+            if not is_ipv6_address(fact) or fact in of_router:
                 continue
             ordered = not is_link_scope(fact)
             if fact in bare or (ordered and fact not in missing and devices_of(fact) & elder):

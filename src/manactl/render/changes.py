@@ -50,8 +50,8 @@ def _differences(was: PortStatus, now: PortStatus) -> Iterator[str]:
         if old != new:
             yield f"{name} {escape(old)} -> {escape(new)}"
     yield from _holders(was, now)
-    came = [port_words.note(one) for one in now.drift if one not in was.drift]
-    went = [port_words.note(one) for one in was.drift if one not in now.drift]
+    came = [port_words.note(about) for about in now.drift if about not in was.drift]
+    went = [port_words.note(about) for about in was.drift if about not in now.drift]
     yield from (f"drift: {escape(text)}" for text in came)
     yield from (f"no drift any more: {escape(text)}" for text in went)
 
@@ -76,7 +76,7 @@ def _claim(port: PortStatus) -> str:
 
 
 def _holders(was: PortStatus, now: PortStatus) -> Iterator[str]:
-    # A pid that was given to another process is another holder: its start tells.
+    # A pid that was given to another process is another holder, which its start time shows.
     old = {(holder.pid, holder.since): holder for holder in was.holders}
     new = {(holder.pid, holder.since): holder for holder in now.holders}
     for who, holder in new.items():

@@ -56,25 +56,32 @@ def _released(port: ReleasedPort) -> Iterator[str]:
 
 
 def _outcome(port: ReleasedPort) -> str:
-    if port.outcome is Outcome.NOT_CLAIMED:
-        return " is not claimed: nothing to do"
-    if port.outcome is Outcome.HISTORY:
-        return (
-            ": claimed before the last boot; the boot configuration has taken over, the journal "
-            "is closed and nothing was changed"
-        )
-    rest = "" if port.residue else "; nothing is missing"
-    if port.outcome is Outcome.ACCEPTED:
-        return f" is accepted as it is: its claim is closed, and nothing was set{rest}"
-    if port.outcome is Outcome.RESIDUE:
-        return f" would be accepted as it is{rest}"
     how = "recovered" if port.recovered else "released"
-    if port.outcome is Outcome.UNTOUCHED:
-        return f" {how}: it had not been set down yet, nothing was changed"
-    if port.outcome is Outcome.LEFT_DOWN:
-        return f" {how}: it was down before the claim and stays down"
+    rest = "" if port.residue else "; nothing is missing"
+    match port.outcome:
+        case Outcome.NOT_CLAIMED:
+            words = " is not claimed: nothing to do"
+        case Outcome.HISTORY:
+            words = (
+                ": claimed before the last boot; the boot configuration has taken over, the "
+                "journal is closed and nothing was changed"
+            )
+        case Outcome.ACCEPTED:
+            words = f" is accepted as it is: its claim is closed, and nothing was set{rest}"
+        case Outcome.RESIDUE:
+            words = f" would be accepted as it is{rest}"
+        case Outcome.UNTOUCHED:
+            words = f" {how}: it had not been set down yet, nothing was changed"
+        case Outcome.LEFT_DOWN:
+            words = f" {how}: it was down before the claim and stays down"
+        case Outcome.RESTORED:
+            words = f" {how}: {_restored(port)}"
+    return words
+
+
+def _restored(port: ReleasedPort) -> str:
     kinds = [counted(count, kind) for kind, count in port.counts.items()]
     back = ", ".join(kinds) + " restored" if kinds else "nothing was missing"
     carrier = ", no carrier yet" if port.carrier is False else ""
     gap = "" if port.down_for_s is None else f" (was down for {port.down_for_s} s)"
-    return f" {how}: up{carrier}{gap}, {back}; verified against the snapshot"
+    return f"up{carrier}{gap}, {back}; verified against the snapshot"

@@ -1,7 +1,7 @@
 """A claim or release as it happens: a line a step, marked and with what it took.
 
-Plain where nobody looks at a terminal; on one the same lines coloured, and a bar while a holder is
-waited for. What is shown never changes what is done: an output that fails falls silent.
+Plain lines where the output is no terminal; on a terminal the same lines coloured, and a bar while
+a holder is waited for. What is shown never changes what is done: output that fails is dropped.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ DONE, FAILED = "ok", "failed"
 
 
 class Unfailing(io.TextIOBase):
-    """A stream whose failures are nobody's: rich ends the program when a reader has gone."""
+    """A stream that hides its failures: rich ends the program when a reader has gone."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()

@@ -3,7 +3,7 @@
 Every series of a port carries `pci` and `port`, its identity. Names, which change, are labels of
 manactl_port_info alone, to be joined: `manactl_port_owner * on (pci, port) group_left (netdev)
 manactl_port_info`. A value that could not be read has no sample at all; owner and certainty are
-state sets, one series per possible value with 1 for the one that holds.
+state sets, one series per possible value with 1 for the value that applies.
 """
 
 from __future__ import annotations
@@ -69,12 +69,12 @@ def _port_families(ports: tuple[PortStatus, ...], claims_known: bool) -> Iterato
     yield per_port("info", "Names of the port; always 1.", ((p, (_info(p), 1)) for p in ports))
     yield per_port(
         "owner",
-        "Who has the vport: 1 for the one that has it.",
+        "Who has the vport: 1 for its owner.",
         ((p, ({"owner": owner.value}, p.owner is owner)) for p in ports for owner in Owner),
     )
     yield per_port(
         "certainty",
-        "How sure the owner is: 1 for the one that holds.",
+        "How certain the owner is: 1 for the value that applies.",
         ((p, ({"certainty": c.value}, p.certainty is c)) for p in ports for c in Certainty),
     )
     yield known(

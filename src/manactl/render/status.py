@@ -39,7 +39,7 @@ class Row(NamedTuple):
 
 
 def row(port: PortStatus) -> Row:
-    """What the table says of one port."""
+    """The cells of one port."""
     return Row(
         port=escape(port.label),
         owner=str(port.owner),
@@ -90,7 +90,7 @@ def plain(report: Report, ports: Sequence[PortStatus], *, verbose: bool) -> Iter
 def below(
     report: Report, ports: Sequence[PortStatus], *, verbose: bool, width: int | None
 ) -> Iterator[Line]:
-    """What stands under the table: explanations, evidence, and what could not be read."""
+    """The lines under the table: explanations, evidence, and what could not be read."""
     if not ports:
         yield Line("no MANA port here")
     if verbose:

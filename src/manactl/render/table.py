@@ -92,8 +92,8 @@ def _table(
 def _more(ports: Sequence[PortStatus], room: int) -> list[list[str]]:
     """Columns for which there is room, and something to say; each with its heading first."""
     found = []
-    for heading, tell in EXTRA:
-        column = [heading, *(escape(tell(port) or NOBODY) for port in ports)]
+    for heading, cell_of in EXTRA:
+        column = [heading, *(escape(cell_of(port) or NOBODY) for port in ports)]
         width = max(map(cell_len, column)) + GAP
         if width <= room and set(column[1:]) != {NOBODY}:
             found.append(column)

@@ -48,7 +48,7 @@ def _fold(line: str, width: int) -> list[str]:
         return [line]
     item = _ITEM.match(line)
     start = len(item[0]) if item else 0
-    # Numbered items align with their text; others are told from the next one by the indent.
+    # Numbered items align with their text; others are set off from the next by the indent.
     indent = " " * (start if line[:start].strip() else start + _HANG)
     return textwrap.wrap(
         line,

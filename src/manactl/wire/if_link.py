@@ -48,7 +48,8 @@ class IfInfoMsg(NamedTuple):
 
 
 class VlanInfo(NamedTuple):
-    """What tells VLANs of one device apart, and whether the kernel sets it up and down with it."""
+    """What distinguishes VLANs of one lower device, and whether their IFF_UP follows its own
+    (vlan_device_event())."""
 
     id: int
     protocol: int

@@ -1,7 +1,7 @@
 """sock_diag's question for TCP sockets, with a filter that the kernel runs on each of them.
 
 The filter is a little program (inet_diag_bc_run()): an operation that holds goes on to the next
-one, one that does not jumps. A socket is told of when the end is reached exactly. Every operation
+one, one that does not jumps. A socket is reported when the end is reached exactly. Every operation
 has to be on the way of those that hold, which the kernel checks (inet_diag_bc_audit()): hence the
 jumps between. Layouts and numbers: include/uapi/linux/inet_diag.h.
 """
@@ -17,7 +17,7 @@ from manactl.wire.attrs import as_int, attr, parse_attrs
 
 SOCK_DIAG_BY_FAMILY = 20
 INET_DIAG_REQ_BYTECODE = 1
-INET_DIAG_MARK = 15  # told to CAP_NET_ADMIN alone
+INET_DIAG_MARK = 15  # reported to CAP_NET_ADMIN alone
 BC_JMP, BC_S_COND, BC_D_COND = 1, 7, 8
 
 _REQUEST = struct.Struct("=BBBxI")  # family, protocol, extensions, states; inet_diag_sockid follows
@@ -74,9 +74,9 @@ def none_of(conditions: Collection[Condition]) -> bytes:
 def _chain(conditions: Iterable[Condition], *, after: bytes, to: int) -> bytes:
     """Each condition with a jump behind it to the end, or `to` bytes beyond; then `after`."""
     program = after
-    for one in reversed(list(conditions)):
+    for condition in reversed(list(conditions)):
         jump = _OP.pack(BC_JMP, _OP.size, _OP.size + len(program) + to)
-        program = one.pack() + jump + program
+        program = condition.pack() + jump + program
     return program
 
 

@@ -63,12 +63,12 @@ class Resource(NamedTuple):
 
     kernel: bool
     pid: int | None  # the creator, as seen from our pid namespace and while it lives
-    users: int | None  # objects that refer to this one; None: this kernel does not tell
+    users: int | None  # objects that refer to it; None: this kernel does not report it
     module: str | None = None  # of a kernel one: the module that made it
 
 
 class RdmaNetlink(Protocol):
-    """What is asked of the RDMA subsystem; every method raises OSError when it is not told."""
+    """What is asked of the RDMA subsystem; every method raises OSError when the kernel refuses."""
 
     def devices(self) -> list[RdmaDevice]:
         """All devices of this network namespace."""

@@ -182,9 +182,9 @@ def join(header: bytes, attrs: Iterable[Attr]) -> bytes:
 def value(attrs: Iterable[Attr], kind: int) -> bytes | None:
     """The payload of the last attribute of that type, or None."""
     found = None
-    for one in attrs:
-        if one.type == kind:
-            found = one.payload
+    for attribute in attrs:
+        if attribute.type == kind:
+            found = attribute.payload
     return found
 
 
@@ -235,7 +235,7 @@ def route_ifindexes(body: bytes) -> set[int]:
 
 def ifindexes(attrs: Collection[Attr]) -> set[int]:
     """The same from the attributes of a route."""
-    found = {as_int(one.payload) for one in attrs if one.type == RTA_OIF}
+    found = {as_int(attribute.payload) for attribute in attrs if attribute.type == RTA_OIF}
     multipath = value(attrs, RTA_MULTIPATH)
     if multipath is not None:
         found |= {hop.ifindex for hop in hops(multipath)}
@@ -252,7 +252,9 @@ class Member(NamedTuple):
 def group(body: bytes) -> list[Member]:
     """The members of a nexthop group, in order; empty for a nexthop that is no group."""
     payload = value(split(body, NHMSG.size), NHA_GROUP) or b""
-    return [Member(one, (high << 8 | low) + 1) for one, low, high in _NHGRP.iter_unpack(payload)]
+    return [
+        Member(member, (high << 8 | low) + 1) for member, low, high in _NHGRP.iter_unpack(payload)
+    ]
 
 
 def group_entries(body: bytes) -> list[bytes]:
@@ -288,8 +290,8 @@ def _moved(ifindex: int, was: Places, now: Places) -> int:
     return ifindex
 
 
-def _moved_attr(one: Attr, was: Places, now: Places) -> Attr:
-    return Attr(one.kind, struct.pack("=I", _moved(as_int(one.payload), was, now)))
+def _moved_attr(attribute: Attr, was: Places, now: Places) -> Attr:
+    return Attr(attribute.kind, struct.pack("=I", _moved(as_int(attribute.payload), was, now)))
 
 
 def address(body: bytes, was: Places, now: Places, elapsed: int | None) -> bytes | None:
@@ -303,18 +305,18 @@ def address(body: bytes, was: Places, now: Places, elapsed: int | None) -> bytes
     attrs = split(body, IFADDR.size)
     settable = (number(attrs, IFA_FLAGS) or head.flags) & _IFA_SETTABLE
     built = []
-    for one in attrs:
-        if one.type == IFA_FLAGS or (one.type == IFA_CACHEINFO and elapsed is None):
+    for attribute in attrs:
+        if attribute.type == IFA_FLAGS or (attribute.type == IFA_CACHEINFO and elapsed is None):
             continue
-        if one.type == IFA_CACHEINFO and elapsed is not None:
-            times = _remaining(one.payload, elapsed)
+        if attribute.type == IFA_CACHEINFO and elapsed is not None:
+            times = _remaining(attribute.payload, elapsed)
             if times is None:
                 return None
             built.append(Attr(IFA_CACHEINFO, times))
-        elif one.type == IFA_LABEL:
-            built.append(Attr(IFA_LABEL, _label(one.payload, head.ifindex, was, now)))
+        elif attribute.type == IFA_LABEL:
+            built.append(Attr(IFA_LABEL, _label(attribute.payload, head.ifindex, was, now)))
         else:
-            built.append(one)
+            built.append(attribute)
     built.append(Attr(IFA_FLAGS, struct.pack("=I", settable)))
     ifindex = _moved(head.ifindex, was, now)
     return join(head._replace(flags=settable & 0xFF, ifindex=ifindex).pack(), built)
@@ -324,10 +326,10 @@ def with_address_flags(request: bytes, extra: int) -> bytes:
     """The same address request with more IFA_F_ bits."""
     head = IfAddrMsg.of(request)
     attrs = [
-        Attr(one.kind, struct.pack("=I", as_int(one.payload) | extra))
-        if one.type == IFA_FLAGS
-        else one
-        for one in split(request, IFADDR.size)
+        Attr(attribute.kind, struct.pack("=I", as_int(attribute.payload) | extra))
+        if attribute.type == IFA_FLAGS
+        else attribute
+        for attribute in split(request, IFADDR.size)
     ]
     return join(head._replace(flags=head.flags | (extra & 0xFF)).pack(), attrs)
 
@@ -358,22 +360,24 @@ def route(body: bytes, was: Places, now: Places, elapsed: int | None) -> bytes |
     attrs = split(body, RTMSG.size)
     by_object = value(attrs, RTA_NH_ID) is not None
     built = []
-    for one in attrs:
-        if by_object and one.type in _RTA_OF_NEXTHOP:
+    for attribute in attrs:
+        if by_object and attribute.type in _RTA_OF_NEXTHOP:
             continue
-        if one.type == RTA_CACHEINFO:
-            ticks = _expires(one.payload)
+        if attribute.type == RTA_CACHEINFO:
+            ticks = _expires(attribute.payload)
             if ticks and elapsed is not None:
                 left = ticks // _USER_HZ - elapsed
                 if left <= 0:
                     return None
                 built.append(Attr(RTA_EXPIRES, struct.pack("=I", left)))
-        elif one.type == RTA_OIF:
-            built.append(_moved_attr(one, was, now))
-        elif one.type == RTA_MULTIPATH:
-            built.append(Attr(one.kind, pack_hops(_hop(h, was, now) for h in hops(one.payload))))
+        elif attribute.type == RTA_OIF:
+            built.append(_moved_attr(attribute, was, now))
+        elif attribute.type == RTA_MULTIPATH:
+            built.append(
+                Attr(attribute.kind, pack_hops(_hop(h, was, now) for h in hops(attribute.payload)))
+            )
         else:
-            built.append(one)
+            built.append(attribute)
     flags = 0 if by_object else head.flags & _RTNH_F_SETTABLE
     return join(head._replace(flags=flags).pack(), built)
 
@@ -409,8 +413,8 @@ def _hop(hop: Hop, was: Places, now: Places) -> Hop:
 def with_hops(request: bytes, members: Iterable[Hop]) -> bytes:
     """The same route request with other members."""
     attrs = [
-        Attr(one.kind, pack_hops(members)) if one.type == RTA_MULTIPATH else one
-        for one in split(request, RTMSG.size)
+        Attr(attribute.kind, pack_hops(members)) if attribute.type == RTA_MULTIPATH else attribute
+        for attribute in split(request, RTMSG.size)
     ]
     return join(request[: RTMSG.size], attrs)
 
@@ -419,16 +423,18 @@ def nexthop(body: bytes, was: Places, now: Places) -> bytes:
     """The request that makes this nexthop or nexthop group again."""
     head = NhMsg.of(body)
     built = []
-    for one in split(body, NHMSG.size):
-        if one.type in _NHA_STATE:
+    for attribute in split(body, NHMSG.size):
+        if attribute.type in _NHA_STATE:
             continue
-        if one.type == NHA_OIF:
-            built.append(_moved_attr(one, was, now))
-        elif one.type == NHA_RES_GROUP:
-            inner = [a for a in split(one.payload, 0) if a.type != _NHA_RES_GROUP_UNBALANCED_TIME]
-            built.append(Attr(one.kind, join(b"", inner)))
+        if attribute.type == NHA_OIF:
+            built.append(_moved_attr(attribute, was, now))
+        elif attribute.type == NHA_RES_GROUP:
+            inner = [
+                a for a in split(attribute.payload, 0) if a.type != _NHA_RES_GROUP_UNBALANCED_TIME
+            ]
+            built.append(Attr(attribute.kind, join(b"", inner)))
         else:
-            built.append(one)
+            built.append(attribute)
     # nh_scope is an answer, not a question: rtm_to_nh_config() wants zero.
     made = NhMsg(head.family, protocol=head.protocol, flags=head.flags & RTNH_F_ONLINK)
     return join(made.pack(), built)
@@ -437,7 +443,7 @@ def nexthop(body: bytes, was: Places, now: Places) -> bytes:
 def neighbour(body: bytes, was: Places, now: Places) -> bytes:
     """The request that makes this neighbour or proxy entry again."""
     head = NdMsg.of(body)
-    built = [one for one in split(body, NDMSG.size) if one.type not in _NDA_STATE]
+    built = [attribute for attribute in split(body, NDMSG.size) if attribute.type not in _NDA_STATE]
     return join(head._replace(ifindex=_moved(head.ifindex, was, now)).pack(), built)
 
 

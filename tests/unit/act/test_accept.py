@@ -18,7 +18,7 @@ import pytest
 from manactl.act import release as releasing
 from manactl.act.progress import Silent
 from manactl.act.release import ReleaseResult
-from manactl.act.signals import Interruptible
+from manactl.act.signals import SignalGate
 from manactl.errors import Busy, Interrupted, ManactlError, NotRestored, Refused, UsageError
 from manactl.journal import file as journal
 from manactl.model.port import PortId
@@ -105,6 +105,13 @@ def reused(state_dir: Path) -> Kernel:
     return kernel
 
 
+def dies_down(state_dir: Path, kernel: Kernel, name: str = "eth1") -> None:
+    """A claim that is killed right after it has set the netdev down."""
+    with pytest.raises(Killed):
+        claim(state_dir, FakeHost(kernel, Fate(dies_at=9, half=True)), name)
+    assert not kernel.nic(name).up
+
+
 # --- what is accepted -----------------------------------------------------------------------
 
 
@@ -164,8 +171,11 @@ def test_what_is_missing_is_found_by_a_new_look(tmp_path: Path) -> None:
 def test_nothing_needs_to_be_missing(tmp_path: Path) -> None:
     kernel = furnished()
     with pytest.raises(Killed):
-        claim(tmp_path, FakeHost(kernel, Fate(dies_at=4)))
+        claim(tmp_path, FakeHost(kernel, Fate(dies_at=7)))
     assert kernel.nics[0].up
+    assert claims(tmp_path) == [(1, "interrupted")]
+    kernel.add("address", address("10.7.0.2", 24).body)  # not of this claim
+    kernel.send(21, 0, address("10.0.9.9", 32, flags=0x200).body)
     done = accept(tmp_path, reading(kernel), "eth1")
     assert done.ports[0].residue == ()
     (line,) = release_lines(done, verb="recover", dry_run=False)
@@ -175,9 +185,7 @@ def test_nothing_needs_to_be_missing(tmp_path: Path) -> None:
 
 def test_a_netdev_that_is_down_stays_down_and_that_is_residue(tmp_path: Path) -> None:
     kernel = furnished()
-    with pytest.raises(Killed):
-        claim(tmp_path, FakeHost(kernel, Fate(dies_at=7, half=True)))
-    assert not kernel.nics[0].up
+    dies_down(tmp_path, kernel)
     with unchanged(kernel):
         (port,) = accept(tmp_path, reading(kernel), "eth1").ports
     assert port.residue[0] == "eth1 is down (up before the claim)"
@@ -247,8 +255,7 @@ def test_both_of_two_ports_close_the_journal(tmp_path: Path) -> None:
 def test_what_stands_in_another_journal_keeps_no_other_open(tmp_path: Path) -> None:
     kernel = two_functions()
     claim(tmp_path, FakeHost(kernel), "eth5")
-    with pytest.raises(Killed):
-        claim(tmp_path, FakeHost(kernel, Fate(dies_at=7, half=True)), "eth1")
+    dies_down(tmp_path, kernel)
     with unchanged(kernel), pytest.raises(Refused) as caught:
         accept(tmp_path, reading(kernel), "eth1", "eth5")
     assert "eth5 is claimed" in caught.value.message
@@ -299,8 +306,7 @@ def test_a_live_holder_keeps_the_claim(
     tmp_path: Path, how: Callable[[Kernel, FakeHost], None], says: str
 ) -> None:
     kernel = furnished()
-    with pytest.raises(Killed):
-        claim(tmp_path, FakeHost(kernel, Fate(dies_at=7, half=True)))
+    dies_down(tmp_path, kernel)
     host = reading(kernel)
     how(kernel, host)
     with unchanged(kernel), pytest.raises(Busy, match=says) as caught:
@@ -505,7 +511,7 @@ def test_a_signal_at_every_call_leaves_readable_journals(
 
     def run(state_dir: Path, kernel: Kernel) -> None:
         request = releasing.ReleaseRequest(state_dir, ("eth1",), recover=True, accept=True)
-        with Interruptible() as signals:
+        with SignalGate() as signals:
             releasing.release(request, reading(kernel), signals, Silent())
 
     kernel = prepared.at(tmp_path / "whole")
@@ -539,8 +545,7 @@ def test_a_signal_at_every_call_leaves_readable_journals(
 def test_an_interrupt_says_what_was_accepted(tmp_path: Path) -> None:
     kernel = two_functions()
     for name in ("eth1", "eth5"):
-        with pytest.raises(Killed):
-            claim(tmp_path, FakeHost(kernel, Fate(dies_at=7, half=True)), name)
+        dies_down(tmp_path, kernel, name)
     host = reading(kernel)
     host.at_look[3] = lambda: os.kill(os.getpid(), signal.SIGINT)
     with pytest.raises(Interrupted, match="eth1 was accepted; no other port was changed"):
@@ -550,9 +555,7 @@ def test_an_interrupt_says_what_was_accepted(tmp_path: Path) -> None:
 
 def test_what_another_manactl_has_finished_meanwhile_is_left(tmp_path: Path) -> None:
     kernel = furnished()
-    with pytest.raises(Killed):
-        claim(tmp_path, FakeHost(kernel, Fate(dies_at=7, half=True)))
-    before = copy.deepcopy(kernel.nics[0])
+    dies_down(tmp_path, kernel)
     host = reading(kernel)
 
     def meanwhile() -> None:
@@ -562,7 +565,6 @@ def test_what_another_manactl_has_finished_meanwhile_is_left(tmp_path: Path) -> 
     host.at_look[1] = meanwhile  # before the lock
     assert accept(tmp_path, host, "eth1").ports == []
     assert kernel.nics[0].up
-    assert not before.up
 
 
 def test_without_a_state_directory_nothing_is_claimed(tmp_path: Path) -> None:

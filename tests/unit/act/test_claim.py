@@ -222,7 +222,7 @@ def test_a_claimed_port_beside_a_new_one_is_left_alone(tmp_path: Path) -> None:
 def test_a_claim_over_an_interrupted_one_is_refused(tmp_path: Path) -> None:
     kernel = furnished()
     with pytest.raises(Killed):
-        claim(tmp_path, FakeHost(kernel, Fate(dies_at=6, half=True)))
+        claim(tmp_path, FakeHost(kernel, Fate(dies_at=8, half=True)))
     links = list(kernel.links)
     with pytest.raises(NotRestored, match="interrupted") as caught:
         claim(tmp_path, FakeHost(kernel))

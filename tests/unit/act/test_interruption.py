@@ -18,7 +18,7 @@ from manactl.act import claim as claiming
 from manactl.act import release as releasing
 from manactl.act import signals as interruption
 from manactl.act.progress import Silent
-from manactl.act.signals import Interruptible
+from manactl.act.signals import SignalGate
 from manactl.errors import Interrupted, ManactlError, NotRestored, RolledBack
 from manactl.journal import file as journal
 from manactl.journal.file import Journal
@@ -88,7 +88,7 @@ def journals(state_dir: Path) -> list[journal.Content]:
 def run(verb: str, state_dir: Path, kernel: Kernel) -> None:
     """As the command does: nothing that a signal raises comes out of it undescribed."""
     host = FakeHost(kernel)
-    with Interruptible() as signals:
+    with SignalGate() as signals:
         if verb == "claim":
             request = claiming.ClaimRequest(state_dir, ("eth1",))
             with claiming.prepare(request, host, signals) as prepared:
@@ -105,7 +105,7 @@ def prepared(verb: str, state_dir: Path) -> tuple[Kernel, object]:
         claim(state_dir, FakeHost(kernel))
     if verb == "recover":
         with contextlib.suppress(Killed):
-            claim(state_dir, FakeHost(kernel, Fate(dies_at=7)))
+            claim(state_dir, FakeHost(kernel, Fate(dies_at=9)))
         assert phases(state_dir) == ["interrupted"]
     return kernel, before
 
@@ -326,7 +326,7 @@ def test_undoing_goes_on_whatever_a_step_raises(tmp_path: Path) -> None:
 
 def test_what_comes_to_mind_after_the_outcome_is_ignored(tmp_path: Path) -> None:
     """From the last act to the end of the program: the story of it is not cut short."""
-    with Interruptible(lasting=True) as signals:
+    with SignalGate(lasting=True) as signals:
         signals.acting()
     try:
         signal.raise_signal(signal.SIGINT)
@@ -334,6 +334,6 @@ def test_what_comes_to_mind_after_the_outcome_is_ignored(tmp_path: Path) -> None
     finally:
         interruption.restore()
     assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
-    with Interruptible(lasting=True), contextlib.suppress(Interrupted):
+    with SignalGate(lasting=True), contextlib.suppress(Interrupted):
         pass
     assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL  # nothing was changed

@@ -442,7 +442,7 @@ def test_recover_leaves_a_claim_that_was_finished_meanwhile(
 ) -> None:
     kernel = furnished()
     with pytest.raises(Killed):
-        claim(tmp_path, FakeHost(kernel, Fate(dies_at=7, half=True)))
+        claim(tmp_path, FakeHost(kernel, Fate(dies_at=9, half=True)))
     with contextlib.ExitStack() as stack:
         stack.enter_context(lock.functions(tmp_path, [PORT.pci]))
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from manactl.act import signals as interrupt
-from manactl.act.signals import Interruptible, StopRequested, stuck_in
+from manactl.act.signals import SignalGate, StopRequested, stuck_in
 from manactl.errors import Interrupted
 from tests.conftest import lacking
 
@@ -88,7 +88,7 @@ def test_without_root_it_is_a_guess_and_sleeping_is_not_stuck(tmp_path: Path) ->
 def test_a_step_that_takes_long_says_what_it_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interrupt, "stuck_in", lambda thread, proc: "the driver waits")
     said = Said()
-    with Interruptible(said, patience=0.01) as signals, signals.step("set eth1 down"):
+    with SignalGate(said, patience=0.01) as signals, signals.step("set eth1 down"):
         line = said.wait_for("the driver waits")
     assert line == "set eth1 down: not done after 0 s: the driver waits"
 
@@ -100,7 +100,7 @@ def reporters() -> int:
 
 def test_a_quick_step_says_nothing() -> None:
     said = Said()
-    with Interruptible(said) as signals:
+    with SignalGate(said) as signals:
         for _ in range(3):
             with signals.step("set eth1 down"):
                 assert reporters() == 1
@@ -110,13 +110,13 @@ def test_a_quick_step_says_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("phase", "reply"),
-    [("look", "stopping as soon"), ("act", "all is put back as soon"), ("unwind", "not left half")],
+    [("look", "will stop when"), ("act", "will undo when"), ("unwind", "ignored, since")],
 )
 def test_a_signal_is_noted_while_the_main_thread_cannot_hear_it(phase: str, reply: str) -> None:
     """The signal comes while the system call runs; the lock stands for one that does not end."""
     said, held = Said(), threading.Event()
     caught: StopRequested | None = None
-    with Interruptible(said) as signals:
+    with SignalGate(said) as signals:
         if phase == "act":
             signals.acting()
         if phase == "unwind":
@@ -132,7 +132,7 @@ def test_a_signal_is_noted_while_the_main_thread_cannot_hear_it(phase: str, repl
         except StopRequested as stop:
             caught = stop
     assert (caught is None) is (phase == "unwind")
-    assert said.lines[0].startswith("SIGINT noted")
+    assert said.lines[0].startswith("SIGINT: ")
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
     assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
 
@@ -140,13 +140,13 @@ def test_a_signal_is_noted_while_the_main_thread_cannot_hear_it(phase: str, repl
 def test_a_signal_that_is_ignored_stays_so() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     said = Said()
-    with Interruptible(said) as signals, signals.step("set eth1 down"):
+    with SignalGate(said) as signals, signals.step("set eth1 down"):
         os.kill(os.getpid(), signal.SIGHUP)
     assert said.lines == []
 
 
 def interrupted_while_looking() -> None:
-    with Interruptible(Said()) as signals, signals.told(), signals.step("look at eth1"):
+    with SignalGate(Said()) as signals, signals.as_interrupted(), signals.step("look at eth1"):
         os.kill(os.getpid(), signal.SIGTERM)
         while True:
             threading.Event().wait(0.02)
@@ -159,7 +159,7 @@ def test_before_the_first_act_a_signal_is_code_130() -> None:
 
 
 def test_a_signal_that_came_meanwhile_counts_when_signals_are_heard_again() -> None:
-    with Interruptible() as signals:
+    with SignalGate() as signals:
         signals.listen()  # nothing came yet
         signals.ignore()
         os.kill(os.getpid(), signal.SIGTERM)
@@ -169,7 +169,7 @@ def test_a_signal_that_came_meanwhile_counts_when_signals_are_heard_again() -> N
 
 
 def test_a_signal_is_heard_again_between_two_things_that_are_not_left_half_done() -> None:
-    with Interruptible() as signals:
+    with SignalGate() as signals:
         signals.ignore()
         signals.listen()
         with pytest.raises(StopRequested):
@@ -195,7 +195,7 @@ def test_a_step_runs_without_a_thread_or_a_pipe(
     monkeypatch.setattr(where, name, fails)
     said = Said()
     done = []
-    with Interruptible(said) as signals:
+    with SignalGate(said) as signals:
         signals.acting()
         for number in range(2):
             with signals.step("set eth1 down"):
@@ -231,7 +231,7 @@ def test_nobody_who_listens_does_not_end_the_reports(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(interrupt, "stuck_in", stuck)
     monkeypatch.setattr(interrupt, "AGAIN", 0.001)
-    with Interruptible(say, patience=0.001) as signals, signals.step("set eth1 down"):
+    with SignalGate(say, patience=0.001) as signals, signals.step("set eth1 down"):
         assert heard.wait(60)
 
 
@@ -253,14 +253,14 @@ def test_descriptors_above_those_of_select_are_served(monkeypatch: pytest.Monkey
     monkeypatch.setattr(interrupt, "stuck_in", lambda thread, proc: "the driver waits")
     said = Said()
     try:
-        with Interruptible(said, patience=0.01) as signals, signals.step("set eth1 down"):
+        with SignalGate(said, patience=0.01) as signals, signals.step("set eth1 down"):
             said.wait_for("the driver waits")
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_only_the_first_signal_while_looking_counts() -> None:
-    with Interruptible() as signals:
+    with SignalGate() as signals:
         with pytest.raises(StopRequested) as caught:
             signal.raise_signal(signal.SIGHUP)
         signal.raise_signal(signal.SIGINT)
@@ -271,7 +271,7 @@ def test_only_the_first_signal_while_looking_counts() -> None:
 
 
 def test_a_signal_that_was_noted_is_forgotten_when_unwinding_begins() -> None:
-    with Interruptible() as signals:
+    with SignalGate() as signals:
         signals.acting()
         signal.raise_signal(signal.SIGINT)
         signals.ignore()
@@ -288,7 +288,7 @@ def test_a_pause_without_a_signal_is_as_long_as_asked(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     monkeypatch.setattr("time.sleep", sleep)
-    with Interruptible() as signals:
+    with SignalGate() as signals:
         signals.acting()
         signals.pause(0.75)
     assert now[0] == pytest.approx(100.75)

@@ -374,7 +374,7 @@ def test_a_stranger_that_sets_it_up_again_ends_the_claim_with_code_4(tmp_path: P
     before = kernel.picture()
     host = FakeHost(kernel)
     host.systems = Stranger
-    with pytest.raises(RolledBack, match="something else sets it"):
+    with pytest.raises(RolledBack, match="another program sets it"):
         claim(tmp_path, host)
     assert kernel.picture() == before
 
@@ -390,7 +390,7 @@ def test_a_stranger_after_the_proof_is_noticed(tmp_path: Path) -> None:
     before = kernel.picture()
     host = FakeHost(kernel)
     host.systems = Late
-    with pytest.raises(RolledBack, match="did not last: set eth1 down"):
+    with pytest.raises(RolledBack, match="another program has undone it: set eth1 down"):
         claim(tmp_path, host)
     assert kernel.picture() == before
 
@@ -479,7 +479,7 @@ def test_a_port_without_netdev_keeps_its_journal_open(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("number", "word"),
-    [(110, "does not answer its driver"), (16, "counts wrong"), (12, "recover")],
+    [(110, "does not answer its driver"), (16, "use count is wrong"), (12, "recover")],
 )
 def test_a_netdev_that_cannot_be_set_up_comes_with_what_to_do(
     tmp_path: Path, number: int, word: str

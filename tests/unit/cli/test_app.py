@@ -29,7 +29,7 @@ def test_where_the_state_is() -> None:
 def test_each_outlet_has_its_stream(capsys: pytest.CaptureFixture[str]) -> None:
     app = App()
     app.out("out")
-    app.tell("told", "twice")
+    app.wrapped("told", "twice")
     app.err("err")
     app.warn("warned")
     out, err = capsys.readouterr()
@@ -41,7 +41,7 @@ def test_each_outlet_has_its_stream(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_every_outlet_is_harmless(capsys: pytest.CaptureFixture[str]) -> None:
     app, nasty = App(), "a\x1b[2J\udcffb"
-    for outlet in (app.out, app.tell, app.err, app.warn):
+    for outlet in (app.out, app.wrapped, app.err, app.warn):
         outlet(nasty)
     out, err = capsys.readouterr()
     spelled = "a\\e[2J\\xffb\n"
@@ -94,7 +94,7 @@ def test_sentences_are_broken_on_a_terminal_and_tables_are_not(
     assert tty.lines() == [LONG]
     app.err(LONG, wrap=False)
     assert tty.lines() == [LONG]
-    for outlet, text in ((app.tell, LONG), (app.err, LONG), (app.warn, f"manactl: {LONG}")):
+    for outlet, text in ((app.wrapped, LONG), (app.err, LONG), (app.warn, f"manactl: {LONG}")):
         outlet(LONG)
         lines = tty.lines()
         assert len(lines) == 3
@@ -103,6 +103,6 @@ def test_sentences_are_broken_on_a_terminal_and_tables_are_not(
 
 
 def test_in_a_pipe_a_sentence_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    App().tell(LONG)
+    App().wrapped(LONG)
     App().err(LONG)
     assert capsys.readouterr() == (f"{LONG}\n", f"{LONG}\n")

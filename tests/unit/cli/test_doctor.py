@@ -101,7 +101,7 @@ def test_a_fit_machine(scene: Scene, capsys: Capture) -> None:
     out, err = capsys.readouterr()
     assert out.splitlines()[-1] == "This machine is fit to hand a port to RDMA."
     assert err == ""
-    assert "MEND" not in out
+    assert "FIX" not in out
     assert scene.pauses == []
     assert scene.places == Places(state=str(scene.state))
 
@@ -115,7 +115,7 @@ def test_what_is_to_be_mended_comes_first_and_is_counted(
     lines = capsys.readouterr().out.splitlines()
     assert count in lines[-1]
     marks = [line.split()[0] for line in lines[:-1] if not line.startswith(" ")]
-    assert list(dict.fromkeys(marks)) == ["MEND", "note", "ok"]
+    assert list(dict.fromkeys(marks)) == ["FIX", "note", "ok"]
     assert "         $ apt install --only-upgrade systemd" in lines
 
 

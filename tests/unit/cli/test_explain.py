@@ -30,7 +30,7 @@ def test_a_message_quoted_or_not(capsys: pytest.CaptureFixture[str], words: tupl
     code, out, _ = run(capsys, *words)
     assert code == 0
     assert out.startswith("dpdk-tx-queues: ")
-    for part in ("How to tell\n", "    manactl status -v PORT\n", "What to do\n", "Comes from: "):
+    for part in ("How to check\n", "    manactl status -v PORT\n", "What to do\n", "Comes from: "):
         assert part in out
 
 

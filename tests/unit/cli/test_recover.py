@@ -26,7 +26,7 @@ def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
 def test_what_was_interrupted_is_recovered(shell: Shell) -> None:
     kernel = furnished()
     with pytest.raises(Killed):
-        claimed(shell.state_dir, FakeHost(kernel, Fate(dies_at=7, half=True)))
+        claimed(shell.state_dir, FakeHost(kernel, Fate(dies_at=9, half=True)))
     shell.run(recover, FakeHost(kernel), "--dry-run")
     assert shell.lines[0] == "Plan:"
     shell.run(recover, FakeHost(kernel))
@@ -38,7 +38,7 @@ def test_what_was_interrupted_is_recovered(shell: Shell) -> None:
 def test_residue_is_accepted_by_name(shell: Shell) -> None:
     kernel = furnished()
     with pytest.raises(Killed):
-        claimed(shell.state_dir, FakeHost(kernel, Fate(dies_at=7, half=True)))
+        claimed(shell.state_dir, FakeHost(kernel, Fate(dies_at=9, half=True)))
     shell.run(recover, FakeHost(kernel), "--accept", "eth1", "--dry-run")
     assert shell.lines[0] == "eth1 would be accepted as it is"
     assert shell.lines[1] == "  not restored: eth1 is down (up before the claim)"
@@ -57,7 +57,7 @@ def test_only_what_is_named_is_accepted_and_nothing_recovered(shell: Shell) -> N
     kernel = two_functions()
     for name in ("eth1", "eth5"):
         with pytest.raises(Killed):
-            claimed(shell.state_dir, FakeHost(kernel, Fate(dies_at=7, half=True)), name)
+            claimed(shell.state_dir, FakeHost(kernel, Fate(dies_at=9, half=True)), name)
     links = list(kernel.links)
     shell.run(recover, FakeHost(kernel), "--accept", "eth5")
     assert shell.lines[0].startswith("eth5 is accepted as it is")

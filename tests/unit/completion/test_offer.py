@@ -118,8 +118,8 @@ ADDRESSES = {
         (Word("eth1", DOWN, 3), CLAIMS, "down, fd00::1, claimed"),
         (Word("eth2", HELD, 4), None, "raw-qp"),
         (Word(AWAY.id, AWAY, None), None, "in another network namespace"),
-        (Word("enP1", BELOW, 5), None, "ethernet, below eth9"),
-        (Word("eth9", BELOW, 9), None, "ethernet, above enP1, default route"),
+        (Word("enP1", BELOW, 5), None, "ethernet, master eth9"),
+        (Word("eth9", BELOW, 9), None, "ethernet, master of enP1, default route"),
         (Word("eth1", DOWN._replace(up=None), 7), None, ""),
     ],
 )  # fmt: skip

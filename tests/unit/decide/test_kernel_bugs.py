@@ -1,4 +1,4 @@
-"""A raw QP whose end crashes the kernel, and a vport that nobody has and nobody can get."""
+"""A raw QP whose end crashes the kernel, and a vport without an owner that counts as taken."""
 
 from __future__ import annotations
 
@@ -115,8 +115,8 @@ def test_a_vport_is_leaked_when_nothing_at_all_has_it(
 @pytest.mark.parametrize(
     ("number", "words"),
     [
-        (errno.EBUSY, "the driver counts wrong"),
-        (errno.ENODEV, "the driver counts wrong"),
+        (errno.EBUSY, "the driver's use count is wrong"),
+        (errno.ENODEV, "the driver's use count is wrong"),
         (errno.ETIMEDOUT, "the device does not answer its driver"),
         (errno.EPROTO, "the device does not answer its driver"),
         (errno.EIO, "the device does not answer its driver"),

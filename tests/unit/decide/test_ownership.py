@@ -350,7 +350,7 @@ def test_a_port_that_is_freed_by_elimination_has_lost_nothing() -> None:
     ports = [PortFacts(1, False, eqs=False, rx=False), PortFacts(2, False, eqs=True, rx=False)]
     freed = decide(ONE_RAW, ports)[1]
     assert (freed.owner, freed.eqs_lost) == (Owner.FREE, False)
-    assert (freed.certainty, freed.reasons) == (Certainty.PROVEN, ("eqs-elsewhere",))
+    assert (freed.certainty, freed.reasons) == (Certainty.PROVEN, ("eqs-of-others",))
 
 
 def test_a_queue_pair_in_the_making_frees_no_port_and_is_nobodys_yet() -> None:

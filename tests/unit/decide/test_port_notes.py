@@ -58,10 +58,10 @@ def test_each_condition_has_its_note() -> None:
     ("change", "note"),
     [
         ({"netns": "blue"}, Note("netdev-in-netns", ("eth1", "blue"))),
-        ({"netdev": None}, Note("netdev-elsewhere")),
-        ({"netdev": None, "owner": Owner.FREE}, Note("netdev-elsewhere")),
-        ({"netdev": None, "owner": Owner.UNKNOWN}, Note("netdev-elsewhere-maybe-up")),
-        ({"netdev": None, "netns": "blue"}, Note("netdev-elsewhere")),
+        ({"netdev": None}, Note("netdev-not-here")),
+        ({"netdev": None, "owner": Owner.FREE}, Note("netdev-not-here")),
+        ({"netdev": None, "owner": Owner.UNKNOWN}, Note("netdev-not-here-maybe-up")),
+        ({"netdev": None, "netns": "blue"}, Note("netdev-not-here")),
     ],
 )
 def test_a_netdev_that_is_not_here(change: dict[str, Any], note: Note) -> None:

@@ -92,6 +92,6 @@ def test_a_port_reads_as_its_reasons_notes_and_drift() -> None:
     assert port_words.reason(port) == "the netdev is up"
     assert port_words.notes(port) == [
         "the port kept changing while it was looked at",
-        "it is below bond0",
+        "its master is bond0",
     ]
     assert port_words.drift(port) == ["claimed, yet its netdev is up"]

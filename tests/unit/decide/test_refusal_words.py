@@ -50,7 +50,7 @@ CASES: list[tuple[str, why.Facts, list[str], list[tuple[str, str, object]]]] = [
     (
         "in-reset",
         why.InReset(SEEN),
-        ["--wait", "host's servicing"],
+        ["--wait", "servicing by the host"],
         [("sysfs", "auxiliary devices of the function", []), ("debugfs", "EQs", True)],
     ),
     ("kernel-bug", why.EqsLost(True, SEEN), ["this port's MTU"], [("debugfs", "EQs", True)]),
@@ -153,7 +153,7 @@ CASES: list[tuple[str, why.Facts, list[str], list[tuple[str, str, object]]]] = [
     (
         "manager",
         why.Managers((Manager("nm", PROBER, True, "/a"), Manager("nd", PROBER, None, "/b"))),
-        ["nm (pid 77 prober), nd (pid 77 prober), which does not say if it manages it;"],
+        ["nm (pid 77 prober), nd (pid 77 prober), which does not report whether it does;"],
         [("run", "/a", True), ("run", "/b", None)],
     ),
     ("unsupported", why.NoRdmaDevice(), ["no RDMA device"], []),
@@ -236,12 +236,12 @@ def test_which_connections_survive() -> None:
     first = refusal_words.survival([TCP4])
     second = refusal_words.survival([TCP6, TCP6])
     third = refusal_words.survival([TCP4, TCP4, TCP6])
-    assert "unless a side gives up" in first
+    assert "unless an end times out" in first
     assert "IPv6" not in first
-    assert "if their IPv6 address is back in time" in second
+    assert "if their IPv6 address is restored in time" in second
     assert "unless" not in second
     assert "2 survive unless" in third
-    assert f"1 if their IPv6 address is back in time: {TCP6}" in third
+    assert f"1 if their IPv6 address is restored in time: {TCP6}" in third
     assert str(TCP4) not in third
 
 

@@ -20,7 +20,7 @@ Brief = list[tuple[str, str, tuple[str, ...]]]
 
 def brief(found: Iterable[Finding]) -> Brief:
     """(code, level, commands) of each finding."""
-    return [(one.code, str(one.level), one.mend) for one in found]
+    return [(one.code, str(one.level), one.fix) for one in found]
 
 
 def check(rule: Callable[[Machine], Iterable[Finding]], **change: Any) -> Brief:
@@ -86,9 +86,9 @@ def test_a_function_that_mana_ib_does_not_serve(module: Module, commands: tuple[
 def test_a_kernel_without_mana_ib_names_the_package_of_that_kernel() -> None:
     modules = LOADED | {"mana_ib": Module.ABSENT}
     (found,) = drivers.mana_ib(machine(functions=(NOT_SERVED,), modules=modules))
-    assert (found.code, found.level) == ("mana-ib", Level.MEND)
-    assert found.mend[0].startswith("apt install linux-modules-extra-7.3.4 ")
-    assert found.mend[1:] == ("modprobe mana_ib",)
+    assert (found.code, found.level) == ("mana-ib", Level.FIX)
+    assert found.fix[0].startswith("apt install linux-modules-extra-7.3.4 ")
+    assert found.fix[1:] == ("modprobe mana_ib",)
 
 
 @pytest.mark.parametrize(

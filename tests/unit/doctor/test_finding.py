@@ -8,7 +8,7 @@ from manactl.doctor.finding import Finding, Level, count, fine
 
 
 def test_a_finding_as_json() -> None:
-    full = Finding("code", Level.MEND, "what", "why", ("one", "two"))
+    full = Finding("code", Level.FIX, "what", "why", ("one", "two"))
     assert full.to_json() == {
         "code": "code",
         "level": "mend",

@@ -19,45 +19,45 @@ def test_a_fit_machine() -> None:
     assert {one.code for one in found if one.level is not Level.FINE} == {"kernel-bug-mtu"}
 
 
-MEND, ADVICE, UNSEEN = Level.MEND, Level.ADVICE, Level.UNSEEN
+FIX, ADVICE, UNSEEN = Level.FIX, Level.ADVICE, Level.UNSEEN
 CASES: list[tuple[dict[str, Any], str, Level, str]] = [
-    ({"functions": (replace(FUNCTION, driver="vfio-pci"),)}, "driver", MEND, "vfio-pci/unbind"),
-    ({"functions": (replace(FUNCTION, driver=None),)}, "driver", MEND, "mana/bind"),
+    ({"functions": (replace(FUNCTION, driver="vfio-pci"),)}, "driver", FIX, "vfio-pci/unbind"),
+    ({"functions": (replace(FUNCTION, driver=None),)}, "driver", FIX, "mana/bind"),
     (
         {"functions": (replace(FUNCTION, driver=None),),
          "modules": LOADED | {"mana": Module.INSTALLED}},
-        "driver", MEND, "modprobe mana",
+        "driver", FIX, "modprobe mana",
     ),
-    ({"functions": (replace(FUNCTION, ports=0),)}, "no-port", MEND, "journalctl"),
+    ({"functions": (replace(FUNCTION, ports=0),)}, "no-port", FIX, "journalctl"),
     (
         {"functions": (replace(FUNCTION, rdma=(), rdma_served=False),),
          "modules": LOADED | {"mana_ib": Module.INSTALLED}},
-        "mana-ib", MEND, "modprobe mana_ib",
+        "mana-ib", FIX, "modprobe mana_ib",
     ),
     (
         {"functions": (replace(FUNCTION, rdma=(), rdma_served=False),),
          "modules": LOADED | {"mana_ib": Module.ABSENT}},
-        "mana-ib", MEND, "linux-modules-extra-7.3.4",
+        "mana-ib", FIX, "linux-modules-extra-7.3.4",
     ),
     (
         {"functions": (replace(FUNCTION, rdma=(), rdma_served=False),)},
-        "mana-ib", MEND, "journalctl",
+        "mana-ib", FIX, "journalctl",
     ),
     (
         {"modules": LOADED | {"ib_uverbs": Module.INSTALLED}, "uverbs": ()},
-        "ib-uverbs", MEND, "modprobe ib_uverbs",
+        "ib-uverbs", FIX, "modprobe ib_uverbs",
     ),
-    ({"uverbs": (replace(NODE, mode=None),)}, "uverbs-node", MEND, "udevadm trigger"),
+    ({"uverbs": (replace(NODE, mode=None),)}, "uverbs-node", FIX, "udevadm trigger"),
     ({"uverbs": (replace(NODE, mode=0o600),)}, "uverbs-access", ADVICE, "chmod 0666"),
-    ({"functions": (replace(FUNCTION, rdma=()),)}, "rdma-netns", MEND, "netns shared"),
+    ({"functions": (replace(FUNCTION, rdma=()),)}, "rdma-netns", FIX, "netns shared"),
     ({"rdma_netns": "exclusive"}, "rdma-netns", ADVICE, "netns shared"),
-    ({"waiting": ("pid 7 waits",)}, "driver-busy", MEND, "status -v"),
+    ({"waiting": ("pid 7 waits",)}, "driver-busy", FIX, "status -v"),
     ({"shape": Shape.SHARED_EQS}, "generation", ADVICE, ""),
     ({"shape": Shape.NOTHING}, "kernel-bug-open", ADVICE, ""),
     ({"debugfs": False, "shape": None}, "debugfs", ADVICE, "mount -t debugfs"),
     ({"debugfs": None, "shape": None}, "debugfs", UNSEEN, ""),
-    ({"provider": ""}, "rdma-core", MEND, "ibverbs-providers"),
-    ({"rdma_core": 39}, "rdma-core", MEND, "ibverbs-providers"),
+    ({"provider": ""}, "rdma-core", FIX, "ibverbs-providers"),
+    ({"rdma_core": 39}, "rdma-core", FIX, "ibverbs-providers"),
     ({"pyverbs": False}, "pyverbs", ADVICE, "python3-pyverbs"),
     ({"capabilities": 0}, "privilege", UNSEEN, "sudo"),
     ({"capabilities": 0, "memlock": 64 << 10}, "memlock", ADVICE, "ulimit -l"),
@@ -65,17 +65,17 @@ CASES: list[tuple[dict[str, Any], str, Level, str]] = [
     ({"hugetlbfs": ()}, "hugetlbfs", ADVICE, "mount -t hugetlbfs"),
     ({"hugepage_files": ("/dev/hugepages/rtemap_0",)}, "hugepage-files", ADVICE, "rm /dev"),
     ({"managers": None}, "manager", UNSEEN, ""),
-    ({"managers": (manager("NetworkManager", True),)}, "manager", MEND, "managed no"),
-    ({"managers": (manager("systemd-networkd", None),)}, "manager", MEND, "10-a.network.d"),
+    ({"managers": (manager("NetworkManager", True),)}, "manager", FIX, "managed no"),
+    ({"managers": (manager("systemd-networkd", None),)}, "manager", FIX, "10-a.network.d"),
     ({"systemd": "257.6-1"}, "systemd", ADVICE, "apt"),
     ({"uio_vmbus": ()}, "uio", ADVICE, "remove_id"),
-    ({"journals": Journals(interrupted=("a:1",))}, "interrupted", MEND, "manactl recover"),
+    ({"journals": Journals(interrupted=("a:1",))}, "interrupted", FIX, "manactl recover"),
     ({"journals": Journals(stale=("a:1",))}, "stale", ADVICE, "manactl recover"),
-    ({"journals": Journals(broken="torn")}, "journal", MEND, "explain journal"),
+    ({"journals": Journals(broken="torn")}, "journal", FIX, "explain journal"),
     ({"journals": Journals(unread="denied")}, "journal", UNSEEN, ""),
-    ({"state_dir": "/var is full"}, "state-dir", MEND, ""),
+    ({"state_dir": "/var is full"}, "state-dir", FIX, ""),
     ({"unmanned": ("eth1",)}, "unclaimed", ADVICE, "status -v"),
-    ({"elsewhere": ("a:1 (blue)",)}, "foreign-netns", ADVICE, "ip netns exec"),
+    ({"in_other_netns": ("a:1 (blue)",)}, "foreign-netns", ADVICE, "ip netns exec"),
 ]  # fmt: skip
 
 
@@ -86,8 +86,8 @@ def test_one_fact_makes_one_finding(
     found = fitness.findings(replace(FIT, **change))
     (finding,) = [x for x in found if x.code == code and x.level is not Level.FINE]
     assert finding.level is level
-    assert [part for part in finding.mend if command in part] if command else finding.mend == ()
-    assert fitness.fit(found) is (level is not Level.MEND)
+    assert [part for part in finding.fix if command in part] if command else finding.fix == ()
+    assert fitness.fit(found) is (level is not Level.FIX)
 
 
 def fine(machine: Machine) -> set[str]:
@@ -114,5 +114,5 @@ def test_what_is_fine_is_said_too() -> None:
 
 def test_the_worst_comes_first() -> None:
     levels = [one.level for one in fitness.findings(replace(FIT, provider="", capabilities=0))]
-    assert list(dict.fromkeys(levels)) == [MEND, ADVICE, UNSEEN, Level.FINE]
-    assert levels == sorted(levels, key=[MEND, ADVICE, UNSEEN, Level.FINE].index)
+    assert list(dict.fromkeys(levels)) == [FIX, ADVICE, UNSEEN, Level.FINE]
+    assert levels == sorted(levels, key=[FIX, ADVICE, UNSEEN, Level.FINE].index)

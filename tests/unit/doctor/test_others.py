@@ -45,7 +45,7 @@ def drop_in(directory: str) -> tuple[str, ...]:
 )
 def test_a_manager(manager: PciManager, found: tuple[str, tuple[str, ...]]) -> None:
     (one,) = others.managers(machine(managers=(manager,)))
-    assert (one.code, str(one.level), one.mend) == ("manager", *found)
+    assert (one.code, str(one.level), one.fix) == ("manager", *found)
     assert manager.manager.name in one.what
     assert "eth7" in one.what
 
@@ -130,8 +130,8 @@ def test_uio_on_vmbus_takes_the_next_device_until_its_id_is_removed(bound: tuple
 
 
 def test_a_port_in_another_namespace_is_claimed_from_there() -> None:
-    assert check(others.elsewhere) == []
-    found = list(others.elsewhere(machine(elsewhere=("a:1 (blue)", "a:2 (red)"))))
+    assert check(others.in_other_netns) == []
+    found = list(others.in_other_netns(machine(in_other_netns=("a:1 (blue)", "a:2 (red)"))))
     command = "ip netns exec NAME manactl claim --raw-qp PORT"
     assert brief(found) == [("foreign-netns", "advice", (command,))] * 2
     assert [one.what.partition(":")[0] for one in found] == ["a", "a"]

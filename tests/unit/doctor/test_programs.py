@@ -30,7 +30,7 @@ def test_the_provider_and_its_age(provider: str, version: int | None, level: str
     (found,) = programs.rdma_core(machine(provider=provider, rdma_core=version))
     assert (found.code, str(found.level)) == ("rdma-core", level)
     upgrade = "apt install --only-upgrade rdma-core ibverbs-providers"
-    commands = [command.partition("  #")[0] for command in found.mend]
+    commands = [command.partition("  #")[0] for command in found.fix]
     new = "apt install ibverbs-providers"
     assert commands == ([] if level == "fine" else [new if not provider else upgrade])
     assert (str(version) in found.what) is (bool(provider) and version is not None)
@@ -78,7 +78,7 @@ def test_memory_that_may_be_pinned(
     (found,) = programs.memlock(machine(capabilities=capabilities, memlock=limit))
     assert (found.code, str(found.level)) == ("memlock", level)
     assert (shown or "without limit") in found.what
-    assert found.mend[:1] == (() if level == "fine" else ("ulimit -l unlimited",))
+    assert found.fix[:1] == (() if level == "fine" else ("ulimit -l unlimited",))
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_huge_pages_are_counted_by_size_and_files_named_once() -> None:
     left, fine = programs.hugepages(machine(hugepages=pages, hugepage_files=files))
     assert fine.what.endswith("60 of 64 of 2 MiB free, 1 of 2 of 1024 MiB free")
     assert left.what.startswith("2 files ")
-    assert left.mend == ("rm /h/amap_0 /h/amap_1",)
+    assert left.fix == ("rm /h/amap_0 /h/amap_1",)
     assert "/h/amap_0" in left.what
     assert "/h/amap_1" not in left.what
 

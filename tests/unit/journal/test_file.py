@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from manactl.act.host import LiveHost
 from manactl.act.progress import Silent
 from manactl.act.release import ReleaseRequest, ReleaseResult, release
-from manactl.act.signals import Interruptible
+from manactl.act.signals import SignalGate
 from manactl.errors import NotRestored, Refused
 from manactl.journal import file as journal
 from manactl.journal import lock
@@ -79,7 +79,7 @@ def test_phases(tmp_path: Path, events: tuple[str, ...], phase: str) -> None:
 
 
 def released_by_manactl(state_dir: Path, **more: Any) -> ReleaseResult:
-    return release(ReleaseRequest(state_dir, **more), LiveHost(), Interruptible(), Silent())
+    return release(ReleaseRequest(state_dir, **more), LiveHost(), SignalGate(), Silent())
 
 
 def released(state_dir: Path, *more: str) -> Path:
@@ -187,11 +187,11 @@ def test_a_newer_journal_names_both_schemas(tmp_path: Path) -> None:
         journal.parse(line, tmp_path / "x")
 
 
-def test_a_symlinked_linked_or_writable_journal_is_not_believed(tmp_path: Path) -> None:
+def test_a_symlinked_linked_or_writable_journal_is_not_trusted(tmp_path: Path) -> None:
     path = written(tmp_path, "doing")
     link = path.with_name("2" + path.name)
     link.symlink_to(path)
-    with pytest.raises(JournalError, match=r"cannot be believed .Too many levels of symbolic"):
+    with pytest.raises(JournalError, match=r"is not trusted .Too many levels of symbolic"):
         journal.read(link)
     link.unlink()
     os.link(path, link)
@@ -204,7 +204,7 @@ def test_a_symlinked_linked_or_writable_journal_is_not_believed(tmp_path: Path) 
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
-def test_a_journal_of_another_user_is_not_believed(tmp_path: Path) -> None:
+def test_a_journal_of_another_user_is_not_trusted(tmp_path: Path) -> None:
     path = written(tmp_path, "doing")
     os.chown(path, 65534, 65534)
     with pytest.raises(JournalError, match="65534"):

@@ -1,4 +1,4 @@
-"""What status says of a journal that is neither finished nor put back."""
+"""What status says of a journal that is neither finished nor undone."""
 
 from __future__ import annotations
 

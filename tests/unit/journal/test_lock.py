@@ -163,7 +163,7 @@ def test_a_lock_that_is_let_go_meanwhile_is_had(
 def test_a_holder_that_has_not_said_who_it_is(tmp_path: Path, text: bytes) -> None:
     with lock.functions(tmp_path, [PCI]):
         (tmp_path / f"locks/{PCI}.lock").write_bytes(text)
-        with pytest.raises(Busy, match="a process that has not said") as caught:
+        with pytest.raises(Busy, match="an unknown process") as caught:
             lock.functions(tmp_path, [PCI]).__enter__()
     (evidence,) = caught.value.evidence
     assert evidence.value == {"pid": None, "comm": None, "since": "just now"}
@@ -196,7 +196,7 @@ def test_a_lock_holds_without_its_name(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(os, "pwrite", fails)
     with (
         lock.functions(tmp_path, [PCI]),
-        pytest.raises(Busy, match="not said who it is"),
+        pytest.raises(Busy, match="an unknown process"),
         lock.functions(tmp_path, [PCI]),
     ):
         raise AssertionError("held twice")

@@ -81,7 +81,7 @@ def test_what_to_do_about_it_is_reported(tmp_path: Path, number: int, remedy: st
     refused = state_dir.unusable(tmp_path, OSError(number, os.strerror(number)))
     assert f"{tmp_path}: {os.strerror(number)}; nothing was touched" in refused.message
     assert remedy in (refused.hint or "").partition(",")[0]
-    assert "put back after a crash" in (refused.hint or "")
+    assert "restored after a crash" in (refused.hint or "")
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])

@@ -100,7 +100,8 @@ def test_a_stray_file_concerns_nobody_and_is_listed(
     assert [claim.path for claim in claims] == [good]
     assert (unreadable.path, unreadable.pci) == (stray, None)
     assert not unreadable.concerns(PORT.pci)
-    assert "cannot be believed" in unreadable.error.message
+    ours = stray.is_file() and not stray.is_symlink()  # an empty file of ours has no header
+    assert ("is corrupt" if ours else "is not trusted") in unreadable.error.message
 
 
 def test_one_from_before_the_boot_is_a_claim_to_close(tmp_path: Path) -> None:

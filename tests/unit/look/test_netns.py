@@ -11,7 +11,7 @@ from typing import ClassVar
 import pytest
 
 from manactl.look import netns
-from manactl.look.netns import Elsewhere, Namespace, OtherNamespaces, enter, namespaces
+from manactl.look.netns import Namespace, NetdevInNetns, OtherNamespaces, enter, namespaces
 from manactl.look.sysfs import Roots
 from manactl.model.port import Netdev
 
@@ -122,7 +122,7 @@ def child(answer: object) -> type:
 
 def search(
     places: Places, answer: object, monkeypatch: pytest.MonkeyPatch, uid: int = 0
-) -> dict[int, Elsewhere]:
+) -> dict[int, NetdevInNetns]:
     monkeypatch.setattr(os, "geteuid", lambda: uid)
     answering = child(answer)
     monkeypatch.setattr(netns, "Child", answering)
@@ -136,7 +136,7 @@ def test_what_the_search_found_is_told_by_port(
     places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer = {"error": 0, "found": {1: ("blue", tuple(BLUE))}}
-    assert search(places, answer, monkeypatch) == {1: Elsewhere("blue", BLUE)}
+    assert search(places, answer, monkeypatch) == {1: NetdevInNetns("blue", BLUE)}
     assert search(places, {"error": 0, "found": {}}, monkeypatch) == {}
 
 

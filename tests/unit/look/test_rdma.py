@@ -57,7 +57,7 @@ def test_two_devices_that_look_alike_leave_it_open(make: Make) -> None:
         one["device"]["protocol"] = None
     report = machine.look()
     assert {port.owner for port in report.ports} == {Owner.UNKNOWN}
-    assert any("cannot be told" in item.why for item in report.missing)
+    assert any("cannot tell" in item.why for item in report.missing)
 
 
 RAW = RdmaNode("rdma7", 0, (1, 2), (77,))

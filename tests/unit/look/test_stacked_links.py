@@ -76,8 +76,8 @@ def test_the_other_end_of_a_pair_is_not_stacked(kind: str) -> None:
 
 def test_what_is_on_a_device_of_another_namespace_is_not_stacked_here() -> None:
     one = link(9, "x", "macvlan", lower=3, more=attr(37, struct.pack("=i", 5)))
-    assert (one.link, one.abroad) == (None, (3, 5))
-    assert link(9, "x", "macvlan", more=attr(37, u32(5))).abroad is None
+    assert (one.link, one.far_lower) == (None, (3, 5))
+    assert link(9, "x", "macvlan", more=attr(37, u32(5))).far_lower is None
 
 
 def test_settings_are_read_and_written(tmp_path: Path) -> None:
@@ -117,6 +117,8 @@ ALL = Accepted(3, default=True, prefixes=True, addresses=True, routes=64)
         ({"forwarding": 1}, None),
         ({"forwarding": 1, "accept_ra": 2}, ALL),
         ({"forwarding": 2}, None),
+        ({"forwarding": 1, "accept_ra": 3}, None),
+        ({"accept_ra": -1}, ALL),
         ({"disable_ipv6": 1}, None),
         ({"accept_ra_defrtr": 0}, ALL._replace(default=False)),
         ({"accept_ra_pinfo": 0}, ALL._replace(prefixes=False, addresses=False)),

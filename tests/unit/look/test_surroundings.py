@@ -758,7 +758,7 @@ def test_the_sources_are_this_machines() -> None:
             Path("/sys"),
             pyroute2_links.links,
             sockets.tcp,
-            upper_devices.elsewhere,
+            upper_devices.in_other_netns,
             Nldev,
         )
         == surroundings.LIVE

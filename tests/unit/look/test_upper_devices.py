@@ -1,4 +1,4 @@
-"""What sits on a port, from the links of a namespace."""
+"""The uppers of a port, from the links of a namespace."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from manactl.look import upper_devices
 from manactl.look.pyroute2_links import DecodedLink
-from manactl.look.upper_devices import Standing, elsewhere, grow, reach, stacked
+from manactl.look.upper_devices import Standing, grow, in_other_netns, reach, stacked
 from manactl.netstate.surroundings import Stacked
 from tests.unit.look import kernel
 from tests.unit.look.kernel import FakeRtnl, address, route
@@ -179,7 +179,7 @@ def test_only_root_may_look_into_other_namespaces(
 ) -> None:
     monkeypatch.setattr(upper_devices.os, "geteuid", lambda: 1000)
     with pytest.raises(PermissionError) as caught:
-        elsewhere({PORT: ALL}, str(tmp_path), str(tmp_path))
+        in_other_netns({PORT: ALL}, str(tmp_path), str(tmp_path))
     assert caught.value.errno == errno.EPERM
 
 

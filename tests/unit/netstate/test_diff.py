@@ -713,3 +713,10 @@ def test_routes_of_an_advertised_address_come_with_it() -> None:
     now = dataclasses.replace(state(), uppers=(upper,))
     found = Comparison(was, hears(now, EVERYTHING._replace(ifindex=5)))
     assert (found.advertised, [one.fact for one in found.missing]) == ([slaac], [other])
+
+
+def test_what_a_router_has_brought_is_not_removed_for_the_order() -> None:
+    own = address("2001:db8::2", 64)
+    was, now = state(SLAAC, own), state(SLAAC)
+    assert Comparison(was, hears(now)).in_the_way == []
+    assert [request.body for request in Comparison(was, now).in_the_way] == [SLAAC.body]

@@ -115,7 +115,7 @@ def test_the_stack_is_read_from_the_bottom_up_and_veth_peers_are_no_part_of_it()
     ]
     assert found[0].active == 3
     assert (found[2].id, found[2].follows) == ("802.1ad 100", False)
-    assert links[4].abroad == (3, 0)
+    assert links[4].far_lower == (3, 0)
 
 
 MAC, NEW_MAC = "02:00:00:00:00:01", "02:00:00:00:00:02"

@@ -96,7 +96,7 @@ def test_every_key_of_a_port() -> None:
         "evidence": [{"source": "sysfs", "fact": "flags", "value": "0x1003"}],
         "drift": ["claimed, yet its netdev is up"],
         "notes": [
-            "no claim covers it: when the raw QP ends, the port stays down until somebody sets it up"
+            "no claim covers it: when the raw QP ends, the port stays down until it is set up by hand"
         ],
         "claim": {
             "since": "2026-11-22T12:00:00Z",

@@ -36,6 +36,6 @@ def test_every_key_of_a_released_port() -> None:
             "netdev": "eth1", "pci": PORT.pci, "port": 1, "permanent_mac": PORT.permanent_mac,
             "outcome": "restored", "recovered": True, "restored": {"addresses": 2},
             "expired": ["gone"], "extra": ["new"], "advertised": ["later"], "carrier": True,
-            "up_ms": 2.5, "down_for_s": 9.0,
+            "up_ms": 2.5, "down_for_s": 9.0, "residue": [],
         }
     ]  # fmt: skip

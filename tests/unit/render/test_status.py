@@ -28,8 +28,8 @@ def test_table_and_explanation(tmp_path: Path) -> None:
         "\n"
         "eth1: `rdma link` shows manae_0/2 DOWN although it works: that state is the netdev's, "
         "not the raw QP's\n"
-        "eth1: no claim covers it: when the raw QP ends, the port stays down until somebody sets "
-        "it up"
+        "eth1: no claim covers it: when the raw QP ends, the port stays down until it is set up "
+        "by hand"
     )
 
 

@@ -26,13 +26,13 @@ def test_no_word_is_cut_or_lost_and_no_line_is_too_long(
 
 
 def test_what_follows_hangs_below_the_text_of_its_item() -> None:
-    assert fold(["  3. set eth1 down; the way back sets it up"], 30) == [
-        "  3. set eth1 down; the way",
-        "     back sets it up",
+    assert fold(["  3. set eth1 down (release sets it up)"], 30) == [
+        "  3. set eth1 down (release",
+        "     sets it up)",
     ]
-    assert fold(["  upper: eth1: it carries other devices"], 30) == [
-        "  upper: eth1: it carries",
-        "    other devices",
+    assert fold(["  upper: eth1: other devices are stacked"], 30) == [
+        "  upper: eth1: other devices",
+        "    are stacked",
     ]
 
 
@@ -54,6 +54,6 @@ def test_a_terminal_that_does_not_tell_has_80_columns() -> None:
 
 def test_a_pipe_gets_one_line_for_each_item(capsys: pytest.CaptureFixture[str]) -> None:
     long = "  tcp-established: " + "word " * 50
-    App().tell(long)
+    App().wrapped(long)
     App().err(long)
     assert capsys.readouterr() == (long + "\n", long + "\n")
