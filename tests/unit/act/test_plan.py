@@ -180,7 +180,7 @@ def test_who_sets_it_up_again_is_waited_for_five_seconds_at_most(wait: float, to
     with pytest.raises(StepFailed) as caught:
         DOWN.do(system, wait)
     failure = caught.value
-    assert failure.message == "eth1 does not stay down: something else sets it up"
+    assert failure.message == "eth1 does not stay down: another program sets it up"
     assert "network manager" in (failure.hint or "")
     assert failure.evidence == (Evidence("sysfs", "IFF_UP", True),)
     assert took <= system.kernel.clock - 1000.0 < took + 0.5
@@ -325,7 +325,7 @@ def test_a_proof_that_cannot_be_made_fails_with_its_reason() -> None:
 
 def test_a_port_that_was_set_up_again_is_not_held() -> None:
     system = machine(up=True)
-    with pytest.raises(StepFailed, match="something set eth1 up again") as caught:
+    with pytest.raises(StepFailed, match="another program set eth1 up again") as caught:
         PROVE.do(system, 0.0)
     assert caught.value.evidence == (PROOF, Evidence("sysfs", "IFF_UP", True))
     assert "network manager" in (caught.value.hint or "")

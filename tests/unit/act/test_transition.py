@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from manactl.act import plan, transition
 from manactl.act.plan import steps_from_json
-from manactl.act.signals import Interruptible
+from manactl.act.signals import SignalGate
 from manactl.act.transition import UndoResult, Workplace
 from manactl.errors import Busy, Interrupted, ManactlError, NotRestored, Refused, RolledBack
 from manactl.journal import file as journal
@@ -846,7 +846,7 @@ class Scripted:
 def workplace(log: Deaf) -> Iterator[Workplace]:
     kernel = two_ports()
     host = FakeHost(kernel)
-    with Interruptible() as signals:
+    with SignalGate() as signals:
         yield Workplace(host.system(signals.pause), log, signals, Followed())
 
 
@@ -898,7 +898,7 @@ def test_the_reason_of_a_failure_is_told(failure: Exception, why: str) -> None:
 def test_what_does_not_last_is_a_failure_with_a_hint() -> None:
     error = applied(Scripted(), Scripted(ETH2, title="set it", lasts=False))
     assert isinstance(error, RolledBack)
-    assert "it did not last: set it" in error.message
+    assert "another program has undone it: set it" in error.message
     assert "network manager" in (error.hint or "")
 
 
@@ -913,7 +913,7 @@ def test_a_kernel_bug_that_touched_nothing_is_a_refusal() -> None:
 
     host.systems = Buggy
     prove = plan.ProveFree(PORT, "manae_0", 1)
-    with Interruptible() as signals:
+    with SignalGate() as signals:
         work = Workplace(host.system(signals.pause), Deaf(), signals, Followed())
         with pytest.raises(Refused) as caught:
             transition.apply([prove], work, wait=0.0, who="eth1")
