@@ -32,10 +32,9 @@ def await_free(
     start = system.monotonic()
     try:
         require_free(system, ports, 0.0)
-    except Busy as busy:
+    except Busy:
         holders = [holder for port in ports for holder in system.holders(port)]
-        what = f"{ending.named(holders) or 'a holder'} to end" if busy.code == "holder" else "it"
-        with progress.waiting(what, wait):
+        with progress.waiting(f"{ending.named(holders) or 'a holder'} to end", wait):
             require_free(system, ports, wait - (system.monotonic() - start))
 
 

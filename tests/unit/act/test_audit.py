@@ -198,3 +198,18 @@ def test_an_endless_message_is_cut_and_arrives(journald: socket.socket) -> None:
     ):
         raise Refused("x\n" * 100_000)
     assert len(entry(journald)["MANACTL_WHY"][0]) == 16384
+
+
+def test_a_line_for_syslog_is_as_long_as_rsyslog_takes_it(tmp_path: Path) -> None:
+    log = str(tmp_path / "log")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(log)
+        sock.settimeout(60)
+        with (
+            pytest.raises(Refused),
+            Audit("claim", BY, ["eth1"], socket_path=log + ".none", syslog_path=log),
+        ):
+            raise Refused("x" * 100_000)
+        line = sock.recv(1 << 20)
+    assert len(line) == 8000
+    assert line.endswith(b"xxx")

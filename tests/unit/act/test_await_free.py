@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from manactl.act import await_free
+from manactl.act.progress import Silent
 from manactl.errors import (
     Busy,
     NotRestored,
     Refused,
 )
 from manactl.journal import file as journal
-from manactl.model.port import PortId
+from manactl.model.port import Evidence, Holder, Owner, PortId, Report
 from tests.unit import schema
+from tests.unit.fakes import PORT
 from tests.unit.host import (
     FakeHost,
+    FakeProof,
     FakeSystem,
     Followed,
     claim,
@@ -206,3 +213,241 @@ def test_a_dry_run_tells_who_would_be_signalled(tmp_path: Path) -> None:
     assert kernel.picture() == picture
     (silent,) = release(tmp_path, FakeHost(kernel), dry_run=True).plans
     assert not any("4211" in note for note in silent.notes)
+
+
+# --- one stage alone ------------------------------------------------------------------------
+
+ETH2 = PortId("7870:00:00.0", 2, "00:0d:3a:aa:00:11")
+PROOF = Evidence("uverbs", "CREATE_QP", "EBUSY")
+
+
+class Showing(FakeSystem):
+    """Proofs with the evidence that a real one has."""
+
+    def prove_free(self, port: PortId) -> FakeProof:
+        return dataclasses.replace(super().prove_free(port), evidence=(PROOF,))
+
+
+def down(*holders: int, second: int | None = None) -> FakeHost:
+    """Both ports down; the first with these holders, the second with that one."""
+    kernel = two_ports()
+    for nic in kernel.nics:
+        kernel.set_up(nic, False)
+    kernel.links.clear()
+    kernel.nics[0].holders = list(holders)
+    kernel.nics[1].holders = [] if second is None else [second]
+    host = FakeHost(kernel)
+    host.systems = Showing
+    return host
+
+
+def made(host: FakeHost) -> FakeSystem:
+    return host.system(lambda _: None)
+
+
+def test_a_port_that_is_up_does_not_hide_a_holder_of_the_next() -> None:
+    host = down(second=77)
+    host.kernel.set_up(host.kernel.nics[0], True)
+    with pytest.raises(Busy, match=r"eth2 cannot be released: .* \(pid 77 dpdk-testpmd\)"):
+        await_free.require_free(made(host), [PORT, ETH2], 0.0)
+
+
+def test_who_holds_it_is_named_with_the_evidence_and_the_way_on() -> None:
+    with pytest.raises(Busy) as caught:
+        await_free.require_free(made(down(4211)), [PORT], 0.0)
+    assert caught.value.code == "holder"
+    assert caught.value.hint == (
+        "end the holder and release again, or wait for it: manactl release --wait SECONDS"
+    )
+    assert [(e.source, e.fact) for e in caught.value.evidence] == [
+        ("uverbs", "CREATE_QP"), ("proc", "holder"),
+    ]  # fmt: skip
+
+
+def test_a_netdev_that_was_set_up_meanwhile_has_its_vport() -> None:
+    """The proof finds the vport taken, by the netdev itself: the port is not held."""
+    host = down(4211)
+
+    def ends() -> None:
+        host.kernel.nics[0].holders = []
+        host.kernel.set_up(host.kernel.nics[0], True)
+
+    host.at_pause = ends
+    await_free.require_free(made(host), [PORT], 0.0)
+    assert host.kernel.nics[0].up
+
+
+def test_what_cannot_be_proven_is_for_the_kernel_to_refuse() -> None:
+    host = down(4211)
+    host.mask = 0
+    await_free.require_free(made(host), [PORT], 5.0)
+    assert host.pauses == []
+
+
+def test_several_ports_share_the_wait() -> None:
+    """The second has what the first has left of it, and one more attempt at least."""
+    host = down(4211, second=77)
+    start = host.kernel.clock
+
+    def first_ends() -> None:
+        if host.kernel.clock >= start + 5.0:
+            host.kernel.nics[0].holders = []
+
+    host.at_pause = first_ends
+    with pytest.raises(Busy, match="eth2"):
+        await_free.require_free(made(host), [PORT, ETH2], 8.0)
+    assert start + 8.0 <= host.kernel.clock < start + 10.0
+
+
+def test_a_port_without_its_netdev_is_not_restored() -> None:
+    host = down()
+    host.kernel.nics[0].present = False
+    with pytest.raises(NotRestored, match="no netdev here; nothing was changed") as caught:
+        await_free.require_free(made(host), [PORT], 0.0)
+    assert caught.value.code == "no-netdev"
+    assert "another network namespace" in (caught.value.hint or "")
+
+
+def test_a_leaked_vport_is_shown_with_what_was_seen() -> None:
+    host = down()
+    host.kernel.nics[0].leaked = True
+    with pytest.raises(NotRestored) as caught:
+        await_free.require_free(made(host), [PORT], 0.0)
+    assert caught.value.code == "kernel-bug"
+    assert caught.value.evidence == (PROOF,)
+
+
+@pytest.mark.parametrize(("lets_go_after", "free"), [(1.6, True), (4.0, False)])
+def test_without_wait_a_program_that_is_just_ending_gets_two_seconds(
+    lets_go_after: float, free: bool
+) -> None:
+    host = down(4211)
+    start = host.kernel.clock
+
+    def ends() -> None:
+        if host.kernel.clock >= start + lets_go_after:
+            host.kernel.nics[0].holders = []
+
+    host.at_pause = ends
+    if free:
+        await_free.await_free(made(host), [PORT], Silent(), wait=None)
+    else:
+        with pytest.raises(Busy):
+            await_free.await_free(made(host), [PORT], Silent(), wait=None)
+
+
+def slow_first_look(host: FakeHost, seconds: float) -> float:
+    """Let the first pause take that long; when it begins."""
+    start = host.kernel.clock
+
+    def later() -> None:
+        if len(host.pauses) == 1:
+            host.kernel.clock += seconds
+
+    host.at_pause = later
+    return start
+
+
+def test_the_first_look_counts_as_waiting() -> None:
+    host = down(4211)
+    start = slow_first_look(host, 5.0)
+    follower = Followed()
+    with pytest.raises(Busy):
+        await_free.await_free(made(host), [PORT], follower, wait=20.0)
+    assert start + 20.0 <= host.kernel.clock < start + 22.0
+    assert follower.waits == [("pid 4211 dpdk-testpmd to end", 20.0)]
+
+
+def test_waiting_for_nobody_that_can_be_seen() -> None:
+    class Blind(Showing):
+        def holders(self, port: PortId) -> tuple[Holder, ...]:
+            return ()
+
+        def seems_free(self, port: PortId) -> bool:
+            return False
+
+    host = down(4211)
+    host.systems = Blind
+    follower = Followed()
+    with pytest.raises(Busy):
+        await_free.await_free(made(host), [PORT], follower, wait=3.0)
+    assert follower.waits == [("a holder to end", 3.0)]
+
+
+def test_a_vport_that_is_free_at_once_is_not_waited_for() -> None:
+    host, follower = down(), Followed()
+    await_free.await_free(made(host), [PORT], follower, wait=30.0)
+    assert (follower.waits, host.pauses) == ([], [])
+
+
+@pytest.mark.parametrize(("wait", "within"), [(None, (10.0, 13.0)), (4.0, (4.0, 7.0))])
+def test_who_ignores_sigterm_is_waited_for_as_long_as_asked(
+    wait: float | None, within: tuple[float, float]
+) -> None:
+    host = down(4211)
+    host.kernel.stubborn.add(4211)
+    start = slow_first_look(host, 1.0)
+    sent: list[Holder] = []
+    with pytest.raises(Busy) as caught:
+        await_free.terminate(host, made(host), [PORT], sent, Silent(), wait=wait)
+    assert [one.pid for one in sent] == [4211]
+    least, most = within
+    took = host.kernel.clock - start
+    assert least <= took < most + 2.0
+    waited = re.search(r"and ([\d.]+) s were waited for", caught.value.message)
+    assert waited
+    assert float(waited[1]) == pytest.approx(took, abs=0.01)
+
+
+def test_a_program_that_has_ended_keeps_its_vport_for_a_moment() -> None:
+    """However short the wait was, the kernel gets its two seconds to clean up."""
+    host = down(4211)
+    host.kernel.stubborn.add(4211)
+    start = host.kernel.clock
+
+    def ends() -> None:
+        if host.kernel.clock >= start + 1.8:
+            host.kernel.nics[0].holders = []
+
+    host.at_pause = ends
+    sent: list[Holder] = []
+    await_free.terminate(host, made(host), [PORT], sent, Silent(), wait=0.5)
+    assert [one.pid for one in sent] == [4211]
+
+
+# --- who would be signalled -----------------------------------------------------------------
+
+
+class Reporting(FakeHost):
+    """What a look finds is changed by the test."""
+
+    changes: Mapping[int, Mapping[str, Any]] = {}
+
+    def look(self) -> Report:
+        report = super().look()
+        return report._replace(
+            ports=tuple(row._replace(**self.changes.get(row.id.port, {})) for row in report.ports)
+        )
+
+
+def would(changes: Mapping[int, Mapping[str, Any]], *holders: int, second: int = 0) -> list[str]:
+    host = Reporting(down(*holders, second=second or None).kernel)
+    host.changes = changes
+    return await_free.would_end(host, [PORT])
+
+
+def test_who_would_be_signalled() -> None:
+    assert would({}, 4211) == ["SIGTERM to pid 4211 dpdk-testpmd"]
+    assert would({}) == []
+    assert would({}, second=77) == []  # of another port
+
+
+def test_a_candidate_would_be_signalled_too() -> None:
+    maybe = {"owner": Owner.UNKNOWN, "candidates": (f"{PORT.pci}:1",)}
+    assert would({1: maybe}, 4211) == ["SIGTERM to pid 4211 dpdk-testpmd"]
+    assert would({1: {"owner": Owner.UNKNOWN}}, 4211) == []
+
+
+def test_why_nobody_would_be_signalled() -> None:
+    (why,) = would({1: {"holders": ()}}, 4211)
+    assert "whoever holds eth1 cannot be seen from here; nobody was signalled" in why

@@ -27,7 +27,7 @@ from manactl.errors import (
 )
 from manactl.journal import file as journal
 from manactl.journal import lock
-from manactl.model.port import PortId, Report
+from manactl.model.port import Evidence, PortId, Report
 from manactl.render.outcome_document import claim_document
 from tests.unit import schema
 from tests.unit.fakes import PORT, address
@@ -340,6 +340,15 @@ def test_what_cannot_be_claimed_ends_with_its_code_and_touches_nothing(
     assert "touched" in f"{caught.value.message} {caught.value.hint}" or error is Unsupported
     assert kernel.picture() == before
     assert journal.paths(tmp_path) == []
+
+
+def test_a_missing_capability_is_shown_with_those_that_are_there(tmp_path: Path) -> None:
+    host = FakeHost(furnished())
+    host.mask = NET_RAW
+    with pytest.raises(Denied) as caught:
+        claim(tmp_path, host)
+    assert caught.value.evidence == (Evidence("proc", "CapEff", "0x2000"),)
+    assert "sudo" in (caught.value.hint or "")
 
 
 def test_a_leaked_vport_refuses_a_claim_of_a_port_that_is_down(tmp_path: Path) -> None:

@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
+import errno
 import json
+from typing import Any
 
 import pytest
 
-from manactl.act.plan import KeepState, Plan, ProveFree, SetAdmin, Step, steps_from_json, tally
+from manactl.act import plan as planning
+from manactl.act.plan import (
+    KeepState,
+    NetdevNow,
+    Plan,
+    ProveFree,
+    SetAdmin,
+    Step,
+    StepFailed,
+    Undone,
+    steps_from_json,
+    tally,
+)
+from manactl.model.port import Evidence, PortId
 from manactl.netstate.snapshot import PortState
+from manactl.wire.uverbs import ProofOutcome
 from tests.unit.decide.scene import STATE
 from tests.unit.fakes import PORT, nexthop, route
+from tests.unit.host import FakeHost, FakeProof, FakeSystem, furnished
+from tests.unit.kernel import Nic
 
 STEPS: tuple[Step, ...] = (
     KeepState(STATE),
@@ -60,3 +79,285 @@ def test_what_there_is_is_counted_without_what_the_kernel_makes() -> None:
     state = PortState(PORT, 3, "eth1", True, True, 0.0, facts)
     assert tally(state) == "2 addresses, 1 nexthop, 2 routes"
     assert tally(PortState(PORT, 3, "eth1", True, True, 0.0, ())) == "nothing"
+
+
+# --- steps on a machine ---------------------------------------------------------------------
+
+PROOF = Evidence("uverbs", "CREATE_QP", "EBUSY")
+
+
+class Showing(FakeSystem):
+    """Proofs with the evidence that a real one has."""
+
+    def prove_free(self, port: PortId) -> FakeProof:
+        return dataclasses.replace(super().prove_free(port), evidence=(PROOF,), hint="a remedy")
+
+
+def machine(kind: type[FakeSystem] = Showing, *, up: bool = True) -> Any:
+    """A system whose port is up or down, and has everything on it."""
+    host = FakeHost(furnished())
+    host.kernel.set_up(host.kernel.nics[0], up)
+    host.kernel.links.clear()
+    host.systems = kind
+    return host.system(lambda _: None)
+
+
+def nic(system: Any) -> Nic:
+    return system.kernel.nics[0]  # type: ignore[no-any-return]
+
+
+DOWN = SetAdmin(PORT, "eth1", up=False, was=True, had_carrier=True)
+PROVE = ProveFree(PORT, "manae_0", 1)
+
+
+def test_a_failed_step_has_code_4_and_nobody_holds_it() -> None:
+    failure = StepFailed("it failed", hint="fix it")
+    assert (failure.message, failure.hint, failure.held) == ("it failed", "fix it", False)
+    assert (failure.exit_code, failure.kind) == (4, "step")
+
+
+def test_a_netdev_that_is_there_is_not_waited_for() -> None:
+    system = machine()
+    assert planning.require_netdev(system, PORT) == NetdevNow("eth1", 3, True)
+    assert system.host.pauses == []
+
+
+def test_a_netdev_that_is_just_plugged_in_again_is_waited_for() -> None:
+    system = machine()
+    nic(system).present = False
+
+    def replugged() -> None:
+        if system.kernel.clock > 1003.0:
+            nic(system).present = True
+
+    system.host.at_pause = replugged
+    assert planning.require_netdev(system, PORT).name == "eth1"
+    assert 1003.0 < system.kernel.clock < 1004.0
+
+
+def test_a_netdev_that_stays_away_is_given_up_after_five_seconds() -> None:
+    system = machine()
+    nic(system).present = False
+    with pytest.raises(StepFailed, match="has no netdev here") as caught:
+        planning.require_netdev(system, PORT)
+    assert "another network namespace" in (caught.value.hint or "")
+    assert 1005.0 <= system.kernel.clock < 1006.0
+
+
+def test_setting_down_reports_how_long_it_took_and_when() -> None:
+    class Slow(Showing):
+        def set_admin(self, port: PortId, up: bool) -> None:
+            self.kernel.clock += 1.5
+            super().set_admin(port, up)
+
+    system = machine(Slow)
+    assert DOWN.do(system, 10.0) == {"ms": 1500.0, "boottime": 1001.5}
+    assert system.kernel.links == [("eth1", "down")]
+    assert system.host.pauses == []
+    assert DOWN.do(system, 10.0) == {"ms": 0.0, "boottime": 1001.5}  # it is down already
+    assert system.kernel.links == [("eth1", "down")]
+
+
+class Disobedient(Showing):
+    """Something sets the port back at once, until it gives up."""
+
+    gives_up = 1e9
+
+    def set_admin(self, port: PortId, up: bool) -> None:
+        super().set_admin(port, up)
+        self.wanted = up
+        nic(self).up = not up
+
+    def netdev(self, port: PortId) -> NetdevNow | None:
+        if self.kernel.clock >= self.gives_up:
+            nic(self).up = self.wanted
+        return super().netdev(port)
+
+
+@pytest.mark.parametrize(("wait", "took"), [(2.0, 2.0), (60.0, 5.0)])
+def test_who_sets_it_up_again_is_waited_for_five_seconds_at_most(wait: float, took: float) -> None:
+    system = machine(Disobedient)
+    with pytest.raises(StepFailed) as caught:
+        DOWN.do(system, wait)
+    failure = caught.value
+    assert failure.message == "eth1 does not stay down: another program sets it up"
+    assert "network manager" in (failure.hint or "")
+    assert failure.evidence == (Evidence("sysfs", "IFF_UP", True),)
+    assert took <= system.kernel.clock - 1000.0 < took + 0.5
+
+
+def test_what_is_set_late_counts() -> None:
+    system = machine(Disobedient)
+    system.gives_up = 1001.0
+    assert DOWN.do(system, 10.0)["ms"] >= 1000.0  # type: ignore[operator]
+    system = machine(Disobedient, up=False)
+    system.gives_up = 1003.0
+    undone = DOWN.undo(system)
+    assert undone.facts["ms"] >= 3000.0  # type: ignore[operator]
+    assert undone.facts["carrier"] is True
+
+
+def test_a_port_that_does_not_stay_up_is_not_restored() -> None:
+    system = machine(Disobedient, up=False)
+    with pytest.raises(StepFailed, match="eth1 does not stay up"):
+        DOWN.undo(system)
+    assert 5.0 <= system.kernel.clock - 1000.0 < 5.5
+
+
+def test_setting_up_again_reports_the_carrier() -> None:
+    system = machine(up=False)
+    assert DOWN.undo(system) == Undone(facts={"ms": 0.0, "carrier": True})
+    assert DOWN.undo(system).residue == ()
+    assert system.kernel.links == [("eth1", "up")]
+
+
+@pytest.mark.parametrize(
+    ("was", "had_carrier", "carrier", "took"),
+    [(True, True, False, 10.0), (True, False, None, 0.0), (False, True, None, 0.0)],
+)
+def test_a_carrier_is_awaited_where_it_was(
+    was: bool, had_carrier: bool, carrier: bool | None, took: float
+) -> None:
+    system = machine(up=False)
+    nic(system).cable = False
+    step = SetAdmin(PORT, "eth1", up=False, was=was, had_carrier=had_carrier)
+    assert step.undo(system).facts["carrier"] is carrier
+    assert nic(system).up is was
+    assert took <= system.kernel.clock - 1000.0 < took + 0.5
+
+
+def test_setting_down_holds_while_the_netdev_is_here_and_down() -> None:
+    system = machine(up=False)
+    assert DOWN.holds(system)
+    nic(system).up = True
+    assert not DOWN.holds(system)
+    nic(system).present = False
+    assert not DOWN.holds(system)
+    assert KeepState(STATE).holds(system)
+    assert PROVE.holds(system)
+
+
+@pytest.mark.parametrize(
+    ("number", "up", "held", "hint"),
+    [
+        (errno.EBUSY, True, True, "a raw QP has the vport"),
+        (errno.ENODEV, True, True, "a raw QP has the vport"),
+        (errno.EIO, True, False, "the device does not answer"),
+        (errno.EPERM, True, False, None),
+        (errno.EBUSY, False, False, None),
+        (errno.EIO, False, False, None),
+    ],
+)
+def test_what_the_kernel_refuses(number: int, up: bool, held: bool, hint: str | None) -> None:
+    class Refusing(Showing):
+        def set_admin(self, port: PortId, up: bool) -> None:
+            raise OSError(number, "the kernel's words")
+
+    system = machine(Refusing, up=not up)
+    with pytest.raises(StepFailed) as caught:
+        SetAdmin(PORT, "eth1", up=up, was=up, had_carrier=False).do(system, 1.0)
+    failure = caught.value
+    word = "up" if up else "down"
+    assert failure.message == f"setting eth1 {word} failed: the kernel's words"
+    assert failure.held is held
+    assert failure.evidence == (Evidence("rtnetlink", f"set {word}", errno.errorcode[number]),)
+    assert (failure.hint is None) is (hint is None)
+    assert (hint or "") in (failure.hint or "")
+
+
+def test_a_refusal_without_words_gets_those_of_its_number() -> None:
+    class Mute(Showing):
+        def set_admin(self, port: PortId, up: bool) -> None:
+            error = OSError()
+            error.errno = errno.EIO
+            raise error
+
+    with pytest.raises(StepFailed, match="setting eth1 down failed: Input/output error"):
+        DOWN.do(machine(Mute), 1.0)
+
+
+def test_keeping_a_state_does_nothing_and_undoing_restores_it() -> None:
+    system = machine()
+    before = system.kernel.picture()
+    kept = KeepState(system.capture(PORT))
+    assert kept.do(system, 0.0) == {}
+    system.kernel.set_up(nic(system), False)
+    system.kernel.set_up(nic(system), True)
+    assert system.kernel.picture() != before
+    assert kept.undo(system).residue == ()
+    assert system.kernel.picture() == before
+    nic(system).present = False
+    with pytest.raises(StepFailed, match="no netdev"):
+        kept.undo(system)
+
+
+def test_what_restoring_could_not_is_residue() -> None:
+    restored = planning.Restored(residue=("10.9.0.0/16",))
+    assert Undone(restored).residue == ("10.9.0.0/16",)
+
+
+# --- proving --------------------------------------------------------------------------------
+
+
+def test_a_proof_that_succeeds_says_how() -> None:
+    assert PROVE.do(machine(up=False), 0.0) == {
+        "proven": True, "outcome": "free", "message": "reports the fake kernel", "tries": 1,
+    }  # fmt: skip
+    assert PROVE.undo(machine()) == Undone()
+
+
+def test_a_proof_that_is_denied_proves_nothing() -> None:
+    system = machine(up=False)
+    system.host.mask = 0
+    found = PROVE.do(system, 0.0)
+    assert (found["proven"], found["outcome"]) == (False, "denied")
+
+
+def test_a_proof_that_cannot_be_made_fails_with_its_reason() -> None:
+    system = machine(up=False)
+    system.host.rdma_loaded = False
+    with pytest.raises(StepFailed, match=r"could not prove that .* is free") as caught:
+        PROVE.do(system, 0.0)
+    assert caught.value.message.endswith("reports the fake kernel")
+    assert (caught.value.hint, caught.value.evidence) == ("a remedy", (PROOF,))
+    assert not caught.value.held
+
+
+def test_a_port_that_was_set_up_again_is_not_held() -> None:
+    system = machine(up=True)
+    with pytest.raises(StepFailed, match="another program set eth1 up again") as caught:
+        PROVE.do(system, 0.0)
+    assert caught.value.evidence == (PROOF, Evidence("sysfs", "IFF_UP", True))
+    assert "network manager" in (caught.value.hint or "")
+    assert not caught.value.held
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_a_leaked_vport_is_a_kernel_bug(here: bool) -> None:
+    class Leaking(Showing):
+        """Nobody has it; the proof says that it is taken all the same."""
+
+        def prove_free(self, port: PortId) -> FakeProof:
+            return FakeProof(ProofOutcome.TAKEN, errno.EBUSY, evidence=(PROOF,))
+
+        def seems_free(self, port: PortId) -> bool:
+            return True
+
+    system = machine(Leaking, up=False)
+    nic(system).present = here
+    with pytest.raises(StepFailed, match="use count") as caught:
+        PROVE.do(system, 0.0)
+    assert caught.value.message.startswith(f"{'eth1' if here else PORT}: ")
+    assert (caught.value.code, caught.value.evidence) == ("kernel-bug", (PROOF,))
+    assert "modprobe" in (caught.value.hint or "")
+    assert not caught.value.held
+
+
+def test_a_vport_that_stays_taken_is_held() -> None:
+    system = machine(up=False)
+    nic(system).holders = [77]
+    with pytest.raises(StepFailed, match="still taken after 2 attempts") as caught:
+        PROVE.do(system, 0.0)
+    assert caught.value.held
+    assert caught.value.evidence == (PROOF,)
+    assert "manactl status -v" in (caught.value.hint or "")

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import socket
+import struct
 from typing import Any
 
 import pytest
 
 from manactl.act import planner
 from manactl.act.claim import ClaimResult
-from manactl.act.plan import Plan
+from manactl.act.plan import KeepState, Plan, ProveFree, SetAdmin
 from manactl.decide import refusal as why
 from manactl.decide.codes import Code
 from manactl.decide.refusal import Refusal
-from manactl.netstate.snapshot import Accepted, PortState
+from manactl.model.port import RdmaPort, Upper
+from manactl.netstate.snapshot import Accepted, Fact, Kind, PortState
 from manactl.netstate.surroundings import PacketSocket, Surroundings
 from manactl.netstate.uppers import UpperState
 from manactl.render.outcome_document import claim_document
+from manactl.wire import rtmsg as rt
 from tests.unit import schema
 from tests.unit.decide.scene import AWAY, PROBER, QUIET, STATE, STATUS, TCP4, VLAN
 from tests.unit.fakes import PORT, address, neighbour, nexthop, route
@@ -116,6 +120,131 @@ def test_documents_are_as_their_schemas_say(up: bool) -> None:
     facts: dict[str, Any] = {"prove-free": proof, "set-admin": {"ms": 1.5, "boottime": 2.0}}
     done = ClaimResult(made, {PORT: STATE}, {PORT: facts}, (STATUS,), (), (WAIVED,))
     schema.strict(json.loads(json.dumps(claim_document(done))))
+
+
+def multipath(text: str, *devices: int) -> Fact:
+    """A route with a way over each of these devices: struct rtnexthop."""
+    hops = b"".join(struct.pack("=HBBi", 8, 0, 0, device) for device in devices)
+    attrs = [
+        rt.Attr(rt.RTA_TABLE, struct.pack("=I", 254)),
+        rt.Attr(rt.RTA_DST, socket.inet_aton(text)),
+        rt.Attr(rt.RTA_MULTIPATH, hops),
+    ]
+    head = rt.RTMSG.pack(socket.AF_INET, 24, 0, 0, 254, 4, 0, rt.RTN_UNICAST, 0)
+    return Fact(Kind.ROUTE, rt.join(head, attrs))
+
+
+def test_a_route_with_a_way_elsewhere_is_not_dropped() -> None:
+    """fib_sync_down_dev() takes a multipath route when its last way is dead."""
+    vlan = upper(7, "vlan", 3, follows=True)
+    said = dropped(
+        multipath("10.1.0.0", 3, 4), multipath("10.2.0.0", 3, 7), multipath("10.3.0.0", 3),
+        uppers=(vlan,),
+    )  # fmt: skip
+    assert [line.split()[0] for line in said] == ["10.2.0.0/24", "10.3.0.0/24"]
+
+
+def test_what_is_on_another_port_stays_there() -> None:
+    """A snapshot has nexthops and routes of others where a group ties them together."""
+    assert dropped(
+        nexthop(20, 4), route("192.0.2.0", 24, 4, nhid=20), neighbour("10.2.0.9", 4),
+        address("2001:db8:2::2", 64, 4), nexthop(21, None, (20,)),
+    ) == []  # fmt: skip
+
+
+def test_a_vlan_that_does_not_follow_stays_open() -> None:
+    loose = upper(7, "vlan", 3, follows=False)
+    said = dropped(address("2001:db8:7::2", 64, 7), nexthop(10, 7), uppers=(loose,))
+    assert said == ["nexthop id 10 dev vlan7"]
+    unrelated = upper(7, "vlan", 4, follows=True)
+    assert dropped(address("2001:db8:7::2", 64, 7), nexthop(10, 7), uppers=(unrelated,)) == []
+
+
+TEMPORARY = address("2001:db8::99", 64, flags=0x01, valid=100)
+LOADED = dataclasses.replace(
+    STATE,
+    facts=(
+        address("10.0.0.2", 24),
+        address("2001:db8::2", 64),
+        TEMPORARY,
+        nexthop(10),
+        route("10.9.0.0", 16, via="10.0.0.9"),
+        route("10.0.0.2", 32, table=255, proto=2, kind=2),
+        neighbour("10.0.0.50"),
+    ),
+    uppers=(upper(7, "vlan", 3, follows=True),),
+)
+ETH2 = PORT._replace(port=2, permanent_mac="00:0d:3a:aa:00:11")
+IDLE = dataclasses.replace(STATE, port=ETH2, ifname="eth2", ifindex=4, up=False, facts=())
+
+
+def test_all_that_a_plan_tells() -> None:
+    idle = STATUS._replace(id=ETH2, rdma=None)
+    made = planner.claim(
+        [(STATUS, LOADED, dataclasses.replace(QUIET, uppers=(VLAN,))), (idle, IDLE, QUIET)],
+        waived=[WAIVED],
+    )
+    assert (made.verb, made.ports) == ("claim", (PORT, ETH2))
+    assert made.steps == (
+        KeepState(LOADED),
+        SetAdmin(PORT, "eth1", up=False, was=True, had_carrier=True),
+        ProveFree(PORT, "manae_0", 1),
+    )
+    assert made.stops[:2] == (
+        "all traffic of the kernel over eth1 (10.0.0.2, 2001:db8::2, 2001:db8::99)",
+        "with it that of vlan7 (vlan)",
+    )
+    assert made.stops[2].startswith("eth1: 1 live TCP connection: ")
+    assert made.stops[2].endswith(" (allowed: tcp-established)")
+    assert len(made.stops) == 3
+    assert made.drops == (
+        "inet6 2001:db8::2/64 dev eth1",
+        "inet6 2001:db8::99/64 valid_lft 100sec dev eth1",
+        "nexthop id 10 dev eth1",
+        "10.9.0.0/16 via 10.0.0.9 dev eth1 proto static",
+        "neighbour 10.0.0.50 lladdr 02:00:00:00:00:50 dev eth1 permanent",
+    )
+    assert made.restores == (
+        "eth1 set up, its carrier awaited",
+        "2 addresses (with flags, labels and what remains of their lifetimes, IPv6 without "
+        "another duplicate address detection)",
+        "1 nexthop (with their groups, on other ports too)",
+        "1 route (of all tables and protocols, from the kernel's own bytes)",
+        "1 neighbour (permanent and proxy entries)",
+        "1 upper, each up or down as it was, with all of the above on them",
+    )
+    assert made.lost == (
+        "NAT (masquerade) connections through eth1: the kernel drops their conntrack entries",
+        "inet6 2001:db8::99/64 valid_lft 100sec dev eth1 (temporary: the kernel makes new ones)",
+    )
+    assert made.notes == ("eth2 is down already: nothing to restore, it stays down at release",)
+    assert [one["code"] for one in made.waived] == ["tcp-established"]
+    assert made.refusals == ()
+
+
+def test_a_port_that_is_down_is_proven_and_nothing_else() -> None:
+    status = STATUS._replace(id=ETH2, rdma=RdmaPort("manae_0", 2))
+    made = planner.claim([(status, IDLE, QUIET)])
+    assert made.steps == (ProveFree(ETH2, "manae_0", 2),)
+    assert (made.stops, made.drops, made.restores, made.lost) == ((), (), (), ())
+
+
+def test_a_port_without_addresses_carries_none() -> None:
+    bare = dataclasses.replace(STATE, facts=(address("fe80::2", 64),), carrier=False)
+    made = plan(bare)
+    assert made.stops == ("all traffic of the kernel over eth1 (it has no global address)",)
+    assert made.steps[1] == SetAdmin(PORT, "eth1", up=False, was=True, had_carrier=False)
+
+
+def test_below_a_bond_its_danger_is_noted() -> None:
+    netdev = STATUS.netdev
+    assert netdev is not None
+    member = STATUS._replace(
+        netdev=netdev._replace(master="bond0"), upper=Upper("bond0", "bond"), vport_eqs=True
+    )
+    (note,) = planner.claim([(member, STATE, QUIET)]).notes
+    assert "bond0" in note
+    assert plan().notes == ()
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import errno
+import hashlib
 import json
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +242,19 @@ def test_an_interrupt_while_waiting_changes_nothing(tmp_path: Path) -> None:
     assert kernel.links == [("eth1", "down")]
 
 
+def test_a_port_that_was_never_claimed_was_not_released_when_the_signal_came(
+    tmp_path: Path,
+) -> None:
+    kernel = two_ports()
+    claim(tmp_path, FakeHost(kernel), "eth1")
+    kernel.nic("eth1").holders = [4211]
+    host = FakeHost(kernel)
+    host.at_pause = lambda: os.kill(os.getpid(), signal.SIGINT)
+    with pytest.raises(Interrupted) as caught:
+        release(tmp_path, host, "eth1", "eth2", wait=30.0)
+    assert caught.value.message == "interrupted by SIGINT; nothing was changed"
+
+
 def test_an_interrupt_after_sigterm_says_so_and_goes_on_with_no_other_claim(tmp_path: Path) -> None:
     kernel = two_functions()
     claim(tmp_path, FakeHost(kernel), "eth1")
@@ -451,3 +467,104 @@ def test_the_system_log_gets_the_verb_and_the_ports(tmp_path: Path) -> None:
     host = FakeHost(kernel)
     release(tmp_path, host, dry_run=True)
     assert host.audits[0].quiet
+
+
+# --- what a dry run shows -------------------------------------------------------------------
+
+
+def test_a_plan_of_a_release_is_the_claims_backwards(tmp_path: Path) -> None:
+    kernel = two_ports()
+    kernel.set_up(kernel.nic("eth2"), False)
+    made = claim(tmp_path, FakeHost(kernel), "eth1", "eth2").plan
+    assert made is not None
+    (plan,) = release(tmp_path, FakeHost(kernel), dry_run=True).plans
+    assert (plan.verb, plan.ports) == ("release", made.ports)
+    assert plan.steps == made.steps[::-1]
+    assert plan.restores == made.restores
+    assert plan.lost == made.lost
+    assert plan.notes == ("eth2 was down before the claim and stays down",)
+    assert (plan.stops, plan.drops, plan.waived, plan.refusals) == ((), (), (), ())
+
+
+def test_a_plan_for_one_of_two_ports_has_its_steps_alone(tmp_path: Path) -> None:
+    kernel = two_ports()
+    claim(tmp_path, FakeHost(kernel), "eth1", "eth2")
+    (plan,) = release(tmp_path, FakeHost(kernel), "eth2", dry_run=True).plans
+    assert [port.port for port in plan.ports] == [2]
+    assert {step.port.port for step in plan.steps} == {2}
+    assert plan.restores[0] == "eth2 set up, its carrier awaited"
+    assert plan.notes == ()
+
+
+def test_each_journal_has_a_plan(tmp_path: Path) -> None:
+    kernel = two_functions()
+    claim(tmp_path, FakeHost(kernel), "eth1")
+    claim(tmp_path, FakeHost(kernel), "eth5")
+    done = release(tmp_path, FakeHost(kernel), dry_run=True, everything=True)
+    assert [[port.pci for port in plan.ports] for plan in done.plans] == [
+        ["7870:00:00.0"], ["7871:00:00.0"],
+    ]  # fmt: skip
+    assert kernel.links == [("eth1", "down"), ("eth5", "down")]
+
+
+def test_a_plan_for_a_claim_of_before_the_boot_has_no_steps(tmp_path: Path) -> None:
+    kernel = furnished()
+    claim(tmp_path, FakeHost(kernel))
+    later = FakeHost(kernel, boot="boot-2")
+    (plan,) = release(tmp_path, later, dry_run=True, terminate=True).plans
+    assert (plan.ports, plan.steps, plan.restores) == ((PORT,), (), ())
+    assert plan.notes == ("claimed before the last boot: only the journal is closed",)
+
+
+# --- journals that cannot be served ---------------------------------------------------------
+
+
+def rewritten(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """The journal with another header, and records whose checksums follow it."""
+    lines = [json.loads(line.rpartition(b"\t")[0]) for line in path.read_bytes().splitlines()]
+    change(lines[0])
+    before, text = "", b""
+    for line in lines:
+        body = json.dumps(line, separators=(",", ":"), sort_keys=True)
+        before = hashlib.sha256((before + body).encode()).hexdigest()[:16]
+        text += f"{body}\t{before}\n".encode()
+    path.write_bytes(text)
+
+
+def test_a_plan_that_makes_no_sense_is_not_followed(tmp_path: Path) -> None:
+    kernel = furnished()
+    path = claim(tmp_path, FakeHost(kernel)).journal
+    assert path is not None
+    rewritten(path, lambda header: header["plan"]["steps"][0].update(kind="dance"))
+    with pytest.raises(
+        NotRestored, match=r"its plan cannot be read .*; nothing was changed"
+    ) as why:
+        release(tmp_path, FakeHost(kernel))
+    assert why.value.code == "journal"
+    assert kernel.links == [("eth1", "down")]
+    assert claims(tmp_path) == [(1, "claimed")]
+
+
+def test_a_finished_journal_that_cannot_be_put_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its release died just before that."""
+    kernel = furnished()
+    path = claim(tmp_path, FakeHost(kernel)).journal
+    assert path is not None
+    monkeypatch.setattr(journal, "read_boot_id", lambda: "boot-1")
+    with journal.Journal.open(path) as log:
+        log.append("released", pci=PORT.pci, port=PORT.port)
+
+    def full(_path: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal, "archive", full)
+        with pytest.raises(NotRestored, match="cannot be closed: No space left") as caught:
+            release(tmp_path, FakeHost(kernel))
+    assert caught.value.code == "journal"
+    assert "manactl recover" in (caught.value.hint or "")
+    release(tmp_path, FakeHost(kernel), recover=True)
+    assert journal.paths(tmp_path) == []
+    assert kernel.links == [("eth1", "down")]

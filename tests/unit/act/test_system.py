@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from sys import modules
@@ -13,9 +14,11 @@ import pytest
 
 from manactl.act.plan import NetdevNow
 from manactl.act.system import LiveSystem, capabilities, who
-from manactl.look import raw_qp_probe
+from manactl.look import raw_qp_probe, stacked_links, surroundings
 from manactl.model.port import Certainty, Missing, Owner, PortStatus, Report
+from manactl.netstate.snapshot import Request
 from manactl.wire.uverbs import ProofOutcome
+from tests.unit.decide.scene import QUIET, STATE, STATUS
 from tests.unit.fakes import PORT
 from tests.unit.host import NOW, FakeHost, two_ports
 
@@ -214,4 +217,142 @@ def test_who_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     login = said["loginuid"]
     assert login is None or isinstance(login, int)
     assert login != 0xFFFFFFFF
-    assert capabilities() >= 0
+
+
+# --- what is handed on ----------------------------------------------------------------------
+
+
+def proc_file(monkeypatch: pytest.MonkeyPatch, path: str, text: str | None) -> None:
+    """What a file of /proc says; None: it is not there."""
+    real = Path.read_text
+
+    def read_text(self: Path, *args: Any, **more: Any) -> str:
+        if str(self) != path:
+            return real(self, *args, **more)
+        if text is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return text
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+
+
+@pytest.mark.parametrize(
+    ("text", "login"), [("1000", 1000), ("4294967295", None), ("", None), (None, None)]
+)
+def test_the_login_uid(
+    monkeypatch: pytest.MonkeyPatch, text: str | None, login: int | None
+) -> None:
+    proc_file(monkeypatch, "/proc/self/loginuid", text)
+    monkeypatch.delenv("SUDO_USER", raising=False)
+    assert who() == {"uid": os.getuid(), "sudo_user": None, "loginuid": login}
+
+
+def test_capabilities_are_the_effective_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    status = "Name:\tx\nCapPrm:\t00000000000000ff\nCapEff:\t0000000000003000\nCapBnd:\t0f\n"
+    proc_file(monkeypatch, "/proc/self/status", status)
+    assert capabilities() == 0x3000
+    proc_file(monkeypatch, "/proc/self/status", "Name:\tx\n")
+    assert capabilities() == 0
+
+
+def test_a_netdev_that_is_just_going_hides_no_other(system: LiveSystem, sys: Path) -> None:
+    """One whose files are half gone, one that is another NIC's, and then the one that is meant."""
+    netdev(sys, "a0", 0, 20, "0x1003")
+    (sys / "bus/pci/devices/7870:00:00.0/net/a0/flags").write_text("")
+    netdev(sys, "b0", 0, 21, "0x1003")
+    system.rtnl.links[21] = Link("00:0d:3a:cc:00:01")  # type: ignore[attr-defined]
+    netdev(sys, "c0", 0, 22, "0x1003")  # rtnetlink does not know it any more
+    assert system.netdev(PORT) == NetdevNow("eth1", 3, True)
+
+
+@pytest.mark.parametrize(("flags", "up"), [("0x1", True), ("0x1002", False), ("0x11", True)])
+def test_up_is_one_bit_of_the_flags(system: LiveSystem, sys: Path, flags: str, up: bool) -> None:
+    (sys / "bus/pci/devices/7870:00:00.0/net/eth1/flags").write_text(f"{flags}\n")
+    assert system.netdev(PORT) == NetdevNow("eth1", 3, up)
+
+
+def test_a_carrier_that_is_there(system: LiveSystem) -> None:
+    assert system.carrier(PORT) is True
+
+
+def test_clocks_are_the_kernels(system: LiveSystem) -> None:
+    assert time.monotonic() <= system.monotonic() <= time.monotonic()
+    before = time.clock_gettime(time.CLOCK_BOOTTIME)
+    assert before <= system.boottime() <= time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def test_a_capture_is_of_the_netdev_of_now_with_the_clock_that_runs_in_suspend(
+    system: LiveSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[object, ...]] = []
+
+    def capture(*args: object) -> object:
+        asked.append(args)
+        return STATE
+
+    monkeypatch.setattr(system.rtnl, "capture", capture, raising=False)
+    monkeypatch.setattr(system, "boottime", lambda: 4711.0)
+    assert system.capture(PORT, {10}) is STATE
+    assert system.capture(PORT) is STATE
+    assert asked == [(PORT, 3, 4711.0, {10}), (PORT, 3, 4711.0, ())]
+
+
+def test_requests_and_settings_are_passed_on(
+    system: LiveSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[object] = []
+    monkeypatch.setattr(system.rtnl, "send", sent.append, raising=False)
+    request = Request(24, 0x400, b"body")
+    system.send(request)
+    assert sent == [request]
+    put: list[tuple[str, str]] = []
+    monkeypatch.setattr(stacked_links, "put_setting", lambda *args: put.append(args))
+    system.set_sysctl("ipv6/conf/eth1/forwarding", "1")
+    assert put == [("ipv6/conf/eth1/forwarding", "1")]
+
+
+def test_surroundings_are_those_of_this_port(
+    system: LiveSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[object, ...]] = []
+
+    def gather(*args: object) -> object:
+        asked.append(args)
+        return QUIET
+
+    monkeypatch.setattr(surroundings, "gather", gather)
+    assert system.surroundings(STATUS, STATE, [3]) is QUIET
+    assert asked == [(STATUS, STATE, [3], system.rtnl)]
+
+
+def test_warming_up_opens_the_device_and_closes_it(
+    system: LiveSystem, sys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Opened:
+        closed = 0
+
+        def close(self) -> None:
+            self.closed += 1
+
+    device, asked = Opened(), []
+
+    def opening(*args: object) -> Opened:
+        asked.append(args)
+        return device
+
+    monkeypatch.setattr("manactl.act.system.open_device", opening)
+    system.warm_up(PORT)
+    assert asked == []  # it has none
+    rdma_device(sys, "manae_0", 3)
+    system.warm_up(PORT)
+    assert asked == [("7870:00:00.0", "manae_0", [], str(sys), str(sys / "dev"))]
+    assert device.closed == 1
+    system.warm_up(PORT._replace(port=3))
+    assert len(asked) == 1
+
+
+def test_the_socket_is_closed_at_the_end(sys: Path) -> None:
+    with LiveSystem(FakeHost(two_ports()).look, sys=sys) as system:
+        system.rtnl.link(1)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        system.rtnl.link(1)

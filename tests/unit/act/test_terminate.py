@@ -405,6 +405,158 @@ def test_the_kernel_tells_whether_a_process_has_ended() -> None:
             os.fstat(fd)
 
 
+# --- what the kernel answers ----------------------------------------------------------------
+
+
+class Vanishing(FakeProcesses):
+    """The first process ends before it can be opened, the second before it is signalled."""
+
+    def open(self, pid: int) -> int:
+        if pid == 4211:
+            raise ProcessLookupError
+        return super().open(pid)
+
+    def terminate(self, fd: int) -> None:
+        if fd == 4212:
+            raise ProcessLookupError
+        super().terminate(fd)
+
+
+def test_who_has_just_ended_keeps_nobody_else_from_being_signalled() -> None:
+    processes = Vanishing()
+    sent, said = end((holder(4211), holder(4212), holder(4213)), processes)
+    assert sent == processes.signalled == [4213]
+    assert said == ["SIGTERM sent to pid 4213 dpdk-testpmd; waiting up to 0 s"]
+
+
+def test_who_may_not_be_signalled_keeps_nobody_else_from_it() -> None:
+    sent, said = end(TWO, FakeProcesses(forbidden={4211}))
+    assert sent == [4212]
+    assert [line.split()[0] for line in said] == ["not", "SIGTERM"]
+
+
+def test_init_keeps_nobody_else_from_being_signalled() -> None:
+    sent, said = end((holder(1, "init"), holder(4212)), FakeProcesses())
+    assert sent == [4212]
+    assert said[0] == "pid 1 init is not signalled: end what it holds yourself"
+
+
+def test_everybody_is_waited_for_within_the_same_time() -> None:
+    waits: list[tuple[int, float]] = []
+
+    class Watched(FakeProcesses):
+        def ended(self, fd: int, within: float) -> bool:
+            waits.append((fd, within))
+            return super().ended(fd, within)
+
+    processes = Watched(stubborn={4211, 4212})
+    ending.terminate(TWO, lambda: TWO, [], 3600.0, [].append, processes=processes)
+    assert [fd for fd, within in waits if within == 0] == [4211, 4212]
+    (first, most), (second, rest) = waits[-2:]
+    assert (first, second) == (4211, 4212)
+    assert 0 < rest <= most <= 3600.0
+
+
+def test_only_who_was_signalled_is_waited_for() -> None:
+    waits: list[int] = []
+
+    class Watched(FakeProcesses):
+        def ended(self, fd: int, within: float) -> bool:
+            if within:
+                waits.append(fd)
+            return super().ended(fd, within)
+
+    processes = Watched(forbidden={4211})
+    ending.terminate(TWO, lambda: TWO, [], 3600.0, [].append, processes=processes)
+    assert waits == [4212]
+
+
+def test_a_holder_without_a_name() -> None:
+    assert ending.named([holder(7, None), holder(8)]) == "pid 7 ?, pid 8 dpdk-testpmd"  # type: ignore[arg-type]
+    assert ending.named([]) == ""
+
+
+def test_who_cannot_be_told_comes_with_all_that_was_seen() -> None:
+    with pytest.raises(Busy) as caught:
+        chosen(port(1, holders=TWO), port(2, holders=TWO))
+    assert caught.value.code == "holder"
+    assert caught.value.evidence == (Evidence("nldev", "pd", 1),)
+    assert "manactl status -v" in (caught.value.hint or "")
+
+
+def test_a_port_that_is_not_reported_is_named_by_its_place() -> None:
+    with pytest.raises(Busy, match=r"whoever holds 7870:00:00\.0:3 cannot be seen"):
+        chosen(port(1, holders=ONE), release=(3,))
+
+
+def test_holders_of_another_function_do_not_matter() -> None:
+    other = port(2, holders=TWO)
+    other = other._replace(id=other.id._replace(pci="7871:00:00.0"))
+    assert chosen(port(1, holders=TWO), other) == [4211, 4212]
+
+
+def test_a_free_port_of_the_same_function_has_no_users() -> None:
+    assert chosen(port(1, holders=TWO), port(2, Owner.FREE, TWO)) == [4211, 4212]
+
+
+def test_a_candidate_is_chosen_as_an_owner_is() -> None:
+    maybe = port(1, Owner.UNKNOWN, ONE, candidates=(f"{PCI}:1",))
+    assert chosen(maybe) == [4211]
+
+
+def test_any_of_the_ports_with_an_unseen_holder_is_named() -> None:
+    blind = port(2, holders=ONE, use=RdmaUse(2, None, 0))
+    with pytest.raises(Busy, match=r"a holder of 7870:00:00\.0:2 cannot be seen"):
+        chosen(port(1, holders=ONE), blind, release=(1, 2))
+
+
+def test_after_the_wait_everything_is_in_the_error() -> None:
+    seen = Evidence("uverbs", "CREATE_QP", "EBUSY")
+    busy = Busy("eth1 cannot be released", code="holder", evidence=[seen])
+    both = [holder(4211, unit="b.service"), holder(4212, unit="a.service"), holder(5)]
+    error = ending.not_ended(busy, both, 2.5)
+    assert error.code == "holder"
+    assert error.evidence == (
+        seen,
+        *(Evidence("proc", "SIGTERM sent to", pid) for pid in (4211, 4212, 5)),
+    )
+    assert error.message.endswith(
+        "\nSIGTERM was sent to pid 4211 dpdk-testpmd, pid 4212 dpdk-testpmd, pid 5 dpdk-testpmd "
+        "and 2.5 s were waited for"
+    )
+    assert error.hint == (
+        "wait longer (--wait SECONDS), or end it yourself: kill -9 4211 4212 5. manactl never does"
+        "\nif its service starts it again: systemctl stop a.service b.service"
+    )
+
+
+def test_only_a_service_is_started_again() -> None:
+    busy = Busy("eth1 cannot be released", code="holder")
+    hint = ending.not_ended(busy, [holder(7, unit="session-3.scope")], 1.0).hint or ""
+    assert "\n" not in hint
+    odd = ending.not_ended(busy, [holder(7, unit="-x.service")], 1.0).hint or ""
+    assert odd.endswith("systemctl -- stop -x.service")
+
+
+def test_a_process_that_goes_on_has_not_ended() -> None:
+    processes = ending.LiveProcesses()
+    ready = "import signal; print(flush=True); signal.pause()"
+    with subprocess.Popen([sys.executable, "-c", ready], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        fd = processes.open(child.pid)
+        try:
+            assert not processes.ended(fd, 0)
+            assert not processes.ended(fd, 0.25)  # more than one slice
+            processes.terminate(fd)
+            assert processes.ended(fd, 60.0)
+            assert processes.ended(fd, 0)
+        finally:
+            processes.close(fd)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
+
+
 class Signalled(BaseException):
     """A signal to manactl itself."""
 

@@ -7,7 +7,8 @@ import dataclasses
 import os
 import signal
 import tempfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manactl.act import plan
+from manactl.act import plan, transition
 from manactl.act.plan import steps_from_json
+from manactl.act.signals import SignalGate
+from manactl.act.transition import UndoResult, Workplace
 from manactl.errors import Busy, Interrupted, ManactlError, NotRestored, Refused, RolledBack
 from manactl.journal import file as journal
-from manactl.model.port import PortId
+from manactl.model.port import Evidence, Holder, PortId
 from manactl.netstate.snapshot import Accepted, Fact, PortState, Request
 from manactl.wire.uverbs import ProofOutcome
 from tests.unit.fakes import PORT, address, neighbour, nexthop, route
@@ -29,6 +32,7 @@ from tests.unit.host import (
     FakeProof,
     FakeSystem,
     Fate,
+    Followed,
     Killed,
     claim,
     furnish,
@@ -699,3 +703,308 @@ def test_a_port_that_could_not_be_opened_has_what_was_not_attempted(tmp_path: Pa
     ]
     assert "the journal stays open: fix the cause" in (caught.value.hint or "")
     assert kernel.nic("eth2").up
+
+
+# --- what is reported of it -----------------------------------------------------------------
+
+ETH2 = PortId("7870:00:00.0", 2, "00:0d:3a:aa:00:11")
+SEEN = Evidence("uverbs", "CREATE_QP", "EBUSY")
+
+
+class Deaf:
+    """A journal that cannot be written, or not be put away."""
+
+    path = Path("/state/claims/x.journal")
+
+    def __init__(self, *, append: bool = True, archive: bool = True) -> None:
+        self.works = {"append": append, "archive": archive}
+        self.events: list[tuple[str, dict[str, object]]] = []
+
+    def append(self, event: str, **more: object) -> None:
+        if not self.works["append"]:
+            raise OSError(28, "No space left on device")
+        self.events.append((event, more))
+
+    def archive(self) -> None:
+        if not self.works["archive"]:
+            raise OSError(30, "Read-only file system")
+        self.events.append(("archived", {}))
+
+    def discard(self, error: OSError | None) -> ManactlError | None:
+        raise AssertionError("nobody asked")
+
+
+def test_closing_a_journal_writes_how_and_puts_it_away() -> None:
+    log = Deaf()
+    assert transition.close(log, "released") is None
+    assert log.events == [("closed", {"how": "released"}), ("archived", {})]
+    log = Deaf()
+    assert transition.close(log, "released", already=True) is None
+    assert log.events == [("archived", {})]
+
+
+def test_a_journal_that_cannot_be_closed_says_why() -> None:
+    assert transition.close(Deaf(append=False), "released") == "No space left on device"
+    assert transition.close(Deaf(archive=False), "released") == "Read-only file system"
+    assert transition.put_away(Path("/nowhere/claims/x.journal")) == "No such file or directory"
+
+
+def test_residue_comes_line_by_line_with_each_remedy_once() -> None:
+    result = UndoResult(residue=["one", "two"], remedies=["do this", "do that", "do this"])
+    error = transition.not_restored("the story", result, ["eth1", "eth2"], [SEEN])
+    assert error.message == "the story\nNot restored:\n  one\n  two"
+    assert error.hint == (
+        "do this\ndo that\nthe journal stays open: fix the cause, then `manactl recover` "
+        "tries again; or, when it cannot be fixed: manactl recover --accept eth1 --accept eth2"
+    )
+    assert error.evidence == (
+        SEEN, Evidence("rtnetlink", "residue", "one"), Evidence("rtnetlink", "residue", "two"),
+    )  # fmt: skip
+    assert (error.code, error.exit_code) == ("residue", 5)
+
+
+def test_a_journal_alone_that_failed_is_no_residue() -> None:
+    error = transition.not_restored("the story", UndoResult(log_failed="No space left"), ["eth1"])
+    assert error.message.splitlines() == [
+        "the story",
+        "The journal could not be written: No space left.",
+        "What was on the port is restored and verified.",
+    ]
+    assert error.evidence == ()
+    assert error.hint == (
+        "the journal stays open: fix the cause, then `manactl recover` tries again"
+    )
+
+
+def test_residue_and_a_journal_that_failed_are_both_reported() -> None:
+    error = transition.not_restored(
+        "the story", UndoResult(residue=["one"], log_failed="full"), ["eth1"]
+    )
+    assert error.message.splitlines() == [
+        "the story", "Not restored:", "  one", "The journal could not be written: full.",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("result", "clean"),
+    [
+        (UndoResult(), True),
+        (UndoResult(residue=["one"]), False),
+        (UndoResult(held=[PORT]), False),
+        (UndoResult(log_failed="full"), False),
+        (UndoResult(remedies=["do this"]), True),
+    ],
+)
+def test_clean_is_nothing_left(result: UndoResult, clean: bool) -> None:
+    assert result.clean is clean
+
+
+def test_holders_are_named_with_what_is_known() -> None:
+    known = Holder(7, "dpdk-testpmd", None, 0, "fwd.service", None, None)
+    nameless = Holder(8, None, None, 0, None, None, None)
+    assert transition.named([known, nameless]) == " (pid 7 dpdk-testpmd, pid 8 ?)"
+    assert transition.named([]) == ""
+    assert transition.holder_evidence([known]) == (
+        Evidence("proc", "holder", {"pid": 7, "comm": "dpdk-testpmd", "unit": "fwd.service"}),
+    )
+
+
+@dataclass
+class Scripted:
+    """A step that fails, or not, while it is done or undone."""
+
+    port: PortId = PORT
+    title: str = "do it"
+    undo_title: str = "undo it"
+    kind: str = "scripted"
+    doing: BaseException | None = None
+    undoing: BaseException | None = None
+    lasts: bool = True
+    residue: tuple[str, ...] = ()
+
+    def describe(self) -> str:
+        return self.title
+
+    def do(self, system: plan.System, wait: float) -> dict[str, object]:
+        if self.doing is not None:
+            raise self.doing
+        return {"waited": wait}
+
+    def undo(self, system: plan.System) -> plan.Undone:
+        if self.undoing is not None:
+            raise self.undoing
+        return plan.Undone(plan.Restored(residue=self.residue), {"ms": 1.0})
+
+    def holds(self, system: plan.System) -> bool:
+        return self.lasts
+
+    def to_json(self) -> dict[str, Any]:
+        return {}
+
+
+@contextlib.contextmanager
+def workplace(log: Deaf) -> Iterator[Workplace]:
+    kernel = two_ports()
+    host = FakeHost(kernel)
+    with SignalGate() as signals:
+        yield Workplace(host.system(signals.pause), log, signals, Followed())
+
+
+def applied(*steps: Scripted, log: Deaf | None = None) -> BaseException:
+    """What applying these steps raises."""
+    with workplace(log or Deaf()) as work, pytest.raises(ManactlError) as caught:
+        transition.apply(steps, work, wait=3.0, who="eth1")
+    return caught.value
+
+
+def test_applying_writes_before_and_after_each_step() -> None:
+    log = Deaf()
+    with workplace(log) as work:
+        facts = transition.apply([Scripted(), Scripted(ETH2)], work, wait=3.0, who="eth1")
+    assert facts == {PORT: {"scripted": {"waited": 3.0}}, ETH2: {"scripted": {"waited": 3.0}}}
+    assert [event for event, _ in log.events] == ["doing", "done"] * 2 + ["claimed"]
+    assert log.events[1][1] == {"step": 0, "kind": "scripted", "waited": 3.0}
+    assert log.events[2][1] == {"step": 1, "kind": "scripted"}
+    assert log.events[4][1] == {
+        "ports": [
+            {"pci": PORT.pci, "port": 1, "proven": False},
+            {"pci": PORT.pci, "port": 2, "proven": False},
+        ]
+    }
+
+
+@pytest.mark.parametrize(
+    ("failure", "why"),
+    [
+        (plan.StepFailed("it is stuck", hint="shake it", evidence=[SEEN]), "it is stuck"),
+        (OSError(5, "Input/output error"), "Input/output error"),
+        (OSError("no number"), "no number"),
+        (KeyError("x"), "KeyError: 'x'"),
+    ],
+)
+def test_the_reason_of_a_failure_is_told(failure: Exception, why: str) -> None:
+    log = Deaf()
+    error = applied(Scripted(doing=failure), log=log)
+    assert isinstance(error, RolledBack)
+    assert error.message == f"claiming eth1 failed: {why}\nEverything is restored and verified."
+    known = isinstance(failure, plan.StepFailed)
+    assert error.hint == ("shake it" if known else None)
+    assert error.evidence == ((SEEN,) if known else ())
+    assert error.__cause__ is failure
+    assert ("unwinding", {"why": why}) in log.events
+    assert log.events[-2:] == [("closed", {"how": "unwound"}), ("archived", {})]
+
+
+def test_what_does_not_last_is_a_failure_with_a_hint() -> None:
+    error = applied(Scripted(), Scripted(ETH2, title="set it", lasts=False))
+    assert isinstance(error, RolledBack)
+    assert "another program has undone it: set it" in error.message
+    assert "network manager" in (error.hint or "")
+
+
+def test_a_kernel_bug_that_touched_nothing_is_a_refusal() -> None:
+    """Only proofs were begun: there was nothing to undo."""
+    bug = plan.StepFailed("it leaks", hint="reload", evidence=[SEEN], code="kernel-bug")
+    host = FakeHost(two_ports())
+
+    class Buggy(FakeSystem):
+        def prove_free(self, port: PortId) -> FakeProof:
+            raise bug
+
+    host.systems = Buggy
+    prove = plan.ProveFree(PORT, "manae_0", 1)
+    with SignalGate() as signals:
+        work = Workplace(host.system(signals.pause), Deaf(), signals, Followed())
+        with pytest.raises(Refused) as caught:
+            transition.apply([prove], work, wait=0.0, who="eth1")
+    error = caught.value
+    assert error.message == "refused to claim eth1; nothing was touched\n  kernel-bug: it leaks."
+    assert (error.hint, error.evidence, error.code) == ("reload", (SEEN,), "kernel-bug")
+    other = applied(Scripted(doing=bug))
+    assert isinstance(other, RolledBack)
+    assert other.code == "kernel-bug"
+
+
+def test_what_could_not_be_undone_is_residue() -> None:
+    log = Deaf()
+    first = Scripted(undo_title="undo the first", undoing=OSError(12, "Cannot allocate memory"))
+    error = applied(first, Scripted(ETH2, doing=KeyError("x")), log=log)
+    assert isinstance(error, NotRestored)
+    assert error.message.splitlines() == [
+        "claiming eth1 failed: KeyError: 'x'",
+        "Not restored:",
+        "  undo the first: Cannot allocate memory",
+    ]
+    assert log.events[-1] == (
+        "residue", {"lines": ["undo the first: Cannot allocate memory"]},
+    )  # fmt: skip
+
+
+def test_after_a_step_that_could_not_be_undone_the_ports_others_are_not_attempted() -> None:
+    newest = Scripted(undoing=plan.StepFailed("stuck", hint="shake it", held=True))
+    silent = Scripted(undo_title="")
+    older = Scripted(undo_title="undo the older")
+    other = Scripted(ETH2)
+    log = Deaf()
+    with workplace(log) as work:
+        result = transition.undo([newest, silent, older, other], work)
+    assert result.residue == ["stuck", "not attempted: undo the older"]
+    assert (result.held, result.remedies, result.clean) == ([PORT], ["shake it"], False)
+    assert list(result.undone) == [ETH2]
+    assert log.events == [
+        ("undoing", {"kind": "scripted", "port": str(PORT)}),
+        ("undoing", {"kind": "scripted", "port": str(ETH2)}),
+        ("undone", {"kind": "scripted", "port": str(ETH2), "ms": 1.0}),
+    ]
+
+
+def test_a_journal_that_fails_stops_no_undoing() -> None:
+    with workplace(Deaf(append=False)) as work:
+        result = transition.undo([Scripted(), Scripted(ETH2, residue=("left",))], work)
+    assert list(result.undone) == [PORT, ETH2]
+    assert result.residue == ["left"]
+    assert result.log_failed == "No space left on device"
+
+
+def test_steps_are_followed_with_how_they_ended() -> None:
+    with workplace(Deaf()) as work, contextlib.suppress(ManactlError):
+        transition.apply([Scripted(doing=KeyError("x"))], work, wait=0.0, who="eth1")
+    follower = work.progress
+    assert isinstance(follower, Followed)
+    assert follower.steps == [("do it", 0.0, True), ("undo it", 0.0, False)]
+
+
+@pytest.mark.parametrize("closes", ["released", "accepted", None])
+def test_releasing_closes_the_journal_with_its_last_port(closes: str | None) -> None:
+    log = Deaf()
+    steps = [Scripted(), Scripted(ETH2)]
+    with workplace(log) as work:
+        assert transition.release(steps, work, [PORT], closes=closes).clean
+    assert log.events[0] == ("releasing", {"ports": [PORT._asdict()]})
+    assert [event for event, _ in log.events[1:4]] == ["undoing", "undone", "released"]
+    assert log.events[3][1] == {"pci": PORT.pci, "port": 1}
+    closed = [("closed", {"how": closes}), ("archived", {})]
+    assert log.events[4:] == (closed if closes else [])
+
+
+def test_a_release_with_residue_closes_nothing() -> None:
+    log = Deaf()
+    with workplace(log) as work:
+        result = transition.release([Scripted(residue=("left",))], work, [PORT], closes="released")
+    assert not result.clean
+    assert log.events[-1] == ("residue", {"lines": ["left"]})
+
+
+def test_a_release_whose_journal_cannot_be_closed_is_not_clean() -> None:
+    with workplace(Deaf(archive=False)) as work:
+        result = transition.release([Scripted()], work, [PORT], closes="released")
+    assert result.log_failed == "Read-only file system"
+
+
+def test_what_is_undone_is_undone_newest_first() -> None:
+    log = Deaf()
+    with workplace(log) as work:
+        transition.release(
+            [Scripted(kind="first"), Scripted(kind="second")], work, [PORT], closes=None
+        )
+    assert [more["kind"] for event, more in log.events if event == "undone"] == ["second", "first"]
