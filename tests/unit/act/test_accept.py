@@ -471,7 +471,7 @@ def test_dying_anywhere_leaves_a_journal_that_can_be_read_and_the_kernel_alone(
             claim(state_dir, FakeHost(kernel), "eth1")
 
 
-def test_a_failure_of_the_disk_anywhere_is_told_and_repaired_by_the_next_run(
+def test_a_failure_of_the_disk_anywhere_is_reported_and_repaired_by_the_next_run(
     tmp_path: Path,
 ) -> None:
     prepared = Prepared(both_interrupted, tmp_path)
@@ -487,8 +487,8 @@ def test_a_failure_of_the_disk_anywhere_is_told_and_repaired_by_the_next_run(
                 accept(state_dir, host, "eth1", "eth2")
             exits.append((caught.value.exit_code, caught.value.code))
             done = [port.port for port in journals(state_dir)[0].ports]
-            told = host.audits[0].fields.get("accepted", [])
-            assert len(done) + len(told if isinstance(told, list) else []) == 2
+            logged = host.audits[0].fields.get("accepted", [])
+            assert len(done) + len(logged if isinstance(logged, list) else []) == 2
             accept(state_dir, reading(kernel), "eth1", "eth2")
         assert claims(state_dir) == []
         assert history(state_dir)[0].records[-1]["how"] == "accepted"
