@@ -104,7 +104,7 @@ def test_a_nic_that_refuses(here: Site) -> None:
     claim = ("claim", "--raw-qp", here.second)
     vm.nic.fault("MANA_CONFIG_VPORT_TX", status=FAILS)
     ran = here.fails(4, "rolled-back", *claim)
-    assert "Everything is back as it was" in ran.document["message"]
+    assert "Everything is restored and verified" in ran.document["message"]
     assert here.journals() == {}
     here.same(before)
     here.claim(here.first)
