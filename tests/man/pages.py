@@ -188,6 +188,7 @@ def shape(text: str) -> str:
         (r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]", "PCI"),
         (r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", "MAC"),
         (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "TIME"),
+        (r"\(\d+(\.\d+)? m?s\)", "(COST)"),  # of a step
         (r"\d+(\.\d+)?(?= s\b)", "N"),
         (r"(?<=testpmd )\d+|(?<=pid )\d+", "PID"),
     ):
