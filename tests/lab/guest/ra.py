@@ -9,9 +9,11 @@ of the default router. `answer` tells `listening`, and both `sent`.
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
@@ -21,6 +23,7 @@ PREFIX, ROUTE, MTU = "2001:db8:aa::", "2001:db8:bb::", 1400
 _SOLICITATION, _ADVERTISEMENT = 133, 134
 _ON_LINK_AND_SLAAC = 0xC0
 _JOIN_GROUP = 20  # IPV6_ADD_MEMBERSHIP
+PATIENCE = 30.0  # s for the device to get its link-local address
 
 
 def advertisement(lifetime: int, router: int) -> bytes:
@@ -35,6 +38,20 @@ def advertisement(lifetime: int, router: int) -> bytes:
     return head + prefix_information + mtu + route_information
 
 
+def send(sock: socket.socket, message: bytes, index: int) -> None:
+    """To all nodes, as soon as the device has an address to send from."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            sock.sendto(message, ("ff02::1", 0, 0, index))
+        except OSError as error:
+            if error.errno != errno.EADDRNOTAVAIL or time.monotonic() >= deadline:
+                raise
+            time.sleep(0.05)
+        else:
+            return
+
+
 def main(mode: str, device: str, lifetime: int, router: int) -> None:
     index = socket.if_nametoindex(device)
     with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as sock:
@@ -47,7 +64,7 @@ def main(mode: str, device: str, lifetime: int, router: int) -> None:
         while True:
             if mode == "answer" and sock.recv(2048)[0] != _SOLICITATION:
                 continue
-            sock.sendto(advertisement(lifetime, router), ("ff02::1", 0, 0, index))
+            send(sock, advertisement(lifetime, router), index)
             tell("sent")
             if mode == "send":
                 return
