@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+/*
+ * What tests do to the host and ask it, as text files in debugfs. README.md lists the commands.
+ */
+#include <linux/debugfs.h>
+#include <linux/hex.h>
+#include <linux/seq_file.h>
+
+#include "lab.h"
+
+static DEFINE_MUTEX(control_lock);
+
+/* ---- state: a line for each NIC, key=value */
+
+static void show_nic(struct nic *nic, void *data)
+{
+	struct device_driver *driver = READ_ONCE(nic->device.device.driver);
+	struct seq_file *file = data;
+
+	/* Without the lock, which a host that waits for the guest may hold. */
+	seq_printf(file, "nic=%d uuid=%pUl mac=%pM driver=%s", nic->number, &nic->device.dev_instance,
+		   nic->mac, driver ? driver->name : "-");
+	seq_printf(file, " open=%d ready=%d nvsp=0x%x path=%s told=%d associated=%d serial=%u", nic->open,
+		   nic->ready, nic->version, nic->path_vf ? "vf" : "synthetic", nic->told,
+		   nic->associated, nic->serial);
+	seq_printf(file, " link=%d muted=%d refuse=%d filter=0x%x", nic->link, nic->muted, nic->refuse,
+		   nic->filter);
+	seq_printf(file, " opens=%llu switches=%llu sent=%llu received=%llu dropped=%llu\n", nic->opens,
+		   nic->switches, nic->sent, nic->received, nic->dropped);
+}
+
+static int state_show(struct seq_file *file, void *unused)
+{
+	nics_each(show_nic, file);
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(state);
+
+/* ---- control: one command a write */
+
+static int offer(char *words)
+{
+	u32 serial = 0, associated = 1;
+	u8 mac[ETH_ALEN];
+	struct nic *nic;
+	char *word;
+
+	word = strsep(&words, " ");
+	if (!word || !mac_pton(word, mac))
+		return -EINVAL;
+	while ((word = strsep(&words, " ")))
+		if (sscanf(word, "serial=%u", &serial) != 1 &&
+		    sscanf(word, "associated=%u", &associated) != 1)
+			return -EINVAL;
+	nic = nic_offer(mac, serial, associated);
+	return PTR_ERR_OR_ZERO(nic);
+}
+
+static int set_one(struct nic *nic, const char *word)
+{
+	u32 value;
+
+	if (sscanf(word, "muted=%u", &value) == 1) { /* no lock: it may be held for the guest */
+		record(nic, "muted %u", value);
+		WRITE_ONCE(nic->muted, value);
+		host_kick(nic);
+		return 0;
+	}
+	mutex_lock(&nic->lock);
+	if (sscanf(word, "associated=%u", &value) == 1) {
+		nic->associated = value;
+		nvsp_associate(nic);
+	} else if (sscanf(word, "serial=%u", &value) == 1) {
+		nic->serial = value;
+	} else if (sscanf(word, "link=%u", &value) == 1) {
+		nic->link = value;
+		rndis_link(nic);
+	} else if (sscanf(word, "refuse=%u", &value) == 1) {
+		nic->refuse = value;
+	} else {
+		value = ~0u;
+	}
+	mutex_unlock(&nic->lock);
+	return value == ~0u ? -EINVAL : 0;
+}
+
+static int set(char *words)
+{
+	char *word = strsep(&words, " ");
+	struct nic *nic;
+	int number, error = 0;
+
+	if (!word || kstrtoint(word, 10, &number))
+		return -EINVAL;
+	nic = nic_get(number);
+	if (!nic)
+		return -ENODEV;
+	while (!error && (word = strsep(&words, " ")))
+		error = set_one(nic, word);
+	nic_put(nic);
+	return error;
+}
+
+static int rescind(char *words)
+{
+	int number;
+
+	if (!words || kstrtoint(words, 10, &number))
+		return -EINVAL;
+	return nic_rescind(number);
+}
+
+static ssize_t control_write(struct file *file, const char __user *text, size_t size, loff_t *at)
+{
+	char line[160], *words = line, *verb;
+	int error = -EINVAL;
+
+	if (size >= sizeof(line))
+		return -EINVAL;
+	if (copy_from_user(line, text, size))
+		return -EFAULT;
+	line[size] = 0;
+	words = strim(line);
+	verb = strsep(&words, " ");
+	if (!strcmp(verb, "set"))
+		return set(words) ?: size; /* without the lock: it has to work while an offer waits */
+	mutex_lock(&control_lock);
+	if (!strcmp(verb, "offer"))
+		error = offer(words);
+	else if (!strcmp(verb, "rescind"))
+		error = rescind(words);
+	mutex_unlock(&control_lock);
+	return error ? error : size;
+}
+
+static const struct file_operations control_fops = {
+	.owner = THIS_MODULE,
+	.open = simple_open,
+	.write = control_write,
+};
+
+int control_init(void)
+{
+	debugfs_create_file("state", 0400, lab_dir, NULL, &state_fops);
+	debugfs_create_file("control", 0200, lab_dir, NULL, &control_fops);
+	return 0;
+}

@@ -1,0 +1,442 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+/*
+ * The host's side of an offer: a virtual NIC with its own thread, which reads what the guest sends
+ * and answers. Work of one NIC is never done twice at a time, so packets are answered in order.
+ */
+#include <linux/bitmap.h>
+#include <linux/delay.h>
+#include <linux/vmalloc.h>
+
+#include "lab.h"
+
+#define PACKETS_A_TURN 64
+#define POLL_MS 4 /* for users that write into the ring and ring no bell */
+
+static struct workqueue_struct *host;
+static LIST_HEAD(nics);
+static DEFINE_MUTEX(nics_lock);
+static int next_number;
+static u32 next_handle = 0xe1e10; /* never 0, never reused: a stale handle is noticed */
+
+struct gpadl {
+	struct list_head list;
+	u32 handle, size;
+	void *buffer;
+};
+
+/* ---- Memory that the guest lends */
+
+u32 host_map(struct nic *nic, void *buffer, u32 size)
+{
+	struct gpadl *gpadl = kzalloc(sizeof(*gpadl), GFP_KERNEL);
+
+	if (!gpadl)
+		return 0;
+	mutex_lock(&nic->lock);
+	gpadl->handle = next_handle++;
+	gpadl->size = size;
+	gpadl->buffer = buffer;
+	list_add(&gpadl->list, &nic->gpadls);
+	mutex_unlock(&nic->lock);
+	return gpadl->handle;
+}
+
+static struct gpadl *find_gpadl(struct nic *nic, u32 handle)
+{
+	struct gpadl *gpadl;
+
+	list_for_each_entry(gpadl, &nic->gpadls, list)
+		if (gpadl->handle == handle)
+			return gpadl;
+	return NULL;
+}
+
+void *host_mapped(struct nic *nic, u32 handle, u32 *size)
+{
+	struct gpadl *gpadl = find_gpadl(nic, handle);
+
+	if (!gpadl)
+		return NULL;
+	*size = gpadl->size;
+	return gpadl->buffer;
+}
+
+int host_unmap(struct nic *nic, u32 handle)
+{
+	struct gpadl *gpadl;
+
+	mutex_lock(&nic->lock);
+	gpadl = find_gpadl(nic, handle);
+	if (!gpadl) {
+		violation(nic, "bad-handle", "gpadl 0x%x torn down, which is not there", handle);
+	} else {
+		/* After a revocation; drivers of a rescinded or a uio channel send none. */
+		if (handle == nic->receive_gpadl)
+			nic_unbuffer(nic, true);
+		if (handle == nic->send_gpadl)
+			nic_unbuffer(nic, false);
+		list_del(&gpadl->list);
+		kfree(gpadl);
+	}
+	mutex_unlock(&nic->lock);
+	return gpadl ? 0 : -EINVAL;
+}
+
+/* The guest's buffer is no longer the host's to use. */
+void nic_unbuffer(struct nic *nic, bool receive)
+{
+	if (receive) {
+		nic->receive = NULL;
+		nic->receive_gpadl = 0;
+		bitmap_free(nic->taken);
+		nic->taken = NULL;
+		nic->sections = 0;
+	} else {
+		nic->send = NULL;
+		nic->send_gpadl = 0;
+		nic->send_size = 0;
+	}
+}
+
+/* ---- To the guest */
+
+/*
+ * Put a packet into the inbound ring and interrupt. A guest that does not read makes the host wait,
+ * but for what may be dropped; false when it did not go out.
+ */
+bool nic_send(struct nic *nic, u16 type, u64 tid, const void *head, u32 head_size,
+	      const void *body, u32 body_size, bool may_drop)
+{
+	struct hv_ring_buffer_info *ring = &nic->channel.inbound;
+	struct vmpacket_descriptor packet = {
+		.type = type,
+		.offset8 = (sizeof(packet) + head_size) / 8,
+		.len8 = ALIGN(sizeof(packet) + head_size + body_size, 8) / 8,
+		.flags = type == PACKET_TRANSFER_PAGES ? PACKET_WANTS_COMPLETION : 0,
+		.trans_id = tid,
+	};
+	struct kvec parts[] = {
+		{ &packet, sizeof(packet) },
+		{ (void *)head, head_size },
+		{ (void *)body, body_size },
+	};
+	unsigned long flags;
+
+	while (READ_ONCE(nic->open)) {
+		spin_lock_irqsave(&ring->ring_lock, flags);
+		if (ring_fits(ring, packet.len8 * 8)) {
+			ring_write(ring, parts, ARRAY_SIZE(parts));
+			spin_unlock_irqrestore(&ring->ring_lock, flags);
+			channel_interrupt(&nic->channel);
+			return true;
+		}
+		spin_unlock_irqrestore(&ring->ring_lock, flags);
+		channel_interrupt(&nic->channel);
+		if (may_drop)
+			return false;
+		usleep_range(500, 1000);
+	}
+	return false;
+}
+
+void nic_complete(struct nic *nic, u64 tid, const struct nvsp_message *message)
+{
+	nic_send(nic, PACKET_COMPLETION, tid, NULL, 0, message, message ? sizeof(*message) : 0, false);
+}
+
+/* Give the guest one RNDIS message, in as many neighbouring sections as it takes. */
+bool nic_indicate(struct nic *nic, u32 channel, const struct kvec *parts, int count, bool may_drop)
+{
+	struct {
+		__le16 set;
+		u8 owner, reserved;
+		__le32 count, length, offset;
+	} __packed pages = { .set = cpu_to_le16(NVSP_RECEIVE_SET), .count = cpu_to_le32(1) };
+	struct nvsp_message message = {
+		.type = cpu_to_le32(NVSP_RNDIS),
+		.rndis = { cpu_to_le32(channel), cpu_to_le32(NVSP_NO_SECTION), 0 },
+	};
+	u32 length = 0, need, first, at;
+	int i;
+
+	for (i = 0; i < count; i++)
+		length += parts[i].iov_len;
+	if (!nic->receive || !nic->open)
+		return false;
+	need = DIV_ROUND_UP(length, nic->section_size);
+	first = bitmap_find_next_zero_area(nic->taken, nic->sections, 0, need, 0);
+	if (first >= nic->sections) {
+		if (!may_drop)
+			violation(nic, "no-section", "no room for an answer of %u bytes", length);
+		return false;
+	}
+	at = first * nic->section_size;
+	pages.offset = cpu_to_le32(at);
+	pages.length = cpu_to_le32(length);
+	for (i = 0; i < count; i++) {
+		memcpy(nic->receive + at, parts[i].iov_base, parts[i].iov_len);
+		at += parts[i].iov_len;
+	}
+	bitmap_set(nic->taken, first, need);
+	/* The id tells at the completion which sections come back. */
+	if (nic_send(nic, PACKET_TRANSFER_PAGES, (u64)need << 32 | (first + 1), &pages, sizeof(pages),
+		     &message, sizeof(message), may_drop))
+		return true;
+	bitmap_clear(nic->taken, first, need);
+	return false;
+}
+
+void nic_section_back(struct nic *nic, u64 tid)
+{
+	u32 first = (u32)tid - 1, count = tid >> 32, i;
+
+	if (!nic->taken)
+		return;
+	for (i = first; i < first + count && i < nic->sections; i++)
+		if (test_bit(i, nic->taken))
+			__clear_bit(i, nic->taken);
+		else
+			break;
+	if (!count || i != first + count)
+		violation(nic, "bad-completion", "transaction 0x%llx is not with the guest", tid);
+}
+
+/* ---- From the guest */
+
+static void host_work(struct work_struct *work)
+{
+	struct nic *nic = container_of(work, struct nic, work);
+	struct hv_ring_buffer_info *ring = &nic->channel.outbound;
+	const struct vmpacket_descriptor *packet;
+	const char *wrong = NULL;
+	u32 wanted;
+	int turns;
+
+	for (turns = 0; turns < PACKETS_A_TURN; turns++) {
+		if (!READ_ONCE(nic->open) || READ_ONCE(nic->muted))
+			return;
+		packet = ring_peek(ring, &wrong);
+		if (!packet)
+			break;
+		nvsp_packet(nic, packet);
+		ring_consume(ring, packet);
+	}
+	if (wrong) {
+		violation(nic, "ring", "%s", wrong);
+		WRITE_ONCE(nic->muted, true); /* nothing behind it can be trusted */
+		return;
+	}
+	wanted = READ_ONCE(ring->ring_buffer->pending_send_sz);
+	if (turns && wanted && hv_get_bytes_to_write(ring) > wanted)
+		channel_interrupt(&nic->channel);
+	if (turns == PACKETS_A_TURN)
+		queue_work(host, work);
+}
+
+static void host_poll(struct work_struct *work)
+{
+	struct nic *nic = container_of(to_delayed_work(work), struct nic, poll);
+
+	host_kick(nic);
+	queue_delayed_work(host, &nic->poll, msecs_to_jiffies(POLL_MS));
+}
+
+void host_kick(struct nic *nic)
+{
+	if (READ_ONCE(nic->open))
+		queue_work(host, &nic->work);
+}
+
+void host_open(struct nic *nic, bool polled)
+{
+	mutex_lock(&nic->lock);
+	nic->version = 0;
+	nic->sriov = false;
+	nic->ready = false;
+	nic->told = false;
+	nic->filter = 0;
+	nic->polled = polled;
+	nic->opens++;
+	record(nic, "open%s", polled ? " polled" : "");
+	WRITE_ONCE(nic->open, true);
+	mutex_unlock(&nic->lock);
+	if (polled)
+		queue_delayed_work(host, &nic->poll, 0);
+}
+
+void host_close(struct nic *nic)
+{
+	WRITE_ONCE(nic->open, false);
+	cancel_delayed_work_sync(&nic->poll);
+	cancel_work_sync(&nic->work);
+	mutex_lock(&nic->lock); /* a frame from another NIC may be on its way here */
+	record(nic, "close%s", nic->ready ? " without halt" : "");
+	nic->ready = false;
+	if (nic->path_vf) {
+		nic->path_vf = false;
+		record(nic, "path synthetic, by close");
+	}
+	mutex_unlock(&nic->lock);
+}
+
+/* ---- Offers */
+
+static void nic_free(struct kref *ref)
+{
+	struct nic *nic = container_of(ref, struct nic, ref);
+	struct gpadl *gpadl, *next;
+
+	list_for_each_entry_safe(gpadl, next, &nic->gpadls, list)
+		kfree(gpadl);
+	bitmap_free(nic->taken);
+	kvfree(nic->message);
+	kfree(nic);
+}
+
+void nic_put(struct nic *nic)
+{
+	kref_put(&nic->ref, nic_free);
+}
+
+struct nic *nic_get(int number)
+{
+	struct nic *nic, *found = NULL;
+
+	mutex_lock(&nics_lock);
+	list_for_each_entry(nic, &nics, list)
+		if (nic->number == number)
+			found = nic;
+	if (found)
+		kref_get(&found->ref);
+	mutex_unlock(&nics_lock);
+	return found;
+}
+
+void nics_each(void (*each)(struct nic *nic, void *data), void *data)
+{
+	struct nic *nic;
+
+	mutex_lock(&nics_lock);
+	list_for_each_entry(nic, &nics, list)
+		each(nic, data);
+	mutex_unlock(&nics_lock);
+}
+
+/* As on Azure, the instance's UUID is the MAC address over and over. */
+static void set_instance(guid_t *guid, const u8 *mac)
+{
+	char text[UUID_STRING_LEN + 1];
+	u8 b[16];
+	int i;
+
+	for (i = 0; i < 16; i++)
+		b[i] = mac[i % ETH_ALEN];
+	snprintf(text, sizeof(text), "%4phN-%2phN-%2phN-%2phN-%6phN", b, b + 4, b + 6, b + 8, b + 10);
+	guid_parse(text, guid);
+}
+
+static const struct { guid_t guid; } nic_class = { HV_NIC_GUID };
+
+static void init_channel(struct nic *nic)
+{
+	struct vmbus_channel *channel = &nic->channel;
+
+	guid_copy(&channel->offermsg.offer.if_type, &nic_class.guid);
+	set_instance(&channel->offermsg.offer.if_instance, nic->mac);
+	channel->offermsg.child_relid = nic->number + 1;
+	channel->offermsg.connection_id = nic->number + 1;
+	channel->offermsg.monitorid = 0xff; /* no monitor: every signal is a call */
+	channel->device_id = HV_NIC;
+	channel->state = CHANNEL_OPEN_STATE;
+	channel->max_pkt_size = VMBUS_DEFAULT_MAX_PKT_SIZE;
+	INIT_LIST_HEAD(&channel->sc_list);
+	init_completion(&channel->rescind_event);
+	spin_lock_init(&channel->sched_lock);
+	spin_lock_init(&channel->requestor.req_lock);
+	spin_lock_init(&channel->outbound.ring_lock);
+	spin_lock_init(&channel->inbound.ring_lock);
+	mutex_init(&channel->outbound.ring_buffer_mutex);
+	mutex_init(&channel->inbound.ring_buffer_mutex);
+	channel->probe_done = true;
+}
+
+struct nic *nic_offer(const u8 *mac, u32 serial, bool associated)
+{
+	struct nic *nic = kzalloc(sizeof(*nic), GFP_KERNEL);
+	int error;
+
+	if (!nic)
+		return ERR_PTR(-ENOMEM);
+	kref_init(&nic->ref);
+	kref_get(&nic->ref); /* the device's */
+	mutex_init(&nic->lock);
+	INIT_LIST_HEAD(&nic->gpadls);
+	INIT_WORK(&nic->work, host_work);
+	INIT_DELAYED_WORK(&nic->poll, host_poll);
+	nic->message = kvmalloc(MESSAGE_MAX, GFP_KERNEL);
+	if (!nic->message) {
+		kfree(nic);
+		return ERR_PTR(-ENOMEM);
+	}
+	ether_addr_copy(nic->mac, mac);
+	nic->serial = serial;
+	nic->associated = associated;
+	nic->link = true;
+	mutex_lock(&nics_lock);
+	nic->number = next_number++;
+	list_add_tail(&nic->list, &nics);
+	mutex_unlock(&nics_lock);
+	init_channel(nic);
+	record(nic, "offer %pM serial %u", mac, serial);
+	error = bus_add(nic);
+	if (error) {
+		mutex_lock(&nics_lock);
+		list_del(&nic->list);
+		mutex_unlock(&nics_lock);
+		nic_put(nic);
+		return ERR_PTR(error);
+	}
+	return nic;
+}
+
+/* Take an offer back: the guest hears of it and lets its driver go. */
+int nic_rescind(int number)
+{
+	struct nic *nic, *found = NULL;
+
+	mutex_lock(&nics_lock);
+	list_for_each_entry(nic, &nics, list)
+		if (nic->number == number)
+			found = nic;
+	if (found)
+		list_del(&found->list);
+	mutex_unlock(&nics_lock);
+	if (!found)
+		return -ENODEV;
+	record(found, "rescind");
+	WRITE_ONCE(found->channel.rescind, true);
+	if (found->channel.chn_rescind_callback)
+		found->channel.chn_rescind_callback(&found->channel);
+	device_unregister(&found->device.device);
+	nic_put(found);
+	return 0;
+}
+
+void nic_rescind_all(void)
+{
+	int number;
+
+	for (number = 0; number < next_number; number++)
+		nic_rescind(number);
+}
+
+int host_start(void)
+{
+	host = alloc_workqueue("vmbus_lab", WQ_UNBOUND, 0);
+	return host ? 0 : -ENOMEM;
+}
+
+void host_stop(void)
+{
+	destroy_workqueue(host);
+}

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0 */
+/*
+ * The two sides and what stands between them.
+ *
+ * Guest side: what drivers call (channel.c, gpadl.c, requestor.c, bus.c). Host side: a virtual NIC per
+ * offer (host.c) that reads the outbound ring and answers (nvsp.c, rndis.c), a switch between
+ * them (switch.c), and what tests see and do (record.c, control.c). They meet in the ring (ring.c)
+ * and in the few functions under "between the sides".
+ */
+#ifndef LAB_H
+#define LAB_H
+
+#include <linux/etherdevice.h>
+#include <linux/hyperv.h>
+#include <linux/kernel.h>
+#include <linux/list.h>
+#include <linux/module.h>
+#include <linux/mutex.h>
+#include <linux/slab.h>
+#include <linux/uio.h>
+#include <linux/workqueue.h>
+
+#include "wire.h"
+
+/* ---- ring.c: both sides' packets in a ring. */
+
+int ring_init(struct hv_ring_buffer_info *ring, struct page *pages, u32 count);
+void ring_free(struct hv_ring_buffer_info *ring);
+bool ring_fits(const struct hv_ring_buffer_info *ring, u32 length);
+void ring_write(struct hv_ring_buffer_info *ring, const struct kvec *parts, int count);
+const struct vmpacket_descriptor *ring_peek(struct hv_ring_buffer_info *ring, const char **wrong);
+void ring_consume(struct hv_ring_buffer_info *ring, const struct vmpacket_descriptor *packet);
+
+/* ---- requestor.c */
+
+int requestor_init(struct vmbus_requestor *requestor, u32 size);
+void requestor_free(struct vmbus_requestor *requestor);
+
+/* ---- The host's side of one offer. */
+
+struct nic {
+	struct list_head list;
+	struct kref ref; /* the list's, and the device's */
+	int number;
+	u8 mac[ETH_ALEN];
+	struct vmbus_channel channel; /* what the drivers see of it */
+	struct hv_device device;
+
+	struct work_struct work; /* the host's thread for this NIC */
+	struct delayed_work poll; /* for those who write into the ring and tell nobody (uio) */
+	bool open; /* set and cleared by the guest's open and close */
+	bool polled;
+
+	struct mutex lock; /* all below */
+	struct list_head gpadls;
+	u32 version, frame_size;
+	bool sriov;
+	void *receive; /* the guest's buffers, while they are the host's */
+	u32 receive_gpadl, section_size, sections;
+	unsigned long *taken; /* sections that the guest has not given back */
+	void *send;
+	u32 send_gpadl, send_size;
+	bool ready; /* the guest said RNDIS_INIT and not yet RNDIS_HALT */
+	u32 filter;
+	u8 *message; /* one message, put together from section and ranges */
+
+	/* What tests set. */
+	bool muted, associated, link;
+	u32 serial;
+	int refuse; /* NVSP type whose next answer is a failure */
+
+	/* What tests ask. */
+	bool told; /* the association that the guest was told last */
+	bool path_vf;
+	u64 sent, received, dropped, switches, opens;
+};
+
+#define MESSAGE_MAX (128 * 1024)
+#define SEND_SECTION 6144
+
+struct nic *nic_offer(const u8 *mac, u32 serial, bool associated);
+int nic_rescind(int number);
+void nic_rescind_all(void);
+struct nic *nic_get(int number); /* with a reference */
+void nic_put(struct nic *nic);
+bool nic_send(struct nic *nic, u16 type, u64 tid, const void *head, u32 head_size,
+	      const void *body, u32 body_size, bool may_drop);
+void nic_complete(struct nic *nic, u64 tid, const struct nvsp_message *message);
+bool nic_indicate(struct nic *nic, u32 channel, const struct kvec *parts, int count, bool may_drop);
+void nic_section_back(struct nic *nic, u64 tid);
+void nic_unbuffer(struct nic *nic, bool receive);
+void nics_each(void (*each)(struct nic *nic, void *data), void *data);
+
+int host_start(void);
+void host_stop(void);
+
+/* nvsp.c, rndis.c: called with the NIC's lock held. */
+void nvsp_packet(struct nic *nic, const struct vmpacket_descriptor *packet);
+void nvsp_associate(struct nic *nic);
+void rndis_control(struct nic *nic, const u8 *message, u32 size);
+void rndis_link(struct nic *nic);
+
+/* switch.c: called without any NIC's lock. */
+void switch_message(struct nic *from, const u8 *message, u32 size);
+
+/* ---- record.c: for tests. */
+
+int record_init(void);
+void record_exit(void);
+__printf(2, 3) void record(const struct nic *nic, const char *format, ...);
+__printf(3, 4) void violation(const struct nic *nic, const char *rule, const char *format, ...);
+extern struct dentry *lab_dir;
+int control_init(void);
+
+/* ---- bus.c */
+
+int bus_init(void);
+void bus_exit(void);
+int bus_add(struct nic *nic);
+
+/* ---- Between the sides. */
+
+static inline struct nic *nic_of(struct vmbus_channel *channel)
+{
+	return container_of(channel, struct nic, channel);
+}
+
+void host_open(struct nic *nic, bool polled);
+void host_close(struct nic *nic);
+void host_kick(struct nic *nic); /* from any context */
+u32 host_map(struct nic *nic, void *buffer, u32 size);
+int host_unmap(struct nic *nic, u32 handle);
+void *host_mapped(struct nic *nic, u32 handle, u32 *size);
+void channel_interrupt(struct vmbus_channel *channel);
+
+#endif
