@@ -20,7 +20,7 @@ help:
 	@echo 'make mutants what the unit and netns tests would not notice (COUNT=60 SEED=1)'
 	@echo 'make soak    the long counts (hours)'
 	@echo 'make bench   what manactl costs, in the guest (minutes)'
-	@echo 'make lab     a shell in the guest (KERNEL=6.12|6.18|7 PORTS=1..4)'
+	@echo 'make lab     a shell in the guest (KERNEL=6.12|6.18|7 PORTS=1..4 PAIR=1)'
 	@echo 'make completions   write completions/ again from the command tree'
 	@echo 'make schemas   write src/manactl/schemas/ again from tools/schemas/'
 	@echo 'make build   only fetch and build what the lab runs on'
@@ -47,7 +47,7 @@ bench: build
 	@$(BOOTSTRAP) -m tests.lab.bench --kernel $(KERNEL) $(ARGS)
 
 lab: build
-	@$(BOOTSTRAP) -m tests.lab.shell --kernel $(KERNEL) --ports $(PORTS) $(ARGS)
+	@$(BOOTSTRAP) -m tests.lab.shell --kernel $(KERNEL) --ports $(PORTS) $(if $(PAIR),--pair) $(ARGS)
 
 completions:
 	@PYTHONPATH=src $(BOOTSTRAP) --venv -m tools.completions

@@ -1,4 +1,4 @@
-"""Writing cpio archives of the "newc" kind, the format the kernel unpacks as initramfs.
+"""Cpio archives of the "newc" kind, the format the kernel unpacks as initramfs.
 
 The kernel reads several concatenated archives in turn, later entries replacing earlier ones
 (Documentation/driver-api/early-userspace/buffer-format.rst): a constant base and a small overlay
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import stat
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -120,3 +120,19 @@ def from_tar(source: BinaryIO, out: BinaryIO, wanted: Callable[[str], bool]) -> 
                 content = tar.extractfile(member)
                 assert content is not None
                 cpio.file(name, content.read(), mode, **attrs)
+
+
+def members(source: BinaryIO) -> Iterator[tuple[str, bytes]]:
+    """Name and content of each regular file in one archive, in its order."""
+    while True:
+        head = source.read(110)
+        fields = [int(head[at : at + 8], 16) for at in range(6, 110, 8)]
+        mode, size, name_size = fields[1], fields[6], fields[11]
+        name = source.read(name_size)[:-1].decode()
+        source.read(-(110 + name_size) % 4)
+        if name == _TRAILER:
+            return
+        data = source.read(size)
+        source.read(-size % 4)
+        if stat.S_ISREG(mode):
+            yield name, data

@@ -14,7 +14,10 @@ import time
 from . import cache, image, qemu
 from .debian import Apt
 from .errors import LabError
+from .vmbus import build as vmbus
 
+# Kernels of which Debian has the image still and the headers no longer: no VMBus there.
+WITHOUT_HEADERS = frozenset({"6.18"})
 KERNELS = tuple(os.environ.get("MANACTL_LAB_KERNELS", "6.12,6.18,7").split(","))
 
 
@@ -28,6 +31,9 @@ def main() -> int:
         apt = Apt()
         kernels = [image.kernel(prefix, apt) for prefix in wanted]
         image.tree(apt)
+        for prefix, kernel in zip(wanted, kernels, strict=True):
+            if prefix not in WITHOUT_HEADERS:
+                vmbus.modules(kernel, apt)
     except LabError as error:
         print(f"lab: {error}", file=sys.stderr)
         return 1

@@ -1,6 +1,7 @@
 """Fixtures of the lab: one guest per kernel serves many tests, and the reset between is checked.
 
 `vm`       the guest of one kernel, with two ports and RNIC; every test with it runs once per kernel
+`pair`     the same with hv_netvsc above the ports, as on Azure
 `make_vm`  for tests that need a guest of their own: other ports, no RNIC, or one that they wreck
 """
 
@@ -16,7 +17,7 @@ import pytest
 from tests.conftest import lacking
 
 from . import cache
-from .build import KERNELS
+from .build import KERNELS, WITHOUT_HEADERS
 from .errors import HostLacks, LabError, LostVm, MirrorUnknown, Unreachable
 from .reset import Inventory, ResetFailed, gave_up, inventory, reset, trouble
 from .vm import Vm
@@ -47,16 +48,17 @@ class Pool:
     def __init__(self) -> None:
         self._vms: dict[str, tuple[Vm, Inventory]] = {}
 
-    def take(self, kernel: str) -> Vm:
+    def take(self, kernel: str, *, pair: bool = False) -> Vm:
         """A guest as freshly booted; an old one if its reset was clean.
 
         Under xdist a kernel's tests come in one row: guests of other kernels have had theirs.
         """
+        prefix, kernel = kernel, kernel_key(kernel, pair=pair)
         if "PYTEST_XDIST_WORKER" in os.environ:
             for other in self._vms.keys() - {kernel}:
                 self._drop(other)
         if kernel not in self._vms:
-            vm = start(kernel)
+            vm = start(prefix, pair=pair)
             try:
                 self._vms[kernel] = (vm, inventory(vm))
             except BaseException:
@@ -82,6 +84,11 @@ class Pool:
     def close(self) -> None:
         for kernel in list(self._vms):
             self._drop(kernel)
+
+
+def kernel_key(kernel: str, *, pair: bool) -> str:
+    """Under which the pool has the guest of a kernel."""
+    return f"{kernel} with pairs" if pair else kernel
 
 
 def start(kernel: str, **more: object) -> Vm:
@@ -127,17 +134,34 @@ def kernel(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def vm(request: pytest.FixtureRequest, pool: Pool, kernel: str) -> Iterator[Vm]:
     """The guest of one kernel, as it booted; see reset.py for what the test may leave behind."""
-    machine = pool.take(kernel)
+    yield from _shared(request, pool, kernel, pair=False)
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(k, marks=pytest.mark.xdist_group(f"pairs-{k}"), id=k)
+        for k in KERNELS
+        if k not in WITHOUT_HEADERS
+    ]
+)
+def pair(request: pytest.FixtureRequest, pool: Pool) -> Iterator[Vm]:
+    """The guest of one kernel with hv_netvsc above each port, as it booted."""
+    yield from _shared(request, pool, str(request.param), pair=True)
+
+
+def _shared(request: pytest.FixtureRequest, pool: Pool, kernel: str, *, pair: bool) -> Iterator[Vm]:
+    machine = pool.take(kernel, pair=pair)
+    key = kernel_key(kernel, pair=pair)
     machine.begin_test()
     users = request.node.stash.setdefault(_IN_USE, [])
     users.append(machine)
     try:
         yield machine
         users.remove(machine)
-        _after(pool, kernel, machine)
+        _after(pool, key, machine)
     finally:
         if machine in users:  # the teardown of another fixture failed
-            pool.give_back(kernel, worn=True)
+            pool.give_back(key, worn=True)
 
 
 def _after(pool: Pool, kernel: str, machine: Vm) -> None:
@@ -220,7 +244,7 @@ def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if {"vm", "make_vm"} & set(getattr(item, "fixturenames", ())):
+        if {"vm", "pair", "make_vm"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("lab")
         if item.get_closest_marker("xdist_group"):
             # Half of a kernel's tests is work enough for the boot that it costs, and six halves

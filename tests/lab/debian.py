@@ -314,6 +314,10 @@ class Apt:
             raise KernelGone(prefix, sorted(kernels, key=version_key), self.mirror.uri)
         return version, kernels[version]
 
+    def has(self, package: str) -> bool:
+        """Whether the mirror has a package of exactly this name."""
+        return package in self._answer("headers", ["apt-cache", "pkgnames", package]).split()
+
     def versions(self, packages: Iterable[str]) -> list[str]:
         """`name=version` of each package's candidate, for keys."""
         text = self._answer("policy", ["apt-cache", "policy", *packages])

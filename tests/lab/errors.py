@@ -5,6 +5,7 @@ LabError
   MirrorUnknown   no Debian mirror can be derived from apt's configuration
   Unreachable     the mirror does not answer, after retries
   KernelGone      no kernel package of the wanted version prefix on the mirror
+  HeadersGone     a kernel that is there, but no longer its header package: no VMBus on it
   LostVm          the guest died, hung or lost its agent: says nothing about the test
 """
 
@@ -37,6 +38,16 @@ class KernelGone(LabError):
         super().__init__(
             f"no cloud kernel {prefix}* on {mirror}; versions there: {there}. "
             f"Choose another prefix, or a mirror that still has it (MANACTL_DEBIAN_MIRROR)."
+        )
+
+
+class HeadersGone(LabError):
+    """The mirror has no header package for a kernel, so nothing can be built for it."""
+
+    def __init__(self, package: str, mirror: str) -> None:
+        super().__init__(
+            f"no {package} on {mirror}: the VMBus cannot be built for this kernel. Choose another "
+            f"one, or a mirror that still has the package (MANACTL_DEBIAN_MIRROR)."
         )
 
 

@@ -28,6 +28,9 @@ kernel {release}, {ports} port(s), guest {qemu} started in {dir}
                      also: history, violations, objects)
   console            {dir}/console.log
 """
+_PAIRS = """\
+  the VMBus's record in the guest: /sys/kernel/debug/vmbus_lab/{state,history,violations}
+"""
 
 
 @contextlib.contextmanager
@@ -79,11 +82,14 @@ def main() -> int:
     parser.add_argument("--ports", type=int, default=2, help="1 to 4")
     parser.add_argument("--mac", action="append", help="permanent address, once per port")
     parser.add_argument("--no-rnic", dest="rnic", action="store_false", help="Ethernet only")
+    parser.add_argument("--pair", action="store_true", help="hv_netvsc above each port")
     wanted = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         cache.say("booting; 10 to 20 seconds under CPU emulation")
-        with Vm(wanted.kernel, wanted.ports, rnic=wanted.rnic, macs=wanted.mac) as vm:
+        with Vm(
+            wanted.kernel, wanted.ports, rnic=wanted.rnic, macs=wanted.mac, pair=wanted.pair
+        ) as vm:
             print(
                 _INTRODUCTION.format(
                     release=vm.release,
@@ -94,6 +100,7 @@ def main() -> int:
                     control=vm.nic_control,
                     checkout=Path(CHECKOUT),
                 )
+                + (_PAIRS if wanted.pair else "")
             )
             visit(vm)
     except LabError as error:

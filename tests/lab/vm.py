@@ -20,6 +20,8 @@ from .agent import Client, CommandFailed, GuestError, Process, Result
 from .errors import HostLacks, LabError, LostVm
 from .kmsg import Line, Stream
 from .nic.client import NicClient
+from .vmbus import build as vmbus_build
+from .vmbus.host import Host
 
 __all__ = ["CommandFailed", "GuestError", "LostVm", "Process", "Result", "Vm"]
 
@@ -41,7 +43,8 @@ class Vm:
 
     `kernel` is a version prefix; `nic=False` leaves the NIC out, `functions` says how many of it
     there are, each with its own process. `disks` are raw images, /dev/vda and on once virtio_blk is
-    loaded. Not for use by several threads.
+    loaded. `pair` puts the first function's ports below hv_netvsc, as on Azure: the VMBus offers a
+    NIC of each port's MAC address, and the twins are eth0 and on. Not for use by several threads.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Vm:
         append: str = "",
         nic_args: Sequence[str] = (),
         disks: Sequence[Path] = (),
+        pair: bool = False,
     ) -> None:
         self.prefix = kernel
         self.ports = ports if nic else 0
@@ -71,6 +75,7 @@ class Vm:
         self._append = append
         self._nic_args = list(nic_args)
         self._disks = list(disks)
+        self.paired = pair
         self._programs: list[subprocess.Popen[bytes]] = []
         self._sockets: list[socket.socket] = []
         self.nics: list[NicClient] = []  # the account of each function
@@ -97,6 +102,8 @@ class Vm:
         program = qemu.ensure()
         kernel = image.kernel(self.prefix)
         tree = image.tree()
+        if self.paired:
+            self._files |= vmbus_build.modules(kernel)
         _sweep_directories()
         self.dir = Path(tempfile.mkdtemp(prefix=f"manactl-vm-{os.getpid()}-"))
         try:
@@ -121,6 +128,17 @@ class Vm:
                 raise self._lose(f"no sign of the agent {BOOT_TIMEOUT:.0f} s after the start")
         self.release = self._agent.hello
         initrd.unlink()  # QEMU has read it: the memory is better used otherwise
+        if self.paired:
+            self.pair()
+
+    def pair(self) -> None:
+        """Offer a NIC for each port, then bring the VFs: their twins' names come first."""
+        bus = next(path for path in self._files if path.endswith(("hv_vmbus.ko", "vmbus_lab.ko")))
+        self.run(["insmod", f"/{bus}"])
+        self.run(["modprobe", "hv_netvsc"])
+        for mac in [port["mac"] for port in self.nic.state()["vports"]]:
+            self.vmbus.offer(mac)
+        self.run(["modprobe", "-a", *BOOT_MODULES])
 
     def _start_nic(self, number: int) -> None:
         name = _nic_name(number)
@@ -188,7 +206,8 @@ class Vm:
         if accel == "tcg":
             accel = "tcg,thread=multi"
         mem = f"{self._mem}M"
-        append = f"{_COMMAND_LINE} lab.modules={','.join(BOOT_MODULES)} {self._append}".strip()
+        modules = "" if self.paired else ",".join(BOOT_MODULES)
+        append = f"{_COMMAND_LINE} lab.modules={modules} {self._append}".strip()
         argv = ["-name", self.dir.name, "-accel", accel, "-machine", "q35,memory-backend=mem"]
         argv += ["-object", f"memory-backend-memfd,id=mem,size={mem},share=on", "-m", mem]
         argv += ["-cpu", _CPU, "-smp", str(self._cpus), "-nodefaults", "-display", "none"]
@@ -278,6 +297,16 @@ class Vm:
         """The NIC's own account of what the drivers did."""
         assert self.nics, "a VM without NIC"
         return self.nics[0]
+
+    @property
+    def vmbus(self) -> Host:
+        """The host's side of the pairs; only with `pair`."""
+        assert self.paired, "a VM without VMBus"
+
+        def put(path: str, text: str) -> None:
+            self.run(["sh", "-c", 'printf %s "$2" > "$1"', "sh", path, text])
+
+        return Host(self.get, put)
 
     @property
     def nic_control(self) -> Path:
@@ -422,6 +451,19 @@ class Vm:
             if name != "*":
                 found[int(number) + 1] = name
         return dict(sorted(found.items()))
+
+    @property
+    def twins(self) -> dict[int, str]:
+        """Port number (from 1) -> the hv_netvsc netdev of a port whose netdev is in `netdevs`."""
+        ports = {self.address(name): number for number, name in self.netdevs.items()}
+        script = "cd /sys/bus/vmbus/drivers/hv_netvsc && ls -d */net/* 2>/dev/null"
+        names = [line.split("/")[2] for line in self.run(script, check=False).out.splitlines()]
+        found = {ports[mac]: name for name in names if (mac := self.address(name)) in ports}
+        return dict(sorted(found.items()))
+
+    def address(self, netdev: str) -> str:
+        """MAC address of a netdev in the first network namespace."""
+        return self.get(f"/sys/class/net/{netdev}/address").decode().strip()
 
     def qmp(self, command: str, **arguments: Any) -> Any:
         """One QMP command, e.g. qmp("device_del", id="nic0")."""

@@ -6,7 +6,7 @@ import io
 import tarfile
 from pathlib import Path
 
-from tests.lab.archive import Cpio, from_tar
+from tests.lab.archive import Cpio, from_tar, members
 
 
 def read(data: bytes) -> dict[str, tuple[int, bytes]]:
@@ -74,3 +74,19 @@ def test_a_tar_becomes_an_archive() -> None:
     assert entries["bin"][1] == b"usr/bin"
     assert entries["usr/f"] == (0o104755, b"abc")
     assert entries["usr/h"][1] == b"abc"
+
+
+def test_files_are_read_back_and_nothing_else() -> None:
+    out = io.BytesIO()
+    with Cpio(out) as cpio:
+        cpio.file("lib/a.ko", b"12345")
+        cpio.symlink("lib/b.ko", "a.ko")
+        cpio.file("lib/empty", b"")
+        cpio.char_device("dev/console", 0o600, 5, 1)
+        cpio.file("lib/c.ko", bytes(range(256)))
+    out.seek(0)
+    assert list(members(out)) == [
+        ("lib/a.ko", b"12345"),
+        ("lib/empty", b""),
+        ("lib/c.ko", bytes(range(256))),
+    ]
