@@ -88,17 +88,10 @@ static void bus_remove(struct device *device)
 	mutex_unlock(&nic->lock);
 }
 
-static void guid_bytes(const guid_t *guid, char *text)
-{
-	snprintf(text, 33, "%*phN", 16, guid);
-}
-
 static int bus_uevent(const struct device *device, struct kobj_uevent_env *env)
 {
-	char text[33];
-
-	guid_bytes(&device_to_hv_device(device)->dev_type, text);
-	return add_uevent_var(env, "MODALIAS=vmbus:%s", text);
+	return add_uevent_var(env, "MODALIAS=vmbus:%*phN", 16,
+			      &device_to_hv_device(device)->dev_type);
 }
 
 /* ---- Files of a device */
@@ -205,11 +198,11 @@ static const struct bus_type vmbus = {
 
 /* ---- Drivers */
 
-int __vmbus_driver_register(struct hv_driver *driver, struct module *owner, const char *module_name)
+int __vmbus_driver_register(struct hv_driver *driver, struct module *owner, const char *name)
 {
 	driver->driver.name = driver->name;
 	driver->driver.owner = owner;
-	driver->driver.mod_name = module_name;
+	driver->driver.mod_name = name;
 	driver->driver.bus = &vmbus;
 	spin_lock_init(&driver->dynids.lock);
 	INIT_LIST_HEAD(&driver->dynids.list);

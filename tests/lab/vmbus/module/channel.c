@@ -65,7 +65,8 @@ no_inbound:
 	return error;
 }
 
-int vmbus_connect_ring(struct vmbus_channel *channel, void (*callback)(void *context), void *context)
+int vmbus_connect_ring(struct vmbus_channel *channel, void (*callback)(void *context),
+		       void *context)
 {
 	return connect_ring(channel, callback, context, true);
 }

@@ -2,8 +2,8 @@
 /*
  * The two sides and what stands between them.
  *
- * Guest side: what drivers call (channel.c, gpadl.c, requestor.c, bus.c). Host side: a virtual NIC per
- * offer (host.c) that reads the outbound ring and answers (nvsp.c, rndis.c), a switch between
+ * Guest side: what drivers call (channel.c, gpadl.c, requestor.c, bus.c). Host side: a virtual NIC
+ * per offer (host.c) that reads the outbound ring and answers (nvsp.c, rndis.c), a switch between
  * them (switch.c), and what tests see and do (record.c, control.c). They meet in the ring (ring.c)
  * and in the few functions under "between the sides".
  */
@@ -17,7 +17,7 @@
 #include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/slab.h>
-#include <linux/uio.h>
+#include <linux/uio.h> /* struct kvec */
 #include <linux/workqueue.h>
 
 #include "wire.h"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
  * NVSP: the host's answers to netvsc. Versions, the two shared buffers, the envelope of RNDIS in
- * both directions, and what SR-IOV adds: the host announces a VF, the guest says which way it sends.
+ * both directions, and what SR-IOV adds: the host announces a VF, the guest chooses the path.
  */
 #include <linux/bitmap.h>
 #include <linux/io.h>
@@ -154,7 +154,7 @@ static bool gather_ranges(struct nic *nic, u32 *size, const struct vmpacket_desc
 	return true;
 }
 
-/* A 107: the message is in a section of the send buffer, in pages, or begins in one, ends in the other. */
+/* A 107: the message is in a section of the send buffer, in pages, or in both, one after the other. */
 static void rndis(struct nic *nic, const struct vmpacket_descriptor *packet,
 		  const struct nvsp_message *asked)
 {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * The synthetic data path: frames between the NICs, by destination MAC. A frame that comes in here is
- * delivered here, wherever the receiver's path is: hosts too let some frames come that way.
+ * The synthetic data path: frames between the NICs, by destination MAC. A frame that comes in here
+ * is delivered here, wherever the receiver's path is: hosts too let some frames come that way.
  */
 #include <linux/if_vlan.h>
 
