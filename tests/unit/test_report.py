@@ -290,6 +290,7 @@ def test_a_device_in_reset_is_not_owned_by_its_flags(make: Make, kernel: str) ->
     """The driver takes the RDMA devices and debugfs away, closes the netdev and keeps IFF_UP."""
     machine = make(f"{kernel}-raw-qp-on-port-2")
     machine.remove(machine.pci("infiniband"))
+    machine.remove(machine.pci("infiniband_verbs"))
     for child in machine.path(f"/sys/bus/pci/devices/{PCI}").glob("mana.*"):
         machine.remove(child)
     machine.remove(machine.path("/sys/kernel/debug"))

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from manactl.act import planner, transition
+from manactl.act import foreign, planner, transition
 from manactl.act.audit import Audit
 from manactl.act.await_free import PATIENCE
 from manactl.act.host import CAP_NET_ADMIN, CAP_NET_RAW, Host, HostSystem
@@ -293,6 +293,7 @@ def _unclaimed(
                 close_stale(claim.path, host.boot_id())
             new.append(port)
         else:
+            foreign.refuse_covered(host, claim, port)
             _check_covers(claim, port)
             already.append((port, claim))
     return tuple(new), tuple(already)
@@ -442,6 +443,7 @@ def header(claim: PreparedClaim, plan: Plan) -> dict[str, Any]:
     """The journal's first line, but for its schema."""
     return {
         "boot_id": claim.host.boot_id(),
+        "netns": claim.host.netns()._asdict(),
         "time": journal.stamp(datetime.now(UTC)),
         "mode": "claim",
         "by": claim.host.who(),

@@ -12,6 +12,9 @@ from manactl.act.plan import System
 from manactl.act.system import LiveSystem, capabilities, who
 from manactl.act.terminate import LiveProcesses, Processes
 from manactl.journal import file as journal
+from manactl.look import netns
+from manactl.look.netns import Namespace
+from manactl.model.claim import NetnsId
 from manactl.model.port import PortId, PortStatus, Report
 from manactl.netstate.snapshot import PortState
 from manactl.netstate.surroundings import Surroundings
@@ -39,6 +42,8 @@ class Host(Protocol):
     def capabilities(self) -> int: ...
     def who(self) -> dict[str, object]: ...
     def boot_id(self) -> str: ...
+    def netns(self) -> NetnsId: ...
+    def find_netns(self, wanted: NetnsId) -> Namespace | None: ...
     def audit(self, verb: str, words: Sequence[str]) -> Audit: ...
     def monotonic(self) -> float: ...
     def pause(self, seconds: float) -> None: ...
@@ -63,6 +68,12 @@ class LiveHost:
 
     def boot_id(self) -> str:
         return journal.read_boot_id()
+
+    def netns(self) -> NetnsId:
+        return netns.own()
+
+    def find_netns(self, wanted: NetnsId) -> Namespace | None:
+        return netns.find(wanted)
 
     def audit(self, verb: str, words: Sequence[str]) -> Audit:
         return Audit(verb, self.who(), words)

@@ -105,7 +105,10 @@ class LiveSystem:
 
     def prove_free(self, port: PortId) -> Proof:
         """By the device that is the function's now: names change, as after a reset."""
-        message = f"port {port} has no RDMA device (is mana_ib loaded?)"
+        message = (
+            f"port {port} has no RDMA device here (is mana_ib loaded, or the device in another "
+            "network namespace?)"
+        )
         proof = Proof(Outcome.CANNOT, errno.ENODEV, None, "uverbs", message)
         for _ in range(_RENAMES):
             name = self._raw_device(port)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from manactl.decide.kernel_bugs import MTU_ADVICE, OPEN_ADVICE
 from manactl.doctor.finding import Finding, Level, count, fine
 from manactl.doctor.machine import Machine, Module, Shape
+from manactl.escape import command
 
 
 def driver(machine: Machine) -> Iterator[Finding]:
@@ -128,15 +129,26 @@ def ib_uverbs(machine: Machine) -> Iterator[Finding]:
 def rdma_netns(machine: Machine) -> Iterator[Finding]:
     """RDMA devices belong to all network namespaces, or each to one."""
     hidden = [
-        function.pci for function in machine.functions if function.rdma_served and not function.rdma
+        f"{', '.join(function.rdma_elsewhere) or 'the RDMA devices'} of {function.pci}"
+        for function in machine.functions
+        if function.rdma_elsewhere or (function.rdma_served and not function.rdma)
     ]
     if hidden:
+        away = [name for function in machine.functions for name in function.rdma_elsewhere]
         yield Finding(
             "rdma-netns",
             Level.FIX,
-            f"the RDMA devices of {', '.join(hidden)} belong to another network namespace",
-            "RDMA namespaces are exclusive here, and a raw QP can be made only where the device is",
-            ("rdma system show", "rdma system set netns shared"),
+            f"in another network namespace: {'; '.join(hidden)}",
+            "RDMA namespaces are exclusive here: what uses a device that is elsewhere, for "
+            "instance in a pod or left by one, is not visible from here, and no raw QP can be "
+            "made on it. Any namespace but the first keeps the mode from being set to shared",
+            (
+                *(
+                    f"ip netns exec NETNS {command('rdma', 'dev', 'set', name)} netns 1"
+                    for name in away or ["DEVICE"]
+                ),
+                "rdma system set netns shared",
+            ),
         )
     elif machine.rdma_netns == "exclusive":
         yield Finding(

@@ -45,6 +45,7 @@ class Function:
     ports: int
     rdma: tuple[str, ...]  # RDMA devices that are visible here
     rdma_served: bool  # mana_ib has bound to it, whether its devices are visible here or not
+    rdma_elsewhere: tuple[str, ...] = ()  # RDMA devices in other network namespaces
 
 
 @dataclass(frozen=True, slots=True)

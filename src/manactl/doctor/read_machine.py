@@ -116,7 +116,8 @@ def _functions(report: Report, roots: Roots) -> Iterator[Function]:
         seen = sysfs.function(roots, pci)
         ports = sum(port.id.pci == pci for port in report.ports)
         rdma = tuple(node.name for node in seen.rdma)
-        yield Function(pci, "mana", ports, rdma, seen.rdma_driver)
+        away = tuple(node.name for node in seen.elsewhere)
+        yield Function(pci, "mana", ports, rdma, seen.rdma_driver, away)
     for pci, driver in sysfs.unbound(roots):
         yield Function(pci, driver, 0, (), False)
 
