@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from manactl.decide import port_notes
 from manactl.decide.ownership import Decision, PortFacts, decide
 from manactl.decide.port_names import resolve
-from manactl.look import debugfs, procfs, rdma, sysfs
+from manactl.look import debugfs, procfs, rdma, sysfs, user_namespace
 from manactl.look.blocked_tasks import waiting
 from manactl.look.links import LinkFacts, LinkSource, RtnetlinkLinks, is_same
 from manactl.look.netns import NetdevInNetns, NetnsSource, OtherNamespaces, own
@@ -44,6 +44,15 @@ _FOREIGN_SYSFS = (
     "/sys shows the netdevs of another network namespace than this process is in (`nsenter --net`; "
     "`ip netns exec` mounts its own)"
 )
+_NO_DEBUGFS = {
+    debugfs.Mount.MOUNTED: "the mana driver of this kernel shows nothing there",
+    debugfs.Mount.NOT_MOUNTED: "not mounted",
+    debugfs.Mount.NOT_OFFERED: "this kernel does not offer it (debugfs=off or no-mount)",
+}
+_HIDDEN = {
+    False: "descriptors of other users' processes",
+    True: "processes of other users are hidden (/proc is mounted with hidepid)",
+}
 _NO_PORT = "the driver is setting it up, is resetting it, or has failed to (see the kernel log)"
 _IN_DRIVER = (
     "{comm} {pid} waits in the driver ({function}), usually for the device to answer: until it "
@@ -110,7 +119,7 @@ def look(
     tasks = list(waiting(roots.proc)) if seen else []
     missing += [Missing("mana", _IN_DRIVER.format(**task._asdict())) for task in tasks]
     if holders.hidden:
-        missing.append(Missing("proc", "descriptors of other users' processes"))
+        missing.append(Missing("proc", _HIDDEN[holders.unlisted]))
     missing += [
         Missing("sysfs", f"{pci} is a MANA function bound to {driver or 'no driver'}, not to mana")
         for pci, driver in sysfs.unbound(roots)
@@ -138,7 +147,9 @@ def look(
     return Report(
         time=datetime.now(UTC),
         kernel=os.uname().release,
-        privileged=os.geteuid() == 0 and not holders.hidden,
+        privileged=os.geteuid() == 0
+        and not holders.hidden
+        and user_namespace.is_initial(roots.proc),
         missing=tuple(dict.fromkeys(missing)),
         ports=tuple(ports),
     )
@@ -229,9 +240,8 @@ def _sample(roots: Roots, pci: str) -> _Sample:
     except PermissionError:
         return function, None, (Missing("debugfs", "only root may list it"),)
     except FileNotFoundError:
-        mounted = bool(os.listdir(f"{roots.sys}/kernel/debug"))
-        why = "the mana driver of this kernel shows nothing there" if mounted else "not mounted"
-        return function, None, (Missing("debugfs", why),)
+        mount = debugfs.mounted(roots.sys, roots.proc)
+        return function, None, (Missing("debugfs", _NO_DEBUGFS[mount]),)
     except OSError as error:
         return function, None, (Missing("debugfs", str(error.strerror)),)
     return function, vports, ()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.lab.scene import agrees, down, manactl, names_every_port, owners, report, up
+from tests.lab.scene import AS_NOBODY, agrees, down, manactl, names_every_port, owners, report, up
 from tests.lab.test_doctor import found
 from tests.lab.users import eventually, user
 from tests.lab.vm import Vm
@@ -94,3 +94,66 @@ def test_the_rnics_device_in_a_pod_is_not_missed_for_raw_qps(vm: Vm, pod: str) -
     assert (refused.rc, "rdma-users" in refused.err) == (3, True)
     assert manactl(vm, "claim", "--raw-qp", name, "--allow", "rdma-users").rc == 0
     assert manactl(vm, "release").rc == 0
+
+
+def test_hidden_processes_are_missing(vm: Vm) -> None:
+    """An ordinary user is told that there may be holders he cannot see, whatever /proc lists."""
+    down(vm, 2)
+    with user(vm, "rawqp") as holder:
+        pid = holder.wait_for("ready")["pid"]
+        holder.ask("create 2", "created")
+        for hidepid, why in ((0, "descriptors of"), (1, "descriptors of"), (2, "are hidden"),
+                             (4, "are hidden")):  # fmt: skip
+            vm.run(f"mount -o remount,hidepid={hidepid} /proc")
+            for prefix in (AS_NOBODY, ("unshare", "-Ur"), ()):
+                document = report(vm, prefix=prefix)
+                told = [one["why"] for one in document["missing"] if one["source"] == "proc"]
+                row = document["ports"][1]
+                agrees(row, "raw-qp")
+                if prefix == AS_NOBODY:
+                    assert len(told) == 1, told
+                    assert why in told[0]
+                    assert document["privileged"] is False
+                    assert row["holders"] == []
+                elif not prefix:
+                    assert (told, document["privileged"]) == ([], True)
+                    assert [one["pid"] for one in row["holders"]] == [pid]
+        vm.run("mount -o remount,hidepid=0 /proc")
+
+
+def test_root_of_a_user_namespace_is_not_root(vm: Vm) -> None:
+    down(vm, 1, 2)
+    for prefix in (("unshare", "-Ur"), (*AS_NOBODY, "unshare", "-Ur"), ("unshare", "-Urm")):
+        assert report(vm, prefix=prefix)["privileged"] is False
+        before = vm.run("ip -br link").out
+        result = manactl(vm, "claim", "--raw-qp", vm.netdevs[1], prefix=prefix)
+        assert result.rc == 7, result.err
+        assert "CAP_NET_ADMIN in the user namespace that owns this network namespace" in result.err
+        assert vm.run("ip -br link").out == before
+    assert report(vm)["privileged"] is True
+    # In a user namespace with a network namespace of its own: no port is there to be claimed.
+    result = manactl(vm, "claim", "--raw-qp", vm.netdevs[1], prefix=("unshare", "-Urn"))
+    assert result.rc in (2, 3, 7), result.err
+
+
+@pytest.mark.parametrize("how", ["off", "no-mount"])
+def test_a_kernel_that_does_not_offer_debugfs(make_vm: Callable[..., Vm], how: str) -> None:
+    vm = make_vm("7", append=f"debugfs={how}")
+    assert vm.run("mount -t debugfs none /sys/kernel/debug", check=False).rc != 0
+    down(vm, 2)
+    up(vm, 1)
+    assert "debugfs: this kernel does not offer it" in missing(vm)
+    rows = judged(vm)
+    assert [rows[port]["owner"] for port in (1, 2)] == ["ethernet", "free"]
+    with user(vm, "rawqp") as holder:
+        holder.wait_for("ready")
+        holder.ask("create 2", "created")
+        assert judged(vm)[2]["owner"] == "raw-qp"
+    down(vm, 1)
+    name = vm.netdevs[2]
+    eventually(lambda: owners(vm)[2] == "free", 30, "the holder to end")
+    claim = manactl(vm, "claim", "--raw-qp", name, "--json")
+    assert (claim.rc, '"proven": true' in claim.out) == (0, True)
+    assert manactl(vm, "release").rc == 0
+    finding = found(vm)["debugfs"]
+    assert (finding["level"], finding["mend"]) == ("advice", [])

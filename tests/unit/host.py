@@ -254,6 +254,7 @@ class FakeHost:
         self.boot = boot
         self.mask = ROOT
         self.uid = 0
+        self.rootless = False
         self.blind = False  # nothing about owners can be read
         self.rdma_loaded = True
         self.other_ways: list[str] = ["lan0"]
@@ -318,6 +319,9 @@ class FakeHost:
 
     def capabilities(self) -> int:
         return self.mask
+
+    def in_user_namespace(self) -> bool:
+        return self.rootless
 
     def who(self) -> dict[str, object]:
         return {"uid": self.uid, "sudo_user": "operator", "loginuid": 1000}

@@ -115,6 +115,9 @@ def test_without_debugfs_and_with_both_down_the_ports_are_candidates(
         assert [holder.pid for holder in port.holders] == [7]
         assert noted(port)["candidates"] == ("eth0", "eth1")
     assert ("debugfs", "not mounted") in [(item.source, item.why) for item in report.missing]
+    machine.path("/sys/kernel/debug").rmdir()
+    (why,) = [item.why for item in machine.look().missing if item.source == "debugfs"]
+    assert "does not offer it" in why
 
 
 REFUSALS = [

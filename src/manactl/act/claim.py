@@ -222,10 +222,18 @@ def _locked(
 def need_net_admin(host: Host, verb: str) -> None:
     """Denied unless this process may change interfaces."""
     if not _capable(host, CAP_NET_ADMIN):
+        inside = host.in_user_namespace()
+        where = " in the user namespace that owns this network namespace" if inside else ""
         raise Denied(
-            f"{verb} needs CAP_NET_ADMIN; nothing was touched",
-            hint="run it as root, for instance with sudo",
-            evidence=[Evidence("proc", "CapEff", f"{host.capabilities():#x}")],
+            f"{verb} needs CAP_NET_ADMIN{where}; nothing was touched",
+            hint="root of a user namespace (a rootless container, `unshare -Ur`) is root of nothing "
+            "else: run it outside"
+            if inside
+            else "run it as root, for instance with sudo",
+            evidence=[
+                Evidence("proc", "CapEff, what counts here", f"{host.capabilities():#x}"),
+                Evidence("proc", "user namespace of its own", inside),
+            ],
         )
 
 

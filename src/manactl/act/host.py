@@ -9,10 +9,10 @@ from typing import Protocol
 
 from manactl.act.audit import Audit
 from manactl.act.plan import System
-from manactl.act.system import LiveSystem, capabilities, who
+from manactl.act.system import CAP_NET_ADMIN, CAP_NET_RAW, LiveSystem, capabilities, who
 from manactl.act.terminate import LiveProcesses, Processes
 from manactl.journal import file as journal
-from manactl.look import netns
+from manactl.look import netns, user_namespace
 from manactl.look.netns import Namespace
 from manactl.model.claim import NetnsId
 from manactl.model.port import PortId, PortStatus, Report
@@ -20,7 +20,7 @@ from manactl.netstate.snapshot import PortState
 from manactl.netstate.surroundings import Surroundings
 from manactl.report import look
 
-CAP_NET_ADMIN, CAP_NET_RAW = 12, 13
+__all__ = ["CAP_NET_ADMIN", "CAP_NET_RAW", "Host", "HostSystem", "LiveHost"]
 
 
 class HostSystem(System, Protocol):
@@ -40,6 +40,7 @@ class Host(Protocol):
     def look(self) -> Report: ...
     def system(self, pause: Callable[[float], None]) -> AbstractContextManager[HostSystem]: ...
     def capabilities(self) -> int: ...
+    def in_user_namespace(self) -> bool: ...
     def who(self) -> dict[str, object]: ...
     def boot_id(self) -> str: ...
     def netns(self) -> NetnsId: ...
@@ -62,6 +63,9 @@ class LiveHost:
 
     def capabilities(self) -> int:
         return capabilities()
+
+    def in_user_namespace(self) -> bool:
+        return not user_namespace.is_initial()
 
     def who(self) -> dict[str, object]:
         return who()

@@ -8,6 +8,7 @@ from manactl.decide.kernel_bugs import MTU_ADVICE, OPEN_ADVICE
 from manactl.doctor.finding import Finding, Level, count, fine
 from manactl.doctor.machine import Machine, Module, Shape
 from manactl.escape import command
+from manactl.look.debugfs import Mount
 
 
 def driver(machine: Machine) -> Iterator[Finding]:
@@ -189,7 +190,15 @@ def debugfs(machine: Machine) -> Iterator[Finding]:
     """debugfs: the only place that shows the owner of each vport."""
     if machine.debugfs is None:
         yield Finding("debugfs", Level.UNSEEN, "debugfs: only root may list it", "", ())
-    elif not machine.debugfs:
+    elif machine.debugfs is Mount.NOT_OFFERED:
+        yield Finding(
+            "debugfs",
+            Level.ADVICE,
+            "this kernel does not offer debugfs (debugfs=off or no-mount on its command line)",
+            "the mana driver shows there which vport has an owner; without it `status` reports "
+            "unknown more often, and a claim still proves its port free by a test QP",
+        )
+    elif machine.debugfs is Mount.NOT_MOUNTED:
         yield Finding(
             "debugfs",
             Level.ADVICE,

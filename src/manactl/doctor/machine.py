@@ -6,6 +6,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from manactl.look.debugfs import Mount
 from manactl.netstate.surroundings import Manager
 
 
@@ -83,7 +84,7 @@ class Machine:
     kernel: str
     functions: tuple[Function, ...]
     modules: Mapping[str, Module]
-    debugfs: bool | None  # mounted; None: only root may look
+    debugfs: Mount | None  # None: only root may look
     shape: Shape | None
     lockdown: str | None
     rdma_netns: str | None  # "shared" or "exclusive"

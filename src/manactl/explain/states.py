@@ -184,6 +184,9 @@ TOPICS = (
                Step("Whether debugfs is mounted:", "findmnt /sys/kernel/debug")),
         remedy=(Step("If it is not:", "mount -t debugfs none /sys/kernel/debug"),),
         forms=("only root may list it", "descriptors of other users' processes",
+               "processes of other users are hidden (/proc is mounted with hidepid)",
+               "this kernel does not offer it (debugfs=off or no-mount)",
+               "this kernel does not offer debugfs",
                "its holder is not visible from here", "a holder is not visible from here"),
     ),
     _topic(
