@@ -28,6 +28,8 @@ def pod(vm: Vm) -> Iterator[str]:
     vm.run(
         f"""set -e; ip netns add pod; ip link set {name} netns pod
         ip addr add 10.0.0.4/24 dev {vm.netdevs[1]}
+        ip -n pod link add other type dummy; ip -n pod addr add 10.99.0.1/24 dev other
+        ip -n pod link set other up  # the pod stays reachable
         ip -n pod link set lo up; ip -n pod link set {name} up
         ip -n pod addr add 10.0.0.4/24 dev {name}
         ip -n pod addr add 2001:db8:7::4/64 dev {name} nodad

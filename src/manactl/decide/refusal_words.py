@@ -176,7 +176,7 @@ def _no_rdma_device(names: Sequence[str]) -> str:
 # To be filled in by the operator, who knows which namespace it is.
 RDMA_BACK = (
     "run manactl where the device is, or bring it back: ip netns exec NETNS rdma dev set DEVICE "
-    "netns 1; a namespace without a name is entered by a process in it: nsenter -t PID -n"
+    "netns /proc/1/ns/net; a namespace without a name is entered by a process in it: nsenter -t PID -n"
 )
 
 

@@ -145,7 +145,7 @@ def rdma_netns(machine: Machine) -> Iterator[Finding]:
             "made on it. Any namespace but the first keeps the mode from being set to shared",
             (
                 *(
-                    f"ip netns exec NETNS {command('rdma', 'dev', 'set', name)} netns 1"
+                    f"ip netns exec NETNS {command('rdma', 'dev', 'set', name)} netns /proc/1/ns/net"
                     for name in away or ["DEVICE"]
                 ),
                 "rdma system set netns shared",
