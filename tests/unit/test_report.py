@@ -607,3 +607,27 @@ def test_descriptors_are_counted_over_all_nodes_of_the_device(make: Make) -> Non
 
 def test_the_time_of_a_report_is_in_utc(make: Make) -> None:
     assert make("7-idle").look().time.tzinfo is UTC
+
+
+def test_processes_that_are_not_listed_are_missing(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    machine = make("7-raw-qp-on-port-2")
+    assert machine.look().privileged
+    machine.remove(machine.path("/proc/1"))
+    report = machine.look()
+    (why,) = [item.why for item in report.missing if item.source == "proc"]
+    assert "hidepid" in why
+    assert not report.privileged
+    assert "holder-hidden" in noted(report.ports[1])
+
+
+def test_root_of_a_user_namespace_is_not_privileged(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    machine = make("7-idle")
+    assert machine.look().privileged
+    machine.write("/proc/self/ns/user", "")
+    assert not machine.look().privileged
