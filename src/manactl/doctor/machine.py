@@ -6,6 +6,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from manactl.look.debugfs import Mount
 from manactl.netstate.surroundings import Manager
 
 
@@ -45,6 +46,7 @@ class Function:
     ports: int
     rdma: tuple[str, ...]  # RDMA devices that are visible here
     rdma_served: bool  # mana_ib has bound to it, whether its devices are visible here or not
+    rdma_elsewhere: tuple[str, ...] = ()  # RDMA devices in other network namespaces
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ class Machine:
     kernel: str
     functions: tuple[Function, ...]
     modules: Mapping[str, Module]
-    debugfs: bool | None  # mounted; None: only root may look
+    debugfs: Mount | None  # None: only root may look
     shape: Shape | None
     lockdown: str | None
     rdma_netns: str | None  # "shared" or "exclusive"

@@ -29,7 +29,7 @@ from manactl.doctor.machine import (
 )
 from manactl.errors import ManactlError
 from manactl.journal.file import list_claims
-from manactl.look import surroundings, sysfs
+from manactl.look import debugfs, surroundings, sysfs
 from manactl.look.sysfs import Roots
 from manactl.look.text_files import lines, names, text
 from manactl.model.port import Owner, Report
@@ -64,7 +64,7 @@ def read(report: Report, rdma_netns: str | None, places: Places = Places()) -> M
         kernel=report.kernel,
         functions=functions,
         modules={name: _module(name, report.kernel, places) for name in MODULES},
-        debugfs=_or_none(lambda: bool(os.listdir(f"{sys}/kernel/debug"))),
+        debugfs=_or_none(lambda: debugfs.mounted(sys, proc)),
         shape=_or_none(lambda: _shape(places.roots)) if sysfs.functions(places.roots) else None,
         lockdown=_lockdown(text(f"{sys}/kernel/security/lockdown")),
         rdma_netns=rdma_netns,
@@ -116,7 +116,8 @@ def _functions(report: Report, roots: Roots) -> Iterator[Function]:
         seen = sysfs.function(roots, pci)
         ports = sum(port.id.pci == pci for port in report.ports)
         rdma = tuple(node.name for node in seen.rdma)
-        yield Function(pci, "mana", ports, rdma, seen.rdma_driver)
+        away = tuple(node.name for node in seen.elsewhere)
+        yield Function(pci, "mana", ports, rdma, seen.rdma_driver, away)
     for pci, driver in sysfs.unbound(roots):
         yield Function(pci, driver, 0, (), False)
 

@@ -123,7 +123,7 @@ TOPICS = (
                      "networkctl reload")),
     ),
     _topic(
-        "foreign-netns", "the port's netdev is in another network namespace",
+        "foreign-netns", "the port, or its claim, belongs to another network namespace",
         "Only from its own namespace can the netdev be set down and restored. A "
         "missing netdev is not a free port.",
         "sysfs and the namespaces found through /proc",

@@ -92,7 +92,10 @@ def gather(
         ssh=_try(lambda: ssh_sessions(reach.ifindexes, rtnl, sources.proc)),
         others=None if links is None else _try(lambda: others({*claimed, ifindex}, links, rtnl)),
         managers=_try(lambda: managers({ifindex, *(found or ())}, sources.run, sources.proc)),
-        rdma_users=_try(lambda: rdma_users(port.rdma, sources.nldev, sources.proc)),
+        # Of a device that is in another network namespace no user can be seen.
+        rdma_users=None
+        if port.rdma_elsewhere
+        else _try(lambda: rdma_users(port.rdma, sources.nldev, sources.proc)),
         fabric=_try(lambda: fabric(reach.ifindexes, rtnl, sources.sys)),
     )
 

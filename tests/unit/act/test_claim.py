@@ -347,8 +347,23 @@ def test_a_missing_capability_is_shown_with_those_that_are_there(tmp_path: Path)
     host.mask = NET_RAW
     with pytest.raises(Denied) as caught:
         claim(tmp_path, host)
-    assert caught.value.evidence == (Evidence("proc", "CapEff", "0x2000"),)
+    assert Evidence("proc", "CapEff, what counts here", "0x2000") in caught.value.evidence
     assert "sudo" in (caught.value.hint or "")
+    assert "user namespace" not in caught.value.message
+
+
+@pytest.mark.parametrize("verb", ["claim", "release"])
+def test_root_of_a_user_namespace_is_told_what_it_lacks(tmp_path: Path, verb: str) -> None:
+    kernel = furnished()
+    if verb == "release":
+        claim(tmp_path, FakeHost(kernel))
+    host = FakeHost(kernel)
+    host.mask, host.rootless = 0, True
+    with pytest.raises(Denied) as caught:
+        claim(tmp_path, host) if verb == "claim" else release(tmp_path, host)
+    assert f"{verb} needs CAP_NET_ADMIN in the user namespace that owns" in caught.value.message
+    assert caught.value.exit_code == 7
+    assert "outside" in (caught.value.hint or "")
 
 
 def test_a_leaked_vport_refuses_a_claim_of_a_port_that_is_down(tmp_path: Path) -> None:

@@ -157,6 +157,13 @@ CASES: list[tuple[str, why.Facts, list[str], list[tuple[str, str, object]]]] = [
         [("run", "/a", True), ("run", "/b", None)],
     ),
     ("unsupported", why.NoRdmaDevice(), ["no RDMA device"], []),
+    (
+        "unsupported",
+        why.NoRdmaDevice(True, ("manae_0",)),
+        ["not in this network namespace (manae_0)"],
+        [("sysfs", "RDMA device elsewhere", "manae_0")],
+    ),
+    ("unsupported", why.NoRdmaDevice(True), ["not in this network namespace:"], []),
     ("unsupported", why.NetvscPair("eth0"), ["eth0"], [("sysfs", "master", "eth0")]),
     (
         "holder",
@@ -297,6 +304,7 @@ def test_a_failure_that_no_waiver_changes_says_what_to_do_once() -> None:
     ("facts", "word"),
     [
         (why.NoRdmaDevice(), "modprobe mana_ib"),
+        (why.NoRdmaDevice(True), "rdma dev set DEVICE netns /proc/1/ns/net"),
         (why.NetvscPair("eth0"), "without a netvsc"),
         (why.OwnerUnprovable(()), "root"),
         (why.InTransition((), ()), "try again"),

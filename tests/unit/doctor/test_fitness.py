@@ -10,6 +10,7 @@ import pytest
 from manactl.doctor import fitness
 from manactl.doctor.finding import Level
 from manactl.doctor.machine import HugePages, Journals, Machine, Module, Shape
+from manactl.look.debugfs import Mount
 from tests.unit.doctor.fit import FIT, FUNCTION, LOADED, NODE, manager
 
 
@@ -54,7 +55,7 @@ CASES: list[tuple[dict[str, Any], str, Level, str]] = [
     ({"waiting": ("pid 7 waits",)}, "driver-busy", FIX, "status -v"),
     ({"shape": Shape.SHARED_EQS}, "generation", ADVICE, ""),
     ({"shape": Shape.NOTHING}, "kernel-bug-open", ADVICE, ""),
-    ({"debugfs": False, "shape": None}, "debugfs", ADVICE, "mount -t debugfs"),
+    ({"debugfs": Mount.NOT_MOUNTED, "shape": None}, "debugfs", ADVICE, "mount -t debugfs"),
     ({"debugfs": None, "shape": None}, "debugfs", UNSEEN, ""),
     ({"provider": ""}, "rdma-core", FIX, "ibverbs-providers"),
     ({"rdma_core": 39}, "rdma-core", FIX, "ibverbs-providers"),

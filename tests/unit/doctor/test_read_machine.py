@@ -20,6 +20,7 @@ from manactl.doctor.machine import (
     Uverbs,
 )
 from manactl.doctor.read_machine import Places
+from manactl.look.debugfs import Mount
 from manactl.look.sysfs import Roots
 from manactl.model.port import (
     Certainty,
@@ -63,7 +64,7 @@ def test_an_empty_machine(places: Places) -> None:
     found = reading.read(REPORT, None, places)
     assert found.functions == ()
     assert found.modules == dict.fromkeys(reading.MODULES, Module.ABSENT)
-    assert (found.debugfs, found.shape, found.lockdown) == (True, None, None)
+    assert (found.debugfs, found.shape, found.lockdown) == (Mount.MOUNTED, None, None)
     assert (found.provider, found.rdma_core, found.uio_vmbus) == ("", None, None)
     assert (found.hugepages, found.hugetlbfs, found.managers) == ((), (), ())
     assert found.journals == Journals()
@@ -99,7 +100,12 @@ def test_shapes(places: Places, names: tuple[str, ...], shape: Shape) -> None:
 def test_debugfs_that_is_not_mounted(places: Places) -> None:
     Path(places.roots.sys, "kernel/debug/x").unlink()
     found = reading.read(REPORT, None, places)
-    assert (found.debugfs, found.shape) == (False, None)
+    assert (found.debugfs, found.shape) == (Mount.NOT_MOUNTED, None)
+    write(places.roots.proc, "filesystems", "nodev\tsysfs\n")
+    assert reading.read(REPORT, None, places).debugfs is Mount.NOT_OFFERED
+    Path(places.roots.sys, "kernel/debug").rmdir()
+    found = reading.read(REPORT, None, places)
+    assert (found.debugfs, found.shape) == (Mount.NOT_OFFERED, None)
 
 
 def test_libraries_and_lockdown(places: Places) -> None:

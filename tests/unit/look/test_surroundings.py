@@ -228,6 +228,10 @@ def test_without_a_netdev_or_its_state_nothing_is_read(scene: Scene) -> None:
     assert gather(STATUS, None, (), scene.rtnl) == NOTHING_READ
 
 
+def test_users_of_an_rdma_device_elsewhere_are_not_known(scene: Scene) -> None:
+    assert scene.read(rdma_elsewhere=("mana_0",)).rdma_users is None
+
+
 def test_a_quiet_machine_is_empty_and_not_unknown(scene: Scene) -> None:
     scene.rtnl = FakeRtnl([link(1, "lo"), link(3, "eth1")], ways={"0.0.0.0/0": {3}})
     scene.sockets, scene.away, scene.users = [], [], []
