@@ -122,6 +122,10 @@ def test_what_programs_lack_and_leave(fit: Machine) -> None:
     assert told["mend"] == [f"rm {left}"]
     library = "/usr/lib/x86_64-linux-gnu/libibverbs"
     fit.provoke(f"mv {library} {library}.x", "rdma-core", "mend", f"mv {library}.x {library}")
+    told_of = "/etc/libibverbs.d/mana.driver"
+    quiet = fit.provoke(f"mv {told_of} /tmp/m", "rdma-core", "mend", f"mv /tmp/m {told_of}")
+    assert "does not list" in quiet["what"]
+    assert quiet["mend"][-1] == f"echo 'driver mana' > {told_of}"
     pyverbs = "/usr/lib/python3/dist-packages/pyverbs"
     fit.provoke(f"mv {pyverbs} {pyverbs}.x", "pyverbs", "advice", f"mv {pyverbs}.x {pyverbs}")
     poor = found(vm, prefix=("prlimit", "--memlock=65536", *AS_NOBODY))

@@ -89,6 +89,8 @@ class Machine:
     uverbs: tuple[Uverbs, ...]
     provider: str | None  # the mana provider of libibverbs; "" where there is none
     rdma_core: int | None  # its version, 56 of libmana.so.1.0.56.1
+    announced: bool | None  # a file of libibverbs' configuration names the provider
+    listed: tuple[str, ...] | None  # RDMA devices that libibverbs lists; None: it did not answer
     pyverbs: bool
     capabilities: int
     memlock: int  # soft RLIMIT_MEMLOCK in bytes, -1 for no limit

@@ -29,7 +29,7 @@ from manactl.doctor.machine import (
 )
 from manactl.errors import ManactlError
 from manactl.journal.file import list_claims
-from manactl.look import surroundings, sysfs
+from manactl.look import ibverbs, surroundings, sysfs
 from manactl.look.sysfs import Roots
 from manactl.look.text_files import lines, names, text
 from manactl.model.port import Owner, Report
@@ -51,10 +51,16 @@ class Places(NamedTuple):
     run: str = "/run"
     modules: str = "/lib/modules"
     libraries: tuple[str, ...] = _LIBRARIES
+    verbs: str = "/etc/libibverbs.d"
     state: str = "/var/lib/manactl"
 
 
-def read(report: Report, rdma_netns: str | None, places: Places = Places()) -> Machine:  # noqa: B008
+def read(
+    report: Report,
+    rdma_netns: str | None,
+    places: Places = Places(),  # noqa: B008
+    listed: Callable[[], tuple[str, ...] | None] = ibverbs.listed,
+) -> Machine:
     """Everything at once. `report` is what `status` has found; `rdma_netns` the answer of nldev."""
     sys, proc = places.roots
     functions = tuple(_functions(report, places.roots))
@@ -71,6 +77,8 @@ def read(report: Report, rdma_netns: str | None, places: Places = Places()) -> M
         uverbs=tuple(_uverbs(places, functions)),
         provider=_provider(places.libraries),
         rdma_core=_rdma_core(places.libraries),
+        announced=_or_none(lambda: _announced(places.verbs)),
+        listed=listed() if functions else None,
         pyverbs=_importable("pyverbs.device"),
         capabilities=capabilities(),
         memlock=resource.getrlimit(resource.RLIMIT_MEMLOCK)[0],
@@ -188,6 +196,21 @@ def _library_names(libraries: Iterable[str]) -> Iterator[tuple[str, str]]:
 def _provider(libraries: Iterable[str]) -> str:
     found = (f"{d}/{n}" for d, n in _library_names(libraries) if _PROVIDER.fullmatch(n))
     return next(found, "")
+
+
+def _announced(directory: str) -> bool:
+    """Whether a file names the provider, as `driver mana` or by its path."""
+    found = (
+        line.split()
+        for name in (os.listdir(directory) if os.path.isdir(directory) else ())
+        if not name.startswith(".")
+        for line in lines(f"{directory}/{name}")
+    )
+    return any(
+        words[:1] == ["driver"] and words[1].rpartition("/")[2] in ("mana", "libmana")
+        for words in found
+        if len(words) == 2
+    )
 
 
 def _rdma_core(libraries: Iterable[str]) -> int | None:

@@ -56,7 +56,9 @@ CASES: list[tuple[dict[str, Any], str, Level, str]] = [
     ({"shape": Shape.NOTHING}, "kernel-bug-open", ADVICE, ""),
     ({"debugfs": False, "shape": None}, "debugfs", ADVICE, "mount -t debugfs"),
     ({"debugfs": None, "shape": None}, "debugfs", UNSEEN, ""),
-    ({"provider": ""}, "rdma-core", FIX, "ibverbs-providers"),
+    ({"provider": "", "listed": ()}, "rdma-core", FIX, "ibverbs-providers"),
+    ({"listed": ()}, "rdma-core", FIX, "--reinstall"),
+    ({"listed": (), "announced": False}, "rdma-core", FIX, "driver mana"),
     ({"rdma_core": 39}, "rdma-core", FIX, "ibverbs-providers"),
     ({"pyverbs": False}, "pyverbs", ADVICE, "python3-pyverbs"),
     ({"capabilities": 0}, "privilege", UNSEEN, "sudo"),
@@ -113,6 +115,8 @@ def test_what_is_fine_is_said_too() -> None:
 
 
 def test_the_worst_comes_first() -> None:
-    levels = [one.level for one in fitness.findings(replace(FIT, provider="", capabilities=0))]
+    levels = [
+        one.level for one in fitness.findings(replace(FIT, provider="", listed=(), capabilities=0))
+    ]
     assert list(dict.fromkeys(levels)) == [FIX, ADVICE, UNSEEN, Level.FINE]
     assert levels == sorted(levels, key=[FIX, ADVICE, UNSEEN, Level.FINE].index)
