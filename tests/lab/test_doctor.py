@@ -180,3 +180,44 @@ def test_what_claims_and_others_leave(fit: Machine) -> None:
         f"ip -n doctor link set {name} netns 1 && ip netns del doctor",
     )  # fmt: skip
     assert "doctor" in away["what"]
+
+
+@NEWEST
+def test_managers_and_daemons_by_their_names(vm: Vm) -> None:
+    """Named wherever they run; a refusal only where their own record has the port."""
+    up(vm, 1)
+    name = vm.netdevs[1]
+    programs = ("wickedd", "dhcpcd", "connmand", "keepalived", "zebra", "bird")
+    words = ("wicked", "dhcpcd", "ConnMan", "keepalived", "FRR", "BIRD")
+    vm.run(
+        f"for n in {' '.join(programs)}; do cp /bin/sleep /tmp/$n; "
+        "/tmp/$n 600 >/dev/null 2>&1 </dev/null & done"
+    )
+    pid = vm.run("pidof dhcpcd").out.strip()
+    claim = ("claim", "--raw-qp", name, "--dry-run")
+    try:
+        _, document = doctor(vm)
+        managers = [one for one in document["findings"] if one["code"] == "manager"]
+        assert [one["level"] for one in managers] == ["advice"] * len(words)
+        assert [one["what"].split()[0] for one in managers] == list(words)
+        planned = manactl(vm, *claim)
+        assert planned.rc == 0, planned.err
+        assert [word for word in words if word not in planned.out] == []
+
+        vm.run(f"mkdir -p /run/dhcpcd && echo {pid} > /run/dhcpcd/{name}.pid")
+        refused = manactl(vm, *claim)
+        assert refused.rc == 3
+        assert f"manager: {name}: a network manager controls it: dhcpcd (pid {pid} dhcpcd)" in (
+            refused.err
+        )
+        mended = found(vm)["manager"]
+        assert (mended["level"], mended["mend"][0]) == (
+            "mend",
+            f"echo denyinterfaces {name} >> /etc/dhcpcd.conf",
+        )
+        vm.run("rm -r /run/dhcpcd")
+        vm.run(f"mkdir -p /run/network && echo {name}={name} > /run/network/ifstate")
+        refused = manactl(vm, *claim)
+        assert (refused.rc, "controls it: ifupdown;" in refused.err) == (3, True)
+    finally:
+        vm.run(f"killall {' '.join(programs)}; rm -rf /run/dhcpcd /run/network/ifstate; true")

@@ -6,7 +6,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from manactl.netstate.surroundings import Manager
+from manactl.netstate.surroundings import Daemon, Manager
 
 
 class Module(enum.StrEnum):
@@ -105,4 +105,5 @@ class Machine:
     state_dir: str | None  # why a claim could not write there; None: it could
     unmanned: tuple[str, ...] = ()  # ports owned by a raw QP without a claim
     in_other_netns: tuple[str, ...] = ()  # ports whose netdev is in another network namespace
+    daemons: tuple[Daemon, ...] = ()  # who changes links, addresses or routes beside them
     waiting: tuple[str, ...] = ()  # what `status` reports of a driver that is busy or broken

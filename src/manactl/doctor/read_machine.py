@@ -29,10 +29,11 @@ from manactl.doctor.machine import (
 )
 from manactl.errors import ManactlError
 from manactl.journal.file import list_claims
-from manactl.look import ibverbs, surroundings, sysfs
+from manactl.look import ibverbs, managers, sysfs
 from manactl.look.sysfs import Roots
 from manactl.look.text_files import lines, names, text
 from manactl.model.port import Owner, Report
+from manactl.netstate.surroundings import Daemon
 from manactl.wire.nldev import Nldev
 
 MODULES = ("mana", "mana_ib", "ib_uverbs")
@@ -53,6 +54,8 @@ class Places(NamedTuple):
     libraries: tuple[str, ...] = _LIBRARIES
     verbs: str = "/etc/libibverbs.d"
     state: str = "/var/lib/manactl"
+    lib: str = "/var/lib"
+    etc: str = "/etc"
 
 
 def read(
@@ -65,7 +68,7 @@ def read(
     sys, proc = places.roots
     functions = tuple(_functions(report, places.roots))
     files = tuple(_hugepage_files(places))
-    managers = _managers(report, places)
+    managing, daemons = _managers(report, places)
     return Machine(
         kernel=report.kernel,
         functions=functions,
@@ -86,8 +89,9 @@ def read(
         hugetlbfs=tuple(_mounts(proc, "hugetlbfs")),
         hugepage_files=files,
         iommu_groups=len(names(f"{sys}/kernel/iommu_groups")),
-        managers=managers,
-        systemd=_systemd(managers),
+        managers=managing,
+        systemd=_systemd(managing),
+        daemons=daemons,
         uio_vmbus=_uio(sys),
         journals=_journals(Path(places.state)),
         state_dir=_state_dir(Path(places.state)),
@@ -268,20 +272,28 @@ def _hugepage_files(places: Places) -> Iterator[str]:
                 yield f"{mount}/{name}"
 
 
-def _managers(report: Report, places: Places) -> tuple[PciManager, ...] | None:
-    found = []
-    proc, run = Path(places.roots.proc), Path(places.run)
-    for port in report.ports:
-        if port.netdev is None or port.netns is not None:
-            continue
-        try:
-            managers = surroundings.managers({port.netdev.ifindex}, run, proc)
-        except OSError:
-            return None
-        found += [
-            PciManager(port.label, manager, _network_file(manager.source)) for manager in managers
-        ]
-    return tuple(found)
+def _managers(
+    report: Report, places: Places
+) -> tuple[tuple[PciManager, ...] | None, tuple[Daemon, ...]]:
+    """The managers of each port that is here, and who else runs."""
+    roots = managers.Roots(
+        Path(places.run), Path(places.roots.proc), Path(places.roots.sys), Path(places.lib),
+        Path(places.etc),
+    )  # fmt: skip
+    found: list[PciManager] = []
+    here = [port for port in report.ports if port.netdev is not None and port.netns is None]
+    try:
+        daemons = managers.find({}, roots).daemons
+        for port in here:
+            assert port.netdev is not None
+            named = {port.netdev.ifindex: port.netdev.name}
+            found += [
+                PciManager(port.label, manager, _network_file(manager.source))
+                for manager in managers.find(named, roots).managers
+            ]
+    except OSError:
+        return None, ()
+    return tuple(found), daemons
 
 
 def _network_file(link: str) -> str | None:

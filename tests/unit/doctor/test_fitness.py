@@ -10,6 +10,7 @@ import pytest
 from manactl.doctor import fitness
 from manactl.doctor.finding import Level
 from manactl.doctor.machine import HugePages, Journals, Machine, Module, Shape
+from manactl.netstate.surroundings import Daemon, Does
 from tests.unit.doctor.fit import FIT, FUNCTION, LOADED, NODE, manager
 
 
@@ -69,6 +70,10 @@ CASES: list[tuple[dict[str, Any], str, Level, str]] = [
     ({"managers": None}, "manager", UNSEEN, ""),
     ({"managers": (manager("NetworkManager", True),)}, "manager", FIX, "managed no"),
     ({"managers": (manager("systemd-networkd", None),)}, "manager", FIX, "10-a.network.d"),
+    ({"managers": (manager("wicked", True),)}, "manager", FIX, "STARTMODE"),
+    ({"managers": (manager("dhcpcd", True),)}, "manager", FIX, "denyinterfaces eth1"),
+    ({"managers": (manager("ifupdown", True),)}, "manager", FIX, "--allow manager"),
+    ({"daemons": (Daemon("FRR", Does.ROUTES, ()),)}, "manager", ADVICE, ""),
     ({"systemd": "257.6-1"}, "systemd", ADVICE, "apt"),
     ({"uio_vmbus": ()}, "uio", ADVICE, "remove_id"),
     ({"journals": Journals(interrupted=("a:1",))}, "interrupted", FIX, "manactl recover"),

@@ -52,6 +52,8 @@ def places(tmp_path: Path) -> Places:
         (at("lib"),),
         at("libibverbs.d"),
         at("state"),
+        at("var-lib"),
+        at("etc"),
     )
     os.chmod(made.state, 0o700)
     write(made.roots.sys, "kernel/debug/x", "")
