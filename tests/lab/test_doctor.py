@@ -210,11 +210,10 @@ def test_managers_and_daemons_by_their_names(vm: Vm) -> None:
         assert f"manager: {name}: a network manager controls it: dhcpcd (pid {pid} dhcpcd)" in (
             refused.err
         )
-        mended = found(vm)["manager"]
-        assert (mended["level"], mended["mend"][0]) == (
-            "mend",
-            f"echo denyinterfaces {name} >> /etc/dhcpcd.conf",
-        )
+        code, document = doctor(vm)
+        (mine,) = (one for one in document["findings"] if one["level"] == "mend")
+        assert (code, mine["what"]) == (3, f"dhcpcd manages {name}")
+        assert mine["mend"][0] == f"echo denyinterfaces {name} >> /etc/dhcpcd.conf"
         vm.run("rm -r /run/dhcpcd")
         vm.run(f"mkdir -p /run/network && echo {name}={name} > /run/network/ifstate")
         refused = manactl(vm, *claim)

@@ -92,7 +92,7 @@ class Machine:
     announced: bool | None  # a file of libibverbs' configuration names the provider
     listed: tuple[str, ...] | None  # RDMA devices that libibverbs lists; None: it did not answer
     pyverbs: bool
-    capabilities: int
+    capabilities: int  # those that are good here
     memlock: int  # soft RLIMIT_MEMLOCK in bytes, -1 for no limit
     hugepages: tuple[HugePages, ...]
     hugetlbfs: tuple[str, ...]  # mount points
@@ -105,5 +105,6 @@ class Machine:
     state_dir: str | None  # why a claim could not write there; None: it could
     unmanned: tuple[str, ...] = ()  # ports owned by a raw QP without a claim
     in_other_netns: tuple[str, ...] = ()  # ports whose netdev is in another network namespace
+    own_user_namespace: bool = False  # root of it is root of nothing else
     daemons: tuple[Daemon, ...] = ()  # who changes links, addresses or routes beside them
     waiting: tuple[str, ...] = ()  # what `status` reports of a driver that is busy or broken

@@ -85,14 +85,19 @@ def privilege(machine: Machine) -> Iterator[Finding]:
     if not lacking:
         yield fine("privilege", "CAP_NET_ADMIN and CAP_NET_RAW are there")
         return
-    yield Finding(
-        "privilege",
-        Level.UNSEEN,
-        f"this process has no {' and no '.join(lacking)}",
+    what = f"this process has no {' and no '.join(lacking)}"
+    why = (
         "claim and release need CAP_NET_ADMIN, a raw QP needs CAP_NET_RAW, and only root sees "
-        "everything that is checked here",
-        ("sudo manactl doctor",),
+        "everything that is checked here"
     )
+    if machine.own_user_namespace:
+        what += " that is good for the machine's ports"
+        why += (
+            ". This is a user namespace of its own (a rootless container, `unshare -Ur`): its root "
+            "has all capabilities, over what belongs to that namespace; run manactl outside of it"
+        )
+    fix = () if machine.own_user_namespace else ("sudo manactl doctor",)
+    yield Finding("privilege", Level.UNSEEN, what, why, fix)
 
 
 def memlock(machine: Machine) -> Iterator[Finding]:

@@ -29,7 +29,7 @@ from manactl.doctor.machine import (
 )
 from manactl.errors import ManactlError
 from manactl.journal.file import list_claims
-from manactl.look import ibverbs, managers, sysfs
+from manactl.look import ibverbs, managers, sysfs, user_namespace
 from manactl.look.sysfs import Roots
 from manactl.look.text_files import lines, names, text
 from manactl.model.port import Owner, Report
@@ -91,10 +91,11 @@ def read(
         iommu_groups=len(names(f"{sys}/kernel/iommu_groups")),
         managers=managing,
         systemd=_systemd(managing),
+        own_user_namespace=not user_namespace.is_initial(proc),
         daemons=daemons,
         uio_vmbus=_uio(sys),
         journals=_journals(Path(places.state)),
-        state_dir=_state_dir(Path(places.state)),
+        state_dir=_state_dir(Path(places.state), proc),
         unmanned=tuple(p.label for p in report.ports if p.owner is Owner.RAW_QP and not p.claim),
         in_other_netns=tuple(f"{p.id} ({p.netns})" for p in report.ports if p.netns is not None),
         waiting=waiting(report),
@@ -338,9 +339,9 @@ def _journals(state: Path) -> Journals:
     )
 
 
-def _state_dir(state: Path) -> str | None:
+def _state_dir(state: Path, proc: str) -> str | None:
     """Why a claim could not write its journal; the directory itself is made by the first claim."""
-    if os.geteuid() != 0:
+    if os.geteuid() != 0 or not user_namespace.is_initial(proc):
         return None  # a claim needs root: the check `privilege` reports that
     part = next((path for path in (state, *state.parents) if os.path.lexists(path)), Path("/"))
     try:

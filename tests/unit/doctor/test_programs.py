@@ -89,6 +89,10 @@ def test_capabilities(capabilities: int, lacking: list[str]) -> None:
     if not lacking:
         assert brief([found]) == [("privilege", "fine", ())]
         return
+    (inside,) = programs.privilege(machine(capabilities=capabilities, own_user_namespace=True))
+    assert brief([inside]) == [("privilege", "unseen", ())]
+    assert inside.what.startswith(found.what)
+    assert "user namespace" in inside.why
     assert brief([found]) == [("privilege", "unseen", ("sudo manactl doctor",))]
     named = [word.strip(",") for word in found.what.split() if word.startswith("CAP_")]
     assert named == lacking

@@ -331,6 +331,20 @@ def test_lockdown(places: Places, text: str, mode: str | None) -> None:
     assert reading.read(REPORT, None, places).lockdown == mode
 
 
+def test_root_of_a_user_namespace_is_told_from_root(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    os.chmod(places.state, 0o777)
+    found = reading.read(REPORT, None, places)
+    assert not found.own_user_namespace
+    assert "not root's alone" in (found.state_dir or "")
+    write(places.roots.proc, "self/ns/user", "")  # any inode but that of the first namespace
+    found = reading.read(REPORT, None, places)
+    assert found.own_user_namespace
+    assert found.state_dir is None  # what belongs to whom cannot be seen from there
+
+
 def test_iommu_groups_are_counted(places: Places) -> None:
     for number in range(3):
         Path(places.roots.sys, "kernel/iommu_groups", str(number)).mkdir(parents=True)
