@@ -102,7 +102,11 @@ TOPICS = (
         name="dpdk-no-port",
         kind=Kind.MESSAGE,
         title="DPDK finds no port at all",
-        forms=("No probed ethernet devices",),
+        forms=(
+            "No probed ethernet devices",
+            "No Ethernet ports",
+            "Did not find any ports to use",
+        ),
         means=(
             "No device matched the arguments of -a or --vdev. For MANA that needs the kernel's "
             "mana_ib and ib_uverbs, DPDK's net_mana driver and rdma-core's libmana, a readable "

@@ -42,6 +42,7 @@ TOPICS = (
             Failed to probe
             Cannot plug device
             attach of device failed
+            Error attaching device '<any>' to DPDK
             devargs name not found
             devargs name too long
             devargs truncated

@@ -66,7 +66,7 @@ _PLAIN = frozenset(
 )  # fmt: skip
 _OURS = re.compile(
     r"\b(?:mana\w*|hv_netvsc|vport\w*|ib_uverbs|uverbs\w*|libibverbs|ibv_\w+|create_(?:qp|cq|wq)|"
-    r"raw[ _-]?(?:qp|packet)\w*|queue pairs?|\w*qps?|verbs|librte\w*|dpdk\w*|testpmd)\b",
+    r"raw[ _-]?(?:qp|packet)\w*|queue pairs?|\w*qps?|verbs|librte\w*|dpdk\w*|testpmd|rtnetlink answers|netlink error)\b",
     re.I,
 )
 

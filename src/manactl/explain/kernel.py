@@ -38,6 +38,28 @@ TOPICS = (
         see=("EBUSY", "raw-qp"),
     ),
     Topic(
+        name="netdev-missing",
+        kind=Kind.MESSAGE,
+        title="there is no netdev of that name in this network namespace",
+        forms=(
+            "Cannot find device",
+            "RTNETLINK answers: No such device",
+            "netlink error: No such device",
+        ),
+        means=(
+            "The netdev was renamed (udev does that after boot), moved to another network "
+            "namespace, or removed because the driver was unbound or the device is being reset. "
+            "It says nothing about the vport."
+        ),
+        check=(
+            Step("The ports, by PCI address, and where their netdevs are:", "manactl status -v"),
+            Step("The namespaces:", "ip netns list"),
+        ),
+        remedy=(Step("Use the name, an altname or PCI:PORT as status prints them."),),
+        origin="rtnetlink",
+        see=("elsewhere", "device-reset"),
+    ),
+    Topic(
         name="netvsc-vf-not-opened",
         kind=Kind.MESSAGE,
         title="a netvsc interface came up without its fast path",

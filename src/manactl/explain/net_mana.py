@@ -77,6 +77,11 @@ TOPICS = (
             """
             Can't update RSS after device has started
             Only support equal number of rx/tx queues
+            Fail: input rxq (<n>) can't be greater than max_rx_queues
+            Fail: input txq (<n>) can't be greater than max_tx_queues
+            Fail: input rxd (<n>) can't be
+            Fail: input txd (<n>) can't be
+            Fail to configure port <n>
             Port <n> invalid RSS HF <n>
             MANA_DRIVER: <any>Port <n> key len must be <n> long
             number of TX/RX queues must be power of 2

@@ -135,6 +135,7 @@ TOPICS = (
             rdma_bind_addr
             rdma_create_event_channel
             rdma_connect
+            nvme_rdma_resolve_addr
             librdmacm: Fatal: no RDMA devices found
             librdmacm: Fatal: unable to open RDMA device
             librdmacm: Warning:

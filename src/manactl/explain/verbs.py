@@ -18,6 +18,51 @@ _BY_RAW_QP = {
 
 TOPICS = (
     Topic(
+        name="uverbs-open",
+        kind=Kind.MESSAGE,
+        title="the uverbs device of an RDMA device cannot be opened",
+        forms=forms(
+            """
+            /dev/infiniband/uverbs<n>: <any>
+            open /dev/infiniband/uverbs<n>
+            Failed to open device
+            failed to open /dev/infiniband
+            Couldn't get context for <name>
+            missing RDMA device spec for device
+            missing RDMA device spec for
+            """
+        ),
+        means=(
+            "The RDMA device is listed, and the program may not open its character device, or does "
+            "not have it. In a container that is nearly always a device that was not given to it: "
+            "the node is missing in its /dev, or its device control group does not allow it. The "
+            "vport's owner plays no part."
+        ),
+        by_errno={
+            1: "the device control group of the container does not allow the device",
+            2: "the device has no node in this /dev",
+            13: "the mode of the node does not allow it; rdma-core sets 0666",
+            19: "the RDMA device has gone, or its driver is being reset",
+        },
+        check=(
+            Step("Where the program runs:", "ls -l /dev/infiniband/"),
+            Step("On the machine:", "manactl doctor"),
+        ),
+        remedy=(
+            Step(
+                "Give the container the device, and CAP_NET_RAW for raw queue pairs:",
+                "docker run --device /dev/infiniband/uverbs0 --cap-add NET_RAW --ulimit memlock=-1 "
+                "IMAGE",
+            ),
+            Step("In Kubernetes: by a device plugin, which announces it as a resource."),
+        ),
+        origin="ib_uverbs_open(); the device controller of control groups",
+        see=(
+            "EACCES",
+            "ibv-no-driver",
+        ),
+    ),
+    Topic(
         name="ibv-no-driver",
         kind=Kind.MESSAGE,
         title="libibverbs has no driver for an RDMA device: programs do not see it",
@@ -32,7 +77,6 @@ TOPICS = (
             No IB device found
             No RDMA devices found
             Failed to get IB devices list
-            failed to open device mana
             no verbs device found
             No uverbs devices found
             """
@@ -41,7 +85,8 @@ TOPICS = (
             "The kernel has the device, and libibverbs found no provider that takes it: libmana "
             "is not installed, it is not announced by a file in /etc/libibverbs.d, or a container "
             "has neither. `ibv_devices` does not list the device, and DPDK finds no port. "
-            "RDMAV_DRIVERS and IBV_DRIVERS name further ones. The vport's owner plays no part."
+            "A line that names another provider than mana is about other NICs. The vport's owner plays "
+            "no part."
         ),
         check=(
             Step("Whether user space sees the devices:", "ibv_devices"),

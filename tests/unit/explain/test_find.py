@@ -90,7 +90,21 @@ LINES = {
     "Error: ipv6: Multicast auto join failed.": "ipv6-autojoin",
     "hn_vf_attach(): found matching VF port 1": "dpdk-netvsc-vf",
     "HN_DRIVER: hn_vf_attach(): Couldn't find port for VF": "dpdk-netvsc-vf-failed",
+    "open /dev/infiniband/uverbs0: operation not permitted": "uverbs-open",
+    "ibv_devinfo: /dev/infiniband/uverbs0: Permission denied": "uverbs-open",
+    'error creating new device: "missing RDMA device spec for device 7870:00:00.0, RDMA device '
+    '\\"issm\\" not found"': "uverbs-open",
+    "RDMA resources for 7870:00:00.0 not found. Are RDMA modules loaded?": "no-rdma-driver",
+    "dpdk|ERR|EAL: Driver cannot attach the device (7870:00:00.0)": "dpdk-device-unusable",
+    "netdev_dpdk|WARN|Error attaching device '7870:00:00.0' to DPDK": "dpdk-device-unusable",
+    "EAL: Error - exiting with code: 1\n  Cause: No Ethernet ports - bye": "dpdk-no-port",
+    "RTNETLINK answers: No such device": "netdev-missing",
+    'Cannot find device "eth1"': "netdev-missing",
+    "RTNETLINK answers: Operation not permitted": "EPERM",
     "RDMA_CM_EVENT_ADDR_ERROR, error: -19": "rdma-cm",
+    "nvme_rdma.c: 587:nvme_rdma_resolve_addr: *ERROR*: RDMA_CM_EVENT_ADDR_ERROR, error: -19": (
+        "rdma-cm"
+    ),
     "cma event RDMA_CM_EVENT_ADDR_ERROR, error -19": "rdma-cm",
     "RDMA CMA: address error, error -19": "rdma-cm",
     "ib_write_bw: unexpected CM event: RDMA_CM_EVENT_REJECTED, error 28": "rdma-cm",
