@@ -61,7 +61,10 @@ TOPICS = (
         ),
         remedy=(
             Step("Try once more:", "ip link set PORT up"),
-            Step("With 12, ask for fewer or smaller queues:", "ethtool -G PORT rx 256 tx 256"),
+            Step(
+                "With 12, ask for smaller queues, but never while a raw queue pair has the port:",
+                "ethtool -G PORT rx 256 tx 256",
+            ),
             Step(
                 "If it then reads EBUSY although nobody has the port, see:",
                 "manactl explain kernel-bug",

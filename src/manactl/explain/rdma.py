@@ -159,7 +159,7 @@ TOPICS = (
         remedy=(
             Step("If the port is claimed and RC is what you want:", "manactl release PORT"),
             Step(
-                "Otherwise mend the address or the route, or run the program in the namespace "
+                "Otherwise fix the address or the route, or run the program in the namespace "
                 "that has both."
             ),
         ),

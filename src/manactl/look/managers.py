@@ -121,14 +121,16 @@ def _dhcpcd(name: str, processes: Iterable[Process], roots: Roots) -> tuple[Path
     """The file by which a dhcpcd that runs has this netdev: a pid file of its own, or, where one
     process serves all, a lease."""
     by_pid = {str(one.pid): one for one in processes}
-    base = roots.run / "dhcpcd"
-    for path in (base / f"{name}.pid", base / f"{name}-4.pid", base / f"{name}-6.pid"):
-        if process := by_pid.get(_text(path).strip()):
-            return path, process
-    if process := by_pid.get(_text(base / "pid").strip()):
-        for lease in (f"{name}.lease", f"{name}.lease6"):
-            if (path := roots.lib / "dhcpcd" / lease).exists():
-                return path, process
+    run, lib = roots.run, roots.lib
+    own = (f"dhcpcd/{name}.pid", f"dhcpcd/{name}-4.pid", f"dhcpcd/{name}-6.pid")
+    for pid_file in (*own, f"dhcpcd-{name}.pid"):  # the last is that of dhcpcd 8 and older
+        if process := by_pid.get(_text(run / pid_file).strip()):
+            return run / pid_file, process
+    for pid_file, leases in (("dhcpcd/pid", "dhcpcd"), ("dhcpcd.pid", "dhcpcd5")):
+        if process := by_pid.get(_text(run / pid_file).strip()):
+            for lease in (f"{name}.lease", f"{name}.lease6"):
+                if (path := lib / leases / lease).exists():
+                    return path, process
     return None
 
 

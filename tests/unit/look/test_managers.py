@@ -157,15 +157,17 @@ def test_wicked_has_what_it_has_set_up(machine: Machine) -> None:
     assert machine.managers({4: "eth2"}) == ()
 
 
-@pytest.mark.parametrize("name", ["eth1.pid", "eth1-4.pid", "eth1-6.pid"])
+@pytest.mark.parametrize(
+    "name", ["dhcpcd/eth1.pid", "dhcpcd/eth1-4.pid", "dhcpcd/eth1-6.pid", "dhcpcd-eth1.pid"]
+)
 def test_a_dhcpcd_of_the_netdev(machine: Machine, name: str) -> None:
-    path = machine.write(f"run/dhcpcd/{name}", "14\n")
+    path = machine.write(f"run/{name}", "14\n")
     assert machine.of_eth1() == ()  # a pid file that was left
     machine.runs(Process(13, "dhcpcd"), DHCPCD)
     assert machine.of_eth1() == (Manager("dhcpcd", DHCPCD, True, str(path)),)
-    machine.write(f"run/dhcpcd/{name}", "77\n")
+    machine.write(f"run/{name}", "77\n")
     assert machine.of_eth1() == ()
-    machine.write(f"run/dhcpcd/{name}", "")
+    machine.write(f"run/{name}", "")
     assert machine.of_eth1() == ()
 
 
@@ -179,6 +181,13 @@ def test_a_dhcpcd_of_all_netdevs_has_those_with_a_lease(machine: Machine, lease:
     assert machine.of_eth1() == (Manager("dhcpcd", DHCPCD, True, str(path)),)
     machine.write("run/dhcpcd/pid", "15\n")  # another one, which does not run
     assert machine.of_eth1() == ()
+
+
+def test_an_older_dhcpcd_of_all_netdevs_has_its_files_elsewhere(machine: Machine) -> None:
+    machine.runs(DHCPCD)
+    machine.write("run/dhcpcd.pid", "14\n")
+    path = machine.write("lib/dhcpcd5/eth1.lease")
+    assert machine.of_eth1() == (Manager("dhcpcd", DHCPCD, True, str(path)),)
 
 
 def test_connman_has_the_services_that_it_knows_by_their_mac(machine: Machine) -> None:
