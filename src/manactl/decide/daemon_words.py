@@ -56,6 +56,6 @@ def holds(name: str, port: str) -> tuple[str, ...]:  # noqa: PLR0911 - a case fo
         case "ifupdown":
             comment = f"s/^(auto|allow-hotplug) {port}$/# &/"
             return (command("sed", "-i", "-E", comment, "/etc/network/interfaces"), accept)
-        case "cloud-netconfig":
-            return ("systemctl stop cloud-netconfig.timer",)
+        case "cloud-netconfig" | "nm-cloud-setup":
+            return (f"systemctl stop {name}.timer",)
     return ()

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from manactl.decide import daemon_words
 from manactl.doctor.finding import Finding, Level, fine
 from manactl.doctor.machine import Machine
+from manactl.netstate.surroundings import Does
 
 _FIXED_NETWORKD = (257, 7)  # before: "unmanaged" is forgotten in some boots (systemd issue 36997)
 
@@ -48,8 +49,9 @@ def managers(machine: Machine) -> Iterator[Finding]:
         yield Finding(
             "manager",
             Level.ADVICE,
-            f"{daemon_words.who(daemon)} runs; nothing says that it manages a port",
+            f"{daemon_words.who(daemon)}: here, and nothing says that it manages a port",
             daemon_words.effect(daemon, "a port"),
+            daemon_words.holds(daemon.name, "PORT") if daemon.does is Does.ADDRESSES else (),
         )
     if machine.systemd is not None and _version(machine.systemd) < _FIXED_NETWORKD:
         yield Finding(

@@ -22,8 +22,16 @@ _DAEMONS = {
     "zebra": ("FRR", Does.ROUTES),  # the one of its daemons that writes to the kernel
     "bird": ("BIRD", Does.ROUTES),
     "bird6": ("BIRD", Does.ROUTES),
+    "charon": ("strongSwan", Does.ROUTES),
+    "charon-systemd": ("strongSwan", Does.ROUTES),
+    "flanneld": ("flannel", Does.ROUTES),
+    "calico-node": ("Calico", Does.ROUTES),
+    "cilium-agent": ("Cilium", Does.ROUTES),
+    "kube-router": ("kube-router", Does.ROUTES),
 }
-_CLOUD_NETCONFIG = "systemd/system/timers.target.wants/cloud-netconfig.timer"
+# Those that a timer starts: most of the time nothing of them runs.
+_TIMERS = ("cloud-netconfig", "nm-cloud-setup")
+_ENABLED = "systemd/system/timers.target.wants"
 _SAYING = (
     "NetworkManager",
     "systemd-network",
@@ -79,8 +87,9 @@ def _daemons(running: Mapping[str, list[Process]], etc: Path) -> Iterator[Daemon
     for comm, what in _DAEMONS.items():
         if processes := running.get(comm):
             by_name.setdefault(what, []).extend(processes)
-    if (etc / _CLOUD_NETCONFIG).is_symlink():  # a timer: most of the time nothing of it runs
-        by_name.setdefault(_DAEMONS["cloud-netconfig"], [])
+    for name in _TIMERS:
+        if (etc / _ENABLED / f"{name}.timer").is_symlink():
+            by_name.setdefault((name, Does.ADDRESSES), [])
     for (name, does), processes in by_name.items():
         yield Daemon(name, does, tuple(processes))
 

@@ -9,6 +9,8 @@ import pytest
 from manactl.decide import daemon_words
 from manactl.netstate.surroundings import Daemon, Does, Process
 
+TIMERS = ("cloud-netconfig", "nm-cloud-setup")
+
 
 def daemon(does: Does, *processes: Process) -> Daemon:
     return Daemon("FRR", does, processes)
@@ -33,12 +35,16 @@ def test_each_kind_has_words_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["NetworkManager", "wicked", "dhcpcd", "ConnMan", "ifupdown", "cloud-netconfig"]
+    "name",
+    [
+        *("NetworkManager", "wicked", "dhcpcd", "ConnMan", "ifupdown"),
+        *("cloud-netconfig", "nm-cloud-setup"),
+    ],
 )
 def test_a_hold_can_be_copied_whatever_the_port_is_called(name: str) -> None:
     lines = daemon_words.holds(name, "eth1")
     assert lines
-    assert any("eth1" in line for line in lines) is (name != "cloud-netconfig")
+    assert any("eth1" in line for line in lines) is (name not in TIMERS)
     for line in daemon_words.holds(name, "e;reboot"):
         words = list(shlex.shlex(line, posix=True, punctuation_chars=True))
         assert ";" not in words

@@ -79,6 +79,12 @@ def test_who_manages_no_port_is_advice_and_named_once() -> None:
     assert len(list(others.managers(machine(managers=(let_be,), daemons=(wicked,))))) == 2
 
 
+def test_a_timer_can_be_stopped() -> None:
+    timer = Daemon("nm-cloud-setup", Does.ADDRESSES, ())
+    (found,) = others.managers(machine(daemons=(timer,)))
+    assert found.fix == ("systemctl stop nm-cloud-setup.timer",)
+
+
 @pytest.mark.parametrize(
     ("version", "old"),
     [

@@ -254,6 +254,11 @@ def test_a_machine_may_have_several(machine: Machine) -> None:
         ("zebra", "FRR", Does.ROUTES),
         ("bird", "BIRD", Does.ROUTES),
         ("bird6", "BIRD", Does.ROUTES),
+        ("charon-systemd", "strongSwan", Does.ROUTES),
+        ("flanneld", "flannel", Does.ROUTES),
+        ("calico-node", "Calico", Does.ROUTES),
+        ("cilium-agent", "Cilium", Does.ROUTES),
+        ("kube-router", "kube-router", Does.ROUTES),
     ],
 )
 def test_a_program_is_known_by_its_name(machine: Machine, comm: str, name: str, does: Does) -> None:
@@ -281,6 +286,15 @@ def test_cloud_netconfig_is_a_timer(machine: Machine) -> None:
     script = Process(50, "cloud-netconfig")
     machine.runs(script)
     assert machine.daemons == (Daemon("cloud-netconfig", Does.ADDRESSES, (script,)),)
+
+
+def test_a_timer_that_is_not_enabled_starts_nothing(machine: Machine) -> None:
+    machine.write("etc/systemd/system/nm-cloud-setup.timer")
+    assert machine.daemons == ()
+    wants = machine.base / "etc/systemd/system/timers.target.wants"
+    wants.mkdir()
+    (wants / "nm-cloud-setup.timer").symlink_to("../nm-cloud-setup.timer")
+    assert machine.daemons == (Daemon("nm-cloud-setup", Does.ADDRESSES, ()),)
 
 
 def test_the_managers_that_report_are_no_daemons_besides(machine: Machine) -> None:
