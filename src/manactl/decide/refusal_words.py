@@ -137,7 +137,7 @@ def message(refusal: Refusal) -> str:  # noqa: PLR0911, PLR0912 - a case for eac
             )
         case why.Managers(managers):
             names = _some(
-                f"{m.name} ({m.process})"
+                (f"{m.name} ({m.process})" if m.process else m.name)
                 + ("" if m.managed else ", which does not report whether it does")
                 for m in managers
             )

@@ -112,11 +112,11 @@ TOPICS = (
     ),
     _topic(
         "manager", "a network manager controls the port",
-        "NetworkManager or systemd-networkd may set the port up again while a raw queue pair "
-        "uses it, or drop its addresses while it is down. After the release both delete "
-        "what they did not configure themselves.",
+        "NetworkManager, systemd-networkd, wicked, dhcpcd, ConnMan or ifupdown may set the port up "
+        "again while a raw queue pair uses it, or drop its addresses while it is down. After the "
+        "release the first two delete what they did not configure themselves.",
         "run-time files of the managers",
-        check=(Step("Who manages it:", "networkctl status PORT; nmcli device show PORT"),),
+        check=(Step("Who manages it, and how to have it leave the port alone:", "manactl doctor"),),
         remedy=(Step("NetworkManager: make it unmanaged:", "nmcli device set PORT managed no"),
                 Step("systemd-networkd: ActivationPolicy=manual in [Link] and "
                      "KeepConfiguration=yes in [Network] of a drop-in, then:",

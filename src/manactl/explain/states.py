@@ -146,7 +146,9 @@ TOPICS = (
                 Step("Ubuntu has it in a package of its own:",
                      "apt install linux-modules-extra-azure")),
         forms=("no RDMA driver is bound to the function",
-               "has no RDMA device: no raw QP can be made on it"),
+               "has no RDMA device: no raw QP can be made on it",
+               "Are RDMA modules loaded", "RDMA resources for <name> not found",
+               "can not get RDMA subsystem network namespace mode"),
         see=("unsupported",),
     ),
     _topic(

@@ -156,6 +156,12 @@ CASES: list[tuple[str, why.Facts, list[str], list[tuple[str, str, object]]]] = [
         ["nm (pid 77 prober), nd (pid 77 prober), which does not report whether it does;"],
         [("run", "/a", True), ("run", "/b", None)],
     ),
+    (
+        "manager",
+        why.Managers((Manager("ifupdown", None, True, "/c"),)),
+        ["controls it: ifupdown; it may"],
+        [("run", "/c", True)],
+    ),
     ("unsupported", why.NoRdmaDevice(), ["no RDMA device"], []),
     (
         "unsupported",
