@@ -42,7 +42,7 @@ from manactl.model.port import (
     Report,
     Upper,
 )
-from manactl.netstate.snapshot import Fact, Kind, PortState, Request
+from manactl.netstate.snapshot import Fact, Kind, PortState, Request, Rows
 from manactl.netstate.surroundings import FabricRoute, Surroundings
 from manactl.wire.uverbs import ProofOutcome
 from tests.unit.fakes import address, neighbour, nexthop, route
@@ -151,7 +151,7 @@ class FakeSystem:
         with self.host.fate.operation():
             self.kernel.set_up(self.here(port), up)
 
-    def capture(self, port: PortId, nexthops: Collection[int] = ()) -> PortState:
+    def capture(self, port: PortId, nexthops: Collection[int] = (), rows: Rows = None) -> PortState:
         with self.host.fate.operation():
             one = self.here(port)
             messages = self.kernel.of(one, frozenset(nexthops))

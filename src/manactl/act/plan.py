@@ -6,6 +6,7 @@ and may be repeated: a half-done step is undone like a done one.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +20,8 @@ from manactl.decide import kernel_bugs
 from manactl.errors import ManactlError
 from manactl.model.port import Evidence, Holder, PortId
 from manactl.netstate import diff, snapshot
-from manactl.netstate.snapshot import PortState
+from manactl.netstate.snapshot import PortState, Request
+from manactl.wire import rtmsg as rt
 from manactl.wire.uverbs import ProofOutcome
 
 SCHEMA = "manactl.plan/1"
@@ -180,7 +182,11 @@ def restore_all(kept: Sequence[KeepState], system: System) -> list[Undone]:
 
 @dataclass(frozen=True, slots=True)
 class SetAdmin:
-    """Set or clear IFF_UP. It outlives manactl, unlike a queue pair: hence the journal."""
+    """Set or clear IFF_UP. It outlives manactl, unlike a queue pair: hence the journal.
+
+    `leaves` are autojoin addresses as the kernel's messages: removed before, the kernel leaves
+    their groups; by IFF_UP alone it drops the addresses, stays a member and refuses them later.
+    """
 
     KIND: ClassVar = "set-admin"
     port: PortId
@@ -188,6 +194,7 @@ class SetAdmin:
     up: bool
     was: bool
     had_carrier: bool
+    leaves: tuple[bytes, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -207,6 +214,9 @@ class SetAdmin:
     def do(self, system: System, wait: float) -> Mapping[str, object]:
         now = require_netdev(system, self.port)
         start = system.monotonic()
+        for address in self.leaves:
+            with contextlib.suppress(OSError):  # then it is lost, which release reports
+                system.send(Request(rt.RTM_DELADDR, 0, address))
         if now.up is not self.up:
             _set_admin(system, self.port, now.name, self.up)
         # Another program that keeps setting it back must not be waited for longer than asked.

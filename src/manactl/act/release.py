@@ -23,6 +23,7 @@ from manactl.act.claim import close_stale, need_net_admin
 from manactl.act.host import Host, HostSystem
 from manactl.act.plan import KeepState, Plan, SetAdmin, Step, Undone, steps_from_json
 from manactl.act.progress import Progress
+from manactl.act.restore import Lost
 from manactl.act.signals import SignalGate, StopRequested
 from manactl.act.transition import UndoResult, Workplace
 from manactl.decide import kernel_bugs
@@ -92,6 +93,7 @@ class ReleasedPort:
     expired: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()
     advertised: tuple[str, ...] = ()
+    lost: tuple[Lost, ...] = ()
     up_ms: float | None = None
     carrier: bool | None = None
     down_for_s: float | None = None
@@ -473,6 +475,7 @@ def _released(
         expired=tuple(text for part in undone for text in part.restored.expired),
         extra=tuple(text for part in undone for text in part.restored.extra),
         advertised=tuple(text for part in undone for text in part.restored.advertised),
+        lost=tuple(lost for part in undone for lost in part.restored.lost),
         up_ms=facts.get("ms"),
         carrier=facts.get("carrier"),
         down_for_s=down_for,

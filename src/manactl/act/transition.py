@@ -198,14 +198,16 @@ def _unwound(
             code=code,
         )
     kind = Busy if holders else RolledBack
+    restored = [part.restored for parts in result.undone.values() for part in parts]
     coming = [
         f"  comes with the next router advertisement: {text}"
-        for parts in result.undone.values()
-        for part in parts
-        for text in part.restored.advertised
+        for part in restored
+        for text in part.advertised
     ]
+    coming += [f"  cannot be put back: {loss.text}" for part in restored for loss in part.lost]
+    everything = "All else" if any(part.lost for part in restored) else "Everything"
     return kind(
-        "\n".join([story, "Everything is restored and verified.", *coming]),
+        "\n".join([story, f"{everything} is restored and verified.", *coming]),
         hint=getattr(error, "hint", None),
         evidence=evidence,
         code=code,
@@ -282,7 +284,9 @@ def _undo_failed(step: Step, error: Exception) -> str:
 def _undone(step: Step, undone: Undone, work: Workplace, result: UndoResult) -> None:
     result.undone.setdefault(step.port, []).append(undone)
     result.residue += undone.residue
-    work.record(result, "undone", kind=step.kind, port=str(step.port), **undone.facts)
+    lost = [loss.text for loss in undone.restored.lost]
+    more = {**undone.facts, **({"lost": lost} if lost else {})}
+    work.record(result, "undone", kind=step.kind, port=str(step.port), **more)
 
 
 def _restore(kept: Sequence[KeepState], work: Workplace, result: UndoResult) -> None:

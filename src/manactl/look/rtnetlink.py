@@ -19,6 +19,7 @@ from manactl.netstate.snapshot import (
     OtherDevice,
     PortState,
     Request,
+    Rows,
     other_devices,
     related,
     select,
@@ -86,9 +87,15 @@ class Rtnl:
         return [message.body for message in self._socket.dump(kind, body)]
 
     def capture(
-        self, port: PortId, ifindex: int, taken: float, nexthops: Collection[int] = ()
+        self,
+        port: PortId,
+        ifindex: int,
+        taken: float,
+        nexthops: Collection[int] = (),
+        rows: Rows = None,
     ) -> PortState:
-        """Everything that refers to the interface now, and the nexthops of those ids.
+        """Everything that refers to the interface now, the nexthops of those ids, and the rows of
+        those keys.
 
         `taken` is the CLOCK_BOOTTIME to note.
         """
@@ -102,7 +109,7 @@ class Rtnl:
             if other.ifindex not in devices
         ]
         dumps = self.dumps()
-        selected = select(dumps, devices)
+        selected = select(dumps, devices, rows)
         beside = related(dumps, selected.facts, nexthops)
         return PortState(
             port,
@@ -118,6 +125,7 @@ class Rtnl:
             beside,
             tuple(links),
             stacked_links.accepted(devices.items()),
+            selected.rows,
         )
 
     def stack(self) -> list[stacked_links.StackedLink]:

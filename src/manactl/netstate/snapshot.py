@@ -94,7 +94,8 @@ class PortState:
     refer to besides: `others` are devices that they or a bond name, `related` nexthops on other
     devices, as members of groups or because they were asked for. `links` are all devices that are
     not of the port, to look for `others` of another state in; they are not kept in JSON. Nor is
-    `accepted`: of the port and its uppers, those that take anything from a router.
+    `accepted`: of the port and its uppers, those that take anything from a router. `rows`: of
+    routes of one prefix, metric and table on devices of the port and on others all, in order.
     """
 
     port: PortId
@@ -110,6 +111,7 @@ class PortState:
     related: tuple[Fact, ...] = ()
     links: tuple[OtherDevice, ...] = field(default=(), compare=False, repr=False)
     accepted: tuple[Accepted, ...] = field(default=(), compare=False, repr=False)
+    rows: tuple[Fact, ...] = field(default=(), repr=False)
 
     @property
     def devices(self) -> Places:
@@ -155,6 +157,7 @@ class PortState:
             "taken": self.taken,
             "facts": _facts_to_json(self.facts, self.names),
             "related": _facts_to_json(self.related, self.names),
+            "rows": _facts_to_json(self.rows, self.names),
             "others": [other._asdict() for other in self.others],
             "uppers": [upper.to_json() for upper in self.uppers],
             "sysctls": [setting._asdict() for setting in self.settings],
@@ -180,6 +183,7 @@ class PortState:
                 for other in data.get("others", ())
             ),
             _facts_from_json(data.get("related", ())),
+            rows=_facts_from_json(data.get("rows", ())),
         )
 
 
@@ -221,18 +225,24 @@ class Dumps(NamedTuple):
     neighbours: Sequence[bytes]
 
 
+RouteKey = tuple[object, ...]
+Rows = Collection[RouteKey] | None  # None: those with a route of ours and one of others
+
+
 class Selection(NamedTuple):
-    """Facts, and all interfaces that the routes among them name."""
+    """Facts, all interfaces that the routes among them name, and rows (PortState.rows)."""
 
     facts: tuple[Fact, ...]
     named: frozenset[int]
+    rows: tuple[Fact, ...] = ()
 
 
-def select(dumps: Dumps, devices: Collection[int]) -> Selection:
+def select(dumps: Dumps, devices: Collection[int], also: Rows = None) -> Selection:
     """Everything of the dumps that the kernel may drop when the first of these devices goes down
     and the others are stacked on it.
 
-    Nexthop groups and multipath routes with a member here belong to it too: they lose it.
+    Nexthop groups and multipath routes with a member here belong to it too: they lose it. `also`:
+    the rows of these keys, instead of all that have a route of ours and one of others.
     """
     facts = [
         Fact(Kind.ADDRESS, body)
@@ -242,16 +252,55 @@ def select(dumps: Dumps, devices: Collection[int]) -> Selection:
     nexthops, ids = _nexthops(dumps.nexthops, devices)
     facts += nexthops
     named: set[int] = set()
+    own = set(devices)
+    keys: list[tuple[RouteKey, bytes]] = []
+    mine: set[RouteKey] = set()
+    shared: set[RouteKey] = set()
     for body in dumps.routes:
         attrs = rt.split(body, rt.RTMSG.size)
-        out = rt.ifindexes(attrs)
-        if out.isdisjoint(devices) and (not ids or rt.number(attrs, rt.RTA_NH_ID) not in ids):
+        head = rt.RtMsg.of(body)
+        if head.flags & rt.RTM_F_CLONED:
             continue
-        if not rt.RtMsg.of(body).flags & rt.RTM_F_CLONED:
+        key = _route_key(head, attrs)
+        keys.append((key, body))
+        out = rt.ifindexes(attrs)
+        ours = not out.isdisjoint(devices)
+        if ours or (ids and rt.number(attrs, rt.RTA_NH_ID) in ids):
             facts.append(Fact(Kind.ROUTE, body))
             named |= out
+        if ours:
+            mine.add(key)
+        if not out <= own and not _is_everywhere(head, attrs):
+            shared.add(key)
+    wanted = mine & shared if also is None else also
+    rows = tuple(Fact(Kind.ROUTE, body) for key, body in keys if key in wanted)
+    named |= {device for fact in rows for device in devices_of(fact)}
     facts += [Fact(Kind.NEIGHBOUR, body) for body in dumps.neighbours if _lasting(body, devices)]
-    return Selection(tuple(facts), frozenset(named))
+    return Selection(
+        tuple(facts),
+        frozenset(named),
+        rows,
+    )
+
+
+def route_key(route: Fact) -> RouteKey:
+    """What the routes of one row have in common: of them the kernel takes the first that works."""
+    return _route_key(rt.RtMsg.of(route.body), rt.split(route.body, rt.RTMSG.size))
+
+
+# fe80::/64 and ff00::/8 are on every device: who sends there names the device.
+_EVERYWHERE = (b"\xfe\x80", b"\xff")
+
+
+def _is_everywhere(head: rt.RtMsg, attrs: Iterable[rt.Attr]) -> bool:
+    to = rt.value(attrs, rt.RTA_DST) or b""
+    return head.family == socket.AF_INET6 and to.startswith(_EVERYWHERE)
+
+
+def _route_key(head: rt.RtMsg, attrs: Iterable[rt.Attr]) -> RouteKey:
+    found = {attr.type: attr.payload for attr in attrs}
+    wanted = (rt.RTA_DST, rt.RTA_SRC, rt.RTA_PRIORITY, rt.RTA_TABLE)
+    return (head.family, head.dst_len, head.src_len, head.tos, *map(found.get, wanted))
 
 
 def related(dumps: Dumps, facts: Iterable[Fact], also: Collection[int] = ()) -> tuple[Fact, ...]:
@@ -354,6 +403,21 @@ def made_by_kernel(fact: Fact, state: PortState) -> bool:
             or bool(address_flags(fact) & rt.IFA_F_STABLE_PRIVACY and is_link_scope(fact))
         )
     return by_kernel(fact) and (derived(fact) or connected(fact, state))
+
+
+def nexthop_of(fact: Fact) -> int | None:
+    """The id of the nexthop object that a route goes by; None for any other fact."""
+    if fact.kind is not Kind.ROUTE:
+        return None
+    return rt.number(rt.split(fact.body, rt.RTMSG.size), rt.RTA_NH_ID)
+
+
+def target(fact: Fact) -> bytes | None:
+    """The address of an address, the destination of a route."""
+    if fact.kind is Kind.ADDRESS:
+        attrs = rt.split(fact.body, rt.IFADDR.size)
+        return rt.value(attrs, rt.IFA_LOCAL) or rt.value(attrs, rt.IFA_ADDRESS)
+    return rt.value(rt.split(fact.body, rt.RTMSG.size), rt.RTA_DST)
 
 
 def by_kernel(fact: Fact) -> bool:

@@ -8,9 +8,11 @@ from manactl.act.claim import ClaimResult
 from manactl.act.release import Outcome, ReleasedPort, ReleaseResult
 from manactl.escape import command
 from manactl.model.port import PortStatus
+from manactl.netstate.losses import Cause
 from manactl.netstate.snapshot import counted
 
 DRY_RUN = "Nothing was touched (dry run)."
+_LOST = {Cause.TAKEN_OVER: "settled"}  # what it is called, where it is no loss
 
 
 def claim_lines(result: ClaimResult, *, dry_run: bool) -> list[str]:
@@ -51,6 +53,8 @@ def _released(port: ReleasedPort) -> Iterator[str]:
         yield f"  its lifetime ended meanwhile: {text}"
     for text in port.advertised:
         yield f"  comes with the next router advertisement: {text}"
+    for loss in port.lost:
+        yield f"  {_LOST.get(loss.cause, 'cannot be put back')}: {loss.text}"
     for text in port.extra:
         yield f"  added during the claim, kept; to remove: {text}"
 
@@ -84,4 +88,5 @@ def _restored(port: ReleasedPort) -> str:
     back = ", ".join(kinds) + " restored" if kinds else "nothing was missing"
     carrier = ", no carrier yet" if port.carrier is False else ""
     gap = "" if port.down_for_s is None else f" (was down for {port.down_for_s} s)"
-    return f"up{carrier}{gap}, {back}; verified against the snapshot"
+    rest = "all else " if port.lost else ""
+    return f"up{carrier}{gap}, {back}; {rest}verified against the snapshot"

@@ -8,6 +8,8 @@ import pytest
 
 from manactl.act.claim import ClaimResult
 from manactl.act.release import Outcome, ReleasedPort, ReleaseResult
+from manactl.act.restore import Lost
+from manactl.netstate.losses import Cause
 from manactl.netstate.snapshot import Kind
 from manactl.render import outcome
 from tests.unit.act.test_choose import ONE
@@ -55,10 +57,19 @@ def test_a_line_for_each_outcome(more: dict[str, Any], line: str) -> None:
 
 
 def test_what_ended_and_what_came_is_listed_below() -> None:
-    more = {"expired": ("inet6 x",), "extra": ("ip address del y",), "advertised": ("default",)}
-    assert released(**more)[1:] == [
+    more: dict[str, Any] = {
+        "expired": ("inet6 x",),
+        "extra": ("ip address del y",),
+        "advertised": ("default",),
+    }
+    more["lost"] = (Lost(Cause.ORDER, "a (order)"), Lost(Cause.TAKEN_OVER, "b (bird)"))
+    first, *rest = released(outcome=Outcome.RESTORED, **more)
+    assert first.endswith("; all else verified against the snapshot")
+    assert rest == [
         "  its lifetime ended meanwhile: inet6 x",
         "  comes with the next router advertisement: default",
+        "  cannot be put back: a (order)",
+        "  settled: b (bird)",
         "  added during the claim, kept; to remove: ip address del y",
     ]
 
