@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import os
 import socket
-import struct
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,11 +11,11 @@ import pytest
 from manactl.act.plan import SetAdmin
 from manactl.netstate import losses
 from manactl.netstate.losses import Cause
+from tests.lab.guest import makers
 from tests.netns.port import PORT, Here, batch, down_and_up, everything, ip, put_back, settle
 
 pytestmark = [pytest.mark.netns, pytest.mark.usefixtures("netns")]
 
-IPV6_JOIN_ANYCAST = 27
 ANYCAST = "2001:db8:1::77"
 
 
@@ -28,14 +24,9 @@ def without_dad(netns: None) -> None:
     Path("/proc/sys/net/ipv6/conf/default/accept_dad").write_text("0")
 
 
-@contextlib.contextmanager
-def joined(address: str) -> Iterator[socket.socket]:
+def joined(address: str) -> socket.socket:
     """A program that is a member of that anycast address."""
-    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as program:
-        index = struct.pack("=I", socket.if_nametoindex("port0"))
-        where = socket.inet_pton(socket.AF_INET6, address) + index
-        program.setsockopt(socket.IPPROTO_IPV6, IPV6_JOIN_ANYCAST, where)
-        yield program
+    return makers.join("port0", address)
 
 
 def anycasts() -> list[str]:
@@ -174,55 +165,15 @@ def test_encapsulations_come_back(here: Here) -> None:
     assert everything() == before
 
 
-def bpf_program() -> int:
-    """A descriptor of a BPF program of type LWT_XMIT: r0 = 0; exit."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    code = ctypes.create_string_buffer(struct.pack("=BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0))
-    licence = ctypes.create_string_buffer(b"GPL")
-    attributes = struct.pack(
-        "=IIQQ", 12, 2, ctypes.addressof(code), ctypes.addressof(licence)
-    ).ljust(128, b"\0")
-    fd = libc.syscall(321, 5, ctypes.create_string_buffer(attributes, 128), 128)
-    if fd < 0:
-        pytest.fail(f"BPF_PROG_LOAD: {os.strerror(ctypes.get_errno())}")
-    return int(fd)
-
-
-def attr(kind: int, data: bytes) -> bytes:
-    length = 4 + len(data)
-    return struct.pack("=HH", length, kind) + data + bytes(-length % 4)
-
-
-def encap_bpf(fd: int, kind: int, encap: int) -> bytes:
-    """The two attributes of `encap bpf xmit`."""
-    program = attr(3, attr(1, struct.pack("=I", fd)) + attr(2, b"two\0"))
-    return attr(kind, struct.pack("=H", 6)) + attr(encap | 0x8000, program)
-
-
-def ask(kind: int, body: bytes) -> None:
-    """One rtnetlink request, from nothing of manactl's."""
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as sock:
-        head = struct.pack("=IHHII", 16 + len(body), kind, 0x405, 1, 0)
-        sock.send(head + body)
-        error = struct.unpack_from("=i", sock.recv(4096), 16)[0]
-        assert error == 0, os.strerror(-error)
-
-
 def test_a_bpf_program_of_a_route_is_lost_with_all_that_goes_by_it(here: Here) -> None:
     batch("address add 10.1.0.2/24 dev port0\n")
-    fd = bpf_program()
-    index = struct.pack("=I", socket.if_nametoindex("port0"))
-    route = struct.pack("=BBBBBBBBI", 2, 24, 0, 0, 254, 4, 253, 1, 0)
-    ask(24, route + attr(1, b"\xc6\x33\x64\0") + attr(4, index) + encap_bpf(fd, 21, 22))
-    hop = struct.pack("=BBBBI", 2, 0, 4, 0, 0) + attr(1, struct.pack("=I", 40)) + attr(5, index)
-    gateway = attr(6, b"\x0a\1\0\x09")
-    ask(104, hop + gateway + encap_bpf(fd, 7, 8))
+    makers.bpf_route("port0", "198.51.100.0/24")
+    makers.bpf_nexthop("port0", 40, "10.1.0.9")
     batch(
         "nexthop add id 41 via 10.1.0.7 dev port0\nnexthop add id 50 group 40/41\n"
         "route add 198.51.101.0/24 nhid 40\nroute add 198.51.102.0/24 nhid 41\n"
         "route add 198.51.103.0/24 nhid 50\n"
     )
-    os.close(fd)
     state = here.capture(PORT)
     told = losses.coming(state)
     assert [one.cause for one in told].count(Cause.BPF) == 2

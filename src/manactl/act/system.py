@@ -23,6 +23,7 @@ from manactl.model.port import (
     PortStatus,
     Report,
 )
+from manactl.netstate.link_settings import LinkSettings
 from manactl.netstate.snapshot import PortState, Request, Rows
 from manactl.netstate.surroundings import Surroundings
 from manactl.wire.uverbs import ProofOutcome as Outcome
@@ -96,6 +97,9 @@ class LiveSystem:
 
     def capture(self, port: PortId, nexthops: Collection[int] = (), rows: Rows = None) -> PortState:
         return self.rtnl.capture(port, self._ifindex(port), self.boottime(), nexthops, rows)
+
+    def link_settings(self, port: PortId) -> LinkSettings:
+        return self.rtnl.link_settings(self._ifindex(port))
 
     def send(self, request: Request) -> None:
         self.rtnl.send(request)

@@ -237,6 +237,7 @@ def undo(steps: Sequence[Step], work: Workplace) -> UndoResult:
     """
     result = UndoResult()
     stuck: set[PortId] = set()
+    _set_up_anew(steps, work, result)
     for step in steps:
         if isinstance(step, KeepState):
             continue
@@ -251,6 +252,23 @@ def undo(steps: Sequence[Step], work: Workplace) -> UndoResult:
     result.residue += [_not_attempted(step) for step in kept if step.port in stuck]
     _restore([step for step in kept if step.port not in stuck], work, result)
     return result
+
+
+def _set_up_anew(steps: Sequence[Step], work: Workplace, result: UndoResult) -> None:
+    """Netdevs that were made anew get the settings of the old ones first, while they are down."""
+    lowered = {step.port for step in steps if isinstance(step, SetAdmin)}
+    for step in steps:
+        if not isinstance(step, KeepState) or step.port not in lowered:
+            continue
+        try:
+            if not planning.made_anew(step.state, work.system):
+                continue
+            with work.at(f"set {step.state.ifname} up anew, as the old netdev was"):
+                restored = planning.set_up_anew(step.state, work.system)
+        except Exception as failure:  # noqa: BLE001 - what hangs on it comes back all the same
+            result.residue.append(f"the settings of {step.state.ifname}: {_why(failure)}")
+        else:
+            _undone(step, Undone(restored), work, result)
 
 
 def _undo_step(step: Step, work: Workplace, result: UndoResult) -> bool:

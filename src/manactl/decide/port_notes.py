@@ -85,6 +85,8 @@ def drift(port: PortStatus, claim: ClaimSummary) -> Iterator[Note]:
         yield Note("drift-no-netdev")
     elif port.netns is not None:
         yield Note("drift-moved", (port.netns,))
+    elif claim.ifindex not in (None, port.netdev.ifindex) and not claim.port.is_another(port.id):
+        yield Note("drift-anew", (claim.ifindex, port.netdev.ifindex))
     if port.netdev is not None and port.netdev.admin_up:
         yield Note("drift-up")
 

@@ -14,6 +14,7 @@ from typing import Self
 
 from manactl.look import stacked_links
 from manactl.model.port import PortId
+from manactl.netstate.link_settings import LinkSettings, of_link, qdiscs
 from manactl.netstate.snapshot import (
     Dumps,
     OtherDevice,
@@ -26,7 +27,15 @@ from manactl.netstate.snapshot import (
 )
 from manactl.wire import rtmsg as rt
 from manactl.wire.attrs import as_int, attr, attr_u32, parse_attrs
-from manactl.wire.if_link import RTM_GETLINK, RTM_NEWLINK, IfLink, get_link, set_admin
+from manactl.wire.if_link import (
+    RTM_GETLINK,
+    RTM_GETQDISC,
+    RTM_NEWLINK,
+    TCMSG,
+    IfLink,
+    get_link,
+    set_admin,
+)
 from manactl.wire.netlink import NETLINK_ROUTE, NetlinkSocket
 
 _RTM_NEWNSID, _RTM_GETNSID = 88, 90
@@ -127,6 +136,17 @@ class Rtnl:
             stacked_links.accepted(devices.items()),
             selected.rows,
         )
+
+    def link_settings(self, ifindex: int) -> LinkSettings:
+        """The settings of a netdev itself. OSError(ENODEV) when there is none of that ifindex."""
+        answers = self._socket.request(RTM_GETLINK, 0, get_link(ifindex))
+        body = next((m.body for m in answers if m.type == RTM_NEWLINK), None)
+        if body is None:
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+        name = IfLink(body).name
+        found = qdiscs(self._dump(RTM_GETQDISC, TCMSG.pack(0, ifindex, 0, 0, 0)), ifindex)
+        names = {link.name: link.ifindex for link in self.stack()}
+        return of_link(body, stacked_links.every_setting(name), found, names)
 
     def stack(self) -> list[stacked_links.StackedLink]:
         """All interfaces of this namespace, as far as stacking goes."""

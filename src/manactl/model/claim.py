@@ -15,6 +15,8 @@ class ClaimSummary(NamedTuple):
     same_boot: bool
     path: Path
     next_step: Note | None = None  # what the operator should know or do, where it is not obvious
+    ifindex: int | None = None  # of the netdev when it was claimed
+    names: tuple[str, ...] = ()  # of the netdev when it was claimed, altnames included
 
     @property
     def to_recover(self) -> bool:

@@ -7,28 +7,19 @@ from collections.abc import Mapping
 from manactl.netstate import snapshot
 from manactl.netstate.losses import Cause, Loss
 
+_WHY = {
+    Cause.ANYCAST: "anycast: only its program can join again, after it has left",
+    Cause.BPF: "encap bpf: only the program that has the BPF program can make it again",
+    Cause.NEXTHOP: "it goes by nexthop id {nexthop}, which cannot be put back",
+    Cause.JOINED: "autojoin: the kernel is a member of the group still, and refuses the address",
+    Cause.ORDER: "order: it came first, and comes after release behind{instead}",
+    Cause.NOT_KEPT: "it was not kept",
+    Cause.TAKEN_OVER: "taken over by its routing daemon, left as it is{instead}",
+}
+
 
 def text(loss: Loss, names: Mapping[int, str]) -> str:
     """One line: what, and who can bring it back."""
-    what = snapshot.describe(loss.fact, names)
-    return f"{what} ({_why(loss, names)})"
-
-
-def _why(loss: Loss, names: Mapping[int, str]) -> str:
-    match loss.cause:
-        case Cause.ANYCAST:
-            return "anycast: only its program can join again, after it has left"
-        case Cause.BPF:
-            return "encap bpf: only the program that has the BPF program can make it again"
-        case Cause.NEXTHOP:
-            return f"it goes by nexthop id {loss.nexthop}, which cannot be put back"
-        case Cause.JOINED:
-            return "autojoin: the kernel is a member of the group still, and refuses the address"
-        case Cause.ORDER:
-            return f"order: it came first, and comes after release behind{_instead(loss, names)}"
-        case Cause.TAKEN_OVER:
-            return f"taken over by its routing daemon, left as it is{_instead(loss, names)}"
-
-
-def _instead(loss: Loss, names: Mapping[int, str]) -> str:
-    return f": {snapshot.describe(loss.instead, names)}" if loss.instead else ""
+    instead = f": {snapshot.describe(loss.instead, names)}" if loss.instead else ""
+    why = _WHY[loss.cause].format(nexthop=loss.nexthop, instead=instead)
+    return f"{snapshot.describe(loss.fact, names)} ({why})"

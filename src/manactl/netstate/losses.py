@@ -32,6 +32,7 @@ class Cause(enum.StrEnum):
     NEXTHOP = "nexthop"  # it goes by a nexthop that is lost
     JOINED = "joined"  # the kernel has kept the group of an autojoin address, not the address
     ORDER = "order"  # the route is there, after another that it came before
+    NOT_KEPT = "not-kept"  # of a netdev that was made anew
     TAKEN_OVER = "taken-over"  # a routing daemon has put something else in its place
 
 

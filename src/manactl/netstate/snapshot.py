@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from manactl.model.port import PortId
+from manactl.netstate.link_settings import LinkSettings
+from manactl.netstate.requests import Request as Request  # noqa: PLC0414 - known from here
 from manactl.netstate.uppers import UpperState
 from manactl.wire import rtmsg as rt
 from manactl.wire.rtmsg import Place, Places
@@ -29,6 +31,7 @@ class Kind(enum.StrEnum):
     # Not facts of their own; counted among what is kept and what came back.
     UPPER = "upper"
     SYSCTL = "sysctl"
+    SETTING = "setting"
 
     @property
     def plural(self) -> str:
@@ -45,14 +48,6 @@ class Fact:
     """One address, nexthop, route or neighbour, as the kernel's dump had it."""
 
     kind: Kind
-    body: bytes
-
-
-class Request(NamedTuple):
-    """One rtnetlink request, ready to be sent."""
-
-    type: int
-    flags: int
     body: bytes
 
 
@@ -96,6 +91,7 @@ class PortState:
     not of the port, to look for `others` of another state in; they are not kept in JSON. Nor is
     `accepted`: of the port and its uppers, those that take anything from a router. `rows`: of
     routes of one prefix, metric and table on devices of the port and on others all, in order.
+    `link` is read for a snapshot alone: the settings of the netdev, should it be made anew.
     """
 
     port: PortId
@@ -112,6 +108,7 @@ class PortState:
     links: tuple[OtherDevice, ...] = field(default=(), compare=False, repr=False)
     accepted: tuple[Accepted, ...] = field(default=(), compare=False, repr=False)
     rows: tuple[Fact, ...] = field(default=(), repr=False)
+    link: LinkSettings | None = field(default=None, repr=False)
 
     @property
     def devices(self) -> Places:
@@ -161,6 +158,7 @@ class PortState:
             "others": [other._asdict() for other in self.others],
             "uppers": [upper.to_json() for upper in self.uppers],
             "sysctls": [setting._asdict() for setting in self.settings],
+            "link": None if self.link is None else self.link.to_json(),
         }
 
     @classmethod
@@ -184,6 +182,7 @@ class PortState:
             ),
             _facts_from_json(data.get("related", ())),
             rows=_facts_from_json(data.get("rows", ())),
+            link=LinkSettings.from_json(data["link"]) if data.get("link") else None,
         )
 
 

@@ -568,3 +568,58 @@ def test_a_finished_journal_that_cannot_be_put_away(
     release(tmp_path, FakeHost(kernel), recover=True)
     assert journal.paths(tmp_path) == []
     assert kernel.links == [("eth1", "down")]
+
+
+# --- a netdev that was made anew ------------------------------------------------------------
+
+
+def replugged(tmp_path: Path, mtu: int = 4000) -> tuple[Kernel, dict[str, object]]:
+    """A claimed port whose device was unplugged and plugged in again."""
+    kernel = furnished()
+    nic = kernel.nics[0]
+    nic.mtu, nic.alias, nic.promisc, nic.altnames = mtu, "wan", True, ["wan0"]
+    nic.rp_filter, nic.prio = "2", True
+    had = vars(nic).copy()
+    claim(tmp_path, FakeHost(kernel))
+    kernel.unplug(nic)
+    kernel.replug(nic, "eth1", 7)
+    return kernel, had
+
+
+def test_a_netdev_that_was_made_anew_gets_the_settings_of_the_old_one(tmp_path: Path) -> None:
+    kernel, had = replugged(tmp_path)
+    host = FakeHost(kernel)
+    acts: list[str] = []
+    host.fate = Fate(at={1: lambda: acts.append("up" if kernel.nics[0].up else "down")})
+    (port,) = release(tmp_path, host).ports
+    assert acts == ["down"]  # the settings come first
+    assert vars(kernel.nics[0]) == {**had, "ifindex": 7}
+    assert port.residue == ()
+    assert port.counts["setting"] == 6
+    (lost,) = port.lost
+    assert (lost.cause, lost.text.split(":")[0]) == ("not-kept", "eth1 was made anew")
+    assert claims(tmp_path) == []
+
+
+def test_settings_that_the_new_netdev_refuses_are_residue_and_can_be_accepted(
+    tmp_path: Path,
+) -> None:
+    kernel, _ = replugged(tmp_path, mtu=9000)
+    with pytest.raises(NotRestored, match=r"mtu 9000 \(Invalid argument\)"):
+        release(tmp_path, FakeHost(kernel))
+    assert kernel.nics[0].alias == "wan"
+    with pytest.raises(NotRestored, match=r"mtu 9000"):
+        release(tmp_path, FakeHost(kernel), recover=True)
+    (port,) = release(tmp_path, FakeHost(kernel), "eth1", recover=True, accept=True).ports
+    assert port.residue == ("mtu 9000 (it does not stay so)",)
+    assert claims(tmp_path) == []
+
+
+def test_a_netdev_that_stayed_keeps_the_settings_that_it_was_given_meanwhile(
+    tmp_path: Path,
+) -> None:
+    kernel = furnished()
+    claim(tmp_path, FakeHost(kernel))
+    kernel.nics[0].mtu = 3000
+    (port,) = release(tmp_path, FakeHost(kernel)).ports
+    assert (kernel.nics[0].mtu, port.lost) == (3000, ())
