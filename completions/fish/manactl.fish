@@ -255,7 +255,7 @@ complete -c manactl -n '__manactl_at "recover"; and not __manactl_given --json' 
 complete -c manactl -n '__manactl_at "recover"; and not __manactl_given -h --help' -s h -l help -d 'Show this message and exit.'
 
 complete -c manactl -n '__manactl_at "release"; and not __manactl_given --all' -l all -d 'Release every claimed port.'
-complete -c manactl -n '__manactl_at "release"; and not __manactl_given --value --wait' -l wait -x -d 'Wait so long for holders to end, and for another manactl.'
+complete -c manactl -n '__manactl_at "release"; and not __manactl_given --value --wait' -l wait -x -d 'Wait so long for holders to end, for another manactl, and for STP or LACP to forward.'
 complete -c manactl -n '__manactl_at "release"; and not __manactl_given --terminate' -l terminate -d 'Send SIGTERM to the holders, and wait for them.'
 complete -c manactl -n '__manactl_at "release"; and not __manactl_given --dry-run' -l dry-run -d 'Show what would be restored, and stop.'
 complete -c manactl -n '__manactl_at "release"; and not __manactl_given -v --verbose' -s v -l verbose -d 'Show the whole plan before it is executed.'

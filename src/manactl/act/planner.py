@@ -38,6 +38,8 @@ def claim(
             leaves = tuple(fact.body for fact in losses.autojoined(state))
             acts.append(SetAdmin(status.id, name, False, True, state.carrier, leaves))
             stops.append(f"all traffic of the kernel over {name} ({_carries(state)})")
+            if wait := _forwards_later(state):
+                stops.append(wait)
             stops += [f"with it that of {upper}" for upper in around.carried]
             drops += [snapshot.describe(fact, state.names) for fact in losses.dropped(state)]
             restores.append(f"{name} set up, its carrier awaited")
@@ -69,6 +71,19 @@ def claim(
         tuple(map(refusal_words.to_json, waived)),
         tuple(map(refusal_words.to_json, refusals)),
     )
+
+
+def _forwards_later(state: PortState) -> str | None:
+    """What comes to the outage after release has set the port up."""
+    member = state.member
+    if member is None or not member.forwards or member.within == 0:
+        return None
+    how = "it has listened and learned (STP)"
+    if member.kind == "bond":
+        how = "its partner has answered (LACP)"
+    name = state.ifname
+    most = "" if member.within is None else f": up to {member.within:.0f} s more"
+    return f"{name} in {member.master}, after release too, until {how}{most}"
 
 
 def _not_ours(around: Surroundings) -> list[str]:

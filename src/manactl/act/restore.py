@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from manactl.model.port import PortId
-from manactl.netstate import diff, loss_words, losses, snapshot, uppers
+from manactl.netstate import diff, loss_words, losses, members, snapshot, uppers
 from manactl.netstate.diff import Comparison, MissingFact, Obstacle
 from manactl.netstate.losses import Cause, Loss
+from manactl.netstate.members import Member
 from manactl.netstate.snapshot import Fact, Kind, PortState, Request, Rows, Setting
 from manactl.netstate.uppers import Inactive, Pair
 
@@ -51,7 +52,8 @@ class Restored:
 
     `extra` is what is there now and was not, as the commands that would remove it. `advertised` is
     a router's, and comes with its next advertisement. `lost` is nobody's to put back but its
-    maker's, or was taken over: no second attempt would change that.
+    maker's, or was taken over: no second attempt would change that. `settling`: the port is up and
+    forwarded in its master, which lets it forward a while later.
     """
 
     counts: Mapping[Kind, int] = field(default_factory=dict)
@@ -60,6 +62,7 @@ class Restored:
     extra: tuple[str, ...] = ()
     advertised: tuple[str, ...] = ()
     lost: tuple[Lost, ...] = ()
+    settling: Member | None = None
 
 
 def restore_ports(network: Network, wanted: Sequence[PortState], patience: float) -> list[Restored]:
@@ -302,6 +305,7 @@ class _Restoration:
             tuple(snapshot.removal(fact, state.now.names) for fact in state.surplus),
             tuple(snapshot.describe(fact, names) for fact in state.advertised),
             tuple(Lost(loss.cause, loss_words.text(loss, names)) for loss in self._lost),
+            members.settling(wanted.member, state.now.member),
         )
 
     def _counts(self) -> Mapping[Kind, int]:

@@ -14,7 +14,9 @@ from typing import Self
 
 from manactl.look import stacked_links
 from manactl.model.port import PortId
+from manactl.netstate import members
 from manactl.netstate.link_settings import LinkSettings, of_link, qdiscs
+from manactl.netstate.members import Member
 from manactl.netstate.snapshot import (
     Dumps,
     OtherDevice,
@@ -135,7 +137,14 @@ class Rtnl:
             tuple(links),
             stacked_links.accepted(devices.items()),
             selected.rows,
+            member=None if link.master is None else self._member(link, link.master),
         )
+
+    def _member(self, port: IfLink, master: int) -> Member | None:
+        try:
+            return members.of(port, self.link(master))
+        except OSError:
+            return None  # it has just gone
 
     def link_settings(self, ifindex: int) -> LinkSettings:
         """The settings of a netdev itself. OSError(ENODEV) when there is none of that ifindex."""

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from manactl.model.port import PortId
 from manactl.netstate.link_settings import LinkSettings
+from manactl.netstate.members import Member
 from manactl.netstate.requests import Request as Request  # noqa: PLC0414 - known from here
 from manactl.netstate.uppers import UpperState
 from manactl.wire import rtmsg as rt
@@ -92,6 +93,7 @@ class PortState:
     `accepted`: of the port and its uppers, those that take anything from a router. `rows`: of
     routes of one prefix, metric and table on devices of the port and on others all, in order.
     `link` is read for a snapshot alone: the settings of the netdev, should it be made anew.
+    `member` is what the port is in a bridge or bond that decides by a protocol what forwards.
     """
 
     port: PortId
@@ -109,6 +111,7 @@ class PortState:
     accepted: tuple[Accepted, ...] = field(default=(), compare=False, repr=False)
     rows: tuple[Fact, ...] = field(default=(), repr=False)
     link: LinkSettings | None = field(default=None, repr=False)
+    member: Member | None = None
 
     @property
     def devices(self) -> Places:
@@ -159,6 +162,7 @@ class PortState:
             "uppers": [upper.to_json() for upper in self.uppers],
             "sysctls": [setting._asdict() for setting in self.settings],
             "link": None if self.link is None else self.link.to_json(),
+            "member": None if self.member is None else self.member.to_json(),
         }
 
     @classmethod
@@ -183,6 +187,7 @@ class PortState:
             _facts_from_json(data.get("related", ())),
             rows=_facts_from_json(data.get("rows", ())),
             link=LinkSettings.from_json(data["link"]) if data.get("link") else None,
+            member=Member.from_json(data["member"]) if data.get("member") else None,
         )
 
 

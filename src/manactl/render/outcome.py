@@ -9,6 +9,7 @@ from manactl.act.release import Outcome, ReleasedPort, ReleaseResult
 from manactl.escape import command
 from manactl.model.port import PortStatus
 from manactl.netstate.losses import Cause
+from manactl.netstate.members import Member
 from manactl.netstate.snapshot import counted
 
 DRY_RUN = "Nothing was touched (dry run)."
@@ -55,8 +56,17 @@ def _released(port: ReleasedPort) -> Iterator[str]:
         yield f"  comes with the next router advertisement: {text}"
     for loss in port.lost:
         yield f"  {_LOST.get(loss.cause, 'cannot be put back')}: {loss.text}"
+    if port.settling is not None:
+        yield f"  {port.netdev} {_settles(port.settling)}"
     for text in port.extra:
         yield f"  added during the claim, kept; to remove: {text}"
+
+
+def _settles(member: Member) -> str:
+    how = "" if member.within is None else f" in up to {member.within:.0f} s"
+    if member.kind == "bond":
+        return f"waits for its LACP partner; {member.master} sends by it{how}"
+    return f"is {member.state}; {member.master} forwards{how or ' when its STP says so'}"
 
 
 def _outcome(port: ReleasedPort) -> str:

@@ -26,7 +26,7 @@ def test_a_port_that_was_down_has_nothing_kept() -> None:
 def test_every_key_of_a_released_port() -> None:
     port = ReleasedPort(
         PORT, "eth1", Outcome.RESTORED, True, {Kind.ADDRESS: 2}, ("gone",), ("new",), ("later",),
-        (Lost(Cause.BPF, "that"),), 2.5, True, 9.0,
+        (Lost(Cause.BPF, "that"),), None, 2.5, True, 9.0,
     )  # fmt: skip
     holder = Holder(7, "testpmd", None, 0, None, None, None)
     document = release_document(ReleaseResult([port], [], [holder]), "recover")
@@ -38,6 +38,6 @@ def test_every_key_of_a_released_port() -> None:
             "netdev": "eth1", "pci": PORT.pci, "port": 1, "permanent_mac": PORT.permanent_mac,
             "outcome": "restored", "recovered": True, "restored": {"addresses": 2},
             "expired": ["gone"], "extra": ["new"], "advertised": ["later"],
-            "lost": [{"cause": "bpf", "text": "that"}], "carrier": True, "up_ms": 2.5, "down_for_s": 9.0, "residue": [],
+            "lost": [{"cause": "bpf", "text": "that"}], "settling": None, "carrier": True, "up_ms": 2.5, "down_for_s": 9.0, "residue": [],
         }
     ]  # fmt: skip
