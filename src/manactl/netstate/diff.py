@@ -301,10 +301,10 @@ class Comparison:
     @cached_property
     def _anew(self) -> dict[RouteKey, list[Fact]]:
         """The routes on other devices that were not there, by row."""
-        had = set(self._had.values())
+        had, then = set(self._had.values()), set(self.wanted.rows)
         found: dict[RouteKey, list[Fact]] = {}
         for fact, what in self._beside.items():
-            if what not in had and fact not in self.wanted.rows:
+            if what not in had and fact not in then:
                 found.setdefault(route_key(fact), []).append(fact)
         return found
 

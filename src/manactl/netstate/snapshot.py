@@ -19,6 +19,7 @@ from manactl.netstate.members import Member
 from manactl.netstate.requests import Request as Request  # noqa: PLC0414 - known from here
 from manactl.netstate.uppers import UpperState
 from manactl.wire import rtmsg as rt
+from manactl.wire.attrs import as_int
 from manactl.wire.rtmsg import Place, Places
 
 
@@ -261,15 +262,15 @@ def select(dumps: Dumps, devices: Collection[int], also: Rows = None) -> Selecti
     mine: set[RouteKey] = set()
     shared: set[RouteKey] = set()
     for body in dumps.routes:
-        attrs = rt.split(body, rt.RTMSG.size)
         head = rt.RtMsg.of(body)
         if head.flags & rt.RTM_F_CLONED:
             continue
+        attrs = rt.by_type(body, rt.RTMSG.size)
         key = _route_key(head, attrs)
         keys.append((key, body))
-        out = rt.ifindexes(attrs)
+        out = rt.ways_out(attrs)
         ours = not out.isdisjoint(devices)
-        if ours or (ids and rt.number(attrs, rt.RTA_NH_ID) in ids):
+        if ours or (ids and as_int(attrs.get(rt.RTA_NH_ID, b"")) in ids):
             facts.append(Fact(Kind.ROUTE, body))
             named |= out
         if ours:
@@ -289,22 +290,23 @@ def select(dumps: Dumps, devices: Collection[int], also: Rows = None) -> Selecti
 
 def route_key(route: Fact) -> RouteKey:
     """What the routes of one row have in common: of them the kernel takes the first that works."""
-    return _route_key(rt.RtMsg.of(route.body), rt.split(route.body, rt.RTMSG.size))
+    return _route_key(rt.RtMsg.of(route.body), rt.by_type(route.body, rt.RTMSG.size))
 
 
 # fe80::/64 and ff00::/8 are on every device: who sends there names the device.
 _EVERYWHERE = (b"\xfe\x80", b"\xff")
 
 
-def _is_everywhere(head: rt.RtMsg, attrs: Iterable[rt.Attr]) -> bool:
-    to = rt.value(attrs, rt.RTA_DST) or b""
+def _is_everywhere(head: rt.RtMsg, attrs: Mapping[int, bytes]) -> bool:
+    to = attrs.get(rt.RTA_DST, b"")
     return head.family == socket.AF_INET6 and to.startswith(_EVERYWHERE)
 
 
-def _route_key(head: rt.RtMsg, attrs: Iterable[rt.Attr]) -> RouteKey:
-    found = {attr.type: attr.payload for attr in attrs}
-    wanted = (rt.RTA_DST, rt.RTA_SRC, rt.RTA_PRIORITY, rt.RTA_TABLE)
-    return (head.family, head.dst_len, head.src_len, head.tos, *map(found.get, wanted))
+_KEY = (rt.RTA_DST, rt.RTA_SRC, rt.RTA_PRIORITY, rt.RTA_TABLE)
+
+
+def _route_key(head: rt.RtMsg, attrs: Mapping[int, bytes]) -> RouteKey:
+    return (head[:4], *map(attrs.get, _KEY))  # with family, both lengths, TOS
 
 
 def related(dumps: Dumps, facts: Iterable[Fact], also: Collection[int] = ()) -> tuple[Fact, ...]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import _socket  # `socket` makes enums of all constants, which a TAB would wait for
 import struct
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, Self
 
 from manactl.wire.attrs import NLA_F_NESTED, NLA_TYPE_MASK, align, as_int, as_str, attr
@@ -26,6 +26,7 @@ RTMSG = struct.Struct("=BBBBBBBBI")
 NDMSG = struct.Struct("=BBHiHBB")
 NHMSG = struct.Struct("=BBBBI")
 RTNEXTHOP = struct.Struct("=HBBi")  # length, flags, weight - 1, ifindex
+_ATTR = struct.Struct("=HH")
 
 IFA_ADDRESS, IFA_LOCAL, IFA_LABEL, IFA_CACHEINFO, IFA_FLAGS = 1, 2, 3, 6, 8
 IFA_RT_PRIORITY, IFA_PROTO = 9, 11
@@ -175,6 +176,19 @@ def split(body: bytes, offset: int) -> list[Attr]:
     return found
 
 
+def by_type(body: bytes, offset: int) -> dict[int, bytes]:
+    """The same by type, of a repeated one the last: quicker, where there are many messages."""
+    found = {}
+    end = len(body)
+    while offset + 4 <= end:
+        length, kind = _ATTR.unpack_from(body, offset)
+        if length < 4 or offset + length > end:
+            raise ValueError(f"attribute at {offset}: length {length} of {end - offset}")
+        found[kind & NLA_TYPE_MASK] = body[offset + 4 : offset + length]
+        offset += (length + 3) & ~3
+    return found
+
+
 def join(header: bytes, attrs: Iterable[Attr]) -> bytes:
     """Header and attributes as one message body."""
     return header + b"".join(attr(kind, payload) for kind, payload in attrs)
@@ -257,6 +271,15 @@ def ways(body: bytes) -> list[Hop]:
         Hop(0, 0, hop.ifindex, join(b"", (Attr(a.type, a.payload) for a in split(hop.rest, 0))))
         for hop in hops(multipath)
     ]
+
+
+def ways_out(attrs: Mapping[int, bytes]) -> set[int]:
+    """The interfaces that a route names, from its attributes by type."""
+    multipath = attrs.get(RTA_MULTIPATH)
+    found = set() if multipath is None else {hop.ifindex for hop in hops(multipath)}
+    if RTA_OIF in attrs:
+        found.add(as_int(attrs[RTA_OIF]))
+    return found
 
 
 class Member(NamedTuple):

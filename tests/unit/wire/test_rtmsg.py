@@ -315,3 +315,13 @@ def test_the_ways_of_a_route() -> None:
     many = ROUTE + attr(9, rt.pack_hops([Hop(1, 5, 3, gateway), Hop(0, 0, 4, b"")]))
     assert rt.ways(many) == [Hop(0, 0, 3, gateway), Hop(0, 0, 4, b"")]
     assert rt.ways(ROUTE + attr(30, u32(5))) == []
+
+
+def test_attributes_by_type_for_many_messages() -> None:
+    body = ROUTE + attr(4, u32(3)) + attr(9 | NESTED, rt.pack_hops([Hop(0, 0, 5, b"")]))
+    found = rt.by_type(body, rt.RTMSG.size)
+    assert set(found) == {4, 9}
+    assert rt.ways_out(found) == rt.route_ifindexes(body) == {3, 5}
+    assert rt.ways_out({}) == set()
+    with pytest.raises(ValueError, match="length 40 of 8"):
+        rt.by_type(ROUTE + struct.pack("=HHI", 40, 4, 3), rt.RTMSG.size)
