@@ -160,6 +160,8 @@ function __manactl_explain_argument
         'state-dir' 'the state directory cannot be used (exit 3)' \
         'residue' 'not everything could be restored (exit 5)' \
         'router-advertisement' 'a router has to restore it; nothing is wrong (exit 0)' \
+        'lost' 'only its maker can put it back; the release is complete (exit 0)' \
+        'settling' 'the port is up, and its bridge or bond uses it a while later (exit 0)' \
         'no-netdev' 'the claimed port has no netdev here (exit 5)' \
         'journal' 'a journal is corrupt, not trusted, or cannot be closed (exit 5)' \
         'interrupted-claim' 'an earlier claim or release was interrupted (exit 5)' \

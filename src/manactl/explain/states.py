@@ -136,7 +136,7 @@ TOPICS = (
             "claimed, yet another NIC is in its place",
             "claimed, yet its netdev is not here any more",
             "claimed, yet its netdev has been moved to the network namespace <name>",
-            "claimed, yet the netdev was made anew (ifindex 3 -> 7)",
+            "claimed, yet the netdev was made anew",
             "is claimed, but something has set it up again since",
             "is claimed, but not there now",
         ),
