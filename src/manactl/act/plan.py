@@ -184,8 +184,8 @@ def restore_all(kept: Sequence[KeepState], system: System) -> list[Undone]:
 
 
 NOT_KEPT = (
-    "{name} was made anew: ethtool settings (features, rings, channels), filters, classes and XDP "
-    "programs of the old netdev were not kept, set them again"
+    "{name} was made anew: ethtool settings (features, rings, channels), filters, classes, XDP "
+    "programs and bridge port settings of the old netdev were not kept, set them again"
 )
 
 

@@ -17,7 +17,7 @@ from manactl.wire.netlink import NLM_F_CREATE, NLM_F_REPLACE
 # What a request may set, by what `ip link` calls it.
 ATTRIBUTES = {
     if_link.IFLA_MTU: "mtu", if_link.IFLA_TXQLEN: "txqueuelen", if_link.IFLA_IFALIAS: "alias",
-    if_link.IFLA_GROUP: "group", if_link.IFLA_ADDRESS: "address",
+    if_link.IFLA_GROUP: "group",
     if_link.IFLA_GSO_MAX_SIZE: "gso_max_size", if_link.IFLA_GSO_MAX_SEGS: "gso_max_segs",
     if_link.IFLA_GRO_MAX_SIZE: "gro_max_size",
     if_link.IFLA_GSO_IPV4_MAX_SIZE: "gso_ipv4_max_size",
@@ -142,7 +142,7 @@ def _attributes(was: LinkSettings, now: LinkSettings, ifindex: int) -> Iterator[
 def _shown(kind: int, value: bytes) -> str:
     if kind == if_link.IFLA_IFALIAS:
         return as_str(value)
-    return value.hex(":") if kind == if_link.IFLA_ADDRESS else str(as_int(value))
+    return str(as_int(value))
 
 
 def _flags(was: LinkSettings, now: LinkSettings, ifindex: int) -> Iterator[Change]:
@@ -184,7 +184,8 @@ def of_link(
         link.flags & sum(FLAGS),
         {kind: raw[kind] for kind in ATTRIBUTES if kind in raw},
         link.altnames,
-        None if link.master is None else masters.get(link.master),
+        # A netvsc master, which has no kind, takes its port back by itself.
+        masters.get(link.master or 0) if link.member_kind else None,
         sysctls,
         found,
         names,

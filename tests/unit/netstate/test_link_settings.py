@@ -84,6 +84,8 @@ def test_from_a_message() -> None:
     body = struct.pack("=BBHiII", 0, 0, 1, 7, 0x11143, 0)
     body += attr(MTU, struct.pack("=I", 9000)) + attr(52, attr(ALT, b"wan0\0"))
     body += attr(MASTER, struct.pack("=I", 5)) + attr(TXQLEN, struct.pack("=I", 555))
+    assert of_link(body, {}, (), {"hv0": 5}).master is None  # of netvsc, which has no kind
+    body += attr(18, attr(4, b"bridge\0"))
     made = of_link(body, {("t", "k"): "v"}, (FIRST,), {"br0": 5})
     assert made == LinkSettings(
         0x1100, {MTU: struct.pack("=I", 9000), TXQLEN: struct.pack("=I", 555)}, ("wan0",), "br0",
