@@ -21,6 +21,7 @@ from manactl.netstate.losses import Cause, Loss
 from manactl.netstate.members import Member
 from manactl.netstate.snapshot import Fact, Kind, PortState, Request, Rows, Setting
 from manactl.netstate.uppers import Inactive, Pair
+from manactl.wire import rtmsg as rt
 
 _PAUSE_FROM, _PAUSE_TO = 0.02, 0.25  # s, doubling
 _OPENED = 1.0  # s for the kernel's deferred work that opens VLANs to have begun
@@ -179,21 +180,32 @@ class _Restoration:
 
     def _restore_facts(self, *, late: bool) -> bool:
         todo = [one for one in self._missing if not snapshot.derived(one.fact)]
-        made = self._send(todo if late else _without_coming(self._wanted, todo))
+        made = self._send(todo if late else _without_coming(self._wanted, todo), late=late)
         progress = not self._sent.issuperset(made)
         self._sent |= made
         return progress
 
-    def _send(self, missing: list[MissingFact]) -> set[Fact]:
+    def _send(self, missing: list[MissingFact], *, late: bool) -> set[Fact]:
         """Send the requests for what is missing, in order; the facts that the kernel has taken."""
         made = set()
         for one in diff.in_order(missing):
             for request in self._now.requests(one):
-                if self._try(one.fact, request):
+                if self._try(one.fact, request) or (late and self._reach(one.fact, request)):
                     made.add(one.fact)
                 elif self._errors[one.fact].errno != errno.EEXIST:
                     # There already: the next look shows whether it is the same thing.
                     break
+        return made
+
+    def _reach(self, fact: Fact, request: Request) -> bool:
+        """Make a route whose gateway was reachable once, when somebody made it, and was not any
+        more before the claim: by a way to the gateway that is there for a moment."""
+        if self._errors[fact].errno not in (errno.EHOSTUNREACH, errno.ENETUNREACH):
+            return False
+        ways = [way for way in diff.to_gateways(request) if self._try(way, way)]
+        made = bool(ways) and self._try(fact, request)
+        for way in ways:
+            self._try(way, way._replace(type=rt.RTM_DELROUTE, flags=0))
         return made
 
     def _remove_strays(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
@@ -740,6 +741,29 @@ def _route_requests(made: bytes, own: Collection[int]) -> list[Request]:
         for hop in sorted(rt.hops(members), key=lambda hop: hop.ifindex not in own)
         if hop.ifindex > 0
     ]
+
+
+def to_gateways(request: Request) -> list[Request]:
+    """Host routes to the gateways of a route, in its table. The kernel wants a gateway to be
+    reachable when a route is made, and does not care when it ceases to be."""
+    if request.type != rt.RTM_NEWROUTE:
+        return []
+    head = rt.RtMsg.of(request.body)
+    attrs = rt.split(request.body, rt.RTMSG.size)
+    table = [one for one in attrs if one.type == rt.RTA_TABLE]
+    found = []
+    for way in rt.ways(request.body):
+        gateway = rt.value(rt.split(way.rest, 0), rt.RTA_GATEWAY)
+        if gateway is None:
+            continue
+        out = rt.Attr(rt.RTA_OIF, way.ifindex.to_bytes(4, sys.byteorder))
+        to = head._replace(
+            dst_len=len(gateway) * 8, src_len=0, tos=0, scope=rt.RT_SCOPE_LINK, flags=0,
+            protocol=rt.RTPROT_BOOT, type=rt.RTN_UNICAST,
+        )  # fmt: skip
+        body = rt.join(to.pack(), [rt.Attr(rt.RTA_DST, gateway), out, *table])
+        found.append(Request(rt.RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, body))
+    return found
 
 
 def in_order(missing: Sequence[MissingFact]) -> list[MissingFact]:
