@@ -213,6 +213,8 @@ function __manactl_explain_argument
         'state-dir' 'the state directory cannot be used (exit 3)' \
         'residue' 'not everything could be restored (exit 5)' \
         'router-advertisement' 'a router has to restore it; nothing is wrong (exit 0)' \
+        'lost' 'only its maker can put it back; the release is complete (exit 0)' \
+        'settling' 'the port is up, and its bridge or bond uses it a while later (exit 0)' \
         'no-netdev' 'the claimed port has no netdev here (exit 5)' \
         'journal' 'a journal is corrupt, not trusted, or cannot be closed (exit 5)' \
         'interrupted-claim' 'an earlier claim or release was interrupted (exit 5)' \
@@ -308,7 +310,7 @@ complete -c manactl -n '__manactl_at "recover"; and not __manactl_given --json' 
 complete -c manactl -n '__manactl_at "recover"; and not __manactl_given -h --help' -s h -l help -d 'Show this message and exit.'
 
 complete -c manactl -n '__manactl_at "release"; and not __manactl_given --all' -l all -d 'Release every claimed port.'
-complete -c manactl -n '__manactl_at "release"; and not __manactl_given --value --wait' -l wait -x -d 'Wait so long for holders to end, and for another manactl.'
+complete -c manactl -n '__manactl_at "release"; and not __manactl_given --value --wait' -l wait -x -d 'Wait so long for holders to end, for another manactl, and for STP or LACP to forward.'
 complete -c manactl -n '__manactl_at "release"; and not __manactl_given --terminate' -l terminate -d 'Send SIGTERM to the holders, and wait for them.'
 complete -c manactl -n '__manactl_at "release"; and not __manactl_given --dry-run' -l dry-run -d 'Show what would be restored, and stop.'
 complete -c manactl -n '__manactl_at "release"; and not __manactl_given -v --verbose' -s v -l verbose -d 'Show the whole plan before it is executed.'

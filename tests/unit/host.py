@@ -44,7 +44,8 @@ from manactl.model.port import (
     Report,
     Upper,
 )
-from manactl.netstate.snapshot import Fact, Kind, PortState, Request
+from manactl.netstate.link_settings import LinkSettings
+from manactl.netstate.snapshot import Fact, Kind, PortState, Request, Rows
 from manactl.netstate.surroundings import FabricRoute, Surroundings
 from manactl.wire.uverbs import ProofOutcome
 from tests.unit.fakes import address, neighbour, nexthop, route
@@ -153,7 +154,7 @@ class FakeSystem:
         with self.host.fate.operation():
             self.kernel.set_up(self.here(port), up)
 
-    def capture(self, port: PortId, nexthops: Collection[int] = ()) -> PortState:
+    def capture(self, port: PortId, nexthops: Collection[int] = (), rows: Rows = None) -> PortState:
         with self.host.fate.operation():
             one = self.here(port)
             messages = self.kernel.of(one, frozenset(nexthops))
@@ -163,12 +164,18 @@ class FakeSystem:
                 port, one.ifindex, one.name, one.up, one.up and one.cable, clock, facts
             )
 
+    def link_settings(self, port: PortId) -> LinkSettings:
+        return self.kernel.settings_of(self.here(port))
+
     def send(self, request: Request) -> None:
         with self.host.fate.operation():
             self.kernel.send(request.type, request.flags, request.body)
 
     def set_sysctl(self, path: str, value: str) -> None:
         self.kernel.sysctls[path] = value
+        tree, name, key = path.rsplit("/", 2)
+        if (tree, key) == ("net/ipv4/conf", "rp_filter"):
+            self.kernel.nic(name).rp_filter = value
 
     def prove_free(self, port: PortId) -> FakeProof:
         try:

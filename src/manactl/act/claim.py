@@ -361,7 +361,8 @@ def _captured(system: HostSystem, ports: Sequence[PortStatus]) -> dict[PortId, P
         if port.in_reset or system.netdev(port.id) is None:
             continue
         try:
-            states[port.id] = system.capture(port.id)
+            state = system.capture(port.id)
+            states[port.id] = replace(state, link=system.link_settings(port.id))
         except OSError as error:
             raise RolledBack(
                 f"the addresses and routes of {port.label} could not be read: "
@@ -447,6 +448,17 @@ def _labels(ports: Sequence[PortStatus]) -> str:
     return ", ".join(port.label for port in ports)
 
 
+def _of_header(port: PortStatus) -> dict[str, Any]:
+    """A port in the header: what it was called, to be named by these words later."""
+    netdev = port.netdev
+    return {
+        **port_to_json(port.id),
+        "netdev": port.label,
+        "ifindex": netdev.ifindex if netdev else None,
+        "altnames": list(netdev.altnames or ()) if netdev else [],
+    }
+
+
 def header(claim: PreparedClaim, plan: Plan) -> dict[str, Any]:
     """The journal's first line, but for its schema."""
     return {
@@ -455,7 +467,7 @@ def header(claim: PreparedClaim, plan: Plan) -> dict[str, Any]:
         "time": journal.stamp(datetime.now(UTC)),
         "mode": "claim",
         "by": claim.host.who(),
-        "ports": [{**port_to_json(port.id), "netdev": port.label} for port in claim.ports],
+        "ports": [_of_header(port) for port in claim.ports],
         "waived": sorted({no.code for no in claim.refusals}),
         "plan": plan.to_json(),
         "snapshot": [state.to_json() for state in plan.states],

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from manactl.act.claim import close_stale, need_net_admin
 from manactl.act.host import Host, HostSystem
 from manactl.act.plan import KeepState, Plan, SetAdmin, Step, Undone, steps_from_json
 from manactl.act.progress import Progress
+from manactl.act.restore import Lost, until
 from manactl.act.signals import SignalGate, StopRequested
 from manactl.act.transition import UndoResult, Workplace
 from manactl.decide import kernel_bugs
@@ -42,6 +43,8 @@ from manactl.journal import lock
 from manactl.journal.file import Journal, JournalError
 from manactl.model.claim import ClaimSummary
 from manactl.model.port import Holder, PortId
+from manactl.netstate import members
+from manactl.netstate.members import Member
 from manactl.netstate.snapshot import Kind
 
 
@@ -92,6 +95,8 @@ class ReleasedPort:
     expired: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()
     advertised: tuple[str, ...] = ()
+    lost: tuple[Lost, ...] = ()
+    settling: Member | None = None
     up_ms: float | None = None
     carrier: bool | None = None
     down_for_s: float | None = None
@@ -217,6 +222,39 @@ def _release_claim(run: _Run, path: Path, chosen: Sequence[PortId]) -> None:
                 down_for=down_for[port],
             )
         )
+    if run.request.wait:
+        _await_forwarding(run, ports, run.request.wait)
+
+
+def _await_forwarding(run: _Run, ports: Sequence[PortId], wait: float) -> None:
+    """Wait until the ports forward in their bridges and bonds, `wait` seconds at most. These ports
+    are released already: a signal ends the waiting, and what would come after."""
+    result = run.result
+    slow = [one for one in result.ports if one.port in ports and one.settling is not None]
+    if not slow:
+        return
+    names = ", ".join(one.netdev for one in slow)
+    run.progress.noted(f"waiting up to {wait:g} s until {names} forwards again")
+    run.signals.listen()
+    with run.host.system(run.signals.pause) as system:
+
+        def left() -> list[ReleasedPort]:
+            return [replace(one, settling=_settling(system, one)) for one in slow]
+
+        with run.signals.step(f"wait until {names} forwards"):
+            until(system, lambda: not any(one.settling for one in left()), wait)
+        now = {one.port: one for one in left()}
+    result.ports[:] = [now.get(one.port, one) for one in result.ports]
+
+
+def _settling(system: HostSystem, port: ReleasedPort) -> Member | None:
+    """What a port is now that did not forward yet; None when it does, or has another master."""
+    assert port.settling is not None
+    try:
+        now = system.capture(port.port, (), ()).member
+    except OSError:
+        return None
+    return members.settling(port.settling._replace(forwards=True), now)
 
 
 def _accept(run: _Run, log: Journal, ports: Sequence[PortId]) -> None:
@@ -486,6 +524,8 @@ def _released(
         expired=tuple(text for part in undone for text in part.restored.expired),
         extra=tuple(text for part in undone for text in part.restored.extra),
         advertised=tuple(text for part in undone for text in part.restored.advertised),
+        lost=tuple(lost for part in undone for lost in part.restored.lost),
+        settling=next((p.restored.settling for p in undone if p.restored.settling), None),
         up_ms=facts.get("ms"),
         carrier=facts.get("carrier"),
         down_for_s=down_for,

@@ -23,7 +23,8 @@ from manactl.model.port import (
     PortStatus,
     Report,
 )
-from manactl.netstate.snapshot import PortState, Request
+from manactl.netstate.link_settings import LinkSettings
+from manactl.netstate.snapshot import PortState, Request, Rows
 from manactl.netstate.surroundings import Surroundings
 from manactl.wire.uverbs import ProofOutcome as Outcome
 
@@ -95,8 +96,11 @@ class LiveSystem:
     def set_admin(self, port: PortId, up: bool) -> None:
         self.rtnl.set_up(self._ifindex(port), up)
 
-    def capture(self, port: PortId, nexthops: Collection[int] = ()) -> PortState:
-        return self.rtnl.capture(port, self._ifindex(port), self.boottime(), nexthops)
+    def capture(self, port: PortId, nexthops: Collection[int] = (), rows: Rows = None) -> PortState:
+        return self.rtnl.capture(port, self._ifindex(port), self.boottime(), nexthops, rows)
+
+    def link_settings(self, port: PortId) -> LinkSettings:
+        return self.rtnl.link_settings(self._ifindex(port))
 
     def send(self, request: Request) -> None:
         self.rtnl.send(request)

@@ -96,6 +96,8 @@ def drift(
         yield Note("drift-moved", (port.netns,))
     elif port.netns is None and elsewhere:
         yield elsewhere
+    elif claim.ifindex not in (None, port.netdev.ifindex) and not claim.port.is_another(port.id):
+        yield Note("drift-anew", (claim.ifindex, port.netdev.ifindex))
     if port.netdev is not None and port.netdev.admin_up:
         yield Note("drift-up")
 

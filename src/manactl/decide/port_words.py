@@ -122,6 +122,7 @@ NOTES: dict[NoteCode, str | Callable[..., str]] = {
     "drift-another-nic": "claimed, yet another NIC is in its place: {0} is claimed",
     "drift-no-netdev": "claimed, yet its netdev is not here any more",
     "drift-moved": "claimed, yet its netdev has been moved to the network namespace {0}",
+    "drift-anew": "claimed, yet the netdev was made anew (ifindex {0} -> {1})",
     "drift-up": "claimed, yet its netdev is up",
     "claimed-elsewhere":
         "claimed in another network namespace (inode {0}): nothing of that claim is written into "

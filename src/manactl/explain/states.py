@@ -153,9 +153,9 @@ TOPICS = (
     ),
     _topic(
         "drift", "a claimed port is not as its claim left it (claim: exit 6)",
-        "The netdev was set up or moved to another namespace, or it is gone. A program that needs "
-        "the port then gets EBUSY. Network managers, scripts and a netvsc master are the usual "
-        "causes.", "the journal compared with sysfs",
+        "The netdev was set up or moved to another namespace, or it is gone, or its device was "
+        "plugged in again and made another one. A program that needs a port that is up gets EBUSY. "
+        "Network managers, scripts and a netvsc master are the usual causes.", "the journal compared with sysfs",
         check=(_EVIDENCE, Step("Who may have done it:", "journalctl -b -t NetworkManager "
                                "-t systemd-networkd | tail -n 50")),
         remedy=(Step("Release it and claim it again:", "manactl release PORT"),),
@@ -164,6 +164,7 @@ TOPICS = (
             "claimed, yet another NIC is in its place",
             "claimed, yet its netdev is not here any more",
             "claimed, yet its netdev has been moved to the network namespace <name>",
+            "claimed, yet the netdev was made anew",
             "is claimed, but something has set it up again since",
             "is claimed, but not there now",
         ),

@@ -182,7 +182,11 @@ def _summaries(content: Content, state_dir: Path, boot_id: str) -> Iterator[Clai
         more = None if same else interrupted.BEFORE_BOOT
         if same and phase == "interrupted":
             more = interrupted.next_step(header, content.records, port, state_dir)
-        yield ClaimSummary(port, info, phase, same, content.path, more, content.netns)
+        then = next(p for p in header["ports"] if (p["pci"], p["port"]) == port.key)
+        names = tuple(map(str, (then.get("netdev"), *then.get("altnames", ()))))
+        yield ClaimSummary(
+            port, info, phase, same, content.path, more, content.netns, then.get("ifindex"), names
+        )
 
 
 def finished(state_dir: Path) -> list[Content]:

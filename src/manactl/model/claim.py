@@ -32,6 +32,8 @@ class ClaimSummary(NamedTuple):
     path: Path
     next_step: Note | None = None  # what the operator should know or do, where it is not obvious
     netns: NetnsId | None = None  # where it was claimed; None: by a manactl that did not note it
+    ifindex: int | None = None  # of the netdev when it was claimed
+    names: tuple[str, ...] = ()  # of the netdev when it was claimed, altnames included
 
     @property
     def to_recover(self) -> bool:

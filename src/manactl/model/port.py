@@ -49,7 +49,8 @@ NoteCode = Literal[
     "netdev-not-here-maybe-up", "candidates", "owner-unknown", "upper", "upper-of-kind",
     "bond-danger", "rdma-elsewhere", "rdma-link-down", "holder-unseen", "holder-hidden", "holders-of-port",
     "holders-of-ports", "other-qps", "contexts-unseen", "contexts-hidden", "unclaimed",
-    "drift-another-nic", "drift-no-netdev", "drift-moved", "drift-up", "claimed-elsewhere",
+    "drift-another-nic", "drift-no-netdev", "drift-moved", "drift-anew", "drift-up",
+    "claimed-elsewhere",
     "before-boot", "at-work", "claim-interrupted", "release-interrupted", "not-restored",
     "recover-closes", "recover-sets-up",
 ]  # fmt: skip

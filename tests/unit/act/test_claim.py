@@ -69,7 +69,14 @@ def test_what_is_written_down(tmp_path: Path) -> None:
     assert header["by"] == {"uid": 0, "sudo_user": "operator", "loginuid": 1000}
     assert header["mode"] == "claim"
     assert header["ports"] == [
-        {"pci": PORT.pci, "port": 1, "permanent_mac": PORT.permanent_mac, "netdev": "eth1"}
+        {
+            "pci": PORT.pci,
+            "port": 1,
+            "permanent_mac": PORT.permanent_mac,
+            "netdev": "eth1",
+            "ifindex": 3,
+            "altnames": [],
+        }
     ]
     assert header["waived"] == ["xdp"]
     assert [one["code"] for one in header["plan"]["waived"]] == ["xdp"]

@@ -304,7 +304,7 @@ def test_a_capture_is_of_the_netdev_of_now_with_the_clock_that_runs_in_suspend(
     monkeypatch.setattr(system, "boottime", lambda: 4711.0)
     assert system.capture(PORT, {10}) is STATE
     assert system.capture(PORT) is STATE
-    assert asked == [(PORT, 3, 4711.0, {10}), (PORT, 3, 4711.0, ())]
+    assert asked == [(PORT, 3, 4711.0, {10}, None), (PORT, 3, 4711.0, (), None)]
 
 
 def test_requests_and_settings_are_passed_on(

@@ -29,6 +29,7 @@ SAMPLES: dict[NoteCode, tuple[object, ...]] = {
     "drift-another-nic": ("00:0d:3a:aa:00:99",),
     "drift-moved": ("blue",),
     "claimed-elsewhere": (4026532291,),
+    "drift-anew": (3, 7),
     "at-work": (77, "7870:00:00.0"),
     "claim-interrupted": (Note("recover-closes"),),
     "release-interrupted": (Note("recover-sets-up", ("eth1", "1 address")),),
