@@ -142,6 +142,7 @@ function __manactl_explain_argument
         'dpdk-init' 'DPDK stopped before it looked at any device' \
         'dpdk-start-news' 'no fault: DPDK reports how it starts' \
         'dpdk-port-owned' 'a DPDK port belongs to another part of the program' \
+        'uverbs-open' 'the uverbs device of an RDMA device cannot be opened' \
         'ibv-no-driver' 'libibverbs has no driver for an RDMA device: programs do not see it' \
         'ibv-config' 'libibverbs cannot read which providers there are' \
         'ibv-abi' 'user space and kernel are of different ages: the ABI of verbs does not fit' \
@@ -151,6 +152,7 @@ function __manactl_explain_argument
         'libmana-post' 'libmana could not post a request to a queue pair' \
         'libmana-news' 'no fault: libmana reports what it does' \
         'open-refused' 'the netdev cannot be set up: the driver could not get the vport' \
+        'netdev-missing' 'there is no netdev of that name in this network namespace' \
         'netvsc-vf-not-opened' 'a netvsc interface came up without its fast path' \
         'ethtool-busy' 'the number of channels cannot be changed now' \
         'mtu-bug' 'kernel bug: MTU or rings of a claimed port were changed' \
@@ -230,9 +232,10 @@ function __manactl_explain_argument
         'xdp' 'an XDP program is attached to the port' \
         'packet-sockets' 'programs listen to the port by packet sockets' \
         'manager' 'a network manager controls the port' \
-        'foreign-netns' 'the port\'s netdev is in another network namespace' \
+        'foreign-netns' 'the port, or its claim, belongs to another network namespace' \
         'in-reset' 'the device is being reset or set up' \
         'kernel-bug' 'a known bug of this kernel would be triggered, or has been' \
+        'rdma-elsewhere' 'an RDMA device of the port is in another network namespace' \
         'ethernet' 'owner: the netdev has the vport' \
         'raw-qp' 'owner: a raw queue pair of a process has the vport' \
         'free' 'owner: the vport has no owner' \
