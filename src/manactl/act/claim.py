@@ -361,8 +361,8 @@ def _captured(system: HostSystem, ports: Sequence[PortStatus]) -> dict[PortId, P
         if port.in_reset or system.netdev(port.id) is None:
             continue
         try:
-            state = system.capture(port.id)
-            states[port.id] = replace(state, link=system.link_settings(port.id))
+            settings = system.link_settings(port.id)
+            states[port.id] = replace(system.capture(port.id), link=settings)
         except OSError as error:
             raise RolledBack(
                 f"the addresses and routes of {port.label} could not be read: "
