@@ -611,9 +611,11 @@ def test_a_dump_that_fails_is_told_and_nothing_was_touched(tmp_path: Path) -> No
 def test_a_port_in_a_reset_is_not_dumped_and_the_next_one_is(tmp_path: Path) -> None:
     kernel = two_ports()
     kernel.nic("eth1").resetting = True
+    fate = Fate()
     with pytest.raises(Refused) as caught:
-        claim(tmp_path, FakeHost(kernel), "eth1", "eth2")
+        claim(tmp_path, FakeHost(kernel, fate), "eth1", "eth2")
     assert [e.fact for e in caught.value.evidence] == ["in-reset"]
+    assert fate.operations == 1  # one dump, of eth2
 
 
 def test_journals_that_may_not_be_read_deny_a_claim_and_no_dry_run(

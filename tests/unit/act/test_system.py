@@ -169,7 +169,16 @@ def test_a_device_that_cannot_be_opened_is_not_tried_for_ever(
 ) -> None:
     monkeypatch.setitem(modules, "pyverbs", None)
     rdma_device(sys, "manae_0", 9)
+    opened = []
+    open_device = raw_qp_probe.open_device
+
+    def noted(*where: Any) -> raw_qp_probe.Device:
+        opened.append(where[:2])
+        return open_device(*where)
+
+    monkeypatch.setattr(raw_qp_probe, "open_device", noted)
     proof = system.prove_free(PORT)
+    assert opened == [(PORT.pci, "manae_0")]
     assert (proof.where, proof.errno) == ("open", errno.ENXIO)
     assert "another device's by now" in proof.message
 
