@@ -64,6 +64,7 @@ _PLAIN = frozenset(
     re.split(" ", "e error err errno ret rc failed fail failure with code oserror exit exited "
                   "exception return returned value result got was is of the from on")
 )  # fmt: skip
+_NETDEV = re.compile(r"(?:eth|en|bond|br|vlan)[a-z0-9]*\d[a-z0-9]*")
 _OURS = re.compile(
     r"\b(?:mana\w*|hv_netvsc|vport\w*|ib_uverbs|uverbs\w*|libibverbs|ibv_\w+|create_(?:qp|cq|wq)|"
     r"raw[ _-]?(?:qp|packet)\w*|queue pairs?|\w*qps?|verbs|librte\w*|dpdk\w*|testpmd|rtnetlink answers|netlink error)\b",
@@ -111,13 +112,13 @@ def _explains(topic: Topic, number: int) -> bool:
 
 
 def _bare(text: str, known: Iterable[Topic]) -> bool:
-    """Whether the text has no words but those of a number."""
+    """Whether the text has no words but those of a number, and perhaps the name of a netdev."""
     own = {word for topic in known for name in (topic.name, *topic.forms) for word in _all(name)}
-    return all(word in own or word in _PLAIN for word in _all(text))
+    return all(w in own or w in _PLAIN or _NETDEV.fullmatch(w) for w in _all(text))
 
 
 def _all(text: str) -> list[str]:
-    return re.findall(r"[a-z]+", text.lower())
+    return re.findall(r"[a-z][a-z0-9]*", text.lower())
 
 
 def _exact(word: str) -> Iterator[Topic]:

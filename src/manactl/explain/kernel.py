@@ -15,6 +15,7 @@ TOPICS = (
             "Failed to create vPort <n> : <n>",
             "mana_<name> failed to allocate queues: <n>",
             "RTNETLINK answers: Device or resource busy",
+            "SIOCSIFFLAGS: Device or resource busy",
         ),
         means=(
             "Setting the netdev up asks for the vport, and a raw queue pair of some process has "

@@ -27,6 +27,7 @@ LINES = {
     "[   73.397977] mana 0000:01:00.0 eth1: Failed to create vPort 1 : -16": "open-refused",
     "mana 0000:01:00.0 eth1: mana_open failed to allocate queues: -16": "open-refused",
     "RTNETLINK answers: Device or resource busy": "open-refused",
+    "SIOCSIFFLAGS: Device or resource busy": "open-refused",
     "netlink error: Device or resource busy": "ethtool-busy",
     "hv_netvsc f8615163-0000 eth0: unable to open slave: enP30832s1: -16": "netvsc-vf-not-opened",
     "hv_netvsc f8615163-0000 eth0: Data path switched from VF: enP30832s1": "data-path",
@@ -169,6 +170,8 @@ def test_a_number_behind_the_words_of_another_program_is_weaker_than_the_words(l
     ("line", "name"),
     [
         ("error: -19", "ENODEV"),
+        ("eth1: Device or resource busy", "EBUSY"),
+        ("enP30832s1: error -16", "EBUSY"),
         ("failed with error code -16", "EBUSY"),
         ("OSError: [Errno 19] No such device", "ENODEV"),
         ("mana 7870:00:00.0 eth1: something new: -16", "EBUSY"),
