@@ -363,7 +363,7 @@ class _Restoration:
         if obstacle is not None and (
             obstacle.device is not None or obstacle.instead is not instead
         ):
-            return self._why_kept_back(obstacle)
+            return self._why_kept_back(obstacle, names)
         if instead is None:
             return self._why(fact, _NOT_KEPT if fact in self._sent else "missing")
         there = snapshot.describe(instead, names)
@@ -371,13 +371,13 @@ class _Restoration:
             there = f"the same with other settings: {snapshot.settings_of(instead)}"
         return f"there is instead: {there}"
 
-    def _why_kept_back(self, obstacle: Obstacle) -> str:
+    def _why_kept_back(self, obstacle: Obstacle, names: Mapping[int, str]) -> str:
         if obstacle.device is not None:
             device = obstacle.device
             other = self._now.now.name_of(device.ifindex)
             return f"{device.name} is gone" + (f", {other} has its number now" if other else "")
         assert obstacle.instead is not None
-        there = snapshot.describe(obstacle.instead, self._now.now.names)
+        there = snapshot.describe(obstacle.instead, names)
         return f"nexthop id {obstacle.nexthop} is not what it was: {there}"
 
     def _names(self) -> dict[int, str]:
