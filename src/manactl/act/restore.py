@@ -363,7 +363,7 @@ class _Restoration:
         if obstacle is not None and (
             obstacle.device is not None or obstacle.instead is not instead
         ):
-            return self._why_kept_back(obstacle, names)
+            return self._why_kept_back(obstacle)
         if instead is None:
             return self._why(fact, _NOT_KEPT if fact in self._sent else "missing")
         there = snapshot.describe(instead, names)
@@ -371,22 +371,26 @@ class _Restoration:
             there = f"the same with other settings: {snapshot.settings_of(instead)}"
         return f"there is instead: {there}"
 
-    def _why_kept_back(self, obstacle: Obstacle, names: Mapping[int, str]) -> str:
+    def _why_kept_back(self, obstacle: Obstacle) -> str:
         if obstacle.device is not None:
             device = obstacle.device
             other = self._now.now.name_of(device.ifindex)
             return f"{device.name} is gone" + (f", {other} has its number now" if other else "")
         assert obstacle.instead is not None
-        there = snapshot.describe(obstacle.instead, names)
+        there = snapshot.describe(obstacle.instead, self._names_now())
         return f"nexthop id {obstacle.nexthop} is not what it was: {there}"
 
     def _names(self) -> dict[int, str]:
         """Ifindexes of now and of then to names: the present one, or the last of what is gone."""
         state = self._now
-        names = {link.ifindex: link.name for link in state.now.links} | state.now.names
+        names = self._names_now()
         for was, now in zip(state.was, state.places, strict=True):
             names[was.ifindex] = now.name if now.ifindex > 0 else was.name
         return names
+
+    def _names_now(self) -> dict[int, str]:
+        now = self._now.now
+        return {link.ifindex: link.name for link in now.links} | now.names
 
 
 def _updown(pair: Pair) -> str:
