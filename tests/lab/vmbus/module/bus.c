@@ -220,7 +220,7 @@ void vmbus_driver_unregister(struct hv_driver *driver)
 }
 EXPORT_SYMBOL_GPL(vmbus_driver_unregister);
 
-/* Where the host would map a sub-channel's ring into a file; the first channel's is in /dev/uioN. */
+/* The file of a sub-channel's ring; there are none, and the first channel's is in /dev/uioN. */
 int hv_create_ring_sysfs(struct vmbus_channel *channel, void *map);
 int hv_create_ring_sysfs(struct vmbus_channel *channel, void *map)
 {

@@ -154,7 +154,7 @@ static bool gather_ranges(struct nic *nic, u32 *size, const struct vmpacket_desc
 	return true;
 }
 
-/* A 107: the message is in a section of the send buffer, in pages, or in both, one after the other. */
+/* A 107: a message in a section of the send buffer, in pages, or in both in this order. */
 static void rndis(struct nic *nic, const struct vmpacket_descriptor *packet,
 		  const struct nvsp_message *asked)
 {
