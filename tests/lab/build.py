@@ -24,7 +24,9 @@ KERNELS = tuple(os.environ.get("MANACTL_LAB_KERNELS", "6.12,6.18,7").split(","))
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python3 -m tests.lab.build", description=__doc__)
     parser.add_argument("--kernel", action="append", help="version prefix; default: all three")
-    wanted = parser.parse_args().kernel or KERNELS
+    parser.add_argument("--pairs", action="store_true", help="the VMBus for each of them too")
+    arguments = parser.parse_args()
+    wanted = arguments.kernel or KERNELS
     began = time.monotonic()
     try:
         emulator = qemu.ensure()
@@ -32,7 +34,7 @@ def main() -> int:
         kernels = [image.kernel(prefix, apt) for prefix in wanted]
         image.tree(apt)
         for prefix, kernel in zip(wanted, kernels, strict=True):
-            if prefix not in WITHOUT_HEADERS:
+            if arguments.pairs and prefix not in WITHOUT_HEADERS:
                 vmbus.modules(kernel, apt)
     except LabError as error:
         print(f"lab: {error}", file=sys.stderr)
