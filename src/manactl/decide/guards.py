@@ -14,7 +14,8 @@ from manactl.decide import refusal as why
 from manactl.decide.codes import Code
 from manactl.decide.refusal import Refusal, Source, Unread, refusal
 from manactl.model.port import PortStatus
-from manactl.netstate import snapshot
+from manactl.netstate import coverage, snapshot
+from manactl.netstate.snapshot import Fact, Kind
 from manactl.netstate.surroundings import Connection, Stacked, Surroundings
 
 
@@ -67,13 +68,17 @@ def _own(around: Surroundings) -> dict[str, Stacked | None]:
 
 
 def guard_default_route(port: PortStatus, around: Surroundings) -> Refusal | None:
-    """A default route of any table and family goes through the port, or an upper of it."""
+    """A default route of any table and family goes through the port, or an upper of it; several
+    that together lead to nearly everywhere are one."""
     if around.state is None:
         return refusal(port, Code.DEFAULT_ROUTE, Unread(Source.ROUTES))
-    own = [fact for fact in around.state.own if snapshot.is_default_route(fact)]
+    own = [fact.body for fact in around.state.own if fact.kind is Kind.ROUTE]
     names = around.state.names
     routes = (
-        *(why.DefaultRoute(snapshot.describe(fact, names), None) for fact in own),
+        *(
+            why.DefaultRoute(snapshot.describe(Fact(Kind.ROUTE, body), names), None)
+            for body in coverage.defaults(own)
+        ),
         *(
             why.DefaultRoute(t, upper.netns)
             for upper in around.carried

@@ -34,7 +34,8 @@ TOPICS = (
     _topic(
         "default-route", "a default route goes through the port",
         "The machine would lose its default route. Default routes of all tables and of both families "
-        "count.",
+        "count, and so do routes of one table that together lead to nearly everywhere, as VPNs "
+        "install them (0.0.0.0/1 and 128.0.0.0/1, or 2000::/3).",
         "rtnetlink",
         check=(Step("The default routes:", "ip route show default table all; "
                     "ip -6 route show default table all"),),

@@ -18,7 +18,7 @@ from manactl.look.netns import NAMED, Namespace
 from manactl.look.pyroute2_links import DecodedLink
 from manactl.look.rtnetlink import Rtnl
 from manactl.look.sockets import Reach
-from manactl.netstate import snapshot
+from manactl.netstate import coverage, snapshot
 from manactl.netstate.snapshot import Fact, Kind
 from manactl.netstate.surroundings import Connection, PacketSocket, Stacked
 from manactl.wire import rtmsg as rt
@@ -102,11 +102,13 @@ def stacked(
         if index in addresses:
             addresses[index].append(Fact(Kind.ADDRESS, body))
     defaults: dict[int, list[str]] = {index: [] for index in known}
+    mine: dict[bool, list[bytes]] = {True: [], False: []}
     for body in rtnl.routes():
-        fact = Fact(Kind.ROUTE, body)
-        if snapshot.is_default_route(fact):
-            for index in rt.route_ifindexes(body) & known.keys():
-                defaults[index].append(snapshot.describe(fact, names))
+        if out := rt.route_ifindexes(body) & known.keys():
+            mine[any(found[index].carried for index in out)].append(body)
+    for body in (*coverage.defaults(mine[True]), *coverage.defaults(mine[False])):
+        for index in rt.route_ifindexes(body) & known.keys():
+            defaults[index].append(snapshot.describe(Fact(Kind.ROUTE, body), names))
     return [
         Stacked(
             link.name, index, link.kind or None, name, *found[index],

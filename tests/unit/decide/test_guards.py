@@ -185,6 +185,13 @@ def test_a_default_route_through_the_port(more: Any, words: set[str] | None) -> 
         assert words <= set(one.text.split())
 
 
+def test_routes_of_the_port_that_together_lead_to_everywhere() -> None:
+    halves = route("0.0.0.0", 1, via="10.0.0.1"), route("128.0.0.0", 1, via="10.0.0.1")
+    facts = found(around(state=state(*halves)))["default-route"]
+    assert isinstance(facts, why.DefaultRoutes)
+    assert [one.text.split()[0] for one in facts.routes] == ["0.0.0.0/1", "128.0.0.0/1"]
+
+
 def test_default_routes_of_uppers_count_in_every_namespace() -> None:
     vlan = REPLACE(IDLE, default_routes=("default dev vlan7", "default dev vlan7 table 9"))
     away = REPLACE(AWAY, default_routes=("default dev mv0",))

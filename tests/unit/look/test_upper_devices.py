@@ -166,6 +166,15 @@ def test_uppers_have_their_addresses_and_default_routes() -> None:
     assert third == Stacked("odd", 11, None, "blue", True, False)
 
 
+def test_halves_of_a_default_route_on_two_uppers_are_one_together() -> None:
+    links = [kernel.link(9, "vlan7", "vlan"), kernel.link(10, "vlan8", "vlan")]
+    rtnl = FakeRtnl([], routing=[route(9, "0.0.0.0/1"), route(10, "128.0.0.0/1")])
+    first, second = stacked(links, {9: ALL, 10: ALL}, rtnl, None)
+    assert [len(one.default_routes) for one in (first, second)] == [1, 1]
+    first, second = stacked(links, {9: ALL, 10: ASIDE}, rtnl, None)
+    assert first.default_routes == second.default_routes == ()
+
+
 def test_without_uppers_neither_addresses_nor_routes_are_read() -> None:
     rtnl = FakeRtnl([], failing={name: AssertionError() for name in ("addresses", "routes")})
     assert stacked([kernel.link(4, "eth4")], {3: ALL}, rtnl, None) == []
