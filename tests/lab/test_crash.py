@@ -26,10 +26,9 @@ def furnished(vm: Vm) -> Iterator[Furnished]:
         yield one
 
 
-def instants(rng: random.Random, window: float) -> list[str]:
-    """Delays over the whole of what a run does, one just before its first act and one at it."""
-    late = [rng.uniform(0, window) for _ in range(INSTANTS - 2)]
-    return [f"-{rng.uniform(50, 400):.1f}", "0", *(f"{delay:.2f}" for delay in late)]
+def instants(rng: random.Random) -> list[str | float]:
+    """When to kill: one just before the first act, one at it, and parts of what a run takes."""
+    return [f"-{rng.uniform(50, 400):.1f}", "0", *(rng.random() for _ in range(INSTANTS - 2))]
 
 
 def test_killed_at_any_instant_it_is_put_back(furnished: Furnished, seed: int) -> None:
@@ -46,14 +45,20 @@ def test_killed_at_any_instant_it_is_put_back(furnished: Furnished, seed: int) -
             one.well("whole", one.claim)
         window = one.well(f"timed:{trigger}:inf", words)["ms"]
         one.put_back(before, f"a whole {verb}")
-        killed = 0
-        for delay in instants(random.Random(f"{seed} {verb}"), window):
+        todo = instants(random.Random(f"{seed} {verb}"))
+        outran = 0
+        while todo:
             if verb == "release":
                 one.well("whole", one.claim)
-            told = one.run(f"timed:{trigger}:{delay}", words)
-            killed += told["killed"]
-            one.put_back(before, f"{verb} killed at {delay} of {window:.0f} ms: {told}")
-        assert killed >= INSTANTS // 2, f"hardly a {verb} was killed before its end"
+            when = todo.pop()
+            delay = when if isinstance(when, str) else f"{when * window:.2f}"
+            ran = one.run(f"timed:{trigger}:{delay}", words)
+            one.put_back(before, f"{verb} killed at {delay} of {window:.0f} ms: {ran}")
+            if not ran["killed"]:  # a machine that is less busy than before: aim again
+                outran += 1
+                assert outran < INSTANTS, f"no {verb} is killed before its end"
+                window = min(window, ran["ms"]) * 0.9
+                todo.append(when)
 
 
 def acts_of(one: Furnished) -> dict[str, list[str]]:

@@ -122,7 +122,11 @@ class Rtnl:
 
     def stack(self) -> list[stacked_links.StackedLink]:
         """All interfaces of this namespace, as far as stacking goes."""
-        return [stacked_links.parse(body) for body in self._dump(RTM_GETLINK, get_link())]
+        return [stacked_links.parse(body) for body in self.links()]
+
+    def links(self) -> list[bytes]:
+        """All interfaces of this namespace, as message bodies."""
+        return self._dump(RTM_GETLINK, get_link())
 
     def addresses(self) -> list[bytes]:
         """The addresses of all interfaces, as message bodies."""

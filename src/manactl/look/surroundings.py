@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from manactl.look import pyroute2_links, sockets, upper_devices
+from manactl.look import netdevs, sockets, upper_devices
 from manactl.look.pyroute2_links import DecodedLink
 from manactl.look.rtnetlink import Rtnl
 from manactl.look.upper_devices import WHOLE, View
@@ -49,7 +49,7 @@ class Sources:
     proc: Path = Path("/proc")
     run: Path = Path("/run")
     sys: Path = Path("/sys")
-    links: Callable[[], Sequence[DecodedLink]] = pyroute2_links.links
+    links: Callable[[], Sequence[DecodedLink]] = netdevs.links
     tcp: Callable[[bytes], Iterable[TcpSocket]] = sockets.tcp
     in_other_netns: Callable[[upper_devices.Found], list[View]] = upper_devices.in_other_netns
     nldev: Callable[[], AbstractContextManager[RdmaNetlink]] = Nldev

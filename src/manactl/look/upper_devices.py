@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from manactl.look import netns, pyroute2_links, sockets
+from manactl.look import netdevs, netns, sockets
 from manactl.look.forked import Child
 from manactl.look.netns import NAMED, Namespace
 from manactl.look.pyroute2_links import DecodedLink
@@ -174,7 +174,7 @@ class _World:
     def __init__(self, name: str, fd: int) -> None:
         self.name, self.fd = name, fd
         self.rtnl = Rtnl()
-        self.links = pyroute2_links.links()
+        self.links = netdevs.links()
         self.found: Found = {}
 
     @property

@@ -229,9 +229,11 @@ def test_only_the_guards_of_a_claim_decode_links() -> None:
     """Not what only shows, and not what runs while a port is down: the restore is ours."""
     assert importers("pyroute2") == {"look/pyroute2_links.py"}
     assert importers("manactl.look.pyroute2_links") == {
+        "look/netdevs.py",
         "look/surroundings.py",
         "look/upper_devices.py",
     }
+    assert importers("manactl.look.netdevs") == {"look/surroundings.py", "look/upper_devices.py"}
     assert importers("manactl.look.upper_devices") == {"look/surroundings.py"}
     assert importers("manactl.look.surroundings") == {"act/system.py", "doctor/read_machine.py"}
     assert callers("gather") == {"act/system.py"}

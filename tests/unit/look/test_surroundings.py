@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from manactl.look import pyroute2_links, sockets, surroundings, upper_devices
+from manactl.look import netdevs, sockets, surroundings, upper_devices
 from manactl.look.surroundings import Sources, gather
 from manactl.look.upper_devices import Found, View
 from manactl.model.port import RdmaPort, Upper
@@ -756,7 +756,7 @@ def test_the_sources_are_this_machines() -> None:
             Path("/proc"),
             Path("/run"),
             Path("/sys"),
-            pyroute2_links.links,
+            netdevs.links,
             sockets.tcp,
             upper_devices.in_other_netns,
             Nldev,
