@@ -10,7 +10,7 @@ from manactl.decide.refusal import Refusal
 from manactl.model.port import PortStatus
 from manactl.netstate import snapshot, uppers
 from manactl.netstate.snapshot import Fact, Kind, PortState, devices_of
-from manactl.netstate.surroundings import Surroundings
+from manactl.netstate.surroundings import Listener, Surroundings
 from manactl.wire import rtmsg as rt
 
 
@@ -32,6 +32,7 @@ def claim(
     keeps: list[Step] = []
     acts: list[Step] = []
     stops, drops, restores, lost, notes = [], [], [], [], []
+    listeners: list[Listener] = []
     for status, state, around in ports:
         name = state.ifname
         if state.up:
@@ -39,6 +40,14 @@ def claim(
             acts.append(SetAdmin(status.id, name, False, True, state.carrier))
             stops.append(f"all traffic of the kernel over {name} ({_carries(state)})")
             stops += [f"with it that of {upper}" for upper in around.carried]
+            stops += _listening(name, around)
+            listeners += around.listeners or ()
+            notes += [
+                f"packets to {refusal_words.service(one.address)} {one.address} leave by "
+                f"{one.remaining} meanwhile"
+                for one in around.fabric or ()
+                if one.matters and one.remaining is not None
+            ]
             drops += [snapshot.describe(fact, state.names) for fact in dropped(state)]
             restores.append(f"{name} set up, its carrier awaited")
             restores += _restored(state)
@@ -67,6 +76,7 @@ def claim(
         tuple(notes),
         tuple(map(refusal_words.to_json, waived)),
         tuple(map(refusal_words.to_json, refusals)),
+        tuple(map(refusal_words.listener_json, listeners)),
     )
 
 
@@ -113,6 +123,13 @@ def _gone(state: PortState) -> tuple[set[int], set[int]]:
     return closed, silent
 
 
+def _listening(name: str, around: Surroundings) -> list[str]:
+    """Whom nobody can reach, each with its process."""
+    if around.listeners is None:
+        return [f"whoever listens at the addresses of {name}: that could not be read"]
+    return [f"listening on it: {refusal_words.listener(one)}" for one in around.listeners]
+
+
 def _not_ours(around: Surroundings) -> list[str]:
     """What nobody can restore but its owner."""
     found = [
@@ -122,7 +139,9 @@ def _not_ours(around: Surroundings) -> list[str]:
         for sock in around.packet_sockets or ()
     ]
     return found + [
-        f"what the kernel drops of {upper}: restore it there" for upper in around.elsewhere or ()
+        f"what the kernel drops of {upper}: restore it there"
+        for upper in around.elsewhere or ()
+        if not upper.ways
     ]
 
 

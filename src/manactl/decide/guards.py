@@ -44,16 +44,23 @@ def guard_kernel_bug(port: PortStatus, _around: Surroundings) -> Refusal | None:
 
 
 def guard_ssh_session(port: PortStatus, around: Surroundings) -> Refusal | None:
-    """The session this command was typed in runs over the port."""
-    if around.ssh is None or around.state is None:
+    """The session this command was typed in runs over the port, or somebody else's does."""
+    tcps, others = _at_risk(around, around.connections), _at_risk(around, around.sockets)
+    if around.ssh is None or around.state is None or tcps is None or others is None:
         return refusal(port, Code.SSH_SESSION, Unread(Source.SSH_SESSIONS))
     own = _own(around)
     hits = tuple(
-        why.Session(session, own.get(session.server))
+        why.Session(session, own.get(session.server.partition("%")[0]))
         for session in around.ssh
         if session.server in own or session.through_port is not False
     )
-    return refusal(port, Code.SSH_SESSION, why.SshSessions(hits)) if hits else None
+    known = {(session.ssh.client, session.ssh.server) for session in hits}
+    logins = tuple(
+        one for one in (*tcps, *others) if one.login and (one.peer, one.local) not in known
+    )
+    if not hits and not logins:
+        return None
+    return refusal(port, Code.SSH_SESSION, why.SshSessions(hits, logins))
 
 
 def _own(around: Surroundings) -> dict[str, Stacked | None]:
@@ -102,24 +109,24 @@ def guard_last_port(port: PortStatus, around: Surroundings) -> Refusal | None:
     return refusal(port, Code.LAST_PORT, why.LastPort(own)) if own else None
 
 
-def _at_risk(around: Surroundings) -> tuple[Connection, ...] | None:
+def _at_risk(
+    around: Surroundings, connections: tuple[Connection, ...] | None
+) -> tuple[Connection, ...] | None:
     """The connections that stall; None when that could not be read. IPv4 connections inside this
     host are not affected; IPv6 ones are, since the kernel drops the addresses themselves."""
-    if around.connections is None or around.state is None:
+    if connections is None or around.state is None:
         return None
     if not around.state.up:
         return ()
     own = _own(around)
     return tuple(
-        tcp
-        for tcp in around.connections
-        if tcp.is_ipv6 or tcp.peer not in own or tcp.local not in own
+        tcp for tcp in connections if tcp.is_ipv6 or tcp.peer not in own or tcp.local not in own
     )
 
 
 def guard_tcp_established(port: PortStatus, around: Surroundings) -> Refusal | None:
     """Live TCP connections use the port, in whatever network namespace."""
-    hits = _at_risk(around)
+    hits = _at_risk(around, around.connections)
     if hits is None:
         return refusal(port, Code.TCP_ESTABLISHED, Unread(Source.CONNECTIONS))
     return refusal(port, Code.TCP_ESTABLISHED, why.Connections(hits)) if hits else None
@@ -128,7 +135,7 @@ def guard_tcp_established(port: PortStatus, around: Surroundings) -> Refusal | N
 def guard_storage(port: PortStatus, around: Surroundings) -> Refusal | None:
     """Storage is reached over the port, usually by the kernel; a process may have opened the
     connection for it (iSCSI, NBD) or use it directly (a virtual machine on Ceph)."""
-    tcps = _at_risk(around)
+    tcps = _at_risk(around, around.connections)
     if tcps is None:
         return refusal(port, Code.STORAGE, Unread(Source.CONNECTIONS))
     hits = tuple(tcp for tcp in tcps if tcp.peer_port in why.STORAGE_PORTS)
@@ -136,12 +143,12 @@ def guard_storage(port: PortStatus, around: Surroundings) -> Refusal | None:
 
 
 def guard_azure_fabric(port: PortStatus, around: Surroundings) -> Refusal | None:
-    """Azure's wire server (agent, DNS, health) is reached through the port."""
+    """Azure's wire server (agent, DNS, health) or metadata service (identities) is reached through
+    the port, and nothing else leads there."""
     if around.fabric is None:
-        return refusal(port, Code.AZURE_FABRIC, Unread(Source.WIRE_SERVER))
-    if not around.fabric.through_port or not (around.fabric.on_azure or around.fabric.host_route):
-        return None
-    return refusal(port, Code.AZURE_FABRIC, why.WireServer(around.fabric))
+        return refusal(port, Code.AZURE_FABRIC, Unread(Source.FABRIC))
+    hits = tuple(one for one in around.fabric if one.matters and one.remaining is None)
+    return refusal(port, Code.AZURE_FABRIC, why.Fabric(hits)) if hits else None
 
 
 def guard_rdma_users(port: PortStatus, around: Surroundings) -> Refusal | None:
@@ -159,9 +166,8 @@ def guard_upper(port: PortStatus, around: Surroundings) -> Refusal | None:
         return refusal(port, Code.UPPER, Unread(Source.UPPERS))
     if around.elsewhere is None:
         return refusal(port, Code.UPPER, Unread(Source.OTHER_NAMESPACES))
-    if not around.stacked:
-        return None
-    return refusal(port, Code.UPPER, why.Uppers(around.stacked))
+    devices = tuple(device for device in around.stacked if not device.routed)
+    return refusal(port, Code.UPPER, why.Uppers(devices)) if devices else None
 
 
 def guard_xdp(port: PortStatus, around: Surroundings) -> Refusal | None:
@@ -188,6 +194,23 @@ def guard_manager(port: PortStatus, around: Surroundings) -> Refusal | None:
     return refusal(port, Code.MANAGER, why.Managers(hits)) if hits else None
 
 
+def guard_sockets(port: PortStatus, around: Surroundings) -> Refusal | None:
+    """SCTP associations and connected UDP sockets use the port: QUIC, VoIP, a tunnel's process."""
+    hits = _at_risk(around, around.sockets)
+    if hits is None:
+        return refusal(port, Code.SOCKETS, Unread(Source.SOCKETS))
+    return refusal(port, Code.SOCKETS, why.Sockets(hits)) if hits else None
+
+
+def guard_forwarding(port: PortStatus, around: Surroundings) -> Refusal | None:
+    """Connections of containers, virtual machines or others are forwarded through the port."""
+    if around.forwarded is None or around.state is None:
+        return refusal(port, Code.FORWARDING, Unread(Source.FORWARDING))
+    if not around.forwarded or not around.state.up:
+        return None
+    return refusal(port, Code.FORWARDING, why.Forwarding(around.forwarded))
+
+
 Guard = Callable[[PortStatus, Surroundings], Refusal | None]
 GUARDS: tuple[Guard, ...] = (
     guard_foreign_netns,
@@ -204,6 +227,8 @@ GUARDS: tuple[Guard, ...] = (
     guard_xdp,
     guard_packet_sockets,
     guard_manager,
+    guard_sockets,
+    guard_forwarding,
 )
 
 

@@ -152,9 +152,13 @@ class IfLink:
         raw = (self._data("vrf") or {}).get(IFLA_VRF_TABLE)
         return None if raw is None else as_int(raw)
 
-    def _data(self, kind: str) -> dict[int, bytes] | None:
+    @property
+    def info_data(self) -> dict[int, bytes]:
         """IFLA_INFO_DATA, whose attributes mean something else in each kind."""
-        return parse_attrs(self._info.get(IFLA_INFO_DATA, b"")) if self.kind == kind else None
+        return parse_attrs(self._info.get(IFLA_INFO_DATA, b""))
+
+    def _data(self, kind: str) -> dict[int, bytes] | None:
+        return self.info_data if self.kind == kind else None
 
     def _number(self, kind: int) -> int | None:
         raw = self._attrs.get(kind)

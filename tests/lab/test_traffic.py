@@ -1,0 +1,213 @@
+"""Guards see the traffic that dies with a port, wherever it hides, on the real kernels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from tests.lab.scene import manactl
+from tests.lab.users import user
+from tests.lab.vm import Vm
+from tests.unit import schema
+
+PEER = """
+set -e
+ip netns add peer; ip link set {far} netns peer
+ip -n peer link set lo up; ip -n peer link set {far} up; ip link set {port} up
+ip -n peer addr add 10.1.0.9/24 dev {far}; ip -n peer addr add 2001:db8:1::9/64 dev {far} nodad
+ip addr add 10.1.0.4/24 dev {port}; ip addr add 2001:db8:1::4/64 dev {port} nodad
+ip link add lan0 type dummy; ip addr add 10.0.0.4/24 dev lan0; ip link set lan0 up
+"""
+
+
+def peer(vm: Vm) -> tuple[str, str]:
+    """A port that is up with addresses, and the other one as its peer; a netdev beside them."""
+    port, far = vm.netdevs[1], vm.netdevs[2]
+    vm.run(PEER.format(port=port, far=far))
+    return port, far
+
+
+def refusals(vm: Vm, *words: str, env: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+    """The refusals of a dry run by code; none when it would claim. The plan is under "plan"."""
+    result = manactl(vm, "claim", "--json", "--dry-run", *words, prefix=("env", *env))
+    document: dict[str, Any] = json.loads(result.out)
+    schema.strict(document)
+    assert result.rc in (0, 3), result.out + result.err
+    found = {one["fact"]: one["value"] for one in document.get("evidence", ())}
+    return {**found, "plan": document["plan"]}
+
+
+# --- tunnels ----------------------------------------------------------------------------------
+
+# Each kind with what makes it, and whether it has the port as its device.
+TUNNELS = {
+    "vx0": ("vxlan id 42 dev {port} remote 10.1.0.9 dstport 4789", True),
+    "vx1": ("vxlan id 43 remote 10.1.0.9 dstport 4790", False),
+    "vx2": ("vxlan id 44 dstport 4791", False),
+    "gre1": ("gre remote 10.1.0.9 local 10.1.0.4 dev {port}", True),
+    "gre2": ("gre remote 10.1.0.9 key 7", False),
+    "gretap1": ("gretap remote 10.1.0.9", False),
+    "g6": ("ip6gre remote 2001:db8:1::9 local 2001:db8:1::4", False),
+    "gen1": ("geneve id 7 remote 10.1.0.9", False),
+    "ipip1": ("ipip remote 10.1.0.9", False),
+    "sit1": ("sit remote 10.1.0.9", False),
+    "six1": ("ip6tnl mode any remote 2001:db8:1::9 local 2001:db8:1::4", False),
+    "x1": ("xfrm dev {port} if_id 42", True),
+    "x2": ("xfrm dev lo if_id 43", False),
+    "wg1": ("wireguard", False),
+}
+AWAY = {
+    "gre9": "gre remote 10.0.0.9 key 9",
+    "gen9": "geneve id 9 remote 10.0.0.9",
+    "vx9": "vxlan id 9 remote 10.0.0.9 dstport 4799",
+    "wg9": "wireguard",
+}
+KEYED = """
+set -e
+bridge fdb append 00:00:00:00:00:00 dev vx2 dst 10.1.0.9
+key=$(wg genkey)
+for one in 1:10.1.0.9 9:10.0.0.9; do
+    printf %s $key >/tmp/key; wg set wg${{one%%:*}} private-key /tmp/key
+    wg set wg${{one%%:*}} peer $(wg genkey | wg pubkey) endpoint ${{one#*:}}:51820 allowed-ips 0.0.0.0/0
+done
+ip xfrm state add src 10.1.0.4 dst 10.1.0.9 proto esp spi 5 if_id 43 mode tunnel \\
+    enc 'ecb(cipher_null)' ''
+modprobe -a l2tp_netlink l2tp_eth
+ip l2tp add tunnel remote 10.1.0.9 local 10.1.0.4 tunnel_id 1 peer_tunnel_id 1 encap udp \\
+    udp_sport 1701 udp_dport 1701
+ip l2tp add session tunnel_id 1 session_id 1 peer_session_id 1 name l2
+n=10
+for one in {names} l2; do
+    n=$((n+1)); ip link set $one up; ip addr add 172.16.$n.1/24 dev $one
+    ip route add default dev $one table $n
+done
+"""
+
+
+def test_tunnels_are_followed_to_the_port_by_their_endpoints(vm: Vm) -> None:
+    """Of every kind, made with the port as device and without; and none that goes elsewhere."""
+    port, _ = peer(vm)
+    try:
+        made = {name: how for name, (how, _) in TUNNELS.items()} | AWAY
+        for name, how in made.items():
+            vm.run(f"ip link add {name} type {how.format(port=port)}")
+        vm.run(KEYED.format(names=" ".join(made)))
+        found = refusals(vm, "--raw-qp", port)
+        routes = " ".join(one["value"] for one in found["default-route"]["evidence"])
+        named = {word for word in routes.split() if word in made or word == "l2"}
+        assert named == {*TUNNELS, "l2"}
+        uppers = [one["value"] for one in found["upper"]["evidence"]]
+        assert {one.split()[0] for one in uppers} == {n for n, (_, at) in TUNNELS.items() if at}
+        assert f"vx0 (vxlan, whose packets to 10.1.0.9 leave by {port})" in uppers
+        stops = "\n".join(found["plan"]["stops"])
+        for name in (*TUNNELS, "l2"):
+            assert f"with it that of {name} (" in stops
+        assert f"wg1 (wireguard, whose packets to 10.1.0.9 leave by {port})" in stops
+        session = ["SSH_CONNECTION=172.16.99.9 5555 172.16.24.1 22"]  # of wg1
+        ssh = refusals(vm, "--raw-qp", port, env=session)["ssh-session"]
+        assert f"on wg1 (wireguard, whose packets to 10.1.0.9 leave by {port})" in ssh["message"]
+    finally:
+        vm.run(
+            "ip l2tp del session tunnel_id 1 session_id 1; ip l2tp del tunnel tunnel_id 1; "
+            "ip xfrm state flush; for n in $(seq 11 30); do ip route flush table $n; done; "
+            "for one in $(cd /sys/class/net; ls -d *); do ip link del $one; done; "
+            "rmmod l2tp_eth l2tp_netlink l2tp_core wireguard xfrm_interface ip6_gre ip_gre gre "
+            "geneve ipip sit ip6_tunnel vxlan",
+            check=False,
+        )
+
+
+def test_a_connection_through_a_tunnel_dies_with_the_port(vm: Vm) -> None:
+    port, far = peer(vm)
+    vxlan = "type vxlan id 42 dstport 4789 remote"
+    vm.run(
+        f"set -e; ip link add vx0 {vxlan} 10.1.0.9; ip addr add 172.16.0.1/24 dev vx0; "
+        f"ip -n peer link add vx0 {vxlan} 10.1.0.4; ip -n peer addr add 172.16.0.9/24 dev vx0; "
+        "ip link set vx0 up; ip -n peer link set vx0 up"
+    )
+    with user(vm, "tcp", "serve", "172.16.0.9", "7000", netns="peer") as server:
+        server.wait_for("listening")
+        with user(vm, "tcp", "probe", "172.16.0.9", "7000", "2000") as prober:
+            prober.wait_for("connected")
+            found = refusals(vm, "--raw-qp", port)
+            assert "172.16.0.9:7000" in found["tcp-established"]["message"]
+            assert far not in found["plan"]["stops"]
+
+
+# --- remote logins, and what is not TCP -------------------------------------------------------
+
+SOCKETS = """
+import socket, sys, time
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+udp.bind(("10.1.0.4", 4789)); udp.connect(("10.1.0.9", 4789))
+web = socket.create_server(("10.1.0.4", 443))
+dns = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); dns.bind(("2001:db8:1::4", 53))
+every = socket.create_server(("", 8080))
+sctp = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 132)
+sctp.connect(("10.1.0.9", 5000))
+print("ready", flush=True); time.sleep(600)
+"""
+FAR_SCTP = """
+import socket
+server = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 132)
+server.bind(("10.1.0.9", 5000)); server.listen(); print("ready", flush=True)
+server.accept()[0].recv(1)
+"""
+MOSH = """
+import socket, time
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); udp.bind(("10.1.0.4", 60001))
+print("ready", flush=True); time.sleep(600)
+"""
+
+
+def test_logins_and_sockets_of_others_refuse_whoever_asks(vm: Vm) -> None:
+    port, _ = peer(vm)
+    vm.run(
+        "modprobe sctp; cp $(readlink -f /usr/bin/python3) /tmp/sshd; cp /tmp/sshd /tmp/mosh-server"
+    )
+    guest = "/manactl/tests/lab/guest/tcp.py"
+    programs = []
+
+    def start(*argv: str, said: str = "ready") -> None:
+        programs.append(vm.spawn(list(argv)))
+        programs[-1].read_until(said, 60)
+
+    try:
+        start("/tmp/sshd", guest, "serve", "10.1.0.4", "22", said="listening")
+        probe = ("python3", guest, "probe", "10.1.0.4", "22", "2000")
+        start("ip", "netns", "exec", "peer", *probe, said="connected")
+        start("ip", "netns", "exec", "peer", "python3", "-c", FAR_SCTP)
+        start("python3", "-c", SOCKETS)
+        start("/tmp/mosh-server", "-c", MOSH)
+        found = refusals(vm, "--raw-qp", port, "--allow", "tcp-established")
+        login = found["ssh-session"]
+        assert "10.1.0.4:22 - 10.1.0.9:" in login["message"]
+        assert "mosh-server on UDP port 60001" in login["message"]
+        assert not login["waivable"]
+        others = {one["value"]["protocol"]: one["value"] for one in found["sockets"]["evidence"]}
+        assert found["sockets"]["waivable"]
+        assert others["udp"]["peer"] == "10.1.0.9 4789"
+        assert others["sctp"]["peer"] == "10.1.0.9 5000"
+        assert [one["comm"] for one in others["sctp"]["processes"]] == ["python3"]
+        listeners = {(one["protocol"], one["address"], one["port"]): one["processes"][0]["comm"]
+                     for one in found["plan"]["listeners"]}  # fmt: skip
+        assert listeners == {
+            ("tcp", "10.1.0.4", 22): "sshd", ("tcp", "10.1.0.4", 443): "python3",
+            ("udp", "2001:db8:1::4", 53): "python3", ("udp", "10.1.0.4", 60001): "mosh-server",
+        }  # fmt: skip
+        assert any("listening on it: tcp 10.1.0.4:443 (pid" in s for s in found["plan"]["stops"])
+    finally:
+        for program in programs:
+            program.kill()
+
+
+def test_a_session_over_a_link_local_address_is_told_by_its_zone(vm: Vm) -> None:
+    port, _ = peer(vm)
+    vm.run(f"ip link add link {port} name v7 type vlan id 7; ip link set v7 up")
+    shown = vm.run(f"ip -6 -o addr show dev {port} scope link").out
+    mine = shown.split()[3].partition("/")[0]
+    vlan = vm.run("cat /sys/class/net/v7/ifindex").out.strip()
+    for zone, over in ((port, True), (vlan, True), ("lan0", False)):
+        value = f"SSH_CONNECTION=fe80::9%{zone} 5555 {mine}%{zone} 22"
+        assert ("ssh-session" in refusals(vm, "--raw-qp", port, env=[value])) is over, zone
