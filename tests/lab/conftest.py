@@ -57,6 +57,7 @@ class Pool:
                 self._drop(other)
         if kernel not in self._vms:
             vm = start(kernel)
+            vm.pooled = True
             try:
                 self._vms[kernel] = (vm, inventory(vm))
             except BaseException:

@@ -19,7 +19,7 @@ from tests.lab import networks
 from tests.lab.build import KERNELS
 from tests.lab.scene import manactl, owners
 from tests.lab.test_mainjob import Watch
-from tests.lab.users import User, eventually, user
+from tests.lab.users import User, eventually, resident
 from tests.lab.vm import Vm
 from tests.unit import schema
 
@@ -212,9 +212,7 @@ def refused(ran: Run, code: int, name: str) -> Run:
 def site(vm: Vm) -> Iterator[Site]:
     names = vm.netdevs[1], vm.netdevs[2]
     vm.run(SCENE.format(first=names[0], second=names[1]))
-    with user(vm, "runs") as program:
-        program.wait_for("ready")
-        yield Site(vm, program, *names)
+    yield Site(vm, resident(vm, "runs"), *names)
     again = "for d in /proc/sys/net/ipv6/conf/eth*; do echo 1 > $d/accept_dad; done"
     vm.run(f"{again}; rmmod dummy", check=False)
 

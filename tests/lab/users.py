@@ -6,9 +6,13 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from tests.lab.vm import Vm
 
 GUEST = "/manactl/tests/lab/guest"
+_READY = 120  # s; a resident loads all of manactl
 Fact = dict[str, Any]
 
 
@@ -75,6 +79,20 @@ def user(vm: Spawner, program: str, *words: str, netns: str | None = None) -> It
         yield User(process, program)
     finally:
         process.kill()
+
+
+def resident(vm: Vm, program: str) -> User:
+    """The program of that name that lives as long as the guest, started where it does not run.
+
+    For what takes long to start and keeps nothing from one test to the next.
+    """
+    process = vm.residents.get(program)
+    if process is not None and process.poll() is None:
+        return User(process, program)
+    process = vm.residents[program] = vm.spawn(["python3", f"{GUEST}/{program}.py"])
+    made = User(process, program)
+    made.wait_for("ready", _READY)
+    return made
 
 
 def eventually(check: Any, seconds: float = 20, what: str = "") -> Any:

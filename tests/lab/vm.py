@@ -81,6 +81,8 @@ class Vm:
         self._test_began = 0
         self.lost: LostVm | None = None
         self.worn = False  # not fit for another test
+        self.pooled = False  # it serves many tests
+        self.residents: dict[str, Process] = {}  # what the sweep between two tests spares
         self.release = ""
         self.dir = Path()
 
@@ -327,11 +329,15 @@ class Vm:
         return self.run(["python3", "-m", "manactl", *args], **more)
 
     def sweep(self, timeout: float = 30) -> list[str]:
-        """Kill every process but the agent; their command lines. Returns when they are gone."""
+        """Kill every process but the agent and the residents; their command lines.
+
+        Returns when they are gone.
+        """
         deadline, pause = time.monotonic() + timeout, 0.02
         found: list[str] = []
+        spare = [process.pid for process in self.residents.values()]
         while True:
-            head, _ = self.agent.request("sweep")
+            head, _ = self.agent.request("sweep", spare=spare)
             found += [line for line in head["killed"] if line not in found]
             if not head["killed"]:
                 return found

@@ -420,12 +420,19 @@ class Followed(Silent):
 
     def __init__(self) -> None:
         self.plans: list[tuple[str, Plan]] = []
+        self.begun: list[str] = []
         self.steps: list[tuple[str, float, bool]] = []  # title, seconds, failed
         self.notes: list[str] = []
         self.waits: list[tuple[str, float]] = []
 
     def planned(self, title: str, plan: Plan) -> None:
         self.plans.append((title, plan))
+
+    @contextlib.contextmanager
+    def doing(self, title: str) -> Iterator[None]:
+        self.begun.append(title)
+        assert len(self.begun) == len(self.steps) + 1  # one at a time, and its end is reported
+        yield
 
     def ended(self, title: str, seconds: float, *, failed: bool) -> None:
         self.steps.append((title, round(seconds, 3), failed))

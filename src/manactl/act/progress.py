@@ -15,6 +15,7 @@ class Progress(Protocol):
     """What shows the steps. Nothing here may raise: what is shown must not change what is done."""
 
     def planned(self, title: str, plan: Plan) -> None: ...
+    def doing(self, title: str) -> AbstractContextManager[None]: ...
     def ended(self, title: str, seconds: float, *, failed: bool) -> None: ...
     def noted(self, line: str) -> None: ...
     def waiting(self, what: str, seconds: float) -> AbstractContextManager[None]: ...
@@ -25,6 +26,10 @@ class Silent:
 
     def planned(self, title: str, plan: Plan) -> None:
         pass
+
+    @contextlib.contextmanager
+    def doing(self, title: str) -> Iterator[None]:
+        yield
 
     def ended(self, title: str, seconds: float, *, failed: bool) -> None:
         pass

@@ -61,7 +61,7 @@ class Workplace:
         start = self.system.monotonic()
         failed = True
         try:
-            with self.signals.step(title):
+            with self.progress.doing(title), self.signals.step(title):
                 yield
             failed = False
         finally:

@@ -1,7 +1,7 @@
 """A claim or release as it happens: a line a step, marked and with what it took.
 
 Plain lines where the output is no terminal; on a terminal the same lines coloured, and a bar while
-a holder is waited for. What is shown never changes what is done: output that fails is dropped.
+a step takes long or a holder is waited for. What is shown never changes what is done: output that fails is dropped.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from typing import TextIO, cast
 
@@ -18,6 +19,7 @@ from manactl.render import plan as plan_lines
 from manactl.render.wrap import columns, fold
 
 DONE, FAILED = "ok", "failed"
+_LONG = 2.0  # s; a step that takes longer is shown while it runs
 
 
 class Unfailing(io.TextIOBase):
@@ -62,6 +64,10 @@ class Plain:
         for line in plan_lines.lines(plan) if self._verbose else ():
             self._line(line)
 
+    @contextlib.contextmanager
+    def doing(self, title: str) -> Iterator[None]:
+        yield
+
     def ended(self, title: str, seconds: float, *, failed: bool) -> None:
         self._line(f"{FAILED if failed else DONE:<6}  {title} ({took(seconds)})")
 
@@ -81,12 +87,15 @@ class Plain:
 class Terminal(Plain):
     """The same on a terminal, by rich. To be made before the first act: importing takes time."""
 
-    def __init__(self, out: TextIO, err: TextIO, *, verbose: bool = False) -> None:
+    def __init__(
+        self, out: TextIO, err: TextIO, *, verbose: bool = False, long: float = _LONG
+    ) -> None:
         from rich import progress
         from rich.console import Console
         from rich.text import Text
 
         super().__init__(out, err, verbose=verbose)
+        self._long = long
         self._console = Console(file=cast(TextIO, self._out), highlight=False)
         self._text = Text
         self._bar = progress
@@ -98,6 +107,28 @@ class Terminal(Plain):
             for piece in fold([escape(line)], self._console.width):
                 self._console.print(self._text(piece, style), soft_wrap=True)
 
+    @contextlib.contextmanager
+    def doing(self, title: str) -> Iterator[None]:
+        """A bar from a thread, since a step may be one system call from its begin to its end."""
+        over = threading.Event()
+
+        def show() -> None:
+            if not over.wait(self._long):
+                with self._shown(title[:1].upper() + title[1:]):
+                    over.wait()
+
+        thread = threading.Thread(target=show, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # no more threads: what is shown is not needed
+            yield
+            return
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
     def ended(self, title: str, seconds: float, *, failed: bool) -> None:
         mark = self._text("✗" if failed else "✓", "bold red" if failed else "bold green")
         text = self._text.assemble(mark, f" {escape(title)}  ", (took(seconds), "dim"))
@@ -106,13 +137,19 @@ class Terminal(Plain):
     @contextlib.contextmanager
     def waiting(self, what: str, seconds: float) -> Iterator[None]:
         self.noted(f"waiting up to {seconds:g} s for {what}")
-        shown = (
-            self._bar.TextColumn("waiting"),
-            self._bar.BarColumn(),
+        with self._shown("waiting"):
+            yield
+
+    @contextlib.contextmanager
+    def _shown(self, what: str) -> Iterator[None]:
+        """A bar with the time that has passed, gone at the end."""
+        columns = (
+            self._bar.TextColumn("{task.description}", markup=False),
+            self._bar.BarColumn(bar_width=20),
             self._bar.TimeElapsedColumn(),
         )
-        with self._bar.Progress(*shown, console=self._console, transient=True) as bar:
-            bar.add_task("waiting", total=None)
+        with self._bar.Progress(*columns, console=self._console, transient=True) as bar:
+            bar.add_task(escape(what), total=None)
             yield
 
 

@@ -14,6 +14,7 @@ Commands, ORDER being {"argv": [...]} in JSON:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -40,6 +41,7 @@ class Runs:
         stem = f"/tmp/runs.{os.getpid()}.{self._number}"
         out, err = Path(f"{stem}.stdout"), Path(f"{stem}.stderr")
         pid = os.fork()
+        self._codes.pop(pid, None)  # of an earlier one with that number
         if pid == 0:
             run(wanted["argv"], str(out), "signals" in wanted, str(err))
         self._streams[pid] = out, err
@@ -47,11 +49,15 @@ class Runs:
             self._acts[pid] = watched(pid, wanted["signals"])
         return pid
 
-    def end(self, pid: int, how: int = 0) -> None:
+    def reap(self) -> None:
+        """Note how those that have ended did; what a test leaves running is killed after it."""
+        with contextlib.suppress(ChildProcessError):
+            while (found := os.waitpid(-1, os.WNOHANG))[0]:
+                self._codes[found[0]] = os.waitstatus_to_exitcode(found[1])
+
+    def end(self, pid: int) -> None:
         if pid not in self._codes:
-            found, status = os.waitpid(pid, how)
-            if found:
-                self._codes[pid] = os.waitstatus_to_exitcode(status)
+            self._codes[pid] = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
     def facts(self, pid: int) -> dict[str, object]:
         out, err = (
@@ -82,6 +88,7 @@ def main() -> None:
     tell("ready")
     for line in iter(sys.stdin.readline, ""):
         command, _, rest = line.strip().partition(" ")
+        runs.reap()
         if command in ("run", "start"):
             pid = runs.start(rest)
             if command == "start":
@@ -95,7 +102,8 @@ def main() -> None:
                 os.kill(pid, more[0])
                 tell("signalled")
                 continue
-            runs.end(pid, os.WNOHANG if command == "said" else 0)
+            if command == "end":
+                runs.end(pid)
         tell("ran", **runs.facts(pid))
 
 

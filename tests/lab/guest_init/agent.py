@@ -223,10 +223,11 @@ class Agent:
         return {}, b""
 
     def do_sweep(self, head: Head, body: bytes) -> Answer:
-        """Kill every user process but this one, and name them."""
+        """Kill every user process but this one and those to `spare`, and name them."""
         killed = []
+        spared = {os.getpid(), *head.get("spare", ())}
         for entry in os.listdir("/proc"):
-            if not entry.isdigit() or int(entry) == os.getpid():
+            if not entry.isdigit() or int(entry) in spared:
                 continue
             try:
                 with open(f"/proc/{entry}/stat", "rb") as file:

@@ -15,6 +15,8 @@ def test_silence_takes_everything() -> None:
     silent.planned("claim eth1", Plan("claim", (PORT,), ()))
     silent.ended("set eth1 down", 1.0, failed=True)
     silent.noted("a line")
+    with silent.doing("set eth1 down"):
+        pass
     with silent.waiting("pid 7 to end", 1.0):
         pass
 
@@ -31,6 +33,7 @@ def test_who_follows_hears_of_every_step_in_order(tmp_path: Path) -> None:
         ("set eth1 up", False),
         ("restore and verify eth1", False),
     ]
+    assert followed.begun == [title for title, _, _ in followed.steps]
     (_, claimed), (title, plan) = followed.plans
     assert (followed.plans[0][0], claimed.verb) == ("claim eth1", "claim")
     assert title == "release eth1"

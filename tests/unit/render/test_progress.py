@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from typing import TextIO
 
 import pytest
@@ -87,6 +88,59 @@ def test_on_a_terminal_there_are_a_heading_marks_and_colours(verbose: bool) -> N
     assert "✓ set eth1 down  3.2 ms" in lines
     assert "✗ set eth1 \\e[31mup  1.4 s" in lines
     assert all(cell_len(line) <= 80 for line in lines)
+
+
+class Watched(Screen):
+    """A terminal that reports when some text has been written to it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text, self.seen = text, threading.Event()
+
+    def write(self, text: str) -> int:
+        count = super().write(text)
+        if self.text in self.getvalue():
+            self.seen.set()
+        return count
+
+
+def test_a_step_that_takes_long_is_shown_while_it_runs() -> None:
+    out = Watched("Restore [red]eth1\\n")
+    follower = progress.Terminal(out, Screen(), long=0)
+    before = threading.active_count()
+    with follower.doing("restore [red]eth1\n"):
+        assert out.seen.wait(60)
+        assert "0:00:0" in out.getvalue()
+    assert threading.active_count() == before
+    follower.ended("restore eth1", 3.0, failed=False)
+    assert Text.from_ansi(out.getvalue().rpartition("\x1b[2K")[2]).plain.strip() == (
+        "✓ restore eth1  3.0 s"
+    )
+
+
+def test_a_step_that_is_quick_shows_nothing_meanwhile() -> None:
+    out = Screen()
+    with progress.Terminal(out, Screen(), long=3600).doing("set eth1 down"):
+        pass
+    assert out.getvalue() == ""
+
+
+def test_a_step_is_done_where_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", none)
+    done = []
+    with progress.Terminal(Screen(), Screen(), long=0).doing("set eth1 down"):
+        done.append(True)
+    assert done == [True]
+
+
+def test_piped_a_step_shows_nothing_meanwhile() -> None:
+    out, err = io.StringIO(), io.StringIO()
+    with progress.Plain(out, err).doing("set eth1 down"):
+        pass
+    assert (out.getvalue(), err.getvalue()) == ("", "")
 
 
 @pytest.mark.parametrize(
