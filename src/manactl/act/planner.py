@@ -41,6 +41,7 @@ def claim(
             stops.append(f"all traffic of the kernel over {name} ({_carries(state)})")
             stops += [f"with it that of {upper}" for upper in around.carried]
             stops += _listening(name, around)
+            stops += _sent_by_others(name, around)
             listeners += around.listeners or ()
             notes += [
                 f"packets to {refusal_words.service(one.address)} {one.address} leave by "
@@ -128,6 +129,19 @@ def _listening(name: str, around: Surroundings) -> list[str]:
     if around.listeners is None:
         return [f"whoever listens at the addresses of {name}: that could not be read"]
     return [f"listening on it: {refusal_words.listener(one)}" for one in around.listeners]
+
+
+def _sent_by_others(name: str, around: Surroundings) -> list[str]:
+    """Packets that no socket and no route send."""
+    if around.redirecting is None:
+        found = [f"what tc filters of other devices redirect to {name}: that could not be read"]
+    else:
+        found = [f"packets of {one} that tc filters send by {name}" for one in around.redirecting]
+    if around.netconsole is None:
+        found.append(f"kernel messages (netconsole), should they be sent by {name}")
+    elif around.netconsole:
+        found.append(f"kernel messages that are sent by {name} (netconsole)")
+    return found
 
 
 def _not_ours(around: Surroundings) -> list[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from manactl.look import conntrack, fabric, netdevs, sockets, ssh, tunnels, upper_devices
+from manactl.look import conntrack, fabric, netdevs, redirects, sockets, ssh, tunnels, upper_devices
 from manactl.look.pyroute2_links import DecodedLink
 from manactl.look.rtnetlink import Rtnl
 from manactl.look.upper_devices import CARRIED, WHOLE, Chains, Found, View
@@ -56,6 +56,7 @@ class Sources:
     unconnected: Callable[[bytes], Iterable[TcpSocket]] = sockets.unconnected
     listening: Callable[[bytes], Iterable[TcpSocket]] = sockets.listening
     conntrack: Callable[[], Iterable[bytes]] = conntrack.entries
+    redirecting: Callable[[Mapping[int, str], int], tuple[str, ...]] = redirects.live
 
 
 LIVE = Sources()
@@ -112,6 +113,12 @@ def gather(
             None if listeners is None or who is None else sockets.with_processes(listeners, who)
         ),
         forwarded=_try(lambda: _forwarded(reach, views or (), rtnl, sources)),
+        redirecting=(
+            None
+            if links is None
+            else _try(lambda: sources.redirecting({o.ifindex: o.name for o in links}, ifindex))
+        ),
+        netconsole=redirects.netconsole(state.ifname, sources.sys, sources.proc),
     )
 
 

@@ -209,6 +209,8 @@ class Surroundings:
     sockets: tuple[Connection, ...] | None  # connected ones that are not TCP's
     listeners: tuple[Listener, ...] | None
     forwarded: tuple[Forwarded, ...] | None
+    redirecting: tuple[str, ...] | None  # other devices with tc filters that send by the port
+    netconsole: bool | None  # whether kernel messages are sent by it
 
     @property
     def stacked(self) -> tuple[Stacked, ...]:
@@ -236,4 +238,6 @@ NOTHING_READ = Surroundings(
     sockets=None,
     listeners=None,
     forwarded=None,
+    redirecting=None,
+    netconsole=None,
 )

@@ -148,6 +148,20 @@ def test_the_way_that_remains_to_azures_addresses_is_a_note() -> None:
     )
 
 
+def test_what_no_socket_and_no_route_sends_is_named() -> None:
+    made = plan(around=dataclasses.replace(QUIET, redirecting=("eth0", "ifb0"), netconsole=True))
+    for line in (
+        "packets of eth0 that tc filters send by eth1",
+        "packets of ifb0 that tc filters send by eth1",
+        "kernel messages that are sent by eth1 (netconsole)",
+    ):
+        assert line in made.stops
+    unread = plan(around=dataclasses.replace(QUIET, redirecting=None, netconsole=None)).stops
+    assert "what tc filters of other devices redirect to eth1: that could not be read" in unread
+    assert "kernel messages (netconsole), should they be sent by eth1" in unread
+    assert not any("netconsole" in line or "tc filters" in line for line in plan().stops)
+
+
 def test_nothing_of_a_tunnel_is_dropped() -> None:
     away = dataclasses.replace(AWAY, kind="vxlan", ways=(TunnelWay("10.1.0.9", "eth1", True),))
     made = plan(around=dataclasses.replace(QUIET, elsewhere=(away,)))

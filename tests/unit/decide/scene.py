@@ -42,6 +42,8 @@ QUIET = Surroundings(
     sockets=(),
     listeners=(),
     forwarded=(),
+    redirecting=(),
+    netconsole=False,
 )
 PROBER = Process(77, "prober")
 TCP4 = Connection("10.0.0.2", 5000, "10.0.0.9", 22, "established", 1, (PROBER,))

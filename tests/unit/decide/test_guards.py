@@ -442,6 +442,8 @@ def test_connections_of_others() -> None:
         ),
         ("sockets", {"ssh-session": Source.SSH_SESSIONS, "sockets": Source.SOCKETS}),
         ("forwarded", {"forwarding": Source.FORWARDING}),
+        ("redirecting", {}),
+        ("netconsole", {}),
         ("listeners", {}),  # they are named, and refuse nothing
         ("packet_sockets", {"packet-sockets": Source.PACKET_SOCKETS}),
         ("ssh", {"ssh-session": Source.SSH_SESSIONS}),

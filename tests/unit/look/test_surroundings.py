@@ -6,14 +6,22 @@ import contextlib
 import dataclasses
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from manactl.look import conntrack, netdevs, sockets, surroundings, tunnels, upper_devices
+from manactl.look import (
+    conntrack,
+    netdevs,
+    redirects,
+    sockets,
+    surroundings,
+    tunnels,
+    upper_devices,
+)
 from manactl.look.fabric import ADDRESSES
 from manactl.look.surroundings import Sources, gather
 from manactl.look.upper_devices import Found, View
@@ -115,6 +123,7 @@ class Scene:
     searched: list[Found] = field(default_factory=list)
     tunnels: list[Tunnel] = field(default_factory=list)
     others: dict[str, list[TcpSocket]] = field(default_factory=dict)
+    redirects: dict[int, set[int]] = field(default_factory=lambda: {3: set()})
     failing: dict[str, Exception] = field(default_factory=dict)
 
     def _tcp(self, program: bytes) -> list[TcpSocket]:
@@ -135,6 +144,11 @@ class Scene:
         if error := self.failing.get("conntrack"):
             raise error
         return []
+
+    def _redirecting(self, names: Mapping[int, str], ifindex: int) -> tuple[str, ...]:
+        if error := self.failing.get("redirecting"):
+            raise error
+        return tuple(name for index, name in names.items() if index in self.redirects[ifindex])
 
     def _elsewhere(self, found: Found) -> list[View]:
         if error := self.failing.get("elsewhere"):
@@ -159,6 +173,7 @@ class Scene:
             self.root / "proc", self.root / "run", self.root / "sys",
             self.rtnl.stack, self._tcp, self._elsewhere, self._nldev, self._tunnels,
             self._of("udp"), self._of("unconnected"), self._of("listening"), self._tracked,
+            self._redirecting,
         )  # fmt: skip
         return gather(status, STATE, claimed, self.rtnl, sources)
 
@@ -179,6 +194,7 @@ def scene(tmp_path: Path) -> Scene:
             (tmp_path / f"proc/{pid}/fd/{number}").symlink_to(f"socket:[{inode}]")
     write(tmp_path / f"proc/{me}/environ", "SSH_CONNECTION=10.9.9.9 50022 10.0.0.2 22\0")
     write(tmp_path / f"proc/{me}/stat", f"{me} (x) S 0 1 1")
+    write(tmp_path / "proc/consoles", "ttyS0 -W- (EC p a) 4:64\n")
     write(tmp_path / "proc/sys/net/netfilter/nf_conntrack_count", "1\n")
     write(tmp_path / "run/NetworkManager/devices/3", "managed=true\n")
     write(tmp_path / "run/NetworkManager/devices/9", "managed=false\n")
@@ -265,12 +281,13 @@ def test_a_quiet_machine_is_empty_and_not_unknown(scene: Scene) -> None:
     (scene.root / "sys/class/dmi/id/chassis_asset_tag").unlink()
     assert scene.read() == Surroundings(
         STATE, (), (), False, (), (), (), (), (), (),
-        tuple(FabricRoute(True, False, False, one) for one in ADDRESSES), (), (), (),
+        tuple(FabricRoute(True, False, False, one) for one in ADDRESSES), (), (), (), (),
+        False,
     )  # fmt: skip
 
 
 UNREADABLE = {
-    "stack": {"uppers", "elsewhere", "others"},
+    "stack": {"uppers", "elsewhere", "others", "redirecting"},
     "tunnels": {"uppers", "elsewhere", "others"},
     "addresses": {"uppers", "others", "forwarded"},
     "routes": {"uppers"},
@@ -280,6 +297,7 @@ UNREADABLE = {
     "tcp": {"connections"},
     "udp": {"sockets"},
     "conntrack": {"forwarded"},
+    "redirecting": {"redirecting"},
     "unconnected": {"listeners"},
     "listening": {"listeners"},
     "elsewhere": {"elsewhere"},
@@ -337,7 +355,7 @@ def test_sockets_whose_processes_cannot_be_searched_are_unknown(scene: Scene) ->
     """No process list: neither whose the sockets are, nor which managers run."""
     (scene.root / "proc").rename(scene.root / "elsewhere")
     assert unknown(scene.read()) == {
-        "connections", "packet_sockets", "managers", "sockets", "listeners", "ssh",
+        "connections", "packet_sockets", "managers", "sockets", "listeners", "ssh", "netconsole",
     }  # fmt: skip
 
 
@@ -353,7 +371,9 @@ def test_processes_that_cannot_be_searched(scene: Scene, monkeypatch: pytest.Mon
 def test_without_sockets_nobody_looks_for_processes(scene: Scene) -> None:
     (scene.root / "proc").rename(scene.root / "elsewhere")
     scene.sockets, scene.away = [], []
-    assert unknown(scene.read()) == {"packet_sockets", "managers", "sockets", "ssh"}
+    assert unknown(scene.read()) == {
+        "packet_sockets", "managers", "sockets", "ssh", "netconsole",
+    }  # fmt: skip
 
 
 def test_a_fault_of_ours_is_not_taken_for_a_source_that_cannot_be_read(scene: Scene) -> None:
@@ -403,6 +423,15 @@ def test_a_socket_on_an_upper_that_is_not_carried_is_not_the_ports(scene: Scene)
     write(scene.root / "proc/self/net/packet", packet)
     scene.away = []
     assert scene.read().packet_sockets == ()
+
+
+def test_what_is_sent_by_others(scene: Scene) -> None:
+    scene.redirects = {3: {2, 9}}
+    write(scene.root / "proc/consoles", "netcon0 -W- (E  p  )\n")
+    write(scene.root / "sys/kernel/config/netconsole/target1/dev_name", "eth1\n")
+    write(scene.root / "sys/kernel/config/netconsole/target1/enabled", "1\n")
+    found = scene.read()
+    assert (found.redirecting, found.netconsole) == (("eth0", "vlan7"), True)
 
 
 def test_connections_that_another_namespace_forwards(scene: Scene) -> None:
@@ -727,6 +756,7 @@ def test_the_sources_are_this_machines() -> None:
             sockets.unconnected,
             sockets.listening,
             conntrack.entries,
+            redirects.live,
         )
         == surroundings.LIVE
     )
