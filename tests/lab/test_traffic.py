@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tests.lab.scene import manactl
-from tests.lab.users import user
+from tests.lab.users import eventually, user
 from tests.lab.vm import Vm
 from tests.unit import schema
 
@@ -211,3 +211,201 @@ def test_a_session_over_a_link_local_address_is_told_by_its_zone(vm: Vm) -> None
     for zone, over in ((port, True), (vlan, True), ("lan0", False)):
         value = f"SSH_CONNECTION=fe80::9%{zone} 5555 {mine}%{zone} 22"
         assert ("ssh-session" in refusals(vm, "--raw-qp", port, env=[value])) is over, zone
+
+
+# --- what an upper loses ------------------------------------------------------------------------
+
+POD = """
+set -e
+modprobe -a macvlan ipvlan macsec ip_gre vxlan 8021q
+ip link set {port} up; ip addr add 10.1.0.4/24 dev {port}
+ip link add lan0 type dummy; ip addr add 10.0.0.4/24 dev lan0; ip link set lan0 up
+ip netns add pod
+for n in 20 21; do ip link add link {port} name v$n type vlan id $n; ip link set v$n up; done
+ip link add mv0 link {port} type macvlan mode bridge
+ip link add ip0 link v21 type ipvlan
+ip link add link v20 name ms0 type macsec
+ip link add link {port} name lb0 type vlan id 30 loose_binding on
+ip link add gr0 type gre remote 10.1.0.9 local 10.1.0.4 dev {port}
+ip link add vx0 type vxlan id 4 dev {port} remote 10.1.0.9 dstport 4789
+ip link add link {port} name vl0 type vlan id 31
+n=0
+for one in mv0 ip0 ms0 lb0 gr0 vx0 vl0; do
+    n=$((n+1)); ip link set $one netns pod; ip -n pod link set $one up
+    ip -n pod addr add 10.9.$n.1/24 dev $one; ip -n pod addr add fd09:$n::1/64 dev $one nodad
+    ip -n pod route add 10.10.$n.0/24 via 10.9.$n.9 dev $one
+    ip -n pod -6 route add fd10:$n::/64 via fd09:$n::9 dev $one
+done
+"""
+KEPT = """
+for what in addr "-4 route" "-6 route"; do
+    ip {where} -o $what | sed -E 's/ (linkdown|dead)//g; s/valid_lft.*//; s/^[0-9]+: //'
+done
+"""
+
+
+def kept(vm: Vm, where: str) -> set[str]:
+    """Addresses and routes, without the states that pass."""
+    return {" ".join(line.split()) for line in vm.run(KEPT.format(where=where)).out.splitlines()}
+
+
+def barred(vm: Vm, port: str) -> str:
+    """Why `--allow upper` has no effect; empty when it has."""
+    ran = manactl(vm, "claim", "--dry-run", "--raw-qp", port, "--allow", "upper")
+    lines = [line for line in ran.err.splitlines() if "--allow upper has no effect" in line]
+    return "".join(lines)
+
+
+def test_what_an_upper_in_a_pod_loses_decides_whether_it_can_be_waived(vm: Vm) -> None:
+    port = vm.netdevs[1]
+    vm.run(POD.format(port=port))
+    before = kept(vm, "-n pod")
+    why_not = barred(vm, port)
+    assert "could not restore vl0 (vlan) in the network namespace pod" in why_not
+    assert not any(name in why_not for name in ("mv0", "ip0", "ms0", "lb0", "gr0", "vx0"))
+
+    def running() -> bool:
+        shown = vm.run("for n in mv0 ip0 ms0 lb0 vl0; do ip -n pod -o link show $n; done").out
+        return shown.count("LOWER_UP") == 5 and "NO-CARRIER" not in shown
+
+    eventually(running)
+    vm.run(f"ip link set {port} down; ip link set {port} up")
+    eventually(running)
+    lost = {word for line in before - kept(vm, "-n pod") for word in line.split()}
+    assert {name for name in ("mv0", "ip0", "ms0", "lb0", "gr0", "vx0", "vl0") if name in lost} == {
+        "vl0"
+    }
+    vm.run("ip -n pod link del vl0")
+    assert barred(vm, port) == ""
+    vm.run("ip -n pod nexthop add id 5 via 10.9.1.9 dev mv0")
+    assert "could not restore mv0 (macvlan)" in barred(vm, port)
+    vm.run(f"ip link set {port} down")
+    assert vm.run("ip -n pod nexthop").out == ""
+    vm.run(f"ip link set {port} up")
+    ran = manactl(vm, "claim", "--raw-qp", port, "--allow", "upper")
+    assert ran.rc == 0, ran.err
+    before = kept(vm, "-n pod")
+    ran = manactl(vm, "release")
+    assert ran.rc == 0, ran.err
+    assert kept(vm, "-n pod") == before
+
+
+OVS = """
+import struct, sys
+sys.path.insert(0, "/manactl/src")
+from manactl.wire import genetlink as genl
+from manactl.wire.attrs import attr_str, attr_u32
+from manactl.wire.netlink import NetlinkSocket
+with NetlinkSocket(16, strict=False) as sock:
+    def family(name):
+        return genl.family_id(sock.request(16, 0, genl.family(name))[0].body)
+    head = lambda version, index: struct.pack("=BBxxi", 1, version, index)
+    made = sock.request(family("ovs_datapath"), 0, head(2, 0) + attr_str(1, "ovs0") + attr_u32(2, 0))
+    import socket
+    index = socket.if_nametoindex("ovs0")
+    vport = attr_u32(2, 1) + attr_str(3, sys.argv[1]) + attr_u32(5, 0)
+    sock.request(family("ovs_vport"), 0, head(1, index) + vport)
+"""
+
+
+def test_a_team_and_open_vswitch_lose_nothing(vm: Vm) -> None:
+    first, second = vm.netdevs[1], vm.netdevs[2]
+    vm.run(
+        "set -e; modprobe -a team team_mode_roundrobin openvswitch; "
+        f"ip link add t0 type team; ip link set {first} master t0; ip link set {first} up; "
+        "ip link set t0 up; ip addr add 10.9.0.1/24 dev t0; ip addr add fd09::1/64 dev t0 nodad; "
+        "ip route add 10.10.0.0/24 via 10.9.0.9; "
+        "ip link add lan0 type dummy; ip addr add 10.0.0.4/24 dev lan0; ip link set lan0 up"
+    )
+    vm.run(["python3", "-c", OVS, second])
+    vm.run(f"ip link set {second} up; ip link set ovs0 up; ip addr add 10.9.1.1/24 dev ovs0")
+    try:
+        for port, upper in ((first, "t0"), (second, "ovs0")):
+            eventually(lambda: "tentative" not in vm.run("ip -6 addr").out)
+            before = kept(vm, "")
+            ran = manactl(vm, "claim", "--raw-qp", port, "--allow", "upper")
+            assert ran.rc == 0, ran.err
+            assert f"{upper} (" in ran.err + ran.out or upper in vm.run(f"ip link show {port}").out
+            ran = manactl(vm, "release")
+            assert ran.rc == 0, ran.err
+            assert kept(vm, "") == before
+            assert f"master {upper}" in vm.run(f"ip link show {port}").out
+    finally:
+        vm.run("ip link del ovs0; ip link del t0; rmmod openvswitch", check=False)
+
+
+# --- forwarded for others, Azure's addresses, redirected ----------------------------------------
+
+CONTAINER = """
+set -e
+modprobe -a nf_tables nft_masq nft_chain_nat nft_ct nf_conntrack_netlink veth
+ip netns add c1; ip link add veth0 type veth peer name veth1 netns c1
+ip link set veth0 up; ip addr add 172.17.0.1/16 dev veth0; ip addr add fd17::1/64 dev veth0 nodad
+ip -n c1 link set veth1 up; ip -n c1 addr add 172.17.0.2/16 dev veth1
+ip -n c1 addr add fd17::2/64 dev veth1 nodad
+ip -n c1 route add default via 172.17.0.1; ip -n c1 -6 route add default via fd17::1
+ip -n peer -6 route add fd17::/64 via 2001:db8:1::4
+sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
+nft -f - <<END
+table ip nat {{ chain post {{ type nat hook postrouting priority 100; oifname "{port}" masquerade; }}; }}
+table ip6 track {{ chain fwd {{ type filter hook forward priority 0; ct state established accept; }}; }}
+END
+"""
+
+
+def test_connections_of_containers_are_counted(vm: Vm) -> None:
+    port, _ = peer(vm)
+    programs = []
+    guest = "/manactl/tests/lab/guest/tcp.py"
+
+    def start(netns: str, *argv: str, said: str) -> None:
+        programs.append(vm.spawn(["ip", "netns", "exec", netns, "python3", guest, *argv]))
+        programs[-1].read_until(said, 60)
+
+    try:
+        vm.run(CONTAINER.format(port=port))
+        for address in ("10.1.0.9", "2001:db8:1::9"):
+            start("peer", "serve", address, "7000", said="listening")
+            start("c1", "probe", address, "7000", "2000", said="connected")
+        found = refusals(vm, "--raw-qp", port)["forwarding"]
+        assert found["waivable"]
+        flows = {one["value"]["source"]: one["value"] for one in found["evidence"]}
+        assert {source: one["connections"] for source, one in flows.items()} == {
+            "172.17.0.2": 1, "fd17::2": 1,
+        }  # fmt: skip
+        assert flows["172.17.0.2"]["example"] == "tcp to 10.1.0.9:7000"
+        assert "forwarding" not in refusals(vm, "--raw-qp", port, "--allow", "forwarding")
+        unprivileged = ("setpriv", "--bounding-set=-net_admin", "--inh-caps=-all")
+        ran = manactl(vm, "claim", "--dry-run", "--raw-qp", port, prefix=unprivileged)
+        assert "connections that are forwarded for others could not be read" in ran.err
+    finally:
+        for program in programs:
+            program.kill()
+        vm.run("nft flush ruleset; sysctl -qw net.ipv4.ip_forward=0 net.ipv6.conf.all.forwarding=0; "
+               "ip netns del c1; rmmod nf_conntrack_netlink", check=False)  # fmt: skip
+
+
+def test_azures_addresses_and_what_others_send_by_the_port(vm: Vm) -> None:
+    port, _ = peer(vm)
+    try:
+        vm.run(f"ip route add 169.254.169.254/32 via 10.1.0.1 dev {port}")
+        assert "169.254.169.254" in refusals(vm, "--raw-qp", port)["azure-fabric"]["message"]
+        vm.run(
+            "ip route add 169.254.169.254/32 via 10.0.0.1 dev lan0 metric 9; "
+            "modprobe -a sch_ingress cls_matchall act_mirred configfs netconsole; "
+            "tc qdisc add dev lan0 clsact; "
+            f"tc filter add dev lan0 egress matchall action mirred egress redirect dev {port}; "
+            "mount -t configfs none /sys/kernel/config; t=/sys/kernel/config/netconsole/t; mkdir $t; "
+            f"echo {port} >$t/dev_name; echo 10.1.0.4 >$t/local_ip; echo 10.1.0.9 >$t/remote_ip; "
+            "echo 02:15:5d:00:00:03 >$t/remote_mac; echo 1 >$t/enabled"
+        )
+        found = refusals(vm, "--raw-qp", port)
+        assert "azure-fabric" not in found
+        assert any("169.254.169.254 leave by lan0" in note for note in found["plan"]["notes"])
+        stops = found["plan"]["stops"]
+        assert f"packets of lan0 that tc filters send by {port}" in stops
+        assert f"kernel messages that are sent by {port} (netconsole)" in stops
+    finally:
+        vm.run("t=/sys/kernel/config/netconsole/t; echo 0 >$t/enabled; rmdir $t; "
+               "umount /sys/kernel/config; rmmod netconsole; tc qdisc del dev lan0 clsact",
+               check=False)  # fmt: skip

@@ -155,7 +155,7 @@ def _not_ours(around: Surroundings) -> list[str]:
     return found + [
         f"what the kernel drops of {upper}: restore it there"
         for upper in around.elsewhere or ()
-        if not upper.ways
+        if not upper.restorable
     ]
 
 

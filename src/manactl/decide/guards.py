@@ -45,8 +45,8 @@ def guard_kernel_bug(port: PortStatus, _around: Surroundings) -> Refusal | None:
 
 def guard_ssh_session(port: PortStatus, around: Surroundings) -> Refusal | None:
     """The session this command was typed in runs over the port, or somebody else's does."""
-    tcps, others = _at_risk(around, around.connections), _at_risk(around, around.sockets)
-    if around.ssh is None or around.state is None or tcps is None or others is None:
+    tcps = _at_risk(around, around.connections)
+    if around.ssh is None or around.state is None or tcps is None:
         return refusal(port, Code.SSH_SESSION, Unread(Source.SSH_SESSIONS))
     own = _own(around)
     hits = tuple(
@@ -56,7 +56,9 @@ def guard_ssh_session(port: PortStatus, around: Surroundings) -> Refusal | None:
     )
     known = {(session.ssh.client, session.ssh.server) for session in hits}
     logins = tuple(
-        one for one in (*tcps, *others) if one.login and (one.peer, one.local) not in known
+        one
+        for one in (*tcps, *(_at_risk(around, around.sockets) or ()))
+        if one.login and (one.peer, one.local) not in known
     )
     if not hits and not logins:
         return None

@@ -91,10 +91,11 @@ TOPICS = (
     _topic(
         "upper", "other devices are stacked on the port",
         "Bond, bridge, team, VLAN, macvlan, VRF or Open vSwitch: they lose the port, and with it "
-        "addresses and routes of their own. Release restores VLANs, macvlans, ipvlans, bonds, bridges "
-        "and VRFs, each with its own; no other kinds, and nothing that is in another network "
-        "namespace. A bond is to be left alone until then: to delete it, to change "
-        "its MTU or to move its port to another network namespace sets the port's MTU, and "
+        "addresses and routes of their own. Release restores VLANs, macvlans, ipvlans, MACsec, bonds, "
+        "teams, bridges, VRFs and Open vSwitch, each with its own; no other kinds. In another network "
+        "namespace it restores nothing, so there only those may be on the port that lose nothing: not a "
+        "VLAN (its IPv6 addresses and routes), and none with nexthop objects. A bond is to be "
+        "left alone until then: to delete it, to change its MTU or to move its port to another network namespace sets the port's MTU, and "
         "Linux 7.3.4 crashes when the raw queue pair ends. A tunnel counts when it was made with the port "
         "as its device (VXLAN, GRE, xfrm); one that only sends by the port loses its traffic, which "
         "the other guards look for.",

@@ -92,8 +92,11 @@ class Rtnl:
         for family in _FAMILIES:
             for flags in (0, rt.NTF_PROXY):
                 neighbours += self._neighbours(family, flags)
-        nexthops = self._dump(rt.RTM_GETNEXTHOP, rt.NhMsg().pack())
-        return Dumps(self.addresses(), nexthops, self.routes(), neighbours)
+        return Dumps(self.addresses(), self.nexthops(), self.routes(), neighbours)
+
+    def nexthops(self) -> list[bytes]:
+        """The nexthop objects, as message bodies."""
+        return self._dump(rt.RTM_GETNEXTHOP, rt.NhMsg().pack())
 
     def neighbours(self) -> list[bytes]:
         """The neighbours of all interfaces, as message bodies."""

@@ -29,6 +29,7 @@ from manactl.netstate.surroundings import (
     Stacked,
     Surroundings,
 )
+from manactl.netstate.uppers import OVS
 from manactl.wire import rtmsg as rt
 from manactl.wire.inet_diag import TcpSocket
 from manactl.wire.nldev import Nldev, RdmaNetlink, Resource
@@ -131,6 +132,10 @@ def _dependents(
     found, chains = upper_devices.dependents(links, tuns, seeds, rtnl)
     names = _sysfs_uppers(state, sys)
     more = {link.ifindex for link in links if link.name in names} - found.keys()
+    kinds = {link.ifindex: link.kind for link in links}
+    if any(kinds.get(index) == OVS for index in found):
+        # The switch has one master; its other interfaces are no links' uppers.
+        more |= {index for index, kind in kinds.items() if kind == OVS} - found.keys()
     if not more:
         return found, chains
     seeds = found | dict.fromkeys(more, CARRIED)

@@ -156,12 +156,14 @@ def stacked(
     for body in (*coverage.defaults(mine[True]), *coverage.defaults(mine[False])):
         for index in rt.route_ifindexes(body) & known.keys():
             defaults[index].append(snapshot.describe(Fact(Kind.ROUTE, body), names))
+    objects = {rt.number(rt.split(body, rt.NHMSG.size), rt.NHA_OIF) for body in rtnl.nexthops()}
     return [
         Stacked(
             link.name, index, link.kind or None, name, *found[index],
             tuple(snapshot.addresses(addresses[index])),
             tuple(snapshot.global_addresses(addresses[index])),
             tuple(defaults[index]),
+            index in objects,
             ways=(chains or {}).get(index, ()),
         )
         for index, link in sorted(known.items())

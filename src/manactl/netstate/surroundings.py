@@ -56,6 +56,7 @@ class Stacked:
     addresses: tuple[str, ...] = ()
     reachable: tuple[str, ...] = ()  # the addresses of global scope among them
     default_routes: tuple[str, ...] = ()
+    nexthops: bool = False  # it has nexthop objects, which go with its carrier
     ways: tuple[TunnelWay, ...] = ()
 
     @property
@@ -65,8 +66,13 @@ class Stacked:
 
     @property
     def restorable(self) -> bool:
-        """Whether release can restore what is on it."""
-        return self.netns is None and self.kind in RESTORABLE
+        """Whether release can restore what is on it, or there is nothing to restore: what is only
+        silent for a while keeps all but its nexthop objects."""
+        if self.netns is None:
+            return self.kind in RESTORABLE or bool(self.ways)
+        return (
+            not self.closes and not self.nexthops and (self.kind in RESTORABLE or bool(self.ways))
+        )
 
     def __str__(self) -> str:
         words = ", ".join([*([self.kind] if self.kind else []), *map(str, self.ways)])

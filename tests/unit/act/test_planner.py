@@ -163,7 +163,8 @@ def test_what_no_socket_and_no_route_sends_is_named() -> None:
 
 
 def test_nothing_of_a_tunnel_is_dropped() -> None:
-    away = dataclasses.replace(AWAY, kind="vxlan", ways=(TunnelWay("10.1.0.9", "eth1", True),))
+    way = TunnelWay("10.1.0.9", "eth1", True)
+    away = dataclasses.replace(AWAY, kind="vxlan", closes=False, ways=(way,))
     made = plan(around=dataclasses.replace(QUIET, elsewhere=(away,)))
     assert not any("mv0" in line for line in made.lost)
 

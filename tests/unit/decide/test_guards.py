@@ -440,7 +440,7 @@ def test_connections_of_others() -> None:
                 "storage": Source.CONNECTIONS,
             },
         ),
-        ("sockets", {"ssh-session": Source.SSH_SESSIONS, "sockets": Source.SOCKETS}),
+        ("sockets", {"sockets": Source.SOCKETS}),
         ("forwarded", {"forwarding": Source.FORWARDING}),
         ("redirecting", {}),
         ("netconsole", {}),

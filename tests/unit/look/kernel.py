@@ -61,6 +61,7 @@ class FakeRtnl:
     xdp: dict[int, int] = field(default_factory=dict)
     failing: dict[str, Exception] = field(default_factory=dict)
     rules_tell_flows: bool = False
+    objects: list[bytes] = field(default_factory=list)
     near: list[bytes] = field(default_factory=list)
     tables: dict[int, int] = field(default_factory=dict)  # of the routes over an interface
     asked: list[tuple[str, int]] = field(default_factory=list)
@@ -81,6 +82,10 @@ class FakeRtnl:
     def routes(self) -> list[bytes]:
         self._may("routes")
         return self.routing
+
+    def nexthops(self) -> list[bytes]:
+        self._may("nexthops")
+        return self.objects
 
     def link(self, ifindex: int) -> Link:
         self._may("link")

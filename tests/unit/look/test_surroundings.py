@@ -481,6 +481,18 @@ def test_a_chain_of_tunnels_is_told_to_its_end(scene: Scene) -> None:
     )
 
 
+def test_every_interface_of_the_open_vswitch_that_has_the_port(scene: Scene) -> None:
+    scene.rtnl.links[2] = link(3, "eth1", master=20)
+    scene.rtnl.links += [
+        link(20, "ovs-system", "openvswitch", up=False), link(21, "br-ex", "openvswitch"),
+        link(22, "br0", "bridge"),
+    ]  # fmt: skip
+    scene.rtnl.having.append(address(21, "192.0.2.21"))
+    found = {one.name: one for one in scene.read().uppers or ()}
+    assert set(found) == {"vlan7", "ovs-system", "br-ex"}
+    assert (found["br-ex"].carried, found["br-ex"].addresses) == (True, ("192.0.2.21",))
+
+
 def test_an_upper_that_only_sysfs_knows(scene: Scene) -> None:
     scene.rtnl.links += [link(20, "hsr0", "hsr"), link(21, "vlan9", "vlan", on=20)]
     scene.rtnl.having.append(address(20, "192.0.2.20"))
