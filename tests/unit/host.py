@@ -203,6 +203,7 @@ class FakeSystem:
             "state": state,
             "xdp": False,
             "netconsole": False,
+            "untracked": False,
             "fabric": (FabricRoute(False, False, False),),
         }
         values["others"] = tuple(

@@ -133,10 +133,14 @@ def _listening(name: str, around: Surroundings) -> list[str]:
 
 def _sent_by_others(name: str, around: Surroundings) -> list[str]:
     """Packets that no socket and no route send."""
+    found = []
+    if around.untracked is not False:
+        found.append(f"what others send through this machine by {name}: nothing here tracks it")
     if around.redirecting is None:
-        found = [f"what tc filters of other devices redirect to {name}: that could not be read"]
-    else:
-        found = [f"packets of {one} that tc filters send by {name}" for one in around.redirecting]
+        found.append(f"what tc filters of other devices redirect to {name}: that could not be read")
+    found += [
+        f"packets of {one} that tc filters send by {name}" for one in around.redirecting or ()
+    ]
     if around.netconsole is None:
         found.append(f"kernel messages (netconsole), should they be sent by {name}")
     elif around.netconsole:

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from manactl.look.rtnetlink import ntop
 from manactl.look.sockets import Reach
+from manactl.look.text_files import number
 from manactl.netstate.surroundings import Forwarded
 from manactl.wire import conntrack as ct
 from manactl.wire import rtmsg as rt
@@ -43,6 +44,12 @@ def in_use(proc: Path = Path("/proc")) -> bool:
         return int((proc / _COUNT).read_text()) != 0
     except FileNotFoundError:
         return False
+
+
+def untracked(name: str, proc: Path = Path("/proc")) -> bool:
+    """Whether that netdev forwards packets of others and nothing here tracks their connections."""
+    places = [proc / f"sys/net/{family}/conf/{name}/forwarding" for family in ("ipv4", "ipv6")]
+    return not in_use(proc) and any(number(str(place)) for place in places)
 
 
 def forwarded(

@@ -114,6 +114,7 @@ def gather(
             None if listeners is None or who is None else sockets.with_processes(listeners, who)
         ),
         forwarded=_try(lambda: _forwarded(reach, views or (), rtnl, sources)),
+        untracked=_try(lambda: conntrack.untracked(state.ifname, sources.proc)),
         redirecting=(
             None
             if links is None

@@ -215,6 +215,7 @@ class Surroundings:
     sockets: tuple[Connection, ...] | None  # connected ones that are not TCP's
     listeners: tuple[Listener, ...] | None
     forwarded: tuple[Forwarded, ...] | None
+    untracked: bool | None  # whether others may have connections through it that nothing tracks
     redirecting: tuple[str, ...] | None  # other devices with tc filters that send by the port
     netconsole: bool | None  # whether kernel messages are sent by it
 
@@ -244,6 +245,7 @@ NOTHING_READ = Surroundings(
     sockets=None,
     listeners=None,
     forwarded=None,
+    untracked=None,
     redirecting=None,
     netconsole=None,
 )

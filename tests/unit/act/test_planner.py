@@ -156,6 +156,8 @@ def test_what_no_socket_and_no_route_sends_is_named() -> None:
         "kernel messages that are sent by eth1 (netconsole)",
     ):
         assert line in made.stops
+    routed = plan(around=dataclasses.replace(QUIET, untracked=True)).stops
+    assert "what others send through this machine by eth1: nothing here tracks it" in routed
     unread = plan(around=dataclasses.replace(QUIET, redirecting=None, netconsole=None)).stops
     assert "what tc filters of other devices redirect to eth1: that could not be read" in unread
     assert "kernel messages (netconsole), should they be sent by eth1" in unread

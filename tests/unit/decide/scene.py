@@ -42,6 +42,7 @@ QUIET = Surroundings(
     sockets=(),
     listeners=(),
     forwarded=(),
+    untracked=False,
     redirecting=(),
     netconsole=False,
 )

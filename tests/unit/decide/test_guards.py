@@ -443,6 +443,7 @@ def test_connections_of_others() -> None:
         ("sockets", {"sockets": Source.SOCKETS}),
         ("forwarded", {"forwarding": Source.FORWARDING}),
         ("redirecting", {}),
+        ("untracked", {}),
         ("netconsole", {}),
         ("listeners", {}),  # they are named, and refuse nothing
         ("packet_sockets", {"packet-sockets": Source.PACKET_SOCKETS}),

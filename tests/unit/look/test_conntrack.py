@@ -108,6 +108,27 @@ def test_where_nothing_is_tracked_nobody_is_asked(tmp_path: Path) -> None:
     assert conntrack.forwarded(REACH, RTNL, never, tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    ("count", "forwarding", "untracked"),
+    [
+        (None, {}, False),
+        (None, {"ipv4": "0", "ipv6": "0"}, False),
+        (None, {"ipv4": "1", "ipv6": "0"}, True),
+        ("0", {"ipv4": "0", "ipv6": "1"}, True),
+        ("5", {"ipv4": "1", "ipv6": "1"}, False),  # it is counted
+    ],
+)
+def test_what_is_forwarded_and_not_tracked(
+    tmp_path: Path, count: str | None, forwarding: dict[str, str], untracked: bool
+) -> None:
+    read(tmp_path, count=count)
+    for family, value in forwarding.items():
+        path = tmp_path / f"sys/net/{family}/conf/eth1/forwarding"
+        path.parent.mkdir(parents=True)
+        path.write_text(f"{value}\n")
+    assert conntrack.untracked("eth1", tmp_path) is untracked
+
+
 def test_what_is_tracked_and_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     def refused() -> list[bytes]:
         raise OSError(errno.EPERM, "Operation not permitted")

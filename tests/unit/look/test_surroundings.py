@@ -281,7 +281,7 @@ def test_a_quiet_machine_is_empty_and_not_unknown(scene: Scene) -> None:
     (scene.root / "sys/class/dmi/id/chassis_asset_tag").unlink()
     assert scene.read() == Surroundings(
         STATE, (), (), False, (), (), (), (), (), (),
-        tuple(FabricRoute(True, False, False, one) for one in ADDRESSES), (), (), (), (),
+        tuple(FabricRoute(True, False, False, one) for one in ADDRESSES), (), (), (), False, (),
         False,
     )  # fmt: skip
 
