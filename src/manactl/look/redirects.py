@@ -11,6 +11,7 @@ from manactl.look.text_files import text
 from manactl.wire import tc
 from manactl.wire.netlink import NETLINK_ROUTE, Message, NetlinkSocket
 
+SHARED = "devices with a shared tc block"
 _PARENTS = (tc.TC_H_ROOT, tc.TC_H_INGRESS, tc.TC_H_MIN_INGRESS, tc.TC_H_MIN_EGRESS)
 _TARGETS = "kernel/config/netconsole"  # below /sys, where configfs is mounted
 
@@ -29,7 +30,8 @@ def live(names: Mapping[int, str], ifindex: int) -> tuple[str, ...]:
 def redirecting(netlink: Dump, names: Mapping[int, str], ifindex: int) -> tuple[str, ...]:
     """The names of other devices with filters whose packets go out by this one.
 
-    One dump tells whether there is any such action; only then filters are looked at.
+    One dump tells whether there is any such action; only then filters are looked at. Those of a
+    block that several devices share are with none of them.
     """
     found: set[int] = set()
     for message in netlink.dump(tc.RTM_GETACTION, tc.actions()):
@@ -41,11 +43,10 @@ def redirecting(netlink: Dump, names: Mapping[int, str], ifindex: int) -> tuple[
         index, handle = tc.device(message.body)
         if index in places:
             places[index].add(handle)
-    return tuple(
-        name
-        for index, name in names.items()
-        if index != ifindex and ifindex in _targets(netlink, index, places[index])
-    )
+    having = [index for index in names if ifindex in _targets(netlink, index, places[index])]
+    if not having:
+        return (SHARED,)
+    return tuple(names[index] for index in having if index != ifindex)
 
 
 def _targets(netlink: Dump, index: int, parents: Collection[int]) -> set[int]:

@@ -19,7 +19,7 @@ TC_H_MIN_INGRESS, TC_H_MIN_EGRESS = 0xFFFFFFF2, 0xFFFFFFF3
 
 _TCAMSG = struct.Struct("=Bxxx")
 _TCMSG = struct.Struct("=BxxxiIII")  # family, ifindex, handle, parent, info
-_IFINDEX_AT = 24  # in struct tc_mirred
+_BINDCNT_AT, _IFINDEX_AT = 16, 24  # in struct tc_mirred
 _MIRRED = "mirred"
 
 
@@ -45,11 +45,11 @@ def device(body: bytes) -> tuple[int, int]:
 
 
 def targets_of_actions(body: bytes) -> set[int]:
-    """The devices that the actions in one answer send packets to."""
+    """The devices that the actions in one answer send packets to, if a filter has them."""
     found: set[int] = set()
     for kind, table in iter_attrs(body, _TCAMSG.size):
         if kind == TCA_ACT_TAB:
-            found |= set(_targets(table))
+            found |= {to for to, bound in _targets(table) if bound}
     return found
 
 
@@ -60,15 +60,17 @@ def targets_of_filter(body: bytes) -> set[int]:
     options = parse_attrs(body, _TCMSG.size).get(TCA_OPTIONS, b"")
     for _, payload in iter_attrs(options):
         try:
-            found |= set(_targets(payload))
+            found |= {to for to, _ in _targets(payload)}
         except ValueError:
             continue
     return found
 
 
-def _targets(table: bytes) -> Iterator[int]:
+def _targets(table: bytes) -> Iterator[tuple[int, int]]:
+    """Each action's device, and how many filters have it."""
     for _, action in iter_attrs(table):
         attrs = parse_attrs(action)
         if as_str(attrs.get(TCA_ACT_KIND, b"")) == _MIRRED:
             parms = parse_attrs(attrs.get(TCA_ACT_OPTIONS, b"")).get(TCA_MIRRED_PARMS, b"")
-            yield as_int(parms[_IFINDEX_AT : _IFINDEX_AT + 4])
+            bound = as_int(parms[_BINDCNT_AT : _BINDCNT_AT + 4])
+            yield as_int(parms[_IFINDEX_AT : _IFINDEX_AT + 4]), bound

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from manactl.look.redirects import netconsole, redirecting
+from manactl.look.redirects import SHARED, netconsole, redirecting
 from tests.unit.look.kernel import attr
 from tests.unit.wire.test_tc import MATCHALL_ACT, filter_, mirred, table
 
@@ -58,10 +58,10 @@ def test_without_such_an_action_no_filter_is_looked_at() -> None:
         ({(2, 0xFFFFFFF2): 3}, ("eth0",)),  # clsact ingress
         ({(2, 0xFFFFFFF3): 3, (4, 0): 3}, ("eth0", "eth2")),
         ({(4, 0x10000): 3}, ("eth2",)),  # at a qdisc
-        ({(2, 0x10000): 3}, ()),  # which the other does not have
+        ({(2, 0x10000): 3}, (SHARED,)),  # a place that the other does not have
         ({(3, 0xFFFFFFF2): 3}, ()),  # its own
-        ({(2, 0xFFFFFFF2): 4}, ()),
-        ({}, ()),  # an action that no filter has
+        ({(2, 0xFFFFFFF2): 4}, (SHARED,)),
+        ({}, (SHARED,)),  # a filter has it, and none of a device
     ],
 )
 def test_devices_whose_filters_send_by_the_port(

@@ -11,9 +11,9 @@ from tests.unit.wire.headers import numbers
 MATCHALL_ACT, U32_ACT, NESTED = 2, 7, 0x8000
 
 
-def mirred(to: int, kind: str = "mirred") -> bytes:
+def mirred(to: int, kind: str = "mirred", bound: int = 1) -> bytes:
     """struct tc_mirred: tc_gen (20 bytes), eaction, ifindex."""
-    parms = struct.pack("=IIiiiiI", 1, 0, 4, 1, 1, 1, to)
+    parms = struct.pack("=IIiiiiI", 1, 0, 4, 1, bound, 1, to)
     options = attr(1, bytes(32)) + attr(2, parms)
     return attr(1, kind.encode() + b"\0") + attr(4, bytes(8)) + attr(2 | NESTED, options)
 
@@ -32,6 +32,8 @@ def test_actions_are_asked_for_by_kind() -> None:
     answer = bytes(4) + attr(1 | NESTED, table(mirred(3), mirred(4))) + attr(4, bytes(4))
     assert tc.targets_of_actions(answer) == {3, 4}
     assert tc.targets_of_actions(bytes(4)) == set()
+    idle = bytes(4) + attr(1 | NESTED, table(mirred(3, bound=0)))
+    assert tc.targets_of_actions(idle) == set()
 
 
 def test_filters_are_asked_for_by_device_and_parent() -> None:
