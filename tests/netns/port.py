@@ -15,7 +15,7 @@ from manactl.act.restore import Restored
 from manactl.look import stacked_links
 from manactl.look.rtnetlink import Rtnl
 from manactl.model.port import PortId
-from manactl.netstate.snapshot import PortState, Request
+from manactl.netstate.snapshot import PortState, Request, Rows
 
 PORT = PortId("0000:00:00.0", 1, None)
 TIMES = {"valid_life_time", "preferred_life_time", "expires"}  # what only passing time changes
@@ -36,9 +36,9 @@ class Here:
     def pause(self, seconds: float) -> None:
         time.sleep(seconds)
 
-    def capture(self, port: PortId, nexthops: Collection[int] = ()) -> PortState:
+    def capture(self, port: PortId, nexthops: Collection[int] = (), rows: Rows = None) -> PortState:
         taken = time.clock_gettime(time.CLOCK_BOOTTIME) + self.ahead
-        return self.rtnl.capture(port, socket.if_nametoindex(self.name), taken, nexthops)
+        return self.rtnl.capture(port, socket.if_nametoindex(self.name), taken, nexthops, rows)
 
     def send(self, request: Request) -> None:
         self.rtnl.send(request)

@@ -21,7 +21,7 @@ from manactl.act import restore
 from manactl.look import stacked_links
 from manactl.look.rtnetlink import Rtnl
 from manactl.model.port import PortId
-from manactl.netstate.snapshot import PortState, Request
+from manactl.netstate.snapshot import PortState, Request, Rows
 from tests.conftest import lacking
 from tests.lab import networks
 
@@ -44,10 +44,10 @@ class Both:
     def pause(self, seconds: float) -> None:
         time.sleep(seconds)
 
-    def capture(self, port: PortId, nexthops: Collection[int] = ()) -> PortState:
+    def capture(self, port: PortId, nexthops: Collection[int] = (), rows: Rows = None) -> PortState:
         taken = time.clock_gettime(time.CLOCK_BOOTTIME)
         ifindex = socket.if_nametoindex(PORTS[port.port - 1])
-        return self.rtnl.capture(port, ifindex, taken, nexthops)
+        return self.rtnl.capture(port, ifindex, taken, nexthops, rows)
 
     def send(self, request: Request) -> None:
         self.rtnl.send(request)

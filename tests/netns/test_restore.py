@@ -254,3 +254,23 @@ def test_a_nexthop_number_taken_by_somebody_else_is_not_taken_back(here: Here) -
     done = put_back(here, state, 0.5)
     assert len(done.residue) == 1
     assert "10.8.0.20" in ip("nexthop")
+
+
+def test_a_route_whose_gateway_was_not_reachable_any_more(here: Here) -> None:
+    """The kernel keeps it when the way to its gateway goes, and makes no such route."""
+    batch(
+        "address add 10.1.0.2/24 dev port0\naddress add 2001:db8:1::2/64 dev port0 nodad\n"
+        "route add 192.0.2.0/24 via 10.1.0.1\n"
+        "route add 192.0.3.0/24 via 10.1.0.1 table 100 metric 5\n"
+        "-6 route add 2001:db8:9::/48 via 2001:db8:1::1\n"
+        "-6 route add 2001:db8:a::/48 nexthop via 2001:db8:1::1 nexthop via 2001:db8:1::2:1\n"
+        "address del 10.1.0.2/24 dev port0\naddress del 2001:db8:1::2/64 dev port0\n"
+    )
+    settle()
+    before = everything()
+    state = here.capture(PORT)
+    down_and_up()
+    done = put_back(here, state, 0.3)
+    assert (done.residue, done.extra, done.lost) == ((), (), ())
+    settle()
+    assert everything() == before

@@ -27,6 +27,8 @@ from manactl.act.plan import NetdevNow, Plan
 from manactl.act.progress import Progress, Silent
 from manactl.act.release import ReleaseResult
 from manactl.act.signals import SignalGate
+from manactl.look.netns import Namespace
+from manactl.model.claim import NetnsId
 from manactl.model.port import (
     Certainty,
     Evidence,
@@ -42,7 +44,8 @@ from manactl.model.port import (
     Report,
     Upper,
 )
-from manactl.netstate.snapshot import Fact, Kind, PortState, Request
+from manactl.netstate.link_settings import LinkSettings
+from manactl.netstate.snapshot import Fact, Kind, PortState, Request, Rows
 from manactl.netstate.surroundings import FabricRoute, Surroundings
 from manactl.wire.uverbs import ProofOutcome
 from tests.unit.fakes import address, neighbour, nexthop, route
@@ -151,7 +154,7 @@ class FakeSystem:
         with self.host.fate.operation():
             self.kernel.set_up(self.here(port), up)
 
-    def capture(self, port: PortId, nexthops: Collection[int] = ()) -> PortState:
+    def capture(self, port: PortId, nexthops: Collection[int] = (), rows: Rows = None) -> PortState:
         with self.host.fate.operation():
             one = self.here(port)
             messages = self.kernel.of(one, frozenset(nexthops))
@@ -161,12 +164,18 @@ class FakeSystem:
                 port, one.ifindex, one.name, one.up, one.up and one.cable, clock, facts
             )
 
+    def link_settings(self, port: PortId) -> LinkSettings:
+        return self.kernel.settings_of(self.here(port))
+
     def send(self, request: Request) -> None:
         with self.host.fate.operation():
             self.kernel.send(request.type, request.flags, request.body)
 
     def set_sysctl(self, path: str, value: str) -> None:
         self.kernel.sysctls[path] = value
+        tree, name, key = path.rsplit("/", 2)
+        if (tree, key) == ("net/ipv4/conf", "rp_filter"):
+            self.kernel.nic(name).rp_filter = value
 
     def prove_free(self, port: PortId) -> FakeProof:
         try:
@@ -258,6 +267,7 @@ class FakeHost:
         self.boot = boot
         self.mask = ROOT
         self.uid = 0
+        self.rootless = False
         self.blind = False  # nothing about owners can be read
         self.rdma_loaded = True
         self.other_ways: list[str] = ["lan0"]
@@ -272,6 +282,8 @@ class FakeHost:
         self.systems: Callable[..., FakeSystem] = FakeSystem
         self.processes = FakeProcesses(self)
         self.audits: list[Audit] = []
+        self.here = NetnsId(4026531840, 1)
+        self.living: dict[NetnsId, Namespace] = {}
 
     def look(self) -> Report:
         self.looks += 1
@@ -321,11 +333,20 @@ class FakeHost:
     def capabilities(self) -> int:
         return self.mask
 
+    def in_user_namespace(self) -> bool:
+        return self.rootless
+
     def who(self) -> dict[str, object]:
         return {"uid": self.uid, "sudo_user": "operator", "loginuid": 1000}
 
     def boot_id(self) -> str:
         return self.boot
+
+    def netns(self) -> NetnsId:
+        return self.here
+
+    def find_netns(self, wanted: NetnsId) -> Namespace | None:
+        return next((place for one, place in self.living.items() if one.is_same(wanted)), None)
 
     def audit(self, verb: str, words: Sequence[str]) -> Audit:
         made = Audit(verb, self.who(), words, socket_path="/nonexistent/journald")

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from manactl.netstate.link_settings import LinkSettings, Qdisc
+
 ADDRESS, ROUTE, NEIGHBOUR, NEXTHOP = "address", "route", "neighbour", "nexthop"
 NEW = {20: ADDRESS, 24: ROUTE, 28: NEIGHBOUR, 104: NEXTHOP}
 DEL = {21: ADDRESS, 25: ROUTE, 29: NEIGHBOUR, 105: NEXTHOP}
@@ -139,6 +141,15 @@ def same_thing(one: Message, other: Message) -> bool:
     return meaning(one, {}) == meaning(other, {})
 
 
+def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Type without its nested bit, and payload."""
+    at = 0
+    while at + 4 <= len(data):
+        length, kind = struct.unpack_from("=HH", data, at)
+        yield kind & 0x3FFF, data[at + 4 : at + length]
+        at += (length + 3) & ~3
+
+
 @dataclass
 class Nic:
     """One port of the device: a vport with a netdev."""
@@ -157,6 +168,12 @@ class Nic:
     eqs_lost: bool = False
     holders: list[int] = field(default_factory=list)  # pids with a raw QP
     leaked: bool = False  # nobody has the vport, and the driver's count says otherwise
+    mtu: int = 1500
+    alias: str = ""
+    promisc: bool = False
+    altnames: list[str] = field(default_factory=list)
+    rp_filter: str = "0"
+    prio: bool = False  # a root qdisc of that kind, by somebody
 
     @property
     def taken(self) -> bool:
@@ -267,12 +284,50 @@ class Kernel:
 
     def replug(self, nic: Nic, name: str, ifindex: int) -> None:
         nic.present, nic.up, nic.name, nic.ifindex = True, False, name, ifindex
+        nic.mtu, nic.alias, nic.promisc, nic.altnames = 1500, "", False, []
+        nic.rp_filter, nic.prio = "0", False
+
+    def settings_of(self, nic: Nic) -> LinkSettings:
+        """What a dump and the sysctl trees show of the netdev itself."""
+        attributes = {4: struct.pack("=I", nic.mtu), 20: nic.alias.encode() + b"\0"}
+        return LinkSettings(
+            0x1000 | 0x100 * nic.promisc,
+            attributes if nic.alias else {4: attributes[4]},
+            tuple(nic.altnames),
+            sysctls={("net/ipv4/conf", "rp_filter"): nic.rp_filter},
+            qdiscs=(Qdisc(0x10000, 0xFFFFFFFF, "prio", None),) if nic.prio else (),
+        )
+
+    def _set_link(self, number: int, body: bytes) -> None:
+        """do_setlink(), rtnl_newlinkprop(), tc_modify_qdisc()."""
+        index = struct.unpack_from("=i", body, 4)[0]
+        nic = next(one for one in self.nics if one.ifindex == index and one.present)
+        if number == 36:
+            nic.prio = True
+            return
+        _, _, _, _, flags, change = struct.unpack_from("=BBHiII", body)
+        if change & 0x100:
+            nic.promisc = bool(flags & 0x100)
+        attrs = dict(_attributes(body[16:]))
+        if 4 in attrs:
+            mtu = struct.unpack("=I", attrs[4])[0]
+            if mtu > 4000:
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+            nic.mtu = mtu
+        if 20 in attrs:
+            nic.alias = attrs[20].rstrip(b"\0").decode()
+        if 52 in attrs:
+            assert number == 108
+            nic.altnames += [text.rstrip(b"\0").decode() for _, text in _attributes(attrs[52])]
 
     # --- what a request does ----------------------------------------------------------------
 
     def send(self, number: int, flags: int, body: bytes) -> None:
         if number in DEL:
             self._delete(Message.parse(DEL[number], body))
+            return
+        if number in (16, 108, 36):
+            self._set_link(number, body)
             return
         made = Message.parse(NEW[number], body)
         nic = next((one for one in self.nics if one.ifindex == made.device), None)

@@ -6,6 +6,7 @@ and may be repeated: a half-done step is undone like a done one.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,12 +15,15 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 from manactl.act import restore
 from manactl.act.proof import ProofLike, attempt_proof
-from manactl.act.restore import Restored, until
+from manactl.act.restore import Lost, Restored, until
 from manactl.decide import kernel_bugs
 from manactl.errors import ManactlError
 from manactl.model.port import Evidence, Holder, PortId
-from manactl.netstate import diff, snapshot
-from manactl.netstate.snapshot import PortState
+from manactl.netstate import diff, link_settings, snapshot
+from manactl.netstate.link_settings import LinkSettings
+from manactl.netstate.losses import Cause
+from manactl.netstate.snapshot import PortState, Request
+from manactl.wire import rtmsg as rt
 from manactl.wire.uverbs import ProofOutcome
 
 SCHEMA = "manactl.plan/1"
@@ -44,6 +48,7 @@ class System(restore.Network, Protocol):
     def netdev(self, port: PortId) -> NetdevNow | None: ...
     def carrier(self, port: PortId) -> bool: ...
     def set_admin(self, port: PortId, up: bool) -> None: ...
+    def link_settings(self, port: PortId) -> LinkSettings: ...
     def prove_free(self, port: PortId) -> ProofLike: ...
     def holders(self, port: PortId) -> tuple[Holder, ...]: ...
     def seems_free(self, port: PortId) -> bool: ...
@@ -178,9 +183,71 @@ def restore_all(kept: Sequence[KeepState], system: System) -> list[Undone]:
     return [Undone(restored) for restored in found]
 
 
+NOT_KEPT = (
+    "{name} was made anew: ethtool settings (features, rings, channels), filters, classes, XDP "
+    "programs and bridge port settings of the old netdev were not kept, set them again"
+)
+
+
+def made_anew(state: PortState, system: System) -> bool:
+    """Whether the port's netdev is another one than the snapshot's, with the kernel's defaults."""
+    now = system.netdev(state.port)
+    return now is not None and state.link is not None and now.ifindex != state.ifindex
+
+
+def set_up_anew(state: PortState, system: System) -> Restored:
+    """Give a netdev that was made anew the settings of the old one, while it is down."""
+    assert state.link is not None
+    todo = _link_changes(state, system)
+    errors = {}
+    for change in todo:
+        try:
+            if change.request is not None:
+                system.send(change.request)
+            elif change.sysctl is not None:
+                tree, key, value = change.sysctl
+                now = require_netdev(system, state.port)
+                system.set_sysctl(f"{tree}/{now.name}/{key}", value)
+        except OSError as error:
+            errors[change.text] = error.strerror or str(error)
+    left = _link_changes(state, system)
+    still = {change.text for change in left}
+    count = sum(change.text not in still for change in todo)
+    lost = [Lost(Cause.NOT_KEPT, NOT_KEPT.format(name=require_netdev(system, state.port).name))]
+    lost += [Lost(Cause.NOT_KEPT, _why_left(one, errors)) for one in left if one.qdisc]
+    return Restored(
+        {snapshot.Kind.SETTING: count} if count else {},
+        residue=tuple(_why_left(change, errors) for change in left if not change.qdisc),
+        lost=tuple(lost),
+    )
+
+
+def link_residue(state: PortState, system: System) -> list[str]:
+    """The settings that a netdev which was made anew has not."""
+    if not made_anew(state, system):
+        return []
+    return [_why_left(one, {}) for one in _link_changes(state, system) if not one.qdisc]
+
+
+def _link_changes(state: PortState, system: System) -> list[link_settings.Change]:
+    assert state.link is not None
+    now = require_netdev(system, state.port)
+    return link_settings.changes(state.link, system.link_settings(state.port), now.ifindex)
+
+
+def _why_left(change: link_settings.Change, errors: Mapping[str, str]) -> str:
+    cannot = change.request is None and change.sysctl is None
+    why = "it is gone" if cannot else errors.get(change.text, "it does not stay so")
+    return f"{change.text} ({why})"
+
+
 @dataclass(frozen=True, slots=True)
 class SetAdmin:
-    """Set or clear IFF_UP. It outlives manactl, unlike a queue pair: hence the journal."""
+    """Set or clear IFF_UP. It outlives manactl, unlike a queue pair: hence the journal.
+
+    `leaves` are autojoin addresses as the kernel's messages: removed before, the kernel leaves
+    their groups; by IFF_UP alone it drops the addresses, stays a member and refuses them later.
+    """
 
     KIND: ClassVar = "set-admin"
     port: PortId
@@ -188,6 +255,7 @@ class SetAdmin:
     up: bool
     was: bool
     had_carrier: bool
+    leaves: tuple[bytes, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -207,6 +275,9 @@ class SetAdmin:
     def do(self, system: System, wait: float) -> Mapping[str, object]:
         now = require_netdev(system, self.port)
         start = system.monotonic()
+        for address in self.leaves:
+            with contextlib.suppress(OSError):  # then it is lost, which release reports
+                system.send(Request(rt.RTM_DELADDR, 0, address))
         if now.up is not self.up:
             _set_admin(system, self.port, now.name, self.up)
         # Another program that keeps setting it back must not be waited for longer than asked.

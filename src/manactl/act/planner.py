@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from manactl.act.plan import PATIENCE, KeepState, Plan, ProveFree, SetAdmin, Step
-from manactl.decide import port_notes, port_words, refusal_words
+from manactl.decide import daemon_words, port_notes, port_words, refusal_words
 from manactl.decide.refusal import Refusal
 from manactl.model.port import PortStatus
-from manactl.netstate import snapshot, uppers
+from manactl.netstate import loss_words, losses, snapshot
 from manactl.netstate.snapshot import Fact, Kind, PortState, devices_of
 from manactl.netstate.surroundings import Listener, Surroundings
-from manactl.wire import rtmsg as rt
 
 
 def claim(
@@ -37,8 +36,11 @@ def claim(
         name = state.ifname
         if state.up:
             keeps.append(KeepState(state))
-            acts.append(SetAdmin(status.id, name, False, True, state.carrier))
+            leaves = tuple(fact.body for fact in losses.autojoined(state))
+            acts.append(SetAdmin(status.id, name, False, True, state.carrier, leaves))
             stops.append(f"all traffic of the kernel over {name} ({_carries(state)})")
+            if wait := _forwards_later(state):
+                stops.append(wait)
             stops += [f"with it that of {upper}" for upper in around.carried]
             stops += _listening(name, around)
             stops += _sent_by_others(name, around)
@@ -49,7 +51,7 @@ def claim(
                 for one in around.fabric or ()
                 if one.matters and one.remaining is not None
             ]
-            drops += [snapshot.describe(fact, state.names) for fact in dropped(state)]
+            drops += [snapshot.describe(fact, state.names) for fact in losses.dropped(state)]
             restores.append(f"{name} set up, its carrier awaited")
             restores += _restored(state)
             lost.append(
@@ -57,12 +59,14 @@ def claim(
                 "entries"
             )
             lost += _temporary(state)
+            lost += [loss_words.text(loss, state.names) for loss in losses.coming(state)]
             lost += _not_ours(around)
         else:
             notes.append(f"{name} is down already: nothing to restore, it stays down at release")
         if status.rdma is not None:
             proof = ProveFree(status.id, status.rdma.device, status.rdma.port)
             (acts if state.up else waits).append(proof)
+        notes += _daemons(around, name)
         if danger := port_notes.below_a_bond(status):
             notes.append(port_words.note(danger))
     stops += [f"{r.label}: {refusal_words.message(r)} (allowed: {r.code})" for r in waived]
@@ -81,47 +85,17 @@ def claim(
     )
 
 
-def dropped(state: PortState) -> list[Fact]:
-    """What the kernel forgets when the port goes down, but for routes that are part of an address.
-
-    A device that is closed keeps its IPv4 addresses alone (fib_netdev_event() takes only their
-    routes). One that loses its carrier loses its nexthop objects (nexthop_flush_dev()).
-    """
-    closed, silent = _gone(state)
-    ids = {_id(fact) for fact in state.of(Kind.NEXTHOP) if devices_of(fact) & (closed | silent)}
-
-    def goes(fact: Fact) -> bool:
-        devices = devices_of(fact)
-        if fact.kind is Kind.ADDRESS:
-            return snapshot.is_ipv6(fact) and not devices.isdisjoint(closed)
-        if fact.kind is Kind.NEXTHOP:
-            return _id(fact) in ids or not ids.isdisjoint(rt.group_members(fact.body))
-        if fact.kind is Kind.ROUTE and (
-            by := rt.number(rt.split(fact.body, rt.RTMSG.size), rt.RTA_NH_ID)
-        ):
-            return by in ids
-        if fact.kind is Kind.ROUTE and len(devices) > 1:
-            return devices <= closed  # a multipath route only loses a way for a while
-        return not devices.isdisjoint(closed)
-
-    return [fact for fact in state.facts if goes(fact) and not snapshot.derived(fact)]
-
-
-def _id(nexthop: Fact) -> int | None:
-    return rt.number(rt.split(nexthop.body, rt.NHMSG.size), rt.NHA_ID)
-
-
-def _gone(state: PortState) -> tuple[set[int], set[int]]:
-    """The devices that the kernel closes with the port, itself included, and those on them that
-    lose their carrier alone."""
-    closed: set[int] = {state.ifindex}
-    silent: set[int] = set()
-    for upper in state.uppers:  # from the bottom up
-        if upper.lower in closed and upper.follows:
-            closed.add(upper.ifindex)
-        elif upper.lower in closed | silent and upper.kind in uppers.LINKED:
-            silent.add(upper.ifindex)
-    return closed, silent
+def _forwards_later(state: PortState) -> str | None:
+    """What comes to the outage after release has set the port up."""
+    member = state.member
+    if member is None or not member.forwards or member.within == 0:
+        return None
+    how = "it has listened and learned (STP)"
+    if member.kind == "bond":
+        how = "its partner has answered (LACP)"
+    name = state.ifname
+    most = "" if member.within is None else f": up to {member.within:.0f} s more"
+    return f"{name} in {member.master}, after release too, until {how}{most}"
 
 
 def _listening(name: str, around: Surroundings) -> list[str]:
@@ -163,6 +137,16 @@ def _not_ours(around: Surroundings) -> list[str]:
     ]
 
 
+def _daemons(around: Surroundings, name: str) -> list[str]:
+    """Who may interfere, but for managers of the port: the guard has those."""
+    theirs = {m.name for m in around.managers or () if m.managed is not False}
+    return [
+        f"{daemon_words.who(daemon)}: {daemon_words.effect(daemon, name)}"
+        for daemon in around.daemons or ()
+        if daemon.name not in theirs
+    ]
+
+
 def _carries(state: PortState) -> str:
     found = snapshot.global_addresses(state.facts)
     return ", ".join(found) if found else "it has no global address"
@@ -178,7 +162,7 @@ def _restored(state: PortState) -> list[str]:
     }
     found = []
     advertised = snapshot.of_router(state, state.accepted)
-    theirs = set(advertised)
+    theirs = {*advertised, *losses.known(state)}
     for kind, how in ways.items():
         facts = [
             f

@@ -11,18 +11,19 @@ from __future__ import annotations
 import contextlib
 import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from manactl.act import accept as accepting
-from manactl.act import await_free, transition
+from manactl.act import await_free, foreign, transition
 from manactl.act import terminate as ending
 from manactl.act.choose import Chosen, choose, open_claims
 from manactl.act.claim import close_stale, need_net_admin
 from manactl.act.host import Host, HostSystem
 from manactl.act.plan import KeepState, Plan, SetAdmin, Step, Undone, steps_from_json
 from manactl.act.progress import Progress
+from manactl.act.restore import Lost, until
 from manactl.act.signals import SignalGate, StopRequested
 from manactl.act.transition import UndoResult, Workplace
 from manactl.decide import kernel_bugs
@@ -42,6 +43,8 @@ from manactl.journal import lock
 from manactl.journal.file import Journal, JournalError
 from manactl.model.claim import ClaimSummary
 from manactl.model.port import Holder, PortId
+from manactl.netstate import members
+from manactl.netstate.members import Member
 from manactl.netstate.snapshot import Kind
 
 
@@ -92,6 +95,8 @@ class ReleasedPort:
     expired: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()
     advertised: tuple[str, ...] = ()
+    lost: tuple[Lost, ...] = ()
+    settling: Member | None = None
     up_ms: float | None = None
     carrier: bool | None = None
     down_for_s: float | None = None
@@ -141,7 +146,7 @@ def release(
             return result
         audit.fields["ports"] = [str(claim.port) for claim in chosen.claims]
         if request.dry_run:
-            _show(run, chosen.claims)
+            failures += _show(run, chosen.claims)
             if failures:
                 raise _worst(failures)
             return result
@@ -188,6 +193,8 @@ def _release_claim(run: _Run, path: Path, chosen: Sequence[PortId]) -> None:
             _accept(run, log, ports)
             return
         steps = _steps(content, ports)
+        if (elsewhere := foreign.of(run.host, content)) is not None:
+            raise elsewhere.refused(run.request.verb, {p: _of(steps, p) for p in ports})
         there = {port.id.key: port for port in run.host.look().ports}
         kernel_bugs.refuse_release([there[port.key] for port in ports if port.key in there])
         with run.host.system(run.signals.pause) as system:
@@ -215,6 +222,39 @@ def _release_claim(run: _Run, path: Path, chosen: Sequence[PortId]) -> None:
                 down_for=down_for[port],
             )
         )
+    if run.request.wait:
+        _await_forwarding(run, ports, run.request.wait)
+
+
+def _await_forwarding(run: _Run, ports: Sequence[PortId], wait: float) -> None:
+    """Wait until the ports forward in their bridges and bonds, `wait` seconds at most. These ports
+    are released already: a signal ends the waiting, and what would come after."""
+    result = run.result
+    slow = [one for one in result.ports if one.port in ports and one.settling is not None]
+    if not slow:
+        return
+    names = ", ".join(one.netdev for one in slow)
+    run.progress.noted(f"waiting up to {wait:g} s until {names} forwards again")
+    run.signals.listen()
+    with run.host.system(run.signals.pause) as system:
+
+        def left() -> list[ReleasedPort]:
+            return [replace(one, settling=_settling(system, one)) for one in slow]
+
+        with run.signals.step(f"wait until {names} forwards"):
+            until(system, lambda: not any(one.settling for one in left()), wait)
+        now = {one.port: one for one in left()}
+    result.ports[:] = [now.get(one.port, one) for one in result.ports]
+
+
+def _settling(system: HostSystem, port: ReleasedPort) -> Member | None:
+    """What a port is now that did not forward yet; None when it does, or has another master."""
+    assert port.settling is not None
+    try:
+        now = system.capture(port.port, (), ()).member
+    except OSError:
+        return None
+    return members.settling(port.settling._replace(forwards=True), now)
 
 
 def _accept(run: _Run, log: Journal, ports: Sequence[PortId]) -> None:
@@ -248,7 +288,11 @@ def _residue(
         run.signals.step(f"look at what is missing on {_names(content, ports)}"),
     ):
         found = accepting.residue(
-            system, content, {port: _of(steps, port) for port in ports}, there
+            system,
+            content,
+            {port: _of(steps, port) for port in ports},
+            there,
+            foreign.of(run.host, content),
         )
         return [
             ReleasedPort(port, transition.name_of(system, port), outcome, residue=lines)
@@ -352,21 +396,28 @@ def _await_free(run: _Run, system: HostSystem, ports: Sequence[PortId]) -> None:
 # --- plans ----------------------------------------------------------------------------------
 
 
-def _show(run: _Run, claims: Sequence[ClaimSummary]) -> None:
-    """For a dry run: what would be done, a plan for each journal; or the residue."""
+def _show(run: _Run, claims: Sequence[ClaimSummary]) -> list[ManactlError]:
+    """For a dry run: what would be done, a plan for each journal; or the residue. What would fail
+    is returned."""
     request, host, plans = run.request, run.host, run.result.plans
+    failures: list[ManactlError] = []
     for path in dict.fromkeys(claim.path for claim in claims):
         ports = [claim.port for claim in claims if claim.path == path]
         with contextlib.suppress(FileNotFoundError):  # just put away by another manactl
             content = journal.salvaged(path, host.boot_id()) or journal.read(path)
-            if content.boot_id == host.boot_id() and request.accept:
+            same_boot = content.boot_id == host.boot_id()
+            if same_boot and request.accept:
                 run.result.ports += _residue(run, content, ports, Outcome.RESIDUE)
-            elif content.boot_id == host.boot_id():
+            elif elsewhere := foreign.of(host, content) if same_boot else None:
+                steps = _steps(content, ports)
+                failures.append(elsewhere.refused(request.verb, {p: _of(steps, p) for p in ports}))
+            elif same_boot:
                 ends = await_free.would_end(host, ports) if request.terminate else []
                 plans.append(_plan(request, content, ports, ends))
             else:
                 note = "claimed before the last boot: only the journal is closed"
                 plans.append(Plan(request.verb, content.ports, (), notes=(note,)))
+    return failures
 
 
 def _plan(
@@ -473,6 +524,8 @@ def _released(
         expired=tuple(text for part in undone for text in part.restored.expired),
         extra=tuple(text for part in undone for text in part.restored.extra),
         advertised=tuple(text for part in undone for text in part.restored.advertised),
+        lost=tuple(lost for part in undone for lost in part.restored.lost),
+        settling=next((p.restored.settling for p in undone if p.restored.settling), None),
         up_ms=facts.get("ms"),
         carrier=facts.get("carrier"),
         down_for_s=down_for,

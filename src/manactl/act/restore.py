@@ -12,13 +12,16 @@ import errno
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from manactl.model.port import PortId
-from manactl.netstate import diff, snapshot, uppers
+from manactl.netstate import diff, loss_words, losses, members, snapshot, uppers
 from manactl.netstate.diff import Comparison, MissingFact, Obstacle
-from manactl.netstate.snapshot import Fact, Kind, PortState, Request, Setting
+from manactl.netstate.losses import Cause, Loss
+from manactl.netstate.members import Member
+from manactl.netstate.snapshot import Fact, Kind, PortState, Request, Rows, Setting
 from manactl.netstate.uppers import Inactive, Pair
+from manactl.wire import rtmsg as rt
 
 _PAUSE_FROM, _PAUSE_TO = 0.02, 0.25  # s, doubling
 _OPENED = 1.0  # s for the kernel's deferred work that opens VLANs to have begun
@@ -30,9 +33,18 @@ class Network(Protocol):
 
     def monotonic(self) -> float: ...
     def pause(self, seconds: float) -> None: ...
-    def capture(self, port: PortId, nexthops: Collection[int] = ()) -> PortState: ...
+    def capture(
+        self, port: PortId, nexthops: Collection[int] = (), rows: Rows = None
+    ) -> PortState: ...
     def send(self, request: Request) -> None: ...
     def set_sysctl(self, path: str, value: str) -> None: ...
+
+
+class Lost(NamedTuple):
+    """What is lost: why, and in words."""
+
+    cause: Cause
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +52,9 @@ class Restored:
     """What came back, and what did not (`residue`, with the reason of each).
 
     `extra` is what is there now and was not, as the commands that would remove it. `advertised` is
-    a router's, and comes with its next advertisement.
+    a router's, and comes with its next advertisement. `lost` is nobody's to put back but its
+    maker's, or was taken over: no second attempt would change that. `settling`: the port is up and
+    forwarded in its master, which lets it forward a while later.
     """
 
     counts: Mapping[Kind, int] = field(default_factory=dict)
@@ -48,6 +62,8 @@ class Restored:
     expired: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()
     advertised: tuple[str, ...] = ()
+    lost: tuple[Lost, ...] = ()
+    settling: Member | None = None
 
 
 def restore_ports(network: Network, wanted: Sequence[PortState], patience: float) -> list[Restored]:
@@ -81,6 +97,7 @@ class _Restoration:
         self._network = network
         self._wanted = wanted
         self._ids = snapshot.nexthop_ids(wanted)
+        self._rows = frozenset(map(snapshot.route_key, wanted.of(Kind.ROUTE)))
         self._open_until = network.monotonic() + _OPENED
         self._closed: set[int] = set()  # ifindexes of uppers that were set down
         self._admin: set[int] = set()  # and of all whose admin state was set
@@ -89,6 +106,7 @@ class _Restoration:
         self._put: set[Setting] = set()
         self._first: list[Fact] | None = None
         self._missing: list[MissingFact] = []
+        self._lost: list[Loss] = []
         self._state: Comparison | None = None
 
     def step(self, *, late: bool) -> bool:
@@ -110,6 +128,7 @@ class _Restoration:
         progress = self._restore_facts(late=late)
         if not missing:
             progress |= self._remove_strays()
+            progress |= self._reorder()
         progress |= self._restore_active_slaves()
         progress |= self._restore_sysctls()
         if late:
@@ -117,10 +136,12 @@ class _Restoration:
         else:
             awaited = missing or self._now.advertised
             self.done = not (awaited or progress or self._is_wrong())
+            if self.done:
+                self._lost = self._losses()
         return progress
 
     def _look(self) -> None:
-        now = self._network.capture(self._wanted.port, self._ids)
+        now = self._network.capture(self._wanted.port, self._ids, self._rows)
         self._state = Comparison(self._wanted, now, self._state)
 
     @property
@@ -159,25 +180,44 @@ class _Restoration:
 
     def _restore_facts(self, *, late: bool) -> bool:
         todo = [one for one in self._missing if not snapshot.derived(one.fact)]
-        made = self._send(todo if late else _without_coming(self._wanted, todo))
+        made = self._send(todo if late else _without_coming(self._wanted, todo), late=late)
         progress = not self._sent.issuperset(made)
         self._sent |= made
         return progress
 
-    def _send(self, missing: list[MissingFact]) -> set[Fact]:
+    def _send(self, missing: list[MissingFact], *, late: bool) -> set[Fact]:
         """Send the requests for what is missing, in order; the facts that the kernel has taken."""
         made = set()
         for one in diff.in_order(missing):
             for request in self._now.requests(one):
-                if self._try(one.fact, request):
+                if self._try(one.fact, request) or (late and self._reach(one.fact, request)):
                     made.add(one.fact)
                 elif self._errors[one.fact].errno != errno.EEXIST:
                     # There already: the next look shows whether it is the same thing.
                     break
         return made
 
+    def _reach(self, fact: Fact, request: Request) -> bool:
+        """Make a route whose gateway was reachable once, when somebody made it, and was not any
+        more before the claim: by a way to the gateway that is there for a moment."""
+        if self._errors[fact].errno not in (errno.EHOSTUNREACH, errno.ENETUNREACH):
+            return False
+        ways = [way for way in diff.to_gateways(request) if self._try(way, way)]
+        made = bool(ways) and self._try(fact, request)
+        for way in ways:
+            self._try(way, way._replace(type=rt.RTM_DELROUTE, flags=0))
+        return made
+
     def _remove_strays(self) -> bool:
         return any([self._try(fact, request) for fact, request in self._now.strays])
+
+    def _reorder(self) -> bool:
+        """Put routes first or last in their rows. Each is away for a moment, in which packets take
+        another of its row, as they do while it is in the wrong place."""
+        moves = self._now.moves
+        for fact, request in moves:
+            self._try((fact, request.type), request)
+        return bool(moves)
 
     def _restore_active_slaves(self) -> bool:
         changed = False
@@ -224,7 +264,30 @@ class _Restoration:
         """The last look. What the kernel is about to make is not missing."""
         self._look()
         coming = self._now.awaited
-        self._missing = [one for one in self._now.missing if one.fact not in coming]
+        missing = [one for one in self._now.missing if one.fact not in coming]
+        self._lost = [*self._losses(), *filter(None, map(self._loss, missing))]
+        lost = {loss.fact for loss in self._lost}
+        gone = {snapshot.target(fact) for fact in lost if fact.kind is Kind.ADDRESS}
+        self._missing = [
+            one
+            for one in missing
+            if one.fact not in lost
+            and not (snapshot.derived(one.fact) and snapshot.target(one.fact) in gone)
+        ]
+
+    def _losses(self) -> list[Loss]:
+        return [*self._now.lost.values(), *self._now.misplaced]
+
+    def _loss(self, missing: MissingFact) -> Loss | None:
+        """What shows only now to be lost: the kernel has made no anycast route, or goes on being a
+        member of a group."""
+        if losses.is_anycast(missing.fact):
+            return Loss(Cause.ANYCAST, missing.fact)
+        error = self._errors.get(missing.fact)
+        joined = error is not None and error.errno == errno.EADDRINUSE
+        if joined and losses.is_autojoin(missing.fact):
+            return Loss(Cause.JOINED, missing.fact)
+        return None
 
     def _try(self, what: Hashable, request: Request) -> bool:
         try:
@@ -253,10 +316,13 @@ class _Restoration:
             tuple(snapshot.describe(fact, names) for fact in expired),
             tuple(snapshot.removal(fact, state.now.names) for fact in state.surplus),
             tuple(snapshot.describe(fact, names) for fact in state.advertised),
+            tuple(Lost(loss.cause, loss_words.text(loss, names)) for loss in self._lost),
+            members.settling(wanted.member, state.now.member),
         )
 
     def _counts(self) -> Mapping[Kind, int]:
         still = {one.fact for one in self._missing}.union(self._now.advertised)
+        still |= {loss.fact for loss in self._lost}
         counts = Counter(
             fact.kind
             for fact in self._first or ()
@@ -317,7 +383,7 @@ class _Restoration:
     def _names(self) -> dict[int, str]:
         """Ifindexes of now and of then to names: the present one, or the last of what is gone."""
         state = self._now
-        names = dict(state.now.names)
+        names = {link.ifindex: link.name for link in state.now.links} | state.now.names
         for was, now in zip(state.was, state.places, strict=True):
             names[was.ifindex] = now.name if now.ifindex > 0 else was.name
         return names

@@ -198,14 +198,16 @@ def _unwound(
             code=code,
         )
     kind = Busy if holders else RolledBack
+    restored = [part.restored for parts in result.undone.values() for part in parts]
     coming = [
         f"  comes with the next router advertisement: {text}"
-        for parts in result.undone.values()
-        for part in parts
-        for text in part.restored.advertised
+        for part in restored
+        for text in part.advertised
     ]
+    coming += [f"  cannot be put back: {loss.text}" for part in restored for loss in part.lost]
+    everything = "All else" if any(part.lost for part in restored) else "Everything"
     return kind(
-        "\n".join([story, "Everything is restored and verified.", *coming]),
+        "\n".join([story, f"{everything} is restored and verified.", *coming]),
         hint=getattr(error, "hint", None),
         evidence=evidence,
         code=code,
@@ -235,6 +237,7 @@ def undo(steps: Sequence[Step], work: Workplace) -> UndoResult:
     """
     result = UndoResult()
     stuck: set[PortId] = set()
+    _set_up_anew(steps, work, result)
     for step in steps:
         if isinstance(step, KeepState):
             continue
@@ -249,6 +252,23 @@ def undo(steps: Sequence[Step], work: Workplace) -> UndoResult:
     result.residue += [_not_attempted(step) for step in kept if step.port in stuck]
     _restore([step for step in kept if step.port not in stuck], work, result)
     return result
+
+
+def _set_up_anew(steps: Sequence[Step], work: Workplace, result: UndoResult) -> None:
+    """Netdevs that were made anew get the settings of the old ones first, while they are down."""
+    lowered = {step.port for step in steps if isinstance(step, SetAdmin)}
+    for step in steps:
+        if not isinstance(step, KeepState) or step.port not in lowered:
+            continue
+        try:
+            if not planning.made_anew(step.state, work.system):
+                continue
+            with work.at(f"set {step.state.ifname} up anew, as the old netdev was"):
+                restored = planning.set_up_anew(step.state, work.system)
+        except Exception as failure:  # noqa: BLE001 - what hangs on it comes back all the same
+            result.residue.append(f"the settings of {step.state.ifname}: {_why(failure)}")
+        else:
+            _undone(step, Undone(restored), work, result)
 
 
 def _undo_step(step: Step, work: Workplace, result: UndoResult) -> bool:
@@ -282,7 +302,9 @@ def _undo_failed(step: Step, error: Exception) -> str:
 def _undone(step: Step, undone: Undone, work: Workplace, result: UndoResult) -> None:
     result.undone.setdefault(step.port, []).append(undone)
     result.residue += undone.residue
-    work.record(result, "undone", kind=step.kind, port=str(step.port), **undone.facts)
+    lost = [loss.text for loss in undone.restored.lost]
+    more = {**undone.facts, **({"lost": lost} if lost else {})}
+    work.record(result, "undone", kind=step.kind, port=str(step.port), **more)
 
 
 def _restore(kept: Sequence[KeepState], work: Workplace, result: UndoResult) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     "--wait",
     type=click.FloatRange(0, 86400),
     metavar="SECONDS",
-    help="Wait so long for holders to end, and for another manactl.",
+    help="Wait so long for holders to end, for another manactl, and for STP or LACP to forward.",
 )
 @click.option("--terminate", is_flag=True, help="Send SIGTERM to the holders, and wait for them.")
 @click.option("--dry-run", is_flag=True, help="Show what would be restored, and stop.")

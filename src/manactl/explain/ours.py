@@ -88,7 +88,9 @@ TOPICS = (
     _topic(
         "denied", "exit 7: a privilege is missing; nothing was touched",
         "The message names it: CAP_NET_ADMIN to set a netdev up or down, CAP_NET_RAW to prove by a "
-        "raw queue pair that a vport is free, or the state directory is root's.",
+        "raw queue pair that a vport is free, or the state directory is root's. Root of a user "
+        "namespace (a rootless container, `unshare -Ur`) has them over what belongs to that "
+        "namespace only.",
         "manactl", exit_code=7, forms=("needs CAP_NET_ADMIN", "needs CAP_NET_RAW"),
         check=(Step("What this shell may do:", "getpcaps $$"),),
         remedy=(Step("As root:", "sudo manactl claim --raw-qp PORT"),), see=("EPERM",),
@@ -175,6 +177,33 @@ TOPICS = (
         remedy=(Step("Ask the router now (ndisc6):", "rdisc6 PORT"),),
         forms=("comes with the next router advertisement",),
         see=("residue",),
+    ),
+    _topic(
+        "lost", "only its maker can put it back; the release is complete (exit 0)",
+        "No request can make these again: an anycast address that a program has joined, a route or "
+        "nexthop with a BPF program and what goes by it, the place of a route among equal ones on "
+        "other ports, settings of a netdev that was made anew. The plan of the claim lists them. "
+        "What is `settled` a routing daemon has put elsewhere by itself.",
+        "manactl compares the port with the claim's snapshot",
+        check=(Step("What is lost, before a claim:", "manactl claim --raw-qp PORT --dry-run"),
+               Step("Which way packets take now:", "ip route get ADDRESS")),
+        remedy=(Step("Restart the program that made it, or set it again by hand. Metrics that "
+                     "differ make an order of routes that stays."),),
+        forms=("cannot be put back:", "Cannot be restored:",
+               "(order: it came first, and comes after release behind",
+               "taken over by its routing daemon, left as it is"),
+        see=("residue", "settling"),
+    ),
+    _topic(
+        "settling", "the port is up, and its bridge or bond uses it a while later (exit 0)",
+        "A bridge with STP lets a port listen and learn first, for one forward delay each, 15 s "
+        "unless set otherwise. An 802.3ad bond waits for the LACP partner at the other end.",
+        "the state of the port in its bridge or bond, by rtnetlink",
+        check=(Step("Its state in the bridge:", "bridge link show dev PORT"),
+               Step("Its state in the bond:", "cat /proc/net/bonding/BOND")),
+        remedy=(Step("Wait for it the next time:", "manactl release PORT --wait 60"),),
+        forms=("is listening; <name> forwards in up to <n> s", "waits for its LACP partner"),
+        see=("lost",),
     ),
     _topic(
         "no-netdev", "the claimed port has no netdev here (exit 5)",

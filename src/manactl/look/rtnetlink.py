@@ -14,18 +14,30 @@ from typing import Self
 
 from manactl.look import stacked_links
 from manactl.model.port import PortId
+from manactl.netstate import members
+from manactl.netstate.link_settings import LinkSettings, of_link, qdiscs
+from manactl.netstate.members import Member
 from manactl.netstate.snapshot import (
     Dumps,
     OtherDevice,
     PortState,
     Request,
+    Rows,
     other_devices,
     related,
     select,
 )
 from manactl.wire import rtmsg as rt
 from manactl.wire.attrs import as_int, attr, attr_u32, parse_attrs
-from manactl.wire.if_link import RTM_GETLINK, RTM_NEWLINK, IfLink, get_link, set_admin
+from manactl.wire.if_link import (
+    RTM_GETLINK,
+    RTM_GETQDISC,
+    RTM_NEWLINK,
+    TCMSG,
+    IfLink,
+    get_link,
+    set_admin,
+)
 from manactl.wire.netlink import NETLINK_ROUTE, NetlinkSocket
 
 _RTM_NEWNSID, _RTM_GETNSID = 88, 90
@@ -114,9 +126,15 @@ class Rtnl:
         return [message.body for message in self._socket.dump(kind, body)]
 
     def capture(
-        self, port: PortId, ifindex: int, taken: float, nexthops: Collection[int] = ()
+        self,
+        port: PortId,
+        ifindex: int,
+        taken: float,
+        nexthops: Collection[int] = (),
+        rows: Rows = None,
     ) -> PortState:
-        """Everything that refers to the interface now, and the nexthops of those ids.
+        """Everything that refers to the interface now, the nexthops of those ids, and the rows of
+        those keys.
 
         `taken` is the CLOCK_BOOTTIME to note.
         """
@@ -130,7 +148,7 @@ class Rtnl:
             if other.ifindex not in devices
         ]
         dumps = self.dumps()
-        selected = select(dumps, devices)
+        selected = select(dumps, devices, rows)
         beside = related(dumps, selected.facts, nexthops)
         return PortState(
             port,
@@ -146,7 +164,26 @@ class Rtnl:
             beside,
             tuple(links),
             stacked_links.accepted(devices.items()),
+            selected.rows,
+            member=None if link.master is None else self._member(link, link.master),
         )
+
+    def _member(self, port: IfLink, master: int) -> Member | None:
+        try:
+            return members.of(port, self.link(master))
+        except OSError:
+            return None  # it has just gone
+
+    def link_settings(self, ifindex: int) -> LinkSettings:
+        """The settings of a netdev itself. OSError(ENODEV) when there is none of that ifindex."""
+        answers = self._socket.request(RTM_GETLINK, 0, get_link(ifindex))
+        body = next((m.body for m in answers if m.type == RTM_NEWLINK), None)
+        if body is None:
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+        name = IfLink(body).name
+        found = qdiscs(self._dump(RTM_GETQDISC, TCMSG.pack(0, ifindex, 0, 0, 0)), ifindex)
+        names = {link.name: link.ifindex for link in self.stack()}
+        return of_link(body, stacked_links.every_setting(name), found, names)
 
     def stack(self) -> list[stacked_links.StackedLink]:
         """All interfaces of this namespace, as far as stacking goes."""

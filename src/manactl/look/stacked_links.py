@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -153,6 +154,22 @@ def _number(path: Path, otherwise: int | None = None) -> int:
         if otherwise is None:
             raise
         return otherwise
+
+
+TREES = ("net/ipv4/conf", "net/ipv4/neigh", "net/ipv6/conf", "net/ipv6/neigh")
+
+
+def every_setting(name: str, proc: Path = Path("/proc/sys")) -> dict[tuple[str, str], str]:
+    """All sysctls of one device that can be read and written, by tree and key."""
+    found = {}
+    for tree in TREES:
+        with contextlib.suppress(OSError):
+            for path in sorted((proc / tree / name).iterdir()):
+                # A secret that was never set cannot be read; statistics cannot be written.
+                with contextlib.suppress(OSError):
+                    if path.stat().st_mode & 0o200:
+                        found[tree, path.name] = path.read_text().strip()
+    return found
 
 
 def put_setting(path: str, value: str, proc: Path = Path("/proc/sys")) -> None:

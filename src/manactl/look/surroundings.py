@@ -10,7 +10,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from manactl.look import conntrack, fabric, netdevs, redirects, sockets, ssh, tunnels, upper_devices
+from manactl.look import (
+    conntrack,
+    fabric,
+    managers,
+    netdevs,
+    redirects,
+    sockets,
+    ssh,
+    tunnels,
+    upper_devices,
+)
 from manactl.look.pyroute2_links import DecodedLink
 from manactl.look.rtnetlink import Rtnl
 from manactl.look.upper_devices import CARRIED, WHOLE, Chains, Found, View
@@ -21,7 +31,6 @@ from manactl.netstate.surroundings import (
     Connection,
     Forwarded,
     Listener,
-    Manager,
     PacketSocket,
     Process,
     RdmaUser,
@@ -58,6 +67,12 @@ class Sources:
     listening: Callable[[bytes], Iterable[TcpSocket]] = sockets.listening
     conntrack: Callable[[], Iterable[bytes]] = conntrack.entries
     redirecting: Callable[[Mapping[int, str], int], tuple[str, ...]] = redirects.live
+    lib: Path = Path("/var/lib")
+    etc: Path = Path("/etc")
+
+    @property
+    def manager_files(self) -> managers.Roots:
+        return managers.Roots(self.run, self.proc, self.sys, self.lib, self.etc)
 
 
 LIVE = Sources()
@@ -94,6 +109,10 @@ def gather(
     others_than_tcp = _try(lambda: _other_sockets(reach, views or (), rtnl, sources))
     listeners = _try(lambda: _listeners(reach, views or (), sources))
     inodes = _inodes(tcp, packets, others_than_tcp, listeners)
+    names = {link.ifindex: link.name for link in links or () if link.ifindex in (found or ())}
+    who_manages = _try(
+        lambda: managers.find({**names, ifindex: state.ifname}, sources.manager_files)
+    )
     who = _try(lambda: sockets.owners_of(inodes, sources.proc))
     return Surroundings(
         state=state,
@@ -106,8 +125,11 @@ def gather(
         ),
         ssh=_try(lambda: _sessions(reach, rtnl, sources)),
         others=others_,
-        managers=_try(lambda: managers({ifindex, *(found or ())}, sources.run, sources.proc)),
-        rdma_users=_try(lambda: rdma_users(port.rdma, sources.nldev, sources.proc)),
+        managers=None if who_manages is None else who_manages.managers,
+        # Of a device that is in another network namespace no user can be seen.
+        rdma_users=None
+        if port.rdma_elsewhere
+        else _try(lambda: rdma_users(port.rdma, sources.nldev, sources.proc)),
         fabric=_try(lambda: fabric.routes(reach.ifindexes, ways_left or {}, rtnl, sources.sys)),
         sockets=_connected(others_than_tcp, who, sources),
         listeners=(
@@ -121,6 +143,7 @@ def gather(
             else _try(lambda: sources.redirecting({o.ifindex: o.name for o in links}, ifindex))
         ),
         netconsole=redirects.netconsole(state.ifname, sources.sys, sources.proc),
+        daemons=None if who_manages is None else who_manages.daemons,
     )
 
 
@@ -268,51 +291,6 @@ def others(gone: Collection[int], links: Sequence[DecodedLink], rtnl: Rtnl) -> t
         if head.scope == rt.RT_SCOPE_UNIVERSE:
             having.add(head.ifindex)
     return tuple(link.name for link in links if link.ifindex in having and _works(link, gone))
-
-
-def managers(
-    ifindexes: Collection[int], run: Path = Path("/run"), proc: Path = Path("/proc")
-) -> tuple[Manager, ...]:
-    """NetworkManager and systemd-networkd, where they run, and whether they manage the port, or
-    its uppers (its ifindex, and theirs).
-
-    Each writes the state of a link to a file by ifindex. While that is missing the question is
-    open, which is not a no.
-    """
-    running: dict[str, Process] = {}
-    for entry in proc.iterdir():
-        if entry.name.isdigit():
-            try:
-                comm = (entry / "comm").read_text(errors="replace").strip()
-            except (FileNotFoundError, ProcessLookupError):
-                continue  # it has ended
-            if comm in ("NetworkManager", "systemd-network"):
-                running[comm] = Process(int(entry.name), comm)
-    found = []
-    for index in sorted(ifindexes):
-        if process := running.get("NetworkManager"):
-            path = run / f"NetworkManager/devices/{index}"
-            value = _setting(path, "managed")
-            managed = None if value is None else value not in ("false", "0")
-            found.append(Manager("NetworkManager", process, managed, str(path)))
-        if process := running.get("systemd-network"):
-            path = run / f"systemd/netif/links/{index}"
-            value = _setting(path, "ADMIN_STATE")
-            managed = None if value is None else value != "unmanaged"
-            found.append(Manager("systemd-networkd", process, managed, str(path)))
-    return tuple(found)
-
-
-def _setting(path: Path, key: str) -> str | None:
-    try:
-        lines = path.read_text(errors="replace").splitlines()
-    except OSError:
-        return None
-    for line in lines:
-        name, equals, value = line.partition("=")
-        if equals and name.strip() == key:
-            return value.strip()
-    return None
 
 
 def rdma_users(

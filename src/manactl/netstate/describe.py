@@ -14,6 +14,9 @@ _TABLES = {rt.RT_TABLE_DEFAULT: "default", rt.RT_TABLE_MAIN: "main", rt.RT_TABLE
 _PROTOCOLS = {
     rt.RTPROT_REDIRECT: "redirect", rt.RTPROT_KERNEL: "kernel", rt.RTPROT_BOOT: "boot",
     rt.RTPROT_STATIC: "static", rt.RTPROT_RA: "ra", rt.RTPROT_DHCP: "dhcp",
+    8: "gated", 10: "mrt", 11: "zebra", 12: "bird", 13: "dnrouted", 14: "xorp", 15: "ntk",
+    17: "mrouted", 18: "keepalived", 42: "babel", 84: "ovn", 99: "openr", 186: "bgp", 187: "isis",
+    188: "ospf", 189: "rip", 192: "eigrp",
 }  # fmt: skip
 _TYPES = {
     rt.RTN_LOCAL: "local", rt.RTN_BROADCAST: "broadcast", rt.RTN_ANYCAST: "anycast",

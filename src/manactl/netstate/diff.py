@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable, Sequence
+import sys
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
+from manactl.netstate import losses, rows
+from manactl.netstate.losses import Cause, Loss
+from manactl.netstate.rows import Row
 from manactl.netstate.snapshot import (
     Fact,
     Kind,
     OtherDevice,
     PortState,
     Request,
+    RouteKey,
     address_flags,
     by_kernel,
     connected,
@@ -24,8 +29,11 @@ from manactl.netstate.snapshot import (
     is_temporary,
     is_tentative,
     nexthop_id,
+    nexthop_of,
     of_router,
     rank,
+    route_key,
+    target,
 )
 from manactl.netstate.uppers import Pair, pairs
 from manactl.wire import rtmsg as rt
@@ -65,11 +73,7 @@ def key(fact: Fact, places: Places) -> tuple[object, ...]:
         dst = rt.value(rt.split(body, rt.NDMSG.size), rt.NDA_DST)
         proxy = head.flags & rt.NTF_PROXY
         return (fact.kind, head.family, _device(head.ifindex, places), proxy, dst)
-    route = rt.RtMsg.of(body)
-    attrs = rt.split(body, rt.RTMSG.size)
-    wanted = (rt.RTA_DST, rt.RTA_SRC, rt.RTA_PRIORITY, rt.RTA_TABLE)
-    lengths = (route.dst_len, route.src_len)
-    return (fact.kind, route.family, *lengths, route.tos, *(rt.value(attrs, a) for a in wanted))
+    return (fact.kind, *route_key(fact))
 
 
 def identity(fact: Fact, places: Places, *, label: bool = True) -> tuple[Hashable, ...]:
@@ -204,7 +208,10 @@ class Comparison:
         self._had: dict[Fact, Hashable] = (
             before._had if before and known else self._identities(wanted.facts, self.was)
         )
+        self._known: dict[Fact, Loss] = before._known if before else losses.known(wanted)
         self._have = self._identities(now.facts, self.places)
+        beside = [fact for fact in now.rows if fact not in self._have]
+        self._beside = self._identities(beside, self.places)
 
     def _identities(self, facts: Iterable[Fact], places: Places) -> dict[Fact, Hashable]:
         neutral = _neutral(places)
@@ -243,6 +250,91 @@ class Comparison:
 
     @cached_property
     def missing(self) -> list[MissingFact]:
+        """What was there, is not, and can be made again."""
+        lost = self.lost
+        return [one for one in self._absent if one.fact not in lost]
+
+    @cached_property
+    def lost(self) -> dict[Fact, Loss]:
+        """What was there, is not, and is not for us to make again."""
+        found = {fact: self._known[fact] for fact, _ in self._absent if fact in self._known}
+        taken: dict[int, Fact] = {}  # by id: what daemons have put there
+        daemons = [one for one in self._absent if losses.is_of_daemon(one.fact)]
+        for fact, instead in sorted(daemons, key=lambda one: rank(one.fact)):
+            by = self._taken_over(fact, instead, taken)
+            if by is not None and fact not in found:
+                found[fact] = Loss(Cause.TAKEN_OVER, fact, by)
+                if fact.kind is Kind.NEXTHOP:
+                    taken[nexthop_id(fact)] = by
+        return found
+
+    @cached_property
+    def _row_pairs(self) -> list[tuple[Row, Row]]:
+        """Each row of the snapshot that others have routes in, with what it is now."""
+        wanted, now = self.wanted, self.now
+        both = {**self._have, **self._beside}
+        known = self._identities((f for f in wanted.rows if f not in self._had), self.was)
+        had = {**self._had, **known}
+        own = {place.ifindex for place in self.places[: len(wanted.places)]}
+        then = {place.ifindex for place in wanted.places}
+        is_now = rows.split(now.rows, own, both.__getitem__)
+        before = rows.split(wanted.rows, then, had.__getitem__)
+        return [(row, is_now[key]) for key, row in before.items() if key in is_now]
+
+    @property
+    def moves(self) -> list[tuple[Fact, Request]]:
+        """The requests that put routes of ours first or last in their rows again."""
+        found = []
+        for was, now in self._row_pairs:
+            for fact, first in rows.moves(was, now):
+                made = rt.route(fact.body, (), (), None) or b""
+                flags = NLM_F_CREATE if first else NLM_F_CREATE | NLM_F_APPEND
+                found.append((fact, Request(rt.RTM_DELROUTE, 0, made)))
+                found.append((fact, Request(rt.RTM_NEWROUTE, flags, made)))
+        return found
+
+    @property
+    def misplaced(self) -> list[Loss]:
+        """The routes of ours whose place in their row is not what it was."""
+        found = (rows.swapped(was, now) for was, now in self._row_pairs)
+        return [losses.of_order(swap) for swap in found if swap is not None]
+
+    @cached_property
+    def _anew(self) -> dict[RouteKey, list[Fact]]:
+        """The routes on other devices that were not there, by row."""
+        had, then = set(self._had.values()), set(self.wanted.rows)
+        found: dict[RouteKey, list[Fact]] = {}
+        for fact, what in self._beside.items():
+            if what not in had and fact not in then:
+                found.setdefault(route_key(fact), []).append(fact)
+        return found
+
+    def _taken_over(
+        self, fact: Fact, instead: Fact | None, taken: Mapping[int, Fact]
+    ) -> Fact | None:
+        """What its daemon has put in the place of a fact; None where it has not."""
+        if fact.kind is Kind.NEXTHOP:
+            members = rt.group_members(fact.body)
+            anew = [taken[member] for member in members if member in taken]
+            if instead is None or is_shrunk_group(instead, fact):
+                return anew[0] if anew else None
+            return instead
+        if (by := nexthop_of(fact)) is not None and by in taken:
+            return taken[by]
+        others = self._anew.get(route_key(fact), ()) if fact.kind is Kind.ROUTE else ()
+        theirs = [one for one in others if _protocol(one) == _protocol(fact)]
+        anew = [one for one in (instead, *theirs) if one and not self._is_rest(one, fact)]
+        return anew[0] if anew else None
+
+    def _is_rest(self, present: Fact, wanted: Fact) -> bool:
+        """Whether a route is what the kernel has left of an IPv6 multipath route."""
+        here = [(hop.ifindex, hop.rest) for hop in rt.ways(present.body)]
+        moved = self.moved
+        had = [(moved.get(hop.ifindex, hop.ifindex), hop.rest) for hop in rt.ways(wanted.body)]
+        return len(here) < len(had) and all(hop in had for hop in here)
+
+    @cached_property
+    def _absent(self) -> list[MissingFact]:
         """What was there and is not, leaving out what its own lifetime has ended, and what a router
         has advertised and will again: it is nobody else's to make.
 
@@ -250,11 +342,11 @@ class Comparison:
         was on an upper that is gone is left out, too: the upper itself is missed.
         """
         wanted = self.wanted
-        have = set(self._have.values())
+        have = {*self._have.values(), *self._beside.values()}
         strangers = self._others_by_key()
         of_router = set(self.of_router)
         over = {f for f in wanted.facts if is_temporary(f) or expired(f, self.elapsed)} - of_router
-        gone = {_target(f) for f in (*over, *self.advertised) if f.kind is Kind.ADDRESS}
+        gone = {target(f) for f in (*over, *self.advertised) if f.kind is Kind.ADDRESS}
         found = []
         for fact in wanted.facts:
             if fact in over or fact in of_router or (derived(fact) and _went_with(fact, gone)):
@@ -297,7 +389,7 @@ class Comparison:
         Left out is what comes and goes by itself: see passing().
         """
         had = set(self._had.values())
-        missed = {key(missing.fact, self.was) for missing in self.missing}
+        missed = {key(missing.fact, self.was) for missing in self._absent}
         return [
             fact
             for fact in self.now.facts
@@ -335,7 +427,7 @@ class Comparison:
     def _nexthop_obstacles(self, gone: dict[int, Obstacle]) -> dict[int, Obstacle]:
         """By id, the nexthops and groups that must not be used."""
         now = {nexthop_id(f): f for f in (*self.now.related, *self.now.of(Kind.NEXTHOP))}
-        missing = {nexthop_id(f) for f, _ in self.missing if f.kind is Kind.NEXTHOP}
+        missing = {nexthop_id(f) for f, _ in self._absent if f.kind is Kind.NEXTHOP}
         found: dict[int, Obstacle] = {}
         for fact in (*self.wanted.related, *self.wanted.of(Kind.NEXTHOP)):
             number, ours = nexthop_id(fact), fact in self._had
@@ -389,26 +481,26 @@ class Comparison:
         down: where one is up the kernel makes the route by itself (fixup_permanent_addr())."""
         down = {upper.ifindex for upper in self.now.uppers if not upper.up}
         closed = {was for was, is_now in self.moved.items() if is_now in down}
-        lost = {(_target(fact), *devices_of(fact)) for fact in missing if _is_local(fact)}
+        lost = {(target(fact), *devices_of(fact)) for fact in missing if _is_local(fact)}
         return {
             fact
             for fact in self.wanted.of(Kind.ADDRESS)
             if is_ipv6_address(fact)
             and fact not in missing
             and devices_of(fact) <= closed
-            and (_target(fact), *devices_of(fact)) in lost
+            and (target(fact), *devices_of(fact)) in lost
         }
 
     @cached_property
     def awaited(self) -> set[Fact]:
         """The missing routes that the kernel adds when duplicate address detection ends."""
-        pending = {_target(fact) for fact in self.now.facts if is_tentative(fact)}
+        pending = {target(fact) for fact in self.now.facts if is_tentative(fact)}
         return {
             missing.fact
             for missing in self.missing
             if pending
             and derived(missing.fact)
-            and (not _is_local(missing.fact) or _target(missing.fact) in pending)
+            and (not _is_local(missing.fact) or target(missing.fact) in pending)
         }
 
     @cached_property
@@ -452,11 +544,8 @@ class Comparison:
         return pairs(wanted.uppers, now.uppers, wanted.ifindex, now.ifindex)
 
 
-def nexthop_of(fact: Fact) -> int | None:
-    """The id of the nexthop object that a route goes by; None for any other fact."""
-    if fact.kind is not Kind.ROUTE:
-        return None
-    return rt.number(rt.split(fact.body, rt.RTMSG.size), rt.RTA_NH_ID)
+def _protocol(route: Fact) -> int:
+    return rt.RtMsg.of(route.body).protocol
 
 
 def _is_divisible(fact: Fact) -> bool:
@@ -491,18 +580,10 @@ def _advertised_key(fact: Fact, places: Places) -> tuple[object, ...]:
     return (*key(fact, places), gateway, *devices)
 
 
-def _target(fact: Fact) -> bytes | None:
-    """The address of an address, the destination of a route."""
-    if fact.kind is Kind.ADDRESS:
-        attrs = rt.split(fact.body, rt.IFADDR.size)
-        return rt.value(attrs, rt.IFA_LOCAL) or rt.value(attrs, rt.IFA_ADDRESS)
-    return rt.value(rt.split(fact.body, rt.RTMSG.size), rt.RTA_DST)
-
-
 def _went_with(route: Fact, gone: Collection[bytes | None]) -> bool:
     """Whether a derived route went with an address: its own, or (broadcast) perhaps with one."""
     if _is_local(route):
-        return _target(route) in gone
+        return target(route) in gone
     return bool(gone)
 
 
@@ -660,6 +741,29 @@ def _route_requests(made: bytes, own: Collection[int]) -> list[Request]:
         for hop in sorted(rt.hops(members), key=lambda hop: hop.ifindex not in own)
         if hop.ifindex > 0
     ]
+
+
+def to_gateways(request: Request) -> list[Request]:
+    """Host routes to the gateways of a route, in its table. The kernel wants a gateway to be
+    reachable when a route is made, and does not care when it ceases to be."""
+    if request.type != rt.RTM_NEWROUTE:
+        return []
+    head = rt.RtMsg.of(request.body)
+    attrs = rt.split(request.body, rt.RTMSG.size)
+    table = [one for one in attrs if one.type == rt.RTA_TABLE]
+    found = []
+    for way in rt.ways(request.body):
+        gateway = rt.value(rt.split(way.rest, 0), rt.RTA_GATEWAY)
+        if gateway is None:
+            continue
+        out = rt.Attr(rt.RTA_OIF, way.ifindex.to_bytes(4, sys.byteorder))
+        to = head._replace(
+            dst_len=len(gateway) * 8, src_len=0, tos=0, scope=rt.RT_SCOPE_LINK, flags=0,
+            protocol=rt.RTPROT_BOOT, type=rt.RTN_UNICAST,
+        )  # fmt: skip
+        body = rt.join(to.pack(), [rt.Attr(rt.RTA_DST, gateway), out, *table])
+        found.append(Request(rt.RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, body))
+    return found
 
 
 def in_order(missing: Sequence[MissingFact]) -> list[MissingFact]:

@@ -14,8 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from manactl.model.port import PortId
+from manactl.netstate.link_settings import LinkSettings
+from manactl.netstate.members import Member
+from manactl.netstate.requests import Request as Request  # noqa: PLC0414 - known from here
 from manactl.netstate.uppers import UpperState
 from manactl.wire import rtmsg as rt
+from manactl.wire.attrs import as_int
 from manactl.wire.rtmsg import Place, Places
 
 
@@ -29,6 +33,7 @@ class Kind(enum.StrEnum):
     # Not facts of their own; counted among what is kept and what came back.
     UPPER = "upper"
     SYSCTL = "sysctl"
+    SETTING = "setting"
 
     @property
     def plural(self) -> str:
@@ -45,14 +50,6 @@ class Fact:
     """One address, nexthop, route or neighbour, as the kernel's dump had it."""
 
     kind: Kind
-    body: bytes
-
-
-class Request(NamedTuple):
-    """One rtnetlink request, ready to be sent."""
-
-    type: int
-    flags: int
     body: bytes
 
 
@@ -94,7 +91,10 @@ class PortState:
     refer to besides: `others` are devices that they or a bond name, `related` nexthops on other
     devices, as members of groups or because they were asked for. `links` are all devices that are
     not of the port, to look for `others` of another state in; they are not kept in JSON. Nor is
-    `accepted`: of the port and its uppers, those that take anything from a router.
+    `accepted`: of the port and its uppers, those that take anything from a router. `rows`: of
+    routes of one prefix, metric and table on devices of the port and on others all, in order.
+    `link` is read for a snapshot alone: the settings of the netdev, should it be made anew.
+    `member` is what the port is in a bridge or bond that decides by a protocol what forwards.
     """
 
     port: PortId
@@ -110,6 +110,9 @@ class PortState:
     related: tuple[Fact, ...] = ()
     links: tuple[OtherDevice, ...] = field(default=(), compare=False, repr=False)
     accepted: tuple[Accepted, ...] = field(default=(), compare=False, repr=False)
+    rows: tuple[Fact, ...] = field(default=(), repr=False)
+    link: LinkSettings | None = field(default=None, repr=False)
+    member: Member | None = None
 
     @property
     def devices(self) -> Places:
@@ -155,9 +158,12 @@ class PortState:
             "taken": self.taken,
             "facts": _facts_to_json(self.facts, self.names),
             "related": _facts_to_json(self.related, self.names),
+            "rows": _facts_to_json(self.rows, self.names),
             "others": [other._asdict() for other in self.others],
             "uppers": [upper.to_json() for upper in self.uppers],
             "sysctls": [setting._asdict() for setting in self.settings],
+            "link": None if self.link is None else self.link.to_json(),
+            "member": None if self.member is None else self.member.to_json(),
         }
 
     @classmethod
@@ -180,6 +186,9 @@ class PortState:
                 for other in data.get("others", ())
             ),
             _facts_from_json(data.get("related", ())),
+            rows=_facts_from_json(data.get("rows", ())),
+            link=LinkSettings.from_json(data["link"]) if data.get("link") else None,
+            member=Member.from_json(data["member"]) if data.get("member") else None,
         )
 
 
@@ -221,18 +230,24 @@ class Dumps(NamedTuple):
     neighbours: Sequence[bytes]
 
 
+RouteKey = tuple[object, ...]
+Rows = Collection[RouteKey] | None  # None: those with a route of ours and one of others
+
+
 class Selection(NamedTuple):
-    """Facts, and all interfaces that the routes among them name."""
+    """Facts, all interfaces that the routes among them name, and rows (PortState.rows)."""
 
     facts: tuple[Fact, ...]
     named: frozenset[int]
+    rows: tuple[Fact, ...] = ()
 
 
-def select(dumps: Dumps, devices: Collection[int]) -> Selection:
+def select(dumps: Dumps, devices: Collection[int], also: Rows = None) -> Selection:
     """Everything of the dumps that the kernel may drop when the first of these devices goes down
     and the others are stacked on it.
 
-    Nexthop groups and multipath routes with a member here belong to it too: they lose it.
+    Nexthop groups and multipath routes with a member here belong to it too: they lose it. `also`:
+    the rows of these keys, instead of all that have a route of ours and one of others.
     """
     facts = [
         Fact(Kind.ADDRESS, body)
@@ -242,16 +257,56 @@ def select(dumps: Dumps, devices: Collection[int]) -> Selection:
     nexthops, ids = _nexthops(dumps.nexthops, devices)
     facts += nexthops
     named: set[int] = set()
+    own = set(devices)
+    keys: list[tuple[RouteKey, bytes]] = []
+    mine: set[RouteKey] = set()
+    shared: set[RouteKey] = set()
     for body in dumps.routes:
-        attrs = rt.split(body, rt.RTMSG.size)
-        out = rt.ifindexes(attrs)
-        if out.isdisjoint(devices) and (not ids or rt.number(attrs, rt.RTA_NH_ID) not in ids):
+        head = rt.RtMsg.of(body)
+        if head.flags & rt.RTM_F_CLONED:
             continue
-        if not rt.RtMsg.of(body).flags & rt.RTM_F_CLONED:
+        attrs = rt.by_type(body, rt.RTMSG.size)
+        key = _route_key(head, attrs)
+        keys.append((key, body))
+        out = rt.ways_out(attrs)
+        ours = not out.isdisjoint(devices)
+        if ours or (ids and as_int(attrs.get(rt.RTA_NH_ID, b"")) in ids):
             facts.append(Fact(Kind.ROUTE, body))
             named |= out
+        if ours:
+            mine.add(key)
+        if not out <= own and not _is_everywhere(head, attrs):
+            shared.add(key)
+    wanted = mine & shared if also is None else also
+    rows = tuple(Fact(Kind.ROUTE, body) for key, body in keys if key in wanted)
+    named |= {device for fact in rows for device in devices_of(fact)}
     facts += [Fact(Kind.NEIGHBOUR, body) for body in dumps.neighbours if _lasting(body, devices)]
-    return Selection(tuple(facts), frozenset(named))
+    return Selection(
+        tuple(facts),
+        frozenset(named),
+        rows,
+    )
+
+
+def route_key(route: Fact) -> RouteKey:
+    """What the routes of one row have in common: of them the kernel takes the first that works."""
+    return _route_key(rt.RtMsg.of(route.body), rt.by_type(route.body, rt.RTMSG.size))
+
+
+# fe80::/64 and ff00::/8 are on every device: who sends there names the device.
+_EVERYWHERE = (b"\xfe\x80", b"\xff")
+
+
+def _is_everywhere(head: rt.RtMsg, attrs: Mapping[int, bytes]) -> bool:
+    to = attrs.get(rt.RTA_DST, b"")
+    return head.family == socket.AF_INET6 and to.startswith(_EVERYWHERE)
+
+
+_KEY = (rt.RTA_DST, rt.RTA_SRC, rt.RTA_PRIORITY, rt.RTA_TABLE)
+
+
+def _route_key(head: rt.RtMsg, attrs: Mapping[int, bytes]) -> RouteKey:
+    return (head[:4], *map(attrs.get, _KEY))  # with family, both lengths, TOS
 
 
 def related(dumps: Dumps, facts: Iterable[Fact], also: Collection[int] = ()) -> tuple[Fact, ...]:
@@ -354,6 +409,21 @@ def made_by_kernel(fact: Fact, state: PortState) -> bool:
             or bool(address_flags(fact) & rt.IFA_F_STABLE_PRIVACY and is_link_scope(fact))
         )
     return by_kernel(fact) and (derived(fact) or connected(fact, state))
+
+
+def nexthop_of(fact: Fact) -> int | None:
+    """The id of the nexthop object that a route goes by; None for any other fact."""
+    if fact.kind is not Kind.ROUTE:
+        return None
+    return rt.number(rt.split(fact.body, rt.RTMSG.size), rt.RTA_NH_ID)
+
+
+def target(fact: Fact) -> bytes | None:
+    """The address of an address, the destination of a route."""
+    if fact.kind is Kind.ADDRESS:
+        attrs = rt.split(fact.body, rt.IFADDR.size)
+        return rt.value(attrs, rt.IFA_LOCAL) or rt.value(attrs, rt.IFA_ADDRESS)
+    return rt.value(rt.split(fact.body, rt.RTMSG.size), rt.RTA_DST)
 
 
 def by_kernel(fact: Fact) -> bool:

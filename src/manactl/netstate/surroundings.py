@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -173,12 +174,29 @@ class RdmaUser:
 
 @dataclass(frozen=True, slots=True)
 class Manager:
-    """A network manager that runs, and whether it manages the port (None: it does not say)."""
+    """A network manager, and whether it manages the port (None: it does not say)."""
 
     name: str
-    process: Process
+    process: Process | None  # None: one that has no process, as ifupdown
     managed: bool | None
     source: str
+
+
+class Does(enum.Enum):
+    """What a program changes by itself while a port is claimed."""
+
+    LINKS = enum.auto()  # sets links up and configures them
+    ADDRESSES = enum.auto()  # addresses, routes and rules, from time to time
+    ROUTES = enum.auto()  # its own routes, nexthops and addresses, when a link changes
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """A program that changes links, addresses or routes of this machine, of whatever port."""
+
+    name: str
+    does: Does
+    processes: tuple[Process, ...]  # none: a timer starts it
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +236,7 @@ class Surroundings:
     untracked: bool | None  # whether others may have connections through it that nothing tracks
     redirecting: tuple[str, ...] | None  # other devices with tc filters that send by the port
     netconsole: bool | None  # whether kernel messages are sent by it
+    daemons: tuple[Daemon, ...] | None = ()  # beside the managers
 
     @property
     def stacked(self) -> tuple[Stacked, ...]:
@@ -248,4 +267,5 @@ NOTHING_READ = Surroundings(
     untracked=None,
     redirecting=None,
     netconsole=None,
+    daemons=None,
 )

@@ -8,9 +8,12 @@ from manactl.act.claim import ClaimResult
 from manactl.act.release import Outcome, ReleasedPort, ReleaseResult
 from manactl.escape import command
 from manactl.model.port import PortStatus
+from manactl.netstate.losses import Cause
+from manactl.netstate.members import Member
 from manactl.netstate.snapshot import counted
 
 DRY_RUN = "Nothing was touched (dry run)."
+_LOST = {Cause.TAKEN_OVER: "settled"}  # what it is called, where it is no loss
 
 
 def claim_lines(result: ClaimResult, *, dry_run: bool) -> list[str]:
@@ -51,8 +54,19 @@ def _released(port: ReleasedPort) -> Iterator[str]:
         yield f"  its lifetime ended meanwhile: {text}"
     for text in port.advertised:
         yield f"  comes with the next router advertisement: {text}"
+    for loss in port.lost:
+        yield f"  {_LOST.get(loss.cause, 'cannot be put back')}: {loss.text}"
+    if port.settling is not None:
+        yield f"  {port.netdev} {_settles(port.settling)}"
     for text in port.extra:
         yield f"  added during the claim, kept; to remove: {text}"
+
+
+def _settles(member: Member) -> str:
+    how = "" if member.within is None else f" in up to {member.within:.0f} s"
+    if member.kind == "bond":
+        return f"waits for its LACP partner; {member.master} sends by it{how}"
+    return f"is {member.state}; {member.master} forwards{how or ' when its STP says so'}"
 
 
 def _outcome(port: ReleasedPort) -> str:
@@ -84,4 +98,5 @@ def _restored(port: ReleasedPort) -> str:
     back = ", ".join(kinds) + " restored" if kinds else "nothing was missing"
     carrier = ", no carrier yet" if port.carrier is False else ""
     gap = "" if port.down_for_s is None else f" (was down for {port.down_for_s} s)"
-    return f"up{carrier}{gap}, {back}; verified against the snapshot"
+    rest = "all else " if port.lost else ""
+    return f"up{carrier}{gap}, {back}; {rest}verified against the snapshot"

@@ -74,6 +74,14 @@ def release_document(result: ReleaseResult, verb: str) -> dict[str, object]:
                 "expired": list(port.expired),
                 "extra": list(port.extra),
                 "advertised": list(port.advertised),
+                "lost": [{"cause": str(loss.cause), "text": loss.text} for loss in port.lost],
+                "settling": port.settling
+                and {
+                    "master": port.settling.master,
+                    "kind": port.settling.kind,
+                    "state": port.settling.state,
+                    "within_s": port.settling.within,
+                },
                 "carrier": port.carrier,
                 "up_ms": port.up_ms,
                 "down_for_s": port.down_for_s,

@@ -13,12 +13,19 @@ from manactl.model.port import IFF_UP
 from manactl.wire.attrs import as_int, as_str, attr_str, attr_u32, iter_attrs, nest, parse_attrs
 
 RTM_NEWLINK, RTM_GETLINK = 16, 18
+RTM_NEWQDISC, RTM_GETQDISC = 36, 38
+RTM_NEWLINKPROP = 108
 
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 5, 10, 18
+IFLA_MTU, IFLA_TXQLEN, IFLA_IFALIAS, IFLA_GROUP = 4, 13, 20, 27
 IFLA_EXT_MASK, IFLA_CARRIER, IFLA_LINK_NETNSID, IFLA_XDP = 29, 33, 37, 43
+IFLA_GSO_MAX_SEGS, IFLA_GSO_MAX_SIZE, IFLA_GRO_MAX_SIZE = 40, 41, 58
+IFLA_GSO_IPV4_MAX_SIZE, IFLA_GRO_IPV4_MAX_SIZE = 63, 64
 IFLA_PROP_LIST, IFLA_ALT_IFNAME, IFLA_PERM_ADDRESS = 52, 53, 54
 IFLA_PARENT_DEV_NAME = 56  # from Linux 5.14 on
-IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
+IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
+IFLA_BR_FORWARD_DELAY, IFLA_BR_STP_STATE, IFLA_BRPORT_STATE = 1, 5, 1
+IFLA_BOND_MODE, IFLA_BOND_AD_LACP_RATE, IFLA_BOND_SLAVE_AD_ACTOR_OPER_PORT_STATE = 1, 21, 7
 IFLA_XDP_ATTACHED = 2
 IFLA_VLAN_ID, IFLA_VLAN_FLAGS, IFLA_VLAN_PROTOCOL = 1, 2, 5
 IFLA_BOND_ACTIVE_SLAVE = 2
@@ -27,6 +34,9 @@ VLAN_FLAG_LOOSE_BINDING = 0x4
 RTEXT_FILTER_SKIP_STATS = 1 << 3
 
 IFINFO = struct.Struct("=BxHiII")
+TCMSG = struct.Struct("=BxxxiIII")  # struct tcmsg: family, ifindex, handle, parent, info
+TCA_KIND, TCA_OPTIONS = 1, 2
+TC_H_ROOT = 0xFFFFFFFF
 
 
 class IfInfoMsg(NamedTuple):
@@ -153,12 +163,22 @@ class IfLink:
         return None if raw is None else as_int(raw)
 
     @property
-    def info_data(self) -> dict[int, bytes]:
+    def data(self) -> dict[int, bytes]:
         """IFLA_INFO_DATA, whose attributes mean something else in each kind."""
         return parse_attrs(self._info.get(IFLA_INFO_DATA, b""))
 
+    @property
+    def member_kind(self) -> str | None:
+        """The kind of its master, as that shows what the link is in it."""
+        raw = self._info.get(IFLA_INFO_SLAVE_KIND)
+        return None if raw is None else as_str(raw)
+
+    @property
+    def member_data(self) -> dict[int, bytes]:
+        return parse_attrs(self._info.get(IFLA_INFO_SLAVE_DATA, b""))
+
     def _data(self, kind: str) -> dict[int, bytes] | None:
-        return self.info_data if self.kind == kind else None
+        return self.data if self.kind == kind else None
 
     def _number(self, kind: int) -> int | None:
         raw = self._attrs.get(kind)

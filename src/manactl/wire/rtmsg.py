@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import _socket  # `socket` makes enums of all constants, which a TAB would wait for
 import struct
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, Self
 
-from manactl.wire.attrs import NLA_TYPE_MASK, align, as_int, as_str, attr
+from manactl.wire.attrs import NLA_F_NESTED, NLA_TYPE_MASK, align, as_int, as_str, attr
 
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
@@ -27,6 +27,7 @@ RTMSG = struct.Struct("=BBBBBBBBI")
 NDMSG = struct.Struct("=BBHiHBB")
 NHMSG = struct.Struct("=BBBBI")
 RTNEXTHOP = struct.Struct("=HBBi")  # length, flags, weight - 1, ifindex
+_ATTR = struct.Struct("=HH")
 
 IFA_ADDRESS, IFA_LOCAL, IFA_LABEL, IFA_CACHEINFO, IFA_FLAGS = 1, 2, 3, 6, 8
 IFA_RT_PRIORITY, IFA_PROTO = 9, 11
@@ -77,6 +78,7 @@ NTF_PROXY, NTF_EXT_LEARNED = 0x08, 0x10
 NTF_EXT_MANAGED = 0x1
 
 NHA_ID, NHA_GROUP, NHA_OIF, NHA_GATEWAY, NHA_RES_GROUP = 1, 2, 5, 6, 12
+NHA_ENCAP_TYPE, NHA_ENCAP = 7, 8
 _NHA_STATE = frozenset({13, 14, 15, 17})  # RES_BUCKET, OP_FLAGS, GROUP_STATS, HW_STATS_USED
 _NHA_RES_GROUP_UNBALANCED_TIME = 4
 _NHGRP = struct.Struct("=IBBxx")  # id, weight - 1, its high byte
@@ -190,6 +192,19 @@ def split(body: bytes, offset: int) -> list[Attr]:
     return found
 
 
+def by_type(body: bytes, offset: int) -> dict[int, bytes]:
+    """The same by type, of a repeated one the last: quicker, where there are many messages."""
+    found = {}
+    end = len(body)
+    while offset + 4 <= end:
+        length, kind = _ATTR.unpack_from(body, offset)
+        if length < 4 or offset + length > end:
+            raise ValueError(f"attribute at {offset}: length {length} of {end - offset}")
+        found[kind & NLA_TYPE_MASK] = body[offset + 4 : offset + length]
+        offset += (length + 3) & ~3
+    return found
+
+
 def join(header: bytes, attrs: Iterable[Attr]) -> bytes:
     """Header and attributes as one message body."""
     return header + b"".join(attr(kind, payload) for kind, payload in attrs)
@@ -258,6 +273,31 @@ def ifindexes(attrs: Collection[Attr]) -> set[int]:
     return found
 
 
+_OF_WAY = (RTA_GATEWAY, RTA_VIA, RTA_ENCAP_TYPE, RTA_ENCAP)
+
+
+def ways(body: bytes) -> list[Hop]:
+    """The members of a multipath route, or the one way of another, without weights and states."""
+    attrs = split(body, RTMSG.size)
+    multipath = value(attrs, RTA_MULTIPATH)
+    if multipath is None:
+        rest = join(b"", (Attr(a.type, a.payload) for a in attrs if a.type in _OF_WAY))
+        return [Hop(0, 0, out, rest) for out in [number(attrs, RTA_OIF)] if out is not None]
+    return [
+        Hop(0, 0, hop.ifindex, join(b"", (Attr(a.type, a.payload) for a in split(hop.rest, 0))))
+        for hop in hops(multipath)
+    ]
+
+
+def ways_out(attrs: Mapping[int, bytes]) -> set[int]:
+    """The interfaces that a route names, from its attributes by type."""
+    multipath = attrs.get(RTA_MULTIPATH)
+    found = set() if multipath is None else {hop.ifindex for hop in hops(multipath)}
+    if RTA_OIF in attrs:
+        found.add(as_int(attrs[RTA_OIF]))
+    return found
+
+
 class Member(NamedTuple):
     """A nexthop in a group."""
 
@@ -282,6 +322,78 @@ def group_entries(body: bytes) -> list[bytes]:
 def group_members(body: bytes) -> list[int]:
     """The nexthop ids of a group."""
     return [member.id for member in group(body)]
+
+
+# --- encapsulations ------------------------------------------------------------------------
+
+# include/uapi/linux/{lwtunnel,seg6_local}.h
+_ENCAP_BPF, _ENCAP_SEG6_LOCAL = 6, 7
+_SEG6_LOCAL_ACTION, _SEG6_LOCAL_IIF, _SEG6_LOCAL_OIF, _SEG6_LOCAL_COUNTERS = 1, 6, 7, 10
+_SEG6_END_BPF = 15
+_ROUTE_ENCAP = (RTA_ENCAP_TYPE, RTA_ENCAP)
+_NEXTHOP_ENCAP = (NHA_ENCAP_TYPE, NHA_ENCAP)
+# What a message with an encapsulation of these has somewhere; most routes have none.
+_WITH_BPF = tuple(
+    struct.pack("=HHH", 6, kind, of)
+    for kind in (RTA_ENCAP_TYPE, NHA_ENCAP_TYPE)
+    for of in (_ENCAP_BPF, _ENCAP_SEG6_LOCAL)
+)
+
+
+def route_has_bpf(body: bytes) -> bool:
+    """Whether a route runs a BPF program, which a dump names and a request has to bring as a
+    descriptor."""
+    if not any(mark in body for mark in _WITH_BPF):
+        return False
+    attrs = split(body, RTMSG.size)
+    members = hops(value(attrs, RTA_MULTIPATH) or b"")
+    levels = [attrs, *(split(hop.rest, 0) for hop in members)]
+    return any(_runs_bpf(level, _ROUTE_ENCAP) for level in levels)
+
+
+def nexthop_has_bpf(body: bytes) -> bool:
+    """The same for a nexthop object."""
+    found = any(mark in body for mark in _WITH_BPF)
+    return found and _runs_bpf(split(body, NHMSG.size), _NEXTHOP_ENCAP)
+
+
+def _runs_bpf(attrs: Sequence[Attr], kinds: tuple[int, int]) -> bool:
+    of_type, of_encap = kinds
+    kind = number(attrs, of_type)
+    if kind != _ENCAP_SEG6_LOCAL:
+        return kind == _ENCAP_BPF
+    inner = split(value(attrs, of_encap) or b"", 0)
+    return number(inner, _SEG6_LOCAL_ACTION) == _SEG6_END_BPF
+
+
+def _encap(attrs: Sequence[Attr], kinds: tuple[int, int], was: Places, now: Places) -> list[Attr]:
+    """The same attributes with an encapsulation that a request may have.
+
+    Some kinds want NLA_F_NESTED, which none has in a dump (lwtunnel_fill_encap()); counters are
+    no configuration; devices are those of now.
+    """
+    of_type, of_encap = kinds
+    local = number(attrs, of_type) == _ENCAP_SEG6_LOCAL
+    return [
+        Attr(
+            a.kind | NLA_F_NESTED,
+            join(b"", (_of_seg6_local(one, was, now) for one in split(a.payload, 0)))
+            if local
+            else a.payload,
+        )
+        if a.type == of_encap
+        else a
+        for a in attrs
+    ]
+
+
+def _of_seg6_local(one: Attr, was: Places, now: Places) -> Attr:
+    if one.type in (_SEG6_LOCAL_IIF, _SEG6_LOCAL_OIF):
+        return _moved_attr(one, was, now)
+    if one.type == _SEG6_LOCAL_COUNTERS:
+        zeros = (Attr(count.kind, bytes(len(count.payload))) for count in split(one.payload, 0))
+        return Attr(one.kind, join(b"", zeros))
+    return one
 
 
 # --- from dump to request ------------------------------------------------------------------
@@ -394,6 +506,7 @@ def route(body: bytes, was: Places, now: Places, elapsed: int | None) -> bytes |
             )
         else:
             built.append(attribute)
+    built = _encap(built, _ROUTE_ENCAP, was, now)
     flags = 0 if by_object else head.flags & _RTNH_F_SETTABLE
     return join(head._replace(flags=flags).pack(), built)
 
@@ -423,7 +536,8 @@ def route_is_limited(body: bytes) -> bool:
 
 def _hop(hop: Hop, was: Places, now: Places) -> Hop:
     ifindex = _moved(hop.ifindex, was, now)
-    return hop._replace(ifindex=ifindex, flags=hop.flags & _RTNH_F_SETTABLE)
+    rest = join(b"", _encap(split(hop.rest, 0), _ROUTE_ENCAP, was, now))
+    return hop._replace(ifindex=ifindex, flags=hop.flags & _RTNH_F_SETTABLE, rest=rest)
 
 
 def with_hops(request: bytes, members: Iterable[Hop]) -> bytes:
@@ -451,6 +565,7 @@ def nexthop(body: bytes, was: Places, now: Places) -> bytes:
             built.append(Attr(attribute.kind, join(b"", inner)))
         else:
             built.append(attribute)
+    built = _encap(built, _NEXTHOP_ENCAP, was, now)
     # nh_scope is an answer, not a question: rtm_to_nh_config() wants zero.
     made = NhMsg(head.family, protocol=head.protocol, flags=head.flags & RTNH_F_ONLINK)
     return join(made.pack(), built)

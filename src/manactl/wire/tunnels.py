@@ -77,7 +77,7 @@ def tunnel(link: IfLink) -> Tunnel | None:
     which = KINDS.get(kind)
     if which is None:
         return None
-    data = link.info_data
+    data = link.data
     local = _address(data, which.local) or _address(data, which.local6)
     remote = _address(data, which.remote) or _address(data, which.remote6)
     mark = as_int(data.get(which.mark, b"")) if which.mark else 0

@@ -22,7 +22,7 @@ from manactl.act.signals import SignalGate
 from manactl.errors import Busy, Interrupted, ManactlError, NotRestored, Refused, UsageError
 from manactl.journal import file as journal
 from manactl.model.port import PortId
-from manactl.netstate.snapshot import PortState, Request
+from manactl.netstate.snapshot import PortState, Request, Rows
 from manactl.render.outcome import release_lines
 from manactl.render.outcome_document import release_document
 from tests.unit import schema
@@ -327,7 +327,9 @@ def test_an_owner_that_cannot_be_read_does_not_matter_to_a_netdev_that_is_up(
 
 def test_what_cannot_be_read_is_not_accepted(tmp_path: Path) -> None:
     class Blind(ReadOnly):
-        def capture(self, port: PortId, nexthops: Collection[int] = ()) -> PortState:
+        def capture(
+            self, port: PortId, nexthops: Collection[int] = (), rows: Rows = None
+        ) -> PortState:
             raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
 
     kernel = reused(tmp_path)

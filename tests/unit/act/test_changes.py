@@ -12,7 +12,7 @@ import pytest
 from manactl.errors import Busy, Interrupted, ManactlError, Refused
 from manactl.journal import file as journal
 from manactl.model.port import PortId, PortStatus
-from manactl.netstate.snapshot import Fact, PortState
+from manactl.netstate.snapshot import Fact, PortState, Rows
 from manactl.netstate.surroundings import Surroundings
 from tests.unit.fakes import address, neighbour, nexthop, route
 from tests.unit.host import (
@@ -45,8 +45,8 @@ class Watched(FakeSystem):
     captures = 0
     guarded = 0
 
-    def capture(self, port: PortId, nexthops: Collection[int] = ()) -> PortState:
-        state = super().capture(port, nexthops)
+    def capture(self, port: PortId, nexthops: Collection[int] = (), rows: Rows = None) -> PortState:
+        state = super().capture(port, nexthops, rows)
         self.captures += 1
         self.after_capture(self.captures)
         return state
@@ -350,11 +350,13 @@ def test_a_port_that_cannot_be_read_again_is_left_alone(tmp_path: Path) -> None:
             captures = 0
             fails = number
 
-            def capture(self, port: PortId, nexthops: Collection[int] = ()) -> PortState:
+            def capture(
+                self, port: PortId, nexthops: Collection[int] = (), rows: Rows = None
+            ) -> PortState:
                 self.captures += 1
                 if self.captures == self.fails:
                     raise OSError(5, "Input/output error")
-                return capture(self, port, nexthops)
+                return capture(self, port, nexthops, rows)
 
         host = FakeHost(kernel)
         host.systems = Failing

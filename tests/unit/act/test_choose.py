@@ -81,3 +81,23 @@ def test_journals_that_may_not_be_read_are_a_missing_privilege(
     monkeypatch.setattr(journal, "list_claims", denied)
     with pytest.raises(Denied, match="nothing was touched"):
         open_claims(tmp_path, FakeHost(two_ports()))
+
+
+def test_a_name_that_a_netdev_had_when_it_was_claimed(tmp_path: Path) -> None:
+    """Made anew it has lost its altnames. What has the name now comes first."""
+    kernel = two_ports()
+    first, second = kernel.nics
+    host = FakeHost(kernel)
+    (one, other) = (
+        ClaimSummary(PortId(nic.pci, nic.number, nic.mac), INFO, "claimed", True, Path("1"),
+                     names=(nic.name, f"wan{nic.number}"))
+        for nic in (first, second)
+    )  # fmt: skip
+    claims = [one, other]
+    assert choose(claims, host, ["wan2"], everything=False).claims == (other,)
+    kernel.rename(first, "lan7", 17)
+    assert choose(claims, host, ["eth1"], everything=False).claims == (one,)
+    kernel.rename(second, "eth1", 18)
+    assert choose(claims, host, ["eth1"], everything=False).claims == (other,)
+    with pytest.raises(UsageError):
+        choose(claims, host, ["wan3"], everything=False)

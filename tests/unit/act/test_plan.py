@@ -23,10 +23,10 @@ from manactl.act.plan import (
     tally,
 )
 from manactl.model.port import Evidence, PortId
-from manactl.netstate.snapshot import PortState
+from manactl.netstate.snapshot import PortState, Request
 from manactl.wire.uverbs import ProofOutcome
 from tests.unit.decide.scene import STATE
-from tests.unit.fakes import PORT, nexthop, route
+from tests.unit.fakes import PORT, address, nexthop, route
 from tests.unit.host import FakeHost, FakeProof, FakeSystem, furnished
 from tests.unit.kernel import Nic
 
@@ -108,6 +108,27 @@ def nic(system: Any) -> Nic:
 
 DOWN = SetAdmin(PORT, "eth1", up=False, was=True, had_carrier=True)
 PROVE = ProveFree(PORT, "manae_0", 1)
+
+
+def test_groups_are_left_before_the_port_goes_down() -> None:
+    """Else the kernel stays a member, and refuses the addresses when they come back."""
+    acts: list[object] = []
+
+    class Watched(Showing):
+        def send(self, request: Request) -> None:
+            acts.append((request.type, nic(self).up))
+            if len(acts) == 1:
+                raise OSError(errno.EADDRNOTAVAIL, "somebody was first")
+            super().send(request)
+
+    system = machine(Watched)
+    first, second = (address(f"2001:db8::{n}", 64) for n in (2, 3))
+    step = dataclasses.replace(DOWN, leaves=(first.body, second.body))
+    system.kernel.add("address", second.body)
+    step.do(system, 5.0)
+    assert acts == [(21, True), (21, True)]
+    assert nic(system).up is False
+    assert steps_from_json({"steps": [step.to_json()]}, []) == (DOWN,)  # undoing needs them not
 
 
 def test_a_failed_step_has_code_4_and_nobody_holds_it() -> None:

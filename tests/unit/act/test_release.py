@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import errno
 import hashlib
 import json
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ from manactl.errors import (
 from manactl.journal import file as journal
 from manactl.journal import lock
 from manactl.model.port import PortId
-from manactl.netstate.snapshot import Request
+from manactl.netstate.members import Member
+from manactl.netstate.snapshot import PortState, Request, Rows
 from manactl.render.outcome_document import release_document
 from tests.unit import schema
 from tests.unit.fakes import PORT, address, route
@@ -568,3 +570,122 @@ def test_a_finished_journal_that_cannot_be_put_away(
     release(tmp_path, FakeHost(kernel), recover=True)
     assert journal.paths(tmp_path) == []
     assert kernel.links == [("eth1", "down")]
+
+
+# --- a netdev that was made anew ------------------------------------------------------------
+
+
+def replugged(tmp_path: Path, mtu: int = 4000) -> tuple[Kernel, dict[str, object]]:
+    """A claimed port whose device was unplugged and plugged in again."""
+    kernel = furnished()
+    nic = kernel.nics[0]
+    nic.mtu, nic.alias, nic.promisc, nic.altnames = mtu, "wan", True, ["wan0"]
+    nic.rp_filter, nic.prio = "2", True
+    had = vars(nic).copy()
+    claim(tmp_path, FakeHost(kernel))
+    kernel.unplug(nic)
+    kernel.replug(nic, "eth1", 7)
+    return kernel, had
+
+
+def test_a_netdev_that_was_made_anew_gets_the_settings_of_the_old_one(tmp_path: Path) -> None:
+    kernel, had = replugged(tmp_path)
+    host = FakeHost(kernel)
+    acts: list[str] = []
+    host.fate = Fate(at={1: lambda: acts.append("up" if kernel.nics[0].up else "down")})
+    (port,) = release(tmp_path, host).ports
+    assert acts == ["down"]  # the settings come first
+    assert vars(kernel.nics[0]) == {**had, "ifindex": 7}
+    assert port.residue == ()
+    assert port.counts["setting"] == 6
+    (lost,) = port.lost
+    assert (lost.cause, lost.text.split(":")[0]) == ("not-kept", "eth1 was made anew")
+    assert claims(tmp_path) == []
+
+
+def test_settings_that_the_new_netdev_refuses_are_residue_and_can_be_accepted(
+    tmp_path: Path,
+) -> None:
+    kernel, _ = replugged(tmp_path, mtu=9000)
+    with pytest.raises(NotRestored, match=r"mtu 9000 \(Invalid argument\)"):
+        release(tmp_path, FakeHost(kernel))
+    assert kernel.nics[0].alias == "wan"
+    with pytest.raises(NotRestored, match=r"mtu 9000"):
+        release(tmp_path, FakeHost(kernel), recover=True)
+    (port,) = release(tmp_path, FakeHost(kernel), "eth1", recover=True, accept=True).ports
+    assert port.residue == ("mtu 9000 (it does not stay so)",)
+    assert claims(tmp_path) == []
+
+
+def test_a_netdev_that_stayed_keeps_the_settings_that_it_was_given_meanwhile(
+    tmp_path: Path,
+) -> None:
+    kernel = furnished()
+    claim(tmp_path, FakeHost(kernel))
+    kernel.nics[0].mtu = 3000
+    (port,) = release(tmp_path, FakeHost(kernel)).ports
+    assert (kernel.nics[0].mtu, port.lost) == (3000, ())
+
+
+# --- a bridge or a bond that forwards later -------------------------------------------------
+
+FORWARDS = Member("br0", "bridge", "forwarding", True, 30.0)
+LEARNS = FORWARDS._replace(state="learning", forwards=False)
+
+
+class InBridge(FakeSystem):
+    """The port forwards 30 s after it was set up."""
+
+    def capture(self, port: PortId, nexthops: Collection[int] = (), rows: Rows = None) -> PortState:
+        state = super().capture(port, nexthops, rows)
+        assert isinstance(self.host, BridgedHost)
+        ups = [when for when in self.host.ups if when <= self.kernel.clock]
+        settled = not ups or self.kernel.clock >= ups[-1] + 30.0
+        return dataclasses.replace(state, member=FORWARDS if settled else LEARNS)
+
+    def set_admin(self, port: PortId, up: bool) -> None:
+        super().set_admin(port, up)
+        assert isinstance(self.host, BridgedHost)
+        if up:
+            self.host.ups.append(self.kernel.clock)
+
+
+class BridgedHost(FakeHost):
+    def __init__(self, kernel: Kernel) -> None:
+        super().__init__(kernel)
+        self.ups: list[float] = []
+        self.systems = InBridge
+
+
+@pytest.mark.parametrize(
+    ("wait", "settling", "at_least"), [(None, LEARNS, 0), (5.0, LEARNS, 5), (60.0, None, 30)]
+)
+def test_a_port_that_does_not_forward_yet(
+    tmp_path: Path, wait: float | None, settling: Member | None, at_least: float
+) -> None:
+    kernel = furnished()
+    done = claim(tmp_path, BridgedHost(kernel))
+    assert done.plan is not None
+    assert any("up to 30 s more" in text for text in done.plan.stops)
+    host = BridgedHost(kernel)
+    result = release(tmp_path, host, wait=wait)
+    (port,) = result.ports
+    assert (port.settling, port.outcome, port.residue) == (settling, "restored", ())
+    assert at_least <= sum(host.pauses) < at_least + 2
+    document = release_document(result, "release")
+    schema.strict(document)
+    within = None if settling is None else {"master": "br0", "kind": "bridge", "state": "learning",
+                                            "within_s": 30.0}  # fmt: skip
+    assert document["ports"][0]["settling"] == within  # type: ignore[index]
+    assert claims(tmp_path) == []
+
+
+def test_a_signal_ends_the_waiting_for_a_bridge(tmp_path: Path) -> None:
+    kernel = furnished()
+    claim(tmp_path, BridgedHost(kernel))
+    host = BridgedHost(kernel)
+    host.at_pause = lambda: os.kill(os.getpid(), signal.SIGINT)
+    with pytest.raises(Interrupted, match="eth1 was released"):
+        release(tmp_path, host, wait=60.0)
+    assert claims(tmp_path) == []
+    assert sum(host.pauses) < 5

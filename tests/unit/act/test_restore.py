@@ -20,6 +20,7 @@ from manactl.netstate.snapshot import (
     OtherDevice,
     PortState,
     Request,
+    Rows,
     Setting,
 )
 from manactl.netstate.uppers import UpperState
@@ -62,7 +63,7 @@ class World:
         self.kernel.clock += max(seconds, 0.001)
         self.on_pause(self)
 
-    def capture(self, port: PortId, nexthops: Collection[int] = ()) -> PortState:
+    def capture(self, port: PortId, nexthops: Collection[int] = (), rows: Rows = None) -> PortState:
         nic = self.kernel.nics[port.port - 1]
         facts = [Fact(Kind(m.kind), m.pack()) for m in self.kernel.of(nic)]
         mine = {(f.kind, f.body) for f in facts}
@@ -244,9 +245,11 @@ def test_what_does_not_stay_is_residue(world: World) -> None:
         ]
 
     class Tidied(World):
-        def capture(self, port: PortId, nexthops: Collection[int] = ()) -> PortState:
+        def capture(
+            self, port: PortId, nexthops: Collection[int] = (), rows: Rows = None
+        ) -> PortState:
             remove()
-            return super().capture(port, nexthops)
+            return super().capture(port, nexthops, rows)
 
     tidied = Tidied(world.kernel)
     done = put_back(tidied, state, 1.0)

@@ -23,7 +23,7 @@ from manactl.act.transition import UndoResult, Workplace
 from manactl.errors import Busy, Interrupted, ManactlError, NotRestored, Refused, RolledBack
 from manactl.journal import file as journal
 from manactl.model.port import Evidence, Holder, PortId
-from manactl.netstate.snapshot import Accepted, Fact, PortState, Request
+from manactl.netstate.snapshot import Accepted, Fact, PortState, Request, Rows
 from manactl.wire.uverbs import ProofOutcome
 from tests.unit.fakes import PORT, address, neighbour, nexthop, route
 from tests.unit.host import (
@@ -660,11 +660,13 @@ def test_the_story_of_a_failure_has_what_failed_and_whom(tmp_path: Path) -> None
 
 def test_a_failed_claim_tells_what_a_router_has_to_bring(tmp_path: Path) -> None:
     class Hearing(FakeSystem):
-        def capture(self, port: PortId, nexthops: Collection[int] = ()) -> PortState:
+        def capture(
+            self, port: PortId, nexthops: Collection[int] = (), rows: Rows = None
+        ) -> PortState:
             accepted = Accepted(
                 self.here(port).ifindex, default=True, prefixes=True, addresses=True, routes=64
             )
-            return dataclasses.replace(super().capture(port, nexthops), accepted=(accepted,))
+            return dataclasses.replace(super().capture(port, nexthops, rows), accepted=(accepted,))
 
         def prove_free(self, port: PortId) -> FakeProof:
             return FakeProof(ProofOutcome.CANNOT)

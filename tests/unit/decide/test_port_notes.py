@@ -166,3 +166,11 @@ def test_drift_is_where_a_standing_claim_left_it_otherwise(
     assert list(port_notes.drift(port, claim_of(1))) == drift
     assert list(port_notes.drift(port, claim_of(1, phase="interrupted"))) == []
     assert list(port_notes.drift(port, claim_of(1, same_boot=False))) == []
+
+
+def test_a_netdev_that_was_made_anew_has_another_ifindex() -> None:
+    for then, drift in ((None, []), (3, []), (9, [Note("drift-anew", (9, 3))])):
+        claim = claim_of(1)._replace(ifindex=then)
+        assert list(port_notes.drift(DOWN, claim)) == drift
+    moved = list(port_notes.drift(DOWN._replace(netns="blue"), claim_of(1)._replace(ifindex=9)))
+    assert moved == [Note("drift-moved", ("blue",))]

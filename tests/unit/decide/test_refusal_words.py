@@ -221,7 +221,20 @@ CASES: list[tuple[str, why.Facts, list[str], list[tuple[str, str, object]]]] = [
             for source, n, example, netns in (("a", 2, "x", None), ("b", 1, "y", "blue"))
         ],
     ),
+    (
+        "manager",
+        why.Managers((Manager("ifupdown", None, True, "/c"),)),
+        ["controls it: ifupdown; it may"],
+        [("run", "/c", True)],
+    ),
     ("unsupported", why.NoRdmaDevice(), ["no RDMA device"], []),
+    (
+        "unsupported",
+        why.NoRdmaDevice(True, ("manae_0",)),
+        ["not in this network namespace (manae_0)"],
+        [("sysfs", "RDMA device elsewhere", "manae_0")],
+    ),
+    ("unsupported", why.NoRdmaDevice(True), ["not in this network namespace:"], []),
     ("unsupported", why.NetvscPair("eth0"), ["eth0"], [("sysfs", "master", "eth0")]),
     (
         "holder",
@@ -364,6 +377,7 @@ def test_a_failure_that_no_waiver_changes_says_what_to_do_once() -> None:
     ("facts", "word"),
     [
         (why.NoRdmaDevice(), "modprobe mana_ib"),
+        (why.NoRdmaDevice(True), "rdma dev set DEVICE netns /proc/1/ns/net"),
         (why.NetvscPair("eth0"), "without a netvsc"),
         (why.OwnerUnprovable(()), "root"),
         (why.InTransition((), ()), "try again"),

@@ -218,3 +218,20 @@ def test_addresses_as_text() -> None:
     assert ntop(bytes(10) + b"\xff\xff\x0a\0\0\x01") == "10.0.0.1"
     assert ntop(bytes(15) + b"\1") == "::1"
     assert ntop(b"\x0a\0\0\2") == "10.0.0.2"
+
+
+def test_the_settings_of_a_netdev(kernel: Kernel, rtnl: Rtnl) -> None:
+    def qdisc(index: int, handle: int) -> bytes:
+        return struct.pack("=BxxxiIII", 0, index, handle, 0xFFFFFFFF, 2) + attr(1, b"prio\0")
+
+    more = attr(4, struct.pack("=I", 9000)) + attr(10, struct.pack("=I", 5))
+    more += attr(18, attr(4, b"bridge\0"))
+    kernel.answers = [[Answer(16, link(3, "eth1", more))]]
+    kernel.tables = {38: [qdisc(3, 0x10000), qdisc(4, 0x20000)], GETLINK: [link(5, "br0")]}
+    found = rtnl.link_settings(3)
+    assert (found.attributes[4], found.master) == (struct.pack("=I", 9000), "br0")
+    assert [one.handle for one in found.qdiscs] == [0x10000]
+    assert found.names == {"br0": 5}
+    kernel.answers = [[]]
+    with pytest.raises(OSError, match="No such device"):
+        rtnl.link_settings(3)

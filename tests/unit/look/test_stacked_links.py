@@ -139,3 +139,19 @@ def test_what_is_taken_from_a_router(
             (tmp_path / "net/ipv6/conf/eth1" / key).write_text(f"{value}\n")
     devices = [(8, "without-ipv6"), (3, "eth1")]
     assert stacked_links.accepted(devices, tmp_path) == (() if found is None else (found,))
+
+
+def test_every_sysctl_that_can_be_read_and_written(tmp_path: Path) -> None:
+    conf = tmp_path / "net/ipv4/conf/eth1"
+    conf.mkdir(parents=True)
+    (conf / "rp_filter").write_text("2\n")
+    (conf / "mc_forwarding").write_text("0\n")
+    (conf / "mc_forwarding").chmod(0o444)
+    (conf / "unreadable").mkdir()
+    other = tmp_path / "net/ipv6/neigh/eth1"
+    other.mkdir(parents=True)
+    (other / "proxy_qlen").write_text("64\n")
+    assert stacked_links.every_setting("eth1", tmp_path) == {
+        ("net/ipv4/conf", "rp_filter"): "2",
+        ("net/ipv6/neigh", "proxy_qlen"): "64",
+    }

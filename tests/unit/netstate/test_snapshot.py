@@ -119,13 +119,14 @@ def test_other_devices_are_those_that_routes_nexthops_and_bonds_name() -> None:
         nexthop(10), nexthop(20, None, (10, 12)),
     )  # fmt: skip
     chosen = snapshot.select(facts, {3})
-    assert chosen.named == {3, 5}
+    assert chosen.named == {3, 5, 6, 7}  # 6 and 7: their route is in a row with one of ours
+    assert chosen.rows == (multipath(3, 5), multipath(6, 7))
     beside = snapshot.related(facts, chosen.facts)
     assert beside == (nexthop(12, 4),)
     links = [OtherDevice(n, f"dev{n}", None) for n in range(4, 10)]
     bond = UpperState("bond0", 30, "bond", 3, None, True, True, False, 8)
     found = snapshot.other_devices(chosen, beside, (bond, VLAN), links)
-    assert [one.ifindex for one in found] == [4, 5, 8]
+    assert [one.ifindex for one in found] == [4, 5, 6, 7, 8]
     full = state(*chosen.facts, related=beside)
     assert snapshot.nexthop_ids(full) == {10, 12, 20}
 
@@ -262,3 +263,16 @@ def test_devices_of_facts() -> None:
     assert snapshot.devices_of(nexthop(10, 6)) == {6}
     assert snapshot.devices_of(nexthop(20, None, (10,))) == set()
     assert snapshot.devices_of(multipath(7, 8)) == {7, 8}
+
+
+def test_rows_have_ours_and_others_in_the_kernels_order() -> None:
+    ours, theirs = route("192.0.2.0", 24, 3), route("192.0.2.0", 24, 5)
+    alone, foreign = route("192.0.3.0", 24, 3), route("192.0.4.0", 24, 5)
+    on_all = [route(to, n, i) for to, n in (("fe80::", 64), ("ff00::", 8)) for i in (3, 5)]
+    facts = dumps(theirs, ours, alone, foreign, *on_all)
+    chosen = snapshot.select(facts, {3})
+    assert chosen.rows == (theirs, ours)
+    assert chosen.named == {3, 5}
+    # Later they are asked for by key, whether one of ours is there or not.
+    later = snapshot.select(facts, {9}, {snapshot.route_key(foreign)})
+    assert (later.rows, later.facts) == ((foreign,), ())

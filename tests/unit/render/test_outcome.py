@@ -8,6 +8,9 @@ import pytest
 
 from manactl.act.claim import ClaimResult
 from manactl.act.release import Outcome, ReleasedPort, ReleaseResult
+from manactl.act.restore import Lost
+from manactl.netstate.losses import Cause
+from manactl.netstate.members import Member
 from manactl.netstate.snapshot import Kind
 from manactl.render import outcome
 from tests.unit.act.test_choose import ONE
@@ -55,12 +58,36 @@ def test_a_line_for_each_outcome(more: dict[str, Any], line: str) -> None:
 
 
 def test_what_ended_and_what_came_is_listed_below() -> None:
-    more = {"expired": ("inet6 x",), "extra": ("ip address del y",), "advertised": ("default",)}
-    assert released(**more)[1:] == [
+    more: dict[str, Any] = {
+        "expired": ("inet6 x",),
+        "extra": ("ip address del y",),
+        "advertised": ("default",),
+    }
+    more["lost"] = (Lost(Cause.ORDER, "a (order)"), Lost(Cause.TAKEN_OVER, "b (bird)"))
+    first, *rest = released(outcome=Outcome.RESTORED, **more)
+    assert first.endswith("; all else verified against the snapshot")
+    assert rest == [
         "  its lifetime ended meanwhile: inet6 x",
         "  comes with the next router advertisement: default",
+        "  cannot be put back: a (order)",
+        "  settled: b (bird)",
         "  added during the claim, kept; to remove: ip address del y",
     ]
+
+
+@pytest.mark.parametrize(
+    ("member", "line"),
+    [
+        (Member("br0", "bridge", "listening", False, 30.0),
+         "  eth1 is listening; br0 forwards in up to 30 s"),
+        (Member("br0", "bridge", "learning", False, None),
+         "  eth1 is learning; br0 forwards when its STP says so"),
+        (Member("bond0", "bond", "negotiating", False, 30.0),
+         "  eth1 waits for its LACP partner; bond0 sends by it in up to 30 s"),
+    ],
+)  # fmt: skip
+def test_a_port_that_does_not_forward_yet(member: Member, line: str) -> None:
+    assert released(settling=member)[1:] == [line]
 
 
 def test_nothing_to_do_is_one_line() -> None:

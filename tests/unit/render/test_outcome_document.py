@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from manactl.act.claim import ClaimResult
 from manactl.act.release import Outcome, ReleasedPort, ReleaseResult
+from manactl.act.restore import Lost
 from manactl.model.port import Holder
+from manactl.netstate.losses import Cause
 from manactl.netstate.snapshot import Kind
 from manactl.render.outcome_document import claim_document, release_document
 from tests.unit import schema
@@ -24,7 +26,7 @@ def test_a_port_that_was_down_has_nothing_kept() -> None:
 def test_every_key_of_a_released_port() -> None:
     port = ReleasedPort(
         PORT, "eth1", Outcome.RESTORED, True, {Kind.ADDRESS: 2}, ("gone",), ("new",), ("later",),
-        2.5, True, 9.0,
+        (Lost(Cause.BPF, "that"),), None, 2.5, True, 9.0,
     )  # fmt: skip
     holder = Holder(7, "testpmd", None, 0, None, None, None)
     document = release_document(ReleaseResult([port], [], [holder]), "recover")
@@ -35,7 +37,7 @@ def test_every_key_of_a_released_port() -> None:
         {
             "netdev": "eth1", "pci": PORT.pci, "port": 1, "permanent_mac": PORT.permanent_mac,
             "outcome": "restored", "recovered": True, "restored": {"addresses": 2},
-            "expired": ["gone"], "extra": ["new"], "advertised": ["later"], "carrier": True,
-            "up_ms": 2.5, "down_for_s": 9.0, "residue": [],
+            "expired": ["gone"], "extra": ["new"], "advertised": ["later"],
+            "lost": [{"cause": "bpf", "text": "that"}], "settling": None, "carrier": True, "up_ms": 2.5, "down_for_s": 9.0, "residue": [],
         }
     ]  # fmt: skip

@@ -31,7 +31,9 @@ def test_numbers_are_the_kernels() -> None:
     theirs = numbers("linux/rtnetlink.h", "linux/if_link.h", "linux/if_vlan.h")
     ours = public(if_link, "RTM_", "IFLA_", "VLAN_", "RTEXT_")
     assert len(ours) >= 25
-    assert ours == {name: theirs[name] for name in ours}
+    young = {"IFLA_GSO_IPV4_MAX_SIZE", "IFLA_GRO_IPV4_MAX_SIZE"}  # newer than some headers
+    assert ours.keys() - theirs.keys() <= young
+    assert {n: ours[n] for n in ours if n in theirs} == {n: theirs[n] for n in ours if n in theirs}
 
 
 def test_a_link_and_its_names() -> None:

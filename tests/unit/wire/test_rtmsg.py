@@ -259,3 +259,75 @@ def test_a_flow_has_its_ports_in_network_order_or_is_left_out() -> None:
     assert rt.flow(6, 22, 0) == rt.flow(6, 0, 50022) == b""
     attrs = rt.split(rt.flow(17, 53, 0x1234), 0)
     assert attrs == [rt.Attr(27, b"\x11"), rt.Attr(28, b"\0\x35"), rt.Attr(29, b"\x12\x34")]
+
+
+# --- encapsulations -------------------------------------------------------------------------
+
+NESTED = 0x8000
+RPL, SEG6_LOCAL, BPF = 8, 7, 6
+
+
+def encap(kind: int, payload: bytes, of_type: int = 21, of_encap: int = 22) -> bytes:
+    return attr(of_type, struct.pack("=H", kind)) + attr(of_encap, payload)
+
+
+ROUTE = RtMsg(10, 64, table=254, type=1).pack()
+
+
+@pytest.mark.parametrize("kind", [1, 2, 5, RPL, 9, 10])
+def test_an_encapsulation_is_marked_as_nested(kind: int) -> None:
+    """Some kinds are refused without (rpl_build_state(), ioam6_build_state(), xfrmi_build_state())."""
+    payload = attr(1, u32(7))
+    one = ROUTE + encap(kind, payload)
+    made = rt.split(rt.route(one, WAS, NOW, 0) or b"", rt.RTMSG.size)
+    assert made[-1] == Attr(22 | NESTED, payload)
+    hop = Hop(0, 0, 3, encap(kind, payload))
+    many = ROUTE + attr(9, rt.pack_hops([hop, Hop(0, 0, 4, b"")]))
+    made = rt.split(rt.route(many, WAS, NOW, 0) or b"", rt.RTMSG.size)
+    first, second = rt.hops(rt.value(made, 9) or b"")
+    assert (first.ifindex, rt.split(first.rest, 0)[-1]) == (7, Attr(22 | NESTED, payload))
+    assert second.rest == b""
+    obj = NhMsg(10).pack() + attr(1, u32(5)) + encap(kind, payload, 7, 8)
+    assert rt.split(rt.nexthop(obj, WAS, NOW), rt.NHMSG.size)[-1] == Attr(8 | NESTED, payload)
+
+
+def test_a_seg6_action_names_the_device_of_now_and_counts_from_nothing() -> None:
+    counters = attr(2, struct.pack("=Q", 9)) + attr(3, struct.pack("=Q", 99))
+    inner = attr(1, u32(2)) + attr(7, u32(9)) + attr(6, u32(4)) + attr(10, counters)
+    made = rt.route(ROUTE + encap(SEG6_LOCAL, inner), WAS, NOW, 0) or b""
+    parts = rt.split(rt.value(rt.split(made, rt.RTMSG.size), 22) or b"", 0)
+    assert [rt.number(parts, kind) for kind in (1, 7, 6)] == [2, 8, 4]
+    counts = rt.split(rt.value(parts, 10) or b"", 0)
+    assert counts == [Attr(2, bytes(8)), Attr(3, bytes(8))]
+
+
+def test_what_runs_a_bpf_program() -> None:
+    end_bpf, end = attr(1, u32(15)), attr(1, u32(1))
+    for kind, payload, runs in (
+        (BPF, b"", True), (RPL, b"", False), (SEG6_LOCAL, end_bpf, True), (SEG6_LOCAL, end, False),
+    ):  # fmt: skip
+        assert rt.route_has_bpf(ROUTE + encap(kind, payload)) is runs
+        hops = [Hop(0, 0, 3, b""), Hop(0, 0, 4, encap(kind, payload))]
+        assert rt.route_has_bpf(ROUTE + attr(9, rt.pack_hops(hops))) is runs
+        obj = NhMsg(10).pack() + attr(1, u32(5)) + encap(kind, payload, 7, 8)
+        assert rt.nexthop_has_bpf(obj) is runs
+    assert not rt.route_has_bpf(ROUTE + attr(1, struct.pack("=HHHH", 6, 21, 6, 0)))
+
+
+def test_the_ways_of_a_route() -> None:
+    gateway = attr(5, bytes(16))
+    one = ROUTE + gateway + attr(4, u32(3)) + attr(6, u32(1024))
+    assert rt.ways(one) == [Hop(0, 0, 3, gateway)]
+    many = ROUTE + attr(9, rt.pack_hops([Hop(1, 5, 3, gateway), Hop(0, 0, 4, b"")]))
+    assert rt.ways(many) == [Hop(0, 0, 3, gateway), Hop(0, 0, 4, b"")]
+    assert rt.ways(ROUTE + attr(30, u32(5))) == []
+
+
+def test_attributes_by_type_for_many_messages() -> None:
+    body = ROUTE + attr(4, u32(3)) + attr(9 | NESTED, rt.pack_hops([Hop(0, 0, 5, b"")]))
+    found = rt.by_type(body, rt.RTMSG.size)
+    assert set(found) == {4, 9}
+    assert rt.ways_out(found) == rt.route_ifindexes(body) == {3, 5}
+    assert rt.ways_out({}) == set()
+    with pytest.raises(ValueError, match="length 40 of 8"):
+        rt.by_type(ROUTE + struct.pack("=HHI", 40, 4, 3), rt.RTMSG.size)

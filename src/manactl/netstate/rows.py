@@ -1,0 +1,97 @@
+"""The order of routes of one prefix, metric and table, of which the kernel takes the first. Pure.
+
+A route that is made again comes last in its row. IPv4 can be asked to put it first (a request
+without NLM_F_APPEND, fib_table_insert()); IPv6 cannot (fib6_add_rt2node()), and neither can put
+it between two others. So some order is lost, unless the routes of other devices were touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from typing import NamedTuple
+
+from manactl.netstate import snapshot
+from manactl.netstate.snapshot import Fact, RouteKey, devices_of, is_ipv6
+
+
+class Entry(NamedTuple):
+    """A route in its row. `what` it is, whatever ifindexes are; `ours`: it is on devices of the
+    port alone. A multipath route with a way on another device stays where it is."""
+
+    what: Hashable
+    fact: Fact
+    ours: bool
+
+
+Row = list[Entry]
+
+
+class Swap(NamedTuple):
+    """Two entries of a row: one came before the other, and is to come or comes after it."""
+
+    first: Entry
+    then: Entry
+
+
+def split(
+    facts: Iterable[Fact], own: Collection[int], identify: Callable[[Fact], Hashable]
+) -> dict[RouteKey, Row]:
+    """The rows that these routes make."""
+    found: dict[RouteKey, Row] = {}
+    for fact in facts:
+        entry = Entry(identify(fact), fact, devices_of(fact) <= set(own))
+        found.setdefault(snapshot.route_key(fact), []).append(entry)
+    return found
+
+
+def swapped(was: Row, now: Row) -> Swap | None:
+    """The first of ours that comes on the other side of another's than it did."""
+    before, after = _common(was, now)
+    place = {entry.what: number for number, entry in enumerate(after)}
+    for number, one in enumerate(before):
+        for other in before[number + 1 :]:
+            if one.ours is not other.ours and place[other.what] < place[one.what]:
+                return Swap(one, other)
+    return None
+
+
+def _common(was: Row, now: Row) -> tuple[Row, Row]:
+    both = {entry.what for entry in was} & {entry.what for entry in now}
+    return [e for e in was if e.what in both], [e for e in now if e.what in both]
+
+
+def moves(was: Row, now: Row) -> list[tuple[Fact, bool]]:
+    """Those of ours, as they are now, that have to be put first (True) or last, in turn; IPv6
+    routes cannot be, nor what was between others."""
+    before, after = _common(was, now)
+    if not before or is_ipv6(before[0].fact):
+        return []
+    here = {entry.what: entry.fact for entry in after}
+    head = _ours(before)
+    tail = _ours(before[::-1]) if len(head) < len(before) else []
+    found = []
+    if [e.what for e in after[: len(head)]] != [e.what for e in head]:
+        found += [(here[entry.what], True) for entry in reversed(head)]
+    if tail and [e.what for e in after[-len(tail) :]] != [e.what for e in reversed(tail)]:
+        found += [(here[entry.what], False) for entry in reversed(tail)]
+    return found
+
+
+def _ours(row: Sequence[Entry]) -> Row:
+    """Those of ours that the row begins with."""
+    end = next((number for number, entry in enumerate(row) if not entry.ours), len(row))
+    return list(row[:end])
+
+
+def unkept(facts: Iterable[Fact], closed: Collection[int]) -> list[Swap]:
+    """What comes after another once these devices were closed, and cannot be put before it."""
+    found = []
+    for row in split(facts, closed, lambda fact: fact).values():
+        six = is_ipv6(row[0].fact)
+        start = 0 if six else len(_ours(row))
+        for number, entry in enumerate(row[start:], start):
+            after = [other for other in row[number + 1 :] if not other.ours]
+            if entry.ours and after:
+                found.append(Swap(entry, after[0]))
+                break
+    return found

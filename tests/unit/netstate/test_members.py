@@ -1,0 +1,78 @@
+"""What a port is in a bridge with STP, or in an 802.3ad bond."""
+
+from __future__ import annotations
+
+import json
+import struct
+
+import pytest
+
+from manactl.netstate import members
+from manactl.netstate.members import Member
+from manactl.wire.if_link import IfLink
+
+
+def attr(kind: int, payload: bytes) -> bytes:
+    return struct.pack("=HH", 4 + len(payload), kind) + payload + bytes(-len(payload) % 4)
+
+
+def link(name: str, *info: tuple[int, bytes]) -> IfLink:
+    head = struct.pack("=BBHiII", 0, 0, 1, 5, 1, 0) + attr(3, name.encode() + b"\0")
+    return IfLink(head + attr(18, b"".join(attr(*one) for one in info)))
+
+
+def port(kind: str, data: bytes) -> IfLink:
+    return link("eth1", (4, kind.encode() + b"\0"), (5, data))
+
+
+def bridge(stp: int, delay: int = 1500) -> IfLink:
+    data = attr(1, struct.pack("=I", delay)) + attr(5, struct.pack("=I", stp))
+    return link("br0", (1, b"bridge\0"), (2, data))
+
+
+def bond(mode: int, rate: int = 0) -> IfLink:
+    return link("bond0", (1, b"bond\0"), (2, attr(1, bytes([mode])) + attr(21, bytes([rate]))))
+
+
+@pytest.mark.parametrize(
+    ("state", "word"),
+    [(0, "disabled"), (1, "listening"), (2, "learning"), (3, "forwarding"), (4, "blocking")],
+)
+def test_a_port_of_a_bridge_with_stp(state: int, word: str) -> None:
+    here = port("bridge", attr(1, bytes([state])))
+    assert members.of(here, bridge(1)) == Member("br0", "bridge", word, state == 3, 30.0)
+    assert members.of(here, bridge(1, 400)) == Member("br0", "bridge", word, state == 3, 8.0)
+    by_program = members.of(here, bridge(2))
+    assert by_program is not None
+    assert by_program.within is None
+    assert members.of(here, bridge(0)) is None
+
+
+@pytest.mark.parametrize(("state", "forwards"), [(0x3D, True), (0x1D, False), (0x0D, False)])
+def test_a_port_of_an_8023ad_bond(state: int, forwards: bool) -> None:
+    here = port("bond", attr(7, bytes([state])))
+    word = "forwarding" if forwards else "negotiating"
+    assert members.of(here, bond(4)) == Member("bond0", "bond", word, forwards, 30.0)
+    assert members.of(here, bond(4, 1)) == Member("bond0", "bond", word, forwards, 1.0)
+    assert members.of(here, bond(1)) is None
+
+
+def test_others_forward_at_once() -> None:
+    assert members.of(port("vrf", b""), link("red", (1, b"vrf\0"))) is None
+    assert members.of(port("bridge", attr(1, b"\1")), bond(4)) is None
+
+
+def test_what_forwarded_and_does_not_yet() -> None:
+    was, now = (
+        Member("br0", "bridge", "forwarding", True, 30.0),
+        Member("br0", "bridge", "learning", False, 30.0),
+    )
+    assert members.settling(was, now) == now
+    for pair in ((was, was), (now, now), (None, now), (was, None), (was, now._replace(master="b"))):
+        assert members.settling(*pair) is None
+
+
+def test_it_survives_json() -> None:
+    for within in (30.0, None):
+        one = Member("br0", "bridge", "learning", False, within)
+        assert Member.from_json(json.loads(json.dumps(one.to_json()))) == one

@@ -1,0 +1,92 @@
+"""Places in a row, against a row as the kernel keeps it."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from manactl.netstate import rows
+from manactl.netstate.rows import Entry, Row
+from manactl.netstate.snapshot import Fact
+from tests.unit.fakes import route
+
+OWN = frozenset({3, 4})
+
+
+def four(ifindex: int, gateway: int) -> Fact:
+    return route("192.0.2.0", 24, ifindex, via=f"10.0.0.{gateway}")
+
+
+def row(*facts: Fact) -> Row:
+    (found,) = rows.split(facts, OWN, lambda fact: fact).values()
+    return found
+
+
+def test_rows_are_by_prefix_metric_and_table() -> None:
+    facts = [
+        four(3, 1), four(5, 2), route("192.0.2.0", 24, 3, metric=5), route("192.0.2.0", 24, 3, table=9),
+        route("2001:db8::", 32),
+    ]  # fmt: skip
+    found = list(rows.split(facts, OWN, lambda fact: fact).values())
+    assert [len(one) for one in found] == [2, 1, 1, 1]
+    assert [entry.ours for entry in found[0]] == [True, False]
+
+
+def test_a_swap_is_between_ours_and_anothers() -> None:
+    a, b, x, y = four(3, 1), four(4, 2), four(5, 3), four(6, 4)
+    assert rows.swapped(row(a, b, x, y), row(b, a, y, x)) is None
+    swap = rows.swapped(row(a, x), row(x, a))
+    assert swap is not None
+    assert (swap.first.fact, swap.then.fact) == (a, x)
+    swap = rows.swapped(row(x, a), row(a, x))
+    assert swap is not None
+    assert (swap.first.fact, swap.then.fact) == (x, a)
+    assert rows.swapped(row(a, x), row(a)) is None
+    assert rows.swapped(row(a, x), row(y, a, x)) is None  # one that is new
+
+
+class KernelRow:
+    """A row as fib_table_insert() keeps it."""
+
+    def __init__(self, facts: list[Fact]) -> None:
+        self.facts = facts
+
+    def put(self, fact: Fact, first: bool) -> None:
+        self.facts.remove(fact)
+        self.facts.insert(0 if first else len(self.facts), fact)
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_moves_put_right_what_can_be(seed: int) -> None:
+    rng = random.Random(seed)
+    facts = [four(rng.choice((3, 4, 5, 6)), n) for n in range(rng.randint(1, 6))]
+    lost = rows.unkept(facts, OWN)
+    ours = [fact for fact in facts if fact_is_ours(fact)]
+    others = [fact for fact in facts if not fact_is_ours(fact)]
+    kernel = KernelRow([*others, *rng.sample(ours, len(ours))])
+    was = row(*facts)
+    for fact, first in rows.moves(was, row(*kernel.facts)):
+        assert fact_is_ours(fact)
+        kernel.put(fact, first)
+    assert rows.moves(was, row(*kernel.facts)) == []
+    swap = rows.swapped(was, row(*kernel.facts))
+    assert (swap is not None) == bool(lost)
+    if not lost:
+        assert kernel.facts == facts
+    if others:  # the way that packets take is as it was, whatever else is lost
+        assert kernel.facts[0] == facts[0]
+
+
+def fact_is_ours(fact: Fact) -> bool:
+    (entry,) = row(fact)
+    return entry.ours
+
+
+def test_ipv6_is_never_moved_and_what_is_before_another_is_lost() -> None:
+    mine, other = route("2001:db8::", 32, 3), route("2001:db8::", 32, 5)
+    assert rows.moves(row(mine, other), row(other, mine)) == []
+    (swap,) = rows.unkept([mine, other], OWN)
+    assert (swap.first, swap.then) == (Entry(mine, mine, True), Entry(other, other, False))
+    assert rows.unkept([other, mine], OWN) == []
+    assert rows.unkept([mine, route("2001:db8::", 32, 4)], OWN) == []
