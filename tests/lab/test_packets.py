@@ -12,7 +12,7 @@ from tests.lab.site import Site, site
 from tests.lab.users import eventually
 from tests.lab.vm import Vm
 
-SOME, MANY = 4, 150
+SOME, MANY = 3, 150
 
 
 @pytest.fixture

@@ -434,7 +434,7 @@ class World:
             self.stop_rnic()  # libibverbs is not prepared for it
         away = device in self.rdma_away
         there = ["ip", "netns", "exec", AWAY] if away else []
-        target = "/proc/1/ns/net" if away else AWAY
+        target = "../../proc/1/ns/net" if away else AWAY  # a name in /run/netns
         self.vm.run([*there, "rdma", "dev", "set", device, "netns", target])
         self.rdma_away ^= {device}
         if device == self.devices["raw"]:

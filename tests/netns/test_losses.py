@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,13 @@ def joined(address: str) -> socket.socket:
     return makers.join("port0", address)
 
 
+def until(done: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 20
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def anycasts() -> list[str]:
     shown = ip("-6", "route", "show", "table", "local", "type", "anycast", "dev", "port0")
     return [line.split()[1] for line in shown.splitlines()]
@@ -40,9 +49,9 @@ def test_an_anycast_address_of_a_program(here: Here, forwarding: int, lives: boo
     Path("/proc/sys/net/ipv6/conf/port0/forwarding").write_text(str(forwarding))
     ip("address", "add", "2001:db8:1::4/64", "dev", "port0", "nodad")
     with joined(ANYCAST) as program:
-        state = here.capture(PORT)
         of_kernel = {"2001:db8:1::", "fe80::"} if forwarding else set()
-        assert set(anycasts()) == {ANYCAST, *of_kernel}
+        until(lambda: set(anycasts()) == {ANYCAST, *of_kernel})
+        state = here.capture(PORT)
         (loss,) = losses.coming(state)
         assert loss.cause is Cause.ANYCAST
         if not lives:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
 
+from manactl.act import restore
+from manactl.model.port import PortId
 from manactl.netstate import losses
 from manactl.netstate.losses import Cause
+from manactl.netstate.snapshot import PortState, Rows
 from tests.netns.port import PORT, Here, batch, down_and_up, everything, ip, put_back
 
 pytestmark = [pytest.mark.netns, pytest.mark.usefixtures("netns")]
@@ -133,3 +137,34 @@ def test_a_daemon_that_has_gone_over_to_another_device(here: Here) -> None:
     assert ip("route", "show", "192.0.2.0/24").count("via") == 1
     assert ip("-6", "route", "show", "2001:db8:9::/48").count("via") == 1
     assert "192.0.3.0/24 via 10.5.0.1" in ip("route", "show")
+
+
+class Two(Here):
+    """Both ports of a claim."""
+
+    def capture(self, port: PortId, nexthops: Collection[int] = (), rows: Rows = None) -> PortState:
+        self.name = ("port0", "other0")[port.port - 1]
+        return super().capture(port, nexthops, rows)
+
+
+@pytest.mark.parametrize("order", [("port0", "other0"), ("other0", "port0")])
+def test_two_ports_of_one_claim(here: Here, order: tuple[str, str]) -> None:
+    """Whichever comes back first, their routes are in order again, before another's or after it."""
+    batch(
+        "link add third0 type veth peer name wire2\nlink set third0 up\nlink set wire2 up\n"
+        + ADDRESS[order[0]] + ADDRESS[order[1]]
+        + ROUTES.format(*order)
+        + "address add 10.5.0.9/24 dev third0\n"
+    )  # fmt: skip
+    before, all_before = ways(), everything()
+    both = Two(here.rtnl, "")
+    states = [both.capture(PortId("0000:00:00.0", n, None)) for n in (1, 2)]
+    batch("link set port0 down\nlink set other0 down\nlink set other0 up\nlink set port0 up\n")
+    told = restore.restore_ports(both, states, 3.0)
+    assert [one.residue for one in told] == [(), ()]
+    assert everything() == all_before
+    now = ways()
+    assert [to for to in now if now[to] != before[to] and ":" not in to] == []
+    # IPv6 has them in the order of the ports: told where that is not as it was.
+    causes = [lost.cause for one in told for lost in one.lost if lost.text.startswith("2001")]
+    assert causes == ([] if order == ("port0", "other0") else [Cause.ORDER] * 2)

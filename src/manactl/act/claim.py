@@ -361,8 +361,7 @@ def _captured(system: HostSystem, ports: Sequence[PortStatus]) -> dict[PortId, P
         if port.in_reset or system.netdev(port.id) is None:
             continue
         try:
-            settings = system.link_settings(port.id)
-            states[port.id] = replace(system.capture(port.id), link=settings)
+            states[port.id] = system.capture(port.id)
         except OSError as error:
             raise RolledBack(
                 f"the addresses and routes of {port.label} could not be read: "
@@ -370,6 +369,9 @@ def _captured(system: HostSystem, ports: Sequence[PortStatus]) -> dict[PortId, P
                 hint="try again in a moment",
                 evidence=[Evidence("rtnetlink", "dump", errno.errorcode.get(error.errno or 0))],
             ) from error
+        with contextlib.suppress(OSError):  # it has just gone, which is noticed before the act
+            settings = system.link_settings(port.id)
+            states[port.id] = replace(states[port.id], link=settings)
     return states
 
 

@@ -86,11 +86,10 @@ class Foreign(NamedTuple):
         )
 
     def back(self, netdev: str) -> str:
-        """The command that moves a netdev there."""
-        if self.place is None or self.place.name != self.place.path:
-            target = "?" if self.place is None else self.place.name
-        else:
-            target = self.place.path.split("/")[2]  # the pid
+        """The command that moves a netdev there, while it is."""
+        assert self.place is not None
+        name, path = self.place.name, self.place.path
+        target = path.split("/")[2] if name == path else name  # by the pid of a process in it
         return command("ip", "link", "set", netdev, "netns", target)
 
 

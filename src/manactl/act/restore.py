@@ -377,16 +377,20 @@ class _Restoration:
             other = self._now.now.name_of(device.ifindex)
             return f"{device.name} is gone" + (f", {other} has its number now" if other else "")
         assert obstacle.instead is not None
-        there = snapshot.describe(obstacle.instead, self._now.now.names)
+        there = snapshot.describe(obstacle.instead, self._names_now())
         return f"nexthop id {obstacle.nexthop} is not what it was: {there}"
 
     def _names(self) -> dict[int, str]:
         """Ifindexes of now and of then to names: the present one, or the last of what is gone."""
         state = self._now
-        names = {link.ifindex: link.name for link in state.now.links} | state.now.names
+        names = self._names_now()
         for was, now in zip(state.was, state.places, strict=True):
             names[was.ifindex] = now.name if now.ifindex > 0 else was.name
         return names
+
+    def _names_now(self) -> dict[int, str]:
+        now = self._now.now
+        return {link.ifindex: link.name for link in now.links} | now.names
 
 
 def _updown(pair: Pair) -> str:

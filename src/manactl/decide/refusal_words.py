@@ -204,8 +204,9 @@ def _no_rdma_device(names: Sequence[str]) -> str:
 
 # To be filled in by the operator, who knows which namespace it is.
 RDMA_BACK = (
-    "run manactl where the device is, or bring it back: ip netns exec NETNS rdma dev set DEVICE "
-    "netns /proc/1/ns/net; a namespace without a name is entered by a process in it: nsenter -t PID -n"
+    "run manactl where the device is, or bring it back: ip netns attach first 1 && "
+    "ip netns exec NETNS rdma dev set DEVICE netns first; a namespace without a name is entered by "
+    "a process in it: nsenter -t PID -n rdma dev set DEVICE netns first"
 )
 
 

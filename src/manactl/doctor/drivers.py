@@ -144,10 +144,12 @@ def rdma_netns(machine: Machine) -> Iterator[Finding]:
             "instance in a pod or left by one, is not visible from here, and no raw QP can be "
             "made on it. Any namespace but the first keeps the mode from being set to shared",
             (
+                "ip netns attach first 1  # `rdma` knows namespaces by name only",
                 *(
-                    f"ip netns exec NETNS {command('rdma', 'dev', 'set', name)} netns /proc/1/ns/net"
+                    f"ip netns exec NETNS {command('rdma', 'dev', 'set', name)} netns first"
                     for name in away or ["DEVICE"]
                 ),
+                "ip netns del first",
                 "rdma system set netns shared",
             ),
         )

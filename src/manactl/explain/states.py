@@ -27,9 +27,9 @@ TOPICS = (
                Step("The namespaces, and the devices in one:",
                     "ip netns; lsns -t net; ip netns exec NETNS rdma dev")),
         remedy=(Step("To bring it back, as long as its namespace has a name:",
-                     "ip netns exec NETNS rdma dev set DEVICE netns /proc/1/ns/net"),
+                     "ip netns attach first 1; ip netns exec NETNS rdma dev set DEVICE netns first"),
                 Step("From the namespace of a process:",
-                     "nsenter -t PID -n rdma dev set DEVICE netns /proc/1/ns/net"),
+                     "ip netns attach first 1; nsenter -t PID -n rdma dev set DEVICE netns first"),
                 Step("When neither leads to it, bind the driver anew; this ends the traffic of "
                      "all ports of the function:",
                      "echo PCI > /sys/bus/pci/drivers/mana/unbind; "

@@ -775,4 +775,14 @@ def in_order(missing: Sequence[MissingFact]) -> list[MissingFact]:
     """
     six = [one for one in missing if is_ipv6_address(one.fact)]
     rest = [one for one in missing if not is_ipv6_address(one.fact)]
-    return sorted([*reversed(six), *rest], key=lambda one: rank(one.fact))
+    ranks = {one.fact: rank(one.fact) for one in missing}
+    # The routes of a row keep their order: all come as late as the last of them.
+    by_row: dict[RouteKey, list[Fact]] = {}
+    for one in rest:
+        if one.fact.kind is Kind.ROUTE:
+            by_row.setdefault(route_key(one.fact), []).append(one.fact)
+    for row in by_row.values():
+        if len(row) > 1:
+            last = max(ranks[fact] for fact in row)
+            ranks.update(dict.fromkeys(row, last))
+    return sorted([*reversed(six), *rest], key=lambda one: ranks[one.fact])

@@ -45,12 +45,12 @@ def split(
 
 
 def swapped(was: Row, now: Row) -> Swap | None:
-    """The first of ours that comes on the other side of another's than it did."""
+    """The first of ours that comes on the other side of another than it did."""
     before, after = _common(was, now)
     place = {entry.what: number for number, entry in enumerate(after)}
     for number, one in enumerate(before):
         for other in before[number + 1 :]:
-            if one.ours is not other.ours and place[other.what] < place[one.what]:
+            if (one.ours or other.ours) and place[other.what] < place[one.what]:
                 return Swap(one, other)
     return None
 

@@ -91,8 +91,8 @@ class PortState:
     refer to besides: `others` are devices that they or a bond name, `related` nexthops on other
     devices, as members of groups or because they were asked for. `links` are all devices that are
     not of the port, to look for `others` of another state in; they are not kept in JSON. Nor is
-    `accepted`: of the port and its uppers, those that take anything from a router. `rows`: of
-    routes of one prefix, metric and table on devices of the port and on others all, in order.
+    `accepted`: of the port and its uppers, those that take anything from a router. `rows`: where
+    several routes have one prefix, metric and table, and one is the port's, all in order.
     `link` is read for a snapshot alone: the settings of the netdev, should it be made anew.
     `member` is what the port is in a bridge or bond that decides by a protocol what forwards.
     """
@@ -231,7 +231,7 @@ class Dumps(NamedTuple):
 
 
 RouteKey = tuple[object, ...]
-Rows = Collection[RouteKey] | None  # None: those with a route of ours and one of others
+Rows = Collection[RouteKey] | None  # None: those with a route of ours and another
 
 
 class Selection(NamedTuple):
@@ -247,7 +247,7 @@ def select(dumps: Dumps, devices: Collection[int], also: Rows = None) -> Selecti
     and the others are stacked on it.
 
     Nexthop groups and multipath routes with a member here belong to it too: they lose it. `also`:
-    the rows of these keys, instead of all that have a route of ours and one of others.
+    the rows of these keys, instead of all that have a route of ours and another.
     """
     facts = [
         Fact(Kind.ADDRESS, body)
@@ -257,7 +257,6 @@ def select(dumps: Dumps, devices: Collection[int], also: Rows = None) -> Selecti
     nexthops, ids = _nexthops(dumps.nexthops, devices)
     facts += nexthops
     named: set[int] = set()
-    own = set(devices)
     keys: list[tuple[RouteKey, bytes]] = []
     mine: set[RouteKey] = set()
     shared: set[RouteKey] = set()
@@ -273,10 +272,11 @@ def select(dumps: Dumps, devices: Collection[int], also: Rows = None) -> Selecti
         if ours or (ids and as_int(attrs.get(rt.RTA_NH_ID, b"")) in ids):
             facts.append(Fact(Kind.ROUTE, body))
             named |= out
-        if ours:
-            mine.add(key)
-        if not out <= own and not _is_everywhere(head, attrs):
-            shared.add(key)
+        if not _is_everywhere(head, attrs):
+            if key in mine or not ours:
+                shared.add(key)
+            if ours:
+                mine.add(key)
     wanted = mine & shared if also is None else also
     rows = tuple(Fact(Kind.ROUTE, body) for key, body in keys if key in wanted)
     named |= {device for fact in rows for device in devices_of(fact)}

@@ -17,6 +17,7 @@ from manactl.decide import refusal as why
 from manactl.decide.codes import Code
 from manactl.decide.refusal import Refusal
 from manactl.model.port import RdmaPort, Upper
+from manactl.netstate.members import Member
 from manactl.netstate.snapshot import Accepted, Fact, Kind, PortState
 from manactl.netstate.surroundings import (
     Daemon,
@@ -355,3 +356,34 @@ def test_what_a_router_has_to_bring_back_is_told(solicits: bool, asked: str) -> 
     ]
     deaf = plan(dataclasses.replace(STATE, facts=facts)).restores
     assert not any("advertisement" in line for line in deaf)
+
+
+@pytest.mark.parametrize(
+    ("member", "told"),
+    [
+        (Member("br0", "bridge", "forwarding", True, 30.0),
+         "eth1 in br0, after release too, until it has listened and learned (STP): up to 30 s more"),
+        (Member("br0", "bridge", "forwarding", True, None),
+         "eth1 in br0, after release too, until it has listened and learned (STP)"),
+        (Member("bond0", "bond", "forwarding", True, 1.0),
+         "eth1 in bond0, after release too, until its partner has answered (LACP): up to 1 s more"),
+        (Member("br0", "bridge", "blocking", False, 30.0), None),
+        (None, None),
+    ],
+)  # fmt: skip
+def test_what_comes_to_the_outage_after_release(member: Member | None, told: str | None) -> None:
+    stops = plan(dataclasses.replace(STATE, member=member)).stops
+    assert [text for text in stops if "after release" in text] == ([told] if told else [])
+
+
+def test_groups_that_are_left_and_facts_that_are_lost() -> None:
+    group = address("ff05::1", 128, flags=rt.IFA_F_MCAUTOJOIN)
+    joined = route("2001:db8::77", 128, table=255, proto=2, kind=rt.RTN_ANYCAST)
+    mine, other = route("2001:db8:5::", 64), route("2001:db8:5::", 64, 9)
+    state = dataclasses.replace(STATE, facts=(group, joined, mine), rows=(mine, other))
+    made = plan(state)
+    (down,) = [step for step in made.steps if isinstance(step, SetAdmin)]
+    assert down.leaves == (group.body,)
+    assert [text.split(" (")[1].split(":")[0] for text in made.lost[1:]] == ["anycast", "order"]
+    assert any(text.startswith("1 address ") for text in made.restores)
+    assert any(text.startswith("1 route ") for text in made.restores)  # the anycast one is not

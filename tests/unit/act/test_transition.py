@@ -1010,3 +1010,43 @@ def test_what_is_undone_is_undone_newest_first() -> None:
             [Scripted(kind="first"), Scripted(kind="second")], work, [PORT], closes=None
         )
     assert [more["kind"] for event, more in log.events if event == "undone"] == ["second", "first"]
+
+
+# --- what cannot come back ------------------------------------------------------------------
+
+JOINED = route("2001:db8::77", 128, table=255, proto=2, kind=4)  # RTN_ANYCAST
+LOST = (
+    "anycast 2001:db8::77/128 dev eth1 table local proto kernel (anycast: only its program can "
+    "join again, after it has left)"
+)
+
+
+def test_what_is_lost_keeps_no_journal_open_and_is_in_the_history(tmp_path: Path) -> None:
+    kernel = two_ports()
+    kernel.add("route", JOINED.body)
+    done = claim(tmp_path, FakeHost(kernel), "eth1")
+    assert done.plan is not None
+    assert LOST in done.plan.lost
+    (port,) = release(tmp_path, FakeHost(kernel)).ports
+    assert [one.text for one in port.lost] == [LOST]
+    assert nothing_open(tmp_path)
+    (path,) = (tmp_path / "history").iterdir()
+    assert [r["lost"] for r in journal.read(path).records if "lost" in r] == [[LOST]]
+
+
+def test_a_failed_claim_tells_what_is_lost(tmp_path: Path) -> None:
+    class Failing(FakeSystem):
+        def prove_free(self, port: PortId) -> FakeProof:
+            return FakeProof(ProofOutcome.CANNOT)
+
+    kernel = two_ports()
+    kernel.add("route", JOINED.body)
+    host = FakeHost(kernel)
+    host.systems = Failing
+    with pytest.raises(RolledBack) as caught:
+        claim(tmp_path, host, "eth1")
+    assert caught.value.message.splitlines()[1:] == [
+        "All else is restored and verified.",
+        f"  cannot be put back: {LOST}",
+    ]
+    assert nothing_open(tmp_path)

@@ -377,7 +377,7 @@ def test_a_failure_that_no_waiver_changes_says_what_to_do_once() -> None:
     ("facts", "word"),
     [
         (why.NoRdmaDevice(), "modprobe mana_ib"),
-        (why.NoRdmaDevice(True), "rdma dev set DEVICE netns /proc/1/ns/net"),
+        (why.NoRdmaDevice(True), "rdma dev set DEVICE netns first"),
         (why.NetvscPair("eth0"), "without a netvsc"),
         (why.OwnerUnprovable(()), "root"),
         (why.InTransition((), ()), "try again"),

@@ -721,3 +721,75 @@ def test_what_a_router_has_brought_is_not_removed_for_the_order() -> None:
     was, now = state(SLAAC, own), state(SLAAC)
     assert Comparison(was, hears(now)).in_the_way == []
     assert [request.body for request in Comparison(was, now).in_the_way] == [SLAAC.body]
+
+
+# --- what is not for us to make again -------------------------------------------------------
+
+
+def of(protocol: int, number: int, ifindex: int = 3) -> Fact:
+    """A nexthop of a program."""
+    made = nexthop(number, ifindex)
+    head = rt.NHMSG.pack(2, 253, protocol, 0, 0)
+    return Fact(Kind.NEXTHOP, head + made.body[rt.NHMSG.size :])
+
+
+def beside(here: PortState, *rows: Fact, related: tuple[Fact, ...] = ()) -> PortState:
+    return dataclasses.replace(here, rows=rows, related=related)
+
+
+@pytest.mark.parametrize(("protocol", "settled"), [(11, True), (4, False)])
+def test_an_id_that_was_taken_over_is_its_daemons_affair(protocol: int, settled: bool) -> None:
+    had = of(protocol, 10)
+    wanted = state(had, route("192.0.2.0", 24, nhid=10, proto=protocol))
+    found = Comparison(wanted, beside(state(), related=(of(4, 10, 9),)))
+    assert (set(found.lost) == set(wanted.facts)) is settled
+    assert (found.missing == []) is settled
+    static = state(had, route("192.0.2.0", 24, nhid=10))
+    found = Comparison(static, beside(state(), related=(of(4, 10, 9),)))
+    missing = [one.fact for one in found.missing]
+    assert static.facts[1] in missing
+    assert found.obstacles[static.facts[1]].nexthop == 10  # it would leave by another device
+
+
+def test_a_route_by_the_same_id_that_is_there_is_not_missing() -> None:
+    by_id = route("192.0.2.0", 24, nhid=10)
+    elsewhere = route("192.0.2.0", 24, 9, nhid=10)  # its nexthop leads to another device now
+    assert Comparison(state(by_id), beside(state(), elsewhere)).missing == []
+    assert len(Comparison(state(by_id), state()).missing) == 1
+
+
+def test_a_daemons_route_that_it_has_put_on_another_device() -> None:
+    ours, theirs = (route("192.0.2.0", 24, index, proto=186) for index in (3, 9))
+    others = route("192.0.2.0", 24, 9, proto=12)
+    assert Comparison(state(ours), beside(state(), theirs)).lost[ours].instead == theirs
+    assert Comparison(state(ours), beside(state(), others)).lost == {}
+    # One that was there before, beside ours, has not taken its place.
+    assert Comparison(beside(state(ours), ours, theirs), beside(state(), theirs)).lost == {}
+
+
+def test_routes_of_ours_are_put_first_again() -> None:
+    ours, theirs = (route("192.0.2.0", 24, index, metric=5) for index in (3, 9))
+    wanted = beside(state(ours), ours, theirs)
+    moved = route("192.0.2.0", 24, 7, metric=5)
+    now = beside(state(moved, ifindex=7, name="enP1"), theirs, moved)
+    found = Comparison(wanted, now)
+    (removed, made) = [request for _, request in found.moves]
+    assert (removed.type, made.type, made.flags) == (25, 24, 0x400)  # NLM_F_CREATE alone: first
+    assert rt.route_ifindexes(made.body) == {7}
+    assert [(one.fact, one.instead) for one in found.misplaced] == [(ours, theirs)]
+    right = Comparison(wanted, beside(now, moved, theirs))
+    assert (right.moves, right.misplaced) == ([], [])
+
+
+def test_a_moment_of_reach_for_each_gateway() -> None:
+    one = route("192.0.2.0", 24, via="10.0.0.9", table=100)
+    (made,) = diff.requests(MissingFact(one, None), state(one), HERE, 0)
+    (way,) = diff.to_gateways(made)
+    head, attrs = rt.RtMsg.of(way.body), rt.split(way.body, rt.RTMSG.size)
+    assert (head.dst_len, head.scope, head.type) == (32, rt.RT_SCOPE_LINK, rt.RTN_UNICAST)
+    assert rt.value(attrs, rt.RTA_DST) == inet_aton("10.0.0.9")
+    assert (rt.number(attrs, rt.RTA_OIF), rt.number(attrs, rt.RTA_TABLE)) == (3, 100)
+    on_link = route("192.0.2.0", 24)
+    (made,) = diff.requests(MissingFact(on_link, None), state(on_link), HERE, 0)
+    assert diff.to_gateways(made) == []
+    assert diff.to_gateways(diff.requests(MissingFact(FACTS[0], None), state(), HERE, 0)[0]) == []

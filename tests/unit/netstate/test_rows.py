@@ -35,7 +35,10 @@ def test_rows_are_by_prefix_metric_and_table() -> None:
 
 def test_a_swap_is_between_ours_and_anothers() -> None:
     a, b, x, y = four(3, 1), four(4, 2), four(5, 3), four(6, 4)
-    assert rows.swapped(row(a, b, x, y), row(b, a, y, x)) is None
+    assert rows.swapped(row(a, x, y), row(a, y, x)) is None  # theirs alone
+    swap = rows.swapped(row(a, b, x, y), row(b, a, x, y))
+    assert swap is not None
+    assert (swap.first.fact, swap.then.fact) == (a, b)
     swap = rows.swapped(row(a, x), row(x, a))
     assert swap is not None
     assert (swap.first.fact, swap.then.fact) == (a, x)
@@ -64,7 +67,7 @@ def test_moves_put_right_what_can_be(seed: int) -> None:
     lost = rows.unkept(facts, OWN)
     ours = [fact for fact in facts if fact_is_ours(fact)]
     others = [fact for fact in facts if not fact_is_ours(fact)]
-    kernel = KernelRow([*others, *rng.sample(ours, len(ours))])
+    kernel = KernelRow([*others, *ours])  # made again in their order
     was = row(*facts)
     for fact, first in rows.moves(was, row(*kernel.facts)):
         assert fact_is_ours(fact)
