@@ -121,7 +121,38 @@ function __manactl_explain_argument
         'dpdk-promiscuous' 'harmless: MANA has no promiscuous mode to switch on' \
         'parent-domain' 'a raw queue pair was asked for without saying on which port' \
         'extern-alloc' 'a raw queue pair was asked for without buffer allocators' \
+        'dpdk-mana-probe' 'DPDK found a MANA function, but could not use a port of it' \
+        'dpdk-mana-settings' 'the settings of a MANA port in DPDK do not fit' \
+        'dpdk-mana-memory' 'DPDK could not get or register memory for a MANA port' \
+        'dpdk-mana-packets' 'a packet or a completion of a MANA port in DPDK failed' \
+        'dpdk-mana-stop' 'DPDK could not free a part of a MANA port' \
+        'dpdk-mana-secondary' 'a secondary DPDK process and its primary do not agree on a MANA port' \
+        'dpdk-mana-interrupts' 'receive interrupts of a MANA port in DPDK could not be set up' \
+        'dpdk-mana-news' 'no fault: DPDK reports what it does with a MANA port' \
+        'dpdk-netvsc-vf' 'no fault: DPDK took the MANA port of a netvsc device, or gave it back' \
+        'dpdk-netvsc-vf-failed' 'DPDK did not get the MANA port of a netvsc device' \
+        'dpdk-netvsc-channel' 'DPDK and the host do not understand each other on the synthetic channel' \
+        'dpdk-netvsc-settings' 'a setting of a netvsc device in DPDK: refused, or not possible' \
+        'dpdk-vmbus' 'DPDK cannot use a VMBus device' \
+        'dpdk-device-unusable' 'DPDK found the device that was named, but no driver of the program took it' \
+        'dpdk-device-gone' 'a device was removed under a running DPDK program, or could not be given back' \
+        'dpdk-memory' 'DPDK could not set up its memory: huge pages, or the limit on locked memory' \
+        'dpdk-iova' 'DPDK and a device want addresses of different kinds (IOVA)' \
+        'dpdk-lock' 'another DPDK program runs with the same file prefix' \
+        'dpdk-init' 'DPDK stopped before it looked at any device' \
+        'dpdk-start-news' 'no fault: DPDK reports how it starts' \
+        'dpdk-port-owned' 'a DPDK port belongs to another part of the program' \
+        'uverbs-open' 'the uverbs device of an RDMA device cannot be opened' \
+        'ibv-no-driver' 'libibverbs has no driver for an RDMA device: programs do not see it' \
+        'ibv-config' 'libibverbs cannot read which providers there are' \
+        'ibv-abi' 'user space and kernel are of different ages: the ABI of verbs does not fit' \
+        'ibv-limits' 'libibverbs warns of limits: locked memory, or fork()' \
+        'libmana-context' 'libmana could not open the device, or make a protection domain' \
+        'libmana-queues' 'libmana could not make or destroy a queue pair or queue' \
+        'libmana-post' 'libmana could not post a request to a queue pair' \
+        'libmana-news' 'no fault: libmana reports what it does' \
         'open-refused' 'the netdev cannot be set up: the driver could not get the vport' \
+        'netdev-missing' 'there is no netdev of that name in this network namespace' \
         'netvsc-vf-not-opened' 'a netvsc interface came up without its fast path' \
         'ethtool-busy' 'the number of channels cannot be changed now' \
         'mtu-bug' 'kernel bug: MTU or rings of a claimed port were changed' \
@@ -133,6 +164,30 @@ function __manactl_explain_argument
         'device-reset' 'the NIC is being reset or serviced' \
         'vport-given' 'no fault: the vport has got an owner' \
         'data-path' 'a netvsc interface changed between fast and slow path' \
+        'vport-queues' 'the port has its vport, but its queues could not be made' \
+        'queue-memory' 'the driver did not get the memory for queues or buffers' \
+        'vport-close' 'the driver could not free a part of a port in the device' \
+        'packet-errors' 'single packets were dropped, or a queue of the port has stalled' \
+        'port-settings' 'a setting of the port was refused, or could not be applied' \
+        'port-probe' 'a port of the function could not be made' \
+        'device-setup' 'the driver could not set the function up' \
+        'device-refused' 'the device refused a request of the driver' \
+        'driver-news' 'no fault: the driver reports what it has done' \
+        'raw-qp-refused' 'mana_ib did not make a raw queue pair' \
+        'rss-qp-refused' 'mana_ib did not make the receive side of a raw queue pair' \
+        'rdma-memory' 'mana_ib could not make a completion queue, or use a program\'s memory' \
+        'rdma-setup' 'mana_ib could not set up an RDMA device of the function' \
+        'rdma-qp-types' 'a queue pair that is not a raw one: refused, or not known to mana_ib' \
+        'rdma-debug' 'no fault: what mana_ib did, written by dynamic debugging' \
+        'rdma-netns-shared' 'an RDMA device cannot be moved: RDMA devices belong to all network namespaces here' \
+        'rdma-netns-exclusive' 'an RDMA device is, or should be, in another network namespace' \
+        'rdma-cm' 'the RDMA connection manager: an address, route or peer, not the vport' \
+        'ipv6-autojoin' 'an IPv6 address with `autojoin`: the multicast group is joined already' \
+        'netvsc-vf-joined' 'no fault: a MANA port joined its netvsc interface, or left it' \
+        'netvsc-vf-alone' 'a MANA port and its netvsc interface did not come together' \
+        'netvsc-settings' 'a setting of a netvsc interface was refused or could not be restored' \
+        'netvsc-channel' 'the synthetic channel of a netvsc interface: the host answered wrong, or not' \
+        'netvsc-news' 'no fault: hv_netvsc reports what it does' \
         'EPERM' '1, Operation not permitted: a capability is missing' \
         'EAGAIN' '11, Resource temporarily unavailable: a limit, or a queue pair in the making' \
         'ENOMEM' '12, Cannot allocate memory: usually the limit on locked memory' \
@@ -177,9 +232,10 @@ function __manactl_explain_argument
         'xdp' 'an XDP program is attached to the port' \
         'packet-sockets' 'programs listen to the port by packet sockets' \
         'manager' 'a network manager controls the port' \
-        'foreign-netns' 'the port\'s netdev is in another network namespace' \
+        'foreign-netns' 'the port, or its claim, belongs to another network namespace' \
         'in-reset' 'the device is being reset or set up' \
         'kernel-bug' 'a known bug of this kernel would be triggered, or has been' \
+        'rdma-elsewhere' 'an RDMA device of the port is in another network namespace' \
         'ethernet' 'owner: the netdev has the vport' \
         'raw-qp' 'owner: a raw queue pair of a process has the vport' \
         'free' 'owner: the vport has no owner' \

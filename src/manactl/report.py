@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from manactl.decide import port_notes
 from manactl.decide.ownership import Decision, PortFacts, decide
 from manactl.decide.port_names import resolve
-from manactl.look import debugfs, procfs, rdma, sysfs
+from manactl.look import debugfs, procfs, rdma, sysfs, user_namespace
 from manactl.look.blocked_tasks import waiting
 from manactl.look.links import LinkFacts, LinkSource, RtnetlinkLinks, is_same
-from manactl.look.netns import NetdevInNetns, NetnsSource, OtherNamespaces
+from manactl.look.netns import NetdevInNetns, NetnsSource, OtherNamespaces, own
 from manactl.look.sysfs import Roots
 from manactl.model.port import (
     Evidence,
@@ -30,7 +30,7 @@ from manactl.model.port import Upper as UpperDevice
 from manactl.wire.nldev import Nldev, RdmaNetlink
 
 if TYPE_CHECKING:
-    from manactl.model.claim import ClaimSummary
+    from manactl.model.claim import ClaimSummary, NetnsId
 
 __all__ = ["Roots", "look", "resolve"]
 
@@ -44,6 +44,15 @@ _FOREIGN_SYSFS = (
     "/sys shows the netdevs of another network namespace than this process is in (`nsenter --net`; "
     "`ip netns exec` mounts its own)"
 )
+_NO_DEBUGFS = {
+    debugfs.Mount.MOUNTED: "the mana driver of this kernel shows nothing there",
+    debugfs.Mount.NOT_MOUNTED: "not mounted",
+    debugfs.Mount.NOT_OFFERED: "this kernel does not offer it (debugfs=off or no-mount)",
+}
+_HIDDEN = {
+    False: "descriptors of other users' processes",
+    True: "processes of other users are hidden (/proc is mounted with hidepid)",
+}
 _NO_PORT = "the driver is setting it up, is resetting it, or has failed to (see the kernel log)"
 _IN_DRIVER = (
     "{comm} {pid} waits in the driver ({function}), usually for the device to answer: until it "
@@ -61,6 +70,7 @@ class _Shared(NamedTuple):
     claims_known: bool
     changing: bool  # a queue pair is being created
     foreign: bool  # /sys shows another network namespace
+    netns: NetnsId | None  # of this process; None where no claim is to be compared with it
 
 
 class _Seen(NamedTuple):
@@ -109,14 +119,17 @@ def look(
     tasks = list(waiting(roots.proc)) if seen else []
     missing += [Missing("mana", _IN_DRIVER.format(**task._asdict())) for task in tasks]
     if holders.hidden:
-        missing.append(Missing("proc", "descriptors of other users' processes"))
+        missing.append(Missing("proc", _HIDDEN[holders.unlisted]))
     missing += [
         Missing("sysfs", f"{pci} is a MANA function bound to {driver or 'no driver'}, not to mana")
         for pci, driver in sysfs.unbound(roots)
     ]
     claims_known = not any(item.source == "journal" for item in missing)
     changing = any(task.creates for task in tasks)
-    shared = _Shared(roots, answered, holders, _by_port(claims), claims_known, changing, foreign)
+    here_is = own(roots.proc) if claims else None
+    shared = _Shared(
+        roots, answered, holders, _by_port(claims), claims_known, changing, foreign, here_is
+    )
     ports = [port for scan in seen for port in _ports(scan, shared)]
     missing += [
         Missing("sysfs", f"{scan.function.pci} is bound to mana but has no port: {_NO_PORT}")
@@ -134,7 +147,9 @@ def look(
     return Report(
         time=datetime.now(UTC),
         kernel=os.uname().release,
-        privileged=os.geteuid() == 0 and not holders.hidden,
+        privileged=os.geteuid() == 0
+        and not holders.hidden
+        and user_namespace.is_initial(roots.proc),
         missing=tuple(dict.fromkeys(missing)),
         ports=tuple(ports),
     )
@@ -197,7 +212,7 @@ def _see(
     for _ in range(_TRIES):
         function, vports, missing = before
         devices, unlisted = rdma.list_devices(netlink) if function.rdma else ([], [])
-        view = rdma.view(function.rdma, function.rdma_driver, netlink, devices)
+        view = rdma.view(function, netlink, devices)
         numbers = _numbers(function, vports, view)
         shown = {port.dev_port + 1: port.netdev.admin_up for port in function.netdevs}
         if foreign:
@@ -225,9 +240,8 @@ def _sample(roots: Roots, pci: str) -> _Sample:
     except PermissionError:
         return function, None, (Missing("debugfs", "only root may list it"),)
     except FileNotFoundError:
-        mounted = bool(os.listdir(f"{roots.sys}/kernel/debug"))
-        why = "the mana driver of this kernel shows nothing there" if mounted else "not mounted"
-        return function, None, (Missing("debugfs", why),)
+        mount = debugfs.mounted(roots.sys, roots.proc)
+        return function, None, (Missing("debugfs", _NO_DEBUGFS[mount]),)
     except OSError as error:
         return function, None, (Missing("debugfs", str(error.strerror)),)
     return function, vports, ()
@@ -261,12 +275,7 @@ def _in_other_netns(
 
 def _held_devices(seen: Iterable[_Seen]) -> set[int]:
     """The uverbs devices worth searching /proc for: not those without an open context."""
-    return {
-        rdev
-        for scan in seen
-        if scan.view.raw and scan.view.facts.contexts != 0
-        for rdev in scan.view.raw.uverbs
-    }
+    return {rdev for scan in seen if scan.view.facts.contexts != 0 for rdev in _rdevs(scan)}
 
 
 def _ports(seen: _Seen, shared: _Shared) -> Iterator[PortStatus]:
@@ -294,11 +303,14 @@ def _ports(seen: _Seen, shared: _Shared) -> Iterator[PortStatus]:
             if fact.port in node.ports
         ]
         port = port._replace(notes=tuple(notes), in_reset=device.in_reset)
-        yield _with_claim(port, claim, known=shared.claims_known)
+        moved = seen.in_other_netns.get(fact.port)
+        yield _with_claim(port, claim, shared, moved.inode if moved else None)
 
 
 def _rdevs(seen: _Seen) -> Sequence[int]:
-    return seen.view.raw.uverbs if seen.view.raw else ()
+    """What opens the device for raw queue pairs, or what may be that device."""
+    nodes = seen.view.hidden if seen.view.raw is None else (seen.view.raw,)
+    return [rdev for node in nodes for rdev in node.uverbs]
 
 
 def _facts(seen: _Seen) -> list[PortFacts]:
@@ -345,6 +357,8 @@ def _port(
         rdma_use=seen.view.use,
         vport_eqs=fact.eqs,
         eqs_lost=decision.eqs_lost,
+        rdma_elsewhere=tuple(node.name for node in seen.function.elsewhere),
+        raw_elsewhere=seen.view.facts.elsewhere,
     )
 
 
@@ -403,15 +417,20 @@ def _evidence(
     return tuple(found)
 
 
-def _with_claim(port: PortStatus, claim: ClaimSummary | None, *, known: bool) -> PortStatus:
-    """The port with its claim. `known`: all journals were read, so no claim means unclaimed."""
+def _with_claim(
+    port: PortStatus, claim: ClaimSummary | None, shared: _Shared, inode: int | None
+) -> PortStatus:
+    """The port with its claim; without one it is unclaimed, where all journals were read. `inode`:
+    of the other network namespace that has its netdev."""
     if claim is None:
-        more = port_notes.unclaimed(port) if known else None
+        more = port_notes.unclaimed(port) if shared.claims_known else None
         return port._replace(notes=(*port.notes, more)) if more else port
-    more = claim.next_step
+    drift = tuple(port_notes.drift(port, claim, shared.netns, inode))
+    elsewhere = port_notes.claimed_elsewhere(claim, shared.netns)
+    more = claim.next_step if elsewhere is None else None if elsewhere in drift else elsewhere
     return port._replace(
         claim=claim.claim,
-        drift=tuple(port_notes.drift(port, claim)),
+        drift=drift,
         notes=(*port.notes, more) if more else port.notes,
     )
 

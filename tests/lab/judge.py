@@ -23,6 +23,8 @@ def judge(world: World, schema: Validator) -> Row:
     assert sorted(rows) == sorted(before), f"ports {sorted(rows)}, the NIC has {sorted(before)}"
     for port, row in rows.items():
         agrees(row, before[port])
+        if _raw_hidden(world):
+            assert (row["owner"] != "free", row["rdma"]) == (True, None), row
         if row["owner"] == "unknown":
             assert _undecidable(world, port, before), row
         if before[port] == "raw-qp" and row["owner"] == "raw-qp":
@@ -36,12 +38,21 @@ def _undecidable(world: World, port: int, truth: dict[int, str]) -> bool:
     """Whether nothing in the kernel tells who has this port.
 
     Before 7.x that is so while a raw QP exists and several ports may have it: all but those
-    whose netdev is up in plain sight; and of a netdev that is not in sight, without that too.
+    whose netdev is up in plain sight; and of a netdev that is not in sight, without that too. The
+    same on 7.x without debugfs. With the device of raw QPs in another namespace nothing shows that
+    a port is free, and only debugfs of 7.x that a raw QP has one.
     """
-    if world.tells_every_port:
+    tells = world.tells_every_port and world.debugfs
+    if _raw_hidden(world):
+        return truth[port] == "free" if tells else truth[port] != "ethernet" or port in world.away
+    if tells:
         return False
     may_have = [each for each, owner in truth.items() if owner != "ethernet" or each in world.away]
     return port in world.away or ("raw-qp" in truth.values() and len(may_have) > 1)
+
+
+def _raw_hidden(world: World) -> bool:
+    return world.devices["raw"] in world.rdma_away
 
 
 def _holders(world: World) -> set[int]:

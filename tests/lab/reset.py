@@ -28,6 +28,8 @@ done
 for m in mana mana_ib ib_uverbs; do [ -d /sys/module/$m ] && echo module $m; done
 ls /sys/class/infiniband 2>/dev/null | sed 's/^/rdma /'
 sed 's/^/taint /' /proc/sys/kernel/tainted
+rdma system 2>/dev/null | sed 's/ .*netns/ netns/; s/^/rdma system /; s/ privileged.*//'
+grep -E '^[^ ]+ (/proc|/sys/kernel/debug) ' /proc/mounts
 """
 
 _CLEAN = """
@@ -36,6 +38,14 @@ for ns in $(ip netns | cut -d' ' -f1); do
     do [ "$n" != '*' ] && ip -n $ns link set $n netns 1; done
     ip netns del $ns
 done
+for i in $(seq 50); do  # not before the last namespace is gone
+    rdma system set netns shared 2>/dev/null && break
+    [ -d /sys/module/ib_core ] || break
+    sleep 0.2
+done
+[ ! -d /sys/kernel/debug ] || mountpoint -q /sys/kernel/debug ||
+    mount -t debugfs debugfs /sys/kernel/debug
+grep -q '^[^ ]* /proc [^ ]* [^ ]*hidepid' /proc/mounts && mount -o remount,hidepid=0 /proc
 for m in mana mana_ib ib_uverbs; do [ -d /sys/module/$m ] || modprobe $m; done
 cd /sys/class/net
 for n in *; do

@@ -122,6 +122,10 @@ def test_what_programs_lack_and_leave(fit: Machine) -> None:
     assert told["mend"] == [f"rm {left}"]
     library = "/usr/lib/x86_64-linux-gnu/libibverbs"
     fit.provoke(f"mv {library} {library}.x", "rdma-core", "mend", f"mv {library}.x {library}")
+    told_of = "/etc/libibverbs.d/mana.driver"
+    quiet = fit.provoke(f"mv {told_of} /tmp/m", "rdma-core", "mend", f"mv /tmp/m {told_of}")
+    assert "does not list" in quiet["what"]
+    assert quiet["mend"][-1] == f"echo 'driver mana' > {told_of}"
     pyverbs = "/usr/lib/python3/dist-packages/pyverbs"
     fit.provoke(f"mv {pyverbs} {pyverbs}.x", "pyverbs", "advice", f"mv {pyverbs}.x {pyverbs}")
     poor = found(vm, prefix=("prlimit", "--memlock=65536", *AS_NOBODY))
@@ -176,3 +180,43 @@ def test_what_claims_and_others_leave(fit: Machine) -> None:
         f"ip -n doctor link set {name} netns 1 && ip netns del doctor",
     )  # fmt: skip
     assert "doctor" in away["what"]
+
+
+@NEWEST
+def test_managers_and_daemons_by_their_names(vm: Vm) -> None:
+    """Named wherever they run; a refusal only where their own record has the port."""
+    up(vm, 1)
+    name = vm.netdevs[1]
+    programs = ("wickedd", "dhcpcd", "connmand", "keepalived", "zebra", "bird")
+    words = ("wicked", "dhcpcd", "ConnMan", "keepalived", "FRR", "BIRD")
+    vm.run(
+        f"for n in {' '.join(programs)}; do cp /bin/sleep /tmp/$n; "
+        "/tmp/$n 600 >/dev/null 2>&1 </dev/null & done"
+    )
+    pid = vm.run("pidof dhcpcd").out.strip()
+    claim = ("claim", "--raw-qp", name, "--dry-run")
+    try:
+        _, document = doctor(vm)
+        managers = [one for one in document["findings"] if one["code"] == "manager"]
+        assert [one["level"] for one in managers] == ["advice"] * len(words)
+        assert [one["what"].split()[0] for one in managers] == list(words)
+        planned = manactl(vm, *claim)
+        assert planned.rc == 0, planned.err
+        assert [word for word in words if word not in planned.out] == []
+
+        vm.run(f"mkdir -p /run/dhcpcd && echo {pid} > /run/dhcpcd/{name}.pid")
+        refused = manactl(vm, *claim)
+        assert refused.rc == 3
+        assert f"manager: {name}: a network manager controls it: dhcpcd (pid {pid} dhcpcd)" in (
+            refused.err
+        )
+        code, document = doctor(vm)
+        (mine,) = (one for one in document["findings"] if one["level"] == "mend")
+        assert (code, mine["what"]) == (3, f"dhcpcd manages {name}")
+        assert mine["mend"][0] == f"echo denyinterfaces {name} >> /etc/dhcpcd.conf"
+        vm.run("rm -r /run/dhcpcd")
+        vm.run(f"mkdir -p /run/network && echo {name}={name} > /run/network/ifstate")
+        refused = manactl(vm, *claim)
+        assert (refused.rc, "controls it: ifupdown;" in refused.err) == (3, True)
+    finally:
+        vm.run(f"killall {' '.join(programs)}; rm -rf /run/dhcpcd /run/network/ifstate; true")

@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 
 from manactl.explain.find import find
+from manactl.explain.topic import Kind
 from tests.lab.build import KERNELS
+from tests.lab.rodata import messages
 from tests.lab.scene import becomes, manactl, names_every_port, up
 from tests.lab.users import GUEST, User, user
 from tests.lab.vm import Vm
 from tests.lab.walk import rdma_devices
+from tests.unit.explain.test_messages import printed
 
 NO_NET_RAW = ("setpriv", "--bounding-set=-net_raw", "--inh-caps=-net_raw")
 FOUR_KIB = (
@@ -31,6 +34,7 @@ def on(*kernels: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("kernel", params, indirect=True)
 
 
+every_kernel = on(*KERNELS)
 oldest_and_newest = on(KERNELS[0], KERNELS[-1])
 newest = on(KERNELS[-1])
 
@@ -150,3 +154,38 @@ def test_what_dpdk_and_libmana_say_before_they_ask_the_kernel(vm: Vm) -> None:
     ran = vm.run(argv, env={"VERBS_LOG_LEVEL": "4", "VERBS_LOG_FILE": "/tmp/verbs.log"})
     assert json.loads(ran.out)["errno"] == errno.EINVAL
     is_about(line_with(vm.get("/tmp/verbs.log").decode(), "parent domain"), "parent-domain")
+
+
+MODULES = {
+    "mana": "net/ethernet/microsoft/mana/mana.ko",
+    "mana_ib": "infiniband/hw/mana/mana_ib.ko",
+    "hv_netvsc": "net/hyperv/hv_netvsc.ko",
+}
+LIBRARIES = {"net_mana": "dpdk/pmds-*/librte_net_mana.so.*.*", "libmana": "libmana.so.1.*"}
+
+
+def unknown(source: str, binary: bytes) -> list[str]:
+    """What the program can print and no topic is about."""
+    templates = messages(binary)
+    assert len(templates) > 30, "the search found too little"
+    return [
+        template
+        for template in templates
+        if all(topic.kind is Kind.ERRNO for topic in find(printed(source, template)).topics)
+    ]
+
+
+@every_kernel
+def test_every_message_of_these_drivers_is_known(vm: Vm) -> None:
+    """Of the binaries as they are in the guest: another version may print something else."""
+    release = vm.run(["uname", "-r"]).out.strip()
+    for source, path in MODULES.items():
+        module = vm.get(f"/usr/lib/modules/{release}/kernel/drivers/{path}")
+        assert unknown(source, module) == [], f"{source}: say what it means in explain/"
+
+
+@newest
+def test_every_message_of_these_libraries_is_known(vm: Vm) -> None:
+    for source, pattern in LIBRARIES.items():
+        path = vm.run(f"readlink -f /usr/lib/x86_64-linux-gnu/{pattern} | head -1").out.strip()
+        assert unknown(source, vm.get(path)) == [], f"{source}: say what it means in explain/"

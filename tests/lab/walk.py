@@ -38,6 +38,7 @@ class Raw:
     pid: int
     qps: dict[int, int] = field(default_factory=dict)
     children: dict[int, bool] = field(default_factory=dict)  # whether it has the device open
+    netns: str | None = None  # None: the first network namespace
     opened: bool = False
     parent_lives: bool = True
 
@@ -75,6 +76,10 @@ class World:
         self.elsewhere = AWAY
         self.away: set[int] = set()
         self.bonded: set[int] = set()
+        self.exclusive = False  # each RDMA device belongs to one network namespace
+        self.rdma_away: set[str] = set()  # those that are in AWAY
+        self.debugfs = True  # mounted
+        self.hidepid = 0
         self.raws: list[Raw] = []
         self.rnics: list[Other] = []
         self.testpmd: Other | None = None
@@ -92,6 +97,7 @@ class World:
 
     def __exit__(self, *exc: object) -> None:
         with contextlib.ExitStack() as undo:
+            undo.callback(self._show_all)
             if self.bonding:
                 undo.callback(self.vm.run, ["ip", "link", "del", BOND], check=False)
             for port, name in self.first_names.items():
@@ -101,6 +107,16 @@ class World:
             for program in programs:
                 undo.callback(program.end.close)
             undo.callback(self.end_of_looks.close)
+
+    def _show_all(self) -> None:
+        if not self.debugfs:
+            self.toggle_debugfs()
+        if self.hidepid:
+            self.hide_processes()
+        for device in sorted(self.rdma_away):
+            self.move_rdma(device)
+        if self.exclusive:
+            self._without_namespaces("shared")
 
     def _put_back(self, port: int, name: str) -> None:
         if port in self.bonded:
@@ -145,6 +161,14 @@ class World:
             yield 1.5, self.bring_back
         if self.bonding:
             yield 0.6, self.release if self.bonded else self.enslave
+        yield 0.5, self.toggle_debugfs
+        yield 0.3, self.hide_processes
+        if not self.exclusive:
+            yield 0.8, self.go_exclusive
+        else:
+            yield 0.3, self.go_shared
+            if self.testpmd is None:
+                yield 3 if self.rdma_away else 1.5, self.move_some_rdma
         if len(self.raws) < MOST_RAW:
             yield 2, self.start_raw
         if any(raw.parent_lives for raw in self.raws):
@@ -156,7 +180,8 @@ class World:
             yield 1.2, self.kill
             yield 0.8, self.quit
         if len(self.rnics) < MOST_RNIC:
-            yield 1, self.start_rnic
+            if self.devices["rnic"] not in self.rdma_away:
+                yield 1, self.start_rnic
         else:
             yield 3 if self.owners[1] == "ethernet" else 0.3, self.connect
             yield 0.5, self.stop_rnic
@@ -237,10 +262,12 @@ class World:
     # -- raw queue pairs
 
     def start_raw(self) -> str:
-        program, end = self._start("rawqp")
+        """Where its device is; while that is seen everywhere, in the first namespace."""
+        netns = AWAY if self.devices["raw"] in self.rdma_away else None
+        program, end = self._start("rawqp", self.devices["raw"], netns=netns)
         pid = program.wait_for("ready")["pid"]
-        self.raws.append(Raw(program, end, pid))
-        return f"raw-QP program {pid} started"
+        self.raws.append(Raw(program, end, pid, netns=netns))
+        return f"raw-QP program {pid} started in {netns or 'the first namespace'}"
 
     def create(self) -> str:
         raw = self.rng.choice([raw for raw in self.raws if raw.parent_lives])
@@ -248,7 +275,7 @@ class World:
         port = self.rng.choice(free) if free and self.rng.random() < 0.95 else self._port()
         raw.user.say(f"create {port}")
         fact = raw.user.hear()
-        raw.opened = True
+        raw.opened = raw.opened or fact.get("where") != "open"
         if fact["event"] != "created":
             return f"{raw.pid} refused port {port}: {fact['where']} {fact['name']}"
         raw.qps[fact["id"]] = port
@@ -329,6 +356,8 @@ class World:
         return f"RNIC program {other.pid} killed"
 
     def _fit_for_testpmd(self) -> list[int]:
+        if self.rdma_away:
+            return []
         return [
             port
             for port, owner in self.owners.items()
@@ -355,9 +384,63 @@ class World:
         self._gone(pid)
         return f"testpmd {pid} ended by {how}"
 
-    def _start(self, name: str, *words: str) -> tuple[User, contextlib.ExitStack]:
+    def _start(
+        self, name: str, *words: str, netns: str | None = None
+    ) -> tuple[User, contextlib.ExitStack]:
         end = contextlib.ExitStack()
-        return end.enter_context(user(self.vm, name, *words)), end
+        return end.enter_context(user(self.vm, name, *words, netns=netns)), end
+
+    # -- what can be seen
+
+    def toggle_debugfs(self) -> str:
+        self.debugfs = not self.debugfs
+        place = "/sys/kernel/debug"
+        self.vm.run(f"mount -t debugfs none {place}" if self.debugfs else f"umount {place}")
+        return f"debugfs {'mounted' if self.debugfs else 'unmounted'}"
+
+    def hide_processes(self) -> str:
+        self.hidepid = 0 if self.hidepid else 2
+        self.vm.run(f"mount -o remount,hidepid={self.hidepid} /proc")
+        return f"/proc remounted with hidepid={self.hidepid}"
+
+    def go_exclusive(self) -> str:
+        if trouble := self._without_namespaces("exclusive"):
+            return f"RDMA namespaces not exclusive: {trouble}"
+        self.exclusive = True
+        return "RDMA namespaces exclusive"
+
+    def go_shared(self) -> str:
+        if trouble := self._without_namespaces("shared"):
+            return f"RDMA namespaces not shared: {trouble}"
+        self.exclusive = False
+        return "RDMA namespaces shared"
+
+    def _without_namespaces(self, mode: str) -> str:
+        """Change how RDMA devices belong to namespaces, which only the first one may be there for."""
+        if self.away or self.rdma_away or any(raw.netns for raw in self.raws):
+            return f"{AWAY} is in use"
+        self.vm.run(f"ip netns list | grep -q {AWAY} && ip netns del {AWAY}", check=False)
+        done = f"rdma system set netns {mode}"
+        eventually(lambda: self.vm.run(done, check=False).rc == 0, 30, done)
+        return ""
+
+    def move_some_rdma(self) -> str:
+        """Either device, to the other namespace or back; what was open on it goes."""
+        return self.move_rdma(self.rng.choice(sorted(set(self.devices.values()))))
+
+    def move_rdma(self, device: str) -> str:
+        self.vm.run(f"ip netns list | grep -q {AWAY} || ip netns add {AWAY}")
+        while self.rnics and device == self.devices["rnic"]:
+            self.stop_rnic()  # libibverbs is not prepared for it
+        away = device in self.rdma_away
+        there = ["ip", "netns", "exec", AWAY] if away else []
+        target = "../../proc/1/ns/net" if away else AWAY  # a name in /run/netns
+        self.vm.run([*there, "rdma", "dev", "set", device, "netns", target])
+        self.rdma_away ^= {device}
+        if device == self.devices["raw"]:
+            for raw in self.raws:
+                raw.qps.clear()
+        return f"{device} moved {'back' if away else f'to {AWAY}'}"
 
     def _gone(self, pid: int) -> None:
         """Wait until the process has let go of everything; its parent may never reap it."""

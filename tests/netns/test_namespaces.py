@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from manactl.look import netns
 from manactl.look.netns import OtherNamespaces, namespaces
 from manactl.look.sysfs import Roots
+from manactl.model.claim import NetnsId
 
 pytestmark = [
     pytest.mark.netns,
@@ -64,6 +67,26 @@ def test_the_search_finds_nothing_that_is_not_there_and_leaves_no_mount(
     assert search.find("ffff:00:00.0", {0, 1}) == {}
     assert Path("/proc/self/mountinfo").read_text() == mounts
     assert os.stat("/proc/thread-self/ns/net").st_ino == before
+
+
+def test_a_namespace_is_known_again_by_the_kernels_cookie(stranger: int, tmp_path: Path) -> None:
+    script = "from manactl.look import netns; print(*netns.own())"
+    (tmp_path / "blue").symlink_to(f"/proc/{stranger}/ns/net")
+    shown = subprocess.run(
+        ["nsenter", f"--net=/proc/{stranger}/ns/net", sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(Path(netns.__file__).parents[2])},
+    )
+    inode, cookie = map(int, shown.stdout.split())
+    theirs = NetnsId(inode, cookie)
+    assert not theirs.is_same(netns.own())
+    found = netns.find(theirs, named=str(tmp_path))
+    assert found is not None
+    assert (found.name, found.inode) == ("blue", inode)
+    # Another one that has got the number of it.
+    assert netns.find(NetnsId(inode, cookie + 1), named=str(tmp_path)) is None
 
 
 def test_a_search_that_takes_too_long_is_given_up(tmp_path: Path) -> None:

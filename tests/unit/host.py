@@ -27,6 +27,8 @@ from manactl.act.plan import NetdevNow, Plan
 from manactl.act.progress import Progress, Silent
 from manactl.act.release import ReleaseResult
 from manactl.act.signals import SignalGate
+from manactl.look.netns import Namespace
+from manactl.model.claim import NetnsId
 from manactl.model.port import (
     Certainty,
     Evidence,
@@ -259,6 +261,7 @@ class FakeHost:
         self.boot = boot
         self.mask = ROOT
         self.uid = 0
+        self.rootless = False
         self.blind = False  # nothing about owners can be read
         self.rdma_loaded = True
         self.other_ways: list[str] = ["lan0"]
@@ -273,6 +276,8 @@ class FakeHost:
         self.systems: Callable[..., FakeSystem] = FakeSystem
         self.processes = FakeProcesses(self)
         self.audits: list[Audit] = []
+        self.here = NetnsId(4026531840, 1)
+        self.living: dict[NetnsId, Namespace] = {}
 
     def look(self) -> Report:
         self.looks += 1
@@ -322,11 +327,20 @@ class FakeHost:
     def capabilities(self) -> int:
         return self.mask
 
+    def in_user_namespace(self) -> bool:
+        return self.rootless
+
     def who(self) -> dict[str, object]:
         return {"uid": self.uid, "sudo_user": "operator", "loginuid": 1000}
 
     def boot_id(self) -> str:
         return self.boot
+
+    def netns(self) -> NetnsId:
+        return self.here
+
+    def find_netns(self, wanted: NetnsId) -> Namespace | None:
+        return next((place for one, place in self.living.items() if one.is_same(wanted)), None)
 
     def audit(self, verb: str, words: Sequence[str]) -> Audit:
         made = Audit(verb, self.who(), words, socket_path="/nonexistent/journald")

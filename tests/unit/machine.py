@@ -131,7 +131,7 @@ class Machine:
                 place.mkdir(parents=True, exist_ok=True)
             else:
                 self.write(path, content)
-        self.path("/proc").mkdir()
+        self.path("/proc/1/fd").mkdir(parents=True)
         self.write("/proc/stat", "btime 1700000000\n")
         self.rdma: FakeRdma | None = FakeRdma(recorded["nldev"])
         self.links = FakeLinks(self.path("/sys"))

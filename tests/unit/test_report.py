@@ -115,6 +115,9 @@ def test_without_debugfs_and_with_both_down_the_ports_are_candidates(
         assert [holder.pid for holder in port.holders] == [7]
         assert noted(port)["candidates"] == ("eth0", "eth1")
     assert ("debugfs", "not mounted") in [(item.source, item.why) for item in report.missing]
+    machine.path("/sys/kernel/debug").rmdir()
+    (why,) = [item.why for item in machine.look().missing if item.source == "debugfs"]
+    assert "does not offer it" in why
 
 
 REFUSALS = [
@@ -290,6 +293,7 @@ def test_a_device_in_reset_is_not_owned_by_its_flags(make: Make, kernel: str) ->
     """The driver takes the RDMA devices and debugfs away, closes the netdev and keeps IFF_UP."""
     machine = make(f"{kernel}-raw-qp-on-port-2")
     machine.remove(machine.pci("infiniband"))
+    machine.remove(machine.pci("infiniband_verbs"))
     for child in machine.path(f"/sys/bus/pci/devices/{PCI}").glob("mana.*"):
         machine.remove(child)
     machine.remove(machine.path("/sys/kernel/debug"))
@@ -603,3 +607,27 @@ def test_descriptors_are_counted_over_all_nodes_of_the_device(make: Make) -> Non
 
 def test_the_time_of_a_report_is_in_utc(make: Make) -> None:
     assert make("7-idle").look().time.tzinfo is UTC
+
+
+def test_processes_that_are_not_listed_are_missing(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    machine = make("7-raw-qp-on-port-2")
+    assert machine.look().privileged
+    machine.remove(machine.path("/proc/1"))
+    report = machine.look()
+    (why,) = [item.why for item in report.missing if item.source == "proc"]
+    assert "hidepid" in why
+    assert not report.privileged
+    assert "holder-hidden" in noted(report.ports[1])
+
+
+def test_root_of_a_user_namespace_is_not_privileged(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    machine = make("7-idle")
+    assert machine.look().privileged
+    machine.write("/proc/self/ns/user", "")
+    assert not machine.look().privileged

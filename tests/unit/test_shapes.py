@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from manactl.journal.interrupted import BEFORE_BOOT
-from manactl.look.netns import NetdevInNetns
-from manactl.model.claim import ClaimSummary
+from manactl.look.netns import NetdevInNetns, own
+from manactl.model.claim import ClaimSummary, NetnsId
 from manactl.model.port import ClaimInfo, Missing, Netdev, Note, Owner, PortId, PortStatus, Report
 from tests.unit.machine import PCI, Machine, noted
 
@@ -237,6 +237,26 @@ def test_drift_by_what_became_of_the_netdev(tmp_path: Path) -> None:
     netdev = Netdev("eth1", 3, 0x1002, "down", None, None, None)
     machine.netns.found[1] = NetdevInNetns("blue", netdev)
     assert second_port(machine, claim_of(2)).drift == (Note("drift-moved", ("blue",)),)
+
+
+def test_a_claim_of_another_network_namespace(tmp_path: Path) -> None:
+    """Its netdev is where it was claimed, or it has come here."""
+    machine = Machine(tmp_path / "machine", "7-idle")
+    of_pod = claim_of(2)._replace(netns=NetnsId(41, -1))
+    told = Note("claimed-elsewhere", (41,))
+    assert second_port(machine, of_pod).drift == (told,)
+    begun = claim_of(2, phase="interrupted")._replace(netns=NetnsId(41, -1))
+    port = second_port(machine, begun)
+    assert (port.drift, port.notes[-1]) == ((), told)
+    assert begun.next_step not in port.notes
+    assert second_port(machine, claim_of(2)._replace(netns=own())).drift == ()
+    machine.remove(machine.pci("net/eth1"))
+    netdev = Netdev("eth1", 3, 0x1002, "down", None, None, None)
+    machine.netns.found[1] = NetdevInNetns("blue", netdev, 41)
+    port = second_port(machine, of_pod)
+    assert (port.drift, port.notes[-1]) == ((), told)
+    machine.netns.found[1] = NetdevInNetns("red", netdev, 42)
+    assert second_port(machine, of_pod).drift == (Note("drift-moved", ("red",)),)
 
 
 def test_another_nic_in_the_place_of_the_claimed_one_is_drift(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from manactl.act import restore
+from manactl.act.foreign import Foreign, facts_of
 from manactl.act.plan import REPLUG, KeepState, NetdevNow, SetAdmin, Step, System, link_residue
 from manactl.act.transition import holder_evidence, named
 from manactl.errors import Busy, NotRestored, Refused
@@ -17,7 +18,6 @@ from manactl.escape import command
 from manactl.journal import state_dir
 from manactl.journal.file import Content, Journal
 from manactl.model.port import Evidence, Owner, PortId, PortStatus
-from manactl.netstate import snapshot
 
 Residue = Mapping[PortId, tuple[str, ...]]
 
@@ -27,11 +27,13 @@ def residue(
     content: Content,
     steps: Mapping[PortId, Sequence[Step]],
     there: Mapping[tuple[str, int], PortStatus],
+    elsewhere: Foreign | None = None,
 ) -> Residue:
     """What is not as it was before the claim, for each port of `steps`, by the kernel now.
 
     Refused for a claim that stands, Busy while a raw QP has the port or may have it. `there` are
-    the ports of this machine, whatever NIC is in the place now.
+    the ports of this machine, whatever NIC is in the place now. `elsewhere`: the network namespace
+    of the claim where it is not this one; when it is gone, so is all that was in it.
     """
     found = {}
     for port, all_begun in steps.items():
@@ -44,6 +46,14 @@ def residue(
             found[port] = (instead, *_recorded(content, begun))
             continue
         now = _netdev(system, port)
+        if elsewhere is not None and not elsewhere.gone:
+            raise elsewhere.refused("recover --accept", {port: all_begun})
+        if elsewhere is not None:
+            if status is not None:
+                _refuse_held(status)
+            gone = f"port {port} was claimed in the {elsewhere.called}"
+            found[port] = (gone, *facts_of(begun))
+            continue
         if content.phase_of(port) == "claimed":
             _refuse_standing(content, port, now, status)
         if status is not None:
@@ -150,11 +160,7 @@ def _recorded(content: Content, steps: Sequence[Step]) -> Iterator[str]:
     if content.residue:
         yield from content.residue
         return
-    for step in steps:
-        if isinstance(step, KeepState):
-            for fact in step.state.facts:
-                if not snapshot.derived(fact):
-                    yield snapshot.describe(fact, step.state.names)
+    yield from facts_of(steps)
 
 
 def _updown(up: bool) -> str:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from manactl.act import planner, transition
+from manactl.act import foreign, planner, transition
 from manactl.act.audit import Audit
 from manactl.act.await_free import PATIENCE
 from manactl.act.host import CAP_NET_ADMIN, CAP_NET_RAW, Host, HostSystem
@@ -222,10 +222,18 @@ def _locked(
 def need_net_admin(host: Host, verb: str) -> None:
     """Denied unless this process may change interfaces."""
     if not _capable(host, CAP_NET_ADMIN):
+        inside = host.in_user_namespace()
+        where = " in the user namespace that owns this network namespace" if inside else ""
         raise Denied(
-            f"{verb} needs CAP_NET_ADMIN; nothing was touched",
-            hint="run it as root, for instance with sudo",
-            evidence=[Evidence("proc", "CapEff", f"{host.capabilities():#x}")],
+            f"{verb} needs CAP_NET_ADMIN{where}; nothing was touched",
+            hint="root of a user namespace (a rootless container, `unshare -Ur`) is root of nothing "
+            "else: run it outside"
+            if inside
+            else "run it as root, for instance with sudo",
+            evidence=[
+                Evidence("proc", "CapEff, what counts here", f"{host.capabilities():#x}"),
+                Evidence("proc", "user namespace of its own", inside),
+            ],
         )
 
 
@@ -293,6 +301,7 @@ def _unclaimed(
                 close_stale(claim.path, host.boot_id())
             new.append(port)
         else:
+            foreign.refuse_covered(host, claim, port)
             _check_covers(claim, port)
             already.append((port, claim))
     return tuple(new), tuple(already)
@@ -456,6 +465,7 @@ def header(claim: PreparedClaim, plan: Plan) -> dict[str, Any]:
     """The journal's first line, but for its schema."""
     return {
         "boot_id": claim.host.boot_id(),
+        "netns": claim.host.netns()._asdict(),
         "time": journal.stamp(datetime.now(UTC)),
         "mode": "claim",
         "by": claim.host.who(),

@@ -9,15 +9,18 @@ from typing import Protocol
 
 from manactl.act.audit import Audit
 from manactl.act.plan import System
-from manactl.act.system import LiveSystem, capabilities, who
+from manactl.act.system import CAP_NET_ADMIN, CAP_NET_RAW, LiveSystem, capabilities, who
 from manactl.act.terminate import LiveProcesses, Processes
 from manactl.journal import file as journal
+from manactl.look import netns, user_namespace
+from manactl.look.netns import Namespace
+from manactl.model.claim import NetnsId
 from manactl.model.port import PortId, PortStatus, Report
 from manactl.netstate.snapshot import PortState
 from manactl.netstate.surroundings import Surroundings
 from manactl.report import look
 
-CAP_NET_ADMIN, CAP_NET_RAW = 12, 13
+__all__ = ["CAP_NET_ADMIN", "CAP_NET_RAW", "Host", "HostSystem", "LiveHost"]
 
 
 class HostSystem(System, Protocol):
@@ -37,8 +40,11 @@ class Host(Protocol):
     def look(self) -> Report: ...
     def system(self, pause: Callable[[float], None]) -> AbstractContextManager[HostSystem]: ...
     def capabilities(self) -> int: ...
+    def in_user_namespace(self) -> bool: ...
     def who(self) -> dict[str, object]: ...
     def boot_id(self) -> str: ...
+    def netns(self) -> NetnsId: ...
+    def find_netns(self, wanted: NetnsId) -> Namespace | None: ...
     def audit(self, verb: str, words: Sequence[str]) -> Audit: ...
     def monotonic(self) -> float: ...
     def pause(self, seconds: float) -> None: ...
@@ -58,11 +64,20 @@ class LiveHost:
     def capabilities(self) -> int:
         return capabilities()
 
+    def in_user_namespace(self) -> bool:
+        return not user_namespace.is_initial()
+
     def who(self) -> dict[str, object]:
         return who()
 
     def boot_id(self) -> str:
         return journal.read_boot_id()
+
+    def netns(self) -> NetnsId:
+        return netns.own()
+
+    def find_netns(self, wanted: NetnsId) -> Namespace | None:
+        return netns.find(wanted)
 
     def audit(self, verb: str, words: Sequence[str]) -> Audit:
         return Audit(verb, self.who(), words)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from manactl.act.plan import PATIENCE, KeepState, Plan, ProveFree, SetAdmin, Step
-from manactl.decide import port_notes, port_words, refusal_words
+from manactl.decide import daemon_words, port_notes, port_words, refusal_words
 from manactl.decide.refusal import Refusal
 from manactl.model.port import PortStatus
 from manactl.netstate import loss_words, losses, snapshot
@@ -56,6 +56,7 @@ def claim(
         if status.rdma is not None:
             proof = ProveFree(status.id, status.rdma.device, status.rdma.port)
             (acts if state.up else waits).append(proof)
+        notes += _daemons(around, name)
         if danger := port_notes.below_a_bond(status):
             notes.append(port_words.note(danger))
     stops += [f"{r.label}: {refusal_words.message(r)} (allowed: {r.code})" for r in waived]
@@ -96,6 +97,16 @@ def _not_ours(around: Surroundings) -> list[str]:
     ]
     return found + [
         f"what the kernel drops of {upper}: restore it there" for upper in around.elsewhere or ()
+    ]
+
+
+def _daemons(around: Surroundings, name: str) -> list[str]:
+    """Who may interfere, but for managers of the port: the guard has those."""
+    theirs = {m.name for m in around.managers or () if m.managed is not False}
+    return [
+        f"{daemon_words.who(daemon)}: {daemon_words.effect(daemon, name)}"
+        for daemon in around.daemons or ()
+        if daemon.name not in theirs
     ]
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from manactl.act import accept as accepting
-from manactl.act import await_free, transition
+from manactl.act import await_free, foreign, transition
 from manactl.act import terminate as ending
 from manactl.act.choose import Chosen, choose, open_claims
 from manactl.act.claim import close_stale, need_net_admin
@@ -146,7 +146,7 @@ def release(
             return result
         audit.fields["ports"] = [str(claim.port) for claim in chosen.claims]
         if request.dry_run:
-            _show(run, chosen.claims)
+            failures += _show(run, chosen.claims)
             if failures:
                 raise _worst(failures)
             return result
@@ -193,6 +193,8 @@ def _release_claim(run: _Run, path: Path, chosen: Sequence[PortId]) -> None:
             _accept(run, log, ports)
             return
         steps = _steps(content, ports)
+        if (elsewhere := foreign.of(run.host, content)) is not None:
+            raise elsewhere.refused(run.request.verb, {p: _of(steps, p) for p in ports})
         there = {port.id.key: port for port in run.host.look().ports}
         kernel_bugs.refuse_release([there[port.key] for port in ports if port.key in there])
         with run.host.system(run.signals.pause) as system:
@@ -286,7 +288,11 @@ def _residue(
         run.signals.step(f"look at what is missing on {_names(content, ports)}"),
     ):
         found = accepting.residue(
-            system, content, {port: _of(steps, port) for port in ports}, there
+            system,
+            content,
+            {port: _of(steps, port) for port in ports},
+            there,
+            foreign.of(run.host, content),
         )
         return [
             ReleasedPort(port, transition.name_of(system, port), outcome, residue=lines)
@@ -390,21 +396,28 @@ def _await_free(run: _Run, system: HostSystem, ports: Sequence[PortId]) -> None:
 # --- plans ----------------------------------------------------------------------------------
 
 
-def _show(run: _Run, claims: Sequence[ClaimSummary]) -> None:
-    """For a dry run: what would be done, a plan for each journal; or the residue."""
+def _show(run: _Run, claims: Sequence[ClaimSummary]) -> list[ManactlError]:
+    """For a dry run: what would be done, a plan for each journal; or the residue. What would fail
+    is returned."""
     request, host, plans = run.request, run.host, run.result.plans
+    failures: list[ManactlError] = []
     for path in dict.fromkeys(claim.path for claim in claims):
         ports = [claim.port for claim in claims if claim.path == path]
         with contextlib.suppress(FileNotFoundError):  # just put away by another manactl
             content = journal.salvaged(path, host.boot_id()) or journal.read(path)
-            if content.boot_id == host.boot_id() and request.accept:
+            same_boot = content.boot_id == host.boot_id()
+            if same_boot and request.accept:
                 run.result.ports += _residue(run, content, ports, Outcome.RESIDUE)
-            elif content.boot_id == host.boot_id():
+            elif elsewhere := foreign.of(host, content) if same_boot else None:
+                steps = _steps(content, ports)
+                failures.append(elsewhere.refused(request.verb, {p: _of(steps, p) for p in ports}))
+            elif same_boot:
                 ends = await_free.would_end(host, ports) if request.terminate else []
                 plans.append(_plan(request, content, ports, ends))
             else:
                 note = "claimed before the last boot: only the journal is closed"
                 plans.append(Plan(request.verb, content.ports, (), notes=(note,)))
+    return failures
 
 
 def _plan(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from manactl.act.plan import NetdevNow
-from manactl.look import rdma, stacked_links, surroundings
+from manactl.look import rdma, stacked_links, surroundings, user_namespace
 from manactl.look.raw_qp_probe import Proof, open_device, prove_free
 from manactl.look.rtnetlink import Rtnl
 from manactl.look.sysfs import Roots
@@ -28,6 +28,7 @@ from manactl.netstate.snapshot import PortState, Request, Rows
 from manactl.netstate.surroundings import Surroundings
 from manactl.wire.uverbs import ProofOutcome as Outcome
 
+CAP_NET_ADMIN, CAP_NET_RAW = 12, 13
 _RENAMES = 3  # devices that lose their name between the look and the open, in a row
 
 
@@ -109,7 +110,10 @@ class LiveSystem:
 
     def prove_free(self, port: PortId) -> Proof:
         """By the device that is the function's now: names change, as after a reset."""
-        message = f"port {port} has no RDMA device (is mana_ib loaded?)"
+        message = (
+            f"port {port} has no RDMA device here (is mana_ib loaded, or the device in another "
+            "network namespace?)"
+        )
         proof = Proof(Outcome.CANNOT, errno.ENODEV, None, "uverbs", message)
         for _ in range(_RENAMES):
             name = self._raw_device(port)
@@ -156,11 +160,19 @@ class LiveSystem:
 
 
 def capabilities() -> int:
-    """The effective capability mask of this process."""
+    """The effective capabilities of this process that are good for anything here.
+
+    In a user namespace of its own that is CAP_NET_ADMIN at the most. For raw QPs and locked memory
+    the kernel asks the machine's own, but for raw QPs of later kernels in some cases, which a
+    proof finds out.
+    """
+    mask = 0
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("CapEff:"):
-            return int(line.split()[1], 16)
-    return 0
+            mask = int(line.split()[1], 16)
+    if user_namespace.is_initial():
+        return mask
+    return mask & (1 << CAP_NET_ADMIN) if user_namespace.owns_netns() else 0
 
 
 def who() -> dict[str, object]:

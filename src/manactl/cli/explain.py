@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -34,7 +36,7 @@ SCHEMA = "manactl.explain/1"
 @json_option
 @click.pass_obj
 def explain(app: App, words: tuple[str, ...], as_json: bool) -> None:
-    """Explain a message of the kernel, DPDK, libmana, ip, rdma or manactl: its cause, how to
+    """Explain a message of the kernel, DPDK, libibverbs, ip, rdma or manactl: its cause, how to
     check, and the next step.
 
     TEXT is a line as it was printed, quoted or not; timestamps, device names and numbers in it do
@@ -69,6 +71,12 @@ def _unknown(asked: str, found: Found) -> UsageError:
     if found.nearest:
         near = "\n".join(f"  {topic.name}: {topic.title}" for topic in found.nearest)
         hint = f"nearest topics:\n{near}\n{hint}"
+    if (number := found.errno) is not None:
+        name = errno.errorcode.get(number, str(number))
+        hint = (
+            f"its number is {name} ({os.strerror(number)}); from a MANA driver it would mean: "
+            f"manactl explain {number}\n{hint}"
+        )
     return UsageError(f"nothing is known about {asked!r}", hint=hint)
 
 

@@ -25,7 +25,8 @@ def refusals(port: PortStatus, *, can_prove: bool) -> list[Refusal]:
         return []
     found = []
     if port.rdma is None:
-        found.append(refusal(port, Code.UNSUPPORTED, NoRdmaDevice()))
+        lacking = NoRdmaDevice(port.raw_elsewhere, port.rdma_elsewhere)
+        found.append(refusal(port, Code.UNSUPPORTED, lacking))
     if port.upper is not None and port.upper.kind == "netvsc":
         found.append(refusal(port, Code.UNSUPPORTED, NetvscPair(port.upper.netdev)))
     if port.owner is Owner.RAW_QP:

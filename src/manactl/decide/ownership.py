@@ -37,6 +37,7 @@ class DeviceFacts(NamedTuple):
     busy_pds: int | None = None  # user protection domains with users
     changing: bool = False  # a task is in the driver, creating a queue pair
     in_reset: bool = False  # the driver has taken down, or not made, what mana_ib binds to
+    elsewhere: bool = False  # it is not in this network namespace: nothing of it is known
 
 
 class PortFacts(NamedTuple):
@@ -101,6 +102,8 @@ def _untracked(device: DeviceFacts) -> int | None:
 DEVICE_RULES: tuple[tuple[Callable[[DeviceFacts], bool], Raw, Reason], ...] = (
     (lambda d: d.absent,
      Raw.NONE, "no-rdma-driver"),
+    (lambda d: d.elsewhere,
+     Raw.UNKNOWN, "raw-device-elsewhere"),
     (lambda d: d.raw_qp_tracked is True,
      Raw.SOME, "raw-qp-exists"),
     (lambda d: d.contexts == 0,

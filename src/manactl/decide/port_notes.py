@@ -10,7 +10,7 @@ from manactl.decide.ownership import Decision
 from manactl.model.port import Note, Owner, PortStatus
 
 if TYPE_CHECKING:
-    from manactl.model.claim import ClaimSummary
+    from manactl.model.claim import ClaimSummary, NetnsId
 
 
 def of(
@@ -37,6 +37,8 @@ def of(
     elif port.netdev is None:
         unknown = port.owner is Owner.UNKNOWN
         yield Note("netdev-not-here-maybe-up" if unknown else "netdev-not-here")
+    if port.rdma_elsewhere:
+        yield Note("rdma-elsewhere", port.rdma_elsewhere)
     if port.owner is Owner.RAW_QP:
         yield from _raw_qp(port, decisions, hidden)
     elif len(port.candidates) > 1:
@@ -75,20 +77,36 @@ def unclaimed(port: PortStatus) -> Note | None:
     return Note("unclaimed") if port.owner is Owner.RAW_QP else None
 
 
-def drift(port: PortStatus, claim: ClaimSummary) -> Iterator[Note]:
-    """Where the port is not as its claim left it. An interrupted claim has left it anywhere."""
+def drift(
+    port: PortStatus, claim: ClaimSummary, here: NetnsId | None = None, inode: int | None = None
+) -> Iterator[Note]:
+    """Where the port is not as its claim left it. An interrupted claim has left it anywhere.
+
+    `here`: the network namespace of this process; `inode`: of the one that has the netdev instead.
+    """
     if not claim.same_boot or claim.phase != "claimed":
         return
+    elsewhere = claimed_elsewhere(claim, here)
     if claim.port.is_another(port.id):
         yield Note("drift-another-nic", (claim.port.permanent_mac,))
+    stayed = elsewhere and claim.netns is not None and claim.netns.inode == inode
     if port.netdev is None:
         yield Note("drift-no-netdev")
-    elif port.netns is not None:
+    elif port.netns is not None and not stayed:
         yield Note("drift-moved", (port.netns,))
+    elif port.netns is None and elsewhere:
+        yield elsewhere
     elif claim.ifindex not in (None, port.netdev.ifindex) and not claim.port.is_another(port.id):
         yield Note("drift-anew", (claim.ifindex, port.netdev.ifindex))
     if port.netdev is not None and port.netdev.admin_up:
         yield Note("drift-up")
+
+
+def claimed_elsewhere(claim: ClaimSummary, here: NetnsId | None) -> Note | None:
+    """What it means that a claim was made in another network namespace."""
+    if here is None or claim.netns is None or not claim.same_boot or claim.is_of(here):
+        return None
+    return Note("claimed-elsewhere", (claim.netns.inode,))
 
 
 def _raw_qp(port: PortStatus, decisions: Mapping[int, Decision], hidden: bool) -> Iterator[Note]:

@@ -27,6 +27,14 @@ def _holders(*holders: str) -> str:
     return f"{', '.join(holders)}: all have the RDMA device open; the kernel does not report which "
 
 
+def _elsewhere(*devices: str) -> str:
+    are = "is" if len(devices) == 1 else "are"
+    return (
+        f"its RDMA device {', '.join(devices)} {are} in another network namespace (`rdma system "
+        "show`): what uses it is not visible from here"
+    )
+
+
 def _other_qps(device: str, count: int) -> str:
     pairs = "1 RC, UC or UD queue pair" if count == 1 else f"{count} RC, UC or UD queue pairs"
     return (
@@ -47,6 +55,8 @@ REASONS: dict[Reason, str] = {
         "completion queues are used by a queue pair that the kernel does not list",
     "cqs-explained": "all uses of completion queues are explained by other queue pairs",
     "raw-qp-unread": "whether a raw queue pair exists could not be read",
+    "raw-device-elsewhere":
+        "the RDMA device that raw queue pairs are made on is not in this network namespace",
     "up-without-rx": "the netdev is up without receive queues: the driver is in transition",
     "up-without-rx-no-raw-qp":
         "the netdev is up without receive queues, and no raw queue pair exists: the driver is in "
@@ -89,6 +99,7 @@ NOTES: dict[NoteCode, str | Callable[..., str]] = {
     "upper": "its master is {0}",
     "upper-of-kind": "its master is {0} ({1})",
     "bond-danger": kernel_bugs.bond_danger,
+    "rdma-elsewhere": _elsewhere,
     "rdma-link-down":
         "`rdma link` shows {0}/{1} DOWN although it works: that state is the netdev's, not the raw "
         "QP's",
@@ -113,6 +124,9 @@ NOTES: dict[NoteCode, str | Callable[..., str]] = {
     "drift-moved": "claimed, yet its netdev has been moved to the network namespace {0}",
     "drift-anew": "claimed, yet the netdev was made anew (ifindex {0} -> {1})",
     "drift-up": "claimed, yet its netdev is up",
+    "claimed-elsewhere":
+        "claimed in another network namespace (inode {0}): nothing of that claim is written into "
+        "this one; `manactl release` shows the way out",
     "before-boot":
         "its journal is from before the last boot: the boot configuration has set the port up, "
         "and `manactl recover` only closes the journal",

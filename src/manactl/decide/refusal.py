@@ -160,7 +160,11 @@ class Managers:
 
 @dataclass(frozen=True, slots=True)
 class NoRdmaDevice:
-    """UNSUPPORTED: no raw QP can be made on the port."""
+    """UNSUPPORTED: no raw QP can be made on the port, from here at least where its device is
+    elsewhere: in another network namespace, under one of these names."""
+
+    elsewhere: bool = False
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,7 +137,7 @@ def message(refusal: Refusal) -> str:  # noqa: PLR0911, PLR0912 - a case for eac
             )
         case why.Managers(managers):
             names = _some(
-                f"{m.name} ({m.process})"
+                (f"{m.name} ({m.process})" if m.process else m.name)
                 + ("" if m.managed else ", which does not report whether it does")
                 for m in managers
             )
@@ -145,8 +145,12 @@ def message(refusal: Refusal) -> str:  # noqa: PLR0911, PLR0912 - a case for eac
                 f"a network manager controls it: {names}; it may set the port up again or drop its "
                 "addresses"
             )
-        case why.NoRdmaDevice():
-            return "it has no RDMA device: no raw QP can be made on it"
+        case why.NoRdmaDevice(elsewhere, names):
+            return (
+                _no_rdma_device(names)
+                if elsewhere
+                else ("it has no RDMA device: no raw QP can be made on it")
+            )
         case why.NetvscPair(master):
             return (
                 f"it is the fast path of the netvsc interface {master}; this version claims only "
@@ -161,11 +165,27 @@ def message(refusal: Refusal) -> str:  # noqa: PLR0911, PLR0912 - a case for eac
             return "; ".join(["the driver is in transition", *notes])
 
 
+def _no_rdma_device(names: Sequence[str]) -> str:
+    which = f" ({', '.join(names)})" if names else ""
+    return (
+        f"the RDMA device that raw QPs are made on is not in this network namespace{which}: "
+        "whether a raw QP has the port cannot be seen from here, nor can one be made"
+    )
+
+
+# To be filled in by the operator, who knows which namespace it is.
+RDMA_BACK = (
+    "run manactl where the device is, or bring it back: ip netns attach first 1 && "
+    "ip netns exec NETNS rdma dev set DEVICE netns first; a namespace without a name is entered by "
+    "a process in it: nsenter -t PID -n rdma dev set DEVICE netns first"
+)
+
+
 def _remedy(refusal: Refusal) -> str:
     """What to do about a refusal that no waiver changes."""
     match refusal.facts:
-        case why.NoRdmaDevice():
-            return "load the driver: modprobe mana_ib"
+        case why.NoRdmaDevice(elsewhere):
+            return RDMA_BACK if elsewhere else "load the driver: modprobe mana_ib"
         case why.NetvscPair():
             return "claim a port without a netvsc interface"
         case why.HeldBy():
@@ -224,8 +244,8 @@ def evidence(refusal: Refusal) -> tuple[Evidence, ...]:  # noqa: PLR0911, PLR091
             )
         case why.Managers(managers):
             return tuple(Evidence("run", m.source, m.managed) for m in managers)
-        case why.NoRdmaDevice():
-            return ()
+        case why.NoRdmaDevice(_, names):
+            return tuple(Evidence("sysfs", "RDMA device elsewhere", name) for name in names)
         case why.NetvscPair(master):
             return (Evidence("sysfs", "master", master),)
         case why.HeldBy(holders):

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from manactl.decide.kernel_bugs import MTU_ADVICE, OPEN_ADVICE
 from manactl.doctor.finding import Finding, Level, count, fine
 from manactl.doctor.machine import Machine, Module, Shape
+from manactl.escape import command
+from manactl.look.debugfs import Mount
 
 
 def driver(machine: Machine) -> Iterator[Finding]:
@@ -128,15 +130,28 @@ def ib_uverbs(machine: Machine) -> Iterator[Finding]:
 def rdma_netns(machine: Machine) -> Iterator[Finding]:
     """RDMA devices belong to all network namespaces, or each to one."""
     hidden = [
-        function.pci for function in machine.functions if function.rdma_served and not function.rdma
+        f"{', '.join(function.rdma_elsewhere) or 'the RDMA devices'} of {function.pci}"
+        for function in machine.functions
+        if function.rdma_elsewhere or (function.rdma_served and not function.rdma)
     ]
     if hidden:
+        away = [name for function in machine.functions for name in function.rdma_elsewhere]
         yield Finding(
             "rdma-netns",
             Level.FIX,
-            f"the RDMA devices of {', '.join(hidden)} belong to another network namespace",
-            "RDMA namespaces are exclusive here, and a raw QP can be made only where the device is",
-            ("rdma system show", "rdma system set netns shared"),
+            f"in another network namespace: {'; '.join(hidden)}",
+            "RDMA namespaces are exclusive here: what uses a device that is elsewhere, for "
+            "instance in a pod or left by one, is not visible from here, and no raw QP can be "
+            "made on it. Any namespace but the first keeps the mode from being set to shared",
+            (
+                "ip netns attach first 1  # `rdma` knows namespaces by name only",
+                *(
+                    f"ip netns exec NETNS {command('rdma', 'dev', 'set', name)} netns first"
+                    for name in away or ["DEVICE"]
+                ),
+                "ip netns del first",
+                "rdma system set netns shared",
+            ),
         )
     elif machine.rdma_netns == "exclusive":
         yield Finding(
@@ -177,7 +192,15 @@ def debugfs(machine: Machine) -> Iterator[Finding]:
     """debugfs: the only place that shows the owner of each vport."""
     if machine.debugfs is None:
         yield Finding("debugfs", Level.UNSEEN, "debugfs: only root may list it", "", ())
-    elif not machine.debugfs:
+    elif machine.debugfs is Mount.NOT_OFFERED:
+        yield Finding(
+            "debugfs",
+            Level.ADVICE,
+            "this kernel does not offer debugfs (debugfs=off or no-mount on its command line)",
+            "the mana driver shows there which vport has an owner; without it `status` reports "
+            "unknown more often, and a claim still proves its port free by a test QP",
+        )
+    elif machine.debugfs is Mount.NOT_MOUNTED:
         yield Finding(
             "debugfs",
             Level.ADVICE,

@@ -6,7 +6,8 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from manactl.netstate.surroundings import Manager
+from manactl.look.debugfs import Mount
+from manactl.netstate.surroundings import Daemon, Manager
 
 
 class Module(enum.StrEnum):
@@ -45,6 +46,7 @@ class Function:
     ports: int
     rdma: tuple[str, ...]  # RDMA devices that are visible here
     rdma_served: bool  # mana_ib has bound to it, whether its devices are visible here or not
+    rdma_elsewhere: tuple[str, ...] = ()  # RDMA devices in other network namespaces
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +84,17 @@ class Machine:
     kernel: str
     functions: tuple[Function, ...]
     modules: Mapping[str, Module]
-    debugfs: bool | None  # mounted; None: only root may look
+    debugfs: Mount | None  # None: only root may look
     shape: Shape | None
     lockdown: str | None
     rdma_netns: str | None  # "shared" or "exclusive"
     uverbs: tuple[Uverbs, ...]
     provider: str | None  # the mana provider of libibverbs; "" where there is none
     rdma_core: int | None  # its version, 56 of libmana.so.1.0.56.1
+    announced: bool | None  # a file of libibverbs' configuration names the provider
+    listed: tuple[str, ...] | None  # RDMA devices that libibverbs lists; None: it did not answer
     pyverbs: bool
-    capabilities: int
+    capabilities: int  # those that are good here
     memlock: int  # soft RLIMIT_MEMLOCK in bytes, -1 for no limit
     hugepages: tuple[HugePages, ...]
     hugetlbfs: tuple[str, ...]  # mount points
@@ -103,4 +107,6 @@ class Machine:
     state_dir: str | None  # why a claim could not write there; None: it could
     unmanned: tuple[str, ...] = ()  # ports owned by a raw QP without a claim
     in_other_netns: tuple[str, ...] = ()  # ports whose netdev is in another network namespace
+    own_user_namespace: bool = False  # root of it is root of nothing else
+    daemons: tuple[Daemon, ...] = ()  # who changes links, addresses or routes beside them
     waiting: tuple[str, ...] = ()  # what `status` reports of a driver that is busy or broken

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from manactl.decide import daemon_words
 from manactl.doctor.finding import Finding, Level, fine
 from manactl.doctor.machine import Machine
+from manactl.netstate.surroundings import Does
 
 _FIXED_NETWORKD = (257, 7)  # before: "unmanaged" is forgotten in some boots (systemd issue 36997)
 
@@ -21,7 +23,7 @@ def managers(machine: Machine) -> Iterator[Finding]:
         if found.manager.managed is False:
             yield fine("manager", f"{name} leaves {found.port} alone")
             continue
-        how: tuple[str, ...] = (f"nmcli device set {found.port} managed no",)
+        how = daemon_words.holds(name, found.port)
         if name == "systemd-networkd":
             applied = (found.network_file or "FILE.network").rpartition("/")[2]
             drop_in = f"/etc/systemd/network/{applied}.d"
@@ -39,6 +41,17 @@ def managers(machine: Machine) -> Iterator[Finding]:
             "it may set a port up again that was set down for RDMA, or drop its addresses; a claim "
             "is refused (guard manager)",
             how,
+        )
+    named = {found.manager.name for found in machine.managers if found.manager.managed is not False}
+    for daemon in machine.daemons:
+        if daemon.name in named:
+            continue
+        yield Finding(
+            "manager",
+            Level.ADVICE,
+            f"{daemon_words.who(daemon)}: here, and nothing says that it manages a port",
+            daemon_words.effect(daemon, "a port"),
+            daemon_words.holds(daemon.name, "PORT") if daemon.does is Does.ADDRESSES else (),
         )
     if machine.systemd is not None and _version(machine.systemd) < _FIXED_NETWORKD:
         yield Finding(

@@ -33,7 +33,7 @@ def passive(machine: Machine, roots: Roots = Roots()) -> dict[str, str | None]: 
     with contextlib.suppress(OSError), Nldev() as nldev:
         listed = {device.name: device for device in nldev.devices()}
         raws = [
-            (function, rdma.raw_device(function.rdma, listed))
+            (function, rdma.raw_device(function.rdma, listed, apart=function.apart))
             for function in functions
             if function.rdma
         ]

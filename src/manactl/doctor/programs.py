@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from manactl.doctor.finding import Finding, Level, count, fine
 from manactl.doctor.machine import Machine
@@ -14,8 +14,16 @@ _ENOUGH_MEMLOCK = 64 << 20  # bytes; testpmd with its smallest pools pins some 3
 
 
 def rdma_core(machine: Machine) -> Iterator[Finding]:
-    """libibverbs with the provider for MANA, of an age that makes raw QPs."""
-    if not machine.provider:
+    """libibverbs with the provider for MANA, of an age that makes raw QPs.
+
+    What counts is what libibverbs lists, where it answers: a provider that it does not load is
+    none, and one that is in no usual place is one. Devices whose node is missing are left to
+    another check.
+    """
+    nodes = {node.rdma_device for node in machine.uverbs if node.mode is not None}
+    seen = nodes & set(machine.listed or ())
+    unlisted = sorted(nodes - seen) if machine.listed is not None else []
+    if not machine.provider and not seen:
         yield Finding(
             "rdma-core",
             Level.FIX,
@@ -31,9 +39,30 @@ def rdma_core(machine: Machine) -> Iterator[Finding]:
             f"raw QPs on MANA need {RDMA_CORE_WITH_MANA} or newer",
             ("apt install --only-upgrade rdma-core ibverbs-providers  # or build rdma-core",),
         )
+    elif unlisted:
+        yield _unlisted(unlisted, announced=machine.announced is not False)
     else:
         version = f" {machine.rdma_core}" if machine.rdma_core else ""
         yield fine("rdma-core", f"rdma-core{version} has the provider for MANA")
+
+
+def _unlisted(devices: Sequence[str], *, announced: bool) -> Finding:
+    """The provider is there, and libibverbs does not use it."""
+    what = f"libibverbs does not list {', '.join(devices)}, although its provider for MANA is there"
+    why = "DPDK and other programs find no device; "
+    if announced:
+        return Finding(
+            "rdma-core", Level.FIX, what,
+            why + "libibverbs reports at its start why it does not load the provider, or its "
+            "version does not fit that of the library or of the kernel",
+            ("ibv_devices",
+             "apt install --reinstall ibverbs-providers  # or: dnf reinstall libibverbs"),
+        )  # fmt: skip
+    return Finding(
+        "rdma-core", Level.FIX, what,
+        why + "no file in /etc/libibverbs.d announces the provider",
+        ("mkdir -p /etc/libibverbs.d", "echo 'driver mana' > /etc/libibverbs.d/mana.driver"),
+    )  # fmt: skip
 
 
 def pyverbs(machine: Machine) -> Iterator[Finding]:
@@ -56,14 +85,19 @@ def privilege(machine: Machine) -> Iterator[Finding]:
     if not lacking:
         yield fine("privilege", "CAP_NET_ADMIN and CAP_NET_RAW are there")
         return
-    yield Finding(
-        "privilege",
-        Level.UNSEEN,
-        f"this process has no {' and no '.join(lacking)}",
+    what = f"this process has no {' and no '.join(lacking)}"
+    why = (
         "claim and release need CAP_NET_ADMIN, a raw QP needs CAP_NET_RAW, and only root sees "
-        "everything that is checked here",
-        ("sudo manactl doctor",),
+        "everything that is checked here"
     )
+    if machine.own_user_namespace:
+        what += " that is good for the machine's ports"
+        why += (
+            ". This is a user namespace of its own (a rootless container, `unshare -Ur`): its root "
+            "has all capabilities, over what belongs to that namespace; run manactl outside of it"
+        )
+    fix = () if machine.own_user_namespace else ("sudo manactl doctor",)
+    yield Finding("privilege", Level.UNSEEN, what, why, fix)
 
 
 def memlock(machine: Machine) -> Iterator[Finding]:

@@ -29,10 +29,11 @@ from manactl.doctor.machine import (
 )
 from manactl.errors import ManactlError
 from manactl.journal.file import list_claims
-from manactl.look import surroundings, sysfs
+from manactl.look import debugfs, ibverbs, managers, sysfs, user_namespace
 from manactl.look.sysfs import Roots
 from manactl.look.text_files import lines, names, text
 from manactl.model.port import Owner, Report
+from manactl.netstate.surroundings import Daemon
 from manactl.wire.nldev import Nldev
 
 MODULES = ("mana", "mana_ib", "ib_uverbs")
@@ -51,26 +52,36 @@ class Places(NamedTuple):
     run: str = "/run"
     modules: str = "/lib/modules"
     libraries: tuple[str, ...] = _LIBRARIES
+    verbs: str = "/etc/libibverbs.d"
     state: str = "/var/lib/manactl"
+    lib: str = "/var/lib"
+    etc: str = "/etc"
 
 
-def read(report: Report, rdma_netns: str | None, places: Places = Places()) -> Machine:  # noqa: B008
+def read(
+    report: Report,
+    rdma_netns: str | None,
+    places: Places = Places(),  # noqa: B008
+    listed: Callable[[], tuple[str, ...] | None] = ibverbs.listed,
+) -> Machine:
     """Everything at once. `report` is what `status` has found; `rdma_netns` the answer of nldev."""
     sys, proc = places.roots
     functions = tuple(_functions(report, places.roots))
     files = tuple(_hugepage_files(places))
-    managers = _managers(report, places)
+    managing, daemons = _managers(report, places)
     return Machine(
         kernel=report.kernel,
         functions=functions,
         modules={name: _module(name, report.kernel, places) for name in MODULES},
-        debugfs=_or_none(lambda: bool(os.listdir(f"{sys}/kernel/debug"))),
+        debugfs=_or_none(lambda: debugfs.mounted(sys, proc)),
         shape=_or_none(lambda: _shape(places.roots)) if sysfs.functions(places.roots) else None,
         lockdown=_lockdown(text(f"{sys}/kernel/security/lockdown")),
         rdma_netns=rdma_netns,
         uverbs=tuple(_uverbs(places, functions)),
         provider=_provider(places.libraries),
         rdma_core=_rdma_core(places.libraries),
+        announced=_or_none(lambda: _announced(places.verbs)),
+        listed=listed() if functions else None,
         pyverbs=_importable("pyverbs.device"),
         capabilities=capabilities(),
         memlock=resource.getrlimit(resource.RLIMIT_MEMLOCK)[0],
@@ -78,11 +89,13 @@ def read(report: Report, rdma_netns: str | None, places: Places = Places()) -> M
         hugetlbfs=tuple(_mounts(proc, "hugetlbfs")),
         hugepage_files=files,
         iommu_groups=len(names(f"{sys}/kernel/iommu_groups")),
-        managers=managers,
-        systemd=_systemd(managers),
+        managers=managing,
+        systemd=_systemd(managing),
+        own_user_namespace=not user_namespace.is_initial(proc),
+        daemons=daemons,
         uio_vmbus=_uio(sys),
         journals=_journals(Path(places.state)),
-        state_dir=_state_dir(Path(places.state)),
+        state_dir=_state_dir(Path(places.state), proc),
         unmanned=tuple(p.label for p in report.ports if p.owner is Owner.RAW_QP and not p.claim),
         in_other_netns=tuple(f"{p.id} ({p.netns})" for p in report.ports if p.netns is not None),
         waiting=waiting(report),
@@ -116,7 +129,8 @@ def _functions(report: Report, roots: Roots) -> Iterator[Function]:
         seen = sysfs.function(roots, pci)
         ports = sum(port.id.pci == pci for port in report.ports)
         rdma = tuple(node.name for node in seen.rdma)
-        yield Function(pci, "mana", ports, rdma, seen.rdma_driver)
+        away = tuple(node.name for node in seen.elsewhere)
+        yield Function(pci, "mana", ports, rdma, seen.rdma_driver, away)
     for pci, driver in sysfs.unbound(roots):
         yield Function(pci, driver, 0, (), False)
 
@@ -190,6 +204,21 @@ def _provider(libraries: Iterable[str]) -> str:
     return next(found, "")
 
 
+def _announced(directory: str) -> bool:
+    """Whether a file names the provider, as `driver mana` or by its path."""
+    found = (
+        line.split()
+        for name in (os.listdir(directory) if os.path.isdir(directory) else ())
+        if not name.startswith(".")
+        for line in lines(f"{directory}/{name}")
+    )
+    return any(
+        words[:1] == ["driver"] and words[1].rpartition("/")[2] in ("mana", "libmana")
+        for words in found
+        if len(words) == 2
+    )
+
+
 def _rdma_core(libraries: Iterable[str]) -> int | None:
     """rdma-core puts its version into the name: libmana.so.1.0.56.1 is from 56.1."""
     found = (_LIBRARY.fullmatch(name) for _, name in _library_names(libraries))
@@ -245,20 +274,28 @@ def _hugepage_files(places: Places) -> Iterator[str]:
                 yield f"{mount}/{name}"
 
 
-def _managers(report: Report, places: Places) -> tuple[PciManager, ...] | None:
-    found = []
-    proc, run = Path(places.roots.proc), Path(places.run)
-    for port in report.ports:
-        if port.netdev is None or port.netns is not None:
-            continue
-        try:
-            managers = surroundings.managers({port.netdev.ifindex}, run, proc)
-        except OSError:
-            return None
-        found += [
-            PciManager(port.label, manager, _network_file(manager.source)) for manager in managers
-        ]
-    return tuple(found)
+def _managers(
+    report: Report, places: Places
+) -> tuple[tuple[PciManager, ...] | None, tuple[Daemon, ...]]:
+    """The managers of each port that is here, and who else runs."""
+    roots = managers.Roots(
+        Path(places.run), Path(places.roots.proc), Path(places.roots.sys), Path(places.lib),
+        Path(places.etc),
+    )  # fmt: skip
+    found: list[PciManager] = []
+    here = [port for port in report.ports if port.netdev is not None and port.netns is None]
+    try:
+        daemons = managers.find({}, roots).daemons
+        for port in here:
+            assert port.netdev is not None
+            named = {port.netdev.ifindex: port.netdev.name}
+            found += [
+                PciManager(port.label, manager, _network_file(manager.source))
+                for manager in managers.find(named, roots).managers
+            ]
+    except OSError:
+        return None, ()
+    return tuple(found), daemons
 
 
 def _network_file(link: str) -> str | None:
@@ -303,9 +340,9 @@ def _journals(state: Path) -> Journals:
     )
 
 
-def _state_dir(state: Path) -> str | None:
+def _state_dir(state: Path, proc: str) -> str | None:
     """Why a claim could not write its journal; the directory itself is made by the first claim."""
-    if os.geteuid() != 0:
+    if os.geteuid() != 0 or not user_namespace.is_initial(proc):
         return None  # a claim needs root: the check `privilege` reports that
     part = next((path for path in (state, *state.parents) if os.path.lexists(path)), Path("/"))
     try:

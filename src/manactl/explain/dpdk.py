@@ -16,6 +16,8 @@ TOPICS = (
         forms=(
             "Failed to create qp queue index <n>",
             "failed to start tx queues <n>",
+            "failed to create cq queue index <n>",
+            "Failed to get manadv objects",
             "Fail to start port <n>",
             "Not all ports were started",
         ),
@@ -48,7 +50,14 @@ TOPICS = (
         name="dpdk-rx-queues",
         kind=Kind.MESSAGE,
         title="DPDK has the vport, but cannot create its receive side",
-        forms=("failed to start rx queues <n>",),
+        forms=(
+            "failed to start rx queues <n>",
+            "failed to create rx cq queue <n>",
+            "failed to create rx wq <n>",
+            "failed to create ind_table ret <n>",
+            "rx ibv_create_qp_ex failed",
+            "manadv_init_obj failed ret <n>",
+        ),
         means=(
             "The send queues exist, so the vport was free. The receive side, one RSS queue pair "
             "over the port's work queues, could not be made."
@@ -74,6 +83,7 @@ TOPICS = (
         forms=(
             "No free <n> kB hugepages reported on node <n>",
             "Cannot get hugepage information",
+            "EAL: FATAL: Cannot get hugepage information",
             "Cannot init EAL: Permission denied",
         ),
         means="No huge pages are reserved, or hugetlbfs is not mounted. No port was touched yet.",
@@ -92,7 +102,11 @@ TOPICS = (
         name="dpdk-no-port",
         kind=Kind.MESSAGE,
         title="DPDK finds no port at all",
-        forms=("No probed ethernet devices",),
+        forms=(
+            "No probed ethernet devices",
+            "No Ethernet ports",
+            "Did not find any ports to use",
+        ),
         means=(
             "No device matched the arguments of -a or --vdev. For MANA that needs the kernel's "
             "mana_ib and ib_uverbs, DPDK's net_mana driver and rdma-core's libmana, a readable "
@@ -126,6 +140,7 @@ TOPICS = (
         forms=(
             "Create RAW QP should use parent domain",
             "Create RAW QP should use a parent domain",
+            "RAW QP needs to be on a parent domain",
         ),
         means=(
             "libmana takes the port number from the pd_context of a parent domain. With a plain "

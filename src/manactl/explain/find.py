@@ -3,17 +3,43 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from manactl.explain import dpdk, errnos, guards, kernel, ours, states
-from manactl.explain.topic import Kind, Topic, pattern
+from manactl.explain import (
+    dpdk,
+    eal,
+    errnos,
+    guards,
+    kernel,
+    mana_function,
+    mana_ib,
+    mana_port,
+    net_mana,
+    net_netvsc,
+    netvsc,
+    ours,
+    rdma,
+    states,
+    verbs,
+)
+from manactl.explain.topic import Kind, Topic, anchor, pattern
 
 TOPICS: tuple[Topic, ...] = (
     *dpdk.TOPICS,
+    *net_mana.TOPICS,
+    *net_netvsc.TOPICS,
+    *eal.TOPICS,
+    *verbs.TOPICS,
     *kernel.TOPICS,
+    *mana_port.TOPICS,
+    *mana_function.TOPICS,
+    *mana_ib.TOPICS,
+    *rdma.TOPICS,
+    *netvsc.TOPICS,
     *errnos.TOPICS,
     *ours.TOPICS,
     *guards.TOPICS,
@@ -27,8 +53,22 @@ _ERRNO = re.compile(r"(?:errno|error|err|ret)[ :=]+-?(\d{1,3})\b", re.I)
 _MINUS = re.compile(r"(?<![\w.:-])-(\d{1,3})(?![\w.:-])|(?<=[:=])-(\d{1,3})(?![\w.:-])")
 _SYMBOL = re.compile(r"\bE[A-Z]{3,}\b")
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_QUOTED = re.compile(r"^(['\"`]+)(.*)\1$")
 _DULL = frozenset(
     re.split(" ", "the an of to is it in on and or for not no this that with by port mana has was")
+)
+
+
+# Words that add nothing to a number, and those of the drivers and calls whose numbers are meant.
+_PLAIN = frozenset(
+    re.split(" ", "e error err errno ret rc failed fail failure with code oserror exit exited "
+                  "exception return returned value result got was is of the from on")
+)  # fmt: skip
+_NETDEV = re.compile(r"(?:eth|en|bond|br|vlan)[a-z0-9]*\d[a-z0-9]*")
+_OURS = re.compile(
+    r"\b(?:mana\w*|hv_netvsc|vport\w*|ib_uverbs|uverbs\w*|libibverbs|ibv_\w+|create_(?:qp|cq|wq)|"
+    r"raw[ _-]?(?:qp|packet)\w*|queue pairs?|\w*qps?|verbs|librte\w*|dpdk\w*|testpmd|rtnetlink answers|netlink error)\b",
+    re.I,
 )
 
 
@@ -42,8 +82,12 @@ class Found:
 
 
 def find(text: str) -> Found:
-    """What `text` is about: a name, a number, or a message with anything around it."""
-    text = " ".join(_ANSI.sub("", text).split()).strip("'\"`")
+    """What `text` is about: a name, a number, or a message with anything around it.
+
+    Words weigh more than the number behind them: what an errno means with MANA is told only where
+    the text is about MANA, or has no words but the number's own.
+    """
+    text = _QUOTED.sub(r"\2", " ".join(_ANSI.sub("", text).split()))
     if topics := tuple(_exact(text)):
         return Found(topics, next((t.errno for t in topics if t.errno is not None), None))
     number = _errno_in(text)
@@ -51,10 +95,10 @@ def find(text: str) -> Found:
     if not topics and (code := _EXIT.search(text)):
         topics = tuple(t for t in TOPICS if t.exit_code == int(code[1] or code[2]))
     known = tuple(topic for topic in errnos.TOPICS if topic.errno == number)
-    if number is not None and any(
-        _explains(topic, number) for topic in topics if topic not in known
-    ):
-        topics = tuple(topic for topic in topics if topic not in known)
+    worded = tuple(topic for topic in topics if topic.kind is not Kind.ERRNO)
+    explained = number is not None and any(_explains(topic, number) for topic in worded)
+    if explained or not (_OURS.search(text) or _bare(text, known)):
+        topics = worded
     else:
         topics = tuple(dict.fromkeys((*topics, *known)))
     return Found(topics, number, () if topics else tuple(_nearest(text)))
@@ -65,6 +109,16 @@ def _explains(topic: Topic, number: int) -> bool:
     own = topic.errno == number or number in topic.by_errno
     words = os.strerror(number).lower()
     return own or any(words in form.lower() for form in topic.forms)
+
+
+def _bare(text: str, known: Iterable[Topic]) -> bool:
+    """Whether the text has no words but those of a number, and perhaps the name of a netdev."""
+    own = {word for topic in known for name in (topic.name, *topic.forms) for word in _all(name)}
+    return all(w in own or w in _PLAIN or _NETDEV.fullmatch(w) for w in _all(text))
+
+
+def _all(text: str) -> list[str]:
+    return re.findall(r"[a-z][a-z0-9]*", text.lower())
 
 
 def _exact(word: str) -> Iterator[Topic]:
@@ -82,20 +136,31 @@ def _errno_in(text: str) -> int | None:
     found = [topic.errno for topic in names if topic is not None and topic.errno is not None]
     found += [int(match[1] or match[2]) for match in _MINUS.finditer(text)]
     found += [int(match[1]) for match in _ERRNO.finditer(text)]
+    low = text.lower()
     found += [
         topic.errno
         for topic in errnos.TOPICS
-        if topic.errno is not None and any(pattern(form).search(text) for form in topic.forms)
+        if topic.errno is not None and any(form.lower() in low for form in topic.forms)
     ]
     return found[0] if found else None
 
 
+@functools.cache
+def _anchors() -> tuple[tuple[str, str, Topic], ...]:
+    return tuple((anchor(form), form, topic) for topic in TOPICS for form in topic.forms)
+
+
 def _forms_in(text: str) -> tuple[Topic, ...]:
-    """The topics whose forms occur, in the order of the text; of two at one place the longer."""
-    hits = []
-    for topic in TOPICS:
-        spans = [hit.span() for form in topic.forms if (hit := pattern(form).search(text))]
-        hits += [(start, end, topic) for start, end in spans]
+    """The topics whose forms occur, in the order of the text; of two at one place the longer.
+
+    A pattern is made only of a form whose anchor is in the text: nearly all are not.
+    """
+    low = text.lower()
+    hits = [
+        (*hit.span(), topic)
+        for part, form, topic in _anchors()
+        if part in low and (hit := pattern(form).search(text))
+    ]
     outer = [
         (start, topic)
         for start, end, topic in hits
@@ -117,7 +182,10 @@ def _vocabulary(topic: Topic) -> set[str]:
 
 
 def _nearest(text: str) -> Iterable[Topic]:
-    """Topics that share words with `text`, rare words counting more; then names spelled alike."""
+    """Names spelled like `text`; of several words topics that share them, rare ones counting more."""
+    alike = difflib.get_close_matches(text.lower(), BY_NAME, n=_NEAR, cutoff=0.7)
+    if alike and " " not in text:
+        return [BY_NAME[name] for name in alike]
     wanted = _words(text)
     vocabularies = {topic.name: _vocabulary(topic) for topic in TOPICS}
     common = {word: sum(word in v for v in vocabularies.values()) for word in wanted}
@@ -125,7 +193,6 @@ def _nearest(text: str) -> Iterable[Topic]:
         topic.name: sum(1 / common[word] for word in wanted & vocabularies[topic.name])
         for topic in TOPICS
     }
-    alike = difflib.get_close_matches(text.lower(), BY_NAME, n=_NEAR, cutoff=0.7)
     ranked = sorted((t for t in TOPICS if score[t.name] > 0), key=lambda t: -score[t.name])
     return list(dict.fromkeys([*(BY_NAME[name] for name in alike), *ranked]))[:_NEAR]
 

@@ -112,18 +112,18 @@ TOPICS = (
     ),
     _topic(
         "manager", "a network manager controls the port",
-        "NetworkManager or systemd-networkd may set the port up again while a raw queue pair "
-        "uses it, or drop its addresses while it is down. After the release both delete "
-        "what they did not configure themselves.",
+        "NetworkManager, systemd-networkd, wicked, dhcpcd, ConnMan or ifupdown may set the port up "
+        "again while a raw queue pair uses it, or drop its addresses while it is down. After the "
+        "release the first two delete what they did not configure themselves.",
         "run-time files of the managers",
-        check=(Step("Who manages it:", "networkctl status PORT; nmcli device show PORT"),),
+        check=(Step("Who manages it, and how to have it leave the port alone:", "manactl doctor"),),
         remedy=(Step("NetworkManager: make it unmanaged:", "nmcli device set PORT managed no"),
                 Step("systemd-networkd: ActivationPolicy=manual in [Link] and "
                      "KeepConfiguration=yes in [Network] of a drop-in, then:",
                      "networkctl reload")),
     ),
     _topic(
-        "foreign-netns", "the port's netdev is in another network namespace",
+        "foreign-netns", "the port, or its claim, belongs to another network namespace",
         "Only from its own namespace can the netdev be set down and restored. A "
         "missing netdev is not a free port.",
         "sysfs and the namespaces found through /proc",

@@ -13,8 +13,9 @@ TOPICS = (
         title="the netdev cannot be set up: the driver could not get the vport",
         forms=(
             "Failed to create vPort <n> : <n>",
-            "mana_open failed to allocate queues: <n>",
+            "mana_<name> failed to allocate queues: <n>",
             "RTNETLINK answers: Device or resource busy",
+            "SIOCSIFFLAGS: Device or resource busy",
         ),
         means=(
             "Setting the netdev up asks for the vport, and a raw queue pair of some process has "
@@ -36,6 +37,28 @@ TOPICS = (
         ),
         origin="mana_cfg_vport() from mana_alloc_queues() and mana_open()",
         see=("EBUSY", "raw-qp"),
+    ),
+    Topic(
+        name="netdev-missing",
+        kind=Kind.MESSAGE,
+        title="there is no netdev of that name in this network namespace",
+        forms=(
+            "Cannot find device",
+            "RTNETLINK answers: No such device",
+            "netlink error: No such device",
+        ),
+        means=(
+            "The netdev was renamed (udev does that after boot), moved to another network "
+            "namespace, or removed because the driver was unbound or the device is being reset. "
+            "It says nothing about the vport."
+        ),
+        check=(
+            Step("The ports, by PCI address, and where their netdevs are:", "manactl status -v"),
+            Step("The namespaces:", "ip netns list"),
+        ),
+        remedy=(Step("Use the name, an altname or PCI:PORT as status prints them."),),
+        origin="rtnetlink",
+        see=("elsewhere", "device-reset"),
     ),
     Topic(
         name="netvsc-vf-not-opened",
@@ -65,7 +88,10 @@ TOPICS = (
         name="ethtool-busy",
         kind=Kind.MESSAGE,
         title="the number of channels cannot be changed now",
-        forms=("netlink error: Device or resource busy",),
+        forms=(
+            "netlink error: Device or resource busy",
+            "Cannot change channels when RDMA is active",
+        ),
         means=(
             "A raw queue pair has the vport of this port, whose netdev is down. Linux 7.x "
             "refuses `ethtool -L` meanwhile; 6.12 and 6.18 do not."
@@ -171,7 +197,12 @@ TOPICS = (
         name="device-silent",
         kind=Kind.MESSAGE,
         title="the NIC did not answer the driver",
-        forms=("Command <name> timed out: <n> ms", "HWC: Request timed out"),
+        forms=(
+            "Command <name> timed out: <n> ms",
+            "HWC: Request timed out",
+            "HWC timeout occurred",
+            "gf stats query timed out",
+        ),
         means=(
             "A request on the driver's command channel was not answered in time (30 s). Whoever "
             "waited for it held the kernel's network lock meanwhile, so that `ip link` and others "
@@ -203,6 +234,17 @@ TOPICS = (
             "MANA reset cycle start",
             "MANA reset cycle completed",
             "MANA reset cycle failed err <n>",
+            "Start MANA recovery mode",
+            "MANA service: <any>",
+            "Service is to be processed in probe",
+            "mana <any>Already in service",
+            "mana <any>Module is unloading",
+            "Failed to add adev on resume: <n>",
+            "Failed to schedule adev service event: <n>",
+            "unknown adev service event <n>",
+            "Received unknown SOC service type <n>",
+            "Received unknown reconfig type <n>",
+            "Received unknown gdma event <n>",
         ),
         means=(
             "The device asked for a reset, or the driver resets it after a failure. All ports of "
@@ -227,6 +269,7 @@ TOPICS = (
         forms=(
             "Enabled vPort <n> PD <n> DB <n>",
             "Configured vPort <n> PD <n> DB <n>",
+            "Configured steering vPort <n> entries <n>",
         ),
         means=(
             "The driver writes this line each time a vport gets an owner: a netdev that is set up, "
@@ -241,7 +284,12 @@ TOPICS = (
         name="data-path",
         kind=Kind.MESSAGE,
         title="a netvsc interface changed between fast and slow path",
-        forms=("Data path switched to VF: <name>", "Data path switched from VF: <name>"),
+        forms=(
+            "Data path switched <name> VF: <name>",
+            "Data path failed to switch <name> VF: <name>, err: <n>",
+            "Unable to send sw datapath msg, err: <n>",
+            "Retry failed to send sw datapath msg, err: <n>",
+        ),
         means=(
             "hv_netvsc has set where the host delivers this interface's packets: to the MANA port "
             "below it, or, when that goes down, to the synthetic channel. After `from VF` a DPDK "

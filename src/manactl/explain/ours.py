@@ -88,7 +88,9 @@ TOPICS = (
     _topic(
         "denied", "exit 7: a privilege is missing; nothing was touched",
         "The message names it: CAP_NET_ADMIN to set a netdev up or down, CAP_NET_RAW to prove by a "
-        "raw queue pair that a vport is free, or the state directory is root's.",
+        "raw queue pair that a vport is free, or the state directory is root's. Root of a user "
+        "namespace (a rootless container, `unshare -Ur`) has them over what belongs to that "
+        "namespace only.",
         "manactl", exit_code=7, forms=("needs CAP_NET_ADMIN", "needs CAP_NET_RAW"),
         check=(Step("What this shell may do:", "getpcaps $$"),),
         remedy=(Step("As root:", "sudo manactl claim --raw-qp PORT"),), see=("EPERM",),

@@ -17,6 +17,32 @@ def _topic(
 
 TOPICS = (
     _topic(
+        "rdma-elsewhere", "an RDMA device of the port is in another network namespace",
+        "RDMA namespaces are exclusive here, and the device was moved: into a container (rdma-cni "
+        "does that), or it was left in the namespace of one that has ended. The netdev may have "
+        "stayed. What uses the device cannot be seen from here; is it the one for raw QPs, then a "
+        "port that is down may have one, and its owner is unknown, or inferred from debugfs.",
+        "sysfs: the uverbs device, which every network namespace sees, has no RDMA device here",
+        check=(Step("The mode, and the devices here:", "rdma system show; rdma dev"),
+               Step("The namespaces, and the devices in one:",
+                    "ip netns; lsns -t net; ip netns exec NETNS rdma dev")),
+        remedy=(Step("To bring it back, as long as its namespace has a name:",
+                     "ip netns attach first 1; ip netns exec NETNS rdma dev set DEVICE netns first"),
+                Step("From the namespace of a process:",
+                     "ip netns attach first 1; nsenter -t PID -n rdma dev set DEVICE netns first"),
+                Step("When neither leads to it, bind the driver anew; this ends the traffic of "
+                     "all ports of the function:",
+                     "echo PCI > /sys/bus/pci/drivers/mana/unbind; "
+                     "echo PCI > /sys/bus/pci/drivers/mana/bind")),
+        forms=("raw-QP device in another network namespace",
+               "the RDMA device that raw queue pairs are made on is not in this network namespace",
+               "the RDMA device that raw QPs are made on is not in this network namespace",
+               "is in another network namespace (`rdma system show`): what uses it",
+               "it is in another network namespace, or mana_ib has not made it",
+               "belong to another network namespace"),
+        see=("free", "raw-qp"),
+    ),
+    _topic(
         "ethernet", "owner: the netdev has the vport",
         "The normal state: the netdev is up and the kernel sends and receives through it. A raw "
         "queue pair gets EBUSY, or ENODEV up to Linux 6.18.",
@@ -120,7 +146,9 @@ TOPICS = (
                 Step("Ubuntu has it in a package of its own:",
                      "apt install linux-modules-extra-azure")),
         forms=("no RDMA driver is bound to the function",
-               "has no RDMA device: no raw QP can be made on it"),
+               "has no RDMA device: no raw QP can be made on it",
+               "Are RDMA modules loaded", "RDMA resources for <name> not found",
+               "can not get RDMA subsystem network namespace mode"),
         see=("unsupported",),
     ),
     _topic(
@@ -159,6 +187,9 @@ TOPICS = (
                Step("Whether debugfs is mounted:", "findmnt /sys/kernel/debug")),
         remedy=(Step("If it is not:", "mount -t debugfs none /sys/kernel/debug"),),
         forms=("only root may list it", "descriptors of other users' processes",
+               "processes of other users are hidden (/proc is mounted with hidepid)",
+               "this kernel does not offer it (debugfs=off or no-mount)",
+               "this kernel does not offer debugfs",
                "its holder is not visible from here", "a holder is not visible from here"),
     ),
     _topic(

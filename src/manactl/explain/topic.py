@@ -1,8 +1,8 @@
 """The shape of a topic, and how a message's form becomes a pattern.
 
-A form is a message as its program prints it, with holes: `<n>` a number (also negative), `<name>`
-one word, `<any>` anything. Letter case and the amount of space do not matter, nor what stands
-before and after it, so that a line may come with its timestamp and device.
+A form is a message as its program prints it, with holes: `<n>` a number (also negative or
+hexadecimal), `<name>` one word, `<any>` anything. Letter case and the amount of space do not
+matter, nor what stands before and after it, so that a line may come with its timestamp and device.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-_HOLES = {"<n>": r"-?\d+", "<name>": r"\S+", "<any>": r".*?"}
+_HOLES = {"<n>": r"-?(?:0x[0-9a-f]+|\d+)", "<name>": r"\S+", "<any>": r".*?"}
 _HOLE = re.compile(r"(<n>|<name>|<any>)")
 
 
@@ -51,6 +51,17 @@ class Topic:
     errno: int | None = None
     exit_code: int | None = None
     see: tuple[str, ...] = ()
+
+
+def forms(text: str) -> tuple[str, ...]:
+    """A form a line, for topics that many messages share."""
+    return tuple(line for raw in text.splitlines() if (line := raw.strip()))
+
+
+def anchor(form: str) -> str:
+    """The longest part of a form that every text has which the form occurs in: in lower case, and
+    with one space for any amount of it."""
+    return max(_HOLE.sub("\n", form.lower()).split("\n"), key=len)
 
 
 @functools.cache

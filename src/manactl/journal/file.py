@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, Self
 from manactl.errors import ManactlError, NotRestored
 from manactl.journal import interrupted
 from manactl.journal import state_dir as statedir
-from manactl.model.claim import ClaimSummary
+from manactl.model.claim import ClaimSummary, NetnsId
 from manactl.model.port import ClaimInfo, PortId
 
 SCHEMA = "manactl.journal/1"
@@ -78,6 +78,12 @@ class Content:
             return "closed"
         phases = {self.phase_of(port) for port in self.ports}
         return "interrupted" if "interrupted" in phases else "claimed"
+
+    @property
+    def netns(self) -> NetnsId | None:
+        """The network namespace it was claimed in; None by a manactl that did not note that."""
+        noted = self.header.get("netns")
+        return None if noted is None else NetnsId(noted["inode"], noted["cookie"])
 
     @property
     def ending(self) -> str:
@@ -178,7 +184,9 @@ def _summaries(content: Content, state_dir: Path, boot_id: str) -> Iterator[Clai
             more = interrupted.next_step(header, content.records, port, state_dir)
         then = next(p for p in header["ports"] if (p["pci"], p["port"]) == port.key)
         names = tuple(map(str, (then.get("netdev"), *then.get("altnames", ()))))
-        yield ClaimSummary(port, info, phase, same, content.path, more, then.get("ifindex"), names)
+        yield ClaimSummary(
+            port, info, phase, same, content.path, more, content.netns, then.get("ifindex"), names
+        )
 
 
 def finished(state_dir: Path) -> list[Content]:
@@ -335,7 +343,7 @@ def _check_header(content: Content) -> None:
     """KeyError, ValueError or TypeError for what every reader needs."""
     datetime.fromisoformat(content.header["time"])
     dict(content.header["by"])
-    content.header["mode"], content.boot_id, content.ports
+    content.header["mode"], content.boot_id, content.ports, content.netns
 
 
 def _check_schema(header: Mapping[str, Any], path: Path) -> None:

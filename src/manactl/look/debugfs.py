@@ -5,9 +5,20 @@ known. 7.x keeps `vportN/EQs` exactly while the vport has an owner; 6.18 shares 
 one `EQs` for the function all the time, and then `vportN` shows the netdev's queues only.
 """
 
+import enum
 import os
 from collections.abc import Iterable
 from typing import NamedTuple
+
+from manactl.look.text_files import lines
+
+
+class Mount(enum.Enum):
+    """Whether debugfs can be looked at."""
+
+    MOUNTED = enum.auto()
+    NOT_MOUNTED = enum.auto()
+    NOT_OFFERED = enum.auto()  # by the kernel: debugfs=off or no-mount on its command line
 
 
 class VportDir(NamedTuple):
@@ -15,6 +26,18 @@ class VportDir(NamedTuple):
 
     eqs: bool | None
     rx: bool
+
+
+def mounted(sys: str, proc: str) -> Mount:
+    """PermissionError: only root may look."""
+    try:
+        if os.listdir(f"{sys}/kernel/debug"):
+            return Mount.MOUNTED
+    except FileNotFoundError:
+        return Mount.NOT_OFFERED  # where it can be mounted the kernel makes the place for it
+    # The file system is registered where it may be mounted (debugfs_init()).
+    offered = [line.split()[-1:] for line in lines(f"{proc}/filesystems")]
+    return Mount.NOT_OFFERED if offered and ["debugfs"] not in offered else Mount.NOT_MOUNTED
 
 
 def vports(sys: str, names: Iterable[str]) -> dict[int, VportDir]:

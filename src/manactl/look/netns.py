@@ -7,8 +7,12 @@ reads the same files as here. Only root may do that.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import functools
 import os
+import socket
+import sys
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -16,6 +20,7 @@ from manactl.look import sysfs
 from manactl.look.forked import Child
 from manactl.look.sysfs import Roots
 from manactl.look.text_files import names
+from manactl.model.claim import NetnsId
 from manactl.model.port import Netdev
 
 if TYPE_CHECKING:
@@ -28,6 +33,7 @@ MNT_DETACH = 2
 
 NAMED = "/run/netns"  # where `ip netns` keeps them
 WAIT = 2.0  # s; a namespace takes less than a millisecond
+SO_NETNS_COOKIE = 71  # include/uapi/asm-generic/socket.h
 
 
 class NetdevInNetns(NamedTuple):
@@ -38,6 +44,7 @@ class NetdevInNetns(NamedTuple):
 
     netns: str
     netdev: Netdev
+    inode: int | None = None  # of the namespace
 
 
 class Namespace(NamedTuple):
@@ -53,6 +60,32 @@ class NetnsSource(Protocol):
 
     def find(self, pci: str, dev_ports: Collection[int]) -> Mapping[int, NetdevInNetns]:
         """By dev_port those that were found; OSError when the search could not be made."""
+
+
+def own(proc: str = "/proc") -> NetnsId:
+    """The network namespace that this process is in."""
+    cookie = None
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as any_one:
+        answer = any_one.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8)
+        cookie = int.from_bytes(answer, sys.byteorder)
+    return NetnsId(_inode(f"{proc}/self/ns/net"), cookie)
+
+
+def find(wanted: NetnsId, proc: str = "/proc", named: str = NAMED) -> Namespace | None:
+    """That namespace, where a name or a process leads to it. Only root finds all."""
+    for place in namespaces(proc, named):
+        if place.inode != wanted.inode:
+            continue
+        # Another one may have got the number; what cannot be entered is taken for it.
+        cookie = Child(functools.partial(_cookie_of, place)).collect(WAIT)
+        if not isinstance(cookie, int) or wanted.is_same(NetnsId(place.inode, cookie)):
+            return place
+    return None
+
+
+def _cookie_of(place: Namespace) -> int | None:
+    os.close(enter(place))
+    return own().cookie
 
 
 class OtherNamespaces:
@@ -73,8 +106,8 @@ class OtherNamespaces:
         if answer["error"]:
             raise OSError(answer["error"], os.strerror(answer["error"]))
         return {
-            dev_port: NetdevInNetns(netns, Netdev(*fields))
-            for dev_port, (netns, fields) in answer["found"].items()
+            dev_port: NetdevInNetns(netns, Netdev(*fields), inode)
+            for dev_port, (netns, inode, fields) in answer["found"].items()
         }
 
 
@@ -106,7 +139,7 @@ def _inode(path: str) -> int | None:
 
 def _search(places: Collection[Namespace], pci: str, wanted: set[int]) -> dict[str, object]:
     """What the child finds, as plain values; `error` is an errno that ended the search."""
-    found: dict[int, tuple[str, tuple[object, ...]]] = {}
+    found: dict[int, tuple[str, int, tuple[object, ...]]] = {}
     try:
         libc = _libc()
         _check(libc.unshare(CLONE_NEWNS))
@@ -120,7 +153,7 @@ def _search(places: Collection[Namespace], pci: str, wanted: set[int]) -> dict[s
                 continue  # it has gone since
             for port in sysfs.netdevs(Roots(), pci):
                 if port.dev_port in wanted:
-                    found[port.dev_port] = (place.name, tuple(port.netdev))
+                    found[port.dev_port] = (place.name, place.inode, tuple(port.netdev))
             _check(libc.umount2(b"/sys", MNT_DETACH))
             if len(found) == len(wanted):
                 break

@@ -16,6 +16,7 @@ _CONTAINER = r"(?:^|[/:_-])([0-9a-f]{64})(?:\.scope)?(?=/|$)"
 _UNIT = r"[^/]+\.(?:service|scope|socket|mount|swap)$"
 OWN_MOUNTS = "/proc/self/mountinfo"
 _USER_MANAGER = r"user@(\d+)\.service"
+_PTRACE = 1 << 19  # CAP_SYS_PTRACE
 # What answers for a file out of the kernel's own memory or disks. The server of any other (FUSE,
 # NFS), and of what an overlay is made of, may take for ever.
 _OWN = frozenset(
@@ -24,7 +25,8 @@ _OWN = frozenset(
 
 
 class Holders(NamedTuple):
-    """Who holds each device (by st_rdev). `hidden`: descriptors that we may not look at.
+    """Who holds each device (by st_rdev). `hidden`: descriptors that we may not look at;
+    `unlisted`: not even the processes are shown.
 
     `descriptors` counts what was found, of which several may be one open file.
     """
@@ -32,15 +34,18 @@ class Holders(NamedTuple):
     of: dict[int, tuple[Holder, ...]]
     hidden: bool
     descriptors: dict[int, int]
+    unlisted: bool = False
 
 
 def holders(proc: str, rdevs: Collection[int]) -> Holders:
     """Search every process for descriptors of `rdevs`; processes may end meanwhile."""
     pids: dict[int, list[int]] = {rdev: [] for rdev in rdevs}
     counts = dict.fromkeys(rdevs, 0)
-    hidden = False
     mounts = _mounts(OWN_MOUNTS) if rdevs else {}
-    for entry in os.listdir(proc) if rdevs else ():
+    entries = os.listdir(proc) if rdevs else []
+    unlisted = bool(rdevs) and _unlisted(proc, entries)
+    hidden = unlisted
+    for entry in entries:
         if not entry.isdecimal():
             continue
         try:
@@ -61,7 +66,31 @@ def holders(proc: str, rdevs: Collection[int]) -> Holders:
         of={rdev: tuple(described[pid] for pid in sorted(of)) for rdev, of in pids.items()},
         hidden=hidden,
         descriptors=counts,
+        unlisted=unlisted,
     )
+
+
+def _unlisted(proc: str, entries: Collection[str]) -> bool:
+    """Whether processes of others are kept from us (hidepid=2, or 4).
+
+    Every pid namespace has a process 1, which is another user's nearly always. Where it is not,
+    the option has to tell.
+    """
+    if "1" not in entries:
+        return True
+    if int((_of_status(text(f"{proc}/self/status") or "", "CapEff") or "0"), 16) & _PTRACE:
+        return False
+    options = ""
+    for line in (text(OWN_MOUNTS) or "").splitlines():
+        words = line.split(" ")
+        if words[4:5] == [proc]:
+            options = words[-1]
+    return bool(re.search(r"(?:^|,)hidepid=(?:2|4|invisible|ptraceable)(?:,|$)", options))
+
+
+def _of_status(status: str, key: str) -> str | None:
+    found = re.search(rf"^{key}:\s+(\S+)", status, re.MULTILINE)
+    return found[1] if found else None
 
 
 def describe(proc: str, pid: int, boot: int | None) -> Holder:
@@ -186,8 +215,8 @@ def _paths(cgroup: str) -> Iterator[str]:
 
 def _uid(status: str) -> int | None:
     """The real uid; the owner of /proc/PID is root's for a process that may not be traced."""
-    found = re.search(r"^Uid:\s+(\d+)", status, re.MULTILINE)
-    return int(found[1]) if found else None
+    found = _of_status(status, "Uid")
+    return int(found) if found else None
 
 
 def _since(stat: str, boot: int | None) -> datetime | None:

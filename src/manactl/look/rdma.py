@@ -6,7 +6,7 @@ from typing import NamedTuple, TypeVar
 
 from manactl.decide.ownership import DeviceFacts
 from manactl.look import sysfs
-from manactl.look.sysfs import RdmaNode, Roots
+from manactl.look.sysfs import Function, RdmaNode, Roots
 from manactl.model.port import Evidence, Missing, RdmaUse
 from manactl.wire.nldev import Nldev, RdmaDevice, RdmaNetlink, Resource
 
@@ -14,7 +14,10 @@ _T = TypeVar("_T")
 
 
 class RdmaView(NamedTuple):
-    """One function's RDMA side. `raw` is the device for raw queue pairs, where that is known."""
+    """One function's RDMA side. `raw` is the device for raw queue pairs, where that is known.
+
+    Else it may be one of `hidden`, which are in other network namespaces.
+    """
 
     raw: RdmaNode | None
     others: tuple[RdmaNode, ...]
@@ -23,6 +26,7 @@ class RdmaView(NamedTuple):
     missing: tuple[Missing, ...] = ()
     others_use: tuple[tuple[RdmaNode, int], ...] = ()  # queue pairs of users that are not raw
     use: RdmaUse = RdmaUse()  # of `raw`
+    hidden: tuple[RdmaNode, ...] = ()
 
 
 def list_devices(netlink: RdmaNetlink | None) -> tuple[list[RdmaDevice], list[Missing]]:
@@ -34,21 +38,20 @@ def list_devices(netlink: RdmaNetlink | None) -> tuple[list[RdmaDevice], list[Mi
 
 
 def view(
-    nodes: Sequence[RdmaNode],
-    driver: bool,
-    netlink: RdmaNetlink | None,
-    devices: Iterable[RdmaDevice],
+    function: Function, netlink: RdmaNetlink | None, devices: Iterable[RdmaDevice]
 ) -> RdmaView:
-    """Read one function's RDMA devices; `driver`: whether an RDMA driver is bound at all."""
-    if not nodes:
-        if not driver:
-            gone = Evidence("sysfs", "RDMA driver", None)
-            return RdmaView(None, (), DeviceFacts(absent=True), (gone,))
-        why = "the function's RDMA devices belong to another network namespace"
-        return RdmaView(None, (), DeviceFacts(), (), (Missing("nldev", why),))
+    """Read one function's RDMA devices."""
+    nodes = function.rdma
+    if not function.rdma_driver:
+        gone = Evidence("sysfs", "RDMA driver", None)
+        return RdmaView(None, (), DeviceFacts(absent=True), (gone,))
     listed = {device.name: device for device in devices}
-    raw = raw_device(nodes, listed)
+    raw = raw_device(nodes, listed, apart=function.apart)
     others = tuple(node for node in nodes if node is not raw)
+    if raw is None and (function.elsewhere or all(_serves_others(n, listed) for n in nodes)):
+        facts = DeviceFacts(elsewhere=True)
+        unseen = Missing("nldev", _elsewhere(function))
+        return RdmaView(None, others, facts, (), (unseen,), hidden=function.elsewhere)
     if raw is None:
         why = "cannot tell which RDMA device is for raw queue pairs: " + ", ".join(
             node.name for node in nodes
@@ -83,29 +86,53 @@ def view(
     )
 
 
-def raw_device(nodes: Sequence[RdmaNode], listed: dict[str, RdmaDevice]) -> RdmaNode | None:
-    """The Ethernet-linked device, or the only one. Never by name, which udev may have changed.
+def raw_device(
+    nodes: Sequence[RdmaNode], listed: dict[str, RdmaDevice], *, apart: bool
+) -> RdmaNode | None:
+    """The function's device for raw queue pairs among those that are here; never by name, which
+    udev may have changed.
 
-    The Ethernet-linked one has no node GUID and none of the protocols that nldev names.
+    `apart`: it is the one of mana.eth.N, which has no node GUID and none of the protocols that
+    nldev names. It may be in another network namespace, and then the RNIC's is no stand-in for it.
+    Without a mana.eth.N the only device serves everything.
     """
-    if len(nodes) == 1:
+    if len(nodes) == 1 and not apart:
         return nodes[0]
     bare = [
-        node
-        for node in nodes
-        if node.node_guid == 0 and (node.name not in listed or listed[node.name].protocol is None)
+        node for node in nodes if node.node_guid is not None and not _serves_others(node, listed)
     ]
     return bare[0] if len(bare) == 1 else None
 
 
+def _serves_others(node: RdmaNode, listed: dict[str, RdmaDevice]) -> bool:
+    """Whether it is not the Ethernet-linked one."""
+    device = listed.get(node.name)
+    return bool(node.node_guid) or (device is not None and device.protocol is not None)
+
+
+def _elsewhere(function: Function) -> str:
+    """Why the device for raw queue pairs is not to be seen."""
+    if not function.elsewhere:
+        return (
+            f"the raw-QP device of {function.pci} is not here: it is in another network namespace, "
+            "or mana_ib has not made it"
+        )
+    names = ", ".join(node.name for node in function.elsewhere)
+    among = " among them" if len(function.elsewhere) > 1 else ""
+    return (
+        f"raw-QP device in another network namespace ({names}{among} of {function.pci}): what is "
+        "on it is not visible from here"
+    )
+
+
 def find_raw_device(pci: str, roots: Roots = Roots()) -> RdmaNode | None:  # noqa: B008
     """The function's device for raw queue pairs as it is at this moment, whatever its name."""
-    nodes = sysfs.rdma_nodes(roots, pci)
+    function = sysfs.function(roots, pci)
     listed: dict[str, RdmaDevice] = {}
-    if len(nodes) > 1:
+    if len(function.rdma) > 1:
         with contextlib.suppress(OSError, ValueError, KeyError), Nldev() as netlink:
             listed = {device.name: device for device in netlink.devices()}
-    return raw_device(nodes, listed)
+    return raw_device(function.rdma, listed, apart=function.apart)
 
 
 def _other_qps(facts: DeviceFacts) -> int | None:

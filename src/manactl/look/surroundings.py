@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from manactl.look import netdevs, sockets, upper_devices
+from manactl.look import managers, netdevs, sockets, upper_devices
 from manactl.look.pyroute2_links import DecodedLink
 from manactl.look.rtnetlink import Rtnl
 from manactl.look.upper_devices import WHOLE, View
@@ -21,7 +21,6 @@ from manactl.netstate.surroundings import (
     NOTHING_READ,
     Connection,
     FabricRoute,
-    Manager,
     PacketSocket,
     Process,
     RdmaUser,
@@ -53,6 +52,12 @@ class Sources:
     tcp: Callable[[bytes], Iterable[TcpSocket]] = sockets.tcp
     in_other_netns: Callable[[upper_devices.Found], list[View]] = upper_devices.in_other_netns
     nldev: Callable[[], AbstractContextManager[RdmaNetlink]] = Nldev
+    lib: Path = Path("/var/lib")
+    etc: Path = Path("/etc")
+
+    @property
+    def manager_files(self) -> managers.Roots:
+        return managers.Roots(self.run, self.proc, self.sys, self.lib, self.etc)
 
 
 LIVE = Sources()
@@ -79,6 +84,10 @@ def gather(
     reach = upper_devices.reach(uppers or (), ifindex, addresses(state.own))
     tcp = _try(lambda: _connections(reach, views or (), rtnl, sources))
     packets = _try(lambda: _packet_sockets(state, uppers or (), views or (), sources))
+    names = {link.ifindex: link.name for link in links or () if link.ifindex in (found or ())}
+    who_manages = _try(
+        lambda: managers.find({**names, ifindex: state.ifname}, sources.manager_files)
+    )
     who = _try(lambda: sockets.owners_of(_inodes(tcp, packets), sources.proc))
     return Surroundings(
         state=state,
@@ -91,9 +100,13 @@ def gather(
         ),
         ssh=_try(lambda: ssh_sessions(reach.ifindexes, rtnl, sources.proc)),
         others=None if links is None else _try(lambda: others({*claimed, ifindex}, links, rtnl)),
-        managers=_try(lambda: managers({ifindex, *(found or ())}, sources.run, sources.proc)),
-        rdma_users=_try(lambda: rdma_users(port.rdma, sources.nldev, sources.proc)),
+        managers=None if who_manages is None else who_manages.managers,
+        # Of a device that is in another network namespace no user can be seen.
+        rdma_users=None
+        if port.rdma_elsewhere
+        else _try(lambda: rdma_users(port.rdma, sources.nldev, sources.proc)),
         fabric=_try(lambda: fabric(reach.ifindexes, rtnl, sources.sys)),
+        daemons=None if who_manages is None else who_manages.daemons,
     )
 
 
@@ -226,51 +239,6 @@ def fabric(ifindexes: Collection[int], rtnl: Rtnl, sys: Path = Path("/sys")) -> 
         host_route=route is not None and rt.RtMsg.of(route).dst_len == 32,
         on_azure=tag == _AZURE_ASSET_TAG,
     )
-
-
-def managers(
-    ifindexes: Collection[int], run: Path = Path("/run"), proc: Path = Path("/proc")
-) -> tuple[Manager, ...]:
-    """NetworkManager and systemd-networkd, where they run, and whether they manage the port, or
-    its uppers (its ifindex, and theirs).
-
-    Each writes the state of a link to a file by ifindex. While that is missing the question is
-    open, which is not a no.
-    """
-    running: dict[str, Process] = {}
-    for entry in proc.iterdir():
-        if entry.name.isdigit():
-            try:
-                comm = (entry / "comm").read_text(errors="replace").strip()
-            except (FileNotFoundError, ProcessLookupError):
-                continue  # it has ended
-            if comm in ("NetworkManager", "systemd-network"):
-                running[comm] = Process(int(entry.name), comm)
-    found = []
-    for index in sorted(ifindexes):
-        if process := running.get("NetworkManager"):
-            path = run / f"NetworkManager/devices/{index}"
-            value = _setting(path, "managed")
-            managed = None if value is None else value not in ("false", "0")
-            found.append(Manager("NetworkManager", process, managed, str(path)))
-        if process := running.get("systemd-network"):
-            path = run / f"systemd/netif/links/{index}"
-            value = _setting(path, "ADMIN_STATE")
-            managed = None if value is None else value != "unmanaged"
-            found.append(Manager("systemd-networkd", process, managed, str(path)))
-    return tuple(found)
-
-
-def _setting(path: Path, key: str) -> str | None:
-    try:
-        lines = path.read_text(errors="replace").splitlines()
-    except OSError:
-        return None
-    for line in lines:
-        name, equals, value = line.partition("=")
-        if equals and name.strip() == key:
-            return value.strip()
-    return None
 
 
 def rdma_users(

@@ -56,6 +56,8 @@ class Function(NamedTuple):
     rdma: tuple[RdmaNode, ...]
     rdma_driver: bool  # a driver serves the function's RDMA side, visible from here or not
     auxiliary: bool  # the driver has made the devices that mana_ib binds to
+    apart: bool = False  # raw queue pairs have an RDMA device of their own, that of mana.eth.N
+    elsewhere: tuple[RdmaNode, ...] = ()  # RDMA devices that are not in this network namespace
 
 
 def functions(roots: Roots) -> list[str]:
@@ -82,13 +84,18 @@ def function(roots: Roots, pci: str) -> Function:
     devices = rdma_nodes(roots, pci)
     # Auxiliary devices mana.eth.N and mana.rdma.N, whether a driver has them or not.
     auxiliary = [child for child in names(base) if child.startswith("mana.")]
+    # Unlike RDMA devices, what opens them is shown in every network namespace.
+    here = {node.name for node in devices}
+    away = {node.ibdev: node for node in uverbs_nodes(roots, pci) if node.ibdev not in here}
     return Function(
         pci=pci,
         netdevs=tuple(netdevs(roots, pci)),
         rdma=devices,
-        rdma_driver=bool(devices)
+        rdma_driver=bool(devices or away)
         or any(os.path.lexists(f"{base}/{child}/driver") for child in auxiliary),
         auxiliary=bool(auxiliary),
+        apart=any(child.startswith("mana.eth.") for child in auxiliary),
+        elsewhere=tuple(RdmaNode(name, None, (), (away[name].rdev,)) for name in sorted(away)),
     )
 
 

@@ -6,6 +6,22 @@ from typing import NamedTuple
 from manactl.model.port import ClaimInfo, Note, PortId
 
 
+class NetnsId(NamedTuple):
+    """Which network namespace it is, in this boot. None: this kernel does not tell.
+
+    The number of its inode is given to another one when it is gone; the cookie (Linux 5.14) never.
+    """
+
+    inode: int | None
+    cookie: int | None = None
+
+    def is_same(self, other: "NetnsId") -> bool:
+        """Whether both are one namespace, as far as that can be told."""
+        if self.cookie is not None and other.cookie is not None:
+            return self.cookie == other.cookie
+        return self.inode is not None and self.inode == other.inode
+
+
 class ClaimSummary(NamedTuple):
     """One port of one journal, as `status` shows it."""
 
@@ -15,6 +31,7 @@ class ClaimSummary(NamedTuple):
     same_boot: bool
     path: Path
     next_step: Note | None = None  # what the operator should know or do, where it is not obvious
+    netns: NetnsId | None = None  # where it was claimed; None: by a manactl that did not note it
     ifindex: int | None = None  # of the netdev when it was claimed
     names: tuple[str, ...] = ()  # of the netdev when it was claimed, altnames included
 
@@ -22,3 +39,7 @@ class ClaimSummary(NamedTuple):
     def to_recover(self) -> bool:
         """Whether `manactl recover` has anything to do with it."""
         return self.phase == "interrupted" or not self.same_boot
+
+    def is_of(self, netns: NetnsId) -> bool:
+        """Whether its snapshot may be of that network namespace."""
+        return self.netns is None or self.netns.is_same(netns)

@@ -36,7 +36,7 @@ class Certainty(enum.StrEnum):
 # Why a port has its owner: the rows of the tables in decide/ownership.py.
 Reason = Literal[
     "no-rdma-driver", "raw-qp-exists", "no-context", "pds-empty", "cqs-unused", "cqs-of-raw-users",
-    "cqs-unlisted-qp", "cqs-explained", "raw-qp-unread",
+    "cqs-unlisted-qp", "cqs-explained", "raw-qp-unread", "raw-device-elsewhere",
     "up-without-rx", "up-without-rx-no-raw-qp", "up-without-queues", "netdev-up", "netdev-rx",
     "netdev-opening", "eqs-not-netdev", "no-eqs", "netdev-down", "netdev-down-inferred",
     "netdev-unseen", "may-have-raw-qp", "in-reset", "being-taken", "qp-being-created",
@@ -47,10 +47,10 @@ Reason = Literal[
 NoteCode = Literal[
     "kept-changing", "in-transition", "eqs-lost", "netdev-in-netns", "netdev-not-here",
     "netdev-not-here-maybe-up", "candidates", "owner-unknown", "upper", "upper-of-kind",
-    "bond-danger", "rdma-link-down", "holder-unseen", "holder-hidden", "holders-of-port",
+    "bond-danger", "rdma-elsewhere", "rdma-link-down", "holder-unseen", "holder-hidden", "holders-of-port",
     "holders-of-ports", "other-qps", "contexts-unseen", "contexts-hidden", "unclaimed",
-    "drift-another-nic", "drift-no-netdev", "drift-moved", "drift-anew",
-    "drift-up",
+    "drift-another-nic", "drift-no-netdev", "drift-moved", "drift-anew", "drift-up",
+    "claimed-elsewhere",
     "before-boot", "at-work", "claim-interrupted", "release-interrupted", "not-restored",
     "recover-closes", "recover-sets-up",
 ]  # fmt: skip
@@ -188,6 +188,8 @@ class PortStatus(NamedTuple):
     vport_eqs: bool | None = None  # whether the vport has event queues; None: not shown here
     in_reset: bool = False  # no auxiliary devices: a reset, or the driver could not set it up
     eqs_lost: bool = False  # a raw QP lives whose event queues debugfs no longer has: a kernel bug
+    rdma_elsewhere: tuple[str, ...] = ()  # RDMA devices of its function in other namespaces
+    raw_elsewhere: bool = False  # the device for raw QPs is, or may be, among them
 
     @property
     def label(self) -> str:

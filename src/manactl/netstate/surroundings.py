@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 
 from manactl.netstate.snapshot import PortState
@@ -112,12 +113,29 @@ class RdmaUser:
 
 @dataclass(frozen=True, slots=True)
 class Manager:
-    """A network manager that runs, and whether it manages the port (None: it does not say)."""
+    """A network manager, and whether it manages the port (None: it does not say)."""
 
     name: str
-    process: Process
+    process: Process | None  # None: one that has no process, as ifupdown
     managed: bool | None
     source: str
+
+
+class Does(enum.Enum):
+    """What a program changes by itself while a port is claimed."""
+
+    LINKS = enum.auto()  # sets links up and configures them
+    ADDRESSES = enum.auto()  # addresses, routes and rules, from time to time
+    ROUTES = enum.auto()  # its own routes, nexthops and addresses, when a link changes
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """A program that changes links, addresses or routes of this machine, of whatever port."""
+
+    name: str
+    does: Does
+    processes: tuple[Process, ...]  # none: a timer starts it
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +162,7 @@ class Surroundings:
     managers: tuple[Manager, ...] | None
     rdma_users: tuple[RdmaUser, ...] | None
     fabric: FabricRoute | None
+    daemons: tuple[Daemon, ...] | None = ()  # beside the managers
 
     @property
     def stacked(self) -> tuple[Stacked, ...]:
@@ -168,4 +187,5 @@ NOTHING_READ = Surroundings(
     managers=None,
     rdma_users=None,
     fabric=None,
+    daemons=None,
 )

@@ -118,7 +118,10 @@ class Context:
 
     def __init__(self, device: str) -> None:
         self.device = device
-        self.fd = os.open(node_of(device), os.O_RDWR | os.O_CLOEXEC)
+        try:
+            self.fd = os.open(node_of(device), os.O_RDWR | os.O_CLOEXEC)
+        except OSError as error:  # EPERM: it belongs to another network namespace
+            raise Refused("open", error.errno or 0) from error
         self.answer = Page()
         self.events = self.ask("GET_CONTEXT", 0, 8)[0]
 
@@ -281,7 +284,8 @@ class Holder:
 
     def quit(self) -> NoReturn:
         for qp in self.qps.values():
-            qp.destroy()
+            with contextlib.suppress(Refused):  # its device was moved, and took it along
+                qp.destroy()
         for context in self.contexts.values():
             context.close()
         tell("leaving", pid=os.getpid(), qps=0)

@@ -354,8 +354,23 @@ def test_a_missing_capability_is_shown_with_those_that_are_there(tmp_path: Path)
     host.mask = NET_RAW
     with pytest.raises(Denied) as caught:
         claim(tmp_path, host)
-    assert caught.value.evidence == (Evidence("proc", "CapEff", "0x2000"),)
+    assert Evidence("proc", "CapEff, what counts here", "0x2000") in caught.value.evidence
     assert "sudo" in (caught.value.hint or "")
+    assert "user namespace" not in caught.value.message
+
+
+@pytest.mark.parametrize("verb", ["claim", "release"])
+def test_root_of_a_user_namespace_is_told_what_it_lacks(tmp_path: Path, verb: str) -> None:
+    kernel = furnished()
+    if verb == "release":
+        claim(tmp_path, FakeHost(kernel))
+    host = FakeHost(kernel)
+    host.mask, host.rootless = 0, True
+    with pytest.raises(Denied) as caught:
+        claim(tmp_path, host) if verb == "claim" else release(tmp_path, host)
+    assert f"{verb} needs CAP_NET_ADMIN in the user namespace that owns" in caught.value.message
+    assert caught.value.exit_code == 7
+    assert "outside" in (caught.value.hint or "")
 
 
 def test_a_leaked_vport_refuses_a_claim_of_a_port_that_is_down(tmp_path: Path) -> None:
@@ -596,9 +611,11 @@ def test_a_dump_that_fails_is_told_and_nothing_was_touched(tmp_path: Path) -> No
 def test_a_port_in_a_reset_is_not_dumped_and_the_next_one_is(tmp_path: Path) -> None:
     kernel = two_ports()
     kernel.nic("eth1").resetting = True
+    fate = Fate()
     with pytest.raises(Refused) as caught:
-        claim(tmp_path, FakeHost(kernel), "eth1", "eth2")
+        claim(tmp_path, FakeHost(kernel, fate), "eth1", "eth2")
     assert [e.fact for e in caught.value.evidence] == ["in-reset"]
+    assert fate.operations == 1  # one dump, of eth2
 
 
 def test_journals_that_may_not_be_read_deny_a_claim_and_no_dry_run(

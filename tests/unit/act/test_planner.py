@@ -19,7 +19,7 @@ from manactl.decide.refusal import Refusal
 from manactl.model.port import RdmaPort, Upper
 from manactl.netstate.members import Member
 from manactl.netstate.snapshot import Accepted, Fact, Kind, PortState
-from manactl.netstate.surroundings import PacketSocket, Surroundings
+from manactl.netstate.surroundings import Daemon, Does, Manager, PacketSocket, Process, Surroundings
 from manactl.netstate.uppers import UpperState
 from manactl.render.outcome_document import claim_document
 from manactl.wire import rtmsg as rt
@@ -235,6 +235,23 @@ def test_a_port_without_addresses_carries_none() -> None:
     made = plan(bare)
     assert made.stops == ("all traffic of the kernel over eth1 (it has no global address)",)
     assert made.steps[1] == SetAdmin(PORT, "eth1", up=False, was=True, had_carrier=False)
+
+
+def test_who_may_interfere_is_named_but_for_managers_which_the_guard_names() -> None:
+    zebra, wicked = Process(7, "zebra"), Process(8, "wickedd")
+    daemons = (Daemon("FRR", Does.ROUTES, (zebra,)), Daemon("wicked", Does.LINKS, (wicked,)))
+    around = dataclasses.replace(QUIET, daemons=daemons)
+    frr, free = plan(around=around).notes
+    assert frr.startswith("FRR (pid 7 zebra): it notices when eth1 goes down")
+    assert free.startswith("wicked (pid 8 wickedd): it may set eth1 up again")
+    down = plan(dataclasses.replace(STATE, up=False), around=around).notes
+    assert {frr, free} < set(down)
+    mine = Manager("wicked", wicked, True, "/run/wicked/state-3.xml")
+    assert plan(around=dataclasses.replace(around, managers=(mine,))).notes == (frr,)
+    leaves = dataclasses.replace(mine, managed=False)
+    assert plan(around=dataclasses.replace(around, managers=(leaves,))).notes == (frr, free)
+    unknown = dataclasses.replace(QUIET, daemons=None, managers=None)
+    assert plan(around=unknown).notes == ()
 
 
 def test_below_a_bond_its_danger_is_noted() -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from manactl.act.plan import NetdevNow
 from manactl.act.system import LiveSystem, capabilities, who
-from manactl.look import raw_qp_probe, stacked_links, surroundings
+from manactl.look import raw_qp_probe, stacked_links, surroundings, user_namespace
 from manactl.model.port import Certainty, Missing, Owner, PortStatus, Report
 from manactl.netstate.snapshot import Request
 from manactl.wire.uverbs import ProofOutcome
@@ -169,7 +169,16 @@ def test_a_device_that_cannot_be_opened_is_not_tried_for_ever(
 ) -> None:
     monkeypatch.setitem(modules, "pyverbs", None)
     rdma_device(sys, "manae_0", 9)
+    opened = []
+    open_device = raw_qp_probe.open_device
+
+    def noted(*where: Any) -> raw_qp_probe.Device:
+        opened.append(where[:2])
+        return open_device(*where)
+
+    monkeypatch.setattr(raw_qp_probe, "open_device", noted)
     proof = system.prove_free(PORT)
+    assert opened == [(PORT.pci, "manae_0")]
     assert (proof.where, proof.errno) == ("open", errno.ENXIO)
     assert "another device's by now" in proof.message
 
@@ -253,6 +262,16 @@ def test_capabilities_are_the_effective_ones(monkeypatch: pytest.MonkeyPatch) ->
     assert capabilities() == 0x3000
     proc_file(monkeypatch, "/proc/self/status", "Name:\tx\n")
     assert capabilities() == 0
+
+
+@pytest.mark.parametrize(("owns", "left"), [(True, 0x1000), (False, 0)])
+def test_root_of_a_user_namespace_has_what_belongs_to_it(
+    monkeypatch: pytest.MonkeyPatch, owns: bool, left: int
+) -> None:
+    proc_file(monkeypatch, "/proc/self/status", "CapEff:\t000001ffffffffff\n")
+    monkeypatch.setattr(user_namespace, "is_initial", lambda: False)
+    monkeypatch.setattr(user_namespace, "owns_netns", lambda: owns)
+    assert capabilities() == left
 
 
 def test_a_netdev_that_is_just_going_hides_no_other(system: LiveSystem, sys: Path) -> None:

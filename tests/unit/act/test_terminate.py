@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import signal
 import subprocess
@@ -582,3 +583,29 @@ def test_who_could_not_be_signalled_was_not() -> None:
     with pytest.raises(OSError, match="Invalid"):
         ending.terminate(ONE, lambda: ONE, sent, 0.0, [].append, processes=Refusing())
     assert sent == []
+
+
+class Poll:
+    """select.poll() of a process that ends in the fourth slice of a second."""
+
+    def __init__(self) -> None:
+        self.asked: list[float] = []
+
+    def register(self, fd: int, _events: int) -> None:
+        assert fd == 7
+
+    def poll(self, milliseconds: float) -> list[tuple[int, int]]:
+        self.asked.append(milliseconds)
+        return [(7, 1)] if len(self.asked) == 4 else []
+
+
+@pytest.mark.parametrize(("within", "looks", "ended"), [(60.0, 4, True), (2.5, 3, False)])
+def test_the_end_of_a_process_is_awaited_in_slices(
+    monkeypatch: pytest.MonkeyPatch, within: float, looks: int, ended: bool
+) -> None:
+    poll, clock = Poll(), itertools.count()
+    monkeypatch.setattr(ending.select, "poll", lambda: poll)
+    monkeypatch.setattr(ending.time, "monotonic", lambda: float(next(clock)))
+    assert ending.LiveProcesses().ended(7, within) is ended
+    assert len(poll.asked) == looks
+    assert all(0 <= milliseconds <= 1000 for milliseconds in poll.asked)

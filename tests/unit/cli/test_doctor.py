@@ -33,7 +33,7 @@ PORTS = tuple(
     )
     for number in (1, 2)
 )
-UNFIT = {"provider": "", "systemd": "252"}
+UNFIT = {"provider": "", "listed": (), "systemd": "252"}
 
 
 class Scene:

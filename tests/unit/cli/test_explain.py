@@ -60,6 +60,16 @@ def test_unknown_text_lists_the_nearest_and_is_a_usage_error(
     assert "manactl explain" in err
 
 
+def test_the_number_of_unknown_text_is_named_and_not_explained(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code, out, err = run(capsys, "usb 1-1: device descriptor read/64, error -19")
+    assert (code, out) == (2, "")
+    assert "its number is ENODEV (No such device)" in err
+    assert "manactl explain 19" in err
+    assert "another owner" not in err
+
+
 def test_unknown_text_as_json_is_an_error_document(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "xyzzy", "--json")
     document = json.loads(out)

@@ -34,6 +34,16 @@ def test_what_is_not_supported() -> None:
     assert (no.code, no.facts) == (Code.UNSUPPORTED, NetvscPair("eth9"))
 
 
+def test_a_raw_device_elsewhere_is_no_driver_that_is_missing() -> None:
+    port = STATUS._replace(rdma=None, raw_elsewhere=True, rdma_elsewhere=("manae_0",))
+    (no,) = claimable.refusals(port, can_prove=True)
+    assert (no.code, no.facts) == (Code.UNSUPPORTED, NoRdmaDevice(True, ("manae_0",)))
+    held = port._replace(owner=Owner.RAW_QP, holders=(HOLDER,))
+    assert codes(held) == [Code.UNSUPPORTED, Code.HOLDER]
+    # That the RNIC's is elsewhere keeps nobody from a raw QP.
+    assert codes(STATUS._replace(rdma_elsewhere=("mana_0",))) == []
+
+
 def test_a_live_holder_refuses_by_name() -> None:
     (no,) = claimable.refusals(
         STATUS._replace(owner=Owner.RAW_QP, holders=(HOLDER,)), can_prove=True

@@ -31,6 +31,7 @@ UNREADABLE = DeviceFacts()
     ("device", "raw"),
     [
         (DeviceFacts(absent=True), Raw.NONE),
+        (DeviceFacts(elsewhere=True), Raw.UNKNOWN),
         (DeviceFacts(raw_qp_tracked=True), Raw.SOME),
         (DeviceFacts(raw_qp_tracked=True, combined=True), Raw.SOME),
         # ENOENT for queue pair 0 proves nothing.
@@ -178,10 +179,31 @@ def test_a_port_in_transition_is_not_ruled_out() -> None:
     assert decisions[2].candidates == (1, 2)
 
 
+@pytest.mark.parametrize("ports", [1, 2])
+def test_a_device_elsewhere_never_proves_a_port_free(ports: int) -> None:
+    """Whatever the ports show: only IFF_UP or receive queues say that the netdev has one, and only
+    event queues beside them that a raw queue pair has it."""
+    tri = (None, False, True)
+    shown = [(up, rx, eqs) for up in tri for rx in tri for eqs in tri]
+    for changing in (False, True):
+        device = DeviceFacts(elsewhere=True, changing=changing)
+        for up, rx, eqs in shown:
+            mates = [PortFacts(n, False, eqs=False, rx=False) for n in range(2, ports + 1)]
+            first, *others = decide(device, [PortFacts(1, up, eqs=eqs, rx=rx), *mates]).values()
+            assert first.owner is not Owner.FREE
+            if first.owner is Owner.ETHERNET:
+                assert up or rx
+            if first.owner is Owner.RAW_QP:
+                assert (eqs, rx, first.certainty) == (True, False, Certainty.INFERRED)
+            assert all(other.owner is Owner.UNKNOWN for other in others)
+            if first.owner is Owner.UNKNOWN and up is False:
+                assert 1 in first.candidates
+
+
 def test_no_row_is_dead() -> None:
     """Each row decides some combination of facts, so none is there for show."""
     tri = (None, False, True)
-    hit_device = set()
+    hit_device = {raw_on_device(DeviceFacts(elsewhere=True))[1]}
     counts = (None, 0, 1, 2)
     for absent in (False, True):
         for combined in (False, True):

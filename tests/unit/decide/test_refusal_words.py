@@ -156,7 +156,20 @@ CASES: list[tuple[str, why.Facts, list[str], list[tuple[str, str, object]]]] = [
         ["nm (pid 77 prober), nd (pid 77 prober), which does not report whether it does;"],
         [("run", "/a", True), ("run", "/b", None)],
     ),
+    (
+        "manager",
+        why.Managers((Manager("ifupdown", None, True, "/c"),)),
+        ["controls it: ifupdown; it may"],
+        [("run", "/c", True)],
+    ),
     ("unsupported", why.NoRdmaDevice(), ["no RDMA device"], []),
+    (
+        "unsupported",
+        why.NoRdmaDevice(True, ("manae_0",)),
+        ["not in this network namespace (manae_0)"],
+        [("sysfs", "RDMA device elsewhere", "manae_0")],
+    ),
+    ("unsupported", why.NoRdmaDevice(True), ["not in this network namespace:"], []),
     ("unsupported", why.NetvscPair("eth0"), ["eth0"], [("sysfs", "master", "eth0")]),
     (
         "holder",
@@ -297,6 +310,7 @@ def test_a_failure_that_no_waiver_changes_says_what_to_do_once() -> None:
     ("facts", "word"),
     [
         (why.NoRdmaDevice(), "modprobe mana_ib"),
+        (why.NoRdmaDevice(True), "rdma dev set DEVICE netns first"),
         (why.NetvscPair("eth0"), "without a netvsc"),
         (why.OwnerUnprovable(()), "root"),
         (why.InTransition((), ()), "try again"),

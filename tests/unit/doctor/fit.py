@@ -15,6 +15,7 @@ from manactl.doctor.machine import (
     Shape,
     Uverbs,
 )
+from manactl.look.debugfs import Mount
 from manactl.netstate.surroundings import Manager, Process
 
 FUNCTION = Function("7870:00:00.0", "mana", 2, ("manae_0", "mana_0"), rdma_served=True)
@@ -25,13 +26,15 @@ FIT = Machine(
     kernel="7.3.4",
     functions=(FUNCTION,),
     modules=LOADED,
-    debugfs=True,
+    debugfs=Mount.MOUNTED,
     shape=Shape.VPORT_EQS,
     lockdown=None,
     rdma_netns="shared",
     uverbs=(NODE,),
     provider="/usr/lib/libibverbs/libmana-rdmav34.so",
     rdma_core=56,
+    announced=True,
+    listed=("mana_0", "manae_0"),
     pyverbs=True,
     capabilities=ALL_CAPABILITIES,
     memlock=8 << 20,

@@ -11,6 +11,7 @@ import pytest
 from manactl.doctor import drivers
 from manactl.doctor.finding import Finding, Level
 from manactl.doctor.machine import Machine, Module, Shape
+from manactl.look.debugfs import Mount
 from tests.unit.doctor.fit import FUNCTION, LOADED, NODE, machine
 
 A, B = "7870:00:00.0", "7871:00:00.0"
@@ -163,6 +164,16 @@ def test_rdma_namespaces(mode: str | None, hidden: bool, level: str | None) -> N
         assert found[0][2][-1] == "rdma system set netns shared"
 
 
+@pytest.mark.parametrize("mode", ["shared", "exclusive", None])
+def test_one_rdma_device_elsewhere_is_to_be_mended(mode: str | None) -> None:
+    """The other one of the function being here hides nothing."""
+    part = replace(OTHER, rdma=("mana_1",), rdma_elsewhere=("manae_1",))
+    (found,) = drivers.rdma_netns(machine(functions=(FUNCTION, part), rdma_netns=mode))
+    assert (found.code, found.level) == ("rdma-netns", Level.FIX)
+    assert found.what == f"in another network namespace: manae_1 of {B}"
+    assert found.fix[1] == "ip netns exec NETNS rdma dev set manae_1 netns first"
+
+
 def test_devices_that_mana_ib_has_not_made_are_not_elsewhere() -> None:
     assert [one[1] for one in check(drivers.rdma_netns, functions=(NOT_SERVED,))] == ["fine"]
 
@@ -183,14 +194,19 @@ def test_the_bugs_of_a_driver_go_by_what_it_shows(shape: Shape | None, found: li
 @pytest.mark.parametrize(
     ("debugfs", "lockdown", "found"),
     [
-        (True, None, []),
-        (True, "none", []),
-        (True, "integrity", [("lockdown", "fine", ())]),
+        (Mount.MOUNTED, None, []),
+        (Mount.MOUNTED, "none", []),
+        (Mount.MOUNTED, "integrity", [("lockdown", "fine", ())]),
         (None, "integrity", [("debugfs", "unseen", ()), ("lockdown", "fine", ())]),
-        (False, None, [("debugfs", "advice", ("mount -t debugfs none /sys/kernel/debug",))]),
+        (
+            Mount.NOT_MOUNTED,
+            None,
+            [("debugfs", "advice", ("mount -t debugfs none /sys/kernel/debug",))],
+        ),
+        (Mount.NOT_OFFERED, None, [("debugfs", "advice", ())]),  # nothing can be mounted
     ],
 )
-def test_debugfs(debugfs: bool | None, lockdown: str | None, found: Brief) -> None:
+def test_debugfs(debugfs: Mount | None, lockdown: str | None, found: Brief) -> None:
     assert check(drivers.debugfs, debugfs=debugfs, lockdown=lockdown) == found
 
 

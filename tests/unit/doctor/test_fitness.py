@@ -10,6 +10,8 @@ import pytest
 from manactl.doctor import fitness
 from manactl.doctor.finding import Level
 from manactl.doctor.machine import HugePages, Journals, Machine, Module, Shape
+from manactl.look.debugfs import Mount
+from manactl.netstate.surroundings import Daemon, Does
 from tests.unit.doctor.fit import FIT, FUNCTION, LOADED, NODE, manager
 
 
@@ -54,9 +56,11 @@ CASES: list[tuple[dict[str, Any], str, Level, str]] = [
     ({"waiting": ("pid 7 waits",)}, "driver-busy", FIX, "status -v"),
     ({"shape": Shape.SHARED_EQS}, "generation", ADVICE, ""),
     ({"shape": Shape.NOTHING}, "kernel-bug-open", ADVICE, ""),
-    ({"debugfs": False, "shape": None}, "debugfs", ADVICE, "mount -t debugfs"),
+    ({"debugfs": Mount.NOT_MOUNTED, "shape": None}, "debugfs", ADVICE, "mount -t debugfs"),
     ({"debugfs": None, "shape": None}, "debugfs", UNSEEN, ""),
-    ({"provider": ""}, "rdma-core", FIX, "ibverbs-providers"),
+    ({"provider": "", "listed": ()}, "rdma-core", FIX, "ibverbs-providers"),
+    ({"listed": ()}, "rdma-core", FIX, "--reinstall"),
+    ({"listed": (), "announced": False}, "rdma-core", FIX, "driver mana"),
     ({"rdma_core": 39}, "rdma-core", FIX, "ibverbs-providers"),
     ({"pyverbs": False}, "pyverbs", ADVICE, "python3-pyverbs"),
     ({"capabilities": 0}, "privilege", UNSEEN, "sudo"),
@@ -67,6 +71,10 @@ CASES: list[tuple[dict[str, Any], str, Level, str]] = [
     ({"managers": None}, "manager", UNSEEN, ""),
     ({"managers": (manager("NetworkManager", True),)}, "manager", FIX, "managed no"),
     ({"managers": (manager("systemd-networkd", None),)}, "manager", FIX, "10-a.network.d"),
+    ({"managers": (manager("wicked", True),)}, "manager", FIX, "STARTMODE"),
+    ({"managers": (manager("dhcpcd", True),)}, "manager", FIX, "denyinterfaces eth1"),
+    ({"managers": (manager("ifupdown", True),)}, "manager", FIX, "--allow manager"),
+    ({"daemons": (Daemon("FRR", Does.ROUTES, ()),)}, "manager", ADVICE, ""),
     ({"systemd": "257.6-1"}, "systemd", ADVICE, "apt"),
     ({"uio_vmbus": ()}, "uio", ADVICE, "remove_id"),
     ({"journals": Journals(interrupted=("a:1",))}, "interrupted", FIX, "manactl recover"),
@@ -113,6 +121,8 @@ def test_what_is_fine_is_said_too() -> None:
 
 
 def test_the_worst_comes_first() -> None:
-    levels = [one.level for one in fitness.findings(replace(FIT, provider="", capabilities=0))]
+    levels = [
+        one.level for one in fitness.findings(replace(FIT, provider="", listed=(), capabilities=0))
+    ]
     assert list(dict.fromkeys(levels)) == [FIX, ADVICE, UNSEEN, Level.FINE]
     assert levels == sorted(levels, key=[FIX, ADVICE, UNSEEN, Level.FINE].index)

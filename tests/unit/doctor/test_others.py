@@ -8,7 +8,7 @@ import pytest
 
 from manactl.doctor import others
 from manactl.doctor.machine import Journals, PciManager
-from manactl.netstate.surroundings import Manager, Process
+from manactl.netstate.surroundings import Daemon, Does, Manager, Process
 from tests.unit.doctor.fit import machine
 from tests.unit.doctor.test_drivers import Brief, brief, check
 
@@ -62,6 +62,27 @@ def test_every_manager_is_a_finding_and_none_is_none() -> None:
     assert [one[1] for one in check(others.managers, managers=pair)] == ["fine", "mend"]
     assert check(others.managers, managers=()) == []
     assert check(others.managers, managers=None) == [("manager", "unseen", ())]
+
+
+def test_who_manages_no_port_is_advice_and_named_once() -> None:
+    wicked = Daemon("wicked", Does.LINKS, (Process(7, "wickedd"),))
+    frr = Daemon("FRR", Does.ROUTES, (Process(8, "zebra"),))
+    links, routes = others.managers(machine(daemons=(wicked, frr)))
+    assert (links.code, str(links.level), links.fix) == ("manager", "advice", ())
+    assert "wicked (pid 7 wickedd)" in links.what
+    assert "FRR (pid 8 zebra)" in routes.what
+    assert links.why != routes.why
+    mine = managed_by("wicked", True)
+    both = others.managers(machine(managers=(mine,), daemons=(wicked, frr)))
+    assert [str(one.level) for one in both] == ["mend", "advice"]
+    let_be = managed_by("wicked", False)
+    assert len(list(others.managers(machine(managers=(let_be,), daemons=(wicked,))))) == 2
+
+
+def test_a_timer_can_be_stopped() -> None:
+    timer = Daemon("nm-cloud-setup", Does.ADDRESSES, ())
+    (found,) = others.managers(machine(daemons=(timer,)))
+    assert found.fix == ("systemctl stop nm-cloud-setup.timer",)
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from manactl.doctor import programs
 from manactl.doctor.machine import HugePages
-from tests.unit.doctor.fit import machine
+from tests.unit.doctor.fit import FIT, NODE, machine
 from tests.unit.doctor.test_drivers import brief, check
 
 MIB = 1 << 20
@@ -27,13 +28,44 @@ NET_ADMIN, NET_RAW, IPC_LOCK = (1 << bit for bit in (12, 13, 14))
     ],
 )
 def test_the_provider_and_its_age(provider: str, version: int | None, level: str) -> None:
-    (found,) = programs.rdma_core(machine(provider=provider, rdma_core=version))
+    listed = FIT.listed if provider else ()
+    (found,) = programs.rdma_core(machine(provider=provider, rdma_core=version, listed=listed))
     assert (found.code, str(found.level)) == ("rdma-core", level)
     upgrade = "apt install --only-upgrade rdma-core ibverbs-providers"
     commands = [command.partition("  #")[0] for command in found.fix]
     new = "apt install ibverbs-providers"
     assert commands == ([] if level == "fine" else [new if not provider else upgrade])
     assert (str(version) in found.what) is (bool(provider) and version is not None)
+
+
+@pytest.mark.parametrize(
+    ("facts", "level", "word"),
+    [
+        ({"listed": ()}, "mend", "manae_0"),
+        ({"listed": ("mlx5_0",)}, "mend", "manae_0"),
+        ({"listed": (), "announced": False}, "mend", "/etc/libibverbs.d"),
+        ({"listed": (), "announced": None}, "mend", "reports"),
+        ({"listed": ("manae_0",), "announced": False}, "fine", ""),  # it is told in another way
+        ({"listed": ("manae_0",), "provider": ""}, "fine", ""),  # it lies in another place
+        ({"listed": None}, "fine", ""),
+        ({"listed": None, "provider": ""}, "mend", "no provider"),
+        ({"listed": (), "uverbs": (replace(NODE, mode=None),)}, "fine", ""),
+        ({"listed": (), "uverbs": ()}, "fine", ""),
+        ({"listed": (), "rdma_core": 39}, "mend", "too old"),
+    ],
+)
+def test_what_counts_is_what_libibverbs_lists(facts: dict[str, Any], level: str, word: str) -> None:
+    (found,) = programs.rdma_core(machine(**facts))
+    assert (found.code, str(found.level)) == ("rdma-core", level)
+    assert word in f"{found.what} {found.why}"
+
+
+def test_a_provider_that_is_not_announced_is_announced_again() -> None:
+    (found,) = programs.rdma_core(machine(listed=(), announced=False))
+    assert found.fix == (
+        "mkdir -p /etc/libibverbs.d",
+        "echo 'driver mana' > /etc/libibverbs.d/mana.driver",
+    )
 
 
 def test_pyverbs_is_nice_to_have() -> None:
@@ -57,6 +89,10 @@ def test_capabilities(capabilities: int, lacking: list[str]) -> None:
     if not lacking:
         assert brief([found]) == [("privilege", "fine", ())]
         return
+    (inside,) = programs.privilege(machine(capabilities=capabilities, own_user_namespace=True))
+    assert brief([inside]) == [("privilege", "unseen", ())]
+    assert inside.what.startswith(found.what)
+    assert "user namespace" in inside.why
     assert brief([found]) == [("privilege", "unseen", ("sudo manactl doctor",))]
     named = [word.strip(",") for word in found.what.split() if word.startswith("CAP_")]
     assert named == lacking

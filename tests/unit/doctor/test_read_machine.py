@@ -20,6 +20,7 @@ from manactl.doctor.machine import (
     Uverbs,
 )
 from manactl.doctor.read_machine import Places
+from manactl.look.debugfs import Mount
 from manactl.look.sysfs import Roots
 from manactl.model.port import (
     Certainty,
@@ -45,7 +46,15 @@ def places(tmp_path: Path) -> Places:
         return str(tmp_path / name)
 
     made = Places(
-        Roots(at("sys"), at("proc")), at("dev"), at("run"), at("modules"), (at("lib"),), at("state")
+        Roots(at("sys"), at("proc")),
+        at("dev"),
+        at("run"),
+        at("modules"),
+        (at("lib"),),
+        at("libibverbs.d"),
+        at("state"),
+        at("var-lib"),
+        at("etc"),
     )
     os.chmod(made.state, 0o700)
     write(made.roots.sys, "kernel/debug/x", "")
@@ -63,7 +72,7 @@ def test_an_empty_machine(places: Places) -> None:
     found = reading.read(REPORT, None, places)
     assert found.functions == ()
     assert found.modules == dict.fromkeys(reading.MODULES, Module.ABSENT)
-    assert (found.debugfs, found.shape, found.lockdown) == (True, None, None)
+    assert (found.debugfs, found.shape, found.lockdown) == (Mount.MOUNTED, None, None)
     assert (found.provider, found.rdma_core, found.uio_vmbus) == ("", None, None)
     assert (found.hugepages, found.hugetlbfs, found.managers) == ((), (), ())
     assert found.journals == Journals()
@@ -99,7 +108,12 @@ def test_shapes(places: Places, names: tuple[str, ...], shape: Shape) -> None:
 def test_debugfs_that_is_not_mounted(places: Places) -> None:
     Path(places.roots.sys, "kernel/debug/x").unlink()
     found = reading.read(REPORT, None, places)
-    assert (found.debugfs, found.shape) == (False, None)
+    assert (found.debugfs, found.shape) == (Mount.NOT_MOUNTED, None)
+    write(places.roots.proc, "filesystems", "nodev\tsysfs\n")
+    assert reading.read(REPORT, None, places).debugfs is Mount.NOT_OFFERED
+    Path(places.roots.sys, "kernel/debug").rmdir()
+    found = reading.read(REPORT, None, places)
+    assert (found.debugfs, found.shape) == (Mount.NOT_OFFERED, None)
 
 
 def test_libraries_and_lockdown(places: Places) -> None:
@@ -255,6 +269,43 @@ def test_a_provider_is_where_libibverbs_looks(places: Places) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("files", "announced"),
+    [
+        ({}, False),
+        ({"mana.driver": "driver mana\n"}, True),
+        ({"all": "# of the image\n\ndriver mlx5\n driver   mana \n"}, True),
+        ({"own": "driver /opt/rdma/lib/libmana\n"}, True),
+        ({"mlx5.driver": "driver mlx5\n"}, False),
+        ({"mana.driver": "mana\n"}, False),
+        ({"mana.driver": "driver mana extra\n"}, False),
+        ({".mana.driver.swp": "driver mana\n"}, False),
+    ],
+)
+def test_whether_the_provider_is_announced(
+    places: Places, files: dict[str, str], announced: bool
+) -> None:
+    for name, words in files.items():
+        write(places.verbs, name, words)
+    assert reading.read(REPORT, None, places).announced is announced
+
+
+def test_libibverbs_is_asked_where_there_is_a_function(places: Places) -> None:
+    asked = []
+
+    def listed() -> tuple[str, ...]:
+        asked.append("ibv_devices")
+        return ("mana_0",)
+
+    assert reading.read(REPORT, None, places, listed).listed is None
+    assert asked == []
+    device = Path(places.roots.sys, "bus/pci/devices/7870:00:00.0")
+    write(str(device), "vendor", "0x1414\n")
+    write(str(device), "device", "0x00ba\n")
+    assert reading.read(REPORT, None, places, listed).listed == ("mana_0",)
+    assert asked == ["ibv_devices"]
+
+
 def test_sizes_of_huge_pages_in_order_and_only_whole_ones(places: Places) -> None:
     base = "kernel/mm/hugepages"
     for size, total in ((2048, "3\n"), (1048576, "1\n"), (64, "")):
@@ -284,6 +335,20 @@ def test_mounts_of_hugetlbfs_alone(places: Places) -> None:
 def test_lockdown(places: Places, text: str, mode: str | None) -> None:
     write(places.roots.sys, "kernel/security/lockdown", text)
     assert reading.read(REPORT, None, places).lockdown == mode
+
+
+def test_root_of_a_user_namespace_is_told_from_root(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    os.chmod(places.state, 0o777)
+    found = reading.read(REPORT, None, places)
+    assert not found.own_user_namespace
+    assert "not root's alone" in (found.state_dir or "")
+    write(places.roots.proc, "self/ns/user", "")  # any inode but that of the first namespace
+    found = reading.read(REPORT, None, places)
+    assert found.own_user_namespace
+    assert found.state_dir is None  # what belongs to whom cannot be seen from there
 
 
 def test_iommu_groups_are_counted(places: Places) -> None:

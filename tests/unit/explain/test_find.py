@@ -27,6 +27,7 @@ LINES = {
     "[   73.397977] mana 0000:01:00.0 eth1: Failed to create vPort 1 : -16": "open-refused",
     "mana 0000:01:00.0 eth1: mana_open failed to allocate queues: -16": "open-refused",
     "RTNETLINK answers: Device or resource busy": "open-refused",
+    "SIOCSIFFLAGS: Device or resource busy": "open-refused",
     "netlink error: Device or resource busy": "ethtool-busy",
     "hv_netvsc f8615163-0000 eth0: unable to open slave: enP30832s1: -16": "netvsc-vf-not-opened",
     "hv_netvsc f8615163-0000 eth0: Data path switched from VF: enP30832s1": "data-path",
@@ -54,6 +55,60 @@ LINES = {
     "manactl: another manactl is at work on 0000:01:00.0: pid 7 (python3), since just now": (
         "locked"
     ),
+    # Of containers, libibverbs, the EAL and the RDMA core.
+    "libibverbs: Warning: no userspace device-specific driver found for "
+    "/sys/class/infiniband_verbs/uverbs0": "ibv-no-driver",
+    "libibverbs: Warning: couldn't load driver 'libmana-rdmav34.so': libmana-rdmav34.so: cannot "
+    "open shared object file: No such file or directory": "ibv-no-driver",
+    "couldn't open config directory '/etc/libibverbs.d'": "ibv-config",
+    "libibverbs: Warning: couldn't open config directory '/etc/libibverbs.d'.": "ibv-config",
+    "libibverbs: Warning: Driver mana does not support the kernel ABI of 2 (supports 1 to 1) for "
+    "device /sys/class/infiniband/mana_0": "ibv-abi",
+    "libibverbs: Warning: RLIMIT_MEMLOCK is 65536 bytes.\n    This will severely limit memory "
+    "registrations.": "ibv-limits",
+    "EAL: Requested device 7870:00:00.0 cannot be used": "dpdk-device-unusable",
+    "PCI_BUS: Requested device 7870:00:00.0 cannot be used": "dpdk-device-unusable",
+    "EAL: Driver cannot attach the device": "dpdk-device-unusable",
+    "EAL: Driver cannot attach the device (7870:00:00.0)": "dpdk-device-unusable",
+    "EAL: Cannot find bus for device": "dpdk-device-unusable",
+    "EAL: Cannot find bus (pcie)": "dpdk-device-unusable",
+    "EAL: Bus (pci) probe failed.": "dpdk-device-unusable",
+    "EAL: FATAL: Cannot init memory": "dpdk-memory",
+    "EAL: Cannot init memory": "dpdk-memory",
+    "EAL: FATAL: Cannot init config": "dpdk-lock",
+    "EAL: Cannot create lock on '/var/run/dpdk/rte/config'. Is another primary process running?": (
+        "dpdk-lock"
+    ),
+    "EAL: FATAL: Invalid 'command line' arguments.": "dpdk-init",
+    "EAL: FATAL: something that a later version says": "dpdk-init",
+    "EAL:   Expecting 'PA' IOVA mode but current mode is 'VA', not initializing": "dpdk-iova",
+    "Cannot change net namespace of RDMA device in shared netns mode.": "rdma-netns-shared",
+    "incorrect RDMA subsystem network namespace": "rdma-netns-exclusive",
+    "Cannot change channels when RDMA is active": "ethtool-busy",
+    "netlink error: Cannot change channels when RDMA is active\nnetlink error: Device or resource "
+    "busy": "ethtool-busy",
+    "ipv6: Multicast auto join failed.": "ipv6-autojoin",
+    "Error: ipv6: Multicast auto join failed.": "ipv6-autojoin",
+    "hn_vf_attach(): found matching VF port 1": "dpdk-netvsc-vf",
+    "HN_DRIVER: hn_vf_attach(): Couldn't find port for VF": "dpdk-netvsc-vf-failed",
+    "open /dev/infiniband/uverbs0: operation not permitted": "uverbs-open",
+    "ibv_devinfo: /dev/infiniband/uverbs0: Permission denied": "uverbs-open",
+    'error creating new device: "missing RDMA device spec for device 7870:00:00.0, RDMA device '
+    '\\"issm\\" not found"': "uverbs-open",
+    "RDMA resources for 7870:00:00.0 not found. Are RDMA modules loaded?": "no-rdma-driver",
+    "dpdk|ERR|EAL: Driver cannot attach the device (7870:00:00.0)": "dpdk-device-unusable",
+    "netdev_dpdk|WARN|Error attaching device '7870:00:00.0' to DPDK": "dpdk-device-unusable",
+    "EAL: Error - exiting with code: 1\n  Cause: No Ethernet ports - bye": "dpdk-no-port",
+    "RTNETLINK answers: No such device": "netdev-missing",
+    'Cannot find device "eth1"': "netdev-missing",
+    "RTNETLINK answers: Operation not permitted": "EPERM",
+    "RDMA_CM_EVENT_ADDR_ERROR, error: -19": "rdma-cm",
+    "nvme_rdma.c: 587:nvme_rdma_resolve_addr: *ERROR*: RDMA_CM_EVENT_ADDR_ERROR, error: -19": (
+        "rdma-cm"
+    ),
+    "cma event RDMA_CM_EVENT_ADDR_ERROR, error -19": "rdma-cm",
+    "RDMA CMA: address error, error -19": "rdma-cm",
+    "ib_write_bw: unexpected CM event: RDMA_CM_EVENT_REJECTED, error 28": "rdma-cm",
     "Device or resource busy": "EBUSY",
     "[Errno 16] Device or resource busy": "EBUSY",
     "OSError: [Errno 12] Cannot allocate memory": "ENOMEM",
@@ -92,6 +147,46 @@ def test_a_bare_number_is_exit_code_and_errno_a_negative_one_errno_alone() -> No
 def test_an_errno_that_the_topic_does_not_explain_is_explained_beside_it() -> None:
     names = [topic.name for topic in find("mana_open failed to allocate queues: -12").topics]
     assert names == ["open-refused", "ENOMEM"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "usb 1-1: device descriptor read/64, error -19",
+        "nvme nvme0: Connect rejected: status -19",
+        "RDMA_CM_EVENT_SOMETHING_NEW, error: -19",
+        "bind: No such device",
+        "umount: /mnt: Device or resource busy",
+        "rsync error: some files could not be transferred (code 16)",
+        "postgres[17]: could not open relation, errno 16",
+    ],
+)
+def test_a_number_behind_the_words_of_another_program_is_weaker_than_the_words(line: str) -> None:
+    """It must not be told as what the number means with MANA: a vport with another owner."""
+    assert not {"EBUSY", "ENODEV"} & {topic.name for topic in find(line).topics}
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("error: -19", "ENODEV"),
+        ("eth1: Device or resource busy", "EBUSY"),
+        ("enP30832s1: error -16", "EBUSY"),
+        ("failed with error code -16", "EBUSY"),
+        ("OSError: [Errno 19] No such device", "ENODEV"),
+        ("mana 7870:00:00.0 eth1: something new: -16", "EBUSY"),
+        ("ibv_create_qp: No such device", "ENODEV"),
+        ("libibverbs: something new: Device or resource busy", "EBUSY"),
+        ("could not create the raw QP: -19", "ENODEV"),
+    ],
+)
+def test_a_number_alone_or_behind_words_about_mana_is_explained(line: str, name: str) -> None:
+    assert [topic.name for topic in find(line).topics] == [name]
+
+
+def test_the_number_of_a_line_that_is_not_known_is_still_read() -> None:
+    found = find("usb 1-1: device descriptor read/64, error -19")
+    assert (found.topics, found.errno) == ((), 19)
 
 
 def test_several_lines_give_several_topics_in_their_order() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from manactl.look.debugfs import VportDir, vports
+from manactl.look.debugfs import Mount, VportDir, mounted, vports
 from tests.unit.machine import PCI, Machine
 
 
@@ -108,3 +108,22 @@ def test_what_is_no_vport_ends_no_list(tmp_path: Path, monkeypatch: pytest.Monke
     order = {str(base): ["gdma", "vportx", "vport1", "vport2"]}  # vport1 has just gone
     monkeypatch.setattr(os, "listdir", lambda path: order.get(path) or listdir(path))
     assert vports(str(tmp_path), [PCI]) == {2: VportDir(True, False)}
+
+
+@pytest.mark.parametrize(
+    ("place", "filesystems", "found"),
+    [
+        ("debug/mana", "nodev\tdebugfs\n", Mount.MOUNTED),
+        ("debug", "nodev\tsysfs\nnodev\tdebugfs\n\text4\n", Mount.NOT_MOUNTED),
+        ("debug", None, Mount.NOT_MOUNTED),
+        ("debug", "nodev\tsysfs\nnodev\tnodebugfs\n", Mount.NOT_OFFERED),
+        ("", "nodev\tsysfs\n", Mount.NOT_OFFERED),
+    ],
+)
+def test_whether_it_is_mounted_or_can_be(
+    tmp_path: Path, place: str, filesystems: str | None, found: Mount
+) -> None:
+    (tmp_path / "kernel" / place).mkdir(parents=True)
+    if filesystems is not None:
+        (tmp_path / "filesystems").write_text(filesystems)
+    assert mounted(str(tmp_path), str(tmp_path)) is found

@@ -13,6 +13,7 @@ import pytest
 from manactl.look import netns
 from manactl.look.netns import Namespace, NetdevInNetns, OtherNamespaces, enter, namespaces
 from manactl.look.sysfs import Roots
+from manactl.model.claim import NetnsId
 from manactl.model.port import Netdev
 
 PCI = "7870:00:00.0"
@@ -135,8 +136,8 @@ def search(
 def test_what_the_search_found_is_told_by_port(
     places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer = {"error": 0, "found": {1: ("blue", tuple(BLUE))}}
-    assert search(places, answer, monkeypatch) == {1: NetdevInNetns("blue", BLUE)}
+    answer = {"error": 0, "found": {1: ("blue", 17, tuple(BLUE))}}
+    assert search(places, answer, monkeypatch) == {1: NetdevInNetns("blue", BLUE, 17)}
     assert search(places, {"error": 0, "found": {}}, monkeypatch) == {}
 
 
@@ -179,3 +180,34 @@ def test_what_the_kernel_does_not_let_the_child_do_ends_the_search(
     monkeypatch.setattr(netns, "_libc", Libc)
     ctypes.set_errno(errno.EPERM)
     assert netns._search([], PCI, {1}) == {"error": errno.EPERM, "found": {}}
+
+
+def test_our_own_namespace_is_told_by_inode_and_cookie(places: Places) -> None:
+    ours = netns.own()
+    assert ours.inode == os.stat("/proc/self/ns/net").st_ino
+    assert ours.cookie is None or ours.cookie > 0
+    assert netns.own().is_same(ours)
+    # Another /proc, the same process.
+    assert netns.own(places.proc).cookie == ours.cookie
+    assert netns.own(str(places.base / "nowhere")).inode is None
+
+
+RED = NetnsId(0, 17)
+
+
+@pytest.mark.parametrize(
+    ("cookie", "found"),
+    [(17, True), (18, False), (None, True)],  # it; the number is another's now; not to be entered
+)
+def test_a_namespace_is_found_by_its_number_and_told_by_its_cookie(
+    places: Places, monkeypatch: pytest.MonkeyPatch, cookie: int | None, found: bool
+) -> None:
+    monkeypatch.setattr(netns, "Child", child(cookie))
+    places.name("red", "red")
+    places.add(5, "blue")
+    red, blue = (os.stat(places.namespace(name)).st_ino for name in ("red", "blue"))
+    there = netns.find(RED._replace(inode=red), places.proc, places.named)
+    assert (there.name if there else None) == ("red" if found else None)
+    there = netns.find(RED._replace(inode=blue), places.proc, places.named)
+    assert (there.path if there else None) == (f"{places.proc}/5/ns/net" if found else None)
+    assert netns.find(RED._replace(inode=-1), places.proc, places.named) is None

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from manactl.look import procfs
 from manactl.look.procfs import container_of, describe, holders, manager_of, unit_of
 from tests.unit.machine import NULL, Machine
 
@@ -90,6 +91,47 @@ def test_every_process_with_the_device_is_found_once(machine: Machine) -> None:
     assert found.of[12345] == ()
     assert found.descriptors == {NULL: 3, 12345: 0}
     assert not found.hidden
+
+
+STATUS = "Name:\tpython3\nCapEff:\t{:016x}\n"
+
+
+@pytest.mark.parametrize(
+    ("mounts", "capabilities", "unlisted"),
+    [
+        ("rw,hidepid=invisible", 0, True),
+        ("rw,gid=7,hidepid=2", 0, True),
+        ("rw,hidepid=ptraceable,subset=pid", 0, True),
+        ("rw,hidepid=4", 1 << 19, False),  # CAP_SYS_PTRACE: nothing is hidden
+        ("rw,hidepid=noaccess", 0, False),  # they are listed, and their descriptors refused
+        ("rw,hidepid=1", 0, False),
+        ("rw,hidepid=0", 0, False),
+        ("rw", 0, False),
+    ],
+)
+def test_processes_that_proc_does_not_list(
+    machine: Machine,
+    monkeypatch: pytest.MonkeyPatch,
+    mounts: str,
+    capabilities: int,
+    unlisted: bool,
+) -> None:
+    """Whose process 1 we see, as in a container of our own, needs the mount option."""
+    machine.write("/proc/self/status", STATUS.format(capabilities))
+    machine.write("/mounts", f"21 1 0:2 / {proc(machine)} rw - proc proc {mounts}\n"
+                  "22 1 0:2 / /elsewhere rw - proc proc rw,hidepid=2\n")  # fmt: skip
+    monkeypatch.setattr(procfs, "OWN_MOUNTS", str(machine.path("/mounts")))
+    found = holders(proc(machine), {NULL})
+    assert (found.hidden, found.unlisted) == (unlisted, unlisted)
+
+
+def test_without_process_1_the_others_are_hidden(machine: Machine) -> None:
+    machine.remove(machine.path("/proc/1"))
+    machine.holder(4)
+    found = holders(proc(machine), {NULL})
+    assert (found.hidden, found.unlisted) == (True, True)
+    assert [one.pid for one in found.of[NULL]] == [4]
+    assert not holders(proc(machine), set()).hidden
 
 
 def test_without_a_device_nothing_is_searched(machine: Machine) -> None:

@@ -235,7 +235,7 @@ def test_only_the_guards_of_a_claim_decode_links() -> None:
     }
     assert importers("manactl.look.netdevs") == {"look/surroundings.py", "look/upper_devices.py"}
     assert importers("manactl.look.upper_devices") == {"look/surroundings.py"}
-    assert importers("manactl.look.surroundings") == {"act/system.py", "doctor/read_machine.py"}
+    assert importers("manactl.look.surroundings") == {"act/system.py"}
     assert callers("gather") == {"act/system.py"}
     assert callers("surroundings") == {"act/claim.py"}
 

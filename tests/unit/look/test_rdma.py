@@ -10,10 +10,10 @@ import pytest
 
 from manactl.decide.ownership import DeviceFacts
 from manactl.look import rdma
-from manactl.look.sysfs import RdmaNode
+from manactl.look.sysfs import Function, RdmaNode
 from manactl.model.port import Certainty, Evidence, Missing, Owner, RdmaPort, RdmaUse
 from manactl.wire.nldev import RdmaDevice, Resource
-from tests.unit.machine import PCI, Make
+from tests.unit.machine import PCI, Make, noted
 from tests.unit.test_report import nldev, owners
 
 
@@ -37,6 +37,7 @@ def test_rdma_devices_are_told_apart_by_shape_not_by_name(make: Make) -> None:
 def test_without_an_rdma_driver_a_down_port_is_free(make: Make) -> None:
     machine = make("6.18-idle")
     machine.remove(machine.pci("infiniband"))
+    machine.remove(machine.pci("infiniband_verbs"))
     for auxiliary in machine.path(f"/sys/bus/pci/devices/{PCI}").glob("mana.*"):
         (auxiliary / "driver").unlink()
     assert owners(machine) == [(Owner.FREE, Certainty.PROVEN)] * 2
@@ -58,6 +59,50 @@ def test_two_devices_that_look_alike_leave_it_open(make: Make) -> None:
     report = machine.look()
     assert {port.owner for port in report.ports} == {Owner.UNKNOWN}
     assert any("cannot tell" in item.why for item in report.missing)
+
+
+@pytest.mark.parametrize("state", ["idle", "raw-qp-on-port-2"])
+@pytest.mark.parametrize(
+    ("kernel", "owner"),
+    [("6.12", Owner.UNKNOWN), ("6.18", Owner.UNKNOWN), ("7", Owner.RAW_QP)],
+)
+def test_a_raw_device_in_another_namespace_proves_no_port_free(
+    make: Make, kernel: str, owner: Owner, state: str
+) -> None:
+    """What the RNIC's device tells is not taken for it; event queues without receive queues are
+    somebody's still, and his processes are those with the device open."""
+    machine = make(f"{kernel}-{state}")
+    name = "mana_0" if kernel == "6.12" else "manae_0"
+    machine.remove(machine.pci(f"infiniband/{name}"))
+    nldev(machine).recorded = [
+        one for one in nldev(machine).recorded if one["device"]["name"] != name
+    ]
+    machine.holder(7)
+    first, second = machine.look().ports
+    assert second.rdma is None
+    assert (second.raw_elsewhere, second.rdma_elsewhere) == (True, (name,))
+    assert [holder.pid for holder in second.holders] == [7]
+    if state == "idle":
+        assert (first.owner, second.owner) == (Owner.UNKNOWN, Owner.UNKNOWN)
+        assert second.reasons[-1] == "raw-device-elsewhere"
+    else:
+        assert (first.owner, second.owner) == (Owner.ETHERNET, owner)
+        assert second.certainty is not Certainty.PROVEN
+    assert noted(second)["rdma-elsewhere"] == (name,)
+    whys = [item.why for item in machine.look().missing if item.source == "nldev"]
+    assert [why for why in whys if why.startswith("raw-QP device in another network namespace")]
+
+
+def test_the_rnics_device_in_another_namespace_takes_no_certainty(make: Make) -> None:
+    machine = make("7-idle")
+    machine.remove(machine.pci("infiniband/mana_0"))
+    nldev(machine).recorded = [
+        one for one in nldev(machine).recorded if one["device"]["name"] != "mana_0"
+    ]
+    assert owners(machine) == [(Owner.FREE, Certainty.PROVEN)] * 2
+    (port, _) = machine.look().ports
+    assert port.rdma == RdmaPort("manae_0", 1)
+    assert (port.raw_elsewhere, port.rdma_elsewhere) == (False, ("mana_0",))
 
 
 RAW = RdmaNode("rdma7", 0, (1, 2), (77,))
@@ -116,7 +161,13 @@ def user(pid: int | None = 4211, users: int | None = 1) -> Resource:
 
 
 def look(fake: FakeNldev, *nodes: RdmaNode) -> rdma.RdmaView:
-    return rdma.view(nodes or (RAW,), True, fake, fake.listed)
+    return rdma.view(function(*(nodes or (RAW,))), fake, fake.listed)
+
+
+def function(*nodes: RdmaNode, **more: Any) -> Function:
+    """As on kernels with a device of its own for raw queue pairs, where there are two."""
+    values: dict[str, Any] = {"rdma_driver": True, "auxiliary": True, "apart": len(nodes) > 1}
+    return Function(PCI, (), nodes, **(values | more))
 
 
 def test_nothing_is_counted_that_is_the_kernels_own() -> None:
@@ -291,38 +342,81 @@ def test_what_the_other_device_does_not_tell_is_no_users_note(contexts: Any, cou
 
 
 @pytest.mark.parametrize(
-    ("nodes", "listed", "found"),
+    ("apart", "nodes", "listed", "found"),
     [
-        ([RAW], [], RAW),
-        ([RNIC], [ROCE], RNIC),
-        ([RAW, RNIC], [BARE, ROCE], RAW),
-        ([RNIC, RAW], [], RAW),  # by its node GUID alone
-        ([RAW, RNIC._replace(node_guid=0)], [BARE, ROCE], RAW),  # by the protocol
-        ([RAW, RNIC._replace(node_guid=0)], [BARE], None),
-        ([RNIC, RNIC._replace(name="x")], [BARE, ROCE], None),
-        ([RAW._replace(node_guid=None), RNIC], [BARE, ROCE], None),
+        (False, [RAW], [], RAW),
+        (False, [RNIC], [ROCE], RNIC),
+        (True, [RAW], [], RAW),  # the RNIC's is in another network namespace
+        (True, [RAW], [BARE], RAW),
+        (True, [RNIC], [ROCE], None),  # the one for raw queue pairs is
+        (True, [RNIC], [], None),
+        (True, [RNIC._replace(node_guid=0)], [ROCE], None),
+        (True, [RAW._replace(node_guid=None)], [], None),
+        (True, [RAW, RNIC], [BARE, ROCE], RAW),
+        (True, [RNIC, RAW], [], RAW),  # by its node GUID alone
+        (True, [RAW, RNIC._replace(node_guid=0)], [BARE, ROCE], RAW),  # by the protocol
+        (True, [RAW, RNIC._replace(node_guid=0)], [BARE], None),
+        (True, [RNIC, RNIC._replace(name="x")], [BARE, ROCE], None),
+        (True, [RAW._replace(node_guid=None), RNIC], [BARE, ROCE], None),
+        (True, [], [], None),
+        (False, [], [], None),
     ],
 )
 def test_the_device_of_raw_queue_pairs(
-    nodes: list[RdmaNode], listed: list[RdmaDevice], found: RdmaNode | None
+    apart: bool, nodes: list[RdmaNode], listed: list[RdmaDevice], found: RdmaNode | None
 ) -> None:
     by_name = {device.name: device for device in listed}
-    assert rdma.raw_device(nodes, by_name) is found
+    assert rdma.raw_device(nodes, by_name, apart=apart) is found
 
 
 def test_a_function_without_devices_has_no_driver_or_hides_them() -> None:
-    gone = rdma.view((), False, FakeNldev(), ())
+    gone = rdma.view(function(rdma_driver=False), FakeNldev(), ())
     assert (gone.facts, gone.missing) == (DeviceFacts(absent=True), ())
     assert gone.evidence == (Evidence("sysfs", "RDMA driver", None),)
-    hidden = rdma.view((), True, FakeNldev(), ())
-    assert hidden.facts == DeviceFacts()
-    assert [item.source for item in hidden.missing] == ["nldev"]
+    hidden = rdma.view(function(), FakeNldev(), ())
+    assert hidden.facts == DeviceFacts(elsewhere=True)
+    (missing,) = hidden.missing
+    assert (missing.source, "or mana_ib has not made it" in missing.why) == ("nldev", True)
+    assert (gone.hidden, hidden.hidden) == ((), ())
     assert gone.use == hidden.use == RdmaUse(None, None, None)
+
+
+AWAY = RdmaNode("rdma7", None, (), (77,))
+RNIC_AWAY = RdmaNode("roce3", None, (), (78,))
+
+
+@pytest.mark.parametrize(
+    ("apart", "here", "elsewhere"),
+    [
+        (True, (RNIC,), (AWAY,)),  # it alone has been moved
+        (True, (), (AWAY, RNIC_AWAY)),
+        (False, (), (AWAY,)),  # one device for everything
+    ],
+)
+def test_what_is_on_a_device_elsewhere_is_not_known(
+    apart: bool, here: tuple[RdmaNode, ...], elsewhere: tuple[RdmaNode, ...]
+) -> None:
+    """The other device is here, idle and empty: that says nothing about raw queue pairs."""
+    fake = FakeNldev([ROCE] if here else [])
+    view = rdma.view(function(*here, apart=apart, elsewhere=elsewhere), fake, fake.listed)
+    assert (view.raw, view.others, view.hidden) == (None, here, elsewhere)
+    assert view.facts == DeviceFacts(elsewhere=True)
+    assert view.use == RdmaUse(None, None, None)
+    (missing,) = view.missing
+    assert missing.why.startswith("raw-QP device in another network namespace (rdma7")
+    assert ("among them" in missing.why) is (len(elsewhere) > 1)
+
+
+def test_the_other_device_elsewhere_takes_nothing_away() -> None:
+    fake = FakeNldev([BARE])
+    view = rdma.view(function(RAW, apart=True, elsewhere=(RNIC_AWAY,)), fake, fake.listed)
+    assert (view.raw, view.others, view.hidden, view.missing) == (RAW, (), (), ())
+    assert (view.facts.contexts, view.facts.elsewhere) == (0, False)
 
 
 def test_a_device_that_is_not_listed_is_known_by_name_and_no_more() -> None:
     for netlink, devices in ((None, [BARE]), (FakeNldev(), [ROCE])):
-        view = rdma.view((RAW, RNIC), True, netlink, devices)
+        view = rdma.view(function(RAW, RNIC), netlink, devices)
         assert (view.raw, view.others, view.facts) == (RAW, (RNIC,), DeviceFacts())
         assert view.use == RdmaUse(None, None, None)
         assert view.missing == (Missing("nldev", "rdma7 is not listed by the RDMA subsystem"),)
@@ -330,7 +424,7 @@ def test_a_device_that_is_not_listed_is_known_by_name_and_no_more() -> None:
 
 def test_devices_that_cannot_be_told_apart_are_named() -> None:
     twin = RAW._replace(name="rdma8")
-    view = rdma.view((RAW, twin), True, FakeNldev(), [])
+    view = rdma.view(function(RAW, twin), FakeNldev(), [])
     assert (view.raw, view.others, view.facts) == (None, (RAW, twin), DeviceFacts())
     assert "rdma7, rdma8" in view.missing[0].why
 

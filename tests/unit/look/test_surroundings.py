@@ -36,7 +36,6 @@ from tests.unit.decide.scene import STATE, STATUS
 from tests.unit.look.kernel import FakeRtnl, address, link, route
 
 NM = Process(11, "NetworkManager")
-NETWORKD = Process(12, "systemd-network")
 PROC_NET_PACKET = "sk RefCnt Type Proto Iface R Rmem User Inode\n"
 
 
@@ -135,6 +134,7 @@ class Scene:
         sources = Sources(
             self.root / "proc", self.root / "run", self.root / "sys",
             self.rtnl.stack, self._tcp, self._elsewhere, self._nldev,
+            lib=self.root / "lib", etc=self.root / "etc",
         )  # fmt: skip
         return gather(status, STATE, claimed, self.rtnl, sources)
 
@@ -228,6 +228,10 @@ def test_without_a_netdev_or_its_state_nothing_is_read(scene: Scene) -> None:
     assert gather(STATUS, None, (), scene.rtnl) == NOTHING_READ
 
 
+def test_users_of_an_rdma_device_elsewhere_are_not_known(scene: Scene) -> None:
+    assert scene.read(rdma_elsewhere=("mana_0",)).rdma_users is None
+
+
 def test_a_quiet_machine_is_empty_and_not_unknown(scene: Scene) -> None:
     scene.rtnl = FakeRtnl([link(1, "lo"), link(3, "eth1")], ways={"0.0.0.0/0": {3}})
     scene.sockets, scene.away, scene.users = [], [], []
@@ -288,7 +292,7 @@ def test_files_that_are_missing(scene: Scene, path: str, lost: set[str]) -> None
     ("path", "lost"),
     [
         ("proc/self/net/packet", {"packet_sockets"}),
-        ("proc/11/comm", {"managers"}),
+        ("proc/11/comm", {"managers", "daemons"}),
         ("sys/class/dmi/id/chassis_asset_tag", {"fabric"}),
     ],
 )
@@ -302,7 +306,7 @@ def test_files_that_cannot_be_read(scene: Scene, path: str, lost: set[str]) -> N
 def test_sockets_whose_processes_cannot_be_searched_are_unknown(scene: Scene) -> None:
     """No process list: neither whose the sockets are, nor which managers run."""
     (scene.root / "proc").rename(scene.root / "elsewhere")
-    assert unknown(scene.read()) == {"connections", "packet_sockets", "managers"}
+    assert unknown(scene.read()) == {"connections", "packet_sockets", "managers", "daemons"}
 
 
 def test_processes_that_cannot_be_searched(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -317,7 +321,7 @@ def test_processes_that_cannot_be_searched(scene: Scene, monkeypatch: pytest.Mon
 def test_without_sockets_nobody_looks_for_processes(scene: Scene) -> None:
     (scene.root / "proc").rename(scene.root / "elsewhere")
     scene.sockets, scene.away = [], []
-    assert unknown(scene.read()) == {"packet_sockets", "managers"}
+    assert unknown(scene.read()) == {"packet_sockets", "managers", "daemons"}
 
 
 def test_a_fault_of_ours_is_not_taken_for_a_source_that_cannot_be_read(scene: Scene) -> None:
@@ -414,97 +418,6 @@ def test_a_bond_is_a_way_in_while_it_has_a_member_that_stays(scene: Scene) -> No
     assert ways(scene, 3, 4) == ()
     scene.rtnl.links[1] = link(4, "eth2", master=12, carrier=False)
     assert ways(scene, 3) == ()
-
-
-# --- managers ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "managed"),
-    [
-        ("[device]\nmanaged=true\n", True),
-        ("[device]\nmanaged=false\n", False),
-        ("[device]\nmanaged=0\n", False),
-        ("[device]\n managed = false \n", False),
-        ("[device]\nmanaged=1\n", True),
-        ("[device]\nnm-owned=false\n", None),
-        ("[device]\nmanaged\n", None),
-        ("[device]\nunmanaged=false\n", None),
-        (None, None),
-    ],
-)
-def test_network_manager(
-    proc: Callable[..., Path], tmp_path: Path, text: str | None, managed: bool | None
-) -> None:
-    run = tmp_path / "run"
-    path = run / "NetworkManager/devices/3"
-    if text is not None:
-        write(path, text)
-    (found,) = surroundings.managers({3}, run, proc(NM))
-    assert found == Manager("NetworkManager", NM, managed, str(path))
-
-
-@pytest.mark.parametrize(
-    ("state", "managed"),
-    [
-        ("configured", True),
-        ("configuring", True),
-        ("pending", True),
-        ("failed", True),
-        ("linger", True),
-        ("initialized", True),
-        ("unmanaged", False),
-    ],
-)
-def test_networkd(proc: Callable[..., Path], tmp_path: Path, state: str, managed: bool) -> None:
-    run = tmp_path / "run"
-    path = run / "systemd/netif/links/3"
-    write(path, f"# This is private data. Do not parse.\nADMIN_STATE={state}\n")
-    (found,) = surroundings.managers({3}, run, proc(NETWORKD))
-    assert found == Manager("systemd-networkd", NETWORKD, managed, str(path))
-    (other,) = surroundings.managers({4}, run, proc())
-    assert other.managed is None
-
-
-def test_what_a_manager_writes_need_not_be_text(proc: Callable[..., Path], tmp_path: Path) -> None:
-    path = tmp_path / "run/NetworkManager/devices/3"
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b"name=\xff\nmanaged=false\n")
-    (found,) = surroundings.managers({3}, tmp_path / "run", proc(NM))
-    assert found.managed is False
-
-
-def test_both_managers_are_asked_about_every_netdev(
-    proc: Callable[..., Path], tmp_path: Path
-) -> None:
-    found = surroundings.managers({9, 3}, tmp_path / "run", proc(NM, NETWORKD))
-    assert [(one.name, one.process, Path(one.source).name) for one in found] == [
-        ("NetworkManager", NM, "3"),
-        ("systemd-networkd", NETWORKD, "3"),
-        ("NetworkManager", NM, "9"),
-        ("systemd-networkd", NETWORKD, "9"),
-    ]
-
-
-@pytest.mark.parametrize("comm", ["sshd", "NetworkManager-d", "systemd-networ", "networkd"])
-def test_a_manager_that_does_not_run_manages_nothing(
-    proc: Callable[..., Path], tmp_path: Path, comm: str
-) -> None:
-    write(tmp_path / "run/NetworkManager/devices/3", "managed=true\n")
-    write(tmp_path / "run/systemd/netif/links/3", "ADMIN_STATE=configured\n")
-    assert surroundings.managers({3}, tmp_path / "run", proc(Process(9, comm))) == ()
-
-
-def test_a_process_that_ends_meanwhile_is_no_manager(
-    proc: Callable[..., Path], tmp_path: Path
-) -> None:
-    root = proc(NM)
-    (root / "9").mkdir()
-    (root / "9/comm").write_bytes(b"\xff\n")
-    (root / "10").mkdir()  # no comm any more
-    (root / "version").mkdir()
-    (found,) = surroundings.managers({3}, tmp_path / "run", root)
-    assert found.process == NM
 
 
 # --- ssh --------------------------------------------------------------------------------------

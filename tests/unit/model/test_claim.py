@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from manactl.model.claim import ClaimSummary
+from manactl.model.claim import ClaimSummary, NetnsId
 from manactl.model.port import ClaimInfo, PortId
 
 CLAIM = ClaimInfo(datetime(2026, 11, 22, tzinfo=UTC), {"uid": 0}, "claim", None, True, None)
@@ -26,3 +26,22 @@ def test_what_there_is_to_recover(phase: str, same_boot: bool, to_recover: bool)
     port = PortId("7870:00:00.0", 1, None)
     claim = ClaimSummary(port, CLAIM, phase, same_boot, Path("1.journal"))
     assert claim.to_recover is to_recover
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        (NetnsId(7, 1), NetnsId(7, 1), True),
+        (NetnsId(7, 1), NetnsId(7, 2), False),  # the number was given to another one
+        (NetnsId(7, 1), NetnsId(8, 1), True),
+        (NetnsId(7), NetnsId(7, 2), True),
+        (NetnsId(7), NetnsId(8), False),
+        (NetnsId(None), NetnsId(None), False),
+        (NetnsId(None, 1), NetnsId(None, 1), True),
+    ],
+)
+def test_one_network_namespace_or_two(first: NetnsId, second: NetnsId, same: bool) -> None:
+    assert first.is_same(second) is second.is_same(first) is same
+    claim = ClaimSummary(PortId("x", 1, None), CLAIM, "claimed", True, Path("x"), None, first)
+    assert claim.is_of(second) is same
+    assert claim._replace(netns=None).is_of(second)

@@ -125,6 +125,12 @@ def test_what_the_words_leave_out() -> None:
     )
     body = raw_route(DST, OIF, Attr(8 | 0x8000, metrics), Attr(11, u32(5)))
     assert describe.settings("route", body) == "mtu lock 1400, advmss 1300, attribute 11 05000000"
+    # Numbers and names by include/uapi/linux/rtnetlink.h (RTAX_*) and ip-route(8).
+    every = rt.join(b"", [Attr(number, u32(number)) for number in range(2, 16)])
+    assert describe.settings("route", raw_route(DST, OIF, Attr(8 | 0x8000, every))) == (
+        "mtu 2, window 3, rtt 4, rttvar 5, ssthresh 6, cwnd 7, advmss 8, reordering 9, "
+        "hoplimit 10, initcwnd 11, features 12, rto_min 13, initrwnd 14, quickack 15"
+    )
     for ticks, words in ((0, "without lifetime"), (500, "with a lifetime")):
         cache = struct.pack("=IIiIIIII", 0, 0, ticks, 0, 0, 0, 0, 0)
         assert describe.settings("route", raw_route(DST, Attr(12, cache))) == words

@@ -522,9 +522,10 @@ def test_what_an_upper_got_by_a_moment_of_carrier_is_a_stray(
     own = address("fe80::5", 64, 5, proto=3)
     by_hand = address("fe80::6", 64, 5)
     its = route("fe80::", 64, 5, proto=2)
+    not_by_link = route("10.7.0.0", 16, 5, proto=2)
     wanted = dataclasses.replace(state(), uppers=(upper,))
     now = dataclasses.replace(
-        state(own, by_hand, its), uppers=(upper._replace(carrier=bool(carrier_now)),)
+        state(own, by_hand, its, not_by_link), uppers=(upper._replace(carrier=bool(carrier_now)),)
     )
     found = Comparison(wanted, now).strays
     expected = [] if carrier or carrier_now else [(own, rt.RTM_DELADDR), (its, rt.RTM_DELROUTE)]

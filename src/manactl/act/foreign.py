@@ -1,0 +1,134 @@
+"""A claim that was made in another network namespace than manactl runs in now.
+
+What it has written down are the addresses and routes of that namespace, a container's for
+instance. A netdev leaves one that ends by itself and comes back to the first, down; were anything
+of the claim restored there, one tenant's addresses would be in another one's tables. So nothing is:
+not even IFF_UP, for the kernel configures addresses on a netdev that is set up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from manactl.act.host import Host
+from manactl.act.plan import KeepState, Step
+from manactl.act.transition import acceptance
+from manactl.errors import Busy, NotRestored
+from manactl.escape import command
+from manactl.journal.file import Content
+from manactl.look.netns import Namespace
+from manactl.model.claim import ClaimSummary, NetnsId
+from manactl.model.port import Evidence, PortId, PortStatus
+from manactl.netstate import snapshot
+
+CODE = "foreign-netns"
+_SHOWN = 50  # facts in the message; all are in the journal
+
+
+class Foreign(NamedTuple):
+    """The other namespace, and where it is to be found; None: it is gone, or nothing leads to it."""
+
+    netns: NetnsId
+    place: Namespace | None
+
+    @property
+    def gone(self) -> bool:
+        return self.place is None
+
+    @property
+    def called(self) -> str:
+        """What messages call it."""
+        if self.place is None:
+            return f"network namespace {self.netns.inode}, which is gone"
+        return f"network namespace {self.place.name or self.place.inode}"
+
+    def command(self, *words: str) -> str:
+        """The command to run there."""
+        if self.place is None:
+            return command(*words)
+        if self.place.name == self.place.path:
+            return command("nsenter", f"--net={self.place.path}", *words)
+        return command("ip", "netns", "exec", self.place.name, *words)
+
+    def refused(self, verb: str, steps: Mapping[PortId, Sequence[Step]]) -> NotRestored:
+        """Why the claim is not undone here, with all that stays unrestored."""
+        names = [_name(port, begun) for port, begun in steps.items()]
+        lines = [line for begun in steps.values() for line in facts_of(begun)]
+        story = [
+            f"{', '.join(names)}: claimed in the {self.called}; nothing of the claim is written "
+            "into another one, and nothing was changed"
+        ]
+        if lines:
+            story.append("Not restored, what belonged to that namespace:")
+            story += [f"  {line}" for line in lines[:_SHOWN]]
+        if len(lines) > _SHOWN:
+            story.append(f"  and {len(lines) - _SHOWN} more, all in the journal")
+        if self.gone:
+            hint = (
+                "the journal stays open; set the port up here by hand where it is needed, and "
+                + acceptance([str(port) for port in steps]).removeprefix("or, ")
+            )
+        else:
+            again = [str(port) for port in steps] if verb == "release" else []
+            hint = (
+                f"run it there: {self.command('manactl', verb, *again)}; a netdev that has left "
+                f"it must be moved back first: {self.back('NETDEV')}"
+            )
+        return NotRestored(
+            "\n".join(story),
+            hint=hint,
+            evidence=[
+                Evidence("journal", "network namespace of the claim", self.netns._asdict()),
+                *(Evidence("journal", "not restored", line) for line in lines),
+            ],
+            code=CODE,
+        )
+
+    def back(self, netdev: str) -> str:
+        """The command that moves a netdev there, while it is."""
+        assert self.place is not None
+        name, path = self.place.name, self.place.path
+        target = path.split("/")[2] if name == path else name  # by the pid of a process in it
+        return command("ip", "link", "set", netdev, "netns", target)
+
+
+def of(host: Host, content: Content) -> Foreign | None:
+    """The namespace of a claim that was not made here; None for one that was, or may have been."""
+    claimed_in = content.netns
+    if claimed_in is None or claimed_in.is_same(host.netns()):
+        return None
+    return Foreign(claimed_in, host.find_netns(claimed_in))
+
+
+def refuse_covered(host: Host, claim: ClaimSummary, port: PortStatus) -> None:
+    """Busy when the claim that a port has is one of another namespace: it covers nothing here."""
+    if claim.netns is None or claim.netns.is_same(host.netns()):
+        return
+    there = Foreign(claim.netns, host.find_netns(claim.netns))
+    away = (
+        acceptance([port.label]).removeprefix("or, ")
+        if there.gone
+        else f"release it there: {there.command('manactl', 'release', str(claim.port))}"
+    )
+    raise Busy(
+        f"{port.label} was claimed in the {there.called}, and that claim is open; nothing was "
+        "touched",
+        hint=away,
+        evidence=[Evidence("journal", "network namespace of the claim", claim.netns._asdict())],
+        code="drift",
+    )
+
+
+def facts_of(steps: Sequence[Step]) -> Iterator[str]:
+    """What the claim had written down, as iproute2 shows it; without what the kernel makes."""
+    for step in steps:
+        if isinstance(step, KeepState):
+            for fact in step.state.facts:
+                if not snapshot.derived(fact):
+                    yield snapshot.describe(fact, step.state.names)
+
+
+def _name(port: PortId, steps: Sequence[Step]) -> str:
+    kept = [step.state.ifname for step in steps if isinstance(step, KeepState)]
+    return f"{port} (then {kept[0]})" if kept else str(port)
