@@ -48,6 +48,8 @@ def try_one(here: Site, seed: str) -> str:
         return bool(reached)
 
     eventually(some, 60, "a peer that answers")
+    # The kernel makes the local route of an IPv6 address when it is tentative no more.
+    eventually(lambda: not here.sh("ip -6 addr show tentative").strip(), 30, "addresses")
     before = ways()
     assert len(before) >= packets.DESTINATIONS / 2, before
     claim = here.well("claim", "--json", "--raw-qp", here.second, "--allow", "upper")
