@@ -34,6 +34,7 @@ _LONG = frozenset(
         "networks",
         "powercut",
         "signals",
+        "traffic",
         "truth",
         "two_ports",
         "walk",
