@@ -80,6 +80,8 @@ static void bus_remove(struct device *device)
 
 	if (driver && driver->remove)
 		driver->remove(&nic->device);
+	nic->channel.chn_rescind_callback = NULL; /* uio_hv_generic may be unloaded next */
+	nic->channel.sc_creation_callback = NULL;
 	if (nic->channel.state != CHANNEL_OPEN_STATE)
 		violation(nic, "open-after-remove", "%s left its channel open", device->driver->name);
 	mutex_lock(&nic->lock);
