@@ -169,8 +169,11 @@ def enter(place: Namespace) -> int:
         if os.fstat(fd).st_ino != place.inode:  # another process has got the pid
             raise ProcessLookupError(errno.ESRCH, place.path)
         set_namespace(fd)
-    except BaseException:
+    except BaseException as error:
         os.close(fd)
+        # `ip netns add` leaves a plain file where its mount is lost, or in another mount namespace.
+        if isinstance(error, OSError) and error.errno == errno.EINVAL:
+            raise ProcessLookupError(errno.ESRCH, place.path) from error
         raise
     return fd
 

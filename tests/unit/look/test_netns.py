@@ -105,6 +105,16 @@ def test_a_path_that_leads_to_another_namespace_by_now_is_not_entered(tmp_path: 
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+def test_a_name_without_a_namespace_is_passed_over(tmp_path: Path) -> None:
+    """The plain file that `ip netns add` mounts a namespace on, without the mount."""
+    before = len(os.listdir("/proc/self/fd"))
+    leftover = tmp_path / "leftover"
+    leftover.touch()
+    with pytest.raises(ProcessLookupError):
+        enter(Namespace("leftover", str(leftover), leftover.stat().st_ino))
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def child(answer: object) -> type:
     """What takes the place of the child process: it runs nothing and has this answer."""
 
