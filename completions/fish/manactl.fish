@@ -99,17 +99,19 @@ end
 complete -c manactl -f
 function __manactl_claim_allow
     printf '%s\t%s\n' \
-        'ssh-session' 'your own SSH session runs over the port' \
+        'ssh-session' 'your own SSH session runs over the port, or somebody\'s' \
         'default-route' 'a default route goes through the port' \
         'last-port' 'nothing else here is up with carrier and a global address' \
         'tcp-established' 'live TCP connections use the port\'s addresses' \
         'storage' 'storage is used over the port' \
-        'azure-fabric' 'the route to Azure\'s wire server goes through the port' \
+        'azure-fabric' 'the way to Azure\'s wire server or metadata service goes through the port' \
         'rdma-users' 'RC or UD queue pairs of users exist on the RDMA device' \
         'upper' 'other devices are stacked on the port' \
         'xdp' 'an XDP program is attached to the port' \
         'packet-sockets' 'programs listen to the port by packet sockets' \
-        'manager' 'a network manager controls the port'
+        'manager' 'a network manager controls the port' \
+        'sockets' 'UDP sockets or SCTP associations use the port' \
+        'forwarding' 'connections of others are forwarded through the port'
 end
 
 function __manactl_explain_argument
@@ -221,17 +223,19 @@ function __manactl_explain_argument
         'journal' 'a journal is corrupt, not trusted, or cannot be closed (exit 5)' \
         'interrupted-claim' 'an earlier claim or release was interrupted (exit 5)' \
         'claim-stands' 'a claim that stands has no residue to accept (exit 3)' \
-        'ssh-session' 'your own SSH session runs over the port' \
+        'ssh-session' 'your own SSH session runs over the port, or somebody\'s' \
         'default-route' 'a default route goes through the port' \
         'last-port' 'nothing else here is up with carrier and a global address' \
         'tcp-established' 'live TCP connections use the port\'s addresses' \
         'storage' 'storage is used over the port' \
-        'azure-fabric' 'the route to Azure\'s wire server goes through the port' \
+        'azure-fabric' 'the way to Azure\'s wire server or metadata service goes through the port' \
         'rdma-users' 'RC or UD queue pairs of users exist on the RDMA device' \
         'upper' 'other devices are stacked on the port' \
         'xdp' 'an XDP program is attached to the port' \
         'packet-sockets' 'programs listen to the port by packet sockets' \
         'manager' 'a network manager controls the port' \
+        'sockets' 'UDP sockets or SCTP associations use the port' \
+        'forwarding' 'connections of others are forwarded through the port' \
         'foreign-netns' 'the port, or its claim, belongs to another network namespace' \
         'in-reset' 'the device is being reset or set up' \
         'kernel-bug' 'a known bug of this kernel would be triggered, or has been' \

@@ -33,6 +33,7 @@ _LONG = frozenset(
         "networks",
         "powercut",
         "signals",
+        "traffic",
         "truth",
         "two_ports",
         "walk",

@@ -29,6 +29,7 @@ PACKAGES = (
     *("python3", "python3-pyverbs", "python3-click", "python3-rich", "python3-pyroute2"),
     *("rdma-core", "ibverbs-providers", "ibverbs-utils", "iproute2", "ethtool", "iputils-ping"),
     *("kmod", "procps", "strace", "jq", "busybox-static", "man-db", "less", "pciutils"),
+    *("nftables", "wireguard-tools"),
     *("dpdk", "dpdk-dev", "librte-net-mana25", "librte-mempool-ring25"),
 )
 # manactl as a person in the guest types it.
@@ -43,7 +44,9 @@ MODULES = re.compile(
     r".*_diag|sch_.*|cls_(?:u32|matchall|flower|bpf)|act_(?:mirred|gact)|"
     r"virtio_blk|ext4|overlay|squashfs|uio|uio_hv_generic|uio_pci_generic|"
     r"hv_(?:vmbus|utils|netvsc)|nf_tables|nft_(?:ct|nat|masq|chain_nat)|xfrm_user|"
-    r"crc32c_(?:generic|intel)|libcrc32c|af_packet"
+    r"crc32c_(?:generic|intel)|libcrc32c|af_packet|"
+    r"ip_gre|ip6_gre|ipip|sit|ip6_tunnel|ip_vti|geneve|wireguard|xfrm_interface|esp4|authenc|ecb|crypto_null|l2tp_.*|"
+    r"sctp|team_mode_.*|macsec|openvswitch|netconsole|nf_conntrack(?:_netlink)?"
 )
 
 

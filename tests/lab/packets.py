@@ -11,7 +11,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-SHAPES = ("plain", "plain", "vrf", "both in a vrf", "bridge", "vlan")
+SHAPES = ("plain", "vrf", "bridge", "vlan", "both in a vrf")
 TABLES = (254, 254, 254, 100, 4000)
 VRF_TABLE = 700
 SHARED, OWN = range(1, 4), range(11, 13)  # subnets of both devices, and of the port alone
@@ -81,9 +81,9 @@ def _batch(lines: list[str], options: str = "") -> str:
     return f"ip {options} -force -batch - <<'END' 2>/dev/null || true\n{text}\nEND\n"
 
 
-def draw(seed: str, port: str) -> Network:
+def draw(seed: str, port: str, shape: str) -> Network:
     rng = random.Random(seed)
-    net = Network(rng.choice(SHAPES))
+    net = Network(shape)
     device, other = port, "side0"
     if net.shape == "bridge":
         device = "br7"

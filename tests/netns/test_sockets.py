@@ -271,3 +271,47 @@ def test_the_way_to_an_address_is_the_route_it_takes() -> None:
 def test_addresses_as_text() -> None:
     assert ntop(bytes(10) + b"\xff\xff\x0a\0\0\x01") == "10.0.0.1"
     assert ntop(bytes(15) + b"\1") == "::1"
+
+
+def udp(stack: contextlib.ExitStack, here: tuple[str, int], peer: tuple[str, int] | None) -> None:
+    family = socket.AF_INET6 if ":" in here[0] else socket.AF_INET
+    sock = stack.enter_context(socket.socket(family, socket.SOCK_DGRAM))
+    sock.bind(here)
+    if peer:
+        sock.connect(peer)
+
+
+def test_udp_sockets_are_told_by_whether_they_are_connected(wired: int) -> None:
+    reach = Reach(frozenset({wired}), pack("10.0.0.2"))
+    with contextlib.ExitStack() as stack, Rtnl() as rtnl:
+        udp(stack, ("10.0.0.2", 4789), ("10.0.0.9", 4789))
+        udp(stack, ("10.5.5.5", 4790), ("10.0.0.9", 4790))  # leaves by the port
+        udp(stack, ("10.5.5.5", 4791), ("127.0.0.1", 4791))
+        udp(stack, ("10.0.0.2", 53), None)
+        udp(stack, ("10.5.5.5", 54), None)
+        udp(stack, ("0.0.0.0", 55), None)
+        for address, number in (("10.0.0.2", 443), ("10.5.5.5", 444), ("0.0.0.0", 445)):
+            server = stack.enter_context(socket.socket())
+            server.bind((address, number))
+            server.listen()
+        connected = sockets.using(reach, rtnl, sockets.udp, socket.IPPROTO_UDP)
+        waiting = sockets.serving(reach, sockets.unconnected)
+        listening = sockets.serving(reach)
+    assert {sock.local_port for sock in connected} == {4789, 4790}
+    assert [(ntop(sock.local), sock.local_port) for sock in waiting] == [("10.0.0.2", 53)]
+    assert [(ntop(sock.local), sock.local_port) for sock in listening] == [("10.0.0.2", 443)]
+
+
+def test_rules_that_tell_ports_apart_are_asked_with_those_of_each_connection(wired: int) -> None:
+    other_port()
+    ip("route", "add", "10.0.0.0/24", "dev", "port9", "table", "77")
+    reach = Reach(frozenset({wired}), frozenset())
+    with half_open("10.5.5.5", "10.0.0.9"), Rtnl() as rtnl:
+        assert not rtnl.tells_flows()
+        assert len(sockets.using(reach, rtnl)) == 1
+        ip("rule", "add", "ipproto", "tcp", "dport", "7001", "lookup", "77")
+        assert rtnl.tells_flows()
+        assert len(sockets.using(reach, rtnl)) == 1
+        ip("rule", "add", "ipproto", "tcp", "dport", "7000", "lookup", "77")
+        assert sockets.using(reach, rtnl) == []
+        assert rtnl.vrf_of(wired) == 0

@@ -114,11 +114,20 @@ def test_a_bridge_on_the_port_and_what_leaves_by_it(read: Callable[..., Surround
     )  # fmt: skip
     assert bridge.reachable == ("10.2.0.2",)
     assert found.others == ()
-    assert found.fabric is not None
-    assert (found.fabric.through_port, found.fabric.host_route) == (True, False)
+    server, imds = found.fabric or ()
+    assert (server.through_port, server.host_route) == (True, False)
+    assert (imds.through_port, imds.host_route) == (True, False)
     assert codes(found) == ["default-route", "last-port", "upper"]
-    ip("route", "add", "168.63.129.16/32", "via", "10.2.0.1")
-    assert "azure-fabric" in codes(read())
+    for address in ("168.63.129.16", "169.254.169.254"):
+        ip("route", "add", address, "via", "10.2.0.1")
+        assert "azure-fabric" in codes(read())
+        ip("route", "add", address, "dev", "port1", "metric", "9")
+        assert "azure-fabric" not in codes(read())
+        assert {one.remaining for one in read().fabric or () if one.address == address} == {"port1"}
+        ip("route", "del", address, "dev", "port1")
+        ip("route", "add", address, "dev", "port1", "table", "77")
+        assert "azure-fabric" in codes(read())
+        ip("route", "del", address, "via", "10.2.0.1")
 
 
 def test_connections_over_ipv6_within_the_host_are_lost_and_over_ipv4_not(

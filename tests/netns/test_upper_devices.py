@@ -13,7 +13,7 @@ import pytest
 
 from manactl.look import pyroute2_links, upper_devices
 from manactl.look.upper_devices import WHOLE, Found, Standing, View
-from manactl.netstate.surroundings import PacketSocket
+from manactl.netstate.surroundings import PacketSocket, TunnelWay
 
 pytestmark = [
     pytest.mark.netns,
@@ -151,6 +151,28 @@ def test_an_upper_in_a_third_namespace_on_one_in_the_second(
         found = search(here(), a_green=green, b_blue=blue)
     stacked = {(one.name, one.netns) for view in found for one in view.stacked}
     assert stacked == {("mv0", "b_blue"), ("br0", "b_blue"), ("mv1", "a_green")}
+
+
+def test_a_tunnel_in_another_namespace_whose_packets_are_here(
+    port: int, search: Callable[..., list[View]]
+) -> None:
+    ip("address", "add", "10.1.0.4/24", "dev", "port0")
+    with namespace() as blue:
+        for name, remote in (("vx0", "10.1.0.9"), ("vx1", "10.8.0.9")):
+            vxlan = ["type", "vxlan", "id", "4", "dstport", "4789" if name == "vx0" else "4790"]
+            ip("link", "add", name, *vxlan, "remote", remote)
+            ip("link", "set", name, "netns", str(blue))
+        ip("address", "add", "172.16.0.1/24", "dev", "vx0", netns=blue)
+        ip("link", "set", "vx0", "up", netns=blue)
+        # And one in that, which it does not share with us.
+        ip("link", "add", "vx2", "type", "vxlan", "id", "5", "dstport", "4791", "remote",
+           "172.16.0.9", netns=blue)  # fmt: skip
+        (view,) = search(here(), blue=blue)
+    vx0, vx2 = sorted(view.stacked, key=lambda one: one.name)
+    assert (vx0.name, vx0.carried, vx0.closes) == ("vx0", True, False)
+    assert "172.16.0.1" in vx0.addresses
+    assert vx0.ways == (TunnelWay("10.1.0.9", "port0", False),)
+    assert vx2.ways == (TunnelWay("172.16.0.9", "vx0", False), *vx0.ways)
 
 
 def test_an_upper_of_another_port_is_not_this_ports(

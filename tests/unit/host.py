@@ -208,7 +208,13 @@ class FakeSystem:
     ) -> Surroundings:
         """Nothing stacked and nobody connected; which other netdevs are a way out."""
         values: dict[str, Any] = {one.name: () for one in dataclasses.fields(Surroundings)}
-        values |= {"state": state, "xdp": False, "fabric": FabricRoute(False, False, False)}
+        values |= {
+            "state": state,
+            "xdp": False,
+            "netconsole": False,
+            "untracked": False,
+            "fabric": (FabricRoute(False, False, False),),
+        }
         values["others"] = tuple(
             one.name
             for one in self.kernel.nics

@@ -360,8 +360,11 @@ def _captured(system: HostSystem, ports: Sequence[PortStatus]) -> dict[PortId, P
     for port in ports:
         if port.in_reset or system.netdev(port.id) is None:
             continue
+        settings = None
+        with contextlib.suppress(OSError):  # when it has just gone, the next line says so
+            settings = system.link_settings(port.id)
         try:
-            states[port.id] = system.capture(port.id)
+            states[port.id] = replace(system.capture(port.id), link=settings)
         except OSError as error:
             raise RolledBack(
                 f"the addresses and routes of {port.label} could not be read: "
@@ -369,9 +372,6 @@ def _captured(system: HostSystem, ports: Sequence[PortStatus]) -> dict[PortId, P
                 hint="try again in a moment",
                 evidence=[Evidence("rtnetlink", "dump", errno.errorcode.get(error.errno or 0))],
             ) from error
-        with contextlib.suppress(OSError):  # it has just gone, which is noticed before the act
-            settings = system.link_settings(port.id)
-            states[port.id] = replace(states[port.id], link=settings)
     return states
 
 

@@ -417,6 +417,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     waived: tuple[Mapping[str, Any], ...] = ()  # refusals, as JSON has them
     refusals: tuple[Mapping[str, Any], ...] = ()  # not waived: such a plan is not executed
+    listeners: tuple[Mapping[str, Any], ...] = ()  # who waits for others at an address that goes
 
     @property
     def states(self) -> tuple[PortState, ...]:
@@ -435,6 +436,7 @@ class Plan:
             "notes": list(self.notes),
             "waived": list(self.waived),
             "refusals": list(self.refusals),
+            "listeners": list(self.listeners),
         }
 
 

@@ -10,7 +10,7 @@ from manactl.decide.refusal import Refusal
 from manactl.model.port import PortStatus
 from manactl.netstate import loss_words, losses, snapshot
 from manactl.netstate.snapshot import Fact, Kind, PortState, devices_of
-from manactl.netstate.surroundings import Surroundings
+from manactl.netstate.surroundings import Listener, Surroundings
 
 
 def claim(
@@ -31,6 +31,7 @@ def claim(
     keeps: list[Step] = []
     acts: list[Step] = []
     stops, drops, restores, lost, notes = [], [], [], [], []
+    listeners: list[Listener] = []
     for status, state, around in ports:
         name = state.ifname
         if state.up:
@@ -41,6 +42,15 @@ def claim(
             if wait := _forwards_later(state):
                 stops.append(wait)
             stops += [f"with it that of {upper}" for upper in around.carried]
+            stops += _listening(name, around)
+            stops += _sent_by_others(name, around)
+            listeners += around.listeners or ()
+            notes += [
+                f"packets to {refusal_words.service(one.address)} {one.address} leave by "
+                f"{one.remaining} meanwhile"
+                for one in around.fabric or ()
+                if one.matters and one.remaining is not None
+            ]
             drops += [snapshot.describe(fact, state.names) for fact in losses.dropped(state)]
             restores.append(f"{name} set up, its carrier awaited")
             restores += _restored(state)
@@ -71,6 +81,7 @@ def claim(
         tuple(notes),
         tuple(map(refusal_words.to_json, waived)),
         tuple(map(refusal_words.to_json, refusals)),
+        tuple(map(refusal_words.listener_json, listeners)),
     )
 
 
@@ -87,6 +98,30 @@ def _forwards_later(state: PortState) -> str | None:
     return f"{name} in {member.master}, after release too, until {how}{most}"
 
 
+def _listening(name: str, around: Surroundings) -> list[str]:
+    """Whom nobody can reach, each with its process."""
+    if around.listeners is None:
+        return [f"whoever listens at the addresses of {name}: that could not be read"]
+    return [f"listening on it: {refusal_words.listener(one)}" for one in around.listeners]
+
+
+def _sent_by_others(name: str, around: Surroundings) -> list[str]:
+    """Packets that no socket and no route send."""
+    found = []
+    if around.untracked is not False:
+        found.append(f"what others send through this machine by {name}: nothing here tracks it")
+    if around.redirecting is None:
+        found.append(f"what tc filters of other devices redirect to {name}: that could not be read")
+    found += [
+        f"packets of {one} that tc filters send by {name}" for one in around.redirecting or ()
+    ]
+    if around.netconsole is None:
+        found.append(f"kernel messages (netconsole), should they be sent by {name}")
+    elif around.netconsole:
+        found.append(f"kernel messages that are sent by {name} (netconsole)")
+    return found
+
+
 def _not_ours(around: Surroundings) -> list[str]:
     """What nobody can restore but its owner."""
     found = [
@@ -96,7 +131,9 @@ def _not_ours(around: Surroundings) -> list[str]:
         for sock in around.packet_sockets or ()
     ]
     return found + [
-        f"what the kernel drops of {upper}: restore it there" for upper in around.elsewhere or ()
+        f"what the kernel drops of {upper}: restore it there"
+        for upper in around.elsewhere or ()
+        if not upper.restorable
     ]
 
 

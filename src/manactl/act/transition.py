@@ -261,10 +261,13 @@ def _set_up_anew(steps: Sequence[Step], work: Workplace, result: UndoResult) -> 
         if not isinstance(step, KeepState) or step.port not in lowered:
             continue
         try:
+            planning.require_netdev(work.system, step.port)  # it may just be plugged in again
             if not planning.made_anew(step.state, work.system):
                 continue
             with work.at(f"set {step.state.ifname} up anew, as the old netdev was"):
                 restored = planning.set_up_anew(step.state, work.system)
+        except StepFailed:
+            continue  # the next step says so
         except Exception as failure:  # noqa: BLE001 - what hangs on it comes back all the same
             result.residue.append(f"the settings of {step.state.ifname}: {_why(failure)}")
         else:

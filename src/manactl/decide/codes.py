@@ -28,6 +28,8 @@ class Code(enum.StrEnum):
     XDP = "xdp"
     PACKET_SOCKETS = "packet-sockets"
     MANAGER = "manager"
+    SOCKETS = "sockets"
+    FORWARDING = "forwarding"
     # Not a guard's, and never to be waived: the port cannot be claimed as it is.
     UNSUPPORTED = "unsupported"
     HOLDER = "holder"

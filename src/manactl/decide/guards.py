@@ -14,7 +14,8 @@ from manactl.decide import refusal as why
 from manactl.decide.codes import Code
 from manactl.decide.refusal import Refusal, Source, Unread, refusal
 from manactl.model.port import PortStatus
-from manactl.netstate import snapshot
+from manactl.netstate import coverage, snapshot
+from manactl.netstate.snapshot import Fact, Kind
 from manactl.netstate.surroundings import Connection, Stacked, Surroundings
 
 
@@ -43,16 +44,25 @@ def guard_kernel_bug(port: PortStatus, _around: Surroundings) -> Refusal | None:
 
 
 def guard_ssh_session(port: PortStatus, around: Surroundings) -> Refusal | None:
-    """The session this command was typed in runs over the port."""
-    if around.ssh is None or around.state is None:
+    """The session this command was typed in runs over the port, or somebody else's does."""
+    tcps = _at_risk(around, around.connections)
+    if around.ssh is None or around.state is None or tcps is None:
         return refusal(port, Code.SSH_SESSION, Unread(Source.SSH_SESSIONS))
     own = _own(around)
     hits = tuple(
-        why.Session(session, own.get(session.server))
+        why.Session(session, own.get(session.server.partition("%")[0]))
         for session in around.ssh
         if session.server in own or session.through_port is not False
     )
-    return refusal(port, Code.SSH_SESSION, why.SshSessions(hits)) if hits else None
+    known = {(session.ssh.client, session.ssh.server) for session in hits}
+    logins = tuple(
+        one
+        for one in (*tcps, *(_at_risk(around, around.sockets) or ()))
+        if one.login and (one.peer, one.local) not in known
+    )
+    if not hits and not logins:
+        return None
+    return refusal(port, Code.SSH_SESSION, why.SshSessions(hits, logins))
 
 
 def _own(around: Surroundings) -> dict[str, Stacked | None]:
@@ -67,13 +77,17 @@ def _own(around: Surroundings) -> dict[str, Stacked | None]:
 
 
 def guard_default_route(port: PortStatus, around: Surroundings) -> Refusal | None:
-    """A default route of any table and family goes through the port, or an upper of it."""
+    """A default route of any table and family goes through the port, or an upper of it; several
+    that together lead to nearly everywhere are one."""
     if around.state is None:
         return refusal(port, Code.DEFAULT_ROUTE, Unread(Source.ROUTES))
-    own = [fact for fact in around.state.own if snapshot.is_default_route(fact)]
+    own = [fact.body for fact in around.state.own if fact.kind is Kind.ROUTE]
     names = around.state.names
     routes = (
-        *(why.DefaultRoute(snapshot.describe(fact, names), None) for fact in own),
+        *(
+            why.DefaultRoute(snapshot.describe(Fact(Kind.ROUTE, body), names), None)
+            for body in coverage.defaults(own)
+        ),
         *(
             why.DefaultRoute(t, upper.netns)
             for upper in around.carried
@@ -97,24 +111,24 @@ def guard_last_port(port: PortStatus, around: Surroundings) -> Refusal | None:
     return refusal(port, Code.LAST_PORT, why.LastPort(own)) if own else None
 
 
-def _at_risk(around: Surroundings) -> tuple[Connection, ...] | None:
+def _at_risk(
+    around: Surroundings, connections: tuple[Connection, ...] | None
+) -> tuple[Connection, ...] | None:
     """The connections that stall; None when that could not be read. IPv4 connections inside this
     host are not affected; IPv6 ones are, since the kernel drops the addresses themselves."""
-    if around.connections is None or around.state is None:
+    if connections is None or around.state is None:
         return None
     if not around.state.up:
         return ()
     own = _own(around)
     return tuple(
-        tcp
-        for tcp in around.connections
-        if tcp.is_ipv6 or tcp.peer not in own or tcp.local not in own
+        tcp for tcp in connections if tcp.is_ipv6 or tcp.peer not in own or tcp.local not in own
     )
 
 
 def guard_tcp_established(port: PortStatus, around: Surroundings) -> Refusal | None:
     """Live TCP connections use the port, in whatever network namespace."""
-    hits = _at_risk(around)
+    hits = _at_risk(around, around.connections)
     if hits is None:
         return refusal(port, Code.TCP_ESTABLISHED, Unread(Source.CONNECTIONS))
     return refusal(port, Code.TCP_ESTABLISHED, why.Connections(hits)) if hits else None
@@ -123,7 +137,7 @@ def guard_tcp_established(port: PortStatus, around: Surroundings) -> Refusal | N
 def guard_storage(port: PortStatus, around: Surroundings) -> Refusal | None:
     """Storage is reached over the port, usually by the kernel; a process may have opened the
     connection for it (iSCSI, NBD) or use it directly (a virtual machine on Ceph)."""
-    tcps = _at_risk(around)
+    tcps = _at_risk(around, around.connections)
     if tcps is None:
         return refusal(port, Code.STORAGE, Unread(Source.CONNECTIONS))
     hits = tuple(tcp for tcp in tcps if tcp.peer_port in why.STORAGE_PORTS)
@@ -131,12 +145,12 @@ def guard_storage(port: PortStatus, around: Surroundings) -> Refusal | None:
 
 
 def guard_azure_fabric(port: PortStatus, around: Surroundings) -> Refusal | None:
-    """Azure's wire server (agent, DNS, health) is reached through the port."""
+    """Azure's wire server (agent, DNS, health) or metadata service (identities) is reached through
+    the port, and nothing else leads there."""
     if around.fabric is None:
-        return refusal(port, Code.AZURE_FABRIC, Unread(Source.WIRE_SERVER))
-    if not around.fabric.through_port or not (around.fabric.on_azure or around.fabric.host_route):
-        return None
-    return refusal(port, Code.AZURE_FABRIC, why.WireServer(around.fabric))
+        return refusal(port, Code.AZURE_FABRIC, Unread(Source.FABRIC))
+    hits = tuple(one for one in around.fabric if one.matters and one.remaining is None)
+    return refusal(port, Code.AZURE_FABRIC, why.Fabric(hits)) if hits else None
 
 
 def guard_rdma_users(port: PortStatus, around: Surroundings) -> Refusal | None:
@@ -154,9 +168,8 @@ def guard_upper(port: PortStatus, around: Surroundings) -> Refusal | None:
         return refusal(port, Code.UPPER, Unread(Source.UPPERS))
     if around.elsewhere is None:
         return refusal(port, Code.UPPER, Unread(Source.OTHER_NAMESPACES))
-    if not around.stacked:
-        return None
-    return refusal(port, Code.UPPER, why.Uppers(around.stacked))
+    devices = tuple(device for device in around.stacked if not device.routed)
+    return refusal(port, Code.UPPER, why.Uppers(devices)) if devices else None
 
 
 def guard_xdp(port: PortStatus, around: Surroundings) -> Refusal | None:
@@ -183,6 +196,23 @@ def guard_manager(port: PortStatus, around: Surroundings) -> Refusal | None:
     return refusal(port, Code.MANAGER, why.Managers(hits)) if hits else None
 
 
+def guard_sockets(port: PortStatus, around: Surroundings) -> Refusal | None:
+    """SCTP associations and connected UDP sockets use the port: QUIC, VoIP, a tunnel's process."""
+    hits = _at_risk(around, around.sockets)
+    if hits is None:
+        return refusal(port, Code.SOCKETS, Unread(Source.SOCKETS))
+    return refusal(port, Code.SOCKETS, why.Sockets(hits)) if hits else None
+
+
+def guard_forwarding(port: PortStatus, around: Surroundings) -> Refusal | None:
+    """Connections of containers, virtual machines or others are forwarded through the port."""
+    if around.forwarded is None or around.state is None:
+        return refusal(port, Code.FORWARDING, Unread(Source.FORWARDING))
+    if not around.forwarded or not around.state.up:
+        return None
+    return refusal(port, Code.FORWARDING, why.Forwarding(around.forwarded))
+
+
 Guard = Callable[[PortStatus, Surroundings], Refusal | None]
 GUARDS: tuple[Guard, ...] = (
     guard_foreign_netns,
@@ -199,6 +229,8 @@ GUARDS: tuple[Guard, ...] = (
     guard_xdp,
     guard_packet_sockets,
     guard_manager,
+    guard_sockets,
+    guard_forwarding,
 )
 
 

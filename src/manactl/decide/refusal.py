@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from manactl.netstate.surroundings import (
         Connection,
         FabricRoute,
+        Forwarded,
         Manager,
         PacketSocket,
         RdmaUser,
@@ -31,13 +32,15 @@ class Source(enum.Enum):
     ROUTES = enum.auto()
     OTHER_NETDEVS = enum.auto()
     CONNECTIONS = enum.auto()
-    WIRE_SERVER = enum.auto()
+    FABRIC = enum.auto()
     RDMA_USERS = enum.auto()
     UPPERS = enum.auto()
     OTHER_NAMESPACES = enum.auto()
     XDP = enum.auto()
     PACKET_SOCKETS = enum.auto()
     MANAGERS = enum.auto()
+    SOCKETS = enum.auto()
+    FORWARDING = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,10 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class SshSessions:
+    """Sessions by what is known of them, and connections of those who serve remote logins."""
+
     sessions: tuple[Session, ...]
+    logins: tuple[Connection, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +132,10 @@ class Storage:
 
 
 @dataclass(frozen=True, slots=True)
-class WireServer:
-    route: FabricRoute
+class Fabric:
+    """The ways to Azure's own addresses that are lost."""
+
+    routes: tuple[FabricRoute, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +161,20 @@ class PacketSockets:
 @dataclass(frozen=True, slots=True)
 class Managers:
     managers: tuple[Manager, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sockets:
+    """Connected sockets that are not TCP's."""
+
+    sockets: tuple[Connection, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarding:
+    """Connections of others."""
+
+    flows: tuple[Forwarded, ...]
 
 
 # --- what no waiver changes -------------------------------------------------------------------
@@ -198,7 +220,8 @@ class InTransition:
 
 Facts = (
     Unread | NotHere | InReset | EqsLost | SshSessions | DefaultRoutes | LastPort | Connections
-    | Storage | WireServer | RdmaUsers | Uppers | Xdp | PacketSockets | Managers
+    | Storage | Fabric | RdmaUsers | Uppers | Xdp | PacketSockets | Managers | Sockets
+    | Forwarding
     | NoRdmaDevice | NetvscPair | HeldBy | OwnerUnprovable | InTransition
 )  # fmt: skip
 

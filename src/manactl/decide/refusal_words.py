@@ -9,16 +9,16 @@ from manactl.decide import refusal as why
 from manactl.decide.codes import BARRED, Bar, Code
 from manactl.decide.refusal import Refusal, Source
 from manactl.model.port import Evidence
-from manactl.netstate.surroundings import Connection, Stacked
+from manactl.netstate.surroundings import Connection, Listener, Stacked
 
 _NAMED = 5  # of a long list, as many are spelled out
 
 _UNREAD = {
-    Source.SSH_SESSIONS: ("env", "the sessions of this process's ancestors"),
+    Source.SSH_SESSIONS: ("env", "the SSH sessions"),
     Source.ROUTES: ("rtnetlink", "the routes"),
     Source.OTHER_NETDEVS: ("rtnetlink", "the other netdevs' addresses"),
     Source.CONNECTIONS: ("sock_diag", "the TCP connections"),
-    Source.WIRE_SERVER: ("rtnetlink", "the route to 168.63.129.16"),
+    Source.FABRIC: ("rtnetlink", "the routes to 168.63.129.16 and 169.254.169.254"),
     Source.RDMA_USERS: ("nldev", "the users of the RDMA devices"),
     Source.UPPERS: ("rtnetlink", "its upper devices"),
     Source.OTHER_NAMESPACES: (
@@ -28,6 +28,8 @@ _UNREAD = {
     Source.XDP: ("rtnetlink", "whether an XDP program is attached"),
     Source.PACKET_SOCKETS: ("proc", "/proc/net/packet"),
     Source.MANAGERS: ("proc", "which network managers run"),
+    Source.FORWARDING: ("conntrack", "the connections that are forwarded for others"),
+    Source.SOCKETS: ("sock_diag", "the UDP sockets and SCTP associations"),
 }
 
 
@@ -93,9 +95,21 @@ def message(refusal: Refusal) -> str:  # noqa: PLR0911, PLR0912 - a case for eac
             )
         case why.EqsLost(own):
             return kernel_bugs.lost_eqs(own)
-        case why.SshSessions(sessions):
-            names = _some(f"{s.ssh.client} to {s.ssh.server}{_on(s.on)}" for s in sessions)
-            return f"the SSH session of this command runs over it: {names}"
+        case why.SshSessions(sessions, logins):
+            mine = [f"{_session(s)}{_on(s.on)}" for s in sessions if s.ssh.own]
+            beside = [
+                *(
+                    f"{_session(s)}{_on(s.on)} ({s.ssh.found_in})"
+                    for s in sessions
+                    if not s.ssh.own
+                ),
+                *map(_connection, logins),
+            ]
+            parts = [
+                *([f"the SSH session of this command runs over it: {_some(mine)}"] if mine else []),
+                *([f"remote logins run over it: {_some(beside)}"] if beside else []),
+            ]
+            return "; ".join(parts)
         case why.DefaultRoutes(routes):
             return f"a default route goes through it: {_some(map(_route, routes))}"
         case why.LastPort(addresses):
@@ -110,8 +124,9 @@ def message(refusal: Refusal) -> str:  # noqa: PLR0911, PLR0912 - a case for eac
                 for c in connections
             )
             return f"storage is used over it: {names}"
-        case why.WireServer():
-            return "the route to Azure's wire server 168.63.129.16 goes through it"
+        case why.Fabric(ways):
+            names = _some(f"{service(way.address)} {way.address}" for way in ways)
+            return f"the way to {names} goes through it, and no other works"
         case why.RdmaUsers(users):
             names = _some(
                 f"{u.what} on {u.device}" + (f" ({_some(u.processes)})" if u.processes else "")
@@ -144,6 +159,20 @@ def message(refusal: Refusal) -> str:  # noqa: PLR0911, PLR0912 - a case for eac
             return (
                 f"a network manager controls it: {names}; it may set the port up again or drop its "
                 "addresses"
+            )
+        case why.Sockets(sockets):
+            names = _some(f"{one.protocol} {_connection(one)}" for one in sockets)
+            return f"connected sockets that are not TCP's use it: {names}; what they send is lost"
+        case why.Forwarding(flows):
+            total = sum(flow.connections for flow in flows)
+            names = _some(
+                f"{flow.connections} of {flow.source} ({flow.example}){_in(flow.netns)}"
+                for flow in flows
+            )
+            few = flows[0].source if len(flows) == 1 else f"{len(flows)} addresses"
+            return (
+                f"{total} forwarded connection{'s' * (total != 1)} of {few} use it: {names}; they "
+                "stall until release, and the kernel may forget those that are masqueraded"
             )
         case why.NoRdmaDevice(elsewhere, names):
             return (
@@ -206,9 +235,13 @@ def evidence(refusal: Refusal) -> tuple[Evidence, ...]:  # noqa: PLR0911, PLR091
             return (Evidence("sysfs", "auxiliary devices of the function", []), *pieces)
         case why.EqsLost(_, pieces) | why.OwnerUnprovable(pieces) | why.InTransition(_, pieces):
             return pieces
-        case why.SshSessions(sessions):
-            return tuple(
-                Evidence("env", s.ssh.found_in, f"{s.ssh.client} {s.ssh.server}") for s in sessions
+        case why.SshSessions(sessions, logins):
+            return (
+                *(
+                    Evidence("env", s.ssh.found_in, f"{s.ssh.client} {s.ssh.server}")
+                    for s in sessions
+                ),
+                *(Evidence("sock_diag", tcp.state, _connection_json(tcp)) for tcp in logins),
             )
         case why.DefaultRoutes(routes):
             return tuple(Evidence("rtnetlink", "route", _route(route)) for route in routes)
@@ -222,8 +255,10 @@ def evidence(refusal: Refusal) -> tuple[Evidence, ...]:  # noqa: PLR0911, PLR091
             return tuple(
                 Evidence("sock_diag", why.STORAGE_PORTS[c.peer_port], str(c)) for c in connections
             )
-        case why.WireServer():
-            return (Evidence("rtnetlink", "route to 168.63.129.16", refusal.label),)
+        case why.Fabric(ways):
+            return tuple(
+                Evidence("rtnetlink", f"route to {way.address}", refusal.label) for way in ways
+            )
         case why.RdmaUsers(users):
             return tuple(
                 Evidence("nldev", u.device, {"what": u.what, "pids": [p.pid for p in u.processes]})
@@ -242,6 +277,17 @@ def evidence(refusal: Refusal) -> tuple[Evidence, ...]:  # noqa: PLR0911, PLR091
                 )
                 for s in sockets
             )
+        case why.Sockets(sockets):
+            return tuple(
+                Evidence(
+                    "proc" if one.protocol == "sctp" else "sock_diag",
+                    one.state,
+                    {"protocol": one.protocol, **_connection_json(one)},
+                )
+                for one in sockets
+            )
+        case why.Forwarding(flows):
+            return tuple(Evidence("conntrack", "forwarded", flow._asdict()) for flow in flows)
         case why.Managers(managers):
             return tuple(Evidence("run", m.source, m.managed) for m in managers)
         case why.NoRdmaDevice(_, names):
@@ -259,6 +305,10 @@ def _some(items: Iterable[object]) -> str:
     listed = [str(item) for item in items]
     more = len(listed) - _NAMED
     return ", ".join(listed[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _session(session: why.Session) -> str:
+    return f"{session.ssh.client} to {session.ssh.server}"
 
 
 def _on(device: Stacked | None) -> str:
@@ -288,6 +338,28 @@ def _connection_json(tcp: Connection) -> dict[str, object]:
         "netns": tcp.netns,
         "processes": [{"pid": p.pid, "comm": p.comm} for p in tcp.processes],
         "survives": "if its address is back in time" if tcp.address_goes else "yes",
+    }
+
+
+def service(address: str) -> str:
+    """What answers at an address of Azure's."""
+    if address == "169.254.169.254":
+        return "Azure's metadata service (IMDS)"
+    return "Azure's wire server"
+
+
+def listener(one: Listener) -> str:
+    """A socket for whoever asks, with its processes."""
+    return f"{one}{_in(one.netns)} ({_some(one.processes) or 'no visible process'})"
+
+
+def listener_json(one: Listener) -> dict[str, object]:
+    return {
+        "protocol": one.protocol,
+        "address": one.address,
+        "port": one.port,
+        "netns": one.netns,
+        "processes": [{"pid": p.pid, "comm": p.comm} for p in one.processes],
     }
 
 

@@ -23,18 +23,23 @@ def _topic(
 
 TOPICS = (
     _topic(
-        "ssh-session", "your own SSH session runs over the port",
+        "ssh-session", "your own SSH session runs over the port, or somebody's",
         "Setting the port down would cut the session in which the claim was typed, and then you "
         "could not release it. SSH_CONNECTION of this process and its ancestors is used without "
-        "proof; it can only add a refusal.",
-        "SSH_CONNECTION and the route to the client",
-        check=(Step("Which port the session uses:", "ip route get CLIENT-ADDRESS"),),
+        "proof; it can only add a refusal. In tmux, sudo -i or at it may be missing or old: so every "
+        "connection of sshd over the port counts, whoever asks, and so do sessions of mosh and the "
+        "remote sessions of logind.",
+        "SSH_CONNECTION and the route to the client; connections of sshd; mosh-server's UDP "
+        "sockets; /run/systemd/sessions",
+        check=(Step("Which port the session uses:", "ip route get CLIENT-ADDRESS"),
+               Step("Connections of sshd:", "ss -tnp | grep sshd")),
         remedy=(Step("Log in over another port or the serial console, and claim from there."),),
     ),
     _topic(
         "default-route", "a default route goes through the port",
         "The machine would lose its default route. Default routes of all tables and of both families "
-        "count.",
+        "count, and so do routes of one table that together lead to nearly everywhere, as VPNs "
+        "install them (0.0.0.0/1 and 128.0.0.0/1, or 2000::/3).",
         "rtnetlink",
         check=(Step("The default routes:", "ip route show default table all; "
                     "ip -6 route show default table all"),),
@@ -66,11 +71,13 @@ TOPICS = (
         remedy=(Step("Unmount it, or route it over another port:", "ip route get SERVER"),),
     ),
     _topic(
-        "azure-fabric", "the route to Azure's wire server goes through the port",
+        "azure-fabric", "the way to Azure's wire server or metadata service goes through the port",
         "168.63.129.16 gives a virtual machine its goal state, DNS and DHCP. Without it the guest "
-        "agent stops reporting, and Azure may regard the machine as dead.",
-        "the route to 168.63.129.16",
-        check=(Step("The route:", "ip route get 168.63.129.16"),),
+        "agent stops reporting, and Azure may regard the machine as dead. 169.254.169.254 (IMDS) "
+        "gives metadata and the tokens of managed identities. Where another netdev that works has a "
+        "route there, the plan only says so.",
+        "the routes to 168.63.129.16 and 169.254.169.254, also over each other netdev",
+        check=(Step("The routes:", "ip route get 168.63.129.16; ip route get 169.254.169.254"),),
         remedy=(Step("Claim another port: the first port of a virtual machine has this route."),),
     ),
     _topic(
@@ -84,12 +91,16 @@ TOPICS = (
     _topic(
         "upper", "other devices are stacked on the port",
         "Bond, bridge, team, VLAN, macvlan, VRF or Open vSwitch: they lose the port, and with it "
-        "addresses and routes of their own. Release restores VLANs, macvlans, ipvlans, bonds, bridges "
-        "and VRFs, each with its own; no other kinds, and nothing that is in another network "
-        "namespace. A bond is to be left alone until then: to delete it, to change "
-        "its MTU or to move its port to another network namespace sets the port's MTU, and "
-        "Linux 7.3.4 crashes when the raw queue pair ends.",
-        "rtnetlink: IFLA_LINK and IFLA_MASTER of all links, in every network namespace",
+        "addresses and routes of their own. Release restores VLANs, macvlans, ipvlans, MACsec, bonds, "
+        "teams, bridges, VRFs and Open vSwitch, each with its own; no other kinds. In another network "
+        "namespace it restores nothing, so there only those may be on the port that lose nothing: not a "
+        "VLAN (its IPv6 addresses and routes), and none with nexthop objects. A bond is to be "
+        "left alone until then: to delete it, to change its MTU or to move its port to another network namespace sets the port's MTU, and "
+        "Linux 7.3.4 crashes when the raw queue pair ends. A tunnel counts when it was made with the port "
+        "as its device (VXLAN, GRE, xfrm); one that only sends by the port loses its traffic, which "
+        "the other guards look for.",
+        "rtnetlink: IFLA_LINK, IFLA_MASTER and IFLA_INFO_DATA of all links, in every network "
+        "namespace",
         check=(Step("What is stacked:", "ls -d /sys/class/net/PORT/upper_*"),),
         remedy=(Step("Remove the port from what release cannot restore:",
                      "ip link set PORT nomaster"),),
@@ -121,6 +132,26 @@ TOPICS = (
                 Step("systemd-networkd: ActivationPolicy=manual in [Link] and "
                      "KeepConfiguration=yes in [Network] of a drop-in, then:",
                      "networkctl reload")),
+    ),
+    _topic(
+        "sockets", "UDP sockets or SCTP associations use the port",
+        "Connected UDP sockets (QUIC, VoIP, DNS, the process of a tunnel) and SCTP associations send by "
+        "the port or have one of its addresses. UDP loses what is sent meanwhile; an SCTP "
+        "association without another path ends after its retransmissions.",
+        "sock_diag, and /proc/net/sctp/assocs",
+        check=(Step("Which they are:", "ss -unp state established; ss -Snp"),),
+        remedy=(Step("Stop the service, or wait until it is done."),),
+    ),
+    _topic(
+        "forwarding", "connections of others are forwarded through the port",
+        "Containers behind a bridge, virtual machines or whoever routes by this host have connections "
+        "through the port, masqueraded or not, or to a service that is published at its address. They "
+        "have no socket here. They stall while the port is claimed; what is masqueraded the "
+        "kernel may forget when the port goes down.",
+        "connection tracking (nf_conntrack_netlink) and the routes of both ends",
+        check=(Step("Which they are:", "conntrack -L"),),
+        remedy=(Step("Move the containers, or wait until they are done."),
+                Step("Where the entries cannot be read:", "modprobe nf_conntrack_netlink")),
     ),
     _topic(
         "foreign-netns", "the port, or its claim, belongs to another network namespace",

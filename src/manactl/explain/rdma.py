@@ -102,13 +102,14 @@ TOPICS = (
             ),
             Step(
                 "Bring a device back that a pod has left behind:",
-                "ip netns exec NAMESPACE rdma dev set DEVICE netns /proc/1/ns/net",
+                "ip netns attach first 1; ip netns exec NAMESPACE rdma dev set DEVICE netns first",
             ),
             Step("Claim and release a port from the namespace that its netdev is in."),
         ),
         origin="rdma_dev_change_netns() of ib_core; the RDMA plug-ins of Kubernetes",
         see=(
             "rdma-netns-shared",
+            "rdma-elsewhere",
             "foreign-netns",
             "elsewhere",
         ),

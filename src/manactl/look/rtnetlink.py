@@ -42,6 +42,7 @@ from manactl.wire.netlink import NETLINK_ROUTE, NetlinkSocket
 
 _RTM_NEWNSID, _RTM_GETNSID = 88, 90
 _NETNSA_NSID, _NETNSA_FD = 1, 3
+_AF_BRIDGE = 7
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
 _NO_WAY = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL, errno.ENODEV)
 
@@ -68,6 +69,19 @@ class Rtnl:
                 return IfLink(message.body)
         raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
 
+    def tells_flows(self) -> bool:
+        """Whether a routing rule here asks for a protocol or a port."""
+        for family in _FAMILIES:
+            for body in self._dump(rt.RTM_GETRULE, rt.RtMsg(family).pack()):
+                if not rt.FRA_OF_FLOWS.isdisjoint(parse_attrs(body, rt.RTMSG.size)):
+                    return True
+        return False
+
+    def vrf_of(self, ifindex: int) -> int:
+        """The VRF that an interface is in, or 0."""
+        master = self.link(ifindex).master
+        return master if master is not None and self.link(master).kind == "vrf" else 0
+
     def nsid(self, namespace: int) -> int | None:
         """The number by which this namespace calls the one of that descriptor, if it has one."""
         body = bytes(4) + attr_u32(_NETNSA_FD, namespace)
@@ -89,10 +103,24 @@ class Rtnl:
         neighbours: list[bytes] = []
         for family in _FAMILIES:
             for flags in (0, rt.NTF_PROXY):
-                asked = rt.NdMsg(family, flags=flags).pack()
-                neighbours += self._dump(rt.RTM_GETNEIGH, asked)
-        nexthops = self._dump(rt.RTM_GETNEXTHOP, rt.NhMsg().pack())
-        return Dumps(self.addresses(), nexthops, self.routes(), neighbours)
+                neighbours += self._neighbours(family, flags)
+        return Dumps(self.addresses(), self.nexthops(), self.routes(), neighbours)
+
+    def nexthops(self) -> list[bytes]:
+        """The nexthop objects, as message bodies."""
+        return self._dump(rt.RTM_GETNEXTHOP, rt.NhMsg().pack())
+
+    def neighbours(self) -> list[bytes]:
+        """The neighbours of all interfaces, as message bodies."""
+        return [body for family in _FAMILIES for body in self._neighbours(family, 0)]
+
+    def _neighbours(self, family: int, flags: int) -> list[bytes]:
+        return self._dump(rt.RTM_GETNEIGH, rt.NdMsg(family, flags=flags).pack())
+
+    def forwarding(self, ifindex: int) -> list[bytes]:
+        """The forwarding database of one interface, as message bodies."""
+        asked = rt.NdMsg(_AF_BRIDGE).pack() + attr_u32(rt.NDA_IFINDEX, ifindex)
+        return self._dump(rt.RTM_GETNEIGH, asked)
 
     def _dump(self, kind: int, body: bytes) -> list[bytes]:
         return [message.body for message in self._socket.dump(kind, body)]
@@ -201,13 +229,19 @@ class Rtnl:
         return next((m.body for m in answers if m.type == rt.RTM_NEWROUTE), None)
 
     def leaves_by(
-        self, address: bytes, *, source: bytes = b"", bound: int = 0, mark: int = 0
+        self,
+        address: bytes,
+        *,
+        source: bytes = b"",
+        bound: int = 0,
+        mark: int = 0,
+        flow: bytes = b"",
     ) -> set[int]:
         """The interfaces by which packets to that address leave, none of what stays here.
 
         OSError when the kernel does not look it up (an address that cannot be one of a peer).
         """
-        narrow = attr_u32(rt.RTA_OIF, bound) if bound else b""
+        narrow = flow + (attr_u32(rt.RTA_OIF, bound) if bound else b"")
         narrow += attr_u32(rt.RTA_MARK, mark) if mark else b""
         source = source if len(source) == len(address) else b""
         route = self.way_to(address, source, narrow)

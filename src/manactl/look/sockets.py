@@ -1,7 +1,7 @@
 """Sockets that a port going down touches, and the processes behind them.
 
-TCP by sock_diag, where the kernel filters, packet sockets by /proc/net/packet; /proc/*/fd is read
-only when there are hits.
+TCP and UDP by sock_diag, where the kernel filters, SCTP and packet sockets by /proc/net;
+/proc/*/fd is read only when there are hits.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ import errno
 import os
 import socket
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from manactl.look.rtnetlink import Rtnl, ntop
-from manactl.netstate.surroundings import Connection, PacketSocket, Process
+from manactl.netstate.surroundings import Connection, Listener, PacketSocket, Process
 from manactl.wire import inet_diag as diag
+from manactl.wire import rtmsg as rt
 from manactl.wire.inet_diag import TcpSocket
 from manactl.wire.netlink import NETLINK_SOCK_DIAG, NetlinkSocket
 
@@ -38,21 +39,123 @@ class Reach(NamedTuple):
 
 def tcp(program: bytes = b"") -> list[TcpSocket]:
     """The live TCP sockets of this network namespace for which the program holds."""
+    return _dump(program, socket.IPPROTO_TCP, diag.LIVE)
+
+
+def udp(program: bytes = b"") -> list[TcpSocket]:
+    """The connected UDP sockets for which it holds."""
+    return _dump(program, socket.IPPROTO_UDP, diag.CONNECTED)
+
+
+def unconnected(program: bytes = b"") -> list[TcpSocket]:
+    """The UDP sockets that answer whoever asks, for which it holds."""
+    return _dump(program, socket.IPPROTO_UDP, diag.UNCONNECTED)
+
+
+def listening(program: bytes = b"") -> list[TcpSocket]:
+    """The TCP sockets that listen, for which it holds."""
+    return _dump(program, socket.IPPROTO_TCP, diag.LISTENING)
+
+
+def _dump(program: bytes, protocol: int, states: int) -> list[TcpSocket]:
     found = []
     with NetlinkSocket(NETLINK_SOCK_DIAG, strict=False) as netlink:
         for family in (socket.AF_INET, socket.AF_INET6):
-            body = diag.request(family, program)
+            body = diag.request(family, program, protocol, states)
             found += [diag.parse(m.body) for m in netlink.dump(diag.SOCK_DIAG_BY_FAMILY, body)]
     return found
 
 
+def serving(
+    reach: Reach, ask: Callable[[bytes], Iterable[TcpSocket]] = listening
+) -> list[TcpSocket]:
+    """The sockets for whoever asks that have an address of the port, or are bound to it. Those of
+    every address are not among them: they serve on the other netdevs."""
+    mine = diag.local(sorted(reach.addresses))
+    few = 0 < len(mine) <= _NAMEABLE
+    found = {
+        sock.inode or (sock.local, sock.local_port): sock
+        for sock in ask(diag.any_of(mine) if few else b"")
+        if sock.local in reach.addresses
+        and (not _link_local(sock.local) or sock.bound in (0, *reach.ifindexes))
+    }
+    everywhere = diag.any_of(diag.local([bytes(4), bytes(16)]))
+    for sock in ask(everywhere):
+        if not any(sock.local) and sock.bound in reach.ifindexes:
+            found[sock.inode or (sock.local, sock.local_port)] = sock
+    return list(found.values())
+
+
+def listeners(
+    found: Iterable[TcpSocket], protocol: str, netns: str | None = None
+) -> list[Listener]:
+    """As values for guards, processes not yet looked up."""
+    return [
+        Listener(protocol, ntop(sock.local), sock.local_port, sock.inode, (), netns)
+        for sock in found
+    ]
+
+
+def sctp(reach: Reach, process: Path = Path("/proc/self")) -> list[Connection]:
+    """The SCTP associations that have an address of the port, processes not yet looked up.
+
+    /proc has the same as sock_diag, which to ask would load the protocol. No file: it is not
+    loaded, so none. But without net/dev nobody can know that.
+    """
+    if not (process / "net/dev").exists():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(process / "net"))
+    try:
+        lines = (process / "net/sctp/assocs").read_text().splitlines()
+    except FileNotFoundError:
+        return []
+    if not lines:
+        return []
+    title = lines[0].split()
+    inode, lport, rport = (title.index(name) for name in ("INODE", "LPORT", "RPORT"))
+    found = []
+    for line in lines[1:]:
+        here, _, there = line.partition("<->")
+        row = here.split()
+        locals_ = [pack(text.lstrip("*")) for text in row[rport + 1 :]]
+        peers = [_text(text) for text in there.split() if _is_address(text.lstrip("*"))]
+        mine = [address for address in locals_ if address in reach.addresses]
+        if mine:
+            found.append(
+                Connection(
+                    ntop(mine[0]), int(row[lport]), peers[0], int(row[rport]), "association",
+                    int(row[inode]), protocol="sctp", address_goes=mine[0] in reach.going,
+                )
+            )  # fmt: skip
+    return found
+
+
+def pack(text: str) -> bytes:
+    return socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
+
+
+def _text(address: str) -> str:
+    return ntop(pack(address.lstrip("*")))
+
+
+def _is_address(text: str) -> bool:
+    try:
+        pack(text)
+    except OSError:
+        return False
+    return True
+
+
 def using(
-    reach: Reach, rtnl: Rtnl, ask: Callable[[bytes], Iterable[TcpSocket]] = tcp
+    reach: Reach,
+    rtnl: Rtnl,
+    ask: Callable[[bytes], Iterable[TcpSocket]] = tcp,
+    protocol: int = socket.IPPROTO_TCP,
 ) -> list[TcpSocket]:
     """The sockets of this namespace that have an address of the port, or whose packets leave by it.
 
     The kernel selects the first by their address. Of the others, those within the host aside, each
-    distinct peer is looked up once, as the socket would do it.
+    distinct peer is looked up once, as the socket would do it; each socket, where rules tell
+    ports apart.
     """
     mine = diag.local(sorted(reach.addresses))
     hosts = diag.peer(diag.LOOPBACK)
@@ -66,15 +169,21 @@ def using(
         ):
             found.append(sock)
     ways: dict[tuple[object, ...], bool] = {}
+    by_flow: bool | None = None
     for sock in ask(diag.none_of([*mine, *hosts] if few else hosts)):
         if sock.local in reach.addresses:
             continue
         if sock.bound in reach.ifindexes:
             found.append(sock)
             continue
-        way = (sock.peer, sock.local, sock.bound, sock.mark)
+        if by_flow is None:
+            by_flow = rtnl.tells_flows()
+        flow = rt.flow(protocol, sock.local_port, sock.peer_port) if by_flow else b""
+        way = (sock.peer, sock.local, sock.bound, sock.mark, flow)
         if way not in ways:
-            out = rtnl.leaves_by(sock.peer, source=sock.local, bound=sock.bound, mark=sock.mark)
+            out = rtnl.leaves_by(
+                sock.peer, source=sock.local, bound=sock.bound, mark=sock.mark, flow=flow
+            )
             ways[way] = bool(out & reach.ifindexes)
         if ways[way]:
             found.append(sock)
@@ -86,14 +195,14 @@ def _link_local(address: bytes) -> bool:
 
 
 def connections(
-    found: Iterable[TcpSocket], reach: Reach, netns: str | None = None
+    found: Iterable[TcpSocket], reach: Reach, netns: str | None = None, protocol: str = "tcp"
 ) -> list[Connection]:
     """As values for guards, processes not yet looked up."""
     return [
         Connection(
             ntop(sock.local), sock.local_port, ntop(sock.peer), sock.peer_port,
             diag.STATES.get(sock.state, str(sock.state)), sock.inode, (), netns,
-            sock.local in reach.going,
+            sock.local in reach.going, protocol,
         )
         for sock in found
     ]  # fmt: skip
@@ -118,7 +227,7 @@ def packet_sockets(
     ]
 
 
-Socket = TypeVar("Socket", Connection, PacketSocket)
+Socket = TypeVar("Socket", Connection, PacketSocket, Listener)
 
 
 def with_processes(
@@ -127,15 +236,17 @@ def with_processes(
     return tuple(replace(sock, processes=who.get(sock.inode, ())) for sock in found)
 
 
-def owners_of(inodes: set[int], proc: Path = Path("/proc")) -> dict[int, tuple[Process, ...]]:
-    """The processes that have each socket open, as far as they are visible; none are looked for
-    when there is no socket."""
+def owners_of(
+    inodes: set[int], proc: Path = Path("/proc"), pids: Collection[int] | None = None
+) -> dict[int, tuple[Process, ...]]:
+    """The processes that have each socket open, as far as they are visible, or of `pids` alone;
+    none are looked for when there is no socket."""
     if not inodes:
         return {}
     wanted = {f"socket:[{inode}]": inode for inode in inodes}
     found: defaultdict[int, list[Process]] = defaultdict(list)
     for entry in proc.iterdir():
-        if not entry.name.isdigit():
+        if not entry.name.isdigit() or (pids is not None and int(entry.name) not in pids):
             continue
         with contextlib.suppress(OSError):  # it ended, or is not ours to see
             here = {inode for fd in (entry / "fd").iterdir() if (inode := _socket_of(fd, wanted))}

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-import ipaddress
-import os
+import errno
 import socket
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from manactl.look import managers, netdevs, sockets, upper_devices
+from manactl.look import (
+    conntrack,
+    fabric,
+    managers,
+    netdevs,
+    redirects,
+    sockets,
+    ssh,
+    tunnels,
+    upper_devices,
+)
 from manactl.look.pyroute2_links import DecodedLink
 from manactl.look.rtnetlink import Rtnl
-from manactl.look.upper_devices import WHOLE, View
+from manactl.look.upper_devices import CARRIED, WHOLE, Chains, Found, View
 from manactl.model.port import PortStatus, RdmaPort
 from manactl.netstate.snapshot import PortState, addresses
 from manactl.netstate.surroundings import (
     NOTHING_READ,
     Connection,
-    FabricRoute,
+    Forwarded,
+    Listener,
     PacketSocket,
     Process,
     RdmaUser,
@@ -28,15 +38,14 @@ from manactl.netstate.surroundings import (
     Stacked,
     Surroundings,
 )
+from manactl.netstate.uppers import OVS
 from manactl.wire import rtmsg as rt
 from manactl.wire.inet_diag import TcpSocket
 from manactl.wire.nldev import Nldev, RdmaNetlink, Resource
+from manactl.wire.tunnels import Tunnel
 
-_WIRE_SERVER = "168.63.129.16"
-_AZURE_ASSET_TAG = "7783-7084-3265-9085-8269-3286-77"  # of every Azure VM, in its DMI tables
 _LOOPBACK = 1  # LOOPBACK_IFINDEX of every namespace
 _CORE = "ib_core"  # its management datagrams
-_ANCESTORS = 64  # more parents than any session has
 
 T = TypeVar("T")
 
@@ -52,6 +61,12 @@ class Sources:
     tcp: Callable[[bytes], Iterable[TcpSocket]] = sockets.tcp
     in_other_netns: Callable[[upper_devices.Found], list[View]] = upper_devices.in_other_netns
     nldev: Callable[[], AbstractContextManager[RdmaNetlink]] = Nldev
+    tunnels: Callable[[], Sequence[Tunnel]] = tunnels.live
+    udp: Callable[[bytes], Iterable[TcpSocket]] = sockets.udp
+    unconnected: Callable[[bytes], Iterable[TcpSocket]] = sockets.unconnected
+    listening: Callable[[bytes], Iterable[TcpSocket]] = sockets.listening
+    conntrack: Callable[[], Iterable[bytes]] = conntrack.entries
+    redirecting: Callable[[Mapping[int, str], int], tuple[str, ...]] = redirects.live
     lib: Path = Path("/var/lib")
     etc: Path = Path("/etc")
 
@@ -74,48 +89,104 @@ def gather(
     if state is None or port.netdev is None:
         return NOTHING_READ
     ifindex = state.ifindex
-    links = _try(sources.links)
-    found = uppers = views = None
-    if links is not None:
-        found = upper_devices.grow(links, {ifindex: WHOLE}, {})
-        stacked = {index: how for index, how in found.items() if index != ifindex}
-        uppers = _try(lambda: _uppers(port, links, stacked, rtnl))
-        views = _try(lambda: sources.in_other_netns(found))
+    links, tuns = _try(sources.links), _try(sources.tunnels)
+    found = uppers = views = others_ = ways_left = None
+    if links is not None and tuns is not None:
+        gone = _try(lambda: _gone({*claimed, ifindex}, links, tuns, rtnl))
+        ways_left = (
+            None if gone is None else {one.ifindex: one.name for one in links if _works(one, gone)}
+        )
+        others_ = None if gone is None else _try(lambda: others(gone, links, rtnl))
+        here = _try(lambda: _dependents(state, links, tuns, rtnl, sources.sys))
+        if here is not None:
+            found, chains = here
+            stacked = {index: how for index, how in found.items() if index != ifindex}
+            uppers = _try(lambda: _uppers(port, links, stacked, rtnl, chains))
+            views = _try(lambda: sources.in_other_netns(found))
     reach = upper_devices.reach(uppers or (), ifindex, addresses(state.own))
     tcp = _try(lambda: _connections(reach, views or (), rtnl, sources))
     packets = _try(lambda: _packet_sockets(state, uppers or (), views or (), sources))
+    others_than_tcp = _try(lambda: _other_sockets(reach, views or (), rtnl, sources))
+    listeners = _try(lambda: _listeners(reach, views or (), sources))
+    inodes = _inodes(tcp, packets, others_than_tcp, listeners)
     names = {link.ifindex: link.name for link in links or () if link.ifindex in (found or ())}
     who_manages = _try(
         lambda: managers.find({**names, ifindex: state.ifname}, sources.manager_files)
     )
-    who = _try(lambda: sockets.owners_of(_inodes(tcp, packets), sources.proc))
+    who = _try(lambda: sockets.owners_of(inodes, sources.proc))
     return Surroundings(
         state=state,
         uppers=uppers,
         elsewhere=None if views is None else tuple(up for view in views for up in view.stacked),
         xdp=_try(lambda: rtnl.link(ifindex).xdp_mode != 0),
-        connections=None if tcp is None or who is None else sockets.with_processes(tcp, who),
+        connections=_connected(tcp, who, sources),
         packet_sockets=(
             None if packets is None or who is None else sockets.with_processes(packets, who)
         ),
-        ssh=_try(lambda: ssh_sessions(reach.ifindexes, rtnl, sources.proc)),
-        others=None if links is None else _try(lambda: others({*claimed, ifindex}, links, rtnl)),
+        ssh=_try(lambda: _sessions(reach, rtnl, sources)),
+        others=others_,
         managers=None if who_manages is None else who_manages.managers,
         # Of a device that is in another network namespace no user can be seen.
         rdma_users=None
         if port.rdma_elsewhere
         else _try(lambda: rdma_users(port.rdma, sources.nldev, sources.proc)),
-        fabric=_try(lambda: fabric(reach.ifindexes, rtnl, sources.sys)),
+        fabric=_try(lambda: fabric.routes(reach.ifindexes, ways_left or {}, rtnl, sources.sys)),
+        sockets=_connected(others_than_tcp, who, sources),
+        listeners=(
+            None if listeners is None or who is None else sockets.with_processes(listeners, who)
+        ),
+        forwarded=_try(lambda: _forwarded(reach, views or (), rtnl, sources)),
+        untracked=_try(lambda: conntrack.untracked(state.ifname, sources.proc)),
+        redirecting=(
+            None
+            if links is None
+            else _try(lambda: sources.redirecting({o.ifindex: o.name for o in links}, ifindex))
+        ),
+        netconsole=redirects.netconsole(state.ifname, sources.sys, sources.proc),
         daemons=None if who_manages is None else who_manages.daemons,
     )
 
 
+def _dependents(
+    state: PortState, links: Sequence[DecodedLink], tuns: Sequence[Tunnel], rtnl: Rtnl, sys: Path
+) -> tuple[Found, Chains]:
+    """What is stacked on the port or sends by it, in this netns. Of kinds that have no attribute
+    for their lower (HSR, for instance) sysfs alone tells."""
+    seeds = {state.ifindex: WHOLE}
+    found, chains = upper_devices.dependents(links, tuns, seeds, rtnl)
+    names = _sysfs_uppers(state, sys)
+    more = {link.ifindex for link in links if link.name in names} - found.keys()
+    kinds = {link.ifindex: link.kind for link in links}
+    if any(kinds.get(index) == OVS for index in found):
+        # The switch has one master; its other interfaces are no links' uppers.
+        more |= {index for index, kind in kinds.items() if kind == OVS} - found.keys()
+    if not more:
+        return found, chains
+    seeds = found | dict.fromkeys(more, CARRIED)
+    return upper_devices.dependents(links, tuns, seeds, rtnl, chains)
+
+
+def _sysfs_uppers(state: PortState, sys: Path) -> set[str]:
+    """The names of the port's uppers; none where /sys is that of another namespace."""
+    place = sys / "class/net" / state.ifname
+    try:
+        if int((place / "ifindex").read_text()) != state.ifindex:
+            return set()
+    except (FileNotFoundError, ValueError):
+        return set()
+    return {entry.name[len("upper_") :] for entry in place.glob("upper_*")}
+
+
 def _uppers(
-    port: PortStatus, links: Iterable[DecodedLink], stacked: upper_devices.Found, rtnl: Rtnl
+    port: PortStatus,
+    links: Iterable[DecodedLink],
+    stacked: upper_devices.Found,
+    rtnl: Rtnl,
+    chains: Chains,
 ) -> tuple[Stacked, ...]:
     """The uppers of the port in this netns, but for a netvsc master, which a claim declines."""
     netvsc = port.upper.netdev if port.upper and port.upper.kind == "netvsc" else None
-    uppers = upper_devices.stacked(links, stacked, rtnl, None)
+    uppers = upper_devices.stacked(links, stacked, rtnl, None, chains)
     return tuple(upper for upper in uppers if upper.name != netvsc)
 
 
@@ -127,6 +198,59 @@ def _connections(
     return [*here, *(tcp for view in views for tcp in view.tcp)]
 
 
+def _other_sockets(
+    reach: sockets.Reach, views: Iterable[View], rtnl: Rtnl, sources: Sources
+) -> list[Connection]:
+    """Connected UDP sockets and SCTP associations of every namespace, without their processes."""
+    udp = sockets.using(reach, rtnl, sources.udp, socket.IPPROTO_UDP)
+    return [
+        *sockets.connections(udp, reach, protocol="udp"),
+        *sockets.sctp(reach, sources.proc / "self"),
+        *(one for view in views for one in view.sockets),
+    ]
+
+
+def _listeners(reach: sockets.Reach, views: Iterable[View], sources: Sources) -> list[Listener]:
+    """Those who wait for others at an address of the port, of every namespace."""
+    return [
+        *sockets.listeners(sockets.serving(reach, sources.listening), "tcp"),
+        *sockets.listeners(sockets.serving(reach, sources.unconnected), "udp"),
+        *(one for view in views for one in view.listeners),
+    ]
+
+
+def _forwarded(
+    reach: sockets.Reach, views: Iterable[View], rtnl: Rtnl, sources: Sources
+) -> tuple[Forwarded, ...]:
+    """Connections of others through the port, of every namespace."""
+    found = conntrack.forwarded(reach, rtnl, sources.conntrack, sources.proc)
+    for view in views:
+        if view.forwarded is None:
+            raise OSError(errno.EPERM, "connection tracking of another namespace was not read")
+        found += view.forwarded
+    return tuple(found)
+
+
+def _connected(
+    found: list[Connection] | None, who: Mapping[int, tuple[Process, ...]] | None, sources: Sources
+) -> tuple[Connection, ...] | None:
+    """The connections with their processes, and whether they are remote logins."""
+    if found is None or who is None:
+        return None
+    whole = sockets.with_processes(found, who)
+    logins = ssh.of_servers(((one.local_port, one.processes) for one in whole), sources.proc)
+    return tuple(
+        replace(one, login=True) if login else one for one, login in zip(whole, logins, strict=True)
+    )
+
+
+def _sessions(reach: sockets.Reach, rtnl: Rtnl, sources: Sources) -> tuple[SshSession, ...]:
+    return (
+        *ssh.sessions(reach, rtnl, sources.proc, sources.run),
+        *ssh.mosh(reach, rtnl, lambda: sources.unconnected(b""), sources.proc),
+    )
+
+
 def _packet_sockets(
     state: PortState, uppers: Iterable[Stacked], views: Iterable[View], sources: Sources
 ) -> list[PacketSocket]:
@@ -136,7 +260,7 @@ def _packet_sockets(
     return [*here, *(packet for view in views for packet in view.packets)]
 
 
-def _inodes(*found: Iterable[Connection | PacketSocket] | None) -> set[int]:
+def _inodes(*found: Iterable[Connection | PacketSocket | Listener] | None) -> set[int]:
     return {sock.inode for some in found for sock in some or () if sock.inode}
 
 
@@ -147,98 +271,26 @@ def _try(read: Callable[[], T]) -> T | None:
         return None
 
 
-def others(claimed: Collection[int], links: Sequence[DecodedLink], rtnl: Rtnl) -> tuple[str, ...]:
+def _gone(
+    claimed: Collection[int], links: Sequence[DecodedLink], tuns: Sequence[Tunnel], rtnl: Rtnl
+) -> frozenset[int]:
+    """The netdevs that lose their traffic with the claimed ports, those themselves included."""
+    found, _ = upper_devices.dependents(links, tuns, dict.fromkeys(claimed, WHOLE), rtnl)
+    return frozenset(index for index, standing in found.items() if standing.carried)
+
+
+def _works(link: DecodedLink, gone: Collection[int]) -> bool:
+    return link.up and link.carrier and link.ifindex != _LOOPBACK and link.ifindex not in gone
+
+
+def others(gone: Collection[int], links: Sequence[DecodedLink], rtnl: Rtnl) -> tuple[str, ...]:
     """Netdevs that are up, with carrier and a global address, and lose nothing with a claimed port."""
-    gone = upper_devices.grow(links, dict.fromkeys(claimed, WHOLE), {})
     having = set()
     for body in rtnl.addresses():
         head = rt.IfAddrMsg.of(body)
-        carried = head.ifindex in gone and gone[head.ifindex].carried
-        if head.scope == rt.RT_SCOPE_UNIVERSE and not carried:
+        if head.scope == rt.RT_SCOPE_UNIVERSE:
             having.add(head.ifindex)
-    return tuple(
-        link.name
-        for link in links
-        if link.ifindex in having and link.up and link.carrier and link.ifindex != _LOOPBACK
-    )
-
-
-def ssh_sessions(
-    ifindexes: Collection[int], rtnl: Rtnl, proc: Path = Path("/proc")
-) -> tuple[SshSession, ...]:
-    """SSH_CONNECTION of this process and of its ancestors, since sudo clears the environment.
-
-    An ancestor whose environment may not be read is passed over: this can only add refusals.
-    """
-    found = {}
-    pid = os.getpid()
-    for _ in range(_ANCESTORS):
-        value = _environment(proc / str(pid) / "environ")
-        if value and value not in found:
-            found[value] = f"SSH_CONNECTION of pid {pid}"
-        pid = _parent(proc / str(pid) / "stat")
-        if pid <= 0:
-            break
-    sessions = []
-    for value, where in found.items():
-        client, _, server, *_ = map(_unmapped, [*value.split(), "", "", ""])
-        sessions.append(SshSession(client, server, _through(client, ifindexes, rtnl), where))
-    return tuple(sessions)
-
-
-def _environment(path: Path) -> str | None:
-    try:
-        data = path.read_bytes()
-    except OSError:
-        return None
-    for item in data.split(b"\0"):
-        if item.startswith(b"SSH_CONNECTION="):
-            return item.split(b"=", 1)[1].decode(errors="replace")
-    return None
-
-
-def _parent(path: Path) -> int:
-    try:
-        return int(path.read_text(errors="replace").rpartition(")")[2].split()[1])
-    except (OSError, ValueError, IndexError):
-        return 0
-
-
-def _through(address: str, ifindexes: Collection[int], rtnl: Rtnl) -> bool | None:
-    """Whether packets to that address leave by one of these; None when it cannot be looked up."""
-    text, _, zone = address.partition("%")
-    try:
-        peer = ipaddress.ip_address(text)
-        bound = socket.if_nametoindex(zone) if zone else 0
-        if peer.version == 6 and peer.is_link_local and not bound:
-            return None  # it may be behind any interface
-        return not rtnl.leaves_by(peer.packed, bound=bound).isdisjoint(ifindexes)
-    except (OSError, ValueError):
-        return None
-
-
-def _unmapped(address: str) -> str:
-    """An IPv4-mapped IPv6 address as the IPv4 address that it is on the wire."""
-    try:
-        mapped = getattr(ipaddress.ip_address(address), "ipv4_mapped", None)
-    except ValueError:
-        return address
-    return address if mapped is None else str(mapped)
-
-
-def fabric(ifindexes: Collection[int], rtnl: Rtnl, sys: Path = Path("/sys")) -> FabricRoute:
-    """How packets to Azure's wire server leave."""
-    server = socket.inet_aton(_WIRE_SERVER)
-    route = rtnl.way_to(server)
-    try:
-        tag = (sys / "class/dmi/id/chassis_asset_tag").read_text().strip()
-    except FileNotFoundError:  # no DMI tables, so not Azure
-        tag = ""
-    return FabricRoute(
-        through_port=not rtnl.leaves_by(server).isdisjoint(ifindexes),
-        host_route=route is not None and rt.RtMsg.of(route).dst_len == 32,
-        on_azure=tag == _AZURE_ASSET_TAG,
-    )
+    return tuple(link.name for link in links if link.ifindex in having and _works(link, gone))
 
 
 def rdma_users(

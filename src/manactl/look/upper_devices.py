@@ -1,7 +1,7 @@
-"""What depends on a port, because it is stacked on it, in every network namespace.
+"""What depends on a port, because it is stacked on it or sends by it, in every network namespace.
 
 A child process enters the other namespaces: a link there shows by IFLA_LINK_NETNSID that it is
-stacked on a link of ours.
+stacked on a link of ours, or that it is a tunnel whose packets are here.
 """
 
 from __future__ import annotations
@@ -9,21 +9,33 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from manactl.look import netdevs, netns, sockets
+from manactl.look import conntrack, netdevs, netns, sockets, tunnels
 from manactl.look.forked import Child
 from manactl.look.netns import NAMED, Namespace
 from manactl.look.pyroute2_links import DecodedLink
 from manactl.look.rtnetlink import Rtnl
 from manactl.look.sockets import Reach
-from manactl.netstate import snapshot
+from manactl.look.tunnels import Way, Ways
+from manactl.netstate import coverage, snapshot
 from manactl.netstate.snapshot import Fact, Kind
-from manactl.netstate.surroundings import Connection, PacketSocket, Stacked
+from manactl.netstate.surroundings import (
+    Connection,
+    Forwarded,
+    Listener,
+    PacketSocket,
+    Stacked,
+    TunnelWay,
+)
 from manactl.wire import rtmsg as rt
+from manactl.wire.if_link import IfLink
 from manactl.wire.inet_diag import TcpSocket
+from manactl.wire.tunnels import Tunnel
 
+_UDP = 17
 _WAIT = 35.0  # s; a namespace takes a millisecond, a driver that waits for its device up to 30 s
 
 
@@ -35,7 +47,9 @@ class Standing(NamedTuple):
 
 
 WHOLE = Standing(carried=True, closes=True)  # as the port itself
+CARRIED = Standing(carried=True, closes=False)
 Found = dict[int, Standing]  # by ifindex, of one namespace
+Chains = dict[int, tuple[TunnelWay, ...]]  # of tunnels, by ifindex: the ways of one over another
 
 
 def grow(links: Sequence[DecodedLink], found: Found, beyond: Mapping[int, Found]) -> Found:
@@ -80,17 +94,50 @@ def _as_master(
     return Standing(lower.carried and alone, False)
 
 
+def dependents(
+    links: Sequence[DecodedLink],
+    tuns: Sequence[Tunnel],
+    seeds: Found,
+    rtnl: Ways,
+    known: Chains | None = None,
+) -> tuple[Found, Chains]:
+    """`seeds` and everything of this namespace that is stacked on it or sends by it, tunnels over
+    tunnels too; with the chains that are `known` and those of the tunnels found."""
+    found, chains = grow(links, seeds, {}), dict(known or {})
+    names = {link.ifindex: link.name for link in links}
+    while True:
+        ways = tunnels.found_by(tuns, found, _carried(found), rtnl)
+        if not ways:
+            return found, chains
+        for index, way in ways.items():
+            chains[index] = _chain(way, names, chains)
+        found = grow(links, found | dict.fromkeys(ways, CARRIED), {})
+
+
+def _carried(found: Found) -> frozenset[int]:
+    return frozenset(index for index, standing in found.items() if standing.carried)
+
+
+def _chain(way: Way, names: Mapping[int, str], chains: Chains) -> tuple[TunnelWay, ...]:
+    out = names.get(way.out or 0)
+    return (TunnelWay(way.endpoint, out, way.bound), *chains.get(way.out or 0, ()))
+
+
 class View(NamedTuple):
     """What of one namespace depends on the port, as read there."""
 
     stacked: tuple[Stacked, ...]
     tcp: tuple[Connection, ...]
     packets: tuple[PacketSocket, ...]
+    sockets: tuple[Connection, ...] = ()  # connected, but not TCP's
+    listeners: tuple[Listener, ...] = ()
+    forwarded: tuple[Forwarded, ...] | None = ()
 
 
 def stacked(
-    links: Iterable[DecodedLink], found: Found, rtnl: Rtnl, name: str | None
-) -> list[Stacked]:
+    links: Iterable[DecodedLink], found: Found, rtnl: Rtnl, name: str | None,
+    chains: Chains | None = None,
+) -> list[Stacked]:  # fmt: skip
     """The netdevs of `found` with their addresses and default routes."""
     known = {link.ifindex: link for link in links if link.ifindex in found}
     if not known:
@@ -102,17 +149,22 @@ def stacked(
         if index in addresses:
             addresses[index].append(Fact(Kind.ADDRESS, body))
     defaults: dict[int, list[str]] = {index: [] for index in known}
+    mine: dict[bool, list[bytes]] = {True: [], False: []}
     for body in rtnl.routes():
-        fact = Fact(Kind.ROUTE, body)
-        if snapshot.is_default_route(fact):
-            for index in rt.route_ifindexes(body) & known.keys():
-                defaults[index].append(snapshot.describe(fact, names))
+        if out := rt.route_ifindexes(body) & known.keys():
+            mine[any(found[index].carried for index in out)].append(body)
+    for body in (*coverage.defaults(mine[True]), *coverage.defaults(mine[False])):
+        for index in rt.route_ifindexes(body) & known.keys():
+            defaults[index].append(snapshot.describe(Fact(Kind.ROUTE, body), names))
+    objects = {rt.number(rt.split(body, rt.NHMSG.size), rt.NHA_OIF) for body in rtnl.nexthops()}
     return [
         Stacked(
             link.name, index, link.kind or None, name, *found[index],
             tuple(snapshot.addresses(addresses[index])),
             tuple(snapshot.global_addresses(addresses[index])),
             tuple(defaults[index]),
+            index in objects,
+            ways=(chains or {}).get(index, ()),
         )
         for index, link in sorted(known.items())
     ]  # fmt: skip
@@ -156,14 +208,35 @@ def in_other_netns(
     return [_view(*fields) for fields in answer]
 
 
-def _view(stack: list[Any], tcp: list[Any], packets: list[Any], name: str) -> View:
-    devices = [Stacked(*fields) for fields in stack]
-    found = [TcpSocket(*fields) for fields in tcp]
+def _view(stack: list[Any], found: Mapping[str, list[Any]], name: str) -> View:
+    devices = [_stacked(*fields) for fields in stack]
+    depend = reach(devices)
+
+    def socks(what: str) -> list[TcpSocket]:
+        return [TcpSocket(*fields) for fields in found[what]]
+
+    flows = found["forwarded"]
+    sctp = [replace(Connection(*fields), netns=name, protocol="sctp") for fields in found["sctp"]]
     return View(
         tuple(devices),
-        tuple(sockets.connections(found, reach(devices), name)),
-        tuple(PacketSocket(inode, (), f"{netdev} in {name}") for inode, netdev in packets),
+        tuple(sockets.connections(socks("tcp"), depend, name)),
+        tuple(PacketSocket(inode, (), f"{netdev} in {name}") for inode, netdev in found["packets"]),
+        (*sockets.connections(socks("udp"), depend, name, "udp"), *sctp),
+        (
+            *sockets.listeners(socks("listening"), "tcp", name),
+            *sockets.listeners(socks("unconnected"), "udp", name),
+        ),
+        flows if flows is None else tuple(Forwarded(*fields) for fields in flows),
     )
+
+
+def _plain_sctp(one: Connection) -> tuple[object, ...]:
+    return (one.local, one.local_port, one.peer, one.peer_port, one.state, one.inode)
+
+
+def _stacked(*fields: Any) -> Stacked:
+    *rest, chain = fields
+    return replace(Stacked(*rest), ways=tuple(TunnelWay(*way) for way in chain))
 
 
 class _World:
@@ -173,43 +246,79 @@ class _World:
         self.name, self.fd = name, fd
         self.rtnl = Rtnl()
         self.links = netdevs.links()
+        self.names = {link.ifindex: link.name for link in self.links}
+        self.tunnels = tunnels.live()
         self.found: Found = {}
+        self.chains: Chains = {}
 
     @property
     def borders(self) -> bool:
-        """Whether something here is stacked on a link of another namespace."""
-        return any(link.far_lower for link in self.links)
+        """Whether something here may be stacked on a link of another namespace, or send by one.
+        Where a WireGuard device was made the kernel does not tell."""
+        sends = any(one.nsid is not None or one.kind == "wireguard" for one in self.tunnels)
+        return sends or any(link.far_lower for link in self.links)
 
     def ask(self, others: Iterable[Self | _Home]) -> bool:
-        """Whether more is stacked on what was found in the others by now."""
+        """Whether more is stacked on what was found in the others by now, or sends by it."""
         beyond = {}
-        for other in others:
-            if other.found and (number := self.rtnl.nsid(other.fd)) is not None:
-                beyond[number] = other.found
         before = len(self.found)
+        for other in others:
+            if not other.found:
+                continue
+            number = self.rtnl.nsid(other.fd)
+            if number is not None:
+                beyond[number] = other.found
+            away = [
+                one
+                for one in self.tunnels
+                if (one.nsid is not None and one.nsid == number)
+                or (one.kind == "wireguard" and isinstance(other, _Home))
+            ]
+            ways = tunnels.found_by(away, self.found, _carried(other.found), other.rtnl)
+            for index, way in ways.items():
+                self.chains[index] = _chain(way, other.names, other.chains)
+            self.found |= dict.fromkeys(ways, CARRIED)
         self.found = grow(self.links, self.found, beyond)
+        here = [one for one in self.tunnels if one.nsid is None]
+        self.found, self.chains = dependents(self.links, here, self.found, self.rtnl, self.chains)
         return len(self.found) > before
 
     def read(self) -> tuple[object, ...]:
         """Everything for a View, as plain values; this process has to be in the namespace."""
-        devices = stacked(self.links, self.found, self.rtnl, self.name)
-        tcp = sockets.using(reach(devices), self.rtnl)
+        devices = stacked(self.links, self.found, self.rtnl, self.name, self.chains)
+        depend = reach(devices)
         names = {device.ifindex: device.name for device in devices if device.carried}
         packets = sockets.packet_sockets(names, Path("/proc/self"))
-        return (
-            [_plain(device) for device in devices],
-            [tuple(sock) for sock in tcp],
-            [(packet.inode, packet.netdev) for packet in packets],
-            self.name,
-        )
+        found = {
+            "tcp": _tuples(sockets.using(depend, self.rtnl)),
+            "udp": _tuples(sockets.using(depend, self.rtnl, sockets.udp, _UDP)),
+            "listening": _tuples(sockets.serving(depend)),
+            "unconnected": _tuples(sockets.serving(depend, sockets.unconnected)),
+            "packets": [(packet.inode, packet.netdev) for packet in packets],
+            "sctp": [_plain_sctp(one) for one in sockets.sctp(depend)],
+            "forwarded": self._forwarded(depend),
+        }
+        return [_plain(device) for device in devices], found, self.name
+
+    def _forwarded(self, depend: Reach) -> list[tuple[Any, ...]] | None:
+        """None when it cannot be read, which is no reason to know nothing else."""
+        try:
+            return _tuples(conntrack.forwarded(depend, self.rtnl, netns=self.name))
+        except (OSError, ValueError):
+            return None
 
     def close(self) -> None:
         self.rtnl.close()
         os.close(self.fd)
 
 
+def _tuples(rows: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    return [tuple(row) for row in rows]
+
+
 def _plain(device: Stacked) -> tuple[object, ...]:
-    return tuple(getattr(device, field) for field in Stacked.__slots__)
+    *rest, chain = (getattr(device, field) for field in Stacked.__slots__)
+    return (*rest, [tuple(way) for way in chain])
 
 
 class _Home(NamedTuple):
@@ -217,11 +326,16 @@ class _Home(NamedTuple):
 
     fd: int
     found: Found
+    rtnl: Rtnl
+    names: dict[int, str]
+    chains: Chains
 
 
 def _search(places: Iterable[Namespace], seeds: Found) -> list[Any]:
     """In the child. Any failure ends it, and no answer differs from an empty one."""
-    home = _Home(os.open("/proc/self/ns/net", os.O_RDONLY), seeds)
+    rtnl = Rtnl()
+    names = {link.ifindex: link.name for link in map(IfLink, rtnl.links())}
+    home = _Home(os.open("/proc/self/ns/net", os.O_RDONLY), seeds, rtnl, names, {})
     worlds = []
     for place in places:
         try:

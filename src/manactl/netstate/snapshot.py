@@ -550,14 +550,6 @@ def rank(fact: Fact) -> tuple[int, int]:
     return number, int(any(one.type in _FAR for one in rt.split(fact.body, rt.RTMSG.size)))
 
 
-def is_default_route(fact: Fact) -> bool:
-    """A unicast route to everywhere, in whatever table."""
-    if fact.kind is not Kind.ROUTE:
-        return False
-    head = rt.RtMsg.of(fact.body)
-    return head.dst_len == 0 and head.type == rt.RTN_UNICAST
-
-
 def global_addresses(facts: Iterable[Fact]) -> list[str]:
     """The addresses among the facts that others can reach: not link-local, not host scope."""
     return [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from manactl.netstate.snapshot import PortState
 from manactl.netstate.uppers import RESTORABLE
@@ -20,13 +21,31 @@ class Process:
         return f"pid {self.pid} {self.comm}"
 
 
+class TunnelWay(NamedTuple):
+    """Why a tunnel's packets take the port: those to `endpoint` leave by the netdev `out`. No
+    endpoint: all of them; no netdev either: each packet has its own endpoint. `bound`: `out` is
+    the device that the tunnel was made with."""
+
+    endpoint: str | None
+    out: str | None
+    bound: bool
+
+    def __str__(self) -> str:
+        if self.out is None:
+            return "whose endpoints are known to its packets alone"
+        what = f"packets to {self.endpoint}" if self.endpoint else "packets"
+        return f"whose {what} leave by {self.out}"
+
+
 @dataclass(frozen=True, slots=True)
 class Stacked:
-    """A netdev that is stacked on the port, at whatever depth and in whatever network namespace.
+    """A netdev that is stacked on the port or sends by it, at whatever depth and in whatever
+    network namespace.
 
     `carried`: its traffic takes the port and has no other way. That is not so for a bond with
     another member that works, and for a VRF, whose members go on each for itself. `closes`: the
-    kernel sets it down with the port (vlan_device_event()), and its IPv6 addresses go.
+    kernel sets it down with the port (vlan_device_event()), and its IPv6 addresses go. `ways` are
+    a tunnel's, and those of the tunnels below it.
     """
 
     name: str
@@ -38,21 +57,34 @@ class Stacked:
     addresses: tuple[str, ...] = ()
     reachable: tuple[str, ...] = ()  # the addresses of global scope among them
     default_routes: tuple[str, ...] = ()
+    nexthops: bool = False  # it has nexthop objects, which go with its carrier
+    ways: tuple[TunnelWay, ...] = ()
+
+    @property
+    def routed(self) -> bool:
+        """Whether only routes lead to the port: a tunnel that was made with no device."""
+        return bool(self.ways) and not self.ways[0].bound
 
     @property
     def restorable(self) -> bool:
-        """Whether release can restore what is on it."""
-        return self.netns is None and self.kind in RESTORABLE
+        """Whether release can restore what is on it, or there is nothing to restore: what is only
+        silent for a while keeps all but its nexthop objects."""
+        if self.netns is None:
+            return self.kind in RESTORABLE or bool(self.ways)
+        return (
+            not self.closes and not self.nexthops and (self.kind in RESTORABLE or bool(self.ways))
+        )
 
     def __str__(self) -> str:
-        kind = f" ({self.kind})" if self.kind else ""
+        words = ", ".join([*([self.kind] if self.kind else []), *map(str, self.ways)])
+        kind = f" ({words})" if words else ""
         where = f" in the network namespace {self.netns}" if self.netns else ""
         return f"{self.name}{kind}{where}"
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """One live TCP connection that uses the port.
+    """One live connection that uses the port: TCP, a connected UDP socket, an SCTP association.
 
     No processes: the kernel itself has it, or a process that is not visible. `address_goes`: its local
     address is IPv6 and vanishes while the port is down.
@@ -67,6 +99,8 @@ class Connection:
     processes: tuple[Process, ...] = ()
     netns: str | None = None
     address_goes: bool = False
+    protocol: str = "tcp"
+    login: bool = False  # somebody's remote login
 
     @property
     def is_ipv6(self) -> bool:
@@ -84,6 +118,32 @@ class Connection:
 
 
 @dataclass(frozen=True, slots=True)
+class Listener:
+    """A socket for whoever asks that has an address of the port, or is bound to it."""
+
+    protocol: str
+    address: str
+    port: int
+    inode: int
+    processes: tuple[Process, ...] = ()
+    netns: str | None = None
+
+    def __str__(self) -> str:
+        address = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{self.protocol} {address}:{self.port}"
+
+
+class Forwarded(NamedTuple):
+    """Connections of somebody else that this machine forwards through the port, all those that
+    begin at one address; `example` is one of them."""
+
+    source: str
+    connections: int
+    example: str
+    netns: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PacketSocket:
     """An AF_PACKET socket bound to an interface: it gets ENETDOWN."""
 
@@ -94,12 +154,13 @@ class PacketSocket:
 
 @dataclass(frozen=True, slots=True)
 class SshSession:
-    """A session that this process runs in, and whether its packets take the port."""
+    """A remote login, and whether its packets take the port. `own`: this process runs in it."""
 
     client: str
     server: str
     through_port: bool | None  # None: the way to the client could not be looked up
-    found_in: str  # where SSH_CONNECTION was found
+    found_in: str
+    own: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +201,18 @@ class Daemon:
 
 @dataclass(frozen=True, slots=True)
 class FabricRoute:
-    """The way to Azure's wire server (168.63.129.16)."""
+    """The way to an address of Azure's: the wire server, or the metadata service."""
 
     through_port: bool
     host_route: bool  # a route of its own, not the default route
     on_azure: bool
+    address: str = "168.63.129.16"
+    remaining: str | None = None  # the netdev by which packets leave when the port has gone
+
+    @property
+    def matters(self) -> bool:
+        """Whether somebody wants it to take the port."""
+        return self.through_port and (self.on_azure or self.host_route)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +229,13 @@ class Surroundings:
     others: tuple[str, ...] | None  # netdevs that are up, with carrier and a global address
     managers: tuple[Manager, ...] | None
     rdma_users: tuple[RdmaUser, ...] | None
-    fabric: FabricRoute | None
+    fabric: tuple[FabricRoute, ...] | None
+    sockets: tuple[Connection, ...] | None  # connected ones that are not TCP's
+    listeners: tuple[Listener, ...] | None
+    forwarded: tuple[Forwarded, ...] | None
+    untracked: bool | None  # whether others may have connections through it that nothing tracks
+    redirecting: tuple[str, ...] | None  # other devices with tc filters that send by the port
+    netconsole: bool | None  # whether kernel messages are sent by it
     daemons: tuple[Daemon, ...] | None = ()  # beside the managers
 
     @property
@@ -187,5 +261,11 @@ NOTHING_READ = Surroundings(
     managers=None,
     rdma_users=None,
     fabric=None,
+    sockets=None,
+    listeners=None,
+    forwarded=None,
+    untracked=None,
+    redirecting=None,
+    netconsole=None,
     daemons=None,
 )

@@ -3,8 +3,8 @@
 Pure. What happens to them when the port goes down and up, in the kernel's words:
 vlan_device_event() closes VLANs with their device and opens all of them with it again, those too
 that were down before, from 7.2 on by deferred work; macvlan and ipvlan stay as they are and only
-lose their carrier, which costs them nexthops (nexthop_flush_dev()); a master (bond, bridge, VRF)
-keeps the port and gets it back.
+lose their carrier, which costs them nexthops (nexthop_flush_dev()), and so does macsec; a master
+(bond, bridge, team, VRF, Open vSwitch) keeps the port and gets it back; a tunnel notices nothing.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 from manactl.wire.if_link import RTM_NEWLINK, activate_slave, set_admin
 
 VLAN = "vlan"
-LINKED = frozenset({VLAN, "macvlan", "macvtap", "ipvlan", "ipvtap"})
-MASTERS = frozenset({"bond", "bridge", "vrf"})
+OVS = "openvswitch"
+LINKED = frozenset({VLAN, "macvlan", "macvtap", "ipvlan", "ipvtap", "macsec"})
+MASTERS = frozenset({"bond", "bridge", "vrf", "team", OVS})
 RESTORABLE = LINKED | MASTERS
 
 

@@ -164,7 +164,7 @@ class IfLink:
 
     @property
     def data(self) -> dict[int, bytes]:
-        """IFLA_INFO_DATA, whatever kind it is of."""
+        """IFLA_INFO_DATA, whose attributes mean something else in each kind."""
         return parse_attrs(self._info.get(IFLA_INFO_DATA, b""))
 
     @property
@@ -178,8 +178,7 @@ class IfLink:
         return parse_attrs(self._info.get(IFLA_INFO_SLAVE_DATA, b""))
 
     def _data(self, kind: str) -> dict[int, bytes] | None:
-        """IFLA_INFO_DATA, whose attributes mean something else in each kind."""
-        return parse_attrs(self._info.get(IFLA_INFO_DATA, b"")) if self.kind == kind else None
+        return self.data if self.kind == kind else None
 
     def _number(self, kind: int) -> int | None:
         raw = self._attrs.get(kind)

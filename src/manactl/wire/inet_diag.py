@@ -29,6 +29,7 @@ _OP = struct.Struct("=BBH")  # code, yes, no: where to go on, in bytes from here
 _HOSTCOND = struct.Struct("=BBxxi")  # family, prefix length, port (-1: any); the address follows
 # All but TIME_WAIT (6), CLOSE (7), LISTEN (10) and the pseudo state of request sockets.
 LIVE = sum(1 << state for state in (1, 2, 3, 4, 5, 8, 9, 11))
+CONNECTED, UNCONNECTED, LISTENING = 1 << 1, 1 << 7, 1 << 10  # ESTABLISHED, CLOSE, LISTEN
 STATES = {1: "established", 2: "syn-sent", 3: "syn-recv", 4: "fin-wait-1", 5: "fin-wait-2",
           8: "close-wait", 9: "last-ack", 11: "closing"}  # fmt: skip
 
@@ -80,9 +81,12 @@ def _chain(conditions: Iterable[Condition], *, after: bytes, to: int) -> bytes:
     return program
 
 
-def request(family: int, program: bytes) -> bytes:
-    """The body of a SOCK_DIAG_BY_FAMILY dump of live TCP sockets; no program: of all of them."""
-    body = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, LIVE) + bytes(_SOCKID)
+def request(
+    family: int, program: bytes, protocol: int = socket.IPPROTO_TCP, states: int = LIVE
+) -> bytes:
+    """The body of a SOCK_DIAG_BY_FAMILY dump of sockets in those states, of live TCP ones if not
+    said otherwise; no program: of all of them."""
+    body = _REQUEST.pack(family, protocol, 0, states) + bytes(_SOCKID)
     return body + attr(INET_DIAG_REQ_BYTECODE, program) if program else body
 
 

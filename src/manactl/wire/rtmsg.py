@@ -19,6 +19,7 @@ from manactl.wire.attrs import NLA_F_NESTED, NLA_TYPE_MASK, align, as_int, as_st
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 RTM_NEWNEIGH, RTM_GETNEIGH = 28, 30
+RTM_GETRULE = 34
 RTM_NEWNEXTHOP, RTM_GETNEXTHOP = 104, 106
 
 IFADDR = struct.Struct("=BBBBI")
@@ -46,6 +47,9 @@ _CACHEINFO = struct.Struct("=IIII")  # preferred, valid (s), created, updated
 RTA_DST, RTA_SRC, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC = 1, 2, 4, 5, 6, 7
 RTA_METRICS, RTA_MULTIPATH, RTA_FLOW, RTA_CACHEINFO, RTA_TABLE = 8, 9, 11, 12, 15
 RTA_MARK, RTA_VIA = 16, 18
+FRA_IP_PROTO, FRA_SPORT_RANGE, FRA_DPORT_RANGE = 22, 23, 24
+FRA_OF_FLOWS = frozenset({FRA_IP_PROTO, FRA_SPORT_RANGE, FRA_DPORT_RANGE})
+RTA_IP_PROTO, RTA_SPORT, RTA_DPORT = 27, 28, 29
 RTA_ENCAP_TYPE, RTA_ENCAP, RTA_EXPIRES, RTA_NH_ID = 21, 22, 23, 30
 # A route by nexthop object carries these in dumps (nexthop_compat_mode), never in requests.
 _RTA_OF_NEXTHOP = frozenset(
@@ -66,8 +70,9 @@ RT_SCOPE_UNIVERSE, RT_SCOPE_SITE, RT_SCOPE_LINK, RT_SCOPE_HOST, RT_SCOPE_NOWHERE
 )  # fmt: skip
 RT_TABLE_DEFAULT, RT_TABLE_MAIN, RT_TABLE_LOCAL = 253, 254, 255
 
-NDA_DST, NDA_LLADDR, NDA_FLAGS_EXT = 1, 2, 15
+NDA_DST, NDA_LLADDR, NDA_IFINDEX, NDA_FLAGS_EXT = 1, 2, 8, 15
 _NDA_STATE = frozenset({3, 4, 8, 9, 10})  # CACHEINFO, PROBES, IFINDEX, MASTER, LINK_NETNSID
+NUD_INCOMPLETE, NUD_FAILED = 0x01, 0x20
 NUD_REACHABLE, NUD_STALE, NUD_NOARP, NUD_PERMANENT = 0x02, 0x04, 0x40, 0x80
 NTF_PROXY, NTF_EXT_LEARNED = 0x08, 0x10
 NTF_EXT_MANAGED = 0x1
@@ -151,6 +156,17 @@ class NhMsg(NamedTuple):
     @classmethod
     def of(cls, body: bytes) -> Self:
         return cls._make(NHMSG.unpack_from(body))
+
+
+def flow(protocol: int, source: int, destination: int) -> bytes:
+    """The attributes of a look-up for rules that tell protocols and ports apart; nothing where the
+    ports are not known."""
+    if not (source and destination):
+        return b""
+    ports = [(RTA_SPORT, source), (RTA_DPORT, destination)]
+    return attr(RTA_IP_PROTO, bytes([protocol])) + b"".join(
+        attr(kind, port.to_bytes(2, "big")) for kind, port in ports
+    )
 
 
 class Attr(NamedTuple):

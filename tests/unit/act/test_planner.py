@@ -19,7 +19,17 @@ from manactl.decide.refusal import Refusal
 from manactl.model.port import RdmaPort, Upper
 from manactl.netstate.members import Member
 from manactl.netstate.snapshot import Accepted, Fact, Kind, PortState
-from manactl.netstate.surroundings import Daemon, Does, Manager, PacketSocket, Process, Surroundings
+from manactl.netstate.surroundings import (
+    Daemon,
+    Does,
+    FabricRoute,
+    Listener,
+    Manager,
+    PacketSocket,
+    Process,
+    Surroundings,
+    TunnelWay,
+)
 from manactl.netstate.uppers import UpperState
 from manactl.render.outcome_document import claim_document
 from manactl.wire import rtmsg as rt
@@ -106,6 +116,64 @@ def test_what_nobody_else_can_put_back_is_listed() -> None:
     assert "packet sockets (of a process that is not visible)" in lost
     assert "mv0 (macvlan) in the network namespace blue" in lost
     assert any("vlan7 (vlan)" in line for line in made.stops)
+
+
+def test_who_listens_at_the_port_is_named() -> None:
+    web = Listener("tcp", "10.0.0.2", 443, 1, (PROBER,))
+    dns = Listener("udp", "2001:db8::2", 53, 2, (), "blue")
+    made = plan(around=dataclasses.replace(QUIET, listeners=(web, dns)))
+    assert "listening on it: tcp 10.0.0.2:443 (pid 77 prober)" in made.stops
+    assert (
+        "listening on it: udp [2001:db8::2]:53 in the network namespace blue (no visible process)"
+        in made.stops
+    )
+    document = json.loads(json.dumps(made.to_json()))
+    schema.strict(document)
+    prober = {"pid": 77, "comm": "prober"}
+    assert document["listeners"] == [
+        {
+            "protocol": "tcp",
+            "address": "10.0.0.2",
+            "port": 443,
+            "netns": None,
+            "processes": [prober],
+        },
+        {"protocol": "udp", "address": "2001:db8::2", "port": 53, "netns": "blue", "processes": []},
+    ]
+    unread = plan(around=dataclasses.replace(QUIET, listeners=None))
+    assert "whoever listens at the addresses of eth1: that could not be read" in unread.stops
+
+
+def test_the_way_that_remains_to_azures_addresses_is_a_note() -> None:
+    stays = FabricRoute(True, True, False, "169.254.169.254", "eth0")
+    aside = FabricRoute(True, False, False, remaining="eth0")  # nobody wants it there
+    made = plan(around=dataclasses.replace(QUIET, fabric=(stays, aside)))
+    assert made.notes == (
+        "packets to Azure's metadata service (IMDS) 169.254.169.254 leave by eth0 meanwhile",
+    )
+
+
+def test_what_no_socket_and_no_route_sends_is_named() -> None:
+    made = plan(around=dataclasses.replace(QUIET, redirecting=("eth0", "ifb0"), netconsole=True))
+    for line in (
+        "packets of eth0 that tc filters send by eth1",
+        "packets of ifb0 that tc filters send by eth1",
+        "kernel messages that are sent by eth1 (netconsole)",
+    ):
+        assert line in made.stops
+    routed = plan(around=dataclasses.replace(QUIET, untracked=True)).stops
+    assert "what others send through this machine by eth1: nothing here tracks it" in routed
+    unread = plan(around=dataclasses.replace(QUIET, redirecting=None, netconsole=None)).stops
+    assert "what tc filters of other devices redirect to eth1: that could not be read" in unread
+    assert "kernel messages (netconsole), should they be sent by eth1" in unread
+    assert not any("netconsole" in line or "tc filters" in line for line in plan().stops)
+
+
+def test_nothing_of_a_tunnel_is_dropped() -> None:
+    way = TunnelWay("10.1.0.9", "eth1", True)
+    away = dataclasses.replace(AWAY, kind="vxlan", closes=False, ways=(way,))
+    made = plan(around=dataclasses.replace(QUIET, elsewhere=(away,)))
+    assert not any("mv0" in line for line in made.lost)
 
 
 @pytest.mark.parametrize("up", [True, False])

@@ -445,12 +445,13 @@ def unplugging(seconds: float) -> Callable[..., FakeSystem]:
 def test_a_replug_between_two_steps_is_waited_for_and_put_back(tmp_path: Path) -> None:
     """All that was on the netdev is gone with it, and comes back on the new one."""
     kernel = furnished()
+    kernel.nics[0].mtu = 4000
     before = kernel.picture()
     host = FakeHost(kernel)
     host.systems = unplugging(2.0)
     with pytest.raises(RolledBack):
         claim(tmp_path, host)
-    assert kernel.nics[0].name == "eth7"
+    assert (kernel.nics[0].name, kernel.nics[0].mtu) == ("eth7", 4000)
     assert kernel.picture() == before
     assert nothing_open(tmp_path)
 

@@ -38,13 +38,20 @@ QUIET = Surroundings(
     others=("eth0",),
     managers=(),
     rdma_users=(),
-    fabric=FabricRoute(False, False, True),
+    fabric=(FabricRoute(False, False, True),),
+    sockets=(),
+    listeners=(),
+    forwarded=(),
+    untracked=False,
+    redirecting=(),
+    netconsole=False,
 )
 PROBER = Process(77, "prober")
 TCP4 = Connection("10.0.0.2", 5000, "10.0.0.9", 22, "established", 1, (PROBER,))
 TCP6 = Connection(
     "2001:db8::2", 5000, "2001:db8::9", 22, "established", 2, (PROBER,), address_goes=True
 )
+UDP4 = dataclasses.replace(TCP4, protocol="udp", peer_port=443)
 VLAN = Stacked(
     "vlan7",
     9,

@@ -11,7 +11,7 @@ BY_NOTHING = ["foreign-netns", "in-reset", "kernel-bug", "unsupported", "holder"
 BY_CONFIRM = ["ssh-session", "default-route", "last-port"]
 BY_ALLOW = [
     "tcp-established", "storage", "azure-fabric", "rdma-users", "upper", "xdp", "packet-sockets",
-    "manager",
+    "manager", "sockets", "forwarding",
 ]  # fmt: skip
 
 

@@ -19,12 +19,14 @@ from manactl.netstate.surroundings import (
     NOTHING_READ,
     Connection,
     FabricRoute,
+    Forwarded,
     Manager,
     PacketSocket,
     RdmaUser,
     SshSession,
     Stacked,
     Surroundings,
+    TunnelWay,
 )
 from tests.unit.decide.scene import (
     AWAY,
@@ -36,6 +38,7 @@ from tests.unit.decide.scene import (
     STATUS,
     TCP4,
     TCP6,
+    UDP4,
     VLAN,
     around,
     state,
@@ -46,7 +49,7 @@ REPLACE = dataclasses.replace
 IN_ORDER = [
     "foreign-netns", "in-reset", "kernel-bug", "ssh-session", "default-route", "last-port",
     "tcp-established", "storage", "azure-fabric", "rdma-users", "upper", "xdp", "packet-sockets",
-    "manager",
+    "manager", "sockets", "forwarding",
 ]  # fmt: skip
 
 
@@ -157,6 +160,36 @@ def test_an_address_of_the_port_and_of_an_upper_is_the_ports() -> None:
     assert facts["ssh-session"] == why.SshSessions((why.Session(session, None),))
 
 
+LOGIN = REPLACE(TCP4, local_port=22, peer="10.0.0.77", login=True)
+
+
+def test_a_remote_login_over_the_port_whoever_asks() -> None:
+    for where in ("connections", "sockets"):
+        facts = found(around(**{where: (TCP4, LOGIN)}))
+        assert facts["ssh-session"] == why.SshSessions((), (LOGIN,))
+    assert "ssh-session" not in found(around(connections=(TCP4,)))
+    inside = REPLACE(LOGIN, peer="10.0.0.2")
+    assert found(around(connections=(inside,))) == {}
+
+
+def test_the_connection_of_a_session_that_is_known_is_not_told_twice() -> None:
+    session = ssh("10.0.0.2", True, client="10.0.0.77")
+    facts = found(around(ssh=(session,), connections=(LOGIN,)))
+    assert facts["ssh-session"] == why.SshSessions((why.Session(session, None),))
+    aside = ssh("10.0.0.2", True, client="10.0.0.78")
+    facts = found(around(ssh=(aside,), connections=(LOGIN,)))
+    assert facts["ssh-session"] == why.SshSessions((why.Session(aside, None),), (LOGIN,))
+
+
+def test_a_session_with_a_zone_is_on_the_device_that_has_its_address() -> None:
+    session = ssh("fe80::7%vlan7", True)
+    vlan = REPLACE(VLAN, default_routes=())
+    facts = found(around(uppers=(vlan,), ssh=(session,)))
+    assert facts["ssh-session"] == why.SshSessions((why.Session(session, vlan),))
+    elsewhere = ssh("fe80::7%eth0", False)
+    assert "ssh-session" not in found(around(uppers=(vlan,), ssh=(elsewhere,)))
+
+
 # --- default-route ----------------------------------------------------------------------------
 
 
@@ -183,6 +216,13 @@ def test_a_default_route_through_the_port(more: Any, words: set[str] | None) -> 
         (one,) = refused.routes
         assert one.netns is None
         assert words <= set(one.text.split())
+
+
+def test_routes_of_the_port_that_together_lead_to_everywhere() -> None:
+    halves = route("0.0.0.0", 1, via="10.0.0.1"), route("128.0.0.0", 1, via="10.0.0.1")
+    facts = found(around(state=state(*halves)))["default-route"]
+    assert isinstance(facts, why.DefaultRoutes)
+    assert [one.text.split()[0] for one in facts.routes] == ["0.0.0.0/1", "128.0.0.0/1"]
 
 
 def test_default_routes_of_uppers_count_in_every_namespace() -> None:
@@ -314,11 +354,14 @@ def test_storage_within_the_host_or_over_a_port_that_is_down_is_no_matter() -> N
         (FabricRoute(through_port=True, host_route=False, on_azure=True), True),
         (FabricRoute(through_port=True, host_route=False, on_azure=False), False),
         (FabricRoute(through_port=False, host_route=True, on_azure=True), False),
+        (FabricRoute(True, True, True, "169.254.169.254"), True),
+        (FabricRoute(True, True, True, remaining="eth0"), False),
     ],
 )
 def test_the_route_to_the_wire_server(fabric: FabricRoute, refused: bool) -> None:
-    expected = {"azure-fabric": why.WireServer(fabric)} if refused else {}
-    assert found(around(fabric=fabric)) == expected
+    aside = FabricRoute(False, True, True, "169.254.169.254")
+    expected = {"azure-fabric": why.Fabric((fabric,))} if refused else {}
+    assert found(around(fabric=(fabric, aside))) == expected
 
 
 # --- rdma-users, upper, xdp, packet-sockets, manager ------------------------------------------
@@ -334,6 +377,13 @@ def test_rdma_users() -> None:
 )
 def test_uppers_here_and_in_other_namespaces(here: Any, away: Any) -> None:
     assert found(around(uppers=here, elsewhere=away)) == {"upper": why.Uppers((*here, *away))}
+
+
+def test_a_tunnel_is_an_upper_where_it_has_the_port_as_its_device() -> None:
+    bound = REPLACE(IDLE, kind="vxlan", ways=(TunnelWay("10.1.0.9", "eth1", True),))
+    routed = REPLACE(IDLE, kind="gre", ways=(TunnelWay("10.1.0.9", "eth1", False),))
+    assert found(around(uppers=(routed,))) == {}
+    assert found(around(uppers=(bound, routed))) == {"upper": why.Uppers((bound,))}
 
 
 def test_an_xdp_program() -> None:
@@ -353,6 +403,26 @@ def test_a_manager_that_has_the_port_or_does_not_say() -> None:
     assert facts == {"manager": why.Managers((has, open_))}
 
 
+@pytest.mark.parametrize(
+    ("one", "refused"),
+    [
+        (UDP4, True),
+        (REPLACE(UDP4, protocol="sctp", local="10.5.5.5"), True),
+        (REPLACE(UDP4, peer="10.0.0.2"), False),  # stays in this host
+    ],
+)
+def test_connected_sockets_that_are_not_tcps(one: Connection, refused: bool) -> None:
+    expected = {"sockets": why.Sockets((one,))} if refused else {}
+    assert found(around(sockets=(one,))) == expected
+    assert found(around(sockets=(one,), state=state(up=False))) == {}
+
+
+def test_connections_of_others() -> None:
+    flows = (Forwarded("172.17.0.2", 1, "tcp to 10.1.0.9:7000"),)
+    assert found(around(forwarded=flows)) == {"forwarding": why.Forwarding(flows)}
+    assert found(around(forwarded=flows, state=state(up=False))) == {}
+
+
 # --- what could not be read -------------------------------------------------------------------
 
 
@@ -362,13 +432,26 @@ def test_a_manager_that_has_the_port_or_does_not_say() -> None:
         ("uppers", {"upper": Source.UPPERS}),
         ("elsewhere", {"upper": Source.OTHER_NAMESPACES}),
         ("xdp", {"xdp": Source.XDP}),
-        ("connections", {"tcp-established": Source.CONNECTIONS, "storage": Source.CONNECTIONS}),
+        (
+            "connections",
+            {
+                "ssh-session": Source.SSH_SESSIONS,
+                "tcp-established": Source.CONNECTIONS,
+                "storage": Source.CONNECTIONS,
+            },
+        ),
+        ("sockets", {"sockets": Source.SOCKETS}),
+        ("forwarded", {"forwarding": Source.FORWARDING}),
+        ("redirecting", {}),
+        ("untracked", {}),
+        ("netconsole", {}),
+        ("listeners", {}),  # they are named, and refuse nothing
         ("packet_sockets", {"packet-sockets": Source.PACKET_SOCKETS}),
         ("ssh", {"ssh-session": Source.SSH_SESSIONS}),
         ("others", {"last-port": Source.OTHER_NETDEVS}),
         ("managers", {"manager": Source.MANAGERS}),
         ("rdma_users", {"rdma-users": Source.RDMA_USERS}),
-        ("fabric", {"azure-fabric": Source.WIRE_SERVER}),
+        ("fabric", {"azure-fabric": Source.FABRIC}),
     ],
 )
 def test_what_could_not_be_read_refuses(source: str, refused: dict[str, Source]) -> None:
@@ -397,7 +480,7 @@ def test_no_guard_passes_when_nothing_was_read() -> None:
     }
     assert with_state == {
         "foreign-netns", "ssh-session", "default-route", "last-port", "tcp-established", "storage",
-        "packet-sockets",
+        "packet-sockets", "sockets", "forwarding",
     }  # fmt: skip
 
 
@@ -413,7 +496,9 @@ def test_everything_that_refuses_is_listed_in_the_order_of_the_contract() -> Non
         others=(),
         managers=(Manager("networkd", PROBER, True, "x"),),
         rdma_users=(RdmaUser("mana_0", "2 QPs"),),
-        fabric=FabricRoute(True, True, True),
+        fabric=(FabricRoute(True, True, True),),
+        sockets=(UDP4,),
+        forwarded=(Forwarded("172.17.0.2", 1, "tcp"),),
     )
     assert list(found(everything, port)) == IN_ORDER
     assert list(found(everything)) == IN_ORDER[3:]

@@ -22,22 +22,33 @@ def test_a_refusal_is_made_for_a_port() -> None:
     assert why.refusal(STATUS, Code.XDP, why.Xdp()) == refusal("xdp", why.Xdp())
 
 
+SILENT = dataclasses.replace(AWAY, closes=False)  # it loses its carrier alone
 UNRESTORABLE = [
-    dataclasses.replace(BOND, kind="team"),
-    dataclasses.replace(BOND, kind="openvswitch"),
+    dataclasses.replace(BOND, kind="batadv"),
     dataclasses.replace(BOND, kind=None),
+    dataclasses.replace(SILENT, nexthops=True),
     AWAY,
     dataclasses.replace(VLAN, netns="blue"),
 ]
 
 
 @pytest.mark.parametrize(
-    "kind", ["vlan", "macvlan", "macvtap", "ipvlan", "ipvtap", "bond", "bridge", "vrf"]
+    "kind",
+    [
+        *("vlan", "macvlan", "macvtap", "ipvlan", "ipvtap", "macsec", "bond", "bridge", "vrf"),
+        *("team", "openvswitch"),
+    ],
 )
 def test_uppers_that_release_restores_can_be_waived(kind: str) -> None:
     devices = (IDLE, dataclasses.replace(IDLE, kind=kind))
     found = refusal("upper", why.Uppers(devices))
     assert found.bar is None
+
+
+def test_an_upper_in_a_pod_that_loses_nothing_can_be_waived() -> None:
+    assert refusal("upper", why.Uppers((IDLE, SILENT))).bar is None
+    loose = dataclasses.replace(SILENT, kind="vlan")
+    assert refusal("upper", why.Uppers((loose,))).bar is None
 
 
 @pytest.mark.parametrize("lost", UNRESTORABLE)

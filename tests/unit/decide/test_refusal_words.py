@@ -14,18 +14,20 @@ from manactl.model.port import Evidence, Holder
 from manactl.netstate.surroundings import (
     Connection,
     FabricRoute,
+    Forwarded,
     Manager,
     PacketSocket,
     Process,
     RdmaUser,
     SshSession,
 )
-from tests.unit.decide.scene import AWAY, BOND, IDLE, PROBER, TCP4, TCP6, VLAN
+from tests.unit.decide.scene import AWAY, BOND, IDLE, PROBER, TCP4, TCP6, UDP4, VLAN
 from tests.unit.fakes import PORT
 
 REPLACE = dataclasses.replace
 SESSION = SshSession("10.9.9.9", "10.0.0.2", True, "SSH_CONNECTION of pid 70")
 NFS = REPLACE(TCP4, peer_port=2049, processes=())
+IMDS = "169.254.169.254"
 SEEN = (Evidence("debugfs", "EQs", True),)
 TESTPMD = Holder(4211, "testpmd", None, 0, "fwd.service", None, None)
 
@@ -110,9 +112,12 @@ CASES: list[tuple[str, why.Facts, list[str], list[tuple[str, str, object]]]] = [
     ),
     (
         "azure-fabric",
-        why.WireServer(FabricRoute(True, True, True)),
-        ["168.63.129.16"],
-        [("rtnetlink", "route to 168.63.129.16", "eth1")],
+        why.Fabric((FabricRoute(True, True, True), FabricRoute(True, True, True, IMDS))),
+        ["Azure's wire server 168.63.129.16, Azure's metadata service (IMDS) 169.254.169.254"],
+        [
+            ("rtnetlink", "route to 168.63.129.16", "eth1"),
+            ("rtnetlink", "route to 169.254.169.254", "eth1"),
+        ],
     ),
     (
         "rdma-users",
@@ -155,6 +160,66 @@ CASES: list[tuple[str, why.Facts, list[str], list[tuple[str, str, object]]]] = [
         why.Managers((Manager("nm", PROBER, True, "/a"), Manager("nd", PROBER, None, "/b"))),
         ["nm (pid 77 prober), nd (pid 77 prober), which does not report whether it does;"],
         [("run", "/a", True), ("run", "/b", None)],
+    ),
+    (
+        "sockets",
+        why.Sockets((UDP4, REPLACE(TCP6, protocol="sctp", state="association", processes=()))),
+        ["udp 10.0.0.2:5000 - 10.0.0.9:443 (pid 77 prober), sctp [2001:db8::2]:5000"],
+        [
+            ("sock_diag", "established", {"protocol": "udp", **tcp(UDP4, "yes")}),
+            (
+                "proc",
+                "association",
+                {
+                    "protocol": "sctp",
+                    **tcp(REPLACE(TCP6, processes=()), "if its address is back in time"),
+                },
+            ),
+        ],
+    ),
+    (
+        "ssh-session",
+        why.SshSessions(
+            (why.Session(REPLACE(SESSION, own=False, found_in="logind session 7"), None),), (TCP4,)
+        ),
+        [
+            "remote logins run over it: 10.9.9.9 to 10.0.0.2 (logind session 7), "
+            "10.0.0.2:5000 - 10.0.0.9:22 (pid 77 prober)"
+        ],
+        [
+            ("env", "logind session 7", "10.9.9.9 10.0.0.2"),
+            ("sock_diag", "established", tcp(TCP4, "yes")),
+        ],
+    ),
+    (
+        "forwarding",
+        why.Forwarding((Forwarded("172.17.0.2", 1, "tcp to 10.1.0.9:7000"),)),
+        ["1 forwarded connection of 172.17.0.2 use", "1 of 172.17.0.2 (tcp to 10.1.0.9:7000);"],
+        [
+            (
+                "conntrack",
+                "forwarded",
+                {
+                    "source": "172.17.0.2",
+                    "connections": 1,
+                    "example": "tcp to 10.1.0.9:7000",
+                    "netns": None,
+                },
+            )
+        ],
+    ),
+    (
+        "forwarding",
+        why.Forwarding((Forwarded("a", 2, "x"), Forwarded("b", 1, "y", "blue"))),
+        ["3 forwarded connections of 2 addresses", "1 of b (y) in the network namespace blue"],
+        [
+            (
+                "conntrack",
+                "forwarded",
+                {"source": source, "connections": n, "example": example, "netns": netns},
+            )
+            for source, n, example, netns in (("a", 2, "x", None), ("b", 1, "y", "blue"))
+        ],
     ),
     (
         "manager",
@@ -216,13 +281,15 @@ UNREAD = {
     Source.ROUTES: "rtnetlink",
     Source.OTHER_NETDEVS: "rtnetlink",
     Source.CONNECTIONS: "sock_diag",
-    Source.WIRE_SERVER: "rtnetlink",
+    Source.FABRIC: "rtnetlink",
     Source.RDMA_USERS: "nldev",
     Source.UPPERS: "rtnetlink",
     Source.OTHER_NAMESPACES: "netns",
     Source.XDP: "rtnetlink",
     Source.PACKET_SOCKETS: "proc",
     Source.MANAGERS: "proc",
+    Source.SOCKETS: "sock_diag",
+    Source.FORWARDING: "conntrack",
 }
 
 

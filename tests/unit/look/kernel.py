@@ -45,6 +45,8 @@ def route(index: int, to: str, *, table: int = 254) -> bytes:
 class Link:
     ifindex: int
     xdp_mode: int
+    kind: str = ""
+    master: int | None = None
 
 
 @dataclass
@@ -58,6 +60,10 @@ class FakeRtnl:
     host_routes: set[str] = field(default_factory=set)
     xdp: dict[int, int] = field(default_factory=dict)
     failing: dict[str, Exception] = field(default_factory=dict)
+    rules_tell_flows: bool = False
+    objects: list[bytes] = field(default_factory=list)
+    near: list[bytes] = field(default_factory=list)
+    tables: dict[int, int] = field(default_factory=dict)  # of the routes over an interface
     asked: list[tuple[str, int]] = field(default_factory=list)
 
     def _may(self, what: str) -> None:
@@ -77,22 +83,55 @@ class FakeRtnl:
         self._may("routes")
         return self.routing
 
+    def nexthops(self) -> list[bytes]:
+        self._may("nexthops")
+        return self.objects
+
     def link(self, ifindex: int) -> Link:
         self._may("link")
         if ifindex not in {one.ifindex for one in self.links}:
             raise OSError(errno.ENODEV, "No such device")
-        return Link(ifindex, self.xdp.get(ifindex, 0))
+        (one,) = [one for one in self.links if one.ifindex == ifindex]
+        return Link(ifindex, self.xdp.get(ifindex, 0), one.kind, one.master)
 
-    def way_to(self, address: bytes) -> bytes | None:
+    def vrf_of(self, ifindex: int) -> int:
+        masters = {one.ifindex: one.master for one in self.links}
+        kinds = {one.ifindex: one.kind for one in self.links}
+        master = masters.get(ifindex) or 0
+        return master if kinds.get(master) == "vrf" else 0
+
+    def tells_flows(self) -> bool:
+        return self.rules_tell_flows
+
+    def way_to(self, address: bytes, source: bytes = b"", more: bytes = b"") -> bytes | None:
+        """Of all `ways`, asked with RTA_OIF (4) only those over that interface."""
         self._may("way_to")
-        text = str(ipaddress.ip_address(address))
+        ip = ipaddress.ip_address(address)
         out = self.leaves_by(address)
+        if more:
+            length, kind, by = struct.unpack("=HHI", more)
+            assert (length, kind) == (8, 4)
+            all_ways = [out for net, out in self.ways.items() if ip in ipaddress.ip_network(net)]
+            out = {by} if any(by in one for one in all_ways) else set()
         if not out:
             return None
-        return route(min(out), f"{text}/32" if text in self.host_routes else "0.0.0.0/0")
+        table = self.tables.get(min(out), 254)
+        return route(
+            min(out), f"{ip}/32" if str(ip) in self.host_routes else "0.0.0.0/0", table=table
+        )
+
+    def neighbours(self) -> list[bytes]:
+        self._may("neighbours")
+        return self.near
 
     def leaves_by(
-        self, address: bytes, *, source: bytes = b"", bound: int = 0, mark: int = 0
+        self,
+        address: bytes,
+        *,
+        source: bytes = b"",
+        bound: int = 0,
+        mark: int = 0,
+        flow: bytes = b"",
     ) -> set[int]:
         self._may("leaves_by")
         ip = ipaddress.ip_address(address)

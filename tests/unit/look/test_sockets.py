@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from manactl.look import sockets
 from manactl.look.sockets import Reach
-from manactl.netstate.surroundings import Connection, PacketSocket, Process
+from manactl.netstate.surroundings import Connection, Listener, PacketSocket, Process
 from manactl.wire.inet_diag import TcpSocket
 from tests.unit.look.kernel import FakeRtnl
 
@@ -101,6 +102,14 @@ def test_each_way_is_looked_up_once() -> None:
     assert rtnl.asked == [("10.9.9.9", 0), ("10.9.9.9", 7), ("10.9.9.8", 0), ("10.9.9.9", 0)]
 
 
+def test_where_rules_tell_ports_apart_each_connection_is_looked_up() -> None:
+    rtnl = FakeRtnl([], ways={"10.0.0.0/8": {3}}, rules_tell_flows=True)
+    one = tcp("192.0.2.2", "10.9.9.9")
+    two = one._replace(local_port=5001)
+    assert using(Reach(frozenset({3}), frozenset()), rtnl, one, two, one) == [one, two, one]
+    assert len(rtnl.asked) == 2
+
+
 class Recording(FakeRtnl):
     def leaves_by(self, address: bytes, **more: Any) -> set[int]:
         self.more = more
@@ -111,7 +120,10 @@ def test_a_way_is_looked_up_as_the_socket_would() -> None:
     rtnl = Recording([])
     one = tcp("192.0.2.2", "10.9.9.9", bound=4, mark=7)
     using(Reach(frozenset({3}), frozenset()), rtnl, one)
-    assert rtnl.more == {"source": one.local, "bound": 4, "mark": 7}
+    assert rtnl.more == {"source": one.local, "bound": 4, "mark": 7, "flow": b""}
+    rtnl.rules_tell_flows = True
+    using(Reach(frozenset({3}), frozenset()), rtnl, one)
+    assert len(rtnl.more["flow"]) == 24
 
 
 @pytest.mark.parametrize(
@@ -131,6 +143,86 @@ def test_addresses_that_go_and_namespaces_are_noted() -> None:
     some = [tcp("2001:db8::2", "2001:db8::9"), tcp("10.0.0.2", "10.9.9.9")]
     found = sockets.connections(some, reach, "blue")
     assert [(one.netns, one.address_goes) for one in found] == [("blue", True), ("blue", False)]
+
+
+# --- listeners, SCTP --------------------------------------------------------------------------
+
+
+def waiting(local: str, port: int, inode: int, bound: int = 0) -> TcpSocket:
+    (here,) = packed(local)
+    return TcpSocket(10, here, port, bytes(len(here)), 0, bound, inode, 0)
+
+
+def test_who_listens_at_an_address_of_the_port() -> None:
+    mine = [
+        waiting("10.0.0.2", 443, 1), waiting("2001:db8::2", 443, 2), waiting("fe80::2", 443, 3, 9),
+        waiting("0.0.0.0", 80, 4, bound=9), waiting("::", 80, 5, bound=3),
+    ]  # fmt: skip
+    others = [
+        waiting("0.0.0.0", 22, 6), waiting("::", 22, 7), waiting("10.8.0.2", 443, 8),
+        waiting("fe80::2", 443, 9, 4), waiting("0.0.0.0", 80, 10, bound=4),
+    ]  # fmt: skip
+    asked: list[bytes] = []
+
+    def ask(program: bytes) -> list[TcpSocket]:
+        asked.append(program)
+        return [*mine, *others]
+
+    found = sockets.serving(REACH, ask)
+    assert found == mine
+    assert len(asked) == 2
+    assert sockets.listeners(found[:2], "udp", "blue") == [
+        Listener("udp", "10.0.0.2", 443, 1, (), "blue"),
+        Listener("udp", "2001:db8::2", 443, 2, (), "blue"),
+    ]
+    assert [str(one) for one in sockets.listeners(found[:2], "tcp")] == [
+        "tcp 10.0.0.2:443", "tcp [2001:db8::2]:443",
+    ]  # fmt: skip
+
+
+ASSOCS = (
+    " ASSOC     SOCK   STY SST ST HBKT ASSOC-ID TX_QUEUE RX_QUEUE UID INODE LPORT RPORT LADDRS <->"
+    " RADDRS HBINT INS OUTS MAXRT T1X T2X RTXC wmema wmemq sndbuf rcvbuf\n"
+    "ffff0 ffff1 2   1   3  0       1        0        0       0 7001 36412 5000  {} <-> {} \t"
+    "    7500    10    10   10    0    0        0        1        0   212992   212992\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("locals_", "peers", "found"),
+    [
+        ("10.0.0.2", "*10.0.0.9", ("10.0.0.2", "10.0.0.9")),
+        ("10.8.0.2 *10.0.0.2", "*10.8.0.9 10.0.0.9", ("10.0.0.2", "10.8.0.9")),
+        ("2001:0db8:0000:0000:0000:0000:0000:0002", "*2001:db8::9", ("2001:db8::2", "2001:db8::9")),
+        ("10.8.0.2", "*10.0.0.9", None),
+    ],
+)
+def test_associations_that_have_an_address_of_the_port(
+    tmp_path: Path, locals_: str, peers: str, found: tuple[str, str] | None
+) -> None:
+    (tmp_path / "net/sctp").mkdir(parents=True)
+    (tmp_path / "net/dev").write_text("")
+    (tmp_path / "net/sctp/assocs").write_text(ASSOCS.format(locals_, peers))
+    reach = REACH._replace(going=packed("2001:db8::2"))
+    expected = []
+    if found:
+        one = Connection(found[0], 36412, found[1], 5000, "association", 7001, protocol="sctp")
+        expected.append(replace(one, address_goes=":" in found[0]))
+    assert sockets.sctp(reach, tmp_path) == expected
+
+
+def test_without_the_protocol_there_is_no_association(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        sockets.sctp(REACH, tmp_path)
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net/dev").write_text("")
+    assert sockets.sctp(REACH, tmp_path) == []
+    (tmp_path / "net/sctp").mkdir()
+    (tmp_path / "net/sctp/assocs").write_text("")
+    assert sockets.sctp(REACH, tmp_path) == []
+    (tmp_path / "net/sctp/assocs").write_text("something else\n")
+    with pytest.raises(ValueError, match="INODE"):
+        sockets.sctp(REACH, tmp_path)
 
 
 # --- packet sockets ---------------------------------------------------------------------------

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from manactl.look import netdevs, sockets, surroundings, upper_devices
+from manactl.look import (
+    conntrack,
+    netdevs,
+    redirects,
+    sockets,
+    surroundings,
+    tunnels,
+    upper_devices,
+)
+from manactl.look.fabric import ADDRESSES
 from manactl.look.surroundings import Sources, gather
 from manactl.look.upper_devices import Found, View
 from manactl.model.port import RdmaPort, Upper
@@ -22,6 +30,7 @@ from manactl.netstate.surroundings import (
     NOTHING_READ,
     Connection,
     FabricRoute,
+    Forwarded,
     Manager,
     PacketSocket,
     Process,
@@ -29,9 +38,11 @@ from manactl.netstate.surroundings import (
     SshSession,
     Stacked,
     Surroundings,
+    TunnelWay,
 )
 from manactl.wire.inet_diag import TcpSocket
 from manactl.wire.nldev import Nldev, RdmaDevice, Resource
+from manactl.wire.tunnels import Outer, Tunnel
 from tests.unit.decide.scene import STATE, STATUS
 from tests.unit.look.kernel import FakeRtnl, address, link, route
 
@@ -109,6 +120,9 @@ class Scene:
     away: list[View]
     users: list[Resource]
     searched: list[Found] = field(default_factory=list)
+    tunnels: list[Tunnel] = field(default_factory=list)
+    others: dict[str, list[TcpSocket]] = field(default_factory=dict)
+    redirects: dict[int, set[int]] = field(default_factory=lambda: {3: set()})
     failing: dict[str, Exception] = field(default_factory=dict)
 
     def _tcp(self, program: bytes) -> list[TcpSocket]:
@@ -117,11 +131,34 @@ class Scene:
             raise error
         return self.sockets
 
+    def _of(self, what: str) -> Callable[[bytes], list[TcpSocket]]:
+        def ask(program: bytes) -> list[TcpSocket]:
+            if error := self.failing.get(what):
+                raise error
+            return self.others.get(what, [])
+
+        return ask
+
+    def _tracked(self) -> list[bytes]:
+        if error := self.failing.get("conntrack"):
+            raise error
+        return []
+
+    def _redirecting(self, names: Mapping[int, str], ifindex: int) -> tuple[str, ...]:
+        if error := self.failing.get("redirecting"):
+            raise error
+        return tuple(name for index, name in names.items() if index in self.redirects[ifindex])
+
     def _elsewhere(self, found: Found) -> list[View]:
         if error := self.failing.get("elsewhere"):
             raise error
         self.searched.append(found)
         return self.away
+
+    def _tunnels(self) -> list[Tunnel]:
+        if error := self.failing.get("tunnels"):
+            raise error
+        return self.tunnels
 
     @contextlib.contextmanager
     def _nldev(self) -> Iterator[FakeNldev]:
@@ -133,7 +170,9 @@ class Scene:
         status = STATUS._replace(rdma=RdmaPort("manae_0", 1, ("mana_0/1",)), **port)
         sources = Sources(
             self.root / "proc", self.root / "run", self.root / "sys",
-            self.rtnl.stack, self._tcp, self._elsewhere, self._nldev,
+            self.rtnl.stack, self._tcp, self._elsewhere, self._nldev, self._tunnels,
+            self._of("udp"), self._of("unconnected"), self._of("listening"), self._tracked,
+            self._redirecting,
             lib=self.root / "lib", etc=self.root / "etc",
         )  # fmt: skip
         return gather(status, STATE, claimed, self.rtnl, sources)
@@ -155,6 +194,8 @@ def scene(tmp_path: Path) -> Scene:
             (tmp_path / f"proc/{pid}/fd/{number}").symlink_to(f"socket:[{inode}]")
     write(tmp_path / f"proc/{me}/environ", "SSH_CONNECTION=10.9.9.9 50022 10.0.0.2 22\0")
     write(tmp_path / f"proc/{me}/stat", f"{me} (x) S 0 1 1")
+    write(tmp_path / "proc/consoles", "ttyS0 -W- (EC p a) 4:64\n")
+    write(tmp_path / "proc/sys/net/netfilter/nf_conntrack_count", "1\n")
     write(tmp_path / "run/NetworkManager/devices/3", "managed=true\n")
     write(tmp_path / "run/NetworkManager/devices/9", "managed=false\n")
     write(tmp_path / "sys/class/dmi/id/chassis_asset_tag", "7783-7084-3265-9085-8269-3286-77\n")
@@ -219,7 +260,10 @@ def test_everything_is_gathered(scene: Scene) -> None:
         Manager("NetworkManager", NM, False, str(devices / "9")),
     )
     assert found.rdma_users == (RdmaUser("mana_0", "1 protection domain in use", (CURL,)),)
-    assert found.fabric == FabricRoute(through_port=True, host_route=True, on_azure=True)
+    assert found.fabric == (
+        FabricRoute(through_port=True, host_route=True, on_azure=True, remaining="eth0"),
+        FabricRoute(False, False, on_azure=True, address="169.254.169.254"),
+    )
 
 
 def test_without_a_netdev_or_its_state_nothing_is_read(scene: Scene) -> None:
@@ -240,18 +284,26 @@ def test_a_quiet_machine_is_empty_and_not_unknown(scene: Scene) -> None:
     write(scene.root / "proc/11/comm", "sleep")
     (scene.root / "sys/class/dmi/id/chassis_asset_tag").unlink()
     assert scene.read() == Surroundings(
-        STATE, (), (), False, (), (), (), (), (), (), FabricRoute(True, False, False)
-    )
+        STATE, (), (), False, (), (), (), (), (), (),
+        tuple(FabricRoute(True, False, False, one) for one in ADDRESSES), (), (), (), False, (),
+        False,
+    )  # fmt: skip
 
 
 UNREADABLE = {
-    "stack": {"uppers", "elsewhere", "others"},
-    "addresses": {"uppers", "others"},
+    "stack": {"uppers", "elsewhere", "others", "redirecting"},
+    "tunnels": {"uppers", "elsewhere", "others"},
+    "addresses": {"uppers", "others", "forwarded"},
     "routes": {"uppers"},
     "link": {"xdp"},
     "way_to": {"fabric"},
     "leaves_by": {"connections", "fabric"},
     "tcp": {"connections"},
+    "udp": {"sockets"},
+    "conntrack": {"forwarded"},
+    "redirecting": {"redirecting"},
+    "unconnected": {"listeners"},
+    "listening": {"listeners"},
     "elsewhere": {"elsewhere"},
     "nldev": {"rdma_users"},
 }
@@ -279,7 +331,7 @@ def test_what_cannot_be_read_is_unknown_and_the_rest_is_known(
 @pytest.mark.parametrize(
     ("path", "lost"),
     [
-        ("proc/self/net/dev", {"packet_sockets"}),  # no /proc/net of ours
+        ("proc/self/net/dev", {"packet_sockets", "sockets"}),  # no /proc/net of ours
         ("sys/class/dmi/id/chassis_asset_tag", set()),  # no DMI tables
     ],
 )
@@ -306,7 +358,9 @@ def test_files_that_cannot_be_read(scene: Scene, path: str, lost: set[str]) -> N
 def test_sockets_whose_processes_cannot_be_searched_are_unknown(scene: Scene) -> None:
     """No process list: neither whose the sockets are, nor which managers run."""
     (scene.root / "proc").rename(scene.root / "elsewhere")
-    assert unknown(scene.read()) == {"connections", "packet_sockets", "managers", "daemons"}
+    assert unknown(scene.read()) == {
+        "connections", "packet_sockets", "managers", "daemons", "sockets", "listeners", "ssh", "netconsole",
+    }  # fmt: skip
 
 
 def test_processes_that_cannot_be_searched(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -315,13 +369,15 @@ def test_processes_that_cannot_be_searched(scene: Scene, monkeypatch: pytest.Mon
         raise PermissionError
 
     monkeypatch.setattr(sockets, "owners_of", search)
-    assert unknown(scene.read()) == {"connections", "packet_sockets"}
+    assert unknown(scene.read()) == {"connections", "packet_sockets", "sockets", "listeners"}
 
 
 def test_without_sockets_nobody_looks_for_processes(scene: Scene) -> None:
     (scene.root / "proc").rename(scene.root / "elsewhere")
     scene.sockets, scene.away = [], []
-    assert unknown(scene.read()) == {"packet_sockets", "managers", "daemons"}
+    assert unknown(scene.read()) == {
+        "packet_sockets", "managers", "daemons", "sockets", "ssh", "netconsole",
+    }  # fmt: skip
 
 
 def test_a_fault_of_ours_is_not_taken_for_a_source_that_cannot_be_read(scene: Scene) -> None:
@@ -351,12 +407,16 @@ def test_managers_are_asked_about_uppers_too(scene: Scene) -> None:
 
 
 def test_what_leaves_by_an_upper_leaves_by_the_port(scene: Scene) -> None:
-    fabric = scene.read().fabric
-    assert fabric is not None
-    assert fabric.through_port
+    server, _ = scene.read().fabric or ()
+    assert server.through_port
     scene.rtnl.ways = {"0.0.0.0/0": {2}}
-    fabric = scene.read().fabric
-    assert fabric == FabricRoute(through_port=False, host_route=True, on_azure=True)
+    server, _ = scene.read().fabric or ()
+    assert server == FabricRoute(through_port=False, host_route=True, on_azure=True)
+
+
+def test_a_port_of_the_same_claim_is_no_remaining_way(scene: Scene) -> None:
+    server, _ = scene.read((3, 2)).fabric or ()
+    assert (server.through_port, server.remaining) == (True, None)
 
 
 def test_a_socket_on_an_upper_that_is_not_carried_is_not_the_ports(scene: Scene) -> None:
@@ -367,6 +427,88 @@ def test_a_socket_on_an_upper_that_is_not_carried_is_not_the_ports(scene: Scene)
     write(scene.root / "proc/self/net/packet", packet)
     scene.away = []
     assert scene.read().packet_sockets == ()
+
+
+def test_what_is_sent_by_others(scene: Scene) -> None:
+    scene.redirects = {3: {2, 9}}
+    write(scene.root / "proc/consoles", "netcon0 -W- (E  p  )\n")
+    write(scene.root / "sys/kernel/config/netconsole/target1/dev_name", "eth1\n")
+    write(scene.root / "sys/kernel/config/netconsole/target1/enabled", "1\n")
+    found = scene.read()
+    assert (found.redirecting, found.netconsole) == (("eth0", "vlan7"), True)
+
+
+def test_connections_that_another_namespace_forwards(scene: Scene) -> None:
+    flow = Forwarded("172.17.0.2", 2, "tcp to 10.1.0.9:7000", "blue")
+    scene.away = [scene.away[0]._replace(forwarded=(flow,))]
+    assert scene.read().forwarded == (flow,)
+    scene.away = [scene.away[0]._replace(forwarded=None)]
+    assert unknown(scene.read()) == {"forwarded"}
+
+
+def test_tunnels_over_the_port_and_over_each_other_are_the_ports(scene: Scene) -> None:
+    scene.rtnl.links += [
+        link(20, "vx0", "vxlan"), link(21, "gre0", "gre"), link(22, "br0", "bridge"),
+        link(23, "wg0", "wireguard"),
+    ]  # fmt: skip
+    scene.rtnl.links[-4] = link(20, "vx0", "vxlan", master=22)
+    scene.rtnl.having += [address(21, "172.16.0.1"), address(23, "172.17.0.1")]
+    scene.rtnl.routing.append(route(21, "0.0.0.0/0"))
+    scene.rtnl.ways = {"10.0.0.0/8": {3}, "172.30.0.0/16": {22}, "0.0.0.0/0": {2}}
+    scene.tunnels = [
+        Tunnel(21, "gre0", "gre", outers=(Outer(packed("172.30.0.9")),)),
+        Tunnel(20, "vx0", "vxlan", 3, outers=(Outer(packed("10.1.0.9")),)),
+        Tunnel(23, "wg0", "wireguard", outers=(Outer(packed("192.0.2.9")),)),
+    ]
+    uppers = {one.name: one for one in scene.read().uppers or ()}
+    assert set(uppers) == {"vlan7", "vx0", "gre0", "br0"}
+    vx0, gre0 = uppers["vx0"], uppers["gre0"]
+    assert vx0.ways == (TunnelWay("10.1.0.9", "eth1", True),)
+    assert str(vx0) == "vx0 (vxlan, whose packets to 10.1.0.9 leave by eth1)"
+    assert (vx0.carried, vx0.closes, vx0.routed) == (True, False, False)
+    assert gre0.ways == (TunnelWay("172.30.0.9", "br0", False),)
+    assert (gre0.addresses, len(gre0.default_routes), gre0.routed) == (("172.16.0.1",), 1, True)
+    assert ways(scene, 3) == ("eth0", "wg0")
+
+
+def test_a_chain_of_tunnels_is_told_to_its_end(scene: Scene) -> None:
+    scene.rtnl.links += [link(20, "wg0", "wireguard"), link(21, "gre0", "gre")]
+    scene.rtnl.ways = {"10.1.0.0/16": {9}, "172.16.0.0/16": {20}}
+    scene.tunnels = [
+        Tunnel(21, "gre0", "gre", outers=(Outer(packed("172.16.0.9")),)),
+        Tunnel(20, "wg0", "wireguard", outers=(Outer(packed("10.1.0.9")),)),
+    ]
+    (gre0,) = [one for one in scene.read().uppers or () if one.name == "gre0"]
+    assert str(gre0) == (
+        "gre0 (gre, whose packets to 172.16.0.9 leave by wg0, whose packets to 10.1.0.9 leave by "
+        "vlan7)"
+    )
+
+
+def test_every_interface_of_the_open_vswitch_that_has_the_port(scene: Scene) -> None:
+    scene.rtnl.links[2] = link(3, "eth1", master=20)
+    scene.rtnl.links += [
+        link(20, "ovs-system", "openvswitch", up=False), link(21, "br-ex", "openvswitch"),
+        link(22, "br0", "bridge"),
+    ]  # fmt: skip
+    scene.rtnl.having.append(address(21, "192.0.2.21"))
+    found = {one.name: one for one in scene.read().uppers or ()}
+    assert set(found) == {"vlan7", "ovs-system", "br-ex"}
+    assert (found["br-ex"].carried, found["br-ex"].addresses) == (True, ("192.0.2.21",))
+
+
+def test_an_upper_that_only_sysfs_knows(scene: Scene) -> None:
+    scene.rtnl.links += [link(20, "hsr0", "hsr"), link(21, "vlan9", "vlan", on=20)]
+    scene.rtnl.having.append(address(20, "192.0.2.20"))
+    place = scene.root / "sys/class/net/eth1"
+    write(place / "upper_hsr0/ifindex", "20\n")
+    write(place / "ifindex", "33\n")  # of another namespace's eth1
+    assert [one.name for one in scene.read().uppers or ()] == ["vlan7"]
+    write(place / "ifindex", "3\n")
+    found = scene.read().uppers or ()
+    assert [(one.name, one.carried) for one in found] == [
+        ("vlan7", True), ("hsr0", True), ("vlan9", True),
+    ]  # fmt: skip
 
 
 # --- another way in ---------------------------------------------------------------------------
@@ -418,145 +560,6 @@ def test_a_bond_is_a_way_in_while_it_has_a_member_that_stays(scene: Scene) -> No
     assert ways(scene, 3, 4) == ()
     scene.rtnl.links[1] = link(4, "eth2", master=12, carrier=False)
     assert ways(scene, 3) == ()
-
-
-# --- ssh --------------------------------------------------------------------------------------
-
-
-class Routes(FakeRtnl):
-    def __init__(self) -> None:
-        super().__init__([], ways={"10.9.9.9/32": {3}, "2001:db8::/32": {3}, "0.0.0.0/0": {2}})
-
-
-def sessions(tmp_path: Path, value: str, ifindexes: set[int]) -> SshSession:
-    me = os.getpid()
-    write(tmp_path / f"{me}/environ", f"A=b\0SSH_CONNECTION={value}\0B=SSH_CONNECTION=1 2 3 4\0")
-    write(tmp_path / f"{me}/stat", f"{me} (x) S 0 1 1")
-    (found,) = surroundings.ssh_sessions(ifindexes, Routes(), tmp_path)
-    return found
-
-
-def test_ssh_is_found_in_an_ancestor_since_sudo_clears_the_environment(tmp_path: Path) -> None:
-    me = os.getpid()
-    write(tmp_path / f"{me}/environ", "PATH=/bin\0")
-    write(tmp_path / f"{me}/stat", f"{me} (odd ) name) S 70 1 1")
-    write(tmp_path / "70/environ", "A=b\0SSH_CONNECTION=10.9.9.9 50022 10.0.0.2 22\0")
-    write(tmp_path / "70/stat", "70 (bash) S 60 1 1")
-    write(tmp_path / "60/environ", "SSH_CONNECTION=10.9.9.9 50022 10.0.0.2 22\0")  # the same
-    write(tmp_path / "60/stat", "60 (bash) S 50 1 1")
-    write(tmp_path / "50/environ", "SSH_CONNECTION=10.8.8.8 50022 10.8.0.2 22\0")  # and beyond
-    write(tmp_path / "50/stat", "50 (bash) S 1 1 1")
-    write(tmp_path / "1/stat", "1 (init) S 0 1 1")
-    assert surroundings.ssh_sessions({3}, Routes(), tmp_path) == (
-        SshSession("10.9.9.9", "10.0.0.2", True, "SSH_CONNECTION of pid 70"),
-        SshSession("10.8.8.8", "10.8.0.2", False, "SSH_CONNECTION of pid 50"),
-    )
-
-
-def test_the_first_process_of_a_container_is_an_ancestor(tmp_path: Path) -> None:
-    me = os.getpid()
-    (tmp_path / f"{me}").mkdir()
-    (tmp_path / f"{me}/stat").write_bytes(b"%d (\xff) S 1 1 1" % me)
-    write(tmp_path / "1/environ", "SSH_CONNECTION=10.9.9.9 50022 10.0.0.2 22\0")
-    write(tmp_path / "1/stat", "1 (sh) S 0 1 1")
-    (found,) = surroundings.ssh_sessions({3}, Routes(), tmp_path)
-    assert found.found_in == "SSH_CONNECTION of pid 1"
-
-
-@pytest.mark.parametrize(("ancestor", "found"), [(62, 1), (63, 1), (64, 0)])
-def test_of_a_long_line_of_ancestors_64_are_asked(
-    tmp_path: Path, ancestor: int, found: int
-) -> None:
-    line = [os.getpid(), *range(5_000_001, 5_000_080)]
-    for pid, parent in itertools.pairwise(line):
-        write(tmp_path / f"{pid}/stat", f"{pid} (x) S {parent} 1 1")
-    value = "SSH_CONNECTION=10.9.9.9 50022 10.0.0.2 22\0"
-    write(tmp_path / f"{line[ancestor]}/environ", value)
-    assert len(surroundings.ssh_sessions({3}, Routes(), tmp_path)) == found
-
-
-def test_an_environment_that_is_no_text_is_read_as_far_as_it_is(tmp_path: Path) -> None:
-    me = os.getpid()
-    (tmp_path / f"{me}").mkdir()
-    (tmp_path / f"{me}/environ").write_bytes(b"\xff=1\0SSH_CONNECTION=a=b\xff 1 c=d 2\0")
-    (found,) = surroundings.ssh_sessions({3}, Routes(), tmp_path)
-    assert (found.client, found.server, found.through_port) == ("a=b\ufffd", "c=d", None)
-
-
-@pytest.mark.parametrize("stat", [None, "1 (x) S", "1 (x) S zero", "1 (x) S 0 1"])
-def test_the_search_ends_at_the_first_process_and_where_nothing_can_be_read(
-    tmp_path: Path, stat: str | None
-) -> None:
-    if stat is not None:
-        write(tmp_path / f"{os.getpid()}/stat", stat)
-    for pid in (0, 1):
-        write(tmp_path / f"{pid}/environ", "SSH_CONNECTION=10.9.9.9 50022 10.0.0.2 22\0")
-    assert surroundings.ssh_sessions({3}, Routes(), tmp_path) == ()
-
-
-def test_ancestors_that_go_round_in_circles_are_left(tmp_path: Path) -> None:
-    me = os.getpid()
-    write(tmp_path / f"{me}/stat", f"{me} (x) S {me} 1 1")
-    assert surroundings.ssh_sessions({3}, Routes(), tmp_path) == ()
-
-
-@pytest.mark.parametrize(
-    ("value", "ifindexes", "through"),
-    [
-        ("10.9.9.9 50022 10.0.0.2 22", {3}, True),
-        ("10.9.9.9 50022 10.0.0.2 22", {4}, False),
-        ("10.8.8.8 50022 10.0.0.2 22", {3}, False),
-        ("2001:db8::9 50022 2001:db8::2 22", {3, 9}, True),
-        ("UNKNOWN 0 UNKNOWN 0", {3}, None),
-        (" ", {3}, None),
-        ("fe80::9 50022 fe80::2 22", {1}, None),  # behind which interface?
-        ("fe80::9%lo 50022 fe80::2%lo 22", {1}, True),
-        ("fe80::9%lo 50022 fe80::2%lo 22", {3}, False),
-        ("fe80::9%nonesuch0 50022 fe80::2%nonesuch0 22", {3}, None),
-        ("169.254.9.9 50022 169.254.0.2 22", {3}, False),  # by the routing table
-    ],
-)
-def test_which_way_a_session_goes(
-    tmp_path: Path, value: str, ifindexes: set[int], through: bool | None
-) -> None:
-    assert sessions(tmp_path, value, ifindexes).through_port is through
-
-
-def test_a_session_over_ipv4_is_told_so_whatever_the_server_listens_on(tmp_path: Path) -> None:
-    found = sessions(tmp_path, "::ffff:10.9.9.9 50022 ::ffff:10.0.0.2 22", {3})
-    assert (found.client, found.server, found.through_port) == ("10.9.9.9", "10.0.0.2", True)
-
-
-# --- Azure's wire server ----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("rtnl", "expected"),
-    [
-        (FakeRtnl([], ways={"0.0.0.0/0": {3}}), (True, False)),
-        (FakeRtnl([], ways={"0.0.0.0/0": {2, 3}}), (True, False)),
-        (FakeRtnl([], ways={"0.0.0.0/0": {2}}), (False, False)),
-        (FakeRtnl([], ways={"0.0.0.0/0": {3}}, host_routes={"168.63.129.16"}), (True, True)),
-        (FakeRtnl([], ways={"10.0.0.0/8": {3}}), (False, False)),  # no way at all
-    ],
-)
-def test_the_route_to_the_wire_server(
-    tmp_path: Path, rtnl: FakeRtnl, expected: tuple[bool, bool]
-) -> None:
-    assert surroundings.fabric({3}, rtnl, tmp_path) == FabricRoute(*expected, on_azure=False)
-
-
-@pytest.mark.parametrize(
-    ("tag", "azure"),
-    [
-        ("7783-7084-3265-9085-8269-3286-77\n", True),
-        ("7783-7084-3265-9085-8269-3286-78\n", False),
-        ("\n", False),
-    ],
-)
-def test_azure_is_known_by_its_asset_tag(tmp_path: Path, tag: str, azure: bool) -> None:
-    write(tmp_path / "class/dmi/id/chassis_asset_tag", tag)
-    assert surroundings.fabric({3}, FakeRtnl([]), tmp_path).on_azure is azure
 
 
 # --- RDMA users -------------------------------------------------------------------------------
@@ -673,6 +676,12 @@ def test_the_sources_are_this_machines() -> None:
             sockets.tcp,
             upper_devices.in_other_netns,
             Nldev,
+            tunnels.live,
+            sockets.udp,
+            sockets.unconnected,
+            sockets.listening,
+            conntrack.entries,
+            redirects.live,
         )
         == surroundings.LIVE
     )

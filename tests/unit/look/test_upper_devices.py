@@ -13,6 +13,7 @@ from manactl.look import upper_devices
 from manactl.look.pyroute2_links import DecodedLink
 from manactl.look.upper_devices import Standing, grow, in_other_netns, reach, stacked
 from manactl.netstate.surroundings import Stacked
+from tests.unit.fakes import nexthop
 from tests.unit.look import kernel
 from tests.unit.look.kernel import FakeRtnl, address, route
 
@@ -164,6 +165,22 @@ def test_uppers_have_their_addresses_and_default_routes() -> None:
     assert (second.name, second.carried, second.addresses) == ("bond0", False, ("10.8.0.2",))
     assert len(second.default_routes) == 1
     assert third == Stacked("odd", 11, None, "blue", True, False)
+
+
+def test_nexthop_objects_of_an_upper_are_noted() -> None:
+    links = [kernel.link(9, "mv0", "macvlan"), kernel.link(10, "mv1", "macvlan")]
+    rtnl = FakeRtnl([], objects=[nexthop(5, 10).body, nexthop(6, 4).body])
+    first, second = stacked(links, {9: KEPT, 10: KEPT}, rtnl, "blue")
+    assert (first.nexthops, second.nexthops) == (False, True)
+
+
+def test_halves_of_a_default_route_on_two_uppers_are_one_together() -> None:
+    links = [kernel.link(9, "vlan7", "vlan"), kernel.link(10, "vlan8", "vlan")]
+    rtnl = FakeRtnl([], routing=[route(9, "0.0.0.0/1"), route(10, "128.0.0.0/1")])
+    first, second = stacked(links, {9: ALL, 10: ALL}, rtnl, None)
+    assert [len(one.default_routes) for one in (first, second)] == [1, 1]
+    first, second = stacked(links, {9: ALL, 10: ASIDE}, rtnl, None)
+    assert first.default_routes == second.default_routes == ()
 
 
 def test_without_uppers_neither_addresses_nor_routes_are_read() -> None:

@@ -233,14 +233,6 @@ def test_addresses_as_text() -> None:
     assert snapshot.addresses([Fact(Kind.ADDRESS, struct.pack("=BBBBI", 10, 64, 0, 0, 3))]) == ["?"]
 
 
-def test_default_routes() -> None:
-    assert snapshot.is_default_route(route("0.0.0.0", 0, table=7))
-    assert snapshot.is_default_route(route("::", 0))
-    assert not snapshot.is_default_route(route("10.0.0.0", 1))
-    assert not snapshot.is_default_route(route("0.0.0.0", 0, kind=7))
-    assert not snapshot.is_default_route(address("10.0.0.2", 0))
-
-
 def test_the_order_of_making_again() -> None:
     order = [
         address("10.0.0.2", 24), nexthop(10), nexthop(20, None, (10,)), route("10.8.0.0", 16),

@@ -15,6 +15,7 @@ from manactl.netstate.surroundings import (
     RdmaUser,
     Stacked,
     Surroundings,
+    TunnelWay,
 )
 
 VLAN = Stacked("vlan7", 9, "vlan", None, True, True)
@@ -33,8 +34,11 @@ def test_processes_and_uppers_in_words() -> None:
     ("kind", "netns", "restorable"),
     [
         *((kind, None, True) for kind in ("vlan", "macvlan", "macvtap", "ipvlan", "ipvtap")),
-        *((kind, None, True) for kind in ("bond", "bridge", "vrf")),
-        *((kind, None, False) for kind in ("team", "openvswitch", "vxlan", "", None)),
+        *(
+            (kind, None, True)
+            for kind in ("bond", "bridge", "vrf", "team", "openvswitch", "macsec")
+        ),
+        *((kind, None, False) for kind in ("batadv", "vxlan", "", None)),
         *((kind, "blue", False) for kind in ("vlan", "bond", "team")),
     ],
 )
@@ -42,6 +46,19 @@ def test_which_uppers_release_restores(
     kind: str | None, netns: str | None, restorable: bool
 ) -> None:
     assert dataclasses.replace(VLAN, kind=kind, netns=netns).restorable is restorable
+
+
+@pytest.mark.parametrize("kind", ["vlan", "macvlan", "ipvlan", "macsec", "team", "vxlan"])
+def test_what_is_only_silent_in_another_namespace_keeps_what_it_has(kind: str) -> None:
+    """But for nexthop objects, which go with its carrier (nexthop_flush_dev())."""
+    away = dataclasses.replace(VLAN, kind=kind, netns="blue", closes=False)
+    if kind == "vxlan":
+        assert not away.restorable
+        away = dataclasses.replace(away, ways=(TunnelWay("10.1.0.9", "eth1", True),))
+    assert away.restorable
+    assert not dataclasses.replace(away, closes=True).restorable
+    assert not dataclasses.replace(away, nexthops=True).restorable
+    assert dataclasses.replace(away, netns=None).restorable
 
 
 @pytest.mark.parametrize(

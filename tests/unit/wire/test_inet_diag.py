@@ -91,6 +91,12 @@ def test_the_request() -> None:
     assert diag.request(socket.AF_INET, b"program.")[56:] == struct.pack("=HH", 12, 1) + b"program."
 
 
+def test_other_sockets_are_asked_for_by_protocol_and_states() -> None:
+    body = diag.request(socket.AF_INET, b"", socket.IPPROTO_UDP, diag.UNCONNECTED)
+    assert struct.unpack_from("=BBBxI", body) == (2, 17, 0, 1 << 7)
+    assert (diag.CONNECTED, diag.LISTENING) == (1 << 1, 1 << 10)
+
+
 def test_numbers_are_the_kernels() -> None:
     theirs = numbers("linux/sock_diag.h", "linux/inet_diag.h")
     for ours, name in (

@@ -255,6 +255,12 @@ def test_families() -> None:
     assert not rt.is_ipv6(bytes([2]))
 
 
+def test_a_flow_has_its_ports_in_network_order_or_is_left_out() -> None:
+    assert rt.flow(6, 22, 0) == rt.flow(6, 0, 50022) == b""
+    attrs = rt.split(rt.flow(17, 53, 0x1234), 0)
+    assert attrs == [rt.Attr(27, b"\x11"), rt.Attr(28, b"\0\x35"), rt.Attr(29, b"\x12\x34")]
+
+
 # --- encapsulations -------------------------------------------------------------------------
 
 NESTED = 0x8000

@@ -1,0 +1,77 @@
+"""Packets that others send by a port without a socket or a route: tc filters of other devices that
+redirect or mirror here, and the kernel's messages (netconsole)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from manactl.look.text_files import text
+from manactl.wire import tc
+from manactl.wire.netlink import NETLINK_ROUTE, Message, NetlinkSocket
+
+SHARED = "devices with a shared tc block"
+_PARENTS = (tc.TC_H_ROOT, tc.TC_H_INGRESS, tc.TC_H_MIN_INGRESS, tc.TC_H_MIN_EGRESS)
+_TARGETS = "kernel/config/netconsole"  # below /sys, where configfs is mounted
+
+
+class Dump(Protocol):
+    """A netlink socket."""
+
+    def dump(self, kind: int, body: bytes = b"") -> list[Message]: ...
+
+
+def live(names: Mapping[int, str], ifindex: int) -> tuple[str, ...]:
+    with NetlinkSocket(NETLINK_ROUTE) as netlink:
+        return redirecting(netlink, names, ifindex)
+
+
+def redirecting(netlink: Dump, names: Mapping[int, str], ifindex: int) -> tuple[str, ...]:
+    """The names of other devices with filters whose packets go out by this one.
+
+    One dump tells whether there is any such action; only then filters are looked at. Those of a
+    block that several devices share are with none of them.
+    """
+    found: set[int] = set()
+    for message in netlink.dump(tc.RTM_GETACTION, tc.actions()):
+        found |= tc.targets_of_actions(message.body)
+    if ifindex not in found:
+        return ()
+    places = {index: set(_PARENTS) for index in names}
+    for message in netlink.dump(tc.RTM_GETQDISC, tc.qdiscs()):
+        index, handle = tc.device(message.body)
+        if index in places:
+            places[index].add(handle)
+    having = [index for index in names if ifindex in _targets(netlink, index, places[index])]
+    if not having:
+        return (SHARED,)
+    return tuple(names[index] for index in having if index != ifindex)
+
+
+def _targets(netlink: Dump, index: int, parents: Collection[int]) -> set[int]:
+    found: set[int] = set()
+    for parent in parents:
+        try:
+            answers = netlink.dump(tc.RTM_GETTFILTER, tc.filters(index, parent))
+        except OSError:  # no filters can be at that place of that device
+            continue
+        for message in answers:
+            found |= tc.targets_of_filter(message.body)
+    return found
+
+
+def netconsole(name: str, sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> bool | None:
+    """Whether kernel messages are sent by that netdev; None when it cannot be told."""
+    consoles = text(str(proc / "consoles"))
+    if consoles is None:
+        return None
+    if not any(line.startswith("netcon") for line in consoles.splitlines()):
+        return False
+    place = sys / _TARGETS
+    if not place.is_dir():
+        return None
+    return any(
+        text(str(target / "dev_name")) == name and text(str(target / "enabled")) == "1"
+        for target in place.iterdir()
+    )

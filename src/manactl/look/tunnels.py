@@ -1,0 +1,196 @@
+"""Tunnels of a network namespace, and which of them send by a port: the kernel is asked where the
+packets around the packets go.
+
+Only a VXLAN, GRE, IPIP or xfrm device that was made with `dev` names a lower, and a VXLAN not even
+that to rtnetlink. The endpoints are in IFLA_INFO_DATA, a VXLAN's FDB, a GRE's neighbours,
+WireGuard's peers, the SAs of an xfrm interface, and L2TP's tunnels.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from manactl.look.rtnetlink import Rtnl, ntop
+from manactl.wire import genetlink as genl
+from manactl.wire import rtmsg as rt
+from manactl.wire.attrs import as_int, parse_attrs
+from manactl.wire.if_link import IfLink
+from manactl.wire.netlink import Message, NetlinkSocket
+from manactl.wire.tunnels import (
+    NETLINK_XFRM,
+    XFRM_MSG_GETSA,
+    Association,
+    Outer,
+    Tunnel,
+    association,
+    tunnel,
+)
+
+_L2TP = "module/l2tp_netlink"  # below /sys; to ask for a family that is not there loads its module
+
+
+class Tables(Protocol):
+    """What rtnetlink knows of tunnels."""
+
+    def links(self) -> list[bytes]: ...
+    def forwarding(self, ifindex: int) -> list[bytes]: ...
+    def neighbours(self) -> list[bytes]: ...
+
+
+class Dump(Protocol):
+    """A netlink socket."""
+
+    def request(self, kind: int, flags: int = 0, body: bytes = b"") -> list[Message]: ...
+    def dump(self, kind: int, body: bytes = b"") -> list[Message]: ...
+
+
+Opener = Callable[[int], AbstractContextManager[Dump]]
+
+
+def live() -> list[Tunnel]:
+    """The tunnels of this network namespace. OSError, ValueError, KeyError when not all of it can
+    be read."""
+    with Rtnl() as rtnl:
+        return read(rtnl, lambda family: NetlinkSocket(family, strict=False), Path("/sys"))
+
+
+def read(rtnl: Tables, opener: Opener, sys: Path) -> list[Tunnel]:
+    links = [IfLink(body) for body in rtnl.links()]
+    found = [one for one in map(tunnel, links) if one is not None]
+    names = {link.name: link.ifindex for link in links}
+    kinds = {one.kind for one in found}
+    keepers = [one for one in found if _is_nbma(one)]
+    nbma = _nbma(rtnl.neighbours(), {one.ifindex for one in keepers}) if keepers else {}
+    sas = _associations(opener) if "xfrm" in kinds else ()
+    made = []
+    for one in found:
+        outers = list(one.outers)
+        if one.kind == "vxlan":
+            outers += _forwarded(one, rtnl.forwarding(one.ifindex))
+        elif one.kind == "wireguard":
+            outers += _peers(one.ifindex, opener)
+        elif one.kind == "xfrm":
+            outers += [sa.outer for sa in sas if sa.if_id == one.if_id]
+        outers += [Outer(to, one.local, one.mark) for to in nbma.get(one.ifindex, ())]
+        # 6to4 has the endpoint in each address.
+        metadata = one.metadata or (one.kind == "sit" and not outers)
+        made.append(one._replace(outers=tuple(dict.fromkeys(outers)), metadata=metadata))
+    if (sys / _L2TP).exists():
+        made += _l2tp(names, opener)
+    return made
+
+
+def _is_nbma(one: Tunnel) -> bool:
+    """A GRE tunnel without one end: its neighbours' link-layer addresses are the endpoints."""
+    return "gre" in one.kind and not one.outers and not one.metadata
+
+
+def _forwarded(vxlan: Tunnel, rows: Iterable[bytes]) -> list[Outer]:
+    """The endpoints in a VXLAN's FDB; an entry may be bound to an interface."""
+    found = []
+    for body in rows:
+        if rt.NdMsg.of(body).ifindex != vxlan.ifindex:
+            continue
+        attrs = parse_attrs(body, rt.NDMSG.size)
+        to = attrs.get(rt.NDA_DST, b"")
+        if any(to):
+            found.append(Outer(to, vxlan.local, 0, as_int(attrs.get(rt.NDA_IFINDEX, b""))))
+    return found
+
+
+def _nbma(rows: Iterable[bytes], ifindexes: Collection[int]) -> dict[int, list[bytes]]:
+    found: defaultdict[int, list[bytes]] = defaultdict(list)
+    for body in rows:
+        index = rt.NdMsg.of(body).ifindex
+        to = parse_attrs(body, rt.NDMSG.size).get(rt.NDA_LLADDR, b"")
+        if index in ifindexes and len(to) in (4, 16) and any(to):
+            found[index].append(to)
+    return found
+
+
+def _family(generic: Dump, name: str) -> int:
+    for message in generic.request(genl.GENL_ID_CTRL, 0, genl.family(name)):
+        return genl.family_id(message.body)
+    raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+
+
+def _peers(ifindex: int, opener: Opener) -> list[Outer]:
+    with opener(genl.NETLINK_GENERIC) as generic:
+        number = _family(generic, "wireguard")
+        answers = generic.dump(number, genl.wireguard(ifindex))
+    parts = [genl.wireguard_peers(message.body) for message in answers]
+    mark = max((part.mark for part in parts), default=0)  # only the first part has it
+    return [Outer(to, b"", mark, zone) for part in parts for to, zone in part.endpoints]
+
+
+def _associations(opener: Opener) -> list[Association]:
+    with opener(NETLINK_XFRM) as xfrm:
+        return [association(message.body) for message in xfrm.dump(XFRM_MSG_GETSA)]
+
+
+def _l2tp(names: dict[str, int], opener: Opener) -> list[Tunnel]:
+    with opener(genl.NETLINK_GENERIC) as generic:
+        number = _family(generic, "l2tp")
+        tunnels = generic.dump(number, genl.command(genl.L2TP_CMD_TUNNEL_GET))
+        sessions = generic.dump(number, genl.command(genl.L2TP_CMD_SESSION_GET))
+    ends = {end.id: end for end in (genl.l2tp_tunnel(message.body) for message in tunnels)}
+    found = []
+    for name, of in (genl.l2tp_session(message.body) for message in sessions):
+        if name in names and of in ends:
+            outers = (Outer(ends[of].remote, ends[of].local),) if any(ends[of].remote) else ()
+            found.append(Tunnel(names[name], name, "l2tp", outers=outers, metadata=not outers))
+    return found
+
+
+# --- which way they send ----------------------------------------------------------------------
+
+
+class Ways(Protocol):
+    """Asked where packets go in one network namespace."""
+
+    def leaves_by(
+        self, address: bytes, *, source: bytes = b"", bound: int = 0, mark: int = 0
+    ) -> set[int]: ...
+
+
+class Way(NamedTuple):
+    """What makes a tunnel depend on an interface. No endpoint: its packets are bound to the
+    interface; no interface either: each packet has its own endpoint. `bound`: the tunnel has the
+    interface as its device."""
+
+    endpoint: str | None
+    out: int | None
+    bound: bool
+
+
+def way(one: Tunnel, ifindexes: Collection[int], rtnl: Ways) -> Way | None:
+    """Why the tunnel's packets leave by one of these, at least some of them; or None."""
+    bound = one.under in ifindexes
+    for outer in one.outers:
+        # An xfrm interface only notes its device (xfrm4_dst_lookup() does not ask for it).
+        by = outer.zone or (0 if one.kind == "xfrm" else one.under)
+        out = rtnl.leaves_by(outer.remote, source=outer.local, bound=by, mark=outer.mark)
+        if outer.zone in ifindexes or not out.isdisjoint(ifindexes):
+            index = outer.zone if outer.zone in ifindexes else min(out & set(ifindexes))
+            return Way(ntop(outer.remote), index, bound)
+    if bound:
+        return Way(None, one.under, bound)
+    if one.metadata and not one.outers and not one.under:
+        return Way(None, None, bound)
+    return None
+
+
+def found_by(
+    tunnels: Sequence[Tunnel], known: Collection[int], ifindexes: Collection[int], rtnl: Ways
+) -> dict[int, Way]:
+    """Those of the tunnels, but for the known ones, that send by one of these interfaces."""
+    if not ifindexes:
+        return {}
+    ways = {one.ifindex: way(one, ifindexes, rtnl) for one in tunnels if one.ifindex not in known}
+    return {index: how for index, how in ways.items() if how is not None}

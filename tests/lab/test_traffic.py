@@ -1,0 +1,419 @@
+"""Guards see the traffic that dies with a port, wherever it hides, on the real kernels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from tests.lab.scene import manactl
+from tests.lab.users import eventually, user
+from tests.lab.vm import Vm
+from tests.unit import schema
+
+PEER = """
+set -e
+ip netns add peer; ip link set {far} netns peer
+ip -n peer link set lo up; ip -n peer link set {far} up; ip link set {port} up
+ip -n peer addr add 10.1.0.9/24 dev {far}; ip -n peer addr add 2001:db8:1::9/64 dev {far} nodad
+ip addr add 10.1.0.4/24 dev {port}; ip addr add 2001:db8:1::4/64 dev {port} nodad
+ip link add lan0 type dummy; ip addr add 10.0.0.4/24 dev lan0; ip link set lan0 up
+"""
+
+
+def peer(vm: Vm) -> tuple[str, str]:
+    """A port that is up with addresses, and the other one as its peer; a netdev beside them."""
+    port, far = vm.netdevs[1], vm.netdevs[2]
+    vm.run(PEER.format(port=port, far=far))
+    return port, far
+
+
+def refusals(vm: Vm, *words: str, env: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+    """The refusals of a dry run by code; none when it would claim. The plan is under "plan"."""
+    result = manactl(vm, "claim", "--json", "--dry-run", *words, prefix=("env", *env))
+    document: dict[str, Any] = json.loads(result.out)
+    schema.strict(document)
+    assert result.rc in (0, 3), result.out + result.err
+    found = {one["fact"]: one["value"] for one in document.get("evidence", ())}
+    return {**found, "plan": document["plan"]}
+
+
+# --- tunnels ----------------------------------------------------------------------------------
+
+# Each kind with what makes it, and whether it has the port as its device.
+TUNNELS = {
+    "vx0": ("vxlan id 42 dev {port} remote 10.1.0.9 dstport 4789", True),
+    "vx1": ("vxlan id 43 remote 10.1.0.9 dstport 4790", False),
+    "vx2": ("vxlan id 44 dstport 4791", False),
+    "gre1": ("gre remote 10.1.0.9 local 10.1.0.4 dev {port}", True),
+    "gre2": ("gre remote 10.1.0.9 key 7", False),
+    "gretap1": ("gretap remote 10.1.0.9", False),
+    "g6": ("ip6gre remote 2001:db8:1::9 local 2001:db8:1::4", False),
+    "gen1": ("geneve id 7 remote 10.1.0.9", False),
+    "ipip1": ("ipip remote 10.1.0.9", False),
+    "sit1": ("sit remote 10.1.0.9", False),
+    "six1": ("ip6tnl mode any remote 2001:db8:1::9 local 2001:db8:1::4", False),
+    "x1": ("xfrm dev {port} if_id 42", True),
+    "x2": ("xfrm dev lo if_id 43", False),
+    "wg1": ("wireguard", False),
+}
+AWAY = {
+    "gre9": "gre remote 10.0.0.9 key 9",
+    "gen9": "geneve id 9 remote 10.0.0.9",
+    "vx9": "vxlan id 9 remote 10.0.0.9 dstport 4799",
+    "wg9": "wireguard",
+}
+KEYED = """
+set -e
+bridge fdb append 00:00:00:00:00:00 dev vx2 dst 10.1.0.9
+key=$(wg genkey)
+for one in 1:10.1.0.9 9:10.0.0.9; do
+    printf %s $key >/tmp/key; wg set wg${{one%%:*}} private-key /tmp/key
+    wg set wg${{one%%:*}} peer $(wg genkey | wg pubkey) endpoint ${{one#*:}}:51820 allowed-ips 0.0.0.0/0
+done
+ip xfrm state add src 10.1.0.4 dst 10.1.0.9 proto esp spi 5 if_id 43 mode tunnel \\
+    enc 'ecb(cipher_null)' ''
+modprobe -a l2tp_netlink l2tp_eth
+ip l2tp add tunnel remote 10.1.0.9 local 10.1.0.4 tunnel_id 1 peer_tunnel_id 1 encap udp \\
+    udp_sport 1701 udp_dport 1701
+ip l2tp add session tunnel_id 1 session_id 1 peer_session_id 1 name l2
+n=10
+for one in {names} l2; do
+    n=$((n+1)); ip link set $one up; ip addr add 172.16.$n.1/24 dev $one
+    ip route add default dev $one table $n
+done
+"""
+
+
+def test_tunnels_are_followed_to_the_port_by_their_endpoints(vm: Vm) -> None:
+    """Of every kind, made with the port as device and without; and none that goes elsewhere."""
+    port, _ = peer(vm)
+    try:
+        made = {name: how for name, (how, _) in TUNNELS.items()} | AWAY
+        for name, how in made.items():
+            vm.run(f"ip link add {name} type {how.format(port=port)}")
+        vm.run(KEYED.format(names=" ".join(made)))
+        found = refusals(vm, "--raw-qp", port)
+        routes = " ".join(one["value"] for one in found["default-route"]["evidence"])
+        named = {word for word in routes.split() if word in made or word == "l2"}
+        assert named == {*TUNNELS, "l2"}
+        uppers = [one["value"] for one in found["upper"]["evidence"]]
+        assert {one.split()[0] for one in uppers} == {n for n, (_, at) in TUNNELS.items() if at}
+        assert f"vx0 (vxlan, whose packets to 10.1.0.9 leave by {port})" in uppers
+        stops = "\n".join(found["plan"]["stops"])
+        for name in (*TUNNELS, "l2"):
+            assert f"with it that of {name} (" in stops
+        assert f"wg1 (wireguard, whose packets to 10.1.0.9 leave by {port})" in stops
+        session = ["SSH_CONNECTION=172.16.99.9 5555 172.16.24.1 22"]  # of wg1
+        ssh = refusals(vm, "--raw-qp", port, env=session)["ssh-session"]
+        assert f"on wg1 (wireguard, whose packets to 10.1.0.9 leave by {port})" in ssh["message"]
+    finally:
+        vm.run(
+            "ip l2tp del session tunnel_id 1 session_id 1; ip l2tp del tunnel tunnel_id 1; "
+            "ip xfrm state flush; for n in $(seq 11 30); do ip route flush table $n; done; "
+            "for one in $(cd /sys/class/net; ls -d *); do ip link del $one; done; "
+            "rmmod l2tp_eth l2tp_netlink l2tp_core wireguard xfrm_interface ip6_gre ip_gre gre "
+            "geneve ipip sit ip6_tunnel vxlan",
+            check=False,
+        )
+
+
+def test_a_connection_through_a_tunnel_dies_with_the_port(vm: Vm) -> None:
+    port, far = peer(vm)
+    vxlan = "type vxlan id 42 dstport 4789 remote"
+    vm.run(
+        f"set -e; ip link add vx0 {vxlan} 10.1.0.9; ip addr add 172.16.0.1/24 dev vx0; "
+        f"ip -n peer link add vx0 {vxlan} 10.1.0.4; ip -n peer addr add 172.16.0.9/24 dev vx0; "
+        "ip link set vx0 up; ip -n peer link set vx0 up"
+    )
+    with user(vm, "tcp", "serve", "172.16.0.9", "7000", netns="peer") as server:
+        server.wait_for("listening")
+        with user(vm, "tcp", "probe", "172.16.0.9", "7000", "2000") as prober:
+            prober.wait_for("connected")
+            found = refusals(vm, "--raw-qp", port)
+            assert "172.16.0.9:7000" in found["tcp-established"]["message"]
+            assert far not in found["plan"]["stops"]
+
+
+# --- remote logins, and what is not TCP -------------------------------------------------------
+
+SOCKETS = """
+import socket, sys, time
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+udp.bind(("10.1.0.4", 4789)); udp.connect(("10.1.0.9", 4789))
+web = socket.create_server(("10.1.0.4", 443))
+dns = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); dns.bind(("2001:db8:1::4", 53))
+every = socket.create_server(("", 8080))
+sctp = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 132)
+sctp.connect(("10.1.0.9", 5000))
+print("ready", flush=True); time.sleep(600)
+"""
+FAR_SCTP = """
+import socket
+server = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 132)
+server.bind(("10.1.0.9", 5000)); server.listen(); print("ready", flush=True)
+server.accept()[0].recv(1)
+"""
+MOSH = """
+import socket, time
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); udp.bind(("10.1.0.4", 60001))
+print("ready", flush=True); time.sleep(600)
+"""
+
+
+def test_logins_and_sockets_of_others_refuse_whoever_asks(vm: Vm) -> None:
+    port, _ = peer(vm)
+    vm.run(
+        "modprobe sctp; cp $(readlink -f /usr/bin/python3) /tmp/sshd; cp /tmp/sshd /tmp/mosh-server"
+    )
+    guest = "/manactl/tests/lab/guest/tcp.py"
+    programs = []
+
+    def start(*argv: str, said: str = "ready") -> None:
+        programs.append(vm.spawn(list(argv)))
+        programs[-1].read_until(said, 60)
+
+    try:
+        start("/tmp/sshd", guest, "serve", "10.1.0.4", "22", said="listening")
+        probe = ("python3", guest, "probe", "10.1.0.4", "22", "2000")
+        start("ip", "netns", "exec", "peer", *probe, said="connected")
+        start("ip", "netns", "exec", "peer", "python3", "-c", FAR_SCTP)
+        start("python3", "-c", SOCKETS)
+        start("/tmp/mosh-server", "-c", MOSH)
+        found = refusals(vm, "--raw-qp", port, "--allow", "tcp-established")
+        login = found["ssh-session"]
+        assert "10.1.0.4:22 - 10.1.0.9:" in login["message"]
+        assert "mosh-server on UDP port 60001" in login["message"]
+        assert not login["waivable"]
+        others = {one["value"]["protocol"]: one["value"] for one in found["sockets"]["evidence"]}
+        assert found["sockets"]["waivable"]
+        assert others["udp"]["peer"] == "10.1.0.9 4789"
+        assert others["sctp"]["peer"] == "10.1.0.9 5000"
+        assert [one["comm"] for one in others["sctp"]["processes"]] == ["python3"]
+        listeners = {(one["protocol"], one["address"], one["port"]): one["processes"][0]["comm"]
+                     for one in found["plan"]["listeners"]}  # fmt: skip
+        assert listeners == {
+            ("tcp", "10.1.0.4", 22): "sshd", ("tcp", "10.1.0.4", 443): "python3",
+            ("udp", "2001:db8:1::4", 53): "python3", ("udp", "10.1.0.4", 60001): "mosh-server",
+        }  # fmt: skip
+        assert any("listening on it: tcp 10.1.0.4:443 (pid" in s for s in found["plan"]["stops"])
+    finally:
+        for program in programs:
+            program.kill()
+
+
+def test_a_session_over_a_link_local_address_is_told_by_its_zone(vm: Vm) -> None:
+    port, _ = peer(vm)
+    vm.run(f"ip link add link {port} name v7 type vlan id 7; ip link set v7 up")
+    shown = vm.run(f"ip -6 -o addr show dev {port} scope link").out
+    mine = shown.split()[3].partition("/")[0]
+    vlan = vm.run("cat /sys/class/net/v7/ifindex").out.strip()
+    for zone, over in ((port, True), (vlan, True), ("lan0", False)):
+        value = f"SSH_CONNECTION=fe80::9%{zone} 5555 {mine}%{zone} 22"
+        assert ("ssh-session" in refusals(vm, "--raw-qp", port, env=[value])) is over, zone
+
+
+# --- what an upper loses ------------------------------------------------------------------------
+
+POD = """
+set -e
+modprobe -a macvlan ipvlan macsec ip_gre vxlan 8021q
+ip link set {port} up; ip addr add 10.1.0.4/24 dev {port}
+ip link add lan0 type dummy; ip addr add 10.0.0.4/24 dev lan0; ip link set lan0 up
+ip netns add pod
+for n in 20 21; do ip link add link {port} name v$n type vlan id $n; ip link set v$n up; done
+ip link add mv0 link {port} type macvlan mode bridge
+ip link add ip0 link v21 type ipvlan
+ip link add link v20 name ms0 type macsec
+ip link add link {port} name lb0 type vlan id 30 loose_binding on
+ip link add gr0 type gre remote 10.1.0.9 local 10.1.0.4 dev {port}
+ip link add vx0 type vxlan id 4 dev {port} remote 10.1.0.9 dstport 4789
+ip link add link {port} name vl0 type vlan id 31
+n=0
+for one in mv0 ip0 ms0 lb0 gr0 vx0 vl0; do
+    n=$((n+1)); ip link set $one netns pod; ip -n pod link set $one up
+    ip -n pod addr add 10.9.$n.1/24 dev $one; ip -n pod addr add fd09:$n::1/64 dev $one nodad
+    ip -n pod route add 10.10.$n.0/24 via 10.9.$n.9 dev $one
+    ip -n pod -6 route add fd10:$n::/64 via fd09:$n::9 dev $one
+done
+"""
+KEPT = """
+for what in addr "-4 route" "-6 route"; do
+    ip {where} -o $what | sed -E 's/ (linkdown|dead)//g; s/valid_lft.*//; s/^[0-9]+: //'
+done
+"""
+
+
+def kept(vm: Vm, where: str) -> set[str]:
+    """Addresses and routes, without the states that pass."""
+    return {" ".join(line.split()) for line in vm.run(KEPT.format(where=where)).out.splitlines()}
+
+
+def barred(vm: Vm, port: str) -> str:
+    """Why `--allow upper` has no effect; empty when it has."""
+    ran = manactl(vm, "claim", "--dry-run", "--raw-qp", port, "--allow", "upper")
+    lines = [line for line in ran.err.splitlines() if "--allow upper has no effect" in line]
+    return "".join(lines)
+
+
+def test_what_an_upper_in_a_pod_loses_decides_whether_it_can_be_waived(vm: Vm) -> None:
+    port = vm.netdevs[1]
+    vm.run(POD.format(port=port))
+    before = kept(vm, "-n pod")
+    why_not = barred(vm, port)
+    assert "could not restore vl0 (vlan) in the network namespace pod" in why_not
+    assert not any(name in why_not for name in ("mv0", "ip0", "ms0", "lb0", "gr0", "vx0"))
+
+    def running() -> bool:
+        shown = vm.run("for n in mv0 ip0 ms0 lb0 vl0; do ip -n pod -o link show $n; done").out
+        return shown.count("LOWER_UP") == 5 and "NO-CARRIER" not in shown
+
+    eventually(running)
+    vm.run(f"ip link set {port} down; ip link set {port} up")
+    eventually(running)
+    lost = {word for line in before - kept(vm, "-n pod") for word in line.split()}
+    assert {name for name in ("mv0", "ip0", "ms0", "lb0", "gr0", "vx0", "vl0") if name in lost} == {
+        "vl0"
+    }
+    vm.run("ip -n pod link del vl0")
+    assert barred(vm, port) == ""
+    vm.run("ip -n pod nexthop add id 5 via 10.9.1.9 dev mv0")
+    assert "could not restore mv0 (macvlan)" in barred(vm, port)
+    vm.run(f"ip link set {port} down")
+    assert vm.run("ip -n pod nexthop").out == ""
+    vm.run(f"ip link set {port} up")
+    ran = manactl(vm, "claim", "--raw-qp", port, "--allow", "upper")
+    assert ran.rc == 0, ran.err
+    before = kept(vm, "-n pod")
+    ran = manactl(vm, "release")
+    assert ran.rc == 0, ran.err
+    assert kept(vm, "-n pod") == before
+
+
+OVS = """
+import struct, sys
+sys.path.insert(0, "/manactl/src")
+from manactl.wire import genetlink as genl
+from manactl.wire.attrs import attr_str, attr_u32
+from manactl.wire.netlink import NetlinkSocket
+with NetlinkSocket(16, strict=False) as sock:
+    def family(name):
+        return genl.family_id(sock.request(16, 0, genl.family(name))[0].body)
+    head = lambda version, index: struct.pack("=BBxxi", 1, version, index)
+    made = sock.request(family("ovs_datapath"), 0, head(2, 0) + attr_str(1, "ovs0") + attr_u32(2, 0))
+    import socket
+    index = socket.if_nametoindex("ovs0")
+    vport = attr_u32(2, 1) + attr_str(3, sys.argv[1]) + attr_u32(5, 0)
+    sock.request(family("ovs_vport"), 0, head(1, index) + vport)
+"""
+
+
+def test_a_team_and_open_vswitch_lose_nothing(vm: Vm) -> None:
+    first, second = vm.netdevs[1], vm.netdevs[2]
+    vm.run(
+        "set -e; modprobe -a team team_mode_roundrobin openvswitch; "
+        f"ip link add t0 type team; ip link set {first} master t0; ip link set {first} up; "
+        "ip link set t0 up; ip addr add 10.9.0.1/24 dev t0; ip addr add fd09::1/64 dev t0 nodad; "
+        "ip route add 10.10.0.0/24 via 10.9.0.9; "
+        "ip link add lan0 type dummy; ip addr add 10.0.0.4/24 dev lan0; ip link set lan0 up"
+    )
+    vm.run(["python3", "-c", OVS, second])
+    vm.run(f"ip link set {second} up; ip link set ovs0 up; ip addr add 10.9.1.1/24 dev ovs0")
+    try:
+        for port, upper in ((first, "t0"), (second, "ovs0")):
+            eventually(lambda: "tentative" not in vm.run("ip -6 addr").out)
+            before = kept(vm, "")
+            ran = manactl(vm, "claim", "--raw-qp", port, "--allow", "upper")
+            assert ran.rc == 0, ran.err
+            assert f"{upper} (" in ran.err + ran.out or upper in vm.run(f"ip link show {port}").out
+            ran = manactl(vm, "release")
+            assert ran.rc == 0, ran.err
+            assert kept(vm, "") == before
+            assert f"master {upper}" in vm.run(f"ip link show {port}").out
+    finally:
+        vm.run("ip link del ovs0; ip link del t0; rmmod openvswitch", check=False)
+
+
+# --- forwarded for others, Azure's addresses, redirected ----------------------------------------
+
+CONTAINER = """
+set -e
+modprobe -a nf_tables nft_masq nft_chain_nat nft_ct nf_conntrack_netlink veth
+ip netns add c1; ip link add veth0 type veth peer name veth1 netns c1
+ip link set veth0 up; ip addr add 172.17.0.1/16 dev veth0; ip addr add fd17::1/64 dev veth0 nodad
+ip -n c1 link set veth1 up; ip -n c1 addr add 172.17.0.2/16 dev veth1
+ip -n c1 addr add fd17::2/64 dev veth1 nodad
+ip -n c1 route add default via 172.17.0.1; ip -n c1 -6 route add default via fd17::1
+ip -n peer -6 route add fd17::/64 via 2001:db8:1::4
+sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
+nft -f - <<END
+table ip nat {{ chain post {{ type nat hook postrouting priority 100; oifname "{port}" masquerade; }}; }}
+table ip6 track {{ chain fwd {{ type filter hook forward priority 0; ct state established accept; }}; }}
+END
+"""
+
+
+def test_connections_of_containers_are_counted(vm: Vm) -> None:
+    port, _ = peer(vm)
+    programs = []
+    guest = "/manactl/tests/lab/guest/tcp.py"
+
+    def start(netns: str, *argv: str, said: str) -> None:
+        programs.append(vm.spawn(["ip", "netns", "exec", netns, "python3", guest, *argv]))
+        programs[-1].read_until(said, 60)
+
+    try:
+        vm.run(CONTAINER.format(port=port))
+        for address in ("10.1.0.9", "2001:db8:1::9"):
+            start("peer", "serve", address, "7000", said="listening")
+            start("c1", "probe", address, "7000", "2000", said="connected")
+        found = refusals(vm, "--raw-qp", port)["forwarding"]
+        assert found["waivable"]
+        flows = {one["value"]["source"]: one["value"] for one in found["evidence"]}
+        assert {source: one["connections"] for source, one in flows.items()} == {
+            "172.17.0.2": 1, "fd17::2": 1,
+        }  # fmt: skip
+        assert flows["172.17.0.2"]["example"] == "tcp to 10.1.0.9:7000"
+        assert "forwarding" not in refusals(vm, "--raw-qp", port, "--allow", "forwarding")
+        unprivileged = ("setpriv", "--bounding-set=-net_admin", "--inh-caps=-all")
+        ran = manactl(vm, "claim", "--dry-run", "--raw-qp", port, prefix=unprivileged)
+        assert "connections that are forwarded for others could not be read" in ran.err
+    finally:
+        for program in programs:
+            program.kill()
+        vm.run(
+            "nft flush ruleset; sysctl -qw net.ipv4.ip_forward=0 net.ipv6.conf.all.forwarding=0; "
+            "ip netns del c1",
+            check=False,
+        )
+        # With the module go its entries, which would be there for days.
+        unload = "rmmod nft_masq nft_chain_nat nft_ct nf_nat nf_conntrack_netlink nf_conntrack"
+        eventually(
+            lambda: vm.run(f"{unload}; [ ! -d /sys/module/nf_conntrack ]", check=False).rc == 0
+        )
+
+
+def test_azures_addresses_and_what_others_send_by_the_port(vm: Vm) -> None:
+    port, _ = peer(vm)
+    try:
+        vm.run(f"ip route add 169.254.169.254/32 via 10.1.0.1 dev {port}")
+        assert "169.254.169.254" in refusals(vm, "--raw-qp", port)["azure-fabric"]["message"]
+        vm.run(
+            "ip route add 169.254.169.254/32 via 10.0.0.1 dev lan0 metric 9; "
+            "modprobe -a sch_ingress cls_matchall act_mirred configfs netconsole; "
+            "tc qdisc add dev lan0 clsact; "
+            f"tc filter add dev lan0 egress matchall action mirred egress redirect dev {port}; "
+            "mount -t configfs none /sys/kernel/config; t=/sys/kernel/config/netconsole/t; mkdir $t; "
+            f"echo {port} >$t/dev_name; echo 10.1.0.4 >$t/local_ip; echo 10.1.0.9 >$t/remote_ip; "
+            "echo 02:15:5d:00:00:03 >$t/remote_mac; echo 1 >$t/enabled"
+        )
+        found = refusals(vm, "--raw-qp", port)
+        assert "azure-fabric" not in found
+        assert any("169.254.169.254 leave by lan0" in note for note in found["plan"]["notes"])
+        stops = found["plan"]["stops"]
+        assert f"packets of lan0 that tc filters send by {port}" in stops
+        assert f"kernel messages that are sent by {port} (netconsole)" in stops
+    finally:
+        vm.run("t=/sys/kernel/config/netconsole/t; echo 0 >$t/enabled; rmdir $t; "
+               "umount /sys/kernel/config; rmmod netconsole; tc qdisc del dev lan0 clsact",
+               check=False)  # fmt: skip

@@ -1,0 +1,213 @@
+"""Which tunnels send by a port, on a machine in memory."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from manactl.look.tunnels import Way, found_by, read, way
+from manactl.wire.tunnels import Outer, Tunnel
+from tests.unit.look.kernel import FakeRtnl, attr
+from tests.unit.wire.test_genetlink import HEAD, peer, sockaddr
+
+GENERIC, XFRM, CTRL, GETSA = 16, 6, 16, 0x12
+WIREGUARD, L2TP = 0x1D, 0x1E
+
+
+def packed(text: str) -> bytes:
+    return socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
+
+
+FAR, FAR6 = packed("10.1.0.9"), packed("2001:db8::9")
+
+
+def u32(kind: int, value: int) -> bytes:
+    return attr(kind, struct.pack("=I", value))
+
+
+def link(index: int, name: str, kind: str = "", *data: bytes) -> bytes:
+    head = struct.pack("=BxHiII", 0, 1, index, 0x1003, 0)
+    info = attr(18, attr(1, kind.encode() + b"\0") + attr(2, b"".join(data))) if kind else b""
+    return head + attr(3, name.encode() + b"\0") + info
+
+
+def neighbour(index: int, *attrs: bytes, family: int = 2) -> bytes:
+    return struct.pack("=BBHiHBB", family, 0, 0, index, 0x80, 0, 0) + b"".join(attrs)
+
+
+class Answer(NamedTuple):
+    type: int
+    body: bytes
+
+
+class Kernel:
+    """Links, forwarding entries, neighbours, and answers of generic netlink and xfrm."""
+
+    def __init__(self, *links: bytes) -> None:
+        self._links = list(links)
+        self.fdb: list[bytes] = []
+        self.near: list[bytes] = []
+        self.peers: dict[int, list[bytes]] = {}
+        self.sas: list[bytes] = []
+        self.l2tp: dict[int, list[bytes]] = {4: [], 8: []}
+        self.opened: list[int] = []
+
+    def links(self) -> list[bytes]:
+        return self._links
+
+    def forwarding(self, ifindex: int) -> list[bytes]:
+        return self.fdb
+
+    def neighbours(self) -> list[bytes]:
+        return self.near
+
+    @contextlib.contextmanager
+    def open(self, family: int) -> Iterator[Kernel]:
+        self.opened.append(family)
+        yield self
+
+    def request(self, kind: int, flags: int = 0, body: bytes = b"") -> list[Any]:
+        assert (kind, body[0]) == (CTRL, 3)
+        name = body[8:].rstrip(b"\0")
+        number = {b"wireguard": WIREGUARD, b"l2tp": L2TP}[name]
+        return [Answer(CTRL, HEAD + attr(1, struct.pack("=H", number)))]
+
+    def dump(self, kind: int, body: bytes = b"") -> list[Any]:
+        if kind == GETSA:
+            return [Answer(0x10, sa) for sa in self.sas]
+        if kind == L2TP:
+            return [Answer(kind, HEAD + row) for row in self.l2tp[body[0]]]
+        assert kind == WIREGUARD
+        (index,) = struct.unpack_from("=I", body, 8)
+        return [Answer(kind, HEAD + part) for part in self.peers[index]]
+
+    def read(self, sys: Path = Path("/nonexistent")) -> list[Tunnel]:
+        return read(self, self.open, sys)
+
+
+def test_nothing_is_asked_where_there_is_no_tunnel() -> None:
+    kernel = Kernel(link(1, "lo"), link(3, "eth1"), link(9, "v7", "vlan"))
+    assert kernel.read() == []
+    assert kernel.opened == []
+
+
+def test_a_vxlan_sends_to_its_remote_and_to_what_is_in_its_fdb() -> None:
+    kernel = Kernel(link(7, "vx0", "vxlan", attr(2, FAR), attr(4, b"me__")))
+    other = packed("10.2.0.9")
+    kernel.fdb = [
+        neighbour(7, attr(1, FAR), family=7),
+        neighbour(7, attr(1, other), u32(8, 4), family=7),
+        neighbour(7, attr(2, bytes(6)), family=7),  # of a device below, without a destination
+        neighbour(8, attr(1, packed("10.3.0.9")), family=7),
+    ]
+    (found,) = kernel.read()
+    assert found.outers == (Outer(FAR, b"me__"), Outer(other, b"me__", 0, 4))
+
+
+def test_wireguard_sends_to_its_peers() -> None:
+    kernel = Kernel(link(7, "wg0", "wireguard"), link(8, "wg1", "wireguard"))
+    kernel.peers = {
+        7: [u32(7, 99) + attr(8, peer(attr(4, sockaddr(FAR)))), attr(8, peer(attr(4, sockaddr(FAR6, 3))))],
+        8: [b""],
+    }  # fmt: skip
+    first, second = kernel.read()
+    assert first.outers == (Outer(FAR, b"", 99), Outer(FAR6, b"", 99, 3))
+    assert second.outers == ()
+
+
+def test_an_xfrm_interface_sends_where_its_associations_do() -> None:
+    kernel = Kernel(link(7, "x0", "xfrm", u32(1, 3), u32(2, 42)))
+    body = bytearray(224)
+    body[56:60] = FAR
+    struct.pack_into("=H", body, 212, 2)
+    kernel.sas = [bytes(body) + u32(31, 42), bytes(body) + u32(31, 43)]
+    (found,) = kernel.read()
+    assert found.outers == (Outer(FAR, bytes(4)),)
+
+
+def test_a_gre_without_an_end_sends_to_its_neighbours() -> None:
+    kernel = Kernel(
+        link(7, "g0", "gre", attr(6, b"me__")), link(8, "g1", "gre", attr(7, FAR)),
+        link(9, "g2", "gre", attr(18, b"")),
+    )  # fmt: skip
+    kernel.near = [
+        neighbour(7, attr(2, FAR)), neighbour(7, attr(2, bytes(4))), neighbour(7, attr(1, FAR)),
+        neighbour(3, attr(2, bytes(6))), neighbour(8, attr(2, b"nope")),
+    ]  # fmt: skip
+    first, second, third = kernel.read()
+    assert first.outers == (Outer(FAR, b"me__"),)
+    assert second.outers == (Outer(FAR),)
+    assert (third.outers, third.metadata) == ((), True)
+
+
+def test_a_sit_without_an_end_sends_anywhere() -> None:
+    first, second = Kernel(link(7, "s0", "sit"), link(8, "s1", "sit", attr(3, FAR))).read()
+    assert (first.metadata, second.metadata) == (True, False)
+
+
+def test_l2tp_is_asked_for_only_where_it_is_loaded(tmp_path: Path) -> None:
+    kernel = Kernel(link(7, "l2tpeth0"), link(8, "l2tpeth1"))
+    kernel.l2tp = {
+        4: [u32(9, 5) + attr(24, b"me__") + attr(25, FAR), u32(9, 6)],
+        8: [u32(9, 5) + attr(8, b"l2tpeth0\0"), u32(9, 6) + attr(8, b"l2tpeth1\0"), u32(9, 5)],
+    }
+    assert kernel.read(tmp_path) == []
+    (tmp_path / "module/l2tp_netlink").mkdir(parents=True)
+    first, second = kernel.read(tmp_path)
+    assert first == Tunnel(7, "l2tpeth0", "l2tp", outers=(Outer(FAR, b"me__"),))
+    assert second == Tunnel(8, "l2tpeth1", "l2tp", metadata=True)
+
+
+# --- which way --------------------------------------------------------------------------------
+
+RTNL = FakeRtnl([], ways={"10.1.0.0/24": {3}, "10.2.0.0/24": {4}, "2001:db8::/32": {3}})
+
+
+@pytest.mark.parametrize(
+    ("tunnel", "expected"),
+    [
+        ({"outers": (Outer(FAR),)}, Way("10.1.0.9", 3, False)),
+        ({"outers": (Outer(packed("10.2.0.9")),)}, None),
+        ({"outers": (Outer(packed("10.2.0.9")), Outer(FAR6))}, Way("2001:db8::9", 3, False)),
+        ({"under": 3}, Way(None, 3, True)),
+        ({"under": 4}, None),
+        ({"under": 3, "outers": (Outer(packed("10.9.0.9")),)}, Way("10.9.0.9", 3, True)),
+        ({"under": 4, "outers": (Outer(FAR),)}, None),  # bound to another
+        ({"outers": (Outer(packed("fe80::9"), b"", 0, 3),)}, Way("fe80::9", 3, False)),
+        ({"outers": (Outer(packed("fe80::9"), b"", 0, 4),)}, None),
+        ({"metadata": True}, Way(None, None, False)),
+        ({"metadata": True, "under": 4}, None),
+        ({"metadata": True, "outers": (Outer(packed("10.2.0.9")),)}, None),
+        ({}, None),
+    ],
+)
+def test_why_a_tunnel_sends_by_the_port(tunnel: dict[str, Any], expected: Way | None) -> None:
+    assert way(Tunnel(7, "t0", "vxlan", **tunnel), {3, 9}, RTNL) == expected
+
+
+def test_packets_are_looked_up_as_the_tunnel_sends_them() -> None:
+    asked: list[dict[str, Any]] = []
+
+    class Recording(FakeRtnl):
+        def leaves_by(self, address: bytes, **more: Any) -> set[int]:
+            asked.append(more)
+            return set()
+
+    way(Tunnel(7, "t0", "gre", 5, outers=(Outer(FAR, b"me__", 9),)), {3}, Recording([]))
+    way(Tunnel(7, "t0", "xfrm", 5, outers=(Outer(FAR),)), {3}, Recording([]))
+    assert asked == [
+        {"source": b"me__", "bound": 5, "mark": 9},
+        {"source": b"", "bound": 0, "mark": 0},
+    ]
+
+
+def test_those_already_known_are_left_out_and_nothing_depends_on_nothing() -> None:
+    some = [Tunnel(7, "t0", "gre", 3), Tunnel(8, "t1", "gre", 3), Tunnel(9, "t2", "gre", 4)]
+    assert found_by(some, {8}, {3}, RTNL) == {7: Way(None, 3, True)}
+    assert found_by([Tunnel(7, "t0", "gre", metadata=True)], (), (), RTNL) == {}
