@@ -88,6 +88,20 @@ def test_what_ends_meanwhile_or_may_not_be_seen_is_passed_over(places: Places) -
     assert places.found() == [("", "ours"), (f"{places.proc}/8/ns/net", "other")]
 
 
+def test_a_mount_leads_to_a_namespace_that_has_neither_name_nor_process(places: Places) -> None:
+    """As Docker keeps them below /run/docker."""
+    place = places.base / "two words"
+    os.link(places.namespace("docker"), place)
+    mounted = str(place).replace(" ", "\\040")
+    (places.base / "proc/self/mountinfo").write_text(
+        "21 20 0:4 / /proc rw - proc proc rw\n"
+        f"52 21 0:4 net:[4026532291] {mounted} rw shared:7 - nsfs nsfs rw\n"
+        f"53 21 0:4 mnt:[4026532292] {places.base}/ns-ours rw - nsfs nsfs rw\n"
+        "54 21\n"
+    )
+    assert places.found() == [("", "ours"), (str(place), "docker")]
+
+
 def test_without_names_and_processes_there_is_ours(tmp_path: Path) -> None:
     listed = namespaces("/proc", str(tmp_path / "none"))
     ours = next(listed)
