@@ -341,3 +341,94 @@ def test_a_team_and_open_vswitch_lose_nothing(vm: Vm) -> None:
     finally:
         vm.run(["python3", "-c", OVS], check=False)
         vm.run("ip link del t0; rmmod openvswitch", check=False)
+
+
+# --- forwarded for others, Azure's addresses, redirected ----------------------------------------
+
+CONTAINER = """
+set -e
+modprobe -a nf_tables nft_masq nft_chain_nat nft_ct nf_conntrack_netlink veth
+ip netns add c1; ip link add veth0 type veth peer name veth1 netns c1
+ip link set veth0 up; ip addr add 172.17.0.1/16 dev veth0; ip addr add fd17::1/64 dev veth0 nodad
+ip -n c1 link set veth1 up; ip -n c1 addr add 172.17.0.2/16 dev veth1
+ip -n c1 addr add fd17::2/64 dev veth1 nodad
+ip -n c1 route add default via 172.17.0.1; ip -n c1 -6 route add default via fd17::1
+ip -n peer -6 route add fd17::/64 via 2001:db8:1::4
+sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
+nft -f - <<END
+table ip nat {{ chain post {{ type nat hook postrouting priority 100; oifname "{port}" masquerade; }}; }}
+table ip6 track {{ chain through {{ type filter hook forward priority 0; ct state established accept; }}; }}
+END
+"""
+
+
+# IPCTNL_MSG_CT_DELETE without a tuple: all entries, which would be there for days.
+FLUSH = """
+import sys
+sys.path.insert(0, "/manactl/src")
+from manactl.wire.netlink import NetlinkSocket
+with NetlinkSocket(12, strict=False) as sock:
+    sock.request((1 << 8) | 2, 0, bytes(4))
+"""
+
+
+def test_connections_of_containers_are_counted(vm: Vm) -> None:
+    port, _ = peer(vm)
+    programs = []
+    guest = "/manactl/tests/lab/guest/tcp.py"
+
+    def start(netns: str, *argv: str, said: str) -> None:
+        programs.append(vm.spawn(["ip", "netns", "exec", netns, "python3", guest, *argv]))
+        programs[-1].read_until(said, 60)
+
+    try:
+        vm.run(CONTAINER.format(port=port))
+        for address in ("10.1.0.9", "2001:db8:1::9"):
+            start("peer", "serve", address, "7000", said="listening")
+            start("c1", "probe", address, "7000", "2000", said="connected")
+        found = refusals(vm, "--raw-qp", port)["forwarding"]
+        assert found["waivable"]
+        flows = {one["value"]["source"]: one["value"] for one in found["evidence"]}
+        assert {source: one["connections"] for source, one in flows.items()} == {
+            "172.17.0.2": 1, "fd17::2": 1,
+        }  # fmt: skip
+        assert flows["172.17.0.2"]["example"] == "tcp to 10.1.0.9:7000"
+        assert "forwarding" not in refusals(vm, "--raw-qp", port, "--allow", "forwarding")
+        unprivileged = ("setpriv", "--bounding-set=-net_admin", "--inh-caps=-all")
+        ran = manactl(vm, "claim", "--dry-run", "--raw-qp", port, prefix=unprivileged)
+        assert "connections that are forwarded for others could not be read" in ran.err
+    finally:
+        for program in programs:
+            program.kill()
+        vm.run(["python3", "-c", FLUSH], check=False)
+        vm.run(
+            "nft flush ruleset; sysctl -qw net.ipv4.ip_forward=0 net.ipv6.conf.all.forwarding=0; "
+            "ip netns del c1",
+            check=False,
+        )
+
+
+def test_azures_addresses_and_what_others_send_by_the_port(vm: Vm) -> None:
+    port, _ = peer(vm)
+    try:
+        vm.run(f"ip route add 169.254.169.254/32 via 10.1.0.1 dev {port}")
+        assert "169.254.169.254" in refusals(vm, "--raw-qp", port)["azure-fabric"]["message"]
+        vm.run(
+            "ip route add 169.254.169.254/32 via 10.0.0.1 dev lan0 metric 9; "
+            "modprobe -a sch_ingress cls_matchall act_mirred configfs netconsole; "
+            "tc qdisc add dev lan0 clsact; "
+            f"tc filter add dev lan0 egress matchall action mirred egress redirect dev {port}; "
+            "mount -t configfs none /sys/kernel/config; t=/sys/kernel/config/netconsole/t; mkdir $t; "
+            f"echo {port} >$t/dev_name; echo 10.1.0.4 >$t/local_ip; echo 10.1.0.9 >$t/remote_ip; "
+            "echo 02:15:5d:00:00:03 >$t/remote_mac; echo 1 >$t/enabled"
+        )
+        found = refusals(vm, "--raw-qp", port)
+        assert "azure-fabric" not in found
+        assert any("169.254.169.254 leave by lan0" in note for note in found["plan"]["notes"])
+        stops = found["plan"]["stops"]
+        assert f"packets of lan0 that tc filters send by {port}" in stops
+        assert f"kernel messages that are sent by {port} (netconsole)" in stops
+    finally:
+        vm.run("t=/sys/kernel/config/netconsole/t; echo 0 >$t/enabled; rmdir $t; "
+               "umount /sys/kernel/config; rmmod netconsole; tc qdisc del dev lan0 clsact",
+               check=False)  # fmt: skip
