@@ -288,10 +288,7 @@ def _loses_in_a_pod(vm: Vm, port: str) -> None:
     assert barred(vm, port) == ""
     vm.run("ip -n pod nexthop add id 5 via 10.9.1.9 dev mv0")
     assert "could not restore mv0 (macvlan)" in barred(vm, port)
-    vm.run(f"ip link set {port} down")
-    eventually(lambda: vm.run("ip -n pod nexthop").out == "")
-    vm.run(f"ip link set {port} up")
-    eventually(running)
+    vm.run("ip -n pod nexthop flush")  # 6.x drops them with the carrier, 7.3 was not seen to
     ran = manactl(vm, "claim", "--raw-qp", port, "--allow", "upper")
     assert ran.rc == 0, ran.err
     before = kept(vm, "-n pod")
