@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from tests.lab.scene import manactl
+from tests.lab.site import on_oldest_and_newest
 from tests.lab.users import eventually, user
 from tests.lab.vm import Vm
 from tests.unit import schema
+
+pytestmark = on_oldest_and_newest()
 
 PEER = """
 set -e
