@@ -11,7 +11,8 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-SHAPES = ("plain", "vrf", "bridge", "vlan", "both in a vrf")
+SHAPES = ("plain", "bridge", "vlan")
+VRFS = ("vrf", "both in a vrf")
 TABLES = (254, 254, 254, 100, 4000)
 VRF_TABLE = 700
 SHARED, OWN = range(1, 4), range(11, 13)  # subnets of both devices, and of the port alone

@@ -29,7 +29,7 @@ for m in mana mana_ib ib_uverbs; do [ -d /sys/module/$m ] && echo module $m; don
 ls /sys/class/infiniband 2>/dev/null | sed 's/^/rdma /'
 sed 's/^/taint /' /proc/sys/kernel/tainted
 rdma system 2>/dev/null | sed 's/ .*netns/ netns/; s/^/rdma system /; s/ privileged.*//'
-grep -E '^[^ ]+ (/proc|/sys/kernel/debug) ' /proc/mounts
+grep -E '^[^ ]+ (/proc|/sys/kernel/debug) ' /proc/mounts | cut -d' ' -f2-
 """
 
 _CLEAN = """

@@ -46,9 +46,21 @@ done
 
 def on(number: int) -> pytest.MarkDecorator:
     """Run the test on one kernel alone, the one of this number (-1: the newest)."""
-    name = KERNELS[min(number, len(KERNELS) - 1)]
-    only = pytest.param(name, marks=pytest.mark.xdist_group(f"linux-{name}"), id=name)
-    return pytest.mark.parametrize("kernel", [only], indirect=True)
+    return _on({KERNELS[min(number, len(KERNELS) - 1)]})
+
+
+def on_oldest_and_newest() -> pytest.MarkDecorator:
+    """Run the test on two kernels, for what the one between does as they do."""
+    return _on({KERNELS[0], KERNELS[-1]})
+
+
+def _on(names: set[str]) -> pytest.MarkDecorator:
+    marked = [
+        pytest.param(name, marks=pytest.mark.xdist_group(f"linux-{name}"), id=name)
+        for name in KERNELS
+        if name in names
+    ]
+    return pytest.mark.parametrize("kernel", marked, indirect=True)
 
 
 @dataclass(frozen=True)

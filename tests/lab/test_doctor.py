@@ -99,7 +99,7 @@ def test_what_the_kernel_side_lacks(fit: Machine) -> None:
     assert (code, document["schema"], document["code"]) == (8, "manactl.error/1", "unsupported")
     vm.run("echo 1 > /sys/bus/pci/rescan")
     debugfs = "/sys/kernel/debug"
-    fit.provoke(f"umount {debugfs}", "debugfs", "advice", f"mount -t debugfs none {debugfs}")
+    fit.provoke(f"umount {debugfs}", "debugfs", "advice", f"mount -t debugfs debugfs {debugfs}")
     fit.provoke(
         "rdma system set netns exclusive", "rdma-netns", "advice",
         "rdma system set netns shared",

@@ -3,7 +3,7 @@ subnets with another device: the way to fifty destinations, and the peers that a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -29,8 +29,8 @@ def clean(here: Site) -> None:
     here.vm.run(packets.CLEAN.format(port=here.second), check=False)
 
 
-def try_one(here: Site, seed: int, number: int) -> str:
-    shape = packets.SHAPES[(seed + number) % len(packets.SHAPES)]
+def try_one(here: Site, seed: int, number: int, shapes: Sequence[str]) -> str:
+    shape = shapes[(seed + number) % len(shapes)]
     net = packets.draw(f"{seed} {number}", here.second, shape)
     script = net.script()
     print(f"network {seed} {number}, {net.shape}\n{script}")
@@ -80,4 +80,5 @@ def try_one(here: Site, seed: int, number: int) -> str:
 
 @pytest.mark.parametrize("count", [SOME, pytest.param(MANY, marks=pytest.mark.soak)])
 def test_packets_meet_what_they_met(here: Site, seed: int, count: int) -> None:
-    print([try_one(here, seed, number) for number in range(count)])
+    shapes = packets.SHAPES if count == SOME else (*packets.SHAPES, *packets.VRFS)
+    print([try_one(here, seed, number, shapes) for number in range(count)])

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests.lab.site import Run, Site, site
+from tests.lab.site import Run, Site, on_oldest_and_newest, site
 from tests.lab.users import GUEST, eventually, user
 from tests.lab.vm import Vm
 
+pytestmark = on_oldest_and_newest()
 ANYCAST = "fd00:2::77"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from manactl.look import pyroute2_links, upper_devices
+from manactl.look import netns, pyroute2_links, upper_devices
 from manactl.look.upper_devices import WHOLE, Found, Standing, View
 from manactl.netstate.surroundings import PacketSocket, TunnelWay
 
@@ -191,11 +192,26 @@ def test_the_other_end_of_a_pair_is_no_upper(port: int, search: Callable[..., li
 
 
 def test_a_place_that_cannot_be_entered_leaves_the_search_undone(
+    port: int, search: Callable[..., list[View]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(_: object) -> int:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(netns, "enter", denied)
+    with namespace() as blue, pytest.raises(TimeoutError):
+        search(here(), blue=blue)
+
+
+def test_a_file_that_is_no_namespace_is_passed_over(
     port: int, search: Callable[..., list[View]], tmp_path: Path
 ) -> None:
+    """What is left of `ip netns add` when its mount is lost, as after a lazy unmount."""
     (tmp_path / "file").write_text("")
-    with namespace() as blue, pytest.raises(TimeoutError):
-        search(here(), blue=blue, odd=str(tmp_path / "file"))
+    with namespace() as blue:
+        ip("link", "add", "link", "port0", "name", "mv0", "type", "macvlan")
+        ip("link", "set", "mv0", "netns", str(blue))
+        (view,) = search(here(), blue=blue, odd=str(tmp_path / "file"))
+    assert [one.name for one in view.stacked] == ["mv0"]
 
 
 def test_a_namespace_that_has_gone_is_passed_over(

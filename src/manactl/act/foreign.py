@@ -40,7 +40,7 @@ class Foreign(NamedTuple):
     def called(self) -> str:
         """What messages call it."""
         if self.place is None:
-            return f"network namespace {self.netns.inode}, which is gone"
+            return f"network namespace {self.netns.inode}, which is gone, or not visible here"
         return f"network namespace {self.place.name or self.place.inode}"
 
     def command(self, *words: str) -> str:
@@ -48,7 +48,10 @@ class Foreign(NamedTuple):
         if self.place is None:
             return command(*words)
         if self.place.name == self.place.path:
-            return command("nsenter", f"--net={self.place.path}", *words)
+            # As `ip netns exec` does: the netdevs in a /sys are those of where it was mounted.
+            there = f"mount -t sysfs sysfs /sys && exec {command(*words)}"
+            enter = ("nsenter", f"--net={self.place.path}", "unshare", "--mount")
+            return command(*enter, "sh", "-c", there)
         return command("ip", "netns", "exec", self.place.name, *words)
 
     def refused(self, verb: str, steps: Mapping[PortId, Sequence[Step]]) -> NotRestored:
@@ -89,7 +92,8 @@ class Foreign(NamedTuple):
         """The command that moves a netdev there, while it is."""
         assert self.place is not None
         name, path = self.place.name, self.place.path
-        target = path.split("/")[2] if name == path else name  # by the pid of a process in it
+        # By its name, the pid of a process in it, or the path of a mount.
+        target = path.split("/")[2] if path.startswith("/proc/") else name
         return command("ip", "link", "set", netdev, "netns", target)
 
 

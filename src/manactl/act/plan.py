@@ -10,7 +10,7 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from manactl.act import restore
@@ -19,7 +19,7 @@ from manactl.act.restore import Lost, Restored, until
 from manactl.decide import kernel_bugs
 from manactl.errors import ManactlError
 from manactl.model.port import Evidence, Holder, PortId
-from manactl.netstate import diff, link_settings, snapshot
+from manactl.netstate import diff, link_settings, loss_words, snapshot
 from manactl.netstate.link_settings import LinkSettings
 from manactl.netstate.losses import Cause
 from manactl.netstate.snapshot import PortState, Request
@@ -180,7 +180,26 @@ class KeepState:
 def restore_all(kept: Sequence[KeepState], system: System) -> list[Undone]:
     """Undo several at a time: what one port lacks may need what is on another."""
     found = restore.restore_ports(system, [step.state for step in kept], PATIENCE)
-    return [Undone(restored) for restored in found]
+    return [
+        Undone(replace(restored, lost=(*restored.lost, *_changed(step.state, system))))
+        for step, restored in zip(kept, found, strict=True)
+    ]
+
+
+def _changed(state: PortState, system: System) -> list[Lost]:
+    """Settings of the netdev that are not as they were, though it is the same: not ours to set."""
+    if state.link is None or (now := system.netdev(state.port)) is None:
+        return []
+    if now.ifindex != state.ifindex:
+        return []  # set_up_anew() reports of it
+    try:
+        settings = system.link_settings(state.port)
+    except OSError as error:
+        return [Lost(Cause.CHANGED, f"settings of {now.name}: not compared, {error.strerror}")]
+    return [
+        Lost(Cause.CHANGED, f"{change.text} ({loss_words.WHY[Cause.CHANGED]})")
+        for change in link_settings.changed(state.link, settings, now.ifindex)
+    ]
 
 
 NOT_KEPT = (

@@ -53,7 +53,7 @@ _ERRNO = re.compile(r"(?:errno|error|err|ret)[ :=]+-?(\d{1,3})\b", re.I)
 _MINUS = re.compile(r"(?<![\w.:-])-(\d{1,3})(?![\w.:-])|(?<=[:=])-(\d{1,3})(?![\w.:-])")
 _SYMBOL = re.compile(r"\bE[A-Z]{3,}\b")
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-_QUOTED = re.compile(r"^(['\"`]+)(.*)\1$")
+_QUOTED = re.compile(r"^(['\"`]{1,3})(.*)\1$")
 _DULL = frozenset(
     re.split(" ", "the an of to is it in on and or for not no this that with by port mana has was")
 )

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import functools
 import os
+import re
 import socket
 import sys
 from collections.abc import Collection, Iterator, Mapping
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from manactl.look import sysfs
 from manactl.look.forked import Child
 from manactl.look.sysfs import Roots
-from manactl.look.text_files import names
+from manactl.look.text_files import lines, names
 from manactl.model.claim import NetnsId
 from manactl.model.port import Netdev
 
@@ -33,11 +34,13 @@ MNT_DETACH = 2
 
 NAMED = "/run/netns"  # where `ip netns` keeps them
 WAIT = 2.0  # s; a namespace takes less than a millisecond
+_MOUNT_ROOT, _MOUNT_POINT = 3, 4  # of /proc/PID/mountinfo, which has spaces and the like in octal
+_OCTAL = re.compile(r"\\([0-7]{3})")
 SO_NETNS_COOKIE = 71  # include/uapi/asm-generic/socket.h
 
 
 class NetdevInNetns(NamedTuple):
-    """A port's netdev and the namespace that it is in: its `ip netns` name or a path in /proc.
+    """A port's netdev and the namespace that it is in: its `ip netns` name, or a path to it.
 
     An empty name is our own: found there, but not in the /sys that we were given.
     """
@@ -72,7 +75,7 @@ def own(proc: str = "/proc") -> NetnsId:
 
 
 def find(wanted: NetnsId, proc: str = "/proc", named: str = NAMED) -> Namespace | None:
-    """That namespace, where a name or a process leads to it. Only root finds all."""
+    """That namespace, where a name, a process or a mount leads to it. Only root finds all."""
     for place in namespaces(proc, named):
         if place.inode != wanted.inode:
             continue
@@ -89,7 +92,7 @@ def _cookie_of(place: Namespace) -> int | None:
 
 
 class OtherNamespaces:
-    """NetnsSource that searches every namespace with a name or a process."""
+    """NetnsSource that searches every namespace with a name, a process or a mount."""
 
     def __init__(self, roots: Roots, named: str = NAMED, wait: float = WAIT) -> None:
         self._roots = roots
@@ -128,6 +131,11 @@ def _places(proc: str, named: str) -> Iterator[tuple[str, str]]:
     for pid in pids:
         path = f"{proc}/{pid}/ns/net"
         yield path, path
+    for line in lines(f"{proc}/self/mountinfo"):  # those that Docker keeps, for one
+        words = line.split(" ")
+        if len(words) > _MOUNT_POINT and words[_MOUNT_ROOT].startswith("net:["):
+            path = _OCTAL.sub(lambda code: chr(int(code[1], 8)), words[_MOUNT_POINT])
+            yield path, path
 
 
 def _inode(path: str) -> int | None:
@@ -169,8 +177,11 @@ def enter(place: Namespace) -> int:
         if os.fstat(fd).st_ino != place.inode:  # another process has got the pid
             raise ProcessLookupError(errno.ESRCH, place.path)
         set_namespace(fd)
-    except BaseException:
+    except BaseException as error:
         os.close(fd)
+        # `ip netns add` leaves a plain file where its mount is lost, or in another mount namespace.
+        if isinstance(error, OSError) and error.errno == errno.EINVAL:
+            raise ProcessLookupError(errno.ESRCH, place.path) from error
         raise
     return fd
 

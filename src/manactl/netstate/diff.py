@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ from manactl.netstate.snapshot import (
     describe,
     devices_of,
     expired,
+    is_everywhere,
     is_ipv6_address,
     is_link_scope,
     is_temporary,
@@ -250,9 +251,13 @@ class Comparison:
 
     @cached_property
     def missing(self) -> list[MissingFact]:
-        """What was there, is not, and can be made again."""
+        """What was there, is not, and can be made again; or cannot, for what is there instead."""
         lost = self.lost
-        return [one for one in self._absent if one.fact not in lost]
+        return [
+            MissingFact(one.fact, one.instead or self._joined_to(one.fact))
+            for one in self._absent
+            if one.fact not in lost
+        ]
 
     @cached_property
     def lost(self) -> dict[Fact, Loss]:
@@ -295,19 +300,46 @@ class Comparison:
 
     @property
     def misplaced(self) -> list[Loss]:
-        """The routes of ours whose place in their row is not what it was."""
-        found = (rows.swapped(was, now) for was, now in self._row_pairs)
+        """The routes of ours whose place in their row is not what it was, and those that come after
+        what somebody has put there meanwhile."""
+        found = [rows.swapped(was, now) for was, now in self._row_pairs]
+        found += [rows.overtaken(row, self._had.values(), anew) for row, anew in self._rows_anew]
         return [losses.of_order(swap) for swap in found if swap is not None]
+
+    @property
+    def _rows_anew(self) -> Iterator[tuple[Row, list[Fact]]]:
+        """Each row that somebody has put routes in, and these."""
+        if not self._anew:
+            return
+        own = {place.ifindex for place in self.places[: len(self.wanted.places)]}
+        both = {**self._have, **self._beside}
+        is_now = rows.split(
+            (f for f in self.now.rows if route_key(f) in self._anew), own, both.__getitem__
+        )
+        for at, row in is_now.items():
+            if anew := [f for f in self._anew[at] if not (derived(f) or is_everywhere(f))]:
+                yield row, anew
 
     @cached_property
     def _anew(self) -> dict[RouteKey, list[Fact]]:
         """The routes on other devices that were not there, by row."""
-        had, then = set(self._had.values()), set(self.wanted.rows)
+        had = set(self._had.values())
+        had |= set(self._identities(self.wanted.rows, self.was).values())
         found: dict[RouteKey, list[Fact]] = {}
         for fact, what in self._beside.items():
-            if what not in had and fact not in then:
+            if what not in had:
                 found.setdefault(route_key(fact), []).append(fact)
         return found
+
+    def _joined_to(self, fact: Fact) -> Fact | None:
+        """The IPv6 route that somebody has put on another device meanwhile and that the kernel would
+        make one multipath route of with this one, whatever the flags of the request are."""
+        if fact.kind is not Kind.ROUTE or not (theirs := self._anew.get(route_key(fact))):
+            return None
+        if not _is_by_gateway(fact):
+            return None
+        found = (r for r in theirs if _is_by_gateway(r) and not passing(r))
+        return next((route for route in found if not self._is_rest(route, fact)), None)
 
     def _taken_over(
         self, fact: Fact, instead: Fact | None, taken: Mapping[int, Fact]
@@ -535,6 +567,8 @@ class Comparison:
         """The requests that bring a missing fact back, or as much of it as can be had."""
         if missing.fact in self.obstacles and not _is_divisible(missing.fact):
             return []
+        if self._joined_to(missing.fact) is not None:
+            return []
         return requests(missing, self.wanted, self.places, self.elapsed)
 
     @property
@@ -546,6 +580,14 @@ class Comparison:
 
 def _protocol(route: Fact) -> int:
     return rt.RtMsg.of(route.body).protocol
+
+
+def _is_by_gateway(fact: Fact) -> bool:
+    """An IPv6 route that may be, or become, a multipath route (rt6_qualify_for_ecmp())."""
+    if not rt.is_ipv6(fact.body) or nexthop_of(fact) is not None:
+        return False
+    attrs = rt.split(fact.body, rt.RTMSG.size)
+    return any(rt.value(attrs, one) is not None for one in (rt.RTA_GATEWAY, rt.RTA_MULTIPATH))
 
 
 def _is_divisible(fact: Fact) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Self
 
 from manactl.netstate.requests import Request
@@ -125,6 +125,18 @@ def changes(was: LinkSettings, now: LinkSettings, ifindex: int) -> list[Change]:
         if one not in now.qdiscs
     ]
     return found
+
+
+def changed(was: LinkSettings, now: LinkSettings, ifindex: int) -> list[Change]:
+    """What is not as it was on a netdev that was there all the time.
+
+    Somebody has set it; or the netdev was moved to another network namespace and back, which sets
+    its sysctls to defaults and removes its qdiscs (dev_change_net_namespace()). Its master is
+    compared with the uppers, and the options of a qdisc count packets.
+    """
+    there = {one[:3] for one in now.qdiscs}
+    gone = tuple(one for one in was.qdiscs if one[:3] not in there)
+    return changes(replace(was, master=None, qdiscs=gone), now, ifindex)
 
 
 def _set(ifindex: int, more: bytes, *, flags: int = 0, change: int = 0) -> Request:

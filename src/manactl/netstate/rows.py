@@ -55,6 +55,13 @@ def swapped(was: Row, now: Row) -> Swap | None:
     return None
 
 
+def overtaken(now: Row, had: Collection[Hashable], anew: Collection[Fact]) -> Swap | None:
+    """The first of ours, of what there `had` been, that comes after one of those put in `anew`."""
+    ahead = next((number for number, one in enumerate(now) if one.fact in anew), len(now))
+    ours = (one for one in now[ahead:] if one.ours and one.what in had)
+    return next((Swap(one, now[ahead]) for one in ours), None)
+
+
 def _common(was: Row, now: Row) -> tuple[Row, Row]:
     both = {entry.what for entry in was} & {entry.what for entry in now}
     return [e for e in was if e.what in both], [e for e in now if e.what in both]

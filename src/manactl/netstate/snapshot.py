@@ -302,6 +302,11 @@ def _is_everywhere(head: rt.RtMsg, attrs: Mapping[int, bytes]) -> bool:
     return head.family == socket.AF_INET6 and to.startswith(_EVERYWHERE)
 
 
+def is_everywhere(route: Fact) -> bool:
+    """Whether every device with IPv6 has such a route."""
+    return _is_everywhere(rt.RtMsg.of(route.body), rt.by_type(route.body, rt.RTMSG.size))
+
+
 _KEY = (rt.RTA_DST, rt.RTA_SRC, rt.RTA_PRIORITY, rt.RTA_TABLE)
 
 

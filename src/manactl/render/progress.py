@@ -19,6 +19,7 @@ from manactl.render import plan as plan_lines
 from manactl.render.wrap import columns, fold
 
 DONE, FAILED = "ok", "failed"
+THREAD = "manactl: step"
 _LONG = 2.0  # s; a step that takes longer is shown while it runs
 
 
@@ -117,7 +118,7 @@ class Terminal(Plain):
                 with self._shown(title[:1].upper() + title[1:]):
                     over.wait()
 
-        thread = threading.Thread(target=show, daemon=True)
+        thread = threading.Thread(target=show, name=THREAD, daemon=True)
         try:
             thread.start()
         except RuntimeError:  # no more threads: what is shown is not needed

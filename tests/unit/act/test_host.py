@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
 from manactl.act.host import CAP_NET_ADMIN, CAP_NET_RAW, LiveHost
 from manactl.act.terminate import LiveProcesses
+from manactl.errors import Unsupported
+from manactl.journal import file as journal
 
 
 def test_it_is_this_machine() -> None:
@@ -33,3 +37,14 @@ def test_a_system_pauses_as_it_is_told() -> None:
     with LiveHost().system(pauses.append) as system:
         system.pause(3.5)
     assert pauses == [3.5]
+
+
+def test_a_proc_without_sysctls_is_a_place_where_nothing_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a unit with ProcSubset=pid: which boot this is cannot be read there."""
+    real = journal.read_boot_id
+    monkeypatch.setattr(journal, "read_boot_id", lambda: real(tmp_path))
+    with pytest.raises(Unsupported, match="boot_id cannot be read: No such file") as caught:
+        LiveHost().boot_id()
+    assert "ProcSubset=all" in (caught.value.hint or "")

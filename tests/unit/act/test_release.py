@@ -29,6 +29,7 @@ from manactl.errors import (
 from manactl.journal import file as journal
 from manactl.journal import lock
 from manactl.model.port import PortId
+from manactl.netstate.link_settings import LinkSettings
 from manactl.netstate.members import Member
 from manactl.netstate.snapshot import PortState, Request, Rows
 from manactl.render.outcome_document import release_document
@@ -624,7 +625,43 @@ def test_a_netdev_that_stayed_keeps_the_settings_that_it_was_given_meanwhile(
     claim(tmp_path, FakeHost(kernel))
     kernel.nics[0].mtu = 3000
     (port,) = release(tmp_path, FakeHost(kernel)).ports
-    assert (kernel.nics[0].mtu, port.lost) == (3000, ())
+    assert kernel.nics[0].mtu == 3000
+    (lost,) = port.lost
+    assert (lost.cause, lost.text.split(" (")[0]) == ("changed", "mtu 1500")
+    assert claims(tmp_path) == []
+
+
+def test_settings_that_a_move_to_another_namespace_and_back_has_reset_are_reported(
+    tmp_path: Path,
+) -> None:
+    """Nothing else tells of it: number, name, MTU and altnames are as they were."""
+    kernel = furnished()
+    nic = kernel.nics[0]
+    nic.rp_filter, nic.prio = "2", True
+    claim(tmp_path, FakeHost(kernel))
+    nic.rp_filter, nic.prio = "0", False
+    (port,) = release(tmp_path, FakeHost(kernel)).ports
+    assert [(lost.cause, lost.text.split(" (")[0]) for lost in port.lost] == [
+        ("changed", "sysctl net/ipv4/conf: rp_filter = 2"),
+        ("changed", "qdisc prio 1: root"),
+    ]
+    assert port.residue == ()
+
+
+def test_settings_that_cannot_be_read_again_are_said_to_be_not_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = furnished()
+    claim(tmp_path, FakeHost(kernel))
+
+    def unreadable(_: Nic) -> LinkSettings:
+        raise OSError(errno.ENOBUFS, "No buffer space available")
+
+    monkeypatch.setattr(kernel, "settings_of", unreadable)
+    (port,) = release(tmp_path, FakeHost(kernel)).ports
+    assert [lost.text for lost in port.lost] == [
+        "settings of eth1: not compared, No buffer space available"
+    ]
 
 
 # --- a bridge or a bond that forwards later -------------------------------------------------

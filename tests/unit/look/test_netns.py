@@ -88,6 +88,20 @@ def test_what_ends_meanwhile_or_may_not_be_seen_is_passed_over(places: Places) -
     assert places.found() == [("", "ours"), (f"{places.proc}/8/ns/net", "other")]
 
 
+def test_a_mount_leads_to_a_namespace_that_has_neither_name_nor_process(places: Places) -> None:
+    """As Docker keeps them below /run/docker."""
+    place = places.base / "two words"
+    os.link(places.namespace("docker"), place)
+    mounted = str(place).replace(" ", "\\040")
+    (places.base / "proc/self/mountinfo").write_text(
+        "21 20 0:4 / /proc rw - proc proc rw\n"
+        f"52 21 0:4 net:[4026532291] {mounted} rw shared:7 - nsfs nsfs rw\n"
+        f"53 21 0:4 mnt:[4026532292] {places.base}/ns-ours rw - nsfs nsfs rw\n"
+        "54 21\n"
+    )
+    assert places.found() == [("", "ours"), (str(place), "docker")]
+
+
 def test_without_names_and_processes_there_is_ours(tmp_path: Path) -> None:
     listed = namespaces("/proc", str(tmp_path / "none"))
     ours = next(listed)
@@ -102,6 +116,16 @@ def test_a_path_that_leads_to_another_namespace_by_now_is_not_entered(tmp_path: 
         enter(Namespace("x", "/proc/self/ns/net", os.stat("/proc/self/ns/net").st_ino + 1))
     with pytest.raises(FileNotFoundError):
         enter(Namespace("x", str(tmp_path / "gone"), 1))
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_name_without_a_namespace_is_passed_over(tmp_path: Path) -> None:
+    """The plain file that `ip netns add` mounts a namespace on, without the mount."""
+    before = len(os.listdir("/proc/self/fd"))
+    leftover = tmp_path / "leftover"
+    leftover.touch()
+    with pytest.raises(ProcessLookupError):
+        enter(Namespace("leftover", str(leftover), leftover.stat().st_ino))
     assert len(os.listdir("/proc/self/fd")) == before
 
 

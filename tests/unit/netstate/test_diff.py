@@ -781,6 +781,48 @@ def test_routes_of_ours_are_put_first_again() -> None:
     assert (right.moves, right.misplaced) == ([], [])
 
 
+def test_a_route_that_somebody_has_put_before_ours_is_reported() -> None:
+    ours, theirs = (route("192.0.2.0", 24, index, via="10.0.0.9") for index in (3, 9))
+    found = Comparison(state(ours), beside(state(ours), theirs, ours))
+    assert (found.missing, found.moves) == ([], [])  # it is theirs to remove
+    assert [(one.fact, one.instead) for one in found.misplaced] == [(ours, theirs)]
+    assert Comparison(state(ours), beside(state(ours), ours, theirs)).misplaced == []
+    # One that was there before is not new because its lifetime goes on.
+    short, later = (route("2001:db8::", 32, 9, proto=RA, expires=left) for left in (900, 800))
+    ours = route("2001:db8::", 32, via=GATEWAY)
+    wanted = beside(state(ours), short, ours)
+    assert Comparison(wanted, beside(state(ours), later, ours)).misplaced == []
+
+
+@pytest.mark.parametrize("protocol", [2, 255])
+def test_what_the_kernel_has_on_every_device_overtakes_nothing(protocol: int) -> None:
+    for prefix in ("fe80::", "ff00::"):
+        ours, theirs = (route(prefix, 64, index, proto=protocol) for index in (3, 9))
+        assert Comparison(state(ours), beside(state(ours), theirs, ours)).misplaced == []
+
+
+def test_no_ipv6_route_is_joined_to_one_that_somebody_has_put_elsewhere() -> None:
+    """The kernel would make one multipath route of both: half of the packets would leave by each."""
+    ours, theirs = (route("2001:db8::", 32, index, via=GATEWAY) for index in (3, 9))
+    both = multipath(Hop(0, 0, 3, b""), Hop(0, 0, 9, b""))
+    for wanted in (ours, both):
+        other = theirs if wanted is ours else route("2001:db8::", 32, 8, via=GATEWAY)
+        found = Comparison(state(wanted), beside(state(), other))
+        (missing,) = found.missing
+        assert missing.instead == other
+        assert found.requests(missing) == []
+    # The kernel joins none of these, and what it has left of a multipath route is no obstacle.
+    for harmless in (
+        route("2001:db8::", 32, 9),
+        route("2001:db8::", 32, 9, via=GATEWAY, proto=RA, expires=900),
+        route("2001:db8::", 32, 9, via=GATEWAY, metric=7),
+    ):
+        found = Comparison(state(ours), beside(state(), harmless))
+        assert found.requests(found.missing[0])
+    found = Comparison(state(both), beside(state(), multipath(Hop(0, 0, 9, b""))))
+    assert found.requests(found.missing[0])
+
+
 def test_a_moment_of_reach_for_each_gateway() -> None:
     one = route("192.0.2.0", 24, via="10.0.0.9", table=100)
     (made,) = diff.requests(MissingFact(one, None), state(one), HERE, 0)

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import struct
 
-from manactl.netstate.link_settings import LinkSettings, Qdisc, changes, of_link, qdiscs
+from manactl.netstate.link_settings import (
+    LinkSettings,
+    Qdisc,
+    changed,
+    changes,
+    of_link,
+    qdiscs,
+)
 
 MTU, TXQLEN, ALIAS, MASTER, ALT = 4, 13, 20, 10, 53
 FIRST = Qdisc(0x10000, 0xFFFFFFFF, "prio", b"\3\0\0\0")
@@ -98,3 +106,13 @@ def test_they_survive_json() -> None:
     assert LinkSettings.from_json(json.loads(text)) == WAS
     bare = LinkSettings(qdiscs=(Qdisc(1, 2, "clsact", None),))
     assert LinkSettings.from_json(json.loads(json.dumps(bare.to_json()))) == bare
+
+
+def test_of_a_netdev_that_stayed_masters_and_counters_of_qdiscs_are_not_compared() -> None:
+    counted = dataclasses.replace(WAS, master=None, qdiscs=(FIRST._replace(options=b"\7\0\0\0"),))
+    assert changed(WAS, counted, 7) == []
+    assert [change.text for change in changed(WAS, FRESH, 7)] == [
+        change.text for change in changes(dataclasses.replace(WAS, master=None), FRESH, 7)
+    ]
+    other = dataclasses.replace(WAS, qdiscs=(FIRST._replace(kind="fq"),))
+    assert [change.text for change in changed(WAS, other, 7)] == ["qdisc prio 1: root"]

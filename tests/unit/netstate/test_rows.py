@@ -49,6 +49,16 @@ def test_a_swap_is_between_ours_and_anothers() -> None:
     assert rows.swapped(row(a, x), row(y, a, x)) is None  # one that is new
 
 
+def test_what_was_put_before_ours_meanwhile() -> None:
+    a, b, x, y = four(3, 1), four(4, 2), four(5, 3), four(6, 4)
+    swap = rows.overtaken(row(x, y, b, a), {a, x}, [y])
+    assert swap is not None
+    assert (swap.first.fact, swap.then.fact) == (a, y)  # b is new as well
+    assert rows.overtaken(row(a, y), {a}, [y]) is None
+    assert rows.overtaken(row(y, x), {a, x}, [y]) is None  # theirs alone
+    assert rows.overtaken(row(x, a), {a}, [y]) is None
+
+
 class KernelRow:
     """A row as fib_table_insert() keeps it."""
 
