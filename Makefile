@@ -4,9 +4,9 @@ PORTS = 2
 # One more than cores: a guest waits for time-outs and carriers a third of its time.
 WORKERS = 3
 ARGS =
-# What the tests need and a person does not wait for: the VMBus of each kernel, built once.
-PAIRS = --pairs
-demo bench lab: PAIRS =
+# The VMBus of each kernel, built once, for the tests that need it.
+PAIRS =
+soak: PAIRS = --pairs
 # Of the mutants: how many are drawn, and which.
 COUNT = 60
 SEED = 1

@@ -8,10 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from tests.lab.agent import Process
 from tests.lab.users import eventually
 from tests.lab.vm import Vm
 from tests.lab.vmbus.host import CLASS, Nic
+
+# Until the module was built on more than one machine.
+pytestmark = pytest.mark.soak
 
 BUS = "/sys/bus/vmbus/drivers"
 
