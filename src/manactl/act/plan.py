@@ -188,10 +188,9 @@ def restore_all(kept: Sequence[KeepState], system: System) -> list[Undone]:
 
 def _changed(state: PortState, system: System) -> list[Lost]:
     """Settings of the netdev that are not as they were, though it is the same: not ours to set."""
-    if state.link is None or (now := system.netdev(state.port)) is None:
-        return []
-    if now.ifindex != state.ifindex:
-        return []  # set_up_anew() reports of it
+    now = system.netdev(state.port)
+    if state.link is None or now is None or made_anew(state, system):
+        return []  # set_up_anew() reports of one that was made anew
     try:
         settings = system.link_settings(state.port)
     except OSError as error:
