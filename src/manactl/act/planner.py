@@ -85,6 +85,13 @@ def claim(
     )
 
 
+_UNTIL = {
+    "lacp": "its partner has answered (LACP)",
+    "updelay": "its updelay is over",
+    "arp": "its ARP probes are answered",
+}
+
+
 def _forwards_later(state: PortState) -> str | None:
     """What comes to the outage after release has set the port up."""
     member = state.member
@@ -92,7 +99,7 @@ def _forwards_later(state: PortState) -> str | None:
         return None
     how = "it has listened and learned (STP)"
     if member.kind == "bond":
-        how = "its partner has answered (LACP)"
+        how = _UNTIL.get(member.by, _UNTIL["lacp"])
     name = state.ifname
     most = "" if member.within is None else f": up to {member.within:.0f} s more"
     return f"{name} in {member.master}, after release too, until {how}{most}"
