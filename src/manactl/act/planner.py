@@ -122,6 +122,11 @@ def _sent_by_others(name: str, around: Surroundings) -> list[str]:
     found += [
         f"packets of {one} that tc filters send by {name}" for one in around.redirecting or ()
     ]
+    if around.nftables is None:
+        found.append(f"what nftables rules send by {name} (fwd, dup): that could not be read")
+    found += [
+        f"packets that the nftables chain {one} sends by {name}" for one in around.nftables or ()
+    ]
     if around.netconsole is None:
         found.append(f"kernel messages (netconsole), should they be sent by {name}")
     elif around.netconsole:
