@@ -30,7 +30,8 @@ def claim(
     waits: list[Step] = []
     keeps: list[Step] = []
     acts: list[Step] = []
-    stops, drops, restores, lost, notes = [], [], [], [], []
+    stops, restores, lost, notes = [], [], [], []
+    drops: list[str] = []
     listeners: list[Listener] = []
     for status, state, around in ports:
         name = state.ifname
@@ -51,7 +52,7 @@ def claim(
                 for one in around.fabric or ()
                 if one.matters and one.remaining is not None
             ]
-            drops += [snapshot.describe(fact, state.names) for fact in losses.dropped(state)]
+            drops += snapshot.describe_all(losses.dropped(state), state.names)
             restores.append(f"{name} set up, its carrier awaited")
             restores += _restored(state)
             lost.append(

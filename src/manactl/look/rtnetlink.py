@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Self
 
 from manactl.look import stacked_links
@@ -97,6 +97,10 @@ class Rtnl:
 
     def send(self, request: Request) -> None:
         self._socket.request(request.type, request.flags, request.body)
+
+    def send_all(self, requests: Sequence[Request]) -> list[OSError | None]:
+        """Send them in their order, and tell of each what the kernel said against it."""
+        return self._socket.request_all(requests)
 
     def dumps(self) -> Dumps:
         """All tables that can refer to a port, of this namespace."""
@@ -253,8 +257,8 @@ class Rtnl:
         out = rt.route_ifindexes(route)
         if not out:  # by a nexthop object, without net.ipv4.nexthop_compat_mode
             route = self.way_to(address, source, narrow, entry=False)
-            out = set() if route is None else rt.route_ifindexes(route)
-        return out
+            out = frozenset() if route is None else rt.route_ifindexes(route)
+        return set(out)
 
 
 def ntop(address: bytes) -> str:

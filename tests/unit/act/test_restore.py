@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -25,7 +25,7 @@ from manactl.netstate.snapshot import (
 )
 from manactl.netstate.uppers import UpperState
 from tests.unit import fakes
-from tests.unit.fakes import address, neighbour, nexthop, route
+from tests.unit.fakes import address, neighbour, nexthop, refused, route
 from tests.unit.kernel import ADDRESS, Kernel, Message, Nic, meaning
 
 PORT = PortId("7870:00:00.0", 1, "00:0d:3a:aa:00:10")
@@ -104,6 +104,9 @@ class World:
             self._set_link(request.body)
         else:
             self.kernel.send(request.type, request.flags, request.body)
+
+    def send_all(self, requests: Sequence[Request]) -> list[OSError | None]:
+        return [refused(self.send, request) for request in requests]
 
     def _set_link(self, body: bytes) -> None:
         _, _, _, index, flags, change = struct.unpack_from("=BBHiII", body)
