@@ -86,6 +86,13 @@ def claim(
     )
 
 
+_UNTIL = {
+    "lacp": "its partner has answered (LACP)",
+    "updelay": "its updelay is over",
+    "arp": "its ARP probes are answered",
+}
+
+
 def _forwards_later(state: PortState) -> str | None:
     """What comes to the outage after release has set the port up."""
     member = state.member
@@ -93,7 +100,7 @@ def _forwards_later(state: PortState) -> str | None:
         return None
     how = "it has listened and learned (STP)"
     if member.kind == "bond":
-        how = "its partner has answered (LACP)"
+        how = _UNTIL.get(member.by, _UNTIL["lacp"])
     name = state.ifname
     most = "" if member.within is None else f": up to {member.within:.0f} s more"
     return f"{name} in {member.master}, after release too, until {how}{most}"
@@ -115,6 +122,11 @@ def _sent_by_others(name: str, around: Surroundings) -> list[str]:
         found.append(f"what tc filters of other devices redirect to {name}: that could not be read")
     found += [
         f"packets of {one} that tc filters send by {name}" for one in around.redirecting or ()
+    ]
+    if around.nftables is None:
+        found.append(f"what nftables rules send by {name} (fwd, dup): that could not be read")
+    found += [
+        f"packets that the nftables chain {one} sends by {name}" for one in around.nftables or ()
     ]
     if around.netconsole is None:
         found.append(f"kernel messages (netconsole), should they be sent by {name}")

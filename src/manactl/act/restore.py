@@ -254,6 +254,17 @@ class _Restoration:
     def _inactive(self) -> list[Inactive]:
         return uppers.inactive(self._now.matched, self._now.moved)
 
+    def _waits(self, bond: Inactive) -> bool:
+        """Whether the bond refuses the port as its active slave for a while only: for its updelay,
+        say (bond_option_active_slave_set() wants a slave whose link is up)."""
+        now = self._now.now
+        settling = members.settling(self._wanted.member, now.member)
+        return (
+            settling is not None
+            and (settling.kind, settling.master) == ("bond", bond.now.name)
+            and bond.slave == now.ifindex
+        )
+
     def _restore_sysctls(self) -> bool:
         changed = False
         for setting, path in self._other_settings():
@@ -341,8 +352,14 @@ class _Restoration:
             tuple(snapshot.removal(fact, state.now.names) for fact in state.surplus),
             tuple(snapshot.describe(fact, names) for fact in state.advertised),
             tuple(Lost(loss.cause, loss_words.text(loss, names)) for loss in self._lost),
-            members.settling(wanted.member, state.now.member),
+            self._settling(),
         )
+
+    def _settling(self) -> Member | None:
+        found = members.settling(self._wanted.member, self._now.now.member)
+        if found is not None and any(map(self._waits, self._inactive())):
+            return found._replace(active=True)
+        return found
 
     def _counts(self) -> Mapping[Kind, int]:
         still = {one.fact for one in self._missing}.union(self._now.advertised)
@@ -367,6 +384,8 @@ class _Restoration:
             elif pair.now.up is not pair.was.up:
                 yield f"{pair.now.describe()} {_updown(pair)} ({self._why(pair.now.ifindex)})"
         for bond in self._inactive():
+            if self._waits(bond):
+                continue
             slave = names.get(bond.slave) or names.get(bond.was.active or 0, str(bond.slave))
             is_now = names.get(bond.now.active or 0, "none")
             why = self._why(bond.was) if bond.slave > 0 else "it is gone"

@@ -367,7 +367,11 @@ class Comparison:
     def _taken_over(
         self, fact: Fact, instead: Fact | None, taken: Mapping[int, Fact]
     ) -> Fact | None:
-        """What its daemon has put in the place of a fact; None where it has not."""
+        """What its daemon has put in the place of a fact; None where it has not: what somebody else
+        has put there (`ip nexthop replace id N`) is not known to the daemon, and settles nothing.
+        """
+        if instead is not None and _maker(instead) != _maker(fact):
+            instead = None
         if fact.kind is Kind.NEXTHOP:
             members = rt.group_members(fact.body)
             anew = [taken[member] for member in members if member in taken]
@@ -377,7 +381,7 @@ class Comparison:
         if (by := nexthop_of(fact)) is not None and by in taken:
             return taken[by]
         others = self._anew.get(route_key(fact), ()) if fact.kind is Kind.ROUTE else ()
-        theirs = [one for one in others if _protocol(one) == _protocol(fact)]
+        theirs = [one for one in others if _maker(one) == _maker(fact)]
         anew = [one for one in (instead, *theirs) if one and not self._is_rest(one, fact)]
         return anew[0] if anew else None
 
@@ -605,8 +609,10 @@ class Comparison:
         return pairs(wanted.uppers, now.uppers, wanted.ifindex, now.ifindex)
 
 
-def _protocol(route: Fact) -> int:
-    return rt.RtMsg.of(route.body).protocol
+def _maker(fact: Fact) -> int:
+    """Whose a route or a nexthop is, by its protocol."""
+    head = rt.NhMsg if fact.kind is Kind.NEXTHOP else rt.RtMsg
+    return head.of(fact.body).protocol
 
 
 def _is_by_gateway(fact: Fact) -> bool:
