@@ -275,6 +275,7 @@ void host_close(struct nic *nic)
 	if (nic->path_vf) {
 		nic->path_vf = false;
 		record(nic, "path synthetic, by close");
+		link_plug(nic);
 	}
 	mutex_unlock(&nic->lock);
 }
@@ -298,14 +299,23 @@ void nic_put(struct nic *nic)
 	kref_put(&nic->ref, nic_free);
 }
 
-struct nic *nic_get(int number)
+/* With nics_lock held. */
+static struct nic *find_nic(int number)
 {
-	struct nic *nic, *found = NULL;
+	struct nic *nic;
 
-	mutex_lock(&nics_lock);
 	list_for_each_entry(nic, &nics, list)
 		if (nic->number == number)
-			found = nic;
+			return nic;
+	return NULL;
+}
+
+struct nic *nic_get(int number)
+{
+	struct nic *found;
+
+	mutex_lock(&nics_lock);
+	found = find_nic(number);
 	if (found)
 		kref_get(&found->ref);
 	mutex_unlock(&nics_lock);
@@ -388,8 +398,10 @@ struct nic *nic_offer(const u8 *mac, u32 serial, bool associated)
 	mutex_unlock(&nics_lock);
 	init_channel(nic);
 	record(nic, "offer %pM serial %u", mac, serial);
+	link_plug(nic);
 	error = bus_add(nic);
 	if (error) {
+		link_unplug(nic);
 		mutex_lock(&nics_lock);
 		list_del(&nic->list);
 		mutex_unlock(&nics_lock);
@@ -402,23 +414,22 @@ struct nic *nic_offer(const u8 *mac, u32 serial, bool associated)
 /* Take an offer back: the guest hears of it and lets its driver go. */
 int nic_rescind(int number)
 {
-	struct nic *nic, *found = NULL;
+	struct nic *nic;
 
 	mutex_lock(&nics_lock);
-	list_for_each_entry(nic, &nics, list)
-		if (nic->number == number)
-			found = nic;
-	if (found)
-		list_del(&found->list);
+	nic = find_nic(number);
+	if (nic)
+		list_del(&nic->list);
 	mutex_unlock(&nics_lock);
-	if (!found)
+	if (!nic)
 		return -ENODEV;
-	record(found, "rescind");
-	WRITE_ONCE(found->channel.rescind, true);
-	if (found->channel.chn_rescind_callback)
-		found->channel.chn_rescind_callback(&found->channel);
-	device_unregister(&found->device.device);
-	nic_put(found);
+	record(nic, "rescind");
+	WRITE_ONCE(nic->channel.rescind, true);
+	if (nic->channel.chn_rescind_callback)
+		nic->channel.chn_rescind_callback(&nic->channel);
+	device_unregister(&nic->device.device);
+	link_unplug(nic);
+	nic_put(nic);
 	return 0;
 }
 

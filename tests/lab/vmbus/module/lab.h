@@ -3,9 +3,9 @@
  * The two sides and what stands between them.
  *
  * Guest side: what drivers call (channel.c, gpadl.c, requestor.c, bus.c). Host side: a virtual NIC
- * per offer (host.c) that reads the outbound ring and answers (nvsp.c, rndis.c), a switch between
- * them (switch.c), and what tests see and do (record.c, control.c). They meet in the ring (ring.c)
- * and in the few functions under "between the sides".
+ * per offer (host.c) that reads the outbound ring and answers (nvsp.c, rndis.c), frames to and from
+ * the switch (frames.c, link.c), and what tests see and do (record.c, control.c). They meet in the
+ * ring (ring.c) and in the few functions under "between the sides".
  */
 #ifndef LAB_H
 #define LAB_H
@@ -100,8 +100,24 @@ void nvsp_associate(struct nic *nic);
 void rndis_control(struct nic *nic, const u8 *message, u32 size);
 void rndis_link(struct nic *nic);
 
-/* switch.c: called without any NIC's lock. */
-void switch_message(struct nic *from, const u8 *message, u32 size);
+/* ---- Frames. The switch itself is outside of the guest; called without any NIC's lock. */
+
+struct frame {
+	const u8 *data;
+	u32 length;
+	u32 tag; /* 802.1Q's, which travels beside the frame */
+};
+
+#define NO_TAG (~0u)
+
+void frames_sent(struct nic *from, const u8 *message, u32 size);
+void frame_deliver(struct nic *nic, const struct frame *frame);
+bool link_send(struct nic *nic, const struct frame *frame);
+
+int link_start(void);
+void link_stop(void);
+void link_plug(struct nic *nic); /* with the NIC's lock or without */
+void link_unplug(struct nic *nic);
 
 /* ---- record.c: for tests. */
 

@@ -114,6 +114,7 @@ static void switch_path(struct nic *nic, u64 tid, const struct nvsp_message *ask
 	nic->path_vf = vf;
 	nic->switches++;
 	record(nic, "path %s", vf ? "vf" : "synthetic");
+	link_plug(nic);
 	nic_complete(nic, tid, NULL);
 }
 
@@ -185,7 +186,7 @@ static void rndis(struct nic *nic, const struct vmpacket_descriptor *packet,
 	}
 	nic->sent++;
 	mutex_unlock(&nic->lock); /* other NICs' locks come now; the message is this thread's own */
-	switch_message(nic, nic->message, size);
+	frames_sent(nic, nic->message, size);
 	mutex_lock(&nic->lock);
 }
 
