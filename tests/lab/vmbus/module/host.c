@@ -267,12 +267,13 @@ void host_open(struct nic *nic, bool polled)
 void host_close(struct nic *nic)
 {
 	WRITE_ONCE(nic->open, false);
+	wake_up_all(&nic->let_go);
 	cancel_delayed_work_sync(&nic->poll);
 	cancel_work_sync(&nic->work);
 	mutex_lock(&nic->lock); /* a frame from another NIC may be on its way here */
 	record(nic, "close%s", nic->ready ? " without halt" : "");
 	nic->ready = false;
-	if (nic->path_vf) {
+	if (nic->path_vf && !nic->keep_path) {
 		nic->path_vf = false;
 		record(nic, "path synthetic, by close");
 		link_plug(nic);
@@ -380,6 +381,7 @@ struct nic *nic_offer(const u8 *mac, u32 serial, bool associated)
 	kref_init(&nic->ref);
 	kref_get(&nic->ref); /* the device's */
 	mutex_init(&nic->lock);
+	init_waitqueue_head(&nic->let_go);
 	INIT_LIST_HEAD(&nic->gpadls);
 	INIT_WORK(&nic->work, host_work);
 	INIT_DELAYED_WORK(&nic->poll, host_poll);
