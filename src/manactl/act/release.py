@@ -208,7 +208,7 @@ def _release_claim(run: _Run, path: Path, chosen: Sequence[PortId]) -> None:
             down_for = {port: _down_for(content, port, system.boottime()) for port in ports}
             work = Workplace(system, log, run.signals, run.progress)
             closes = content.ending if set(content.ports) <= set(ports) else None
-            undo = transition.release(steps, work, ports, closes=closes)
+            undo = transition.release(steps, work, ports, closes=closes, by=run.host.who())
             again = [transition.name_of(system, port) for port in ports]
             names = {port: _now_called(system, port, content, run.request.words) for port in ports}
     if not undo.clean:
@@ -266,7 +266,7 @@ def _accept(run: _Run, log: Journal, ports: Sequence[PortId]) -> None:
     found = _residue(run, log.content, ports, Outcome.ACCEPTED)
     run.signals.ignore()
     try:
-        accepting.record(log, {port.port: port.residue for port in found})
+        accepting.record(log, {port.port: port.residue for port in found}, run.host.who())
     finally:
         left = log.content.ports
         run.result.ports += [port for port in found if port.port not in left]

@@ -7,12 +7,12 @@ reads the same files as here. Only root may do that.
 
 from __future__ import annotations
 
+import _socket  # `socket` makes enums, which no other part of status needs
 import contextlib
 import errno
 import functools
 import os
 import re
-import socket
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -68,8 +68,12 @@ class NetnsSource(Protocol):
 def own(proc: str = "/proc") -> NetnsId:
     """The network namespace that this process is in."""
     cookie = None
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as any_one:
-        answer = any_one.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8)
+    with contextlib.suppress(OSError):
+        any_one = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
+        try:
+            answer = any_one.getsockopt(_socket.SOL_SOCKET, SO_NETNS_COOKIE, 8)
+        finally:
+            any_one.close()
         cookie = int.from_bytes(answer, sys.byteorder)
     return NetnsId(_inode(f"{proc}/self/ns/net"), cookie)
 
