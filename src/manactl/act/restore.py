@@ -35,7 +35,12 @@ class Network(Protocol):
     def monotonic(self) -> float: ...
     def pause(self, seconds: float) -> None: ...
     def capture(
-        self, port: PortId, nexthops: Collection[int] = (), rows: Rows = None
+        self,
+        port: PortId,
+        nexthops: Collection[int] = (),
+        rows: Rows = None,
+        *,
+        alone: bool = False,
     ) -> PortState: ...
     def send(self, request: Request) -> None: ...
     def send_all(self, requests: Sequence[Request]) -> list[OSError | None]: ...
@@ -143,7 +148,8 @@ class _Restoration:
         return progress
 
     def _look(self) -> None:
-        now = self._network.capture(self._wanted.port, self._ids, self._rows)
+        wanted = self._wanted
+        now = self._network.capture(wanted.port, self._ids, self._rows, alone=wanted.alone)
         self._state = Comparison(self._wanted, now, self._state)
 
     @property

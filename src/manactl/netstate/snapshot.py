@@ -19,7 +19,7 @@ from manactl.model.port import PortId
 from manactl.netstate.link_settings import LinkSettings
 from manactl.netstate.members import Member
 from manactl.netstate.requests import Request as Request  # noqa: PLC0414 - known from here
-from manactl.netstate.uppers import UpperState
+from manactl.netstate.uppers import NETVSC, UpperState
 from manactl.wire import rtmsg as rt
 from manactl.wire.rtmsg import Place, Places
 
@@ -108,7 +108,8 @@ class PortState:
     `accepted`: of the port and its uppers, those that take anything from a router. `rows`: where
     several routes have one prefix, metric and table, and one is the port's, all in order.
     `link` is read for a snapshot alone: the settings of the netdev, should it be made anew.
-    `member` is what the port is in a bridge or bond that decides by a protocol what forwards.
+    `member` is what the port, or the synthetic netdev above it, is in a bridge or bond that decides
+    by a protocol what forwards. `alone`: without the synthetic netdev, which is to go on working.
     """
 
     port: PortId
@@ -127,6 +128,22 @@ class PortState:
     rows: tuple[Fact, ...] = field(default=(), repr=False)
     link: LinkSettings | None = field(default=None, repr=False)
     member: Member | None = None
+    alone: bool = False
+
+    @property
+    def synthetic(self) -> UpperState | None:
+        """The netdev of hv_netvsc that goes down with the port."""
+        return next((upper for upper in self.uppers if upper.kind == NETVSC), None)
+
+    @property
+    def in_use(self) -> bool:
+        """Whether the port is up, or the synthetic netdev above it."""
+        return self.up or (self.synthetic is not None and self.synthetic.up)
+
+    @property
+    def main(self) -> str:
+        """The name of the netdev that has the addresses."""
+        return self.ifname if self.synthetic is None else self.synthetic.name
 
     @property
     def devices(self) -> Places:
@@ -152,11 +169,13 @@ class PortState:
 
     @property
     def own(self) -> tuple[Fact, ...]:
-        """Addresses and routes of the port itself, not of what is stacked on it."""
+        """Addresses and routes of the port itself and of the synthetic netdev above it, not of
+        what is stacked on these."""
+        mine = {self.ifindex} | ({self.synthetic.ifindex} if self.synthetic else set())
         return tuple(
             fact
             for fact in self.facts
-            if fact.kind in (Kind.ADDRESS, Kind.ROUTE) and self.ifindex in devices_of(fact)
+            if fact.kind in (Kind.ADDRESS, Kind.ROUTE) and not mine.isdisjoint(devices_of(fact))
         )
 
     def of(self, kind: Kind) -> tuple[Fact, ...]:
@@ -178,6 +197,7 @@ class PortState:
             "sysctls": [setting._asdict() for setting in self.settings],
             "link": None if self.link is None else self.link.to_json(),
             "member": None if self.member is None else self.member.to_json(),
+            "alone": self.alone,
         }
 
     @classmethod
@@ -203,6 +223,7 @@ class PortState:
             rows=_facts_from_json(data.get("rows", ())),
             link=LinkSettings.from_json(data["link"]) if data.get("link") else None,
             member=Member.from_json(data["member"]) if data.get("member") else None,
+            alone=bool(data.get("alone", False)),
         )
 
 
