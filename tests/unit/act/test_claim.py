@@ -682,8 +682,15 @@ OURS, THEIRS = (route("192.0.2.0", 24, index, metric=5) for index in (3, 4))
 class InOneRow(FakeSystem):
     """Each port that is up has a route in the row, eth2's first."""
 
-    def capture(self, port: PortId, nexthops: Collection[int] = (), rows: Rows = None) -> PortState:
-        state = super().capture(port, nexthops, rows)
+    def capture(
+        self,
+        port: PortId,
+        nexthops: Collection[int] = (),
+        rows: Rows = None,
+        *,
+        alone: bool = False,
+    ) -> PortState:
+        state = super().capture(port, nexthops, rows, alone=alone)
         routes = {4: THEIRS, 3: OURS}
         up = [routes[nic.ifindex] for nic in reversed(self.kernel.nics) if nic.up]
         facts = (*state.facts, routes[state.ifindex])
