@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -34,9 +35,15 @@ class Network(Protocol):
     def monotonic(self) -> float: ...
     def pause(self, seconds: float) -> None: ...
     def capture(
-        self, port: PortId, nexthops: Collection[int] = (), rows: Rows = None
+        self,
+        port: PortId,
+        nexthops: Collection[int] = (),
+        rows: Rows = None,
+        *,
+        alone: bool = False,
     ) -> PortState: ...
     def send(self, request: Request) -> None: ...
+    def send_all(self, requests: Sequence[Request]) -> list[OSError | None]: ...
     def set_sysctl(self, path: str, value: str) -> None: ...
 
 
@@ -141,7 +148,8 @@ class _Restoration:
         return progress
 
     def _look(self) -> None:
-        now = self._network.capture(self._wanted.port, self._ids, self._rows)
+        wanted = self._wanted
+        now = self._network.capture(wanted.port, self._ids, self._rows, alone=wanted.alone)
         self._state = Comparison(self._wanted, now, self._state)
 
     @property
@@ -186,15 +194,37 @@ class _Restoration:
         return progress
 
     def _send(self, missing: list[MissingFact], *, late: bool) -> set[Fact]:
-        """Send the requests for what is missing, in order; the facts that the kernel has taken."""
-        made = set()
+        """Send the requests for what is missing, in order; the facts that the kernel has taken.
+
+        Those that need a single one go together, as routes do, of which there may be many.
+        """
+        made: set[Fact] = set()
+        together: list[tuple[Fact, Request]] = []
         for one in diff.in_order(missing):
-            for request in self._now.requests(one):
+            asked = self._now.requests(one)
+            if len(asked) == 1 and not late:
+                together.append((one.fact, asked[0]))
+                continue
+            made |= self._send_together(together)
+            together = []
+            for request in asked:
                 if self._try(one.fact, request) or (late and self._reach(one.fact, request)):
                     made.add(one.fact)
                 elif self._errors[one.fact].errno != errno.EEXIST:
                     # There already: the next look shows whether it is the same thing.
                     break
+        return made | self._send_together(together)
+
+    def _send_together(self, asked: Sequence[tuple[Fact, Request]]) -> set[Fact]:
+        """The facts that the kernel has taken, of those with a request each."""
+        made = set()
+        said = self._network.send_all([request for _, request in asked]) if asked else []
+        for (fact, _), error in zip(asked, said, strict=True):
+            if error is None:
+                self._errors.pop(fact, None)
+                made.add(fact)
+            else:
+                self._errors[fact] = error
         return made
 
     def _reach(self, fact: Fact, request: Request) -> bool:
@@ -432,7 +462,7 @@ def _without_coming(wanted: PortState, missing: list[MissingFact]) -> list[Missi
     ]
 
 
-def _link_local_of(fact: Fact) -> set[int]:
+def _link_local_of(fact: Fact) -> AbstractSet[int]:
     """The device of an IPv6 link-local address; nothing for any other fact."""
     if snapshot.is_ipv6_address(fact) and snapshot.is_link_scope(fact):
         return snapshot.devices_of(fact)

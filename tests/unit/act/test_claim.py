@@ -321,7 +321,6 @@ def _powerless(mask: int, *, blind: bool = False) -> Callable[[FakeHost], None]:
     [
         (_no_port, (Unsupported, "unsupported", "no MANA")),
         (_set(rdma=None), (Unsupported, "unsupported", "no RDMA device")),
-        (_set(master=("net0", "netvsc")), (Unsupported, "unsupported", "netvsc")),
         (_powerless(NET_RAW), (Denied, "denied", "CAP_NET_ADMIN")),
         (_powerless(NET_ADMIN, blind=True), (Denied, "denied", "CAP_NET_RAW")),
         (_powerless(NET_ADMIN | NET_RAW, blind=True), (Busy, "busy", "in transition")),
@@ -683,8 +682,15 @@ OURS, THEIRS = (route("192.0.2.0", 24, index, metric=5) for index in (3, 4))
 class InOneRow(FakeSystem):
     """Each port that is up has a route in the row, eth2's first."""
 
-    def capture(self, port: PortId, nexthops: Collection[int] = (), rows: Rows = None) -> PortState:
-        state = super().capture(port, nexthops, rows)
+    def capture(
+        self,
+        port: PortId,
+        nexthops: Collection[int] = (),
+        rows: Rows = None,
+        *,
+        alone: bool = False,
+    ) -> PortState:
+        state = super().capture(port, nexthops, rows, alone=alone)
         routes = {4: THEIRS, 3: OURS}
         up = [routes[nic.ifindex] for nic in reversed(self.kernel.nics) if nic.up]
         facts = (*state.facts, routes[state.ifindex])

@@ -674,8 +674,15 @@ LEARNS = FORWARDS._replace(state="learning", forwards=False)
 class InBridge(FakeSystem):
     """The port forwards 30 s after it was set up."""
 
-    def capture(self, port: PortId, nexthops: Collection[int] = (), rows: Rows = None) -> PortState:
-        state = super().capture(port, nexthops, rows)
+    def capture(
+        self,
+        port: PortId,
+        nexthops: Collection[int] = (),
+        rows: Rows = None,
+        *,
+        alone: bool = False,
+    ) -> PortState:
+        state = super().capture(port, nexthops, rows, alone=alone)
         assert isinstance(self.host, BridgedHost)
         ups = [when for when in self.host.ups if when <= self.kernel.clock]
         settled = not ups or self.kernel.clock >= ups[-1] + 30.0
@@ -725,8 +732,15 @@ BOND = UpperState("bond0", 9, "bond", 3, None, True, True, False, 3)
 class InBond(InBridge):
     """The bond takes the port for its active slave when its updelay is over, and not before."""
 
-    def capture(self, port: PortId, nexthops: Collection[int] = (), rows: Rows = None) -> PortState:
-        state = super().capture(port, nexthops, rows)
+    def capture(
+        self,
+        port: PortId,
+        nexthops: Collection[int] = (),
+        rows: Rows = None,
+        *,
+        alone: bool = False,
+    ) -> PortState:
+        state = super().capture(port, nexthops, rows, alone=alone)
         assert isinstance(self.host, BondedHost)
         assert state.member is not None
         sends = state.member.forwards

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -26,7 +26,7 @@ from manactl.netstate.snapshot import (
 )
 from manactl.netstate.uppers import UpperState
 from tests.unit import fakes
-from tests.unit.fakes import address, neighbour, nexthop, route
+from tests.unit.fakes import address, neighbour, nexthop, refused, route
 from tests.unit.kernel import ADDRESS, Kernel, Message, Nic, meaning
 
 PORT = PortId("7870:00:00.0", 1, "00:0d:3a:aa:00:10")
@@ -65,7 +65,14 @@ class World:
         self.kernel.clock += max(seconds, 0.001)
         self.on_pause(self)
 
-    def capture(self, port: PortId, nexthops: Collection[int] = (), rows: Rows = None) -> PortState:
+    def capture(
+        self,
+        port: PortId,
+        nexthops: Collection[int] = (),
+        rows: Rows = None,
+        *,
+        alone: bool = False,
+    ) -> PortState:
         nic = self.kernel.nics[port.port - 1]
         facts = [Fact(Kind(m.kind), m.pack()) for m in self.kernel.of(nic)]
         mine = {(f.kind, f.body) for f in facts}
@@ -107,6 +114,9 @@ class World:
             self._set_link(request.body)
         else:
             self.kernel.send(request.type, request.flags, request.body)
+
+    def send_all(self, requests: Sequence[Request]) -> list[OSError | None]:
+        return [refused(self.send, request) for request in requests]
 
     def _set_link(self, body: bytes) -> None:
         _, _, _, index, flags, change = struct.unpack_from("=BBHiII", body)
@@ -249,10 +259,15 @@ def test_what_does_not_stay_is_residue(world: World) -> None:
 
     class Tidied(World):
         def capture(
-            self, port: PortId, nexthops: Collection[int] = (), rows: Rows = None
+            self,
+            port: PortId,
+            nexthops: Collection[int] = (),
+            rows: Rows = None,
+            *,
+            alone: bool = False,
         ) -> PortState:
             remove()
-            return super().capture(port, nexthops, rows)
+            return super().capture(port, nexthops, rows, alone=alone)
 
     tidied = Tidied(world.kernel)
     done = put_back(tidied, state, 1.0)
