@@ -189,6 +189,17 @@ def test_the_way_is_looked_up_as_the_sessions_socket_would(tmp_path: Path, on: i
     assert rtnl.more == {"source": source, "bound": 9, "flow": flow}
 
 
+@pytest.mark.parametrize("error", [OSError("no answer"), ValueError("half an answer")])
+def test_a_way_that_cannot_be_looked_up_is_not_known(tmp_path: Path, error: Exception) -> None:
+    me, rtnl = os.getpid(), Recording()
+    rtnl.failing["leaves_by"] = error
+    rtnl.leaves_by = Routes.leaves_by.__get__(rtnl)  # type: ignore[method-assign]
+    write(tmp_path / f"{me}/environ", "SSH_CONNECTION=10.9.9.9 50022 10.0.0.2 22\0")
+    write(tmp_path / f"{me}/stat", f"{me} (x) S 0 1 1")
+    (found,) = found_by(tmp_path, {3}, rtnl=rtnl)
+    assert found.through_port is None
+
+
 # --- logind -------------------------------------------------------------------------------------
 
 
