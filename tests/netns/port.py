@@ -6,7 +6,7 @@ import json
 import socket
 import subprocess
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,12 +36,24 @@ class Here:
     def pause(self, seconds: float) -> None:
         time.sleep(seconds)
 
-    def capture(self, port: PortId, nexthops: Collection[int] = (), rows: Rows = None) -> PortState:
+    def capture(
+        self,
+        port: PortId,
+        nexthops: Collection[int] = (),
+        rows: Rows = None,
+        *,
+        alone: bool = False,
+    ) -> PortState:
         taken = time.clock_gettime(time.CLOCK_BOOTTIME) + self.ahead
-        return self.rtnl.capture(port, socket.if_nametoindex(self.name), taken, nexthops, rows)
+        return self.rtnl.capture(
+            port, socket.if_nametoindex(self.name), taken, nexthops, rows, alone=alone
+        )
 
     def send(self, request: Request) -> None:
         self.rtnl.send(request)
+
+    def send_all(self, requests: Sequence[Request]) -> list[OSError | None]:
+        return self.rtnl.send_all(requests)
 
     def set_sysctl(self, path: str, value: str) -> None:
         stacked_links.put_setting(path, value)

@@ -12,7 +12,7 @@ import re
 import socket
 import subprocess
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -44,13 +44,23 @@ class Both:
     def pause(self, seconds: float) -> None:
         time.sleep(seconds)
 
-    def capture(self, port: PortId, nexthops: Collection[int] = (), rows: Rows = None) -> PortState:
+    def capture(
+        self,
+        port: PortId,
+        nexthops: Collection[int] = (),
+        rows: Rows = None,
+        *,
+        alone: bool = False,
+    ) -> PortState:
         taken = time.clock_gettime(time.CLOCK_BOOTTIME)
         ifindex = socket.if_nametoindex(PORTS[port.port - 1])
-        return self.rtnl.capture(port, ifindex, taken, nexthops, rows)
+        return self.rtnl.capture(port, ifindex, taken, nexthops, rows, alone=alone)
 
     def send(self, request: Request) -> None:
         self.rtnl.send(request)
+
+    def send_all(self, requests: Sequence[Request]) -> list[OSError | None]:
+        return self.rtnl.send_all(requests)
 
     def set_sysctl(self, path: str, value: str) -> None:
         stacked_links.put_setting(path, value)

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from manactl.act.plan import PATIENCE, KeepState, Plan, ProveFree, SetAdmin, Step
+from manactl.act.plan import (
+    PATIENCE,
+    KeepState,
+    Plan,
+    ProveFree,
+    SetAdmin,
+    SetSynthetic,
+    Step,
+)
 from manactl.decide import daemon_words, port_notes, port_words, refusal_words
 from manactl.decide.refusal import Refusal
 from manactl.model.port import PortStatus
@@ -30,14 +38,22 @@ def claim(
     waits: list[Step] = []
     keeps: list[Step] = []
     acts: list[Step] = []
-    stops, drops, restores, lost, notes = [], [], [], [], []
+    stops, restores, lost, notes = [], [], [], []
+    drops: list[str] = []
     listeners: list[Listener] = []
     for status, state, around in ports:
-        name = state.ifname
-        if state.up:
+        name = state.main
+        if state.in_use:
             keeps.append(KeepState(state))
-            leaves = tuple(fact.body for fact in losses.autojoined(state))
-            acts.append(SetAdmin(status.id, name, False, True, state.carrier, leaves))
+            acts += _set_down(status, state)
+        if state.in_use and state.alone and status.pair is not None:
+            stops.append(
+                f"the fast path of {status.pair.netdev}: its traffic takes the synthetic path; its "
+                "addresses, routes and connections stay"
+            )
+            notes += _kept_up(name, status.pair.netdev)
+            restores.append(f"{name} set up; {status.pair.netdev} takes it again as its fast path")
+        elif state.in_use:
             stops.append(f"all traffic of the kernel over {name} ({_carries(state)})")
             if wait := _forwards_later(state):
                 stops.append(wait)
@@ -51,8 +67,17 @@ def claim(
                 for one in around.fabric or ()
                 if one.matters and one.remaining is not None
             ]
-            drops += [snapshot.describe(fact, state.names) for fact in losses.dropped(state)]
+            drops += snapshot.describe_all(losses.dropped(state), state.names)
             restores.append(f"{name} set up, its carrier awaited")
+            if state.synthetic is not None and state.synthetic.up:
+                vf = state.ifname
+                how = "set down again, as it was" if not state.up else "carries its traffic again"
+                restores.append(f"{vf}, which hv_netvsc opens with it, {how}")
+                notes.append(
+                    f"{name} and its VF {vf} are both down (--synthetic=down): host servicing "
+                    "does not open the VF again; --synthetic=keep would leave the traffic of "
+                    f"{name} on the synthetic path"
+                )
             restores += _restored(state)
             lost.append(
                 f"NAT (masquerade) connections through {name}: the kernel drops their conntrack "
@@ -65,7 +90,7 @@ def claim(
             notes.append(f"{name} is down already: nothing to restore, it stays down at release")
         if status.rdma is not None:
             proof = ProveFree(status.id, status.rdma.device, status.rdma.port)
-            (acts if state.up else waits).append(proof)
+            (acts if state.in_use else waits).append(proof)
         notes += _daemons(around, name)
         if danger := port_notes.below_a_bond(status):
             notes.append(port_words.note(danger))
@@ -85,6 +110,37 @@ def claim(
     )
 
 
+_UNTIL = {
+    "lacp": "its partner has answered (LACP)",
+    "updelay": "its updelay is over",
+    "arp": "its ARP probes are answered",
+}
+
+
+def _set_down(status: PortStatus, state: PortState) -> list[Step]:
+    """The VF first, so that undoing it comes last: it finds what hv_netvsc made of it."""
+    leaves = tuple(fact.body for fact in losses.autojoined(state))
+    above = state.synthetic
+    uuid = above.id if above is not None else status.pair and status.pair.vmbus
+    if above is None or above.id is None or not above.up:
+        down = SetAdmin(status.id, state.ifname, False, True, state.carrier, leaves, uuid)
+        return [down]
+    return [
+        SetAdmin(status.id, state.ifname, False, state.up, state.carrier, (), uuid),
+        SetSynthetic(status.id, above.id, above.name, above.carrier, leaves),
+    ]
+
+
+def _kept_up(vf: str, synthetic: str) -> list[str]:
+    """What a claim with --synthetic=keep is good for, and what not."""
+    return [
+        f"while {synthetic} is up (--synthetic=keep), the host delivers what comes in to it: a raw "
+        f"QP on {vf} can send, and receives nothing",
+        f"host servicing undoes it: hv_netvsc opens {vf} again 100 ms after it has come back, and "
+        "takes the vport where no raw QP has it; --synthetic=down survives that",
+    ]
+
+
 def _forwards_later(state: PortState) -> str | None:
     """What comes to the outage after release has set the port up."""
     member = state.member
@@ -92,8 +148,8 @@ def _forwards_later(state: PortState) -> str | None:
         return None
     how = "it has listened and learned (STP)"
     if member.kind == "bond":
-        how = "its partner has answered (LACP)"
-    name = state.ifname
+        how = _UNTIL.get(member.by, _UNTIL["lacp"])
+    name = state.main
     most = "" if member.within is None else f": up to {member.within:.0f} s more"
     return f"{name} in {member.master}, after release too, until {how}{most}"
 
@@ -114,6 +170,11 @@ def _sent_by_others(name: str, around: Surroundings) -> list[str]:
         found.append(f"what tc filters of other devices redirect to {name}: that could not be read")
     found += [
         f"packets of {one} that tc filters send by {name}" for one in around.redirecting or ()
+    ]
+    if around.nftables is None:
+        found.append(f"what nftables rules send by {name} (fwd, dup): that could not be read")
+    found += [
+        f"packets that the nftables chain {one} sends by {name}" for one in around.nftables or ()
     ]
     if around.netconsole is None:
         found.append(f"kernel messages (netconsole), should they be sent by {name}")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         Connection,
         FabricRoute,
         Forwarded,
+        IpsecTunnel,
         Manager,
         PacketSocket,
         RdmaUser,
@@ -41,6 +42,7 @@ class Source(enum.Enum):
     MANAGERS = enum.auto()
     SOCKETS = enum.auto()
     FORWARDING = enum.auto()
+    IPSEC = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,9 +174,10 @@ class Sockets:
 
 @dataclass(frozen=True, slots=True)
 class Forwarding:
-    """Connections of others."""
+    """Connections of others, and IPsec tunnels, whose packets may be anybody's."""
 
     flows: tuple[Forwarded, ...]
+    ipsec: tuple[IpsecTunnel, ...] = ()
 
 
 # --- what no waiver changes -------------------------------------------------------------------
@@ -187,13 +190,6 @@ class NoRdmaDevice:
 
     elsewhere: bool = False
     names: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class NetvscPair:
-    """UNSUPPORTED: the port is the fast path of this netvsc interface."""
-
-    master: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +218,7 @@ Facts = (
     Unread | NotHere | InReset | EqsLost | SshSessions | DefaultRoutes | LastPort | Connections
     | Storage | Fabric | RdmaUsers | Uppers | Xdp | PacketSockets | Managers | Sockets
     | Forwarding
-    | NoRdmaDevice | NetvscPair | HeldBy | OwnerUnprovable | InTransition
+    | NoRdmaDevice | HeldBy | OwnerUnprovable | InTransition
 )  # fmt: skip
 
 

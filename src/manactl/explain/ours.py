@@ -97,15 +97,14 @@ TOPICS = (
     ),
     _topic(
         "unsupported", "exit 8: not supported here",
-        "No MANA function, or one whose port has no RDMA device, or a port below a netvsc "
-        "interface: this version claims only ports without one. Nothing was touched.",
+        "No MANA function, or one whose port has no RDMA device. Nothing was touched.",
         "manactl", exit_code=8,
         check=(Step("What is missing:", "manactl doctor"),
                Step("Whether the device is there:", "lspci -d 1414:00ba"),
                Step("Whether the drivers are:", "lsmod | grep mana"), _STATUS),
         remedy=(Step("Load the RDMA driver (Ubuntu has it in linux-modules-extra-azure):",
                      "modprobe mana_ib"),),
-        forms=("is the fast path of the netvsc interface <name>", "no MANA function here"),
+        forms=("no MANA function here",),
         see=("no-rdma-driver",),
     ),
     _topic(
@@ -197,12 +196,15 @@ TOPICS = (
     _topic(
         "settling", "the port is up, and its bridge or bond uses it a while later (exit 0)",
         "A bridge with STP lets a port listen and learn first, for one forward delay each, 15 s "
-        "unless set otherwise. An 802.3ad bond waits for the LACP partner at the other end.",
+        "unless set otherwise. A bond waits for its updelay, for an answer to its ARP probes, or "
+        "(802.3ad) for the LACP partner at the other end. A port that was the active slave is made "
+        "it again by release --wait, or by the command that release prints.",
         "the state of the port in its bridge or bond, by rtnetlink",
         check=(Step("Its state in the bridge:", "bridge link show dev PORT"),
                Step("Its state in the bond:", "cat /proc/net/bonding/BOND")),
         remedy=(Step("Wait for it the next time:", "manactl release PORT --wait 60"),),
-        forms=("is listening; <name> forwards in up to <n> s", "waits for its LACP partner"),
+        forms=("is listening; <name> forwards in up to <n> s", "waits for its LACP partner",
+               "waits for the updelay of <name>", "waits for an answer to the ARP probes of <name>"),
         see=("lost",),
     ),
     _topic(

@@ -30,6 +30,7 @@ from manactl.netstate.surroundings import (
     Stacked,
     TunnelWay,
 )
+from manactl.netstate.uppers import NETVSC
 from manactl.wire import rtmsg as rt
 from manactl.wire.if_link import IfLink
 from manactl.wire.inet_diag import TcpSocket
@@ -83,6 +84,8 @@ def _as_upper(link: DecodedLink, found: Found, beyond: Mapping[int, Found]) -> S
 def _as_master(
     master: DecodedLink, lower: Standing, links: Iterable[DecodedLink], found: Found
 ) -> Standing:
+    if master.kind == NETVSC:
+        return lower  # its close closes the port, and it has no other way
     others = any(
         member.master == master.ifindex
         and member.up
@@ -120,7 +123,7 @@ def _carried(found: Found) -> frozenset[int]:
 
 def _chain(way: Way, names: Mapping[int, str], chains: Chains) -> tuple[TunnelWay, ...]:
     out = names.get(way.out or 0)
-    return (TunnelWay(way.endpoint, out, way.bound), *chains.get(way.out or 0, ()))
+    return (TunnelWay(way.endpoint, out, way.bound, way.by), *chains.get(way.out or 0, ()))
 
 
 class View(NamedTuple):
@@ -225,6 +228,10 @@ def _view(stack: list[Any], found: Mapping[str, list[Any]], name: str) -> View:
         (
             *sockets.listeners(socks("listening"), "tcp", name),
             *sockets.listeners(socks("unconnected"), "udp", name),
+            *(
+                Listener("sctp", address, number, inode, (), name)
+                for address, number, inode in found["sctp_listening"]
+            ),
         ),
         flows if flows is None else tuple(Forwarded(*fields) for fields in flows),
     )
@@ -296,6 +303,9 @@ class _World:
             "unconnected": _tuples(sockets.serving(depend, sockets.unconnected)),
             "packets": [(packet.inode, packet.netdev) for packet in packets],
             "sctp": [_plain_sctp(one) for one in sockets.sctp(depend)],
+            "sctp_listening": [
+                (one.address, one.port, one.inode) for one in sockets.sctp_listeners(depend)
+            ],
             "forwarded": self._forwarded(depend),
         }
         return [_plain(device) for device in devices], found, self.name

@@ -15,6 +15,7 @@ from manactl.netstate.surroundings import (
     Connection,
     FabricRoute,
     Forwarded,
+    IpsecTunnel,
     Manager,
     PacketSocket,
     Process,
@@ -221,6 +222,25 @@ CASES: list[tuple[str, why.Facts, list[str], list[tuple[str, str, object]]]] = [
             for source, n, example, netns in (("a", 2, "x", None), ("b", 1, "y", "blue"))
         ],
     ),
+    *(
+        (
+            "forwarding",
+            why.Forwarding(flows, (IpsecTunnel("10.2.0.0/16", "10.3.0.0/16", "10.1.0.9"),)),
+            [*words, "tunnels that leave by it (10.2.0.0/16 to 10.3.0.0/16 by 10.1.0.9)"],
+            [
+                *(("conntrack", "forwarded", flow._asdict()) for flow in flows),
+                (
+                    "xfrm",
+                    "policy",
+                    {"source": "10.2.0.0/16", "destination": "10.3.0.0/16", "endpoint": "10.1.0.9"},
+                ),
+            ],
+        )
+        for flows, words in (
+            ((), ["IPsec puts packets into"]),
+            ((Forwarded("a", 2, "x"),), ["2 forwarded connections of a", "masqueraded. IPsec"]),
+        )
+    ),
     (
         "manager",
         why.Managers((Manager("ifupdown", None, True, "/c"),)),
@@ -235,7 +255,6 @@ CASES: list[tuple[str, why.Facts, list[str], list[tuple[str, str, object]]]] = [
         [("sysfs", "RDMA device elsewhere", "manae_0")],
     ),
     ("unsupported", why.NoRdmaDevice(True), ["not in this network namespace:"], []),
-    ("unsupported", why.NetvscPair("eth0"), ["eth0"], [("sysfs", "master", "eth0")]),
     (
         "holder",
         why.HeldBy((TESTPMD, TESTPMD._replace(pid=9, comm=None))),
@@ -290,6 +309,7 @@ UNREAD = {
     Source.MANAGERS: "proc",
     Source.SOCKETS: "sock_diag",
     Source.FORWARDING: "conntrack",
+    Source.IPSEC: "xfrm",
 }
 
 
@@ -378,7 +398,6 @@ def test_a_failure_that_no_waiver_changes_says_what_to_do_once() -> None:
     [
         (why.NoRdmaDevice(), "modprobe mana_ib"),
         (why.NoRdmaDevice(True), "rdma dev set DEVICE netns first"),
-        (why.NetvscPair("eth0"), "without a netvsc"),
         (why.OwnerUnprovable(()), "root"),
         (why.InTransition((), ()), "try again"),
     ],
