@@ -460,9 +460,14 @@ def test_dpdk_s_netvsc_takes_its_vf_and_reaches_both_kinds_of_path(pair: Vm) -> 
 
 
 def test_dpdk_s_netvsc_without_a_vf_reaches_both_kinds_of_path(pair: Vm) -> None:
+    """The second time, after one that was killed and took no leave of the host."""
     mac, far_vf = mac_of(pair, 1), pair.netdevs[2]
     with peer(pair), on_uio(pair):
         path(pair, 2, "vf")
+        with user(pair, "testpmd", "-", mac, "icmpecho", nic_of(pair, 1).uuid) as killed:
+            killed.wait_for("ready", 150)
+            killed.ask("kill", "ended")
+        eventually(lambda: not nic_of(pair, 1).open, what="the channel's close")
         with user(pair, "testpmd", "-", mac, "icmpecho", nic_of(pair, 1).uuid) as testpmd:
             testpmd.wait_for("ready", 150)
             testpmd.ask("start", "started")

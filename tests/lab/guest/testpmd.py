@@ -33,7 +33,7 @@ COUNTER = re.compile(r"(RX-packets|TX-packets|RX-missed|RX-errors|TX-errors): *(
 def arguments_for(pci: str, mac: str, mode: str = "rxonly", uuid: str = "") -> list[str]:
     """Few, short queues, and no huge pages where they are not needed: the guest is small."""
     memory = ("-m", "256", "-a", uuid) if uuid else ("--no-huge", "-m", "512", "--iova-mode=va")
-    vf = () if pci == "-" else ("-a", f"{pci},mac={mac}")
+    vf = ("--no-pci",) if pci == "-" else ("-a", f"{pci},mac={mac}")
     return [
         *("dpdk-testpmd", "-l", "0,1", *memory, "--no-telemetry", *vf),
         *("--", "-i", f"--forward-mode={mode}"),

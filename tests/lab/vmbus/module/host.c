@@ -255,6 +255,8 @@ void host_open(struct nic *nic, bool polled)
 	nic->ready = false;
 	nic->told = false;
 	nic->filter = 0;
+	nic_unbuffer(nic, true); /* a program that was killed on uio revoked nothing */
+	nic_unbuffer(nic, false);
 	nic->polled = polled;
 	nic->opens++;
 	record(nic, "open%s", polled ? " polled" : "");
