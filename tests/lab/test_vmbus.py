@@ -195,9 +195,7 @@ def test_a_vlan_survives_the_way_from_one_kind_of_path_to_the_other(pair: Vm) ->
             ip link set tag1 up""")
         path(pair, 2, "synthetic")
         ping(pair, to="10.0.7.2")
-        pair.run(
-            f"ip link del tag1; ip -n far link del tag2; ip -n far link set {pair.netdevs[2]} up"
-        )
+        pair.run(f"ip link del tag1; ip -n far link del tag2; ip -n far link set {far_vf} up")
 
 
 def test_a_larger_mtu_opens_the_channel_anew(pair: Vm) -> None:
