@@ -272,12 +272,21 @@ def test_a_mute_host_stops_a_claim_and_recover_puts_it_back(furnished: Vm) -> No
     eventually(lambda: _stat(vm, claiming.pid) == b"D", 60, what="a claim that hangs")
     rows = json.loads(run(vm, "status", "--json").out)["ports"]
     assert [row["upper"]["netdev"] for row in rows] == list(vm.twins.values())
+    assert manactl(vm, "doctor", "--json").rc in {0, 3}
+    assert twin in completed(vm)
     vm.run(["kill", "-9", str(claiming.pid)])
     vm.vmbus.set(mac, muted=False)
     claiming.wait()
     run(vm, "recover")
     assert shown(vm) == before
     takes(vm, 2, "vf")
+
+
+def completed(vm: Vm) -> str:
+    """What bash is offered for `manactl claim --raw-qp `."""
+    words = ["PYTHONPATH=/manactl/src", "_MANACTL_COMPLETE=bash_complete", "COMP_CWORD=3"]
+    argv = ["env", *words, "COMP_WORDS=manactl claim --raw-qp ", "python3", "-m", "manactl"]
+    return str(vm.run(argv, check=False).out)
 
 
 def _stat(vm: Vm, pid: int) -> bytes:
