@@ -649,8 +649,8 @@ def tally(state: PortState) -> str:
         count = sum(not snapshot.derived(fact) for fact in state.of(kind))
         if count:
             parts.append(snapshot.counted(count, kind))
-    if state.uppers:
-        parts.append(snapshot.counted(len(state.uppers), snapshot.Kind.UPPER))
+    if state.stacked:
+        parts.append(snapshot.counted(len(state.stacked), snapshot.Kind.UPPER))
     return ", ".join(parts) or "nothing"
 
 
