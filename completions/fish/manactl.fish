@@ -149,6 +149,8 @@ function __manactl_explain_argument
         'dpdk-lock' 'another DPDK program runs with the same file prefix' \
         'dpdk-init' 'DPDK stopped before it looked at any device' \
         'dpdk-start-news' 'no fault: DPDK reports how it starts' \
+        'dpdk-uio-vfio' 'DPDK works on a device of uio or vfio, which a MANA port never is' \
+        'dpdk-mlx5' 'a line of the mlx5 driver: another NIC\'s, not MANA\'s' \
         'dpdk-port-owned' 'a DPDK port belongs to another part of the program' \
         'uverbs-open' 'the uverbs device of an RDMA device cannot be opened' \
         'ibv-no-driver' 'libibverbs has no driver for an RDMA device: programs do not see it' \
@@ -164,6 +166,7 @@ function __manactl_explain_argument
         'netvsc-vf-not-opened' 'a netvsc interface came up without its fast path' \
         'ethtool-busy' 'the number of channels cannot be changed now' \
         'mtu-bug' 'kernel bug: MTU or rings of a claimed port were changed' \
+        'ethtool-refused' 'ethtool asked for something that the driver of the netdev does not have, or refuses' \
         'rdma-res-qp' '`rdma resource show qp` does not work with MANA' \
         'rdma-link-down' 'the RDMA port reads DOWN while a program uses it' \
         'pd-of-another-port' 'one protection domain was used for two ports' \

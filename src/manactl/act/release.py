@@ -43,9 +43,9 @@ from manactl.journal import lock
 from manactl.journal.file import Journal, JournalError
 from manactl.model.claim import ClaimSummary
 from manactl.model.port import Holder, PortId
-from manactl.netstate import members
+from manactl.netstate import members, uppers
 from manactl.netstate.members import Member
-from manactl.netstate.snapshot import Kind
+from manactl.netstate.snapshot import Kind, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +248,9 @@ def _await_forwarding(run: _Run, ports: Sequence[PortId], wait: float) -> None:
         with run.signals.step(f"wait until {names} forwards"):
             until(system, lambda: not any(one.settling for one in left()), wait)
         now = {one.port: one for one in left()}
+        for one in slow:
+            if one.settling is not None and one.settling.active and not now[one.port].settling:
+                now[one.port] = replace(one, settling=_made_active(system, one, one.settling))
     result.ports[:] = [now.get(one.port, one) for one in result.ports]
 
 
@@ -258,7 +261,20 @@ def _settling(system: HostSystem, port: ReleasedPort) -> Member | None:
         now = system.capture(port.port, (), ()).member
     except OSError:
         return None
+    now = now and now._replace(active=port.settling.active)
     return members.settling(port.settling._replace(forwards=True), now)
+
+
+def _made_active(system: HostSystem, port: ReleasedPort, was: Member) -> Member | None:
+    """Make a port that forwards again the active slave that it was; None when it is."""
+    with contextlib.suppress(OSError):
+        now = system.capture(port.port, (), ())
+        bond = next((one for one in now.uppers if one.name == was.master), None)
+        if bond is None or bond.active == now.ifindex:
+            return None
+        system.send(Request(*uppers.activate(bond, now.ifindex)))
+        return None
+    return was._replace(state="backup", within=None)
 
 
 def _accept(run: _Run, log: Journal, ports: Sequence[PortId]) -> None:
