@@ -154,6 +154,22 @@ def test_keep_takes_the_vf_and_leaves_the_rest(furnished: Vm) -> None:
     assert shown(vm) == before
 
 
+def test_guards_judge_what_is_on_the_synthetic_netdev(furnished: Vm) -> None:
+    vm, twin, vf = furnished, furnished.twins[2], furnished.netdevs[2]
+    vm.run(f"ip link set spare down; ip link set {vm.twins[1]} down")
+    vm.run(["ip", "route", "add", "default", "via", "10.0.2.9", "dev", twin])
+    for word in (twin, vf):
+        refused = run(vm, "claim", "--raw-qp", word, rc=3)
+        for code in ("last-port", "default-route", "upper"):
+            assert f"{code}: " in refused.err, code
+        assert f"claim {word}" in refused.err, "the name that was typed"
+    assert flags(vm, twin)
+    assert flags(vm, vf)
+    run(vm, "claim", "--raw-qp", twin, "--synthetic=keep")
+    run(vm, "release")
+    vm.run(["ip", "route", "del", "default"])
+
+
 def test_a_raw_qp_has_the_vport_of_a_claimed_pair(furnished: Vm) -> None:
     vm, twin = furnished, furnished.twins[2]
     before = shown(vm)
