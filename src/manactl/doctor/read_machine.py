@@ -94,6 +94,7 @@ def read(
         own_user_namespace=not user_namespace.is_initial(proc),
         daemons=daemons,
         uio_vmbus=_uio(sys),
+        netvsc=any(nic.driver == vmbus.NETVSC for nic in vmbus.nics(places.roots)),
         journals=_journals(Path(places.state)),
         state_dir=_state_dir(Path(places.state), proc),
         unmanned=tuple(p.label for p in report.ports if p.owner is Owner.RAW_QP and not p.claim),

@@ -22,6 +22,7 @@ from manactl.doctor.machine import (
 from manactl.doctor.read_machine import Places
 from manactl.look.debugfs import Mount
 from manactl.look.sysfs import Roots
+from manactl.look.vmbus import NETWORK
 from manactl.model.port import (
     Certainty,
     ClaimInfo,
@@ -481,3 +482,12 @@ def test_who_manages_the_synthetic_netdev_of_a_pair_counts(
     found = reading.read(REPORT._replace(ports=(pair,)), None, places)
     managed = {one.port: one.manager.managed for one in found.managers or ()}
     assert managed["lan0"] is True
+
+
+def test_whether_there_is_a_netvsc_interface(places: Places) -> None:
+    assert not reading.read(REPORT, None, places).netvsc
+    device = Path(places.roots.sys, "bus/vmbus/devices/000d3aaa")
+    write(places.roots.sys, "bus/vmbus/devices/000d3aaa/class_id", f"{NETWORK}\n")
+    assert not reading.read(REPORT, None, places).netvsc
+    (device / "driver").symlink_to("../../drivers/hv_netvsc")
+    assert reading.read(REPORT, None, places).netvsc
