@@ -44,9 +44,11 @@ from manactl.model.port import (
     Report,
     Upper,
 )
+from manactl.netstate.blueprints import Blueprint
 from manactl.netstate.link_settings import LinkSettings
 from manactl.netstate.snapshot import Fact, Kind, PortState, Request, Rows
 from manactl.netstate.surroundings import FabricRoute, Surroundings
+from manactl.netstate.uppers import UpperState
 from manactl.wire.uverbs import ProofOutcome
 from tests.unit.fakes import address, neighbour, nexthop, route
 from tests.unit.kernel import Kernel, Message, Nic
@@ -166,6 +168,16 @@ class FakeSystem:
 
     def link_settings(self, port: PortId) -> LinkSettings:
         return self.kernel.settings_of(self.here(port))
+
+    def settings(self, ifindex: int) -> LinkSettings:
+        nic = next(one for one in self.kernel.nics if one.present and one.ifindex == ifindex)
+        return self.kernel.settings_of(nic)
+
+    def uppers(self, port: PortId) -> tuple[UpperState, ...]:
+        return ()
+
+    def blueprints(self, port: PortId) -> tuple[Blueprint, ...]:
+        return ()
 
     def send(self, request: Request) -> None:
         with self.host.fate.operation():

@@ -360,11 +360,12 @@ def _captured(system: HostSystem, ports: Sequence[PortStatus]) -> dict[PortId, P
     for port in ports:
         if port.in_reset or system.netdev(port.id) is None:
             continue
-        settings = None
+        anew: dict[str, Any] = {}
         with contextlib.suppress(OSError):  # when it has just gone, the next line says so
-            settings = system.link_settings(port.id)
+            anew["link"] = system.link_settings(port.id)
+            anew["blueprints"] = system.blueprints(port.id)
         try:
-            states[port.id] = replace(system.capture(port.id), link=settings)
+            states[port.id] = replace(system.capture(port.id), **anew)
         except OSError as error:
             raise RolledBack(
                 f"the addresses and routes of {port.label} could not be read: "

@@ -513,7 +513,8 @@ def _released(
     counts: dict[Kind, int] = {}
     facts: dict[str, Any] = {}
     for part in undone:
-        counts.update(part.restored.counts)
+        for kind, number in part.restored.counts.items():  # an upper is made, and set up later
+            counts[kind] = max(number, counts.get(kind, 0))
         facts.update(part.facts)
     return ReleasedPort(
         port,

@@ -23,9 +23,11 @@ from manactl.model.port import (
     PortStatus,
     Report,
 )
+from manactl.netstate.blueprints import Blueprint
 from manactl.netstate.link_settings import LinkSettings
 from manactl.netstate.snapshot import PortState, Request, Rows
 from manactl.netstate.surroundings import Surroundings
+from manactl.netstate.uppers import UpperState
 from manactl.wire.uverbs import ProofOutcome as Outcome
 
 CAP_NET_ADMIN, CAP_NET_RAW = 12, 13
@@ -101,6 +103,15 @@ class LiveSystem:
 
     def link_settings(self, port: PortId) -> LinkSettings:
         return self.rtnl.link_settings(self._ifindex(port))
+
+    def settings(self, ifindex: int) -> LinkSettings:
+        return self.rtnl.link_settings(ifindex)
+
+    def uppers(self, port: PortId) -> tuple[UpperState, ...]:
+        return self.rtnl.uppers(self._ifindex(port))
+
+    def blueprints(self, port: PortId) -> tuple[Blueprint, ...]:
+        return self.rtnl.blueprints(self._ifindex(port))
 
     def send(self, request: Request) -> None:
         self.rtnl.send(request)

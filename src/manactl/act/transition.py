@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from manactl.act import anew
 from manactl.act import plan as planning
 from manactl.act.plan import (
     KeepState,
@@ -265,7 +266,7 @@ def _set_up_anew(steps: Sequence[Step], work: Workplace, result: UndoResult) -> 
             if not planning.made_anew(step.state, work.system):
                 continue
             with work.at(f"set {step.state.ifname} up anew, as the old netdev was"):
-                restored = planning.set_up_anew(step.state, work.system)
+                restored = anew.set_up(step.state, work.system)
         except StepFailed:
             continue  # the next step says so
         except Exception as failure:  # noqa: BLE001 - what hangs on it comes back all the same
