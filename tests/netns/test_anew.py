@@ -18,13 +18,16 @@ import pytest
 
 from manactl.act import anew, restore
 from manactl.act.plan import NetdevNow
+from manactl.look import ethtool
 from manactl.look.rtnetlink import Rtnl
 from manactl.model.port import IFF_UP, PortId
 from manactl.netstate.blueprints import Blueprint
+from manactl.netstate.ethtool_settings import Command, Ethtool
 from manactl.netstate.link_settings import LinkSettings
 from manactl.netstate.losses import Cause
 from manactl.netstate.snapshot import PortState
 from manactl.netstate.uppers import UpperState
+from manactl.wire.ethtool import Values
 from tests.lab import networks
 from tests.netns.test_networks import PORTS, Both, kinds, settled, sh
 
@@ -51,16 +54,20 @@ class Anew(Both):
         return now.ifindex
 
     def link_settings(self, port: PortId) -> LinkSettings:
-        return self.rtnl.link_settings(self._ifindex())
+        return self.settings(self._ifindex())
 
     def settings(self, ifindex: int) -> LinkSettings:
-        return self.rtnl.link_settings(ifindex)
+        return ethtool.added(self.rtnl.link_settings(ifindex), ifindex)
+
+    def set_ethtool(self, ifindex: int, name: str, command: Command) -> None:
+        ethtool.put(ifindex, name, command)
 
     def uppers(self, port: PortId) -> tuple[UpperState, ...]:
         return self.rtnl.uppers(self._ifindex())
 
     def blueprints(self, port: PortId) -> tuple[Blueprint, ...]:
-        return self.rtnl.blueprints(self._ifindex())
+        plans = self.rtnl.blueprints(self._ifindex())
+        return tuple(p._replace(settings=ethtool.added(p.settings, p.ifindex)) for p in plans)
 
     def snapshot(self) -> PortState:
         """As it is in the journal."""
@@ -92,7 +99,8 @@ def put_back(here: Anew, state: PortState) -> tuple[restore.Restored, restore.Re
     """In the order of transition.undo()."""
     first = anew.set_up(state, here)  # type: ignore[arg-type]
     here.rtnl.set_up(here._ifindex(), True)
-    return first, *restore.restore_ports(here, [state], 5.0)  # type: ignore[return-value]
+    (told,) = restore.restore_ports(here, [state], 5.0)
+    return first, replace(told, lost=anew.finish(state, here))  # type: ignore[arg-type]
 
 
 TC = """(tc qdisc show dev {0}; tc class show dev {0}; tc filter show dev {0} {1}) |
@@ -272,3 +280,37 @@ def test_down_it_is_set_up_before_it_is_up(here: Anew) -> None:
     anew.set_up(state, here)  # type: ignore[arg-type]
     flags = here.rtnl.link(here._ifindex()).flags
     assert not flags & IFF_UP
+
+
+def test_what_ethtool_has_set_comes_back(here: Anew) -> None:
+    """A veth has features and channels; the lab's NIC has more."""
+    sh(
+        f"ip link del {PORTS[0]}\n"
+        f"ip link add {PORTS[0]} numrxqueues 4 numtxqueues 4 type veth peer name wire0"
+    )
+
+    def now() -> Ethtool:
+        return here.link_settings(PORT).ethtool
+
+    at = here._ifindex()
+    bits = {"tx-checksum-ip-generic": False, "rx-gro": True}
+    here.set_ethtool(at, PORTS[0], Command("", "features", Values({}, bits)))
+    here.set_ethtool(at, PORTS[0], Command("", "channels", Values({6: u32(2), 7: u32(3)}, {})))
+    had = now()
+    assert had.groups["channels"].numbers[7] == u32(3)
+    assert not had.groups["features"].bits["tx-checksum-ip-generic"]
+    state = here.snapshot()
+    assert state.link is not None
+    assert state.link.ethtool == had
+    sh(
+        f"ip link del {PORTS[0]}\n"
+        f"ip link add {PORTS[0]} numrxqueues 4 numtxqueues 4 type veth peer name wire0"
+    )
+    assert now() != had
+    first, told = put_back(here, state)
+    assert (now(), told.lost) == (had, ())
+    assert first.residue == ()
+
+
+def u32(number: int) -> bytes:
+    return number.to_bytes(4, "little")

@@ -45,6 +45,7 @@ from manactl.model.port import (
     Upper,
 )
 from manactl.netstate.blueprints import Blueprint
+from manactl.netstate.ethtool_settings import Command
 from manactl.netstate.link_settings import LinkSettings
 from manactl.netstate.snapshot import Fact, Kind, PortState, Request, Rows
 from manactl.netstate.surroundings import FabricRoute, Surroundings
@@ -172,6 +173,9 @@ class FakeSystem:
     def settings(self, ifindex: int) -> LinkSettings:
         nic = next(one for one in self.kernel.nics if one.present and one.ifindex == ifindex)
         return self.kernel.settings_of(nic)
+
+    def set_ethtool(self, ifindex: int, name: str, command: Command) -> None:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
 
     def uppers(self, port: PortId) -> tuple[UpperState, ...]:
         return ()

@@ -35,6 +35,7 @@ class _Todo(NamedTuple):
     """One setting of one device that is not as it was."""
 
     name: str
+    ifindex: int
     text: str
     change: link_settings.Change
 
@@ -61,7 +62,7 @@ def set_up(state: PortState, system: System) -> Restored:
     counts = {Kind.SETTING: count, Kind.UPPER: len(made)}
     return Restored(
         {kind: number for kind, number in counts.items() if number},
-        residue=(*work.not_made(), *(work.why(one) for one in left if not one.change.qdisc)),
+        residue=(*work.not_made(), *(work.why(one) for one in left if not one.change.may_be_lost)),
         lost=tuple(work.lost(left)),
     )
 
@@ -71,7 +72,19 @@ def residue(state: PortState, system: System) -> list[str]:
     if not made_anew(state, system):
         return []
     work = _Anew(state, system)
-    return [work.why(one) for one in work.changes() if not one.change.qdisc]
+    return [work.why(one) for one in work.changes() if not one.change.may_be_lost]
+
+
+def finish(state: PortState, system: System) -> tuple[Lost, ...]:
+    """What ethtool sets only on a netdev that is up; what has not come back of it."""
+    if state.link is None or not made_anew(state, system):
+        return ()
+    work = _Anew(state, system)
+    for one in work.changes():
+        if one.change.ethtool is not None:
+            work.put(one)
+    left = [one for one in work.changes() if one.change.ethtool is not None]
+    return tuple(Lost(Cause.NOT_KEPT, work.why(one)) for one in left)
 
 
 class _Anew:
@@ -168,7 +181,7 @@ class _Anew:
 
     def _of(self, was: LinkSettings, now: LinkSettings, name: str, ifindex: int) -> Iterator[_Todo]:
         for change in link_settings.changes(was, now, ifindex):
-            yield _Todo(name, change.text, change)
+            yield _Todo(name, ifindex, change.text, change)
 
     def put(self, one: _Todo) -> None:
         try:
@@ -177,13 +190,16 @@ class _Anew:
             elif one.change.sysctl is not None:
                 tree, key, value = one.change.sysctl
                 self._system.set_sysctl(f"{tree}/{one.name}/{key}", value)
+            elif one.change.ethtool is not None:
+                self._system.set_ethtool(one.ifindex, one.name, one.change.ethtool)
         except OSError as error:
             self._errors[one.text] = error.strerror or str(error)
         else:
             self._errors.pop(one.text, None)
 
     def why(self, one: _Todo) -> str:
-        cannot = one.change.request is None and one.change.sysctl is None
+        change = one.change
+        cannot = change.request is None and change.sysctl is None and change.ethtool is None
         return f"{one.text} ({'it is gone' if cannot else self._said(one.text)})"
 
     def _said(self, what: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from manactl.act.plan import NetdevNow
-from manactl.look import rdma, stacked_links, surroundings, user_namespace
+from manactl.look import ethtool, rdma, stacked_links, surroundings, user_namespace
 from manactl.look.raw_qp_probe import Proof, open_device, prove_free
 from manactl.look.rtnetlink import Rtnl
 from manactl.look.sysfs import Roots
@@ -24,6 +24,7 @@ from manactl.model.port import (
     Report,
 )
 from manactl.netstate.blueprints import Blueprint
+from manactl.netstate.ethtool_settings import Command
 from manactl.netstate.link_settings import LinkSettings
 from manactl.netstate.snapshot import PortState, Request, Rows
 from manactl.netstate.surroundings import Surroundings
@@ -102,16 +103,22 @@ class LiveSystem:
         return self.rtnl.capture(port, self._ifindex(port), self.boottime(), nexthops, rows)
 
     def link_settings(self, port: PortId) -> LinkSettings:
-        return self.rtnl.link_settings(self._ifindex(port))
+        return self.settings(self._ifindex(port))
 
     def settings(self, ifindex: int) -> LinkSettings:
-        return self.rtnl.link_settings(ifindex)
+        return ethtool.added(self.rtnl.link_settings(ifindex), ifindex)
+
+    def set_ethtool(self, ifindex: int, name: str, command: Command) -> None:
+        ethtool.put(ifindex, name, command)
 
     def uppers(self, port: PortId) -> tuple[UpperState, ...]:
         return self.rtnl.uppers(self._ifindex(port))
 
     def blueprints(self, port: PortId) -> tuple[Blueprint, ...]:
-        return self.rtnl.blueprints(self._ifindex(port))
+        return tuple(
+            plan._replace(settings=ethtool.added(plan.settings, plan.ifindex))
+            for plan in self.rtnl.blueprints(self._ifindex(port))
+        )
 
     def send(self, request: Request) -> None:
         self.rtnl.send(request)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -329,12 +329,22 @@ def _restore(kept: Sequence[KeepState], work: Workplace, result: UndoResult) -> 
     names = ", ".join(step.state.ifname for step in here)
     try:
         with work.at(f"restore and verify {names}"):
-            undone = planning.restore_all(here, work.system)
+            undone = [
+                _finished(step, found, work.system)
+                for step, found in zip(here, planning.restore_all(here, work.system), strict=True)
+            ]
     except Exception as failure:  # noqa: BLE001
         result.residue += [_undo_failed(step, failure) for step in here]
         return
     for step, found in zip(here, undone, strict=True):
         _undone(step, found, work, result)
+
+
+def _finished(step: KeepState, undone: Undone, system: System) -> Undone:
+    """With what comes last on a netdev that was made anew."""
+    restored = undone.restored
+    lost = (*restored.lost, *anew.finish(step.state, system))
+    return replace(undone, restored=replace(restored, lost=lost))
 
 
 def release(

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Self
 
 from manactl.netstate import tc_objects
+from manactl.netstate.ethtool_settings import Command, Ethtool
+from manactl.netstate.ethtool_settings import changes as ethtool_changes
 from manactl.netstate.requests import Request
 from manactl.netstate.tc_objects import TcObject
 from manactl.wire import if_link, tc
@@ -100,6 +102,7 @@ class LinkSettings:
     queueing: tuple[TcObject, ...] = ()
     member_kind: str | None = None
     member: Mapping[int, bytes] = field(default_factory=dict)
+    ethtool: Ethtool = field(default_factory=Ethtool)
 
     def without(self, attribute: int) -> LinkSettings:
         left = {kind: data for kind, data in self.attributes.items() if kind != attribute}
@@ -116,6 +119,7 @@ class LinkSettings:
             "queueing": [one.to_json() for one in self.queueing],
             "member_kind": self.member_kind,
             "member": _by_number(self.member),
+            "ethtool": self.ethtool.to_json(),
         }
 
     @classmethod
@@ -133,6 +137,7 @@ class LinkSettings:
             queueing=tuple(map(TcObject.from_json, data.get("queueing", ()))),
             member_kind=data.get("member_kind"),
             member=_numbered(data.get("member", {})),
+            ethtool=Ethtool.from_json(data["ethtool"]) if "ethtool" in data else Ethtool(),
         )
 
 
@@ -160,13 +165,19 @@ def _of_htb(glob: bytes) -> bytes:
 
 
 class Change(NamedTuple):
-    """One setting that is not as it was, and what sets it: a request, or a value for a sysctl.
-    None of both: nothing can."""
+    """One setting that is not as it was, and what sets it: a request, a value for a sysctl, or a
+    command of ethtool. None of them: nothing can."""
 
     text: str
     request: Request | None = None
     sysctl: tuple[str, str, str] | None = None  # tree, key, value
     qdisc: bool = False
+    ethtool: Command | None = None
+
+    @property
+    def may_be_lost(self) -> bool:
+        """Whether it may be that the kernel or the driver does not take what it has shown."""
+        return self.qdisc or self.ethtool is not None
 
 
 # Before addr_gen_mode, which goes by it.
@@ -200,6 +211,7 @@ def changes(was: LinkSettings, now: LinkSettings, ifindex: int) -> list[Change]:
         # A key that this kernel has not stays out; a secret that is not set cannot be read.
         if now.sysctls.get(where, "" if where[1] == _FIRST else value) != value:
             found.append(_sysctl(*where, value, ifindex))
+    found += [Change(one.text, ethtool=one) for one in ethtool_changes(was.ethtool, now.ethtool)]
     there = {_same(one) for one in now.qdiscs} | {one.key for one in now.queueing}
     hangs: list[Qdisc | TcObject] = [
         *was.qdiscs,
@@ -227,7 +239,7 @@ def changed(was: LinkSettings, now: LinkSettings, ifindex: int) -> list[Change]:
     """
     there = {one[:3] for one in now.qdiscs}
     gone = tuple(one for one in was.qdiscs if one[:3] not in there)
-    stayed = replace(was, master=None, member={}, qdiscs=gone)
+    stayed = replace(was, master=None, member={}, qdiscs=gone, ethtool=Ethtool())
     return changes(stayed, now, ifindex)
 
 

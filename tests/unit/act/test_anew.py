@@ -16,9 +16,11 @@ from manactl.act import anew
 from manactl.act.plan import NetdevNow, System
 from manactl.model.port import PortId
 from manactl.netstate.blueprints import Blueprint
+from manactl.netstate.ethtool_settings import Command, Ethtool
 from manactl.netstate.link_settings import LinkSettings
 from manactl.netstate.snapshot import Kind, PortState, Request
 from manactl.netstate.uppers import UpperState
+from manactl.wire.ethtool import Values
 
 PORT = PortId("7870:00:00.0", 1, None)
 IFNAME, LINK, ALIAS, LINKINFO, KIND = 3, 5, 20, 18, 1
@@ -45,6 +47,7 @@ class Device:
     lower: int = 0
     alias: bytes = b""
     hop_limit: str = "64"
+    rx: bytes = b"\0\2\0\0"
 
 
 @dataclass
@@ -53,6 +56,7 @@ class Machine:
 
     devices: list[Device]
     refuse: dict[bytes, int] = field(default_factory=dict)
+    up: bool = False  # ethtool sets something then alone
 
     def at(self, ifindex: int) -> Device:
         return next(one for one in self.devices if one.ifindex == ifindex)
@@ -66,6 +70,7 @@ class Machine:
         return LinkSettings(
             attributes={ALIAS: one.alias} if one.alias else {},
             sysctls={("net/ipv6/conf", "hop_limit"): one.hop_limit},
+            ethtool=Ethtool({"rings": Values({6: one.rx}, {})}),
             names={one.name: one.ifindex for one in self.devices},
         )
 
@@ -89,6 +94,12 @@ class Machine:
         kind = attrs(asked[LINKINFO])[KIND].rstrip(b"\0").decode()
         lower = struct.unpack("=I", asked[LINK])[0]
         self.devices.append(Device(name, index or 100 + len(self.devices), kind, lower))
+
+    def set_ethtool(self, ifindex: int, name: str, command: Command) -> None:
+        assert self.at(ifindex).name == name
+        if not self.up:
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        self.at(ifindex).rx = command.values.numbers[6]
 
     def set_sysctl(self, path: str, value: str) -> None:
         _, _, _, name, key = path.split("/")
@@ -187,6 +198,20 @@ def test_the_keys_of_macsec_are_lost() -> None:
     was = Machine([Device("eth1", 3), Device("ms0", 5, "macsec", 3)])
     done = set_up(snapshot(was), replugged(was))
     assert [one.text for one in done.lost[1:]] == ["keys of macsec ms0 (they cannot be read)"]
+
+
+def test_what_can_be_set_only_while_it_is_up_comes_last() -> None:
+    was = stacked()
+    was.devices[0].rx = b"\0\4\0\0"
+    state, now = snapshot(was), replugged(was)
+    done = set_up(state, now)
+    assert (done.residue, len(done.lost)) == ((), 1)
+    (lost,) = anew.finish(state, cast(System, now))
+    assert lost.text == "rings: rx 1024 (Operation not supported)"
+    now.up = True
+    assert anew.finish(state, cast(System, now)) == ()
+    assert now.devices[0].rx == was.devices[0].rx
+    assert anew.finish(state, cast(System, was)) == ()  # it is the same netdev
 
 
 def test_of_a_netdev_that_stayed_nothing_is_missing() -> None:
