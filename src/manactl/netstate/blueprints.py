@@ -10,6 +10,7 @@ that nobody here knows come back too. What a kind shows and does not take is lef
 from __future__ import annotations
 
 import base64
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, Self
 
@@ -32,10 +33,12 @@ _AS_IT_WAS = (if_link.IFLA_MTU, if_link.IFLA_NUM_TX_QUEUES, if_link.IFLA_NUM_RX_
 _MACADDR_MODE, _MACADDR_DATA, _MACADDR_COUNT, _MACADDR_SET = 3, 5, 6, 3
 _BC_QUEUE_LEN_USED = 8
 _MACSEC_PAD = 14
+_VLAN_FLAGS = 0x1F  # REORDER_HDR, GVRP, LOOSE_BINDING, MVRP, BRIDGE_BINDING
 _TTL_INHERIT, _REMCSUM = 28, (21, 22)
 _SHOWN_ONLY = {
     **dict.fromkeys(_MACVLANS, frozenset({_MACADDR_DATA, _MACADDR_COUNT, _BC_QUEUE_LEN_USED})),
     "macsec": frozenset({_MACSEC_PAD}),
+    "vlan": frozenset({if_link.IFLA_VLAN_FLAGS}),
 }
 
 
@@ -85,6 +88,10 @@ class Blueprint(NamedTuple):
 def _data(kind: str, shown: bytes, moved: Mapping[int, int]) -> Iterable[bytes]:
     """IFLA_INFO_DATA for a request, from what a dump has shown."""
     skip = _SHOWN_ONLY.get(kind, frozenset())
+    if kind == "vlan":
+        # No flags are not shown, and those that are with a mask of all ones, which is refused.
+        raw = parse_attrs(shown).get(if_link.IFLA_VLAN_FLAGS, bytes(4))
+        yield attr(if_link.IFLA_VLAN_FLAGS, raw[:4] + _VLAN_FLAGS.to_bytes(4, sys.byteorder))
     for whole, payload in rt.split(shown, 0):
         number = whole & NLA_TYPE_MASK
         if kind == "vxlan" and number == if_link.IFLA_VXLAN_LINK:

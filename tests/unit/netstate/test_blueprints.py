@@ -68,7 +68,14 @@ def test_a_vlan_stands_on_the_new_netdev_and_has_every_attribute_that_it_had() -
     assert found == {
         IFNAME: b"v7\0", LINK: u32(7), MTU: u32(1400), TXQ: u32(2), KIND << 8: b"vlan\0",
     }  # fmt: skip
-    assert shown == [(1, b"\x07\0"), (4 | 0x8000, qos), (999, b"new")]
+    assert shown == [(2, u32(0) + u32(0x1F)), (1, b"\x07\0"), (4 | 0x8000, qos), (999, b"new")]
+
+
+def test_the_flags_of_a_vlan_have_a_mask_that_the_kernel_takes() -> None:
+    """None are not shown, and a new VLAN has one."""
+    data = attr(2, u32(1) + u32(0xFFFFFFFF)) + attr(1, b"\x07\0")
+    _, _, shown = made(Blueprint(9, LinkSettings(), link("v7", "vlan", data)))
+    assert shown == [(2, u32(1) + u32(0x1F)), (1, b"\x07\0")]
 
 
 def test_an_address_of_its_own_is_asked_for() -> None:
