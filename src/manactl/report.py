@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from manactl.decide import port_notes
 from manactl.decide.ownership import Decision, PortFacts, decide
 from manactl.decide.port_names import resolve
-from manactl.look import debugfs, procfs, rdma, sysfs, user_namespace
+from manactl.look import debugfs, pairs, procfs, rdma, sysfs, user_namespace
 from manactl.look.blocked_tasks import waiting
 from manactl.look.links import LinkFacts, LinkSource, RtnetlinkLinks, is_same
 from manactl.look.netns import NetdevInNetns, NetnsSource, OtherNamespaces, own
@@ -380,6 +380,9 @@ def _upper(netdev: Netdev | None, shared: _Shared) -> UpperDevice | None:
     kind, vmbus = None, None
     if not shared.foreign:
         kind, vmbus = sysfs.upper_kind(shared.roots, netdev.master)
+        if nic := pairs.synthetic(netdev, shared.roots):
+            path = pairs.data_path(netdev, nic, shared.roots)
+            return UpperDevice(netdev.master, kind, nic.uuid, path, nic.admin_up)
     if kind is None:
         links = (shared.links or {}).values()
         kind = next((link.kind for link in links if link.name == netdev.master), None)

@@ -36,9 +36,18 @@ class Here:
     def pause(self, seconds: float) -> None:
         time.sleep(seconds)
 
-    def capture(self, port: PortId, nexthops: Collection[int] = (), rows: Rows = None) -> PortState:
+    def capture(
+        self,
+        port: PortId,
+        nexthops: Collection[int] = (),
+        rows: Rows = None,
+        *,
+        alone: bool = False,
+    ) -> PortState:
         taken = time.clock_gettime(time.CLOCK_BOOTTIME) + self.ahead
-        return self.rtnl.capture(port, socket.if_nametoindex(self.name), taken, nexthops, rows)
+        return self.rtnl.capture(
+            port, socket.if_nametoindex(self.name), taken, nexthops, rows, alone=alone
+        )
 
     def send(self, request: Request) -> None:
         self.rtnl.send(request)

@@ -44,10 +44,17 @@ class Both:
     def pause(self, seconds: float) -> None:
         time.sleep(seconds)
 
-    def capture(self, port: PortId, nexthops: Collection[int] = (), rows: Rows = None) -> PortState:
+    def capture(
+        self,
+        port: PortId,
+        nexthops: Collection[int] = (),
+        rows: Rows = None,
+        *,
+        alone: bool = False,
+    ) -> PortState:
         taken = time.clock_gettime(time.CLOCK_BOOTTIME)
         ifindex = socket.if_nametoindex(PORTS[port.port - 1])
-        return self.rtnl.capture(port, ifindex, taken, nexthops, rows)
+        return self.rtnl.capture(port, ifindex, taken, nexthops, rows, alone=alone)
 
     def send(self, request: Request) -> None:
         self.rtnl.send(request)

@@ -142,9 +142,16 @@ def test_a_daemon_that_has_gone_over_to_another_device(here: Here) -> None:
 class Two(Here):
     """Both ports of a claim."""
 
-    def capture(self, port: PortId, nexthops: Collection[int] = (), rows: Rows = None) -> PortState:
+    def capture(
+        self,
+        port: PortId,
+        nexthops: Collection[int] = (),
+        rows: Rows = None,
+        *,
+        alone: bool = False,
+    ) -> PortState:
         self.name = ("port0", "other0")[port.port - 1]
-        return super().capture(port, nexthops, rows)
+        return super().capture(port, nexthops, rows, alone=alone)
 
 
 @pytest.mark.parametrize("order", [("port0", "other0"), ("other0", "port0")])

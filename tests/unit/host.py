@@ -23,11 +23,12 @@ from manactl.act import claim as claiming
 from manactl.act import release as releasing
 from manactl.act.audit import Audit
 from manactl.act.claim import ClaimResult
-from manactl.act.plan import NetdevNow, Plan
+from manactl.act.plan import NetdevNow, PairNow, Plan
 from manactl.act.progress import Progress, Silent
 from manactl.act.release import ReleaseResult
 from manactl.act.signals import SignalGate
 from manactl.look.netns import Namespace
+from manactl.look.pairs import Frames
 from manactl.model.claim import NetnsId
 from manactl.model.port import (
     Certainty,
@@ -52,7 +53,7 @@ from manactl.netstate.surroundings import FabricRoute, Surroundings
 from manactl.netstate.uppers import UpperState
 from manactl.wire.uverbs import ProofOutcome
 from tests.unit.fakes import address, neighbour, nexthop, route
-from tests.unit.kernel import Kernel, Message, Nic
+from tests.unit.kernel import Kernel, Message, Nic, Synthetic
 
 ROOT = (1 << 41) - 1
 NET_ADMIN, NET_RAW = 1 << 12, 1 << 13
@@ -157,15 +158,49 @@ class FakeSystem:
         with self.host.fate.operation():
             self.kernel.set_up(self.here(port), up)
 
-    def capture(self, port: PortId, nexthops: Collection[int] = (), rows: Rows = None) -> PortState:
+    def capture(
+        self,
+        port: PortId,
+        nexthops: Collection[int] = (),
+        rows: Rows = None,
+        *,
+        alone: bool = False,
+    ) -> PortState:
         with self.host.fate.operation():
             one = self.here(port)
-            messages = self.kernel.of(one, frozenset(nexthops))
+            above = None if alone else self.kernel.above(one)
+            messages = self.kernel.of(one, frozenset(nexthops), *([above] if above else []))
             facts = tuple(Fact(Kind(m.kind), m.pack()) for m in messages)
             clock = self.kernel.clock
+            uppers = () if above is None else (_as_upper(above),)
             return PortState(
-                port, one.ifindex, one.name, one.up, one.up and one.cable, clock, facts
-            )
+                port, one.ifindex, one.name, one.up, one.up and one.cable, clock, facts,
+                uppers, alone=alone,
+            )  # fmt: skip
+
+    def synthetic(self, uuid: str) -> NetdevNow | None:
+        one = self.kernel.synthetic(uuid)
+        return None if one is None else NetdevNow(one.name, one.ifindex, one.up)
+
+    def _there(self, uuid: str) -> Synthetic:
+        one = self.kernel.synthetic(uuid)
+        if one is None:
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+        return one
+
+    def set_synthetic(self, uuid: str, up: bool) -> None:
+        with self.host.fate.operation():
+            self.kernel.set_synthetic(self._there(uuid), up)
+
+    def synthetic_carrier(self, uuid: str) -> bool:
+        one = self._there(uuid)
+        return one.up and one.cable
+
+    def pair_now(self, port: PortId, uuid: str) -> PairNow:
+        above = self._there(uuid)
+        above.sends()
+        frames = Frames(above.vf.frames, above.vf.frames + above.slow)
+        return PairNow(above.enslaves and above.vf is self.nic(port), frames)
 
     def link_settings(self, port: PortId) -> LinkSettings:
         return self.kernel.settings_of(self.here(port))
@@ -323,13 +358,13 @@ class FakeHost:
             netdev = Netdev(
                 nic.name, nic.ifindex, flags, "up" if nic.up else "down",
                 nic.cable if nic.up else None, nic.mac, nic.mac, (),
-                nic.master and nic.master[0],
+                above.name if (above := self.kernel.above(nic)) else nic.master and nic.master[0],
             )  # fmt: skip
         return PortStatus(
             id=PortId(nic.pci, nic.number, nic.mac if nic.present else None),
             netdev=netdev,
             netns=None,
-            upper=nic.master and Upper(*nic.master),
+            upper=self._upper(nic),
             rdma=RdmaPort(nic.rdma, nic.number) if nic.rdma and self.rdma_loaded else None,
             owner=owner,
             certainty=certainty,
@@ -340,6 +375,13 @@ class FakeHost:
             in_reset=nic.resetting,
             eqs_lost=nic.eqs_lost,
         )
+
+    def _upper(self, nic: Nic) -> Upper | None:
+        above = self.kernel.above(nic)
+        if above is None:
+            return nic.master and Upper(*nic.master)
+        path = above.path if above.up else None
+        return Upper(above.name, "netvsc", above.uuid, path, above.up)
 
     def system(self, pause: Callable[[float], None]) -> FakeSystem:
         system = self.systems(self)
@@ -405,6 +447,13 @@ class FakeHost:
             yield
 
 
+def _as_upper(one: Synthetic) -> UpperState:
+    return UpperState(
+        one.name, one.ifindex, "netvsc", one.vf.ifindex, one.uuid, one.up, one.up and one.cable,
+        follows=False, mac=one.vf.mac,
+    )  # fmt: skip
+
+
 def _holders(nic: Nic) -> tuple[Holder, ...]:
     return tuple(
         Holder(pid, "dpdk-testpmd", None, 0, "fwd.service", None, None) for pid in nic.holders
@@ -455,6 +504,22 @@ def two_ports() -> Kernel:
     furnish(
         kernel, kernel.nics[1], (address("10.2.0.2", 24), route("10.3.0.0", 16, via="10.2.0.9"))
     )
+    return kernel
+
+
+def paired(*, up: bool = True) -> Kernel:
+    """eth1 as the VF of eth0, which is up and has something of every kind."""
+    nic = Nic()
+    above = Synthetic(nic)
+    kernel = Kernel(nic, synthetics=[above])
+    if up:
+        kernel.set_synthetic(above, True)
+        for fact in RICH:
+            message = Message.parse(str(fact.kind), fact.body)
+            mine = message.device == nic.ifindex
+            made = message.on(above.ifindex, above.name) if mine else message
+            kernel.add(made.kind, made.pack())
+    kernel.links.clear()
     return kernel
 
 

@@ -7,10 +7,11 @@ address" is decided here, by include/uapi/linux/{if_addr,rtnetlink,neighbour,nex
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -175,16 +176,58 @@ class Nic:
     rp_filter: str = "0"
     prio: bool = False  # a root qdisc of that kind, by somebody
 
+    frames: int = 0  # since it was opened
+
     @property
     def taken(self) -> bool:
         return bool(self.holders) or self.leaked
 
 
+UUID = "000d3aaa-0010-000d-3aaa-0010000d3aaa"
+
+
+@dataclass
+class Synthetic:
+    """The netdev of hv_netvsc above a port; `slow` counts the frames of its own path."""
+
+    vf: Nic
+    name: str = "eth0"
+    ifindex: int = 40
+    uuid: str = UUID
+    up: bool = False
+    cable: bool = True
+    present: bool = True
+    enslaves: bool = True  # the port is its VF: else hv_netvsc has not found it
+    asks: bool = True  # the host is asked for the VF's path when that is opened
+    quiet: bool = False  # nobody sends anything
+    slow: int = 0
+
+    @property
+    def number(self) -> int:
+        return 0x40 + self.vf.number
+
+    @property
+    def path(self) -> str:
+        """Where its frames go."""
+        return "vf" if self.vf.up and self.enslaves and self.asks else "synthetic"
+
+    def sends(self) -> None:
+        """A frame, if it is up and anybody wants to send one."""
+        if not self.up or self.quiet:
+            return
+        if self.path == "vf":
+            self.vf.frames += 1
+        else:
+            self.slow += 1
+
+
 class Kernel:
     """What outlives every manactl."""
 
-    def __init__(self, *nics: Nic) -> None:
+    def __init__(self, *nics: Nic, synthetics: Iterable[Synthetic] = ()) -> None:
         self.nics = list(nics) or [Nic()]
+        self.synthetics = list(synthetics)
+        self.log: list[str] = []
         self.messages: list[Message] = []
         self.clock = 1000.0
         self.links: list[tuple[str, str]] = []  # every change of IFF_UP, by manactl or not
@@ -198,14 +241,25 @@ class Kernel:
     @property
     def names(self) -> dict[int, str]:
         """By what a message is told apart: its port, whatever the netdev is called."""
-        return {one.ifindex: f"port {one.number}" for one in self.nics}
+        return {one.ifindex: f"port {one.number}" for one in self.devices}
+
+    @property
+    def devices(self) -> list[Nic | Synthetic]:
+        return [*self.nics, *self.synthetics]
+
+    def above(self, nic: Nic) -> Synthetic | None:
+        """The synthetic netdev that the port is the VF of."""
+        return next((one for one in self.synthetics if one.vf is nic and one.enslaves), None)
+
+    def synthetic(self, uuid: str) -> Synthetic | None:
+        return next((one for one in self.synthetics if one.uuid == uuid and one.present), None)
 
     def picture(self) -> tuple[object, ...]:
         """All that an operator could see, IPv6 addresses in their order, which counts."""
         shown = [meaning(one, self.names) for one in self.messages]
         six = [one for one in shown if one[0] == ADDRESS and one[2] == AF_INET6]
         orders = [[one for one in six if one[1:5:3] == key] for key in {o[1:5:3] for o in six}]
-        ups = tuple(sorted((one.number, one.up) for one in self.nics))
+        ups = tuple(sorted((one.number, one.up) for one in self.devices))
         return (ups, sorted(map(repr, shown)), sorted(map(repr, orders)))
 
     # --- links ------------------------------------------------------------------------------
@@ -215,14 +269,39 @@ class Kernel:
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
         if nic.up is up:
             return
-        nic.up = up
+        nic.up, nic.frames = up, 0
         self.links.append((nic.name, "up" if up else "down"))
         if up:
             self._open(nic)
         else:
             self._close(nic)
 
-    def _close(self, nic: Nic) -> None:
+    def set_synthetic(self, one: Synthetic, up: bool) -> None:
+        """netvsc_open() and netvsc_close(): the VF goes with it, and its failure is only logged."""
+        if one.up is up:
+            return
+        one.up = up
+        self.links.append((one.name, "up" if up else "down"))
+        if up:
+            self._open(one)
+        if one.enslaves and one.vf.present:
+            try:
+                self.set_up(one.vf, up)
+            except OSError as error:
+                self.log.append(f"unable to open slave: {one.vf.name}: -{error.errno}")
+        if not up:
+            self._close(one)
+
+    def service(self, nic: Nic, ifindex: int) -> None:
+        """The host takes the VF away and brings it back, which hv_netvsc opens if it is up."""
+        self.unplug(nic)
+        self.replug(nic, nic.name, ifindex)
+        above = self.above(nic)
+        if above is not None and above.up:
+            with contextlib.suppress(OSError):
+                self.set_up(nic, True)
+
+    def _close(self, nic: Nic | Synthetic) -> None:
         """fib_netdev_event(), addrconf_ifdown(), nexthop_flush_dev(): IPv4 addresses stay."""
         gone = {m.u32(1) for m in self.messages if m.kind == NEXTHOP and m.device == nic.ifindex}
         keep = []
@@ -243,7 +322,7 @@ class Kernel:
         }
         self.messages = [m for m in keep if not (m.kind == ROUTE and m.u32(30) in groups)]
 
-    def _open(self, nic: Nic) -> None:
+    def _open(self, nic: Nic | Synthetic) -> None:
         """The connected routes, and the generated link-local address."""
         raw = bytes.fromhex("fe80" + "00" * 13 + f"{nic.number:02x}")
         times = struct.pack("=IIII", FOREVER, FOREVER, 1, 1)
@@ -271,7 +350,7 @@ class Kernel:
             if not any(same_thing(route, one) for one in self.messages):
                 self.messages.append(route)
 
-    def rename(self, nic: Nic, name: str, ifindex: int) -> None:
+    def rename(self, nic: Nic | Synthetic, name: str, ifindex: int) -> None:
         """The netdev gets another name and number, with all that is on it."""
         was = nic.ifindex
         self.messages = [m.on(ifindex, name) if m.device == was else m for m in self.messages]
@@ -301,6 +380,11 @@ class Kernel:
     def _set_link(self, number: int, body: bytes) -> None:
         """do_setlink(), rtnl_newlinkprop(), tc_modify_qdisc()."""
         index = struct.unpack_from("=i", body, 4)[0]
+        for one in self.synthetics:
+            if one.ifindex == index and number == 16:
+                assert struct.unpack_from("=I", body, 12)[0] == 1, "no more than IFF_UP"
+                self.set_synthetic(one, bool(struct.unpack_from("=I", body, 8)[0] & 1))
+                return
         nic = next(one for one in self.nics if one.ifindex == index and one.present)
         if number == 36:
             nic.prio = True
@@ -330,7 +414,7 @@ class Kernel:
             self._set_link(number, body)
             return
         made = Message.parse(NEW[number], body)
-        nic = next((one for one in self.nics if one.ifindex == made.device), None)
+        nic = next((one for one in self.devices if one.ifindex == made.device), None)
         if made.device is not None and nic is None:
             raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
         if made.kind != ADDRESS and nic is not None and not nic.up:
@@ -409,26 +493,29 @@ class Kernel:
         made = Message.parse(kind, body)
         if not any(same_thing(made, one) for one in self.messages):
             self._insert(made)
-            nic = next((one for one in self.nics if one.ifindex == made.device), None)
+            nic = next((one for one in self.devices if one.ifindex == made.device), None)
             if kind == ADDRESS and nic is not None and nic.up:
                 self._connect(made)
 
-    def of(self, nic: Nic, nexthops: frozenset[int] = frozenset()) -> Iterator[Message]:
-        """All that the kernel may drop when this netdev goes down, in the order of its dumps."""
-        ids = {m.u32(1) for m in self.messages if m.kind == NEXTHOP and m.device == nic.ifindex}
+    def of(
+        self, nic: Nic, nexthops: frozenset[int] = frozenset(), *more: Synthetic
+    ) -> Iterator[Message]:
+        """All that the kernel may drop when these netdevs go down, in the order of its dumps."""
+        mine = {nic.ifindex, *(one.ifindex for one in more)}
+        ids = {m.u32(1) for m in self.messages if m.kind == NEXTHOP and m.device in mine}
         ids |= {m.u32(1) for m in self.messages if m.members & ids}
         singles = [m for m in self.messages if m.kind == NEXTHOP and not m.members]
         groups = [m for m in self.messages if m.members]
         for one in self.messages:
-            if one.kind == ADDRESS and one.device == nic.ifindex:
+            if one.kind == ADDRESS and one.device in mine:
                 yield one
         for one in singles + groups:
             if one.u32(1) in ids or one.u32(1) in nexthops:
                 yield one
         for one in self.messages:
             by = one.u32(30) if one.kind == ROUTE else None
-            if one.kind == ROUTE and (one.device == nic.ifindex or (by in ids and by)):
+            if one.kind == ROUTE and (one.device in mine or (by in ids and by)):
                 yield one
         for one in self.messages:
-            if one.kind == NEIGHBOUR and one.device == nic.ifindex:
+            if one.kind == NEIGHBOUR and one.device in mine:
                 yield one

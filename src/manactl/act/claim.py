@@ -25,13 +25,21 @@ from manactl.act.signals import SignalGate
 from manactl.act.transition import Facts, Workplace
 from manactl.decide import claimable, guards, waivers
 from manactl.decide.refusal import Refusal
-from manactl.errors import Busy, Denied, ManactlError, NotRestored, RolledBack, Unsupported
+from manactl.errors import (
+    Busy,
+    Denied,
+    ManactlError,
+    NotRestored,
+    RolledBack,
+    Unsupported,
+    UsageError,
+)
 from manactl.escape import command
 from manactl.journal import file as journal
 from manactl.journal import lock
 from manactl.journal.file import Journal
 from manactl.model.claim import ClaimSummary
-from manactl.model.port import Evidence, Owner, PortId, PortStatus, Report
+from manactl.model.port import DOWN, KEEP, Evidence, Owner, PortId, PortStatus, Report, Upper
 from manactl.netstate import diff
 from manactl.netstate.snapshot import PortState, port_to_json
 from manactl.report import resolve
@@ -46,13 +54,19 @@ Already = tuple[PortStatus, ClaimSummary]
 
 @dataclass(frozen=True, slots=True)
 class ClaimRequest:
-    """`wait`: how long a taken vport is waited for, in seconds; only when given, a lock too."""
+    """`wait`: how long a taken vport is waited for, in seconds; only when given, a lock too.
+    `synthetic`: what to do to the synthetic netdev of a pair, when that was said."""
 
     state_dir: Path
     words: Sequence[str]
     allow: Collection[str] = ()
     dry_run: bool = False
     wait: float | None = None
+    synthetic: str | None = None
+
+    def mode(self, port: PortStatus) -> str | None:
+        """What is done to the synthetic netdev above the port; None where there is none."""
+        return (self.synthetic or DOWN) if port.pair else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +131,7 @@ def prepare(request: ClaimRequest, host: Host, signals: SignalGate) -> Iterator[
         audit.fields["allowed"] = sorted(request.allow) or None
 
         wanted = _named(host.look(), request.words)
+        _check_synthetic(request, wanted)
         audit.fields["ports"] = [str(port.id) for port in wanted]
         held.enter_context(_locked(request, host, wanted))
         there = _settled(host, wanted, request.wait)
@@ -151,7 +166,7 @@ def execute(claim: PreparedClaim, progress: Progress) -> ClaimResult:
     changed: Sequence[str] = ()
     for _ in range(_ROUNDS):
         with claim.signals.step(f"look at {claim.labels} again"):
-            states = _captured(claim.system, claim.ports)
+            states = _captured(claim.system, claim.ports, claim.request)
         changed = _changes(claim, states)
         if changed:
             progress.noted(f"{claim.labels}: changed meanwhile ({changed[0]}); judged again")
@@ -205,6 +220,19 @@ def _named(report: Report, words: Sequence[str]) -> list[PortStatus]:
             hint="see `lspci -d 1414:00ba`, and whether the mana module is loaded",
         )
     return list({port.id: port for port in resolve(report, words)}.values())
+
+
+def _check_synthetic(request: ClaimRequest, ports: Sequence[PortStatus]) -> None:
+    """UsageError when --synthetic is about a port that has no synthetic netdev."""
+    plain = [port for port in ports if not port.pair]
+    if request.synthetic is None or not plain:
+        return
+    verb = "are" if len(plain) > 1 else "is"
+    raise UsageError(
+        f"--synthetic={request.synthetic}: {_labels(plain)} {verb} below no synthetic netdev of "
+        "hv_netvsc",
+        hint="leave the option out: what is set down is the port itself",
+    )
 
 
 def _locked(
@@ -268,7 +296,7 @@ def _still_there(wanted: Sequence[PortStatus], there: Mapping[Key, PortStatus]) 
                 "nothing was touched",
                 hint="try again in a moment",
             )
-    return [there[port.id.key] for port in wanted]
+    return [there[port.id.key]._replace(called=port.called) for port in wanted]
 
 
 def _unclaimed(
@@ -302,12 +330,12 @@ def _unclaimed(
             new.append(port)
         else:
             foreign.refuse_covered(host, claim, port)
-            _check_covers(claim, port)
+            _check_covers(claim, port, request.synthetic)
             already.append((port, claim))
     return tuple(new), tuple(already)
 
 
-def _check_covers(claim: ClaimSummary, port: PortStatus) -> None:
+def _check_covers(claim: ClaimSummary, port: PortStatus, synthetic: str | None) -> None:
     """Whether the port is as a claim has left it; why not, as an error."""
     if claim.port.is_another(port.id):
         raise Busy(
@@ -327,6 +355,16 @@ def _check_covers(claim: ClaimSummary, port: PortStatus) -> None:
         )
     if port.netdev is None or port.netdev.admin_up is not False:
         raise _drifted(port, claim)
+    mode = claim.claim.synthetic
+    if mode == DOWN and port.pair is not None and port.pair.up:
+        raise _drifted(port, claim)
+    if synthetic is not None and mode != synthetic:
+        raise Busy(
+            f"{port.label} is claimed already, with --synthetic={mode}; nothing was touched",
+            hint="release it, and claim it again: " + command("manactl", "release", port.label),
+            evidence=[Evidence("journal", "synthetic", mode)],
+            code="drift",
+        )
 
 
 def _drifted(port: PortStatus, claim: ClaimSummary) -> Busy:
@@ -353,7 +391,9 @@ def close_stale(path: Path, boot_id: str) -> None:
         )
 
 
-def _captured(system: HostSystem, ports: Sequence[PortStatus]) -> dict[PortId, PortState]:
+def _captured(
+    system: HostSystem, ports: Sequence[PortStatus], request: ClaimRequest
+) -> dict[PortId, PortState]:
     """What is on the ports; not of a port whose netdev is not here, nor of one whose driver may
     hold RTNL for long because it is at a reset: guards refuse these."""
     states = {}
@@ -365,7 +405,8 @@ def _captured(system: HostSystem, ports: Sequence[PortStatus]) -> dict[PortId, P
             anew["link"] = system.link_settings(port.id)
             anew["blueprints"] = system.blueprints(port.id)
         try:
-            states[port.id] = replace(system.capture(port.id), **anew)
+            kept = request.mode(port) == KEEP
+            states[port.id] = replace(system.capture(port.id, alone=kept), **anew)
         except OSError as error:
             raise RolledBack(
                 f"the addresses and routes of {port.label} could not be read: "
@@ -385,7 +426,7 @@ def _judged(claim: PreparedClaim, system: HostSystem) -> PreparedClaim:
     """The claim with all that the guards find, and a plan."""
     ports = claim.ports
     with claim.signals.step(f"look at {claim.labels}"):
-        states = _captured(system, ports)
+        states = _captured(system, ports, claim.request)
         claimed = [state.ifindex for state in states.values()]
         around = {p.id: system.surroundings(p, states.get(p.id), claimed) for p in ports}
     refusals = tuple(no for port in ports for no in guards.refusals(port, around[port.id]))
@@ -451,7 +492,7 @@ def _labels(ports: Sequence[PortStatus]) -> str:
     return ", ".join(port.label for port in ports)
 
 
-def _of_header(port: PortStatus) -> dict[str, Any]:
+def _of_header(port: PortStatus, request: ClaimRequest) -> dict[str, Any]:
     """A port in the header: what it was called, to be named by these words later."""
     netdev = port.netdev
     return {
@@ -459,6 +500,17 @@ def _of_header(port: PortStatus) -> dict[str, Any]:
         "netdev": port.label,
         "ifindex": netdev.ifindex if netdev else None,
         "altnames": list(netdev.altnames or ()) if netdev else [],
+        **(_of_pair(port, port.pair, request) if port.pair else {}),
+    }
+
+
+def _of_pair(port: PortStatus, above: Upper, request: ClaimRequest) -> dict[str, Any]:
+    """Both names of a pair, what identifies it, and what is done to its synthetic netdev."""
+    return {
+        "vf": port.netdev.name if port.netdev else None,
+        "upper": above.netdev,
+        "vmbus": above.vmbus,
+        "synthetic": request.mode(port),
     }
 
 
@@ -470,7 +522,7 @@ def header(claim: PreparedClaim, plan: Plan) -> dict[str, Any]:
         "time": journal.stamp(datetime.now(UTC)),
         "mode": "claim",
         "by": claim.host.who(),
-        "ports": [_of_header(port) for port in claim.ports],
+        "ports": [_of_header(port, claim.request) for port in claim.ports],
         "waived": sorted({no.code for no in claim.refusals}),
         "plan": plan.to_json(),
         "snapshot": [state.to_json() for state in plan.states],

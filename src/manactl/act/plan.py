@@ -18,6 +18,7 @@ from manactl.act.proof import ProofLike, attempt_proof
 from manactl.act.restore import Lost, Restored, until
 from manactl.decide import kernel_bugs
 from manactl.errors import ManactlError
+from manactl.look.pairs import Frames
 from manactl.model.port import Evidence, Holder, PortId
 from manactl.netstate import diff, link_settings, loss_words, snapshot
 from manactl.netstate.blueprints import Blueprint
@@ -33,6 +34,7 @@ SCHEMA = "manactl.plan/1"
 READ_BACK = 5.0  # s for the kernel to show what it has acknowledged
 CARRIER = 10.0  # s for a link that had carrier to have it again
 REPLUG = 5.0  # s for a netdev to come back whose driver is just being bound again
+PATH_SEEN = 2.0  # s for frames to show which path they take
 PATIENCE = 5.0  # s for link-local addresses and the kernel's own routes to come back
 
 
@@ -44,13 +46,26 @@ class NetdevNow(NamedTuple):
     up: bool
 
 
+class PairNow(NamedTuple):
+    """A port and a synthetic netdev: whether the port is below it, and the frames that have passed
+    on each path (None: unknown)."""
+
+    enslaved: bool
+    frames: Frames | None
+
+
 class System(restore.Network, Protocol):
-    """The kernel as steps meet it. Ports are looked up again in every call."""
+    """The kernel as steps meet it. Ports are looked up again in every call, and so are synthetic
+    netdevs, by their VMBus UUID."""
 
     def boottime(self) -> float: ...
     def netdev(self, port: PortId) -> NetdevNow | None: ...
     def carrier(self, port: PortId) -> bool: ...
     def set_admin(self, port: PortId, up: bool) -> None: ...
+    def synthetic(self, uuid: str) -> NetdevNow | None: ...
+    def set_synthetic(self, uuid: str, up: bool) -> None: ...
+    def synthetic_carrier(self, uuid: str) -> bool: ...
+    def pair_now(self, port: PortId, uuid: str) -> PairNow: ...
     def link_settings(self, port: PortId) -> LinkSettings: ...
     def settings(self, ifindex: int) -> LinkSettings: ...
     def set_ethtool(self, ifindex: int, name: str, command: Command) -> None: ...
@@ -148,21 +163,21 @@ class KeepState:
 
     @property
     def title(self) -> str:
-        return f"save {self.state.ifname}'s addresses and routes"
+        return f"save {self.state.main}'s addresses and routes"
 
     @property
     def undo_title(self) -> str:
-        return f"restore and verify {self.state.ifname}"
+        return f"restore and verify {self.state.main}"
 
     def describe(self) -> str:
         return f"{self.title} to the journal ({tally(self.state)})"
 
     def do(self, system: System, wait: float) -> Mapping[str, object]:
         try:
-            now = system.capture(self.port)
+            now = system.capture(self.port, alone=self.state.alone)
         except OSError as error:
             raise StepFailed(
-                f"{self.state.ifname} could not be read again: {error.strerror or error}",
+                f"{self.state.main} could not be read again: {error.strerror or error}",
                 hint="try again in a moment",
             ) from error
         if changed := diff.changes(self.state, now) or diff.renewed(self.state, now):
@@ -220,6 +235,7 @@ class SetAdmin:
 
     `leaves` are autojoin addresses as the kernel's messages: removed before, the kernel leaves
     their groups; by IFF_UP alone it drops the addresses, stays a member and refuses them later.
+    `vmbus`: the port is the VF of the synthetic netdev of that UUID.
     """
 
     KIND: ClassVar = "set-admin"
@@ -229,6 +245,7 @@ class SetAdmin:
     was: bool
     had_carrier: bool
     leaves: tuple[bytes, ...] = ()
+    vmbus: str | None = None
 
     @property
     def kind(self) -> str:
@@ -248,20 +265,13 @@ class SetAdmin:
     def do(self, system: System, wait: float) -> Mapping[str, object]:
         now = require_netdev(system, self.port)
         start = system.monotonic()
-        for address in self.leaves:
-            with contextlib.suppress(OSError):  # then it is lost, which release reports
-                system.send(Request(rt.RTM_DELADDR, 0, address))
+        _leave(system, self.leaves)
         if now.up is not self.up:
             _set_admin(system, self.port, now.name, self.up)
         # Another program that keeps setting it back must not be waited for longer than asked.
         until(system, lambda: self.holds(system), min(READ_BACK, wait))
         if not self.holds(system):
-            raise StepFailed(
-                f"{now.name} does not stay {_updown(self.up)}: another program sets it "
-                f"{_updown(not self.up)}",
-                hint="find the network manager or script that does it, and stop it first",
-                evidence=[Evidence("sysfs", "IFF_UP", not self.up)],
-            )
+            raise _set_back(now.name, self.up)
         return {"ms": _ms(system.monotonic() - start), "boottime": system.boottime()}
 
     def undo(self, system: System) -> Undone:
@@ -289,7 +299,150 @@ class SetAdmin:
             "up": self.up,
             "was": self.was,
             "had_carrier": self.had_carrier,
+            **({} if self.vmbus is None else {"vmbus": self.vmbus}),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class SetSynthetic:
+    """Set the synthetic netdev above a port down: hv_netvsc would open the port with it.
+
+    It comes after the port's own SetAdmin and is undone before it: then hv_netvsc opens the port
+    (netvsc_open()), whose failure it only logs, and SetAdmin finds it open, opens it or fails.
+    """
+
+    KIND: ClassVar = "set-synthetic"
+    port: PortId
+    vmbus: str
+    name: str
+    had_carrier: bool
+    leaves: tuple[bytes, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        return self.KIND
+
+    @property
+    def title(self) -> str:
+        return f"set {self.name} down"
+
+    @property
+    def undo_title(self) -> str:
+        return f"set {self.name} up"
+
+    def describe(self) -> str:
+        return (
+            f"{self.title}, the synthetic netdev of VMBus device {self.vmbus} (release sets it up)"
+        )
+
+    def do(self, system: System, wait: float) -> Mapping[str, object]:
+        now = self._require(system)
+        start = system.monotonic()
+        _leave(system, self.leaves)
+        if now.up:
+            self._set(system, now.name, up=False)
+        until(system, lambda: self.holds(system), min(READ_BACK, wait))
+        if not self.holds(system):
+            raise _set_back(now.name, False)
+        return {"ms": _ms(system.monotonic() - start), "boottime": system.boottime()}
+
+    def undo(self, system: System) -> Undone:
+        now = self._require(system)
+        start = system.monotonic()
+        if not now.up:
+            self._set(system, now.name, up=True)
+        until(system, lambda: self._require(system).up, READ_BACK)
+        if not self._require(system).up:
+            raise StepFailed(f"{now.name} does not stay up")
+        facts: dict[str, object] = {"ms": _ms(system.monotonic() - start), "carrier": None}
+        if self.had_carrier:
+            facts["carrier"] = until(system, lambda: system.synthetic_carrier(self.vmbus), CARRIER)
+        return Undone(facts=facts)
+
+    def holds(self, system: System) -> bool:
+        now = system.synthetic(self.vmbus)
+        return now is not None and not now.up
+
+    def _require(self, system: System) -> NetdevNow:
+        until(system, lambda: system.synthetic(self.vmbus) is not None, REPLUG)
+        now = system.synthetic(self.vmbus)
+        if now is None:
+            raise StepFailed(
+                f"{self.name}, the netdev of VMBus device {self.vmbus}, is not here",
+                hint="its driver may be unbound, or it is in another network namespace: "
+                f"ls /sys/bus/vmbus/devices/{self.vmbus}",
+            )
+        return now
+
+    def _set(self, system: System, name: str, *, up: bool) -> None:
+        try:
+            system.set_synthetic(self.vmbus, up)
+        except OSError as error:
+            raise StepFailed(
+                f"setting {name} {_updown(up)} failed: {error.strerror or error}",
+                evidence=[
+                    Evidence(
+                        "rtnetlink", f"set {_updown(up)}", errno.errorcode.get(error.errno or 0)
+                    )
+                ],
+            ) from error
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "port": snapshot.port_to_json(self.port),
+            "vmbus": self.vmbus,
+            "name": self.name,
+            "had_carrier": self.had_carrier,
+        }
+
+
+def prove_path(vf: SetAdmin, system: System) -> Mapping[str, object]:
+    """See that the frames of a pair take the VF again, which is up: its counters begin with its
+    open, and those of the synthetic netdev count both paths. StepFailed when they do not."""
+    assert vf.vmbus is not None
+    uuid = vf.vmbus
+    above = system.synthetic(uuid)
+    if above is None or not above.up:
+        return {}  # it was down before the claim, too: no frames
+    vf_name = require_netdev(system, vf.port).name
+    remedy = f"let it take the VF again: ip link set {vf_name} down; ip link set {vf_name} up"
+    if not until(system, lambda: system.pair_now(vf.port, uuid).enslaved, REPLUG):
+        raise StepFailed(
+            f"{above.name} goes on without {vf_name}, by the slow synthetic path: hv_netvsc has "
+            "not taken it as its VF again",
+            hint=f"see the kernel log (hv_netvsc), and {remedy}",
+        )
+    before = system.pair_now(vf.port, uuid).frames
+    until(system, lambda: _passed(system.pair_now(vf.port, uuid).frames), PATH_SEEN)
+    after = system.pair_now(vf.port, uuid).frames
+    if _passed(after):
+        return {"data_path": "vf"}
+    if before is not None and after is not None and after.all > before.all:
+        raise StepFailed(
+            f"the frames of {above.name} take the slow synthetic path, although {vf_name} is up",
+            hint=remedy,
+            evidence=[Evidence("sysfs", "frames on the VF, on both", list(after))],
+        )
+    return {"data_path": None}  # nobody sends: hv_netvsc has asked the host, which has answered
+
+
+def _passed(frames: Frames | None) -> bool:
+    return frames is not None and frames.vf > 0
+
+
+def _leave(system: System, addresses: Iterable[bytes]) -> None:
+    for address in addresses:
+        with contextlib.suppress(OSError):  # then it is lost, which release reports
+            system.send(Request(rt.RTM_DELADDR, 0, address))
+
+
+def _set_back(name: str, up: bool) -> StepFailed:
+    return StepFailed(
+        f"{name} does not stay {_updown(up)}: another program sets it {_updown(not up)}",
+        hint="find the network manager or script that does it, and stop it first",
+        evidence=[Evidence("sysfs", "IFF_UP", not up)],
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -429,7 +582,16 @@ def _step(data: Mapping[str, Any], states: Mapping[PortId, PortState]) -> Step:
     if data["kind"] == KeepState.KIND:
         return KeepState(states[port])
     if data["kind"] == SetAdmin.KIND:
-        return SetAdmin(port, data["name"], data["up"], data["was"], data["had_carrier"])
+        return SetAdmin(
+            port,
+            data["name"],
+            data["up"],
+            data["was"],
+            data["had_carrier"],
+            vmbus=data.get("vmbus"),
+        )
+    if data["kind"] == SetSynthetic.KIND:
+        return SetSynthetic(port, data["vmbus"], data["name"], data["had_carrier"])
     if data["kind"] == ProveFree.KIND:
         return ProveFree(port, data["device"], data["rdma_port"])
     raise ValueError(f"unknown step {data['kind']!r}")

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from manactl.act.plan import PATIENCE, KeepState, Plan, ProveFree, SetAdmin, Step
+from manactl.act.plan import (
+    PATIENCE,
+    KeepState,
+    Plan,
+    ProveFree,
+    SetAdmin,
+    SetSynthetic,
+    Step,
+)
 from manactl.decide import daemon_words, port_notes, port_words, refusal_words
 from manactl.decide.refusal import Refusal
 from manactl.model.port import PortStatus
@@ -33,11 +41,18 @@ def claim(
     stops, drops, restores, lost, notes = [], [], [], [], []
     listeners: list[Listener] = []
     for status, state, around in ports:
-        name = state.ifname
-        if state.up:
+        name = state.main
+        if state.in_use:
             keeps.append(KeepState(state))
-            leaves = tuple(fact.body for fact in losses.autojoined(state))
-            acts.append(SetAdmin(status.id, name, False, True, state.carrier, leaves))
+            acts += _set_down(status, state)
+        if state.in_use and state.alone and status.pair is not None:
+            stops.append(
+                f"the fast path of {status.pair.netdev}: its traffic takes the synthetic path; its "
+                "addresses, routes and connections stay"
+            )
+            notes += _kept_up(name, status.pair.netdev)
+            restores.append(f"{name} set up; {status.pair.netdev} takes it again as its fast path")
+        elif state.in_use:
             stops.append(f"all traffic of the kernel over {name} ({_carries(state)})")
             if wait := _forwards_later(state):
                 stops.append(wait)
@@ -53,6 +68,15 @@ def claim(
             ]
             drops += [snapshot.describe(fact, state.names) for fact in losses.dropped(state)]
             restores.append(f"{name} set up, its carrier awaited")
+            if state.synthetic is not None and state.synthetic.up:
+                vf = state.ifname
+                how = "set down again, as it was" if not state.up else "carries its traffic again"
+                restores.append(f"{vf}, which hv_netvsc opens with it, {how}")
+                notes.append(
+                    f"{name} and its VF {vf} are both down (--synthetic=down): host servicing "
+                    "does not open the VF again; --synthetic=keep would leave the traffic of "
+                    f"{name} on the synthetic path"
+                )
             restores += _restored(state)
             lost.append(
                 f"NAT (masquerade) connections through {name}: the kernel drops their conntrack "
@@ -65,7 +89,7 @@ def claim(
             notes.append(f"{name} is down already: nothing to restore, it stays down at release")
         if status.rdma is not None:
             proof = ProveFree(status.id, status.rdma.device, status.rdma.port)
-            (acts if state.up else waits).append(proof)
+            (acts if state.in_use else waits).append(proof)
         notes += _daemons(around, name)
         if danger := port_notes.below_a_bond(status):
             notes.append(port_words.note(danger))
@@ -85,6 +109,30 @@ def claim(
     )
 
 
+def _set_down(status: PortStatus, state: PortState) -> list[Step]:
+    """The VF first, so that undoing it comes last: it finds what hv_netvsc made of it."""
+    leaves = tuple(fact.body for fact in losses.autojoined(state))
+    above = state.synthetic
+    uuid = above.id if above is not None else status.pair and status.pair.vmbus
+    if above is None or above.id is None or not above.up:
+        down = SetAdmin(status.id, state.ifname, False, True, state.carrier, leaves, uuid)
+        return [down]
+    return [
+        SetAdmin(status.id, state.ifname, False, state.up, state.carrier, (), uuid),
+        SetSynthetic(status.id, above.id, above.name, above.carrier, leaves),
+    ]
+
+
+def _kept_up(vf: str, synthetic: str) -> list[str]:
+    """What a claim with --synthetic=keep is good for, and what not."""
+    return [
+        f"while {synthetic} is up (--synthetic=keep), the host delivers what comes in to it: a raw "
+        f"QP on {vf} can send, and receives nothing",
+        f"host servicing undoes it: hv_netvsc opens {vf} again 100 ms after it has come back, and "
+        "takes the vport where no raw QP has it; --synthetic=down survives that",
+    ]
+
+
 def _forwards_later(state: PortState) -> str | None:
     """What comes to the outage after release has set the port up."""
     member = state.member
@@ -93,7 +141,7 @@ def _forwards_later(state: PortState) -> str | None:
     how = "it has listened and learned (STP)"
     if member.kind == "bond":
         how = "its partner has answered (LACP)"
-    name = state.ifname
+    name = state.main
     most = "" if member.within is None else f": up to {member.within:.0f} s more"
     return f"{name} in {member.master}, after release too, until {how}{most}"
 

@@ -21,7 +21,7 @@ from manactl.act import terminate as ending
 from manactl.act.choose import Chosen, choose, open_claims
 from manactl.act.claim import close_stale, need_net_admin
 from manactl.act.host import Host, HostSystem
-from manactl.act.plan import KeepState, Plan, SetAdmin, Step, Undone, steps_from_json
+from manactl.act.plan import KeepState, Plan, SetAdmin, SetSynthetic, Step, Undone, steps_from_json
 from manactl.act.progress import Progress
 from manactl.act.restore import Lost, until
 from manactl.act.signals import SignalGate, StopRequested
@@ -69,6 +69,9 @@ class ReleaseRequest:
     @property
     def verb(self) -> str:
         return "recover" if self.recover else "release"
+
+
+_LOWERING = (SetAdmin.KIND, SetSynthetic.KIND)
 
 
 class Outcome(enum.StrEnum):
@@ -207,7 +210,7 @@ def _release_claim(run: _Run, path: Path, chosen: Sequence[PortId]) -> None:
             closes = content.ending if set(content.ports) <= set(ports) else None
             undo = transition.release(steps, work, ports, closes=closes)
             again = [transition.name_of(system, port) for port in ports]
-            names = {port: _now_called(system, port, content) for port in ports}
+            names = {port: _now_called(system, port, content, run.request.words) for port in ports}
     if not undo.clean:
         what = "not fully restored" if undo.residue else "restored, but its journal is still open"
         raise transition.not_restored(f"{', '.join(names.values())}: {what}", undo, again)
@@ -431,7 +434,7 @@ def _plan(
     restores = [
         f"{step.name} set up, its carrier awaited"
         for step in reversed(steps)
-        if isinstance(step, SetAdmin) and step.was
+        if isinstance(step, SetSynthetic) or (isinstance(step, SetAdmin) and step.was)
     ]
     words = {
         Outcome.LEFT_DOWN: "was down before the claim and stays down",
@@ -480,21 +483,33 @@ def _names(content: journal.Content, ports: Sequence[PortId]) -> str:
     return ", ".join(_name(content, port) for port in ports)
 
 
-def _now_called(system: HostSystem, port: PortId, content: journal.Content) -> str:
+def _now_called(
+    system: HostSystem, port: PortId, content: journal.Content, words: Sequence[str]
+) -> str:
+    """The netdev's present name; of a pair the one of the two that was typed, now or then."""
     now = system.netdev(port)
-    return _name(content, port) if now is None else now.name
+    then = next(p for p in content.header["ports"] if (p["pci"], p["port"]) == port.key)
+    vf = str(then.get("vf", then["netdev"])) if now is None else now.name
+    if then.get("vmbus") is None:
+        return vf
+    above = system.synthetic(then["vmbus"])
+    upper = str(then["upper"]) if above is None else above.name
+    if {upper, then["upper"]}.intersection(words):
+        return upper
+    if {vf, then["vf"]}.intersection(words):
+        return vf
+    return upper if then["netdev"] == then["upper"] else vf
 
 
 def _down_for(content: journal.Content, port: PortId, now: float) -> float | None:
     """Seconds since the netdev was set down, by the record of it."""
-    for record in content.records:
-        if _is_down(record, content, port):
-            return round(now - float(record["boottime"]), 1)
-    return None
+    found = [record for record in content.records if _is_down(record, content, port)]
+    # Of a pair the synthetic netdev comes last, and with it the traffic stops.
+    return round(now - float(found[-1]["boottime"]), 1) if found else None
 
 
 def _is_down(record: Mapping[str, Any], content: journal.Content, port: PortId) -> bool:
-    if record["event"] != "done" or record.get("kind") != SetAdmin.KIND:
+    if record["event"] != "done" or record.get("kind") not in _LOWERING:
         return False
     step = content.header["plan"]["steps"][record["step"]]
     return (step["port"]["pci"], step["port"]["port"]) == port.key
@@ -515,7 +530,7 @@ def _released(
     for part in undone:
         for kind, number in part.restored.counts.items():  # an upper is made, and set up later
             counts[kind] = max(number, counts.get(kind, 0))
-        facts.update(part.facts)
+        facts = {**part.facts, **facts}  # of a pair the synthetic netdev comes first, and counts
     return ReleasedPort(
         port,
         name,

@@ -34,7 +34,12 @@ class Network(Protocol):
     def monotonic(self) -> float: ...
     def pause(self, seconds: float) -> None: ...
     def capture(
-        self, port: PortId, nexthops: Collection[int] = (), rows: Rows = None
+        self,
+        port: PortId,
+        nexthops: Collection[int] = (),
+        rows: Rows = None,
+        *,
+        alone: bool = False,
     ) -> PortState: ...
     def send(self, request: Request) -> None: ...
     def set_sysctl(self, path: str, value: str) -> None: ...
@@ -141,7 +146,8 @@ class _Restoration:
         return progress
 
     def _look(self) -> None:
-        now = self._network.capture(self._wanted.port, self._ids, self._rows)
+        wanted = self._wanted
+        now = self._network.capture(wanted.port, self._ids, self._rows, alone=wanted.alone)
         self._state = Comparison(self._wanted, now, self._state)
 
     @property

@@ -9,11 +9,11 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Self
 
-from manactl.act.plan import NetdevNow
-from manactl.look import ethtool, rdma, stacked_links, surroundings, user_namespace
+from manactl.act.plan import NetdevNow, PairNow
+from manactl.look import ethtool, pairs, rdma, stacked_links, surroundings, user_namespace, vmbus
 from manactl.look.raw_qp_probe import Proof, open_device, prove_free
 from manactl.look.rtnetlink import Rtnl
-from manactl.look.sysfs import Roots
+from manactl.look.sysfs import Roots, master_of
 from manactl.model.port import (
     IFF_UP,
     Certainty,
@@ -99,8 +99,43 @@ class LiveSystem:
     def set_admin(self, port: PortId, up: bool) -> None:
         self.rtnl.set_up(self._ifindex(port), up)
 
-    def capture(self, port: PortId, nexthops: Collection[int] = (), rows: Rows = None) -> PortState:
-        return self.rtnl.capture(port, self._ifindex(port), self.boottime(), nexthops, rows)
+    def capture(
+        self,
+        port: PortId,
+        nexthops: Collection[int] = (),
+        rows: Rows = None,
+        *,
+        alone: bool = False,
+    ) -> PortState:
+        ifindex = self._ifindex(port)
+        return self.rtnl.capture(port, ifindex, self.boottime(), nexthops, rows, alone=alone)
+
+    def synthetic(self, uuid: str) -> NetdevNow | None:
+        """By the VMBus in sysfs, which does not wait for the host."""
+        nic = vmbus.nic(uuid, Roots(str(self._sys)))
+        if nic is None or nic.netdev is None or nic.ifindex is None or nic.admin_up is None:
+            return None
+        return NetdevNow(nic.netdev, nic.ifindex, nic.admin_up)
+
+    def _synthetic_ifindex(self, uuid: str) -> int:
+        now = self.synthetic(uuid)
+        if now is None:
+            raise OSError(errno.ENODEV, f"VMBus device {uuid} has no netdev here")
+        return now.ifindex
+
+    def set_synthetic(self, uuid: str, up: bool) -> None:
+        self.rtnl.set_up(self._synthetic_ifindex(uuid), up)
+
+    def synthetic_carrier(self, uuid: str) -> bool:
+        return bool(self.rtnl.link(self._synthetic_ifindex(uuid)).carrier)
+
+    def pair_now(self, port: PortId, uuid: str) -> PairNow:
+        roots = Roots(str(self._sys))
+        vf, above = self.netdev(port), self.synthetic(uuid)
+        if vf is None or above is None:
+            return PairNow(False, None)
+        enslaved = vmbus.uuid_of(master_of(vf.name, roots) or "", roots) == uuid
+        return PairNow(enslaved, pairs.frames(vf.name, above.name, roots))
 
     def link_settings(self, port: PortId) -> LinkSettings:
         return self.settings(self._ifindex(port))

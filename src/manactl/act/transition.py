@@ -19,6 +19,7 @@ from manactl.act.plan import (
     KeepState,
     ProveFree,
     SetAdmin,
+    SetSynthetic,
     StateChanged,
     Step,
     StepFailed,
@@ -233,26 +234,50 @@ def undo(steps: Sequence[Step], work: Workplace) -> UndoResult:
     """Undo steps in the given order (newest first), never stopping at a failure.
 
     Once a port's netdev could not be set up, what belongs on it is not attempted: most of it
-    would be refused, and the rest would hide that. What belongs on the ports comes last, and
-    together.
+    would be refused, and the rest would hide that. Of a pair that counts for the synthetic netdev,
+    which has the addresses. What belongs on the ports comes last, and together.
     """
     result = UndoResult()
     stuck: set[PortId] = set()
+    slow: set[PortId] = set()  # whose VF could not be set up
+    above = {step.port for step in steps if isinstance(step, SetSynthetic)}
     _set_up_anew(steps, work, result)
     for step in steps:
         if isinstance(step, KeepState):
             continue
-        if step.port in stuck:
+        of_pair = step.port in above
+        if step.port in stuck and not of_pair:
             if step.undo_title:
                 result.residue.append(_not_attempted(step))
         elif not _undo_step(step, work, result):
-            stuck.add(step.port)
+            if not of_pair or isinstance(step, SetSynthetic):
+                stuck.add(step.port)
+            if isinstance(step, SetAdmin):
+                slow.add(step.port)
     # What was on a port that was never set down is not ours to restore: others have changed it.
     lowered = {step.port for step in steps if isinstance(step, SetAdmin)}
     kept = [step for step in steps if isinstance(step, KeepState) and step.port in lowered]
     result.residue += [_not_attempted(step) for step in kept if step.port in stuck]
     _restore([step for step in kept if step.port not in stuck], work, result)
+    for step in steps:
+        if isinstance(step, SetAdmin) and step.vmbus and step.was and step.port not in stuck | slow:
+            _prove_path(step, work, result)
     return result
+
+
+def _prove_path(step: SetAdmin, work: Workplace, result: UndoResult) -> None:
+    """See that a pair is not left on its slow path without a word."""
+    try:
+        with work.at(f"see that {step.name} carries the traffic again"):
+            found = planning.prove_path(step, work.system)
+    except StepFailed as failure:
+        result.residue.append(failure.message)
+        if failure.hint is not None:
+            result.remedies.append(failure.hint)
+    except Exception as failure:  # noqa: BLE001 - what was restored stays so
+        result.residue.append(f"the data path of {step.name}: {_why(failure)}")
+    else:
+        _undone(step, Undone(facts=found), work, result)
 
 
 def _set_up_anew(steps: Sequence[Step], work: Workplace, result: UndoResult) -> None:
@@ -326,7 +351,7 @@ def _restore(kept: Sequence[KeepState], work: Workplace, result: UndoResult) -> 
             here.append(step)
     if not here:
         return
-    names = ", ".join(step.state.ifname for step in here)
+    names = ", ".join(step.state.main for step in here)
     try:
         with work.at(f"restore and verify {names}"):
             undone = [

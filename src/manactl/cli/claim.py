@@ -8,6 +8,7 @@ from manactl.cli.app import App
 from manactl.cli.params import CLAIMABLE, GUARD_CODE
 from manactl.errors import UsageError
 from manactl.escape import command
+from manactl.model.port import DOWN, KEEP
 
 
 @click.command(
@@ -35,6 +36,11 @@ from manactl.escape import command
     metavar="SECONDS",
     help="Wait so long for a vport that is taken, and for another manactl.",
 )
+@click.option(
+    "--synthetic",
+    type=click.Choice([DOWN, KEEP]),
+    help="Set the netvsc interface of a pair down, too, or keep it up. [default: down]",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Show the whole plan before it is executed.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_context
@@ -44,6 +50,7 @@ def claim(  # noqa: PLR0917 - click passes by keyword
     allow: tuple[str, ...],
     dry_run: bool,
     wait: float | None,
+    synthetic: str | None,
     verbose: bool,
     as_json: bool,
 ) -> None:
@@ -62,7 +69,7 @@ def claim(  # noqa: PLR0917 - click passes by keyword
     from manactl.render import outcome, outcome_document, plan  # noqa: PLC0415
 
     app: App = ctx.obj
-    request = claiming.ClaimRequest(app.state_dir, words, allow, dry_run, wait)
+    request = claiming.ClaimRequest(app.state_dir, words, allow, dry_run, wait, synthetic)
     progress = app.progress(as_json=as_json, verbose=verbose)
     with SignalGate(app.warn, lasting=True) as signals:
         with claiming.prepare(request, app.host, signals) as prepared:

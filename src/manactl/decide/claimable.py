@@ -10,7 +10,6 @@ from manactl.decide.codes import Code
 from manactl.decide.refusal import (
     HeldBy,
     InTransition,
-    NetvscPair,
     NoRdmaDevice,
     OwnerUnprovable,
     Refusal,
@@ -27,8 +26,6 @@ def refusals(port: PortStatus, *, can_prove: bool) -> list[Refusal]:
     if port.rdma is None:
         lacking = NoRdmaDevice(port.raw_elsewhere, port.rdma_elsewhere)
         found.append(refusal(port, Code.UNSUPPORTED, lacking))
-    if port.upper is not None and port.upper.kind == "netvsc":
-        found.append(refusal(port, Code.UNSUPPORTED, NetvscPair(port.upper.netdev)))
     if port.owner is Owner.RAW_QP:
         found.append(refusal(port, Code.HOLDER, HeldBy(port.holders)))
     if port.owner is Owner.UNKNOWN and port.netdev is not None:

@@ -17,6 +17,7 @@ from manactl.model.port import PortStatus
 from manactl.netstate import coverage, snapshot
 from manactl.netstate.snapshot import Fact, Kind
 from manactl.netstate.surroundings import Connection, Stacked, Surroundings
+from manactl.netstate.uppers import NETVSC
 
 
 def guard_foreign_netns(port: PortStatus, around: Surroundings) -> Refusal | None:
@@ -101,7 +102,7 @@ def guard_last_port(port: PortStatus, around: Surroundings) -> Refusal | None:
     """Nothing else here is up, has carrier and a global address, but this port has."""
     if around.state is None or around.others is None:
         return refusal(port, Code.LAST_PORT, Unread(Source.OTHER_NETDEVS))
-    if around.others or not around.state.up:
+    if around.others or not around.state.in_use:
         return None
     here = [upper for upper in around.carried if not upper.netns]
     own = (
@@ -118,7 +119,7 @@ def _at_risk(
     host are not affected; IPv6 ones are, since the kernel drops the addresses themselves."""
     if connections is None or around.state is None:
         return None
-    if not around.state.up:
+    if not around.state.in_use:
         return ()
     own = _own(around)
     return tuple(
@@ -168,7 +169,10 @@ def guard_upper(port: PortStatus, around: Surroundings) -> Refusal | None:
         return refusal(port, Code.UPPER, Unread(Source.UPPERS))
     if around.elsewhere is None:
         return refusal(port, Code.UPPER, Unread(Source.OTHER_NAMESPACES))
-    devices = tuple(device for device in around.stacked if not device.routed)
+    # Of a synthetic netdev --synthetic decides.
+    devices = tuple(
+        device for device in around.stacked if not device.routed and device.kind != NETVSC
+    )
     return refusal(port, Code.UPPER, why.Uppers(devices)) if devices else None
 
 
@@ -183,7 +187,7 @@ def guard_packet_sockets(port: PortStatus, around: Surroundings) -> Refusal | No
     """AF_PACKET users (DHCP clients, lldpd, tcpdump) bound to the port get ENETDOWN."""
     if around.packet_sockets is None or around.state is None:
         return refusal(port, Code.PACKET_SOCKETS, Unread(Source.PACKET_SOCKETS))
-    if not around.packet_sockets or not around.state.up:
+    if not around.packet_sockets or not around.state.in_use:
         return None
     return refusal(port, Code.PACKET_SOCKETS, why.PacketSockets(around.packet_sockets))
 
@@ -208,7 +212,7 @@ def guard_forwarding(port: PortStatus, around: Surroundings) -> Refusal | None:
     """Connections of containers, virtual machines or others are forwarded through the port."""
     if around.forwarded is None or around.state is None:
         return refusal(port, Code.FORWARDING, Unread(Source.FORWARDING))
-    if not around.forwarded or not around.state.up:
+    if not around.forwarded or not around.state.in_use:
         return None
     return refusal(port, Code.FORWARDING, why.Forwarding(around.forwarded))
 

@@ -23,7 +23,10 @@ def resolve(report: Report, words: Iterable[str]) -> list[PortStatus]:
                 labels = escape(", ".join(port.label for port in matches))
                 what = f"PORT {word!r} is ambiguous: {labels}"
             raise UsageError(what, hint=_ports_there_are(report))
-        found.setdefault(matches[0].id, matches[0])
+        port = matches[0]
+        if port.pair is not None and word == port.pair.netdev:
+            port = port._replace(called=word)  # what was typed is what the answer speaks of
+        found.setdefault(port.id, port)
     return list(found.values())
 
 

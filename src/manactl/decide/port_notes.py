@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from manactl.decide import kernel_bugs
 from manactl.decide.ownership import Decision
-from manactl.model.port import Note, Owner, PortStatus
+from manactl.model.port import DOWN, Note, Owner, PortStatus
 
 if TYPE_CHECKING:
     from manactl.model.claim import ClaimSummary, NetnsId
@@ -98,8 +98,14 @@ def drift(
         yield elsewhere
     elif claim.ifindex not in (None, port.netdev.ifindex) and not claim.port.is_another(port.id):
         yield Note("drift-anew", (claim.ifindex, port.netdev.ifindex))
+    pair, mode = port.pair, claim.claim.synthetic
+    reopened = pair is not None and pair.up
     if port.netdev is not None and port.netdev.admin_up:
-        yield Note("drift-up")
+        yield Note("drift-vf-up", (pair.netdev,)) if pair and reopened else Note("drift-up")
+    if mode == DOWN and pair is not None and reopened:
+        yield Note("drift-synthetic-up", (pair.netdev,))
+    if mode is not None and pair is None and port.netdev is not None and port.netns is None:
+        yield Note("drift-unpaired")
 
 
 def claimed_elsewhere(claim: ClaimSummary, here: NetnsId | None) -> Note | None:

@@ -124,6 +124,15 @@ NOTES: dict[NoteCode, str | Callable[..., str]] = {
     "drift-moved": "claimed, yet its netdev has been moved to the network namespace {0}",
     "drift-anew": "claimed, yet the netdev was made anew (ifindex {0} -> {1})",
     "drift-up": "claimed, yet its netdev is up",
+    "drift-synthetic-up":
+        "claimed with its synthetic netdev, yet {0} is up: somebody, or a network manager, has set "
+        "it up",
+    "drift-vf-up":
+        "claimed, yet its netdev is up: hv_netvsc opens it again below {0}, which is up, when the "
+        "host has serviced it or {0} is set up",
+    "drift-unpaired":
+        "claimed below a synthetic netdev, yet it has none now: hv_netvsc is unbound, or has not "
+        "found it again",
     "claimed-elsewhere":
         "claimed in another network namespace (inode {0}): nothing of that claim is written into "
         "this one; `manactl release` shows the way out",

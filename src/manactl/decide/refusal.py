@@ -190,13 +190,6 @@ class NoRdmaDevice:
 
 
 @dataclass(frozen=True, slots=True)
-class NetvscPair:
-    """UNSUPPORTED: the port is the fast path of this netvsc interface."""
-
-    master: str
-
-
-@dataclass(frozen=True, slots=True)
 class HeldBy:
     """HOLDER: a raw QP has the vport; its processes, as far as they are visible."""
 
@@ -222,7 +215,7 @@ Facts = (
     Unread | NotHere | InReset | EqsLost | SshSessions | DefaultRoutes | LastPort | Connections
     | Storage | Fabric | RdmaUsers | Uppers | Xdp | PacketSockets | Managers | Sockets
     | Forwarding
-    | NoRdmaDevice | NetvscPair | HeldBy | OwnerUnprovable | InTransition
+    | NoRdmaDevice | HeldBy | OwnerUnprovable | InTransition
 )  # fmt: skip
 
 

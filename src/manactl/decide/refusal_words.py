@@ -180,11 +180,6 @@ def message(refusal: Refusal) -> str:  # noqa: PLR0911, PLR0912 - a case for eac
                 if elsewhere
                 else ("it has no RDMA device: no raw QP can be made on it")
             )
-        case why.NetvscPair(master):
-            return (
-                f"it is the fast path of the netvsc interface {master}; this version claims only "
-                "ports without one"
-            )
         case why.HeldBy(holders):
             words = [f"pid {holder.pid} {holder.comm or '?'}" for holder in holders]
             return "a raw QP has the vport already" + (f" ({', '.join(words)})" if words else "")
@@ -215,8 +210,6 @@ def _remedy(refusal: Refusal) -> str:
     match refusal.facts:
         case why.NoRdmaDevice(elsewhere):
             return RDMA_BACK if elsewhere else "load the driver: modprobe mana_ib"
-        case why.NetvscPair():
-            return "claim a port without a netvsc interface"
         case why.HeldBy():
             return "the port is in use for RDMA already; to claim it, end the holder first"
         case why.OwnerUnprovable():
@@ -292,8 +285,6 @@ def evidence(refusal: Refusal) -> tuple[Evidence, ...]:  # noqa: PLR0911, PLR091
             return tuple(Evidence("run", m.source, m.managed) for m in managers)
         case why.NoRdmaDevice(_, names):
             return tuple(Evidence("sysfs", "RDMA device elsewhere", name) for name in names)
-        case why.NetvscPair(master):
-            return (Evidence("sysfs", "master", master),)
         case why.HeldBy(holders):
             return tuple(
                 Evidence("proc", "holder", {"pid": h.pid, "comm": h.comm, "unit": h.unit})

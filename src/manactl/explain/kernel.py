@@ -64,11 +64,16 @@ TOPICS = (
         name="netvsc-vf-not-opened",
         kind=Kind.MESSAGE,
         title="a netvsc interface came up without its fast path",
-        forms=("unable to open slave: <name>: <n>",),
+        forms=(
+            "unable to open slave: <name>: <n>",
+            "goes on without <name>, by the slow synthetic path",
+            "take the slow synthetic path, although",
+        ),
         means=(
             "`ip link set` of the netvsc interface succeeded, but the MANA port below it could not "
             "be opened: traffic takes the slow path through the host, and only this line reports "
-            "it. It is tried again only when the netvsc interface goes down and up."
+            "it. It is tried again only when the netvsc interface goes down and up. `manactl release` "
+            "looks for this, and ends with 5."
         ),
         by_errno={16: "a raw queue pair has the port's vport"},
         check=(

@@ -97,15 +97,14 @@ TOPICS = (
     ),
     _topic(
         "unsupported", "exit 8: not supported here",
-        "No MANA function, or one whose port has no RDMA device, or a port below a netvsc "
-        "interface: this version claims only ports without one. Nothing was touched.",
+        "No MANA function, or one whose port has no RDMA device. Nothing was touched.",
         "manactl", exit_code=8,
         check=(Step("What is missing:", "manactl doctor"),
                Step("Whether the device is there:", "lspci -d 1414:00ba"),
                Step("Whether the drivers are:", "lsmod | grep mana"), _STATUS),
         remedy=(Step("Load the RDMA driver (Ubuntu has it in linux-modules-extra-azure):",
                      "modprobe mana_ib"),),
-        forms=("is the fast path of the netvsc interface <name>", "no MANA function here"),
+        forms=("no MANA function here",),
         see=("no-rdma-driver",),
     ),
     _topic(

@@ -155,12 +155,16 @@ TOPICS = (
         "drift", "a claimed port is not as its claim left it (claim: exit 6)",
         "The netdev was set up or moved to another namespace, or it is gone, or its device was "
         "plugged in again and made another one. A program that needs a port that is up gets EBUSY. "
-        "Network managers, scripts and a netvsc master are the usual causes.", "the journal compared with sysfs",
+        "Network managers, scripts and host servicing of a pair are the usual causes: hv_netvsc opens a "
+        "VF that comes back 100 ms later, when its synthetic netdev is up (--synthetic=keep).", "the journal compared with sysfs",
         check=(_EVIDENCE, Step("Who may have done it:", "journalctl -b -t NetworkManager "
                                "-t systemd-networkd | tail -n 50")),
         remedy=(Step("Release it and claim it again:", "manactl release PORT"),),
         forms=(
             "claimed, yet its netdev is up",
+            "claimed, yet its netdev is up: hv_netvsc opens it again below <name>, which is up",
+            "claimed with its synthetic netdev, yet <name> is up",
+            "claimed below a synthetic netdev, yet it has none now",
             "claimed, yet another NIC is in its place",
             "claimed, yet its netdev is not here any more",
             "claimed, yet its netdev has been moved to the network namespace <name>",

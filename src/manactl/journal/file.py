@@ -169,21 +169,22 @@ def list_claims(state_dir: Path | str, boot_id: str | None = None) -> Claims:
 def _summaries(content: Content, state_dir: Path, boot_id: str) -> Iterator[ClaimSummary]:
     header = content.header
     for port in content.ports:
+        then = next(p for p in header["ports"] if (p["pci"], p["port"]) == port.key)
         info = ClaimInfo(
             since=datetime.fromisoformat(header["time"]),
             by=dict(header["by"]),
             mode=str(header["mode"]),
             confirm_by=None,
             proven=content.proven.get((port.pci, port.port), False),
-            synthetic=None,
+            synthetic=then.get("synthetic"),
         )
         same = content.boot_id == boot_id
         phase = content.phase_of(port)
         more = None if same else interrupted.BEFORE_BOOT
         if same and phase == "interrupted":
             more = interrupted.next_step(header, content.records, port, state_dir)
-        then = next(p for p in header["ports"] if (p["pci"], p["port"]) == port.key)
         names = tuple(map(str, (then.get("netdev"), *then.get("altnames", ()))))
+        names += tuple(str(then[key]) for key in ("vf", "upper") if then.get(key))
         yield ClaimSummary(
             port, info, phase, same, content.path, more, content.netns, then.get("ifindex"), names
         )

@@ -42,7 +42,9 @@ def _recovery(
         for number, step in enumerate(header["plan"].get("steps", ()))
         if number in begun and (step["port"]["pci"], step["port"]["port"]) == port.key
     ]
-    change = next((step for step in steps if step["kind"] == "set-admin"), None)
+    kinds = ("set-synthetic", "set-admin")
+    changes = [step for kind in kinds for step in steps if step["kind"] == kind]
+    change = changes[0] if changes else None
     if change is None:
         return Note("recover-closes")
     kept = next((step.get("kept") for step in steps if step["kind"] == "keep-state"), None)

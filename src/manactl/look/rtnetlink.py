@@ -139,15 +139,18 @@ class Rtnl:
         taken: float,
         nexthops: Collection[int] = (),
         rows: Rows = None,
+        *,
+        alone: bool = False,
     ) -> PortState:
         """Everything that refers to the interface now, the nexthops of those ids, and the rows of
         those keys.
 
-        `taken` is the CLOCK_BOOTTIME to note.
+        `taken` is the CLOCK_BOOTTIME to note; `alone` as PortState has it.
         """
         link = self.link(ifindex)
         stack = self.stack()
-        uppers = stacked_links.uppers(stack, ifindex)
+        below = stacked_links.without_synthetic(stack, ifindex) if alone else stack
+        uppers = stacked_links.uppers(below, ifindex)
         devices = {ifindex: link.name, **{upper.ifindex: upper.name for upper in uppers}}
         links = [
             OtherDevice(other.ifindex, other.name, other.mac)
@@ -172,12 +175,18 @@ class Rtnl:
             tuple(links),
             stacked_links.accepted(devices.items()),
             selected.rows,
-            member=None if link.master is None else self._member(link, link.master),
+            member=None if link.master is None else self._member(link, link.master, alone=alone),
+            alone=alone,
         )
 
-    def _member(self, port: IfLink, master: int) -> Member | None:
+    def _member(self, port: IfLink, master: int, *, alone: bool) -> Member | None:
         try:
-            return members.of(port, self.link(master))
+            above = self.link(master)
+            if above.vmbus is None:
+                return members.of(port, above)
+            if alone or above.master is None:
+                return None
+            return members.of(above, self.link(above.master))
         except OSError:
             return None  # it has just gone
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from manactl.netstate.snapshot import Accepted, Setting
-from manactl.netstate.uppers import UpperState
+from manactl.netstate.uppers import NETVSC, UpperState
 from manactl.wire.if_link import IfLink
 
 _PROTOCOLS = {0x8100: "802.1Q", 0x88A8: "802.1ad"}
@@ -42,7 +42,8 @@ class StackedLink(NamedTuple):
 def parse(body: bytes) -> StackedLink:
     """One RTM_NEWLINK message. ValueError when it is broken."""
     link = IfLink(body)
-    kind = link.kind or ""
+    uuid = None if link.kind else link.vmbus
+    kind = NETVSC if uuid else link.kind or ""
     far_lower = None
     if link.lower is not None and link.lower_netnsid is not None:
         far_lower = link.lower, link.lower_netnsid
@@ -56,7 +57,7 @@ def parse(body: bytes) -> StackedLink:
         None if kind in BESIDE or far_lower else _lower(link),
         far_lower,
         link.master,
-        vlan and f"{_PROTOCOLS.get(vlan.protocol, hex(vlan.protocol))} {vlan.id}",
+        uuid if vlan is None else f"{_PROTOCOLS.get(vlan.protocol, hex(vlan.protocol))} {vlan.id}",
         vlan is not None and not vlan.loose_binding,
         link.active_slave,
         link.vrf_table,
@@ -88,6 +89,16 @@ def uppers(links: Iterable[StackedLink], ifindex: int) -> tuple[UpperState, ...]
                     row.append(link.ifindex)
                     order.append(_state(link, lower))
     return tuple(order)
+
+
+def without_synthetic(links: Iterable[StackedLink], ifindex: int) -> list[StackedLink]:
+    """The same links, where that one is below no netdev of hv_netvsc."""
+    every = list(links)
+    above = {link.ifindex for link in every if link.kind == NETVSC}
+    return [
+        link._replace(master=None) if link.ifindex == ifindex and link.master in above else link
+        for link in every
+    ]
 
 
 def _state(link: StackedLink, lower: int) -> UpperState:

@@ -38,7 +38,7 @@ from manactl.netstate.surroundings import (
     Stacked,
     Surroundings,
 )
-from manactl.netstate.uppers import OVS
+from manactl.netstate.uppers import NETVSC, OVS
 from manactl.wire import rtmsg as rt
 from manactl.wire.inet_diag import TcpSocket
 from manactl.wire.nldev import Nldev, RdmaNetlink, Resource
@@ -90,6 +90,8 @@ def gather(
         return NOTHING_READ
     ifindex = state.ifindex
     links, tuns = _try(sources.links), _try(sources.tunnels)
+    if links is not None and state.alone:
+        links = _without_synthetic(links, {*claimed, ifindex})
     found = uppers = views = others_ = ways_left = None
     if links is not None and tuns is not None:
         gone = _try(lambda: _gone({*claimed, ifindex}, links, tuns, rtnl))
@@ -101,8 +103,11 @@ def gather(
         if here is not None:
             found, chains = here
             stacked = {index: how for index, how in found.items() if index != ifindex}
-            uppers = _try(lambda: _uppers(port, links, stacked, rtnl, chains))
+            uppers = _try(lambda: tuple(upper_devices.stacked(links, stacked, rtnl, None, chains)))
             views = _try(lambda: sources.in_other_netns(found))
+    pair = {ifindex: state.ifname}
+    if state.synthetic is not None:
+        pair[state.synthetic.ifindex] = state.synthetic.name
     reach = upper_devices.reach(uppers or (), ifindex, addresses(state.own))
     tcp = _try(lambda: _connections(reach, views or (), rtnl, sources))
     packets = _try(lambda: _packet_sockets(state, uppers or (), views or (), sources))
@@ -118,7 +123,7 @@ def gather(
         state=state,
         uppers=uppers,
         elsewhere=None if views is None else tuple(up for view in views for up in view.stacked),
-        xdp=_try(lambda: rtnl.link(ifindex).xdp_mode != 0),
+        xdp=_try(lambda: any(rtnl.link(index).xdp_mode != 0 for index in pair)),
         connections=_connected(tcp, who, sources),
         packet_sockets=(
             None if packets is None or who is None else sockets.with_processes(packets, who)
@@ -136,13 +141,11 @@ def gather(
             None if listeners is None or who is None else sockets.with_processes(listeners, who)
         ),
         forwarded=_try(lambda: _forwarded(reach, views or (), rtnl, sources)),
-        untracked=_try(lambda: conntrack.untracked(state.ifname, sources.proc)),
-        redirecting=(
-            None
-            if links is None
-            else _try(lambda: sources.redirecting({o.ifindex: o.name for o in links}, ifindex))
+        untracked=_try(lambda: any(conntrack.untracked(n, sources.proc) for n in pair.values())),
+        redirecting=None if links is None else _try(lambda: _redirecting(links, pair, sources)),
+        netconsole=_any(
+            redirects.netconsole(name, sources.sys, sources.proc) for name in pair.values()
         ),
-        netconsole=redirects.netconsole(state.ifname, sources.sys, sources.proc),
         daemons=None if who_manages is None else who_manages.daemons,
     )
 
@@ -154,8 +157,11 @@ def _dependents(
     for their lower (HSR, for instance) sysfs alone tells."""
     seeds = {state.ifindex: WHOLE}
     found, chains = upper_devices.dependents(links, tuns, seeds, rtnl)
-    names = _sysfs_uppers(state, sys)
-    more = {link.ifindex for link in links if link.name in names} - found.keys()
+    names = _sysfs_uppers(state.ifname, state.ifindex, sys)
+    if state.synthetic is not None:
+        names |= _sysfs_uppers(state.synthetic.name, state.synthetic.ifindex, sys)
+    above = {link.ifindex for link in links if link.name in names and link.kind != NETVSC}
+    more = above - found.keys()
     kinds = {link.ifindex: link.kind for link in links}
     if any(kinds.get(index) == OVS for index in found):
         # The switch has one master; its other interfaces are no links' uppers.
@@ -166,28 +172,40 @@ def _dependents(
     return upper_devices.dependents(links, tuns, seeds, rtnl, chains)
 
 
-def _sysfs_uppers(state: PortState, sys: Path) -> set[str]:
-    """The names of the port's uppers; none where /sys is that of another namespace."""
-    place = sys / "class/net" / state.ifname
+def _sysfs_uppers(name: str, ifindex: int, sys: Path) -> set[str]:
+    """The names of a netdev's uppers; none where /sys is that of another namespace."""
+    place = sys / "class/net" / name
     try:
-        if int((place / "ifindex").read_text()) != state.ifindex:
+        if int((place / "ifindex").read_text()) != ifindex:
             return set()
     except (FileNotFoundError, ValueError):
         return set()
     return {entry.name[len("upper_") :] for entry in place.glob("upper_*")}
 
 
-def _uppers(
-    port: PortStatus,
-    links: Iterable[DecodedLink],
-    stacked: upper_devices.Found,
-    rtnl: Rtnl,
-    chains: Chains,
-) -> tuple[Stacked, ...]:
-    """The uppers of the port in this netns, but for a netvsc master, which a claim declines."""
-    netvsc = port.upper.netdev if port.upper and port.upper.kind == "netvsc" else None
-    uppers = upper_devices.stacked(links, stacked, rtnl, None, chains)
-    return tuple(upper for upper in uppers if upper.name != netvsc)
+def _without_synthetic(
+    links: Sequence[DecodedLink], ports: Collection[int]
+) -> Sequence[DecodedLink]:
+    """The links, where these ports are below no netdev of hv_netvsc: that goes on without them."""
+    above = {link.ifindex for link in links if link.kind == NETVSC}
+    return [
+        link._replace(master=None) if link.ifindex in ports and link.master in above else link
+        for link in links
+    ]
+
+
+def _redirecting(
+    links: Iterable[DecodedLink], pair: Collection[int], sources: Sources
+) -> tuple[str, ...]:
+    names = {link.ifindex: link.name for link in links}
+    found = (name for index in pair for name in sources.redirecting(names, index))
+    return tuple(dict.fromkeys(found))
+
+
+def _any(answers: Iterable[bool | None]) -> bool | None:
+    """Whether one of them is true; None: none is, and not all are known."""
+    known = set(answers)
+    return True if True in known else None if None in known else False
 
 
 def _connections(

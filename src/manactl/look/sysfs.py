@@ -119,6 +119,11 @@ def uverbs_nodes(roots: Roots, pci: str) -> Iterator[UverbsNode]:
             yield UverbsNode(name, ibdev, os.makedev(int(major), int(minor)))
 
 
+def master_of(netdev: str, roots: Roots) -> str | None:
+    """The name of a netdev's master."""
+    return target_name(f"{roots.sys}/class/net/{netdev}/master")
+
+
 def upper_kind(roots: Roots, netdev: str) -> tuple[str | None, str | None]:
     """(kind, VMBus UUID) of a port's master, as far as sysfs shows it."""
     base = f"{roots.sys}/class/net/{netdev}"

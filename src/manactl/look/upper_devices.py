@@ -30,6 +30,7 @@ from manactl.netstate.surroundings import (
     Stacked,
     TunnelWay,
 )
+from manactl.netstate.uppers import NETVSC
 from manactl.wire import rtmsg as rt
 from manactl.wire.if_link import IfLink
 from manactl.wire.inet_diag import TcpSocket
@@ -83,6 +84,8 @@ def _as_upper(link: DecodedLink, found: Found, beyond: Mapping[int, Found]) -> S
 def _as_master(
     master: DecodedLink, lower: Standing, links: Iterable[DecodedLink], found: Found
 ) -> Standing:
+    if master.kind == NETVSC:
+        return lower  # its close closes the port, and it has no other way
     others = any(
         member.master == master.ifindex
         and member.up

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Literal, NamedTuple
 
 IFF_UP = 0x1  # include/uapi/linux/if.h
+DOWN, KEEP = "down", "keep"  # --synthetic: what a claim does to the netdev of hv_netvsc
 
 
 class Owner(enum.StrEnum):
@@ -50,6 +51,7 @@ NoteCode = Literal[
     "bond-danger", "rdma-elsewhere", "rdma-link-down", "holder-unseen", "holder-hidden", "holders-of-port",
     "holders-of-ports", "other-qps", "contexts-unseen", "contexts-hidden", "unclaimed",
     "drift-another-nic", "drift-no-netdev", "drift-moved", "drift-anew", "drift-up",
+    "drift-synthetic-up", "drift-vf-up", "drift-unpaired",
     "claimed-elsewhere",
     "before-boot", "at-work", "claim-interrupted", "release-interrupted", "not-restored",
     "recover-closes", "recover-sets-up",
@@ -124,7 +126,8 @@ class Upper(NamedTuple):
     netdev: str
     kind: str | None  # netvsc, bond, bridge, team, vrf, ...
     vmbus: str | None = None
-    data_path: str | None = None
+    data_path: str | None = None  # of a netvsc master: "vf" or "synthetic"
+    up: bool | None = None  # IFF_UP of a netvsc master
 
 
 class RdmaPort(NamedTuple):
@@ -190,6 +193,13 @@ class PortStatus(NamedTuple):
     eqs_lost: bool = False  # a raw QP lives whose event queues debugfs no longer has: a kernel bug
     rdma_elsewhere: tuple[str, ...] = ()  # RDMA devices of its function in other namespaces
     raw_elsewhere: bool = False  # the device for raw QPs is, or may be, among them
+    called: str | None = None  # the name of its synthetic netdev, where that was asked for
+
+    @property
+    def pair(self) -> Upper | None:
+        """The synthetic netdev of hv_netvsc above it."""
+        upper = self.upper
+        return upper if upper is not None and upper.kind == "netvsc" and upper.vmbus else None
 
     @property
     def label(self) -> str:
@@ -197,6 +207,8 @@ class PortStatus(NamedTuple):
 
         In another network namespace a name may be that of a different netdev here.
         """
+        if self.called is not None:
+            return self.called
         return self.netdev.name if self.netdev and self.netns is None else str(self.id)
 
 

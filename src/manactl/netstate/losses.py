@@ -125,7 +125,7 @@ def gone(state: PortState) -> tuple[set[int], set[int]]:
     closed: set[int] = {state.ifindex}
     silent: set[int] = set()
     for upper in state.uppers:  # from the bottom up
-        if upper.lower in closed and upper.follows:
+        if upper.lower in closed and (upper.follows or upper.kind == uppers.NETVSC):
             closed.add(upper.ifindex)
         elif upper.lower in closed | silent and upper.kind in uppers.LINKED:
             silent.add(upper.ifindex)

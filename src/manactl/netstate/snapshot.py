@@ -18,7 +18,7 @@ from manactl.netstate.blueprints import Blueprint
 from manactl.netstate.link_settings import LinkSettings
 from manactl.netstate.members import Member
 from manactl.netstate.requests import Request as Request  # noqa: PLC0414 - known from here
-from manactl.netstate.uppers import UpperState
+from manactl.netstate.uppers import NETVSC, UpperState
 from manactl.wire import rtmsg as rt
 from manactl.wire.attrs import as_int
 from manactl.wire.rtmsg import Place, Places
@@ -96,7 +96,8 @@ class PortState:
     several routes have one prefix, metric and table, and one is the port's, all in order.
     `link` and `blueprints` are read for a snapshot alone: the settings of the netdev, and what
     makes its uppers again, should it be made anew.
-    `member` is what the port is in a bridge or bond that decides by a protocol what forwards.
+    `member` is what the port, or the synthetic netdev above it, is in a bridge or bond that decides
+    by a protocol what forwards. `alone`: without the synthetic netdev, which is to go on working.
     """
 
     port: PortId
@@ -116,6 +117,22 @@ class PortState:
     link: LinkSettings | None = field(default=None, repr=False)
     member: Member | None = None
     blueprints: tuple[Blueprint, ...] = field(default=(), repr=False)
+    alone: bool = False
+
+    @property
+    def synthetic(self) -> UpperState | None:
+        """The netdev of hv_netvsc that goes down with the port."""
+        return next((upper for upper in self.uppers if upper.kind == NETVSC), None)
+
+    @property
+    def in_use(self) -> bool:
+        """Whether the port is up, or the synthetic netdev above it."""
+        return self.up or (self.synthetic is not None and self.synthetic.up)
+
+    @property
+    def main(self) -> str:
+        """The name of the netdev that has the addresses."""
+        return self.ifname if self.synthetic is None else self.synthetic.name
 
     @property
     def devices(self) -> Places:
@@ -141,11 +158,13 @@ class PortState:
 
     @property
     def own(self) -> tuple[Fact, ...]:
-        """Addresses and routes of the port itself, not of what is stacked on it."""
+        """Addresses and routes of the port itself and of the synthetic netdev above it, not of
+        what is stacked on these."""
+        mine = {self.ifindex} | ({self.synthetic.ifindex} if self.synthetic else set())
         return tuple(
             fact
             for fact in self.facts
-            if fact.kind in (Kind.ADDRESS, Kind.ROUTE) and self.ifindex in devices_of(fact)
+            if fact.kind in (Kind.ADDRESS, Kind.ROUTE) and not mine.isdisjoint(devices_of(fact))
         )
 
     def of(self, kind: Kind) -> tuple[Fact, ...]:
@@ -168,6 +187,7 @@ class PortState:
             "link": None if self.link is None else self.link.to_json(),
             "member": None if self.member is None else self.member.to_json(),
             "blueprints": [one.to_json() for one in self.blueprints],
+            "alone": self.alone,
         }
 
     @classmethod
@@ -194,6 +214,7 @@ class PortState:
             link=LinkSettings.from_json(data["link"]) if data.get("link") else None,
             member=Member.from_json(data["member"]) if data.get("member") else None,
             blueprints=tuple(map(Blueprint.from_json, data.get("blueprints", ()))),
+            alone=bool(data.get("alone", False)),
         )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from manactl.netstate.snapshot import PortState
-from manactl.netstate.uppers import RESTORABLE
+from manactl.netstate.uppers import NETVSC, RESTORABLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,8 +245,9 @@ class Surroundings:
 
     @property
     def carried(self) -> tuple[Stacked, ...]:
-        """Those that lose their traffic with the port."""
-        return tuple(upper for upper in self.stacked if upper.carried)
+        """Those that lose their traffic with the port, but for its synthetic netdev, which counts as
+        the port itself (PortState.own)."""
+        return tuple(upper for upper in self.stacked if upper.carried and upper.kind != NETVSC)
 
 
 NOTHING_READ = Surroundings(

@@ -5,6 +5,8 @@ vlan_device_event() closes VLANs with their device and opens all of them with it
 that were down before, from 7.2 on by deferred work; macvlan and ipvlan stay as they are and only
 lose their carrier, which costs them nexthops (nexthop_flush_dev()), and so does macsec; a master
 (bond, bridge, team, VRF, Open vSwitch) keeps the port and gets it back; a tunnel notices nothing.
+The synthetic netdev of hv_netvsc is a master, too, and more: it opens and closes the port with
+itself, and has the addresses.
 """
 
 from __future__ import annotations
@@ -16,15 +18,17 @@ from manactl.wire.if_link import RTM_NEWLINK, activate_slave, set_admin
 
 VLAN = "vlan"
 OVS = "openvswitch"
+NETVSC = "netvsc"  # a name of ours: the kernel gives the netdevs of hv_netvsc no kind
 LINKED = frozenset({VLAN, "macvlan", "macvtap", "ipvlan", "ipvtap", "macsec"})
-MASTERS = frozenset({"bond", "bridge", "vrf", "team", OVS})
+MASTERS = frozenset({"bond", "bridge", "vrf", "team", OVS, NETVSC})
 RESTORABLE = LINKED | MASTERS
 
 
 class UpperState(NamedTuple):
     """One device on a port, or on another upper of it, at one instant.
 
-    `lower` is the ifindex of its lower; `id` tells VLANs of one device apart ("802.1Q 100");
+    `lower` is the ifindex of its lower; `id` tells VLANs of one device apart ("802.1Q 100"), and
+    is the VMBus UUID of a synthetic netdev;
     `follows`: the kernel sets it up and down with its lower. `active` is the ifindex of a bond's
     active slave, `table` the routing table of a VRF.
     """
@@ -77,8 +81,8 @@ def pairs(
 ) -> list[Pair]:
     """Each wanted upper with its present self, in order.
 
-    It is the same by kind, lower, VRF table and VLAN id, and by its name, or by ifindex and MAC
-    address: an upper may have been renamed, or made again under its name. An ifindex alone may
+    It is the same by kind, lower, VRF table and VLAN id or VMBus UUID, and by its name, or by
+    ifindex and MAC address: an upper may have been renamed, or made again under its name. An ifindex alone may
     have been given to another device.
     """
     left = list(now)
@@ -98,7 +102,7 @@ def pairs(
 def _same(one: UpperState, other: UpperState) -> bool:
     if (one.kind, one.id) != (other.kind, other.id) or one.table not in (None, other.table):
         return False
-    if one.kind == VLAN or one.name == other.name:
+    if one.kind in (VLAN, NETVSC) or one.name == other.name:
         return True
     return one.ifindex == other.ifindex and one.mac in (None, other.mac)
 

@@ -100,6 +100,7 @@ def _upper(upper: Upper | None) -> dict[str, object] | None:
         "kind": upper.kind,
         "vmbus": upper.vmbus,
         "data_path": upper.data_path,
+        "admin": None if upper.up is None else ("up" if upper.up else "down"),
     }
 
 

@@ -22,7 +22,7 @@ IFLA_EXT_MASK, IFLA_CARRIER, IFLA_LINK_NETNSID, IFLA_XDP = 29, 33, 37, 43
 IFLA_GSO_MAX_SEGS, IFLA_GSO_MAX_SIZE, IFLA_GRO_MAX_SIZE = 40, 41, 58
 IFLA_GSO_IPV4_MAX_SIZE, IFLA_GRO_IPV4_MAX_SIZE = 63, 64
 IFLA_PROP_LIST, IFLA_ALT_IFNAME, IFLA_PERM_ADDRESS = 52, 53, 54
-IFLA_PARENT_DEV_NAME = 56  # from Linux 5.14 on
+IFLA_PARENT_DEV_NAME, IFLA_PARENT_DEV_BUS_NAME = 56, 57  # from Linux 5.14 on
 IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
 IFLA_BR_FORWARD_DELAY, IFLA_BR_STP_STATE, IFLA_BRPORT_STATE = 1, 5, 1
 IFLA_BOND_MODE, IFLA_BOND_AD_LACP_RATE, IFLA_BOND_SLAVE_AD_ACTOR_OPER_PORT_STATE = 1, 21, 7
@@ -129,6 +129,12 @@ class IfLink:
         """The device that it belongs to, a PCI address for a port."""
         raw = self._attrs.get(IFLA_PARENT_DEV_NAME)
         return None if raw is None else as_str(raw)
+
+    @property
+    def vmbus(self) -> str | None:
+        """The UUID of the VMBus device that it belongs to: it is hv_netvsc's then."""
+        bus = self._attrs.get(IFLA_PARENT_DEV_BUS_NAME)
+        return self.parent if bus is not None and as_str(bus) == "vmbus" else None
 
     @property
     def kind(self) -> str | None:

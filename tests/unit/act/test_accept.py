@@ -328,7 +328,12 @@ def test_an_owner_that_cannot_be_read_does_not_matter_to_a_netdev_that_is_up(
 def test_what_cannot_be_read_is_not_accepted(tmp_path: Path) -> None:
     class Blind(ReadOnly):
         def capture(
-            self, port: PortId, nexthops: Collection[int] = (), rows: Rows = None
+            self,
+            port: PortId,
+            nexthops: Collection[int] = (),
+            rows: Rows = None,
+            *,
+            alone: bool = False,
         ) -> PortState:
             raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
 

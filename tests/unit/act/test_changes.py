@@ -45,8 +45,15 @@ class Watched(FakeSystem):
     captures = 0
     guarded = 0
 
-    def capture(self, port: PortId, nexthops: Collection[int] = (), rows: Rows = None) -> PortState:
-        state = super().capture(port, nexthops, rows)
+    def capture(
+        self,
+        port: PortId,
+        nexthops: Collection[int] = (),
+        rows: Rows = None,
+        *,
+        alone: bool = False,
+    ) -> PortState:
+        state = super().capture(port, nexthops, rows, alone=alone)
         self.captures += 1
         self.after_capture(self.captures)
         return state
@@ -351,12 +358,17 @@ def test_a_port_that_cannot_be_read_again_is_left_alone(tmp_path: Path) -> None:
             fails = number
 
             def capture(
-                self, port: PortId, nexthops: Collection[int] = (), rows: Rows = None
+                self,
+                port: PortId,
+                nexthops: Collection[int] = (),
+                rows: Rows = None,
+                *,
+                alone: bool = False,
             ) -> PortState:
                 self.captures += 1
                 if self.captures == self.fails:
                     raise OSError(5, "Input/output error")
-                return capture(self, port, nexthops, rows)
+                return capture(self, port, nexthops, rows, alone=alone)
 
         host = FakeHost(kernel)
         host.systems = Failing

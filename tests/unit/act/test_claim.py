@@ -318,7 +318,6 @@ def _powerless(mask: int, *, blind: bool = False) -> Callable[[FakeHost], None]:
     [
         (_no_port, (Unsupported, "unsupported", "no MANA")),
         (_set(rdma=None), (Unsupported, "unsupported", "no RDMA device")),
-        (_set(master=("net0", "netvsc")), (Unsupported, "unsupported", "netvsc")),
         (_powerless(NET_RAW), (Denied, "denied", "CAP_NET_ADMIN")),
         (_powerless(NET_ADMIN, blind=True), (Denied, "denied", "CAP_NET_RAW")),
         (_powerless(NET_ADMIN | NET_RAW, blind=True), (Busy, "busy", "in transition")),

@@ -676,8 +676,15 @@ LEARNS = FORWARDS._replace(state="learning", forwards=False)
 class InBridge(FakeSystem):
     """The port forwards 30 s after it was set up."""
 
-    def capture(self, port: PortId, nexthops: Collection[int] = (), rows: Rows = None) -> PortState:
-        state = super().capture(port, nexthops, rows)
+    def capture(
+        self,
+        port: PortId,
+        nexthops: Collection[int] = (),
+        rows: Rows = None,
+        *,
+        alone: bool = False,
+    ) -> PortState:
+        state = super().capture(port, nexthops, rows, alone=alone)
         assert isinstance(self.host, BridgedHost)
         ups = [when for when in self.host.ups if when <= self.kernel.clock]
         settled = not ups or self.kernel.clock >= ups[-1] + 30.0

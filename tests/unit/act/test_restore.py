@@ -63,7 +63,14 @@ class World:
         self.kernel.clock += max(seconds, 0.001)
         self.on_pause(self)
 
-    def capture(self, port: PortId, nexthops: Collection[int] = (), rows: Rows = None) -> PortState:
+    def capture(
+        self,
+        port: PortId,
+        nexthops: Collection[int] = (),
+        rows: Rows = None,
+        *,
+        alone: bool = False,
+    ) -> PortState:
         nic = self.kernel.nics[port.port - 1]
         facts = [Fact(Kind(m.kind), m.pack()) for m in self.kernel.of(nic)]
         mine = {(f.kind, f.body) for f in facts}
@@ -246,10 +253,15 @@ def test_what_does_not_stay_is_residue(world: World) -> None:
 
     class Tidied(World):
         def capture(
-            self, port: PortId, nexthops: Collection[int] = (), rows: Rows = None
+            self,
+            port: PortId,
+            nexthops: Collection[int] = (),
+            rows: Rows = None,
+            *,
+            alone: bool = False,
         ) -> PortState:
             remove()
-            return super().capture(port, nexthops, rows)
+            return super().capture(port, nexthops, rows, alone=alone)
 
     tidied = Tidied(world.kernel)
     done = put_back(tidied, state, 1.0)

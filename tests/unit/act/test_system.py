@@ -305,15 +305,15 @@ def test_a_capture_is_of_the_netdev_of_now_with_the_clock_that_runs_in_suspend(
 ) -> None:
     asked: list[tuple[object, ...]] = []
 
-    def capture(*args: object) -> object:
-        asked.append(args)
+    def capture(*args: object, alone: bool) -> object:
+        asked.append((*args, alone))
         return STATE
 
     monkeypatch.setattr(system.rtnl, "capture", capture, raising=False)
     monkeypatch.setattr(system, "boottime", lambda: 4711.0)
     assert system.capture(PORT, {10}) is STATE
-    assert system.capture(PORT) is STATE
-    assert asked == [(PORT, 3, 4711.0, {10}, None), (PORT, 3, 4711.0, (), None)]
+    assert system.capture(PORT, alone=True) is STATE
+    assert asked == [(PORT, 3, 4711.0, {10}, None, False), (PORT, 3, 4711.0, (), None, True)]
 
 
 def test_requests_and_settings_are_passed_on(

@@ -662,12 +662,19 @@ def test_the_story_of_a_failure_has_what_failed_and_whom(tmp_path: Path) -> None
 def test_a_failed_claim_tells_what_a_router_has_to_bring(tmp_path: Path) -> None:
     class Hearing(FakeSystem):
         def capture(
-            self, port: PortId, nexthops: Collection[int] = (), rows: Rows = None
+            self,
+            port: PortId,
+            nexthops: Collection[int] = (),
+            rows: Rows = None,
+            *,
+            alone: bool = False,
         ) -> PortState:
             accepted = Accepted(
                 self.here(port).ifindex, default=True, prefixes=True, addresses=True, routes=64
             )
-            return dataclasses.replace(super().capture(port, nexthops, rows), accepted=(accepted,))
+            return dataclasses.replace(
+                super().capture(port, nexthops, rows, alone=alone), accepted=(accepted,)
+            )
 
         def prove_free(self, port: PortId) -> FakeProof:
             return FakeProof(ProofOutcome.CANNOT)

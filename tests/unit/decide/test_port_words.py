@@ -19,6 +19,8 @@ SAMPLES: dict[NoteCode, tuple[object, ...]] = {
     "upper": ("bond0",),
     "upper-of-kind": ("bond0", "bond"),
     "bond-danger": ("eth1", "bond0"),
+    "drift-synthetic-up": ("eth0",),
+    "drift-vf-up": ("eth0",),
     "rdma-elsewhere": ("mana_0", "manae_0"),
     "rdma-link-down": ("manae_0", 2),
     "holders-of-port": ("testpmd 1", "testpmd 2"),

@@ -235,7 +235,6 @@ CASES: list[tuple[str, why.Facts, list[str], list[tuple[str, str, object]]]] = [
         [("sysfs", "RDMA device elsewhere", "manae_0")],
     ),
     ("unsupported", why.NoRdmaDevice(True), ["not in this network namespace:"], []),
-    ("unsupported", why.NetvscPair("eth0"), ["eth0"], [("sysfs", "master", "eth0")]),
     (
         "holder",
         why.HeldBy((TESTPMD, TESTPMD._replace(pid=9, comm=None))),
@@ -378,7 +377,6 @@ def test_a_failure_that_no_waiver_changes_says_what_to_do_once() -> None:
     [
         (why.NoRdmaDevice(), "modprobe mana_ib"),
         (why.NoRdmaDevice(True), "rdma dev set DEVICE netns first"),
-        (why.NetvscPair("eth0"), "without a netvsc"),
         (why.OwnerUnprovable(()), "root"),
         (why.InTransition((), ()), "try again"),
     ],

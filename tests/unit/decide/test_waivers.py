@@ -70,13 +70,6 @@ DRIVER = (Evidence("debugfs", "EQs", True),)
 OF_THE_PORT: list[tuple[str, why.Facts, type[ManactlError], int, tuple[Evidence, ...]]] = [
     ("unsupported", why.NoRdmaDevice(), Unsupported, 8, ()),
     (
-        "unsupported",
-        why.NetvscPair("eth0"),
-        Unsupported,
-        8,
-        (Evidence("sysfs", "master", "eth0"),),
-    ),
-    (
         "holder",
         why.HeldBy((HOLDER,)),
         Busy,

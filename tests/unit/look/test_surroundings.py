@@ -25,7 +25,8 @@ from manactl.look import (
 from manactl.look.fabric import ADDRESSES
 from manactl.look.surroundings import Sources, gather
 from manactl.look.upper_devices import Found, View
-from manactl.model.port import RdmaPort, Upper
+from manactl.model.port import RdmaPort
+from manactl.netstate.snapshot import PortState
 from manactl.netstate.surroundings import (
     NOTHING_READ,
     Connection,
@@ -124,6 +125,7 @@ class Scene:
     others: dict[str, list[TcpSocket]] = field(default_factory=dict)
     redirects: dict[int, set[int]] = field(default_factory=lambda: {3: set()})
     failing: dict[str, Exception] = field(default_factory=dict)
+    state: PortState = STATE
 
     def _tcp(self, program: bytes) -> list[TcpSocket]:
         """The kernel's filter is not the matter here: every question gets all of them."""
@@ -175,7 +177,7 @@ class Scene:
             self._redirecting,
             lib=self.root / "lib", etc=self.root / "etc",
         )  # fmt: skip
-        return gather(status, STATE, claimed, self.rtnl, sources)
+        return gather(status, self.state, claimed, self.rtnl, sources)
 
 
 @pytest.fixture
@@ -391,14 +393,20 @@ def test_no_xdp_program_is_false(scene: Scene) -> None:
     assert scene.read().xdp is False
 
 
-def test_a_netvsc_master_is_no_upper(scene: Scene) -> None:
+def test_a_synthetic_netdev_and_what_is_on_it_go_with_the_port(scene: Scene) -> None:
     scene.rtnl.links[2] = link(3, "eth1", master=12)
-    scene.rtnl.links.append(link(12, "eth9", ""))
-    pair = Upper("eth9", "netvsc")
-    assert [one.name for one in scene.read(upper=pair).uppers or ()] == ["vlan7"]
-    bond = Upper("eth9", "bond")
-    assert [one.name for one in scene.read(upper=bond).uppers or ()] == ["vlan7", "eth9"]
-    assert [one.name for one in scene.read(upper=None).uppers or ()] == ["vlan7", "eth9"]
+    scene.rtnl.links += [link(12, "eth9", "netvsc"), link(13, "vlan9", "vlan", on=12)]
+    found = {one.name: (one.carried, one.closes) for one in scene.read().uppers or ()}
+    assert found["eth9"] == (True, True)
+    assert found["vlan9"][0]
+    assert "eth9" not in [one.name for one in scene.read().carried], "it counts as the port itself"
+
+
+def test_a_synthetic_netdev_that_is_kept_goes_on(scene: Scene) -> None:
+    scene.rtnl.links[2] = link(3, "eth1", master=12)
+    scene.rtnl.links.append(link(12, "eth9", "netvsc"))
+    scene.state = dataclasses.replace(STATE, alone=True)
+    assert [one.name for one in scene.read().uppers or ()] == ["vlan7"]
 
 
 def test_managers_are_asked_about_uppers_too(scene: Scene) -> None:

@@ -1,0 +1,51 @@
+"""A port and the synthetic netdev of hv_netvsc above it, from sysfs alone.
+
+The pair is known by the port's master and that one's driver, never by a name. The path is the
+host's affair: it delivers by the VF after the guest has asked for that. What shows it here are
+the VF's own counters, which the mana driver begins anew with every open (mana_get_stats64()).
+"""
+
+from typing import NamedTuple
+
+from manactl.look import vmbus
+from manactl.look.sysfs import Roots
+from manactl.look.text_files import number
+from manactl.look.vmbus import VmbusNic
+from manactl.model.port import Netdev
+
+
+class Frames(NamedTuple):
+    """How many frames have passed: on the VF since it was opened, on both paths together."""
+
+    vf: int
+    all: int
+
+
+def synthetic(netdev: Netdev, roots: Roots = Roots()) -> VmbusNic | None:  # noqa: B008 - frozen
+    """The device above a port; None where its master is none of hv_netvsc, or it has none."""
+    uuid = netdev.master and vmbus.uuid_of(netdev.master, roots)
+    found = vmbus.nic(uuid, roots) if uuid else None
+    return found if found is not None and found.driver == vmbus.NETVSC else None
+
+
+def frames(vf: str, master: str, roots: Roots = Roots()) -> Frames | None:  # noqa: B008 - frozen
+    """The counters of both netdevs; None when they could not be read."""
+    counts = [_frames(vf, roots), _frames(master, roots)]
+    return None if None in counts else Frames(*(count or 0 for count in counts))
+
+
+def data_path(vf: Netdev, nic: VmbusNic, roots: Roots = Roots()) -> str | None:  # noqa: B008
+    """Where frames of the synthetic netdev go: "vf", "synthetic", or None where nothing shows it
+    or it is down."""
+    if not nic.admin_up or nic.netdev is None:
+        return None
+    if not vf.admin_up:
+        return None if vf.admin_up is None else "synthetic"
+    count = frames(vf.name, nic.netdev, roots)
+    return "vf" if count is not None and count.vf else None
+
+
+def _frames(name: str, roots: Roots) -> int | None:
+    base = f"{roots.sys}/class/net/{name}/statistics"
+    counts = [number(f"{base}/{which}_packets") for which in ("rx", "tx")]
+    return None if None in counts else sum(count or 0 for count in counts)

@@ -1,0 +1,67 @@
+"""VMBus network devices and their netdevs, from sysfs alone.
+
+The netdev of hv_netvsc is the master of a MANA port on Azure. While the host does not answer, a
+driver waits for it with RTNL held, and every request of rtnetlink waits too; these files do not.
+"""
+
+from typing import NamedTuple
+
+from manactl.look.sysfs import Roots
+from manactl.look.text_files import names, number, target_name, text
+from manactl.model.port import IFF_UP
+
+NETWORK = "{f8615163-df3e-46c5-913f-f2d2f965ed0e}"  # class_id, HV_NIC_GUID in linux/hyperv.h
+NETVSC = "hv_netvsc"
+
+
+class VmbusNic(NamedTuple):
+    """A network device on the VMBus: its UUID stays while netdevs come and go.
+
+    `driver` is None while none has it; `netdev` and the rest are None where none of this network
+    namespace belongs to it, or it vanished meanwhile.
+    """
+
+    uuid: str
+    driver: str | None
+    netdev: str | None = None
+    ifindex: int | None = None
+    mac: str | None = None
+    flags: int | None = None
+
+    @property
+    def admin_up(self) -> bool | None:
+        """IFF_UP, or None where there is no netdev, or its flags could not be read."""
+        return None if self.flags is None else bool(self.flags & IFF_UP)
+
+
+def nics(roots: Roots = Roots()) -> list[VmbusNic]:  # noqa: B008 - frozen
+    """All network devices of the VMBus, by UUID; none where there is no VMBus."""
+    base = f"{roots.sys}/bus/vmbus/devices"
+    return [
+        found
+        for uuid in sorted(names(base))
+        if text(f"{base}/{uuid}/class_id") == NETWORK and (found := nic(uuid, roots)) is not None
+    ]
+
+
+def nic(uuid: str, roots: Roots = Roots()) -> VmbusNic | None:  # noqa: B008 - frozen
+    """The device of that UUID as it is now; None when there is none."""
+    base = f"{roots.sys}/bus/vmbus/devices/{uuid}"
+    if text(f"{base}/class_id") is None:
+        return None
+    driver = target_name(f"{base}/driver")
+    for name in sorted(names(f"{base}/net")):
+        net = f"{base}/net/{name}"
+        ifindex = number(f"{net}/ifindex")
+        if ifindex is not None:  # else it has just gone, or is just being renamed
+            mac = text(f"{net}/address") or None
+            return VmbusNic(uuid, driver, name, ifindex, mac, number(f"{net}/flags"))
+    return VmbusNic(uuid, driver)
+
+
+def uuid_of(netdev: str, roots: Roots = Roots()) -> str | None:  # noqa: B008 - frozen
+    """The UUID of the VMBus device that a netdev belongs to; None for any other netdev."""
+    base = f"{roots.sys}/class/net/{netdev}"
+    if target_name(f"{base}/device/subsystem") != "vmbus":
+        return None
+    return target_name(f"{base}/device")

@@ -1,0 +1,278 @@
+"""Claims of a netvsc pair: the synthetic netdev has the addresses, the port is its VF.
+
+Both records are asked: the NIC's who has the vport, the VMBus's which path the guest asked for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.lab.scene import manactl, names_every_port, owners, status
+from tests.lab.users import eventually, user
+from tests.lab.vm import Vm
+from tests.lab.vmbus.host import Nic
+
+SPARE = """
+modprobe dummy numdummies=0
+ip link add spare type dummy && ip link set spare up && ip addr add 198.51.100.1/24 dev spare
+"""
+FURNISHED = """
+link add link {name} name v10 type vlan id 10
+link set v10 up
+address add 10.0.2.2/24 dev {name}
+address add 10.0.2.3/24 dev {name} label {name}:x
+address add 2001:db8:1::2/64 dev {name} nodad
+address add 2001:db8:2::2/64 dev {name} noprefixroute nodad
+address add 2001:db8:10::2/64 dev v10 nodad
+address add 10.10.0.2/24 dev v10
+route add 192.0.2.0/24 via 10.0.2.9 mtu 1400
+route add 192.0.4.0/24 nexthop via 10.0.2.5 weight 3 nexthop via 10.0.2.6
+route add 2001:db8:100::/40 via 2001:db8:1::1
+route add 2001:db8:300::/40 via 2001:db8:10::1 dev v10 table 100
+nexthop add id 10 via 10.0.2.20 dev {name}
+route add 198.18.1.0/24 nhid 10
+neighbour add 10.0.2.50 lladdr 02:00:00:00:00:50 dev {name} nud permanent
+neighbour add proxy 2001:db8:1::60 dev {name}
+"""
+
+
+def nic_of(vm: Vm, port: int) -> Nic:
+    return vm.vmbus.nic(str(vm.nic.state()["vports"][port - 1]["mac"]))
+
+
+def takes(vm: Vm, port: int, wanted: str) -> None:
+    """Wait until the guest has told the host to send this way."""
+    eventually(lambda: nic_of(vm, port).path == wanted, what=f"path {wanted} of port {port}")
+
+
+def flags(vm: Vm, name: str) -> bool:
+    """IFF_UP."""
+    return bool(int(vm.get(f"/sys/class/net/{name}/flags"), 16) & 1)
+
+
+def shown(vm: Vm) -> list[list[str]]:
+    """What `ip` shows, without times, once no address is tentative any more."""
+
+    def read() -> list[list[str]]:
+        found = []
+        for what in ("-4 route show table all", "-6 route show table all", "addr", "nexthop",
+                     "neigh show nud permanent", "neigh show proxy"):  # fmt: skip
+            text = vm.run(f"ip -j {what}").out
+            rows = json.loads(text or "[]")
+            found.append(sorted(json.dumps(_timeless(row), sort_keys=True) for row in rows))
+        return found
+
+    def settled() -> bool:
+        return not vm.run("ip -6 -o addr show tentative").out
+
+    eventually(settled, what="addresses that are tentative")
+    return read()
+
+
+def _timeless(value: Any) -> Any:
+    times = {"valid_life_time", "preferred_life_time", "expires", "flags", "operstate"}
+    if isinstance(value, dict):
+        return {k: _timeless(v) for k, v in value.items() if k not in times}
+    return [_timeless(one) for one in value] if isinstance(value, list) else value
+
+
+def run(vm: Vm, *words: str, rc: int = 0) -> Any:
+    ran = manactl(vm, *words)
+    assert ran.rc == rc, (words, ran.rc, ran.out, ran.err)
+    return ran
+
+
+@pytest.fixture
+def furnished(pair: Vm) -> Iterator[Vm]:
+    """Both twins up, the second with something of everything; the way out is another netdev."""
+    vm = pair
+    vm.run(SPARE)
+    for port, twin in vm.twins.items():
+        vm.run(f"echo 0 > /proc/sys/net/ipv6/conf/{twin}/accept_dad; ip link set {twin} up")
+        takes(vm, port, "vf")
+    vm.run("modprobe 8021q; ip addr add 10.0.1.2/24 dev " + vm.twins[1])
+    vm.run(["ip", "-batch", "-"], input=FURNISHED.format(name=vm.twins[2]))
+    yield vm
+    manactl(vm, "release", "--all")
+    vm.run("ip link del v10; ip link del spare; rmmod dummy", check=False)
+    for twin in vm.twins.values():
+        vm.run(f"echo 1 > /proc/sys/net/ipv6/conf/{twin}/accept_dad")
+
+
+def test_down_takes_both_and_brings_both_back(furnished: Vm) -> None:
+    vm, twin, vf = furnished, furnished.twins[2], furnished.netdevs[2]
+    before = shown(vm)
+    row = status(vm)[2]
+    assert row["upper"]["netdev"] == twin
+    assert row["upper"]["kind"] == "netvsc"
+    assert row["upper"]["vmbus"] == nic_of(vm, 2).uuid
+    assert row["upper"]["admin"] == "up"
+    told = run(vm, "claim", "--raw-qp", twin, "--allow", "upper").out
+    assert f"{twin} is claimed" in told
+    assert owners(vm) == {1: "ethernet", 2: "free"}
+    assert not flags(vm, twin)
+    assert not flags(vm, vf)
+    assert nic_of(vm, 2).path == "synthetic"
+    row = status(vm)[2]
+    assert row["claim"]["synthetic"] == "down"
+    assert row["drift"] == []
+    assert row["upper"]["admin"] == "down"
+    run(vm, "release")
+    assert owners(vm) == {1: "ethernet", 2: "ethernet"}
+    assert nic_of(vm, 2).path == "vf"
+    assert shown(vm) == before
+
+
+def test_keep_takes_the_vf_and_leaves_the_rest(furnished: Vm) -> None:
+    vm, twin, vf = furnished, furnished.twins[2], furnished.netdevs[2]
+    before = shown(vm)
+    run(vm, "claim", "--raw-qp", vf, "--synthetic=keep")
+    assert owners(vm) == {1: "ethernet", 2: "free"}
+    assert flags(vm, twin)
+    assert not flags(vm, vf)
+    row = status(vm)[2]
+    assert row["claim"]["synthetic"] == "keep"
+    assert row["drift"] == []
+    assert row["upper"]["data_path"] == "synthetic"
+    assert shown(vm) == before
+    run(vm, "release", twin)
+    assert owners(vm) == {1: "ethernet", 2: "ethernet"}
+    assert nic_of(vm, 2).path == "vf"
+    assert shown(vm) == before
+
+
+def test_a_raw_qp_has_the_vport_of_a_claimed_pair(furnished: Vm) -> None:
+    vm, twin = furnished, furnished.twins[2]
+    before = shown(vm)
+    run(vm, "claim", "--raw-qp", twin, "--allow", "upper")
+    with user(vm, "rawqp") as holder:
+        pid = holder.wait_for("ready")["pid"]
+        holder.ask("create 2", "created")
+        assert owners(vm)[2] == "raw-qp"
+        if names_every_port(vm):
+            row = status(vm)[2]
+            assert row["owner"] == "raw-qp"
+            assert [one["pid"] for one in row["holders"]] == [pid]
+        run(vm, "release", twin, rc=6)
+        assert not flags(vm, twin), "release waits for the holder before it sets anything up"
+        holder.say("quit")
+        eventually(lambda: owners(vm)[2] == "free", what="the vport")
+    run(vm, "release", twin)
+    assert shown(vm) == before
+    assert owners(vm)[2] == "ethernet"
+
+
+def test_testpmd_on_a_claimed_pair(furnished: Vm) -> None:
+    vm, twin = furnished, furnished.twins[2]
+    before, row = shown(vm), status(vm)[2]
+    run(vm, "claim", "--raw-qp", twin, "--allow", "upper")
+    with user(vm, "testpmd", row["pci"], row["permanent_mac"]) as testpmd:
+        testpmd.wait_for("ready", 180)
+        assert owners(vm) == {1: "ethernet", 2: "raw-qp"}
+        testpmd.ask("quit", "ended")
+    run(vm, "release", "--wait", "30")
+    assert shown(vm) == before
+    assert nic_of(vm, 2).path == "vf"
+
+
+def test_two_pairs_are_one_claim_and_come_back_one_by_one(furnished: Vm) -> None:
+    vm = furnished
+    before, (one, two) = shown(vm), furnished.twins.values()
+    run(vm, "claim", "--raw-qp", one, "--raw-qp", furnished.netdevs[2], "--allow", "upper")
+    assert owners(vm) == {1: "free", 2: "free"}
+    assert not flags(vm, one)
+    assert not flags(vm, two)
+    run(vm, "release", one)
+    assert owners(vm) == {1: "ethernet", 2: "free"}
+    assert not flags(vm, two)
+    run(vm, "release", "--all")
+    assert owners(vm) == {1: "ethernet", 2: "ethernet"}
+    assert shown(vm) == before
+
+
+def test_a_stranger_sets_them_up_and_that_is_drift(furnished: Vm) -> None:
+    vm, twin, vf = furnished, furnished.twins[2], furnished.netdevs[2]
+    before = shown(vm)
+    run(vm, "claim", "--raw-qp", twin, "--allow", "upper")
+    vm.run(["ip", "link", "set", vf, "up"])
+    assert "claimed, yet its netdev is up" in status(vm)[2]["drift"]
+    vm.run(["ip", "link", "set", twin, "up"])
+    told = " ".join(status(vm)[2]["drift"])
+    assert f"yet {twin} is up" in told
+    assert f"hv_netvsc opens it again below {twin}" in told
+    run(vm, "claim", "--raw-qp", twin, rc=6)
+    run(vm, "release")
+    assert shown(vm) == before
+
+
+@pytest.mark.parametrize("mode", ["down", "keep"])
+def test_host_servicing_while_claimed(furnished: Vm, mode: str) -> None:
+    vm, twin, pci = furnished, furnished.twins[2], furnished.pci
+    before = shown(vm)
+    run(vm, "claim", "--raw-qp", twin, "--synthetic", mode, "--allow", "upper")
+    drivers = "/sys/bus/pci/drivers/mana"
+    vm.run(f"echo {pci} > {drivers}/unbind; echo {pci} > {drivers}/bind")
+    eventually(lambda: vm.netdevs.keys() == {1, 2}, what="the VFs")
+    eventually(lambda: vm.run(f"ls /sys/bus/pci/devices/{pci}/infiniband", check=False).out,
+               60, "the RDMA devices")  # fmt: skip
+    takes(vm, 1, "vf")
+    if mode == "keep":
+        takes(vm, 2, "vf")
+        told = " ".join(status(vm)[2]["drift"])
+        assert f"hv_netvsc opens it again below {twin}" in told
+    else:
+        assert owners(vm)[2] == "free", "a VF that comes back below a twin that is down stays down"
+        assert not any("is up" in line for line in status(vm)[2]["drift"])
+    run(vm, "release")
+    takes(vm, 2, "vf")
+    assert owners(vm) == {1: "ethernet", 2: "ethernet"}
+    assert differing(shown(vm), before) == []
+
+
+def differing(now: list[list[str]], before: list[list[str]]) -> list[str]:
+    """What differs but for the netdevs that were made anew: VFs have no addresses to lose."""
+    return [
+        line
+        for one, other in zip(now, before, strict=True)
+        for line in set(one) ^ set(other)
+        if '"master"' not in line and '"dev": "enp' not in line
+    ]
+
+
+def test_a_pair_in_another_namespace_is_refused_here(furnished: Vm) -> None:
+    vm, twin = furnished, furnished.twins[1]
+    port = status(vm)[1]
+    name = f"{port['pci']}:{port['port']}"
+    vm.run(f"ip netns add far; ip link set {twin} netns far")
+    try:
+        ran = run(vm, "claim", "--raw-qp", name, rc=3)
+        assert "foreign-netns" in ran.err
+    finally:
+        vm.run(f"ip -n far link set {twin} netns 1; ip netns del far")
+
+
+def test_a_mute_host_stops_a_claim_and_recover_puts_it_back(furnished: Vm) -> None:
+    """status answers meanwhile; kill -9 takes effect when the host speaks again."""
+    vm, twin = furnished, furnished.twins[2]
+    before, mac = shown(vm), str(vm.nic.state()["vports"][1]["mac"])
+    vm.vmbus.set(mac, muted=True)
+    argv = ["env", "PYTHONPATH=/manactl/src", "python3", "-m", "manactl",
+            "claim", "--raw-qp", twin, "--allow", "upper"]  # fmt: skip
+    claiming = vm.spawn(argv)
+    eventually(lambda: _stat(vm, claiming.pid) == b"D", 60, what="a claim that hangs")
+    rows = json.loads(run(vm, "status", "--json").out)["ports"]
+    assert [row["upper"]["netdev"] for row in rows] == list(vm.twins.values())
+    vm.run(["kill", "-9", str(claiming.pid)])
+    vm.vmbus.set(mac, muted=False)
+    claiming.wait()
+    run(vm, "recover")
+    assert shown(vm) == before
+    takes(vm, 2, "vf")
+
+
+def _stat(vm: Vm, pid: int) -> bytes:
+    return vm.get(f"/proc/{pid}/stat").split()[2]

@@ -1,0 +1,307 @@
+"""Claims and releases of a pair: the port is the VF of a synthetic netdev, which has the addresses.
+
+The fake kernel has its own idea of hv_netvsc: a synthetic netdev opens and closes its VF, and logs
+a VF that does not open.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from manactl.act.plan import SetAdmin, SetSynthetic
+from manactl.errors import Busy, NotRestored, RolledBack, UsageError
+from manactl.journal import file as journal
+from tests.unit.host import FakeHost, FakeSystem, Fate, Killed, claim, furnished, paired, release
+from tests.unit.kernel import UUID, Kernel, meaning
+
+MODES = ["down", "keep"]
+
+
+def host(kernel: Kernel, fate: Fate | None = None) -> FakeHost:
+    return FakeHost(kernel, fate)
+
+
+def above(kernel: Kernel) -> list[str]:
+    """What is on the synthetic netdev."""
+    mine = {kernel.synthetics[0].ifindex}
+    return sorted(repr(meaning(one, {})) for one in kernel.messages if one.device in mine)
+
+
+def test_down_takes_both_and_release_brings_both_back(tmp_path: Path) -> None:
+    kernel = paired()
+    (twin,), (vf,) = kernel.synthetics, kernel.nics
+    before = kernel.picture()
+    result = claim(tmp_path, host(kernel), "eth0")
+    assert kernel.links == [("eth1", "down"), ("eth0", "down")]
+    assert result.proven(result.ports[0].id)
+    assert result.ports[0].label == "eth0", "what was typed"
+    released = release(tmp_path, host(kernel), "eth0")
+    assert [one.netdev for one in released.ports] == ["eth0"]
+    assert released.ports[0].carrier is True
+    assert (twin.up, vf.up, twin.path) == (True, True, "vf")
+    assert kernel.picture() == before
+
+
+def test_keep_takes_the_vf_alone(tmp_path: Path) -> None:
+    kernel = paired()
+    before, above_before = kernel.picture(), above(kernel)
+    claim(tmp_path, host(kernel), synthetic="keep")
+    assert kernel.links == [("eth1", "down")]
+    assert above(kernel) == above_before, "addresses and routes stay"
+    ups = kernel.picture()[0]
+    assert ups == ((1, False), (0x41, True))
+    release(tmp_path, host(kernel))
+    assert kernel.picture() == before
+
+
+def test_what_is_changed_on_a_kept_netdev_meanwhile_stays(tmp_path: Path) -> None:
+    kernel = paired()
+    claim(tmp_path, host(kernel), synthetic="keep")
+    gone = next(m for m in kernel.messages if m.kind == "address" and m.device == 40)
+    kernel.messages.remove(gone)
+    left = above(kernel)
+    release(tmp_path, host(kernel))
+    assert above(kernel) == left
+
+
+def test_a_vf_that_was_down_is_down_again(tmp_path: Path) -> None:
+    kernel = paired()
+    kernel.set_up(kernel.nics[0], False)
+    before = kernel.picture()
+    claim(tmp_path, host(kernel), "eth0")
+    assert not kernel.synthetics[0].up
+    release(tmp_path, host(kernel))
+    assert kernel.picture() == before
+
+
+def test_a_pair_that_was_down_stays_down(tmp_path: Path) -> None:
+    kernel = paired(up=False)
+    claim(tmp_path, host(kernel))
+    release(tmp_path, host(kernel))
+    assert kernel.links == []
+
+
+def test_a_vf_that_is_up_below_a_netdev_that_is_down(tmp_path: Path) -> None:
+    """As after hv_netvsc was bound anew."""
+    kernel = paired(up=False)
+    kernel.set_up(kernel.nics[0], True)
+    before = kernel.picture()
+    claim(tmp_path, host(kernel))
+    assert kernel.picture()[0] == ((1, False), (0x41, False))
+    release(tmp_path, host(kernel))
+    assert kernel.picture() == before
+
+
+def test_the_header_identifies_the_pair(tmp_path: Path) -> None:
+    kernel = paired()
+    result = claim(tmp_path, host(kernel), "eth0")
+    assert result.journal is not None
+    header = journal.read(result.journal).header
+    (port,) = header["ports"]
+    shown = {key: port[key] for key in ("netdev", "vf", "upper", "vmbus", "synthetic")}
+    assert shown == {
+        "netdev": "eth0",
+        "vf": "eth1",
+        "upper": "eth0",
+        "vmbus": UUID,
+        "synthetic": "down",
+    }
+    (summary,) = journal.list_claims(tmp_path, "boot-1").claims
+    assert summary.claim.synthetic == "down"
+    assert {"eth0", "eth1"} <= set(summary.names)
+
+
+def test_steps_are_undone_from_their_json(tmp_path: Path) -> None:
+    kernel = paired()
+    result = claim(tmp_path, host(kernel))
+    assert result.plan is not None
+    kinds = [step["kind"] for step in json.loads(json.dumps(result.plan.to_json()))["steps"]]
+    assert kinds == ["keep-state", "set-admin", "set-synthetic", "prove-free"]
+    kernel.rename(kernel.synthetics[0], "lan7", 77)
+    release(tmp_path, host(kernel))
+    assert kernel.synthetics[0].up, "found by its UUID"
+
+
+def test_a_stranger_that_sets_the_synthetic_netdev_up_is_found_out(tmp_path: Path) -> None:
+    class Stranger(FakeSystem):
+        def set_synthetic(self, uuid: str, up: bool) -> None:
+            super().set_synthetic(uuid, up)
+            if not up:
+                self.kernel.set_synthetic(self.kernel.synthetics[0], True)
+
+    kernel = paired()
+    before = kernel.picture()
+    one = host(kernel)
+    one.systems = Stranger
+    with pytest.raises(RolledBack, match="eth0 does not stay down"):
+        claim(tmp_path, one)
+    assert kernel.picture() == before
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_holder_that_comes_late_leaves_the_slow_path_said(tmp_path: Path, mode: str) -> None:
+    """hv_netvsc only logs that its VF did not open: the addresses are back, and it is not well."""
+
+    class Raced(FakeSystem):
+        def seems_free(self, port: object) -> bool:
+            return True
+
+        def set_admin(self, port: object, up: bool) -> None:
+            self.kernel.nics[0].holders = [4211] if up else []
+            super().set_admin(port, up)  # type: ignore[arg-type]
+
+        def set_synthetic(self, uuid: str, up: bool) -> None:
+            self.kernel.nics[0].holders = [4211] if up else []
+            super().set_synthetic(uuid, up)
+
+    kernel = paired()
+    before, above_before = kernel.picture(), above(kernel)
+    claim(tmp_path, host(kernel), synthetic=mode)
+    late = host(kernel)
+    late.systems = Raced
+    with pytest.raises(NotRestored, match="setting eth1 up failed"):
+        release(tmp_path, late)
+    assert kernel.picture()[0] == ((1, False), (0x41, True))
+    assert above(kernel) == above_before
+    kernel.nics[0].holders = []
+    release(tmp_path, host(kernel), recover=True)
+    assert kernel.picture() == before
+
+
+def test_frames_on_the_slow_path_are_not_passed_over(tmp_path: Path) -> None:
+    kernel = paired()
+    claim(tmp_path, host(kernel))
+    kernel.synthetics[0].asks = False
+    with pytest.raises(NotRestored, match="slow synthetic path") as caught:
+        release(tmp_path, host(kernel))
+    assert "ip link set eth1 up" in (caught.value.hint or "")
+    kernel.synthetics[0].asks = True
+    release(tmp_path, host(kernel), recover=True)
+    assert kernel.synthetics[0].path == "vf"
+
+
+def test_a_vf_that_was_not_taken_again_is_told(tmp_path: Path) -> None:
+    kernel = paired()
+    claim(tmp_path, host(kernel))
+    kernel.synthetics[0].enslaves = False
+    with pytest.raises(NotRestored, match="goes on without eth1"):
+        release(tmp_path, host(kernel))
+
+
+def test_a_pair_on_which_nobody_sends_is_believed(tmp_path: Path) -> None:
+    kernel = paired()
+    kernel.synthetics[0].quiet = True
+    claim(tmp_path, host(kernel))
+    release(tmp_path, host(kernel))
+    assert kernel.synthetics[0].up
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_host_servicing_meanwhile(tmp_path: Path, mode: str) -> None:
+    kernel = paired()
+    before = kernel.picture()
+    claim(tmp_path, host(kernel), synthetic=mode)
+    kernel.service(kernel.nics[0], 21)
+    assert kernel.nics[0].up is (mode == "keep"), "hv_netvsc opens it where it is up itself"
+    release(tmp_path, host(kernel))
+    assert kernel.picture() == before
+
+
+def test_a_synthetic_netdev_that_is_gone_is_residue_and_the_vf_comes_back(tmp_path: Path) -> None:
+    kernel = paired()
+    claim(tmp_path, host(kernel))
+    kernel.synthetics[0].present = False
+    with pytest.raises(NotRestored, match="eth0, the netdev of VMBus device"):
+        release(tmp_path, host(kernel))
+    assert kernel.nics[0].up
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_claimed_twice_is_claimed_once_and_another_mode_is_refused(
+    tmp_path: Path, mode: str
+) -> None:
+    kernel = paired()
+    claim(tmp_path, host(kernel), synthetic=mode)
+    assert claim(tmp_path, host(kernel)).already
+    assert claim(tmp_path, host(kernel), synthetic=mode).already
+    with pytest.raises(Busy, match=f"--synthetic={mode}"):
+        claim(tmp_path, host(kernel), synthetic=MODES[mode == "down"])
+
+
+def test_a_synthetic_netdev_that_is_up_again_is_drift(tmp_path: Path) -> None:
+    kernel = paired()
+    claim(tmp_path, host(kernel))
+    kernel.nics[0].holders = [4211]  # so the VF stays down
+    kernel.set_synthetic(kernel.synthetics[0], True)
+    kernel.nics[0].holders = []
+    with pytest.raises(Busy, match="set it up again"):
+        claim(tmp_path, host(kernel))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_plain_port_has_no_synthetic_netdev(tmp_path: Path, mode: str) -> None:
+    kernel = furnished()
+    with pytest.raises(UsageError, match=f"--synthetic={mode}: eth1 is below no"):
+        claim(tmp_path, host(kernel), synthetic=mode)
+    assert kernel.links == []
+
+
+def _survive(tmp_path: Path, mode: str, run: Callable[[Path, FakeHost], object], number: int,
+             half: bool) -> bool:  # fmt: skip
+    """Whether a run that dies at this operation died; then all is put back."""
+    kernel = paired()
+    before = kernel.picture()
+    state_dir = tmp_path / f"{number}-{half}"
+    if run is release:
+        claim(state_dir, host(kernel), synthetic=mode)
+    fate = Fate(dies_at=number, half=half)
+    try:
+        run(state_dir, host(kernel, fate))
+    except Killed:
+        pass
+    else:
+        return False
+    release(state_dir, host(kernel), recover=True)
+    if journal.list_claims(state_dir, "boot-1").claims:
+        release(state_dir, host(kernel))
+    assert kernel.picture() == before, (mode, number, half)
+    return True
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("mode", MODES)
+def test_dying_at_any_operation_of_a_claim(tmp_path: Path, mode: str, half: bool) -> None:
+    def run(path: Path, one: FakeHost) -> object:
+        return claim(path, one, synthetic=mode)
+
+    number = 1
+    while _survive(tmp_path, mode, run, number, half):
+        number += 1
+    assert number > 10
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("mode", MODES)
+def test_dying_at_any_operation_of_a_release(tmp_path: Path, mode: str, half: bool) -> None:
+    number = 1
+    while _survive(tmp_path, mode, release, number, half):
+        number += 1
+    assert number > 10
+
+
+def test_what_the_plan_says(tmp_path: Path) -> None:
+    kernel = paired()
+    down = claim(tmp_path, host(kernel), dry_run=True).plan
+    keep = claim(tmp_path, host(kernel), dry_run=True, synthetic="keep").plan
+    assert down is not None
+    assert keep is not None
+    assert [type(step) for step in down.steps][1:3] == [SetAdmin, SetSynthetic]
+    assert any("--synthetic=down" in note for note in down.notes)
+    assert any("receives nothing" in note for note in keep.notes)
+    assert any("servicing undoes it" in note for note in keep.notes)
+    assert "addresses, routes and connections stay" in keep.stops[0]
+    assert keep.drops == ()
