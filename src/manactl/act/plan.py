@@ -367,7 +367,7 @@ class SetSynthetic:
 
     def holds(self, system: System) -> bool:
         now = system.synthetic(self.vmbus)
-        return now is not None and not now.up
+        return now is None or not now.up  # destroyed it is not up, either
 
     def _require(self, system: System) -> NetdevNow:
         until(system, lambda: system.synthetic(self.vmbus) is not None, REPLUG)
