@@ -21,9 +21,6 @@ from tests.lab.users import User, eventually, user
 from tests.lab.vm import Vm
 from tests.lab.vmbus.host import Nic
 
-# With the VMBus to build first, minutes for each kernel.
-pytestmark = pytest.mark.soak
-
 SOME_ACTS = 9  # one of so many is the one to die at
 SPARE = """
 modprobe dummy numdummies=0
@@ -348,6 +345,7 @@ def test_killed_at_some_acts_it_is_put_back(furnished: Vm, seed: int, mode: str)
     takes(furnished, 2, "vf")
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("start", [0, 1])
 @pytest.mark.parametrize("mode", ["down", "keep"])
 def test_killed_at_every_act_it_is_put_back(furnished: Vm, mode: str, start: int) -> None:
@@ -373,7 +371,7 @@ class PairBench(Bench):
         return list(vm.twins.values())
 
 
-@pytest.mark.parametrize("count", [4, 100])
+@pytest.mark.parametrize("count", [4, pytest.param(100, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("mode", ["down", "keep"])
 def test_random_networks_on_pairs_are_as_they_were(
     pair: Vm, seed: int, mode: str, count: int

@@ -24,9 +24,6 @@ from tests.lab.vmbus.host import (
     Nic,
 )
 
-# Until the module was built on more than one machine.
-pytestmark = pytest.mark.soak
-
 BUS = "/sys/bus/vmbus/drivers"
 DEVICES = "/sys/bus/vmbus/devices"
 ALONE = "02:15:5d:00:00:09"  # of a synthetic NIC without a VF
