@@ -117,7 +117,8 @@ end
 function __manactl_claim_synthetic
     printf '%s\t%s\n' \
         'down' '' \
-        'keep' ''
+        'keep' '' \
+        'uio' ''
 end
 
 function __manactl_explain_argument
@@ -306,7 +307,7 @@ complete -c manactl -n '__manactl_at "claim"' -l raw-qp -x -k -a '(__manactl_por
 complete -c manactl -n '__manactl_at "claim"' -l allow -x -k -a '(__manactl_claim_allow | __manactl_unused --allow)' -d 'Accept what this guard refuses.'
 complete -c manactl -n '__manactl_at "claim"; and not __manactl_given --dry-run' -l dry-run -d 'Show the plan, or the refusals, and stop.'
 complete -c manactl -n '__manactl_at "claim"; and not __manactl_given --value --wait' -l wait -x -d 'Wait so long for a vport that is taken, and for another manactl.'
-complete -c manactl -n '__manactl_at "claim"; and not __manactl_given --value --synthetic' -l synthetic -x -k -a '(__manactl_claim_synthetic)' -d 'Set the netvsc interface of a pair down, too, or keep it up. [default: down]'
+complete -c manactl -n '__manactl_at "claim"; and not __manactl_given --value --synthetic' -l synthetic -x -k -a '(__manactl_claim_synthetic)' -d 'Set the netvsc interface of a pair down, keep it, or give it to uio. [default: down]'
 complete -c manactl -n '__manactl_at "claim"; and not __manactl_given -v --verbose' -s v -l verbose -d 'Show the whole plan before it is executed.'
 complete -c manactl -n '__manactl_at "claim"; and not __manactl_given --json' -l json -d 'Print one JSON document.'
 complete -c manactl -n '__manactl_at "claim"; and not __manactl_given -h --help' -s h -l help -d 'Show this message and exit.'

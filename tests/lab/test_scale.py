@@ -84,3 +84,59 @@ def raw_device(vm: Vm, pci: str) -> str:
     """The function's device for raw queue pairs: the one without node GUID."""
     found = vm.run(f"cd /sys/bus/pci/devices/{pci}/infiniband && grep -l '^[0:]*$' */node_guid").out
     return found.partition("/")[0]
+
+
+MANY = 100_000
+BUSY = """
+set -e
+modprobe -a nf_tables nft_ct nf_conntrack_netlink
+sysctl -qw net.netfilter.nf_conntrack_max=400000
+ip link set {port} up; ip addr add 10.1.0.4/24 dev {port}
+ip link add lan0 type dummy; ip link set lan0 up; ip addr add 10.0.0.4/24 dev lan0
+ip route add local 10.77.0.0/16 dev lo; ip route add 10.88.0.0/16 dev lan0
+nft add table ip t; nft add chain ip t c '{{ type filter hook forward priority 0; }}'
+nft add rule ip t c ct state established accept
+"""
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("what", ["sockets", "tracked"])
+def test_a_claim_among_a_hundred_thousand_sockets_or_tracked_connections(
+    make_vm: Callable[..., Vm], what: str
+) -> None:
+    """The guards see the few that use the port among those that do not. What it takes is printed
+    beside what it takes without them."""
+    vm = make_vm("7", mem=3072)
+    port = vm.netdevs[1]
+    vm.run(BUSY.format(port=port))
+    claim = (
+        "PYTHONPATH=/manactl/src busybox time -p python3 -m manactl claim --json --dry-run "
+        f"--raw-qp {port}"
+    )
+
+    def refused() -> dict[str, dict[str, object]]:
+        ran = vm.run(claim, check=False, timeout=900)
+        print(what, " ".join(ran.err.split()[-6:]))
+        return {one["fact"]: one["value"] for one in json.loads(ran.out).get("evidence", ())}
+
+    assert refused().keys() & {"tcp-established", "forwarding"} == set()
+    if what == "sockets":
+        with user(vm, "thousands", "sockets", "10.77.0.1", str(MANY // 2)) as many:
+            assert many.wait_for("ready", 1800)["sockets"] == MANY
+            assert "tcp-established" not in refused()
+            vm.run("ip rule add to 10.77.0.0/22 ipproto tcp dport 7001 lookup 77; "
+                   f"ip route add 10.77.0.0/16 dev {port} table 77; ip rule del pref 0; "
+                   "ip rule add pref 40000 lookup local")  # fmt: skip
+            found = refused()["tcp-established"]["evidence"]
+            assert isinstance(found, list)
+            assert len(found) == MANY // 2 // 4
+    else:
+        for net, via, count in (
+            ("10.88.0.0/16", "10.0.0.9", MANY),
+            ("10.88.0.0/16", "10.1.0.9", 7),
+        ):
+            with user(vm, "thousands", "tracked", net, str(count), via) as many:
+                assert many.wait_for("made", 1800)["entries"] == count
+        flows = refused()["forwarding"]["evidence"]
+        assert isinstance(flows, list)
+        assert sum(flow["value"]["connections"] for flow in flows) == 7

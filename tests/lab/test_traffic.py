@@ -207,15 +207,30 @@ def test_what_ipsec_policies_put_into_a_tunnel_dies_with_the_port(vm: Vm) -> Non
         assert "dev lan1" in vm.run("ip route get 10.3.0.9 from 10.2.0.4").out
         one = refusals(vm, "--raw-qp", port)["forwarding"]
         assert [piece["value"] for piece in one["evidence"]] == [
-            {"source": "10.2.0.0/24", "destination": "10.3.0.0/16", "endpoint": "10.1.0.9"}
+            {
+                "source": "10.2.0.0/24",
+                "destination": "10.3.0.0/16",
+                "endpoint": "10.1.0.9",
+                "netns": None,
+            }
         ]
         for client, over in (("10.3.0.9", True), ("10.3.7.9", False), ("10.9.0.9", False)):
             session = [f"SSH_CONNECTION={client} 5555 10.2.0.4 22"]
             assert ("ssh-session" in refusals(vm, "--raw-qp", port, env=session)) is over, client
         vm.run("ip xfrm policy flush")
         assert "forwarding" not in refusals(vm, "--raw-qp", port)
+        vm.run(
+            f"modprobe macvlan; ip netns add pod; ip link add link {port} name mv0 type macvlan; "
+            "ip link set mv0 netns pod; ip -n pod link set mv0 up; "
+            "ip -n pod addr add 10.1.0.44/24 dev mv0; "
+            "ip -n pod xfrm policy add src 10.7.0.0/24 dst 10.8.0.0/24 dir out "
+            "tmpl src 10.1.0.44 dst 10.1.0.9 proto esp mode tunnel"
+        )
+        (piece,) = refusals(vm, "--raw-qp", port)["forwarding"]["evidence"]
+        assert piece["value"] == {"source": "10.7.0.0/24", "destination": "10.8.0.0/24",
+                                  "endpoint": "10.1.0.9", "netns": "pod"}  # fmt: skip
     finally:
-        vm.run("ip xfrm policy flush; ip xfrm state flush", check=False)
+        vm.run("ip netns del pod; ip xfrm policy flush; ip xfrm state flush", check=False)
 
 
 # --- remote logins, and what is not TCP -------------------------------------------------------

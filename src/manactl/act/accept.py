@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from manactl.act import restore
+from manactl.act import anew, restore
 from manactl.act.foreign import Foreign, facts_of
-from manactl.act.plan import REPLUG, KeepState, NetdevNow, SetAdmin, Step, System, link_residue
+from manactl.act.plan import REPLUG, KeepState, NetdevNow, SetAdmin, Step, System
 from manactl.act.transition import holder_evidence, named
 from manactl.errors import Busy, NotRestored, Refused
 from manactl.escape import command
@@ -146,7 +146,7 @@ def _missing(system: System, now: NetdevNow, steps: Sequence[Step]) -> Iterator[
             yield f"{now.name} is {_updown(now.up)} ({_updown(step.was)} before the claim)"
         elif isinstance(step, KeepState):
             try:
-                yield from link_residue(step.state, system)
+                yield from anew.residue(step.state, system)
                 yield from restore.compare(system, step.state).residue
             except OSError as error:
                 raise NotRestored(

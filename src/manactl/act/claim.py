@@ -39,7 +39,7 @@ from manactl.journal import file as journal
 from manactl.journal import lock
 from manactl.journal.file import Journal, JournalError
 from manactl.model.claim import ClaimSummary
-from manactl.model.port import DOWN, KEEP, Evidence, Owner, PortId, PortStatus, Report, Upper
+from manactl.model.port import DOWN, KEEP, UIO, Evidence, Owner, PortId, PortStatus, Report, Upper
 from manactl.netstate import diff, rows
 from manactl.netstate.snapshot import PortState, port_to_json
 from manactl.report import resolve
@@ -356,7 +356,7 @@ def _check_covers(claim: ClaimSummary, port: PortStatus, synthetic: str | None) 
     if port.netdev is None or port.netdev.admin_up is not False:
         raise _drifted(port, claim)
     mode = claim.claim.synthetic
-    if mode == DOWN and port.pair is not None and port.pair.up:
+    if mode in (DOWN, UIO) and port.pair is not None and port.pair.up:
         raise _drifted(port, claim)
     if synthetic is not None and mode != synthetic:
         raise Busy(
@@ -400,12 +400,13 @@ def _captured(
     for port in ports:
         if port.in_reset or system.netdev(port.id) is None:
             continue
-        settings = None
+        anew: dict[str, Any] = {}
         with contextlib.suppress(OSError):  # when it has just gone, the next line says so
-            settings = system.link_settings(port.id)
+            anew["link"] = system.link_settings(port.id)
+            anew["blueprints"] = system.blueprints(port.id)
         try:
             kept = claim.request.mode(port) == KEEP
-            states[port.id] = replace(system.capture(port.id, alone=kept), link=settings)
+            states[port.id] = replace(system.capture(port.id, alone=kept), **anew)
         except OSError as error:
             raise RolledBack(
                 f"the addresses and routes of {port.label} could not be read: "
@@ -452,6 +453,7 @@ def _judged(claim: PreparedClaim, system: HostSystem) -> PreparedClaim:
     hard = _standing(refusals, claim.request)
     plan = planner.claim(
         [(port, states[port.id], around[port.id]) for port in ports if port.id in states],
+        uio=[port.id for port in ports if claim.request.mode(port) == UIO],
         waived=[no for no in refusals if no not in hard],
         refusals=hard,
     )

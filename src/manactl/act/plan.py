@@ -21,9 +21,12 @@ from manactl.errors import ManactlError
 from manactl.look.pairs import Frames
 from manactl.model.port import Evidence, Holder, PortId
 from manactl.netstate import diff, link_settings, loss_words, snapshot
+from manactl.netstate.blueprints import Blueprint
+from manactl.netstate.ethtool_settings import Command
 from manactl.netstate.link_settings import LinkSettings
 from manactl.netstate.losses import Cause
 from manactl.netstate.snapshot import PortState, Request
+from manactl.netstate.uppers import UpperState
 from manactl.wire import rtmsg as rt
 from manactl.wire.uverbs import ProofOutcome
 
@@ -62,8 +65,18 @@ class System(restore.Network, Protocol):
     def synthetic(self, uuid: str) -> NetdevNow | None: ...
     def set_synthetic(self, uuid: str, up: bool) -> None: ...
     def synthetic_carrier(self, uuid: str) -> bool: ...
+    def vmbus_driver(self, uuid: str) -> str | None: ...
+    def open_uio(self) -> None: ...
+    def close_uio(self) -> None: ...
+    def bind_vmbus(self, uuid: str, driver: str) -> None: ...
+    def unbind_vmbus(self, uuid: str, driver: str) -> None: ...
+    def uio_holders(self, uuid: str) -> tuple[Holder, ...]: ...
     def pair_now(self, port: PortId, uuid: str) -> PairNow: ...
     def link_settings(self, port: PortId) -> LinkSettings: ...
+    def settings(self, ifindex: int) -> LinkSettings: ...
+    def set_ethtool(self, ifindex: int, name: str, command: Command) -> None: ...
+    def uppers(self, port: PortId) -> tuple[UpperState, ...]: ...
+    def blueprints(self, port: PortId) -> tuple[Blueprint, ...]: ...
     def prove_free(self, port: PortId) -> ProofLike: ...
     def holders(self, port: PortId) -> tuple[Holder, ...]: ...
     def seems_free(self, port: PortId) -> bool: ...
@@ -205,7 +218,7 @@ def _changed(state: PortState, system: System) -> list[Lost]:
     """Settings of the netdev that are not as they were, though it is the same: not ours to set."""
     now = system.netdev(state.port)
     if state.link is None or now is None or made_anew(state, system):
-        return []  # set_up_anew() reports of one that was made anew
+        return []  # anew.set_up() reports of one that was made anew
     try:
         settings = system.link_settings(state.port)
     except OSError as error:
@@ -216,62 +229,10 @@ def _changed(state: PortState, system: System) -> list[Lost]:
     ]
 
 
-NOT_KEPT = (
-    "{name} was made anew: ethtool settings (features, rings, channels), filters, classes, XDP "
-    "programs and bridge port settings of the old netdev were not kept, set them again"
-)
-
-
 def made_anew(state: PortState, system: System) -> bool:
     """Whether the port's netdev is another one than the snapshot's, with the kernel's defaults."""
     now = system.netdev(state.port)
     return now is not None and state.link is not None and now.ifindex != state.ifindex
-
-
-def set_up_anew(state: PortState, system: System) -> Restored:
-    """Give a netdev that was made anew the settings of the old one, while it is down."""
-    assert state.link is not None
-    todo = _link_changes(state, system)
-    errors = {}
-    for change in todo:
-        try:
-            if change.request is not None:
-                system.send(change.request)
-            elif change.sysctl is not None:
-                tree, key, value = change.sysctl
-                now = require_netdev(system, state.port)
-                system.set_sysctl(f"{tree}/{now.name}/{key}", value)
-        except OSError as error:
-            errors[change.text] = error.strerror or str(error)
-    left = _link_changes(state, system)
-    still = {change.text for change in left}
-    count = sum(change.text not in still for change in todo)
-    lost = [Lost(Cause.NOT_KEPT, NOT_KEPT.format(name=require_netdev(system, state.port).name))]
-    lost += [Lost(Cause.NOT_KEPT, _why_left(one, errors)) for one in left if one.qdisc]
-    return Restored(
-        {snapshot.Kind.SETTING: count} if count else {},
-        residue=tuple(_why_left(change, errors) for change in left if not change.qdisc),
-        lost=tuple(lost),
-    )
-
-
-def link_residue(state: PortState, system: System) -> list[str]:
-    """The settings that a netdev which was made anew has not."""
-    if not made_anew(state, system):
-        return []
-    return [_why_left(one, {}) for one in _link_changes(state, system) if not one.qdisc]
-
-
-def _link_changes(state: PortState, system: System) -> list[link_settings.Change]:
-    assert state.link is not None
-    now = require_netdev(system, state.port)
-    return link_settings.changes(state.link, system.link_settings(state.port), now.ifindex)
-
-
-def _why_left(change: link_settings.Change, errors: Mapping[str, str]) -> str:
-    cannot = change.request is None and change.sysctl is None
-    why = "it is gone" if cannot else errors.get(change.text, "it does not stay so")
-    return f"{change.text} ({why})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -406,7 +367,7 @@ class SetSynthetic:
 
     def holds(self, system: System) -> bool:
         now = system.synthetic(self.vmbus)
-        return now is not None and not now.up
+        return now is None or not now.up  # destroyed it is not up, either
 
     def _require(self, system: System) -> NetdevNow:
         until(system, lambda: system.synthetic(self.vmbus) is not None, REPLUG)
@@ -639,6 +600,10 @@ def _step(data: Mapping[str, Any], states: Mapping[PortId, PortState]) -> Step:
         return SetSynthetic(port, data["vmbus"], data["name"], data["had_carrier"])
     if data["kind"] == ProveFree.KIND:
         return ProveFree(port, data["device"], data["rdma_port"])
+    if data["kind"] == "bind-uio":
+        from manactl.act.uio import BindUio  # noqa: PLC0415 - it is a step, too
+
+        return BindUio.from_json(data)
     raise ValueError(f"unknown step {data['kind']!r}")
 
 

@@ -26,6 +26,7 @@ from manactl.act.progress import Progress
 from manactl.act.restore import Lost, until
 from manactl.act.signals import SignalGate, StopRequested
 from manactl.act.transition import UndoResult, Workplace
+from manactl.act.uio import BindUio
 from manactl.decide import kernel_bugs
 from manactl.errors import (
     Busy,
@@ -204,6 +205,8 @@ def _release_claim(run: _Run, path: Path, chosen: Sequence[PortId]) -> None:
         with run.host.system(run.signals.pause) as system:
             with run.signals.step(f"look whether {_names(content, ports)} can be released"):
                 _await_free(run, system, [port for port in ports if _of(steps, port)])
+                mine = [step for step in steps if step.port in ports]
+                await_free.require_closed(system, mine, run.request.wait or await_free.PATIENCE)
             title = f"{run.request.verb} {_names(content, ports)}"
             run.progress.planned(title, _plan(run.request, content, ports))
             down_for = {port: _down_for(content, port, system.boottime()) for port in ports}
@@ -448,7 +451,8 @@ def _plan(
 ) -> Plan:
     steps = _steps(content, ports)
     claimed = content.header["plan"]
-    restores = [
+    restores = [f"{step.name} made again" for step in steps if isinstance(step, BindUio)]
+    restores += [
         f"{step.name} set up, its carrier awaited"
         for step in reversed(steps)
         if isinstance(step, SetSynthetic) or (isinstance(step, SetAdmin) and step.was)
@@ -545,7 +549,8 @@ def _released(
     counts: dict[Kind, int] = {}
     facts: dict[str, Any] = {}
     for part in undone:
-        counts.update(part.restored.counts)
+        for kind, number in part.restored.counts.items():  # an upper is made, and set up later
+            counts[kind] = max(number, counts.get(kind, 0))
         facts = {**part.facts, **facts}  # of a pair the synthetic netdev comes first, and counts
     return ReleasedPort(
         port,

@@ -9,8 +9,18 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Self
 
+from manactl.act import vmbus_binding
 from manactl.act.plan import NetdevNow, PairNow
-from manactl.look import pairs, rdma, stacked_links, surroundings, user_namespace, vmbus
+from manactl.look import (
+    ethtool,
+    pairs,
+    procfs,
+    rdma,
+    stacked_links,
+    surroundings,
+    user_namespace,
+    vmbus,
+)
 from manactl.look.raw_qp_probe import Proof, open_device, prove_free
 from manactl.look.rtnetlink import Rtnl
 from manactl.look.sysfs import Roots, master_of
@@ -23,9 +33,12 @@ from manactl.model.port import (
     PortStatus,
     Report,
 )
+from manactl.netstate.blueprints import Blueprint
+from manactl.netstate.ethtool_settings import Command
 from manactl.netstate.link_settings import LinkSettings
 from manactl.netstate.snapshot import PortState, Request, Rows
 from manactl.netstate.surroundings import Surroundings
+from manactl.netstate.uppers import UpperState
 from manactl.wire.uverbs import ProofOutcome as Outcome
 
 CAP_NET_ADMIN, CAP_NET_RAW = 12, 13
@@ -126,6 +139,29 @@ class LiveSystem:
     def synthetic_carrier(self, uuid: str) -> bool:
         return bool(self.rtnl.link(self._synthetic_ifindex(uuid)).carrier)
 
+    @property
+    def _roots(self) -> Roots:
+        return Roots(str(self._sys))
+
+    def vmbus_driver(self, uuid: str) -> str | None:
+        return vmbus_binding.driver_of(uuid, self._roots)
+
+    def open_uio(self) -> None:
+        vmbus_binding.open_uio(self._roots)
+
+    def close_uio(self) -> None:
+        vmbus_binding.close_uio(self._roots)
+
+    def bind_vmbus(self, uuid: str, driver: str) -> None:
+        vmbus_binding.bind(uuid, driver, self._roots)
+
+    def unbind_vmbus(self, uuid: str, driver: str) -> None:
+        vmbus_binding.unbind(uuid, driver, self._roots)
+
+    def uio_holders(self, uuid: str) -> tuple[Holder, ...]:
+        rdev = vmbus.uio_rdev(uuid, self._roots)
+        return () if rdev is None else procfs.holders("/proc", [rdev]).of[rdev]
+
     def pair_now(self, port: PortId, uuid: str) -> PairNow:
         roots = Roots(str(self._sys))
         vf, above = self.netdev(port), self.synthetic(uuid)
@@ -135,7 +171,22 @@ class LiveSystem:
         return PairNow(enslaved, pairs.frames(vf.name, above.name, roots))
 
     def link_settings(self, port: PortId) -> LinkSettings:
-        return self.rtnl.link_settings(self._ifindex(port))
+        return self.settings(self._ifindex(port))
+
+    def settings(self, ifindex: int) -> LinkSettings:
+        return ethtool.added(self.rtnl.link_settings(ifindex), ifindex)
+
+    def set_ethtool(self, ifindex: int, name: str, command: Command) -> None:
+        ethtool.put(ifindex, name, command)
+
+    def uppers(self, port: PortId) -> tuple[UpperState, ...]:
+        return self.rtnl.uppers(self._ifindex(port))
+
+    def blueprints(self, port: PortId) -> tuple[Blueprint, ...]:
+        return tuple(
+            plan._replace(settings=ethtool.added(plan.settings, plan.ifindex))
+            for plan in self.rtnl.blueprints(self._ifindex(port))
+        )
 
     def send(self, request: Request) -> None:
         self.rtnl.send(request)

@@ -57,7 +57,7 @@ def around(policies: Iterable[Policy], address: bytes, source: bytes) -> Sequenc
 
 
 def through(
-    policies: Iterable[Policy], ifindexes: Collection[int], rtnl: Ways
+    policies: Iterable[Policy], ifindexes: Collection[int], rtnl: Ways, netns: str | None = None
 ) -> tuple[IpsecTunnel, ...]:
     """The tunnels whose packets leave by one of these interfaces."""
     found = []
@@ -66,7 +66,8 @@ def through(
             out = rtnl.routed_by(outer.remote, source=outer.local, mark=outer.mark)
             if not any(outer.remote) or not out.isdisjoint(ifindexes):
                 endpoint = ntop(outer.remote) if any(outer.remote) else None
-                found.append(IpsecTunnel(_text(one.source), _text(one.destination), endpoint))
+                ends = _text(one.source), _text(one.destination)
+                found.append(IpsecTunnel(*ends, endpoint, netns))
     return tuple(dict.fromkeys(found))
 
 

@@ -6,16 +6,18 @@ while the driver waits for its NIC, so do we.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Self
 
 from manactl.look import stacked_links
 from manactl.model.port import PortId
-from manactl.netstate import members
-from manactl.netstate.link_settings import LinkSettings, of_link, qdiscs
+from manactl.netstate import blueprints, members, tc_objects
+from manactl.netstate.blueprints import Blueprint
+from manactl.netstate.link_settings import LinkSettings, Qdisc, of_link, of_survivor, qdiscs
 from manactl.netstate.members import Member
 from manactl.netstate.snapshot import (
     Dumps,
@@ -27,13 +29,18 @@ from manactl.netstate.snapshot import (
     related,
     select,
 )
+from manactl.netstate.tc_objects import TcObject
+from manactl.netstate.uppers import UpperState
 from manactl.wire import rtmsg as rt
+from manactl.wire import tc
 from manactl.wire.attrs import as_int, attr, attr_u32, parse_attrs
 from manactl.wire.if_link import (
+    IFLA_ADDRESS,
     RTM_GETLINK,
     RTM_GETQDISC,
     RTM_NEWLINK,
     TCMSG,
+    IfInfoMsg,
     IfLink,
     get_link,
     set_admin,
@@ -202,10 +209,56 @@ class Rtnl:
         body = next((m.body for m in answers if m.type == RTM_NEWLINK), None)
         if body is None:
             raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
-        name = IfLink(body).name
-        found = qdiscs(self._dump(RTM_GETQDISC, TCMSG.pack(0, ifindex, 0, 0, 0)), ifindex)
         names = {link.name: link.ifindex for link in self.stack()}
-        return of_link(body, stacked_links.every_setting(name), found, names)
+        return self._settings(body, names, self._qdiscs())
+
+    def _qdiscs(self) -> list[bytes]:
+        """Those of all devices: the kernel looks at all of them even if it is asked for one."""
+        return self._dump(RTM_GETQDISC, TCMSG.pack(0, 0, 0, 0, 0))
+
+    def _settings(
+        self, body: bytes, names: Mapping[str, int], every: Iterable[bytes]
+    ) -> LinkSettings:
+        link = IfLink(body)
+        found = qdiscs(every, link.ifindex)
+        queueing = self._queueing(link.ifindex, found) if found else ()
+        return of_link(body, stacked_links.every_setting(link.name), found, names, queueing)
+
+    def _queueing(self, ifindex: int, found: Iterable[Qdisc]) -> tuple[TcObject, ...]:
+        """The classes and filters of a device with those qdiscs."""
+        classes = tc_objects.classes(self._dump(tc.RTM_GETTCLASS, tc.classes(ifindex)))
+        places = dict.fromkeys([*(one.handle for one in found), *(one.handle for one in classes)])
+        if any(one.parent == tc.TC_H_CLSACT for one in found):
+            places |= dict.fromkeys((tc.TC_H_MIN_INGRESS, tc.TC_H_MIN_EGRESS))
+        bodies: list[bytes] = []
+        for place in places:
+            with contextlib.suppress(OSError):  # no filters can be there
+                bodies += self._dump(tc.RTM_GETTFILTER, tc.filters(ifindex, place))
+        return (*classes, *dict.fromkeys(tc_objects.filters(bodies)))
+
+    def uppers(self, ifindex: int) -> tuple[UpperState, ...]:
+        """What is stacked on an interface now, from the bottom up."""
+        return stacked_links.uppers(self.stack(), ifindex)
+
+    def blueprints(self, ifindex: int) -> tuple[Blueprint, ...]:
+        """What it takes to make all that is stacked on an interface again, from the bottom up."""
+        bodies = {IfInfoMsg.of(body).ifindex: body for body in self.links()}
+        stack = [stacked_links.parse(body) for body in bodies.values()]
+        names = {link.name: link.ifindex for link in stack}
+        uppers = stacked_links.uppers(stack, ifindex)
+        mortal = blueprints.mortal(uppers, ifindex)
+        every = self._qdiscs() if mortal else []
+        made = []
+        for upper in uppers:
+            body = bodies[upper.ifindex]
+            if upper.ifindex not in mortal:
+                made.append(Blueprint(upper.ifindex, of_survivor(body)))
+                continue
+            settings = self._settings(body, names, every)
+            if not blueprints.own_address(body, bodies.get(upper.lower)):
+                settings = settings.without(IFLA_ADDRESS)
+            made.append(Blueprint(upper.ifindex, settings, body))
+        return tuple(made)
 
     def stack(self) -> list[stacked_links.StackedLink]:
         """All interfaces of this namespace, as far as stacking goes."""

@@ -54,7 +54,7 @@ def parse(body: bytes) -> StackedLink:
         kind,
         link.up,
         bool(link.carrier),
-        None if kind in BESIDE or far_lower else link.lower,
+        None if kind in BESIDE or far_lower else _lower(link),
         far_lower,
         link.master,
         uuid if vlan is None else f"{_PROTOCOLS.get(vlan.protocol, hex(vlan.protocol))} {vlan.id}",
@@ -63,6 +63,10 @@ def parse(body: bytes) -> StackedLink:
         link.vrf_table,
         link.mac,
     )
+
+
+def _lower(link: IfLink) -> int | None:
+    return link.vxlan_link or None if link.kind == "vxlan" else link.lower
 
 
 def uppers(links: Iterable[StackedLink], ifindex: int) -> tuple[UpperState, ...]:

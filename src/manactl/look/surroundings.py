@@ -32,6 +32,7 @@ from manactl.netstate.surroundings import (
     NOTHING_READ,
     Connection,
     Forwarded,
+    IpsecTunnel,
     Listener,
     PacketSocket,
     Process,
@@ -154,9 +155,7 @@ def gather(
             redirects.netconsole(name, sources.sys, sources.proc) for name in pair.values()
         ),
         daemons=None if who_manages is None else who_manages.daemons,
-        ipsec=None
-        if policies is None
-        else _try(lambda: ipsec.through(policies, reach.ifindexes, rtnl)),
+        ipsec=_ipsec(policies, reach, views or (), rtnl),
         nftables=_try(lambda: sources.nftables(ifindex, sources.sys)),
     )
 
@@ -259,6 +258,19 @@ def _forwarded(
             raise OSError(errno.EPERM, "connection tracking of another namespace was not read")
         found += view.forwarded
     return tuple(found)
+
+
+def _ipsec(
+    policies: Sequence[Policy] | None, reach: sockets.Reach, views: Iterable[View], rtnl: Rtnl
+) -> tuple[IpsecTunnel, ...] | None:
+    """IPsec tunnels that leave by the port, of every namespace."""
+    here = None
+    if policies is not None:
+        here = _try(lambda: ipsec.through(policies, reach.ifindexes, rtnl))
+    found = [here, *(view.ipsec for view in views)]
+    if None in found:
+        return None
+    return tuple(one for some in found for one in some or ())
 
 
 def _connected(

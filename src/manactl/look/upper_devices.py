@@ -7,13 +7,14 @@ stacked on a link of ours, or that it is a tunnel whose packets are here.
 from __future__ import annotations
 
 import errno
+import functools
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from manactl.look import conntrack, netdevs, netns, sockets, tunnels
+from manactl.look import conntrack, ipsec, netdevs, netns, sockets, tunnels
 from manactl.look.forked import Child
 from manactl.look.netns import NAMED, Namespace
 from manactl.look.pyroute2_links import DecodedLink
@@ -25,6 +26,7 @@ from manactl.netstate.snapshot import Fact, Kind
 from manactl.netstate.surroundings import (
     Connection,
     Forwarded,
+    IpsecTunnel,
     Listener,
     PacketSocket,
     Stacked,
@@ -135,6 +137,7 @@ class View(NamedTuple):
     sockets: tuple[Connection, ...] = ()  # connected, but not TCP's
     listeners: tuple[Listener, ...] = ()
     forwarded: tuple[Forwarded, ...] | None = ()
+    ipsec: tuple[IpsecTunnel, ...] | None = ()
 
 
 def stacked(
@@ -218,7 +221,7 @@ def _view(stack: list[Any], found: Mapping[str, list[Any]], name: str) -> View:
     def socks(what: str) -> list[TcpSocket]:
         return [TcpSocket(*fields) for fields in found[what]]
 
-    flows = found["forwarded"]
+    flows, wrapped = found["forwarded"], found["ipsec"]
     sctp = [replace(Connection(*fields), netns=name, protocol="sctp") for fields in found["sctp"]]
     return View(
         tuple(devices),
@@ -234,6 +237,7 @@ def _view(stack: list[Any], found: Mapping[str, list[Any]], name: str) -> View:
             ),
         ),
         flows if flows is None else tuple(Forwarded(*fields) for fields in flows),
+        wrapped if wrapped is None else tuple(IpsecTunnel(*fields) for fields in wrapped),
     )
 
 
@@ -296,7 +300,9 @@ class _World:
         depend = reach(devices)
         names = {device.ifindex: device.name for device in devices if device.carried}
         packets = sockets.packet_sockets(names, Path("/proc/self"))
+        wrapped = self._ipsec(depend)  # first: it tells where packets go
         found = {
+            "ipsec": wrapped,
             "tcp": _tuples(sockets.using(depend, self.rtnl)),
             "udp": _tuples(sockets.using(depend, self.rtnl, sockets.udp, _UDP)),
             "listening": _tuples(sockets.serving(depend)),
@@ -314,6 +320,14 @@ class _World:
         """None when it cannot be read, which is no reason to know nothing else."""
         try:
             return _tuples(conntrack.forwarded(depend, self.rtnl, netns=self.name))
+        except (OSError, ValueError):
+            return None
+
+    def _ipsec(self, depend: Reach) -> list[tuple[Any, ...]] | None:
+        try:
+            policies = ipsec.live()
+            self.rtnl.ipsec = functools.partial(ipsec.around, policies)
+            return _tuples(ipsec.through(policies, depend.ifindexes, self.rtnl, self.name))
         except (OSError, ValueError):
             return None
 

@@ -1,21 +1,30 @@
 """The settings of a netdev itself, which going down and up leaves alone, but which are at their
-defaults when its device was unplugged and plugged in again. Pure."""
+defaults when it was made anew: its device was unplugged and plugged in again, or had another driver
+meanwhile. Pure."""
 
 from __future__ import annotations
 
 import base64
+import struct
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Self
 
+from manactl.netstate import tc_objects
+from manactl.netstate.ethtool_settings import Command, Ethtool
+from manactl.netstate.ethtool_settings import changes as ethtool_changes
 from manactl.netstate.requests import Request
-from manactl.wire import if_link
+from manactl.netstate.tc_objects import TcObject
+from manactl.wire import if_link, tc
+from manactl.wire import rtmsg as rt
 from manactl.wire.attrs import as_int, as_str, attr, attr_str, attr_u32, nest, parse_attrs
 from manactl.wire.if_link import IfInfoMsg
 from manactl.wire.netlink import NLM_F_CREATE, NLM_F_REPLACE
 
 # What a request may set, by what `ip link` calls it.
 ATTRIBUTES = {
+    if_link.IFLA_ADDRESS: "address",
     if_link.IFLA_MTU: "mtu", if_link.IFLA_TXQLEN: "txqueuelen", if_link.IFLA_IFALIAS: "alias",
     if_link.IFLA_GROUP: "group",
     if_link.IFLA_GSO_MAX_SIZE: "gso_max_size", if_link.IFLA_GSO_MAX_SEGS: "gso_max_segs",
@@ -25,6 +34,27 @@ ATTRIBUTES = {
 }  # fmt: skip
 FLAGS = {0x100: "promisc", 0x200: "allmulticast", 0x80: "noarp", 0x1000: "multicast",
          0x8000: "dynamic", 0x4: "debug"}  # fmt: skip
+
+
+# Masters that give their members a MAC address themselves.
+_ADDRESSING = frozenset({"bond", "team"})
+# What of a member a request may set, by kind of master: include/uapi/linux/if_link.h. A bridge's
+# backup port is another netdev; what STP has decided is not to be set.
+MEMBER_ATTRIBUTES = {
+    "bridge": {
+        2: "priority", 3: "cost", 4: "hairpin", 5: "guard", 6: "root_block", 7: "fastleave",
+        8: "learning", 9: "flood", 10: "proxy_arp", 11: "proxy_arp_wifi", 25: "mcast_router",
+        27: "mcast_flood", 28: "mcast_to_unicast", 29: "vlan_tunnel", 30: "bcast_flood",
+        31: "group_fwd_mask", 32: "neigh_suppress", 33: "isolated", 39: "locked", 40: "mab",
+        43: "mcast_max_groups", 44: "neigh_vlan_suppress",
+    },
+    "bond": {5: "queue_id", 9: "prio"},
+}  # fmt: skip
+
+
+# TCA_CODEL_ and TCA_FQ_CODEL_TARGET, INTERVAL, CE_THRESHOLD
+_CODEL_TIMES = {"codel": (1, 3, 5), "fq_codel": (1, 3, 7)}
+_TCA_HTB_INIT, _HTB_GLOB = 2, struct.Struct("=5I")  # struct tc_htb_glob
 
 
 class Qdisc(NamedTuple):
@@ -40,18 +70,29 @@ class Qdisc(NamedTuple):
         where = "root" if root else f"parent {self.parent >> 16:x}:{self.parent & 0xFFFF:x}"
         return f"qdisc {self.kind} {self.handle >> 16:x}: {where}"
 
+    @property
+    def settable(self) -> bytes | None:
+        """The options as a request has them."""
+        if not self.options or self.kind not in ("htb", *_CODEL_TIMES):
+            return self.options
+        return b"".join(
+            attr(whole, _settable(self.kind, whole, payload))
+            for whole, payload in rt.split(self.options, 0)
+        )
+
     def request(self, ifindex: int) -> Request:
         head = if_link.TCMSG.pack(0, ifindex, self.handle, self.parent, 0)
         body = head + attr_str(if_link.TCA_KIND, self.kind)
-        if self.options is not None:
-            body += attr(if_link.TCA_OPTIONS, self.options)
+        if (options := self.settable) is not None:
+            body += attr(if_link.TCA_OPTIONS, options)
         return Request(if_link.RTM_NEWQDISC, NLM_F_CREATE | NLM_F_REPLACE, body)
 
 
 @dataclass(frozen=True, slots=True)
 class LinkSettings:
     """The settings of one netdev. `attributes` are by number, `sysctls` by tree and key; `master`
-    is the name of its master. `names` are the ifindexes of all links by name, not kept in JSON."""
+    is the name of its master, `member` what it is there, by number. `queueing` are classes and
+    filters. `names` are the ifindexes of all links by name, not kept in JSON."""
 
     flags: int = 0
     attributes: Mapping[int, bytes] = field(default_factory=dict)
@@ -60,22 +101,34 @@ class LinkSettings:
     sysctls: Mapping[tuple[str, str], str] = field(default_factory=dict)
     qdiscs: tuple[Qdisc, ...] = ()
     names: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
+    queueing: tuple[TcObject, ...] = ()
+    member_kind: str | None = None
+    member: Mapping[int, bytes] = field(default_factory=dict)
+    ethtool: Ethtool = field(default_factory=Ethtool)
+
+    def without(self, attribute: int) -> LinkSettings:
+        left = {kind: data for kind, data in self.attributes.items() if kind != attribute}
+        return replace(self, attributes=left)
 
     def to_json(self) -> dict[str, Any]:
         return {
             "flags": self.flags,
-            "attributes": {str(kind): _coded(data) for kind, data in self.attributes.items()},
+            "attributes": _by_number(self.attributes),
             "altnames": list(self.altnames),
             "master": self.master,
             "sysctls": [[*where, value] for where, value in self.sysctls.items()],
             "qdiscs": [{**one._asdict(), "options": _coded(one.options)} for one in self.qdiscs],
+            "queueing": [one.to_json() for one in self.queueing],
+            "member_kind": self.member_kind,
+            "member": _by_number(self.member),
+            "ethtool": self.ethtool.to_json(),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         return cls(
             int(data["flags"]),
-            {int(kind): _decoded(text) or b"" for kind, text in data["attributes"].items()},
+            _numbered(data["attributes"]),
             tuple(map(str, data["altnames"])),
             data["master"],
             {(tree, key): value for tree, key, value in data["sysctls"]},
@@ -83,7 +136,19 @@ class LinkSettings:
                 Qdisc(int(q["handle"]), int(q["parent"]), q["kind"], _decoded(q["options"]))
                 for q in data["qdiscs"]
             ),
+            queueing=tuple(map(TcObject.from_json, data.get("queueing", ()))),
+            member_kind=data.get("member_kind"),
+            member=_numbered(data.get("member", {})),
+            ethtool=Ethtool.from_json(data["ethtool"]) if "ethtool" in data else Ethtool(),
         )
+
+
+def _by_number(values: Mapping[int, bytes]) -> dict[str, str | None]:
+    return {str(number): _coded(data) for number, data in values.items()}
+
+
+def _numbered(data: Mapping[str, str]) -> dict[int, bytes]:
+    return {int(number): _decoded(text) or b"" for number, text in data.items()}
 
 
 def _coded(data: bytes | None) -> str | None:
@@ -94,14 +159,45 @@ def _decoded(text: str | None) -> bytes | None:
     return None if text is None else base64.b64decode(text, validate=True)
 
 
+def _settable(kind: str, number: int, payload: bytes) -> bytes:
+    """An htb shows its whole version where it takes the first half, and counts packets in the last
+    field. Codel keeps times in 1024 ns, and rounds down whenever it shows or takes microseconds."""
+    if number in _CODEL_TIMES.get(kind, ()):
+        return (as_int(payload) + 1).to_bytes(len(payload), sys.byteorder)
+    if kind != "htb" or number != _TCA_HTB_INIT or len(payload) < _HTB_GLOB.size:
+        return payload
+    version, *fields, _ = _HTB_GLOB.unpack_from(payload)
+    return _HTB_GLOB.pack(version >> 16 or version, *fields, 0)
+
+
 class Change(NamedTuple):
-    """One setting that is not as it was, and what sets it: a request, or a value for a sysctl.
-    None of both: nothing can."""
+    """One setting that is not as it was, and what sets it: a request, a value for a sysctl, or a
+    command of ethtool. None of them: nothing can."""
 
     text: str
     request: Request | None = None
     sysctl: tuple[str, str, str] | None = None  # tree, key, value
     qdisc: bool = False
+    ethtool: Command | None = None
+
+    @property
+    def may_be_lost(self) -> bool:
+        """Whether it may be that the kernel or the driver does not take what it has shown."""
+        return self.qdisc or self.ethtool is not None
+
+
+# Before addr_gen_mode, which goes by it.
+_FIRST = "stable_secret"
+
+
+def _sysctl(tree: str, key: str, value: str, ifindex: int) -> Change:
+    text = f"sysctl {tree}: {key} = {value}"
+    if key == "addr_gen_mode" and value.isdecimal():
+        # By its sysctl the kernel would make an address at once, though the netdev is down.
+        mode = attr(if_link.IFLA_INET6_ADDR_GEN_MODE, bytes([int(value)]))
+        spec = nest(if_link.IFLA_AF_SPEC, nest(if_link.AF_INET6, mode))
+        return Change(text, _set(ifindex, spec))
+    return Change(text, sysctl=(tree, key, value))
 
 
 def changes(was: LinkSettings, now: LinkSettings, ifindex: int) -> list[Change]:
@@ -115,16 +211,29 @@ def changes(was: LinkSettings, now: LinkSettings, ifindex: int) -> list[Change]:
             found.append(Change(f"altname {name}", Request(if_link.RTM_NEWLINKPROP, 0, body)))
     if was.master is not None and now.master is None:
         found.append(_enslaving(was.master, now, ifindex))
-    for where, value in was.sysctls.items():
-        if now.sysctls.get(where, value) != value:
-            tree, key = where
-            found.append(Change(f"sysctl {tree}: {key} = {value}", sysctl=(tree, key, value)))
-    found += [
-        Change(one.describe(), one.request(ifindex), qdisc=True)
-        for one in was.qdiscs
-        if one not in now.qdiscs
+    elif was.master == now.master:
+        found += _as_member(was, now, ifindex)
+    for where, value in sorted(was.sysctls.items(), key=lambda one: one[0][1] != _FIRST):
+        # A key that this kernel has not stays out; a secret that is not set cannot be read.
+        if now.sysctls.get(where, "" if where[1] == _FIRST else value) != value:
+            found.append(_sysctl(*where, value, ifindex))
+    found += [Change(one.text, ethtool=one) for one in ethtool_changes(was.ethtool, now.ethtool)]
+    there = {_same(one) for one in now.qdiscs} | {one.key for one in now.queueing}
+    hangs: list[Qdisc | TcObject] = [
+        *was.qdiscs,
+        *(one for one in was.queueing if one.type == tc.RTM_NEWTCLASS),
     ]
-    return found
+    filters = [one for one in was.queueing if one.type == tc.RTM_NEWTFILTER]
+    return found + [
+        Change(one.describe(), one.request(ifindex), qdisc=True)
+        for one in (*tc_objects.in_order(hangs), *filters)
+        if (one.key if isinstance(one, TcObject) else _same(one)) not in there
+    ]
+
+
+def _same(qdisc: Qdisc) -> tuple[object, ...]:
+    """What makes two qdiscs the same."""
+    return (qdisc.handle, qdisc.parent, qdisc.kind, qdisc.settable)
 
 
 def changed(was: LinkSettings, now: LinkSettings, ifindex: int) -> list[Change]:
@@ -136,7 +245,8 @@ def changed(was: LinkSettings, now: LinkSettings, ifindex: int) -> list[Change]:
     """
     there = {one[:3] for one in now.qdiscs}
     gone = tuple(one for one in was.qdiscs if one[:3] not in there)
-    return changes(replace(was, master=None, qdiscs=gone), now, ifindex)
+    stayed = replace(was, master=None, member={}, qdiscs=gone, ethtool=Ethtool())
+    return changes(stayed, now, ifindex)
 
 
 def _set(ifindex: int, more: bytes, *, flags: int = 0, change: int = 0) -> Request:
@@ -147,6 +257,8 @@ def _set(ifindex: int, more: bytes, *, flags: int = 0, change: int = 0) -> Reque
 def _attributes(was: LinkSettings, now: LinkSettings, ifindex: int) -> Iterator[Change]:
     for kind, word in ATTRIBUTES.items():
         value = was.attributes.get(kind)
+        if kind == if_link.IFLA_ADDRESS and was.member_kind in _ADDRESSING:
+            continue
         if value is not None and now.attributes.get(kind) != value:
             yield Change(f"{word} {_shown(kind, value)}", _set(ifindex, attr(kind, value)))
 
@@ -154,6 +266,8 @@ def _attributes(was: LinkSettings, now: LinkSettings, ifindex: int) -> Iterator[
 def _shown(kind: int, value: bytes) -> str:
     if kind == if_link.IFLA_IFALIAS:
         return as_str(value)
+    if kind == if_link.IFLA_ADDRESS:
+        return value.hex(":")
     return str(as_int(value))
 
 
@@ -171,6 +285,16 @@ def _enslaving(master: str, now: LinkSettings, ifindex: int) -> Change:
     return Change(f"master {master}", _set(ifindex, attr_u32(if_link.IFLA_MASTER, index)))
 
 
+def _as_member(was: LinkSettings, now: LinkSettings, ifindex: int) -> Iterator[Change]:
+    kind = was.member_kind or ""
+    for number, word in MEMBER_ATTRIBUTES.get(kind, {}).items():
+        value = was.member.get(number)
+        if value is not None and now.member.get(number) != value:
+            data = nest(if_link.IFLA_INFO_SLAVE_DATA, attr(number, value))
+            info = nest(if_link.IFLA_LINKINFO, attr_str(if_link.IFLA_INFO_SLAVE_KIND, kind), data)
+            yield Change(f"{kind} {word} {as_int(value)}", _set(ifindex, info))
+
+
 def qdiscs(messages: Iterable[bytes], ifindex: int) -> tuple[Qdisc, ...]:
     """Those of a device that somebody has set, from the messages of all."""
     found = []
@@ -186,7 +310,7 @@ def qdiscs(messages: Iterable[bytes], ifindex: int) -> tuple[Qdisc, ...]:
 
 def of_link(
     body: bytes, sysctls: Mapping[tuple[str, str], str], found: tuple[Qdisc, ...],
-    names: Mapping[str, int],
+    names: Mapping[str, int], queueing: tuple[TcObject, ...] = (),
 ) -> LinkSettings:  # fmt: skip
     """From the RTM_NEWLINK message of a netdev and what else was read."""
     link = if_link.IfLink(body)
@@ -201,4 +325,29 @@ def of_link(
         sysctls,
         found,
         names,
+        queueing,
+        link.member_kind,
+        _of_member(link),
     )
+
+
+def _of_member(link: if_link.IfLink) -> dict[int, bytes]:
+    known = MEMBER_ATTRIBUTES.get(link.member_kind or "", {})
+    return {number: raw for number, raw in link.member_data.items() if number in known}
+
+
+_FOLLOWED = (if_link.IFLA_ADDRESS, if_link.IFLA_MTU)
+
+
+def of_survivor(body: bytes) -> LinkSettings:
+    """What of a device changes when its last member is destroyed: a bond gets a random MAC address,
+    a bridge the usual MTU, and what stands on them follows."""
+    raw = parse_attrs(body, if_link.IFINFO.size)
+    flags = if_link.IfInfoMsg.of(body).flags & sum(FLAGS)
+    return followed(LinkSettings(flags, raw))
+
+
+def followed(settings: LinkSettings) -> LinkSettings:
+    """Of all the settings of a device those that it may lose with a member."""
+    raw = settings.attributes
+    return LinkSettings(settings.flags, {kind: raw[kind] for kind in _FOLLOWED if kind in raw})

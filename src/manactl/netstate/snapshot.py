@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from manactl.model.port import PortId
+from manactl.netstate.blueprints import Blueprint
 from manactl.netstate.link_settings import LinkSettings
 from manactl.netstate.members import Member
 from manactl.netstate.requests import Request as Request  # noqa: PLC0414 - known from here
@@ -107,7 +108,8 @@ class PortState:
     not of the port, to look for `others` of another state in; they are not kept in JSON. Nor is
     `accepted`: of the port and its uppers, those that take anything from a router. `rows`: where
     several routes have one prefix, metric and table, and one is the port's, all in order.
-    `link` is read for a snapshot alone: the settings of the netdev, should it be made anew.
+    `link` and `blueprints` are read for a snapshot alone: the settings of the netdev, and what
+    makes its uppers again, should it be made anew.
     `member` is what the port, or the synthetic netdev above it, is in a bridge or bond that decides
     by a protocol what forwards. `alone`: without the synthetic netdev, which is to go on working.
     """
@@ -128,6 +130,7 @@ class PortState:
     rows: tuple[Fact, ...] = field(default=(), repr=False)
     link: LinkSettings | None = field(default=None, repr=False)
     member: Member | None = None
+    blueprints: tuple[Blueprint, ...] = field(default=(), repr=False)
     alone: bool = False
 
     @property
@@ -202,6 +205,7 @@ class PortState:
             "sysctls": [setting._asdict() for setting in self.settings],
             "link": None if self.link is None else self.link.to_json(),
             "member": None if self.member is None else self.member.to_json(),
+            "blueprints": [one.to_json() for one in self.blueprints],
             "alone": self.alone,
         }
 
@@ -228,6 +232,7 @@ class PortState:
             rows=_facts_from_json(data.get("rows", ())),
             link=LinkSettings.from_json(data["link"]) if data.get("link") else None,
             member=Member.from_json(data["member"]) if data.get("member") else None,
+            blueprints=tuple(map(Blueprint.from_json, data.get("blueprints", ()))),
             alone=bool(data.get("alone", False)),
         )
 

@@ -154,9 +154,11 @@ class IpsecTunnel(NamedTuple):
     source: str
     destination: str
     endpoint: str | None
+    netns: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.source} to {self.destination} by {self.endpoint or 'any peer'}"
+        where = f" in the network namespace {self.netns}" if self.netns else ""
+        return f"{self.source} to {self.destination} by {self.endpoint or 'any peer'}{where}"
 
 
 @dataclass(frozen=True, slots=True)

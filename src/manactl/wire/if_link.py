@@ -28,6 +28,9 @@ IFLA_BR_FORWARD_DELAY, IFLA_BR_STP_STATE, IFLA_BRPORT_STATE = 1, 5, 1
 IFLA_BOND_MODE, IFLA_BOND_AD_LACP_RATE, IFLA_BOND_SLAVE_AD_ACTOR_OPER_PORT_STATE = 1, 21, 7
 IFLA_XDP_ATTACHED = 2
 IFLA_VLAN_ID, IFLA_VLAN_FLAGS, IFLA_VLAN_PROTOCOL = 1, 2, 5
+IFLA_AF_SPEC, IFLA_INET6_ADDR_GEN_MODE, AF_INET6 = 26, 8, 10
+IFLA_VXLAN_LINK = 3
+IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES = 31, 32
 IFLA_BOND_ACTIVE_SLAVE, IFLA_BOND_MIIMON, IFLA_BOND_UPDELAY, IFLA_BOND_ARP_INTERVAL = 2, 3, 4, 7
 IFLA_BOND_SLAVE_MII_STATUS = 2
 IFLA_VRF_TABLE = 1
@@ -184,6 +187,12 @@ class IfLink:
     def member_data(self) -> dict[int, bytes]:
         return parse_attrs(self._info.get(IFLA_INFO_SLAVE_DATA, b""))
 
+    @property
+    def vxlan_link(self) -> int | None:
+        """The ifindex of the netdev that a VXLAN was made with (`dev`), which IFLA_LINK has not."""
+        raw = (self._data("vxlan") or {}).get(IFLA_VXLAN_LINK)
+        return None if raw is None else as_int(raw)
+
     def _data(self, kind: str) -> dict[int, bytes] | None:
         return self.data if self.kind == kind else None
 
@@ -208,6 +217,11 @@ def get_link(ifindex: int = 0) -> bytes:
 def set_admin(ifindex: int, up: bool) -> bytes:
     """RTM_NEWLINK that sets or clears IFF_UP."""
     return IfInfoMsg(ifindex=ifindex, flags=IFF_UP if up else 0, change=IFF_UP).pack()
+
+
+def rename(ifindex: int, name: str) -> bytes:
+    """RTM_NEWLINK that gives a link another name."""
+    return IfInfoMsg(ifindex=ifindex).pack() + attr_str(IFLA_IFNAME, name)
 
 
 def activate_slave(bond: int, slave: int) -> bytes:

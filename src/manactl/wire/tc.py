@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from manactl.wire.attrs import as_int, as_str, attr_str, iter_attrs, nest, parse_attrs
 
 RTM_GETACTION, RTM_GETQDISC, RTM_GETTFILTER = 50, 38, 46
+RTM_NEWTCLASS, RTM_GETTCLASS, RTM_NEWTFILTER = 40, 42, 44
 TCA_ACT_TAB, TCA_ACT_KIND, TCA_ACT_OPTIONS = 1, 1, 2
 TCA_KIND, TCA_OPTIONS = 1, 2
 TCA_MIRRED_PARMS = 2
 TC_H_ROOT, TC_H_INGRESS = 0, 0xFFFF0000  # parents of filters
+TC_H_CLSACT = 0xFFFFFFF1
 TC_H_MIN_INGRESS, TC_H_MIN_EGRESS = 0xFFFFFFF2, 0xFFFFFFF3
 
 _TCAMSG = struct.Struct("=Bxxx")
@@ -36,6 +38,11 @@ def qdiscs() -> bytes:
 def filters(ifindex: int, parent: int) -> bytes:
     """The body of a dump of the filters at one place of a device."""
     return _TCMSG.pack(0, ifindex, 0, parent, 0)
+
+
+def classes(ifindex: int) -> bytes:
+    """The body of a dump of the classes of a device."""
+    return _TCMSG.pack(0, ifindex, 0, 0, 0)
 
 
 def device(body: bytes) -> tuple[int, int]:

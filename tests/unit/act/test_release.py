@@ -601,7 +601,10 @@ def test_a_netdev_that_was_made_anew_gets_the_settings_of_the_old_one(tmp_path: 
     assert port.residue == ()
     assert port.counts["setting"] == 6
     (lost,) = port.lost
-    assert (lost.cause, lost.text.split(":")[0]) == ("not-kept", "eth1 was made anew")
+    assert (lost.cause, lost.text.split(":")[0]) == (
+        "not-kept",
+        "eth1 was made anew (ifindex 3 -> 7)",
+    )
     assert claims(tmp_path) == []
 
 

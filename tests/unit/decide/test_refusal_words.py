@@ -232,7 +232,12 @@ CASES: list[tuple[str, why.Facts, list[str], list[tuple[str, str, object]]]] = [
                 (
                     "xfrm",
                     "policy",
-                    {"source": "10.2.0.0/16", "destination": "10.3.0.0/16", "endpoint": "10.1.0.9"},
+                    {
+                        "source": "10.2.0.0/16",
+                        "destination": "10.3.0.0/16",
+                        "endpoint": "10.1.0.9",
+                        "netns": None,
+                    },
                 ),
             ],
         )

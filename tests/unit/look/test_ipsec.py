@@ -77,3 +77,5 @@ def test_the_tunnels_that_leave_by_the_port() -> None:
         "10.2.0.0/16 to 10.5.0.0/16 by any peer", "10.2.0.0/16 to 10.3.0.0/16 by 10.1.0.9",
     ]  # fmt: skip
     assert ipsec.through(ipsec.read([SITE]), {2}, RTNL) == ()
+    (away,) = ipsec.through(ipsec.read([SITE]), {3}, RTNL, "pod")
+    assert str(away) == "10.2.0.0/16 to 10.3.0.0/16 by 10.1.0.9 in the network namespace pod"

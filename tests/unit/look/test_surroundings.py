@@ -293,6 +293,12 @@ def test_a_connection_in_an_ipsec_tunnel_leaves_by_the_ports_tunnel(scene: Scene
     assert found.ipsec == (IpsecTunnel("192.0.2.0/24", "203.0.113.0/24", "10.0.0.9"),)
     assert found.connections is not None
     assert 803 in {one.inode for one in found.connections}
+    pods = IpsecTunnel("10.2.0.0/16", "10.3.0.0/16", "10.1.0.9", "blue")
+    scene.away = [scene.away[0]._replace(ipsec=(pods,))]
+    assert scene.read().ipsec == (*found.ipsec, pods)
+    scene.away = [scene.away[0]._replace(ipsec=None)]
+    assert scene.read().ipsec is None
+    scene.away = [scene.away[0]._replace(ipsec=())]
     scene.policies = [Policy(0, here, net, False, 0, (Outer(packed("192.0.2.9")),))]
     found = scene.read()
     assert found.ipsec == ()

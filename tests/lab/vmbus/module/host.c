@@ -213,7 +213,7 @@ static void host_work(struct work_struct *work)
 	int turns;
 
 	for (turns = 0; turns < PACKETS_A_TURN; turns++) {
-		if (!READ_ONCE(nic->open) || READ_ONCE(nic->muted))
+		if (!READ_ONCE(nic->open) || READ_ONCE(nic->muted) || nic->broken)
 			return;
 		packet = ring_peek(ring, &wrong);
 		if (!packet)
@@ -223,7 +223,7 @@ static void host_work(struct work_struct *work)
 	}
 	if (wrong) {
 		violation(nic, "ring", "%s", wrong);
-		WRITE_ONCE(nic->muted, true); /* nothing behind it can be trusted */
+		nic->broken = true; /* nothing behind it can be trusted */
 		return;
 	}
 	wanted = READ_ONCE(ring->ring_buffer->pending_send_sz);
@@ -258,6 +258,7 @@ void host_open(struct nic *nic, bool polled)
 	nic_unbuffer(nic, true); /* a program that was killed on uio revoked nothing */
 	nic_unbuffer(nic, false);
 	nic->polled = polled;
+	nic->broken = false;
 	nic->opens++;
 	record(nic, "open%s", polled ? " polled" : "");
 	WRITE_ONCE(nic->open, true);

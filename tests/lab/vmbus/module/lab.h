@@ -51,6 +51,7 @@ struct nic {
 	struct delayed_work poll; /* for those who write into the ring and tell nobody (uio) */
 	bool open; /* set and cleared by the guest's open and close */
 	bool polled;
+	bool broken; /* nonsense in the ring: it is not read any more, until the next open */
 
 	struct mutex lock; /* all below */
 	struct list_head gpadls;

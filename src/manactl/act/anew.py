@@ -1,0 +1,250 @@
+"""A netdev that was destroyed while it was claimed comes back whole: the new one gets its name and
+settings, and what stood on it is made again, all while it is down.
+
+It is convergent: what is there already, from an attempt that died or by somebody else, is left
+alone. Everything comes from the snapshot, so another process can do it.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from manactl.act.plan import NetdevNow, System, made_anew, require_netdev
+from manactl.act.restore import Lost, Restored
+from manactl.netstate import blueprints, link_settings, uppers
+from manactl.netstate.blueprints import Blueprint
+from manactl.netstate.link_settings import LinkSettings
+from manactl.netstate.losses import Cause
+from manactl.netstate.snapshot import Kind, PortState, Request
+from manactl.netstate.uppers import Pair, UpperState
+from manactl.wire import if_link
+
+# Writing one setting may change another (stable_secret sets addr_gen_mode; in a master a port has
+# attributes that it had not before).
+_PASSES = 4
+NUMBERED = (
+    "{name} was made anew (ifindex {was} -> {now}): sockets, filters and programs (XDP) that were "
+    "bound to the old one by its number are not"
+)
+KEYS = "keys of macsec {name} (they cannot be read)"
+
+
+class _Todo(NamedTuple):
+    """One setting of one device that is not as it was."""
+
+    name: str
+    ifindex: int
+    text: str
+    change: link_settings.Change
+
+
+def is_needed(state: PortState, system: System) -> bool:
+    """Whether the netdev of the port is another one than the snapshot's, or the synthetic netdev
+    above it."""
+    return bool(_Anew(state, system).bases)
+
+
+def set_up(state: PortState, system: System) -> Restored:
+    """Give a netdev that was made anew all that the old one had but addresses, routes and the like,
+    while it is down."""
+    work = _Anew(state, system)
+    work.rename()
+    made = set(work.make_uppers())
+    first = done = None
+    for _ in range(_PASSES):
+        todo = list(work.changes())
+        if first is None:
+            first = todo
+        if not todo or todo == done:
+            break
+        for one in todo:
+            work.put(one)
+        done = todo
+    left = list(work.changes())
+    still = {one.text for one in left}
+    count = sum(one.text not in still for one in first or ())
+    counts = {Kind.SETTING: count, Kind.UPPER: len(made)}
+    return Restored(
+        {kind: number for kind, number in counts.items() if number},
+        residue=(*work.not_made(), *(work.why(one) for one in left if not one.change.may_be_lost)),
+        lost=tuple(work.lost(left)),
+    )
+
+
+def residue(state: PortState, system: System) -> list[str]:
+    """The settings that a netdev which was made anew has not, nor its uppers."""
+    work = _Anew(state, system)
+    return [work.why(one) for one in work.changes() if not one.change.may_be_lost]
+
+
+def finish(state: PortState, system: System) -> tuple[Lost, ...]:
+    """What ethtool sets only on a netdev that is up; what has not come back of it."""
+    work = _Anew(state, system)
+    for one in work.changes():
+        if one.change.ethtool is not None:
+            work.put(one)
+    left = [one for one in work.changes() if one.change.ethtool is not None]
+    return tuple(Lost(Cause.NOT_KEPT, work.why(one)) for one in left)
+
+
+class _Base(NamedTuple):
+    """A netdev that was made anew: what it was, and is. `settings`: None where not known."""
+
+    ifindex: int
+    name: str
+    settings: LinkSettings | None
+    now: NetdevNow
+
+
+class _Anew:
+    """One port, of which a netdev was made anew: its own, or the synthetic one above it."""
+
+    def __init__(self, state: PortState, system: System) -> None:
+        self._state, self._system = state, system
+        self._plans = {one.ifindex: one for one in state.blueprints}
+        self._errors: dict[str, str] = {}
+        self.bases = list(self._found())
+        gone = [blueprints.dying(state.uppers, base.ifindex) for base in self.bases]
+        self._dying = frozenset[int]().union(*gone)
+
+    def _found(self) -> Iterator[_Base]:
+        state, system = self._state, self._system
+        now = system.netdev(state.port)
+        if now is not None and made_anew(state, system):
+            yield _Base(state.ifindex, state.ifname, state.link, now)
+        above = state.synthetic
+        now = system.synthetic(above.id) if above is not None and above.id else None
+        if above is not None and now is not None and now.ifindex != above.ifindex:
+            plan = self._plans.get(above.ifindex)
+            yield _Base(above.ifindex, above.name, plan and plan.settings, now)
+
+    def rename(self) -> None:
+        """The name that each had, unless another netdev has that now."""
+        for base in self.bases:
+            taken = self._system.settings(base.now.ifindex).names
+            if base.now.name != base.name and base.name not in taken:
+                try:
+                    body = if_link.rename(base.now.ifindex, base.name)
+                    self._system.send(Request(if_link.RTM_NEWLINK, 0, body))
+                except OSError as error:
+                    self._errors[f"name {base.name}"] = error.strerror or str(error)
+        self.bases = list(self._found())
+
+    # --- what stood on it
+
+    def make_uppers(self) -> Iterator[int]:
+        """Make them from the bottom up; the ifindexes that those had which are there again."""
+        tried: set[int] = set()
+        while True:
+            pairs = self._pairs()
+            moved = self._moved(pairs)
+            todo = [
+                (pair.was, self._plans[pair.was.ifindex])
+                for pair in pairs
+                if pair.now is None
+                and pair.was.ifindex in self._dying - tried
+                and pair.was.ifindex in self._plans
+                and pair.was.lower in moved
+            ]
+            if not todo:
+                return
+            for was, plan in todo:
+                tried.add(was.ifindex)
+                if self._make(was, plan, moved):
+                    yield was.ifindex
+
+    def _make(self, was: UpperState, plan: Blueprint, moved: Mapping[int, int]) -> bool:
+        try:
+            try:
+                self._system.send(plan.request(moved, ifindex=was.ifindex))
+            except OSError as error:
+                if error.errno not in (errno.EBUSY, errno.EEXIST):
+                    raise
+                self._system.send(plan.request(moved))  # another has its number now
+        except OSError as error:
+            self._errors[was.describe()] = error.strerror or str(error)
+            return False
+        return True
+
+    def not_made(self) -> list[str]:
+        """Those that could not be made, with the reason; what they carried is listed later."""
+        return [
+            f"{pair.was.describe()}: not made again ({why})"
+            for pair in self._pairs()
+            if pair.now is None and (why := self._errors.get(pair.was.describe()))
+        ]
+
+    def _pairs(self) -> list[Pair]:
+        state = self._state
+        now = require_netdev(self._system, state.port)
+        there = self._system.uppers(state.port)
+        return uppers.pairs(state.uppers, there, state.ifindex, now.ifindex)
+
+    def _moved(self, pairs: list[Pair]) -> dict[int, int]:
+        now = require_netdev(self._system, self._state.port)
+        moved = {pair.was.ifindex: pair.now.ifindex for pair in pairs if pair.now is not None}
+        return {self._state.ifindex: now.ifindex, **moved}
+
+    # --- settings
+
+    def changes(self) -> Iterator[_Todo]:
+        """What is not as it was on the netdevs and on all that stands on them, from the bottom up."""
+        if not self.bases:
+            return
+        system = self._system
+        anew = {base.ifindex for base in self.bases}
+        for base in self.bases:
+            if base.settings is not None:
+                have = system.settings(base.now.ifindex)
+                yield from self._of(base.settings, have, base.now.name, base.now.ifindex)
+        for pair in self._pairs():
+            plan = self._plans.get(pair.was.ifindex)
+            if pair.now is None or plan is None or pair.was.ifindex in anew:
+                continue
+            was = plan.settings
+            if pair.was.ifindex not in self._dying:
+                was = link_settings.followed(was)
+            have = system.settings(pair.now.ifindex)
+            for one in self._of(was, have, pair.now.name, pair.now.ifindex):
+                yield one._replace(text=f"{pair.now.name}: {one.text}")
+
+    def _of(self, was: LinkSettings, now: LinkSettings, name: str, ifindex: int) -> Iterator[_Todo]:
+        for change in link_settings.changes(was, now, ifindex):
+            yield _Todo(name, ifindex, change.text, change)
+
+    def put(self, one: _Todo) -> None:
+        try:
+            if one.change.request is not None:
+                self._system.send(one.change.request)
+            elif one.change.sysctl is not None:
+                tree, key, value = one.change.sysctl
+                self._system.set_sysctl(f"{tree}/{one.name}/{key}", value)
+            elif one.change.ethtool is not None:
+                self._system.set_ethtool(one.ifindex, one.name, one.change.ethtool)
+        except OSError as error:
+            self._errors[one.text] = error.strerror or str(error)
+        else:
+            self._errors.pop(one.text, None)
+
+    def why(self, one: _Todo) -> str:
+        change = one.change
+        cannot = change.request is None and change.sysctl is None and change.ethtool is None
+        return f"{one.text} ({'it is gone' if cannot else self._said(one.text)})"
+
+    def _said(self, what: str) -> str:
+        return self._errors.get(what, "it does not stay so")
+
+    def lost(self, left: list[_Todo]) -> Iterator[Lost]:
+        """What nobody but its maker can bring back."""
+        state = self._state
+        for base in self.bases:
+            text = NUMBERED.format(name=base.now.name, was=base.ifindex, now=base.now.ifindex)
+            yield Lost(Cause.NOT_KEPT, text)
+        for upper in state.uppers:
+            if upper.kind == "macsec" and upper.ifindex in self._dying:
+                yield Lost(Cause.NOT_KEPT, KEYS.format(name=upper.name))
+        for one in left:
+            if one.change.qdisc:
+                yield Lost(Cause.NOT_KEPT, self.why(one))

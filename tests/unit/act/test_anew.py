@@ -1,0 +1,231 @@
+"""A netdev that was made anew: its name, what stood on it, what stays and what is said of it.
+
+The kernel here knows devices alone; with addresses and everything else tests/netns/test_anew.py.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import struct
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+from manactl.act import anew
+from manactl.act.plan import NetdevNow, System
+from manactl.model.port import PortId
+from manactl.netstate.blueprints import Blueprint
+from manactl.netstate.ethtool_settings import Command, Ethtool
+from manactl.netstate.link_settings import LinkSettings
+from manactl.netstate.snapshot import Kind, PortState, Request
+from manactl.netstate.uppers import UpperState
+from manactl.wire.ethtool import Values
+
+PORT = PortId("7870:00:00.0", 1, None)
+IFNAME, LINK, ALIAS, LINKINFO, KIND = 3, 5, 20, 18, 1
+
+
+def attr(kind: int, payload: bytes) -> bytes:
+    return struct.pack("=HH", 4 + len(payload), kind) + payload + bytes(-len(payload) % 4)
+
+
+def attrs(data: bytes) -> dict[int, bytes]:
+    found, at = {}, 0
+    while at < len(data):
+        length, kind = struct.unpack_from("=HH", data, at)
+        found[kind & 0x3FFF] = data[at + 4 : at + length]
+        at += (length + 3) & ~3
+    return found
+
+
+@dataclass
+class Device:
+    name: str
+    ifindex: int
+    kind: str = ""
+    lower: int = 0
+    alias: bytes = b""
+    hop_limit: str = "64"
+    rx: bytes = b"\0\2\0\0"
+
+
+@dataclass
+class Machine:
+    """What plan.System asks of links; `refuse` are errnos by the text of a name or alias."""
+
+    devices: list[Device]
+    refuse: dict[bytes, int] = field(default_factory=dict)
+    up: bool = False  # ethtool sets something then alone
+
+    def at(self, ifindex: int) -> Device:
+        return next(one for one in self.devices if one.ifindex == ifindex)
+
+    def netdev(self, port: PortId) -> NetdevNow | None:
+        port_now = next((one for one in self.devices if not one.kind), None)
+        return port_now and NetdevNow(port_now.name, port_now.ifindex, False)
+
+    def synthetic(self, uuid: str) -> NetdevNow | None:
+        return None
+
+    def settings(self, ifindex: int) -> LinkSettings:
+        one = self.at(ifindex)
+        return LinkSettings(
+            attributes={ALIAS: one.alias} if one.alias else {},
+            sysctls={("net/ipv6/conf", "hop_limit"): one.hop_limit},
+            ethtool=Ethtool({"rings": Values({6: one.rx}, {})}),
+            names={one.name: one.ifindex for one in self.devices},
+        )
+
+    def uppers(self, port: PortId) -> tuple[UpperState, ...]:
+        return tuple(upper(one) for one in self.devices if one.kind)
+
+    def send(self, request: Request) -> None:
+        index = struct.unpack_from("=i", request.body, 4)[0]
+        asked = attrs(request.body[16:])
+        for text in (asked.get(IFNAME, b""), asked.get(ALIAS, b"")):
+            if text in self.refuse:
+                raise OSError(self.refuse[text], os.strerror(self.refuse[text]))
+        there = [one for one in self.devices if one.ifindex == index]
+        if not request.flags:
+            there[0].alias = asked.get(ALIAS, there[0].alias)
+            there[0].name = asked.get(IFNAME, there[0].name.encode()).rstrip(b"\0").decode()
+            return
+        name = asked[IFNAME].rstrip(b"\0").decode()
+        if there or name in {one.name for one in self.devices}:
+            raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
+        kind = attrs(asked[LINKINFO])[KIND].rstrip(b"\0").decode()
+        lower = struct.unpack("=I", asked[LINK])[0]
+        self.devices.append(Device(name, index or 100 + len(self.devices), kind, lower))
+
+    def set_ethtool(self, ifindex: int, name: str, command: Command) -> None:
+        assert self.at(ifindex).name == name
+        if not self.up:
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        self.at(ifindex).rx = command.values.numbers[6]
+
+    def set_sysctl(self, path: str, value: str) -> None:
+        _, _, _, name, key = path.split("/")
+        assert key == "hop_limit"
+        next(one for one in self.devices if one.name == name).hop_limit = value
+
+
+def upper(one: Device) -> UpperState:
+    return UpperState(one.name, one.ifindex, one.kind, one.lower, None, True, True, False)
+
+
+def snapshot(machine: Machine) -> PortState:
+    port, *stack = machine.devices
+    plans = []
+    for one in stack:
+        info = attr(KIND, one.kind.encode() + b"\0")
+        body = struct.pack("=BxHiII", 0, 1, one.ifindex, 0, 0)
+        body += attr(IFNAME, one.name.encode() + b"\0") + attr(LINK, struct.pack("=I", one.lower))
+        plans.append(
+            Blueprint(one.ifindex, machine.settings(one.ifindex), body + attr(LINKINFO, info))
+        )
+    link, uppers = machine.settings(port.ifindex), tuple(map(upper, stack))
+    state = PortState(
+        PORT, port.ifindex, port.name, True, True, 1.0, (), uppers, link=link,
+        blueprints=tuple(plans),
+    )  # fmt: skip
+    return PortState.from_json(json.loads(json.dumps(state.to_json())))
+
+
+def stacked() -> Machine:
+    return Machine([
+        Device("eth1", 3, alias=b"wan\0"),
+        Device("m5", 5, "macvlan", 3, b"five\0", "33"),
+        Device("m6", 6, "macvlan", 5),
+    ])  # fmt: skip
+
+
+def replugged(machine: Machine, **new: Any) -> Machine:
+    return Machine([replace(Device("eth1", 7), **new)])
+
+
+def set_up(state: PortState, machine: Machine) -> anew.Restored:
+    return anew.set_up(state, cast(System, machine))
+
+
+def test_it_gets_its_name_and_settings_and_what_stood_on_it_from_the_bottom_up() -> None:
+    was = stacked()
+    now = replugged(was, name="eth0")
+    done = set_up(snapshot(was), now)
+    assert now.devices == [
+        replace(was.devices[0], ifindex=7), replace(was.devices[1], lower=7), was.devices[2],
+    ]  # fmt: skip
+    assert (done.residue, done.counts) == ((), {Kind.UPPER: 2, Kind.SETTING: 3})
+    (lost,) = done.lost
+    assert lost.text.startswith("eth1 was made anew (ifindex 3 -> 7): sockets")
+
+
+def test_again_it_has_nothing_to_do() -> None:
+    state, now = snapshot(stacked()), replugged(stacked())
+    set_up(state, now)
+    assert set_up(state, now).counts == {}
+    assert anew.residue(state, cast(System, now)) == []
+
+
+def test_a_name_that_another_has_is_left_to_it() -> None:
+    now = replugged(stacked(), name="eth0")
+    now.devices.append(Device("eth1", 9, "dummy"))
+    assert set_up(snapshot(stacked()), now).residue == ()
+    assert [one.name for one in now.devices[:2]] == ["eth0", "eth1"]
+
+
+def test_a_number_that_another_has_is_left_to_it() -> None:
+    now = replugged(stacked())
+    now.devices.append(Device("other", 5, "dummy"))
+    assert set_up(snapshot(stacked()), now).residue == ()
+    made = {one.name: one for one in now.devices}
+    assert (made["m5"].ifindex, made["m5"].alias) == (102, b"five\0")
+    assert made["m6"].lower == 102
+
+
+def test_what_the_kernel_refuses_is_residue_with_what_stands_on_it_left_out() -> None:
+    now = replugged(stacked())
+    now.refuse = {b"m5\0": errno.EOPNOTSUPP, b"wan\0": errno.EINVAL}
+    done = set_up(snapshot(stacked()), now)
+    assert done.residue == (
+        "macvlan m5: not made again (Operation not supported)", "alias wan (Invalid argument)",
+    )  # fmt: skip
+    assert len(now.devices) == 1
+    now.refuse = {}
+    state = snapshot(stacked())
+    assert anew.residue(state, cast(System, now)) == ["alias wan (it does not stay so)"]
+    assert set_up(state, now).residue == ()
+
+
+def test_the_keys_of_macsec_are_lost() -> None:
+    was = Machine([Device("eth1", 3), Device("ms0", 5, "macsec", 3)])
+    done = set_up(snapshot(was), replugged(was))
+    assert [one.text for one in done.lost[1:]] == ["keys of macsec ms0 (they cannot be read)"]
+
+
+def test_what_can_be_set_only_while_it_is_up_comes_last() -> None:
+    was = stacked()
+    was.devices[0].rx = b"\0\4\0\0"
+    state, now = snapshot(was), replugged(was)
+    done = set_up(state, now)
+    assert (done.residue, len(done.lost)) == ((), 1)
+    (lost,) = anew.finish(state, cast(System, now))
+    assert lost.text == "rings: rx 1024 (Operation not supported)"
+    now.up = True
+    assert anew.finish(state, cast(System, now)) == ()
+    assert now.devices[0].rx == was.devices[0].rx
+    assert anew.finish(state, cast(System, was)) == ()  # it is the same netdev
+
+
+def test_of_a_netdev_that_stayed_nothing_is_missing() -> None:
+    state = snapshot(stacked())
+    now = Machine([Device("eth1", 3)])
+    assert anew.residue(state, cast(System, now)) == []
+
+
+def test_a_snapshot_without_plans_makes_nothing() -> None:
+    """It could not be read, or is of an earlier version."""
+    now = replugged(stacked())
+    done = set_up(replace(snapshot(stacked()), blueprints=(), link=None), now)
+    assert (done.counts, done.residue) == ({}, ())
+    assert len(now.devices) == 1

@@ -1,0 +1,58 @@
+"""ethtool's messages: what an answer has, and what a request asks for."""
+
+from __future__ import annotations
+
+import struct
+
+from manactl.wire.ethtool import GROUPS, Values, question, request, values
+
+HEAD = struct.pack("=BBxx", 1, 1)
+NESTED = 0x8000
+
+
+def attr(kind: int, payload: bytes) -> bytes:
+    return struct.pack("=HH", 4 + len(payload), kind) + payload + bytes(-len(payload) % 4)
+
+
+def u32(number: int) -> bytes:
+    return struct.pack("=I", number)
+
+
+DEVICE = attr(1 | NESTED, attr(1, u32(7)))
+
+
+def bits(kind: int, *named: tuple[str, bool]) -> bytes:
+    rows = [
+        attr(1, attr(2, name.encode() + b"\0") + (attr(3, b"") if on else b""))
+        for name, on in named
+    ]
+    return attr(kind, attr(1, b"") + attr(3, b"".join(rows)))
+
+
+def test_a_question_names_the_netdev_by_its_number() -> None:
+    assert question(GROUPS["rings"], 7) == struct.pack("=BBxx", 15, 1) + DEVICE
+
+
+def test_numbers_that_can_be_set_and_no_others() -> None:
+    body = HEAD + DEVICE + attr(2, u32(4096)) + attr(6, u32(512)) + attr(9, u32(256))
+    assert values(GROUPS["rings"], body) == Values({6: u32(512), 9: u32(256)}, {})
+
+
+def test_features_that_can_be_changed() -> None:
+    body = HEAD + DEVICE + bits(2, ("rx-gro", True), ("tx-csum", True))
+    body += bits(3, ("rx-gro", True), ("highdma", True))
+    assert values(GROUPS["features"], body).bits == {"rx-gro": True, "tx-csum": False}
+
+
+def test_private_flags_are_on_or_off() -> None:
+    body = HEAD + DEVICE + bits(2, ("legacy", True), ("striding", False))
+    assert values(GROUPS["private flags"], body).bits == {"legacy": True, "striding": False}
+
+
+def test_a_request_has_what_it_is_given() -> None:
+    body = request(GROUPS["channels"], 7, Values({9: u32(4)}, {}))
+    assert body == struct.pack("=BBxx", 18, 1) + DEVICE + attr(9, u32(4))
+    body = request(GROUPS["features"], 7, Values({}, {"rx-gro": True, "tx-csum": False}))
+    on = attr(1 | NESTED, attr(2, b"rx-gro\0") + attr(3, b""))
+    off = attr(1 | NESTED, attr(2, b"tx-csum\0"))
+    assert body[4 + len(DEVICE) :] == attr(3 | NESTED, attr(3 | NESTED, on + off))
