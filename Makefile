@@ -6,7 +6,7 @@ WORKERS = 3
 ARGS =
 # The VMBus of each kernel, built once, for the tests that need it.
 PAIRS =
-test soak: PAIRS = --pairs
+demo test soak: PAIRS = --pairs
 # Of the mutants: how many are drawn, and which.
 COUNT = 60
 SEED = 1

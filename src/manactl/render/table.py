@@ -102,7 +102,7 @@ def _more(ports: Sequence[PortStatus], room: int) -> list[list[str]]:
 
 
 def _upper(port: PortStatus) -> str | None:
-    if port.upper is None:
+    if port.upper is None or port.pair:  # of a pair PORT has both names
         return None
     return f"{port.upper.netdev} ({port.upper.kind})" if port.upper.kind else port.upper.netdev
 
