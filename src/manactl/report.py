@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from manactl.decide import port_notes
 from manactl.decide.ownership import Decision, PortFacts, decide
 from manactl.decide.port_names import resolve
-from manactl.look import debugfs, pairs, procfs, rdma, sysfs, user_namespace
+from manactl.look import debugfs, pairs, procfs, rdma, sysfs, user_namespace, vmbus
 from manactl.look.blocked_tasks import waiting
 from manactl.look.links import LinkFacts, LinkSource, RtnetlinkLinks, is_same
 from manactl.look.netns import NetdevInNetns, NetnsSource, OtherNamespaces, own
@@ -297,6 +297,8 @@ def _ports(seen: _Seen, shared: _Shared) -> Iterator[PortStatus]:
         if more := port_notes.unseen(port, found, hidden):
             notes.append(more)
         claim = shared.claims.get(port.id.key)
+        if port.upper is None and claim is not None:
+            port = port._replace(upper=_on_uio(claim, shared.roots))
         notes += [
             port_notes.rdma_users(node.name, count)
             for node, count in seen.view.others_use
@@ -377,16 +379,27 @@ def _with_link(netdev: Netdev, links: Mapping[int, LinkFacts] | None) -> Netdev:
 def _upper(netdev: Netdev | None, shared: _Shared) -> UpperDevice | None:
     if netdev is None or netdev.master is None:
         return None
-    kind, vmbus = None, None
+    kind, uuid = None, None
     if not shared.foreign:
-        kind, vmbus = sysfs.upper_kind(shared.roots, netdev.master)
+        kind, uuid = sysfs.upper_kind(shared.roots, netdev.master)
         if nic := pairs.synthetic(netdev, shared.roots):
             path = pairs.data_path(netdev, nic, shared.roots)
             return UpperDevice(netdev.master, kind, nic.uuid, path, nic.admin_up)
     if kind is None:
         links = (shared.links or {}).values()
         kind = next((link.kind for link in links if link.name == netdev.master), None)
-    return UpperDevice(netdev.master, kind, vmbus)
+    return UpperDevice(netdev.master, kind, uuid)
+
+
+def _on_uio(claim: ClaimSummary, roots: Roots) -> UpperDevice | None:
+    """The synthetic netdev of a claimed pair that is destroyed while uio_hv_generic has its device:
+    its name is what the journal has."""
+    if not (claim.vmbus and claim.upper and claim.same_boot):
+        return None
+    nic = vmbus.nic(claim.vmbus, roots)
+    if nic is None or nic.driver != vmbus.UIO:
+        return None
+    return UpperDevice(claim.upper, "netvsc", claim.vmbus)
 
 
 def _rdma_port(view: rdma.RdmaView, number: int) -> RdmaPort | None:

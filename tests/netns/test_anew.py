@@ -48,6 +48,9 @@ class Anew(Both):
         link = next((one for one in self.rtnl.stack() if one.name in NAMES), None)
         return None if link is None else NetdevNow(link.name, link.ifindex, link.up)
 
+    def synthetic(self, uuid: str) -> NetdevNow | None:
+        raise AssertionError("there is none")
+
     def _ifindex(self) -> int:
         now = self.netdev(PORT)
         assert now is not None

@@ -202,18 +202,58 @@ class FakeSystem:
         frames = Frames(above.vf.frames, above.vf.frames + above.slow)
         return PairNow(above.enslaves and above.vf is self.nic(port), frames)
 
+    def _device(self, uuid: str) -> Synthetic:
+        for one in self.kernel.synthetics:
+            if one.uuid == uuid and one.offered:
+                return one
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+
+    def vmbus_driver(self, uuid: str) -> str | None:
+        return self._device(uuid).driver
+
+    def open_uio(self) -> None:
+        with self.host.fate.operation():
+            self.kernel.takes_network = True
+
+    def close_uio(self) -> None:
+        with self.host.fate.operation():
+            on_uio = [one for one in self.kernel.synthetics if one.driver == "uio_hv_generic"]
+            self.kernel.takes_network = bool(on_uio)
+
+    def bind_vmbus(self, uuid: str, driver: str) -> None:
+        with self.host.fate.operation():
+            self.kernel.bind(self._device(uuid), driver)
+
+    def unbind_vmbus(self, uuid: str, driver: str) -> None:
+        with self.host.fate.operation():
+            one = self._device(uuid)
+            assert one.driver == driver
+            self.kernel.unbind(one)
+
+    def uio_holders(self, uuid: str) -> tuple[Holder, ...]:
+        found = [one for one in self.kernel.synthetics if one.uuid == uuid]
+        return tuple(
+            Holder(pid, "dpdk-testpmd", None, 0, None, None, None)
+            for one in found
+            for pid in one.opened
+        )
+
     def link_settings(self, port: PortId) -> LinkSettings:
         return self.kernel.settings_of(self.here(port))
 
     def settings(self, ifindex: int) -> LinkSettings:
-        nic = next(one for one in self.kernel.nics if one.present and one.ifindex == ifindex)
-        return self.kernel.settings_of(nic)
+        there = [one for one in self.kernel.devices if one.present]
+        names = {one.name: one.ifindex for one in there}
+        device = next(one for one in there if one.ifindex == ifindex)
+        found = self.kernel.settings_of(device) if isinstance(device, Nic) else LinkSettings()
+        return dataclasses.replace(found, names=names)
 
     def set_ethtool(self, ifindex: int, name: str, command: Command) -> None:
         raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
 
     def uppers(self, port: PortId) -> tuple[UpperState, ...]:
-        return ()
+        above = self.kernel.above(self.here(port))
+        return () if above is None else (_as_upper(above),)
 
     def blueprints(self, port: PortId) -> tuple[Blueprint, ...]:
         return ()

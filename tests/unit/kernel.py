@@ -201,6 +201,9 @@ class Synthetic:
     asks: bool = True  # the host is asked for the VF's path when that is opened
     quiet: bool = False  # nobody sends anything
     slow: int = 0
+    driver: str | None = "hv_netvsc"  # of its VMBus device
+    offered: bool = True  # the host has that device
+    opened: list[int] = field(default_factory=list)  # pids with its uio device
 
     @property
     def number(self) -> int:
@@ -228,6 +231,7 @@ class Kernel:
         self.nics = list(nics) or [Nic()]
         self.synthetics = list(synthetics)
         self.log: list[str] = []
+        self.takes_network = False  # uio_hv_generic: the class was written to its new_id
         self.messages: list[Message] = []
         self.clock = 1000.0
         self.links: list[tuple[str, str]] = []  # every change of IFF_UP, by manactl or not
@@ -275,6 +279,26 @@ class Kernel:
             self._open(nic)
         else:
             self._close(nic)
+
+    def unbind(self, one: Synthetic) -> None:
+        """netvsc_remove(): the netdev goes with everything on it; the VF stays as it is."""
+        if one.driver == "hv_netvsc":
+            one.present = one.enslaves = one.up = False
+            self.messages = [m for m in self.messages if m.device != one.ifindex]
+        one.driver = None
+
+    def bind(self, one: Synthetic, driver: str) -> None:
+        """netvsc_probe(): another netdev, which is down, and closes its VF."""
+        if one.driver is not None or not one.offered:
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+        if driver == "uio_hv_generic" and not self.takes_network:
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+        one.driver = driver
+        if driver == "hv_netvsc":
+            one.present = one.enslaves = True
+            one.ifindex, one.name = one.ifindex + 100, "eth9"
+            if one.vf.present:
+                self.set_up(one.vf, False)
 
     def set_synthetic(self, one: Synthetic, up: bool) -> None:
         """netvsc_open() and netvsc_close(): the VF goes with it, and its failure is only logged."""
@@ -381,6 +405,10 @@ class Kernel:
         """do_setlink(), rtnl_newlinkprop(), tc_modify_qdisc()."""
         index = struct.unpack_from("=i", body, 4)[0]
         for one in self.synthetics:
+            attrs = dict(_attributes(body[16:]))
+            if one.ifindex == index and number == 16 and list(attrs) == [3]:
+                one.name = attrs[3].rstrip(b"\0").decode()
+                return
             if one.ifindex == index and number == 16:
                 assert struct.unpack_from("=I", body, 12)[0] == 1, "no more than IFF_UP"
                 self.set_synthetic(one, bool(struct.unpack_from("=I", body, 8)[0] & 1))

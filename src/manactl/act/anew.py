@@ -11,7 +11,7 @@ import errno
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from manactl.act.plan import System, made_anew, require_netdev
+from manactl.act.plan import NetdevNow, System, made_anew, require_netdev
 from manactl.act.restore import Lost, Restored
 from manactl.netstate import blueprints, link_settings, uppers
 from manactl.netstate.blueprints import Blueprint
@@ -38,6 +38,12 @@ class _Todo(NamedTuple):
     ifindex: int
     text: str
     change: link_settings.Change
+
+
+def is_needed(state: PortState, system: System) -> bool:
+    """Whether the netdev of the port is another one than the snapshot's, or the synthetic netdev
+    above it."""
+    return bool(_Anew(state, system).bases)
 
 
 def set_up(state: PortState, system: System) -> Restored:
@@ -69,16 +75,12 @@ def set_up(state: PortState, system: System) -> Restored:
 
 def residue(state: PortState, system: System) -> list[str]:
     """The settings that a netdev which was made anew has not, nor its uppers."""
-    if not made_anew(state, system):
-        return []
     work = _Anew(state, system)
     return [work.why(one) for one in work.changes() if not one.change.may_be_lost]
 
 
 def finish(state: PortState, system: System) -> tuple[Lost, ...]:
     """What ethtool sets only on a netdev that is up; what has not come back of it."""
-    if state.link is None or not made_anew(state, system):
-        return ()
     work = _Anew(state, system)
     for one in work.changes():
         if one.change.ethtool is not None:
@@ -87,26 +89,48 @@ def finish(state: PortState, system: System) -> tuple[Lost, ...]:
     return tuple(Lost(Cause.NOT_KEPT, work.why(one)) for one in left)
 
 
+class _Base(NamedTuple):
+    """A netdev that was made anew: what it was, and is. `settings`: None where not known."""
+
+    ifindex: int
+    name: str
+    settings: LinkSettings | None
+    now: NetdevNow
+
+
 class _Anew:
-    """One port whose netdev was made anew."""
+    """One port, of which a netdev was made anew: its own, or the synthetic one above it."""
 
     def __init__(self, state: PortState, system: System) -> None:
         self._state, self._system = state, system
         self._plans = {one.ifindex: one for one in state.blueprints}
-        self._dying = blueprints.dying(state.uppers, state.ifindex)
         self._errors: dict[str, str] = {}
+        self.bases = list(self._found())
+        gone = [blueprints.dying(state.uppers, base.ifindex) for base in self.bases]
+        self._dying = frozenset[int]().union(*gone)
+
+    def _found(self) -> Iterator[_Base]:
+        state, system = self._state, self._system
+        now = system.netdev(state.port)
+        if now is not None and made_anew(state, system):
+            yield _Base(state.ifindex, state.ifname, state.link, now)
+        above = state.synthetic
+        now = system.synthetic(above.id) if above is not None and above.id else None
+        if above is not None and now is not None and now.ifindex != above.ifindex:
+            plan = self._plans.get(above.ifindex)
+            yield _Base(above.ifindex, above.name, plan and plan.settings, now)
 
     def rename(self) -> None:
-        """The name that it had, unless another netdev has that now."""
-        now = require_netdev(self._system, self._state.port)
-        name = self._state.ifname
-        if now.name == name or name in self._system.settings(now.ifindex).names:
-            return
-        try:
-            body = if_link.rename(now.ifindex, name)
-            self._system.send(Request(if_link.RTM_NEWLINK, 0, body))
-        except OSError as error:
-            self._errors[f"name {name}"] = error.strerror or str(error)
+        """The name that each had, unless another netdev has that now."""
+        for base in self.bases:
+            taken = self._system.settings(base.now.ifindex).names
+            if base.now.name != base.name and base.name not in taken:
+                try:
+                    body = if_link.rename(base.now.ifindex, base.name)
+                    self._system.send(Request(if_link.RTM_NEWLINK, 0, body))
+                except OSError as error:
+                    self._errors[f"name {base.name}"] = error.strerror or str(error)
+        self.bases = list(self._found())
 
     # --- what stood on it
 
@@ -166,17 +190,24 @@ class _Anew:
     # --- settings
 
     def changes(self) -> Iterator[_Todo]:
-        """What is not as it was on the netdev and on all that stands on it, from the bottom up."""
-        state, system = self._state, self._system
-        now = require_netdev(system, state.port)
-        if state.link is not None:
-            yield from self._of(state.link, system.settings(now.ifindex), now.name, now.ifindex)
+        """What is not as it was on the netdevs and on all that stands on them, from the bottom up."""
+        if not self.bases:
+            return
+        system = self._system
+        anew = {base.ifindex for base in self.bases}
+        for base in self.bases:
+            if base.settings is not None:
+                have = system.settings(base.now.ifindex)
+                yield from self._of(base.settings, have, base.now.name, base.now.ifindex)
         for pair in self._pairs():
             plan = self._plans.get(pair.was.ifindex)
-            if pair.now is None or plan is None:
+            if pair.now is None or plan is None or pair.was.ifindex in anew:
                 continue
+            was = plan.settings
+            if pair.was.ifindex not in self._dying:
+                was = link_settings.followed(was)
             have = system.settings(pair.now.ifindex)
-            for one in self._of(plan.settings, have, pair.now.name, pair.now.ifindex):
+            for one in self._of(was, have, pair.now.name, pair.now.ifindex):
                 yield one._replace(text=f"{pair.now.name}: {one.text}")
 
     def _of(self, was: LinkSettings, now: LinkSettings, name: str, ifindex: int) -> Iterator[_Todo]:
@@ -208,9 +239,9 @@ class _Anew:
     def lost(self, left: list[_Todo]) -> Iterator[Lost]:
         """What nobody but its maker can bring back."""
         state = self._state
-        now = require_netdev(self._system, state.port)
-        text = NUMBERED.format(name=now.name, was=state.ifindex, now=now.ifindex)
-        yield Lost(Cause.NOT_KEPT, text)
+        for base in self.bases:
+            text = NUMBERED.format(name=base.now.name, was=base.ifindex, now=base.now.ifindex)
+            yield Lost(Cause.NOT_KEPT, text)
         for upper in state.uppers:
             if upper.kind == "macsec" and upper.ifindex in self._dying:
                 yield Lost(Cause.NOT_KEPT, KEYS.format(name=upper.name))

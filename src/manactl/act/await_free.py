@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from manactl.act import proof as proving
 from manactl.act import terminate as ending
 from manactl.act.host import Host
-from manactl.act.plan import NetdevNow, System
+from manactl.act.plan import NetdevNow, Step, System
 from manactl.act.progress import Progress
+from manactl.act.restore import until
 from manactl.act.transition import acceptance, holder_evidence, named
+from manactl.act.uio import BindUio
 from manactl.decide import kernel_bugs
 from manactl.errors import Busy, NotRestored
 from manactl.model.port import Evidence, Holder, Owner, PortId, Report
@@ -87,6 +89,27 @@ def require_free(system: System, ports: Sequence[PortId], wait: float) -> None:
         now = _netdev(system, port)
         if proof.outcome is ProofOutcome.TAKEN and not now.up:
             raise _still_held(system, port, now.name, proof.evidence)
+
+
+def require_closed(system: System, steps: Sequence[Step], wait: float) -> None:
+    """Busy, naming the holders, when a program has the uio device of a pair open after `wait`
+    seconds."""
+    on_uio = [step for step in steps if isinstance(step, BindUio)]
+
+    def holders() -> list[Holder]:
+        return [holder for step in on_uio for holder in system.uio_holders(step.vmbus)]
+
+    if until(system, lambda: not holders(), wait):
+        return
+    left = holders()
+    names = ", ".join(step.name for step in on_uio)
+    raise Busy(
+        f"{names} cannot be released: its uio device is still open{named(left)}; nothing was "
+        "changed",
+        hint="end the holder and release again, or wait for it: manactl release --wait SECONDS",
+        evidence=holder_evidence(left),
+        code="holder",
+    )
 
 
 def _netdev(system: System, port: PortId) -> NetdevNow:

@@ -39,7 +39,7 @@ from manactl.journal import file as journal
 from manactl.journal import lock
 from manactl.journal.file import Journal
 from manactl.model.claim import ClaimSummary
-from manactl.model.port import DOWN, KEEP, Evidence, Owner, PortId, PortStatus, Report, Upper
+from manactl.model.port import DOWN, KEEP, UIO, Evidence, Owner, PortId, PortStatus, Report, Upper
 from manactl.netstate import diff
 from manactl.netstate.snapshot import PortState, port_to_json
 from manactl.report import resolve
@@ -433,6 +433,7 @@ def _judged(claim: PreparedClaim, system: HostSystem) -> PreparedClaim:
     hard = _standing(refusals, claim.request)
     plan = planner.claim(
         [(port, states[port.id], around[port.id]) for port in ports if port.id in states],
+        uio=[port.id for port in ports if claim.request.mode(port) == UIO],
         waived=[no for no in refusals if no not in hard],
         refusals=hard,
     )

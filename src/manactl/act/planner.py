@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
+from manactl.act import anew
 from manactl.act.plan import (
     PATIENCE,
     KeepState,
@@ -13,9 +14,10 @@ from manactl.act.plan import (
     SetSynthetic,
     Step,
 )
+from manactl.act.uio import BindUio
 from manactl.decide import daemon_words, port_notes, port_words, refusal_words
 from manactl.decide.refusal import Refusal
-from manactl.model.port import PortStatus
+from manactl.model.port import PortId, PortStatus
 from manactl.netstate import loss_words, losses, snapshot
 from manactl.netstate.snapshot import Fact, Kind, PortState, devices_of
 from manactl.netstate.surroundings import Listener, Surroundings
@@ -25,6 +27,7 @@ def claim(
     ports: Sequence[tuple[PortStatus, PortState, Surroundings]],
     waived: Sequence[Refusal] = (),
     refusals: Sequence[Refusal] = (),
+    uio: Collection[PortId] = (),
 ) -> Plan:
     """Take each port's netdev down and prove that its vport is free, port after port.
 
@@ -42,9 +45,14 @@ def claim(
     listeners: list[Listener] = []
     for status, state, around in ports:
         name = state.main
-        if state.in_use:
+        to_uio = status.id in uio
+        if state.in_use or to_uio:
             keeps.append(KeepState(state))
             acts += _set_down(status, state)
+        if to_uio:
+            acts += _to_uio(status)
+            lost += _destroyed(state, around)
+            notes.append(_ANEW.format(name=name))
         if state.in_use and state.alone and status.pair is not None:
             stops.append(
                 f"the fast path of {status.pair.netdev}: its traffic takes the synthetic path; its "
@@ -66,17 +74,13 @@ def claim(
                 for one in around.fabric or ()
                 if one.matters and one.remaining is not None
             ]
-            drops += [snapshot.describe(fact, state.names) for fact in losses.dropped(state)]
+            drops += [snapshot.describe(one, state.names) for one in _dropped(state, to_uio=to_uio)]
             restores.append(f"{name} set up, its carrier awaited")
             if state.synthetic is not None and state.synthetic.up:
                 vf = state.ifname
                 how = "set down again, as it was" if not state.up else "carries its traffic again"
                 restores.append(f"{vf}, which hv_netvsc opens with it, {how}")
-                notes.append(
-                    f"{name} and its VF {vf} are both down (--synthetic=down): host servicing "
-                    "does not open the VF again; --synthetic=keep would leave the traffic of "
-                    f"{name} on the synthetic path"
-                )
+                notes += [] if to_uio else [_BOTH_DOWN.format(name=name, vf=vf)]
             restores += _restored(state)
             lost.append(
                 f"NAT (masquerade) connections through {name}: the kernel drops their conntrack "
@@ -89,7 +93,7 @@ def claim(
             notes.append(f"{name} is down already: nothing to restore, it stays down at release")
         if status.rdma is not None:
             proof = ProveFree(status.id, status.rdma.device, status.rdma.port)
-            (acts if state.in_use else waits).append(proof)
+            (acts if state.in_use or to_uio else waits).append(proof)
         notes += _daemons(around, name)
         if danger := port_notes.below_a_bond(status):
             notes.append(port_words.note(danger))
@@ -109,17 +113,55 @@ def claim(
     )
 
 
+_ANEW = (
+    "{name} is destroyed with all that stands on it (--synthetic=uio), and made again at release, "
+    "under another ifindex"
+)
+_BOTH_DOWN = (
+    "{name} and its VF {vf} are both down (--synthetic=down): host servicing does not open the VF "
+    "again; --synthetic=keep would leave the traffic of {name} on the synthetic path"
+)
+
+
+def _to_uio(status: PortStatus) -> list[Step]:
+    pair = status.pair
+    return (
+        [] if pair is None or pair.vmbus is None else [BindUio(status.id, pair.vmbus, pair.netdev)]
+    )
+
+
+def _dropped(state: PortState, *, to_uio: bool) -> list[Fact]:
+    """What the kernel forgets: of a netdev that is destroyed all of it."""
+    if to_uio:
+        return [fact for fact in state.facts if not snapshot.derived(fact)]
+    return losses.dropped(state)
+
+
 def _set_down(status: PortStatus, state: PortState) -> list[Step]:
     """The VF first, so that undoing it comes last: it finds what hv_netvsc made of it."""
     leaves = tuple(fact.body for fact in losses.autojoined(state))
     above = state.synthetic
     uuid = above.id if above is not None else status.pair and status.pair.vmbus
     if above is None or above.id is None or not above.up:
-        down = SetAdmin(status.id, state.ifname, False, True, state.carrier, leaves, uuid)
+        down = SetAdmin(status.id, state.ifname, False, state.up, state.carrier, leaves, uuid)
         return [down]
     return [
         SetAdmin(status.id, state.ifname, False, state.up, state.carrier, (), uuid),
         SetSynthetic(status.id, above.id, above.name, above.carrier, leaves),
+    ]
+
+
+def _destroyed(state: PortState, around: Surroundings) -> list[str]:
+    """What nobody can make again once the synthetic netdev was destroyed."""
+    name = state.main
+    found = [
+        f"sockets that are bound to {name} by its number, XDP programs and BPF filters on it",
+        *(anew.KEYS.format(name=one.name) for one in state.uppers if one.kind == "macsec"),
+    ]
+    return found + [
+        f"{one.name} in {one.netns}, which stands on {name}: it is destroyed and not made again"
+        for one in around.elsewhere or ()
+        if one.carried
     ]
 
 

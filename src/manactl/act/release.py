@@ -203,6 +203,8 @@ def _release_claim(run: _Run, path: Path, chosen: Sequence[PortId]) -> None:
         with run.host.system(run.signals.pause) as system:
             with run.signals.step(f"look whether {_names(content, ports)} can be released"):
                 _await_free(run, system, [port for port in ports if _of(steps, port)])
+                mine = [step for step in steps if step.port in ports]
+                await_free.require_closed(system, mine, run.request.wait or await_free.PATIENCE)
             title = f"{run.request.verb} {_names(content, ports)}"
             run.progress.planned(title, _plan(run.request, content, ports))
             down_for = {port: _down_for(content, port, system.boottime()) for port in ports}

@@ -9,8 +9,18 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Self
 
+from manactl.act import vmbus_binding
 from manactl.act.plan import NetdevNow, PairNow
-from manactl.look import ethtool, pairs, rdma, stacked_links, surroundings, user_namespace, vmbus
+from manactl.look import (
+    ethtool,
+    pairs,
+    procfs,
+    rdma,
+    stacked_links,
+    surroundings,
+    user_namespace,
+    vmbus,
+)
 from manactl.look.raw_qp_probe import Proof, open_device, prove_free
 from manactl.look.rtnetlink import Rtnl
 from manactl.look.sysfs import Roots, master_of
@@ -128,6 +138,29 @@ class LiveSystem:
 
     def synthetic_carrier(self, uuid: str) -> bool:
         return bool(self.rtnl.link(self._synthetic_ifindex(uuid)).carrier)
+
+    @property
+    def _roots(self) -> Roots:
+        return Roots(str(self._sys))
+
+    def vmbus_driver(self, uuid: str) -> str | None:
+        return vmbus_binding.driver_of(uuid, self._roots)
+
+    def open_uio(self) -> None:
+        vmbus_binding.open_uio(self._roots)
+
+    def close_uio(self) -> None:
+        vmbus_binding.close_uio(self._roots)
+
+    def bind_vmbus(self, uuid: str, driver: str) -> None:
+        vmbus_binding.bind(uuid, driver, self._roots)
+
+    def unbind_vmbus(self, uuid: str, driver: str) -> None:
+        vmbus_binding.unbind(uuid, driver, self._roots)
+
+    def uio_holders(self, uuid: str) -> tuple[Holder, ...]:
+        rdev = vmbus.uio_rdev(uuid, self._roots)
+        return () if rdev is None else procfs.holders("/proc", [rdev]).of[rdev]
 
     def pair_now(self, port: PortId, uuid: str) -> PairNow:
         roots = Roots(str(self._sys))

@@ -28,6 +28,7 @@ from manactl.act.plan import (
 )
 from manactl.act.progress import Progress
 from manactl.act.signals import SignalGate, StopRequested
+from manactl.act.uio import BindUio
 from manactl.errors import Busy, ManactlError, NotRestored, Refused, RolledBack
 from manactl.escape import command
 from manactl.journal import file as journal
@@ -241,9 +242,15 @@ def undo(steps: Sequence[Step], work: Workplace) -> UndoResult:
     stuck: set[PortId] = set()
     slow: set[PortId] = set()  # whose VF could not be set up
     above = {step.port for step in steps if isinstance(step, SetSynthetic)}
+    on_uio = _from_uio(steps, work, result)
     _set_up_anew(steps, work, result)
     for step in steps:
-        if isinstance(step, KeepState):
+        if isinstance(step, KeepState | BindUio):
+            continue
+        if step.port in on_uio:  # its netdev is not there
+            stuck.add(step.port)
+            if step.undo_title:
+                result.residue.append(_not_attempted(step))
             continue
         of_pair = step.port in above
         if step.port in stuck and not of_pair:
@@ -263,6 +270,15 @@ def undo(steps: Sequence[Step], work: Workplace) -> UndoResult:
         if isinstance(step, SetAdmin) and step.vmbus and step.was and step.port not in stuck | slow:
             _prove_path(step, work, result)
     return result
+
+
+def _from_uio(steps: Sequence[Step], work: Workplace, result: UndoResult) -> set[PortId]:
+    """Give VMBus devices back first: their netdevs are made anew. The ports where that failed."""
+    return {
+        step.port
+        for step in steps
+        if isinstance(step, BindUio) and not _undo_step(step, work, result)
+    }
 
 
 def _prove_path(step: SetAdmin, work: Workplace, result: UndoResult) -> None:
@@ -288,14 +304,14 @@ def _set_up_anew(steps: Sequence[Step], work: Workplace, result: UndoResult) -> 
             continue
         try:
             planning.require_netdev(work.system, step.port)  # it may just be plugged in again
-            if not planning.made_anew(step.state, work.system):
+            if not anew.is_needed(step.state, work.system):
                 continue
-            with work.at(f"set {step.state.ifname} up anew, as the old netdev was"):
+            with work.at(f"set {step.state.main} up anew, as the old netdev was"):
                 restored = anew.set_up(step.state, work.system)
         except StepFailed:
             continue  # the next step says so
         except Exception as failure:  # noqa: BLE001 - what hangs on it comes back all the same
-            result.residue.append(f"the settings of {step.state.ifname}: {_why(failure)}")
+            result.residue.append(f"the settings of {step.state.main}: {_why(failure)}")
         else:
             _undone(step, Undone(restored), work, result)
 

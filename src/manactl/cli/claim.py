@@ -8,7 +8,7 @@ from manactl.cli.app import App
 from manactl.cli.params import CLAIMABLE, GUARD_CODE
 from manactl.errors import UsageError
 from manactl.escape import command
-from manactl.model.port import DOWN, KEEP
+from manactl.model.port import DOWN, KEEP, UIO
 
 
 @click.command(
@@ -38,8 +38,8 @@ from manactl.model.port import DOWN, KEEP
 )
 @click.option(
     "--synthetic",
-    type=click.Choice([DOWN, KEEP]),
-    help="Set the netvsc interface of a pair down, too, or keep it up. [default: down]",
+    type=click.Choice([DOWN, KEEP, UIO]),
+    help="Set the netvsc interface of a pair down, keep it, or give it to uio. [default: down]",
 )
 @click.option("-v", "--verbose", is_flag=True, help="Show the whole plan before it is executed.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")

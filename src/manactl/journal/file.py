@@ -186,8 +186,9 @@ def _summaries(content: Content, state_dir: Path, boot_id: str) -> Iterator[Clai
         names = tuple(map(str, (then.get("netdev"), *then.get("altnames", ()))))
         names += tuple(str(then[key]) for key in ("vf", "upper") if then.get(key))
         yield ClaimSummary(
-            port, info, phase, same, content.path, more, content.netns, then.get("ifindex"), names
-        )
+            port, info, phase, same, content.path, more, content.netns, then.get("ifindex"),
+            then.get("upper"), then.get("vmbus"), names,
+        )  # fmt: skip
 
 
 def finished(state_dir: Path) -> list[Content]:

@@ -226,11 +226,11 @@ class Rtnl:
         stack = [stacked_links.parse(body) for body in bodies.values()]
         names = {link.name: link.ifindex for link in stack}
         uppers = stacked_links.uppers(stack, ifindex)
-        dying = blueprints.dying(uppers, ifindex)
+        mortal = blueprints.mortal(uppers, ifindex)
         made = []
         for upper in uppers:
             body = bodies[upper.ifindex]
-            if upper.ifindex not in dying:
+            if upper.ifindex not in mortal:
                 made.append(Blueprint(upper.ifindex, of_survivor(body)))
                 continue
             settings = self._settings(body, names)

@@ -4,6 +4,7 @@ The netdev of hv_netvsc is the master of a MANA port on Azure. While the host do
 driver waits for it with RTNL held, and every request of rtnetlink waits too; these files do not.
 """
 
+import os
 from typing import NamedTuple
 
 from manactl.look.sysfs import Roots
@@ -12,6 +13,7 @@ from manactl.model.port import IFF_UP
 
 NETWORK = "{f8615163-df3e-46c5-913f-f2d2f965ed0e}"  # class_id, HV_NIC_GUID in linux/hyperv.h
 NETVSC = "hv_netvsc"
+UIO = "uio_hv_generic"
 
 
 class VmbusNic(NamedTuple):
@@ -65,3 +67,13 @@ def uuid_of(netdev: str, roots: Roots = Roots()) -> str | None:  # noqa: B008 - 
     if target_name(f"{base}/device/subsystem") != "vmbus":
         return None
     return target_name(f"{base}/device")
+
+
+def uio_rdev(uuid: str, roots: Roots = Roots()) -> int | None:  # noqa: B008 - frozen
+    """st_rdev of /dev/uioN, while uio_hv_generic has the device."""
+    base = f"{roots.sys}/bus/vmbus/devices/{uuid}/uio"
+    for name in names(base):
+        major, _, minor = (text(f"{base}/{name}/dev") or "").partition(":")
+        if major.isdecimal() and minor.isdecimal():
+            return os.makedev(int(major), int(minor))
+    return None

@@ -33,6 +33,8 @@ class ClaimSummary(NamedTuple):
     next_step: Note | None = None  # what the operator should know or do, where it is not obvious
     netns: NetnsId | None = None  # where it was claimed; None: by a manactl that did not note it
     ifindex: int | None = None  # of the netdev when it was claimed
+    upper: str | None = None  # the synthetic netdev of a pair when it was claimed
+    vmbus: str | None = None  # and its VMBus UUID
     names: tuple[str, ...] = ()  # of the netdev when it was claimed, altnames included
 
     @property

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Literal, NamedTuple
 
 IFF_UP = 0x1  # include/uapi/linux/if.h
-DOWN, KEEP = "down", "keep"  # --synthetic: what a claim does to the netdev of hv_netvsc
+DOWN, KEEP, UIO = "down", "keep", "uio"  # --synthetic: what a claim does to the netdev of hv_netvsc
 
 
 class Owner(enum.StrEnum):

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import base64
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple, Self
 
 from manactl.netstate.link_settings import LinkSettings
 from manactl.netstate.requests import Request
-from manactl.netstate.uppers import UpperState
+from manactl.netstate.uppers import NETVSC, UpperState
 from manactl.wire import if_link
 from manactl.wire import rtmsg as rt
 from manactl.wire.attrs import NLA_TYPE_MASK, as_int, attr, attr_str, attr_u32, nest, parse_attrs
@@ -43,8 +43,9 @@ _SHOWN_ONLY = {
 
 
 class Blueprint(NamedTuple):
-    """One device of a stack. `body` is its RTM_NEWLINK message; of a device that does not die with
-    its lower it is empty, and `settings` has only what the loss of a member changes."""
+    """One device of a stack. `body` is its RTM_NEWLINK message; of a device that is not destroyed
+    with its lower, nor is a synthetic netdev, it is empty, and `settings` has only what the loss of
+    a member changes."""
 
     ifindex: int
     settings: LinkSettings
@@ -110,9 +111,18 @@ def _data(kind: str, shown: bytes, moved: Mapping[int, int]) -> Iterable[bytes]:
 
 def dying(uppers: Iterable[UpperState], ifindex: int) -> frozenset[int]:
     """The devices that are destroyed with the one of that ifindex. `uppers` from the bottom up."""
+    return _stacked(uppers, ifindex, DYING)
+
+
+def mortal(uppers: Iterable[UpperState], ifindex: int) -> frozenset[int]:
+    """The same, and the synthetic netdev above it, with what would be destroyed with that."""
+    return _stacked(uppers, ifindex, DYING | {NETVSC})
+
+
+def _stacked(uppers: Iterable[UpperState], ifindex: int, kinds: Collection[str]) -> frozenset[int]:
     gone = {ifindex}
     for upper in uppers:
-        if upper.lower in gone and upper.kind in DYING:
+        if upper.lower in gone and upper.kind in kinds:
             gone.add(upper.ifindex)
     return frozenset(gone - {ifindex})
 

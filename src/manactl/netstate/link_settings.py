@@ -330,10 +330,18 @@ def _of_member(link: if_link.IfLink) -> dict[int, bytes]:
     return {number: raw for number, raw in link.member_data.items() if number in known}
 
 
+_FOLLOWED = (if_link.IFLA_ADDRESS, if_link.IFLA_MTU)
+
+
 def of_survivor(body: bytes) -> LinkSettings:
     """What of a device changes when its last member is destroyed: a bond gets a random MAC address,
     a bridge the usual MTU, and what stands on them follows."""
     raw = parse_attrs(body, if_link.IFINFO.size)
-    followed = (if_link.IFLA_ADDRESS, if_link.IFLA_MTU)
     flags = if_link.IfInfoMsg.of(body).flags & sum(FLAGS)
-    return LinkSettings(flags, {kind: raw[kind] for kind in followed if kind in raw})
+    return followed(LinkSettings(flags, raw))
+
+
+def followed(settings: LinkSettings) -> LinkSettings:
+    """Of all the settings of a device those that it may lose with a member."""
+    raw = settings.attributes
+    return LinkSettings(settings.flags, {kind: raw[kind] for kind in _FOLLOWED if kind in raw})

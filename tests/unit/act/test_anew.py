@@ -65,6 +65,9 @@ class Machine:
         port_now = next((one for one in self.devices if not one.kind), None)
         return port_now and NetdevNow(port_now.name, port_now.ifindex, False)
 
+    def synthetic(self, uuid: str) -> NetdevNow | None:
+        return None
+
     def settings(self, ifindex: int) -> LinkSettings:
         one = self.at(ifindex)
         return LinkSettings(

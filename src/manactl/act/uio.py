@@ -1,0 +1,114 @@
+"""The step that gives the VMBus device of a pair to uio_hv_generic, for DPDK's netvsc PMD.
+
+Its netdev, the synthetic one, is destroyed with all that stands on it; undoing gives the device
+back to hv_netvsc, which makes another, and act/anew.py makes that as the old one was.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from manactl.act.plan import REPLUG, StepFailed, System, Undone
+from manactl.act.restore import until
+from manactl.look.vmbus import NETVSC, UIO
+from manactl.model.port import Evidence, PortId
+from manactl.netstate import snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class BindUio:
+    """Half done like done: the driver that has the device tells what is left to undo."""
+
+    KIND: ClassVar = "bind-uio"
+    port: PortId
+    vmbus: str
+    name: str
+
+    @property
+    def kind(self) -> str:
+        return self.KIND
+
+    @property
+    def title(self) -> str:
+        return f"give {self.name}'s VMBus device to {UIO}"
+
+    @property
+    def undo_title(self) -> str:
+        return f"give {self.name}'s VMBus device back to {NETVSC}"
+
+    def describe(self) -> str:
+        return (
+            f"{self.title} ({self.vmbus}): {self.name} is destroyed with all that stands on it "
+            f"(release gives the device back to {NETVSC} and makes all of it again)"
+        )
+
+    def do(self, system: System, wait: float) -> Mapping[str, object]:
+        try:
+            system.open_uio()
+            if system.vmbus_driver(self.vmbus) == NETVSC:
+                system.unbind_vmbus(self.vmbus, NETVSC)
+            if system.vmbus_driver(self.vmbus) != UIO:
+                system.bind_vmbus(self.vmbus, UIO)
+        except OSError as error:
+            raise self._failed(f"{self.title} failed", error) from error
+        if not self.holds(system):
+            raise StepFailed(f"{UIO} does not keep {self.name}'s VMBus device {self.vmbus}")
+        return {"boottime": system.boottime()}
+
+    def undo(self, system: System) -> Undone:
+        holders = system.uio_holders(self.vmbus)
+        if holders:
+            pids = ", ".join(f"pid {one.pid} {one.comm or '?'}" for one in holders)
+            raise StepFailed(
+                f"{self.undo_title}: {pids} has its uio device open",
+                hint="end it, then `manactl recover`",
+                held=True,
+            )
+        try:
+            if system.vmbus_driver(self.vmbus) == UIO:
+                system.unbind_vmbus(self.vmbus, UIO)
+            system.close_uio()
+            if system.vmbus_driver(self.vmbus) is None:
+                system.bind_vmbus(self.vmbus, NETVSC)
+        except OSError as error:
+            raise self._failed(f"{self.undo_title} failed", error) from error
+        if not until(system, lambda: system.synthetic(self.vmbus) is not None, REPLUG):
+            raise StepFailed(
+                f"VMBus device {self.vmbus} has no netdev here after it was given back to {NETVSC}",
+                hint="see the kernel log (hv_netvsc), then `manactl recover`",
+            )
+        if system.netdev(self.port) is not None:
+            # Only below the synthetic netdev is it told what stood on that; prove_path() says if not.
+            until(system, lambda: system.pair_now(self.port, self.vmbus).enslaved, REPLUG)
+        return Undone()
+
+    def _failed(self, what: str, error: OSError) -> StepFailed:
+        hint = None
+        if error.errno == errno.ENODEV:
+            hint = "the host has taken it back, or offers it again soon: then `manactl recover`"
+        return StepFailed(
+            f"{what}: {error.strerror or error}",
+            hint=hint,
+            evidence=[Evidence("sysfs", self.vmbus, errno.errorcode.get(error.errno or 0))],
+        )
+
+    def holds(self, system: System) -> bool:
+        try:
+            return system.vmbus_driver(self.vmbus) == UIO
+        except OSError:
+            return False
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "port": snapshot.port_to_json(self.port),
+            "vmbus": self.vmbus,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> BindUio:
+        return cls(snapshot.port_from_json(data["port"]), str(data["vmbus"]), str(data["name"]))

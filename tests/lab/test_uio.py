@@ -1,0 +1,260 @@
+"""Claims with --synthetic=uio: the synthetic netdev is destroyed, and comes back whole.
+
+Both records are asked, as in test_pairs.py: the NIC's and the VMBus's.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.lab import networks
+from tests.lab.furnished import CLAIMS, Furnished, Shown
+from tests.lab.scene import manactl, owners, status
+from tests.lab.test_crash import acts_of, kill_at_acts
+from tests.lab.test_networks import Bench
+from tests.lab.test_pairs import FURNISHED, SPARE, nic_of, run, takes
+from tests.lab.users import User, eventually, user
+from tests.lab.vm import Vm
+
+SOME_ACTS = 9  # one of so many is the one to die at
+UIO = "uio_hv_generic"
+SETTINGS = """
+ip link set {twin} mtu 1400 alias 'to the lab' txqueuelen 555
+ip link property add dev {twin} altname wan7
+ip link add link v10 name m1 type macvlan mode private; ip link set m1 up
+tc qdisc replace dev {twin} root handle 7: htb default 20
+tc class add dev {twin} parent 7: classid 7:1 htb rate 100mbit
+tc class add dev {twin} parent 7:1 classid 7:20 htb rate 10mbit ceil 50mbit
+echo 2 > /proc/sys/net/ipv4/conf/{twin}/rp_filter
+ethtool -K {twin} gro off; ethtool -L {twin} combined 1
+"""
+RESET = """
+ip link set {twin} mtu 1500 alias '' txqueuelen 1000; tc qdisc del dev {twin} root
+ip link property del dev {twin} altname wan7; ip link del m1
+ethtool -K {twin} gro on; echo 0 > /proc/sys/net/ipv4/conf/{twin}/rp_filter
+"""
+_NUMBERS = {"ifindex", "link_index"}
+
+
+def numberless(value: Any) -> Any:
+    """Without ifindexes, of which a netdev that was made anew has another."""
+    if isinstance(value, dict):
+        return {k: numberless(v) for k, v in value.items() if k not in _NUMBERS}
+    return [numberless(one) for one in value] if isinstance(value, list) else value
+
+
+def compared(view: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Without numbers, and so in no order of devices."""
+    found = {}
+    for what, rows in view.items():
+        plain = what == "sysctl"
+        lines = rows if plain else [json.dumps(numberless(json.loads(row))) for row in rows]
+        found[what] = sorted(lines) if what in ("link show", "address show") else lines
+    return found
+
+
+def view(vm: Vm) -> dict[str, list[str]]:
+    read = networks.reading()
+    return compared(networks.settle(lambda: vm.run(["sh", "-s"], input=read).out))
+
+
+@pytest.fixture
+def furnished(pair: Vm) -> Iterator[Vm]:
+    """As in test_pairs.py."""
+    vm = pair
+    vm.run(SPARE)
+    for port, twin in vm.twins.items():
+        vm.run(f"echo 0 > /proc/sys/net/ipv6/conf/{twin}/accept_dad; ip link set {twin} up")
+        takes(vm, port, "vf")
+    vm.run("modprobe -a 8021q macvlan; ip addr add 10.0.1.2/24 dev " + vm.twins[1])
+    vm.run(["ip", "-batch", "-"], input=FURNISHED.format(name=vm.twins[2]))
+    yield vm
+    manactl(vm, "release", "--all")
+    vm.run("ip link del v10; ip link del spare; rmmod dummy", check=False)
+    for twin in vm.twins.values():
+        vm.run(f"echo 1 > /proc/sys/net/ipv6/conf/{twin}/accept_dad")
+
+
+def claim(vm: Vm, *more: str) -> Any:
+    return run(vm, "claim", "--raw-qp", vm.twins[2], "--synthetic=uio", "--allow", "upper", *more)
+
+
+def test_everything_comes_back(furnished: Vm) -> None:
+    vm, twin, vf = furnished, furnished.twins[2], furnished.netdevs[2]
+    vm.run(["sh", "-s"], input=SETTINGS.format(twin=twin), check=False)
+    ethtool = (
+        f"ethtool -k {twin} | sort; ethtool -l {twin}; ethtool -x {twin}; tc class show dev {twin}"
+    )
+    before, shown = view(vm), vm.run(ethtool, check=False).out
+    uuid = nic_of(vm, 2).uuid
+    plan = json.loads(claim(vm, "--dry-run", "--json").out)
+    assert any("is destroyed" in note for note in plan["notes"])
+    assert nic_of(vm, 2).driver == "hv_netvsc"
+    claim(vm)
+    assert (nic_of(vm, 2).driver, nic_of(vm, 1).driver) == (UIO, "hv_netvsc")
+    assert owners(vm) == {1: "ethernet", 2: "free"}
+    assert vm.run(f"test -e /sys/class/net/{twin}", check=False).rc != 0
+    row = status(vm)[2]
+    assert (row["upper"]["netdev"], row["upper"]["vmbus"]) == (twin, uuid)
+    assert row["claim"]["synthetic"] == "uio"
+    assert row["drift"] == []
+    with user(vm, "rawqp") as holder:
+        holder.wait_for("ready")
+        holder.ask("create 2", "created")
+        assert owners(vm)[2] == "raw-qp"
+        run(vm, "release", twin, rc=6)
+        holder.say("quit")
+        eventually(lambda: owners(vm)[2] == "free", what="the vport")
+    told = json.loads(run(vm, "release", twin, "--json").out)["ports"][0]
+    assert [one["text"].split(" (")[0] for one in told["lost"]] == [f"{twin} was made anew"]
+    assert owners(vm) == {1: "ethernet", 2: "ethernet"}
+    assert nic_of(vm, 2).path == "vf"
+    assert networks.differences(before, view(vm)) == []
+    assert vm.run(ethtool, check=False).out == shown
+    assert vm.twins[2] == twin
+    assert vm.run(f"cat /sys/class/net/{vf}/master/ifindex", check=False).rc == 0
+    vm.run(["sh", "-s"], input=RESET.format(twin=twin), check=False)
+
+
+def test_nothing_else_goes_to_uio_and_its_id_is_removed(furnished: Vm) -> None:
+    """The class was written to new_id: a device without a driver would be taken, too."""
+    vm, first = furnished, nic_of(furnished, 1).uuid
+    bus = "/sys/bus/vmbus/drivers"
+    vm.run(f"echo {first} > {bus}/hv_netvsc/unbind")
+    claim(vm)
+    assert (nic_of(vm, 2).driver, nic_of(vm, 1).driver) == (UIO, None)
+    run(vm, "release")
+    assert vm.run(f"echo {first} > {bus}/{UIO}/bind", check=False).rc != 0, "the id is still there"
+    vm.run(f"echo {first} > {bus}/hv_netvsc/bind")
+    eventually(lambda: vm.twins.keys() == {1, 2}, what="the twins")
+
+
+def test_who_has_the_uio_device_open_is_waited_for(furnished: Vm) -> None:
+    vm, before = furnished, view(furnished)
+    claim(vm)
+    holder = vm.spawn(["sh", "-c", "exec 3<>/dev/uio0; exec sleep 1000"])
+    eventually(
+        lambda: "/dev/uio0" in vm.run(f"ls -l /proc/{holder.pid}/fd", check=False).out,
+        what="the open",
+    )
+    ran = run(vm, "release", rc=6)
+    assert str(holder.pid) in ran.err
+    assert nic_of(vm, 2).driver == UIO
+    vm.run(["kill", "-9", str(holder.pid)])
+    holder.wait()
+    run(vm, "release")
+    assert networks.differences(before, view(vm)) == []
+    takes(vm, 2, "vf")
+
+
+def test_the_host_takes_the_device_back_meanwhile(furnished: Vm) -> None:
+    vm, before, mac = furnished, view(furnished), nic_of(furnished, 2).mac
+    claim(vm)
+    vm.vmbus.rescind(mac)
+    run(vm, "release", rc=5)
+    vm.vmbus.offer(mac)
+    eventually(lambda: vm.run("ls /sys/bus/vmbus/devices").out.count("-") > 4, what="the offer")
+    run(vm, "recover")
+    assert networks.differences(before, view(vm)) == []
+    takes(vm, 2, "vf")
+
+
+# --- kill -9 ----------------------------------------------------------------------------------
+
+
+class OnUio(Furnished):
+    """A furnished twin, and manactl at hand; what is shown has no numbers."""
+
+    def __init__(self, vm: Vm, program: User) -> None:
+        super().__init__(vm, program)
+        self.name = vm.twins[2]
+        self.claim = f"claim --raw-qp {self.name} --allow upper --synthetic uio"
+
+    def view(self) -> tuple[Shown, list[str]]:
+        shown, journals = super().view()
+        rows = [[json.dumps(numberless(json.loads(row))) for row in table] for table in shown]
+        return [sorted(table) for table in rows], journals
+
+
+def killed_at(vm: Vm, stride: int, start: int) -> int:
+    with user(vm, "crash", CLAIMS) as program:
+        program.wait_for("ready")
+        one = OnUio(vm, program)
+        before, _ = one.view()
+        acts = acts_of(one)
+        one.put_back(before, "a whole claim and release")
+        every = [(verb, number) for verb in acts for number in range(len(acts[verb]))]
+        picked = every[start % stride :: stride]
+        whens = ("before", "during")
+        points = [(*point, whens[(n + start) % 2]) for n, point in enumerate(picked)]
+        killed = kill_at_acts(one, before, points)
+        print(f"{len(every)} acts, killed at {killed} of them")
+        assert killed == len(points)
+        return killed
+
+
+def test_killed_at_some_acts_it_is_put_back(furnished: Vm, seed: int) -> None:
+    killed_at(furnished, SOME_ACTS, seed)
+    takes(furnished, 2, "vf")
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("start", [0, 1])
+def test_killed_at_every_act_it_is_put_back(furnished: Vm, start: int) -> None:
+    assert killed_at(furnished, 1, start) > 20
+    takes(furnished, 2, "vf")
+
+
+# --- random networks --------------------------------------------------------------------------
+
+
+class PairBench(Bench):
+    """A guest whose pairs are offered anew, and whose driver is bound anew, for each network."""
+
+    def fresh(self) -> list[str]:
+        vm = self.vm
+        macs = [nic.mac for nic in vm.vmbus.nics()]
+        for mac in macs:
+            vm.vmbus.rescind(mac)
+        for mac in sorted(macs):
+            vm.vmbus.offer(mac)
+        super().fresh()
+        eventually(lambda: vm.twins.keys() == {1, 2}, what="the twins")
+        return list(vm.twins.values())
+
+
+@pytest.mark.parametrize("count", [4, pytest.param(100, marks=pytest.mark.soak)])
+def test_random_networks_are_as_they_were(pair: Vm, seed: int, count: int) -> None:
+    vm = pair
+    vm.run("modprobe -a dummy 8021q macvlan")
+    bench = PairBench(vm)
+    with user(vm, "crash", CLAIMS) as program:
+        program.wait_for("ready")
+        bench.programs[None] = program
+        bench.sh(None, SPARE)
+        for number in range(count):
+            _try(bench, f"{seed} {number}")
+        bench.fresh()
+    vm.run("ip link del spare; rmmod dummy")
+
+
+def _try(bench: PairBench, seed: str) -> None:
+    vm, rng = bench.vm, random.Random(f"{seed} uio")
+    names = bench.fresh()
+    script = networks.Generator(seed, names, default_routes=False).draw().script()
+    chosen = rng.choice(([1], [2], [1, 2]))
+    print(f"network {seed}, ports {chosen} claimed\n{script}")
+    bench.sh(None, script)
+    before, owned = view(vm), owners(vm)
+    ports = " ".join(f"--raw-qp {names[number - 1]}" for number in chosen)
+    bench.manactl(None, f"claim {ports} --allow upper --synthetic uio")
+    assert owners(vm) == {**owned, **dict.fromkeys(chosen, "free")}
+    bench.manactl(None, "release")
+    assert owners(vm) == owned
+    found = networks.differences(before, view(vm))
+    assert not found, "\n".join(found)

@@ -1,0 +1,144 @@
+"""Claims with --synthetic=uio: the synthetic netdev is destroyed, and made again at release.
+
+What stands on it comes back in tests/unit/act/test_anew.py, tests/netns and the lab.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from manactl.act.plan import steps_from_json
+from manactl.act.uio import BindUio
+from manactl.errors import Busy, NotRestored, RolledBack
+from manactl.journal import file as journal
+from tests.unit.host import FakeHost, FakeSystem, Fate, Killed, claim, paired, release
+from tests.unit.kernel import UUID, Kernel
+
+UIO = "uio_hv_generic"
+
+
+def claimed(tmp_path: Path, kernel: Kernel, fate: Fate | None = None) -> None:
+    claim(tmp_path, FakeHost(kernel, fate), "eth0", synthetic="uio")
+
+
+def test_the_device_goes_to_uio_and_its_netdev_comes_back_whole(tmp_path: Path) -> None:
+    kernel = paired()
+    (twin,) = kernel.synthetics
+    before = kernel.picture()
+    claimed(tmp_path, kernel)
+    assert (twin.driver, twin.present, kernel.nics[0].up) == (UIO, False, False)
+    (port,) = release(tmp_path, FakeHost(kernel), "eth0").ports
+    assert (twin.driver, twin.name, twin.ifindex, twin.path) == ("hv_netvsc", "eth0", 140, "vf")
+    assert not kernel.takes_network
+    assert kernel.picture() == before
+    assert port.residue == ()
+    assert [loss.text.split(":")[0] for loss in port.lost] == [
+        "eth0 was made anew (ifindex 40 -> 140)"
+    ]
+
+
+def test_a_pair_that_was_down_is_down_again(tmp_path: Path) -> None:
+    kernel = paired(up=False)
+    before = kernel.picture()
+    claimed(tmp_path, kernel)
+    assert kernel.synthetics[0].driver == UIO
+    release(tmp_path, FakeHost(kernel))
+    assert kernel.picture() == before
+
+
+def test_who_has_the_uio_device_open_is_busy_and_nothing_is_touched(tmp_path: Path) -> None:
+    kernel = paired()
+    claimed(tmp_path, kernel)
+    (twin,) = kernel.synthetics
+    twin.opened = [4711]
+    with pytest.raises(Busy, match=r"eth0 cannot be released: its uio device .*pid 4711"):
+        release(tmp_path, FakeHost(kernel))
+    assert twin.driver == UIO
+    assert journal.paths(tmp_path)
+    twin.opened = []
+    release(tmp_path, FakeHost(kernel))
+    assert journal.paths(tmp_path) == []
+
+
+def test_a_device_that_the_host_has_taken_back_is_residue_until_it_is_there(tmp_path: Path) -> None:
+    kernel = paired()
+    before = kernel.picture()
+    claimed(tmp_path, kernel)
+    (twin,) = kernel.synthetics
+    twin.offered = False
+    with pytest.raises(
+        NotRestored, match="give eth0's VMBus device back to hv_netvsc failed"
+    ) as no:
+        release(tmp_path, FakeHost(kernel))
+    assert "not attempted: set eth0 up" in no.value.message
+    assert "offers it again" in (no.value.hint or "")
+    twin.offered, twin.driver = True, None
+    release(tmp_path, FakeHost(kernel), recover=True)
+    assert kernel.picture() == before
+
+
+def test_a_driver_that_does_not_take_it_puts_everything_back(tmp_path: Path) -> None:
+    kernel = paired()
+    before = kernel.picture()
+
+    class Closed(FakeSystem):
+        def bind_vmbus(self, uuid: str, driver: str) -> None:
+            if driver == UIO:
+                raise OSError(19, "No such device")
+            super().bind_vmbus(uuid, driver)
+
+    host = FakeHost(kernel)
+    host.systems = Closed
+    with pytest.raises(RolledBack, match="give eth0's VMBus device to uio_hv_generic failed"):
+        claim(tmp_path, host, "eth0", synthetic="uio")
+    assert kernel.picture() == before
+
+
+def test_another_program_that_gives_it_back_is_found_out(tmp_path: Path) -> None:
+    kernel = paired()
+
+    class Undone(FakeSystem):
+        def bind_vmbus(self, uuid: str, driver: str) -> None:
+            super().bind_vmbus(uuid, "hv_netvsc")
+
+    host = FakeHost(kernel)
+    host.systems = Undone
+    with pytest.raises(RolledBack, match="uio_hv_generic does not keep eth0's VMBus device"):
+        claim(tmp_path, host, "eth0", synthetic="uio")
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_dying_at_any_operation_of_a_claim_or_a_release(tmp_path: Path, half: bool) -> None:
+    for verb in (claimed, lambda path, kernel, fate: release(path, FakeHost(kernel, fate))):
+        for number in range(1, 200):
+            path = tmp_path / f"{verb.__name__}{number}"
+            path.mkdir()
+            kernel = paired()
+            before = kernel.picture()
+            if verb is not claimed:
+                claimed(path, kernel)
+            try:
+                verb(path, kernel, Fate(dies_at=number, half=half))
+            except Killed:
+                release(path, FakeHost(kernel), recover=True)
+                if journal.paths(path):
+                    release(path, FakeHost(kernel))
+                assert kernel.picture() == before, (verb, number)
+                assert not kernel.takes_network
+                continue
+            break
+        assert number > 10
+
+
+def test_the_step_comes_back_from_its_json(tmp_path: Path) -> None:
+    kernel = paired()
+    claimed(tmp_path, kernel)
+    header = json.loads(journal.paths(tmp_path)[0].read_bytes().splitlines()[0].split(b"\t")[0])
+    steps = steps_from_json(header["plan"], header["snapshot"])
+    (step,) = [one for one in steps if isinstance(one, BindUio)]
+    assert (step.vmbus, step.name) == (UUID, "eth0")
+    assert BindUio.from_json(step.to_json()) == step
+    assert any("destroyed" in note for note in header["plan"]["notes"])

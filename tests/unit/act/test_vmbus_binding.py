@@ -1,0 +1,88 @@
+"""Drivers of VMBus devices: what is written where in sysfs."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from manactl.act import vmbus_binding
+from manactl.look.sysfs import Roots
+from manactl.look.vmbus import NETWORK
+
+ONE, TWO = "000d3aaa-0010", "000d3aaa-0011"
+
+
+@pytest.fixture
+def bus(tmp_path: Path) -> Path:
+    root = tmp_path / "bus/vmbus"
+    for driver in ("hv_netvsc", "uio_hv_generic"):
+        (root / "drivers" / driver).mkdir(parents=True)
+        for name in ("bind", "unbind", "new_id", "remove_id"):
+            (root / "drivers" / driver / name).write_text("")
+    for uuid in (ONE, TWO):
+        (root / "devices" / uuid).mkdir(parents=True)
+        (root / "devices" / uuid / "class_id").write_text(NETWORK + "\n")
+    return root
+
+
+def roots(bus: Path) -> Roots:
+    return Roots(str(bus.parent.parent))
+
+
+def give(bus: Path, uuid: str, driver: str) -> None:
+    (bus / "devices" / uuid / "driver").symlink_to(bus / "drivers" / driver)
+
+
+def written(bus: Path, driver: str, name: str) -> str:
+    return (bus / "drivers" / driver / name).read_text()
+
+
+def test_who_has_a_device(bus: Path) -> None:
+    give(bus, ONE, "hv_netvsc")
+    assert vmbus_binding.driver_of(ONE, roots(bus)) == "hv_netvsc"
+    assert vmbus_binding.driver_of(TWO, roots(bus)) is None
+    with pytest.raises(OSError, match="no VMBus device gone") as caught:
+        vmbus_binding.driver_of("gone", roots(bus))
+    assert caught.value.errno == errno.ENODEV
+
+
+def test_binding_and_unbinding(bus: Path) -> None:
+    vmbus_binding.bind(ONE, "uio_hv_generic", roots(bus))
+    vmbus_binding.unbind(ONE, "hv_netvsc", roots(bus))
+    assert written(bus, "uio_hv_generic", "bind") == ONE
+    assert written(bus, "hv_netvsc", "unbind") == ONE
+
+
+def test_the_class_is_written_and_what_had_a_driver_before_stays(bus: Path) -> None:
+    give(bus, ONE, "uio_hv_generic")
+    vmbus_binding.open_uio(roots(bus))
+    assert written(bus, "uio_hv_generic", "new_id") == NETWORK.strip("{}")
+    assert written(bus, "uio_hv_generic", "unbind") == ""
+
+
+def test_the_class_is_removed_with_the_last_device(bus: Path) -> None:
+    give(bus, ONE, "uio_hv_generic")
+    vmbus_binding.close_uio(roots(bus))
+    assert written(bus, "uio_hv_generic", "remove_id") == ""
+    (bus / "devices" / ONE / "driver").unlink()
+    vmbus_binding.close_uio(roots(bus))
+    assert written(bus, "uio_hv_generic", "remove_id") == NETWORK.strip("{}")
+
+
+def test_without_the_driver_its_module_is_loaded(
+    bus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in (bus / "drivers/uio_hv_generic").iterdir():
+        path.unlink()
+    (bus / "drivers/uio_hv_generic").rmdir()
+    vmbus_binding.close_uio(roots(bus))
+    tools = bus.parent / "tools"
+    tools.mkdir()
+    modprobe = tools / "modprobe"
+    modprobe.write_text("#!/bin/sh\necho modprobe: FATAL: Module $2 not found. >&2; exit 1\n")
+    modprobe.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
+    with pytest.raises(OSError, match=r"cannot be loaded: Module uio_hv_generic not found\."):
+        vmbus_binding.open_uio(roots(bus))
