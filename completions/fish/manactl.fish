@@ -117,7 +117,8 @@ end
 function __manactl_claim_synthetic
     printf '%s\t%s\n' \
         'down' '' \
-        'keep' ''
+        'keep' '' \
+        'uio' ''
 end
 
 function __manactl_explain_argument
@@ -149,6 +150,8 @@ function __manactl_explain_argument
         'dpdk-lock' 'another DPDK program runs with the same file prefix' \
         'dpdk-init' 'DPDK stopped before it looked at any device' \
         'dpdk-start-news' 'no fault: DPDK reports how it starts' \
+        'dpdk-uio-vfio' 'DPDK works on a device of uio or vfio, which a MANA port never is' \
+        'dpdk-mlx5' 'a line of the mlx5 driver: another NIC\'s, not MANA\'s' \
         'dpdk-port-owned' 'a DPDK port belongs to another part of the program' \
         'uverbs-open' 'the uverbs device of an RDMA device cannot be opened' \
         'ibv-no-driver' 'libibverbs has no driver for an RDMA device: programs do not see it' \
@@ -164,6 +167,7 @@ function __manactl_explain_argument
         'netvsc-vf-not-opened' 'a netvsc interface came up without its fast path' \
         'ethtool-busy' 'the number of channels cannot be changed now' \
         'mtu-bug' 'kernel bug: MTU or rings of a claimed port were changed' \
+        'ethtool-refused' 'ethtool asked for something that the driver of the netdev does not have, or refuses' \
         'rdma-res-qp' '`rdma resource show qp` does not work with MANA' \
         'rdma-link-down' 'the RDMA port reads DOWN while a program uses it' \
         'pd-of-another-port' 'one protection domain was used for two ports' \
@@ -267,6 +271,7 @@ function __manactl_help_argument
         'doctor' '' \
         'explain' '' \
         'help' '' \
+        'history' '' \
         'recover' '' \
         'release' '' \
         'status' ''
@@ -288,6 +293,7 @@ complete -c manactl -n '__manactl_at ""' -a claim -d 'Hand ports to userspace RD
 complete -c manactl -n '__manactl_at ""' -a doctor -d 'Is this machine fit to hand a port to RDMA?'
 complete -c manactl -n '__manactl_at ""' -a explain -d 'Explain a message, error number or code, and what to do.'
 complete -c manactl -n '__manactl_at ""' -a help -d 'Open the manual of a command.'
+complete -c manactl -n '__manactl_at ""' -a history -d 'Show which claims have ended: whose, when, and how.'
 complete -c manactl -n '__manactl_at ""' -a recover -d 'Undo an interrupted claim, finish an interrupted release.'
 complete -c manactl -n '__manactl_at ""' -a release -d 'Restore claimed ports as they were.'
 complete -c manactl -n '__manactl_at ""' -a status -d 'Show who owns each port, and how that is known.'
@@ -300,7 +306,7 @@ complete -c manactl -n '__manactl_at "claim"' -l raw-qp -x -k -a '(__manactl_por
 complete -c manactl -n '__manactl_at "claim"' -l allow -x -k -a '(__manactl_claim_allow | __manactl_unused --allow)' -d 'Accept what this guard refuses.'
 complete -c manactl -n '__manactl_at "claim"; and not __manactl_given --dry-run' -l dry-run -d 'Show the plan, or the refusals, and stop.'
 complete -c manactl -n '__manactl_at "claim"; and not __manactl_given --value --wait' -l wait -x -d 'Wait so long for a vport that is taken, and for another manactl.'
-complete -c manactl -n '__manactl_at "claim"; and not __manactl_given --value --synthetic' -l synthetic -x -k -a '(__manactl_claim_synthetic)' -d 'Set the netvsc interface of a pair down, too, or keep it up. [default: down]'
+complete -c manactl -n '__manactl_at "claim"; and not __manactl_given --value --synthetic' -l synthetic -x -k -a '(__manactl_claim_synthetic)' -d 'Set the netvsc interface of a pair down, keep it, or give it to uio. [default: down]'
 complete -c manactl -n '__manactl_at "claim"; and not __manactl_given -v --verbose' -s v -l verbose -d 'Show the whole plan before it is executed.'
 complete -c manactl -n '__manactl_at "claim"; and not __manactl_given --json' -l json -d 'Print one JSON document.'
 complete -c manactl -n '__manactl_at "claim"; and not __manactl_given -h --help' -s h -l help -d 'Show this message and exit.'
@@ -316,6 +322,10 @@ complete -c manactl -n '__manactl_at "explain"; and __manactl_argument' -k -a '(
 
 complete -c manactl -n '__manactl_at "help"; and not __manactl_given -h --help' -s h -l help -d 'Show this message and exit.'
 complete -c manactl -n '__manactl_at "help"; and __manactl_argument; and __manactl_first' -k -a '(__manactl_help_argument)'
+
+complete -c manactl -n '__manactl_at "history"; and not __manactl_given --json' -l json -d 'Print one JSON document.'
+complete -c manactl -n '__manactl_at "history"; and not __manactl_given -h --help' -s h -l help -d 'Show this message and exit.'
+complete -c manactl -n '__manactl_at "history"; and __manactl_argument' -k -a '(__manactl_ports)'
 
 complete -c manactl -n '__manactl_at "recover"' -l accept -x -k -a '(__manactl_ports --accept)' -d 'Leave PORT as it is: show what is missing, and close its journal.'
 complete -c manactl -n '__manactl_at "recover"; and not __manactl_given --dry-run' -l dry-run -d 'Show what would be done, and stop.'

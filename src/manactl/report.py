@@ -53,7 +53,15 @@ _HIDDEN = {
     False: "descriptors of other users' processes",
     True: "processes of other users are hidden (/proc is mounted with hidepid)",
 }
-_NO_PORT = "the driver is setting it up, is resetting it, or has failed to (see the kernel log)"
+_NO_PORT = (
+    "{pci} is bound to mana but has no port: the driver is setting it up, is resetting it, or has "
+    "failed to (see the kernel log)"
+)
+_NO_NETDEV = (
+    "{pci} is bound to mana, and no netdev of it can be seen from here: its ports are in another "
+    "network namespace (run this on the host, as root), or the driver could not make them (see the "
+    "kernel log)"
+)
 _IN_DRIVER = (
     "{comm} {pid} waits in the driver ({function}), usually for the device to answer: until it "
     "does, what is shown may be out of date"
@@ -81,6 +89,7 @@ class _Seen(NamedTuple):
     view: rdma.RdmaView
     shown: Mapping[int, bool | None]  # by port number: IFF_UP, wherever /sys was mounted
     in_other_netns: Mapping[int, NetdevInNetns]  # by port number
+    numbers: frozenset[int]  # every port that any source knows of
     missing: tuple[Missing, ...]
     steady: bool
 
@@ -132,9 +141,7 @@ def look(
     )
     ports = [port for scan in seen for port in _ports(scan, shared)]
     missing += [
-        Missing("sysfs", f"{scan.function.pci} is bound to mana but has no port: {_NO_PORT}")
-        for scan in seen
-        if not _numbers(scan.function, scan.vports, scan.view)
+        Missing("sysfs", _without_ports(scan.function)) for scan in seen if not scan.numbers
     ]
     here = {port.id.key for port in ports}
     missing += [
@@ -213,11 +220,11 @@ def _see(
         function, vports, missing = before
         devices, unlisted = rdma.list_devices(netlink) if function.rdma else ([], [])
         view = rdma.view(function, netlink, devices)
-        numbers = _numbers(function, vports, view)
+        numbers, complete = _numbers(function, vports, view)
         shown = {port.dev_port + 1: port.netdev.admin_up for port in function.netdevs}
         if foreign:
             function = function._replace(netdevs=())
-        in_netns, unsearched = _in_other_netns(function, numbers, netns)
+        in_netns, unsearched = _in_other_netns(function, numbers if complete else None, netns)
         after = _sample(roots, pci)
         steady = after == before
         if steady:
@@ -227,7 +234,8 @@ def _see(
     own = [sysfs.PortNetdev(at.netdev, n - 1) for n, at in in_netns.items() if not at.netns]
     function = function._replace(netdevs=(*function.netdevs, *own))
     in_netns = {number: at for number, at in in_netns.items() if at.netns}
-    return _Seen(function, vports, view, shown, in_netns, unread, steady)
+    known = frozenset(numbers.union(shown, in_netns, (n.dev_port + 1 for n in own)))
+    return _Seen(function, vports, view, shown, in_netns, known, unread, steady)
 
 
 _Sample = tuple[sysfs.Function, Mapping[int, debugfs.VportDir] | None, tuple[Missing, ...]]
@@ -251,26 +259,39 @@ def _numbers(
     function: sysfs.Function,
     vports: Mapping[int, debugfs.VportDir] | None,
     view: rdma.RdmaView,
-) -> set[int]:
-    """Every port that any source knows of; a netdev may be in another network namespace."""
+) -> tuple[set[int], bool]:
+    """The ports that are seen from here, and whether these are all.
+
+    Netdevs may be in other network namespaces: only the driver's debugfs and the device for raw
+    queue pairs show every port.
+    """
     numbers = {port.dev_port + 1 for port in function.netdevs}
     numbers |= {vport + 1 for vport in vports or ()}
-    return numbers | set(view.raw.ports if view.raw else ())
+    complete = vports is not None or view.raw is not None
+    return numbers | set(view.raw.ports if view.raw else ()), complete
+
+
+def _without_ports(function: sysfs.Function) -> str:
+    # mana_probe() makes the auxiliary devices when the netdevs are there (add_adev()).
+    return (_NO_NETDEV if function.auxiliary else _NO_PORT).format(pci=function.pci)
 
 
 def _in_other_netns(
-    function: sysfs.Function, numbers: Iterable[int], netns: NetnsSource
+    function: sysfs.Function, numbers: Iterable[int] | None, netns: NetnsSource
 ) -> tuple[dict[int, NetdevInNetns], tuple[Missing, ...]]:
-    """The netdevs, by port number, that the function has beside those that /sys shows."""
+    """The netdevs, by port number, that the function has beside those that /sys shows.
+
+    `numbers` are its ports, None where only a search of all namespaces tells how many there are.
+    """
     here = {port.dev_port for port in function.netdevs}
-    absent = {number - 1 for number in numbers} - here
-    if not absent:
+    absent = None if numbers is None else {number - 1 for number in numbers} - here
+    if absent is not None and not absent:
         return {}, ()
     try:
         found = netns.find(function.pci, absent)
     except OSError as error:
         return {}, (Missing("netns", f"other network namespaces: {error.strerror}"),)
-    return {dev_port + 1: where for dev_port, where in found.items()}, ()
+    return {dev_port + 1: where for dev_port, where in found.items() if dev_port not in here}, ()
 
 
 def _held_devices(seen: Iterable[_Seen]) -> set[int]:
@@ -327,7 +348,7 @@ def _facts(seen: _Seen) -> list[PortFacts]:
             eqs=vports[number - 1].eqs if number - 1 in vports else None,
             rx=vports[number - 1].rx if number - 1 in vports else None,
         )
-        for number in sorted(_numbers(seen.function, seen.vports, seen.view) | set(seen.shown))
+        for number in sorted(seen.numbers)
     ]
 
 

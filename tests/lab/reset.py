@@ -99,6 +99,7 @@ def reset(vm: Vm, boot: Inventory) -> None:
         vm.nic.clear_faults()
     if vm.paired:
         vm.vmbus.unmute()
+        vm.nic.exceptions(True)
     vm.sweep()
     vm.run(_CLEAN, timeout=120)
     deadline, pause = time.monotonic() + SETTLE, 0.05

@@ -30,6 +30,10 @@ kernel {release}, {ports} port(s), guest {qemu} started in {dir}
 """
 _PAIRS = """\
   the VMBus's record in the guest: /sys/kernel/debug/vmbus_lab/{state,history,violations}
+  the switch's paths: the NIC's record, with the question `stations`
+  eth0 and on are hv_netvsc, the VFs follow. To try:
+      ip link set eth0 up; ethtool -i eth0; cat /sys/kernel/debug/vmbus_lab/state
+      echo set 0 muted=1 > /sys/kernel/debug/vmbus_lab/control   (more in tests/lab/vmbus/README.md)
 """
 
 

@@ -108,6 +108,26 @@ def test_a_member_comes_back_as_it_was(here: Site, kind: str) -> None:
     assert of_bridge(here) == bridged
 
 
+def test_a_bond_with_an_updelay_uses_its_member_later(here: Site) -> None:
+    build(here, "bond")
+    here.sh("ip link set up7 type bond updelay 9000")
+    claimed = here.well("claim", "--json", "--raw-qp", here.second, "--allow", "upper").document
+    assert [text for text in claimed["plan"]["stops"] if "updelay" in text and "9 s" in text]
+    ran = here.well("release", "--json")
+    told = ran.port["settling"]
+    then = f"ip link set up7 type bond active_slave {here.second}"
+    assert (told["state"], told["within_s"], told["then"]) == ("updelay", 9.0, then)
+    assert here.journals() == {}
+    eventually(lambda: here.sh(BOTH_UP).strip() == "2", what="both members to be up")
+    assert here.sh(f"cat {ACTIVE}").strip() == here.first
+    here.sh(told["then"])
+    assert here.sh(f"cat {ACTIVE}").strip() == here.second
+    here.well("claim", "--raw-qp", here.second, "--allow", "upper")
+    ran = here.well("release", "--wait", "60", "--json")
+    assert ran.port["settling"] is None
+    assert here.sh(f"cat {ACTIVE}").strip() == here.second
+
+
 @dataclass(frozen=True)
 class Meddling:
     """What somebody changes meanwhile, and what release has to do with it."""

@@ -6,16 +6,22 @@ Both records are asked: the NIC's who has the vport, the VMBus's which path the 
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from tests.lab import networks
+from tests.lab.furnished import CLAIMS, Furnished
 from tests.lab.scene import manactl, names_every_port, owners, status
-from tests.lab.users import eventually, user
+from tests.lab.test_crash import acts_of, kill_at_acts
+from tests.lab.test_networks import Bench, judged
+from tests.lab.users import User, eventually, user
 from tests.lab.vm import Vm
 from tests.lab.vmbus.host import Nic
 
+SOME_ACTS = 9  # one of so many is the one to die at
 SPARE = """
 modprobe dummy numdummies=0
 ip link add spare type dummy && ip link set spare up && ip addr add 198.51.100.1/24 dev spare
@@ -276,3 +282,100 @@ def test_a_mute_host_stops_a_claim_and_recover_puts_it_back(furnished: Vm) -> No
 
 def _stat(vm: Vm, pid: int) -> bytes:
     return vm.get(f"/proc/{pid}/stat").split()[2]
+
+
+# --- kill -9 ----------------------------------------------------------------------------------
+
+
+class Pair(Furnished):
+    """A furnished twin, and manactl at hand."""
+
+    def __init__(self, vm: Vm, program: User, mode: str) -> None:
+        super().__init__(vm, program)
+        self.name = vm.twins[2]
+        self.claim = f"claim --raw-qp {self.name} --allow upper --synthetic {mode}"
+
+
+def killed_at(vm: Vm, mode: str, stride: int, start: int) -> int:
+    """Killed before or during every so many acts of a claim and a release; how many died."""
+    with user(vm, "crash", CLAIMS) as program:
+        program.wait_for("ready")
+        one = Pair(vm, program, mode)
+        before, _ = one.view()
+        acts = acts_of(one)
+        one.put_back(before, "a whole claim and release")
+        every = [(verb, number) for verb in acts for number in range(len(acts[verb]))]
+        picked = every[start % stride :: stride]
+        whens = ("before", "during")
+        points = [(*point, whens[(n + start) % 2]) for n, point in enumerate(picked)]
+        killed = kill_at_acts(one, before, points)
+        print(f"{mode}: {len(every)} acts, killed at {killed} of them")
+        assert killed == len(points)
+        return killed
+
+
+@pytest.mark.parametrize("mode", ["down", "keep"])
+def test_killed_at_some_acts_it_is_put_back(furnished: Vm, seed: int, mode: str) -> None:
+    killed_at(furnished, mode, SOME_ACTS, seed)
+    takes(furnished, 2, "vf")
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("start", [0, 1])
+@pytest.mark.parametrize("mode", ["down", "keep"])
+def test_killed_at_every_act_it_is_put_back(furnished: Vm, mode: str, start: int) -> None:
+    assert killed_at(furnished, mode, 1, start) > 20
+    takes(furnished, 2, "vf")
+
+
+# --- random networks --------------------------------------------------------------------------
+
+
+class PairBench(Bench):
+    """A guest whose pairs are offered anew, and whose driver is bound anew, for each network."""
+
+    def fresh(self) -> list[str]:
+        vm = self.vm
+        macs = [nic.mac for nic in vm.vmbus.nics()]
+        for mac in macs:
+            vm.vmbus.rescind(mac)
+        for mac in sorted(macs):
+            vm.vmbus.offer(mac)
+        super().fresh()
+        eventually(lambda: vm.twins.keys() == {1, 2}, what="the twins")
+        return list(vm.twins.values())
+
+
+@pytest.mark.parametrize("count", [4, pytest.param(100, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("mode", ["down", "keep"])
+def test_random_networks_on_pairs_are_as_they_were(
+    pair: Vm, seed: int, mode: str, count: int
+) -> None:
+    vm = pair
+    vm.run("modprobe -a dummy 8021q macvlan")
+    bench = PairBench(vm)
+    with user(vm, "crash", CLAIMS) as program:
+        program.wait_for("ready")
+        bench.programs[None] = program
+        bench.sh(None, SPARE)
+        for number in range(count):
+            _try(bench, f"{seed} {number}", mode)
+        bench.fresh()
+    vm.run("ip link del spare; rmmod dummy")
+
+
+def _try(bench: PairBench, seed: str, mode: str) -> None:
+    vm, rng = bench.vm, random.Random(f"{seed} pairs")
+    names = bench.fresh()
+    script = networks.Generator(seed, names, default_routes=False).draw().script()
+    chosen = rng.choice(([1], [2], [1, 2]))
+    print(f"network {seed}, {mode}, ports {chosen} claimed\n{script}")
+    bench.sh(None, script)
+    before, owned = bench.settled(None), owners(vm)
+    ports = " ".join(f"--raw-qp {names[number - 1]}" for number in chosen)
+    bench.manactl(None, f"claim {ports} --allow upper --synthetic {mode}")
+    assert owners(vm) == {**owned, **dict.fromkeys(chosen, "free")}
+    bench.manactl(None, "release")
+    assert owners(vm) == owned
+    found = judged(before, bench.settled(None))
+    assert not found, "\n".join(found)

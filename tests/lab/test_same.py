@@ -128,6 +128,33 @@ def test_two_ports_in_one_subnet(here: Site, first: int) -> None:
         assert (line in told(claimed), lost(ran)) == (True, {line: "order"})
 
 
+@pytest.mark.parametrize("first", [1, 2])
+@pytest.mark.parametrize("crosswise", [False, True])
+def test_two_claims_in_one_subnet(here: Site, first: int, crosswise: bool) -> None:
+    """Released in the order in which they were claimed or the other way round: what comes first is
+    what came first, or (IPv6 cannot be put first) it is said by plan and release."""
+    order = [here.first, here.second] if first == 1 else [here.second, here.first]
+    for number, dev in enumerate(order, 4):
+        here.sh(
+            f"ip addr add 10.5.0.{number}/24 dev {dev}\n"
+            f"ip -6 addr add 2001:db8:5::{number}/64 dev {dev} nodad\n"
+            f"ip route append 192.0.2.0/24 via 10.5.0.{number + 10} dev {dev} metric 100"
+        )
+    before, ways = here.view(), here.sh(GET)
+    plans: list[str] = []
+    for dev in (here.first, here.second):
+        plans += told(here.claim(dev).document)
+    said: dict[str, str] = {}
+    for dev in (here.second, here.first) if crosswise else (here.first, here.second):
+        said |= lost(here.well("release", dev, "--json"))
+    here.same(before)
+    now = here.sh(GET).splitlines()
+    assert now[:3] == ways.splitlines()[:3]
+    assert all(text.startswith("2001:") for text in said), said
+    assert (now[3] == ways.splitlines()[3]) is (said == {})
+    assert set(said) <= set(plans)
+
+
 SETTINGS = """
 ip link set {dev} mtu {mtu}; ip link set {dev} txqueuelen 555 promisc on alias 'to the lab'
 ip link property add dev {dev} altname wan7

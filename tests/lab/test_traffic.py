@@ -138,6 +138,86 @@ def test_a_connection_through_a_tunnel_dies_with_the_port(vm: Vm) -> None:
             assert far not in found["plan"]["stops"]
 
 
+# A VPN outside of the kernel: a TUN device, and a UDP socket, connected where there is a peer.
+VPN = """
+import fcntl, os, socket, struct, sys, time
+tun = os.open("/dev/net/tun", os.O_RDWR)
+fcntl.ioctl(tun, 0x400454CA, struct.pack("16sH14x", sys.argv[1].encode(), 0x1001))  # TUNSETIFF
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+if sys.argv[2] == "any":
+    udp.bind(("", 1194))
+else:
+    udp.connect((sys.argv[2], 1194))
+print("ready", flush=True); time.sleep(600)
+"""
+
+
+def test_a_vpn_outside_of_the_kernel_is_a_tunnel(vm: Vm) -> None:
+    """By its program's sockets; one that is not connected may send to anybody."""
+    port, _ = peer(vm)
+    vm.run("modprobe tun; ip link add lan9 type dummy; ip link set lan9 up")
+    vm.run("ip addr add 10.0.9.4/24 dev lan9")
+    programs = []
+    try:
+        for number, (name, to) in enumerate(
+            (("tun0", "10.1.0.9"), ("tun1", "10.0.9.9"), ("tun2", "any")), 1
+        ):
+            programs.append(vm.spawn(["python3", "-c", VPN, name, to]))
+            programs[-1].read_until("ready", 60)
+            vm.run(
+                f"ip link set {name} up; ip addr add 172.16.{number}.1/24 dev {name}; "
+                f"ip route add default dev {name} table {number}"
+            )
+        session = ["SSH_CONNECTION=172.16.1.9 5555 172.16.1.1 22"]
+        found = refusals(vm, "--raw-qp", port, env=session)
+        ssh = found["ssh-session"]["message"]
+        assert f"python3, whose packets to 10.1.0.9 leave by {port}" in ssh
+        routes = " ".join(one["value"] for one in found["default-route"]["evidence"])
+        assert ("tun0" in routes, "tun1" in routes, "tun2" in routes) == (True, False, True)
+        assert any("python3, which may send to anybody" in stop for stop in found["plan"]["stops"])
+        assert "upper" not in found
+        # Where nothing is behind the port, nobody's peer is.
+        vm.run(f"ip addr flush dev {port}; ip -6 route flush dev {port}")
+        assert "default-route" not in refusals(vm, "--raw-qp", port)
+    finally:
+        for program in programs:
+            program.kill()
+        vm.run("for n in 1 2 3; do ip route flush table $n; done; rmmod tun", check=False)
+
+
+IPSEC = """
+set -e
+modprobe -a xfrm_user esp4 authenc ecb crypto_null
+ip addr add 10.2.0.4/24 dev lan0; ip link add lan1 type dummy; ip link set lan1 up
+ip addr add 10.6.0.4/24 dev lan1; ip route add 10.3.0.0/16 via 10.6.0.9 dev lan1
+ip xfrm state add src 10.1.0.4 dst 10.1.0.9 proto esp spi 5 mode tunnel enc 'ecb(cipher_null)' ''
+ip xfrm policy add src 10.2.0.0/24 dst 10.3.0.0/16 dir out priority 9 \\
+    tmpl src 10.1.0.4 dst 10.1.0.9 proto esp mode tunnel
+ip xfrm policy add src 10.2.0.0/24 dst 10.3.7.0/24 dir out priority 5
+ip xfrm policy add src 10.3.0.0/16 dst 10.2.0.0/24 dir in priority 9 \\
+    tmpl src 10.1.0.9 dst 10.1.0.4 proto esp mode tunnel
+"""
+
+
+def test_what_ipsec_policies_put_into_a_tunnel_dies_with_the_port(vm: Vm) -> None:
+    """The route of the inner addresses leads elsewhere."""
+    port, _ = peer(vm)
+    try:
+        vm.run(IPSEC)
+        assert "dev lan1" in vm.run("ip route get 10.3.0.9 from 10.2.0.4").out
+        one = refusals(vm, "--raw-qp", port)["forwarding"]
+        assert [piece["value"] for piece in one["evidence"]] == [
+            {"source": "10.2.0.0/24", "destination": "10.3.0.0/16", "endpoint": "10.1.0.9"}
+        ]
+        for client, over in (("10.3.0.9", True), ("10.3.7.9", False), ("10.9.0.9", False)):
+            session = [f"SSH_CONNECTION={client} 5555 10.2.0.4 22"]
+            assert ("ssh-session" in refusals(vm, "--raw-qp", port, env=session)) is over, client
+        vm.run("ip xfrm policy flush")
+        assert "forwarding" not in refusals(vm, "--raw-qp", port)
+    finally:
+        vm.run("ip xfrm policy flush; ip xfrm state flush", check=False)
+
+
 # --- remote logins, and what is not TCP -------------------------------------------------------
 
 SOCKETS = """
@@ -149,6 +229,8 @@ dns = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); dns.bind(("2001:db8:1::
 every = socket.create_server(("", 8080))
 sctp = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 132)
 sctp.connect(("10.1.0.9", 5000))
+waits = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 132)
+waits.bind(("10.1.0.4", 36412)); waits.listen()
 print("ready", flush=True); time.sleep(600)
 """
 FAR_SCTP = """
@@ -198,6 +280,7 @@ def test_logins_and_sockets_of_others_refuse_whoever_asks(vm: Vm) -> None:
         assert listeners == {
             ("tcp", "10.1.0.4", 22): "sshd", ("tcp", "10.1.0.4", 443): "python3",
             ("udp", "2001:db8:1::4", 53): "python3", ("udp", "10.1.0.4", 60001): "mosh-server",
+            ("sctp", "10.1.0.4", 36412): "python3",
         }  # fmt: skip
         assert any("listening on it: tcp 10.1.0.4:443 (pid" in s for s in found["plan"]["stops"])
     finally:
@@ -214,6 +297,54 @@ def test_a_session_over_a_link_local_address_is_told_by_its_zone(vm: Vm) -> None
     for zone, over in ((port, True), (vlan, True), ("lan0", False)):
         value = f"SSH_CONNECTION=fe80::9%{zone} 5555 {mine}%{zone} 22"
         assert ("ssh-session" in refusals(vm, "--raw-qp", port, env=[value])) is over, zone
+
+
+def test_a_session_in_a_vrf_and_one_that_logind_has(vm: Vm) -> None:
+    """The address of the session is the VRF's own, and the way to the client is in its table."""
+    port, _ = peer(vm)
+    vm.run(
+        f"modprobe vrf; ip link add red type vrf table 77; ip link set red up; "
+        f"ip link set {port} master red; ip addr add 10.5.0.1/32 dev red; "
+        f"ip route add 10.99.0.0/16 via 10.1.0.9 dev {port} table 77; "
+        "ip route add 10.99.0.0/16 via 10.0.0.9 dev lan0"
+    )
+    sessions = "/run/systemd/sessions"
+    try:
+        for server, over in (("10.5.0.1", True), ("10.0.0.4", False)):
+            value = [f"SSH_CONNECTION=10.99.0.9 5555 {server} 22"]
+            assert ("ssh-session" in refusals(vm, "--raw-qp", port, env=value)) is over, server
+        vm.run(f"ip link set {port} nomaster; ip link del red; ip route del 10.99.0.0/16")
+        vm.run(f"ip addr replace 10.1.0.4/24 dev {port}; mkdir -p {sessions}")
+        for number, (host, over) in enumerate((("10.1.0.9", True), ("10.0.0.9", False)), 1):
+            told = f"ACTIVE=1\nSTATE=active\nREMOTE=1\nREMOTE_HOST={host}\nTYPE=tty\n"
+            vm.run(f"rm -f {sessions}/*; cat > {sessions}/{number}", input=told)
+            found = refusals(vm, "--raw-qp", port)
+            assert ("ssh-session" in found) is over, host
+            if over:
+                assert f"10.1.0.9 (logind session {number})" in found["ssh-session"]["message"]
+    finally:
+        vm.run(f"rm -rf {sessions}; ip link del red; ip rule del pref 1000; "
+               "ip -6 rule del pref 1000; rmmod vrf", check=False)  # fmt: skip
+
+
+def test_what_hsr_stacks_on_the_port_is_an_upper(vm: Vm) -> None:
+    """It has no attribute for its lowers: sysfs alone tells."""
+    port, other = vm.netdevs[1], vm.netdevs[2]
+    vm.run(f"modprobe hsr; ip link set {port} up; ip link set {other} up")
+    try:
+        vm.run(
+            f"ip link add hsr0 type hsr slave1 {port} slave2 {other} supervision 45 version 1; "
+            "ip link set hsr0 up; ip addr add 10.9.0.1/24 dev hsr0"
+        )
+        found = refusals(vm, "--raw-qp", port)
+        assert "hsr0 (hsr)" in found["upper"]["message"]
+        assert not found["upper"]["waivable"]
+        value = ["SSH_CONNECTION=10.9.0.9 5555 10.9.0.1 22"]
+        assert "ssh-session" in refusals(vm, "--raw-qp", port, env=value)
+        vm.run("ip link del hsr0")
+        assert "upper" not in refusals(vm, "--raw-qp", port)
+    finally:
+        vm.run("ip link del hsr0; rmmod hsr", check=False)
 
 
 # --- what an upper loses ------------------------------------------------------------------------
@@ -415,6 +546,13 @@ def test_connections_of_containers_are_counted(vm: Vm) -> None:
         )
 
 
+NFT = """table netdev away {{
+chain c_fwd {{ type filter hook ingress device lan0 priority 0; udp dport 9 fwd to {port}; }}
+chain c_dup {{ type filter hook ingress device lan0 priority 1; dup to {port}; }}
+chain c_other {{ type filter hook ingress device lan0 priority 2; udp dport 9 fwd to lan0; }}
+}}"""
+
+
 def test_azures_addresses_and_what_others_send_by_the_port(vm: Vm) -> None:
     port, _ = peer(vm)
     try:
@@ -429,13 +567,20 @@ def test_azures_addresses_and_what_others_send_by_the_port(vm: Vm) -> None:
             f"echo {port} >$t/dev_name; echo 10.1.0.4 >$t/local_ip; echo 10.1.0.9 >$t/remote_ip; "
             "echo 02:15:5d:00:00:03 >$t/remote_mac; echo 1 >$t/enabled"
         )
+        rules = NFT.format(port=port)
+        vm.run(
+            f"modprobe -a nf_tables nft_fwd_netdev nft_dup_netdev && nft -f - <<END\n{rules}\nEND"
+        )
         found = refusals(vm, "--raw-qp", port)
         assert "azure-fabric" not in found
         assert any("169.254.169.254 leave by lan0" in note for note in found["plan"]["notes"])
         stops = found["plan"]["stops"]
         assert f"packets of lan0 that tc filters send by {port}" in stops
         assert f"kernel messages that are sent by {port} (netconsole)" in stops
+        assert sum("nftables chain" in stop for stop in stops) == 2
+        for chain in ("netdev away c_fwd", "netdev away c_dup"):
+            assert f"packets that the nftables chain {chain} sends by {port}" in stops
     finally:
-        vm.run("t=/sys/kernel/config/netconsole/t; echo 0 >$t/enabled; rmdir $t; "
+        vm.run("nft flush ruleset; t=/sys/kernel/config/netconsole/t; echo 0 >$t/enabled; rmdir $t; "
                "umount /sys/kernel/config; rmmod netconsole; tc qdisc del dev lan0 clsact",
                check=False)  # fmt: skip

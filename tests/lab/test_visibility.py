@@ -79,6 +79,31 @@ def test_a_raw_qp_in_a_pod_that_has_the_raw_device(vm: Vm, pod: str) -> None:
     assert (row["owner"], row["certainty"]) == ("free", "proven")
 
 
+def test_a_port_of_which_nothing_is_here_is_found_in_the_pod(vm: Vm, pod: str) -> None:
+    """Netdev and device for raw QPs are in the pod, and debugfs is not mounted: nothing here
+    tells that there is a second port. In the pod nobody tells of those that are here."""
+    device = rdma_devices(vm)["raw"]
+    up(vm, 1)
+    down(vm, 2)
+    name = vm.netdevs[2]
+    vm.run(f"ip link set {name} netns {pod}; rdma dev set {device} netns {pod}")
+    vm.run("umount /sys/kernel/debug")
+    rows = judged(vm)
+    assert (rows[1]["netdev"], rows[1]["netns"]) == (vm.netdevs[1], None)
+    assert (rows[2]["netdev"], rows[2]["netns"]) == (name, pod)
+    vm.run(["ip", "link", "set", vm.netdevs[1], "netns", pod])
+    assert [row["netns"] for row in judged(vm).values()] == [pod, pod]
+    vm.run("ip netns add other")
+    # A process that can look into no other namespace, as in a container.
+    alone = ("ip", "netns", "exec", "other", "unshare", "--pid", "--fork", "--mount-proc", "sh",
+             "-c", 'umount -l /run/netns 2>/dev/null; mount -t tmpfs none /run; exec "$@"', "sh")  # fmt: skip
+    document = report(vm, prefix=alone)
+    assert document["ports"] == []
+    told = "\n".join(one["why"] for one in document["missing"])
+    assert "no netdev of it can be seen from here" in told
+    vm.run("ip netns del other; mount -t debugfs none /sys/kernel/debug")
+
+
 @TWO_DEVICES
 def test_the_rnics_device_in_a_pod_is_not_missed_for_raw_qps(vm: Vm, pod: str) -> None:
     """Its users cannot be seen, which refuses a claim until it is waived."""

@@ -7,18 +7,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
 from tests.lab.agent import Process
-from tests.lab.users import eventually
+from tests.lab.users import eventually, user
 from tests.lab.vm import Vm
-from tests.lab.vmbus.host import CLASS, Nic
+from tests.lab.vmbus.host import (
+    CLASS,
+    RECEIVE_BUFFER,
+    RNDIS_INIT,
+    SEND_BUFFER,
+    SWITCH_PATH,
+    VERSION,
+    Nic,
+)
 
 # Until the module was built on more than one machine.
 pytestmark = pytest.mark.soak
 
 BUS = "/sys/bus/vmbus/drivers"
+DEVICES = "/sys/bus/vmbus/devices"
+ALONE = "02:15:5d:00:00:09"  # of a synthetic NIC without a VF
 
 
 def mac_of(vm: Vm, port: int) -> str:
@@ -27,6 +38,11 @@ def mac_of(vm: Vm, port: int) -> str:
 
 def nic_of(vm: Vm, port: int) -> Nic:
     return vm.vmbus.nic(mac_of(vm, port))
+
+
+def station(vm: Vm, port: int) -> dict[str, Any]:
+    """What the switch knows of a port's address: its path, and how many frames went where."""
+    return vm.nic.station(mac_of(vm, port))
 
 
 def master(vm: Vm, netdev: str) -> str:
@@ -59,8 +75,15 @@ def apart(vm: Vm) -> Iterator[None]:
         vm.run(f"ip -n far link set {far} netns 1; ip netns del far")
 
 
-def ping(vm: Vm) -> None:
-    vm.run("ping -q -c 3 -i 0.1 -W 5 10.0.9.2")
+def ping(vm: Vm, *, netns: str = "", to: str = "10.0.9.2") -> None:
+    where = f"ip netns exec {netns} " if netns else ""
+    vm.run(f"{where}ping -q -c 3 -i 0.1 -W 5 {to}")
+
+
+def said(vm: Vm, port: int, since: int) -> list[str]:
+    """What the host recorded of a port's NIC."""
+    number = nic_of(vm, port).number
+    return [event.text for event in vm.vmbus.history(since) if event.nic == number]
 
 
 def test_each_port_is_below_a_netdev_of_hv_netvsc_with_its_address(pair: Vm) -> None:
@@ -83,9 +106,8 @@ def test_the_twin_opens_and_closes_its_vf(pair: Vm) -> None:
     assert pair.nic.owner(2) == "ethernet"
     pair.run(["ip", "link", "set", twin, "down"])
     assert pair.nic.owner(2) is None
-    number = nic_of(pair, 2).number
-    said = [e.text for e in pair.vmbus.history(since) if e.nic == number]
-    assert [text for text in said if text.startswith("path")] == ["path vf", "path synthetic"]
+    paths = [text for text in said(pair, 2, since) if text.startswith("path")]
+    assert paths == ["path vf", "path synthetic"]
 
 
 def test_frames_take_the_path_that_the_guest_asked_for(pair: Vm) -> None:
@@ -106,6 +128,78 @@ def test_frames_take_the_path_that_the_guest_asked_for(pair: Vm) -> None:
         path(pair, 1, "vf")
 
 
+def test_frames_cross_between_a_vf_and_a_synthetic_path(pair: Vm) -> None:
+    far = pair.netdevs[2]
+    with apart(pair):
+        path(pair, 1, "vf")
+        path(pair, 2, "vf")
+        pair.run(f"ip -n far link set {far} down")
+        assert (station(pair, 1)["path"], station(pair, 2)["path"]) == ("vf", "synthetic")
+        one, two, sent = station(pair, 1), station(pair, 2), nic_of(pair, 2).sent
+        mine = nic_of(pair, 1).sent
+        ping(pair)
+        assert station(pair, 1)["to_vf"] >= one["to_vf"] + 3
+        assert station(pair, 2)["to_synthetic"] >= two["to_synthetic"] + 3
+        assert station(pair, 2)["to_vf"] == two["to_vf"]
+        assert nic_of(pair, 2).sent >= sent + 3
+        assert nic_of(pair, 1).sent == mine
+        pair.run(f"ip -n far link set {far} up")
+
+
+def test_first_packets_come_synthetically_although_the_path_is_on_the_vf(pair: Vm) -> None:
+    """As Microsoft describes it; and they do not where that is switched off."""
+    with apart(pair):
+        path(pair, 1, "vf")
+        path(pair, 2, "vf")
+        for wanted in (True, False):
+            pair.nic.exceptions(wanted)
+            pair.run("ip neigh flush all; ip netns exec far ip neigh flush all")
+            before, received = station(pair, 2), nic_of(pair, 2).received
+            ping(pair)  # a broadcast of ARP goes first
+            after = station(pair, 2)
+            assert after["to_vf"] >= before["to_vf"] + 3
+            assert (after["to_synthetic"] > before["to_synthetic"]) is wanted
+            assert (nic_of(pair, 2).received > received) is wanted
+
+
+def test_a_peer_without_vf_reaches_both_kinds_of_path(pair: Vm) -> None:
+    near, vf = pair.twins[1], pair.netdevs[1]
+    pair.vmbus.offer(ALONE, associated=False)
+    try:
+        where = f"{DEVICES}/{pair.vmbus.nic(ALONE).uuid}/net"
+        alone = pair.run(["ls", where]).out.strip()
+        pair.run(f"""set -e
+            ip netns add far; ip link set {alone} netns far; ip -n far addr add 10.0.9.2/24 dev {alone}
+            ip -n far link set {alone} up; ip addr add 10.0.9.1/24 dev {near}; ip link set {near} up""")
+        path(pair, 1, "vf")
+        ping(pair)
+        pair.run(f"ip link set {vf} down")
+        path(pair, 1, "synthetic")
+        ping(pair)
+        found = pair.nic.station(ALONE)
+        assert (found["vf"], found["synthetic"], found["to_vf"]) == (False, True, 0)
+    finally:
+        pair.run("ip netns del far", check=False)
+        pair.vmbus.rescind(ALONE)
+
+
+def test_a_vlan_survives_the_way_from_one_kind_of_path_to_the_other(pair: Vm) -> None:
+    near, far = pair.twins[1], pair.twins[2]
+    with apart(pair):
+        path(pair, 1, "vf")
+        pair.run(f"""set -e
+            ip -n far link set {pair.netdevs[2]} down
+            ip link add link {near} name tag1 type vlan id 7; ip addr add 10.0.7.1/24 dev tag1
+            ip -n far link add link {far} name tag2 type vlan id 7 egress-qos-map 0:5
+            ip -n far addr add 10.0.7.2/24 dev tag2; ip -n far link set tag2 up
+            ip link set tag1 up""")
+        path(pair, 2, "synthetic")
+        ping(pair, to="10.0.7.2")
+        pair.run(
+            f"ip link del tag1; ip -n far link del tag2; ip -n far link set {pair.netdevs[2]} up"
+        )
+
+
 def test_a_larger_mtu_opens_the_channel_anew(pair: Vm) -> None:
     twin, before = pair.twins[1], nic_of(pair, 1)
     pair.run(f"ip link set {twin} up; ip link set {twin} mtu 4000")
@@ -113,6 +207,20 @@ def test_a_larger_mtu_opens_the_channel_anew(pair: Vm) -> None:
     assert after.opens == before.opens + 1
     assert (after.open, after.ready) == (True, True)
     assert pair.get(f"/sys/class/net/{pair.netdevs[1]}/mtu").strip() == b"4000"
+
+
+@pytest.mark.parametrize("keep_path", [False, True])
+def test_after_an_mtu_change_the_path_is_where_the_host_left_it(pair: Vm, keep_path: bool) -> None:
+    """The guest does not ask for the VF again. What Azure's host does at a close is not known."""
+    twin, mac = pair.twins[1], mac_of(pair, 1)
+    pair.vmbus.set(mac, keep_path=keep_path)
+    pair.run(f"ip link set {twin} up")
+    path(pair, 1, "vf")
+    since = pair.vmbus.mark()
+    pair.run(f"ip link set {twin} mtu 3000")
+    assert "rndis init" in said(pair, 1, since)
+    assert "path vf" not in said(pair, 1, since)
+    assert nic_of(pair, 1).path == station(pair, 1)["path"] == ("vf" if keep_path else "synthetic")
 
 
 def test_the_device_goes_to_uio_and_back(pair: Vm) -> None:
@@ -143,6 +251,30 @@ def test_a_mute_host_hangs_the_guest_until_it_speaks(pair: Vm) -> None:
     pair.vmbus.set(mac, muted=False)
     assert up.wait().rc == 0
     path(pair, 1, "vf")
+
+
+def test_a_path_switch_is_waited_for_as_long_as_it_takes(pair: Vm) -> None:
+    twin, mac, since = pair.twins[1], mac_of(pair, 1), pair.vmbus.mark()
+    pair.vmbus.set(mac, hold=SWITCH_PATH)
+    up = pair.spawn(["ip", "link", "set", twin, "up"])
+    eventually(lambda: f"hold {SWITCH_PATH}" in said(pair, 1, since), what="the switch")
+    asked = pair.spawn(["ip", "link", "show", twin])  # RTNL is held meanwhile
+    blocked(pair, asked)
+    assert station(pair, 1)["path"] == "synthetic"
+    pair.vmbus.set(mac, hold=0)
+    assert up.wait().rc == asked.wait().rc == 0
+    path(pair, 1, "vf")
+    assert station(pair, 1)["path"] == "vf"
+
+
+def test_an_answer_may_be_late(pair: Vm) -> None:
+    twin, mac, since = pair.twins[1], mac_of(pair, 1), pair.vmbus.mark()
+    pair.vmbus.delay(mac, SWITCH_PATH, 300)
+    pair.run(["ip", "link", "set", twin, "up"])
+    path(pair, 1, "vf")
+    at = {event.text: event.at for event in pair.vmbus.history(since)}
+    assert at[f"let go {SWITCH_PATH}"] - at[f"delay {SWITCH_PATH}"] >= 0.29
+    assert at["path vf"] >= at[f"let go {SWITCH_PATH}"]
 
 
 def test_a_vf_that_was_not_announced_is_waited_for(pair: Vm) -> None:
@@ -192,14 +324,102 @@ def test_the_host_pulls_the_cable(pair: Vm) -> None:
         eventually(lambda link=link: pair.get(carrier).strip() == b"%d" % link, what="the carrier")
 
 
-def test_a_refused_buffer_fails_the_probe_and_leaves_nothing(pair: Vm) -> None:
+@pytest.mark.parametrize("message", [VERSION, RECEIVE_BUFFER, SEND_BUFFER, RNDIS_INIT])
+def test_a_refusal_fails_the_probe_and_leaves_nothing(pair: Vm, message: int) -> None:
     mac, uuid = mac_of(pair, 1), nic_of(pair, 1).uuid
     pair.run(f"echo {uuid} > {BUS}/hv_netvsc/unbind")
-    pair.vmbus.set(mac, refuse=101)
-    assert pair.run(f"echo {uuid} > {BUS}/hv_netvsc/bind", check=False).rc != 0
+    pair.vmbus.set(mac, refuse=message)
+    bound = pair.run(f"echo {uuid} > {BUS}/hv_netvsc/bind", check=False)
+    if message == VERSION:  # the guest tries an older one
+        assert bound.rc == 0
+        pair.run(f"echo {uuid} > {BUS}/hv_netvsc/unbind")
+    else:
+        assert bound.rc != 0
     assert (nic_of(pair, 1).driver, nic_of(pair, 1).open) == (None, False)
     pair.run(f"echo {uuid} > {BUS}/hv_netvsc/bind")
     assert master(pair, pair.netdevs[1]) == pair.twins[1]
+
+
+def test_a_device_goes_to_the_driver_that_is_asked_for(pair: Vm) -> None:
+    """driver_override, as the kernels' own bus has it: no new_id, and no other device is meant."""
+    uuid, other = nic_of(pair, 1).uuid, nic_of(pair, 2)
+    override = f"{DEVICES}/{uuid}/driver_override"
+    pair.run(f"""set -e; modprobe uio_hv_generic; echo uio_hv_generic > {override}
+        echo {uuid} > {BUS}/hv_netvsc/unbind; echo {uuid} > /sys/bus/vmbus/drivers_probe""")
+    assert nic_of(pair, 1).driver == "uio_hv_generic"
+    assert nic_of(pair, 2) == other
+    assert pair.run(f"echo {uuid} > {BUS}/hv_netvsc/bind", check=False).rc != 0
+    pair.run(f"""set -e; echo {uuid} > {BUS}/uio_hv_generic/unbind; echo > {override}
+        echo {uuid} > /sys/bus/vmbus/drivers_probe; modprobe -r uio_hv_generic""")
+    assert nic_of(pair, 1).driver == "hv_netvsc"
+    assert pair.get(override).strip() == b"(null)"
+
+
+def test_a_raw_queue_pair_hears_nothing_while_the_path_is_not_on_its_vf(pair: Vm) -> None:
+    """DPDK's mana PMD without netvsc's; without the synthetic NIC the VF is a plain port."""
+    mac, far = mac_of(pair, 1), pair.twins[2]
+    pair.run(f"""set -e; ip netns add far; ip link set {far} netns far
+        ip -n far addr add 10.0.9.2/24 dev {far}; ip -n far link set {far} up
+        ip -n far link set {pair.netdevs[2]} down""")
+    try:
+        with user(pair, "testpmd", pair.pci, mac, "icmpecho") as testpmd:
+            testpmd.wait_for("ready", 150)
+            testpmd.ask("start", "started")
+            assert pair.nic.owner(1) == "raw-qp"
+            lost = pair.run("ip netns exec far ping -q -c 1 -W 1 10.0.9.1", check=False)
+            assert lost.rc == 1
+            assert station(pair, 1)["to_synthetic"] > 0
+            pair.vmbus.rescind(mac)
+            ping(pair, netns="far", to="10.0.9.1")
+            testpmd.ask("quit", "ended")
+        pair.vmbus.offer(mac)
+    finally:
+        pair.run(f"ip -n far link set {far} netns 1; ip netns del far")
+
+
+@contextmanager
+def on_uio(vm: Vm) -> Iterator[None]:
+    """The first port's VMBus device below uio_hv_generic, its twin gone and its VF down."""
+    uuid, vf = nic_of(vm, 1).uuid, vm.netdevs[1]
+    override = f"{DEVICES}/{uuid}/driver_override"
+    vm.run(f"""set -e; modprobe uio_hv_generic; echo uio_hv_generic > {override}
+        echo {uuid} > {BUS}/hv_netvsc/unbind; echo {uuid} > {BUS}/uio_hv_generic/bind
+        ip link set {vf} down""")
+    try:
+        yield
+    finally:
+        vm.run(f"""set -e; echo {uuid} > {BUS}/uio_hv_generic/unbind; echo > {override}
+            echo {uuid} > {BUS}/hv_netvsc/bind; modprobe -r uio_hv_generic""")
+
+
+HUGE = "/proc/sys/vm/nr_hugepages"
+RULES = {"ring", "packet-type", "nvsp-size", "nvsp-order", "nvsp-type", "receive-buffer"}
+RULES |= {"send-buffer", "rndis-envelope", "rndis-size", "rndis-type", "rndis-query"}
+RULES |= {"rndis-packet", "path-without-vf", "bad-completion", "sections-kept", "no-section"}
+
+
+def test_no_packet_of_a_guest_breaks_the_host(pair: Vm, seed: int) -> None:
+    """From user space, as DPDK writes them: the host objects, lives on, and serves the next."""
+    mac = mac_of(pair, 1)
+    with on_uio(pair):
+        with user(pair, "uioring", "uio0") as ring:
+            ring.wait_for("open")
+            ring.ask(f"random {seed} 2000", "sent", 120)
+            found = {event.text.split(":")[0] for event in pair.vmbus.violations()}
+            assert found
+            assert found <= RULES
+        for nonsense in ("lie 60000", "lie 0", "index 12345", "index 4294967288"):
+            pair.vmbus.clear_violations()
+            pair.vmbus.set(mac, muted=False)
+            with user(pair, "uioring", "uio0") as ring:
+                ring.wait_for("open")
+                ring.say(nonsense)
+                eventually(pair.vmbus.violations, what=f"a violation by {nonsense}")
+                assert [event.text.split(":")[0] for event in pair.vmbus.violations()] == ["ring"]
+        pair.vmbus.set(mac, muted=False)
+    pair.vmbus.clear_violations()
+    pair.run(["ip", "link", "set", pair.twins[1], "up"])
+    path(pair, 1, "vf")
 
 
 def test_drivers_and_bus_go_and_leave_nothing(pair: Vm) -> None:

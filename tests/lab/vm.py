@@ -148,6 +148,10 @@ class Vm:
         argv = [sys.executable, "-m", "tests.lab.nic", "--socket", str(path)]
         argv += ["--control", str(control), "--ports", str(self.ports)]
         argv += ["--rnic" if self.rnic else "--no-rnic", "--log", str(self.dir / f"{name}.log")]
+        paths = [path, control]
+        if self.paired and not number:
+            paths.append(self.dir / "link.sock")
+            argv += ["--link", str(paths[-1])]
         macs = self._macs
         if number:  # the NIC's own choice is the same for each
             macs = [f"02:15:5d:00:{number:02x}:{port:02x}" for port in range(1, self.ports + 1)]
@@ -155,7 +159,7 @@ class Vm:
             argv += ["--mac", mac]
         server = self._popen(name, argv + self._nic_args, cwd=image.CHECKOUT)
         deadline, pause = time.monotonic() + 60, 0.01
-        while not (path.exists() and control.exists()):
+        while not all(path.exists() for path in paths):
             if server.poll() is not None or time.monotonic() > deadline:
                 raise LabError(f"the NIC did not start:\n{self._tail(f'{name}.out')}")
             time.sleep(pause)  # it announces itself by its sockets alone
@@ -230,6 +234,9 @@ class Vm:
             # The root port gives the NIC a slot, which mana of 6.18 takes for granted.
             place = f"id=rp{number},slot={number + 1},chassis={number + 1}"
             argv += ["-device", f"pcie-root-port,{place}", "-device", device]
+        if self.paired:  # on the root bus: slots have names, by which hv_netvsc pairs
+            link = f'"socket":{{"path":"{self.dir}/link.sock","type":"unix"}}'
+            argv += ["-device", f'{{"driver":"vfio-user-pci","id":"link",{link}}}']
         spare = self._functions + 1
         argv += ["-device", f"pcie-root-port,id=spare,slot={spare},chassis={spare}"]
         for number, disk in enumerate(self._disks):

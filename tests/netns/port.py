@@ -6,7 +6,7 @@ import json
 import socket
 import subprocess
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +51,9 @@ class Here:
 
     def send(self, request: Request) -> None:
         self.rtnl.send(request)
+
+    def send_all(self, requests: Sequence[Request]) -> list[OSError | None]:
+        return self.rtnl.send_all(requests)
 
     def set_sysctl(self, path: str, value: str) -> None:
         stacked_links.put_setting(path, value)

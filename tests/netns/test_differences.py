@@ -6,6 +6,7 @@ The network sends nothing here, so whatever is not seen would be reported as ver
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from manactl.netstate import diff
 from manactl.netstate.snapshot import Request
 from tests.netns.port import PORT, Here, batch, ip, put_back, settle
+from tests.unit.fakes import refused
 
 pytestmark = [pytest.mark.netns, pytest.mark.usefixtures("netns")]
 
@@ -39,6 +41,9 @@ class Mute(Here):
 
     def send(self, request: Request) -> None:
         raise OSError(errno.EPERM, "Operation not permitted")
+
+    def send_all(self, requests: Sequence[Request]) -> list[OSError | None]:
+        return [refused(self.send, request) for request in requests]
 
     def set_sysctl(self, path: str, value: str) -> None:
         raise OSError(errno.EACCES, "Permission denied")

@@ -269,3 +269,22 @@ def test_what_is_left_of_a_daemons_multipath_route_is_completed(here: Here) -> N
     done = put_back(here, state)
     assert (done.residue, done.lost) == ((), ())
     assert everything() == before
+
+
+def test_a_daemons_nexthop_whose_id_a_person_uses_is_not_settled(here: Here) -> None:
+    batch(
+        "address add 10.1.0.2/24 dev port0\n"
+        "nexthop add id 10 via 10.1.0.1 dev port0 proto zebra\n"
+        "route add 198.51.100.0/24 nhid 10 proto bgp\n"
+    )
+    state = here.capture(PORT)
+    down_and_up()
+    batch("nexthop add id 10 via 10.8.0.1 dev other0\n")
+    done = put_back(here, state, 0.5)
+    assert done.lost == ()
+    first, second = sorted(done.residue)
+    assert first.startswith("198.51.100.0/24 nhid 10 proto bgp (nexthop id 10 is not what it was: ")
+    assert second.startswith(
+        "nexthop id 10 via 10.1.0.1 dev port0 (there is instead: nexthop id 10"
+    )
+    assert "198.51.100.0/24" not in ip("route", "show")

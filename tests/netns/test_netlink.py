@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from manactl.wire.attrs import as_int, as_str, attr_str, attr_u32, nest, parse_attrs
+from manactl.wire.attrs import as_int, as_str, attr, attr_str, attr_u32, nest, parse_attrs
 from manactl.wire.netlink import (
     NETLINK_ROUTE,
     NETLINK_SOCK_DIAG,
@@ -155,3 +155,20 @@ def test_a_dump_that_was_left_halfway_does_not_block_the_next() -> None:
         with pytest.raises(KeyboardInterrupt):
             sock.dump(RTM_GETLINK, ifinfo())
         assert len(names(sock)) == 61
+
+
+def test_many_changes_at_once_are_made_in_their_order() -> None:
+    """Whatever one of them is refused for, the others are carried out, before and after it."""
+    with NetlinkSocket(NETLINK_ROUTE) as sock:
+        head = struct.pack("=BBBBI", 2, 32, 0, 0, 1)  # struct ifaddrmsg, of lo
+        wanted = [head + attr(2, bytes([10, 9, n >> 8, n & 255])) for n in range(300)]  # IFA_LOCAL
+        asked = [(20, 0x600, body) for body in wanted]
+        asked[7:7] = [asked[3]]  # there already
+        said = sock.request_all(asked)
+        assert [number for number, error in enumerate(said) if error] == [7]
+        assert said[7] is not None
+        assert said[7].errno == errno.EEXIST
+        there = [parse_attrs(m.body, 8)[2] for m in sock.dump(22, b"\2" + bytes(7))]
+        assert there == [body[12:] for body in wanted]
+        assert sock.request_all([(21, 0, body) for body in wanted]) == [None] * 300
+        assert sock.dump(22, b"\2" + bytes(7)) == []

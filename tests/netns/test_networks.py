@@ -12,7 +12,7 @@ import re
 import socket
 import subprocess
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -58,6 +58,9 @@ class Both:
 
     def send(self, request: Request) -> None:
         self.rtnl.send(request)
+
+    def send_all(self, requests: Sequence[Request]) -> list[OSError | None]:
+        return self.rtnl.send_all(requests)
 
     def set_sysctl(self, path: str, value: str) -> None:
         stacked_links.put_setting(path, value)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from tests.netns.port import (
     settle,
     without,
 )
+from tests.unit.fakes import refused
 
 pytestmark = [pytest.mark.netns, pytest.mark.usefixtures("netns")]
 
@@ -151,6 +153,9 @@ def test_a_half_finished_restore_is_finished(here: Here) -> None:
                 raise Dies
             self.left -= 1
             super().send(request)
+
+        def send_all(self, requests: Sequence[Request]) -> list[OSError | None]:
+            return [refused(self.send, request) for request in requests]
 
     for left in (0, 1, 4, 9, 20):
         short = Short(here.rtnl, here.name)

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Callable
 
 from manactl.model.port import PortId
-from manactl.netstate.snapshot import Fact, Kind
+from manactl.netstate.snapshot import Fact, Kind, Request
 from manactl.wire import rtmsg as rt
 from manactl.wire.rtmsg import Attr
 
 PORT = PortId("7870:00:00.0", 1, "00:0d:3a:aa:00:10")
+
+
+def refused(send: Callable[[Request], None], request: Request) -> OSError | None:
+    """What a kernel that takes one request at a time says against it."""
+    try:
+        send(request)
+    except OSError as error:
+        return error
+    return None
 
 
 def u32(value: int) -> bytes:

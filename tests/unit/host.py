@@ -52,7 +52,7 @@ from manactl.netstate.snapshot import Fact, Kind, PortState, Request, Rows
 from manactl.netstate.surroundings import FabricRoute, Surroundings
 from manactl.netstate.uppers import UpperState
 from manactl.wire.uverbs import ProofOutcome
-from tests.unit.fakes import address, neighbour, nexthop, route
+from tests.unit.fakes import address, neighbour, nexthop, refused, route
 from tests.unit.kernel import Kernel, Message, Nic, Synthetic
 
 ROOT = (1 << 41) - 1
@@ -261,6 +261,9 @@ class FakeSystem:
     def send(self, request: Request) -> None:
         with self.host.fate.operation():
             self.kernel.send(request.type, request.flags, request.body)
+
+    def send_all(self, requests: Sequence[Request]) -> list[OSError | None]:
+        return [refused(self.send, request) for request in requests]
 
     def set_sysctl(self, path: str, value: str) -> None:
         self.kernel.sysctls[path] = value

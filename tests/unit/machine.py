@@ -108,11 +108,15 @@ class FakeNetns:
 
     found: dict[int, NetdevInNetns] = field(default_factory=dict)
     fail: OSError | None = None
+    searched: list[Collection[int] | None] = field(default_factory=list)
 
-    def find(self, pci: str, dev_ports: Collection[int]) -> Mapping[int, NetdevInNetns]:
+    def find(self, pci: str, dev_ports: Collection[int] | None) -> Mapping[int, NetdevInNetns]:
         assert pci == PCI
+        self.searched.append(dev_ports)
         if self.fail:
             raise self.fail
+        if dev_ports is None:
+            return self.found
         return {port: where for port, where in self.found.items() if port in dev_ports}
 
 

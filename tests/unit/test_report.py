@@ -304,14 +304,66 @@ def test_a_device_in_reset_is_not_owned_by_its_flags(make: Make, kernel: str) ->
     assert second.owner is Owner.FREE  # with the RDMA device its queue pairs have gone
 
 
+def _nothing_here(machine: Machine) -> None:
+    """Netdevs and RDMA devices are in other namespaces, and debugfs cannot be read."""
+    for part in ("net", "infiniband"):
+        machine.remove(machine.pci(part))
+    machine.remove(machine.path("/sys/kernel/debug"))
+
+
 def test_a_function_that_has_no_port_is_mentioned(make: Make) -> None:
     machine = make("7-idle")
-    for part in (machine.pci("infiniband"), machine.pci("net")):
-        machine.remove(part)
-    machine.remove(machine.path("/sys/kernel/debug/mana"))
+    _nothing_here(machine)
     report = machine.look()
     assert report.ports == ()
-    assert any("has no port" in item.why for item in report.missing)
+    # The driver has made what mana_ib binds to, so the netdevs are somewhere.
+    (told,) = [item.why for item in report.missing if item.why.startswith(f"{PCI} is bound")]
+    assert "no netdev of it can be seen from here" in told
+    assert "on the host" in told
+    for child in machine.path(f"/sys/bus/pci/devices/{PCI}").glob("mana.*"):
+        machine.remove(child)
+    (told,) = [i.why for i in machine.look().missing if i.why.startswith(f"{PCI} is bound")]
+    assert "has no port: the driver is setting it up" in told
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_ports_of_which_nothing_is_here_are_found_where_they_are(make: Make, kernel: str) -> None:
+    """Nothing here tells how many ports there are."""
+    machine = make(f"{kernel}-raw-qp-on-port-2")
+    _nothing_here(machine)
+    machine.netns.found = {n: NetdevInNetns("blue", NETDEVS[n]) for n in (0, 1)}
+    first, second = machine.look().ports
+    assert (first.netns, first.owner) == ("blue", Owner.ETHERNET)
+    assert (second.netns, second.owner) == ("blue", Owner.UNKNOWN)
+    assert machine.look().missing
+    machine.netns.fail = PermissionError(errno.EPERM, "only root may look into all of them")
+    report = machine.look()
+    assert report.ports == ()
+    assert "netns" in {item.source for item in report.missing}
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_one_port_here_is_not_taken_for_all(make: Make, kernel: str) -> None:
+    machine = make(f"{kernel}-idle")
+    machine.remove(machine.pci("net/eth1"))
+    machine.remove(machine.pci("infiniband"))
+    machine.remove(machine.path("/sys/kernel/debug"))
+    machine.netns.found = {1: NetdevInNetns("blue", NETDEVS[1]), 0: NetdevInNetns("", NETDEVS[0])}
+    first, second = machine.look().ports
+    assert (first.netns, first.label) == (None, "eth0")
+    assert (second.netns, second.id.port) == ("blue", 2)
+
+
+@pytest.mark.parametrize(
+    "hidden", ["/sys/kernel/debug", f"/sys/bus/pci/devices/{PCI}/infiniband"], ids=os.path.basename
+)
+def test_no_namespace_is_searched_where_all_ports_are_known_and_here(
+    make: Make, hidden: str
+) -> None:
+    machine = make("7-idle")
+    machine.remove(machine.path(hidden))
+    machine.look()
+    assert machine.netns.searched == []
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

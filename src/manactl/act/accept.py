@@ -65,15 +65,16 @@ def residue(
     return found
 
 
-def record(log: Journal, found: Residue) -> None:
-    """Write down that the residue of these ports is accepted; they are no longer claimed.
+def record(log: Journal, found: Residue, by: Mapping[str, object]) -> None:
+    """Write down that the residue of these ports is accepted, and by whom; they are no longer
+    claimed.
 
     Refused when not even the first record can be written, NotRestored when a later one cannot.
     """
     done: list[str] = []
     for port, lines in found.items():
         try:
-            log.append("accepted", pci=port.pci, port=port.port, residue=lines)
+            log.append("accepted", pci=port.pci, port=port.port, residue=lines, by=by)
         except OSError as error:
             if not done:
                 raise state_dir.unusable(log.path, error) from error

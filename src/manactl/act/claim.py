@@ -37,10 +37,10 @@ from manactl.errors import (
 from manactl.escape import command
 from manactl.journal import file as journal
 from manactl.journal import lock
-from manactl.journal.file import Journal
+from manactl.journal.file import Journal, JournalError
 from manactl.model.claim import ClaimSummary
 from manactl.model.port import DOWN, KEEP, UIO, Evidence, Owner, PortId, PortStatus, Report, Upper
-from manactl.netstate import diff
+from manactl.netstate import diff, rows
 from manactl.netstate.snapshot import PortState, port_to_json
 from manactl.report import resolve
 
@@ -166,7 +166,7 @@ def execute(claim: PreparedClaim, progress: Progress) -> ClaimResult:
     changed: Sequence[str] = ()
     for _ in range(_ROUNDS):
         with claim.signals.step(f"look at {claim.labels} again"):
-            states = _captured(claim.system, claim.ports, claim.request)
+            states = _captured(claim, claim.system, claim.ports)
         changed = _changes(claim, states)
         if changed:
             progress.noted(f"{claim.labels}: changed meanwhile ({changed[0]}); judged again")
@@ -392,7 +392,7 @@ def close_stale(path: Path, boot_id: str) -> None:
 
 
 def _captured(
-    system: HostSystem, ports: Sequence[PortStatus], request: ClaimRequest
+    claim: PreparedClaim, system: HostSystem, ports: Sequence[PortStatus]
 ) -> dict[PortId, PortState]:
     """What is on the ports; not of a port whose netdev is not here, nor of one whose driver may
     hold RTNL for long because it is at a reset: guards refuse these."""
@@ -405,7 +405,7 @@ def _captured(
             anew["link"] = system.link_settings(port.id)
             anew["blueprints"] = system.blueprints(port.id)
         try:
-            kept = request.mode(port) == KEEP
+            kept = claim.request.mode(port) == KEEP
             states[port.id] = replace(system.capture(port.id, alone=kept), **anew)
         except OSError as error:
             raise RolledBack(
@@ -414,7 +414,27 @@ def _captured(
                 hint="try again in a moment",
                 evidence=[Evidence("rtnetlink", "dump", errno.errorcode.get(error.errno or 0))],
             ) from error
-    return states
+    others = _claimed_beside(claim)
+    return {
+        port: replace(state, rows=rows.with_claimed(state, others))
+        for port, state in states.items()
+    }
+
+
+def _claimed_beside(claim: PreparedClaim) -> list[PortState]:
+    """The snapshots of other ports that are claimed in this network namespace. A journal that
+    cannot be read has been reported; without it only the order of equal routes is not known."""
+    here, boot = claim.host.netns(), claim.host.boot_id()
+    found: list[PortState] = []
+    paths: list[Path] = []
+    with contextlib.suppress(JournalError, OSError):
+        paths = journal.paths(claim.request.state_dir)
+    for path in paths:
+        with contextlib.suppress(JournalError, OSError, KeyError, ValueError, TypeError):
+            content = journal.read(path)
+            if content.boot_id == boot and content.netns and content.netns.is_same(here):
+                found += map(PortState.from_json, content.header["snapshot"])
+    return found
 
 
 def _unclaimable(host: Host, ports: Sequence[PortStatus]) -> tuple[Refusal, ...]:
@@ -426,7 +446,7 @@ def _judged(claim: PreparedClaim, system: HostSystem) -> PreparedClaim:
     """The claim with all that the guards find, and a plan."""
     ports = claim.ports
     with claim.signals.step(f"look at {claim.labels}"):
-        states = _captured(system, ports, claim.request)
+        states = _captured(claim, system, ports)
         claimed = [state.ifindex for state in states.values()]
         around = {p.id: system.surroundings(p, states.get(p.id), claimed) for p in ports}
     refusals = tuple(no for port in ports for no in guards.refusals(port, around[port.id]))

@@ -41,7 +41,8 @@ def claim(
     waits: list[Step] = []
     keeps: list[Step] = []
     acts: list[Step] = []
-    stops, drops, restores, lost, notes = [], [], [], [], []
+    stops, restores, lost, notes = [], [], [], []
+    drops: list[str] = []
     listeners: list[Listener] = []
     for status, state, around in ports:
         name = state.main
@@ -74,7 +75,7 @@ def claim(
                 for one in around.fabric or ()
                 if one.matters and one.remaining is not None
             ]
-            drops += [snapshot.describe(one, state.names) for one in _dropped(state, to_uio=to_uio)]
+            drops += snapshot.describe_all(_dropped(state, to_uio=to_uio), state.names)
             restores.append(f"{name} set up, its carrier awaited")
             if state.synthetic is not None and state.synthetic.up:
                 vf = state.ifname
@@ -112,6 +113,12 @@ def claim(
         tuple(map(refusal_words.listener_json, listeners)),
     )
 
+
+_UNTIL = {
+    "lacp": "its partner has answered (LACP)",
+    "updelay": "its updelay is over",
+    "arp": "its ARP probes are answered",
+}
 
 _ANEW = (
     "{name} is destroyed with all that stands on it (--synthetic=uio), and made again at release, "
@@ -182,7 +189,7 @@ def _forwards_later(state: PortState) -> str | None:
         return None
     how = "it has listened and learned (STP)"
     if member.kind == "bond":
-        how = "its partner has answered (LACP)"
+        how = _UNTIL.get(member.by, _UNTIL["lacp"])
     name = state.main
     most = "" if member.within is None else f": up to {member.within:.0f} s more"
     return f"{name} in {member.master}, after release too, until {how}{most}"
@@ -204,6 +211,11 @@ def _sent_by_others(name: str, around: Surroundings) -> list[str]:
         found.append(f"what tc filters of other devices redirect to {name}: that could not be read")
     found += [
         f"packets of {one} that tc filters send by {name}" for one in around.redirecting or ()
+    ]
+    if around.nftables is None:
+        found.append(f"what nftables rules send by {name} (fwd, dup): that could not be read")
+    found += [
+        f"packets that the nftables chain {one} sends by {name}" for one in around.nftables or ()
     ]
     if around.netconsole is None:
         found.append(f"kernel messages (netconsole), should they be sent by {name}")

@@ -43,9 +43,9 @@ from manactl.journal import lock
 from manactl.journal.file import Journal, JournalError
 from manactl.model.claim import ClaimSummary
 from manactl.model.port import Holder, PortId
-from manactl.netstate import members
+from manactl.netstate import members, uppers
 from manactl.netstate.members import Member
-from manactl.netstate.snapshot import Kind
+from manactl.netstate.snapshot import Kind, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +210,7 @@ def _release_claim(run: _Run, path: Path, chosen: Sequence[PortId]) -> None:
             down_for = {port: _down_for(content, port, system.boottime()) for port in ports}
             work = Workplace(system, log, run.signals, run.progress)
             closes = content.ending if set(content.ports) <= set(ports) else None
-            undo = transition.release(steps, work, ports, closes=closes)
+            undo = transition.release(steps, work, ports, closes=closes, by=run.host.who())
             again = [transition.name_of(system, port) for port in ports]
             names = {port: _now_called(system, port, content, run.request.words) for port in ports}
     if not undo.clean:
@@ -249,6 +249,9 @@ def _await_forwarding(run: _Run, ports: Sequence[PortId], wait: float) -> None:
         with run.signals.step(f"wait until {names} forwards"):
             until(system, lambda: not any(one.settling for one in left()), wait)
         now = {one.port: one for one in left()}
+        for one in slow:
+            if one.settling is not None and one.settling.active and not now[one.port].settling:
+                now[one.port] = replace(one, settling=_made_active(system, one, one.settling))
     result.ports[:] = [now.get(one.port, one) for one in result.ports]
 
 
@@ -259,7 +262,20 @@ def _settling(system: HostSystem, port: ReleasedPort) -> Member | None:
         now = system.capture(port.port, (), ()).member
     except OSError:
         return None
+    now = now and now._replace(active=port.settling.active)
     return members.settling(port.settling._replace(forwards=True), now)
+
+
+def _made_active(system: HostSystem, port: ReleasedPort, was: Member) -> Member | None:
+    """Make a port that forwards again the active slave that it was; None when it is."""
+    with contextlib.suppress(OSError):
+        now = system.capture(port.port, (), ())
+        bond = next((one for one in now.uppers if one.name == was.master), None)
+        if bond is None or bond.active == now.ifindex:
+            return None
+        system.send(Request(*uppers.activate(bond, now.ifindex)))
+        return None
+    return was._replace(state="backup", within=None)
 
 
 def _accept(run: _Run, log: Journal, ports: Sequence[PortId]) -> None:
@@ -268,7 +284,7 @@ def _accept(run: _Run, log: Journal, ports: Sequence[PortId]) -> None:
     found = _residue(run, log.content, ports, Outcome.ACCEPTED)
     run.signals.ignore()
     try:
-        accepting.record(log, {port.port: port.residue for port in found})
+        accepting.record(log, {port.port: port.residue for port in found}, run.host.who())
     finally:
         left = log.content.ports
         run.result.ports += [port for port in found if port.port not in left]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -42,6 +43,7 @@ class Network(Protocol):
         alone: bool = False,
     ) -> PortState: ...
     def send(self, request: Request) -> None: ...
+    def send_all(self, requests: Sequence[Request]) -> list[OSError | None]: ...
     def set_sysctl(self, path: str, value: str) -> None: ...
 
 
@@ -192,15 +194,37 @@ class _Restoration:
         return progress
 
     def _send(self, missing: list[MissingFact], *, late: bool) -> set[Fact]:
-        """Send the requests for what is missing, in order; the facts that the kernel has taken."""
-        made = set()
+        """Send the requests for what is missing, in order; the facts that the kernel has taken.
+
+        Those that need a single one go together, as routes do, of which there may be many.
+        """
+        made: set[Fact] = set()
+        together: list[tuple[Fact, Request]] = []
         for one in diff.in_order(missing):
-            for request in self._now.requests(one):
+            asked = self._now.requests(one)
+            if len(asked) == 1 and not late:
+                together.append((one.fact, asked[0]))
+                continue
+            made |= self._send_together(together)
+            together = []
+            for request in asked:
                 if self._try(one.fact, request) or (late and self._reach(one.fact, request)):
                     made.add(one.fact)
                 elif self._errors[one.fact].errno != errno.EEXIST:
                     # There already: the next look shows whether it is the same thing.
                     break
+        return made | self._send_together(together)
+
+    def _send_together(self, asked: Sequence[tuple[Fact, Request]]) -> set[Fact]:
+        """The facts that the kernel has taken, of those with a request each."""
+        made = set()
+        said = self._network.send_all([request for _, request in asked]) if asked else []
+        for (fact, _), error in zip(asked, said, strict=True):
+            if error is None:
+                self._errors.pop(fact, None)
+                made.add(fact)
+            else:
+                self._errors[fact] = error
         return made
 
     def _reach(self, fact: Fact, request: Request) -> bool:
@@ -235,6 +259,17 @@ class _Restoration:
 
     def _inactive(self) -> list[Inactive]:
         return uppers.inactive(self._now.matched, self._now.moved)
+
+    def _waits(self, bond: Inactive) -> bool:
+        """Whether the bond refuses the port as its active slave for a while only: for its updelay,
+        say (bond_option_active_slave_set() wants a slave whose link is up)."""
+        now = self._now.now
+        settling = members.settling(self._wanted.member, now.member)
+        return (
+            settling is not None
+            and (settling.kind, settling.master) == ("bond", bond.now.name)
+            and bond.slave == now.ifindex
+        )
 
     def _restore_sysctls(self) -> bool:
         changed = False
@@ -323,8 +358,14 @@ class _Restoration:
             tuple(snapshot.removal(fact, state.now.names) for fact in state.surplus),
             tuple(snapshot.describe(fact, names) for fact in state.advertised),
             tuple(Lost(loss.cause, loss_words.text(loss, names)) for loss in self._lost),
-            members.settling(wanted.member, state.now.member),
+            self._settling(),
         )
+
+    def _settling(self) -> Member | None:
+        found = members.settling(self._wanted.member, self._now.now.member)
+        if found is not None and any(map(self._waits, self._inactive())):
+            return found._replace(active=True)
+        return found
 
     def _counts(self) -> Mapping[Kind, int]:
         still = {one.fact for one in self._missing}.union(self._now.advertised)
@@ -349,6 +390,8 @@ class _Restoration:
             elif pair.now.up is not pair.was.up:
                 yield f"{pair.now.describe()} {_updown(pair)} ({self._why(pair.now.ifindex)})"
         for bond in self._inactive():
+            if self._waits(bond):
+                continue
             slave = names.get(bond.slave) or names.get(bond.was.active or 0, str(bond.slave))
             is_now = names.get(bond.now.active or 0, "none")
             why = self._why(bond.was) if bond.slave > 0 else "it is gone"
@@ -419,7 +462,7 @@ def _without_coming(wanted: PortState, missing: list[MissingFact]) -> list[Missi
     ]
 
 
-def _link_local_of(fact: Fact) -> set[int]:
+def _link_local_of(fact: Fact) -> AbstractSet[int]:
     """The device of an IPv6 link-local address; nothing for any other fact."""
     if snapshot.is_ipv6_address(fact) and snapshot.is_link_scope(fact):
         return snapshot.devices_of(fact)

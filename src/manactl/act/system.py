@@ -191,6 +191,9 @@ class LiveSystem:
     def send(self, request: Request) -> None:
         self.rtnl.send(request)
 
+    def send_all(self, requests: Sequence[Request]) -> list[OSError | None]:
+        return self.rtnl.send_all(requests)
+
     def set_sysctl(self, path: str, value: str) -> None:
         stacked_links.put_setting(path, value)
 

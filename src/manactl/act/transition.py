@@ -389,16 +389,23 @@ def _finished(step: KeepState, undone: Undone, system: System) -> Undone:
 
 
 def release(
-    steps: Sequence[Step], work: Workplace, ports: Sequence[PortId], *, closes: str | None
+    steps: Sequence[Step],
+    work: Workplace,
+    ports: Sequence[PortId],
+    *,
+    closes: str | None,
+    by: Mapping[str, object],
 ) -> UndoResult:
-    """Undo the steps of these ports. `closes`: how the journal is closed, when they are its last.
+    """Undo the steps of these ports. `closes`: how the journal is closed, when they are its last;
+    `by`: who asked for it.
 
     Signals are ignored from here on: stopping half-way helps nobody. Refused when not even the
     first record can be written: nothing has been touched then.
     """
     work.signals.ignore()
     try:
-        work.log.append("releasing", ports=[snapshot.port_to_json(port) for port in ports])
+        released = [snapshot.port_to_json(port) for port in ports]
+        work.log.append("releasing", ports=released, by=by)
     except OSError as error:
         raise state_dir.unusable(work.log.path, error) from error
     result = undo([step for step in reversed(steps) if step.port in ports], work)

@@ -49,6 +49,12 @@ def _recover() -> click.Command:
     return recover
 
 
+def _history() -> click.Command:
+    from manactl.cli.history import history  # noqa: PLC0415
+
+    return history
+
+
 def _explain() -> click.Command:
     from manactl.cli.explain import explain  # noqa: PLC0415
 
@@ -59,6 +65,7 @@ COMMANDS: dict[str, Callable[[], click.Command]] = {
     "claim": _claim,
     "explain": _explain,
     "doctor": _doctor,
+    "history": _history,
     "recover": _recover,
     "release": _release,
     "status": _status,

@@ -209,12 +209,15 @@ def guard_sockets(port: PortStatus, around: Surroundings) -> Refusal | None:
 
 
 def guard_forwarding(port: PortStatus, around: Surroundings) -> Refusal | None:
-    """Connections of containers, virtual machines or others are forwarded through the port."""
+    """Connections of containers, virtual machines or others are forwarded through the port, or
+    put into an IPsec tunnel that leaves by it."""
     if around.forwarded is None or around.state is None:
         return refusal(port, Code.FORWARDING, Unread(Source.FORWARDING))
-    if not around.forwarded or not around.state.in_use:
+    if around.ipsec is None:
+        return refusal(port, Code.FORWARDING, Unread(Source.IPSEC))
+    if not (around.forwarded or around.ipsec) or not around.state.in_use:
         return None
-    return refusal(port, Code.FORWARDING, why.Forwarding(around.forwarded))
+    return refusal(port, Code.FORWARDING, why.Forwarding(around.forwarded, around.ipsec))
 
 
 Guard = Callable[[PortStatus, Surroundings], Refusal | None]

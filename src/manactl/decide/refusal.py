@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         Connection,
         FabricRoute,
         Forwarded,
+        IpsecTunnel,
         Manager,
         PacketSocket,
         RdmaUser,
@@ -41,6 +42,7 @@ class Source(enum.Enum):
     MANAGERS = enum.auto()
     SOCKETS = enum.auto()
     FORWARDING = enum.auto()
+    IPSEC = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,9 +174,10 @@ class Sockets:
 
 @dataclass(frozen=True, slots=True)
 class Forwarding:
-    """Connections of others."""
+    """Connections of others, and IPsec tunnels, whose packets may be anybody's."""
 
     flows: tuple[Forwarded, ...]
+    ipsec: tuple[IpsecTunnel, ...] = ()
 
 
 # --- what no waiver changes -------------------------------------------------------------------

@@ -29,6 +29,7 @@ _UNREAD = {
     Source.PACKET_SOCKETS: ("proc", "/proc/net/packet"),
     Source.MANAGERS: ("proc", "which network managers run"),
     Source.FORWARDING: ("conntrack", "the connections that are forwarded for others"),
+    Source.IPSEC: ("xfrm", "the IPsec policies"),
     Source.SOCKETS: ("sock_diag", "the UDP sockets and SCTP associations"),
 }
 
@@ -163,7 +164,13 @@ def message(refusal: Refusal) -> str:  # noqa: PLR0911, PLR0912 - a case for eac
         case why.Sockets(sockets):
             names = _some(f"{one.protocol} {_connection(one)}" for one in sockets)
             return f"connected sockets that are not TCP's use it: {names}; what they send is lost"
-        case why.Forwarding(flows):
+        case why.Forwarding(flows, ipsec):
+            tunnels = (
+                f"IPsec puts packets into tunnels that leave by it ({_some(ipsec)}); they are lost "
+                "until release"
+            )
+            if not flows:
+                return tunnels
             total = sum(flow.connections for flow in flows)
             names = _some(
                 f"{flow.connections} of {flow.source} ({flow.example}){_in(flow.netns)}"
@@ -173,7 +180,7 @@ def message(refusal: Refusal) -> str:  # noqa: PLR0911, PLR0912 - a case for eac
             return (
                 f"{total} forwarded connection{'s' * (total != 1)} of {few} use it: {names}; they "
                 "stall until release, and the kernel may forget those that are masqueraded"
-            )
+            ) + (f". {tunnels}" if ipsec else "")
         case why.NoRdmaDevice(elsewhere, names):
             return (
                 _no_rdma_device(names)
@@ -279,8 +286,11 @@ def evidence(refusal: Refusal) -> tuple[Evidence, ...]:  # noqa: PLR0911, PLR091
                 )
                 for one in sockets
             )
-        case why.Forwarding(flows):
-            return tuple(Evidence("conntrack", "forwarded", flow._asdict()) for flow in flows)
+        case why.Forwarding(flows, ipsec):
+            return (
+                *(Evidence("conntrack", "forwarded", flow._asdict()) for flow in flows),
+                *(Evidence("xfrm", "policy", one._asdict()) for one in ipsec),
+            )
         case why.Managers(managers):
             return tuple(Evidence("run", m.source, m.managed) for m in managers)
         case why.NoRdmaDevice(_, names):

@@ -36,6 +36,17 @@ def driver(machine: Machine) -> Iterator[Finding]:
     bound = [function for function in machine.functions if function.driver == "mana"]
     dead = [function for function in bound if not function.ports]
     for function in dead:
+        if function.set_up:
+            yield Finding(
+                "no-port",
+                Level.FIX,
+                f"{function.pci} is bound to mana, and no netdev of it can be seen from here",
+                "its ports are in network namespaces that this process cannot look into (in a "
+                "pod, those of the host), or the driver could not make them; the kernel log "
+                "shows which",
+                ("manactl status  # on the host, as root", "journalctl -k -g mana"),
+            )
+            continue
         yield Finding(
             "no-port",
             Level.FIX,

@@ -47,6 +47,7 @@ class Function:
     rdma: tuple[str, ...]  # RDMA devices that are visible here
     rdma_served: bool  # mana_ib has bound to it, whether its devices are visible here or not
     rdma_elsewhere: tuple[str, ...] = ()  # RDMA devices in other network namespaces
+    set_up: bool = False  # the driver has got as far as the devices that mana_ib binds to
 
 
 @dataclass(frozen=True, slots=True)

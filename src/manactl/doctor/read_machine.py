@@ -130,7 +130,7 @@ def _functions(report: Report, roots: Roots) -> Iterator[Function]:
         ports = sum(port.id.pci == pci for port in report.ports)
         rdma = tuple(node.name for node in seen.rdma)
         away = tuple(node.name for node in seen.elsewhere)
-        yield Function(pci, "mana", ports, rdma, seen.rdma_driver, away)
+        yield Function(pci, "mana", ports, rdma, seen.rdma_driver, away, seen.auxiliary)
     for pci, driver in sysfs.unbound(roots):
         yield Function(pci, driver, 0, (), False)
 

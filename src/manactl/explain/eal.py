@@ -12,6 +12,10 @@ TOPICS = (
         forms=forms(
             """
             Requested device <name> cannot be used
+            Cannot find pci device
+            EAL: Cannot find device <n>:
+            Error while adding device
+            Cannot find resource for device
             Driver cannot attach the device
             Cannot find bus for device
             Cannot find bus (<any>)
@@ -125,6 +129,8 @@ TOPICS = (
             Cannot init memory
             EAL: FATAL: Cannot init memory
             No available <n> kB hugepages reported
+            No free hugepages reported in <name>
+            couldn't allocate memory
             <n> hugepages of size <n> reserved, but no mounted hugetlbfs found
             Failed to lock hugepage directory
             Cannot preallocate VA space for hugepage memory
@@ -194,6 +200,7 @@ TOPICS = (
             EAL: FATAL: Cannot use IOVA as 'PA'
             Unsupported IOVA mode
             Physical addresses are unavailable, selecting IOVA as VA
+            cannot open /proc/self/pagemap
             IOMMU is not available, selecting IOVA as PA
             not all devices may be able to initialize
             not all buses may be able to initialize
@@ -273,6 +280,12 @@ TOPICS = (
             Invalid 'command line' arguments
             Invalid EAL arguments
             Cannot detect lcores
+            Cannot create lcore thread
+            invalid coremask
+            invalid core list syntax
+            invalid parameter for --<name>
+            invalid parameters for --<name>
+            eal_parse_args failed
             unsupported cpu type
             Cannot init plugins
             No lcore available
@@ -331,6 +344,8 @@ TOPICS = (
             Multi-process socket <name>
             Selected IOVA mode '<name>'
             VFIO support initialized
+            VFIO support could not be initialized
+            VFIO modules not loaded, skipping VFIO support
             Buses did not request a specific IOVA mode
             IOMMU is available, selecting IOVA as VA mode
             wants IOVA as '<name>'
@@ -347,6 +362,66 @@ TOPICS = (
         check=(Step("Who has which port:", "manactl status -v"),),
         origin="rte_eal_init() of DPDK",
         see=("dpdk-tx-queues",),
+    ),
+    Topic(
+        name="dpdk-uio-vfio",
+        kind=Kind.MESSAGE,
+        title="DPDK works on a device of uio or vfio, which a MANA port never is",
+        forms=forms(
+            """
+            Error enabling interrupts for fd <n>
+            Error disabling interrupts for fd <n>
+            not managed by UIO driver, skipped
+            not managed by VFIO driver, skipping
+            Cannot open /dev/uio<n>
+            Cannot find uio device
+            failed to select IOMMU type
+            failed to open VFIO group <n>
+            VFIO group is not viable! Not all devices in IOMMU group bound to VFIO or unbound
+            """
+        ),
+        means=(
+            "The line is about another device, the VMBus device of a netvsc interface "
+            "(uio_hv_generic), or a MANA function that somebody has bound to uio or vfio-pci. Such "
+            "a function has no netdev and no RDMA device: DPDK's net_mana works beside the "
+            "kernel's mana driver, through RDMA."
+        ),
+        check=(Step("What each MANA function is bound to:", "manactl doctor"),),
+        remedy=(
+            Step(
+                "Bind a MANA function to its driver again:",
+                "echo PCI > /sys/bus/pci/drivers/vfio-pci/unbind; "
+                "echo PCI > /sys/bus/pci/drivers/mana/bind",
+            ),
+        ),
+        origin="EAL and the PCI bus of DPDK",
+        see=("dpdk-device-unusable", "dpdk-init"),
+    ),
+    Topic(
+        name="dpdk-mlx5",
+        kind=Kind.MESSAGE,
+        title="a line of the mlx5 driver: another NIC's, not MANA's",
+        prefixes=("mlx5:", "mlx5_", "mlx4_"),
+        forms=forms(
+            """
+            mlx5_net: probe of PCI device <any> aborted after encountering an error: <any>
+            mlx5_common: Failed to load driver <any>
+            mlx5_common: Verbs device not found: <name>
+            no Verbs device matches PCI device <name>, are kernel drivers loaded?
+            """
+        ),
+        means=(
+            "NVIDIA's (Mellanox) NICs have a model of their own, which DPDK's mlx5 driver shares with "
+            "the kernel's; Azure has such VFs beside MANA ones. manactl knows nothing of them, and "
+            "a MANA port plays no part. A program that may use both needs both drivers: "
+            "librte_net_mlx5 and librte_net_mana."
+        ),
+        check=(
+            Step("Which NICs there are:", "lspci -nn -d 15b3: ; lspci -nn -d 1414:"),
+            Step("The MANA ports:", "manactl status"),
+        ),
+        origin="librte_net_mlx5, librte_common_mlx5, mlx5_core",
+        see=("dpdk-device-unusable",),
     ),
     Topic(
         name="dpdk-port-owned",

@@ -92,6 +92,8 @@ def find(text: str) -> Found:
         return Found(topics, next((t.errno for t in topics if t.errno is not None), None))
     number = _errno_in(text)
     topics = _forms_in(text)
+    if not any(topic.kind is Kind.MESSAGE for topic in topics):
+        topics = (*_by_prefix(text), *topics)
     if not topics and (code := _EXIT.search(text)):
         topics = tuple(t for t in TOPICS if t.exit_code == int(code[1] or code[2]))
     known = tuple(topic for topic in errnos.TOPICS if topic.errno == number)
@@ -170,6 +172,12 @@ def _forms_in(text: str) -> tuple[Topic, ...]:
         )
     ]
     return tuple(dict.fromkeys(topic for _, topic in sorted(outer, key=lambda place: place[0])))
+
+
+def _by_prefix(text: str) -> tuple[Topic, ...]:
+    """The topic of the program that begins its lines so; a timestamp may stand before it."""
+    words = text.lower().split(" ")
+    return tuple(t for t in TOPICS if any(word.startswith(t.prefixes) for word in words[:4]))
 
 
 def _words(text: str) -> set[str]:

@@ -147,9 +147,11 @@ TOPICS = (
         "Containers behind a bridge, virtual machines or whoever routes by this host have connections "
         "through the port, masqueraded or not, or to a service that is published at its address. They "
         "have no socket here. They stall while the port is claimed; what is masqueraded the "
-        "kernel may forget when the port goes down.",
-        "connection tracking (nf_conntrack_netlink) and the routes of both ends",
-        check=(Step("Which they are:", "conntrack -L"),),
+        "kernel may forget when the port goes down. An IPsec policy without a device of its own puts "
+        "packets, whosoever they are, into a tunnel that leaves by the port.",
+        "connection tracking (nf_conntrack_netlink) and the routes of both ends; the policies of xfrm",
+        check=(Step("Which they are:", "conntrack -L"),
+               Step("The policies of IPsec:", "ip xfrm policy show dir out")),
         remedy=(Step("Move the containers, or wait until they are done."),
                 Step("Where the entries cannot be read:", "modprobe nf_conntrack_netlink")),
     ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from manactl.explain.topic import Kind, Step, Topic
+from manactl.explain.topic import Kind, Step, Topic, forms
 
 _WHO = Step("Who has the port's vport:", "manactl status -v PORT")
 
@@ -135,10 +135,54 @@ TOPICS = (
         "change remove the debugfs directory under it; __bond_release_one() calls __dev_set_mtu()",
     ),
     Topic(
+        name="ethtool-refused",
+        kind=Kind.MESSAGE,
+        title="ethtool asked for something that the driver of the netdev does not have, or refuses",
+        forms=forms(
+            """
+            netlink error: Operation not supported
+            netlink error: Invalid argument
+            netlink error: failed to retrieve link settings
+            netlink error: requested <any> out of range
+            Cannot get device <any>settings: Operation not supported
+            Cannot get device <any>parameters: Operation not supported
+            Cannot set device <any>settings: Operation not supported
+            Cannot set device <any>parameters: Operation not supported
+            Cannot set device <any>parameters: Invalid argument
+            Cannot get register dump: Operation not supported
+            Cannot get EEPROM data: Operation not supported
+            Cannot set new settings: Operation not supported
+            Cannot get wake-on-lan settings: Operation not supported
+            Cannot advertise <name>
+            """
+        ),
+        means=(
+            "The mana driver has rings, channels, RSS, statistics, link speed and, in newer kernels, "
+            "coalescing; it has no pause frames, registers, EEPROM, Wake-on-LAN, FEC or speed to "
+            "be set. An invalid argument is mostly a number that it does not take: more channels "
+            "or longer rings than `ethtool -l` and `ethtool -g` show. Nothing was changed, and it "
+            "says nothing about the vport's owner."
+        ),
+        check=(Step("What can be set, and to what:", "ethtool -g PORT; ethtool -l PORT"),),
+        remedy=(
+            Step(
+                "Stay within these limits, and change nothing while a raw queue pair has the port."
+            ),
+        ),
+        origin="the ethtool operations of mana (mana_ethtool_ops), which EOPNOTSUPP comes for",
+        see=("port-settings", "EOPNOTSUPP", "mtu-bug"),
+    ),
+    Topic(
         name="rdma-res-qp",
         kind=Kind.MESSAGE,
         title="`rdma resource show qp` does not work with MANA",
-        forms=("error: Operation not supported", "rdma res show qp", "rdma resource show qp"),
+        forms=(
+            "^error: Operation not supported",
+            "rdma: error: Operation not supported",
+            "qp error: Operation not supported",
+            "rdma res show qp",
+            "rdma resource show qp",
+        ),
         means=(
             "The command asks the driver for each queue pair's state, and mana_ib cannot answer "
             "that: the list ends with EOPNOTSUPP as soon as a queue pair exists, the kernel's "

@@ -47,6 +47,7 @@ TOPICS = (
         name="dpdk-netvsc-vf-failed",
         kind=Kind.MESSAGE,
         title="DPDK did not get the MANA port of a netvsc device",
+        prefixes=("hn_vf_", "netvsc_hotadd_", "netvsc_hotplug_"),
         forms=forms(
             """
             <name>: can't open directory <name>, retrying in 1 second
@@ -55,6 +56,10 @@ TOPICS = (
             Can not find owner for port <n>
             Can set owner for port <n>
             Couldn't find port for VF
+            port <n> VF probe failed <n>
+            VF probe failed <n>
+            VF configure failed: <n>
+            Failed to attach VF device
             Failed to add PCI device <name> (ret=<n>)
             Failed to add VF: <n>
             Failed to allocate hotadd context
@@ -119,6 +124,7 @@ TOPICS = (
         name="dpdk-netvsc-channel",
         kind=Kind.MESSAGE,
         title="DPDK and the host do not understand each other on the synthetic channel",
+        prefixes=("hn_nvs_", "hn_rndis_", "hn_chim_", "eth_hn_probe", "vmbus_uio_"),
         forms=forms(
             """
             Could not get MTU via RNDIS

@@ -196,12 +196,15 @@ TOPICS = (
     _topic(
         "settling", "the port is up, and its bridge or bond uses it a while later (exit 0)",
         "A bridge with STP lets a port listen and learn first, for one forward delay each, 15 s "
-        "unless set otherwise. An 802.3ad bond waits for the LACP partner at the other end.",
+        "unless set otherwise. A bond waits for its updelay, for an answer to its ARP probes, or "
+        "(802.3ad) for the LACP partner at the other end. A port that was the active slave is made "
+        "it again by release --wait, or by the command that release prints.",
         "the state of the port in its bridge or bond, by rtnetlink",
         check=(Step("Its state in the bridge:", "bridge link show dev PORT"),
                Step("Its state in the bond:", "cat /proc/net/bonding/BOND")),
         remedy=(Step("Wait for it the next time:", "manactl release PORT --wait 60"),),
-        forms=("is listening; <name> forwards in up to <n> s", "waits for its LACP partner"),
+        forms=("is listening; <name> forwards in up to <n> s", "waits for its LACP partner",
+               "waits for the updelay of <name>", "waits for an answer to the ARP probes of <name>"),
         see=("lost",),
     ),
     _topic(

@@ -3,6 +3,7 @@
 A form is a message as its program prints it, with holes: `<n>` a number (also negative or
 hexadecimal), `<name>` one word, `<any>` anything. Letter case and the amount of space do not
 matter, nor what stands before and after it, so that a line may come with its timestamp and device.
+With `^` in front nothing stands before it.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ class Topic:
     errno: int | None = None
     exit_code: int | None = None
     see: tuple[str, ...] = ()
+    prefixes: tuple[str, ...] = ()  # how lines begin that no form knows, but whose program does
 
 
 def forms(text: str) -> tuple[str, ...]:
@@ -61,18 +63,20 @@ def forms(text: str) -> tuple[str, ...]:
 def anchor(form: str) -> str:
     """The longest part of a form that every text has which the form occurs in: in lower case, and
     with one space for any amount of it."""
-    return max(_HOLE.sub("\n", form.lower()).split("\n"), key=len)
+    return max(_HOLE.sub("\n", form.lower().removeprefix("^")).split("\n"), key=len)
 
 
 @functools.cache
 def pattern(form: str) -> re.Pattern[str]:
     """The regular expression that a form stands for."""
+    first = form.startswith("^")
+    form = form.removeprefix("^")
     parts = [
         _HOLES.get(part) or r"\s+".join(map(re.escape, part.split(" ")))
         for part in _HOLE.split(form)
         if part
     ]
     text = "".join(parts)
-    before = r"(?<!\w)" if re.match(r"\w", form) else ""
+    before = "^" if first else r"(?<!\w)" if re.match(r"\w", form) else ""
     after = r"(?!\w)" if re.search(r"\w$|<n>$", form) else ""
     return re.compile(before + text + after, re.IGNORECASE)

@@ -28,12 +28,13 @@ from manactl.model.port import ClaimInfo, PortId
 
 SCHEMA = "manactl.journal/1"
 _FAMILY, _VERSION = SCHEMA.split("/")
-_HISTORY_KEEPS = 50
+_HISTORY_KEEPS = 100
+_HISTORY_BYTES = 256 << 20  # a snapshot with a full routing table has some 20 MB
 _SUFFIX = ".journal"
 _RESERVED = 1 << 16  # bytes: some hundred records
 _NOT_A_FILE = (errno.ELOOP, errno.EISDIR, errno.ENXIO)  # a link, a directory, a socket
 _IN_NAME = r"([0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])-\d+"
-_SETTLES = ("released", "accepted")  # records after which a port is no longer claimed
+SETTLES = ("released", "accepted")  # records after which a port is no longer claimed
 _NAMED_MOST = 10  # functions in a file's name, which has room for no more
 
 
@@ -64,8 +65,13 @@ class Content:
     @property
     def ports(self) -> tuple[PortId, ...]:
         """The ports of the claim that are neither released nor accepted yet."""
-        settled = {(r["pci"], r["port"]) for r in self.records if r["event"] in _SETTLES}
-        return tuple(p for p in _ports(self.header) if (p.pci, p.port) not in settled)
+        settled = {(r["pci"], r["port"]) for r in self.records if r["event"] in SETTLES}
+        return tuple(p for p in self.all_ports if p.key not in settled)
+
+    @property
+    def all_ports(self) -> tuple[PortId, ...]:
+        """The ports of the claim, settled ones included."""
+        return _ports(self.header)
 
     @property
     def boot_id(self) -> str:
@@ -98,12 +104,13 @@ class Content:
         return tuple(map(str, found[-1].get("lines", ()))) if found else ()
 
     @property
-    def _claimed(self) -> bool:
+    def claimed(self) -> bool:
+        """Whether the claim was made, whatever came after."""
         return any(record["event"] == "claimed" for record in self.records)
 
     def phase_of(self, port: PortId) -> str:
         """`claimed`, or `interrupted`: begun, and neither finished nor undone."""
-        if not self._claimed or any(r["event"] == "unwinding" for r in self.records):
+        if not self.claimed or any(r["event"] == "unwinding" for r in self.records):
             return "interrupted"
         everything = [{"pci": port.pci, "port": port.port}]
         releasing = (
@@ -244,9 +251,9 @@ def _read_header(path: Path) -> Content | None:
     return content if known else None
 
 
-def paths(state_dir: Path) -> list[Path]:
-    """The journals that are not in the history, oldest first."""
-    directory = state_dir / "claims"
+def paths(state_dir: Path, folder: str = "claims") -> list[Path]:
+    """The journals that are not in the history, or those of that folder, oldest first."""
+    directory = state_dir / folder
     try:
         names = sorted(os.listdir(directory))
     except FileNotFoundError:
@@ -275,10 +282,15 @@ def archive(path: Path) -> None:
     path.rename(history / path.name)
     statedir.sync(history)
     statedir.sync(path.parent)
-    old = sorted(name for name in os.listdir(history) if name.endswith(_SUFFIX))
-    for name in old[:-_HISTORY_KEEPS]:
+    kept = room = 0
+    for name in sorted(os.listdir(history), reverse=True):
+        if not name.endswith(_SUFFIX):
+            continue
         with contextlib.suppress(OSError):
-            (history / name).unlink()
+            room += os.lstat(history / name).st_size
+            kept += 1
+            if kept > _HISTORY_KEEPS or (room > _HISTORY_BYTES and kept > 1):
+                (history / name).unlink()
 
 
 # --- lines ----------------------------------------------------------------------------------

@@ -7,12 +7,12 @@ reads the same files as here. Only root may do that.
 
 from __future__ import annotations
 
+import _socket  # `socket` makes enums, which no other part of status needs
 import contextlib
 import errno
 import functools
 import os
 import re
-import socket
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -61,15 +61,20 @@ class Namespace(NamedTuple):
 class NetnsSource(Protocol):
     """Answers where the netdevs of a function are that our /sys does not show."""
 
-    def find(self, pci: str, dev_ports: Collection[int]) -> Mapping[int, NetdevInNetns]:
-        """By dev_port those that were found; OSError when the search could not be made."""
+    def find(self, pci: str, dev_ports: Collection[int] | None) -> Mapping[int, NetdevInNetns]:
+        """By dev_port those of `dev_ports` that were found, None for all that there are; OSError
+        when the search could not be made."""
 
 
 def own(proc: str = "/proc") -> NetnsId:
     """The network namespace that this process is in."""
     cookie = None
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as any_one:
-        answer = any_one.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8)
+    with contextlib.suppress(OSError):
+        any_one = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
+        try:
+            answer = any_one.getsockopt(_socket.SOL_SOCKET, SO_NETNS_COOKIE, 8)
+        finally:
+            any_one.close()
         cookie = int.from_bytes(answer, sys.byteorder)
     return NetnsId(_inode(f"{proc}/self/ns/net"), cookie)
 
@@ -99,11 +104,12 @@ class OtherNamespaces:
         self._named = named
         self._wait = wait
 
-    def find(self, pci: str, dev_ports: Collection[int]) -> Mapping[int, NetdevInNetns]:
+    def find(self, pci: str, dev_ports: Collection[int] | None) -> Mapping[int, NetdevInNetns]:
         if os.geteuid():
             raise PermissionError(errno.EPERM, "only root may look into all of them")
         places = list(namespaces(self._roots.proc, self._named))
-        answer = Child(lambda: _search(places, pci, set(dev_ports))).collect(self._wait)
+        wanted = None if dev_ports is None else set(dev_ports)
+        answer = Child(lambda: _search(places, pci, wanted)).collect(self._wait)
         if not isinstance(answer, dict):
             raise TimeoutError(errno.ETIMEDOUT, "the search did not end in time")
         if answer["error"]:
@@ -145,7 +151,7 @@ def _inode(path: str) -> int | None:
         return None
 
 
-def _search(places: Collection[Namespace], pci: str, wanted: set[int]) -> dict[str, object]:
+def _search(places: Collection[Namespace], pci: str, wanted: set[int] | None) -> dict[str, object]:
     """What the child finds, as plain values; `error` is an errno that ended the search."""
     found: dict[int, tuple[str, int, tuple[object, ...]]] = {}
     try:
@@ -160,10 +166,10 @@ def _search(places: Collection[Namespace], pci: str, wanted: set[int]) -> dict[s
             except (FileNotFoundError, ProcessLookupError):
                 continue  # it has gone since
             for port in sysfs.netdevs(Roots(), pci):
-                if port.dev_port in wanted:
+                if wanted is None or port.dev_port in wanted:
                     found[port.dev_port] = (place.name, place.inode, tuple(port.netdev))
             _check(libc.umount2(b"/sys", MNT_DETACH))
-            if len(found) == len(wanted):
+            if wanted is not None and len(found) == len(wanted):
                 break
     except OSError as error:
         return {"error": error.errno or errno.EIO, "found": {}}

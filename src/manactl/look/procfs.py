@@ -17,6 +17,7 @@ _UNIT = r"[^/]+\.(?:service|scope|socket|mount|swap)$"
 OWN_MOUNTS = "/proc/self/mountinfo"
 _USER_MANAGER = r"user@(\d+)\.service"
 _PTRACE = 1 << 19  # CAP_SYS_PTRACE
+_DELETED = " (deleted)"  # what the kernel puts after a path that may be another file's by now
 # What answers for a file out of the kernel's own memory or disks. The server of any other (FUSE,
 # NFS), and of what an overlay is made of, may take for ever.
 _OWN = frozenset(
@@ -42,6 +43,7 @@ def holders(proc: str, rdevs: Collection[int]) -> Holders:
     pids: dict[int, list[int]] = {rdev: [] for rdev in rdevs}
     counts = dict.fromkeys(rdevs, 0)
     mounts = _mounts(OWN_MOUNTS) if rdevs else {}
+    others: set[tuple[int, str]] = set()
     entries = os.listdir(proc) if rdevs else []
     unlisted = bool(rdevs) and _unlisted(proc, entries)
     hidden = unlisted
@@ -49,14 +51,13 @@ def holders(proc: str, rdevs: Collection[int]) -> Holders:
         if not entry.isdecimal():
             continue
         try:
-            found, unseen = _devices(f"{proc}/{entry}", mounts)
+            found, unseen = _devices(f"{proc}/{entry}", mounts, pids.keys(), others)
         except PermissionError:
             hidden = True
             continue
         except OSError:  # it has ended
             continue
         hidden = hidden or unseen
-        found = [rdev for rdev in found if rdev in pids]
         for rdev in set(found):
             pids[rdev].append(int(entry))
             counts[rdev] += found.count(rdev)
@@ -139,13 +140,19 @@ def container_of(cgroup: str) -> str | None:
     return None
 
 
-def _devices(process: str, mounts: dict[int, tuple[str, bool]]) -> tuple[list[int], bool]:
-    """st_rdev of the device nodes among a process's descriptors; whether one was not looked at
-    that may be a uverbs device.
+def _devices(
+    process: str,
+    mounts: dict[int, tuple[str, bool]],
+    wanted: Collection[int],
+    others: set[tuple[int, str]],
+) -> tuple[list[int], bool]:
+    """st_rdev of the wanted device nodes among a process's descriptors; whether one was not looked
+    at that may be a uverbs device.
 
     Only links that can be device nodes are followed, and only on file systems that answer by
     themselves: stat() of a file whose server is gone would never return. An error is that one
-    descriptor's.
+    descriptor's. `others` are the files, by mount and path, that this search has seen to be no
+    wanted device: daemons have /dev/null open a thousand times.
     """
     found = []
     unseen = False
@@ -158,15 +165,20 @@ def _devices(process: str, mounts: dict[int, tuple[str, bool]]) -> tuple[list[in
                 if not (target.startswith("/dev/") or "uverbs" in target):
                     continue
                 number = _mount_id(f"{process}/fdinfo/{name}")
+                if (number, target) in others:
+                    continue
                 if number not in mounts and more is None:
                     more = _mounts(f"{process}/mountinfo")  # another mount namespace
                 kind, nodev = mounts.get(number) or (more or {}).get(number) or ("", False)
                 if number >= 0 and kind not in _OWN:
                     # Where device nodes do not work none can have been opened.
                     unseen = unseen or ("uverbs" in target and not nodev)
+                elif (rdev := _rdev(name, directory, number)) is None:
                     continue
-                if (rdev := _rdev(name, directory, number)) is not None:
+                elif rdev in wanted:
                     found.append(rdev)
+                elif number >= 0 and not target.endswith(_DELETED):
+                    others.add((number, target))
             except PermissionError:
                 unseen = True
             except OSError:
@@ -190,9 +202,19 @@ def _rdev(name: str, directory: int, mount: int) -> int | None:
 
 
 def _mount_id(fdinfo: str) -> int:
-    """-1 when it cannot be read."""
-    found = re.search(r"^mnt_id:\s*(\d+)$", text(fdinfo) or "", re.MULTILINE)
-    return int(found[1]) if found else -1
+    """-1 when it cannot be read. There may be thousands: hence without a file object."""
+    try:
+        file = os.open(fdinfo, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return -1
+    try:
+        data = os.read(file, 4096)
+    except OSError:
+        return -1
+    finally:
+        os.close(file)
+    number = data.partition(b"\nmnt_id:")[2].partition(b"\n")[0].strip()
+    return int(number) if number.isdigit() else -1
 
 
 def _mounts(mountinfo: str) -> dict[int, tuple[str, bool]]:

@@ -1,5 +1,6 @@
 """Packets that others send by a port without a socket or a route: tc filters of other devices that
-redirect or mirror here, and the kernel's messages (netconsole)."""
+redirect or mirror here, nftables rules that do (`fwd`, `dup`), and the kernel's messages
+(netconsole)."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from manactl.look.text_files import text
-from manactl.wire import tc
+from manactl.wire import nft, tc
 from manactl.wire.netlink import NETLINK_ROUTE, Message, NetlinkSocket
 
 SHARED = "devices with a shared tc block"
@@ -59,6 +60,25 @@ def _targets(netlink: Dump, index: int, parents: Collection[int]) -> set[int]:
         for message in answers:
             found |= tc.targets_of_filter(message.body)
     return found
+
+
+def nftables(ifindex: int, sys: Path = Path("/sys")) -> tuple[str, ...]:
+    """The chains with rules that send packets by this device, or by one that a map tells. To ask
+    where nf_tables is not loaded would load it."""
+    if not (sys / "module/nf_tables").exists():
+        return ()
+    with NetlinkSocket(nft.NETLINK_NETFILTER, strict=False) as netlink:
+        return chains(netlink, ifindex)
+
+
+def chains(netlink: Dump, ifindex: int) -> tuple[str, ...]:
+    found = [
+        sender.chain
+        for message in netlink.dump(nft.NFT_MSG_GETRULE, nft.rules())
+        for sender in nft.senders(message.body)
+        if sender.ifindex in (ifindex, None)
+    ]
+    return tuple(dict.fromkeys(found))
 
 
 def netconsole(name: str, sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> bool | None:

@@ -10,8 +10,8 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import Collection, Iterable, Mapping
-from typing import Self
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Self
 
 from manactl.look import stacked_links
 from manactl.model.port import PortId
@@ -47,6 +47,9 @@ from manactl.wire.if_link import (
 )
 from manactl.wire.netlink import NETLINK_ROUTE, NetlinkSocket
 
+if TYPE_CHECKING:
+    from manactl.wire.tunnels import Outer
+
 _RTM_NEWNSID, _RTM_GETNSID = 88, 90
 _NETNSA_NSID, _NETNSA_FD = 1, 3
 _AF_BRIDGE = 7
@@ -55,7 +58,10 @@ _NO_WAY = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL, er
 
 
 class Rtnl:
-    """One rtnetlink socket, for the network namespace it is opened in."""
+    """One rtnetlink socket, for the network namespace it is opened in. `ipsec` tells leaves_by()
+    the tunnels that policies put packets to an address, from a source, into."""
+
+    ipsec: Callable[[bytes, bytes], Sequence[Outer]] | None = None
 
     def __init__(self) -> None:
         self._socket = NetlinkSocket(NETLINK_ROUTE)
@@ -104,6 +110,10 @@ class Rtnl:
 
     def send(self, request: Request) -> None:
         self._socket.request(request.type, request.flags, request.body)
+
+    def send_all(self, requests: Sequence[Request]) -> list[OSError | None]:
+        """Send them in their order, and tell of each what the kernel said against it."""
+        return self._socket.request_all(requests)
 
     def dumps(self) -> Dumps:
         """All tables that can refer to a port, of this namespace."""
@@ -291,7 +301,27 @@ class Rtnl:
         mark: int = 0,
         flow: bytes = b"",
     ) -> set[int]:
-        """The interfaces by which packets to that address leave, none of what stays here.
+        """The interfaces by which packets to that address leave, none of what stays here: where an
+        IPsec policy puts them into a tunnel, those of the tunnel.
+
+        OSError when the kernel does not look it up (an address that cannot be one of a peer).
+        """
+        outers = self.ipsec(address, source) if self.ipsec else ()
+        if outers:
+            ways = (self.routed_by(o.remote, source=o.local, mark=o.mark) for o in outers)
+            return set().union(*ways)
+        return self.routed_by(address, source=source, bound=bound, mark=mark, flow=flow)
+
+    def routed_by(
+        self,
+        address: bytes,
+        *,
+        source: bytes = b"",
+        bound: int = 0,
+        mark: int = 0,
+        flow: bytes = b"",
+    ) -> set[int]:
+        """The same by routes and rules alone.
 
         OSError when the kernel does not look it up (an address that cannot be one of a peer).
         """
@@ -307,8 +337,8 @@ class Rtnl:
         out = rt.route_ifindexes(route)
         if not out:  # by a nexthop object, without net.ipv4.nexthop_compat_mode
             route = self.way_to(address, source, narrow, entry=False)
-            out = set() if route is None else rt.route_ifindexes(route)
-        return out
+            out = frozenset() if route is None else rt.route_ifindexes(route)
+        return set(out)
 
 
 def ntop(address: bytes) -> str:

@@ -23,6 +23,7 @@ from manactl.wire import rtmsg as rt
 from manactl.wire.inet_diag import TcpSocket
 from manactl.wire.netlink import NETLINK_SOCK_DIAG, NetlinkSocket
 
+_SCTP_LISTENING = 10  # SCTP_SS_LISTENING, TCP_LISTEN by another name
 _NAMEABLE = 1000  # a filter's jumps reach 64 KiB; of more addresses the sockets are sorted out here
 
 
@@ -126,6 +127,27 @@ def sctp(reach: Reach, process: Path = Path("/proc/self")) -> list[Connection]:
                     int(row[inode]), protocol="sctp", address_goes=mine[0] in reach.going,
                 )
             )  # fmt: skip
+    return found
+
+
+def sctp_listeners(reach: Reach, process: Path = Path("/proc/self")) -> list[Listener]:
+    """The SCTP endpoints that wait for others at an address of the port, processes not yet looked
+    up. One that has other addresses, too, loses this one."""
+    if not (process / "net/dev").exists():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(process / "net"))
+    try:
+        lines = (process / "net/sctp/eps").read_text().splitlines()
+    except FileNotFoundError:
+        return []
+    if not lines:
+        return []
+    title = lines[0].split()
+    state, port, inode, first = map(title.index, ("SST", "LPORT", "INODE", "LADDRS"))
+    found = []
+    for row in map(str.split, lines[1:]):
+        mine = [one for one in map(pack, row[first:]) if one in reach.addresses]
+        if mine and int(row[state]) == _SCTP_LISTENING:
+            found.append(Listener("sctp", ntop(mine[0]), int(row[port]), int(row[inode])))
     return found
 
 

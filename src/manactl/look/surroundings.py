@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import socket
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -13,6 +14,7 @@ from typing import TypeVar
 from manactl.look import (
     conntrack,
     fabric,
+    ipsec,
     managers,
     netdevs,
     redirects,
@@ -43,6 +45,7 @@ from manactl.wire import rtmsg as rt
 from manactl.wire.inet_diag import TcpSocket
 from manactl.wire.nldev import Nldev, RdmaNetlink, Resource
 from manactl.wire.tunnels import Tunnel
+from manactl.wire.xfrm import Policy
 
 _LOOPBACK = 1  # LOOPBACK_IFINDEX of every namespace
 _CORE = "ib_core"  # its management datagrams
@@ -69,6 +72,8 @@ class Sources:
     redirecting: Callable[[Mapping[int, str], int], tuple[str, ...]] = redirects.live
     lib: Path = Path("/var/lib")
     etc: Path = Path("/etc")
+    policies: Callable[[], Sequence[Policy]] = ipsec.live
+    nftables: Callable[[int, Path], tuple[str, ...]] = redirects.nftables
 
     @property
     def manager_files(self) -> managers.Roots:
@@ -90,6 +95,8 @@ def gather(
         return NOTHING_READ
     ifindex = state.ifindex
     links, tuns = _try(sources.links), _try(sources.tunnels)
+    if policies := _try(sources.policies):
+        rtnl.ipsec = functools.partial(ipsec.around, policies)
     if links is not None and state.alone:
         links = _without_synthetic(links, {*claimed, ifindex})
     found = uppers = views = others_ = ways_left = None
@@ -147,6 +154,10 @@ def gather(
             redirects.netconsole(name, sources.sys, sources.proc) for name in pair.values()
         ),
         daemons=None if who_manages is None else who_manages.daemons,
+        ipsec=None
+        if policies is None
+        else _try(lambda: ipsec.through(policies, reach.ifindexes, rtnl)),
+        nftables=_try(lambda: sources.nftables(ifindex, sources.sys)),
     )
 
 
@@ -233,6 +244,7 @@ def _listeners(reach: sockets.Reach, views: Iterable[View], sources: Sources) ->
     return [
         *sockets.listeners(sockets.serving(reach, sources.listening), "tcp"),
         *sockets.listeners(sockets.serving(reach, sources.unconnected), "udp"),
+        *sockets.sctp_listeners(reach, sources.proc / "self"),
         *(one for view in views for one in view.listeners),
     ]
 

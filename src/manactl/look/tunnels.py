@@ -3,7 +3,8 @@ packets around the packets go.
 
 Only a VXLAN, GRE, IPIP or xfrm device that was made with `dev` names a lower, and a VXLAN not even
 that to rtnetlink. The endpoints are in IFLA_INFO_DATA, a VXLAN's FDB, a GRE's neighbours,
-WireGuard's peers, the SAs of an xfrm interface, and L2TP's tunnels.
+WireGuard's peers, the SAs of an xfrm interface, and L2TP's tunnels. Those of a TUN device are in its
+program's sockets (look/tuntap.py).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from manactl.look import tuntap
 from manactl.look.rtnetlink import Rtnl, ntop
 from manactl.wire import genetlink as genl
 from manactl.wire import rtmsg as rt
@@ -24,6 +26,7 @@ from manactl.wire.if_link import IfLink
 from manactl.wire.netlink import Message, NetlinkSocket
 from manactl.wire.tunnels import (
     NETLINK_XFRM,
+    TUN,
     XFRM_MSG_GETSA,
     Association,
     Outer,
@@ -60,7 +63,12 @@ def live() -> list[Tunnel]:
         return read(rtnl, lambda family: NetlinkSocket(family, strict=False), Path("/sys"))
 
 
-def read(rtnl: Tables, opener: Opener, sys: Path) -> list[Tunnel]:
+def read(
+    rtnl: Tables,
+    opener: Opener,
+    sys: Path,
+    of_programs: Callable[[Sequence[IfLink]], Iterable[Tunnel]] = tuntap.tunnels,
+) -> list[Tunnel]:
     links = [IfLink(body) for body in rtnl.links()]
     found = [one for one in map(tunnel, links) if one is not None]
     names = {link.name: link.ifindex for link in links}
@@ -83,7 +91,7 @@ def read(rtnl: Tables, opener: Opener, sys: Path) -> list[Tunnel]:
         made.append(one._replace(outers=tuple(dict.fromkeys(outers)), metadata=metadata))
     if (sys / _L2TP).exists():
         made += _l2tp(names, opener)
-    return made
+    return [*made, *of_programs(links)]
 
 
 def _is_nbma(one: Tunnel) -> bool:
@@ -157,16 +165,18 @@ class Ways(Protocol):
     def leaves_by(
         self, address: bytes, *, source: bytes = b"", bound: int = 0, mark: int = 0
     ) -> set[int]: ...
+    def routes(self) -> list[bytes]: ...
 
 
 class Way(NamedTuple):
     """What makes a tunnel depend on an interface. No endpoint: its packets are bound to the
     interface; no interface either: each packet has its own endpoint. `bound`: the tunnel has the
-    interface as its device."""
+    interface as its device. `by`: the program that sends them."""
 
     endpoint: str | None
     out: int | None
     bound: bool
+    by: str = ""
 
 
 def way(one: Tunnel, ifindexes: Collection[int], rtnl: Ways) -> Way | None:
@@ -178,12 +188,28 @@ def way(one: Tunnel, ifindexes: Collection[int], rtnl: Ways) -> Way | None:
         out = rtnl.leaves_by(outer.remote, source=outer.local, bound=by, mark=outer.mark)
         if outer.zone in ifindexes or not out.isdisjoint(ifindexes):
             index = outer.zone if outer.zone in ifindexes else min(out & set(ifindexes))
-            return Way(ntop(outer.remote), index, bound)
+            return Way(ntop(outer.remote), index, bound, one.by)
     if bound:
         return Way(None, one.under, bound)
+    if one.metadata and one.kind == TUN:
+        # It has peers beside those that its connected sockets tell.
+        return Way(None, None, bound, one.by) if _leads_anywhere(ifindexes, rtnl) else None
     if one.metadata and not one.outers and not one.under:
         return Way(None, None, bound)
     return None
+
+
+def _leads_anywhere(ifindexes: Collection[int], rtnl: Ways) -> bool:
+    """Whether a peer of a program can be behind one of these: a route leads to others by it."""
+    for body in rtnl.routes():
+        head = rt.RtMsg.of(body)
+        to = rt.value(rt.split(body, rt.RTMSG.size), rt.RTA_DST) or b""
+        link_scope = to[:1] == b"\xff" or (to[:1] == b"\xfe" and to[1] & 0xC0 == 0x80)
+        if head.type != rt.RTN_UNICAST or (rt.is_ipv6(body) and link_scope):
+            continue
+        if not rt.route_ifindexes(body).isdisjoint(ifindexes):
+            return True
+    return False
 
 
 def found_by(

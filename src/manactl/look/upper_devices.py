@@ -123,7 +123,7 @@ def _carried(found: Found) -> frozenset[int]:
 
 def _chain(way: Way, names: Mapping[int, str], chains: Chains) -> tuple[TunnelWay, ...]:
     out = names.get(way.out or 0)
-    return (TunnelWay(way.endpoint, out, way.bound), *chains.get(way.out or 0, ()))
+    return (TunnelWay(way.endpoint, out, way.bound, way.by), *chains.get(way.out or 0, ()))
 
 
 class View(NamedTuple):
@@ -228,6 +228,10 @@ def _view(stack: list[Any], found: Mapping[str, list[Any]], name: str) -> View:
         (
             *sockets.listeners(socks("listening"), "tcp", name),
             *sockets.listeners(socks("unconnected"), "udp", name),
+            *(
+                Listener("sctp", address, number, inode, (), name)
+                for address, number, inode in found["sctp_listening"]
+            ),
         ),
         flows if flows is None else tuple(Forwarded(*fields) for fields in flows),
     )
@@ -299,6 +303,9 @@ class _World:
             "unconnected": _tuples(sockets.serving(depend, sockets.unconnected)),
             "packets": [(packet.inode, packet.netdev) for packet in packets],
             "sctp": [_plain_sctp(one) for one in sockets.sctp(depend)],
+            "sctp_listening": [
+                (one.address, one.port, one.inode) for one in sockets.sctp_listeners(depend)
+            ],
             "forwarded": self._forwarded(depend),
         }
         return [_plain(device) for device in devices], found, self.name

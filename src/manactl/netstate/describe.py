@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 import struct
 from collections.abc import Mapping
@@ -52,6 +51,29 @@ def text(kind: str, body: bytes, names: Mapping[int, str]) -> str:
         return " ".join(build[kind](body, names))
     except (ValueError, IndexError, struct.error):
         return f"{kind} that could not be decoded: {body.hex()}"
+
+
+class Texts:
+    """text() of many facts with the same names: of routes, what is around the destination is put in
+    words once for each shape."""
+
+    def __init__(self, names: Mapping[int, str]) -> None:
+        self._names = names
+        self._around: dict[bytes, tuple[str, str]] = {}
+
+    def route(self, shape: rt.Shape) -> str:
+        """text() of the route of that shape and destination."""
+        if not shape.at:
+            return text("route", shape.rest, self._names)
+        parts = self._around.get(shape.rest)
+        if parts is None:
+            zeros = _ip(bytes(len(shape.dst))) + "/"
+            before, found, after = text("route", shape.rest, self._names).partition(zeros)
+            if not found:
+                return text("route", shape.filled(shape.rest, shape.at), self._names)
+            parts = self._around[shape.rest] = (before, "/" + after)
+        before, after = parts
+        return f"{before}{_ip(shape.dst)}{after}"
 
 
 def settings(kind: str, body: bytes) -> str:
@@ -107,7 +129,8 @@ def _name(ifindex: int, names: Mapping[int, str]) -> str:
 
 
 def _ip(payload: bytes) -> str:
-    return str(ipaddress.ip_address(payload))
+    """As iproute2 writes it; ValueError for what is no address."""
+    return socket.inet_ntop(socket.AF_INET if len(payload) == 4 else socket.AF_INET6, payload)
 
 
 def _address(body: bytes, names: Mapping[int, str]) -> list[str]:

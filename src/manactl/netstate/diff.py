@@ -83,30 +83,51 @@ def identity(fact: Fact, places: Places, *, label: bool = True) -> tuple[Hashabl
     Lifetimes count as "forever" or "limited" alone. Those of the kernel's own routes do not count:
     they follow from the addresses.
     """
-    return _identity(fact, places, _neutral(places), label=label)
+    return _Identities(places, label=label)(fact)
 
 
-def _identity(fact: Fact, places: Places, neutral: Places, *, label: bool) -> tuple[Hashable, ...]:
-    body = fact.body
-    if fact.kind is Kind.ADDRESS:
-        made = rt.address(body, places, neutral, None) or b""
-        limited = rt.address_is_limited(body)
-        attrs = rt.split(made, rt.IFADDR.size)
-        if not label:
-            attrs = [a for a in attrs if a.type != rt.IFA_LABEL]
-        return (made[: rt.IFADDR.size], limited, *_ordered(attrs))
-    if fact.kind is Kind.NEXTHOP:
-        made = rt.nexthop(body, places, neutral)
-        return (made[: rt.NHMSG.size], *_ordered(_sorted_group(made)))
-    if fact.kind is Kind.NEIGHBOUR:
+class _Identities:
+    """identity() for many facts of the same places."""
+
+    def __init__(self, places: Places, *, label: bool) -> None:
+        self._places, self._neutral = places, _neutral(places)
+        self._label = label
+        self._shapes: dict[bytes, Hashable] = {}
+
+    def __call__(self, fact: Fact) -> tuple[Hashable, ...]:
+        body, places, neutral = fact.body, self._places, self._neutral
+        if fact.kind is Kind.ROUTE:
+            shape = fact.shape
+            known = self._shapes.get(shape.rest)
+            if known is None:
+                known = self._shapes[shape.rest] = self._of_shape(shape.rest)
+            return (shape.dst, known)
+        if fact.kind is Kind.ADDRESS:
+            made = rt.address(body, places, neutral, None) or b""
+            limited = rt.address_is_limited(body)
+            attrs = rt.split(made, rt.IFADDR.size)
+            if not self._label:
+                attrs = [a for a in attrs if a.type != rt.IFA_LABEL]
+            return (made[: rt.IFADDR.size], limited, *_ordered(attrs))
+        if fact.kind is Kind.NEXTHOP:
+            made = rt.nexthop(body, places, neutral)
+            return (made[: rt.NHMSG.size], *_ordered(_sorted_group(made)))
         made = rt.neighbour(body, places, neutral)
         return (made[: rt.NDMSG.size], *_ordered(rt.split(made, rt.NDMSG.size)))
-    made = rt.route(body, places, neutral, None) or b""
-    limited = not by_kernel(fact) and rt.route_is_limited(body)
-    attrs = rt.split(made, rt.RTMSG.size)
-    if rt.is_ipv6(made):
-        attrs = [_sorted_hops(a) if a.type == rt.RTA_MULTIPATH else a for a in attrs]
-    return (made[: rt.RTMSG.size], limited, *_ordered(attrs))
+
+    def _of_shape(self, rest: bytes) -> Hashable:
+        """What routes of one shape are, but for the destination; as a number, which is quickly
+        compared."""
+        made = rt.route(rest, self._places, self._neutral, None) or b""
+        limited = not by_kernel(Fact(Kind.ROUTE, rest)) and rt.lifetime(rest) is not None
+        attrs = rt.split(made, rt.RTMSG.size)
+        if rt.is_ipv6(made):
+            attrs = [_sorted_hops(a) if a.type == rt.RTA_MULTIPATH else a for a in attrs]
+        what = (made[: rt.RTMSG.size], limited, *_ordered(attrs))
+        return _NUMBERS.setdefault(what, len(_NUMBERS))
+
+
+_NUMBERS: dict[Hashable, int] = {}  # of the shapes of routes, in this process
 
 
 def _ordered(attrs: Iterable[rt.Attr]) -> list[tuple[int, bytes]]:
@@ -215,8 +236,8 @@ class Comparison:
         self._beside = self._identities(beside, self.places)
 
     def _identities(self, facts: Iterable[Fact], places: Places) -> dict[Fact, Hashable]:
-        neutral = _neutral(places)
-        return {fact: _identity(fact, places, neutral, label=self._label) for fact in facts}
+        identify = _Identities(places, label=self._label)
+        return {fact: identify(fact) for fact in facts}
 
     @property
     def moved(self) -> dict[int, int]:
@@ -334,7 +355,9 @@ class Comparison:
     def _joined_to(self, fact: Fact) -> Fact | None:
         """The IPv6 route that somebody has put on another device meanwhile and that the kernel would
         make one multipath route of with this one, whatever the flags of the request are."""
-        if fact.kind is not Kind.ROUTE or not (theirs := self._anew.get(route_key(fact))):
+        if fact.kind is not Kind.ROUTE or not self._anew:
+            return None
+        if not (theirs := self._anew.get(route_key(fact))):
             return None
         if not _is_by_gateway(fact):
             return None
@@ -344,7 +367,11 @@ class Comparison:
     def _taken_over(
         self, fact: Fact, instead: Fact | None, taken: Mapping[int, Fact]
     ) -> Fact | None:
-        """What its daemon has put in the place of a fact; None where it has not."""
+        """What its daemon has put in the place of a fact; None where it has not: what somebody else
+        has put there (`ip nexthop replace id N`) is not known to the daemon, and settles nothing.
+        """
+        if instead is not None and _maker(instead) != _maker(fact):
+            instead = None
         if fact.kind is Kind.NEXTHOP:
             members = rt.group_members(fact.body)
             anew = [taken[member] for member in members if member in taken]
@@ -354,7 +381,7 @@ class Comparison:
         if (by := nexthop_of(fact)) is not None and by in taken:
             return taken[by]
         others = self._anew.get(route_key(fact), ()) if fact.kind is Kind.ROUTE else ()
-        theirs = [one for one in others if _protocol(one) == _protocol(fact)]
+        theirs = [one for one in others if _maker(one) == _maker(fact)]
         anew = [one for one in (instead, *theirs) if one and not self._is_rest(one, fact)]
         return anew[0] if anew else None
 
@@ -569,7 +596,11 @@ class Comparison:
             return []
         if self._joined_to(missing.fact) is not None:
             return []
-        return requests(missing, self.wanted, self.places, self.elapsed)
+        return requests(missing, self.wanted, self.places, self.elapsed, self._routes)
+
+    @cached_property
+    def _routes(self) -> rt.RouteRequests:
+        return rt.RouteRequests(self.was, self.places, self.elapsed)
 
     @property
     def matched(self) -> list[Pair]:
@@ -578,8 +609,10 @@ class Comparison:
         return pairs(wanted.uppers, now.uppers, wanted.ifindex, now.ifindex)
 
 
-def _protocol(route: Fact) -> int:
-    return rt.RtMsg.of(route.body).protocol
+def _maker(fact: Fact) -> int:
+    """Whose a route or a nexthop is, by its protocol."""
+    head = rt.NhMsg if fact.kind is Kind.NEXTHOP else rt.RtMsg
+    return head.of(fact.body).protocol
 
 
 def _is_by_gateway(fact: Fact) -> bool:
@@ -592,12 +625,9 @@ def _is_by_gateway(fact: Fact) -> bool:
 
 def _is_divisible(fact: Fact) -> bool:
     """An IPv6 multipath route, whose members the kernel keeps as routes of their own."""
-    return (
-        fact.kind is Kind.ROUTE
-        and rt.is_ipv6(fact.body)
-        and nexthop_of(fact) is None
-        and rt.value(rt.split(fact.body, rt.RTMSG.size), rt.RTA_MULTIPATH) is not None
-    )
+    if fact.kind is not Kind.ROUTE or not rt.is_ipv6(fact.body) or nexthop_of(fact) is not None:
+        return False
+    return rt.has_members(fact.shape.rest)
 
 
 def _is_of(fact: Fact, devices: Collection[int], tables: Collection[int]) -> bool:
@@ -693,12 +723,10 @@ def renewed(was: PortState, now: PortState) -> list[str]:
 
 def _told_apart(state: PortState, other: PortState) -> dict[Hashable, Fact]:
     """The facts of a state, by what they are, but for those that the other has byte by byte."""
-    places, neutral = state.devices, _neutral(state.devices)
+    places, identify = state.devices, _Identities(state.devices, label=True)
     same = {*other.facts, *other.related}
     return {
-        key(fact, places)
-        if _is_probed(fact)
-        else _identity(fact, places, neutral, label=True): fact
+        key(fact, places) if _is_probed(fact) else identify(fact): fact
         for fact in (*state.facts, *state.related)
         if fact not in same and not derived(fact)
     }
@@ -710,20 +738,31 @@ def _is_probed(fact: Fact) -> bool:
 
 
 def _addresses(state: PortState) -> list[Hashable]:
-    places, neutral = state.devices, _neutral(state.devices)
-    return [_identity(fact, places, neutral, label=True) for fact in state.of(Kind.ADDRESS)]
+    return list(map(_Identities(state.devices, label=True), state.of(Kind.ADDRESS)))
 
 
 # --- requests ------------------------------------------------------------------------------
 
 
-def requests(missing: MissingFact, wanted: PortState, now: Places, elapsed: int) -> list[Request]:
+def requests(
+    missing: MissingFact,
+    wanted: PortState,
+    now: Places,
+    elapsed: int,
+    routes: rt.RouteRequests | None = None,
+) -> list[Request]:
     """The requests that bring a missing fact back; none for what only somebody else may change.
+    `routes`: of the same places and time, where many are asked for.
 
     An IPv6 address comes without duplicate address detection, which would keep live connections
     waiting for a second or two, and then gets its own flags (inet6_addr_modify() starts no DAD).
     """
     fact, instead = missing
+    if fact.kind is Kind.ROUTE:
+        again = (routes or rt.RouteRequests(wanted.devices, now, elapsed))(fact.shape)
+        if again is None or (instead is not None and _would_join(again, instead)):
+            return []
+        return _route_requests(again, fact, now[: len(wanted.places)])
     was = wanted.devices
     flags = NLM_F_CREATE | NLM_F_REPLACE
     if fact.kind is Kind.ADDRESS:
@@ -732,15 +771,10 @@ def requests(missing: MissingFact, wanted: PortState, now: Places, elapsed: int)
         return _address_requests(rt.address(fact.body, was, now, elapsed), quick=quick)
     if fact.kind is Kind.NEIGHBOUR:
         return [Request(rt.RTM_NEWNEIGH, flags, rt.neighbour(fact.body, was, now))]
-    if fact.kind is Kind.NEXTHOP:
-        made = rt.nexthop(fact.body, was, now)
-        if instead is None:
-            return [Request(rt.RTM_NEWNEXTHOP, NLM_F_CREATE | NLM_F_EXCL, made)]
-        return [Request(rt.RTM_NEWNEXTHOP, flags, made)] if is_shrunk_group(instead, fact) else []
-    again = rt.route(fact.body, was, now, elapsed)
-    if again is None or (instead is not None and _would_join(again, instead)):
-        return []
-    return _route_requests(again, {place.ifindex for place in now[: len(wanted.places)]})
+    made = rt.nexthop(fact.body, was, now)
+    if instead is None:
+        return [Request(rt.RTM_NEWNEXTHOP, NLM_F_CREATE | NLM_F_EXCL, made)]
+    return [Request(rt.RTM_NEWNEXTHOP, flags, made)] if is_shrunk_group(instead, fact) else []
 
 
 def _address_requests(made: bytes | None, *, quick: bool) -> list[Request]:
@@ -768,16 +802,17 @@ def _would_join(made: bytes, instead: Fact) -> bool:
     )
 
 
-def _route_requests(made: bytes, own: Collection[int]) -> list[Request]:
+def _route_requests(made: bytes, wanted: Fact, port: Places) -> list[Request]:
     """IPv4 routes of one prefix and metric keep their order by appending. IPv6 would join an
     appended one to the others as a member, which is right for multipath routes alone: each
     member is made by itself, those on our own devices first: one on another device may be there
     still, or have to wait for its port. Without those on devices that are gone."""
     if not rt.is_ipv6(made):
         return [Request(rt.RTM_NEWROUTE, NLM_F_CREATE | NLM_F_APPEND, made)]
-    members = rt.value(rt.split(made, rt.RTMSG.size), rt.RTA_MULTIPATH)
-    if members is None:
+    if not _is_divisible(wanted):
         return [Request(rt.RTM_NEWROUTE, NLM_F_CREATE, made)]
+    own = {place.ifindex for place in port}
+    members = rt.value(rt.split(made, rt.RTMSG.size), rt.RTA_MULTIPATH) or b""
     return [
         Request(rt.RTM_NEWROUTE, NLM_F_CREATE | NLM_F_APPEND, rt.with_hops(made, [hop]))
         for hop in sorted(rt.hops(members), key=lambda hop: hop.ifindex not in own)

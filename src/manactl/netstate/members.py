@@ -1,7 +1,8 @@
-"""A port in a bridge or a bond that decides by a protocol whether it forwards. Pure.
+"""A port in a bridge or a bond that decides by a protocol or a delay whether it forwards. Pure.
 
 Up again, it does not forward at once: a bridge with the spanning tree protocol listens and learns
-for one forward delay each, an 802.3ad bond waits for its LACP partner.
+for one forward delay each, and a program may block the port by another protocol (MRP); a bond
+waits for its updelay, for an answer to its ARP probes, or for its LACP partner.
 """
 
 from __future__ import annotations
@@ -14,23 +15,27 @@ from manactl.wire.attrs import as_int
 from manactl.wire.if_link import IfLink
 
 _STATES = {0: "disabled", 1: "listening", 2: "learning", 3: "forwarding", 4: "blocking"}
-_FORWARDING = 3  # BR_STATE_FORWARDING
+_DISABLED, _FORWARDING = 0, 3  # BR_STATE_*
 _KERNEL_STP = 1  # BR_KERNEL_STP; 0: none, 2: a program's
 _USER_HZ = 100
 _BOND_MODE_8023AD = 4
 _COLLECTING_DISTRIBUTING = 0x30
 _LACP_PERIOD = {0: 30.0, 1: 1.0}  # by AD_LACP_SLOW and AD_LACP_FAST
+_LINK_DOWN, _LINK_BACK = 2, 3  # BOND_LINK_*; up, and failed for less than downdelay, it sends
 
 
 class Member(NamedTuple):
     """What a port is in its master. `within` is how many seconds it takes at most until it forwards
-    once it is up; None: nobody can tell."""
+    once it is up; None: nobody can tell. `by`: what a bond waits for (lacp, updelay, arp). `active`:
+    it was the active slave, which a bond may not make it again by itself."""
 
     master: str
     kind: str
     state: str
     forwards: bool
     within: float | None
+    by: str = ""
+    active: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return self._asdict()
@@ -44,6 +49,8 @@ class Member(NamedTuple):
             str(data["state"]),
             bool(data["forwards"]),
             None if within is None else float(within),
+            str(data.get("by", "")),
+            bool(data.get("active")),
         )
 
 
@@ -52,29 +59,53 @@ def of(port: IfLink, master: IfLink) -> Member | None:
     if port.member_kind == "bridge" and master.kind == "bridge":
         return _of_bridge(port.member_data, master)
     if port.member_kind == "bond" and master.kind == "bond":
-        return _of_bond(port.member_data, master)
+        return _of_bond(port, master)
     return None
 
 
 def _of_bridge(port: Mapping[int, bytes], bridge: IfLink) -> Member | None:
     stp = as_int(bridge.data.get(if_link.IFLA_BR_STP_STATE, b""))
-    if not stp:
-        return None
     state = as_int(port.get(if_link.IFLA_BRPORT_STATE, b""))
+    word = _STATES.get(state, str(state))
+    if not stp:
+        free = state in (_DISABLED, _FORWARDING)
+        return Member(bridge.name, "bridge", word, free, 0.0 if free else None)
     delay = as_int(bridge.data.get(if_link.IFLA_BR_FORWARD_DELAY, b"")) / _USER_HZ
     within = 2 * delay if stp == _KERNEL_STP else None
-    word = _STATES.get(state, str(state))
     return Member(bridge.name, "bridge", word, state == _FORWARDING, within)
 
 
-def _of_bond(port: Mapping[int, bytes], bond: IfLink) -> Member | None:
-    if as_int(bond.data.get(if_link.IFLA_BOND_MODE, b"")) != _BOND_MODE_8023AD:
+def _of_bond(link: IfLink, bond: IfLink) -> Member | None:
+    port, settings = link.member_data, bond.data
+    lacp = as_int(settings.get(if_link.IFLA_BOND_MODE, b"")) == _BOND_MODE_8023AD
+    probes = as_int(settings.get(if_link.IFLA_BOND_ARP_INTERVAL, b""))
+    polls = as_int(settings.get(if_link.IFLA_BOND_MIIMON, b""))
+    delay = as_int(settings.get(if_link.IFLA_BOND_UPDELAY, b"")) / 1000 if polls else 0.0
+    if not (lacp or probes or delay):
         return None
-    state = as_int(port.get(if_link.IFLA_BOND_SLAVE_AD_ACTOR_OPER_PORT_STATE, b""))
-    forwards = state & _COLLECTING_DISTRIBUTING == _COLLECTING_DISTRIBUTING
+    seen = as_int(port.get(if_link.IFLA_BOND_SLAVE_MII_STATUS, b""))
+    by = "lacp" if lacp else "arp" if probes else "updelay"
+    if seen == _LINK_BACK:
+        return Member(bond.name, "bond", "updelay", False, _within(delay, bond, lacp=lacp), by)
+    if lacp:
+        state = as_int(port.get(if_link.IFLA_BOND_SLAVE_AD_ACTOR_OPER_PORT_STATE, b""))
+        forwards = state & _COLLECTING_DISTRIBUTING == _COLLECTING_DISTRIBUTING
+        word = "forwarding" if forwards else "negotiating"
+        return Member(bond.name, "bond", word, forwards, _within(delay, bond, lacp=True), by)
+    within = None if probes else delay
+    if seen != _LINK_DOWN:
+        return Member(bond.name, "bond", "forwarding", True, within, by)
+    # With its carrier it will be polled, or answered, soon; without it, nobody knows.
+    word = "unanswered" if probes and link.carrier else "down"
+    return Member(bond.name, "bond", word, False, within if link.carrier else None, by)
+
+
+def _within(delay: float, bond: IfLink, *, lacp: bool) -> float | None:
+    if not lacp:
+        return delay
     rate = as_int(bond.data.get(if_link.IFLA_BOND_AD_LACP_RATE, b""))
-    word = "forwarding" if forwards else "negotiating"
-    return Member(bond.name, "bond", word, forwards, _LACP_PERIOD.get(rate))
+    period = _LACP_PERIOD.get(rate)
+    return None if period is None else delay + period
 
 
 def settling(was: Member | None, now: Member | None) -> Member | None:

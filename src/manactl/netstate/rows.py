@@ -11,7 +11,8 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from typing import NamedTuple
 
 from manactl.netstate import snapshot
-from manactl.netstate.snapshot import Fact, RouteKey, devices_of, is_ipv6
+from manactl.netstate.snapshot import Fact, Kind, PortState, RouteKey, devices_of, is_ipv6
+from manactl.wire import rtmsg as rt
 
 
 class Entry(NamedTuple):
@@ -82,6 +83,51 @@ def moves(was: Row, now: Row) -> list[tuple[Fact, bool]]:
     if tail and [e.what for e in after[-len(tail) :]] != [e.what for e in reversed(tail)]:
         found += [(here[entry.what], False) for entry in reversed(tail)]
     return found
+
+
+def with_claimed(state: PortState, others: Iterable[PortState]) -> tuple[Fact, ...]:
+    """The rows of a port (PortState.rows) as they would be without the claims of other ports:
+    `others` are the snapshots of these, and what they had in a row with the port is put in its place.
+
+    Else whichever of two ports is released last comes last, whatever the order was.
+    """
+    others = [other for other in others if other.rows]
+    if not others:
+        return state.rows
+    own = {_plain(fact) for fact in state.of(Kind.ROUTE)}
+    found: dict[RouteKey, list[Fact]] = {}
+    for fact in state.rows:
+        found.setdefault(snapshot.route_key(fact), []).append(fact)
+    for other in others:
+        absent = {place.ifindex for place in other.places}
+        theirs: dict[RouteKey, list[Fact]] = {}
+        for fact in other.rows:
+            theirs.setdefault(snapshot.route_key(fact), []).append(fact)
+        for key, row in theirs.items():
+            if any(_plain(fact) in own for fact in row):
+                alone = [f for f in state.of(Kind.ROUTE) if snapshot.route_key(f) == key]
+                found[key] = _woven(found.get(key, alone), row, absent)
+    return tuple(fact for row in found.values() for fact in row)
+
+
+def _woven(line: Sequence[Fact], row: Sequence[Fact], absent: Collection[int]) -> list[Fact]:
+    """`line` with what `row` has of these devices, each behind what it was behind."""
+    made = list(line)
+    known = [_plain(fact) for fact in made]
+    for number, fact in enumerate(row):
+        what = _plain(fact)
+        if what in known or not devices_of(fact) <= set(absent):
+            continue
+        before = (_plain(one) for one in reversed(row[:number]))
+        at = next((known.index(one) + 1 for one in before if one in known), 0)
+        made.insert(at, fact)
+        known.insert(at, what)
+    return made
+
+
+def _plain(route: Fact) -> bytes:
+    """What it is, whatever the state of its device is and remains of its lifetime."""
+    return rt.route(route.body, (), (), None) or b""
 
 
 def _ours(row: Sequence[Entry]) -> Row:

@@ -9,8 +9,10 @@ import base64
 import enum
 import ipaddress
 import socket
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from manactl.model.port import PortId
@@ -20,7 +22,6 @@ from manactl.netstate.members import Member
 from manactl.netstate.requests import Request as Request  # noqa: PLC0414 - known from here
 from manactl.netstate.uppers import NETVSC, UpperState
 from manactl.wire import rtmsg as rt
-from manactl.wire.attrs import as_int
 from manactl.wire.rtmsg import Place, Places
 
 
@@ -52,6 +53,19 @@ class Fact:
 
     kind: Kind
     body: bytes
+    _shape: rt.Shape | None = field(default=None, compare=False, repr=False)
+
+    def __hash__(self) -> int:
+        return hash(self.body)  # the hash of an enum takes longer, and tells little more
+
+    @property
+    def shape(self) -> rt.Shape:
+        """Of a route: what it is apart from its destination."""
+        found = self._shape
+        if found is None:
+            found = rt.Shape.of(self.body)
+            object.__setattr__(self, "_shape", found)  # it follows from the body
+        return found
 
 
 class Setting(NamedTuple):
@@ -218,14 +232,14 @@ class PortState:
         )
 
 
-def _facts_to_json(facts: Iterable[Fact], names: Mapping[int, str]) -> list[dict[str, str]]:
+def _facts_to_json(facts: Collection[Fact], names: Mapping[int, str]) -> list[dict[str, str]]:
     return [
         {
             "kind": str(fact.kind),
-            "text": describe(fact, names),
+            "text": words,
             "message": base64.b64encode(fact.body).decode(),
         }
-        for fact in facts
+        for fact, words in zip(facts, describe_all(facts, names), strict=True)
     ]
 
 
@@ -286,22 +300,23 @@ def select(dumps: Dumps, devices: Collection[int], also: Rows = None) -> Selecti
     keys: list[tuple[RouteKey, bytes]] = []
     mine: set[RouteKey] = set()
     shared: set[RouteKey] = set()
+    shapes: dict[bytes, _RouteShape] = {}
     for body in dumps.routes:
-        head = rt.RtMsg.of(body)
-        if head.flags & rt.RTM_F_CLONED:
+        shape = rt.Shape.of(body)
+        known = shapes.get(shape.rest)
+        if known is None:
+            known = shapes[shape.rest] = _RouteShape.of(shape.rest, devices, ids)
+        if known.cloned:
             continue
-        attrs = rt.by_type(body, rt.RTMSG.size)
-        key = _route_key(head, attrs)
+        key = (*known.key, shape.dst)
         keys.append((key, body))
-        out = rt.ways_out(attrs)
-        ours = not out.isdisjoint(devices)
-        if ours or (ids and as_int(attrs.get(rt.RTA_NH_ID, b"")) in ids):
-            facts.append(Fact(Kind.ROUTE, body))
-            named |= out
-        if not _is_everywhere(head, attrs):
-            if key in mine or not ours:
+        if known.ours or known.by_nexthop:
+            facts.append(Fact(Kind.ROUTE, body, shape))
+            named |= known.out
+        if not (known.six and shape.dst.startswith(_EVERYWHERE)):
+            if key in mine or not known.ours:
                 shared.add(key)
-            if ours:
+            if known.ours:
                 mine.add(key)
     wanted = mine & shared if also is None else also
     rows = tuple(Fact(Kind.ROUTE, body) for key, body in keys if key in wanted)
@@ -314,30 +329,53 @@ def select(dumps: Dumps, devices: Collection[int], also: Rows = None) -> Selecti
     )
 
 
+class _RouteShape(NamedTuple):
+    """What routes of one shape have in common, towards some devices and nexthops."""
+
+    cloned: bool
+    six: bool
+    out: AbstractSet[int]
+    ours: bool
+    by_nexthop: bool
+    key: RouteKey
+
+    @classmethod
+    def of(cls, rest: bytes, devices: Collection[int], ids: Collection[int]) -> _RouteShape:
+        head = rt.RtMsg.of(rest)
+        out = rt.ifindexes(rest)
+        number = rt.number(rt.split(rest, rt.RTMSG.size), rt.RTA_NH_ID)
+        return cls(
+            bool(head.flags & rt.RTM_F_CLONED),
+            head.family == socket.AF_INET6,
+            out,
+            not out.isdisjoint(devices),
+            bool(ids) and (number or 0) in ids,
+            _row_of(rest),
+        )
+
+
 def route_key(route: Fact) -> RouteKey:
     """What the routes of one row have in common: of them the kernel takes the first that works."""
-    return _route_key(rt.RtMsg.of(route.body), rt.by_type(route.body, rt.RTMSG.size))
+    shape = route.shape
+    return (*_row_of(shape.rest), shape.dst)
 
 
 # fe80::/64 and ff00::/8 are on every device: who sends there names the device.
 _EVERYWHERE = (b"\xfe\x80", b"\xff")
 
 
-def _is_everywhere(head: rt.RtMsg, attrs: Mapping[int, bytes]) -> bool:
-    to = attrs.get(rt.RTA_DST, b"")
-    return head.family == socket.AF_INET6 and to.startswith(_EVERYWHERE)
-
-
 def is_everywhere(route: Fact) -> bool:
     """Whether every device with IPv6 has such a route."""
-    return _is_everywhere(rt.RtMsg.of(route.body), rt.by_type(route.body, rt.RTMSG.size))
+    return is_ipv6(route) and route.shape.dst.startswith(_EVERYWHERE)
 
 
-_KEY = (rt.RTA_DST, rt.RTA_SRC, rt.RTA_PRIORITY, rt.RTA_TABLE)
+_KEY = (rt.RTA_SRC, rt.RTA_PRIORITY, rt.RTA_TABLE)
 
 
-def _route_key(head: rt.RtMsg, attrs: Mapping[int, bytes]) -> RouteKey:
-    return (head[:4], *map(attrs.get, _KEY))  # with family, both lengths, TOS
+@lru_cache(rt.SHAPES)
+def _row_of(rest: bytes) -> RouteKey:
+    attrs = rt.by_type(rest, rt.RTMSG.size)
+    return (rt.RtMsg.of(rest)[:4], *map(attrs.get, _KEY))  # with family, both lengths, TOS
 
 
 def related(dumps: Dumps, facts: Iterable[Fact], also: Collection[int] = ()) -> tuple[Fact, ...]:
@@ -362,7 +400,7 @@ def nexthop_id(fact: Fact) -> int:
     return rt.number(rt.split(fact.body, rt.NHMSG.size), rt.NHA_ID) or 0
 
 
-def devices_of(fact: Fact) -> set[int]:
+def devices_of(fact: Fact) -> AbstractSet[int]:
     """The interfaces that a fact names itself."""
     if fact.kind is Kind.ADDRESS:
         return {rt.IfAddrMsg.of(fact.body).ifindex}
@@ -371,7 +409,7 @@ def devices_of(fact: Fact) -> set[int]:
     if fact.kind is Kind.NEXTHOP:
         out = rt.number(rt.split(fact.body, rt.NHMSG.size), rt.NHA_OIF)
         return set() if out is None else {out}
-    return rt.route_ifindexes(fact.body)
+    return rt.ifindexes(fact.shape.rest)
 
 
 def other_devices(
@@ -408,7 +446,8 @@ def expired(fact: Fact, elapsed: int) -> bool:
     if fact.kind is Kind.ADDRESS:
         return rt.address(fact.body, (), (), elapsed) is None
     if fact.kind is Kind.ROUTE:
-        return rt.route(fact.body, (), (), elapsed) is None
+        left = rt.lifetime(fact.shape.rest)
+        return left is not None and left <= elapsed
     return False
 
 
@@ -446,7 +485,12 @@ def nexthop_of(fact: Fact) -> int | None:
     """The id of the nexthop object that a route goes by; None for any other fact."""
     if fact.kind is not Kind.ROUTE:
         return None
-    return rt.number(rt.split(fact.body, rt.RTMSG.size), rt.RTA_NH_ID)
+    return _nexthop_of(fact.shape.rest)
+
+
+@lru_cache(rt.SHAPES)
+def _nexthop_of(rest: bytes) -> int | None:
+    return rt.number(rt.split(rest, rt.RTMSG.size), rt.RTA_NH_ID)
 
 
 def target(fact: Fact) -> bytes | None:
@@ -454,12 +498,12 @@ def target(fact: Fact) -> bytes | None:
     if fact.kind is Kind.ADDRESS:
         attrs = rt.split(fact.body, rt.IFADDR.size)
         return rt.value(attrs, rt.IFA_LOCAL) or rt.value(attrs, rt.IFA_ADDRESS)
-    return rt.value(rt.split(fact.body, rt.RTMSG.size), rt.RTA_DST)
+    return fact.shape.dst or None
 
 
 def by_kernel(fact: Fact) -> bool:
     """A route of proto kernel."""
-    return fact.kind is Kind.ROUTE and rt.RtMsg.of(fact.body).protocol == rt.RTPROT_KERNEL
+    return fact.kind is Kind.ROUTE and fact.body[rt.PROTOCOL_AT] == rt.RTPROT_KERNEL
 
 
 def connected(route: Fact, state: PortState) -> bool:
@@ -511,7 +555,7 @@ def of_router(state: PortState, accepted: Collection[Accepted]) -> list[Fact]:
         if head.protocol == rt.RTPROT_RA:
             return take.default if head.dst_len == 0 else head.dst_len <= take.routes
         network = _network(fact)
-        limited = rt.route_is_limited(fact.body)
+        limited = rt.lifetime(fact.shape.rest) is not None
         return take.prefixes and network not in ours and (limited or network in theirs)
 
     return [fact for fact in state.facts if _may_be_advertised(fact) and taken(fact)]
@@ -536,10 +580,9 @@ def _is_slaac(address: Fact) -> bool:
 
 def _network(route: Fact) -> tuple[int | None, int, int, int]:
     """Device, family, prefix length and prefix of a route, the prefix as a number."""
-    head = rt.RtMsg.of(route.body)
-    attrs = rt.split(route.body, rt.RTMSG.size)
-    dst = rt.value(attrs, rt.RTA_DST) or b""
-    return (rt.number(attrs, rt.RTA_OIF), head.family, head.dst_len, int.from_bytes(dst, "big"))
+    rest, _, dst = route.shape
+    out = rt.number(rt.split(rest, rt.RTMSG.size), rt.RTA_OIF)
+    return (out, rest[0], rest[1], int.from_bytes(dst, "big"))
 
 
 def _connected(address: Fact) -> list[tuple[int, int, int, int]]:
@@ -573,7 +616,12 @@ def rank(fact: Fact) -> tuple[int, int]:
         return number, int(bool(rt.group_members(fact.body)))
     if fact.kind is not Kind.ROUTE:
         return number, 0
-    return number, int(any(one.type in _FAR for one in rt.split(fact.body, rt.RTMSG.size)))
+    return number, _is_far(fact.shape.rest)
+
+
+@lru_cache(rt.SHAPES)
+def _is_far(rest: bytes) -> int:
+    return int(any(one.type in _FAR for one in rt.split(rest, rt.RTMSG.size)))
 
 
 def global_addresses(facts: Iterable[Fact]) -> list[str]:
@@ -601,6 +649,18 @@ def describe(fact: Fact, names: Mapping[int, str]) -> str:
     from manactl.netstate.describe import text  # noqa: PLC0415 - only people need it
 
     return text(fact.kind, fact.body, names)
+
+
+def describe_all(facts: Iterable[Fact], names: Mapping[int, str]) -> Iterator[str]:
+    """The same for many."""
+    from manactl.netstate.describe import Texts, text  # noqa: PLC0415 - only people need it
+
+    texts = Texts(names)
+    for fact in facts:
+        if fact.kind is Kind.ROUTE:
+            yield texts.route(fact.shape)
+        else:
+            yield text(fact.kind, fact.body, names)
 
 
 def settings_of(fact: Fact) -> str:

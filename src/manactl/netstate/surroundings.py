@@ -24,17 +24,21 @@ class Process:
 class TunnelWay(NamedTuple):
     """Why a tunnel's packets take the port: those to `endpoint` leave by the netdev `out`. No
     endpoint: all of them; no netdev either: each packet has its own endpoint. `bound`: `out` is
-    the device that the tunnel was made with."""
+    the device that the tunnel was made with. `by`: the program that sends them by itself."""
 
     endpoint: str | None
     out: str | None
     bound: bool
+    by: str = ""
 
     def __str__(self) -> str:
+        if self.out is None and self.by:
+            return f"of {self.by}, which may send to anybody"
         if self.out is None:
             return "whose endpoints are known to its packets alone"
         what = f"packets to {self.endpoint}" if self.endpoint else "packets"
-        return f"whose {what} leave by {self.out}"
+        whose = f"of {self.by}, whose" if self.by else "whose"
+        return f"{whose} {what} leave by {self.out}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +147,18 @@ class Forwarded(NamedTuple):
     netns: str | None = None
 
 
+class IpsecTunnel(NamedTuple):
+    """Packets from one net to another that an IPsec policy puts into others, which leave by the
+    port; no endpoint: the policy does not say to whom."""
+
+    source: str
+    destination: str
+    endpoint: str | None
+
+    def __str__(self) -> str:
+        return f"{self.source} to {self.destination} by {self.endpoint or 'any peer'}"
+
+
 @dataclass(frozen=True, slots=True)
 class PacketSocket:
     """An AF_PACKET socket bound to an interface: it gets ENETDOWN."""
@@ -237,6 +253,8 @@ class Surroundings:
     redirecting: tuple[str, ...] | None  # other devices with tc filters that send by the port
     netconsole: bool | None  # whether kernel messages are sent by it
     daemons: tuple[Daemon, ...] | None = ()  # beside the managers
+    ipsec: tuple[IpsecTunnel, ...] | None = ()  # of policies, without a device of its own
+    nftables: tuple[str, ...] | None = ()  # chains whose rules send packets by the port
 
     @property
     def stacked(self) -> tuple[Stacked, ...]:
@@ -269,4 +287,6 @@ NOTHING_READ = Surroundings(
     redirecting=None,
     netconsole=None,
     daemons=None,
+    ipsec=None,
+    nftables=None,
 )

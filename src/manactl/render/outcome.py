@@ -58,14 +58,32 @@ def _released(port: ReleasedPort) -> Iterator[str]:
         yield f"  {_LOST.get(loss.cause, 'cannot be put back')}: {loss.text}"
     if port.settling is not None:
         yield f"  {port.netdev} {_settles(port.settling)}"
+        if then := activation(port.netdev, port.settling):
+            yield f"  when it does, to send by it as before: {then}"
     for text in port.extra:
         yield f"  added during the claim, kept; to remove: {text}"
+
+
+def activation(netdev: str, member: Member) -> str | None:
+    """The command that makes the port the active slave that it was, once its bond lets it."""
+    if not member.active:
+        return None
+    return command("ip", "link", "set", member.master, "type", "bond", "active_slave", netdev)
+
+
+_IN_BOND = {
+    "negotiating": "waits for its LACP partner; {name} sends by it",
+    "updelay": "waits for the updelay of {name}, which uses it",
+    "unanswered": "waits for an answer to the ARP probes of {name}, which uses it then",
+    "down": "is not up yet for {name}, which uses it when it is",
+    "backup": "is in {name} again, not as the active slave",
+}
 
 
 def _settles(member: Member) -> str:
     how = "" if member.within is None else f" in up to {member.within:.0f} s"
     if member.kind == "bond":
-        return f"waits for its LACP partner; {member.master} sends by it{how}"
+        return f"{_IN_BOND[member.state].format(name=member.master)}{how}"
     return f"is {member.state}; {member.master} forwards{how or ' when its STP says so'}"
 
 

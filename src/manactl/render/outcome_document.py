@@ -10,6 +10,7 @@ from manactl.escape import command
 from manactl.journal import file as journal
 from manactl.model.port import PortStatus
 from manactl.netstate.snapshot import PortState, derived, port_to_json
+from manactl.render.outcome import activation
 
 
 def claim_document(result: ClaimResult) -> dict[str, object]:
@@ -81,6 +82,7 @@ def release_document(result: ReleaseResult, verb: str) -> dict[str, object]:
                     "kind": port.settling.kind,
                     "state": port.settling.state,
                     "within_s": port.settling.within,
+                    "then": activation(port.netdev, port.settling),
                 },
                 "carrier": port.carrier,
                 "up_ms": port.up_ms,

@@ -9,7 +9,7 @@ import _socket  # `socket` without its enums, which take longer to make than all
 import errno
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import NamedTuple, Self
 
 from manactl.wire.attrs import align, as_int, as_str, iter_attrs
@@ -51,6 +51,7 @@ _ROOM = 1 << 17  # the kernel fills at most 32 KiB of a dump; a single answer ma
 _RCVBUF = 1 << 20
 _ANSWER_WITHIN = 10.0  # s without a message while no handler runs: the answer was lost
 _DUMP_TRIES = 8
+_AT_ONCE = 128  # requests; their acknowledgements fit into the receive buffer
 
 
 class Message(NamedTuple):
@@ -122,11 +123,46 @@ class NetlinkSocket:
         """
         seq = self._send(kind, flags | NLM_F_REQUEST | NLM_F_ACK, body)
         answers: list[Message] = []
-        for packet in self._packets(seq):
+        for packet in self._packets((seq,)):
             if packet.type == NLMSG_ERROR:
                 _raise_error(packet)
                 return answers
             answers.append(Message(packet.type, packet.body))
+        raise AssertionError("unreachable: _packets() ends by return or raise of its caller")
+
+    def request_all(self, requests: Sequence[tuple[int, int, bytes]]) -> list[OSError | None]:
+        """Send requests (type, flags, body), and tell of each what the kernel said against it.
+
+        Many go in one sendmsg(), which the kernel carries out in their order
+        (netlink_rcv_skb()); an error of one does not keep it from the next.
+        """
+        found: list[OSError | None] = []
+        for at in range(0, len(requests), _AT_ONCE):
+            found += self._request_some(requests[at : at + _AT_ONCE])
+        return found
+
+    def _request_some(self, requests: Sequence[tuple[int, int, bytes]]) -> list[OSError | None]:
+        first = self._seq + 1
+        parts = []
+        for kind, flags, body in requests:
+            self._seq += 1
+            length = _HEADER.size + len(body)
+            head = (length, kind, flags | NLM_F_REQUEST | NLM_F_ACK, self._seq, 0)
+            parts += [_HEADER.pack(*head), body]
+            parts.append(bytes(align(length) - length))
+        self._renew()
+        self._sock.send(b"".join(parts))
+        left = len(requests)
+        errors: list[OSError | None] = [None] * left
+        for packet in self._packets(range(first, self._seq + 1)):
+            if packet.type == NLMSG_ERROR:
+                try:
+                    _raise_error(packet)
+                except OSError as error:
+                    errors[packet.seq - first] = error
+                left -= 1
+                if not left:
+                    return errors
         raise AssertionError("unreachable: _packets() ends by return or raise of its caller")
 
     def dump(self, kind: int, body: bytes = b"", *, tries: int = _DUMP_TRIES) -> list[Message]:
@@ -151,7 +187,7 @@ class NetlinkSocket:
         seq = self._send(kind, NLM_F_REQUEST | NLM_F_DUMP, body, dump=True)
         answers: list[Message] = []
         interrupted = False
-        for packet in self._packets(seq):
+        for packet in self._packets((seq,)):
             interrupted |= bool(packet.flags & NLM_F_DUMP_INTR)
             if packet.type in (NLMSG_ERROR, NLMSG_DONE):
                 self._mid_dump = False
@@ -172,18 +208,22 @@ class NetlinkSocket:
         return sock
 
     def _send(self, kind: int, flags: int, body: bytes, *, dump: bool = False) -> int:
-        if self._mid_dump:
-            # The kernel refuses a second dump with EBUSY until the first is read to its end, and
-            # of one that overran the end may be lost: only a new socket is clean.
-            self._sock.close()
-            self._sock = self._open()
+        self._renew()
         self._mid_dump = dump
         self._seq += 1
         self._sock.send(_HEADER.pack(_HEADER.size + len(body), kind, flags, self._seq, 0) + body)
         return self._seq
 
-    def _packets(self, seq: int) -> Iterator[_Packet]:
-        """Packets that answer `seq`; leftovers of earlier exchanges are skipped, and whatever
+    def _renew(self) -> None:
+        """The kernel refuses a second dump with EBUSY until the first is read to its end, and of
+        one that overran the end may be lost: only a new socket is clean."""
+        if self._mid_dump:
+            self._sock.close()
+            self._sock = self._open()
+            self._mid_dump = False
+
+    def _packets(self, seqs: Container[int]) -> Iterator[_Packet]:
+        """Packets that answer `seqs`; leftovers of earlier exchanges are skipped, and whatever
         another process sends: only the kernel has the port id 0."""
         while True:
             data, _, flags, (sender, _) = self._sock.recvmsg(_ROOM)
@@ -196,7 +236,7 @@ class NetlinkSocket:
             for packet in _split(data):
                 if packet.type == NLMSG_OVERRUN:
                     raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
-                if packet.seq == seq and packet.type != NLMSG_NOOP:
+                if packet.seq in seqs and packet.type != NLMSG_NOOP:
                     yield packet
 
 

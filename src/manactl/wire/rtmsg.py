@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import _socket  # `socket` makes enums of all constants, which a TAB would wait for
 import struct
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from functools import lru_cache
 from typing import NamedTuple, Self
 
 from manactl.wire.attrs import NLA_F_NESTED, NLA_TYPE_MASK, align, as_int, as_str, attr
@@ -24,6 +26,7 @@ RTM_NEWNEXTHOP, RTM_GETNEXTHOP = 104, 106
 
 IFADDR = struct.Struct("=BBBBI")
 RTMSG = struct.Struct("=BBBBBBBBI")
+PROTOCOL_AT = 5  # rtm_protocol in it
 NDMSG = struct.Struct("=BBHiHBB")
 NHMSG = struct.Struct("=BBBBI")
 RTNEXTHOP = struct.Struct("=HBBi")  # length, flags, weight - 1, ifindex
@@ -205,6 +208,40 @@ def by_type(body: bytes, offset: int) -> dict[int, bytes]:
     return found
 
 
+class Shape(NamedTuple):
+    """A route apart from its destination. A full table has a million routes of a few hundred
+    shapes, so what follows from the shape alone is worked out once for each.
+
+    `rest` is the message with zeros for the destination, which is at `at`; 0 for a default route.
+    """
+
+    rest: bytes
+    at: int
+    dst: bytes
+
+    @classmethod
+    def of(cls, body: bytes) -> Self:
+        """ValueError on a broken length."""
+        offset, end = RTMSG.size, len(body)
+        while body[1] and offset + 4 <= end:
+            length, kind = _ATTR.unpack_from(body, offset)
+            if length < 4 or offset + length > end:
+                raise ValueError(f"attribute at {offset}: length {length} of {end - offset}")
+            if kind & NLA_TYPE_MASK == RTA_DST:
+                at, after = offset + 4, offset + length
+                rest = b"".join((body[:at], bytes(after - at), body[after:]))
+                return cls(_RESTS.setdefault(rest, rest), at, body[at:after])
+            offset += (length + 3) & ~3
+        return cls(body, 0, b"")
+
+    def filled(self, made: bytes, at: int) -> bytes:
+        """Another message of that shape, with the destination at `at`."""
+        return b"".join((made[:at], self.dst, made[at + len(self.dst) :])) if at else made
+
+
+_RESTS: dict[bytes, bytes] = {}  # one object for each, whose hash is worked out once
+
+
 def join(header: bytes, attrs: Iterable[Attr]) -> bytes:
     """Header and attributes as one message body."""
     return header + b"".join(attr(kind, payload) for kind, payload in attrs)
@@ -259,18 +296,29 @@ def pack_hops(members: Iterable[Hop]) -> bytes:
     return b"".join(parts)
 
 
-def route_ifindexes(body: bytes) -> set[int]:
+SHAPES = 1 << 12  # more than a table has, as a rule
+
+
+def route_ifindexes(body: bytes) -> AbstractSet[int]:
     """Every interface that a route names."""
-    return ifindexes(split(body, RTMSG.size))
+    return ifindexes(Shape.of(body).rest)
 
 
-def ifindexes(attrs: Collection[Attr]) -> set[int]:
-    """The same from the attributes of a route."""
+@lru_cache(SHAPES)
+def ifindexes(body: bytes) -> AbstractSet[int]:
+    """The same for the rest of a shape."""
+    attrs = split(body, RTMSG.size)
     found = {as_int(attribute.payload) for attribute in attrs if attribute.type == RTA_OIF}
     multipath = value(attrs, RTA_MULTIPATH)
     if multipath is not None:
         found |= {hop.ifindex for hop in hops(multipath)}
-    return found
+    return frozenset(found)
+
+
+@lru_cache(SHAPES)
+def has_members(body: bytes) -> bool:
+    """Whether a route of that shape is a multipath route."""
+    return value(split(body, RTMSG.size), RTA_MULTIPATH) is not None
 
 
 _OF_WAY = (RTA_GATEWAY, RTA_VIA, RTA_ENCAP_TYPE, RTA_ENCAP)
@@ -287,15 +335,6 @@ def ways(body: bytes) -> list[Hop]:
         Hop(0, 0, hop.ifindex, join(b"", (Attr(a.type, a.payload) for a in split(hop.rest, 0))))
         for hop in hops(multipath)
     ]
-
-
-def ways_out(attrs: Mapping[int, bytes]) -> set[int]:
-    """The interfaces that a route names, from its attributes by type."""
-    multipath = attrs.get(RTA_MULTIPATH)
-    found = set() if multipath is None else {hop.ifindex for hop in hops(multipath)}
-    if RTA_OIF in attrs:
-        found.add(as_int(attrs[RTA_OIF]))
-    return found
 
 
 class Member(NamedTuple):
@@ -481,6 +520,24 @@ def _label(payload: bytes, ifindex: int, was: Places, now: Places) -> bytes:
     return label.encode("utf-8", "surrogateescape") + b"\0"
 
 
+class RouteRequests:
+    """route() for many routes, whose devices were in one place and are in another."""
+
+    def __init__(self, was: Places, now: Places, elapsed: int | None) -> None:
+        self._where = (was, now, elapsed)
+        self._made: dict[bytes, tuple[bytes, int] | None] = {}
+
+    def __call__(self, shape: Shape) -> bytes | None:
+        """The request for a route of this shape and destination."""
+        try:
+            found = self._made[shape.rest]
+        except KeyError:
+            made = route(shape.rest, *self._where)
+            found = None if made is None else (made, Shape.of(made).at)
+            self._made[shape.rest] = found
+        return None if found is None else shape.filled(*found)
+
+
 def route(body: bytes, was: Places, now: Places, elapsed: int | None) -> bytes | None:
     """The request that makes this route again, or None when it has expired meanwhile. Without
     `elapsed` seconds the remaining time is left out."""
@@ -492,12 +549,11 @@ def route(body: bytes, was: Places, now: Places, elapsed: int | None) -> bytes |
         if by_object and attribute.type in _RTA_OF_NEXTHOP:
             continue
         if attribute.type == RTA_CACHEINFO:
-            ticks = _expires(attribute.payload)
-            if ticks and elapsed is not None:
-                left = ticks // _USER_HZ - elapsed
-                if left <= 0:
+            left = lifetime(body)
+            if left is not None and elapsed is not None:
+                if left <= elapsed:
                     return None
-                built.append(Attr(RTA_EXPIRES, struct.pack("=I", left)))
+                built.append(Attr(RTA_EXPIRES, struct.pack("=I", left - elapsed)))
         elif attribute.type == RTA_OIF:
             built.append(_moved_attr(attribute, was, now))
         elif attribute.type == RTA_MULTIPATH:
@@ -530,8 +586,16 @@ def address_is_limited(body: bytes) -> bool:
 
 
 def route_is_limited(body: bytes) -> bool:
+    """Whether a route has a lifetime."""
+    return lifetime(Shape.of(body).rest) is not None
+
+
+@lru_cache(SHAPES)
+def lifetime(body: bytes) -> int | None:
+    """The seconds that a route of that shape has left; None: for ever."""
     times = value(split(body, RTMSG.size), RTA_CACHEINFO)
-    return times is not None and _expires(times) != 0
+    ticks = 0 if times is None else _expires(times)
+    return ticks // _USER_HZ if ticks else None
 
 
 def _hop(hop: Hop, was: Places, now: Places) -> Hop:

@@ -12,6 +12,7 @@ from manactl.wire.attrs import as_int, parse_attrs
 from manactl.wire.if_link import IfLink
 
 NETLINK_XFRM = 6
+TUN = "tun"  # the kind of a device whose packets go through a program
 XFRM_MSG_GETSA = 0x12
 XFRMA_SET_MARK, XFRMA_IF_ID = 29, 31
 _SA_DADDR, _SA_SADDR, _SA_FAMILY, _SA_SIZE = 56, 80, 212, 224  # in struct xfrm_usersa_info
@@ -69,6 +70,7 @@ class Tunnel(NamedTuple):
     if_id: int = 0
     mark: int = 0
     local: bytes = b""
+    by: str = ""  # the program that sends them, of a TUN or TAP device
 
 
 def tunnel(link: IfLink) -> Tunnel | None:

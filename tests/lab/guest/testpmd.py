@@ -1,11 +1,13 @@
 """dpdk-testpmd on one port, driven by commands: the real owner of a raw QP.
 
-    python3 testpmd.py PCI MAC [FORWARDING_MODE]
+    python3 testpmd.py PCI MAC [FORWARDING_MODE [UUID]]
 
 Says `ready` when testpmd has its port started and prompts; then `start`, `stop`, `stats`, `quit`,
 and `kill` (SIGKILL). testpmd runs on a pseudo-terminal, without which it would buffer its output;
 it opens the port of the function whose permanent MAC is MAC, and creates on it a raw QP, an RSS
-QP, work queues, completion queues and memory regions.
+QP, work queues, completion queues and memory regions. With the UUID of a VMBus device, which
+uio_hv_generic has, the port is netvsc's, and MANA's is its VF; that takes huge pages, since the host
+is told physical addresses.
 """
 
 from __future__ import annotations
@@ -28,10 +30,11 @@ START_SECONDS = 120
 COUNTER = re.compile(r"(RX-packets|TX-packets|RX-missed|RX-errors|TX-errors): *(\d+)")
 
 
-def arguments_for(pci: str, mac: str, mode: str) -> list[str]:
-    """No huge pages and few, short queues: it runs in a small guest."""
+def arguments_for(pci: str, mac: str, mode: str = "rxonly", uuid: str = "") -> list[str]:
+    """Few, short queues, and no huge pages where they are not needed: the guest is small."""
+    memory = ("-m", "256", "-a", uuid) if uuid else ("--no-huge", "-m", "512", "--iova-mode=va")
     return [
-        *("dpdk-testpmd", "-l", "0,1", "--no-huge", "-m", "512", "--iova-mode=va"),
+        *("dpdk-testpmd", "-l", "0,1", *memory),
         *("--no-telemetry", "-a", f"{pci},mac={mac}", "--", "-i", f"--forward-mode={mode}"),
         *("--txq=1", "--rxq=1", "--txd=128", "--rxd=128", "--total-num-mbufs=4096"),
     ]
@@ -107,8 +110,7 @@ class Driver:
 
 
 def main(arguments: list[str]) -> None:
-    pci, mac, *mode = arguments
-    argv = arguments_for(pci, mac, mode[0] if mode else "rxonly")
+    argv = arguments_for(*arguments)
     testpmd = Testpmd(argv)
     try:
         said = testpmd.until_prompt(START_SECONDS)

@@ -17,6 +17,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python3 -m tests.lab.nic", description=__doc__)
     parser.add_argument("--socket", type=Path, required=True, help="for QEMU's vfio-user-pci")
     parser.add_argument("--control", type=Path, required=True, help="for questions, JSON lines")
+    parser.add_argument("--link", type=Path, help="for a second device, to the VMBus's host")
     parser.add_argument("--ports", type=int, default=2)
     parser.add_argument("--mac", type=parse_mac, action="append", default=[], help="per port")
     parser.add_argument("--rnic", action=argparse.BooleanOptionalAction, default=True)
@@ -35,7 +36,7 @@ def main() -> None:
     if arguments.log is not None:
         log = arguments.log.open("a", buffering=1)
     record = Record(lambda line: log.write(line + "\n") if log is not None else None)
-    Server(config, arguments.socket, arguments.control, record).run()
+    Server(config, arguments.socket, arguments.control, record, arguments.link).run()
 
 
 if __name__ == "__main__":

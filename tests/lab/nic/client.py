@@ -58,6 +58,18 @@ class NicClient:
         """Carrier of all ports; drivers before the reconfiguration events ignore it."""
         self.ask("link", up=up)
 
+    def station(self, mac: str) -> dict[str, Any]:
+        """Where the host's switch sends frames for this address; LookupError if nowhere."""
+        for station in self.ask("stations")["stations"]:
+            if station["mac"] == mac:
+                found: dict[str, Any] = station
+                return found
+        raise LookupError(f"nothing has the address {mac}")
+
+    def exceptions(self, on: bool) -> None:
+        """Whether broadcast and first packets go to the synthetic NIC beside a VF; see fabric."""
+        self.ask("exceptions", on=on)
+
     def reset_request(self) -> None:
         self.ask("reset-request")
 

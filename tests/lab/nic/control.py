@@ -28,6 +28,8 @@ class Control:
             "objects": self._objects,
             "log": self._log,
             "link": self._link,
+            "stations": self._stations,
+            "exceptions": self._exceptions,
             "reset-request": self._reset_request,
             "timeout": self._timeout,
             "fault": self._fault,
@@ -73,6 +75,13 @@ class Control:
 
     def _link(self, request: Json) -> Json:
         return {"sent": self.nic.set_link(bool(request["up"]))}
+
+    def _stations(self, request: Json) -> Json:
+        return {"stations": self.nic.fabric.facts()}
+
+    def _exceptions(self, request: Json) -> Json:
+        self.nic.fabric.exceptions = bool(request["on"])
+        return {}
 
     def _reset_request(self, request: Json) -> Json:
         return {"sent": self.nic.request_reset()}

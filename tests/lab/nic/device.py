@@ -14,6 +14,7 @@ from tests.lab.nic import gdma as _gdma  # noqa: F401  (handlers register on imp
 from tests.lab.nic import mana as _mana  # noqa: F401
 from tests.lab.nic import rnic as _rnic  # noqa: F401
 from tests.lab.nic.config import Config
+from tests.lab.nic.fabric import Fabric
 from tests.lab.nic.faults import Faults
 from tests.lab.nic.function import Function
 from tests.lab.nic.hwc import Hwc
@@ -66,6 +67,8 @@ class Nic:
         self._window = bytearray(smc.WINDOW)
         self._graves: dict[tuple[QueueKind, int], Grave] = {}
         self.function: Function | None = None
+        self.fabric = Fabric()
+        self._switch: Switch | None = None
 
     # BAR0
 
@@ -119,13 +122,14 @@ class Nic:
         function.faults = self.faults
         if self.later is not None:
             function.later = self.later
-        function.transmit = Switch(function).transmit
         hwc = Hwc(function, where)
         try:
             hwc.announce()
         except DmaFault as fault:
             self.record.violation("dma", f"establish: {fault}")
             return False
+        self._switch = Switch(function, self.fabric)
+        function.transmit = self._switch.transmit
         self.function = function
         addresses = {name: f"{getattr(where, name):#x}" for name in ("eq", "cq", "rq", "sq")}
         self.record.event("hwc-established", msix=where.msix, **addresses)
@@ -155,6 +159,9 @@ class Nic:
                 self._bury(kind, queue)
         self.function.dropped = True
         self.function = None
+        if self._switch is not None:
+            self._switch.unplug()
+            self._switch = None
 
     def reset(self, why: str) -> None:
         """Power-on state. A guest that reboots or dies leaves objects behind, rightly."""

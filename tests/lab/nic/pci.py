@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from tests.lab.nic.config import MSIX_VECTORS
 
-VENDOR: Final = 0x1414  # Microsoft
-DEVICE: Final = 0x00BA  # the GDMA virtual function
 SIZE: Final = 256
-BAR0_SIZE: Final = 16 << 20  # registers, shared memory, doorbell pages
 MSIX_BAR: Final = 4
 MSIX_BAR_SIZE: Final = 8192
-REGION_SIZES: Final = {0: BAR0_SIZE, MSIX_BAR: MSIX_BAR_SIZE}
 
-_ETHERNET_CLASS = 0x020000
 _BARS = 0x10
 _MSIX_CAP, _PCIE_CAP = 0x40, 0x60
 _PBA_AT = 4096
@@ -26,16 +22,36 @@ _DEVICE_CONTROL = _PCIE_CAP + 8
 _FLR_CAPABLE, _START_FLR = 1 << 28, 0x80
 
 
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a device is for the bus."""
+
+    vendor: int
+    device: int
+    kind: int  # PCI class
+    bar0: int  # size
+
+    @property
+    def regions(self) -> dict[int, int]:
+        """Sizes by BAR."""
+        return {0: self.bar0, MSIX_BAR: MSIX_BAR_SIZE}
+
+
+# Microsoft's GDMA virtual function: registers, shared memory and doorbell pages in BAR0.
+GDMA: Final = Identity(vendor=0x1414, device=0x00BA, kind=0x020000, bar0=16 << 20)
+
+
 class ConfigSpace:
     """256 bytes. The client emulates BAR addresses and MSI-X itself and asks for the rest."""
 
-    def __init__(self, function_reset: Callable[[], None]) -> None:
+    def __init__(self, identity: Identity, function_reset: Callable[[], None]) -> None:
         self._reset = function_reset
         self._bytes = bytearray(SIZE)
         self._writable = bytearray(SIZE)
         pack = struct.pack_into
-        pack("<HHHH", self._bytes, 0, VENDOR, DEVICE, 0, 0x10)  # status: has capabilities
-        pack("<I", self._bytes, 8, _ETHERNET_CLASS << 8 | 1)
+        pack("<HH", self._bytes, 0, identity.vendor, identity.device)
+        pack("<HH", self._bytes, 4, 0, 0x10)  # status: has capabilities
+        pack("<I", self._bytes, 8, identity.kind << 8 | 1)
         pack("<I", self._bytes, _BARS, _BAR_64 | _BAR_PREFETCH)
         pack("<I", self._bytes, _BARS + 4 * MSIX_BAR, _BAR_64)
         self._bytes[0x34] = _MSIX_CAP
@@ -55,7 +71,7 @@ class ConfigSpace:
         pack("<H", self._bytes, _PCIE_CAP + 18, 0x11)
         for at, mask in ((_COMMAND, b"\x47\x04"), (0x3C, b"\xff"), (_MSIX_CAP + 2, b"\0\xc0")):
             self._writable[at : at + len(mask)] = mask
-        for bar, size in REGION_SIZES.items():
+        for bar, size in identity.regions.items():
             mask = ((1 << 64) - size).to_bytes(8, "little")
             at = _BARS + 4 * bar
             self._writable[at : at + 8] = mask

@@ -1,4 +1,4 @@
-"""The process: a vfio-user socket, a control socket, one loop."""
+"""The process: a vfio-user socket or two, a control socket, one loop."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import selectors
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.lab.nic.config import MSIX_VECTORS, Config
 from tests.lab.nic.control import Control
 from tests.lab.nic.device import Nic
+from tests.lab.nic.hostlink import IDENTITY, HostLink
 from tests.lab.nic.interrupts import Vectors
 from tests.lab.nic.memory import Memory
 from tests.lab.nic.record import Record
@@ -24,10 +26,30 @@ from tests.lab.nic.transport import Gone, Transport
 _MAX_LINE = 1 << 16
 
 
-class Server:
-    """One client at a time; when it goes, the device is as after power-on and awaits the next."""
+@dataclass(slots=True)
+class Slot:
+    """A device that one client at a time may plug in."""
 
-    def __init__(self, config: Config, device: Path, control: Path, record: Record) -> None:
+    name: str
+    session: Callable[[], Session]
+    client: Transport | None = None
+
+
+class Server:
+    """One client at a time; when it goes, the device is as after power-on and awaits the next.
+
+    `link` is the socket of a second device, by which the VMBus's host in the same guest shares the
+    NIC's switch; see hostlink.py.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        device: Path,
+        control: Path,
+        record: Record,
+        link: Path | None = None,
+    ) -> None:
         self.record = record
         self.memory = Memory()
         self.vectors = Vectors(MSIX_VECTORS)
@@ -37,10 +59,21 @@ class Server:
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._count = itertools.count()
         self._selector = selectors.DefaultSelector()
-        self._client: Transport | None = None
-        self._paths = (device, control)
-        self._listen(device, self._accept_client)
+        self._paths = [device, control]
+        nic = Slot("nic", lambda: Session(self.nic, self.memory, self.vectors, record))
+        self._slots = [nic]
+        self._listen(device, lambda listener: self._accept_client(nic, listener))
+        if link is not None:
+            self._add_link(link)
         self._listen(control, self._accept_control)
+
+    def _add_link(self, path: Path) -> None:
+        memory, vectors = Memory(), Vectors(MSIX_VECTORS)
+        link = HostLink(self.nic.fabric, memory, self.record, vectors.fire)
+        slot = Slot("host-link", lambda: Session(link, memory, vectors, self.record, IDENTITY))
+        self._slots.append(slot)
+        self._paths.append(path)
+        self._listen(path, lambda listener: self._accept_client(slot, listener))
 
     def run(self) -> None:
         try:
@@ -63,8 +96,9 @@ class Server:
         return None
 
     def _close(self) -> None:
-        if self._client is not None:
-            self._client.session.close()
+        for slot in self._slots:
+            if slot.client is not None:
+                slot.client.session.close()
         for key in list(self._selector.get_map().values()):
             assert isinstance(key.fileobj, socket.socket)
             key.fileobj.close()
@@ -79,26 +113,25 @@ class Server:
         listener.listen()
         self._selector.register(listener, selectors.EVENT_READ, lambda: accept(listener))
 
-    def _accept_client(self, listener: socket.socket) -> None:
+    def _accept_client(self, slot: Slot, listener: socket.socket) -> None:
         connection, _ = listener.accept()
-        if self._client is not None:
+        if slot.client is not None:
             connection.close()
-            self.record.log("a second vfio-user client was turned away")
+            self.record.log(f"a second vfio-user client of {slot.name} was turned away")
             return
-        self.record.event("client-connected")
-        session = Session(self.nic, self.memory, self.vectors, self.record)
-        self._client = client = Transport(connection, session)
-        self._selector.register(connection, selectors.EVENT_READ, lambda: self._serve(client))
+        self.record.event("client-connected", device=slot.name)
+        slot.client = client = Transport(connection, slot.session())
+        self._selector.register(connection, selectors.EVENT_READ, lambda: self._serve(slot, client))
 
-    def _serve(self, client: Transport) -> None:
+    def _serve(self, slot: Slot, client: Transport) -> None:
         try:
             client.serve()
         except Gone as gone:
             self._selector.unregister(client.connection)
             client.connection.close()
             client.session.close()
-            self._client = None
-            self.record.event("client-gone", why=str(gone))
+            slot.client = None
+            self.record.event("client-gone", device=slot.name, why=str(gone))
 
     def _accept_control(self, listener: socket.socket) -> None:
         connection, _ = listener.accept()

@@ -11,10 +11,10 @@ import mmap
 import os
 import traceback
 from collections.abc import Callable
+from typing import Protocol
 
 from tests.lab.nic import pci
 from tests.lab.nic.config import MSIX_VECTORS
-from tests.lab.nic.device import Nic
 from tests.lab.nic.interrupts import Vectors
 from tests.lab.nic.memory import Memory
 from tests.lab.nic.record import Record
@@ -33,15 +33,33 @@ class Refusal(Exception):
 Answer = Callable[[bytes, list[int]], bytes]
 
 
+class Device(Protocol):
+    """What is behind BAR0: the NIC, or the link to the VMBus's host."""
+
+    def read(self, offset: int, count: int) -> bytes: ...
+
+    def write(self, offset: int, data: bytes) -> None: ...
+
+    def reset(self, why: str) -> None: ...
+
+
 class Session:
     """One connected client. Descriptors it passes are owned here and closed with it."""
 
-    def __init__(self, nic: Nic, memory: Memory, vectors: Vectors, record: Record) -> None:
-        self.nic = nic
+    def __init__(
+        self,
+        device: Device,
+        memory: Memory,
+        vectors: Vectors,
+        record: Record,
+        identity: pci.Identity = pci.GDMA,
+    ) -> None:
+        self.device = device
+        self._regions = identity.regions
         self.memory = memory
         self.vectors = vectors
         self.record = record
-        self.config = pci.ConfigSpace(lambda: nic.reset("function level reset"))
+        self.config = pci.ConfigSpace(identity, lambda: device.reset("function level reset"))
         self._answers: dict[int, Answer] = {
             Command.VERSION: self._version,
             Command.DMA_MAP: self._dma_map,
@@ -72,7 +90,7 @@ class Session:
 
     def close(self) -> None:
         """The client is gone, and its guest's memory with it."""
-        self.nic.reset("client disconnected")
+        self.device.reset("client disconnected")
         self.memory.clear()
         self.vectors.clear()
 
@@ -111,7 +129,7 @@ class Session:
         index = wire.REGION_INFO.unpack_from(payload.ljust(wire.REGION_INFO.size, b"\0"))[2]
         if index >= wire.REGIONS:
             raise Refusal(errno.EINVAL)
-        size = pci.SIZE if index == wire.REGION_CONFIG else pci.REGION_SIZES.get(index, 0)
+        size = pci.SIZE if index == wire.REGION_CONFIG else self._regions.get(index, 0)
         # Never mappable: doorbells have to be seen.
         flags = wire.REGION_READABLE | wire.REGION_WRITABLE if size else 0
         return wire.REGION_INFO.pack(wire.REGION_INFO.size, flags, index, 0, size, 0)
@@ -142,7 +160,7 @@ class Session:
         if count > wire.MAX_TRANSFER:
             raise Refusal(errno.EINVAL)
         if region == 0:
-            data = self.nic.read(offset, count)
+            data = self.device.read(offset, count)
         elif region == wire.REGION_CONFIG:
             data = self.config.read(offset, count)
         else:
@@ -153,11 +171,11 @@ class Session:
         offset, region, count = wire.REGION_RW.unpack_from(payload)
         data = payload[wire.REGION_RW.size : wire.REGION_RW.size + count]
         if region == 0:
-            self.nic.write(offset, data)
+            self.device.write(offset, data)
         elif region == wire.REGION_CONFIG:
             self.config.write(offset, data)
         return payload[: wire.REGION_RW.size]
 
     def _reset(self, payload: bytes, fds: list[int]) -> bytes:
-        self.nic.reset("device reset")
+        self.device.reset("device reset")
         return b""

@@ -1,4 +1,4 @@
-"""The data path: frames out of send queues, between the ports, into receive queues.
+"""The data path: frames out of send queues to the fabric, and from it into receive queues.
 
 Linux: mana_start_xmit(), mana_poll_tx_cq(), mana_process_rx_cqe(). OpenVMM: bnic.rs. DPDK: tx.c.
 """
@@ -6,10 +6,11 @@ Linux: mana_start_xmit(), mana_poll_tx_cq(), mana_process_rx_cqe(). OpenVMM: bni
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 from tests.lab.nic import frames
 from tests.lab.nic.config import MANA_MKEY, MANA_PDID
-from tests.lab.nic.frames import Headers
+from tests.lab.nic.fabric import Fabric, Piece
 from tests.lab.nic.function import Function
 from tests.lab.nic.memory import DmaFault
 from tests.lab.nic.objects import Vport, WqObject
@@ -17,9 +18,7 @@ from tests.lab.nic.rings import RingError, WorkQueue, Wqe
 from tests.lab.nic.wire import queues
 from tests.lab.nic.wire.queues import CLIENT_ETHERNET, RxKind, TxResult
 
-_LEARNED = 1024
 _CHECKSUM_L4 = queues.TX_CHECKSUM_TCP | queues.TX_CHECKSUM_UDP
-Piece = tuple[bytes | bytearray, Headers | None, bool]  # frame, headers, checksums known good
 
 
 class BadSend(Exception):
@@ -27,16 +26,21 @@ class BadSend(Exception):
 
 
 class Switch:
-    """Ports joined by destination MAC; other addresses are learnt, unknown ones flooded.
+    """The function's ports as VFs in the fabric. What cannot be delivered is counted and dropped."""
 
-    Never back to the sending port. What cannot be delivered is counted and dropped.
-    """
-
-    def __init__(self, function: Function) -> None:
+    def __init__(self, function: Function, fabric: Fabric) -> None:
         self.function = function
         self.memory = function.memory
-        self._static = {vport.mac: vport for vport in function.vports}
-        self._learned: dict[bytes, Vport] = {}
+        self._fabric = fabric
+        self._stations = [fabric.station(vport.mac) for vport in function.vports]
+        for vport, station in zip(function.vports, self._stations, strict=True):
+            station.vf = partial(self._deliver, vport)
+
+    def unplug(self) -> None:
+        """The function is gone: no frame reaches its memory any more."""
+        for station in self._stations:
+            station.vf = None
+        self._fabric.prune()
 
     def transmit(self, sq: WorkQueue) -> None:
         """Everything posted to a send queue: one CQE each, in order, unless suppressed."""
@@ -86,24 +90,9 @@ class Switch:
         return TxResult.OKAY, quiet
 
     def _forward(self, source: Vport, piece: Piece, tag: int | None) -> None:
-        frame = piece[0]
-        counters = source.counters
-        counters.tx_frames += 1
-        counters.tx_bytes += len(frame)
-        destination, sender = bytes(frame[:6]), bytes(frame[6:12])
-        if sender != source.mac and sender not in self._static:
-            if len(self._learned) >= _LEARNED:
-                self._learned.clear()
-            self._learned[sender] = source
-        if not destination[0] & 1:
-            target = self._static.get(destination) or self._learned.get(destination)
-            if target is not None:
-                if target is not source:
-                    self._deliver(target, piece, tag)
-                return
-        for target in self.function.vports:
-            if target is not source:
-                self._deliver(target, piece, tag)
+        source.counters.tx_frames += 1
+        source.counters.tx_bytes += len(piece[0])
+        self._fabric.forward(self._stations[source.index], piece, tag)
 
     def _deliver(self, vport: Vport, piece: Piece, tag: int | None) -> None:
         frame, headers, good = piece

@@ -12,6 +12,10 @@ from dataclasses import dataclass
 DIRECTORY = "/sys/kernel/debug/vmbus_lab"
 CLASS = "f8615163-df3e-46c5-913f-f2d2f965ed0e"  # network devices, for new_id
 
+# Messages whose answers can be spoilt: types of NVSP, and of RNDIS above 1000.
+VERSION, RECEIVE_BUFFER, SEND_BUFFER, SWITCH_PATH, SUBCHANNELS = 1, 101, 104, 129, 133
+RNDIS_INIT, RNDIS_QUERY, RNDIS_SET = 1002, 1004, 1005
+
 
 @dataclass(frozen=True, slots=True)
 class Nic:
@@ -105,6 +109,9 @@ class Host:
     def violations(self) -> list[Event]:
         return [parse_event(line) for line in self._lines("violations")]
 
+    def clear_violations(self) -> None:
+        self._put(f"{DIRECTORY}/violations", "0")
+
     def _command(self, text: str) -> None:
         self._put(f"{DIRECTORY}/control", text)
 
@@ -117,11 +124,15 @@ class Host:
         self._command(f"rescind {self.nic(mac).number}")
 
     def set(self, mac: str, **values: int) -> None:
-        """Change muted, associated, link, serial or refuse (an NVSP type) of one NIC."""
+        """Change muted, associated, link, serial, keep_path, refuse or hold (a message) of one NIC."""
         words = " ".join(f"{name}={int(value)}" for name, value in values.items())
         self._command(f"set {self.nic(mac).number} {words}")
 
+    def delay(self, mac: str, message: int, milliseconds: int) -> None:
+        """Give the next answer to this message that much later."""
+        self._command(f"set {self.nic(mac).number} delay={message}:{milliseconds}")
+
     def unmute(self) -> None:
-        """Let every NIC answer again."""
+        """Let every NIC answer again, and well."""
         for nic in self.nics():
-            self._command(f"set {nic.number} muted=0")
+            self._command(f"set {nic.number} muted=0 hold=0 refuse=0 delay=0:0 keep_path=0")

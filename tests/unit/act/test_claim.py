@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,12 @@ from manactl.errors import (
 )
 from manactl.journal import file as journal
 from manactl.journal import lock
+from manactl.model.claim import NetnsId
 from manactl.model.port import Evidence, PortId, Report
+from manactl.netstate.snapshot import PortState, Rows
 from manactl.render.outcome_document import claim_document
 from tests.unit import schema
-from tests.unit.fakes import PORT, address
+from tests.unit.fakes import PORT, address, route
 from tests.unit.host import (
     NET_ADMIN,
     NET_RAW,
@@ -669,3 +672,56 @@ def test_a_reboot_frees_the_words_of_an_open_claim(tmp_path: Path) -> None:
     done = claim(tmp_path, later, "eth1", "eth2")
     assert [port.id for port in done.ports] == [ETH2]
     assert [port.id for port, _ in done.already] == [PORT]
+
+
+# --- routes of one row on two ports -------------------------------------------------------------
+
+OURS, THEIRS = (route("192.0.2.0", 24, index, metric=5) for index in (3, 4))
+
+
+class InOneRow(FakeSystem):
+    """Each port that is up has a route in the row, eth2's first."""
+
+    def capture(
+        self,
+        port: PortId,
+        nexthops: Collection[int] = (),
+        rows: Rows = None,
+        *,
+        alone: bool = False,
+    ) -> PortState:
+        state = super().capture(port, nexthops, rows, alone=alone)
+        routes = {4: THEIRS, 3: OURS}
+        up = [routes[nic.ifindex] for nic in reversed(self.kernel.nics) if nic.up]
+        facts = (*state.facts, routes[state.ifindex])
+        return dataclasses.replace(state, facts=facts, rows=tuple(up) if len(up) > 1 else ())
+
+
+def test_a_claim_knows_what_another_has_taken_out_of_a_row(tmp_path: Path) -> None:
+    host = FakeHost(two_ports())
+    host.systems = InOneRow
+    claim(tmp_path, host, "eth2")
+    claim(tmp_path, host, "eth1")
+    kept = {}
+    for path in journal.paths(tmp_path):
+        (state,) = journal.read(path).header["snapshot"]
+        kept[state["ifname"]] = PortState.from_json(state).rows
+    assert kept == {"eth1": (THEIRS, OURS), "eth2": (THEIRS, OURS)}
+
+
+@pytest.mark.parametrize("change", ["boot", "netns"])
+def test_other_claims_that_do_not_count_for_a_row(
+    tmp_path: Path, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = two_ports()
+    host = FakeHost(kernel)
+    host.systems = InOneRow
+    claim(tmp_path, host, "eth2")
+    other = FakeHost(kernel)
+    other.systems = InOneRow
+    if change == "boot":
+        monkeypatch.setattr(other, "boot_id", lambda: "boot-2")
+    elif change == "netns":
+        monkeypatch.setattr(other, "netns", lambda: NetnsId(1, 2))
+    done = claim(tmp_path, other, "eth1")
+    assert done.states[PORT].rows == ()

@@ -166,7 +166,12 @@ def test_what_no_socket_and_no_route_sends_is_named() -> None:
     unread = plan(around=dataclasses.replace(QUIET, redirecting=None, netconsole=None)).stops
     assert "what tc filters of other devices redirect to eth1: that could not be read" in unread
     assert "kernel messages (netconsole), should they be sent by eth1" in unread
-    assert not any("netconsole" in line or "tc filters" in line for line in plan().stops)
+    chained = plan(around=dataclasses.replace(QUIET, nftables=("netdev t c",))).stops
+    assert "packets that the nftables chain netdev t c sends by eth1" in chained
+    unread = plan(around=dataclasses.replace(QUIET, nftables=None)).stops
+    assert "what nftables rules send by eth1 (fwd, dup): that could not be read" in unread
+    words = ("netconsole", "tc filters", "nftables")
+    assert not any(word in line for line in plan().stops for word in words)
 
 
 def test_nothing_of_a_tunnel_is_dropped() -> None:

@@ -31,7 +31,8 @@ from manactl.journal import lock
 from manactl.model.port import PortId
 from manactl.netstate.link_settings import LinkSettings
 from manactl.netstate.members import Member
-from manactl.netstate.snapshot import PortState, Request, Rows
+from manactl.netstate.snapshot import OtherDevice, PortState, Request, Rows
+from manactl.netstate.uppers import UpperState
 from manactl.render.outcome_document import release_document
 from tests.unit import schema
 from tests.unit.fakes import PORT, address, route
@@ -722,8 +723,87 @@ def test_a_port_that_does_not_forward_yet(
     document = release_document(result, "release")
     schema.strict(document)
     within = None if settling is None else {"master": "br0", "kind": "bridge", "state": "learning",
-                                            "within_s": 30.0}  # fmt: skip
+                                            "within_s": 30.0, "then": None}  # fmt: skip
     assert document["ports"][0]["settling"] == within  # type: ignore[index]
+    assert claims(tmp_path) == []
+
+
+SENDS = Member("bond0", "bond", "forwarding", True, 30.0, "updelay")
+BOND = UpperState("bond0", 9, "bond", 3, None, True, True, False, 3)
+
+
+class InBond(InBridge):
+    """The bond takes the port for its active slave when its updelay is over, and not before."""
+
+    def capture(
+        self,
+        port: PortId,
+        nexthops: Collection[int] = (),
+        rows: Rows = None,
+        *,
+        alone: bool = False,
+    ) -> PortState:
+        state = super().capture(port, nexthops, rows, alone=alone)
+        assert isinstance(self.host, BondedHost)
+        assert state.member is not None
+        sends = state.member.forwards
+        member = SENDS if sends else SENDS._replace(state="updelay", forwards=False)
+        slave = self.host.active or state.ifindex
+        bond = BOND._replace(lower=state.ifindex, active=slave)
+        other = OtherDevice(OTHER_SLAVE, "eth9", "02:00:00:00:00:09")
+        return dataclasses.replace(
+            state, member=member, uppers=(bond,), others=(other,), links=(other,)
+        )
+
+    def set_admin(self, port: PortId, up: bool) -> None:
+        super().set_admin(port, up)
+        assert isinstance(self.host, BondedHost)
+        if not up:
+            self.host.active = OTHER_SLAVE
+
+    def send(self, request: Request) -> None:
+        if request.type != 16:
+            super().send(request)
+            return
+        assert isinstance(self.host, BondedHost)
+        if self.host.refuses or self.kernel.clock < self.host.ups[-1] + 30.0:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        self.host.active = None
+
+
+OTHER_SLAVE = 77
+
+
+class BondedHost(BridgedHost):
+    """A bond with an updelay of 30 s; `active`: the ifindex of its active slave, None the port."""
+
+    def __init__(self, kernel: Kernel, active: int | None = None, *, refuses: bool = False) -> None:
+        super().__init__(kernel)
+        self.active, self.refuses = active, refuses
+        self.systems = InBond
+
+
+@pytest.mark.parametrize(
+    ("wait", "refuses", "state"),
+    [(None, False, "updelay"), (60.0, False, None), (60.0, True, "backup")],
+)
+def test_an_active_slave_is_made_it_again_after_its_updelay(
+    tmp_path: Path, wait: float | None, refuses: bool, state: str | None
+) -> None:
+    kernel = furnished()
+    done = claim(tmp_path, BondedHost(kernel), allow=("upper",))
+    assert done.plan is not None
+    assert any("until its updelay is over: up to 30 s more" in text for text in done.plan.stops)
+    host = BondedHost(kernel, OTHER_SLAVE, refuses=refuses)
+    result = release(tmp_path, host, wait=wait)
+    (port,) = result.ports
+    assert (port.outcome, port.residue) == ("restored", ())
+    assert host.active == (None if state is None else OTHER_SLAVE)
+    assert (port.settling and port.settling.state) == state
+    (one,) = release_document(result, "release")["ports"]  # type: ignore[misc]
+    schema.strict(release_document(result, "release"))
+    then = f"ip link set bond0 type bond active_slave {port.netdev}"
+    assert (one["settling"] and one["settling"]["then"]) == (then if state else None)
     assert claims(tmp_path) == []
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -13,6 +13,7 @@ import pytest
 from manactl.act import restore
 from manactl.act.restore import Restored
 from manactl.model.port import PortId
+from manactl.netstate.members import Member
 from manactl.netstate.snapshot import (
     Accepted,
     Fact,
@@ -25,7 +26,7 @@ from manactl.netstate.snapshot import (
 )
 from manactl.netstate.uppers import UpperState
 from tests.unit import fakes
-from tests.unit.fakes import address, neighbour, nexthop, route
+from tests.unit.fakes import address, neighbour, nexthop, refused, route
 from tests.unit.kernel import ADDRESS, Kernel, Message, Nic, meaning
 
 PORT = PortId("7870:00:00.0", 1, "00:0d:3a:aa:00:10")
@@ -50,6 +51,7 @@ class World:
     settings: dict[tuple[int, str], str] = field(default_factory=dict)
     links: list[OtherDevice] = field(default_factory=list)
     accepted: tuple[Accepted, ...] = ()
+    member: Member | None = None
     refuses: Callable[[Request], int] = lambda _request: 0
     on_pause: Callable[[World], None] = lambda _world: None
     paused: list[float] = field(default_factory=list)
@@ -100,6 +102,7 @@ class World:
             tuple(f for f in related if (f.kind, f.body) not in mine),
             (*others, *self.links),
             self.accepted,
+            member=self.member,
         )  # fmt: skip
 
     def send(self, request: Request) -> None:
@@ -111,6 +114,9 @@ class World:
             self._set_link(request.body)
         else:
             self.kernel.send(request.type, request.flags, request.body)
+
+    def send_all(self, requests: Sequence[Request]) -> list[OSError | None]:
+        return [refused(self.send, request) for request in requests]
 
     def _set_link(self, body: bytes) -> None:
         _, _, _, index, flags, change = struct.unpack_from("=BBHiII", body)
@@ -524,6 +530,40 @@ def test_a_bond_that_cannot_is_residue(world: World) -> None:
     assert put_back(world, state, 1.0).residue == (
         "active slave eth1 of bond0: now none (Invalid argument)",
     )
+
+
+SENDS = Member("bond0", "bond", "forwarding", True, 8.0, "updelay")
+WAITS = SENDS._replace(state="updelay", forwards=False)
+
+
+def test_a_bond_that_waits_for_its_updelay_is_no_residue(world: World) -> None:
+    world.uppers, world.member = [BOND], SENDS
+    state = world.capture(PORT)
+    world.uppers, world.member = [BOND._replace(active=HIGH)], WAITS
+    world.refuses = lambda _request: errno.EINVAL
+    done = put_back(world, state, 1.0)
+    assert (done.residue, done.settling) == ((), WAITS._replace(active=True))
+    # The port has become the active slave of itself.
+    world.uppers = [BOND]
+    assert put_back(world, state, 1.0).settling == WAITS
+    # It waits no more, and is refused all the same; or waits in another bond.
+    world.uppers = [BOND._replace(active=HIGH)]
+    for now in (SENDS, WAITS._replace(master="bond1")):
+        world.member = now
+        done = put_back(world, state, 1.0)
+        assert done.settling is None
+        assert len(done.residue) == 1
+
+
+def test_the_other_slave_of_a_bond_does_not_wait(world: World) -> None:
+    """It was the active one, and the port's own updelay is no excuse for it."""
+    world.uppers, world.member = [BOND._replace(active=HIGH)], SENDS
+    state = world.capture(PORT)
+    world.uppers, world.member = [BOND], WAITS
+    world.refuses = lambda _request: errno.EINVAL
+    done = put_back(world, state, 1.0)
+    assert done.settling == WAITS
+    assert done.residue == ("active slave eth2 of bond0: now eth1 (Invalid argument)",)
 
 
 def test_a_bond_whose_active_slave_is_gone(world: World) -> None:

@@ -989,8 +989,8 @@ def test_releasing_closes_the_journal_with_its_last_port(closes: str | None) -> 
     log = Deaf()
     steps = [Scripted(), Scripted(ETH2)]
     with workplace(log) as work:
-        assert transition.release(steps, work, [PORT], closes=closes).clean
-    assert log.events[0] == ("releasing", {"ports": [PORT._asdict()]})
+        assert transition.release(steps, work, [PORT], closes=closes, by={"uid": 7}).clean
+    assert log.events[0] == ("releasing", {"ports": [PORT._asdict()], "by": {"uid": 7}})
     assert [event for event, _ in log.events[1:4]] == ["undoing", "undone", "released"]
     assert log.events[3][1] == {"pci": PORT.pci, "port": 1}
     closed = [("closed", {"how": closes}), ("archived", {})]
@@ -1000,14 +1000,16 @@ def test_releasing_closes_the_journal_with_its_last_port(closes: str | None) -> 
 def test_a_release_with_residue_closes_nothing() -> None:
     log = Deaf()
     with workplace(log) as work:
-        result = transition.release([Scripted(residue=("left",))], work, [PORT], closes="released")
+        result = transition.release(
+            [Scripted(residue=("left",))], work, [PORT], closes="released", by={}
+        )
     assert not result.clean
     assert log.events[-1] == ("residue", {"lines": ["left"]})
 
 
 def test_a_release_whose_journal_cannot_be_closed_is_not_clean() -> None:
     with workplace(Deaf(archive=False)) as work:
-        result = transition.release([Scripted()], work, [PORT], closes="released")
+        result = transition.release([Scripted()], work, [PORT], closes="released", by={})
     assert result.log_failed == "Read-only file system"
 
 
@@ -1015,7 +1017,7 @@ def test_what_is_undone_is_undone_newest_first() -> None:
     log = Deaf()
     with workplace(log) as work:
         transition.release(
-            [Scripted(kind="first"), Scripted(kind="second")], work, [PORT], closes=None
+            [Scripted(kind="first"), Scripted(kind="second")], work, [PORT], closes=None, by={}
         )
     assert [more["kind"] for event, more in log.events if event == "undone"] == ["second", "first"]
 

@@ -20,6 +20,7 @@ from manactl.netstate.surroundings import (
     Connection,
     FabricRoute,
     Forwarded,
+    IpsecTunnel,
     Manager,
     PacketSocket,
     RdmaUser,
@@ -420,6 +421,9 @@ def test_connected_sockets_that_are_not_tcps(one: Connection, refused: bool) -> 
 def test_connections_of_others() -> None:
     flows = (Forwarded("172.17.0.2", 1, "tcp to 10.1.0.9:7000"),)
     assert found(around(forwarded=flows)) == {"forwarding": why.Forwarding(flows)}
+    tunnel = (IpsecTunnel("10.2.0.0/16", "10.3.0.0/16", "10.1.0.9"),)
+    assert found(around(ipsec=tunnel)) == {"forwarding": why.Forwarding((), tunnel)}
+    assert found(around(ipsec=tunnel, state=state(up=False))) == {}
     assert found(around(forwarded=flows, state=state(up=False))) == {}
 
 
@@ -442,6 +446,8 @@ def test_connections_of_others() -> None:
         ),
         ("sockets", {"sockets": Source.SOCKETS}),
         ("forwarded", {"forwarding": Source.FORWARDING}),
+        ("ipsec", {"forwarding": Source.IPSEC}),
+        ("nftables", {}),
         ("redirecting", {}),
         ("untracked", {}),
         ("netconsole", {}),

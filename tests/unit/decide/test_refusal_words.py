@@ -15,6 +15,7 @@ from manactl.netstate.surroundings import (
     Connection,
     FabricRoute,
     Forwarded,
+    IpsecTunnel,
     Manager,
     PacketSocket,
     Process,
@@ -221,6 +222,25 @@ CASES: list[tuple[str, why.Facts, list[str], list[tuple[str, str, object]]]] = [
             for source, n, example, netns in (("a", 2, "x", None), ("b", 1, "y", "blue"))
         ],
     ),
+    *(
+        (
+            "forwarding",
+            why.Forwarding(flows, (IpsecTunnel("10.2.0.0/16", "10.3.0.0/16", "10.1.0.9"),)),
+            [*words, "tunnels that leave by it (10.2.0.0/16 to 10.3.0.0/16 by 10.1.0.9)"],
+            [
+                *(("conntrack", "forwarded", flow._asdict()) for flow in flows),
+                (
+                    "xfrm",
+                    "policy",
+                    {"source": "10.2.0.0/16", "destination": "10.3.0.0/16", "endpoint": "10.1.0.9"},
+                ),
+            ],
+        )
+        for flows, words in (
+            ((), ["IPsec puts packets into"]),
+            ((Forwarded("a", 2, "x"),), ["2 forwarded connections of a", "masqueraded. IPsec"]),
+        )
+    ),
     (
         "manager",
         why.Managers((Manager("ifupdown", None, True, "/c"),)),
@@ -289,6 +309,7 @@ UNREAD = {
     Source.MANAGERS: "proc",
     Source.SOCKETS: "sock_diag",
     Source.FORWARDING: "conntrack",
+    Source.IPSEC: "xfrm",
 }
 
 

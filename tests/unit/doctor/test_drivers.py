@@ -61,6 +61,14 @@ def test_a_bound_function_without_a_port_is_a_finding_for_each() -> None:
     ]
 
 
+def test_a_driver_that_is_ready_is_not_reset_because_its_netdevs_are_elsewhere() -> None:
+    functions = (replace(FUNCTION, ports=0, set_up=True),)
+    ((code, level, mend),) = check(drivers.driver, functions=functions)
+    assert (code, level) == ("no-port", "mend")
+    assert mend[0].startswith("manactl status")
+    assert not any("reset" in command for command in mend)
+
+
 def test_functions_and_ports_are_counted() -> None:
     (one,) = drivers.driver(machine())
     (two,) = drivers.driver(machine(functions=(FUNCTION, OTHER)))

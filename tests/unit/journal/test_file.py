@@ -271,11 +271,11 @@ def test_no_part_of_the_state_directory_may_be_writable_by_others(
 
 
 def test_the_history_stays_short(tmp_path: Path) -> None:
-    for _ in range(55):
+    for _ in range(105):
         with Journal.create(tmp_path, HEADER, [PORT]) as log:
             log.append("closed", how="released")
             log.archive()
-    assert len(list((tmp_path / "history").iterdir())) == 50
+    assert len(list((tmp_path / "history").iterdir())) == 100
     assert journal.paths(tmp_path) == []
 
 
@@ -364,7 +364,7 @@ def test_a_torn_tail_that_is_cut_off_is_synced(
 
 def test_the_oldest_of_the_history_go_first(tmp_path: Path) -> None:
     names = []
-    for _ in range(52):
+    for _ in range(102):
         with Journal.create(tmp_path, HEADER, [PORT]) as log:
             log.append("closed", how="released")
             log.archive()
@@ -374,7 +374,7 @@ def test_the_oldest_of_the_history_go_first(tmp_path: Path) -> None:
         log.append("closed", how="released")
         log.archive()
         names.append(log.path.name)
-    assert sorted(os.listdir(tmp_path / "history")) == sorted([*names[-50:], "notes.txt"])
+    assert sorted(os.listdir(tmp_path / "history")) == sorted([*names[-100:], "notes.txt"])
 
 
 def test_records_are_numbered_dated_and_carry_what_was_given(tmp_path: Path) -> None:

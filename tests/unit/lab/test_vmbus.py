@@ -7,7 +7,7 @@ import re
 import pytest
 
 from tests.lab.vmbus.build import SOURCE
-from tests.lab.vmbus.host import Event, Host, parse_event, parse_nic
+from tests.lab.vmbus.host import SWITCH_PATH, Event, Host, parse_event, parse_nic
 
 STATE = (
     "nic=4 uuid=02155d00-0001-0215-5d00-000102155d00 mac=02:15:5d:00:00:01 driver=hv_netvsc open=1 "
@@ -32,7 +32,9 @@ class Files:
         ].encode()
 
     def put(self, path: str, text: str) -> None:
-        assert path == "/sys/kernel/debug/vmbus_lab/control"
+        assert path.startswith("/sys/kernel/debug/vmbus_lab/")
+        if not path.endswith("/control"):
+            text = f"{path.rsplit('/', maxsplit=1)[-1]} {text}"
         self.written.append(text)
 
 
@@ -69,14 +71,21 @@ def test_commands_name_the_nic_by_its_number_now(host: Host, files: Files) -> No
     host.offer("02:15:5d:00:00:03", serial=7, associated=False)
     host.rescind("02:15:5d:00:00:02")
     host.set("02:15:5d:00:00:01", muted=True, refuse=101)
+    host.delay("02:15:5d:00:00:01", SWITCH_PATH, 300)
     host.unmute()
     assert files.written == [
         "offer 02:15:5d:00:00:03 serial=7 associated=0",
         "rescind 5",
         "set 4 muted=1 refuse=101",
-        "set 4 muted=0",
-        "set 5 muted=0",
+        "set 4 delay=129:300",
+        "set 4 muted=0 hold=0 refuse=0 delay=0:0 keep_path=0",
+        "set 5 muted=0 hold=0 refuse=0 delay=0:0 keep_path=0",
     ]
+
+
+def test_violations_are_cleared_by_a_write(host: Host, files: Files) -> None:
+    host.clear_violations()
+    assert files.written == ["violations 0"]
 
 
 def test_an_address_that_is_not_offered_is_an_error(host: Host) -> None:

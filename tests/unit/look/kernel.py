@@ -6,9 +6,11 @@ import errno
 import ipaddress
 import socket
 import struct
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from manactl.look.pyroute2_links import DecodedLink
+from manactl.wire.tunnels import Outer
 
 
 def attr(kind: int, payload: bytes) -> bytes:
@@ -65,6 +67,7 @@ class FakeRtnl:
     near: list[bytes] = field(default_factory=list)
     tables: dict[int, int] = field(default_factory=dict)  # of the routes over an interface
     asked: list[tuple[str, int]] = field(default_factory=list)
+    ipsec: Callable[[bytes, bytes], Sequence[Outer]] | None = None
 
     def _may(self, what: str) -> None:
         if error := self.failing.get(what):
@@ -124,6 +127,9 @@ class FakeRtnl:
         self._may("neighbours")
         return self.near
 
+    def routed_by(self, address: bytes, *, source: bytes = b"", mark: int = 0) -> set[int]:
+        return self._out(address)
+
     def leaves_by(
         self,
         address: bytes,
@@ -138,6 +144,12 @@ class FakeRtnl:
         self.asked.append((str(ip), mark))
         if bound:
             return {bound}
+        if self.ipsec and (outers := self.ipsec(address, source)):
+            return set().union(*(self._out(one.remote) for one in outers))
+        return self._out(address)
+
+    def _out(self, address: bytes) -> set[int]:
+        ip = ipaddress.ip_address(address)
         for network, out in self.ways.items():
             if ip in ipaddress.ip_network(network):
                 return out

@@ -79,3 +79,23 @@ def test_devices_alone_are_read_as_they_are(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_link_without_anything_of_these_is_plain() -> None:
     assert netdevs.is_plain(IfLink(link(2, attr(CARRIER, b"\1"), attr(LINKINFO, b""))))
     assert not netdevs.is_plain(IfLink(link(2, KIND)))
+
+
+VMBUS = attr(56, b"000d3aaa-0010-000d-3aaa-0010000d3aaa\0") + attr(57, b"vmbus\0")
+
+
+def test_a_pair_alone_is_read_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It costs no import of pyroute2, and its master is no other device's."""
+    pair = Kernel(link(2, VMBUS), link(3, u32(MASTER, 2), name=b"vf0"))
+    monkeypatch.setattr(netdevs, "Rtnl", pair)
+    monkeypatch.setattr(pyroute2_links, "links", lambda: pytest.fail("not asked"))
+    found = {one.name: (one.kind, one.master) for one in netdevs.links()}
+    assert found == {"eth0": ("netvsc", None), "vf0": ("", 2)}
+
+
+def test_a_synthetic_netdev_is_known_whoever_decodes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    bond = link(4, attr(LINKINFO, attr(1, b"bond\0")))
+    monkeypatch.setattr(netdevs, "Rtnl", Kernel(link(2, VMBUS, u32(MASTER, 4)), bond))
+    eth0 = DecodedLink(2, "eth0", "", True, True, None, None, 4, False)
+    monkeypatch.setattr(pyroute2_links, "links", lambda: [eth0, *DECODED])
+    assert [one.kind for one in netdevs.links()] == ["netvsc", "bond"]

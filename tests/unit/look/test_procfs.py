@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -233,6 +234,52 @@ def test_only_our_own_file_systems_are_asked(
         patch.setattr("manactl.look.procfs.OWN_MOUNTS", "/nonexistent")
         seen = holders(proc(machine), {NULL})
     assert ([one.pid for one in seen.of[NULL]], seen.hidden) == (found, hidden)
+
+
+# Two device nodes of one path, the second on a mount over the first; and /dev/null often.
+STACKED = """
+set -e
+mount -t tmpfs none {place}
+mknod {place}/uverbs0 c 1 3
+exec 3<{place}/uverbs0 4<{place}/uverbs0
+mount -t tmpfs none {place}
+mknod {place}/uverbs0 c 1 5
+exec 5<{place}/uverbs0 6</dev/null 7</dev/null
+echo ready
+read -r _
+"""
+
+
+def test_a_path_that_was_looked_at_hides_no_other_mount(tmp_path: Path) -> None:
+    """Files that are no wanted device are looked at once; by mount and path, not by path alone."""
+    words = ["unshare", "-m", "sh", "-c", STACKED.format(place=tmp_path)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as shell:
+        assert shell.stdin
+        assert shell.stdout
+        assert shell.stdout.readline() == b"ready\n"
+        zero = os.stat("/dev/zero").st_rdev
+        found = holders("/proc", {zero, NULL})
+        alone = holders("/proc", {zero})
+        shell.stdin.close()
+    for seen in (found, alone):
+        assert shell.pid in [one.pid for one in seen.of[zero]]
+    assert shell.pid in [one.pid for one in found.of[NULL]]
+
+
+def test_what_is_no_wanted_device_is_looked_at_once(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.path("/proc/4/fd").mkdir(parents=True)
+    with open("/dev/zero", "rb") as file:
+        own = Path(f"/proc/self/fdinfo/{file.fileno()}").read_text()
+    for number in range(50):
+        machine.path(f"/proc/4/fd/{number}").symlink_to("/dev/zero")
+        machine.write(f"/proc/4/fdinfo/{number}", own)
+    asked = []
+    real = os.fstat
+    monkeypatch.setattr(os, "fstat", lambda file: asked.append(file) or real(file))
+    assert holders(proc(machine), {NULL}).of[NULL] == ()
+    assert len(asked) == 1
 
 
 def test_descriptors_of_a_search_are_not_left_open(machine: Machine) -> None:

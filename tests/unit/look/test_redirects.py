@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from manactl.look.redirects import SHARED, netconsole, redirecting
+from manactl.look.redirects import SHARED, chains, netconsole, nftables, redirecting
 from tests.unit.look.kernel import attr
+from tests.unit.wire.test_nft import device, expression, fwd, rule
 from tests.unit.wire.test_tc import MATCHALL_ACT, filter_, mirred, table
 
 ACTION, QDISC, FILTER = 50, 38, 46
@@ -44,6 +45,26 @@ class Kernel:
         return (
             [Answer(44, filter_(index, "matchall", MATCHALL_ACT, table(mirred(to))))] if to else []
         )
+
+
+class Ruleset:
+    def __init__(self, *bodies: bytes) -> None:
+        self.bodies = bodies
+
+    def dump(self, kind: int, body: bytes = b"") -> list[Any]:
+        assert (kind, body) == (0xA07, bytes(4))
+        return [Answer(0xA06, one) for one in self.bodies]
+
+
+def test_chains_that_send_by_the_port_or_by_one_that_a_map_tells() -> None:
+    there, elsewhere = rule(5, device(3), fwd()), rule(2, device(4), fwd())
+    by_map = rule(10, expression("lookup"), fwd())
+    assert chains(Ruleset(there, elsewhere, there, by_map), 3) == ("netdev t c", "ip6 t c")
+    assert chains(Ruleset(elsewhere), 3) == ()
+
+
+def test_nobody_is_asked_where_there_are_no_nftables(tmp_path: Path) -> None:
+    assert nftables(3, tmp_path) == ()
 
 
 def test_without_such_an_action_no_filter_is_looked_at() -> None:

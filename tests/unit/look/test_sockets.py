@@ -225,6 +225,35 @@ def test_without_the_protocol_there_is_no_association(tmp_path: Path) -> None:
         sockets.sctp(REACH, tmp_path)
 
 
+EPS = " ENDPT     SOCK   STY SST HBKT LPORT   UID INODE LADDRS\n"
+
+
+def test_endpoints_that_wait_at_an_address_of_the_port(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        sockets.sctp_listeners(REACH, tmp_path)
+    (tmp_path / "net/sctp").mkdir(parents=True)
+    (tmp_path / "net/dev").write_text("")
+    assert sockets.sctp_listeners(REACH, tmp_path) == []
+    eps = tmp_path / "net/sctp/eps"
+    eps.write_text("")
+    assert sockets.sctp_listeners(REACH, tmp_path) == []
+    rows = [
+        f"ffff0 ffff1 2   {state:<3} 3    {port:<5}     0  {port + 1} {addresses} \n"
+        for state, port, addresses in (
+            (10, 36412, "10.8.0.2 10.0.0.2"),
+            (10, 36422, "2001:0db8:0000:0000:0000:0000:0000:0002"),
+            (10, 36432, "10.8.0.2"),
+            (7, 36442, "10.0.0.2"),
+            (10, 36452, "0.0.0.0"),
+        )
+    ]
+    eps.write_text("".join([EPS, *rows]))
+    assert sockets.sctp_listeners(REACH, tmp_path) == [
+        Listener("sctp", "10.0.0.2", 36412, 36413),
+        Listener("sctp", "2001:db8::2", 36422, 36423),
+    ]
+
+
 # --- packet sockets ---------------------------------------------------------------------------
 
 TITLE = "sk               RefCnt Type Proto  Iface R Rmem   User   Inode\n"

@@ -155,3 +155,31 @@ def test_every_sysctl_that_can_be_read_and_written(tmp_path: Path) -> None:
         ("net/ipv4/conf", "rp_filter"): "2",
         ("net/ipv6/neigh", "proxy_qlen"): "64",
     }
+
+
+UUID = "000d3aaa-0010-000d-3aaa-0010000d3aaa"
+VMBUS = attr(56, UUID.encode() + b"\0") + attr(57, b"vmbus\0")
+
+
+def pair() -> list[StackedLink]:
+    vlan = attr(1, struct.pack("=H", 7))
+    return [
+        link(2, "eth0", more=VMBUS),
+        link(3, "vf0", master=2, more=attr(56, b"7870:00:00.0\0") + attr(57, b"pci\0")),
+        link(9, "v9", "vlan", lower=2, data=vlan),
+    ]
+
+
+def test_a_synthetic_netdev_is_an_upper_of_a_kind_of_ours() -> None:
+    found = stacked_links.uppers(pair(), 3)
+    assert [(one.name, one.kind, one.id, one.lower) for one in found] == [
+        ("eth0", "netvsc", UUID, 3),
+        ("v9", "vlan", "802.1Q 7", 2),
+    ]
+
+
+def test_one_that_is_kept_is_left_out_and_what_is_on_it() -> None:
+    assert stacked_links.uppers(stacked_links.without_synthetic(pair(), 3), 3) == ()
+    bond = [link(2, "bond0", "bond"), link(3, "vf0", master=2)]
+    left = stacked_links.uppers(stacked_links.without_synthetic(bond, 3), 3)
+    assert [one.name for one in left] == ["bond0"], "another master is no synthetic netdev"

@@ -32,6 +32,7 @@ from manactl.netstate.surroundings import (
     Connection,
     FabricRoute,
     Forwarded,
+    IpsecTunnel,
     Manager,
     PacketSocket,
     Process,
@@ -44,6 +45,7 @@ from manactl.netstate.surroundings import (
 from manactl.wire.inet_diag import TcpSocket
 from manactl.wire.nldev import Nldev, RdmaDevice, Resource
 from manactl.wire.tunnels import Outer, Tunnel
+from manactl.wire.xfrm import Net, Policy
 from tests.unit.decide.scene import STATE, STATUS
 from tests.unit.look.kernel import FakeRtnl, address, link, route
 
@@ -126,6 +128,19 @@ class Scene:
     redirects: dict[int, set[int]] = field(default_factory=lambda: {3: set()})
     failing: dict[str, Exception] = field(default_factory=dict)
     state: PortState = STATE
+    policies: list[Policy] = field(default_factory=list)
+    chains: dict[int, tuple[str, ...]] = field(default_factory=dict)
+
+    def _policies(self) -> list[Policy]:
+        if error := self.failing.get("policies"):
+            raise error
+        return self.policies
+
+    def _nftables(self, ifindex: int, sys: Path) -> tuple[str, ...]:
+        if error := self.failing.get("nftables"):
+            raise error
+        assert sys == self.root / "sys"
+        return self.chains.get(ifindex, ())
 
     def _tcp(self, program: bytes) -> list[TcpSocket]:
         """The kernel's filter is not the matter here: every question gets all of them."""
@@ -175,7 +190,8 @@ class Scene:
             self.rtnl.stack, self._tcp, self._elsewhere, self._nldev, self._tunnels,
             self._of("udp"), self._of("unconnected"), self._of("listening"), self._tracked,
             self._redirecting,
-            lib=self.root / "lib", etc=self.root / "etc",
+            lib=self.root / "lib", etc=self.root / "etc", policies=self._policies,
+            nftables=self._nftables,
         )  # fmt: skip
         return gather(status, self.state, claimed, self.rtnl, sources)
 
@@ -268,6 +284,26 @@ def test_everything_is_gathered(scene: Scene) -> None:
     )
 
 
+def test_a_connection_in_an_ipsec_tunnel_leaves_by_the_ports_tunnel(scene: Scene) -> None:
+    """Its own addresses lead elsewhere: 192.0.2.2 is eth0's, and so is the way to its peer."""
+    net = Net(packed("203.0.113.0"), 24)
+    here, far = Net(packed("192.0.2.0"), 24), packed("10.0.0.9")
+    scene.policies = [Policy(0, here, net, False, 0, (Outer(far),))]
+    found = scene.read()
+    assert found.ipsec == (IpsecTunnel("192.0.2.0/24", "203.0.113.0/24", "10.0.0.9"),)
+    assert found.connections is not None
+    assert 803 in {one.inode for one in found.connections}
+    scene.policies = [Policy(0, here, net, False, 0, (Outer(packed("192.0.2.9")),))]
+    found = scene.read()
+    assert found.ipsec == ()
+    assert 803 not in {one.inode for one in found.connections or ()}
+
+
+def test_chains_of_nftables_that_send_by_the_port(scene: Scene) -> None:
+    scene.chains = {3: ("netdev t c",), 2: ("netdev t d",)}
+    assert scene.read().nftables == ("netdev t c",)
+
+
 def test_without_a_netdev_or_its_state_nothing_is_read(scene: Scene) -> None:
     scene.rtnl.failing = {name: AssertionError(name) for name in ("stack", "link", "way_to")}
     assert scene.read(netdev=None) == NOTHING_READ
@@ -304,6 +340,8 @@ UNREADABLE = {
     "udp": {"sockets"},
     "conntrack": {"forwarded"},
     "redirecting": {"redirecting"},
+    "policies": {"ipsec"},
+    "nftables": {"nftables"},
     "unconnected": {"listeners"},
     "listening": {"listeners"},
     "elsewhere": {"elsewhere"},
@@ -333,7 +371,7 @@ def test_what_cannot_be_read_is_unknown_and_the_rest_is_known(
 @pytest.mark.parametrize(
     ("path", "lost"),
     [
-        ("proc/self/net/dev", {"packet_sockets", "sockets"}),  # no /proc/net of ours
+        ("proc/self/net/dev", {"packet_sockets", "sockets", "listeners"}),  # no /proc/net of ours
         ("sys/class/dmi/id/chassis_asset_tag", set()),  # no DMI tables
     ],
 )
@@ -378,7 +416,7 @@ def test_without_sockets_nobody_looks_for_processes(scene: Scene) -> None:
     (scene.root / "proc").rename(scene.root / "elsewhere")
     scene.sockets, scene.away = [], []
     assert unknown(scene.read()) == {
-        "packet_sockets", "managers", "daemons", "sockets", "ssh", "netconsole",
+        "packet_sockets", "managers", "daemons", "sockets", "ssh", "netconsole", "listeners",
     }  # fmt: skip
 
 

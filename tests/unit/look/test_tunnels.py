@@ -13,7 +13,7 @@ import pytest
 
 from manactl.look.tunnels import Way, found_by, read, way
 from manactl.wire.tunnels import Outer, Tunnel
-from tests.unit.look.kernel import FakeRtnl, attr
+from tests.unit.look.kernel import FakeRtnl, attr, route
 from tests.unit.wire.test_genetlink import HEAD, peer, sockaddr
 
 GENERIC, XFRM, CTRL, GETSA = 16, 6, 16, 0x12
@@ -57,6 +57,7 @@ class Kernel:
         self.sas: list[bytes] = []
         self.l2tp: dict[int, list[bytes]] = {4: [], 8: []}
         self.opened: list[int] = []
+        self.of_programs: list[Tunnel] = []
 
     def links(self) -> list[bytes]:
         return self._links
@@ -88,7 +89,7 @@ class Kernel:
         return [Answer(kind, HEAD + part) for part in self.peers[index]]
 
     def read(self, sys: Path = Path("/nonexistent")) -> list[Tunnel]:
-        return read(self, self.open, sys)
+        return read(self, self.open, sys, lambda links: self.of_programs)
 
 
 def test_nothing_is_asked_where_there_is_no_tunnel() -> None:
@@ -189,6 +190,33 @@ RTNL = FakeRtnl([], ways={"10.1.0.0/24": {3}, "10.2.0.0/24": {4}, "2001:db8::/32
 )
 def test_why_a_tunnel_sends_by_the_port(tunnel: dict[str, Any], expected: Way | None) -> None:
     assert way(Tunnel(7, "t0", "vxlan", **tunnel), {3, 9}, RTNL) == expected
+
+
+def test_the_tunnels_of_programs_are_among_them() -> None:
+    kernel = Kernel(link(7, "tun0", "tun"))
+    kernel.of_programs = [Tunnel(7, "tun0", "tun", by="pid 7 vpn")]
+    assert kernel.read() == kernel.of_programs
+
+
+@pytest.mark.parametrize(
+    ("to", "by", "leads"),
+    [
+        ("10.1.0.0/24", 3, True),
+        ("0.0.0.0/0", 3, True),
+        ("2001:db8::/64", 9, True),
+        ("10.1.0.0/24", 4, False),
+        ("fe80::/64", 3, False),
+        ("ff00::/8", 3, False),
+    ],
+)
+def test_a_program_with_unknown_peers_needs_a_route_to_them(to: str, by: int, leads: bool) -> None:
+    rtnl = FakeRtnl([], ways=RTNL.ways, routing=[route(by, to)])
+    vpn = Tunnel(7, "tun0", "tun", metadata=True, by="pid 7 vpn")
+    expected = Way(None, None, False, "pid 7 vpn") if leads else None
+    assert way(vpn, {3, 9}, rtnl) == expected
+    # One that is known is told before those that are not.
+    known = vpn._replace(outers=(Outer(FAR),))
+    assert way(known, {3, 9}, rtnl) == Way("10.1.0.9", 3, False, "pid 7 vpn")
 
 
 def test_packets_are_looked_up_as_the_tunnel_sends_them() -> None:

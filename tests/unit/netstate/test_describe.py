@@ -140,3 +140,21 @@ def test_what_the_words_leave_out() -> None:
         "attribute 4 0a0000ff"
     )
     assert describe.settings("neighbour", neighbour("10.0.0.5").body) == "attribute 3 " + "00" * 16
+
+
+@pytest.mark.parametrize("dst", [bytes([192, 0, 2, 0]), bytes(4), bytes([9, 9, 9, 9])])
+def test_routes_of_one_shape_read_as_each_does(dst: bytes) -> None:
+    """What is put in words once for a shape is what it is for each of its routes."""
+    bodies = [body for body, _ in ROUTES]
+    assert len(bodies) > 10
+    texts = describe.Texts(NAMES)
+    for body in (*bodies, *bodies):
+        try:
+            shape = rt.Shape.of(body)
+        except (ValueError, struct.error):
+            continue
+        assert texts.route(shape) == describe.text("route", body, NAMES)
+        if len(shape.dst) == 4:
+            other = rt.Shape(shape.rest, shape.at, dst)
+            filled = other.filled(shape.rest, shape.at)
+            assert texts.route(other) == describe.text("route", filled, NAMES)

@@ -741,9 +741,15 @@ def beside(here: PortState, *rows: Fact, related: tuple[Fact, ...] = ()) -> Port
 def test_an_id_that_was_taken_over_is_its_daemons_affair(protocol: int, settled: bool) -> None:
     had = of(protocol, 10)
     wanted = state(had, route("192.0.2.0", 24, nhid=10, proto=protocol))
-    found = Comparison(wanted, beside(state(), related=(of(4, 10, 9),)))
+    found = Comparison(wanted, beside(state(), related=(of(protocol, 10, 9),)))
     assert (set(found.lost) == set(wanted.facts)) is settled
     assert (found.missing == []) is settled
+    # A person's, or another daemon's, has not been put there by the one that it is missing from.
+    for stranger in (0, 3, 12):
+        found = Comparison(wanted, beside(state(), related=(of(stranger, 10, 9),)))
+        assert found.lost == {}
+        assert found.missing[0].fact == had
+        assert {one.nexthop for one in found.obstacles.values()} == {10}
     static = state(had, route("192.0.2.0", 24, nhid=10))
     found = Comparison(static, beside(state(), related=(of(4, 10, 9),)))
     missing = [one.fact for one in found.missing]
@@ -765,6 +771,18 @@ def test_a_daemons_route_that_it_has_put_on_another_device() -> None:
     assert Comparison(state(ours), beside(state(), others)).lost == {}
     # One that was there before, beside ours, has not taken its place.
     assert Comparison(beside(state(ours), ours, theirs), beside(state(), theirs)).lost == {}
+
+
+WAYS = (("10.1.0.1", 186), ("10.1.0.2", 4))
+
+
+def test_a_daemons_route_that_a_person_has_replaced_is_not_settled() -> None:
+    ours, by_hand = (route("192.0.2.0", 24, via=via, proto=p) for via, p in WAYS)
+    found = Comparison(state(ours), state(by_hand))
+    assert found.lost == {}
+    assert [one.fact for one in found.missing] == [ours]
+    again = route("192.0.2.0", 24, via="10.1.0.2", proto=186)
+    assert Comparison(state(ours), state(again)).lost[ours].instead == again
 
 
 def test_routes_of_ours_are_put_first_again() -> None:

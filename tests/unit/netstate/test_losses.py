@@ -119,3 +119,13 @@ def test_what_the_kernel_drops() -> None:
         route("10.0.0.2", 32, table=255, proto=2, kind=rt.RTN_LOCAL),
     ]  # fmt: skip
     assert losses.dropped(state(*goes, *stays, uppers=(VLAN, MACVLAN, BRIDGE))) == goes
+
+
+def test_a_synthetic_netdev_goes_down_with_the_port_and_its_vlans_with_it() -> None:
+    above = UpperState("eth0", 6, "netvsc", 3, "000d3aaa", True, True, False)
+    vlan = UpperState("v7", 7, "vlan", 6, "802.1Q 7", True, True, True)
+    goes = [address("2001:db8::6", 64, 6), address("2001:db8::7", 64, 7), route("192.0.2.0", 24, 6)]
+    stays = [address("10.0.0.6", 24, 6)]
+    there = state(*goes, *stays, uppers=(above, vlan))
+    assert losses.dropped(there) == goes
+    assert losses.gone(there) == ({3, 6, 7}, set())

@@ -30,8 +30,21 @@ def bridge(stp: int, delay: int = 1500) -> IfLink:
     return link("br0", (1, b"bridge\0"), (2, data))
 
 
-def bond(mode: int, rate: int = 0) -> IfLink:
-    return link("bond0", (1, b"bond\0"), (2, attr(1, bytes([mode])) + attr(21, bytes([rate]))))
+def bond(mode: int, rate: int = 0, **settings: int) -> IfLink:
+    data = attr(1, bytes([mode])) + attr(21, bytes([rate]))
+    numbers = {"miimon": 3, "updelay": 4, "arp_interval": 7}
+    for name, value in settings.items():
+        data += attr(numbers[name], struct.pack("=I", value))
+    return link("bond0", (1, b"bond\0"), (2, data))
+
+
+def slave(link_state: int, *, lacp: int = 0, carrier: int = 1) -> IfLink:
+    """`link_state`: BOND_LINK_UP, _FAIL, _DOWN, _BACK."""
+    data = attr(2, bytes([link_state])) + attr(7, bytes([lacp]))
+    head = (
+        struct.pack("=BBHiII", 0, 0, 1, 5, 1, 0) + attr(3, b"eth1\0") + attr(33, bytes([carrier]))
+    )
+    return IfLink(head + attr(18, attr(4, b"bond\0") + attr(5, data)))
 
 
 @pytest.mark.parametrize(
@@ -45,16 +58,57 @@ def test_a_port_of_a_bridge_with_stp(state: int, word: str) -> None:
     by_program = members.of(here, bridge(2))
     assert by_program is not None
     assert by_program.within is None
-    assert members.of(here, bridge(0)) is None
+    free = members.of(here, bridge(0))
+    assert free is not None
+    assert free.forwards is (state in (0, 3))  # else a program blocks it, by MRP say
+    assert free.within == (0.0 if free.forwards else None)
 
 
 @pytest.mark.parametrize(("state", "forwards"), [(0x3D, True), (0x1D, False), (0x0D, False)])
 def test_a_port_of_an_8023ad_bond(state: int, forwards: bool) -> None:
     here = port("bond", attr(7, bytes([state])))
     word = "forwarding" if forwards else "negotiating"
-    assert members.of(here, bond(4)) == Member("bond0", "bond", word, forwards, 30.0)
-    assert members.of(here, bond(4, 1)) == Member("bond0", "bond", word, forwards, 1.0)
+    assert members.of(here, bond(4)) == Member("bond0", "bond", word, forwards, 30.0, "lacp")
+    assert members.of(here, bond(4, 1)) == Member("bond0", "bond", word, forwards, 1.0, "lacp")
     assert members.of(here, bond(1)) is None
+    slow = members.of(here, bond(4, miimon=100, updelay=5000))
+    assert slow is not None
+    assert slow.within == 35.0
+
+
+@pytest.mark.parametrize("mode", [0, 1, 2, 5, 6])
+def test_a_bond_waits_for_its_updelay(mode: int) -> None:
+    delayed = bond(mode, miimon=100, updelay=8000)
+    for link_state in (0, 1):  # one that is failing is used for its downdelay
+        assert members.of(slave(link_state), delayed) == Member(
+            "bond0", "bond", "forwarding", True, 8.0, "updelay"
+        )
+    back = Member("bond0", "bond", "updelay", False, 8.0, "updelay")
+    assert members.of(slave(3), delayed) == back
+    assert members.of(slave(2), delayed) == back._replace(state="down")
+    # Without a carrier no delay ends.
+    gone = members.of(slave(2, carrier=0), delayed)
+    assert gone == back._replace(state="down", within=None)
+    # Nothing is delayed where nothing is polled.
+    assert members.of(slave(3), bond(mode, miimon=0, updelay=8000)) is None
+    assert members.of(slave(2), bond(mode, miimon=100)) is None
+
+
+def test_an_8023ad_bond_waits_for_its_updelay_first() -> None:
+    delayed = bond(4, 1, miimon=100, updelay=2000)
+    assert members.of(slave(3, lacp=0x3D), delayed) == Member(
+        "bond0", "bond", "updelay", False, 3.0, "lacp"
+    )
+
+
+def test_a_bond_that_probes_waits_for_an_answer() -> None:
+    probing = bond(1, arp_interval=100)
+    answered = Member("bond0", "bond", "forwarding", True, None, "arp")
+    assert members.of(slave(0), probing) == answered
+    assert members.of(slave(2), probing) == answered._replace(state="unanswered", forwards=False)
+    assert members.of(slave(2, carrier=0), probing) == answered._replace(
+        state="down", forwards=False
+    )
 
 
 def test_others_forward_at_once() -> None:
@@ -73,6 +127,6 @@ def test_what_forwarded_and_does_not_yet() -> None:
 
 
 def test_it_survives_json() -> None:
-    for within in (30.0, None):
-        one = Member("br0", "bridge", "learning", False, within)
+    for within, by, active in ((30.0, "", False), (None, "arp", True)):
+        one = Member("br0", "bridge", "learning", False, within, by, active)
         assert Member.from_json(json.loads(json.dumps(one.to_json()))) == one

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 
 import pytest
 
 from manactl.netstate import rows
 from manactl.netstate.rows import Entry, Row
-from manactl.netstate.snapshot import Fact
-from tests.unit.fakes import route
+from manactl.netstate.snapshot import Fact, PortState
+from tests.unit.fakes import PORT, route
 
 OWN = frozenset({3, 4})
 
@@ -103,3 +104,49 @@ def test_ipv6_is_never_moved_and_what_is_before_another_is_lost() -> None:
     assert (swap.first, swap.then) == (Entry(mine, mine, True), Entry(other, other, False))
     assert rows.unkept([other, mine], OWN) == []
     assert rows.unkept([mine, route("2001:db8::", 32, 4)], OWN) == []
+
+
+# --- what other claims have in a row ------------------------------------------------------------
+
+
+def kept(ifindex: int, facts: tuple[Fact, ...], row: tuple[Fact, ...]) -> PortState:
+    return PortState(PORT, ifindex, f"eth{ifindex}", True, True, 100.0, facts, rows=row)
+
+
+@pytest.mark.parametrize(
+    ("order", "claimed"),
+    [
+        ("abx", "b"), ("bax", "b"), ("xab", "b"), ("axb", "b"), ("bxa", "b"),
+        ("abc", "bc"), ("bca", "bc"), ("cab", "bc"), ("bac", "bc"),
+    ],
+)  # fmt: skip
+def test_a_row_is_as_it_was_before_the_other_claims(order: str, claimed: str) -> None:
+    """`a` is the port's, each of `claimed` that of a port which is claimed before, in turn."""
+    facts = {"a": four(3, 1), "b": four(4, 2), "c": four(5, 3), "x": four(6, 4)}
+    others: list[PortState] = []
+    there = list(order)
+    for one in claimed:
+        row = tuple(facts[each] for each in there)
+        known = kept({"b": 4, "c": 5}[one], (facts[one],), row if len(row) > 1 else ())
+        others.append(dataclasses.replace(known, rows=rows.with_claimed(known, others)))
+        there.remove(one)
+    present = tuple(facts[each] for each in there)
+    mine = kept(3, (facts["a"],), present if len(present) > 1 else ())
+    assert rows.with_claimed(mine, others) == tuple(facts[each] for each in order)
+
+
+def test_rows_without_the_port_are_not_its_rows() -> None:
+    b, x = four(4, 2), four(6, 4)
+    elsewhere = route("198.51.100.0", 24, 3)
+    mine = kept(3, (elsewhere,), ())
+    assert rows.with_claimed(mine, [kept(4, (b,), (b, x))]) == ()
+    assert rows.with_claimed(mine, []) == ()
+
+
+def test_what_is_there_again_is_not_put_in_twice() -> None:
+    """A claim that was released meanwhile, or its lifetime has gone on."""
+    a, b = four(3, 1), four(4, 2)
+    mine = kept(3, (a,), (b, a))
+    assert rows.with_claimed(mine, [kept(4, (b,), (a, b))]) == (b, a)
+    later = route("192.0.2.0", 24, 4, via="10.0.0.2", expires=7)
+    assert rows.with_claimed(mine, [kept(4, (later,), (a, later))])[0] == b

@@ -276,3 +276,16 @@ def test_rows_have_ours_and_others_in_the_kernels_order() -> None:
     # Later they are asked for by key, whether one of ours is there or not.
     later = snapshot.select(facts, {9}, {snapshot.route_key(foreign)})
     assert (later.rows, later.facts) == ((foreign,), ())
+
+
+def test_a_pair_is_one_thing() -> None:
+    above = UpperState("eth0", 6, "netvsc", 3, "000d3aaa", True, True, False)
+    mine, other = address("10.0.0.6", 24, 6), address("10.0.0.7", 24, 7)
+    pair = PortState(PORT, 3, "vf0", False, False, 0.0, (mine, other), (above,))
+    assert (pair.main, pair.in_use, pair.own) == ("eth0", True, (mine,))
+    assert pair.synthetic == above
+    down = dataclasses.replace(pair, uppers=(above._replace(up=False),))
+    assert not down.in_use
+    kept = dataclasses.replace(pair, uppers=(), alone=True)
+    assert (kept.main, kept.in_use, kept.own) == ("vf0", False, ())
+    assert PortState.from_json(json.loads(json.dumps(kept.to_json()))).alone

@@ -109,3 +109,17 @@ def test_values_do_not_change(value: object) -> None:
     field = dataclasses.fields(value)[0].name  # type: ignore[arg-type]
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(value, field, None)
+
+
+def test_a_tunnels_way_in_words() -> None:
+    by = "pid 70 openvpn"
+    assert [str(TunnelWay(*way)) for way in (
+        ("10.1.0.9", "eth1", False), (None, "eth1", True), (None, None, False),
+        ("10.1.0.9", "eth1", False, by), (None, None, False, by),
+    )] == [
+        "whose packets to 10.1.0.9 leave by eth1",
+        "whose packets leave by eth1",
+        "whose endpoints are known to its packets alone",
+        "of pid 70 openvpn, whose packets to 10.1.0.9 leave by eth1",
+        "of pid 70 openvpn, which may send to anybody",
+    ]  # fmt: skip

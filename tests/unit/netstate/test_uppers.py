@@ -168,3 +168,14 @@ def test_a_bond_whose_slave_is_not_known_by_another_number() -> None:
 def test_words() -> None:
     assert vlan("v1", 11, 7).describe() == "vlan v1 (802.1Q 7)"
     assert macvlan("m1", 11).describe() == "macvlan m1"
+
+
+def test_a_synthetic_netdev_is_known_by_its_uuid_whatever_it_is_called() -> None:
+    def synthetic(name: str, ifindex: int, uuid: str, mac: str | None = None) -> UpperState:
+        return UpperState(name, ifindex, "netvsc", PORT, uuid, True, True, False, mac=mac)
+
+    wanted = [synthetic("eth0", 2, "000d", "00:0d")]
+    (found,) = pairs(wanted, [synthetic("eth7", 40, "000d")], PORT, PORT)
+    assert found.now is not None, "bound anew, and renamed"
+    (found,) = pairs(wanted, [synthetic("eth0", 2, "beef", "00:0d")], PORT, PORT)
+    assert found.now is None

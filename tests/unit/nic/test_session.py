@@ -119,7 +119,7 @@ def test_device_regions_and_interrupts(client: Client) -> None:
         info = wire.REGION_INFO.unpack(client.ask(Command.DEVICE_GET_REGION_INFO, asked))
         sizes[index] = info[4]
     assert {index: size for index, size in sizes.items() if size} == {
-        0: pci.BAR0_SIZE,
+        0: pci.GDMA.bar0,
         pci.MSIX_BAR: pci.MSIX_BAR_SIZE,
         wire.REGION_CONFIG: pci.SIZE,
     }
@@ -272,7 +272,11 @@ class TestControl:
 
     def test_every_operation_answers(self, control: Control) -> None:
         for op in control._operations:
-            more = {"request": "*", "lost": True} if op == "fault" else {"up": True, "ms": None}
+            more = (
+                {"request": "*", "lost": True}
+                if op == "fault"
+                else {"up": True, "ms": None, "on": True}
+            )
             answer = json.loads(control.answer(json.dumps({"op": op, **more})))
             assert answer["ok"] is True, op
 

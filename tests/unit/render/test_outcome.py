@@ -84,10 +84,24 @@ def test_what_ended_and_what_came_is_listed_below() -> None:
          "  eth1 is learning; br0 forwards when its STP says so"),
         (Member("bond0", "bond", "negotiating", False, 30.0),
          "  eth1 waits for its LACP partner; bond0 sends by it in up to 30 s"),
+        (Member("bond0", "bond", "updelay", False, 8.0, "updelay"),
+         "  eth1 waits for the updelay of bond0, which uses it in up to 8 s"),
+        (Member("bond0", "bond", "unanswered", False, None, "arp"),
+         "  eth1 waits for an answer to the ARP probes of bond0, which uses it then"),
+        (Member("bond0", "bond", "down", False, None, "updelay"),
+         "  eth1 is not up yet for bond0, which uses it when it is"),
     ],
 )  # fmt: skip
 def test_a_port_that_does_not_forward_yet(member: Member, line: str) -> None:
     assert released(settling=member)[1:] == [line]
+
+
+def test_the_active_slave_is_told_how_it_is_made_so_again() -> None:
+    member = Member("bond 0", "bond", "backup", False, None, "updelay", True)
+    assert released(settling=member)[1:] == [
+        "  eth1 is in bond 0 again, not as the active slave",
+        "  when it does, to send by it as before: ip link set 'bond 0' type bond active_slave eth1",
+    ]
 
 
 def test_nothing_to_do_is_one_line() -> None:

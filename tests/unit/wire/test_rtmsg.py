@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from manactl.wire import rtmsg as rt
 from manactl.wire.rtmsg import Attr, Hop, IfAddrMsg, Member, NdMsg, NhMsg, Place, RtMsg
@@ -325,9 +327,59 @@ def test_the_ways_of_a_route() -> None:
 
 def test_attributes_by_type_for_many_messages() -> None:
     body = ROUTE + attr(4, u32(3)) + attr(9 | NESTED, rt.pack_hops([Hop(0, 0, 5, b"")]))
-    found = rt.by_type(body, rt.RTMSG.size)
-    assert set(found) == {4, 9}
-    assert rt.ways_out(found) == rt.route_ifindexes(body) == {3, 5}
-    assert rt.ways_out({}) == set()
+    assert set(rt.by_type(body, rt.RTMSG.size)) == {4, 9}
+    assert rt.route_ifindexes(body) == rt.ifindexes(body) == {3, 5}
+    assert rt.route_ifindexes(ROUTE) == set()
     with pytest.raises(ValueError, match="length 40 of 8"):
         rt.by_type(ROUTE + struct.pack("=HHI", 40, 4, 3), rt.RTMSG.size)
+
+
+# --- shapes ---------------------------------------------------------------------------------
+
+
+@st.composite
+def route_messages(draw: st.DrawFn) -> bytes:
+    """Routes with whatever before and after their destination, which may be missing."""
+    six = draw(st.booleans())
+    size = 16 if six else 4
+    numbers = st.integers(0, 2**32 - 1).map(u32)
+    addresses = st.binary(min_size=size, max_size=size)
+    others = st.sampled_from(
+        [rt.RTA_OIF, rt.RTA_PRIORITY, rt.RTA_TABLE, rt.RTA_GATEWAY, rt.RTA_PREFSRC, 77]
+    )
+    found = {kind: draw(addresses if kind in (5, 7) else numbers) for kind in draw(st.sets(others))}
+    attrs = [attr(kind, payload) for kind, payload in found.items()]
+    length = draw(st.integers(0, size * 8))
+    if length:
+        attrs.insert(draw(st.integers(0, len(attrs))), attr(rt.RTA_DST, draw(addresses)))
+    if draw(st.booleans()):
+        expires = draw(st.sampled_from([0, 1, 50_000, 2**31 - 1]))
+        attrs.append(attr(rt.RTA_CACHEINFO, struct.pack("=IIiIIIII", 0, 0, expires, 0, 0, 0, 0, 0)))
+    head = rt.RtMsg(10 if six else 2, length, table=254, protocol=draw(st.integers(0, 255)), type=1)
+    return head.pack() + b"".join(draw(st.permutations(attrs)))
+
+
+@given(body=route_messages(), elapsed=st.sampled_from([None, 0, 100, 1000]))
+def test_a_route_by_its_shape_is_the_route(body: bytes, elapsed: int | None) -> None:
+    """What is worked out once for all routes of a shape is what it is for each."""
+    shape = rt.Shape.of(body)
+    assert shape.filled(shape.rest, shape.at) == body
+    dst = rt.value(rt.split(body, rt.RTMSG.size), rt.RTA_DST)
+    assert shape.dst == (dst or b"")
+    was, now = [rt.Place(3, "a"), rt.Place(4, "b")], [rt.Place(7, "a"), rt.Place(8, "c")]
+    made_again = rt.RouteRequests(was, now, elapsed)
+    wanted = rt.route(body, was, now, elapsed)
+    assert made_again(shape) == wanted
+    assert made_again(shape) == wanted, "and the second time"
+    other = rt.Shape(shape.rest, shape.at, bytes(reversed(shape.dst)))
+    made = other.filled(shape.rest, shape.at)
+    assert made_again(other) == rt.route(made, was, now, elapsed)
+    assert rt.Shape.of(made) == other
+
+
+@pytest.mark.parametrize("length", [3, 0xFFFF])
+def test_a_broken_route_has_no_shape(length: int) -> None:
+    """A length that no attribute has, or that points outside the message."""
+    body = rt.RtMsg(2, 24, type=1).pack() + struct.pack("=HH", length, 4) + u32(3)
+    with pytest.raises(ValueError, match="attribute at 12"):
+        rt.Shape.of(body)

@@ -43,11 +43,17 @@ struct dynamic_id {
 	struct hv_vmbus_device_id id;
 };
 
+/* What a driver gets that was asked for by driver_override and knows no such device. */
+static const struct hv_vmbus_device_id any_id;
+
 static const struct hv_vmbus_device_id *match(struct hv_driver *driver, struct hv_device *device)
 {
 	const struct hv_vmbus_device_id *id = driver->id_table, *found = NULL;
+	int wanted = device_match_driver_override(&device->device, &driver->driver);
 	struct dynamic_id *dynamic;
 
+	if (!wanted) /* another driver is named; below 0: none is */
+		return NULL;
 	spin_lock(&driver->dynids.lock);
 	list_for_each_entry(dynamic, &driver->dynids.list, list)
 		if (guid_equal(&dynamic->id.guid, &device->dev_type))
@@ -56,7 +62,7 @@ static const struct hv_vmbus_device_id *match(struct hv_driver *driver, struct h
 	for (; !found && id && !guid_is_null(&id->guid); id++)
 		if (guid_equal(&id->guid, &device->dev_type))
 			found = id;
-	return found;
+	return !found && wanted > 0 ? &any_id : found;
 }
 
 static int bus_match(struct device *device, const struct device_driver *driver)
@@ -196,6 +202,7 @@ static const struct bus_type vmbus = {
 	.uevent = bus_uevent,
 	.dev_groups = device_groups,
 	.drv_groups = driver_groups,
+	.driver_override = true, /* the file of that name, for driverctl */
 };
 
 /* ---- Drivers */

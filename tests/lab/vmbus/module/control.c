@@ -23,8 +23,8 @@ static void show_nic(struct nic *nic, void *data)
 	seq_printf(file, " open=%d ready=%d nvsp=0x%x path=%s told=%d associated=%d serial=%u", nic->open,
 		   nic->ready, nic->version, nic->path_vf ? "vf" : "synthetic", nic->told,
 		   nic->associated, nic->serial);
-	seq_printf(file, " link=%d muted=%d refuse=%d filter=0x%x", nic->link, nic->muted, nic->refuse,
-		   nic->filter);
+	seq_printf(file, " link=%d muted=%d refuse=%u hold=%u filter=0x%x", nic->link, nic->muted, nic->refuse,
+		   nic->hold, nic->filter);
 	seq_printf(file, " opens=%llu switches=%llu sent=%llu received=%llu dropped=%llu\n", nic->opens,
 		   nic->switches, nic->sent, nic->received, nic->dropped);
 }
@@ -58,12 +58,17 @@ static int offer(char *words)
 
 static int set_one(struct nic *nic, const char *word)
 {
-	u32 value;
+	u32 value, ms;
 
 	if (sscanf(word, "muted=%u", &value) == 1) { /* no lock: it may be held for the guest */
 		record(nic, "muted %u", value);
 		WRITE_ONCE(nic->muted, value);
 		host_kick(nic);
+		return 0;
+	}
+	if (sscanf(word, "hold=%u", &value) == 1) { /* the same */
+		WRITE_ONCE(nic->hold, value);
+		wake_up_all(&nic->let_go);
 		return 0;
 	}
 	mutex_lock(&nic->lock);
@@ -77,6 +82,11 @@ static int set_one(struct nic *nic, const char *word)
 		rndis_link(nic);
 	} else if (sscanf(word, "refuse=%u", &value) == 1) {
 		nic->refuse = value;
+	} else if (sscanf(word, "delay=%u:%u", &value, &ms) == 2) {
+		nic->delay = value;
+		nic->delay_ms = ms;
+	} else if (sscanf(word, "keep_path=%u", &value) == 1) {
+		nic->keep_path = value;
 	} else {
 		value = ~0u;
 	}

@@ -267,14 +267,16 @@ void host_open(struct nic *nic, bool polled)
 void host_close(struct nic *nic)
 {
 	WRITE_ONCE(nic->open, false);
+	wake_up_all(&nic->let_go);
 	cancel_delayed_work_sync(&nic->poll);
 	cancel_work_sync(&nic->work);
 	mutex_lock(&nic->lock); /* a frame from another NIC may be on its way here */
 	record(nic, "close%s", nic->ready ? " without halt" : "");
 	nic->ready = false;
-	if (nic->path_vf) {
+	if (nic->path_vf && !nic->keep_path) {
 		nic->path_vf = false;
 		record(nic, "path synthetic, by close");
+		link_plug(nic);
 	}
 	mutex_unlock(&nic->lock);
 }
@@ -298,14 +300,23 @@ void nic_put(struct nic *nic)
 	kref_put(&nic->ref, nic_free);
 }
 
-struct nic *nic_get(int number)
+/* With nics_lock held. */
+static struct nic *find_nic(int number)
 {
-	struct nic *nic, *found = NULL;
+	struct nic *nic;
 
-	mutex_lock(&nics_lock);
 	list_for_each_entry(nic, &nics, list)
 		if (nic->number == number)
-			found = nic;
+			return nic;
+	return NULL;
+}
+
+struct nic *nic_get(int number)
+{
+	struct nic *found;
+
+	mutex_lock(&nics_lock);
+	found = find_nic(number);
 	if (found)
 		kref_get(&found->ref);
 	mutex_unlock(&nics_lock);
@@ -370,6 +381,7 @@ struct nic *nic_offer(const u8 *mac, u32 serial, bool associated)
 	kref_init(&nic->ref);
 	kref_get(&nic->ref); /* the device's */
 	mutex_init(&nic->lock);
+	init_waitqueue_head(&nic->let_go);
 	INIT_LIST_HEAD(&nic->gpadls);
 	INIT_WORK(&nic->work, host_work);
 	INIT_DELAYED_WORK(&nic->poll, host_poll);
@@ -388,8 +400,10 @@ struct nic *nic_offer(const u8 *mac, u32 serial, bool associated)
 	mutex_unlock(&nics_lock);
 	init_channel(nic);
 	record(nic, "offer %pM serial %u", mac, serial);
+	link_plug(nic);
 	error = bus_add(nic);
 	if (error) {
+		link_unplug(nic);
 		mutex_lock(&nics_lock);
 		list_del(&nic->list);
 		mutex_unlock(&nics_lock);
@@ -402,23 +416,22 @@ struct nic *nic_offer(const u8 *mac, u32 serial, bool associated)
 /* Take an offer back: the guest hears of it and lets its driver go. */
 int nic_rescind(int number)
 {
-	struct nic *nic, *found = NULL;
+	struct nic *nic;
 
 	mutex_lock(&nics_lock);
-	list_for_each_entry(nic, &nics, list)
-		if (nic->number == number)
-			found = nic;
-	if (found)
-		list_del(&found->list);
+	nic = find_nic(number);
+	if (nic)
+		list_del(&nic->list);
 	mutex_unlock(&nics_lock);
-	if (!found)
+	if (!nic)
 		return -ENODEV;
-	record(found, "rescind");
-	WRITE_ONCE(found->channel.rescind, true);
-	if (found->channel.chn_rescind_callback)
-		found->channel.chn_rescind_callback(&found->channel);
-	device_unregister(&found->device.device);
-	nic_put(found);
+	record(nic, "rescind");
+	WRITE_ONCE(nic->channel.rescind, true);
+	if (nic->channel.chn_rescind_callback)
+		nic->channel.chn_rescind_callback(&nic->channel);
+	device_unregister(&nic->device.device);
+	link_unplug(nic);
+	nic_put(nic);
 	return 0;
 }
 

@@ -3,9 +3,9 @@
  * The two sides and what stands between them.
  *
  * Guest side: what drivers call (channel.c, gpadl.c, requestor.c, bus.c). Host side: a virtual NIC
- * per offer (host.c) that reads the outbound ring and answers (nvsp.c, rndis.c), a switch between
- * them (switch.c), and what tests see and do (record.c, control.c). They meet in the ring (ring.c)
- * and in the few functions under "between the sides".
+ * per offer (host.c) that reads the outbound ring and answers (nvsp.c, rndis.c), frames to and from
+ * the switch (frames.c, link.c), and what tests see and do (record.c, control.c, faults.c). They meet in the
+ * ring (ring.c) and in the few functions under "between the sides".
  */
 #ifndef LAB_H
 #define LAB_H
@@ -18,6 +18,7 @@
 #include <linux/mutex.h>
 #include <linux/slab.h>
 #include <linux/uio.h> /* struct kvec */
+#include <linux/wait.h>
 #include <linux/workqueue.h>
 
 #include "wire.h"
@@ -66,8 +67,12 @@ struct nic {
 
 	/* What tests set. */
 	bool muted, associated, link;
+	bool keep_path; /* a channel that closes leaves the path where it is */
 	u32 serial;
-	int refuse; /* NVSP type whose next answer is a failure */
+	u32 refuse; /* message whose next answer is a failure, by its NVSP type or RNDIS_MESSAGE + RNDIS type */
+	u32 hold; /* message that is not answered while this stands here */
+	u32 delay, delay_ms; /* message whose next answer is late */
+	wait_queue_head_t let_go;
 
 	/* What tests ask. */
 	bool told; /* the association that the guest was told last */
@@ -75,6 +80,7 @@ struct nic {
 	u64 sent, received, dropped, switches, opens;
 };
 
+#define RNDIS_MESSAGE 1000 /* RNDIS types count from here, where NVSP's are named too */
 #define MESSAGE_MAX (128 * 1024)
 #define SEND_SECTION 6144
 
@@ -94,14 +100,32 @@ void nics_each(void (*each)(struct nic *nic, void *data), void *data);
 int host_start(void);
 void host_stop(void);
 
-/* nvsp.c, rndis.c: called with the NIC's lock held. */
+/* faults.c, nvsp.c, rndis.c: called with the NIC's lock held. */
+bool refused(struct nic *nic, u32 message);
+void held(struct nic *nic, u32 message); /* lets go of the lock meanwhile */
 void nvsp_packet(struct nic *nic, const struct vmpacket_descriptor *packet);
 void nvsp_associate(struct nic *nic);
 void rndis_control(struct nic *nic, const u8 *message, u32 size);
 void rndis_link(struct nic *nic);
 
-/* switch.c: called without any NIC's lock. */
-void switch_message(struct nic *from, const u8 *message, u32 size);
+/* ---- Frames. The switch itself is outside of the guest; called without any NIC's lock. */
+
+struct frame {
+	const u8 *data;
+	u32 length;
+	u32 tag; /* 802.1Q's, which travels beside the frame */
+};
+
+#define NO_TAG (~0u)
+
+void frames_sent(struct nic *from, const u8 *message, u32 size);
+void frame_deliver(struct nic *nic, const struct frame *frame);
+bool link_send(struct nic *nic, const struct frame *frame);
+
+int link_start(void);
+void link_stop(void);
+void link_plug(struct nic *nic); /* with the NIC's lock or without */
+void link_unplug(struct nic *nic);
 
 /* ---- record.c: for tests. */
 

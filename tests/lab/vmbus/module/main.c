@@ -11,6 +11,9 @@ static int __init lab_init(void)
 	error = host_start();
 	if (error)
 		goto no_host;
+	error = link_start();
+	if (error)
+		goto no_link;
 	error = bus_init();
 	if (error)
 		goto no_bus;
@@ -22,6 +25,8 @@ static int __init lab_init(void)
 no_control:
 	bus_exit();
 no_bus:
+	link_stop();
+no_link:
 	host_stop();
 no_host:
 	record_exit();
@@ -34,6 +39,7 @@ static void __exit lab_exit(void)
 	record_exit(); /* first: no new commands */
 	nic_rescind_all();
 	bus_exit();
+	link_stop();
 	host_stop();
 }
 

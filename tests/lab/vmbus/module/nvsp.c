@@ -5,17 +5,9 @@
  */
 #include <linux/bitmap.h>
 #include <linux/io.h>
+#include <linux/mm.h>
 
 #include "lab.h"
-
-static bool refused(struct nic *nic, u32 type)
-{
-	if (nic->refuse != type)
-		return false;
-	nic->refuse = 0;
-	record(nic, "refuse %u", type);
-	return true;
-}
 
 /* Tell the guest whether it has a VF, and of which serial; silent before it can hear. */
 void nvsp_associate(struct nic *nic)
@@ -114,13 +106,15 @@ static void switch_path(struct nic *nic, u64 tid, const struct nvsp_message *ask
 	nic->path_vf = vf;
 	nic->switches++;
 	record(nic, "path %s", vf ? "vf" : "synthetic");
+	link_plug(nic);
 	nic_complete(nic, tid, NULL);
 }
 
 /* Add `length` bytes of guest memory at page `pfn` to the message. */
 static bool gather(struct nic *nic, u32 *size, u64 pfn, u32 offset, u32 length)
 {
-	if (*size + length > MESSAGE_MAX || offset + length > PAGE_SIZE || !pfn_valid(pfn))
+	if (*size + length > MESSAGE_MAX || offset + length > PAGE_SIZE || !pfn_valid(pfn) ||
+	    PageReserved(pfn_to_page(pfn))) /* what no buffer lies in may not be mapped at all */
 		return false;
 	memcpy(nic->message + *size, page_address(pfn_to_page(pfn)) + offset, length);
 	*size += length;
@@ -185,7 +179,7 @@ static void rndis(struct nic *nic, const struct vmpacket_descriptor *packet,
 	}
 	nic->sent++;
 	mutex_unlock(&nic->lock); /* other NICs' locks come now; the message is this thread's own */
-	switch_message(nic, nic->message, size);
+	frames_sent(nic, nic->message, size);
 	mutex_lock(&nic->lock);
 }
 
@@ -201,6 +195,7 @@ static void message(struct nic *nic, const struct vmpacket_descriptor *packet)
 	}
 	if (type != NVSP_INIT && !nic->version)
 		violation(nic, "nvsp-order", "message %u before the version is agreed", type);
+	held(nic, type);
 	switch (type) {
 	case NVSP_INIT:
 		init(nic, packet->trans_id, asked);

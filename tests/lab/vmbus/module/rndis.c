@@ -35,8 +35,10 @@ static void init(struct nic *nic, const struct rndis_request *asked)
 		.alignment = cpu_to_le32(3), /* packets of one message begin at multiples of 8 */
 	};
 
-	nic->ready = true;
-	record(nic, "rndis init");
+	if (refused(nic, RNDIS_MESSAGE + RNDIS_INIT))
+		done.status = cpu_to_le32(RNDIS_FAILURE);
+	nic->ready = !done.status;
+	record(nic, "rndis init%s", nic->ready ? "" : " refused");
 	answer(nic, &done, sizeof(done), NULL, 0);
 }
 
@@ -93,7 +95,7 @@ static void query(struct nic *nic, const struct rndis_request *asked, u32 size)
 		given = 0;
 	}
 	memcpy(value, (u8 *)asked + offset, given);
-	length = value_of(nic, oid, value, given);
+	length = refused(nic, RNDIS_MESSAGE + RNDIS_QUERY) ? 0 : value_of(nic, oid, value, given);
 	done.head = head_of(RNDIS_QUERY | RNDIS_ANSWER, sizeof(done) + length);
 	done.status = cpu_to_le32(length ? RNDIS_OK : RNDIS_NOT_SUPPORTED);
 	done.length = cpu_to_le32(length);
@@ -108,7 +110,9 @@ static void set(struct nic *nic, const struct rndis_request *asked, u32 size)
 	struct rndis_done done = { .id = asked->id };
 	__le32 number;
 
-	if (oid == OID_FILTER && given >= 4 && offset <= size && given <= size - offset) {
+	if (refused(nic, RNDIS_MESSAGE + RNDIS_SET)) {
+		done.status = cpu_to_le32(RNDIS_FAILURE);
+	} else if (oid == OID_FILTER && given >= 4 && offset <= size && given <= size - offset) {
 		memcpy(&number, (u8 *)asked + offset, sizeof(number));
 		nic->filter = le32_to_cpu(number);
 		record(nic, "filter 0x%x", nic->filter);
@@ -138,6 +142,7 @@ void rndis_control(struct nic *nic, const u8 *message, u32 size)
 			  le32_to_cpu(asked->head.length));
 		return;
 	}
+	held(nic, RNDIS_MESSAGE + type);
 	switch (type) {
 	case RNDIS_INIT:
 		init(nic, asked);

@@ -108,6 +108,7 @@ enum rndis_type {
 };
 
 #define RNDIS_OK 0
+#define RNDIS_FAILURE 0xc0000001
 #define RNDIS_NOT_SUPPORTED 0xc00000bb
 #define RNDIS_LINK_UP 0x4001000b
 #define RNDIS_LINK_DOWN 0x4001000c

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * The synthetic data path: frames between the NICs, by destination MAC. A frame that comes in here
- * is delivered here, wherever the receiver's path is: hosts too let some frames come that way.
+ * The synthetic data path: frames out of RNDIS packets to the switch, and from it into RNDIS packets.
  */
 #include <linux/if_vlan.h>
 
@@ -9,17 +8,22 @@
 
 #define FILTER_PROMISCUOUS 0x20
 
-struct frame {
-	struct nic *from;
-	const u8 *data;
-	u32 length;
-	__le32 vlan;
-	bool tagged;
-};
-
-static void deliver(struct nic *nic, void *data)
+/* RNDIS has the same three fields of a VLAN tag in another order: priority, CFI, id upwards. */
+static u32 tag_of(__le32 vlan)
 {
-	const struct frame *frame = data;
+	u32 value = le32_to_cpu(vlan);
+
+	return (value & 7) << VLAN_PRIO_SHIFT | (value >> 3 & 1) << 12 | (value >> 4 & VLAN_VID_MASK);
+}
+
+static __le32 vlan_of(u32 tag)
+{
+	return cpu_to_le32(tag >> VLAN_PRIO_SHIFT | (tag >> 12 & 1) << 3 | (tag & VLAN_VID_MASK) << 4);
+}
+
+void frame_deliver(struct nic *nic, const struct frame *frame)
+{
+	bool tagged = frame->tag != NO_TAG;
 	struct {
 		struct rndis_packet packet;
 		struct rndis_packet_info info;
@@ -34,16 +38,14 @@ static void deliver(struct nic *nic, void *data)
 			cpu_to_le32(PACKET_INFO_VLAN),
 			cpu_to_le32(sizeof(struct rndis_packet_info)),
 		},
-		.vlan = frame->vlan,
+		.vlan = vlan_of(frame->tag),
 	};
-	u32 size = frame->tagged ? sizeof(head) : sizeof(head.packet);
+	u32 size = tagged ? sizeof(head) : sizeof(head.packet);
 	struct kvec parts[] = { { &head, size }, { (void *)frame->data, frame->length } };
 
-	if (nic == frame->from)
-		return;
 	head.packet.head.length = cpu_to_le32(size + frame->length);
 	head.packet.data_offset = cpu_to_le32(size - RNDIS_HEAD);
-	if (frame->tagged) {
+	if (tagged) {
 		head.packet.info_offset = cpu_to_le32(sizeof(head.packet) - RNDIS_HEAD);
 		head.packet.info_length = head.info.size;
 	}
@@ -64,8 +66,9 @@ static bool pass(struct nic *from, const u8 *message, u32 size)
 {
 	const struct rndis_packet *packet = (const void *)message;
 	const struct rndis_packet_info *info;
-	struct frame frame = { .from = from };
+	struct frame frame = { .tag = NO_TAG };
 	u32 offset, at, left;
+	__le32 vlan;
 
 	if (size < sizeof(*packet) || le32_to_cpu(packet->head.type) != RNDIS_PACKET)
 		return false;
@@ -86,19 +89,19 @@ static bool pass(struct nic *from, const u8 *message, u32 size)
 		if (length < sizeof(*info) || length > left || value > length)
 			return false;
 		if (le32_to_cpu(info->type) == PACKET_INFO_VLAN && length - value >= 4) {
-			memcpy(&frame.vlan, (const u8 *)info + value, 4);
-			frame.tagged = true;
+			memcpy(&vlan, (const u8 *)info + value, 4);
+			frame.tag = tag_of(vlan);
 		}
 		at += length;
 		left -= length;
 	}
-	if (from->link)
-		nics_each(deliver, &frame);
+	if (from->link && !link_send(from, &frame))
+		from->dropped++;
 	return true;
 }
 
 /* Several packets may come in one message, each at a multiple of 8. */
-void switch_message(struct nic *from, const u8 *message, u32 size)
+void frames_sent(struct nic *from, const u8 *message, u32 size)
 {
 	u32 at = 0, length;
 

@@ -1,0 +1,157 @@
+"""Claims that have ended, from their journals: who had which port, when, and how that ended.
+
+A journal is in the history once it is closed. Of one that is still open, the ports that were
+released are history already.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from manactl.journal import file as journal
+from manactl.journal.file import Content, JournalError
+from manactl.model.port import PortId
+
+
+class Ending(enum.StrEnum):
+    """How a claim of one port ended."""
+
+    RELEASED = "released"
+    UNWOUND = "unwound"  # the claim failed, and what it had done was undone
+    RECOVERED = "recovered"  # it died on the way, and what it had done was undone
+    ACCEPTED = "accepted"  # closed with the port as it was left
+    REBOOT = "reboot"  # the machine was started anew
+
+
+class PastClaim(NamedTuple):
+    """One port of a claim that has ended.
+
+    `until` is None when nobody saw the end: of a reboot only the next start is known. `ended_by` is
+    who asked for the end, in the form of `by`; None where nobody did, or an older manactl did not
+    note it. `waived` are the codes of the guards that were; `residue` what was accepted.
+    """
+
+    port: PortId
+    netdev: str
+    names: tuple[str, ...]
+    since: datetime
+    until: datetime | None
+    ending: Ending
+    by: Mapping[str, Any]
+    ended_by: Mapping[str, Any] | None
+    mode: str
+    proven: bool
+    waived: tuple[str, ...]
+    residue: tuple[str, ...]
+    path: Path
+
+    def is_called(self, word: str) -> bool:
+        """Whether this was a word for the port when it was claimed."""
+        loose = (str(self.port), self.port.permanent_mac)
+        return word in self.names or word.lower() in loose
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it lasted."""
+        return None if self.until is None else (self.until - self.since).total_seconds()
+
+
+class Unread(NamedTuple):
+    """A journal of the history that cannot be read, and why."""
+
+    path: Path
+    why: str
+
+
+class History(NamedTuple):
+    """Claims that have ended, the last to begin first, and journals that cannot be read."""
+
+    claims: list[PastClaim]
+    unreadable: list[Unread]
+
+
+def read(state_dir: Path) -> History:
+    """Everything that is on record; nothing without a state directory.
+
+    PermissionError when the directory may not be read (it is root's).
+    """
+    found = History([], [])
+    for path in [*journal.paths(state_dir, "history"), *journal.paths(state_dir)]:
+        with contextlib.suppress(FileNotFoundError):  # moved or dropped by another manactl
+            try:
+                found.claims.extend(list(_ended(journal.read(path))))
+            except JournalError as error:
+                if path.parent.name == "history":  # the others are reported by what acts on them
+                    _salvage(path, error, found)
+            except (KeyError, TypeError, ValueError) as error:
+                found.unreadable.append(Unread(path, f"a record is not as it should be: {error}"))
+    found.claims.sort(key=lambda claim: (claim.since, str(claim.port)), reverse=True)
+    return found
+
+
+def _salvage(path: Path, error: JournalError, found: History) -> None:
+    """What the header alone tells of a journal that was closed unread after a reboot."""
+    content = journal.salvaged(path, "")  # no boot has that id
+    if content is None:
+        found.unreadable.append(Unread(path, error.message))
+        return
+    found.claims.extend(_past(content, port, Ending.REBOOT) for port in content.all_ports)
+
+
+def _ended(content: Content) -> Iterator[PastClaim]:
+    left = {port.key: port for port in content.all_ports}
+    asked: Mapping[str, Any] | None = None
+    for record in content.records:
+        event = record["event"]
+        if event == "releasing":
+            asked = record.get("by")
+        elif event in journal.SETTLES and (port := left.pop((record["pci"], record["port"]), None)):
+            ending = Ending(event)
+            if ending is Ending.RELEASED and not content.claimed:
+                ending = Ending.RECOVERED
+            residue = tuple(map(str, record.get("residue", ())))
+            by = record.get("by", asked)
+            yield _past(content, port, ending, _time(record), by=by, residue=residue)
+        elif event == "closed":
+            how = Ending(record["how"])
+            until = None if how is Ending.REBOOT else _time(record)
+            for port in left.values():
+                yield _past(content, port, how, until)
+
+
+def _time(record: Mapping[str, Any]) -> datetime:
+    return datetime.fromisoformat(record["t"])
+
+
+def _past(
+    content: Content,
+    port: PortId,
+    ending: Ending,
+    until: datetime | None = None,
+    *,
+    by: Mapping[str, Any] | None = None,
+    residue: tuple[str, ...] = (),
+) -> PastClaim:
+    header = content.header
+    then = next(p for p in header["ports"] if (p["pci"], p["port"]) == port.key)
+    netdev = str(then.get("netdev") or port)
+    return PastClaim(
+        port,
+        netdev,
+        (netdev, *map(str, then.get("altnames", ()))),
+        datetime.fromisoformat(header["time"]),
+        until,
+        ending,
+        dict(header["by"]),
+        by,
+        str(header["mode"]),
+        content.proven.get(port.key, False),
+        tuple(map(str, header.get("waived", ()))),
+        residue,
+        content.path,
+    )

@@ -1,0 +1,136 @@
+"""TUN and TAP devices whose programs send what goes into them through sockets of their own: VPNs
+outside of the kernel (OpenVPN, OpenConnect, Tailscale, WireGuard in user space).
+
+Which program has a device is in /proc/*/fdinfo, where its packets go in its connected sockets. One
+with a UDP socket that is not connected may send to anybody.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from manactl.look import sockets
+from manactl.netstate.surroundings import Process
+from manactl.wire.attrs import as_int
+from manactl.wire.if_link import IfLink
+from manactl.wire.inet_diag import TcpSocket
+from manactl.wire.tunnels import TUN, Outer, Tunnel
+
+_NODE = "/dev/net/tun"
+_IFLA_TUN_TYPE, _IFLA_TUN_VNET_HDR = 3, 5  # include/uapi/linux/if_link.h
+_IFF_TAP = 2  # include/uapi/linux/if_tun.h
+_UNSEEN = "a program that is not visible"
+
+Ask = Callable[[bytes], Iterable[TcpSocket]]
+
+
+class Sources(NamedTuple):
+    """Who lists the sockets of this network namespace."""
+
+    tcp: Ask = sockets.tcp
+    udp: Ask = sockets.udp
+    unconnected: Ask = sockets.unconnected
+
+
+@dataclass
+class _Program:
+    processes: list[Process] = field(default_factory=list)
+    inodes: set[int] = field(default_factory=set)  # of its sockets
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, self.processes)) or _UNSEEN
+
+
+LIVE = Sources()
+
+
+def tunnels(
+    links: Iterable[IfLink], proc: Path = Path("/proc"), sources: Sources = LIVE
+) -> list[Tunnel]:
+    """The devices that are tunnels of programs. One that nobody has open has no carrier, and sends
+    nothing."""
+    devices = {link.name: link.ifindex for link in links if _may_be_vpn(link)}
+    if not devices:
+        return []
+    programs = _programs(devices, proc)
+    inodes = {inode for one in programs.values() for inode in one.inodes}
+    connected = [
+        sock
+        for ask in (sources.tcp, sources.udp)
+        for sock in (ask(b"") if inodes else ())
+        if sock.inode in inodes and not _is_loopback(sock.peer)
+    ]
+    open_to_all = {
+        sock.inode
+        for sock in (sources.unconnected(b"") if inodes else ())
+        if not _is_loopback(sock.local)
+    }
+    found = []
+    for name, index in devices.items():
+        program = programs.get(name, _Program())
+        outers = tuple(
+            Outer(sock.peer, sock.local, sock.mark, sock.bound)
+            for sock in connected
+            if sock.inode in program.inodes
+        )
+        anywhere = not program.processes or not program.inodes.isdisjoint(open_to_all)
+        if outers or anywhere:
+            found.append(
+                Tunnel(index, name, TUN, outers=outers, metadata=anywhere, by=str(program))
+            )
+    return found
+
+
+def _may_be_vpn(link: IfLink) -> bool:
+    """Not one of a virtual machine: those have a master, or are TAPs with offloads."""
+    if link.kind != TUN or not link.carrier or link.master is not None:
+        return False
+    data = link.data
+    tap = as_int(data.get(_IFLA_TUN_TYPE, b"")) == _IFF_TAP
+    return not (tap and as_int(data.get(_IFLA_TUN_VNET_HDR, b"")))
+
+
+def _is_loopback(address: bytes) -> bool:
+    return address[:1] == b"\x7f" if len(address) == 4 else address == bytes(15) + b"\1"
+
+
+def _programs(devices: Collection[str], proc: Path) -> Mapping[str, _Program]:
+    """By device, who has it open, with all sockets of these processes."""
+    found: dict[str, _Program] = {}
+    for entry in proc.iterdir():
+        if not entry.name.isdecimal():
+            continue
+        with contextlib.suppress(OSError):  # it ended, or is not ours to see
+            targets = {fd.name: _target(fd) for fd in (entry / "fd").iterdir()}
+            open_ = [fd for fd, target in targets.items() if target == _NODE]
+            names = {_device_of(entry / "fdinfo" / fd) for fd in open_} & set(devices)
+            if not names:
+                continue
+            comm = (entry / "comm").read_text(errors="surrogateescape").strip()
+            inodes = {
+                int(target[8:-1]) for target in targets.values() if target.startswith("socket:[")
+            }
+            for name in names:
+                program = found.setdefault(name or "", _Program())
+                program.processes.append(Process(int(entry.name), comm))
+                program.inodes |= inodes
+    return found
+
+
+def _target(fd: Path) -> str:
+    with contextlib.suppress(OSError):
+        return os.readlink(fd)
+    return ""
+
+
+def _device_of(fdinfo: Path) -> str | None:
+    """The device that a descriptor is attached to (tun_chr_show_fdinfo())."""
+    for line in fdinfo.read_text(errors="surrogateescape").splitlines():
+        if line.startswith("iff:"):
+            return line.partition(":")[2].strip()
+    return None
