@@ -109,8 +109,9 @@ def test_every_kind_of_upper_comes_back(here: Site) -> None:
     assert "v7" not in here.sh("ip -br link")
     ran = released(here)
     texts = [one["text"] for one in ran.port["lost"]]
-    assert [text for text in texts if text.startswith("keys of macsec ms0")]
-    assert len(texts) == 2, texts
+    keys = [text for text in texts if text.startswith("keys of macsec ms0")]
+    assert len(keys) == ('"ms0"' in numbers)  # not every kernel has it
+    assert len(texts) == 1 + len(keys), texts
     found = networks.differences(links(before), links(here.view()))
     assert found == [], "\n".join(found)
     assert here.sh(TC.format(dev=dev)) == queues

@@ -63,6 +63,11 @@ def view(vm: Vm) -> dict[str, list[str]]:
     return compared(networks.settle(lambda: vm.run(["sh", "-s"], input=read).out))
 
 
+def same(vm: Vm, before: dict[str, list[str]]) -> None:
+    found = networks.differences(before, view(vm))
+    assert found == [], "\n".join(found)
+
+
 @pytest.fixture
 def furnished(pair: Vm) -> Iterator[Vm]:
     """As in test_pairs.py."""
@@ -114,7 +119,7 @@ def test_everything_comes_back(furnished: Vm) -> None:
     assert [one["text"].split(" (")[0] for one in told["lost"]] == [f"{twin} was made anew"]
     assert owners(vm) == {1: "ethernet", 2: "ethernet"}
     assert nic_of(vm, 2).path == "vf"
-    assert networks.differences(before, view(vm)) == []
+    same(vm, before)
     assert vm.run(ethtool, check=False).out == shown
     assert vm.twins[2] == twin
     assert vm.run(f"cat /sys/class/net/{vf}/master/ifindex", check=False).rc == 0
@@ -148,7 +153,7 @@ def test_who_has_the_uio_device_open_is_waited_for(furnished: Vm) -> None:
     vm.run(["kill", "-9", str(holder.pid)])
     holder.wait()
     run(vm, "release")
-    assert networks.differences(before, view(vm)) == []
+    same(vm, before)
     takes(vm, 2, "vf")
 
 
@@ -160,7 +165,7 @@ def test_the_host_takes_the_device_back_meanwhile(furnished: Vm) -> None:
     vm.vmbus.offer(mac)
     eventually(lambda: vm.run("ls /sys/bus/vmbus/devices").out.count("-") > 4, what="the offer")
     run(vm, "recover")
-    assert networks.differences(before, view(vm)) == []
+    same(vm, before)
     takes(vm, 2, "vf")
 
 
