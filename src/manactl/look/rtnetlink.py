@@ -206,11 +206,18 @@ class Rtnl:
         body = next((m.body for m in answers if m.type == RTM_NEWLINK), None)
         if body is None:
             raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
-        return self._settings(body, {link.name: link.ifindex for link in self.stack()})
+        names = {link.name: link.ifindex for link in self.stack()}
+        return self._settings(body, names, self._qdiscs())
 
-    def _settings(self, body: bytes, names: Mapping[str, int]) -> LinkSettings:
+    def _qdiscs(self) -> list[bytes]:
+        """Those of all devices: the kernel looks at all of them even if it is asked for one."""
+        return self._dump(RTM_GETQDISC, TCMSG.pack(0, 0, 0, 0, 0))
+
+    def _settings(
+        self, body: bytes, names: Mapping[str, int], every: Iterable[bytes]
+    ) -> LinkSettings:
         link = IfLink(body)
-        found = qdiscs(self._dump(RTM_GETQDISC, TCMSG.pack(0, link.ifindex, 0, 0, 0)), link.ifindex)
+        found = qdiscs(every, link.ifindex)
         queueing = self._queueing(link.ifindex, found) if found else ()
         return of_link(body, stacked_links.every_setting(link.name), found, names, queueing)
 
@@ -237,13 +244,14 @@ class Rtnl:
         names = {link.name: link.ifindex for link in stack}
         uppers = stacked_links.uppers(stack, ifindex)
         mortal = blueprints.mortal(uppers, ifindex)
+        every = self._qdiscs() if mortal else []
         made = []
         for upper in uppers:
             body = bodies[upper.ifindex]
             if upper.ifindex not in mortal:
                 made.append(Blueprint(upper.ifindex, of_survivor(body)))
                 continue
-            settings = self._settings(body, names)
+            settings = self._settings(body, names, every)
             if not blueprints.own_address(body, bodies.get(upper.lower)):
                 settings = settings.without(IFLA_ADDRESS)
             made.append(Blueprint(upper.ifindex, settings, body))
