@@ -356,7 +356,7 @@ def _check_covers(claim: ClaimSummary, port: PortStatus, synthetic: str | None) 
     if port.netdev is None or port.netdev.admin_up is not False:
         raise _drifted(port, claim)
     mode = claim.claim.synthetic
-    if mode == DOWN and port.pair is not None and port.pair.up:
+    if mode in (DOWN, UIO) and port.pair is not None and port.pair.up:
         raise _drifted(port, claim)
     if synthetic is not None and mode != synthetic:
         raise Busy(

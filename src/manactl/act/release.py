@@ -26,6 +26,7 @@ from manactl.act.progress import Progress
 from manactl.act.restore import Lost, until
 from manactl.act.signals import SignalGate, StopRequested
 from manactl.act.transition import UndoResult, Workplace
+from manactl.act.uio import BindUio
 from manactl.decide import kernel_bugs
 from manactl.errors import (
     Busy,
@@ -449,7 +450,8 @@ def _plan(
 ) -> Plan:
     steps = _steps(content, ports)
     claimed = content.header["plan"]
-    restores = [
+    restores = [f"{step.name} made again" for step in steps if isinstance(step, BindUio)]
+    restores += [
         f"{step.name} set up, its carrier awaited"
         for step in reversed(steps)
         if isinstance(step, SetSynthetic) or (isinstance(step, SetAdmin) and step.was)

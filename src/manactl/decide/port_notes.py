@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from manactl.decide import kernel_bugs
 from manactl.decide.ownership import Decision
-from manactl.model.port import DOWN, Note, Owner, PortStatus
+from manactl.model.port import DOWN, UIO, Note, Owner, PortStatus
 
 if TYPE_CHECKING:
     from manactl.model.claim import ClaimSummary, NetnsId
@@ -102,7 +102,7 @@ def drift(
     reopened = pair is not None and pair.up
     if port.netdev is not None and port.netdev.admin_up:
         yield Note("drift-vf-up", (pair.netdev,)) if pair and reopened else Note("drift-up")
-    if mode == DOWN and pair is not None and reopened:
+    if mode in (DOWN, UIO) and pair is not None and reopened:
         yield Note("drift-synthetic-up", (pair.netdev,))
     if mode is not None and pair is None and port.netdev is not None and port.netns is None:
         yield Note("drift-unpaired")

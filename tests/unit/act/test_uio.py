@@ -142,3 +142,25 @@ def test_the_step_comes_back_from_its_json(tmp_path: Path) -> None:
     assert (step.vmbus, step.name) == (UUID, "eth0")
     assert BindUio.from_json(step.to_json()) == step
     assert any("destroyed" in note for note in header["plan"]["notes"])
+
+
+def test_what_a_release_would_do(tmp_path: Path) -> None:
+    kernel = paired()
+    claimed(tmp_path, kernel)
+    (plan,) = release(tmp_path, FakeHost(kernel), dry_run=True).plans
+    assert list(plan.restores)[:2] == ["eth0 made again", "eth0 set up, its carrier awaited"]
+    assert kernel.synthetics[0].driver == UIO
+
+
+def test_another_program_has_given_it_back_and_set_it_up(tmp_path: Path) -> None:
+    kernel = paired()
+    before = kernel.picture()
+    claimed(tmp_path, kernel)
+    (twin,) = kernel.synthetics
+    kernel.unbind(twin)
+    kernel.bind(twin, "hv_netvsc")
+    kernel.set_synthetic(twin, True)
+    with pytest.raises(Busy, match="something has set it up again"):
+        claim(tmp_path, FakeHost(kernel), "eth9", synthetic="uio")
+    release(tmp_path, FakeHost(kernel))
+    assert kernel.picture() == before
