@@ -197,6 +197,7 @@ function __manactl_explain_argument
         'ipv6-autojoin' 'an IPv6 address with `autojoin`: the multicast group is joined already' \
         'netvsc-vf-joined' 'no fault: a MANA port joined its netvsc interface, or left it' \
         'netvsc-vf-alone' 'a MANA port and its netvsc interface did not come together' \
+        'netvsc-netns-hang' 'kernel bug: a VF appeared while its netvsc interface was in another namespace' \
         'netvsc-settings' 'a setting of a netvsc interface was refused or could not be restored' \
         'netvsc-channel' 'the synthetic channel of a netvsc interface: the host answered wrong, or not' \
         'netvsc-news' 'no fault: hv_netvsc reports what it does' \

@@ -317,6 +317,8 @@ def _ports(seen: _Seen, shared: _Shared) -> Iterator[PortStatus]:
         found = sum(shared.holders.descriptors.get(rdev, 0) for rdev in _rdevs(seen))
         if more := port_notes.unseen(port, found, hidden):
             notes.append(more)
+        if more := port_notes.slow(port):
+            notes.append(more)
         claim = shared.claims.get(port.id.key)
         if port.upper is None and claim is not None:
             port = port._replace(upper=_on_uio(claim, shared.roots))
@@ -375,7 +377,7 @@ def _port(
         certainty=decision.certainty,
         candidates=tuple(f"{pci}:{number}" for number in decision.candidates),
         holders=tuple(held.values()),
-        evidence=_evidence(netdev, moved, fact, seen.view, tuple(held)),
+        evidence=(*_evidence(netdev, moved, fact, seen.view, tuple(held)), *_of_pair(upper)),
         reasons=decision.reasons,
         rdma_use=seen.view.use,
         vport_eqs=fact.eqs,
@@ -452,6 +454,12 @@ def _evidence(
     if pids:
         found.append(Evidence("proc", "processes with the uverbs device open", list(pids)))
     return tuple(found)
+
+
+def _of_pair(upper: UpperDevice | None) -> Iterator[Evidence]:
+    if upper is not None and upper.vmbus is not None:
+        yield Evidence("sysfs", f"VMBus device of {upper.netdev}", upper.vmbus)
+        yield Evidence("sysfs", f"data path of {upper.netdev}", upper.data_path)
 
 
 def _with_claim(

@@ -167,11 +167,36 @@ def many_ports(vm: Vm, rounds: int, ports: int) -> None:
     print(row(case.name, bench.run((case,))[case.name], case.goal), flush=True)
 
 
+def full_table(vm: Vm, count: int, rounds: int) -> None:
+    """What the routes of a router cost, against what `ip` takes for the same."""
+    vm.put(INSTALLED, SCRIPT, 0o755)
+    vm.run(["ip", "link", "set", vm.netdevs[1], "up"])
+    vm.run(f"ip addr add 198.51.100.1/24 dev {vm.netdevs[1]}")  # that no port is the last way
+    argv = ["python3", f"{GUEST}/table.py", vm.netdevs[2], str(count), str(rounds)]
+    found = json.loads(vm.run(argv, timeout=600.0 * rounds).out)
+    print(f"\n| with {count} routes on the port, {rounds} rounds | min | median |\n|---|---|---|")
+    for verb, beside, what in (
+        ("claim", "show", "`ip -j route show table all`"),
+        ("release", "batch", "`ip -batch`"),
+    ):
+        ratios = [(row[f"{verb} with"] - row[verb]) / row[beside] for row in found["rounds"]]
+        print(
+            f"| what they add to a {verb}, x {what} | {min(ratios):.2f} | "
+            f"{statistics.median(ratios):.2f} |"
+        )
+    print(
+        f"\npeak {found['peak'] / 1024:.0f} MiB; journal {found['journal'] / 1e6:.1f} MB, "
+        f"{found['journal'] / count:.0f} bytes a route",
+        flush=True,
+    )
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python3 -m tests.lab.bench", description=__doc__)
     parser.add_argument("--kernel", default="7")
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--ports", type=int, default=64, help="of the guest with many ports")
+    parser.add_argument("--routes", type=int, default=20_000, help="of the port of a router")
     arguments = parser.parse_args()
     options: dict[str, Any] = {"kernel": arguments.kernel}
     with Vm(**options) as vm:
@@ -179,6 +204,8 @@ def main() -> int:
         two_ports(vm, arguments.rounds)
     with Vm(**options, ports=arguments.ports, mem=3072) as vm:
         many_ports(vm, arguments.rounds, arguments.ports)
+    with Vm(**options, mem=2048) as vm:
+        full_table(vm, arguments.routes, 3)
     return 0
 
 

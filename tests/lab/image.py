@@ -43,7 +43,7 @@ MODULES = re.compile(
     r"veth|dummy|bonding|8021q|macvlan|ipvlan|bridge|vrf|tun|tap|vxlan|ifb|team|"
     r".*_diag|sch_.*|cls_(?:u32|matchall|flower|bpf)|act_(?:mirred|gact)|"
     r"virtio_blk|ext4|overlay|squashfs|uio|uio_hv_generic|uio_pci_generic|"
-    r"hv_(?:vmbus|utils|netvsc)|nf_tables|nft_(?:ct|nat|masq|chain_nat|fwd_netdev|dup_netdev)|nf_dup_netdev|hsr|xfrm_user|"
+    r"hv_(?:vmbus|utils|netvsc)|nf_tables|nft_(?:ct|nat|masq|chain_nat|fwd_netdev|dup_netdev)|nf_dup_netdev|xfrm_user|"
     r"crc32c_(?:generic|intel)|libcrc32c|af_packet|"
     r"ip_gre|ip6_gre|ipip|sit|ip6_tunnel|ip_vti|geneve|wireguard|xfrm_interface|esp4|authenc|ecb|crypto_null|l2tp_.*|"
     r"sctp|team_mode_.*|macsec|openvswitch|netconsole|nf_conntrack(?:_netlink)?"

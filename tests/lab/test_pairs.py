@@ -21,6 +21,9 @@ from tests.lab.users import User, eventually, user
 from tests.lab.vm import Vm
 from tests.lab.vmbus.host import Nic
 
+# With the VMBus to build first, minutes for each kernel.
+pytestmark = pytest.mark.soak
+
 SOME_ACTS = 9  # one of so many is the one to die at
 SPARE = """
 modprobe dummy numdummies=0
@@ -151,6 +154,22 @@ def test_keep_takes_the_vf_and_leaves_the_rest(furnished: Vm) -> None:
     assert shown(vm) == before
 
 
+def test_guards_judge_what_is_on_the_synthetic_netdev(furnished: Vm) -> None:
+    vm, twin, vf = furnished, furnished.twins[2], furnished.netdevs[2]
+    vm.run(f"ip link set spare down; ip link set {vm.twins[1]} down")
+    vm.run(["ip", "route", "add", "default", "via", "10.0.2.9", "dev", twin])
+    for word in (twin, vf):
+        refused = run(vm, "claim", "--raw-qp", word, rc=3)
+        for code in ("last-port", "default-route", "upper"):
+            assert f"{code}: " in refused.err, code
+        assert f"claim {word}" in refused.err, "the name that was typed"
+    assert flags(vm, twin)
+    assert flags(vm, vf)
+    run(vm, "claim", "--raw-qp", twin, "--synthetic=keep")
+    run(vm, "release")
+    vm.run(["ip", "route", "del", "default"])
+
+
 def test_a_raw_qp_has_the_vport_of_a_claimed_pair(furnished: Vm) -> None:
     vm, twin = furnished, furnished.twins[2]
     before = shown(vm)
@@ -272,12 +291,21 @@ def test_a_mute_host_stops_a_claim_and_recover_puts_it_back(furnished: Vm) -> No
     eventually(lambda: _stat(vm, claiming.pid) == b"D", 60, what="a claim that hangs")
     rows = json.loads(run(vm, "status", "--json").out)["ports"]
     assert [row["upper"]["netdev"] for row in rows] == list(vm.twins.values())
+    assert manactl(vm, "doctor", "--json").rc in {0, 3}
+    assert twin in completed(vm)
     vm.run(["kill", "-9", str(claiming.pid)])
     vm.vmbus.set(mac, muted=False)
     claiming.wait()
     run(vm, "recover")
     assert shown(vm) == before
     takes(vm, 2, "vf")
+
+
+def completed(vm: Vm) -> str:
+    """What bash is offered for `manactl claim --raw-qp `."""
+    words = ["PYTHONPATH=/manactl/src", "_MANACTL_COMPLETE=bash_complete", "COMP_CWORD=3"]
+    argv = ["env", *words, "COMP_WORDS=manactl claim --raw-qp ", "python3", "-m", "manactl"]
+    return str(vm.run(argv, check=False).out)
 
 
 def _stat(vm: Vm, pid: int) -> bytes:
@@ -320,7 +348,6 @@ def test_killed_at_some_acts_it_is_put_back(furnished: Vm, seed: int, mode: str)
     takes(furnished, 2, "vf")
 
 
-@pytest.mark.soak
 @pytest.mark.parametrize("start", [0, 1])
 @pytest.mark.parametrize("mode", ["down", "keep"])
 def test_killed_at_every_act_it_is_put_back(furnished: Vm, mode: str, start: int) -> None:
@@ -346,7 +373,7 @@ class PairBench(Bench):
         return list(vm.twins.values())
 
 
-@pytest.mark.parametrize("count", [4, pytest.param(100, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("count", [4, 100])
 @pytest.mark.parametrize("mode", ["down", "keep"])
 def test_random_networks_on_pairs_are_as_they_were(
     pair: Vm, seed: int, mode: str, count: int

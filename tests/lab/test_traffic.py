@@ -327,26 +327,6 @@ def test_a_session_in_a_vrf_and_one_that_logind_has(vm: Vm) -> None:
                "ip -6 rule del pref 1000; rmmod vrf", check=False)  # fmt: skip
 
 
-def test_what_hsr_stacks_on_the_port_is_an_upper(vm: Vm) -> None:
-    """It has no attribute for its lowers: sysfs alone tells."""
-    port, other = vm.netdevs[1], vm.netdevs[2]
-    vm.run(f"modprobe hsr; ip link set {port} up; ip link set {other} up")
-    try:
-        vm.run(
-            f"ip link add hsr0 type hsr slave1 {port} slave2 {other} supervision 45 version 1; "
-            "ip link set hsr0 up; ip addr add 10.9.0.1/24 dev hsr0"
-        )
-        found = refusals(vm, "--raw-qp", port)
-        assert "hsr0 (hsr)" in found["upper"]["message"]
-        assert not found["upper"]["waivable"]
-        value = ["SSH_CONNECTION=10.9.0.9 5555 10.9.0.1 22"]
-        assert "ssh-session" in refusals(vm, "--raw-qp", port, env=value)
-        vm.run("ip link del hsr0")
-        assert "upper" not in refusals(vm, "--raw-qp", port)
-    finally:
-        vm.run("ip link del hsr0; rmmod hsr", check=False)
-
-
 # --- what an upper loses ------------------------------------------------------------------------
 
 POD = """

@@ -184,20 +184,18 @@ def test_a_peer_without_vf_reaches_both_kinds_of_path(pair: Vm) -> None:
 
 
 def test_a_vlan_survives_the_way_from_one_kind_of_path_to_the_other(pair: Vm) -> None:
-    near, far = pair.twins[1], pair.twins[2]
+    near, far, far_vf = pair.twins[1], pair.twins[2], pair.netdevs[2]
     with apart(pair):
         path(pair, 1, "vf")
         pair.run(f"""set -e
-            ip -n far link set {pair.netdevs[2]} down
+            ip -n far link set {far_vf} down
             ip link add link {near} name tag1 type vlan id 7; ip addr add 10.0.7.1/24 dev tag1
             ip -n far link add link {far} name tag2 type vlan id 7 egress-qos-map 0:5
             ip -n far addr add 10.0.7.2/24 dev tag2; ip -n far link set tag2 up
             ip link set tag1 up""")
         path(pair, 2, "synthetic")
         ping(pair, to="10.0.7.2")
-        pair.run(
-            f"ip link del tag1; ip -n far link del tag2; ip -n far link set {pair.netdevs[2]} up"
-        )
+        pair.run(f"ip link del tag1; ip -n far link del tag2; ip -n far link set {far_vf} up")
 
 
 def test_a_larger_mtu_opens_the_channel_anew(pair: Vm) -> None:
@@ -285,6 +283,24 @@ def test_a_vf_that_was_not_announced_is_waited_for(pair: Vm) -> None:
     pair.wait_kmsg("Waiting for the VF association from host", since=since)
     blocked(pair, up)
     assert nic_of(pair, 1).path == "synthetic"
+    pair.vmbus.set(mac, associated=True)
+    assert up.wait().rc == 0
+    path(pair, 1, "vf")
+
+
+def test_a_vf_that_was_withdrawn_is_waited_for_once_it_is_down(pair: Vm) -> None:
+    """The withdrawal itself changes nothing that the guest does."""
+    twin, vf, mac, since = pair.twins[1], pair.netdevs[1], mac_of(pair, 1), pair.dmesg_mark()
+    pair.run(["ip", "link", "set", twin, "up"])
+    path(pair, 1, "vf")
+    pair.vmbus.set(mac, associated=False)
+    pair.run(["ip", "link", "show", twin])
+    assert (nic_of(pair, 1).path, nic_of(pair, 1).told) == ("vf", False)
+    pair.run(["ip", "link", "set", vf, "down"])
+    path(pair, 1, "synthetic")
+    up = pair.spawn(["ip", "link", "set", vf, "up"])
+    pair.wait_kmsg("Waiting for the VF association from host", since=since)
+    blocked(pair, up)
     pair.vmbus.set(mac, associated=True)
     assert up.wait().rc == 0
     path(pair, 1, "vf")
@@ -420,6 +436,66 @@ def test_no_packet_of_a_guest_breaks_the_host(pair: Vm, seed: int) -> None:
     pair.vmbus.clear_violations()
     pair.run(["ip", "link", "set", pair.twins[1], "up"])
     path(pair, 1, "vf")
+
+
+@contextmanager
+def peer(vm: Vm) -> Iterator[None]:
+    """The second port's twin in a network namespace, with an address; and huge pages for DPDK."""
+    far = vm.twins[2]
+    vm.run(f"""set -e; echo 160 > {HUGE}; mkdir -p /dev/hugepages
+        mount -t hugetlbfs none /dev/hugepages; ip netns add far; ip link set {far} netns far
+        ip -n far addr add 10.0.9.2/24 dev {far}; ip -n far link set {far} up""")
+    try:
+        yield
+    finally:
+        vm.run(f"""ip -n far link set {far} netns 1; ip netns del far
+            umount /dev/hugepages; echo 0 > {HUGE}""")
+
+
+def test_dpdk_s_netvsc_takes_its_vf_and_reaches_both_kinds_of_path(pair: Vm) -> None:
+    mac, far_vf = mac_of(pair, 1), pair.netdevs[2]
+    with peer(pair), on_uio(pair):
+        path(pair, 2, "vf")
+        since = pair.vmbus.mark()
+        with user(pair, "testpmd", pair.pci, mac, "icmpecho", nic_of(pair, 1).uuid) as testpmd:
+            ready = testpmd.wait_for("ready", 150)
+            assert "path vf" in said(pair, 1, since), ready["output"]
+            assert (pair.nic.owner(1), station(pair, 1)["path"]) == ("raw-qp", "vf")
+            testpmd.ask("start", "started")
+            before = station(pair, 1)
+            ping(pair, netns="far", to="10.0.9.1")
+            pair.run(f"ip -n far link set {far_vf} down")
+            path(pair, 2, "synthetic")
+            ping(pair, netns="far", to="10.0.9.1")
+            after = station(pair, 1)
+            assert after["to_vf"] >= before["to_vf"] + 6
+            assert after["to_synthetic"] > before["to_synthetic"], "where broadcast comes"
+            testpmd.ask("quit", "ended")
+        assert nic_of(pair, 1).path == "synthetic"
+        assert pair.nic.owner(1) is None
+
+
+def test_dpdk_s_netvsc_without_a_vf_reaches_both_kinds_of_path(pair: Vm) -> None:
+    """The second time, after one that was killed and took no leave of the host."""
+    mac, far_vf = mac_of(pair, 1), pair.netdevs[2]
+    with peer(pair), on_uio(pair):
+        path(pair, 2, "vf")
+        with user(pair, "testpmd", "-", mac, "icmpecho", nic_of(pair, 1).uuid) as killed:
+            killed.wait_for("ready", 150)
+            killed.ask("kill", "ended")
+        eventually(lambda: not nic_of(pair, 1).open, what="the channel's close")
+        with user(pair, "testpmd", "-", mac, "icmpecho", nic_of(pair, 1).uuid) as testpmd:
+            testpmd.wait_for("ready", 150)
+            testpmd.ask("start", "started")
+            before = station(pair, 1)
+            ping(pair, netns="far", to="10.0.9.1")
+            pair.run(f"ip -n far link set {far_vf} down")
+            path(pair, 2, "synthetic")
+            ping(pair, netns="far", to="10.0.9.1")
+            after = station(pair, 1)
+            assert (after["to_vf"], pair.nic.owner(1)) == (before["to_vf"], None)
+            assert after["to_synthetic"] >= before["to_synthetic"] + 6
+            testpmd.ask("quit", "ended")
 
 
 def test_drivers_and_bus_go_and_leave_nothing(pair: Vm) -> None:

@@ -21,6 +21,7 @@ from manactl.model.port import (
     Owner,
     RdmaPort,
     RdmaUse,
+    Upper,
 )
 from manactl.report import resolve
 from manactl.wire.nldev import ATTRS
@@ -683,3 +684,48 @@ def test_root_of_a_user_namespace_is_not_privileged(
     assert machine.look().privileged
     machine.write("/proc/self/ns/user", "")
     assert not machine.look().privileged
+
+
+UUID = "000d3aaa-0010-000d-3aaa-0010000d3aaa"
+
+
+@pytest.fixture
+def pair(make: Make) -> Machine:
+    """eth0 is the VF of lan0, which is up."""
+    machine = make("7-idle")
+    device = f"/sys/devices/VMBUS/{UUID}"
+    machine.write(f"{device}/class_id", "{f8615163-df3e-46c5-913f-f2d2f965ed0e}\n")
+    machine.path(f"{device}/driver").symlink_to("../../../bus/vmbus/drivers/hv_netvsc")
+    machine.path(f"{device}/subsystem").symlink_to("../../../bus/vmbus")
+    for name, value in {"ifindex": "9\n", "flags": "0x1003\n", "address": "00:0d\n"}.items():
+        machine.write(f"{device}/net/lan0/{name}", value)
+    machine.path(f"{device}/net/lan0/device").symlink_to(f"../../../{UUID}")
+    machine.path("/sys/class/net").mkdir(parents=True, exist_ok=True)
+    machine.path("/sys/class/net/lan0").symlink_to(machine.path(f"{device}/net/lan0"))
+    machine.path("/sys/bus/vmbus/devices").mkdir(parents=True)
+    machine.path(f"/sys/bus/vmbus/devices/{UUID}").symlink_to(machine.path(device))
+    machine.pci("net/eth0/master").symlink_to("../../../../../virtual/net/lan0")
+    return machine
+
+
+def test_a_pair_is_shown_with_its_device_and_path(pair: Machine) -> None:
+    first, second = pair.look().ports
+    assert first.upper == Upper("lan0", "netvsc", UUID, "synthetic", True)
+    assert first.pair == first.upper
+    assert second.pair is None
+    assert noted(first)["slow-path"] == ("lan0",)
+    shown = {(e.fact, e.value) for e in first.evidence}
+    assert {("VMBus device of lan0", UUID), ("data path of lan0", "synthetic")} <= shown
+
+
+def test_both_names_mean_the_port_and_the_one_that_was_typed_is_spoken_of(pair: Machine) -> None:
+    report = pair.look()
+    for word in ("eth0", "lan0"):
+        (port,) = resolve(report, [word])
+        assert (port.id.port, port.label) == (1, word)
+    assert [port.label for port in resolve(report, ["lan0", "eth0"])] == ["lan0"]
+
+
+def test_the_path_of_a_pair_that_is_down_is_no_path(pair: Machine) -> None:
+    pair.write(f"/sys/devices/VMBUS/{UUID}/net/lan0/flags", "0x1002\n")
+    assert pair.look().ports[0].upper == Upper("lan0", "netvsc", UUID, None, False)

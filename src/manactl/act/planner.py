@@ -273,8 +273,8 @@ def _restored(state: PortState) -> list[str]:
         ]
         if facts:
             found.append(f"{snapshot.counted(len(facts), kind)} ({how})")
-    if state.uppers:
-        count = snapshot.counted(len(state.uppers), Kind.UPPER)
+    if state.stacked:
+        count = snapshot.counted(len(state.stacked), Kind.UPPER)
         found.append(f"{count}, each up or down as it was, with all of the above on them")
     return found + _advertised(state, advertised)
 

@@ -105,6 +105,7 @@ class ReleasedPort:
     carrier: bool | None = None
     down_for_s: float | None = None
     residue: tuple[str, ...] = ()
+    data_path: str | None = None  # "vf" when frames of a pair were seen there
 
 
 @dataclass(slots=True)
@@ -564,6 +565,7 @@ def _released(
         settling=next((p.restored.settling for p in undone if p.restored.settling), None),
         up_ms=facts.get("ms"),
         carrier=facts.get("carrier"),
+        data_path=facts.get("data_path"),
         down_for_s=down_for,
     )
 

@@ -58,6 +58,14 @@ OPEN_ADVICE = (
 )
 
 
+NETNS_ADVICE = (
+    "kernel-bug-netns",
+    "do not bind mana anew while the netvsc interface of a pair is in another network namespace",
+    "seen on Linux 7.2 and 7.3: a VF that appears then, after host servicing too, is to follow "
+    "its interface, and the kernel hangs with its network lock held until it is rebooted",
+)
+
+
 def eqs_lost(*, raw_qp: bool, eqs: bool | None) -> bool:
     """Whether a vport that may be the raw QP's has lost its event queues in debugfs.
 

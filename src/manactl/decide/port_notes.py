@@ -48,9 +48,16 @@ def of(
     if port.netdev and port.netdev.master:
         kind = port.upper.kind if port.upper else None
         master = port.netdev.master
-        yield Note("upper-of-kind", (master, kind)) if kind else Note("upper", (master,))
+        if not port.pair:
+            yield Note("upper-of-kind", (master, kind)) if kind else Note("upper", (master,))
         if port.owner is Owner.RAW_QP and (danger := below_a_bond(port)):
             yield danger
+
+
+def slow(port: PortStatus) -> Note | None:
+    """What it means to a pair that its VF is down."""
+    pair = port.pair
+    return Note("slow-path", (pair.netdev,)) if pair and pair.data_path == "synthetic" else None
 
 
 def below_a_bond(port: PortStatus) -> Note | None:

@@ -98,6 +98,7 @@ NOTES: dict[NoteCode, str | Callable[..., str]] = {
     "owner-unknown": because,
     "upper": "its master is {0}",
     "upper-of-kind": "its master is {0} ({1})",
+    "slow-path": "it is down, so the traffic of {0} takes the slow synthetic path",
     "bond-danger": kernel_bugs.bond_danger,
     "rdma-elsewhere": _elsewhere,
     "rdma-link-down":

@@ -309,7 +309,8 @@ def _some(items: Iterable[object]) -> str:
 
 
 def _session(session: why.Session) -> str:
-    return f"{session.ssh.client} to {session.ssh.server}"
+    client, server = session.ssh.client, session.ssh.server
+    return f"{client} to {server}" if server else client  # logind knows the client alone
 
 
 def _on(device: Stacked | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from manactl.decide.kernel_bugs import MTU_ADVICE, OPEN_ADVICE
+from manactl.decide.kernel_bugs import MTU_ADVICE, NETNS_ADVICE, OPEN_ADVICE
 from manactl.doctor.finding import Finding, Level, count, fine
 from manactl.doctor.machine import Machine, Module, Shape
 from manactl.escape import command
@@ -180,6 +180,8 @@ def kernel_bugs(machine: Machine) -> Iterator[Finding]:
     """The driver's generation by what it shows in debugfs, and the known bugs of that one."""
     if machine.shape is Shape.VPORT_EQS:
         yield _advice(MTU_ADVICE)
+        if machine.netvsc and machine.in_other_netns:
+            yield _advice(NETNS_ADVICE)
         yield fine(
             "generation", "the driver shows which vport has an owner (event queues for each)"
         )

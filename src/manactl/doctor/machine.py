@@ -108,6 +108,7 @@ class Machine:
     state_dir: str | None  # why a claim could not write there; None: it could
     unmanned: tuple[str, ...] = ()  # ports owned by a raw QP without a claim
     in_other_netns: tuple[str, ...] = ()  # ports whose netdev is in another network namespace
+    netvsc: bool = False  # hv_netvsc has a VMBus device
     own_user_namespace: bool = False  # root of it is root of nothing else
     daemons: tuple[Daemon, ...] = ()  # who changes links, addresses or routes beside them
     waiting: tuple[str, ...] = ()  # what `status` reports of a driver that is busy or broken

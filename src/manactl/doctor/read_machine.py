@@ -29,7 +29,7 @@ from manactl.doctor.machine import (
 )
 from manactl.errors import ManactlError
 from manactl.journal.file import list_claims
-from manactl.look import debugfs, ibverbs, managers, sysfs, user_namespace
+from manactl.look import debugfs, ibverbs, managers, sysfs, user_namespace, vmbus
 from manactl.look.sysfs import Roots
 from manactl.look.text_files import lines, names, text
 from manactl.model.port import Owner, Report
@@ -94,6 +94,7 @@ def read(
         own_user_namespace=not user_namespace.is_initial(proc),
         daemons=daemons,
         uio_vmbus=_uio(sys),
+        netvsc=any(nic.driver == vmbus.NETVSC for nic in vmbus.nics(places.roots)),
         journals=_journals(Path(places.state)),
         state_dir=_state_dir(Path(places.state), proc),
         unmanned=tuple(p.label for p in report.ports if p.owner is Owner.RAW_QP and not p.claim),
@@ -289,9 +290,14 @@ def _managers(
         for port in here:
             assert port.netdev is not None
             named = {port.netdev.ifindex: port.netdev.name}
+            if port.pair is not None and port.pair.vmbus is not None:
+                above = vmbus.nic(port.pair.vmbus, places.roots)
+                if above is not None and above.ifindex is not None:
+                    named[above.ifindex] = port.pair.netdev
             found += [
-                PciManager(port.label, manager, _network_file(manager.source))
-                for manager in managers.find(named, roots).managers
+                PciManager(name, manager, _network_file(manager.source))
+                for ifindex, name in named.items()
+                for manager in managers.find({ifindex: name}, roots).managers
             ]
     except OSError:
         return None, ()

@@ -98,7 +98,8 @@ TOPICS = (
         "left alone until then: to delete it, to change its MTU or to move its port to another network namespace sets the port's MTU, and "
         "Linux 7.3.4 crashes when the raw queue pair ends. A tunnel counts when it was made with the port "
         "as its device (VXLAN, GRE, xfrm); one that only sends by the port loses its traffic, which "
-        "the other guards look for.",
+        "the other guards look for. The synthetic netdev of a netvsc pair is no such device: "
+        "--synthetic decides what becomes of it.",
         "rtnetlink: IFLA_LINK, IFLA_MASTER and IFLA_INFO_DATA of all links, in every network "
         "namespace",
         check=(Step("What is stacked:", "ls -d /sys/class/net/PORT/upper_*"),),

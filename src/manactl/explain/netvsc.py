@@ -77,7 +77,8 @@ TOPICS = (
             ),
             Step(
                 "If the port is in another network namespace, move the netvsc interface "
-                "there; the port follows."
+                "there; the port follows. On Linux 7.2 and 7.3 do neither while the interface is "
+                "in another one than the first: see netvsc-netns-hang."
             ),
         ),
         origin="netvsc_register_vf(), get_netvsc_byslot(), netvsc_vf_join(), netvsc_prepare_bonding()",
@@ -85,6 +86,27 @@ TOPICS = (
             "netvsc-vf-not-opened",
             "data-path",
         ),
+    ),
+    Topic(
+        name="netvsc-netns-hang",
+        kind=Kind.MESSAGE,
+        title="kernel bug: a VF appeared while its netvsc interface was in another namespace",
+        forms=forms(
+            """
+            netvsc_register_vf<any>
+            __dev_change_net_namespace<any>
+            """
+        ),
+        means=(
+            "On Linux 7.2 and 7.3 hv_netvsc moves a VF into the network namespace of its interface "
+            "while the VF is being registered, and waits for itself with the network lock held: ip "
+            "and everything else that configures networks hangs. Binding mana anew does it, and so "
+            "does host servicing. A claim and a release of a pair do not."
+        ),
+        check=(Step("Where it hangs:", "dmesg | grep -A 20 netvsc_register_vf"),),
+        remedy=(Step("Reboot; then leave netvsc interfaces in the first network namespace."),),
+        origin="netvsc_register_vf(), __dev_change_net_namespace() of the kernel",
+        see=("netvsc-vf-alone",),
     ),
     Topic(
         name="netvsc-settings",

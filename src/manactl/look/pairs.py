@@ -15,10 +15,11 @@ from manactl.model.port import Netdev
 
 
 class Frames(NamedTuple):
-    """How many frames have passed: on the VF since it was opened, on both paths together."""
+    """How many frames have passed on the VF since it was opened, and were sent on either path. What
+    is received tells less: the host delivers broadcasts by the synthetic path at any time."""
 
     vf: int
-    all: int
+    sent: int
 
 
 def synthetic(netdev: Netdev, roots: Roots = Roots()) -> VmbusNic | None:  # noqa: B008 - frozen
@@ -30,8 +31,10 @@ def synthetic(netdev: Netdev, roots: Roots = Roots()) -> VmbusNic | None:  # noq
 
 def frames(vf: str, master: str, roots: Roots = Roots()) -> Frames | None:  # noqa: B008 - frozen
     """The counters of both netdevs; None when they could not be read."""
-    counts = [_frames(vf, roots), _frames(master, roots)]
-    return None if None in counts else Frames(*(count or 0 for count in counts))
+    rx, tx, sent = (
+        _count(vf, "rx", roots), _count(vf, "tx", roots), _count(master, "tx", roots)
+    )  # fmt: skip
+    return None if rx is None or tx is None or sent is None else Frames(rx + tx, sent)
 
 
 def data_path(vf: Netdev, nic: VmbusNic, roots: Roots = Roots()) -> str | None:  # noqa: B008
@@ -45,7 +48,5 @@ def data_path(vf: Netdev, nic: VmbusNic, roots: Roots = Roots()) -> str | None: 
     return "vf" if count is not None and count.vf else None
 
 
-def _frames(name: str, roots: Roots) -> int | None:
-    base = f"{roots.sys}/class/net/{name}/statistics"
-    counts = [number(f"{base}/{which}_packets") for which in ("rx", "tx")]
-    return None if None in counts else sum(count or 0 for count in counts)
+def _count(name: str, which: str, roots: Roots) -> int | None:
+    return number(f"{roots.sys}/class/net/{name}/statistics/{which}_packets")

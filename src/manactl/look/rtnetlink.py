@@ -91,8 +91,11 @@ class Rtnl:
         return False
 
     def vrf_of(self, ifindex: int) -> int:
-        """The VRF that an interface is in, or 0."""
-        master = self.link(ifindex).master
+        """The VRF that an interface is in, or is; else 0."""
+        link = self.link(ifindex)
+        if link.kind == "vrf":
+            return ifindex
+        master = link.master
         return master if master is not None and self.link(master).kind == "vrf" else 0
 
     def nsid(self, namespace: int) -> int | None:

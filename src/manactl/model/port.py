@@ -47,7 +47,7 @@ Reason = Literal[
 # What is worth explaining about a port; drift is where it is not as its claim left it.
 NoteCode = Literal[
     "kept-changing", "in-transition", "eqs-lost", "netdev-in-netns", "netdev-not-here",
-    "netdev-not-here-maybe-up", "candidates", "owner-unknown", "upper", "upper-of-kind",
+    "netdev-not-here-maybe-up", "candidates", "owner-unknown", "upper", "upper-of-kind", "slow-path",
     "bond-danger", "rdma-elsewhere", "rdma-link-down", "holder-unseen", "holder-hidden", "holders-of-port",
     "holders-of-ports", "other-qps", "contexts-unseen", "contexts-hidden", "unclaimed",
     "drift-another-nic", "drift-no-netdev", "drift-moved", "drift-anew", "drift-up",

@@ -139,6 +139,11 @@ class PortState:
         return next((upper for upper in self.uppers if upper.kind == NETVSC), None)
 
     @property
+    def stacked(self) -> tuple[UpperState, ...]:
+        """The uppers but for that one, which counts as the port itself."""
+        return tuple(upper for upper in self.uppers if upper.kind != NETVSC)
+
+    @property
     def in_use(self) -> bool:
         """Whether the port is up, or the synthetic netdev above it."""
         return self.up or (self.synthetic is not None and self.synthetic.up)

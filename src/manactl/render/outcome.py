@@ -31,12 +31,23 @@ def claim_lines(result: ClaimResult, *, dry_run: bool) -> list[str]:
 
 def _claimed(result: ClaimResult, port: PortStatus) -> str:
     where = f"{port.rdma.device} port {port.rdma.port}" if port.rdma else str(port.id)
+    how = _of_pair(result, port)
     if result.proven(port.id):
-        return f"{port.label} is claimed: its vport is free for raw QPs on {where}, proven."
+        return f"{port.label} is claimed{how}: its vport is free for raw QPs on {where}, proven."
     return (
-        f"{port.label} is claimed, but not proven: without CAP_NET_RAW no test QP could be "
+        f"{port.label} is claimed{how}, but not proven: without CAP_NET_RAW no test QP could be "
         f"created on {where}."
     )
+
+
+def _of_pair(result: ClaimResult, port: PortStatus) -> str:
+    """What became of the synthetic netdev."""
+    state = result.states.get(port.id)
+    if state is None or port.pair is None:
+        return ""
+    if state.alone:
+        return f" ({port.pair.netdev} stays up on the synthetic path: --synthetic=keep)"
+    return f" ({port.pair.netdev} and its VF {state.ifname} are down: --synthetic=down)"
 
 
 def release_lines(result: ReleaseResult, *, verb: str, dry_run: bool) -> list[str]:
@@ -115,6 +126,7 @@ def _restored(port: ReleasedPort) -> str:
     kinds = [counted(count, kind) for kind, count in port.counts.items()]
     back = ", ".join(kinds) + " restored" if kinds else "nothing was missing"
     carrier = ", no carrier yet" if port.carrier is False else ""
+    path = ", its traffic takes the VF" if port.data_path == "vf" else ""
     gap = "" if port.down_for_s is None else f" (was down for {port.down_for_s} s)"
     rest = "all else " if port.lost else ""
-    return f"up{carrier}{gap}, {back}; {rest}verified against the snapshot"
+    return f"up{carrier}{path}{gap}, {back}; {rest}verified against the snapshot"

@@ -41,7 +41,7 @@ class Row(NamedTuple):
 def row(port: PortStatus) -> Row:
     """The cells of one port."""
     return Row(
-        port=escape(port.label),
+        port=escape(names(port)),
         owner=str(port.owner),
         certainty=str(port.certainty) if port.owner is not Owner.UNKNOWN else NOBODY,
         rdma=escape(f"{port.rdma.device}/{port.rdma.port}") if port.rdma else NOBODY,
@@ -49,6 +49,13 @@ def row(port: PortStatus) -> Row:
         held_by=held_by(port.holders),
         claim="claimed" if port.claim else NOBODY,
     )
+
+
+def names(port: PortStatus) -> str:
+    """The name of a port, and of a pair the synthetic netdev's before its VF's."""
+    if port.pair is None or port.netdev is None or port.netns is not None:
+        return port.label
+    return f"{port.pair.netdev}({port.netdev.name})"
 
 
 def link(port: PortStatus) -> str:

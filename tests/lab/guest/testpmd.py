@@ -7,7 +7,7 @@ and `kill` (SIGKILL). testpmd runs on a pseudo-terminal, without which it would 
 it opens the port of the function whose permanent MAC is MAC, and creates on it a raw QP, an RSS
 QP, work queues, completion queues and memory regions. With the UUID of a VMBus device, which
 uio_hv_generic has, the port is netvsc's, and MANA's is its VF; that takes huge pages, since the host
-is told physical addresses.
+is told physical addresses. PCI may be `-` then: netvsc without a VF.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ COUNTER = re.compile(r"(RX-packets|TX-packets|RX-missed|RX-errors|TX-errors): *(
 def arguments_for(pci: str, mac: str, mode: str = "rxonly", uuid: str = "") -> list[str]:
     """Few, short queues, and no huge pages where they are not needed: the guest is small."""
     memory = ("-m", "256", "-a", uuid) if uuid else ("--no-huge", "-m", "512", "--iova-mode=va")
+    vf = ("--no-pci",) if pci == "-" else ("-a", f"{pci},mac={mac}")
     return [
-        *("dpdk-testpmd", "-l", "0,1", *memory),
-        *("--no-telemetry", "-a", f"{pci},mac={mac}", "--", "-i", f"--forward-mode={mode}"),
+        *("dpdk-testpmd", "-l", "0,1", *memory, "--no-telemetry", *vf),
+        *("--", "-i", f"--forward-mode={mode}"),
         *("--txq=1", "--rxq=1", "--txd=128", "--rxd=128", "--total-num-mbufs=4096"),
     ]
 

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from manactl.act.plan import NetdevNow
+from manactl.act.plan import NetdevNow, PairNow
 from manactl.act.system import LiveSystem, capabilities, who
 from manactl.look import raw_qp_probe, stacked_links, surroundings, user_namespace
+from manactl.look.pairs import Frames
 from manactl.model.port import Certainty, Missing, Owner, PortStatus, Report
 from manactl.netstate.snapshot import Request
 from manactl.wire.uverbs import ProofOutcome
@@ -375,3 +376,52 @@ def test_the_socket_is_closed_at_the_end(sys: Path) -> None:
         system.rtnl.link(1)
     with pytest.raises(OSError, match="Bad file descriptor"):
         system.rtnl.link(1)
+
+
+UUID = "000d3aaa-0010-000d-3aaa-0010000d3aaa"
+
+
+def pair(sys: Path, *, name: str = "eth0", flags: str = "0x1003") -> None:
+    """`name` above eth1, with counters of both."""
+    device = sys / "devices" / UUID
+    net = device / "net" / name
+    net.mkdir(parents=True)
+    (device / "class_id").write_text("{f8615163-df3e-46c5-913f-f2d2f965ed0e}\n")
+    (device / "subsystem").symlink_to("../../bus/vmbus")
+    (net / "ifindex").write_text("40\n")
+    (net / "flags").write_text(f"{flags}\n")
+    (net / "device").symlink_to(f"../../../{UUID}")
+    (sys / "bus/vmbus/devices").mkdir(parents=True)
+    (sys / "bus/vmbus/devices" / UUID).symlink_to(f"../../../devices/{UUID}")
+    vf = sys / "bus/pci/devices/7870:00:00.0/net/eth1"
+    (vf / "master").symlink_to(f"../{name}")
+    for path, count in ((vf, 3), (net, 10)):
+        (path / "statistics").mkdir()
+        for which in ("rx", "tx"):
+            (path / "statistics" / f"{which}_packets").write_text(f"{count}\n")
+    (sys / "class/net").mkdir(parents=True)
+    (sys / "class/net" / name).symlink_to(net)
+    (sys / "class/net/eth1").symlink_to(vf)
+
+
+def test_a_synthetic_netdev_is_found_by_its_uuid(system: LiveSystem, sys: Path) -> None:
+    assert system.synthetic(UUID) is None
+    with pytest.raises(OSError, match="no netdev here"):
+        system.set_synthetic(UUID, False)
+    pair(sys, name="lan0")
+    assert system.synthetic(UUID) == NetdevNow("lan0", 40, True)
+    system.rtnl.links[40] = Link(None, carrier=True)  # type: ignore[attr-defined]
+    system.set_synthetic(UUID, False)
+    assert system.rtnl.set == [(40, False)]  # type: ignore[attr-defined]
+    assert system.synthetic_carrier(UUID) is True
+    (sys / f"devices/{UUID}/net/lan0/flags").unlink()
+    assert system.synthetic(UUID) is None, "not known to be down"
+
+
+def test_a_pair_as_it_is_now(system: LiveSystem, sys: Path) -> None:
+    assert system.pair_now(PORT, UUID) == PairNow(False, None)
+    pair(sys)
+    assert system.pair_now(PORT, UUID) == PairNow(True, Frames(6, 10))
+    assert system.pair_now(PORT, "another") == PairNow(False, None)
+    (sys / "bus/pci/devices/7870:00:00.0/net/eth1/master").unlink()
+    assert system.pair_now(PORT, UUID) == PairNow(False, Frames(6, 10))

@@ -174,3 +174,41 @@ def test_a_netdev_that_was_made_anew_has_another_ifindex() -> None:
         assert list(port_notes.drift(DOWN, claim)) == drift
     moved = list(port_notes.drift(DOWN._replace(netns="blue"), claim_of(1)._replace(ifindex=9)))
     assert moved == [Note("drift-moved", ("blue",))]
+
+
+PAIR = Upper("eth0", "netvsc", "000d3aaa", "vf", True)
+
+
+def paired(admin_up: bool = True, **pair: Any) -> PortStatus:
+    netdev = Netdev("vf0", 3, 0x1803 if admin_up else 0x1802, "up", None, None, None, (), "eth0")
+    return STATUS._replace(netdev=netdev, upper=PAIR._replace(**pair))
+
+
+def test_a_pair_is_worth_a_note_on_its_slow_path_alone() -> None:
+    assert notes(paired()) == []
+    assert port_notes.slow(paired()) is None
+    down = paired(admin_up=False, data_path="synthetic")
+    assert port_notes.slow(down) == Note("slow-path", ("eth0",))
+    assert port_notes.slow(STATUS) is None
+
+
+def drift_of(port: PortStatus, mode: str | None) -> list[Note]:
+    claim = claim_of(port.id.port)
+    claim = claim._replace(claim=claim.claim._replace(synthetic=mode), ifindex=3)
+    return list(port_notes.drift(port, claim))
+
+
+def test_a_pair_that_is_as_its_claim_left_it() -> None:
+    assert drift_of(paired(admin_up=False, up=False), "down") == []
+    assert drift_of(paired(admin_up=False), "keep") == []
+
+
+def test_a_pair_that_is_not_as_its_claim_left_it() -> None:
+    vf, above = Note("drift-vf-up", ("eth0",)), Note("drift-synthetic-up", ("eth0",))
+    assert drift_of(paired(), "down") == [vf, above]
+    assert drift_of(paired(admin_up=False), "down") == [above]
+    assert drift_of(paired(), "keep") == [vf], "hv_netvsc opens it below a netdev that is up"
+    assert drift_of(paired(up=False), "down") == [Note("drift-up")], "somebody else did"
+    alone = paired(admin_up=False)._replace(upper=None)
+    assert drift_of(alone, "down") == [Note("drift-unpaired")]
+    assert drift_of(alone, None) == []

@@ -18,6 +18,7 @@ SAMPLES: dict[NoteCode, tuple[object, ...]] = {
     "owner-unknown": ("may-have-raw-qp", "raw-qp-unread"),
     "upper": ("bond0",),
     "upper-of-kind": ("bond0", "bond"),
+    "slow-path": ("eth0",),
     "bond-danger": ("eth1", "bond0"),
     "drift-synthetic-up": ("eth0",),
     "drift-vf-up": ("eth0",),

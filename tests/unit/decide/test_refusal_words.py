@@ -291,6 +291,14 @@ def test_a_refusal_says_what_was_found(
     }
 
 
+def test_a_session_of_which_the_client_alone_is_known() -> None:
+    session = REPLACE(SESSION, own=False, server="", found_in="logind session 7")
+    facts = why.SshSessions((why.Session(session, None),))
+    assert refusal_words.message(of("ssh-session", facts)) == (
+        "remote logins run over it: 10.9.9.9 (logind session 7)"
+    )
+
+
 def test_every_kind_of_facts_is_among_those_above() -> None:
     assert {type(facts) for _, facts, *_ in CASES} | {Unread} == set(why.Facts.__args__)  # type: ignore[attr-defined]
 

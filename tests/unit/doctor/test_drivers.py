@@ -186,6 +186,17 @@ def test_devices_that_mana_ib_has_not_made_are_not_elsewhere() -> None:
     assert [one[1] for one in check(drivers.rdma_netns, functions=(NOT_SERVED,))] == ["fine"]
 
 
+def test_a_pair_in_another_namespace_hangs_kernels_of_that_generation() -> None:
+    def codes(**more: Any) -> list[str]:
+        return [one[0] for one in check(drivers.kernel_bugs, **more)]
+
+    away: dict[str, Any] = {"netvsc": True, "in_other_netns": ("7870:00:00.0:1 (blue)",)}
+    assert "kernel-bug-netns" in codes(shape=Shape.VPORT_EQS, **away)
+    assert "kernel-bug-netns" not in codes(shape=Shape.SHARED_EQS, **away)
+    assert "kernel-bug-netns" not in codes(shape=Shape.VPORT_EQS, **{**away, "netvsc": False})
+    assert "kernel-bug-netns" not in codes(shape=Shape.VPORT_EQS, netvsc=True)
+
+
 @pytest.mark.parametrize(
     ("shape", "found"),
     [

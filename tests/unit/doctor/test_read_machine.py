@@ -22,6 +22,7 @@ from manactl.doctor.machine import (
 from manactl.doctor.read_machine import Places
 from manactl.look.debugfs import Mount
 from manactl.look.sysfs import Roots
+from manactl.look.vmbus import NETWORK
 from manactl.model.port import (
     Certainty,
     ClaimInfo,
@@ -31,6 +32,7 @@ from manactl.model.port import (
     PortId,
     PortStatus,
     Report,
+    Upper,
 )
 from manactl.netstate.surroundings import Manager, Process
 from tests.unit.journal.test_file import HEADER, written
@@ -465,3 +467,27 @@ def test_another_user_is_not_told_of_the_state_directory(
     os.chmod(places.state, 0o777)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert reading.read(REPORT, None, places).state_dir is None
+
+
+def test_who_manages_the_synthetic_netdev_of_a_pair_counts(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uuid = "000d3aaa-0010-000d-3aaa-0010000d3aaa"
+    write(places.roots.sys, f"bus/vmbus/devices/{uuid}/class_id", "{f8615163}\n")
+    write(places.roots.sys, f"bus/vmbus/devices/{uuid}/net/lan0/ifindex", "52\n")
+    running(places, 7, "systemd-network")
+    write(places.run, "systemd/netif/links/52", "ADMIN_STATE=configured\n")
+    monkeypatch.setattr(reading, "_systemd", lambda managers: None)
+    pair = port(1)._replace(upper=Upper("lan0", "netvsc", uuid, None, True))
+    found = reading.read(REPORT._replace(ports=(pair,)), None, places)
+    managed = {one.port: one.manager.managed for one in found.managers or ()}
+    assert managed["lan0"] is True
+
+
+def test_whether_there_is_a_netvsc_interface(places: Places) -> None:
+    assert not reading.read(REPORT, None, places).netvsc
+    device = Path(places.roots.sys, "bus/vmbus/devices/000d3aaa")
+    write(places.roots.sys, "bus/vmbus/devices/000d3aaa/class_id", f"{NETWORK}\n")
+    assert not reading.read(REPORT, None, places).netvsc
+    (device / "driver").symlink_to("../../drivers/hv_netvsc")
+    assert reading.read(REPORT, None, places).netvsc

@@ -101,6 +101,8 @@ class FakeRtnl:
         masters = {one.ifindex: one.master for one in self.links}
         kinds = {one.ifindex: one.kind for one in self.links}
         master = masters.get(ifindex) or 0
+        if kinds.get(ifindex) == "vrf":
+            return ifindex
         return master if kinds.get(master) == "vrf" else 0
 
     def tells_flows(self) -> bool:

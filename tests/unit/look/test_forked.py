@@ -86,3 +86,23 @@ def test_a_child_that_does_not_answer_is_left_behind_and_reaped_later() -> None:
     child = Child(lambda: time.sleep(3600))
     assert child.collect(0) is None
     assert Child(lambda: 1).collect(60) == 1
+
+
+def test_the_child_keeps_nothing_of_ours_open() -> None:
+    """A lock that a hanging child holds would be held for good; descriptors below and above the
+    pipe's are closed."""
+    with open("/dev/null") as below:
+        high = os.dup2(below.fileno(), 900)
+        try:
+            found = Child(lambda: [fd for fd in (below.fileno(), high) if is_open(fd)]).collect(60)
+        finally:
+            os.close(high)
+    assert found == []
+
+
+def is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True

@@ -47,7 +47,7 @@ def test_frames_of_both(bus: Bus) -> None:
     counted(bus, "vf0", 3, 4)
     assert pairs.frames("vf0", "eth0", bus.roots) is None
     counted(bus, "eth0", 10, 20)
-    assert pairs.frames("vf0", "eth0", bus.roots) == Frames(7, 30)
+    assert pairs.frames("vf0", "eth0", bus.roots) == Frames(7, 20)
 
 
 def test_the_path_is_what_the_vfs_frames_show(bus: Bus) -> None:

@@ -165,10 +165,10 @@ def test_the_same_link_local_address_on_two_interfaces_is_told_by_its_zone(tmp_p
 
 
 class Recording(Routes):
-    def __init__(self) -> None:
+    def __init__(self, on: int = 3) -> None:
         super().__init__()
         self.links = [link(3, "eth1", master=9), link(9, "red", "vrf")]
-        self.having.append(address(3, "10.0.0.2"))
+        self.having.append(address(on, "10.0.0.2"))
         self.more: dict[str, Any] = {}
 
     def leaves_by(self, address: bytes, **more: Any) -> set[int]:
@@ -176,9 +176,10 @@ class Recording(Routes):
         return {3}
 
 
-def test_the_way_is_looked_up_as_the_sessions_socket_would(tmp_path: Path) -> None:
+@pytest.mark.parametrize("on", [3, 9], ids=["member", "vrf"])
+def test_the_way_is_looked_up_as_the_sessions_socket_would(tmp_path: Path, on: int) -> None:
     """From its own address, in the VRF that has it, with protocol and ports for rules on them."""
-    me, rtnl = os.getpid(), Recording()
+    me, rtnl = os.getpid(), Recording(on)
     write(tmp_path / f"{me}/environ", "SSH_CONNECTION=10.9.9.9 50022 10.0.0.2 22\0")
     write(tmp_path / f"{me}/stat", f"{me} (x) S 0 1 1")
     (found,) = found_by(tmp_path, {3}, rtnl=rtnl)
@@ -186,6 +187,17 @@ def test_the_way_is_looked_up_as_the_sessions_socket_would(tmp_path: Path) -> No
     flow = b"\5\0\x1b\0\6\0\0\0\6\0\x1c\0\0\x16\0\0\6\0\x1d\0\xc3\x66\0\0"
     (source,) = packed("10.0.0.2")
     assert rtnl.more == {"source": source, "bound": 9, "flow": flow}
+
+
+@pytest.mark.parametrize("error", [OSError("no answer"), ValueError("half an answer")])
+def test_a_way_that_cannot_be_looked_up_is_not_known(tmp_path: Path, error: Exception) -> None:
+    me, rtnl = os.getpid(), Recording()
+    rtnl.failing["leaves_by"] = error
+    rtnl.leaves_by = Routes.leaves_by.__get__(rtnl)  # type: ignore[method-assign]
+    write(tmp_path / f"{me}/environ", "SSH_CONNECTION=10.9.9.9 50022 10.0.0.2 22\0")
+    write(tmp_path / f"{me}/stat", f"{me} (x) S 0 1 1")
+    (found,) = found_by(tmp_path, {3}, rtnl=rtnl)
+    assert found.through_port is None
 
 
 # --- logind -------------------------------------------------------------------------------------

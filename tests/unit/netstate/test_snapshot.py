@@ -283,7 +283,7 @@ def test_a_pair_is_one_thing() -> None:
     mine, other = address("10.0.0.6", 24, 6), address("10.0.0.7", 24, 7)
     pair = PortState(PORT, 3, "vf0", False, False, 0.0, (mine, other), (above,))
     assert (pair.main, pair.in_use, pair.own) == ("eth0", True, (mine,))
-    assert pair.synthetic == above
+    assert (pair.synthetic, pair.stacked) == (above, ())
     down = dataclasses.replace(pair, uppers=(above._replace(up=False),))
     assert not down.in_use
     kept = dataclasses.replace(pair, uppers=(), alone=True)

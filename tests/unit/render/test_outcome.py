@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -9,12 +10,14 @@ import pytest
 from manactl.act.claim import ClaimResult
 from manactl.act.release import Outcome, ReleasedPort, ReleaseResult
 from manactl.act.restore import Lost
+from manactl.model.port import Upper
 from manactl.netstate.losses import Cause
 from manactl.netstate.members import Member
 from manactl.netstate.snapshot import Kind
+from manactl.netstate.uppers import UpperState
 from manactl.render import outcome
 from tests.unit.act.test_choose import ONE
-from tests.unit.decide.scene import STATUS
+from tests.unit.decide.scene import STATE, STATUS
 from tests.unit.fakes import PORT
 
 
@@ -124,3 +127,19 @@ def test_a_claim_ends_with_the_next_command() -> None:
         "eth1 is claimed already, since 2026-11-22 00:00:00 UTC. When done: manactl release eth1"
     ]
     assert outcome.claim_lines(result, dry_run=True) == ["Nothing was touched (dry run)."]
+
+
+def test_what_became_of_a_pair_is_said() -> None:
+    pair = STATUS._replace(upper=Upper("eth0", "netvsc", "000d3aaa", "vf", True))
+    proven = {PORT: {"prove-free": {"proven": True}}}
+    above = UpperState("eth0", 2, "netvsc", 3, "000d3aaa", True, True, False)
+    down = dataclasses.replace(STATE, uppers=(above,))
+    kept = dataclasses.replace(STATE, alone=True)
+    for state, words in (
+        (down, "(eth0 and its VF eth1 are down: --synthetic=down)"),
+        (kept, "(eth0 stays up on the synthetic path: --synthetic=keep)"),
+    ):
+        result = ClaimResult(None, states={PORT: state}, facts=proven, ports=(pair,))
+        assert words in outcome.claim_lines(result, dry_run=False)[0]
+    assert "its traffic takes the VF" in released(data_path="vf")[0]
+    assert "VF" not in released()[0]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from manactl.model.port import ClaimInfo, Note, Report
+from manactl.model.port import ClaimInfo, Note, Report, Upper
 from manactl.render.status import plain
 from tests.unit.machine import PCI, Machine
 
@@ -107,3 +107,12 @@ def test_no_port_is_said(tmp_path: Path) -> None:
     machine = Machine(tmp_path, "7-idle")
     machine.remove(machine.path("/sys"))
     assert shown(machine.look()) == "no MANA port here"
+
+
+def test_a_pair_is_one_line_with_both_names(tmp_path: Path) -> None:
+    report = Machine(tmp_path, "7-idle").look()
+    pair = report.ports[0]._replace(upper=Upper("lan0", "netvsc", "000d3aaa", None, False))
+    first = shown(report._replace(ports=(pair,))).splitlines()[1]
+    assert first.split()[0] == "lan0(eth0)"
+    bond = pair._replace(upper=Upper("bond0", "bond"))
+    assert shown(report._replace(ports=(bond,))).splitlines()[1].split()[0] == "eth0"

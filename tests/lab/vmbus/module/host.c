@@ -90,6 +90,8 @@ void nic_unbuffer(struct nic *nic, bool receive)
 		nic->receive_gpadl = 0;
 		bitmap_free(nic->taken);
 		nic->taken = NULL;
+		kvfree(nic->lengths);
+		nic->lengths = NULL;
 		nic->sections = 0;
 	} else {
 		nic->send = NULL;
@@ -178,27 +180,25 @@ bool nic_indicate(struct nic *nic, u32 channel, const struct kvec *parts, int co
 		at += parts[i].iov_len;
 	}
 	bitmap_set(nic->taken, first, need);
-	/* The id tells at the completion which sections come back. */
-	if (nic_send(nic, PACKET_TRANSFER_PAGES, (u64)need << 32 | (first + 1), &pages, sizeof(pages),
-		     &message, sizeof(message), may_drop))
+	nic->lengths[first] = need;
+	/* The id tells which sections come back; DPDK drops packets whose id is no section's number. */
+	if (nic_send(nic, PACKET_TRANSFER_PAGES, first, &pages, sizeof(pages), &message,
+		     sizeof(message), may_drop))
 		return true;
-	bitmap_clear(nic->taken, first, need);
+	nic_section_back(nic, first);
 	return false;
 }
 
 void nic_section_back(struct nic *nic, u64 tid)
 {
-	u32 first = (u32)tid - 1, count = tid >> 32, i;
-
 	if (!nic->taken)
 		return;
-	for (i = first; i < first + count && i < nic->sections; i++)
-		if (test_bit(i, nic->taken))
-			__clear_bit(i, nic->taken);
-		else
-			break;
-	if (!count || i != first + count)
+	if (tid >= nic->sections || !nic->lengths[tid]) {
 		violation(nic, "bad-completion", "transaction 0x%llx is not with the guest", tid);
+		return;
+	}
+	bitmap_clear(nic->taken, tid, nic->lengths[tid]);
+	nic->lengths[tid] = 0;
 }
 
 /* ---- From the guest */
@@ -255,6 +255,8 @@ void host_open(struct nic *nic, bool polled)
 	nic->ready = false;
 	nic->told = false;
 	nic->filter = 0;
+	nic_unbuffer(nic, true); /* a program that was killed on uio revoked nothing */
+	nic_unbuffer(nic, false);
 	nic->polled = polled;
 	nic->opens++;
 	record(nic, "open%s", polled ? " polled" : "");
@@ -291,6 +293,7 @@ static void nic_free(struct kref *ref)
 	list_for_each_entry_safe(gpadl, next, &nic->gpadls, list)
 		kfree(gpadl);
 	bitmap_free(nic->taken);
+	kvfree(nic->lengths);
 	kvfree(nic->message);
 	kfree(nic);
 }

@@ -59,6 +59,7 @@ struct nic {
 	void *receive; /* the guest's buffers, while they are the host's */
 	u32 receive_gpadl, section_size, sections;
 	unsigned long *taken; /* sections that the guest has not given back */
+	u16 *lengths; /* how many from this one on were given together; 0: none */
 	void *send;
 	u32 send_gpadl, send_size;
 	bool ready; /* the guest said RNDIS_INIT and not yet RNDIS_HALT */

@@ -54,22 +54,29 @@ static void receive_buffer(struct nic *nic, u64 tid, const struct nvsp_message *
 	if (!fine)
 		violation(nic, "receive-buffer", "gpadl 0x%x is %s", handle,
 			  buffer ? "the second" : "not there");
-	if (fine && !refused(nic, NVSP_RECEIVE_BUFFER)) {
+	if (refused(nic, NVSP_RECEIVE_BUFFER))
+		fine = false;
+	if (fine) {
 		/* A frame with its RNDIS header; 1728 is what hosts take for 1500 bytes. */
 		nic->section_size = max(1728u, ALIGN(nic->frame_size + 128, 64));
 		nic->sections = size / nic->section_size;
 		nic->taken = bitmap_zalloc(nic->sections, GFP_KERNEL);
-	}
-	if (nic->taken) {
+		nic->lengths = kvcalloc(nic->sections, sizeof(*nic->lengths), GFP_KERNEL);
 		nic->receive = buffer;
 		nic->receive_gpadl = handle;
+		if (!nic->sections || !nic->taken || !nic->lengths) {
+			nic_unbuffer(nic, true);
+			fine = false;
+		}
+	}
+	if (fine) {
 		message.receive_done.sections = cpu_to_le32(1);
 		message.receive_done.size = cpu_to_le32(nic->section_size);
 		message.receive_done.count = cpu_to_le32(nic->sections);
 		message.receive_done.end = cpu_to_le32(nic->sections * nic->section_size);
 	}
-	record(nic, "receive buffer %u bytes%s", size, nic->taken ? "" : " refused");
-	message.receive_done.status = cpu_to_le32(nic->taken ? NVSP_OK : NVSP_FAILED);
+	record(nic, "receive buffer %u bytes%s", size, fine ? "" : " refused");
+	message.receive_done.status = cpu_to_le32(fine ? NVSP_OK : NVSP_FAILED);
 	nic_complete(nic, tid, &message);
 }
 

@@ -135,6 +135,10 @@ void rndis_control(struct nic *nic, const u8 *message, u32 size)
 		return;
 	}
 	type = le32_to_cpu(asked->head.type);
+	if (!type && nic->polled) { /* DPDK's halt: it does not wait until the host has read it */
+		record(nic, "rndis message that is gone");
+		return;
+	}
 	need = type == RNDIS_QUERY || type == RNDIS_SET ? sizeof(*asked) :
 							  offsetof(struct rndis_request, info);
 	if (size < need || le32_to_cpu(asked->head.length) > size) {

@@ -1,0 +1,85 @@
+"""What many routes on a port cost, beside what `ip` takes for the same routes; run in the guest.
+
+    python3 table.py NETDEV COUNT ROUNDS
+
+Half of the routes are IPv4, half IPv6, over two hundred gateways, as a router's are. Answers with
+one JSON object: of each round the seconds of `ip -batch`, of showing them, and of claim and release
+with and without them; and the most memory and the largest journal that was seen.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[3]))
+from tests.lab.guest.pace import run
+
+MANACTL = "/usr/local/bin/manactl"
+STATE = Path("/var/lib/manactl")
+SHOW = "ip -j route show table all"  # of both families
+
+
+def ip(*words: str, given: str = "") -> None:
+    subprocess.run(["ip", *words], input=given, check=True, text=True)
+
+
+def routes(netdev: str, count: int) -> str:
+    """The lines of a batch file that adds them."""
+    lines = []
+    for n in range(count):
+        high, low, gateway = n >> 16, n & 0xFFFF, n // 2 % 200 + 3
+        if n % 2:
+            to = f"100.{high}.{low >> 8}.{low & 255}/32 via 10.0.0.{gateway}"
+        else:
+            to = f"2001:db9:{high:x}:{low:x}::/64 via 2001:db8::{gateway:x}"
+        lines.append(f"route add {to} dev {netdev} proto bird")
+    return "\n".join(lines) + "\n"
+
+
+def timed(*argv: str) -> tuple[float, int]:
+    seconds, peak, status = run(list(argv), {"PYTHONPATH": "/manactl/src"})
+    assert status == 0, (argv, status)
+    return seconds, peak
+
+
+def manactl(found: dict[str, Any], verb: str, *words: str) -> float:
+    seconds, peak = timed(MANACTL, verb, *words)
+    found["peak"] = max(found["peak"], peak)
+    return seconds
+
+
+def once(netdev: str, count: int, batch: Path, found: dict[str, Any]) -> None:
+    claim = ("claim", "--raw-qp", netdev)
+    row = {"claim": manactl(found, *claim), "release": manactl(found, "release")}
+    row["batch"] = timed("ip", "-batch", str(batch))[0]
+    row["show"] = timed("sh", "-c", SHOW)[0]
+    row["claim with"] = manactl(found, *claim)
+    (journal,) = (STATE / "claims").glob("*.journal")
+    found["journal"] = journal.stat().st_size
+    row["release with"] = manactl(found, "release")
+    there = subprocess.run(["sh", "-c", SHOW], check=True, capture_output=True, text=True).stdout
+    assert there.count('"bird"') == count
+    for family in ("-4", "-6"):
+        ip(family, "route", "flush", "dev", netdev, "proto", "bird")
+    found["rounds"].append(row)
+
+
+def main(arguments: list[str]) -> None:
+    netdev, count, rounds = arguments[0], int(arguments[1]), int(arguments[2])
+    batch = Path("/tmp/routes.batch")
+    batch.write_text(routes(netdev, count))
+    ip("link", "set", netdev, "up")
+    ip("address", "add", "10.0.0.2/8", "dev", netdev)
+    ip("address", "add", "2001:db8::2/48", "dev", netdev, "nodad")
+    found: dict[str, Any] = {"rounds": [], "peak": 0, "journal": 0}
+    for _ in range(rounds):
+        once(netdev, count, batch, found)
+    json.dump(found, sys.stdout)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
