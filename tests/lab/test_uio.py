@@ -38,7 +38,9 @@ ip link set {twin} mtu 1500 alias '' txqueuelen 1000; tc qdisc del dev {twin} ro
 ip link property del dev {twin} altname wan7; ip link del m1
 ethtool -K {twin} gro on; echo 0 > /proc/sys/net/ipv4/conf/{twin}/rp_filter
 """
-_NUMBERS = {"ifindex", "link_index"}
+# And what a driver is capable of or the kernel counts: nobody has set it. hv_netvsc tells its limit
+# after a VLAN may have been made, and adds to its VF's count of who wants promiscuity.
+_NUMBERS = {"ifindex", "link_index", "tso_max_size", "tso_max_segs", "promiscuity"}
 
 
 def numberless(value: Any) -> Any:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import base64
 import struct
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Self
@@ -51,6 +52,8 @@ MEMBER_ATTRIBUTES = {
 }  # fmt: skip
 
 
+# TCA_CODEL_ and TCA_FQ_CODEL_TARGET, INTERVAL, CE_THRESHOLD
+_CODEL_TIMES = {"codel": (1, 3, 5), "fq_codel": (1, 3, 7)}
 _TCA_HTB_INIT, _HTB_GLOB = 2, struct.Struct("=5I")  # struct tc_htb_glob
 
 
@@ -69,12 +72,11 @@ class Qdisc(NamedTuple):
 
     @property
     def settable(self) -> bytes | None:
-        """The options as a request has them. An htb shows its whole version where it takes the
-        first half, and counts packets in the last field."""
-        if self.kind != "htb" or not self.options:
+        """The options as a request has them."""
+        if not self.options or self.kind not in ("htb", *_CODEL_TIMES):
             return self.options
         return b"".join(
-            attr(whole, _of_htb(payload) if whole == _TCA_HTB_INIT else payload)
+            attr(whole, _settable(self.kind, whole, payload))
             for whole, payload in rt.split(self.options, 0)
         )
 
@@ -157,10 +159,14 @@ def _decoded(text: str | None) -> bytes | None:
     return None if text is None else base64.b64decode(text, validate=True)
 
 
-def _of_htb(glob: bytes) -> bytes:
-    if len(glob) < _HTB_GLOB.size:
-        return glob
-    version, *fields, _ = _HTB_GLOB.unpack_from(glob)
+def _settable(kind: str, number: int, payload: bytes) -> bytes:
+    """An htb shows its whole version where it takes the first half, and counts packets in the last
+    field. Codel keeps times in 1024 ns, and rounds down whenever it shows or takes microseconds."""
+    if number in _CODEL_TIMES.get(kind, ()):
+        return (as_int(payload) + 1).to_bytes(len(payload), sys.byteorder)
+    if kind != "htb" or number != _TCA_HTB_INIT or len(payload) < _HTB_GLOB.size:
+        return payload
+    version, *fields, _ = _HTB_GLOB.unpack_from(payload)
     return _HTB_GLOB.pack(version >> 16 or version, *fields, 0)
 
 

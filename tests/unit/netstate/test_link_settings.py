@@ -6,6 +6,8 @@ import dataclasses
 import json
 import struct
 
+import pytest
+
 from manactl.netstate.link_settings import (
     LinkSettings,
     Qdisc,
@@ -192,3 +194,23 @@ def test_of_a_device_that_lost_its_last_member_address_and_mtu_are_looked_at() -
     body += attr(1, bytes(6)) + attr(ALIAS, b"up\0")
     assert of_survivor(body).attributes == {MTU: struct.pack("=I", 9000), 1: bytes(6)}
     assert of_survivor(body).flags == 0x1000
+
+
+@pytest.mark.parametrize(("kind", "number"), [("codel", 5), ("fq_codel", 7)])
+@pytest.mark.parametrize("wanted", [1, 500, 1024, 4999, 5000, 100000, 1000000])
+def test_a_time_of_codel_comes_back_although_the_kernel_rounds_it_down(
+    kind: str, number: int, wanted: int
+) -> None:
+    """codel_params: set (us * 1000) >> 10, shown as (value << 10) / 1000."""
+
+    def kept(us: int) -> int:
+        return us * 1000 >> 10
+
+    shown = (kept(wanted) << 10) // 1000
+    for which in (1, 3, number):
+        qdisc = Qdisc(0x10000, 0xFFFFFFFF, kind, attr(which, struct.pack("=I", shown)))
+        assert qdisc.settable is not None
+        (asked,) = struct.unpack_from("=I", qdisc.settable, 4)
+        assert kept(asked) == kept(wanted)
+    other = Qdisc(0x10000, 0xFFFFFFFF, kind, attr(2, struct.pack("=I", 99)))
+    assert other.settable == other.options
