@@ -445,6 +445,29 @@ def differences(before: dict[str, list[str]], after: dict[str, list[str]]) -> li
     return found
 
 
+# A netdev that was made anew has another ifindex. The others are what a driver is capable of, and
+# what the kernel counts: nobody has set it. hv_netvsc tells its limit after a VLAN may have been
+# made, and adds to its VF's count of who wants promiscuity.
+_NUMBERS = {"ifindex", "link_index", "tso_max_size", "tso_max_segs", "promiscuity"}
+
+
+def without_numbers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: without_numbers(v) for k, v in value.items() if k not in _NUMBERS}
+    return [without_numbers(one) for one in value] if isinstance(value, list) else value
+
+
+def numberless(read: dict[str, list[str]]) -> dict[str, list[str]]:
+    """A view without numbers, and so in no order of devices."""
+    found = {}
+    for what, rows in read.items():
+        lines = rows
+        if what != "sysctl":
+            lines = [json.dumps(without_numbers(json.loads(row))) for row in rows]
+        found[what] = sorted(lines) if what in ("link show", "address show") else lines
+    return found
+
+
 def facts(read: dict[str, list[str]]) -> set[str]:
     """What an operator would count: addresses, routes, nexthops, neighbours and rules."""
     found: set[str] = set()

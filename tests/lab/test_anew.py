@@ -85,11 +85,6 @@ def replug(here: Site) -> None:
     eventually(lambda: vm.run(there, check=False).out, 60, "the RDMA devices")
 
 
-def links(view: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Without the order of devices, which have other numbers."""
-    return {what: sorted(rows) if "show" in what else rows for what, rows in view.items()}
-
-
 def released(here: Site) -> Run:
     ran = here.well("release", "--json")
     assert here.journals() == {}
@@ -112,7 +107,7 @@ def test_every_kind_of_upper_comes_back(here: Site) -> None:
     keys = [text for text in texts if text.startswith("keys of macsec ms0")]
     assert len(keys) == ('"ms0"' in numbers)  # not every kernel has it
     assert len(texts) == 1 + len(keys), texts
-    found = networks.differences(links(before), links(here.view()))
+    found = networks.differences(networks.numberless(before), networks.numberless(here.view()))
     assert found == [], "\n".join(found)
     assert here.sh(TC.format(dev=dev)) == queues
     assert here.sh("ip -j link | jq -c '[.[] | select(.link) | [.ifname, .ifindex]]'") == numbers

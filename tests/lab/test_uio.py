@@ -38,31 +38,11 @@ ip link set {twin} mtu 1500 alias '' txqueuelen 1000; tc qdisc del dev {twin} ro
 ip link property del dev {twin} altname wan7; ip link del m1
 ethtool -K {twin} gro on; echo 0 > /proc/sys/net/ipv4/conf/{twin}/rp_filter
 """
-# And what a driver is capable of or the kernel counts: nobody has set it. hv_netvsc tells its limit
-# after a VLAN may have been made, and adds to its VF's count of who wants promiscuity.
-_NUMBERS = {"ifindex", "link_index", "tso_max_size", "tso_max_segs", "promiscuity"}
-
-
-def numberless(value: Any) -> Any:
-    """Without ifindexes, of which a netdev that was made anew has another."""
-    if isinstance(value, dict):
-        return {k: numberless(v) for k, v in value.items() if k not in _NUMBERS}
-    return [numberless(one) for one in value] if isinstance(value, list) else value
-
-
-def compared(view: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Without numbers, and so in no order of devices."""
-    found = {}
-    for what, rows in view.items():
-        plain = what == "sysctl"
-        lines = rows if plain else [json.dumps(numberless(json.loads(row))) for row in rows]
-        found[what] = sorted(lines) if what in ("link show", "address show") else lines
-    return found
 
 
 def view(vm: Vm) -> dict[str, list[str]]:
     read = networks.reading()
-    return compared(networks.settle(lambda: vm.run(["sh", "-s"], input=read).out))
+    return networks.numberless(networks.settle(lambda: vm.run(["sh", "-s"], input=read).out))
 
 
 def same(vm: Vm, before: dict[str, list[str]]) -> None:
@@ -184,7 +164,10 @@ class OnUio(Furnished):
 
     def view(self) -> tuple[Shown, list[str]]:
         shown, journals = super().view()
-        rows = [[json.dumps(numberless(json.loads(row))) for row in table] for table in shown]
+        rows = [
+            [json.dumps(networks.without_numbers(json.loads(row))) for row in table]
+            for table in shown
+        ]
         return [sorted(table) for table in rows], journals
 
 
