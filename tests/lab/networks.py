@@ -453,7 +453,10 @@ _NUMBERS = {"ifindex", "link_index", "tso_max_size", "tso_max_segs", "promiscuit
 
 def without_numbers(value: Any) -> Any:
     if isinstance(value, dict):
-        return {k: without_numbers(v) for k, v in value.items() if k not in _NUMBERS}
+        skip = _NUMBERS
+        if "UP" not in value.get("flags", ("UP",)):
+            skip = _NUMBERS | {"qdisc"}  # the default one is there once it was up
+        return {k: without_numbers(v) for k, v in value.items() if k not in skip}
     return [without_numbers(one) for one in value] if isinstance(value, list) else value
 
 

@@ -31,12 +31,12 @@ tc qdisc replace dev {twin} root handle 7: htb default 20
 tc class add dev {twin} parent 7: classid 7:1 htb rate 100mbit
 tc class add dev {twin} parent 7:1 classid 7:20 htb rate 10mbit ceil 50mbit
 echo 2 > /proc/sys/net/ipv4/conf/{twin}/rp_filter
-ethtool -K {twin} gro off; ethtool -L {twin} combined 1
+ethtool -L {twin} combined 1
 """
 RESET = """
 ip link set {twin} mtu 1500 alias '' txqueuelen 1000; tc qdisc del dev {twin} root
 ip link property del dev {twin} altname wan7; ip link del m1
-ethtool -K {twin} gro on; echo 0 > /proc/sys/net/ipv4/conf/{twin}/rp_filter
+echo 0 > /proc/sys/net/ipv4/conf/{twin}/rp_filter
 """
 
 
