@@ -63,7 +63,7 @@ TC = """
 for one in {dev} v9; do
     tc qdisc show dev $one; tc class show dev $one; tc filter show dev $one
     tc filter show dev $one ingress; tc filter show dev $one egress
-done | sed -E 's/direct_packets_stat [0-9]+//; /not_in_hw/d; s/ (index|ref|bind) [0-9]+//g; / 0: /d'
+done | sed -E 's/direct_packets_stat [0-9]+//; /not_in_hw/d; /^class fq_codel/d; s/ (index|ref|bind) [0-9]+//g; / 0: /d'
 bridge -d link show | sed 's/^[0-9]*: //'
 """
 CLEAN = """

@@ -6,6 +6,7 @@ back to hv_netvsc, which makes another, and act/anew.py makes that as the old on
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from manactl.act.restore import until
 from manactl.look.vmbus import NETVSC, UIO
 from manactl.model.port import Evidence, PortId
 from manactl.netstate import snapshot
+from manactl.netstate.snapshot import Request
+from manactl.wire import if_link
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +83,20 @@ class BindUio:
                 f"VMBus device {self.vmbus} has no netdev here after it was given back to {NETVSC}",
                 hint="see the kernel log (hv_netvsc), then `manactl recover`",
             )
+        self._rename(system)
         if system.netdev(self.port) is not None:
             # Only below the synthetic netdev is it told what stood on that; prove_path() says if not.
             until(system, lambda: system.pair_now(self.port, self.vmbus).enslaved, REPLUG)
         return Undone()
+
+    def _rename(self, system: System) -> None:
+        """Give the new netdev its name before the device of another pair is given back: the kernel
+        would give that one the name which this one has now, and each would have the other's."""
+        now = system.synthetic(self.vmbus)
+        with contextlib.suppress(OSError):  # anew.set_up() tries again, and says so
+            if now and now.name != self.name not in system.settings(now.ifindex).names:
+                body = if_link.rename(now.ifindex, self.name)
+                system.send(Request(if_link.RTM_NEWLINK, 0, body))
 
     def _failed(self, what: str, error: OSError) -> StepFailed:
         hint = None
