@@ -69,6 +69,7 @@ bridge -d link show | sed 's/^[0-9]*: //'
 CLEAN = """
 for one in bo0 br0 red ms0 vx0 m1 m2 i1 i2 b6 v8 v7 v9; do ip link del $one; done
 ip link set {dev} mtu 1500 alias '' txqueuelen 1000; tc qdisc del dev {dev} clsact
+ip rule del pref 1000; ip -6 rule del pref 1000
 """
 
 
