@@ -6,7 +6,7 @@ WORKERS = 3
 ARGS =
 # The VMBus of each kernel, built once, for the tests that need it.
 PAIRS =
-demo test soak: PAIRS = --pairs
+demo pictures test soak: PAIRS = --pairs
 # Of the mutants: how many are drawn, and which.
 COUNT = 60
 SEED = 1
@@ -14,7 +14,7 @@ SEED = 1
 BOOTSTRAP = tests/bootstrap
 PYTEST = MANACTL_REQUIRE=netns,lab,shells $(BOOTSTRAP) --venv --netns -m pytest -n $(WORKERS) --dist loadgroup
 
-.PHONY: help demo test check mutants soak bench lab build completions schemas
+.PHONY: help demo pictures test check mutants soak bench lab build completions schemas
 
 help:
 	@echo 'make demo    watch manactl do its job on the real drivers, in a VM'
@@ -26,10 +26,14 @@ help:
 	@echo 'make lab     a shell in the guest (KERNEL=6.12|6.18|7 PORTS=1..4 PAIR=1)'
 	@echo 'make completions   write completions/ again from the command tree'
 	@echo 'make schemas   write src/manactl/schemas/ again from tools/schemas/'
+	@echo 'make pictures   record those of the README again, from what a terminal shows'
 	@echo 'make build   only fetch and build what the lab runs on'
 
 demo: build
 	@$(BOOTSTRAP) -m tests.lab.demo $(ARGS)
+
+pictures: build
+	@$(BOOTSTRAP) -m tests.lab.demo --pictures man/pictures
 
 test: build
 	@$(PYTEST) -m 'not soak' $(ARGS)
