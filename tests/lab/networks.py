@@ -456,6 +456,8 @@ def without_numbers(value: Any) -> Any:
         skip = _NUMBERS
         if "UP" not in value.get("flags", ("UP",)):
             skip = _NUMBERS | {"qdisc"}  # the default one is there once it was up
+        if value.get("operstate") == "UNKNOWN" and "LOWER_UP" in value["flags"]:
+            value = value | {"operstate": "UP"}  # linkwatch has not come to it since it was made
         return {k: without_numbers(v) for k, v in value.items() if k not in skip}
     return [without_numbers(one) for one in value] if isinstance(value, list) else value
 
