@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.lab import networks
-from tests.lab.build import KERNELS
+from tests.lab.build import KERNELS, WITHOUT_HEADERS
 from tests.lab.scene import manactl, owners
 from tests.lab.test_mainjob import Watch
 from tests.lab.users import User, eventually, resident
@@ -52,6 +52,18 @@ def on(number: int) -> pytest.MarkDecorator:
 def on_oldest_and_newest() -> pytest.MarkDecorator:
     """Run the test on two kernels, for what the one between does as they do."""
     return _on({KERNELS[0], KERNELS[-1]})
+
+
+def pairs_on_newest() -> pytest.MarkDecorator:
+    """Run the test on pairs of the newest kernel; on those of others it is among the long ones."""
+    marked = []
+    for name in KERNELS:
+        marks = [pytest.mark.xdist_group(f"pairs-{name}")]
+        if name != KERNELS[-1]:
+            marks.append(pytest.mark.soak)
+        if name not in WITHOUT_HEADERS:
+            marked.append(pytest.param(name, marks=marks, id=name))
+    return pytest.mark.parametrize("pair", marked, indirect=True)
 
 
 def _on(names: set[str]) -> pytest.MarkDecorator:

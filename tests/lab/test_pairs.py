@@ -15,6 +15,7 @@ import pytest
 from tests.lab import networks
 from tests.lab.furnished import CLAIMS, Furnished
 from tests.lab.scene import manactl, names_every_port, owners, status
+from tests.lab.site import pairs_on_newest
 from tests.lab.test_crash import acts_of, kill_at_acts
 from tests.lab.test_networks import Bench, judged
 from tests.lab.users import User, eventually, user
@@ -341,6 +342,7 @@ def killed_at(vm: Vm, mode: str, stride: int, start: int) -> int:
         return killed
 
 
+@pairs_on_newest()
 @pytest.mark.parametrize("mode", ["down", "keep"])
 def test_killed_at_some_acts_it_is_put_back(furnished: Vm, seed: int, mode: str) -> None:
     killed_at(furnished, mode, SOME_ACTS, seed)
@@ -373,6 +375,7 @@ class PairBench(Bench):
         return list(vm.twins.values())
 
 
+@pairs_on_newest()
 @pytest.mark.parametrize("count", [4, pytest.param(100, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("mode", ["down", "keep"])
 def test_random_networks_on_pairs_are_as_they_were(

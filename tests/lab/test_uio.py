@@ -15,9 +15,9 @@ import pytest
 from tests.lab import networks
 from tests.lab.furnished import CLAIMS, Furnished, Shown
 from tests.lab.scene import manactl, owners, status
+from tests.lab.site import pairs_on_newest
 from tests.lab.test_crash import acts_of, kill_at_acts
-from tests.lab.test_networks import Bench
-from tests.lab.test_pairs import FURNISHED, SPARE, nic_of, run, takes
+from tests.lab.test_pairs import FURNISHED, SPARE, PairBench, nic_of, run, takes
 from tests.lab.users import User, eventually, user
 from tests.lab.vm import Vm
 
@@ -188,6 +188,7 @@ def killed_at(vm: Vm, stride: int, start: int) -> int:
         return killed
 
 
+@pairs_on_newest()
 def test_killed_at_some_acts_it_is_put_back(furnished: Vm, seed: int) -> None:
     killed_at(furnished, SOME_ACTS, seed)
     takes(furnished, 2, "vf")
@@ -203,21 +204,7 @@ def test_killed_at_every_act_it_is_put_back(furnished: Vm, start: int) -> None:
 # --- random networks --------------------------------------------------------------------------
 
 
-class PairBench(Bench):
-    """A guest whose pairs are offered anew, and whose driver is bound anew, for each network."""
-
-    def fresh(self) -> list[str]:
-        vm = self.vm
-        macs = [nic.mac for nic in vm.vmbus.nics()]
-        for mac in macs:
-            vm.vmbus.rescind(mac)
-        for mac in sorted(macs):
-            vm.vmbus.offer(mac)
-        super().fresh()
-        eventually(lambda: vm.twins.keys() == {1, 2}, what="the twins")
-        return list(vm.twins.values())
-
-
+@pairs_on_newest()
 @pytest.mark.parametrize("count", [4, pytest.param(100, marks=pytest.mark.soak)])
 def test_random_networks_are_as_they_were(pair: Vm, seed: int, count: int) -> None:
     vm = pair
