@@ -106,9 +106,20 @@ def whole_run(one: Furnished, disk: Disk) -> tuple[blklog.Log, dict[int, Files]]
     return log, {number: disk.files(log.disk(number)) for number in log.flushes}
 
 
+def changes_of(act: str) -> list[str]:
+    """Each change of those that went to the kernel at once ("rtnetlink 24+28")."""
+    name, _, kinds = act.partition(" ")
+    return [f"{name} {kind}" for kind in kinds.split("+")] if name == "rtnetlink" else [act]
+
+
 def check_announced(log: blklog.Log, files: dict[int, Files]) -> None:
     """Nothing was changed, and no success told, that the disk could still have forgotten."""
-    acts = [(number, act) for number, act in log.marks if act.startswith(("rtnetlink", "end"))]
+    acts = [
+        (number, act)
+        for number, line in log.marks
+        for act in changes_of(line)
+        if act.startswith(("rtnetlink", "end"))
+    ]
     assert {act for _, act in acts} == {*ANNOUNCED, "end"}, "the run did not do what it should"
     ends = iter(("claimed", "closed"))
     for number, act in acts:

@@ -17,7 +17,7 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 LISTENER = 100  # the descriptor in the program
@@ -48,6 +48,7 @@ _TERMINAL = (0x5401, 0x5413, 0x5421, 0x802C542A)  # TCGETS, TIOCGWINSZ, FIONBIO,
 _WITH_PATH = {2: 0, 257: 1, 76: 0, 82: 1, 83: 0, 84: 0, 86: 1, 87: 0, 90: 0, 258: 1, 263: 1}
 _WITH_FD = (1, 16, 18, 20, 73, 74, 75, 77)
 _NETLINK, _ROUTE, _RDMA, _DIAG = 16, 0, 20, 4  # AF_NETLINK and its protocols
+_HEADER = 16  # struct nlmsghdr
 _RDMA_SETS = (2, 3, 4, 7, 16, 18)  # enum rdma_nldev_command: SET, NEWLINK, ...
 
 
@@ -93,6 +94,18 @@ class Call(NamedTuple):
     pid: int
     number: int
     args: tuple[int, ...]
+
+
+def _changes(sent: bytes) -> Iterator[str]:
+    """The types of the rtnetlink messages that change something, of those sent at once."""
+    while len(sent) >= _HEADER:
+        size, kind = struct.unpack_from("=IH", sent)
+        if kind == 16:
+            flags = struct.unpack_from("=I", sent, 24)[0]  # of struct ifinfomsg
+            yield f"{kind} {'up' if flags & 1 else 'down'}"
+        elif (kind - 16) % 4 != 2:
+            yield str(kind)
+        sent = sent[(size + 3) & ~3 :]
 
 
 class Watcher:
@@ -192,15 +205,15 @@ class Watcher:
             protocol = theirs.getsockopt(socket.SOL_SOCKET, 38)  # SO_PROTOCOL
         if domain != _NETLINK:
             return None if domain == socket.AF_UNIX else f"{name} of family {domain}"
-        at = call.args[1]
+        at, size = call.args[1:3]
         if name == "sendmsg":
-            at = self._pointer(self._pointer(at + 16))  # struct msghdr, msg_iov, iov_base
-        head = self._memory(at, 32)
-        kind = struct.unpack_from("=H", head, 4)[0]
+            vector = self._pointer(at + 16)  # msg_iov of struct msghdr: iov_base and iov_len
+            at, size = self._pointer(vector), self._pointer(vector + 8)
+        sent = self._memory(at, size)
+        kind = struct.unpack_from("=H", sent, 4)[0]
         if protocol == _ROUTE:
-            flags = struct.unpack_from("=I", head, 24)[0]  # of struct ifinfomsg
-            more = (" up" if flags & 1 else " down") if kind == 16 else ""
-            return None if (kind - 16) % 4 == 2 else f"rtnetlink {kind}{more}"
+            changes = list(dict.fromkeys(_changes(sent)))
+            return f"rtnetlink {'+'.join(changes)}" if changes else None
         if protocol == _RDMA:
             return f"nldev {kind & 0x3FF}" if kind & 0x3FF in _RDMA_SETS else None
         return None if (protocol, kind) == (_DIAG, 20) else f"netlink {protocol} {kind}"
