@@ -318,7 +318,9 @@ def test_a_session_in_a_vrf_and_one_that_logind_has(vm: Vm) -> None:
     """The address of the session is the VRF's own, and the way to the client is in its table."""
     port, _ = peer(vm)
     vm.run(
-        f"modprobe vrf; ip link add red type vrf table 77; ip link set red up; "
+        "modprobe vrf; ip link add red type vrf table 77; ip link set red up; "
+        # The kernel adds this rule with the first VRF alone, and another test may have removed it.
+        "ip rule show | grep -q l3mdev || ip rule add l3mdev pref 1000; "
         f"ip link set {port} master red; ip addr add 10.5.0.1/32 dev red; "
         f"ip route add 10.99.0.0/16 via 10.1.0.9 dev {port} table 77; "
         "ip route add 10.99.0.0/16 via 10.0.0.9 dev lan0"
