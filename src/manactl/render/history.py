@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from manactl.escape import escape
@@ -63,7 +62,7 @@ def _row(claim: PastClaim) -> tuple[str, ...]:
         by = f"{by}, {_person(claim.ended_by)}"
     return (
         escape(claim.netdev),
-        _moment(claim.since),
+        timestamp(claim.since),
         "?" if claim.seconds is None else lasting(claim.seconds),
         str(claim.ending),
         escape(by),
@@ -75,11 +74,7 @@ def left(claims: Sequence[PastClaim]) -> Iterator[str]:
     """What was missing on ports whose residue was accepted."""
     for claim in claims:
         for line in claim.residue:
-            yield f"{claim.netdev}, claimed {_moment(claim.since)}, was left without: {line}"
-
-
-def _moment(when: datetime) -> str:
-    return f"{timestamp(when)[:19]}Z"
+            yield f"{claim.netdev}, claimed {timestamp(claim.since)}, was left without: {line}"
 
 
 def _person(by: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from manactl.act.claim import ClaimResult
 from manactl.act.release import Outcome, ReleasedPort, ReleaseResult
+from manactl.act.uio import BindUio
 from manactl.escape import command
 from manactl.model.port import PortStatus
 from manactl.netstate.losses import Cause
@@ -45,6 +46,11 @@ def _of_pair(result: ClaimResult, port: PortStatus) -> str:
     state = result.states.get(port.id)
     if state is None or port.pair is None:
         return ""
+    if BindUio.KIND in result.facts.get(port.id, {}):
+        return (
+            f" ({port.pair.netdev} is gone until release, its VMBus device is uio_hv_generic's: "
+            "--synthetic=uio)"
+        )
     if state.alone:
         return f" ({port.pair.netdev} stays up on the synthetic path: --synthetic=keep)"
     return f" ({port.pair.netdev} and its VF {state.ifname} are down: --synthetic=down)"

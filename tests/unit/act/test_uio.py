@@ -14,6 +14,7 @@ from manactl.act.plan import steps_from_json
 from manactl.act.uio import BindUio
 from manactl.errors import Busy, NotRestored, RolledBack
 from manactl.journal import file as journal
+from manactl.render import outcome
 from tests.unit.host import FakeHost, FakeSystem, Fate, Killed, claim, paired, release
 from tests.unit.kernel import UUID, Kernel
 
@@ -22,6 +23,13 @@ UIO = "uio_hv_generic"
 
 def claimed(tmp_path: Path, kernel: Kernel, fate: Fate | None = None) -> None:
     claim(tmp_path, FakeHost(kernel, fate), "eth0", synthetic="uio")
+
+
+def test_the_result_tells_that_the_device_went_to_uio(tmp_path: Path) -> None:
+    result = claim(tmp_path, FakeHost(paired()), "eth0", synthetic="uio")
+    (line,) = outcome.claim_lines(result, dry_run=False)
+    assert "eth0 is gone until release" in line
+    assert "--synthetic=uio" in line
 
 
 def test_the_device_goes_to_uio_and_its_netdev_comes_back_whole(tmp_path: Path) -> None:

@@ -141,5 +141,11 @@ def test_what_became_of_a_pair_is_said() -> None:
     ):
         result = ClaimResult(None, states={PORT: state}, facts=proven, ports=(pair,))
         assert words in outcome.claim_lines(result, dry_run=False)[0]
+    on_uio = {PORT: {**proven[PORT], "bind-uio": {"boottime": 1.0}}}
+    result = ClaimResult(None, states={PORT: down}, facts=on_uio, ports=(pair,))
+    (line,) = outcome.claim_lines(result, dry_run=False)
+    assert "(eth0 is gone until release, its VMBus device is uio_hv_generic's: " in line
+    assert "--synthetic=uio" in line
+    assert "--synthetic=down" not in line
     assert "its traffic takes the VF" in released(data_path="vf")[0]
     assert "VF" not in released()[0]
