@@ -225,6 +225,8 @@ function __manactl_explain_argument
         'pipe' 'exit 141: the reader of the output has gone' \
         'holder' 'a live raw queue pair has the port (exit 6)' \
         'locked' 'another manactl is at work on the same PCI function (exit 6)' \
+        'claimed' 'a claim with a command needs its ports for itself (exit 6)' \
+        'guardian' 'the process that is to end the claim of a command is missing (exit 4)' \
         'state-dir' 'the state directory cannot be used (exit 3)' \
         'residue' 'not everything could be restored (exit 5)' \
         'router-advertisement' 'a router has to restore it; nothing is wrong (exit 0)' \
@@ -308,6 +310,7 @@ complete -c manactl -n '__manactl_at "claim"' -l allow -x -k -a '(__manactl_clai
 complete -c manactl -n '__manactl_at "claim"; and not __manactl_given --dry-run' -l dry-run -d 'Show the plan, or the refusals, and stop.'
 complete -c manactl -n '__manactl_at "claim"; and not __manactl_given --value --wait' -l wait -x -d 'Wait so long for a vport that is taken, and for another manactl.'
 complete -c manactl -n '__manactl_at "claim"; and not __manactl_given --value --synthetic' -l synthetic -x -k -a '(__manactl_claim_synthetic)' -d 'Set the netvsc interface of a pair down, keep it, or give it to uio. [default: down]'
+complete -c manactl -n '__manactl_at "claim"; and not __manactl_given --value --report' -l report -r -F -d 'Write what happened to FILE, as JSON; only with a COMMAND.'
 complete -c manactl -n '__manactl_at "claim"; and not __manactl_given -v --verbose' -s v -l verbose -d 'Show the whole plan before it is executed.'
 complete -c manactl -n '__manactl_at "claim"; and not __manactl_given --json' -l json -d 'Print one JSON document.'
 complete -c manactl -n '__manactl_at "claim"; and not __manactl_given -h --help' -s h -l help -d 'Show this message and exit.'

@@ -10,6 +10,9 @@ ManactlError
   Unsupported      8  no MANA function, no mana_ib, or a kernel too old
   Interrupted    130  ^C before anything was changed
 
+With a command to run (`claim ... -- COMMAND`) the exit code is the command's, and 125 for each of
+these; 126 and 127 as a shell (timeout(1)).
+
 Anything else that escapes is a bug (exit 1).
 """
 
@@ -20,6 +23,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from manactl.model.port import Evidence
+
+
+EXEC_FAILED, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127  # of `claim ... -- COMMAND`
 
 
 class ManactlError(Exception):

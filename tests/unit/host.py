@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import errno
 import os
+import select
 import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from manactl.act import claim as claiming
 from manactl.act import release as releasing
 from manactl.act.audit import Audit
 from manactl.act.claim import ClaimResult
+from manactl.act.guardian import Guard
 from manactl.act.plan import NetdevNow, PairNow, Plan
 from manactl.act.progress import Progress, Silent
 from manactl.act.release import ReleaseResult
@@ -328,6 +330,7 @@ class FakeProcesses:
     def __init__(self, host: FakeHost) -> None:
         self.host = host
         self.opened: list[tuple[int, int]] = []  # pid, and how many looks there had been
+        self.waits: list[list[int]] = []  # descriptors that were waited for
 
     def open(self, pid: int) -> int:
         self.opened.append((pid, self.host.looks))
@@ -347,6 +350,16 @@ class FakeProcesses:
         if held:
             self.host.pause(within)
         return not held
+
+    def first(self, fds: Collection[int], within: float | None) -> set[int]:
+        """Descriptors above a thousand are processes here, all others are real."""
+        self.waits.append(sorted(fds))
+        real = [fd for fd in fds if fd < 1000]
+        if found := set(select.select(real, [], [], 0)[0]):
+            return found
+        self.host.pause(within or 0.0)
+        holding = {pid for one in self.host.kernel.nics for pid in one.holders}
+        return {fd for fd in fds if fd > 1000 and fd - 1000 not in holding}
 
     def close(self, fd: int) -> None:
         pass
@@ -598,7 +611,12 @@ class Followed(Silent):
 
 
 def claim(
-    state_dir: Path, host: FakeHost, *words: str, progress: Progress | None = None, **more: Any
+    state_dir: Path,
+    host: FakeHost,
+    *words: str,
+    progress: Progress | None = None,
+    guard: Guard | None = None,
+    **more: Any,
 ) -> ClaimResult:
     """`manactl claim --raw-qp WORD...`."""
     request = claiming.ClaimRequest(state_dir, words or ("eth1",), **more)
@@ -607,7 +625,7 @@ def claim(
         SignalGate() as signals,
         claiming.prepare(request, host, signals) as prepared,
     ):
-        return claiming.execute(prepared, progress or Silent())
+        return claiming.execute(prepared, progress or Silent(), guard)
 
 
 def release(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Collection, Sequence
 
 from manactl.act import proof as proving
 from manactl.act import terminate as ending
@@ -18,6 +19,7 @@ from manactl.model.port import Evidence, Holder, Owner, PortId, Report
 from manactl.wire.uverbs import ProofOutcome
 
 PATIENCE = 2.0  # s: a killed DPDK program needs up to 1.6 s to give its vport back
+_AGAIN_FROM, _AGAIN_TO = 0.1, 5.0  # s between looks who holds a port
 
 
 def await_free(
@@ -72,6 +74,33 @@ def terminate(
         require_free(system, ports, max(PATIENCE, patience - (system.monotonic() - start)))
     except Busy as busy:
         raise ending.not_ended(busy, sent, system.monotonic() - start) from busy
+
+
+def await_holders(host: Host, ports: Collection[PortId], wake: Collection[int] = ()) -> None:
+    """Return when raw QPs are known to have none of the ports any more, or when one of the
+    descriptors `wake` can be read.
+
+    The end of a process is an event (pidfd). That a queue pair is destroyed is none, nor that a
+    descriptor is closed, so it is looked again all the while, less and less often.
+    """
+    keys = {port.key for port in ports}
+    pause = _AGAIN_FROM
+    while True:
+        held = [
+            row for row in host.look().ports if row.id.key in keys and row.owner is Owner.RAW_QP
+        ]
+        if not held:
+            return
+        with contextlib.ExitStack() as stack:
+            fds = set(wake)
+            for pid in {holder.pid for row in held for holder in row.holders}:
+                with contextlib.suppress(OSError):  # it has just ended, or there is no pidfd
+                    fd = host.processes.open(pid)
+                    stack.callback(host.processes.close, fd)
+                    fds.add(fd)
+            if host.processes.first(fds, pause) & set(wake):
+                return
+        pause = min(2 * pause, _AGAIN_TO)
 
 
 def require_free(system: System, ports: Sequence[PortId], wait: float) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from manactl.act import foreign, planner, transition
 from manactl.act.audit import Audit
@@ -44,6 +44,9 @@ from manactl.netstate import diff, rows
 from manactl.netstate.snapshot import PortState, port_to_json
 from manactl.report import resolve
 
+if TYPE_CHECKING:
+    from manactl.act.guardian import Guard
+
 _GLIMPSE = 0.3  # s for what looks odd in passing
 _ROUNDS = 4  # looks right before the act, until one finds what was judged
 _SHOWN = 10  # changes in the evidence
@@ -55,7 +58,8 @@ Already = tuple[PortStatus, ClaimSummary]
 @dataclass(frozen=True, slots=True)
 class ClaimRequest:
     """`wait`: how long a taken vport is waited for, in seconds; only when given, a lock too.
-    `synthetic`: what to do to the synthetic netdev of a pair, when that was said."""
+    `synthetic`: what to do to the synthetic netdev of a pair, when that was said. The claim ends
+    with `command`, where there is one."""
 
     state_dir: Path
     words: Sequence[str]
@@ -63,6 +67,12 @@ class ClaimRequest:
     dry_run: bool = False
     wait: float | None = None
     synthetic: str | None = None
+    command: Sequence[str] = ()
+
+    @property
+    def temporary(self) -> bool:
+        """Whether the claim ends by itself, by its guardian at the latest."""
+        return bool(self.command)
 
     def mode(self, port: PortStatus) -> str | None:
         """What is done to the synthetic netdev above the port; None where there is none."""
@@ -136,6 +146,7 @@ def prepare(request: ClaimRequest, host: Host, signals: SignalGate) -> Iterator[
         held.enter_context(_locked(request, host, wanted))
         there = _settled(host, wanted, request.wait)
         ports, already = _unclaimed(request, host, _still_there(wanted, there))
+        _check_own(request, already)
         if not ports:
             yield PreparedClaim(request, host, signals, audit, already)
             return
@@ -149,8 +160,9 @@ def prepare(request: ClaimRequest, host: Host, signals: SignalGate) -> Iterator[
         yield _judged(claim, system)
 
 
-def execute(claim: PreparedClaim, progress: Progress) -> ClaimResult:
-    """Claim the ports, all or none; with a dry run nothing. The refusal is raised here.
+def execute(claim: PreparedClaim, progress: Progress, guard: Guard | None = None) -> ClaimResult:
+    """Claim the ports, all or none; with a dry run nothing. The refusal is raised here. `guard` is
+    the guardian of a claim that ends by itself.
 
     The guards may have looked for long. What is on the ports is read again right before the first
     act, and judged again when somebody has changed it: the plan that is carried out is the last
@@ -174,7 +186,7 @@ def execute(claim: PreparedClaim, progress: Progress) -> ClaimResult:
             _show(claim, progress)
             continue
         try:
-            return _carried_out(_with_states(claim, states), progress)
+            return _carried_out(_with_states(claim, states), progress, guard)
         except StateChanged as change:
             changed = change.changes
             claim.signals.listen()
@@ -192,13 +204,15 @@ def _show(claim: PreparedClaim, progress: Progress) -> None:
         progress.planned(f"claim {claim.labels}", claim.plan)
 
 
-def _carried_out(claim: PreparedClaim, progress: Progress) -> ClaimResult:
+def _carried_out(claim: PreparedClaim, progress: Progress, guard: Guard | None) -> ClaimResult:
     """Write down and act. StateChanged when a snapshot is not true any more."""
     assert claim.plan is not None
     assert claim.system is not None
     claim.signals.acting()  # a journal is there whole or not at all
     log = Journal.create(claim.request.state_dir, header(claim, claim.plan), claim.plan.ports)
     with log:
+        if guard is not None:
+            _arm(log, guard)
         wait = PATIENCE if claim.request.wait is None else claim.request.wait
         work = Workplace(claim.system, log, claim.signals, progress)
         facts = transition.apply(claim.plan.steps, work, wait=wait, who=claim.labels)
@@ -208,6 +222,18 @@ def _carried_out(claim: PreparedClaim, progress: Progress) -> ClaimResult:
     claim.audit.fields["waived"] = sorted({no.code for no in claim.refusals}) or None
     claim.audit.fields["proven"] = {str(p.id): result.proven(p.id) for p in claim.ports}
     return result
+
+
+def _arm(log: Journal, guard: Guard) -> None:
+    """Have the guardian watch over this journal, and write down that it does. Nothing was touched
+    yet: when that fails, nothing is."""
+    try:
+        guard.arm(log.path)
+        log.append("armed", guardian=guard.pid)
+    except OSError as error:
+        raise log.discard(error) or error from error
+    except ManactlError as error:
+        raise log.discard(None) or error from error
 
 
 # --- the stages -----------------------------------------------------------------------------
@@ -335,6 +361,21 @@ def _unclaimed(
     return tuple(new), tuple(already)
 
 
+def _check_own(request: ClaimRequest, already: Sequence[Already]) -> None:
+    """Busy when a claim that is to end by itself would have to share a port with another one."""
+    if not (already and request.temporary):
+        return
+    names = _labels([port for port, _ in already])
+    raise Busy(
+        f"{names}: claimed already, by a claim that does not end with this one; nothing was "
+        "touched",
+        hint="release it first: "
+        + command("manactl", "release", *(port.label for port, _ in already)),
+        evidence=[Evidence("journal", str(claim.path), claim.phase) for _, claim in already],
+        code="claimed",
+    )
+
+
 def _check_covers(claim: ClaimSummary, port: PortStatus, synthetic: str | None) -> None:
     """Whether the port is as a claim has left it; why not, as an error."""
     if claim.port.is_another(port.id):
@@ -449,7 +490,11 @@ def _judged(claim: PreparedClaim, system: HostSystem) -> PreparedClaim:
         states = _captured(claim, system, ports)
         claimed = [state.ifindex for state in states.values()]
         around = {p.id: system.surroundings(p, states.get(p.id), claimed) for p in ports}
-    refusals = tuple(no for port in ports for no in guards.refusals(port, around[port.id]))
+    refusals = tuple(
+        replace(no, temporary=claim.request.temporary)
+        for port in ports
+        for no in guards.refusals(port, around[port.id])
+    )
     hard = _standing(refusals, claim.request)
     plan = planner.claim(
         [(port, states[port.id], around[port.id]) for port in ports if port.id in states],
@@ -541,7 +586,7 @@ def header(claim: PreparedClaim, plan: Plan) -> dict[str, Any]:
         "boot_id": claim.host.boot_id(),
         "netns": claim.host.netns()._asdict(),
         "time": journal.stamp(datetime.now(UTC)),
-        "mode": "claim",
+        "mode": "exec" if claim.request.command else "claim",
         "by": claim.host.who(),
         "ports": [_of_header(port, claim.request) for port in claim.ports],
         "waived": sorted({no.code for no in claim.refusals}),

@@ -56,6 +56,8 @@ class ReleaseRequest:
     `recover`: everything that was interrupted, whatever `words` and `everything` are.
     `accept`: with `recover`, leave the ports in `words` as they are, and close their journals.
     `terminate`: end holders.
+    `only`: the claim of this journal, whatever `words` are; `why`: the reason where nobody asked
+    for its end.
     """
 
     state_dir: Path
@@ -66,6 +68,8 @@ class ReleaseRequest:
     recover: bool = False
     terminate: bool = False
     accept: bool = False
+    only: Path | None = None
+    why: str | None = None
 
     @property
     def verb(self) -> str:
@@ -137,6 +141,7 @@ def release(
     result = run.result
     with host.audit(request.verb, request.words) as audit, signals.as_interrupted():
         audit.quiet = request.dry_run
+        audit.fields["reason"] = request.why
         claims, unreadable = open_claims(request.state_dir, host)
         if not request.dry_run:
             _put_away(request.state_dir)
@@ -174,6 +179,8 @@ def release(
             audit.fields["terminated"] = [holder.pid for holder in result.terminated] or None
             audit.fields |= _accepted(result)
         if failures:
+            # Who ends a claim that ends by itself tries again until it is free.
+            audit.quiet = request.only is not None and isinstance(failures[0], Busy)
             raise _worst(failures)
         return result
 
@@ -212,7 +219,9 @@ def _release_claim(run: _Run, path: Path, chosen: Sequence[PortId]) -> None:
             down_for = {port: _down_for(content, port, system.boottime()) for port in ports}
             work = Workplace(system, log, run.signals, run.progress)
             closes = content.ending if set(content.ports) <= set(ports) else None
-            undo = transition.release(steps, work, ports, closes=closes, by=run.host.who())
+            undo = transition.release(
+                steps, work, ports, closes=closes, by=run.host.who(), why=run.request.why
+            )
             again = [transition.name_of(system, port) for port in ports]
             names = {port: _now_called(system, port, content, run.request.words) for port in ports}
     if not undo.clean:
@@ -355,6 +364,8 @@ def _put_away(state_dir: Path) -> None:
 
 
 def _chosen(request: ReleaseRequest, host: Host, claims: Sequence[ClaimSummary]) -> Chosen:
+    if request.only is not None:
+        return Chosen(tuple(claim for claim in claims if claim.path == request.only))
     if request.recover and not request.accept:
         return Chosen(tuple(claim for claim in claims if claim.to_recover))
     return choose(claims, host, request.words, everything=request.everything)
@@ -367,8 +378,11 @@ def _readable(
     the named ports alone where there are any."""
     ports = [claim.port for claim in chosen.claims] + [port.id for port in chosen.unclaimed]
     blocked = {port.pci for port in ports if any(bad.concerns(port.pci) for bad in unreadable)}
+    everything = not request.words and request.only is None
     errors: list[ManactlError] = [
-        bad.error for bad in unreadable if not request.words or any(map(bad.concerns, blocked))
+        bad.error
+        for bad in unreadable
+        if everything or bad.path == request.only or any(map(bad.concerns, blocked))
     ]
     claims = tuple(claim for claim in chosen.claims if claim.port.pci not in blocked)
     unclaimed = tuple(port for port in chosen.unclaimed if port.id.pci not in blocked)

@@ -89,6 +89,11 @@ class SignalGate:
             self._mode = "ignoring"
             raise StopRequested(self._pending)
 
+    @property
+    def late(self) -> int | None:
+        """A signal that came when nothing could be stopped any more, and was only remembered."""
+        return self._pending
+
     def pause(self, seconds: float) -> None:
         """Sleep, a boundary all the while."""
         deadline = time.monotonic() + seconds

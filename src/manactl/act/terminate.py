@@ -28,6 +28,7 @@ class Processes(Protocol):
     def open(self, pid: int) -> int: ...
     def terminate(self, fd: int) -> None: ...
     def ended(self, fd: int, within: float) -> bool: ...
+    def first(self, fds: Collection[int], within: float | None) -> set[int]: ...
     def close(self, fd: int) -> None: ...
 
 
@@ -50,6 +51,14 @@ class LiveProcesses:
             if within <= 0:
                 break
         return bool(found)
+
+    def first(self, fds: Collection[int], within: float | None) -> set[int]:
+        """Those of the processes that have ended first, of other descriptors those that can be
+        read; none after `within` seconds."""
+        poll = select.poll()
+        for fd in fds:
+            poll.register(fd, select.POLLIN)
+        return {fd for fd, _ in poll.poll(None if within is None else 1000 * within)}
 
     def close(self, fd: int) -> None:
         os.close(fd)

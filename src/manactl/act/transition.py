@@ -395,9 +395,10 @@ def release(
     *,
     closes: str | None,
     by: Mapping[str, object],
+    why: str | None = None,
 ) -> UndoResult:
     """Undo the steps of these ports. `closes`: how the journal is closed, when they are its last;
-    `by`: who asked for it.
+    `by`: who asked for it, `why` where nobody did.
 
     Signals are ignored from here on: stopping half-way helps nobody. Refused when not even the
     first record can be written: nothing has been touched then.
@@ -405,7 +406,8 @@ def release(
     work.signals.ignore()
     try:
         released = [snapshot.port_to_json(port) for port in ports]
-        work.log.append("releasing", ports=released, by=by)
+        reason = {"why": why} if why else {}
+        work.log.append("releasing", ports=released, by=by, **reason)
     except OSError as error:
         raise state_dir.unusable(work.log.path, error) from error
     result = undo([step for step in reversed(steps) if step.port in ports], work)

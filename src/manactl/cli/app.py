@@ -28,6 +28,7 @@ class App:
 
     `unfailing`: what is printed is the report of something done, whose exit code stands whether
     or not anybody can read it. Otherwise printing is the work itself, and fails with OSError.
+    `exec_mode`: there is a command to run, whose exit code ours is; failures of ours have another.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class App:
         self.debug = debug
         self._host = host
         self.unfailing = False
+        self.exec_mode = False
 
     @property
     def state_dir(self) -> Path:

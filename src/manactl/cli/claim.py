@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from manactl.cli.app import App
+from manactl.cli.exec_claim import WithCommand, command_of
 from manactl.cli.params import CLAIMABLE, GUARD_CODE
 from manactl.errors import UsageError
 from manactl.escape import command
@@ -12,7 +13,9 @@ from manactl.model.port import DOWN, KEEP, UIO
 
 
 @click.command(
-    short_help="Hand ports to userspace RDMA.", context_settings={"allow_extra_args": True}
+    cls=WithCommand,
+    short_help="Hand ports to userspace RDMA.",
+    context_settings={"allow_extra_args": True},
 )
 @click.option(
     "--raw-qp",
@@ -41,6 +44,12 @@ from manactl.model.port import DOWN, KEEP, UIO
     type=click.Choice([DOWN, KEEP, UIO]),
     help="Set the netvsc interface of a pair down, keep it, or give it to uio. [default: down]",
 )
+@click.option(
+    "--report",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Write what happened to FILE, as JSON; only with a COMMAND.",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Show the whole plan before it is executed.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_context
@@ -51,6 +60,7 @@ def claim(  # noqa: PLR0917 - click passes by keyword
     dry_run: bool,
     wait: float | None,
     synthetic: str | None,
+    report: str | None,
     verbose: bool,
     as_json: bool,
 ) -> None:
@@ -58,18 +68,29 @@ def claim(  # noqa: PLR0917 - click passes by keyword
 
     What the kernel then drops is first saved to a journal; `manactl release` restores it. All of
     the ports are claimed, or none.
+
+    With a COMMAND the claim is its own: it is released when the command has ended, and whatever it
+    has left behind that uses the port.
     """
+    argv = command_of(ctx)
     if ctx.args or not words:
         ports = [part for word in [*words, *ctx.args] or ["PORT"] for part in ("--raw-qp", word)]
         what = "the ports to claim are given by --raw-qp"
-        raise UsageError(what, hint=command("manactl", "claim", *ports))
+        line = ["manactl", "claim", *ports, *(["--", *argv] if argv else [])]
+        raise UsageError(what, hint=command(*line))
     _check_codes(allow)
+    app: App = ctx.obj
+    app.exec_mode = bool(argv) and not dry_run
+    _check_outputs(argv, report, as_json=as_json, dry_run=dry_run)
     from manactl.act import claim as claiming  # noqa: PLC0415 - not for --help
     from manactl.act.signals import SignalGate  # noqa: PLC0415
     from manactl.render import outcome, outcome_document, plan  # noqa: PLC0415
 
-    app: App = ctx.obj
-    request = claiming.ClaimRequest(app.state_dir, words, allow, dry_run, wait, synthetic)
+    request = claiming.ClaimRequest(app.state_dir, words, allow, dry_run, wait, synthetic, argv)
+    if app.exec_mode:
+        from manactl.cli import exec_claim  # noqa: PLC0415
+
+        ctx.exit(exec_claim.run(app, request, report, verbose=verbose))
     progress = app.progress(as_json=as_json, verbose=verbose)
     with SignalGate(app.warn, lasting=True) as signals:
         with claiming.prepare(request, app.host, signals) as prepared:
@@ -82,6 +103,15 @@ def claim(  # noqa: PLR0917 - click passes by keyword
             app.document(result.plan.to_json())
         else:
             app.document(outcome_document.claim_document(result))
+
+
+def _check_outputs(
+    argv: tuple[str, ...], report: str | None, *, as_json: bool, dry_run: bool
+) -> None:
+    if report is not None and not argv:
+        raise UsageError("--report is about a COMMAND, and there is none", hint="use --json")
+    if argv and as_json and not dry_run:
+        raise UsageError("--json: standard output is the command's", hint="use --report FILE")
 
 
 def _check_codes(allow: tuple[str, ...]) -> None:

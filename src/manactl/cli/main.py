@@ -12,7 +12,7 @@ import click
 
 from manactl import __version__
 from manactl.cli.app import STATE_DIR, App
-from manactl.errors import Interrupted, ManactlError, UsageError
+from manactl.errors import EXEC_FAILED, Interrupted, ManactlError, UsageError
 
 EXIT_BUG = 1
 LOG_ERR, LOG_USER = 3, 1  # RFC 5424
@@ -161,7 +161,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not (code or app.unfailing):
             code = EXIT_PIPE if isinstance(error, BrokenPipeError) else EXIT_BUG
     except KeyboardInterrupt:  # in the middle of a message
-        return Interrupted.exit_code
+        return EXEC_FAILED if app.exec_mode else Interrupted.exit_code
     finally:
         if signals := sys.modules.get("manactl.act.signals"):
             signals.restore()
@@ -222,7 +222,7 @@ def _fail(app: App, error: ManactlError, as_json: bool) -> int:
         found = error_document(error.code, error.message, error.hint, error.evidence)
         document = {**found, **error.more}
     _report(app, error.message, error.hint, document)
-    return error.exit_code
+    return EXEC_FAILED if app.exec_mode else error.exit_code
 
 
 def _bug(app: App, error: Exception, as_json: bool, debug: bool) -> int:

@@ -224,17 +224,21 @@ Facts = (
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """One reason not to claim a port. `label` is the port's name for people."""
+    """One reason not to claim a port. `label` is the port's name for people.
+
+    `temporary`: the claim would end by itself, so an operator who is cut off gets the port back.
+    """
 
     code: Code
     port: PortId
     label: str
     facts: Facts
+    temporary: bool = False
 
     @property
     def bar(self) -> Bar | None:
         """Why it cannot be waived by --allow; None when it can."""
-        if always := bar_of(self.code):
+        if (always := bar_of(self.code)) and not (self.temporary and always is Bar.NEEDS_CONFIRM):
             return always
         match self.facts:
             case Unread(source):

@@ -144,6 +144,28 @@ TOPICS = (
                "its claim or release is not finished: manactl (pid <n>) is at work"),
     ),
     _topic(
+        "claimed", "a claim with a command needs its ports for itself (exit 6)",
+        "A port is claimed already. A claim that ends with its command would take the port from "
+        "the claim that was there first, so nothing is touched.",
+        "the journals",
+        remedy=(Step("Release it first:", "manactl release PORT"),
+                Step("Or run the command without manactl: the port is free for it.")),
+        forms=("claimed already, by a claim that does not end with this one",),
+    ),
+    _topic(
+        "guardian", "the process that is to end the claim of a command is missing (exit 4)",
+        "A claim with a command has a guardian, which releases the ports when manactl is killed. "
+        "It could not be started or cannot watch the journal (too many processes or open files), "
+        "or it was killed before the command was run. The ports are as they were.",
+        "manactl",
+        check=(Step("Limits of this shell:", "ulimit -a"),
+               Step("inotify instances of a user:",
+                    "sysctl fs.inotify.max_user_instances")),
+        remedy=(Step("Fix the cause, or claim without a command:",
+                     "manactl claim --raw-qp PORT"),),
+        forms=("the guardian, the process that is to end the claim, cannot do its work: <any>",),
+    ),
+    _topic(
         "state-dir", "the state directory cannot be used (exit 3)",
         "Without a journal nothing could be restored after a crash, so nothing is touched. The "
         "directory is full, read-only, not root's, or others may write to it.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from manactl.act.claim import ClaimResult
 from manactl.act.release import Outcome, ReleasedPort, ReleaseResult
@@ -17,7 +17,7 @@ DRY_RUN = "Nothing was touched (dry run)."
 _LOST = {Cause.TAKEN_OVER: "settled"}  # what it is called, where it is no loss
 
 
-def claim_lines(result: ClaimResult, *, dry_run: bool) -> list[str]:
+def claim_lines(result: ClaimResult, *, dry_run: bool, command_follows: bool = False) -> list[str]:
     lines = [
         f"{port.label} is claimed already, since {summary.claim.since:%Y-%m-%d %H:%M:%S} UTC."
         for port, summary in result.already
@@ -25,6 +25,8 @@ def claim_lines(result: ClaimResult, *, dry_run: bool) -> list[str]:
     if dry_run:
         return [*lines, DRY_RUN]
     lines += [_claimed(result, port) for port in result.ports]
+    if command_follows:
+        return lines
     labels = [port.label for port in (*result.ports, *(p for p, _ in result.already))]
     lines[-1] += f" When done: {command('manactl', 'release', *labels)}"
     return lines
@@ -61,6 +63,15 @@ def release_lines(result: ReleaseResult, *, verb: str, dry_run: bool) -> list[st
         return ["nothing to recover" if verb == "recover" else "nothing is claimed"]
     lines = [line for port in result.ports for line in _released(port)]
     return [*lines, DRY_RUN] if dry_run else lines
+
+
+def own_release_lines(result: ReleaseResult, ports: Sequence[PortStatus]) -> list[str]:
+    """The end of a claim that had a command."""
+    lines = release_lines(result, verb="release", dry_run=False)
+    if result.ports:
+        return lines
+    names = ", ".join(port.label for port in ports)
+    return [f"{names}: somebody else has released the claim"]
 
 
 def _released(port: ReleasedPort) -> Iterator[str]:

@@ -15,19 +15,21 @@ from tests.unit.host import FakeHost
 
 
 class Shell:
-    """Runs commands; `lines` is what the last one printed, `notes` what it warned of."""
+    """Runs commands; `lines` is what the last one printed, `notes` what it warned of, `code` the
+    exit code that it asked for."""
 
     def __init__(self, state_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.state_dir = state_dir
         self.capsys = capsys
         self.lines: list[str] = []
         self.notes: list[str] = []
+        self.code = 0
 
     def run(self, command: click.Command, host: FakeHost, *words: str) -> None:
         app = App(str(self.state_dir), host=host)
         try:
             with host.alive():
-                command.main(list(words), obj=app, standalone_mode=False)
+                self.code = command.main(list(words), obj=app, standalone_mode=False) or 0
         finally:
             signals.restore()  # as main() does at its end
             out, err = self.capsys.readouterr()

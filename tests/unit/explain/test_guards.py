@@ -35,7 +35,7 @@ def test_where_there_is_no_waiver_the_topic_says_so(code: str) -> None:
     topic = TOPICS[code]
     assert waivers(topic) == []
     assert "waived" in topic.means
-    assert ("--confirm-within" in topic.means) is (code in BY_CONFIRM)
+    assert ("-- COMMAND" in topic.means) is (code in BY_CONFIRM)
     assert topic.remedy
 
 

@@ -1,0 +1,248 @@
+"""The guardian of a claim that ends by itself: a process outside the session that releases it.
+
+It is started before anything is changed and knows the claim by its journal. It acts when the
+manactl that claimed (the runner) is gone and the claim is not, once the command has ended that the
+runner had started. A closed terminal, or SIGKILL of the session's whole process group, does not
+reach it. When it is killed, too, the journal is an interrupted claim's or a standing one's, as
+ever: `recover` or `release`.
+
+Runner and guardian talk over a pair of sockets. The guardian acknowledges each message, so what the
+runner does next is covered; the end of the runner is the end of the stream.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from traceback import format_exc
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from manactl.act import release as releasing
+from manactl.act.audit import to_syslog
+from manactl.act.await_free import await_holders
+from manactl.act.host import Host
+from manactl.act.progress import Silent
+from manactl.act.release import ReleaseRequest
+from manactl.act.signals import SignalGate
+from manactl.errors import Busy, NotRestored, RolledBack
+from manactl.journal import file as journal
+from manactl.look.file_events import FileEvents
+
+ABANDONED = "abandoned"  # in the journal: why it released
+_ANSWER = 10.0  # s in which the guardian answers
+_MESSAGE = 65536  # bytes
+_LOG_ERR, _DAEMON = 3, 3  # RFC 5424
+_IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGPIPE)
+# s between attempts: while somebody else is at work, or the driver in transition, for ever; what
+# could not be restored is for people after the last of these.
+_BUSY_FROM, _BUSY_TO = 0.2, 15.0
+_RETRIES = (2.0, 10.0, 60.0)
+
+
+class Guard(Protocol):
+    """The runner's end."""
+
+    @property
+    def pid(self) -> int: ...
+    def arm(self, path: Path) -> None: ...
+    def watch(self, pid: int) -> None: ...
+
+
+class LiveGuard:
+    """A guardian that runs; a context manager, whose end it takes for the runner's."""
+
+    def __init__(self, sock: socket.socket, pid: int) -> None:
+        self._sock = sock
+        self.pid = pid
+
+    def arm(self, path: Path) -> None:
+        """From now on the guardian ends the claim of this journal when the runner is gone."""
+        self._tell({"arm": str(path)})
+
+    def watch(self, pid: int) -> None:
+        """Have it wait for this process, too, which was started for the claim."""
+        self._tell({"watch": pid})
+
+    def _tell(self, message: Mapping[str, object]) -> None:
+        try:
+            self._sock.sendall(json.dumps(message).encode())
+            answer = self._sock.recv(_MESSAGE)
+            failed = json.loads(answer)["failed"] if answer else "it has ended"
+        except OSError as error:
+            failed = error.strerror or str(error)
+        if failed is not None:
+            raise _no_guardian(str(failed))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._sock.close()
+
+
+def _no_guardian(why: str) -> RolledBack:
+    return RolledBack(
+        f"the guardian, the process that is to end the claim, cannot do its work: {why}",
+        hint="fix the cause, or claim without it and release by hand",
+        code="guardian",
+    )
+
+
+def start(state_dir: Path, host: Host) -> LiveGuard:
+    """Start the guardian of a claim that is to come. It ends with us until it is armed.
+
+    To be called while this process has one thread and no descriptors that matter: the guardian is
+    a fork of it, and closes all that it inherits. RolledBack when it cannot be started.
+    """
+    try:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            child = os.fork()
+            if child == 0:
+                _second_fork(ours, theirs, state_dir, host)
+            os.waitpid(child, 0)
+        ours.settimeout(_ANSWER)
+        return LiveGuard(ours, int(json.loads(ours.recv(_MESSAGE))["pid"]))
+    except (OSError, ValueError) as error:
+        raise _no_guardian(str(error)) from error
+
+
+def _second_fork(ours: socket.socket, theirs: socket.socket, state_dir: Path, host: Host) -> None:
+    """In the child: a session of its own, and in it a process that is nobody's child."""
+    try:
+        ours.close()
+        os.setsid()
+        if os.fork() == 0:
+            _detach(theirs.fileno())
+            theirs.sendall(json.dumps({"pid": os.getpid()}).encode())
+            Watch(theirs, state_dir, host).run()
+    except BaseException:  # noqa: BLE001 - nothing of the runner may run here
+        to_syslog(["the guardian of a claim failed", *format_exc().splitlines()], _LOG_ERR, _DAEMON)
+    finally:
+        os._exit(0)
+
+
+def _detach(keep: int) -> None:
+    """Leave everything of the runner but one descriptor: a reader of its output must see the end."""
+    for ignored in _IGNORED:
+        signal.signal(ignored, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in (0, 1, 2):
+        os.dup2(null, number)
+    os.closerange(3, keep)
+    os.closerange(keep + 1, os.sysconf("SC_OPEN_MAX"))
+    os.chdir("/")
+    with contextlib.suppress(OSError):
+        Path("/proc/self/comm").write_text("manactl-guard")
+
+
+class Watch:
+    """What the guardian does. `run` returns when the claim is over, or needs nobody any more."""
+
+    def __init__(self, sock: socket.socket, state_dir: Path, host: Host) -> None:
+        self._sock: socket.socket | None = sock
+        self._state_dir = state_dir
+        self._host = host
+        self._path: Path | None = None
+        self._process: int | None = None
+        self._over = False
+        self._due = False
+        self._events: dict[int, Callable[[], None]] = {sock.fileno(): self._told}
+        self._stack = contextlib.ExitStack()
+
+    def run(self) -> None:
+        with self._stack:
+            while not self._over and not self._due:
+                for fd in self._host.processes.first(self._events, None):
+                    if handler := self._events.get(fd):
+                        handler()
+            if self._due and self._path is not None:
+                self._end(self._path)
+
+    # -- events
+
+    def _told(self) -> None:
+        assert self._sock is not None
+        try:
+            data = self._sock.recv(_MESSAGE)
+        except OSError:
+            data = b""
+        if not data:
+            self._runner_gone()
+            return
+        failed = None
+        try:
+            self._obey(json.loads(data))
+        except OSError as error:
+            failed = error.strerror or str(error)
+        with contextlib.suppress(OSError):  # it has gone: the next event
+            self._sock.sendall(json.dumps({"failed": failed}).encode())
+
+    def _obey(self, message: Mapping[str, Any]) -> None:
+        if "arm" in message:
+            path = Path(message["arm"])
+            events = self._stack.enter_context(FileEvents(path))
+            self._events[events.fd] = lambda: self._written(events)
+            self._path = path
+        elif "watch" in message:
+            fd = self._host.processes.open(message["watch"])
+            self._stack.callback(self._host.processes.close, fd)
+            self._process = fd
+            self._events[fd] = self._process_ended
+
+    def _runner_gone(self) -> None:
+        assert self._sock is not None
+        del self._events[self._sock.fileno()]
+        self._sock = None
+        if self._path is None:
+            self._over = True
+        elif self._process is None:
+            self._due = True
+
+    def _process_ended(self) -> None:
+        assert self._process is not None
+        del self._events[self._process]
+        self._process = None
+        if self._sock is None:
+            self._due = True
+
+    def _written(self, events: FileEvents) -> None:
+        events.drain()
+        if self._path is None or not self._path.exists():
+            self._over = True
+
+    # -- the end
+
+    def _end(self, path: Path) -> None:
+        """Release, as soon as the last holder lets go."""
+        request = ReleaseRequest(self._state_dir, only=path, why=ABANDONED)
+        pause, retries = _BUSY_FROM, iter(_RETRIES)
+        while path.exists():
+            try:
+                await_holders(self._host, journal.read(path).ports)
+                with SignalGate() as signals:
+                    releasing.release(request, self._host, signals, Silent())
+            except FileNotFoundError:
+                return
+            except Busy:
+                pause = min(2 * pause, _BUSY_TO)
+                self._host.pause(pause)
+            except NotRestored:
+                if (later := next(retries, None)) is None:
+                    return
+                self._host.pause(later)
+            else:
+                return

@@ -1,0 +1,49 @@
+"""What happens to one file, by inotify(7): a descriptor that becomes readable."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+# include/uapi/linux/inotify.h
+IN_MODIFY, IN_ATTRIB, IN_DELETE_SELF, IN_MOVE_SELF = 0x2, 0x4, 0x400, 0x800
+_EVENTS = IN_MODIFY | IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF  # ATTRIB: a name was removed
+
+
+class FileEvents:
+    """Tells when a file was written to, moved or removed; a context manager.
+
+    OSError when the file is not there, or the user's inotify instances are used up.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import ctypes  # noqa: PLC0415 - only for a claim that ends by itself
+
+        libc = ctypes.CDLL(None, use_errno=True)
+        self.fd = libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
+        if self.fd < 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        if libc.inotify_add_watch(self.fd, os.fsencode(path), _EVENTS) < 0:
+            number = ctypes.get_errno()
+            os.close(self.fd)
+            raise OSError(number, os.strerror(number), str(path))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        os.close(self.fd)
+
+    def drain(self) -> None:
+        """Read away what was told up to now: what there is has to be looked at."""
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self.fd, 65536):
+                pass

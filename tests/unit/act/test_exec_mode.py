@@ -1,0 +1,229 @@
+"""Running a command with claimed ports: real children, over a machine in memory."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from manactl.act import exec_mode
+from manactl.act.exec_mode import Ended
+from manactl.act.release import Outcome, ReleaseRequest
+from manactl.act.signals import SignalGate
+from manactl.errors import Busy, RolledBack
+from tests.unit.act.test_guardian import Told
+from tests.unit.host import FakeHost, Followed, claim, furnished, paired, release, two_ports
+from tests.unit.kernel import Kernel
+
+ENV = dict(os.environ)
+
+
+def nothing(_pid: int) -> None:
+    pass
+
+
+def shell(script: str, started: Callable[[int], None] = nothing) -> Ended:
+    return exec_mode.run(["sh", "-c", script], ENV, started)
+
+
+# --- the command --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("script", "ended", "code"),
+    [
+        ("exit 0", Ended(0), 0),
+        ("exit 7", Ended(7), 7),
+        ("exit 125", Ended(125), 125),
+        ("kill -TERM $$", Ended(None, 15), 143),
+        ("kill -KILL $$", Ended(None, 9), 137),
+    ],
+)
+def test_a_command_ends_as_a_shell_would_say(script: str, ended: Ended, code: int) -> None:
+    assert shell(script) == ended
+    assert ended.code == code
+
+
+def test_it_begins_only_when_the_guardian_knows_it(tmp_path: Path) -> None:
+    mark = tmp_path / "ran"
+    pids: list[int] = []
+
+    def started(pid: int) -> None:
+        pids.append(pid)
+        assert not mark.exists()
+
+    assert shell(f"echo $$ > {mark}", started) == Ended(0)
+    assert mark.read_text() == f"{pids[0]}\n"
+    mark.unlink()
+
+    def lost(_pid: int) -> None:
+        raise RolledBack("no guardian")
+
+    with pytest.raises(RolledBack):
+        shell(f"echo $$ > {mark}", lost)
+    assert not mark.exists()
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)  # no zombie
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "code"),
+    [("#!/nonexistent\n", 0o755, 127), ("\0not a program", 0o755, 126)],
+)
+def test_what_cannot_be_executed_says_why(
+    content: str, mode: int, code: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "program"
+    path.write_text(content)
+    path.chmod(mode)
+    ended = exec_mode.run([str(path)], ENV, nothing)
+    assert ended.code == code
+    assert ended.failed
+
+
+def test_the_command_is_looked_for_first(tmp_path: Path) -> None:
+    program, text = tmp_path / "program", tmp_path / "text"
+    program.touch(0o755)
+    text.touch(0o644)
+    (tmp_path / "folder").mkdir()
+    path = f"/nonexistent{os.pathsep}{tmp_path}"
+    assert exec_mode.found("program", path) == 0
+    assert exec_mode.found(str(program), "") == 0
+    assert exec_mode.found("text", path) == exec_mode.found(str(text), path) == 126
+    for word in ("none", "folder", f"{tmp_path}/none"):
+        assert exec_mode.found(word, path) == 127
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_that_was_sent_to_us_is_passed_on(number: signal.Signals) -> None:
+    """The shell tells when it is ready by sending one to its parent, which comes back to it."""
+    script = f"""
+        trap 'exit 3' {number.name[3:]}
+        kill -{number.name[3:]} {os.getpid()}
+        while :; do sleep 0.1; done
+    """
+    assert shell(script) == Ended(3)
+    assert signal.sigpending() == set()
+
+
+def test_signals_are_as_before_for_the_command_and_afterwards() -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    mask = "import signal; print(sorted(signal.pthread_sigmask(0, ())), signal.getsignal(13))"
+    read, write = os.pipe()
+    os.set_inheritable(write, True)
+    program = f"import os; os.dup2({write}, 1); import signal\n{mask}"
+    assert exec_mode.run([sys.executable, "-c", program], ENV, nothing) == Ended(0)
+    os.close(write)
+    with open(read) as pipe:
+        assert pipe.read().startswith("[]")
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+
+
+# --- what it is told ----------------------------------------------------------------------------
+
+
+def told(tmp_path: Path, kernel: Kernel, *words: str, **more: object) -> dict[str, str]:
+    result = claim(tmp_path, FakeHost(kernel), *words, command=("x",), guard=Told(), **more)
+    env = exec_mode.environment(result, {"PATH": "/bin", "MANACTL_PCI": "stale"})
+    assert env.pop("PATH") == "/bin"
+    return env
+
+
+def test_the_command_is_told_of_every_port_in_the_order_asked_for(tmp_path: Path) -> None:
+    assert told(tmp_path, two_ports(), "eth2", "eth1") == {
+        "MANACTL_NETDEV": "eth2 eth1",
+        "MANACTL_PCI": "7870:00:00.0 7870:00:00.0",
+        "MANACTL_MAC": "00:0d:3a:aa:00:11 00:0d:3a:aa:00:10",
+        "MANACTL_RDMA": "manae_0/2 manae_0/1",
+        "MANACTL_UPPER": "- -",
+        "MANACTL_VMBUS": "- -",
+        "MANACTL_EAL": "-a 7870:00:00.0,mac=00:0d:3a:aa:00:11,mac=00:0d:3a:aa:00:10",
+    }
+
+
+@pytest.mark.parametrize("mode", ["down", "keep", "uio"])
+def test_of_a_pair_it_is_told_both(mode: str, tmp_path: Path) -> None:
+    kernel = paired()
+    (above,) = kernel.synthetics
+    env = told(tmp_path, kernel, "eth1", synthetic=mode, allow=("upper",))
+    assert (env["MANACTL_UPPER"], env["MANACTL_VMBUS"]) == (above.name, above.uuid)
+    arguments = ["-a", "7870:00:00.0,mac=00:0d:3a:aa:00:10"]
+    assert env["MANACTL_EAL"].split() == arguments + ["-a", above.uuid] * (mode == "uio")
+
+
+# --- the release --------------------------------------------------------------------------------
+
+
+def ended(
+    tmp_path: Path, kernel: Kernel, host: FakeHost, path: Path | None, notes: Followed
+) -> list[Outcome]:
+    assert path is not None
+    request = ReleaseRequest(tmp_path, only=path)
+    ports = [FakeHost(kernel).look().ports[0].id]
+    with SignalGate() as signals:
+        found = exec_mode.release(request, ports, host, signals, notes)
+    return [port.outcome for port in found.ports]
+
+
+def test_a_holder_that_outlives_the_command_is_waited_for(tmp_path: Path) -> None:
+    kernel = furnished()
+    nic = kernel.nics[0]
+    path = claim(tmp_path, FakeHost(kernel), command=("x",), guard=Told()).journal
+    nic.holders = [77]
+    host = FakeHost(kernel)
+    host.at_pause = lambda: len(host.pauses) > 5 and nic.holders.clear()
+    assert ended(tmp_path, kernel, host, path, Followed()) == [Outcome.RESTORED]
+    assert nic.up
+    assert host.processes.waits[0] == [1077]
+    assert host.pauses[:3] == [0.1, 0.2, 0.4]
+
+
+def test_a_holder_that_cannot_be_seen_is_told_once_and_waited_for(tmp_path: Path) -> None:
+    kernel = furnished()
+    nic = kernel.nics[0]
+    path = claim(tmp_path, FakeHost(kernel), command=("x",), guard=Told()).journal
+    nic.holders = [77]
+    host = FakeHost(kernel)
+    host.blind = True
+    start = kernel.clock
+    host.at_pause = lambda: kernel.clock > start + 20 and nic.holders.clear()
+    notes = Followed()
+    assert ended(tmp_path, kernel, host, path, notes) == [Outcome.RESTORED]
+    (note,) = notes.notes
+    assert note.endswith("; released as soon as it can be")
+
+
+def test_what_somebody_else_has_released_stays_so(tmp_path: Path) -> None:
+    kernel = furnished()
+    path = claim(tmp_path, FakeHost(kernel), command=("x",), guard=Told()).journal
+    release(tmp_path, FakeHost(kernel))
+    claim(tmp_path, FakeHost(kernel))
+    assert ended(tmp_path, kernel, FakeHost(kernel), path, Followed()) == []
+    assert not kernel.nics[0].up
+
+
+def test_a_signal_leaves_the_rest_to_the_guardian(tmp_path: Path) -> None:
+    kernel = furnished()
+    path = claim(tmp_path, FakeHost(kernel), command=("x",), guard=Told()).journal
+    kernel.nics[0].holders = [77]
+    host = FakeHost(kernel)
+    host.at_pause = lambda: os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(Busy, match="the guardian releases"):
+        ended(tmp_path, kernel, host, path, Followed())
+    assert path is not None
+    assert path.exists()
+
+
+def test_a_port_of_another_claim_is_not_shared(tmp_path: Path) -> None:
+    kernel = two_ports()
+    claim(tmp_path, FakeHost(kernel), "eth1")
+    kernel.links.clear()
+    with pytest.raises(Busy, match="claimed already") as caught:
+        claim(tmp_path, FakeHost(kernel), "eth1", "eth2", command=("x",), guard=Told())
+    assert caught.value.code == "claimed"
+    assert "manactl release eth1" in (caught.value.hint or "")
+    assert kernel.links == []

@@ -1,0 +1,281 @@
+"""The guardian of a claim: what it waits for, and what it then does.
+
+Its end of the conversation runs here, over a machine in memory; that a real one outlives what
+starts it is tested with processes at the end, and in the lab.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from manactl.act import guardian
+from manactl.act.guardian import Watch
+from manactl.errors import ManactlError, RolledBack
+from manactl.journal import file as journal
+from manactl.journal.file import Journal
+from tests.unit.host import FakeHost, claim, furnished, release
+from tests.unit.kernel import Kernel
+
+PID = 77
+SOON = 30  # s that a process may take
+
+
+@dataclass
+class Told:
+    """A guard that remembers, and fails where it is told to."""
+
+    pid: int = 4242
+    said: list[tuple[object, ...]] = field(default_factory=list)
+    fails: bool = False
+
+    def arm(self, path: Path) -> None:
+        self.said.append(("arm", path))
+        if self.fails:
+            raise RolledBack("the guardian is dead; nothing was touched", code="guardian")
+
+    def watch(self, pid: int) -> None:
+        self.said.append(("watch", pid))
+
+
+class Runner:
+    """The other end: says all that it has to say, and is gone."""
+
+    def __init__(self) -> None:
+        self.ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+    def say(self, **message: object) -> None:
+        self.ours.sendall(json.dumps(message).encode())
+
+    def heard(self) -> list[object]:
+        self.ours.settimeout(0)
+        found = []
+        with contextlib.suppress(BlockingIOError):
+            while data := self.ours.recv(4096):
+                found.append(json.loads(data)["failed"])
+        return found
+
+    def dies(self) -> None:
+        self.ours.shutdown(socket.SHUT_WR)
+
+
+@pytest.fixture
+def runner() -> Iterator[Runner]:
+    made = Runner()
+    with made.ours, made.theirs:
+        yield made
+
+
+def claimed(state_dir: Path, kernel: Kernel, **more: object) -> Path:
+    found = claim(state_dir, FakeHost(kernel), guard=Told(), **more).journal
+    assert found is not None
+    return found
+
+
+def test_a_runner_that_dies_before_anything_is_claimed_leaves_nothing_to_do(
+    runner: Runner, tmp_path: Path
+) -> None:
+    host = FakeHost(furnished())
+    runner.dies()
+    Watch(runner.theirs, tmp_path, host).run()
+    assert host.looks == 0
+    assert host.kernel.links == []
+
+
+def test_a_claim_whose_runner_is_gone_is_released(runner: Runner, tmp_path: Path) -> None:
+    kernel = furnished()
+    path = claimed(tmp_path, kernel, command=("sleep",))
+    runner.say(arm=str(path))
+    runner.dies()
+    host = FakeHost(kernel)
+    Watch(runner.theirs, tmp_path, host).run()
+    assert kernel.nics[0].up
+    assert not path.exists()
+    assert runner.heard() == [None]
+    (record,) = [r for r in journal.read(tmp_path / "history" / path.name).records
+                 if r["event"] == "releasing"]  # fmt: skip
+    assert record["why"] == "abandoned"
+    assert host.audits[-1].fields["reason"] == "abandoned"
+
+
+def test_the_command_and_then_every_holder_is_waited_for(runner: Runner, tmp_path: Path) -> None:
+    """The command ends first; a child of it has the queue pair still."""
+    kernel = furnished()
+    nic = kernel.nics[0]
+    path = claimed(tmp_path, kernel, command=("testpmd",))
+    nic.holders = [PID, PID + 1]
+    host = FakeHost(kernel)
+    seen: list[tuple[list[int], bool]] = []
+
+    def later() -> None:
+        seen.append((list(nic.holders), nic.up))
+        if len(seen) in (3, 6):
+            nic.holders.pop(0)
+
+    host.at_pause = later
+    runner.say(arm=str(path))
+    runner.say(watch=PID)
+    runner.dies()
+    Watch(runner.theirs, tmp_path, host).run()
+    assert nic.up
+    assert ([PID + 1], False) in seen  # the command was gone, and nothing was set up yet
+    assert all(not up for holders, up in seen if holders)
+    assert [PID + 1001] in host.processes.waits  # by an event, not by the clock alone
+    assert len(host.audits) == 1
+
+
+def test_a_claim_that_somebody_else_ends_needs_no_guardian(runner: Runner, tmp_path: Path) -> None:
+    kernel = furnished()
+    path = claimed(tmp_path, kernel, command=("testpmd",))
+    host = FakeHost(kernel)
+    runner.say(arm=str(path))
+    host.at_pause = lambda: path.exists() and release(tmp_path, FakeHost(kernel))
+    Watch(runner.theirs, tmp_path, host).run()  # the runner lives
+    assert host.audits == []
+    assert kernel.nics[0].up
+
+
+def test_a_later_claim_of_the_port_is_another_one(runner: Runner, tmp_path: Path) -> None:
+    kernel = furnished()
+    path = claimed(tmp_path, kernel, command=("testpmd",))
+    host = FakeHost(kernel)
+    runner.say(arm=str(path))
+    release(tmp_path, FakeHost(kernel))
+    claim(tmp_path, FakeHost(kernel))
+    runner.dies()
+    Watch(runner.theirs, tmp_path, host).run()
+    assert not kernel.nics[0].up
+    assert len(list((tmp_path / "claims").glob("*.journal"))) == 1
+    assert runner.heard() != [None]  # the journal was gone when it was to be watched
+
+
+def test_it_tries_again_while_the_port_is_busy(runner: Runner, tmp_path: Path) -> None:
+    kernel = furnished()
+    nic = kernel.nics[0]
+    path = claimed(tmp_path, kernel, command=("testpmd",))
+    nic.holders = [PID]
+    host = FakeHost(kernel)
+    host.blind = True  # who has it cannot be seen: only the kernel's refusal tells
+    start = kernel.clock
+
+    def later() -> None:
+        if kernel.clock > start + 40:
+            nic.holders.clear()
+
+    host.at_pause = later
+    runner.say(arm=str(path))
+    runner.dies()
+    Watch(runner.theirs, tmp_path, host).run()
+    assert nic.up
+    assert len(host.audits) > 2
+    assert [audit.quiet for audit in host.audits] == [True] * (len(host.audits) - 1) + [False]
+
+
+def test_what_cannot_be_restored_is_for_people_after_some_attempts(
+    runner: Runner, tmp_path: Path
+) -> None:
+    kernel = furnished()
+    path = claimed(tmp_path, kernel, command=("testpmd",))
+    kernel.nics[0].present = False
+    host = FakeHost(kernel)
+    runner.say(arm=str(path))
+    runner.dies()
+    Watch(runner.theirs, tmp_path, host).run()
+    assert path.exists()
+    assert len(host.audits) == 4
+    assert {2.0, 10.0, 60.0} <= set(host.pauses)
+
+
+def test_a_journal_that_cannot_be_watched_is_refused(runner: Runner, tmp_path: Path) -> None:
+    runner.say(arm=str(tmp_path / "none"))
+    runner.dies()
+    Watch(runner.theirs, tmp_path, FakeHost(furnished())).run()
+    assert runner.heard() == ["No such file or directory"]
+
+
+# --- what a claim does about it ----------------------------------------------------------------
+
+
+def test_the_guardian_is_armed_before_the_first_change(tmp_path: Path) -> None:
+    kernel = furnished()
+    guard = Told()
+    path = claim(tmp_path, FakeHost(kernel), guard=guard, command=("testpmd",)).journal
+    assert path is not None
+    assert guard.said == [("arm", path)]
+    first, second = journal.read(path).records[:2]
+    assert (first["event"], first["guardian"]) == ("armed", 4242)
+    assert second["event"] == "doing"
+
+
+def test_without_its_guardian_nothing_is_touched(tmp_path: Path) -> None:
+    kernel = furnished()
+    with pytest.raises(ManactlError, match="nothing was touched") as caught:
+        claim(tmp_path, FakeHost(kernel), guard=Told(fails=True), command=("testpmd",))
+    assert (caught.value.exit_code, caught.value.code) == (4, "guardian")
+    assert kernel.links == []
+    assert list((tmp_path / "claims").iterdir()) == []
+
+
+# --- a real one ---------------------------------------------------------------------------------
+
+
+def gone(pid: int) -> bool:
+    deadline = time.monotonic() + SOON
+    while time.monotonic() < deadline:
+        try:
+            fd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return True
+        try:
+            if select.select([fd], [], [], 1)[0]:
+                return True
+        finally:
+            os.close(fd)
+    return False
+
+
+def test_a_real_one_has_left_the_session_and_holds_nothing_of_it(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    host = FakeHost(furnished())
+    with guardian.start(tmp_path, host) as guard:
+        os.close(write)
+        assert os.read(read, 1) == b""  # nobody else has that end
+        os.close(read)
+        stat = Path(f"/proc/{guard.pid}/stat").read_text().rpartition(")")[2].split()
+        assert int(stat[1]) != os.getpid()
+        assert int(stat[3]) != os.getsid(0)
+        assert int(stat[3]) != guard.pid  # no leader: it can get no terminal
+        assert Path(f"/proc/{guard.pid}/comm").read_text() == "manactl-guard\n"
+        links = [os.readlink(f"/proc/{guard.pid}/fd/{number}") for number in (0, 1, 2)]
+        assert links == ["/dev/null"] * 3
+        with pytest.raises(RolledBack, match="No such file"):
+            guard.arm(tmp_path / "none")
+    assert gone(guard.pid)
+
+
+def test_one_that_was_killed_is_missed(tmp_path: Path) -> None:
+    with guardian.start(tmp_path, FakeHost(furnished())) as guard:
+        os.kill(guard.pid, 9)
+        assert gone(guard.pid)
+        with pytest.raises(RolledBack, match=r"it has ended|Broken pipe"):
+            guard.watch(os.getpid())
+
+
+def test_one_that_is_armed_ends_with_its_journal(tmp_path: Path) -> None:
+    kernel = furnished()
+    path = claimed(tmp_path, kernel)
+    with guardian.start(tmp_path, FakeHost(kernel)) as guard:
+        guard.arm(path)
+        with Journal.open(path) as log:
+            log.append("closed", how="released")
+            log.archive()
+        assert gone(guard.pid)

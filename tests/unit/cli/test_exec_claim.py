@@ -1,0 +1,206 @@
+"""`manactl claim ... -- COMMAND`, over a machine in memory and with real children."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from manactl.act import guardian
+from manactl.cli.claim import claim
+from manactl.cli.main import main
+from manactl.errors import ManactlError, UsageError
+from manactl.journal import history
+from tests.unit import schema
+from tests.unit.act.test_guardian import Told
+from tests.unit.cli.shell import Shell
+from tests.unit.host import FakeHost, FakeSystem, furnished, two_ports
+
+
+class Guarded(Told):
+    """A guardian as a context manager."""
+
+    def __enter__(self) -> Guarded:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.said.append(("gone",))
+
+
+@pytest.fixture
+def guard(monkeypatch: pytest.MonkeyPatch) -> Guarded:
+    made = Guarded()
+    monkeypatch.setattr(guardian, "start", lambda *_: made)
+    return made
+
+
+@pytest.fixture
+def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
+    return Shell(tmp_path / "state", capsys)
+
+
+def run(shell: Shell, host: FakeHost, *words: str) -> int:
+    """Exit code of a line; what it prints stays in `shell`."""
+    shell.run(claim, host, *words)
+    return shell.code
+
+
+def test_the_ports_are_claimed_while_the_command_runs_and_back_after(
+    shell: Shell, guard: Guarded, tmp_path: Path
+) -> None:
+    kernel = two_ports()
+    seen, report = tmp_path / "seen", tmp_path / "report"
+    script = f'echo "$MANACTL_NETDEV"; ls {shell.state_dir}/claims > {seen}; exit 7'
+    line = ("--raw-qp", "eth1", "--raw-qp", "eth2", "--report", str(report))
+    assert run(shell, FakeHost(kernel), *line, "--", "sh", "-c", script) == 7
+    assert seen.read_text().endswith(".journal\n")
+    assert [nic.up for nic in kernel.nics] == [True, True]
+    assert shell.lines == []  # standard output is the command's; it has a descriptor of its own
+    assert [note.partition(":")[0] for note in shell.notes] == [
+        "eth1 is claimed", "eth2 is claimed", "eth1 released", "eth2 released",
+    ]  # fmt: skip
+    assert [said[0] for said in guard.said] == ["arm", "watch", "gone"]
+    document: dict[str, Any] = json.loads(report.read_text())
+    schema.strict(document)
+    assert (document["exit"], document["status"], document["signal"]) == (7, 7, None)
+    assert document["command"][0] == "sh"
+    assert [port["netdev"] for port in document["claim"]["ports"]] == ["eth1", "eth2"]
+    assert [port["outcome"] for port in document["release"]["ports"]] == ["restored"] * 2
+    assert document["error"] is None
+    (one, other) = history.read(shell.state_dir).claims
+    assert (one.mode, other.mode) == ("exec", "exec")
+
+
+def test_a_refusal_is_the_story_and_nothing_runs(
+    shell: Shell, guard: Guarded, tmp_path: Path
+) -> None:
+    host = FakeHost(furnished())
+    host.around[1] = {"xdp": True}
+    report, ran = tmp_path / "report", tmp_path / "ran"
+    with pytest.raises(ManactlError) as caught:
+        run(shell, host, "--raw-qp", "eth1", "--report", str(report), "--", "touch", str(ran))
+    assert caught.value.exit_code == 3
+    assert not ran.exists()
+    document: dict[str, Any] = json.loads(report.read_text())
+    schema.strict(document)
+    assert (document["exit"], document["error"]["exit"], document["error"]["code"]) == (
+        125, 3, "xdp",
+    )  # fmt: skip
+    assert document["claim"] is document["release"] is None
+
+
+@pytest.mark.parametrize(("word", "code"), [("nosuch-command", 127), ("/etc/passwd", 126)])
+def test_a_mistyped_command_touches_nothing(
+    word: str, code: int, shell: Shell, guard: Guarded
+) -> None:
+    kernel = furnished()
+    assert run(shell, FakeHost(kernel), "--raw-qp", "eth1", "--", word) == code
+    assert "nothing was touched" in shell.notes[0]
+    assert kernel.links == []
+    assert guard.said == []
+
+
+def test_a_command_that_turns_out_to_be_none_gives_the_port_back(
+    shell: Shell, guard: Guarded, tmp_path: Path
+) -> None:
+    kernel = furnished()
+    program = tmp_path / "program"
+    program.write_text("#!/nonexistent\n")
+    program.chmod(0o755)
+    assert run(shell, FakeHost(kernel), "--raw-qp", "eth1", "--", str(program)) == 127
+    assert kernel.nics[0].up
+    assert shell.notes[-1].endswith("program: No such file or directory")
+
+
+def test_a_signal_that_is_too_late_for_the_claim_starts_nothing(
+    shell: Shell, guard: Guarded, tmp_path: Path
+) -> None:
+    class Late(FakeSystem):
+        """Somebody sends a signal when the claim is made, and its report is not."""
+
+        def __exit__(self, *error: object) -> None:
+            super().__exit__(*error)
+            self.host.systems = FakeSystem
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    kernel = furnished()
+    host = FakeHost(kernel)
+    ran = tmp_path / "ran"
+    host.systems = Late
+    assert run(shell, host, "--raw-qp", "eth1", "--", "touch", str(ran)) == 143
+    assert not ran.exists()
+    assert kernel.nics[0].up
+
+
+def test_a_guardian_that_is_lost_gives_the_port_back(
+    shell: Shell, guard: Guarded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(pid: int) -> None:
+        raise guardian._no_guardian("it has ended")
+
+    monkeypatch.setattr(guard, "watch", lost)
+    kernel = furnished()
+    ran = tmp_path / "ran"
+    with pytest.raises(ManactlError) as caught:
+        run(shell, FakeHost(kernel), "--raw-qp", "eth1", "--", "touch", str(ran))
+    assert caught.value.code == "guardian"
+    assert not ran.exists()
+    assert kernel.nics[0].up
+
+
+def test_what_may_cut_the_operator_off_can_be_waived_with_a_command(
+    shell: Shell, guard: Guarded
+) -> None:
+    host = FakeHost(furnished())
+    host.other_ways = []
+    with pytest.raises(ManactlError) as caught:
+        run(shell, host, "--raw-qp", "eth1", "--", "true")
+    assert "--allow last-port" in (caught.value.hint or "")
+    assert run(shell, host, "--raw-qp", "eth1", "--allow", "last-port", "--", "true") == 0
+    with pytest.raises(ManactlError) as caught:
+        run(shell, host, "--raw-qp", "eth1", "--allow", "last-port")
+    assert "-- COMMAND" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--raw-qp", "eth1", "--"], "no command"),
+        (["--", "eth1"], "--raw-qp PORT"),
+        (["--raw-qp", "eth1", "--json", "--", "true"], "--report"),
+        (["--raw-qp", "eth1", "--nosuch", "--", "true"], "--nosuch"),
+        (["--raw-qp", "eth1", "--allow", "nosuch", "--", "true"], "nosuch"),
+    ],
+)
+def test_a_wrong_line_with_a_command_ends_with_125(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["claim", *words]) == 125
+    assert said in capsys.readouterr().err
+
+
+def test_a_report_is_about_a_command(shell: Shell) -> None:
+    with pytest.raises(UsageError):
+        shell.run(claim, FakeHost(furnished()), "--raw-qp", "eth1", "--report", "x")
+
+
+def test_a_dry_run_with_a_command_shows_the_plan_alone(
+    shell: Shell, guard: Guarded, tmp_path: Path
+) -> None:
+    kernel = furnished()
+    ran = tmp_path / "ran"
+    assert (
+        run(shell, FakeHost(kernel), "--raw-qp", "eth1", "--dry-run", "--", "touch", str(ran)) == 0
+    )
+    assert shell.lines[0] == "Plan:"
+    assert (kernel.links, ran.exists(), guard.said) == ([], False, [])
+
+
+def test_a_report_that_cannot_be_written_fails_nothing(shell: Shell, guard: Guarded) -> None:
+    line = ("--raw-qp", "eth1", "--report", "/nonexistent/report")
+    assert run(shell, FakeHost(furnished()), *line, "--", "true") == 0
+    assert any("the report is not written" in note for note in shell.notes)

@@ -1,0 +1,57 @@
+"""A descriptor that tells what happens to a file, on real files."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from manactl.look.file_events import FileEvents
+
+
+def told(events: FileEvents) -> bool:
+    return bool(select.select([events.fd], [], [], 0)[0])
+
+
+def append(path: Path) -> None:
+    with path.open("a") as file:
+        file.write("more\n")
+
+
+@pytest.mark.parametrize(
+    "act",
+    [append, Path.unlink, lambda path: path.rename(path.with_name("elsewhere"))],
+    ids=["written", "removed", "moved"],
+)
+def test_what_happens_to_the_file_is_told_once(
+    act: Callable[[Path], object], tmp_path: Path
+) -> None:
+    path = tmp_path / "file"
+    path.write_text("first\n")
+    with path.open() as kept, FileEvents(path) as events:  # a journal is open while it is removed
+        assert not told(events)
+        act(path)
+        assert told(events)
+        events.drain()
+        assert not told(events)
+        assert kept.read(1)
+
+
+def test_what_happens_beside_it_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    with FileEvents(path) as events:
+        append(tmp_path / "other")
+        assert not told(events)
+
+
+def test_a_file_that_is_not_there_is_an_error_that_leaves_nothing_open(tmp_path: Path) -> None:
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(OSError, match="No such file") as caught:
+        FileEvents(tmp_path / "none")
+    assert caught.value.errno == errno.ENOENT
+    assert os.listdir("/proc/self/fd") == before
