@@ -59,7 +59,7 @@ class Pool:
             for other in self._vms.keys() - {kernel}:
                 self._drop(other)
         if kernel not in self._vms:
-            vm = start(prefix, pair=pair)
+            vm = start(prefix, pair=pair, cpus=_cpus(kernel))
             vm.pooled = True
             try:
                 self._vms[kernel] = (vm, inventory(vm))
@@ -86,6 +86,12 @@ class Pool:
     def close(self) -> None:
         for kernel in list(self._vms):
             self._drop(kernel)
+
+
+def _cpus(kernel: str) -> int:
+    """Two where races may show, on the newest kernel; one elsewhere, which saves the host a fifth
+    of its time."""
+    return 2 if kernel == KERNELS[-1] else 1
 
 
 def kernel_key(kernel: str, *, pair: bool) -> str:
