@@ -611,7 +611,8 @@ def tally(state: PortState) -> str:
     """How much of each kind there is: "2 addresses, 5 routes"."""
     parts = []
     for kind in snapshot.Kind:
-        count = sum(not snapshot.derived(fact) for fact in state.of(kind))
+        derived = snapshot.PerShape(snapshot.derived)
+        count = sum(not derived(fact) for fact in state.of(kind))
         if count:
             parts.append(snapshot.counted(count, kind))
     if state.stacked:

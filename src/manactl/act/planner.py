@@ -265,12 +265,9 @@ def _restored(state: PortState) -> list[str]:
     found = []
     advertised = snapshot.of_router(state, state.accepted)
     theirs = {*advertised, *losses.known(state)}
+    passes = snapshot.PerShape(lambda f: snapshot.is_temporary(f) or snapshot.derived(f))
     for kind, how in ways.items():
-        facts = [
-            f
-            for f in state.of(kind)
-            if not (snapshot.is_temporary(f) or snapshot.derived(f) or f in theirs)
-        ]
+        facts = [f for f in state.of(kind) if not (passes(f) or f in theirs)]
         if facts:
             found.append(f"{snapshot.counted(len(facts), kind)} ({how})")
     if state.stacked:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from manactl.model.port import PortId
+from manactl.model.uncollected import uncollected
 from manactl.netstate import diff, loss_words, losses, members, snapshot, uppers
 from manactl.netstate.diff import Comparison, MissingFact, Obstacle
 from manactl.netstate.losses import Cause, Loss
@@ -73,6 +74,7 @@ class Restored:
     settling: Member | None = None
 
 
+@uncollected()
 def restore_ports(network: Network, wanted: Sequence[PortState], patience: float) -> list[Restored]:
     """Make each `wanted` true again, with one result for each. What the kernel makes by itself, and
     what it still refuses because something else has to come first, gets `patience` seconds."""
@@ -90,6 +92,7 @@ def restore_ports(network: Network, wanted: Sequence[PortState], patience: float
     return [work.result() for work in works]
 
 
+@uncollected()
 def compare(network: Network, wanted: PortState) -> Restored:
     """What is not as it was, as one look shows it. Nothing is set."""
     work = _Restoration(network, wanted)

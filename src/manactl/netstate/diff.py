@@ -14,6 +14,7 @@ from manactl.netstate.snapshot import (
     Fact,
     Kind,
     OtherDevice,
+    PerShape,
     PortState,
     Request,
     RouteKey,
@@ -298,13 +299,16 @@ class Comparison:
     def _row_pairs(self) -> list[tuple[Row, Row]]:
         """Each row of the snapshot that others have routes in, with what it is now."""
         wanted, now = self.wanted, self.now
+        if not wanted.rows:
+            return []
         both = {**self._have, **self._beside}
         known = self._identities((f for f in wanted.rows if f not in self._had), self.was)
         had = {**self._had, **known}
         own = {place.ifindex for place in self.places[: len(wanted.places)]}
         then = {place.ifindex for place in wanted.places}
-        is_now = rows.split(now.rows, own, both.__getitem__)
         before = rows.split(wanted.rows, then, had.__getitem__)
+        still = (fact for fact in now.rows if route_key(fact) in before)
+        is_now = rows.split(still, own, both.__getitem__)
         return [(row, is_now[key]) for key, row in before.items() if key in is_now]
 
     @property
@@ -404,16 +408,20 @@ class Comparison:
         have = {*self._have.values(), *self._beside.values()}
         strangers = self._others_by_key()
         of_router = set(self.of_router)
-        over = {f for f in wanted.facts if is_temporary(f) or expired(f, self.elapsed)} - of_router
+        over_by_now = PerShape(lambda f: is_temporary(f) or expired(f, self.elapsed))
+        over = {f for f in wanted.facts if over_by_now(f)} - of_router
         gone = {target(f) for f in (*over, *self.advertised) if f.kind is Kind.ADDRESS}
+        is_derived, on_gone_upper = PerShape(derived), PerShape(self._is_on_gone_upper)
         found = []
-        for fact in wanted.facts:
-            if fact in over or fact in of_router or (derived(fact) and _went_with(fact, gone)):
+        for fact, what in self._had.items():
+            if what in have:
                 continue
-            if self._is_on_gone_upper(fact):
+            if fact in over or fact in of_router or (is_derived(fact) and _went_with(fact, gone)):
                 continue
-            if self._had[fact] not in have:
-                found.append(MissingFact(fact, strangers.get(key(fact, self.was))))
+            if on_gone_upper(fact):
+                continue
+            instead = strangers.get(key(fact, self.was)) if strangers else None
+            found.append(MissingFact(fact, instead))
         return found
 
     def _others_by_key(self) -> dict[tuple[object, ...], Fact]:
@@ -451,10 +459,8 @@ class Comparison:
         missed = {key(missing.fact, self.was) for missing in self._absent}
         return [
             fact
-            for fact in self.now.facts
-            if not passing(fact)
-            and key(fact, self.places) not in missed
-            and self._have[fact] not in had
+            for fact, what in self._have.items()
+            if what not in had and not passing(fact) and key(fact, self.places) not in missed
         ]
 
     @cached_property
@@ -574,10 +580,12 @@ class Comparison:
         off = {u.ifindex for u in wanted.uppers if u.up and not u.carrier}
         off_now = {u.ifindex for u in now.uppers if u.up and not u.carrier}
         found = []
-        for fact in now.facts:
+        for fact, what in self._have.items():
+            if what in had:
+                continue
             on = {back[index].ifindex if index in back else -1 for index in devices_of(fact)}
             unlinked = on <= off and devices_of(fact) <= off_now
-            if self._have[fact] in had or not on:
+            if not on:
                 continue
             if fact.kind is Kind.ADDRESS:
                 attrs = rt.split(fact.body, rt.IFADDR.size)
@@ -697,7 +705,8 @@ def changes(was: PortState, now: PortState) -> list[str]:
     found += [f"sysctl {tree}: {key} changed" for tree, key in sorted(settings)]
     if was.others != now.others:
         found.append("a device that its routes name changed")
-    had, have = _told_apart(was, now), _told_apart(now, was)
+    same = was.facts == now.facts and was.related == now.related
+    had, have = ({}, {}) if same else (_told_apart(was, now), _told_apart(now, was))
     found += [f"added: {describe(f, now.names)}" for what, f in have.items() if what not in had]
     found += [f"removed: {describe(f, was.names)}" for what, f in had.items() if what not in have]
     if not found and _addresses(was) != _addresses(now):
