@@ -548,6 +548,6 @@ def header(claim: PreparedClaim, plan: Plan) -> dict[str, Any]:
         "by": claim.host.who(),
         "ports": [_of_header(port, claim.request) for port in claim.ports],
         "waived": sorted({no.code for no in claim.refusals}),
-        "plan": plan.to_json(),
+        "plan": plan.to_json(drops=False),
         "snapshot": [state.to_json() for state in plan.states],
     }

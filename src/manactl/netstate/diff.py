@@ -275,10 +275,12 @@ class Comparison:
     def missing(self) -> list[MissingFact]:
         """What was there, is not, and can be made again; or cannot, for what is there instead."""
         lost = self.lost
+        left = [one for one in self._absent if one.fact not in lost] if lost else self._absent
         return [
             MissingFact(one.fact, one.instead or self._joined_to(one.fact))
-            for one in self._absent
-            if one.fact not in lost
+            if self._has_new_neighbours(one.fact)
+            else one
+            for one in left
         ]
 
     @cached_property
@@ -286,7 +288,19 @@ class Comparison:
         """What was there, is not, and is not for us to make again."""
         found = {fact: self._known[fact] for fact, _ in self._absent if fact in self._known}
         taken: dict[int, Fact] = {}  # by id: what daemons have put there
-        daemons = [one for one in self._absent if losses.is_of_daemon(one.fact)]
+        of_daemon = PerShape(losses.is_of_daemon)
+        # Of the others of a full table nothing can be in the place.
+        daemons = [
+            one
+            for one in self._absent
+            if of_daemon(one.fact)
+            and (
+                one.instead is not None
+                or one.fact.kind is Kind.NEXTHOP
+                or nexthop_of(one.fact) is not None
+                or self._has_new_neighbours(one.fact)
+            )
+        ]
         for fact, instead in sorted(daemons, key=lambda one: rank(one.fact)):
             by = self._taken_over(fact, instead, taken)
             if by is not None and fact not in found:
@@ -356,15 +370,16 @@ class Comparison:
                 found.setdefault(route_key(fact), []).append(fact)
         return found
 
+    def _has_new_neighbours(self, fact: Fact) -> bool:
+        """Whether somebody has put a route in the row of this one."""
+        return fact.kind is Kind.ROUTE and route_key(fact) in self._anew
+
     def _joined_to(self, fact: Fact) -> Fact | None:
         """The IPv6 route that somebody has put on another device meanwhile and that the kernel would
         make one multipath route of with this one, whatever the flags of the request are."""
-        if fact.kind is not Kind.ROUTE or not self._anew:
+        if not self._has_new_neighbours(fact) or not _is_by_gateway(fact):
             return None
-        if not (theirs := self._anew.get(route_key(fact))):
-            return None
-        if not _is_by_gateway(fact):
-            return None
+        theirs = self._anew[route_key(fact)]
         found = (r for r in theirs if _is_by_gateway(r) and not passing(r))
         return next((route for route in found if not self._is_rest(route, fact)), None)
 
@@ -476,6 +491,8 @@ class Comparison:
             if is_now.ifindex < 0
         }
         nexthops = self._nexthop_obstacles(gone)
+        if not gone and not nexthops:
+            return {}
         found = {}
         for fact, _ in self.missing:
             if fact.kind is Kind.NEXTHOP:
@@ -560,11 +577,12 @@ class Comparison:
     def awaited(self) -> set[Fact]:
         """The missing routes that the kernel adds when duplicate address detection ends."""
         pending = {target(fact) for fact in self.now.facts if is_tentative(fact)}
+        if not pending:
+            return set()
         return {
             missing.fact
             for missing in self.missing
-            if pending
-            and derived(missing.fact)
+            if derived(missing.fact)
             and (not _is_local(missing.fact) or target(missing.fact) in pending)
         }
 
@@ -602,7 +620,7 @@ class Comparison:
         """The requests that bring a missing fact back, or as much of it as can be had."""
         if missing.fact in self.obstacles and not _is_divisible(missing.fact):
             return []
-        if self._joined_to(missing.fact) is not None:
+        if self._has_new_neighbours(missing.fact) and self._joined_to(missing.fact) is not None:
             return []
         return requests(missing, self.wanted, self.places, self.elapsed, self._routes)
 
@@ -861,7 +879,8 @@ def in_order(missing: Sequence[MissingFact]) -> list[MissingFact]:
     """
     six = [one for one in missing if is_ipv6_address(one.fact)]
     rest = [one for one in missing if not is_ipv6_address(one.fact)]
-    ranks = {one.fact: rank(one.fact) for one in missing}
+    ranked = PerShape(rank)
+    ranks = {one.fact: ranked(one.fact) for one in missing}
     # The routes of a row keep their order: all come as late as the last of them.
     by_row: dict[RouteKey, list[Fact]] = {}
     for one in rest:

@@ -56,12 +56,13 @@ class Fact:
     No dataclass: a full table makes a hundred thousand of these, and compares them many times.
     """
 
-    __slots__ = ("_shape", "body", "kind")
+    __slots__ = ("_shape", "body", "key", "kind")
 
     def __init__(self, kind: Kind, body: bytes, shape: rt.Shape | None = None) -> None:
         self.kind = kind
         self.body = body
         self._shape = shape
+        self.key: RouteKey | None = None  # route_key()'s
 
     def __eq__(self, other: object) -> bool:
         if self is other:
@@ -363,7 +364,9 @@ def select(
         cloned, six, ours, by_nexthop, row = of_shape
         if cloned:
             continue
-        key = (row, dst)
+        key = fact.key
+        if key is None:
+            key = fact.key = (row, dst)
         routes.append(fact)
         keys.append(key)
         if ours or by_nexthop:
@@ -415,8 +418,11 @@ class _RouteShape(NamedTuple):
 
 def route_key(route: Fact) -> RouteKey:
     """What the routes of one row have in common: of them the kernel takes the first that works."""
-    rest, _, dst = route.shape
-    return (_row_of(rest), dst)
+    found = route.key
+    if found is None:
+        rest, _, dst = route.shape
+        found = route.key = (_row_of(rest), dst)
+    return found
 
 
 # fe80::/64 and ff00::/8 are on every device: who sends there names the device.
