@@ -17,6 +17,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from manactl.model.port import PortId
 from manactl.model.uncollected import uncollected
+from manactl.netstate import packed
 from manactl.netstate.blueprints import Blueprint
 from manactl.netstate.link_settings import LinkSettings
 from manactl.netstate.members import Member
@@ -276,20 +277,25 @@ class PortState:
         )
 
 
-def _facts_to_json(facts: Collection[Fact], names: Mapping[int, str]) -> list[dict[str, str]]:
-    return [
-        {
-            "kind": str(fact.kind),
-            "text": words,
-            "message": base64.b64encode(fact.body).decode(),
-        }
-        for fact, words in zip(facts, describe_all(facts, names), strict=True)
-    ]
+# In journals: never to be given to another kind.
+_CODES = {Kind.ADDRESS: 0, Kind.NEXTHOP: 1, Kind.ROUTE: 2, Kind.NEIGHBOUR: 3}
+_OF_CODE = {code: kind for kind, code in _CODES.items()}
 
 
-def _facts_from_json(rows: Iterable[Mapping[str, Any]]) -> tuple[Fact, ...]:
+def _facts_to_json(facts: Collection[Fact], names: Mapping[int, str]) -> dict[str, Any]:
+    """What they are in words, for people, and the messages."""
+    return {
+        "text": list(describe_all(facts, names)),
+        "messages": packed.pack((_CODES[fact.kind], fact.body) for fact in facts),
+    }
+
+
+def _facts_from_json(data: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> tuple[Fact, ...]:
+    """ValueError or KeyError for what are no facts. Earlier journals have an object for each."""
+    if isinstance(data, Mapping):
+        return tuple(Fact(_OF_CODE[code], body) for code, body in packed.unpack(data["messages"]))
     return tuple(
-        Fact(Kind(row["kind"]), base64.b64decode(row["message"], validate=True)) for row in rows
+        Fact(Kind(row["kind"]), base64.b64decode(row["message"], validate=True)) for row in data
     )
 
 
@@ -347,41 +353,36 @@ def select(
     ]
     nexthops, ids = _nexthops(dumps.nexthops, devices)
     facts += nexthops
-    routes: list[Fact] = []
-    keys: list[RouteKey] = []
+    beside: list[tuple[RouteKey, bytes, Fact | None]] = []  # what may be in one of the rows
     mine: set[RouteKey] = set()
     shared: set[RouteKey] = set()
     shapes: dict[bytes, _RouteShape] = {}
     used: set[bytes] = set()  # shapes of the facts and rows
     for body in dumps.routes:
         fact = known.get(body)
-        if fact is None:
-            fact = Fact(Kind.ROUTE, body, rt.Shape.of(body))
-        rest, _, dst = fact.shape
+        rest, _, dst = shape = rt.Shape.of(body) if fact is None else fact.shape
         of_shape = shapes.get(rest)
         if of_shape is None:
             of_shape = shapes[rest] = _RouteShape.of(rest, devices, ids)
         cloned, six, ours, by_nexthop, row = of_shape
         if cloned:
             continue
-        key = fact.key
-        if key is None:
-            key = fact.key = (row, dst)
-        routes.append(fact)
-        keys.append(key)
+        key = (row, dst)
         if ours or by_nexthop:
+            fact = fact or Fact(Kind.ROUTE, body, shape)
+            fact.key = key
             facts.append(fact)
             used.add(rest)
+        if also is None or key in also:
+            beside.append((key, body, fact))
         if not (six and dst.startswith(_EVERYWHERE)):
             if key in mine or not ours:
                 shared.add(key)
             if ours:
                 mine.add(key)
     wanted = mine & shared if also is None else also
-    rows = (
-        tuple(fact for fact, key in zip(routes, keys, strict=True) if key in wanted)
-        if wanted
-        else ()
+    rows = tuple(
+        fact or Fact(Kind.ROUTE, body) for key, body, fact in beside if wanted and key in wanted
     )
     used.update(fact.shape.rest for fact in rows)
     named = {device for rest in used for device in rt.ifindexes(rest)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import random
@@ -76,8 +77,8 @@ def test_what_the_journal_says_of_it_can_be_read() -> None:
     }  # fmt: skip
     assert (data["ifindex"], data["ifname"], data["up"]) == (3, "eth1", True)
     assert (data["carrier"], data["taken"]) == (False, 100.5)
-    assert data["facts"][0]["text"] == "nexthop id 10 dev eth1"
-    assert data["related"][0]["text"] == "nexthop id 12 dev other0"
+    assert data["facts"]["text"][0] == "nexthop id 10 dev eth1"
+    assert data["related"]["text"][0] == "nexthop id 12 dev other0"
     assert snapshot.port_from_json({**data["port"], "permanent_mac": None}).permanent_mac is None
 
 
@@ -264,6 +265,27 @@ def test_devices_of_facts() -> None:
     assert snapshot.devices_of(nexthop(10, 6)) == {6}
     assert snapshot.devices_of(nexthop(20, None, (10,))) == set()
     assert snapshot.devices_of(multipath(7, 8)) == {7, 8}
+
+
+def test_an_earlier_journal_is_read() -> None:
+    """It had an object for each fact."""
+    facts = (address("10.0.0.2", 24), nexthop(10), multipath(3, 5), neighbour("10.0.0.5"))
+    full = state(*facts, related=(nexthop(12, 5),), rows=(multipath(3, 5),))
+    data = json.loads(json.dumps(full.to_json()))
+    for name in ("facts", "related", "rows"):
+        data[name] = [
+            {
+                "kind": str(fact.kind),
+                "text": "",
+                "message": base64.b64encode(fact.body).decode(),
+            }
+            for fact in getattr(full, name)
+        ]
+    again = PortState.from_json(data)
+    assert (again, again.related, again.rows) == (full, full.related, full.rows)
+    for name in ("related", "rows"):
+        del data[name]  # by one that did not know of these
+    assert (PortState.from_json(data).facts, PortState.from_json(data).rows) == (facts, ())
 
 
 def test_rows_have_ours_and_others_in_the_kernels_order() -> None:
