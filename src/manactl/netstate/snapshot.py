@@ -218,11 +218,10 @@ class PortState:
         """Addresses and routes of the port itself and of the synthetic netdev above it, not of
         what is stacked on these."""
         mine = {self.ifindex} | ({self.synthetic.ifindex} if self.synthetic else set())
-        return tuple(
-            fact
-            for fact in self.facts
-            if fact.kind in (Kind.ADDRESS, Kind.ROUTE) and not mine.isdisjoint(devices_of(fact))
+        is_own = PerShape(
+            lambda f: f.kind in (Kind.ADDRESS, Kind.ROUTE) and not mine.isdisjoint(devices_of(f))
         )
+        return tuple(fact for fact in self.facts if is_own(fact))
 
     def of(self, kind: Kind) -> tuple[Fact, ...]:
         return tuple(fact for fact in self.facts if fact.kind is kind)
