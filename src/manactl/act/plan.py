@@ -25,7 +25,7 @@ from manactl.netstate.blueprints import Blueprint
 from manactl.netstate.ethtool_settings import Command
 from manactl.netstate.link_settings import LinkSettings
 from manactl.netstate.losses import Cause
-from manactl.netstate.snapshot import PortState, Request
+from manactl.netstate.snapshot import Fact, PortState, Request, describe_all
 from manactl.netstate.uppers import UpperState
 from manactl.wire import rtmsg as rt
 from manactl.wire.uverbs import ProofOutcome
@@ -543,7 +543,7 @@ class Plan:
     ports: tuple[PortId, ...]
     steps: tuple[Step, ...]
     stops: tuple[str, ...] = ()  # traffic and users that stop
-    drops: tuple[str, ...] = ()  # what the kernel drops
+    dropped: tuple[tuple[Sequence[Fact], Mapping[int, str]], ...] = ()  # by the kernel, with names
     restores: tuple[str, ...] = ()  # what release restores
     lost: tuple[str, ...] = ()  # what cannot be restored
     notes: tuple[str, ...] = ()
@@ -555,14 +555,22 @@ class Plan:
     def states(self) -> tuple[PortState, ...]:
         return tuple(step.state for step in self.steps if isinstance(step, KeepState))
 
-    def to_json(self) -> dict[str, Any]:
+    @property
+    def drops(self) -> tuple[str, ...]:
+        """What the kernel drops, in words. Of a full table these take longer than all the rest, so
+        they are made when somebody asks for them."""
+        described = (describe_all(facts, names) for facts, names in self.dropped)
+        return tuple(line for lines in described for line in lines)
+
+    def to_json(self, *, drops: bool = True) -> dict[str, Any]:
+        """`drops`: with what the kernel drops, which a journal has in its snapshot."""
         return {
             "schema": SCHEMA,
             "verb": self.verb,
             "ports": [snapshot.port_to_json(port) for port in self.ports],
             "steps": [{**step.to_json(), "text": step.describe()} for step in self.steps],
             "stops": list(self.stops),
-            "drops": list(self.drops),
+            **({"drops": list(self.drops)} if drops else {}),
             "restores": list(self.restores),
             "lost": list(self.lost),
             "notes": list(self.notes),
@@ -611,7 +619,8 @@ def tally(state: PortState) -> str:
     """How much of each kind there is: "2 addresses, 5 routes"."""
     parts = []
     for kind in snapshot.Kind:
-        count = sum(not snapshot.derived(fact) for fact in state.of(kind))
+        derived = snapshot.PerShape(snapshot.derived)
+        count = sum(not derived(fact) for fact in state.of(kind))
         if count:
             parts.append(snapshot.counted(count, kind))
     if state.stacked:

@@ -42,7 +42,7 @@ def claim(
     keeps: list[Step] = []
     acts: list[Step] = []
     stops, restores, lost, notes = [], [], [], []
-    drops: list[str] = []
+    drops: list[tuple[list[Fact], dict[int, str]]] = []
     listeners: list[Listener] = []
     for status, state, around in ports:
         name = state.main
@@ -75,7 +75,7 @@ def claim(
                 for one in around.fabric or ()
                 if one.matters and one.remaining is not None
             ]
-            drops += snapshot.describe_all(_dropped(state, to_uio=to_uio), state.names)
+            drops.append((_dropped(state, to_uio=to_uio), state.names))
             restores.append(f"{name} set up, its carrier awaited")
             if state.synthetic is not None and state.synthetic.up:
                 vf = state.ifname
@@ -265,12 +265,9 @@ def _restored(state: PortState) -> list[str]:
     found = []
     advertised = snapshot.of_router(state, state.accepted)
     theirs = {*advertised, *losses.known(state)}
+    passes = snapshot.PerShape(lambda f: snapshot.is_temporary(f) or snapshot.derived(f))
     for kind, how in ways.items():
-        facts = [
-            f
-            for f in state.of(kind)
-            if not (snapshot.is_temporary(f) or snapshot.derived(f) or f in theirs)
-        ]
+        facts = [f for f in state.of(kind) if not (passes(f) or f in theirs)]
         if facts:
             found.append(f"{snapshot.counted(len(facts), kind)} ({how})")
     if state.stacked:

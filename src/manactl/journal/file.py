@@ -25,6 +25,7 @@ from manactl.journal import interrupted
 from manactl.journal import state_dir as statedir
 from manactl.model.claim import ClaimSummary, NetnsId
 from manactl.model.port import ClaimInfo, PortId
+from manactl.model.uncollected import uncollected
 
 SCHEMA = "manactl.journal/1"
 _FAMILY, _VERSION = SCHEMA.split("/")
@@ -333,6 +334,7 @@ def _useless(path: Path, what: str) -> JournalError:
     )
 
 
+@uncollected()
 def parse(data: bytes, path: Path) -> Content:
     """Check and read a whole journal. JournalError unless every complete line is right."""
     try:

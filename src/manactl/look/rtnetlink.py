@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING, Self
 
 from manactl.look import stacked_links
 from manactl.model.port import PortId
+from manactl.model.uncollected import uncollected
 from manactl.netstate import blueprints, members, tc_objects
 from manactl.netstate.blueprints import Blueprint
 from manactl.netstate.link_settings import LinkSettings, Qdisc, of_link, of_survivor, qdiscs
 from manactl.netstate.members import Member
 from manactl.netstate.snapshot import (
     Dumps,
+    Fact,
+    Kind,
     OtherDevice,
     PortState,
     Request,
@@ -65,6 +68,7 @@ class Rtnl:
 
     def __init__(self) -> None:
         self._socket = NetlinkSocket(NETLINK_ROUTE)
+        self._routes: dict[bytes, Fact] = {}  # of the last capture, by their bytes
 
     def __enter__(self) -> Self:
         return self
@@ -145,6 +149,7 @@ class Rtnl:
     def _dump(self, kind: int, body: bytes) -> list[bytes]:
         return [message.body for message in self._socket.dump(kind, body)]
 
+    @uncollected()
     def capture(
         self,
         port: PortId,
@@ -171,7 +176,9 @@ class Rtnl:
             if other.ifindex not in devices
         ]
         dumps = self.dumps()
-        selected = select(dumps, devices, rows)
+        selected = select(dumps, devices, rows, self._routes)
+        found = (*selected.facts, *selected.rows)
+        self._routes = {fact.body: fact for fact in found if fact.kind is Kind.ROUTE}
         beside = related(dumps, selected.facts, nexthops)
         return PortState(
             port,

@@ -348,7 +348,7 @@ def rdma_users(
 
 
 def _rdma_users(rdma: RdmaPort, nldev: RdmaNetlink, proc: Path) -> tuple[RdmaUser, ...]:
-    index = {device.name: device.index for device in nldev.devices()}
+    index = {device.name: device.dev_index for device in nldev.devices()}
     others = {other.rpartition("/")[0] for other in rdma.others}
     found = []
     for name in sorted({rdma.device, *others}):
