@@ -13,9 +13,12 @@ import os
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from manactl.netstate.link_settings import LinkSettings, Qdisc
+
+if TYPE_CHECKING:
+    from tests.unit.manager import FakeManager
 
 ADDRESS, ROUTE, NEIGHBOUR, NEXTHOP = "address", "route", "neighbour", "nexthop"
 NEW = {20: ADDRESS, 24: ROUTE, 28: NEIGHBOUR, 104: NEXTHOP}
@@ -231,6 +234,7 @@ class Kernel:
         self.nics = list(nics) or [Nic()]
         self.synthetics = list(synthetics)
         self.log: list[str] = []
+        self.managers: list[FakeManager] = []  # programs that configure its netdevs
         self.takes_network = False  # uio_hv_generic: the class was written to its new_id
         self.messages: list[Message] = []
         self.clock = 1000.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from manactl.act import anew
+from manactl.act.hold import HoldManager
 from manactl.act.plan import (
     PATIENCE,
     KeepState,
@@ -15,7 +16,7 @@ from manactl.act.plan import (
     Step,
 )
 from manactl.act.uio import BindUio
-from manactl.decide import daemon_words, port_notes, port_words, refusal_words
+from manactl.decide import daemon_words, holds, port_notes, port_words, refusal_words
 from manactl.decide.refusal import Refusal
 from manactl.model.port import PortId, PortStatus
 from manactl.netstate import loss_words, losses, snapshot
@@ -36,10 +37,11 @@ def claim(
 
     First comes what may wait for long and touches nothing, the proof of ports that are down. What
     is on the others is held against the kernel before any of them goes down, since they share
-    routes and nexthops.
+    routes and nexthops, and before a network manager lets go of them.
     """
     waits: list[Step] = []
     keeps: list[Step] = []
+    held: list[Step] = []
     acts: list[Step] = []
     stops, restores, lost, notes = [], [], [], []
     drops: list[str] = []
@@ -49,6 +51,7 @@ def claim(
         to_uio = status.id in uio
         if state.in_use or to_uio:
             keeps.append(KeepState(state))
+            held += [HoldManager(status.id, hold) for hold in holds.wanted(status, around)]
             acts += _set_down(status, state)
         if to_uio:
             acts += _to_uio(status)
@@ -82,6 +85,7 @@ def claim(
                 how = "set down again, as it was" if not state.up else "carries its traffic again"
                 restores.append(f"{vf}, which hv_netvsc opens with it, {how}")
                 notes += [] if to_uio else [_BOTH_DOWN.format(name=name, vf=vf)]
+            restores += _given_back(status, around)
             restores += _restored(state)
             lost.append(
                 f"NAT (masquerade) connections through {name}: the kernel drops their conntrack "
@@ -92,17 +96,13 @@ def claim(
             lost += _not_ours(around)
         else:
             notes.append(f"{name} is down already: nothing to restore, it stays down at release")
-        if status.rdma is not None:
-            proof = ProveFree(status.id, status.rdma.device, status.rdma.port)
-            (acts if state.in_use or to_uio else waits).append(proof)
-        notes += _daemons(around, name)
-        if danger := port_notes.below_a_bond(status):
-            notes.append(port_words.note(danger))
+        (acts if state.in_use or to_uio else waits).extend(_proof(status))
+        notes += [*_daemons(around, name), *_below_a_bond(status)]
     stops += [f"{r.label}: {refusal_words.message(r)} (allowed: {r.code})" for r in waived]
     return Plan(
         "claim",
         tuple(status.id for status, _, _ in ports),
-        (*waits, *keeps, *acts),
+        (*waits, *keeps, *held, *acts),
         tuple(stops),
         tuple(drops),
         tuple(restores),
@@ -142,6 +142,18 @@ def _dropped(state: PortState, *, to_uio: bool) -> list[Fact]:
     if to_uio:
         return [fact for fact in state.facts if not snapshot.derived(fact)]
     return losses.dropped(state)
+
+
+def _proof(status: PortStatus) -> list[Step]:
+    rdma = status.rdma
+    return [] if rdma is None else [ProveFree(status.id, rdma.device, rdma.port)]
+
+
+def _given_back(status: PortStatus, around: Surroundings) -> list[str]:
+    return [
+        f"what {hold.manager} configures on {hold.names}: by itself, first; then what is missing"
+        for hold in holds.wanted(status, around)
+    ]
 
 
 def _set_down(status: PortStatus, state: PortState) -> list[Step]:
@@ -247,6 +259,11 @@ def _daemons(around: Surroundings, name: str) -> list[str]:
         for daemon in around.daemons or ()
         if daemon.name not in theirs
     ]
+
+
+def _below_a_bond(status: PortStatus) -> list[str]:
+    danger = port_notes.below_a_bond(status)
+    return [port_words.note(danger)] if danger else []
 
 
 def _carries(state: PortState) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from manactl.decide import kernel_bugs
+from manactl.decide import holds, kernel_bugs
 from manactl.decide import refusal as why
 from manactl.decide.codes import Code
 from manactl.decide.refusal import Refusal, Source, Unread, refusal
@@ -193,11 +193,18 @@ def guard_packet_sockets(port: PortStatus, around: Surroundings) -> Refusal | No
 
 
 def guard_manager(port: PortStatus, around: Surroundings) -> Refusal | None:
-    """A running network manager manages the port: it may open it again, or flush it."""
+    """A running network manager manages the port, and cannot be kept off it: it may open it again,
+    or flush it."""
     if around.managers is None:
         return refusal(port, Code.MANAGER, Unread(Source.MANAGERS))
-    hits = tuple(manager for manager in around.managers if manager.managed is not False)
-    return refusal(port, Code.MANAGER, why.Managers(hits)) if hits else None
+    held = {hold.manager for hold in holds.wanted(port, around)}
+    hits = tuple(
+        manager
+        for manager in around.managers
+        if manager.managed is not False and manager.name not in held
+    )
+    obstacles = tuple(holds.obstacle(manager, port, around) for manager in hits)
+    return refusal(port, Code.MANAGER, why.Managers(hits, obstacles)) if hits else None
 
 
 def guard_sockets(port: PortStatus, around: Surroundings) -> Refusal | None:

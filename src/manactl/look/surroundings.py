@@ -14,6 +14,7 @@ from typing import TypeVar
 from manactl.look import (
     conntrack,
     fabric,
+    held_links,
     ipsec,
     managers,
     netdevs,
@@ -23,6 +24,7 @@ from manactl.look import (
     tunnels,
     upper_devices,
 )
+from manactl.look.bus import Bus
 from manactl.look.pyroute2_links import DecodedLink
 from manactl.look.rtnetlink import Rtnl
 from manactl.look.upper_devices import CARRIED, WHOLE, Chains, Found, View
@@ -75,6 +77,7 @@ class Sources:
     etc: Path = Path("/etc")
     policies: Callable[[], Sequence[Policy]] = ipsec.live
     nftables: Callable[[int, Path], tuple[str, ...]] = redirects.nftables
+    bus: Bus = Bus()  # noqa: RUF009 - it has no state
 
     @property
     def manager_files(self) -> managers.Roots:
@@ -126,6 +129,9 @@ def gather(
     who_manages = _try(
         lambda: managers.find({**names, ifindex: state.ifname}, sources.manager_files)
     )
+    if who_manages is not None:
+        asked = held_links.asked(who_manages.managers, sources.bus, alone=state.alone)
+        who_manages = replace(who_manages, managers=asked)
     who = _try(lambda: sockets.owners_of(inodes, sources.proc))
     return Surroundings(
         state=state,

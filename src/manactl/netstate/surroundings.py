@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from manactl.netstate.held import HeldLink
 from manactl.netstate.snapshot import PortState
 from manactl.netstate.uppers import NETVSC, RESTORABLE
 
@@ -192,12 +193,21 @@ class RdmaUser:
 
 @dataclass(frozen=True, slots=True)
 class Manager:
-    """A network manager, and whether it manages the port (None: it does not say)."""
+    """A network manager, and whether it manages the port, or an upper of it (None: it does not
+    say).
+
+    `link` is what it has answered of that netdev: it can let go of it. `silent` is why it has not
+    answered; both are None where a manager is not asked.
+    """
 
     name: str
     process: Process | None  # None: one that has no process, as ifupdown
     managed: bool | None
     source: str
+    netdev: str = ""
+    ifindex: int = 0
+    link: HeldLink | None = None
+    silent: str | None = None
 
 
 class Does(enum.Enum):

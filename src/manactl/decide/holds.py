@@ -1,0 +1,55 @@
+"""Which managers can let go of a port's netdevs while it is claimed, and why others cannot. Pure."""
+
+from __future__ import annotations
+
+import enum
+
+from manactl.model.port import PortStatus
+from manactl.netstate.held import Hold
+from manactl.netstate.surroundings import Manager, Surroundings
+
+# Devices that bring several together: their manager moves ports in and out of them.
+_MASTERS = frozenset({"bond", "bridge", "team", "vrf"})
+
+
+class NoHold(enum.Enum):
+    """Why a manager is not kept off a netdev."""
+
+    NO_WAY = enum.auto()  # it has none, or none that is known here
+    SILENT = enum.auto()  # it does not answer
+    MEMBER = enum.auto()  # the netdev is in a bond, bridge, team or VRF, or is one
+    DOWN = enum.auto()  # the port is down already: given back, it would be opened
+
+
+def obstacle(manager: Manager, port: PortStatus, around: Surroundings) -> NoHold | None:
+    """Why this manager, which manages the port or an upper of it, is not kept off; None when it
+    can be."""
+    if manager.silent is not None:
+        return NoHold.SILENT
+    if manager.link is None:
+        return NoHold.NO_WAY
+    state = around.state
+    if state is None or not state.in_use:
+        return NoHold.DOWN
+    below = port.upper is not None and port.pair is None
+    if below or state.member is not None or _kind(manager.netdev, around) in _MASTERS:
+        return NoHold.MEMBER
+    return None
+
+
+def _kind(netdev: str, around: Surroundings) -> str | None:
+    return next((one.kind for one in around.uppers or () if one.name == netdev), None)
+
+
+def wanted(port: PortStatus, around: Surroundings) -> list[Hold]:
+    """The holds of a claim of this port, one for each manager that can let go of all that it has
+    there; where one netdev stays with a manager, all of them do."""
+    mine = [one for one in around.managers or () if one.managed is not False]
+    found: list[Hold] = []
+    for name in dict.fromkeys(one.name for one in mine):
+        theirs = [one for one in mine if one.name == name]
+        links = [one.link for one in theirs if one.link is not None]
+        if not any(obstacle(one, port, around) for one in theirs):
+            key = f"{port.id.pci}-{port.id.port}".replace(":", "-")
+            found.append(Hold(name, key, tuple(links)))
+    return found
