@@ -93,7 +93,7 @@ def claim(
             )
             lost += _temporary(state)
             lost += [loss_words.text(loss, state.names) for loss in losses.coming(state)]
-            lost += _not_ours(around)
+            lost += _not_ours(status, around)
         else:
             notes.append(f"{name} is down already: nothing to restore, it stays down at release")
         (acts if state.in_use or to_uio else waits).extend(_proof(status))
@@ -236,13 +236,14 @@ def _sent_by_others(name: str, around: Surroundings) -> list[str]:
     return found
 
 
-def _not_ours(around: Surroundings) -> list[str]:
+def _not_ours(status: PortStatus, around: Surroundings) -> list[str]:
     """What nobody can restore but its owner."""
     found = [
         f"packet sockets{f' on {sock.netdev}' if sock.netdev else ''}"
         f" ({', '.join(map(str, sock.processes)) or 'of a process that is not visible'}): they get "
         "ENETDOWN or fall silent until their program opens them again"
         for sock in around.packet_sockets or ()
+        if not holds.of_held(sock.processes, status, around)
     ]
     return found + [
         f"what the kernel drops of {upper}: restore it there"

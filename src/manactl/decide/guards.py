@@ -187,9 +187,12 @@ def guard_packet_sockets(port: PortStatus, around: Surroundings) -> Refusal | No
     """AF_PACKET users (DHCP clients, lldpd, tcpdump) bound to the port get ENETDOWN."""
     if around.packet_sockets is None or around.state is None:
         return refusal(port, Code.PACKET_SOCKETS, Unread(Source.PACKET_SOCKETS))
-    if not around.packet_sockets or not around.state.in_use:
+    hits = tuple(
+        one for one in around.packet_sockets if not holds.of_held(one.processes, port, around)
+    )
+    if not hits or not around.state.in_use:
         return None
-    return refusal(port, Code.PACKET_SOCKETS, why.PacketSockets(around.packet_sockets))
+    return refusal(port, Code.PACKET_SOCKETS, why.PacketSockets(hits))
 
 
 def guard_manager(port: PortStatus, around: Surroundings) -> Refusal | None:
@@ -212,6 +215,7 @@ def guard_sockets(port: PortStatus, around: Surroundings) -> Refusal | None:
     hits = _at_risk(around, around.sockets)
     if hits is None:
         return refusal(port, Code.SOCKETS, Unread(Source.SOCKETS))
+    hits = tuple(one for one in hits if not holds.of_held(one.processes, port, around))
     return refusal(port, Code.SOCKETS, why.Sockets(hits)) if hits else None
 
 

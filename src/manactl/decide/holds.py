@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Collection
 
 from manactl.model.port import PortStatus
 from manactl.netstate.held import Hold
-from manactl.netstate.surroundings import Manager, Surroundings
+from manactl.netstate.surroundings import Manager, Process, Surroundings
 
 # Devices that bring several together: their manager moves ports in and out of them.
 _MASTERS = frozenset({"bond", "bridge", "team", "vrf"})
@@ -39,6 +40,14 @@ def obstacle(manager: Manager, port: PortStatus, around: Surroundings) -> NoHold
 
 def _kind(netdev: str, around: Surroundings) -> str | None:
     return next((one.kind for one in around.uppers or () if one.name == netdev), None)
+
+
+def of_held(processes: Collection[Process], port: PortStatus, around: Surroundings) -> bool:
+    """Whether a socket of these processes is a manager's alone that lets go of the port, as those of
+    its DHCP client are: it makes others when it gets the port back."""
+    held = {hold.manager for hold in wanted(port, around)}
+    pids = {one.process.pid for one in around.managers or () if one.process and one.name in held}
+    return bool(processes) and all(process.pid in pids for process in processes)
 
 
 def wanted(port: PortStatus, around: Surroundings) -> list[Hold]:

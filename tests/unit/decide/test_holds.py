@@ -12,8 +12,8 @@ from manactl.decide.holds import NoHold
 from manactl.model.port import Upper
 from manactl.netstate.held import HeldLink, Hold
 from manactl.netstate.members import Member
-from manactl.netstate.surroundings import Manager
-from tests.unit.decide.scene import PROBER, STATUS, VLAN, around, state
+from manactl.netstate.surroundings import Manager, PacketSocket, Process
+from tests.unit.decide.scene import PROBER, STATUS, UDP4, VLAN, around, state
 
 LINK = HeldLink("eth1", 3, None, None, True)
 ABOVE = HeldLink("vlan7", 9, None, None, True)
@@ -74,6 +74,24 @@ def test_below_a_master_and_below_a_synthetic_netdev() -> None:
     pair = STATUS._replace(upper=Upper("eth0", "netvsc", "uuid", "vf"))
     assert holds.obstacle(HAS, below_bond, around()) is NoHold.MEMBER
     assert holds.obstacle(HAS, pair, around()) is None
+
+
+def test_the_sockets_of_a_manager_that_lets_go_are_no_obstacle() -> None:
+    """Its DHCP client has one of each kind."""
+    other = Process(78, "dhclient")
+    lease = dataclasses.replace(UDP4, processes=(PROBER,))
+    here = around(managers=(HAS,), packet_sockets=(PacketSocket(1, (PROBER,)),), sockets=(lease,))
+    assert guards.guard_packet_sockets(STATUS, here) is None
+    assert guards.guard_sockets(STATUS, here) is None
+    for processes in ((), (other,), (PROBER, other)):
+        lease = dataclasses.replace(UDP4, processes=processes)
+        more = dataclasses.replace(
+            here, packet_sockets=(PacketSocket(1, processes),), sockets=(lease,)
+        )
+        assert guards.guard_packet_sockets(STATUS, more) is not None
+        assert guards.guard_sockets(STATUS, more) is not None
+    stays = dataclasses.replace(here, managers=(dataclasses.replace(HAS, link=None),))
+    assert guards.guard_packet_sockets(STATUS, stays) is not None
 
 
 def test_where_one_netdev_stays_all_stay() -> None:
