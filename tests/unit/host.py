@@ -45,6 +45,7 @@ from manactl.model.port import (
     Report,
     Upper,
 )
+from manactl.netstate.beside import Beside
 from manactl.netstate.blueprints import Blueprint
 from manactl.netstate.ethtool_settings import Command
 from manactl.netstate.held import Hold
@@ -259,6 +260,9 @@ class FakeSystem:
                 manager.reload()
         return manager.running
 
+    def beside(self) -> tuple[Beside, ...]:
+        return tuple(self.kernel.beside)
+
     def is_held(self, hold: Hold) -> bool:
         return hold.key in self._manager(hold).files
 
@@ -341,6 +345,7 @@ class FakeSystem:
             for one in self.kernel.nics
             if one.up and one.cable and one.ifindex not in claimed and self._reachable(one)
         ) + tuple(self.host.other_ways)
+        values["beside"] = tuple(self.kernel.beside)
         values["managers"] = tuple(self._managers(state)) if state is not None else None
         if state is None:
             values = dict.fromkeys(values)

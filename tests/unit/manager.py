@@ -62,6 +62,8 @@ class FakeManager:
             self.done_at[name] = self.kernel.clock + self.needs
 
     def _configure(self, device: Nic | Synthetic) -> None:
+        if self.name == "systemd-networkd":
+            self.kernel.beside.clear()  # nothing of that is its own here
         mine = [Message.parse(kind, body) for kind, body in self.own[device.name]]
         for one in list(self.kernel.messages):
             foreign = one.kind in (ADDRESS, ROUTE) and one.device == device.ifindex

@@ -7,15 +7,16 @@ comes back from the snapshot.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from manactl.act.plan import StepFailed, System, Undone
 from manactl.act.restore import Lost, Restored, until
 from manactl.model.port import Evidence, PortId
-from manactl.netstate import snapshot
-from manactl.netstate.held import Hold
+from manactl.netstate import beside, snapshot
+from manactl.netstate.beside import Beside
+from manactl.netstate.held import NETWORKD, Hold
 from manactl.netstate.losses import Cause
 
 SETTLES = 30.0  # s for a manager to configure a netdev again, DHCP included
@@ -57,22 +58,36 @@ class HoldManager:
     def undo(self, system: System) -> Undone:
         start = system.monotonic()
         try:
+            # With what has come since the claim: it would delete that, too.
+            kept = self._kept(system)
             runs = system.lift_hold(self.hold)
         except OSError as error:
             raise self._failed(self.undo_title, error) from error
+        left = self._await(system, runs=runs)
         facts: dict[str, object] = {"manager": self.hold.manager, "manager_ms": None}
-        if not runs:
-            return self._left(f"{self.hold.manager} does not run any more", facts)
-        if not until(system, lambda: not system.unsettled(self.hold), SETTLES):
-            names = ", ".join(system.unsettled(self.hold))
-            why = f"{self.hold.manager} has not configured {names} again within {SETTLES:.0f} s"
-            return self._left(why, facts)
-        facts["manager_ms"] = round((system.monotonic() - start) * 1000, 1)
-        return Undone(facts=facts)
+        if left is None:
+            facts["manager_ms"] = round((system.monotonic() - start) * 1000, 1)
+        again, residue = _put_back(kept, system)
+        if again:
+            facts["put_back"] = again
+        # No second attempt of ours would change what it has not done.
+        lost = () if left is None else (Lost(Cause.MANAGER, left),)
+        return Undone(Restored(residue=residue, lost=lost), facts)
 
-    def _left(self, why: str, facts: Mapping[str, object]) -> Undone:
-        """No second attempt of ours would change it; the snapshot is restored all the same."""
-        return Undone(Restored(lost=(Lost(Cause.MANAGER, why),)), facts)
+    def _kept(self, system: System) -> tuple[Beside, ...]:
+        """What is put back when it is missing, in the manager's way or not: of old or of now."""
+        if self.hold.manager != NETWORKD:
+            return ()
+        return (*self.hold.beside, *system.beside())
+
+    def _await(self, system: System, *, runs: bool) -> str | None:
+        """Until the manager has configured everything again; what it has not, in words."""
+        if not runs:
+            return f"{self.hold.manager} does not run any more"
+        if until(system, lambda: not system.unsettled(self.hold), SETTLES):
+            return None
+        names = ", ".join(system.unsettled(self.hold))
+        return f"{self.hold.manager} has not configured {names} again within {SETTLES:.0f} s"
 
     def _failed(self, what: str, error: OSError) -> StepFailed:
         return StepFailed(
@@ -94,3 +109,16 @@ class HoldManager:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> HoldManager:
         return cls(snapshot.port_from_json(data["port"]), Hold.from_json(data))
+
+
+def _put_back(kept: Sequence[Beside], system: System) -> tuple[list[str], tuple[str, ...]]:
+    """Make again what is missing; what was made, and what was not with the reason of each."""
+    made, residue = [], []
+    for one in beside.missing(kept, system.beside()) if kept else ():
+        try:
+            system.send(beside.request(one))
+        except OSError as error:
+            residue.append(f"{beside.text(one)} ({error.strerror or error})")
+        else:
+            made.append(beside.text(one))
+    return made, tuple(residue)

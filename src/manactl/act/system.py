@@ -34,6 +34,7 @@ from manactl.model.port import (
     PortStatus,
     Report,
 )
+from manactl.netstate.beside import Beside
 from manactl.netstate.blueprints import Blueprint
 from manactl.netstate.ethtool_settings import Command
 from manactl.netstate.held import Hold
@@ -181,6 +182,9 @@ class LiveSystem:
 
     def lift_hold(self, hold: Hold) -> bool:
         return self._holds.lift(hold)
+
+    def beside(self) -> tuple[Beside, ...]:
+        return self.rtnl.beside()
 
     def is_held(self, hold: Hold) -> bool:
         return self._holds.is_held(hold)

@@ -6,7 +6,9 @@ import enum
 from collections.abc import Collection
 
 from manactl.model.port import PortStatus
-from manactl.netstate.held import Hold
+from manactl.netstate import beside
+from manactl.netstate.beside import Beside
+from manactl.netstate.held import NETWORKD, Hold
 from manactl.netstate.surroundings import Manager, Process, Surroundings
 
 # Devices that bring several together: their manager moves ports in and out of them.
@@ -19,6 +21,7 @@ class NoHold(enum.Enum):
     NO_WAY = enum.auto()  # it has none, or none that is known here
     SILENT = enum.auto()  # it does not answer
     MEMBER = enum.auto()  # the netdev is in a bond, bridge, team or VRF, or is one
+    UNREAD = enum.auto()  # what it would delete beside could not be read
     DOWN = enum.auto()  # the port is down already: given back, it would be opened
 
 
@@ -29,6 +32,8 @@ def obstacle(manager: Manager, port: PortStatus, around: Surroundings) -> NoHold
         return NoHold.SILENT
     if manager.link is None:
         return NoHold.NO_WAY
+    if manager.name == NETWORKD and around.beside is None:
+        return NoHold.UNREAD
     state = around.state
     if state is None or not state.in_use:
         return NoHold.DOWN
@@ -36,6 +41,13 @@ def obstacle(manager: Manager, port: PortStatus, around: Surroundings) -> NoHold
     if below or state.member is not None or _kind(manager.netdev, around) in _MASTERS:
         return NoHold.MEMBER
     return None
+
+
+def _deleted(manager: str, around: Surroundings) -> tuple[Beside, ...]:
+    """What it deletes that is in no snapshot of the port."""
+    if manager != NETWORKD or around.state is None:
+        return ()
+    return beside.without(around.beside or (), around.state.facts)
 
 
 def _kind(netdev: str, around: Surroundings) -> str | None:
@@ -60,5 +72,5 @@ def wanted(port: PortStatus, around: Surroundings) -> list[Hold]:
         links = [one.link for one in theirs if one.link is not None]
         if not any(obstacle(one, port, around) for one in theirs):
             key = f"{port.id.pci}-{port.id.port}".replace(":", "-")
-            found.append(Hold(name, key, tuple(links)))
+            found.append(Hold(name, key, tuple(links), _deleted(name, around)))
     return found

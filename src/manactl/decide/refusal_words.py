@@ -307,6 +307,7 @@ def evidence(refusal: Refusal) -> tuple[Evidence, ...]:  # noqa: PLR0911, PLR091
 
 _OBSTACLES = {
     NoHold.MEMBER: "which has it in a bond, bridge, team or VRF",
+    NoHold.UNREAD: "which would delete policy rules and the like, and these could not be read",
     NoHold.DOWN: "which would open it when it gets it back, though it is down now",
 }
 

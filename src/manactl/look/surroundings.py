@@ -29,6 +29,7 @@ from manactl.look.pyroute2_links import DecodedLink
 from manactl.look.rtnetlink import Rtnl
 from manactl.look.upper_devices import CARRIED, WHOLE, Chains, Found, View
 from manactl.model.port import PortStatus, RdmaPort
+from manactl.netstate.held import NETWORKD
 from manactl.netstate.snapshot import PortState, addresses
 from manactl.netstate.surroundings import (
     NOTHING_READ,
@@ -132,6 +133,9 @@ def gather(
     if who_manages is not None:
         asked = held_links.asked(who_manages.managers, sources.bus, alone=state.alone)
         who_manages = replace(who_manages, managers=asked)
+    networkd = [
+        one for one in (who_manages.managers if who_manages else ()) if one.name == NETWORKD
+    ]
     who = _try(lambda: sockets.owners_of(inodes, sources.proc))
     return Surroundings(
         state=state,
@@ -163,6 +167,7 @@ def gather(
         daemons=None if who_manages is None else who_manages.daemons,
         ipsec=_ipsec(policies, reach, views or (), rtnl),
         nftables=_try(lambda: sources.nftables(ifindex, sources.sys)),
+        beside=_try(rtnl.beside) if networkd else (),
     )
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from manactl.netstate.beside import Beside
+
 NETWORKD = "systemd-networkd"
 NETWORK_MANAGER = "NetworkManager"
 
@@ -55,11 +57,13 @@ class HeldLink:
 @dataclass(frozen=True, slots=True)
 class Hold:
     """A manager, the netdevs that it lets go of, and the word for its run-time files: it tells
-    the ports of several claims apart."""
+    the ports of several claims apart. `beside` is what it deletes when it takes them back, though
+    it hangs on no netdev."""
 
     manager: str
     key: str
     links: tuple[HeldLink, ...]
+    beside: tuple[Beside, ...] = ()
 
     @property
     def names(self) -> str:
@@ -70,9 +74,11 @@ class Hold:
             "manager": self.manager,
             "key": self.key,
             "links": [link.to_json() for link in self.links],
+            "beside": [one.to_json() for one in self.beside],
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Hold:
         links = tuple(HeldLink.from_json(link) for link in data["links"])
-        return cls(str(data["manager"]), str(data["key"]), links)
+        beside = tuple(Beside.from_json(one) for one in data["beside"])
+        return cls(str(data["manager"]), str(data["key"]), links, beside)

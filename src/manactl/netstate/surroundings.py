@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from manactl.netstate.beside import Beside
 from manactl.netstate.held import HeldLink
 from manactl.netstate.snapshot import PortState
 from manactl.netstate.uppers import NETVSC, RESTORABLE
@@ -267,6 +268,7 @@ class Surroundings:
     daemons: tuple[Daemon, ...] | None = ()  # beside the managers
     ipsec: tuple[IpsecTunnel, ...] | None = ()  # of policies, without a device of its own
     nftables: tuple[str, ...] | None = ()  # chains whose rules send packets by the port
+    beside: tuple[Beside, ...] | None = ()  # what networkd deletes; read where it manages the port
 
     @property
     def stacked(self) -> tuple[Stacked, ...]:
@@ -301,4 +303,5 @@ NOTHING_READ = Surroundings(
     daemons=None,
     ipsec=None,
     nftables=None,
+    beside=None,
 )

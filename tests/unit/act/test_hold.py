@@ -12,7 +12,9 @@ from manactl.act.hold import HoldManager
 from manactl.act.plan import steps_from_json
 from manactl.errors import Busy, NotRestored, Refused, RolledBack
 from manactl.journal import file as journal
+from manactl.netstate.beside import RTM_NEWRULE, Beside, Kind
 from manactl.netstate.losses import Cause
+from manactl.netstate.requests import Request
 from tests.unit.fakes import address, route
 from tests.unit.host import (
     RICH,
@@ -28,6 +30,7 @@ from tests.unit.host import (
 )
 from tests.unit.kernel import Kernel
 from tests.unit.manager import FakeManager
+from tests.unit.netstate.test_beside import rule
 
 OWN = (RICH[0], RICH[2], RICH[4])  # what the manager configures; the rest is somebody else's
 
@@ -224,6 +227,71 @@ def test_the_synthetic_netdev_of_a_pair_is_held(tmp_path: Path, mode: str) -> No
     release(tmp_path, FakeHost(kernel), "eth0")
     assert kernel.picture() == before
     assert (manager.files, manager.left) == ({}, set())
+
+
+def test_rules_that_networkd_deletes_are_put_back_also_those_that_came_later(
+    tmp_path: Path,
+) -> None:
+    kernel, manager = managed()
+    early, late = (Beside(Kind.RULE, rule(number)) for number in (500, 501))
+    kernel.beside.append(early)
+    claim(tmp_path, FakeHost(kernel))
+    kernel.beside.append(late)
+    release(tmp_path, FakeHost(kernel))
+    assert kernel.beside == [early, late]
+    claim(tmp_path, FakeHost(kernel))
+    manager.reload()
+    kernel.beside.clear()  # it was restarted, say
+    release(tmp_path, FakeHost(kernel))
+    assert kernel.beside == [early, late]
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_rules_come_back_whenever_a_release_dies(tmp_path: Path, half: bool) -> None:
+    kernel, _ = managed()
+    claim(tmp_path / "probe", FakeHost(kernel))
+    probe = Fate()
+    release(tmp_path / "probe", FakeHost(kernel, probe))
+    for dies_at in range(1, probe.operations + 2):
+        kernel, _ = managed()
+        kernel.beside.append(Beside(Kind.RULE, rule(500)))
+        state_dir = tmp_path / str(dies_at)
+        claim(state_dir, FakeHost(kernel))
+        with contextlib.suppress(Killed):
+            release(state_dir, FakeHost(kernel, Fate(dies_at=dies_at, half=half)))
+        release(state_dir, FakeHost(kernel))
+        assert [one.body for one in kernel.beside] == [rule(500)], dies_at
+
+
+def test_a_rule_that_cannot_be_put_back_is_residue(tmp_path: Path) -> None:
+    kernel, _ = managed()
+    kernel.beside.append(Beside(Kind.RULE, rule(500)))
+    claim(tmp_path, FakeHost(kernel))
+
+    class Stubborn(FakeSystem):
+        def send(self, request: Request) -> None:
+            if request.type == RTM_NEWRULE:
+                raise OSError(95, "Operation not supported")
+            super().send(request)
+
+    host = FakeHost(kernel)
+    host.systems = Stubborn
+    with pytest.raises(NotRestored, match=r"IPv4 policy rule 500 \(Operation not supported\)"):
+        release(tmp_path, host)
+    release(tmp_path, FakeHost(kernel))
+    assert [one.body for one in kernel.beside] == [rule(500)]
+
+
+def test_network_manager_deletes_no_rules_and_none_are_kept(tmp_path: Path) -> None:
+    kernel = furnished()
+    FakeManager(kernel, "NetworkManager", eth1=OWN)
+    kernel.beside.append(Beside(Kind.RULE, rule(500)))
+    plan = claim(tmp_path, FakeHost(kernel)).plan
+    assert plan is not None
+    assert plan.to_json()["steps"][1]["beside"] == []
+    kernel.beside.clear()  # by an operator
+    release(tmp_path, FakeHost(kernel))
+    assert kernel.beside == []
 
 
 def test_what_a_manager_has_on_the_port_by_then_is_not_removed(tmp_path: Path) -> None:

@@ -10,10 +10,12 @@ from manactl.decide import guards, holds
 from manactl.decide.codes import Code
 from manactl.decide.holds import NoHold
 from manactl.model.port import Upper
-from manactl.netstate.held import HeldLink, Hold
+from manactl.netstate.beside import Beside, Kind
+from manactl.netstate.held import NETWORKD, HeldLink, Hold
 from manactl.netstate.members import Member
 from manactl.netstate.surroundings import Manager, PacketSocket, Process
-from tests.unit.decide.scene import PROBER, STATUS, UDP4, VLAN, around, state
+from tests.unit.decide.scene import PROBER, STATE, STATUS, UDP4, VLAN, around, state
+from tests.unit.netstate.test_beside import rule
 
 LINK = HeldLink("eth1", 3, None, None, True)
 ABOVE = HeldLink("vlan7", 9, None, None, True)
@@ -67,6 +69,20 @@ def test_what_stands_against_a_hold(
     manager: Manager, changes: dict[str, object], expected: NoHold | None
 ) -> None:
     assert holds.obstacle(manager, STATUS, around(**changes)) is expected
+
+
+def test_networkd_whose_deletions_could_not_be_read() -> None:
+    networkd = dataclasses.replace(HAS, name=NETWORKD)
+    assert holds.obstacle(networkd, STATUS, around(beside=None)) is NoHold.UNREAD
+    assert holds.obstacle(HAS, STATUS, around(beside=None)) is None
+
+
+def test_networkd_alone_deletes_what_hangs_on_no_port() -> None:
+    rules = (Beside(Kind.RULE, rule(1)), Beside(Kind.NEXTHOP, STATE.facts[0].body))
+    for name, kept in ((NETWORKD, rules), ("NetworkManager", ())):
+        manager = dataclasses.replace(HAS, name=name)
+        (hold,) = holds.wanted(STATUS, around(managers=(manager,), beside=rules))
+        assert hold.beside == kept
 
 
 def test_below_a_master_and_below_a_synthetic_netdev() -> None:

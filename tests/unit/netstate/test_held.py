@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from manactl.netstate.beside import Beside, Kind
 from manactl.netstate.held import HeldLink, Hold
 
 HOLD = Hold(
@@ -11,6 +12,7 @@ HOLD = Hold(
     "7870-00-00.0-1",
     (HeldLink("eth1", 3, "00:0d:3a:aa:00:10", "mana", True, "uuid", 8),
      HeldLink("vlan7", 9, None, None, False)),
+    (Beside(Kind.RULE, b"x"),),
 )  # fmt: skip
 
 
