@@ -205,6 +205,20 @@ def test_a_port_that_a_holder_has_stays_held(tmp_path: Path) -> None:
     assert manager.left == set()
 
 
+def test_residue_that_is_accepted_tells_that_the_port_is_still_held(tmp_path: Path) -> None:
+    kernel, _ = managed()
+    for number in range(1, 30):
+        state_dir = tmp_path / str(number)
+        with contextlib.suppress(Killed):
+            claim(state_dir, FakeHost(kernel, Fate(dies_at=number)))
+        if kernel.managers[0].files and journal.paths(state_dir):
+            break
+    (port,) = release(
+        state_dir, FakeHost(kernel), "eth1", recover=True, accept=True, dry_run=True
+    ).ports
+    assert "systemd-networkd leaves eth1 alone, by files in /run" in port.residue
+
+
 def test_a_manager_that_does_not_answer_refuses_the_claim(tmp_path: Path) -> None:
     kernel, manager = managed(answers=False)
     with pytest.raises(Refused, match=r"systemd-networkd .*which does not answer \(timed out\)"):
