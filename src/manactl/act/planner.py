@@ -69,7 +69,7 @@ def claim(
             if wait := _forwards_later(state):
                 stops.append(wait)
             stops += [f"with it that of {upper}" for upper in around.carried]
-            stops += _listening(name, around)
+            stops += [*_bound(around), *_listening(name, around)]
             stops += _sent_by_others(name, around)
             listeners += around.listeners or ()
             notes += [
@@ -205,6 +205,16 @@ def _forwards_later(state: PortState) -> str | None:
     name = state.main
     most = "" if member.within is None else f": up to {member.within:.0f} s more"
     return f"{name} in {member.master}, after release too, until {how}{most}"
+
+
+def _bound(around: Surroundings) -> list[str]:
+    """Other netdevs that a manager sets down, too; it sets them up again with the carrier."""
+    return [
+        f"with it {other}, which {manager.name} sets down without a carrier on {manager.netdev} "
+        "(BindCarrier=), until release"
+        for manager in around.managers or ()
+        for other in manager.bound
+    ]
 
 
 def _listening(name: str, around: Surroundings) -> list[str]:

@@ -54,7 +54,8 @@ def _of_networkd(
         link.driver if identified else None,
         link.state == networkd.CONFIGURED,
     )
-    return replace(manager, managed=True, link=held)
+    bound = networkd.bound_to(link, links.values())
+    return replace(manager, managed=True, link=held, bound=bound)
 
 
 def _of_network_manager(manager: Manager, bus: Bus, *, alone: bool) -> Manager:

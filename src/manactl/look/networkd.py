@@ -6,10 +6,13 @@ versions have not.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fnmatch
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from manactl.look.bus import Bus, Interface
@@ -32,7 +35,6 @@ class NetworkdLink:
     activation: str | None = None
     mac: str | None = None  # the permanent one
     driver: str | None = None
-    bound_by: tuple[str, ...] = ()
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -48,6 +50,29 @@ def links(bus: Bus) -> dict[int, NetworkdLink]:
     except (ValueError, KeyError, TypeError) as error:
         raise OSError(errno.EPROTO, "systemd-networkd does not describe its links") from error
     return {link.ifindex: link for link in found}
+
+
+def bound_to(link: NetworkdLink, all_: Iterable[NetworkdLink]) -> tuple[str, ...]:
+    """The other links that networkd sets down while this one has no carrier, by BindCarrier= of
+    their files; ActivationPolicy=bound rests on that, too."""
+    return tuple(
+        other.name
+        for other in all_
+        if other.ifindex != link.ifindex
+        and any(fnmatch.fnmatchcase(link.name, pattern) for pattern in _bind_carrier(other))
+    )
+
+
+def _bind_carrier(link: NetworkdLink) -> list[str]:
+    """Name patterns; a file that cannot be read has none that are known."""
+    found: list[str] = []
+    for path in link.files:
+        with contextlib.suppress(OSError):
+            for line in Path(path).read_text(errors="replace").splitlines():
+                key, _, value = line.partition("=")
+                if key.strip() == "BindCarrier":
+                    found = [*found, *value.split()] if value.strip() else []
+    return found
 
 
 def reload(bus: Bus) -> None:

@@ -209,6 +209,7 @@ class Manager:
     ifindex: int = 0
     link: HeldLink | None = None
     silent: str | None = None
+    bound: tuple[str, ...] = ()  # other netdevs that it sets down while this one has no carrier
 
 
 class Does(enum.Enum):

@@ -11,7 +11,7 @@ from manactl.look.bus import Bus
 from manactl.netstate.held import NETWORK_MANAGER, NETWORKD, HeldLink
 from manactl.netstate.surroundings import Manager, Process
 from tests.unit.buses import NETWORKD as NETWORKD_SERVICE
-from tests.unit.buses import NM, World
+from tests.unit.buses import NM, Link, World
 
 MAC = "00:0d:3a:aa:00:10"
 OF_NETWORKD = Manager(NETWORKD, Process(1, "x"), True, "/a", "eth1", 3)
@@ -61,6 +61,14 @@ def test_networkd_is_asked_once_for_all_netdevs(world: World) -> None:
     one, two = asked(world, OF_NETWORKD, other)
     assert world.calls == ["call Describe"]
     assert (one.silent, two.silent) == (None, "it knows no vlan7")
+
+
+def test_who_is_bound_to_its_carrier_is_told(world: World, tmp_path: Path) -> None:
+    path = tmp_path / "b.network"
+    path.write_text("[Network]\nBindCarrier=eth1\n")
+    world.links.append(Link("eth2", 4, file=str(path)))
+    (one,) = asked(world, OF_NETWORKD)
+    assert one.bound == ("eth2",)
 
 
 def test_a_link_without_a_file_cannot_be_held(world: World) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -40,6 +41,24 @@ def test_links_with_their_files_in_order() -> None:
 def test_what_describes_no_links_is_an_error(document: object) -> None:
     with pytest.raises(OSError, match="does not describe its links"):
         networkd.links(described(document))
+
+
+def test_links_that_are_bound_to_a_carrier(tmp_path: Path) -> None:
+    for name, text in {
+        "a": "[Network]\nBindCarrier=eth0 eth*\n",
+        "b": "[Network]\nBindCarrier=wlan0\n",
+        "c": "[Network]\nBindCarrier=eth1\n",
+        "d": "[Network]\nBindCarrier=\n",
+    }.items():
+        (tmp_path / name).write_text(text)
+
+    def link(index: int, *files: str) -> networkd.NetworkdLink:
+        first, *more = (str(tmp_path / name) for name in files)
+        return networkd.NetworkdLink(index, f"link{index}", "configured", first, tuple(more))
+
+    eth1 = networkd.NetworkdLink(3, "eth1", "configured", str(tmp_path / "a"))
+    others = [link(4, "a"), link(5, "b"), link(6, "b", "c"), link(7, "c", "d"), link(8, "gone")]
+    assert networkd.bound_to(eth1, [eth1, *others]) == ("link4", "link6")
 
 
 def test_a_reload_is_one_call() -> None:
