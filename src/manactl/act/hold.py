@@ -83,7 +83,8 @@ class HoldManager:
     def _await(self, system: System, *, runs: bool) -> str | None:
         """Until the manager has configured everything again; what it has not, in words."""
         if not runs:
-            return f"{self.hold.manager} does not run any more"
+            names = self.hold.names
+            return f"{self.hold.manager} does not run any more and has not configured {names} again"
         if until(system, lambda: not system.unsettled(self.hold), SETTLES):
             return None
         names = ", ".join(system.unsettled(self.hold))

@@ -73,6 +73,7 @@ class Holds:
         or none, is lifted like a whole one."""
         for path in self.files(hold):
             path.unlink(missing_ok=True)
+            _unfinished(path).unlink(missing_ok=True)
         if not self._runs(hold.manager):
             return False
         if hold.manager == NETWORKD:
@@ -180,10 +181,14 @@ class Holds:
         if not path.parent.is_dir():
             path.parent.mkdir(parents=True)
             path.parent.chmod(0o755)  # networkd is a user of its own, whatever umask we have
-        new = path.with_name(f".{path.name}.new")
+        new = _unfinished(path)
         new.write_text(text)
         os.chmod(new, 0o644)
         new.replace(path)
+
+
+def _unfinished(path: Path) -> Path:
+    return path.with_name(f".{path.name}.new")
 
 
 def _is_active(link: HeldLink, device: NmDevice) -> bool:

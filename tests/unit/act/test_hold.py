@@ -171,7 +171,10 @@ def test_a_manager_that_runs_no_more_is_told_and_all_comes_from_the_snapshot(
     (port,) = release(tmp_path, FakeHost(kernel)).ports
     assert kernel.picture() == before
     assert [(one.cause, one.text) for one in port.lost] == [
-        (Cause.MANAGER, "systemd-networkd does not run any more")
+        (
+            Cause.MANAGER,
+            "systemd-networkd does not run any more and has not configured eth1 again",
+        )
     ]
     assert manager.files == {}
 

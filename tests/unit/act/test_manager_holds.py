@@ -223,6 +223,16 @@ def test_a_manager_that_has_gone(world: World, hold: Hold, service: str) -> None
 
 
 @pytest.mark.parametrize("hold", [OF_NETWORKD, OF_NM])
+def test_a_file_that_was_not_finished_is_removed(world: World, hold: Hold) -> None:
+    one = holds(world)
+    one.hold(hold)
+    (path,) = one.files(hold)
+    path.rename(path.with_name(f".{path.name}.new"))
+    assert one.lift(hold)
+    assert [found.name for found in path.parent.iterdir() if "manactl" in found.name] == []
+
+
+@pytest.mark.parametrize("hold", [OF_NETWORKD, OF_NM])
 def test_a_manager_that_is_just_being_started_is_awaited(world: World, hold: Hold) -> None:
     one = Holds(lambda _: world.services.update({NM, NETWORKD_SERVICE}), run=world.run,
                 bus=Bus(world), name_of=world.name_of)  # fmt: skip
