@@ -15,7 +15,8 @@ import errno
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from functools import partial, reduce
+from operator import and_
 from pathlib import Path
 
 from manactl.look import network_manager, networkd
@@ -108,7 +109,7 @@ class Holds:
             if now is None:
                 raise OSError(errno.ENODEV, f"systemd-networkd knows no {link.name}")
             if now.file != str(path):  # else half of it was done before
-                self._write(path, _network_file(link, map(_text, now.files)))
+                self._write(path, _network_file(link, map(_text, now.files)), like=now.files)
         networkd.reload(self._bus)
         for link, path in files.items():
             if not self._within(partial(self._applies, link, path)):
@@ -175,15 +176,21 @@ class Holds:
             self._pause(_PAUSE)
         return done()
 
-    def _write(self, path: Path, text: str) -> None:
+    def _write(self, path: Path, text: str, like: Iterable[str] = ()) -> None:
         """Whole or not at all: a manager may read its files at any time. It does not read names
-        that begin with a dot."""
+        that begin with a dot. Nobody may read it who may not read those that it is `like`: netplan
+        writes some for networkd's group alone."""
         if not path.parent.is_dir():
             path.parent.mkdir(parents=True)
             path.parent.chmod(0o755)  # networkd is a user of its own, whatever umask we have
         new = _unfinished(path)
-        new.write_text(text)
-        os.chmod(new, 0o644)
+        new.unlink(missing_ok=True)
+        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            known = [os.stat(one) for one in like]
+            if known:
+                os.fchown(file.fileno(), -1, known[0].st_gid)
+            os.fchmod(file.fileno(), reduce(and_, (one.st_mode for one in known), 0o644))
+            file.write(text)
         new.replace(path)
 
 

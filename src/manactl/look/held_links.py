@@ -40,7 +40,7 @@ def _of_networkd(
     if isinstance(links, OSError):
         return replace(manager, silent=_why(links))
     link = links.get(manager.ifindex)
-    if link is None:
+    if link is None or link.name != manager.netdev:  # that of another network namespace
         return replace(manager, silent=f"it knows no {manager.netdev}")
     if link.state == "unmanaged":
         return replace(manager, managed=False)

@@ -77,6 +77,15 @@ def test_networkd_takes_the_netdev_back(world: World) -> None:
     assert world.link("eth1").file == own
 
 
+def test_nobody_may_read_it_who_may_not_read_what_it_was_made_of(world: World) -> None:
+    own = Path(world.link("eth1").file or "")
+    own.chmod(0o640)
+    one = holds(world)
+    one.hold(OF_NETWORKD)
+    (path,) = one.files(OF_NETWORKD)
+    assert (path.stat().st_mode & 0o777, path.stat().st_gid) == (0o640, own.stat().st_gid)
+
+
 def test_drop_ins_are_read_after_the_file(world: World, tmp_path: Path) -> None:
     drop_in = tmp_path / "20.conf"
     drop_in.write_text("[Match]\nName=wlan*\n[Network]\nDHCP=no\n")

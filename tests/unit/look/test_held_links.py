@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,11 @@ def test_networkd_is_asked_once_for_all_netdevs(world: World) -> None:
     one, two = asked(world, OF_NETWORKD, other)
     assert world.calls == ["call Describe"]
     assert (one.silent, two.silent) == (None, "it knows no vlan7")
+
+
+def test_a_link_of_another_namespace_with_the_same_number(world: World) -> None:
+    (one,) = asked(world, dataclasses.replace(OF_NETWORKD, netdev="eth7"))
+    assert (one.link, one.silent) == (None, "it knows no eth7")
 
 
 def test_who_is_bound_to_its_carrier_is_told(world: World, tmp_path: Path) -> None:
