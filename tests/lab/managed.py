@@ -182,7 +182,8 @@ MANAGERS: dict[str, type[Networkd | NetworkManager]] = {
 def addresses(vm: Vm, device: str) -> list[str]:
     """The device's addresses but the link-local ones."""
     out = vm.run(f"ip -j addr show dev {device} scope global").out
-    return sorted(entry["local"] for row in json.loads(out) for entry in row.get("addr_info", ()))
+    shown = (entry for row in json.loads(out) for entry in row.get("addr_info", ()))
+    return sorted(entry["local"] for entry in shown if "local" in entry)
 
 
 def settled(vm: Vm, manager: Manager, device: str, way: str) -> None:
