@@ -8,13 +8,14 @@ recovers: only the message afterwards differs.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
 from manactl.act import anew
 from manactl.act import plan as planning
+from manactl.act.hold import HoldManager
 from manactl.act.plan import (
     KeepState,
     ProveFree,
@@ -245,7 +246,7 @@ def undo(steps: Sequence[Step], work: Workplace) -> UndoResult:
     on_uio = _from_uio(steps, work, result)
     _set_up_anew(steps, work, result)
     for step in steps:
-        if isinstance(step, KeepState | BindUio):
+        if isinstance(step, KeepState | BindUio | HoldManager):
             continue
         if step.port in on_uio:  # its netdev is not there
             stuck.add(step.port)
@@ -261,9 +262,10 @@ def undo(steps: Sequence[Step], work: Workplace) -> UndoResult:
                 stuck.add(step.port)
             if isinstance(step, SetAdmin):
                 slow.add(step.port)
-    # What was on a port that was never set down is not ours to restore: others have changed it.
-    lowered = {step.port for step in steps if isinstance(step, SetAdmin)}
-    kept = [step for step in steps if isinstance(step, KeepState) and step.port in lowered]
+    _give_back(steps, stuck, work, result)
+    # What was on a port that was never touched is not ours to restore: others have changed it.
+    touched = {step.port for step in steps if isinstance(step, SetAdmin | HoldManager)}
+    kept = [step for step in steps if isinstance(step, KeepState) and step.port in touched]
     result.residue += [_not_attempted(step) for step in kept if step.port in stuck]
     _restore([step for step in kept if step.port not in stuck], work, result)
     for step in steps:
@@ -279,6 +281,18 @@ def _from_uio(steps: Sequence[Step], work: Workplace, result: UndoResult) -> set
         for step in steps
         if isinstance(step, BindUio) and not _undo_step(step, work, result)
     }
+
+
+def _give_back(
+    steps: Sequence[Step], stuck: Collection[PortId], work: Workplace, result: UndoResult
+) -> None:
+    """Have managers take back what is up again: what they own is theirs to configure, and what
+    they delete then comes back from the snapshot. A port that is not up stays held."""
+    for step in steps:
+        if isinstance(step, HoldManager) and step.port in stuck:
+            result.residue.append(_not_attempted(step))
+        elif isinstance(step, HoldManager):
+            _undo_step(step, work, result)
 
 
 def _prove_path(step: SetAdmin, work: Workplace, result: UndoResult) -> None:
