@@ -40,6 +40,7 @@ ELSEWHERE = {
     "jq(1)": "jq",
     "man(1)": "man-db",
     "su(1)": "util-linux",
+    "systemd-escape(1)": "systemd",
     "systemd.network(5)": "systemd",
     "manadv(7)": "libibverbs-dev",
     "ip-link(8)": "iproute2",

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Self
 from manactl.look import stacked_links
 from manactl.model.port import PortId
 from manactl.model.uncollected import uncollected
-from manactl.netstate import blueprints, members, tc_objects
+from manactl.netstate import beside, blueprints, members, tc_objects
+from manactl.netstate.beside import Beside
 from manactl.netstate.blueprints import Blueprint
 from manactl.netstate.link_settings import LinkSettings, Qdisc, of_link, of_survivor, qdiscs
 from manactl.netstate.members import Member
@@ -88,11 +89,21 @@ class Rtnl:
 
     def tells_flows(self) -> bool:
         """Whether a routing rule here asks for a protocol or a port."""
+        return any(
+            not rt.FRA_OF_FLOWS.isdisjoint(parse_attrs(body, rt.RTMSG.size))
+            for body in self.rules()
+        )
+
+    def rules(self) -> list[bytes]:
+        """The policy rules, as message bodies."""
+        found: list[bytes] = []
         for family in _FAMILIES:
-            for body in self._dump(rt.RTM_GETRULE, rt.RtMsg(family).pack()):
-                if not rt.FRA_OF_FLOWS.isdisjoint(parse_attrs(body, rt.RTMSG.size)):
-                    return True
-        return False
+            found += self._dump(rt.RTM_GETRULE, rt.RtMsg(family).pack())
+        return found
+
+    def beside(self) -> tuple[Beside, ...]:
+        """What hangs on no port, and networkd deletes."""
+        return beside.select(self.rules(), self.nexthops(), self.routes())
 
     def vrf_of(self, ifindex: int) -> int:
         """The VRF that an interface is in, or is; else 0."""

@@ -34,6 +34,7 @@ class Cause(enum.StrEnum):
     ORDER = "order"  # the route is there, after another that it came before
     NOT_KEPT = "not-kept"  # of a netdev that was made anew
     CHANGED = "changed"  # a setting of the netdev, by somebody or by a move to a netns and back
+    MANAGER = "manager"  # what a network manager has not done again
     TAKEN_OVER = "taken-over"  # a routing daemon has put something else in its place
 
 
