@@ -322,6 +322,23 @@ def test_what_a_manager_has_on_the_port_by_then_is_not_removed(tmp_path: Path) -
     assert port.residue == ()
 
 
+def test_a_new_lease_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
+    old, new = address("10.0.0.7", 24, valid=900), address("10.0.0.8", 24, valid=900)
+    kernel = furnished(RICH[0], old)
+    manager = FakeManager(kernel, "NetworkManager", eth1=(RICH[0], old))
+    claim(tmp_path, FakeHost(kernel))
+    manager.own["eth1"] = [(str(one.kind), one.body) for one in (RICH[0], new)]
+    kernel.messages = [m for m in kernel.messages if m.attrs.get(2) != b"\x0a\0\0\7"]
+    (port,) = release(tmp_path, FakeHost(kernel)).ports
+    there = {m.attrs[2] for m in kernel.messages if m.kind == "address" and 2 in m.attrs}
+    assert there == {b"\x0a\0\0\2", b"\x0a\0\0\10"}
+    (lost,) = port.lost
+    assert lost.cause is Cause.MANAGER
+    assert lost.text.startswith("inet 10.0.0.7/24")
+    assert lost.text.endswith("(its manager has another one now)")
+    assert journal.paths(tmp_path) == []
+
+
 def test_what_it_was_told_to_have_no_more_comes_from_the_snapshot(tmp_path: Path) -> None:
     kernel, manager = managed()
     before = kernel.picture()
