@@ -26,6 +26,7 @@ from tests.lab.site import Site
 from tests.lab.users import eventually, resident
 from tests.lab.vm import Vm
 
+VF_UNMANAGED = "[keyfile]\nunmanaged-devices=driver:mana\n"
 RUN = "find /run/systemd/network /run/NetworkManager/conf.d -type f 2>/dev/null; :"
 
 
@@ -36,6 +37,8 @@ class Scene:
         self.vm, self.way, self.device = vm, way, device
         spare(vm)
         self.manager = MANAGERS[name](vm)
+        # Images for Azure have a udev rule for the VF, which NetworkManager would take for its own.
+        vm.put("/etc/NetworkManager/conf.d/vf.conf", VF_UNMANAGED if vm.paired else "")
         self.manager.configure(device, way)
         settled(vm, self.manager, device, way)
         vm.run(f"ip addr add 192.0.2.77/32 dev {device}; ip route add 192.0.3.0/24 dev {device}")
@@ -83,6 +86,12 @@ def routed(booted: Vm) -> Iterator[Vm]:
         yield booted
 
 
+@pytest.fixture
+def routed_pair(booted_pair: Vm) -> Iterator[Vm]:
+    with segment(booted_pair):
+        yield booted_pair
+
+
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", sorted(MANAGERS))
 def test_a_managed_port_stays_down_and_comes_back(routed: Vm, name: str, way: str) -> None:
@@ -93,4 +102,27 @@ def test_a_managed_port_stays_down_and_comes_back(routed: Vm, name: str, way: st
     eventually(scene.looked, PATIENCE, "the manager to look at it")
     becomes(routed, 1, "free")
     scene.site.well("release", scene.device)
+    scene.comes_back()
+
+
+@pytest.mark.parametrize("synthetic", ["down", "uio"])
+@pytest.mark.parametrize(
+    "way",
+    [
+        "dhcp",
+        pytest.param("static", marks=pytest.mark.soak),
+        pytest.param("ra", marks=pytest.mark.soak),
+    ],
+)
+@pytest.mark.parametrize("name", sorted(MANAGERS))
+def test_so_does_a_managed_pair(routed_pair: Vm, name: str, way: str, synthetic: str) -> None:
+    port = routed_pair.netdevs[1]
+    scene = Scene(routed_pair, name, way, routed_pair.twins[1])
+    scene.site.well("claim", "--raw-qp", port, "--synthetic", synthetic)
+    becomes(routed_pair, 1, "free")
+    scene.restarted()
+    if synthetic == "down":  # else there is no such netdev
+        eventually(scene.looked, PATIENCE, "the manager to look at it")
+    becomes(routed_pair, 1, "free")
+    scene.site.well("release", port)
     scene.comes_back()
