@@ -449,6 +449,7 @@ def test_connections_of_others() -> None:
         ("forwarded", {"forwarding": Source.FORWARDING}),
         ("ipsec", {"forwarding": Source.IPSEC}),
         ("nftables", {}),
+        ("beside", {}),  # but where networkd has the port: test_holds.py
         ("redirecting", {}),
         ("untracked", {}),
         ("netconsole", {}),

@@ -74,6 +74,8 @@ def test_what_stands_against_a_hold(
 def test_networkd_whose_deletions_could_not_be_read() -> None:
     networkd = dataclasses.replace(HAS, name=NETWORKD)
     assert holds.obstacle(networkd, STATUS, around(beside=None)) is NoHold.UNREAD
+    assert guards.guard_manager(STATUS, around(managers=(networkd,), beside=None)) is not None
+    assert guards.guard_manager(STATUS, around(managers=(networkd,))) is None
     assert holds.obstacle(HAS, STATUS, around(beside=None)) is None
 
 
