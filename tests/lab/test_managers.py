@@ -51,7 +51,9 @@ def managed(vm: Vm, name: str, way: str = "static") -> tuple[Networkd | NetworkM
     return manager, device
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "way", ["static", *(pytest.param(w, marks=pytest.mark.soak) for w in WAYS[1:])]
+)
 @pytest.mark.parametrize("name", sorted(MANAGERS))
 def test_a_restart_opens_a_port_that_was_set_down(routed: Vm, name: str, way: str) -> None:
     manager, device = managed(routed, name, way)
