@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from tests.lab.scene import OF_A_RESET, becomes, down, names_every_port, owners, up
-from tests.lab.site import on
 from tests.lab.users import eventually, user
 from tests.lab.vm import Vm
 
@@ -205,8 +204,7 @@ def test_tagged_frames_keep_to_their_vlan(vm: Vm) -> None:
     assert counts[1] < 10_000
 
 
-@on(-1)  # the guests of others have one CPU, and so one queue
-def test_flows_spread_over_the_receive_queues(kernel: str, vm: Vm) -> None:
+def test_flows_spread_over_the_receive_queues(vm: Vm) -> None:
     name, _ = apart(vm)
     assert vm.nic.state()["vports"][0]["rss"] is True
     flood = (
