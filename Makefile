@@ -7,6 +7,9 @@ ARGS =
 # The VMBus of each kernel, built once, for the tests that need it.
 PAIRS =
 demo pictures test soak: PAIRS = --pairs
+# The tree that systemd boots, the same way.
+TREE =
+test soak: TREE = --systemd
 # Of the mutants: how many are drawn, and which.
 COUNT = 60
 SEED = 1
@@ -23,7 +26,7 @@ help:
 	@echo 'make mutants what the unit and netns tests would not notice (COUNT=60 SEED=1)'
 	@echo 'make soak    the long counts (hours)'
 	@echo 'make bench   what manactl costs, in the guest (minutes)'
-	@echo 'make lab     a shell in the guest (KERNEL=6.12|6.18|7 PORTS=1..4 PAIR=1)'
+	@echo 'make lab     a shell in the guest (KERNEL=6.12|6.18|7 PORTS=1..4 PAIR=1 SYSTEMD=networkd)'
 	@echo 'make completions   write completions/ again from the command tree'
 	@echo 'make schemas   write src/manactl/schemas/ again from tools/schemas/'
 	@echo 'make pictures   record those of the README again, from what a terminal shows'
@@ -54,7 +57,7 @@ bench: build
 	@$(BOOTSTRAP) -m tests.lab.bench --kernel $(KERNEL) $(ARGS)
 
 lab: build
-	@$(BOOTSTRAP) -m tests.lab.shell --kernel $(KERNEL) --ports $(PORTS) $(if $(PAIR),--pair) $(ARGS)
+	@$(BOOTSTRAP) -m tests.lab.shell --kernel $(KERNEL) --ports $(PORTS) $(if $(PAIR),--pair) $(if $(SYSTEMD),--systemd $(SYSTEMD)) $(ARGS)
 
 completions:
 	@PYTHONPATH=src $(BOOTSTRAP) --venv -m tools.completions
@@ -63,4 +66,4 @@ schemas:
 	@$(BOOTSTRAP) -m tools.schemas
 
 build:
-	@$(BOOTSTRAP) -m tests.lab.build $(PAIRS)
+	@$(BOOTSTRAP) -m tests.lab.build $(PAIRS) $(TREE)

@@ -109,7 +109,7 @@ function __manactl_claim_allow
         'upper' 'other devices are stacked on the port' \
         'xdp' 'an XDP program is attached to the port' \
         'packet-sockets' 'programs listen to the port by packet sockets' \
-        'manager' 'a network manager controls the port' \
+        'manager' 'a network manager controls the port, and cannot be kept off it' \
         'sockets' 'UDP sockets or SCTP associations use the port' \
         'forwarding' 'connections of others are forwarded through the port'
 end
@@ -246,7 +246,7 @@ function __manactl_explain_argument
         'upper' 'other devices are stacked on the port' \
         'xdp' 'an XDP program is attached to the port' \
         'packet-sockets' 'programs listen to the port by packet sockets' \
-        'manager' 'a network manager controls the port' \
+        'manager' 'a network manager controls the port, and cannot be kept off it' \
         'sockets' 'UDP sockets or SCTP associations use the port' \
         'forwarding' 'connections of others are forwarded through the port' \
         'foreign-netns' 'the port, or its claim, belongs to another network namespace' \

@@ -1,7 +1,5 @@
 """Look once at every MANA port: sources in, Report out. Nothing is kept between two looks."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -11,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from manactl.decide import port_notes
 from manactl.decide.ownership import Decision, PortFacts, decide
 from manactl.decide.port_names import resolve
-from manactl.look import debugfs, pairs, procfs, rdma, sysfs, user_namespace, vmbus
+from manactl.look import debugfs, procfs, rdma, sysfs, user_namespace
 from manactl.look.blocked_tasks import waiting
 from manactl.look.links import LinkFacts, LinkSource, RtnetlinkLinks, is_same
 from manactl.look.netns import NetdevInNetns, NetnsSource, OtherNamespaces, own
@@ -74,11 +72,11 @@ class _Shared(NamedTuple):
     roots: Roots
     links: Mapping[int, LinkFacts] | None
     holders: procfs.Holders
-    claims: Mapping[tuple[str, int], ClaimSummary]
+    claims: Mapping[tuple[str, int], "ClaimSummary"]
     claims_known: bool
     changing: bool  # a queue pair is being created
     foreign: bool  # /sys shows another network namespace
-    netns: NetnsId | None  # of this process; None where no claim is to be compared with it
+    netns: "NetnsId | None"  # of this process; None where no claim is to be compared with it
 
 
 class _Seen(NamedTuple):
@@ -100,7 +98,7 @@ def look(
     netlink: RdmaNetlink | None = None,
     links: LinkSource | None = None,
     netns: NetnsSource | None = None,
-    claims: Sequence[ClaimSummary] = (),
+    claims: Sequence["ClaimSummary"] = (),
     missing: Iterable[Missing] = (),
 ) -> Report:
     """Read every port. `netlink`, `links` and `netns` are the kernel's own unless given.
@@ -404,6 +402,8 @@ def _upper(netdev: Netdev | None, shared: _Shared) -> UpperDevice | None:
         return None
     kind, uuid = None, None
     if not shared.foreign:
+        from manactl.look import pairs  # noqa: PLC0415 - only for a port with a master
+
         kind, uuid = sysfs.upper_kind(shared.roots, netdev.master)
         if nic := pairs.synthetic(netdev, shared.roots):
             path = pairs.data_path(netdev, nic, shared.roots)
@@ -414,11 +414,13 @@ def _upper(netdev: Netdev | None, shared: _Shared) -> UpperDevice | None:
     return UpperDevice(netdev.master, kind, uuid)
 
 
-def _on_uio(claim: ClaimSummary, roots: Roots) -> UpperDevice | None:
+def _on_uio(claim: "ClaimSummary", roots: Roots) -> UpperDevice | None:
     """The synthetic netdev of a claimed pair that is destroyed while uio_hv_generic has its device:
     its name is what the journal has."""
     if not (claim.vmbus and claim.upper and claim.same_boot):
         return None
+    from manactl.look import vmbus  # noqa: PLC0415 - only for a claimed pair
+
     nic = vmbus.nic(claim.vmbus, roots)
     if nic is None or nic.driver != vmbus.UIO:
         return None
@@ -463,7 +465,7 @@ def _of_pair(upper: UpperDevice | None) -> Iterator[Evidence]:
 
 
 def _with_claim(
-    port: PortStatus, claim: ClaimSummary | None, shared: _Shared, inode: int | None
+    port: PortStatus, claim: "ClaimSummary | None", shared: _Shared, inode: int | None
 ) -> PortStatus:
     """The port with its claim; without one it is unclaimed, where all journals were read. `inode`:
     of the other network namespace that has its netdev."""
@@ -480,5 +482,5 @@ def _with_claim(
     )
 
 
-def _by_port(claims: Iterable[ClaimSummary]) -> dict[tuple[str, int], ClaimSummary]:
+def _by_port(claims: Iterable["ClaimSummary"]) -> dict[tuple[str, int], "ClaimSummary"]:
     return {claim.port.key: claim for claim in claims}

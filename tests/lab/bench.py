@@ -172,7 +172,8 @@ def full_table(vm: Vm, count: int, rounds: int) -> None:
     vm.put(INSTALLED, SCRIPT, 0o755)
     vm.run(["ip", "link", "set", vm.netdevs[1], "up"])
     vm.run(f"ip addr add 198.51.100.1/24 dev {vm.netdevs[1]}")  # that no port is the last way
-    argv = ["python3", f"{GUEST}/table.py", vm.netdevs[2], str(count), str(rounds)]
+    port, other = vm.netdevs[2], vm.netdevs[1]
+    argv = ["python3", f"{GUEST}/table.py", port, str(count), str(rounds), other]
     found = json.loads(vm.run(argv, timeout=600.0 * rounds).out)
     print(f"\n| with {count} routes on the port, {rounds} rounds | min | median |\n|---|---|---|")
     for verb, beside, what in (
@@ -184,6 +185,13 @@ def full_table(vm: Vm, count: int, rounds: int) -> None:
             f"| what they add to a {verb}, x {what} | {min(ratios):.2f} | "
             f"{statistics.median(ratios):.2f} |"
         )
+    for what, of, beside in (
+        ("a claim without routes and uppers, x `import click`", "claim", "click"),
+        ("a claim with them on another netdev, x without", "claim elsewhere", "claim"),
+        ("a release with them on another netdev, x without", "release elsewhere", "release"),
+    ):
+        ratios = [row[of] / row[beside] for row in found["rounds"]]
+        print(f"| {what} | {min(ratios):.2f} | {statistics.median(ratios):.2f} |")
     print(
         f"\npeak {found['peak'] / 1024:.0f} MiB; journal {found['journal'] / 1e6:.1f} MB, "
         f"{found['journal'] / count:.0f} bytes a route",

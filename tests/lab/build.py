@@ -24,6 +24,7 @@ KERNELS = tuple(os.environ.get("MANACTL_LAB_KERNELS", "6.12,6.18,7").split(","))
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python3 -m tests.lab.build", description=__doc__)
     parser.add_argument("--kernel", action="append", help="version prefix; default: all three")
+    parser.add_argument("--systemd", action="store_true", help="the tree that systemd boots too")
     parser.add_argument("--pairs", action="store_true", help="the VMBus for each of them too")
     arguments = parser.parse_args()
     wanted = arguments.kernel or KERNELS
@@ -33,6 +34,8 @@ def main() -> int:
         apt = Apt()
         kernels = [image.kernel(prefix, apt) for prefix in wanted]
         image.tree(apt)
+        if arguments.systemd:
+            image.tree(apt, systemd=True)
         for prefix, kernel in zip(wanted, kernels, strict=True):
             if arguments.pairs and prefix not in WITHOUT_HEADERS:
                 vmbus.modules(kernel, apt)

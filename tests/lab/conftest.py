@@ -2,6 +2,7 @@
 
 `vm`       the guest of one kernel, with two ports and RNIC; every test with it runs once per kernel
 `pair`     the same with hv_netvsc above the ports, as on Azure
+`booted`   the same as `vm` with systemd as init, and no manager running; `booted_pair` with pairs
 `make_vm`  for tests that need a guest of their own: other ports, no RNIC, or one that they wreck
 """
 
@@ -49,17 +50,17 @@ class Pool:
     def __init__(self) -> None:
         self._vms: dict[str, tuple[Vm, Inventory]] = {}
 
-    def take(self, kernel: str, *, pair: bool = False) -> Vm:
+    def take(self, kernel: str, *, pair: bool = False, systemd: str = "") -> Vm:
         """A guest as freshly booted; an old one if its reset was clean.
 
         Under xdist a kernel's tests come in one row: guests of other kernels have had theirs.
         """
-        prefix, kernel = kernel, kernel_key(kernel, pair=pair)
+        prefix, kernel = kernel, kernel_key(kernel, pair=pair, systemd=systemd)
         if "PYTEST_XDIST_WORKER" in os.environ:
             for other in self._vms.keys() - {kernel}:
                 self._drop(other)
         if kernel not in self._vms:
-            vm = start(prefix, pair=pair)
+            vm = start(prefix, pair=pair, systemd=systemd, cpus=_cpus(pair=pair, systemd=systemd))
             vm.pooled = True
             try:
                 self._vms[kernel] = (vm, inventory(vm))
@@ -88,9 +89,14 @@ class Pool:
             self._drop(kernel)
 
 
-def kernel_key(kernel: str, *, pair: bool) -> str:
+def _cpus(*, pair: bool, systemd: str) -> int:
+    """One saves the host a fifth of its time; tests of ports alone count the queues of two."""
+    return 1 if pair or systemd else 2
+
+
+def kernel_key(kernel: str, *, pair: bool, systemd: str = "") -> str:
     """Under which the pool has the guest of a kernel."""
-    return f"{kernel} with pairs" if pair else kernel
+    return kernel + (" with pairs" if pair else "") + (" and systemd" if systemd else "")
 
 
 def start(kernel: str, **more: object) -> Vm:
@@ -151,9 +157,35 @@ def pair(request: pytest.FixtureRequest, pool: Pool) -> Iterator[Vm]:
     yield from _shared(request, pool, str(request.param), pair=True)
 
 
-def _shared(request: pytest.FixtureRequest, pool: Pool, kernel: str, *, pair: bool) -> Iterator[Vm]:
-    machine = pool.take(kernel, pair=pair)
-    key = kernel_key(kernel, pair=pair)
+def _on_newest(group: str) -> list[object]:
+    """A kernel for parameters: the newest in `make test`, the others among the long ones."""
+    marked: list[object] = []
+    for name in KERNELS:
+        marks = [pytest.mark.xdist_group(f"{group}-{name}")]
+        if name != KERNELS[-1]:
+            marks.append(pytest.mark.soak)
+        if name not in WITHOUT_HEADERS or "pairs" not in group:
+            marked.append(pytest.param(name, marks=marks, id=name))
+    return marked
+
+
+@pytest.fixture(params=_on_newest("systemd"))
+def booted(request: pytest.FixtureRequest, pool: Pool) -> Iterator[Vm]:
+    """The guest with systemd as init; tests start the manager that they want."""
+    yield from _shared(request, pool, str(request.param), pair=False, systemd="bare")
+
+
+@pytest.fixture(params=_on_newest("systemd-pairs"))
+def booted_pair(request: pytest.FixtureRequest, pool: Pool) -> Iterator[Vm]:
+    """The guest with systemd as init and hv_netvsc above each port."""
+    yield from _shared(request, pool, str(request.param), pair=True, systemd="bare")
+
+
+def _shared(
+    request: pytest.FixtureRequest, pool: Pool, kernel: str, *, pair: bool, systemd: str = ""
+) -> Iterator[Vm]:
+    machine = pool.take(kernel, pair=pair, systemd=systemd)
+    key = kernel_key(kernel, pair=pair, systemd=systemd)
     machine.begin_test()
     users = request.node.stash.setdefault(_IN_USE, [])
     users.append(machine)
@@ -246,7 +278,9 @@ def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if {"vm", "pair", "make_vm"} & set(getattr(item, "fixturenames", ())):
+        if {"vm", "pair", "booted", "booted_pair", "make_vm"} & set(
+            getattr(item, "fixturenames", ())
+        ):
             item.add_marker("lab")
         if item.get_closest_marker("xdist_group"):
             # Half of a kernel's tests is work enough for the boot that it costs, and six halves

@@ -46,11 +46,12 @@ def scene(name: str, other: str) -> str:
 
 
 class Furnished:
-    """A guest whose second port has much to lose, and manactl at hand there."""
+    """A guest whose second port, or the one of that name, has much to lose, and manactl at hand
+    there."""
 
-    def __init__(self, vm: Vm, program: User) -> None:
+    def __init__(self, vm: Vm, program: User, name: str | None = None) -> None:
         self.vm = vm
-        self.name = vm.netdevs[2]
+        self.name = vm.netdevs[2] if name is None else name
         self.claim = f"claim --raw-qp {self.name}"
         self._program = program
 

@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,11 @@ PACKAGES = (
     *("kmod", "procps", "strace", "jq", "busybox-static", "man-db", "less", "pciutils"),
     *("nftables", "wireguard-tools"),
     *("dpdk", "dpdk-dev", "librte-net-mana25", "librte-mempool-ring25"),
+)
+# On top of them, for the tree that systemd boots: what owns the network on Azure's images.
+SYSTEMD_PACKAGES = (
+    *("systemd", "systemd-sysv", "udev", "dbus", "network-manager", "netplan.io", "cloud-init"),
+    *("dnsmasq-base", "openssh-server"),
 )
 # manactl as a person in the guest types it.
 _COMMAND = b'#!/bin/sh\nPYTHONPATH=/manactl/src exec python3 -m manactl "$@"\n'
@@ -131,30 +137,35 @@ def _decompress(source: Path, target: Path) -> None:
     target.write_bytes(lzma.decompress(data) if source.suffix == ".xz" else data)
 
 
-def tree(apt: Apt | None = None) -> Path:
-    """The guest's Debian tree as a cpio archive, made by mmdebstrap when needed."""
+def tree(apt: Apt | None = None, *, systemd: bool = False) -> Path:
+    """The guest's Debian tree as a cpio archive, made by mmdebstrap when needed.
+
+    With `systemd` the other one, which systemd boots; it has all that the first one has.
+    """
     apt = apt or Apt()
+    packages = (*PACKAGES, *SYSTEMD_PACKAGES) if systemd else PACKAGES
     hook = (HERE / "guest_init/customize").read_text()
-    key = cache.key_of(_TREE_RECIPE, PACKAGES, hook, apt.closure(PACKAGES))
+    key = cache.key_of(_TREE_RECIPE, packages, hook, apt.closure(packages))
 
     def build(into: Path) -> None:
-        cache.say("building the guest's Debian tree (half a minute)")
+        which = "Debian tree with systemd (a minute)" if systemd else "Debian tree (half a minute)"
+        cache.say(f"building the guest's {which}")
         with tempfile.TemporaryDirectory(prefix="manactl-tree-") as temp:
             tar = Path(temp) / "tree.tar"
-            _mmdebstrap(apt, tar)
+            _mmdebstrap(apt, tar, packages)
             with tar.open("rb") as source, (into / "tree.cpio").open("wb") as out:
                 archive.from_tar(source, out, lambda name: not name.startswith("dev/"))
 
     return cache.artefact("tree", key, build) / "tree.cpio"
 
 
-def _mmdebstrap(apt: Apt, tar: Path) -> None:
+def _mmdebstrap(apt: Apt, tar: Path, packages: Sequence[str]) -> None:
     """Root unpacks as itself, anybody else in a user namespace (uidmap, /etc/subuid)."""
     options = tar.with_suffix(".conf")
     options.write_text(apt.network_configuration())
     tar.parent.chmod(0o755)
     argv = ["mmdebstrap", "--variant=essential", "--architectures=amd64", "--quiet"]
-    argv += ["--aptopt=" + str(options), f"--include={','.join(PACKAGES)}"]
+    argv += ["--aptopt=" + str(options), f"--include={','.join(packages)}"]
     argv += [f"--dpkgopt=path-exclude=/usr/share/{d}/*" for d in ("man", "doc", "locale", "info")]
     argv += [f"--customize-hook={HERE}/guest_init/customize", SUITE, str(tar)]
     argv += [apt.mirror.source(SUITE)]
@@ -198,6 +209,17 @@ def overlay(extra: dict[str, bytes] | None = None) -> bytes:
         for path, data in (extra or {}).items():
             cpio.file(path.lstrip("/"), data)
     return out.getvalue()
+
+
+def systemd_files() -> dict[str, bytes]:
+    """What the overlay has more where systemd boots: units of the lab, and who the machine is."""
+    here = HERE / "guest_init/systemd"
+    files = {
+        f"etc/systemd/system/lab.{kind}": here / f"lab.{kind}" for kind in ("target", "service")
+    }
+    files["etc/NetworkManager/conf.d/lab.conf"] = here / "networkmanager.conf"
+    found = {path: file.read_bytes() for path, file in files.items()}
+    return {**found, "etc/machine-id": b"6d616e612d6c6162206d616e612d6c62\n"}
 
 
 def _source(path: Path) -> bool:

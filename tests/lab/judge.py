@@ -70,4 +70,6 @@ def _named(world: World, port: int, row: Row) -> None:
     where = world.elsewhere if port in world.away else None
     assert (row["netdev"], row["netns"]) == (world.names[port], where), row
     upper = row["upper"] and row["upper"]["netdev"]
-    assert upper == (world.bond if port in world.bonded else None), row
+    assert upper == world.master(port), row
+    if upper is not None:
+        world.agrees_above(port, row["upper"])

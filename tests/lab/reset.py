@@ -32,6 +32,33 @@ rdma system 2>/dev/null | sed 's/ .*netns/ netns/; s/^/rdma system /; s/ privile
 grep -E '^[^ ]+ (/proc|/sys/kernel/debug) ' /proc/mounts | cut -d' ' -f2-
 """
 
+# Below systemd: who is started, and every file by which a unit or a manager could be told to.
+_CONFIGURED = (
+    "/run/systemd/network /run/systemd/transient /run/systemd/system /run/systemd/system.control "
+    "/etc/systemd/network /run/NetworkManager/conf.d /run/NetworkManager/system-connections "
+    "/etc/NetworkManager/conf.d /etc/NetworkManager/system-connections /etc/netplan /run/netplan "
+    "/run/udev/rules.d /etc/udev/rules.d /etc/cloud /run/cloud-init /var/lib/cloud"
+)
+_UNITS = f"""
+systemctl list-units --all --plain --no-legend --type=service,socket,timer,scope,path \\
+    --state=active,activating,deactivating,failed | sed 's/ .*//; s/^/unit /'
+find /etc/systemd/system {_CONFIGURED} \\( -type f -o -type l \\) 2>/dev/null | sed 's/^/file /'
+"""
+# The managers are stopped as they were at boot: what they still do would go on meanwhile.
+_STOP = f"""
+systemctl --no-block cancel 2>/dev/null
+for unit in $(systemctl list-units --all --plain --no-legend \\
+        --state=active,activating,failed --type=service,socket,timer,scope,path | sed 's/ .*//'); do
+    grep -qxF "unit $unit" /run/lab.boot || echo $unit
+done | xargs -r systemctl stop
+find /etc/systemd/system {_CONFIGURED} \\( -type f -o -type l \\) 2>/dev/null | sed 's/^/file /' |
+    grep -vxF -f /run/lab.boot | cut -d' ' -f2- | xargs -r rm -f
+rm -rf /run/NetworkManager/devices /run/NetworkManager/no-stub-resolv.conf /var/lib/NetworkManager \\
+    /run/systemd/netif/links /run/systemd/netif/leases /run/systemd/netif/lldp
+systemctl daemon-reload; systemctl reset-failed; udevadm control --reload; udevadm settle
+exit 0
+"""
+
 _CLEAN = """
 for ns in $(ip netns | cut -d' ' -f1); do
     # A VF below hv_netvsc follows its twin, and must not go first: 7.2 and 7.3 would hang.
@@ -85,6 +112,8 @@ class ResetFailed(LabError):
 
 def inventory(vm: Vm) -> Inventory:
     text = vm.run(_INVENTORY).out
+    if vm.systemd:
+        text += vm.run(_UNITS).out
     lines = frozenset(line.rstrip() for line in text.splitlines() if line.strip())
     if not vm.ports:
         return Inventory(lines)
@@ -101,7 +130,12 @@ def reset(vm: Vm, boot: Inventory) -> None:
         vm.vmbus.unmute()
         vm.nic.exceptions(True)
     vm.sweep()
+    if vm.systemd:
+        vm.put("/run/lab.boot", "\n".join(sorted(boot.guest)) + "\n")
+        vm.run(_STOP)
     vm.run(_CLEAN, timeout=120)
+    if vm.systemd:
+        vm.run(["udevadm", "settle"])
     deadline, pause = time.monotonic() + SETTLE, 0.05
     while differences := _compare(boot, inventory(vm)):
         if time.monotonic() > deadline:

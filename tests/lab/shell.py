@@ -18,7 +18,7 @@ from pathlib import Path
 from . import cache
 from .errors import LabError
 from .image import CHECKOUT
-from .vm import Vm
+from .vm import MANAGERS, Vm
 
 _END = b"\0"  # what the agent sends last
 _INTRODUCTION = """\
@@ -87,12 +87,18 @@ def main() -> int:
     parser.add_argument("--mac", action="append", help="permanent address, once per port")
     parser.add_argument("--no-rnic", dest="rnic", action="store_false", help="Ethernet only")
     parser.add_argument("--pair", action="store_true", help="hv_netvsc above each port")
+    parser.add_argument("--systemd", default="", choices=("bare", *MANAGERS), help="as init")
     wanted = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         cache.say("booting; 10 to 20 seconds under CPU emulation")
         with Vm(
-            wanted.kernel, wanted.ports, rnic=wanted.rnic, macs=wanted.mac, pair=wanted.pair
+            wanted.kernel,
+            wanted.ports,
+            rnic=wanted.rnic,
+            macs=wanted.mac,
+            pair=wanted.pair,
+            systemd=wanted.systemd,
         ) as vm:
             print(
                 _INTRODUCTION.format(

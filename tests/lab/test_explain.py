@@ -41,7 +41,7 @@ newest = on(KERNELS[-1])
 
 def said_by_testpmd(vm: Vm, mac: str, before: tuple[str, ...] = (), *, huge: bool = False) -> str:
     """All that testpmd says; it ends at the end of its input, and with 0, whatever has failed."""
-    argv = ["dpdk-testpmd", "-l", "0,1", "-m", "512", "--iova-mode=va", "--no-telemetry"]
+    argv = ["dpdk-testpmd", "--lcores", "(0,1)@0", "-m", "512", "--iova-mode=va", "--no-telemetry"]
     argv += [] if huge else ["--no-huge"]
     argv += ["-a", f"{vm.pci},mac={mac}", "--", "--txq=1", "--rxq=1", "--txd=128", "--rxd=128"]
     ran = vm.run([*before, *argv, "--total-num-mbufs=4096"], check=False, timeout=300)

@@ -16,6 +16,7 @@ from jsonschema.protocols import Validator
 from tests.lab.build import KERNELS
 from tests.lab.image import CHECKOUT
 from tests.lab.judge import judge
+from tests.lab.pair_walk import PairWorld
 from tests.lab.vm import Vm
 from tests.lab.walk import World, walk
 
@@ -32,6 +33,10 @@ def schema() -> Validator:
 
 def test_walk(vm: Vm, seed: int, schema: Validator) -> None:
     walk(vm, STEPS, seed, schema)
+
+
+def test_walk_of_pairs(pair: Vm, seed: int, schema: Validator) -> None:
+    walk(pair, STEPS, seed, schema, PairWorld)
 
 
 @pytest.mark.parametrize("kernel", [pytest.param("7", marks=pytest.mark.xdist_group("linux-7"))])
@@ -58,3 +63,8 @@ def test_long_walk(
 ) -> None:
     machine = make_vm(version, ports=ports, mem=4096 if ports > 4 else 1536)
     walk(machine, LONG, seed, schema)
+
+
+@pytest.mark.soak
+def test_long_walk_of_pairs(pair: Vm, seed: int, schema: Validator) -> None:
+    walk(pair, LONG, seed, schema, PairWorld)

@@ -30,9 +30,22 @@ TIMEOUT = 180.0  # a command of a second, on a host with ten times more to do th
 # Loaded before the agent starts; the socket diagnosis modules come on demand.
 BOOT_MODULES = ("mana", "mana_ib", "ib_uverbs")
 _COMMAND_LINE = (
-    "console=ttyS0 loglevel=5 panic=-1 rdinit=/init net.ifnames=0 random.trust_cpu=on "
+    "console=ttyS0 loglevel=5 panic=-1 random.trust_cpu=on "
     "nowatchdog rcupdate.rcu_cpu_stall_suppress=1 rcupdate.rcu_expedited=1 tsc=reliable"
 )
+# By what `systemd` says: what the command line adds. udev names the netdevs, as on a real machine.
+_INIT = "rdinit=/init net.ifnames=0"
+# Left out is what only costs time: caches made anew, RDMA modules that nothing here uses, timers.
+_SYSTEMD = (
+    "rdinit=/usr/lib/systemd/systemd systemd.unit=lab.target systemd.show_status=no "
+    "systemd.condition_needs_update=0 systemd.mask=rdma-load-modules@rdma.service "
+    "systemd.mask=man-db.timer systemd.mask=fstrim.timer systemd.mask=dpkg-db-backup.timer "
+    "systemd.mask=systemd-tmpfiles-clean.timer"
+)
+MANAGERS = {
+    "networkd": "systemd-networkd.service",
+    "NetworkManager": "NetworkManager.service",
+}
 # Emulating what glibc would choose of AVX makes Python slower by a tenth.
 _CPU = "max,-avx,-avx2"
 _GUEST_PCI_ID = "1414:00ba"
@@ -44,7 +57,9 @@ class Vm:
     `kernel` is a version prefix; `nic=False` leaves the NIC out, `functions` says how many of it
     there are, each with its own process. `disks` are raw images, /dev/vda and on once virtio_blk is
     loaded. `pair` puts the first function's ports below hv_netvsc, as on Azure: the VMBus offers a
-    NIC of each port's MAC address, and the twins are eth0 and on. Not for use by several threads.
+    NIC of each port's MAC address, and the twins are eth0 and on. `systemd` has systemd as init, with
+    udev and D-Bus: "bare", or with the manager that it names ("networkd", "NetworkManager"), which
+    has no configuration then but that in `files`. Not for use by several threads.
     """
 
     def __init__(
@@ -63,6 +78,7 @@ class Vm:
         nic_args: Sequence[str] = (),
         disks: Sequence[Path] = (),
         pair: bool = False,
+        systemd: str = "",
     ) -> None:
         self.prefix = kernel
         self.ports = ports if nic else 0
@@ -76,6 +92,8 @@ class Vm:
         self._nic_args = list(nic_args)
         self._disks = list(disks)
         self.paired = pair
+        assert systemd in {"", "bare", *MANAGERS}, systemd
+        self.systemd = systemd
         self._programs: list[subprocess.Popen[bytes]] = []
         self._sockets: list[socket.socket] = []
         self.nics: list[NicClient] = []  # the account of each function
@@ -103,7 +121,9 @@ class Vm:
         """Boot, and return once the agent answers; a failure leaves nothing behind."""
         program = qemu.ensure()
         kernel = image.kernel(self.prefix)
-        tree = image.tree()
+        tree = image.tree(systemd=bool(self.systemd))
+        if self.systemd:
+            self._files = image.systemd_files() | self._files
         if self.paired:
             self._files |= vmbus_build.modules(kernel)
         _sweep_directories()
@@ -141,6 +161,8 @@ class Vm:
         for mac in [port["mac"] for port in self.nic.state()["vports"]]:
             self.vmbus.offer(mac)
         self.run(["modprobe", "-a", *BOOT_MODULES])
+        if self.systemd:
+            self.run(["udevadm", "settle"])
 
     def _start_nic(self, number: int) -> None:
         name = _nic_name(number)
@@ -213,7 +235,7 @@ class Vm:
             accel = "tcg,thread=multi"
         mem = f"{self._mem}M"
         modules = "" if self.paired else ",".join(BOOT_MODULES)
-        append = f"{_COMMAND_LINE} lab.modules={modules} {self._append}".strip()
+        append = f"{_COMMAND_LINE} {self._init()} lab.modules={modules} {self._append}".strip()
         argv = ["-name", self.dir.name, "-accel", accel, "-machine", "q35,memory-backend=mem"]
         argv += ["-object", f"memory-backend-memfd,id=mem,size={mem},share=on", "-m", mem]
         argv += ["-cpu", _CPU, "-smp", str(self._cpus), "-nodefaults", "-display", "none"]
@@ -243,6 +265,17 @@ class Vm:
             argv += ["-drive", f"if=none,id=disk{number},format=raw,file={disk}"]
             argv += ["-device", f"virtio-blk-pci,drive=disk{number}"]
         return argv
+
+    def _init(self) -> str:
+        """What the kernel's command line says of the first process."""
+        if not self.systemd:
+            return _INIT
+        words = [_SYSTEMD]
+        if self.systemd in MANAGERS:
+            words.append(f"systemd.wants={MANAGERS[self.systemd]}")
+        if self.paired:  # udev would load them before the twins are there
+            words.append("modprobe.blacklist=mana,mana_ib")
+        return " ".join(words)
 
     def close(self, *, keep: bool = False) -> None:
         """End everything that belongs to this VM; its directory too, but for `keep`."""

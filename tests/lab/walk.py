@@ -149,6 +149,15 @@ class World:
         result = self.vm.run(argv, check=False)
         return "" if result.rc == 0 else f" ({result.err.strip()})"
 
+    # -- what the judge asks
+
+    def master(self, port: int) -> str | None:
+        """The netdev that the port's is enslaved to."""
+        return self.bond if port in self.bonded else None
+
+    def agrees_above(self, port: int, upper: Row) -> None:
+        """What status says of the master must be so."""
+
     # -- which actions are possible now
 
     def actions(self) -> Iterator[tuple[float, Action]]:
@@ -460,10 +469,10 @@ def rdma_devices(vm: Vm) -> dict[str, str]:
     return {"rnic": rnic[0], "raw": raw[0]}
 
 
-def walk(vm: Vm, steps: int, seed: int, schema: Validator) -> None:
+def walk(vm: Vm, steps: int, seed: int, schema: Validator, world_of: type[World] = World) -> None:
     """Take `steps` random steps and judge after each; on failure the way there is told."""
     history: list[str] = []
-    with World(vm, random.Random(seed)) as world:
+    with world_of(vm, random.Random(seed)) as world:
         try:
             judge(world, schema)
             for number in range(1, steps + 1):

@@ -43,6 +43,7 @@ ELSEWHERE = {
     "logind.conf(5)": "systemd",
     "man(1)": "man-db",
     "su(1)": "util-linux",
+    "systemd-escape(1)": "systemd",
     "systemd.network(5)": "systemd",
     "manadv(7)": "libibverbs-dev",
     "ip-link(8)": "iproute2",

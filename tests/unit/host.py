@@ -47,15 +47,18 @@ from manactl.model.port import (
     Report,
     Upper,
 )
+from manactl.netstate.beside import Beside
 from manactl.netstate.blueprints import Blueprint
 from manactl.netstate.ethtool_settings import Command
+from manactl.netstate.held import Hold
 from manactl.netstate.link_settings import LinkSettings
 from manactl.netstate.snapshot import Fact, Kind, PortState, Request, Rows
-from manactl.netstate.surroundings import FabricRoute, Surroundings
+from manactl.netstate.surroundings import FabricRoute, Manager, Surroundings
 from manactl.netstate.uppers import UpperState
 from manactl.wire.uverbs import ProofOutcome
 from tests.unit.fakes import address, neighbour, nexthop, refused, route
 from tests.unit.kernel import Kernel, Message, Nic, Synthetic
+from tests.unit.manager import FakeManager
 
 ROOT = (1 << 41) - 1
 NET_ADMIN, NET_RAW = 1 << 12, 1 << 13
@@ -240,6 +243,34 @@ class FakeSystem:
             for pid in one.opened
         )
 
+    def _manager(self, hold: Hold) -> FakeManager:
+        return next(one for one in self.kernel.managers if one.name == hold.manager)
+
+    def hold_manager(self, hold: Hold) -> None:
+        manager = self._manager(hold)
+        with self.host.fate.operation():
+            manager.files[hold.key] = hold
+        with self.host.fate.operation():
+            manager.reload()
+
+    def lift_hold(self, hold: Hold) -> bool:
+        manager = self._manager(hold)
+        with self.host.fate.operation():
+            manager.files.pop(hold.key, None)
+        if manager.running:
+            with self.host.fate.operation():
+                manager.reload()
+        return manager.running
+
+    def beside(self) -> tuple[Beside, ...]:
+        return tuple(self.kernel.beside)
+
+    def is_held(self, hold: Hold) -> bool:
+        return hold.key in self._manager(hold).files
+
+    def unsettled(self, hold: Hold) -> tuple[str, ...]:
+        return self._manager(hold).unsettled(hold)
+
     def link_settings(self, port: PortId) -> LinkSettings:
         return self.kernel.settings_of(self.here(port))
 
@@ -316,9 +347,16 @@ class FakeSystem:
             for one in self.kernel.nics
             if one.up and one.cable and one.ifindex not in claimed and self._reachable(one)
         ) + tuple(self.host.other_ways)
+        values["beside"] = tuple(self.kernel.beside)
+        values["managers"] = tuple(self._managers(state)) if state is not None else None
         if state is None:
             values = dict.fromkeys(values)
         return dataclasses.replace(Surroundings(**values), **self.host.around.get(port.id.port, {}))
+
+    def _managers(self, state: PortState) -> Iterator[Manager]:
+        netdevs = {state.ifindex: state.ifname} | {one.ifindex: one.name for one in state.uppers}
+        for manager in self.kernel.managers:
+            yield from manager.surroundings(netdevs)
 
     def _reachable(self, nic: Nic) -> bool:
         return any(m.kind == "address" and m.head[3] == 0 for m in self.kernel.of(nic))

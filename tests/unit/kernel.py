@@ -13,9 +13,13 @@ import os
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from manactl.netstate.link_settings import LinkSettings, Qdisc
+
+if TYPE_CHECKING:
+    from manactl.netstate.beside import Beside
+    from tests.unit.manager import FakeManager
 
 ADDRESS, ROUTE, NEIGHBOUR, NEXTHOP = "address", "route", "neighbour", "nexthop"
 NEW = {20: ADDRESS, 24: ROUTE, 28: NEIGHBOUR, 104: NEXTHOP}
@@ -231,6 +235,8 @@ class Kernel:
         self.nics = list(nics) or [Nic()]
         self.synthetics = list(synthetics)
         self.log: list[str] = []
+        self.managers: list[FakeManager] = []  # programs that configure its netdevs
+        self.beside: list[Beside] = []  # policy rules and the like, of nobody's device
         self.takes_network = False  # uio_hv_generic: the class was written to its new_id
         self.messages: list[Message] = []
         self.clock = 1000.0
@@ -438,6 +444,9 @@ class Kernel:
         if number in DEL:
             self._delete(Message.parse(DEL[number], body))
             return
+        if number == 32:  # RTM_NEWRULE
+            self._add_rule(body)
+            return
         if number in (16, 108, 36):
             self._set_link(number, body)
             return
@@ -461,6 +470,13 @@ class Kernel:
             self._insert(self._shown(made))
         if made.kind == ADDRESS and nic is not None and nic.up:
             self._connect(made)
+
+    def _add_rule(self, body: bytes) -> None:
+        from manactl.netstate.beside import Beside, Kind  # noqa: PLC0415 - values only
+
+        if any(one.body == body for one in self.beside):
+            raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
+        self.beside.append(Beside(Kind.RULE, body))
 
     def _by_object(self, route: Message, number: int) -> Message:
         """A dump shows the device of the nexthop, too; a request must not."""

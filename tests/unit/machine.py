@@ -39,7 +39,7 @@ class FakeRdma:
             hook(what)
         if what in self.fail:
             raise self.fail[what]
-        return next(one[what] for one in self.recorded if one["device"]["index"] == index)
+        return next(one[what] for one in self.recorded if one["device"]["dev_index"] == index)
 
     def devices(self) -> list[RdmaDevice]:
         if "devices" in self.fail:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from manactl.act import anew, restore
 from manactl.act.foreign import Foreign, facts_of
+from manactl.act.hold import HoldManager
 from manactl.act.plan import REPLUG, KeepState, NetdevNow, SetAdmin, Step, System
 from manactl.act.transition import holder_evidence, named
 from manactl.errors import Busy, NotRestored, Refused
@@ -37,9 +38,9 @@ def residue(
     """
     found = {}
     for port, all_begun in steps.items():
-        # What was on a port that was never set down is not ours to miss.
-        lowered = any(isinstance(step, SetAdmin) for step in all_begun)
-        begun = all_begun if lowered else ()
+        # What was on a port that was never touched is not ours to miss.
+        touched = any(isinstance(step, SetAdmin | HoldManager) for step in all_begun)
+        begun = all_begun if touched else ()
         status = there.get(port.key)
         if status is not None and port.is_another(status.id):
             instead = f"another NIC ({status.id.permanent_mac}) is in the place of port {port}"
@@ -142,7 +143,9 @@ def _refuse_held(status: PortStatus) -> None:
 def _missing(system: System, now: NetdevNow, steps: Sequence[Step]) -> Iterator[str]:
     """By a look at the netdev, which is here; whether that is up comes first."""
     for step in reversed(steps):
-        if isinstance(step, SetAdmin) and now.up is not step.was:
+        if isinstance(step, HoldManager) and system.is_held(step.hold):
+            yield f"{step.hold.manager} leaves {step.hold.names} alone, by files in /run"
+        elif isinstance(step, SetAdmin) and now.up is not step.was:
             yield f"{now.name} is {_updown(now.up)} ({_updown(step.was)} before the claim)"
         elif isinstance(step, KeepState):
             try:

@@ -40,6 +40,7 @@ from manactl.journal import lock
 from manactl.journal.file import Journal, JournalError
 from manactl.model.claim import ClaimSummary
 from manactl.model.port import DOWN, KEEP, UIO, Evidence, Owner, PortId, PortStatus, Report, Upper
+from manactl.model.uncollected import uncollected
 from manactl.netstate import diff, rows
 from manactl.netstate.snapshot import PortState, port_to_json
 from manactl.report import resolve
@@ -160,6 +161,7 @@ def prepare(request: ClaimRequest, host: Host, signals: SignalGate) -> Iterator[
         yield _judged(claim, system)
 
 
+@uncollected()
 def execute(claim: PreparedClaim, progress: Progress, guard: Guard | None = None) -> ClaimResult:
     """Claim the ports, all or none; with a dry run nothing. The refusal is raised here. `guard` is
     the guardian of a claim that ends by itself.
@@ -483,6 +485,7 @@ def _unclaimable(host: Host, ports: Sequence[PortStatus]) -> tuple[Refusal, ...]
     return tuple(no for port in ports for no in claimable.refusals(port, can_prove=can_prove))
 
 
+@uncollected()
 def _judged(claim: PreparedClaim, system: HostSystem) -> PreparedClaim:
     """The claim with all that the guards find, and a plan."""
     ports = claim.ports
@@ -590,6 +593,6 @@ def header(claim: PreparedClaim, plan: Plan) -> dict[str, Any]:
         "by": claim.host.who(),
         "ports": [_of_header(port, claim.request) for port in claim.ports],
         "waived": sorted({no.code for no in claim.refusals}),
-        "plan": plan.to_json(),
+        "plan": plan.to_json(drops=False),
         "snapshot": [state.to_json() for state in plan.states],
     }

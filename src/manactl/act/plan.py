@@ -21,11 +21,13 @@ from manactl.errors import ManactlError
 from manactl.look.pairs import Frames
 from manactl.model.port import Evidence, Holder, PortId
 from manactl.netstate import diff, link_settings, loss_words, snapshot
+from manactl.netstate.beside import Beside
 from manactl.netstate.blueprints import Blueprint
 from manactl.netstate.ethtool_settings import Command
+from manactl.netstate.held import Hold
 from manactl.netstate.link_settings import LinkSettings
 from manactl.netstate.losses import Cause
-from manactl.netstate.snapshot import PortState, Request
+from manactl.netstate.snapshot import Fact, PortState, Request, describe_all
 from manactl.netstate.uppers import UpperState
 from manactl.wire import rtmsg as rt
 from manactl.wire.uverbs import ProofOutcome
@@ -71,6 +73,11 @@ class System(restore.Network, Protocol):
     def bind_vmbus(self, uuid: str, driver: str) -> None: ...
     def unbind_vmbus(self, uuid: str, driver: str) -> None: ...
     def uio_holders(self, uuid: str) -> tuple[Holder, ...]: ...
+    def hold_manager(self, hold: Hold) -> None: ...
+    def lift_hold(self, hold: Hold) -> bool: ...
+    def beside(self) -> tuple[Beside, ...]: ...
+    def is_held(self, hold: Hold) -> bool: ...
+    def unsettled(self, hold: Hold) -> tuple[str, ...]: ...
     def pair_now(self, port: PortId, uuid: str) -> PairNow: ...
     def link_settings(self, port: PortId) -> LinkSettings: ...
     def settings(self, ifindex: int) -> LinkSettings: ...
@@ -543,7 +550,7 @@ class Plan:
     ports: tuple[PortId, ...]
     steps: tuple[Step, ...]
     stops: tuple[str, ...] = ()  # traffic and users that stop
-    drops: tuple[str, ...] = ()  # what the kernel drops
+    dropped: tuple[tuple[Sequence[Fact], Mapping[int, str]], ...] = ()  # by the kernel, with names
     restores: tuple[str, ...] = ()  # what release restores
     lost: tuple[str, ...] = ()  # what cannot be restored
     notes: tuple[str, ...] = ()
@@ -555,14 +562,22 @@ class Plan:
     def states(self) -> tuple[PortState, ...]:
         return tuple(step.state for step in self.steps if isinstance(step, KeepState))
 
-    def to_json(self) -> dict[str, Any]:
+    @property
+    def drops(self) -> tuple[str, ...]:
+        """What the kernel drops, in words. Of a full table these take longer than all the rest, so
+        they are made when somebody asks for them."""
+        described = (describe_all(facts, names) for facts, names in self.dropped)
+        return tuple(line for lines in described for line in lines)
+
+    def to_json(self, *, drops: bool = True) -> dict[str, Any]:
+        """`drops`: with what the kernel drops, which a journal has in its snapshot."""
         return {
             "schema": SCHEMA,
             "verb": self.verb,
             "ports": [snapshot.port_to_json(port) for port in self.ports],
             "steps": [{**step.to_json(), "text": step.describe()} for step in self.steps],
             "stops": list(self.stops),
-            "drops": list(self.drops),
+            **({"drops": list(self.drops)} if drops else {}),
             "restores": list(self.restores),
             "lost": list(self.lost),
             "notes": list(self.notes),
@@ -604,6 +619,10 @@ def _step(data: Mapping[str, Any], states: Mapping[PortId, PortState]) -> Step:
         from manactl.act.uio import BindUio  # noqa: PLC0415 - it is a step, too
 
         return BindUio.from_json(data)
+    if data["kind"] == "hold-manager":
+        from manactl.act.hold import HoldManager  # noqa: PLC0415 - the same
+
+        return HoldManager.from_json(data)
     raise ValueError(f"unknown step {data['kind']!r}")
 
 
@@ -611,7 +630,8 @@ def tally(state: PortState) -> str:
     """How much of each kind there is: "2 addresses, 5 routes"."""
     parts = []
     for kind in snapshot.Kind:
-        count = sum(not snapshot.derived(fact) for fact in state.of(kind))
+        derived = snapshot.PerShape(snapshot.derived)
+        count = sum(not derived(fact) for fact in state.of(kind))
         if count:
             parts.append(snapshot.counted(count, kind))
     if state.stacked:

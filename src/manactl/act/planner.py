@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from manactl.act import anew
+from manactl.act.hold import HoldManager
 from manactl.act.plan import (
     PATIENCE,
     KeepState,
@@ -15,7 +16,7 @@ from manactl.act.plan import (
     Step,
 )
 from manactl.act.uio import BindUio
-from manactl.decide import daemon_words, port_notes, port_words, refusal_words
+from manactl.decide import daemon_words, holds, port_notes, port_words, refusal_words
 from manactl.decide.refusal import Refusal
 from manactl.model.port import PortId, PortStatus
 from manactl.netstate import loss_words, losses, snapshot
@@ -36,19 +37,21 @@ def claim(
 
     First comes what may wait for long and touches nothing, the proof of ports that are down. What
     is on the others is held against the kernel before any of them goes down, since they share
-    routes and nexthops.
+    routes and nexthops, and before a network manager lets go of them.
     """
     waits: list[Step] = []
     keeps: list[Step] = []
+    held: list[Step] = []
     acts: list[Step] = []
     stops, restores, lost, notes = [], [], [], []
-    drops: list[str] = []
+    drops: list[tuple[list[Fact], dict[int, str]]] = []
     listeners: list[Listener] = []
     for status, state, around in ports:
         name = state.main
         to_uio = status.id in uio
         if state.in_use or to_uio:
             keeps.append(KeepState(state))
+            held += [HoldManager(status.id, hold) for hold in holds.wanted(status, around)]
             acts += _set_down(status, state)
         if to_uio:
             acts += _to_uio(status)
@@ -66,7 +69,7 @@ def claim(
             if wait := _forwards_later(state):
                 stops.append(wait)
             stops += [f"with it that of {upper}" for upper in around.carried]
-            stops += _listening(name, around)
+            stops += [*_bound(around), *_listening(name, around)]
             stops += _sent_by_others(name, around)
             listeners += around.listeners or ()
             notes += [
@@ -75,13 +78,14 @@ def claim(
                 for one in around.fabric or ()
                 if one.matters and one.remaining is not None
             ]
-            drops += snapshot.describe_all(_dropped(state, to_uio=to_uio), state.names)
+            drops.append((_dropped(state, to_uio=to_uio), state.names))
             restores.append(f"{name} set up, its carrier awaited")
             if state.synthetic is not None and state.synthetic.up:
                 vf = state.ifname
                 how = "set down again, as it was" if not state.up else "carries its traffic again"
                 restores.append(f"{vf}, which hv_netvsc opens with it, {how}")
                 notes += [] if to_uio else [_BOTH_DOWN.format(name=name, vf=vf)]
+            restores += _given_back(status, around)
             restores += _restored(state)
             lost.append(
                 f"NAT (masquerade) connections through {name}: the kernel drops their conntrack "
@@ -89,20 +93,16 @@ def claim(
             )
             lost += _temporary(state)
             lost += [loss_words.text(loss, state.names) for loss in losses.coming(state)]
-            lost += _not_ours(around)
+            lost += _not_ours(status, around)
         else:
             notes.append(f"{name} is down already: nothing to restore, it stays down at release")
-        if status.rdma is not None:
-            proof = ProveFree(status.id, status.rdma.device, status.rdma.port)
-            (acts if state.in_use or to_uio else waits).append(proof)
-        notes += _daemons(around, name)
-        if danger := port_notes.below_a_bond(status):
-            notes.append(port_words.note(danger))
+        (acts if state.in_use or to_uio else waits).extend(_proof(status))
+        notes += [*_daemons(around, name), *_below_a_bond(status)]
     stops += [f"{r.label}: {refusal_words.message(r)} (allowed: {r.code})" for r in waived]
     return Plan(
         "claim",
         tuple(status.id for status, _, _ in ports),
-        (*waits, *keeps, *acts),
+        (*waits, *keeps, *held, *acts),
         tuple(stops),
         tuple(drops),
         tuple(restores),
@@ -142,6 +142,18 @@ def _dropped(state: PortState, *, to_uio: bool) -> list[Fact]:
     if to_uio:
         return [fact for fact in state.facts if not snapshot.derived(fact)]
     return losses.dropped(state)
+
+
+def _proof(status: PortStatus) -> list[Step]:
+    rdma = status.rdma
+    return [] if rdma is None else [ProveFree(status.id, rdma.device, rdma.port)]
+
+
+def _given_back(status: PortStatus, around: Surroundings) -> list[str]:
+    return [
+        f"what {hold.manager} configures on {hold.names}: by itself, first; then what is missing"
+        for hold in holds.wanted(status, around)
+    ]
 
 
 def _set_down(status: PortStatus, state: PortState) -> list[Step]:
@@ -195,6 +207,16 @@ def _forwards_later(state: PortState) -> str | None:
     return f"{name} in {member.master}, after release too, until {how}{most}"
 
 
+def _bound(around: Surroundings) -> list[str]:
+    """Other netdevs that a manager sets down, too; it sets them up again with the carrier."""
+    return [
+        f"with it {other}, which {manager.name} sets down without a carrier on {manager.netdev} "
+        "(BindCarrier=), until release"
+        for manager in around.managers or ()
+        for other in manager.bound
+    ]
+
+
 def _listening(name: str, around: Surroundings) -> list[str]:
     """Whom nobody can reach, each with its process."""
     if around.listeners is None:
@@ -224,13 +246,14 @@ def _sent_by_others(name: str, around: Surroundings) -> list[str]:
     return found
 
 
-def _not_ours(around: Surroundings) -> list[str]:
+def _not_ours(status: PortStatus, around: Surroundings) -> list[str]:
     """What nobody can restore but its owner."""
     found = [
         f"packet sockets{f' on {sock.netdev}' if sock.netdev else ''}"
         f" ({', '.join(map(str, sock.processes)) or 'of a process that is not visible'}): they get "
         "ENETDOWN or fall silent until their program opens them again"
         for sock in around.packet_sockets or ()
+        if not holds.of_held(sock.processes, status, around)
     ]
     return found + [
         f"what the kernel drops of {upper}: restore it there"
@@ -249,6 +272,11 @@ def _daemons(around: Surroundings, name: str) -> list[str]:
     ]
 
 
+def _below_a_bond(status: PortStatus) -> list[str]:
+    danger = port_notes.below_a_bond(status)
+    return [port_words.note(danger)] if danger else []
+
+
 def _carries(state: PortState) -> str:
     found = snapshot.global_addresses(state.facts)
     return ", ".join(found) if found else "it has no global address"
@@ -265,12 +293,9 @@ def _restored(state: PortState) -> list[str]:
     found = []
     advertised = snapshot.of_router(state, state.accepted)
     theirs = {*advertised, *losses.known(state)}
+    passes = snapshot.PerShape(lambda f: snapshot.is_temporary(f) or snapshot.derived(f))
     for kind, how in ways.items():
-        facts = [
-            f
-            for f in state.of(kind)
-            if not (snapshot.is_temporary(f) or snapshot.derived(f) or f in theirs)
-        ]
+        facts = [f for f in state.of(kind) if not (passes(f) or f in theirs)]
         if facts:
             found.append(f"{snapshot.counted(len(facts), kind)} ({how})")
     if state.stacked:

@@ -20,6 +20,7 @@ from manactl.act import await_free, foreign, transition
 from manactl.act import terminate as ending
 from manactl.act.choose import Chosen, choose, open_claims
 from manactl.act.claim import close_stale, need_net_admin
+from manactl.act.hold import HoldManager
 from manactl.act.host import Host, HostSystem
 from manactl.act.plan import KeepState, Plan, SetAdmin, SetSynthetic, Step, Undone, steps_from_json
 from manactl.act.progress import Progress
@@ -403,7 +404,7 @@ def _still_claimed(run: _Run, path: Path, chosen: Sequence[PortId]) -> list[Port
 
 def _steps(content: journal.Content, ports: Sequence[PortId]) -> list[Step]:
     """The steps of these ports that were begun and are to undo; JournalError when they make no
-    sense. What was on a port that was never set down is others' by now."""
+    sense. What was on a port that was never touched is others' by now."""
     begun = {r.get("step") for r in content.records if r["event"] == "doing"}
     try:
         steps = steps_from_json(content.header["plan"], content.header["snapshot"])
@@ -413,8 +414,8 @@ def _steps(content: journal.Content, ports: Sequence[PortId]) -> list[Step]:
             code="journal",
         ) from error
     found = [step for n, step in enumerate(steps) if n in begun and step.port in ports]
-    lowered = {step.port for step in found if isinstance(step, SetAdmin)}
-    return [step for step in found if step.port in lowered or not isinstance(step, KeepState)]
+    touched = {step.port for step in found if isinstance(step, SetAdmin | HoldManager)}
+    return [step for step in found if step.port in touched or not isinstance(step, KeepState)]
 
 
 def _of(steps: Sequence[Step], port: PortId) -> list[Step]:
@@ -471,6 +472,11 @@ def _plan(
         for step in reversed(steps)
         if isinstance(step, SetSynthetic) or (isinstance(step, SetAdmin) and step.was)
     ]
+    restores += [
+        f"{step.hold.names} given back to {step.hold.manager}, which configures it again"
+        for step in steps
+        if isinstance(step, HoldManager)
+    ]
     words = {
         Outcome.LEFT_DOWN: "was down before the claim and stays down",
         Outcome.UNTOUCHED: "had not been set down yet: nothing is changed",
@@ -495,7 +501,7 @@ def _plan(
 
 def _outcome(content: journal.Content, steps: Sequence[Step], port: PortId) -> Outcome:
     """What undoing these steps, which were begun, comes to for a port."""
-    if any(isinstance(step, SetAdmin) for step in _of(steps, port)):
+    if any(isinstance(step, SetAdmin | HoldManager) for step in _of(steps, port)):
         return Outcome.RESTORED
     planned = any(
         step["kind"] == SetAdmin.KIND and (step["port"]["pci"], step["port"]["port"]) == port.key

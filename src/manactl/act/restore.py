@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from manactl.model.port import PortId
+from manactl.model.uncollected import uncollected
 from manactl.netstate import diff, loss_words, losses, members, snapshot, uppers
 from manactl.netstate.diff import Comparison, MissingFact, Obstacle
 from manactl.netstate.losses import Cause, Loss
@@ -73,6 +74,7 @@ class Restored:
     settling: Member | None = None
 
 
+@uncollected()
 def restore_ports(network: Network, wanted: Sequence[PortState], patience: float) -> list[Restored]:
     """Make each `wanted` true again, with one result for each. What the kernel makes by itself, and
     what it still refuses because something else has to come first, gets `patience` seconds."""
@@ -90,6 +92,7 @@ def restore_ports(network: Network, wanted: Sequence[PortState], patience: float
     return [work.result() for work in works]
 
 
+@uncollected()
 def compare(network: Network, wanted: PortState) -> Restored:
     """What is not as it was, as one look shows it. Nothing is set."""
     work = _Restoration(network, wanted)
@@ -187,7 +190,8 @@ class _Restoration:
         return bool(removals)
 
     def _restore_facts(self, *, late: bool) -> bool:
-        todo = [one for one in self._missing if not snapshot.derived(one.fact)]
+        derived = snapshot.PerShape(snapshot.derived)
+        todo = [one for one in self._missing if not derived(one.fact)]
         made = self._send(todo if late else _without_coming(self._wanted, todo), late=late)
         progress = not self._sent.issuperset(made)
         self._sent |= made
@@ -344,10 +348,11 @@ class _Restoration:
     def result(self) -> Restored:
         state, wanted = self._now, self._wanted
         names = self._names()
+        over = snapshot.PerShape(lambda fact: snapshot.expired(fact, state.elapsed))
         expired = [
             fact
             for fact in wanted.facts
-            if snapshot.expired(fact, state.elapsed)
+            if over(fact)
             and not snapshot.made_by_kernel(fact, wanted)
             and fact not in state.of_router
         ]
@@ -370,10 +375,9 @@ class _Restoration:
     def _counts(self) -> Mapping[Kind, int]:
         still = {one.fact for one in self._missing}.union(self._now.advertised)
         still |= {loss.fact for loss in self._lost}
+        derived = snapshot.PerShape(snapshot.derived)
         counts = Counter(
-            fact.kind
-            for fact in self._first or ()
-            if fact not in still and not snapshot.derived(fact)
+            fact.kind for fact in self._first or () if fact not in still and not derived(fact)
         )
         if self._admin:
             counts[Kind.UPPER] = len(self._admin)
@@ -449,10 +453,11 @@ def _updown(pair: Pair) -> str:
 def _without_coming(wanted: PortState, missing: list[MissingFact]) -> list[MissingFact]:
     """Without what the kernel is about to make by itself, and without link-local addresses that
     were younger than one which it is about to make: it puts the youngest first."""
+    may_be = snapshot.PerShape(lambda f: f.kind is Kind.ADDRESS or snapshot.by_kernel(f))
     coming = {
         one.fact
         for one in missing
-        if one.instead is None and snapshot.made_by_kernel(one.fact, wanted)
+        if one.instead is None and may_be(one.fact) and snapshot.made_by_kernel(one.fact, wanted)
     }
     links = {device for fact in coming for device in _link_local_of(fact)}
     return [

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Self
 
-from manactl.act import vmbus_binding
+from manactl.act import manager_holds, vmbus_binding
 from manactl.act.plan import NetdevNow, PairNow
 from manactl.look import (
     ethtool,
@@ -33,8 +34,10 @@ from manactl.model.port import (
     PortStatus,
     Report,
 )
+from manactl.netstate.beside import Beside
 from manactl.netstate.blueprints import Blueprint
 from manactl.netstate.ethtool_settings import Command
+from manactl.netstate.held import Hold
 from manactl.netstate.link_settings import LinkSettings
 from manactl.netstate.snapshot import PortState, Request, Rows
 from manactl.netstate.surroundings import Surroundings
@@ -169,6 +172,25 @@ class LiveSystem:
             return PairNow(False, None)
         enslaved = vmbus.uuid_of(master_of(vf.name, roots) or "", roots) == uuid
         return PairNow(enslaved, pairs.frames(vf.name, above.name, roots))
+
+    @functools.cached_property
+    def _holds(self) -> manager_holds.Holds:
+        return manager_holds.Holds(self.pause)
+
+    def hold_manager(self, hold: Hold) -> None:
+        self._holds.hold(hold)
+
+    def lift_hold(self, hold: Hold) -> bool:
+        return self._holds.lift(hold)
+
+    def beside(self) -> tuple[Beside, ...]:
+        return self.rtnl.beside()
+
+    def is_held(self, hold: Hold) -> bool:
+        return self._holds.is_held(hold)
+
+    def unsettled(self, hold: Hold) -> tuple[str, ...]:
+        return self._holds.unsettled(hold)
 
     def link_settings(self, port: PortId) -> LinkSettings:
         return self.settings(self._ifindex(port))

@@ -8,13 +8,14 @@ recovers: only the message afterwards differs.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
 from manactl.act import anew
 from manactl.act import plan as planning
+from manactl.act.hold import HoldManager
 from manactl.act.plan import (
     KeepState,
     ProveFree,
@@ -27,6 +28,7 @@ from manactl.act.plan import (
     Undone,
 )
 from manactl.act.progress import Progress
+from manactl.act.restore import Lost, Restored
 from manactl.act.signals import SignalGate, StopRequested
 from manactl.act.uio import BindUio
 from manactl.errors import Busy, ManactlError, NotRestored, Refused, RolledBack
@@ -34,7 +36,11 @@ from manactl.escape import command
 from manactl.journal import file as journal
 from manactl.journal import state_dir
 from manactl.model.port import Evidence, Holder, PortId
-from manactl.netstate import snapshot
+from manactl.netstate import leases, snapshot
+from manactl.netstate.losses import Cause
+from manactl.netstate.snapshot import Kind
+
+_LEASE = "its manager has another one now"
 
 Facts = dict[PortId, dict[str, Mapping[str, object]]]  # what each step found, by port and kind
 
@@ -245,7 +251,7 @@ def undo(steps: Sequence[Step], work: Workplace) -> UndoResult:
     on_uio = _from_uio(steps, work, result)
     _set_up_anew(steps, work, result)
     for step in steps:
-        if isinstance(step, KeepState | BindUio):
+        if isinstance(step, KeepState | BindUio | HoldManager):
             continue
         if step.port in on_uio:  # its netdev is not there
             stuck.add(step.port)
@@ -261,11 +267,14 @@ def undo(steps: Sequence[Step], work: Workplace) -> UndoResult:
                 stuck.add(step.port)
             if isinstance(step, SetAdmin):
                 slow.add(step.port)
-    # What was on a port that was never set down is not ours to restore: others have changed it.
-    lowered = {step.port for step in steps if isinstance(step, SetAdmin)}
-    kept = [step for step in steps if isinstance(step, KeepState) and step.port in lowered]
+    back = _give_back(steps, stuck, work, result)
+    # What was on a port that was never touched is not ours to restore: others have changed it.
+    touched = {step.port for step in steps if isinstance(step, SetAdmin | HoldManager)}
+    kept = [step for step in steps if isinstance(step, KeepState) and step.port in touched]
     result.residue += [_not_attempted(step) for step in kept if step.port in stuck]
-    _restore([step for step in kept if step.port not in stuck], work, result)
+    kept = [step for step in kept if step.port not in stuck]
+    kept = [_with_lease(step, work, result) if step.port in back else step for step in kept]
+    _restore(kept, work, result)
     for step in steps:
         if isinstance(step, SetAdmin) and step.vmbus and step.was and step.port not in stuck | slow:
             _prove_path(step, work, result)
@@ -279,6 +288,40 @@ def _from_uio(steps: Sequence[Step], work: Workplace, result: UndoResult) -> set
         for step in steps
         if isinstance(step, BindUio) and not _undo_step(step, work, result)
     }
+
+
+def _give_back(
+    steps: Sequence[Step], stuck: Collection[PortId], work: Workplace, result: UndoResult
+) -> set[PortId]:
+    """Have managers take back what is up again: what they own is theirs to configure, and what
+    they delete then comes back from the snapshot. A port that is not up stays held. The ports
+    that managers have got back."""
+    back: set[PortId] = set()
+    for step in steps:
+        if isinstance(step, HoldManager) and step.port in stuck:
+            result.residue.append(_not_attempted(step))
+        elif isinstance(step, HoldManager) and _undo_step(step, work, result):
+            back.add(step.port)
+    return back
+
+
+def _with_lease(step: KeepState, work: Workplace, result: UndoResult) -> KeepState:
+    """Without the addresses that a manager has got others for: these count."""
+    state = step.state
+    try:
+        gone = leases.replaced(state, work.system.capture(step.port, alone=state.alone))
+    except OSError:
+        return step  # the restore says so
+    if not gone:
+        return step
+    lost = tuple(
+        Lost(Cause.MANAGER, f"{snapshot.describe(fact, state.names)} ({_LEASE})")
+        for fact in gone
+        if fact.kind is Kind.ADDRESS
+    )
+    _undone(step, Undone(Restored(lost=lost)), work, result)
+    left = tuple(fact for fact in state.facts if fact not in gone)
+    return KeepState(replace(state, facts=left))
 
 
 def _prove_path(step: SetAdmin, work: Workplace, result: UndoResult) -> None:

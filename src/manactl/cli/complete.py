@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem, ShellComplete
 
 from manactl.cli.app import STATE_DIR
-from manactl.completion import names
-from manactl.completion.addresses import Addresses
-from manactl.completion.claims import claims
-from manactl.completion.offer import Which, Word, describe, fitting, usable, words
 from manactl.escape import escape
+
+if TYPE_CHECKING:
+    from manactl.completion.names import Port
+    from manactl.completion.offer import Which, Word
 
 
 class Lines(ShellComplete):
@@ -46,12 +46,18 @@ def ports(
     ctx: click.Context, param: click.Parameter, start: str, which: Which
 ) -> list[CompletionItem]:
     """Candidates for one PORT of a line whose other words are in `ctx`."""
+    from manactl.completion.addresses import Addresses  # noqa: PLC0415
+
+    asked = Addresses()  # a child asks the kernel, while all that follows is imported and read
+    from manactl.completion import names  # noqa: PLC0415
+    from manactl.completion.claims import claims  # noqa: PLC0415
+    from manactl.completion.offer import describe, fitting, words  # noqa: PLC0415
+
     every = names.ports()
     claimed = claims(str(ctx.find_root().params.get("state_dir") or STATE_DIR))
     fit = fitting(every, which, claimed, _given(ctx, param))
     if not fit:
         return []
-    asked = Addresses()  # the kernel answers while names are chosen
     found = words(fit, start, every, _altnames(fit))
     addresses = asked.collect()
     return [CompletionItem(w.text, help=escape(describe(w, addresses, claimed))) for w in found]
@@ -85,8 +91,9 @@ def _given(ctx: click.Context, param: click.Parameter) -> Collection[str]:
     return value if isinstance(value, tuple) else ()
 
 
-def _altnames(ports: Collection[names.Port]) -> Iterator[Word]:
+def _altnames(ports: Collection[Port]) -> Iterator[Word]:
     """The altnames of the netdevs, which only rtnetlink knows."""
+    from manactl.completion.offer import Word, usable  # noqa: PLC0415
     from manactl.look.links import RtnetlinkLinks  # noqa: PLC0415 - for few words
 
     source = RtnetlinkLinks()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -166,6 +167,10 @@ def _claims(app: App) -> tuple[list[ClaimSummary], list[Missing]]:
     """What the journals report as claimed; why they could not be read, if they could not."""
     if not os.path.lexists(app.state):
         return [], []
+    with contextlib.suppress(OSError):  # list_claims() tells why
+        # Whoever claimed once has an empty directory: that is no reason to import the journal.
+        if not any(name.endswith(".journal") for name in os.listdir(f"{app.state}/claims")):
+            return [], []
     from manactl.errors import ManactlError  # noqa: PLC0415
     from manactl.journal.file import list_claims  # noqa: PLC0415
     from manactl.model.port import Missing  # noqa: PLC0415

@@ -2,21 +2,16 @@
 
 rtnetlink may wait for RTNL behind a driver that hangs (dumps do up to 6.8), so a child process
 asks, and what has not come in time is left out. look/rtnetlink.py, by which the guards read the
-same, keeps whole states of ports: importing it would make a completion 1.25 times as long.
+same, keeps whole states of ports: importing it would make a completion 1.25 times as long. The
+child imports what it needs itself, while the parent goes on.
 """
-
-from __future__ import annotations
 
 import _socket
 from typing import NamedTuple
 
 from manactl.look.forked import Child
-from manactl.wire import rtmsg as rt
-from manactl.wire.netlink import NETLINK_ROUTE, NetlinkSocket
 
 WAIT = 0.3  # s; a person waits for the answer
-
-_NOT_YET = rt.IFA_F_TENTATIVE | rt.IFA_F_DADFAILED
 
 
 class AddressFacts(NamedTuple):
@@ -43,6 +38,9 @@ class Addresses:
 
 def read() -> dict[int, tuple[str | None, bool]]:
     """AddressFacts by ifindex, as plain tuples; may wait for RTNL."""
+    from manactl.wire import rtmsg as rt  # noqa: PLC0415 - for the child alone
+    from manactl.wire.netlink import NETLINK_ROUTE, NetlinkSocket  # noqa: PLC0415
+
     address: dict[int, str] = {}
     default: set[int] = set()
     with NetlinkSocket(NETLINK_ROUTE) as sock:
@@ -61,11 +59,14 @@ def read() -> dict[int, tuple[str | None, bool]]:
 
 
 def _address(body: bytes) -> tuple[int, str | None]:
+    from manactl.wire import rtmsg as rt  # noqa: PLC0415
+
     family, _, flags, scope, index = rt.IfAddrMsg.of(body)
     attrs = rt.split(body, rt.IFADDR.size)
     flags = rt.number(attrs, rt.IFA_FLAGS) or flags
     raw = rt.value(attrs, rt.IFA_LOCAL) or rt.value(attrs, rt.IFA_ADDRESS)
-    if scope != rt.RT_SCOPE_UNIVERSE or raw is None or flags & _NOT_YET:
+    unusable = rt.IFA_F_TENTATIVE | rt.IFA_F_DADFAILED
+    if scope != rt.RT_SCOPE_UNIVERSE or raw is None or flags & unusable:
         return index, None
     if family == _socket.AF_INET6 and flags & rt.IFA_F_TEMPORARY:
         return index, None

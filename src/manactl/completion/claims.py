@@ -5,8 +5,6 @@ What acts on a journal reads it by journal/file.py; a completion that did so wou
 as long, whether anything is claimed or not.
 """
 
-from __future__ import annotations
-
 import os
 from typing import Any, NamedTuple
 

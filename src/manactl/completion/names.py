@@ -3,8 +3,6 @@
 Completion had a reader of its own, of half the files; it saved a twentieth of a completion's time.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from manactl.look import sysfs

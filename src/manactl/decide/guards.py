@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from manactl.decide import kernel_bugs
+from manactl.decide import holds, kernel_bugs
 from manactl.decide import refusal as why
 from manactl.decide.codes import Code
 from manactl.decide.refusal import Refusal, Source, Unread, refusal
@@ -187,17 +187,27 @@ def guard_packet_sockets(port: PortStatus, around: Surroundings) -> Refusal | No
     """AF_PACKET users (DHCP clients, lldpd, tcpdump) bound to the port get ENETDOWN."""
     if around.packet_sockets is None or around.state is None:
         return refusal(port, Code.PACKET_SOCKETS, Unread(Source.PACKET_SOCKETS))
-    if not around.packet_sockets or not around.state.in_use:
+    hits = tuple(
+        one for one in around.packet_sockets if not holds.of_held(one.processes, port, around)
+    )
+    if not hits or not around.state.in_use:
         return None
-    return refusal(port, Code.PACKET_SOCKETS, why.PacketSockets(around.packet_sockets))
+    return refusal(port, Code.PACKET_SOCKETS, why.PacketSockets(hits))
 
 
 def guard_manager(port: PortStatus, around: Surroundings) -> Refusal | None:
-    """A running network manager manages the port: it may open it again, or flush it."""
+    """A running network manager manages the port, and cannot be kept off it: it may open it again,
+    or flush it."""
     if around.managers is None:
         return refusal(port, Code.MANAGER, Unread(Source.MANAGERS))
-    hits = tuple(manager for manager in around.managers if manager.managed is not False)
-    return refusal(port, Code.MANAGER, why.Managers(hits)) if hits else None
+    held = {hold.manager for hold in holds.wanted(port, around)}
+    hits = tuple(
+        manager
+        for manager in around.managers
+        if manager.managed is not False and manager.name not in held
+    )
+    obstacles = tuple(holds.obstacle(manager, port, around) for manager in hits)
+    return refusal(port, Code.MANAGER, why.Managers(hits, obstacles)) if hits else None
 
 
 def guard_sockets(port: PortStatus, around: Surroundings) -> Refusal | None:
@@ -205,6 +215,7 @@ def guard_sockets(port: PortStatus, around: Surroundings) -> Refusal | None:
     hits = _at_risk(around, around.sockets)
     if hits is None:
         return refusal(port, Code.SOCKETS, Unread(Source.SOCKETS))
+    hits = tuple(one for one in hits if not holds.of_held(one.processes, port, around))
     return refusal(port, Code.SOCKETS, why.Sockets(hits)) if hits else None
 
 

@@ -146,6 +146,9 @@ NOTES: dict[NoteCode, str | Callable[..., str]] = {
     "not-restored": "it was not fully restored ({0}); fix the cause, then {1}",
     "recover-closes":
         "its netdev was not touched yet: `manactl recover` only closes the journal",
+    "recover-gives-back":
+        "its netdev was not set down yet: `manactl recover` gives it back to {0}",
+    "held": "held: {0} leaves it alone until release",
     "recover-sets-up": "`manactl recover` sets {0} up and restores what is missing of {1}",
 }  # fmt: skip
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from manactl.decide.codes import Bar, Code, bar_of
 
 if TYPE_CHECKING:
+    from manactl.decide.holds import NoHold
     from manactl.model.port import Evidence, Holder, PortId, PortStatus
     from manactl.netstate.surroundings import (
         Connection,
@@ -162,7 +163,10 @@ class PacketSockets:
 
 @dataclass(frozen=True, slots=True)
 class Managers:
+    """Those that cannot be kept off; `obstacles` says of each why."""
+
     managers: tuple[Manager, ...]
+    obstacles: tuple[NoHold | None, ...]
 
 
 @dataclass(frozen=True, slots=True)

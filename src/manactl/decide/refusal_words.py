@@ -7,9 +7,10 @@ from collections.abc import Collection, Iterable, Sequence
 from manactl.decide import kernel_bugs
 from manactl.decide import refusal as why
 from manactl.decide.codes import BARRED, Bar, Code
+from manactl.decide.holds import NoHold
 from manactl.decide.refusal import Refusal, Source
 from manactl.model.port import Evidence
-from manactl.netstate.surroundings import Connection, Listener, Stacked
+from manactl.netstate.surroundings import Connection, Listener, Manager, Stacked
 
 _NAMED = 5  # of a long list, as many are spelled out
 
@@ -151,11 +152,12 @@ def message(refusal: Refusal) -> str:  # noqa: PLR0911, PLR0912 - a case for eac
                 f"packet sockets are bound to it: {_some(who) or 'of processes not visible'}; "
                 "they get ENETDOWN or no more packets, and some programs exit then"
             )
-        case why.Managers(managers):
+        case why.Managers(managers, obstacles):
             names = _some(
                 (f"{m.name} ({m.process})" if m.process else m.name)
                 + ("" if m.managed else ", which does not report whether it does")
-                for m in managers
+                + _unheld(m, obstacle)
+                for m, obstacle in zip(managers, obstacles, strict=True)
             )
             return (
                 f"a network manager controls it: {names}; it may set the port up again or drop its "
@@ -292,7 +294,8 @@ def evidence(refusal: Refusal) -> tuple[Evidence, ...]:  # noqa: PLR0911, PLR091
                 *(Evidence("xfrm", "policy", one._asdict()) for one in ipsec),
             )
         case why.Managers(managers):
-            return tuple(Evidence("run", m.source, m.managed) for m in managers)
+            asked = [Evidence("dbus", m.name, m.silent) for m in managers if m.silent is not None]
+            return (*(Evidence("run", m.source, m.managed) for m in managers), *asked)
         case why.NoRdmaDevice(_, names):
             return tuple(Evidence("sysfs", "RDMA device elsewhere", name) for name in names)
         case why.HeldBy(holders):
@@ -300,6 +303,21 @@ def evidence(refusal: Refusal) -> tuple[Evidence, ...]:  # noqa: PLR0911, PLR091
                 Evidence("proc", "holder", {"pid": h.pid, "comm": h.comm, "unit": h.unit})
                 for h in holders
             )
+
+
+_OBSTACLES = {
+    NoHold.MEMBER: "which has it in a bond, bridge, team or VRF",
+    NoHold.UNREAD: "which would delete policy rules and the like, and these could not be read",
+    NoHold.DOWN: "which would open it when it gets it back, though it is down now",
+}
+
+
+def _unheld(manager: Manager, obstacle: NoHold | None) -> str:
+    """Why a manager that can let go of netdevs does not do it here."""
+    if obstacle is NoHold.SILENT:
+        return f", which does not answer ({manager.silent})"
+    words = _OBSTACLES.get(obstacle) if obstacle else None
+    return f", {words}" if words else ""
 
 
 def _some(items: Iterable[object]) -> str:

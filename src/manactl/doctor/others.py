@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from manactl.decide import daemon_words
 from manactl.doctor.finding import Finding, Level, fine
 from manactl.doctor.machine import Machine
-from manactl.netstate.surroundings import Does
+from manactl.netstate.surroundings import Does, Manager
 
 _FIXED_NETWORKD = (257, 7)  # before: "unmanaged" is forgotten in some boots (systemd issue 36997)
 
 
 def managers(machine: Machine) -> Iterator[Finding]:
-    """A network manager of a port makes a claim refused (guard `manager`), or undoes it."""
+    """A network manager of a port lets go of it for a claim, or a claim is refused (guard
+    `manager`)."""
     if machine.managers is None:
         yield Finding("manager", Level.UNSEEN, "which network managers run could not be read")
         return
@@ -22,6 +23,9 @@ def managers(machine: Machine) -> Iterator[Finding]:
         name = found.manager.name
         if found.manager.managed is False:
             yield fine("manager", f"{name} leaves {found.port} alone")
+            continue
+        if found.manager.link is not None:
+            yield fine("manager", f"{name} manages {found.port}, and lets go of it for a claim")
             continue
         how = daemon_words.holds(name, found.port)
         if name == "systemd-networkd":
@@ -39,7 +43,7 @@ def managers(machine: Machine) -> Iterator[Finding]:
             Level.FIX,
             f"{name} manages {found.port}{doubt}",
             "it may set a port up again that was set down for RDMA, or drop its addresses; a claim "
-            "is refused (guard manager)",
+            f"is refused (guard manager){_silent(found.manager)}",
             how,
         )
     named = {found.manager.name for found in machine.managers if found.manager.managed is not False}
@@ -61,6 +65,10 @@ def managers(machine: Machine) -> Iterator[Finding]:
             "fixed in 257.7; networkd may configure a VF although Azure's udev rules exclude it",
             ("apt install --only-upgrade systemd",),
         )
+
+
+def _silent(manager: Manager) -> str:
+    return f": it does not answer ({manager.silent})" if manager.silent is not None else ""
 
 
 def leftovers(machine: Machine) -> Iterator[Finding]:

@@ -62,7 +62,7 @@ def probed(port: PortStatus) -> dict[str, str | None]:
 def _asked(nldev: Nldev, devices: Sequence[RdmaDevice]) -> dict[str, str | None]:
     found: dict[str, list[str]] = {}
     for device in devices:
-        index = device.index
+        index = device.dev_index
         found.setdefault("qp-zero", []).append(_zero(nldev, index))
         with contextlib.suppress(OSError, ValueError, KeyError):
             kinds = nldev.summary(index)
@@ -80,8 +80,8 @@ def _dump(nldev: Nldev, devices: Sequence[RdmaDevice]) -> str | None:
     words = []
     for device in devices:
         with contextlib.suppress(OSError, ValueError, KeyError):
-            if nldev.summary(device.index).get("qp"):
-                words.append(_entries(nldev, device.index))
+            if nldev.summary(device.dev_index).get("qp"):
+                words.append(_entries(nldev, device.dev_index))
     return _same(words)
 
 

@@ -29,7 +29,8 @@ from manactl.doctor.machine import (
 )
 from manactl.errors import ManactlError
 from manactl.journal.file import list_claims
-from manactl.look import debugfs, ibverbs, managers, sysfs, user_namespace, vmbus
+from manactl.look import debugfs, held_links, ibverbs, managers, sysfs, user_namespace, vmbus
+from manactl.look.bus import Bus
 from manactl.look.sysfs import Roots
 from manactl.look.text_files import lines, names, text
 from manactl.model.port import Owner, Report
@@ -56,6 +57,7 @@ class Places(NamedTuple):
     state: str = "/var/lib/manactl"
     lib: str = "/var/lib"
     etc: str = "/etc"
+    bus: Bus = Bus()
 
 
 def read(
@@ -297,7 +299,9 @@ def _managers(
             found += [
                 PciManager(name, manager, _network_file(manager.source))
                 for ifindex, name in named.items()
-                for manager in managers.find({ifindex: name}, roots).managers
+                for manager in held_links.asked(
+                    managers.find({ifindex: name}, roots).managers, places.bus
+                )
             ]
     except OSError:
         return None, ()

@@ -123,11 +123,12 @@ TOPICS = (
         remedy=(Step("Stop them, and start them again after the release."),),
     ),
     _topic(
-        "manager", "a network manager controls the port",
-        "NetworkManager, systemd-networkd, wicked, dhcpcd, ConnMan or ifupdown may set the port up "
-        "again while a raw queue pair uses it, or drop its addresses while it is down. After the "
-        "release the first two delete what they did not configure themselves.",
-        "run-time files of the managers",
+        "manager", "a network manager controls the port, and cannot be kept off it",
+        "wicked, dhcpcd, ConnMan or ifupdown may set the port up again while a raw queue pair uses "
+        "it, or drop its addresses while it is down. NetworkManager and systemd-networkd let go of a "
+        "port for a claim and get it back at release; they are named here where they do not answer, "
+        "or where the port is down already or in a bond, bridge, team or VRF.",
+        "run-time files of the managers, and D-Bus",
         check=(Step("Who manages it, and how to have it leave the port alone:", "manactl doctor"),),
         remedy=(Step("NetworkManager: make it unmanaged:", "nmcli device set PORT managed no"),
                 Step("systemd-networkd: ActivationPolicy=manual in [Link] and "

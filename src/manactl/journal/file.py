@@ -24,7 +24,8 @@ from manactl.errors import ManactlError, NotRestored
 from manactl.journal import interrupted
 from manactl.journal import state_dir as statedir
 from manactl.model.claim import ClaimSummary, NetnsId
-from manactl.model.port import ClaimInfo, PortId
+from manactl.model.port import ClaimInfo, Note, PortId
+from manactl.model.uncollected import uncollected
 
 SCHEMA = "manactl.journal/1"
 _FAMILY, _VERSION = SCHEMA.split("/")
@@ -188,6 +189,8 @@ def _summaries(content: Content, state_dir: Path, boot_id: str) -> Iterator[Clai
         same = content.boot_id == boot_id
         phase = content.phase_of(port)
         more = None if same else interrupted.BEFORE_BOOT
+        if same and (held := interrupted.held_by(header["plan"].get("steps", ()), port)):
+            more = Note("held", (", ".join(held),))
         if same and phase == "interrupted":
             more = interrupted.next_step(header, content.records, port, state_dir)
         names = tuple(map(str, (then.get("netdev"), *then.get("altnames", ()))))
@@ -333,6 +336,7 @@ def _useless(path: Path, what: str) -> JournalError:
     )
 
 
+@uncollected()
 def parse(data: bytes, path: Path) -> Content:
     """Check and read a whole journal. JournalError unless every complete line is right."""
     try:

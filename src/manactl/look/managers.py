@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from manactl.netstate.held import NETWORK_MANAGER, NETWORKD
 from manactl.netstate.surroundings import Daemon, Does, Manager, Process
 
 # By the name of the process, which the kernel cuts at 15 characters.
@@ -104,25 +105,25 @@ def _of(
         path = run / f"NetworkManager/devices/{index}"
         value = _setting(path, "managed")
         managed = None if value is None else value not in ("false", "0")
-        yield Manager("NetworkManager", processes[0], managed, str(path))
+        yield Manager(NETWORK_MANAGER, processes[0], managed, str(path), name, index)
     if processes := running.get("systemd-network"):
         path = run / f"systemd/netif/links/{index}"
         value = _setting(path, "ADMIN_STATE")
         managed = None if value is None else value != "unmanaged"
-        yield Manager("systemd-networkd", processes[0], managed, str(path))
+        yield Manager(NETWORKD, processes[0], managed, str(path), name, index)
     path = run / f"wicked/state-{index}.xml"  # written at `ifup`, for a later `ifdown`
     if (processes := running.get("wickedd")) and path.exists():
-        yield Manager("wicked", processes[0], True, str(path))
+        yield Manager("wicked", processes[0], True, str(path), name, index)
     if found := _dhcpcd(name, running.get("dhcpcd", ()), roots):
-        yield Manager("dhcpcd", found[1], True, str(found[0]))
+        yield Manager("dhcpcd", found[1], True, str(found[0]), name, index)
     if processes := running.get("connmand"):
         mac = _text(roots.sys / f"class/net/{name}/address").strip().replace(":", "")
         if mac and (path := roots.lib / f"connman/ethernet_{mac}_cable").is_dir():
-            yield Manager("ConnMan", processes[0], True, str(path))
+            yield Manager("ConnMan", processes[0], True, str(path), name, index)
     for path in (run / "network/ifstate", run / f"network/ifstate.{name}", run / "ifstate"):
         # ifupdown has no process. It writes "eth1=eth1", and a file of its own for each name, too.
         if _ifstate(path, name):
-            yield Manager("ifupdown", None, True, str(path))
+            yield Manager("ifupdown", None, True, str(path), name, index)
             break
 
 

@@ -5,14 +5,11 @@ namespace after the other, mounts a sysfs of its own over /sys, where nobody els
 reads the same files as here. Only root may do that.
 """
 
-from __future__ import annotations
-
 import _socket  # `socket` makes enums, which no other part of status needs
 import contextlib
 import errno
 import functools
 import os
-import re
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -35,7 +32,7 @@ MNT_DETACH = 2
 NAMED = "/run/netns"  # where `ip netns` keeps them
 WAIT = 2.0  # s; a namespace takes less than a millisecond
 _MOUNT_ROOT, _MOUNT_POINT = 3, 4  # of /proc/PID/mountinfo, which has spaces and the like in octal
-_OCTAL = re.compile(r"\\([0-7]{3})")
+_OCTAL = r"\\([0-7]{3})"
 SO_NETNS_COOKIE = 71  # include/uapi/asm-generic/socket.h
 
 
@@ -137,10 +134,12 @@ def _places(proc: str, named: str) -> Iterator[tuple[str, str]]:
     for pid in pids:
         path = f"{proc}/{pid}/ns/net"
         yield path, path
+    import re  # noqa: PLC0415 - only for a port whose netdev is not here
+
     for line in lines(f"{proc}/self/mountinfo"):  # those that Docker keeps, for one
         words = line.split(" ")
         if len(words) > _MOUNT_POINT and words[_MOUNT_ROOT].startswith("net:["):
-            path = _OCTAL.sub(lambda code: chr(int(code[1], 8)), words[_MOUNT_POINT])
+            path = re.sub(_OCTAL, lambda code: chr(int(code[1], 8)), words[_MOUNT_POINT])
             yield path, path
 
 
@@ -196,13 +195,13 @@ def set_namespace(fd: int) -> None:
     _check(_libc().setns(fd, CLONE_NEWNET))
 
 
-def _enter(libc: ctypes.CDLL, place: Namespace) -> None:
+def _enter(libc: "ctypes.CDLL", place: Namespace) -> None:
     os.close(enter(place))
     flags = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC
     _check(libc.mount(b"sysfs", b"/sys", b"sysfs", flags, None))
 
 
-def _libc() -> ctypes.CDLL:
+def _libc() -> "ctypes.CDLL":
     import ctypes  # noqa: PLC0415 - only for a port whose netdev is not here
 
     return ctypes.CDLL(None, use_errno=True)

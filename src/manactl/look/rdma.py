@@ -65,7 +65,7 @@ def view(
     use = [
         (node, count)
         for node in others
-        if node.name in listed and (count := _queue_pairs(netlink, listed[node.name].index))
+        if node.name in listed and (count := _queue_pairs(netlink, listed[node.name].dev_index))
     ]
     other_qps = _other_qps(facts)
     if other_qps is not None:
@@ -151,7 +151,7 @@ def _read(
     netlink: RdmaNetlink, device: RdmaDevice
 ) -> tuple[DeviceFacts, list[Evidence], list[Missing], tuple[int, ...] | None]:
     missing: list[Missing] = []
-    index = device.index
+    index = device.dev_index
     tracked = _ask(missing, "queue pair 0", lambda: netlink.raw_qp_tracked(index))
     contexts = _users_only(_ask(missing, "contexts", lambda: netlink.contexts(index)))
     pds = _users_only(_ask(missing, "protection domains", lambda: netlink.pds(index)))

@@ -15,12 +15,16 @@ from typing import TYPE_CHECKING, Self
 
 from manactl.look import stacked_links
 from manactl.model.port import PortId
-from manactl.netstate import blueprints, members, tc_objects
+from manactl.model.uncollected import uncollected
+from manactl.netstate import beside, blueprints, members, tc_objects
+from manactl.netstate.beside import Beside
 from manactl.netstate.blueprints import Blueprint
 from manactl.netstate.link_settings import LinkSettings, Qdisc, of_link, of_survivor, qdiscs
 from manactl.netstate.members import Member
 from manactl.netstate.snapshot import (
     Dumps,
+    Fact,
+    Kind,
     OtherDevice,
     PortState,
     Request,
@@ -65,6 +69,7 @@ class Rtnl:
 
     def __init__(self) -> None:
         self._socket = NetlinkSocket(NETLINK_ROUTE)
+        self._routes: dict[bytes, Fact] = {}  # of the last capture, by their bytes
 
     def __enter__(self) -> Self:
         return self
@@ -84,11 +89,21 @@ class Rtnl:
 
     def tells_flows(self) -> bool:
         """Whether a routing rule here asks for a protocol or a port."""
+        return any(
+            not rt.FRA_OF_FLOWS.isdisjoint(parse_attrs(body, rt.RTMSG.size))
+            for body in self.rules()
+        )
+
+    def rules(self) -> list[bytes]:
+        """The policy rules, as message bodies."""
+        found: list[bytes] = []
         for family in _FAMILIES:
-            for body in self._dump(rt.RTM_GETRULE, rt.RtMsg(family).pack()):
-                if not rt.FRA_OF_FLOWS.isdisjoint(parse_attrs(body, rt.RTMSG.size)):
-                    return True
-        return False
+            found += self._dump(rt.RTM_GETRULE, rt.RtMsg(family).pack())
+        return found
+
+    def beside(self) -> tuple[Beside, ...]:
+        """What hangs on no port, and networkd deletes."""
+        return beside.select(self.rules(), self.nexthops(), self.routes())
 
     def vrf_of(self, ifindex: int) -> int:
         """The VRF that an interface is in, or is; else 0."""
@@ -145,6 +160,7 @@ class Rtnl:
     def _dump(self, kind: int, body: bytes) -> list[bytes]:
         return [message.body for message in self._socket.dump(kind, body)]
 
+    @uncollected()
     def capture(
         self,
         port: PortId,
@@ -171,7 +187,9 @@ class Rtnl:
             if other.ifindex not in devices
         ]
         dumps = self.dumps()
-        selected = select(dumps, devices, rows)
+        selected = select(dumps, devices, rows, self._routes)
+        found = (*selected.facts, *selected.rows)
+        self._routes = {fact.body: fact for fact in found if fact.kind is Kind.ROUTE}
         beside = related(dumps, selected.facts, nexthops)
         return PortState(
             port,

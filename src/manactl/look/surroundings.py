@@ -14,6 +14,7 @@ from typing import TypeVar
 from manactl.look import (
     conntrack,
     fabric,
+    held_links,
     ipsec,
     managers,
     netdevs,
@@ -23,10 +24,12 @@ from manactl.look import (
     tunnels,
     upper_devices,
 )
+from manactl.look.bus import Bus
 from manactl.look.pyroute2_links import DecodedLink
 from manactl.look.rtnetlink import Rtnl
 from manactl.look.upper_devices import CARRIED, WHOLE, Chains, Found, View
 from manactl.model.port import PortStatus, RdmaPort
+from manactl.netstate.held import NETWORKD
 from manactl.netstate.snapshot import PortState, addresses
 from manactl.netstate.surroundings import (
     NOTHING_READ,
@@ -75,6 +78,7 @@ class Sources:
     etc: Path = Path("/etc")
     policies: Callable[[], Sequence[Policy]] = ipsec.live
     nftables: Callable[[int, Path], tuple[str, ...]] = redirects.nftables
+    bus: Bus = Bus()  # noqa: RUF009 - it has no state
 
     @property
     def manager_files(self) -> managers.Roots:
@@ -126,6 +130,12 @@ def gather(
     who_manages = _try(
         lambda: managers.find({**names, ifindex: state.ifname}, sources.manager_files)
     )
+    if who_manages is not None:
+        asked = held_links.asked(who_manages.managers, sources.bus, alone=state.alone)
+        who_manages = replace(who_manages, managers=asked)
+    networkd = [
+        one for one in (who_manages.managers if who_manages else ()) if one.name == NETWORKD
+    ]
     who = _try(lambda: sockets.owners_of(inodes, sources.proc))
     return Surroundings(
         state=state,
@@ -157,6 +167,7 @@ def gather(
         daemons=None if who_manages is None else who_manages.daemons,
         ipsec=_ipsec(policies, reach, views or (), rtnl),
         nftables=_try(lambda: sources.nftables(ifindex, sources.sys)),
+        beside=_try(rtnl.beside) if networkd else (),
     )
 
 
@@ -348,7 +359,7 @@ def rdma_users(
 
 
 def _rdma_users(rdma: RdmaPort, nldev: RdmaNetlink, proc: Path) -> tuple[RdmaUser, ...]:
-    index = {device.name: device.index for device in nldev.devices()}
+    index = {device.name: device.dev_index for device in nldev.devices()}
     others = {other.rpartition("/")[0] for other in rdma.others}
     found = []
     for name in sorted({rdma.device, *others}):

@@ -2,14 +2,27 @@
 
 import os
 
+_CHUNK = 1 << 16  # bytes
+
 
 def text(path: str) -> str | None:
-    """What a file has, without the newline at its end; bytes that are no UTF-8 as surrogates."""
+    """What a file has, without the newline at its end; bytes that are no UTF-8 as surrogates.
+
+    By system calls: a look reads a hundred of these, and open() takes as long again for each.
+    """
     try:
-        with open(path, "rb") as file:
-            return file.read().decode("utf-8", "surrogateescape").removesuffix("\n")
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
+    try:
+        data = b""
+        while chunk := os.read(fd, _CHUNK):
+            data += chunk
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    return data.decode("utf-8", "surrogateescape").removesuffix("\n")
 
 
 def lines(path: str) -> list[str]:

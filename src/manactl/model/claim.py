@@ -1,9 +1,11 @@
 """What the journals say of a claimed port, as `status` shows it."""
 
-from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from manactl.model.port import ClaimInfo, Note, PortId
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class NetnsId(NamedTuple):
@@ -29,7 +31,7 @@ class ClaimSummary(NamedTuple):
     claim: ClaimInfo
     phase: str  # claimed | interrupted
     same_boot: bool
-    path: Path
+    path: "Path"
     next_step: Note | None = None  # what the operator should know or do, where it is not obvious
     netns: NetnsId | None = None  # where it was claimed; None: by a manactl that did not note it
     ifindex: int | None = None  # of the netdev when it was claimed

@@ -54,7 +54,7 @@ NoteCode = Literal[
     "drift-synthetic-up", "drift-vf-up", "drift-unpaired",
     "claimed-elsewhere",
     "before-boot", "at-work", "claim-interrupted", "release-interrupted", "not-restored",
-    "recover-closes", "recover-sets-up",
+    "recover-closes", "recover-sets-up", "recover-gives-back", "held",
 ]  # fmt: skip
 
 

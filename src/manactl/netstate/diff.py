@@ -14,6 +14,7 @@ from manactl.netstate.snapshot import (
     Fact,
     Kind,
     OtherDevice,
+    PerShape,
     PortState,
     Request,
     RouteKey,
@@ -274,10 +275,12 @@ class Comparison:
     def missing(self) -> list[MissingFact]:
         """What was there, is not, and can be made again; or cannot, for what is there instead."""
         lost = self.lost
+        left = [one for one in self._absent if one.fact not in lost] if lost else self._absent
         return [
             MissingFact(one.fact, one.instead or self._joined_to(one.fact))
-            for one in self._absent
-            if one.fact not in lost
+            if self._has_new_neighbours(one.fact)
+            else one
+            for one in left
         ]
 
     @cached_property
@@ -285,7 +288,19 @@ class Comparison:
         """What was there, is not, and is not for us to make again."""
         found = {fact: self._known[fact] for fact, _ in self._absent if fact in self._known}
         taken: dict[int, Fact] = {}  # by id: what daemons have put there
-        daemons = [one for one in self._absent if losses.is_of_daemon(one.fact)]
+        of_daemon = PerShape(losses.is_of_daemon)
+        # Of the others of a full table nothing can be in the place.
+        daemons = [
+            one
+            for one in self._absent
+            if of_daemon(one.fact)
+            and (
+                one.instead is not None
+                or one.fact.kind is Kind.NEXTHOP
+                or nexthop_of(one.fact) is not None
+                or self._has_new_neighbours(one.fact)
+            )
+        ]
         for fact, instead in sorted(daemons, key=lambda one: rank(one.fact)):
             by = self._taken_over(fact, instead, taken)
             if by is not None and fact not in found:
@@ -298,13 +313,16 @@ class Comparison:
     def _row_pairs(self) -> list[tuple[Row, Row]]:
         """Each row of the snapshot that others have routes in, with what it is now."""
         wanted, now = self.wanted, self.now
+        if not wanted.rows:
+            return []
         both = {**self._have, **self._beside}
         known = self._identities((f for f in wanted.rows if f not in self._had), self.was)
         had = {**self._had, **known}
         own = {place.ifindex for place in self.places[: len(wanted.places)]}
         then = {place.ifindex for place in wanted.places}
-        is_now = rows.split(now.rows, own, both.__getitem__)
         before = rows.split(wanted.rows, then, had.__getitem__)
+        still = (fact for fact in now.rows if route_key(fact) in before)
+        is_now = rows.split(still, own, both.__getitem__)
         return [(row, is_now[key]) for key, row in before.items() if key in is_now]
 
     @property
@@ -352,15 +370,16 @@ class Comparison:
                 found.setdefault(route_key(fact), []).append(fact)
         return found
 
+    def _has_new_neighbours(self, fact: Fact) -> bool:
+        """Whether somebody has put a route in the row of this one."""
+        return fact.kind is Kind.ROUTE and route_key(fact) in self._anew
+
     def _joined_to(self, fact: Fact) -> Fact | None:
         """The IPv6 route that somebody has put on another device meanwhile and that the kernel would
         make one multipath route of with this one, whatever the flags of the request are."""
-        if fact.kind is not Kind.ROUTE or not self._anew:
+        if not self._has_new_neighbours(fact) or not _is_by_gateway(fact):
             return None
-        if not (theirs := self._anew.get(route_key(fact))):
-            return None
-        if not _is_by_gateway(fact):
-            return None
+        theirs = self._anew[route_key(fact)]
         found = (r for r in theirs if _is_by_gateway(r) and not passing(r))
         return next((route for route in found if not self._is_rest(route, fact)), None)
 
@@ -404,16 +423,20 @@ class Comparison:
         have = {*self._have.values(), *self._beside.values()}
         strangers = self._others_by_key()
         of_router = set(self.of_router)
-        over = {f for f in wanted.facts if is_temporary(f) or expired(f, self.elapsed)} - of_router
+        over_by_now = PerShape(lambda f: is_temporary(f) or expired(f, self.elapsed))
+        over = {f for f in wanted.facts if over_by_now(f)} - of_router
         gone = {target(f) for f in (*over, *self.advertised) if f.kind is Kind.ADDRESS}
+        is_derived, on_gone_upper = PerShape(derived), PerShape(self._is_on_gone_upper)
         found = []
-        for fact in wanted.facts:
-            if fact in over or fact in of_router or (derived(fact) and _went_with(fact, gone)):
+        for fact, what in self._had.items():
+            if what in have:
                 continue
-            if self._is_on_gone_upper(fact):
+            if fact in over or fact in of_router or (is_derived(fact) and _went_with(fact, gone)):
                 continue
-            if self._had[fact] not in have:
-                found.append(MissingFact(fact, strangers.get(key(fact, self.was))))
+            if on_gone_upper(fact):
+                continue
+            instead = strangers.get(key(fact, self.was)) if strangers else None
+            found.append(MissingFact(fact, instead))
         return found
 
     def _others_by_key(self) -> dict[tuple[object, ...], Fact]:
@@ -451,10 +474,8 @@ class Comparison:
         missed = {key(missing.fact, self.was) for missing in self._absent}
         return [
             fact
-            for fact in self.now.facts
-            if not passing(fact)
-            and key(fact, self.places) not in missed
-            and self._have[fact] not in had
+            for fact, what in self._have.items()
+            if what not in had and not passing(fact) and key(fact, self.places) not in missed
         ]
 
     @cached_property
@@ -470,6 +491,8 @@ class Comparison:
             if is_now.ifindex < 0
         }
         nexthops = self._nexthop_obstacles(gone)
+        if not gone and not nexthops:
+            return {}
         found = {}
         for fact, _ in self.missing:
             if fact.kind is Kind.NEXTHOP:
@@ -554,11 +577,12 @@ class Comparison:
     def awaited(self) -> set[Fact]:
         """The missing routes that the kernel adds when duplicate address detection ends."""
         pending = {target(fact) for fact in self.now.facts if is_tentative(fact)}
+        if not pending:
+            return set()
         return {
             missing.fact
             for missing in self.missing
-            if pending
-            and derived(missing.fact)
+            if derived(missing.fact)
             and (not _is_local(missing.fact) or target(missing.fact) in pending)
         }
 
@@ -574,10 +598,12 @@ class Comparison:
         off = {u.ifindex for u in wanted.uppers if u.up and not u.carrier}
         off_now = {u.ifindex for u in now.uppers if u.up and not u.carrier}
         found = []
-        for fact in now.facts:
+        for fact, what in self._have.items():
+            if what in had:
+                continue
             on = {back[index].ifindex if index in back else -1 for index in devices_of(fact)}
             unlinked = on <= off and devices_of(fact) <= off_now
-            if self._have[fact] in had or not on:
+            if not on:
                 continue
             if fact.kind is Kind.ADDRESS:
                 attrs = rt.split(fact.body, rt.IFADDR.size)
@@ -594,7 +620,7 @@ class Comparison:
         """The requests that bring a missing fact back, or as much of it as can be had."""
         if missing.fact in self.obstacles and not _is_divisible(missing.fact):
             return []
-        if self._joined_to(missing.fact) is not None:
+        if self._has_new_neighbours(missing.fact) and self._joined_to(missing.fact) is not None:
             return []
         return requests(missing, self.wanted, self.places, self.elapsed, self._routes)
 
@@ -697,7 +723,8 @@ def changes(was: PortState, now: PortState) -> list[str]:
     found += [f"sysctl {tree}: {key} changed" for tree, key in sorted(settings)]
     if was.others != now.others:
         found.append("a device that its routes name changed")
-    had, have = _told_apart(was, now), _told_apart(now, was)
+    same = was.facts == now.facts and was.related == now.related
+    had, have = ({}, {}) if same else (_told_apart(was, now), _told_apart(now, was))
     found += [f"added: {describe(f, now.names)}" for what, f in have.items() if what not in had]
     found += [f"removed: {describe(f, was.names)}" for what, f in had.items() if what not in have]
     if not found and _addresses(was) != _addresses(now):
@@ -852,7 +879,8 @@ def in_order(missing: Sequence[MissingFact]) -> list[MissingFact]:
     """
     six = [one for one in missing if is_ipv6_address(one.fact)]
     rest = [one for one in missing if not is_ipv6_address(one.fact)]
-    ranks = {one.fact: rank(one.fact) for one in missing}
+    ranked = PerShape(rank)
+    ranks = {one.fact: ranked(one.fact) for one in missing}
     # The routes of a row keep their order: all come as late as the last of them.
     by_row: dict[RouteKey, list[Fact]] = {}
     for one in rest:

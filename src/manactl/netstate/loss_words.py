@@ -15,6 +15,7 @@ WHY = {
     Cause.ORDER: "order: it came first, and comes after release behind{instead}",
     Cause.NOT_KEPT: "it was not kept",
     Cause.CHANGED: "it was changed while the port was claimed, left as it is",
+    Cause.MANAGER: "its network manager has not done it again",
     Cause.TAKEN_OVER: "taken over by its routing daemon, left as it is{instead}",
 }
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from manactl.netstate import rows, snapshot, uppers
 from manactl.netstate.rows import Swap
-from manactl.netstate.snapshot import Fact, Kind, PortState, devices_of, nexthop_id
+from manactl.netstate.snapshot import Fact, Kind, PerShape, PortState, devices_of, nexthop_id
 from manactl.wire import rtmsg as rt
 
 # rtnetlink.h: protocols of programs that watch the kernel and make their objects anew themselves.
@@ -34,6 +34,7 @@ class Cause(enum.StrEnum):
     ORDER = "order"  # the route is there, after another that it came before
     NOT_KEPT = "not-kept"  # of a netdev that was made anew
     CHANGED = "changed"  # a setting of the netdev, by somebody or by a move to a netns and back
+    MANAGER = "manager"  # what a network manager has not done again
     TAKEN_OVER = "taken-over"  # a routing daemon has put something else in its place
 
 
@@ -49,7 +50,8 @@ class Loss(NamedTuple):
 
 def known(state: PortState) -> dict[Fact, Loss]:
     """The facts of a state that are lost when the kernel drops them."""
-    found = {fact: Loss(Cause.BPF, fact) for fact in state.facts if _has_bpf(fact)}
+    has_bpf = PerShape(_has_bpf)
+    found = {fact: Loss(Cause.BPF, fact) for fact in state.facts if has_bpf(fact)}
     found |= {fact: Loss(Cause.ANYCAST, fact) for fact in _joined_by_programs(state)}
     gone = {nexthop_id(fact) for fact in found if fact.kind is Kind.NEXTHOP}
     if gone:
@@ -59,7 +61,7 @@ def known(state: PortState) -> dict[Fact, Loss]:
 
 def _has_bpf(fact: Fact) -> bool:
     if fact.kind is Kind.ROUTE:
-        return rt.route_has_bpf(fact.body)
+        return rt.route_has_bpf(fact.shape.rest)
     return fact.kind is Kind.NEXTHOP and rt.nexthop_has_bpf(fact.body)
 
 
@@ -78,7 +80,8 @@ def _by_nexthop(state: PortState, gone: set[int]) -> dict[Fact, Loss]:
 
 def _joined_by_programs(state: PortState) -> Iterable[Fact]:
     """Anycast routes but for the subnet-router ones, which the kernel makes where it forwards."""
-    routes = [fact for fact in state.facts if is_anycast(fact)]
+    anycast = PerShape(is_anycast)
+    routes = [fact for fact in state.facts if anycast(fact)]
     if not routes:
         return []
     ours = {net for fact in state.of(Kind.ADDRESS) for net in _subnet_router(fact)}
@@ -144,11 +147,8 @@ def dropped(state: PortState) -> list[Fact]:
     # A group goes with its last member.
     members = {nexthop_id(fact): set(rt.group_members(fact.body)) for fact in hops}
     empty = {group for group, all_of in members.items() if all_of and all_of <= ids}
-    return [
-        fact
-        for fact in state.facts
-        if not snapshot.derived(fact) and _goes(fact, closed, ids, empty)
-    ]
+    goes = PerShape(lambda f: not snapshot.derived(f) and _goes(f, closed, ids, empty))
+    return [fact for fact in state.facts if goes(fact)]
 
 
 def _goes(

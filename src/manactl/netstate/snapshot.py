@@ -9,13 +9,15 @@ import base64
 import enum
 import ipaddress
 import socket
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from manactl.model.port import PortId
+from manactl.model.uncollected import uncollected
+from manactl.netstate import packed
 from manactl.netstate.blueprints import Blueprint
 from manactl.netstate.link_settings import LinkSettings
 from manactl.netstate.members import Member
@@ -23,6 +25,8 @@ from manactl.netstate.requests import Request as Request  # noqa: PLC0414 - know
 from manactl.netstate.uppers import NETVSC, UpperState
 from manactl.wire import rtmsg as rt
 from manactl.wire.rtmsg import Place, Places
+
+_T = TypeVar("_T")
 
 
 class Kind(enum.StrEnum):
@@ -47,25 +51,59 @@ def counted(count: int, kind: Kind) -> str:
     return f"{count} {kind if count == 1 else kind.plural}"
 
 
-@dataclass(frozen=True, slots=True)
 class Fact:
-    """One address, nexthop, route or neighbour, as the kernel's dump had it."""
+    """One address, nexthop, route or neighbour, as the kernel's dump had it; never changed.
 
-    kind: Kind
-    body: bytes
-    _shape: rt.Shape | None = field(default=None, compare=False, repr=False)
+    No dataclass: a full table makes a hundred thousand of these, and compares them many times.
+    """
+
+    __slots__ = ("_shape", "body", "key", "kind")
+
+    def __init__(self, kind: Kind, body: bytes, shape: rt.Shape | None = None) -> None:
+        self.kind = kind
+        self.body = body
+        self._shape = shape
+        self.key: RouteKey | None = None  # route_key()'s
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if not isinstance(other, Fact):
+            return NotImplemented
+        return self.body == other.body and self.kind is other.kind
 
     def __hash__(self) -> int:
         return hash(self.body)  # the hash of an enum takes longer, and tells little more
+
+    def __repr__(self) -> str:
+        return f"Fact({self.kind!r}, {self.body!r})"
 
     @property
     def shape(self) -> rt.Shape:
         """Of a route: what it is apart from its destination."""
         found = self._shape
         if found is None:
-            found = rt.Shape.of(self.body)
-            object.__setattr__(self, "_shape", found)  # it follows from the body
+            found = self._shape = rt.Shape.of(self.body)  # it follows from the body
         return found
+
+
+class PerShape(Generic[_T]):
+    """A question about facts whose answer is the same for all routes of one shape: asked once for
+    each shape."""
+
+    def __init__(self, ask: Callable[[Fact], _T]) -> None:
+        self._ask = ask
+        self._known: dict[bytes, _T] = {}
+
+    def __call__(self, fact: Fact) -> _T:
+        if fact.kind is not Kind.ROUTE:
+            return self._ask(fact)
+        rest = fact.shape.rest
+        try:
+            return self._known[rest]
+        except KeyError:
+            found = self._known[rest] = self._ask(fact)
+            return found
 
 
 class Setting(NamedTuple):
@@ -180,15 +218,15 @@ class PortState:
         """Addresses and routes of the port itself and of the synthetic netdev above it, not of
         what is stacked on these."""
         mine = {self.ifindex} | ({self.synthetic.ifindex} if self.synthetic else set())
-        return tuple(
-            fact
-            for fact in self.facts
-            if fact.kind in (Kind.ADDRESS, Kind.ROUTE) and not mine.isdisjoint(devices_of(fact))
+        is_own = PerShape(
+            lambda f: f.kind in (Kind.ADDRESS, Kind.ROUTE) and not mine.isdisjoint(devices_of(f))
         )
+        return tuple(fact for fact in self.facts if is_own(fact))
 
     def of(self, kind: Kind) -> tuple[Fact, ...]:
         return tuple(fact for fact in self.facts if fact.kind is kind)
 
+    @uncollected()
     def to_json(self) -> dict[str, Any]:
         return {
             "port": port_to_json(self.port),
@@ -210,6 +248,7 @@ class PortState:
         }
 
     @classmethod
+    @uncollected()
     def from_json(cls, data: Mapping[str, Any]) -> PortState:
         return cls(
             port_from_json(data["port"]),
@@ -237,20 +276,25 @@ class PortState:
         )
 
 
-def _facts_to_json(facts: Collection[Fact], names: Mapping[int, str]) -> list[dict[str, str]]:
-    return [
-        {
-            "kind": str(fact.kind),
-            "text": words,
-            "message": base64.b64encode(fact.body).decode(),
-        }
-        for fact, words in zip(facts, describe_all(facts, names), strict=True)
-    ]
+# In journals: never to be given to another kind.
+_CODES = {Kind.ADDRESS: 0, Kind.NEXTHOP: 1, Kind.ROUTE: 2, Kind.NEIGHBOUR: 3}
+_OF_CODE = {code: kind for kind, code in _CODES.items()}
 
 
-def _facts_from_json(rows: Iterable[Mapping[str, Any]]) -> tuple[Fact, ...]:
+def _facts_to_json(facts: Collection[Fact], names: Mapping[int, str]) -> dict[str, Any]:
+    """What they are in words, for people, and the messages."""
+    return {
+        "text": list(describe_all(facts, names)),
+        "messages": packed.pack((_CODES[fact.kind], fact.body) for fact in facts),
+    }
+
+
+def _facts_from_json(data: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> tuple[Fact, ...]:
+    """ValueError or KeyError for what are no facts. Earlier journals have an object for each."""
+    if isinstance(data, Mapping):
+        return tuple(Fact(_OF_CODE[code], body) for code, body in packed.unpack(data["messages"]))
     return tuple(
-        Fact(Kind(row["kind"]), base64.b64decode(row["message"], validate=True)) for row in rows
+        Fact(Kind(row["kind"]), base64.b64decode(row["message"], validate=True)) for row in data
     )
 
 
@@ -275,7 +319,7 @@ class Dumps(NamedTuple):
     neighbours: Sequence[bytes]
 
 
-RouteKey = tuple[object, ...]
+RouteKey = tuple[int, bytes]
 Rows = Collection[RouteKey] | None  # None: those with a route of ours and another
 
 
@@ -287,13 +331,20 @@ class Selection(NamedTuple):
     rows: tuple[Fact, ...] = ()
 
 
-def select(dumps: Dumps, devices: Collection[int], also: Rows = None) -> Selection:
+def select(
+    dumps: Dumps,
+    devices: Collection[int],
+    also: Rows = None,
+    known: Mapping[bytes, Fact] | None = None,
+) -> Selection:
     """Everything of the dumps that the kernel may drop when the first of these devices goes down
     and the others are stacked on it.
 
     Nexthop groups and multipath routes with a member here belong to it too: they lose it. `also`:
-    the rows of these keys, instead of all that have a route of ours and another.
+    the rows of these keys, instead of all that have a route of ours and another. `known`: routes
+    of an earlier selection by their bytes, which need not be taken apart again.
     """
+    known = {} if known is None else known
     facts = [
         Fact(Kind.ADDRESS, body)
         for body in dumps.addresses
@@ -301,31 +352,39 @@ def select(dumps: Dumps, devices: Collection[int], also: Rows = None) -> Selecti
     ]
     nexthops, ids = _nexthops(dumps.nexthops, devices)
     facts += nexthops
-    named: set[int] = set()
-    keys: list[tuple[RouteKey, bytes]] = []
+    beside: list[tuple[RouteKey, bytes, Fact | None]] = []  # what may be in one of the rows
     mine: set[RouteKey] = set()
     shared: set[RouteKey] = set()
     shapes: dict[bytes, _RouteShape] = {}
+    used: set[bytes] = set()  # shapes of the facts and rows
     for body in dumps.routes:
-        shape = rt.Shape.of(body)
-        known = shapes.get(shape.rest)
-        if known is None:
-            known = shapes[shape.rest] = _RouteShape.of(shape.rest, devices, ids)
-        if known.cloned:
+        fact = known.get(body)
+        rest, _, dst = shape = rt.Shape.of(body) if fact is None else fact.shape
+        of_shape = shapes.get(rest)
+        if of_shape is None:
+            of_shape = shapes[rest] = _RouteShape.of(rest, devices, ids)
+        cloned, six, ours, by_nexthop, row = of_shape
+        if cloned:
             continue
-        key = (*known.key, shape.dst)
-        keys.append((key, body))
-        if known.ours or known.by_nexthop:
-            facts.append(Fact(Kind.ROUTE, body, shape))
-            named |= known.out
-        if not (known.six and shape.dst.startswith(_EVERYWHERE)):
-            if key in mine or not known.ours:
+        key = (row, dst)
+        if ours or by_nexthop:
+            fact = fact or Fact(Kind.ROUTE, body, shape)
+            fact.key = key
+            facts.append(fact)
+            used.add(rest)
+        if also is None or key in also:
+            beside.append((key, body, fact))
+        if not (six and dst.startswith(_EVERYWHERE)):
+            if key in mine or not ours:
                 shared.add(key)
-            if known.ours:
+            if ours:
                 mine.add(key)
     wanted = mine & shared if also is None else also
-    rows = tuple(Fact(Kind.ROUTE, body) for key, body in keys if key in wanted)
-    named |= {device for fact in rows for device in devices_of(fact)}
+    rows = tuple(
+        fact or Fact(Kind.ROUTE, body) for key, body, fact in beside if wanted and key in wanted
+    )
+    used.update(fact.shape.rest for fact in rows)
+    named = {device for rest in used for device in rt.ifindexes(rest)}
     facts += [Fact(Kind.NEIGHBOUR, body) for body in dumps.neighbours if _lasting(body, devices)]
     return Selection(
         tuple(facts),
@@ -339,10 +398,9 @@ class _RouteShape(NamedTuple):
 
     cloned: bool
     six: bool
-    out: AbstractSet[int]
     ours: bool
     by_nexthop: bool
-    key: RouteKey
+    row: int
 
     @classmethod
     def of(cls, rest: bytes, devices: Collection[int], ids: Collection[int]) -> _RouteShape:
@@ -352,7 +410,6 @@ class _RouteShape(NamedTuple):
         return cls(
             bool(head.flags & rt.RTM_F_CLONED),
             head.family == socket.AF_INET6,
-            out,
             not out.isdisjoint(devices),
             bool(ids) and (number or 0) in ids,
             _row_of(rest),
@@ -361,8 +418,11 @@ class _RouteShape(NamedTuple):
 
 def route_key(route: Fact) -> RouteKey:
     """What the routes of one row have in common: of them the kernel takes the first that works."""
-    shape = route.shape
-    return (*_row_of(shape.rest), shape.dst)
+    found = route.key
+    if found is None:
+        rest, _, dst = route.shape
+        found = route.key = (_row_of(rest), dst)
+    return found
 
 
 # fe80::/64 and ff00::/8 are on every device: who sends there names the device.
@@ -378,9 +438,14 @@ _KEY = (rt.RTA_SRC, rt.RTA_PRIORITY, rt.RTA_TABLE)
 
 
 @lru_cache(rt.SHAPES)
-def _row_of(rest: bytes) -> RouteKey:
+def _row_of(rest: bytes) -> int:
+    """All of it but the destination, as a number, which is quickly compared."""
     attrs = rt.by_type(rest, rt.RTMSG.size)
-    return (rt.RtMsg.of(rest)[:4], *map(attrs.get, _KEY))  # with family, both lengths, TOS
+    row = (rt.RtMsg.of(rest)[:4], *map(attrs.get, _KEY))  # with family, both lengths, TOS
+    return _ROWS.setdefault(row, len(_ROWS))
+
+
+_ROWS: dict[tuple[object, ...], int] = {}  # in this process
 
 
 def related(dumps: Dumps, facts: Iterable[Fact], also: Collection[int] = ()) -> tuple[Fact, ...]:
@@ -563,7 +628,8 @@ def of_router(state: PortState, accepted: Collection[Accepted]) -> list[Fact]:
         limited = rt.lifetime(fact.shape.rest) is not None
         return take.prefixes and network not in ours and (limited or network in theirs)
 
-    return [fact for fact in state.facts if _may_be_advertised(fact) and taken(fact)]
+    may_be = PerShape(_may_be_advertised)
+    return [fact for fact in state.facts if may_be(fact) and taken(fact)]
 
 
 def _may_be_advertised(fact: Fact) -> bool:

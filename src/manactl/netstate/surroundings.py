@@ -6,6 +6,8 @@ import enum
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from manactl.netstate.beside import Beside
+from manactl.netstate.held import HeldLink
 from manactl.netstate.snapshot import PortState
 from manactl.netstate.uppers import NETVSC, RESTORABLE
 
@@ -192,12 +194,22 @@ class RdmaUser:
 
 @dataclass(frozen=True, slots=True)
 class Manager:
-    """A network manager, and whether it manages the port (None: it does not say)."""
+    """A network manager, and whether it manages the port, or an upper of it (None: it does not
+    say).
+
+    `link` is what it has answered of that netdev: it can let go of it. `silent` is why it has not
+    answered; both are None where a manager is not asked.
+    """
 
     name: str
     process: Process | None  # None: one that has no process, as ifupdown
     managed: bool | None
     source: str
+    netdev: str = ""
+    ifindex: int = 0
+    link: HeldLink | None = None
+    silent: str | None = None
+    bound: tuple[str, ...] = ()  # other netdevs that it sets down while this one has no carrier
 
 
 class Does(enum.Enum):
@@ -257,6 +269,7 @@ class Surroundings:
     daemons: tuple[Daemon, ...] | None = ()  # beside the managers
     ipsec: tuple[IpsecTunnel, ...] | None = ()  # of policies, without a device of its own
     nftables: tuple[str, ...] | None = ()  # chains whose rules send packets by the port
+    beside: tuple[Beside, ...] | None = ()  # what networkd deletes; read where it manages the port
 
     @property
     def stacked(self) -> tuple[Stacked, ...]:
@@ -291,4 +304,5 @@ NOTHING_READ = Surroundings(
     daemons=None,
     ipsec=None,
     nftables=None,
+    beside=None,
 )

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from manactl.decide import port_words
-from manactl.escape import escape
 from manactl.model.port import ClaimInfo, Evidence, Holder, PortStatus, RdmaPort, Report, Upper
+from manactl.render.json_text import dumps as dumps  # noqa: PLC0414 - known from here
 
 ERROR_SCHEMA = "manactl.error/1"
 STATUS_SCHEMA = "manactl.status/1"
-
-
-def dumps(document: Mapping[str, object], *, indent: int | None = 1) -> str:
-    """One document as text: ASCII only, whatever a name contained; one line without `indent`.
-
-    JSON keeps control characters by escapes of its own; only what no JSON reader can decode
-    (bytes that were no UTF-8) is spelled out.
-    """
-    return json.dumps(_decodable(document), indent=indent, ensure_ascii=True, allow_nan=False)
 
 
 def error_document(
@@ -133,17 +123,3 @@ def _claim(claim: ClaimInfo | None) -> dict[str, object] | None:
         "proven": claim.proven,
         "synthetic": claim.synthetic,
     }
-
-
-def _decodable(value: object) -> object:
-    if isinstance(value, str):
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            return escape(value)
-        return value
-    if isinstance(value, Mapping):
-        return {str(_decodable(key)): _decodable(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_decodable(item) for item in value]
-    return value

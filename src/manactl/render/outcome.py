@@ -14,7 +14,8 @@ from manactl.netstate.members import Member
 from manactl.netstate.snapshot import counted
 
 DRY_RUN = "Nothing was touched (dry run)."
-_LOST = {Cause.TAKEN_OVER: "settled"}  # what it is called, where it is no loss
+# What it is called, where it is no loss.
+_LOST = {Cause.TAKEN_OVER: "settled", Cause.MANAGER: "not done"}
 
 
 def claim_lines(result: ClaimResult, *, dry_run: bool, command_follows: bool = False) -> list[str]:

@@ -9,7 +9,7 @@ from manactl.decide import refusal_words
 from manactl.escape import command
 from manactl.journal import file as journal
 from manactl.model.port import PortStatus
-from manactl.netstate.snapshot import PortState, derived, port_to_json
+from manactl.netstate.snapshot import PerShape, PortState, derived, port_to_json
 from manactl.render.outcome import activation
 
 
@@ -54,8 +54,9 @@ def _kept(state: PortState) -> dict[str, int]:
     if not state.up:
         return {}
     counts: dict[str, int] = {}
+    of_kernel = PerShape(derived)
     for fact in state.facts:
-        if not derived(fact):
+        if not of_kernel(fact):
             counts[fact.kind.plural] = counts.get(fact.kind.plural, 0) + 1
     return counts
 

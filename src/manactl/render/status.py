@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -10,7 +9,7 @@ from typing import NamedTuple
 from manactl.decide import port_words
 from manactl.escape import escape
 from manactl.model.port import Certainty, Holder, Owner, PortStatus, Report
-from manactl.render.document import timestamp
+from manactl.render.document import dumps, timestamp
 
 HEADER = ("PORT", "OWNER", "CERTAINTY", "RDMA", "LINK", "HELD BY", "CLAIM")
 GAP = 2
@@ -151,7 +150,7 @@ def _details(port: PortStatus, width: int | None) -> Iterator[str]:
         since = timestamp(port.claim.since)
         yield f"  claim    {port.claim.mode} since {since} by {escape(str(who))}, {proven} free then"
     for item in port.evidence:
-        value = json.dumps(item.value) if not isinstance(item.value, str) else item.value
+        value = dumps(item.value, indent=None) if not isinstance(item.value, str) else item.value
         yield escape(f"  {item.source:8} {item.fact} = {value}")
     for line in _words(port):
         yield from _wrapped(escape(f"  note     {line.text}"), width)

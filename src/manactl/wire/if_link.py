@@ -3,8 +3,6 @@
 Layouts and numbers: include/uapi/linux/{rtnetlink,if_link,if_vlan,if_bonding}.h.
 """
 
-from __future__ import annotations
-
 import struct
 import sys
 from typing import NamedTuple, Self

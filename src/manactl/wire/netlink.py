@@ -51,7 +51,8 @@ _ROOM = 1 << 17  # the kernel fills at most 32 KiB of a dump; a single answer ma
 _RCVBUF = 1 << 20
 _ANSWER_WITHIN = 10.0  # s without a message while no handler runs: the answer was lost
 _DUMP_TRIES = 8
-_AT_ONCE = 128  # requests; their acknowledgements fit into the receive buffer
+_AT_ONCE = 128  # requests; errors of all of them fit into the receive buffer
+_PADDING = (b"", bytes(3), bytes(2), bytes(1))  # behind a message, by the rest of its length
 
 
 class Message(NamedTuple):
@@ -142,26 +143,25 @@ class NetlinkSocket:
         return found
 
     def _request_some(self, requests: Sequence[tuple[int, int, bytes]]) -> list[OSError | None]:
-        first = self._seq + 1
+        first = seq = self._seq + 1
+        last = self._seq = self._seq + len(requests)
         parts = []
         for kind, flags, body in requests:
-            self._seq += 1
             length = _HEADER.size + len(body)
-            head = (length, kind, flags | NLM_F_REQUEST | NLM_F_ACK, self._seq, 0)
-            parts += [_HEADER.pack(*head), body]
-            parts.append(bytes(align(length) - length))
+            # An error is told without being asked for (netlink_rcv_skb()), and in its turn.
+            asked = flags | (NLM_F_REQUEST | NLM_F_ACK if seq == last else NLM_F_REQUEST)
+            parts += [_HEADER.pack(length, kind, asked, seq, 0), body, _PADDING[length & 3]]
+            seq += 1
         self._renew()
         self._sock.send(b"".join(parts))
-        left = len(requests)
-        errors: list[OSError | None] = [None] * left
-        for packet in self._packets(range(first, self._seq + 1)):
+        errors: list[OSError | None] = [None] * len(requests)
+        for packet in self._packets(range(first, last + 1)):
             if packet.type == NLMSG_ERROR:
                 try:
                     _raise_error(packet)
                 except OSError as error:
                     errors[packet.seq - first] = error
-                left -= 1
-                if not left:
+                if packet.seq == last:
                     return errors
         raise AssertionError("unreachable: _packets() ends by return or raise of its caller")
 
@@ -186,15 +186,22 @@ class NetlinkSocket:
     def _dump_once(self, kind: int, body: bytes) -> list[Message] | None:
         seq = self._send(kind, NLM_F_REQUEST | NLM_F_DUMP, body, dump=True)
         answers: list[Message] = []
+        make = Message._make
         interrupted = False
-        for packet in self._packets((seq,)):
-            interrupted |= bool(packet.flags & NLM_F_DUMP_INTR)
-            if packet.type in (NLMSG_ERROR, NLMSG_DONE):
-                self._mid_dump = False
-                _raise_error(packet)
-                return None if interrupted else answers
-            answers.append(Message(packet.type, packet.body))
-        raise AssertionError("unreachable: _packets() ends by return or raise of its caller")
+        while True:
+            for packet in _split(self._receive()):
+                of, flags, answered, rest = packet
+                if of == NLMSG_OVERRUN:
+                    raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
+                if answered != seq or of == NLMSG_NOOP:
+                    continue
+                if flags & NLM_F_DUMP_INTR:
+                    interrupted = True
+                if of in (NLMSG_ERROR, NLMSG_DONE):
+                    self._mid_dump = False
+                    _raise_error(_Packet(*packet))
+                    return None if interrupted else answers
+                answers.append(make((of, rest)))
 
     def _open(self) -> _socket.socket:
         sock = self._opener(self._family)
@@ -226,6 +233,16 @@ class NetlinkSocket:
         """Packets that answer `seqs`; leftovers of earlier exchanges are skipped, and whatever
         another process sends: only the kernel has the port id 0."""
         while True:
+            for answer in _split(self._receive()):
+                packet = _Packet(*answer)
+                if packet.type == NLMSG_OVERRUN:
+                    raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
+                if packet.seq in seqs and packet.type != NLMSG_NOOP:
+                    yield packet
+
+    def _receive(self) -> bytes:
+        """The kernel's next messages."""
+        while True:
             data, _, flags, (sender, _) = self._sock.recvmsg(_ROOM)
             if sender != KERNEL:
                 continue
@@ -233,23 +250,21 @@ class NetlinkSocket:
                 raise OSError(errno.EMSGSIZE, f"netlink answer larger than {_ROOM} bytes")
             if not data:
                 raise OSError(errno.ECONNRESET, "netlink socket closed")
-            for packet in _split(data):
-                if packet.type == NLMSG_OVERRUN:
-                    raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
-                if packet.seq in seqs and packet.type != NLMSG_NOOP:
-                    yield packet
+            return data
 
 
-def _split(data: bytes) -> Iterator[_Packet]:
-    offset = 0
-    while offset + _HEADER.size <= len(data):
-        length, kind, flags, seq, _ = _HEADER.unpack_from(data, offset)
-        if length < _HEADER.size or offset + length > len(data):
+def _split(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+    """What _Packet has, as plain tuples: a dump of a full table has a hundred thousand."""
+    offset, end, size, unpack = 0, len(data), _HEADER.size, _HEADER.unpack_from
+    while offset + size <= end:
+        length, kind, flags, seq, _ = unpack(data, offset)
+        after = offset + length
+        if length < size or after > end:
             raise OSError(errno.EBADMSG, f"netlink message of {length} bytes at {offset}")
-        yield _Packet(kind, flags, seq, data[offset + _HEADER.size : offset + length])
-        offset += align(length)
-    if offset < len(data):
-        raise OSError(errno.EBADMSG, f"{len(data) - offset} bytes behind the last netlink message")
+        yield kind, flags, seq, data[offset + size : after]
+        offset = (after + 3) & ~3
+    if offset < end:
+        raise OSError(errno.EBADMSG, f"{end - offset} bytes behind the last netlink message")
 
 
 def _raise_error(packet: _Packet) -> None:

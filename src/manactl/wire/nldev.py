@@ -7,7 +7,6 @@ ib_query_port(), and on some kernels that waits for RTNL.
 import errno
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol, Self
 
 from manactl.wire.attrs import as_int, as_str, attr_u32, iter_attrs, parse_attrs
@@ -47,11 +46,10 @@ ATTRS = {
 SYS_ATTR_NETNS_MODE = 66
 
 
-@dataclass(frozen=True, slots=True)
-class RdmaDevice:
+class RdmaDevice(NamedTuple):
     """One RDMA device as the kernel lists it in this network namespace."""
 
-    index: int
+    dev_index: int
     name: str
     ports: int
     node_guid: int | None
@@ -177,7 +175,7 @@ def _device(attrs: dict[int, bytes]) -> RdmaDevice:
     guid = attrs.get(ATTRS["NODE_GUID"])
     protocol = attrs.get(ATTRS["DEV_PROTOCOL"])
     return RdmaDevice(
-        index=as_int(attrs[ATTRS["DEV_INDEX"]]),
+        dev_index=as_int(attrs[ATTRS["DEV_INDEX"]]),
         name=as_str(attrs[ATTRS["DEV_NAME"]]),
         ports=as_int(attrs[ATTRS["PORT_INDEX"]]),
         node_guid=None if guid is None else as_int(guid),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from pathlib import Path
@@ -53,12 +52,12 @@ def _nldev() -> list[dict[str, Any]]:
     with Nldev() as nldev:
         return [
             {
-                "device": dataclasses.asdict(device),
-                "summary": nldev.summary(device.index),
-                "contexts": [one._asdict() for one in nldev.contexts(device.index)],
-                "pds": [one._asdict() for one in nldev.pds(device.index)],
-                "cqs": [one._asdict() for one in nldev.cqs(device.index)],
-                "raw_qp_tracked": nldev.raw_qp_tracked(device.index),
+                "device": device._asdict(),
+                "summary": nldev.summary(device.dev_index),
+                "contexts": [one._asdict() for one in nldev.contexts(device.dev_index)],
+                "pds": [one._asdict() for one in nldev.pds(device.dev_index)],
+                "cqs": [one._asdict() for one in nldev.cqs(device.dev_index)],
+                "raw_qp_tracked": nldev.raw_qp_tracked(device.dev_index),
             }
             for device in nldev.devices()
         ]

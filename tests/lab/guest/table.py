@@ -1,15 +1,17 @@
 """What many routes on a port cost, beside what `ip` takes for the same routes; run in the guest.
 
-    python3 table.py NETDEV COUNT ROUNDS
+    python3 table.py NETDEV COUNT ROUNDS OTHER
 
 Half of the routes are IPv4, half IPv6, over two hundred gateways, as a router's are. Answers with
-one JSON object: of each round the seconds of `ip -batch`, of showing them, and of claim and release
-with and without them; and the most memory and the largest journal that was seen.
+one JSON object: of each round the seconds of `import click`, of `ip -batch`, of showing the routes,
+and of claim and release without them, with them, and with as many on another netdev, OTHER; and the
+most memory and the largest journal that was seen.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -52,9 +54,10 @@ def manactl(found: dict[str, Any], verb: str, *words: str) -> float:
     return seconds
 
 
-def once(netdev: str, count: int, batch: Path, found: dict[str, Any]) -> None:
+def once(netdev: str, count: int, batch: Path, other: str, found: dict[str, Any]) -> None:
     claim = ("claim", "--raw-qp", netdev)
-    row = {"claim": manactl(found, *claim), "release": manactl(found, "release")}
+    row = {"click": timed("python3", "-c", "import click")[0]}
+    row |= {"claim": manactl(found, *claim), "release": manactl(found, "release")}
     row["batch"] = timed("ip", "-batch", str(batch))[0]
     row["show"] = timed("sh", "-c", SHOW)[0]
     row["claim with"] = manactl(found, *claim)
@@ -63,21 +66,34 @@ def once(netdev: str, count: int, batch: Path, found: dict[str, Any]) -> None:
     row["release with"] = manactl(found, "release")
     there = subprocess.run(["sh", "-c", SHOW], check=True, capture_output=True, text=True).stdout
     assert there.count('"bird"') == count
-    for family in ("-4", "-6"):
-        ip(family, "route", "flush", "dev", netdev, "proto", "bird")
+    flush(netdev)
+    timed("ip", "-batch", f"{batch}.elsewhere")
+    row["claim elsewhere"] = manactl(found, *claim)
+    row["release elsewhere"] = manactl(found, "release")
+    flush(other)
     found["rounds"].append(row)
 
 
+def flush(netdev: str) -> None:
+    for family in ("-4", "-6"):
+        ip(family, "route", "flush", "dev", netdev, "proto", "bird")
+
+
 def main(arguments: list[str]) -> None:
-    netdev, count, rounds = arguments[0], int(arguments[1]), int(arguments[2])
+    netdev, count, rounds, other = arguments[0], int(arguments[1]), int(arguments[2]), arguments[3]
     batch = Path("/tmp/routes.batch")
     batch.write_text(routes(netdev, count))
+    # The gateways of NETDEV cannot be reached by OTHER.
+    elsewhere = re.sub(r" via \S+", "", routes(other, count))
+    Path(f"{batch}.elsewhere").write_text(elsewhere)
     ip("link", "set", netdev, "up")
     ip("address", "add", "10.0.0.2/8", "dev", netdev)
     ip("address", "add", "2001:db8::2/48", "dev", netdev, "nodad")
     found: dict[str, Any] = {"rounds": [], "peak": 0, "journal": 0}
+    for words in (("claim", "--raw-qp", netdev), ("release",)):
+        timed(MANACTL, *words)  # warms the caches up
     for _ in range(rounds):
-        once(netdev, count, batch, found)
+        once(netdev, count, batch, other, found)
     json.dump(found, sys.stdout)
 
 

@@ -34,8 +34,9 @@ def arguments_for(pci: str, mac: str, mode: str = "rxonly", uuid: str = "") -> l
     """Few, short queues, and no huge pages where they are not needed: the guest is small."""
     memory = ("-m", "256", "-a", uuid) if uuid else ("--no-huge", "-m", "512", "--iova-mode=va")
     vf = ("--no-pci",) if pci == "-" else ("-a", f"{pci},mac={mac}")
+    lcores = ("-l", "0,1") if (os.cpu_count() or 1) > 1 else ("--lcores", "(0,1)@0")
     return [
-        *("dpdk-testpmd", "-l", "0,1", *memory, "--no-telemetry", *vf),
+        *("dpdk-testpmd", *lcores, *memory, "--no-telemetry", *vf),
         *("--", "-i", f"--forward-mode={mode}"),
         *("--txq=1", "--rxq=1", "--txd=128", "--rxd=128", "--total-num-mbufs=4096"),
     ]

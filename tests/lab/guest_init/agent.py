@@ -44,6 +44,11 @@ def port_path(name: str, patience: float = 20.0) -> str:
         time.sleep(0.01)
 
 
+def cgroup(pid: str) -> bytes:
+    with open(f"/proc/{pid}/cgroup", "rb") as file:
+        return file.read()
+
+
 class Program:
     """A started program: its pipes, what is left to write to it, when to kill it."""
 
@@ -223,9 +228,13 @@ class Agent:
         return {}, b""
 
     def do_sweep(self, head: Head, body: bytes) -> Answer:
-        """Kill every user process but this one and those to `spare`, and name them."""
+        """Kill every user process but this one and those to `spare`, and name them.
+
+        Below systemd only what we started: the rest is its own, and reset.py's.
+        """
         killed = []
         spared = {os.getpid(), *head.get("spare", ())}
+        group = None if os.getpid() == 1 else cgroup("self")
         for entry in os.listdir("/proc"):
             if not entry.isdigit() or int(entry) in spared:
                 continue
@@ -233,6 +242,8 @@ class Agent:
                 with open(f"/proc/{entry}/stat", "rb") as file:
                     state, _, *rest = file.read().rpartition(b")")[2].split()
                 if int(rest[4]) & PF_KTHREAD or state in b"XZ":
+                    continue
+                if group is not None and cgroup(entry) != group:
                     continue
                 with open(f"/proc/{entry}/cmdline", "rb") as file:
                     words = file.read().rstrip(b"\0").replace(b"\0", b" ")

@@ -84,7 +84,7 @@ def test_what_is_written_down(tmp_path: Path) -> None:
     assert header["waived"] == ["xdp"]
     assert [one["code"] for one in header["plan"]["waived"]] == ["xdp"]
     assert len(header["snapshot"]) == 1
-    assert len(header["snapshot"][0]["facts"]) == len(list(furnished().of(kernel.nics[0])))
+    assert len(header["snapshot"][0]["facts"]["text"]) == len(list(furnished().of(kernel.nics[0])))
     assert [r["event"] for r in content.records] == ["doing", "done"] * 3 + ["claimed"]
     assert content.records[-1]["ports"] == [{"pci": PORT.pci, "port": 1, "proven": True}]
     assert host.warmed == [PORT]

@@ -310,6 +310,14 @@ def test_a_port_without_addresses_carries_none() -> None:
     assert made.steps[1] == SetAdmin(PORT, "eth1", up=False, was=True, had_carrier=False)
 
 
+def test_what_is_bound_to_the_carrier_stops_with_it() -> None:
+    networkd = Manager("systemd-networkd", None, True, "/x", "eth1", 3, bound=("eth5",))
+    around = dataclasses.replace(QUIET, managers=(networkd,))
+    (line,) = (line for line in plan(around=around).stops if "eth5" in line)
+    assert line.startswith("with it eth5, which systemd-networkd sets down")
+    assert plan().stops == plan(around=dataclasses.replace(QUIET, managers=None)).stops
+
+
 def test_who_may_interfere_is_named_but_for_managers_which_the_guard_names() -> None:
     zebra, wicked = Process(7, "zebra"), Process(8, "wickedd")
     daemons = (Daemon("FRR", Does.ROUTES, (zebra,)), Daemon("wicked", Does.LINKS, (wicked,)))

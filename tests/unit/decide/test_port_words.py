@@ -38,6 +38,8 @@ SAMPLES: dict[NoteCode, tuple[object, ...]] = {
     "release-interrupted": (Note("recover-sets-up", ("eth1", "1 address")),),
     "not-restored": ("EBUSY", Note("recover-closes")),
     "recover-sets-up": ("eth1", "1 address"),
+    "recover-gives-back": ("NetworkManager",),
+    "held": ("systemd-networkd",),
 }
 NOT_SAID = {"eqs-lost", "owner-unknown"}  # their names choose words, and are none
 

@@ -9,6 +9,7 @@ import pytest
 from manactl.decide import refusal as why
 from manactl.decide import refusal_words, waivers
 from manactl.decide.codes import BARRED, Bar, Code
+from manactl.decide.holds import NoHold
 from manactl.decide.refusal import Refusal, Source, Unread
 from manactl.model.port import Evidence, Holder
 from manactl.netstate.surroundings import (
@@ -158,9 +159,33 @@ CASES: list[tuple[str, why.Facts, list[str], list[tuple[str, str, object]]]] = [
     ),
     (
         "manager",
-        why.Managers((Manager("nm", PROBER, True, "/a"), Manager("nd", PROBER, None, "/b"))),
+        why.Managers(
+            (Manager("nm", PROBER, True, "/a"), Manager("nd", PROBER, None, "/b")), (None, None)
+        ),
         ["nm (pid 77 prober), nd (pid 77 prober), which does not report whether it does;"],
         [("run", "/a", True), ("run", "/b", None)],
+    ),
+    (
+        "manager",
+        why.Managers(
+            (
+                Manager("nm", PROBER, True, "/a", "eth1", 3, silent="timed out"),
+                Manager("nd", PROBER, True, "/b", "eth1", 3),
+                Manager("ne", PROBER, True, "/b", "eth1", 3),
+            ),
+            (NoHold.SILENT, NoHold.MEMBER, NoHold.DOWN),
+        ),
+        [
+            "nm (pid 77 prober), which does not answer (timed out), ",
+            "nd (pid 77 prober), which has it in a bond, bridge, team or VRF, ",
+            "ne (pid 77 prober), which would open it",
+        ],
+        [
+            ("run", "/a", True),
+            ("run", "/b", True),
+            ("run", "/b", True),
+            ("dbus", "nm", "timed out"),
+        ],
     ),
     (
         "sockets",
@@ -248,7 +273,7 @@ CASES: list[tuple[str, why.Facts, list[str], list[tuple[str, str, object]]]] = [
     ),
     (
         "manager",
-        why.Managers((Manager("ifupdown", None, True, "/c"),)),
+        why.Managers((Manager("ifupdown", None, True, "/c"),), (NoHold.NO_WAY,)),
         ["controls it: ifupdown; it may"],
         [("run", "/c", True)],
     ),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from manactl.doctor import others
 from manactl.doctor.machine import Journals, PciManager
+from manactl.netstate.held import HeldLink
 from manactl.netstate.surroundings import Daemon, Does, Manager, Process
 from tests.unit.doctor.fit import machine
 from tests.unit.doctor.test_drivers import Brief, brief, check
@@ -48,6 +50,19 @@ def test_a_manager(manager: PciManager, found: tuple[str, tuple[str, ...]]) -> N
     assert (one.code, str(one.level), one.fix) == ("manager", *found)
     assert manager.manager.name in one.what
     assert "eth7" in one.what
+
+
+def test_a_manager_that_answers_lets_go_for_a_claim_and_silence_is_told() -> None:
+    answers = managed_by("NetworkManager", True)
+    link = HeldLink("eth7", 7, None, None, True)
+    answers = replace(answers, manager=replace(answers.manager, link=link))
+    (one,) = others.managers(machine(managers=(answers,)))
+    assert (str(one.level), one.fix) == ("fine", ())
+    assert "NetworkManager manages eth7" in one.what
+    silent = replace(answers, manager=replace(answers.manager, link=None, silent="timed out"))
+    (one,) = others.managers(machine(managers=(silent,)))
+    assert str(one.level) == "mend"
+    assert one.why.endswith("it does not answer (timed out)")
 
 
 def test_a_manager_that_does_not_say_is_doubted() -> None:

@@ -42,7 +42,9 @@ class Subsystem(FakeRdma):
     def dump_queue_pairs(self, index: int) -> int:
         if self.refuses is not None:
             raise OSError(self.refuses, "refused")
-        return sum(one["summary"]["qp"] for one in self.recorded if one["device"]["index"] == index)
+        return sum(
+            one["summary"]["qp"] for one in self.recorded if one["device"]["dev_index"] == index
+        )
 
 
 class Scene:

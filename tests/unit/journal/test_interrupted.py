@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from manactl.act.hold import HoldManager
 from manactl.act.plan import KeepState, Plan, ProveFree, SetAdmin
 from manactl.journal import file as journal
 from manactl.journal import interrupted, lock
 from manactl.journal.file import Journal
 from manactl.model.port import Note
+from manactl.netstate.held import Hold
 from manactl.netstate.snapshot import PortState, port_to_json
 from tests.unit.fakes import PORT, address, route
 from tests.unit.journal.test_file import HEADER
@@ -36,13 +39,13 @@ SETS_UP = Note("recover-sets-up", ("eth1", "1 address, 1 route"))
 Event = tuple[str, dict[str, Any]]
 
 
-def written(state_dir: Path, events: list[Event]) -> Path:
+def written(state_dir: Path, events: list[Event], plan: Plan = PLAN) -> Path:
     header = {
         **HEADER,
-        "ports": [{**port_to_json(p), "netdev": f"eth{p.port}"} for p in PLAN.ports],
-        "plan": PLAN.to_json(),
+        "ports": [{**port_to_json(p), "netdev": f"eth{p.port}"} for p in plan.ports],
+        "plan": plan.to_json(),
     }
-    with Journal.create(state_dir, header, PLAN.ports) as log:
+    with Journal.create(state_dir, header, plan.ports) as log:
         for event, more in events:
             log.append(event, **more)
         return log.path
@@ -67,6 +70,19 @@ def test_a_claim_that_died_tells_what_comes_back(tmp_path: Path) -> None:
         1: Note("claim-interrupted", (SETS_UP,)),
         2: Note("claim-interrupted", (CLOSES,)),
     }
+
+
+def test_a_manager_that_lets_go_is_told(tmp_path: Path) -> None:
+    hold = HoldManager(PORT, Hold("NetworkManager", "0", ()))
+    plan = replace(PLAN, steps=(STEPS[0], hold, *STEPS[1:]))
+    doing = [("doing", {"step": number}) for number in range(len(plan.steps))]
+    written(tmp_path / "begun", doing[:2], plan)
+    assert steps(tmp_path / "begun") == {
+        1: Note("claim-interrupted", (Note("recover-gives-back", ("NetworkManager",)),)),
+        2: Note("claim-interrupted", (CLOSES,)),
+    }
+    written(tmp_path / "claimed", [*doing, CLAIMED[-1]], plan)
+    assert steps(tmp_path / "claimed") == {1: Note("held", ("NetworkManager",)), 2: None}
 
 
 def test_a_release_that_died_is_called_one(tmp_path: Path) -> None:

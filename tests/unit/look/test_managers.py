@@ -73,7 +73,7 @@ def test_network_manager(machine: Machine, text: str | None, managed: bool | Non
     path = machine.base / "run/NetworkManager/devices/3"
     if text is not None:
         machine.write("run/NetworkManager/devices/3", text)
-    assert machine.of_eth1() == (Manager("NetworkManager", NM, managed, str(path)),)
+    assert machine.of_eth1() == (Manager("NetworkManager", NM, managed, str(path), "eth1", 3),)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,9 @@ def test_networkd(machine: Machine, state: str, managed: bool) -> None:
         "run/systemd/netif/links/3",
         f"# This is private data. Do not parse.\nADMIN_STATE={state}\n",
     )
-    assert machine.of_eth1() == (Manager("systemd-networkd", NETWORKD, managed, str(path)),)
+    assert machine.of_eth1() == (
+        Manager("systemd-networkd", NETWORKD, managed, str(path), "eth1", 3),
+    )
     (other,) = machine.managers({4: "eth2"})
     assert other.managed is None
 
@@ -153,7 +155,7 @@ def test_wicked_has_what_it_has_set_up(machine: Machine) -> None:
     machine.runs(WICKED)
     assert machine.of_eth1() == ()
     path = machine.write("run/wicked/state-3.xml", "<client-state/>")
-    assert machine.of_eth1() == (Manager("wicked", WICKED, True, str(path)),)
+    assert machine.of_eth1() == (Manager("wicked", WICKED, True, str(path), "eth1", 3),)
     assert machine.managers({4: "eth2"}) == ()
 
 
@@ -164,7 +166,7 @@ def test_a_dhcpcd_of_the_netdev(machine: Machine, name: str) -> None:
     path = machine.write(f"run/{name}", "14\n")
     assert machine.of_eth1() == ()  # a pid file that was left
     machine.runs(Process(13, "dhcpcd"), DHCPCD)
-    assert machine.of_eth1() == (Manager("dhcpcd", DHCPCD, True, str(path)),)
+    assert machine.of_eth1() == (Manager("dhcpcd", DHCPCD, True, str(path), "eth1", 3),)
     machine.write(f"run/{name}", "77\n")
     assert machine.of_eth1() == ()
     machine.write(f"run/{name}", "")
@@ -178,7 +180,7 @@ def test_a_dhcpcd_of_all_netdevs_has_those_with_a_lease(machine: Machine, lease:
     machine.write("lib/dhcpcd/eth2.lease")
     assert machine.of_eth1() == ()
     path = machine.write(f"lib/dhcpcd/{lease}")
-    assert machine.of_eth1() == (Manager("dhcpcd", DHCPCD, True, str(path)),)
+    assert machine.of_eth1() == (Manager("dhcpcd", DHCPCD, True, str(path), "eth1", 3),)
     machine.write("run/dhcpcd/pid", "15\n")  # another one, which does not run
     assert machine.of_eth1() == ()
 
@@ -187,7 +189,7 @@ def test_an_older_dhcpcd_of_all_netdevs_has_its_files_elsewhere(machine: Machine
     machine.runs(DHCPCD)
     machine.write("run/dhcpcd.pid", "14\n")
     path = machine.write("lib/dhcpcd5/eth1.lease")
-    assert machine.of_eth1() == (Manager("dhcpcd", DHCPCD, True, str(path)),)
+    assert machine.of_eth1() == (Manager("dhcpcd", DHCPCD, True, str(path), "eth1", 3),)
 
 
 def test_connman_has_the_services_that_it_knows_by_their_mac(machine: Machine) -> None:
@@ -218,7 +220,7 @@ def test_connman_has_the_services_that_it_knows_by_their_mac(machine: Machine) -
 )
 def test_ifupdown_needs_no_process(machine: Machine, name: str, text: str, theirs: bool) -> None:
     path = machine.write(f"run/{name}", text)
-    expected = (Manager("ifupdown", None, True, str(path)),) if theirs else ()
+    expected = (Manager("ifupdown", None, True, str(path), "eth1", 3),) if theirs else ()
     assert machine.of_eth1() == expected
 
 

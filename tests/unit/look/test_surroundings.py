@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from manactl.look import (
     tunnels,
     upper_devices,
 )
+from manactl.look.bus import Bus
 from manactl.look.fabric import ADDRESSES
 from manactl.look.surroundings import Sources, gather
 from manactl.look.upper_devices import Found, View
@@ -191,9 +193,13 @@ class Scene:
             self._of("udp"), self._of("unconnected"), self._of("listening"), self._tracked,
             self._redirecting,
             lib=self.root / "lib", etc=self.root / "etc", policies=self._policies,
-            nftables=self._nftables,
+            nftables=self._nftables, bus=Bus(_no_bus),
         )  # fmt: skip
         return gather(status, self.state, claimed, self.rtnl, sources)
+
+
+def _no_bus(_words: Sequence[str]) -> str:
+    raise OSError(errno.EIO, "it has none, says the bus")
 
 
 @pytest.fixture
@@ -274,8 +280,16 @@ def test_everything_is_gathered(scene: Scene) -> None:
     assert found.others == ("eth0",)
     devices = scene.root / "run/NetworkManager/devices"
     assert found.managers == (
-        Manager("NetworkManager", NM, True, str(devices / "3")),
-        Manager("NetworkManager", NM, False, str(devices / "9")),
+        Manager(
+            "NetworkManager",
+            NM,
+            True,
+            str(devices / "3"),
+            "eth1",
+            3,
+            silent="it has none, says the bus",
+        ),
+        Manager("NetworkManager", NM, False, str(devices / "9"), "vlan7", 9),
     )
     assert found.rdma_users == (RdmaUser("mana_0", "1 protection domain in use", (CURL,)),)
     assert found.fabric == (

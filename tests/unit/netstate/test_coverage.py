@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import random
 
 import pytest
 
@@ -89,3 +90,36 @@ def test_of_a_whole_table_of_the_internet_the_widest_are_enough() -> None:
     assert found[0] == bodies("128.0.0.0/2")[0]
     world = 0xE0000000
     assert len(found) == 1 + -(-(3 * world // 4 - (1 << 30)) // (1 << 16))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_enough_is_what_the_networks_cover(seed: int) -> None:
+    """Among many small networks, which do not count together, and in two tables."""
+    draw = random.Random(seed)
+    world = [ipaddress.ip_network("0.0.0.0/1"), ipaddress.ip_network("128.0.0.0/2"),
+             ipaddress.ip_network("192.0.0.0/3")]  # fmt: skip
+    all_of = sum(net.num_addresses for net in world)
+    tables: dict[int, list[ipaddress.IPv4Network]] = {254: [], 7: []}
+    for nets in tables.values():
+        for length, most in ((1, 1), (2, 2), (3, 5), (8, 40), (32, 200)):
+            for _ in range(draw.randrange(most + 1)):
+                start = draw.randrange(1 << length) << (32 - length)
+                nets.append(ipaddress.IPv4Network((start, length)))
+    expected = set()
+    for table, nets in tables.items():
+        apart = ipaddress.collapse_addresses(nets)
+        covered = sum(
+            min(net.num_addresses, inside.num_addresses)
+            for net in apart
+            for inside in world
+            if net.overlaps(inside)
+        )
+        expected |= {table} if covered * 4 >= all_of * 3 else set()
+    routes = [
+        body for table, nets in tables.items() for body in bodies(*map(str, nets), table=table)
+    ]
+    found = defaults(routes)
+    assert {
+        table for table in tables if {*found} & {*bodies(*map(str, tables[table]), table=table)}
+    } == expected
+    assert {*found} <= {*routes}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
+import random
 import struct
 
 import pytest
 
-from manactl.netstate import snapshot
+from manactl.netstate import diff, losses, snapshot
 from manactl.netstate.snapshot import (
     Dumps,
     Fact,
@@ -75,8 +77,8 @@ def test_what_the_journal_says_of_it_can_be_read() -> None:
     }  # fmt: skip
     assert (data["ifindex"], data["ifname"], data["up"]) == (3, "eth1", True)
     assert (data["carrier"], data["taken"]) == (False, 100.5)
-    assert data["facts"][0]["text"] == "nexthop id 10 dev eth1"
-    assert data["related"][0]["text"] == "nexthop id 12 dev other0"
+    assert data["facts"]["text"][0] == "nexthop id 10 dev eth1"
+    assert data["related"]["text"][0] == "nexthop id 12 dev other0"
     assert snapshot.port_from_json({**data["port"], "permanent_mac": None}).permanent_mac is None
 
 
@@ -265,6 +267,27 @@ def test_devices_of_facts() -> None:
     assert snapshot.devices_of(multipath(7, 8)) == {7, 8}
 
 
+def test_an_earlier_journal_is_read() -> None:
+    """It had an object for each fact."""
+    facts = (address("10.0.0.2", 24), nexthop(10), multipath(3, 5), neighbour("10.0.0.5"))
+    full = state(*facts, related=(nexthop(12, 5),), rows=(multipath(3, 5),))
+    data = json.loads(json.dumps(full.to_json()))
+    for name in ("facts", "related", "rows"):
+        data[name] = [
+            {
+                "kind": str(fact.kind),
+                "text": "",
+                "message": base64.b64encode(fact.body).decode(),
+            }
+            for fact in getattr(full, name)
+        ]
+    again = PortState.from_json(data)
+    assert (again, again.related, again.rows) == (full, full.related, full.rows)
+    for name in ("related", "rows"):
+        del data[name]  # by one that did not know of these
+    assert (PortState.from_json(data).facts, PortState.from_json(data).rows) == (facts, ())
+
+
 def test_rows_have_ours_and_others_in_the_kernels_order() -> None:
     ours, theirs = route("192.0.2.0", 24, 3), route("192.0.2.0", 24, 5)
     alone, foreign = route("192.0.3.0", 24, 3), route("192.0.4.0", 24, 5)
@@ -289,3 +312,88 @@ def test_a_pair_is_one_thing() -> None:
     kept = dataclasses.replace(pair, uppers=(), alone=True)
     assert (kept.main, kept.in_use, kept.own) == ("vf0", False, ())
     assert PortState.from_json(json.loads(json.dumps(kept.to_json()))).alone
+
+
+# --- what is worked out once holds for each ---------------------------------------------------
+
+
+def random_routes(draw: random.Random, count: int) -> list[Fact]:
+    """Routes of few prefixes over few devices, so that many are alike in something."""
+    found = []
+    for _ in range(count):
+        six = draw.random() < 0.5
+        to = draw.choice(("2001:db8::", "fe80::", "ff00::", "2001:db8:1::") if six else V4)
+        more: dict[str, int] = {"metric": draw.choice((0, 0, 100))}
+        if draw.random() < 0.2:
+            more["nhid"] = draw.choice((10, 20, 30))
+        if six and draw.random() < 0.2:
+            more["expires"] = draw.choice((10, 50))
+        more["proto"] = draw.choice((2, 3, 4, 9, 12))
+        kind = draw.choice((1, 1, 1, 2, 3, 4, 5))
+        one = route(to, draw.choice((24, 32)), draw.choice((3, 5, 9)), **more)
+        head = rt.RtMsg.of(one.body)._replace(type=kind)
+        if draw.random() < 0.05:
+            head = head._replace(flags=head.flags | rt.RTM_F_CLONED)
+        one = Fact(one.kind, head.pack() + one.body[rt.RTMSG.size :])
+        if draw.random() < 0.1:
+            hops = b"".join(struct.pack("=HBBi", 8, 0, 0, i) for i in draw.sample((3, 5, 9), 2))
+            one = with_attrs(one, Attr(rt.RTA_MULTIPATH, hops))
+        if draw.random() < 0.1:
+            one = with_attrs(one, Attr(rt.RTA_ENCAP_TYPE, struct.pack("=H", draw.choice((6, 7)))))
+        found.append(one)
+    return found
+
+
+V4 = ("192.0.2.0", "192.0.3.0", "198.51.100.0", "203.0.113.0")
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_selection_is_the_same_whatever_was_selected_before(seed: int) -> None:
+    draw = random.Random(seed)
+    hops = [nexthop(10, 3), nexthop(20, 5), nexthop(30, None, (10, 20))]
+    then = random_routes(draw, 80)
+    now = [one for one in then if draw.random() < 0.8] + random_routes(draw, 20)
+    draw.shuffle(now)
+    first = snapshot.select(dumps(*then, *hops), {3, 9})
+    known = {one.body: one for one in (*first.facts, *first.rows)}
+    assert len(known) > 20
+    keys = {snapshot.route_key(one) for one in then if draw.random() < 0.5}
+    for devices, also in (({3, 9}, None), ({5}, None), ({3}, keys)):
+        exact = snapshot.select(dumps(*now, *hops), devices, also)
+        assert snapshot.select(dumps(*now, *hops), devices, also, known) == exact
+        # Each by itself, without what is worked out for those of a shape.
+        ours = {one for one in exact.facts if one.kind is Kind.ROUTE}
+        for one in now:
+            alone = snapshot.select(dumps(one, *hops), devices, ())
+            assert (one in ours) is (one in alone.facts)
+            assert one not in ours or alone.named <= exact.named
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_routes_of_one_shape_have_one_answer(seed: int) -> None:
+    draw = random.Random(seed)
+    bpf = Attr(rt.RTA_ENCAP_TYPE, struct.pack("=H", 6))
+    facts = [
+        *random_routes(draw, 150),
+        address("10.0.0.2", 24),
+        nexthop(10, 3),
+        route("2001:db8::", 64, proto=rt.RTPROT_KERNEL, kind=rt.RTN_ANYCAST),
+        with_attrs(route("203.0.113.0", 24), bpf),
+        route("2001:db8:9::", 48, expires=10),
+    ]
+    questions = (
+        snapshot.derived,
+        snapshot.is_temporary,
+        snapshot.devices_of,
+        snapshot.rank,
+        snapshot._may_be_advertised,
+        losses._has_bpf,
+        losses.is_anycast,
+        lambda fact: snapshot.expired(fact, 20),
+        lambda fact: losses._goes(fact, {3}, {10}, {30}),
+        lambda fact: diff._is_of(fact, {3, 9}, {100}),
+    )
+    for ask in questions:
+        once = snapshot.PerShape(ask)
+        assert [once(fact) for fact in facts] == [ask(fact) for fact in facts]
+        assert len({repr(ask(fact)) for fact in facts}) > 1 or ask is snapshot.is_temporary

@@ -1,0 +1,125 @@
+"""The step that has a network manager let go of the netdevs of a port while it is claimed.
+
+It comes after the snapshot and before the port goes down. Undoing comes when the port is up again:
+the manager configures anew what it owns, and deletes what others have made; what is missing then
+comes back from the snapshot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from manactl.act.plan import StepFailed, System, Undone
+from manactl.act.restore import Lost, Restored, until
+from manactl.model.port import Evidence, PortId
+from manactl.netstate import beside, snapshot
+from manactl.netstate.beside import Beside
+from manactl.netstate.held import NETWORKD, Hold
+from manactl.netstate.losses import Cause
+
+SETTLES = 30.0  # s for a manager to configure a netdev again, DHCP included
+
+
+@dataclass(frozen=True, slots=True)
+class HoldManager:
+    """Half done like done: undoing removes what is there, and tells the manager in any case."""
+
+    KIND: ClassVar = "hold-manager"
+    port: PortId
+    hold: Hold
+
+    @property
+    def kind(self) -> str:
+        return self.KIND
+
+    @property
+    def title(self) -> str:
+        return f"have {self.hold.manager} leave {self.hold.names} alone"
+
+    @property
+    def undo_title(self) -> str:
+        return f"give {self.hold.names} back to {self.hold.manager}"
+
+    def describe(self) -> str:
+        return (
+            f"{self.title}, by files in /run (release gives {self.hold.names} back, and waits until "
+            f"it is configured, up to {SETTLES:.0f} s)"
+        )
+
+    def do(self, system: System, wait: float) -> Mapping[str, object]:
+        try:
+            system.hold_manager(self.hold)
+        except OSError as error:
+            raise self._failed(self.title, error) from error
+        return {}
+
+    def undo(self, system: System) -> Undone:
+        start = system.monotonic()
+        try:
+            # With what has come since the claim: it would delete that, too.
+            kept = self._kept(system)
+            runs = system.lift_hold(self.hold)
+        except OSError as error:
+            raise self._failed(self.undo_title, error) from error
+        left = self._await(system, runs=runs)
+        facts: dict[str, object] = {"manager": self.hold.manager, "manager_ms": None}
+        if left is None:
+            facts["manager_ms"] = round((system.monotonic() - start) * 1000, 1)
+        again, residue = _put_back(kept, system)
+        if again:
+            facts["put_back"] = again
+        # No second attempt of ours would change what it has not done.
+        lost = () if left is None else (Lost(Cause.MANAGER, left),)
+        return Undone(Restored(residue=residue, lost=lost), facts)
+
+    def _kept(self, system: System) -> tuple[Beside, ...]:
+        """What is put back when it is missing, in the manager's way or not: of old or of now."""
+        if self.hold.manager != NETWORKD:
+            return ()
+        return (*self.hold.beside, *system.beside())
+
+    def _await(self, system: System, *, runs: bool) -> str | None:
+        """Until the manager has configured everything again; what it has not, in words."""
+        if not runs:
+            names = self.hold.names
+            return f"{self.hold.manager} does not run any more and has not configured {names} again"
+        if until(system, lambda: not system.unsettled(self.hold), SETTLES):
+            return None
+        names = ", ".join(system.unsettled(self.hold))
+        return f"{self.hold.manager} has not configured {names} again within {SETTLES:.0f} s"
+
+    def _failed(self, what: str, error: OSError) -> StepFailed:
+        return StepFailed(
+            f"{what}: {error.strerror or error}",
+            hint=f"see its messages: journalctl -b -t {self.hold.manager}",
+            evidence=[Evidence("dbus", self.hold.manager, error.strerror or str(error))],
+        )
+
+    def holds(self, system: System) -> bool:
+        return system.is_held(self.hold)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "port": snapshot.port_to_json(self.port),
+            **self.hold.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> HoldManager:
+        return cls(snapshot.port_from_json(data["port"]), Hold.from_json(data))
+
+
+def _put_back(kept: Sequence[Beside], system: System) -> tuple[list[str], tuple[str, ...]]:
+    """Make again what is missing; what was made, and what was not with the reason of each."""
+    made, residue = [], []
+    for one in beside.missing(kept, system.beside()) if kept else ():
+        try:
+            system.send(beside.request(one))
+        except OSError as error:
+            residue.append(f"{beside.text(one)} ({error.strerror or error})")
+        else:
+            made.append(beside.text(one))
+    return made, tuple(residue)

@@ -1,0 +1,97 @@
+"""systemd-networkd by its D-Bus interface: what it does with each link, as `networkctl` shows it.
+
+The JSON of Describe() is that of `networkctl --json=short list`; systemd 250 has it, older
+versions have not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fnmatch
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from manactl.look.bus import Bus, Interface
+
+SERVICE = "org.freedesktop.network1"
+_MANAGER = Interface(SERVICE, "/org/freedesktop/network1", f"{SERVICE}.Manager")
+CONFIGURED = "configured"
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkdLink:
+    """One link: the .network file that was chosen for it with its drop-ins, and how far networkd
+    has come with it ("configured", "configuring", "failed", "unmanaged", ...)."""
+
+    ifindex: int
+    name: str
+    state: str
+    file: str | None = None
+    drop_ins: tuple[str, ...] = ()
+    activation: str | None = None
+    mac: str | None = None  # the permanent one
+    driver: str | None = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Its configuration, in the order in which networkd reads it."""
+        return (*([self.file] if self.file else []), *self.drop_ins)
+
+
+def links(bus: Bus) -> dict[int, NetworkdLink]:
+    """All links by ifindex. OSError when networkd does not answer, or not with JSON."""
+    (text,) = bus.call(_MANAGER, "Describe")
+    try:
+        found = [_link(data) for data in json.loads(text)["Interfaces"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise OSError(errno.EPROTO, "systemd-networkd does not describe its links") from error
+    return {link.ifindex: link for link in found}
+
+
+def bound_to(link: NetworkdLink, all_: Iterable[NetworkdLink]) -> tuple[str, ...]:
+    """The other links that networkd sets down while this one has no carrier, by BindCarrier= of
+    their files; ActivationPolicy=bound rests on that, too."""
+    return tuple(
+        other.name
+        for other in all_
+        if other.ifindex != link.ifindex
+        and any(fnmatch.fnmatchcase(link.name, pattern) for pattern in _bind_carrier(other))
+    )
+
+
+def _bind_carrier(link: NetworkdLink) -> list[str]:
+    """Name patterns; a file that cannot be read has none that are known."""
+    found: list[str] = []
+    for path in link.files:
+        with contextlib.suppress(OSError):
+            for line in Path(path).read_text(errors="replace").splitlines():
+                key, _, value = line.partition("=")
+                if key.strip() == "BindCarrier":
+                    found = [*found, *value.split()] if value.strip() else []
+    return found
+
+
+def reload(bus: Bus) -> None:
+    """Have the files read again; links whose configuration has changed are configured anew."""
+    bus.call(_MANAGER, "Reload")
+
+
+def _link(data: Mapping[str, Any]) -> NetworkdLink:
+    return NetworkdLink(
+        int(data["Index"]),
+        str(data["Name"]),
+        str(data["AdministrativeState"]),
+        data.get("NetworkFile"),
+        tuple(data.get("NetworkFileDropins") or ()),
+        data.get("ActivationPolicy"),
+        _mac(data.get("PermanentHardwareAddress")),
+        data.get("Driver"),
+    )
+
+
+def _mac(numbers: list[int] | None) -> str | None:
+    return bytes(numbers).hex(":") if numbers else None

@@ -1,0 +1,84 @@
+"""What a network manager lets go of while a port is claimed. Plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from manactl.netstate.beside import Beside
+
+NETWORKD = "systemd-networkd"
+NETWORK_MANAGER = "NetworkManager"
+
+
+@dataclass(frozen=True, slots=True)
+class HeldLink:
+    """One netdev of which a manager lets go.
+
+    `mac` and `driver` identify it after it was made anew, too; None where it has no permanent
+    address or no driver: then its name does. `settled`: the manager had done with it. `profile` is
+    the UUID of NetworkManager's connection, `ready` its IP families that were done, as flags; None
+    where it has activated none by itself.
+    """
+
+    name: str
+    ifindex: int
+    mac: str | None
+    driver: str | None
+    settled: bool
+    profile: str | None = None
+    ready: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "ifindex": self.ifindex,
+            "mac": self.mac,
+            "driver": self.driver,
+            "settled": self.settled,
+            "profile": self.profile,
+            "ready": self.ready,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> HeldLink:
+        return cls(
+            str(data["name"]),
+            int(data["ifindex"]),
+            data["mac"],
+            data["driver"],
+            bool(data["settled"]),
+            data["profile"],
+            int(data["ready"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A manager, the netdevs that it lets go of, and the word for its run-time files: it tells
+    the ports of several claims apart. `beside` is what it deletes when it takes them back, though
+    it hangs on no netdev."""
+
+    manager: str
+    key: str
+    links: tuple[HeldLink, ...]
+    beside: tuple[Beside, ...] = ()
+
+    @property
+    def names(self) -> str:
+        return ", ".join(link.name for link in self.links)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "manager": self.manager,
+            "key": self.key,
+            "links": [link.to_json() for link in self.links],
+            "beside": [one.to_json() for one in self.beside],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Hold:
+        links = tuple(HeldLink.from_json(link) for link in data["links"])
+        beside = tuple(Beside.from_json(one) for one in data["beside"])
+        return cls(str(data["manager"]), str(data["key"]), links, beside)

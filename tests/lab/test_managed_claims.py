@@ -1,0 +1,128 @@
+"""Claims of ports that a network manager owns, without --allow: it lets go, and gets them back.
+
+What is compared is all that `ip` shows, the manager's own view, and what is in /run for it. The
+restarts in between would open a port that is not held; test_holds.py has the kills.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import pytest
+
+from tests.lab import networks
+from tests.lab.managed import (
+    MANAGERS,
+    PATIENCE,
+    WAYS,
+    Networkd,
+    segment,
+    settled,
+    spare,
+)
+from tests.lab.scene import becomes
+from tests.lab.site import Site
+from tests.lab.users import eventually, resident
+from tests.lab.vm import Vm
+
+VF_UNMANAGED = "[keyfile]\nunmanaged-devices=driver:mana\n"
+RUN = "find /run/systemd/network /run/NetworkManager/conf.d -type f 2>/dev/null; :"
+
+
+class Scene:
+    """One managed netdev with foreign state, and all that must be there again."""
+
+    def __init__(self, vm: Vm, name: str, way: str, device: str) -> None:
+        self.vm, self.way, self.device = vm, way, device
+        spare(vm)
+        self.manager = MANAGERS[name](vm)
+        # Images for Azure have a udev rule for the VF, which NetworkManager would take for its own.
+        vm.put("/etc/NetworkManager/conf.d/vf.conf", VF_UNMANAGED if vm.paired else "")
+        self.manager.configure(device, way)
+        settled(vm, self.manager, device, way)
+        vm.run(f"ip addr add 192.0.2.77/32 dev {device}; ip route add 192.0.3.0/24 dev {device}")
+        self.site = Site(vm, resident(vm, "runs"), device, device)
+        self.before, self.run = self.view(), vm.run(RUN).out
+
+    def view(self) -> dict[str, list[str]]:
+        read = networks.reading()
+        return networks.numberless(
+            networks.settle(lambda: self.vm.run(["sh", "-s"], input=read).out)
+        )
+
+    def restarted(self) -> None:
+        """What makes a manager open a port that it has not let go."""
+        self.manager.reload()
+        self.manager.restart()
+
+    def looked(self) -> bool:
+        """Whether the manager has seen the netdev since, and lets it be."""
+        if isinstance(self.manager, Networkd):
+            link = self.manager.link(self.device)
+            seen = link["AdministrativeState"] in {"configuring", "configured"}
+            return seen and link["ActivationPolicy"] == "manual"
+        return self.manager.state(self.device) == "unmanaged"
+
+    def comes_back(self) -> None:
+        """Wait for the manager, then for all that was there; nothing of manactl's is left."""
+        settled(self.vm, self.manager, self.device, self.way)
+        found: list[str] = []
+
+        def as_before() -> bool:
+            found[:] = networks.differences(self.before, self.view())
+            return not found
+
+        with contextlib.suppress(AssertionError):
+            eventually(as_before, 20)
+        assert found == [], "\n".join(found)
+        assert self.vm.run(RUN).out == self.run
+        assert self.site.journals() == {}
+
+
+@pytest.fixture
+def routed(booted: Vm) -> Iterator[Vm]:
+    with segment(booted):
+        yield booted
+
+
+@pytest.fixture
+def routed_pair(booted_pair: Vm) -> Iterator[Vm]:
+    with segment(booted_pair):
+        yield booted_pair
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", sorted(MANAGERS))
+def test_a_managed_port_stays_down_and_comes_back(routed: Vm, name: str, way: str) -> None:
+    scene = Scene(routed, name, way, routed.netdevs[1])
+    scene.site.claim(scene.device)
+    becomes(routed, 1, "free")
+    scene.restarted()
+    eventually(scene.looked, PATIENCE, "the manager to look at it")
+    becomes(routed, 1, "free")
+    scene.site.well("release", scene.device)
+    scene.comes_back()
+
+
+@pytest.mark.parametrize("synthetic", ["down", "uio"])
+@pytest.mark.parametrize(
+    "way",
+    [
+        "dhcp",
+        pytest.param("static", marks=pytest.mark.soak),
+        pytest.param("ra", marks=pytest.mark.soak),
+    ],
+)
+@pytest.mark.parametrize("name", sorted(MANAGERS))
+def test_so_does_a_managed_pair(routed_pair: Vm, name: str, way: str, synthetic: str) -> None:
+    port = routed_pair.netdevs[1]
+    scene = Scene(routed_pair, name, way, routed_pair.twins[1])
+    scene.site.well("claim", "--raw-qp", port, "--synthetic", synthetic)
+    becomes(routed_pair, 1, "free")
+    scene.restarted()
+    if synthetic == "down":  # else there is no such netdev
+        eventually(scene.looked, PATIENCE, "the manager to look at it")
+    becomes(routed_pair, 1, "free")
+    scene.site.well("release", port)
+    scene.comes_back()

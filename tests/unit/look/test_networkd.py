@@ -1,0 +1,72 @@
+"""Links from what networkd describes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from manactl.look import networkd
+from manactl.look.bus import Bus
+
+ETH1 = {
+    "Index": 3, "Name": "eth1", "Kind": "netvsc", "Driver": "hv_netvsc",
+    "PermanentHardwareAddress": [0, 13, 58, 170, 0, 16],
+    "AdministrativeState": "configured", "ActivationPolicy": "up",
+    "NetworkFile": "/run/systemd/network/10-netplan-eth1.network",
+    "NetworkFileDropins": ["/etc/a.conf", "/etc/b.conf"],
+}  # fmt: skip
+LO = {"Index": 1, "Name": "lo", "AdministrativeState": "unmanaged", "NetworkFileDropins": None}
+
+
+def described(document: object) -> Bus:
+    return Bus(lambda _: json.dumps({"type": "s", "data": [json.dumps(document)]}))
+
+
+def test_links_with_their_files_in_order() -> None:
+    found = networkd.links(described({"Interfaces": [LO, ETH1]}))
+    assert set(found) == {1, 3}
+    assert found[3] == networkd.NetworkdLink(
+        3, "eth1", "configured", "/run/systemd/network/10-netplan-eth1.network",
+        ("/etc/a.conf", "/etc/b.conf"), "up", "00:0d:3a:aa:00:10", "hv_netvsc",
+    )  # fmt: skip
+    assert found[3].files == (
+        "/run/systemd/network/10-netplan-eth1.network", "/etc/a.conf", "/etc/b.conf",
+    )  # fmt: skip
+    assert (found[1].files, found[1].mac, found[1].state) == ((), None, "unmanaged")
+
+
+@pytest.mark.parametrize("document", [{}, [], {"Interfaces": [{}]}, {"Interfaces": None}])
+def test_what_describes_no_links_is_an_error(document: object) -> None:
+    with pytest.raises(OSError, match="does not describe its links"):
+        networkd.links(described(document))
+
+
+def test_links_that_are_bound_to_a_carrier(tmp_path: Path) -> None:
+    for name, text in {
+        "a": "[Network]\nBindCarrier=eth0 eth*\n",
+        "b": "[Network]\nBindCarrier=wlan0\n",
+        "c": "[Network]\nBindCarrier=eth1\n",
+        "d": "[Network]\nBindCarrier=\n",
+    }.items():
+        (tmp_path / name).write_text(text)
+
+    def link(index: int, *files: str) -> networkd.NetworkdLink:
+        first, *more = (str(tmp_path / name) for name in files)
+        return networkd.NetworkdLink(index, f"link{index}", "configured", first, tuple(more))
+
+    eth1 = networkd.NetworkdLink(3, "eth1", "configured", str(tmp_path / "a"))
+    others = [link(4, "a"), link(5, "b"), link(6, "b", "c"), link(7, "c", "d"), link(8, "gone")]
+    assert networkd.bound_to(eth1, [eth1, *others]) == ("link4", "link6")
+
+
+def test_a_reload_is_one_call() -> None:
+    calls: list[list[str]] = []
+
+    def run(words: object) -> str:
+        calls.append(list(words))  # type: ignore[call-overload]
+        return ""
+
+    networkd.reload(Bus(run))
+    assert [call[-1] for call in calls] == ["Reload"]

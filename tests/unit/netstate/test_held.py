@@ -1,0 +1,24 @@
+"""Holds are the same after JSON."""
+
+from __future__ import annotations
+
+import json
+
+from manactl.netstate.beside import Beside, Kind
+from manactl.netstate.held import HeldLink, Hold
+
+HOLD = Hold(
+    "NetworkManager",
+    "7870-00-00.0-1",
+    (HeldLink("eth1", 3, "00:0d:3a:aa:00:10", "mana", True, "uuid", 8),
+     HeldLink("vlan7", 9, None, None, False)),
+    (Beside(Kind.RULE, b"x"),),
+)  # fmt: skip
+
+
+def test_the_same_after_json() -> None:
+    assert Hold.from_json(json.loads(json.dumps(HOLD.to_json()))) == HOLD
+
+
+def test_its_netdevs_by_name() -> None:
+    assert HOLD.names == "eth1, vlan7"
