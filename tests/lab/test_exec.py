@@ -1,0 +1,145 @@
+"""A claim with a command, ended in every way there is: the port and all on it come back.
+
+The judge is `ip -j -d` (networks.py) and the NIC's record. The command is a holder of a real raw
+queue pair (guest/rawqp.py, on the port that the environment names), or testpmd.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from signal import SIGKILL, SIGTERM
+
+import pytest
+
+from tests.lab.scene import owners
+from tests.lab.site import PATIENCE, Site, on, site
+from tests.lab.users import GUEST, eventually
+from tests.lab.vm import Vm
+from tests.unit import schema
+
+pytestmark = on(-1)
+
+# Makes a queue pair on the claimed port and then waits; with a child that shares it when asked for.
+HOLDER = f"""
+rdma=${{MANACTL_RDMA##*/}}; echo $$ > /tmp/command
+(echo create $rdma; eval "$1"; exec sleep 1000) | exec python3 {GUEST}/rawqp.py "${{MANACTL_RDMA%/*}}"
+"""
+
+
+@pytest.fixture
+def here(vm: Vm) -> Iterator[Site]:
+    with site(vm) as made:
+        vm.put("/tmp/holder", HOLDER, 0o755)
+        yield made
+        vm.run("rm -f /tmp/holder /tmp/command /tmp/report")
+
+
+class Exec:
+    """`manactl claim ... -- COMMAND` under way, with the processes that belong to it."""
+
+    def __init__(self, site: Site, *command: str) -> None:
+        self.site = site
+        self.before = site.view()
+        line = ("claim", "--raw-qp", site.second, "--report", "/tmp/report", "--", *command)
+        self.process = site.vm.spawn(["python3", "-m", "manactl", *line])
+
+    def holds(self) -> None:
+        eventually(lambda: owners(self.site.vm)[2] == "raw-qp", PATIENCE, "the port to be held")
+
+    def pids(self, what: str) -> list[str]:
+        """Of manactl (`claim`), its guardian (`guard`), or the command's (`holder`)."""
+        mine = {
+            "runner": "pgrep -f '[-]m manactl claim' | while read p; do "
+            "[ $(cat /proc/$p/comm) = manactl-guard ] || echo $p; done",
+            "guard": "pgrep -x manactl-guard",
+            "holder": "pgrep -f '[r]awqp.py|[s]leep 1000|[d]pdk-testpmd'",
+        }[what]
+        return str(self.site.vm.run(mine, check=False).out).split()
+
+    def kill(self, number: int, *what: str) -> None:
+        pids = [pid for one in what for pid in self.pids(one)]
+        assert pids, what
+        self.site.vm.run(["kill", f"-{int(number)}", *pids], check=False)
+
+    def is_back(self) -> None:
+        """All is as it was, nobody is left, and the history says so."""
+        site = self.site
+        eventually(lambda: site.journals() == {}, PATIENCE, "the journal to be closed")
+        site.same(self.before)
+        assert site.owners()[2] == "ethernet"
+        eventually(lambda: not self.pids("guard"), PATIENCE, "the guardian to end")
+        last = site.well("history", "--json").document["claims"][0]
+        assert (last["mode"], last["ending"]) == ("exec", "released")
+
+    def report(self) -> dict[str, object]:
+        found = json.loads(self.site.vm.get("/tmp/report"))
+        schema.strict(found)
+        assert isinstance(found, dict)
+        return found
+
+
+def test_a_command_that_ends_by_itself(here: Site) -> None:
+    run = Exec(here, "sh", "-c", "exit 7")
+    assert run.process.wait(PATIENCE).rc == 7
+    run.is_back()
+    report = run.report()
+    assert (report["exit"], report["status"], report["error"]) == (7, 7, None)
+
+
+def test_testpmd_takes_its_arguments_from_the_environment(here: Site) -> None:
+    script = (
+        "exec dpdk-testpmd -l 0,1 --no-huge -m 512 --iova-mode=va --no-telemetry $MANACTL_EAL"
+        " -- --txq=1 --rxq=1 --txd=128 --rxd=128 --total-num-mbufs=4096"
+    )
+    run = Exec(here, "sh", "-c", script)
+    run.holds()
+    assert here.status()[2]["claim"]["mode"] == "exec"
+    run.kill(SIGTERM, "runner")  # passed on
+    run.is_back()
+    run.process.wait(PATIENCE)
+    assert run.report()["error"] is None
+
+
+@pytest.mark.parametrize(
+    ("killed", "then"),
+    [
+        (("holder",), ()),
+        (("runner",), ("holder",)),
+        (("runner", "holder"), ()),
+    ],
+    ids=["the command", "manactl, later the command", "both"],
+)
+def test_killed(killed: tuple[str, ...], then: tuple[str, ...], here: Site) -> None:
+    for _ in range(2):
+        run = Exec(here, "sh", "/tmp/holder", ":")
+        run.holds()
+        run.kill(SIGKILL, *killed)
+        if then:
+            assert len(here.journals()) == 1
+            assert here.owners()[2] == "raw-qp"
+            run.kill(SIGKILL, *then)
+        run.is_back()
+        run.process.wait(PATIENCE)
+
+
+def test_a_holder_that_outlives_the_command_and_manactl(here: Site) -> None:
+    run = Exec(here, "sh", "/tmp/holder", "echo fork; echo exit")
+    run.holds()
+    # rawqp.py leaves a child that has its descriptors, and nothing of it is left but that.
+    run.kill(SIGKILL, "runner")
+    here.vm.run("kill -9 $(cat /tmp/command)", check=False)
+    assert here.owners()[2] == "raw-qp"
+    assert len(here.journals()) == 1
+    run.kill(SIGKILL, "holder")
+    run.is_back()
+
+
+def test_without_its_guardian_there_is_release(here: Site) -> None:
+    run = Exec(here, "sh", "/tmp/holder", ":")
+    run.holds()
+    run.kill(SIGKILL, "guard", "runner", "holder")
+    here.becomes(2, "free")
+    assert len(here.journals()) == 1
+    here.well("release")
+    run.is_back()
