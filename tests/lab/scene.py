@@ -18,6 +18,7 @@ OF_A_RESET = (
     r"WARNING: .*ib_dealloc_pd_user.*",
     r"WARNING: .*ib_mad_port_close.*",
     r"WARNING: .*rdma_restrack_clean.*",
+    r"WARNING: .*uverbs_destroy_ufile_hw.*",
 )
 AS_NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all")
 
