@@ -13,7 +13,7 @@ from signal import SIGKILL, SIGTERM
 import pytest
 
 from tests.lab.scene import owners
-from tests.lab.site import PATIENCE, Site, on, site
+from tests.lab.site import PATIENCE, STATE, Site, on, site
 from tests.lab.users import GUEST, eventually
 from tests.lab.vm import Vm
 from tests.unit import schema
@@ -38,11 +38,11 @@ def here(vm: Vm) -> Iterator[Site]:
 class Exec:
     """`manactl claim ... -- COMMAND` under way, with the processes that belong to it."""
 
-    def __init__(self, site: Site, *command: str) -> None:
+    def __init__(self, site: Site, *command: str, prefix: tuple[str, ...] = ()) -> None:
         self.site = site
         self.before = site.view()
         line = ("claim", "--raw-qp", site.second, "--report", "/tmp/report", "--", *command)
-        self.process = site.vm.spawn(["python3", "-m", "manactl", *line])
+        self.process = site.vm.spawn([*prefix, "python3", "-m", "manactl", *line])
 
     def holds(self) -> None:
         eventually(lambda: owners(self.site.vm)[2] == "raw-qp", PATIENCE, "the port to be held")
@@ -143,3 +143,18 @@ def test_without_its_guardian_there_is_release(here: Site) -> None:
     assert len(here.journals()) == 1
     here.well("release")
     run.is_back()
+
+
+def test_a_terminal_that_is_closed(here: Site) -> None:
+    """The terminal's other end goes with the program that has it."""
+    run = Exec(here, "sh", "/tmp/holder", ":", prefix=("python3", f"{GUEST}/terminal.py", "80"))
+    run.holds()
+    here.vm.run("pkill -KILL -f '[t]erminal.py'")
+    run.is_back()
+
+
+def test_nothing_is_left_of_a_command_that_is_not_there(here: Site) -> None:
+    with here.untouched():
+        ran = here.vm.manactl("claim", "--raw-qp", here.second, "--", "nosuch")
+    assert ran.rc == 127
+    assert here.vm.run(f"ls {STATE}/claims", check=False).out == ""

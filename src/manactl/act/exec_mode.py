@@ -156,10 +156,20 @@ class _Child:
             if told.si_signo == signal.SIGCHLD:
                 if (ended := self._changed()) is not None:
                     return ended
-            elif told.si_code != SI_KERNEL or told.si_signo == signal.SIGHUP:
-                # A terminal that hangs up tells the session's leader alone, and that may be us.
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(self.pid, told.si_signo)
+            elif told.si_code != SI_KERNEL:
+                if told.si_pid != os.getpid():  # else it is ours to the group
+                    self._tell(told.si_signo)
+            elif told.si_signo == signal.SIGHUP:
+                # A terminal that hangs up tells the session's leader alone, and the others when
+                # that ends (disassociate_ctty()): but we wait for them.
+                if os.getsid(0) == os.getpid():
+                    os.killpg(os.getpgrp(), signal.SIGHUP)
+                else:
+                    self._tell(signal.SIGHUP)
+
+    def _tell(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, number)
 
     def _changed(self) -> Ended | None:
         """Its end, when it has ended. When the terminal has stopped it, stop as well."""

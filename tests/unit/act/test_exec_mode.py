@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pty
+import select
 import signal
 import sys
 from collections.abc import Callable
@@ -108,6 +110,25 @@ def test_a_signal_that_was_sent_to_us_is_passed_on(number: signal.Signals) -> No
     """
     assert shell(script) == Ended(3)
     assert signal.sigpending() == set()
+
+
+def test_a_terminal_that_hangs_up_ends_all_that_run_on_it(tmp_path: Path) -> None:
+    """The kernel tells the leader of the session alone, which is what runs the command here, and
+    waits for those of the command that live on."""
+    lives, answer = tmp_path / "lives", os.pipe()
+    os.mkfifo(lives)
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.write(answer[1], bytes([shell(f"sleep 1000 > {lives} & wait").code]))
+        while True:
+            signal.pause()
+    with open(lives) as pipe:  # open when the background process has it open, too
+        os.close(terminal)
+        assert os.read(answer[0], 1) == bytes([128 + signal.SIGHUP])
+        ended, _, _ = select.select([pipe], [], [], 10)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    assert ended
 
 
 def test_signals_are_as_before_for_the_command_and_afterwards() -> None:
