@@ -86,8 +86,9 @@ class Holds:
         return True
 
     def unsettled(self, hold: Hold) -> tuple[str, ...]:
-        """The netdevs on which the manager has not yet done again what it had done."""
-        wanted = [link for link in hold.links if link.settled]
+        """The netdevs on which the manager has not yet done again what it had done; of networkd also
+        those on which it was not done, until its own file is in force: until then it deletes."""
+        wanted = [link for link in hold.links if link.settled or hold.manager == NETWORKD]
         try:
             if hold.manager == NETWORKD:
                 there = networkd.links(self._bus)
@@ -124,7 +125,7 @@ class Holds:
         now = next((one for one in there.values() if one.name == name), None)
         return (
             now is not None
-            and now.state == networkd.CONFIGURED
+            and (now.state == networkd.CONFIGURED or not link.settled)
             and now.file not in [str(path) for path in self.files(hold)]
         )
 

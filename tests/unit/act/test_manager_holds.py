@@ -251,11 +251,26 @@ def test_a_manager_that_is_just_being_started_is_awaited(world: World, hold: Hol
     assert one.unsettled(hold) == ()
 
 
-def test_what_had_not_settled_before_is_not_awaited(world: World) -> None:
-    world.link("eth1").state = "configuring"
-    assert (
-        holds(world).unsettled(Hold(NETWORKD, "0", (HeldLink("eth1", 3, None, None, False),))) == ()
-    )
+def test_what_had_not_settled_before_is_awaited_until_networkd_goes_by_its_own_file(
+    world: World,
+) -> None:
+    """Before systemd 257 Reload() answers first, and reconfigures links later."""
+    hold = Hold(NETWORKD, "0", (HeldLink("eth1", 3, None, None, False),))
+    one = holds(world)
+    one.hold(hold)
+    (path,) = one.files(hold)
+    one.lift(hold)
+    own = world.link("eth1").file
+    world.link("eth1").file, world.link("eth1").state = str(path), "configuring"
+    assert one.unsettled(hold) == ("eth1",)
+    world.link("eth1").file = own
+    assert one.unsettled(hold) == ()
+
+
+def test_what_had_not_settled_before_is_not_awaited_of_network_manager(world: World) -> None:
+    world.link("eth1").nm_state = 30
+    hold = Hold(NETWORK_MANAGER, "0", (HeldLink("eth1", 3, None, None, False),))
+    assert holds(world).unsettled(hold) == ()
 
 
 @pytest.mark.parametrize("hold", [OF_NETWORKD, OF_NM])
