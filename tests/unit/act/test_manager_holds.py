@@ -42,7 +42,8 @@ def world(tmp_path: Path) -> World:
 
 
 def holds(world: World) -> Holds:
-    return Holds(world.pause, run=world.run, bus=Bus(world), name_of=world.name_of)
+    return Holds(world.pause, run=world.run, bus=Bus(world), name_of=world.name_of,
+                 clock=lambda: world.seconds)  # fmt: skip
 
 
 # --- networkd -----------------------------------------------------------------------------------
@@ -249,6 +250,16 @@ def test_a_manager_that_is_just_being_started_is_awaited(world: World, hold: Hol
     world.services.clear()
     assert one.lift(hold)
     assert one.unsettled(hold) == ()
+
+
+def test_a_manager_that_is_gone_costs_5_s_however_long_it_takes_to_ask(world: World) -> None:
+    one = holds(world)
+    one.hold(OF_NETWORKD)
+    world.services.clear()
+    world.call_takes = 0.4
+    start = world.seconds
+    assert not one.lift(OF_NETWORKD)
+    assert 5 <= world.seconds - start < 6
 
 
 def test_what_had_not_settled_before_is_awaited_until_networkd_goes_by_its_own_file(
