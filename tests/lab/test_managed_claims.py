@@ -26,6 +26,7 @@ from tests.lab.site import Site
 from tests.lab.users import eventually, resident
 from tests.lab.vm import Vm
 
+# Images for Azure have a udev rule for the VF that does the same.
 VF_UNMANAGED = "[keyfile]\nunmanaged-devices=driver:mana\n"
 RUN = "find /run/systemd/network /run/NetworkManager/conf.d -type f 2>/dev/null; :"
 
@@ -33,12 +34,13 @@ RUN = "find /run/systemd/network /run/NetworkManager/conf.d -type f 2>/dev/null;
 class Scene:
     """One managed netdev with foreign state, and all that must be there again."""
 
-    def __init__(self, vm: Vm, name: str, way: str, device: str) -> None:
+    def __init__(
+        self, vm: Vm, name: str, way: str, device: str, vf_conf: str = VF_UNMANAGED
+    ) -> None:
         self.vm, self.way, self.device = vm, way, device
         spare(vm)
         self.manager = MANAGERS[name](vm)
-        # Images for Azure have a udev rule for the VF, which NetworkManager would take for its own.
-        vm.put("/etc/NetworkManager/conf.d/vf.conf", VF_UNMANAGED if vm.paired else "")
+        vm.put("/etc/NetworkManager/conf.d/vf.conf", vf_conf if vm.paired else "")
         self.manager.configure(device, way)
         settled(vm, self.manager, device, way)
         vm.run(f"ip addr add 192.0.2.77/32 dev {device}; ip route add 192.0.3.0/24 dev {device}")
@@ -116,13 +118,31 @@ def test_a_managed_port_stays_down_and_comes_back(routed: Vm, name: str, way: st
 )
 @pytest.mark.parametrize("name", sorted(MANAGERS))
 def test_so_does_a_managed_pair(routed_pair: Vm, name: str, way: str, synthetic: str) -> None:
+    claimed(Scene(routed_pair, name, way, routed_pair.twins[1]), synthetic)
+
+
+@pytest.mark.parametrize("synthetic", ["down", pytest.param("uio", marks=pytest.mark.soak)])
+def test_so_does_a_pair_whose_vf_is_managed_too(routed_pair: Vm, synthetic: str) -> None:
+    """Without a profile for it. When NetworkManager starts, it sets addr_gen_mode to 0 on what it
+    does not manage; on a VF that it gets back it does not set it again by itself."""
     port = routed_pair.netdevs[1]
-    scene = Scene(routed_pair, name, way, routed_pair.twins[1])
+    scene = Scene(routed_pair, "NetworkManager", "dhcp", routed_pair.twins[1], vf_conf="")
+    mode = f"cat /proc/sys/net/ipv6/conf/{port}/addr_gen_mode"
+    assert scene.manager.state(port) == "disconnected"
+    assert routed_pair.run(mode).out == "1\n"
+    claimed(scene, synthetic)
+    assert routed_pair.run(mode).out == "1\n"
+
+
+def claimed(scene: Scene, synthetic: str) -> None:
+    """A claim, what makes the manager open what it has, and a release."""
+    vm = scene.vm
+    port = vm.netdevs[1]
     scene.site.well("claim", "--raw-qp", port, "--synthetic", synthetic)
-    becomes(routed_pair, 1, "free")
+    becomes(vm, 1, "free")
     scene.restarted()
     if synthetic == "down":  # else there is no such netdev
         eventually(scene.looked, PATIENCE, "the manager to look at it")
-    becomes(routed_pair, 1, "free")
+    becomes(vm, 1, "free")
     scene.site.well("release", port)
     scene.comes_back()

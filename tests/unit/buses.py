@@ -60,6 +60,7 @@ class World:
     fails: set[str] = field(default_factory=set)
     assumes: bool = False  # NetworkManager only watches a link that has addresses
     seconds: float = 0.0
+    call_takes: float = 0.0  # s
 
     def pause(self, seconds: float) -> None:
         self.seconds += seconds
@@ -78,6 +79,7 @@ class World:
     def __call__(self, words: Sequence[str]) -> str:
         verb, service, path, _, *rest = words
         self.calls.append(" ".join([verb, *rest]))
+        self.seconds += self.call_takes
         if rest[0] in self.fails:
             raise OSError(errno.EIO, f"busctl {verb}: {rest[0]} failed")
         if rest[0] == "NameHasOwner":

@@ -277,7 +277,9 @@ class FakeSystem:
     def settings(self, ifindex: int) -> LinkSettings:
         there = [one for one in self.kernel.devices if one.present]
         names = {one.name: one.ifindex for one in there}
-        device = next(one for one in there if one.ifindex == ifindex)
+        device = next((one for one in there if one.ifindex == ifindex), None)
+        if device is None:
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
         found = self.kernel.settings_of(device) if isinstance(device, Nic) else LinkSettings()
         return dataclasses.replace(found, names=names)
 

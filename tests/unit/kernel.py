@@ -178,6 +178,7 @@ class Nic:
     promisc: bool = False
     altnames: list[str] = field(default_factory=list)
     rp_filter: str = "0"
+    addr_gen_mode: str = "0"
     prio: bool = False  # a root qdisc of that kind, by somebody
 
     frames: int = 0  # since it was opened
@@ -394,7 +395,7 @@ class Kernel:
     def replug(self, nic: Nic, name: str, ifindex: int) -> None:
         nic.present, nic.up, nic.name, nic.ifindex = True, False, name, ifindex
         nic.mtu, nic.alias, nic.promisc, nic.altnames = 1500, "", False, []
-        nic.rp_filter, nic.prio = "0", False
+        nic.rp_filter, nic.addr_gen_mode, nic.prio = "0", "0", False
 
     def settings_of(self, nic: Nic) -> LinkSettings:
         """What a dump and the sysctl trees show of the netdev itself."""
@@ -403,7 +404,10 @@ class Kernel:
             0x1000 | 0x100 * nic.promisc,
             attributes if nic.alias else {4: attributes[4]},
             tuple(nic.altnames),
-            sysctls={("net/ipv4/conf", "rp_filter"): nic.rp_filter},
+            sysctls={
+                ("net/ipv4/conf", "rp_filter"): nic.rp_filter,
+                ("net/ipv6/conf", "addr_gen_mode"): nic.addr_gen_mode,
+            },
             qdiscs=(Qdisc(0x10000, 0xFFFFFFFF, "prio", None),) if nic.prio else (),
         )
 
@@ -434,6 +438,11 @@ class Kernel:
             nic.mtu = mtu
         if 20 in attrs:
             nic.alias = attrs[20].rstrip(b"\0").decode()
+        if 26 in attrs:  # IFLA_AF_SPEC, AF_INET6, IFLA_INET6_ADDR_GEN_MODE
+            ((family, spec),) = _attributes(attrs[26])
+            ((kind, mode),) = _attributes(spec)
+            assert (family & 0x3FFF, kind) == (10, 8)
+            nic.addr_gen_mode = str(mode[0])
         if 52 in attrs:
             assert number == 108
             nic.altnames += [text.rstrip(b"\0").decode() for _, text in _attributes(attrs[52])]

@@ -38,6 +38,10 @@ class FakeManager:
         """A restart: it reads its files, and opens and configures all else."""
         self.running = True
         self.left = {link.name for hold in self.files.values() for link in hold.links}
+        if self.name == "NetworkManager":  # set_nm_ipv6ll() as a device becomes unmanaged
+            for nic in self.kernel.nics:
+                if nic.name in self.left:
+                    nic.addr_gen_mode = "0"
         for name in self.own.keys() - self.left:
             self._take(name)
 
@@ -80,7 +84,11 @@ class FakeManager:
         for ifindex, name in netdevs.items():
             if name in self.own and self.running:
                 held = name in self.left
-                link = HeldLink(name, ifindex, None, None, True)
+                mode = None
+                if self.name == "NetworkManager":
+                    nics = [nic for nic in self.kernel.nics if nic.name == name]
+                    mode = nics[0].addr_gen_mode if nics else "0"
+                link = HeldLink(name, ifindex, None, None, True, addr_gen_mode=mode)
                 yield Manager(
                     self.name, Process(4321, self.name), not held, "/run/fake", name, ifindex,
                     link if self.answers else None, None if self.answers else "timed out",

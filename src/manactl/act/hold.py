@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from manactl.act.plan import StepFailed, System, Undone
 from manactl.act.restore import Lost, Restored, until
 from manactl.model.port import Evidence, PortId
-from manactl.netstate import beside, snapshot
+from manactl.netstate import beside, link_settings, snapshot
 from manactl.netstate.beside import Beside
 from manactl.netstate.held import NETWORKD, Hold
 from manactl.netstate.losses import Cause
@@ -70,6 +70,7 @@ class HoldManager:
         again, residue = _put_back(kept, system)
         if again:
             facts["put_back"] = again
+        residue = (*residue, *_modes_put_back(self.hold, system))
         # No second attempt of ours would change what it has not done.
         lost = () if left is None else (Lost(Cause.MANAGER, left),)
         return Undone(Restored(residue=residue, lost=lost), facts)
@@ -110,6 +111,29 @@ class HoldManager:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> HoldManager:
         return cls(snapshot.port_from_json(data["port"]), Hold.from_json(data))
+
+
+def _modes_put_back(hold: Hold, system: System) -> tuple[str, ...]:
+    """Set addr_gen_mode as it was; where it could not be, the reason.
+
+    NetworkManager sets it to the kernel's default on what it does not manage when it starts, and
+    sets it again only where it activates a profile.
+    """
+    residue = []
+    for link in hold.links:
+        was = link.addr_gen_mode
+        if was is None or not was.isdecimal():
+            continue
+        try:
+            now = system.settings(link.ifindex).sysctls.get(link_settings.ADDR_GEN_MODE)
+        except OSError:
+            continue  # it is gone; one that was made anew has got all its settings already
+        if now is not None and now != was:
+            try:
+                system.send(link_settings.addr_gen_mode(link.ifindex, int(was)))
+            except OSError as error:
+                residue.append(f"{link.name}: addr_gen_mode = {was} ({error.strerror or error})")
+    return tuple(residue)
 
 
 def _put_back(kept: Sequence[Beside], system: System) -> tuple[list[str], tuple[str, ...]]:

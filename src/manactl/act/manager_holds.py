@@ -14,6 +14,7 @@ import contextlib
 import errno
 import os
 import socket
+import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial, reduce
 from operator import and_
@@ -42,8 +43,9 @@ class Holds:
         run: Path = Path("/run"),
         bus: Bus | None = None,
         name_of: Callable[[int], str] = socket.if_indextoname,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._pause = pause
+        self._pause, self._clock = pause, clock
         self._networks = run / "systemd/network"
         self._conf = run / "NetworkManager/conf.d"
         self._bus = Bus() if bus is None else bus
@@ -86,8 +88,9 @@ class Holds:
         return True
 
     def unsettled(self, hold: Hold) -> tuple[str, ...]:
-        """The netdevs on which the manager has not yet done again what it had done."""
-        wanted = [link for link in hold.links if link.settled]
+        """The netdevs on which the manager has not yet done again what it had done; of networkd also
+        those on which it was not done, until its own file is in force: until then it deletes."""
+        wanted = [link for link in hold.links if link.settled or hold.manager == NETWORKD]
         try:
             if hold.manager == NETWORKD:
                 there = networkd.links(self._bus)
@@ -124,7 +127,7 @@ class Holds:
         now = next((one for one in there.values() if one.name == name), None)
         return (
             now is not None
-            and now.state == networkd.CONFIGURED
+            and (now.state == networkd.CONFIGURED or not link.settled)
             and now.file not in [str(path) for path in self.files(hold)]
         )
 
@@ -170,11 +173,12 @@ class Holds:
         return self._within(lambda: self._bus.has(service))
 
     def _within(self, done: Callable[[], bool]) -> bool:
-        for _ in range(round(_ANSWERS / _PAUSE)):
-            if done():
-                return True
+        until = self._clock() + _ANSWERS  # asking takes longer than pausing
+        while not done():
+            if self._clock() >= until:
+                return False
             self._pause(_PAUSE)
-        return done()
+        return True
 
     def _write(self, path: Path, text: str, like: Iterable[str] = ()) -> None:
         """Whole or not at all: a manager may read its files at any time. It does not read names

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 
-from manactl.look import network_manager, networkd
+from manactl.look import network_manager, networkd, stacked_links
 from manactl.look.bus import Bus
 from manactl.netstate.held import NETWORK_MANAGER, NETWORKD, HeldLink
 from manactl.netstate.surroundings import Manager
 
 
-def asked(managers: Iterable[Manager], bus: Bus, *, alone: bool = False) -> tuple[Manager, ...]:
+def asked(
+    managers: Iterable[Manager],
+    bus: Bus,
+    *,
+    alone: bool = False,
+    proc: Path = Path("/proc/sys"),
+) -> tuple[Manager, ...]:
     """The managers, each with its answer where it has one of those two kinds. Its answer counts
     for more than its file, which it writes a little later.
 
@@ -29,7 +36,7 @@ def asked(managers: Iterable[Manager], bus: Bus, *, alone: bool = False) -> tupl
                     links = error
             one = _of_networkd(manager, links, alone=alone)
         elif manager.managed is not False and manager.name == NETWORK_MANAGER:
-            one = _of_network_manager(manager, bus, alone=alone)
+            one = _of_network_manager(manager, bus, proc, alone=alone)
         found.append(one)
     return tuple(found)
 
@@ -58,7 +65,7 @@ def _of_networkd(
     return replace(manager, managed=True, link=held, bound=bound)
 
 
-def _of_network_manager(manager: Manager, bus: Bus, *, alone: bool) -> Manager:
+def _of_network_manager(manager: Manager, bus: Bus, proc: Path, *, alone: bool) -> Manager:
     try:
         device = network_manager.device(bus, manager.netdev)
     except OSError as error:
@@ -73,6 +80,7 @@ def _of_network_manager(manager: Manager, bus: Bus, *, alone: bool) -> Manager:
         device.settled,
         device.profile,
         device.ready,
+        stacked_links.addr_gen_mode(manager.netdev, proc),
     )
     return replace(manager, managed=True, link=held)
 

@@ -187,6 +187,14 @@ def every_setting(name: str, proc: Path = Path("/proc/sys")) -> dict[tuple[str, 
     return found
 
 
+def addr_gen_mode(name: str, proc: Path = Path("/proc/sys")) -> str | None:
+    """How the kernel makes the IPv6 link-local address of one device; None where it has no IPv6."""
+    try:
+        return (proc / "net/ipv6/conf" / name / "addr_gen_mode").read_text().strip()
+    except OSError:
+        return None
+
+
 def put_setting(path: str, value: str, proc: Path = Path("/proc/sys")) -> None:
     """Write one sysctl. OSError when the kernel refuses."""
     (proc / path).write_text(value)

@@ -19,7 +19,8 @@ class HeldLink:
     `mac` and `driver` identify it after it was made anew, too; None where it has no permanent
     address or no driver: then its name does. `settled`: the manager had done with it. `profile` is
     the UUID of NetworkManager's connection, `ready` its IP families that were done, as flags; None
-    where it has activated none by itself.
+    where it has activated none by itself. `addr_gen_mode`: the sysctl of that name where the manager
+    sets it, which it does also to a netdev that it has let go of.
     """
 
     name: str
@@ -29,6 +30,7 @@ class HeldLink:
     settled: bool
     profile: str | None = None
     ready: int = 0
+    addr_gen_mode: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -39,6 +41,7 @@ class HeldLink:
             "settled": self.settled,
             "profile": self.profile,
             "ready": self.ready,
+            "addr_gen_mode": self.addr_gen_mode,
         }
 
     @classmethod
@@ -51,6 +54,7 @@ class HeldLink:
             bool(data["settled"]),
             data["profile"],
             int(data["ready"]),
+            data.get("addr_gen_mode"),
         )
 
 

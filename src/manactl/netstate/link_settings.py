@@ -186,18 +186,23 @@ class Change(NamedTuple):
         return self.qdisc or self.ethtool is not None
 
 
-# Before addr_gen_mode, which goes by it.
+ADDR_GEN_MODE = ("net/ipv6/conf", "addr_gen_mode")
+# Before that, which goes by it.
 _FIRST = "stable_secret"
 
 
 def _sysctl(tree: str, key: str, value: str, ifindex: int) -> Change:
     text = f"sysctl {tree}: {key} = {value}"
-    if key == "addr_gen_mode" and value.isdecimal():
-        # By its sysctl the kernel would make an address at once, though the netdev is down.
-        mode = attr(if_link.IFLA_INET6_ADDR_GEN_MODE, bytes([int(value)]))
-        spec = nest(if_link.IFLA_AF_SPEC, nest(if_link.AF_INET6, mode))
-        return Change(text, _set(ifindex, spec))
+    if (tree, key) == ADDR_GEN_MODE and value.isdecimal():
+        return Change(text, addr_gen_mode(ifindex, int(value)))
     return Change(text, sysctl=(tree, key, value))
+
+
+def addr_gen_mode(ifindex: int, value: int) -> Request:
+    """By its sysctl the kernel would make an address at once, though the netdev is down."""
+    mode = attr(if_link.IFLA_INET6_ADDR_GEN_MODE, bytes([value]))
+    spec = nest(if_link.IFLA_AF_SPEC, nest(if_link.AF_INET6, mode))
+    return _set(ifindex, spec)
 
 
 def changes(was: LinkSettings, now: LinkSettings, ifindex: int) -> list[Change]:

@@ -15,6 +15,7 @@ from manactl.journal import file as journal
 from manactl.netstate.beside import RTM_NEWRULE, Beside, Kind
 from manactl.netstate.losses import Cause
 from manactl.netstate.requests import Request
+from manactl.wire.if_link import RTM_NEWLINK
 from tests.unit.fakes import address, route
 from tests.unit.host import (
     RICH,
@@ -62,6 +63,60 @@ def test_a_managed_port_is_claimed_and_comes_back_whole(tmp_path: Path) -> None:
         "set eth1 up", "give eth1 back to systemd-networkd", "restore and verify eth1",
     ]  # fmt: skip
     assert journal.paths(tmp_path) == []
+
+
+def nm_managed() -> tuple[Kernel, FakeManager]:
+    """eth1 of a NetworkManager, with the mode that it sets."""
+    kernel = furnished()
+    manager = FakeManager(kernel, "NetworkManager", eth1=OWN)
+    kernel.nics[0].addr_gen_mode = "1"
+    return kernel, manager
+
+
+def test_a_mode_that_a_restarted_manager_has_reset_is_put_back(tmp_path: Path) -> None:
+    kernel, manager = nm_managed()
+    before = kernel.picture()
+    claim(tmp_path, FakeHost(kernel))
+    manager.start()
+    assert kernel.nics[0].addr_gen_mode == "0"
+    (port,) = release(tmp_path, FakeHost(kernel)).ports
+    assert kernel.nics[0].addr_gen_mode == "1"
+    assert kernel.picture() == before
+    assert (port.residue, port.lost) == ((), ())
+
+
+def test_a_mode_that_cannot_be_put_back_is_told(tmp_path: Path) -> None:
+    kernel, manager = nm_managed()
+    claim(tmp_path, FakeHost(kernel))
+    manager.start()
+
+    class Stubborn(FakeSystem):
+        def send(self, request: Request) -> None:
+            if request.type == RTM_NEWLINK:
+                raise OSError(95, "Operation not supported")
+            super().send(request)
+
+    host = FakeHost(kernel)
+    host.systems = Stubborn
+    with pytest.raises(NotRestored, match=r"eth1: addr_gen_mode = 1 \(Operation not supported\)"):
+        release(tmp_path, host)
+
+
+def test_a_mode_that_nothing_has_changed_is_not_set(tmp_path: Path) -> None:
+    kernel, _ = nm_managed()
+    claim(tmp_path, FakeHost(kernel))
+    sent: list[int] = []
+
+    class Noted(FakeSystem):
+        def send(self, request: Request) -> None:
+            sent.append(request.type)
+            super().send(request)
+
+    host = FakeHost(kernel)
+    host.systems = Noted
+    release(tmp_path, host)
+    assert RTM_NEWLINK not in sent
+    assert sent
 
 
 def test_the_plan_tells_who_lets_go_and_who_comes_first(tmp_path: Path) -> None:

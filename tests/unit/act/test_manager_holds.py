@@ -42,7 +42,8 @@ def world(tmp_path: Path) -> World:
 
 
 def holds(world: World) -> Holds:
-    return Holds(world.pause, run=world.run, bus=Bus(world), name_of=world.name_of)
+    return Holds(world.pause, run=world.run, bus=Bus(world), name_of=world.name_of,
+                 clock=lambda: world.seconds)  # fmt: skip
 
 
 # --- networkd -----------------------------------------------------------------------------------
@@ -251,11 +252,36 @@ def test_a_manager_that_is_just_being_started_is_awaited(world: World, hold: Hol
     assert one.unsettled(hold) == ()
 
 
-def test_what_had_not_settled_before_is_not_awaited(world: World) -> None:
-    world.link("eth1").state = "configuring"
-    assert (
-        holds(world).unsettled(Hold(NETWORKD, "0", (HeldLink("eth1", 3, None, None, False),))) == ()
-    )
+def test_a_manager_that_is_gone_costs_5_s_however_long_it_takes_to_ask(world: World) -> None:
+    one = holds(world)
+    one.hold(OF_NETWORKD)
+    world.services.clear()
+    world.call_takes = 0.4
+    start = world.seconds
+    assert not one.lift(OF_NETWORKD)
+    assert 5 <= world.seconds - start < 6
+
+
+def test_what_had_not_settled_before_is_awaited_until_networkd_goes_by_its_own_file(
+    world: World,
+) -> None:
+    """Before systemd 257 Reload() answers first, and reconfigures links later."""
+    hold = Hold(NETWORKD, "0", (HeldLink("eth1", 3, None, None, False),))
+    one = holds(world)
+    one.hold(hold)
+    (path,) = one.files(hold)
+    one.lift(hold)
+    own = world.link("eth1").file
+    world.link("eth1").file, world.link("eth1").state = str(path), "configuring"
+    assert one.unsettled(hold) == ("eth1",)
+    world.link("eth1").file = own
+    assert one.unsettled(hold) == ()
+
+
+def test_what_had_not_settled_before_is_not_awaited_of_network_manager(world: World) -> None:
+    world.link("eth1").nm_state = 30
+    hold = Hold(NETWORK_MANAGER, "0", (HeldLink("eth1", 3, None, None, False),))
+    assert holds(world).unsettled(hold) == ()
 
 
 @pytest.mark.parametrize("hold", [OF_NETWORKD, OF_NM])

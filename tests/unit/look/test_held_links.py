@@ -23,24 +23,34 @@ OF_NM = Manager(NETWORK_MANAGER, Process(2, "y"), None, "/b", "eth1", 3)
 def world(tmp_path: Path) -> World:
     made = World(tmp_path)
     made.links[0].file = "/etc/systemd/network/a.network"
+    conf = tmp_path / "net/ipv6/conf/eth1"
+    conf.mkdir(parents=True)
+    (conf / "addr_gen_mode").write_text("1\n")
     return made
 
 
 def asked(world: World, *managers: Manager, alone: bool = False) -> tuple[Manager, ...]:
-    return held_links.asked(managers, Bus(world), alone=alone)
+    return held_links.asked(managers, Bus(world), alone=alone, proc=world.run)
 
 
 def test_both_answer(world: World) -> None:
     one, two = asked(world, OF_NETWORKD, OF_NM)
     assert one.link == HeldLink("eth1", 3, MAC, "hv_netvsc", True)
-    assert two.link == HeldLink("eth1", 3, MAC, None, True, "uuid-one", 0x18)
+    assert two.link == HeldLink("eth1", 3, MAC, None, True, "uuid-one", 0x18, "1")
     assert (one.managed, two.managed, one.silent, two.silent) == (True, True, None, None)
 
 
 def test_the_synthetic_netdev_that_stays_is_not_meant(world: World) -> None:
     one, two = asked(world, OF_NETWORKD, OF_NM, alone=True)
     assert one.link == HeldLink("eth1", 3, None, None, True)
-    assert two.link == HeldLink("eth1", 3, None, None, True, "uuid-one", 0x18)
+    assert two.link == HeldLink("eth1", 3, None, None, True, "uuid-one", 0x18, "1")
+
+
+def test_a_netdev_without_ipv6_has_no_mode(world: World, tmp_path: Path) -> None:
+    (tmp_path / "net/ipv6/conf/eth1/addr_gen_mode").unlink()
+    (one,) = asked(world, OF_NM)
+    assert one.link is not None
+    assert one.link.addr_gen_mode is None
 
 
 def test_what_answers_that_it_has_not_the_netdev(world: World) -> None:

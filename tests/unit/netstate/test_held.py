@@ -10,7 +10,7 @@ from manactl.netstate.held import HeldLink, Hold
 HOLD = Hold(
     "NetworkManager",
     "7870-00-00.0-1",
-    (HeldLink("eth1", 3, "00:0d:3a:aa:00:10", "mana", True, "uuid", 8),
+    (HeldLink("eth1", 3, "00:0d:3a:aa:00:10", "mana", True, "uuid", 8, "1"),
      HeldLink("vlan7", 9, None, None, False)),
     (Beside(Kind.RULE, b"x"),),
 )  # fmt: skip
@@ -18,6 +18,13 @@ HOLD = Hold(
 
 def test_the_same_after_json() -> None:
     assert Hold.from_json(json.loads(json.dumps(HOLD.to_json()))) == HOLD
+
+
+def test_a_record_without_the_mode_is_read() -> None:
+    data = HOLD.to_json()
+    for link in data["links"]:
+        del link["addr_gen_mode"]
+    assert [link.addr_gen_mode for link in Hold.from_json(data).links] == [None, None]
 
 
 def test_its_netdevs_by_name() -> None:
