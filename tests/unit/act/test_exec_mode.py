@@ -62,14 +62,15 @@ def test_it_begins_only_when_the_guardian_knows_it(tmp_path: Path) -> None:
     assert mark.read_text() == f"{pids[0]}\n"
     mark.unlink()
 
-    def lost(_pid: int) -> None:
+    def lost(pid: int) -> None:
+        pids.append(pid)
         raise RolledBack("no guardian")
 
     with pytest.raises(RolledBack):
         shell(f"echo $$ > {mark}", lost)
     assert not mark.exists()
     with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)  # no zombie
+        os.waitpid(pids[1], os.WNOHANG)  # no zombie
 
 
 @pytest.mark.parametrize(
