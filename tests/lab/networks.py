@@ -339,7 +339,9 @@ def reading() -> str:
         for options, views in VIEWS.items()
     ]
     trees = " ".join(f"/proc/sys/{tree}" for tree in TREES)
-    return "\n".join([*shown, f"echo; echo '{_MARK}sysctl'; grep -rs . {trees}; true"])
+    # head takes a fifth of grep's time, which clears a large buffer for each of 2 000 files.
+    sysctls = f"find {trees} -type f -print0 | xargs -0 -r head -v -c 4096 2>/dev/null"
+    return "\n".join([*shown, f"echo; echo '{_MARK}sysctl'; {sysctls}; true"])
 
 
 def view(text: str) -> dict[str, list[str]]:
@@ -348,7 +350,7 @@ def view(text: str) -> dict[str, list[str]]:
     for part in text.split(_MARK)[1:]:
         options, _, body = part.partition("\n")
         if options == "sysctl":
-            found[options] = sorted(line for line in body.splitlines() if line)
+            found[options] = sorted(_of_files(body))
             continue
         documents = list(_documents(body))
         for shown, rows in zip(VIEWS[options], documents, strict=True):
@@ -363,6 +365,16 @@ def view(text: str) -> dict[str, list[str]]:
                 lines = [line for line in lines if "extern_learn" in line]
             found[what] = lines if what.startswith(_IN_ORDER) else sorted(lines)
     return found
+
+
+def _of_files(shown: str) -> Iterator[str]:
+    """PATH:LINE of what `head -v` shows of files."""
+    path = ""
+    for line in shown.splitlines():
+        if line.startswith("==> "):
+            path = line.removeprefix("==> ").removesuffix(" <==")
+        elif line:
+            yield f"{path}:{line}"
 
 
 def _of_address(row: dict[str, Any]) -> dict[str, Any]:
