@@ -6,6 +6,7 @@ import os
 import pty
 import select
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -71,6 +72,26 @@ def test_it_begins_only_when_the_guardian_knows_it(tmp_path: Path) -> None:
     assert not mark.exists()
     with pytest.raises(ChildProcessError):
         os.waitpid(pids[1], os.WNOHANG)  # no zombie
+
+
+BESIDE_A_THREAD = """
+import os, signal, threading
+from manactl.act import exec_mode
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+mask = signal.pthread_sigmask(signal.SIG_BLOCK, exec_mode._HANDLED)
+child = exec_mode._Child(["sh", "-c", "exit 7"], os.environ, mask)
+child.go()
+os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+print(child.follow())
+"""
+
+
+def test_an_end_that_was_told_to_another_thread_is_seen() -> None:
+    """SIGCHLD is sent to the process; a thread that does not block it ignores it for all."""
+    argv = [sys.executable, "-c", BESIDE_A_THREAD]
+    env = ENV | {"PYTHONPATH": str(Path(exec_mode.__file__).parents[2])}
+    ran = subprocess.run(argv, env=env, text=True, capture_output=True, timeout=60, check=True)
+    assert ran.stdout == f"{Ended(7)}\n"
 
 
 @pytest.mark.parametrize(
