@@ -150,7 +150,7 @@ NOTES: dict[NoteCode, str | Callable[..., str]] = {
         "its netdev was not set down yet: `manactl recover` gives it back to {0}",
     "held": "held: {0} leaves it alone until release",
     "unconfirmed":
-        "not confirmed yet: it goes back by itself in {0} s unless `manactl confirm` comes before",
+        "not confirmed yet: it goes back by itself at {0} unless `manactl confirm` comes before",
     "overdue":
         "not confirmed in time: it goes back by itself as soon as no raw QP has the port and no "
         "other manactl is at work; `manactl confirm` keeps it until that has begun",

@@ -51,10 +51,12 @@ class Waiting(NamedTuple):
 
     def note(self, proc: str = "/proc") -> Note:
         """What the operator should know of it."""
-        left = round(self.left)
         if not self.guarded(proc):
             return Note("unguarded", (self.guardian,))
-        return Note("unconfirmed", (left,)) if left > 0 else Note("overdue")
+        if self.left <= 0:
+            return Note("overdue")
+        # The moment and not what is left: a note that is new each second is no news.
+        return Note("unconfirmed", (f"{self.confirm_by:%H:%M:%S} UTC",))
 
 
 def started(pid: int, proc: str = "/proc") -> int | None:

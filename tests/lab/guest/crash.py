@@ -9,6 +9,8 @@ Commands:
                        it; with `:DEVICE` behind one of these a sector is written to that block
                        device before each act and at the end; `timed:TRIGGER:MS`, killed MS after a journal holds TRIGGER (below zero:
                        counted from the start)
+                       `guard-traced`, `guard-before:N` and `guard-during:N`: the same of the
+                       claim's guardian; tells when that has ended
     view               what `ip` shows, once no address is tentative any more; and DIRECTORY's names
 
 Nothing of manactl is imported here: it runs in processes of its own (zygote.py).
@@ -102,6 +104,8 @@ class Crash:
 
     def run(self, how: str, *words: str) -> None:
         kind, *more = how.split(":")
+        follow = "manactl-guard" if kind.startswith("guard-") else None
+        kind = kind.removeprefix("guard-")
         began = time.monotonic()
         acts: list[str] = []
         pid = self.zygote.start(words, trapped=kind in ("traced", "before", "during"))
@@ -109,13 +113,15 @@ class Crash:
             began = self._timed(pid, more[0].encode(), float(more[1]))
         elif kind != "whole":
             target = int(more.pop(0)) if kind != "traced" else -1
-            acts = self._trapped(pid, kind, target, Marks(more[0]) if more else None)
+            acts = self._trapped(pid, kind, target, Marks(more[0]) if more else None, follow)
         rc = self.zygote.wait()
         ms = (time.monotonic() - began) * 1000
         text = Path(OUT).read_text(errors="replace")
         tell("ran", rc=rc, killed=rc == -signal.SIGKILL, ms=ms, acts=acts, text=text)
 
-    def _trapped(self, pid: int, kind: str, target: int, marks: Marks | None) -> list[str]:
+    def _trapped(
+        self, pid: int, kind: str, target: int, marks: Marks | None, follow: str | None
+    ) -> list[str]:
         def on_act(number: int, act: str) -> str:
             if marks:
                 marks.write(act)
@@ -123,7 +129,7 @@ class Crash:
                 return "go"
             return "kill" if kind == "before" else "kill during"
 
-        watcher = Watcher(pid)
+        watcher = Watcher(pid, follow)
         try:
             return watcher.watch(on_act)
         finally:
