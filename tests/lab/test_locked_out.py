@@ -30,6 +30,9 @@ cp /tmp/ssh/user.pub /tmp/ssh/authorized
 printf '%s\\n' 'HostKey /tmp/ssh/host' 'AuthorizedKeysFile /tmp/ssh/authorized' \
     'PermitRootLogin yes' 'StrictModes no' 'UsePAM yes' 'ListenAddress 10.1.0.4' \
     > /tmp/ssh/config
+mkdir -p /run/systemd/logind.conf.d
+printf '[Login]\nKillUserProcesses=yes\nKillExcludeUsers=\n' > /run/systemd/logind.conf.d/lab.conf
+systemctl restart systemd-logind
 systemd-run -q --unit=lab-sshd /usr/sbin/sshd -D -e -f /tmp/ssh/config
 """
 SSH = (
@@ -68,6 +71,7 @@ def machine(booted: Vm) -> Iterator[Machine]:
     )
     yield made
     booted.run("systemctl stop lab-sshd; pkill -KILL -x ssh; rm -rf /tmp/ssh", check=False)
+    booted.run("rm -r /run/systemd/logind.conf.d; systemctl restart systemd-logind")
     eventually(lambda: booted.run("pgrep sshd", check=False).rc != 0, PATIENCE, "sshd to be gone")
 
 
@@ -88,6 +92,8 @@ def test_whoever_has_locked_himself_out_is_let_in_again(machine: Machine) -> Non
 
     process = vm.spawn(["sh", "-c", machine.ssh(waive(machine, 20), tty="-tt")])
     eventually(lambda: owners(vm)[1] == "free", PATIENCE, "the port to be claimed")
+    pid = vm.run("pgrep -x manactl-guard").out.strip()
+    assert vm.run(f"systemctl is-active manactl-guard-{pid}.scope").out == "active\n"
     # The client is gone for good, and so is the session: its terminal hangs up.
     process.kill()
     vm.run("pkill -KILL -x ssh; pkill -KILL -f '[s]shd.*: root'", check=False)

@@ -26,6 +26,7 @@ from traceback import format_exc
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from manactl.act import own_scope
 from manactl.act import release as releasing
 from manactl.act.audit import to_syslog
 from manactl.act.await_free import await_holders
@@ -150,6 +151,7 @@ def _second_fork(ours: socket.socket, theirs: socket.socket, state_dir: Path, ho
         os.setsid()
         if os.fork() == 0:
             _detach(theirs.fileno())
+            own_scope.enter(f"manactl-guard-{os.getpid()}.scope", "guardian of a claim (manactl)")
             theirs.sendall(json.dumps({"pid": os.getpid()}).encode())
             Watch(theirs, state_dir, host).run()
     except BaseException:  # noqa: BLE001 - nothing of the runner may run here
