@@ -10,6 +10,8 @@ Commands:
                        it; with `:DEVICE` behind one of these a sector is written to that block
                        device before each act and at the end; `timed:TRIGGER:MS`, killed MS after a journal holds TRIGGER (below zero:
                        counted from the start)
+                       `guard-traced`, `guard-before:N` and `guard-during:N`: the same of the
+                       claim's guardian; tells when that has ended
     view               what `ip` shows, once no address is tentative any more; and the names of
                        what is where the journals of claims are
 """
@@ -112,6 +114,8 @@ class Crash:
 
     def _run(self, netns: str | None, how: str, words: tuple[str, ...]) -> None:
         kind, *more = how.split(":")
+        follow = "manactl-guard" if kind.startswith("guard-") else None
+        kind = kind.removeprefix("guard-")
         began = time.monotonic()
         acts: list[str] = []
         pid = start(words, netns, trapped=kind in ("traced", "before", "during"))
@@ -119,13 +123,15 @@ class Crash:
             began = self._timed(pid, more[0].encode(), float(more[1]))
         elif kind != "whole":
             target = int(more.pop(0)) if kind != "traced" else -1
-            acts = self._trapped(pid, kind, target, Marks(more[0]) if more else None)
+            acts = self._trapped(pid, kind, target, Marks(more[0]) if more else None, follow)
         rc = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         ms = (time.monotonic() - began) * 1000
         text = Path(OUT).read_text(errors="replace")
         tell("ran", rc=rc, killed=rc == -signal.SIGKILL, ms=ms, acts=acts, text=text)
 
-    def _trapped(self, pid: int, kind: str, target: int, marks: Marks | None) -> list[str]:
+    def _trapped(
+        self, pid: int, kind: str, target: int, marks: Marks | None, follow: str | None
+    ) -> list[str]:
         def on_act(number: int, act: str) -> str:
             if marks:
                 marks.write(act)
@@ -133,7 +139,7 @@ class Crash:
                 return "go"
             return "kill" if kind == "before" else "kill during"
 
-        watcher = Watcher(pid)
+        watcher = Watcher(pid, follow)
         try:
             return watcher.watch(on_act)
         finally:
