@@ -34,7 +34,9 @@ def only(state_dir: Path) -> Any:
     return journal.list_claims(state_dir, "b").claims[0]
 
 
-@pytest.mark.parametrize("started", [None, unconfirmed.started(os.getpid())])
+@pytest.mark.parametrize(
+    "started", [None, unconfirmed.started(os.getpid())], ids=["unknown", "known"]
+)
 def test_while_there_is_time_it_is_left(tmp_path: Path, started: int | None) -> None:
     when = armed(3600.2, started=started)
     written(tmp_path, [when, *CLAIMED])
