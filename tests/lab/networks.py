@@ -406,8 +406,11 @@ def _documents(text: str) -> Iterator[list[Any]]:
 _DETECTION = 4.0  # s that duplicate address detection takes at most
 
 
-def settle(read: Callable[[], str], within: float = 60) -> dict[str, list[str]]:
-    """The view once duplicate address detection is over and two looks in a row agree.
+def settle(
+    read: Callable[[], str], within: float = 60, *, steady: float = 0
+) -> dict[str, list[str]]:
+    """The view once duplicate address detection is over and two looks in a row agree, `steady`
+    seconds apart.
 
     Without carrier it may never end: then the looks must agree for as long as it could take.
     """
@@ -418,8 +421,10 @@ def settle(read: Callable[[], str], within: float = 60) -> dict[str, list[str]]:
         now = view(text)
         if now != last:
             last, since = now, time.monotonic()
-        elif not _detecting(text) or time.monotonic() - since > _DETECTION:
+        elif time.monotonic() - since > (_DETECTION if _detecting(text) else steady):
             return now
+        if steady:
+            time.sleep(steady / 2)
         assert time.monotonic() < deadline, "the network does not settle"
 
 

@@ -90,6 +90,7 @@ class Bench:
 
     vm: Vm
     places: tuple[str | None, ...] = (None,)  # network namespaces
+    steady: float = 0  # s that a view must last
 
     def fresh(self) -> list[str]:
         """The names of both ports, which are as the driver makes them."""
@@ -108,7 +109,8 @@ class Bench:
 
     def settled(self, *places: str | None) -> dict[str | None, View]:
         def settled(place: str | None) -> View:
-            return networks.settle(lambda: self.sh(place, networks.reading()))
+            read = networks.reading()
+            return networks.settle(lambda: self.sh(place, read), steady=self.steady)
 
         return {place: settled(place) for place in places}
 

@@ -17,7 +17,7 @@ from tests.lab.furnished import Furnished, Shown
 from tests.lab.scene import manactl, owners, status
 from tests.lab.site import pairs_on_newest
 from tests.lab.test_crash import acts_of, kill_at_acts
-from tests.lab.test_pairs import FURNISHED, SPARE, PairBench, nic_of, run, takes
+from tests.lab.test_pairs import FURNISHED, SPARE, STEADY, PairBench, nic_of, run, takes
 from tests.lab.users import User, eventually, resident, user
 from tests.lab.vm import Vm
 
@@ -42,7 +42,8 @@ echo 0 > /proc/sys/net/ipv4/conf/{twin}/rp_filter
 
 def view(vm: Vm) -> dict[str, list[str]]:
     read = networks.reading()
-    return networks.numberless(networks.settle(lambda: vm.run(["sh", "-s"], input=read).out))
+    found = networks.settle(lambda: vm.run(["sh", "-s"], input=read).out, steady=STEADY)
+    return networks.numberless(found)
 
 
 def same(vm: Vm, before: dict[str, list[str]]) -> None:
@@ -208,7 +209,7 @@ def test_killed_at_every_act_it_is_put_back(furnished: Vm, start: int) -> None:
 def test_random_networks_are_as_they_were(pair: Vm, seed: int, count: int) -> None:
     vm = pair
     vm.run("modprobe -a dummy 8021q macvlan")
-    bench = PairBench(vm)
+    bench = PairBench(vm, steady=STEADY)
     bench.sh(None, SPARE)
     for number in range(count):
         _try(bench, f"{seed} {number}")
