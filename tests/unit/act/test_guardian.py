@@ -54,6 +54,16 @@ class Told:
             raise RolledBack("the time to confirm it was over before it was made")
 
 
+class Guarded(Told):
+    """The same as a context manager."""
+
+    def __enter__(self) -> Guarded:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.said.append(("gone",))
+
+
 class Runner:
     """The other end: says all that it has to say, and is gone."""
 

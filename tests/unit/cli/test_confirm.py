@@ -12,19 +12,9 @@ from manactl.cli.claim import claim
 from manactl.cli.confirm import confirm
 from manactl.cli.main import main
 from manactl.errors import Refused, UsageError
-from tests.unit.act.test_guardian import Told
+from tests.unit.act.test_guardian import Guarded
 from tests.unit.cli.shell import Shell
 from tests.unit.host import FakeHost, furnished
-
-
-class Guarded(Told):
-    """A guardian as a context manager."""
-
-    def __enter__(self) -> Guarded:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.said.append(("gone",))
 
 
 @pytest.fixture
