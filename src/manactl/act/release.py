@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from manactl.act import accept as accepting
-from manactl.act import await_free, foreign, transition
+from manactl.act import await_free, foreign, persist, transition
 from manactl.act import terminate as ending
 from manactl.act.choose import Chosen, choose, open_claims
 from manactl.act.claim import close_stale, need_net_admin
@@ -93,6 +93,7 @@ class Outcome(enum.StrEnum):
     NOT_CLAIMED = "not-claimed"
     ACCEPTED = "accepted"  # left as it is: only the journal was closed
     RESIDUE = "residue"  # the same with a dry run: nothing was closed
+    GIVEN_BACK = "given-back"  # not claimed, but left down at boot: its manager has it again
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,7 @@ class ReleasedPort:
     carrier: bool | None = None
     down_for_s: float | None = None
     residue: tuple[str, ...] = ()
+    given_back: str | None = None  # the manager that left it alone since the boot
     data_path: str | None = None  # "vf" when frames of a pair were seen there
 
 
@@ -156,11 +158,13 @@ def release(
         if not chosen.claims and failures:
             raise _worst(failures)
         if not chosen.claims:
-            audit.quiet = audit.quiet or not request.words
+            _give_back(run)
+            audit.quiet = audit.quiet or not (request.words or result.ports)
             return result
         audit.fields["ports"] = [str(claim.port) for claim in chosen.claims]
         if request.dry_run:
             failures += _show(run, chosen.claims)
+            _give_back(run)
             if failures:
                 raise _worst(failures)
             return result
@@ -179,6 +183,8 @@ def release(
                     break
                 except ManactlError as error:
                     failures.append(error)
+            else:
+                _give_back(run)
         finally:
             audit.fields["terminated"] = [holder.pid for holder in result.terminated] or None
             audit.fields |= _accepted(result)
@@ -291,6 +297,52 @@ def _made_active(system: HostSystem, port: ReleasedPort, was: Member) -> Member 
         system.send(Request(*uppers.activate(bond, now.ifindex)))
         return None
     return was._replace(state="backup", within=None)
+
+
+_TAKES_BACK = frozenset(
+    {Outcome.NOT_CLAIMED, Outcome.HISTORY, Outcome.RESTORED, Outcome.LEFT_DOWN, Outcome.UNTOUCHED}
+)
+
+
+def _give_back(run: _Run) -> None:
+    """Give the ports that were released, or not claimed, back to the managers that leave them alone
+    since the boot (`claim --persist`); with --all every such port.
+
+    What this claim has written was undone with it: here are the files of a claim from before a
+    reboot. A recovery leaves them, since the boot itself makes one.
+    """
+    request, result = run.request, run.result
+    if request.recover or request.only is not None:
+        return
+    ports = {one.port.key: one for one in result.ports if one.outcome in _TAKES_BACK}
+    with run.host.system(run.signals.pause) as system:
+        kept = {
+            one.port.key: one
+            for one in system.boot_files()
+            if one.port.key in ports or (request.everything and one.port.key not in ports)
+        }
+        if request.dry_run:
+            result.plans += [persist.plan(one) for one in kept.values()]
+            return
+        if not kept:
+            return
+        need_net_admin(run.host, request.verb)
+        names = ", ".join(one.name for one in kept.values())
+        with (
+            lock.functions(request.state_dir, {pci for pci, _ in kept}, wait=request.wait or 0.0),
+            run.signals.step(f"give {names} back"),
+        ):
+            found = persist.give_back(system, [one.port for one in kept.values()])
+    for one in found:
+        was = ports.get(one.kept.port.key)
+        now = was or ReleasedPort(one.kept.port, one.kept.name, Outcome.NOT_CLAIMED)
+        if one.done and now.outcome in {Outcome.NOT_CLAIMED, Outcome.HISTORY}:
+            now = replace(now, outcome=Outcome.GIVEN_BACK)
+        to = one.kept.hold.manager if one.done else None
+        lost = tuple(dict.fromkeys([*now.lost, *one.lost]))  # the claim's own may be told already
+        now = replace(now, given_back=to, lost=lost)
+        result.ports[:] = [port for port in result.ports if port is not was] + [now]
+        ports[one.kept.port.key] = now
 
 
 def _accept(run: _Run, log: Journal, ports: Sequence[PortId]) -> None:
