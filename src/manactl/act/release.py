@@ -171,20 +171,7 @@ def release(
         if any(claim.same_boot for claim in chosen.claims) and not request.accept:
             need_net_admin(host, request.verb)
         try:
-            for path in dict.fromkeys(claim.path for claim in chosen.claims):
-                ports = [claim.port for claim in chosen.claims if claim.path == path]
-                functions = {claim.port.pci for claim in claims if claim.path == path}
-                try:
-                    signals.listen()
-                    with lock.functions(request.state_dir, functions, wait=request.wait or 0.0):
-                        _release_claim(run, path, ports)
-                except StopRequested as stop:
-                    failures.append(_interrupted(stop, result))
-                    break
-                except ManactlError as error:
-                    failures.append(error)
-            else:
-                _give_back(run)
+            failures += _release_each(run, chosen.claims, claims)
         finally:
             audit.fields["terminated"] = [holder.pid for holder in result.terminated] or None
             audit.fields |= _accepted(result)
@@ -193,6 +180,31 @@ def release(
             audit.quiet = request.quiet and isinstance(failures[0], Busy)
             raise _worst(failures)
         return result
+
+
+def _release_each(
+    run: _Run, chosen: Sequence[ClaimSummary], claims: Sequence[ClaimSummary]
+) -> list[ManactlError]:
+    """Release the ports journal by journal, of all open `claims`; what failed. A signal ends it."""
+    failures: list[ManactlError] = []
+    for path in dict.fromkeys(claim.path for claim in chosen):
+        ports = [claim.port for claim in chosen if claim.path == path]
+        functions = {claim.port.pci for claim in claims if claim.path == path}
+        try:
+            run.signals.listen()
+            with lock.functions(run.request.state_dir, functions, wait=run.request.wait or 0.0):
+                _release_claim(run, path, ports)
+        except StopRequested as stop:
+            return [*failures, _interrupted(stop, run.result)]
+        except ManactlError as error:
+            failures.append(error)
+    try:
+        _give_back(run)
+    except StopRequested as stop:
+        failures.append(_interrupted(stop, run.result))
+    except ManactlError as error:
+        failures.append(error)
+    return failures
 
 
 def _release_claim(run: _Run, path: Path, chosen: Sequence[PortId]) -> None:
@@ -332,7 +344,16 @@ def _give_back(run: _Run) -> None:
             lock.functions(request.state_dir, {pci for pci, _ in kept}, wait=request.wait or 0.0),
             run.signals.step(f"give {names} back"),
         ):
-            found = persist.give_back(system, [one.port for one in kept.values()])
+            try:
+                found = persist.give_back(system, [one.port for one in kept.values()])
+            except OSError as error:
+                files = [path for one in kept.values() for path in persist.LeaveDown(one).files]
+                raise NotRestored(
+                    f"{names} is still left down at boot, or its manager was not told: "
+                    f"{error.strerror or error} ({', '.join(files)})",
+                    hint="fix the cause, then `manactl release` tries again",
+                    code="persist",
+                ) from error
     for one in found:
         was = ports.get(one.kept.port.key)
         now = was or ReleasedPort(one.kept.port, one.kept.name, Outcome.NOT_CLAIMED)

@@ -11,7 +11,7 @@ import pytest
 from manactl.act.persist import LeaveDown
 from manactl.act.plan import steps_from_json
 from manactl.act.release import Outcome
-from manactl.errors import Denied, RolledBack, UsageError
+from manactl.errors import Denied, NotRestored, RolledBack, UsageError
 from manactl.journal import file as journal
 from manactl.netstate.losses import Cause
 from tests.unit.act.test_hold import OWN, managed
@@ -193,6 +193,26 @@ def test_a_directory_that_cannot_be_written_undoes_the_claim(tmp_path: Path) -> 
         claim(tmp_path, host, persist=True)
     assert kernel.picture() == before
     assert (manager.files, manager.boot_files) == ({}, {})
+
+
+def test_files_that_cannot_be_removed_are_told_of_beside_what_was_done(tmp_path: Path) -> None:
+    class ReadOnly(FakeSystem):
+        def lift_boot_files(self, kept: Any) -> Any:
+            raise OSError(30, "Read-only file system")
+
+    kernel, manager = managed()
+    claim(tmp_path, FakeHost(kernel), persist=True)
+    host = reboot(kernel, manager)
+    claim(tmp_path, host)
+    host.systems = ReadOnly
+    with pytest.raises(NotRestored, match="Read-only file system") as raised:
+        release(tmp_path, host, "eth1")
+    assert raised.value.code == "persist"
+    assert "00-1-manactl-" in raised.value.message
+    assert journal.paths(tmp_path) == []  # the claim itself is released
+    with pytest.raises(NotRestored, match="Read-only file system"):
+        release(tmp_path, host, "eth1")
+    assert list(manager.boot_files) != []
 
 
 def test_giving_back_needs_the_capability(tmp_path: Path) -> None:
