@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Self
 
 from manactl.act import manager_holds, vmbus_binding
+from manactl.act.boot_files import BootFiles
 from manactl.act.plan import NetdevNow, PairNow
 from manactl.look import (
     ethtool,
+    kept_down,
     pairs,
     procfs,
     rdma,
@@ -38,6 +40,7 @@ from manactl.netstate.beside import Beside
 from manactl.netstate.blueprints import Blueprint
 from manactl.netstate.ethtool_settings import Command
 from manactl.netstate.held import Hold
+from manactl.netstate.kept_down import KeptDown
 from manactl.netstate.link_settings import LinkSettings
 from manactl.netstate.snapshot import PortState, Request, Rows
 from manactl.netstate.surroundings import Surroundings
@@ -191,6 +194,22 @@ class LiveSystem:
 
     def unsettled(self, hold: Hold) -> tuple[str, ...]:
         return self._holds.unsettled(hold)
+
+    def boot_files(self) -> tuple[KeptDown, ...]:
+        found = [KeptDown.from_json(file.said) for file in kept_down.find()]
+        return tuple({(kept.port, kept.hold.manager): kept for kept in found}.values())
+
+    def write_boot_files(self, kept: KeptDown) -> None:
+        BootFiles().write(kept)
+
+    def has_boot_files(self, kept: KeptDown) -> bool:
+        return BootFiles().are_there(kept)
+
+    def remove_boot_files(self, kept: KeptDown) -> tuple[str, ...]:
+        return BootFiles().remove(kept)
+
+    def lift_boot_files(self, kept: KeptDown) -> tuple[bool, tuple[str, ...]]:
+        return BootFiles().lift(kept, lambda: self.lift_hold(kept.hold))
 
     def link_settings(self, port: PortId) -> LinkSettings:
         return self.settings(self._ifindex(port))

@@ -84,6 +84,11 @@ def unclaimed(port: PortStatus) -> Note | None:
     return Note("unclaimed") if port.owner is Owner.RAW_QP else None
 
 
+def left_down(paths: Sequence[str]) -> Note:
+    """What it means that a network manager leaves the port alone from boot on."""
+    return Note("left-down", (", ".join(paths),))
+
+
 def drift(
     port: PortStatus, claim: ClaimSummary, here: NetnsId | None = None, inode: int | None = None
 ) -> Iterator[Note]:
