@@ -15,7 +15,7 @@ COUNT = 60
 SEED = 1
 
 BOOTSTRAP = tests/bootstrap
-PYTEST = MANACTL_REQUIRE=netns,lab,shells $(BOOTSTRAP) --venv --netns -m pytest -n $(WORKERS) --dist loadgroup
+PYTEST = MANACTL_REQUIRE=netns,lab,shells $(BOOTSTRAP) --venv --netns -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 .PHONY: help demo pictures test check mutants soak bench lab build completions schemas
 

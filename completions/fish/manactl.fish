@@ -225,8 +225,9 @@ function __manactl_explain_argument
         'pipe' 'exit 141: the reader of the output has gone' \
         'holder' 'a live raw queue pair has the port (exit 6)' \
         'locked' 'another manactl is at work on the same PCI function (exit 6)' \
-        'claimed' 'a claim with a command needs its ports for itself (exit 6)' \
-        'guardian' 'the process that is to end the claim of a command is missing (exit 4)' \
+        'claimed' 'a claim that ends by itself needs its ports for itself (exit 6)' \
+        'guardian' 'the process that is to end the claim is missing (exit 4)' \
+        'expired' 'the claim was not confirmed in time and went back (exit 4)' \
         'state-dir' 'the state directory cannot be used (exit 3)' \
         'residue' 'not everything could be restored (exit 5)' \
         'router-advertisement' 'a router has to restore it; nothing is wrong (exit 0)' \
@@ -271,6 +272,7 @@ end
 function __manactl_help_argument
     printf '%s\t%s\n' \
         'claim' '' \
+        'confirm' '' \
         'doctor' '' \
         'explain' '' \
         'help' '' \
@@ -294,6 +296,7 @@ function __manactl_status_color
 end
 
 complete -c manactl -n '__manactl_at ""' -a claim -d 'Hand ports to userspace RDMA.'
+complete -c manactl -n '__manactl_at ""' -a confirm -d 'Keep a claim that would go back by itself.'
 complete -c manactl -n '__manactl_at ""' -a doctor -d 'Is this machine fit to hand a port to RDMA?'
 complete -c manactl -n '__manactl_at ""' -a explain -d 'Explain a message, error number or code, and what to do.'
 complete -c manactl -n '__manactl_at ""' -a help -d 'Open the manual of a command.'
@@ -311,11 +314,15 @@ complete -c manactl -n '__manactl_at "claim"' -l raw-qp -x -k -a '(__manactl_por
 complete -c manactl -n '__manactl_at "claim"' -l allow -x -k -a '(__manactl_claim_allow | __manactl_unused --allow)' -d 'Accept what this guard refuses.'
 complete -c manactl -n '__manactl_at "claim"; and not __manactl_given --dry-run' -l dry-run -d 'Show the plan, or the refusals, and stop.'
 complete -c manactl -n '__manactl_at "claim"; and not __manactl_given --value --wait' -l wait -x -d 'Wait so long for a vport that is taken, and for another manactl.'
+complete -c manactl -n '__manactl_at "claim"; and not __manactl_given --value --confirm-within' -l confirm-within -x -d 'Go back by itself then, unless `manactl confirm` comes before.'
 complete -c manactl -n '__manactl_at "claim"; and not __manactl_given --value --synthetic' -l synthetic -x -k -a '(__manactl_claim_synthetic)' -d 'Set the netvsc interface of a pair down, keep it, or give it to uio. [default: down]'
 complete -c manactl -n '__manactl_at "claim"; and not __manactl_given --value --report' -l report -r -F -d 'Write what happened to FILE, as JSON; only with a COMMAND.'
 complete -c manactl -n '__manactl_at "claim"; and not __manactl_given -v --verbose' -s v -l verbose -d 'Show the whole plan before it is executed.'
 complete -c manactl -n '__manactl_at "claim"; and not __manactl_given --json' -l json -d 'Print one JSON document.'
 complete -c manactl -n '__manactl_at "claim"; and not __manactl_given -h --help' -s h -l help -d 'Show this message and exit.'
+
+complete -c manactl -n '__manactl_at "confirm"; and not __manactl_given -h --help' -s h -l help -d 'Show this message and exit.'
+complete -c manactl -n '__manactl_at "confirm"; and __manactl_argument' -k -a '(__manactl_ports)'
 
 complete -c manactl -n '__manactl_at "doctor"; and not __manactl_given --facts' -l facts -d 'Show what this kernel does beside what the lab\'s kernels do; with PORT also by making a raw QP on it and destroying it at once.'
 complete -c manactl -n '__manactl_at "doctor"; and not __manactl_given --json' -l json -d 'Print one JSON document.'

@@ -478,7 +478,7 @@ def _with_claim(
     return port._replace(
         claim=claim.claim,
         drift=drift,
-        notes=(*port.notes, more) if more else port.notes,
+        notes=(*port.notes, *(note for note in (more, claim.waits) if note)),
     )
 
 

@@ -41,6 +41,19 @@ _LONG = frozenset(
         "walk",
     )
 )
+# What a worker does in one row, the longest first: then the last ones end at about the same time.
+_ROWS = (
+    "linux-6.12 long",
+    "linux-7 long",
+    "linux-7 short",
+    "pairs-7 short",
+    "systemd-7 short",
+    "linux-6.12 short",
+    "linux-6.18 long",
+    "linux-6.18 short",
+    "pairs-6.12 short",
+    "systemd-pairs-7 short",
+)
 _IN_USE = pytest.StashKey[list[Vm]]()
 
 
@@ -283,7 +296,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         ):
             item.add_marker("lab")
         if item.get_closest_marker("xdist_group"):
-            # Half of a kernel's tests is work enough for the boot that it costs, and six halves
-            # end at about the same time, on two workers or three.
+            # Half of a kernel's tests is work enough for the boot that it costs.
             half = "long" if item.path.stem in _LONG else "short"
             item.add_marker(pytest.mark.xdist_group(half))
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> int:
+    """The rows first; single tests fill up what they leave of the time."""
+    words = [mark.args[0] for mark in item.iter_markers("xdist_group")]
+    row = " ".join(sorted(words, key=("long", "short").__contains__))
+    return _ROWS.index(row) if row in _ROWS else len(_ROWS)

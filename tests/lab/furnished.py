@@ -11,10 +11,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from tests.lab.scene import down, owners, up
-from tests.lab.users import User, user
+from tests.lab.users import User, resident
 from tests.lab.vm import Vm
 
-CLAIMS = "/var/lib/manactl/claims"
 TIMES = {"valid_life_time", "preferred_life_time", "expires"}  # what only passing time changes
 Shown = list[list[str]]
 
@@ -114,9 +113,8 @@ def furnish(vm: Vm) -> Iterator[Furnished]:
     down(vm, 1, 2)
     up(vm, 1, 2)
     vm.run(["ip", "-batch", "-"], input=scene(vm.netdevs[2], vm.netdevs[1]))
-    with user(vm, "crash", CLAIMS) as program:
-        program.wait_for("ready")
-        one = Furnished(vm, program)
-        one.view()
-        yield one
+    program = resident(vm, "crash")
+    one = Furnished(vm, program)
+    one.view()
+    yield one
     vm.run(f"echo 1 > /proc/sys/net/ipv6/conf/{vm.netdevs[2]}/accept_dad")

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.lab.scene import OF_A_RESET, becomes, down, names_every_port, owners, up
+from tests.lab.scene import OF_A_RESET, down, names_every_port, owners, up
 from tests.lab.users import eventually, user
 from tests.lab.vm import Vm
 
@@ -220,23 +220,6 @@ def test_flows_spread_over_the_receive_queues(vm: Vm) -> None:
         return counts["rx_0_packets"] > 4 and counts["rx_1_packets"] > 4
 
     eventually(spread, what="packets in both queues")
-
-
-def test_frames_go_through_testpmd_and_back(vm: Vm) -> None:
-    """User memory in both directions: a raw QP sends, an RSS QP receives."""
-    first, second = vm.netdevs[1], vm.netdevs[2]
-    mac = vm.get(f"/sys/class/net/{first}/address").decode().strip()
-    up(vm, 2)
-    with user(vm, "testpmd", vm.pci, mac, "macswap") as testpmd:
-        testpmd.wait_for("ready", 150)
-        assert owners(vm) == {1: "raw-qp", 2: "ethernet"}
-        pds = {each["pdid"] for each in vm.nic.objects()["wq"] if each["vport"] == 0}
-        assert len(pds) == 1
-        testpmd.ask("start", "started")
-        with user(vm, "echoed", second, mac, "500") as station:
-            assert station.wait_for("echoed", 120)["count"] == 500
-        testpmd.ask("quit", "ended")
-    becomes(vm, 1, "free")
 
 
 @pytest.mark.parametrize("cycles", [10, pytest.param(200, marks=pytest.mark.soak)])

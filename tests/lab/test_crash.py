@@ -123,6 +123,64 @@ def test_killed_and_renamed_it_is_put_back(furnished: Furnished) -> None:
         rename("wan0", one.name)
 
 
+# --- claims that go back by themselves ----------------------------------------------------------
+
+WITHIN = 5  # s, which is what a run takes whose claim stands
+CONFIRMED = "--confirm-within"
+
+
+def kill_until_confirmed(one: Furnished, before: Shown, seed: int, stride: int) -> None:
+    """Kill manactl, the guardian, and who confirms, at these acts; what is then left to do is for
+    the guardian, or for `recover` and `release`."""
+    soon, later = f"{one.claim} {CONFIRMED} {WITHIN}", f"{one.claim} {CONFIRMED} 3600"
+    acts = {
+        "": one.well("traced", soon)["acts"],
+        "guard-": one.well("guard-traced", soon)["acts"],
+    }
+    one.put_back(before, "two that went back")
+    assert "rtnetlink 16 down" in acts[""]
+    assert "rtnetlink 16 up" in acts["guard-"]
+    one.well("whole", later)
+    acts["confirm"] = one.well("traced", "confirm")["acts"]
+    assert any(act.startswith("fsync") for act in acts["confirm"])
+    one.put_back(before, "one that was confirmed")
+
+    every = [(who, number) for who in acts for number in range(len(acts[who]))]
+    picked = every[seed % stride :: stride]
+    for n, (who, number) in enumerate(picked):
+        when = ("before", "during")[n % 2]
+        if who == "confirm":
+            one.well("whole", later)
+            told = one.run(f"{when}:{number}", "confirm")
+        else:
+            told = one.run(f"{who}{when}:{number}", soon)
+        assert len(told["acts"]) > number, told
+        story = (
+            f"{who or 'claim'} killed {when} act {number}: {told['acts'][-3:]}, {told['text']!r}"
+        )
+        if who == "guard-":
+            assert told["rc"] in (0, 4), story
+        else:
+            assert told["killed"], story
+        one.put_back(before, story)
+    print(f"{len(every)} acts, killed at {len(picked)} of them")
+
+
+@pytest.mark.parametrize("kernel", NEWEST, indirect=True)
+def test_killed_before_it_is_confirmed_it_is_put_back(furnished: Furnished, seed: int) -> None:
+    furnished.without_dad()
+    before, _ = furnished.view()
+    kill_until_confirmed(furnished, before, seed, 3 * STRIDE)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("kernel", NEWEST, indirect=True)
+def test_killed_anywhere_before_it_is_confirmed_it_is_put_back(furnished: Furnished) -> None:
+    furnished.without_dad()
+    before, _ = furnished.view()
+    kill_until_confirmed(furnished, before, 0, 1)
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("when", ["before", "during"])
 def test_killed_at_every_act_it_is_put_back(furnished: Furnished, when: str) -> None:

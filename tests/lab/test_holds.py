@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.lab import managed
-from tests.lab.furnished import CLAIMS, Furnished, Shown
-from tests.lab.users import User, eventually, user
+from tests.lab.furnished import Furnished, Shown
+from tests.lab.users import User, eventually, resident
 from tests.lab.vm import Vm
 
 BOTH = pytest.mark.parametrize("name", list(managed.MANAGERS))
@@ -60,11 +60,10 @@ def held(vm: Vm, name: str, way: str = "static") -> Iterator[Held]:
         managed.settled(vm, manager, device, way)
         for line in FOREIGN.format(name=device).splitlines():
             vm.run(f"ip {line}")
-        with user(vm, "crash", CLAIMS) as program:
-            program.wait_for("ready")
-            one = Held(vm, program, manager)
-            one.view()
-            yield one
+        program = resident(vm, "crash")
+        one = Held(vm, program, manager)
+        one.view()
+        yield one
         for line in FOREIGN.format(name=device).splitlines()[4:]:
             vm.run(f"ip {line.replace(' add', ' del')}", check=False)
 

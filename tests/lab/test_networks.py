@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pytest
 
 from tests.lab import networks, stacks
-from tests.lab.furnished import CLAIMS
 from tests.lab.scene import owners
-from tests.lab.users import User, eventually, user
+from tests.lab.users import eventually, resident
 from tests.lab.vm import Vm
 
 SOME, MANY = 8, 300
@@ -25,6 +23,11 @@ View = dict[str, list[str]]
 SPARE = """
 ip link add spare type dummy && ip link set spare up && ip addr add 198.51.100.1/24 dev spare
 ip link set lo up
+"""
+BARE = """
+ip nexthop flush; ip rule flush; ip -6 rule flush
+ip rule add table main pref 32766; ip rule add table default pref 32767
+ip -6 rule add table main pref 32766
 """
 # Without what the kernel makes of it by itself: 52 facts, and half are lost by down and up.
 COUNTED = """
@@ -82,11 +85,12 @@ END
 class Bench:
     """A guest whose driver is bound anew for each network, so that none finds another's settings.
 
-    manactl is at hand in the first namespace and in AWAY.
+    The first network namespace is one of its places.
     """
 
     vm: Vm
-    programs: dict[str | None, User] = field(default_factory=dict)
+    places: tuple[str | None, ...] = (None,)  # network namespaces
+    steady: float = 0  # s that a view must last
 
     def fresh(self) -> list[str]:
         """The names of both ports, which are as the driver makes them."""
@@ -95,13 +99,8 @@ class Bench:
         vm.run(f"echo {vm.pci} > {drivers}/unbind; echo {vm.pci} > {drivers}/bind")
         there = f"ls /sys/bus/pci/devices/{vm.pci}/infiniband"
         eventually(lambda: vm.run(there, check=False).out, 60, "the RDMA devices")
-        for place in self.programs:
-            self.sh(place, "ip nexthop flush; ip rule flush; ip -6 rule flush")
-            for family in ("-4", "-6"):
-                defaults = "ip {0} rule add table main pref 32766"
-                if family == "-4":
-                    defaults += "; ip {0} rule add table default pref 32767"
-                self.sh(place, defaults.format(family))
+        for place in self.places:
+            self.sh(place, BARE)
         return [vm.netdevs[1], vm.netdevs[2]]
 
     def sh(self, place: str | None, script: str) -> str:
@@ -110,31 +109,29 @@ class Bench:
 
     def settled(self, *places: str | None) -> dict[str | None, View]:
         def settled(place: str | None) -> View:
-            return networks.settle(lambda: self.sh(place, networks.reading()))
+            read = networks.reading()
+            return networks.settle(lambda: self.sh(place, read), steady=self.steady)
 
         return {place: settled(place) for place in places}
 
     def manactl(self, place: str | None, words: str) -> None:
-        told = self.programs[place].ask(f"run whole {words}", "ran", timeout=180)
+        verb = "run" if place is None else f"in {place}"
+        told = resident(self.vm, "crash").ask(f"{verb} whole {words}", "ran", timeout=180)
         assert told["rc"] == 0, f"{words}: {told['rc']} {told['text']}"
 
 
 @pytest.fixture
 def bench(vm: Vm) -> Iterator[Bench]:
     vm.run("modprobe dummy numdummies=0")
-    made = Bench(vm)
-    with ExitStack() as stack:
-        vm.run(["ip", "netns", "add", AWAY])
-        for place in (None, AWAY):
-            program = stack.enter_context(user(vm, "crash", CLAIMS, netns=place))
-            program.wait_for("ready")
-            made.programs[place] = program
-            made.sh(place, SPARE)
-        for kind in networks.KINDS:  # scripts go on where one is missing, and would test less
-            more = "id 9" if kind == "vlan" else ""
-            vm.run(f"ip link add link spare name try0 type {kind} {more} && ip link del try0")
-        yield made
-        made.fresh()
+    made = Bench(vm, (None, AWAY))
+    vm.run(["ip", "netns", "add", AWAY])
+    for place in made.places:
+        made.sh(place, SPARE)
+    for kind in networks.KINDS:  # scripts go on where one is missing, and would test less
+        more = "id 9" if kind == "vlan" else ""
+        vm.run(f"ip link add link spare name try0 type {kind} {more} && ip link del try0")
+    yield made
+    made.fresh()
     vm.run("rmmod dummy")
 
 

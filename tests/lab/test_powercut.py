@@ -18,11 +18,11 @@ import pytest
 
 from tests.lab import blklog
 from tests.lab.build import KERNELS
-from tests.lab.furnished import CLAIMS, Furnished, Shown, furnish
+from tests.lab.furnished import Furnished, Shown, furnish
 from tests.lab.users import eventually
 from tests.lab.vm import Vm
 
-STATE = str(Path(CLAIMS).parent)
+STATE = "/var/lib/manactl"
 NEWEST = [pytest.param(KERNELS[-1], marks=pytest.mark.xdist_group(f"linux-{KERNELS[-1]}"))]
 CUTS = 10  # of a whole run, each looked at by a machine that was booted since
 DISKS = 20  # that one machine is given

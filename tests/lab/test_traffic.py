@@ -33,7 +33,9 @@ def peer(vm: Vm) -> tuple[str, str]:
 
 def refusals(vm: Vm, *words: str, env: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
     """The refusals of a dry run by code; none when it would claim. The plan is under "plan"."""
-    result = manactl(vm, "claim", "--json", "--dry-run", *words, prefix=("env", *env))
+    result = manactl(
+        vm, "claim", "--json", "--dry-run", *words, prefix=("env", *env) if env else ()
+    )
     document: dict[str, Any] = json.loads(result.out)
     schema.strict(document)
     assert result.rc in (0, 3), result.out + result.err

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from tests.lab import networks
-from tests.lab.furnished import CLAIMS, Furnished, Shown
+from tests.lab.furnished import Furnished, Shown
 from tests.lab.scene import manactl, owners, status
 from tests.lab.site import pairs_on_newest
 from tests.lab.test_crash import acts_of, kill_at_acts
-from tests.lab.test_pairs import FURNISHED, SPARE, PairBench, nic_of, run, takes
-from tests.lab.users import User, eventually, user
+from tests.lab.test_pairs import FURNISHED, SPARE, STEADY, PairBench, nic_of, run, takes
+from tests.lab.users import User, eventually, resident, user
 from tests.lab.vm import Vm
 
 SOME_ACTS = 9  # one of so many is the one to die at
@@ -42,7 +42,8 @@ echo 0 > /proc/sys/net/ipv4/conf/{twin}/rp_filter
 
 def view(vm: Vm) -> dict[str, list[str]]:
     read = networks.reading()
-    return networks.numberless(networks.settle(lambda: vm.run(["sh", "-s"], input=read).out))
+    found = networks.settle(lambda: vm.run(["sh", "-s"], input=read).out, steady=STEADY)
+    return networks.numberless(found)
 
 
 def same(vm: Vm, before: dict[str, list[str]]) -> None:
@@ -172,20 +173,19 @@ class OnUio(Furnished):
 
 
 def killed_at(vm: Vm, stride: int, start: int) -> int:
-    with user(vm, "crash", CLAIMS) as program:
-        program.wait_for("ready")
-        one = OnUio(vm, program)
-        before, _ = one.view()
-        acts = acts_of(one)
-        one.put_back(before, "a whole claim and release")
-        every = [(verb, number) for verb in acts for number in range(len(acts[verb]))]
-        picked = every[start % stride :: stride]
-        whens = ("before", "during")
-        points = [(*point, whens[(n + start) % 2]) for n, point in enumerate(picked)]
-        killed = kill_at_acts(one, before, points)
-        print(f"{len(every)} acts, killed at {killed} of them")
-        assert killed == len(points)
-        return killed
+    program = resident(vm, "crash")
+    one = OnUio(vm, program)
+    before, _ = one.view()
+    acts = acts_of(one)
+    one.put_back(before, "a whole claim and release")
+    every = [(verb, number) for verb in acts for number in range(len(acts[verb]))]
+    picked = every[start % stride :: stride]
+    whens = ("before", "during")
+    points = [(*point, whens[(n + start) % 2]) for n, point in enumerate(picked)]
+    killed = kill_at_acts(one, before, points)
+    print(f"{len(every)} acts, killed at {killed} of them")
+    assert killed == len(points)
+    return killed
 
 
 @pairs_on_newest()
@@ -209,14 +209,11 @@ def test_killed_at_every_act_it_is_put_back(furnished: Vm, start: int) -> None:
 def test_random_networks_are_as_they_were(pair: Vm, seed: int, count: int) -> None:
     vm = pair
     vm.run("modprobe -a dummy 8021q macvlan")
-    bench = PairBench(vm)
-    with user(vm, "crash", CLAIMS) as program:
-        program.wait_for("ready")
-        bench.programs[None] = program
-        bench.sh(None, SPARE)
-        for number in range(count):
-            _try(bench, f"{seed} {number}")
-        bench.fresh()
+    bench = PairBench(vm, steady=STEADY)
+    bench.sh(None, SPARE)
+    for number in range(count):
+        _try(bench, f"{seed} {number}")
+    bench.fresh()
     vm.run("ip link del spare; rmmod dummy")
 
 

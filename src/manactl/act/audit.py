@@ -20,6 +20,7 @@ JOURNALD = "/run/systemd/journal/socket"
 MESSAGE_IDS = {  # made once by `systemd-id128 new`; stable, so that catalogs and alarms can use them
     "claim": "8819e7ae90bd47119bd17f83a9b05e42",
     "release": "0a8bf205e9904e888c93a99ab225ab90",
+    "confirm": "c65fd11c68f84e66a4680fd89bb725b5",
     "recover": "96705b8fb5f04aefa071e8b2da0befb1",
 }
 _FACILITY = 3  # daemon

@@ -10,7 +10,7 @@ import contextlib
 import errno
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +60,8 @@ Already = tuple[PortStatus, ClaimSummary]
 class ClaimRequest:
     """`wait`: how long a taken vport is waited for, in seconds; only when given, a lock too.
     `synthetic`: what to do to the synthetic netdev of a pair, when that was said. The claim ends
-    with `command`, where there is one."""
+    with `command`, where there is one, or goes back `confirm_within` seconds after it was written
+    down unless it is confirmed."""
 
     state_dir: Path
     words: Sequence[str]
@@ -69,11 +70,12 @@ class ClaimRequest:
     wait: float | None = None
     synthetic: str | None = None
     command: Sequence[str] = ()
+    confirm_within: float | None = None
 
     @property
     def temporary(self) -> bool:
         """Whether the claim ends by itself, by its guardian at the latest."""
-        return bool(self.command)
+        return bool(self.command) or self.confirm_within is not None
 
     def mode(self, port: PortStatus) -> str | None:
         """What is done to the synthetic netdev above the port; None where there is none."""
@@ -91,6 +93,7 @@ class ClaimResult:
     already: tuple[Already, ...] = ()
     waived: tuple[Refusal, ...] = ()
     journal: Path | None = None
+    confirm_by: datetime | None = None
 
     def proven(self, port: PortId) -> bool:
         """Whether a queue pair proved that the vport is free."""
@@ -214,24 +217,32 @@ def _carried_out(claim: PreparedClaim, progress: Progress, guard: Guard | None) 
     log = Journal.create(claim.request.state_dir, header(claim, claim.plan), claim.plan.ports)
     with log:
         if guard is not None:
-            _arm(log, guard)
+            _arm(claim, claim.system, log, guard)
         wait = PATIENCE if claim.request.wait is None else claim.request.wait
         work = Workplace(claim.system, log, claim.signals, progress)
-        facts = transition.apply(claim.plan.steps, work, wait=wait, who=claim.labels)
+        leave = None if guard is None or claim.request.confirm_within is None else guard.leave
+        facts = transition.apply(claim.plan.steps, work, wait=wait, who=claim.labels, last=leave)
+    waiting = log.content.waiting
     result = ClaimResult(
-        claim.plan, claim.states, facts, claim.ports, claim.already, claim.refusals, log.path
-    )
+        claim.plan, claim.states, facts, claim.ports, claim.already, claim.refusals, log.path,
+        waiting and waiting.noted,
+    )  # fmt: skip
     claim.audit.fields["waived"] = sorted({no.code for no in claim.refusals}) or None
     claim.audit.fields["proven"] = {str(p.id): result.proven(p.id) for p in claim.ports}
     return result
 
 
-def _arm(log: Journal, guard: Guard) -> None:
+def _arm(claim: PreparedClaim, system: HostSystem, log: Journal, guard: Guard) -> None:
     """Have the guardian watch over this journal, and write down that it does. Nothing was touched
     yet: when that fails, nothing is."""
+    within = claim.request.confirm_within
+    deadline = None if within is None else system.boottime() + within
+    until = {}
+    if within is not None:
+        until["confirm_by"] = journal.stamp(datetime.now(UTC) + timedelta(seconds=within))
     try:
-        guard.arm(log.path)
-        log.append("armed", guardian=guard.pid)
+        guard.arm(log.path, deadline)
+        log.append("armed", guardian=guard.pid, started=guard.started, deadline=deadline, **until)
     except OSError as error:
         raise log.discard(error) or error from error
     except ManactlError as error:
@@ -504,6 +515,7 @@ def _judged(claim: PreparedClaim, system: HostSystem) -> PreparedClaim:
         uio=[port.id for port in ports if claim.request.mode(port) == UIO],
         waived=[no for no in refusals if no not in hard],
         refusals=hard,
+        confirm_within=claim.request.confirm_within,
     )
     return replace(claim, states=states, refusals=refusals, plan=plan)
 

@@ -33,6 +33,8 @@ FORWARDED = (
     signal.SIGALRM, signal.SIGCONT, signal.SIGWINCH, *_STOPPING,
 )  # fmt: skip
 _HANDLED = frozenset({*FORWARDED, signal.SIGCHLD})
+# s. The kernel may give SIGCHLD to another thread, which does not block it, and there it is ignored.
+_LOOK_AGAIN = 2.0
 _BUSY_FROM, _BUSY_TO = 0.1, 5.0  # s between attempts to release
 _GO = b"g"
 
@@ -152,8 +154,8 @@ class _Child:
     def follow(self) -> Ended:
         """Pass signals on until it ends."""
         while True:
-            told = signal.sigwaitinfo(_HANDLED)
-            if told.si_signo == signal.SIGCHLD:
+            told = signal.sigtimedwait(_HANDLED, _LOOK_AGAIN)
+            if told is None or told.si_signo == signal.SIGCHLD:
                 if (ended := self._changed()) is not None:
                     return ended
             elif told.si_code != SI_KERNEL:

@@ -2,9 +2,11 @@
 
 It is started before anything is changed and knows the claim by its journal. It acts when the
 manactl that claimed (the runner) is gone and the claim is not, once the command has ended that the
-runner had started. A closed terminal, or SIGKILL of the session's whole process group, does not
-reach it. When it is killed, too, the journal is an interrupted claim's or a standing one's, as
-ever: `recover` or `release`.
+runner had started; or when nobody has confirmed the claim in time. A closed terminal, or SIGKILL
+of the session's whole process group, does not reach it. When it is killed, too, the journal is an
+interrupted claim's or a standing one's, as ever: `recover` or `release`.
+
+It ends nobody: while a raw QP has the port, a claim that was not confirmed waits for the holder.
 
 Runner and guardian talk over a pair of sockets. The guardian acknowledges each message, so what the
 runner does next is covered; the end of the runner is the end of the stream.
@@ -18,11 +20,13 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from traceback import format_exc
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from manactl.act import own_scope
 from manactl.act import release as releasing
 from manactl.act.audit import to_syslog
 from manactl.act.await_free import await_holders
@@ -32,9 +36,15 @@ from manactl.act.release import ReleaseRequest
 from manactl.act.signals import SignalGate
 from manactl.errors import Busy, NotRestored, RolledBack
 from manactl.journal import file as journal
+from manactl.journal import unconfirmed
+from manactl.journal.file import JournalError
+from manactl.look import boot_timer
 from manactl.look.file_events import FileEvents
 
-ABANDONED = "abandoned"  # in the journal: why it released
+# In the journal: why it released.
+ABANDONED = "abandoned"
+EXPIRED = "expired"
+_TOO_LATE = "too late"
 _ANSWER = 10.0  # s in which the guardian answers
 _MESSAGE = 65536  # bytes
 _LOG_ERR, _DAEMON = 3, 3  # RFC 5424
@@ -50,8 +60,11 @@ class Guard(Protocol):
 
     @property
     def pid(self) -> int: ...
-    def arm(self, path: Path) -> None: ...
+    @property
+    def started(self) -> int | None: ...
+    def arm(self, path: Path, deadline: float | None) -> None: ...
     def watch(self, pid: int) -> None: ...
+    def leave(self) -> None: ...
 
 
 class LiveGuard:
@@ -60,14 +73,21 @@ class LiveGuard:
     def __init__(self, sock: socket.socket, pid: int) -> None:
         self._sock = sock
         self.pid = pid
+        self.started = unconfirmed.started(pid)
 
-    def arm(self, path: Path) -> None:
-        """From now on the guardian ends the claim of this journal when the runner is gone."""
-        self._tell({"arm": str(path)})
+    def arm(self, path: Path, deadline: float | None) -> None:
+        """From now on the guardian ends the claim of this journal when the runner is gone, and at
+        `deadline` seconds of CLOCK_BOOTTIME unless it is confirmed."""
+        self._tell({"arm": str(path), "deadline": deadline})
 
     def watch(self, pid: int) -> None:
         """Have it wait for this process, too, which was started for the claim."""
         self._tell({"watch": pid})
+
+    def leave(self) -> None:
+        """The runner may go: once the journal says that the port is claimed, only the deadline
+        counts. RolledBack when that is past already."""
+        self._tell({"leave": True})
 
     def _tell(self, message: Mapping[str, object]) -> None:
         try:
@@ -76,6 +96,12 @@ class LiveGuard:
             failed = json.loads(answer)["failed"] if answer else "it has ended"
         except OSError as error:
             failed = error.strerror or str(error)
+        if failed == _TOO_LATE:
+            raise RolledBack(
+                "the time to confirm it was over before it was made",
+                hint="give it more time: --confirm-within SECONDS",
+                code="guardian",
+            )
         if failed is not None:
             raise _no_guardian(str(failed))
 
@@ -125,6 +151,7 @@ def _second_fork(ours: socket.socket, theirs: socket.socket, state_dir: Path, ho
         os.setsid()
         if os.fork() == 0:
             _detach(theirs.fileno())
+            own_scope.enter(f"manactl-guard-{os.getpid()}.scope", "guardian of a claim (manactl)")
             theirs.sendall(json.dumps({"pid": os.getpid()}).encode())
             Watch(theirs, state_dir, host).run()
     except BaseException:  # noqa: BLE001 - nothing of the runner may run here
@@ -157,20 +184,23 @@ class Watch:
         self._state_dir = state_dir
         self._host = host
         self._path: Path | None = None
+        self._journal: FileEvents | None = None
         self._process: int | None = None
+        self._left = False
+        self._late = False
         self._over = False
-        self._due = False
+        self._why: str | None = None  # the claim is to be ended: the reason
         self._events: dict[int, Callable[[], None]] = {sock.fileno(): self._told}
         self._stack = contextlib.ExitStack()
 
     def run(self) -> None:
         with self._stack:
-            while not self._over and not self._due:
+            while not self._over and self._why is None:
                 for fd in self._host.processes.first(self._events, None):
                     if handler := self._events.get(fd):
                         handler()
-            if self._due and self._path is not None:
-                self._end(self._path)
+            if self._why is not None and self._path is not None:
+                self._end(self._path, self._why)
 
     # -- events
 
@@ -185,23 +215,33 @@ class Watch:
             return
         failed = None
         try:
-            self._obey(json.loads(data))
+            failed = self._obey(json.loads(data))
         except OSError as error:
             failed = error.strerror or str(error)
         with contextlib.suppress(OSError):  # it has gone: the next event
             self._sock.sendall(json.dumps({"failed": failed}).encode())
 
-    def _obey(self, message: Mapping[str, Any]) -> None:
+    def _obey(self, message: Mapping[str, Any]) -> str | None:
+        """Why it cannot be done; None when it is."""
         if "arm" in message:
             path = Path(message["arm"])
             events = self._stack.enter_context(FileEvents(path))
-            self._events[events.fd] = lambda: self._written(events)
-            self._path = path
+            if message["deadline"] is not None:
+                timer = boot_timer.at(message["deadline"])
+                self._stack.callback(os.close, timer)
+                self._events[timer] = lambda: self._too_late(timer)
+            self._events[events.fd] = self._written
+            self._path, self._journal = path, events
         elif "watch" in message:
             fd = self._host.processes.open(message["watch"])
             self._stack.callback(self._host.processes.close, fd)
             self._process = fd
             self._events[fd] = self._process_ended
+        elif "leave" in message:
+            if self._late:
+                return _TOO_LATE
+            self._left = True
+        return None
 
     def _runner_gone(self) -> None:
         assert self._sock is not None
@@ -209,35 +249,75 @@ class Watch:
         self._sock = None
         if self._path is None:
             self._over = True
-        elif self._process is None:
-            self._due = True
+        elif self._process is None and not self._stands(self._path):
+            self._why = ABANDONED
+
+    def _stands(self, path: Path) -> bool:
+        """Whether the runner has come to its end, and left the claim to be confirmed."""
+        with contextlib.suppress(JournalError, FileNotFoundError):
+            return self._left and journal.read(path).phase == "claimed"
+        return False
 
     def _process_ended(self) -> None:
         assert self._process is not None
         del self._events[self._process]
         self._process = None
         if self._sock is None:
-            self._due = True
+            self._why = ABANDONED
 
-    def _written(self, events: FileEvents) -> None:
-        events.drain()
-        if self._path is None or not self._path.exists():
+    def _written(self) -> None:
+        assert self._path is not None
+        assert self._journal is not None
+        self._journal.drain()
+        if not self._path.exists() or (self._left and self._is_confirmed(self._path)):
             self._over = True
+
+    @staticmethod
+    def _is_confirmed(path: Path) -> bool:
+        try:
+            return journal.read(path).waiting is None
+        except FileNotFoundError:
+            return True
+        except JournalError:
+            return False  # what ends the claim reports it
+
+    def _too_late(self, timer: int) -> None:
+        """The runner is told when it wants to leave; it undoes what it has done, as nobody has
+        been told that the port is claimed."""
+        del self._events[timer]
+        self._late = True
+        if self._left:
+            self._why = EXPIRED
 
     # -- the end
 
-    def _end(self, path: Path) -> None:
-        """Release, as soon as the last holder lets go."""
-        request = ReleaseRequest(self._state_dir, only=path, why=ABANDONED)
+    def _end(self, path: Path, why: str) -> None:
+        """Release, as soon as the last holder lets go. A claim that is confirmed before that stays.
+
+        The first refusal of a claim that was not confirmed in time is an entry in the system log.
+        """
+        expired = why == EXPIRED
+        request = ReleaseRequest(
+            self._state_dir, only=path, why=why, unconfirmed=expired, quiet=not expired
+        )
+        assert self._journal is not None
         pause, retries = _BUSY_FROM, iter(_RETRIES)
-        while path.exists():
+        while True:
+            self._journal.drain()  # before the look: what is written after it ends the next wait
+            if not path.exists() or (expired and self._is_confirmed(path)):
+                return
             try:
-                await_holders(self._host, journal.read(path).ports)
+                if request.quiet:
+                    ports = journal.read(path).ports
+                    await_holders(self._host, ports, {self._journal.fd} if expired else ())
                 with SignalGate() as signals:
                     releasing.release(request, self._host, signals, Silent())
             except FileNotFoundError:
                 return
-            except Busy:
+            except Busy as busy:
+                if busy.code == "holder" and not request.quiet:
+                    request = replace(request, quiet=True)
+                    continue
                 pause = min(2 * pause, _BUSY_TO)
                 self._host.pause(pause)
             except NotRestored:

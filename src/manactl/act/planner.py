@@ -29,6 +29,7 @@ def claim(
     waived: Sequence[Refusal] = (),
     refusals: Sequence[Refusal] = (),
     uio: Collection[PortId] = (),
+    confirm_within: float | None = None,
 ) -> Plan:
     """Take each port's netdev down and prove that its vport is free, port after port.
 
@@ -107,7 +108,7 @@ def claim(
         tuple(drops),
         tuple(restores),
         tuple(lost),
-        tuple(notes),
+        (*notes, *_goes_back(confirm_within)),
         tuple(map(refusal_words.to_json, waived)),
         tuple(map(refusal_words.to_json, refusals)),
         tuple(map(refusal_words.listener_json, listeners)),
@@ -124,10 +125,19 @@ _ANEW = (
     "{name} is destroyed with all that stands on it (--synthetic=uio), and made again at release, "
     "under another ifindex"
 )
+_GOES_BACK = (
+    "all of it goes back by itself {seconds:g} s after it has begun, unless `manactl confirm` comes "
+    "before",
+    "while a raw QP has a port then, going back waits for its holder to end: nobody is ended",
+)
 _BOTH_DOWN = (
     "{name} and its VF {vf} are both down (--synthetic=down): host servicing does not open the VF "
     "again; --synthetic=keep would leave the traffic of {name} on the synthetic path"
 )
+
+
+def _goes_back(within: float | None) -> list[str]:
+    return [] if within is None else [line.format(seconds=within) for line in _GOES_BACK]
 
 
 def _to_uio(status: PortStatus) -> list[Step]:

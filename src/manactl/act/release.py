@@ -57,8 +57,9 @@ class ReleaseRequest:
     `recover`: everything that was interrupted, whatever `words` and `everything` are.
     `accept`: with `recover`, leave the ports in `words` as they are, and close their journals.
     `terminate`: end holders.
-    `only`: the claim of this journal, whatever `words` are; `why`: the reason where nobody asked
-    for its end.
+    `only`: the claim of this journal, whatever `words` are, and with `unconfirmed` not once it is
+    confirmed; `why`: the reason where nobody asked for its end; `quiet`: the system log gets no
+    entry while it is busy.
     """
 
     state_dir: Path
@@ -70,7 +71,9 @@ class ReleaseRequest:
     terminate: bool = False
     accept: bool = False
     only: Path | None = None
+    unconfirmed: bool = False
     why: str | None = None
+    quiet: bool = False
 
     @property
     def verb(self) -> str:
@@ -181,7 +184,7 @@ def release(
             audit.fields |= _accepted(result)
         if failures:
             # Who ends a claim that ends by itself tries again until it is free.
-            audit.quiet = request.only is not None and isinstance(failures[0], Busy)
+            audit.quiet = request.quiet and isinstance(failures[0], Busy)
             raise _worst(failures)
         return result
 
@@ -399,6 +402,7 @@ def _still_claimed(run: _Run, path: Path, chosen: Sequence[PortId]) -> list[Port
         if claim.path == path
         and claim.port in chosen
         and (claim.to_recover or not run.request.recover or run.request.accept)
+        and (claim.claim.confirm_by is not None or not run.request.unconfirmed)
     ]
 
 

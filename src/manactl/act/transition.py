@@ -8,7 +8,7 @@ recovers: only the message afterwards differs.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -102,13 +102,21 @@ class UndoResult:
         return not self.residue and not self.held and self.log_failed is None
 
 
-def apply(steps: Sequence[Step], work: Workplace, *, wait: float, who: str) -> Facts:
+def apply(
+    steps: Sequence[Step],
+    work: Workplace,
+    *,
+    wait: float,
+    who: str,
+    last: Callable[[], None] | None = None,
+) -> Facts:
     """Do every step; what each found.
 
     RolledBack when a step failed or a signal came and all is as before; Busy when a raw QP turned
     up; NotRestored, with the journal open, when something could not be restored; StateChanged, with
     no journal, when a snapshot is not true any more and nothing was touched. `who` names the ports
-    in messages. Signals are ignored afterwards.
+    in messages; `last` comes before the ports count as claimed, and its failure is a step's.
+    Signals are ignored afterwards.
     """
     facts: Facts = {}
     started: list[Step] = []
@@ -123,6 +131,8 @@ def apply(steps: Sequence[Step], work: Workplace, *, wait: float, who: str) -> F
             facts.setdefault(step.port, {})[step.kind] = found
         _still_holds(steps, work.system)
         work.signals.boundary()
+        if last is not None:
+            last()
         work.log.append("claimed", ports=[_claimed(port, found) for port, found in facts.items()])
         work.signals.ignore()
     except BaseException as error:

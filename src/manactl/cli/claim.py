@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import click
 
 from manactl.cli.app import App
@@ -40,6 +42,12 @@ from manactl.model.port import DOWN, KEEP, UIO
     help="Wait so long for a vport that is taken, and for another manactl.",
 )
 @click.option(
+    "--confirm-within",
+    type=click.FloatRange(1, 86400),
+    metavar="SECONDS",
+    help="Go back by itself then, unless `manactl confirm` comes before.",
+)
+@click.option(
     "--synthetic",
     type=click.Choice([DOWN, KEEP, UIO]),
     help="Set the netvsc interface of a pair down, keep it, or give it to uio. [default: down]",
@@ -59,6 +67,7 @@ def claim(  # noqa: PLR0917 - click passes by keyword
     allow: tuple[str, ...],
     dry_run: bool,
     wait: float | None,
+    confirm_within: float | None,
     synthetic: str | None,
     report: str | None,
     verbose: bool,
@@ -70,7 +79,8 @@ def claim(  # noqa: PLR0917 - click passes by keyword
     the ports are claimed, or none.
 
     With a COMMAND the claim is its own: it is released when the command has ended, and whatever it
-    has left behind that uses the port.
+    has left behind that uses the port. With --confirm-within it goes back by itself unless
+    it is confirmed, also when the session that it was made in is gone.
     """
     argv = command_of(ctx)
     if ctx.args or not words:
@@ -82,21 +92,34 @@ def claim(  # noqa: PLR0917 - click passes by keyword
     app: App = ctx.obj
     app.exec_mode = bool(argv) and not dry_run
     _check_outputs(argv, report, as_json=as_json, dry_run=dry_run)
+    if argv and confirm_within is not None:
+        raise UsageError(
+            "--confirm-within and a COMMAND exclude each other: such a claim ends with its command",
+            hint="to limit its time: " + command("--", "timeout", f"{confirm_within:g}", *argv),
+        )
     from manactl.act import claim as claiming  # noqa: PLC0415 - not for --help
     from manactl.act.signals import SignalGate  # noqa: PLC0415
     from manactl.render import outcome, outcome_document, plan  # noqa: PLC0415
 
-    request = claiming.ClaimRequest(app.state_dir, words, allow, dry_run, wait, synthetic, argv)
+    request = claiming.ClaimRequest(
+        app.state_dir, words, allow, dry_run, wait, synthetic, argv, confirm_within
+    )
     if app.exec_mode:
         from manactl.cli import exec_claim  # noqa: PLC0415
 
         ctx.exit(exec_claim.run(app, request, report, verbose=verbose))
     progress = app.progress(as_json=as_json, verbose=verbose)
-    with SignalGate(app.warn, lasting=True) as signals:
+    with contextlib.ExitStack() as stack:
+        guard = None
+        if confirm_within is not None and not dry_run:
+            from manactl.act import guardian  # noqa: PLC0415 - for few claims
+
+            guard = stack.enter_context(guardian.start(app.state_dir, app.host))
+        signals = stack.enter_context(SignalGate(app.warn, lasting=True))
         with claiming.prepare(request, app.host, signals) as prepared:
             if prepared.plan is not None and dry_run and not as_json:
                 app.wrapped(*plan.lines(prepared.plan))
-            result = claiming.execute(prepared, progress)
+            result = claiming.execute(prepared, progress, guard)
         if not as_json:
             app.wrapped(*outcome.claim_lines(result, dry_run=dry_run))
         elif dry_run and result.plan is not None:

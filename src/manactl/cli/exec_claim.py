@@ -120,7 +120,7 @@ def _run(app: App, request: ClaimRequest, story: Story, *, verbose: bool) -> int
         story.document |= {"status": ended.status, "signal": ended.signal}
         ports = [port.id for port in result.ports]
         with SignalGate(app.warn, lasting=True) as signals:
-            own = ReleaseRequest(app.state_dir, only=result.journal)
+            own = ReleaseRequest(app.state_dir, only=result.journal, quiet=True)
             released = exec_mode.release(own, ports, app.host, signals, progress)
             story.document["release"] = outcome_document.release_document(released, "release")
             app.err(*outcome.own_release_lines(released, result.ports))

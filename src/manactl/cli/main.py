@@ -31,6 +31,12 @@ def _claim() -> click.Command:
     return claim
 
 
+def _confirm() -> click.Command:
+    from manactl.cli.confirm import confirm  # noqa: PLC0415
+
+    return confirm
+
+
 def _doctor() -> click.Command:
     from manactl.cli.doctor import doctor  # noqa: PLC0415
 
@@ -69,6 +75,7 @@ def _explain() -> click.Command:
 
 COMMANDS: dict[str, Callable[[], click.Command]] = {
     "claim": _claim,
+    "confirm": _confirm,
     "explain": _explain,
     "doctor": _doctor,
     "history": _history,
@@ -80,7 +87,7 @@ COMMANDS: dict[str, Callable[[], click.Command]] = {
 
 
 # Their exit code reports what was done to the ports, also when the output cannot be written.
-DEEDS = ("claim", "hold", "recover", "release")
+DEEDS = ("claim", "confirm", "hold", "recover", "release")
 
 
 class Bug(ManactlError):

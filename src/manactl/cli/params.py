@@ -60,6 +60,7 @@ def complete_topic(
 PORT = PortType("all")
 CLAIMABLE = PortType("claimable")
 CLAIMED = PortType("claimed")
+UNCONFIRMED = PortType("unconfirmed")
 GUARD_CODE = GuardType()
 
 

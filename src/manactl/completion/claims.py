@@ -16,6 +16,7 @@ class Claims(NamedTuple):
 
     now: frozenset[tuple[str, int]] = frozenset()
     history: frozenset[tuple[str, int]] = frozenset()  # claimed before the last boot
+    unconfirmed: frozenset[tuple[str, int]] = frozenset()  # those of `now` that wait for it
 
 
 def claims(state_dir: str, proc: str = "/proc") -> Claims | None:
@@ -29,14 +30,17 @@ def claims(state_dir: str, proc: str = "/proc") -> Claims | None:
         return None
     now: set[tuple[str, int]] = set()
     history: set[tuple[str, int]] = set()
+    unconfirmed: set[tuple[str, int]] = set()
     for name in names:
         if name.endswith(".journal") and name[0] != ".":
-            boot_id, ports = _read(f"{directory}/{name}")
+            boot_id, ports, waits = _read(f"{directory}/{name}")
             (now if boot_id == _boot_id(proc) else history).update(ports)
-    return Claims(frozenset(now), frozenset(history - now))
+            unconfirmed.update(ports if waits else ())
+    return Claims(frozenset(now), frozenset(history - now), frozenset(unconfirmed & now))
 
 
-def _read(path: str) -> tuple[str, set[tuple[str, int]]]:
+def _read(path: str) -> tuple[str, set[tuple[str, int]], bool]:
+    """The boot, the ports that are claimed, and whether these wait to be confirmed."""
     import json  # noqa: PLC0415 - only while something is claimed
 
     try:
@@ -44,11 +48,13 @@ def _read(path: str) -> tuple[str, set[tuple[str, int]]]:
             lines = file.read().split(b"\n")[:-1]  # a torn last line has no end
         header, *records = (json.loads(line.rpartition(b"\t")[0]) for line in lines)
         if any(record["event"] == "closed" for record in records):
-            return "", set()
+            return "", set(), False
         settled = {_port(r) for r in records if r["event"] in ("released", "accepted")}
-        return str(header["boot_id"]), {_port(one) for one in header["ports"]} - settled
+        waits = any(r["event"] == "armed" and r.get("deadline") for r in records)
+        waits = waits and not any(r["event"] == "confirmed" for r in records)
+        return str(header["boot_id"]), {_port(one) for one in header["ports"]} - settled, waits
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return "", set()
+        return "", set(), False
 
 
 def _opened(path: str, flags: int) -> int:

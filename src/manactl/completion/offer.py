@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from manactl.completion.names import Port
 
 
-Which = Literal["all", "claimable", "claimed"]  # the ports that a parameter is for
+Which = Literal["all", "claimable", "claimed", "unconfirmed"]  # the ports that a parameter is for
 
 
 class Word(NamedTuple):
@@ -38,6 +38,8 @@ def _fits(port: Port, which: Which, claims: Claims | None) -> bool:
     if which == "claimable":
         claimed = claims is not None and key in claims.now
         return port.netdev is not None and not claimed and not port.raw_qp
+    if which == "unconfirmed":
+        return not port.up if claims is None else key in claims.unconfirmed
     if which == "claimed":
         return not port.up if claims is None else key in claims.now | claims.history
     return True

@@ -71,8 +71,8 @@ class Bar(enum.Enum):
 
 BARRED = {
     Bar.NEVER: "it can never be waived",
-    Bar.NEEDS_CONFIRM: "it can be waived only for a claim that ends by itself, with a command to "
-    "run: --allow CODE ... -- COMMAND",
+    Bar.NEEDS_CONFIRM: "it can be waived only for a claim that ends by itself: with "
+    "--confirm-within SECONDS, or with a command to run (-- COMMAND)",
     Bar.UPPERS_UNKNOWN: "it cannot be waived: what release would have to restore is not known",
     Bar.NAMESPACES_UNKNOWN: "it cannot be waived: release cannot restore in another namespace",
     Bar.NOT_RESTORABLE: "it cannot be waived: release could not restore all of them",

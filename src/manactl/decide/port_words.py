@@ -149,6 +149,14 @@ NOTES: dict[NoteCode, str | Callable[..., str]] = {
     "recover-gives-back":
         "its netdev was not set down yet: `manactl recover` gives it back to {0}",
     "held": "held: {0} leaves it alone until release",
+    "unconfirmed":
+        "not confirmed yet: it goes back by itself at {0} unless `manactl confirm` comes before",
+    "overdue":
+        "not confirmed in time: it goes back by itself as soon as no raw QP has the port and no "
+        "other manactl is at work; `manactl confirm` keeps it until that has begun",
+    "unguarded":
+        "not confirmed, and its guardian (pid {0}) is gone: nobody takes it back. Keep it with "
+        "`manactl confirm`, or end it with `manactl release`",
     "recover-sets-up": "`manactl recover` sets {0} up and restores what is missing of {1}",
 }  # fmt: skip
 

@@ -52,13 +52,22 @@ def hints(hard: Sequence[Refusal]) -> str:
     if open_to := sorted({refusal.code for refusal in hard if refusal.bar is None}):
         words = " ".join(f"--allow {code}" for code in open_to)
         lines.append(f"to accept the loss: {words}")
+    if temporary := {refusal.code for refusal in hard if refusal.bar is Bar.NEEDS_CONFIRM}:
+        words = " ".join(f"--allow {code}" for code in sorted({*temporary, *open_to}))
+        lines = [_WAY_BACK.format(words=words)]
     closed: dict[str, set[Code]] = {}
     for refusal in hard:
-        if refusal.bar and refusal.code.is_guard:
+        if refusal.bar and refusal.bar is not Bar.NEEDS_CONFIRM and refusal.code.is_guard:
             closed.setdefault(barred(refusal), set()).add(refusal.code)
     lines += [f"{', '.join(sorted(codes))}: {reason}" for reason, codes in closed.items()]
     lines += dict.fromkeys(_remedy(refusal) for refusal in hard if not refusal.code.is_guard)
     return "\n".join(lines)
+
+
+_WAY_BACK = (
+    "to accept the loss: {words} --confirm-within 120, which goes back by itself unless "
+    "`manactl confirm` comes in time, or with a command to run: {words} -- COMMAND"
+)
 
 
 def barred(refusal: Refusal) -> str:

@@ -144,26 +144,40 @@ TOPICS = (
                "its claim or release is not finished: manactl (pid <n>) is at work"),
     ),
     _topic(
-        "claimed", "a claim with a command needs its ports for itself (exit 6)",
-        "A port is claimed already. A claim that ends with its command would take the port from "
-        "the claim that was there first, so nothing is touched.",
+        "claimed", "a claim that ends by itself needs its ports for itself (exit 6)",
+        "A port is claimed already. A claim that ends with its command, or unless it is confirmed, "
+        "would take the port from the claim that was there first, so nothing is touched.",
         "the journals",
         remedy=(Step("Release it first:", "manactl release PORT"),
                 Step("Or run the command without manactl: the port is free for it.")),
         forms=("claimed already, by a claim that does not end with this one",),
     ),
     _topic(
-        "guardian", "the process that is to end the claim of a command is missing (exit 4)",
-        "A claim with a command has a guardian, which releases the ports when manactl is killed. "
-        "It could not be started or cannot watch the journal (too many processes or open files), "
-        "or it was killed before the command was run. The ports are as they were.",
+        "guardian", "the process that is to end the claim is missing (exit 4)",
+        "A claim with a command, or one that is to be confirmed, has a guardian, which releases the "
+        "ports when manactl is killed or nobody confirms in time. It could not be started or cannot "
+        "watch the journal (too many processes or open files), or it was killed before the command "
+        "was run or the port claimed; or the time to confirm was over by then. The ports are as "
+        "they were.",
         "manactl",
         check=(Step("Limits of this shell:", "ulimit -a"),
                Step("inotify instances of a user:",
                     "sysctl fs.inotify.max_user_instances")),
         remedy=(Step("Fix the cause, or claim without a command:",
                      "manactl claim --raw-qp PORT"),),
-        forms=("the guardian, the process that is to end the claim, cannot do its work: <any>",),
+        forms=("the guardian, the process that is to end the claim, cannot do its work: <any>",
+               "the time to confirm it was over before it was made"),
+    ),
+    _topic(
+        "expired", "the claim was not confirmed in time and went back (exit 4)",
+        "It was made with --confirm-within, and its time was over before `manactl confirm` came. Its "
+        "guardian has set the port up and restored all that was on it.",
+        "the journal's `releasing` record, whose reason is expired",
+        check=(Step("When it went back, and who had claimed it:", "manactl history PORT"),),
+        remedy=(Step("Claim it again, with more time:",
+                     "manactl claim --raw-qp PORT --confirm-within 600"),),
+        forms=("<name> was not confirmed in time: it went back at <any>, and all on it is restored",
+               "expired, went back"),
     ),
     _topic(
         "state-dir", "the state directory cannot be used (exit 3)",

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from manactl.errors import ManactlError, NotRestored
 from manactl.journal import interrupted
@@ -26,6 +26,9 @@ from manactl.journal import state_dir as statedir
 from manactl.model.claim import ClaimSummary, NetnsId
 from manactl.model.port import ClaimInfo, Note, PortId
 from manactl.model.uncollected import uncollected
+
+if TYPE_CHECKING:
+    from manactl.journal.unconfirmed import Waiting
 
 SCHEMA = "manactl.journal/1"
 _FAMILY, _VERSION = SCHEMA.split("/")
@@ -97,6 +100,16 @@ class Content:
         """How a journal without ports is closed: `accepted` when residue was, else `released`."""
         accepted = any(record["event"] == "accepted" for record in self.records)
         return "accepted" if accepted else "released"
+
+    @property
+    def waiting(self) -> Waiting | None:
+        """The confirmation that it waits for; None when it needs none any more."""
+        armed = [record for record in self.records if record["event"] == "armed"]
+        if not any(record.get("deadline") for record in armed):
+            return None
+        from manactl.journal import unconfirmed  # noqa: PLC0415 - for few claims
+
+        return unconfirmed.of(self.records)
 
     @property
     def residue(self) -> tuple[str, ...]:
@@ -176,13 +189,14 @@ def list_claims(state_dir: Path | str, boot_id: str | None = None) -> Claims:
 
 def _summaries(content: Content, state_dir: Path, boot_id: str) -> Iterator[ClaimSummary]:
     header = content.header
+    waiting = content.waiting if content.boot_id == boot_id else None
     for port in content.ports:
         then = next(p for p in header["ports"] if (p["pci"], p["port"]) == port.key)
         info = ClaimInfo(
             since=datetime.fromisoformat(header["time"]),
             by=dict(header["by"]),
             mode=str(header["mode"]),
-            confirm_by=None,
+            confirm_by=waiting and waiting.confirm_by,
             proven=content.proven.get((port.pci, port.port), False),
             synthetic=then.get("synthetic"),
         )
@@ -193,11 +207,14 @@ def _summaries(content: Content, state_dir: Path, boot_id: str) -> Iterator[Clai
             more = Note("held", (", ".join(held),))
         if same and phase == "interrupted":
             more = interrupted.next_step(header, content.records, port, state_dir)
+        waits = waiting is not None and phase == "claimed"
         names = tuple(map(str, (then.get("netdev"), *then.get("altnames", ()))))
         names += tuple(str(then[key]) for key in ("vf", "upper") if then.get(key))
         yield ClaimSummary(
             port, info, phase, same, content.path, more, content.netns, then.get("ifindex"),
             then.get("upper"), then.get("vmbus"), names,
+            waiting.note() if waiting and waits else None,
+            bool(waiting and waits and waiting.left <= 0 and not waiting.guarded()),
         )  # fmt: skip
 
 
@@ -351,7 +368,7 @@ def parse(data: bytes, path: Path) -> Content:
                 raise _corrupt(path, f"record {n} out of order")
         content = Content(path, header, records, lines[-1][2], lines[-1][1])
         _check_header(content)
-        content.proven, content.phase  # noqa: B018 - readable?
+        content.proven, content.phase, content.waiting  # noqa: B018 - readable?
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _corrupt(path, f"{type(error).__name__}: {error}") from error
     return content

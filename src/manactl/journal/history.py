@@ -33,7 +33,9 @@ class PastClaim(NamedTuple):
 
     `until` is None when nobody saw the end: of a reboot only the next start is known. `ended_by` is
     who asked for the end, in the form of `by`; None where nobody did, or an older manactl did not
-    note it. `waived` are the codes of the guards that were; `residue` what was accepted.
+    note it. `why`: the reason of an end that nobody asked for. `confirmed_by` is who has confirmed
+    it. `waived` are the codes of the guards that were; `residue` what was accepted. `boot_id` is of
+    the boot that it was claimed in.
     """
 
     port: PortId
@@ -49,6 +51,9 @@ class PastClaim(NamedTuple):
     waived: tuple[str, ...]
     residue: tuple[str, ...]
     path: Path
+    why: str | None = None
+    confirmed_by: Mapping[str, Any] | None = None
+    boot_id: str = ""
 
     def is_called(self, word: str) -> bool:
         """Whether this was a word for the port when it was claimed."""
@@ -106,17 +111,20 @@ def _salvage(path: Path, error: JournalError, found: History) -> None:
 def _ended(content: Content) -> Iterator[PastClaim]:
     left = {port.key: port for port in content.all_ports}
     asked: Mapping[str, Any] | None = None
+    why: str | None = None
     for record in content.records:
         event = record["event"]
         if event == "releasing":
-            asked = record.get("by")
+            asked, why = record.get("by"), record.get("why")
         elif event in journal.SETTLES and (port := left.pop((record["pci"], record["port"]), None)):
             ending = Ending(event)
             if ending is Ending.RELEASED and not content.claimed:
                 ending = Ending.RECOVERED
             residue = tuple(map(str, record.get("residue", ())))
             by = record.get("by", asked)
-            yield _past(content, port, ending, _time(record), by=by, residue=residue)
+            reason = why if ending is not Ending.ACCEPTED else None
+            past = _past(content, port, ending, _time(record), by=by, residue=residue)
+            yield past._replace(why=reason)
         elif event == "closed":
             how = Ending(record["how"])
             until = None if how is Ending.REBOOT else _time(record)
@@ -140,6 +148,7 @@ def _past(
     header = content.header
     then = next(p for p in header["ports"] if (p["pci"], p["port"]) == port.key)
     netdev = str(then.get("netdev") or port)
+    confirmed = next((r for r in content.records if r["event"] == "confirmed"), None)
     return PastClaim(
         port,
         netdev,
@@ -154,4 +163,6 @@ def _past(
         tuple(map(str, header.get("waived", ()))),
         residue,
         content.path,
+        confirmed_by=None if confirmed is None else confirmed.get("by"),
+        boot_id=content.boot_id,
     )

@@ -38,11 +38,13 @@ class ClaimSummary(NamedTuple):
     upper: str | None = None  # the synthetic netdev of a pair when it was claimed
     vmbus: str | None = None  # and its VMBus UUID
     names: tuple[str, ...] = ()  # of the netdev when it was claimed, altnames included
+    waits: Note | None = None  # for a confirmation: what comes of it
+    forsaken: bool = False  # it was not confirmed in time, and whoever takes it back is gone
 
     @property
     def to_recover(self) -> bool:
         """Whether `manactl recover` has anything to do with it."""
-        return self.phase == "interrupted" or not self.same_boot
+        return self.phase == "interrupted" or not self.same_boot or self.forsaken
 
     def is_of(self, netns: NetnsId) -> bool:
         """Whether its snapshot may be of that network namespace."""

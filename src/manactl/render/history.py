@@ -13,6 +13,7 @@ from manactl.render.document import timestamp
 
 HEADER = ("PORT", "CLAIMED", "FOR", "ENDED", "BY", "WAIVED")
 _GAP = "  "
+_ENDED = {"expired": "expired, went back"}  # the others do not tell more than the ending does
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
 
 
@@ -36,6 +37,8 @@ def _claim(claim: PastClaim) -> dict[str, object]:
         "ending": str(claim.ending),
         "by": dict(claim.by),
         "ended_by": None if claim.ended_by is None else dict(claim.ended_by),
+        "why": claim.why,
+        "confirmed_by": None if claim.confirmed_by is None else dict(claim.confirmed_by),
         "mode": claim.mode,
         "proven": claim.proven,
         "waived": list(claim.waived),
@@ -58,13 +61,15 @@ def table(claims: Sequence[PastClaim]) -> Iterator[str]:
 
 def _row(claim: PastClaim) -> tuple[str, ...]:
     by = _person(claim.by)
-    if claim.ended_by is not None and _person(claim.ended_by) != by:
+    if claim.confirmed_by is not None:
+        by = f"{by}, confirmed by {_person(claim.confirmed_by)}"
+    if claim.ended_by is not None and _person(claim.ended_by) != _person(claim.by):
         by = f"{by}, {_person(claim.ended_by)}"
     return (
         escape(claim.netdev),
         timestamp(claim.since),
         "?" if claim.seconds is None else lasting(claim.seconds),
-        str(claim.ending),
+        _ENDED.get(claim.why or "", str(claim.ending)),
         escape(by),
         " ".join(claim.waived) or "-",
     )

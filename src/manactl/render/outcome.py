@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 
 from manactl.act.claim import ClaimResult
+from manactl.act.confirm import Confirmed, ConfirmedPort
 from manactl.act.release import Outcome, ReleasedPort, ReleaseResult
 from manactl.act.uio import BindUio
 from manactl.escape import command
@@ -21,6 +23,7 @@ _LOST = {Cause.TAKEN_OVER: "settled", Cause.MANAGER: "not done"}
 def claim_lines(result: ClaimResult, *, dry_run: bool, command_follows: bool = False) -> list[str]:
     lines = [
         f"{port.label} is claimed already, since {summary.claim.since:%Y-%m-%d %H:%M:%S} UTC."
+        + (_goes_back([port.label], by) if (by := summary.claim.confirm_by) else "")
         for port, summary in result.already
     ]
     if dry_run:
@@ -30,7 +33,32 @@ def claim_lines(result: ClaimResult, *, dry_run: bool, command_follows: bool = F
         return lines
     labels = [port.label for port in (*result.ports, *(p for p, _ in result.already))]
     lines[-1] += f" When done: {command('manactl', 'release', *labels)}"
+    if result.confirm_by is not None:
+        lines.append(_goes_back([port.label for port in result.ports], result.confirm_by).strip())
     return lines
+
+
+def _goes_back(labels: Sequence[str], when: datetime) -> str:
+    return (
+        f" Not confirmed yet: it goes back by itself at {when:%H:%M:%S} UTC. To keep it: "
+        f"{command('manactl', 'confirm', *labels)}"
+    )
+
+
+def confirm_lines(ports: Sequence[ConfirmedPort]) -> list[str]:
+    if not ports:
+        return ["nothing waits to be confirmed"]
+    return [f"{port.netdev}{_confirmed(port)}" for port in ports]
+
+
+def _confirmed(port: ConfirmedPort) -> str:
+    match port.outcome:
+        case Confirmed.CONFIRMED:
+            return f" is confirmed. When done: {command('manactl', 'release', port.netdev)}"
+        case Confirmed.NOT_NEEDED:
+            return " is claimed and needs no confirmation: nothing to do"
+        case _:
+            return " is not claimed: nothing to confirm"
 
 
 def _claimed(result: ClaimResult, port: PortStatus) -> str:

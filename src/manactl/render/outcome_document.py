@@ -10,6 +10,7 @@ from manactl.escape import command
 from manactl.journal import file as journal
 from manactl.model.port import PortStatus
 from manactl.netstate.snapshot import PerShape, PortState, derived, port_to_json
+from manactl.render.document import timestamp
 from manactl.render.outcome import activation
 
 
@@ -29,6 +30,7 @@ def claim_document(result: ClaimResult) -> dict[str, object]:
         "waived": [refusal_words.to_json(refusal) for refusal in result.waived],
         "plan": result.plan.to_json() if result.plan else None,
         "journal": str(result.journal) if result.journal else None,
+        "confirm_by": result.confirm_by and timestamp(result.confirm_by),
         "release": command("manactl", "release", *(str(port["netdev"]) for port in new + old)),
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 from manactl.decide import port_words
@@ -101,8 +102,8 @@ def below(
         yield Line("no MANA port here")
     if verbose:
         for port in ports:
-            yield from map(Line, ("", *_details(port, width)))
-    elif grouped := _grouped(ports):
+            yield from map(Line, ("", *_details(port, width, report.time)))
+    elif grouped := _grouped(ports, report.time):
         yield Line("")
         for note, labels in grouped.items():
             text = escape(f"{', '.join(labels)}: {note.text}")
@@ -116,21 +117,29 @@ def below(
             yield from (Line(part, warns=True) for part in _wrapped(text, width))
 
 
-def _grouped(ports: Iterable[PortStatus]) -> dict[Line, list[str]]:
+def _grouped(ports: Iterable[PortStatus], now: datetime) -> dict[Line, list[str]]:
     """Every sentence once, with the ports it is about."""
     found: dict[Line, list[str]] = {}
     for port in ports:
-        for line in _words(port):
+        for line in _words(port, now):
             found.setdefault(line, []).append(port.label)
     return found
 
 
-def _words(port: PortStatus) -> list[Line]:
+def _words(port: PortStatus, now: datetime) -> list[Line]:
     drift = [Line(f"drift: {text}", warns=True) for text in port_words.drift(port)]
-    return [*drift, *map(Line, port_words.notes(port))]
+    return [*drift, *map(Line, port_words.notes(port)), *_time_left(port, now)]
 
 
-def _details(port: PortStatus, width: int | None) -> Iterator[str]:
+def _time_left(port: PortStatus, now: datetime) -> Iterator[Line]:
+    """How long there still is to confirm the claim."""
+    until = port.claim and port.claim.confirm_by
+    if until and until > now:
+        left = round((until - now).total_seconds())
+        yield Line(f"{left} s are left to confirm its claim", warns=True)
+
+
+def _details(port: PortStatus, width: int | None, now: datetime) -> Iterator[str]:
     netdev = port.netdev
     sure = f", {port.certainty}" if port.owner is not Owner.UNKNOWN else ""
     yield escape(f"{port.label}  {port.owner}{sure}: {port_words.reason(port)}")
@@ -152,7 +161,7 @@ def _details(port: PortStatus, width: int | None) -> Iterator[str]:
     for item in port.evidence:
         value = dumps(item.value, indent=None) if not isinstance(item.value, str) else item.value
         yield escape(f"  {item.source:8} {item.fact} = {value}")
-    for line in _words(port):
+    for line in _words(port, now):
         yield from _wrapped(escape(f"  note     {line.text}"), width)
 
 

@@ -1,9 +1,10 @@
-"""dpdk-testpmd on one port, driven by commands: the real owner of a raw QP.
+"""dpdk-testpmd on one port or more, driven by commands: the real owner of a raw QP.
 
-    python3 testpmd.py PCI MAC [FORWARDING_MODE [UUID]]
+    python3 testpmd.py PCI MAC[,MAC...] [FORWARDING_MODE [UUID [ARGUMENT...]]]
 
-Says `ready` when testpmd has its port started and prompts; then `start`, `stop`, `stats`, `quit`,
-and `kill` (SIGKILL). testpmd runs on a pseudo-terminal, without which it would buffer its output;
+Says `ready` when testpmd has its ports started and prompts; then `start`, `stop`, `stats`, `quit`,
+`type LINE` (whatever testpmd understands) and `kill` (SIGKILL). ARGUMENTs are testpmd's own and
+replace those given here. testpmd runs on a pseudo-terminal, without which it would buffer its output;
 it opens the port of the function whose permanent MAC is MAC, and creates on it a raw QP, an RSS
 QP, work queues, completion queues and memory regions. With the UUID of a VMBus device, which
 uio_hv_generic has, the port is netvsc's, and MANA's is its VF; that takes huge pages, since the host
@@ -27,18 +28,23 @@ from tests.lab.guest.lines import obey, tell
 
 PROMPT = "testpmd> "
 START_SECONDS = 120
+COMMANDS = ("start", "stop", "stats", "type", "quit", "kill")
 COUNTER = re.compile(r"(RX-packets|TX-packets|RX-missed|RX-errors|TX-errors): *(\d+)")
 
 
-def arguments_for(pci: str, mac: str, mode: str = "rxonly", uuid: str = "") -> list[str]:
+def arguments_for(
+    pci: str, mac: str, mode: str = "rxonly", uuid: str = "", *more: str
+) -> list[str]:
     """Few, short queues, and no huge pages where they are not needed: the guest is small."""
     memory = ("-m", "256", "-a", uuid) if uuid else ("--no-huge", "-m", "512", "--iova-mode=va")
-    vf = ("--no-pci",) if pci == "-" else ("-a", f"{pci},mac={mac}")
+    ports = ",".join(f"mac={one}" for one in mac.split(","))
+    vf = ("--no-pci",) if pci == "-" else ("-a", f"{pci},{ports}")
     lcores = ("-l", "0,1") if (os.cpu_count() or 1) > 1 else ("--lcores", "(0,1)@0")
     return [
         *("dpdk-testpmd", *lcores, *memory, "--no-telemetry", *vf),
         *("--", "-i", f"--forward-mode={mode}"),
         *("--txq=1", "--rxq=1", "--txd=128", "--rxd=128", "--total-num-mbufs=4096"),
+        *more,
     ]
 
 
@@ -100,6 +106,9 @@ class Driver:
         found = COUNTER.findall(self.testpmd.ask("show port stats 0"))
         tell("stats", **{name.lower().replace("-", "_"): int(value) for name, value in found})
 
+    def type(self, *words: str) -> None:
+        tell("said", text=self.testpmd.ask(" ".join(words)))
+
     def quit(self) -> NoReturn:
         os.write(self.testpmd.terminal, b"quit\n")
         tell("ended", status=self.testpmd.end())
@@ -123,7 +132,7 @@ def main(arguments: list[str]) -> None:
         sys.exit(1)
     tell("ready", pid=testpmd.pid, argv=argv, output=said[-3000:])
     driver = Driver(testpmd)
-    obey({name: getattr(driver, name) for name in ("start", "stop", "stats", "quit", "kill")})
+    obey({name: getattr(driver, name) for name in COMMANDS})
     driver.kill()
 
 

@@ -109,10 +109,14 @@ def _changes(sent: bytes) -> Iterator[str]:
 
 
 class Watcher:
-    """The other end, for the program `pid`; `fd` is readable while a call waits."""
+    """The other end, for the program `pid`; `fd` is readable while a call waits.
 
-    def __init__(self, pid: int) -> None:
+    `follow`: once a process of that name is behind the filter as well, it is the program.
+    """
+
+    def __init__(self, pid: int, follow: str | None = None) -> None:
         self.pid = pid
+        self._follow = follow
         self._pidfd = os.pidfd_open(pid)
         self.fd = self._take(LISTENER, 30)
 
@@ -148,10 +152,15 @@ class Watcher:
                 if not events & select.POLLIN:
                     return acts  # POLLHUP: nobody is left behind the filter
             call = self._receive()
+            if call is not None and self._follow and _comm(call.pid) == self._follow:
+                self._turn_to(call.pid)
             if call is None or (killed and call.pid == self.pid):
                 continue  # what it asks for while it dies is not answered any more
             act = self._act(call) if call.pid == self.pid else None
             if act is None:
+                self._let_go(call)
+                continue
+            if self._follow:  # it is not there yet
                 self._let_go(call)
                 continue
             acts.append(act)
@@ -161,6 +170,11 @@ class Watcher:
             if wish != "go":
                 self.kill()
                 killed = True
+
+    def _turn_to(self, pid: int) -> None:
+        os.close(self._pidfd)
+        self._pidfd = os.pidfd_open(pid)
+        self.pid, self._follow = pid, None
 
     def _receive(self) -> Call | None:
         buffer = bytearray(_NOTIFICATION.size)
@@ -240,6 +254,14 @@ def _short(path: str) -> str:
     if ".journal" not in name:
         return path
     return f"{directory}/(journal{'.new' if name.endswith('.new') else ''})"
+
+
+def _comm(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/comm") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
 
 
 def _parent(pid: int) -> int:

@@ -38,12 +38,17 @@ class Ring:
         size = int(Path(f"/sys/class/uio/{uio}/maps/map0/size").read_text(), 16)
         self.device = os.open(f"/dev/{uio}", os.O_RDWR)
         self.map = mmap.mmap(self.device, size, offset=0)
+        self._words = memoryview(self.map).cast("I")
         self.room = size // 2 - HEADER
         names = (path.read_text() for path in Path(f"/sys/class/uio/{uio}/maps").glob("*/name"))
         self.handles = [int(name.split(":")[1]) for name in names if ":" in name]
 
     def index(self, at: int) -> int:
-        return int(struct.unpack_from("<I", self.map, at)[0])
+        return self._words[at // 4]
+
+    def move(self, write: int) -> None:
+        """Set the write index in one store: struct writes byte by byte, and the host looks on."""
+        self._words[WRITE_AT // 4] = write
 
     def put(self, packet: bytes, *, lie: int | None = None) -> None:
         """Append a packet, its length in the descriptor or a `lie`; waits for the host's reading."""
@@ -56,7 +61,7 @@ class Ring:
         first = min(len(data), self.room - write)
         self.map[HEADER + write : HEADER + write + first] = data[:first]
         self.map[HEADER : HEADER + len(data) - first] = data[first:]
-        struct.pack_into("<I", self.map, WRITE_AT, (write + len(data)) % self.room)
+        self.move((write + len(data)) % self.room)
 
     def settle(self) -> None:
         """Wait until the host has read everything."""
@@ -111,7 +116,7 @@ class Driver:
         tell("sent")
 
     def index(self, value: str) -> None:
-        struct.pack_into("<I", self.ring.map, WRITE_AT, int(value))
+        self.ring.move(int(value))
         tell("set")
 
     def lie(self, length: str) -> None:

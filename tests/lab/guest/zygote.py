@@ -1,15 +1,11 @@
-"""manactl, loaded and waiting: each run is a fork of it, and spends no time on starting Python.
+"""manactl, loaded: each run is a fork of who has loaded it, and spends no time on starting Python.
 
-Each line on standard input is JSON: {"argv": [...], "out": FILE, "trapped": true|false}. Answers
-with the pid, and when that has ended with its wait status, a line each. A trapped run waits for
-its watcher (trap.py) at every act.
+A trapped run waits for its watcher (trap.py) at every act.
 """
 
 from __future__ import annotations
 
-import gc
 import importlib
-import json
 import os
 import sys
 from pathlib import Path
@@ -54,20 +50,3 @@ def run(argv: list[str], out: str, trapped: bool, err: str | None = None) -> NoR
         sys.stderr.flush()
     finally:
         os._exit(code)
-
-
-def main() -> None:
-    load()
-    gc.collect()
-    gc.freeze()
-    for line in iter(sys.stdin.readline, ""):
-        order = json.loads(line)
-        pid = os.fork()
-        if pid == 0:
-            run(**order)
-        print(pid, flush=True)
-        print(os.waitpid(pid, 0)[1], flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -70,6 +70,18 @@ class NicClient:
         """Whether broadcast and first packets go to the synthetic NIC beside a VF; see fabric."""
         self.ask("exceptions", on=on)
 
+    def course(
+        self, into: int, out_of: int, to: str, count: int, seed: int, *, rewritten: bool = False
+    ) -> None:
+        """Put `count` frames into a port that another has to send to `to`; see course.py."""
+        ports = {"into": into, "out_of": out_of, "to": to}
+        self.ask("course", **ports, count=count, seed=seed, rewritten=rewritten)
+
+    def courses(self) -> list[dict[str, Any]]:
+        """How far the courses are; one that is `done` until the next is started."""
+        found: list[dict[str, Any]] = self.ask("courses")["courses"]
+        return found
+
     def reset_request(self) -> None:
         self.ask("reset-request")
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from tests.lab.nic.config import parse_mac
 from tests.lab.nic.device import Nic
 from tests.lab.nic.faults import Fault
 from tests.lab.nic.record import Record
@@ -30,6 +31,8 @@ class Control:
             "link": self._link,
             "stations": self._stations,
             "exceptions": self._exceptions,
+            "course": self._course,
+            "courses": self._courses,
             "reset-request": self._reset_request,
             "timeout": self._timeout,
             "fault": self._fault,
@@ -82,6 +85,16 @@ class Control:
     def _exceptions(self, request: Json) -> Json:
         self.nic.fabric.exceptions = bool(request["on"])
         return {}
+
+    def _course(self, request: Json) -> Json:
+        into, out_of, count, seed = (int(request[n]) for n in ("into", "out_of", "count", "seed"))
+        to = parse_mac(request["to"])
+        rewritten = bool(request.get("rewritten"))
+        self.nic.start_course(into, out_of, to, count, seed, rewritten=rewritten)
+        return {}
+
+    def _courses(self, request: Json) -> Json:
+        return {"courses": self.nic.courses()}
 
     def _reset_request(self, request: Json) -> Json:
         return {"sent": self.nic.request_reset()}

@@ -14,6 +14,7 @@ from tests.lab.nic import gdma as _gdma  # noqa: F401  (handlers register on imp
 from tests.lab.nic import mana as _mana  # noqa: F401
 from tests.lab.nic import rnic as _rnic  # noqa: F401
 from tests.lab.nic.config import Config
+from tests.lab.nic.course import WINDOW, Course
 from tests.lab.nic.fabric import Fabric
 from tests.lab.nic.faults import Faults
 from tests.lab.nic.function import Function
@@ -248,6 +249,28 @@ class Nic:
         self.record.event("reset-requested")
         self.function.hwc_eq.post(Event.RESET_REQUEST)
         return True
+
+    def start_course(
+        self,
+        into: int,
+        out_of: int,
+        to: bytes,
+        count: int,
+        seed: int,
+        *,
+        rewritten: bool,
+        window: int = WINDOW,
+    ) -> None:
+        """See course.py. Raises ValueError; without a driver, too."""
+        if self._switch is None:
+            raise ValueError("no driver is there")
+        macs = tuple(self.config.all_macs)
+        course = Course(into, out_of, to, macs, count, seed, rewritten, window)
+        self._switch.start_course(course)
+        self.record.event("course", into=into, out_of=out_of, count=count, seed=seed)
+
+    def courses(self) -> list[dict[str, Any]]:
+        return [] if self._switch is None else [c.facts() for c in self._switch.courses.running]
 
     def set_timeout(self, milliseconds: int | None) -> None:
         """How long the driver is to wait for answers, from its next bring-up on."""

@@ -55,6 +55,7 @@ class Fabric:
 
     def __init__(self) -> None:
         self.exceptions = True  # the vendor's description, see above
+        self.watch: Callable[[Station, bytes | bytearray], None] | None = None  # told of each frame
         self._stations: dict[bytes, Station] = {}
         self._learned: dict[bytes, Station] = {}
 
@@ -74,6 +75,11 @@ class Fabric:
         return [station.facts() for station in self._stations.values()]
 
     def forward(self, source: Station, piece: Piece, tag: int | None) -> None:
+        self._forward(source, piece, tag)
+        if self.watch is not None:
+            self.watch(source, piece[0])
+
+    def _forward(self, source: Station, piece: Piece, tag: int | None) -> None:
         frame = piece[0]
         destination, sender = bytes(frame[:6]), bytes(frame[6:12])
         if sender != source.mac and sender not in self._stations:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
+from tests.lab.nic.wire import queues
 from tests.lab.nic.wire.queues import HashType
 
 VLAN: Final = 0x8100
@@ -17,6 +18,7 @@ UDP: Final = 17
 _EXTENSIONS = frozenset((0, 43, 60))  # hop-by-hop, routing, destination options
 _FRAGMENT = 44
 ETHERNET: Final = 14
+TAG: Final = 4
 _TCP_FIN_PSH, _TCP_CWR = 0x09, 0x80
 _CHECKSUM_AT = {TCP: 16, UDP: 6}
 _U16 = struct.Struct(">H")
@@ -111,6 +113,30 @@ def finish_l4(frame: bytearray, headers: Headers) -> bool:
         return False
     _U16.pack_into(frame, headers.l4 + at, l4_checksum(frame, headers))
     return True
+
+
+def verdict(frame: bytes | bytearray, headers: Headers | None, *, finished: bool) -> int:
+    """What a receive completion says of the checksums: good, bad, or nothing where there is none.
+
+    `finished`: that of TCP or UDP was computed here. IPv6 has none of its own and counts as good,
+    without which drivers believe no other.
+    """
+    if headers is None:
+        return 0
+    good = headers.version == 6 or ones_sum(frame[headers.l3 : headers.l4]) == 0xFFFF
+    flags = queues.RX_IP_GOOD if good else queues.RX_IP_BAD
+    at = _CHECKSUM_AT.get(headers.protocol)
+    if at is None or headers.fragment or headers.l4 + at + 2 > headers.end:
+        return flags
+    if not finished:
+        told = _U16.unpack_from(frame, headers.l4 + at)[0]
+        if not told and headers.protocol == UDP and headers.version == 4:
+            return flags  # its sender computed none
+        # All ones and all zeros are one number; a zero over IPv6 is none, and wrong.
+        right = (told - l4_checksum(frame, headers)) % 0xFFFF == 0
+        if not right or (not told and headers.protocol == UDP):
+            return flags | (queues.RX_TCP_BAD if headers.protocol == TCP else queues.RX_UDP_BAD)
+    return flags | (queues.RX_TCP_GOOD if headers.protocol == TCP else queues.RX_UDP_GOOD)
 
 
 def finish_ipv4(frame: bytearray, headers: Headers) -> None:

@@ -10,7 +10,8 @@ from functools import partial
 
 from tests.lab.nic import frames
 from tests.lab.nic.config import MANA_MKEY, MANA_PDID
-from tests.lab.nic.fabric import Fabric, Piece
+from tests.lab.nic.course import Course, Courses
+from tests.lab.nic.fabric import Fabric, Piece, Station
 from tests.lab.nic.function import Function
 from tests.lab.nic.memory import DmaFault
 from tests.lab.nic.objects import Vport, WqObject
@@ -19,6 +20,7 @@ from tests.lab.nic.wire import queues
 from tests.lab.nic.wire.queues import CLIENT_ETHERNET, RxKind, TxResult
 
 _CHECKSUM_L4 = queues.TX_CHECKSUM_TCP | queues.TX_CHECKSUM_UDP
+_ASKED = {queues.TX_CHECKSUM_TCP: frames.TCP, queues.TX_CHECKSUM_UDP: frames.UDP}
 
 
 class BadSend(Exception):
@@ -35,10 +37,39 @@ class Switch:
         self._stations = [fabric.station(vport.mac) for vport in function.vports]
         for vport, station in zip(function.vports, self._stations, strict=True):
             station.vf = partial(self._deliver, vport)
+        self.courses = Courses(self._inject, self._room, function.later)
+        self._outside: list[Station] = []  # where courses lead that end at none of the ports
+
+    def start_course(self, course: Course) -> None:
+        """Raises ValueError for one that cannot be."""
+        self._fabric.watch = self._watch
+        there = self._fabric.station(course.to)
+        if there.vf is None and there.synthetic is None:
+            there.vf = _outside
+            self._outside.append(there)
+        self.courses.start(course)
+
+    def _watch(self, source: Station, frame: bytes | bytearray) -> None:
+        if source in self._stations:
+            self.courses.saw(self._stations.index(source) + 1, frame)
+
+    def _inject(self, port: int, frame: bytes) -> None:
+        """A frame from the wire, whatever its destination."""
+        self._deliver(self.function.vports[port - 1], (frame, None, False), None)
+
+    def _room(self, port: int) -> int:
+        """How many more frames the fullest of a port's receive rings takes; 0 while it is closed."""
+        vport = self.function.vports[port - 1]
+        if self.function.dropped or not vport.rx:
+            return 0
+        rings = [made.wq for made in vport.objects.values() if not made.is_sq]
+        return min((ring.pending // queues.BU for ring in rings), default=0)
 
     def unplug(self) -> None:
         """The function is gone: no frame reaches its memory any more."""
-        for station in self._stations:
+        self._fabric.watch = None
+        self.courses.running.clear()
+        for station in (*self._stations, *self._outside):
             station.vf = None
         self._fabric.prune()
 
@@ -75,11 +106,15 @@ class Switch:
         try:
             frame = self._gather(sq, wqe)
             header_length = wqe.sges[0][2] if wqe.sges else 0
+            tagged = False
             if tag is None:
-                before = len(frame)
                 frame, tag = frames.strip_vlan(frame)
-                header_length -= before - len(frame)
-            for piece in _finished(frame, wqe.word, flags, header_length):
+                tagged = tag is not None
+                header_length -= frames.TAG if tagged else 0
+            at = second & queues.TX_TRANSPORT_AT
+            if at and tagged:
+                at -= frames.TAG
+            for piece in _finished(frame, wqe.word, flags, header_length, at):
                 self._forward(vport, piece, tag)
         except DmaFault as fault:
             self.function.record.violation("dma", f"send: {fault}", vport=vport.index)
@@ -100,6 +135,7 @@ class Switch:
         if not vport.rx:
             counters.rx_disabled += 1
             return
+        headers = headers or frames.parse(frame)
         value, kind = frames.receive_hash(vport.key, vport.hash_types, frame, headers)
         rq = vport.default
         if vport.rss and kind:
@@ -110,9 +146,7 @@ class Switch:
         flags = kind << queues.RX_HASH_SHIFT
         if tag is not None:
             flags |= tag & 0xFFF | queues.RX_VLAN_PRESENT
-        if good and headers is not None:
-            tcp = headers.protocol == frames.TCP
-            flags |= queues.RX_IP_GOOD | (queues.RX_TCP_GOOD if tcp else queues.RX_UDP_GOOD)
+        flags |= frames.verdict(frame, headers, finished=good)
         self._receive(vport, rq, frame, flags, value)
 
     def _receive(
@@ -174,8 +208,17 @@ class Switch:
         self.function.record.violation("tx-oob", detail, vport=vport.index)
 
 
-def _finished(frame: bytes, word: int, flags: int, header_length: int) -> Iterable[Piece]:
-    """What goes out for one WQE: segments of a large send, or the frame with its checksums."""
+def _outside(piece: Piece, tag: int | None) -> None:
+    """A machine beyond the ports, at the end of a course; an unknown address would be flooded."""
+
+
+def _finished(
+    frame: bytes, word: int, flags: int, header_length: int, transport: int
+) -> Iterable[Piece]:
+    """What goes out for one WQE: segments of a large send, or the frame with its checksums.
+
+    A checksum that is asked for is finished, or the frame does not go out.
+    """
     if word & queues.WQE_OOB_IN_SGL:
         size = word >> queues.WQE_DATA_UNIT_SHIFT & queues.WQE_DATA_UNIT
         try:
@@ -183,10 +226,19 @@ def _finished(frame: bytes, word: int, flags: int, header_length: int) -> Iterab
         except ValueError as error:
             raise BadSend(str(error)) from error
     headers = frames.parse(frame)
-    if headers is None or not flags & (_CHECKSUM_L4 | queues.TX_CHECKSUM_IP):
+    if not flags & (_CHECKSUM_L4 | queues.TX_CHECKSUM_IP):
         return ((frame, headers, False),)
+    if headers is None:
+        raise BadSend("a checksum is asked for in what is not IP")
     whole = bytearray(frame)
-    if flags & queues.TX_CHECKSUM_IP and headers.version == 4:
+    if flags & queues.TX_CHECKSUM_IP:
+        if headers.version != 4:
+            raise BadSend("a header checksum is asked for in what is not IPv4")
         frames.finish_ipv4(whole, headers)
-    good = bool(flags & _CHECKSUM_L4) and frames.finish_l4(whole, headers)
-    return ((whole, headers, good),)
+    asked = [kind for flag, kind in _ASKED.items() if flags & flag]
+    if asked:
+        if asked != [headers.protocol] or not frames.finish_l4(whole, headers):
+            raise BadSend(f"a checksum of protocol {asked} in one of {headers.protocol}")
+        if headers.protocol == frames.TCP and transport != headers.l4:
+            raise BadSend(f"TCP at {headers.l4}, by its sender at {transport}")
+    return ((whole, headers, bool(asked)),)

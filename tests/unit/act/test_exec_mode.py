@@ -6,6 +6,7 @@ import os
 import pty
 import select
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -62,14 +63,35 @@ def test_it_begins_only_when_the_guardian_knows_it(tmp_path: Path) -> None:
     assert mark.read_text() == f"{pids[0]}\n"
     mark.unlink()
 
-    def lost(_pid: int) -> None:
+    def lost(pid: int) -> None:
+        pids.append(pid)
         raise RolledBack("no guardian")
 
     with pytest.raises(RolledBack):
         shell(f"echo $$ > {mark}", lost)
     assert not mark.exists()
     with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)  # no zombie
+        os.waitpid(pids[1], os.WNOHANG)  # no zombie
+
+
+BESIDE_A_THREAD = """
+import os, signal, threading
+from manactl.act import exec_mode
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+mask = signal.pthread_sigmask(signal.SIG_BLOCK, exec_mode._HANDLED)
+child = exec_mode._Child(["sh", "-c", "exit 7"], os.environ, mask)
+child.go()
+os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+print(child.follow())
+"""
+
+
+def test_an_end_that_was_told_to_another_thread_is_seen() -> None:
+    """SIGCHLD is sent to the process; a thread that does not block it ignores it for all."""
+    argv = [sys.executable, "-c", BESIDE_A_THREAD]
+    env = ENV | {"PYTHONPATH": str(Path(exec_mode.__file__).parents[2])}
+    ran = subprocess.run(argv, env=env, text=True, capture_output=True, timeout=60, check=True)
+    assert ran.stdout == f"{Ended(7)}\n"
 
 
 @pytest.mark.parametrize(
@@ -102,14 +124,24 @@ def test_the_command_is_looked_for_first(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_that_was_sent_to_us_is_passed_on(number: signal.Signals) -> None:
-    """The shell tells when it is ready by sending one to its parent, which comes back to it."""
+    """The shell tells when it is ready by sending one to its parent, which comes back to it.
+
+    The parent is a process of one thread, as manactl is: the kernel may give a signal to any.
+    """
     script = f"""
         trap 'exit 3' {number.name[3:]}
-        kill -{number.name[3:]} {os.getpid()}
+        kill -{number.name[3:]} $PPID
         while :; do sleep 0.1; done
     """
-    assert shell(script) == Ended(3)
-    assert signal.sigpending() == set()
+    pid = os.fork()
+    if pid == 0:
+        code = 70
+        try:
+            ended = shell(script)
+            code = ended.code if not signal.sigpending() else 71
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3
 
 
 def test_a_terminal_that_hangs_up_ends_all_that_run_on_it(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from manactl.act.guardian import Watch
 from manactl.errors import ManactlError, RolledBack
 from manactl.journal import file as journal
 from manactl.journal.file import Journal
-from tests.unit.host import FakeHost, claim, furnished, release
+from tests.unit.host import FakeHost, Fate, Killed, claim, furnished, release
 from tests.unit.kernel import Kernel
 
 PID = 77
@@ -35,16 +35,33 @@ class Told:
     """A guard that remembers, and fails where it is told to."""
 
     pid: int = 4242
+    started: int | None = None
     said: list[tuple[object, ...]] = field(default_factory=list)
     fails: bool = False
+    late: bool = False
 
-    def arm(self, path: Path) -> None:
-        self.said.append(("arm", path))
+    def arm(self, path: Path, deadline: float | None) -> None:
+        self.said.append(("arm", path, deadline))
         if self.fails:
             raise RolledBack("the guardian is dead; nothing was touched", code="guardian")
 
     def watch(self, pid: int) -> None:
         self.said.append(("watch", pid))
+
+    def leave(self) -> None:
+        self.said.append(("leave",))
+        if self.late:
+            raise RolledBack("the time to confirm it was over before it was made")
+
+
+class Guarded(Told):
+    """The same as a context manager."""
+
+    def __enter__(self) -> Guarded:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.said.append(("gone",))
 
 
 class Runner:
@@ -94,7 +111,7 @@ def test_a_runner_that_dies_before_anything_is_claimed_leaves_nothing_to_do(
 def test_a_claim_whose_runner_is_gone_is_released(runner: Runner, tmp_path: Path) -> None:
     kernel = furnished()
     path = claimed(tmp_path, kernel, command=("sleep",))
-    runner.say(arm=str(path))
+    runner.say(arm=str(path), deadline=None)
     runner.dies()
     host = FakeHost(kernel)
     Watch(runner.theirs, tmp_path, host).run()
@@ -122,7 +139,7 @@ def test_the_command_and_then_every_holder_is_waited_for(runner: Runner, tmp_pat
             nic.holders.pop(0)
 
     host.at_pause = later
-    runner.say(arm=str(path))
+    runner.say(arm=str(path), deadline=None)
     runner.say(watch=PID)
     runner.dies()
     Watch(runner.theirs, tmp_path, host).run()
@@ -137,7 +154,7 @@ def test_a_claim_that_somebody_else_ends_needs_no_guardian(runner: Runner, tmp_p
     kernel = furnished()
     path = claimed(tmp_path, kernel, command=("testpmd",))
     host = FakeHost(kernel)
-    runner.say(arm=str(path))
+    runner.say(arm=str(path), deadline=None)
     host.at_pause = lambda: path.exists() and release(tmp_path, FakeHost(kernel))
     Watch(runner.theirs, tmp_path, host).run()  # the runner lives
     assert host.audits == []
@@ -148,7 +165,7 @@ def test_a_later_claim_of_the_port_is_another_one(runner: Runner, tmp_path: Path
     kernel = furnished()
     path = claimed(tmp_path, kernel, command=("testpmd",))
     host = FakeHost(kernel)
-    runner.say(arm=str(path))
+    runner.say(arm=str(path), deadline=None)
     release(tmp_path, FakeHost(kernel))
     claim(tmp_path, FakeHost(kernel))
     runner.dies()
@@ -172,7 +189,7 @@ def test_it_tries_again_while_the_port_is_busy(runner: Runner, tmp_path: Path) -
             nic.holders.clear()
 
     host.at_pause = later
-    runner.say(arm=str(path))
+    runner.say(arm=str(path), deadline=None)
     runner.dies()
     Watch(runner.theirs, tmp_path, host).run()
     assert nic.up
@@ -187,7 +204,7 @@ def test_what_cannot_be_restored_is_for_people_after_some_attempts(
     path = claimed(tmp_path, kernel, command=("testpmd",))
     kernel.nics[0].present = False
     host = FakeHost(kernel)
-    runner.say(arm=str(path))
+    runner.say(arm=str(path), deadline=None)
     runner.dies()
     Watch(runner.theirs, tmp_path, host).run()
     assert path.exists()
@@ -196,10 +213,204 @@ def test_what_cannot_be_restored_is_for_people_after_some_attempts(
 
 
 def test_a_journal_that_cannot_be_watched_is_refused(runner: Runner, tmp_path: Path) -> None:
-    runner.say(arm=str(tmp_path / "none"))
+    runner.say(arm=str(tmp_path / "none"), deadline=None)
     runner.dies()
     Watch(runner.theirs, tmp_path, FakeHost(furnished())).run()
     assert runner.heard() == ["No such file or directory"]
+
+
+# --- until it is confirmed ----------------------------------------------------------------------
+
+PAST = 1.0  # s of CLOCK_BOOTTIME
+FUTURE = 1e9
+
+
+def waiting(state_dir: Path, kernel: Kernel, *words: str) -> Path:
+    """A claim that is to be confirmed, whose guardian is the one under test."""
+    found = claim(state_dir, FakeHost(kernel), *words, guard=Told(), confirm_within=60).journal
+    assert found is not None
+    return found
+
+
+def confirmed(path: Path) -> None:
+    with Journal.open(path) as log:
+        log.append("confirmed", by={"uid": 0})
+
+
+def released(state_dir: Path, path: Path) -> list[object]:
+    """The reasons of the releases that its journal has."""
+    records = journal.read(state_dir / "history" / path.name).records
+    return [record.get("why") for record in records if record["event"] == "releasing"]
+
+
+@pytest.mark.parametrize("lives", [False, True])
+def test_a_claim_that_nobody_confirms_in_time_goes_back(
+    runner: Runner, tmp_path: Path, lives: bool
+) -> None:
+    kernel = furnished()
+    path = waiting(tmp_path, kernel)
+    host = FakeHost(kernel)
+    runner.say(arm=str(path), deadline=FUTURE)
+    runner.say(leave=True)
+    if not lives:
+        runner.dies()
+    watch = Watch(runner.theirs, tmp_path, host)
+    host.at_pause = lambda: time_is_over(watch)
+    watch.run()
+    assert kernel.nics[0].up
+    assert released(tmp_path, path) == ["expired"]
+    assert host.audits[-1].fields["reason"] == "expired"
+    assert runner.heard() == [None, None]
+
+
+def time_is_over(watch: Watch) -> None:
+    """What the timer does when it fires; nothing on it can be told to a machine in memory."""
+    timers = [fd for fd in watch._events if _is_timer(fd)]
+    for fd in timers:
+        watch._events[fd]()
+
+
+def _is_timer(fd: int) -> bool:
+    return os.readlink(f"/proc/self/fd/{fd}") == "anon_inode:[timerfd]"
+
+
+def test_until_then_it_is_left_alone(runner: Runner, tmp_path: Path) -> None:
+    kernel = furnished()
+    path = waiting(tmp_path, kernel)
+    host = FakeHost(kernel)
+    runner.say(arm=str(path), deadline=FUTURE)
+    runner.say(leave=True)
+    runner.dies()
+    pauses: list[float] = []
+
+    def later() -> None:
+        pauses.append(kernel.clock)
+        if len(pauses) == 3:
+            confirmed(path)
+
+    host.at_pause = later
+    Watch(runner.theirs, tmp_path, host).run()
+    assert not kernel.nics[0].up
+    assert journal.read(path).phase == "claimed"
+    assert host.audits == []
+
+
+def test_a_runner_that_dies_before_it_is_claimed_leaves_nobody_to_confirm_it(
+    runner: Runner, tmp_path: Path
+) -> None:
+    """It had said that it leaves, which comes right before the record."""
+    kernel = furnished()
+    fate = Fate()
+    with pytest.raises(Killed):
+        claim(tmp_path, FakeHost(kernel, fate), guard=Dying(fate=fate), confirm_within=60)
+    (path,) = (tmp_path / "claims").glob("*.journal")
+    assert not kernel.nics[0].up
+    runner.say(arm=str(path), deadline=FUTURE)
+    runner.say(leave=True)
+    runner.dies()
+    Watch(runner.theirs, tmp_path, FakeHost(kernel)).run()
+    assert kernel.nics[0].up
+    assert released(tmp_path, path) == ["abandoned"]
+
+
+@dataclass
+class Dying(Told):
+    """The runner is killed right after it has said that it leaves."""
+
+    fate: Fate = field(default_factory=Fate)
+
+    def leave(self) -> None:
+        self.fate.dies_at = self.fate.operations
+
+
+def test_a_claim_that_took_too_long_is_undone(tmp_path: Path) -> None:
+    kernel = furnished()
+    with pytest.raises(RolledBack, match="the time to confirm it was over") as caught:
+        claim(tmp_path, FakeHost(kernel), guard=Told(late=True), confirm_within=60)
+    assert "Everything is restored" in caught.value.message
+    assert kernel.nics[0].up
+    assert list((tmp_path / "claims").iterdir()) == []
+
+
+def test_the_runner_is_told_that_it_is_too_late(runner: Runner, tmp_path: Path) -> None:
+    kernel = furnished()
+    path = waiting(tmp_path, kernel)
+    host = FakeHost(kernel)
+    runner.say(arm=str(path), deadline=PAST)
+    watch = Watch(runner.theirs, tmp_path, host)
+
+    def later() -> None:
+        if path.exists() and watch._late:
+            runner.say(leave=True)
+            host.at_pause = lambda: path.exists() and release(tmp_path, FakeHost(kernel))
+
+    host.at_pause = later
+    watch.run()
+    assert runner.heard() == [None, "too late"]
+    assert host.audits == []  # the runner has undone it
+
+
+def test_going_back_waits_for_the_last_holder_and_reports_it_once(
+    runner: Runner, tmp_path: Path
+) -> None:
+    kernel = furnished()
+    nic = kernel.nics[0]
+    path = waiting(tmp_path, kernel)
+    nic.holders = [PID]
+    host = FakeHost(kernel)
+    pauses: list[float] = []
+
+    def later() -> None:
+        pauses.append(kernel.clock)
+        if len(pauses) > 500:
+            nic.holders = []
+
+    host.at_pause = later
+    runner.say(arm=str(path), deadline=PAST)
+    runner.say(leave=True)
+    runner.dies()
+    Watch(runner.theirs, tmp_path, host).run()
+    assert nic.up
+    assert kernel.killed == []
+    assert [PID + 1000] in [fds[-1:] for fds in host.processes.waits]
+    told = [audit for audit in host.audits if not audit.quiet]
+    assert [audit.fields.get("exit") for audit in told] == [6, 0]
+    assert "pid 77" in str(told[0].fields["why"])
+
+
+def test_while_it_waits_for_a_holder_it_can_be_confirmed(runner: Runner, tmp_path: Path) -> None:
+    kernel = furnished()
+    nic = kernel.nics[0]
+    path = waiting(tmp_path, kernel)
+    nic.holders = [PID]
+    host = FakeHost(kernel)
+
+    def later() -> None:
+        if host.audits and path.exists() and journal.read(path).waiting:
+            confirmed(path)
+
+    host.at_pause = later
+    runner.say(arm=str(path), deadline=PAST)
+    runner.say(leave=True)
+    runner.dies()
+    Watch(runner.theirs, tmp_path, host).run()  # ends, though the holder does not
+    assert not nic.up
+    assert nic.holders == [PID]
+    assert journal.read(path).phase == "claimed"
+
+
+def test_what_could_not_go_back_at_once_is_tried_again(runner: Runner, tmp_path: Path) -> None:
+    kernel = furnished()
+    path = waiting(tmp_path, kernel)
+    kernel.nics[0].present = False
+    host = FakeHost(kernel)
+    host.at_pause = lambda: setattr(kernel.nics[0], "present", 60.0 in host.pauses)
+    runner.say(arm=str(path), deadline=PAST)
+    runner.say(leave=True)
+    runner.dies()
+    Watch(runner.theirs, tmp_path, host).run()
+    assert kernel.nics[0].up
+    assert not path.exists()
 
 
 # --- what a claim does about it ----------------------------------------------------------------
@@ -210,10 +421,31 @@ def test_the_guardian_is_armed_before_the_first_change(tmp_path: Path) -> None:
     guard = Told()
     path = claim(tmp_path, FakeHost(kernel), guard=guard, command=("testpmd",)).journal
     assert path is not None
-    assert guard.said == [("arm", path)]
+    assert guard.said == [("arm", path, None)]
     first, second = journal.read(path).records[:2]
     assert (first["event"], first["guardian"]) == ("armed", 4242)
+    assert (first["deadline"], "confirm_by" in first) == (None, False)
     assert second["event"] == "doing"
+
+
+def test_when_it_goes_back_is_on_the_disk_before_the_first_change(tmp_path: Path) -> None:
+    kernel = furnished()
+    guard = Told(started=7)
+    start = kernel.clock
+    result = claim(tmp_path, FakeHost(kernel), guard=guard, confirm_within=90)
+    path = result.journal
+    assert path is not None
+    arm, leave = guard.said
+    assert leave == ("leave",)
+    assert arm[:2] == ("arm", path)
+    assert start + 90 <= float(str(arm[2])) <= kernel.clock + 90
+    first, second, *_ = journal.read(path).records
+    assert (first["event"], first["deadline"], first["started"]) == ("armed", arm[2], 7)
+    assert second["event"] == "doing"
+    assert result.confirm_by is not None
+    assert journal.stamp(result.confirm_by) == first["confirm_by"]
+    assert result.plan is not None
+    assert any("goes back by itself 90 s after" in note for note in result.plan.notes)
 
 
 def test_without_its_guardian_nothing_is_touched(tmp_path: Path) -> None:
@@ -258,7 +490,7 @@ def test_a_real_one_has_left_the_session_and_holds_nothing_of_it(tmp_path: Path)
         links = [os.readlink(f"/proc/{guard.pid}/fd/{number}") for number in (0, 1, 2)]
         assert links == ["/dev/null"] * 3
         with pytest.raises(RolledBack, match="No such file"):
-            guard.arm(tmp_path / "none")
+            guard.arm(tmp_path / "none", None)
     assert gone(guard.pid)
 
 
@@ -274,7 +506,7 @@ def test_one_that_is_armed_ends_with_its_journal(tmp_path: Path) -> None:
     kernel = furnished()
     path = claimed(tmp_path, kernel)
     with guardian.start(tmp_path, FakeHost(kernel)) as guard:
-        guard.arm(path)
+        guard.arm(path, None)
         with Journal.open(path) as log:
             log.append("closed", how="released")
             log.archive()

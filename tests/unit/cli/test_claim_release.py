@@ -44,7 +44,7 @@ def test_claim_shows_the_right_line(
         ["claim", "--raw-qp", "eth1", "--allow", "everything"],
         ["claim", "--raw-qp", "eth1", "--allow", "foreign-netns"],
         ["claim", "--raw-qp", "eth1", "--wait", "-1"],
-        ["claim", "--raw-qp", "eth1", "--confirm-within", "5"],
+        ["claim", "--raw-qp", "eth1", "--confirm-within", "0.5"],
         ["release", "--all", "eth1"],
         ["recover", "eth1"],
     ],

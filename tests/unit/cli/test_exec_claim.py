@@ -16,19 +16,9 @@ from manactl.cli.main import main
 from manactl.errors import ManactlError, UsageError
 from manactl.journal import history
 from tests.unit import schema
-from tests.unit.act.test_guardian import Told
+from tests.unit.act.test_guardian import Guarded
 from tests.unit.cli.shell import Shell
 from tests.unit.host import FakeHost, FakeSystem, furnished, two_ports
-
-
-class Guarded(Told):
-    """A guardian as a context manager."""
-
-    def __enter__(self) -> Guarded:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.said.append(("gone",))
 
 
 @pytest.fixture

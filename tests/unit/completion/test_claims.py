@@ -42,6 +42,22 @@ def test_it_agrees_with_the_journal(tmp_path: Path, proc: str, events: tuple[str
     assert claims(str(tmp_path / "state"), proc) == Claims(now=frozenset(told))
 
 
+@pytest.mark.parametrize("confirmed", [False, True])
+def test_it_knows_which_wait_to_be_confirmed(tmp_path: Path, proc: str, confirmed: bool) -> None:
+    path = written(tmp_path / "state", "claimed")
+    with Journal.open(path) as log:
+        log.append("armed", guardian=1, deadline=5.0, confirm_by=HEADER["time"])
+        if confirmed:
+            log.append("confirmed", by={})
+        (claim,) = journal.list_claims(tmp_path / "state", HEADER["boot_id"]).claims
+    assert (claim.claim.confirm_by is None) is confirmed
+    found = claims(str(tmp_path / "state"), proc)
+    waiting = frozenset() if confirmed else frozenset({KEY})
+    assert found == Claims(now=frozenset({KEY}), unconfirmed=waiting)
+    Path(proc, "sys/kernel/random/boot_id").write_text("another\n")
+    assert claims(str(tmp_path / "state"), proc) == Claims(history=frozenset({KEY}))
+
+
 def test_a_released_port_has_left(tmp_path: Path, proc: str) -> None:
     released(tmp_path / "state")
     assert claims(str(tmp_path / "state"), proc) == Claims()

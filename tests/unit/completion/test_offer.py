@@ -33,6 +33,9 @@ CLAIMS = Claims(now=frozenset([(PCI, 2)]), history=frozenset([(PCI, 1)]))
         ("claimed", Claims(), []),
         # An ordinary user sees no journal, but a claimed port is not up.
         ("claimed", None, [DOWN, HELD, AWAY]),
+        ("unconfirmed", CLAIMS._replace(unconfirmed=CLAIMS.now), [DOWN]),
+        ("unconfirmed", CLAIMS, []),
+        ("unconfirmed", None, [DOWN, HELD, AWAY]),
     ],
 )
 def test_each_place_gets_the_ports_that_fit(

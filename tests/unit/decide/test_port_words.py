@@ -40,6 +40,8 @@ SAMPLES: dict[NoteCode, tuple[object, ...]] = {
     "recover-sets-up": ("eth1", "1 address"),
     "recover-gives-back": ("NetworkManager",),
     "held": ("systemd-networkd",),
+    "unconfirmed": ("12:02:00 UTC",),
+    "unguarded": (4242,),
 }
 NOT_SAID = {"eqs-lost", "owner-unknown"}  # their names choose words, and are none
 

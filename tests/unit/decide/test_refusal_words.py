@@ -414,12 +414,19 @@ def test_every_refusal_is_reported_with_its_own_remedy() -> None:
     assert "mv0 (macvlan) in the network namespace blue." in blind[0]
     assert "vlan7" not in blind[0]
     accept, *why_not = (error.hint or "").splitlines()
-    assert accept == "to accept the loss: --allow storage --allow tcp-established"
-    assert [line.partition(":")[0] for line in why_not] == [
-        "upper",
-        "default-route, last-port",
-        "in-reset",
-    ]
+    words = "--allow default-route --allow last-port --allow storage --allow tcp-established"
+    assert accept == (
+        f"to accept the loss: {words} --confirm-within 120, which goes back by itself unless "
+        f"`manactl confirm` comes in time, or with a command to run: {words} -- COMMAND"
+    )
+    assert [line.partition(":")[0] for line in why_not] == ["upper", "in-reset"]
+
+
+def test_a_loss_that_cuts_nobody_off_is_accepted_for_a_claim_that_stays() -> None:
+    error = waivers.refused([of("storage", why.Storage((NFS,)))])
+    assert error.hint == "to accept the loss: --allow storage"
+    wanting = [of("ssh-session", why.SshSessions(()))]
+    assert "--allow ssh-session --confirm-within" in (waivers.refused(wanting).hint or "")
 
 
 def test_a_failure_that_no_waiver_changes_says_what_to_do_once() -> None:

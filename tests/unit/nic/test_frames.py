@@ -38,7 +38,9 @@ def packet(
     body = l4 + payload
     if version == 4:
         l3 = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(body), 0xFFFE, 0x4000, 64, protocol, 0)
-        return MACS + b"\x08\x00" + l3 + bytes((10, 0, 0, 1, 10, 0, 0, 2)) + body
+        l3 += bytes((10, 0, 0, 1, 10, 0, 0, 2))
+        l3 = l3[:10] + struct.pack(">H", 0xFFFF - slow_sum(l3)) + l3[12:]
+        return MACS + b"\x08\x00" + l3 + body
     l3 = struct.pack(">IHBB", 6 << 28, len(body), protocol, 64)
     return MACS + b"\x86\xdd" + l3 + bytes(range(32)) + body
 

@@ -6,39 +6,48 @@ import struct
 
 import pytest
 
+from tests.lab.nic import frames
 from tests.lab.nic.config import MANA_MKEY, Config
 from tests.lab.nic.wire import queues
 from tests.lab.nic.wire.messages import MrKind, Request
 from tests.lab.nic.wire.queues import Event
 from tests.unit.nic.driver import PAGE, Driver, Ring, Vport, started
-from tests.unit.nic.test_frames import packet
+from tests.unit.nic.test_frames import packet, verifies
 
 ONE, TWO, THREE = (bytes.fromhex(f"02155d00000{port}") for port in (1, 2, 3))
 BROADCAST = b"\xff" * 6
 PAYLOAD = b"\x88\xb5" + bytes(range(100))
+CHECKED = queues.RX_IP_GOOD | queues.RX_IP_BAD | queues.RX_TCP_GOOD | queues.RX_TCP_BAD
+CHECKED |= queues.RX_UDP_GOOD | queues.RX_UDP_BAD
 
 
-def oob(vport: Vport, flags: int = 0, *, vlan: int | None = None) -> bytes:
+def oob(vport: Vport, flags: int = 0, *, vlan: int | None = None, at: int = 0) -> bytes:
     form = flags | vport.sq_cq.number << 8
-    second = vport.sq.number >> 10 << 10
+    second = vport.sq.number >> 10 << 10 | at
     if vlan is None:
         return struct.pack("<II", form, second)
     return struct.pack("<IIIIII", form | 1, second, 1 << 3 | vlan << 20, 0, 0, 0)
 
 
 def send(
-    driver: Driver, vport: Vport, frame: bytes, flags: int = 0, *, vlan: int | None = None
+    driver: Driver,
+    vport: Vport,
+    frame: bytes,
+    flags: int = 0,
+    *,
+    vlan: int | None = None,
+    at: int = 0,
 ) -> None:
     """Send in three pieces, as a driver does with fragments."""
-    at = driver.pages(1)
-    driver.poke(at, frame)
+    page = driver.pages(1)
+    driver.poke(page, frame)
     cut = (20, 30)
     sges = [
-        (at, MANA_MKEY, cut[0]),
-        (at + cut[0], MANA_MKEY, cut[1]),
-        (at + sum(cut), MANA_MKEY, len(frame) - sum(cut)),
+        (page, MANA_MKEY, cut[0]),
+        (page + cut[0], MANA_MKEY, cut[1]),
+        (page + sum(cut), MANA_MKEY, len(frame) - sum(cut)),
     ]
-    driver.post(vport.sq, sges, oob(vport, flags, vlan=vlan))
+    driver.post(vport.sq, sges, oob(vport, flags, vlan=vlan, at=at))
     driver.ring(queues.DB_SQ, vport.sq.number | vport.sq.head << 32)
 
 
@@ -54,11 +63,11 @@ class Net:
             self.buffers.append(list(self.driver.buffers))
 
     def send(
-        self, frame: bytes, flags: int = 0, *, port: int = 1, vlan: int | None = None
+        self, frame: bytes, flags: int = 0, *, port: int = 1, vlan: int | None = None, at: int = 0
     ) -> list[int]:
         """Send from a port; the results that its completions carry."""
         vport = self.ports[port - 1]
-        send(self.driver, vport, frame, flags, vlan=vlan)
+        send(self.driver, vport, frame, flags, vlan=vlan, at=at)
         found = self.driver.completions(vport.sq_cq)
         assert all((queue, is_sq) == (vport.sq.number, True) for _, queue, is_sq in found)
         return [data[0] for data, _, _ in found]
@@ -143,24 +152,76 @@ def test_one_interrupt_per_arming() -> None:
 
 @pytest.mark.parametrize("version", [4, 6])
 @pytest.mark.parametrize(
-    ("protocol", "ask", "good"),
+    ("protocol", "ask", "good", "bad"),
     [
-        (6, queues.TX_CHECKSUM_TCP, queues.RX_TCP_GOOD),
-        (17, queues.TX_CHECKSUM_UDP, queues.RX_UDP_GOOD),
+        (6, queues.TX_CHECKSUM_TCP, queues.RX_TCP_GOOD, queues.RX_TCP_BAD),
+        (17, queues.TX_CHECKSUM_UDP, queues.RX_UDP_GOOD, queues.RX_UDP_BAD),
     ],
 )
-def test_checksums_are_finished_and_vouched_for(
-    version: int, protocol: int, ask: int, good: int
+def test_checksums_are_finished_and_told_as_they_are(
+    version: int, protocol: int, ask: int, good: int, bad: int
+) -> None:
+    """An unfinished one is finished where that is asked for; else it goes on, and is called bad."""
+    net = Net()
+    frame = packet(version, protocol, b"a payload", checksum=0x1234)
+    at = (34 if version == 4 else 54) if protocol == 6 else 0
+    assert net.send(frame, ask, at=at) == [OKAY]
+    net.send(frame)
+    (finished, flags), (untouched, wrong) = net.received(2)
+    headers = frames.parse(finished)
+    assert headers is not None
+    assert verifies(finished, headers)
+    assert flags & CHECKED == queues.RX_IP_GOOD | good
+    assert untouched == frame
+    assert wrong & CHECKED == queues.RX_IP_GOOD | bad
+    net.send(finished)
+    ((again, right),) = net.received(2)
+    assert (again, right & CHECKED) == (finished, queues.RX_IP_GOOD | good)
+
+
+def test_checksums_that_are_none_are_told_of_neither_way() -> None:
+    net = Net()
+    spoilt = bytearray(packet(4, 17, b"x" * 30))
+    spoilt[24] ^= 1  # the header's
+    for frame in (packet(4, 17, b"x" * 30), packet(6, 17, b"x" * 30), packet(4, 1, b"x" * 40)):
+        net.send(frame)
+    net.send(bytes(spoilt))
+    net.send(TWO + ONE + PAYLOAD)
+    told = [flags & CHECKED for _, flags in net.received(2)]
+    ip = queues.RX_IP_GOOD
+    assert told == [ip, ip | queues.RX_UDP_BAD, ip, queues.RX_IP_BAD, 0]
+
+
+def test_a_header_checksum_is_finished_as_well() -> None:
+    net = Net()
+    frame = bytearray(packet(4, 17, b"x" * 30))
+    frame[24:26] = bytes(2)
+    net.send(bytes(frame), queues.TX_CHECKSUM_IP | queues.TX_CHECKSUM_UDP)
+    ((_, flags),) = net.received(2)
+    assert flags & CHECKED == queues.RX_IP_GOOD | queues.RX_UDP_GOOD
+
+
+@pytest.mark.parametrize(
+    ("frame", "ask", "at"),
+    [
+        (TWO + ONE + PAYLOAD, queues.TX_CHECKSUM_UDP, 0),
+        (TWO + ONE + b"\x88\xa8\0\5" + PAYLOAD, queues.TX_CHECKSUM_UDP, 0),
+        (packet(4, 17, b"x" * 30), queues.TX_CHECKSUM_TCP, 34),
+        (packet(4, 6, b"x" * 30), queues.TX_CHECKSUM_UDP, 34),
+        (packet(4, 6, b"x" * 30), queues.TX_CHECKSUM_TCP, 33),
+        (packet(4, 6, b"x" * 30), queues.TX_CHECKSUM_TCP | queues.TX_CHECKSUM_UDP, 34),
+        (packet(6, 17, b"x" * 30), queues.TX_CHECKSUM_IP, 0),
+        (packet(4, 17, b"x" * 30)[:20] + b"\x20" + packet(4, 17, b"x" * 30)[21:],
+         queues.TX_CHECKSUM_UDP, 0),
+    ],
+    ids=["no IP", "two tags", "UDP", "TCP", "elsewhere", "both", "IPv6", "fragment"],
+)  # fmt: skip
+def test_a_checksum_that_cannot_be_finished_is_not_passed_on(
+    frame: bytes, ask: int, at: int
 ) -> None:
     net = Net()
-    frame = packet(version, protocol, b"a payload")
-    net.send(frame, ask)
-    net.send(frame)
-    (finished, flags), (untouched, none) = net.received(2)
-    assert flags & (queues.RX_IP_GOOD | good) == queues.RX_IP_GOOD | good
-    assert none & (queues.RX_IP_GOOD | good) == 0
-    assert untouched == frame
-    assert finished != frame
+    assert net.send(frame, ask, at=at) == [queues.TxResult.INVALID_OOB | queues.CLIENT_ETHERNET]
+    assert net.received(2) == []
 
 
 def test_tags_travel_beside_the_frame() -> None:
@@ -341,3 +402,27 @@ def test_rss_spreads_by_the_table() -> None:
             assert hashed % 64 % 2 == index
             total += 1
     assert total == 8
+
+
+def test_a_course_through_a_driver_that_forwards() -> None:
+    """Into port 1's rings, out of port 2, and to port 3, each frame as it was."""
+    net = Net(ports=3)
+    count, window = 8, 4
+    net.driver.nic.start_course(1, 2, THREE, count, 3, rewritten=False, window=window)
+    passed = []
+    for _ in range(count):
+        for frame, _ in net.received(1):
+            passed.append(frame)
+            assert net.send(frame, port=2) == [OKAY]
+    assert [frame for frame, _ in net.received(3)] == passed
+    (course,) = net.driver.nic.courses()
+    assert (course["seen"], course["done"], len(passed)) == (count, True, count)
+    assert [course[name] for name in ("altered", "strange", "reordered")] == [0, 0, 0]
+    assert net.driver.rules == []
+
+
+def test_a_course_ends_with_the_driver() -> None:
+    net = Net(ports=3)
+    net.driver.nic.start_course(1, 2, THREE, 9, 3, rewritten=False, window=4)
+    net.driver.nic.reset("test")
+    assert net.driver.nic.courses() == []

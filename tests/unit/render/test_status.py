@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -101,6 +101,18 @@ def test_claims_and_drift_are_shown(tmp_path: Path) -> None:
     assert "claim    claim since 2026-11-22T12:00:00Z by operator, proven free then" in shown(
         report, verbose=True
     )
+
+
+def test_the_time_that_is_left_to_confirm_a_claim_is_shown(tmp_path: Path) -> None:
+    report = Machine(tmp_path, "7-idle").look()
+
+    def at(seconds: float | None) -> str:
+        by = None if seconds is None else report.time + timedelta(seconds=seconds)
+        claim = ClaimInfo(report.time, {"uid": 0}, "claim", by, True, None)
+        return shown(report._replace(ports=(report.ports[1]._replace(claim=claim),)))
+
+    assert at(95.2).splitlines()[-1] == "eth1: 95 s are left to confirm its claim"
+    assert "left to confirm" not in at(-3) + at(None)
 
 
 def test_no_port_is_said(tmp_path: Path) -> None:

@@ -96,6 +96,7 @@ TX_CHECKSUM_IP: Final = 1 << 4
 TX_CHECKSUM_TCP: Final = 1 << 5
 TX_CHECKSUM_UDP: Final = 1 << 6
 TX_SUPPRESS_CQE: Final = 1 << 7
+TX_TRANSPORT_AT: Final = 0x3FF  # of the second short dword: where TCP's header is
 TX_INSERT_VLAN: Final = 1 << 3  # of the first long dword
 TX_VLAN_SHIFT: Final = 20  # in the same dword; its priority bits, below, are not carried on
 
@@ -120,8 +121,11 @@ RX_DATA: Final = struct.Struct("<IIHHII36xI")  # kind, flags, length, 0, 0, hash
 RX_VLAN_PRESENT: Final = 1 << 12
 RX_HASH_SHIFT: Final = 16
 RX_IP_GOOD: Final = 1 << 25
+RX_IP_BAD: Final = 1 << 26
 RX_TCP_GOOD: Final = 1 << 27
+RX_TCP_BAD: Final = 1 << 28
 RX_UDP_GOOD: Final = 1 << 29
+RX_UDP_BAD: Final = 1 << 30
 
 
 class HashType(enum.IntFlag):

@@ -1,0 +1,165 @@
+"""Confirming a claim that would go back by itself: a record in its journal, and no more.
+
+It is written under the locks that going back needs as well (release.py), so that a claim is either
+confirmed or goes back, whichever began first. The guardian sees the record, and ends. Once the time
+is over a claim may still be confirmed, as long as nothing of it has gone back yet: it waits for a
+holder then, or for another manactl.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from manactl.act.choose import choose, open_claims
+from manactl.act.guardian import EXPIRED
+from manactl.act.host import Host
+from manactl.act.signals import SignalGate
+from manactl.errors import NotRestored, RolledBack, UsageError
+from manactl.journal import file as journal
+from manactl.journal import history, lock, state_dir
+from manactl.journal.file import Content, Journal
+from manactl.model.claim import ClaimSummary
+from manactl.model.port import Evidence, PortId
+
+_PATIENCE = 10.0  # s for a lock: another claim of the function, or what takes this one back
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmRequest:
+    """`words` name ports; the whole claim of each is meant."""
+
+    state_dir: Path
+    words: Sequence[str] = ()
+
+
+class Confirmed(enum.StrEnum):
+    """What came of one port."""
+
+    CONFIRMED = "confirmed"
+    NOT_NEEDED = "not-needed"  # it is claimed, and stays so without
+    NOT_CLAIMED = "not-claimed"
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmedPort:
+    port: PortId
+    netdev: str
+    outcome: Confirmed
+
+
+def confirm(request: ConfirmRequest, host: Host, signals: SignalGate) -> list[ConfirmedPort]:
+    """Confirm the claims that are meant: those of the words, without words the only one that
+    waits. None when nothing waits.
+
+    RolledBack when it went back before it could be confirmed, NotRestored when it has begun to, and
+    was interrupted; Busy when another manactl is at work on it for long.
+    """
+    with host.audit("confirm", request.words) as audit, signals.as_interrupted():
+        claims, unreadable = open_claims(request.state_dir, host)
+        found: list[ConfirmedPort] = []
+        if request.words:
+            chosen = choose(claims, host, request.words, everything=False)
+            mine = list(chosen.claims)
+            for port in chosen.unclaimed:
+                _refuse_expired(request, host, [port.id])
+                found.append(ConfirmedPort(port.id, port.label, Confirmed.NOT_CLAIMED))
+        else:
+            mine = _waiting(claims, host)
+        if not mine and unreadable:
+            raise unreadable[0].error
+        if not mine:
+            audit.quiet = True
+            if not request.words:
+                _refuse_expired(request, host, None)
+            return found
+        audit.fields["ports"] = [str(claim.port) for claim in mine]
+        for path in dict.fromkeys(claim.path for claim in mine):
+            ports = [claim for claim in claims if claim.path == path]
+            with lock.functions(
+                request.state_dir, {claim.port.pci for claim in ports}, wait=_PATIENCE
+            ):
+                found += _confirm(request, host, signals, ports)
+        return found
+
+
+def _waiting(claims: Sequence[ClaimSummary], host: Host) -> list[ClaimSummary]:
+    """The ports of the only claim that waits; UsageError when there are several."""
+    found = [claim for claim in claims if claim.claim.confirm_by is not None]
+    if len({claim.path for claim in found}) > 1:
+        names = {row.id.key: row.label for row in host.look().ports}
+        listed = ", ".join(names.get(claim.port.key, str(claim.port)) for claim in found)
+        raise UsageError(
+            f"several claims wait to be confirmed: {listed}", hint="name the ports to confirm"
+        )
+    return found
+
+
+def _confirm(
+    request: ConfirmRequest, host: Host, signals: SignalGate, claims: Sequence[ClaimSummary]
+) -> list[ConfirmedPort]:
+    """Confirm the claim of one journal, under its locks."""
+    path = claims[0].path
+    with contextlib.ExitStack() as stack:
+        try:
+            log = stack.enter_context(Journal.open(path))
+        except FileNotFoundError:
+            return _ended(request, host, claims)
+        content = log.content
+        if content.boot_id != host.boot_id() or content.phase == "closed" or not content.ports:
+            return _ended(request, host, claims)
+        if content.phase == "interrupted":
+            raise _interrupted(content, claims)
+        claims = [claim for claim in claims if claim.port in content.ports]
+        if content.waiting is None:
+            return [_outcome(claim, Confirmed.NOT_NEEDED) for claim in claims]
+        signals.ignore()
+        try:
+            log.append("confirmed", by=host.who())
+        except OSError as error:
+            raise state_dir.unusable(path, error) from error
+        return [_outcome(claim, Confirmed.CONFIRMED) for claim in claims]
+
+
+def _ended(
+    request: ConfirmRequest, host: Host, claims: Sequence[ClaimSummary]
+) -> list[ConfirmedPort]:
+    """It has ended since it was looked up, or with the boot that it was made in."""
+    _refuse_expired(request, host, [claim.port for claim in claims])
+    return [_outcome(claim, Confirmed.NOT_CLAIMED) for claim in claims]
+
+
+def _interrupted(content: Content, claims: Sequence[ClaimSummary]) -> NotRestored:
+    """It has begun to go back, or is half made, and nobody is at work on it any more."""
+    names = ", ".join(claim.names[0] for claim in claims)
+    return NotRestored(
+        f"{names} cannot be confirmed: the claim was interrupted, or has begun to go back; nothing "
+        "was changed",
+        hint="see `manactl status`; `manactl recover` puts it back",
+        evidence=[Evidence("journal", str(content.path), content.phase)],
+        code="interrupted-claim",
+    )
+
+
+def _refuse_expired(request: ConfirmRequest, host: Host, ports: Sequence[PortId] | None) -> None:
+    """RolledBack when the last claim of one of the ports, or the last of all, was not confirmed in
+    time."""
+    past = [one for one in history.read(request.state_dir).claims if one.boot_id == host.boot_id()]
+    keys = [one.port.key for one in past[:1]] if ports is None else [port.key for port in ports]
+    for key in keys:
+        last = next((one for one in past if one.port.key == key), None)
+        if last is not None and last.why == EXPIRED and last.until is not None:
+            raise RolledBack(
+                f"{last.netdev} was not confirmed in time: it went back at "
+                f"{last.until:%H:%M:%S} UTC, and all on it is restored",
+                hint="claim it again, with more time: --confirm-within SECONDS",
+                evidence=[Evidence("journal", "released", journal.stamp(last.until))],
+                code="expired",
+            )
+
+
+def _outcome(claim: ClaimSummary, outcome: Confirmed) -> ConfirmedPort:
+    return ConfirmedPort(claim.port, claim.names[0], outcome)

@@ -1,0 +1,53 @@
+"""A scope of systemd for this process alone, outside of the session and the service it came from.
+
+A login manager that ends all processes of a session (KillUserProcesses=), or the end of a service,
+goes by the control group. A scope adopts a process that runs already: StartTransientUnit of
+org.freedesktop.systemd1.Manager. Where that cannot be had, the process stays where it is.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+from manactl.look.bus import Bus, Interface
+from manactl.look.text_files import text
+
+_RUNS = "/run/systemd/system"  # sd_booted(3)
+_FIRST_PIDS = "pid:[4026531836]"  # PROC_PID_INIT_INO in include/linux/proc_ns.h
+_MANAGER = Interface(
+    "org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager"
+)
+_MOVED = 2.0  # s in which systemd has moved the process, after it has answered
+_AGAIN = 0.01  # s
+
+
+def enter(name: str, about: str, bus: Bus | None = None, *, root: str = "") -> bool:
+    """Move this process to a scope of that name; whether it is there.
+
+    Not from within a container: systemd would take the pid for another process.
+    """
+    try:
+        if (
+            not os.path.isdir(root + _RUNS)
+            or os.readlink(f"{root}/proc/self/ns/pid") != _FIRST_PIDS
+        ):
+            return False
+        (bus or Bus()).call(
+            _MANAGER, "StartTransientUnit", "ssa(sv)a(sa(sv))", name, "fail", "3",
+            "PIDs", "au", "1", str(os.getpid()), "Description", "s", about,
+            "CollectMode", "s", "inactive-or-failed", "0",
+        )  # fmt: skip
+    except OSError:
+        return False
+    return _until(lambda: f"/{name}" in (text(f"{root}/proc/self/cgroup") or ""))
+
+
+def _until(done: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + _MOVED
+    while not done():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_AGAIN)
+    return True

@@ -1,0 +1,25 @@
+"""`manactl confirm`."""
+
+from __future__ import annotations
+
+import click
+
+from manactl.cli.app import App
+from manactl.cli.params import UNCONFIRMED
+
+
+@click.command(short_help="Keep a claim that would go back by itself.")
+@click.argument("words", nargs=-1, metavar="[PORT]...", type=UNCONFIRMED)
+@click.pass_obj
+def confirm(app: App, words: tuple[str, ...]) -> None:
+    """Keep the claim of each PORT, made with --confirm-within: it does not go back by itself.
+
+    Without PORT: the only claim that waits to be confirmed.
+    """
+    from manactl.act import confirm as confirming  # noqa: PLC0415 - not for --help
+    from manactl.act.signals import SignalGate  # noqa: PLC0415
+    from manactl.render import outcome  # noqa: PLC0415
+
+    request = confirming.ConfirmRequest(app.state_dir, words)
+    with SignalGate(app.warn, lasting=True) as signals:
+        app.wrapped(*outcome.confirm_lines(confirming.confirm(request, app.host, signals)))

@@ -1,0 +1,82 @@
+"""A claim that goes back by itself unless it is confirmed, as its journal has it. Cheap: `status`
+asks.
+
+Only CLOCK_BOOTTIME counts: it goes on while the machine is suspended, and nobody can set it. The
+time of day in the journal is for people, and right as long as nobody has set the clock.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+from manactl.look.text_files import text
+from manactl.model.port import Note
+
+_SAME = 1.0  # s of difference to the clock that are nobody's doing
+
+
+class Waiting(NamedTuple):
+    """What it waits for: a confirmation before `deadline`, in seconds of CLOCK_BOOTTIME.
+
+    `noted` is that moment as the clock showed it when the claim began. `guardian` is the pid of who
+    takes the claim back, `started` when that began, in clock ticks since boot; None: not noted.
+    """
+
+    deadline: float
+    noted: datetime
+    guardian: int
+    started: int | None
+
+    @property
+    def left(self) -> float:
+        """Seconds until it goes back; below zero when that is due."""
+        return self.deadline - time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    @property
+    def confirm_by(self) -> datetime:
+        """When it goes back, by the clock as it is set now."""
+        by_clock = datetime.now(UTC) + timedelta(seconds=self.left)
+        off = abs((by_clock - self.noted).total_seconds())
+        return self.noted if off < _SAME else by_clock
+
+    def guarded(self, proc: str = "/proc") -> bool:
+        """Whether its guardian lives."""
+        stat = (text(f"{proc}/{self.guardian}/stat") or "").rpartition(")")[2].split()
+        if len(stat) < 20 or stat[0] in ("Z", "X"):
+            return False
+        return self.started is None or int(stat[19]) == self.started
+
+    def note(self, proc: str = "/proc") -> Note:
+        """What the operator should know of it."""
+        if not self.guarded(proc):
+            return Note("unguarded", (self.guardian,))
+        if self.left <= 0:
+            return Note("overdue")
+        # The moment and not what is left: a note that is new each second is no news.
+        return Note("unconfirmed", (f"{self.confirm_by:%H:%M:%S} UTC",))
+
+
+def started(pid: int, proc: str = "/proc") -> int | None:
+    """When a process was started, in clock ticks since boot: with its pid it is that process. None
+    when it cannot be read."""
+    stat = (text(f"{proc}/{pid}/stat") or "").rpartition(")")[2].split()
+    return int(stat[19]) if len(stat) > 19 else None
+
+
+def of(records: Iterable[Mapping[str, Any]]) -> Waiting | None:
+    """What a claim with these records waits for; None when it stays, or ends with a command."""
+    found: Waiting | None = None
+    for record in records:
+        if record["event"] == "armed" and record.get("deadline") is not None:
+            found = Waiting(
+                float(record["deadline"]),
+                datetime.fromisoformat(record["confirm_by"]),
+                int(record["guardian"]),
+                record.get("started"),
+            )
+        elif record["event"] == "confirmed":
+            found = None
+    return found

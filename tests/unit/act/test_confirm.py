@@ -1,0 +1,252 @@
+"""Confirming claims, over a machine in memory and journals on a disk."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from manactl.act import confirm as confirming
+from manactl.act.confirm import ConfirmedPort, ConfirmRequest
+from manactl.act.guardian import EXPIRED
+from manactl.act.signals import SignalGate
+from manactl.errors import Busy, NotRestored, Refused, RolledBack, UsageError
+from manactl.journal import file as journal
+from manactl.journal import history, lock
+from manactl.journal.file import Journal
+from tests.unit.act.test_guardian import Told
+from tests.unit.host import (
+    OTHER_FUNCTION,
+    FakeHost,
+    Fate,
+    Killed,
+    claim,
+    furnish,
+    furnished,
+    release,
+    two_ports,
+)
+from tests.unit.kernel import Kernel, Nic
+
+
+def confirm(state_dir: Path, host: FakeHost, *words: str) -> list[ConfirmedPort]:
+    with host.alive(), SignalGate() as signals:
+        return confirming.confirm(ConfirmRequest(state_dir, words), host, signals)
+
+
+def claimed(state_dir: Path, kernel: Kernel, *words: str, within: float | None = 60) -> Path:
+    guard = Told(pid=os.getpid())
+    path = claim(
+        state_dir, FakeHost(kernel), *words, guard=guard if within else None, confirm_within=within
+    ).journal
+    assert path is not None
+    return path
+
+
+def outcomes(found: list[ConfirmedPort]) -> list[tuple[str, str]]:
+    return [(one.netdev, str(one.outcome)) for one in found]
+
+
+def two_functions() -> Kernel:
+    kernel = Kernel(Nic(), dataclasses.replace(OTHER_FUNCTION, holders=[]))
+    for nic in kernel.nics:
+        furnish(kernel, nic)
+    return kernel
+
+
+def test_the_only_claim_that_waits_is_confirmed_and_stays(tmp_path: Path) -> None:
+    kernel = furnished()
+    path = claimed(tmp_path, kernel)
+    kernel.links.clear()
+    host = FakeHost(kernel)
+    assert outcomes(confirm(tmp_path, host)) == [("eth1", "confirmed")]
+    assert kernel.links == []
+    content = journal.read(path)
+    assert content.records[-1]["event"] == "confirmed"
+    assert content.records[-1]["by"] == {"uid": 0, "sudo_user": "operator", "loginuid": 1000}
+    assert (content.waiting, content.phase) == (None, "claimed")
+    assert host.audits[-1].fields["ports"] == ["7870:00:00.0:1"]
+    assert not host.audits[-1].quiet
+    # Once more it has nothing to do, named or not.
+    assert outcomes(confirm(tmp_path, FakeHost(kernel), "eth1")) == [("eth1", "not-needed")]
+    assert confirm(tmp_path, FakeHost(kernel)) == []
+    assert journal.read(path).records == content.records
+
+
+def test_a_port_of_a_claim_stands_for_all_of_it(tmp_path: Path) -> None:
+    kernel = two_ports()
+    claimed(tmp_path, kernel, "eth1", "eth2")
+    found = outcomes(confirm(tmp_path, FakeHost(kernel), "eth2"))
+    assert found == [("eth1", "confirmed"), ("eth2", "confirmed")]
+    release(tmp_path, FakeHost(kernel), "eth1", "eth2")
+    assert kernel.nics[0].up
+    assert kernel.nics[1].up
+
+
+def test_what_was_released_of_it_is_not_named(tmp_path: Path) -> None:
+    kernel = two_ports()
+    claimed(tmp_path, kernel, "eth1", "eth2")
+    release(tmp_path, FakeHost(kernel), "eth1")
+    assert outcomes(confirm(tmp_path, FakeHost(kernel))) == [("eth2", "confirmed")]
+
+
+def test_of_several_that_wait_some_are_to_be_named(tmp_path: Path) -> None:
+    kernel = two_functions()
+    paths = [claimed(tmp_path, kernel, "eth1"), claimed(tmp_path, kernel, "eth5")]
+    with pytest.raises(UsageError, match="several claims wait to be confirmed: eth1, eth5"):
+        confirm(tmp_path, FakeHost(kernel))
+    found = outcomes(confirm(tmp_path, FakeHost(kernel), "eth1", "eth5"))
+    assert found == [("eth1", "confirmed"), ("eth5", "confirmed")]
+    assert [journal.read(path).waiting for path in paths] == [None, None]
+
+
+def test_a_claim_that_needs_none_is_none_of_several(tmp_path: Path) -> None:
+    kernel = two_functions()
+    claimed(tmp_path, kernel, "eth5", within=None)
+    claimed(tmp_path, kernel, "eth1")
+    assert outcomes(confirm(tmp_path, FakeHost(kernel))) == [("eth1", "confirmed")]
+
+
+def test_nothing_that_waits_is_no_failure(tmp_path: Path) -> None:
+    kernel = furnished()
+    host = FakeHost(kernel)
+    assert confirm(tmp_path, host) == []
+    assert host.audits[-1].quiet
+    assert outcomes(confirm(tmp_path, host, "eth1")) == [("eth1", "not-claimed")]
+    claimed(tmp_path, kernel)
+    release(tmp_path, FakeHost(kernel))
+    assert confirm(tmp_path, FakeHost(kernel)) == []  # somebody has ended it, and knows
+
+
+@pytest.mark.parametrize("words", [(), ("eth1",)])
+def test_after_it_went_back_that_is_told(tmp_path: Path, words: tuple[str, ...]) -> None:
+    kernel = furnished()
+    path = claimed(tmp_path, kernel)
+    release(tmp_path, FakeHost(kernel), only=path, why=EXPIRED, unconfirmed=True)
+    assert kernel.nics[0].up
+    with pytest.raises(RolledBack, match="eth1 was not confirmed in time: it went back") as caught:
+        confirm(tmp_path, FakeHost(kernel), *words)
+    assert (caught.value.exit_code, caught.value.code) == (4, "expired")
+    assert confirm(tmp_path, FakeHost(kernel, boot="boot-2")) == []  # long ago
+    claimed(tmp_path, kernel)
+    assert outcomes(confirm(tmp_path, FakeHost(kernel), *words)) == [("eth1", "confirmed")]
+
+
+def test_it_goes_back_while_the_lock_is_waited_for(tmp_path: Path) -> None:
+    kernel = furnished()
+    path = claimed(tmp_path, kernel)
+    host = FakeHost(kernel)
+    locked = lock.functions
+
+    def after(*words: object, **more: object) -> object:
+        lock.functions = locked
+        release(tmp_path, FakeHost(kernel), only=path, why=EXPIRED, unconfirmed=True)
+        return locked(*words, **more)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(confirming.lock, "functions", after)
+        with pytest.raises(RolledBack, match="went back"):
+            confirm(tmp_path, host)
+
+
+def test_what_is_confirmed_does_not_go_back(tmp_path: Path) -> None:
+    """The guardian was about to: it asks for the same lock, and looks again when it has it."""
+    kernel = furnished()
+    path = claimed(tmp_path, kernel)
+    host = FakeHost(kernel)
+    host.at_look[1] = lambda: None
+    confirm(tmp_path, FakeHost(kernel))
+    found = release(tmp_path, host, only=path, why=EXPIRED, unconfirmed=True)
+    assert found.ports == []
+    assert not kernel.nics[0].up
+    assert path.exists()
+
+
+def test_what_has_begun_to_go_back_cannot_be_kept(tmp_path: Path) -> None:
+    kernel = furnished()
+    path = claimed(tmp_path, kernel)
+    dying = FakeHost(kernel, Fate(dies_at=3))
+    with pytest.raises(Killed):
+        release(tmp_path, dying, only=path, why=EXPIRED, unconfirmed=True)
+    assert journal.read(path).phase == "interrupted"
+    with pytest.raises(NotRestored, match="eth1 cannot be confirmed") as caught:
+        confirm(tmp_path, FakeHost(kernel))
+    assert caught.value.code == "interrupted-claim"
+    assert "manactl recover" in (caught.value.hint or "")
+    release(tmp_path, FakeHost(kernel), recover=True)
+    assert kernel.nics[0].up
+
+
+def test_another_manactl_that_is_at_work_for_long_is_busy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = furnished()
+    path = claimed(tmp_path, kernel)
+    monkeypatch.setattr(confirming, "_PATIENCE", 0.05)
+    with lock.functions(tmp_path, ["7870:00:00.0"]), pytest.raises(Busy) as caught:
+        confirm(tmp_path, FakeHost(kernel))
+    assert caught.value.code == "locked"
+    assert journal.read(path).waiting is not None
+
+
+def test_another_that_ends_soon_is_waited_for(tmp_path: Path) -> None:
+    kernel = furnished()
+    claimed(tmp_path, kernel)
+    ours = lock.functions(tmp_path, ["7870:00:00.0"])
+    ours.__enter__()
+    later = threading.Timer(0.1, ours.__exit__, (None, None, None))
+    later.start()
+    try:
+        assert outcomes(confirm(tmp_path, FakeHost(kernel))) == [("eth1", "confirmed")]
+    finally:
+        later.join()
+
+
+def test_a_disk_that_is_full_confirms_nothing(tmp_path: Path) -> None:
+    kernel = furnished()
+    path = claimed(tmp_path, kernel)
+    with pytest.raises(Refused, match="nothing was touched"):
+        confirm(tmp_path, FakeHost(kernel, Fate(fails_at=1)))
+    assert journal.read(path).waiting is not None
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_killed_at_its_record_it_is_confirmed_or_not(tmp_path: Path, half: bool) -> None:
+    kernel = furnished()
+    path = claimed(tmp_path, kernel)
+    with pytest.raises(Killed):
+        confirm(tmp_path, FakeHost(kernel, Fate(dies_at=1, half=half)))
+    assert journal.read(path).phase == "claimed"
+    confirm(tmp_path, FakeHost(kernel), "eth1")
+    assert journal.read(path).waiting is None
+
+
+def test_a_journal_that_cannot_be_read_is_its_error(tmp_path: Path) -> None:
+    kernel = furnished()
+    path = claimed(tmp_path, kernel)
+    data = path.read_bytes()
+    path.write_bytes(data[:-20] + b"x" + data[-19:])
+    with pytest.raises(NotRestored, match="corrupt"):
+        confirm(tmp_path, FakeHost(kernel))
+
+
+def test_who_confirmed_it_is_on_record(tmp_path: Path) -> None:
+    kernel = furnished()
+    claimed(tmp_path, kernel)
+    confirm(tmp_path, FakeHost(kernel))
+    release(tmp_path, FakeHost(kernel))
+    (past,) = history.read(tmp_path).claims
+    assert past.confirmed_by == {"uid": 0, "sudo_user": "operator", "loginuid": 1000}
+    assert past.why is None
+
+
+def test_a_claim_of_an_earlier_boot_needs_none(tmp_path: Path) -> None:
+    kernel = furnished()
+    path = claimed(tmp_path, kernel)
+    found = confirm(tmp_path, FakeHost(kernel, boot="boot-2"), "eth1")
+    assert outcomes(found) == [("eth1", "not-claimed")]
+    with Journal.open(path) as log:
+        assert log.content.records[-1]["event"] == "claimed"
