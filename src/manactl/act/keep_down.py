@@ -10,6 +10,8 @@ writes `releasing` until all is up again (journal/lock.py). Here the second lock
 look at the journal, the look at the netdev, and the request that sets it down. So either the
 release comes first, and the journal says so, or it waits until the request is done, and then sets
 the netdev up itself. Where the lock is taken nothing is done; it is looked at again later.
+
+What was announced is set down first, and why it came up is found out after that.
 """
 
 from __future__ import annotations
@@ -42,9 +44,8 @@ class Netdevs(Protocol):
 
     def monotonic(self) -> float: ...
     def netdev(self, port: PortId) -> NetdevNow | None: ...
-    def set_admin(self, port: PortId, up: bool) -> None: ...
     def synthetic(self, uuid: str) -> NetdevNow | None: ...
-    def set_synthetic(self, uuid: str, up: bool) -> None: ...
+    def set_up(self, ifindex: int, up: bool) -> None: ...
 
 
 class Journals:
@@ -134,7 +135,14 @@ class Keeper:
     def look(self) -> None:
         """Look at all of it: nothing may have been announced, or that was lost."""
         for target in self.targets:
-            self._check(target)
+            now = self._now(target)
+            if now is None:
+                continue
+            if now.up:
+                self._check(target)
+            else:
+                self._indexes[target] = now.ifindex
+                self._ahead.discard(target)
         self._forget()
 
     def opened(self, openers: Iterable[Opener]) -> None:
@@ -142,9 +150,8 @@ class Keeper:
         self._openers += openers
         del self._openers[:-_REMEMBERED]
 
-    def changed(self, changes: Sequence[LinkChange]) -> None:
-        """Obey the kernel's announcements."""
-        received = self._system.monotonic()
+    def changed(self, changes: Sequence[LinkChange], received: float) -> None:
+        """Obey the kernel's announcements; `received`: when the first was there to be read."""
         went_up = frozenset(change.ifindex for change in changes if change.went_up)
         for target in self.targets:
             if any(change.up and self._may_be(change, target) for change in changes):
@@ -195,38 +202,37 @@ class Keeper:
         netdevs of which that was announced."""
         since = self._system.monotonic() if since is None else since
         self._later.pop(target, None)
-        now = self._now(target)
-        if now is None:
-            return
-        announced = now.ifindex in went_up
-        known = self._indexes.get(target)
-        self._indexes[target] = now.ifindex
-        if not now.up and (not announced or target in self._ahead):
-            self._ahead.discard(target)  # set down before its announcement was read: told already
-            return
-        cause = opened.cause(
-            self._openers,
-            announced=announced,
-            made_anew=known not in (None, now.ifindex),
-            above_up=self._above_up(target),
-        )
         with self._moment(target.port.pci) as free:
             if not free:
                 self._later[target] = (went_up, since)
                 return
             if target not in self._wanted():
                 return
+            now = self._now(target)
+            if now is None:
+                return
             asked = self._system.monotonic()
-            outcome, error = self._set_down(target)
-        if outcome is Outcome.ALREADY and not announced:
+            outcome, error = self._set_down(now)
+        done = self._system.monotonic()
+        announced = now.ifindex in went_up
+        known = self._indexes.get(target)
+        self._indexes[target] = now.ifindex
+        if outcome is Outcome.ALREADY and (not announced or target in self._ahead):
+            self._ahead.discard(target)  # set down before its announcement was read: told already
             return
         if outcome is Outcome.FAILED:
             self._later[target] = (went_up, since)
         if outcome is Outcome.SET_DOWN and not announced:
             self._ahead.add(target)
+        cause = opened.cause(
+            self._openers,
+            announced=announced,
+            made_anew=known not in (None, now.ifindex),
+            above_up=self._above_up(target),
+        )
         took = {}
         if outcome is Outcome.SET_DOWN:
-            took = {"ms": _ms(self._system.monotonic() - since), "asked_ms": _ms(asked - since)}
+            took = {"ms": _ms(done - since), "asked_ms": _ms(asked - since)}
         self._tell(
             Attempt(
                 self._clock(), target, now.name, outcome, cause, _once(self._openers), error=error,
@@ -239,15 +245,12 @@ class Keeper:
         above = None if target.above is None else self._system.synthetic(target.above)
         return None if above is None else above.up
 
-    def _set_down(self, target: Target) -> tuple[Outcome, str | None]:
-        now = self._now(target)
-        if now is None or not now.up:
+    def _set_down(self, now: NetdevNow) -> tuple[Outcome, str | None]:
+        """It was looked up a moment ago, as each step looks its netdev up."""
+        if not now.up:
             return Outcome.ALREADY, None
         try:
-            if target.vmbus is not None:
-                self._system.set_synthetic(target.vmbus, False)
-            else:
-                self._system.set_admin(target.port, False)
+            self._system.set_up(now.ifindex, False)
         except OSError as error:
             return Outcome.FAILED, error.strerror or str(error)
         return Outcome.SET_DOWN, None

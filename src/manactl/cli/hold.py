@@ -75,16 +75,21 @@ def hold(app: App, words: tuple[str, ...], as_json: bool) -> None:
         loop.on(signalled, lambda: loop.signalled(signalled))
         for fd in opens.descriptors:
             loop.on(fd, lambda: keeper.opened(opens.read()))
-        loop.on(changes.fd, lambda: announced(keeper, changes, opens))
+        loop.on(changes.fd, lambda: announced(keeper, changes, opens, host.monotonic))
         loop.on(files.fd, lambda: loop.written(files, app.state_dir / "claims"))
         loop.run(journals)
 
 
-def announced(keeper: Keeper, changes: LinkChanges, opens: NetdevOpens) -> None:
+def announced(
+    keeper: Keeper, changes: LinkChanges, opens: NetdevOpens, clock: Callable[[], float]
+) -> None:
     """Obey what the kernel has announced; where something of that was lost, look at everything."""
+    received = clock()
     found = changes.read()
-    keeper.opened(opens.read())  # each was there before its announcement
-    keeper.changed(found)
+    # Who it was is known already, but where all came at once; then it has to be asked before the
+    # process has ended, which it does as soon as the kernel has answered it.
+    keeper.opened(opens.read())
+    keeper.changed(found, received)
     if changes.lost:
         changes.lost = False
         keeper.look()

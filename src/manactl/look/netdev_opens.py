@@ -28,6 +28,7 @@ from manactl.look.text_files import number, text
 from manactl.model.hold import Opener
 
 FUNCTIONS = ("mana_open", "netvsc_open")
+MOST = 4  # processes that are looked at in one go
 _PMU = "/sys/bus/event_source/devices/kprobe/type"
 _SYSCALL = {"x86_64": 298, "aarch64": 241}  # perf_event_open
 # include/uapi/linux/perf_event.h
@@ -91,17 +92,20 @@ class NetdevOpens:
         return tuple(self._rings)
 
     def read(self) -> list[Opener]:
-        """Who has begun to open a netdev since the last time, as far as /proc still knows it."""
+        """Who has begun to open a netdev since the last time, as far as /proc still knows it: the
+        last of many, since others wait for this."""
         samples = sorted(
             (one for ring in self._rings.values() for one in ring.read()), key=lambda one: one.at
         )
+        each = {sample.pid: sample for sample in samples}
+        last = sorted(each.values(), key=lambda one: one.at)[-MOST:]
         return [
             Opener(
                 procfs.describe(self._proc, sample.pid, None),
                 is_kernel(sample.pid, self._proc),
                 sample.at,
             )
-            for sample in samples
+            for sample in last
         ]
 
     def _open(self, functions: Sequence[str], pmu: str) -> None:

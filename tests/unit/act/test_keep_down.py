@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,7 +73,8 @@ class Scene:
                     one.pci if isinstance(one, Nic) else one.uuid,
                 )
                 for one in ones
-            ]
+            ],
+            self.system.monotonic(),
         )  # fmt: skip
 
     def stories(self) -> list[tuple[str, str, str]]:
@@ -101,6 +103,25 @@ def test_what_somebody_sets_up_is_set_down_and_told(scene: Scene) -> None:
     assert told.ms is not None
     assert told.asked_ms is not None
     assert told.ms >= told.asked_ms
+
+
+def test_the_request_comes_after_one_look_and_before_any_question(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bound is in milliseconds on a slow machine: nothing else may come before."""
+    (nic,) = scene.kernel.nics
+    asked: list[str] = []
+    for name in ("netdev", "synthetic", "set_up"):
+        method = getattr(scene.system, name)
+
+        def noted(*words: object, _name: str = name, _method: Any = method) -> object:
+            asked.append(_name)
+            return _method(*words)
+
+        monkeypatch.setattr(scene.system, name, noted)
+    scene.up(nic, IP)
+    scene.announce(nic)
+    assert asked == ["netdev", "set_up"]
 
 
 def test_each_attempt_has_its_own_openers(scene: Scene) -> None:
@@ -262,7 +283,7 @@ def test_what_cannot_be_set_down_is_tried_again(
 
     scene.up(nic, IP)
     with monkeypatch.context() as patch:
-        patch.setattr(scene.system, "set_admin", refuses)
+        patch.setattr(scene.system, "set_up", refuses)
         scene.announce(nic)
         scene.keeper.again()
     assert [one.error for one in scene.told] == ["Device or resource busy"] * 2

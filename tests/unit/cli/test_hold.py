@@ -48,13 +48,13 @@ class Ends(FakeHost):
         system = super().system(pause)
         if not self.holding:
             return system
-        set_admin = system.set_admin
+        set_up = system.set_up
 
-        def setting(port: PortId, up: bool) -> None:
-            set_admin(port, up)
+        def setting(ifindex: int, up: bool) -> None:
+            set_up(ifindex, up)
             os.kill(os.getpid(), self.number)
 
-        system.set_admin = setting  # type: ignore[method-assign]
+        system.set_up = setting  # type: ignore[method-assign]
         if self.at_once:
             os.kill(os.getpid(), self.number)
         return system

@@ -98,3 +98,13 @@ def test_a_thread_of_the_kernel(stat: str, expected: bool, tmp_path: Path) -> No
     assert is_kernel(154, str(tmp_path)) is expected
     assert not is_kernel(155, str(tmp_path)), "it has ended"
     assert not is_kernel(os.getpid())
+
+
+def test_of_many_the_last_are_looked_at_each_once(tmp_path: Path) -> None:
+    kernel = Kernel()
+    opens = NetdevOpens(proc=str(tmp_path), pmu=str(tmp_path / "none"))
+    opens._rings[-1] = Ring(kernel.area)
+    for at, pid in enumerate((1, 2, 3, 4, 5, 6, 1)):
+        kernel.sample(pid, at * 1_000_000_000)
+    assert [one.process.pid for one in opens.read()] == [4, 5, 6, 1]
+    opens.close()
