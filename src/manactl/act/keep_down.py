@@ -115,6 +115,7 @@ class Keeper:
         self._journals, self._system, self._tell = journals, system, tell
         self._moment, self._only, self._clock = moment, only, clock
         self._openers: list[Opener] = []
+        self._before: list[Opener] = []  # of the announcements just obeyed
         self._indexes: dict[Target, int] = {}
         # Not done yet, since a manactl was at work there: what was announced, and when.
         self._later: dict[Target, tuple[frozenset[int], float]] = {}
@@ -149,10 +150,14 @@ class Keeper:
         """Who has begun to open a netdev; the kernel announces each a little later."""
         self._openers += openers
         del self._openers[:-_REMEMBERED]
+        if self._openers:
+            self._before = []
 
     def changed(self, changes: Sequence[LinkChange], received: float) -> None:
         """Obey the kernel's announcements; `received`: when the first was there to be read."""
         went_up = frozenset(change.ifindex for change in changes if change.went_up)
+        if went_up and not self._later:
+            self._openers = _last(self._openers, len(went_up))
         for target in self.targets:
             if any(change.up and self._may_be(change, target) for change in changes):
                 self._check(target, went_up, received)
@@ -174,7 +179,7 @@ class Keeper:
     def _forget(self) -> None:
         """Whoever has opened something has nothing to do with what comes later."""
         if not self._later:
-            self._openers.clear()
+            self._before, self._openers = self._openers or self._before, []
             self._again = AGAIN_FROM
 
     def _wanted(self) -> tuple[Target, ...]:
@@ -224,8 +229,11 @@ class Keeper:
             self._later[target] = (went_up, since)
         if outcome is Outcome.SET_DOWN and not announced:
             self._ahead.add(target)
+        openers = self._openers
+        if not openers and announced and target.vmbus is not None:
+            openers = self._before  # netvsc_open() opens the VF first, and that is announced first
         cause = opened.cause(
-            self._openers,
+            openers,
             announced=announced,
             made_anew=known not in (None, now.ifindex),
             above_up=self._above_up(target),
@@ -235,8 +243,7 @@ class Keeper:
             took = {"ms": _ms(done - since), "asked_ms": _ms(asked - since)}
         self._tell(
             Attempt(
-                self._clock(), target, now.name, outcome, cause, _once(self._openers), error=error,
-                **took,
+                self._clock(), target, now.name, outcome, cause, _once(openers), error=error, **took,
             )
         )  # fmt: skip
 
@@ -258,6 +265,12 @@ class Keeper:
 
 def _ms(seconds: float) -> float:
     return round(seconds * 1000, 1)
+
+
+def _last(openers: Sequence[Opener], count: int) -> list[Opener]:
+    """Those of the last processes, one for each announcement: an open that failed has none."""
+    pids = list(dict.fromkeys(one.process.pid for one in reversed(openers)))[:count]
+    return [one for one in openers if one.process.pid in pids]
 
 
 def _once(openers: Iterable[Opener]) -> tuple[Opener, ...]:

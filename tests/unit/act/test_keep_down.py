@@ -137,6 +137,15 @@ def test_each_attempt_has_its_own_openers(scene: Scene) -> None:
     assert [one.cause for one in scene.told] == [Cause.PROCESS, Cause.PROCESS, Cause.UNKNOWN]
 
 
+def test_who_was_refused_by_the_kernel_is_not_named(scene: Scene) -> None:
+    (nic,) = scene.kernel.nics
+    scene.keeper.opened([IP])  # a raw queue pair had the vport
+    other = Opener(replace_pid(IP.process, 78), False, 2.0)
+    scene.up(nic, other)
+    scene.announce(nic)
+    assert [one.openers for one in scene.told] == [(other,)]
+
+
 def replace_pid(holder: Holder, pid: int) -> Holder:
     return holder._replace(pid=pid)
 
@@ -313,6 +322,18 @@ def test_of_a_pair_that_is_down_both_are_kept_down(pair: Scene) -> None:
     assert (twin.up, vf.up) == (False, False)
     assert pair.stories() == [("eth1", "set-down", "process"), ("eth0", "set-down", "process")]
     assert [one.target.vmbus for one in pair.told] == [None, twin.uuid]
+
+
+@pytest.mark.parametrize("pair", ["down"], indirect=True)
+def test_the_vf_is_announced_before_the_netdev_that_was_asked_for(pair: Scene) -> None:
+    (twin,), (vf,) = pair.kernel.synthetics, pair.kernel.nics
+    pair.up(twin, IP, IP)
+    pair.announce(vf)
+    pair.announce(twin)
+    assert [(one.netdev, one.openers) for one in pair.told] == [("eth1", (IP,)), ("eth0", (IP,))]
+    pair.up(twin)
+    pair.announce(vf)
+    assert pair.told[-1].openers == (), "that was another time"
 
 
 @pytest.mark.parametrize("pair", ["keep"], indirect=True)
