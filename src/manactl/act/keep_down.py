@@ -119,7 +119,8 @@ class Keeper:
         self._indexes: dict[Target, int] = {}
         # Not done yet, since a manactl was at work there: what was announced, and when.
         self._later: dict[Target, tuple[frozenset[int], float]] = {}
-        self._ahead: set[Target] = set()  # set down, and its announcement not yet read
+        self._ahead: set[Target] = set()  # set down, and that it was up not yet announced
+        self._unread: dict[Target, int] = {}  # how often set down without having read of it
         self._again = AGAIN_FROM
         self.targets: tuple[Target, ...] = ()
 
@@ -130,6 +131,7 @@ class Keeper:
         self.targets = self._wanted()
         self._later = {one: how for one, how in self._later.items() if one in self.targets}
         self._indexes = {one: n for one, n in self._indexes.items() if one in self.targets}
+        self._unread = {one: n for one, n in self._unread.items() if one in self.targets}
         self.look()
         return self.targets != before
 
@@ -159,10 +161,21 @@ class Keeper:
         if went_up and not self._later:
             self._openers = _last(self._openers, len(went_up))
         for target in self.targets:
-            if any(change.up and self._may_be(change, target) for change in changes):
+            mine = [change for change in changes if self._may_be(change, target)]
+            after = max((n for n, change in enumerate(mine, 1) if change.went_up), default=0)
+            self._read_of(target, mine[:after])
+            if any(change.up for change in mine):
                 self._check(target, went_up, received)
+            self._read_of(target, mine[after:])
         if any(change.went_up for change in changes):
             self._forget()
+
+    def _read_of(self, target: Target, changes: Iterable[LinkChange]) -> None:
+        """Once all that we have set down is announced, so is whatever it was up by."""
+        left = self._unread.get(target, 0) - sum(change.went_down for change in changes)
+        self._unread[target] = max(left, 0)
+        if left <= 0:
+            self._ahead.discard(target)
 
     @property
     def again_in(self) -> float | None:
@@ -227,8 +240,10 @@ class Keeper:
             return
         if outcome is Outcome.FAILED:
             self._later[target] = (went_up, since)
-        if outcome is Outcome.SET_DOWN and not announced:
-            self._ahead.add(target)
+        if outcome is Outcome.SET_DOWN:
+            self._unread[target] = self._unread.get(target, 0) + 1
+            if not announced:
+                self._ahead.add(target)
         openers = self._openers
         if not openers and announced and target.vmbus is not None:
             openers = self._before  # netvsc_open() opens the VF first, and that is announced first

@@ -26,14 +26,15 @@ _ROOM = 1 << 16
 
 
 class LinkChange(NamedTuple):
-    """One announcement. `went_up`: it is about IFF_UP, which was set. `parent`: the device that
-    the link belongs to, a PCI address or a VMBus UUID."""
+    """One announcement. `went_up`: it is about IFF_UP, which was set; `went_down`: or cleared.
+    `parent`: the device that the link belongs to, a PCI address or a VMBus UUID."""
 
     ifindex: int
     name: str
     up: bool
     went_up: bool
     parent: str | None
+    went_down: bool = False
 
 
 class LinkChanges:
@@ -105,5 +106,8 @@ def changes(data: bytes) -> Iterator[LinkChange]:
     for kind, body in messages(data):
         if kind == RTM_NEWLINK:
             head, link = IfInfoMsg.of(body), IfLink(body)
-            went_up = bool(head.flags & head.change & IFF_UP)
-            yield LinkChange(link.ifindex, link.name, link.up, went_up, link.parent)
+            about_up = bool(head.change & IFF_UP)
+            yield LinkChange(
+                link.ifindex, link.name, link.up, about_up and link.up, link.parent,
+                about_up and not link.up,
+            )  # fmt: skip

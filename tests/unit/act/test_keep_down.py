@@ -70,7 +70,7 @@ class Scene:
             [
                 LinkChange(
                     one.ifindex, one.name, up, went_up and up,
-                    one.pci if isinstance(one, Nic) else one.uuid,
+                    one.pci if isinstance(one, Nic) else one.uuid, went_up and not up,
                 )
                 for one in ones
             ],
@@ -179,6 +179,29 @@ def test_another_hold_may_be_faster(scene: Scene) -> None:
     scene.announce(nic)
     assert scene.stories() == [("eth1", "down-already", "process")]
     assert scene.told[0].ms is None
+
+
+def test_another_hold_is_faster_after_one_that_was_found(scene: Scene) -> None:
+    (nic,) = scene.kernel.nics
+    scene.up(nic)  # before there was anybody to hear it
+    scene.keeper.look()
+    scene.announce(nic, up=False)  # that it was set down
+    scene.up(nic, IP)
+    scene.kernel.set_up(nic, False)
+    scene.announce(nic)
+    assert scene.stories() == [("eth1", "set-down", "found"), ("eth1", "down-already", "process")]
+
+
+def test_a_late_announcement_is_told_once_though_an_older_one_comes_before_it(scene: Scene) -> None:
+    (nic,) = scene.kernel.nics
+    scene.up(nic, IP)
+    scene.announce(nic)
+    scene.up(nic)
+    scene.announce(nic, went_up=False)  # its carrier, which shows it up again
+    scene.announce(nic, up=False)  # of the first
+    scene.announce(nic)  # of the second, too late
+    scene.announce(nic, up=False)
+    assert scene.stories() == [("eth1", "set-down", "process"), ("eth1", "set-down", "found")]
 
 
 def test_what_is_not_claimed_is_left_alone(tmp_path: Path) -> None:

@@ -36,7 +36,9 @@ def message(flags: int, change: int, *, kind: int = RTM_NEWLINK, parent: str | N
     ],
 )
 def test_what_goes_up(flags: int, change: int, up: bool, went_up: bool) -> None:
-    assert list(changes(message(flags, change))) == [LinkChange(7, "eth1", up, went_up, PCI)]
+    went_down = bool(change & IFF_UP) and not up
+    expected = LinkChange(7, "eth1", up, went_up, PCI, went_down)
+    assert list(changes(message(flags, change))) == [expected]
 
 
 def test_a_datagram_may_have_several_and_others() -> None:
