@@ -51,11 +51,12 @@ class Hold:
     def keeps(self, *names: str) -> None:
         """Wait until it keeps these down."""
 
-        def last() -> list[str] | None:
-            found = [one for one in self.events() if one["event"] == "holding"]
-            return [one["netdev"] for one in found[-1]["netdevs"]] if found else None
+        eventually(lambda: self.kept()[-1:] == [list(names)], PATIENCE, f"{names} to be kept down")
 
-        eventually(lambda: last() == list(names), PATIENCE, f"{names} to be kept down")
+    def kept(self) -> list[list[str]]:
+        """What it kept down, in the order of time."""
+        found = [one for one in self.events() if one["event"] == "holding"]
+        return [[row["netdev"] for row in one["netdevs"]] for one in found]
 
     def tells(self, count: int) -> list[dict[str, Any]]:
         """Wait for so many attempts; they are all."""
@@ -248,15 +249,16 @@ def test_a_claim_that_ends_by_itself_is_let_go(here: Site) -> None:
     """Not confirmed in time, or with its command: a guardian releases it."""
     before = here.view()
     hold = Hold(here)
-    here.well("claim", "--raw-qp", here.second, "--confirm-within", "8")
-    hold.keeps(here.second)
     hold.keeps()
+    here.well("claim", "--raw-qp", here.second, "--confirm-within", "8")
+    eventually(lambda: hold.kept() == [[], [here.second], []], PATIENCE, "it to go back")
     here.becomes(2, "ethernet")
     command = "import time; time.sleep(3)"
     ran = here.run("claim", "--raw-qp", here.second, "--", "python3", "-c", command)
     assert ran.rc == 0, str(ran)
-    eventually(lambda: not here.journals(), PATIENCE, "the guardian to release it")
-    hold.keeps()
+    eventually(
+        lambda: hold.kept()[3:] == [[here.second], []], PATIENCE, "the guardian to release it"
+    )
     assert hold.ends() == []
     here.same(before)
 
