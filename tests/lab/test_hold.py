@@ -253,8 +253,9 @@ def test_a_claim_that_ends_by_itself_is_let_go(here: Site) -> None:
     here.well("claim", "--raw-qp", here.second, "--confirm-within", "8")
     eventually(lambda: hold.kept() == [[], [here.second], []], PATIENCE, "it to go back")
     here.becomes(2, "ethernet")
-    command = "import time; time.sleep(3)"
-    ran = here.run("claim", "--raw-qp", here.second, "--", "python3", "-c", command)
+    command = ("python3", "-c", "import time; time.sleep(3)")
+    # The guardian may still be at work.
+    ran = here.run("claim", "--raw-qp", here.second, "--wait", "100", "--", *command)
     assert ran.rc == 0, str(ran)
     eventually(
         lambda: hold.kept()[3:] == [[here.second], []], PATIENCE, "the guardian to release it"
