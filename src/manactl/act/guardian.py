@@ -45,7 +45,7 @@ from manactl.look.file_events import FileEvents
 ABANDONED = "abandoned"
 EXPIRED = "expired"
 _TOO_LATE = "too late"
-_ANSWER = 10.0  # s in which the guardian answers
+_ANSWER = own_scope.AT_MOST + 5.0  # s in which the guardian answers
 _MESSAGE = 65536  # bytes
 _LOG_ERR, _DAEMON = 3, 3  # RFC 5424
 _IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGPIPE)

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable
 
-from manactl.look.bus import Bus, Interface
+from manactl.look.bus import Bus, Interface, longest, within
 from manactl.look.text_files import text
 
 _RUNS = "/run/systemd/system"  # sd_booted(3)
@@ -19,8 +19,11 @@ _FIRST_PIDS = "pid:[4026531836]"  # PROC_PID_INIT_INO in include/linux/proc_ns.h
 _MANAGER = Interface(
     "org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager"
 )
+_ASKED = 4.0  # s for the call: whoever waits for this process goes without a scope rather than long
 _MOVED = 2.0  # s in which systemd has moved the process, after it has answered
 _AGAIN = 0.01  # s
+AT_MOST = longest(_ASKED) + _MOVED
+"""After how many seconds `enter` has returned, whatever the bus does."""
 
 
 def enter(name: str, about: str, bus: Bus | None = None, *, root: str = "") -> bool:
@@ -34,7 +37,7 @@ def enter(name: str, about: str, bus: Bus | None = None, *, root: str = "") -> b
             or os.readlink(f"{root}/proc/self/ns/pid") != _FIRST_PIDS
         ):
             return False
-        (bus or Bus()).call(
+        (bus or Bus(within(_ASKED))).call(
             _MANAGER, "StartTransientUnit", "ssa(sv)a(sa(sv))", name, "fail", "3",
             "PIDs", "au", "1", str(os.getpid()), "Description", "s", about,
             "CollectMode", "s", "inactive-or-failed", "0",

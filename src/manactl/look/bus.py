@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 TIMEOUT = 10.0  # s for one call; a manager that reloads answers when it is done
-_TOOL = ("busctl", "--json=short", "--auto-start=no", f"--timeout={TIMEOUT:.0f}")
+_TOOL = ("busctl", "--json=short", "--auto-start=no")
 
 Run = Callable[[Sequence[str]], str]
 
@@ -26,26 +26,39 @@ class Interface(NamedTuple):
     name: str
 
 
-def live(words: Sequence[str]) -> str:
-    """What busctl prints. OSError when it is not there, fails, or does not end."""
-    try:
-        # In a session of its own: ^C is for manactl, which ends no call half-way.
-        ran = subprocess.run(
-            [*_TOOL, *words],
-            capture_output=True,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-            text=True,
-            errors="replace",
-            timeout=2 * TIMEOUT,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise OSError(errno.ETIMEDOUT, f"busctl {words[0]} does not end") from error
-    if ran.returncode:
-        said = ran.stderr.strip().splitlines() or [f"code {ran.returncode}"]
-        raise OSError(errno.EIO, f"busctl {words[0]}: {said[-1]}")
-    return ran.stdout
+def within(seconds: float) -> Run:
+    """A runner of busctl whose calls have so many seconds, and half as long again to tell of it."""
+
+    def run(words: Sequence[str]) -> str:
+        try:
+            # In a session of its own: ^C is for manactl, which ends no call half-way.
+            ran = subprocess.run(
+                [*_TOOL, f"--timeout={seconds:g}", *words],
+                capture_output=True,
+                check=False,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                text=True,
+                errors="replace",
+                timeout=longest(seconds),
+            )
+        except subprocess.TimeoutExpired as error:
+            raise OSError(errno.ETIMEDOUT, f"busctl {words[0]} does not end") from error
+        if ran.returncode:
+            said = ran.stderr.strip().splitlines() or [f"code {ran.returncode}"]
+            raise OSError(errno.EIO, f"busctl {words[0]}: {said[-1]}")
+        return ran.stdout
+
+    return run
+
+
+def longest(seconds: float) -> float:
+    """After how many seconds a call within(seconds) has ended, whatever the bus does."""
+    return 1.5 * seconds
+
+
+live = within(TIMEOUT)
+"""What busctl prints. OSError when it is not there, fails, or does not end."""
 
 
 class Bus:

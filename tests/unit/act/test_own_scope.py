@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from manactl.act import own_scope
+from manactl.act import guardian, own_scope
+from manactl.look import bus
 from manactl.look.bus import Bus
 
 NAME = "manactl-guard-7.scope"
@@ -81,3 +82,8 @@ def test_what_systemd_does_not_do_is_not_believed(
     monkeypatch.setattr(own_scope, "_MOVED", 0.02)
     answer = '{"type":"o","data":["/org/freedesktop/systemd1/job/4711"]}\n'
     assert not own_scope.enter(NAME, "nobody", Bus(lambda _: answer), root=str(root))
+
+
+def test_whoever_waits_for_this_process_waits_longer() -> None:
+    """A bus that hangs costs the scope, not the claim."""
+    assert guardian._ANSWER > own_scope.AT_MOST > bus.longest(own_scope._ASKED)
