@@ -277,6 +277,7 @@ function __manactl_help_argument
         'explain' '' \
         'help' '' \
         'history' '' \
+        'hold' '' \
         'recover' '' \
         'release' '' \
         'status' ''
@@ -300,6 +301,7 @@ complete -c manactl -n '__manactl_at ""' -a doctor -d 'Is this machine fit to ha
 complete -c manactl -n '__manactl_at ""' -a explain -d 'Explain a message, error number or code, and what to do.'
 complete -c manactl -n '__manactl_at ""' -a help -d 'Open the manual of a command.'
 complete -c manactl -n '__manactl_at ""' -a history -d 'Show which claims have ended: whose, when, and how.'
+complete -c manactl -n '__manactl_at ""' -a hold -d 'Keep claimed ports down, whoever sets them up.'
 complete -c manactl -n '__manactl_at ""' -a recover -d 'Undo an interrupted claim, finish an interrupted release.'
 complete -c manactl -n '__manactl_at ""' -a release -d 'Restore claimed ports as they were.'
 complete -c manactl -n '__manactl_at ""' -a status -d 'Show who owns each port, and how that is known.'
@@ -338,6 +340,10 @@ complete -c manactl -n '__manactl_at "help"; and __manactl_argument; and __manac
 complete -c manactl -n '__manactl_at "history"; and not __manactl_given --json' -l json -d 'Print one JSON document.'
 complete -c manactl -n '__manactl_at "history"; and not __manactl_given -h --help' -s h -l help -d 'Show this message and exit.'
 complete -c manactl -n '__manactl_at "history"; and __manactl_argument' -k -a '(__manactl_ports)'
+
+complete -c manactl -n '__manactl_at "hold"; and not __manactl_given --json' -l json -d 'Print one JSON document a line.'
+complete -c manactl -n '__manactl_at "hold"; and not __manactl_given -h --help' -s h -l help -d 'Show this message and exit.'
+complete -c manactl -n '__manactl_at "hold"; and __manactl_argument' -k -a '(__manactl_ports)'
 
 complete -c manactl -n '__manactl_at "recover"' -l accept -x -k -a '(__manactl_ports --accept)' -d 'Leave PORT as it is: show what is missing, and close its journal.'
 complete -c manactl -n '__manactl_at "recover"; and not __manactl_given --dry-run' -l dry-run -d 'Show what would be done, and stop.'

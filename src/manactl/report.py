@@ -479,10 +479,11 @@ def _with_claim(
     drift = tuple(port_notes.drift(port, claim, shared.netns, inode))
     elsewhere = port_notes.claimed_elsewhere(claim, shared.netns)
     more = claim.next_step if elsewhere is None else None if elsewhere in drift else elsewhere
+    hold = None if elsewhere else port_notes.kept_down(drift, claim.claim.synthetic)
     return port._replace(
         claim=claim.claim,
         drift=drift,
-        notes=(*port.notes, *(note for note in (more, claim.waits) if note)),
+        notes=(*port.notes, *(note for note in (more, hold, claim.waits) if note)),
     )
 
 

@@ -164,6 +164,16 @@ class FakeSystem:
         with self.host.fate.operation():
             self.kernel.set_up(self.here(port), up)
 
+    def set_up(self, ifindex: int, up: bool) -> None:
+        with self.host.fate.operation():
+            for nic in self.kernel.nics:
+                if nic.present and nic.ifindex == ifindex:
+                    return self.kernel.set_up(nic, up)
+            for above in self.kernel.synthetics:
+                if above.ifindex == ifindex:
+                    return self.kernel.set_synthetic(above, up)
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+
     def capture(
         self,
         port: PortId,

@@ -27,6 +27,7 @@ from manactl.look import (
 from manactl.look.raw_qp_probe import Proof, open_device, prove_free
 from manactl.look.rtnetlink import Rtnl
 from manactl.look.sysfs import Roots, master_of
+from manactl.look.text_files import names, number
 from manactl.model.port import (
     IFF_UP,
     Certainty,
@@ -86,18 +87,21 @@ class LiveSystem:
         The permanent MAC must fit too, unless it was never seen: another NIC may have been
         plugged into the slot.
         """
-        for path in sorted((self._sys / "bus/pci/devices" / port.pci / "net").glob("*")):
+        base = f"{self._sys}/bus/pci/devices/{port.pci}/net"
+        for name in sorted(names(base)):
+            path = f"{base}/{name}"
+            if number(f"{path}/dev_port") != port.port - 1:
+                continue
+            ifindex, flags = number(f"{path}/ifindex"), number(f"{path}/flags")
+            if ifindex is None or flags is None:
+                continue  # it went away, or is just being renamed: not this one, not now
             try:
-                if int((path / "dev_port").read_text()) != port.port - 1:
-                    continue
-                ifindex = int((path / "ifindex").read_text())
-                flags = int((path / "flags").read_text(), 16)
                 # RTNL, which a driver may hold for long, is asked only where there is a question.
                 if port.permanent_mac and port.permanent_mac != self._permanent_mac(ifindex):
                     continue
             except (OSError, ValueError):
-                continue  # it went away, or is just being renamed: not this one, not now
-            return NetdevNow(path.name, ifindex, bool(flags & IFF_UP))
+                continue
+            return NetdevNow(name, ifindex, bool(flags & IFF_UP))
         return None
 
     def _permanent_mac(self, ifindex: int) -> str | None:
@@ -113,7 +117,11 @@ class LiveSystem:
         return bool(self.rtnl.link(self._ifindex(port)).carrier)
 
     def set_admin(self, port: PortId, up: bool) -> None:
-        self.rtnl.set_up(self._ifindex(port), up)
+        self.set_up(self._ifindex(port), up)
+
+    def set_up(self, ifindex: int, up: bool) -> None:
+        """Of a netdev that was just looked up; OSError as from the kernel."""
+        self.rtnl.set_up(ifindex, up)
 
     def capture(
         self,

@@ -120,6 +120,16 @@ def drift(
         yield Note("drift-unpaired")
 
 
+def kept_down(drift: Sequence[Note], mode: str | None) -> Note | None:
+    """What helps a claimed port that was set up; `mode`: what its claim did to the synthetic
+    netdev. A port that has moved or is another one is not for hold."""
+    codes = {note.code for note in drift}
+    if codes & {"drift-another-nic", "drift-moved", "claimed-elsewhere"}:
+        return None
+    up = {"drift-up", "drift-vf-up", *(["drift-synthetic-up"] if mode == DOWN else [])}
+    return Note("hold-keeps-down") if codes & up else None
+
+
 def claimed_elsewhere(claim: ClaimSummary, here: NetnsId | None) -> Note | None:
     """What it means that a claim was made in another network namespace."""
     if here is None or claim.netns is None or not claim.same_boot or claim.is_of(here):
