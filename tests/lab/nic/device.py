@@ -201,8 +201,11 @@ class Nic:
             elif eq := function.eqs.get(value & queues.EQ_ID_MASK):
                 eq.ring(index, arm)
                 return
-        elif kind in {queues.DB_RQ_CLIENT, queues.DB_DIM}:
-            return  # RC QPs have no data path here, and moderation is not announced
+        elif kind == queues.DB_RQ_CLIENT:
+            function.reliable.arm(value & queues.ID_MASK, value >> 32)
+            return
+        elif kind == queues.DB_DIM:
+            return  # moderation is not announced
         self._dead_doorbell(kind, value)
 
     def _bury(self, kind: QueueKind, queue: EventQueue | CompletionQueue | WorkQueue) -> None:
@@ -285,6 +288,7 @@ class Nic:
             "vports": [vport.facts() for vport in self.function.vports],
             "objects": self.function.counts(),
             "registered": sorted(self.function.registered),
+            "gids": sorted(self.function.gids),
         }
 
     def objects(self) -> dict[str, list[dict[str, Any]]]:
