@@ -13,7 +13,7 @@ from typing import Any, Final
 from tests.lab.nic import gdma as _gdma  # noqa: F401  (handlers register on import)
 from tests.lab.nic import mana as _mana  # noqa: F401
 from tests.lab.nic import rnic as _rnic  # noqa: F401
-from tests.lab.nic.config import Config
+from tests.lab.nic.config import MSIX_VECTORS, Config
 from tests.lab.nic.course import WINDOW, Course
 from tests.lab.nic.fabric import Fabric
 from tests.lab.nic.faults import Faults
@@ -118,6 +118,9 @@ class Nic:
             self._drop()
         self.record.excuse = None
         self._graves.clear()
+        if where.msix >= MSIX_VECTORS:
+            self.record.violation("smc", f"establish with MSI-X index {where.msix}")
+            return False
         function = Function(self.config, self.memory, self.record, self._fire)
         function.bury = self._bury
         function.faults = self.faults

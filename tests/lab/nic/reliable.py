@@ -58,6 +58,8 @@ class Work:
         padding = wqe.header & wire.PADDING
         sges = wqe.sges[: len(wqe.sges) - padding]
         length = sum(size for _, _, size in sges)
+        if length > wire.LONGEST:
+            raise RingError(f"an RC request of {length} bytes")
         immediate = rest[0] if op == Op.SEND_IMM else 0
         if op == Op.WRITE_IMM:
             if len(wqe.oob) != wire.LARGE_OOB:
@@ -65,6 +67,8 @@ class Work:
             immediate = int.from_bytes(wqe.oob[24:28], "little")
         if op in {Op.WRITE, Op.WRITE_IMM, Op.READ}:
             high, low, rkey, told = rest
+            if told > wire.LONGEST:
+                raise RingError(f"an RC request of {told} bytes")
             if op != Op.READ and told != length:
                 raise RingError(f"a write of {told} bytes with {length} in its SGEs")
             return cls(op, psn, _packets(told, mtu), sges, told, immediate, high << 32 | low, rkey)

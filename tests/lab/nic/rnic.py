@@ -67,6 +67,8 @@ def config_ip_addr(function: Function, call: Call, body: Any) -> None:
     _adapter(function, body)
     address = body.address[::-1].hex()
     if body.operation == wire.ADD:
+        if len(function.gids) >= limits.MAX_GIDS:
+            raise Refused("too many addresses")
         function.gids.add(address)
     else:
         function.gids.discard(address)
@@ -218,6 +220,8 @@ def _destroy_qp(function: Function, call: Call, body: Any) -> None:
 def set_qp_state(function: Function, call: Call, body: Any) -> None:
     _adapter(function, body)
     qp = function.need(function.qps, body.handle, "qp")
+    if body.mask & wire.HAS_PATH_MTU and body.path_mtu > wire.LARGEST_MTU:
+        raise Refused(f"path MTU {body.path_mtu}")
     if qp.kind == "rc":
         function.reliable.modify(qp, body)
     else:

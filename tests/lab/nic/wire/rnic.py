@@ -69,6 +69,8 @@ HAS_RQ_PSN: Final = 1 << 12
 HAS_SQ_PSN: Final = 1 << 16
 HAS_DEST_QPN: Final = 1 << 20
 HAS_ADDRESS: Final = 1 << 7
+LARGEST_MTU: Final = 5  # 4096, as ibverbs numbers them
+LONGEST: Final = 16 << 20  # bytes of a message; more than anybody here sends
 
 
 class Access(enum.IntFlag):
