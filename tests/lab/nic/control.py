@@ -36,6 +36,7 @@ class Control:
             "course": self._course,
             "courses": self._courses,
             "reset-request": self._reset_request,
+            "service": self._service,
             "timeout": self._timeout,
             "fault": self._fault,
             "faults": self._faults,
@@ -104,6 +105,9 @@ class Control:
 
     def _reset_request(self, request: Json) -> Json:
         return {"sent": self.nic.request_reset()}
+
+    def _service(self, request: Json) -> Json:
+        return {"sent": self.nic.service(request["name"])}
 
     def _timeout(self, request: Json) -> Json:
         self.nic.set_timeout(request["ms"])

@@ -46,6 +46,16 @@ _KINDS = {
 }
 
 
+# What the host tells of its own work on the adapter: the event and its first word.
+SERVICES: Final = {
+    "fpga-reconfig": (Event.FPGA_RECONFIG, 0),
+    "rdma-suspend": (Event.SOC_SERVICE, 1 << 28),
+    "rdma-resume": (Event.SOC_SERVICE, 2 << 28),
+    "hwc-timeout": (Event.SOC_RECONFIG_DATA, Reconfig.HWC_TIMEOUT << 24 | 30_000),
+    "unknown-reconfig": (Event.SOC_RECONFIG_DATA, 0x7F << 24),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Grave:
     """A destroyed queue, for telling a doorbell that was under way from one that is wrong."""
@@ -254,6 +264,17 @@ class Nic:
         self.record.excuse = "reset requested"
         self.record.event("reset-requested")
         self.function.hwc_eq.post(Event.RESET_REQUEST)
+        return True
+
+    def service(self, name: str) -> bool:
+        """Tell the driver of host servicing; False without a driver. Raises ValueError."""
+        if name not in SERVICES:
+            raise ValueError(f"no such service: {name}; there are {', '.join(SERVICES)}")
+        if self.function is None or self.function.hwc_eq is None:
+            return False
+        event, word = SERVICES[name]
+        self.record.event("service", name=name)
+        self.function.hwc_eq.post(event, word)
         return True
 
     def start_course(

@@ -18,6 +18,7 @@ import struct
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -477,11 +478,17 @@ class HostileClient:
 def served(tmp_path: Path, record: Record | None = None) -> Iterator[tuple[Path, NicClient]]:
     device, control = tmp_path / "nic.sock", tmp_path / "nic.ctl"
     server = Server(Config(), device, control, record or Record())
+    with running(server, control) as oracle:
+        yield device, oracle
+
+
+@contextlib.contextmanager
+def running(server: Server, control: Path) -> Iterator[NicClient]:
     thread = threading.Thread(target=server.run)
     thread.start()
     oracle = NicClient(control)
     try:
-        yield device, oracle
+        yield oracle
     finally:
         oracle.quit()
         thread.join(30)
@@ -518,6 +525,20 @@ def test_a_hostile_client(seed: int, tmp_path: Path) -> None:
 @pytest.mark.soak
 def test_a_hostile_client_for_long(seed: int, tmp_path: Path) -> None:
     print(hostile(seed, tmp_path, MANY_MESSAGES))
+
+
+def test_a_late_answer_that_fails_ends_nothing(tmp_path: Path) -> None:
+    server = Server(Config(), tmp_path / "nic.sock", tmp_path / "nic.ctl", Record())
+    assert server.nic.later is not None
+
+    def fail(error: Exception) -> None:
+        raise error
+
+    for error in (DmaFault(BASE, 8, "not mapped"), RingError("no room"), IndexError("a bug")):
+        server.nic.later(0, partial(fail, error))
+    with running(server, tmp_path / "nic.ctl") as oracle:
+        rules = [violation["rule"] for violation in oracle.violations()]
+        assert rules == ["dma", "ring", "exception"]
 
 
 def test_a_client_that_stops_in_the_middle_holds_up_nobody(tmp_path: Path) -> None:
