@@ -82,6 +82,10 @@ class NicClient:
         found: list[dict[str, Any]] = self.ask("courses")["courses"]
         return found
 
+    def service(self, name: str) -> bool:
+        """Host servicing that is not a reset request; whether a driver was there to hear of it."""
+        return bool(self.ask("service", name=name)["sent"])
+
     def reset_request(self) -> None:
         self.ask("reset-request")
 

@@ -9,7 +9,9 @@ from typing import Any
 from tests.lab.nic.config import parse_mac
 from tests.lab.nic.device import Nic
 from tests.lab.nic.faults import Fault
+from tests.lab.nic.memory import DmaFault
 from tests.lab.nic.record import Record
+from tests.lab.nic.rings import RingError
 
 Json = dict[str, Any]
 
@@ -34,6 +36,7 @@ class Control:
             "course": self._course,
             "courses": self._courses,
             "reset-request": self._reset_request,
+            "service": self._service,
             "timeout": self._timeout,
             "fault": self._fault,
             "faults": self._faults,
@@ -51,6 +54,10 @@ class Control:
             return _line({"ok": False, "error": f"not a request; operations: {known}"})
         try:
             return _line({"ok": True, **operation(request)})
+        except (DmaFault, RingError) as error:  # the guest's rings are not what they were
+            rule = "dma" if isinstance(error, DmaFault) else "ring"
+            self.record.violation(rule, f"{request['op']}: {error}")
+            return _line({"ok": False, "error": f"{rule}: {error}"})
         except (ValueError, KeyError, TypeError) as error:
             return _line({"ok": False, "error": f"{type(error).__name__}: {error}"})
 
@@ -98,6 +105,9 @@ class Control:
 
     def _reset_request(self, request: Json) -> Json:
         return {"sent": self.nic.request_reset()}
+
+    def _service(self, request: Json) -> Json:
+        return {"sent": self.nic.service(request["name"])}
 
     def _timeout(self, request: Json) -> Json:
         self.nic.set_timeout(request["ms"])

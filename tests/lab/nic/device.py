@@ -13,7 +13,7 @@ from typing import Any, Final
 from tests.lab.nic import gdma as _gdma  # noqa: F401  (handlers register on import)
 from tests.lab.nic import mana as _mana  # noqa: F401
 from tests.lab.nic import rnic as _rnic  # noqa: F401
-from tests.lab.nic.config import Config
+from tests.lab.nic.config import MSIX_VECTORS, Config
 from tests.lab.nic.course import WINDOW, Course
 from tests.lab.nic.fabric import Fabric
 from tests.lab.nic.faults import Faults
@@ -43,6 +43,16 @@ _KINDS = {
     queues.DB_RQ: QueueKind.RQ,
     queues.DB_CQ: QueueKind.CQ,
     queues.DB_EQ: QueueKind.EQ,
+}
+
+
+# What the host tells of its own work on the adapter: the event and its first word.
+SERVICES: Final = {
+    "fpga-reconfig": (Event.FPGA_RECONFIG, 0),
+    "rdma-suspend": (Event.SOC_SERVICE, 1 << 28),
+    "rdma-resume": (Event.SOC_SERVICE, 2 << 28),
+    "hwc-timeout": (Event.SOC_RECONFIG_DATA, Reconfig.HWC_TIMEOUT << 24 | 30_000),
+    "unknown-reconfig": (Event.SOC_RECONFIG_DATA, 0x7F << 24),
 }
 
 
@@ -118,6 +128,9 @@ class Nic:
             self._drop()
         self.record.excuse = None
         self._graves.clear()
+        if where.msix >= MSIX_VECTORS:
+            self.record.violation("smc", f"establish with MSI-X index {where.msix}")
+            return False
         function = Function(self.config, self.memory, self.record, self._fire)
         function.bury = self._bury
         function.faults = self.faults
@@ -201,8 +214,11 @@ class Nic:
             elif eq := function.eqs.get(value & queues.EQ_ID_MASK):
                 eq.ring(index, arm)
                 return
-        elif kind in {queues.DB_RQ_CLIENT, queues.DB_DIM}:
-            return  # RC QPs have no data path here, and moderation is not announced
+        elif kind == queues.DB_RQ_CLIENT:
+            function.reliable.arm(value & queues.ID_MASK, value >> 32)
+            return
+        elif kind == queues.DB_DIM:
+            return  # moderation is not announced
         self._dead_doorbell(kind, value)
 
     def _bury(self, kind: QueueKind, queue: EventQueue | CompletionQueue | WorkQueue) -> None:
@@ -250,6 +266,17 @@ class Nic:
         self.function.hwc_eq.post(Event.RESET_REQUEST)
         return True
 
+    def service(self, name: str) -> bool:
+        """Tell the driver of host servicing; False without a driver. Raises ValueError."""
+        if name not in SERVICES:
+            raise ValueError(f"no such service: {name}; there are {', '.join(SERVICES)}")
+        if self.function is None or self.function.hwc_eq is None:
+            return False
+        event, word = SERVICES[name]
+        self.record.event("service", name=name)
+        self.function.hwc_eq.post(event, word)
+        return True
+
     def start_course(
         self,
         into: int,
@@ -285,6 +312,7 @@ class Nic:
             "vports": [vport.facts() for vport in self.function.vports],
             "objects": self.function.counts(),
             "registered": sorted(self.function.registered),
+            "gids": sorted(self.function.gids),
         }
 
     def objects(self) -> dict[str, list[dict[str, Any]]]:

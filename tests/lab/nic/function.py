@@ -16,6 +16,7 @@ from tests.lab.nic.memory import Memory
 from tests.lab.nic.objects import Ids, Mr, Pd, Qp, Vport, WqObject
 from tests.lab.nic.record import Record
 from tests.lab.nic.regions import Region
+from tests.lab.nic.reliable import Reliable
 from tests.lab.nic.rings import CompletionQueue, EventQueue, WorkQueue
 from tests.lab.nic.wire.queues import ID_MASK, QueueKind
 
@@ -51,6 +52,8 @@ class Function:
         self.wq_vports: dict[int, Vport] = {}  # by SQ number
         self.rnic_cqs: dict[int, CompletionQueue] = {}
         self.qps: dict[int, Qp] = {}
+        self.gids: set[str] = set()  # addresses of the RDMA function, in hex
+        self.reliable = Reliable(self)
         self.doorbells: set[int] = set()
         self.registered: set[int] = set()
         self.adapter: int | None = None

@@ -162,6 +162,8 @@ def disable_queue(function: Function, call: Call, body: Any) -> None:
 def create_dma_region(function: Function, call: Call, body: Any) -> Fields:
     if body.page_type not in _PAGE_TYPES:
         raise Refused(f"page type {body.page_type}")
+    if len(function.regions) >= limits.MAX_REGIONS:
+        raise Refused("too many regions")
     size = PAGE << body.page_type
     needed = (body.offset + body.length + size - 1) // size
     if not needed <= body.pages <= _MAX_PAGES or not body.pages or body.offset >= size:
@@ -212,6 +214,8 @@ def destroy_dma_region(function: Function, call: Call, body: Any) -> None:
 
 @on(Request.CREATE_PD)
 def create_pd(function: Function, call: Call, body: Any) -> Fields:
+    if len(function.pds) >= limits.MAX_PDS:
+        raise Refused("too many PDs")
     pd = Pd(handle=function.handle(), pdid=function.pdid(), flags=body.flags)
     function.pds[pd.handle] = pd
     call.facts["pdid"] = pd.pdid
@@ -240,6 +244,8 @@ def create_mr(function: Function, call: Call, body: Any) -> Fields:
     pd = function.need(function.pds, body.pd, "pd")
     if body.kind not in set(MrKind) or body.kind == MrKind.DEVICE_MEMORY:
         raise Refused(f"MR kind {body.kind}")
+    if len(function.mrs) >= limits.MAX_MRS:
+        raise Refused("too many MRs")
     mr = Mr(function.handle(), pd, MrKind(body.kind), function.key())
     if mr.kind in {MrKind.GVA, MrKind.ZERO_BASED}:
         mr.region = function.claim_region(body.region, 1, "mr")

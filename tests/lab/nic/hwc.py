@@ -19,6 +19,7 @@ from tests.lab.nic.wire.smc import Establish
 
 _DEPTH = 1
 _MESSAGE = 4096
+_WAITING = 64  # answers that find no buffer: a driver that stopped waiting leaves a few
 
 
 class Hwc:
@@ -85,6 +86,8 @@ class Hwc:
                 raise RingError(f"HWC request names cq {cq:#x}, sq {number:#x}")
             # A driver that stopped waiting reuses its one buffer: what the header says of its size
             # need not match the SGE, so nothing beyond the SGE is ever read.
+            if sum(size for _, _, size in wqe.sges) > _MESSAGE:
+                raise RingError(f"HWC request longer than {_MESSAGE} bytes")
             message = b"".join(
                 self.function.memory.read(address, size) for address, _, size in wqe.sges if size
             )
@@ -112,12 +115,16 @@ class Hwc:
 
     def _deliver(self, response: bytes) -> None:
         if not self.function.dropped:
+            if len(self._answers) >= _WAITING:
+                raise RingError("HWC requests without buffers for their answers")
             self._answers.append(response)
             self._room(self.rq)
 
     def _room(self, rq: WorkQueue) -> None:
         while self._answers and rq.pending:
             wqe = rq.take()
+            if not wqe.sges:
+                raise RingError("an HWC buffer without an SGE")
             address, _, size = wqe.sges[0]
             response = self._answers.popleft()[:size]
             self.function.memory.write(address, response)

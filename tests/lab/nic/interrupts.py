@@ -9,6 +9,10 @@ from collections.abc import Sequence
 _ONE = (1).to_bytes(8, "little")
 
 
+def is_eventfd(fd: int) -> bool:
+    return os.readlink(f"/proc/self/fd/{fd}") == "anon_inode:[eventfd]"
+
+
 class Vectors:
     """Owns the descriptors. A vector fired while it has none fires when it gets one again."""
 
@@ -31,6 +35,8 @@ class Vectors:
         for vector, fd in enumerate(fds, start):
             self._close(vector)
             self._fds[vector] = fd
+            if fd is not None:
+                os.set_blocking(fd, False)
             if fd is not None and vector in self._pending:
                 self._pending.discard(vector)
                 self.fire(vector)

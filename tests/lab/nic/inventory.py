@@ -52,6 +52,10 @@ def inventory(function: Function) -> dict[str, list[dict[str, Any]]]:
                 "state": qp.state,
                 "sqs": [queue.number for queue in qp.sqs],
                 "rqs": [queue.number for queue in qp.rqs],
+                "peer": qp.peer,
+                "addresses": qp.addresses,
+                "out": qp.octets_out,
+                "in": qp.octets_in,
             }
             for qp in function.qps.values()
         ],

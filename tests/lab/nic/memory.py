@@ -6,6 +6,7 @@ from bisect import bisect_right, insort
 from dataclasses import dataclass, field
 
 Buffer = memoryview
+_SPACE = 1 << 64
 
 
 class DmaFault(Exception):
@@ -38,6 +39,8 @@ class Memory:
 
     def map(self, start: int, size: int, buffer: Buffer | None, *, writable: bool) -> None:
         end = start + size
+        if not size or end > _SPACE:
+            raise ValueError(f"{start:#x}..{end:#x} is no range of addresses")
         if any(start < other.end and other.start < end for other in self._mappings):
             raise ValueError(f"{start:#x}..{end:#x} overlaps a live mapping")
         insort(self._mappings, Mapping(start, end, buffer, writable))

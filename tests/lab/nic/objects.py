@@ -74,7 +74,7 @@ class WqObject:
 
 @dataclass(slots=True, eq=False)
 class Qp:
-    """An RNIC QP with its queues; there is no data path behind them."""
+    """An RNIC QP with its queues. What follows `state` is for RC, which has a data path."""
 
     handle: int
     kind: str
@@ -83,6 +83,21 @@ class Qp:
     rqs: list[WorkQueue]
     cqs: tuple[CompletionQueue, CompletionQueue]
     state: int = 0
+    number: int = 0
+    peer: int = 0  # the number of the other end
+    addresses: tuple[str, str] = ("", "")  # of this end and the other, in hex
+    mtu: int = 1024
+    requests: WorkQueue | None = None
+    reads: WorkQueue | None = None  # where READ puts what it gets
+    receives: WorkQueue | None = None
+    next_psn: int = 0  # of the next request
+    due_psn: int = 0  # of the next request from the peer
+    acked: int = 0
+    armed: int | None = None  # a completion is wanted once this PSN is acknowledged
+    sequence: int = 0
+    waiting: Any = None  # a request taken from the ring that the peer is not ready for
+    octets_out: int = 0
+    octets_in: int = 0
 
 
 @dataclass(slots=True)
@@ -90,6 +105,7 @@ class Counters:
     tx_frames: int = 0
     tx_bytes: int = 0
     tx_errors: int = 0
+    tx_finished: int = 0  # of the frames those with a checksum that the NIC computed
     rx_frames: int = 0
     rx_bytes: int = 0
     rx_disabled: int = 0

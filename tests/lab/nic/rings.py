@@ -136,6 +136,7 @@ class Wqe:
     word: int  # second header dword: flags and data unit
     oob: bytes
     sges: list[tuple[int, int, int]]  # bus or virtual address, memory key, size
+    header: int = 0  # first header dword
 
 
 @dataclass(slots=True, eq=False)
@@ -170,7 +171,7 @@ class WorkQueue:
     def take(self) -> Wqe:
         """The WQE at the head, which moves past it; past everything posted if it is broken."""
         head = self.head
-        _, word = _WQE_HEADER(self._read(head, 8))
+        header, word = _WQE_HEADER(self._read(head, 8))
         code, count = word >> queues.WQE_OOB_SHIFT & 7, word & queues.WQE_SGES
         oob = queues.OOB_SIZES.get(code)
         if oob is None:
@@ -187,7 +188,7 @@ class WorkQueue:
         first = queues.sge_offset(oob)
         sges = list(queues.SGE.iter_unpack(raw[first : first + 16 * count]))
         self.head = head + length & _COUNTER
-        return Wqe(head, length, word, raw[8 : 8 + oob], sges)
+        return Wqe(head, length, word, raw[8 : 8 + oob], sges, header)
 
     def skip(self) -> None:
         """Forget what is posted: behind a broken WQE nothing can be told apart."""

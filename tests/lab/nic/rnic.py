@@ -1,7 +1,7 @@
 """Requests of the RDMA function: the adapter, its CQs and QPs (mana_ib: main.c, cq.c, qp.c).
 
-QPs are objects with numbers, rings and a state; nothing moves through them. Their work queues are
-in the function's tables with `on_work` unset, which is where a data path would connect.
+QPs are objects with numbers, rings and a state. RC has a data path (reliable.py); of the others the
+work queues have `on_work` unset, which is where one would connect.
 """
 
 from __future__ import annotations
@@ -65,7 +65,14 @@ def destroy_adapter(function: Function, call: Call, body: Any) -> None:
 @on(Request.MANA_IB_CONFIG_IP_ADDR)
 def config_ip_addr(function: Function, call: Call, body: Any) -> None:
     _adapter(function, body)
-    call.facts.update(operation=body.operation, address=body.address[::-1].hex())
+    address = body.address[::-1].hex()
+    if body.operation == wire.ADD:
+        if len(function.gids) >= limits.MAX_GIDS:
+            raise Refused("too many addresses")
+        function.gids.add(address)
+    else:
+        function.gids.discard(address)
+    call.facts.update(operation=body.operation, address=address)
 
 
 @on(Request.MANA_IB_CONFIG_MAC_ADDR)
@@ -124,9 +131,11 @@ def create_rc_qp(function: Function, call: Call, body: Any) -> Fields:
     base = function.qp_base()
     sends = tuple(base | sub for sub in (wire.SEND_REQUESTER, wire.SEND_RESPONDER, wire.SEND_FMR))
     receives = (base | wire.RECV_REQUESTER, base | wire.RECV_RESPONDER)
-    return _create_qp(
+    made = _create_qp(
         function, call, body, "rc", sends=sends, receives=receives, handles=body.regions
     )
+    function.reliable.connect(function.qps[made["handle"]])
+    return made
 
 
 @on(Request.MANA_IB_CREATE_UC_QP)
@@ -211,7 +220,12 @@ def _destroy_qp(function: Function, call: Call, body: Any) -> None:
 def set_qp_state(function: Function, call: Call, body: Any) -> None:
     _adapter(function, body)
     qp = function.need(function.qps, body.handle, "qp")
-    qp.state = body.state
+    if body.mask & wire.HAS_PATH_MTU and body.path_mtu > wire.LARGEST_MTU:
+        raise Refused(f"path MTU {body.path_mtu}")
+    if qp.kind == "rc":
+        function.reliable.modify(qp, body)
+    else:
+        qp.state = body.state
     call.facts.update(qp=qp.handle, state=body.state)
 
 

@@ -9,13 +9,14 @@ import errno
 import json
 import mmap
 import os
+import struct
 import traceback
 from collections.abc import Callable
 from typing import Protocol
 
 from tests.lab.nic import pci
 from tests.lab.nic.config import MSIX_VECTORS
-from tests.lab.nic.interrupts import Vectors
+from tests.lab.nic.interrupts import Vectors, is_eventfd
 from tests.lab.nic.memory import Memory
 from tests.lab.nic.record import Record
 from tests.lab.nic.wire import vfio_user as wire
@@ -84,6 +85,9 @@ class Session:
         except Refusal as refusal:
             self.record.log(f"vfio-user command {command}: {refusal}")
             return refusal.code, b""
+        except struct.error:
+            self.record.log(f"vfio-user command {command} with {len(payload)} bytes")
+            return errno.EINVAL, b""
         except Exception:  # noqa: BLE001  (a posted write has no reply: only the record can tell)
             self.record.violation("exception", traceback.format_exc(), command=command)
             return errno.EIO, b""
@@ -111,14 +115,19 @@ class Session:
         writable = bool(flags & wire.DMA_WRITABLE)
         buffer = None
         if fds:  # none for ROMs and other devices' registers
-            protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
-            buffer = memoryview(mmap.mmap(fds[0], size, mmap.MAP_SHARED, protection, offset=offset))
-        self.memory.map(address, size, buffer, writable=writable)
+            buffer = _mapped(fds[0], size, offset, writable=writable)
+        try:
+            self.memory.map(address, size, buffer, writable=writable)
+        except ValueError as error:
+            raise Refusal(errno.EEXIST) from error
         return b""
 
     def _dma_unmap(self, payload: bytes, fds: list[int]) -> bytes:
         _, _, address, size = wire.DMA_UNMAP.unpack_from(payload)
-        self.memory.unmap(address, size)
+        try:
+            self.memory.unmap(address, size)
+        except ValueError as error:
+            raise Refusal(errno.EINVAL) from error
         return payload[: wire.DMA_UNMAP.size]
 
     def _device_info(self, payload: bytes, fds: list[int]) -> bytes:
@@ -144,9 +153,13 @@ class Session:
         _, flags, index, start, count = wire.IRQ_SET.unpack_from(payload)
         if index != wire.IRQ_MSIX:
             return b""
+        if start + count > MSIX_VECTORS or len(fds) > count:
+            raise Refusal(errno.EINVAL)
         if count == 0:
             self.vectors.clear()
         elif flags & wire.IRQ_DATA_EVENTFD:
+            if not all(map(is_eventfd, fds)):  # a write to anything else might block or fail
+                raise Refusal(errno.EINVAL)
             given: list[int | None] = [*fds]
             fds.clear()  # they are the vectors' now
             self.vectors.set(start, given + [None] * (count - len(given)))
@@ -169,7 +182,9 @@ class Session:
 
     def _region_write(self, payload: bytes, fds: list[int]) -> bytes:
         offset, region, count = wire.REGION_RW.unpack_from(payload)
-        data = payload[wire.REGION_RW.size : wire.REGION_RW.size + count]
+        data = payload[wire.REGION_RW.size :]
+        if len(data) != count:
+            raise Refusal(errno.EINVAL)
         if region == 0:
             self.device.write(offset, data)
         elif region == wire.REGION_CONFIG:
@@ -179,3 +194,14 @@ class Session:
     def _reset(self, payload: bytes, fds: list[int]) -> bytes:
         self.device.reset("device reset")
         return b""
+
+
+def _mapped(fd: int, size: int, offset: int, *, writable: bool) -> memoryview:
+    """Never more than the file has: an access beyond its end would be a SIGBUS."""
+    protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
+    if not 0 < size <= os.fstat(fd).st_size - offset:
+        raise Refusal(errno.EINVAL)
+    try:
+        return memoryview(mmap.mmap(fd, size, mmap.MAP_SHARED, protection, offset=offset))
+    except (OSError, ValueError) as error:
+        raise Refusal(errno.EINVAL) from error

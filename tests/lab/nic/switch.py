@@ -19,6 +19,7 @@ from tests.lab.nic.rings import RingError, WorkQueue, Wqe
 from tests.lab.nic.wire import queues
 from tests.lab.nic.wire.queues import CLIENT_ETHERNET, RxKind, TxResult
 
+LARGEST_SEND = 1 << 20  # bytes of one WQE; drivers cut at half of that
 _CHECKSUM_L4 = queues.TX_CHECKSUM_TCP | queues.TX_CHECKSUM_UDP
 _ASKED = {queues.TX_CHECKSUM_TCP: frames.TCP, queues.TX_CHECKSUM_UDP: frames.UDP}
 
@@ -127,6 +128,7 @@ class Switch:
     def _forward(self, source: Vport, piece: Piece, tag: int | None) -> None:
         source.counters.tx_frames += 1
         source.counters.tx_bytes += len(piece[0])
+        source.counters.tx_finished += piece[2]
         self._fabric.forward(self._stations[source.index], piece, tag)
 
     def _deliver(self, vport: Vport, piece: Piece, tag: int | None) -> None:
@@ -173,6 +175,8 @@ class Switch:
 
     def _gather(self, sq: WorkQueue, wqe: Wqe) -> bytes:
         view = self.memory.view
+        if sum(size for _, _, size in wqe.sges) > LARGEST_SEND:
+            raise BadSend(f"more than {LARGEST_SEND} bytes")
         parts = [
             view(*run)
             for address, key, size in wqe.sges

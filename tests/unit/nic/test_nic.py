@@ -363,6 +363,17 @@ class TestLeaks:
         driver.request(Request.DEREGISTER_DEVICE)
         assert driver.rules == ["leak"]
 
+    def test_the_driver_is_told_of_host_servicing(self) -> None:
+        driver = started()
+        for name in device_module.SERVICES:
+            assert driver.nic.service(name)
+        told = [(132, 0), (134, 1 << 28), (134, 2 << 28), (133, 1 << 24 | 30_000), (133, 127 << 24)]
+        assert [event for event in driver.events(driver.eq) if event[0] != 3] == told
+        with pytest.raises(ValueError, match="fpga-reconfig"):
+            driver.nic.service("painting")
+        driver.destroy()
+        assert not driver.nic.service("fpga-reconfig"), "nobody is there"
+
     def test_a_reset_that_the_device_asked_for_excuses_leftovers(self) -> None:
         driver = started()
         driver.open(1)

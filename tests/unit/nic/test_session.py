@@ -275,7 +275,7 @@ class TestControl:
             more = (
                 {"request": "*", "lost": True}
                 if op == "fault"
-                else {"up": True, "ms": None, "on": True}
+                else {"up": True, "ms": None, "on": True, "name": "rdma-suspend"}
             )
             answer = json.loads(control.answer(json.dumps({"op": op, **more})))
             assert answer["ok"] is True, op
