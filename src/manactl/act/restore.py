@@ -348,13 +348,10 @@ class _Restoration:
     def result(self) -> Restored:
         state, wanted = self._now, self._wanted
         names = self._names()
-        over = snapshot.PerShape(lambda fact: snapshot.expired(fact, state.elapsed))
         expired = [
             fact
-            for fact in wanted.facts
-            if over(fact)
-            and not snapshot.made_by_kernel(fact, wanted)
-            and fact not in state.of_router
+            for fact in wanted.that(lambda fact: snapshot.expired(fact, state.elapsed))
+            if not snapshot.made_by_kernel(fact, wanted) and fact not in state.of_router
         ]
         return Restored(
             self._counts(),

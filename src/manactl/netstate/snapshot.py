@@ -12,7 +12,8 @@ import socket
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from itertools import islice
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from manactl.model.port import PortId
@@ -106,6 +107,48 @@ class PerShape(Generic[_T]):
             return found
 
 
+class Facts(tuple[Fact, ...]):
+    """Facts in their order, with what is asked of them again and again: worked out when it is
+    first asked for, since none of it changes."""
+
+    @cached_property
+    def _by_kind(self) -> dict[Kind, tuple[Fact, ...]]:
+        found: dict[Kind, list[Fact]] = {kind: [] for kind in Kind}
+        for fact in self:
+            found[fact.kind].append(fact)
+        return {kind: tuple(some) for kind, some in found.items()}
+
+    @cached_property
+    def _groups(self) -> list[list[int]]:
+        """The places of the routes of each shape, and of every other fact by itself."""
+        of_shapes: dict[bytes, list[int]] = {}
+        alone = []
+        for at, fact in enumerate(self):
+            if fact.kind is not Kind.ROUTE:
+                alone.append([at])
+                continue
+            rest = fact.shape.rest
+            try:
+                of_shapes[rest].append(at)
+            except KeyError:
+                of_shapes[rest] = [at]
+        return [*alone, *of_shapes.values()]
+
+    def of(self, kind: Kind) -> tuple[Fact, ...]:
+        """Those of one kind."""
+        return self._by_kind[kind]
+
+    def that(self, ask: Callable[[Fact], object]) -> list[Fact]:
+        """Those of which it is so, in their order; of routes, the answer must follow from the
+        shape: it is asked once for each."""
+        found: list[int] = []
+        for places in self._groups:
+            if ask(self[places[0]]):
+                found += places
+        found.sort()
+        return [self[at] for at in found]
+
+
 class Setting(NamedTuple):
     """A sysctl of one device that going down and up changes; `tree` is "net/ipv6/conf"."""
 
@@ -171,6 +214,15 @@ class PortState:
     blueprints: tuple[Blueprint, ...] = field(default=(), repr=False)
     alone: bool = False
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.facts, Facts):
+            object.__setattr__(self, "facts", Facts(self.facts))
+
+    def that(self, ask: Callable[[Fact], object]) -> list[Fact]:
+        """The facts of which it is so (Facts.that())."""
+        assert isinstance(self.facts, Facts)  # __post_init__()
+        return self.facts.that(ask)
+
     @property
     def synthetic(self) -> UpperState | None:
         """The netdev of hv_netvsc that goes down with the port."""
@@ -218,13 +270,12 @@ class PortState:
         """Addresses and routes of the port itself and of the synthetic netdev above it, not of
         what is stacked on these."""
         mine = {self.ifindex} | ({self.synthetic.ifindex} if self.synthetic else set())
-        is_own = PerShape(
-            lambda f: f.kind in (Kind.ADDRESS, Kind.ROUTE) and not mine.isdisjoint(devices_of(f))
-        )
-        return tuple(fact for fact in self.facts if is_own(fact))
+        kinds = (Kind.ADDRESS, Kind.ROUTE)
+        return tuple(self.that(lambda f: f.kind in kinds and not mine.isdisjoint(devices_of(f))))
 
     def of(self, kind: Kind) -> tuple[Fact, ...]:
-        return tuple(fact for fact in self.facts if fact.kind is kind)
+        assert isinstance(self.facts, Facts)
+        return self.facts.of(kind)
 
     @uncollected()
     def to_json(self) -> dict[str, Any]:
@@ -276,15 +327,17 @@ class PortState:
         )
 
 
+_WORDS = 1000  # more are read by nobody
 # In journals: never to be given to another kind.
 _CODES = {Kind.ADDRESS: 0, Kind.NEXTHOP: 1, Kind.ROUTE: 2, Kind.NEIGHBOUR: 3}
 _OF_CODE = {code: kind for kind, code in _CODES.items()}
 
 
 def _facts_to_json(facts: Collection[Fact], names: Mapping[int, str]) -> dict[str, Any]:
-    """What they are in words, for people, and the messages."""
+    """The messages, and what the first of them are in words, for people: of a full table all
+    words would take longer than all the rest, in every reader, too."""
     return {
-        "text": list(describe_all(facts, names)),
+        "text": list(describe_all(islice(facts, _WORDS), names)),
         "messages": packed.pack((_CODES[fact.kind], fact.body) for fact in facts),
     }
 
@@ -323,28 +376,39 @@ RouteKey = tuple[int, bytes]
 Rows = Collection[RouteKey] | None  # None: those with a route of ours and another
 
 
+class RouteChoice(NamedTuple):
+    """What of some routes was chosen by which devices, nexthops and rows: the facts, all interfaces
+    that these name, and the rows (PortState.rows)."""
+
+    of: tuple[Sequence[bytes], frozenset[int], frozenset[int], Rows]
+    facts: tuple[Fact, ...]
+    named: frozenset[int]
+    rows: tuple[Fact, ...]
+
+
 class Selection(NamedTuple):
-    """Facts, all interfaces that the routes among them name, and rows (PortState.rows)."""
+    """Facts, all interfaces that the routes among them name, and rows (PortState.rows); `routes`
+    is for the next selection."""
 
     facts: tuple[Fact, ...]
     named: frozenset[int]
-    rows: tuple[Fact, ...] = ()
+    rows: tuple[Fact, ...]
+    routes: RouteChoice
 
 
 def select(
     dumps: Dumps,
     devices: Collection[int],
     also: Rows = None,
-    known: Mapping[bytes, Fact] | None = None,
+    before: RouteChoice | None = None,
 ) -> Selection:
     """Everything of the dumps that the kernel may drop when the first of these devices goes down
     and the others are stacked on it.
 
     Nexthop groups and multipath routes with a member here belong to it too: they lose it. `also`:
-    the rows of these keys, instead of all that have a route of ours and another. `known`: routes
-    of an earlier selection by their bytes, which need not be taken apart again.
+    the rows of these keys, instead of all that have a route of ours and another. `before`: an
+    earlier choice, whose routes need not be taken apart again.
     """
-    known = {} if known is None else known
     facts = [
         Fact(Kind.ADDRESS, body)
         for body in dumps.addresses
@@ -352,52 +416,87 @@ def select(
     ]
     nexthops, ids = _nexthops(dumps.nexthops, devices)
     facts += nexthops
-    beside: list[tuple[RouteKey, bytes, Fact | None]] = []  # what may be in one of the rows
-    mine: set[RouteKey] = set()
-    shared: set[RouteKey] = set()
-    shapes: dict[bytes, _RouteShape] = {}
+    asked = (dumps.routes, frozenset(devices), frozenset(ids), also)
+    if before is not None and before.of[0] is asked[0] and before.of[1:] == asked[1:]:
+        routes = before
+    else:
+        routes = _chosen(asked, before)
+    facts += routes.facts
+    facts += [Fact(Kind.NEIGHBOUR, body) for body in dumps.neighbours if _lasting(body, devices)]
+    return Selection(Facts(facts), routes.named, routes.rows, routes)
+
+
+def _chosen(
+    asked: tuple[Sequence[bytes], frozenset[int], frozenset[int], Rows], before: RouteChoice | None
+) -> RouteChoice:
+    bodies, devices, ids, also = asked
+    old = () if before is None else (*before.facts, *before.rows)
+    known = {fact.body: fact for fact in old}
+    there: list[Fact | None] = [*map(known.get, bodies)] if known else [None] * len(bodies)
+    shapes = (
+        [
+            rt.Shape.of(b) if fact is None else fact.shape
+            for b, fact in zip(bodies, there, strict=True)
+        ]
+        if known
+        else rt.shapes(bodies)
+    )
+    facts: list[Fact] = []
+    keys: list[RouteKey | None] = []  # of all of them, in this order
+    mine: list[RouteKey] = []
+    of_shapes: dict[bytes, _RouteShape] = {}
     used: set[bytes] = set()  # shapes of the facts and rows
-    for body in dumps.routes:
-        fact = known.get(body)
-        rest, _, dst = shape = rt.Shape.of(body) if fact is None else fact.shape
-        of_shape = shapes.get(rest)
-        if of_shape is None:
-            of_shape = shapes[rest] = _RouteShape.of(rest, devices, ids)
-        cloned, six, ours, by_nexthop, row = of_shape
+    for number, (body, fact, shape) in enumerate(zip(bodies, there, shapes, strict=True)):
+        rest, _, dst = shape
+        try:
+            of_shape = of_shapes[rest]
+        except KeyError:
+            of_shape = of_shapes[rest] = _RouteShape.of(rest, devices, ids)
+            if not of_shape.cloned and (of_shape.ours or of_shape.by_nexthop):
+                used.add(rest)
+        cloned, ours, by_nexthop, row = of_shape
         if cloned:
+            keys.append(None)
             continue
         key = (row, dst)
+        keys.append(key)
         if ours or by_nexthop:
-            fact = fact or Fact(Kind.ROUTE, body, shape)
-            fact.key = key
-            facts.append(fact)
-            used.add(rest)
-        if also is None or key in also:
-            beside.append((key, body, fact))
-        if not (six and dst.startswith(_EVERYWHERE)):
-            if key in mine or not ours:
-                shared.add(key)
+            chosen = fact or Fact(Kind.ROUTE, body, shape)
+            chosen.key = key
+            there[number] = chosen
+            facts.append(chosen)
             if ours:
-                mine.add(key)
-    wanted = mine & shared if also is None else also
+                mine.append(key)
+    wanted: Collection[RouteKey | None] = _shared(keys, mine) if also is None else also
     rows = tuple(
-        fact or Fact(Kind.ROUTE, body) for key, body, fact in beside if wanted and key in wanted
+        there[number] or Fact(Kind.ROUTE, bodies[number], shapes[number])
+        for number, key in enumerate(keys if wanted else ())
+        if key in wanted
     )
     used.update(fact.shape.rest for fact in rows)
-    named = {device for rest in used for device in rt.ifindexes(rest)}
-    facts += [Fact(Kind.NEIGHBOUR, body) for body in dumps.neighbours if _lasting(body, devices)]
-    return Selection(
-        tuple(facts),
-        frozenset(named),
-        rows,
-    )
+    named = frozenset(device for rest in used for device in rt.ifindexes(rest))
+    return RouteChoice(asked, tuple(facts), named, rows)
+
+
+def _shared(keys: Sequence[RouteKey | None], mine: Collection[RouteKey]) -> set[RouteKey]:
+    """The rows of mine that have more than one of all these routes."""
+    if len(set(keys)) == len(keys):
+        return set()
+    seen: set[RouteKey | None] = set()
+    twice: set[RouteKey | None] = set()
+    for key in keys:
+        (twice if key in seen else seen).add(key)
+    return {key for key in mine if key in twice and not _is_everywhere(*key)}
+
+
+def _is_everywhere(row: int, dst: bytes) -> bool:
+    return dst.startswith(_EVERYWHERE) and row in _ROWS_OF_IPV6
 
 
 class _RouteShape(NamedTuple):
     """What routes of one shape have in common, towards some devices and nexthops."""
 
     cloned: bool
-    six: bool
     ours: bool
     by_nexthop: bool
     row: int
@@ -409,7 +508,6 @@ class _RouteShape(NamedTuple):
         number = rt.number(rt.split(rest, rt.RTMSG.size), rt.RTA_NH_ID)
         return cls(
             bool(head.flags & rt.RTM_F_CLONED),
-            head.family == socket.AF_INET6,
             not out.isdisjoint(devices),
             bool(ids) and (number or 0) in ids,
             _row_of(rest),
@@ -442,10 +540,14 @@ def _row_of(rest: bytes) -> int:
     """All of it but the destination, as a number, which is quickly compared."""
     attrs = rt.by_type(rest, rt.RTMSG.size)
     row = (rt.RtMsg.of(rest)[:4], *map(attrs.get, _KEY))  # with family, both lengths, TOS
-    return _ROWS.setdefault(row, len(_ROWS))
+    number = _ROWS.setdefault(row, len(_ROWS))
+    if rt.is_ipv6(rest):
+        _ROWS_OF_IPV6.add(number)
+    return number
 
 
 _ROWS: dict[tuple[object, ...], int] = {}  # in this process
+_ROWS_OF_IPV6: set[int] = set()
 
 
 def related(dumps: Dumps, facts: Iterable[Fact], also: Collection[int] = ()) -> tuple[Fact, ...]:
@@ -628,8 +730,7 @@ def of_router(state: PortState, accepted: Collection[Accepted]) -> list[Fact]:
         limited = rt.lifetime(fact.shape.rest) is not None
         return take.prefixes and network not in ours and (limited or network in theirs)
 
-    may_be = PerShape(_may_be_advertised)
-    return [fact for fact in state.facts if may_be(fact) and taken(fact)]
+    return list(filter(taken, state.that(_may_be_advertised)))
 
 
 def _may_be_advertised(fact: Fact) -> bool:

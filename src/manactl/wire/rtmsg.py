@@ -241,6 +241,32 @@ class Shape(NamedTuple):
 
 _RESTS: dict[bytes, bytes] = {}  # one object for each, whose hash is worked out once
 
+# How the kernel begins a route with a destination (fib_dump_info(), rt6_fill_node()): the table,
+# and after its four bytes the destination.
+_TABLE_FIRST = attr(RTA_TABLE, bytes(4))[:4]
+_DST_AT = RTMSG.size + 8
+_DST_NEXT = {attr(RTA_DST, bytes(size))[:4]: _DST_AT + 4 + size for size in (4, 16)}
+
+
+def shapes(bodies: Iterable[bytes]) -> list[Shape]:
+    """Shape.of() of each."""
+    found: list[Shape] = []
+    add, make, ends = found.append, tuple.__new__, _DST_NEXT.get
+    rests: dict[bytes, bytes] = {}  # by the message without the destination
+    at = _DST_AT + 4
+    for body in bodies:
+        end = ends(body[_DST_AT:at])
+        if end is None or body[RTMSG.size : RTMSG.size + 4] != _TABLE_FIRST or not body[1]:
+            add(Shape.of(body))
+            continue
+        around = body[:at] + body[end:]
+        try:
+            rest = rests[around]
+        except KeyError:
+            rest = rests[around] = Shape.of(body).rest
+        add(make(Shape, (rest, at, body[at:end])))
+    return found
+
 
 def join(header: bytes, attrs: Iterable[Attr]) -> bytes:
     """Header and attributes as one message body."""

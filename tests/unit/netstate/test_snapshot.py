@@ -82,6 +82,14 @@ def test_what_the_journal_says_of_it_can_be_read() -> None:
     assert snapshot.port_from_json({**data["port"], "permanent_mac": None}).permanent_mac is None
 
 
+def test_a_journal_has_the_words_of_the_first_thousand_facts_and_all_messages() -> None:
+    many = [route(f"10.{n >> 8}.{n & 255}.0", 24) for n in range(1500)]
+    data = json.loads(json.dumps(state(*many).to_json()))
+    assert len(data["facts"]["text"]) == 1000
+    assert data["facts"]["text"][999].startswith("10.3.231.0/24 ")
+    assert PortState.from_json(data).facts == tuple(many)
+
+
 def test_its_devices_and_their_names() -> None:
     full = state(uppers=(VLAN,), others=(OTHER,), links=(OTHER, OtherDevice(8, "more", None)))
     assert full.places == ((3, "eth1"), (9, "v9"))
@@ -355,12 +363,16 @@ def test_a_selection_is_the_same_whatever_was_selected_before(seed: int) -> None
     now = [one for one in then if draw.random() < 0.8] + random_routes(draw, 20)
     draw.shuffle(now)
     first = snapshot.select(dumps(*then, *hops), {3, 9})
-    known = {one.body: one for one in (*first.facts, *first.rows)}
-    assert len(known) > 20
+    assert len({*first.facts, *first.rows}) > 20
     keys = {snapshot.route_key(one) for one in then if draw.random() < 0.5}
     for devices, also in (({3, 9}, None), ({5}, None), ({3}, keys)):
         exact = snapshot.select(dumps(*now, *hops), devices, also)
-        assert snapshot.select(dumps(*now, *hops), devices, also, known) == exact
+        again = snapshot.select(dumps(*now, *hops), devices, also, first.routes)
+        assert again == exact
+        same = dumps(*now, *hops)._replace(routes=exact.routes.of[0])
+        assert snapshot.select(same, devices, also, exact.routes).routes is exact.routes
+        other = snapshot.select(same, {3, 5}, {snapshot.route_key(now[0])}, exact.routes)
+        assert other == snapshot.select(same, {3, 5}, {snapshot.route_key(now[0])})
         # Each by itself, without what is worked out for those of a shape.
         ours = {one for one in exact.facts if one.kind is Kind.ROUTE}
         for one in now:
