@@ -21,6 +21,7 @@ from manactl.netstate.beside import Beside
 from manactl.netstate.blueprints import Blueprint
 from manactl.netstate.link_settings import LinkSettings, Qdisc, of_link, of_survivor, qdiscs
 from manactl.netstate.members import Member
+from manactl.netstate.requests import Filled
 from manactl.netstate.snapshot import (
     Dumps,
     Fact,
@@ -135,6 +136,10 @@ class Rtnl:
     def send_all(self, requests: Sequence[Request]) -> list[OSError | None]:
         """Send them in their order, and tell of each what the kernel said against it."""
         return self._socket.request_all(requests)
+
+    def send_alike(self, requests: Filled) -> None:
+        """Send all of them in their order, whatever the kernel says against one."""
+        self._socket.request_alike(requests.alike, requests.fillings)
 
     def dumps(self) -> Dumps:
         """All tables that can refer to a port, of this namespace."""

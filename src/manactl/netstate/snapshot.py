@@ -8,12 +8,14 @@ from __future__ import annotations
 import base64
 import enum
 import ipaddress
+import operator
 import socket
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from itertools import islice
+from itertools import compress, count, islice
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from manactl.model.port import PortId
@@ -345,7 +347,10 @@ def _facts_to_json(facts: Collection[Fact], names: Mapping[int, str]) -> dict[st
 def _facts_from_json(data: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> tuple[Fact, ...]:
     """ValueError or KeyError for what are no facts. Earlier journals have an object for each."""
     if isinstance(data, Mapping):
-        return tuple(Fact(_OF_CODE[code], body) for code, body in packed.unpack(data["messages"]))
+        messages = packed.unpack(data["messages"])
+        facts = [Fact(_OF_CODE[code], body) for code, body in messages]
+        _take_apart([fact for fact in facts if fact.kind is Kind.ROUTE])
+        return tuple(facts)
     return tuple(
         Fact(Kind(row["kind"]), base64.b64decode(row["message"], validate=True)) for row in data
     )
@@ -376,14 +381,20 @@ RouteKey = tuple[int, bytes]
 Rows = Collection[RouteKey] | None  # None: those with a route of ours and another
 
 
+_Asked = tuple[Sequence[bytes], frozenset[int], frozenset[int], Rows]
+_FEW = 100  # routes that are sooner taken apart than looked up
+
+
 class RouteChoice(NamedTuple):
     """What of some routes was chosen by which devices, nexthops and rows: the facts, all interfaces
     that these name, and the rows (PortState.rows)."""
 
-    of: tuple[Sequence[bytes], frozenset[int], frozenset[int], Rows]
+    of: _Asked
     facts: tuple[Fact, ...]
     named: frozenset[int]
     rows: tuple[Fact, ...]
+    places: Sequence[int]  # of the facts among the routes
+    places_of_rows: Sequence[int]
 
 
 class Selection(NamedTuple):
@@ -419,6 +430,8 @@ def select(
     asked = (dumps.routes, frozenset(devices), frozenset(ids), also)
     if before is not None and before.of[0] is asked[0] and before.of[1:] == asked[1:]:
         routes = before
+    elif before is not None and also is not None and before.of[1:] == asked[1:]:
+        routes = _chosen_anew(asked, before)
     else:
         routes = _chosen(asked, before)
     facts += routes.facts
@@ -426,22 +439,15 @@ def select(
     return Selection(Facts(facts), routes.named, routes.rows, routes)
 
 
-def _chosen(
-    asked: tuple[Sequence[bytes], frozenset[int], frozenset[int], Rows], before: RouteChoice | None
-) -> RouteChoice:
+def _chosen(asked: _Asked, before: RouteChoice | None) -> RouteChoice:
     bodies, devices, ids, also = asked
     old = () if before is None else (*before.facts, *before.rows)
     known = {fact.body: fact for fact in old}
     there: list[Fact | None] = [*map(known.get, bodies)] if known else [None] * len(bodies)
-    shapes = (
-        [
-            rt.Shape.of(b) if fact is None else fact.shape
-            for b, fact in zip(bodies, there, strict=True)
-        ]
-        if known
-        else rt.shapes(bodies)
-    )
+    fresh = iter(rt.shapes(b for b, fact in zip(bodies, there, strict=True) if fact is None))
+    shapes = [next(fresh) if fact is None else fact.shape for fact in there]
     facts: list[Fact] = []
+    places: list[int] = []
     keys: list[RouteKey | None] = []  # of all of them, in this order
     mine: list[RouteKey] = []
     of_shapes: dict[bytes, _RouteShape] = {}
@@ -465,17 +471,52 @@ def _chosen(
             chosen.key = key
             there[number] = chosen
             facts.append(chosen)
+            places.append(number)
             if ours:
                 mine.append(key)
     wanted: Collection[RouteKey | None] = _shared(keys, mine) if also is None else also
+    in_rows = [number for number, key in enumerate(keys if wanted else ()) if key in wanted]
     rows = tuple(
-        there[number] or Fact(Kind.ROUTE, bodies[number], shapes[number])
-        for number, key in enumerate(keys if wanted else ())
-        if key in wanted
+        there[number] or Fact(Kind.ROUTE, bodies[number], shapes[number]) for number in in_rows
     )
     used.update(fact.shape.rest for fact in rows)
-    named = frozenset(device for rest in used for device in rt.ifindexes(rest))
-    return RouteChoice(asked, tuple(facts), named, rows)
+    return RouteChoice(asked, tuple(facts), _named(used), rows, places, in_rows)
+
+
+def _named(shapes: Iterable[bytes]) -> frozenset[int]:
+    return frozenset(device for rest in shapes for device in rt.ifindexes(rest))
+
+
+def _chosen_anew(asked: _Asked, before: RouteChoice) -> RouteChoice:
+    """The same as _chosen() for the rows and devices of before: of a few routes that have come or
+    gone the others need not know, where the rows are given."""
+    bodies, old = asked[0], before.of[0]
+    head, tail = common_ends(bodies, old)
+    middle = bodies[head : len(bodies) - tail]
+    if len(middle) > len(bodies) // 2:
+        return _chosen(asked, before)
+    part = _chosen((middle, *asked[1:]), before if len(middle) > _FEW else None)
+
+    def spliced(
+        had: tuple[Fact, ...], at: Sequence[int], new: tuple[Fact, ...], new_at: Sequence[int]
+    ) -> tuple[tuple[Fact, ...], list[int]]:
+        first, last = bisect_left(at, head), bisect_left(at, len(old) - tail)
+        moved = len(bodies) - len(old)
+        places = [*at[:first], *(head + n for n in new_at), *(n + moved for n in at[last:])]
+        return had[:first] + new + had[last:], places
+
+    facts, places = spliced(before.facts, before.places, part.facts, part.places)
+    rows, in_rows = spliced(before.rows, before.places_of_rows, part.rows, part.places_of_rows)
+    used = {fact.shape.rest for fact in (*facts, *rows)}
+    return RouteChoice(asked, facts, _named(used), rows, places, in_rows)
+
+
+def common_ends(one: Sequence[object], other: Sequence[object]) -> tuple[int, int]:
+    """How many in front and then at the end of both are equal."""
+    most = min(len(one), len(other))
+    head = next(compress(count(), map(operator.ne, one, other)), most)
+    ends = map(operator.ne, reversed(one), reversed(other))
+    return head, min(next(compress(count(), ends), most), most - head)
 
 
 def _shared(keys: Sequence[RouteKey | None], mine: Collection[RouteKey]) -> set[RouteKey]:
@@ -491,6 +532,19 @@ def _shared(keys: Sequence[RouteKey | None], mine: Collection[RouteKey]) -> set[
 
 def _is_everywhere(row: int, dst: bytes) -> bool:
     return dst.startswith(_EVERYWHERE) and row in _ROWS_OF_IPV6
+
+
+def _take_apart(routes: Sequence[Fact]) -> None:
+    """Work out the shape and the row of many routes."""
+    rows: dict[bytes, int] = {}
+    for fact, shape in zip(routes, rt.shapes(fact.body for fact in routes), strict=True):
+        rest, _, dst = shape
+        try:
+            row = rows[rest]
+        except KeyError:
+            row = rows[rest] = _row_of(rest)
+        fact._shape = shape
+        fact.key = (row, dst)
 
 
 class _RouteShape(NamedTuple):
@@ -779,6 +833,9 @@ def is_ipv6_address(fact: Fact) -> bool:
 _RANKS = {kind: number for number, kind in enumerate(Kind)}
 # A route with one of these needs a gateway that can be reached.
 _FAR = frozenset({rt.RTA_GATEWAY, rt.RTA_VIA, rt.RTA_MULTIPATH, rt.RTA_NH_ID})
+
+
+FAR = (_RANKS[Kind.ROUTE], 1)  # the rank of a route by a gateway
 
 
 def rank(fact: Fact) -> tuple[int, int]:

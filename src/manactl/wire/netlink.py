@@ -10,7 +10,7 @@ import errno
 import operator
 import os
 import struct
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import NamedTuple, Self
 
 from manactl.wire.attrs import align, as_int, as_str, iter_attrs
@@ -53,6 +53,7 @@ _RCVBUF = 1 << 20
 _ANSWER_WITHIN = 10.0  # s without a message while no handler runs: the answer was lost
 _DUMP_TRIES = 8
 _SEQ_OF_TABLES = 0x80000000  # of each dump_again(), that equal tables have equal bytes
+_SEQ_OF_ALIKE = 0x80000001
 _RTM_BASE = 16  # the types below are those of netlink itself
 _AT_ONCE = 128  # requests; errors of all of them fit into the receive buffer
 _PADDING = (b"", bytes(3), bytes(2), bytes(1))  # behind a message, by the rest of its length
@@ -180,6 +181,43 @@ class NetlinkSocket:
                 if packet.seq == last:
                     return errors
         raise AssertionError("unreachable: _packets() ends by return or raise of its caller")
+
+    def request_alike(
+        self,
+        alike: Sequence[tuple[int, int, bytes, int, bytes]],
+        fillings: Iterable[tuple[int, bytes]],
+    ) -> None:
+        """Send requests in their order, each by its place in `alike` (type, flags, and the body
+        before, for how many bytes, and after what fills it) and what fills it. Errors of single
+        ones are not told apart, and not reported: the caller looks what has come of them. OSError
+        when the exchange itself fails."""
+        frames = []
+        for kind, flags, before, size, after in alike:
+            length = _HEADER.size + len(before) + size + len(after)
+            # One number for all: nobody tells them apart.
+            head = _HEADER.pack(length, kind, flags | NLM_F_REQUEST, _SEQ_OF_ALIKE, 0)
+            frames.append((head + before, after + _PADDING[length & 3]))
+        parts: list[bytes] = []
+        for at, filling in fillings:
+            head, tail = frames[at]
+            parts += (head, filling, tail)
+            if len(parts) == 3 * _AT_ONCE:
+                self._send_parts(parts)
+                parts = []
+        if parts:
+            self._send_parts(parts)
+
+    def _send_parts(self, parts: Sequence[bytes]) -> None:
+        """Behind them a message of no operation asks for the one acknowledgement
+        (netlink_rcv_skb())."""
+        seq = self._seq = self._seq + 1
+        end = _HEADER.pack(_HEADER.size, NLMSG_NOOP, NLM_F_REQUEST | NLM_F_ACK, seq, 0)
+        self._renew()
+        self._sock.send(b"".join((*parts, end)))
+        for packet in self._packets((seq,)):
+            if packet.type == NLMSG_ERROR:
+                _raise_error(packet)
+                return
 
     def dump(self, kind: int, body: bytes = b"", *, tries: int = _DUMP_TRIES) -> list[Message]:
         """Read a whole table, again from the start when it changed meanwhile.

@@ -415,3 +415,39 @@ def test_what_is_no_part_of_a_table_is_skipped(wire: Wire, sock: NetlinkSocket) 
     wire.answer(route(b"5678"), END)
     assert bodies(sock.dump_again(RTM_GETADDR, b"")) == [b"5678"]
     assert wire.opened == 2
+
+
+# --- many requests that are alike --------------------------------------------------------------
+
+
+def test_requests_that_are_alike_go_in_their_order_whatever_comes_of_one(
+    wire: Wire, sock: NetlinkSocket
+) -> None:
+    wire.answer(numbered(BAD_PREFIX, TABLES + 1), numbered(NO_SUCH_DEVICE, TABLES + 1))
+    wire.answer(numbered(ACK, 1))
+    wire.answer(numbered(ACK, 2))
+    alike = [(24, 0x400, b"head", 3, b"tail56"), (24, 0xC00, b"other", 0, b"")]
+    fillings = [(0, b"%3d" % n) if n % 3 else (1, b"") for n in range(200)]
+    sock.request_alike(alike, fillings)
+    sent = wire.kernel.recv(65536) + wire.kernel.recv(65536)
+    found = []
+    while sent:
+        length, kind, flags, seq, _ = struct.unpack_from("=IHHII", sent)
+        found.append((kind, flags, seq, sent[16:length]))
+        sent = sent[(length + 3) & ~3 :]
+    due = [
+        (24, 0x401, TABLES + 1, b"head%3dtail56" % n)
+        if n % 3
+        else (24, 0xC01, TABLES + 1, b"other")
+        for n in range(200)
+    ]
+    # What is acknowledged is a message of no operation behind them.
+    assert found == [*due[:128], (1, 5, 1, b""), *due[128:], (1, 5, 2, b"")]
+    sock.request_alike(alike, [])
+    assert wire.asked() == []
+
+
+def test_requests_that_are_alike_and_cannot_be_sent(wire: Wire, sock: NetlinkSocket) -> None:
+    wire.answer(numbered(NO_SUCH_DEVICE, 1))
+    with pytest.raises(OSError, match="No such device"):
+        sock.request_alike([(24, 0, b"", 1, b"")], [(0, b"x")])
