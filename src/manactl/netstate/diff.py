@@ -98,11 +98,11 @@ class Identities:
     def __call__(self, fact: Fact) -> tuple[Hashable, ...]:
         body, places, neutral = fact.body, self._places, self._neutral
         if fact.kind is Kind.ROUTE:
-            shape = fact.shape
-            known = self._shapes.get(shape.rest)
+            rest, _, dst = fact.shape
+            known = self._shapes.get(rest)
             if known is None:
-                known = self._shapes[shape.rest] = self._of_shape(shape.rest)
-            return (shape.dst, known)
+                known = self._shapes[rest] = self._of_shape(rest)
+            return (dst, known)
         if fact.kind is Kind.ADDRESS:
             made = rt.address(body, places, neutral, None) or b""
             limited = rt.address_is_limited(body)
@@ -653,7 +653,7 @@ def _is_divisible(fact: Fact) -> bool:
     """An IPv6 multipath route, whose members the kernel keeps as routes of their own."""
     if fact.kind is not Kind.ROUTE or not rt.is_ipv6(fact.body) or nexthop_of(fact) is not None:
         return False
-    return rt.has_members(fact.shape.rest)
+    return rt.has_members(fact.rest)
 
 
 def _is_of(fact: Fact, devices: Collection[int], tables: Collection[int]) -> bool:

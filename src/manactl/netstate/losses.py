@@ -60,7 +60,7 @@ def known(state: PortState) -> dict[Fact, Loss]:
 
 def _has_bpf(fact: Fact) -> bool:
     if fact.kind is Kind.ROUTE:
-        return rt.route_has_bpf(fact.shape.rest)
+        return rt.route_has_bpf(fact.rest)
     return fact.kind is Kind.NEXTHOP and rt.nexthop_has_bpf(fact.body)
 
 

@@ -9,7 +9,6 @@ without a comparison of all with all (diff.Comparison). One that turns out other
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
@@ -53,20 +52,11 @@ class PlainRoutes:
 
     def __init__(self, state: PortState, at_least: int = MANY) -> None:
         self._state = state
-        self._known = _plain(state)
-        if len(self._known) < at_least:
-            self._known = {}
-        numbers = Identities(state.devices, label=True)
-        of_shapes: dict[bytes, object] = {}
-        # What each is, wherever its device is.
-        self._due: dict[RouteKey, object] = {}
-        for key, fact in self._known.items():
-            rest = fact.shape.rest
-            try:
-                number = of_shapes[rest]
-            except KeyError:
-                number = of_shapes[rest] = numbers(fact)[1]
-            self._due[key] = number
+        self._known: dict[RouteKey, Fact] = {}
+        self._due: dict[RouteKey, object] = {}  # what each is, wherever its device is
+        known, due = _plain(state)
+        if len(known) >= at_least:
+            self._known, self._due = known, due
         self._seen: _Seen | None = None  # at the last look
         self.wanted = self._without()
         self.absent: set[RouteKey] = set()
@@ -107,7 +97,7 @@ class PlainRoutes:
             number = due.get(key)
             if number is None:
                 continue
-            rest = fact.shape.rest
+            rest = fact.rest
             try:
                 found = of_shapes[rest]
             except KeyError:
@@ -159,7 +149,7 @@ class PlainRoutes:
         for key, fact in self._known.items():
             if key not in absent:
                 continue
-            rest, at, dst = fact.shape
+            rest, dst = fact.rest, key[1]
             try:
                 number, is_far = of_shapes[rest]
             except KeyError:
@@ -187,23 +177,39 @@ def _without(facts: Iterable[Fact], rows: Collection[RouteKey]) -> tuple[Fact, .
     return tuple([f for f in facts if f.kind is not route or (f.key or route_key(f)) not in rows])
 
 
-def _plain(state: PortState) -> dict[RouteKey, Fact]:
+def _plain(state: PortState) -> tuple[dict[RouteKey, Fact], dict[RouteKey, object]]:
+    """The plain routes by their rows, and what each is."""
     own = {state.ifindex} | ({state.synthetic.ifindex} if state.synthetic else set())
-    found = {route_key(fact): fact for fact in state.that(lambda fact: _is_plain(fact, own))}
-    keys = list(map(route_key, state.of(Kind.ROUTE)))
-    shared = set(map(route_key, state.rows))
-    if len(set(keys)) < len(keys):
-        shared.update(key for key, number in Counter(keys).items() if number > 1)
-    for key in shared & found.keys():
-        del found[key]
-    return found
+    numbers = Identities(state.devices, label=True)
+    found: dict[RouteKey, Fact] = {}
+    due: dict[RouteKey, object] = {}
+    twice: set[RouteKey] = set(map(route_key, state.rows))
+    of_shapes: dict[bytes, object] = {}  # None: not plain
+    for fact in state.of(Kind.ROUTE):
+        rest = fact.rest
+        try:
+            number = of_shapes[rest]
+        except KeyError:
+            number = numbers(fact)[1] if _is_plain(fact, own) else None
+            of_shapes[rest] = number
+        key = fact.key or route_key(fact)
+        if key in due:
+            twice.add(key)
+        due[key] = number
+        if number is not None:
+            found[key] = fact
+    twice.update(due.keys() - found.keys())
+    for key in twice:
+        due.pop(key, None)
+        found.pop(key, None)
+    return found, due
 
 
 def _is_plain(fact: Fact, own: AbstractSet[int]) -> bool:
     """By the shape alone."""
     if fact.kind is not Kind.ROUTE:
         return False
-    rest = fact.shape.rest
+    rest = fact.rest
     head = rt.RtMsg.of(rest)
     return (
         head.type == rt.RTN_UNICAST

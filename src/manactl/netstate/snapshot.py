@@ -10,6 +10,7 @@ import enum
 import ipaddress
 import operator
 import socket
+from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -60,12 +61,12 @@ class Fact:
     No dataclass: a full table makes a hundred thousand of these, and compares them many times.
     """
 
-    __slots__ = ("_shape", "body", "key", "kind")
+    __slots__ = ("_rest", "body", "key", "kind")
 
-    def __init__(self, kind: Kind, body: bytes, shape: rt.Shape | None = None) -> None:
+    def __init__(self, kind: Kind, body: bytes, rest: bytes | None = None) -> None:
         self.kind = kind
         self.body = body
-        self._shape = shape
+        self._rest = rest
         self.key: RouteKey | None = None  # route_key()'s
 
     def __eq__(self, other: object) -> bool:
@@ -82,12 +83,19 @@ class Fact:
         return f"Fact({self.kind!r}, {self.body!r})"
 
     @property
-    def shape(self) -> rt.Shape:
-        """Of a route: what it is apart from its destination."""
-        found = self._shape
+    def rest(self) -> bytes:
+        """Of a route: what it is apart from its destination (rt.Shape)."""
+        found = self._rest
         if found is None:
-            found = self._shape = rt.Shape.of(self.body)  # it follows from the body
+            found = self._rest = rt.Shape.of(self.body).rest  # it follows from the body
         return found
+
+    @property
+    def shape(self) -> rt.Shape:
+        """Of a route: that, and the destination."""
+        rest = self.rest
+        at, end = rt.destination(rest)
+        return rt.Shape(rest, at, self.body[at:end])
 
 
 class PerShape(Generic[_T]):
@@ -101,7 +109,7 @@ class PerShape(Generic[_T]):
     def __call__(self, fact: Fact) -> _T:
         if fact.kind is not Kind.ROUTE:
             return self._ask(fact)
-        rest = fact.shape.rest
+        rest = fact.rest
         try:
             return self._known[rest]
         except KeyError:
@@ -129,7 +137,7 @@ class Facts(tuple[Fact, ...]):
             if fact.kind is not Kind.ROUTE:
                 alone.append([at])
                 continue
-            rest = fact.shape.rest
+            rest = fact.rest
             try:
                 of_shapes[rest].append(at)
             except KeyError:
@@ -444,16 +452,15 @@ def _chosen(asked: _Asked, before: RouteChoice | None) -> RouteChoice:
     old = () if before is None else (*before.facts, *before.rows)
     known = {fact.body: fact for fact in old}
     there: list[Fact | None] = [*map(known.get, bodies)] if known else [None] * len(bodies)
-    fresh = iter(rt.shapes(b for b, fact in zip(bodies, there, strict=True) if fact is None))
-    shapes = [next(fresh) if fact is None else fact.shape for fact in there]
+    fresh = rt.shapes(b for b, fact in zip(bodies, there, strict=True) if fact is None)
     facts: list[Fact] = []
-    places: list[int] = []
+    places = array("I")
     keys: list[RouteKey | None] = []  # of all of them, in this order
     mine: list[RouteKey] = []
     of_shapes: dict[bytes, _RouteShape] = {}
     used: set[bytes] = set()  # shapes of the facts and rows
-    for number, (body, fact, shape) in enumerate(zip(bodies, there, shapes, strict=True)):
-        rest, _, dst = shape
+    for number, fact in enumerate(there):
+        rest, _, dst = next(fresh) if fact is None else fact.shape
         try:
             of_shape = of_shapes[rest]
         except KeyError:
@@ -467,7 +474,7 @@ def _chosen(asked: _Asked, before: RouteChoice | None) -> RouteChoice:
         key = (row, dst)
         keys.append(key)
         if ours or by_nexthop:
-            chosen = fact or Fact(Kind.ROUTE, body, shape)
+            chosen = fact or Fact(Kind.ROUTE, bodies[number], rest)
             chosen.key = key
             there[number] = chosen
             facts.append(chosen)
@@ -475,11 +482,11 @@ def _chosen(asked: _Asked, before: RouteChoice | None) -> RouteChoice:
             if ours:
                 mine.append(key)
     wanted: Collection[RouteKey | None] = _shared(keys, mine) if also is None else also
-    in_rows = [number for number, key in enumerate(keys if wanted else ()) if key in wanted]
-    rows = tuple(
-        there[number] or Fact(Kind.ROUTE, bodies[number], shapes[number]) for number in in_rows
+    in_rows = array(
+        "I", [number for number, key in enumerate(keys if wanted else ()) if key in wanted]
     )
-    used.update(fact.shape.rest for fact in rows)
+    rows = tuple([there[number] or Fact(Kind.ROUTE, bodies[number]) for number in in_rows])
+    used.update(fact.rest for fact in rows)
     return RouteChoice(asked, tuple(facts), _named(used), rows, places, in_rows)
 
 
@@ -499,15 +506,15 @@ def _chosen_anew(asked: _Asked, before: RouteChoice) -> RouteChoice:
 
     def spliced(
         had: tuple[Fact, ...], at: Sequence[int], new: tuple[Fact, ...], new_at: Sequence[int]
-    ) -> tuple[tuple[Fact, ...], list[int]]:
+    ) -> tuple[tuple[Fact, ...], Sequence[int]]:
         first, last = bisect_left(at, head), bisect_left(at, len(old) - tail)
         moved = len(bodies) - len(old)
         places = [*at[:first], *(head + n for n in new_at), *(n + moved for n in at[last:])]
-        return had[:first] + new + had[last:], places
+        return had[:first] + new + had[last:], array("I", places)
 
     facts, places = spliced(before.facts, before.places, part.facts, part.places)
     rows, in_rows = spliced(before.rows, before.places_of_rows, part.rows, part.places_of_rows)
-    used = {fact.shape.rest for fact in (*facts, *rows)}
+    used = {fact.rest for fact in (*facts, *rows)}
     return RouteChoice(asked, facts, _named(used), rows, places, in_rows)
 
 
@@ -537,13 +544,13 @@ def _is_everywhere(row: int, dst: bytes) -> bool:
 def _take_apart(routes: Sequence[Fact]) -> None:
     """Work out the shape and the row of many routes."""
     rows: dict[bytes, int] = {}
-    for fact, shape in zip(routes, rt.shapes(fact.body for fact in routes), strict=True):
-        rest, _, dst = shape
+    taken = rt.shapes(fact.body for fact in routes)
+    for fact, (rest, _, dst) in zip(routes, taken, strict=True):
         try:
             row = rows[rest]
         except KeyError:
             row = rows[rest] = _row_of(rest)
-        fact._shape = shape
+        fact._rest = rest
         fact.key = (row, dst)
 
 
@@ -635,7 +642,7 @@ def devices_of(fact: Fact) -> AbstractSet[int]:
     if fact.kind is Kind.NEXTHOP:
         out = rt.number(rt.split(fact.body, rt.NHMSG.size), rt.NHA_OIF)
         return set() if out is None else {out}
-    return rt.ifindexes(fact.shape.rest)
+    return rt.ifindexes(fact.rest)
 
 
 def other_devices(
@@ -672,7 +679,7 @@ def expired(fact: Fact, elapsed: int) -> bool:
     if fact.kind is Kind.ADDRESS:
         return rt.address(fact.body, (), (), elapsed) is None
     if fact.kind is Kind.ROUTE:
-        left = rt.lifetime(fact.shape.rest)
+        left = rt.lifetime(fact.rest)
         return left is not None and left <= elapsed
     return False
 
@@ -711,7 +718,7 @@ def nexthop_of(fact: Fact) -> int | None:
     """The id of the nexthop object that a route goes by; None for any other fact."""
     if fact.kind is not Kind.ROUTE:
         return None
-    return _nexthop_of(fact.shape.rest)
+    return _nexthop_of(fact.rest)
 
 
 @lru_cache(rt.SHAPES)
@@ -781,7 +788,7 @@ def of_router(state: PortState, accepted: Collection[Accepted]) -> list[Fact]:
         if head.protocol == rt.RTPROT_RA:
             return take.default if head.dst_len == 0 else head.dst_len <= take.routes
         network = _network(fact)
-        limited = rt.lifetime(fact.shape.rest) is not None
+        limited = rt.lifetime(fact.rest) is not None
         return take.prefixes and network not in ours and (limited or network in theirs)
 
     return list(filter(taken, state.that(_may_be_advertised)))
@@ -845,7 +852,7 @@ def rank(fact: Fact) -> tuple[int, int]:
         return number, int(bool(rt.group_members(fact.body)))
     if fact.kind is not Kind.ROUTE:
         return number, 0
-    return number, _is_far(fact.shape.rest)
+    return number, _is_far(fact.rest)
 
 
 @lru_cache(rt.SHAPES)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import _socket  # `socket` makes enums of all constants, which a TAB would wait for
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from functools import lru_cache
 from typing import NamedTuple, Self
@@ -248,24 +248,23 @@ _DST_AT = RTMSG.size + 8
 _DST_NEXT = {attr(RTA_DST, bytes(size))[:4]: _DST_AT + 4 + size for size in (4, 16)}
 
 
-def shapes(bodies: Iterable[bytes]) -> list[Shape]:
+def shapes(bodies: Iterable[bytes]) -> Iterator[tuple[bytes, int, bytes]]:
     """Shape.of() of each."""
-    found: list[Shape] = []
-    add, make, ends = found.append, tuple.__new__, _DST_NEXT.get
+    ends = _DST_NEXT.get
     rests: dict[bytes, bytes] = {}  # by the message without the destination
-    at = _DST_AT + 4
+    first, at = _DST_AT, _DST_AT + 4
+    table, head = RTMSG.size, RTMSG.size + 4
     for body in bodies:
-        end = ends(body[_DST_AT:at])
-        if end is None or body[RTMSG.size : RTMSG.size + 4] != _TABLE_FIRST or not body[1]:
-            add(Shape.of(body))
+        end = ends(body[first:at])
+        if end is None or body[table:head] != _TABLE_FIRST or not body[1]:
+            yield Shape.of(body)
             continue
         around = body[:at] + body[end:]
         try:
             rest = rests[around]
         except KeyError:
             rest = rests[around] = Shape.of(body).rest
-        add(make(Shape, (rest, at, body[at:end])))
-    return found
+        yield rest, at, body[at:end]
 
 
 def join(header: bytes, attrs: Iterable[Attr]) -> bytes:
@@ -328,6 +327,13 @@ SHAPES = 1 << 12  # more than a table has, as a rule
 def route_ifindexes(body: bytes) -> AbstractSet[int]:
     """Every interface that a route names."""
     return ifindexes(Shape.of(body).rest)
+
+
+@lru_cache(SHAPES)
+def destination(rest: bytes) -> tuple[int, int]:
+    """Where the destination begins and ends in routes of that shape; nowhere in a default route."""
+    _, at, dst = Shape.of(rest)
+    return at, at + len(dst)
 
 
 @lru_cache(SHAPES)
