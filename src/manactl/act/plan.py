@@ -26,6 +26,7 @@ from manactl.netstate.beside import Beside
 from manactl.netstate.blueprints import Blueprint
 from manactl.netstate.ethtool_settings import Command
 from manactl.netstate.held import Hold
+from manactl.netstate.kept_down import KeptDown
 from manactl.netstate.link_settings import LinkSettings
 from manactl.netstate.losses import Cause
 from manactl.netstate.snapshot import Fact, PortState, Request, describe_all
@@ -79,6 +80,11 @@ class System(restore.Network, Protocol):
     def beside(self) -> tuple[Beside, ...]: ...
     def is_held(self, hold: Hold) -> bool: ...
     def unsettled(self, hold: Hold) -> tuple[str, ...]: ...
+    def boot_files(self) -> tuple[KeptDown, ...]: ...
+    def write_boot_files(self, kept: KeptDown) -> None: ...
+    def has_boot_files(self, kept: KeptDown) -> bool: ...
+    def remove_boot_files(self, kept: KeptDown) -> tuple[str, ...]: ...
+    def lift_boot_files(self, kept: KeptDown) -> tuple[bool, tuple[str, ...]]: ...
     def pair_now(self, port: PortId, uuid: str) -> PairNow: ...
     def link_settings(self, port: PortId) -> LinkSettings: ...
     def settings(self, ifindex: int) -> LinkSettings: ...
@@ -616,14 +622,23 @@ def _step(data: Mapping[str, Any], states: Mapping[PortId, PortState]) -> Step:
         return SetSynthetic(port, data["vmbus"], data["name"], data["had_carrier"])
     if data["kind"] == ProveFree.KIND:
         return ProveFree(port, data["device"], data["rdma_port"])
+    return _other_step(data)
+
+
+def _other_step(data: Mapping[str, Any]) -> Step:
+    """Steps of modules that rest on this one."""
     if data["kind"] == "bind-uio":
-        from manactl.act.uio import BindUio  # noqa: PLC0415 - it is a step, too
+        from manactl.act.uio import BindUio  # noqa: PLC0415
 
         return BindUio.from_json(data)
     if data["kind"] == "hold-manager":
-        from manactl.act.hold import HoldManager  # noqa: PLC0415 - the same
+        from manactl.act.hold import HoldManager  # noqa: PLC0415
 
         return HoldManager.from_json(data)
+    if data["kind"] == "leave-down":
+        from manactl.act.persist import LeaveDown  # noqa: PLC0415
+
+        return LeaveDown.from_json(data)
     raise ValueError(f"unknown step {data['kind']!r}")
 
 

@@ -90,6 +90,7 @@ def release_document(result: ReleaseResult, verb: str) -> dict[str, object]:
                 "up_ms": port.up_ms,
                 "down_for_s": port.down_for_s,
                 "residue": list(port.residue),
+                "given_back": port.given_back,
             }
             for port in result.ports
         ],

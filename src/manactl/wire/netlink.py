@@ -390,6 +390,11 @@ def _alike(data: bytes, seq: int) -> list[bytes] | None:
     return bodies if due == tuple([len(body) + _HEADER.size for body in bodies]) else None
 
 
+def messages(data: bytes) -> Iterator[Message]:
+    """The messages of a datagram, whatever they answer. OSError (EBADMSG) when it is broken."""
+    return (Message(kind, body) for kind, _, _, body in _split(data))
+
+
 def _split(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
     """What _Packet has, as plain tuples: a dump of a full table has a hundred thousand."""
     offset, end, size, unpack = 0, len(data), _HEADER.size, _HEADER.unpack_from
