@@ -455,7 +455,8 @@ def _chosen(asked: _Asked, before: RouteChoice | None) -> RouteChoice:
     fresh = rt.shapes(b for b, fact in zip(bodies, there, strict=True) if fact is None)
     facts: list[Fact] = []
     places = array("I")
-    keys: list[RouteKey | None] = []  # of all of them, in this order
+    in_rows = array("I")  # the places of those in the rows
+    keys: list[RouteKey | None] = []  # of all of them, where the rows are still to be found
     mine: list[RouteKey] = []
     of_shapes: dict[bytes, _RouteShape] = {}
     used: set[bytes] = set()  # shapes of the facts and rows
@@ -469,10 +470,14 @@ def _chosen(asked: _Asked, before: RouteChoice | None) -> RouteChoice:
                 used.add(rest)
         cloned, ours, by_nexthop, row = of_shape
         if cloned:
-            keys.append(None)
+            if also is None:
+                keys.append(None)
             continue
         key = (row, dst)
-        keys.append(key)
+        if also is None:
+            keys.append(key)
+        elif key in also:
+            in_rows.append(number)
         if ours or by_nexthop:
             chosen = fact or Fact(Kind.ROUTE, bodies[number], rest)
             chosen.key = key
@@ -481,10 +486,8 @@ def _chosen(asked: _Asked, before: RouteChoice | None) -> RouteChoice:
             places.append(number)
             if ours:
                 mine.append(key)
-    wanted: Collection[RouteKey | None] = _shared(keys, mine) if also is None else also
-    in_rows = array(
-        "I", [number for number, key in enumerate(keys if wanted else ()) if key in wanted]
-    )
+    if also is None and (shared := _shared(keys, mine)):
+        in_rows.extend(number for number, key in enumerate(keys) if key in shared)
     rows = tuple([there[number] or Fact(Kind.ROUTE, bodies[number]) for number in in_rows])
     used.update(fact.rest for fact in rows)
     return RouteChoice(asked, tuple(facts), _named(used), rows, places, in_rows)
