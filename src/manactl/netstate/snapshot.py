@@ -438,7 +438,7 @@ def select(
     asked = (dumps.routes, frozenset(devices), frozenset(ids), also)
     if before is not None and before.of[0] is asked[0] and before.of[1:] == asked[1:]:
         routes = before
-    elif before is not None and also is not None and before.of[1:] == asked[1:]:
+    elif before is not None and before.of[1:] == asked[1:]:
         routes = _chosen_anew(asked, before)
     else:
         routes = _chosen(asked, before)
@@ -499,13 +499,19 @@ def _named(shapes: Iterable[bytes]) -> frozenset[int]:
 
 def _chosen_anew(asked: _Asked, before: RouteChoice) -> RouteChoice:
     """The same as _chosen() for the rows and devices of before: of a few routes that have come or
-    gone the others need not know, where the rows are given."""
-    bodies, old = asked[0], before.of[0]
+    gone the others need not know where the rows are given, or those are in the same rows (only
+    their lifetime has gone on, as that of a router's has in each dump)."""
+    bodies, devices, ids, also = asked
+    old = before.of[0]
     head, tail = common_ends(bodies, old)
-    middle = bodies[head : len(bodies) - tail]
+    middle, had = (some[head : len(some) - tail] for some in (bodies, old))
     if len(middle) > len(bodies) // 2:
         return _chosen(asked, before)
-    part = _chosen((middle, *asked[1:]), before if len(middle) > _FEW else None)
+    if also is None:
+        if not _in_same_rows(middle, had, devices, ids):
+            return _chosen(asked, before)
+        also = frozenset(map(route_key, before.rows))
+    part = _chosen((middle, devices, ids, also), before if len(middle) > _FEW else None)
 
     def spliced(
         had: tuple[Fact, ...], at: Sequence[int], new: tuple[Fact, ...], new_at: Sequence[int]
@@ -519,6 +525,17 @@ def _chosen_anew(asked: _Asked, before: RouteChoice) -> RouteChoice:
     rows, in_rows = spliced(before.rows, before.places_of_rows, part.rows, part.places_of_rows)
     used = {fact.rest for fact in (*facts, *rows)}
     return RouteChoice(asked, facts, _named(used), rows, places, in_rows)
+
+
+def _in_same_rows(
+    some: Iterable[bytes], others: Iterable[bytes], devices: Collection[int], ids: Collection[int]
+) -> bool:
+    """Whether each of them is in the row that the other in its place is in, and chosen like it."""
+    what = [
+        [(_RouteShape.of(rest, devices, ids), dst) for rest, _, dst in rt.shapes(bodies)]
+        for bodies in (some, others)
+    ]
+    return what[0] == what[1]
 
 
 def common_ends(one: Sequence[object], other: Sequence[object]) -> tuple[int, int]:

@@ -381,6 +381,40 @@ def test_a_selection_is_the_same_whatever_was_selected_before(seed: int) -> None
             assert one not in ours or alone.named <= exact.named
 
 
+@pytest.mark.parametrize("seed", range(60))
+def test_a_selection_of_a_table_of_which_little_has_changed(seed: int) -> None:
+    """Lifetimes that have gone on, a route more or less, another in its place."""
+    draw = random.Random(seed)
+    hops = [nexthop(10, 3), nexthop(20, 5), nexthop(30, None, (10, 20))]
+    now = random_routes(draw, 150)
+    rows = frozenset(snapshot.route_key(one) for one in now if draw.random() < 0.5)
+    asked = ({3, 9}, draw.choice((None, rows)))
+    last = snapshot.select(dumps(*now, *hops), *asked)
+    for _ in range(12):
+        at = draw.randrange(len(now) - 3)
+        match draw.randrange(4):
+            case 0:
+                limited = [n for n, one in enumerate(now) if rt.lifetime(one.rest)]
+                for n in limited[:20]:
+                    times = struct.pack("=IIiIIIII", 0, 0, draw.randrange(100, 5000), *[0] * 5)
+                    attrs = rt.split(now[n].body, rt.RTMSG.size)
+                    attrs = [
+                        Attr(a.kind, times) if a.type == rt.RTA_CACHEINFO else a for a in attrs
+                    ]
+                    now[n] = Fact(Kind.ROUTE, rt.join(now[n].body[: rt.RTMSG.size], attrs))
+            case 1:
+                del now[at : at + draw.randrange(3)]
+            case 2:
+                now[at:at] = random_routes(draw, 2)
+            case 3:
+                now[at : at + 2] = random_routes(draw, 2)
+        exact = snapshot.select(dumps(*now, *hops), *asked)
+        last = snapshot.select(dumps(*now, *hops), *asked, last.routes)
+        assert last._replace(routes=exact.routes) == exact
+        assert [*last.routes.places] == [*exact.routes.places]
+        assert [*last.routes.places_of_rows] == [*exact.routes.places_of_rows]
+
+
 @pytest.mark.parametrize("seed", range(30))
 def test_routes_of_one_shape_have_one_answer(seed: int) -> None:
     draw = random.Random(seed)
