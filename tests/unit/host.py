@@ -53,6 +53,7 @@ from manactl.netstate.ethtool_settings import Command
 from manactl.netstate.held import Hold
 from manactl.netstate.kept_down import KeptDown
 from manactl.netstate.link_settings import LinkSettings
+from manactl.netstate.requests import Filled
 from manactl.netstate.snapshot import Fact, Kind, PortState, Request, Rows
 from manactl.netstate.surroundings import FabricRoute, Manager, Surroundings
 from manactl.netstate.uppers import UpperState
@@ -331,6 +332,9 @@ class FakeSystem:
 
     def send_all(self, requests: Sequence[Request]) -> list[OSError | None]:
         return [refused(self.send, request) for request in requests]
+
+    def send_alike(self, requests: Filled) -> None:
+        self.send_all([*requests.each()])
 
     def set_sysctl(self, path: str, value: str) -> None:
         self.kernel.sysctls[path] = value

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -644,10 +645,9 @@ def _other_step(data: Mapping[str, Any]) -> Step:
 def tally(state: PortState) -> str:
     """How much of each kind there is: "2 addresses, 5 routes"."""
     parts = []
+    derived = Counter(fact.kind for fact in state.that(snapshot.derived))
     for kind in snapshot.Kind:
-        derived = snapshot.PerShape(snapshot.derived)
-        count = sum(not derived(fact) for fact in state.of(kind))
-        if count:
+        if count := len(state.of(kind)) - derived[kind]:
             parts.append(snapshot.counted(count, kind))
     if state.stacked:
         parts.append(snapshot.counted(len(state.stacked), snapshot.Kind.UPPER))

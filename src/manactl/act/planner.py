@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
@@ -185,7 +186,7 @@ def _to_uio(status: PortStatus) -> list[Step]:
 def _dropped(state: PortState, *, to_uio: bool) -> list[Fact]:
     """What the kernel forgets: of a netdev that is destroyed all of it."""
     if to_uio:
-        return [fact for fact in state.facts if not snapshot.derived(fact)]
+        return state.that(lambda fact: not snapshot.derived(fact))
     return losses.dropped(state)
 
 
@@ -338,11 +339,11 @@ def _restored(state: PortState) -> list[str]:
     found = []
     advertised = snapshot.of_router(state, state.accepted)
     theirs = {*advertised, *losses.known(state)}
-    passes = snapshot.PerShape(lambda f: snapshot.is_temporary(f) or snapshot.derived(f))
+    theirs.update(state.that(lambda f: snapshot.is_temporary(f) or snapshot.derived(f)))
+    not_ours = Counter(fact.kind for fact in theirs)
     for kind, how in ways.items():
-        facts = [f for f in state.of(kind) if not (passes(f) or f in theirs)]
-        if facts:
-            found.append(f"{snapshot.counted(len(facts), kind)} ({how})")
+        if number := len(state.of(kind)) - not_ours[kind]:
+            found.append(f"{snapshot.counted(number, kind)} ({how})")
     if state.stacked:
         count = snapshot.counted(len(state.stacked), Kind.UPPER)
         found.append(f"{count}, each up or down as it was, with all of the above on them")
@@ -373,6 +374,5 @@ def _temporary(state: PortState) -> list[str]:
     names = state.names
     return [
         f"{snapshot.describe(fact, names)} (temporary: the kernel makes new ones)"
-        for fact in state.facts
-        if snapshot.is_temporary(fact)
+        for fact in state.that(snapshot.is_temporary)
     ]

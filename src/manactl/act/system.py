@@ -43,6 +43,7 @@ from manactl.netstate.ethtool_settings import Command
 from manactl.netstate.held import Hold
 from manactl.netstate.kept_down import KeptDown
 from manactl.netstate.link_settings import LinkSettings
+from manactl.netstate.requests import Filled
 from manactl.netstate.snapshot import PortState, Request, Rows
 from manactl.netstate.surroundings import Surroundings
 from manactl.netstate.uppers import UpperState
@@ -242,6 +243,9 @@ class LiveSystem:
 
     def send_all(self, requests: Sequence[Request]) -> list[OSError | None]:
         return self.rtnl.send_all(requests)
+
+    def send_alike(self, requests: Filled) -> None:
+        self.rtnl.send_alike(requests)
 
     def set_sysctl(self, path: str, value: str) -> None:
         stacked_links.put_setting(path, value)
