@@ -277,6 +277,7 @@ function __manactl_help_argument
         'explain' '' \
         'help' '' \
         'history' '' \
+        'hold' '' \
         'recover' '' \
         'release' '' \
         'status' ''
@@ -300,6 +301,7 @@ complete -c manactl -n '__manactl_at ""' -a doctor -d 'Is this machine fit to ha
 complete -c manactl -n '__manactl_at ""' -a explain -d 'Explain a message, error number or code, and what to do.'
 complete -c manactl -n '__manactl_at ""' -a help -d 'Open the manual of a command.'
 complete -c manactl -n '__manactl_at ""' -a history -d 'Show which claims have ended: whose, when, and how.'
+complete -c manactl -n '__manactl_at ""' -a hold -d 'Keep claimed ports down, whoever sets them up.'
 complete -c manactl -n '__manactl_at ""' -a recover -d 'Undo an interrupted claim, finish an interrupted release.'
 complete -c manactl -n '__manactl_at ""' -a release -d 'Restore claimed ports as they were.'
 complete -c manactl -n '__manactl_at ""' -a status -d 'Show who owns each port, and how that is known.'
@@ -314,6 +316,7 @@ complete -c manactl -n '__manactl_at "claim"; and not __manactl_given --dry-run'
 complete -c manactl -n '__manactl_at "claim"; and not __manactl_given --value --wait' -l wait -x -d 'Wait so long for a vport that is taken, and for another manactl.'
 complete -c manactl -n '__manactl_at "claim"; and not __manactl_given --value --confirm-within' -l confirm-within -x -d 'Go back by itself then, unless `manactl confirm` comes before.'
 complete -c manactl -n '__manactl_at "claim"; and not __manactl_given --value --synthetic' -l synthetic -x -k -a '(__manactl_claim_synthetic)' -d 'Set the netvsc interface of a pair down, keep it, or give it to uio. [default: down]'
+complete -c manactl -n '__manactl_at "claim"; and not __manactl_given --persist' -l persist -d 'Have the network manager leave the ports down at boot, too, until release.'
 complete -c manactl -n '__manactl_at "claim"; and not __manactl_given --value --report' -l report -r -F -d 'Write what happened to FILE, as JSON; only with a COMMAND.'
 complete -c manactl -n '__manactl_at "claim"; and not __manactl_given -v --verbose' -s v -l verbose -d 'Show the whole plan before it is executed.'
 complete -c manactl -n '__manactl_at "claim"; and not __manactl_given --json' -l json -d 'Print one JSON document.'
@@ -337,6 +340,10 @@ complete -c manactl -n '__manactl_at "help"; and __manactl_argument; and __manac
 complete -c manactl -n '__manactl_at "history"; and not __manactl_given --json' -l json -d 'Print one JSON document.'
 complete -c manactl -n '__manactl_at "history"; and not __manactl_given -h --help' -s h -l help -d 'Show this message and exit.'
 complete -c manactl -n '__manactl_at "history"; and __manactl_argument' -k -a '(__manactl_ports)'
+
+complete -c manactl -n '__manactl_at "hold"; and not __manactl_given --json' -l json -d 'Print one JSON document a line.'
+complete -c manactl -n '__manactl_at "hold"; and not __manactl_given -h --help' -s h -l help -d 'Show this message and exit.'
+complete -c manactl -n '__manactl_at "hold"; and __manactl_argument' -k -a '(__manactl_ports)'
 
 complete -c manactl -n '__manactl_at "recover"' -l accept -x -k -a '(__manactl_ports --accept)' -d 'Leave PORT as it is: show what is missing, and close its journal.'
 complete -c manactl -n '__manactl_at "recover"; and not __manactl_given --dry-run' -l dry-run -d 'Show what would be done, and stop.'

@@ -28,6 +28,7 @@ from manactl.model.port import Upper as UpperDevice
 from manactl.wire.nldev import Nldev, RdmaNetlink
 
 if TYPE_CHECKING:
+    from manactl.look.kept_down import KeptDownFile
     from manactl.model.claim import ClaimSummary, NetnsId
 
 __all__ = ["Roots", "look", "resolve"]
@@ -100,10 +101,12 @@ def look(
     netns: NetnsSource | None = None,
     claims: Sequence["ClaimSummary"] = (),
     missing: Iterable[Missing] = (),
+    boot_files: Iterable["KeptDownFile"] = (),
 ) -> Report:
     """Read every port. `netlink`, `links` and `netns` are the kernel's own unless given.
 
-    `claims` are what the journals report as claimed; `missing` is what the caller could not read.
+    `claims` are what the journals report as claimed, `boot_files` those of `claim --persist`;
+    `missing` is what the caller could not read.
     """
     missing = list(missing)
     with ExitStack() as stack:
@@ -138,6 +141,7 @@ def look(
         roots, answered, holders, _by_port(claims), claims_known, changing, foreign, here_is
     )
     ports = [port for scan in seen for port in _ports(scan, shared)]
+    ports = [_with_boot_files(port, boot_files) for port in ports]
     missing += [
         Missing("sysfs", _without_ports(scan.function)) for scan in seen if not scan.numbers
     ]
@@ -475,11 +479,23 @@ def _with_claim(
     drift = tuple(port_notes.drift(port, claim, shared.netns, inode))
     elsewhere = port_notes.claimed_elsewhere(claim, shared.netns)
     more = claim.next_step if elsewhere is None else None if elsewhere in drift else elsewhere
+    hold = None if elsewhere else port_notes.kept_down(drift, claim.claim.synthetic)
     return port._replace(
         claim=claim.claim,
         drift=drift,
-        notes=(*port.notes, *(note for note in (more, claim.waits) if note)),
+        notes=(*port.notes, *(note for note in (more, hold, claim.waits) if note)),
     )
+
+
+def _with_boot_files(port: PortStatus, files: Iterable["KeptDownFile"]) -> PortStatus:
+    """The port with what is said of it below /etc, but of another NIC in its place."""
+    mine = [
+        file.path
+        for file in files
+        if file.key == port.id.key
+        and not port.id.is_another(PortId(file.pci, file.port, file.permanent_mac))
+    ]
+    return port._replace(notes=(*port.notes, port_notes.left_down(mine))) if mine else port
 
 
 def _by_port(claims: Iterable["ClaimSummary"]) -> dict[tuple[str, int], "ClaimSummary"]:

@@ -9,11 +9,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import statistics
+import subprocess
 import sys
 from dataclasses import dataclass
 from typing import Any
 
+from .image import CHECKOUT
 from .users import GUEST, user
 from .vm import Vm
 
@@ -185,6 +188,13 @@ def full_table(vm: Vm, count: int, rounds: int) -> None:
             f"| what they add to a {verb}, x {what} | {min(ratios):.2f} | "
             f"{statistics.median(ratios):.2f} |"
         )
+    ways = [row["outage"] / row["bare down"] for row in found["rounds"]]
+    backs = [1 + row["address back"] / row["bare up"] for row in found["rounds"]]
+    for what, ratios in (
+        ("the outage of a claim with them, x `ip link set down` with them", ways),
+        ("up until the last address at release, x `ip link set up`", backs),
+    ):
+        print(f"| {what} | {min(ratios):.2f} | {statistics.median(ratios):.2f} |")
     for what, of, beside in (
         ("a claim without routes and uppers, x `import click`", "claim", "click"),
         ("a claim with them on another netdev, x without", "claim elsewhere", "claim"),
@@ -214,7 +224,14 @@ def main() -> int:
         many_ports(vm, arguments.rounds, arguments.ports)
     with Vm(**options, mem=2048) as vm:
         full_table(vm, arguments.routes, 3)
+    beside_the_guest(arguments.routes)
     return 0
+
+
+def beside_the_guest(count: int) -> None:
+    """What takes too long there, on this host's kernel."""
+    argv = [sys.executable, "-m", "tests.netns.pace", "--routes", str(count)]
+    subprocess.run(argv, env={**os.environ, "PYTHONPATH": str(CHECKOUT / "src")}, check=False)
 
 
 if __name__ == "__main__":

@@ -207,7 +207,8 @@ def overlay(extra: dict[str, bytes] | None = None) -> bytes:
             for place in (f"{GUEST_CHECKOUT}/man", f"usr/local/share/man/man{page.suffix[1:]}"):
                 cpio.file(f"{place}/{page.name}", page.read_bytes())
         for path, data in (extra or {}).items():
-            cpio.file(path.lstrip("/"), data)
+            # NetworkManager does not read a profile that others may read.
+            cpio.file(path.lstrip("/"), data, 0o600 if "/system-connections/" in path else 0o644)
     return out.getvalue()
 
 

@@ -49,6 +49,11 @@ def on(number: int) -> pytest.MarkDecorator:
     return _on({KERNELS[min(number, len(KERNELS) - 1)]})
 
 
+def on_each() -> pytest.MarkDecorator:
+    """Run the test on every kernel."""
+    return _on(set(KERNELS))
+
+
 def on_oldest_and_newest() -> pytest.MarkDecorator:
     """Run the test on two kernels, for what the one between does as they do."""
     return _on({KERNELS[0], KERNELS[-1]})

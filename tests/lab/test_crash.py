@@ -84,19 +84,27 @@ def kill_at_acts(one: Furnished, before: Shown, points: Iterable[tuple[str, int,
     return killed
 
 
-@pytest.mark.parametrize("kernel", NEWEST, indirect=True)
-def test_killed_at_its_acts_it_is_put_back(furnished: Furnished, seed: int) -> None:
-    one = furnished
-    one.without_dad()
+def kill_at_some(one: Furnished, stride: int, start: int) -> int:
+    """Kill before or during every so many acts of a claim and a release, by turns, from one of the
+    first on; of how many."""
     before, _ = one.view()
     acts = acts_of(one)
     one.put_back(before, "a whole claim and release")
     every = [(verb, number) for verb in acts for number in range(len(acts[verb]))]
-    picked = every[seed % STRIDE :: STRIDE]
-    points = [(*point, ("before", "during")[n % 2]) for n, point in enumerate(picked)]
+    whens = ("before", "during")
+    points = [
+        (*point, whens[(n + start) % 2]) for n, point in enumerate(every[start % stride :: stride])
+    ]
     killed = kill_at_acts(one, before, points)
     print(f"{len(every)} acts, killed at {killed} of them")
     assert killed == len(points)
+    return killed
+
+
+@pytest.mark.parametrize("kernel", NEWEST, indirect=True)
+def test_killed_at_its_acts_it_is_put_back(furnished: Furnished, seed: int) -> None:
+    furnished.without_dad()
+    kill_at_some(furnished, STRIDE, seed)
 
 
 @pytest.mark.parametrize("kernel", NEWEST, indirect=True)

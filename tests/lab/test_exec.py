@@ -13,12 +13,12 @@ from signal import SIGKILL, SIGTERM
 import pytest
 
 from tests.lab.scene import owners
-from tests.lab.site import PATIENCE, STATE, Site, on, site
+from tests.lab.site import PATIENCE, STATE, Site, on_each, site
 from tests.lab.users import GUEST, eventually
 from tests.lab.vm import Vm
 from tests.unit import schema
 
-pytestmark = on(-1)
+pytestmark = on_each()
 
 # Makes a queue pair on the claimed port and then waits; with a child that shares it when asked for.
 HOLDER = f"""
@@ -45,7 +45,13 @@ class Exec:
         self.process = site.vm.spawn([*prefix, "python3", "-m", "manactl", *line])
 
     def holds(self) -> None:
-        eventually(lambda: owners(self.site.vm)[2] == "raw-qp", PATIENCE, "the port to be held")
+        """Until the command has its queue pair: the proof that the port was free had one before."""
+        eventually(self._is_held, PATIENCE, "the port to be held")
+
+    def _is_held(self) -> bool:
+        vm = self.site.vm
+        stands = vm.run(f'grep -q \'"event":"claimed"\' {STATE}/claims/*', check=False)
+        return stands.rc == 0 and owners(vm)[2] == "raw-qp"
 
     def pids(self, what: str) -> list[str]:
         """Of manactl (`claim`), its guardian (`guard`), or the command's (`holder`)."""

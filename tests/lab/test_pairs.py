@@ -16,7 +16,7 @@ from tests.lab import networks
 from tests.lab.furnished import Furnished
 from tests.lab.scene import manactl, names_every_port, owners, status
 from tests.lab.site import pairs_on_newest
-from tests.lab.test_crash import acts_of, kill_at_acts
+from tests.lab.test_crash import kill_at_some
 from tests.lab.test_networks import Bench, judged
 from tests.lab.users import User, eventually, resident, user
 from tests.lab.vm import Vm
@@ -326,27 +326,10 @@ class Pair(Furnished):
         self.claim = f"claim --raw-qp {self.name} --allow upper --synthetic {mode}"
 
 
-def killed_at(vm: Vm, mode: str, stride: int, start: int) -> int:
-    """Killed before or during every so many acts of a claim and a release; how many died."""
-    program = resident(vm, "crash")
-    one = Pair(vm, program, mode)
-    before, _ = one.view()
-    acts = acts_of(one)
-    one.put_back(before, "a whole claim and release")
-    every = [(verb, number) for verb in acts for number in range(len(acts[verb]))]
-    picked = every[start % stride :: stride]
-    whens = ("before", "during")
-    points = [(*point, whens[(n + start) % 2]) for n, point in enumerate(picked)]
-    killed = kill_at_acts(one, before, points)
-    print(f"{mode}: {len(every)} acts, killed at {killed} of them")
-    assert killed == len(points)
-    return killed
-
-
 @pairs_on_newest()
 @pytest.mark.parametrize("mode", ["down", "keep"])
 def test_killed_at_some_acts_it_is_put_back(furnished: Vm, seed: int, mode: str) -> None:
-    killed_at(furnished, mode, SOME_ACTS, seed)
+    kill_at_some(Pair(furnished, resident(furnished, "crash"), mode), SOME_ACTS, seed)
     takes(furnished, 2, "vf")
 
 
@@ -354,7 +337,8 @@ def test_killed_at_some_acts_it_is_put_back(furnished: Vm, seed: int, mode: str)
 @pytest.mark.parametrize("start", [0, 1])
 @pytest.mark.parametrize("mode", ["down", "keep"])
 def test_killed_at_every_act_it_is_put_back(furnished: Vm, mode: str, start: int) -> None:
-    assert killed_at(furnished, mode, 1, start) > 20
+    one = Pair(furnished, resident(furnished, "crash"), mode)
+    assert kill_at_some(one, 1, start) > 20
     takes(furnished, 2, "vf")
 
 

@@ -16,7 +16,7 @@ from tests.lab import networks
 from tests.lab.furnished import Furnished, Shown
 from tests.lab.scene import manactl, owners, status
 from tests.lab.site import pairs_on_newest
-from tests.lab.test_crash import acts_of, kill_at_acts
+from tests.lab.test_crash import kill_at_some
 from tests.lab.test_pairs import FURNISHED, SPARE, STEADY, PairBench, nic_of, run, takes
 from tests.lab.users import User, eventually, resident, user
 from tests.lab.vm import Vm
@@ -172,32 +172,16 @@ class OnUio(Furnished):
         return [sorted(table) for table in rows], journals
 
 
-def killed_at(vm: Vm, stride: int, start: int) -> int:
-    program = resident(vm, "crash")
-    one = OnUio(vm, program)
-    before, _ = one.view()
-    acts = acts_of(one)
-    one.put_back(before, "a whole claim and release")
-    every = [(verb, number) for verb in acts for number in range(len(acts[verb]))]
-    picked = every[start % stride :: stride]
-    whens = ("before", "during")
-    points = [(*point, whens[(n + start) % 2]) for n, point in enumerate(picked)]
-    killed = kill_at_acts(one, before, points)
-    print(f"{len(every)} acts, killed at {killed} of them")
-    assert killed == len(points)
-    return killed
-
-
 @pairs_on_newest()
 def test_killed_at_some_acts_it_is_put_back(furnished: Vm, seed: int) -> None:
-    killed_at(furnished, SOME_ACTS, seed)
+    kill_at_some(OnUio(furnished, resident(furnished, "crash")), SOME_ACTS, seed)
     takes(furnished, 2, "vf")
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("start", [0, 1])
 def test_killed_at_every_act_it_is_put_back(furnished: Vm, start: int) -> None:
-    assert killed_at(furnished, 1, start) > 20
+    assert kill_at_some(OnUio(furnished, resident(furnished, "crash")), 1, start) > 20
     takes(furnished, 2, "vf")
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.lab import networks
 from tests.lab.image import CHECKOUT, GUEST_CHECKOUT
-from tests.lab.managed import spare
+from tests.lab.managed import PATIENCE, spare
 from tests.lab.scene import becomes, manactl, owners
 from tests.lab.site import rewritten
 from tests.lab.users import GUEST, eventually, user
@@ -20,7 +20,11 @@ from tests.lab.vm import Vm
 UNITS = CHECKOUT / "src/manactl/systemd"
 INSTALLED = f"/{GUEST_CHECKOUT}/src/manactl/systemd"
 # Exposure as `systemd-analyze security` counts it, in tenths; README.md says it.
-WORST = {"manactl-claim@.service": 66, "manactl-recover.service": 66}
+WORST = {
+    "manactl-claim@.service": 66,
+    "manactl-hold.service": 28,
+    "manactl-recover.service": 66,
+}
 # What an application's unit needs of manactl: two lines.
 APPLICATION = """
 [Unit]
@@ -177,6 +181,49 @@ def another_boot(vm: Vm, path: str) -> None:
         header |= json.loads(text.replace(ours, other))
 
     vm.put(path, rewritten(vm.get(path), change), 0o600)
+
+
+def test_hold_is_a_service_for_all_claims(booted: Vm, port: str) -> None:
+    before = view(booted)
+    unit, claim = "manactl-hold.service", f"manactl-claim@{port}.service"
+
+    def says(wanted: str) -> None:
+        ask = ["systemctl", "show", "-P", "StatusText", unit]
+        eventually(lambda: booted.run(ask).out.strip() == wanted, PATIENCE, wanted)
+
+    def stranger(number: int) -> None:
+        """A unit sets the port up; it is down again, and its name stands in the journal."""
+        name = f"stranger{number}.service"
+        booted.run(["systemd-run", "-q", "--wait", "-u", name, "ip", "link", "set", port, "up"])
+        eventually(lambda: f", {name}): set down again" in journal(), PATIENCE, name)
+        becomes(booted, 2, "free")
+
+    def journal() -> str:
+        return str(booted.run(["journalctl", "-b", "-o", "cat", "-u", unit]).out)
+
+    booted.run(["systemctl", "start", unit])  # until it is ready
+    says("nothing is claimed; waiting for a claim")
+    booted.run(["systemctl", "start", claim])
+    says(f"keeping down {port}")
+    stranger(1)
+
+    main = ["systemctl", "show", "-P", "MainPID", unit]
+    pid = booted.run(main).out.strip()
+    booted.run(["kill", "-KILL", pid])
+    eventually(lambda: booted.run(main).out.strip() not in {"0", pid}, PATIENCE, "its restart")
+    says(f"keeping down {port}")
+    stranger(2)
+
+    booted.run(["systemctl", "stop", claim])
+    becomes(booted, 2, "ethernet")
+    says("nothing is claimed; waiting for a claim")
+    assert active(booted, unit) == "active"
+    booted.run(["systemctl", "stop", unit])
+    ended = booted.run(["systemctl", "show", "-P", "ActiveState", "-P", "Result", unit]).out.split()
+    assert ended == ["inactive", "success"]
+    assert "will not be known" not in journal(), "it may watch who opens a port"
+    found = networks.differences(before, view(booted))
+    assert found == [], "\n".join(found)
 
 
 def test_they_are_installed_where_systemd_looks() -> None:

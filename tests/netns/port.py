@@ -15,6 +15,7 @@ from manactl.act.restore import Restored
 from manactl.look import stacked_links
 from manactl.look.rtnetlink import Rtnl
 from manactl.model.port import PortId
+from manactl.netstate.requests import Filled
 from manactl.netstate.snapshot import PortState, Request, Rows
 
 PORT = PortId("0000:00:00.0", 1, None)
@@ -54,6 +55,9 @@ class Here:
 
     def send_all(self, requests: Sequence[Request]) -> list[OSError | None]:
         return self.rtnl.send_all(requests)
+
+    def send_alike(self, requests: Filled) -> None:
+        self.rtnl.send_alike(requests)
 
     def set_sysctl(self, path: str, value: str) -> None:
         stacked_links.put_setting(path, value)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from manactl.netstate import diff
+from manactl.netstate.requests import Filled
 from manactl.netstate.snapshot import Request
 from tests.netns.port import PORT, Here, batch, ip, put_back, settle
 from tests.unit.fakes import refused
@@ -44,6 +45,9 @@ class Mute(Here):
 
     def send_all(self, requests: Sequence[Request]) -> list[OSError | None]:
         return [refused(self.send, request) for request in requests]
+
+    def send_alike(self, requests: Filled) -> None:
+        self.send_all([*requests.each()])
 
     def set_sysctl(self, path: str, value: str) -> None:
         raise OSError(errno.EACCES, "Permission denied")

@@ -8,6 +8,7 @@ none for macvlans; the guest has both, and the test there requires them.
 from __future__ import annotations
 
 import os
+import random
 import re
 import socket
 import subprocess
@@ -21,7 +22,8 @@ from manactl.act import restore
 from manactl.look import stacked_links
 from manactl.look.rtnetlink import Rtnl
 from manactl.model.port import PortId
-from manactl.netstate.snapshot import PortState, Request, Rows
+from manactl.netstate.requests import Filled
+from manactl.netstate.snapshot import Kind, PortState, Request, Rows
 from tests.conftest import lacking
 from tests.lab import networks
 
@@ -61,6 +63,9 @@ class Both:
 
     def send_all(self, requests: Sequence[Request]) -> list[OSError | None]:
         return self.rtnl.send_all(requests)
+
+    def send_alike(self, requests: Filled) -> None:
+        self.rtnl.send_alike(requests)
 
     def set_sysctl(self, path: str, value: str) -> None:
         stacked_links.put_setting(path, value)
@@ -128,3 +133,51 @@ def test_a_random_network_is_as_it_was(both: Both, number: int) -> None:
     assert [one.residue for one in told] == [()] * len(states)
     assert [one.extra for one in told] == [()] * len(states)
     assert not (found := networks.differences(before, settled())), "\n".join(found)
+
+
+ROUTES = """
+ip route add 198.18.{n}.0/24 dev port0 proto static metric {m}
+ip route add 198.19.{n}.0/24 via 100.64.0.9 dev port0 onlink proto bird table {t}
+ip -6 route add 2001:db8:18:{n}::/64 via fe80::9 dev port0 proto static metric {m}
+ip -6 route add 2001:db8:19:{n}::/64 dev port0 proto bgp table {t}
+"""
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_many_plain_routes_come_back_as_all_others_do(both: Both, number: int) -> None:
+    """Together (netstate/plain.py), or each by itself, in the same random network. Meanwhile others
+    have put some of their own in the place, or of the same prefix on another device."""
+    seed = f"{SEED} plain {number}"
+    draw = random.Random(seed)
+    net = networks.Generator(seed, PORTS, kinds()).draw()
+    script = net.script()
+    for n in range(20):
+        script += ROUTES.format(n=n, m=draw.choice((0, 5, 5)), t=draw.choice((254, 77)))
+    print(f"MANACTL_SEED={SEED}, network {number}\n{script}")
+    sh(script)
+    before = settled()
+    ports = [PortId("0000:00:00.0", n, None) for n in (1, 2)]
+    states = [state for state in map(both.capture, ports) if state.up]
+    strangers = draw.sample(range(20), 3)
+    told = []
+    for many in (1 << 30, 1):
+        for state in states:
+            sh(f"ip link set {state.ifname} down")
+        for state in states:
+            sh(f"ip link set {state.ifname} up")
+        sh(
+            f"ip route add 198.18.{strangers[0]}.0/24 via 100.64.0.7 dev port0 onlink metric 5\n"
+            f"ip -6 route add 2001:db8:18:{strangers[1]}::/64 dev port1 metric 5\n"
+            f"ip route add 198.19.{strangers[2]}.0/24 dev lo proto bird table 77"
+        )
+        told.append((restore.restore_ports(both, states, 5.0, many=many), settled()))
+        sh(
+            f"ip route del 198.18.{strangers[0]}.0/24 via 100.64.0.7 dev port0 metric 5\n"
+            f"ip -6 route del 2001:db8:18:{strangers[1]}::/64 dev port1 metric 5\n"
+            f"ip route del 198.19.{strangers[2]}.0/24 dev lo table 77"
+        )
+        restore.restore_ports(both, states, 5.0)
+        assert not (found := networks.differences(before, settled())), "\n".join(found)
+    assert told[0][0] == told[1][0]
+    assert not (found := networks.differences(told[0][1], told[1][1])), "\n".join(found)
+    assert any(one.counts.get(Kind.ROUTE, 0) > 70 for one in told[1][0])

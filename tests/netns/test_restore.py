@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from manactl.act.restore import Restored
+from manactl.netstate.requests import Filled
 from manactl.netstate.snapshot import Kind, Request
 from tests.netns.port import (
     PORT,
@@ -156,6 +157,9 @@ def test_a_half_finished_restore_is_finished(here: Here) -> None:
 
         def send_all(self, requests: Sequence[Request]) -> list[OSError | None]:
             return [refused(self.send, request) for request in requests]
+
+        def send_alike(self, requests: Filled) -> None:
+            self.send_all([*requests.each()])
 
     for left in (0, 1, 4, 9, 20):
         short = Short(here.rtnl, here.name)

@@ -51,7 +51,9 @@ from manactl.netstate.beside import Beside
 from manactl.netstate.blueprints import Blueprint
 from manactl.netstate.ethtool_settings import Command
 from manactl.netstate.held import Hold
+from manactl.netstate.kept_down import KeptDown
 from manactl.netstate.link_settings import LinkSettings
+from manactl.netstate.requests import Filled
 from manactl.netstate.snapshot import Fact, Kind, PortState, Request, Rows
 from manactl.netstate.surroundings import FabricRoute, Manager, Surroundings
 from manactl.netstate.uppers import UpperState
@@ -163,6 +165,16 @@ class FakeSystem:
         with self.host.fate.operation():
             self.kernel.set_up(self.here(port), up)
 
+    def set_up(self, ifindex: int, up: bool) -> None:
+        with self.host.fate.operation():
+            for nic in self.kernel.nics:
+                if nic.present and nic.ifindex == ifindex:
+                    return self.kernel.set_up(nic, up)
+            for above in self.kernel.synthetics:
+                if above.ifindex == ifindex:
+                    return self.kernel.set_synthetic(above, up)
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+
     def capture(
         self,
         port: PortId,
@@ -271,6 +283,27 @@ class FakeSystem:
     def unsettled(self, hold: Hold) -> tuple[str, ...]:
         return self._manager(hold).unsettled(hold)
 
+    def boot_files(self) -> tuple[KeptDown, ...]:
+        return tuple(one for m in self.kernel.managers for one in m.boot_files.values())
+
+    def write_boot_files(self, kept: KeptDown) -> None:
+        with self.host.fate.operation():
+            self._manager(kept.hold).boot_files[kept.hold.key] = kept
+
+    def has_boot_files(self, kept: KeptDown) -> bool:
+        return kept.hold.key in self._manager(kept.hold).boot_files
+
+    def remove_boot_files(self, kept: KeptDown) -> tuple[str, ...]:
+        manager = self._manager(kept.hold)
+        with self.host.fate.operation():
+            if kept.hold.key not in manager.edited:
+                manager.boot_files.pop(kept.hold.key, None)
+        return tuple(f"/etc/{key}" for key in manager.edited & {kept.hold.key})
+
+    def lift_boot_files(self, kept: KeptDown) -> tuple[bool, tuple[str, ...]]:
+        left = self.remove_boot_files(kept)
+        return self.lift_hold(kept.hold), left
+
     def link_settings(self, port: PortId) -> LinkSettings:
         return self.kernel.settings_of(self.here(port))
 
@@ -299,6 +332,9 @@ class FakeSystem:
 
     def send_all(self, requests: Sequence[Request]) -> list[OSError | None]:
         return [refused(self.send, request) for request in requests]
+
+    def send_alike(self, requests: Filled) -> None:
+        self.send_all([*requests.each()])
 
     def set_sysctl(self, path: str, value: str) -> None:
         self.kernel.sysctls[path] = value

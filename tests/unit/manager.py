@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Iterable
 
 from manactl.netstate.held import HeldLink, Hold
+from manactl.netstate.kept_down import KeptDown
 from manactl.netstate.snapshot import Fact
 from manactl.netstate.surroundings import Manager, Process
 from tests.unit.kernel import ADDRESS, ROUTE, Kernel, Message, Nic, Synthetic, same_thing
@@ -30,6 +31,8 @@ class FakeManager:
         self.answers = True
         self.needs = 0.0  # s to configure a netdev
         self.files: dict[str, Hold] = {}
+        self.boot_files: dict[str, KeptDown] = {}  # by the word in their names
+        self.edited: set[str] = set()  # words of those that somebody has changed
         self.left: set[str] = set()  # netdevs that it leaves alone since it has read its files
         self.done_at: dict[str, float] = {}
         kernel.managers.append(self)
@@ -37,7 +40,7 @@ class FakeManager:
     def start(self) -> None:
         """A restart: it reads its files, and opens and configures all else."""
         self.running = True
-        self.left = {link.name for hold in self.files.values() for link in hold.links}
+        self.left = self._held()
         if self.name == "NetworkManager":  # set_nm_ipv6ll() as a device becomes unmanaged
             for nic in self.kernel.nics:
                 if nic.name in self.left:
@@ -47,10 +50,14 @@ class FakeManager:
 
     def reload(self) -> None:
         """What it was held off until now it takes back."""
-        held = {link.name for hold in self.files.values() for link in hold.links}
+        held = self._held()
         back, self.left = self.left - held, held
         for name in back:
             self._take(name)
+
+    def _held(self) -> set[str]:
+        holds = [*self.files.values(), *(kept.hold for kept in self.boot_files.values())]
+        return {link.name for hold in holds for link in hold.links}
 
     def _take(self, name: str) -> None:
         device = next((d for d in self.kernel.devices if d.name == name and d.present), None)

@@ -231,7 +231,8 @@ def test_a_claim_that_is_as_it_was_left_has_no_drift(tmp_path: Path) -> None:
 def test_drift_by_what_became_of_the_netdev(tmp_path: Path) -> None:
     machine = Machine(tmp_path / "machine", "7-idle")
     machine.pci("net/eth1/flags").write_text("0x1003\n")
-    assert second_port(machine, claim_of(2)).drift == (Note("drift-up"),)
+    port = second_port(machine, claim_of(2))
+    assert (port.drift, port.notes[-1]) == ((Note("drift-up"),), Note("hold-keeps-down"))
     machine.remove(machine.pci("net/eth1"))
     assert second_port(machine, claim_of(2)).drift == (Note("drift-no-netdev"),)
     netdev = Netdev("eth1", 3, 0x1002, "down", None, None, None)

@@ -61,7 +61,7 @@ class ClaimRequest:
     """`wait`: how long a taken vport is waited for, in seconds; only when given, a lock too.
     `synthetic`: what to do to the synthetic netdev of a pair, when that was said. The claim ends
     with `command`, where there is one, or goes back `confirm_within` seconds after it was written
-    down unless it is confirmed."""
+    down unless it is confirmed. `persist`: the ports stay down at boot, too, until release."""
 
     state_dir: Path
     words: Sequence[str]
@@ -71,6 +71,7 @@ class ClaimRequest:
     synthetic: str | None = None
     command: Sequence[str] = ()
     confirm_within: float | None = None
+    persist: bool = False
 
     @property
     def temporary(self) -> bool:
@@ -146,6 +147,7 @@ def prepare(request: ClaimRequest, host: Host, signals: SignalGate) -> Iterator[
 
         wanted = _named(host.look(), request.words)
         _check_synthetic(request, wanted)
+        _check_persist(request, wanted)
         audit.fields["ports"] = [str(port.id) for port in wanted]
         held.enter_context(_locked(request, host, wanted))
         there = _settled(host, wanted, request.wait)
@@ -272,6 +274,18 @@ def _check_synthetic(request: ClaimRequest, ports: Sequence[PortStatus]) -> None
         "hv_netvsc",
         hint="leave the option out: what is set down is the port itself",
     )
+
+
+def _check_persist(request: ClaimRequest, ports: Sequence[PortStatus]) -> None:
+    """UsageError when nothing that can be written keeps a port down at boot."""
+    kept = [port for port in ports if request.mode(port) == KEEP]
+    if request.persist and kept:
+        raise UsageError(
+            f"--persist and --synthetic=keep exclude each other: hv_netvsc sets {_labels(kept)} up "
+            "at boot with the synthetic netdev above",
+            hint="--synthetic=down keeps both down; or leave --persist out and have "
+            "manactl-claim@.service claim the port at every boot",
+        )
 
 
 def _locked(
@@ -516,6 +530,7 @@ def _judged(claim: PreparedClaim, system: HostSystem) -> PreparedClaim:
         waived=[no for no in refusals if no not in hard],
         refusals=hard,
         confirm_within=claim.request.confirm_within,
+        persist=claim.request.persist,
     )
     return replace(claim, states=states, refusals=refusals, plan=plan)
 

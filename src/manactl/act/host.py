@@ -25,12 +25,13 @@ __all__ = ["CAP_NET_ADMIN", "CAP_NET_RAW", "Host", "HostSystem", "LiveHost"]
 
 
 class HostSystem(System, Protocol):
-    """The kernel while a claim or release works on it: steps, and what surrounds a port."""
+    """The kernel while a claim, release or hold works on it: steps, and what surrounds a port."""
 
     def surroundings(
         self, port: PortStatus, state: PortState | None, claimed: Sequence[int]
     ) -> Surroundings: ...
     def warm_up(self, port: PortId) -> None: ...
+    def set_up(self, ifindex: int, up: bool) -> None: ...
 
 
 class Host(Protocol):

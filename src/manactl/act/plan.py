@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -25,6 +26,7 @@ from manactl.netstate.beside import Beside
 from manactl.netstate.blueprints import Blueprint
 from manactl.netstate.ethtool_settings import Command
 from manactl.netstate.held import Hold
+from manactl.netstate.kept_down import KeptDown
 from manactl.netstate.link_settings import LinkSettings
 from manactl.netstate.losses import Cause
 from manactl.netstate.snapshot import Fact, PortState, Request, describe_all
@@ -78,6 +80,11 @@ class System(restore.Network, Protocol):
     def beside(self) -> tuple[Beside, ...]: ...
     def is_held(self, hold: Hold) -> bool: ...
     def unsettled(self, hold: Hold) -> tuple[str, ...]: ...
+    def boot_files(self) -> tuple[KeptDown, ...]: ...
+    def write_boot_files(self, kept: KeptDown) -> None: ...
+    def has_boot_files(self, kept: KeptDown) -> bool: ...
+    def remove_boot_files(self, kept: KeptDown) -> tuple[str, ...]: ...
+    def lift_boot_files(self, kept: KeptDown) -> tuple[bool, tuple[str, ...]]: ...
     def pair_now(self, port: PortId, uuid: str) -> PairNow: ...
     def link_settings(self, port: PortId) -> LinkSettings: ...
     def settings(self, ifindex: int) -> LinkSettings: ...
@@ -615,24 +622,32 @@ def _step(data: Mapping[str, Any], states: Mapping[PortId, PortState]) -> Step:
         return SetSynthetic(port, data["vmbus"], data["name"], data["had_carrier"])
     if data["kind"] == ProveFree.KIND:
         return ProveFree(port, data["device"], data["rdma_port"])
+    return _other_step(data)
+
+
+def _other_step(data: Mapping[str, Any]) -> Step:
+    """Steps of modules that rest on this one."""
     if data["kind"] == "bind-uio":
-        from manactl.act.uio import BindUio  # noqa: PLC0415 - it is a step, too
+        from manactl.act.uio import BindUio  # noqa: PLC0415
 
         return BindUio.from_json(data)
     if data["kind"] == "hold-manager":
-        from manactl.act.hold import HoldManager  # noqa: PLC0415 - the same
+        from manactl.act.hold import HoldManager  # noqa: PLC0415
 
         return HoldManager.from_json(data)
+    if data["kind"] == "leave-down":
+        from manactl.act.persist import LeaveDown  # noqa: PLC0415
+
+        return LeaveDown.from_json(data)
     raise ValueError(f"unknown step {data['kind']!r}")
 
 
 def tally(state: PortState) -> str:
     """How much of each kind there is: "2 addresses, 5 routes"."""
     parts = []
+    derived = Counter(fact.kind for fact in state.that(snapshot.derived))
     for kind in snapshot.Kind:
-        derived = snapshot.PerShape(snapshot.derived)
-        count = sum(not derived(fact) for fact in state.of(kind))
-        if count:
+        if count := len(state.of(kind)) - derived[kind]:
             parts.append(snapshot.counted(count, kind))
     if state.stacked:
         parts.append(snapshot.counted(len(state.stacked), snapshot.Kind.UPPER))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from manactl.act import anew
 from manactl.act.hold import HoldManager
+from manactl.act.persist import LeaveDown
 from manactl.act.plan import (
     PATIENCE,
     KeepState,
@@ -20,6 +23,7 @@ from manactl.decide import daemon_words, holds, port_notes, port_words, refusal_
 from manactl.decide.refusal import Refusal
 from manactl.model.port import PortId, PortStatus
 from manactl.netstate import loss_words, losses, snapshot
+from manactl.netstate.kept_down import KeptDown
 from manactl.netstate.snapshot import Fact, Kind, PortState, devices_of
 from manactl.netstate.surroundings import Listener, Surroundings
 
@@ -29,7 +33,9 @@ def claim(
     waived: Sequence[Refusal] = (),
     refusals: Sequence[Refusal] = (),
     uio: Collection[PortId] = (),
+    *,
     confirm_within: float | None = None,
+    persist: bool = False,
 ) -> Plan:
     """Take each port's netdev down and prove that its vport is free, port after port.
 
@@ -52,7 +58,7 @@ def claim(
         to_uio = status.id in uio
         if state.in_use or to_uio:
             keeps.append(KeepState(state))
-            held += [HoldManager(status.id, hold) for hold in holds.wanted(status, around)]
+            held += _kept_off(status, state, around, persist=persist)
             acts += _set_down(status, state)
         if to_uio:
             acts += _to_uio(status)
@@ -98,6 +104,7 @@ def claim(
         else:
             notes.append(f"{name} is down already: nothing to restore, it stays down at release")
         (acts if state.in_use or to_uio else waits).extend(_proof(status))
+        notes += _at_boot(status, state, around) if persist else []
         notes += [*_daemons(around, name), *_below_a_bond(status)]
     stops += [f"{r.label}: {refusal_words.message(r)} (allowed: {r.code})" for r in waived]
     return Plan(
@@ -136,6 +143,35 @@ _BOTH_DOWN = (
 )
 
 
+_NOTHING_AT_BOOT = (
+    "--persist: no network manager sets {name} up at boot, so there is nothing to write"
+)
+_NOT_TOLD = (
+    "--persist: nothing is written for {name}: what manages it is not kept off it, so it may be set "
+    "up at boot"
+)
+
+
+def _kept_off(
+    status: PortStatus, state: PortState, around: Surroundings, *, persist: bool
+) -> list[Step]:
+    """The holds, and then what keeps the managers off from boot on."""
+    wanted = holds.wanted(status, around)
+    steps: list[Step] = [HoldManager(status.id, hold) for hold in wanted]
+    if persist:
+        kept = [KeptDown(status.id, state.main, replace(hold, beside=())) for hold in wanted]
+        steps += map(LeaveDown, kept)
+    return steps
+
+
+def _at_boot(status: PortStatus, state: PortState, around: Surroundings) -> list[str]:
+    """What --persist does not do."""
+    if holds.wanted(status, around):
+        return []
+    managed = any(one.managed is not False for one in around.managers or ())
+    return [(_NOT_TOLD if managed else _NOTHING_AT_BOOT).format(name=state.main)]
+
+
 def _goes_back(within: float | None) -> list[str]:
     return [] if within is None else [line.format(seconds=within) for line in _GOES_BACK]
 
@@ -150,7 +186,7 @@ def _to_uio(status: PortStatus) -> list[Step]:
 def _dropped(state: PortState, *, to_uio: bool) -> list[Fact]:
     """What the kernel forgets: of a netdev that is destroyed all of it."""
     if to_uio:
-        return [fact for fact in state.facts if not snapshot.derived(fact)]
+        return state.that(lambda fact: not snapshot.derived(fact))
     return losses.dropped(state)
 
 
@@ -303,11 +339,11 @@ def _restored(state: PortState) -> list[str]:
     found = []
     advertised = snapshot.of_router(state, state.accepted)
     theirs = {*advertised, *losses.known(state)}
-    passes = snapshot.PerShape(lambda f: snapshot.is_temporary(f) or snapshot.derived(f))
+    theirs.update(state.that(lambda f: snapshot.is_temporary(f) or snapshot.derived(f)))
+    not_ours = Counter(fact.kind for fact in theirs)
     for kind, how in ways.items():
-        facts = [f for f in state.of(kind) if not (passes(f) or f in theirs)]
-        if facts:
-            found.append(f"{snapshot.counted(len(facts), kind)} ({how})")
+        if number := len(state.of(kind)) - not_ours[kind]:
+            found.append(f"{snapshot.counted(number, kind)} ({how})")
     if state.stacked:
         count = snapshot.counted(len(state.stacked), Kind.UPPER)
         found.append(f"{count}, each up or down as it was, with all of the above on them")
@@ -338,6 +374,5 @@ def _temporary(state: PortState) -> list[str]:
     names = state.names
     return [
         f"{snapshot.describe(fact, names)} (temporary: the kernel makes new ones)"
-        for fact in state.facts
-        if snapshot.is_temporary(fact)
+        for fact in state.that(snapshot.is_temporary)
     ]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from manactl.act import accept as accepting
-from manactl.act import await_free, foreign, transition
+from manactl.act import await_free, foreign, persist, transition
 from manactl.act import terminate as ending
 from manactl.act.choose import Chosen, choose, open_claims
 from manactl.act.claim import close_stale, need_net_admin
@@ -93,6 +93,7 @@ class Outcome(enum.StrEnum):
     NOT_CLAIMED = "not-claimed"
     ACCEPTED = "accepted"  # left as it is: only the journal was closed
     RESIDUE = "residue"  # the same with a dry run: nothing was closed
+    GIVEN_BACK = "given-back"  # not claimed, but left down at boot: its manager has it again
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,7 @@ class ReleasedPort:
     carrier: bool | None = None
     down_for_s: float | None = None
     residue: tuple[str, ...] = ()
+    given_back: str | None = None  # the manager that left it alone since the boot
     data_path: str | None = None  # "vf" when frames of a pair were seen there
 
 
@@ -156,29 +158,20 @@ def release(
         if not chosen.claims and failures:
             raise _worst(failures)
         if not chosen.claims:
-            audit.quiet = audit.quiet or not request.words
+            _give_back(run)
+            audit.quiet = audit.quiet or not (request.words or result.ports)
             return result
         audit.fields["ports"] = [str(claim.port) for claim in chosen.claims]
         if request.dry_run:
             failures += _show(run, chosen.claims)
+            _give_back(run)
             if failures:
                 raise _worst(failures)
             return result
         if any(claim.same_boot for claim in chosen.claims) and not request.accept:
             need_net_admin(host, request.verb)
         try:
-            for path in dict.fromkeys(claim.path for claim in chosen.claims):
-                ports = [claim.port for claim in chosen.claims if claim.path == path]
-                functions = {claim.port.pci for claim in claims if claim.path == path}
-                try:
-                    signals.listen()
-                    with lock.functions(request.state_dir, functions, wait=request.wait or 0.0):
-                        _release_claim(run, path, ports)
-                except StopRequested as stop:
-                    failures.append(_interrupted(stop, result))
-                    break
-                except ManactlError as error:
-                    failures.append(error)
+            failures += _release_each(run, chosen.claims, claims)
         finally:
             audit.fields["terminated"] = [holder.pid for holder in result.terminated] or None
             audit.fields |= _accepted(result)
@@ -187,6 +180,31 @@ def release(
             audit.quiet = request.quiet and isinstance(failures[0], Busy)
             raise _worst(failures)
         return result
+
+
+def _release_each(
+    run: _Run, chosen: Sequence[ClaimSummary], claims: Sequence[ClaimSummary]
+) -> list[ManactlError]:
+    """Release the ports journal by journal, of all open `claims`; what failed. A signal ends it."""
+    failures: list[ManactlError] = []
+    for path in dict.fromkeys(claim.path for claim in chosen):
+        ports = [claim.port for claim in chosen if claim.path == path]
+        functions = {claim.port.pci for claim in claims if claim.path == path}
+        try:
+            run.signals.listen()
+            with lock.functions(run.request.state_dir, functions, wait=run.request.wait or 0.0):
+                _release_claim(run, path, ports)
+        except StopRequested as stop:
+            return [*failures, _interrupted(stop, run.result)]
+        except ManactlError as error:
+            failures.append(error)
+    try:
+        _give_back(run)
+    except StopRequested as stop:
+        failures.append(_interrupted(stop, run.result))
+    except ManactlError as error:
+        failures.append(error)
+    return failures
 
 
 def _release_claim(run: _Run, path: Path, chosen: Sequence[PortId]) -> None:
@@ -291,6 +309,61 @@ def _made_active(system: HostSystem, port: ReleasedPort, was: Member) -> Member 
         system.send(Request(*uppers.activate(bond, now.ifindex)))
         return None
     return was._replace(state="backup", within=None)
+
+
+_TAKES_BACK = frozenset(
+    {Outcome.NOT_CLAIMED, Outcome.HISTORY, Outcome.RESTORED, Outcome.LEFT_DOWN, Outcome.UNTOUCHED}
+)
+
+
+def _give_back(run: _Run) -> None:
+    """Give the ports that were released, or not claimed, back to the managers that leave them alone
+    since the boot (`claim --persist`); with --all every such port.
+
+    What this claim has written was undone with it: here are the files of a claim from before a
+    reboot. A recovery leaves them, since the boot itself makes one.
+    """
+    request, result = run.request, run.result
+    if request.recover or request.only is not None:
+        return
+    ports = {one.port.key: one for one in result.ports if one.outcome in _TAKES_BACK}
+    with run.host.system(run.signals.pause) as system:
+        kept = {
+            one.port.key: one
+            for one in system.boot_files()
+            if one.port.key in ports or (request.everything and one.port.key not in ports)
+        }
+        if request.dry_run:
+            result.plans += [persist.plan(one) for one in kept.values()]
+            return
+        if not kept:
+            return
+        need_net_admin(run.host, request.verb)
+        names = ", ".join(one.name for one in kept.values())
+        with (
+            lock.functions(request.state_dir, {pci for pci, _ in kept}, wait=request.wait or 0.0),
+            run.signals.step(f"give {names} back"),
+        ):
+            try:
+                found = persist.give_back(system, [one.port for one in kept.values()])
+            except OSError as error:
+                files = [path for one in kept.values() for path in persist.LeaveDown(one).files]
+                raise NotRestored(
+                    f"{names} is still left down at boot, or its manager was not told: "
+                    f"{error.strerror or error} ({', '.join(files)})",
+                    hint="fix the cause, then `manactl release` tries again",
+                    code="persist",
+                ) from error
+    for one in found:
+        was = ports.get(one.kept.port.key)
+        now = was or ReleasedPort(one.kept.port, one.kept.name, Outcome.NOT_CLAIMED)
+        if one.done and now.outcome in {Outcome.NOT_CLAIMED, Outcome.HISTORY}:
+            now = replace(now, outcome=Outcome.GIVEN_BACK)
+        to = one.kept.hold.manager if one.done else None
+        lost = tuple(dict.fromkeys([*now.lost, *one.lost]))  # the claim's own may be told already
+        now = replace(now, given_back=to, lost=lost)
+        result.ports[:] = [port for port in result.ports if port is not was] + [now]
+        ports[one.kept.port.key] = now
 
 
 def _accept(run: _Run, log: Journal, ports: Sequence[PortId]) -> None:

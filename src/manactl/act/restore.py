@@ -8,6 +8,7 @@ route or a nexthop group of one may need what is on another.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
@@ -17,10 +18,12 @@ from typing import NamedTuple, Protocol
 
 from manactl.model.port import PortId
 from manactl.model.uncollected import uncollected
-from manactl.netstate import diff, loss_words, losses, members, snapshot, uppers
+from manactl.netstate import diff, loss_words, losses, members, plain, snapshot, uppers
 from manactl.netstate.diff import Comparison, MissingFact, Obstacle
 from manactl.netstate.losses import Cause, Loss
 from manactl.netstate.members import Member
+from manactl.netstate.plain import PlainRoutes
+from manactl.netstate.requests import Filled
 from manactl.netstate.snapshot import Fact, Kind, PortState, Request, Rows, Setting
 from manactl.netstate.uppers import Inactive, Pair
 from manactl.wire import rtmsg as rt
@@ -45,6 +48,7 @@ class Network(Protocol):
     ) -> PortState: ...
     def send(self, request: Request) -> None: ...
     def send_all(self, requests: Sequence[Request]) -> list[OSError | None]: ...
+    def send_alike(self, requests: Filled) -> None: ...
     def set_sysctl(self, path: str, value: str) -> None: ...
 
 
@@ -75,12 +79,15 @@ class Restored:
 
 
 @uncollected()
-def restore_ports(network: Network, wanted: Sequence[PortState], patience: float) -> list[Restored]:
+def restore_ports(
+    network: Network, wanted: Sequence[PortState], patience: float, *, many: int = plain.MANY
+) -> list[Restored]:
     """Make each `wanted` true again, with one result for each. What the kernel makes by itself, and
-    what it still refuses because something else has to come first, gets `patience` seconds."""
+    what it still refuses because something else has to come first, gets `patience` seconds. Where
+    there are `many` plain routes they are restored together (netstate/plain.py)."""
     deadline = network.monotonic() + patience
     pause = _PAUSE_FROM
-    works = [_Restoration(network, state) for state in wanted]
+    works = [_Restoration(network, state, many) for state in wanted]
     while True:
         late = network.monotonic() >= deadline
         progress = [work.step(late=late) for work in works]
@@ -103,11 +110,12 @@ def compare(network: Network, wanted: PortState) -> Restored:
 class _Restoration:
     """The restoring of one port. A step is one look and what can be sent after it."""
 
-    def __init__(self, network: Network, wanted: PortState) -> None:
+    def __init__(self, network: Network, wanted: PortState, many: int = plain.MANY) -> None:
         self._network = network
         self._wanted = wanted
         self._ids = snapshot.nexthop_ids(wanted)
         self._rows = frozenset(map(snapshot.route_key, wanted.of(Kind.ROUTE)))
+        self._plain = PlainRoutes(wanted, many)
         self._open_until = network.monotonic() + _OPENED
         self._closed: set[int] = set()  # ifindexes of uppers that were set down
         self._admin: set[int] = set()  # and of all whose admin state was set
@@ -124,7 +132,7 @@ class _Restoration:
 
         A `late` step sends everything that is missing, and verifies.
         """
-        self._look()
+        self._look(last=late)
         self.done = False
         if not late and self._opening():
             return False
@@ -135,8 +143,9 @@ class _Restoration:
             self._first = [*(one.fact for one in missing), *self._now.advertised]
             if self._clear_the_way():
                 return True
+        absent = bool(missing or self._plain.absent)
         progress = self._restore_facts(late=late)
-        if not missing:
+        if not absent:
             progress |= self._remove_strays()
             progress |= self._reorder()
         progress |= self._restore_active_slaves()
@@ -144,16 +153,21 @@ class _Restoration:
         if late:
             self.verify()
         else:
-            awaited = missing or self._now.advertised
+            awaited = absent or self._now.advertised
             self.done = not (awaited or progress or self._is_wrong())
             if self.done:
                 self._lost = self._losses()
         return progress
 
-    def _look(self) -> None:
+    def _look(self, *, last: bool) -> None:
         wanted = self._wanted
         now = self._network.capture(wanted.port, self._ids, self._rows, alone=wanted.alone)
-        self._state = Comparison(self._wanted, now, self._state)
+        now, given = self._plain.apart(now, last=last)
+        came_to_nothing = [f for f in given if snapshot.route_key(f) in self._plain.asked]
+        self._sent.update(came_to_nothing)
+        if self._first is not None:
+            self._first += came_to_nothing
+        self._state = Comparison(self._plain.wanted, now, None if given else self._state)
 
     @property
     def _now(self) -> Comparison:
@@ -192,10 +206,25 @@ class _Restoration:
     def _restore_facts(self, *, late: bool) -> bool:
         derived = snapshot.PerShape(snapshot.derived)
         todo = [one for one in self._missing if not derived(one.fact)]
-        made = self._send(todo if late else _without_coming(self._wanted, todo), late=late)
-        progress = not self._sent.issuperset(made)
+        todo = todo if late else _without_coming(self._wanted, todo)
+        plain_ones = bool(self._plain.absent)
+        if plain_ones:
+            # In the order of all: those that others need before those that need a gateway.
+            last = [one for one in todo if snapshot.rank(one.fact) >= snapshot.FAR]
+            made = self._send([one for one in todo if one not in last], late=late)
+            self._send_plain()
+            made |= self._send(last, late=late)
+        else:
+            made = self._send(todo, late=late)
+        progress = plain_ones or not self._sent.issuperset(made)
         self._sent |= made
         return progress
+
+    def _send_plain(self) -> None:
+        """Send the requests for the plain routes that are absent. What the kernel says against one
+        is heard when it is asked for again: the next look shows which have not come."""
+        with contextlib.suppress(OSError):
+            self._network.send_alike(self._plain.ask(self._now.places, self._now.elapsed))
 
     def _send(self, missing: list[MissingFact], *, late: bool) -> set[Fact]:
         """Send the requests for what is missing, in order; the facts that the kernel has taken.
@@ -307,7 +336,7 @@ class _Restoration:
 
     def verify(self) -> None:
         """The last look. What the kernel is about to make is not missing."""
-        self._look()
+        self._look(last=True)
         coming = self._now.awaited
         missing = [one for one in self._now.missing if one.fact not in coming]
         self._lost = [*self._losses(), *filter(None, map(self._loss, missing))]
@@ -348,13 +377,10 @@ class _Restoration:
     def result(self) -> Restored:
         state, wanted = self._now, self._wanted
         names = self._names()
-        over = snapshot.PerShape(lambda fact: snapshot.expired(fact, state.elapsed))
         expired = [
             fact
-            for fact in wanted.facts
-            if over(fact)
-            and not snapshot.made_by_kernel(fact, wanted)
-            and fact not in state.of_router
+            for fact in wanted.that(lambda fact: snapshot.expired(fact, state.elapsed))
+            if not snapshot.made_by_kernel(fact, wanted) and fact not in state.of_router
         ]
         return Restored(
             self._counts(),
@@ -379,6 +405,8 @@ class _Restoration:
         counts = Counter(
             fact.kind for fact in self._first or () if fact not in still and not derived(fact)
         )
+        if back := self._plain.back():
+            counts[Kind.ROUTE] += back
         if self._admin:
             counts[Kind.UPPER] = len(self._admin)
         if self._put:

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Self
 
 from manactl.act import manager_holds, vmbus_binding
+from manactl.act.boot_files import BootFiles
 from manactl.act.plan import NetdevNow, PairNow
 from manactl.look import (
     ethtool,
+    kept_down,
     pairs,
     procfs,
     rdma,
@@ -25,6 +27,7 @@ from manactl.look import (
 from manactl.look.raw_qp_probe import Proof, open_device, prove_free
 from manactl.look.rtnetlink import Rtnl
 from manactl.look.sysfs import Roots, master_of
+from manactl.look.text_files import names, number
 from manactl.model.port import (
     IFF_UP,
     Certainty,
@@ -38,7 +41,9 @@ from manactl.netstate.beside import Beside
 from manactl.netstate.blueprints import Blueprint
 from manactl.netstate.ethtool_settings import Command
 from manactl.netstate.held import Hold
+from manactl.netstate.kept_down import KeptDown
 from manactl.netstate.link_settings import LinkSettings
+from manactl.netstate.requests import Filled
 from manactl.netstate.snapshot import PortState, Request, Rows
 from manactl.netstate.surroundings import Surroundings
 from manactl.netstate.uppers import UpperState
@@ -83,18 +88,21 @@ class LiveSystem:
         The permanent MAC must fit too, unless it was never seen: another NIC may have been
         plugged into the slot.
         """
-        for path in sorted((self._sys / "bus/pci/devices" / port.pci / "net").glob("*")):
+        base = f"{self._sys}/bus/pci/devices/{port.pci}/net"
+        for name in sorted(names(base)):
+            path = f"{base}/{name}"
+            if number(f"{path}/dev_port") != port.port - 1:
+                continue
+            ifindex, flags = number(f"{path}/ifindex"), number(f"{path}/flags")
+            if ifindex is None or flags is None:
+                continue  # it went away, or is just being renamed: not this one, not now
             try:
-                if int((path / "dev_port").read_text()) != port.port - 1:
-                    continue
-                ifindex = int((path / "ifindex").read_text())
-                flags = int((path / "flags").read_text(), 16)
                 # RTNL, which a driver may hold for long, is asked only where there is a question.
                 if port.permanent_mac and port.permanent_mac != self._permanent_mac(ifindex):
                     continue
             except (OSError, ValueError):
-                continue  # it went away, or is just being renamed: not this one, not now
-            return NetdevNow(path.name, ifindex, bool(flags & IFF_UP))
+                continue
+            return NetdevNow(name, ifindex, bool(flags & IFF_UP))
         return None
 
     def _permanent_mac(self, ifindex: int) -> str | None:
@@ -110,7 +118,11 @@ class LiveSystem:
         return bool(self.rtnl.link(self._ifindex(port)).carrier)
 
     def set_admin(self, port: PortId, up: bool) -> None:
-        self.rtnl.set_up(self._ifindex(port), up)
+        self.set_up(self._ifindex(port), up)
+
+    def set_up(self, ifindex: int, up: bool) -> None:
+        """Of a netdev that was just looked up; OSError as from the kernel."""
+        self.rtnl.set_up(ifindex, up)
 
     def capture(
         self,
@@ -192,6 +204,22 @@ class LiveSystem:
     def unsettled(self, hold: Hold) -> tuple[str, ...]:
         return self._holds.unsettled(hold)
 
+    def boot_files(self) -> tuple[KeptDown, ...]:
+        found = [KeptDown.from_json(file.said) for file in kept_down.find()]
+        return tuple({(kept.port, kept.hold.manager): kept for kept in found}.values())
+
+    def write_boot_files(self, kept: KeptDown) -> None:
+        BootFiles().write(kept)
+
+    def has_boot_files(self, kept: KeptDown) -> bool:
+        return BootFiles().are_there(kept)
+
+    def remove_boot_files(self, kept: KeptDown) -> tuple[str, ...]:
+        return BootFiles().remove(kept)
+
+    def lift_boot_files(self, kept: KeptDown) -> tuple[bool, tuple[str, ...]]:
+        return BootFiles().lift(kept, lambda: self.lift_hold(kept.hold))
+
     def link_settings(self, port: PortId) -> LinkSettings:
         return self.settings(self._ifindex(port))
 
@@ -215,6 +243,9 @@ class LiveSystem:
 
     def send_all(self, requests: Sequence[Request]) -> list[OSError | None]:
         return self.rtnl.send_all(requests)
+
+    def send_alike(self, requests: Filled) -> None:
+        self.rtnl.send_alike(requests)
 
     def set_sysctl(self, path: str, value: str) -> None:
         stacked_links.put_setting(path, value)

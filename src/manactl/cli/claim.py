@@ -53,6 +53,11 @@ from manactl.model.port import DOWN, KEEP, UIO
     help="Set the netvsc interface of a pair down, keep it, or give it to uio. [default: down]",
 )
 @click.option(
+    "--persist",
+    is_flag=True,
+    help="Have the network manager leave the ports down at boot, too, until release.",
+)
+@click.option(
     "--report",
     type=click.Path(dir_okay=False),
     metavar="FILE",
@@ -69,6 +74,7 @@ def claim(  # noqa: PLR0917 - click passes by keyword
     wait: float | None,
     confirm_within: float | None,
     synthetic: str | None,
+    persist: bool,
     report: str | None,
     verbose: bool,
     as_json: bool,
@@ -97,13 +103,19 @@ def claim(  # noqa: PLR0917 - click passes by keyword
             "--confirm-within and a COMMAND exclude each other: such a claim ends with its command",
             hint="to limit its time: " + command("--", "timeout", f"{confirm_within:g}", *argv),
         )
+    if argv and persist:
+        raise UsageError(
+            "--persist and a COMMAND exclude each other: such a claim ends with its command",
+            hint="leave one of them out",
+        )
     from manactl.act import claim as claiming  # noqa: PLC0415 - not for --help
     from manactl.act.signals import SignalGate  # noqa: PLC0415
     from manactl.render import outcome, outcome_document, plan  # noqa: PLC0415
 
     request = claiming.ClaimRequest(
-        app.state_dir, words, allow, dry_run, wait, synthetic, argv, confirm_within
-    )
+        app.state_dir, words, allow, dry_run, wait, synthetic, argv, confirm_within,
+        persist,
+    )  # fmt: skip
     if app.exec_mode:
         from manactl.cli import exec_claim  # noqa: PLC0415
 

@@ -55,6 +55,12 @@ def _recover() -> click.Command:
     return recover
 
 
+def _hold() -> click.Command:
+    from manactl.cli.hold import hold  # noqa: PLC0415
+
+    return hold
+
+
 def _history() -> click.Command:
     from manactl.cli.history import history  # noqa: PLC0415
 
@@ -73,6 +79,7 @@ COMMANDS: dict[str, Callable[[], click.Command]] = {
     "explain": _explain,
     "doctor": _doctor,
     "history": _history,
+    "hold": _hold,
     "recover": _recover,
     "release": _release,
     "status": _status,
@@ -80,7 +87,7 @@ COMMANDS: dict[str, Callable[[], click.Command]] = {
 
 
 # Their exit code reports what was done to the ports, also when the output cannot be written.
-DEEDS = ("claim", "confirm", "recover", "release")
+DEEDS = ("claim", "confirm", "hold", "recover", "release")
 
 
 class Bug(ManactlError):

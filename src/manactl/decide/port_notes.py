@@ -84,6 +84,11 @@ def unclaimed(port: PortStatus) -> Note | None:
     return Note("unclaimed") if port.owner is Owner.RAW_QP else None
 
 
+def left_down(paths: Sequence[str]) -> Note:
+    """What it means that a network manager leaves the port alone from boot on."""
+    return Note("left-down", (", ".join(paths),))
+
+
 def drift(
     port: PortStatus, claim: ClaimSummary, here: NetnsId | None = None, inode: int | None = None
 ) -> Iterator[Note]:
@@ -113,6 +118,16 @@ def drift(
         yield Note("drift-synthetic-up", (pair.netdev,))
     if mode is not None and pair is None and port.netdev is not None and port.netns is None:
         yield Note("drift-unpaired")
+
+
+def kept_down(drift: Sequence[Note], mode: str | None) -> Note | None:
+    """What helps a claimed port that was set up; `mode`: what its claim did to the synthetic
+    netdev. A port that has moved or is another one is not for hold."""
+    codes = {note.code for note in drift}
+    if codes & {"drift-another-nic", "drift-moved", "claimed-elsewhere"}:
+        return None
+    up = {"drift-up", "drift-vf-up", *(["drift-synthetic-up"] if mode == DOWN else [])}
+    return Note("hold-keeps-down") if codes & up else None
 
 
 def claimed_elsewhere(claim: ClaimSummary, here: NetnsId | None) -> Note | None:

@@ -149,6 +149,8 @@ NOTES: dict[NoteCode, str | Callable[..., str]] = {
     "recover-gives-back":
         "its netdev was not set down yet: `manactl recover` gives it back to {0}",
     "held": "held: {0} leaves it alone until release",
+    "left-down":
+        "it stays down at boot, too (claim --persist), by {0}; `manactl release PORT` ends that",
     "unconfirmed":
         "not confirmed yet: it goes back by itself at {0} unless `manactl confirm` comes before",
     "overdue":
@@ -157,6 +159,8 @@ NOTES: dict[NoteCode, str | Callable[..., str]] = {
     "unguarded":
         "not confirmed, and its guardian (pid {0}) is gone: nobody takes it back. Keep it with "
         "`manactl confirm`, or end it with `manactl release`",
+    "hold-keeps-down":
+        "`manactl hold` sets it down again, and keeps it down, whoever sets it up",
     "recover-sets-up": "`manactl recover` sets {0} up and restores what is missing of {1}",
 }  # fmt: skip
 

@@ -180,6 +180,19 @@ TOPICS = (
                "expired, went back"),
     ),
     _topic(
+        "persist", "a port is still left down at boot (exit 5)",
+        "`claim --persist` has told its network manager so by files below /etc. They could not be "
+        "removed, or the manager not be told that they are gone; what was claimed is released all "
+        "the same.",
+        "the files that `manactl status` names",
+        check=(Step("Whether /etc can be written:", "findmnt -T /etc/systemd/network"),
+               Step("What is there:",
+                    "ls -l /etc/systemd/network /etc/NetworkManager/conf.d")),
+        remedy=(Step("Fix the cause, then:", "manactl release PORT"),),
+        forms=("<name> is still left down at boot, or its manager was not told: <any>",
+               "it stays down at boot, too (claim --persist), by <any>"),
+    ),
+    _topic(
         "state-dir", "the state directory cannot be used (exit 3)",
         "Without a journal nothing could be restored after a crash, so nothing is touched. The "
         "directory is full, read-only, not root's, or others may write to it.",

@@ -159,8 +159,10 @@ TOPICS = (
         "VF that comes back 100 ms later, when its synthetic netdev is up (--synthetic=keep).", "the journal compared with sysfs",
         check=(_EVIDENCE, Step("Who may have done it:", "journalctl -b -t NetworkManager "
                                "-t systemd-networkd | tail -n 50")),
-        remedy=(Step("Release it and claim it again:", "manactl release PORT"),),
+        remedy=(Step("If it was set up, have it set down again, and kept down:", "manactl hold"),
+                Step("Or release it and claim it again:", "manactl release PORT")),
         forms=(
+            "`manactl hold` sets it down again, and keeps it down",
             "claimed, yet its netdev is up",
             "claimed, yet its netdev is up: hv_netvsc opens it again below <name>, which is up",
             "claimed with its synthetic netdev, yet <name> is up",

@@ -1,4 +1,10 @@
-"""One manactl at a time per PCI function, since a reset of the function takes all its ports."""
+"""One manactl at a time per PCI function, since a reset of the function takes all its ports.
+
+There are two locks. `manactl hold` takes the second alone, for the moment in which it reads the
+journal and sets a port down; a claim or release takes it after the first, and keeps it. So neither
+comes between the other's look and its act; and since hold has it briefly, a claim waits for it,
+and is not told that somebody else is at work.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +22,7 @@ from manactl.journal import state_dir as statedir
 from manactl.model.port import Evidence
 
 _BACKOFF_FROM, _BACKOFF_TO = 0.02, 0.25  # s
+_MOMENT = 10.0  # s for a moment of `manactl hold` to pass, which sets a netdev down in it
 
 
 @contextlib.contextmanager
@@ -30,7 +37,27 @@ def functions(state_dir: Path, pcis: Iterable[str], *, wait: float = 0.0) -> Ite
     with contextlib.ExitStack() as stack:
         for pci in sorted(set(pcis)):
             stack.enter_context(_function(state_dir / "locks" / f"{pci}.lock", pci, deadline))
+            moment = max(deadline, time.monotonic() + _MOMENT)
+            stack.enter_context(_function(_second(state_dir, pci), pci, moment))
         yield
+
+
+@contextlib.contextmanager
+def moment(state_dir: Path, pci: str) -> Iterator[bool]:
+    """Keep claims and releases of this function waiting; False, at once, where one is at work or
+    another process has such a moment."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(_function(_second(state_dir, pci), pci, time.monotonic()))
+        except Busy:
+            free = False
+        else:
+            free = True
+        yield free
+
+
+def _second(state_dir: Path, pci: str) -> Path:
+    return state_dir / "locks" / f"{pci}.hold"
 
 
 @contextlib.contextmanager

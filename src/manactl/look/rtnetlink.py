@@ -21,13 +21,14 @@ from manactl.netstate.beside import Beside
 from manactl.netstate.blueprints import Blueprint
 from manactl.netstate.link_settings import LinkSettings, Qdisc, of_link, of_survivor, qdiscs
 from manactl.netstate.members import Member
+from manactl.netstate.requests import Filled
 from manactl.netstate.snapshot import (
     Dumps,
     Fact,
-    Kind,
     OtherDevice,
     PortState,
     Request,
+    RouteChoice,
     Rows,
     other_devices,
     related,
@@ -49,7 +50,7 @@ from manactl.wire.if_link import (
     get_link,
     set_admin,
 )
-from manactl.wire.netlink import NETLINK_ROUTE, NetlinkSocket
+from manactl.wire.netlink import NETLINK_ROUTE, NetlinkSocket, Table
 
 if TYPE_CHECKING:
     from manactl.wire.tunnels import Outer
@@ -69,7 +70,10 @@ class Rtnl:
 
     def __init__(self) -> None:
         self._socket = NetlinkSocket(NETLINK_ROUTE)
-        self._routes: dict[bytes, Fact] = {}  # of the last capture, by their bytes
+        self._tables: dict[int, Table] = {}  # of routes, as last read, by family
+        self._routes: list[bytes] = []  # their messages
+        self._facts: tuple[Fact, ...] = ()  # of the last capture
+        self._chosen: RouteChoice | None = None  # of them, for the last capture
 
     def __enter__(self) -> Self:
         return self
@@ -133,6 +137,10 @@ class Rtnl:
         """Send them in their order, and tell of each what the kernel said against it."""
         return self._socket.request_all(requests)
 
+    def send_alike(self, requests: Filled) -> None:
+        """Send all of them in their order, whatever the kernel says against one."""
+        self._socket.request_alike(requests.alike, requests.fillings)
+
     def dumps(self) -> Dumps:
         """All tables that can refer to a port, of this namespace."""
         neighbours: list[bytes] = []
@@ -187,9 +195,10 @@ class Rtnl:
             if other.ifindex not in devices
         ]
         dumps = self.dumps()
-        selected = select(dumps, devices, rows, self._routes)
-        found = (*selected.facts, *selected.rows)
-        self._routes = {fact.body: fact for fact in found if fact.kind is Kind.ROUTE}
+        selected = select(dumps, devices, rows, self._chosen)
+        self._chosen = selected.routes
+        if selected.facts != self._facts:
+            self._facts = selected.facts  # else what is known of them stays known
         beside = related(dumps, selected.facts, nexthops)
         return PortState(
             port,
@@ -198,7 +207,7 @@ class Rtnl:
             link.up,
             bool(link.carrier),
             taken,
-            selected.facts,
+            self._facts,
             uppers,
             stacked_links.settings(devices.items()),
             other_devices(selected, beside, uppers, links),
@@ -293,12 +302,18 @@ class Rtnl:
             found += self._dump(rt.RTM_GETADDR, rt.IfAddrMsg(family).pack())
         return found
 
-    def routes(self) -> list[bytes]:
-        """The routes of all tables, as message bodies."""
-        found: list[bytes] = []
+    def routes(self) -> Sequence[bytes]:
+        """The routes of all tables, as message bodies: the same list while it would be equal."""
+        changed = False
         for family in _FAMILIES:
-            found += self._dump(rt.RTM_GETROUTE, rt.RtMsg(family).pack())
-        return found
+            before = self._tables.get(family)
+            asked = rt.RtMsg(family).pack()
+            now = self._tables[family] = self._socket.dump_again(rt.RTM_GETROUTE, asked, before)
+            changed |= now is not before
+        if changed:
+            tables = (self._tables[family] for family in _FAMILIES)
+            self._routes = [body for table in tables for part in table for body in part.bodies]
+        return self._routes
 
     def way_to(
         self, address: bytes, source: bytes = b"", more: bytes = b"", *, entry: bool = True

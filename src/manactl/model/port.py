@@ -55,7 +55,7 @@ NoteCode = Literal[
     "claimed-elsewhere",
     "before-boot", "at-work", "claim-interrupted", "release-interrupted", "not-restored",
     "recover-closes", "recover-sets-up", "recover-gives-back", "held",
-    "unconfirmed", "overdue", "unguarded",
+    "unconfirmed", "overdue", "unguarded", "left-down", "hold-keeps-down",
 ]  # fmt: skip
 
 

@@ -84,10 +84,10 @@ def identity(fact: Fact, places: Places, *, label: bool = True) -> tuple[Hashabl
     Lifetimes count as "forever" or "limited" alone. Those of the kernel's own routes do not count:
     they follow from the addresses.
     """
-    return _Identities(places, label=label)(fact)
+    return Identities(places, label=label)(fact)
 
 
-class _Identities:
+class Identities:
     """identity() for many facts of the same places."""
 
     def __init__(self, places: Places, *, label: bool) -> None:
@@ -98,11 +98,11 @@ class _Identities:
     def __call__(self, fact: Fact) -> tuple[Hashable, ...]:
         body, places, neutral = fact.body, self._places, self._neutral
         if fact.kind is Kind.ROUTE:
-            shape = fact.shape
-            known = self._shapes.get(shape.rest)
+            rest, _, dst = fact.shape
+            known = self._shapes.get(rest)
             if known is None:
-                known = self._shapes[shape.rest] = self._of_shape(shape.rest)
-            return (shape.dst, known)
+                known = self._shapes[rest] = self._of_shape(rest)
+            return (dst, known)
         if fact.kind is Kind.ADDRESS:
             made = rt.address(body, places, neutral, None) or b""
             limited = rt.address_is_limited(body)
@@ -237,7 +237,7 @@ class Comparison:
         self._beside = self._identities(beside, self.places)
 
     def _identities(self, facts: Iterable[Fact], places: Places) -> dict[Fact, Hashable]:
-        identify = _Identities(places, label=self._label)
+        identify = Identities(places, label=self._label)
         return {fact: identify(fact) for fact in facts}
 
     @property
@@ -653,7 +653,7 @@ def _is_divisible(fact: Fact) -> bool:
     """An IPv6 multipath route, whose members the kernel keeps as routes of their own."""
     if fact.kind is not Kind.ROUTE or not rt.is_ipv6(fact.body) or nexthop_of(fact) is not None:
         return False
-    return rt.has_members(fact.shape.rest)
+    return rt.has_members(fact.rest)
 
 
 def _is_of(fact: Fact, devices: Collection[int], tables: Collection[int]) -> bool:
@@ -750,7 +750,7 @@ def renewed(was: PortState, now: PortState) -> list[str]:
 
 def _told_apart(state: PortState, other: PortState) -> dict[Hashable, Fact]:
     """The facts of a state, by what they are, but for those that the other has byte by byte."""
-    places, identify = state.devices, _Identities(state.devices, label=True)
+    places, identify = state.devices, Identities(state.devices, label=True)
     same = {*other.facts, *other.related}
     return {
         key(fact, places) if _is_probed(fact) else identify(fact): fact
@@ -765,7 +765,7 @@ def _is_probed(fact: Fact) -> bool:
 
 
 def _addresses(state: PortState) -> list[Hashable]:
-    return list(map(_Identities(state.devices, label=True), state.of(Kind.ADDRESS)))
+    return list(map(Identities(state.devices, label=True), state.of(Kind.ADDRESS)))
 
 
 # --- requests ------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from manactl.netstate import rows, snapshot, uppers
 from manactl.netstate.rows import Swap
-from manactl.netstate.snapshot import Fact, Kind, PerShape, PortState, devices_of, nexthop_id
+from manactl.netstate.snapshot import Fact, Kind, PortState, devices_of, nexthop_id
 from manactl.wire import rtmsg as rt
 
 # rtnetlink.h: protocols of programs that watch the kernel and make their objects anew themselves.
@@ -50,8 +50,7 @@ class Loss(NamedTuple):
 
 def known(state: PortState) -> dict[Fact, Loss]:
     """The facts of a state that are lost when the kernel drops them."""
-    has_bpf = PerShape(_has_bpf)
-    found = {fact: Loss(Cause.BPF, fact) for fact in state.facts if has_bpf(fact)}
+    found = {fact: Loss(Cause.BPF, fact) for fact in state.that(_has_bpf)}
     found |= {fact: Loss(Cause.ANYCAST, fact) for fact in _joined_by_programs(state)}
     gone = {nexthop_id(fact) for fact in found if fact.kind is Kind.NEXTHOP}
     if gone:
@@ -61,7 +60,7 @@ def known(state: PortState) -> dict[Fact, Loss]:
 
 def _has_bpf(fact: Fact) -> bool:
     if fact.kind is Kind.ROUTE:
-        return rt.route_has_bpf(fact.shape.rest)
+        return rt.route_has_bpf(fact.rest)
     return fact.kind is Kind.NEXTHOP and rt.nexthop_has_bpf(fact.body)
 
 
@@ -80,8 +79,7 @@ def _by_nexthop(state: PortState, gone: set[int]) -> dict[Fact, Loss]:
 
 def _joined_by_programs(state: PortState) -> Iterable[Fact]:
     """Anycast routes but for the subnet-router ones, which the kernel makes where it forwards."""
-    anycast = PerShape(is_anycast)
-    routes = [fact for fact in state.facts if anycast(fact)]
+    routes = state.that(is_anycast)
     if not routes:
         return []
     ours = {net for fact in state.of(Kind.ADDRESS) for net in _subnet_router(fact)}
@@ -147,8 +145,7 @@ def dropped(state: PortState) -> list[Fact]:
     # A group goes with its last member.
     members = {nexthop_id(fact): set(rt.group_members(fact.body)) for fact in hops}
     empty = {group for group, all_of in members.items() if all_of and all_of <= ids}
-    goes = PerShape(lambda f: not snapshot.derived(f) and _goes(f, closed, ids, empty))
-    return [fact for fact in state.facts if goes(fact)]
+    return state.that(lambda f: not snapshot.derived(f) and _goes(f, closed, ids, empty))
 
 
 def _goes(
@@ -170,10 +167,11 @@ def _goes(
 def coming(state: PortState) -> list[Loss]:
     """What is lost when the port goes down now."""
     closed, _ = gone(state)
-    goes = {*dropped(state)}
+    found = known(state)
+    goes = {*dropped(state)} if found else set()
     facts = [
         loss
-        for fact, loss in known(state).items()
+        for fact, loss in found.items()
         if fact in goes or (snapshot.derived(fact) and devices_of(fact) <= closed)
     ]
     return facts + [of_order(swap) for swap in rows.unkept(state.rows, closed)]
@@ -186,4 +184,4 @@ def of_order(swap: Swap) -> Loss:
 def autojoined(state: PortState) -> tuple[Fact, ...]:
     """The autojoin addresses that the kernel would drop and go on being a member for."""
     closed, _ = gone(state)
-    return tuple(fact for fact in state.facts if is_autojoin(fact) and devices_of(fact) <= closed)
+    return tuple(fact for fact in state.that(is_autojoin) if devices_of(fact) <= closed)

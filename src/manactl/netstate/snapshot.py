@@ -8,11 +8,15 @@ from __future__ import annotations
 import base64
 import enum
 import ipaddress
+import operator
 import socket
+from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from itertools import compress, count, islice
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from manactl.model.port import PortId
@@ -57,12 +61,12 @@ class Fact:
     No dataclass: a full table makes a hundred thousand of these, and compares them many times.
     """
 
-    __slots__ = ("_shape", "body", "key", "kind")
+    __slots__ = ("_rest", "body", "key", "kind")
 
-    def __init__(self, kind: Kind, body: bytes, shape: rt.Shape | None = None) -> None:
+    def __init__(self, kind: Kind, body: bytes, rest: bytes | None = None) -> None:
         self.kind = kind
         self.body = body
-        self._shape = shape
+        self._rest = rest
         self.key: RouteKey | None = None  # route_key()'s
 
     def __eq__(self, other: object) -> bool:
@@ -79,12 +83,19 @@ class Fact:
         return f"Fact({self.kind!r}, {self.body!r})"
 
     @property
-    def shape(self) -> rt.Shape:
-        """Of a route: what it is apart from its destination."""
-        found = self._shape
+    def rest(self) -> bytes:
+        """Of a route: what it is apart from its destination (rt.Shape)."""
+        found = self._rest
         if found is None:
-            found = self._shape = rt.Shape.of(self.body)  # it follows from the body
+            found = self._rest = rt.Shape.of(self.body).rest  # it follows from the body
         return found
+
+    @property
+    def shape(self) -> rt.Shape:
+        """Of a route: that, and the destination."""
+        rest = self.rest
+        at, end = rt.destination(rest)
+        return rt.Shape(rest, at, self.body[at:end])
 
 
 class PerShape(Generic[_T]):
@@ -98,12 +109,54 @@ class PerShape(Generic[_T]):
     def __call__(self, fact: Fact) -> _T:
         if fact.kind is not Kind.ROUTE:
             return self._ask(fact)
-        rest = fact.shape.rest
+        rest = fact.rest
         try:
             return self._known[rest]
         except KeyError:
             found = self._known[rest] = self._ask(fact)
             return found
+
+
+class Facts(tuple[Fact, ...]):
+    """Facts in their order, with what is asked of them again and again: worked out when it is
+    first asked for, since none of it changes."""
+
+    @cached_property
+    def _by_kind(self) -> dict[Kind, tuple[Fact, ...]]:
+        found: dict[Kind, list[Fact]] = {kind: [] for kind in Kind}
+        for fact in self:
+            found[fact.kind].append(fact)
+        return {kind: tuple(some) for kind, some in found.items()}
+
+    @cached_property
+    def _groups(self) -> list[list[int]]:
+        """The places of the routes of each shape, and of every other fact by itself."""
+        of_shapes: dict[bytes, list[int]] = {}
+        alone = []
+        for at, fact in enumerate(self):
+            if fact.kind is not Kind.ROUTE:
+                alone.append([at])
+                continue
+            rest = fact.rest
+            try:
+                of_shapes[rest].append(at)
+            except KeyError:
+                of_shapes[rest] = [at]
+        return [*alone, *of_shapes.values()]
+
+    def of(self, kind: Kind) -> tuple[Fact, ...]:
+        """Those of one kind."""
+        return self._by_kind[kind]
+
+    def that(self, ask: Callable[[Fact], object]) -> list[Fact]:
+        """Those of which it is so, in their order; of routes, the answer must follow from the
+        shape: it is asked once for each."""
+        found: list[int] = []
+        for places in self._groups:
+            if ask(self[places[0]]):
+                found += places
+        found.sort()
+        return [self[at] for at in found]
 
 
 class Setting(NamedTuple):
@@ -171,6 +224,15 @@ class PortState:
     blueprints: tuple[Blueprint, ...] = field(default=(), repr=False)
     alone: bool = False
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.facts, Facts):
+            object.__setattr__(self, "facts", Facts(self.facts))
+
+    def that(self, ask: Callable[[Fact], object]) -> list[Fact]:
+        """The facts of which it is so (Facts.that())."""
+        assert isinstance(self.facts, Facts)  # __post_init__()
+        return self.facts.that(ask)
+
     @property
     def synthetic(self) -> UpperState | None:
         """The netdev of hv_netvsc that goes down with the port."""
@@ -218,13 +280,12 @@ class PortState:
         """Addresses and routes of the port itself and of the synthetic netdev above it, not of
         what is stacked on these."""
         mine = {self.ifindex} | ({self.synthetic.ifindex} if self.synthetic else set())
-        is_own = PerShape(
-            lambda f: f.kind in (Kind.ADDRESS, Kind.ROUTE) and not mine.isdisjoint(devices_of(f))
-        )
-        return tuple(fact for fact in self.facts if is_own(fact))
+        kinds = (Kind.ADDRESS, Kind.ROUTE)
+        return tuple(self.that(lambda f: f.kind in kinds and not mine.isdisjoint(devices_of(f))))
 
     def of(self, kind: Kind) -> tuple[Fact, ...]:
-        return tuple(fact for fact in self.facts if fact.kind is kind)
+        assert isinstance(self.facts, Facts)
+        return self.facts.of(kind)
 
     @uncollected()
     def to_json(self) -> dict[str, Any]:
@@ -276,15 +337,17 @@ class PortState:
         )
 
 
+_WORDS = 1000  # more are read by nobody
 # In journals: never to be given to another kind.
 _CODES = {Kind.ADDRESS: 0, Kind.NEXTHOP: 1, Kind.ROUTE: 2, Kind.NEIGHBOUR: 3}
 _OF_CODE = {code: kind for kind, code in _CODES.items()}
 
 
 def _facts_to_json(facts: Collection[Fact], names: Mapping[int, str]) -> dict[str, Any]:
-    """What they are in words, for people, and the messages."""
+    """The messages, and what the first of them are in words, for people: of a full table all
+    words would take longer than all the rest, in every reader, too."""
     return {
-        "text": list(describe_all(facts, names)),
+        "text": list(describe_all(islice(facts, _WORDS), names)),
         "messages": packed.pack((_CODES[fact.kind], fact.body) for fact in facts),
     }
 
@@ -292,7 +355,10 @@ def _facts_to_json(facts: Collection[Fact], names: Mapping[int, str]) -> dict[st
 def _facts_from_json(data: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> tuple[Fact, ...]:
     """ValueError or KeyError for what are no facts. Earlier journals have an object for each."""
     if isinstance(data, Mapping):
-        return tuple(Fact(_OF_CODE[code], body) for code, body in packed.unpack(data["messages"]))
+        messages = packed.unpack(data["messages"])
+        facts = [Fact(_OF_CODE[code], body) for code, body in messages]
+        _take_apart([fact for fact in facts if fact.kind is Kind.ROUTE])
+        return tuple(facts)
     return tuple(
         Fact(Kind(row["kind"]), base64.b64decode(row["message"], validate=True)) for row in data
     )
@@ -323,28 +389,45 @@ RouteKey = tuple[int, bytes]
 Rows = Collection[RouteKey] | None  # None: those with a route of ours and another
 
 
+_Asked = tuple[Sequence[bytes], frozenset[int], frozenset[int], Rows]
+_FEW = 100  # routes that are sooner taken apart than looked up
+
+
+class RouteChoice(NamedTuple):
+    """What of some routes was chosen by which devices, nexthops and rows: the facts, all interfaces
+    that these name, and the rows (PortState.rows)."""
+
+    of: _Asked
+    facts: tuple[Fact, ...]
+    named: frozenset[int]
+    rows: tuple[Fact, ...]
+    places: Sequence[int]  # of the facts among the routes
+    places_of_rows: Sequence[int]
+
+
 class Selection(NamedTuple):
-    """Facts, all interfaces that the routes among them name, and rows (PortState.rows)."""
+    """Facts, all interfaces that the routes among them name, and rows (PortState.rows); `routes`
+    is for the next selection."""
 
     facts: tuple[Fact, ...]
     named: frozenset[int]
-    rows: tuple[Fact, ...] = ()
+    rows: tuple[Fact, ...]
+    routes: RouteChoice
 
 
 def select(
     dumps: Dumps,
     devices: Collection[int],
     also: Rows = None,
-    known: Mapping[bytes, Fact] | None = None,
+    before: RouteChoice | None = None,
 ) -> Selection:
     """Everything of the dumps that the kernel may drop when the first of these devices goes down
     and the others are stacked on it.
 
     Nexthop groups and multipath routes with a member here belong to it too: they lose it. `also`:
-    the rows of these keys, instead of all that have a route of ours and another. `known`: routes
-    of an earlier selection by their bytes, which need not be taken apart again.
+    the rows of these keys, instead of all that have a route of ours and another. `before`: an
+    earlier choice, whose routes need not be taken apart again.
     """
-    known = {} if known is None else known
     facts = [
         Fact(Kind.ADDRESS, body)
         for body in dumps.addresses
@@ -352,52 +435,149 @@ def select(
     ]
     nexthops, ids = _nexthops(dumps.nexthops, devices)
     facts += nexthops
-    beside: list[tuple[RouteKey, bytes, Fact | None]] = []  # what may be in one of the rows
-    mine: set[RouteKey] = set()
-    shared: set[RouteKey] = set()
-    shapes: dict[bytes, _RouteShape] = {}
+    asked = (dumps.routes, frozenset(devices), frozenset(ids), also)
+    if before is not None and before.of[0] is asked[0] and before.of[1:] == asked[1:]:
+        routes = before
+    elif before is not None and before.of[1:] == asked[1:]:
+        routes = _chosen_anew(asked, before)
+    else:
+        routes = _chosen(asked, before)
+    facts += routes.facts
+    facts += [Fact(Kind.NEIGHBOUR, body) for body in dumps.neighbours if _lasting(body, devices)]
+    return Selection(Facts(facts), routes.named, routes.rows, routes)
+
+
+def _chosen(asked: _Asked, before: RouteChoice | None) -> RouteChoice:
+    bodies, devices, ids, also = asked
+    old = () if before is None else (*before.facts, *before.rows)
+    known = {fact.body: fact for fact in old}
+    there: list[Fact | None] = [*map(known.get, bodies)] if known else [None] * len(bodies)
+    fresh = rt.shapes(b for b, fact in zip(bodies, there, strict=True) if fact is None)
+    facts: list[Fact] = []
+    places = array("I")
+    in_rows = array("I")  # the places of those in the rows
+    keys: list[RouteKey | None] = []  # of all of them, where the rows are still to be found
+    mine: list[RouteKey] = []
+    of_shapes: dict[bytes, _RouteShape] = {}
     used: set[bytes] = set()  # shapes of the facts and rows
-    for body in dumps.routes:
-        fact = known.get(body)
-        rest, _, dst = shape = rt.Shape.of(body) if fact is None else fact.shape
-        of_shape = shapes.get(rest)
-        if of_shape is None:
-            of_shape = shapes[rest] = _RouteShape.of(rest, devices, ids)
-        cloned, six, ours, by_nexthop, row = of_shape
+    for number, fact in enumerate(there):
+        rest, _, dst = next(fresh) if fact is None else fact.shape
+        try:
+            of_shape = of_shapes[rest]
+        except KeyError:
+            of_shape = of_shapes[rest] = _RouteShape.of(rest, devices, ids)
+            if not of_shape.cloned and (of_shape.ours or of_shape.by_nexthop):
+                used.add(rest)
+        cloned, ours, by_nexthop, row = of_shape
         if cloned:
+            if also is None:
+                keys.append(None)
             continue
         key = (row, dst)
+        if also is None:
+            keys.append(key)
+        elif key in also:
+            in_rows.append(number)
         if ours or by_nexthop:
-            fact = fact or Fact(Kind.ROUTE, body, shape)
-            fact.key = key
-            facts.append(fact)
-            used.add(rest)
-        if also is None or key in also:
-            beside.append((key, body, fact))
-        if not (six and dst.startswith(_EVERYWHERE)):
-            if key in mine or not ours:
-                shared.add(key)
+            chosen = fact or Fact(Kind.ROUTE, bodies[number], rest)
+            chosen.key = key
+            there[number] = chosen
+            facts.append(chosen)
+            places.append(number)
             if ours:
-                mine.add(key)
-    wanted = mine & shared if also is None else also
-    rows = tuple(
-        fact or Fact(Kind.ROUTE, body) for key, body, fact in beside if wanted and key in wanted
-    )
-    used.update(fact.shape.rest for fact in rows)
-    named = {device for rest in used for device in rt.ifindexes(rest)}
-    facts += [Fact(Kind.NEIGHBOUR, body) for body in dumps.neighbours if _lasting(body, devices)]
-    return Selection(
-        tuple(facts),
-        frozenset(named),
-        rows,
-    )
+                mine.append(key)
+    if also is None and (shared := _shared(keys, mine)):
+        in_rows.extend(number for number, key in enumerate(keys) if key in shared)
+    rows = tuple([there[number] or Fact(Kind.ROUTE, bodies[number]) for number in in_rows])
+    used.update(fact.rest for fact in rows)
+    return RouteChoice(asked, tuple(facts), _named(used), rows, places, in_rows)
+
+
+def _named(shapes: Iterable[bytes]) -> frozenset[int]:
+    return frozenset(device for rest in shapes for device in rt.ifindexes(rest))
+
+
+def _chosen_anew(asked: _Asked, before: RouteChoice) -> RouteChoice:
+    """The same as _chosen() for the rows and devices of before: of a few routes that have come or
+    gone the others need not know where the rows are given, or those are in the same rows (only
+    their lifetime has gone on, as that of a router's has in each dump)."""
+    bodies, devices, ids, also = asked
+    old = before.of[0]
+    head, tail = common_ends(bodies, old)
+    middle, had = (some[head : len(some) - tail] for some in (bodies, old))
+    if len(middle) > len(bodies) // 2:
+        return _chosen(asked, before)
+    if also is None:
+        if not _in_same_rows(middle, had, devices, ids):
+            return _chosen(asked, before)
+        also = frozenset(map(route_key, before.rows))
+    part = _chosen((middle, devices, ids, also), before if len(middle) > _FEW else None)
+
+    def spliced(
+        had: tuple[Fact, ...], at: Sequence[int], new: tuple[Fact, ...], new_at: Sequence[int]
+    ) -> tuple[tuple[Fact, ...], Sequence[int]]:
+        first, last = bisect_left(at, head), bisect_left(at, len(old) - tail)
+        moved = len(bodies) - len(old)
+        places = [*at[:first], *(head + n for n in new_at), *(n + moved for n in at[last:])]
+        return had[:first] + new + had[last:], array("I", places)
+
+    facts, places = spliced(before.facts, before.places, part.facts, part.places)
+    rows, in_rows = spliced(before.rows, before.places_of_rows, part.rows, part.places_of_rows)
+    used = {fact.rest for fact in (*facts, *rows)}
+    return RouteChoice(asked, facts, _named(used), rows, places, in_rows)
+
+
+def _in_same_rows(
+    some: Iterable[bytes], others: Iterable[bytes], devices: Collection[int], ids: Collection[int]
+) -> bool:
+    """Whether each of them is in the row that the other in its place is in, and chosen like it."""
+    what = [
+        [(_RouteShape.of(rest, devices, ids), dst) for rest, _, dst in rt.shapes(bodies)]
+        for bodies in (some, others)
+    ]
+    return what[0] == what[1]
+
+
+def common_ends(one: Sequence[object], other: Sequence[object]) -> tuple[int, int]:
+    """How many in front and then at the end of both are equal."""
+    most = min(len(one), len(other))
+    head = next(compress(count(), map(operator.ne, one, other)), most)
+    ends = map(operator.ne, reversed(one), reversed(other))
+    return head, min(next(compress(count(), ends), most), most - head)
+
+
+def _shared(keys: Sequence[RouteKey | None], mine: Collection[RouteKey]) -> set[RouteKey]:
+    """The rows of mine that have more than one of all these routes."""
+    if len(set(keys)) == len(keys):
+        return set()
+    seen: set[RouteKey | None] = set()
+    twice: set[RouteKey | None] = set()
+    for key in keys:
+        (twice if key in seen else seen).add(key)
+    return {key for key in mine if key in twice and not _is_everywhere(*key)}
+
+
+def _is_everywhere(row: int, dst: bytes) -> bool:
+    return dst.startswith(_EVERYWHERE) and row in _ROWS_OF_IPV6
+
+
+def _take_apart(routes: Sequence[Fact]) -> None:
+    """Work out the shape and the row of many routes."""
+    rows: dict[bytes, int] = {}
+    taken = rt.shapes(fact.body for fact in routes)
+    for fact, (rest, _, dst) in zip(routes, taken, strict=True):
+        try:
+            row = rows[rest]
+        except KeyError:
+            row = rows[rest] = _row_of(rest)
+        fact._rest = rest
+        fact.key = (row, dst)
 
 
 class _RouteShape(NamedTuple):
     """What routes of one shape have in common, towards some devices and nexthops."""
 
     cloned: bool
-    six: bool
     ours: bool
     by_nexthop: bool
     row: int
@@ -409,7 +589,6 @@ class _RouteShape(NamedTuple):
         number = rt.number(rt.split(rest, rt.RTMSG.size), rt.RTA_NH_ID)
         return cls(
             bool(head.flags & rt.RTM_F_CLONED),
-            head.family == socket.AF_INET6,
             not out.isdisjoint(devices),
             bool(ids) and (number or 0) in ids,
             _row_of(rest),
@@ -442,10 +621,14 @@ def _row_of(rest: bytes) -> int:
     """All of it but the destination, as a number, which is quickly compared."""
     attrs = rt.by_type(rest, rt.RTMSG.size)
     row = (rt.RtMsg.of(rest)[:4], *map(attrs.get, _KEY))  # with family, both lengths, TOS
-    return _ROWS.setdefault(row, len(_ROWS))
+    number = _ROWS.setdefault(row, len(_ROWS))
+    if rt.is_ipv6(rest):
+        _ROWS_OF_IPV6.add(number)
+    return number
 
 
 _ROWS: dict[tuple[object, ...], int] = {}  # in this process
+_ROWS_OF_IPV6: set[int] = set()
 
 
 def related(dumps: Dumps, facts: Iterable[Fact], also: Collection[int] = ()) -> tuple[Fact, ...]:
@@ -479,7 +662,7 @@ def devices_of(fact: Fact) -> AbstractSet[int]:
     if fact.kind is Kind.NEXTHOP:
         out = rt.number(rt.split(fact.body, rt.NHMSG.size), rt.NHA_OIF)
         return set() if out is None else {out}
-    return rt.ifindexes(fact.shape.rest)
+    return rt.ifindexes(fact.rest)
 
 
 def other_devices(
@@ -516,7 +699,7 @@ def expired(fact: Fact, elapsed: int) -> bool:
     if fact.kind is Kind.ADDRESS:
         return rt.address(fact.body, (), (), elapsed) is None
     if fact.kind is Kind.ROUTE:
-        left = rt.lifetime(fact.shape.rest)
+        left = rt.lifetime(fact.rest)
         return left is not None and left <= elapsed
     return False
 
@@ -555,7 +738,7 @@ def nexthop_of(fact: Fact) -> int | None:
     """The id of the nexthop object that a route goes by; None for any other fact."""
     if fact.kind is not Kind.ROUTE:
         return None
-    return _nexthop_of(fact.shape.rest)
+    return _nexthop_of(fact.rest)
 
 
 @lru_cache(rt.SHAPES)
@@ -625,11 +808,10 @@ def of_router(state: PortState, accepted: Collection[Accepted]) -> list[Fact]:
         if head.protocol == rt.RTPROT_RA:
             return take.default if head.dst_len == 0 else head.dst_len <= take.routes
         network = _network(fact)
-        limited = rt.lifetime(fact.shape.rest) is not None
+        limited = rt.lifetime(fact.rest) is not None
         return take.prefixes and network not in ours and (limited or network in theirs)
 
-    may_be = PerShape(_may_be_advertised)
-    return [fact for fact in state.facts if may_be(fact) and taken(fact)]
+    return list(filter(taken, state.that(_may_be_advertised)))
 
 
 def _may_be_advertised(fact: Fact) -> bool:
@@ -680,6 +862,9 @@ _RANKS = {kind: number for number, kind in enumerate(Kind)}
 _FAR = frozenset({rt.RTA_GATEWAY, rt.RTA_VIA, rt.RTA_MULTIPATH, rt.RTA_NH_ID})
 
 
+FAR = (_RANKS[Kind.ROUTE], 1)  # the rank of a route by a gateway
+
+
 def rank(fact: Fact) -> tuple[int, int]:
     """Where it comes in the order of making again."""
     number = _RANKS[fact.kind]
@@ -687,7 +872,7 @@ def rank(fact: Fact) -> tuple[int, int]:
         return number, int(bool(rt.group_members(fact.body)))
     if fact.kind is not Kind.ROUTE:
         return number, 0
-    return number, _is_far(fact.shape.rest)
+    return number, _is_far(fact.rest)
 
 
 @lru_cache(rt.SHAPES)

@@ -105,6 +105,8 @@ def own_release_lines(result: ReleaseResult, ports: Sequence[PortStatus]) -> lis
 
 def _released(port: ReleasedPort) -> Iterator[str]:
     yield f"{port.netdev}{_outcome(port)}"
+    if port.given_back is not None and port.outcome is not Outcome.GIVEN_BACK:
+        yield f"  it was left down since the boot: {port.given_back} configures it, at boot, too"
     for text in port.residue:
         yield f"  not restored: {text}"
     for text in port.expired:
@@ -150,6 +152,11 @@ def _outcome(port: ReleasedPort) -> str:
     match port.outcome:
         case Outcome.NOT_CLAIMED:
             words = " is not claimed: nothing to do"
+        case Outcome.GIVEN_BACK:
+            words = (
+                f" is not claimed, and was left down since the boot: {port.given_back} configures "
+                "it again, at boot, too"
+            )
         case Outcome.HISTORY:
             words = (
                 ": claimed before the last boot; the boot configuration has taken over, the "

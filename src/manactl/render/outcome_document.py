@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from manactl.act.claim import ClaimResult
 from manactl.act.plan import ProveFree, SetAdmin
 from manactl.act.release import ReleaseResult
@@ -9,7 +11,7 @@ from manactl.decide import refusal_words
 from manactl.escape import command
 from manactl.journal import file as journal
 from manactl.model.port import PortStatus
-from manactl.netstate.snapshot import PerShape, PortState, derived, port_to_json
+from manactl.netstate.snapshot import Kind, PortState, derived, port_to_json
 from manactl.render.document import timestamp
 from manactl.render.outcome import activation
 
@@ -55,12 +57,9 @@ def _claimed_port(result: ClaimResult, port: PortStatus, *, already: bool) -> di
 def _kept(state: PortState) -> dict[str, int]:
     if not state.up:
         return {}
-    counts: dict[str, int] = {}
-    of_kernel = PerShape(derived)
-    for fact in state.facts:
-        if not of_kernel(fact):
-            counts[fact.kind.plural] = counts.get(fact.kind.plural, 0) + 1
-    return counts
+    of_kernel = Counter(fact.kind for fact in state.that(derived))
+    counts = {kind.plural: len(state.of(kind)) - of_kernel[kind] for kind in Kind}
+    return {kind: count for kind, count in counts.items() if count}
 
 
 def release_document(result: ReleaseResult, verb: str) -> dict[str, object]:
@@ -91,6 +90,7 @@ def release_document(result: ReleaseResult, verb: str) -> dict[str, object]:
                 "up_ms": port.up_ms,
                 "down_for_s": port.down_for_s,
                 "residue": list(port.residue),
+                "given_back": port.given_back,
             }
             for port in result.ports
         ],

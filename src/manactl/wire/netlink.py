@@ -7,9 +7,10 @@ cut that short: whoever must not wait runs the whole exchange in a process of it
 
 import _socket  # `socket` without its enums, which take longer to make than all exchanges here
 import errno
+import operator
 import os
 import struct
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import NamedTuple, Self
 
 from manactl.wire.attrs import align, as_int, as_str, iter_attrs
@@ -51,6 +52,9 @@ _ROOM = 1 << 17  # the kernel fills at most 32 KiB of a dump; a single answer ma
 _RCVBUF = 1 << 20
 _ANSWER_WITHIN = 10.0  # s without a message while no handler runs: the answer was lost
 _DUMP_TRIES = 8
+_SEQ_OF_TABLES = 0x80000000  # of each dump_again(), that equal tables have equal bytes
+_SEQ_OF_ALIKE = 0x80000001
+_RTM_BASE = 16  # the types below are those of netlink itself
 _AT_ONCE = 128  # requests; errors of all of them fit into the receive buffer
 _PADDING = (b"", bytes(3), bytes(2), bytes(1))  # behind a message, by the rest of its length
 
@@ -62,15 +66,28 @@ class Message(NamedTuple):
     body: bytes
 
 
-class DumpInterruptedError(OSError):
-    """Every try of a dump was interrupted by changes: what was read may be inconsistent."""
-
-
 class _Packet(NamedTuple):
     type: int
     flags: int
     seq: int
     body: bytes
+
+
+class Datagram(NamedTuple):
+    """A part of a dump, whole and taken apart. `error` comes with the `last` of them, when the
+    dump has failed."""
+
+    data: bytes
+    bodies: list[bytes]
+    last: bool = False
+    error: _Packet | None = None
+
+
+Table = tuple[Datagram, ...]
+
+
+class DumpInterruptedError(OSError):
+    """Every try of a dump was interrupted by changes: what was read may be inconsistent."""
 
 
 def open_socket(family: int) -> _socket.socket:
@@ -165,6 +182,43 @@ class NetlinkSocket:
                     return errors
         raise AssertionError("unreachable: _packets() ends by return or raise of its caller")
 
+    def request_alike(
+        self,
+        alike: Sequence[tuple[int, int, bytes, int, bytes]],
+        fillings: Iterable[tuple[int, bytes]],
+    ) -> None:
+        """Send requests in their order, each by its place in `alike` (type, flags, and the body
+        before, for how many bytes, and after what fills it) and what fills it. Errors of single
+        ones are not told apart, and not reported: the caller looks what has come of them. OSError
+        when the exchange itself fails."""
+        frames = []
+        for kind, flags, before, size, after in alike:
+            length = _HEADER.size + len(before) + size + len(after)
+            # One number for all: nobody tells them apart.
+            head = _HEADER.pack(length, kind, flags | NLM_F_REQUEST, _SEQ_OF_ALIKE, 0)
+            frames.append((head + before, after + _PADDING[length & 3]))
+        parts: list[bytes] = []
+        for at, filling in fillings:
+            head, tail = frames[at]
+            parts += (head, filling, tail)
+            if len(parts) == 3 * _AT_ONCE:
+                self._send_parts(parts)
+                parts = []
+        if parts:
+            self._send_parts(parts)
+
+    def _send_parts(self, parts: Sequence[bytes]) -> None:
+        """Behind them a message of no operation asks for the one acknowledgement
+        (netlink_rcv_skb())."""
+        seq = self._seq = self._seq + 1
+        end = _HEADER.pack(_HEADER.size, NLMSG_NOOP, NLM_F_REQUEST | NLM_F_ACK, seq, 0)
+        self._renew()
+        self._sock.send(b"".join((*parts, end)))
+        for packet in self._packets((seq,)):
+            if packet.type == NLMSG_ERROR:
+                _raise_error(packet)
+                return
+
     def dump(self, kind: int, body: bytes = b"", *, tries: int = _DUMP_TRIES) -> list[Message]:
         """Read a whole table, again from the start when it changed meanwhile.
 
@@ -182,6 +236,44 @@ class NetlinkSocket:
             if answers is not None:
                 return answers
         raise DumpInterruptedError(errno.EINTR, f"dump interrupted {tries} times by changes")
+
+    def dump_again(
+        self, kind: int, body: bytes, before: Table | None = None, *, tries: int = _DUMP_TRIES
+    ) -> Table:
+        """dump() of a table whose messages are of one type, as the kernel has sent it. What is as
+        it was `before`, in an earlier dump by this socket, is not taken apart again; where all is,
+        the earlier table is returned itself."""
+        for _ in range(tries):
+            try:
+                found = self._table_once(kind, body, before)
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                continue
+            if found is not None:
+                same = before is not None and len(found) == len(before)
+                if same and all(map(operator.is_, found, before or ())):
+                    return before or found
+                return found
+        raise DumpInterruptedError(errno.EINTR, f"dump interrupted {tries} times by changes")
+
+    def _table_once(self, kind: int, body: bytes, before: Table | None) -> Table | None:
+        seq = self._send(kind, NLM_F_REQUEST | NLM_F_DUMP, body, dump=True, seq=_SEQ_OF_TABLES)
+        found: list[Datagram] = []
+        interrupted = False
+        known = iter(before or ())
+        while True:
+            data = self._receive()
+            one = next(known, None)
+            if one is None or one.data != data:
+                one, marked = _datagram(data, seq)
+                interrupted |= marked
+            found.append(one)
+            if one.last:
+                self._mid_dump = False
+                if one.error is not None:
+                    _raise_error(one.error)
+                return None if interrupted else tuple(found)
 
     def _dump_once(self, kind: int, body: bytes) -> list[Message] | None:
         seq = self._send(kind, NLM_F_REQUEST | NLM_F_DUMP, body, dump=True)
@@ -214,12 +306,15 @@ class NetlinkSocket:
             _prefer(sock, _socket.SOL_SOCKET, _socket.SO_RCVBUF, _RCVBUF)
         return sock
 
-    def _send(self, kind: int, flags: int, body: bytes, *, dump: bool = False) -> int:
+    def _send(
+        self, kind: int, flags: int, body: bytes, *, dump: bool = False, seq: int | None = None
+    ) -> int:
         self._renew()
         self._mid_dump = dump
-        self._seq += 1
-        self._sock.send(_HEADER.pack(_HEADER.size + len(body), kind, flags, self._seq, 0) + body)
-        return self._seq
+        if seq is None:
+            seq = self._seq = self._seq + 1
+        self._sock.send(_HEADER.pack(_HEADER.size + len(body), kind, flags, seq, 0) + body)
+        return seq
 
     def _renew(self) -> None:
         """The kernel refuses a second dump with EBUSY until the first is read to its end, and of
@@ -251,6 +346,53 @@ class NetlinkSocket:
             if not data:
                 raise OSError(errno.ECONNRESET, "netlink socket closed")
             return data
+
+
+def _datagram(data: bytes, seq: int) -> tuple[Datagram, bool]:
+    """A datagram of the dump with that number, and whether the dump is marked as interrupted."""
+    if (bodies := _alike(data, seq)) is not None:
+        return Datagram(data, bodies), False
+    bodies = []
+    interrupted = False
+    for packet in map(_Packet._make, _split(data)):
+        if packet.type == NLMSG_OVERRUN:
+            raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
+        if packet.seq != seq or packet.type == NLMSG_NOOP:
+            continue
+        interrupted |= bool(packet.flags & NLM_F_DUMP_INTR)
+        if packet.type in (NLMSG_ERROR, NLMSG_DONE):
+            return Datagram(data, bodies, last=True, error=packet), interrupted
+        bodies.append(packet.body)
+    return Datagram(data, bodies), interrupted
+
+
+def _alike(data: bytes, seq: int) -> list[bytes] | None:
+    """The bodies of a datagram whose messages differ in their length and body alone, and none of
+    which tells of an end or an interruption; None for any other.
+
+    The rest of the header parts them, by the interpreter's own search: where the same bytes are in
+    a body too, or a message is padded, the lengths do not fit.
+    """
+    if len(data) < _HEADER.size:
+        return None
+    rest = data[4 : _HEADER.size]
+    _, kind, flags, answered, _ = _HEADER.unpack_from(data)
+    if kind < _RTM_BASE or flags & NLM_F_DUMP_INTR or answered != seq:
+        return None
+    first, *pieces = data.split(rest)
+    last = pieces.pop()
+    bodies = [piece[:-4] for piece in pieces]
+    bodies.append(last)
+    lengths = b"".join([first, *(piece[-4:] for piece in pieces)])
+    if len(lengths) != 4 * len(bodies):
+        return None
+    due = struct.unpack(f"={len(bodies)}I", lengths)
+    return bodies if due == tuple([len(body) + _HEADER.size for body in bodies]) else None
+
+
+def messages(data: bytes) -> Iterator[Message]:
+    """The messages of a datagram, whatever they answer. OSError (EBADMSG) when it is broken."""
+    return (Message(kind, body) for kind, _, _, body in _split(data))
 
 
 def _split(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:

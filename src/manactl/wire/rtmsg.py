@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import _socket  # `socket` makes enums of all constants, which a TAB would wait for
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from functools import lru_cache
 from typing import NamedTuple, Self
@@ -241,6 +241,31 @@ class Shape(NamedTuple):
 
 _RESTS: dict[bytes, bytes] = {}  # one object for each, whose hash is worked out once
 
+# How the kernel begins a route with a destination (fib_dump_info(), rt6_fill_node()): the table,
+# and after its four bytes the destination.
+_TABLE_FIRST = attr(RTA_TABLE, bytes(4))[:4]
+_DST_AT = RTMSG.size + 8
+_DST_NEXT = {attr(RTA_DST, bytes(size))[:4]: _DST_AT + 4 + size for size in (4, 16)}
+
+
+def shapes(bodies: Iterable[bytes]) -> Iterator[tuple[bytes, int, bytes]]:
+    """Shape.of() of each."""
+    ends = _DST_NEXT.get
+    rests: dict[bytes, bytes] = {}  # by the message without the destination
+    first, at = _DST_AT, _DST_AT + 4
+    table, head = RTMSG.size, RTMSG.size + 4
+    for body in bodies:
+        end = ends(body[first:at])
+        if end is None or body[table:head] != _TABLE_FIRST or not body[1]:
+            yield Shape.of(body)
+            continue
+        around = body[:at] + body[end:]
+        try:
+            rest = rests[around]
+        except KeyError:
+            rest = rests[around] = Shape.of(body).rest
+        yield rest, at, body[at:end]
+
 
 def join(header: bytes, attrs: Iterable[Attr]) -> bytes:
     """Header and attributes as one message body."""
@@ -302,6 +327,13 @@ SHAPES = 1 << 12  # more than a table has, as a rule
 def route_ifindexes(body: bytes) -> AbstractSet[int]:
     """Every interface that a route names."""
     return ifindexes(Shape.of(body).rest)
+
+
+@lru_cache(SHAPES)
+def destination(rest: bytes) -> tuple[int, int]:
+    """Where the destination begins and ends in routes of that shape; nowhere in a default route."""
+    _, at, dst = Shape.of(rest)
+    return at, at + len(dst)
 
 
 @lru_cache(SHAPES)

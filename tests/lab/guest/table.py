@@ -4,16 +4,23 @@
 
 Half of the routes are IPv4, half IPv6, over two hundred gateways, as a router's are. Answers with
 one JSON object: of each round the seconds of `import click`, of `ip -batch`, of showing the routes,
-and of claim and release without them, with them, and with as many on another netdev, OTHER; and the
-most memory and the largest journal that was seen.
+of setting NETDEV down and up with them, and of claim and release without them, with them, and with
+as many on another netdev, OTHER; of the claim with them from the record that announces down to the
+one that the vport is free, and of the release from up to the last address; and the most memory and
+the largest journal that was seen.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import socket
+import struct
 import subprocess
 import sys
+import threading
+import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +28,9 @@ sys.path.insert(0, str(Path(__file__).parents[3]))
 from tests.lab.guest.pace import run
 
 MANACTL = "/usr/local/bin/manactl"
+GLOBAL = "2001:db8::2/48"
+RTM_NEWLINK, RTM_NEWADDR = 16, 20
+RTMGRP_LINK, RTMGRP_IPV6_IFADDR = 0x1, 0x100
 STATE = Path("/var/lib/manactl")
 SHOW = "ip -j route show table all"  # of both families
 
@@ -60,10 +70,17 @@ def once(netdev: str, count: int, batch: Path, other: str, found: dict[str, Any]
     row |= {"claim": manactl(found, *claim), "release": manactl(found, "release")}
     row["batch"] = timed("ip", "-batch", str(batch))[0]
     row["show"] = timed("sh", "-c", SHOW)[0]
+    row["bare down"] = timed("ip", "link", "set", netdev, "down")[0]
+    row["bare up"] = timed("ip", "link", "set", netdev, "up")[0]
+    ip("-6", "address", "replace", GLOBAL, "dev", netdev, "nodad")
+    ip("-batch", str(batch))
     row["claim with"] = manactl(found, *claim)
     (journal,) = (STATE / "claims").glob("*.journal")
     found["journal"] = journal.stat().st_size
-    row["release with"] = manactl(found, "release")
+    row["outage"] = outage(journal)
+    with Watch(netdev) as watch:
+        row["release with"] = manactl(found, "release")
+    row["address back"] = watch.addresses[-1] - watch.ups[0]
     there = subprocess.run(["sh", "-c", SHOW], check=True, capture_output=True, text=True).stdout
     assert there.count('"bird"') == count
     flush(netdev)
@@ -72,6 +89,53 @@ def once(netdev: str, count: int, batch: Path, other: str, found: dict[str, Any]
     row["release elsewhere"] = manactl(found, "release")
     flush(other)
     found["rounds"].append(row)
+
+
+def outage(journal: Path) -> float:
+    """Seconds from the record that the port is about to be set down to the one that a QP was made."""
+    records = [json.loads(line.partition("\t")[0]) for line in journal.read_text().splitlines()[1:]]
+    at = {(one["event"], one.get("kind")): datetime.fromisoformat(one["t"]) for one in records}
+    return (at["done", "prove-free"] - at["doing", "set-admin"]).total_seconds()
+
+
+class Watch(threading.Thread):
+    """When a netdev was up, and got an IPv6 address that others can reach, while this is entered."""
+
+    def __init__(self, netdev: str) -> None:
+        super().__init__(daemon=True)
+        self.ups: list[float] = []
+        self.addresses: list[float] = []
+        self._ifindex = socket.if_nametoindex(netdev)
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+        self._socket.settimeout(0.2)
+        self._over = threading.Event()
+        self._socket.bind((0, RTMGRP_LINK | RTMGRP_IPV6_IFADDR))
+
+    def __enter__(self) -> Watch:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self.join()
+        self._socket.close()
+
+    def run(self) -> None:
+        while not self._over.is_set():
+            try:
+                data = self._socket.recv(1 << 16)
+            except TimeoutError:
+                continue
+            now = time.perf_counter()
+            (kind,) = struct.unpack_from("=4xH", data)
+            if kind == RTM_NEWLINK:
+                _, index, flags = struct.unpack_from("=HxxiI", data, 16)
+                if index == self._ifindex and flags & 1:  # IFF_UP
+                    self.ups.append(now)
+            elif kind == RTM_NEWADDR:
+                scope, index = struct.unpack_from("=3xBI", data, 16)
+                if index == self._ifindex and scope == 0:
+                    self.addresses.append(now)
 
 
 def flush(netdev: str) -> None:
@@ -88,7 +152,7 @@ def main(arguments: list[str]) -> None:
     Path(f"{batch}.elsewhere").write_text(elsewhere)
     ip("link", "set", netdev, "up")
     ip("address", "add", "10.0.0.2/8", "dev", netdev)
-    ip("address", "add", "2001:db8::2/48", "dev", netdev, "nodad")
+    ip("address", "add", GLOBAL, "dev", netdev, "nodad")
     found: dict[str, Any] = {"rounds": [], "peak": 0, "journal": 0}
     for words in (("claim", "--raw-qp", netdev), ("release",)):
         timed(MANACTL, *words)  # warms the caches up

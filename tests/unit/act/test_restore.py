@@ -14,6 +14,7 @@ from manactl.act import restore
 from manactl.act.restore import Restored
 from manactl.model.port import PortId
 from manactl.netstate.members import Member
+from manactl.netstate.requests import Filled
 from manactl.netstate.snapshot import (
     Accepted,
     Fact,
@@ -117,6 +118,9 @@ class World:
 
     def send_all(self, requests: Sequence[Request]) -> list[OSError | None]:
         return [refused(self.send, request) for request in requests]
+
+    def send_alike(self, requests: Filled) -> None:
+        self.send_all([*requests.each()])
 
     def _set_link(self, body: bytes) -> None:
         _, _, _, index, flags, change = struct.unpack_from("=BBHiII", body)

@@ -14,6 +14,7 @@ from manactl.model.port import (
     Holder,
     Netdev,
     Note,
+    NoteCode,
     Owner,
     PortStatus,
     RdmaPort,
@@ -212,3 +213,25 @@ def test_a_pair_that_is_not_as_its_claim_left_it() -> None:
     alone = paired(admin_up=False)._replace(upper=None)
     assert drift_of(alone, "down") == [Note("drift-unpaired")]
     assert drift_of(alone, None) == []
+
+
+@pytest.mark.parametrize(
+    ("codes", "mode", "helps"),
+    [
+        ([], None, False),
+        (["drift-up"], None, True),
+        (["drift-anew", "drift-up"], None, True),
+        (["drift-vf-up"], "keep", True),
+        (["drift-synthetic-up"], "down", True),
+        (["drift-synthetic-up"], "uio", False),  # there was none when it was claimed
+        (["drift-unpaired"], "down", False),
+        (["drift-moved", "drift-up"], None, False),
+        (["drift-another-nic", "drift-up"], None, False),
+        (["claimed-elsewhere", "drift-up"], None, False),
+    ],
+)
+def test_hold_helps_a_port_that_was_set_up(
+    codes: list[NoteCode], mode: str | None, helps: bool
+) -> None:
+    found = port_notes.kept_down([Note(code) for code in codes], mode)
+    assert found == (Note("hold-keeps-down") if helps else None)

@@ -67,7 +67,7 @@ def test_all_take_them_in_one_order(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(fcntl, "flock", flock)
     with lock.functions(tmp_path, [OTHER, PCI]):
         pass
-    assert taken == [f"{PCI}.lock", f"{OTHER}.lock"]
+    assert taken == [f"{PCI}.lock", f"{PCI}.hold", f"{OTHER}.lock", f"{OTHER}.hold"]
 
 
 @contextlib.contextmanager
@@ -116,6 +116,38 @@ def test_a_lock_dies_with_its_process(tmp_path: Path) -> None:
         kill()
         with lock.functions(tmp_path, [PCI]):
             pass
+
+
+def test_a_moment_is_not_had_while_somebody_is_at_work(tmp_path: Path) -> None:
+    with lock.functions(tmp_path, [PCI]):
+        with lock.moment(tmp_path, PCI) as free:
+            assert not free
+        with lock.moment(tmp_path, OTHER) as free:
+            assert free
+    with lock.moment(tmp_path, PCI) as free:
+        assert free
+        with lock.moment(tmp_path, PCI) as again:
+            assert not again
+
+
+def test_who_wants_to_work_waits_for_a_moment_to_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch)
+    with lock.functions(tmp_path, [OTHER]):
+        pass
+    moment = contextlib.ExitStack()
+    assert moment.enter_context(lock.moment(tmp_path, PCI))
+    clock.at[3] = moment.close
+    with lock.functions(tmp_path, [PCI]):  # without --wait
+        assert len(clock.slept) == 3
+    with (
+        lock.moment(tmp_path, PCI),
+        pytest.raises(Busy, match=f"at work on {PCI}: pid {os.getpid()} "),
+        lock.functions(tmp_path, [PCI]),
+    ):
+        raise AssertionError("it does not pass")
+    assert sum(clock.slept) < 60
 
 
 class Clock:

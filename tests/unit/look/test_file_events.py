@@ -55,3 +55,38 @@ def test_a_file_that_is_not_there_is_an_error_that_leaves_nothing_open(tmp_path:
         FileEvents(tmp_path / "none")
     assert caught.value.errno == errno.ENOENT
     assert os.listdir("/proc/self/fd") == before
+
+
+def put_away(path: Path) -> None:
+    """As a journal is, into the history."""
+    (path / "there").rename(path.parent / "away")
+
+
+def begun(path: Path) -> None:
+    """As a journal is, whole at once."""
+    (path.parent / "new").touch()
+    (path.parent / "new").rename(path / "new")
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        put_away,
+        begun,
+        lambda path: append(path / "there"),
+        lambda path: (path / "there").unlink(),
+        lambda path: (path / "more").touch(),
+        lambda path: path.rename(path.with_name("elsewhere")),
+    ],
+    ids=["moved-away", "moved-here", "written", "removed", "made", "itself"],
+)
+def test_what_happens_in_a_directory_is_told(act: Callable[[Path], object], tmp_path: Path) -> None:
+    path = tmp_path / "claims"
+    path.mkdir()
+    (path / "there").touch()
+    with FileEvents(path) as events:
+        assert not told(events)
+        act(path)
+        assert told(events)
+        events.drain()
+        assert not told(events)

@@ -14,7 +14,10 @@ import pytest
 from manactl.look import rtnetlink
 from manactl.look.rtnetlink import Rtnl, ntop
 from manactl.model.port import PortId
-from manactl.netstate.snapshot import Kind, OtherDevice, Request
+from manactl.netstate import snapshot
+from manactl.netstate.snapshot import Fact, Kind, OtherDevice, Request
+from manactl.wire import rtmsg as rt
+from manactl.wire.netlink import Datagram, Table
 from tests.unit.fakes import address, neighbour, nexthop, route
 
 PORT = PortId("7870:00:00.0", 1, None)
@@ -63,6 +66,12 @@ class Kernel:
         if kind == GETNEIGH:
             rows = [row for row in rows if row[10] & 8 == body[10] & 8]
         return [Answer(kind - 2, row) for row in rows]
+
+    def dump_again(self, kind: int, body: bytes, before: Table | None = None) -> Table:
+        """A datagram for each message, and the table from before where none has changed."""
+        rows = [row for _, row in self.dump(kind, body)]
+        made = (*(Datagram(row, [row]) for row in rows), Datagram(b"end", [], last=True))
+        return before if before == made and before is not None else made
 
     def close(self) -> None:
         self.closed = True
@@ -119,6 +128,31 @@ def test_a_capture_is_all_that_refers_to_the_port(kernel: Kernel, rtnl: Rtnl) ->
     assert (found.port, found.ifindex, found.ifname, found.up, found.carrier, found.taken) == (
         PORT, 3, "eth1", True, True, 99.5,
     )  # fmt: skip
+
+
+def test_a_capture_sees_what_has_changed_since_the_last(kernel: Kernel, rtnl: Rtnl) -> None:
+    old, new, changed = (route(to, 24).body for to in ("192.0.2.0", "192.0.3.0", "192.0.4.0"))
+    six = route("2001:db8:9::", 48).body
+    later = route("192.0.2.0", 24, metric=5).body
+    for devices, rows, there in (
+        ([3], None, [old, six]),
+        ([3], None, [old, six]),
+        ([3], None, [old, new, six]),
+        ([3], None, [later, new, six]),
+        ([3, 4], None, [later, route("192.0.2.0", 24, 4, metric=5).body, six]),
+        ([3, 4], None, [later, six]),
+        ([3], {snapshot.route_key(Fact(Kind.ROUTE, changed))}, [changed, six]),
+        ([3], None, []),
+    ):
+        kernel.tables = {GETLINK: [link(i, f"eth{i}") for i in devices], GETROUTE: there}
+        kernel.answers = [[Answer(16, link(3, "eth3"))]] * 2
+        found = rtnl.capture(PORT, 3, 99.5, (), rows)
+        with Rtnl() as fresh:
+            assert found == fresh.capture(PORT, 3, 99.5, (), rows)
+        ours = [body for body in there if rt.route_ifindexes(body) == {3}]
+        assert [fact.body for fact in found.facts] == ours
+        assert bool(found.rows) is (rows is not None or len(ours) != len(there))
+    assert rtnl.routes() == []
 
 
 def test_a_table_that_cannot_be_read_is_an_error_and_not_empty(

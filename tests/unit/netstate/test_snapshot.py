@@ -82,6 +82,14 @@ def test_what_the_journal_says_of_it_can_be_read() -> None:
     assert snapshot.port_from_json({**data["port"], "permanent_mac": None}).permanent_mac is None
 
 
+def test_a_journal_has_the_words_of_the_first_thousand_facts_and_all_messages() -> None:
+    many = [route(f"10.{n >> 8}.{n & 255}.0", 24) for n in range(1500)]
+    data = json.loads(json.dumps(state(*many).to_json()))
+    assert len(data["facts"]["text"]) == 1000
+    assert data["facts"]["text"][999].startswith("10.3.231.0/24 ")
+    assert PortState.from_json(data).facts == tuple(many)
+
+
 def test_its_devices_and_their_names() -> None:
     full = state(uppers=(VLAN,), others=(OTHER,), links=(OTHER, OtherDevice(8, "more", None)))
     assert full.places == ((3, "eth1"), (9, "v9"))
@@ -355,18 +363,56 @@ def test_a_selection_is_the_same_whatever_was_selected_before(seed: int) -> None
     now = [one for one in then if draw.random() < 0.8] + random_routes(draw, 20)
     draw.shuffle(now)
     first = snapshot.select(dumps(*then, *hops), {3, 9})
-    known = {one.body: one for one in (*first.facts, *first.rows)}
-    assert len(known) > 20
+    assert len({*first.facts, *first.rows}) > 20
     keys = {snapshot.route_key(one) for one in then if draw.random() < 0.5}
     for devices, also in (({3, 9}, None), ({5}, None), ({3}, keys)):
         exact = snapshot.select(dumps(*now, *hops), devices, also)
-        assert snapshot.select(dumps(*now, *hops), devices, also, known) == exact
+        again = snapshot.select(dumps(*now, *hops), devices, also, first.routes)
+        assert again == exact
+        same = dumps(*now, *hops)._replace(routes=exact.routes.of[0])
+        assert snapshot.select(same, devices, also, exact.routes).routes is exact.routes
+        other = snapshot.select(same, {3, 5}, {snapshot.route_key(now[0])}, exact.routes)
+        assert other == snapshot.select(same, {3, 5}, {snapshot.route_key(now[0])})
         # Each by itself, without what is worked out for those of a shape.
         ours = {one for one in exact.facts if one.kind is Kind.ROUTE}
         for one in now:
             alone = snapshot.select(dumps(one, *hops), devices, ())
             assert (one in ours) is (one in alone.facts)
             assert one not in ours or alone.named <= exact.named
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_selection_of_a_table_of_which_little_has_changed(seed: int) -> None:
+    """Lifetimes that have gone on, a route more or less, another in its place."""
+    draw = random.Random(seed)
+    hops = [nexthop(10, 3), nexthop(20, 5), nexthop(30, None, (10, 20))]
+    now = random_routes(draw, 150)
+    rows = frozenset(snapshot.route_key(one) for one in now if draw.random() < 0.5)
+    asked = ({3, 9}, draw.choice((None, rows)))
+    last = snapshot.select(dumps(*now, *hops), *asked)
+    for _ in range(12):
+        at = draw.randrange(len(now) - 3)
+        match draw.randrange(4):
+            case 0:
+                limited = [n for n, one in enumerate(now) if rt.lifetime(one.rest)]
+                for n in limited[:20]:
+                    times = struct.pack("=IIiIIIII", 0, 0, draw.randrange(100, 5000), *[0] * 5)
+                    attrs = rt.split(now[n].body, rt.RTMSG.size)
+                    attrs = [
+                        Attr(a.kind, times) if a.type == rt.RTA_CACHEINFO else a for a in attrs
+                    ]
+                    now[n] = Fact(Kind.ROUTE, rt.join(now[n].body[: rt.RTMSG.size], attrs))
+            case 1:
+                del now[at : at + draw.randrange(3)]
+            case 2:
+                now[at:at] = random_routes(draw, 2)
+            case 3:
+                now[at : at + 2] = random_routes(draw, 2)
+        exact = snapshot.select(dumps(*now, *hops), *asked)
+        last = snapshot.select(dumps(*now, *hops), *asked, last.routes)
+        assert last._replace(routes=exact.routes) == exact
+        assert [*last.routes.places] == [*exact.routes.places]
+        assert [*last.routes.places_of_rows] == [*exact.routes.places_of_rows]
 
 
 @pytest.mark.parametrize("seed", range(30))

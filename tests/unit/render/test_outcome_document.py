@@ -38,6 +38,6 @@ def test_every_key_of_a_released_port() -> None:
             "netdev": "eth1", "pci": PORT.pci, "port": 1, "permanent_mac": PORT.permanent_mac,
             "outcome": "restored", "recovered": True, "restored": {"addresses": 2},
             "expired": ["gone"], "extra": ["new"], "advertised": ["later"],
-            "lost": [{"cause": "bpf", "text": "that"}], "settling": None, "carrier": True, "up_ms": 2.5, "down_for_s": 9.0, "residue": [],
+            "lost": [{"cause": "bpf", "text": "that"}], "settling": None, "carrier": True, "up_ms": 2.5, "down_for_s": 9.0, "residue": [], "given_back": None,
         }
     ]  # fmt: skip

@@ -7,6 +7,7 @@ kernel's answers, numbered for the exchanges that will be made (they count from 
 from __future__ import annotations
 
 import errno
+import random
 import socket
 import struct
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from manactl.wire.attrs import as_str, parse_attrs
-from manactl.wire.netlink import NLM_F_DUMP_INTR, DumpInterruptedError, NetlinkSocket
+from manactl.wire.netlink import NLM_F_DUMP_INTR, DumpInterruptedError, NetlinkSocket, Table
 from tests.unit.wire import datagrams
 
 RTM_GETADDR = 22
@@ -319,3 +320,134 @@ def test_no_more_go_at_once_than_answers_fit(wire: Wire, sock: NetlinkSocket) ->
     assert sock.request_all([(20, 0, b"")] * 300) == [None] * 300
     assert [len(wire.kernel.recv(65536)) // 16 for _ in range(3)] == [128, 128, 44]
     assert sock.request_all([]) == []
+
+
+# --- tables that are read again and again ------------------------------------------------------
+
+TABLES = 1 << 31  # the number of each of their dumps: equal tables are equal bytes
+
+
+def route(body: bytes, flags: int = 2, seq: int = TABLES) -> bytes:
+    return struct.pack("=IHHII", 16 + len(body), 24, flags, seq, 4711) + body
+
+
+END = numbered(DONE, TABLES)
+
+
+def bodies(table: Table) -> list[bytes]:
+    return [body for part in table for body in part.bodies]
+
+
+def test_a_table_is_the_same_while_it_is_equal(wire: Wire, sock: NetlinkSocket) -> None:
+    first, second = (b"".join(map(route, some)) for some in ([b"a" * 8, b"b" * 12], [b"c" * 4]))
+    found: list[Table] = []
+    for third in (second, second, route(b"d" * 4), b""):
+        for data in (first, third, END) if third else (first, END):
+            wire.answer(data)
+        found.append(sock.dump_again(RTM_GETADDR, b"ask", found[-1] if found else None))
+    assert list(map(bodies, found)) == [
+        [b"a" * 8, b"b" * 12, b"c" * 4],
+        [b"a" * 8, b"b" * 12, b"c" * 4],
+        [b"a" * 8, b"b" * 12, b"d" * 4],
+        [b"a" * 8, b"b" * 12],
+    ]
+    assert found[1] is found[0]
+    assert found[2][0] is found[0][0]  # not taken apart again
+    assert wire.asked() == [(RTM_GETADDR, 0x301, b"ask")] * 4
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_table_is_taken_apart_like_any_dump(wire: Wire, sock: NetlinkSocket, seed: int) -> None:
+    """Also where a body has the bytes that its neighbours' headers have, or is padded."""
+    draw = random.Random(seed)
+    like = route(b"")[4:]
+    made = [
+        b"".join(draw.choice((b"abcd", like, like[4:], bytes(4))) for _ in range(draw.randrange(5)))
+        for _ in range(30)
+    ]
+    if seed % 2:
+        made = [body + b"xyz"[: draw.choice((0, 0, 3))] for body in made]
+    parts = [b""]
+    for body in made:
+        parts[-1] += route(body) + bytes(-len(body) % 4)
+        if draw.random() < 0.2:
+            parts.append(b"")
+    for part in filter(None, parts):
+        wire.answer(part)
+    wire.answer(END)
+    assert bodies(sock.dump_again(RTM_GETADDR, b"")) == made
+
+
+def test_an_interrupted_table_is_read_again(wire: Wire, sock: NetlinkSocket) -> None:
+    for marked in (
+        [route(b"1234", 2 | NLM_F_DUMP_INTR), END],
+        [route(b"1234"), route(b"1234") + route(b"5678", 2 | NLM_F_DUMP_INTR), END],
+        [route(b"1234"), numbered(END, TABLES, NLM_F_DUMP_INTR)],
+    ):
+        for data in (*marked, route(b"abcd"), END):
+            wire.answer(data)
+        assert bodies(sock.dump_again(RTM_GETADDR, b"")) == [b"abcd"]
+    for _ in range(3):
+        wire.answer(numbered(END, TABLES, NLM_F_DUMP_INTR))
+    with pytest.raises(DumpInterruptedError, match="3 times"):
+        sock.dump_again(RTM_GETADDR, b"", tries=3)
+    assert wire.opened == 1
+
+
+def test_a_table_that_the_kernel_refuses(wire: Wire, sock: NetlinkSocket) -> None:
+    wire.answer(route(b"1234"), numbered(DONE_WITH_WORDS, TABLES))
+    with pytest.raises(OSError, match="Invalid header for FIB dump request"):
+        sock.dump_again(RTM_GETADDR, b"")
+    wire.answer(numbered(BAD_PREFIX, TABLES))
+    with pytest.raises(OSError, match="Invalid prefix length"):
+        sock.dump_again(RTM_GETADDR, b"")
+    for nonsense in (b"short", route(b"1234") + bytes(4), route(b"")[:-4] + b"12"):
+        wire.answer(nonsense)
+        with pytest.raises(OSError, match="netlink message"):
+            sock.dump_again(RTM_GETADDR, b"")
+
+
+def test_what_is_no_part_of_a_table_is_skipped(wire: Wire, sock: NetlinkSocket) -> None:
+    wire.answer(route(b"old!", seq=7), numbered(DONE, 7))
+    wire.answer(struct.pack("=IHHII", 16, 1, 0, TABLES, 0), route(b"1234"), END)
+    assert bodies(sock.dump_again(RTM_GETADDR, b"")) == [b"1234"]
+    wire.answer(route(b"1234"), struct.pack("=IHHII", 16, 4, 0, TABLES, 0))
+    wire.answer(route(b"5678"), END)
+    assert bodies(sock.dump_again(RTM_GETADDR, b"")) == [b"5678"]
+    assert wire.opened == 2
+
+
+# --- many requests that are alike --------------------------------------------------------------
+
+
+def test_requests_that_are_alike_go_in_their_order_whatever_comes_of_one(
+    wire: Wire, sock: NetlinkSocket
+) -> None:
+    wire.answer(numbered(BAD_PREFIX, TABLES + 1), numbered(NO_SUCH_DEVICE, TABLES + 1))
+    wire.answer(numbered(ACK, 1))
+    wire.answer(numbered(ACK, 2))
+    alike = [(24, 0x400, b"head", 3, b"tail56"), (24, 0xC00, b"other", 0, b"")]
+    fillings = [(0, b"%3d" % n) if n % 3 else (1, b"") for n in range(200)]
+    sock.request_alike(alike, fillings)
+    sent = wire.kernel.recv(65536) + wire.kernel.recv(65536)
+    found = []
+    while sent:
+        length, kind, flags, seq, _ = struct.unpack_from("=IHHII", sent)
+        found.append((kind, flags, seq, sent[16:length]))
+        sent = sent[(length + 3) & ~3 :]
+    due = [
+        (24, 0x401, TABLES + 1, b"head%3dtail56" % n)
+        if n % 3
+        else (24, 0xC01, TABLES + 1, b"other")
+        for n in range(200)
+    ]
+    # What is acknowledged is a message of no operation behind them.
+    assert found == [*due[:128], (1, 5, 1, b""), *due[128:], (1, 5, 2, b"")]
+    sock.request_alike(alike, [])
+    assert wire.asked() == []
+
+
+def test_requests_that_are_alike_and_cannot_be_sent(wire: Wire, sock: NetlinkSocket) -> None:
+    wire.answer(numbered(NO_SUCH_DEVICE, 1))
+    with pytest.raises(OSError, match="No such device"):
+        sock.request_alike([(24, 0, b"", 1, b"")], [(0, b"x")])

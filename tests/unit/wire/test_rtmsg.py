@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 
 import pytest
@@ -383,3 +384,23 @@ def test_a_broken_route_has_no_shape(length: int) -> None:
     body = rt.RtMsg(2, 24, type=1).pack() + struct.pack("=HH", length, 4) + u32(3)
     with pytest.raises(ValueError, match="attribute at 12"):
         rt.Shape.of(body)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_many_routes_are_taken_apart_like_one(seed: int) -> None:
+    draw = random.Random(seed)
+    made = []
+    for _ in range(60):
+        six = draw.random() < 0.5
+        to = struct.pack("=I", draw.randrange(4)) * (4 if six else 1)
+        attrs = [rt.Attr(rt.RTA_DST, to), rt.Attr(rt.RTA_OIF, struct.pack("=I", 3))]
+        if draw.random() < 0.9:
+            attrs.insert(0, rt.Attr(rt.RTA_TABLE, struct.pack("=I", draw.choice((254, 100)))))
+        if draw.random() < 0.1:
+            draw.shuffle(attrs)
+        length = draw.choice((0, 24, 32))
+        made.append(rt.join(rt.RtMsg(10 if six else 2, length).pack(), attrs))
+    made.append(rt.RtMsg(2).pack())
+    assert [*rt.shapes(made)] == [rt.Shape.of(body) for body in made]
+    with pytest.raises(ValueError, match="length"):
+        list(rt.shapes([made[0][:12] + b"\1\0\1\0", rt.RtMsg(2, 24).pack() + b"\3\0\1\0"]))

@@ -1,0 +1,142 @@
+"""Having a network manager leave netdevs alone from boot on, by files of ours below /etc.
+
+networkd gets a .network file for each netdev that says Unmanaged=yes, NetworkManager one with
+unmanaged-devices. Files that others wrote, or that netplan and cloud-init generate, are not touched:
+ours come first by their names. A kernel that was started after a crash (kdump) has `elfcorehdr=` on
+its command line, and NetworkManager in an initrd has the tag `initrd`: there they are not in force.
+In rescue mode no manager runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from manactl.look import kept_down
+from manactl.look.kept_down import LIFTED, MARK
+from manactl.netstate.held import NETWORKD, HeldLink
+from manactl.netstate.kept_down import KeptDown
+
+
+class BootFiles:
+    """The files below `etc`. They are whole or not there, and on disk when a call returns."""
+
+    def __init__(self, etc: Path = Path("/etc")) -> None:
+        self._etc = etc
+
+    def paths(self, kept: KeptDown) -> list[Path]:
+        hold = kept.hold
+        found = kept_down.paths(hold.manager, hold.key, len(hold.links), str(self._etc))
+        return [Path(path) for path in found]
+
+    def are_there(self, kept: KeptDown) -> bool:
+        return all(path.exists() for path in self.paths(kept))
+
+    def write(self, kept: KeptDown) -> None:
+        for path, text in zip(self.paths(kept), _texts(kept), strict=True):
+            if not path.parent.is_dir():
+                path.parent.mkdir(parents=True)
+                path.parent.chmod(0o755)  # networkd is a user of its own, whatever umask we have
+            _replace(path, text)
+
+    def remove(self, kept: KeptDown) -> tuple[str, ...]:
+        """Remove them, so that none is in force; those that somebody has changed are left and
+        returned. The manager is not told."""
+        left = []
+        for path, text in zip(self.paths(kept), _texts(kept), strict=True):
+            _unfinished(path).unlink(missing_ok=True)
+            _lifted(path).unlink(missing_ok=True)
+            if not path.exists():
+                continue
+            if path.read_text(errors="replace") != text:
+                left.append(str(path))
+                continue
+            path.unlink()
+            _sync(path.parent)
+        return tuple(left)
+
+    def lift(self, kept: KeptDown, tell: Callable[[], bool]) -> tuple[bool, tuple[str, ...]]:
+        """Take them out of force, `tell` the manager, and remove them: one that dies on the way
+        leaves what `kept_down.find()` finds. What `tell` has returned, and the files that are left
+        since somebody has changed them."""
+        left = []
+        for path, text in zip(self.paths(kept), _texts(kept), strict=True):
+            if not path.exists():
+                continue
+            if path.read_text(errors="replace") != text:
+                left.append(str(path))
+            else:
+                path.rename(_lifted(path))
+        told = tell()
+        for path in self.paths(kept):
+            _lifted(path).unlink(missing_ok=True)
+        for folder in {path.parent for path in self.paths(kept)}:
+            _sync(folder)
+        return told, tuple(left)
+
+
+def _texts(kept: KeptDown) -> list[str]:
+    """What stands in each file; nothing of it depends on the time."""
+    said = json.dumps(kept.to_json(), sort_keys=True)
+    head = (
+        f"# Written by `manactl claim --persist`: {kept.name} stays down at boot, for RDMA. "
+        f"`manactl release {kept.port}` removes this file.\n{MARK}{said}\n"
+    )
+    hold = kept.hold
+    if hold.manager == NETWORKD:
+        return [head + _network_file(link) for link in hold.links]
+    return [head + _configuration(hold.links, hold.key)]
+
+
+def _network_file(link: HeldLink) -> str:
+    match = [f"Name={link.name}"]
+    if link.mac is not None:
+        match = [f"PermanentMACAddress={link.mac}", f"Driver={link.driver}"]
+    lines = ["[Match]", *match, "KernelCommandLine=!elfcorehdr", ""]
+    return "\n".join([*lines, "[Link]", "Unmanaged=yes", "RequiredForOnline=no", ""])
+
+
+def _configuration(links: Iterable[HeldLink], key: str) -> str:
+    which = ";".join(
+        dict.fromkeys(
+            f"mac:{link.mac}" if link.mac else f"interface-name:={link.name}" for link in links
+        )
+    )
+    return (
+        "[.config]\nenable=except:env:initrd\n\n"
+        f"[keyfile]\nunmanaged-devices+={which}\n\n"
+        f"[device-manactl-boot-{key}]\nmatch-device={which}\nmanaged=0\n"
+    )
+
+
+def _lifted(path: Path) -> Path:
+    return path.with_name(path.name + LIFTED)
+
+
+def _unfinished(path: Path) -> Path:
+    return path.with_name(f".{path.name}.new")
+
+
+def _replace(path: Path, text: str) -> None:
+    new = _unfinished(path)
+    new.unlink(missing_ok=True)
+    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        os.fchmod(file.fileno(), 0o644)
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
+    _sync(path.parent)
+
+
+def _sync(folder: Path) -> None:
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

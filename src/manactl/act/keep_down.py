@@ -1,0 +1,298 @@
+"""Keeps claimed ports down: whoever sets one up, it is set down again at once.
+
+What is kept down is read from the journals: the netdev of each claimed port, and its synthetic
+netdev where the claim has set that down. They are found as steps find them, by PCI address, port
+and permanent MAC, and by VMBus UUID; a claim of another boot or network namespace, one that is
+being made and one that is being undone keep nothing down.
+
+Against a release in the same moment: a release has both locks of its function from before it
+writes `releasing` until all is up again (journal/lock.py). Here the second lock is held over the
+look at the journal, the look at the netdev, and the request that sets it down. So either the
+release comes first, and the journal says so, or it waits until the request is done, and then sets
+the netdev up itself. Where the lock is taken nothing is done; it is looked at again later.
+
+What was announced is set down first, and why it came up is found out after that.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from manactl.act.plan import NetdevNow
+from manactl.decide import opened
+from manactl.errors import ManactlError
+from manactl.journal import file as journal
+from manactl.journal import lock
+from manactl.journal.file import Content
+from manactl.look.link_changes import LinkChange
+from manactl.model.claim import NetnsId
+from manactl.model.hold import Attempt, Opener, Outcome, Target
+from manactl.model.port import PortId
+
+AGAIN_FROM, AGAIN_TO = 0.02, 0.25  # s until a port is looked at again that is being worked on
+_NONE: frozenset[int] = frozenset()
+_REMEMBERED = 16  # openers: those whose open failed are never announced
+
+
+class Netdevs(Protocol):
+    """The part of plan.System that is needed here."""
+
+    def monotonic(self) -> float: ...
+    def netdev(self, port: PortId) -> NetdevNow | None: ...
+    def synthetic(self, uuid: str) -> NetdevNow | None: ...
+    def set_up(self, ifindex: int, up: bool) -> None: ...
+
+
+class Journals:
+    """What the journals want to be kept down. A file that has not changed is not read again: it
+    may be large, and one that is the same file of the same size is the same."""
+
+    def __init__(self, state_dir: Path, boot_id: str, netns: NetnsId) -> None:
+        self._state_dir, self._boot_id, self._netns = state_dir, boot_id, netns
+        self._read: dict[Path, tuple[object, tuple[Target, ...]]] = {}
+        self.unread: dict[Path, str] = {}  # with the reason
+        self.elsewhere: set[PortId] = set()  # claimed in other network namespaces
+
+    def targets(self) -> tuple[Target, ...]:
+        """All of them now; a port first, then the synthetic netdev above it, as a claim does it."""
+        found: dict[Path, tuple[object, tuple[Target, ...]]] = {}
+        self.unread, self.elsewhere = {}, set()
+        try:
+            paths = journal.paths(self._state_dir)
+        except (OSError, ManactlError) as error:
+            self.unread[self._state_dir] = str(error)
+            return ()
+        for path in paths:
+            try:
+                info = os.stat(path)
+                now = (info.st_ino, info.st_size, info.st_mtime_ns)
+                known = self._read.get(path)
+                if known is None or known[0] != now:
+                    known = (now, tuple(self._of(journal.read(path))))
+                found[path] = known
+            except FileNotFoundError:
+                continue  # just put away
+            except (OSError, ManactlError) as error:
+                self.unread[path] = str(error)
+        self._read = found
+        return tuple(target for _, targets in found.values() for target in targets)
+
+    def _of(self, content: Content) -> Iterator[Target]:
+        if content.boot_id != self._boot_id or content.phase == "closed":
+            return
+        for port in content.ports:
+            if content.phase_of(port) != "claimed":
+                continue
+            if content.netns is not None and not content.netns.is_same(self._netns):
+                self.elsewhere.add(port)
+                continue
+            then = next(p for p in content.header["ports"] if (p["pci"], p["port"]) == port.key)
+            above = then.get("upper") if then.get("vmbus") else None
+            own = then.get("vf") if above else then.get("netdev")
+            yield Target(port, str(own or port), None, then.get("vmbus"))
+            if above and then.get("synthetic") == "down":
+                yield Target(port, str(above), str(then["vmbus"]))
+
+
+class Keeper:
+    """Sets down again what is up and should not be, and tells of each attempt."""
+
+    def __init__(
+        self,
+        journals: Journals,
+        system: Netdevs,
+        tell: Callable[[Attempt], None],
+        moment: Callable[[str], AbstractContextManager[bool]],
+        *,
+        only: Collection[tuple[str, int]] | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._journals, self._system, self._tell = journals, system, tell
+        self._moment, self._only, self._clock = moment, only, clock
+        self._openers: list[Opener] = []
+        self._before: list[Opener] = []  # of the announcements just obeyed
+        self._indexes: dict[Target, int] = {}
+        # Not done yet, since a manactl was at work there: what was announced, and when.
+        self._later: dict[Target, tuple[frozenset[int], float]] = {}
+        self._ahead: set[Target] = set()  # set down, and that it was up not yet announced
+        self._unread: dict[Target, int] = {}  # how often set down without having read of it
+        self._again = AGAIN_FROM
+        self.targets: tuple[Target, ...] = ()
+
+    def reload(self) -> bool:
+        """Read the journals again, and look at what they want to be down; whether that is not what
+        it was."""
+        before = self.targets
+        self.targets = self._wanted()
+        self._later = {one: how for one, how in self._later.items() if one in self.targets}
+        self._indexes = {one: n for one, n in self._indexes.items() if one in self.targets}
+        self._unread = {one: n for one, n in self._unread.items() if one in self.targets}
+        self.look()
+        return self.targets != before
+
+    def look(self) -> None:
+        """Look at all of it: nothing may have been announced, or that was lost."""
+        for target in self.targets:
+            now = self._now(target)
+            if now is None:
+                continue
+            if now.up:
+                self._check(target)
+            else:
+                self._indexes[target] = now.ifindex
+                self._ahead.discard(target)
+        self._forget()
+
+    def opened(self, openers: Iterable[Opener]) -> None:
+        """Who has begun to open a netdev; the kernel announces each a little later."""
+        self._openers += openers
+        del self._openers[:-_REMEMBERED]
+        if self._openers:
+            self._before = []
+
+    def changed(self, changes: Sequence[LinkChange], received: float) -> None:
+        """Obey the kernel's announcements; `received`: when the first was there to be read."""
+        went_up = frozenset(change.ifindex for change in changes if change.went_up)
+        if went_up and not self._later:
+            self._openers = _last(self._openers, len(went_up))
+        for target in self.targets:
+            mine = [change for change in changes if self._may_be(change, target)]
+            after = max((n for n, change in enumerate(mine, 1) if change.went_up), default=0)
+            self._read_of(target, mine[:after])
+            if any(change.up for change in mine):
+                self._check(target, went_up, received)
+            self._read_of(target, mine[after:])
+        if any(change.went_up for change in changes):
+            self._forget()
+
+    def _read_of(self, target: Target, changes: Iterable[LinkChange]) -> None:
+        """Once all that we have set down is announced, so is whatever it was up by."""
+        left = self._unread.get(target, 0) - sum(change.went_down for change in changes)
+        self._unread[target] = max(left, 0)
+        if left <= 0:
+            self._ahead.discard(target)
+
+    @property
+    def again_in(self) -> float | None:
+        """Seconds until again() is to be called; None: not at all."""
+        return self._again if self._later else None
+
+    def again(self) -> None:
+        """Look at what another manactl was at work on, or could not be set down."""
+        self._again = min(2 * self._again, AGAIN_TO)
+        for target, (went_up, since) in list(self._later.items()):
+            self._check(target, went_up, since)
+        self._forget()
+
+    def _forget(self) -> None:
+        """Whoever has opened something has nothing to do with what comes later."""
+        if not self._later:
+            self._before, self._openers = self._openers or self._before, []
+            self._again = AGAIN_FROM
+
+    def _wanted(self) -> tuple[Target, ...]:
+        found = self._journals.targets()
+        return tuple(one for one in found if self._only is None or one.port.key in self._only)
+
+    def _may_be(self, change: LinkChange, target: Target) -> bool:
+        """By the device that it belongs to, as it may have been made anew."""
+        return change.parent == (target.vmbus or target.port.pci) or (
+            change.ifindex == self._indexes.get(target)
+        )
+
+    def _now(self, target: Target) -> NetdevNow | None:
+        try:
+            if target.vmbus is not None:
+                return self._system.synthetic(target.vmbus)
+            return self._system.netdev(target.port)
+        except OSError:
+            return None  # it is just coming or going: an announcement follows
+
+    def _check(
+        self, target: Target, went_up: frozenset[int] = _NONE, since: float | None = None
+    ) -> None:
+        """Set it down, if it is up and the claim still wants it down. `went_up`: the indexes of
+        netdevs of which that was announced."""
+        since = self._system.monotonic() if since is None else since
+        self._later.pop(target, None)
+        with self._moment(target.port.pci) as free:
+            if not free:
+                self._later[target] = (went_up, since)
+                return
+            if target not in self._wanted():
+                return
+            now = self._now(target)
+            if now is None:
+                return
+            asked = self._system.monotonic()
+            outcome, error = self._set_down(now)
+        done = self._system.monotonic()
+        announced = now.ifindex in went_up
+        known = self._indexes.get(target)
+        self._indexes[target] = now.ifindex
+        if outcome is Outcome.ALREADY and (not announced or target in self._ahead):
+            self._ahead.discard(target)  # set down before its announcement was read: told already
+            return
+        if outcome is Outcome.FAILED:
+            self._later[target] = (went_up, since)
+        if outcome is Outcome.SET_DOWN:
+            self._unread[target] = self._unread.get(target, 0) + 1
+            if not announced:
+                self._ahead.add(target)
+        openers = self._openers
+        if not openers and announced and target.vmbus is not None:
+            openers = self._before  # netvsc_open() opens the VF first, and that is announced first
+        cause = opened.cause(
+            openers,
+            announced=announced,
+            made_anew=known not in (None, now.ifindex),
+            above_up=self._above_up(target),
+        )
+        took = {}
+        if outcome is Outcome.SET_DOWN:
+            took = {"ms": _ms(done - since), "asked_ms": _ms(asked - since)}
+        self._tell(
+            Attempt(
+                self._clock(), target, now.name, outcome, cause, _once(openers), error=error, **took,
+            )
+        )  # fmt: skip
+
+    def _above_up(self, target: Target) -> bool | None:
+        """Whether the synthetic netdev above a VF is up; None: there is none."""
+        above = None if target.above is None else self._system.synthetic(target.above)
+        return None if above is None else above.up
+
+    def _set_down(self, now: NetdevNow) -> tuple[Outcome, str | None]:
+        """It was looked up a moment ago, as each step looks its netdev up."""
+        if not now.up:
+            return Outcome.ALREADY, None
+        try:
+            self._system.set_up(now.ifindex, False)
+        except OSError as error:
+            return Outcome.FAILED, error.strerror or str(error)
+        return Outcome.SET_DOWN, None
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 1)
+
+
+def _last(openers: Sequence[Opener], count: int) -> list[Opener]:
+    """Those of the last processes, one for each announcement: an open that failed has none."""
+    pids = list(dict.fromkeys(one.process.pid for one in reversed(openers)))[:count]
+    return [one for one in openers if one.process.pid in pids]
+
+
+def _once(openers: Iterable[Opener]) -> tuple[Opener, ...]:
+    """Each process once: it opens a synthetic netdev and, in that, its VF."""
+    return tuple({one.process.pid: one for one in openers}.values())
+
+
+def moments(state_dir: Path) -> Callable[[str], AbstractContextManager[bool]]:
+    """The second lock of functions, by PCI address."""
+    return lambda pci: lock.moment(state_dir, pci)

@@ -1,0 +1,143 @@
+"""Leaving a port down at every boot: the step of `claim --persist`, and its end.
+
+The step comes after the hold of the manager that the files are for, and is undone before it: the
+manager reads its files once the hold is lifted. After a reboot there is no hold and no journal; then
+`give_back` ends it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+from manactl.act.hold import SETTLES
+from manactl.act.plan import Plan, StepFailed, System, Undone
+from manactl.act.restore import Lost, Restored, until
+from manactl.look import kept_down
+from manactl.model.port import PortId
+from manactl.netstate.kept_down import KeptDown
+from manactl.netstate.losses import Cause
+
+_CHANGED = "{path}: somebody has changed it since, so it is left; {manager} still goes by it"
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveDown:
+    """Half done like done: undoing removes what is there."""
+
+    KIND: ClassVar = "leave-down"
+    kept: KeptDown
+
+    @property
+    def kind(self) -> str:
+        return self.KIND
+
+    @property
+    def port(self) -> PortId:
+        return self.kept.port
+
+    @property
+    def files(self) -> list[str]:
+        hold = self.kept.hold
+        return kept_down.paths(hold.manager, hold.key, len(hold.links))
+
+    @property
+    def title(self) -> str:
+        return f"have {self.kept.hold.manager} leave {self.kept.hold.names} alone at every boot"
+
+    @property
+    def undo_title(self) -> str:
+        return f"let {self.kept.hold.manager} configure {self.kept.hold.names} at boot again"
+
+    def describe(self) -> str:
+        it = "it" if len(self.files) == 1 else "them"
+        return f"{self.title}, by {', '.join(self.files)} (release removes {it})"
+
+    def do(self, system: System, wait: float) -> Mapping[str, object]:
+        try:
+            system.write_boot_files(self.kept)
+        except OSError as error:
+            raise self._failed(self.title, error) from error
+        return {"files": self.files}
+
+    def undo(self, system: System) -> Undone:
+        try:
+            left = system.remove_boot_files(self.kept)
+        except OSError as error:
+            raise self._failed(self.undo_title, error) from error
+        return Undone(Restored(lost=_lost(self.kept, left)))
+
+    def _failed(self, what: str, error: OSError) -> StepFailed:
+        where = f" ({error.filename})" if error.filename else ""
+        return StepFailed(
+            f"{what}: {error.strerror or error}{where}",
+            hint="the files are below /etc: is it writable?",
+        )
+
+    def holds(self, system: System) -> bool:
+        return system.has_boot_files(self.kept)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            **self.kept.to_json(),
+            "files": self.files,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> LeaveDown:
+        return cls(KeptDown.from_json(data))
+
+
+class GivenBack(NamedTuple):
+    """A manager was given a port again that it left alone since the boot, unless it is not `done`;
+    `lost`: what is still not as it was without --persist."""
+
+    kept: KeptDown
+    done: bool
+    lost: tuple[Lost, ...]
+
+
+def plan(kept: KeptDown) -> Plan:
+    """For a dry run: how a port that is left down since the boot is given back."""
+    return Plan(
+        "release",
+        (kept.port,),
+        (),
+        restores=(f"{kept.hold.names} given back to {kept.hold.manager}, at boot, too",),
+        notes=(f"{kept.name} is left down at boot by {', '.join(LeaveDown(kept).files)}",),
+    )
+
+
+def give_back(system: System, ports: Iterable[PortId]) -> list[GivenBack]:
+    """Remove the files of these ports that are left from a claim of an earlier boot, and await what
+    the manager makes of the ports. OSError when that failed; what was done is found again."""
+    wanted = {port.key for port in ports}
+    found = []
+    for kept in system.boot_files():
+        if kept.port.key in wanted:
+            runs, left = system.lift_boot_files(kept)
+            lost = _lost(kept, left)
+            if not left:
+                lost += _undone(kept, system, runs=runs)
+            found.append(GivenBack(kept, not left, lost))
+    return found
+
+
+def _undone(kept: KeptDown, system: System, *, runs: bool) -> tuple[Lost, ...]:
+    """What the manager has not made of the port, once it was told."""
+    hold = kept.hold
+    if not runs:
+        why = f"{hold.manager} does not run; it configures {hold.names} when it is started"
+    elif until(system, lambda: not system.unsettled(hold), SETTLES):
+        return ()
+    else:
+        names = ", ".join(system.unsettled(hold))
+        why = f"{hold.manager} has not configured {names} within {SETTLES:.0f} s"
+    return (Lost(Cause.MANAGER, why),)
+
+
+def _lost(kept: KeptDown, left: Iterable[str]) -> tuple[Lost, ...]:
+    manager = kept.hold.manager
+    return tuple(Lost(Cause.CHANGED, _CHANGED.format(path=path, manager=manager)) for path in left)

@@ -1,0 +1,300 @@
+"""`manactl hold`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from manactl.cli.app import App
+from manactl.cli.params import CLAIMED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+    from types import FrameType
+    from typing import TextIO
+
+    from manactl.act.host import Host
+    from manactl.act.keep_down import Journals, Keeper
+    from manactl.act.service import Service
+    from manactl.look.file_events import FileEvents
+    from manactl.look.link_changes import LinkChanges
+    from manactl.look.netdev_opens import NetdevOpens
+    from manactl.model.hold import Attempt, Storm, Target
+
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_QUIET = 0.05  # s: records of a journal come in bursts, and one look serves a burst
+_NOTICE, _DAEMON = 5, 3  # RFC 5424
+
+
+@click.command(short_help="Keep claimed ports down, whoever sets them up.")
+@click.argument("words", nargs=-1, metavar="[PORT]...", type=CLAIMED)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document a line.")
+@click.pass_obj
+def hold(app: App, words: tuple[str, ...], as_json: bool) -> None:
+    """Keep each claimed PORT down (all claims without PORT, later ones too) until a signal ends it.
+
+    Whenever somebody sets the netdev of such a port up, or the synthetic netdev that its claim has
+    set down, it is set down again at once, and one line tells when, which, and by whom. What a
+    release sets up stays up. Where nothing is claimed it waits.
+    """
+    from manactl.act import keep_down  # noqa: PLC0415 - not for --help
+    from manactl.act.claim import need_net_admin  # noqa: PLC0415
+    from manactl.act.service import Service  # noqa: PLC0415
+    from manactl.journal import state_dir  # noqa: PLC0415
+    from manactl.look.file_events import FileEvents  # noqa: PLC0415
+    from manactl.look.link_changes import LinkChanges  # noqa: PLC0415
+    from manactl.look.netdev_opens import NetdevOpens  # noqa: PLC0415
+
+    host = app.host
+    need_net_admin(host, "hold")
+    state_dir.prepare(app.state_dir)
+    only = _keys(app, host, words) if words else None
+    journals = keep_down.Journals(app.state_dir, host.boot_id(), host.netns())
+    service = Service()
+    teller = Teller(app, service, host.monotonic, as_json=as_json)
+    with (
+        _signals() as signalled,
+        LinkChanges() as changes,
+        NetdevOpens() as opens,
+        FileEvents(app.state_dir / "claims") as files,
+        host.system(host.pause) as system,
+    ):
+        keeper = keep_down.Keeper(
+            journals, system, teller.attempt, keep_down.moments(app.state_dir), only=only
+        )
+        if opens.refused is not None:
+            app.warn(f"who sets a port up will not be known: {opens.refused}")
+        loop = Loop(keeper, teller, service, host.monotonic)
+        loop.on(signalled, lambda: loop.signalled(signalled))
+        for fd in opens.descriptors:
+            loop.on(fd, lambda: keeper.opened(opens.read()))
+        loop.on(changes.fd, lambda: announced(keeper, changes, opens, host.monotonic))
+        loop.on(files.fd, lambda: loop.written(files, app.state_dir / "claims"))
+        loop.run(journals)
+
+
+def announced(
+    keeper: Keeper, changes: LinkChanges, opens: NetdevOpens, clock: Callable[[], float]
+) -> None:
+    """Obey what the kernel has announced; where something of that was lost, look at everything."""
+    received = clock()
+    found = changes.read()
+    # Who it was is known already, but where all came at once; then it has to be asked before the
+    # process has ended, which it does as soon as the kernel has answered it.
+    keeper.opened(opens.read())
+    keeper.changed(found, received)
+    if changes.lost:
+        changes.lost = False
+        keeper.look()
+
+
+class Loop:
+    """Waits for events and obeys them, until a signal ends it."""
+
+    def __init__(
+        self, keeper: Keeper, teller: Teller, service: Service, clock: Callable[[], float]
+    ) -> None:
+        self._keeper, self._teller, self._service = keeper, teller, service
+        self._clock = clock
+        self._handlers: dict[int, Callable[[], None]] = {}
+        self._ended = False
+        self._reload_at: float | None = None
+        self._alive_at = 0.0
+
+    def on(self, fd: int, handler: Callable[[], None]) -> None:
+        """What to do when a descriptor is readable; the first is served first."""
+        self._handlers[fd] = handler
+
+    def signalled(self, fd: int) -> None:
+        self._ended = any(number in _ENDING for number in os.read(fd, 64))
+
+    def written(self, files: FileEvents, directory: Path) -> None:
+        """Journals were written: look at them soon."""
+        from manactl.journal import state_dir  # noqa: PLC0415 - loaded already
+
+        files.drain()
+        if not directory.is_dir():
+            raise state_dir.unusable(directory, "it was removed meanwhile")
+        if self._reload_at is None:
+            self._reload_at = self._clock() + _QUIET
+
+    def run(self, journals: Journals) -> None:
+        self._reload(journals, first=True)
+        poll = select.poll()
+        for fd in self._handlers:
+            poll.register(fd, select.POLLIN)
+        again_at: float | None = None
+        while not self._ended:
+            self._teller.sums()
+            if self._keeper.again_in is None:
+                again_at = None
+            elif again_at is None:
+                again_at = self._clock() + self._keeper.again_in
+            ready = dict(poll.poll(self._patience(again_at)))
+            for fd, handler in self._handlers.items():
+                if fd in ready:
+                    handler()
+            if again_at is not None and self._clock() >= again_at:
+                self._keeper.again()
+                again_at = None
+            if self._reload_at is not None and self._clock() >= self._reload_at:
+                self._reload(journals)
+        self._service.stopping()
+        self._teller.sums(everything=True)
+
+    def _reload(self, journals: Journals, *, first: bool = False) -> None:
+        self._reload_at = None
+        if self._keeper.reload() or first:
+            self._teller.holding(self._keeper.targets, first=first)
+        self._teller.problems(journals)
+
+    def _patience(self, again_at: float | None) -> float | None:
+        """ms until there is something to do without an event; None: never."""
+        now = self._clock()
+        due = [again_at, self._reload_at, self._teller.next_due]
+        if self._service.alive_every is not None:
+            if now >= self._alive_at:
+                self._service.alive()
+                self._alive_at = now + self._service.alive_every
+            due.append(self._alive_at)
+        left = [max(moment - now, 0.0) for moment in due if moment is not None]
+        return min(left) * 1000 + 1 if left else None
+
+
+class Teller:
+    """Prints each event, and writes it to the system log; never waits for a reader."""
+
+    def __init__(
+        self,
+        app: App,
+        service: Service,
+        clock: Callable[[], float],
+        *,
+        as_json: bool,
+    ) -> None:
+        from manactl.decide.storm import Telling  # noqa: PLC0415 - not for --help
+
+        self._app, self._service, self._as_json = app, service, as_json
+        self._telling = Telling(clock)
+        self._warned: set[str] = set()
+        self._untaken = 0
+        self._logs = not _is_journal()
+
+    def attempt(self, attempt: Attempt) -> None:
+        event = self._telling.add(attempt)
+        if event is not None:
+            self._tell(event)
+
+    def sums(self, *, everything: bool = False) -> None:
+        """Of the attempts that were not told one by one, what is due."""
+        for storm in self._telling.due(everything=everything):
+            self._tell(storm)
+
+    @property
+    def next_due(self) -> float | None:
+        return self._telling.next_due
+
+    def holding(self, targets: Sequence[Target], *, first: bool) -> None:
+        """What is kept down from now on."""
+        from datetime import UTC, datetime  # noqa: PLC0415 - not for --help
+
+        from manactl.render import hold as render  # noqa: PLC0415
+
+        now, text = datetime.now(UTC), render.holding(targets)
+        if self._as_json:
+            self._print(render.dumps(render.holding_document(now, targets)))
+        else:
+            self._print(f"{render.stamp(now)} {text}")
+        (self._service.ready if first else self._service.status)(text)
+
+    def problems(self, journals: Journals) -> None:
+        """Claims that are not kept down, and why: each once."""
+        found = [f"not kept down: {reason}" for reason in journals.unread.values()]
+        found += [
+            f"not kept down: port {port} is claimed in another network namespace; "
+            "run `manactl hold` there, too"
+            for port in journals.elsewhere
+        ]
+        for text in found:
+            if text not in self._warned:
+                self._warned.add(text)
+                self._app.warn(text)
+
+    def _tell(self, event: Attempt | Storm) -> None:
+        from manactl.act.audit import to_syslog  # noqa: PLC0415 - loaded already
+        from manactl.render import hold as render  # noqa: PLC0415
+
+        if self._as_json:
+            self._print(render.dumps(render.document(event)))
+        else:
+            self._print(render.line(event))
+        if self._logs:
+            to_syslog([f"hold: {render.words(event)}"], _NOTICE, _DAEMON)
+
+    def _print(self, text: str) -> None:
+        if not _takes(sys.stdout):
+            self._untaken += 1
+            return
+        lost, self._untaken = self._untaken, 0
+        if lost:
+            self._app.warn(f"the reader of standard output did not take {lost} lines")
+        self._app.out(text)
+        self._app.flush()
+
+
+def _takes(stream: TextIO) -> bool:
+    """Whether writing a line will not wait for a reader: what is kept down does not, either."""
+    try:
+        fd = stream.fileno()
+    except (OSError, ValueError):
+        return True
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    return bool(poll.poll(0))
+
+
+def _is_journal() -> bool:
+    """Whether standard output goes to systemd's journal: what is printed stands there already."""
+    with contextlib.suppress(OSError, ValueError):
+        info = os.fstat(sys.stdout.fileno())
+        return os.environ.get("JOURNAL_STREAM") == f"{info.st_dev}:{info.st_ino}"
+    return False
+
+
+def _keys(app: App, host: Host, words: Sequence[str]) -> frozenset[tuple[str, int]]:
+    """The ports that are named, whatever they are called later. UsageError for an unknown one."""
+    from manactl.act.choose import choose, open_claims  # noqa: PLC0415 - only with PORT
+
+    claims = open_claims(app.state_dir, host).claims
+    chosen = choose(claims, host, words, everything=False)
+    ports = [claim.port for claim in chosen.claims] + [port.id for port in chosen.unclaimed]
+    return frozenset(port.key for port in ports)
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[int]:
+    """The signals that end it, as a descriptor to poll: none comes in the middle of an act. What
+    is ignored stays so, as with nohup."""
+    read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    mine = [one for one in _ENDING if signal.getsignal(one) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, _noted) for number in mine}
+    wakeup = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    try:
+        yield read
+    finally:
+        signal.set_wakeup_fd(wakeup)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(read)
+        os.close(write)
+
+
+def _noted(_number: int, _frame: FrameType | None) -> None:
+    """The wake-up descriptor has the news already."""

@@ -1,0 +1,113 @@
+"""The kernel's announcements of links, with what they say: which one, and whether it went up.
+
+The kernel announces while it has RTNL, when the driver's open or stop function has returned
+(__dev_notify_flags(), rtmsg_ifinfo()). It names no requester there: the port id of such a message
+is 0, for a netlink request too (6.12 and 7.3); see look/netdev_opens.py.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from collections.abc import Iterator
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from manactl.look.link_events import RTNLGRP_LINK
+from manactl.model.port import IFF_UP
+from manactl.wire.if_link import RTM_NEWLINK, IfInfoMsg, IfLink
+from manactl.wire.netlink import KERNEL, NETLINK_ROUTE, messages
+
+_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP = 270, 1
+_SO_RCVBUFFORCE = 33
+_RCVBUF = 1 << 22  # some thousand announcements
+_ROOM = 1 << 16
+
+
+class LinkChange(NamedTuple):
+    """One announcement. `went_up`: it is about IFF_UP, which was set; `went_down`: or cleared.
+    `parent`: the device that the link belongs to, a PCI address or a VMBus UUID."""
+
+    ifindex: int
+    name: str
+    up: bool
+    went_up: bool
+    parent: str | None
+    went_down: bool = False
+
+
+class LinkChanges:
+    """A subscription; a context manager. It belongs to the network namespace that it was opened in.
+
+    OSError when the kernel does not give it.
+    """
+
+    def __init__(self) -> None:
+        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+        self._sock = socket.socket(socket.AF_NETLINK, kind, NETLINK_ROUTE)
+        try:
+            for option in (_SO_RCVBUFFORCE, socket.SO_RCVBUF):
+                try:
+                    self._sock.setsockopt(socket.SOL_SOCKET, option, _RCVBUF)
+                    break
+                except PermissionError:
+                    continue
+            self._sock.bind((0, 0))
+            self._sock.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, RTNLGRP_LINK)
+        except BaseException:
+            self._sock.close()
+            raise
+        self.lost = False  # something was announced that cannot be read any more
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._sock.close()
+
+    @property
+    def fd(self) -> int:
+        """To be polled for reading."""
+        return self._sock.fileno()
+
+    def read(self) -> list[LinkChange]:
+        """What was announced up to now. Sets `lost` where that is not all: look at everything."""
+        found: list[LinkChange] = []
+        while True:
+            try:
+                data, _, flags, (sender, _) = self._sock.recvmsg(_ROOM)
+            except BlockingIOError:
+                return found
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                self.lost = True
+                continue
+            if sender != KERNEL:
+                continue
+            if flags & socket.MSG_TRUNC:
+                self.lost = True
+                continue
+            try:
+                found += changes(data)
+            except (ValueError, OSError, struct.error):
+                self.lost = True
+
+
+def changes(data: bytes) -> Iterator[LinkChange]:
+    """The announcements of links in a datagram. ValueError, OSError or struct.error when it is
+    broken."""
+    for kind, body in messages(data):
+        if kind == RTM_NEWLINK:
+            head, link = IfInfoMsg.of(body), IfLink(body)
+            about_up = bool(head.change & IFF_UP)
+            yield LinkChange(
+                link.ifindex, link.name, link.up, about_up and link.up, link.parent,
+                about_up and not link.up,
+            )  # fmt: skip

@@ -1,0 +1,213 @@
+"""Who opens a netdev, as the kernel sees it: the process that is current in the driver's open.
+
+rtnetlink does not say who asked. A perf event on a kprobe does, for every way there is (netlink,
+ioctl, the kernel's own threads): perf_event_open(2) with the PMU of
+/sys/bus/event_source/devices/kprobe, here on the ndo_open functions of mana and hv_netvsc. It is
+anonymous: it stands in no list of tracefs, and goes with its descriptors, however we end. It needs
+CAP_PERFMON (Debian's kernels CAP_SYS_ADMIN: kernel.perf_event_paranoid is 3 there),
+CONFIG_KPROBE_EVENTS, and no lockdown in confidentiality mode; without one of these nobody is known,
+and that is all. A CPU that comes later is not watched.
+
+The event comes when the driver begins to open, so the process is still there to be looked at.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import mmap
+import os
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from manactl.look import procfs
+from manactl.look.text_files import number, text
+from manactl.model.hold import Opener
+
+FUNCTIONS = ("mana_open", "netvsc_open")
+MOST = 4  # processes that are looked at in one go
+_PMU = "/sys/bus/event_source/devices/kprobe/type"
+_SYSCALL = {"x86_64": 298, "aarch64": 241}  # perf_event_open
+# include/uapi/linux/perf_event.h
+_CLOEXEC = 8  # PERF_FLAG_FD_CLOEXEC
+_SET_OUTPUT = 0x2405  # PERF_EVENT_IOC_SET_OUTPUT
+_TID, _TIME = 0x2, 0x4  # PERF_SAMPLE_*
+_USE_CLOCKID = 1 << 25
+_CLOCK_MONOTONIC = 1
+_RECORD_SAMPLE = 9
+_HEADER = struct.Struct("=IHH")  # struct perf_event_header: type, misc, size
+_SAMPLE = struct.Struct("=IIQ")  # pid, tid, time
+_HEAD, _TAIL = 1024, 1032  # in struct perf_event_mmap_page
+_ATTR = struct.Struct("=IIQQQQQIIQQQQIiQIHH")  # struct perf_event_attr, PERF_ATTR_SIZE_VER5
+_KTHREAD = 0x00200000  # PF_KTHREAD, in field 9 of /proc/PID/stat
+
+
+class Sample(NamedTuple):
+    """One call. `at`: s, CLOCK_MONOTONIC."""
+
+    pid: int
+    at: float
+
+
+class NetdevOpens:
+    """Watches; a context manager. `refused` says why nobody will be known, or None."""
+
+    def __init__(
+        self, functions: Sequence[str] = FUNCTIONS, *, proc: str = "/proc", pmu: str = _PMU
+    ) -> None:
+        self.refused: str | None = None
+        self._proc = proc
+        self._fds: list[int] = []
+        self._rings: dict[int, Ring] = {}
+        try:
+            self._open(functions, pmu)
+        except OSError as error:
+            self.refused = error.strerror or str(error)
+            self.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        for ring in self._rings.values():
+            ring.close()
+        for fd in self._fds:
+            os.close(fd)
+        self._rings, self._fds = {}, []
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """To be polled for reading."""
+        return tuple(self._rings)
+
+    def read(self) -> list[Opener]:
+        """Who has begun to open a netdev since the last time, as far as /proc still knows it: the
+        last of many, since others wait for this."""
+        samples = sorted(
+            (one for ring in self._rings.values() for one in ring.read()), key=lambda one: one.at
+        )
+        each = {sample.pid: sample for sample in samples}
+        last = sorted(each.values(), key=lambda one: one.at)[-MOST:]
+        return [
+            Opener(
+                procfs.describe(self._proc, sample.pid, None),
+                is_kernel(sample.pid, self._proc),
+                sample.at,
+            )
+            for sample in last
+        ]
+
+    def _open(self, functions: Sequence[str], pmu: str) -> None:
+        kind = number(pmu)
+        if kind is None:
+            raise OSError(errno.ENOENT, "this kernel has no kprobe events for perf")
+        call = _syscall()
+        missing: OSError | None = None
+        for cpu in _cpus():
+            ring = -1
+            for function in functions:
+                name = ctypes.create_string_buffer(function.encode())
+                attr = ctypes.create_string_buffer(_attr(kind, ctypes.addressof(name)))
+                try:
+                    fd = call(attr, cpu)
+                except OSError as error:
+                    if error.errno not in (errno.ENOENT, errno.EINVAL):
+                        raise
+                    missing = error  # that driver is not loaded
+                    continue
+                self._fds.append(fd)
+                if ring < 0:
+                    ring = fd
+                    self._rings[fd] = Ring(mmap.mmap(fd, 2 * mmap.PAGESIZE))
+                else:
+                    fcntl.ioctl(fd, _SET_OUTPUT, ring)
+        if not self._rings and missing is not None:
+            raise missing
+
+
+class Ring:
+    """The buffer of the events of one CPU, which the kernel writes and we read."""
+
+    def __init__(self, area: mmap.mmap) -> None:
+        self._area = area
+
+    def close(self) -> None:
+        self._area.close()
+
+    def read(self) -> Iterator[Sample]:
+        area = self._area
+        (head,) = struct.unpack_from("=Q", area, _HEAD)
+        (tail,) = struct.unpack_from("=Q", area, _TAIL)
+        data = area[mmap.PAGESIZE :]
+        while tail < head:
+            kind, _, length = _HEADER.unpack(_around(data, tail, _HEADER.size))
+            if length < _HEADER.size:
+                tail = head
+                break
+            if kind == _RECORD_SAMPLE:
+                body = _around(data, tail + _HEADER.size, _SAMPLE.size)
+                pid, _, at = _SAMPLE.unpack(body)
+                yield Sample(pid, at / 1e9)
+            tail += length
+        struct.pack_into("=Q", area, _TAIL, tail)
+
+
+def _around(data: bytes, at: int, length: int) -> bytes:
+    at %= len(data)
+    return (data[at : at + length] + data[:length])[:length]
+
+
+def _cpus() -> list[int]:
+    """Those that are online."""
+    found: list[int] = []
+    for part in (text("/sys/devices/system/cpu/online") or "0").split(","):
+        first, _, last = part.partition("-")
+        with contextlib.suppress(ValueError):
+            found += range(int(first), int(last or first) + 1)
+    return found
+
+
+def _attr(kind: int, name: int) -> bytes:
+    """config1 is the address of the function's name; each call is a sample and wakes us."""
+    sample = _TID | _TIME
+    return _ATTR.pack(
+        kind, _ATTR.size, 0, 1, sample, 0, _USE_CLOCKID, 1, 0, name, 0, 0, 0, 0,
+        _CLOCK_MONOTONIC, 0, 0, 0, 0,
+    )  # fmt: skip
+
+
+def _syscall() -> Callable[[object, int], int]:
+    machine = os.uname().machine
+    if machine not in _SYSCALL:
+        raise OSError(errno.ENOSYS, f"the number of perf_event_open is not known on {machine}")
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.syscall.restype = ctypes.c_long
+
+    def call(attr: object, cpu: int) -> int:
+        fd = libc.syscall(
+            ctypes.c_long(_SYSCALL[machine]), attr, ctypes.c_int(-1), ctypes.c_int(cpu),
+            ctypes.c_int(-1), ctypes.c_ulong(_CLOEXEC),
+        )  # fmt: skip
+        if fd < 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        return int(fd)
+
+    return call
+
+
+def is_kernel(pid: int, proc: str = "/proc") -> bool:
+    """Whether it is a thread of the kernel, a work queue's for instance."""
+    fields = (text(f"{proc}/{pid}/stat") or "").rpartition(")")[2].split()
+    return len(fields) > 6 and bool(int(fields[6]) & _KTHREAD)

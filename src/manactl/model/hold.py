@@ -1,0 +1,75 @@
+"""What `manactl hold` keeps down, and what it tells of each attempt against that."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple
+
+from manactl.model.port import Holder, PortId
+
+
+class Target(NamedTuple):
+    """A netdev to be kept down: of a claimed port, or with `vmbus` the synthetic one above it.
+
+    `name` is what it was called when it was claimed. `above`: of a VF, the VMBus UUID of its
+    synthetic netdev.
+    """
+
+    port: PortId
+    name: str
+    vmbus: str | None = None
+    above: str | None = None
+
+
+class Opener(NamedTuple):
+    """Who was seen to open a netdev. `kernel`: a thread of the kernel. `at`: s, CLOCK_MONOTONIC."""
+
+    process: Holder
+    kernel: bool
+    at: float
+
+
+class Cause(StrEnum):
+    """Why a netdev was up."""
+
+    PROCESS = "process"  # the openers say which
+    NETVSC = "hv_netvsc"  # opened the VF that the host has given back, its synthetic netdev is up
+    UNKNOWN = "unknown"  # the kernel does not tell
+    FOUND = "found"  # it was up when it was looked at: nothing was announced, or that was lost
+
+
+class Outcome(StrEnum):
+    """What came of an attempt."""
+
+    SET_DOWN = "set-down"
+    ALREADY = "down-already"  # somebody else was faster
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A netdev that should be down was up. `ms`: from when the kernel's announcement was read (from
+    the look, where there was none) until it was down again; `asked_ms`: until the kernel was asked
+    for that. The rest is the driver's."""
+
+    time: datetime
+    target: Target
+    netdev: str
+    outcome: Outcome
+    cause: Cause
+    openers: tuple[Opener, ...] = ()
+    ms: float | None = None
+    asked_ms: float | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Storm:
+    """Attempts that were not told one by one: how many since `since`, with the last of them."""
+
+    time: datetime
+    since: datetime
+    count: int
+    last: Attempt

@@ -1,0 +1,31 @@
+"""A port that a network manager leaves alone from boot on. Plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from manactl.model.port import PortId
+from manactl.netstate import snapshot
+from manactl.netstate.held import Hold
+
+
+class KeptDown(NamedTuple):
+    """The manager, and the netdevs that it leaves alone, are those of `hold`. `name`: what the port
+    was called when that was said."""
+
+    port: PortId
+    name: str
+    hold: Hold
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "port": snapshot.port_to_json(self.port),
+            "name": self.name,
+            **self.hold.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> KeptDown:
+        port = snapshot.port_from_json(data["port"])
+        return cls(port, str(data["name"]), Hold.from_json(data))

@@ -1,0 +1,126 @@
+"""What `manactl hold` tells, as lines for people and as JSON documents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from manactl.model.hold import Attempt, Cause, Opener, Outcome, Storm, Target
+from manactl.render import document as documents
+
+SCHEMA = "manactl.hold/1"
+Event = Attempt | Storm
+
+
+def holding(targets: Sequence[Target]) -> str:
+    """One line: what is kept down."""
+    if not targets:
+        return "nothing is claimed; waiting for a claim"
+    return f"keeping down {', '.join(target.name for target in targets)}"
+
+
+def line(event: Event) -> str:
+    """One line for people, that begins with the time."""
+    return f"{stamp(event.time)} {words(event)}"
+
+
+def words(event: Event) -> str:
+    """The line without its time, as for a log that has its own."""
+    if isinstance(event, Storm):
+        seconds = max(round((event.time - event.since).total_seconds()), 1)
+        return (
+            f"{event.last.netdev} was set up {event.count} more times in {seconds} s, and set down "
+            f"each time; the last time by {by(event.last)}"
+        )
+    name, port = event.netdev, event.target.port
+    what = {
+        Outcome.SET_DOWN: f"set down again after {event.ms} ms",
+        Outcome.ALREADY: "it was down already when manactl looked",
+        Outcome.FAILED: f"setting it down failed: {event.error}; trying again",
+    }[event.outcome]
+    was = f"{name} (port {port}) was "
+    if event.cause is Cause.FOUND:
+        return f"{was}found up, who set it up is not known: {what}"
+    return f"{was}set up by {by(event)}: {what}"
+
+
+def by(attempt: Attempt) -> str:
+    """Who it was, as far as the kernel tells."""
+    if attempt.cause is Cause.NETVSC:
+        return "hv_netvsc, after the host had given the VF back (its synthetic netdev is up)"
+    if attempt.openers:
+        return ", ".join(_opener(one) for one in attempt.openers)
+    return "a program that the kernel does not name"
+
+
+def _opener(opener: Opener) -> str:
+    process = opener.process
+    if opener.kernel:
+        return f"the kernel ({process.comm or f'thread {process.pid}'})"
+    text = f"{process.comm or 'a program that has ended'} (pid {process.pid}"
+    if process.unit:
+        text += f", {process.unit}"
+    if process.container:
+        text += f", container {process.container[:12]}"
+    return text + ")"
+
+
+def stamp(time: datetime) -> str:
+    """RFC 3339 in UTC, to the millisecond."""
+    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def holding_document(time: datetime, targets: Sequence[Target]) -> dict[str, object]:
+    """What is kept down from now on."""
+    return {
+        "schema": SCHEMA,
+        "time": stamp(time),
+        "event": "holding",
+        "netdevs": [{"netdev": one.name, **_identity(one)} for one in targets],
+    }
+
+
+def document(event: Event) -> dict[str, object]:
+    """One event."""
+    last = event.last if isinstance(event, Storm) else event
+    return {
+        "schema": SCHEMA,
+        "time": stamp(event.time),
+        "event": "storm" if isinstance(event, Storm) else str(event.outcome),
+        "netdev": last.netdev,
+        **_identity(last.target),
+        "cause": str(last.cause),
+        "by": [_process(one) for one in last.openers],
+        "ms": last.ms,
+        "asked_ms": last.asked_ms,
+        "error": last.error,
+        "count": event.count if isinstance(event, Storm) else 1,
+        "since": stamp(event.since) if isinstance(event, Storm) else None,
+    }
+
+
+def dumps(found: dict[str, object]) -> str:
+    """On one line."""
+    return documents.dumps(found, indent=None)
+
+
+def _identity(target: Target) -> dict[str, object]:
+    return {
+        "pci": target.port.pci,
+        "port": target.port.port,
+        "permanent_mac": target.port.permanent_mac,
+        "vmbus": target.vmbus,
+    }
+
+
+def _process(opener: Opener) -> dict[str, object]:
+    process = opener.process
+    return {
+        "pid": process.pid,
+        "comm": process.comm,
+        "exe": process.exe,
+        "uid": process.uid,
+        "unit": process.unit,
+        "container": process.container,
+        "kernel": opener.kernel,
+    }

@@ -1,0 +1,147 @@
+"""Files below /etc by which a manager leaves netdevs alone: what stands in them, whole or not."""
+
+from __future__ import annotations
+
+import configparser
+from pathlib import Path
+
+import pytest
+
+from manactl.act.boot_files import BootFiles
+from manactl.look import kept_down
+from manactl.model.port import PortId
+from manactl.netstate.held import NETWORK_MANAGER, NETWORKD, HeldLink, Hold
+from manactl.netstate.kept_down import KeptDown
+
+PORT = PortId("7870:00:00.0", 2, "00:0d:3a:aa:00:11")
+VF = HeldLink("eth1", 3, "00:0d:3a:aa:00:11", "mana", True)
+SYNTHETIC = HeldLink("eth0", 2, "00:0d:3a:aa:00:11", "hv_netvsc", True, "uuid", 3)
+
+
+def kept(manager: str, *links: HeldLink) -> KeptDown:
+    return KeptDown(PORT, "eth0", Hold(manager, "7870-00-00.0-2", links or (SYNTHETIC, VF)))
+
+
+def ini(path: Path) -> configparser.ConfigParser:
+    parser = configparser.ConfigParser(delimiters=("+=", "="))
+    parser.optionxform = str  # type: ignore[assignment, method-assign]
+    parser.read(path)
+    return parser
+
+
+def test_networkd_gets_a_file_for_each_netdev(tmp_path: Path) -> None:
+    files = BootFiles(tmp_path)
+    one = kept(NETWORKD)
+    assert not files.are_there(one)
+    files.write(one)
+    assert files.are_there(one)
+    for path, driver in zip(files.paths(one), ("hv_netvsc", "mana"), strict=True):
+        parsed = ini(path)
+        assert dict(parsed["Match"]) == {
+            "PermanentMACAddress": "00:0d:3a:aa:00:11",
+            "Driver": driver,
+            "KernelCommandLine": "!elfcorehdr",
+        }
+        assert dict(parsed["Link"]) == {"Unmanaged": "yes", "RequiredForOnline": "no"}
+        assert path.stat().st_mode & 0o777 == 0o644
+    assert sorted(p.name for p in (tmp_path / "systemd/network").iterdir()) == [
+        "00-1-manactl-7870-00-00.0-2-0.network", "00-1-manactl-7870-00-00.0-2-1.network",
+    ]  # fmt: skip
+
+
+def test_it_comes_after_the_hold_of_a_claim_and_before_everybody_elses(tmp_path: Path) -> None:
+    (first, _) = BootFiles(tmp_path).paths(kept(NETWORKD))
+    names = [first.name, "00-0-manactl-7870-00-00.0-2-0.network", "00-installer.network",
+             "05-azure.network", "10-netplan-eth0.network"]  # fmt: skip
+    assert sorted(names).index(first.name) == 1
+    assert sorted(names)[0].startswith("00-0-manactl-")
+
+
+def test_networkmanager_gets_one_file_that_an_initrd_does_not_read(tmp_path: Path) -> None:
+    files = BootFiles(tmp_path)
+    files.write(kept(NETWORK_MANAGER))
+    (path,) = files.paths(kept(NETWORK_MANAGER))
+    assert path == tmp_path / "NetworkManager/conf.d/zz-manactl-boot-7870-00-00.0-2.conf"
+    parsed = ini(path)
+    assert parsed[".config"]["enable"] == "except:env:initrd"
+    assert parsed["keyfile"]["unmanaged-devices"] == "mac:00:0d:3a:aa:00:11"
+    device = parsed["device-manactl-boot-7870-00-00.0-2"]
+    assert (device["match-device"], device["managed"]) == ("mac:00:0d:3a:aa:00:11", "0")
+
+
+def test_a_netdev_without_a_permanent_address_goes_by_its_name(tmp_path: Path) -> None:
+    files = BootFiles(tmp_path)
+    nameless = HeldLink("bond0", 4, None, None, True)
+    for manager, said in (
+        (NETWORKD, "Name=bond0"),
+        (NETWORK_MANAGER, "match-device=interface-name:=bond0"),
+    ):
+        files.write(kept(manager, nameless))
+        assert said in files.paths(kept(manager, nameless))[0].read_text()
+
+
+@pytest.mark.parametrize("manager", [NETWORKD, NETWORK_MANAGER])
+def test_what_is_written_is_found_and_removed(tmp_path: Path, manager: str) -> None:
+    files, one = BootFiles(tmp_path), kept(manager)
+    files.write(one)
+    files.write(one)  # half done like done
+    found = kept_down.find(str(tmp_path))
+    assert {KeptDown.from_json(file.said) for file in found} == {one}
+    assert files.remove(one) == ()
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert files.remove(one) == ()
+
+
+def test_one_that_somebody_has_changed_is_left(tmp_path: Path) -> None:
+    files, one = BootFiles(tmp_path), kept(NETWORKD)
+    files.write(one)
+    first, second = files.paths(one)
+    first.write_text(first.read_text() + "# mine\n")
+    assert files.remove(one) == (str(first),)
+    assert (first.exists(), second.exists()) == (True, False)
+    told, left = files.lift(one, lambda: True)
+    assert (told, left, first.exists()) == (True, (str(first),), True)
+
+
+def test_the_manager_is_told_once_they_are_not_in_force_and_then_they_go(tmp_path: Path) -> None:
+    files, one = BootFiles(tmp_path), kept(NETWORKD)
+    files.write(one)
+
+    def tell() -> bool:
+        assert not any(path.exists() for path in files.paths(one))
+        found = kept_down.find(str(tmp_path))
+        assert [file.lifted for file in found] == [True, True]
+        return True
+
+    assert files.lift(one, tell) == (True, ())
+    assert kept_down.find(str(tmp_path)) == ()
+
+
+def test_one_that_died_before_the_manager_was_told_tells_it(tmp_path: Path) -> None:
+    files, one = BootFiles(tmp_path), kept(NETWORK_MANAGER)
+    files.write(one)
+
+    def dies() -> bool:
+        raise OSError("killed")
+
+    with pytest.raises(OSError, match="killed"):
+        files.lift(one, dies)
+    (file,) = kept_down.find(str(tmp_path))
+    assert (file.lifted, KeptDown.from_json(file.said)) == (True, one)
+    told: list[bool] = []
+    files.lift(one, lambda: told.append(True) or True)
+    assert told == [True]
+    assert kept_down.find(str(tmp_path)) == ()
+
+
+def test_a_new_directory_can_be_read_by_a_manager_that_is_not_root(tmp_path: Path) -> None:
+    files, one = BootFiles(tmp_path), kept(NETWORKD)
+    files.write(one)
+    assert (tmp_path / "systemd/network").stat().st_mode & 0o777 == 0o755
+
+
+def test_a_write_that_fails_leaves_nothing_in_force(tmp_path: Path) -> None:
+    (tmp_path / "systemd").write_text("no directory")
+    with pytest.raises(OSError, match="systemd"):
+        BootFiles(tmp_path).write(kept(NETWORKD))
+    assert kept_down.find(str(tmp_path)) == ()

@@ -1,0 +1,438 @@
+"""Whoever sets a claimed port up, it is set down again; what a release sets up stays up.
+
+The claims are real ones of the fake machine, and their journals are files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from manactl.act.keep_down import AGAIN_FROM, AGAIN_TO, Journals, Keeper, moments
+from manactl.journal import file as journal
+from manactl.journal import lock
+from manactl.look.link_changes import LinkChange
+from manactl.model.claim import NetnsId
+from manactl.model.hold import Attempt, Cause, Opener, Outcome, Target
+from manactl.model.port import Holder
+from tests.unit.host import (
+    NOW,
+    FakeHost,
+    FakeSystem,
+    Fate,
+    Killed,
+    claim,
+    furnished,
+    paired,
+    release,
+    two_ports,
+)
+from tests.unit.kernel import Kernel, Nic, Synthetic
+
+IP = Opener(Holder(77, "ip", "/bin/ip", 0, "cron.service", None, None), False, 1.0)
+WORKER = Opener(Holder(9, "kworker/0:1", None, 0, None, None, None), True, 1.0)
+
+
+class Scene:
+    """A hold on a fake machine, which is told what a kernel would announce."""
+
+    def __init__(
+        self, path: Path, kernel: Kernel, only: frozenset[tuple[str, int]] | None = None
+    ) -> None:
+        self.path, self.kernel = path, kernel
+        self.host = FakeHost(kernel)
+        self.system = FakeSystem(self.host)
+        self.told: list[Attempt] = []
+        self.journals = Journals(path, self.host.boot_id(), self.host.netns())
+        self.keeper = Keeper(
+            self.journals,
+            self.system,
+            self.told.append,
+            moments(path),
+            only=only,
+            clock=lambda: NOW,
+        )
+
+    def up(self, one: Nic | Synthetic, *openers: Opener) -> None:
+        """Somebody sets it up."""
+        if isinstance(one, Nic):
+            self.kernel.set_up(one, True)
+        else:
+            self.kernel.set_synthetic(one, True)
+        self.keeper.opened(openers)
+
+    def announce(self, *ones: Nic | Synthetic, went_up: bool = True, up: bool = True) -> None:
+        self.keeper.changed(
+            [
+                LinkChange(
+                    one.ifindex, one.name, up, went_up and up,
+                    one.pci if isinstance(one, Nic) else one.uuid, went_up and not up,
+                )
+                for one in ones
+            ],
+            self.system.monotonic(),
+        )  # fmt: skip
+
+    def stories(self) -> list[tuple[str, str, str]]:
+        return [(one.netdev, str(one.outcome), str(one.cause)) for one in self.told]
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    """eth1 is claimed."""
+    one = Scene(tmp_path, furnished())
+    claim(tmp_path, one.host)
+    one.keeper.reload()
+    return one
+
+
+def test_what_somebody_sets_up_is_set_down_and_told(scene: Scene) -> None:
+    (nic,) = scene.kernel.nics
+    scene.up(nic, IP)
+    assert nic.up
+    scene.announce(nic)
+    assert not nic.up
+    (told,) = scene.told
+    assert (told.netdev, told.outcome, told.cause) == ("eth1", Outcome.SET_DOWN, Cause.PROCESS)
+    assert (told.openers, told.error, told.time) == ((IP,), None, NOW)
+    assert told.target == Target(scene.keeper.targets[0].port, "eth1")
+    assert told.ms is not None
+    assert told.asked_ms is not None
+    assert told.ms >= told.asked_ms
+
+
+def test_the_request_comes_after_one_look_and_before_any_question(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bound is in milliseconds on a slow machine: nothing else may come before."""
+    (nic,) = scene.kernel.nics
+    asked: list[str] = []
+    for name in ("netdev", "synthetic", "set_up"):
+        method = getattr(scene.system, name)
+
+        def noted(*words: object, _name: str = name, _method: Any = method) -> object:
+            asked.append(_name)
+            return _method(*words)
+
+        monkeypatch.setattr(scene.system, name, noted)
+    scene.up(nic, IP)
+    scene.announce(nic)
+    assert asked == ["netdev", "set_up"]
+
+
+def test_each_attempt_has_its_own_openers(scene: Scene) -> None:
+    (nic,) = scene.kernel.nics
+    other = Opener(replace_pid(IP.process, 78), False, 2.0)
+    scene.up(nic, IP, IP)
+    scene.announce(nic)
+    scene.up(nic, other)
+    scene.announce(nic)
+    scene.up(nic)
+    scene.announce(nic)
+    assert [one.openers for one in scene.told] == [(IP,), (other,), ()]
+    assert [one.cause for one in scene.told] == [Cause.PROCESS, Cause.PROCESS, Cause.UNKNOWN]
+
+
+def test_who_was_refused_by_the_kernel_is_not_named(scene: Scene) -> None:
+    (nic,) = scene.kernel.nics
+    scene.keeper.opened([IP])  # a raw queue pair had the vport
+    other = Opener(replace_pid(IP.process, 78), False, 2.0)
+    scene.up(nic, other)
+    scene.announce(nic)
+    assert [one.openers for one in scene.told] == [(other,)]
+
+
+def replace_pid(holder: Holder, pid: int) -> Holder:
+    return holder._replace(pid=pid)
+
+
+def test_one_attempt_is_told_once_however_often_it_is_announced(scene: Scene) -> None:
+    (nic,) = scene.kernel.nics
+    scene.up(nic, IP)
+    scene.announce(nic)
+    scene.announce(nic, went_up=False)  # its carrier, an address: said while it was up
+    scene.announce(nic, up=False)
+    scene.keeper.look()
+    assert scene.stories() == [("eth1", "set-down", "process")]
+
+
+def test_what_is_up_is_set_down_though_its_announcement_was_lost(scene: Scene) -> None:
+    (nic,) = scene.kernel.nics
+    scene.up(nic)
+    scene.keeper.look()
+    assert not nic.up
+    scene.announce(nic)  # it was only late: told already
+    assert scene.stories() == [("eth1", "set-down", "found")]
+    scene.up(nic)
+    scene.announce(nic)
+    assert scene.stories()[1:] == [("eth1", "set-down", "unknown")]
+
+
+def test_another_hold_may_be_faster(scene: Scene) -> None:
+    (nic,) = scene.kernel.nics
+    scene.up(nic, IP)
+    scene.kernel.set_up(nic, False)
+    scene.announce(nic)
+    assert scene.stories() == [("eth1", "down-already", "process")]
+    assert scene.told[0].ms is None
+
+
+def test_another_hold_is_faster_after_one_that_was_found(scene: Scene) -> None:
+    (nic,) = scene.kernel.nics
+    scene.up(nic)  # before there was anybody to hear it
+    scene.keeper.look()
+    scene.announce(nic, up=False)  # that it was set down
+    scene.up(nic, IP)
+    scene.kernel.set_up(nic, False)
+    scene.announce(nic)
+    assert scene.stories() == [("eth1", "set-down", "found"), ("eth1", "down-already", "process")]
+
+
+def test_a_late_announcement_is_told_once_though_an_older_one_comes_before_it(scene: Scene) -> None:
+    (nic,) = scene.kernel.nics
+    scene.up(nic, IP)
+    scene.announce(nic)
+    scene.up(nic)
+    scene.announce(nic, went_up=False)  # its carrier, which shows it up again
+    scene.announce(nic, up=False)  # of the first
+    scene.announce(nic)  # of the second, too late
+    scene.announce(nic, up=False)
+    assert scene.stories() == [("eth1", "set-down", "process"), ("eth1", "set-down", "found")]
+
+
+def test_what_is_not_claimed_is_left_alone(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, two_ports())
+    claim(tmp_path, scene.host)
+    scene.keeper.reload()
+    one, other = scene.kernel.nics
+    assert other.up
+    scene.announce(other)
+    scene.keeper.look()
+    assert (one.up, other.up, scene.told) == (False, True, [])
+
+
+def test_only_the_ports_that_are_named_are_kept_down(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, two_ports(), only=frozenset({("7870:00:00.0", 2)}))
+    claim(tmp_path, scene.host, "eth1", "eth2")
+    scene.keeper.reload()
+    one, other = scene.kernel.nics
+    scene.up(one)
+    scene.up(other)
+    scene.announce(one, other)
+    assert (one.up, other.up) == (True, False)
+
+
+def test_another_nic_in_the_slot_is_left_alone(scene: Scene) -> None:
+    (nic,) = scene.kernel.nics
+    nic.mac = "00:0d:3a:ff:ff:ff"
+    scene.up(nic)
+    scene.announce(nic)
+    scene.keeper.look()
+    assert nic.up
+    assert scene.told == []
+
+
+def test_a_claim_that_comes_later_is_kept_down_and_one_that_goes_is_not(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, furnished())
+    (nic,) = scene.kernel.nics
+    assert scene.keeper.reload() is False
+    claim(tmp_path, scene.host)
+    assert scene.keeper.reload() is True
+    assert [target.name for target in scene.keeper.targets] == ["eth1"]
+    assert scene.keeper.reload() is False
+    release(tmp_path, scene.host)
+    assert nic.up
+    scene.announce(nic)  # before the journals were read again
+    assert nic.up
+    assert scene.keeper.reload() is True
+    assert (scene.keeper.targets, scene.told, nic.up) == ((), [], True)
+
+
+def test_while_another_manactl_is_at_work_nothing_is_done(scene: Scene) -> None:
+    (nic,) = scene.kernel.nics
+    with lock.functions(scene.path, [nic.pci]):
+        scene.up(nic, IP)
+        scene.announce(nic)
+        pauses = []
+        for _ in range(6):
+            pauses.append(scene.keeper.again_in)
+            scene.keeper.again()
+        assert (nic.up, scene.told) == (True, [])
+    assert pauses[0] == AGAIN_FROM
+    assert pauses[-1] == AGAIN_TO
+    scene.keeper.again()
+    assert (nic.up, scene.keeper.again_in) == (False, None)
+    assert scene.stories() == [("eth1", "set-down", "process")]
+    with lock.functions(scene.path, [nic.pci]):
+        scene.up(nic)
+        scene.announce(nic)
+        assert scene.keeper.again_in == AGAIN_FROM, "from the start again"
+
+
+def test_a_release_in_the_same_moment_wins(scene: Scene) -> None:
+    """It is announced that the port is up while the release has not ended."""
+    (nic,) = scene.kernel.nics
+
+    def announced() -> None:
+        scene.announce(nic)
+        scene.keeper.again()
+
+    # After each thing that it does, in the order of their numbers.
+    fate = Fate(at=dict.fromkeys(range(1, 200), announced))
+    host = FakeHost(scene.kernel, fate)
+    with host.alive():
+        release(scene.path, host)
+    assert fate.operations > 5
+    scene.keeper.again()
+    scene.keeper.reload()
+    assert (nic.up, scene.told, scene.keeper.again_in) == (True, [], None)
+
+
+def test_a_claim_that_was_interrupted_keeps_nothing_down(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, furnished())
+    (nic,) = scene.kernel.nics
+    host = FakeHost(scene.kernel, Fate(dies_at=4))
+    with host.alive(), pytest.raises(Killed):
+        claim(tmp_path, host)
+    scene.keeper.reload()
+    assert scene.keeper.targets == ()
+    scene.kernel.set_up(nic, True)
+    scene.announce(nic)
+    assert nic.up
+
+
+def test_what_cannot_be_set_down_is_tried_again(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (nic,) = scene.kernel.nics
+
+    def refuses(*_: object) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    scene.up(nic, IP)
+    with monkeypatch.context() as patch:
+        patch.setattr(scene.system, "set_up", refuses)
+        scene.announce(nic)
+        scene.keeper.again()
+    assert [one.error for one in scene.told] == ["Device or resource busy"] * 2
+    assert scene.keeper.again_in is not None
+    scene.keeper.again()
+    assert scene.stories()[-1] == ("eth1", "set-down", "process")
+    assert (nic.up, scene.keeper.again_in) == (False, None)
+
+
+# --- pairs
+
+
+@pytest.fixture(params=["down", "keep"])
+def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Scene:
+    one = Scene(tmp_path, paired())
+    claim(tmp_path, one.host, synthetic=request.param)
+    one.keeper.reload()
+    return one
+
+
+@pytest.mark.parametrize("pair", ["down"], indirect=True)
+def test_of_a_pair_that_is_down_both_are_kept_down(pair: Scene) -> None:
+    (twin,), (vf,) = pair.kernel.synthetics, pair.kernel.nics
+    pair.up(twin, IP, IP)  # hv_netvsc opens its VF with it
+    assert (twin.up, vf.up) == (True, True)
+    pair.announce(vf, twin)
+    assert (twin.up, vf.up) == (False, False)
+    assert pair.stories() == [("eth1", "set-down", "process"), ("eth0", "set-down", "process")]
+    assert [one.target.vmbus for one in pair.told] == [None, twin.uuid]
+
+
+@pytest.mark.parametrize("pair", ["down"], indirect=True)
+def test_the_vf_is_announced_before_the_netdev_that_was_asked_for(pair: Scene) -> None:
+    (twin,), (vf,) = pair.kernel.synthetics, pair.kernel.nics
+    pair.up(twin, IP, IP)
+    pair.announce(vf)
+    pair.announce(twin)
+    assert [(one.netdev, one.openers) for one in pair.told] == [("eth1", (IP,)), ("eth0", (IP,))]
+    pair.up(twin)
+    pair.announce(vf)
+    assert pair.told[-1].openers == (), "that was another time"
+
+
+@pytest.mark.parametrize("pair", ["keep"], indirect=True)
+def test_a_synthetic_netdev_that_is_kept_stays_up(pair: Scene) -> None:
+    (twin,), (vf,) = pair.kernel.synthetics, pair.kernel.nics
+    pair.up(vf, IP)
+    pair.announce(vf, twin)
+    assert (twin.up, vf.up) == (True, False)
+    assert pair.stories() == [("eth1", "set-down", "process")]
+
+
+@pytest.mark.parametrize("pair", ["keep"], indirect=True)
+@pytest.mark.parametrize("openers", [(), (WORKER,)])
+def test_what_hv_netvsc_opens_after_servicing_is_told_as_that(
+    pair: Scene, openers: tuple[Opener, ...]
+) -> None:
+    (vf,) = pair.kernel.nics
+    pair.keeper.look()
+    pair.kernel.service(vf, 33)
+    if not vf.up:
+        pair.kernel.set_up(vf, True)
+    pair.keeper.opened(openers)
+    pair.announce(vf)
+    assert not vf.up
+    assert pair.stories() == [("eth1", "set-down", "hv_netvsc")]
+
+
+# --- journals
+
+
+def targets(path: Path, host: FakeHost, boot: str | None = None, netns: int | None = None) -> int:
+    own = host.netns()
+    where = own if netns is None else NetnsId(netns, netns)
+    return len(Journals(path, boot or host.boot_id(), where).targets())
+
+
+def test_claims_of_another_boot_or_namespace_are_not_ours(scene: Scene) -> None:
+    assert targets(scene.path, scene.host) == 1
+    assert targets(scene.path, scene.host, boot="boot-2") == 0
+    assert targets(scene.path, scene.host, netns=4711) == 0
+    there = Journals(scene.path, scene.host.boot_id(), NetnsId(4711, 4711))
+    assert there.targets() == ()
+    assert [str(port) for port in there.elsewhere] == ["7870:00:00.0:1"]
+
+
+def test_a_journal_that_cannot_be_read_is_told(scene: Scene) -> None:
+    (path,) = journal.paths(scene.path)
+    text = path.read_bytes()
+    path.write_bytes(text.replace(b'"claimed"', b'"clamied"'))
+    assert scene.journals.targets() == ()
+    assert list(scene.journals.unread) == [path]
+    assert "corrupt" in scene.journals.unread[path]
+    path.write_bytes(text)
+    assert len(scene.journals.targets()) == 1
+    assert scene.journals.unread == {}
+
+
+def test_a_journal_is_read_again_only_when_it_has_changed(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = []
+    read = journal.read
+
+    def counted(path: Path) -> journal.Content:
+        count.append(path)
+        return read(path)
+
+    monkeypatch.setattr(journal, "read", counted)
+    scene.journals.targets()
+    assert count == []
+    with contextlib.closing(journal.Journal.open(journal.paths(scene.path)[0])) as log:
+        log.append("releasing", ports=[], by={})
+    assert len(scene.journals.targets()) == 1, "releasing none of its ports"
+    assert len(count) == 1
+
+
+def test_without_a_directory_there_is_nothing(tmp_path: Path) -> None:
+    none = Journals(tmp_path / "none", "boot-1", NetnsId(1, 1))
+    assert (none.targets(), none.unread) == ((), {})

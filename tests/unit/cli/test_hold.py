@@ -1,0 +1,301 @@
+"""`manactl hold` as a user runs it: on a machine in memory, ended by signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from manactl.act.keep_down import Journals
+from manactl.act.service import Service
+from manactl.cli import hold as module
+from manactl.cli.app import App
+from manactl.cli.hold import Loop, Teller, hold
+from manactl.errors import Denied, Refused, UsageError
+from manactl.look.file_events import FileEvents
+from manactl.model.claim import NetnsId
+from manactl.model.hold import Target
+from manactl.model.port import PortId
+from tests.unit import schema
+from tests.unit.cli.shell import Shell
+from tests.unit.host import FakeHost, FakeSystem, claim, furnished, two_ports
+
+ETH1 = Target(PortId("7870:00:00.0", 1, None), "eth1")
+
+
+@pytest.fixture
+def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
+    return Shell(tmp_path / "state", capsys)
+
+
+class Ends(FakeHost):
+    """A machine on which a signal comes as soon as something was set down, or, when there is
+    nothing to be set down, at the start."""
+
+    number = signal.SIGTERM
+    at_once = False
+    holding = False  # the claims before are made in peace
+
+    def system(self, pause: Callable[[float], None]) -> FakeSystem:
+        system = super().system(pause)
+        if not self.holding:
+            return system
+        set_up = system.set_up
+
+        def setting(ifindex: int, up: bool) -> None:
+            set_up(ifindex, up)
+            os.kill(os.getpid(), self.number)
+
+        system.set_up = setting  # type: ignore[method-assign]
+        if self.at_once:
+            os.kill(os.getpid(), self.number)
+        return system
+
+
+def claimed(shell: Shell) -> Ends:
+    """eth1 is claimed, and somebody has set it up meanwhile."""
+    host = Ends(furnished())
+    claim(shell.state_dir, host)
+    host.kernel.set_up(host.kernel.nics[0], True)
+    host.holding = True
+    return host
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_it_sets_down_and_tells_until_a_signal_ends_it(
+    shell: Shell, number: signal.Signals
+) -> None:
+    host = claimed(shell)
+    host.number = number
+    before = signal.getsignal(number)
+    shell.run(hold, host, "eth1")
+    assert shell.code == 0
+    assert not host.kernel.nics[0].up
+    down, keeping = shell.lines
+    assert keeping.endswith(" keeping down eth1")
+    assert " eth1 (port 7870:00:00.0:1) was found up, who set it up is not known: " in down
+    assert signal.getsignal(number) is before
+    assert host.open_systems == 0
+
+
+def test_for_programs_it_is_a_document_a_line(shell: Shell) -> None:
+    shell.run(hold, claimed(shell), "--json")
+    found = [json.loads(line) for line in shell.lines]
+    for one in found:
+        schema.strict(one)
+    assert [one["event"] for one in found] == ["set-down", "holding"]
+    assert found[0]["cause"] == "found"
+
+
+def test_where_nothing_is_claimed_it_waits(shell: Shell) -> None:
+    host = Ends(two_ports())
+    host.at_once = host.holding = True
+    for words in ([], ["eth2"], ["eth1", "7870:00:00.0:2"]):
+        shell.run(hold, host, *words)
+        (line,) = shell.lines
+        assert line.endswith(" nothing is claimed; waiting for a claim")
+    assert all(nic.up for nic in host.kernel.nics)
+
+
+def test_only_the_named_ports_are_kept_down(shell: Shell) -> None:
+    host = Ends(two_ports())
+    claim(shell.state_dir, host, "eth1", "eth2")
+    host.at_once = host.holding = True
+    host.kernel.set_up(host.kernel.nics[0], True)
+    shell.run(hold, host, "eth2")
+    assert host.kernel.nics[0].up
+    assert shell.lines[-1].endswith(" keeping down eth2")
+
+
+def test_it_needs_the_privilege_and_a_port_that_is(shell: Shell) -> None:
+    host = claimed(shell)
+    with pytest.raises(UsageError, match="eth9"):
+        shell.run(hold, host, "eth9")
+    host.mask = 0
+    with pytest.raises(Denied, match="hold needs CAP_NET_ADMIN"):
+        shell.run(hold, host)
+    assert host.kernel.nics[0].up
+
+
+def test_systemd_is_told(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.setenv("WATCHDOG_USEC", "1000000")
+        shell.run(hold, claimed(shell))
+        systemd.setblocking(False)
+        told = [systemd.recv(4096).decode() for _ in range(3)]
+    assert told == ["READY=1\nSTATUS=keeping down eth1", "WATCHDOG=1", "STOPPING=1"]
+
+
+# --- the loop
+
+
+class FakeKeeper:
+    """Counts what the loop asks of it."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.again_in: float | None = None
+        self.targets: tuple[Target, ...] = ()
+        self.then: Callable[[], object] = lambda: None
+
+    def reload(self) -> bool:
+        self.asked.append("reload")
+        if self.asked.count("reload") > 1:
+            self.then()
+        return False
+
+    def again(self) -> None:
+        self.asked.append("again")
+        if self.asked.count("again") == 3:
+            self.again_in = None
+            self.then()
+
+
+class Clock:
+    """Each look at it is a second later."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 1.0
+        return self.now
+
+
+@pytest.fixture
+def loop(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[tuple[Loop, FakeKeeper]]:
+    read, write = os.pipe()
+    keeper: Any = FakeKeeper()
+    service = Service({})
+    clock = Clock()
+    teller = Teller(App(str(tmp_path)), service, clock, as_json=False)
+    made = Loop(keeper, teller, service, clock)
+    made.on(read, lambda: made.signalled(read))
+    keeper.then = lambda: os.write(write, bytes([signal.SIGTERM]))
+    yield made, keeper
+    os.close(read)
+    os.close(write)
+
+
+def journals(path: Path) -> Journals:
+    return Journals(path, "boot-1", NetnsId(1, 1))
+
+
+def test_what_was_left_is_looked_at_again_and_again(
+    loop: tuple[Loop, FakeKeeper], tmp_path: Path
+) -> None:
+    one, keeper = loop
+    keeper.again_in = 0.02
+    one.run(journals(tmp_path))
+    assert keeper.asked == ["reload", "again", "again", "again"]
+
+
+def test_journals_that_were_written_are_read_again(
+    loop: tuple[Loop, FakeKeeper], tmp_path: Path
+) -> None:
+    one, keeper = loop
+    claims = tmp_path / "claims"
+    claims.mkdir()
+    with FileEvents(claims) as files:
+        one.on(files.fd, lambda: one.written(files, claims))
+        (claims / "new").touch()
+        one.run(journals(tmp_path))
+    assert keeper.asked == ["reload", "reload"]
+
+
+def test_without_its_directory_it_would_hear_nothing(
+    loop: tuple[Loop, FakeKeeper], tmp_path: Path
+) -> None:
+    one, _ = loop
+    claims = tmp_path / "claims"
+    claims.mkdir()
+    with FileEvents(claims) as files:
+        one.on(files.fd, lambda: one.written(files, claims))
+        shutil.rmtree(claims)
+        with pytest.raises(Refused, match="was removed meanwhile"):
+            one.run(journals(tmp_path))
+
+
+def test_another_signal_does_not_end_it(loop: tuple[Loop, FakeKeeper], tmp_path: Path) -> None:
+    one, keeper = loop
+    end, keeper.then = keeper.then, lambda: None
+    read, write = os.pipe()
+    os.write(write, bytes([signal.SIGWINCH]))
+    handled: list[int] = []
+
+    def other() -> None:
+        one.signalled(read)
+        handled.append(1)
+        end()
+
+    one.on(read, other)
+    one.run(journals(tmp_path))
+    assert handled == [1]
+    os.close(read)
+    os.close(write)
+
+
+# --- a reader
+
+
+def test_a_reader_that_does_not_read_is_not_waited_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    filled = 0
+    while True:
+        try:
+            filled += os.write(write, b"x" * 4096)
+        except BlockingIOError:
+            break
+    os.set_blocking(write, True)
+    with open(write, "w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        teller = Teller(App(str(tmp_path)), Service({}), lambda: 0.0, as_json=False)
+        teller.holding([ETH1], first=True)
+        teller.holding([], first=False)
+        while filled > 0:
+            filled -= len(os.read(read, 4096))
+        teller.holding([ETH1], first=False)
+        assert os.read(read, 4096).decode().count("\n") == 1
+    os.close(read)
+    assert capsys.readouterr().err == (
+        "manactl: the reader of standard output did not take 2 lines\n"
+    )
+
+
+def test_what_goes_to_the_journal_is_not_logged_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (tmp_path / "out").open("w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        info = os.fstat(stream.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{info.st_dev}:{info.st_ino}")
+        assert module._is_journal()
+        monkeypatch.setenv("JOURNAL_STREAM", f"{info.st_dev}:{info.st_ino + 1}")
+        assert not module._is_journal()
+
+
+def test_a_problem_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    teller = Teller(App(str(tmp_path)), Service({}), lambda: 0.0, as_json=False)
+    found = journals(tmp_path)
+    found.elsewhere.add(ETH1.port)
+    found.unread[tmp_path] = "journal x is corrupt"
+    teller.problems(found)
+    teller.problems(found)
+    assert capsys.readouterr().err == (
+        "manactl: not kept down: journal x is corrupt\n"
+        "manactl: not kept down: port 7870:00:00.0:1 is claimed in another network namespace; "
+        "run `manactl hold` there, too\n"
+    )

@@ -1,0 +1,70 @@
+"""Finding the files of `claim --persist`, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from manactl.look import kept_down
+
+SAID = '{"port": {"pci": "7870:00:00.0", "port": 2, "permanent_mac": "00:0d:3a:aa:00:11"}}'
+
+
+def put(etc: Path, name: str, text: str) -> Path:
+    path = etc / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def test_nothing_is_there(tmp_path: Path) -> None:
+    assert kept_down.find(str(tmp_path)) == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "lifted"),
+    [
+        ("systemd/network/00-1-manactl-a-0.network", False),
+        ("systemd/network/00-1-manactl-a-0.network.lifted", True),
+        ("NetworkManager/conf.d/zz-manactl-boot-a.conf", False),
+    ],
+)
+def test_a_file_says_for_which_port_it_is(tmp_path: Path, name: str, lifted: bool) -> None:
+    path = put(tmp_path, name, f"# why\n# manactl: {SAID}\n[Match]\n")
+    (found,) = kept_down.find(str(tmp_path))
+    assert (found.path, found.key, found.permanent_mac) == (
+        str(path), ("7870:00:00.0", 2), "00:0d:3a:aa:00:11",
+    )  # fmt: skip
+    assert found.lifted is lifted
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "# why\n", "# why\n[Match]\n", "# why\n# manactl: no JSON\n", "# why\n# manactl: {}\n",
+     "# why\n# manactl: []\n", '# why\n# manactl: {"port": 7}\n'],
+)  # fmt: skip
+def test_one_that_does_not_say_it_is_somebodys_own(tmp_path: Path, text: str) -> None:
+    put(tmp_path, "systemd/network/00-1-manactl-a-0.network", text)
+    assert kept_down.find(str(tmp_path)) == ()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["systemd/network/00-0-manactl-a-0.network", "systemd/network/10-eth1.network",
+     "systemd/network/.00-1-manactl-a-0.network.new", "NetworkManager/conf.d/zz-manactl-a.conf",
+     "NetworkManager/conf.d/zz-manactl-boot-a.conf~"],
+)  # fmt: skip
+def test_other_names_are_not_read(tmp_path: Path, name: str) -> None:
+    put(tmp_path, name, f"# why\n# manactl: {SAID}\n")
+    assert kept_down.find(str(tmp_path)) == ()
+
+
+def test_the_files_of_each_manager() -> None:
+    assert kept_down.paths("systemd-networkd", "k", 2) == [
+        "/etc/systemd/network/00-1-manactl-k-0.network",
+        "/etc/systemd/network/00-1-manactl-k-1.network",
+    ]
+    assert kept_down.paths("NetworkManager", "k", 2) == [
+        "/etc/NetworkManager/conf.d/zz-manactl-boot-k.conf"
+    ]

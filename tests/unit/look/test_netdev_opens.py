@@ -1,0 +1,110 @@
+"""Who opens a netdev: the ring that the kernel fills, and /proc; the lab has the kernel's own."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from pathlib import Path
+
+import pytest
+
+from manactl.look.netdev_opens import NetdevOpens, Ring, Sample, is_kernel
+
+
+class Kernel:
+    """Writes records into a ring as perf_output_begin() does, over its end too."""
+
+    def __init__(self) -> None:
+        self.area = mmap.mmap(-1, 2 * mmap.PAGESIZE)
+        self.head = 0
+
+    def write(self, kind: int, body: bytes) -> None:
+        for byte in struct.pack("=IHH", kind, 0, 8 + len(body)) + body:
+            self.area[mmap.PAGESIZE + self.head % mmap.PAGESIZE] = byte
+            self.head += 1
+        struct.pack_into("=Q", self.area, 1024, self.head)
+
+    def sample(self, pid: int, at: int) -> None:
+        self.write(9, struct.pack("=IIQ", pid, pid, at))
+
+    @property
+    def tail(self) -> int:
+        return int(struct.unpack_from("=Q", self.area, 1032)[0])
+
+
+def test_samples_are_read_once_and_their_room_given_back() -> None:
+    kernel = Kernel()
+    ring = Ring(kernel.area)
+    assert list(ring.read()) == []
+    kernel.sample(154, 2_500_000_000)
+    kernel.write(2, bytes(16))  # PERF_RECORD_LOST
+    kernel.sample(155, 3_000_000_000)
+    assert list(ring.read()) == [Sample(154, 2.5), Sample(155, 3.0)]
+    assert kernel.tail == kernel.head
+    assert list(ring.read()) == []
+    ring.close()
+
+
+def test_a_sample_may_lie_around_the_end() -> None:
+    kernel = Kernel()
+    ring = Ring(kernel.area)
+    for number in range(1, 2000):
+        if number % 3 == 0:
+            kernel.write(2, bytes(13))  # so that ends lie anywhere
+        kernel.sample(number, number * 1_000_000_000)
+        assert list(ring.read()) == [Sample(number, float(number))]
+    ring.close()
+
+
+def test_a_broken_record_ends_the_reading_and_not_us() -> None:
+    kernel = Kernel()
+    ring = Ring(kernel.area)
+    kernel.area[mmap.PAGESIZE : mmap.PAGESIZE + 8] = bytes(8)
+    struct.pack_into("=Q", kernel.area, 1024, 64)
+    assert list(ring.read()) == []
+    assert kernel.tail == 64
+    ring.close()
+
+
+def test_without_kprobe_events_nobody_is_known(tmp_path: Path) -> None:
+    before = os.listdir("/proc/self/fd")
+    with NetdevOpens(pmu=str(tmp_path / "none")) as opens:
+        assert opens.refused == "this kernel has no kprobe events for perf"
+        assert (opens.descriptors, opens.read()) == ((), [])
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_an_event_that_the_kernel_refuses_leaves_nothing_open(tmp_path: Path) -> None:
+    (tmp_path / "type").write_text("4000000000\n")  # no PMU has this number
+    before = os.listdir("/proc/self/fd")
+    with NetdevOpens(pmu=str(tmp_path / "type")) as opens:
+        assert opens.refused
+        assert opens.descriptors == ()
+    assert os.listdir("/proc/self/fd") == before
+
+
+@pytest.mark.parametrize(
+    ("stat", "expected"),
+    [
+        ("9 (kworker/0:1-ev) I 2 0 0 0 -1 69238880 0 0", True),
+        ("154 (ip) x) R 1 154 154 0 -1 4194304 0 0", False),
+        ("154 (ip", False),
+    ],
+)
+def test_a_thread_of_the_kernel(stat: str, expected: bool, tmp_path: Path) -> None:
+    (tmp_path / "154").mkdir()
+    (tmp_path / "154/stat").write_text(stat + "\n")
+    assert is_kernel(154, str(tmp_path)) is expected
+    assert not is_kernel(155, str(tmp_path)), "it has ended"
+    assert not is_kernel(os.getpid())
+
+
+def test_of_many_the_last_are_looked_at_each_once(tmp_path: Path) -> None:
+    kernel = Kernel()
+    opens = NetdevOpens(proc=str(tmp_path), pmu=str(tmp_path / "none"))
+    opens._rings[-1] = Ring(kernel.area)
+    for at, pid in enumerate((1, 2, 3, 4, 5, 6, 1)):
+        kernel.sample(pid, at * 1_000_000_000)
+    assert [one.process.pid for one in opens.read()] == [4, 5, 6, 1]
+    opens.close()
