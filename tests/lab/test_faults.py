@@ -79,6 +79,10 @@ class Scene:
 
 @pytest.fixture
 def scene(vm: Vm) -> Iterator[Scene]:
+    yield from furnished(vm)
+
+
+def furnished(vm: Vm) -> Iterator[Scene]:
     vm.run("modprobe dummy numdummies=0; ip link add spare type dummy; ip link set spare up")
     vm.run("ip addr add 198.51.100.1/24 dev spare")
     made = Scene(vm)

@@ -146,6 +146,43 @@ def test_a_claimed_port_forwards_to_a_netdev_and_back(vm: Vm, seed: int) -> None
         hears(tap, right=DATAGRAMS, wrong=0, none=0)
 
 
+def checked(vm: Vm, source: str, target: str) -> None:
+    """UDP of both families from one netdev to the other's address; its checksums all are right."""
+    mac = vm.address(target)
+    vm.run(
+        f"set -e; ip addr add 10.77.0.1/24 dev {source}; "
+        f"ip -6 addr add fd77::1/64 dev {source} nodad; "
+        f"ip neigh add 10.77.0.9 lladdr {mac} dev {source} nud permanent; "
+        f"ip -6 neigh add fd77::9 lladdr {mac} dev {source} nud permanent"
+    )
+    with tapped(vm, target) as tap:
+        datagrams(vm, "10.77.0.9")
+        datagrams(vm, "fd77::9")
+        hears(tap, right=2 * DATAGRAMS, wrong=0, none=0)
+    vm.run(f"ip addr flush dev {source}; ip neigh flush dev {source} nud permanent")
+
+
+def test_checksums_between_netdevs(vm: Vm) -> None:
+    up(vm, 1, 2)
+    before = vm.nic.state()["vports"][0]["tx_finished"]
+    checked(vm, vm.netdevs[1], vm.netdevs[2])
+    assert vm.nic.state()["vports"][0]["tx_finished"] >= before + 2 * DATAGRAMS
+
+
+def test_checksums_on_the_paths_of_a_pair(pair: Vm) -> None:
+    """From the VF or the synthetic netdev of one to either of the other."""
+    names, twins = pair.netdevs, pair.twins
+    for twin in twins.values():
+        pair.run(["ip", "link", "set", twin, "up"])
+    for way in (("up", "up"), ("up", "down"), ("down", "down"), ("down", "up")):
+        for port, state in enumerate(way, 1):
+            pair.run(["ip", "link", "set", names[port], state])
+            path = "vf" if state == "up" else "synthetic"
+            mac = pair.address(names[port])
+            eventually(lambda m=mac, p=path: pair.nic.station(m)["path"] == p, what=f"path {path}")
+        checked(pair, twins[1], twins[2])
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("prefix", KERNELS)
 @pytest.mark.parametrize("mode", ["io", "mac"])

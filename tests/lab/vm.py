@@ -493,8 +493,8 @@ class Vm:
         script += 'echo "$(cat $n/dev_port) ${n##*/}"; done'
         found = {}
         for line in self.run(script, check=False).out.splitlines():
-            number, name = line.split()
-            if name != "*":
+            number, _, name = line.rpartition(" ")
+            if number and name != "*":  # else it went while it was looked at
                 found[int(number) + 1] = name
         return dict(sorted(found.items()))
 
