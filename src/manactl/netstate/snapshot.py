@@ -390,6 +390,7 @@ Rows = Collection[RouteKey] | None  # None: those with a route of ours and anoth
 
 
 _Asked = tuple[Sequence[bytes], frozenset[int], frozenset[int], Rows]
+_NEAR, _HUNKS = 64, 16  # routes that may be new or gone in one place; and places
 _FEW = 100  # routes that are sooner taken apart than looked up
 
 
@@ -503,28 +504,92 @@ def _chosen_anew(asked: _Asked, before: RouteChoice) -> RouteChoice:
     their lifetime has gone on, as that of a router's has in each dump)."""
     bodies, devices, ids, also = asked
     old = before.of[0]
-    head, tail = common_ends(bodies, old)
-    middle, had = (some[head : len(some) - tail] for some in (bodies, old))
-    if len(middle) > len(bodies) // 2:
+    hunks = _hunks(bodies, old)
+    if sum(hunk.end - hunk.begin for hunk in hunks) > len(bodies) // 2:
         return _chosen(asked, before)
     if also is None:
-        if not _in_same_rows(middle, had, devices, ids):
-            return _chosen(asked, before)
+        for hunk in hunks:
+            if not _in_same_rows(hunk.of(bodies), hunk.of_old(old), devices, ids):
+                return _chosen(asked, before)
         also = frozenset(map(route_key, before.rows))
-    part = _chosen((middle, devices, ids, also), before if len(middle) > _FEW else None)
+    facts, rows = (_Spliced(some) for some in (before.facts, before.rows))
+    for hunk in hunks:
+        new = hunk.of(bodies)
+        part = _chosen((new, devices, ids, also), before if len(new) > _FEW else None)
+        facts.add(before.places, hunk, part.facts, part.places)
+        rows.add(before.places_of_rows, hunk, part.rows, part.places_of_rows)
+    end = _Hunk(len(bodies), len(bodies), len(old), len(old))
+    facts.add(before.places, end, (), ())
+    rows.add(before.places_of_rows, end, (), ())
+    used = {fact.rest for some in (facts, rows) for fact in some.found}
+    return RouteChoice(
+        asked, tuple(facts.found), _named(used), tuple(rows.found), facts.places, rows.places
+    )
 
-    def spliced(
-        had: tuple[Fact, ...], at: Sequence[int], new: tuple[Fact, ...], new_at: Sequence[int]
-    ) -> tuple[tuple[Fact, ...], Sequence[int]]:
-        first, last = bisect_left(at, head), bisect_left(at, len(old) - tail)
-        moved = len(bodies) - len(old)
-        places = [*at[:first], *(head + n for n in new_at), *(n + moved for n in at[last:])]
-        return had[:first] + new + had[last:], array("I", places)
 
-    facts, places = spliced(before.facts, before.places, part.facts, part.places)
-    rows, in_rows = spliced(before.rows, before.places_of_rows, part.rows, part.places_of_rows)
-    used = {fact.rest for fact in (*facts, *rows)}
-    return RouteChoice(asked, facts, _named(used), rows, places, in_rows)
+class _Hunk(NamedTuple):
+    """Where a table differs from an older one."""
+
+    begin: int
+    end: int
+    old_begin: int
+    old_end: int
+
+    def of(self, table: Sequence[bytes]) -> Sequence[bytes]:
+        return table[self.begin : self.end]
+
+    def of_old(self, table: Sequence[bytes]) -> Sequence[bytes]:
+        return table[self.old_begin : self.old_end]
+
+
+def _hunks(table: Sequence[bytes], old: Sequence[bytes]) -> list[_Hunk]:
+    """Where they differ, in few places; the last of these may go on to the end."""
+    found: list[_Hunk] = []
+    at = was = 0
+    while True:
+        same = map(operator.ne, table[at:], old[was:])
+        equal = next(compress(count(), same), min(len(table) - at, len(old) - was))
+        at, was = at + equal, was + equal
+        if at == len(table) and was == len(old):
+            return found
+        new, gone = _until_equal(table[at : at + _NEAR], old[was : was + _NEAR])
+        if new is None or gone is None or len(found) == _HUNKS:
+            tail = common_ends(table[at:], old[was:])[1]
+            found.append(_Hunk(at, len(table) - tail, was, len(old) - tail))
+            return found
+        found.append(_Hunk(at, at + new, was, was + gone))
+        at, was = at + new, was + gone
+
+
+def _until_equal(
+    some: Sequence[bytes], others: Sequence[bytes]
+) -> tuple[int, int] | tuple[None, None]:
+    """How many to skip of each until both go on with the same, the fewest."""
+    places = {body: place for place, body in reversed([*enumerate(some)])}
+    both = [(places[body], place) for place, body in enumerate(others) if body in places]
+    return min(both, key=sum, default=(None, None))
+
+
+class _Spliced:
+    """Facts of an older table with those of hunks in place of theirs, and their places."""
+
+    def __init__(self, had: Sequence[Fact]) -> None:
+        self._had = had
+        self._taken = 0
+        self.found: list[Fact] = []
+        self.places = array("I")
+
+    def add(
+        self, at: Sequence[int], hunk: _Hunk, new: Sequence[Fact], new_at: Sequence[int]
+    ) -> None:
+        """What comes before the hunk, by its places, and what is `new` in it."""
+        end = bisect_left(at, hunk.old_begin)
+        moved = hunk.begin - hunk.old_begin
+        self.found += self._had[self._taken : end]
+        self.places.extend(place + moved for place in at[self._taken : end])
+        self.found += new
+        self.places.extend(hunk.begin + place for place in new_at)
+        self._taken = bisect_left(at, hunk.old_end)
 
 
 def _in_same_rows(
