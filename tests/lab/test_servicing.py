@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.lab.agent import Process
-from tests.lab.scene import becomes, owners, report, status
+from tests.lab.scene import OF_A_RESET, becomes, owners, report, status
 from tests.lab.test_faults import PATIENCE, Scene, end, furnished, newest
 from tests.lab.test_mainjob import settings
 from tests.lab.users import eventually, user
@@ -91,12 +91,13 @@ def taken_and_given(vm: Vm) -> None:
 
 
 # Each takes the device from the driver; at a reconfiguration it removes the bridge above it, and scans
-# again after ten seconds.
+# again after ten seconds; a reset keeps the netdevs and takes as long.
 HEAVY: dict[str, Happens] = {
     "fpga": lambda vm: vm.nic.service("fpga-reconfig"),
     "replug": taken_and_given,
+    "reset": lambda vm: vm.nic.reset_request(),
 }
-IN_SHORT = {("replug", "claim"), ("fpga", "hold"), ("replug", "release")}
+IN_SHORT = {("replug", "claim"), ("reset", "claim"), ("fpga", "hold"), ("replug", "release")}
 
 
 def back(scene: Scene, since: int) -> None:
@@ -163,8 +164,12 @@ PLACES: dict[str, Callable[[Scene, Happens], None]] = {
 def test_the_device_goes_and_comes(scene: Scene, event: str, place: str) -> None:
     """What manactl has written down is put back, on the netdev that was made anew as well."""
     vm, (_, before) = scene.vm, scene.view()
-    since = vm.nic.sequence()
+    if event == "reset":
+        vm.tolerate_kmsg(*OF_A_RESET)
+    since, mark = vm.nic.sequence(), vm.dmesg_mark()
     PLACES[place](scene, HEAVY[event])
+    if event == "reset":
+        vm.wait_kmsg("MANA reset cycle completed", since=mark, timeout=PATIENCE)
     back(scene, since)
     eventually(lambda: status(vm)[2]["owner"] != "unknown", PATIENCE, "the port to be settled")
     written_down = scene.journals()

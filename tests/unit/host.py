@@ -365,6 +365,9 @@ class FakeSystem:
         one = self.nic(port)
         return one is not None and not one.up and not one.holders
 
+    def in_reset(self, port: PortId) -> bool:
+        return any(one.resetting for one in self.kernel.nics if one.pci == port.pci)
+
     def warm_up(self, port: PortId) -> None:
         self.host.warmed.append(port)
 

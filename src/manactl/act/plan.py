@@ -39,6 +39,10 @@ READ_BACK = 5.0  # s for the kernel to show what it has acknowledged
 CARRIER = 10.0  # s for a link that had carrier to have it again
 REPLUG = 5.0  # s for a netdev to come back whose driver is just being bound again
 PATH_SEEN = 2.0  # s for frames to show which path they take
+_IN_RESET = (
+    "the driver is resetting the device, or is being unbound from it: wait until `manactl status` "
+    "shows the port as before, then `manactl recover`"
+)
 PATIENCE = 5.0  # s for link-local addresses and the kernel's own routes to come back
 
 
@@ -94,6 +98,7 @@ class System(restore.Network, Protocol):
     def prove_free(self, port: PortId) -> ProofLike: ...
     def holders(self, port: PortId) -> tuple[Holder, ...]: ...
     def seems_free(self, port: PortId) -> bool: ...
+    def in_reset(self, port: PortId) -> bool: ...
 
 
 class StepFailed(ManactlError):
@@ -658,11 +663,14 @@ def _set_admin(system: System, port: PortId, name: str, up: bool) -> None:
     try:
         system.set_admin(port, up)
     except OSError as error:
-        busy = up and error.errno in (errno.EBUSY, errno.ENODEV)
+        # ENODEV is a vport that is taken, up to 6.18, and everywhere a netdev that is detached.
+        in_reset = up and error.errno == errno.ENODEV and system.in_reset(port)
+        busy = up and not in_reset and error.errno in (errno.EBUSY, errno.ENODEV)
+        remedy = kernel_bugs.opening_remedy(error.errno, port) if up else None
         why = os.strerror(error.errno or 0) if error.strerror is None else error.strerror
         raise StepFailed(
             f"setting {name} {_updown(up)} failed: {why}",
-            hint=kernel_bugs.opening_remedy(error.errno, port) if up else None,
+            hint=_IN_RESET if in_reset else remedy,
             evidence=[
                 Evidence("rtnetlink", f"set {_updown(up)}", errno.errorcode.get(error.errno or 0))
             ],

@@ -300,6 +300,11 @@ class LiveSystem:
             if row.id.key == port.key
         )
 
+    def in_reset(self, port: PortId) -> bool:
+        """Whether the driver has taken down what mana_ib binds to: then netdevs are detached, too
+        (mana_gd_suspend(), mana_detach())."""
+        return any(row.in_reset for row in self._look().ports if row.id.key == port.key)
+
 
 def capabilities() -> int:
     """The effective capabilities of this process that are good for anything here.

@@ -220,6 +220,18 @@ def test_free_is_believed_on_proof_while_nobody_is_in_the_driver(
         assert system.seems_free(PORT) is free
 
 
+@pytest.mark.parametrize("resetting", [False, True])
+def test_a_device_in_reset_is_that_of_the_port(sys: Path, resetting: bool) -> None:
+    other = PortStatus(
+        PORT._replace(pci="7870:00:00.9"), None, None, None, None, Owner.FREE, Certainty.PROVEN,
+        in_reset=not resetting,
+    )  # fmt: skip
+    port = PortStatus(PORT, None, None, None, None, Owner.UNKNOWN, Certainty.UNKNOWN)
+    report = Report(NOW, "7", True, (), (other, port._replace(in_reset=resetting)))
+    with LiveSystem(lambda: report, sys=sys) as system:
+        assert system.in_reset(PORT) is resetting
+
+
 def test_who_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUDO_USER", "operator")
     said = who()
