@@ -9,6 +9,7 @@ In rescue mode no manager runs.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable
@@ -18,6 +19,8 @@ from manactl.look import kept_down
 from manactl.look.kept_down import LIFTED, MARK
 from manactl.netstate.held import NETWORKD, HeldLink
 from manactl.netstate.kept_down import KeptDown
+
+_DIGEST = "sha256"
 
 
 class BootFiles:
@@ -45,12 +48,12 @@ class BootFiles:
         """Remove them, so that none is in force; those that somebody has changed are left and
         returned. The manager is not told."""
         left = []
-        for path, text in zip(self.paths(kept), _texts(kept), strict=True):
+        for path in self.paths(kept):
             _unfinished(path).unlink(missing_ok=True)
             _lifted(path).unlink(missing_ok=True)
             if not path.exists():
                 continue
-            if path.read_text(errors="replace") != text:
+            if not _is_as_written(path):
                 left.append(str(path))
                 continue
             path.unlink()
@@ -62,13 +65,13 @@ class BootFiles:
         leaves what `kept_down.find()` finds. What `tell` has returned, and the files that are left
         since somebody has changed them."""
         left = []
-        for path, text in zip(self.paths(kept), _texts(kept), strict=True):
+        for path in self.paths(kept):
             if not path.exists():
                 continue
-            if path.read_text(errors="replace") != text:
-                left.append(str(path))
-            else:
+            if _is_as_written(path):
                 path.rename(_lifted(path))
+            else:
+                left.append(str(path))
         told = tell()
         for path in self.paths(kept):
             _lifted(path).unlink(missing_ok=True)
@@ -78,16 +81,36 @@ class BootFiles:
 
 
 def _texts(kept: KeptDown) -> list[str]:
-    """What stands in each file; nothing of it depends on the time."""
-    said = json.dumps(kept.to_json(), sort_keys=True)
-    head = (
-        f"# Written by `manactl claim --persist`: {kept.name} stays down at boot, for RDMA. "
-        f"`manactl release {kept.port}` removes this file.\n{MARK}{said}\n"
-    )
+    """What stands in each file."""
     hold = kept.hold
     if hold.manager == NETWORKD:
-        return [head + _network_file(link) for link in hold.links]
-    return [head + _configuration(hold.links, hold.key)]
+        return [_with_head(kept, _network_file(link)) for link in hold.links]
+    return [_with_head(kept, _configuration(hold.links, hold.key))]
+
+
+def _with_head(kept: KeptDown, directives: str) -> str:
+    """Two lines of comment before the directives: for people, and for us. The digest tells, for any
+    later version, whether the directives are those that were written."""
+    said = {**kept.to_json(), _DIGEST: _digest(directives)}
+    return (
+        f"# Written by `manactl claim --persist`: {kept.name} stays down at boot, for RDMA. "
+        f"`manactl release {kept.port}` removes this file.\n"
+        f"{MARK}{json.dumps(said, sort_keys=True)}\n{directives}"
+    )
+
+
+def _is_as_written(path: Path) -> bool:
+    """Whether nobody has changed what the manager reads of it."""
+    _, said, directives = [*path.read_text(errors="replace").split("\n", 2), "", ""][:3]
+    try:
+        digest = json.loads(said.removeprefix(MARK))[_DIGEST]
+    except (KeyError, TypeError, ValueError):
+        return False
+    return bool(digest == _digest(directives))
+
+
+def _digest(directives: str) -> str:
+    return hashlib.sha256(directives.encode(errors="replace")).hexdigest()
 
 
 def _network_file(link: HeldLink) -> str:

@@ -14,12 +14,18 @@ from typing import Any, ClassVar, NamedTuple
 from manactl.act.hold import SETTLES
 from manactl.act.plan import Plan, StepFailed, System, Undone
 from manactl.act.restore import Lost, Restored, until
+from manactl.escape import command
 from manactl.look import kept_down
 from manactl.model.port import PortId
+from manactl.netstate.held import NETWORK_MANAGER, NETWORKD
 from manactl.netstate.kept_down import KeptDown
 from manactl.netstate.losses import Cause
 
-_CHANGED = "{path}: somebody has changed it since, so it is left; {manager} still goes by it"
+_CHANGED = (
+    "{path}: somebody has changed it since, so it is left, and {manager} still goes by it; to end "
+    "that: {end}"
+)
+_READ_AGAIN = {NETWORKD: ("networkctl", "reload"), NETWORK_MANAGER: ("nmcli", "general", "reload")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,4 +146,11 @@ def _undone(kept: KeptDown, system: System, *, runs: bool) -> tuple[Lost, ...]:
 
 def _lost(kept: KeptDown, left: Iterable[str]) -> tuple[Lost, ...]:
     manager = kept.hold.manager
-    return tuple(Lost(Cause.CHANGED, _CHANGED.format(path=path, manager=manager)) for path in left)
+    again = command(*_READ_AGAIN[manager])
+    return tuple(
+        Lost(
+            Cause.CHANGED,
+            _CHANGED.format(path=path, manager=manager, end=f"{command('rm', path)} && {again}"),
+        )
+        for path in left
+    )

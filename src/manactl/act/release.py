@@ -344,12 +344,14 @@ def _give_back(run: _Run) -> None:
             lock.functions(request.state_dir, {pci for pci, _ in kept}, wait=request.wait or 0.0),
             run.signals.step(f"give {names} back"),
         ):
+            run.signals.ignore()  # else it would be said that nothing was changed
             try:
                 found = persist.give_back(system, [one.port for one in kept.values()])
             except OSError as error:
                 files = [path for one in kept.values() for path in persist.LeaveDown(one).files]
                 raise NotRestored(
-                    f"{names} is still left down at boot, or its manager was not told: "
+                    f"{names}: released as far as it was claimed, but the files by which it is left "
+                    f"down at boot could not be removed, or the manager not be told of it: "
                     f"{error.strerror or error} ({', '.join(files)})",
                     hint="fix the cause, then `manactl release` tries again",
                     code="persist",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import os
@@ -205,7 +206,10 @@ class LiveSystem:
         return self._holds.unsettled(hold)
 
     def boot_files(self) -> tuple[KeptDown, ...]:
-        found = [KeptDown.from_json(file.said) for file in kept_down.find()]
+        found = []
+        for file in kept_down.find():
+            with contextlib.suppress(KeyError, TypeError, ValueError):  # what we did not write so
+                found.append(KeptDown.from_json(file.said))
         return tuple({(kept.port, kept.hold.manager): kept for kept in found}.values())
 
     def write_boot_files(self, kept: KeptDown) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import json
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,27 @@ def test_one_that_somebody_has_changed_is_left(tmp_path: Path) -> None:
     assert (first.exists(), second.exists()) == (True, False)
     told, left = files.lift(one, lambda: True)
     assert (told, left, first.exists()) == (True, (str(first),), True)
+
+
+def test_what_an_earlier_version_wrote_for_people_does_not_matter(tmp_path: Path) -> None:
+    files, one = BootFiles(tmp_path), kept(NETWORKD)
+    for end in (files.remove, lambda kept: files.lift(kept, lambda: True)[1]):
+        files.write(one)
+        for path in files.paths(one):
+            lines = path.read_text().split("\n", 2)
+            said = json.loads(lines[1].removeprefix("# manactl: ")) | {"one_more": 1}
+            path.write_text(f"# In other words.\n# manactl: {json.dumps(said)}\n{lines[2]}")
+        assert end(one) == ()
+        assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_one_without_its_second_line_is_somebodys(tmp_path: Path) -> None:
+    files, one = BootFiles(tmp_path), kept(NETWORK_MANAGER)
+    (path,) = files.paths(one)
+    for text in ("", "# a\n", "# a\n# manactl: {}\nb", "# a\n# manactl: []\n"):
+        files.write(one)
+        path.write_text(text)
+        assert files.remove(one) == (str(path),)
 
 
 def test_the_manager_is_told_once_they_are_not_in_force_and_then_they_go(tmp_path: Path) -> None:

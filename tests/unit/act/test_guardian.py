@@ -78,7 +78,8 @@ class Runner:
         found = []
         with contextlib.suppress(BlockingIOError):
             while data := self.ours.recv(4096):
-                found.append(json.loads(data)["failed"])
+                answer = json.loads(data)
+                found.append("too late" if answer.get("late") else answer["failed"])
         return found
 
     def dies(self) -> None:
@@ -411,6 +412,40 @@ def test_what_could_not_go_back_at_once_is_tried_again(runner: Runner, tmp_path:
     Watch(runner.theirs, tmp_path, host).run()
     assert kernel.nics[0].up
     assert not path.exists()
+
+
+def test_whatever_keeps_it_from_going_back_it_is_tried_until_it_has(
+    runner: Runner, tmp_path: Path
+) -> None:
+    """A state directory that others may write to for a while: no attempt is the last."""
+    kernel = furnished()
+    path = waiting(tmp_path, kernel)
+    tmp_path.chmod(0o777)
+    host = FakeHost(kernel)
+
+    def mended_later() -> None:
+        if len(host.pauses) > 12:
+            tmp_path.chmod(0o700)
+
+    host.at_pause = mended_later
+    runner.say(arm=str(path), deadline=PAST)
+    runner.say(leave=True)
+    runner.dies()
+    Watch(runner.theirs, tmp_path, host).run()
+    assert kernel.nics[0].up
+    assert not path.exists()
+    assert len(host.pauses) > 12
+
+
+def test_one_that_cannot_even_begin_is_no_riddle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nothing(ours: socket.socket, theirs: socket.socket, *_: object) -> None:
+        os._exit(0)
+
+    monkeypatch.setattr(guardian, "_second_fork", nothing)
+    with pytest.raises(RolledBack, match=r"it ended at once .*; no port is claimed"):
+        guardian.start(tmp_path, FakeHost(furnished()))
 
 
 # --- what a claim does about it ----------------------------------------------------------------

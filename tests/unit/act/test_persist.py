@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -213,6 +215,18 @@ def test_files_that_cannot_be_removed_are_told_of_beside_what_was_done(tmp_path:
     with pytest.raises(NotRestored, match="Read-only file system"):
         release(tmp_path, host, "eth1")
     assert list(manager.boot_files) != []
+
+
+def test_a_signal_while_the_manager_settles_hides_nothing(tmp_path: Path) -> None:
+    """The files are gone by then: "nothing was changed" would be a lie."""
+    kernel, manager = managed(needs=5.0)
+    claim(tmp_path, FakeHost(kernel), persist=True)
+    host = reboot(kernel, manager)
+    release(tmp_path, host, recover=True)
+    host.at_pause = lambda: os.kill(os.getpid(), signal.SIGINT)
+    (port,) = release(tmp_path, host, "eth1").ports
+    assert (port.outcome, port.lost) == (Outcome.GIVEN_BACK, ())
+    assert manager.boot_files == {}
 
 
 def test_giving_back_needs_the_capability(tmp_path: Path) -> None:
