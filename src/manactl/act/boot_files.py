@@ -92,11 +92,11 @@ def _with_head(kept: KeptDown, directives: str) -> str:
     """Two lines of comment before the directives: for people, and for us. The digest tells, for any
     later version, whether the directives are those that were written."""
     said = {**kept.to_json(), _DIGEST: _digest(directives)}
-    return (
-        f"# Written by `manactl claim --persist`: {kept.name} stays down at boot, for RDMA. "
-        f"`manactl release {kept.port}` removes this file.\n"
-        f"{MARK}{json.dumps(said, sort_keys=True)}\n{directives}"
+    why = (
+        f"Written by `manactl claim --persist`: {kept.name} stays down at boot, for RDMA. "
+        f"`manactl release {kept.port}` removes this file."
     )
+    return "\n".join([f"# {why}", f"{MARK}{json.dumps(said, sort_keys=True)}", directives])
 
 
 def _is_as_written(path: Path) -> bool:
