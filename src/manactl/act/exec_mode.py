@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
+from manactl import inherited
 from manactl.act import release as releasing
 from manactl.act.await_free import await_holders
 from manactl.act.claim import ClaimResult
@@ -203,6 +204,8 @@ def _become(
         if os.read(wait, 1) == _GO:
             for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores
                 signal.signal(number, signal.SIG_DFL)
+            if inherited.sigchld_ignored:
+                signal.signal(signal.SIGCHLD, signal.SIG_IGN)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             os.execvpe(argv[0], list(argv), dict(env))  # noqa: S606 - no shell, as asked
     except OSError as error:
