@@ -169,7 +169,8 @@ def _claimed(
 def _followed(
     request: ClaimRequest, result: ClaimResult, started: Callable[[int], None]
 ) -> tuple[Ended, RolledBack | None]:
-    """How the command ended; with the failure of a guardian that was lost before it began."""
+    """How the command ended; with the failure when it was not started: no process could be had, or
+    the guardian was lost."""
     from manactl.act import exec_mode  # noqa: PLC0415
 
     env = exec_mode.environment(result, os.environ)

@@ -12,10 +12,10 @@ from typing import Any
 import click
 import pytest
 
-from manactl.act import guardian
+from manactl.act import exec_mode, guardian
 from manactl.cli.claim import claim
 from manactl.cli.main import main
-from manactl.errors import ManactlError, UsageError
+from manactl.errors import ManactlError, RolledBack, UsageError
 from manactl.journal import history
 from tests.conftest import lacking
 from tests.unit import schema
@@ -143,6 +143,57 @@ def test_a_guardian_that_is_lost_gives_the_port_back(
     assert caught.value.code == "guardian"
     assert not ran.exists()
     assert kernel.nics[0].up
+
+
+@pytest.mark.parametrize(
+    "limit", [("pipe2", errno.EMFILE, 1), ("pipe2", errno.EMFILE, 2), ("fork", errno.EAGAIN, 1)]
+)
+def test_a_command_that_no_process_can_be_had_for_gives_the_port_back(
+    shell: Shell,
+    guard: Guarded,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    limit: tuple[str, int, int],
+) -> None:
+    """When the claim is made, the limit of the unit is reached."""
+    call, number, nth = limit
+    real = getattr(os, call)
+    calls: list[str] = []
+
+    def limited(*words: int) -> object:
+        calls.append(call)
+        if len(calls) == nth:
+            raise OSError(number, os.strerror(number))
+        return real(*words)
+
+    monkeypatch.setattr(exec_mode, "os", _Os({call: limited}))
+    kernel = furnished()
+    report, ran = tmp_path / "report", tmp_path / "ran"
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(RolledBack, match=r"touch was not started: .*; the claim was released"):
+        run(
+            shell, FakeHost(kernel), "--raw-qp", "eth1", "--report", str(report),
+            "--", "touch", str(ran),
+        )  # fmt: skip
+    assert len(calls) == nth
+    assert os.listdir("/proc/self/fd") == before
+    assert not ran.exists()
+    assert kernel.nics[0].up
+    assert list((shell.state_dir / "claims").iterdir()) == []
+    document: dict[str, Any] = json.loads(report.read_text())
+    schema.strict(document)
+    assert (document["exit"], document["error"]["exit"]) == (125, 4)
+    assert [port["outcome"] for port in document["release"]["ports"]] == ["restored"]
+
+
+class _Os:
+    """The module os for one user of it, but for some calls."""
+
+    def __init__(self, instead: dict[str, object]) -> None:
+        self.__dict__.update(instead)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(os, name)
 
 
 def test_what_may_cut_the_operator_off_can_be_waived_with_a_command(
