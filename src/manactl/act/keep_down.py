@@ -172,7 +172,9 @@ class Keeper:
 
     def _read_of(self, target: Target, changes: Iterable[LinkChange]) -> None:
         """Once all that we have set down is announced, so is whatever it was up by."""
-        left = self._unread.get(target, 0) - sum(change.went_down for change in changes)
+        own = self._indexes.get(target)
+        read = sum(change.went_down for change in changes if change.ifindex == own)
+        left = self._unread.get(target, 0) - read
         self._unread[target] = max(left, 0)
         if left <= 0:
             self._ahead.discard(target)
@@ -200,10 +202,11 @@ class Keeper:
         return tuple(one for one in found if self._only is None or one.port.key in self._only)
 
     def _may_be(self, change: LinkChange, target: Target) -> bool:
-        """By the device that it belongs to, as it may have been made anew."""
-        return change.parent == (target.vmbus or target.port.pci) or (
-            change.ifindex == self._indexes.get(target)
-        )
+        """By its index; a netdev that was made anew by the device that it belongs to, which it may
+        share with the other ports of its function."""
+        if change.ifindex in self._indexes.values():
+            return change.ifindex == self._indexes.get(target)
+        return change.parent == (target.vmbus or target.port.pci)
 
     def _now(self, target: Target) -> NetdevNow | None:
         try:
@@ -234,6 +237,9 @@ class Keeper:
         done = self._system.monotonic()
         announced = now.ifindex in went_up
         known = self._indexes.get(target)
+        if known != now.ifindex:
+            self._unread.pop(target, None)  # of a netdev that is gone
+            self._ahead.discard(target)
         self._indexes[target] = now.ifindex
         if outcome is Outcome.ALREADY and (not announced or target in self._ahead):
             self._ahead.discard(target)  # set down before its announcement was read: told already

@@ -204,6 +204,34 @@ def test_a_late_announcement_is_told_once_though_an_older_one_comes_before_it(sc
     assert scene.stories() == [("eth1", "set-down", "process"), ("eth1", "set-down", "found")]
 
 
+@pytest.mark.parametrize("others", [("eth1", "eth2"), ("eth1",)], ids=["claimed", "not claimed"])
+def test_what_happens_to_another_port_of_the_function_is_not_its_own(
+    tmp_path: Path, others: tuple[str, ...]
+) -> None:
+    scene = Scene(tmp_path, two_ports())
+    claim(tmp_path, scene.host, *others)
+    scene.keeper.reload()
+    one, other = scene.kernel.nics
+    scene.up(one)
+    scene.announce(one, went_up=False)  # its carrier, which shows it up before that is announced
+    scene.announce(other, up=False)
+    scene.announce(one)  # too late: told already
+    assert scene.stories() == [("eth1", "set-down", "found")]
+
+
+def test_what_is_announced_of_a_netdev_that_is_gone_is_not_of_the_one_made_anew(
+    scene: Scene,
+) -> None:
+    (nic,) = scene.kernel.nics
+    scene.up(nic)
+    scene.keeper.look()
+    nic.ifindex = 33
+    scene.up(nic, IP)
+    scene.kernel.set_up(nic, False)  # another hold was faster
+    scene.announce(nic)
+    assert scene.stories() == [("eth1", "set-down", "found"), ("eth1", "down-already", "process")]
+
+
 def test_what_is_not_claimed_is_left_alone(tmp_path: Path) -> None:
     scene = Scene(tmp_path, two_ports())
     claim(tmp_path, scene.host)
