@@ -121,6 +121,7 @@ class Keeper:
         self._later: dict[Target, tuple[frozenset[int], float]] = {}
         self._ahead: set[Target] = set()  # set down, and that it was up not yet announced
         self._unread: dict[Target, int] = {}  # how often set down without having read of it
+        self._failing: set[Target] = set()  # could not be set down; nobody has set it up since then
         self._again = AGAIN_FROM
         self.targets: tuple[Target, ...] = ()
 
@@ -132,6 +133,7 @@ class Keeper:
         self._later = {one: how for one, how in self._later.items() if one in self.targets}
         self._indexes = {one: n for one, n in self._indexes.items() if one in self.targets}
         self._unread = {one: n for one, n in self._unread.items() if one in self.targets}
+        self._failing.intersection_update(self.targets)
         self.look()
         return self.targets != before
 
@@ -146,6 +148,7 @@ class Keeper:
             else:
                 self._indexes[target] = now.ifindex
                 self._ahead.discard(target)
+                self._failing.discard(target)
         self._forget()
 
     def opened(self, openers: Iterable[Opener]) -> None:
@@ -164,6 +167,8 @@ class Keeper:
             mine = [change for change in changes if self._may_be(change, target)]
             after = max((n for n, change in enumerate(mine, 1) if change.went_up), default=0)
             self._read_of(target, mine[:after])
+            if self._indexes.get(target) in went_up:
+                self._failing.discard(target)
             if any(change.up for change in mine):
                 self._check(target, went_up, received)
             self._read_of(target, mine[after:])
@@ -240,12 +245,17 @@ class Keeper:
         if known != now.ifindex:
             self._unread.pop(target, None)  # of a netdev that is gone
             self._ahead.discard(target)
+            self._failing.discard(target)
         self._indexes[target] = now.ifindex
         if outcome is Outcome.ALREADY and (not announced or target in self._ahead):
             self._ahead.discard(target)  # set down before its announcement was read: told already
             return
+        still = outcome is Outcome.FAILED and target in self._failing
         if outcome is Outcome.FAILED:
             self._later[target] = (went_up, since)
+            self._failing.add(target)
+        else:
+            self._failing.discard(target)
         if outcome is Outcome.SET_DOWN:
             self._unread[target] = self._unread.get(target, 0) + 1
             if not announced:
@@ -264,7 +274,8 @@ class Keeper:
             took = {"ms": _ms(done - since), "asked_ms": _ms(asked - since)}
         self._tell(
             Attempt(
-                self._clock(), target, now.name, outcome, cause, _once(openers), error=error, **took,
+                self._clock(), target, now.name, outcome, cause, _once(openers), error=error,
+                still=still, **took,
             )
         )  # fmt: skip
 

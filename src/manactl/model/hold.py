@@ -50,9 +50,13 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A netdev that should be down was up. `ms`: from when the kernel's announcement was read (from
-    the look, where there was none) until it was down again; `asked_ms`: until the kernel was asked
-    for that. The rest is the driver's."""
+    """A netdev that should be down was up.
+
+    `ms`: from when we began to read the kernel's announcement (where there was none, from when we
+    looked at the netdev) until it was down again, with all waiting for another manactl and every
+    request that failed; `asked_ms`: until the kernel was asked for the one that did it. The rest is
+    the driver's. `still`: it could not be set down before, and nobody has set it up since then.
+    """
 
     time: datetime
     target: Target
@@ -63,11 +67,13 @@ class Attempt:
     ms: float | None = None
     asked_ms: float | None = None
     error: str | None = None
+    still: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Storm:
-    """Attempts that were not told one by one: how many since `since`, with the last of them."""
+    """Attempts with the same outcome that were not told one by one: how many since `since`, with the
+    last of them."""
 
     time: datetime
     since: datetime

@@ -27,12 +27,12 @@ def line(event: Event) -> str:
 def words(event: Event) -> str:
     """The line without its time, as for a log that has its own."""
     if isinstance(event, Storm):
-        seconds = max(round((event.time - event.since).total_seconds()), 1)
-        return (
-            f"{event.last.netdev} was set up {event.count} more times in {seconds} s, and set down "
-            f"each time; the last time by {by(event.last)}"
-        )
+        return _sum(event)
     name, port = event.netdev, event.target.port
+    if event.still:
+        return (
+            f"{name} (port {port}) is still up: setting it down failed: {event.error}; trying again"
+        )
     what = {
         Outcome.SET_DOWN: f"set down again after {event.ms} ms",
         Outcome.ALREADY: "it was down already when manactl looked",
@@ -42,6 +42,24 @@ def words(event: Event) -> str:
     if event.cause is Cause.FOUND:
         return f"{was}found up, who set it up is not known: {what}"
     return f"{was}set up by {by(event)}: {what}"
+
+
+def _sum(storm: Storm) -> str:
+    seconds = max(round((storm.time - storm.since).total_seconds()), 1)
+    times = "once more" if storm.count == 1 else f"{storm.count} more times"
+    often, each = f"{times} in {seconds} s", " each time" if storm.count > 1 else ""
+    last = storm.last
+    if last.still:
+        return (
+            f"{last.netdev} is still up: setting it down failed {often}, the last time: "
+            f"{last.error}; trying again"
+        )
+    what = {
+        Outcome.SET_DOWN: f"set down{each}",
+        Outcome.ALREADY: f"was down already{each} when manactl looked",
+        Outcome.FAILED: f"setting it down failed{each} ({last.error}; trying again)",
+    }[last.outcome]
+    return f"{last.netdev} was set up {often}, and {what}; the last time by {by(last)}"
 
 
 def by(attempt: Attempt) -> str:
@@ -94,6 +112,8 @@ def document(event: Event) -> dict[str, object]:
         "ms": last.ms,
         "asked_ms": last.asked_ms,
         "error": last.error,
+        "outcome": str(last.outcome),
+        "still": last.still,
         "count": event.count if isinstance(event, Storm) else 1,
         "since": stamp(event.since) if isinstance(event, Storm) else None,
     }

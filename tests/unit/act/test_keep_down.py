@@ -347,10 +347,31 @@ def test_what_cannot_be_set_down_is_tried_again(
         scene.announce(nic)
         scene.keeper.again()
     assert [one.error for one in scene.told] == ["Device or resource busy"] * 2
+    assert [one.still for one in scene.told] == [False, True], "nobody has set it up once more"
     assert scene.keeper.again_in is not None
     scene.keeper.again()
     assert scene.stories()[-1] == ("eth1", "set-down", "process")
     assert (nic.up, scene.keeper.again_in) == (False, None)
+    assert not scene.told[-1].still
+
+
+def test_who_sets_up_again_what_could_not_be_set_down_is_told(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (nic,) = scene.kernel.nics
+
+    def refuses(*_: object) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    monkeypatch.setattr(scene.system, "set_up", refuses)
+    scene.up(nic, IP)
+    scene.announce(nic)
+    scene.keeper.look()
+    scene.announce(nic, went_up=False)  # its carrier
+    scene.kernel.set_up(nic, False)
+    scene.up(nic, IP)
+    scene.announce(nic)
+    assert [one.still for one in scene.told] == [False, True, True, False]
 
 
 # --- pairs

@@ -24,6 +24,7 @@ POD = Opener(Holder(77, "ip", None, 0, None, "ab" * 32, None), False, 1.0)
 GONE = Opener(Holder(78, None, None, None, None, None, None), False, 1.0)
 WORKER = Opener(Holder(9, "kworker/0:1", None, 0, None, None, None), True, 1.0)
 DOWN = Attempt(NOW, ETH1, "eth1", Outcome.SET_DOWN, Cause.PROCESS, (NM,), 12.5, 1.25)
+FAILED = replace(DOWN, outcome=Outcome.FAILED, error="No such device", ms=None)
 
 
 @pytest.mark.parametrize(
@@ -60,9 +61,30 @@ DOWN = Attempt(NOW, ETH1, "eth1", Outcome.SET_DOWN, Cause.PROCESS, (NM,), 12.5, 
             "after 12.5 ms",
         ),
         (
-            replace(DOWN, outcome=Outcome.FAILED, error="No such device", ms=None),
+            FAILED,
             "eth1 (port 7870:00:00.0:1) was set up by NetworkManager (pid 612, "
             "NetworkManager.service): setting it down failed: No such device; trying again",
+        ),
+        (
+            replace(FAILED, still=True),
+            "eth1 (port 7870:00:00.0:1) is still up: setting it down failed: No such device; "
+            "trying again",
+        ),
+        (
+            Storm(NOW, NOW - timedelta(seconds=9.6), 40, replace(FAILED, still=True)),
+            "eth1 is still up: setting it down failed 40 more times in 10 s, the last time: No "
+            "such device; trying again",
+        ),
+        (
+            Storm(NOW, NOW - timedelta(seconds=9.6), 40, FAILED),
+            "eth1 was set up 40 more times in 10 s, and setting it down failed each time (No such "
+            "device; trying again); the last time by NetworkManager (pid 612, "
+            "NetworkManager.service)",
+        ),
+        (
+            Storm(NOW, NOW, 1, replace(DOWN, outcome=Outcome.ALREADY, ms=None)),
+            "eth1 was set up once more in 1 s, and was down already when manactl looked; the last "
+            "time by NetworkManager (pid 612, NetworkManager.service)",
         ),
         (
             Storm(NOW, NOW - timedelta(seconds=9.6), 240, DOWN),
@@ -114,6 +136,8 @@ def test_the_document_of_an_attempt() -> None:
         "ms": 12.5,
         "asked_ms": 1.25,
         "error": None,
+        "outcome": "set-down",
+        "still": False,
         "count": 1,
         "since": None,
     }
