@@ -21,15 +21,16 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from manactl.act.host import Host
-    from manactl.act.keep_down import Journals, Keeper
+    from manactl.act.keep_down import Keeper
     from manactl.act.service import Service
     from manactl.look.file_events import FileEvents
     from manactl.look.link_changes import LinkChanges
     from manactl.look.netdev_opens import NetdevOpens
-    from manactl.model.hold import Attempt, Storm, Target
+    from manactl.model.hold import Apart, Attempt, Storm, Target
 
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _QUIET = 0.05  # s: records of a journal come in bursts, and one look serves a burst
+_UNREAD_FROM, _UNREAD_TO = 1.0, 30.0  # s until what could not be read is read again
 _NOTICE, _DAEMON = 5, 3  # RFC 5424
 
 
@@ -77,7 +78,7 @@ def hold(app: App, words: tuple[str, ...], as_json: bool) -> None:
             loop.on(fd, lambda: keeper.opened(opens.read()))
         loop.on(changes.fd, lambda: announced(keeper, changes, opens, host.monotonic))
         loop.on(files.fd, lambda: loop.written(files, app.state_dir / "claims"))
-        loop.run(journals)
+        loop.run()
 
 
 def announced(
@@ -106,6 +107,7 @@ class Loop:
         self._handlers: dict[int, Callable[[], None]] = {}
         self._ended = False
         self._reload_at: float | None = None
+        self._unread = _UNREAD_FROM
         self._alive_at = 0.0
 
     def on(self, fd: int, handler: Callable[[], None]) -> None:
@@ -122,11 +124,11 @@ class Loop:
         files.drain()
         if not directory.is_dir():
             raise state_dir.unusable(directory, "it was removed meanwhile")
-        if self._reload_at is None:
-            self._reload_at = self._clock() + _QUIET
+        soon = self._clock() + _QUIET
+        self._reload_at = soon if self._reload_at is None else min(soon, self._reload_at)
 
-    def run(self, journals: Journals) -> None:
-        self._reload(journals, first=True)
+    def run(self) -> None:
+        self._reload(first=True)
         poll = select.poll()
         for fd in self._handlers:
             poll.register(fd, select.POLLIN)
@@ -145,15 +147,20 @@ class Loop:
                 self._keeper.again()
                 again_at = None
             if self._reload_at is not None and self._clock() >= self._reload_at:
-                self._reload(journals)
+                self._reload()
         self._service.stopping()
         self._teller.sums(everything=True)
 
-    def _reload(self, journals: Journals, *, first: bool = False) -> None:
+    def _reload(self, *, first: bool = False) -> None:
         self._reload_at = None
         if self._keeper.reload() or first:
-            self._teller.holding(self._keeper.targets, first=first)
-        self._teller.problems(journals)
+            self._teller.holding(self._keeper.targets, self._keeper.apart, first=first)
+        self._teller.problems(self._keeper.apart)
+        if not self._keeper.apart.unknown:
+            self._unread = _UNREAD_FROM
+        else:  # the cause may pass, and nothing announces that
+            self._reload_at = self._clock() + self._unread
+            self._unread = min(2 * self._unread, _UNREAD_TO)
 
     def _patience(self, again_at: float | None) -> float | None:
         """ms until there is something to do without an event; None: never."""
@@ -183,7 +190,7 @@ class Teller:
 
         self._app, self._service, self._as_json = app, service, as_json
         self._telling = Telling(clock)
-        self._warned: set[str] = set()
+        self._warned: frozenset[str] = frozenset()
         self._untaken = 0
         self._logs = not _is_journal()
 
@@ -201,31 +208,28 @@ class Teller:
     def next_due(self) -> float | None:
         return self._telling.next_due
 
-    def holding(self, targets: Sequence[Target], *, first: bool) -> None:
+    def holding(self, targets: Sequence[Target], apart: Apart, *, first: bool) -> None:
         """What is kept down from now on."""
         from datetime import UTC, datetime  # noqa: PLC0415 - not for --help
 
         from manactl.render import hold as render  # noqa: PLC0415
 
-        now, text = datetime.now(UTC), render.holding(targets)
+        now, text = datetime.now(UTC), render.holding(targets, apart)
         if self._as_json:
-            self._print(render.dumps(render.holding_document(now, targets)))
+            self._print(render.dumps(render.holding_document(now, targets, apart)))
         else:
             self._print(f"{render.stamp(now)} {text}")
         (self._service.ready if first else self._service.status)(text)
 
-    def problems(self, journals: Journals) -> None:
-        """Claims that are not kept down, and why: each once."""
-        found = [f"not kept down: {reason}" for reason in journals.unread.values()]
-        found += [
-            f"not kept down: port {port} is claimed in another network namespace; "
-            "run `manactl hold` there, too"
-            for port in journals.elsewhere
-        ]
+    def problems(self, apart: Apart) -> None:
+        """Claims that are not kept down, and why: each once for as long as it lasts."""
+        from manactl.render import hold as render  # noqa: PLC0415 - loaded already
+
+        found = render.problems(apart)
         for text in found:
             if text not in self._warned:
-                self._warned.add(text)
                 self._app.warn(text)
+        self._warned = frozenset(found)
 
     def _tell(self, event: Attempt | Storm) -> None:
         from manactl.act.audit import to_syslog  # noqa: PLC0415 - loaded already

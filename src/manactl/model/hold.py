@@ -23,6 +23,25 @@ class Target(NamedTuple):
     above: str | None = None
 
 
+class Apart(NamedTuple):
+    """Claims that are there and not kept down, or of which that is not known; reasons in words.
+
+    `unread`: journals that cannot be read as they are now. `unlisted`: why claims that are new
+    cannot be seen. `elsewhere`: ports claimed in other network namespaces. `not_given`: claimed
+    ports that are not among those that were given.
+    """
+
+    unread: tuple[str, ...] = ()
+    unlisted: str | None = None
+    elsewhere: tuple[PortId, ...] = ()
+    not_given: tuple[PortId, ...] = ()
+
+    @property
+    def unknown(self) -> bool:
+        """Whether there may be more to keep down than we know."""
+        return bool(self.unread or self.unlisted)
+
+
 class Opener(NamedTuple):
     """Who was seen to open a netdev. `kernel`: a thread of the kernel. `at`: s, CLOCK_MONOTONIC."""
 

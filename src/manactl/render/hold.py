@@ -5,18 +5,49 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from manactl.model.hold import Attempt, Cause, Opener, Outcome, Storm, Target
+from manactl.model.hold import Apart, Attempt, Cause, Opener, Outcome, Storm, Target
+from manactl.model.port import PortId
 from manactl.render import document as documents
 
 SCHEMA = "manactl.hold/1"
 Event = Attempt | Storm
 
 
-def holding(targets: Sequence[Target]) -> str:
-    """One line: what is kept down."""
-    if not targets:
+NOTHING_APART = Apart()
+
+
+def holding(targets: Sequence[Target], apart: Apart = NOTHING_APART) -> str:
+    """One line: what is kept down, and what is claimed and is not."""
+    if not targets and apart == NOTHING_APART:
         return "nothing is claimed; waiting for a claim"
-    return f"keeping down {', '.join(target.name for target in targets)}"
+    names = ", ".join(target.name for target in targets)
+    parts = [f"keeping down {names}" if names else "keeping nothing down, waiting for a claim"]
+    if apart.elsewhere:
+        parts.append(f"claimed in another network namespace: {_ports(apart.elsewhere)}")
+    if apart.not_given:
+        parts.append(f"claimed, and not among the given: {_ports(apart.not_given)}")
+    if apart.unlisted:
+        parts.append(f"claims that are new cannot be seen: {apart.unlisted}")
+    if apart.unread:
+        count, first = len(apart.unread), apart.unread[0]
+        parts.append(f"{count} claim{'s' if count > 1 else ''} cannot be read: {first}")
+    return "; ".join(parts)
+
+
+def _ports(ports: Sequence[PortId]) -> str:
+    return ", ".join(f"port {port}" for port in ports)
+
+
+def problems(apart: Apart) -> list[str]:
+    """What somebody should do something about."""
+    found = [f"not kept down until it can be read: {reason}" for reason in apart.unread]
+    if apart.unlisted:
+        found.append(f"claims that are new are not kept down: {apart.unlisted}")
+    return found + [
+        f"not kept down: port {port} is claimed in another network namespace; "
+        "run `manactl hold` there, too"
+        for port in apart.elsewhere
+    ]
 
 
 def line(event: Event) -> str:
@@ -88,13 +119,19 @@ def stamp(time: datetime) -> str:
     return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def holding_document(time: datetime, targets: Sequence[Target]) -> dict[str, object]:
+def holding_document(
+    time: datetime, targets: Sequence[Target], apart: Apart = NOTHING_APART
+) -> dict[str, object]:
     """What is kept down from now on."""
     return {
         "schema": SCHEMA,
         "time": stamp(time),
         "event": "holding",
         "netdevs": [{"netdev": one.name, **_identity(one)} for one in targets],
+        "elsewhere": [_port(port) for port in apart.elsewhere],
+        "not_given": [_port(port) for port in apart.not_given],
+        "unlisted": apart.unlisted,
+        "unread": list(apart.unread),
     }
 
 
@@ -125,12 +162,11 @@ def dumps(found: dict[str, object]) -> str:
 
 
 def _identity(target: Target) -> dict[str, object]:
-    return {
-        "pci": target.port.pci,
-        "port": target.port.port,
-        "permanent_mac": target.port.permanent_mac,
-        "vmbus": target.vmbus,
-    }
+    return {**_port(target.port), "vmbus": target.vmbus}
+
+
+def _port(port: PortId) -> dict[str, object]:
+    return {"pci": port.pci, "port": port.port, "permanent_mac": port.permanent_mac}
 
 
 def _process(opener: Opener) -> dict[str, object]:

@@ -14,15 +14,13 @@ from typing import Any
 
 import pytest
 
-from manactl.act.keep_down import Journals
 from manactl.act.service import Service
 from manactl.cli import hold as module
 from manactl.cli.app import App
 from manactl.cli.hold import Loop, Teller, hold
 from manactl.errors import Denied, Refused, UsageError
 from manactl.look.file_events import FileEvents
-from manactl.model.claim import NetnsId
-from manactl.model.hold import Target
+from manactl.model.hold import Apart, Target
 from manactl.model.port import PortId
 from tests.unit import schema
 from tests.unit.cli.shell import Shell
@@ -112,7 +110,9 @@ def test_only_the_named_ports_are_kept_down(shell: Shell) -> None:
     host.kernel.set_up(host.kernel.nics[0], True)
     shell.run(hold, host, "eth2")
     assert host.kernel.nics[0].up
-    assert shell.lines[-1].endswith(" keeping down eth2")
+    assert shell.lines[-1].endswith(
+        " keeping down eth2; claimed, and not among the given: port 7870:00:00.0:1"
+    )
 
 
 def test_it_needs_the_privilege_and_a_port_that_is(shell: Shell) -> None:
@@ -146,6 +146,7 @@ class FakeKeeper:
         self.asked: list[str] = []
         self.again_in: float | None = None
         self.targets: tuple[Target, ...] = ()
+        self.apart = Apart()
         self.then: Callable[[], object] = lambda: None
 
     def reload(self) -> bool:
@@ -187,16 +188,12 @@ def loop(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[tuple[L
     os.close(write)
 
 
-def journals(path: Path) -> Journals:
-    return Journals(path, "boot-1", NetnsId(1, 1))
-
-
 def test_what_was_left_is_looked_at_again_and_again(
     loop: tuple[Loop, FakeKeeper], tmp_path: Path
 ) -> None:
     one, keeper = loop
     keeper.again_in = 0.02
-    one.run(journals(tmp_path))
+    one.run()
     assert keeper.asked == ["reload", "again", "again", "again"]
 
 
@@ -209,8 +206,18 @@ def test_journals_that_were_written_are_read_again(
     with FileEvents(claims) as files:
         one.on(files.fd, lambda: one.written(files, claims))
         (claims / "new").touch()
-        one.run(journals(tmp_path))
+        one.run()
     assert keeper.asked == ["reload", "reload"]
+
+
+def test_what_could_not_be_read_is_read_again(
+    loop: tuple[Loop, FakeKeeper], tmp_path: Path
+) -> None:
+    """Nothing is announced when there are descriptors again, or a disk."""
+    one, keeper = loop
+    keeper.apart = Apart(unread=("journal x could not be read",))
+    one.run()
+    assert keeper.asked[:2] == ["reload", "reload"]
 
 
 def test_without_its_directory_it_would_hear_nothing(
@@ -223,7 +230,7 @@ def test_without_its_directory_it_would_hear_nothing(
         one.on(files.fd, lambda: one.written(files, claims))
         shutil.rmtree(claims)
         with pytest.raises(Refused, match="was removed meanwhile"):
-            one.run(journals(tmp_path))
+            one.run()
 
 
 def test_another_signal_does_not_end_it(loop: tuple[Loop, FakeKeeper], tmp_path: Path) -> None:
@@ -239,7 +246,7 @@ def test_another_signal_does_not_end_it(loop: tuple[Loop, FakeKeeper], tmp_path:
         end()
 
     one.on(read, other)
-    one.run(journals(tmp_path))
+    one.run()
     assert handled == [1]
     os.close(read)
     os.close(write)
@@ -263,11 +270,11 @@ def test_a_reader_that_does_not_read_is_not_waited_for(
     with open(write, "w") as stream:
         monkeypatch.setattr(sys, "stdout", stream)
         teller = Teller(App(str(tmp_path)), Service({}), lambda: 0.0, as_json=False)
-        teller.holding([ETH1], first=True)
-        teller.holding([], first=False)
+        teller.holding([ETH1], Apart(), first=True)
+        teller.holding([], Apart(), first=False)
         while filled > 0:
             filled -= len(os.read(read, 4096))
-        teller.holding([ETH1], first=False)
+        teller.holding([ETH1], Apart(), first=False)
         assert os.read(read, 4096).decode().count("\n") == 1
     os.close(read)
     assert capsys.readouterr().err == (
@@ -289,13 +296,15 @@ def test_what_goes_to_the_journal_is_not_logged_twice(
 
 def test_a_problem_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     teller = Teller(App(str(tmp_path)), Service({}), lambda: 0.0, as_json=False)
-    found = journals(tmp_path)
-    found.elsewhere.add(ETH1.port)
-    found.unread[tmp_path] = "journal x is corrupt"
+    found = Apart(("journal x is corrupt",), "Permission denied", (ETH1.port,), (ETH1.port,))
     teller.problems(found)
     teller.problems(found)
     assert capsys.readouterr().err == (
-        "manactl: not kept down: journal x is corrupt\n"
+        "manactl: not kept down until it can be read: journal x is corrupt\n"
+        "manactl: claims that are new are not kept down: Permission denied\n"
         "manactl: not kept down: port 7870:00:00.0:1 is claimed in another network namespace; "
         "run `manactl hold` there, too\n"
     )
+    teller.problems(Apart())
+    teller.problems(Apart(elsewhere=(ETH1.port,)))
+    assert "another network namespace" in capsys.readouterr().err, "it is so once more"

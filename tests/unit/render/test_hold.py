@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from manactl.model.hold import Attempt, Cause, Opener, Outcome, Storm, Target
+from manactl.model.hold import Apart, Attempt, Cause, Opener, Outcome, Storm, Target
 from manactl.model.port import Holder, PortId
 from manactl.render import hold
 from tests.unit.schema import strict
@@ -101,6 +101,25 @@ def test_a_line_says_which_who_and_what_came_of_it(event: hold.Event, text: str)
 def test_what_is_kept_down() -> None:
     assert hold.holding([]) == "nothing is claimed; waiting for a claim"
     assert hold.holding([ETH1, ETH0]) == "keeping down eth1, eth0"
+
+
+@pytest.mark.parametrize(
+    ("apart", "text"),
+    [
+        (Apart(("x: No such device", "y")), "2 claims cannot be read: x: No such device"),
+        (Apart(("x is corrupt",)), "1 claim cannot be read: x is corrupt"),
+        (Apart(unlisted="Too many"), "claims that are new cannot be seen: Too many"),
+        (
+            Apart(elsewhere=(PORT,)),
+            "claimed in another network namespace: port 7870:00:00.0:1",
+        ),
+        (Apart(not_given=(PORT,)), "claimed, and not among the given: port 7870:00:00.0:1"),
+    ],
+)
+def test_what_is_claimed_and_not_kept_down_is_not_nothing(apart: Apart, text: str) -> None:
+    assert hold.holding([ETH1], apart) == f"keeping down eth1; {text}"
+    assert hold.holding([], apart) == f"keeping nothing down, waiting for a claim; {text}"
+    as_read(hold.holding_document(NOW, [], apart))
 
 
 def as_read(document: dict[str, object]) -> Any:
