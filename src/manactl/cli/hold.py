@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from manactl.cli.app import App
 from manactl.cli.params import CLAIMED
+from manactl.errors import Busy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from manactl.look.link_changes import LinkChanges
     from manactl.look.netdev_opens import NetdevOpens
     from manactl.model.hold import Apart, Attempt, Storm, Target
+
+_T = TypeVar("_T")
 
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _QUIET = 0.05  # s: records of a journal come in bursts, and one look serves a burst
@@ -53,6 +57,7 @@ def hold(app: App, words: tuple[str, ...], as_json: bool) -> None:
     from manactl.look.link_changes import LinkChanges  # noqa: PLC0415
     from manactl.look.netdev_opens import NetdevOpens  # noqa: PLC0415
 
+    app.unfailing = True  # ports are kept down, whether or not anybody reads of it
     host = app.host
     need_net_admin(host, "hold")
     state_dir.prepare(app.state_dir)
@@ -62,9 +67,9 @@ def hold(app: App, words: tuple[str, ...], as_json: bool) -> None:
     teller = Teller(app, service, host.monotonic, as_json=as_json)
     with (
         _signals() as signalled,
-        LinkChanges() as changes,
+        _watching("links", LinkChanges) as changes,
         NetdevOpens() as opens,
-        FileEvents(app.state_dir / "claims") as files,
+        _watching("claims", lambda: FileEvents(app.state_dir / "claims")) as files,
         host.system(host.pause) as system,
     ):
         keeper = keep_down.Keeper(
@@ -193,6 +198,7 @@ class Teller:
         self._warned: frozenset[str] = frozenset()
         self._untaken = 0
         self._logs = not _is_journal()
+        self._lost = False  # standard output; that was told
 
     def attempt(self, attempt: Attempt) -> None:
         event = self._telling.add(attempt)
@@ -232,7 +238,6 @@ class Teller:
         self._warned = frozenset(found)
 
     def _tell(self, event: Attempt | Storm) -> None:
-        from manactl.act.audit import to_syslog  # noqa: PLC0415 - loaded already
         from manactl.render import hold as render  # noqa: PLC0415
 
         if self._as_json:
@@ -240,7 +245,12 @@ class Teller:
         else:
             self._print(render.line(event))
         if self._logs:
-            to_syslog([f"hold: {render.words(event)}"], _NOTICE, _DAEMON)
+            self._log(render.words(event))
+
+    def _log(self, text: str) -> None:
+        from manactl.act.audit import to_syslog  # noqa: PLC0415 - loaded already
+
+        to_syslog([f"hold: {text}"], _NOTICE, _DAEMON)
 
     def _print(self, text: str) -> None:
         if not _takes(sys.stdout):
@@ -251,6 +261,33 @@ class Teller:
             self._app.warn(f"the reader of standard output did not take {lost} lines")
         self._app.out(text)
         self._app.flush()
+        why = self._app.output_lost
+        if why is not None and not self._lost:
+            self._lost = self._logs = True
+            self._log(f"standard output: {why}; from now on only the system log tells")
+
+
+def _watching(what: str, begin: Callable[[], _T]) -> _T:
+    """What tells of events. Busy where the kernel has no room for one more now."""
+    try:
+        return begin()
+    except OSError as error:
+        hint = "without that nothing would be heard: fix the cause, then start it again"
+        if error.errno == errno.EMFILE:
+            hint = (
+                "the inotify instances of this user (sysctl fs.inotify.max_user_instances) or the "
+                "open files of this process (ulimit -n) are used up: raise that, then start it again"
+            )
+        if error.errno == errno.ENOSPC:
+            hint = (
+                "the inotify watches of this user (sysctl fs.inotify.max_user_watches) are used "
+                "up: raise that, then start it again"
+            )
+        raise Busy(
+            f"{what} cannot be watched: {error.strerror or error}; nothing was touched, and no port "
+            "is kept down",
+            hint=hint,
+        ) from error
 
 
 def _takes(stream: TextIO) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -10,15 +11,18 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
+from manactl.act import audit
 from manactl.act.service import Service
 from manactl.cli import hold as module
 from manactl.cli.app import App
 from manactl.cli.hold import Loop, Teller, hold
-from manactl.errors import Denied, Refused, UsageError
+from manactl.errors import Busy, Denied, Refused, UsageError
+from manactl.look import file_events, link_changes
 from manactl.look.file_events import FileEvents
 from manactl.model.hold import Apart, Target
 from manactl.model.port import PortId
@@ -122,6 +126,38 @@ def test_it_needs_the_privilege_and_a_port_that_is(shell: Shell) -> None:
     host.mask = 0
     with pytest.raises(Denied, match="hold needs CAP_NET_ADMIN"):
         shell.run(hold, host)
+    assert host.kernel.nics[0].up
+
+
+@pytest.mark.parametrize(
+    ("source", "what"),
+    [((link_changes, "LinkChanges"), "links"), ((file_events, "FileEvents"), "claims")],
+)
+@pytest.mark.parametrize(
+    "cause",
+    [
+        (errno.EMFILE, "sysctl fs.inotify.max_user_instances"),
+        (errno.ENOSPC, "sysctl fs.inotify.max_user_watches"),
+        (errno.ENOMEM, "fix the cause"),
+    ],
+)
+def test_without_room_to_watch_it_says_what_is_used_up(
+    shell: Shell,
+    monkeypatch: pytest.MonkeyPatch,
+    source: tuple[ModuleType, str],
+    what: str,
+    cause: tuple[int, str],
+) -> None:
+    host = claimed(shell)
+    number, hint = cause
+
+    def fails(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(*source, fails)
+    with pytest.raises(Busy, match=f"^{what} cannot be watched: .*no port is kept down") as error:
+        shell.run(hold, host)
+    assert hint in str(error.value.hint)
     assert host.kernel.nics[0].up
 
 
@@ -280,6 +316,42 @@ def test_a_reader_that_does_not_read_is_not_waited_for(
     assert capsys.readouterr().err == (
         "manactl: the reader of standard output did not take 2 lines\n"
     )
+
+
+def gone() -> int:
+    """The writing end of a pipe that nobody reads any more."""
+    read, write = os.pipe()
+    os.close(read)
+    return write
+
+
+def full() -> int:
+    return os.open("/dev/full", os.O_WRONLY)
+
+
+@pytest.mark.parametrize(
+    ("stream", "why"), [(gone, "Broken pipe"), (full, "No space left on device")]
+)
+def test_an_output_that_is_lost_ends_nothing_and_is_told_once(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, stream: Callable[[], int], why: str
+) -> None:
+    logged: list[str] = []
+
+    def log(lines: list[str], *_: object) -> None:
+        logged.extend(lines)
+
+    host = claimed(shell)
+    monkeypatch.setattr(audit, "to_syslog", log)
+    with open(stream(), "w") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        info = os.fstat(out.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{info.st_dev}:{info.st_ino}")  # not logged as well
+        shell.run(hold, host)
+    assert shell.code == 0
+    assert not host.kernel.nics[0].up
+    lost, down = logged
+    assert lost == f"hold: standard output: {why}; from now on only the system log tells"
+    assert down.startswith("hold: eth1 (port 7870:00:00.0:1) was found up")
 
 
 def test_what_goes_to_the_journal_is_not_logged_twice(
