@@ -11,7 +11,10 @@ look at the journal, the look at the netdev, and the request that sets it down. 
 release comes first, and the journal says so, or it waits until the request is done, and then sets
 the netdev up itself. Where the lock is taken nothing is done; it is looked at again later.
 
-What was announced is set down first, and why it came up is found out after that.
+What was announced is set down first: between the announcement and the request there are the lock,
+the journal and one look. Only who opened it is asked before that, of /proc, where this is not known
+yet: where the driver's open was seen in the same moment (look/netdev_opens.py), as such a process
+ends soon. Why it came up, and what is said of it, is found out after the request.
 """
 
 from __future__ import annotations
@@ -40,7 +43,8 @@ _REMEMBERED = 16  # openers: those whose open failed are never announced
 
 
 class Netdevs(Protocol):
-    """The part of plan.System that is needed here."""
+    """The part of system.LiveSystem that is needed here: looks as steps look, and a request by the
+    index that a look gave."""
 
     def monotonic(self) -> float: ...
     def netdev(self, port: PortId) -> NetdevNow | None: ...

@@ -14,7 +14,7 @@ import click
 
 from manactl.cli.app import App
 from manactl.cli.params import CLAIMED
-from manactl.errors import Busy
+from manactl.errors import Busy, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -76,7 +76,10 @@ def hold(app: App, words: tuple[str, ...], as_json: bool) -> None:
             journals, system, teller.attempt, keep_down.moments(app.state_dir), only=only
         )
         if opens.refused is not None:
-            app.warn(f"who sets a port up will not be known: {opens.refused}")
+            app.warn(
+                f"who sets a port up will not be known: {opens.refused}; ports are kept down all "
+                "the same"
+            )
         loop = Loop(keeper, teller, service, host.monotonic)
         loop.on(signalled, lambda: loop.signalled(signalled))
         for fd in opens.descriptors:
@@ -124,11 +127,14 @@ class Loop:
 
     def written(self, files: FileEvents, directory: Path) -> None:
         """Journals were written: look at them soon."""
-        from manactl.journal import state_dir  # noqa: PLC0415 - loaded already
-
         files.drain()
         if not directory.is_dir():
-            raise state_dir.unusable(directory, "it was removed meanwhile")
+            raise Refused(
+                f"state directory {directory}: it was removed, so claims cannot be seen any more; "
+                "from now on no port is kept down",
+                hint="start `manactl hold` again: that makes the directory anew",
+                code="state-dir",
+            )
         soon = self._clock() + _QUIET
         self._reload_at = soon if self._reload_at is None else min(soon, self._reload_at)
 

@@ -28,7 +28,8 @@ from manactl.look import procfs
 from manactl.look.text_files import number, text
 from manactl.model.hold import Opener
 
-FUNCTIONS = ("mana_open", "netvsc_open")
+DRIVERS = {"mana_open": "mana", "netvsc_open": "hv_netvsc"}  # by the function that they have
+FUNCTIONS = tuple(DRIVERS)
 MOST = 4  # processes that are looked at in one go
 _PMU = "/sys/bus/event_source/devices/kprobe/type"
 _SYSCALL = {"x86_64": 298, "aarch64": 241}  # perf_event_open
@@ -66,7 +67,7 @@ class NetdevOpens:
         try:
             self._open(functions, pmu)
         except OSError as error:
-            self.refused = error.strerror or str(error)
+            self.refused = _why(error)
             self.close()
 
     def __enter__(self) -> Self:
@@ -134,7 +135,8 @@ class NetdevOpens:
                 else:
                     fcntl.ioctl(fd, _SET_OUTPUT, ring)
         if not self._rings and missing is not None:
-            raise missing
+            drivers = " nor ".join(DRIVERS.get(one, one) for one in functions)
+            raise OSError(missing.errno, f"neither driver {drivers} is loaded")
 
 
 class Ring:
@@ -162,6 +164,15 @@ class Ring:
                 yield Sample(pid, at / 1e9)
             tail += length
         struct.pack_into("=Q", area, _TAIL, tail)
+
+
+def _why(error: OSError) -> str:
+    if error.errno in (errno.EPERM, errno.EACCES):
+        return (
+            "perf events on kernel functions need CAP_PERFMON (CAP_SYS_ADMIN where "
+            "kernel.perf_event_paranoid is 3), and a kernel that is not locked down"
+        )
+    return error.strerror or str(error)
 
 
 def _around(data: bytes, at: int, length: int) -> bytes:

@@ -22,8 +22,9 @@ from manactl.cli import hold as module
 from manactl.cli.app import App
 from manactl.cli.hold import Loop, Teller, hold
 from manactl.errors import Busy, Denied, Refused, UsageError
-from manactl.look import file_events, link_changes
+from manactl.look import file_events, link_changes, netdev_opens
 from manactl.look.file_events import FileEvents
+from manactl.look.netdev_opens import NetdevOpens
 from manactl.model.hold import Apart, Target
 from manactl.model.port import PortId
 from tests.unit import schema
@@ -161,6 +162,22 @@ def test_without_room_to_watch_it_says_what_is_used_up(
     assert host.kernel.nics[0].up
 
 
+def test_what_cannot_be_watched_is_told_and_changes_nothing_else(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refused() -> NetdevOpens:
+        return NetdevOpens(pmu=str(tmp_path / "none"))
+
+    monkeypatch.setattr(netdev_opens, "NetdevOpens", refused)
+    host = claimed(shell)
+    shell.run(hold, host)
+    assert not host.kernel.nics[0].up
+    assert shell.notes == [
+        "manactl: who sets a port up will not be known: this kernel has no kprobe events for perf; "
+        "ports are kept down all the same"
+    ]
+
+
 def test_systemd_is_told(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "notify"))
@@ -265,8 +282,9 @@ def test_without_its_directory_it_would_hear_nothing(
     with FileEvents(claims) as files:
         one.on(files.fd, lambda: one.written(files, claims))
         shutil.rmtree(claims)
-        with pytest.raises(Refused, match="was removed meanwhile"):
+        with pytest.raises(Refused, match=r"it was removed, .* no port is kept down$") as ended:
             one.run()
+    assert "start `manactl hold` again" in str(ended.value.hint)
 
 
 def test_another_signal_does_not_end_it(loop: tuple[Loop, FakeKeeper], tmp_path: Path) -> None:

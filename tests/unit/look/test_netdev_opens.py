@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import struct
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from manactl.look import netdev_opens
 from manactl.look.netdev_opens import NetdevOpens, Ring, Sample, is_kernel
 
 
@@ -82,6 +84,29 @@ def test_an_event_that_the_kernel_refuses_leaves_nothing_open(tmp_path: Path) ->
         assert opens.refused
         assert opens.descriptors == ()
     assert os.listdir("/proc/self/fd") == before
+
+
+@pytest.mark.parametrize(
+    ("number", "why"),
+    [
+        (errno.ENOENT, "neither driver mana nor hv_netvsc is loaded"),
+        (errno.EINVAL, "neither driver mana nor hv_netvsc is loaded"),
+        (errno.EACCES, "perf events on kernel functions need CAP_PERFMON"),
+        (errno.EPERM, "perf events on kernel functions need CAP_PERFMON"),
+        (errno.EMFILE, "Too many open files"),
+    ],
+)
+def test_why_nobody_is_known_is_told_so_that_it_can_be_mended(
+    number: int, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    (tmp_path / "type").write_text("8\n")
+    monkeypatch.setattr(netdev_opens, "_syscall", lambda: refuses)
+    with NetdevOpens(pmu=str(tmp_path / "type")) as opens:
+        assert opens.refused is not None
+        assert opens.refused.startswith(why)
 
 
 @pytest.mark.parametrize(
