@@ -75,16 +75,28 @@ def hold(app: App, words: tuple[str, ...], as_json: bool) -> None:
         keeper = keep_down.Keeper(
             journals, system, teller.attempt, keep_down.moments(app.state_dir), only=only
         )
-        if opens.refused is not None:
-            app.warn(
-                f"who sets a port up will not be known: {opens.refused}; ports are kept down all "
-                "the same"
-            )
         loop = Loop(keeper, teller, service, host.monotonic)
+
+        def opened() -> None:
+            keeper.opened(opens.read())
+
+        def on_changes() -> None:
+            announced(keeper, changes, opens, host.monotonic)
+            before = opens.descriptors
+            if opens.renew():  # after all that is urgent: it may take a while
+                for fd in before:
+                    loop.off(fd)
+                watched()
+
+        def watched() -> None:
+            for fd in opens.descriptors:
+                loop.on(fd, opened)
+            for text in unknown(opens):
+                app.warn(f"{text}; ports are kept down all the same")
+
         loop.on(signalled, lambda: loop.signalled(signalled))
-        for fd in opens.descriptors:
-            loop.on(fd, lambda: keeper.opened(opens.read()))
-        loop.on(changes.fd, lambda: announced(keeper, changes, opens, host.monotonic))
+        watched()
+        loop.on(changes.fd, on_changes)
         loop.on(files.fd, lambda: loop.written(files, app.state_dir / "claims"))
         loop.run()
 
@@ -104,6 +116,17 @@ def announced(
         keeper.look()
 
 
+def unknown(opens: NetdevOpens) -> Iterator[str]:
+    """Whose openers will not be named, and why."""
+    if opens.refused is not None:
+        yield f"who sets a port up will not be known: {opens.refused}"
+    for function in opens.missing:
+        yield (
+            "who sets up some netdevs will not be known: this kernel has no function "
+            f"{function} that can be watched"
+        )
+
+
 class Loop:
     """Waits for events and obeys them, until a signal ends it."""
 
@@ -113,6 +136,7 @@ class Loop:
         self._keeper, self._teller, self._service = keeper, teller, service
         self._clock = clock
         self._handlers: dict[int, Callable[[], None]] = {}
+        self._poll = select.poll()
         self._ended = False
         self._reload_at: float | None = None
         self._unread = _UNREAD_FROM
@@ -121,6 +145,11 @@ class Loop:
     def on(self, fd: int, handler: Callable[[], None]) -> None:
         """What to do when a descriptor is readable; the first is served first."""
         self._handlers[fd] = handler
+        self._poll.register(fd, select.POLLIN)
+
+    def off(self, fd: int) -> None:
+        del self._handlers[fd]
+        self._poll.unregister(fd)
 
     def signalled(self, fd: int) -> None:
         self._ended = any(number in _ENDING for number in os.read(fd, 64))
@@ -140,9 +169,6 @@ class Loop:
 
     def run(self) -> None:
         self._reload(first=True)
-        poll = select.poll()
-        for fd in self._handlers:
-            poll.register(fd, select.POLLIN)
         again_at: float | None = None
         while not self._ended:
             self._teller.sums()
@@ -150,8 +176,8 @@ class Loop:
                 again_at = None
             elif again_at is None:
                 again_at = self._clock() + self._keeper.again_in
-            ready = dict(poll.poll(self._patience(again_at)))
-            for fd, handler in self._handlers.items():
+            ready = dict(self._poll.poll(self._patience(again_at)))
+            for fd, handler in list(self._handlers.items()):
                 if fd in ready:
                     handler()
             if again_at is not None and self._clock() >= again_at:

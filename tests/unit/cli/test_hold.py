@@ -178,6 +178,79 @@ def test_what_cannot_be_watched_is_told_and_changes_nothing_else(
     ]
 
 
+class Links:
+    """Something is announced, once."""
+
+    lost = False
+
+    def __init__(self, calls: list[str]) -> None:
+        self.calls = calls
+        self.fd, self._write = os.pipe()
+        os.write(self._write, b"x")
+
+    def __enter__(self) -> Links:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.fd)
+        os.close(self._write)
+
+    def read(self) -> list[object]:
+        os.read(self.fd, 1)
+        self.calls.append("links")
+        return []
+
+
+class Opens:
+    """Openers whose driver was loaded meanwhile. When they are watched anew, somebody opens a
+    netdev at once."""
+
+    refused: str | None = "neither driver mana nor hv_netvsc is loaded"
+    missing: tuple[str, ...] = ()
+    descriptors: tuple[int, ...] = ()
+
+    def __init__(self, calls: list[str]) -> None:
+        self.calls = calls
+
+    def __enter__(self) -> Opens:
+        self.descriptors = os.pipe()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for fd in self.descriptors:
+            os.close(fd)
+
+    def read(self) -> list[object]:
+        self.calls.append("opens")
+        if self.refused is None:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return []
+
+    def renew(self) -> bool:
+        self.calls.append("renew")
+        self.__exit__()
+        self.refused, self.missing = None, ("netvsc_open",)
+        self.descriptors = (os.open("/dev/zero", os.O_RDONLY),)
+        return True
+
+
+def test_a_driver_that_is_loaded_later_is_watched_then(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(netdev_opens, "NetdevOpens", lambda: Opens(calls))
+    monkeypatch.setattr(link_changes, "LinkChanges", lambda: Links(calls))
+    shell.run(hold, Ends(two_ports()))
+    after = calls.index("links")
+    assert calls[after : after + 4] == ["links", "opens", "renew", "opens"], "what is urgent first"
+    assert shell.notes == [
+        "manactl: who sets a port up will not be known: neither driver mana nor hv_netvsc is "
+        "loaded; ports are kept down all the same",
+        "manactl: who sets up some netdevs will not be known: this kernel has no function "
+        "netvsc_open that can be watched; ports are kept down all the same",
+    ]
+
+
 def test_systemd_is_told(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "notify"))
