@@ -167,7 +167,8 @@ class Keeper:
         """Read the journals again, and look at what they want to be down; whether that, or what is
         claimed apart from that, is not what it was."""
         before = self.targets, self.apart
-        self.targets, self.apart = self._wanted(), self._apart()
+        self.targets = self._wanted()
+        self.apart = self._apart()
         self._later = {one: how for one, how in self._later.items() if one in self.targets}
         self._indexes = {one: n for one, n in self._indexes.items() if one in self.targets}
         self._unread = {one: n for one, n in self._unread.items() if one in self.targets}
@@ -257,6 +258,7 @@ class Keeper:
             journals.unlisted,
             tuple(port for port in journals.elsewhere if self._is_given(port)),
             tuple(port for port in ports if not self._is_given(port)),
+            tuple(target for target in self.targets if target in journals.doubtful),
         )
 
     def _may_be(self, change: LinkChange, target: Target) -> bool:

@@ -26,7 +26,8 @@ class Target(NamedTuple):
 class Apart(NamedTuple):
     """Claims that are there and not kept down, or of which that is not known; reasons in words.
 
-    `unread`: journals that cannot be read as they are now. `unlisted`: why claims that are new
+    `unread`: journals that cannot be read as they are now; `doubtful`: what they wanted to be down
+    when they could be, which is left alone meanwhile. `unlisted`: why claims that are new
     cannot be seen. `elsewhere`: ports claimed in other network namespaces. `not_given`: claimed
     ports that are not among those that were given.
     """
@@ -35,6 +36,7 @@ class Apart(NamedTuple):
     unlisted: str | None = None
     elsewhere: tuple[PortId, ...] = ()
     not_given: tuple[PortId, ...] = ()
+    doubtful: tuple[Target, ...] = ()
 
     @property
     def unknown(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from manactl.model.hold import Apart, Attempt, Cause, Opener, Outcome, Storm, Target
@@ -20,7 +20,7 @@ def holding(targets: Sequence[Target], apart: Apart = NOTHING_APART) -> str:
     """One line: what is kept down, and what is claimed and is not."""
     if not targets and apart == NOTHING_APART:
         return "nothing is claimed; waiting for a claim"
-    names = ", ".join(target.name for target in targets)
+    names = _names(one for one in targets if one not in apart.doubtful)
     parts = [f"keeping down {names}" if names else "keeping nothing down, waiting for a claim"]
     if apart.elsewhere:
         parts.append(f"claimed in another network namespace: {_ports(apart.elsewhere)}")
@@ -30,8 +30,13 @@ def holding(targets: Sequence[Target], apart: Apart = NOTHING_APART) -> str:
         parts.append(f"claims that are new cannot be seen: {apart.unlisted}")
     if apart.unread:
         count, first = len(apart.unread), apart.unread[0]
-        parts.append(f"{count} claim{'s' if count > 1 else ''} cannot be read: {first}")
+        left = f", so {_names(apart.doubtful)} is left alone" if apart.doubtful else ""
+        parts.append(f"{count} claim{'s' if count > 1 else ''} cannot be read{left}: {first}")
     return "; ".join(parts)
+
+
+def _names(targets: Iterable[Target]) -> str:
+    return ", ".join(target.name for target in targets)
 
 
 def _ports(ports: Sequence[PortId]) -> str:
@@ -127,7 +132,10 @@ def holding_document(
         "schema": SCHEMA,
         "time": stamp(time),
         "event": "holding",
-        "netdevs": [{"netdev": one.name, **_identity(one)} for one in targets],
+        "netdevs": [
+            {"netdev": one.name, **_identity(one)} for one in targets if one not in apart.doubtful
+        ],
+        "left_alone": [{"netdev": one.name, **_identity(one)} for one in apart.doubtful],
         "elsewhere": [_port(port) for port in apart.elsewhere],
         "not_given": [_port(port) for port in apart.not_given],
         "unlisted": apart.unlisted,

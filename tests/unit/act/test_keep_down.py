@@ -486,7 +486,9 @@ def test_what_a_claim_wants_that_cannot_be_read_now_is_done_when_it_can(
         patch.setattr(journal, "read", fails)
         assert scene.keeper.reload() is True
         assert [one.name for one in scene.keeper.targets] == ["eth1"]
-        assert scene.keeper.apart == Apart(unread=("[Errno 24] Too many open files",))
+        assert scene.keeper.apart == Apart(
+            unread=("[Errno 24] Too many open files",), doubtful=scene.keeper.targets
+        )
         scene.announce(nic)
         scene.keeper.again()
         assert (nic.up, scene.told) == (True, []), "a release may have begun"

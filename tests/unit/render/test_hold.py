@@ -122,6 +122,16 @@ def test_what_is_claimed_and_not_kept_down_is_not_nothing(apart: Apart, text: st
     as_read(hold.holding_document(NOW, [], apart))
 
 
+def test_what_is_left_alone_is_not_told_as_kept_down() -> None:
+    apart = Apart(("x is corrupt",), doubtful=(ETH1,))
+    assert hold.holding([ETH1, ETH0], apart) == (
+        "keeping down eth0; 1 claim cannot be read, so eth1 is left alone: x is corrupt"
+    )
+    found = as_read(hold.holding_document(NOW, [ETH1, ETH0], apart))
+    assert [one["netdev"] for one in found["netdevs"]] == ["eth0"]
+    assert [one["netdev"] for one in found["left_alone"]] == ["eth1"]
+
+
 def as_read(document: dict[str, object]) -> Any:
     text = hold.dumps(document)
     assert "\n" not in text
