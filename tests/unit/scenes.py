@@ -11,14 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from manactl.act import terminate as ending
+from manactl.act.boot_files import BootFiles
 from manactl.cli.main import main as command_line
 from manactl.decide import guards, waivers
 from manactl.decide.codes import NEVER, WAIVABLE
 from manactl.errors import ManactlError
 from manactl.journal import file as journal
+from manactl.look import kept_down
 from manactl.model.port import PortId, PortStatus, Report
+from manactl.netstate.held import NETWORK_MANAGER, NETWORKD, HeldLink, Hold
+from manactl.netstate.kept_down import KeptDown
 from manactl.netstate.surroundings import NOTHING_READ, Surroundings
 from manactl.render.document import port_document
+from tests.unit.act.test_guardian import Told
+from tests.unit.act.test_hold import managed
+from tests.unit.act.test_persist import reboot
 from tests.unit.cli.test_claim_release import other_boot, standing
 from tests.unit.decide.scene import QUIET, STATUS
 from tests.unit.host import FakeHost, Fate, claim, furnished, release
@@ -193,8 +200,58 @@ def releases_that_fail() -> Iterator[Any]:
                 yield name, fails_at, end, after(Path(base), kernel)
 
 
-def _release(state_dir: Path, host: FakeHost) -> Any:
-    return [port.outcome for port in release(state_dir, host).ports]
+def _release(state_dir: Path, host: FakeHost, **more: Any) -> Any:
+    return [port.outcome for port in release(state_dir, host, **more).ports]
+
+
+def persistent_claims() -> Iterator[Any]:
+    """Ports that stay down at boot: what is written, who is told, and what release makes of it."""
+    for change in (None, "edited", "stopped"):
+        for claimed_again in (False, True):
+            with tempfile.TemporaryDirectory() as base:
+                kernel, manager = managed()
+                claim(Path(base), FakeHost(kernel), persist=True)
+                host = reboot(kernel, manager)
+                recovered = _release(Path(base), host, recover=True)
+                if claimed_again:
+                    claim(Path(base), host)
+                manager.running = change != "stopped"
+                manager.edited = set(manager.boot_files) if change == "edited" else set()
+                found = failed(lambda at=base, on=host: release(Path(at), on, "eth1").ports)
+                ports = [
+                    [port.outcome, port.given_back, [one.cause for one in port.lost]]
+                    for port in found
+                ]
+                yield change, claimed_again, recovered, ports, after(Path(base), kernel)
+    for manager_name in (NETWORKD, NETWORK_MANAGER):
+        for edited in (False, True):
+            with tempfile.TemporaryDirectory() as base:
+                files = BootFiles(Path(base))
+                link = HeldLink("eth1", 3, "00:0d:3a:aa:00:10", "mana", True)
+                kept = KeptDown(PortId(PCI, 1, None), "eth1", Hold(manager_name, "k", (link,)))
+                files.write(kept)
+                (path,) = files.paths(kept)
+                path.write_text(path.read_text() + "# mine\n" * edited)
+                there = [KeptDown.from_json(one.said) == kept for one in kept_down.find(base)]
+                yield manager_name, there, len(files.remove(kept)), path.exists()
+
+
+def confirmed_claims() -> Iterator[Any]:
+    """Claims that go back by themselves: confirmed in time, too late, and by a dead guardian."""
+    for late in (False, True):
+        with tempfile.TemporaryDirectory() as base:
+            kernel = furnished()
+            host = FakeHost(kernel)
+            made = failed(
+                lambda at=base, on=host, too=late: bool(
+                    claim(Path(at), on, guard=Told(late=too), confirm_within=60)
+                )
+            )
+            waits = [
+                one.claim.confirm_by is not None
+                for one in journal.list_claims(Path(base), "boot-1").claims
+            ]
+            yield late, made, waits, after(Path(base), kernel)
 
 
 def commands() -> Iterator[Any]:
@@ -244,6 +301,8 @@ def play() -> dict[str, Any]:
             "ports": [refused(status, QUIET, ()) for status in ports],
             "claims": list(claims_that_fail()),
             "releases": list(releases_that_fail()),
+            "persistent": list(persistent_claims()),
+            "confirmed": list(confirmed_claims()),
             "commands": list(commands()),
         },
         "words": sorted({text for _, report in seen for text in words(report)}),

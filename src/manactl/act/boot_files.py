@@ -9,15 +9,20 @@ In rescue mode no manager runs.
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from manactl.act import manager_holds
 from manactl.look import kept_down
 from manactl.look.kept_down import LIFTED, MARK
 from manactl.netstate.held import NETWORKD, HeldLink
 from manactl.netstate.kept_down import KeptDown
+
+_DIGEST = "sha256"
 
 
 class BootFiles:
@@ -39,18 +44,22 @@ class BootFiles:
             if not path.parent.is_dir():
                 path.parent.mkdir(parents=True)
                 path.parent.chmod(0o755)  # networkd is a user of its own, whatever umask we have
+            if os.path.lexists(path) and not _is_as_written(path):
+                raise FileExistsError(
+                    errno.EEXIST, "it is there, and not as manactl writes it", str(path)
+                )
             _replace(path, text)
 
     def remove(self, kept: KeptDown) -> tuple[str, ...]:
         """Remove them, so that none is in force; those that somebody has changed are left and
         returned. The manager is not told."""
         left = []
-        for path, text in zip(self.paths(kept), _texts(kept), strict=True):
+        for path in self.paths(kept):
             _unfinished(path).unlink(missing_ok=True)
             _lifted(path).unlink(missing_ok=True)
-            if not path.exists():
+            if not os.path.lexists(path):
                 continue
-            if path.read_text(errors="replace") != text:
+            if not _is_as_written(path):
                 left.append(str(path))
                 continue
             path.unlink()
@@ -62,13 +71,13 @@ class BootFiles:
         leaves what `kept_down.find()` finds. What `tell` has returned, and the files that are left
         since somebody has changed them."""
         left = []
-        for path, text in zip(self.paths(kept), _texts(kept), strict=True):
-            if not path.exists():
+        for path in self.paths(kept):
+            if not os.path.lexists(path):
                 continue
-            if path.read_text(errors="replace") != text:
-                left.append(str(path))
-            else:
+            if _is_as_written(path):
                 path.rename(_lifted(path))
+            else:
+                left.append(str(path))
         told = tell()
         for path in self.paths(kept):
             _lifted(path).unlink(missing_ok=True)
@@ -78,21 +87,42 @@ class BootFiles:
 
 
 def _texts(kept: KeptDown) -> list[str]:
-    """What stands in each file; nothing of it depends on the time."""
-    said = json.dumps(kept.to_json(), sort_keys=True)
-    head = (
-        f"# Written by `manactl claim --persist`: {kept.name} stays down at boot, for RDMA. "
-        f"`manactl release {kept.port}` removes this file.\n{MARK}{said}\n"
-    )
+    """What stands in each file."""
     hold = kept.hold
     if hold.manager == NETWORKD:
-        return [head + _network_file(link) for link in hold.links]
-    return [head + _configuration(hold.links, hold.key)]
+        return [_with_head(kept, _network_file(link)) for link in hold.links]
+    return [_with_head(kept, _configuration(hold.links, hold.key))]
+
+
+def _with_head(kept: KeptDown, directives: str) -> str:
+    """Two lines of comment before the directives: for people, and for us. The digest tells, for any
+    later version, whether the directives are those that were written."""
+    said = {**kept.to_json(), _DIGEST: _digest(directives)}
+    why = (
+        f"Written by `manactl claim --persist`: {kept.name} stays down at boot, for RDMA. "
+        f"`manactl release {kept.port}` removes this file."
+    )
+    return "\n".join([f"# {why}", f"{MARK}{json.dumps(said, sort_keys=True)}", directives])
+
+
+def _is_as_written(path: Path) -> bool:
+    """Whether nobody has changed what the manager reads of it."""
+    try:
+        _, said, directives = [*kept_down.read(str(path)).split("\n", 2), "", ""][:3]
+        digest = json.loads(said.removeprefix(MARK))[_DIGEST]
+    except (OSError, KeyError, RecursionError, TypeError, ValueError):
+        return False
+    return bool(digest == _digest(directives))
+
+
+def _digest(directives: str) -> str:
+    return hashlib.sha256(directives.encode(errors="surrogateescape")).hexdigest()
 
 
 def _network_file(link: HeldLink) -> str:
-    match = [f"Name={link.name}"]
-    if link.mac is not None:
+    if link.mac is None:
+        match = [f"Name={manager_holds.plain(link.name)}"]
+    else:
         match = [f"PermanentMACAddress={link.mac}", f"Driver={link.driver}"]
     lines = ["[Match]", *match, "KernelCommandLine=!elfcorehdr", ""]
     return "\n".join([*lines, "[Link]", "Unmanaged=yes", "RequiredForOnline=no", ""])
@@ -101,7 +131,8 @@ def _network_file(link: HeldLink) -> str:
 def _configuration(links: Iterable[HeldLink], key: str) -> str:
     which = ";".join(
         dict.fromkeys(
-            f"mac:{link.mac}" if link.mac else f"interface-name:={link.name}" for link in links
+            f"mac:{link.mac}" if link.mac else f"interface-name:={manager_holds.plain(link.name)}"
+            for link in links
         )
     )
     return (
@@ -122,8 +153,10 @@ def _unfinished(path: Path) -> Path:
 def _replace(path: Path, text: str) -> None:
     new = _unfinished(path)
     new.unlink(missing_ok=True)
-    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        os.fchmod(file.fileno(), 0o644)
+    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    # A netdev's name is bytes to the kernel.
+    with open(fd, "w", encoding="utf-8", errors="surrogateescape") as file:
+        os.fchmod(fd, 0o644)
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

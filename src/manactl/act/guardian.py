@@ -34,9 +34,9 @@ from manactl.act.host import Host
 from manactl.act.progress import Silent
 from manactl.act.release import ReleaseRequest
 from manactl.act.signals import SignalGate
-from manactl.errors import Busy, NotRestored, RolledBack
+from manactl.errors import Busy, ManactlError, NotRestored, RolledBack
 from manactl.journal import file as journal
-from manactl.journal import unconfirmed
+from manactl.journal import lock, unconfirmed
 from manactl.journal.file import JournalError
 from manactl.look import boot_timer
 from manactl.look.file_events import FileEvents
@@ -44,7 +44,6 @@ from manactl.look.file_events import FileEvents
 # In the journal: why it released.
 ABANDONED = "abandoned"
 EXPIRED = "expired"
-_TOO_LATE = "too late"
 _ANSWER = own_scope.AT_MOST + 5.0  # s in which the guardian answers
 _MESSAGE = 65536  # bytes
 _LOG_ERR, _DAEMON = 3, 3  # RFC 5424
@@ -52,6 +51,9 @@ _IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal
 # s between attempts: while somebody else is at work, or the driver in transition, for ever; what
 # could not be restored is for people after the last of these.
 _BUSY_FROM, _BUSY_TO = 0.2, 15.0
+_ELSE_TO = 300.0  # s between two attempts that failed otherwise
+_LOOKS, _LOOK_AGAIN = 60, 1.0  # at a journal that cannot be read; s
+_SYNCED = 30.0  # s for a record to be on the disk
 _RETRIES = (2.0, 10.0, 60.0)
 
 
@@ -93,17 +95,17 @@ class LiveGuard:
         try:
             self._sock.sendall(json.dumps(message).encode())
             answer = self._sock.recv(_MESSAGE)
-            failed = json.loads(answer)["failed"] if answer else "it has ended"
+            said = json.loads(answer) if answer else {"failed": "it has ended"}
         except OSError as error:
-            failed = error.strerror or str(error)
-        if failed == _TOO_LATE:
+            said = {"failed": error.strerror or str(error)}
+        if said.get("late"):
             raise RolledBack(
                 "the time to confirm it was over before it was made",
                 hint="give it more time: --confirm-within SECONDS",
                 code="guardian",
             )
-        if failed is not None:
-            raise _no_guardian(str(failed))
+        if said["failed"] is not None:
+            raise _no_guardian(str(said["failed"]))
 
     def __enter__(self) -> Self:
         return self
@@ -119,7 +121,8 @@ class LiveGuard:
 
 def _no_guardian(why: str) -> RolledBack:
     return RolledBack(
-        f"the guardian, the process that is to end the claim, cannot do its work: {why}",
+        f"the guardian, the process that is to end the claim, cannot do its work: {why}; "
+        "no port is claimed",
         hint="fix the cause, or claim without it and release by hand",
         code="guardian",
     )
@@ -133,13 +136,19 @@ def start(state_dir: Path, host: Host) -> LiveGuard:
     """
     try:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            child = os.fork()
-            if child == 0:
-                _second_fork(ours, theirs, state_dir, host)
-            os.waitpid(child, 0)
-        ours.settimeout(_ANSWER)
-        return LiveGuard(ours, int(json.loads(ours.recv(_MESSAGE))["pid"]))
+        with contextlib.ExitStack() as failing:
+            failing.enter_context(ours)
+            with theirs:
+                child = os.fork()
+                if child == 0:
+                    _second_fork(ours, theirs, state_dir, host)
+                os.waitpid(child, 0)
+            ours.settimeout(_ANSWER)
+            if not (first := ours.recv(_MESSAGE)):
+                raise _no_guardian("it ended at once (the system log says why)")
+            pid = int(json.loads(first)["pid"])
+            failing.pop_all()
+        return LiveGuard(ours, pid)
     except (OSError, ValueError) as error:
         raise _no_guardian(str(error)) from error
 
@@ -213,16 +222,16 @@ class Watch:
         if not data:
             self._runner_gone()
             return
-        failed = None
+        answer: dict[str, object] = {"failed": None}
         try:
-            failed = self._obey(json.loads(data))
+            answer["late"] = not self._obey(json.loads(data))
         except OSError as error:
-            failed = error.strerror or str(error)
+            answer["failed"] = error.strerror or str(error)
         with contextlib.suppress(OSError):  # it has gone: the next event
-            self._sock.sendall(json.dumps({"failed": failed}).encode())
+            self._sock.sendall(json.dumps(answer).encode())
 
-    def _obey(self, message: Mapping[str, Any]) -> str | None:
-        """Why it cannot be done; None when it is."""
+    def _obey(self, message: Mapping[str, Any]) -> bool:
+        """Do what the runner asks for; False when it is too late for that."""
         if "arm" in message:
             path = Path(message["arm"])
             events = self._stack.enter_context(FileEvents(path))
@@ -238,10 +247,9 @@ class Watch:
             self._process = fd
             self._events[fd] = self._process_ended
         elif "leave" in message:
-            if self._late:
-                return _TOO_LATE
-            self._left = True
-        return None
+            self._left = not self._late
+            return self._left
+        return True
 
     def _runner_gone(self) -> None:
         assert self._sock is not None
@@ -253,10 +261,18 @@ class Watch:
             self._why = ABANDONED
 
     def _stands(self, path: Path) -> bool:
-        """Whether the runner has come to its end, and left the claim to be confirmed."""
-        with contextlib.suppress(JournalError, FileNotFoundError):
-            return self._left and journal.read(path).phase == "claimed"
-        return False
+        """Whether the runner has come to its end, and left the claim to be confirmed. Where that
+        cannot be read, the deadline ends it at the latest."""
+        if not self._left:
+            return False
+        for _ in range(_LOOKS):
+            try:
+                return journal.read(path).phase == "claimed"
+            except FileNotFoundError:
+                return False
+            except (JournalError, OSError):
+                self._host.pause(_LOOK_AGAIN)
+        return True
 
     def _process_ended(self) -> None:
         assert self._process is not None
@@ -272,14 +288,21 @@ class Watch:
         if not self._path.exists() or (self._left and self._is_confirmed(self._path)):
             self._over = True
 
-    @staticmethod
-    def _is_confirmed(path: Path) -> bool:
+    def _is_confirmed(self, path: Path) -> bool:
+        """Whether the record of it is on the disk: who writes it takes it back when it cannot be
+        synced, and has the lock until then. Where it cannot be read it is looked at again when the
+        time is over; what ends the claim reports it."""
         try:
-            return journal.read(path).waiting is None
+            content = journal.read(path)
+            if content.waiting is not None:
+                return False
+            pcis = {port.pci for port in content.all_ports}
+            with lock.functions(self._state_dir, pcis, wait=_SYNCED):
+                return journal.read(path).waiting is None
         except FileNotFoundError:
             return True
-        except JournalError:
-            return False  # what ends the claim reports it
+        except (ManactlError, OSError):
+            return False
 
     def _too_late(self, timer: int) -> None:
         """The runner is told when it wants to leave; it undoes what it has done, as nobody has
@@ -320,9 +343,17 @@ class Watch:
                     continue
                 pause = min(2 * pause, _BUSY_TO)
                 self._host.pause(pause)
-            except NotRestored:
-                if (later := next(retries, None)) is None:
-                    return
+            except Exception as error:  # noqa: BLE001
+                # Nobody else gives the port back, and there may be no other way to this machine.
+                if isinstance(error, NotRestored) and not isinstance(error, JournalError):
+                    if (later := next(retries, None)) is None:
+                        return
+                else:
+                    later = pause = min(2 * pause, _ELSE_TO)
+                if not isinstance(error, ManactlError):  # else release() has logged it
+                    to_syslog(
+                        ["the guardian tries again", *format_exc().splitlines()], _LOG_ERR, _DAEMON
+                    )
                 self._host.pause(later)
             else:
                 return

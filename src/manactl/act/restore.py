@@ -210,10 +210,13 @@ class _Restoration:
         plain_ones = bool(self._plain.absent)
         if plain_ones:
             # In the order of all: those that others need before those that need a gateway.
-            last = [one for one in todo if snapshot.rank(one.fact) >= snapshot.FAR]
-            made = self._send([one for one in todo if one not in last], late=late)
+            near: list[MissingFact] = []
+            far: list[MissingFact] = []
+            for one in todo:
+                (far if snapshot.rank(one.fact) >= snapshot.FAR else near).append(one)
+            made = self._send(near, late=late)
             self._send_plain()
-            made |= self._send(last, late=late)
+            made |= self._send(far, late=late)
         else:
             made = self._send(todo, late=late)
         progress = plain_ones or not self._sent.issuperset(made)

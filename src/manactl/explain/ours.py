@@ -191,7 +191,8 @@ TOPICS = (
                Step("What is there:",
                     "ls -l /etc/systemd/network /etc/NetworkManager/conf.d")),
         remedy=(Step("Fix the cause, then:", "manactl release PORT"),),
-        forms=("<name> is still left down at boot, or its manager was not told: <any>",
+        forms=("<name>: released as far as it was claimed, but the files by which it is left down at "
+               "boot could not be removed, or the manager not be told of it: <any>",
                "it stays down at boot, too (claim --persist), by <any>"),
     ),
     _topic(

@@ -22,7 +22,9 @@ from manactl.act import guardian
 from manactl.act.guardian import Watch
 from manactl.errors import ManactlError, RolledBack
 from manactl.journal import file as journal
+from manactl.journal import lock
 from manactl.journal.file import Journal
+from manactl.model.port import Report
 from tests.unit.host import FakeHost, Fate, Killed, claim, furnished, release
 from tests.unit.kernel import Kernel
 
@@ -78,7 +80,8 @@ class Runner:
         found = []
         with contextlib.suppress(BlockingIOError):
             while data := self.ours.recv(4096):
-                found.append(json.loads(data)["failed"])
+                answer = json.loads(data)
+                found.append("too late" if answer.get("late") else answer["failed"])
         return found
 
     def dies(self) -> None:
@@ -411,6 +414,112 @@ def test_what_could_not_go_back_at_once_is_tried_again(runner: Runner, tmp_path:
     Watch(runner.theirs, tmp_path, host).run()
     assert kernel.nics[0].up
     assert not path.exists()
+
+
+def test_whatever_keeps_it_from_going_back_it_is_tried_until_it_has(
+    runner: Runner, tmp_path: Path
+) -> None:
+    """A state directory that others may write to for a while: no attempt is the last."""
+    kernel = furnished()
+    path = waiting(tmp_path, kernel)
+    tmp_path.chmod(0o777)
+    host = FakeHost(kernel)
+
+    def mended_later() -> None:
+        if len(host.pauses) > 12:
+            tmp_path.chmod(0o700)
+
+    host.at_pause = mended_later
+    runner.say(arm=str(path), deadline=PAST)
+    runner.say(leave=True)
+    runner.dies()
+    Watch(runner.theirs, tmp_path, host).run()
+    assert kernel.nics[0].up
+    assert not path.exists()
+    assert len(host.pauses) > 12
+
+
+def test_a_journal_that_cannot_be_read_for_long_is_tried_until_it_can(
+    runner: Runner, tmp_path: Path
+) -> None:
+    kernel = furnished()
+    path = waiting(tmp_path, kernel)
+    good = path.read_bytes()
+    path.write_bytes(good.replace(b'"claimed"', b'"clamied"'))
+    host = FakeHost(kernel)
+
+    def mended_later() -> None:
+        if len(host.pauses) == 70:
+            path.write_bytes(good)
+
+    host.at_pause = mended_later
+    runner.say(arm=str(path), deadline=PAST)
+    runner.say(leave=True)
+    runner.dies()
+    Watch(runner.theirs, tmp_path, host).run()
+    assert len(host.pauses) > 70
+    assert kernel.nics[0].up
+    assert not path.exists()
+
+
+def test_a_fault_of_our_own_is_logged_and_not_the_end(
+    runner: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = furnished()
+    path = waiting(tmp_path, kernel)
+    host = FakeHost(kernel)
+    logged: list[str] = []
+    faults = iter([MemoryError(), ValueError("never thought of")])
+    look = host.look
+
+    def failing() -> Report:
+        if (fault := next(faults, None)) is not None:
+            raise fault
+        return look()
+
+    monkeypatch.setattr(host, "look", failing)
+    monkeypatch.setattr(guardian, "to_syslog", lambda lines, *_: logged.append(lines[-1]))
+    runner.say(arm=str(path), deadline=PAST)
+    runner.say(leave=True)
+    runner.dies()
+    Watch(runner.theirs, tmp_path, host).run()
+    assert kernel.nics[0].up
+    assert logged == ["MemoryError", "ValueError: never thought of"]
+
+
+def test_a_confirmation_counts_once_its_writer_has_let_go(runner: Runner, tmp_path: Path) -> None:
+    """Its record is taken back when it cannot be synced; its writer has the lock until then."""
+    kernel = furnished()
+    path = waiting(tmp_path, kernel)
+    before = path.read_bytes()
+    watch = Watch(runner.theirs, tmp_path, FakeHost(kernel))
+    with Journal.open(path) as log:
+        log.append("confirmed", by={})
+    assert watch._is_confirmed(path)
+    ready, go = os.pipe(), os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        with lock.functions(tmp_path, [kernel.nics[0].pci]):
+            os.write(ready[1], b"!")
+            os.read(go[0], 1)
+            path.write_bytes(before)
+        os._exit(0)
+    os.read(ready[0], 1)
+    os.write(go[1], b"!")
+    assert not watch._is_confirmed(path)
+    os.waitpid(pid, 0)
+    assert not watch._is_confirmed(path)
+
+
+def test_one_that_cannot_even_begin_is_no_riddle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nothing(ours: socket.socket, theirs: socket.socket, *_: object) -> None:
+        os._exit(0)
+
+    monkeypatch.setattr(guardian, "_second_fork", nothing)
+    with pytest.raises(RolledBack, match=r"it ended at once .*; no port is claimed"):
+        guardian.start(tmp_path, FakeHost(furnished()))
 
 
 # --- what a claim does about it ----------------------------------------------------------------

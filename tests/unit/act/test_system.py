@@ -14,7 +14,8 @@ import pytest
 
 from manactl.act.plan import NetdevNow, PairNow
 from manactl.act.system import LiveSystem, capabilities, who
-from manactl.look import raw_qp_probe, stacked_links, surroundings, user_namespace
+from manactl.look import kept_down, raw_qp_probe, stacked_links, surroundings, user_namespace
+from manactl.look.kept_down import KeptDownFile
 from manactl.look.pairs import Frames
 from manactl.model.port import Certainty, Missing, Owner, PortStatus, Report
 from manactl.netstate.snapshot import Request
@@ -230,6 +231,19 @@ def test_a_device_in_reset_is_that_of_the_port(sys: Path, resetting: bool) -> No
     report = Report(NOW, "7", True, (), (other, port._replace(in_reset=resetting)))
     with LiveSystem(lambda: report, sys=sys) as system:
         assert system.in_reset(PORT) is resetting
+
+
+def test_a_boot_file_that_says_too_little_is_passed_over(
+    sys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = {"port": {"pci": "a", "port": 1, "permanent_mac": None}}
+    whole = {**said, "name": "eth1", "manager": "NetworkManager", "key": "k", "links": [],
+             "beside": []}  # fmt: skip
+    files = [KeptDownFile("/f", "a", 1, None, one, False) for one in (said, whole, whole)]
+    monkeypatch.setattr(kept_down, "find", lambda: tuple(files))
+    with LiveSystem(lambda: Report(NOW, "7", True, (), ()), sys=sys) as system:
+        (found,) = system.boot_files()
+    assert found.name == "eth1"
 
 
 def test_who_asked(monkeypatch: pytest.MonkeyPatch) -> None:
