@@ -192,12 +192,13 @@ class Loop:
         self._reload_at = None
         if self._keeper.reload() or first:
             self._teller.holding(self._keeper.targets, self._keeper.apart, first=first)
-        self._teller.problems(self._keeper.apart)
-        if not self._keeper.apart.unknown:
-            self._unread = _UNREAD_FROM
-        else:  # the cause may pass, and nothing announces that
+        apart = self._keeper.apart
+        self._teller.problems(apart)
+        if apart.unread or apart.unlisted:  # the cause may pass, and nothing announces that
             self._reload_at = self._clock() + self._unread
             self._unread = min(2 * self._unread, _UNREAD_TO)
+        else:
+            self._unread = _UNREAD_FROM
 
     def _patience(self, again_at: float | None) -> float | None:
         """ms until there is something to do without an event; None: never."""

@@ -38,11 +38,6 @@ class Apart(NamedTuple):
     not_given: tuple[PortId, ...] = ()
     doubtful: tuple[Target, ...] = ()
 
-    @property
-    def unknown(self) -> bool:
-        """Whether there may be more to keep down than we know."""
-        return bool(self.unread or self.unlisted)
-
 
 class Opener(NamedTuple):
     """Who was seen to open a netdev. `kernel`: a thread of the kernel. `at`: s, CLOCK_MONOTONIC."""

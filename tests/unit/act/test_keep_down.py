@@ -513,7 +513,6 @@ def test_a_claim_that_has_not_changed_is_kept_down_though_nothing_can_be_listed(
         scene.keeper.reload()
         assert [one.name for one in scene.keeper.targets] == ["eth1"]
         assert scene.keeper.apart == Apart(unlisted="[Errno 13] Permission denied")
-        assert scene.keeper.apart.unknown
         scene.up(nic, IP)
         scene.announce(nic)
         assert not nic.up
@@ -531,7 +530,7 @@ def test_what_is_claimed_and_not_kept_down_is_known_as_that(tmp_path: Path) -> N
     scene.keeper.reload()
     assert scene.keeper.targets == ()
     assert [str(port) for port in scene.keeper.apart.not_given] == ["7870:00:00.0:1"]
-    assert not scene.keeper.apart.unknown
+    assert not scene.keeper.apart.unread
 
 
 def test_a_journal_is_read_again_only_when_it_has_changed(
