@@ -153,6 +153,7 @@ class Keeper:
         self._openers: list[Opener] = []
         self._before: list[Opener] = []  # of the announcements just obeyed
         self._indexes: dict[Target, int] = {}
+        self._anew: set[Target] = set()  # another netdev than before, and not told of since then
         # Not done yet, as a manactl was at work there, or its journal could not be read: what was
         # announced, and when.
         self._later: dict[Target, tuple[frozenset[int], float]] = {}
@@ -173,6 +174,7 @@ class Keeper:
         self._indexes = {one: n for one, n in self._indexes.items() if one in self.targets}
         self._unread = {one: n for one, n in self._unread.items() if one in self.targets}
         self._failing.intersection_update(self.targets)
+        self._anew.intersection_update(self.targets)
         self.look()
         return (self.targets, self.apart) != before
 
@@ -182,13 +184,23 @@ class Keeper:
             now = self._now(target)
             if now is None:
                 continue
+            self._is_numbered(target, now.ifindex)
             if now.up:
                 self._check(target)
+                self._forget()
             else:
-                self._indexes[target] = now.ifindex
                 self._ahead.discard(target)
                 self._failing.discard(target)
-        self._forget()
+
+    def _is_numbered(self, target: Target, ifindex: int) -> None:
+        """Note that a netdev was made anew: what is known of the one before is not of this one."""
+        known = self._indexes.get(target)
+        self._indexes[target] = ifindex
+        if known not in (None, ifindex):
+            self._anew.add(target)
+            self._unread.pop(target, None)
+            self._ahead.discard(target)
+            self._failing.discard(target)
 
     def opened(self, openers: Iterable[Opener]) -> None:
         """Who has begun to open a netdev; the kernel announces each a little later."""
@@ -299,12 +311,7 @@ class Keeper:
             outcome, error = self._set_down(now)
         done = self._system.monotonic()
         announced = now.ifindex in went_up
-        known = self._indexes.get(target)
-        if known != now.ifindex:
-            self._unread.pop(target, None)  # of a netdev that is gone
-            self._ahead.discard(target)
-            self._failing.discard(target)
-        self._indexes[target] = now.ifindex
+        self._is_numbered(target, now.ifindex)
         if outcome is Outcome.ALREADY and (not announced or target in self._ahead):
             self._ahead.discard(target)  # set down before its announcement was read: told already
             return
@@ -324,9 +331,10 @@ class Keeper:
         cause = opened.cause(
             openers,
             announced=announced,
-            made_anew=known not in (None, now.ifindex),
+            made_anew=target in self._anew,
             above_up=self._above_up(target),
         )
+        self._anew.discard(target)
         took = {}
         if outcome is Outcome.SET_DOWN:
             took = {"ms": _ms(done - since), "asked_ms": _ms(asked - since)}

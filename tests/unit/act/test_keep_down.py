@@ -420,15 +420,21 @@ def test_a_synthetic_netdev_that_is_kept_stays_up(pair: Scene) -> None:
 
 @pytest.mark.parametrize("pair", ["keep"], indirect=True)
 @pytest.mark.parametrize("openers", [(), (WORKER,)])
+@pytest.mark.parametrize("looked", ["", "come", "opened"])
 def test_what_hv_netvsc_opens_after_servicing_is_told_as_that(
-    pair: Scene, openers: tuple[Opener, ...]
+    pair: Scene, openers: tuple[Opener, ...], looked: str
 ) -> None:
+    """Also where a look has found it before that was announced."""
     (vf,) = pair.kernel.nics
     pair.keeper.look()
     pair.kernel.service(vf, 33)
-    if not vf.up:
-        pair.kernel.set_up(vf, True)
+    if looked == "come":
+        pair.kernel.set_up(vf, False)
+        pair.keeper.look()
+    pair.kernel.set_up(vf, True)
     pair.keeper.opened(openers)
+    if looked == "opened":
+        pair.keeper.look()
     pair.announce(vf)
     assert not vf.up
     assert pair.stories() == [("eth1", "set-down", "hv_netvsc")]
