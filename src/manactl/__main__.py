@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+from manactl.inherited import hear_of_children
+
 
 def occupy_standard_descriptors() -> None:
     """Whoever started us may have closed 0, 1 or 2, and the next file would get that number.
@@ -23,6 +25,7 @@ def occupy_standard_descriptors() -> None:
 
 
 occupy_standard_descriptors()
+hear_of_children()
 
 try:
     from manactl.cli.main import main

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Callable
+from pathlib import Path
 
 from manactl.model.port import PortId
 from manactl.netstate.snapshot import Fact, Kind, Request
@@ -12,6 +13,12 @@ from manactl.wire import rtmsg as rt
 from manactl.wire.rtmsg import Attr
 
 PORT = PortId("7870:00:00.0", 1, "00:0d:3a:aa:00:10")
+
+
+def archived(path: Path) -> Path:
+    """Where a journal of this name is in the history."""
+    (found,) = (path.parent.parent / "history").glob(f"*-{path.name}")
+    return found
 
 
 def refused(send: Callable[[Request], None], request: Request) -> OSError | None:

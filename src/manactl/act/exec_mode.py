@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
+from manactl import inherited
 from manactl.act import release as releasing
 from manactl.act.await_free import await_holders
 from manactl.act.claim import ClaimResult
@@ -23,7 +24,7 @@ from manactl.act.progress import Progress
 from manactl.act.release import ReleaseRequest, ReleaseResult
 from manactl.act.signals import SignalGate, StopRequested
 from manactl.act.uio import BindUio
-from manactl.errors import NOT_EXECUTABLE, NOT_FOUND, Busy, Interrupted
+from manactl.errors import NOT_EXECUTABLE, NOT_FOUND, Busy, Interrupted, RolledBack
 from manactl.model.port import PortId, PortStatus
 
 SI_KERNEL = 0x80  # include/uapi/asm-generic/siginfo.h: by the terminal, which tells the whole group
@@ -110,7 +111,7 @@ def found(command: str, path: str) -> int:
 
 def run(argv: Sequence[str], env: Mapping[str, str], started: Callable[[int], None]) -> Ended:
     """Run the command to its end. `started` gets its pid before it is executed; when that raises,
-    it is not executed."""
+    it is not executed. RolledBack when no process could be had: nothing was started."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
     try:
         child = _Child(argv, env, before)
@@ -131,9 +132,16 @@ class _Child:
     """The process of the command. It waits to be told before it executes anything."""
 
     def __init__(self, argv: Sequence[str], env: Mapping[str, str], mask: Collection[int]) -> None:
-        wait, self._go = os.pipe2(os.O_CLOEXEC)
-        self._failed, failed = os.pipe2(os.O_CLOEXEC)
-        self.pid = os.fork()
+        ends: list[int] = []
+        try:
+            ends += os.pipe2(os.O_CLOEXEC)
+            ends += os.pipe2(os.O_CLOEXEC)
+            self.pid = os.fork()
+        except OSError as error:  # RLIMIT_NOFILE; pids.max, RLIMIT_NPROC
+            for end in ends:
+                os.close(end)
+            raise _no_process(argv[0], error) from error
+        wait, self._go, self._failed, failed = ends
         if self.pid == 0:
             os.close(self._go)
             _become(argv, env, mask, wait, failed)
@@ -194,6 +202,15 @@ class _Child:
         return os.strerror(int(number)) if number else None
 
 
+def _no_process(command: str, error: OSError) -> RolledBack:
+    """For the caller to raise once the claim is released."""
+    return RolledBack(
+        f"{command} was not started: {error.strerror}; the claim was released",
+        hint="processes (pids.max of the unit or session, `ulimit -u`) or open files (`ulimit -n`) "
+        "are limited; claim again when there is room",
+    )
+
+
 def _become(
     argv: Sequence[str], env: Mapping[str, str], mask: Collection[int], wait: int, failed: int
 ) -> NoReturn:
@@ -203,6 +220,8 @@ def _become(
         if os.read(wait, 1) == _GO:
             for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores
                 signal.signal(number, signal.SIG_DFL)
+            if inherited.sigchld_ignored:
+                signal.signal(signal.SIGCHLD, signal.SIG_IGN)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             os.execvpe(argv[0], list(argv), dict(env))  # noqa: S606 - no shell, as asked
     except OSError as error:

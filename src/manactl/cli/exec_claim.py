@@ -67,23 +67,42 @@ class Story:
         found = error_document(error.code, error.message, error.hint, error.evidence)
         self.document["error"] = {**found, "exit": error.exit_code}
 
+    def check(self) -> None:
+        """Raise when it is known already that the file will not be written: nothing is done yet."""
+        if self._path is None:
+            return
+        from pathlib import Path  # noqa: PLC0415
+
+        from manactl.render import atomic_file  # noqa: PLC0415
+
+        atomic_file.check(Path(self._path))
+
     def write(self, code: int) -> None:
         """Write it where it is wanted. A file that cannot be written fails nothing that was done,
-        and is told by the caller: OSError."""
+        and is told by the caller: ManactlError."""
         if self._path is None:
             return
         from pathlib import Path  # noqa: PLC0415
 
         from manactl.journal.file import stamp  # noqa: PLC0415
+        from manactl.render import atomic_file  # noqa: PLC0415
         from manactl.render.document import dumps  # noqa: PLC0415
 
         self.document |= {"time": stamp(), "exit": code}
-        Path(self._path).write_text(dumps(self.document) + "\n")
+        atomic_file.write(Path(self._path), dumps(self.document) + "\n", 0o666 & ~_umask())
+
+
+def _umask() -> int:
+    """The words of the command are in the report: who hides files hides it, too."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def run(app: App, request: ClaimRequest, report: str | None, *, verbose: bool) -> int:
     """Claim, run, release; the exit code. A failure of ours is raised."""
     story = Story(request.command, report)
+    story.check()
     code = EXEC_FAILED
     try:
         code = _run(app, request, story, verbose=verbose)
@@ -93,8 +112,8 @@ def run(app: App, request: ClaimRequest, report: str | None, *, verbose: bool) -
     finally:
         try:
             story.write(code)
-        except OSError as error:
-            app.warn(f"{report}: {error.strerror or error}; the report is not written")
+        except ManactlError as error:
+            app.warn(f"{error.message}; the report is not written")
     return code
 
 
@@ -150,7 +169,8 @@ def _claimed(
 def _followed(
     request: ClaimRequest, result: ClaimResult, started: Callable[[int], None]
 ) -> tuple[Ended, RolledBack | None]:
-    """How the command ended; with the failure of a guardian that was lost before it began."""
+    """How the command ended; with the failure when it was not started: no process could be had, or
+    the guardian was lost."""
     from manactl.act import exec_mode  # noqa: PLC0415
 
     env = exec_mode.environment(result, os.environ)

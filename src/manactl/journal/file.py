@@ -38,6 +38,7 @@ _SUFFIX = ".journal"
 _RESERVED = 1 << 16  # bytes: some hundred records
 _NOT_A_FILE = (errno.ELOOP, errno.EISDIR, errno.ENXIO)  # a link, a directory, a socket
 _IN_NAME = r"([0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])-\d+"
+_IN_TURN = re.compile(r"(\d{8,})-(?=\d{8}T)")  # in the history: which was closed after which
 SETTLES = ("released", "accepted")  # records after which a port is no longer claimed
 _NAMED_MOST = 10  # functions in a file's name, which has room for no more
 
@@ -272,10 +273,11 @@ def _read_header(path: Path) -> Content | None:
 
 
 def paths(state_dir: Path, folder: str = "claims") -> list[Path]:
-    """The journals that are not in the history, or those of that folder, oldest first."""
+    """The journals that are not in the history, or those of that folder, oldest first: by the
+    moment in their names, and in the history as they were closed."""
     directory = state_dir / folder
     try:
-        names = sorted(os.listdir(directory))
+        names = sorted(os.listdir(directory), key=_turn)
     except FileNotFoundError:
         return []
     except PermissionError:
@@ -296,21 +298,32 @@ def salvaged(path: Path, boot_id: str) -> Content | None:
 
 
 def archive(path: Path) -> None:
-    """Move a journal to the history, which stays short."""
+    """Move a journal to the history, which stays short.
+
+    There its name begins with a number that goes up, because the moment in it does not when
+    somebody sets the clock back.
+    """
     history = path.parent.parent / "history"
     history.mkdir(mode=0o700, exist_ok=True)
-    path.rename(history / path.name)
+    before = sorted((n for n in os.listdir(history) if n.endswith(_SUFFIX)), key=_turn)
+    turn = _turn(before[-1])[0] + 1 if before else 1
+    new = history / f"{turn:08}-{path.name}"
+    kept, room = 1, path.lstat().st_size
+    path.rename(new)
     statedir.sync(history)
     statedir.sync(path.parent)
-    kept = room = 0
-    for name in sorted(os.listdir(history), reverse=True):
-        if not name.endswith(_SUFFIX):
-            continue
+    for name in reversed(before):
         with contextlib.suppress(OSError):
             room += os.lstat(history / name).st_size
             kept += 1
-            if kept > _HISTORY_KEEPS or (room > _HISTORY_BYTES and kept > 1):
+            if kept > _HISTORY_KEEPS or room > _HISTORY_BYTES:
                 (history / name).unlink()
+
+
+def _turn(name: str) -> tuple[int, str]:
+    """To sort the names of journals by. Those that an older manactl has put away have no number."""
+    found = _IN_TURN.match(name)
+    return int(found[1]) if found else 0, name
 
 
 # --- lines ----------------------------------------------------------------------------------

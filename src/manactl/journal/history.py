@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import heapq
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -74,7 +75,7 @@ class Unread(NamedTuple):
 
 
 class History(NamedTuple):
-    """Claims that have ended, the last to begin first, and journals that cannot be read."""
+    """Claims that have ended, the last to end first, and journals that cannot be read."""
 
     claims: list[PastClaim]
     unreadable: list[Unread]
@@ -85,18 +86,27 @@ def read(state_dir: Path) -> History:
 
     PermissionError when the directory may not be read (it is root's).
     """
-    found = History([], [])
+    closed, standing = History([], []), History([], [])
     for path in [*journal.paths(state_dir, "history"), *journal.paths(state_dir)]:
+        found = closed if path.parent.name == "history" else standing
         with contextlib.suppress(FileNotFoundError):  # moved or dropped by another manactl
             try:
                 found.claims.extend(list(_ended(journal.read(path))))
             except JournalError as error:
-                if path.parent.name == "history":  # the others are reported by what acts on them
+                if found is closed:  # the others are reported by what acts on them
                     _salvage(path, error, found)
             except (KeyError, TypeError, ValueError) as error:
                 found.unreadable.append(Unread(path, f"a record is not as it should be: {error}"))
-    found.claims.sort(key=lambda claim: (claim.since, str(claim.port)), reverse=True)
-    return found
+    # The closed ones are in the order in which they were closed, whatever the clock showed then: a
+    # merge keeps that. For those of journals that are still open there is the clock alone.
+    standing.claims.sort(key=_shown)
+    merged = heapq.merge(closed.claims[::-1], standing.claims[::-1], key=_shown, reverse=True)
+    return History(list(merged), closed.unreadable + standing.unreadable)
+
+
+def _shown(claim: PastClaim) -> datetime:
+    """When it ended, as the clock showed it; when it began, when nobody knows that."""
+    return claim.until or claim.since
 
 
 def _salvage(path: Path, error: JournalError, found: History) -> None:

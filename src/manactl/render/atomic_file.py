@@ -19,10 +19,10 @@ _TRUSTED = (0, os.geteuid())
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def write(path: Path, text: str) -> None:
+def write(path: Path, text: str, mode: int = MODE) -> None:
     """Replace the content of `path` by `text`, or raise with the old file as it was.
 
-    A file that is there keeps its owner and mode. A symbolic link is followed, and what it leads
+    `mode` is that of a file which is not there yet. A file that is there keeps its owner and mode. A symbolic link is followed, and what it leads
     to replaced; one that somebody else may have planted is refused. The new content is on the disk
     before it gets its name, so that a crash of the machine leaves no empty file either.
     UsageError where there can be no such file, Denied without the permission, RolledBack for
@@ -30,7 +30,17 @@ def write(path: Path, text: str) -> None:
     """
     try:
         with _parent(path) as (directory, name):
-            _replace(directory, name, _present(path, directory, name), text)
+            _replace(directory, name, _present(path, directory, name), text, mode)
+    except OSError as error:
+        raise _explained(path, error) from error
+
+
+def check(path: Path) -> None:
+    """Raise what write() would for where `path` leads now. Nothing is written, so the disk and the
+    permission to write are not known yet."""
+    try:
+        with _parent(path) as (directory, name):
+            _present(path, directory, name)
     except OSError as error:
         raise _explained(path, error) from error
 
@@ -112,7 +122,7 @@ def _present(path: Path, directory: int, name: str) -> os.stat_result | None:
     if not stat.S_ISREG(info.st_mode):
         raise UsageError(
             f"{path} is not a regular file",
-            hint="--output replaces a file; without it the text goes to standard output",
+            hint="what is written replaces a file; name a regular file, or one that is not there yet",
         )
     sticky = bool(os.fstat(directory).st_mode & stat.S_ISVTX)
     if sticky and info.st_uid not in _TRUSTED:
@@ -123,7 +133,9 @@ def _present(path: Path, directory: int, name: str) -> os.stat_result | None:
     return info
 
 
-def _replace(directory: int, name: str, before: os.stat_result | None, text: str) -> None:
+def _replace(
+    directory: int, name: str, before: os.stat_result | None, text: str, mode: int
+) -> None:
     # The leading dot and the missing ending keep it from being collected half-written.
     hidden = f".{name[:100]}.{os.urandom(6).hex()}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -132,7 +144,7 @@ def _replace(directory: int, name: str, before: os.stat_result | None, text: str
         with os.fdopen(number, "wb") as file:
             if before is not None and (before.st_uid, before.st_gid) != _owner(number):
                 os.fchown(number, before.st_uid, before.st_gid)
-            os.fchmod(number, MODE if before is None else before.st_mode & 0o777)
+            os.fchmod(number, mode if before is None else before.st_mode & 0o777)
             file.write(text.encode("utf-8", "backslashreplace"))
             file.flush()
             os.fsync(number)

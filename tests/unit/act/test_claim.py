@@ -33,7 +33,7 @@ from manactl.model.port import Evidence, PortId, Report
 from manactl.netstate.snapshot import PortState, Rows
 from manactl.render.outcome_document import claim_document
 from tests.unit import schema
-from tests.unit.fakes import PORT, address, route
+from tests.unit.fakes import PORT, address, archived, route
 from tests.unit.host import (
     NET_ADMIN,
     NET_RAW,
@@ -263,7 +263,7 @@ def test_a_journal_of_another_boot_is_closed_by_the_next_claim(tmp_path: Path) -
     assert [old] == journal.paths(tmp_path)
     done = claim(tmp_path, later)
     assert old is not None
-    closed = journal.read(tmp_path / "history" / old.name)
+    closed = journal.read(archived(old))
     assert closed.records[-1]["how"] == "reboot"
     assert [done.journal] == journal.paths(tmp_path)
     assert kernel.links == [("eth1", "down")]

@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 import os
 import threading
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
+from typing import Self
 
 import pytest
 
+from manactl.act import claim as claiming
 from manactl.act import confirm as confirming
 from manactl.act.confirm import ConfirmedPort, ConfirmRequest
 from manactl.act.guardian import EXPIRED
@@ -133,6 +136,29 @@ def test_after_it_went_back_that_is_told(tmp_path: Path, words: tuple[str, ...])
     assert confirm(tmp_path, FakeHost(kernel, boot="boot-2")) == []  # long ago
     claimed(tmp_path, kernel)
     assert outcomes(confirm(tmp_path, FakeHost(kernel), *words)) == [("eth1", "confirmed")]
+
+
+@pytest.mark.parametrize("words", [(), ("eth1",)])
+def test_a_clock_that_is_set_back_hides_no_later_claim(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    """The claim after the one that expired was released by its owner."""
+
+    class Earlier(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return super().now(tz) - timedelta(hours=2)
+
+    kernel = furnished()
+    path = claimed(tmp_path, kernel)
+    release(tmp_path, FakeHost(kernel), only=path, why=EXPIRED, unconfirmed=True)
+    for module in (journal, claiming):
+        monkeypatch.setattr(module, "datetime", Earlier)
+    claim(tmp_path, FakeHost(kernel))
+    release(tmp_path, FakeHost(kernel))
+    assert outcomes(confirm(tmp_path, FakeHost(kernel), *words)) == [
+        (word, "not-claimed") for word in words
+    ]
 
 
 def test_it_goes_back_while_the_lock_is_waited_for(tmp_path: Path) -> None:

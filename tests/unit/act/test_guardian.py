@@ -25,6 +25,7 @@ from manactl.journal import file as journal
 from manactl.journal import lock
 from manactl.journal.file import Journal
 from manactl.model.port import Report
+from tests.unit.fakes import archived
 from tests.unit.host import FakeHost, Fate, Killed, claim, furnished, release
 from tests.unit.kernel import Kernel
 
@@ -121,7 +122,7 @@ def test_a_claim_whose_runner_is_gone_is_released(runner: Runner, tmp_path: Path
     assert kernel.nics[0].up
     assert not path.exists()
     assert runner.heard() == [None]
-    (record,) = [r for r in journal.read(tmp_path / "history" / path.name).records
+    (record,) = [r for r in journal.read(archived(path)).records
                  if r["event"] == "releasing"]  # fmt: skip
     assert record["why"] == "abandoned"
     assert host.audits[-1].fields["reason"] == "abandoned"
@@ -242,7 +243,7 @@ def confirmed(path: Path) -> None:
 
 def released(state_dir: Path, path: Path) -> list[object]:
     """The reasons of the releases that its journal has."""
-    records = journal.read(state_dir / "history" / path.name).records
+    records = journal.read(archived(path)).records
     return [record.get("why") for record in records if record["event"] == "releasing"]
 
 

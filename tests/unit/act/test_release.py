@@ -35,7 +35,7 @@ from manactl.netstate.snapshot import OtherDevice, PortState, Request, Rows
 from manactl.netstate.uppers import UpperState
 from manactl.render.outcome_document import release_document
 from tests.unit import schema
-from tests.unit.fakes import PORT, address, route
+from tests.unit.fakes import PORT, address, archived, route
 from tests.unit.host import (
     NET_RAW,
     OTHER_FUNCTION,
@@ -229,7 +229,7 @@ def test_a_claim_of_another_boot_is_only_closed(tmp_path: Path, recover: bool) -
     done = release(tmp_path, later, recover=recover)
     assert outcomes(done) == [("eth1", "history"), ("eth2", "history")]
     assert kernel.links == links
-    assert journal.read(tmp_path / "history" / path.name).records[-1]["how"] == "reboot"
+    assert journal.read(archived(path)).records[-1]["how"] == "reboot"
 
 
 # --- signals --------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from manactl.journal import file as journal
 from manactl.journal import lock
 from manactl.journal.file import Journal
 from tests.unit import schema
-from tests.unit.fakes import PORT
+from tests.unit.fakes import PORT, archived
 from tests.unit.journal.test_file import HEADER
 
 SRC = str(Path(__file__).parents[3] / "src")
@@ -102,7 +102,7 @@ def test_a_journal_from_before_the_boot_is_closed_as_history(
     assert main(["--state-dir", str(tmp_path), "release"]) == 0
     assert "boot configuration has taken over" in capsys.readouterr().out
     assert not path.exists()
-    closed = journal.read(tmp_path / "history" / path.name)
+    closed = journal.read(archived(path))
     assert closed.phase == "closed"
 
 
@@ -176,7 +176,7 @@ def test_a_broken_journal_from_before_the_boot_is_closed(tmp_path: Path, words: 
     assert path.exists()
     assert main(["--state-dir", str(tmp_path), *words]) == 0
     assert not path.exists()
-    assert (tmp_path / "history" / path.name).read_bytes() == before
+    assert archived(path).read_bytes() == before
 
 
 @pytest.mark.parametrize("command", ["claim", "recover", "release"])

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
-from manactl.act import guardian
+from manactl.act import exec_mode, guardian
 from manactl.cli.claim import claim
 from manactl.cli.main import main
-from manactl.errors import ManactlError, UsageError
+from manactl.errors import ManactlError, RolledBack, UsageError
 from manactl.journal import history
+from tests.conftest import lacking
 from tests.unit import schema
 from tests.unit.act.test_guardian import Guarded
 from tests.unit.cli.shell import Shell
@@ -142,6 +145,57 @@ def test_a_guardian_that_is_lost_gives_the_port_back(
     assert kernel.nics[0].up
 
 
+@pytest.mark.parametrize(
+    "limit", [("pipe2", errno.EMFILE, 1), ("pipe2", errno.EMFILE, 2), ("fork", errno.EAGAIN, 1)]
+)
+def test_a_command_that_no_process_can_be_had_for_gives_the_port_back(
+    shell: Shell,
+    guard: Guarded,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    limit: tuple[str, int, int],
+) -> None:
+    """When the claim is made, the limit of the unit is reached."""
+    call, number, nth = limit
+    real = getattr(os, call)
+    calls: list[str] = []
+
+    def limited(*words: int) -> object:
+        calls.append(call)
+        if len(calls) == nth:
+            raise OSError(number, os.strerror(number))
+        return real(*words)
+
+    monkeypatch.setattr(exec_mode, "os", _Os({call: limited}))
+    kernel = furnished()
+    report, ran = tmp_path / "report", tmp_path / "ran"
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(RolledBack, match=r"touch was not started: .*; the claim was released"):
+        run(
+            shell, FakeHost(kernel), "--raw-qp", "eth1", "--report", str(report),
+            "--", "touch", str(ran),
+        )  # fmt: skip
+    assert len(calls) == nth
+    assert os.listdir("/proc/self/fd") == before
+    assert not ran.exists()
+    assert kernel.nics[0].up
+    assert list((shell.state_dir / "claims").iterdir()) == []
+    document: dict[str, Any] = json.loads(report.read_text())
+    schema.strict(document)
+    assert (document["exit"], document["error"]["exit"]) == (125, 4)
+    assert [port["outcome"] for port in document["release"]["ports"]] == ["restored"]
+
+
+class _Os:
+    """The module os for one user of it, but for some calls."""
+
+    def __init__(self, instead: dict[str, object]) -> None:
+        self.__dict__.update(instead)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(os, name)
+
+
 def test_what_may_cut_the_operator_off_can_be_waived_with_a_command(
     shell: Shell, guard: Guarded
 ) -> None:
@@ -190,7 +244,96 @@ def test_a_dry_run_with_a_command_shows_the_plan_alone(
     assert (kernel.links, ran.exists(), guard.said) == ([], False, [])
 
 
-def test_a_report_that_cannot_be_written_fails_nothing(shell: Shell, guard: Guarded) -> None:
-    line = ("--raw-qp", "eth1", "--report", "/nonexistent/report")
-    assert run(shell, FakeHost(furnished()), *line, "--", "true") == 0
+def test_a_report_that_cannot_be_written_fails_nothing(
+    shell: Shell, guard: Guarded, tmp_path: Path
+) -> None:
+    """Its directory goes while the command runs."""
+    (tmp_path / "d").mkdir()
+    line = ("--raw-qp", "eth1", "--report", f"{tmp_path}/d/report")
+    assert run(shell, FakeHost(furnished()), *line, "--", "rmdir", f"{tmp_path}/d") == 0
     assert any("the report is not written" in note for note in shell.notes)
+
+
+def test_a_disk_that_is_full_leaves_the_last_report_whole(
+    shell: Shell, guard: Guarded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(number: int, mode: int) -> None:
+        if os.readlink(f"/proc/self/fd/{number}").startswith(str(tmp_path / "reports")):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(number, mode)
+
+    real = os.fchmod
+    monkeypatch.setattr(os, "fchmod", full)
+    (tmp_path / "reports").mkdir()
+    report = tmp_path / "reports/report"
+    report.write_text("the last one")
+    line = ("--raw-qp", "eth1", "--report", str(report))
+    assert run(shell, FakeHost(furnished()), *line, "--", "sh", "-c", "exit 7") == 7
+    assert report.read_text() == "the last one"
+    assert os.listdir(tmp_path / "reports") == ["report"]
+    assert any("No space left" in note for note in shell.notes)
+
+
+@pytest.mark.parametrize("what", ["fifo", "device", "directory", "no directory"])
+def test_a_report_that_can_be_no_file_is_refused_before_anything_is_done(
+    shell: Shell, guard: Guarded, tmp_path: Path, what: str
+) -> None:
+    path = {"device": "/dev/null", "no directory": "/nonexistent/report"}.get(
+        what, str(tmp_path / "there")
+    )
+    if what == "fifo":
+        os.mkfifo(path)
+    elif what == "directory":
+        Path(path).mkdir()
+    kernel = furnished()
+    ran = tmp_path / "ran"
+    line = ("--raw-qp", "eth1", "--report", path)
+    with pytest.raises(click.ClickException if what == "directory" else UsageError):
+        run(shell, FakeHost(kernel), *line, "--", "touch", str(ran))
+    assert (kernel.links, ran.exists(), guard.said) == ([], False, [])
+
+
+def test_a_report_that_becomes_a_pipe_is_not_waited_for(
+    shell: Shell, guard: Guarded, tmp_path: Path
+) -> None:
+    report = tmp_path / "report"
+    line = ("--raw-qp", "eth1", "--report", str(report))
+    assert run(shell, FakeHost(furnished()), *line, "--", "mkfifo", str(report)) == 0
+    assert any("not a regular file; the report is not written" in note for note in shell.notes)
+    assert report.is_fifo()
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_a_link_that_others_may_have_planted_is_not_followed(
+    shell: Shell, guard: Guarded, tmp_path: Path, when: str
+) -> None:
+    if os.geteuid() != 0:
+        lacking("netns", "only root can give links away")
+    victim, shared = tmp_path / "victim", tmp_path / "shared"
+    victim.write_text("precious")
+    shared.mkdir()
+    shared.chmod(0o777)
+    plant = f"ln -s {victim} {shared}/report && chown -h 65534 {shared}/report"
+    line = ("--raw-qp", "eth1", "--report", f"{shared}/report", "--", "sh", "-c")
+    kernel = furnished()
+    if when == "before":
+        assert os.system(plant) == 0
+        with pytest.raises(UsageError, match="symbolic link of uid 65534"):
+            run(shell, FakeHost(kernel), *line, "true")
+        assert kernel.links == []
+    else:
+        assert run(shell, FakeHost(kernel), *line, plant) == 0
+        assert any("the report is not written" in note for note in shell.notes)
+    assert victim.read_text() == "precious"
+
+
+def test_the_report_is_as_hidden_as_any_file(shell: Shell, guard: Guarded, tmp_path: Path) -> None:
+    report = tmp_path / "report"
+    line = ("--raw-qp", "eth1", "--report", str(report), "--", "echo", "\udcff")
+    before = os.umask(0o027)
+    try:
+        assert run(shell, FakeHost(furnished()), *line) == 0
+    finally:
+        os.umask(before)
+    assert report.stat().st_mode & 0o777 == 0o640
+    assert json.loads(report.read_text())["command"] == ["echo", "\\xff"]

@@ -6,9 +6,9 @@ import errno
 import json
 import os
 import tempfile
-from datetime import datetime
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from hypothesis import given, settings
@@ -24,7 +24,7 @@ from manactl.journal import lock
 from manactl.journal import state_dir as statedir
 from manactl.journal.file import Journal, JournalError
 from manactl.journal.interrupted import BEFORE_BOOT
-from tests.unit.fakes import PORT
+from tests.unit.fakes import PORT, archived
 
 HEADER: dict[str, Any] = {
     "boot_id": "b",
@@ -368,13 +368,47 @@ def test_the_oldest_of_the_history_go_first(tmp_path: Path) -> None:
         with Journal.create(tmp_path, HEADER, [PORT]) as log:
             log.append("closed", how="released")
             log.archive()
-            names.append(log.path.name)
+            names.append(archived(log.path).name)
     (tmp_path / "history/notes.txt").write_text("not ours")
     with Journal.create(tmp_path, HEADER, [PORT]) as log:
         log.append("closed", how="released")
         log.archive()
-        names.append(log.path.name)
+        names.append(archived(log.path).name)
     assert sorted(os.listdir(tmp_path / "history")) == sorted([*names[-100:], "notes.txt"])
+
+
+def closed(state_dir: Path) -> Path:
+    """A journal that is made and closed, in the history."""
+    with Journal.create(state_dir, HEADER, [PORT]) as log:
+        log.append("closed", how="released")
+        log.archive()
+    return archived(log.path)
+
+
+@pytest.mark.parametrize("off", [timedelta(days=-1), timedelta(days=1)])
+def test_a_clock_that_is_set_changes_no_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, off: timedelta
+) -> None:
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return super().now(tz) + off
+
+    paths = [closed(tmp_path) for _ in range(100)]
+    with monkeypatch.context() as patch:
+        patch.setattr(journal, "datetime", Clock)
+        paths.append(closed(tmp_path))
+        assert journal.paths(tmp_path, "history") == paths[-100:]
+    paths.append(closed(tmp_path))
+    assert journal.paths(tmp_path, "history") == paths[-100:]
+
+
+def test_those_that_were_put_away_without_a_number_are_the_oldest(tmp_path: Path) -> None:
+    old = [closed(tmp_path) for _ in range(3)]
+    for at, path in enumerate(old):
+        old[at] = path.rename(path.with_name(path.name.partition("-")[2]))
+    new = [closed(tmp_path) for _ in range(98)]
+    assert journal.paths(tmp_path, "history") == [*old[1:], *new]
 
 
 def test_records_are_numbered_dated_and_carry_what_was_given(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from manactl.journal import history
 from manactl.journal.file import Journal
 from manactl.journal.history import Ending, PastClaim
 from manactl.model.port import PortId
-from tests.unit.fakes import PORT
+from tests.unit.fakes import PORT, archived
 
 OTHER = PortId(PORT.pci, 2, "00:0d:3a:aa:00:11")
 HEADER: dict[str, Any] = {
@@ -49,7 +49,7 @@ def write(state_dir: Path, *events: tuple[str, dict[str, Any]], one: bool = True
             log.append(event, **more)
         if events[-1][0] == "closed":
             log.archive()
-            return state_dir / "history" / log.path.name
+            return archived(log.path)
         return log.path
 
 
@@ -164,14 +164,24 @@ def test_one_with_a_damaged_end_tells_what_its_header_knows(tmp_path: Path) -> N
     assert (claim.ending, claim.until, claim.by["uid"]) == (Ending.REBOOT, None, 0)
 
 
-def test_the_last_to_begin_comes_first(tmp_path: Path) -> None:
+def test_the_last_to_end_comes_first_whatever_the_clock_showed(tmp_path: Path) -> None:
     for hour in (3, 1, 2):
         since = f"2026-11-22T{hour:02}:00:00.000Z"
         with Journal.create(tmp_path, {**HEADER, "time": since}, [PORT]) as log:
             log.append("closed", how="unwound")
             log.archive()
     found = history.read(tmp_path).claims
-    assert [claim.since.hour for claim in found] == [3, 3, 2, 2, 1, 1]
+    assert [claim.since.hour for claim in found] == [2, 2, 1, 1, 3, 3]
+
+
+def test_what_ended_of_a_claim_that_stands_is_among_them(tmp_path: Path) -> None:
+    """Between the claims that ended before it and after it."""
+    done = ("closed", {"how": "unwound"})
+    first = write(tmp_path, done)
+    open_still = write(tmp_path, CLAIMED, ("releasing", {}), ("released", SECOND), one=False)
+    last = write(tmp_path, done)
+    found = history.read(tmp_path).claims
+    assert [claim.path for claim in found] == [last, open_still, first]
 
 
 def test_without_a_state_directory_there_is_none(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from manactl.journal import file as journal
 from manactl.journal.file import Journal, JournalError
-from tests.unit.fakes import PORT
+from tests.unit.fakes import PORT, archived
 from tests.unit.journal.test_file import HEADER, written
 
 OTHER = PORT._replace(pci="7871:00:00.0", permanent_mac="00:0d:3a:aa:00:11")
@@ -114,7 +114,7 @@ def test_one_from_before_the_boot_is_a_claim_to_close(tmp_path: Path) -> None:
     assert journal.salvaged(path, "b") is None
     journal.archive(path)
     assert journal.list_claims(tmp_path, "another") == ([], [])
-    assert [kept.name for kept in (tmp_path / "history").iterdir()] == [path.name]
+    assert list((tmp_path / "history").iterdir()) == [archived(path)]
 
 
 def test_one_that_is_in_order_is_not_salvaged(tmp_path: Path) -> None:
