@@ -228,6 +228,7 @@ function __manactl_explain_argument
         'claimed' 'a claim that ends by itself needs its ports for itself (exit 6)' \
         'guardian' 'the process that is to end the claim is missing (exit 4)' \
         'expired' 'the claim was not confirmed in time and went back (exit 4)' \
+        'persist' 'a port is still left down at boot (exit 5)' \
         'state-dir' 'the state directory cannot be used (exit 3)' \
         'residue' 'not everything could be restored (exit 5)' \
         'router-advertisement' 'a router has to restore it; nothing is wrong (exit 0)' \

@@ -300,9 +300,18 @@ class FakeSystem:
                 manager.boot_files.pop(kept.hold.key, None)
         return tuple(f"/etc/{key}" for key in manager.edited & {kept.hold.key})
 
-    def lift_boot_files(self, kept: KeptDown) -> tuple[bool, tuple[str, ...]]:
+    def lift_boot_files(self, kept: KeptDown, hold: Hold) -> tuple[bool, tuple[str, ...]]:
         left = self.remove_boot_files(kept)
-        return self.lift_hold(kept.hold), left
+        return self.lift_hold(hold), left
+
+    def found_again(self, hold: Hold) -> Hold:
+        here = {one.name: one.ifindex for one in self.kernel.devices if one.present}
+        links = [
+            dataclasses.replace(link, ifindex=here[link.name])
+            for link in hold.links
+            if link.name in here
+        ]
+        return dataclasses.replace(hold, links=tuple(links))
 
     def link_settings(self, port: PortId) -> LinkSettings:
         return self.kernel.settings_of(self.here(port))

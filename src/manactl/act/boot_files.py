@@ -9,12 +9,14 @@ In rescue mode no manager runs.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from manactl.act import manager_holds
 from manactl.look import kept_down
 from manactl.look.kept_down import LIFTED, MARK
 from manactl.netstate.held import NETWORKD, HeldLink
@@ -42,6 +44,10 @@ class BootFiles:
             if not path.parent.is_dir():
                 path.parent.mkdir(parents=True)
                 path.parent.chmod(0o755)  # networkd is a user of its own, whatever umask we have
+            if os.path.lexists(path) and not _is_as_written(path):
+                raise FileExistsError(
+                    errno.EEXIST, "it is there, and not as manactl writes it", str(path)
+                )
             _replace(path, text)
 
     def remove(self, kept: KeptDown) -> tuple[str, ...]:
@@ -51,7 +57,7 @@ class BootFiles:
         for path in self.paths(kept):
             _unfinished(path).unlink(missing_ok=True)
             _lifted(path).unlink(missing_ok=True)
-            if not path.exists():
+            if not os.path.lexists(path):
                 continue
             if not _is_as_written(path):
                 left.append(str(path))
@@ -66,7 +72,7 @@ class BootFiles:
         since somebody has changed them."""
         left = []
         for path in self.paths(kept):
-            if not path.exists():
+            if not os.path.lexists(path):
                 continue
             if _is_as_written(path):
                 path.rename(_lifted(path))
@@ -101,21 +107,22 @@ def _with_head(kept: KeptDown, directives: str) -> str:
 
 def _is_as_written(path: Path) -> bool:
     """Whether nobody has changed what the manager reads of it."""
-    _, said, directives = [*path.read_text(errors="replace").split("\n", 2), "", ""][:3]
     try:
+        _, said, directives = [*kept_down.read(str(path)).split("\n", 2), "", ""][:3]
         digest = json.loads(said.removeprefix(MARK))[_DIGEST]
-    except (KeyError, TypeError, ValueError):
+    except (OSError, KeyError, RecursionError, TypeError, ValueError):
         return False
     return bool(digest == _digest(directives))
 
 
 def _digest(directives: str) -> str:
-    return hashlib.sha256(directives.encode(errors="replace")).hexdigest()
+    return hashlib.sha256(directives.encode(errors="surrogateescape")).hexdigest()
 
 
 def _network_file(link: HeldLink) -> str:
-    match = [f"Name={link.name}"]
-    if link.mac is not None:
+    if link.mac is None:
+        match = [f"Name={manager_holds.plain(link.name)}"]
+    else:
         match = [f"PermanentMACAddress={link.mac}", f"Driver={link.driver}"]
     lines = ["[Match]", *match, "KernelCommandLine=!elfcorehdr", ""]
     return "\n".join([*lines, "[Link]", "Unmanaged=yes", "RequiredForOnline=no", ""])
@@ -124,7 +131,8 @@ def _network_file(link: HeldLink) -> str:
 def _configuration(links: Iterable[HeldLink], key: str) -> str:
     which = ";".join(
         dict.fromkeys(
-            f"mac:{link.mac}" if link.mac else f"interface-name:={link.name}" for link in links
+            f"mac:{link.mac}" if link.mac else f"interface-name:={manager_holds.plain(link.name)}"
+            for link in links
         )
     )
     return (
@@ -145,8 +153,10 @@ def _unfinished(path: Path) -> Path:
 def _replace(path: Path, text: str) -> None:
     new = _unfinished(path)
     new.unlink(missing_ok=True)
-    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        os.fchmod(file.fileno(), 0o644)
+    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    # A netdev's name is bytes to the kernel.
+    with open(fd, "w", encoding="utf-8", errors="surrogateescape") as file:
+        os.fchmod(fd, 0o644)
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

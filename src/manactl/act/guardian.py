@@ -36,7 +36,7 @@ from manactl.act.release import ReleaseRequest
 from manactl.act.signals import SignalGate
 from manactl.errors import Busy, ManactlError, NotRestored, RolledBack
 from manactl.journal import file as journal
-from manactl.journal import unconfirmed
+from manactl.journal import lock, unconfirmed
 from manactl.journal.file import JournalError
 from manactl.look import boot_timer
 from manactl.look.file_events import FileEvents
@@ -52,6 +52,8 @@ _IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal
 # could not be restored is for people after the last of these.
 _BUSY_FROM, _BUSY_TO = 0.2, 15.0
 _ELSE_TO = 300.0  # s between two attempts that failed otherwise
+_LOOKS, _LOOK_AGAIN = 60, 1.0  # at a journal that cannot be read; s
+_SYNCED = 30.0  # s for a record to be on the disk
 _RETRIES = (2.0, 10.0, 60.0)
 
 
@@ -259,10 +261,18 @@ class Watch:
             self._why = ABANDONED
 
     def _stands(self, path: Path) -> bool:
-        """Whether the runner has come to its end, and left the claim to be confirmed."""
-        with contextlib.suppress(JournalError, FileNotFoundError):
-            return self._left and journal.read(path).phase == "claimed"
-        return False
+        """Whether the runner has come to its end, and left the claim to be confirmed. Where that
+        cannot be read, the deadline ends it at the latest."""
+        if not self._left:
+            return False
+        for _ in range(_LOOKS):
+            try:
+                return journal.read(path).phase == "claimed"
+            except FileNotFoundError:
+                return False
+            except (JournalError, OSError):
+                self._host.pause(_LOOK_AGAIN)
+        return True
 
     def _process_ended(self) -> None:
         assert self._process is not None
@@ -278,14 +288,21 @@ class Watch:
         if not self._path.exists() or (self._left and self._is_confirmed(self._path)):
             self._over = True
 
-    @staticmethod
-    def _is_confirmed(path: Path) -> bool:
+    def _is_confirmed(self, path: Path) -> bool:
+        """Whether the record of it is on the disk: who writes it takes it back when it cannot be
+        synced, and has the lock until then. Where it cannot be read it is looked at again when the
+        time is over; what ends the claim reports it."""
         try:
-            return journal.read(path).waiting is None
+            content = journal.read(path)
+            if content.waiting is not None:
+                return False
+            pcis = {port.pci for port in content.all_ports}
+            with lock.functions(self._state_dir, pcis, wait=_SYNCED):
+                return journal.read(path).waiting is None
         except FileNotFoundError:
             return True
-        except JournalError:
-            return False  # what ends the claim reports it
+        except (ManactlError, OSError):
+            return False
 
     def _too_late(self, timer: int) -> None:
         """The runner is told when it wants to leave; it undoes what it has done, as nobody has
@@ -326,14 +343,17 @@ class Watch:
                     continue
                 pause = min(2 * pause, _BUSY_TO)
                 self._host.pause(pause)
-            except NotRestored:
-                if (later := next(retries, None)) is None:
-                    return
+            except Exception as error:  # noqa: BLE001
+                # Nobody else gives the port back, and there may be no other way to this machine.
+                if isinstance(error, NotRestored) and not isinstance(error, JournalError):
+                    if (later := next(retries, None)) is None:
+                        return
+                else:
+                    later = pause = min(2 * pause, _ELSE_TO)
+                if not isinstance(error, ManactlError):  # else release() has logged it
+                    to_syslog(
+                        ["the guardian tries again", *format_exc().splitlines()], _LOG_ERR, _DAEMON
+                    )
                 self._host.pause(later)
-            except (ManactlError, OSError):
-                # The state directory cannot be written, say: release() has logged it. Nobody else
-                # gives the port back, and there may be no other way to this machine.
-                pause = min(2 * pause, _ELSE_TO)
-                self._host.pause(pause)
             else:
                 return

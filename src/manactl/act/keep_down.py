@@ -11,7 +11,10 @@ look at the journal, the look at the netdev, and the request that sets it down. 
 release comes first, and the journal says so, or it waits until the request is done, and then sets
 the netdev up itself. Where the lock is taken nothing is done; it is looked at again later.
 
-What was announced is set down first, and why it came up is found out after that.
+What was announced is set down first: between the announcement and the request there are the lock,
+the journal and one look. Only who opened it is asked before that, of /proc, where this is not known
+yet: where the driver's open was seen in the same moment (look/netdev_opens.py), as such a process
+ends soon. Why it came up, and what is said of it, is found out after the request.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from manactl.act.plan import NetdevNow
 from manactl.decide import opened
@@ -31,7 +34,7 @@ from manactl.journal import lock
 from manactl.journal.file import Content
 from manactl.look.link_changes import LinkChange
 from manactl.model.claim import NetnsId
-from manactl.model.hold import Attempt, Opener, Outcome, Target
+from manactl.model.hold import Apart, Attempt, Opener, Outcome, Target
 from manactl.model.port import PortId
 
 AGAIN_FROM, AGAIN_TO = 0.02, 0.25  # s until a port is looked at again that is being worked on
@@ -40,7 +43,8 @@ _REMEMBERED = 16  # openers: those whose open failed are never announced
 
 
 class Netdevs(Protocol):
-    """The part of plan.System that is needed here."""
+    """The part of system.LiveSystem that is needed here: looks as steps look, and a request by the
+    index that a look gave."""
 
     def monotonic(self) -> float: ...
     def netdev(self, port: PortId) -> NetdevNow | None: ...
@@ -48,49 +52,81 @@ class Netdevs(Protocol):
     def set_up(self, ifindex: int, up: bool) -> None: ...
 
 
+class _Known(NamedTuple):
+    """A journal as it was read."""
+
+    file: object  # what tells that it is the same
+    targets: tuple[Target, ...]
+    elsewhere: tuple[PortId, ...]
+
+
 class Journals:
     """What the journals want to be kept down. A file that has not changed is not read again: it
-    may be large, and one that is the same file of the same size is the same."""
+    may be large, and one of the same inode, size and time of modification is the same.
+
+    What cannot be read is not unclaimed: what it wanted when it was read last stays a target. What
+    it wants now is unknown (a release may have begun), so such a target is doubtful, and nothing is
+    done to it until the file can be read.
+    """
 
     def __init__(self, state_dir: Path, boot_id: str, netns: NetnsId) -> None:
         self._state_dir, self._boot_id, self._netns = state_dir, boot_id, netns
-        self._read: dict[Path, tuple[object, tuple[Target, ...]]] = {}
+        self._read: dict[Path, _Known] = {}
         self.unread: dict[Path, str] = {}  # with the reason
-        self.elsewhere: set[PortId] = set()  # claimed in other network namespaces
+        self.unlisted: str | None = None  # why new files are not seen
+        self.doubtful: frozenset[Target] = frozenset()
 
     def targets(self) -> tuple[Target, ...]:
         """All of them now; a port first, then the synthetic netdev above it, as a claim does it."""
-        found: dict[Path, tuple[object, tuple[Target, ...]]] = {}
-        self.unread, self.elsewhere = {}, set()
+        found: dict[Path, _Known] = {}
+        doubtful: set[Target] = set()
+        self.unread, self.unlisted = {}, None
         try:
             paths = journal.paths(self._state_dir)
         except (OSError, ManactlError) as error:
-            self.unread[self._state_dir] = str(error)
-            return ()
+            self.unlisted = str(error)
+            paths = list(self._read)
         for path in paths:
+            known = self._read.get(path)
             try:
                 info = os.stat(path)
                 now = (info.st_ino, info.st_size, info.st_mtime_ns)
-                known = self._read.get(path)
-                if known is None or known[0] != now:
-                    known = (now, tuple(self._of(journal.read(path))))
-                found[path] = known
+                if known is None or known.file != now:
+                    content = journal.read(path)
+                    known = _Known(now, tuple(self._of(content)), tuple(self._elsewhere(content)))
             except FileNotFoundError:
                 continue  # just put away
             except (OSError, ManactlError) as error:
                 self.unread[path] = str(error)
-        self._read = found
-        return tuple(target for _, targets in found.values() for target in targets)
+                if known is None:
+                    continue
+                doubtful.update(known.targets)
+            found[path] = known
+        self._read, self.doubtful = found, frozenset(doubtful)
+        return self.wanted
+
+    @property
+    def wanted(self) -> tuple[Target, ...]:
+        """What targets() has returned."""
+        return tuple(target for known in self._read.values() for target in known.targets)
+
+    @property
+    def elsewhere(self) -> tuple[PortId, ...]:
+        """What is claimed in other network namespaces."""
+        return tuple(port for known in self._read.values() for port in known.elsewhere)
+
+    def _elsewhere(self, content: Content) -> Iterator[PortId]:
+        if content.netns is not None and not content.netns.is_same(self._netns):
+            yield from self._claimed(content)
+
+    def _claimed(self, content: Content) -> Iterator[PortId]:
+        if content.boot_id == self._boot_id and content.phase != "closed":
+            yield from (port for port in content.ports if content.phase_of(port) == "claimed")
 
     def _of(self, content: Content) -> Iterator[Target]:
-        if content.boot_id != self._boot_id or content.phase == "closed":
+        if content.netns is not None and not content.netns.is_same(self._netns):
             return
-        for port in content.ports:
-            if content.phase_of(port) != "claimed":
-                continue
-            if content.netns is not None and not content.netns.is_same(self._netns):
-                self.elsewhere.add(port)
-                continue
+        for port in self._claimed(content):
             then = next(p for p in content.header["ports"] if (p["pci"], p["port"]) == port.key)
             above = then.get("upper") if then.get("vmbus") else None
             own = then.get("vf") if above else then.get("netdev")
@@ -117,23 +153,30 @@ class Keeper:
         self._openers: list[Opener] = []
         self._before: list[Opener] = []  # of the announcements just obeyed
         self._indexes: dict[Target, int] = {}
-        # Not done yet, since a manactl was at work there: what was announced, and when.
+        self._anew: set[Target] = set()  # another netdev than before, and not told of since then
+        # Not done yet, as a manactl was at work there, or its journal could not be read: what was
+        # announced, and when.
         self._later: dict[Target, tuple[frozenset[int], float]] = {}
         self._ahead: set[Target] = set()  # set down, and that it was up not yet announced
         self._unread: dict[Target, int] = {}  # how often set down without having read of it
+        self._failing: set[Target] = set()  # could not be set down; nobody has set it up since then
         self._again = AGAIN_FROM
         self.targets: tuple[Target, ...] = ()
+        self.apart = Apart()
 
     def reload(self) -> bool:
-        """Read the journals again, and look at what they want to be down; whether that is not what
-        it was."""
-        before = self.targets
+        """Read the journals again, and look at what they want to be down; whether that, or what is
+        claimed apart from that, is not what it was."""
+        before = self.targets, self.apart
         self.targets = self._wanted()
+        self.apart = self._apart()
         self._later = {one: how for one, how in self._later.items() if one in self.targets}
         self._indexes = {one: n for one, n in self._indexes.items() if one in self.targets}
         self._unread = {one: n for one, n in self._unread.items() if one in self.targets}
+        self._failing.intersection_update(self.targets)
+        self._anew.intersection_update(self.targets)
         self.look()
-        return self.targets != before
+        return (self.targets, self.apart) != before
 
     def look(self) -> None:
         """Look at all of it: nothing may have been announced, or that was lost."""
@@ -141,12 +184,23 @@ class Keeper:
             now = self._now(target)
             if now is None:
                 continue
+            self._is_numbered(target, now.ifindex)
             if now.up:
                 self._check(target)
+                self._forget()
             else:
-                self._indexes[target] = now.ifindex
                 self._ahead.discard(target)
-        self._forget()
+                self._failing.discard(target)
+
+    def _is_numbered(self, target: Target, ifindex: int) -> None:
+        """Note that a netdev was made anew: what is known of the one before is not of this one."""
+        known = self._indexes.get(target)
+        self._indexes[target] = ifindex
+        if known not in (None, ifindex):
+            self._anew.add(target)
+            self._unread.pop(target, None)
+            self._ahead.discard(target)
+            self._failing.discard(target)
 
     def opened(self, openers: Iterable[Opener]) -> None:
         """Who has begun to open a netdev; the kernel announces each a little later."""
@@ -164,6 +218,8 @@ class Keeper:
             mine = [change for change in changes if self._may_be(change, target)]
             after = max((n for n, change in enumerate(mine, 1) if change.went_up), default=0)
             self._read_of(target, mine[:after])
+            if self._indexes.get(target) in went_up:
+                self._failing.discard(target)
             if any(change.up for change in mine):
                 self._check(target, went_up, received)
             self._read_of(target, mine[after:])
@@ -172,7 +228,9 @@ class Keeper:
 
     def _read_of(self, target: Target, changes: Iterable[LinkChange]) -> None:
         """Once all that we have set down is announced, so is whatever it was up by."""
-        left = self._unread.get(target, 0) - sum(change.went_down for change in changes)
+        own = self._indexes.get(target)
+        read = sum(change.went_down for change in changes if change.ifindex == own)
+        left = self._unread.get(target, 0) - read
         self._unread[target] = max(left, 0)
         if left <= 0:
             self._ahead.discard(target)
@@ -183,7 +241,8 @@ class Keeper:
         return self._again if self._later else None
 
     def again(self) -> None:
-        """Look at what another manactl was at work on, or could not be set down."""
+        """Look at what another manactl was at work on, whose journal could not be read, or what
+        could not be set down."""
         self._again = min(2 * self._again, AGAIN_TO)
         for target, (went_up, since) in list(self._later.items()):
             self._check(target, went_up, since)
@@ -197,13 +256,29 @@ class Keeper:
 
     def _wanted(self) -> tuple[Target, ...]:
         found = self._journals.targets()
-        return tuple(one for one in found if self._only is None or one.port.key in self._only)
+        return tuple(one for one in found if self._is_given(one.port))
+
+    def _is_given(self, port: PortId) -> bool:
+        return self._only is None or port.key in self._only
+
+    def _apart(self) -> Apart:
+        """As of the last time that the journals were read."""
+        journals = self._journals
+        ports = dict.fromkeys(one.port for one in journals.wanted)
+        return Apart(
+            tuple(journals.unread.values()),
+            journals.unlisted,
+            tuple(port for port in journals.elsewhere if self._is_given(port)),
+            tuple(port for port in ports if not self._is_given(port)),
+            tuple(target for target in self.targets if target in journals.doubtful),
+        )
 
     def _may_be(self, change: LinkChange, target: Target) -> bool:
-        """By the device that it belongs to, as it may have been made anew."""
-        return change.parent == (target.vmbus or target.port.pci) or (
-            change.ifindex == self._indexes.get(target)
-        )
+        """By its index; a netdev that was made anew by the device that it belongs to, which it may
+        share with the other ports of its function."""
+        if change.ifindex in self._indexes.values():
+            return change.ifindex == self._indexes.get(target)
+        return change.parent == (target.vmbus or target.port.pci)
 
     def _now(self, target: Target) -> NetdevNow | None:
         try:
@@ -226,6 +301,9 @@ class Keeper:
                 return
             if target not in self._wanted():
                 return
+            if target in self._journals.doubtful:
+                self._later[target] = (went_up, since)
+                return
             now = self._now(target)
             if now is None:
                 return
@@ -233,13 +311,16 @@ class Keeper:
             outcome, error = self._set_down(now)
         done = self._system.monotonic()
         announced = now.ifindex in went_up
-        known = self._indexes.get(target)
-        self._indexes[target] = now.ifindex
+        self._is_numbered(target, now.ifindex)
         if outcome is Outcome.ALREADY and (not announced or target in self._ahead):
             self._ahead.discard(target)  # set down before its announcement was read: told already
             return
+        still = outcome is Outcome.FAILED and target in self._failing
         if outcome is Outcome.FAILED:
             self._later[target] = (went_up, since)
+            self._failing.add(target)
+        else:
+            self._failing.discard(target)
         if outcome is Outcome.SET_DOWN:
             self._unread[target] = self._unread.get(target, 0) + 1
             if not announced:
@@ -250,15 +331,17 @@ class Keeper:
         cause = opened.cause(
             openers,
             announced=announced,
-            made_anew=known not in (None, now.ifindex),
+            made_anew=target in self._anew,
             above_up=self._above_up(target),
         )
+        self._anew.discard(target)
         took = {}
         if outcome is Outcome.SET_DOWN:
             took = {"ms": _ms(done - since), "asked_ms": _ms(asked - since)}
         self._tell(
             Attempt(
-                self._clock(), target, now.name, outcome, cause, _once(openers), error=error, **took,
+                self._clock(), target, now.name, outcome, cause, _once(openers), error=error,
+                still=still, **took,
             )
         )  # fmt: skip
 

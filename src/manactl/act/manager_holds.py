@@ -189,7 +189,9 @@ class Holds:
             path.parent.chmod(0o755)  # networkd is a user of its own, whatever umask we have
         new = _unfinished(path)
         new.unlink(missing_ok=True)
-        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        # A netdev's name is bytes to the kernel.
+        with open(fd, "w", encoding="utf-8", errors="surrogateescape") as file:
             known = [os.stat(one) for one in like]
             if known:
                 os.fchown(file.fileno(), -1, known[0].st_gid)
@@ -219,7 +221,7 @@ _WHY = (
 def _network_file(link: HeldLink, parts: Iterable[str]) -> str:
     """What the link's own files say, but for whom they match, and the hold."""
     match = (
-        f"Name={link.name}"
+        f"Name={plain(link.name)}"
         if link.mac is None
         else f"PermanentMACAddress={link.mac}\nDriver={link.driver}"
     )
@@ -243,7 +245,11 @@ def _without_match(text: str) -> str:
 
 def _keyfile(hold: Hold) -> str:
     macs = [f"mac:{link.mac}" for link in hold.links if link.mac]
-    names = [f"interface-name:={link.name}" for link in hold.links]
+    names = [
+        f"interface-name:={plain(link.name)}"
+        for link in hold.links
+        if is_plain(link.name) or not link.mac
+    ]
     which = ";".join(dict.fromkeys([*names, *macs]))
     return (
         _WHY.format(names=hold.names)
@@ -252,5 +258,20 @@ def _keyfile(hold: Hold) -> str:
     )
 
 
+_SPECIAL = frozenset(" \t*?[]!;,\\\"'")
+
+
+def is_plain(name: str) -> bool:
+    """Whether a manager takes this for one name, and not for a pattern or a list."""
+    return _SPECIAL.isdisjoint(name)
+
+
+def plain(name: str) -> str:
+    """The name, for a file of a manager. OSError when it would match others."""
+    if not is_plain(name):
+        raise OSError(errno.EINVAL, f"a netdev called {name!r} has no other mark to match by")
+    return name
+
+
 def _text(path: str) -> str:
-    return Path(path).read_text(errors="replace")
+    return Path(path).read_text(encoding="utf-8", errors="surrogateescape")

@@ -7,6 +7,7 @@ manager reads its files once the hold is lifted. After a reboot there is no hold
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -17,7 +18,7 @@ from manactl.act.restore import Lost, Restored, until
 from manactl.escape import command
 from manactl.look import kept_down
 from manactl.model.port import PortId
-from manactl.netstate.held import NETWORK_MANAGER, NETWORKD
+from manactl.netstate.held import NETWORK_MANAGER, NETWORKD, Hold
 from manactl.netstate.kept_down import KeptDown
 from manactl.netstate.losses import Cause
 
@@ -78,7 +79,9 @@ class LeaveDown:
         where = f" ({error.filename})" if error.filename else ""
         return StepFailed(
             f"{what}: {error.strerror or error}{where}",
-            hint="the files are below /etc: is it writable?",
+            hint="move the file away, or claim without --persist"
+            if error.errno == errno.EEXIST
+            else "the files are below /etc: is it writable?",
         )
 
     def holds(self, system: System) -> bool:
@@ -123,18 +126,21 @@ def give_back(system: System, ports: Iterable[PortId]) -> list[GivenBack]:
     found = []
     for kept in system.boot_files():
         if kept.port.key in wanted:
-            runs, left = system.lift_boot_files(kept)
+            hold = system.found_again(kept.hold)  # other netdevs have their numbers now
+            runs, left = system.lift_boot_files(kept, hold)
             lost = _lost(kept, left)
             if not left:
-                lost += _undone(kept, system, runs=runs)
+                lost += _undone(hold, kept, system, runs=runs)
             found.append(GivenBack(kept, not left, lost))
     return found
 
 
-def _undone(kept: KeptDown, system: System, *, runs: bool) -> tuple[Lost, ...]:
-    """What the manager has not made of the port, once it was told."""
-    hold = kept.hold
-    if not runs:
+def _undone(hold: Hold, kept: KeptDown, system: System, *, runs: bool) -> tuple[Lost, ...]:
+    """What the manager has not made of the port, once it was told: of its netdevs that are here, as
+    `hold` has them."""
+    if len(hold.links) < len(kept.hold.links):
+        why = f"{kept.hold.names} is not here as it was: {hold.manager} configures what comes"
+    elif not runs:
         why = f"{hold.manager} does not run; it configures {hold.names} when it is started"
     elif until(system, lambda: not system.unsettled(hold), SETTLES):
         return ()

@@ -331,7 +331,7 @@ def _give_back(run: _Run) -> None:
         kept = {
             one.port.key: one
             for one in system.boot_files()
-            if one.port.key in ports or (request.everything and one.port.key not in ports)
+            if one.port.key in ports or (request.everything and not _has_claim(run, one.port))
         }
         if request.dry_run:
             result.plans += [persist.plan(one) for one in kept.values()]
@@ -366,6 +366,14 @@ def _give_back(run: _Run) -> None:
         now = replace(now, given_back=to, lost=lost)
         result.ports[:] = [port for port in result.ports if port is not was] + [now]
         ports[one.kept.port.key] = now
+
+
+def _has_claim(run: _Run, port: PortId) -> bool:
+    """Whether a claim of the port is open still, or may be: its journal cannot be read."""
+    claims, unreadable = open_claims(run.request.state_dir, run.host)
+    return any(claim.port.key == port.key for claim in claims) or any(
+        bad.concerns(port.pci) for bad in unreadable
+    )
 
 
 def _accept(run: _Run, log: Journal, ports: Sequence[PortId]) -> None:

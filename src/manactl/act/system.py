@@ -8,6 +8,7 @@ import functools
 import os
 import time
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -25,6 +26,7 @@ from manactl.look import (
     user_namespace,
     vmbus,
 )
+from manactl.look.found_again import found_again
 from manactl.look.raw_qp_probe import Proof, open_device, prove_free
 from manactl.look.rtnetlink import Rtnl
 from manactl.look.sysfs import Roots, master_of
@@ -48,6 +50,7 @@ from manactl.netstate.requests import Filled
 from manactl.netstate.snapshot import PortState, Request, Rows
 from manactl.netstate.surroundings import Surroundings
 from manactl.netstate.uppers import UpperState
+from manactl.wire.if_link import IfLink
 from manactl.wire.uverbs import ProofOutcome as Outcome
 
 CAP_NET_ADMIN, CAP_NET_RAW = 12, 13
@@ -209,7 +212,9 @@ class LiveSystem:
         found = []
         for file in kept_down.find():
             with contextlib.suppress(KeyError, TypeError, ValueError):  # what we did not write so
-                found.append(KeptDown.from_json(file.said))
+                kept = KeptDown.from_json(file.said)
+                if kept_down.knows(kept.hold.manager):  # else a later version has written it
+                    found.append(kept)
         return tuple({(kept.port, kept.hold.manager): kept for kept in found}.values())
 
     def write_boot_files(self, kept: KeptDown) -> None:
@@ -221,8 +226,12 @@ class LiveSystem:
     def remove_boot_files(self, kept: KeptDown) -> tuple[str, ...]:
         return BootFiles().remove(kept)
 
-    def lift_boot_files(self, kept: KeptDown) -> tuple[bool, tuple[str, ...]]:
-        return BootFiles().lift(kept, lambda: self.lift_hold(kept.hold))
+    def lift_boot_files(self, kept: KeptDown, hold: Hold) -> tuple[bool, tuple[str, ...]]:
+        return BootFiles().lift(kept, lambda: self.lift_hold(hold))
+
+    def found_again(self, hold: Hold) -> Hold:
+        links = [IfLink(body) for body in self.rtnl.links()]
+        return replace(hold, links=found_again(hold.links, links, Roots(str(self._sys))))
 
     def link_settings(self, port: PortId) -> LinkSettings:
         return self.settings(self._ifindex(port))

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from manactl.cli.app import App
 from manactl.cli.params import CLAIMED
+from manactl.errors import Busy, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -21,15 +23,18 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from manactl.act.host import Host
-    from manactl.act.keep_down import Journals, Keeper
+    from manactl.act.keep_down import Keeper
     from manactl.act.service import Service
     from manactl.look.file_events import FileEvents
     from manactl.look.link_changes import LinkChanges
     from manactl.look.netdev_opens import NetdevOpens
-    from manactl.model.hold import Attempt, Storm, Target
+    from manactl.model.hold import Apart, Attempt, Storm, Target
+
+_T = TypeVar("_T")
 
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _QUIET = 0.05  # s: records of a journal come in bursts, and one look serves a burst
+_UNREAD_FROM, _UNREAD_TO = 1.0, 30.0  # s until what could not be read is read again
 _NOTICE, _DAEMON = 5, 3  # RFC 5424
 
 
@@ -52,6 +57,7 @@ def hold(app: App, words: tuple[str, ...], as_json: bool) -> None:
     from manactl.look.link_changes import LinkChanges  # noqa: PLC0415
     from manactl.look.netdev_opens import NetdevOpens  # noqa: PLC0415
 
+    app.unfailing = True  # ports are kept down, whether or not anybody reads of it
     host = app.host
     need_net_admin(host, "hold")
     state_dir.prepare(app.state_dir)
@@ -61,23 +67,38 @@ def hold(app: App, words: tuple[str, ...], as_json: bool) -> None:
     teller = Teller(app, service, host.monotonic, as_json=as_json)
     with (
         _signals() as signalled,
-        LinkChanges() as changes,
+        _watching("links", LinkChanges) as changes,
         NetdevOpens() as opens,
-        FileEvents(app.state_dir / "claims") as files,
+        _watching("claims", lambda: FileEvents(app.state_dir / "claims")) as files,
         host.system(host.pause) as system,
     ):
         keeper = keep_down.Keeper(
             journals, system, teller.attempt, keep_down.moments(app.state_dir), only=only
         )
-        if opens.refused is not None:
-            app.warn(f"who sets a port up will not be known: {opens.refused}")
         loop = Loop(keeper, teller, service, host.monotonic)
+
+        def opened() -> None:
+            keeper.opened(opens.read())
+
+        def on_changes() -> None:
+            announced(keeper, changes, opens, host.monotonic)
+            before = opens.descriptors
+            if opens.renew():  # after all that is urgent: it may take a while
+                for fd in before:
+                    loop.off(fd)
+                watched()
+
+        def watched() -> None:
+            for fd in opens.descriptors:
+                loop.on(fd, opened)
+            for text in unknown(opens):
+                app.warn(f"{text}; ports are kept down all the same")
+
         loop.on(signalled, lambda: loop.signalled(signalled))
-        for fd in opens.descriptors:
-            loop.on(fd, lambda: keeper.opened(opens.read()))
-        loop.on(changes.fd, lambda: announced(keeper, changes, opens, host.monotonic))
+        watched()
+        loop.on(changes.fd, on_changes)
         loop.on(files.fd, lambda: loop.written(files, app.state_dir / "claims"))
-        loop.run(journals)
+        loop.run()
 
 
 def announced(
@@ -95,6 +116,17 @@ def announced(
         keeper.look()
 
 
+def unknown(opens: NetdevOpens) -> Iterator[str]:
+    """Whose openers will not be named, and why."""
+    if opens.refused is not None:
+        yield f"who sets a port up will not be known: {opens.refused}"
+    for function in opens.missing:
+        yield (
+            "who sets up some netdevs will not be known: this kernel has no function "
+            f"{function} that can be watched"
+        )
+
+
 class Loop:
     """Waits for events and obeys them, until a signal ends it."""
 
@@ -104,32 +136,39 @@ class Loop:
         self._keeper, self._teller, self._service = keeper, teller, service
         self._clock = clock
         self._handlers: dict[int, Callable[[], None]] = {}
+        self._poll = select.poll()
         self._ended = False
         self._reload_at: float | None = None
+        self._unread = _UNREAD_FROM
         self._alive_at = 0.0
 
     def on(self, fd: int, handler: Callable[[], None]) -> None:
         """What to do when a descriptor is readable; the first is served first."""
         self._handlers[fd] = handler
+        self._poll.register(fd, select.POLLIN)
+
+    def off(self, fd: int) -> None:
+        del self._handlers[fd]
+        self._poll.unregister(fd)
 
     def signalled(self, fd: int) -> None:
         self._ended = any(number in _ENDING for number in os.read(fd, 64))
 
     def written(self, files: FileEvents, directory: Path) -> None:
         """Journals were written: look at them soon."""
-        from manactl.journal import state_dir  # noqa: PLC0415 - loaded already
-
         files.drain()
         if not directory.is_dir():
-            raise state_dir.unusable(directory, "it was removed meanwhile")
-        if self._reload_at is None:
-            self._reload_at = self._clock() + _QUIET
+            raise Refused(
+                f"state directory {directory}: it was removed, so claims cannot be seen any more; "
+                "from now on no port is kept down",
+                hint="start `manactl hold` again: that makes the directory anew",
+                code="state-dir",
+            )
+        soon = self._clock() + _QUIET
+        self._reload_at = soon if self._reload_at is None else min(soon, self._reload_at)
 
-    def run(self, journals: Journals) -> None:
-        self._reload(journals, first=True)
-        poll = select.poll()
-        for fd in self._handlers:
-            poll.register(fd, select.POLLIN)
+    def run(self) -> None:
+        self._reload(first=True)
         again_at: float | None = None
         while not self._ended:
             self._teller.sums()
@@ -137,23 +176,29 @@ class Loop:
                 again_at = None
             elif again_at is None:
                 again_at = self._clock() + self._keeper.again_in
-            ready = dict(poll.poll(self._patience(again_at)))
-            for fd, handler in self._handlers.items():
+            ready = dict(self._poll.poll(self._patience(again_at)))
+            for fd, handler in list(self._handlers.items()):
                 if fd in ready:
                     handler()
             if again_at is not None and self._clock() >= again_at:
                 self._keeper.again()
                 again_at = None
             if self._reload_at is not None and self._clock() >= self._reload_at:
-                self._reload(journals)
+                self._reload()
         self._service.stopping()
         self._teller.sums(everything=True)
 
-    def _reload(self, journals: Journals, *, first: bool = False) -> None:
+    def _reload(self, *, first: bool = False) -> None:
         self._reload_at = None
         if self._keeper.reload() or first:
-            self._teller.holding(self._keeper.targets, first=first)
-        self._teller.problems(journals)
+            self._teller.holding(self._keeper.targets, self._keeper.apart, first=first)
+        apart = self._keeper.apart
+        self._teller.problems(apart)
+        if apart.unread or apart.unlisted:  # the cause may pass, and nothing announces that
+            self._reload_at = self._clock() + self._unread
+            self._unread = min(2 * self._unread, _UNREAD_TO)
+        else:
+            self._unread = _UNREAD_FROM
 
     def _patience(self, again_at: float | None) -> float | None:
         """ms until there is something to do without an event; None: never."""
@@ -183,9 +228,10 @@ class Teller:
 
         self._app, self._service, self._as_json = app, service, as_json
         self._telling = Telling(clock)
-        self._warned: set[str] = set()
+        self._warned: frozenset[str] = frozenset()
         self._untaken = 0
         self._logs = not _is_journal()
+        self._lost = False  # standard output; that was told
 
     def attempt(self, attempt: Attempt) -> None:
         event = self._telling.add(attempt)
@@ -201,34 +247,30 @@ class Teller:
     def next_due(self) -> float | None:
         return self._telling.next_due
 
-    def holding(self, targets: Sequence[Target], *, first: bool) -> None:
+    def holding(self, targets: Sequence[Target], apart: Apart, *, first: bool) -> None:
         """What is kept down from now on."""
         from datetime import UTC, datetime  # noqa: PLC0415 - not for --help
 
         from manactl.render import hold as render  # noqa: PLC0415
 
-        now, text = datetime.now(UTC), render.holding(targets)
+        now, text = datetime.now(UTC), render.holding(targets, apart)
         if self._as_json:
-            self._print(render.dumps(render.holding_document(now, targets)))
+            self._print(render.dumps(render.holding_document(now, targets, apart)))
         else:
             self._print(f"{render.stamp(now)} {text}")
         (self._service.ready if first else self._service.status)(text)
 
-    def problems(self, journals: Journals) -> None:
-        """Claims that are not kept down, and why: each once."""
-        found = [f"not kept down: {reason}" for reason in journals.unread.values()]
-        found += [
-            f"not kept down: port {port} is claimed in another network namespace; "
-            "run `manactl hold` there, too"
-            for port in journals.elsewhere
-        ]
+    def problems(self, apart: Apart) -> None:
+        """Claims that are not kept down, and why: each once for as long as it lasts."""
+        from manactl.render import hold as render  # noqa: PLC0415 - loaded already
+
+        found = render.problems(apart)
         for text in found:
             if text not in self._warned:
-                self._warned.add(text)
                 self._app.warn(text)
+        self._warned = frozenset(found)
 
     def _tell(self, event: Attempt | Storm) -> None:
-        from manactl.act.audit import to_syslog  # noqa: PLC0415 - loaded already
         from manactl.render import hold as render  # noqa: PLC0415
 
         if self._as_json:
@@ -236,7 +278,12 @@ class Teller:
         else:
             self._print(render.line(event))
         if self._logs:
-            to_syslog([f"hold: {render.words(event)}"], _NOTICE, _DAEMON)
+            self._log(render.words(event))
+
+    def _log(self, text: str) -> None:
+        from manactl.act.audit import to_syslog  # noqa: PLC0415 - loaded already
+
+        to_syslog([f"hold: {text}"], _NOTICE, _DAEMON)
 
     def _print(self, text: str) -> None:
         if not _takes(sys.stdout):
@@ -247,6 +294,33 @@ class Teller:
             self._app.warn(f"the reader of standard output did not take {lost} lines")
         self._app.out(text)
         self._app.flush()
+        why = self._app.output_lost
+        if why is not None and not self._lost:
+            self._lost = self._logs = True
+            self._log(f"standard output: {why}; from now on only the system log tells")
+
+
+def _watching(what: str, begin: Callable[[], _T]) -> _T:
+    """What tells of events. Busy where the kernel has no room for one more now."""
+    try:
+        return begin()
+    except OSError as error:
+        hint = "without that nothing would be heard: fix the cause, then start it again"
+        if error.errno == errno.EMFILE:
+            hint = (
+                "the inotify instances of this user (sysctl fs.inotify.max_user_instances) or the "
+                "open files of this process (ulimit -n) are used up: raise that, then start it again"
+            )
+        if error.errno == errno.ENOSPC:
+            hint = (
+                "the inotify watches of this user (sysctl fs.inotify.max_user_watches) are used "
+                "up: raise that, then start it again"
+            )
+        raise Busy(
+            f"{what} cannot be watched: {error.strerror or error}; nothing was touched, and no port "
+            "is kept down",
+            hint=hint,
+        ) from error
 
 
 def _takes(stream: TextIO) -> bool:

@@ -1,6 +1,7 @@
 """How much is told of a program that sets a port up again and again; pure but for its memory.
 
-What is limited is the telling alone: each attempt is undone at once.
+What is limited is the telling alone: each attempt is undone at once. Attempts that came to
+something else are counted apart, so that a sum says what is true of each of them.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ class Telling:
     def add(self, attempt: Attempt) -> Attempt | None:
         """The attempt, when it is to be told by itself."""
         now = self._clock()
-        seen = self._seen.get(attempt.target)
+        kind = (attempt.target, attempt.outcome, attempt.still)
+        seen = self._seen.get(kind)
         if seen is None or (not seen.untold and now - seen.last >= CALM):
-            seen = self._seen[attempt.target] = _Seen(now)
+            seen = self._seen[kind] = _Seen(now)
         seen.last = now
         seen.told += 1
         if seen.told <= ONE_BY_ONE:

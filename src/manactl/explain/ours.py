@@ -79,10 +79,12 @@ TOPICS = (
         "busy", "exit 6: the port is in use or in transition",
         "A process has a raw queue pair on the port, another manactl is at work on the same PCI "
         "function, the driver is in transition, or another program keeps changing the port while a "
-        "claim reads it. Nothing was changed, or what was changed is restored.",
-        "manactl", exit_code=6, forms=("keeps changing",),
+        "claim reads it. Nothing was changed, or what was changed is restored. Or `hold` could not "
+        "begin, as the inotify instances of the user or its open files are used up.",
+        "manactl", exit_code=6, forms=("keeps changing", "cannot be watched: <any>"),
         remedy=(Step("Wait for it:", "manactl release --wait 60 PORT"),
-                Step("Or end the process that the message names.")),
+                Step("Or end the process that the message names."),
+                Step("Of hold, raise the limit:", "sysctl -w fs.inotify.max_user_instances=1024")),
         see=("holder", "locked", "in-transition"),
     ),
     _topic(

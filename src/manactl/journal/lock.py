@@ -2,8 +2,9 @@
 
 There are two locks. `manactl hold` takes the second alone, for the moment in which it reads the
 journal and sets a port down; a claim or release takes it after the first, and keeps it. So neither
-comes between the other's look and its act; and since hold has it briefly, a claim waits for it,
-and is not told that somebody else is at work.
+comes between the other's look and its act. Hold mostly has it for milliseconds, so a claim waits
+for it as long as `wait`, and 10 s in any case, before it says that another manactl is at work: a
+driver whose NIC does not answer may take minutes to set a netdev down.
 """
 
 from __future__ import annotations

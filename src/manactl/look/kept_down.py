@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -47,6 +48,10 @@ def paths(manager: str, key: str, links: int, etc: str = "/etc") -> list[str]:
     return [f"{etc}/{place}/{begin}{key}{number}{end}" for number in numbers]
 
 
+def knows(manager: str) -> bool:
+    return manager in _PLACES
+
+
 def find(etc: str = "/etc") -> tuple[KeptDownFile, ...]:
     """All that are there, by their names. One that does not say what it is for is somebody's own."""
     return tuple(_find(etc))
@@ -60,16 +65,23 @@ def _find(etc: str) -> Iterator[KeptDownFile]:
             continue
         for name in names:
             if name.startswith(begin) and name.endswith((end, end + LIFTED)):
-                with contextlib.suppress(OSError, KeyError, TypeError, ValueError):
+                with contextlib.suppress(OSError, KeyError, RecursionError, TypeError, ValueError):
                     yield _read(f"{etc}/{place}/{name}")
+
+
+def read(path: str) -> str:
+    """What stands in a file. ValueError for what is none, a FIFO or a link."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(fd, encoding="utf-8", errors="surrogateescape") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise ValueError(path)
+        return file.read()
 
 
 def _read(path: str) -> KeptDownFile:
     import json  # noqa: PLC0415 - only where there is one
 
-    with open(path, errors="replace") as file:
-        file.readline()
-        line = file.readline()
+    _, line, *_ = [*read(path).split("\n", 2), ""]
     if not line.startswith(MARK):
         raise ValueError(path)
     said = json.loads(line.removeprefix(MARK))

@@ -8,6 +8,9 @@ CAP_PERFMON (Debian's kernels CAP_SYS_ADMIN: kernel.perf_event_paranoid is 3 the
 CONFIG_KPROBE_EVENTS, and no lockdown in confidentiality mode; without one of these nobody is known,
 and that is all. A CPU that comes later is not watched.
 
+Such a kprobe dies with the module that has the function, and does not come with it: when a driver
+was loaded meanwhile, all are opened anew (renew()).
+
 The event comes when the driver begins to open, so the process is still there to be looked at.
 """
 
@@ -28,7 +31,8 @@ from manactl.look import procfs
 from manactl.look.text_files import number, text
 from manactl.model.hold import Opener
 
-FUNCTIONS = ("mana_open", "netvsc_open")
+DRIVERS = {"mana_open": "mana", "netvsc_open": "hv_netvsc"}  # by the function that they have
+FUNCTIONS = tuple(DRIVERS)
 MOST = 4  # processes that are looked at in one go
 _PMU = "/sys/bus/event_source/devices/kprobe/type"
 _SYSCALL = {"x86_64": 298, "aarch64": 241}  # perf_event_open
@@ -54,20 +58,51 @@ class Sample(NamedTuple):
 
 
 class NetdevOpens:
-    """Watches; a context manager. `refused` says why nobody will be known, or None."""
+    """Watches; a context manager. `refused` says why nobody will be known, or None; `missing` are
+    functions that cannot be watched though their drivers are loaded."""
 
     def __init__(
-        self, functions: Sequence[str] = FUNCTIONS, *, proc: str = "/proc", pmu: str = _PMU
+        self,
+        functions: Sequence[str] = FUNCTIONS,
+        *,
+        proc: str = "/proc",
+        pmu: str = _PMU,
+        modules: str = "/sys/module",
     ) -> None:
         self.refused: str | None = None
-        self._proc = proc
+        self.missing: tuple[str, ...] = ()
+        self._functions, self._proc, self._pmu, self._modules = functions, proc, pmu, modules
         self._fds: list[int] = []
         self._rings: dict[int, Ring] = {}
+        self._drivers: dict[str, int] = {}
+        self._begin()
+
+    def renew(self) -> bool:
+        """Watch anew where a driver was loaded or unloaded since the last time; whether that was
+        so. Else it costs a few microseconds."""
+        if self._loaded() == self._drivers:
+            return False
+        self.close()
+        self._begin()
+        return True
+
+    def _begin(self) -> None:
+        self._drivers = self._loaded()
+        self.refused, self.missing = None, ()
         try:
-            self._open(functions, pmu)
+            absent = self._open(self._functions, self._pmu)
+            self.missing = tuple(one for one in absent if DRIVERS.get(one) in self._drivers)
         except OSError as error:
-            self.refused = error.strerror or str(error)
+            self.refused = _why(error)
             self.close()
+
+    def _loaded(self) -> dict[str, int]:
+        """The drivers that are loaded; the inode of a module's directory is new each time."""
+        found = {}
+        for driver in (DRIVERS.get(one, one) for one in self._functions):
+            with contextlib.suppress(OSError):
+                found[driver] = os.stat(f"{self._modules}/{driver}").st_ino
+        return found
 
     def __enter__(self) -> Self:
         return self
@@ -109,12 +144,13 @@ class NetdevOpens:
             for sample in last
         ]
 
-    def _open(self, functions: Sequence[str], pmu: str) -> None:
+    def _open(self, functions: Sequence[str], pmu: str) -> list[str]:
+        """The functions that are not there."""
         kind = number(pmu)
         if kind is None:
             raise OSError(errno.ENOENT, "this kernel has no kprobe events for perf")
         call = _syscall()
-        missing: OSError | None = None
+        absent: dict[str, OSError] = {}
         for cpu in _cpus():
             ring = -1
             for function in functions:
@@ -125,7 +161,7 @@ class NetdevOpens:
                 except OSError as error:
                     if error.errno not in (errno.ENOENT, errno.EINVAL):
                         raise
-                    missing = error  # that driver is not loaded
+                    absent[function] = error  # that driver is not loaded
                     continue
                 self._fds.append(fd)
                 if ring < 0:
@@ -133,8 +169,10 @@ class NetdevOpens:
                     self._rings[fd] = Ring(mmap.mmap(fd, 2 * mmap.PAGESIZE))
                 else:
                     fcntl.ioctl(fd, _SET_OUTPUT, ring)
-        if not self._rings and missing is not None:
-            raise missing
+        if not self._rings and absent:
+            drivers = " nor ".join(DRIVERS.get(one, one) for one in functions)
+            raise OSError(errno.ENOENT, f"neither driver {drivers} is loaded")
+        return list(absent)
 
 
 class Ring:
@@ -162,6 +200,15 @@ class Ring:
                 yield Sample(pid, at / 1e9)
             tail += length
         struct.pack_into("=Q", area, _TAIL, tail)
+
+
+def _why(error: OSError) -> str:
+    if error.errno in (errno.EPERM, errno.EACCES):
+        return (
+            "perf events on kernel functions need CAP_PERFMON (CAP_SYS_ADMIN where "
+            "kernel.perf_event_paranoid is 3), and a kernel that is not locked down"
+        )
+    return error.strerror or str(error)
 
 
 def _around(data: bytes, at: int, length: int) -> bytes:

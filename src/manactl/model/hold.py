@@ -23,6 +23,22 @@ class Target(NamedTuple):
     above: str | None = None
 
 
+class Apart(NamedTuple):
+    """Claims that are there and not kept down, or of which that is not known; reasons in words.
+
+    `unread`: journals that cannot be read as they are now; `doubtful`: what they wanted to be down
+    when they could be, which is left alone meanwhile. `unlisted`: why claims that are new
+    cannot be seen. `elsewhere`: ports claimed in other network namespaces. `not_given`: claimed
+    ports that are not among those that were given.
+    """
+
+    unread: tuple[str, ...] = ()
+    unlisted: str | None = None
+    elsewhere: tuple[PortId, ...] = ()
+    not_given: tuple[PortId, ...] = ()
+    doubtful: tuple[Target, ...] = ()
+
+
 class Opener(NamedTuple):
     """Who was seen to open a netdev. `kernel`: a thread of the kernel. `at`: s, CLOCK_MONOTONIC."""
 
@@ -50,9 +66,13 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A netdev that should be down was up. `ms`: from when the kernel's announcement was read (from
-    the look, where there was none) until it was down again; `asked_ms`: until the kernel was asked
-    for that. The rest is the driver's."""
+    """A netdev that should be down was up.
+
+    `ms`: from when we began to read the kernel's announcement (where there was none, from when we
+    looked at the netdev) until it was down again, with all waiting for another manactl and every
+    request that failed; `asked_ms`: until the kernel was asked for the one that did it. The rest is
+    the driver's. `still`: it could not be set down before, and nobody has set it up since then.
+    """
 
     time: datetime
     target: Target
@@ -63,11 +83,13 @@ class Attempt:
     ms: float | None = None
     asked_ms: float | None = None
     error: str | None = None
+    still: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Storm:
-    """Attempts that were not told one by one: how many since `since`, with the last of them."""
+    """Attempts with the same outcome that were not told one by one: how many since `since`, with the
+    last of them."""
 
     time: datetime
     since: datetime

@@ -2,21 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
-from manactl.model.hold import Attempt, Cause, Opener, Outcome, Storm, Target
+from manactl.model.hold import Apart, Attempt, Cause, Opener, Outcome, Storm, Target
+from manactl.model.port import PortId
 from manactl.render import document as documents
 
 SCHEMA = "manactl.hold/1"
 Event = Attempt | Storm
 
 
-def holding(targets: Sequence[Target]) -> str:
-    """One line: what is kept down."""
-    if not targets:
+NOTHING_APART = Apart()
+
+
+def holding(targets: Sequence[Target], apart: Apart = NOTHING_APART) -> str:
+    """One line: what is kept down, and what is claimed and is not."""
+    if not targets and apart == NOTHING_APART:
         return "nothing is claimed; waiting for a claim"
-    return f"keeping down {', '.join(target.name for target in targets)}"
+    names = _names(one for one in targets if one not in apart.doubtful)
+    parts = [f"keeping down {names}" if names else "keeping nothing down, waiting for a claim"]
+    if apart.elsewhere:
+        parts.append(f"claimed in another network namespace: {_ports(apart.elsewhere)}")
+    if apart.not_given:
+        parts.append(f"claimed, and not among the given: {_ports(apart.not_given)}")
+    if apart.unlisted:
+        parts.append(f"claims that are new cannot be seen: {apart.unlisted}")
+    if apart.unread:
+        count, first = len(apart.unread), apart.unread[0]
+        left = f", so {_names(apart.doubtful)} is left alone" if apart.doubtful else ""
+        parts.append(f"{count} claim{'s' if count > 1 else ''} cannot be read{left}: {first}")
+    return "; ".join(parts)
+
+
+def _names(targets: Iterable[Target]) -> str:
+    return ", ".join(target.name for target in targets)
+
+
+def _ports(ports: Sequence[PortId]) -> str:
+    return ", ".join(f"port {port}" for port in ports)
+
+
+def problems(apart: Apart) -> list[str]:
+    """What somebody should do something about."""
+    found = [f"not kept down until it can be read: {reason}" for reason in apart.unread]
+    if apart.unlisted:
+        found.append(f"claims that are new are not kept down: {apart.unlisted}")
+    return found + [
+        f"not kept down: port {port} is claimed in another network namespace; "
+        "run `manactl hold` there, too"
+        for port in apart.elsewhere
+    ]
 
 
 def line(event: Event) -> str:
@@ -27,12 +63,12 @@ def line(event: Event) -> str:
 def words(event: Event) -> str:
     """The line without its time, as for a log that has its own."""
     if isinstance(event, Storm):
-        seconds = max(round((event.time - event.since).total_seconds()), 1)
-        return (
-            f"{event.last.netdev} was set up {event.count} more times in {seconds} s, and set down "
-            f"each time; the last time by {by(event.last)}"
-        )
+        return _sum(event)
     name, port = event.netdev, event.target.port
+    if event.still:
+        return (
+            f"{name} (port {port}) is still up: setting it down failed: {event.error}; trying again"
+        )
     what = {
         Outcome.SET_DOWN: f"set down again after {event.ms} ms",
         Outcome.ALREADY: "it was down already when manactl looked",
@@ -42,6 +78,24 @@ def words(event: Event) -> str:
     if event.cause is Cause.FOUND:
         return f"{was}found up, who set it up is not known: {what}"
     return f"{was}set up by {by(event)}: {what}"
+
+
+def _sum(storm: Storm) -> str:
+    seconds = max(round((storm.time - storm.since).total_seconds()), 1)
+    times = "once more" if storm.count == 1 else f"{storm.count} more times"
+    often, each = f"{times} in {seconds} s", " each time" if storm.count > 1 else ""
+    last = storm.last
+    if last.still:
+        return (
+            f"{last.netdev} is still up: setting it down failed {often}, the last time: "
+            f"{last.error}; trying again"
+        )
+    what = {
+        Outcome.SET_DOWN: f"set down{each}",
+        Outcome.ALREADY: f"was down already{each} when manactl looked",
+        Outcome.FAILED: f"setting it down failed{each} ({last.error}; trying again)",
+    }[last.outcome]
+    return f"{last.netdev} was set up {often}, and {what}; the last time by {by(last)}"
 
 
 def by(attempt: Attempt) -> str:
@@ -70,13 +124,22 @@ def stamp(time: datetime) -> str:
     return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def holding_document(time: datetime, targets: Sequence[Target]) -> dict[str, object]:
+def holding_document(
+    time: datetime, targets: Sequence[Target], apart: Apart = NOTHING_APART
+) -> dict[str, object]:
     """What is kept down from now on."""
     return {
         "schema": SCHEMA,
         "time": stamp(time),
         "event": "holding",
-        "netdevs": [{"netdev": one.name, **_identity(one)} for one in targets],
+        "netdevs": [
+            {"netdev": one.name, **_identity(one)} for one in targets if one not in apart.doubtful
+        ],
+        "left_alone": [{"netdev": one.name, **_identity(one)} for one in apart.doubtful],
+        "elsewhere": [_port(port) for port in apart.elsewhere],
+        "not_given": [_port(port) for port in apart.not_given],
+        "unlisted": apart.unlisted,
+        "unread": list(apart.unread),
     }
 
 
@@ -94,6 +157,8 @@ def document(event: Event) -> dict[str, object]:
         "ms": last.ms,
         "asked_ms": last.asked_ms,
         "error": last.error,
+        "outcome": str(last.outcome),
+        "still": last.still,
         "count": event.count if isinstance(event, Storm) else 1,
         "since": stamp(event.since) if isinstance(event, Storm) else None,
     }
@@ -105,12 +170,11 @@ def dumps(found: dict[str, object]) -> str:
 
 
 def _identity(target: Target) -> dict[str, object]:
-    return {
-        "pci": target.port.pci,
-        "port": target.port.port,
-        "permanent_mac": target.port.permanent_mac,
-        "vmbus": target.vmbus,
-    }
+    return {**_port(target.port), "vmbus": target.vmbus}
+
+
+def _port(port: PortId) -> dict[str, object]:
+    return {"pci": port.pci, "port": port.port, "permanent_mac": port.permanent_mac}
 
 
 def _process(opener: Opener) -> dict[str, object]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import configparser
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -120,9 +122,56 @@ def test_one_without_its_second_line_is_somebodys(tmp_path: Path) -> None:
     files, one = BootFiles(tmp_path), kept(NETWORK_MANAGER)
     (path,) = files.paths(one)
     for text in ("", "# a\n", "# a\n# manactl: {}\nb", "# a\n# manactl: []\n"):
+        path.unlink(missing_ok=True)
         files.write(one)
         path.write_text(text)
         assert files.remove(one) == (str(path),)
+
+
+@pytest.mark.parametrize(
+    "put",
+    [
+        lambda path: path.write_text("[Match]\nName=*\n"),
+        lambda path: path.symlink_to("/dev/null"),  # systemd's way to mask a file
+        lambda path: path.symlink_to("/nonexistent"),
+        os.mkfifo,
+    ],
+    ids=["file", "mask", "dangling", "fifo"],
+)
+def test_what_somebody_else_has_put_there_is_neither_replaced_nor_removed(
+    tmp_path: Path, put: Callable[[Path], object]
+) -> None:
+    files, one = BootFiles(tmp_path), kept(NETWORKD, VF)
+    (path,) = files.paths(one)
+    path.parent.mkdir(parents=True)
+    put(path)
+    before = path.lstat()
+    with pytest.raises(FileExistsError):
+        files.write(one)
+    assert files.remove(one) == (str(path),)
+    assert files.lift(one, lambda: True) == (True, (str(path),))
+    assert kept_down.find(str(tmp_path)) == ()
+    assert (path.lstat().st_ino, path.lstat().st_mode) == (before.st_ino, before.st_mode)
+
+
+@pytest.mark.parametrize("manager", [NETWORKD, NETWORK_MANAGER])
+@pytest.mark.parametrize("name", ["*", "e?h", "a;interface-name:*", "!x", "a,b"])
+def test_a_name_that_would_match_others_is_refused(tmp_path: Path, manager: str, name: str) -> None:
+    nameless = HeldLink(name, 4, None, None, True)
+    with pytest.raises(OSError, match="has no other mark to match by"):
+        BootFiles(tmp_path).write(kept(manager, nameless))
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("name", ["eth\udcff", "eth\u00e9"])
+@pytest.mark.parametrize("manager", [NETWORKD, NETWORK_MANAGER])
+def test_a_name_is_bytes(tmp_path: Path, manager: str, name: str) -> None:
+    files, one = BootFiles(tmp_path), kept(manager, HeldLink(name, 4, None, None, True))
+    files.write(one)
+    assert os.fsencode(name) in files.paths(one)[0].read_bytes()
+    (found,) = kept_down.find(str(tmp_path))
+    assert KeptDown.from_json(found.said) == one
+    assert files.remove(one) == ()
 
 
 def test_the_manager_is_told_once_they_are_not_in_force_and_then_they_go(tmp_path: Path) -> None:

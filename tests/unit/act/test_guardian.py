@@ -22,7 +22,9 @@ from manactl.act import guardian
 from manactl.act.guardian import Watch
 from manactl.errors import ManactlError, RolledBack
 from manactl.journal import file as journal
+from manactl.journal import lock
 from manactl.journal.file import Journal
+from manactl.model.port import Report
 from tests.unit.fakes import archived
 from tests.unit.host import FakeHost, Fate, Killed, claim, furnished, release
 from tests.unit.kernel import Kernel
@@ -436,6 +438,78 @@ def test_whatever_keeps_it_from_going_back_it_is_tried_until_it_has(
     assert kernel.nics[0].up
     assert not path.exists()
     assert len(host.pauses) > 12
+
+
+def test_a_journal_that_cannot_be_read_for_long_is_tried_until_it_can(
+    runner: Runner, tmp_path: Path
+) -> None:
+    kernel = furnished()
+    path = waiting(tmp_path, kernel)
+    good = path.read_bytes()
+    path.write_bytes(good.replace(b'"claimed"', b'"clamied"'))
+    host = FakeHost(kernel)
+
+    def mended_later() -> None:
+        if len(host.pauses) == 70:
+            path.write_bytes(good)
+
+    host.at_pause = mended_later
+    runner.say(arm=str(path), deadline=PAST)
+    runner.say(leave=True)
+    runner.dies()
+    Watch(runner.theirs, tmp_path, host).run()
+    assert len(host.pauses) > 70
+    assert kernel.nics[0].up
+    assert not path.exists()
+
+
+def test_a_fault_of_our_own_is_logged_and_not_the_end(
+    runner: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = furnished()
+    path = waiting(tmp_path, kernel)
+    host = FakeHost(kernel)
+    logged: list[str] = []
+    faults = iter([MemoryError(), ValueError("never thought of")])
+    look = host.look
+
+    def failing() -> Report:
+        if (fault := next(faults, None)) is not None:
+            raise fault
+        return look()
+
+    monkeypatch.setattr(host, "look", failing)
+    monkeypatch.setattr(guardian, "to_syslog", lambda lines, *_: logged.append(lines[-1]))
+    runner.say(arm=str(path), deadline=PAST)
+    runner.say(leave=True)
+    runner.dies()
+    Watch(runner.theirs, tmp_path, host).run()
+    assert kernel.nics[0].up
+    assert logged == ["MemoryError", "ValueError: never thought of"]
+
+
+def test_a_confirmation_counts_once_its_writer_has_let_go(runner: Runner, tmp_path: Path) -> None:
+    """Its record is taken back when it cannot be synced; its writer has the lock until then."""
+    kernel = furnished()
+    path = waiting(tmp_path, kernel)
+    before = path.read_bytes()
+    watch = Watch(runner.theirs, tmp_path, FakeHost(kernel))
+    with Journal.open(path) as log:
+        log.append("confirmed", by={})
+    assert watch._is_confirmed(path)
+    ready, go = os.pipe(), os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        with lock.functions(tmp_path, [kernel.nics[0].pci]):
+            os.write(ready[1], b"!")
+            os.read(go[0], 1)
+            path.write_bytes(before)
+        os._exit(0)
+    os.read(ready[0], 1)
+    os.write(go[1], b"!")
+    assert not watch._is_confirmed(path)
+    os.waitpid(pid, 0)
+    assert not watch._is_confirmed(path)
 
 
 def test_one_that_cannot_even_begin_is_no_riddle(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from manactl.journal import file as journal
 from manactl.journal import lock
 from manactl.look.link_changes import LinkChange
 from manactl.model.claim import NetnsId
-from manactl.model.hold import Attempt, Cause, Opener, Outcome, Target
+from manactl.model.hold import Apart, Attempt, Cause, Opener, Outcome, Target
 from manactl.model.port import Holder
 from tests.unit.host import (
     NOW,
@@ -204,6 +205,34 @@ def test_a_late_announcement_is_told_once_though_an_older_one_comes_before_it(sc
     assert scene.stories() == [("eth1", "set-down", "process"), ("eth1", "set-down", "found")]
 
 
+@pytest.mark.parametrize("others", [("eth1", "eth2"), ("eth1",)], ids=["claimed", "not claimed"])
+def test_what_happens_to_another_port_of_the_function_is_not_its_own(
+    tmp_path: Path, others: tuple[str, ...]
+) -> None:
+    scene = Scene(tmp_path, two_ports())
+    claim(tmp_path, scene.host, *others)
+    scene.keeper.reload()
+    one, other = scene.kernel.nics
+    scene.up(one)
+    scene.announce(one, went_up=False)  # its carrier, which shows it up before that is announced
+    scene.announce(other, up=False)
+    scene.announce(one)  # too late: told already
+    assert scene.stories() == [("eth1", "set-down", "found")]
+
+
+def test_what_is_announced_of_a_netdev_that_is_gone_is_not_of_the_one_made_anew(
+    scene: Scene,
+) -> None:
+    (nic,) = scene.kernel.nics
+    scene.up(nic)
+    scene.keeper.look()
+    nic.ifindex = 33
+    scene.up(nic, IP)
+    scene.kernel.set_up(nic, False)  # another hold was faster
+    scene.announce(nic)
+    assert scene.stories() == [("eth1", "set-down", "found"), ("eth1", "down-already", "process")]
+
+
 def test_what_is_not_claimed_is_left_alone(tmp_path: Path) -> None:
     scene = Scene(tmp_path, two_ports())
     claim(tmp_path, scene.host)
@@ -319,10 +348,31 @@ def test_what_cannot_be_set_down_is_tried_again(
         scene.announce(nic)
         scene.keeper.again()
     assert [one.error for one in scene.told] == ["Device or resource busy"] * 2
+    assert [one.still for one in scene.told] == [False, True], "nobody has set it up once more"
     assert scene.keeper.again_in is not None
     scene.keeper.again()
     assert scene.stories()[-1] == ("eth1", "set-down", "process")
     assert (nic.up, scene.keeper.again_in) == (False, None)
+    assert not scene.told[-1].still
+
+
+def test_who_sets_up_again_what_could_not_be_set_down_is_told(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (nic,) = scene.kernel.nics
+
+    def refuses(*_: object) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    monkeypatch.setattr(scene.system, "set_up", refuses)
+    scene.up(nic, IP)
+    scene.announce(nic)
+    scene.keeper.look()
+    scene.announce(nic, went_up=False)  # its carrier
+    scene.kernel.set_up(nic, False)
+    scene.up(nic, IP)
+    scene.announce(nic)
+    assert [one.still for one in scene.told] == [False, True, True, False]
 
 
 # --- pairs
@@ -370,15 +420,21 @@ def test_a_synthetic_netdev_that_is_kept_stays_up(pair: Scene) -> None:
 
 @pytest.mark.parametrize("pair", ["keep"], indirect=True)
 @pytest.mark.parametrize("openers", [(), (WORKER,)])
+@pytest.mark.parametrize("looked", ["", "come", "opened"])
 def test_what_hv_netvsc_opens_after_servicing_is_told_as_that(
-    pair: Scene, openers: tuple[Opener, ...]
+    pair: Scene, openers: tuple[Opener, ...], looked: str
 ) -> None:
+    """Also where a look has found it before that was announced."""
     (vf,) = pair.kernel.nics
     pair.keeper.look()
     pair.kernel.service(vf, 33)
-    if not vf.up:
-        pair.kernel.set_up(vf, True)
+    if looked == "come":
+        pair.kernel.set_up(vf, False)
+        pair.keeper.look()
+    pair.kernel.set_up(vf, True)
     pair.keeper.opened(openers)
+    if looked == "opened":
+        pair.keeper.look()
     pair.announce(vf)
     assert not vf.up
     assert pair.stories() == [("eth1", "set-down", "hv_netvsc")]
@@ -400,18 +456,87 @@ def test_claims_of_another_boot_or_namespace_are_not_ours(scene: Scene) -> None:
     there = Journals(scene.path, scene.host.boot_id(), NetnsId(4711, 4711))
     assert there.targets() == ()
     assert [str(port) for port in there.elsewhere] == ["7870:00:00.0:1"]
+    there.targets()
+    assert [str(port) for port in there.elsewhere] == ["7870:00:00.0:1"], "though not read again"
 
 
 def test_a_journal_that_cannot_be_read_is_told(scene: Scene) -> None:
     (path,) = journal.paths(scene.path)
     text = path.read_bytes()
     path.write_bytes(text.replace(b'"claimed"', b'"clamied"'))
-    assert scene.journals.targets() == ()
+    new = Journals(scene.path, scene.host.boot_id(), scene.host.netns())
+    assert (new.targets(), list(new.unread)) == ((), [path])
+    known = scene.keeper.targets
+    assert known
+    assert scene.journals.targets() == known, "what it was when it could be read"
+    assert scene.journals.doubtful == frozenset(known)
     assert list(scene.journals.unread) == [path]
     assert "corrupt" in scene.journals.unread[path]
     path.write_bytes(text)
     assert len(scene.journals.targets()) == 1
-    assert scene.journals.unread == {}
+    assert (scene.journals.unread, scene.journals.doubtful) == ({}, frozenset())
+
+
+def test_what_a_claim_wants_that_cannot_be_read_now_is_done_when_it_can(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (nic,) = scene.kernel.nics
+    (path,) = journal.paths(scene.path)
+    os.utime(path, ns=(1, 1))  # written to
+    scene.up(nic, IP)
+
+    def fails(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal, "read", fails)
+        assert scene.keeper.reload() is True
+        assert [one.name for one in scene.keeper.targets] == ["eth1"]
+        assert scene.keeper.apart == Apart(
+            unread=("[Errno 24] Too many open files",), doubtful=scene.keeper.targets
+        )
+        scene.announce(nic)
+        scene.keeper.again()
+        assert (nic.up, scene.told) == (True, []), "a release may have begun"
+        assert scene.keeper.again_in is not None
+    scene.keeper.again()
+    assert (nic.up, scene.keeper.again_in) == (False, None)
+    assert scene.stories() == [("eth1", "set-down", "process")]
+    assert scene.keeper.reload() is True
+    assert scene.keeper.apart == Apart()
+
+
+def test_a_claim_that_has_not_changed_is_kept_down_though_nothing_can_be_listed(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (nic,) = scene.kernel.nics
+
+    def fails(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal, "paths", fails)
+        scene.keeper.reload()
+        assert [one.name for one in scene.keeper.targets] == ["eth1"]
+        assert scene.keeper.apart == Apart(unlisted="[Errno 13] Permission denied")
+        scene.up(nic, IP)
+        scene.announce(nic)
+        assert not nic.up
+    release(scene.path, scene.host)
+    with monkeypatch.context() as patch:
+        patch.setattr(journal, "paths", fails)
+        scene.announce(nic)
+        scene.keeper.reload()
+        assert (nic.up, scene.keeper.targets) == (True, ()), "its journal was put away"
+
+
+def test_what_is_claimed_and_not_kept_down_is_known_as_that(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, two_ports(), only=frozenset({("7870:00:00.0", 2)}))
+    claim(tmp_path, scene.host, "eth1")
+    scene.keeper.reload()
+    assert scene.keeper.targets == ()
+    assert [str(port) for port in scene.keeper.apart.not_given] == ["7870:00:00.0:1"]
+    assert not scene.keeper.apart.unread
 
 
 def test_a_journal_is_read_again_only_when_it_has_changed(

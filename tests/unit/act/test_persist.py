@@ -13,8 +13,10 @@ import pytest
 from manactl.act.persist import LeaveDown
 from manactl.act.plan import steps_from_json
 from manactl.act.release import Outcome
-from manactl.errors import Denied, NotRestored, RolledBack, UsageError
+from manactl.errors import Busy, Denied, NotRestored, RolledBack, UsageError
 from manactl.journal import file as journal
+from manactl.journal.file import JournalError
+from manactl.netstate.held import Hold
 from manactl.netstate.losses import Cause
 from tests.unit.act.test_hold import OWN, managed
 from tests.unit.host import FakeHost, FakeSystem, Fate, Killed, claim, furnished, paired, release
@@ -116,6 +118,55 @@ def test_all_means_also_what_is_left_down_without_a_claim(tmp_path: Path) -> Non
     assert manager.boot_files == {}
 
 
+@pytest.mark.parametrize("corrupt", [False, True])
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_all_leaves_alone_what_a_claim_may_still_have(
+    tmp_path: Path, corrupt: bool, dry_run: bool
+) -> None:
+    """Its holder lives, or its journal cannot be read: it is not released, so nothing of it goes."""
+    kernel, manager = managed()
+    claim(tmp_path, FakeHost(kernel), persist=True)
+    (path,) = journal.paths(tmp_path)
+    if corrupt:
+        path.write_bytes(path.read_bytes().replace(b'"claimed"', b'"clamied"'))
+    else:
+        kernel.nics[0].holders = [77]
+    with contextlib.suppress(Busy, JournalError):
+        plans = release(tmp_path, FakeHost(kernel), everything=True, dry_run=dry_run).plans
+        assert not any("left down at boot" in note for plan in plans for note in plan.notes)
+    assert list(manager.boot_files) != []
+    assert manager.left == {"eth1"}
+    assert not kernel.nics[0].up
+
+
+def test_netdevs_have_other_numbers_after_a_reboot(tmp_path: Path) -> None:
+    asked: list[Hold] = []
+
+    class Noting(FakeSystem):
+        def lift_hold(self, hold: Hold) -> bool:
+            asked.append(hold)
+            return super().lift_hold(hold)
+
+    kernel, manager = managed()
+    claim(tmp_path, FakeHost(kernel), persist=True)
+    host = reboot(kernel, manager)
+    kernel.nics[0].ifindex += 1
+    host.systems = Noting
+    release(tmp_path, host, "eth1")
+    assert [link.ifindex for hold in asked for link in hold.links] == [kernel.nics[0].ifindex]
+
+
+def test_a_netdev_that_is_not_here_is_told_of(tmp_path: Path) -> None:
+    kernel, manager = managed()
+    claim(tmp_path, FakeHost(kernel), persist=True)
+    host = reboot(kernel, manager)
+    kernel.nics[0].name = "eth7"
+    (port,) = release(tmp_path, host, "eth7").ports
+    assert [one.cause for one in port.lost] == [Cause.MANAGER]
+    assert "eth1 is not here as it was" in port.lost[0].text
+    assert manager.boot_files == {}
+
+
 def test_a_claim_of_the_next_boot_takes_it_as_it_is(tmp_path: Path) -> None:
     """manactl-claim@.service, say. Its release ends both."""
     kernel, manager = managed()
@@ -199,7 +250,7 @@ def test_a_directory_that_cannot_be_written_undoes_the_claim(tmp_path: Path) -> 
 
 def test_files_that_cannot_be_removed_are_told_of_beside_what_was_done(tmp_path: Path) -> None:
     class ReadOnly(FakeSystem):
-        def lift_boot_files(self, kept: Any) -> Any:
+        def lift_boot_files(self, kept: Any, hold: Any) -> Any:
             raise OSError(30, "Read-only file system")
 
     kernel, manager = managed()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -10,19 +11,21 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
-from manactl.act.keep_down import Journals
+from manactl.act import audit
 from manactl.act.service import Service
 from manactl.cli import hold as module
 from manactl.cli.app import App
 from manactl.cli.hold import Loop, Teller, hold
-from manactl.errors import Denied, Refused, UsageError
+from manactl.errors import Busy, Denied, Refused, UsageError
+from manactl.look import file_events, link_changes, netdev_opens
 from manactl.look.file_events import FileEvents
-from manactl.model.claim import NetnsId
-from manactl.model.hold import Target
+from manactl.look.netdev_opens import NetdevOpens
+from manactl.model.hold import Apart, Target
 from manactl.model.port import PortId
 from tests.unit import schema
 from tests.unit.cli.shell import Shell
@@ -112,7 +115,9 @@ def test_only_the_named_ports_are_kept_down(shell: Shell) -> None:
     host.kernel.set_up(host.kernel.nics[0], True)
     shell.run(hold, host, "eth2")
     assert host.kernel.nics[0].up
-    assert shell.lines[-1].endswith(" keeping down eth2")
+    assert shell.lines[-1].endswith(
+        " keeping down eth2; claimed, and not among the given: port 7870:00:00.0:1"
+    )
 
 
 def test_it_needs_the_privilege_and_a_port_that_is(shell: Shell) -> None:
@@ -123,6 +128,127 @@ def test_it_needs_the_privilege_and_a_port_that_is(shell: Shell) -> None:
     with pytest.raises(Denied, match="hold needs CAP_NET_ADMIN"):
         shell.run(hold, host)
     assert host.kernel.nics[0].up
+
+
+@pytest.mark.parametrize(
+    ("source", "what"),
+    [((link_changes, "LinkChanges"), "links"), ((file_events, "FileEvents"), "claims")],
+)
+@pytest.mark.parametrize(
+    "cause",
+    [
+        (errno.EMFILE, "sysctl fs.inotify.max_user_instances"),
+        (errno.ENOSPC, "sysctl fs.inotify.max_user_watches"),
+        (errno.ENOMEM, "fix the cause"),
+    ],
+)
+def test_without_room_to_watch_it_says_what_is_used_up(
+    shell: Shell,
+    monkeypatch: pytest.MonkeyPatch,
+    source: tuple[ModuleType, str],
+    what: str,
+    cause: tuple[int, str],
+) -> None:
+    host = claimed(shell)
+    number, hint = cause
+
+    def fails(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(*source, fails)
+    with pytest.raises(Busy, match=f"^{what} cannot be watched: .*no port is kept down") as error:
+        shell.run(hold, host)
+    assert hint in str(error.value.hint)
+    assert host.kernel.nics[0].up
+
+
+def test_what_cannot_be_watched_is_told_and_changes_nothing_else(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refused() -> NetdevOpens:
+        return NetdevOpens(pmu=str(tmp_path / "none"))
+
+    monkeypatch.setattr(netdev_opens, "NetdevOpens", refused)
+    host = claimed(shell)
+    shell.run(hold, host)
+    assert not host.kernel.nics[0].up
+    assert shell.notes == [
+        "manactl: who sets a port up will not be known: this kernel has no kprobe events for perf; "
+        "ports are kept down all the same"
+    ]
+
+
+class Links:
+    """Something is announced, once."""
+
+    lost = False
+
+    def __init__(self, calls: list[str]) -> None:
+        self.calls = calls
+        self.fd, self._write = os.pipe()
+        os.write(self._write, b"x")
+
+    def __enter__(self) -> Links:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.fd)
+        os.close(self._write)
+
+    def read(self) -> list[object]:
+        os.read(self.fd, 1)
+        self.calls.append("links")
+        return []
+
+
+class Opens:
+    """Openers whose driver was loaded meanwhile. When they are watched anew, somebody opens a
+    netdev at once."""
+
+    refused: str | None = "neither driver mana nor hv_netvsc is loaded"
+    missing: tuple[str, ...] = ()
+    descriptors: tuple[int, ...] = ()
+
+    def __init__(self, calls: list[str]) -> None:
+        self.calls = calls
+
+    def __enter__(self) -> Opens:
+        self.descriptors = os.pipe()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for fd in self.descriptors:
+            os.close(fd)
+
+    def read(self) -> list[object]:
+        self.calls.append("opens")
+        if self.refused is None:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return []
+
+    def renew(self) -> bool:
+        self.calls.append("renew")
+        self.__exit__()
+        self.refused, self.missing = None, ("netvsc_open",)
+        self.descriptors = (os.open("/dev/zero", os.O_RDONLY),)
+        return True
+
+
+def test_a_driver_that_is_loaded_later_is_watched_then(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(netdev_opens, "NetdevOpens", lambda: Opens(calls))
+    monkeypatch.setattr(link_changes, "LinkChanges", lambda: Links(calls))
+    shell.run(hold, Ends(two_ports()))
+    after = calls.index("links")
+    assert calls[after : after + 4] == ["links", "opens", "renew", "opens"], "what is urgent first"
+    assert shell.notes == [
+        "manactl: who sets a port up will not be known: neither driver mana nor hv_netvsc is "
+        "loaded; ports are kept down all the same",
+        "manactl: who sets up some netdevs will not be known: this kernel has no function "
+        "netvsc_open that can be watched; ports are kept down all the same",
+    ]
 
 
 def test_systemd_is_told(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,6 +272,7 @@ class FakeKeeper:
         self.asked: list[str] = []
         self.again_in: float | None = None
         self.targets: tuple[Target, ...] = ()
+        self.apart = Apart()
         self.then: Callable[[], object] = lambda: None
 
     def reload(self) -> bool:
@@ -187,16 +314,12 @@ def loop(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[tuple[L
     os.close(write)
 
 
-def journals(path: Path) -> Journals:
-    return Journals(path, "boot-1", NetnsId(1, 1))
-
-
 def test_what_was_left_is_looked_at_again_and_again(
     loop: tuple[Loop, FakeKeeper], tmp_path: Path
 ) -> None:
     one, keeper = loop
     keeper.again_in = 0.02
-    one.run(journals(tmp_path))
+    one.run()
     assert keeper.asked == ["reload", "again", "again", "again"]
 
 
@@ -209,8 +332,18 @@ def test_journals_that_were_written_are_read_again(
     with FileEvents(claims) as files:
         one.on(files.fd, lambda: one.written(files, claims))
         (claims / "new").touch()
-        one.run(journals(tmp_path))
+        one.run()
     assert keeper.asked == ["reload", "reload"]
+
+
+def test_what_could_not_be_read_is_read_again(
+    loop: tuple[Loop, FakeKeeper], tmp_path: Path
+) -> None:
+    """Nothing is announced when there are descriptors again, or a disk."""
+    one, keeper = loop
+    keeper.apart = Apart(unread=("journal x could not be read",))
+    one.run()
+    assert keeper.asked[:2] == ["reload", "reload"]
 
 
 def test_without_its_directory_it_would_hear_nothing(
@@ -222,8 +355,9 @@ def test_without_its_directory_it_would_hear_nothing(
     with FileEvents(claims) as files:
         one.on(files.fd, lambda: one.written(files, claims))
         shutil.rmtree(claims)
-        with pytest.raises(Refused, match="was removed meanwhile"):
-            one.run(journals(tmp_path))
+        with pytest.raises(Refused, match=r"it was removed, .* no port is kept down$") as ended:
+            one.run()
+    assert "start `manactl hold` again" in str(ended.value.hint)
 
 
 def test_another_signal_does_not_end_it(loop: tuple[Loop, FakeKeeper], tmp_path: Path) -> None:
@@ -239,7 +373,7 @@ def test_another_signal_does_not_end_it(loop: tuple[Loop, FakeKeeper], tmp_path:
         end()
 
     one.on(read, other)
-    one.run(journals(tmp_path))
+    one.run()
     assert handled == [1]
     os.close(read)
     os.close(write)
@@ -263,16 +397,52 @@ def test_a_reader_that_does_not_read_is_not_waited_for(
     with open(write, "w") as stream:
         monkeypatch.setattr(sys, "stdout", stream)
         teller = Teller(App(str(tmp_path)), Service({}), lambda: 0.0, as_json=False)
-        teller.holding([ETH1], first=True)
-        teller.holding([], first=False)
+        teller.holding([ETH1], Apart(), first=True)
+        teller.holding([], Apart(), first=False)
         while filled > 0:
             filled -= len(os.read(read, 4096))
-        teller.holding([ETH1], first=False)
+        teller.holding([ETH1], Apart(), first=False)
         assert os.read(read, 4096).decode().count("\n") == 1
     os.close(read)
     assert capsys.readouterr().err == (
         "manactl: the reader of standard output did not take 2 lines\n"
     )
+
+
+def gone() -> int:
+    """The writing end of a pipe that nobody reads any more."""
+    read, write = os.pipe()
+    os.close(read)
+    return write
+
+
+def full() -> int:
+    return os.open("/dev/full", os.O_WRONLY)
+
+
+@pytest.mark.parametrize(
+    ("stream", "why"), [(gone, "Broken pipe"), (full, "No space left on device")]
+)
+def test_an_output_that_is_lost_ends_nothing_and_is_told_once(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, stream: Callable[[], int], why: str
+) -> None:
+    logged: list[str] = []
+
+    def log(lines: list[str], *_: object) -> None:
+        logged.extend(lines)
+
+    host = claimed(shell)
+    monkeypatch.setattr(audit, "to_syslog", log)
+    with open(stream(), "w") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        info = os.fstat(out.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{info.st_dev}:{info.st_ino}")  # not logged as well
+        shell.run(hold, host)
+    assert shell.code == 0
+    assert not host.kernel.nics[0].up
+    lost, down = logged
+    assert lost == f"hold: standard output: {why}; from now on only the system log tells"
+    assert down.startswith("hold: eth1 (port 7870:00:00.0:1) was found up")
 
 
 def test_what_goes_to_the_journal_is_not_logged_twice(
@@ -289,13 +459,15 @@ def test_what_goes_to_the_journal_is_not_logged_twice(
 
 def test_a_problem_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     teller = Teller(App(str(tmp_path)), Service({}), lambda: 0.0, as_json=False)
-    found = journals(tmp_path)
-    found.elsewhere.add(ETH1.port)
-    found.unread[tmp_path] = "journal x is corrupt"
+    found = Apart(("journal x is corrupt",), "Permission denied", (ETH1.port,), (ETH1.port,))
     teller.problems(found)
     teller.problems(found)
     assert capsys.readouterr().err == (
-        "manactl: not kept down: journal x is corrupt\n"
+        "manactl: not kept down until it can be read: journal x is corrupt\n"
+        "manactl: claims that are new are not kept down: Permission denied\n"
         "manactl: not kept down: port 7870:00:00.0:1 is claimed in another network namespace; "
         "run `manactl hold` there, too\n"
     )
+    teller.problems(Apart())
+    teller.problems(Apart(elsewhere=(ETH1.port,)))
+    assert "another network namespace" in capsys.readouterr().err, "it is so once more"

@@ -20,9 +20,15 @@ class Scene:
         self.now = 100.0
         self.telling = Telling(lambda: self.now)
 
-    def attempt(self, target: Target = ETH1) -> Attempt:
+    def attempt(
+        self,
+        target: Target = ETH1,
+        outcome: Outcome = Outcome.SET_DOWN,
+        *,
+        still: bool = False,
+    ) -> Attempt:
         time = START + timedelta(seconds=self.now - 100)
-        return Attempt(time, target, target.name, Outcome.SET_DOWN, Cause.UNKNOWN)
+        return Attempt(time, target, target.name, outcome, Cause.UNKNOWN, still=still)
 
     def told(self, count: int, target: Target = ETH1, *, every: float = 0.0) -> int:
         """How many of so many attempts are told at once."""
@@ -82,3 +88,18 @@ def test_each_netdev_has_its_own_count() -> None:
     assert scene.told(1, ETH2) == 1
     assert scene.telling.due(everything=True)[0].last.target == ETH1
     assert scene.telling.due(everything=True) == []
+
+
+def test_what_came_to_something_else_is_counted_apart() -> None:
+    scene = Scene()
+    kinds = [
+        scene.attempt(),
+        scene.attempt(outcome=Outcome.ALREADY),
+        scene.attempt(outcome=Outcome.FAILED),
+        scene.attempt(outcome=Outcome.FAILED, still=True),
+    ]
+    for count, one in enumerate(kinds, 1):
+        for _ in range(ONE_BY_ONE + count):
+            scene.telling.add(one)
+    sums = scene.telling.due(everything=True)
+    assert [(one.count, one.last) for one in sums] == list(enumerate(kinds, 1))

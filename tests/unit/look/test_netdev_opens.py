@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
+import fcntl
 import mmap
 import os
 import struct
@@ -9,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from manactl.look import netdev_opens
 from manactl.look.netdev_opens import NetdevOpens, Ring, Sample, is_kernel
 
 
@@ -82,6 +86,112 @@ def test_an_event_that_the_kernel_refuses_leaves_nothing_open(tmp_path: Path) ->
         assert opens.refused
         assert opens.descriptors == ()
     assert os.listdir("/proc/self/fd") == before
+
+
+@pytest.mark.parametrize(
+    ("number", "why"),
+    [
+        (errno.ENOENT, "neither driver mana nor hv_netvsc is loaded"),
+        (errno.EINVAL, "neither driver mana nor hv_netvsc is loaded"),
+        (errno.EACCES, "perf events on kernel functions need CAP_PERFMON"),
+        (errno.EPERM, "perf events on kernel functions need CAP_PERFMON"),
+        (errno.EMFILE, "Too many open files"),
+    ],
+)
+def test_why_nobody_is_known_is_told_so_that_it_can_be_mended(
+    number: int, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    (tmp_path / "type").write_text("8\n")
+    monkeypatch.setattr(netdev_opens, "_syscall", lambda: refuses)
+    with NetdevOpens(pmu=str(tmp_path / "type")) as opens:
+        assert opens.refused is not None
+        assert opens.refused.startswith(why)
+
+
+class Drivers:
+    """A kernel with drivers that come and go: their directories below /sys/module, and kprobes,
+    which die with the module that has the function."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lacking: set[str] = set()  # functions that a driver does not have
+        self.loads = 0
+        self.probes: dict[int, tuple[str, int]] = {}  # by descriptor: function, which load of it
+        path.mkdir()
+        (path / "type").write_text("8\n")
+        self.loaded: dict[str, int] = {}
+
+    def load(self, *names: str) -> None:
+        for name in names:
+            self.loads += 1
+            self.loaded[name] = self.loads
+            (self.path / f"{name}-{self.loads}").mkdir()
+            (self.path / name).symlink_to(f"{name}-{self.loads}")
+
+    def unload(self, name: str) -> None:
+        del self.loaded[name]
+        (self.path / name).unlink()
+
+    def perf_event_open(self, attr: ctypes.Array[ctypes.c_char], _cpu: int) -> int:
+        (address,) = struct.unpack_from("=Q", attr, 56)  # config1
+        function = ctypes.string_at(address).decode()
+        driver = {"mana_open": "mana", "netvsc_open": "hv_netvsc"}[function]
+        if driver not in self.loaded or function in self.lacking:
+            raise OSError(errno.ENOENT, "No such file or directory")
+        fd = os.memfd_create(function)
+        os.ftruncate(fd, 2 * mmap.PAGESIZE)
+        self.probes[fd] = function, self.loaded[driver]
+        return fd
+
+    def alive(self) -> set[str]:
+        """The functions whose calls are seen."""
+        now = {("mana_open", "mana"), ("netvsc_open", "hv_netvsc")}
+        opened = {int(fd) for fd in os.listdir("/proc/self/fd")}
+        seen = {probe for fd, probe in self.probes.items() if fd in opened}
+        return {one for one, driver in now if (one, self.loaded.get(driver, 0)) in seen}
+
+
+@pytest.fixture
+def drivers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Drivers:
+    found = Drivers(tmp_path / "module")
+    monkeypatch.setattr(netdev_opens, "_syscall", lambda: found.perf_event_open)
+    monkeypatch.setattr(netdev_opens, "_cpus", lambda: [0])
+    monkeypatch.setattr(fcntl, "ioctl", lambda *_: 0)
+    return found
+
+
+def watch(drivers: Drivers) -> NetdevOpens:
+    return NetdevOpens(pmu=str(drivers.path / "type"), modules=str(drivers.path))
+
+
+def test_a_driver_that_comes_later_or_once_more_is_watched(drivers: Drivers) -> None:
+    before = os.listdir("/proc/self/fd")
+    with watch(drivers) as opens:
+        assert (opens.refused, opens.missing) == ("neither driver mana nor hv_netvsc is loaded", ())
+        drivers.load("hv_netvsc", "mana")
+        assert opens.renew() is True
+        assert drivers.alive() == {"mana_open", "netvsc_open"}
+        assert (opens.refused, len(opens.descriptors)) == (None, 1)
+        assert opens.renew() is False
+        drivers.unload("mana")
+        drivers.load("mana")
+        assert drivers.alive() == {"netvsc_open"}
+        assert opens.renew() is True
+        assert drivers.alive() == {"mana_open", "netvsc_open"}
+        drivers.unload("mana")
+        assert opens.renew() is True
+        assert (opens.refused, opens.missing, drivers.alive()) == (None, (), {"netvsc_open"})
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_a_function_that_a_loaded_driver_does_not_have_is_told(drivers: Drivers) -> None:
+    drivers.load("hv_netvsc", "mana")
+    drivers.lacking.add("mana_open")
+    with watch(drivers) as opens:
+        assert (opens.refused, opens.missing) == (None, ("mana_open",))
 
 
 @pytest.mark.parametrize(

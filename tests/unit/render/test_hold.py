@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from manactl.model.hold import Attempt, Cause, Opener, Outcome, Storm, Target
+from manactl.model.hold import Apart, Attempt, Cause, Opener, Outcome, Storm, Target
 from manactl.model.port import Holder, PortId
 from manactl.render import hold
 from tests.unit.schema import strict
@@ -24,6 +24,7 @@ POD = Opener(Holder(77, "ip", None, 0, None, "ab" * 32, None), False, 1.0)
 GONE = Opener(Holder(78, None, None, None, None, None, None), False, 1.0)
 WORKER = Opener(Holder(9, "kworker/0:1", None, 0, None, None, None), True, 1.0)
 DOWN = Attempt(NOW, ETH1, "eth1", Outcome.SET_DOWN, Cause.PROCESS, (NM,), 12.5, 1.25)
+FAILED = replace(DOWN, outcome=Outcome.FAILED, error="No such device", ms=None)
 
 
 @pytest.mark.parametrize(
@@ -60,9 +61,30 @@ DOWN = Attempt(NOW, ETH1, "eth1", Outcome.SET_DOWN, Cause.PROCESS, (NM,), 12.5, 
             "after 12.5 ms",
         ),
         (
-            replace(DOWN, outcome=Outcome.FAILED, error="No such device", ms=None),
+            FAILED,
             "eth1 (port 7870:00:00.0:1) was set up by NetworkManager (pid 612, "
             "NetworkManager.service): setting it down failed: No such device; trying again",
+        ),
+        (
+            replace(FAILED, still=True),
+            "eth1 (port 7870:00:00.0:1) is still up: setting it down failed: No such device; "
+            "trying again",
+        ),
+        (
+            Storm(NOW, NOW - timedelta(seconds=9.6), 40, replace(FAILED, still=True)),
+            "eth1 is still up: setting it down failed 40 more times in 10 s, the last time: No "
+            "such device; trying again",
+        ),
+        (
+            Storm(NOW, NOW - timedelta(seconds=9.6), 40, FAILED),
+            "eth1 was set up 40 more times in 10 s, and setting it down failed each time (No such "
+            "device; trying again); the last time by NetworkManager (pid 612, "
+            "NetworkManager.service)",
+        ),
+        (
+            Storm(NOW, NOW, 1, replace(DOWN, outcome=Outcome.ALREADY, ms=None)),
+            "eth1 was set up once more in 1 s, and was down already when manactl looked; the last "
+            "time by NetworkManager (pid 612, NetworkManager.service)",
         ),
         (
             Storm(NOW, NOW - timedelta(seconds=9.6), 240, DOWN),
@@ -79,6 +101,35 @@ def test_a_line_says_which_who_and_what_came_of_it(event: hold.Event, text: str)
 def test_what_is_kept_down() -> None:
     assert hold.holding([]) == "nothing is claimed; waiting for a claim"
     assert hold.holding([ETH1, ETH0]) == "keeping down eth1, eth0"
+
+
+@pytest.mark.parametrize(
+    ("apart", "text"),
+    [
+        (Apart(("x: No such device", "y")), "2 claims cannot be read: x: No such device"),
+        (Apart(("x is corrupt",)), "1 claim cannot be read: x is corrupt"),
+        (Apart(unlisted="Too many"), "claims that are new cannot be seen: Too many"),
+        (
+            Apart(elsewhere=(PORT,)),
+            "claimed in another network namespace: port 7870:00:00.0:1",
+        ),
+        (Apart(not_given=(PORT,)), "claimed, and not among the given: port 7870:00:00.0:1"),
+    ],
+)
+def test_what_is_claimed_and_not_kept_down_is_not_nothing(apart: Apart, text: str) -> None:
+    assert hold.holding([ETH1], apart) == f"keeping down eth1; {text}"
+    assert hold.holding([], apart) == f"keeping nothing down, waiting for a claim; {text}"
+    as_read(hold.holding_document(NOW, [], apart))
+
+
+def test_what_is_left_alone_is_not_told_as_kept_down() -> None:
+    apart = Apart(("x is corrupt",), doubtful=(ETH1,))
+    assert hold.holding([ETH1, ETH0], apart) == (
+        "keeping down eth0; 1 claim cannot be read, so eth1 is left alone: x is corrupt"
+    )
+    found = as_read(hold.holding_document(NOW, [ETH1, ETH0], apart))
+    assert [one["netdev"] for one in found["netdevs"]] == ["eth0"]
+    assert [one["netdev"] for one in found["left_alone"]] == ["eth1"]
 
 
 def as_read(document: dict[str, object]) -> Any:
@@ -114,6 +165,8 @@ def test_the_document_of_an_attempt() -> None:
         "ms": 12.5,
         "asked_ms": 1.25,
         "error": None,
+        "outcome": "set-down",
+        "still": False,
         "count": 1,
         "since": None,
     }

@@ -1,0 +1,31 @@
+"""What the units of systemd have to say so that systemd neither ends nor forgets a service."""
+
+from __future__ import annotations
+
+from configparser import ConfigParser
+from pathlib import Path
+
+import manactl
+
+UNITS = Path(manactl.__file__).parent / "systemd"
+
+
+def unit(name: str) -> ConfigParser:
+    found = ConfigParser(strict=False, interpolation=None)
+    found.optionxform = str  # type: ignore[method-assign, assignment]
+    found.read_string((UNITS / name).read_text())
+    return found
+
+
+def test_hold_has_as_long_to_start_as_to_live_between_two_signs_of_life() -> None:
+    """The first look, before READY=1, sets netdevs down as any later one does."""
+    service = unit("manactl-hold.service")["Service"]
+    assert service["Type"] == "notify"
+    assert service["TimeoutStartSec"] == service["WatchdogSec"] == "5min"
+
+
+def test_hold_is_started_again_for_as_long_as_it_takes() -> None:
+    """By default systemd gives up after five starts in ten seconds."""
+    found = unit("manactl-hold.service")
+    assert found["Service"]["Restart"] == "on-failure"
+    assert found["Unit"]["StartLimitIntervalSec"] == "0"
