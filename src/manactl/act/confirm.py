@@ -10,20 +10,20 @@ from __future__ import annotations
 
 import contextlib
 import enum
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from manactl.act.choose import choose, open_claims
+from manactl.act.choose import Chosen, choose, open_claims
 from manactl.act.guardian import EXPIRED
 from manactl.act.host import Host
 from manactl.act.signals import SignalGate
 from manactl.errors import NotRestored, RolledBack, UsageError
 from manactl.journal import file as journal
 from manactl.journal import history, lock, state_dir
-from manactl.journal.file import Content, Journal
+from manactl.journal.file import Content, Journal, JournalError, UnreadableJournal
 from manactl.model.claim import ClaimSummary
-from manactl.model.port import Evidence, PortId
+from manactl.model.port import Evidence, PortId, PortStatus
 
 _PATIENCE = 10.0  # s for a lock: another claim of the function, or what takes this one back
 
@@ -51,26 +51,34 @@ class ConfirmedPort:
     outcome: Confirmed
 
 
-def confirm(request: ConfirmRequest, host: Host, signals: SignalGate) -> list[ConfirmedPort]:
+def confirm(
+    request: ConfirmRequest,
+    host: Host,
+    signals: SignalGate,
+    found: list[ConfirmedPort] | None = None,
+) -> list[ConfirmedPort]:
     """Confirm the claims that are meant: those of the words, without words the only one that
-    waits. None when nothing waits.
+    waits. None when nothing waits. `found` is what is returned; after a failure, too, it has what
+    was confirmed.
 
     RolledBack when it went back before it could be confirmed, NotRestored when it has begun to, and
-    was interrupted; Busy when another manactl is at work on it for long.
+    was interrupted; Busy when another manactl is at work on it for long. JournalError, after all
+    others are confirmed, of journals that cannot be read and may be of a claim that is meant.
     """
+    found = [] if found is None else found
     with host.audit("confirm", request.words) as audit, signals.as_interrupted():
         claims, unreadable = open_claims(request.state_dir, host)
-        found: list[ConfirmedPort] = []
         if request.words:
             chosen = choose(claims, host, request.words, everything=False)
             mine = list(chosen.claims)
-            for port in chosen.unclaimed:
+            unreadable = _meant(chosen, unreadable)
+            for port in _surely(chosen.unclaimed, unreadable):
                 _refuse_expired(request, host, [port.id])
                 found.append(ConfirmedPort(port.id, port.label, Confirmed.NOT_CLAIMED))
         else:
             mine = _waiting(claims, host)
         if not mine and unreadable:
-            raise unreadable[0].error
+            raise _errors(unreadable)
         if not mine:
             audit.quiet = True
             if not request.words:
@@ -83,7 +91,38 @@ def confirm(request: ConfirmRequest, host: Host, signals: SignalGate) -> list[Co
                 request.state_dir, {claim.port.pci for claim in ports}, wait=_PATIENCE
             ):
                 found += _confirm(request, host, signals, ports)
+        if unreadable:
+            raise _errors(unreadable)
         return found
+
+
+def _meant(chosen: Chosen, unreadable: Sequence[UnreadableJournal]) -> list[UnreadableJournal]:
+    """The journals that may be of a claim of the named ports."""
+    functions = {claim.port.pci for claim in chosen.claims}
+    functions |= {port.id.pci for port in chosen.unclaimed}
+    return [
+        bad
+        for bad in unreadable
+        if any(map(bad.concerns, functions)) or (bad.pci is None and chosen.unclaimed)
+    ]
+
+
+def _surely(
+    unclaimed: Iterable[PortStatus], unreadable: Sequence[UnreadableJournal]
+) -> list[PortStatus]:
+    """Those of the ports that no unreadable journal may be about: they are not claimed."""
+    return [
+        port
+        for port in unclaimed
+        if not any(bad.pci is None or bad.concerns(port.id.pci) for bad in unreadable)
+    ]
+
+
+def _errors(unreadable: Sequence[UnreadableJournal]) -> JournalError:
+    """The error of the first, with the messages of the others."""
+    error = unreadable[0].error
+    error.message = "\n".join(bad.error.message for bad in unreadable)
+    return error
 
 
 def _waiting(claims: Sequence[ClaimSummary], host: Host) -> list[ClaimSummary]:

@@ -6,6 +6,7 @@ import click
 
 from manactl.cli.app import App
 from manactl.cli.params import UNCONFIRMED
+from manactl.errors import ManactlError
 
 
 @click.command(short_help="Keep a claim that would go back by itself.")
@@ -21,5 +22,13 @@ def confirm(app: App, words: tuple[str, ...]) -> None:
     from manactl.render import outcome  # noqa: PLC0415
 
     request = confirming.ConfirmRequest(app.state_dir, words)
+    found: list[confirming.ConfirmedPort] = []
     with SignalGate(app.warn, lasting=True) as signals:
-        app.wrapped(*outcome.confirm_lines(confirming.confirm(request, app.host, signals)))
+        try:
+            confirming.confirm(request, app.host, signals, found)
+        except ManactlError:
+            if found:  # what is confirmed is told all the same
+                app.wrapped(*outcome.confirm_lines(found))
+                app.flush()
+            raise
+        app.wrapped(*outcome.confirm_lines(found))

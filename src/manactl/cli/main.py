@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
-from typing import TextIO
+from typing import Any, TextIO
 
 import click
 
@@ -163,6 +165,7 @@ def help_command(ctx: click.Context, command: str | None) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return the exit code. Standard output is flushed or dead then."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _remember_errors()
     for stream in (sys.stdout, sys.stderr):
         _never_fail_to_encode(stream)
     app = App()
@@ -205,21 +208,19 @@ def _run(app: App, arguments: list[str]) -> int:
     except ManactlError as error:
         return _fail(app, error, as_json)
     except Exception as error:
-        if isinstance(error, OSError) and not app.unfailing and _output_fails(error):
+        if isinstance(error, BrokenPipeError) and not app.unfailing:
+            raise  # --watch also raises it, when it sees the reader go
+        if _is_of_output(error):
+            app.unfailing = False  # of a deed's report App loses it: this was a deed's --help
             raise
         return _bug(app, error, as_json, "--debug" in before)
     return 0
 
 
-def _output_fails(error: OSError) -> bool:
-    """Whether an error is standard output's: then what is still to be written fails again."""
-    if isinstance(error, BrokenPipeError):
-        return True
-    try:
-        sys.stdout.flush()
-    except OSError:
-        return True
-    return False
+def _is_of_output(error: Exception) -> bool:
+    """Whether it is an error of writing to standard output."""
+    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    return isinstance(raw, _Output) and error is raw.error
 
 
 def _usage(error: click.ClickException) -> UsageError:
@@ -266,6 +267,39 @@ def _report(
     app.err(f"manactl: {first}", *rest)
     if hint:
         app.err(*(f"  {line}" for line in hint.splitlines()))
+
+
+class _Output(io.FileIO):
+    """Standard output below its buffer; `error` is the last that the kernel gave."""
+
+    error: OSError | None = None
+
+    def write(self, data: Any, /) -> int:
+        try:
+            written = super().write(data)
+            if written is None:  # it does not block, and has no room
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            return written
+        except OSError as error:
+            self.error = error
+            raise
+
+
+def _remember_errors() -> None:
+    """Have `error is raw.error` tell whether an error is standard output's. That a flush() fails
+    again would not: what has no room in the buffer is written, fails, and is dropped.
+
+    With a buffer also where Python uses none (PYTHONUNBUFFERED): what has to be seen at once is
+    flushed, and a write that took only a part would lose the rest.
+    """
+    out = sys.stdout
+    buffer = getattr(out, "buffer", None)
+    if isinstance(getattr(buffer, "raw", buffer), io.FileIO):
+        out.flush()
+        raw = _Output(out.fileno(), "w", closefd=False)
+        sys.stdout = io.TextIOWrapper(
+            io.BufferedWriter(raw), encoding=out.encoding, line_buffering=out.isatty()
+        )
 
 
 def _never_fail_to_encode(stream: TextIO) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import threading
+from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Self
@@ -257,6 +260,67 @@ def test_a_journal_that_cannot_be_read_is_its_error(tmp_path: Path) -> None:
     path.write_bytes(data[:-20] + b"x" + data[-19:])
     with pytest.raises(NotRestored, match="corrupt"):
         confirm(tmp_path, FakeHost(kernel))
+
+
+def newer(path: Path) -> None:
+    """As a newer manactl would write it: its header tells whose it is, and no more is understood."""
+    before, lines = "", b""
+    for line in path.read_bytes().splitlines():
+        record = json.loads(line.rpartition(b"\t")[0])
+        if "schema" in record:
+            record["schema"] = "manactl.journal/2"
+        added, before = journal._line(record, before)
+        lines += added
+    path.write_bytes(lines)
+
+
+def corrupt(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b'"claimed"', b'"clamied"'))
+
+
+def nameless(path: Path) -> None:
+    """Neither its header nor its name tells whose it is."""
+    path.write_bytes(b"{")
+    path.rename(path.with_name("x.journal"))
+
+
+@pytest.mark.parametrize("spoil", [newer, corrupt, nameless])
+@pytest.mark.parametrize(
+    ("words", "confirmed", "blamed"),
+    [
+        ((), ["eth1"], True),
+        (("eth1",), ["eth1"], False),
+        (("eth5",), [], True),
+        (("eth1", "eth5"), ["eth1"], True),
+    ],
+)
+def test_beside_a_journal_that_cannot_be_read_the_others_are_confirmed(
+    tmp_path: Path,
+    spoil: Callable[[Path], None],
+    words: tuple[str, ...],
+    confirmed: list[str],
+    blamed: bool,
+) -> None:
+    """It may be of a claim that waits, and is of eth5."""
+    kernel = two_functions()
+    good, bad = claimed(tmp_path, kernel, "eth1"), claimed(tmp_path, kernel, "eth5")
+    spoil(bad)
+    found: list[ConfirmedPort] = []
+    with SignalGate() as signals, ExitStack() as failing:
+        host = FakeHost(kernel)
+        if blamed:
+            error = failing.enter_context(pytest.raises(NotRestored, match=r"\.journal "))
+        confirming.confirm(ConfirmRequest(tmp_path, words), host, signals, found)
+    if blamed:
+        assert error.value.exit_code == 5
+    assert outcomes(found) == [(name, "confirmed") for name in confirmed]
+    assert (journal.read(good).waiting is None) is ("eth1" in confirmed)
+
+
+def test_a_port_that_no_unreadable_journal_is_about_is_not_claimed(tmp_path: Path) -> None:
+    kernel = two_functions()
+    corrupt(claimed(tmp_path, kernel, "eth5"))
+    assert outcomes(confirm(tmp_path, FakeHost(kernel), "eth1")) == [("eth1", "not-claimed")]
 
 
 def test_who_confirmed_it_is_on_record(tmp_path: Path) -> None:

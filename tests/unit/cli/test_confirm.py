@@ -11,7 +11,9 @@ from manactl.act import guardian
 from manactl.cli.claim import claim
 from manactl.cli.confirm import confirm
 from manactl.cli.main import main
-from manactl.errors import Refused, UsageError
+from manactl.errors import NotRestored, Refused, UsageError
+from manactl.journal import file as journal
+from tests.unit.act.test_confirm import two_functions
 from tests.unit.act.test_guardian import Guarded
 from tests.unit.cli.shell import Shell
 from tests.unit.host import FakeHost, furnished
@@ -53,6 +55,19 @@ def test_a_claim_says_when_it_goes_back_and_how_to_keep_it(shell: Shell, guard: 
     assert shell.lines == ["nothing waits to be confirmed"]
     shell.run(claim, FakeHost(kernel), "--raw-qp", "eth1")
     assert "confirm" not in shell.lines[0]
+
+
+def test_what_is_confirmed_is_told_beside_a_journal_that_cannot_be_read(
+    shell: Shell, guard: Guarded
+) -> None:
+    kernel = two_functions()
+    shell.run(claim, FakeHost(kernel), *LINE)
+    shell.run(claim, FakeHost(kernel), "--raw-qp", "eth5", "--confirm-within", "90")
+    bad = next(path for path in journal.paths(shell.state_dir) if "7871" in path.name)
+    bad.write_bytes(bad.read_bytes().replace(b'"claimed"', b'"clamied"'))
+    with pytest.raises(NotRestored, match=bad.name):
+        shell.run(confirm, FakeHost(kernel))
+    assert shell.lines == ["eth1 is confirmed. When done: manactl release eth1"]
 
 
 def test_its_document_says_so_too(shell: Shell, guard: Guarded) -> None:

@@ -39,7 +39,7 @@ COMMANDS = (
 
 
 def start(
-    words: Iterable[str], state_dir: Path, states: tuple[str, str, str]
+    words: Iterable[str], state_dir: Path, states: tuple[str, str, str], **env: str
 ) -> tuple[int, str | None, str | None]:
     """Run it with 0, 1 and 2 in these states ("read" is one that is read); what came out."""
     program = "import os, sys\nfor n in sys.argv[1].split(): os.close(int(n))\n"
@@ -62,7 +62,7 @@ def start(
         done = subprocess.run(
             [sys.executable, "-c", program, closed, "--state-dir", str(state_dir), *words],
             stdin=files[0], stdout=files[1], stderr=files[2], text=True, check=False, timeout=60,
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": SRC},
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": SRC, **env},
         )  # fmt: skip
     return done.returncode, done.stdout, done.stderr
 
@@ -144,6 +144,47 @@ def test_what_only_prints_has_failed_without_standard_output(
 ) -> None:
     for words in (["status"], ["explain", "EBUSY"]):
         assert start(words, tmp_path, ("read", state, "read"))[0] == code
+
+
+PRINTING = (
+    "history", "status", "status --json", "explain EBUSY", "explain", "--help", "--version",
+    "claim --help", "help claim",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("words", PRINTING)
+def test_standard_output_that_is_full_is_no_bug(
+    tmp_path: Path, words: str, unbuffered: str
+) -> None:
+    code, _, err = start(
+        words.split(), tmp_path, ("read", "full", "read"), PYTHONUNBUFFERED=unbuffered
+    )
+    assert (code, err) == (1, "manactl: standard output: No space left on device\n")
+
+
+def test_standard_output_that_does_not_block_and_has_no_room_is_no_bug(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    with open(read, "rb"), open(write, "wb", buffering=0) as pipe:
+        while pipe.write(bytes(4096)):
+            pass
+        done = subprocess.run(
+            [sys.executable, "-m", "manactl", "--state-dir", str(tmp_path), "status"],
+            stdout=pipe, stderr=subprocess.PIPE, text=True, check=False, timeout=60,
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": SRC},
+        )  # fmt: skip
+    said = "manactl: standard output: Resource temporarily unavailable\n"
+    assert (done.returncode, done.stderr) == (1, said)
+
+
+@pytest.mark.parametrize("words", [["status", "--json"], ["history"]])
+def test_unbuffered_output_is_whole(tmp_path: Path, words: list[str]) -> None:
+    states = ("read", "read", "read")
+    code, out, err = start(words, tmp_path, states)
+    again = start(words, tmp_path, states, PYTHONUNBUFFERED="1")
+    assert (again[0], _undated(again[1]), again[2]) == (code, _undated(out), err)
+    assert out
 
 
 @pytest.mark.parametrize("state", ["closed", "full", "broken"])
