@@ -664,14 +664,17 @@ def _set_admin(system: System, port: PortId, name: str, up: bool) -> None:
     try:
         system.set_admin(port, up)
     except OSError as error:
-        # ENODEV is a vport that is taken, up to 6.18, and everywhere a netdev that is detached.
-        in_reset = up and error.errno == errno.ENODEV and system.in_reset(port)
-        busy = up and not in_reset and error.errno in (errno.EBUSY, errno.ENODEV)
+        # ENODEV is a vport that is taken, up to 6.18, and everywhere a netdev that is detached or
+        # has just gone.
+        gone = error.errno == errno.ENODEV and (
+            system.netdev(port) is None or system.in_reset(port)
+        )
+        busy = up and not gone and error.errno in (errno.EBUSY, errno.ENODEV)
         remedy = kernel_bugs.opening_remedy(error.errno, port) if up else None
         why = os.strerror(error.errno or 0) if error.strerror is None else error.strerror
         raise StepFailed(
             f"setting {name} {_updown(up)} failed: {why}",
-            hint=_IN_RESET if in_reset else remedy,
+            hint=_IN_RESET if gone else remedy,
             evidence=[
                 Evidence("rtnetlink", f"set {_updown(up)}", errno.errorcode.get(error.errno or 0))
             ],
