@@ -294,7 +294,8 @@ class Keeper:
         """Set it down, if it is up and the claim still wants it down. `went_up`: the indexes of
         netdevs of which that was announced."""
         since = self._system.monotonic() if since is None else since
-        self._later.pop(target, None)
+        if (before := self._later.pop(target, None)) is not None:
+            went_up, since = went_up | before[0], before[1]  # what was announced stays so
         with self._moment(target.port.pci) as free:
             if not free:
                 self._later[target] = (went_up, since)

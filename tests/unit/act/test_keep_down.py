@@ -233,6 +233,20 @@ def test_what_is_announced_of_a_netdev_that_is_gone_is_not_of_the_one_made_anew(
     assert scene.stories() == [("eth1", "set-down", "found"), ("eth1", "down-already", "process")]
 
 
+def test_its_carrier_does_not_hide_that_it_went_up_while_another_hold_was_at_it(
+    scene: Scene,
+) -> None:
+    """Its carrier is announced apart, when the other one has set it down already."""
+    (nic,) = scene.kernel.nics
+    scene.up(nic, IP)
+    with lock.moment(scene.path, nic.pci):
+        scene.announce(nic)
+    assert scene.told == []
+    scene.kernel.set_up(nic, False)
+    scene.announce(nic, went_up=False)
+    assert scene.stories() == [("eth1", "down-already", "process")]
+
+
 def test_what_is_not_claimed_is_left_alone(tmp_path: Path) -> None:
     scene = Scene(tmp_path, two_ports())
     claim(tmp_path, scene.host)
