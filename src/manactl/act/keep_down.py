@@ -157,6 +157,7 @@ class Keeper:
         # Not done yet, as a manactl was at work there, or its journal could not be read: what was
         # announced, and when.
         self._later: dict[Target, tuple[frozenset[int], float]] = {}
+        self._missed = False  # it is just coming: what is announced next is of the same open
         self._ahead: set[Target] = set()  # set down, and that it was up not yet announced
         self._unread: dict[Target, int] = {}  # how often set down without having read of it
         self._failing: set[Target] = set()  # could not be set down; nobody has set it up since then
@@ -214,6 +215,7 @@ class Keeper:
         went_up = frozenset(change.ifindex for change in changes if change.went_up)
         if went_up and not self._later:
             self._openers = _last(self._openers, len(went_up))
+        self._missed = False
         for target in self.targets:
             mine = [change for change in changes if self._may_be(change, target)]
             after = max((n for n, change in enumerate(mine, 1) if change.went_up), default=0)
@@ -223,7 +225,7 @@ class Keeper:
             if any(change.up for change in mine):
                 self._check(target, went_up, received)
             self._read_of(target, mine[after:])
-        if any(change.went_up for change in changes):
+        if went_up and not self._missed:
             self._forget()
 
     def _read_of(self, target: Target, changes: Iterable[LinkChange]) -> None:
@@ -307,6 +309,7 @@ class Keeper:
                 return
             now = self._now(target)
             if now is None:
+                self._missed = True
                 return
             asked = self._system.monotonic()
             outcome, error = self._set_down(now)

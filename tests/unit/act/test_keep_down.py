@@ -454,6 +454,24 @@ def test_what_hv_netvsc_opens_after_servicing_is_told_as_that(
     assert pair.stories() == [("eth1", "set-down", "hv_netvsc")]
 
 
+@pytest.mark.parametrize("pair", ["keep"], indirect=True)
+def test_who_opened_a_vf_that_cannot_be_looked_up_yet_is_named_with_what_follows(
+    pair: Scene,
+) -> None:
+    (vf,) = pair.kernel.nics
+    pair.keeper.look()
+    pair.kernel.service(vf, 33)
+    pair.kernel.set_up(vf, True)
+    pair.keeper.opened([WORKER])
+    vf.present = False
+    pair.announce(vf)
+    assert pair.told == []
+    vf.present = True
+    pair.announce(vf, went_up=False)
+    assert pair.stories() == [("eth1", "set-down", "hv_netvsc")]
+    assert pair.told[0].openers == (WORKER,)
+
+
 # --- journals
 
 
