@@ -34,7 +34,7 @@ from manactl.journal import lock
 from manactl.journal.file import Content
 from manactl.look.link_changes import LinkChange
 from manactl.model.claim import NetnsId
-from manactl.model.hold import Apart, Attempt, Opener, Outcome, Target
+from manactl.model.hold import Apart, Attempt, Cause, Opener, Outcome, Target
 from manactl.model.port import PortId
 
 AGAIN_FROM, AGAIN_TO = 0.02, 0.25  # s until a port is looked at again that is being worked on
@@ -339,7 +339,7 @@ class Keeper:
             above_up=self._above_up(target),
         )
         self._anew.discard(target)
-        if cause is opened.Cause.NETVSC:
+        if cause is Cause.NETVSC:
             openers = openers[-1:]  # one worker has opened it; those before it had not come so far
         took = {}
         if outcome is Outcome.SET_DOWN:
