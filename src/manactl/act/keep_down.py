@@ -339,8 +339,8 @@ class Keeper:
             above_up=self._above_up(target),
         )
         self._anew.discard(target)
-        if cause is Cause.NETVSC:
-            openers = openers[-1:]  # one worker has opened it; those before it had not come so far
+        # One worker of hv_netvsc has opened it; those before it had not come so far.
+        openers = openers[-1:] if cause is Cause.NETVSC else openers
         took = {}
         if outcome is Outcome.SET_DOWN:
             took = {"ms": _ms(done - since), "asked_ms": _ms(asked - since)}
