@@ -34,12 +34,11 @@ from manactl.journal import lock
 from manactl.journal.file import Content
 from manactl.look.link_changes import LinkChange
 from manactl.model.claim import NetnsId
-from manactl.model.hold import Apart, Attempt, Cause, Opener, Outcome, Target
+from manactl.model.hold import Apart, Attempt, Cause, Opened, Opener, Outcome, Target
 from manactl.model.port import PortId
 
 AGAIN_FROM, AGAIN_TO = 0.02, 0.25  # s until a port is looked at again that is being worked on
-_NONE: frozenset[int] = frozenset()
-_REMEMBERED = 16  # openers: those whose open failed are never announced
+_REMEMBERED = 16  # openers of what could not be set down yet
 
 
 class Netdevs(Protocol):
@@ -58,6 +57,28 @@ class _Known(NamedTuple):
     file: object  # what tells that it is the same
     targets: tuple[Target, ...]
     elsewhere: tuple[PortId, ...]
+
+
+class _Announced(NamedTuple):
+    """What the kernel has announced and is to be obeyed: the indexes of netdevs that went up, when
+    that was read (None: nothing was announced), and who opened them."""
+
+    went_up: frozenset[int] = frozenset()
+    since: float | None = None
+    openers: tuple[Opener, ...] = ()
+
+    def after(self, before: _Announced | None) -> _Announced:
+        """With what was announced before and is not done yet."""
+        if before is None:
+            return self
+        return _Announced(
+            before.went_up | self.went_up,
+            self.since if before.since is None else before.since,
+            (before.openers + self.openers)[-_REMEMBERED:],
+        )
+
+
+_NOTHING = _Announced()
 
 
 class Journals:
@@ -150,14 +171,13 @@ class Keeper:
     ) -> None:
         self._journals, self._system, self._tell = journals, system, tell
         self._moment, self._only, self._clock = moment, only, clock
-        self._openers: list[Opener] = []
-        self._before: list[Opener] = []  # of the announcements just obeyed
+        self._openers = opened.Openers()
         self._indexes: dict[Target, int] = {}
         self._anew: set[Target] = set()  # another netdev than before, and not told of since then
-        # Not done yet, as a manactl was at work there, or its journal could not be read: what was
-        # announced, and when.
-        self._later: dict[Target, tuple[frozenset[int], float]] = {}
-        self._missed = False  # it is just coming: what is announced next is of the same open
+        # Not done yet, as a manactl was at work there, its journal could not be read, or the kernel
+        # refused.
+        self._later: dict[Target, _Announced] = {}
+        self._coming: dict[Target, _Announced] = {}  # announced, but it could not be looked up yet
         self._ahead: set[Target] = set()  # set down, and that it was up not yet announced
         self._unread: dict[Target, int] = {}  # how often set down without having read of it
         self._failing: set[Target] = set()  # could not be set down; nobody has set it up since then
@@ -172,6 +192,7 @@ class Keeper:
         self.targets = self._wanted()
         self.apart = self._apart()
         self._later = {one: how for one, how in self._later.items() if one in self.targets}
+        self._coming = {one: how for one, how in self._coming.items() if one in self.targets}
         self._indexes = {one: n for one, n in self._indexes.items() if one in self.targets}
         self._unread = {one: n for one, n in self._unread.items() if one in self.targets}
         self._failing.intersection_update(self.targets)
@@ -181,17 +202,20 @@ class Keeper:
 
     def look(self) -> None:
         """Look at all of it: nothing may have been announced, or that was lost."""
+        found = _NOTHING
         for target in self.targets:
             now = self._now(target)
             if now is None:
                 continue
             self._is_numbered(target, now.ifindex)
             if now.up:
-                self._check(target)
-                self._forget()
+                found = found._replace(openers=found.openers + self._openers.take())
+                self._check(target, found)
             else:
                 self._ahead.discard(target)
                 self._failing.discard(target)
+                self._coming.pop(target, None)
+        self._is_done()
 
     def _is_numbered(self, target: Target, ifindex: int) -> None:
         """Note that a netdev was made anew: what is known of the one before is not of this one."""
@@ -203,30 +227,28 @@ class Keeper:
             self._ahead.discard(target)
             self._failing.discard(target)
 
-    def opened(self, openers: Iterable[Opener]) -> None:
-        """Who has begun to open a netdev; the kernel announces each a little later."""
-        self._openers += openers
-        del self._openers[:-_REMEMBERED]
-        if self._openers:
-            self._before = []
+    def opened(self, events: Iterable[Opener | Opened]) -> None:
+        """Who has begun to open a netdev, and which opens are over."""
+        self._openers.add(events)
 
     def changed(self, changes: Sequence[LinkChange], received: float) -> None:
-        """Obey the kernel's announcements; `received`: when the first was there to be read."""
+        """Obey the kernel's announcements; `received`: when the first was there to be read. Of all
+        opens that they are of, opened() was told before."""
         went_up = frozenset(change.ifindex for change in changes if change.went_up)
-        if went_up and not self._later:
-            self._openers = _last(self._openers, len(went_up))
-        self._missed = False
+        count = sum(change.went_up and change.parent is not None for change in changes)
+        announced = _Announced(went_up, received, self._openers.take(count))
         for target in self.targets:
             mine = [change for change in changes if self._may_be(change, target)]
             after = max((n for n, change in enumerate(mine, 1) if change.went_up), default=0)
             self._read_of(target, mine[:after])
             if self._indexes.get(target) in went_up:
                 self._failing.discard(target)
+            if not all(change.up for change in mine):
+                self._coming.pop(target, None)  # that was another time
             if any(change.up for change in mine):
-                self._check(target, went_up, received)
+                self._check(target, announced)
             self._read_of(target, mine[after:])
-        if went_up and not self._missed:
-            self._forget()
+        self._is_done()
 
     def _read_of(self, target: Target, changes: Iterable[LinkChange]) -> None:
         """Once all that we have set down is announced, so is whatever it was up by."""
@@ -246,14 +268,12 @@ class Keeper:
         """Look at what another manactl was at work on, whose journal could not be read, or what
         could not be set down."""
         self._again = min(2 * self._again, AGAIN_TO)
-        for target, (went_up, since) in list(self._later.items()):
-            self._check(target, went_up, since)
-        self._forget()
+        for target in list(self._later):
+            self._check(target, _NOTHING)
+        self._is_done()
 
-    def _forget(self) -> None:
-        """Whoever has opened something has nothing to do with what comes later."""
+    def _is_done(self) -> None:
         if not self._later:
-            self._before, self._openers = self._openers or self._before, []
             self._again = AGAIN_FROM
 
     def _wanted(self) -> tuple[Target, ...]:
@@ -290,51 +310,46 @@ class Keeper:
         except OSError:
             return None  # it is just coming or going: an announcement follows
 
-    def _check(
-        self, target: Target, went_up: frozenset[int] = _NONE, since: float | None = None
-    ) -> None:
-        """Set it down, if it is up and the claim still wants it down. `went_up`: the indexes of
-        netdevs of which that was announced."""
-        since = self._system.monotonic() if since is None else since
-        if (before := self._later.pop(target, None)) is not None:
-            went_up, since = went_up | before[0], before[1]  # what was announced stays so
+    def _check(self, target: Target, announced: _Announced) -> None:
+        """Set it down, if it is up and the claim still wants it down."""
+        announced = announced.after(self._later.pop(target, None) or self._coming.pop(target, None))
+        if announced.since is None:
+            announced = announced._replace(since=self._system.monotonic())
         with self._moment(target.port.pci) as free:
             if not free:
-                self._later[target] = (went_up, since)
+                self._later[target] = announced
                 return
             if target not in self._wanted():
                 return
             if target in self._journals.doubtful:
-                self._later[target] = (went_up, since)
+                self._later[target] = announced
                 return
             now = self._now(target)
             if now is None:
-                self._missed = True
+                self._coming[target] = announced
                 return
             asked = self._system.monotonic()
             outcome, error = self._set_down(now)
         done = self._system.monotonic()
-        announced = now.ifindex in went_up
         self._is_numbered(target, now.ifindex)
-        if outcome is Outcome.ALREADY and (not announced or target in self._ahead):
+        is_announced = now.ifindex in announced.went_up
+        if outcome is Outcome.ALREADY and (not is_announced or target in self._ahead):
             self._ahead.discard(target)  # set down before its announcement was read: told already
             return
         still = outcome is Outcome.FAILED and target in self._failing
         if outcome is Outcome.FAILED:
-            self._later[target] = (went_up, since)
+            self._later[target] = announced
             self._failing.add(target)
         else:
             self._failing.discard(target)
         if outcome is Outcome.SET_DOWN:
             self._unread[target] = self._unread.get(target, 0) + 1
-            if not announced:
+            if not is_announced:
                 self._ahead.add(target)
-        openers = self._openers
-        if not openers and announced and target.vmbus is not None:
-            openers = self._before  # netvsc_open() opens the VF first, and that is announced first
+        openers = announced.openers
         cause = opened.cause(
             openers,
-            announced=announced,
+            announced=is_announced,
             made_anew=target in self._anew,
             above_up=self._above_up(target),
         )
@@ -343,6 +358,7 @@ class Keeper:
         openers = openers[-1:] if cause is Cause.NETVSC else openers
         took = {}
         if outcome is Outcome.SET_DOWN:
+            since = asked if announced.since is None else announced.since
             took = {"ms": _ms(done - since), "asked_ms": _ms(asked - since)}
         self._tell(
             Attempt(
@@ -369,12 +385,6 @@ class Keeper:
 
 def _ms(seconds: float) -> float:
     return round(seconds * 1000, 1)
-
-
-def _last(openers: Sequence[Opener], count: int) -> list[Opener]:
-    """Those of the last processes, one for each announcement: an open that failed has none."""
-    pids = list(dict.fromkeys(one.process.pid for one in reversed(openers)))[:count]
-    return [one for one in openers if one.process.pid in pids]
 
 
 def _once(openers: Iterable[Opener]) -> tuple[Opener, ...]:

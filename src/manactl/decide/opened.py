@@ -2,9 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from manactl.model.hold import Cause, Opener
+from manactl.model.hold import Cause, Opened, Opener
+
+_REMEMBERED = 32  # opens: of other network namespaces nothing is announced here
+_ANNOUNCED_AFTER = 1.0  # s, at most, from the return of an open
+
+
+class Openers:
+    """Who has opened what the kernel is about to announce.
+
+    With RTNL held an open begins, returns, and is announced where it has succeeded (__dev_open(),
+    rtmsg_ifinfo()), and then the next one may begin. So whoever has not returned yet belongs to an
+    announcement that nobody can have read, and who has failed to none.
+    """
+
+    def __init__(self) -> None:
+        self._under_way: list[Opener] = []
+        self._returned: list[tuple[Opener, float]] = []
+
+    def add(self, events: Iterable[Opener | Opened]) -> None:
+        """What was seen, in the order of time."""
+        for event in events:
+            if isinstance(event, Opener):
+                self._under_way.append(event)
+            else:
+                self._ends(event)
+        del self._under_way[:-_REMEMBERED]
+        del self._returned[:-_REMEMBERED]
+
+    def _ends(self, event: Opened) -> None:
+        """netvsc_open() opens the VF while it is under way itself: the newest ends first."""
+        for opener in reversed(self._under_way):
+            if opener.thread == event.thread:
+                self._under_way.remove(opener)
+                if not event.failed:
+                    self._returned.append((opener, event.at))
+                return
+
+    def take(self, announcements: int | None = None) -> tuple[Opener, ...]:
+        """Whose opens so many announcements are of, or all that have returned; known no more."""
+        if not self._returned:
+            return ()
+        newest = self._returned[-1][1]
+        recent = [one for one in self._returned if newest - one[1] <= _ANNOUNCED_AFTER]
+        if announcements is None or announcements > len(recent):
+            announcements = len(recent)
+        self._returned = recent[announcements:]
+        return tuple(opener for opener, _ in recent[:announcements])
 
 
 def cause(

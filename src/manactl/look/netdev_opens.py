@@ -2,8 +2,9 @@
 
 rtnetlink does not say who asked. A perf event on a kprobe does, for every way there is (netlink,
 ioctl, the kernel's own threads): perf_event_open(2) with the PMU of
-/sys/bus/event_source/devices/kprobe, here on the ndo_open functions of mana and hv_netvsc. It is
-anonymous: it stands in no list of tracefs, and goes with its descriptors, however we end. It needs
+/sys/bus/event_source/devices/kprobe, here on the ndo_open functions of mana and hv_netvsc, and on
+their returns (kretprobe), as an open that fails is not announced, and one that is under way not
+yet. It is anonymous: it stands in no list of tracefs, and goes with its descriptors, however we end. It needs
 CAP_PERFMON (Debian's kernels CAP_SYS_ADMIN: kernel.perf_event_paranoid is 3 there),
 CONFIG_KPROBE_EVENTS, and no lockdown in confidentiality mode; without one of these nobody is known,
 and that is all. A CPU that comes later is not watched.
@@ -11,7 +12,7 @@ and that is all. A CPU that comes later is not watched.
 Such a kprobe dies with the module that has the function, and does not come with it: when a driver
 was loaded meanwhile, all are opened anew (renew()).
 
-The event comes when the driver begins to open, so the process is still there to be looked at.
+The first event comes when the driver begins to open, so the process is still there to be looked at.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import itertools
 import mmap
 import os
 import struct
@@ -29,7 +31,8 @@ from typing import NamedTuple, Self
 
 from manactl.look import procfs
 from manactl.look.text_files import number, text
-from manactl.model.hold import Opener
+from manactl.model.hold import Opened, Opener
+from manactl.model.port import Holder
 
 DRIVERS = {"mana_open": "mana", "netvsc_open": "hv_netvsc"}  # by the function that they have
 FUNCTIONS = tuple(DRIVERS)
@@ -39,22 +42,27 @@ _SYSCALL = {"x86_64": 298, "aarch64": 241}  # perf_event_open
 # include/uapi/linux/perf_event.h
 _CLOEXEC = 8  # PERF_FLAG_FD_CLOEXEC
 _SET_OUTPUT = 0x2405  # PERF_EVENT_IOC_SET_OUTPUT
-_TID, _TIME = 0x2, 0x4  # PERF_SAMPLE_*
+_TID, _TIME, _REGS_INTR = 0x2, 0x4, 1 << 18  # PERF_SAMPLE_*
 _USE_CLOCKID = 1 << 25
 _CLOCK_MONOTONIC = 1
 _RECORD_SAMPLE = 9
 _HEADER = struct.Struct("=IHH")  # struct perf_event_header: type, misc, size
 _SAMPLE = struct.Struct("=IIQ")  # pid, tid, time
+_RETURN = struct.Struct("=QI4x")  # ABI of the registers (0: none), what was returned
+_RETPROBE = 1  # config, as /sys/bus/event_source/devices/kprobe/format/retprobe has it
+_RETURNED = 1  # PERF_REG_X86_AX, PERF_REG_ARM64_X0: bit 0 of both
 _HEAD, _TAIL = 1024, 1032  # in struct perf_event_mmap_page
 _ATTR = struct.Struct("=IIQQQQQIIQQQQIiQIHH")  # struct perf_event_attr, PERF_ATTR_SIZE_VER5
 _KTHREAD = 0x00200000  # PF_KTHREAD, in field 9 of /proc/PID/stat
 
 
 class Sample(NamedTuple):
-    """One call. `at`: s, CLOCK_MONOTONIC."""
+    """A call, or the return of one: then with whether it failed. `at`: s, CLOCK_MONOTONIC."""
 
     pid: int
+    thread: int
     at: float
+    failed: bool | None = None
 
 
 class NetdevOpens:
@@ -127,22 +135,28 @@ class NetdevOpens:
         """To be polled for reading."""
         return tuple(self._rings)
 
-    def read(self) -> list[Opener]:
-        """Who has begun to open a netdev since the last time, as far as /proc still knows it: the
-        last of many, since others wait for this."""
-        samples = sorted(
-            (one for ring in self._rings.values() for one in ring.read()), key=lambda one: one.at
-        )
-        each = {sample.pid: sample for sample in samples}
-        last = sorted(each.values(), key=lambda one: one.at)[-MOST:]
-        return [
-            Opener(
-                procfs.describe(self._proc, sample.pid, None),
-                is_kernel(sample.pid, self._proc),
-                sample.at,
-            )
-            for sample in last
-        ]
+    def read(self) -> list[Opener | Opened]:
+        """Who has begun to open a netdev since the last time, as far as /proc still knows it, and
+        which opens are over, in the order of time. Of many processes the last: others wait for
+        this."""
+        samples: list[Sample] = []
+        # Until nothing is left: a thread may begin on one CPU and return on another, whose ring is
+        # read later.
+        while more := [one for ring in self._rings.values() for one in ring.read()]:
+            samples += more
+        samples.sort(key=lambda one: one.at)
+        calls = [one.pid for one in reversed(samples) if one.failed is None]
+        looked = {pid: self._look(pid) for pid in list(dict.fromkeys(calls))[:MOST]}
+        found: list[Opener | Opened] = []
+        for pid, thread, at, failed in samples:
+            if failed is not None:
+                found.append(Opened(thread, at, failed))
+            elif pid in looked:
+                found.append(Opener(*looked[pid], at, thread))
+        return found
+
+    def _look(self, pid: int) -> tuple[Holder, bool]:
+        return procfs.describe(self._proc, pid, None), is_kernel(pid, self._proc)
 
     def _open(self, functions: Sequence[str], pmu: str) -> list[str]:
         """The functions that are not there."""
@@ -153,9 +167,9 @@ class NetdevOpens:
         absent: dict[str, OSError] = {}
         for cpu in _cpus():
             ring = -1
-            for function in functions:
+            for function, returns in itertools.product(functions, (False, True)):
                 name = ctypes.create_string_buffer(function.encode())
-                attr = ctypes.create_string_buffer(_attr(kind, ctypes.addressof(name)))
+                attr = ctypes.create_string_buffer(_attr(kind, ctypes.addressof(name), returns))
                 try:
                     fd = call(attr, cpu)
                 except OSError as error:
@@ -195,11 +209,20 @@ class Ring:
                 tail = head
                 break
             if kind == _RECORD_SAMPLE:
-                body = _around(data, tail + _HEADER.size, _SAMPLE.size)
-                pid, _, at = _SAMPLE.unpack(body)
-                yield Sample(pid, at / 1e9)
+                body = _around(data, tail + _HEADER.size, length - _HEADER.size)
+                pid, thread, at = _SAMPLE.unpack_from(body)
+                yield Sample(pid, thread, at / 1e9, _failed(body[_SAMPLE.size :]))
             tail += length
         struct.pack_into("=Q", area, _TAIL, tail)
+
+
+def _failed(registers: bytes) -> bool | None:
+    """Whether a call has returned an error; None: it is just made. Without registers (32-bit ABI
+    unknown to the kernel, say) a return is taken for a success."""
+    if not registers:
+        return None
+    abi, value = _RETURN.unpack(registers.ljust(_RETURN.size, b"\0"))
+    return bool(abi and value)
 
 
 def _why(error: OSError) -> str:
@@ -226,12 +249,14 @@ def _cpus() -> list[int]:
     return found
 
 
-def _attr(kind: int, name: int) -> bytes:
-    """config1 is the address of the function's name; each call is a sample and wakes us."""
-    sample = _TID | _TIME
+def _attr(kind: int, name: int, returns: bool) -> bytes:
+    """config1 is the address of the function's name. Each is a sample; a call wakes us, a return
+    does not: it is announced, or nothing has changed."""
+    sample = _TID | _TIME | (_REGS_INTR if returns else 0)
     return _ATTR.pack(
-        kind, _ATTR.size, 0, 1, sample, 0, _USE_CLOCKID, 1, 0, name, 0, 0, 0, 0,
-        _CLOCK_MONOTONIC, 0, 0, 0, 0,
+        kind, _ATTR.size, _RETPROBE if returns else 0, 1, sample, 0, _USE_CLOCKID,
+        0 if returns else 1, 0, name, 0, 0, 0, 0, _CLOCK_MONOTONIC,
+        _RETURNED if returns else 0, 0, 0, 0,
     )  # fmt: skip
 
 

@@ -40,11 +40,21 @@ class Apart(NamedTuple):
 
 
 class Opener(NamedTuple):
-    """Who was seen to open a netdev. `kernel`: a thread of the kernel. `at`: s, CLOCK_MONOTONIC."""
+    """Who was seen to begin to open a netdev. `kernel`: a thread of the kernel. `at`: s,
+    CLOCK_MONOTONIC. `thread`: the one of the process that does it."""
 
     process: Holder
     kernel: bool
     at: float
+    thread: int = 0
+
+
+class Opened(NamedTuple):
+    """An open of that thread is over. `failed`: then the kernel announces nothing."""
+
+    thread: int
+    at: float
+    failed: bool = False
 
 
 class Cause(StrEnum):

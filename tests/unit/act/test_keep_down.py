@@ -18,7 +18,7 @@ from manactl.journal import file as journal
 from manactl.journal import lock
 from manactl.look.link_changes import LinkChange
 from manactl.model.claim import NetnsId
-from manactl.model.hold import Apart, Attempt, Cause, Opener, Outcome, Target
+from manactl.model.hold import Apart, Attempt, Cause, Opened, Opener, Outcome, Target
 from manactl.model.port import Holder
 from tests.unit.host import (
     NOW,
@@ -64,7 +64,13 @@ class Scene:
             self.kernel.set_up(one, True)
         else:
             self.kernel.set_synthetic(one, True)
-        self.keeper.opened(openers)
+        self.opened(*openers)
+
+    def opened(self, *openers: Opener, failed: bool = False) -> None:
+        """By each of them, one after the other."""
+        for opener in openers:
+            over = Opened(opener.thread, opener.at + 0.001, failed)
+            self.keeper.opened([opener, over])
 
     def announce(self, *ones: Nic | Synthetic, went_up: bool = True, up: bool = True) -> None:
         self.keeper.changed(
@@ -128,7 +134,7 @@ def test_the_request_comes_after_one_look_and_before_any_question(
 def test_each_attempt_has_its_own_openers(scene: Scene) -> None:
     (nic,) = scene.kernel.nics
     other = Opener(replace_pid(IP.process, 78), False, 2.0)
-    scene.up(nic, IP, IP)
+    scene.up(nic, IP)
     scene.announce(nic)
     scene.up(nic, other)
     scene.announce(nic)
@@ -140,11 +146,33 @@ def test_each_attempt_has_its_own_openers(scene: Scene) -> None:
 
 def test_who_was_refused_by_the_kernel_is_not_named(scene: Scene) -> None:
     (nic,) = scene.kernel.nics
-    scene.keeper.opened([IP])  # a raw queue pair had the vport
+    scene.opened(IP, failed=True)  # a raw queue pair had the vport
     other = Opener(replace_pid(IP.process, 78), False, 2.0)
     scene.up(nic, other)
     scene.announce(nic)
     assert [one.openers for one in scene.told] == [(other,)]
+
+
+@pytest.mark.parametrize("returned", [False, True])
+def test_who_is_about_to_open_one_port_is_not_forgotten_with_another(
+    tmp_path: Path, returned: bool
+) -> None:
+    """Between an announcement and when it is read the next open may begin, and return."""
+    scene = Scene(tmp_path, two_ports())
+    claim(tmp_path, scene.host, "eth1")
+    scene.keeper.reload()
+    one, other = scene.kernel.nics
+    next_one = Opener(replace_pid(WORKER.process, 10), True, 1.2, thread=10)
+    scene.opened(WORKER)
+    scene.keeper.opened([next_one])
+    if returned:
+        scene.keeper.opened([Opened(10, 1.3)])
+    scene.announce(other)
+    scene.kernel.set_up(one, True)
+    if not returned:
+        scene.keeper.opened([Opened(10, 1.3)])
+    scene.announce(one)
+    assert [(told.netdev, told.openers) for told in scene.told] == [("eth1", (next_one,))]
 
 
 def replace_pid(holder: Holder, pid: int) -> Holder:
@@ -446,7 +474,7 @@ def test_what_hv_netvsc_opens_after_servicing_is_told_as_that(
         pair.kernel.set_up(vf, False)
         pair.keeper.look()
     pair.kernel.set_up(vf, True)
-    pair.keeper.opened(openers)
+    pair.opened(*openers)
     if looked == "opened":
         pair.keeper.look()
     pair.announce(vf)
@@ -462,7 +490,7 @@ def test_who_opened_a_vf_that_cannot_be_looked_up_yet_is_named_with_what_follows
     pair.keeper.look()
     pair.kernel.service(vf, 33)
     pair.kernel.set_up(vf, True)
-    pair.keeper.opened([WORKER])
+    pair.opened(WORKER)
     vf.present = False
     pair.announce(vf)
     assert pair.told == []
@@ -470,6 +498,40 @@ def test_who_opened_a_vf_that_cannot_be_looked_up_yet_is_named_with_what_follows
     pair.announce(vf, went_up=False)
     assert pair.stories() == [("eth1", "set-down", "hv_netvsc")]
     assert pair.told[0].openers == (WORKER,)
+
+
+@pytest.mark.parametrize("pair", ["keep"], indirect=True)
+def test_of_the_workers_of_hv_netvsc_the_last_is_named(pair: Scene) -> None:
+    """One of them has opened it; others come for VFs that nothing is announced of here."""
+    (vf,) = pair.kernel.nics
+    pair.keeper.look()
+    pair.kernel.service(vf, 33)
+    pair.kernel.set_up(vf, True)
+    last = Opener(replace_pid(WORKER.process, 10), True, 2.0, thread=10)
+    with lock.moment(pair.path, vf.pci):
+        pair.opened(WORKER)
+        pair.announce(vf)
+        pair.opened(last)
+        pair.announce(vf)
+    pair.keeper.again()
+    assert pair.stories() == [("eth1", "set-down", "hv_netvsc")]
+    assert pair.told[0].openers == (last,)
+
+
+@pytest.mark.parametrize("pair", ["keep"], indirect=True)
+def test_what_was_missed_of_a_vf_that_went_again_is_of_another_time(pair: Scene) -> None:
+    (vf,) = pair.kernel.nics
+    pair.keeper.look()
+    vf.present = False
+    pair.opened(WORKER)
+    pair.announce(vf)
+    pair.kernel.service(vf, 33)
+    vf.present = True
+    pair.announce(vf, up=False)  # it has come
+    last = Opener(replace_pid(IP.process, 10), False, 2.0)
+    pair.up(vf, last)
+    pair.announce(vf)
+    assert [(told.cause, told.openers) for told in pair.told] == [(Cause.PROCESS, (last,))]
 
 
 # --- journals

@@ -8,12 +8,14 @@ import fcntl
 import mmap
 import os
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from manactl.look import netdev_opens
 from manactl.look.netdev_opens import NetdevOpens, Ring, Sample, is_kernel
+from manactl.model.hold import Opened, Opener
 
 
 class Kernel:
@@ -32,6 +34,11 @@ class Kernel:
     def sample(self, pid: int, at: int) -> None:
         self.write(9, struct.pack("=IIQ", pid, pid, at))
 
+    def returns(self, pid: int, at: int, value: int, abi: int = 2) -> None:
+        """With one register, of which a function that returns an int sets the lower half."""
+        registers = struct.pack("=QiI", abi, value, 0xFFFF8881) if abi else bytes(8)
+        self.write(9, struct.pack("=IIQ", pid, pid, at) + registers)
+
     @property
     def tail(self) -> int:
         return int(struct.unpack_from("=Q", self.area, 1032)[0])
@@ -44,7 +51,7 @@ def test_samples_are_read_once_and_their_room_given_back() -> None:
     kernel.sample(154, 2_500_000_000)
     kernel.write(2, bytes(16))  # PERF_RECORD_LOST
     kernel.sample(155, 3_000_000_000)
-    assert list(ring.read()) == [Sample(154, 2.5), Sample(155, 3.0)]
+    assert list(ring.read()) == [Sample(154, 154, 2.5), Sample(155, 155, 3.0)]
     assert kernel.tail == kernel.head
     assert list(ring.read()) == []
     ring.close()
@@ -57,7 +64,18 @@ def test_a_sample_may_lie_around_the_end() -> None:
         if number % 3 == 0:
             kernel.write(2, bytes(13))  # so that ends lie anywhere
         kernel.sample(number, number * 1_000_000_000)
-        assert list(ring.read()) == [Sample(number, float(number))]
+        assert list(ring.read()) == [Sample(number, number, float(number))]
+    ring.close()
+
+
+def test_a_return_tells_whether_it_failed() -> None:
+    kernel = Kernel()
+    ring = Ring(kernel.area)
+    kernel.sample(154, 1_000_000_000)
+    kernel.returns(154, 2_000_000_000, -errno.EBUSY)
+    kernel.returns(154, 3_000_000_000, 0)
+    kernel.returns(154, 4_000_000_000, 0, abi=0)
+    assert [one.failed for one in ring.read()] == [None, True, False, False]
     ring.close()
 
 
@@ -210,11 +228,39 @@ def test_a_thread_of_the_kernel(stat: str, expected: bool, tmp_path: Path) -> No
     assert not is_kernel(os.getpid())
 
 
-def test_of_many_the_last_are_looked_at_each_once(tmp_path: Path) -> None:
-    kernel = Kernel()
+def test_of_many_the_last_are_looked_at_and_their_opens_told_in_the_order_of_time(
+    tmp_path: Path,
+) -> None:
+    kernel, other = Kernel(), Kernel()
     opens = NetdevOpens(proc=str(tmp_path), pmu=str(tmp_path / "none"))
-    opens._rings[-1] = Ring(kernel.area)
+    opens._rings[-1], opens._rings[-2] = Ring(kernel.area), Ring(other.area)
     for at, pid in enumerate((1, 2, 3, 4, 5, 6, 1)):
         kernel.sample(pid, at * 1_000_000_000)
-    assert [one.process.pid for one in opens.read()] == [4, 5, 6, 1]
+    other.returns(3, 2_500_000_000, 0)
+    other.returns(6, 5_500_000_000, -1)
+    told = opens.read()
+    assert [(one.thread, one.at) for one in told] == [
+        (1, 0.0), (3, 2.5), (4, 3.0), (5, 4.0), (6, 5.0), (6, 5.5), (1, 6.0),
+    ]  # fmt: skip
+    assert [one for one in told if isinstance(one, Opened)] == [
+        Opened(3, 2.5), Opened(6, 5.5, failed=True),
+    ]  # fmt: skip
+    opens.close()
+
+
+def test_what_begins_on_a_cpu_that_was_read_and_returns_on_one_that_was_not(
+    tmp_path: Path,
+) -> None:
+    kernel, other = Kernel(), Kernel()
+    opens = NetdevOpens(proc=str(tmp_path), pmu=str(tmp_path / "none"))
+
+    class Meanwhile(Ring):
+        def read(self) -> Iterator[Sample]:
+            if not kernel.head:
+                kernel.sample(9, 1_000_000_000)
+                other.returns(9, 2_000_000_000, 0)
+            return super().read()
+
+    opens._rings[-1], opens._rings[-2] = Ring(kernel.area), Meanwhile(other.area)
+    assert [type(one) for one in opens.read()] == [Opener, Opened]
     opens.close()
