@@ -155,6 +155,17 @@ class Site:
         now = self.said(pid)
         assert text in now["err"], now
 
+    def locks(self, pid: int) -> None:
+        """Wait until it has the lock of a function, which names it."""
+
+        def there() -> bool:
+            text = self.vm.run(f"cat {STATE}/locks/*.lock", check=False).out
+            return f'"pid": {pid},' in text or self.said(pid)["rc"] is not None
+
+        eventually(there, PATIENCE, "the lock to be taken")
+        now = self.said(pid)
+        assert now["rc"] is None, now
+
     def signal(self, pid: int, number: int) -> None:
         self._program.ask(f"signal {pid} {int(number)}", "signalled")
 

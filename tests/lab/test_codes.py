@@ -167,6 +167,7 @@ def test_a_driver_in_transition(here: Site) -> None:
     assert "in transition" in ran.document["message"]
     assert here.journals() == {}
     waiting = here.start(*claim, "--json", "--wait", "600")
+    here.locks(waiting)
     here.fails(6, "locked", *claim)  # by the one that waits
     assert closing.poll() is None
     assert here.said(waiting)["rc"] is None
