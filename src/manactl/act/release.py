@@ -434,7 +434,7 @@ def _accepted(result: ReleaseResult) -> dict[str, object]:
 def _put_away(state_dir: Path) -> None:
     """Move journals to the history whose release died when its last port was back already."""
     for content in journal.finished(state_dir):
-        pcis = {port["pci"] for port in content.header["ports"]}
+        pcis = {port.pci for port in content.all_ports}
         # A living release in that same moment has the lock, and puts its journal away itself.
         with contextlib.suppress(Busy), lock.functions(state_dir, pcis):
             if not content.path.exists():
@@ -603,8 +603,7 @@ def _history(content: journal.Content) -> list[ReleasedPort]:
 
 def _name(content: journal.Content, port: PortId) -> str:
     """What the netdev was called when it was claimed."""
-    listed = content.header["ports"]
-    return next(str(p["netdev"]) for p in listed if (p["pci"], p["port"]) == port.key)
+    return str(content.port_entry(port)["netdev"])
 
 
 def _names(content: journal.Content, ports: Sequence[PortId]) -> str:
@@ -616,7 +615,7 @@ def _now_called(
 ) -> str:
     """The netdev's present name; of a pair the one of the two that was typed, now or then."""
     now = system.netdev(port)
-    then = next(p for p in content.header["ports"] if (p["pci"], p["port"]) == port.key)
+    then = content.port_entry(port)
     vf = str(then.get("vf", then["netdev"])) if now is None else now.name
     if then.get("vmbus") is None:
         return vf
