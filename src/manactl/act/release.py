@@ -19,13 +19,14 @@ from manactl.act import accept as accepting
 from manactl.act import await_free, foreign, persist, transition
 from manactl.act import terminate as ending
 from manactl.act.choose import Chosen, choose, open_claims
-from manactl.act.claim import close_stale, need_net_admin
 from manactl.act.hold import HoldManager
 from manactl.act.host import Host, HostSystem
 from manactl.act.plan import KeepState, Plan, SetAdmin, SetSynthetic, Step, Undone, steps_from_json
+from manactl.act.privilege import need_net_admin
 from manactl.act.progress import Progress
 from manactl.act.restore import Lost, until
 from manactl.act.signals import SignalGate, StopRequested
+from manactl.act.stale import close_stale
 from manactl.act.transition import UndoResult, Workplace
 from manactl.act.uio import BindUio
 from manactl.decide import kernel_bugs

@@ -50,7 +50,7 @@ def hold(app: App, words: tuple[str, ...], as_json: bool) -> None:
     release sets up stays up. Where nothing is claimed it waits.
     """
     from manactl.act import keep_down  # noqa: PLC0415 - not for --help
-    from manactl.act.claim import need_net_admin  # noqa: PLC0415
+    from manactl.act.privilege import need_net_admin  # noqa: PLC0415
     from manactl.act.service import Service  # noqa: PLC0415
     from manactl.journal import state_dir  # noqa: PLC0415
     from manactl.look.file_events import FileEvents  # noqa: PLC0415
