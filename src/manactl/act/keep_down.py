@@ -19,6 +19,7 @@ ends soon. Why it came up, and what is said of it, is found out after the reques
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -174,14 +175,15 @@ class Keeper:
         self._openers = opened.Openers()
         self._indexes: dict[Target, int] = {}
         self._anew: set[Target] = set()  # another netdev than before, and not told of since then
-        # Not done yet, as a manactl was at work there, its journal could not be read, or the kernel
-        # refused.
+        # Not done yet, as a manactl was at work there, its journal could not be read, its lock could
+        # not be had, or the kernel refused.
         self._later: dict[Target, _Announced] = {}
         self._coming: dict[Target, _Announced] = {}  # announced, but it could not be looked up yet
         self._ahead: set[Target] = set()  # set down, and that it was up not yet announced
         self._unread: dict[Target, int] = {}  # how often set down without having read of it
         self._failing: set[Target] = set()  # could not be set down; nobody has set it up since then
         self._again = AGAIN_FROM
+        self.unlocked: dict[str, str] = {}  # functions whose lock cannot be had, with the reason
         self.targets: tuple[Target, ...] = ()
         self.apart = Apart()
 
@@ -197,6 +199,8 @@ class Keeper:
         self._unread = {one: n for one, n in self._unread.items() if one in self.targets}
         self._failing.intersection_update(self.targets)
         self._anew.intersection_update(self.targets)
+        pcis = {one.port.pci for one in self.targets}
+        self.unlocked = {pci: why for pci, why in self.unlocked.items() if pci in pcis}
         self.look()
         return (self.targets, self.apart) != before
 
@@ -265,8 +269,8 @@ class Keeper:
         return self._again if self._later else None
 
     def again(self) -> None:
-        """Look at what another manactl was at work on, whose journal could not be read, or what
-        could not be set down."""
+        """Look at what another manactl was at work on, whose journal could not be read or whose lock
+        could not be had, or what could not be set down."""
         self._again = min(2 * self._again, AGAIN_TO)
         for target in list(self._later):
             self._check(target, _NOTHING)
@@ -315,8 +319,8 @@ class Keeper:
         announced = announced.after(self._later.pop(target, None) or self._coming.pop(target, None))
         if announced.since is None:
             announced = announced._replace(since=self._system.monotonic())
-        with self._moment(target.port.pci) as free:
-            if not free:
+        with contextlib.ExitStack() as stack:
+            if not self._locked(target.port.pci, stack):
                 self._later[target] = announced
                 return
             if target not in self._wanted():
@@ -366,6 +370,17 @@ class Keeper:
                 still=still, **took,
             )
         )  # fmt: skip
+
+    def _locked(self, pci: str, stack: contextlib.ExitStack) -> bool:
+        """Whether nobody else is at work on the function, until the stack is left. Where the lock
+        itself fails (too many open files, a disk error) nobody knows."""
+        try:
+            free = stack.enter_context(self._moment(pci))
+        except ManactlError as error:
+            self.unlocked[pci] = str(error)
+            return False
+        self.unlocked.pop(pci, None)
+        return free
 
     def _above_up(self, target: Target) -> bool | None:
         """Whether the synthetic netdev above a VF is up; None: there is none."""

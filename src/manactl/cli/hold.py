@@ -17,7 +17,7 @@ from manactl.cli.params import CLAIMED
 from manactl.errors import Busy, Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
     from types import FrameType
     from typing import TextIO
@@ -185,6 +185,7 @@ class Loop:
                 again_at = None
             if self._reload_at is not None and self._clock() >= self._reload_at:
                 self._reload()
+            self._teller.problems(self._keeper.apart, self._keeper.unlocked)
         self._service.stopping()
         self._teller.sums(everything=True)
 
@@ -193,7 +194,7 @@ class Loop:
         if self._keeper.reload() or first:
             self._teller.holding(self._keeper.targets, self._keeper.apart, first=first)
         apart = self._keeper.apart
-        self._teller.problems(apart)
+        self._teller.problems(apart, self._keeper.unlocked)
         if apart.unread or apart.unlisted:  # the cause may pass, and nothing announces that
             self._reload_at = self._clock() + self._unread
             self._unread = min(2 * self._unread, _UNREAD_TO)
@@ -260,11 +261,12 @@ class Teller:
             self._print(f"{render.stamp(now)} {text}")
         (self._service.ready if first else self._service.status)(text)
 
-    def problems(self, apart: Apart) -> None:
-        """Claims that are not kept down, and why: each once for as long as it lasts."""
+    def problems(self, apart: Apart, unlocked: Mapping[str, str]) -> None:
+        """Claims that are not kept down, and why: each once for as long as it lasts. `unlocked`: the
+        functions whose lock cannot be had, with the reason."""
         from manactl.render import hold as render  # noqa: PLC0415 - loaded already
 
-        found = render.problems(apart)
+        found = render.problems(apart, unlocked)
         for text in found:
             if text not in self._warned:
                 self._app.warn(text)

@@ -344,6 +344,32 @@ def test_while_another_manactl_is_at_work_nothing_is_done(scene: Scene) -> None:
         assert scene.keeper.again_in == AGAIN_FROM, "from the start again"
 
 
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.EACCES, errno.EROFS])
+def test_what_has_no_lock_for_now_is_set_down_as_soon_as_there_is_one(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    (nic,) = scene.kernel.nics
+    scene.up(nic, IP)
+    opens = os.open
+
+    def fails(path: Any, *words: Any, **more: Any) -> int:
+        if str(path).endswith(".hold"):
+            raise OSError(number, os.strerror(number))
+        return opens(path, *words, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", fails)
+        scene.announce(nic)
+        scene.keeper.again()
+    assert (nic.up, scene.told) == (True, [])
+    assert list(scene.keeper.unlocked) == [nic.pci]
+    assert os.strerror(number) in scene.keeper.unlocked[nic.pci]
+    assert scene.keeper.again_in is not None
+    scene.keeper.again()
+    assert (nic.up, scene.keeper.unlocked, scene.keeper.again_in) == (False, {}, None)
+    assert scene.stories() == [("eth1", "set-down", "process")]
+
+
 def test_a_release_in_the_same_moment_wins(scene: Scene) -> None:
     """It is announced that the port is up while the release has not ended."""
     (nic,) = scene.kernel.nics

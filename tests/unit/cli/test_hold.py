@@ -31,7 +31,8 @@ from tests.unit import schema
 from tests.unit.cli.shell import Shell
 from tests.unit.host import FakeHost, FakeSystem, claim, furnished, two_ports
 
-ETH1 = Target(PortId("7870:00:00.0", 1, None), "eth1")
+PCI = "7870:00:00.0"
+ETH1 = Target(PortId(PCI, 1, None), "eth1")
 
 
 @pytest.fixture
@@ -273,6 +274,7 @@ class FakeKeeper:
         self.again_in: float | None = None
         self.targets: tuple[Target, ...] = ()
         self.apart = Apart()
+        self.unlocked: dict[str, str] = {}
         self.then: Callable[[], object] = lambda: None
 
     def reload(self) -> bool:
@@ -321,6 +323,18 @@ def test_what_was_left_is_looked_at_again_and_again(
     keeper.again_in = 0.02
     one.run()
     assert keeper.asked == ["reload", "again", "again", "again"]
+
+
+def test_a_lock_that_cannot_be_had_is_told_once(
+    loop: tuple[Loop, FakeKeeper], capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, keeper = loop
+    keeper.again_in = 0.02
+    keeper.unlocked = {PCI: "Too many open files"}
+    one.run()
+    assert keeper.asked == ["reload", "again", "again", "again"]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("it is tried again: Too many open files")
 
 
 def test_journals_that_were_written_are_read_again(
@@ -460,14 +474,16 @@ def test_what_goes_to_the_journal_is_not_logged_twice(
 def test_a_problem_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     teller = Teller(App(str(tmp_path)), Service({}), lambda: 0.0, as_json=False)
     found = Apart(("journal x is corrupt",), "Permission denied", (ETH1.port,), (ETH1.port,))
-    teller.problems(found)
-    teller.problems(found)
+    teller.problems(found, {PCI: "disk"})
+    teller.problems(found, {PCI: "disk"})
     assert capsys.readouterr().err == (
         "manactl: not kept down until it can be read: journal x is corrupt\n"
+        "manactl: what is claimed of 7870:00:00.0 is not kept down until its lock can be had; it is "
+        "tried again: disk\n"
         "manactl: claims that are new are not kept down: Permission denied\n"
         "manactl: not kept down: port 7870:00:00.0:1 is claimed in another network namespace; "
         "run `manactl hold` there, too\n"
     )
-    teller.problems(Apart())
-    teller.problems(Apart(elsewhere=(ETH1.port,)))
+    teller.problems(Apart(), {})
+    teller.problems(Apart(elsewhere=(ETH1.port,)), {})
     assert "another network namespace" in capsys.readouterr().err, "it is so once more"
