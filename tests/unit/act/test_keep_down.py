@@ -131,6 +131,27 @@ def test_the_request_comes_after_one_look_and_before_any_question(
     assert asked == ["netdev", "set_up"]
 
 
+@pytest.mark.parametrize("how", ["announced", "looked", "again"])
+def test_nothing_is_told_before_all_ports_are_down(tmp_path: Path, how: str) -> None:
+    """Telling may take a while: a logger that takes nothing, a terminal that is stopped."""
+    scene = Scene(tmp_path, two_ports())
+    claim(tmp_path, scene.host, "eth1", "eth2")
+    scene.keeper.reload()
+    up: list[list[str]] = []
+    scene.keeper._tell = lambda _: up.append([nic.name for nic in scene.kernel.nics if nic.up])
+    for nic in scene.kernel.nics:
+        scene.up(nic, IP)
+    if how == "looked":
+        scene.keeper.look()
+    elif how == "announced":
+        scene.announce(*scene.kernel.nics)
+    else:
+        with lock.moment(tmp_path, scene.kernel.nics[0].pci):
+            scene.announce(*scene.kernel.nics)
+        scene.keeper.again()
+    assert up == [[], []]
+
+
 def test_each_attempt_has_its_own_openers(scene: Scene) -> None:
     (nic,) = scene.kernel.nics
     other = Opener(replace_pid(IP.process, 78), False, 2.0)
