@@ -489,12 +489,7 @@ def _with_claim(
 
 def _with_boot_files(port: PortStatus, files: Iterable["KeptDownFile"]) -> PortStatus:
     """The port with what is said of it below /etc, but of another NIC in its place."""
-    mine = [
-        file.path
-        for file in files
-        if file.key == port.id.key
-        and not port.id.is_another(PortId(file.pci, file.port, file.permanent_mac))
-    ]
+    mine = [file.path for file in files if file.is_of(port.id)]
     return port._replace(notes=(*port.notes, port_notes.left_down(mine))) if mine else port
 
 

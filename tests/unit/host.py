@@ -39,6 +39,7 @@ from manactl.model.port import (
     Missing,
     Netdev,
     Note,
+    OddFile,
     Owner,
     PortId,
     PortStatus,
@@ -285,6 +286,9 @@ class FakeSystem:
 
     def boot_files(self) -> tuple[KeptDown, ...]:
         return tuple(one for m in self.kernel.managers for one in m.boot_files.values())
+
+    def odd_boot_files(self) -> tuple[OddFile, ...]:
+        return tuple(one for manager in self.kernel.managers for one in manager.odd_files)
 
     def write_boot_files(self, kept: KeptDown) -> None:
         with self.host.fate.operation():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable
 
+from manactl.model.port import OddFile
 from manactl.netstate.held import HeldLink, Hold
 from manactl.netstate.kept_down import KeptDown
 from manactl.netstate.snapshot import Fact
@@ -32,6 +33,7 @@ class FakeManager:
         self.needs = 0.0  # s to configure a netdev
         self.files: dict[str, Hold] = {}
         self.boot_files: dict[str, KeptDown] = {}  # by the word in their names
+        self.odd_files: list[OddFile] = []  # with names like ours, of no use
         self.edited: set[str] = set()  # words of those that somebody has changed
         self.left: set[str] = set()  # netdevs that it leaves alone since it has read its files
         self.done_at: dict[str, float] = {}

@@ -151,26 +151,37 @@ def _line(fields: Mapping[str, object]) -> str:
     return " ".join(words)
 
 
-def to_syslog(lines: Iterable[str], priority: int, facility: int, *, path: str = SYSLOG) -> None:
-    """Lines for syslog, as syslog(3) writes them; but a logger that hangs does not hang manactl,
-    and a missing logger is no error."""
+def to_syslog(
+    lines: Iterable[str],
+    priority: int,
+    facility: int,
+    *,
+    path: str = SYSLOG,
+    patience: float = _MOMENT,
+) -> bool:
+    """Lines for syslog, as syslog(3) writes them; but a logger that hangs does not hang manactl for
+    more than `patience` seconds, and a missing logger is no error. Whether all were taken."""
     tag = f"<{facility * 8 + priority}>manactl[{os.getpid()}]: "
     data = [(tag + line.replace("\0", "\\0")).encode("utf-8", "backslashreplace") for line in lines]
-    _send(path, [line[:_LINE_LONGEST] for line in data], (_DGRAM, _STREAM))
+    short = [line[:_LINE_LONGEST] for line in data]
+    return _send(path, short, (_DGRAM, _STREAM), patience)
 
 
-def _send(path: str, data: Sequence[bytes], types: Sequence[int]) -> bool:
-    """Whether a socket took all of it within a moment."""
+def _send(
+    path: str, data: Sequence[bytes], types: Sequence[int], patience: float = _MOMENT
+) -> bool:
+    """Whether a socket took all of it within `patience`, s."""
     import socket  # noqa: PLC0415 - `status` and `--help` have nothing to say there
 
-    deadline = time.monotonic() + _MOMENT
+    deadline = time.monotonic() + patience
+    least = min(patience, 0.001)  # of 0 the socket would not wait at all
     for kind in types:
         try:
             with socket.socket(socket.AF_UNIX, kind) as sock:
-                sock.settimeout(_MOMENT)
+                sock.settimeout(patience)
                 sock.connect(path)
                 for line in data:
-                    sock.settimeout(max(0.001, deadline - time.monotonic()))
+                    sock.settimeout(max(least, deadline - time.monotonic()))
                     sock.sendall(line + b"\0" if kind == _STREAM else line)
         except OSError:
             continue

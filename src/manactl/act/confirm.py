@@ -159,8 +159,32 @@ def _confirm(
         try:
             log.append("confirmed", by=host.who())
         except OSError as error:
-            raise state_dir.unusable(path, error) from error
+            if _still_waits(path):
+                raise state_dir.unusable(path, error) from error
+            raise _unsure(path, claims, error) from error
         return [_outcome(claim, Confirmed.CONFIRMED) for claim in claims]
+
+
+def _still_waits(path: Path) -> bool:
+    """Whether a record that could not be written is not there: the disk may have refused to take
+    it back, too."""
+    try:
+        return journal.read(path).waiting is not None
+    except (OSError, JournalError):
+        return False
+
+
+def _unsure(path: Path, claims: Sequence[ClaimSummary], error: OSError) -> NotRestored:
+    """The record may be in the journal, where the guardian believes it, and is not on the disk."""
+    names = ", ".join(claim.names[0] for claim in claims)
+    return NotRestored(
+        f"whether {names} is confirmed is not certain: {error.strerror or error}, and the record of "
+        "it could not be removed from the journal; nothing else was changed",
+        hint="see `manactl status`: with no time to confirm by, the claim stays until `manactl "
+        "release`; else fix the cause, and confirm it again",
+        evidence=[Evidence("journal", str(path), "confirmed")],
+        code="journal",
+    )
 
 
 def _ended(

@@ -19,6 +19,7 @@ ends soon. Why it came up, and what is said of it, is found out after the reques
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -174,14 +175,16 @@ class Keeper:
         self._openers = opened.Openers()
         self._indexes: dict[Target, int] = {}
         self._anew: set[Target] = set()  # another netdev than before, and not told of since then
-        # Not done yet, as a manactl was at work there, its journal could not be read, or the kernel
-        # refused.
+        # Not done yet, as a manactl was at work there, its journal could not be read, its lock could
+        # not be had, or the kernel refused.
         self._later: dict[Target, _Announced] = {}
         self._coming: dict[Target, _Announced] = {}  # announced, but it could not be looked up yet
         self._ahead: set[Target] = set()  # set down, and that it was up not yet announced
         self._unread: dict[Target, int] = {}  # how often set down without having read of it
         self._failing: set[Target] = set()  # could not be set down; nobody has set it up since then
         self._again = AGAIN_FROM
+        self._untold: list[Attempt] = []
+        self.unlocked: dict[str, str] = {}  # functions whose lock cannot be had, with the reason
         self.targets: tuple[Target, ...] = ()
         self.apart = Apart()
 
@@ -197,25 +200,27 @@ class Keeper:
         self._unread = {one: n for one, n in self._unread.items() if one in self.targets}
         self._failing.intersection_update(self.targets)
         self._anew.intersection_update(self.targets)
+        pcis = {one.port.pci for one in self.targets}
+        self.unlocked = {pci: why for pci, why in self.unlocked.items() if pci in pcis}
         self.look()
         return (self.targets, self.apart) != before
 
     def look(self) -> None:
         """Look at all of it: nothing may have been announced, or that was lost."""
         found = _NOTHING
-        for target in self.targets:
-            now = self._now(target)
-            if now is None:
-                continue
-            self._is_numbered(target, now.ifindex)
-            if now.up:
-                found = found._replace(openers=found.openers + self._openers.take())
-                self._check(target, found)
-            else:
-                self._ahead.discard(target)
-                self._failing.discard(target)
-                self._coming.pop(target, None)
-        self._is_done()
+        with self._batch():
+            for target in self.targets:
+                now = self._now(target)
+                if now is None:
+                    continue
+                self._is_numbered(target, now.ifindex)
+                if now.up:
+                    found = found._replace(openers=found.openers + self._openers.take())
+                    self._check(target, found)
+                else:
+                    self._ahead.discard(target)
+                    self._failing.discard(target)
+                    self._coming.pop(target, None)
 
     def _is_numbered(self, target: Target, ifindex: int) -> None:
         """Note that a netdev was made anew: what is known of the one before is not of this one."""
@@ -237,18 +242,18 @@ class Keeper:
         went_up = frozenset(change.ifindex for change in changes if change.went_up)
         count = sum(change.went_up and change.parent is not None for change in changes)
         announced = _Announced(went_up, received, self._openers.take(count))
-        for target in self.targets:
-            mine = [change for change in changes if self._may_be(change, target)]
-            after = max((n for n, change in enumerate(mine, 1) if change.went_up), default=0)
-            self._read_of(target, mine[:after])
-            if self._indexes.get(target) in went_up:
-                self._failing.discard(target)
-            if not all(change.up for change in mine):
-                self._coming.pop(target, None)  # that was another time
-            if any(change.up for change in mine):
-                self._check(target, announced)
-            self._read_of(target, mine[after:])
-        self._is_done()
+        with self._batch():
+            for target in self.targets:
+                mine = [change for change in changes if self._may_be(change, target)]
+                after = max((n for n, change in enumerate(mine, 1) if change.went_up), default=0)
+                self._read_of(target, mine[:after])
+                if self._indexes.get(target) in went_up:
+                    self._failing.discard(target)
+                if not all(change.up for change in mine):
+                    self._coming.pop(target, None)  # that was another time
+                if any(change.up for change in mine):
+                    self._check(target, announced)
+                self._read_of(target, mine[after:])
 
     def _read_of(self, target: Target, changes: Iterable[LinkChange]) -> None:
         """Once all that we have set down is announced, so is whatever it was up by."""
@@ -265,16 +270,24 @@ class Keeper:
         return self._again if self._later else None
 
     def again(self) -> None:
-        """Look at what another manactl was at work on, whose journal could not be read, or what
-        could not be set down."""
+        """Look at what another manactl was at work on, whose journal could not be read or whose lock
+        could not be had, or what could not be set down."""
         self._again = min(2 * self._again, AGAIN_TO)
-        for target in list(self._later):
-            self._check(target, _NOTHING)
-        self._is_done()
+        with self._batch():
+            for target in list(self._later):
+                self._check(target, _NOTHING)
 
-    def _is_done(self) -> None:
-        if not self._later:
-            self._again = AGAIN_FROM
+    @contextlib.contextmanager
+    def _batch(self) -> Iterator[None]:
+        """What is found in it is told at its end: no port waits while one is told of."""
+        try:
+            yield
+        finally:
+            if not self._later:
+                self._again = AGAIN_FROM
+            attempts, self._untold = self._untold, []
+            for attempt in attempts:
+                self._tell(attempt)
 
     def _wanted(self) -> tuple[Target, ...]:
         found = self._journals.targets()
@@ -315,8 +328,8 @@ class Keeper:
         announced = announced.after(self._later.pop(target, None) or self._coming.pop(target, None))
         if announced.since is None:
             announced = announced._replace(since=self._system.monotonic())
-        with self._moment(target.port.pci) as free:
-            if not free:
+        with contextlib.ExitStack() as stack:
+            if not self._locked(target.port.pci, stack):
                 self._later[target] = announced
                 return
             if target not in self._wanted():
@@ -360,12 +373,23 @@ class Keeper:
         if outcome is Outcome.SET_DOWN:
             since = asked if announced.since is None else announced.since
             took = {"ms": _ms(done - since), "asked_ms": _ms(asked - since)}
-        self._tell(
+        self._untold.append(
             Attempt(
                 self._clock(), target, now.name, outcome, cause, _once(openers), error=error,
                 still=still, **took,
             )
         )  # fmt: skip
+
+    def _locked(self, pci: str, stack: contextlib.ExitStack) -> bool:
+        """Whether nobody else is at work on the function, until the stack is left. Where the lock
+        itself fails (too many open files, a disk error) nobody knows."""
+        try:
+            free = stack.enter_context(self._moment(pci))
+        except ManactlError as error:
+            self.unlocked[pci] = str(error)
+            return False
+        self.unlocked.pop(pci, None)
+        return free
 
     def _above_up(self, target: Target) -> bool | None:
         """Whether the synthetic netdev above a VF is up; None: there is none."""

@@ -26,7 +26,7 @@ _CHANGED = (
     "{path}: somebody has changed it since, so it is left, and {manager} still goes by it; to end "
     "that: {end}"
 )
-_READ_AGAIN = {NETWORKD: ("networkctl", "reload"), NETWORK_MANAGER: ("nmcli", "general", "reload")}
+READ_AGAIN = {NETWORKD: ("networkctl", "reload"), NETWORK_MANAGER: ("nmcli", "general", "reload")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,7 @@ def _undone(hold: Hold, kept: KeptDown, system: System, *, runs: bool) -> tuple[
 
 def _lost(kept: KeptDown, left: Iterable[str]) -> tuple[Lost, ...]:
     manager = kept.hold.manager
-    again = command(*_READ_AGAIN[manager])
+    again = command(*READ_AGAIN[manager])
     return tuple(
         Lost(
             Cause.CHANGED,

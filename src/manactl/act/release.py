@@ -30,6 +30,7 @@ from manactl.act.stale import close_stale
 from manactl.act.transition import UndoResult, Workplace
 from manactl.act.uio import BindUio
 from manactl.decide import kernel_bugs
+from manactl.decide.port_words import odd_file
 from manactl.errors import (
     Busy,
     Denied,
@@ -329,6 +330,8 @@ def _give_back(run: _Run) -> None:
         return
     ports = {one.port.key: one for one in result.ports if one.outcome in _TAKES_BACK}
     with run.host.system(run.signals.pause) as system:
+        for file in system.odd_boot_files():
+            run.progress.noted(f"{odd_file(file)}; it is left as it is: see `manactl doctor`")
         kept = {
             one.port.key: one
             for one in system.boot_files()

@@ -35,6 +35,7 @@ from manactl.model.port import (
     IFF_UP,
     Certainty,
     Holder,
+    OddFile,
     Owner,
     PortId,
     PortStatus,
@@ -216,6 +217,9 @@ class LiveSystem:
                 if kept_down.knows(kept.hold.manager):  # else a later version has written it
                     found.append(kept)
         return tuple({(kept.port, kept.hold.manager): kept for kept in found}.values())
+
+    def odd_boot_files(self) -> tuple[OddFile, ...]:
+        return kept_down.odd()
 
     def write_boot_files(self, kept: KeptDown) -> None:
         BootFiles().write(kept)

@@ -63,21 +63,21 @@ class App:
             return progress.for_document(sys.stdout, sys.stderr)
         return progress.follow(sys.stdout, sys.stderr, verbose=verbose)
 
-    def out(self, *lines: str) -> None:
+    def out(self, *text: str) -> None:
         """Lines for people on standard output; everything unprintable in them is spelled out."""
-        self._print(_lines(lines))
+        self._print(lines(text))
 
-    def wrapped(self, *lines: str) -> None:
+    def wrapped(self, *text: str) -> None:
         """Sentences on standard output: folded to a terminal's width, else each on its line."""
-        self._print(_lines(lines, sys.stdout))
+        self._print(lines(text, sys.stdout))
 
-    def err(self, *lines: str, wrap: bool = True) -> None:
+    def err(self, *text: str, wrap: bool = True) -> None:
         """Lines for people on standard error, escaped too; folded to a terminal's width.
 
         Never raises: a failure to print changes nothing that was done.
         """
         try:
-            sys.stderr.write(_lines(lines, sys.stderr if wrap else None))
+            sys.stderr.write(lines(text, sys.stderr if wrap else None))
             sys.stderr.flush()
         except (OSError, ValueError):
             _drop(sys.stderr)
@@ -123,9 +123,9 @@ def _drop(stream: TextIO) -> None:
         os.close(null)
 
 
-def _lines(lines: Iterable[str], fit: TextIO | None = None) -> str:
+def lines(text: Iterable[str], fit: TextIO | None = None) -> str:
     """The text of harmless lines, folded where the stream that they `fit` is a terminal."""
-    harmless = [escape(line) for line in lines]
+    harmless = [escape(line) for line in text]
     if fit is not None:
         from manactl.render.wrap import columns, fold  # noqa: PLC0415 - not for a table
 

@@ -18,9 +18,8 @@ from manactl.errors import Busy, Refused
 from manactl.signal_pipe import piped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
-    from typing import TextIO
 
     from manactl.act.host import Host
     from manactl.act.keep_down import Keeper
@@ -35,6 +34,8 @@ _T = TypeVar("_T")
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _QUIET = 0.05  # s: records of a journal come in bursts, and one look serves a burst
 _UNREAD_FROM, _UNREAD_TO = 1.0, 30.0  # s until what could not be read is read again
+_LATER = 1.0  # s until a reader that has not read is offered it again
+_UNSAID = 20  # warnings that are kept for it
 _NOTICE, _DAEMON = 5, 3  # RFC 5424
 
 
@@ -64,7 +65,7 @@ def hold(app: App, words: tuple[str, ...], as_json: bool) -> None:
     only = _keys(app, host, words) if words else None
     journals = keep_down.Journals(app.state_dir, host.boot_id(), host.netns())
     service = Service()
-    teller = Teller(app, service, host.monotonic, as_json=as_json)
+    teller = Teller(service, host.monotonic, as_json=as_json)
     with (
         piped(_ending()) as signalled,
         _watching("links", LinkChanges) as changes,
@@ -92,7 +93,7 @@ def hold(app: App, words: tuple[str, ...], as_json: bool) -> None:
             for fd in opens.descriptors:
                 loop.on(fd, opened)
             for text in unknown(opens):
-                app.warn(f"{text}; ports are kept down all the same")
+                teller.warn(f"{text}; ports are kept down all the same")
 
         loop.on(signalled, lambda: loop.signalled(signalled))
         watched()
@@ -185,6 +186,7 @@ class Loop:
                 again_at = None
             if self._reload_at is not None and self._clock() >= self._reload_at:
                 self._reload()
+            self._teller.problems(self._keeper.apart, self._keeper.unlocked)
         self._service.stopping()
         self._teller.sums(everything=True)
 
@@ -193,7 +195,7 @@ class Loop:
         if self._keeper.reload() or first:
             self._teller.holding(self._keeper.targets, self._keeper.apart, first=first)
         apart = self._keeper.apart
-        self._teller.problems(apart)
+        self._teller.problems(apart, self._keeper.unlocked)
         if apart.unread or apart.unlisted:  # the cause may pass, and nothing announces that
             self._reload_at = self._clock() + self._unread
             self._unread = min(2 * self._unread, _UNREAD_TO)
@@ -214,22 +216,30 @@ class Loop:
 
 
 class Teller:
-    """Prints each event, and writes it to the system log; never waits for a reader."""
+    """Prints each event, and writes it to the system log; waits for no reader, nor for the logger.
+
+    What a reader does not take in time goes to the system log in any case, and is counted; a warning
+    is printed later.
+    """
 
     def __init__(
         self,
-        app: App,
         service: Service,
         clock: Callable[[], float],
         *,
         as_json: bool,
     ) -> None:
-        from manactl.decide.storm import Telling  # noqa: PLC0415 - not for --help
+        from manactl.cli.outlet import Outlet  # noqa: PLC0415 - not for --help
+        from manactl.decide.storm import Telling  # noqa: PLC0415
 
-        self._app, self._service, self._as_json = app, service, as_json
+        self._service, self._clock, self._as_json = service, clock, as_json
+        self._out, self._err = Outlet("stdout"), Outlet("stderr")
         self._telling = Telling(clock)
         self._warned: frozenset[str] = frozenset()
-        self._untaken = 0
+        self._untaken = 0  # lines, by the reader of standard output
+        self._unsaid: list[str] = []  # warnings, by that of standard error
+        self._forgotten = 0  # more of them
+        self._unlogged = 0  # lines, by the logger
         self._logs = not _is_journal()
         self._lost = False  # standard output; that was told
 
@@ -242,10 +252,17 @@ class Teller:
         """Of the attempts that were not told one by one, what is due."""
         for storm in self._telling.due(everything=everything):
             self._tell(storm)
+        self._catch_up()
 
     @property
     def next_due(self) -> float | None:
-        return self._telling.next_due
+        """When there is something to tell, by the clock."""
+        due = self._telling.next_due
+        owed = self._untaken or self._unsaid or self._forgotten
+        if not (owed or self._out.owes or self._err.owes):
+            return due
+        later = self._clock() + _LATER
+        return later if due is None else min(due, later)
 
     def holding(self, targets: Sequence[Target], apart: Apart, *, first: bool) -> None:
         """What is kept down from now on."""
@@ -254,50 +271,83 @@ class Teller:
         from manactl.render import hold as render  # noqa: PLC0415
 
         now, text = datetime.now(UTC), render.holding(targets, apart)
+        line = f"{render.stamp(now)} {text}"
         if self._as_json:
-            self._print(render.dumps(render.holding_document(now, targets, apart)))
-        else:
-            self._print(f"{render.stamp(now)} {text}")
+            line = render.dumps(render.holding_document(now, targets, apart))
+        if not self._print(line):
+            self._log(text)
         (self._service.ready if first else self._service.status)(text)
 
-    def problems(self, apart: Apart) -> None:
-        """Claims that are not kept down, and why: each once for as long as it lasts."""
+    def problems(self, apart: Apart, unlocked: Mapping[str, str]) -> None:
+        """Claims that are not kept down, and why: each once for as long as it lasts. `unlocked`: the
+        functions whose lock cannot be had, with the reason."""
         from manactl.render import hold as render  # noqa: PLC0415 - loaded already
 
-        found = render.problems(apart)
+        found = render.problems(apart, unlocked)
         for text in found:
             if text not in self._warned:
-                self._app.warn(text)
+                self.warn(text)
         self._warned = frozenset(found)
 
     def _tell(self, event: Attempt | Storm) -> None:
         from manactl.render import hold as render  # noqa: PLC0415
 
-        if self._as_json:
-            self._print(render.dumps(render.document(event)))
-        else:
-            self._print(render.line(event))
-        if self._logs:
+        document = self._as_json
+        line = render.dumps(render.document(event)) if document else render.line(event)
+        if not self._print(line) or self._logs:
             self._log(render.words(event))
+
+    def warn(self, text: str) -> None:
+        """A warning on standard error, as soon as that takes it."""
+        self._catch_up()
+        if not self._unsaid and self._err.say(f"manactl: {text}", fold=True):
+            return
+        self._log(text)
+        if len(self._unsaid) < _UNSAID:
+            self._unsaid.append(text)
+        else:
+            self._forgotten += 1
+
+    def _catch_up(self) -> None:
+        """Say what was not taken before."""
+        self._out.flush()
+        self._err.flush()
+        while self._unsaid and self._err.say(f"manactl: {self._unsaid[0]}", fold=True):
+            del self._unsaid[0]
+        more = f"manactl: {self._forgotten} more warnings are in the system log only"
+        if self._forgotten and not self._unsaid and self._err.say(more, fold=True):
+            self._forgotten = 0
+        if self._err.lost is not None:
+            self._unsaid, self._forgotten = [], 0
+        if self._out.lost is not None:
+            self._untaken = 0
+        if self._untaken and self._out.takes:
+            lost, self._untaken = self._untaken, 0
+            self.warn(f"the reader of standard output did not take {lost} lines")
 
     def _log(self, text: str) -> None:
         from manactl.act.audit import to_syslog  # noqa: PLC0415 - loaded already
 
-        to_syslog([f"hold: {text}"], _NOTICE, _DAEMON)
+        before = [f"hold: {self._unlogged} lines before this one are missing"]
+        lines = [*(before if self._unlogged else ()), f"hold: {text}"]
+        taken = to_syslog(lines, _NOTICE, _DAEMON, patience=0)
+        self._unlogged = 0 if taken else self._unlogged + 1
 
-    def _print(self, text: str) -> None:
-        if not _takes(sys.stdout):
+    def _print(self, text: str) -> bool:
+        """Whether standard output has taken it."""
+        self._catch_up()
+        if self._out.say(text):
+            return True
+        error = self._out.lost
+        if error is None:
             self._untaken += 1
-            return
-        lost, self._untaken = self._untaken, 0
-        if lost:
-            self._app.warn(f"the reader of standard output did not take {lost} lines")
-        self._app.out(text)
-        self._app.flush()
-        why = self._app.output_lost
-        if why is not None and not self._lost:
+        elif not self._lost:
             self._lost = self._logs = True
-            self._log(f"standard output: {why}; from now on only the system log tells")
+            why = f"standard output: {error.strerror or error}"
+            self._log(f"{why}; from now on only the system log tells")
+            if not isinstance(error, BrokenPipeError):
+                self.warn(why)
+        return False
 
 
 def _watching(what: str, begin: Callable[[], _T]) -> _T:
@@ -321,17 +371,6 @@ def _watching(what: str, begin: Callable[[], _T]) -> _T:
             "is kept down",
             hint=hint,
         ) from error
-
-
-def _takes(stream: TextIO) -> bool:
-    """Whether writing a line will not wait for a reader: what is kept down does not, either."""
-    try:
-        fd = stream.fileno()
-    except (OSError, ValueError):
-        return True
-    poll = select.poll()
-    poll.register(fd, select.POLLOUT)
-    return bool(poll.poll(0))
 
 
 def _is_journal() -> bool:

@@ -88,7 +88,16 @@ def _look(app: App) -> Report:
     from manactl.report import look  # noqa: PLC0415
 
     claims, unread = _claims(app)
-    return look(claims=claims, missing=unread, boot_files=kept_down.find())
+    report = look(claims=claims, missing=unread, boot_files=kept_down.find())
+    odd = kept_down.of_no_use(port.id for port in report.ports)
+    if not odd:
+        return report
+    from manactl.decide.port_words import odd_file  # noqa: PLC0415 - rare
+    from manactl.model.port import Missing  # noqa: PLC0415
+
+    return report._replace(
+        missing=(*report.missing, *(Missing("boot-files", odd_file(one)) for one in odd))
+    )
 
 
 def _metrics(app: App, report: Report, ports: Sequence[PortStatus], output: str | None) -> None:

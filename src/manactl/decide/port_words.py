@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from manactl.decide import kernel_bugs
-from manactl.model.port import Note, NoteCode, PortStatus, Reason
+from manactl.model.port import Note, NoteCode, OddFile, PortStatus, Reason
 
 
 def because(*reasons: Reason) -> str:
@@ -175,6 +175,13 @@ def note(about: Note) -> str:
     names = (note(part) if isinstance(part, Note) else part for part in about.names)
     words = NOTES[about.code]
     return words.format(*names) if isinstance(words, str) else words(*names)
+
+
+def odd_file(file: OddFile) -> str:
+    """A file by which something is left down at boot, and why it is of no use."""
+    if file.port is None:
+        return f"{file.path} may leave a port down at boot, and is of no use to manactl: {file.why}"
+    return f"{file.path} leaves port {file.port} down at boot, and {file.why}"
 
 
 def notes(port: PortStatus) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from manactl.look.debugfs import Mount
+from manactl.model.port import OddFile
 from manactl.netstate.surroundings import Daemon, Manager
 
 
@@ -111,4 +112,5 @@ class Machine:
     netvsc: bool = False  # hv_netvsc has a VMBus device
     own_user_namespace: bool = False  # root of it is root of nothing else
     daemons: tuple[Daemon, ...] = ()  # who changes links, addresses or routes beside them
+    odd_files: tuple[OddFile, ...] = ()  # of `claim --persist`, that cannot be used
     waiting: tuple[str, ...] = ()  # what `status` reports of a driver that is busy or broken

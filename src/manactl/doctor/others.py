@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from manactl.act import persist
 from manactl.decide import daemon_words
+from manactl.decide.port_words import odd_file
 from manactl.doctor.finding import Finding, Level, fine
 from manactl.doctor.machine import Machine
+from manactl.escape import command
 from manactl.netstate.surroundings import Does, Manager
 
 _FIXED_NETWORKD = (257, 7)  # before: "unmanaged" is forgotten in some boots (systemd issue 36997)
@@ -79,6 +82,15 @@ def leftovers(machine: Machine) -> Iterator[Finding]:
                       ("manactl explain journal",))  # fmt: skip
     if journals.unread:
         yield Finding("journal", Level.UNSEEN, f"journals: {journals.unread}")
+    for file in machine.odd_files:
+        again = persist.READ_AGAIN[file.manager]
+        yield Finding(
+            "persist",
+            Level.ADVICE,
+            odd_file(file),
+            "release does not remove it; what it names stays down at every boot",
+            (command("rm", file.path), command(*again)),
+        )
     if journals.interrupted:
         yield Finding(
             "interrupted",

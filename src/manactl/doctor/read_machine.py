@@ -29,7 +29,16 @@ from manactl.doctor.machine import (
 )
 from manactl.errors import ManactlError
 from manactl.journal.file import list_claims
-from manactl.look import debugfs, held_links, ibverbs, managers, sysfs, user_namespace, vmbus
+from manactl.look import (
+    debugfs,
+    held_links,
+    ibverbs,
+    kept_down,
+    managers,
+    sysfs,
+    user_namespace,
+    vmbus,
+)
 from manactl.look.bus import Bus
 from manactl.look.sysfs import Roots
 from manactl.look.text_files import lines, names, text
@@ -101,6 +110,7 @@ def read(
         state_dir=_state_dir(Path(places.state), proc),
         unmanned=tuple(p.label for p in report.ports if p.owner is Owner.RAW_QP and not p.claim),
         in_other_netns=tuple(f"{p.id} ({p.netns})" for p in report.ports if p.netns is not None),
+        odd_files=kept_down.of_no_use((port.id for port in report.ports), places.etc),
         waiting=waiting(report),
     )
 

@@ -266,7 +266,7 @@ def _read_header(path: Path) -> Content | None:
         try:
             data = _read_all(fd, path)
         finally:
-            os.close(fd)
+            statedir.close(fd)
         header, total, size = next(_lines(data, path))
         content = Content(path, header, (), size, total)
         _check_header(content)
@@ -417,7 +417,7 @@ def read(path: Path) -> Content:
     try:
         return parse(_read_all(fd, path), path)
     finally:
-        os.close(fd)
+        statedir.close(fd)
 
 
 def _open(path: Path, flags: int) -> int:
@@ -432,10 +432,10 @@ def _open(path: Path, flags: int) -> int:
     try:
         why = statedir.not_ours(fd)
     except OSError as error:
-        os.close(fd)
+        statedir.close(fd)
         raise _unread(path, error) from error
     if why:
-        os.close(fd)
+        statedir.close(fd)
         raise _not_trusted(path, why)
     return fd
 
@@ -515,7 +515,7 @@ class Journal:
                 statedir.sync(path.parent)
                 return cls(fd, content)
             except BaseException:
-                os.close(fd)
+                statedir.close(fd)
                 with contextlib.suppress(OSError):
                     hidden.unlink(missing_ok=True)
                 with contextlib.suppress(OSError):
@@ -535,7 +535,7 @@ class Journal:
                 os.ftruncate(fd, content.size)
                 os.fsync(fd)
         except BaseException:
-            os.close(fd)
+            statedir.close(fd)
             raise
         return cls(fd, content)
 
@@ -590,7 +590,7 @@ class Journal:
 
     def close(self) -> None:
         if self._fd >= 0:
-            os.close(self._fd)
+            statedir.close(self._fd)
             self._fd = -1
 
     def archive(self) -> None:

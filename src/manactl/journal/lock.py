@@ -10,6 +10,7 @@ driver whose NIC does not answer may take minutes to set a netdev down.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -46,10 +47,14 @@ def functions(state_dir: Path, pcis: Iterable[str], *, wait: float = 0.0) -> Ite
 @contextlib.contextmanager
 def moment(state_dir: Path, pci: str) -> Iterator[bool]:
     """Keep claims and releases of this function waiting; False, at once, where one is at work or
-    another process has such a moment."""
+    another process has such a moment. Refused where the lock cannot be opened or taken.
+
+    On a disk that has become read-only it is opened for reading: flock(2) needs no more.
+    """
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(_function(_second(state_dir, pci), pci, time.monotonic()))
+            path, now = _second(state_dir, pci), time.monotonic()
+            stack.enter_context(_function(path, pci, now, read_only=True))
         except Busy:
             free = False
         else:
@@ -62,14 +67,14 @@ def _second(state_dir: Path, pci: str) -> Path:
 
 
 @contextlib.contextmanager
-def _function(path: Path, pci: str, deadline: float) -> Iterator[None]:
+def _function(path: Path, pci: str, deadline: float, *, read_only: bool = False) -> Iterator[None]:
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        fd = _open(path, read_only=read_only)
     except OSError as error:
         raise statedir.unusable(path, error) from error
     try:
         pause = _BACKOFF_FROM
-        while not _take(fd):
+        while not _take(fd, path):
             if time.monotonic() >= deadline:
                 raise _held(fd, pci)
             time.sleep(min(pause, max(0.0, deadline - time.monotonic())))
@@ -80,14 +85,26 @@ def _function(path: Path, pci: str, deadline: float) -> Iterator[None]:
             os.pwrite(fd, json.dumps(me).encode(), 0)
         yield
     finally:
-        os.close(fd)
+        statedir.close(fd)
 
 
-def _take(fd: int) -> bool:
+def _open(path: Path, *, read_only: bool) -> int:
+    flags = os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | flags, 0o600)
+    except OSError as error:
+        if not read_only or error.errno != errno.EROFS:
+            raise
+    return os.open(path, os.O_RDONLY | flags)
+
+
+def _take(fd: int, path: Path) -> bool:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:  # ENOLCK
+        raise statedir.unusable(path, error) from error
     return True
 
 
@@ -102,7 +119,7 @@ def _held(fd: int, pci: str) -> Busy:
     try:
         who = json.loads(os.pread(fd, 4096, 0))
         pid, since = int(who["pid"]), str(who["since"])
-    except (ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         pid, since = 0, "just now"
     comm = _comm(pid) if pid else None
     name = f"pid {pid} ({comm or 'gone'})" if pid else "an unknown process"

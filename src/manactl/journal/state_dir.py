@@ -80,6 +80,13 @@ def sync(path: Path) -> None:
     try:
         os.fsync(fd)
     finally:
+        close(fd)
+
+
+def close(fd: int) -> None:
+    """Of a file that was only read, or is on disk already: what close(2) reports has lost nothing,
+    and the descriptor is free all the same."""
+    with contextlib.suppress(OSError):
         os.close(fd)
 
 

@@ -6,13 +6,15 @@ was told. So nothing has to agree with them, and they are found whatever became 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+from manactl.model.port import OddFile, PortId
+
 MARK = "# manactl: "
+_ABSENT = "that port is not here"
 LIFTED = ".lifted"
 """The end of a name that the manager does not read any more, and is to be told of."""
 
@@ -39,6 +41,11 @@ class KeptDownFile(NamedTuple):
     def key(self) -> tuple[str, int]:
         return self.pci, self.port
 
+    def is_of(self, port: PortId) -> bool:
+        """Whether it is for this port, and not for another NIC in its place."""
+        own = PortId(self.pci, self.port, self.permanent_mac)
+        return own.key == port.key and not port.is_another(own)
+
 
 def paths(manager: str, key: str, links: int, etc: str = "/etc") -> list[str]:
     """The files of a manager for so many netdevs; `key` tells ports apart."""
@@ -53,20 +60,61 @@ def knows(manager: str) -> bool:
 
 
 def find(etc: str = "/etc") -> tuple[KeptDownFile, ...]:
-    """All that are there, by their names. One that does not say what it is for is somebody's own."""
-    return tuple(_find(etc))
+    """All that can be used, by their names."""
+    return tuple(file for file in _look(etc) if isinstance(file, KeptDownFile))
 
 
-def _find(etc: str) -> Iterator[KeptDownFile]:
-    for place, begin, end in _PLACES.values():
+def odd(etc: str = "/etc") -> tuple[OddFile, ...]:
+    """Those that cannot be read, or do not say what they are for in a way that is understood."""
+    found = (file if isinstance(file, OddFile) else _misunderstood(file) for file in _look(etc))
+    return tuple(file for file in found if file is not None)
+
+
+def _misunderstood(file: KeptDownFile) -> OddFile | None:
+    from manactl.netstate.kept_down import KeptDown  # noqa: PLC0415 - only where there is one
+
+    manager = _manager(file.path)
+    try:
+        if KeptDown.from_json(file.said).hold.manager == manager:
+            return None
+    except (AttributeError, KeyError, TypeError, ValueError):
+        pass
+    return OddFile(file.path, manager, "this manactl does not understand what it says")
+
+
+def of_no_use(ports: Iterable[PortId], etc: str = "/etc") -> tuple[OddFile, ...]:
+    """The odd ones, and those whose port is none of these, which are all that are here."""
+    ports, found = tuple(ports), odd(etc)
+    known = {file.path for file in found}
+    return found + tuple(
+        OddFile(file.path, _manager(file.path), _ABSENT, f"{file.pci}:{file.port}")
+        for file in find(etc)
+        if file.path not in known and not any(map(file.is_of, ports))
+    )
+
+
+def _look(etc: str) -> Iterator[KeptDownFile | OddFile]:
+    for manager, (place, begin, end) in _PLACES.items():
         try:
             names = sorted(os.listdir(f"{etc}/{place}"))
         except OSError:
             continue
         for name in names:
-            if name.startswith(begin) and name.endswith((end, end + LIFTED)):
-                with contextlib.suppress(OSError, KeyError, RecursionError, TypeError, ValueError):
-                    yield _read(f"{etc}/{place}/{name}")
+            path = f"{etc}/{place}/{name}"
+            if not (name.startswith(begin) and name.endswith((end, end + LIFTED))):
+                continue
+            try:
+                yield _read(path)
+            except FileNotFoundError:
+                continue  # just removed
+            except OSError as error:
+                yield OddFile(path, manager, error.strerror or str(error))
+            except (KeyError, RecursionError, TypeError, ValueError):
+                yield OddFile(path, manager, "it does not say for which port it is")
+
+
+def _manager(path: str) -> str:
+    return next(name for name, (place, _, _) in _PLACES.items() if f"/{place}/" in path)
 
 
 def read(path: str) -> str:

@@ -1,5 +1,6 @@
 """Small files of /proc and sysfs. None or nothing is "could not be read", whatever the reason."""
 
+import contextlib
 import os
 
 _CHUNK = 1 << 16  # bytes
@@ -21,7 +22,8 @@ def text(path: str) -> str | None:
     except OSError:
         return None
     finally:
-        os.close(fd)
+        with contextlib.suppress(OSError):  # all is read, and the descriptor is free
+            os.close(fd)
     return data.decode("utf-8", "surrogateescape").removesuffix("\n")
 
 

@@ -102,6 +102,16 @@ class PortId(NamedTuple):
         return known and self.permanent_mac != other.permanent_mac
 
 
+class OddFile(NamedTuple):
+    """A file of `claim --persist` by its name, that cannot be used: nothing ends it but its removal.
+    `manager` reads it. `port`: what it is for is not here; None: it does not say."""
+
+    path: str
+    manager: str
+    why: str
+    port: str | None = None
+
+
 class Netdev(NamedTuple):
     """The Ethernet netdev of a port as sysfs and rtnetlink show it."""
 

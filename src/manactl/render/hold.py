@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from manactl.model.hold import Apart, Attempt, Cause, Opener, Outcome, Storm, Target
@@ -43,9 +43,15 @@ def _ports(ports: Sequence[PortId]) -> str:
     return ", ".join(f"port {port}" for port in ports)
 
 
-def problems(apart: Apart) -> list[str]:
-    """What somebody should do something about."""
+def problems(apart: Apart, unlocked: Mapping[str, str]) -> list[str]:
+    """What somebody should do something about. `unlocked`: functions whose lock cannot be had, with
+    the reason."""
     found = [f"not kept down until it can be read: {reason}" for reason in apart.unread]
+    found += [
+        f"what is claimed of {pci} is not kept down until its lock can be had; it is tried again: "
+        f"{reason}"
+        for pci, reason in unlocked.items()
+    ]
     if apart.unlisted:
         found.append(f"claims that are new are not kept down: {apart.unlisted}")
     return found + [

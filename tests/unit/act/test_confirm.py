@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import threading
@@ -10,7 +11,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pytest
 
@@ -19,7 +20,7 @@ from manactl.act import confirm as confirming
 from manactl.act.confirm import ConfirmedPort, ConfirmRequest
 from manactl.act.guardian import EXPIRED
 from manactl.act.signals import SignalGate
-from manactl.errors import Busy, NotRestored, Refused, RolledBack, UsageError
+from manactl.errors import Busy, ManactlError, NotRestored, Refused, RolledBack, UsageError
 from manactl.journal import file as journal
 from manactl.journal import history, lock
 from manactl.journal.file import Journal
@@ -340,3 +341,86 @@ def test_a_claim_of_an_earlier_boot_needs_none(tmp_path: Path) -> None:
     assert outcomes(found) == [("eth1", "not-claimed")]
     with Journal.open(path) as log:
         assert log.content.records[-1]["event"] == "claimed"
+
+
+CALLS = ("open", "read", "write", "pwrite", "fsync", "fstat", "ftruncate", "close")
+
+
+class Disk:
+    """Fails at one of the system calls for the state directory, or from there on."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, number: int, at: int, *, lasting: bool) -> None:
+        self.count = 0
+        self.failed: str | None = None
+        self._number, self._at, self._lasting = number, at, lasting
+        for name in CALLS:
+            patch.setattr(os, name, self._wrapped(name, getattr(os, name)))
+
+    def _wrapped(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **more: Any) -> Any:
+            mine, self.count = self.count, self.count + 1
+            if mine != self._at and not (self._lasting and mine > self._at):
+                return real(*args, **more)
+            self.failed = self.failed or name
+            if name == "close":
+                real(*args, **more)  # it is closed, whatever close(2) reports
+            raise OSError(self._number, os.strerror(self._number))
+
+        return call
+
+
+@pytest.mark.parametrize("lasting", [False, True], ids=["once", "lasting"])
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EINTR, errno.EMFILE])
+def test_whatever_the_disk_does_what_is_told_is_true(
+    tmp_path: Path, number: int, lasting: bool
+) -> None:
+    told: set[str] = set()
+    for at in range(200):
+        kernel = furnished()
+        state_dir = tmp_path / str(at)
+        path = claimed(state_dir, kernel)
+        found: list[ConfirmedPort] = []
+        outcome, message = "confirmed", ""
+        with SignalGate() as signals, pytest.MonkeyPatch.context() as patch:
+            disk = Disk(patch, number, at, lasting=lasting)
+            try:
+                confirming.confirm(ConfirmRequest(state_dir), FakeHost(kernel), signals, found)
+            except ManactlError as error:
+                outcome, message = error.kind, error.message
+        waits = journal.read(path).waiting is not None
+        where = f"{disk.failed}, call {at}: {outcome} {message}"
+        if disk.failed == "close":
+            assert outcome == "confirmed" or lasting, f"{where}: nothing is lost by that"
+        if outcome == "confirmed":
+            assert not waits, where
+            assert outcomes(found) == [("eth1", "confirmed")], where
+        else:
+            assert found == [], where
+            assert waits or "is not certain" in message, where
+        told.add("not certain" if "is not certain" in message else outcome)
+        if disk.failed is None:
+            break
+    else:
+        raise AssertionError("it never came to its end")
+    assert {"confirmed", "refused"} <= told
+    assert ("not certain" in told) is lasting
+
+
+def test_a_record_that_is_neither_safe_nor_removed_is_told_as_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = furnished()
+    path = claimed(tmp_path, kernel)
+
+    def fails(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    for name in ("fsync", "ftruncate"):
+        monkeypatch.setattr(os, name, fails)
+    with (
+        SignalGate() as signals,
+        pytest.raises(NotRestored, match="whether eth1 is confirmed is not certain") as caught,
+    ):
+        confirming.confirm(ConfirmRequest(tmp_path), FakeHost(kernel), signals)
+    assert (caught.value.exit_code, caught.value.code) == (5, "journal")
+    assert journal.read(path).waiting is None, "the guardian believes it"

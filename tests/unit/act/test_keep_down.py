@@ -131,6 +131,27 @@ def test_the_request_comes_after_one_look_and_before_any_question(
     assert asked == ["netdev", "set_up"]
 
 
+@pytest.mark.parametrize("how", ["announced", "looked", "again"])
+def test_nothing_is_told_before_all_ports_are_down(tmp_path: Path, how: str) -> None:
+    """Telling may take a while: a logger that takes nothing, a terminal that is stopped."""
+    scene = Scene(tmp_path, two_ports())
+    claim(tmp_path, scene.host, "eth1", "eth2")
+    scene.keeper.reload()
+    up: list[list[str]] = []
+    scene.keeper._tell = lambda _: up.append([nic.name for nic in scene.kernel.nics if nic.up])
+    for nic in scene.kernel.nics:
+        scene.up(nic, IP)
+    if how == "looked":
+        scene.keeper.look()
+    elif how == "announced":
+        scene.announce(*scene.kernel.nics)
+    else:
+        with lock.moment(tmp_path, scene.kernel.nics[0].pci):
+            scene.announce(*scene.kernel.nics)
+        scene.keeper.again()
+    assert up == [[], []]
+
+
 def test_each_attempt_has_its_own_openers(scene: Scene) -> None:
     (nic,) = scene.kernel.nics
     other = Opener(replace_pid(IP.process, 78), False, 2.0)
@@ -342,6 +363,32 @@ def test_while_another_manactl_is_at_work_nothing_is_done(scene: Scene) -> None:
         scene.up(nic)
         scene.announce(nic)
         assert scene.keeper.again_in == AGAIN_FROM, "from the start again"
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.EACCES, errno.EROFS])
+def test_what_has_no_lock_for_now_is_set_down_as_soon_as_there_is_one(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    (nic,) = scene.kernel.nics
+    scene.up(nic, IP)
+    opens = os.open
+
+    def fails(path: Any, *words: Any, **more: Any) -> int:
+        if str(path).endswith(".hold"):
+            raise OSError(number, os.strerror(number))
+        return opens(path, *words, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", fails)
+        scene.announce(nic)
+        scene.keeper.again()
+    assert (nic.up, scene.told) == (True, [])
+    assert list(scene.keeper.unlocked) == [nic.pci]
+    assert os.strerror(number) in scene.keeper.unlocked[nic.pci]
+    assert scene.keeper.again_in is not None
+    scene.keeper.again()
+    assert (nic.up, scene.keeper.unlocked, scene.keeper.again_in) == (False, {}, None)
+    assert scene.stories() == [("eth1", "set-down", "process")]
 
 
 def test_a_release_in_the_same_moment_wins(scene: Scene) -> None:

@@ -16,10 +16,21 @@ from manactl.act.release import Outcome
 from manactl.errors import Busy, Denied, NotRestored, RolledBack, UsageError
 from manactl.journal import file as journal
 from manactl.journal.file import JournalError
+from manactl.model.port import OddFile
 from manactl.netstate.held import Hold
 from manactl.netstate.losses import Cause
 from tests.unit.act.test_hold import OWN, managed
-from tests.unit.host import FakeHost, FakeSystem, Fate, Killed, claim, furnished, paired, release
+from tests.unit.host import (
+    FakeHost,
+    FakeSystem,
+    Fate,
+    Followed,
+    Killed,
+    claim,
+    furnished,
+    paired,
+    release,
+)
 from tests.unit.kernel import Kernel
 from tests.unit.manager import FakeManager
 
@@ -305,3 +316,17 @@ def test_of_a_pair_both_are_left_down(tmp_path: Path) -> None:
     (kept,) = manager.boot_files.values()
     assert kept.name == "eth0"
     assert "eth0" in {link.name for link in kept.hold.links}
+
+
+def test_a_file_that_release_cannot_use_is_told_and_left(tmp_path: Path) -> None:
+    kernel, manager = managed()
+    manager.odd_files.append(OddFile("/etc/x.network", manager.name, "Input/output error"))
+    progress = Followed()
+    for words in ((), ("eth1",)):
+        release(tmp_path, FakeHost(kernel), *words, progress=progress)
+    assert progress.notes == 2 * [
+        "/etc/x.network may leave a port down at boot, and is of no use to manactl: Input/output "
+        "error; it is left as it is: see `manactl doctor`"
+    ]
+    release(tmp_path, FakeHost(kernel), recover=True, progress=progress)
+    assert len(progress.notes) == 2, "a recovery is the boot's own"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -10,6 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,19 +21,19 @@ import pytest
 from manactl.act import audit
 from manactl.act.service import Service
 from manactl.cli import hold as module
-from manactl.cli.app import App
 from manactl.cli.hold import Loop, Teller, hold
 from manactl.errors import Busy, Denied, Refused, UsageError
 from manactl.look import file_events, link_changes, netdev_opens
 from manactl.look.file_events import FileEvents
 from manactl.look.netdev_opens import NetdevOpens
-from manactl.model.hold import Apart, Target
+from manactl.model.hold import Apart, Attempt, Cause, Outcome, Target
 from manactl.model.port import PortId
 from tests.unit import schema
 from tests.unit.cli.shell import Shell
 from tests.unit.host import FakeHost, FakeSystem, claim, furnished, two_ports
 
-ETH1 = Target(PortId("7870:00:00.0", 1, None), "eth1")
+PCI = "7870:00:00.0"
+ETH1 = Target(PortId(PCI, 1, None), "eth1")
 
 
 @pytest.fixture
@@ -273,6 +275,7 @@ class FakeKeeper:
         self.again_in: float | None = None
         self.targets: tuple[Target, ...] = ()
         self.apart = Apart()
+        self.unlocked: dict[str, str] = {}
         self.then: Callable[[], object] = lambda: None
 
     def reload(self) -> bool:
@@ -305,7 +308,7 @@ def loop(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[tuple[L
     keeper: Any = FakeKeeper()
     service = Service({})
     clock = Clock()
-    teller = Teller(App(str(tmp_path)), service, clock, as_json=False)
+    teller = Teller(service, clock, as_json=False)
     made = Loop(keeper, teller, service, clock)
     made.on(read, lambda: made.signalled(read))
     keeper.then = lambda: os.write(write, bytes([signal.SIGTERM]))
@@ -321,6 +324,18 @@ def test_what_was_left_is_looked_at_again_and_again(
     keeper.again_in = 0.02
     one.run()
     assert keeper.asked == ["reload", "again", "again", "again"]
+
+
+def test_a_lock_that_cannot_be_had_is_told_once(
+    loop: tuple[Loop, FakeKeeper], capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, keeper = loop
+    keeper.again_in = 0.02
+    keeper.unlocked = {PCI: "Too many open files"}
+    one.run()
+    assert keeper.asked == ["reload", "again", "again", "again"]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("it is tried again: Too many open files")
 
 
 def test_journals_that_were_written_are_read_again(
@@ -396,7 +411,7 @@ def test_a_reader_that_does_not_read_is_not_waited_for(
     os.set_blocking(write, True)
     with open(write, "w") as stream:
         monkeypatch.setattr(sys, "stdout", stream)
-        teller = Teller(App(str(tmp_path)), Service({}), lambda: 0.0, as_json=False)
+        teller = Teller(Service({}), lambda: 0.0, as_json=False)
         teller.holding([ETH1], Apart(), first=True)
         teller.holding([], Apart(), first=False)
         while filled > 0:
@@ -407,6 +422,81 @@ def test_a_reader_that_does_not_read_is_not_waited_for(
     assert capsys.readouterr().err == (
         "manactl: the reader of standard output did not take 2 lines\n"
     )
+
+
+def test_warnings_that_nobody_reads_are_logged_at_once_and_said_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    logged: list[str] = []
+    monkeypatch.setattr(audit, "to_syslog", lambda lines, *_, **__: logged.extend(lines) or True)
+    read, write = os.pipe()
+    filled = 0
+    os.set_blocking(write, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            filled += os.write(write, b"x" * 4096)
+    os.set_blocking(write, True)
+    texts = [f"warning {n}" for n in range(23)]
+    with open(write, "w") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        teller = Teller(Service({}), lambda: 100.0, as_json=False)
+        for text in texts:
+            teller.warn(text)
+        assert logged == [f"hold: {text}" for text in texts]
+        assert teller.next_due == 101.0
+        while filled > 0:
+            filled -= len(os.read(read, 4096))
+        teller.sums()
+        said = os.read(read, 1 << 16).decode().splitlines()
+        assert teller.next_due is None
+    os.close(read)
+    assert said == [
+        *(f"manactl: {text}" for text in texts[:20]),
+        "manactl: 3 more warnings are in the system log only",
+    ]
+    assert len(logged) == 23
+
+
+def test_a_logger_that_takes_nothing_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(tmp_path / "log")
+    waited: list[float | None] = []
+
+    class Logged(socket.socket):
+        def settimeout(self, value: float | None) -> None:
+            waited.append(value)
+            super().settimeout(value)
+
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as logger,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other,
+    ):
+        logger.bind(path)
+        other.connect(path)
+        other.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                other.send(b"x")
+        monkeypatch.setitem(audit.to_syslog.__kwdefaults__, "path", path)
+        monkeypatch.setattr(socket, "socket", Logged)
+        teller = Teller(Service({}), lambda: 0.0, as_json=False)
+        teller.attempt(attempt())
+        teller.attempt(attempt())
+        logger.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                assert logger.recv(4096) == b"x"
+        teller.attempt(attempt())
+        first, second = logger.recv(4096), logger.recv(4096)
+    assert b"hold: 2 lines before this one are missing" in first
+    assert b"hold: eth1 (port 7870:00:00.0:1) was found up" in second
+    assert set(waited) == {0}
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+def attempt() -> Attempt:
+    return Attempt(datetime.now(UTC), ETH1, "eth1", Outcome.SET_DOWN, Cause.FOUND, ms=1.0)
 
 
 def gone() -> int:
@@ -428,8 +518,10 @@ def test_an_output_that_is_lost_ends_nothing_and_is_told_once(
 ) -> None:
     logged: list[str] = []
 
-    def log(lines: list[str], *_: object) -> None:
+    def log(lines: list[str], *_: object, patience: float) -> bool:
+        assert patience == 0, "no port waits for a logger"
         logged.extend(lines)
+        return True
 
     host = claimed(shell)
     monkeypatch.setattr(audit, "to_syslog", log)
@@ -440,9 +532,10 @@ def test_an_output_that_is_lost_ends_nothing_and_is_told_once(
         shell.run(hold, host)
     assert shell.code == 0
     assert not host.kernel.nics[0].up
-    lost, down = logged
+    lost, down, keeping = logged
     assert lost == f"hold: standard output: {why}; from now on only the system log tells"
     assert down.startswith("hold: eth1 (port 7870:00:00.0:1) was found up")
+    assert keeping == "hold: keeping down eth1"
 
 
 def test_what_goes_to_the_journal_is_not_logged_twice(
@@ -458,16 +551,18 @@ def test_what_goes_to_the_journal_is_not_logged_twice(
 
 
 def test_a_problem_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    teller = Teller(App(str(tmp_path)), Service({}), lambda: 0.0, as_json=False)
+    teller = Teller(Service({}), lambda: 0.0, as_json=False)
     found = Apart(("journal x is corrupt",), "Permission denied", (ETH1.port,), (ETH1.port,))
-    teller.problems(found)
-    teller.problems(found)
+    teller.problems(found, {PCI: "disk"})
+    teller.problems(found, {PCI: "disk"})
     assert capsys.readouterr().err == (
         "manactl: not kept down until it can be read: journal x is corrupt\n"
+        "manactl: what is claimed of 7870:00:00.0 is not kept down until its lock can be had; it is "
+        "tried again: disk\n"
         "manactl: claims that are new are not kept down: Permission denied\n"
         "manactl: not kept down: port 7870:00:00.0:1 is claimed in another network namespace; "
         "run `manactl hold` there, too\n"
     )
-    teller.problems(Apart())
-    teller.problems(Apart(elsewhere=(ETH1.port,)))
+    teller.problems(Apart(), {})
+    teller.problems(Apart(elsewhere=(ETH1.port,)), {})
     assert "another network namespace" in capsys.readouterr().err, "it is so once more"

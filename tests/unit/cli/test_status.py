@@ -11,7 +11,8 @@ import pytest
 
 from manactl import report as looking
 from manactl.cli.main import main
-from manactl.model.port import Report
+from manactl.look import kept_down
+from manactl.model.port import OddFile, Report
 from tests.unit.machine import PCI, Machine
 
 SRC = str(Path(__file__).parents[3] / "src")
@@ -81,6 +82,22 @@ def test_an_empty_state_directory_is_no_claim(
     state.mkdir(mode=0o700)
     assert run(state) == 0
     assert "eth1  raw-qp" in capsys.readouterr().out
+
+
+def test_a_file_of_persist_that_is_of_no_use_is_told(
+    machine: Machine,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = OddFile("/etc/x.network", "systemd-networkd", "that port is not here", "7870:00:00.0:9")
+    monkeypatch.setattr(kept_down, "of_no_use", lambda _: (file,))
+    assert run(tmp_path, "--json") == 0
+    told = {"source": "boot-files"}
+    told["why"] = (
+        "/etc/x.network leaves port 7870:00:00.0:9 down at boot, and that port is not here"
+    )
+    assert told in json.loads(capsys.readouterr().out)["missing"]
 
 
 def test_colour_is_for_terminals_unless_asked_for(

@@ -9,7 +9,8 @@ import pytest
 
 from manactl.doctor import others
 from manactl.doctor.machine import Journals, PciManager
-from manactl.netstate.held import HeldLink
+from manactl.model.port import OddFile
+from manactl.netstate.held import NETWORK_MANAGER, NETWORKD, HeldLink
 from manactl.netstate.surroundings import Daemon, Does, Manager, Process
 from tests.unit.doctor.fit import machine
 from tests.unit.doctor.test_drivers import Brief, brief, check
@@ -136,6 +137,14 @@ RECOVER = ("manactl recover",)
             ],
         ),
         ({"state_dir": "/var is full"}, [("state-dir", "mend", ())]),
+        (
+            {"odd_files": (OddFile("/etc/a b", NETWORKD, "x"),)},
+            [("persist", "advice", ("rm '/etc/a b'", "networkctl reload"))],
+        ),
+        (
+            {"odd_files": (OddFile("/etc/c", NETWORK_MANAGER, "x", "7870:00:00.0:1"),)},
+            [("persist", "advice", ("rm /etc/c", "nmcli general reload"))],
+        ),
         ({"unmanned": ("eth1",)}, [("unclaimed", "advice", ("manactl status -v",))]),
     ],
 )

@@ -491,3 +491,15 @@ def test_whether_there_is_a_netvsc_interface(places: Places) -> None:
     assert not reading.read(REPORT, None, places).netvsc
     (device / "driver").symlink_to("../../drivers/hv_netvsc")
     assert reading.read(REPORT, None, places).netvsc
+
+
+def test_files_of_persist_that_are_of_no_use(places: Places) -> None:
+    said = '{"port": {"pci": "7870:00:00.0", "port": 2, "permanent_mac": null}}'
+    name = "systemd/network/00-1-manactl-%s-0.network"
+    write(places.etc, name % "a", "[Match]\n")
+    write(places.etc, name % "b", f"# why\n# manactl: {said}\n")
+    found = reading.read(REPORT, None, places).odd_files
+    assert [(one.path.rpartition("manactl-")[2][0], one.port) for one in found] == [
+        ("a", None),
+        ("b", None),
+    ]

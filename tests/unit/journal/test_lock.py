@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from manactl.errors import Busy, Refused
-from manactl.journal import lock
+from manactl.journal import lock, state_dir
 
 PCI, OTHER = "7870:00:00.0", "7871:00:00.0"
 
@@ -242,3 +243,38 @@ def test_a_planted_link_is_no_lock(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="nothing was touched"), lock.functions(tmp_path, [PCI]):
         raise AssertionError("unreachable")
     assert (tmp_path / "victim").read_text() == "precious"
+
+
+def on_a_disk_that_is_read_only(path: object, flags: int, *words: int) -> int:
+    if flags & (os.O_CREAT | os.O_WRONLY | os.O_RDWR):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+    return OPENS(path, flags, *words)  # type: ignore[arg-type]
+
+
+OPENS = os.open
+
+
+def test_a_moment_needs_no_disk_that_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with lock.functions(tmp_path, [PCI]):
+        pass  # it has made the file
+    monkeypatch.setattr(os, "open", on_a_disk_that_is_read_only)
+    with lock.moment(tmp_path, PCI) as free:
+        assert free
+        with lock.moment(tmp_path, PCI) as again:
+            assert not again
+    with pytest.raises(Refused, match="Read-only"), lock.functions(tmp_path, [PCI]):
+        raise AssertionError("a claim writes")
+
+
+def test_a_lock_that_the_disk_cannot_give_is_no_bug(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    state_dir.prepare(tmp_path)
+    monkeypatch.setattr(fcntl, "flock", fails)
+    with pytest.raises(Refused, match="No locks available"), lock.moment(tmp_path, PCI):
+        raise AssertionError("not taken")
