@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import select
-import signal
 import sys
 from typing import TYPE_CHECKING, TypeVar
 
@@ -14,26 +11,17 @@ import click
 
 from manactl.cli.app import App
 from manactl.cli.params import CLAIMED
-from manactl.errors import Busy, Refused
 from manactl.signal_pipe import piped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Mapping, Sequence
 
     from manactl.act.host import Host
-    from manactl.act.keep_down import Keeper
     from manactl.act.service import Service
-    from manactl.look.file_events import FileEvents
-    from manactl.look.link_changes import LinkChanges
-    from manactl.look.netdev_opens import NetdevOpens
     from manactl.model.hold import Apart, Attempt, Storm, Target
 
 _T = TypeVar("_T")
 
-_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_QUIET = 0.05  # s: records of a journal come in bursts, and one look serves a burst
-_UNREAD_FROM, _UNREAD_TO = 1.0, 30.0  # s until what could not be read is read again
 _LATER = 1.0  # s until a reader that has not read is offered it again
 _UNSAID = 20  # warnings that are kept for it
 _NOTICE, _DAEMON = 5, 3  # RFC 5424
@@ -51,6 +39,13 @@ def hold(app: App, words: tuple[str, ...], as_json: bool) -> None:
     release sets up stays up. Where nothing is claimed it waits.
     """
     from manactl.act import keep_down  # noqa: PLC0415 - not for --help
+    from manactl.act.hold_loop import (  # noqa: PLC0415
+        Loop,
+        announced,
+        ending,
+        unknown,
+        watching,
+    )
     from manactl.act.privilege import need_net_admin  # noqa: PLC0415
     from manactl.act.service import Service  # noqa: PLC0415
     from manactl.journal import state_dir  # noqa: PLC0415
@@ -67,10 +62,10 @@ def hold(app: App, words: tuple[str, ...], as_json: bool) -> None:
     service = Service()
     teller = Teller(service, host.monotonic, as_json=as_json)
     with (
-        piped(_ending()) as signalled,
-        _watching("links", LinkChanges) as changes,
+        piped(ending()) as signalled,
+        watching("links", LinkChanges) as changes,
         NetdevOpens() as opens,
-        _watching("claims", lambda: FileEvents(app.state_dir / "claims")) as files,
+        watching("claims", lambda: FileEvents(app.state_dir / "claims")) as files,
         host.system(host.pause) as system,
     ):
         keeper = keep_down.Keeper(
@@ -100,119 +95,6 @@ def hold(app: App, words: tuple[str, ...], as_json: bool) -> None:
         loop.on(changes.fd, on_changes)
         loop.on(files.fd, lambda: loop.written(files, app.state_dir / "claims"))
         loop.run()
-
-
-def announced(
-    keeper: Keeper, changes: LinkChanges, opens: NetdevOpens, clock: Callable[[], float]
-) -> None:
-    """Obey what the kernel has announced; where something of that was lost, look at everything."""
-    received = clock()
-    found = changes.read()
-    # Who it was is known already, but where all came at once; then it has to be asked before the
-    # process has ended, which it does as soon as the kernel has answered it.
-    keeper.opened(opens.read())
-    keeper.changed(found, received)
-    if changes.lost:
-        changes.lost = False
-        keeper.look()
-
-
-def unknown(opens: NetdevOpens) -> Iterator[str]:
-    """Whose openers will not be named, and why."""
-    if opens.refused is not None:
-        yield f"who sets a port up will not be known: {opens.refused}"
-    for function in opens.missing:
-        yield (
-            "who sets up some netdevs will not be known: this kernel has no function "
-            f"{function} that can be watched"
-        )
-
-
-class Loop:
-    """Waits for events and obeys them, until a signal ends it."""
-
-    def __init__(
-        self, keeper: Keeper, teller: Teller, service: Service, clock: Callable[[], float]
-    ) -> None:
-        self._keeper, self._teller, self._service = keeper, teller, service
-        self._clock = clock
-        self._handlers: dict[int, Callable[[], None]] = {}
-        self._poll = select.poll()
-        self._ended = False
-        self._reload_at: float | None = None
-        self._unread = _UNREAD_FROM
-        self._alive_at = 0.0
-
-    def on(self, fd: int, handler: Callable[[], None]) -> None:
-        """What to do when a descriptor is readable; the first is served first."""
-        self._handlers[fd] = handler
-        self._poll.register(fd, select.POLLIN)
-
-    def off(self, fd: int) -> None:
-        del self._handlers[fd]
-        self._poll.unregister(fd)
-
-    def signalled(self, fd: int) -> None:
-        self._ended = any(number in _ENDING for number in os.read(fd, 64))
-
-    def written(self, files: FileEvents, directory: Path) -> None:
-        """Journals were written: look at them soon."""
-        files.drain()
-        if not directory.is_dir():
-            raise Refused(
-                f"state directory {directory}: it was removed, so claims cannot be seen any more; "
-                "from now on no port is kept down",
-                hint="start `manactl hold` again: that makes the directory anew",
-                code="state-dir",
-            )
-        soon = self._clock() + _QUIET
-        self._reload_at = soon if self._reload_at is None else min(soon, self._reload_at)
-
-    def run(self) -> None:
-        self._reload(first=True)
-        again_at: float | None = None
-        while not self._ended:
-            self._teller.sums()
-            if self._keeper.again_in is None:
-                again_at = None
-            elif again_at is None:
-                again_at = self._clock() + self._keeper.again_in
-            ready = dict(self._poll.poll(self._patience(again_at)))
-            for fd, handler in list(self._handlers.items()):
-                if fd in ready:
-                    handler()
-            if again_at is not None and self._clock() >= again_at:
-                self._keeper.again()
-                again_at = None
-            if self._reload_at is not None and self._clock() >= self._reload_at:
-                self._reload()
-            self._teller.problems(self._keeper.apart, self._keeper.unlocked)
-        self._service.stopping()
-        self._teller.sums(everything=True)
-
-    def _reload(self, *, first: bool = False) -> None:
-        self._reload_at = None
-        if self._keeper.reload() or first:
-            self._teller.holding(self._keeper.targets, self._keeper.apart, first=first)
-        apart = self._keeper.apart
-        self._teller.problems(apart, self._keeper.unlocked)
-        if apart.unread or apart.unlisted:  # the cause may pass, and nothing announces that
-            self._reload_at = self._clock() + self._unread
-            self._unread = min(2 * self._unread, _UNREAD_TO)
-        else:
-            self._unread = _UNREAD_FROM
-
-    def _patience(self, again_at: float | None) -> float | None:
-        """ms until there is something to do without an event; None: never."""
-        now = self._clock()
-        due = [again_at, self._reload_at, self._teller.next_due]
-        if self._service.alive_every is not None:
-            if now >= self._alive_at:
-                self._service.alive()
-                self._alive_at = now + self._service.alive_every
-            due.append(self._alive_at)
-        left = [max(moment - now, 0.0) for moment in due if moment is not None]
-        return min(left) * 1000 + 1 if left else None
 
 
 class Teller:
@@ -350,29 +232,6 @@ class Teller:
         return False
 
 
-def _watching(what: str, begin: Callable[[], _T]) -> _T:
-    """What tells of events. Busy where the kernel has no room for one more now."""
-    try:
-        return begin()
-    except OSError as error:
-        hint = "without that nothing would be heard: fix the cause, then start it again"
-        if error.errno == errno.EMFILE:
-            hint = (
-                "the inotify instances of this user (sysctl fs.inotify.max_user_instances) or the "
-                "open files of this process (ulimit -n) are used up: raise that, then start it again"
-            )
-        if error.errno == errno.ENOSPC:
-            hint = (
-                "the inotify watches of this user (sysctl fs.inotify.max_user_watches) are used "
-                "up: raise that, then start it again"
-            )
-        raise Busy(
-            f"{what} cannot be watched: {error.strerror or error}; nothing was touched, and no port "
-            "is kept down",
-            hint=hint,
-        ) from error
-
-
 def _is_journal() -> bool:
     """Whether standard output goes to systemd's journal: what is printed stands there already."""
     with contextlib.suppress(OSError, ValueError):
@@ -389,8 +248,3 @@ def _keys(app: App, host: Host, words: Sequence[str]) -> frozenset[tuple[str, in
     chosen = choose(claims, host, words, everything=False)
     ports = [claim.port for claim in chosen.claims] + [port.id for port in chosen.unclaimed]
     return frozenset(port.key for port in ports)
-
-
-def _ending() -> list[signal.Signals]:
-    """The signals that end it. What is ignored stays so, as with nohup."""
-    return [one for one in _ENDING if signal.getsignal(one) is not signal.SIG_IGN]
