@@ -9,17 +9,21 @@ import errno
 import os
 import select
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from manactl.act import keep_down
+from manactl.act.host import Host
 from manactl.act.keep_down import Keeper
 from manactl.act.service import Service
 from manactl.errors import Busy, Refused
+from manactl.look import file_events, link_changes, netdev_opens
 from manactl.look.file_events import FileEvents
 from manactl.look.link_changes import LinkChanges
 from manactl.look.netdev_opens import NetdevOpens
-from manactl.model.hold import Apart, Target
+from manactl.model.hold import Apart, Attempt, Target
+from manactl.signal_pipe import piped
 
 _T = TypeVar("_T")
 
@@ -28,7 +32,65 @@ _QUIET = 0.05  # s: records of a journal come in bursts, and one look serves a b
 _UNREAD_FROM, _UNREAD_TO = 1.0, 30.0  # s until what could not be read is read again
 
 
-def announced(
+class Teller(Protocol):
+    """Who tells of it. Nothing here may wait: ports are kept down meanwhile."""
+
+    def attempt(self, attempt: Attempt) -> None: ...
+    def warn(self, text: str) -> None: ...
+    @property
+    def next_due(self) -> float | None: ...
+    def sums(self, *, everything: bool = False) -> None: ...
+    def holding(self, targets: Sequence[Target], apart: Apart, *, first: bool) -> None: ...
+    def problems(self, apart: Apart, unlocked: Mapping[str, str]) -> None: ...
+
+
+def run(
+    state_dir: Path,
+    host: Host,
+    teller: Teller,
+    service: Service,
+    *,
+    only: Collection[tuple[str, int]] | None = None,
+) -> None:
+    """Keep down what is claimed, of the ports `only` where they are given, until a signal ends it.
+    The state directory is there. Busy when something cannot be watched: nothing was touched."""
+    claims = state_dir / "claims"
+    journals = keep_down.Journals(state_dir, host.boot_id(), host.netns())
+    with (
+        piped(_ending()) as signalled,
+        _watching("links", link_changes.LinkChanges) as changes,
+        netdev_opens.NetdevOpens() as opens,
+        _watching("claims", lambda: file_events.FileEvents(claims)) as files,
+        host.system(host.pause) as system,
+    ):
+        keeper = Keeper(journals, system, teller.attempt, keep_down.moments(state_dir), only=only)
+        loop = Loop(keeper, teller, service, host.monotonic)
+
+        def opened() -> None:
+            keeper.opened(opens.read())
+
+        def on_changes() -> None:
+            _announced(keeper, changes, opens, host.monotonic)
+            before = opens.descriptors
+            if opens.renew():  # after all that is urgent: it may take a while
+                for fd in before:
+                    loop.off(fd)
+                watched()
+
+        def watched() -> None:
+            for fd in opens.descriptors:
+                loop.on(fd, opened)
+            for text in _unknown(opens):
+                teller.warn(f"{text}; ports are kept down all the same")
+
+        loop.on(signalled, lambda: loop.signalled(signalled))
+        watched()
+        loop.on(changes.fd, on_changes)
+        loop.on(files.fd, lambda: loop.written(files, claims))
+        loop.run()
+
+
+def _announced(
     keeper: Keeper, changes: LinkChanges, opens: NetdevOpens, clock: Callable[[], float]
 ) -> None:
     """Obey what the kernel has announced; where something of that was lost, look at everything."""
@@ -43,7 +105,7 @@ def announced(
         keeper.look()
 
 
-def unknown(opens: NetdevOpens) -> Iterator[str]:
+def _unknown(opens: NetdevOpens) -> Iterator[str]:
     """Whose openers will not be named, and why."""
     if opens.refused is not None:
         yield f"who sets a port up will not be known: {opens.refused}"
@@ -52,16 +114,6 @@ def unknown(opens: NetdevOpens) -> Iterator[str]:
             "who sets up some netdevs will not be known: this kernel has no function "
             f"{function} that can be watched"
         )
-
-
-class Teller(Protocol):
-    """Who tells of it. Nothing here may wait: ports are kept down meanwhile."""
-
-    @property
-    def next_due(self) -> float | None: ...
-    def sums(self, *, everything: bool = False) -> None: ...
-    def holding(self, targets: Sequence[Target], apart: Apart, *, first: bool) -> None: ...
-    def problems(self, apart: Apart, unlocked: Mapping[str, str]) -> None: ...
 
 
 class Loop:
@@ -151,7 +203,7 @@ class Loop:
         return min(left) * 1000 + 1 if left else None
 
 
-def watching(what: str, begin: Callable[[], _T]) -> _T:
+def _watching(what: str, begin: Callable[[], _T]) -> _T:
     """What tells of events. Busy where the kernel has no room for one more now."""
     try:
         return begin()
@@ -174,6 +226,6 @@ def watching(what: str, begin: Callable[[], _T]) -> _T:
         ) from error
 
 
-def ending() -> list[signal.Signals]:
+def _ending() -> list[signal.Signals]:
     """The signals that end it. What is ignored stays so, as with nohup."""
     return [one for one in _ENDING if signal.getsignal(one) is not signal.SIG_IGN]

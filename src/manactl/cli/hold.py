@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
 from manactl.cli.app import App
 from manactl.cli.params import CLAIMED
-from manactl.signal_pipe import piped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from manactl.act.host import Host
     from manactl.act.service import Service
     from manactl.model.hold import Apart, Attempt, Storm, Target
-
-_T = TypeVar("_T")
 
 _LATER = 1.0  # s until a reader that has not read is offered it again
 _UNSAID = 20  # warnings that are kept for it
@@ -38,63 +35,19 @@ def hold(app: App, words: tuple[str, ...], as_json: bool) -> None:
     set down, it is set down again at once, and one line tells when, which, and by whom. What a
     release sets up stays up. Where nothing is claimed it waits.
     """
-    from manactl.act import keep_down  # noqa: PLC0415 - not for --help
-    from manactl.act.hold_loop import (  # noqa: PLC0415
-        Loop,
-        announced,
-        ending,
-        unknown,
-        watching,
-    )
+    from manactl.act import hold_loop  # noqa: PLC0415 - not for --help
     from manactl.act.privilege import need_net_admin  # noqa: PLC0415
     from manactl.act.service import Service  # noqa: PLC0415
     from manactl.journal import state_dir  # noqa: PLC0415
-    from manactl.look.file_events import FileEvents  # noqa: PLC0415
-    from manactl.look.link_changes import LinkChanges  # noqa: PLC0415
-    from manactl.look.netdev_opens import NetdevOpens  # noqa: PLC0415
 
     app.unfailing = True  # ports are kept down, whether or not anybody reads of it
     host = app.host
     need_net_admin(host, "hold")
     state_dir.prepare(app.state_dir)
     only = _keys(app, host, words) if words else None
-    journals = keep_down.Journals(app.state_dir, host.boot_id(), host.netns())
     service = Service()
     teller = Teller(service, host.monotonic, as_json=as_json)
-    with (
-        piped(ending()) as signalled,
-        watching("links", LinkChanges) as changes,
-        NetdevOpens() as opens,
-        watching("claims", lambda: FileEvents(app.state_dir / "claims")) as files,
-        host.system(host.pause) as system,
-    ):
-        keeper = keep_down.Keeper(
-            journals, system, teller.attempt, keep_down.moments(app.state_dir), only=only
-        )
-        loop = Loop(keeper, teller, service, host.monotonic)
-
-        def opened() -> None:
-            keeper.opened(opens.read())
-
-        def on_changes() -> None:
-            announced(keeper, changes, opens, host.monotonic)
-            before = opens.descriptors
-            if opens.renew():  # after all that is urgent: it may take a while
-                for fd in before:
-                    loop.off(fd)
-                watched()
-
-        def watched() -> None:
-            for fd in opens.descriptors:
-                loop.on(fd, opened)
-            for text in unknown(opens):
-                teller.warn(f"{text}; ports are kept down all the same")
-
-        loop.on(signalled, lambda: loop.signalled(signalled))
-        watched()
-        loop.on(changes.fd, on_changes)
-        loop.on(files.fd, lambda: loop.written(files, app.state_dir / "claims"))
-        loop.run()
+    hold_loop.run(app.state_dir, host, teller, service, only=only)
 
 
 class Teller:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from manactl.act import hold_loop
 from manactl.act.hold_loop import Loop
 from manactl.act.service import Service
 from manactl.cli.hold import Teller
 from manactl.errors import Refused
+from manactl.journal import state_dir as statedir
 from manactl.look.file_events import FileEvents
-from manactl.model.hold import Apart, Target
+from manactl.model.hold import Apart, Attempt, Outcome, Target
+from tests.unit.host import FakeHost, claim, furnished, two_ports
 
 PCI = "7870:00:00.0"
 
@@ -146,3 +149,89 @@ def test_another_signal_does_not_end_it(loop: tuple[Loop, FakeKeeper], tmp_path:
     assert handled == [1]
     os.close(read)
     os.close(write)
+
+
+# --- all of it
+
+
+class Listing:
+    """Notes what it is told; a signal comes with the first attempt, or once all is known that is
+    kept down."""
+
+    next_due: float | None = None
+
+    def __init__(self, number: signal.Signals, *, awaits_attempt: bool) -> None:
+        self.number, self.awaits_attempt = number, awaits_attempt
+        self.attempts: list[Attempt] = []
+        self.held: list[tuple[list[str], bool]] = []
+        self.asked_last = False
+
+    def attempt(self, attempt: Attempt) -> None:
+        self.attempts.append(attempt)
+        os.kill(os.getpid(), self.number)
+
+    def sums(self, *, everything: bool = False) -> None:
+        self.asked_last = everything
+
+    def holding(self, targets: Sequence[Target], apart: Apart, *, first: bool) -> None:
+        self.held.append(([one.name for one in targets], first))
+        if not self.awaits_attempt:
+            os.kill(os.getpid(), self.number)
+
+    def problems(self, apart: Apart, unlocked: Mapping[str, str]) -> None:
+        pass
+
+    def warn(self, text: str) -> None:
+        pass
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    statedir.prepare(tmp_path / "state")
+    return tmp_path / "state"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_what_is_claimed_and_up_is_set_down_until_a_signal_comes(
+    state: Path, number: signal.Signals
+) -> None:
+    host = FakeHost(furnished())
+    claim(state, host)
+    host.kernel.set_up(host.kernel.nics[0], True)
+    teller = Listing(number, awaits_attempt=True)
+    before = signal.getsignal(number)
+    hold_loop.run(state, host, teller, Service({}))
+    assert not host.kernel.nics[0].up
+    assert [one.outcome for one in teller.attempts] == [Outcome.SET_DOWN]
+    assert teller.held == [(["eth1"], True)]
+    assert teller.asked_last, "what was not told one by one is told at the end"
+    assert signal.getsignal(number) is before
+    assert host.open_systems == 0
+
+
+def test_of_several_claims_those_are_kept_down_that_are_given(state: Path) -> None:
+    host = FakeHost(two_ports())
+    claim(state, host, "eth1", "eth2")
+    host.kernel.set_up(host.kernel.nics[0], True)
+    teller = Listing(signal.SIGTERM, awaits_attempt=False)
+    hold_loop.run(state, host, teller, Service({}), only=frozenset({(PCI, 2)}))
+    assert (teller.held, teller.attempts) == ([(["eth2"], True)], [])
+    assert host.kernel.nics[0].up
+
+
+def test_a_signal_that_is_ignored_stays_so(state: Path) -> None:
+    """nohup: it goes on when its terminal is gone."""
+    host = FakeHost(furnished())
+    claim(state, host)
+    host.kernel.set_up(host.kernel.nics[0], True)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        teller = Listing(signal.SIGTERM, awaits_attempt=True)
+        handlers = []
+        teller.sums = lambda **_: handlers.append(  # type: ignore[method-assign]
+            signal.getsignal(signal.SIGHUP)
+        )
+        hold_loop.run(state, host, teller, Service({}))
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert set(handlers) == {signal.SIG_IGN}
