@@ -24,6 +24,7 @@ from manactl.netstate.held import NETWORKD, HeldLink
 from manactl.netstate.kept_down import KeptDown
 
 _DIGEST = "sha256"
+_NOT_A_FILE = (errno.ELOOP, errno.EISDIR, errno.ENXIO)  # a link, a directory, a socket
 
 
 class BootFiles:
@@ -104,12 +105,16 @@ def _with_head(kept: KeptDown, directives: str) -> str:
 
 
 def _is_as_written(path: Path) -> bool:
-    """Whether nobody has changed what the manager reads of it."""
+    """Whether nobody has changed what the manager reads of it. OSError where that cannot be read."""
     try:
         _, said, directives = [*kept_down.read(str(path)).split("\n", 2), "", ""][:3]
         digest = json.loads(said.removeprefix(MARK))[_DIGEST]
-    except (OSError, KeyError, RecursionError, TypeError, ValueError):
+    except (KeyError, RecursionError, TypeError, ValueError):
         return False
+    except OSError as error:
+        if error.errno in _NOT_A_FILE:
+            return False
+        raise
     return bool(digest == _digest(directives))
 
 

@@ -30,7 +30,8 @@ from manactl.act.stale import close_stale
 from manactl.act.transition import UndoResult, Workplace
 from manactl.act.uio import BindUio
 from manactl.decide import kernel_bugs
-from manactl.decide.port_words import odd_file
+from manactl.decide.port_notes import drift as drifts
+from manactl.decide.port_words import note, odd_file
 from manactl.errors import (
     Busy,
     Denied,
@@ -42,6 +43,7 @@ from manactl.errors import (
     Unsupported,
     UsageError,
 )
+from manactl.escape import command
 from manactl.journal import file as journal
 from manactl.journal import lock
 from manactl.journal.file import Journal, JournalError
@@ -157,6 +159,8 @@ def release(
         result.ports += [
             ReleasedPort(port.id, port.label, Outcome.NOT_CLAIMED) for port in chosen.unclaimed
         ]
+        if request.recover and not request.accept:
+            _note_drift(run, claims)
         if not chosen.claims and failures:
             raise _worst(failures)
         if not chosen.claims:
@@ -478,6 +482,26 @@ def _readable(
     claims = tuple(claim for claim in chosen.claims if claim.port.pci not in blocked)
     unclaimed = tuple(port for port in chosen.unclaimed if port.id.pci not in blocked)
     return Chosen(claims, unclaimed), errors
+
+
+def _note_drift(run: _Run, claims: Sequence[ClaimSummary]) -> None:
+    """Claims that stand are left alone, and told of where their port is not as they left it: a
+    netdev that was made anew is up, and whoever asks for a recovery thinks of it."""
+    here = run.host.netns()
+    standing = [one for one in claims if not one.to_recover and one.is_of(here)]
+    if not standing:
+        return
+    there = {port.id.key: port for port in run.host.look().ports}
+    for claim in standing:
+        port = there.get(claim.port.key)
+        drift = [] if port is None else [note(one) for one in drifts(port, claim, here)]
+        if port is None or not drift:
+            continue
+        run.progress.noted(
+            f"{port.label}: {'; '.join(drift)}. The claim stands, so it is left alone: "
+            f"`{command('manactl', 'release', port.label)}` ends it and restores what it kept (with "
+            "--dry-run: shows that), `manactl hold` keeps the port down"
+        )
 
 
 def _still_claimed(run: _Run, path: Path, chosen: Sequence[PortId]) -> list[PortId]:

@@ -20,7 +20,8 @@ class Outlet:
     """Takes lines for people as long as the stream takes them at once. `lost`: why it takes none any
     more, ever.
 
-    `name` is the stream's in sys. Of a line that a stream took in part, the rest goes before the next one.
+    `name` is the stream's in sys. Of a line that a stream took in part, the rest goes before the next
+    one.
     """
 
     def __init__(self, name: str) -> None:
@@ -82,12 +83,24 @@ class Outlet:
         mode = os.fstat(fd).st_mode
         with contextlib.suppress(BlockingIOError):
             if stat.S_ISSOCK(mode):
-                with socket.socket(fileno=os.dup(fd)) as sock:
-                    return sock.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+                return _to_socket(fd, data)
             if stat.S_ISFIFO(mode) or os.isatty(fd):
                 return _to_reader(fd, data)
             return os.write(fd, data)  # a disk has no reader
         return 0
+
+
+def _to_socket(fd: int, data: bytes) -> int:
+    """systemd's journal, for one. It needs no descriptor of its own: there may be none left."""
+    sock = socket.socket(fileno=fd)
+    try:
+        return sock.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+    except OSError as error:
+        if error.errno in (errno.ENOBUFS, errno.ENOMEM):
+            return 0
+        raise
+    finally:
+        sock.detach()
 
 
 def _to_reader(fd: int, data: bytes) -> int:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import configparser
+import errno
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -216,3 +219,44 @@ def test_a_write_that_fails_leaves_nothing_in_force(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="systemd"):
         BootFiles(tmp_path).write(kept(NETWORKD))
     assert kept_down.find(str(tmp_path)) == ()
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO])
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda files, one: files.write(one),
+        lambda files, one: files.remove(one),
+        lambda files, one: files.lift(one, lambda: True),
+    ],
+    ids=["write", "remove", "lift"],
+)
+def test_one_that_cannot_be_read_is_not_said_to_be_changed(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    act: Callable[[BootFiles, KeptDown], object],
+    number: int,
+) -> None:
+    files, one = BootFiles(tmp_path), kept(NETWORKD)
+    files.write(one)
+    opens = os.open
+
+    def fails(path: Any, flags: int, *words: int) -> int:
+        if str(path).endswith(".network"):
+            raise OSError(number, os.strerror(number))
+        return opens(path, flags, *words)
+
+    monkeypatch.setattr(os, "open", fails)
+    with pytest.raises(OSError, match=re.escape(os.strerror(number))):
+        act(files, one)
+    monkeypatch.undo()
+    assert files.are_there(one)
+    assert files.remove(one) == ()
+    assert not files.are_there(one)
+
+
+def test_a_directory_in_its_place_is_somebodys(tmp_path: Path) -> None:
+    files, one = BootFiles(tmp_path), kept(NETWORK_MANAGER)
+    (path,) = files.paths(one)
+    path.mkdir(parents=True)
+    assert files.remove(one) == (str(path),)

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import pty
+import resource
 import socket
 import sys
 import termios
@@ -108,6 +109,20 @@ def test_what_is_not_taken_is_not_waited_for(make: Callable[[], Stream]) -> None
         assert outlet.takes
         assert outlet.say("taken")
         assert stream.read().replace(b"\r\n", b"\n") == b"taken\n"
+
+
+def test_without_a_descriptor_left_the_journal_is_not_lost() -> None:
+    stream, outlet = sockets(), Outlet("stderr")
+    stream.read()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with standard_error(stream):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+        try:
+            assert outlet.say("taken")
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert outlet.lost is None
+    assert stream.read() == b"taken\n"
 
 
 @STUCK

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from manactl.cli.recover import recover
+from manactl.model.claim import NetnsId
 from tests.unit.act.test_release import two_functions
 from tests.unit.cli.shell import Shell
 from tests.unit.host import (
@@ -33,6 +34,40 @@ def test_what_was_interrupted_is_recovered(shell: Shell) -> None:
     assert shell.lines[-1].startswith("eth1 recovered: up")
     shell.run(recover, FakeHost(kernel))
     assert shell.lines == ["nothing to recover"]
+
+
+def test_a_claim_that_stands_on_a_netdev_made_anew_is_told_and_left(shell: Shell) -> None:
+    """The host has taken the device away, and given it back: the driver sets nothing down."""
+    kernel = furnished()
+    claimed(shell.state_dir, FakeHost(kernel))
+    shell.run(recover, FakeHost(kernel))
+    assert shell.notes == []
+    (nic,) = kernel.nics
+    nic.ifindex = 33
+    kernel.set_up(nic, True)
+    for words in ([], ["--dry-run"]):
+        shell.run(recover, FakeHost(kernel), *words)
+        assert shell.code == 0
+        assert shell.lines == ["nothing to recover"]
+        assert shell.notes == [
+            "manactl: eth1: claimed, yet the netdev was made anew (ifindex 3 -> 33); claimed, yet "
+            "its netdev is up. The claim stands, so it is left alone: `manactl release eth1` ends it "
+            "and restores what it kept (with --dry-run: shows that), `manactl hold` keeps the port "
+            "down"
+        ]
+    assert nic.up
+    shell.run(recover, FakeHost(kernel), "--json")
+    assert shell.document["ports"] == []
+
+
+def test_a_claim_of_another_namespace_is_not_compared_with_what_is_here(shell: Shell) -> None:
+    kernel = furnished()
+    claimed(shell.state_dir, FakeHost(kernel))
+    kernel.set_up(kernel.nics[0], True)
+    host = FakeHost(kernel)
+    host.here = NetnsId(7, 7)
+    shell.run(recover, host)
+    assert shell.notes == []
 
 
 def test_residue_is_accepted_by_name(shell: Shell) -> None:
