@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -236,6 +237,9 @@ class Terminal:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
                 self.pid = 0
+                with contextlib.suppress(OSError):  # EIO: nobody else has the terminal open
+                    while data := os.read(self.number, 65536):
+                        self.raw += data
                 return os.waitstatus_to_exitcode(status)
             assert time.monotonic() < deadline, self.text
             if select.select([self.number], [], [], 0.05)[0]:
