@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from manactl.errors import ManactlError
+from manactl.escape import escape
 
 JOURNALD = "/run/systemd/journal/socket"
 MESSAGE_IDS = {  # made once by `systemd-id128 new`; stable, so that catalogs and alarms can use them
@@ -162,7 +163,8 @@ def to_syslog(
     """Lines for syslog, as syslog(3) writes them; but a logger that hangs does not hang manactl for
     more than `patience` seconds, and a missing logger is no error. Whether all were taken."""
     tag = f"<{facility * 8 + priority}>manactl[{os.getpid()}]: "
-    data = [(tag + line.replace("\0", "\\0")).encode("utf-8", "backslashreplace") for line in lines]
+    # A name of a process may have a newline in it: no line may look like another program's.
+    data = [(tag + escape(line)).encode("utf-8", "backslashreplace") for line in lines]
     short = [line[:_LINE_LONGEST] for line in data]
     return _send(path, short, (_DGRAM, _STREAM), patience)
 

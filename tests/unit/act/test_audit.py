@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from manactl.act.audit import MESSAGE_IDS, Audit
+from manactl.act.audit import MESSAGE_IDS, Audit, to_syslog
 from manactl.errors import Refused
 
 BY = {"uid": 0, "sudo_user": "operator", "loginuid": 1000}
@@ -213,3 +213,12 @@ def test_a_line_for_syslog_is_as_long_as_rsyslog_takes_it(tmp_path: Path) -> Non
         line = sock.recv(1 << 20)
     assert len(line) == 8000
     assert line.endswith(b"xxx")
+
+
+def test_a_name_makes_no_line_of_its_own_in_syslog(tmp_path: Path) -> None:
+    path = str(tmp_path / "log")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as logger:
+        logger.bind(path)
+        assert to_syslog(["by x\n<0>kernel: \x1b[2J\0"], 5, 3, path=path)
+        line = logger.recv(4096)
+    assert line.endswith(b"by x\\n<0>kernel: \\e[2J\\x00")
