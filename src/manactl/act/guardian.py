@@ -200,8 +200,9 @@ class Watch:
     def run(self) -> None:
         with self._stack:
             while not self._over and self._why is None:
-                for fd in self._host.processes.first(self._events, None):
-                    if handler := self._events.get(fd):
+                ready = self._host.processes.first(self._events, None)
+                for fd in list(self._events):  # in this order: the runner comes before the timer
+                    if fd in ready and (handler := self._events.get(fd)):
                         handler()
             if self._why is not None and self._path is not None:
                 self._end(self._path, self._why)

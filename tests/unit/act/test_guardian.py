@@ -7,6 +7,7 @@ starts it is tested with processes at the end, and in the lab.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import select
@@ -276,6 +277,23 @@ def time_is_over(watch: Watch) -> None:
 
 def _is_timer(fd: int) -> bool:
     return os.readlink(f"/proc/self/fd/{fd}") == "anon_inode:[timerfd]"
+
+
+@pytest.mark.parametrize("number", range(56, 64))
+def test_a_word_of_the_runner_comes_before_a_deadline_that_is_read_with_it(
+    runner: Runner, tmp_path: Path, number: int
+) -> None:
+    """Whatever number its descriptor has: that is what a set of them is sorted by."""
+    kernel = furnished()
+    path = waiting(tmp_path, kernel)
+    runner.say(arm=str(path), deadline=PAST)
+    runner.say(leave=True)
+    runner.dies()
+    copy = fcntl.fcntl(runner.theirs.fileno(), fcntl.F_DUPFD_CLOEXEC, number)
+    with socket.socket(fileno=copy) as theirs:
+        Watch(theirs, tmp_path, FakeHost(kernel)).run()
+    assert runner.heard() == [None, None]
+    assert kernel.nics[0].up
 
 
 def test_until_then_it_is_left_alone(runner: Runner, tmp_path: Path) -> None:
