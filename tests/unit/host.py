@@ -45,6 +45,7 @@ from manactl.model.port import (
     RdmaPort,
     RdmaUse,
     Report,
+    Source,
     Upper,
 )
 from manactl.netstate.beside import Beside
@@ -485,7 +486,7 @@ class FakeHost:
         if act := self.at_look.get(self.looks):
             act()
         ports = tuple(self._status(one) for one in self.kernel.nics)
-        missing = (Missing("debugfs", "only root may list it"),) if self.blind else ()
+        missing = (Missing(Source.DEBUGFS, "only root may list it"),) if self.blind else ()
         return Report(NOW, "7.0-fake", not self.blind, missing, ports)
 
     def _status(self, nic: Nic) -> PortStatus:

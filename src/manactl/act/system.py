@@ -39,6 +39,7 @@ from manactl.model.port import (
     PortId,
     PortStatus,
     Report,
+    Source,
 )
 from manactl.netstate.beside import Beside
 from manactl.netstate.blueprints import Blueprint
@@ -306,7 +307,7 @@ class LiveSystem:
         """Whether there is proof of other kinds that nobody has the vport, and nobody waits in
         the driver, as an open of the netdev does."""
         report = self._look()
-        waits = any(missing.source == "mana" for missing in report.missing)
+        waits = any(missing.source is Source.MANA for missing in report.missing)
         return not waits and any(
             (row.owner, row.certainty) == (Owner.FREE, Certainty.PROVEN)
             for row in report.ports

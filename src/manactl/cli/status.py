@@ -174,13 +174,13 @@ def _claims(app: App) -> tuple[list[ClaimSummary], list[Missing]]:
             return [], []
     from manactl.errors import ManactlError  # noqa: PLC0415
     from manactl.journal.file import list_claims  # noqa: PLC0415
-    from manactl.model.port import Missing  # noqa: PLC0415
+    from manactl.model.port import Missing, Source  # noqa: PLC0415
 
     try:
         claims, unreadable = list_claims(app.state_dir)
         # A broken journal must hide neither the ports nor the other claims.
-        return claims, [Missing("journal", journal.error.message) for journal in unreadable]
+        return claims, [Missing(Source.JOURNAL, journal.error.message) for journal in unreadable]
     except OSError as error:
-        return [], [Missing("journal", f"{app.state}: {error.strerror}")]
+        return [], [Missing(Source.JOURNAL, f"{app.state}: {error.strerror}")]
     except ManactlError as error:
-        return [], [Missing("journal", error.message)]
+        return [], [Missing(Source.JOURNAL, error.message)]

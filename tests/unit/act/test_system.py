@@ -17,7 +17,7 @@ from manactl.act.system import LiveSystem, capabilities, who
 from manactl.look import kept_down, raw_qp_probe, stacked_links, surroundings, user_namespace
 from manactl.look.kept_down import KeptDownFile
 from manactl.look.pairs import Frames
-from manactl.model.port import Certainty, Missing, Owner, PortStatus, Report
+from manactl.model.port import Certainty, Missing, Owner, PortStatus, Report, Source
 from manactl.netstate.snapshot import Request
 from manactl.wire.uverbs import ProofOutcome
 from tests.unit.decide.scene import QUIET, STATE, STATUS
@@ -205,14 +205,14 @@ def test_holders_are_those_of_the_port(sys: Path) -> None:
 @pytest.mark.parametrize(
     ("owner", "certainty", "source", "free"),
     [
-        (Owner.FREE, Certainty.PROVEN, "debugfs", True),
-        (Owner.FREE, Certainty.INFERRED, "debugfs", False),
-        (Owner.RAW_QP, Certainty.PROVEN, "debugfs", False),
-        (Owner.FREE, Certainty.PROVEN, "mana", False),  # somebody waits in the driver
+        (Owner.FREE, Certainty.PROVEN, Source.DEBUGFS, True),
+        (Owner.FREE, Certainty.INFERRED, Source.DEBUGFS, False),
+        (Owner.RAW_QP, Certainty.PROVEN, Source.DEBUGFS, False),
+        (Owner.FREE, Certainty.PROVEN, Source.MANA, False),  # somebody waits in the driver
     ],
 )
 def test_free_is_believed_on_proof_while_nobody_is_in_the_driver(
-    sys: Path, owner: Owner, certainty: Certainty, source: str, free: bool
+    sys: Path, owner: Owner, certainty: Certainty, source: Source, free: bool
 ) -> None:
     other = PortStatus(PORT._replace(port=2), None, None, None, None, Owner.FREE, Certainty.PROVEN)
     port = PortStatus(PORT, None, None, None, None, owner, certainty)
