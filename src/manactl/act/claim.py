@@ -60,7 +60,7 @@ Already = tuple[PortStatus, ClaimSummary]
 class ClaimRequest:
     """`wait`: how long a taken vport is waited for, in seconds; only when given, a lock too.
     `synthetic`: what to do to the synthetic netdev of a pair, when that was said. The claim ends
-    with `command`, where there is one, or goes back `confirm_within` seconds after it was written
+    with `command`, where there is one, or is released `confirm_within` seconds after it was written
     down unless it is confirmed. `persist`: the ports stay down at boot, too, until release."""
 
     state_dir: Path

@@ -133,9 +133,9 @@ _ANEW = (
     "under another ifindex"
 )
 _GOES_BACK = (
-    "all of it goes back by itself {seconds:g} s after it has begun, unless `manactl confirm` comes "
+    "all of it is released automatically {seconds:g} s after it has begun, unless `manactl confirm` comes "
     "before",
-    "while a raw QP has a port then, going back waits for its holder to end: nobody is ended",
+    "while a raw QP has a port then, its release waits for the holder to end: nobody is ended",
 )
 _BOTH_DOWN = (
     "{name} and its VF {vf} are both down (--synthetic=down): host servicing does not open the VF "
