@@ -67,7 +67,7 @@ def set_up(state: PortState, system: System) -> Restored:
     count = sum(one.text not in still for one in first or ())
     counts = {Kind.SETTING: count, Kind.UPPER: len(made)}
     return Restored(
-        {kind: number for kind, number in counts.items() if number},
+        counts={kind: number for kind, number in counts.items() if number},
         residue=(*work.not_made(), *(work.why(one) for one in left if not one.change.may_be_lost)),
         lost=tuple(work.lost(left)),
     )

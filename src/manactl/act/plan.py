@@ -11,7 +11,7 @@ import errno
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from manactl.act import restore
@@ -267,6 +267,7 @@ class SetAdmin:
     KIND: ClassVar = "set-admin"
     port: PortId
     name: str
+    _: KW_ONLY
     up: bool
     was: bool
     had_carrier: bool
@@ -562,6 +563,7 @@ class Plan:
     verb: str
     ports: tuple[PortId, ...]
     steps: tuple[Step, ...]
+    _: KW_ONLY
     stops: tuple[str, ...] = ()  # traffic and users that stop
     dropped: tuple[tuple[Sequence[Fact], Mapping[int, str]], ...] = ()  # by the kernel, with names
     restores: tuple[str, ...] = ()  # what release restores
@@ -619,9 +621,9 @@ def _step(data: Mapping[str, Any], states: Mapping[PortId, PortState]) -> Step:
         return SetAdmin(
             port,
             data["name"],
-            data["up"],
-            data["was"],
-            data["had_carrier"],
+            up=data["up"],
+            was=data["was"],
+            had_carrier=data["had_carrier"],
             vmbus=data.get("vmbus"),
         )
     if data["kind"] == SetSynthetic.KIND:

@@ -111,14 +111,14 @@ def claim(
         "claim",
         tuple(status.id for status, _, _ in ports),
         (*waits, *keeps, *held, *acts),
-        tuple(stops),
-        tuple(drops),
-        tuple(restores),
-        tuple(lost),
-        (*notes, *_goes_back(confirm_within)),
-        tuple(map(refusal_words.to_json, waived)),
-        tuple(map(refusal_words.to_json, refusals)),
-        tuple(map(refusal_words.listener_json, listeners)),
+        stops=tuple(stops),
+        dropped=tuple(drops),
+        restores=tuple(restores),
+        lost=tuple(lost),
+        notes=(*notes, *_until(confirm_within)),
+        waived=tuple(map(refusal_words.to_json, waived)),
+        refusals=tuple(map(refusal_words.to_json, refusals)),
+        listeners=tuple(map(refusal_words.listener_json, listeners)),
     )
 
 
@@ -132,7 +132,7 @@ _ANEW = (
     "{name} is destroyed with all that stands on it (--synthetic=uio), and made again at release, "
     "under another ifindex"
 )
-_GOES_BACK = (
+_UNTIL_CONFIRMED = (
     "all of it is released automatically {seconds:g} s after it has begun, unless `manactl confirm` comes "
     "before",
     "while a raw QP has a port then, its release waits for the holder to end: nobody is ended",
@@ -172,8 +172,8 @@ def _at_boot(status: PortStatus, state: PortState, around: Surroundings) -> list
     return [(_NOT_TOLD if managed else _NOTHING_AT_BOOT).format(name=state.main)]
 
 
-def _goes_back(within: float | None) -> list[str]:
-    return [] if within is None else [line.format(seconds=within) for line in _GOES_BACK]
+def _until(within: float | None) -> list[str]:
+    return [] if within is None else [line.format(seconds=within) for line in _UNTIL_CONFIRMED]
 
 
 def _to_uio(status: PortStatus) -> list[Step]:
@@ -207,11 +207,19 @@ def _set_down(status: PortStatus, state: PortState) -> list[Step]:
     leaves = tuple(fact.body for fact in losses.autojoined(state))
     above = state.synthetic
     uuid = above.id if above is not None else status.pair and status.pair.vmbus
+    vf = SetAdmin(
+        status.id,
+        state.ifname,
+        up=False,
+        was=state.up,
+        had_carrier=state.carrier,
+        leaves=leaves,
+        vmbus=uuid,
+    )
     if above is None or above.id is None or not above.up:
-        down = SetAdmin(status.id, state.ifname, False, state.up, state.carrier, leaves, uuid)
-        return [down]
+        return [vf]
     return [
-        SetAdmin(status.id, state.ifname, False, state.up, state.carrier, (), uuid),
+        replace(vf, leaves=()),
         SetSynthetic(status.id, above.id, above.name, above.carrier, leaves),
     ]
 

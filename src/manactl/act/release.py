@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,7 @@ class ReleaseRequest:
 
     state_dir: Path
     words: Sequence[str] = ()
+    _: KW_ONLY
     everything: bool = False
     dry_run: bool = False
     wait: float | None = None

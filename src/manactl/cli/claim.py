@@ -113,9 +113,16 @@ def claim(  # noqa: PLR0917 - click passes by keyword
     from manactl.render import outcome, outcome_document, plan  # noqa: PLC0415
 
     request = claiming.ClaimRequest(
-        app.state_dir, words, allow, dry_run, wait, synthetic, argv, confirm_within,
-        persist,
-    )  # fmt: skip
+        app.state_dir,
+        words,
+        allow=allow,
+        dry_run=dry_run,
+        wait=wait,
+        synthetic=synthetic,
+        command=argv,
+        confirm_within=confirm_within,
+        persist=persist,
+    )
     if app.exec_mode:
         from manactl.cli import exec_claim  # noqa: PLC0415
 
