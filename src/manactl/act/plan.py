@@ -568,6 +568,7 @@ class Plan:
     dropped: tuple[tuple[Sequence[Fact], Mapping[int, str]], ...] = ()  # by the kernel, with names
     restores: tuple[str, ...] = ()  # what release restores
     lost: tuple[str, ...] = ()  # what cannot be restored
+    others: tuple[tuple[PortId, str], ...] = ()  # of that, what no snapshot has: whose, and what
     notes: tuple[str, ...] = ()
     waived: tuple[Mapping[str, Any], ...] = ()  # refusals, as JSON has them
     refusals: tuple[Mapping[str, Any], ...] = ()  # not waived: such a plan is not executed
@@ -584,15 +585,19 @@ class Plan:
         described = (describe_all(facts, names) for facts, names in self.dropped)
         return tuple(line for lines in described for line in lines)
 
+    def _others(self) -> list[dict[str, Any]]:
+        return [{"port": snapshot.port_to_json(port), "text": text} for port, text in self.others]
+
     def to_json(self, *, drops: bool = True) -> dict[str, Any]:
-        """`drops`: with what the kernel drops, which a journal has in its snapshot."""
+        """`drops`: with what the kernel drops, which a journal has in its snapshot. A journal has
+        for each port what its snapshot does not tell."""
         return {
             "schema": SCHEMA,
             "verb": self.verb,
             "ports": [snapshot.port_to_json(port) for port in self.ports],
             "steps": [{**step.to_json(), "text": step.describe()} for step in self.steps],
             "stops": list(self.stops),
-            **({"drops": list(self.drops)} if drops else {}),
+            **({"drops": list(self.drops)} if drops else {"others": self._others()}),
             "restores": list(self.restores),
             "lost": list(self.lost),
             "notes": list(self.notes),

@@ -51,6 +51,7 @@ def claim(
     held: list[Step] = []
     acts: list[Step] = []
     stops, restores, lost, notes = [], [], [], []
+    others: list[tuple[PortId, str]] = []
     drops: list[tuple[list[Fact], dict[int, str]]] = []
     listeners: list[Listener] = []
     for status, state, around in ports:
@@ -62,7 +63,7 @@ def claim(
             acts += _set_down(status, state)
         if to_uio:
             acts += _to_uio(status)
-            lost += _destroyed(state, around)
+            others += [(status.id, text) for text in _destroyed(state, around)]
             notes.append(_ANEW.format(name=name))
         if state.in_use and state.alone and status.pair is not None:
             stops.append(
@@ -87,20 +88,12 @@ def claim(
             ]
             drops.append((_dropped(state, to_uio=to_uio), state.names))
             restores.append(f"{name} set up, its carrier awaited")
-            if state.synthetic is not None and state.synthetic.up:
-                vf = state.ifname
-                how = "set down again, as it was" if not state.up else "carries its traffic again"
-                restores.append(f"{vf}, which hv_netvsc opens with it, {how}")
-                notes += [] if to_uio else [_BOTH_DOWN.format(name=name, vf=vf)]
+            if state.synthetic is not None and state.synthetic.up and not to_uio:
+                notes.append(_BOTH_DOWN.format(name=name, vf=state.ifname))
             restores += _given_back(status, around)
-            restores += _restored(state)
-            lost.append(
-                f"NAT (masquerade) connections through {name}: the kernel drops their conntrack "
-                "entries"
-            )
-            lost += _temporary(state)
-            lost += [loss_words.text(loss, state.names) for loss in losses.coming(state)]
-            lost += _not_ours(status, around)
+            restores += restored(state)
+            lost += not_restored(state)
+            others += [(status.id, text) for text in _not_ours(status, around)]
         else:
             notes.append(f"{name} is down already: nothing to restore, it stays down at release")
         (acts if state.in_use or to_uio else waits).extend(_proof(status))
@@ -114,7 +107,8 @@ def claim(
         stops=tuple(stops),
         dropped=tuple(drops),
         restores=tuple(restores),
-        lost=tuple(lost),
+        lost=(*lost, *(text for _, text in others)),
+        others=tuple(others),
         notes=(*notes, *_until(confirm_within)),
         waived=tuple(map(refusal_words.to_json, waived)),
         refusals=tuple(map(refusal_words.to_json, refusals)),
@@ -336,7 +330,26 @@ def _carries(state: PortState) -> str:
     return ", ".join(found) if found else "it has no global address"
 
 
-def _restored(state: PortState) -> list[str]:
+def restored(state: PortState) -> list[str]:
+    """What release puts back on a port that was set down, from its snapshot alone."""
+    found = []
+    if state.synthetic is not None and state.synthetic.up:
+        how = "set down again, as it was" if not state.up else "carries its traffic again"
+        found.append(f"{state.ifname}, which hv_netvsc opens with it, {how}")
+    return found + _counted(state)
+
+
+def not_restored(state: PortState) -> list[str]:
+    """What nobody can put back on such a port, from its snapshot alone."""
+    return [
+        f"NAT (masquerade) connections through {state.main}: the kernel drops their conntrack "
+        "entries",
+        *_temporary(state),
+        *(loss_words.text(loss, state.names) for loss in losses.coming(state)),
+    ]
+
+
+def _counted(state: PortState) -> list[str]:
     ways = {
         Kind.ADDRESS: "with flags, labels and what remains of their lifetimes, IPv6 without "
         "another duplicate address detection",
