@@ -29,7 +29,7 @@ from manactl.model.port import Upper as UpperDevice
 from manactl.wire.nldev import Nldev, RdmaNetlink
 
 if TYPE_CHECKING:
-    from manactl.look.kept_down import KeptDownFile
+    from manactl.look.boot_files import KeptDownFile
     from manactl.model.claim import ClaimSummary, NetnsId
 
 __all__ = ["Roots", "look", "resolve"]

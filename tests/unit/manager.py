@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Iterable
 
 from manactl.netstate.held import HeldLink, Hold
-from manactl.netstate.kept_down import KeptDown
+from manactl.netstate.left_down import KeptDown
 from manactl.netstate.snapshot import Fact
 from manactl.netstate.surroundings import Manager, Process
 from tests.unit.kernel import ADDRESS, ROUTE, Kernel, Message, Nic, Synthetic, same_thing

@@ -24,10 +24,10 @@ from manactl.decide.codes import NEVER, WAIVABLE
 from manactl.errors import ManactlError
 from manactl.journal import file as journal
 from manactl.journal import history
-from manactl.look import kept_down
+from manactl.look import boot_files
 from manactl.model.port import PortId, PortStatus, Report
 from manactl.netstate.held import NETWORK_MANAGER, NETWORKD, HeldLink, Hold
-from manactl.netstate.kept_down import KeptDown
+from manactl.netstate.left_down import KeptDown
 from manactl.netstate.surroundings import NOTHING_READ, Surroundings
 from manactl.render.document import port_document
 from tests.unit.act.test_guardian import Told
@@ -241,7 +241,7 @@ def persistent_claims() -> Iterator[Any]:
                 files.write(kept)
                 (path,) = files.paths(kept)
                 path.write_text(path.read_text() + "# mine\n" * edited)
-                there = [KeptDown.from_json(one.said) == kept for one in kept_down.find(base)]
+                there = [KeptDown.from_json(one.said) == kept for one in boot_files.find(base)]
                 yield manager_name, there, len(files.remove(kept)), path.exists()
 
 

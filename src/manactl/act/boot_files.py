@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from manactl.act import manager_holds
-from manactl.look import kept_down
-from manactl.look.kept_down import LIFTED, MARK
+from manactl.look import boot_files
+from manactl.look.boot_files import LIFTED, MARK
 from manactl.netstate.held import NETWORKD, HeldLink
-from manactl.netstate.kept_down import KeptDown
+from manactl.netstate.left_down import KeptDown
 
 _DIGEST = "sha256"
 
@@ -33,7 +33,7 @@ class BootFiles:
 
     def paths(self, kept: KeptDown) -> list[Path]:
         hold = kept.hold
-        found = kept_down.paths(hold.manager, hold.key, len(hold.links), str(self._etc))
+        found = boot_files.paths(hold.manager, hold.key, len(hold.links), str(self._etc))
         return [Path(path) for path in found]
 
     def are_there(self, kept: KeptDown) -> bool:
@@ -68,7 +68,7 @@ class BootFiles:
 
     def lift(self, kept: KeptDown, tell: Callable[[], bool]) -> tuple[bool, tuple[str, ...]]:
         """Take them out of force, `tell` the manager, and remove them: one that dies on the way
-        leaves what `kept_down.find()` finds. What `tell` has returned, and the files that are left
+        leaves what `boot_files.find()` finds. What `tell` has returned, and the files that are left
         since somebody has changed them."""
         left = []
         for path in self.paths(kept):
@@ -108,7 +108,7 @@ def _with_head(kept: KeptDown, directives: str) -> str:
 def _is_as_written(path: Path) -> bool:
     """Whether nobody has changed what the manager reads of it."""
     try:
-        _, said, directives = [*kept_down.read(str(path)).split("\n", 2), "", ""][:3]
+        _, said, directives = [*boot_files.read(str(path)).split("\n", 2), "", ""][:3]
         digest = json.loads(said.removeprefix(MARK))[_DIGEST]
     except (OSError, KeyError, RecursionError, TypeError, ValueError):
         return False

@@ -16,10 +16,10 @@ from manactl.act.hold import SETTLES
 from manactl.act.plan import Plan, StepFailed, System, Undone
 from manactl.act.restore import Lost, Restored, until
 from manactl.escape import command
-from manactl.look import kept_down
+from manactl.look import boot_files
 from manactl.model.port import PortId
 from manactl.netstate.held import NETWORK_MANAGER, NETWORKD, Hold
-from manactl.netstate.kept_down import KeptDown
+from manactl.netstate.left_down import KeptDown
 from manactl.netstate.losses import Cause
 
 _CHANGED = (
@@ -47,7 +47,7 @@ class LeaveDown:
     @property
     def files(self) -> list[str]:
         hold = self.kept.hold
-        return kept_down.paths(hold.manager, hold.key, len(hold.links))
+        return boot_files.paths(hold.manager, hold.key, len(hold.links))
 
     @property
     def title(self) -> str:

@@ -26,7 +26,7 @@ from manactl.netstate.beside import Beside
 from manactl.netstate.blueprints import Blueprint
 from manactl.netstate.ethtool_settings import Command
 from manactl.netstate.held import Hold
-from manactl.netstate.kept_down import KeptDown
+from manactl.netstate.left_down import KeptDown
 from manactl.netstate.link_settings import LinkSettings
 from manactl.netstate.losses import Cause
 from manactl.netstate.snapshot import Fact, PortState, Request, describe_all

@@ -23,7 +23,7 @@ from manactl.decide import daemon_words, holds, port_notes, port_words, refusal_
 from manactl.decide.refusal import Refusal
 from manactl.model.port import PortId, PortStatus
 from manactl.netstate import loss_words, losses, snapshot
-from manactl.netstate.kept_down import KeptDown
+from manactl.netstate.left_down import KeptDown
 from manactl.netstate.snapshot import Fact, Kind, PortState, devices_of
 from manactl.netstate.surroundings import Listener, Surroundings
 

@@ -16,8 +16,8 @@ from manactl.act import manager_holds, vmbus_binding
 from manactl.act.boot_files import BootFiles
 from manactl.act.plan import NetdevNow, PairNow
 from manactl.look import (
+    boot_files,
     ethtool,
-    kept_down,
     pairs,
     procfs,
     rdma,
@@ -45,7 +45,7 @@ from manactl.netstate.beside import Beside
 from manactl.netstate.blueprints import Blueprint
 from manactl.netstate.ethtool_settings import Command
 from manactl.netstate.held import Hold
-from manactl.netstate.kept_down import KeptDown
+from manactl.netstate.left_down import KeptDown
 from manactl.netstate.link_settings import LinkSettings
 from manactl.netstate.requests import Filled
 from manactl.netstate.snapshot import PortState, Request, Rows
@@ -211,10 +211,10 @@ class LiveSystem:
 
     def boot_files(self) -> tuple[KeptDown, ...]:
         found = []
-        for file in kept_down.find():
+        for file in boot_files.find():
             with contextlib.suppress(KeyError, TypeError, ValueError):  # what we did not write so
                 kept = KeptDown.from_json(file.said)
-                if kept_down.knows(kept.hold.manager):  # else a later version has written it
+                if boot_files.knows(kept.hold.manager):  # else a later version has written it
                     found.append(kept)
         return tuple({(kept.port, kept.hold.manager): kept for kept in found}.values())
 

@@ -84,11 +84,11 @@ def status(  # noqa: PLR0917 - click passes them by name
 
 
 def _look(app: App) -> Report:
-    from manactl.look import kept_down  # noqa: PLC0415 - not for --help
+    from manactl.look import boot_files  # noqa: PLC0415 - not for --help
     from manactl.report import look  # noqa: PLC0415
 
     claims, unread = _claims(app)
-    return look(claims=claims, missing=unread, boot_files=kept_down.find())
+    return look(claims=claims, missing=unread, boot_files=boot_files.find())
 
 
 def _metrics(app: App, report: Report, ports: Sequence[PortStatus], output: str | None) -> None:

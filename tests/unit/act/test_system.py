@@ -14,8 +14,8 @@ import pytest
 
 from manactl.act.plan import NetdevNow, PairNow
 from manactl.act.system import LiveSystem, capabilities, who
-from manactl.look import kept_down, raw_qp_probe, stacked_links, surroundings, user_namespace
-from manactl.look.kept_down import KeptDownFile
+from manactl.look import boot_files, raw_qp_probe, stacked_links, surroundings, user_namespace
+from manactl.look.boot_files import KeptDownFile
 from manactl.look.pairs import Frames
 from manactl.model.port import Certainty, Missing, Owner, PortStatus, Report, Source
 from manactl.netstate.snapshot import Request
@@ -240,7 +240,7 @@ def test_a_boot_file_that_says_too_little_is_passed_over(
     whole = {**said, "name": "eth1", "manager": "NetworkManager", "key": "k", "links": [],
              "beside": []}  # fmt: skip
     files = [KeptDownFile("/f", "a", 1, None, one, False) for one in (said, whole, whole)]
-    monkeypatch.setattr(kept_down, "find", lambda: tuple(files))
+    monkeypatch.setattr(boot_files, "find", lambda: tuple(files))
     with LiveSystem(lambda: Report(NOW, "7", True, (), ()), sys=sys) as system:
         (found,) = system.boot_files()
     assert found.name == "eth1"

@@ -6,7 +6,7 @@ import json
 
 from manactl.model.port import PortId
 from manactl.netstate.held import NETWORKD, HeldLink, Hold
-from manactl.netstate.kept_down import KeptDown
+from manactl.netstate.left_down import KeptDown
 
 
 def test_it_comes_back_as_it_was() -> None:
