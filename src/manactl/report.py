@@ -29,7 +29,7 @@ from manactl.model.port import Upper as UpperDevice
 from manactl.wire.nldev import Nldev, RdmaNetlink
 
 if TYPE_CHECKING:
-    from manactl.look.boot_files import KeptDownFile
+    from manactl.look.boot_files import BootFile
     from manactl.model.claim import ClaimSummary, NetnsId
 
 __all__ = ["Roots", "look", "resolve"]
@@ -102,7 +102,7 @@ def look(
     netns: NetnsSource | None = None,
     claims: Sequence["ClaimSummary"] = (),
     missing: Iterable[Missing] = (),
-    boot_files: Iterable["KeptDownFile"] = (),
+    boot_files: Iterable["BootFile"] = (),
 ) -> Report:
     """Read every port. `netlink`, `links` and `netns` are the kernel's own unless given.
 
@@ -482,7 +482,7 @@ def _with_claim(
     drift = tuple(port_notes.drift(port, claim, shared.netns, inode))
     elsewhere = port_notes.claimed_elsewhere(claim, shared.netns)
     more = claim.next_step if elsewhere is None else None if elsewhere in drift else elsewhere
-    hold = None if elsewhere else port_notes.kept_down(drift, claim.claim.synthetic)
+    hold = None if elsewhere else port_notes.hold_keeps_down(drift, claim.claim.synthetic)
     return port._replace(
         claim=claim.claim,
         drift=drift,
@@ -490,7 +490,7 @@ def _with_claim(
     )
 
 
-def _with_boot_files(port: PortStatus, files: Iterable["KeptDownFile"]) -> PortStatus:
+def _with_boot_files(port: PortStatus, files: Iterable["BootFile"]) -> PortStatus:
     """The port with what is said of it below /etc, but of another NIC in its place."""
     mine = [
         file.path

@@ -27,7 +27,7 @@ from manactl.journal import history
 from manactl.look import boot_files
 from manactl.model.port import PortId, PortStatus, Report
 from manactl.netstate.held import NETWORK_MANAGER, NETWORKD, HeldLink, Hold
-from manactl.netstate.left_down import KeptDown
+from manactl.netstate.left_down import LeftDown
 from manactl.netstate.surroundings import NOTHING_READ, Surroundings
 from manactl.render.document import port_document
 from tests.unit.act.test_guardian import Told
@@ -237,11 +237,11 @@ def persistent_claims() -> Iterator[Any]:
             with tempfile.TemporaryDirectory() as base:
                 files = BootFiles(Path(base))
                 link = HeldLink("eth1", 3, "00:0d:3a:aa:00:10", "mana", True)
-                kept = KeptDown(PortId(PCI, 1, None), "eth1", Hold(manager_name, "k", (link,)))
+                kept = LeftDown(PortId(PCI, 1, None), "eth1", Hold(manager_name, "k", (link,)))
                 files.write(kept)
                 (path,) = files.paths(kept)
                 path.write_text(path.read_text() + "# mine\n" * edited)
-                there = [KeptDown.from_json(one.said) == kept for one in boot_files.find(base)]
+                there = [LeftDown.from_json(one.said) == kept for one in boot_files.find(base)]
                 yield manager_name, there, len(files.remove(kept)), path.exists()
 
 

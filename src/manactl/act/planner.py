@@ -23,7 +23,7 @@ from manactl.decide import daemon_words, holds, port_notes, port_words, refusal_
 from manactl.decide.refusal import Refusal
 from manactl.model.port import PortId, PortStatus
 from manactl.netstate import loss_words, losses, snapshot
-from manactl.netstate.left_down import KeptDown
+from manactl.netstate.left_down import LeftDown
 from manactl.netstate.snapshot import Fact, Kind, PortState, devices_of
 from manactl.netstate.surroundings import Listener, Surroundings
 
@@ -153,7 +153,7 @@ def _kept_off(
     wanted = holds.wanted(status, around)
     steps: list[Step] = [HoldManager(status.id, hold) for hold in wanted]
     if persist:
-        kept = [KeptDown(status.id, state.main, replace(hold, beside=())) for hold in wanted]
+        kept = [LeftDown(status.id, state.main, replace(hold, beside=())) for hold in wanted]
         steps += map(LeaveDown, kept)
     return steps
 

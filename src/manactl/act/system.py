@@ -45,7 +45,7 @@ from manactl.netstate.beside import Beside
 from manactl.netstate.blueprints import Blueprint
 from manactl.netstate.ethtool_settings import Command
 from manactl.netstate.held import Hold
-from manactl.netstate.left_down import KeptDown
+from manactl.netstate.left_down import LeftDown
 from manactl.netstate.link_settings import LinkSettings
 from manactl.netstate.requests import Filled
 from manactl.netstate.snapshot import PortState, Request, Rows
@@ -209,25 +209,25 @@ class LiveSystem:
     def unsettled(self, hold: Hold) -> tuple[str, ...]:
         return self._holds.unsettled(hold)
 
-    def boot_files(self) -> tuple[KeptDown, ...]:
+    def boot_files(self) -> tuple[LeftDown, ...]:
         found = []
         for file in boot_files.find():
             with contextlib.suppress(KeyError, TypeError, ValueError):  # what we did not write so
-                kept = KeptDown.from_json(file.said)
+                kept = LeftDown.from_json(file.said)
                 if boot_files.knows(kept.hold.manager):  # else a later version has written it
                     found.append(kept)
         return tuple({(kept.port, kept.hold.manager): kept for kept in found}.values())
 
-    def write_boot_files(self, kept: KeptDown) -> None:
+    def write_boot_files(self, kept: LeftDown) -> None:
         BootFiles().write(kept)
 
-    def has_boot_files(self, kept: KeptDown) -> bool:
+    def has_boot_files(self, kept: LeftDown) -> bool:
         return BootFiles().are_there(kept)
 
-    def remove_boot_files(self, kept: KeptDown) -> tuple[str, ...]:
+    def remove_boot_files(self, kept: LeftDown) -> tuple[str, ...]:
         return BootFiles().remove(kept)
 
-    def lift_boot_files(self, kept: KeptDown, hold: Hold) -> tuple[bool, tuple[str, ...]]:
+    def lift_boot_files(self, kept: LeftDown, hold: Hold) -> tuple[bool, tuple[str, ...]]:
         return BootFiles().lift(kept, lambda: self.lift_hold(hold))
 
     def found_again(self, hold: Hold) -> Hold:

@@ -14,15 +14,15 @@ from manactl.act.boot_files import BootFiles
 from manactl.look import boot_files
 from manactl.model.port import PortId
 from manactl.netstate.held import NETWORK_MANAGER, NETWORKD, HeldLink, Hold
-from manactl.netstate.left_down import KeptDown
+from manactl.netstate.left_down import LeftDown
 
 PORT = PortId("7870:00:00.0", 2, "00:0d:3a:aa:00:11")
 VF = HeldLink("eth1", 3, "00:0d:3a:aa:00:11", "mana", True)
 SYNTHETIC = HeldLink("eth0", 2, "00:0d:3a:aa:00:11", "hv_netvsc", True, "uuid", 3)
 
 
-def kept(manager: str, *links: HeldLink) -> KeptDown:
-    return KeptDown(PORT, "eth0", Hold(manager, "7870-00-00.0-2", links or (SYNTHETIC, VF)))
+def kept(manager: str, *links: HeldLink) -> LeftDown:
+    return LeftDown(PORT, "eth0", Hold(manager, "7870-00-00.0-2", links or (SYNTHETIC, VF)))
 
 
 def ini(path: Path) -> configparser.ConfigParser:
@@ -89,7 +89,7 @@ def test_what_is_written_is_found_and_removed(tmp_path: Path, manager: str) -> N
     files.write(one)
     files.write(one)  # half done like done
     found = boot_files.find(str(tmp_path))
-    assert {KeptDown.from_json(file.said) for file in found} == {one}
+    assert {LeftDown.from_json(file.said) for file in found} == {one}
     assert files.remove(one) == ()
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
     assert files.remove(one) == ()
@@ -170,7 +170,7 @@ def test_a_name_is_bytes(tmp_path: Path, manager: str, name: str) -> None:
     files.write(one)
     assert os.fsencode(name) in files.paths(one)[0].read_bytes()
     (found,) = boot_files.find(str(tmp_path))
-    assert KeptDown.from_json(found.said) == one
+    assert LeftDown.from_json(found.said) == one
     assert files.remove(one) == ()
 
 
@@ -198,7 +198,7 @@ def test_one_that_died_before_the_manager_was_told_tells_it(tmp_path: Path) -> N
     with pytest.raises(OSError, match="killed"):
         files.lift(one, dies)
     (file,) = boot_files.find(str(tmp_path))
-    assert (file.lifted, KeptDown.from_json(file.said)) == (True, one)
+    assert (file.lifted, LeftDown.from_json(file.said)) == (True, one)
     told: list[bool] = []
     files.lift(one, lambda: told.append(True) or True)
     assert told == [True]

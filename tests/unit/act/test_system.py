@@ -15,7 +15,7 @@ import pytest
 from manactl.act.plan import NetdevNow, PairNow
 from manactl.act.system import LiveSystem, capabilities, who
 from manactl.look import boot_files, raw_qp_probe, stacked_links, surroundings, user_namespace
-from manactl.look.boot_files import KeptDownFile
+from manactl.look.boot_files import BootFile
 from manactl.look.pairs import Frames
 from manactl.model.port import Certainty, Missing, Owner, PortStatus, Report, Source
 from manactl.netstate.snapshot import Request
@@ -239,7 +239,7 @@ def test_a_boot_file_that_says_too_little_is_passed_over(
     said = {"port": {"pci": "a", "port": 1, "permanent_mac": None}}
     whole = {**said, "name": "eth1", "manager": "NetworkManager", "key": "k", "links": [],
              "beside": []}  # fmt: skip
-    files = [KeptDownFile("/f", "a", 1, None, one, False) for one in (said, whole, whole)]
+    files = [BootFile("/f", "a", 1, None, one, False) for one in (said, whole, whole)]
     monkeypatch.setattr(boot_files, "find", lambda: tuple(files))
     with LiveSystem(lambda: Report(NOW, "7", True, (), ()), sys=sys) as system:
         (found,) = system.boot_files()
