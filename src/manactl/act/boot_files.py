@@ -16,7 +16,8 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from manactl.act import manager_holds
+from manactl.act import manager_files
+from manactl.act.manager_files import by_mac, by_name, device_sections
 from manactl.look import boot_files
 from manactl.look.boot_files import LIFTED, MARK
 from manactl.netstate.held import NETWORKD, HeldLink
@@ -42,21 +43,18 @@ class BootFiles:
 
     def write(self, kept: LeftDown) -> None:
         for path, text in zip(self.paths(kept), _texts(kept), strict=True):
-            if not path.parent.is_dir():
-                path.parent.mkdir(parents=True)
-                path.parent.chmod(0o755)  # networkd is a user of its own, whatever umask we have
             if os.path.lexists(path) and not _is_as_written(path):
                 raise FileExistsError(
                     errno.EEXIST, "it is there, and not as manactl writes it", str(path)
                 )
-            _replace(path, text)
+            manager_files.write(path, text, durable=True)
 
     def remove(self, kept: LeftDown) -> tuple[str, ...]:
         """Remove them, so that none is in force; those that somebody has changed are left and
         returned. The manager is not told."""
         left = []
         for path in self.paths(kept):
-            _unfinished(path).unlink(missing_ok=True)
+            manager_files.unfinished(path).unlink(missing_ok=True)
             _lifted(path).unlink(missing_ok=True)
             if not os.path.lexists(path):
                 continue
@@ -64,7 +62,7 @@ class BootFiles:
                 left.append(str(path))
                 continue
             path.unlink()
-            _sync(path.parent)
+            manager_files.sync(path.parent)
         return tuple(left)
 
     def lift(self, kept: LeftDown, tell: Callable[[], bool]) -> tuple[bool, tuple[str, ...]]:
@@ -83,7 +81,7 @@ class BootFiles:
         for path in self.paths(kept):
             _lifted(path).unlink(missing_ok=True)
         for folder in {path.parent for path in self.paths(kept)}:
-            _sync(folder)
+            manager_files.sync(folder)
         return told, tuple(left)
 
 
@@ -125,56 +123,14 @@ def _digest(directives: str) -> str:
 
 
 def _network_file(link: HeldLink) -> str:
-    if link.mac is None:
-        match = [f"Name={manager_holds.plain(link.name)}"]
-    else:
-        match = [f"PermanentMACAddress={link.mac}", f"Driver={link.driver}"]
-    lines = ["[Match]", *match, "KernelCommandLine=!elfcorehdr", ""]
+    lines = [*manager_files.match_section(link), "KernelCommandLine=!elfcorehdr", ""]
     return "\n".join([*lines, "[Link]", "Unmanaged=yes", "RequiredForOnline=no", ""])
 
 
 def _configuration(links: Iterable[HeldLink], key: str) -> str:
-    which = ";".join(
-        dict.fromkeys(
-            f"mac:{link.mac}" if link.mac else f"interface-name:={manager_holds.plain(link.name)}"
-            for link in links
-        )
-    )
-    return (
-        "[.config]\nenable=except:env:initrd\n\n"
-        f"[keyfile]\nunmanaged-devices+={which}\n\n"
-        f"[device-manactl-boot-{key}]\nmatch-device={which}\nmanaged=0\n"
-    )
+    which = [by_mac(link) if link.mac else by_name(link) for link in links]
+    return "[.config]\nenable=except:env:initrd\n\n" + device_sections(f"boot-{key}", which)
 
 
 def _lifted(path: Path) -> Path:
     return path.with_name(path.name + LIFTED)
-
-
-def _unfinished(path: Path) -> Path:
-    return path.with_name(f".{path.name}.new")
-
-
-def _replace(path: Path, text: str) -> None:
-    new = _unfinished(path)
-    new.unlink(missing_ok=True)
-    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    # A netdev's name is bytes to the kernel.
-    with open(fd, "w", encoding="utf-8", errors="surrogateescape") as file:
-        os.fchmod(fd, 0o644)
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    try:
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except FileNotFoundError:
-        return
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any
 from manactl.act import foreign, planner, transition
 from manactl.act.audit import Audit
 from manactl.act.await_free import PATIENCE
-from manactl.act.host import CAP_NET_ADMIN, CAP_NET_RAW, Host, HostSystem
+from manactl.act.host import CAP_NET_RAW, Host, HostSystem
 from manactl.act.plan import KeepState, Plan, ProveFree, StateChanged
+from manactl.act.privilege import capable, need_net_admin
 from manactl.act.progress import Progress
 from manactl.act.proof import LOOK_AGAIN
 from manactl.act.signals import SignalGate
+from manactl.act.stale import close_stale
 from manactl.act.transition import Facts, Workplace
 from manactl.decide import claimable, guards, waivers
 from manactl.decide.refusal import Refusal
@@ -314,28 +316,6 @@ def _locked(
     )
 
 
-def need_net_admin(host: Host, verb: str) -> None:
-    """Denied unless this process may change interfaces."""
-    if not _capable(host, CAP_NET_ADMIN):
-        inside = host.in_user_namespace()
-        where = " in the user namespace that owns this network namespace" if inside else ""
-        raise Denied(
-            f"{verb} needs CAP_NET_ADMIN{where}; nothing was touched",
-            hint="root of a user namespace (a rootless container, `unshare -Ur`) is root of nothing "
-            "else: run it outside"
-            if inside
-            else "run it as root, for instance with sudo",
-            evidence=[
-                Evidence("proc", "CapEff, what counts here", f"{host.capabilities():#x}"),
-                Evidence("proc", "user namespace of its own", inside),
-            ],
-        )
-
-
-def _capable(host: Host, capability: int) -> bool:
-    return bool(host.capabilities() >> capability & 1)
-
-
 def _settled(host: Host, wanted: Sequence[PortStatus], wait: float | None) -> dict[Key, PortStatus]:
     """Every port as it is when those wanted are in no transition, or at the end of `wait`."""
     keys = {port.id.key for port in wanted}
@@ -458,21 +438,6 @@ def _drifted(port: PortStatus, claim: ClaimSummary) -> Busy:
     )
 
 
-def close_stale(path: Path, boot_id: str) -> None:
-    """Close a journal from before the last boot: the boot configuration has taken over."""
-    if journal.salvaged(path, boot_id):
-        failed = transition.put_away(path)
-    else:
-        with Journal.open(path) as log:
-            failed = transition.close(log, "reboot")
-    if failed:
-        raise NotRestored(
-            f"the journal {path} could not be closed: {failed}; no port was touched",
-            hint="fix the cause, then `manactl recover` tries again",
-            code="journal",
-        )
-
-
 def _captured(
     claim: PreparedClaim, system: HostSystem, ports: Sequence[PortStatus]
 ) -> dict[PortId, PortState]:
@@ -520,7 +485,7 @@ def _claimed_beside(claim: PreparedClaim) -> list[PortState]:
 
 
 def _unclaimable(host: Host, ports: Sequence[PortStatus]) -> tuple[Refusal, ...]:
-    can_prove = _capable(host, CAP_NET_RAW)
+    can_prove = capable(host, CAP_NET_RAW)
     return tuple(no for port in ports for no in claimable.refusals(port, can_prove=can_prove))
 
 

@@ -17,11 +17,11 @@ from typing import NoReturn
 
 from manactl import inherited
 from manactl.act import release as releasing
-from manactl.act.await_free import await_holders
 from manactl.act.claim import ClaimResult
 from manactl.act.host import Host
 from manactl.act.progress import Progress
 from manactl.act.release import ReleaseRequest, ReleaseResult
+from manactl.act.release_when_free import Policy, release_when_free
 from manactl.act.signals import SignalGate, StopRequested
 from manactl.act.uio import BindUio
 from manactl.errors import NOT_EXECUTABLE, NOT_FOUND, Busy, Interrupted, RolledBack
@@ -36,7 +36,7 @@ FORWARDED = (
 _HANDLED = frozenset({*FORWARDED, signal.SIGCHLD})
 # s. The kernel may give SIGCHLD to another thread, which does not block it, and there it is ignored.
 _LOOK_AGAIN = 2.0
-_BUSY_FROM, _BUSY_TO = 0.1, 5.0  # s between attempts to release
+_POLICY = Policy(first=0.1, busy_most=5.0)
 _GO = b"g"
 
 
@@ -238,27 +238,35 @@ def release(
     signals: SignalGate,
     progress: Progress,
 ) -> ReleaseResult:
-    """Release the claim of one journal (`request.only`) when the last holder of its ports is gone;
-    nothing where somebody has released it already.
+    """Release the claim of one journal (`request.only`, quiet) when the last holder of its ports is
+    gone; nothing where somebody has released it already.
 
     A holder may outlive the command: the descriptor of a queue pair is shared by fork(). Busy when
     a signal ends the waiting; the guardian goes on then.
     """
-    pause, told = _BUSY_FROM, False
+    told = False
+
+    def busy(error: Exception) -> None:
+        nonlocal told
+        if not told:
+            line = str(error).splitlines()[0]
+            progress.noted(f"{line}; released as soon as it can be")
+        told = True
+
     try:
-        while True:
-            await_holders(host, ports)
-            try:
-                return releasing.release(request, host, signals, progress)
-            except Busy as busy:
-                if not told:
-                    progress.noted(f"{busy.message.splitlines()[0]}; released as soon as it can be")
-                told = True
-            host.pause(pause)
-            pause = min(2 * pause, _BUSY_TO)
+        result = release_when_free(
+            request,
+            lambda: ports,
+            host,
+            lambda one: releasing.release(one, host, signals, progress),
+            _POLICY,
+            failed=busy,
+        )
     except (Interrupted, StopRequested) as stop:
         raise Busy(
             "interrupted before the port was free; the guardian releases the claim when it is",
             hint="`manactl status` shows the holders",
             code="holder",
         ) from stop
+    assert result is not None  # only another attempt ends it
+    return result

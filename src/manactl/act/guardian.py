@@ -20,7 +20,6 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from traceback import format_exc
 from types import TracebackType
@@ -29,12 +28,12 @@ from typing import Any, Protocol, Self
 from manactl.act import own_scope
 from manactl.act import release as releasing
 from manactl.act.audit import to_syslog
-from manactl.act.await_free import await_holders
 from manactl.act.host import Host
 from manactl.act.progress import Silent
 from manactl.act.release import ReleaseRequest
+from manactl.act.release_when_free import Policy, release_when_free
 from manactl.act.signals import SignalGate
-from manactl.errors import Busy, ManactlError, NotRestored, RolledBack
+from manactl.errors import ManactlError, NotRestored, RolledBack
 from manactl.journal import file as journal
 from manactl.journal import lock, unconfirmed
 from manactl.journal.file import JournalError
@@ -48,13 +47,9 @@ _ANSWER = own_scope.AT_MOST + 5.0  # s in which the guardian answers
 _MESSAGE = 65536  # bytes
 _LOG_ERR, _DAEMON = 3, 3  # RFC 5424
 _IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGPIPE)
-# s between attempts: while somebody else is at work, or the driver in transition, for ever; what
-# could not be restored is for people after the last of these.
-_BUSY_FROM, _BUSY_TO = 0.2, 15.0
-_ELSE_TO = 300.0  # s between two attempts that failed otherwise
+_POLICY = Policy(first=0.4, busy_most=15.0, else_most=300.0, not_restored=(2.0, 10.0, 60.0))
 _LOOKS, _LOOK_AGAIN = 60, 1.0  # at a journal that cannot be read; s
 _SYNCED = 30.0  # s for a record to be on the disk
-_RETRIES = (2.0, 10.0, 60.0)
 
 
 class Guard(Protocol):
@@ -324,36 +319,32 @@ class Watch:
             self._state_dir, only=path, why=why, unconfirmed=expired, quiet=not expired
         )
         assert self._journal is not None
-        pause, retries = _BUSY_FROM, iter(_RETRIES)
-        while True:
-            self._journal.drain()  # before the look: what is written after it ends the next wait
-            if not path.exists() or (expired and self._is_confirmed(path)):
-                return
-            try:
-                if request.quiet:
-                    ports = journal.read(path).ports
-                    await_holders(self._host, ports, {self._journal.fd} if expired else ())
-                with SignalGate() as signals:
-                    releasing.release(request, self._host, signals, Silent())
-            except FileNotFoundError:
-                return
-            except Busy as busy:
-                if busy.code == "holder" and not request.quiet:
-                    request = replace(request, quiet=True)
-                    continue
-                pause = min(2 * pause, _BUSY_TO)
-                self._host.pause(pause)
-            except Exception as error:  # noqa: BLE001
-                # Nobody else gives the port back, and there may be no other way to this machine.
-                if isinstance(error, NotRestored) and not isinstance(error, JournalError):
-                    if (later := next(retries, None)) is None:
-                        return
-                else:
-                    later = pause = min(2 * pause, _ELSE_TO)
-                if not isinstance(error, ManactlError):  # else release() has logged it
-                    to_syslog(
-                        ["the guardian tries again", *format_exc().splitlines()], _LOG_ERR, _DAEMON
-                    )
-                self._host.pause(later)
-            else:
-                return
+        events = self._journal
+
+        def over() -> bool:
+            events.drain()  # before the look: what is written after it ends the next wait
+            return not path.exists() or (expired and self._is_confirmed(path))
+
+        def attempt(request: ReleaseRequest) -> None:
+            with SignalGate() as signals:
+                releasing.release(request, self._host, signals, Silent())
+
+        # Nobody else gives the port back, and there may be no other way to this machine. Of what
+        # cannot be restored release() has told; of a journal that is gone there is nothing to say.
+        with contextlib.suppress(FileNotFoundError, NotRestored):
+            release_when_free(
+                request,
+                lambda: journal.read(path).ports,
+                self._host,
+                attempt,
+                _POLICY,
+                failed=_log,
+                over=over,
+                wake={events.fd} if expired else (),
+            )
+
+
+def _log(error: Exception) -> None:
+    """An attempt that failed; of a ManactlError release() has told."""
+    if not isinstance(error, ManactlError):
+        to_syslog(["the guardian tries again", *format_exc().splitlines()], _LOG_ERR, _DAEMON)

@@ -149,7 +149,7 @@ class Journals:
         if content.netns is not None and not content.netns.is_same(self._netns):
             return
         for port in self._claimed(content):
-            then = next(p for p in content.header["ports"] if (p["pci"], p["port"]) == port.key)
+            then = content.port_entry(port)
             above = then.get("upper") if then.get("vmbus") else None
             own = then.get("vf") if above else then.get("netdev")
             yield Target(port, str(own or port), None, then.get("vmbus"))

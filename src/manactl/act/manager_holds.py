@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial, reduce
-from operator import and_
+from functools import partial
 from pathlib import Path
 
+from manactl.act import manager_files
+from manactl.act.manager_files import by_mac, by_name, device_sections
 from manactl.look import network_manager, networkd
 from manactl.look.bus import Bus
 from manactl.look.network_manager import NmDevice
@@ -76,7 +76,7 @@ class Holds:
         or none, is lifted like a whole one."""
         for path in self.files(hold):
             path.unlink(missing_ok=True)
-            _unfinished(path).unlink(missing_ok=True)
+            manager_files.unfinished(path).unlink(missing_ok=True)
         if not self._runs(hold.manager):
             return False
         if hold.manager == NETWORKD:
@@ -112,7 +112,8 @@ class Holds:
             if now is None:
                 raise OSError(errno.ENODEV, f"systemd-networkd knows no {link.name}")
             if now.file != str(path):  # else half of it was done before
-                self._write(path, _network_file(link, map(_text, now.files)), like=now.files)
+                text = _network_file(link, map(_text, now.files))
+                manager_files.write(path, text, like=now.files)
         networkd.reload(self._bus)
         for link, path in files.items():
             if not self._within(partial(self._applies, link, path)):
@@ -138,7 +139,7 @@ class Holds:
             device = network_manager.device(self._bus, self._name(link))
             network_manager.set_managed(self._bus, device.path, False)
         (path,) = self.files(hold)
-        self._write(path, _keyfile(hold))
+        manager_files.write(path, _keyfile(hold))
         network_manager.reload(self._bus)
 
     def _taken_back(self, link: HeldLink) -> bool:
@@ -180,29 +181,6 @@ class Holds:
             self._pause(_PAUSE)
         return True
 
-    def _write(self, path: Path, text: str, like: Iterable[str] = ()) -> None:
-        """Whole or not at all: a manager may read its files at any time. It does not read names
-        that begin with a dot. Nobody may read it who may not read those that it is `like`: netplan
-        writes some for networkd's group alone."""
-        if not path.parent.is_dir():
-            path.parent.mkdir(parents=True)
-            path.parent.chmod(0o755)  # networkd is a user of its own, whatever umask we have
-        new = _unfinished(path)
-        new.unlink(missing_ok=True)
-        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        # A netdev's name is bytes to the kernel.
-        with open(fd, "w", encoding="utf-8", errors="surrogateescape") as file:
-            known = [os.stat(one) for one in like]
-            if known:
-                os.fchown(file.fileno(), -1, known[0].st_gid)
-            os.fchmod(file.fileno(), reduce(and_, (one.st_mode for one in known), 0o644))
-            file.write(text)
-        new.replace(path)
-
-
-def _unfinished(path: Path) -> Path:
-    return path.with_name(f".{path.name}.new")
-
 
 def _is_active(link: HeldLink, device: NmDevice) -> bool:
     return (
@@ -220,15 +198,11 @@ _WHY = (
 
 def _network_file(link: HeldLink, parts: Iterable[str]) -> str:
     """What the link's own files say, but for whom they match, and the hold."""
-    match = (
-        f"Name={plain(link.name)}"
-        if link.mac is None
-        else f"PermanentMACAddress={link.mac}\nDriver={link.driver}"
-    )
+    match = "\n".join(manager_files.match_section(link))
     own = "\n".join(_without_match(text) for text in parts)
     return (
         _WHY.format(names=link.name)
-        + f"[Match]\n{match}\n\n{own}\n"
+        + f"{match}\n\n{own}\n"
         + "[Link]\nActivationPolicy=manual\n\n[Network]\nKeepConfiguration=yes\n"
     )
 
@@ -244,33 +218,11 @@ def _without_match(text: str) -> str:
 
 
 def _keyfile(hold: Hold) -> str:
-    macs = [f"mac:{link.mac}" for link in hold.links if link.mac]
+    macs = [by_mac(link) for link in hold.links if link.mac]
     names = [
-        f"interface-name:={plain(link.name)}"
-        for link in hold.links
-        if is_plain(link.name) or not link.mac
+        by_name(link) for link in hold.links if manager_files.is_plain(link.name) or not link.mac
     ]
-    which = ";".join(dict.fromkeys([*names, *macs]))
-    return (
-        _WHY.format(names=hold.names)
-        + f"[keyfile]\nunmanaged-devices+={which}\n\n"
-        + f"[device-manactl-{hold.key}]\nmatch-device={which}\nmanaged=0\n"
-    )
-
-
-_SPECIAL = frozenset(" \t*?[]!;,\\\"'")
-
-
-def is_plain(name: str) -> bool:
-    """Whether a manager takes this for one name, and not for a pattern or a list."""
-    return _SPECIAL.isdisjoint(name)
-
-
-def plain(name: str) -> str:
-    """The name, for a file of a manager. OSError when it would match others."""
-    if not is_plain(name):
-        raise OSError(errno.EINVAL, f"a netdev called {name!r} has no other mark to match by")
-    return name
+    return _WHY.format(names=hold.names) + device_sections(hold.key, [*names, *macs])
 
 
 def _text(path: str) -> str:

@@ -19,13 +19,14 @@ from manactl.act import accept as accepting
 from manactl.act import await_free, foreign, persist, planner, transition
 from manactl.act import terminate as ending
 from manactl.act.choose import Chosen, choose, open_claims
-from manactl.act.claim import close_stale, need_net_admin
 from manactl.act.hold import HoldManager
 from manactl.act.host import Host, HostSystem
 from manactl.act.plan import KeepState, Plan, SetAdmin, SetSynthetic, Step, Undone, steps_from_json
+from manactl.act.privilege import need_net_admin
 from manactl.act.progress import Progress
 from manactl.act.restore import Lost, until
 from manactl.act.signals import SignalGate, StopRequested
+from manactl.act.stale import close_stale
 from manactl.act.transition import UndoResult, Workplace
 from manactl.act.uio import BindUio
 from manactl.decide import kernel_bugs
@@ -442,7 +443,7 @@ def _accepted(result: ReleaseResult) -> dict[str, object]:
 def _put_away(state_dir: Path) -> None:
     """Move journals to the history whose release died when its last port was back already."""
     for content in journal.finished(state_dir):
-        pcis = {port["pci"] for port in content.header["ports"]}
+        pcis = {port.pci for port in content.all_ports}
         # A living release in that same moment has the lock, and puts its journal away itself.
         with contextlib.suppress(Busy), lock.functions(state_dir, pcis):
             if not content.path.exists():
@@ -645,8 +646,7 @@ def _history(content: journal.Content) -> list[ReleasedPort]:
 
 def _name(content: journal.Content, port: PortId) -> str:
     """What the netdev was called when it was claimed."""
-    listed = content.header["ports"]
-    return next(str(p["netdev"]) for p in listed if (p["pci"], p["port"]) == port.key)
+    return str(content.port_entry(port)["netdev"])
 
 
 def _name_above(content: journal.Content, port: PortId) -> str:
@@ -664,7 +664,7 @@ def _now_called(
 ) -> str:
     """The netdev's present name; of a pair the one of the two that was typed, now or then."""
     now = system.netdev(port)
-    then = next(p for p in content.header["ports"] if (p["pci"], p["port"]) == port.key)
+    then = content.port_entry(port)
     vf = str(then.get("vf", then["netdev"])) if now is None else now.name
     if then.get("vmbus") is None:
         return vf

@@ -16,12 +16,13 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from manactl.errors import Interrupted
 from manactl.look.blocked_tasks import in_drivers, waiting
+from manactl.look.procfs import stat_of
+from manactl.look.text_files import text
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PATIENCE = 2.0  # s that a step may take without a report
@@ -261,12 +262,11 @@ class StuckStepReporter:
 def stuck_in(thread: int, proc: str = "/proc") -> str | None:
     """Where in the kernel a thread of this process is, in words; None when it is not stuck."""
     base = f"{proc}/self/task/{thread}"
-    state = _read(f"{base}/stat").rpartition(")")[2].split()[:1]
-    stack = _read(f"{base}/stack")
+    stack = text(f"{base}/stack") or ""  # root's
     functions = in_drivers(stack)
     if functions:
         return f"the driver waits for the device to answer ({functions[0]})"
-    if state != ["D"]:
+    if stat_of(base).state != "D":
         return None
     others = [task for task in waiting(proc) if task.pid != os.getpid()]
     if others:
@@ -278,11 +278,3 @@ def stuck_in(thread: int, proc: str = "/proc") -> str | None:
     if stack:
         return f"the kernel is in {stack.partition('] ')[2].partition('+')[0]}"
     return "a system call does not return, usually because the driver waits for the device"
-
-
-def _read(path: str) -> str:
-    """Nothing where it may not be read: /proc/PID/stack is root's."""
-    try:
-        return Path(path).read_bytes().decode("ascii", "replace")
-    except OSError:
-        return ""

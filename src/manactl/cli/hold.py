@@ -15,11 +15,11 @@ import click
 from manactl.cli.app import App
 from manactl.cli.params import CLAIMED
 from manactl.errors import Busy, Refused
+from manactl.signal_pipe import piped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
-    from types import FrameType
 
     from manactl.act.host import Host
     from manactl.act.keep_down import Keeper
@@ -51,7 +51,7 @@ def hold(app: App, words: tuple[str, ...], as_json: bool) -> None:
     release sets up stays up. Where nothing is claimed it waits.
     """
     from manactl.act import keep_down  # noqa: PLC0415 - not for --help
-    from manactl.act.claim import need_net_admin  # noqa: PLC0415
+    from manactl.act.privilege import need_net_admin  # noqa: PLC0415
     from manactl.act.service import Service  # noqa: PLC0415
     from manactl.journal import state_dir  # noqa: PLC0415
     from manactl.look.file_events import FileEvents  # noqa: PLC0415
@@ -67,7 +67,7 @@ def hold(app: App, words: tuple[str, ...], as_json: bool) -> None:
     service = Service()
     teller = Teller(service, host.monotonic, as_json=as_json)
     with (
-        _signals() as signalled,
+        piped(_ending()) as signalled,
         _watching("links", LinkChanges) as changes,
         NetdevOpens() as opens,
         _watching("claims", lambda: FileEvents(app.state_dir / "claims")) as files,
@@ -391,23 +391,6 @@ def _keys(app: App, host: Host, words: Sequence[str]) -> frozenset[tuple[str, in
     return frozenset(port.key for port in ports)
 
 
-@contextlib.contextmanager
-def _signals() -> Iterator[int]:
-    """The signals that end it, as a descriptor to poll: none comes in the middle of an act. What
-    is ignored stays so, as with nohup."""
-    read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    mine = [one for one in _ENDING if signal.getsignal(one) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, _noted) for number in mine}
-    wakeup = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
-    try:
-        yield read
-    finally:
-        signal.set_wakeup_fd(wakeup)
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        os.close(read)
-        os.close(write)
-
-
-def _noted(_number: int, _frame: FrameType | None) -> None:
-    """The wake-up descriptor has the news already."""
+def _ending() -> list[signal.Signals]:
+    """The signals that end it. What is ignored stays so, as with nohup."""
+    return [one for one in _ENDING if signal.getsignal(one) is not signal.SIG_IGN]

@@ -8,14 +8,19 @@ import signal
 import sys
 import termios
 import tty
-from collections.abc import Iterator, Sequence
-from types import FrameType
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Self
+
+from manactl.signal_pipe import piped
 
 # The alternate screen, no cursor, and long lines cut instead of wrapped; and back.
 _ENTER = "\x1b[?1049h\x1b[?25l\x1b[?7l"
 _LEAVE = "\x1b[?7h\x1b[?25h\x1b[?1049l"
 _HOME, _CLEAR_LINE, _CLEAR_BELOW = "\x1b[H", "\x1b[2K", "\x1b[J"
+
+_NOTED = (signal.SIGWINCH, signal.SIGTSTP, signal.SIGCONT)
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 class Screen:
@@ -74,36 +79,12 @@ class Screen:
         self.enter()
 
 
-@contextlib.contextmanager
-def signals() -> Iterator[int]:
+def signals() -> AbstractContextManager[int]:
     """Signals that a screen cares about, as a descriptor to poll: one byte for each.
 
     SIGTERM and SIGHUP end the program by SystemExit, so that the terminal is restored.
     """
-    read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    before = {number: signal.signal(number, _noted) for number in _NOTED}
-    before |= {number: signal.signal(number, _end) for number in _ENDING}
-    wakeup = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
-    try:
-        yield read
-    finally:
-        signal.set_wakeup_fd(wakeup)
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        os.close(read)
-        os.close(write)
-
-
-_NOTED = (signal.SIGWINCH, signal.SIGTSTP, signal.SIGCONT)
-_ENDING = (signal.SIGTERM, signal.SIGHUP)
-
-
-def _noted(_number: int, _frame: FrameType | None) -> None:
-    """The wake-up descriptor has the news already."""
-
-
-def _end(number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
+    return piped(_NOTED, _ENDING)
 
 
 def _have_keyboard() -> bool:

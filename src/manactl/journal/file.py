@@ -78,6 +78,10 @@ class Content:
         """The ports of the claim, settled ones included."""
         return _ports(self.header)
 
+    def port_entry(self, port: PortId) -> Mapping[str, Any]:
+        """What the header has of a port: its names, and what is done to its pair."""
+        return next(one for one in self.header["ports"] if (one["pci"], one["port"]) == port.key)
+
     @property
     def boot_id(self) -> str:
         return str(self.header["boot_id"])
@@ -192,7 +196,7 @@ def _summaries(content: Content, state_dir: Path, boot_id: str) -> Iterator[Clai
     header = content.header
     waiting = content.waiting if content.boot_id == boot_id else None
     for port in content.ports:
-        then = next(p for p in header["ports"] if (p["pci"], p["port"]) == port.key)
+        then = content.port_entry(port)
         info = ClaimInfo(
             since=datetime.fromisoformat(header["time"]),
             by=dict(header["by"]),

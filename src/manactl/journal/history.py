@@ -156,7 +156,7 @@ def _past(
     residue: tuple[str, ...] = (),
 ) -> PastClaim:
     header = content.header
-    then = next(p for p in header["ports"] if (p["pci"], p["port"]) == port.key)
+    then = content.port_entry(port)
     netdev = str(then.get("netdev") or port)
     confirmed = next((r for r in content.records if r["event"] == "confirmed"), None)
     return PastClaim(

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from manactl.look.text_files import text
+from manactl.look.procfs import stat_of
 from manactl.model.port import Note
 
 _SAME = 1.0  # s of difference to the clock that are nobody's doing
@@ -44,10 +44,10 @@ class Waiting(NamedTuple):
 
     def guarded(self, proc: str = "/proc") -> bool:
         """Whether its guardian lives."""
-        stat = (text(f"{proc}/{self.guardian}/stat") or "").rpartition(")")[2].split()
-        if len(stat) < 20 or stat[0] in ("Z", "X"):
+        stat = stat_of(f"{proc}/{self.guardian}")
+        if stat.starttime is None or stat.state in ("Z", "X"):
             return False
-        return self.started is None or int(stat[19]) == self.started
+        return self.started in (None, stat.starttime)
 
     def note(self, proc: str = "/proc") -> Note:
         """What the operator should know of it."""
@@ -62,8 +62,7 @@ class Waiting(NamedTuple):
 def started(pid: int, proc: str = "/proc") -> int | None:
     """When a process was started, in clock ticks since boot: with its pid it is that process. None
     when it cannot be read."""
-    stat = (text(f"{proc}/{pid}/stat") or "").rpartition(")")[2].split()
-    return int(stat[19]) if len(stat) > 19 else None
+    return stat_of(f"{proc}/{pid}").starttime
 
 
 def of(records: Iterable[Mapping[str, Any]]) -> Waiting | None:

@@ -16,7 +16,7 @@ from manactl.look.text_files import number
 from manactl.netstate.surroundings import Forwarded
 from manactl.wire import conntrack as ct
 from manactl.wire import rtmsg as rt
-from manactl.wire.netlink import NetlinkSocket
+from manactl.wire.netlink import NETLINK_NETFILTER, NetlinkSocket
 
 _COUNT = "sys/net/netfilter/nf_conntrack_count"  # below /proc
 _BROADCAST = b"\xff" * 4
@@ -32,7 +32,7 @@ class Ways(Protocol):
 
 def entries() -> Iterable[bytes]:
     """All entries of this network namespace. OSError when they cannot be read."""
-    with NetlinkSocket(ct.NETLINK_NETFILTER, strict=False) as netlink:
+    with NetlinkSocket(NETLINK_NETFILTER, strict=False) as netlink:
         for family in (socket.AF_INET, socket.AF_INET6):
             for message in netlink.dump(ct.CT_GET, ct.dump(family)):
                 yield message.body

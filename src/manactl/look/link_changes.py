@@ -17,10 +17,15 @@ from typing import NamedTuple, Self
 from manactl.look.link_events import RTNLGRP_LINK
 from manactl.model.port import IFF_UP
 from manactl.wire.if_link import RTM_NEWLINK, IfInfoMsg, IfLink
-from manactl.wire.netlink import KERNEL, NETLINK_ROUTE, messages
+from manactl.wire.netlink import (
+    KERNEL,
+    NETLINK_ADD_MEMBERSHIP,
+    NETLINK_ROUTE,
+    SO_RCVBUFFORCE,
+    SOL_NETLINK,
+    messages,
+)
 
-_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP = 270, 1
-_SO_RCVBUFFORCE = 33
 _RCVBUF = 1 << 22  # some thousand announcements
 _ROOM = 1 << 16
 
@@ -47,14 +52,14 @@ class LinkChanges:
         kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         self._sock = socket.socket(socket.AF_NETLINK, kind, NETLINK_ROUTE)
         try:
-            for option in (_SO_RCVBUFFORCE, socket.SO_RCVBUF):
+            for option in (SO_RCVBUFFORCE, socket.SO_RCVBUF):
                 try:
                     self._sock.setsockopt(socket.SOL_SOCKET, option, _RCVBUF)
                     break
                 except PermissionError:
                     continue
             self._sock.bind((0, 0))
-            self._sock.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, RTNLGRP_LINK)
+            self._sock.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, RTNLGRP_LINK)
         except BaseException:
             self._sock.close()
             raise

@@ -13,15 +13,18 @@ import socket
 from types import TracebackType
 from typing import Self
 
-from manactl.wire.netlink import KERNEL, NETLINK_RDMA, NETLINK_ROUTE
+from manactl.wire.netlink import (
+    KERNEL,
+    NETLINK_ADD_MEMBERSHIP,
+    NETLINK_RDMA,
+    NETLINK_ROUTE,
+    SOL_NETLINK,
+)
 
 RTNLGRP_LINK = 1
 # enum of include/uapi/rdma/rdma_netlink.h. The kernel announces there from 6.12 on; before, one
 # may subscribe and hears nothing.
 RDMA_NL_GROUP_NOTIFY = 4
-
-_SOL_NETLINK = 270
-_NETLINK_ADD_MEMBERSHIP = 1
 
 
 class Monitor:
@@ -64,7 +67,7 @@ class Monitor:
             try:
                 sock = undo.enter_context(socket.socket(socket.AF_NETLINK, kind, family))
                 sock.bind((0, 0))
-                sock.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
+                sock.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group)
             except OSError as error:
                 self.refused[source] = os.strerror(error.errno or 0)
                 return

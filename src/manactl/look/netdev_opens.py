@@ -53,7 +53,7 @@ _RETPROBE = 1  # config, as /sys/bus/event_source/devices/kprobe/format/retprobe
 _RETURNED = 1  # PERF_REG_X86_AX, PERF_REG_ARM64_X0: bit 0 of both
 _HEAD, _TAIL = 1024, 1032  # in struct perf_event_mmap_page
 _ATTR = struct.Struct("=IIQQQQQIIQQQQIiQIHH")  # struct perf_event_attr, PERF_ATTR_SIZE_VER5
-_KTHREAD = 0x00200000  # PF_KTHREAD, in field 9 of /proc/PID/stat
+_KTHREAD = 0x00200000  # PF_KTHREAD
 
 
 class Sample(NamedTuple):
@@ -281,5 +281,4 @@ def _syscall() -> Callable[[object, int], int]:
 
 def is_kernel(pid: int, proc: str = "/proc") -> bool:
     """Whether it is a thread of the kernel, a work queue's for instance."""
-    fields = (text(f"{proc}/{pid}/stat") or "").rpartition(")")[2].split()
-    return len(fields) > 6 and bool(int(fields[6]) & _KTHREAD)
+    return bool((procfs.stat_of(f"{proc}/{pid}").flags or 0) & _KTHREAD)

@@ -1,4 +1,4 @@
-"""Processes that hold a uverbs character device, from /proc."""
+"""Processes, from /proc: what stat says of one, and which hold a uverbs character device."""
 
 import contextlib
 import os
@@ -23,6 +23,60 @@ _DELETED = " (deleted)"  # what the kernel puts after a path that may be another
 _OWN = frozenset(
     ("devtmpfs", "tmpfs", "ramfs", "rootfs", "ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs")
 )
+
+
+# The numbers of fields in proc_pid_stat(5), where the state is the third.
+_STATE, _PPID, _FLAGS, _THREADS, _STARTTIME = 3, 4, 9, 20, 22
+
+
+class Stat:
+    """One line of /proc/PID/stat, or of a task's (do_task_stat()). None for a field that it does
+    not have: the task has ended, or somebody hides it.
+
+    Of a thousand tasks, status asks for the state alone: fields are made when they are asked for.
+    """
+
+    __slots__ = ("_fields", "comm")
+
+    def __init__(self, line: str) -> None:
+        # comm, in parentheses, may itself have spaces and parentheses.
+        head, end, rest = line.rpartition(")")
+        self.comm = head.partition("(")[2]
+        self._fields = rest.split(maxsplit=_STARTTIME - _STATE + 1) if end else []
+
+    @property
+    def state(self) -> str | None:
+        """One letter: R, S, D (waits and cannot be interrupted), Z, X, I (at rest), ..."""
+        return self._fields[0] if self._fields else None
+
+    @property
+    def ppid(self) -> int | None:
+        return self._number(_PPID)
+
+    @property
+    def flags(self) -> int | None:
+        """PF_ of include/linux/sched.h."""
+        return self._number(_FLAGS)
+
+    @property
+    def threads(self) -> int | None:
+        return self._number(_THREADS)
+
+    @property
+    def starttime(self) -> int | None:
+        """In clock ticks after boot: with the pid it is that process, and no later one."""
+        return self._number(_STARTTIME)
+
+    def _number(self, field: int) -> int | None:
+        try:
+            return int(self._fields[field - _STATE])
+        except (IndexError, ValueError):
+            return None
+
+
+def stat_of(task: str) -> Stat:
+    """What stat says of a task, by its directory: /proc/PID, or /proc/PID/task/TID."""
+    return Stat(text(f"{task}/stat") or "")
 
 
 class Holders(NamedTuple):
@@ -106,7 +160,7 @@ def describe(proc: str, pid: int, boot: int | None) -> Holder:
         unit=unit_of(cgroup),
         manager=manager_of(cgroup),
         container=container_of(cgroup),
-        since=_since(text(f"{base}/stat") or "", boot),
+        since=_since(stat_of(base), boot),
     )
 
 
@@ -241,13 +295,10 @@ def _uid(status: str) -> int | None:
     return int(found) if found else None
 
 
-def _since(stat: str, boot: int | None) -> datetime | None:
-    """Start time: field 22 of /proc/PID/stat, in clock ticks after boot."""
-    # comm, in parentheses, may itself contain spaces and parentheses.
-    fields = stat.rpartition(")")[2].split()
-    if boot is None or len(fields) < 20:
+def _since(stat: Stat, boot: int | None) -> datetime | None:
+    if boot is None or stat.starttime is None:
         return None
-    started = boot + int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    started = boot + stat.starttime / os.sysconf("SC_CLK_TCK")
     return datetime.fromtimestamp(started, UTC)
 
 

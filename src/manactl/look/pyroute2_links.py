@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 from manactl.errors import Unsupported
 from manactl.look.stacked_links import BESIDE
 from manactl.model.port import IFF_UP
+from manactl.wire.if_link import VLAN_FLAG_LOOSE_BINDING
+from manactl.wire.netlink import NLM_F_DUMP_INTR
 
-_NLM_F_DUMP_INTR = 0x10
-_VLAN_FLAG_LOOSE_BINDING = 0x4
 _TRIES = 10  # dumps, while links come and go in the middle of each
 
 
@@ -71,7 +71,7 @@ def _dump() -> list[Mapping[str, Any]] | None:
         raise OSError(error.code, os.strerror(error.code)) from error
     except NetlinkDecodeError as error:
         raise OSError(errno.EBADMSG, f"a link that cannot be decoded: {error}") from error
-    if any(message["header"]["flags"] & _NLM_F_DUMP_INTR for message in messages):
+    if any(message["header"]["flags"] & NLM_F_DUMP_INTR for message in messages):
         return None
     return messages
 
@@ -93,7 +93,7 @@ def decode(message: Mapping[str, Any]) -> DecodedLink:
         None if kind in BESIDE else lower,
         None if kind in BESIDE else far_lower,
         attrs.get("IFLA_MASTER"),
-        kind == "vlan" and not _vlan_flags(info) & _VLAN_FLAG_LOOSE_BINDING,
+        kind == "vlan" and not _vlan_flags(info) & VLAN_FLAG_LOOSE_BINDING,
     )
 
 

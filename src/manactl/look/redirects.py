@@ -10,7 +10,7 @@ from typing import Protocol
 
 from manactl.look.text_files import text
 from manactl.wire import nft, tc
-from manactl.wire.netlink import NETLINK_ROUTE, Message, NetlinkSocket
+from manactl.wire.netlink import NETLINK_NETFILTER, NETLINK_ROUTE, Message, NetlinkSocket
 
 SHARED = "devices with a shared tc block"
 _PARENTS = (tc.TC_H_ROOT, tc.TC_H_INGRESS, tc.TC_H_MIN_INGRESS, tc.TC_H_MIN_EGRESS)
@@ -67,7 +67,7 @@ def nftables(ifindex: int, sys: Path = Path("/sys")) -> tuple[str, ...]:
     where nf_tables is not loaded would load it."""
     if not (sys / "module/nf_tables").exists():
         return ()
-    with NetlinkSocket(nft.NETLINK_NETFILTER, strict=False) as netlink:
+    with NetlinkSocket(NETLINK_NETFILTER, strict=False) as netlink:
         return chains(netlink, ifindex)
 
 

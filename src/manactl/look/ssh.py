@@ -150,7 +150,7 @@ def sessions(
         if value and value not in found:
             where = f"SSH_CONNECTION of pid {pid}"
             found[value] = _session(value, where, reach, rtnl, own=True)
-        pid = _parent(proc / str(pid) / "stat")
+        pid = procfs.stat_of(str(proc / str(pid))).ppid or 0
         if pid <= 0:
             break
     known = {session.client for session in found.values()}
@@ -171,13 +171,6 @@ def _environment(path: Path) -> str | None:
         if item.startswith(b"SSH_CONNECTION="):
             return item.split(b"=", 1)[1].decode(errors="replace")
     return None
-
-
-def _parent(path: Path) -> int:
-    try:
-        return int(path.read_text(errors="replace").rpartition(")")[2].split()[1])
-    except (OSError, ValueError, IndexError):
-        return 0
 
 
 def _logind(place: Path) -> Iterator[tuple[str, str]]:

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 from manactl.wire.attrs import align, parse_attrs
 
-NETLINK_NETFILTER = 12
 CT_GET = (1 << 8) | 1  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET
 CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_PROTOINFO = 1, 2, 4
 CTA_TUPLE_IP, CTA_TUPLE_PROTO = 1, 2

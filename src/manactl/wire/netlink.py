@@ -17,6 +17,7 @@ from manactl.wire.attrs import align, as_int, as_str, iter_attrs
 
 NETLINK_ROUTE = 0
 NETLINK_SOCK_DIAG = 4
+NETLINK_NETFILTER = 12
 NETLINK_RDMA = 20
 
 KERNEL = 0  # the port id of the kernel's own sockets (nl_pid)
@@ -37,11 +38,12 @@ NLMSG_ERROR = 2
 NLMSG_DONE = 3
 NLMSG_OVERRUN = 4
 
-_SOL_NETLINK = 270
+SOL_NETLINK = 270  # include/linux/socket.h
+NETLINK_ADD_MEMBERSHIP = 1  # include/uapi/linux/netlink.h, as are the next
 _NETLINK_CAP_ACK = 10
 _NETLINK_EXT_ACK = 11
 _NETLINK_GET_STRICT_CHK = 12
-_SO_RCVBUFFORCE = 33
+SO_RCVBUFFORCE = 33  # include/uapi/asm-generic/socket.h
 
 _ERR_MSG, _ERR_OFFS, _ERR_MISS_TYPE = 1, 2, 5  # enum nlmsgerr_attrs
 
@@ -298,11 +300,11 @@ class NetlinkSocket:
     def _open(self) -> _socket.socket:
         sock = self._opener(self._family)
         sock.settimeout(_ANSWER_WITHIN)
-        _prefer(sock, _SOL_NETLINK, _NETLINK_EXT_ACK, 1)
-        _prefer(sock, _SOL_NETLINK, _NETLINK_CAP_ACK, 1)
+        _prefer(sock, SOL_NETLINK, _NETLINK_EXT_ACK, 1)
+        _prefer(sock, SOL_NETLINK, _NETLINK_CAP_ACK, 1)
         if self._strict:
-            _prefer(sock, _SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
-        if not _prefer(sock, _socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RCVBUF):
+            _prefer(sock, SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
+        if not _prefer(sock, _socket.SOL_SOCKET, SO_RCVBUFFORCE, _RCVBUF):
             _prefer(sock, _socket.SOL_SOCKET, _socket.SO_RCVBUF, _RCVBUF)
         return sock
 

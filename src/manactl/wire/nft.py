@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 from manactl.wire.attrs import as_int, as_str, iter_attrs, parse_attrs
 
-NETLINK_NETFILTER = 12
 NFT_MSG_GETRULE = (10 << 8) | 7  # NFNL_SUBSYS_NFTABLES
 NFTA_RULE_TABLE, NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS = 1, 2, 4
 NFTA_EXPR_NAME, NFTA_EXPR_DATA = 1, 2

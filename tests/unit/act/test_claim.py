@@ -29,7 +29,7 @@ from manactl.errors import (
 from manactl.journal import file as journal
 from manactl.journal import lock
 from manactl.model.claim import NetnsId
-from manactl.model.port import Evidence, PortId, Report
+from manactl.model.port import PortId, Report
 from manactl.netstate.snapshot import PortState, Rows
 from manactl.render.outcome_document import claim_document
 from tests.unit import schema
@@ -349,30 +349,6 @@ def test_what_cannot_be_claimed_ends_with_its_code_and_touches_nothing(
     assert "touched" in f"{caught.value.message} {caught.value.hint}" or error is Unsupported
     assert kernel.picture() == before
     assert journal.paths(tmp_path) == []
-
-
-def test_a_missing_capability_is_shown_with_those_that_are_there(tmp_path: Path) -> None:
-    host = FakeHost(furnished())
-    host.mask = NET_RAW
-    with pytest.raises(Denied) as caught:
-        claim(tmp_path, host)
-    assert Evidence("proc", "CapEff, what counts here", "0x2000") in caught.value.evidence
-    assert "sudo" in (caught.value.hint or "")
-    assert "user namespace" not in caught.value.message
-
-
-@pytest.mark.parametrize("verb", ["claim", "release"])
-def test_root_of_a_user_namespace_is_told_what_it_lacks(tmp_path: Path, verb: str) -> None:
-    kernel = furnished()
-    if verb == "release":
-        claim(tmp_path, FakeHost(kernel))
-    host = FakeHost(kernel)
-    host.mask, host.rootless = 0, True
-    with pytest.raises(Denied) as caught:
-        claim(tmp_path, host) if verb == "claim" else release(tmp_path, host)
-    assert f"{verb} needs CAP_NET_ADMIN in the user namespace that owns" in caught.value.message
-    assert caught.value.exit_code == 7
-    assert "outside" in (caught.value.hint or "")
 
 
 def test_a_leaked_vport_refuses_a_claim_of_a_port_that_is_down(tmp_path: Path) -> None:

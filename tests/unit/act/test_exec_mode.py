@@ -215,7 +215,7 @@ def ended(
     tmp_path: Path, kernel: Kernel, host: FakeHost, path: Path | None, notes: Followed
 ) -> list[Outcome]:
     assert path is not None
-    request = ReleaseRequest(tmp_path, only=path)
+    request = ReleaseRequest(tmp_path, only=path, quiet=True)
     ports = [FakeHost(kernel).look().ports[0].id]
     with SignalGate() as signals:
         found = exec_mode.release(request, ports, host, signals, notes)

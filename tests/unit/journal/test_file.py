@@ -53,6 +53,20 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert content.ports == (PORT,)
 
 
+def test_what_the_header_has_of_each_port(tmp_path: Path) -> None:
+    first = HEADER["ports"][0]
+    others = [
+        {**first, "pci": "7870:00:00.1", "netdev": "eth3"},
+        {**first, "port": 2, "netdev": "eth2"},
+    ]
+    path = written(tmp_path, header={**HEADER, "ports": [*others, first]})
+    content = journal.read(path)
+    assert [content.port_entry(port)["netdev"] for port in content.all_ports] == [
+        "eth3", "eth2", "eth1",
+    ]  # fmt: skip
+    assert content.port_entry(PORT) == first
+
+
 def test_summary_for_status(tmp_path: Path) -> None:
     written(tmp_path, "doing", "claimed")
     (one,) = journal.list_claims(tmp_path, boot_id="b").claims

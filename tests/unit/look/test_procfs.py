@@ -12,7 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from manactl.look import procfs
-from manactl.look.procfs import container_of, describe, holders, manager_of, unit_of
+from manactl.look.procfs import (
+    Stat,
+    container_of,
+    describe,
+    holders,
+    manager_of,
+    stat_of,
+    unit_of,
+)
 from tests.unit.machine import NULL, Machine
 
 ID = "0123456789abcdef" * 4
@@ -326,6 +334,39 @@ def test_without_the_time_of_the_boot_the_start_is_unknown(machine: Machine) -> 
     (holder,) = holders(proc(machine), {NULL}).of[NULL]
     assert holder.since is None
     assert describe(proc(machine), 4, None).since is None
+
+
+@pytest.mark.parametrize("comm", ["fwd", "a) S 9 (b", "", "x\udce2"])
+def test_stat_by_the_names_of_its_fields(machine: Machine, comm: str) -> None:
+    numbers = [str(number) for number in range(4, 53)]
+    line = f"4 ({comm}) D {' '.join(numbers)}\n"
+    machine.path("/proc/4").mkdir(parents=True, exist_ok=True)
+    machine.path("/proc/4/stat").write_bytes(line.encode(errors="surrogateescape"))
+    found = stat_of(f"{proc(machine)}/4")
+    assert (found.comm, found.state) == (comm, "D")
+    assert (found.ppid, found.flags, found.threads, found.starttime) == (4, 9, 20, 22)
+
+
+@pytest.mark.parametrize("line", [None, "", "\n", "4 (x", "4 (x)", "4 (x)\n"])
+def test_a_stat_that_says_nothing_is_unknown(machine: Machine, line: str | None) -> None:
+    if line is not None:
+        machine.write("/proc/4/stat", line)
+    found = stat_of(f"{proc(machine)}/4")
+    assert found.state is None
+    assert (found.ppid, found.flags, found.threads, found.starttime) == (None, None, None, None)
+
+
+def test_a_field_that_is_no_number_is_unknown() -> None:
+    found = Stat("4 (x) S one " + " ".join("7" * 20))
+    assert (found.state, found.ppid, found.flags, found.starttime) == ("S", None, 7, 7)
+
+
+def test_stat_of_this_process_as_the_kernel_has_it() -> None:
+    found = stat_of(f"/proc/{os.getpid()}")
+    assert (found.state, found.ppid) == ("R", os.getppid())
+    threads = re.search(r"^Threads:\t(\d+)", Path("/proc/self/status").read_text(), re.MULTILINE)
+    assert threads is not None
+    assert found.threads == int(threads[1])
 
 
 @pytest.mark.parametrize(("fields", "known"), [(0, False), (19, False), (20, True), (21, True)])

@@ -15,9 +15,11 @@ from typing import Any
 
 import pytest
 
+from manactl.wire import netlink
 from manactl.wire.attrs import as_str, parse_attrs
 from manactl.wire.netlink import NLM_F_DUMP_INTR, DumpInterruptedError, NetlinkSocket, Table
 from tests.unit.wire import datagrams
+from tests.unit.wire.headers import numbers, public
 
 RTM_GETADDR = 22
 
@@ -451,3 +453,11 @@ def test_requests_that_are_alike_and_cannot_be_sent(wire: Wire, sock: NetlinkSoc
     wire.answer(numbered(NO_SUCH_DEVICE, 1))
     with pytest.raises(OSError, match="No such device"):
         sock.request_alike([(24, 0, b"", 1, b"")], [(0, b"x")])
+
+
+def test_the_numbers_are_the_kernels() -> None:
+    known = numbers("linux/netlink.h", "asm-generic/socket.h")
+    ours = public(netlink, "NETLINK_", "NLM_F_", "NLMSG_", "SO_")
+    assert {"NETLINK_ADD_MEMBERSHIP", "NETLINK_NETFILTER", "SO_RCVBUFFORCE"} <= ours.keys()
+    assert ours.pop("NLM_F_DUMP") == known["NLM_F_ROOT"] | known["NLM_F_MATCH"]
+    assert ours == {name: known[name] for name in ours}

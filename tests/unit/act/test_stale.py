@@ -1,0 +1,64 @@
+"""Journals from before the last boot are put away, readable or not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from manactl.act.stale import close_stale
+from manactl.errors import NotRestored
+from manactl.journal import file as journal
+from tests.unit.fakes import archived
+from tests.unit.host import FakeHost, claim, furnished
+
+
+def claimed(state_dir: Path) -> Path:
+    path = claim(state_dir, FakeHost(furnished())).journal
+    assert path is not None
+    return path
+
+
+def damage(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b'"claimed"', b'"clamied"'))
+
+
+def test_one_that_can_be_read_says_that_the_boot_has_ended_it(tmp_path: Path) -> None:
+    path = claimed(tmp_path)
+    close_stale(path, "boot-2")
+    last = journal.read(archived(path)).records[-1]
+    assert (last["event"], last["how"]) == ("closed", "reboot")
+    assert journal.paths(tmp_path) == []
+
+
+def test_one_that_cannot_be_read_is_put_away_as_it_is(tmp_path: Path) -> None:
+    path = claimed(tmp_path)
+    damage(path)
+    before = path.read_bytes()
+    close_stale(path, "boot-2")
+    assert archived(path).read_bytes() == before
+    assert journal.paths(tmp_path) == []
+
+
+def test_one_of_this_boot_that_cannot_be_read_stays(tmp_path: Path) -> None:
+    path = claimed(tmp_path)
+    damage(path)
+    with pytest.raises(journal.JournalError):
+        close_stale(path, "boot-1")
+    assert journal.paths(tmp_path) == [path]
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_one_that_cannot_be_put_away_is_reported(tmp_path: Path, readable: bool) -> None:
+    path = claimed(tmp_path)
+    if not readable:
+        damage(path)
+    (tmp_path / "history").rmdir()
+    (tmp_path / "history").write_text("no directory")
+    with pytest.raises(NotRestored) as caught:
+        close_stale(path, "boot-2")
+    assert caught.value.code == "journal"
+    assert f"{path} could not be closed" in caught.value.message
+    assert "no port was touched" in caught.value.message
+    assert "manactl recover" in (caught.value.hint or "")
+    assert path.exists()
