@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from manactl.model.port import OddFile
 from manactl.netstate.held import HeldLink, Hold
-from manactl.netstate.kept_down import KeptDown
+from manactl.netstate.left_down import LeftDown
 from manactl.netstate.snapshot import Fact
 from manactl.netstate.surroundings import Manager, Process
 from tests.unit.kernel import ADDRESS, ROUTE, Kernel, Message, Nic, Synthetic, same_thing
@@ -32,7 +32,7 @@ class FakeManager:
         self.answers = True
         self.needs = 0.0  # s to configure a netdev
         self.files: dict[str, Hold] = {}
-        self.boot_files: dict[str, KeptDown] = {}  # by the word in their names
+        self.boot_files: dict[str, LeftDown] = {}  # by the word in their names
         self.odd_files: list[OddFile] = []  # with names like ours, of no use
         self.edited: set[str] = set()  # words of those that somebody has changed
         self.left: set[str] = set()  # netdevs that it leaves alone since it has read its files

@@ -30,10 +30,10 @@ from manactl.doctor.machine import (
 from manactl.errors import ManactlError
 from manactl.journal.file import list_claims
 from manactl.look import (
+    boot_files,
     debugfs,
     held_links,
     ibverbs,
-    kept_down,
     managers,
     sysfs,
     user_namespace,
@@ -42,7 +42,7 @@ from manactl.look import (
 from manactl.look.bus import Bus
 from manactl.look.sysfs import Roots
 from manactl.look.text_files import lines, names, text
-from manactl.model.port import Owner, Report
+from manactl.model.port import Owner, Report, Source
 from manactl.netstate.surroundings import Daemon
 from manactl.wire.nldev import Nldev
 
@@ -110,7 +110,7 @@ def read(
         state_dir=_state_dir(Path(places.state), proc),
         unmanned=tuple(p.label for p in report.ports if p.owner is Owner.RAW_QP and not p.claim),
         in_other_netns=tuple(f"{p.id} ({p.netns})" for p in report.ports if p.netns is not None),
-        odd_files=kept_down.of_no_use((port.id for port in report.ports), places.etc),
+        odd_files=boot_files.of_no_use((port.id for port in report.ports), places.etc),
         waiting=waiting(report),
     )
 
@@ -118,7 +118,7 @@ def read(
 def waiting(report: Report) -> tuple[str, ...]:
     """Who waits in the drivers at this moment. The drivers' own work waits, too, for a moment,
     whenever it asks the device for its counters."""
-    return tuple(m.why for m in report.missing if m.source in ("mana", "rtnetlink"))
+    return tuple(m.why for m in report.missing if m.source in (Source.MANA, Source.RTNETLINK))
 
 
 def rdma_netns(sys: str = "/sys") -> str | None:

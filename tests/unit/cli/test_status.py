@@ -11,7 +11,7 @@ import pytest
 
 from manactl import report as looking
 from manactl.cli.main import main
-from manactl.look import kept_down
+from manactl.look import boot_files
 from manactl.model.port import OddFile, Report
 from tests.unit.machine import PCI, Machine
 
@@ -91,7 +91,7 @@ def test_a_file_of_persist_that_is_of_no_use_is_told(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     file = OddFile("/etc/x.network", "systemd-networkd", "that port is not here", "7870:00:00.0:9")
-    monkeypatch.setattr(kept_down, "of_no_use", lambda _: (file,))
+    monkeypatch.setattr(boot_files, "of_no_use", lambda _: (file,))
     assert run(tmp_path, "--json") == 0
     told = {"source": "boot-files"}
     told["why"] = (

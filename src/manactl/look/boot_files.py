@@ -26,7 +26,7 @@ _PLACES = {
 }
 
 
-class KeptDownFile(NamedTuple):
+class BootFile(NamedTuple):
     """One file; `said` is what its second line says. `lifted`: it is not in force any more, and
     the manager may not have been told."""
 
@@ -59,9 +59,9 @@ def knows(manager: str) -> bool:
     return manager in _PLACES
 
 
-def find(etc: str = "/etc") -> tuple[KeptDownFile, ...]:
+def find(etc: str = "/etc") -> tuple[BootFile, ...]:
     """All that can be used, by their names."""
-    return tuple(file for file in _look(etc) if isinstance(file, KeptDownFile))
+    return tuple(file for file in _look(etc) if isinstance(file, BootFile))
 
 
 def odd(etc: str = "/etc") -> tuple[OddFile, ...]:
@@ -70,12 +70,12 @@ def odd(etc: str = "/etc") -> tuple[OddFile, ...]:
     return tuple(file for file in found if file is not None)
 
 
-def _misunderstood(file: KeptDownFile) -> OddFile | None:
-    from manactl.netstate.kept_down import KeptDown  # noqa: PLC0415 - only where there is one
+def _misunderstood(file: BootFile) -> OddFile | None:
+    from manactl.netstate.left_down import LeftDown  # noqa: PLC0415 - only where there is one
 
     manager = _manager(file.path)
     try:
-        if KeptDown.from_json(file.said).hold.manager == manager:
+        if LeftDown.from_json(file.said).hold.manager == manager:
             return None
     except (AttributeError, KeyError, TypeError, ValueError):
         pass
@@ -93,7 +93,7 @@ def of_no_use(ports: Iterable[PortId], etc: str = "/etc") -> tuple[OddFile, ...]
     )
 
 
-def _look(etc: str) -> Iterator[KeptDownFile | OddFile]:
+def _look(etc: str) -> Iterator[BootFile | OddFile]:
     for manager, (place, begin, end) in _PLACES.items():
         try:
             names = sorted(os.listdir(f"{etc}/{place}"))
@@ -126,7 +126,7 @@ def read(path: str) -> str:
         return file.read()
 
 
-def _read(path: str) -> KeptDownFile:
+def _read(path: str) -> BootFile:
     import json  # noqa: PLC0415 - only where there is one
 
     _, line, *_ = [*read(path).split("\n", 2), ""]
@@ -136,4 +136,4 @@ def _read(path: str) -> KeptDownFile:
     port = said["port"]
     mac = port["permanent_mac"]
     lifted = path.endswith(LIFTED)
-    return KeptDownFile(path, str(port["pci"]), int(port["port"]), mac, said, lifted)
+    return BootFile(path, str(port["pci"]), int(port["port"]), mac, said, lifted)

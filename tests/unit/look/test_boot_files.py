@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from manactl.act.boot_files import BootFiles
-from manactl.look import kept_down
+from manactl.look import boot_files
 from manactl.model.port import PortId
 from manactl.netstate.held import NETWORK_MANAGER, NETWORKD, HeldLink, Hold
-from manactl.netstate.kept_down import KeptDown
+from manactl.netstate.left_down import LeftDown
 
 MAC = "00:0d:3a:aa:00:11"
 SAID = '{"port": {"pci": "7870:00:00.0", "port": 2, "permanent_mac": "00:0d:3a:aa:00:11"}}'
@@ -24,7 +24,7 @@ def put(etc: Path, name: str, text: str) -> Path:
 
 
 def test_nothing_is_there(tmp_path: Path) -> None:
-    assert kept_down.find(str(tmp_path)) == ()
+    assert boot_files.find(str(tmp_path)) == ()
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_nothing_is_there(tmp_path: Path) -> None:
 )
 def test_a_file_says_for_which_port_it_is(tmp_path: Path, name: str, lifted: bool) -> None:
     path = put(tmp_path, name, f"# why\n# manactl: {SAID}\n[Match]\n")
-    (found,) = kept_down.find(str(tmp_path))
+    (found,) = boot_files.find(str(tmp_path))
     assert (found.path, found.key, found.permanent_mac) == (
         str(path), ("7870:00:00.0", 2), "00:0d:3a:aa:00:11",
     )  # fmt: skip
@@ -51,8 +51,8 @@ def test_a_file_says_for_which_port_it_is(tmp_path: Path, name: str, lifted: boo
 )  # fmt: skip
 def test_one_that_does_not_say_it_is_somebodys_own(tmp_path: Path, text: str) -> None:
     put(tmp_path, "systemd/network/00-1-manactl-a-0.network", text)
-    assert kept_down.find(str(tmp_path)) == ()
-    (odd,) = kept_down.odd(str(tmp_path))
+    assert boot_files.find(str(tmp_path)) == ()
+    (odd,) = boot_files.odd(str(tmp_path))
     assert odd.path == f"{tmp_path}/systemd/network/00-1-manactl-a-0.network"
     assert (odd.manager, odd.port) == ("systemd-networkd", None)
     assert odd.why == "it does not say for which port it is"
@@ -61,12 +61,12 @@ def test_one_that_does_not_say_it_is_somebodys_own(tmp_path: Path, text: str) ->
 def test_one_that_cannot_be_read_or_is_of_another_version_is_odd(tmp_path: Path) -> None:
     name = "NetworkManager/conf.d/zz-manactl-boot-a.conf"
     path = put(tmp_path, name, f"# why\n# manactl: {SAID}\n")
-    (odd,) = kept_down.odd(str(tmp_path))
+    (odd,) = boot_files.odd(str(tmp_path))
     assert (odd.path, odd.manager) == (str(path), "NetworkManager")
     assert odd.why == "this manactl does not understand what it says"
     path.unlink()
     path.symlink_to("/dev/null")
-    (odd,) = kept_down.odd(str(tmp_path))
+    (odd,) = boot_files.odd(str(tmp_path))
     assert odd.why == "Too many levels of symbolic links"
 
 
@@ -74,13 +74,13 @@ def test_what_manactl_writes_is_not_odd(tmp_path: Path) -> None:
     links = (HeldLink("eth1", 3, MAC, "mana", True),)
     port = PortId("7870:00:00.0", 2, MAC)
     for manager in (NETWORKD, NETWORK_MANAGER):
-        BootFiles(tmp_path).write(KeptDown(port, "eth1", Hold(manager, "k", links)))
-    files = kept_down.find(str(tmp_path))
+        BootFiles(tmp_path).write(LeftDown(port, "eth1", Hold(manager, "k", links)))
+    files = boot_files.find(str(tmp_path))
     assert len(files) == 2
-    assert kept_down.odd(str(tmp_path)) == ()
-    assert kept_down.of_no_use([port], str(tmp_path)) == ()
+    assert boot_files.odd(str(tmp_path)) == ()
+    assert boot_files.of_no_use([port], str(tmp_path)) == ()
     others = [port._replace(port=1), port._replace(permanent_mac="00:0d:3a:ff:ff:ff")]
-    gone = kept_down.of_no_use(others, str(tmp_path))
+    gone = boot_files.of_no_use(others, str(tmp_path))
     assert [one.manager for one in gone] == [NETWORKD, NETWORK_MANAGER]
     assert {one.port for one in gone} == {"7870:00:00.0:2"}
 
@@ -93,14 +93,14 @@ def test_what_manactl_writes_is_not_odd(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_other_names_are_not_read(tmp_path: Path, name: str) -> None:
     put(tmp_path, name, f"# why\n# manactl: {SAID}\n")
-    assert kept_down.find(str(tmp_path)) == ()
+    assert boot_files.find(str(tmp_path)) == ()
 
 
 def test_the_files_of_each_manager() -> None:
-    assert kept_down.paths("systemd-networkd", "k", 2) == [
+    assert boot_files.paths("systemd-networkd", "k", 2) == [
         "/etc/systemd/network/00-1-manactl-k-0.network",
         "/etc/systemd/network/00-1-manactl-k-1.network",
     ]
-    assert kept_down.paths("NetworkManager", "k", 2) == [
+    assert boot_files.paths("NetworkManager", "k", 2) == [
         "/etc/NetworkManager/conf.d/zz-manactl-boot-k.conf"
     ]
