@@ -227,7 +227,7 @@ function __manactl_explain_argument
         'locked' 'another manactl is at work on the same PCI function (exit 6)' \
         'claimed' 'a claim that ends by itself needs its ports for itself (exit 6)' \
         'guardian' 'the process that is to end the claim is missing (exit 4)' \
-        'expired' 'the claim was not confirmed in time and went back (exit 4)' \
+        'expired' 'the claim was not confirmed in time and was released (exit 4)' \
         'persist' 'a port is still left down at boot (exit 5)' \
         'state-dir' 'the state directory cannot be used (exit 3)' \
         'residue' 'not everything could be restored (exit 5)' \
@@ -297,7 +297,7 @@ function __manactl_status_color
 end
 
 complete -c manactl -n '__manactl_at ""' -a claim -d 'Hand ports to userspace RDMA.'
-complete -c manactl -n '__manactl_at ""' -a confirm -d 'Keep a claim that would go back by itself.'
+complete -c manactl -n '__manactl_at ""' -a confirm -d 'Keep a claim that would be released automatically.'
 complete -c manactl -n '__manactl_at ""' -a doctor -d 'Is this machine fit to hand a port to RDMA?'
 complete -c manactl -n '__manactl_at ""' -a explain -d 'Explain a message, error number or code, and what to do.'
 complete -c manactl -n '__manactl_at ""' -a help -d 'Open the manual of a command.'
@@ -315,7 +315,7 @@ complete -c manactl -n '__manactl_at "claim"' -l raw-qp -x -k -a '(__manactl_por
 complete -c manactl -n '__manactl_at "claim"' -l allow -x -k -a '(__manactl_claim_allow | __manactl_unused --allow)' -d 'Accept what this guard refuses.'
 complete -c manactl -n '__manactl_at "claim"; and not __manactl_given --dry-run' -l dry-run -d 'Show the plan, or the refusals, and stop.'
 complete -c manactl -n '__manactl_at "claim"; and not __manactl_given --value --wait' -l wait -x -d 'Wait so long for a vport that is taken, and for another manactl.'
-complete -c manactl -n '__manactl_at "claim"; and not __manactl_given --value --confirm-within' -l confirm-within -x -d 'Go back by itself then, unless `manactl confirm` comes before.'
+complete -c manactl -n '__manactl_at "claim"; and not __manactl_given --value --confirm-within' -l confirm-within -x -d 'Release it automatically then, unless `manactl confirm` comes before.'
 complete -c manactl -n '__manactl_at "claim"; and not __manactl_given --value --synthetic' -l synthetic -x -k -a '(__manactl_claim_synthetic)' -d 'Set the netvsc interface of a pair down, keep it, or give it to uio. [default: down]'
 complete -c manactl -n '__manactl_at "claim"; and not __manactl_given --persist' -l persist -d 'Have the network manager leave the ports down at boot, too, until release.'
 complete -c manactl -n '__manactl_at "claim"; and not __manactl_given --value --report' -l report -r -F -d 'Write what happened to FILE, as JSON; only with a COMMAND.'

@@ -23,12 +23,13 @@ from manactl.model.port import (
     PortStatus,
     RdmaPort,
     Report,
+    Source,
 )
 from manactl.model.port import Upper as UpperDevice
 from manactl.wire.nldev import Nldev, RdmaNetlink
 
 if TYPE_CHECKING:
-    from manactl.look.kept_down import KeptDownFile
+    from manactl.look.boot_files import BootFile
     from manactl.model.claim import ClaimSummary, NetnsId
 
 __all__ = ["Roots", "look", "resolve"]
@@ -101,7 +102,7 @@ def look(
     netns: NetnsSource | None = None,
     claims: Sequence["ClaimSummary"] = (),
     missing: Iterable[Missing] = (),
-    boot_files: Iterable["KeptDownFile"] = (),
+    boot_files: Iterable["BootFile"] = (),
 ) -> Report:
     """Read every port. `netlink`, `links` and `netns` are the kernel's own unless given.
 
@@ -123,18 +124,20 @@ def look(
             if _sysfs_is_ours(seen, answered, links):
                 break
     if foreign:
-        missing.append(Missing("sysfs", _FOREIGN_SYSFS))
+        missing.append(Missing(Source.SYSFS, _FOREIGN_SYSFS))
     if answered is None:
-        missing.append(Missing("rtnetlink", _BUSY))
+        missing.append(Missing(Source.RTNETLINK, _BUSY))
     tasks = list(waiting(roots.proc)) if seen else []
-    missing += [Missing("mana", _IN_DRIVER.format(**task._asdict())) for task in tasks]
+    missing += [Missing(Source.MANA, _IN_DRIVER.format(**task._asdict())) for task in tasks]
     if holders.hidden:
-        missing.append(Missing("proc", _HIDDEN[holders.unlisted]))
+        missing.append(Missing(Source.PROC, _HIDDEN[holders.unlisted]))
     missing += [
-        Missing("sysfs", f"{pci} is a MANA function bound to {driver or 'no driver'}, not to mana")
+        Missing(
+            Source.SYSFS, f"{pci} is a MANA function bound to {driver or 'no driver'}, not to mana"
+        )
         for pci, driver in sysfs.unbound(roots)
     ]
-    claims_known = not any(item.source == "journal" for item in missing)
+    claims_known = not any(item.source is Source.JOURNAL for item in missing)
     changing = any(task.creates for task in tasks)
     here_is = own(roots.proc) if claims else None
     shared = _Shared(
@@ -143,11 +146,11 @@ def look(
     ports = [port for scan in seen for port in _ports(scan, shared)]
     ports = [_with_boot_files(port, boot_files) for port in ports]
     missing += [
-        Missing("sysfs", _without_ports(scan.function)) for scan in seen if not scan.numbers
+        Missing(Source.SYSFS, _without_ports(scan.function)) for scan in seen if not scan.numbers
     ]
     here = {port.id.key for port in ports}
     missing += [
-        Missing("sysfs", f"port {claim.port} is claimed, but not there now")
+        Missing(Source.SYSFS, f"port {claim.port} is claimed, but not there now")
         for claim in claims
         if claim.port.key not in here
     ]
@@ -171,7 +174,7 @@ def _open_nldev(roots: Roots, stack: ExitStack, missing: list[Missing]) -> RdmaN
     try:
         return stack.enter_context(Nldev())
     except OSError as error:
-        missing.append(Missing("nldev", f"socket: {error.strerror}"))
+        missing.append(Missing(Source.NLDEV, f"socket: {error.strerror}"))
         return None
 
 
@@ -248,12 +251,12 @@ def _sample(roots: Roots, pci: str) -> _Sample:
     try:
         vports = debugfs.vports(roots.sys, [pci, *sysfs.slot_names(roots, pci)])
     except PermissionError:
-        return function, None, (Missing("debugfs", "only root may list it"),)
+        return function, None, (Missing(Source.DEBUGFS, "only root may list it"),)
     except FileNotFoundError:
         mount = debugfs.mounted(roots.sys, roots.proc)
-        return function, None, (Missing("debugfs", _NO_DEBUGFS[mount]),)
+        return function, None, (Missing(Source.DEBUGFS, _NO_DEBUGFS[mount]),)
     except OSError as error:
-        return function, None, (Missing("debugfs", str(error.strerror)),)
+        return function, None, (Missing(Source.DEBUGFS, str(error.strerror)),)
     return function, vports, ()
 
 
@@ -292,7 +295,7 @@ def _in_other_netns(
     try:
         found = netns.find(function.pci, absent)
     except OSError as error:
-        return {}, (Missing("netns", f"other network namespaces: {error.strerror}"),)
+        return {}, (Missing(Source.NETNS, f"other network namespaces: {error.strerror}"),)
     return {dev_port + 1: where for dev_port, where in found.items() if dev_port not in here}, ()
 
 
@@ -479,7 +482,7 @@ def _with_claim(
     drift = tuple(port_notes.drift(port, claim, shared.netns, inode))
     elsewhere = port_notes.claimed_elsewhere(claim, shared.netns)
     more = claim.next_step if elsewhere is None else None if elsewhere in drift else elsewhere
-    hold = None if elsewhere else port_notes.kept_down(drift, claim.claim.synthetic)
+    hold = None if elsewhere else port_notes.hold_keeps_down(drift, claim.claim.synthetic)
     return port._replace(
         claim=claim.claim,
         drift=drift,
@@ -487,7 +490,7 @@ def _with_claim(
     )
 
 
-def _with_boot_files(port: PortStatus, files: Iterable["KeptDownFile"]) -> PortStatus:
+def _with_boot_files(port: PortStatus, files: Iterable["BootFile"]) -> PortStatus:
     """The port with what is said of it below /etc, but of another NIC in its place."""
     mine = [
         file.path

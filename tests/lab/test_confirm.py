@@ -1,4 +1,4 @@
-"""Claims that go back by themselves unless they are confirmed.
+"""Claims that are released automatically unless they are confirmed.
 
 The judge is `ip -j -d` (networks.py) and the NIC's record. What takes the claim back is a process
 of its own, the guardian: it is looked for by its name, and killed by its pid.
@@ -62,7 +62,7 @@ def test_what_nobody_confirms_goes_back(here: Site) -> None:
     claim(here, SOON)
     assert here.owners()[2] == "free"
     is_back(here, before)
-    assert "expired, went back" in here.well("history").out
+    assert "expired, released" in here.well("history").out
     late = here.run("confirm", here.second)
     assert late.rc == 4
     assert "not confirmed in time" in late.err
@@ -71,7 +71,7 @@ def test_what_nobody_confirms_goes_back(here: Site) -> None:
 def test_what_is_confirmed_stays(here: Site) -> None:
     before = here.view()
     claim(here, LATER)
-    assert "goes back by itself at " in notes(here)
+    assert "is released automatically at " in notes(here)
     assert " s are left to confirm its claim" in here.well("status").out
     assert "is confirmed" in here.well("confirm").out
     eventually(lambda: not guardians(here), PATIENCE, "the guardian to end")

@@ -131,7 +131,7 @@ def test_killed_and_renamed_it_is_put_back(furnished: Furnished) -> None:
         rename("wan0", one.name)
 
 
-# --- claims that go back by themselves ----------------------------------------------------------
+# --- claims that are released automatically ----------------------------------------------------------
 
 WITHIN = 5  # s, which is what a run takes whose claim stands
 CONFIRMED = "--confirm-within"

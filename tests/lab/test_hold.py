@@ -299,6 +299,24 @@ def test_a_port_of_another_namespace_is_kept_down_there(here: Site) -> None:
     vm.run(f"ip -n far link set {name} down; ip -n far link set {name} netns 1; ip netns del far")
 
 
+@on_oldest_and_newest()
+def test_who_it_was_is_known_after_the_driver_was_loaded_anew(here: Site) -> None:
+    """Its kprobes went with the module, and the netdev is another one."""
+    vm, name = here.vm, here.second
+    here.claim(name)
+    hold = Hold(here)
+    hold.keeps(name)
+    vm.run("modprobe -r mana_ib mana && modprobe mana && modprobe mana_ib")
+    eventually(lambda: vm.netdevs.keys() == {1, 2}, PATIENCE, "the netdevs")
+    for count in (1, 2):
+        pid = sets_up(vm, vm.netdevs[2])
+        told = hold.tells(count)[-1]
+        assert (told["event"], told["cause"]) == ("set-down", "process")
+        assert [by["pid"] for by in told["by"]] == [pid]
+    assert len(hold.ends()) == 2
+    here.well("release")
+
+
 # --- pairs
 
 

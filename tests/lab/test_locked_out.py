@@ -101,7 +101,7 @@ def test_whoever_has_locked_himself_out_is_let_in_again(machine: Machine) -> Non
     eventually(lambda: not vm.run("pgrep -x manactl-guard", check=False).out, PATIENCE)
     machine.same(before)
     told = vm.run(machine.ssh(f"manactl history {machine.port}")).out
-    assert "expired, went back" in told
+    assert "expired, released" in told
     said = vm.run("journalctl -b -o cat MANACTL_REASON=expired").out
     assert "release" in said
 

@@ -28,6 +28,7 @@ from manactl.act.plan import KeepState, Plan
 from manactl.journal import file as journal
 from manactl.look import sockets
 from manactl.look.rtnetlink import Rtnl
+from manactl.model.uncollected import uncollected
 from manactl.netstate.snapshot import PortState, port_to_json
 from tests.netns.port import PORT, Here, batch, down_and_up, ip, put_back
 
@@ -173,6 +174,32 @@ def first_sync(count: int, rounds: int) -> None:
     row("its size, x the kernel's messages", [size / raw for _, size in done])
 
 
+def claims(count: int, rounds: int) -> None:
+    """What a claim does with a full table: two looks, of which the second compares, and the
+    journal. In the guest, whose CPU is emulated, Python is slower towards `ip` than it is here."""
+    add(routes("port0", range(count)))
+    shows, ours = [], []
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as place:
+
+        def show() -> None:
+            argv = ["ip", "-j", "route", "show", "table", "all"]
+            subprocess.run(argv, stdout=subprocess.DEVNULL, check=True)
+
+        def claim() -> None:
+            with uncollected(), Rtnl() as rtnl:
+                here = Here(rtnl, "port0")
+                state = here.capture(PORT)
+                assert len(here.capture(PORT).facts) == len(state.facts)
+            write(state, Path(place))
+
+        for _ in range(rounds):
+            shows.append(timed(show, time.perf_counter))
+            ours.append(timed(claim, time.perf_counter))
+    flush("port0")
+    row(f"`ip -j route show table all` with {count} routes, ms", [one * 1e3 for one in shows])
+    row("what a claim does with them, ms", [one * 1e3 for one in ours])
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python3 -m tests.netns.pace", description=__doc__)
     parser.add_argument("--routes", type=int, default=100_000, help="of the journal")
@@ -187,6 +214,7 @@ def main() -> int:
     batch(NETWORK)
     print("\n| on this host's kernel | min | median |\n|---|---|---|")
     first_sync(asked.routes, asked.rounds)
+    claims(asked.routes, asked.rounds)
     guard(asked.sockets, asked.rounds)
     elsewhere(asked.elsewhere, asked.rounds)
     return 0

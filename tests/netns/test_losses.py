@@ -88,7 +88,7 @@ def test_autojoin_addresses_are_left_first_and_come_back(here: Here) -> None:
     assert losses.coming(state) == []
     leaves = tuple(fact.body for fact in losses.autojoined(state))
     assert len(leaves) == 1
-    step = SetAdmin(PORT, "port0", False, True, True, leaves)
+    step = SetAdmin(PORT, "port0", up=False, was=True, had_carrier=True, leaves=leaves)
     step.do(System(here), 5.0)
     step.undo(System(here))
     done = put_back(here, state)

@@ -115,7 +115,7 @@ def test_what_is_there_already_is_left_alone(here: Here) -> None:
     finally:
         monitor.kill()
         monitor.communicate()
-    assert done == Restored({}, (), (), ())
+    assert done == Restored()
     marks = {"unreachable 192.0.2.99", "Deleted unreachable 192.0.2.99"}
     assert {line.strip() for line in heard.splitlines()} == marks
 

@@ -45,13 +45,14 @@ from manactl.model.port import (
     RdmaPort,
     RdmaUse,
     Report,
+    Source,
     Upper,
 )
 from manactl.netstate.beside import Beside
 from manactl.netstate.blueprints import Blueprint
 from manactl.netstate.ethtool_settings import Command
 from manactl.netstate.held import Hold
-from manactl.netstate.kept_down import KeptDown
+from manactl.netstate.left_down import LeftDown
 from manactl.netstate.link_settings import LinkSettings
 from manactl.netstate.requests import Filled
 from manactl.netstate.snapshot import Fact, Kind, PortState, Request, Rows
@@ -283,24 +284,24 @@ class FakeSystem:
     def unsettled(self, hold: Hold) -> tuple[str, ...]:
         return self._manager(hold).unsettled(hold)
 
-    def boot_files(self) -> tuple[KeptDown, ...]:
+    def boot_files(self) -> tuple[LeftDown, ...]:
         return tuple(one for m in self.kernel.managers for one in m.boot_files.values())
 
-    def write_boot_files(self, kept: KeptDown) -> None:
+    def write_boot_files(self, kept: LeftDown) -> None:
         with self.host.fate.operation():
             self._manager(kept.hold).boot_files[kept.hold.key] = kept
 
-    def has_boot_files(self, kept: KeptDown) -> bool:
+    def has_boot_files(self, kept: LeftDown) -> bool:
         return kept.hold.key in self._manager(kept.hold).boot_files
 
-    def remove_boot_files(self, kept: KeptDown) -> tuple[str, ...]:
+    def remove_boot_files(self, kept: LeftDown) -> tuple[str, ...]:
         manager = self._manager(kept.hold)
         with self.host.fate.operation():
             if kept.hold.key not in manager.edited:
                 manager.boot_files.pop(kept.hold.key, None)
         return tuple(f"/etc/{key}" for key in manager.edited & {kept.hold.key})
 
-    def lift_boot_files(self, kept: KeptDown, hold: Hold) -> tuple[bool, tuple[str, ...]]:
+    def lift_boot_files(self, kept: LeftDown, hold: Hold) -> tuple[bool, tuple[str, ...]]:
         left = self.remove_boot_files(kept)
         return self.lift_hold(hold), left
 
@@ -485,7 +486,7 @@ class FakeHost:
         if act := self.at_look.get(self.looks):
             act()
         ports = tuple(self._status(one) for one in self.kernel.nics)
-        missing = (Missing("debugfs", "only root may list it"),) if self.blind else ()
+        missing = (Missing(Source.DEBUGFS, "only root may list it"),) if self.blind else ()
         return Report(NOW, "7.0-fake", not self.blind, missing, ports)
 
     def _status(self, nic: Nic) -> PortStatus:

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Iterable
 
 from manactl.netstate.held import HeldLink, Hold
-from manactl.netstate.kept_down import KeptDown
+from manactl.netstate.left_down import LeftDown
 from manactl.netstate.snapshot import Fact
 from manactl.netstate.surroundings import Manager, Process
 from tests.unit.kernel import ADDRESS, ROUTE, Kernel, Message, Nic, Synthetic, same_thing
@@ -31,7 +31,7 @@ class FakeManager:
         self.answers = True
         self.needs = 0.0  # s to configure a netdev
         self.files: dict[str, Hold] = {}
-        self.boot_files: dict[str, KeptDown] = {}  # by the word in their names
+        self.boot_files: dict[str, LeftDown] = {}  # by the word in their names
         self.edited: set[str] = set()  # words of those that somebody has changed
         self.left: set[str] = set()  # netdevs that it leaves alone since it has read its files
         self.done_at: dict[str, float] = {}

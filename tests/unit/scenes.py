@@ -10,25 +10,34 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from manactl.act import confirm as confirming
+from manactl.act import exec_mode
 from manactl.act import terminate as ending
 from manactl.act.boot_files import BootFiles
+from manactl.act.confirm import ConfirmRequest
+from manactl.act.guardian import ABANDONED, EXPIRED
+from manactl.act.release import ReleaseRequest
+from manactl.act.signals import SignalGate
 from manactl.cli.main import main as command_line
 from manactl.decide import guards, waivers
 from manactl.decide.codes import NEVER, WAIVABLE
 from manactl.errors import ManactlError
 from manactl.journal import file as journal
-from manactl.look import kept_down
+from manactl.journal import history
+from manactl.look import boot_files
 from manactl.model.port import PortId, PortStatus, Report
 from manactl.netstate.held import NETWORK_MANAGER, NETWORKD, HeldLink, Hold
-from manactl.netstate.kept_down import KeptDown
+from manactl.netstate.left_down import LeftDown
 from manactl.netstate.surroundings import NOTHING_READ, Surroundings
 from manactl.render.document import port_document
 from tests.unit.act.test_guardian import Told
 from tests.unit.act.test_hold import managed
+from tests.unit.act.test_keep_down import IP, WORKER
+from tests.unit.act.test_keep_down import Scene as Held
 from tests.unit.act.test_persist import reboot
 from tests.unit.cli.test_claim_release import other_boot, standing
 from tests.unit.decide.scene import QUIET, STATUS
-from tests.unit.host import FakeHost, Fate, claim, furnished, release
+from tests.unit.host import FakeHost, Fate, Followed, claim, furnished, paired, release
 from tests.unit.kernel import Kernel, Nic
 from tests.unit.machine import PCI, Machine
 from tests.unit.test_shapes import HIDE, claim_of, rc_users
@@ -228,30 +237,118 @@ def persistent_claims() -> Iterator[Any]:
             with tempfile.TemporaryDirectory() as base:
                 files = BootFiles(Path(base))
                 link = HeldLink("eth1", 3, "00:0d:3a:aa:00:10", "mana", True)
-                kept = KeptDown(PortId(PCI, 1, None), "eth1", Hold(manager_name, "k", (link,)))
+                kept = LeftDown(PortId(PCI, 1, None), "eth1", Hold(manager_name, "k", (link,)))
                 files.write(kept)
                 (path,) = files.paths(kept)
                 path.write_text(path.read_text() + "# mine\n" * edited)
-                there = [KeptDown.from_json(one.said) == kept for one in kept_down.find(base)]
+                there = [LeftDown.from_json(one.said) == kept for one in boot_files.find(base)]
                 yield manager_name, there, len(files.remove(kept)), path.exists()
 
 
 def confirmed_claims() -> Iterator[Any]:
-    """Claims that go back by themselves: confirmed in time, too late, and by a dead guardian."""
+    """Claims that are released automatically: confirmed in time, too late, and by a dead guardian;
+    and what a confirmation comes to then."""
     for late in (False, True):
-        with tempfile.TemporaryDirectory() as base:
-            kernel = furnished()
-            host = FakeHost(kernel)
-            made = failed(
-                lambda at=base, on=host, too=late: bool(
-                    claim(Path(at), on, guard=Told(late=too), confirm_within=60)
+        for ends in (None, EXPIRED, ABANDONED):
+            with tempfile.TemporaryDirectory() as base:
+                kernel = furnished()
+                host = FakeHost(kernel)
+                made = failed(
+                    lambda at=base, on=host, too=late: bool(
+                        claim(Path(at), on, guard=Told(late=too), confirm_within=60)
+                    )
                 )
-            )
-            waits = [
-                one.claim.confirm_by is not None
-                for one in journal.list_claims(Path(base), "boot-1").claims
-            ]
-            yield late, made, waits, after(Path(base), kernel)
+                waits = [
+                    one.claim.confirm_by is not None
+                    for one in journal.list_claims(Path(base), "boot-1").claims
+                ]
+                for path in journal.paths(Path(base)) if ends else ():
+                    release(Path(base), host, only=path, why=ends)
+                confirmed = failed(lambda at=base, on=host: _confirm(Path(at), on))
+                past = [
+                    (one.ending, one.why, one.confirmed_by is not None)
+                    for one in history.read(Path(base)).claims
+                ]
+                yield late, ends, made, waits, confirmed, past, after(Path(base), kernel)
+
+
+def _confirm(state_dir: Path, host: FakeHost) -> list[Any]:
+    with SignalGate() as signals:
+        found = confirming.confirm(ConfirmRequest(state_dir), host, signals)
+    return [one.outcome for one in found]
+
+
+def commands_with_ports() -> Iterator[Any]:
+    """Exec mode: what its command is told, and the release when a holder has outlived it."""
+    for pair in (None, "down", "keep", "uio"):
+        for held in (False, True):
+            with tempfile.TemporaryDirectory() as base:
+                kernel = furnished() if pair is None else paired()
+                host, notes = FakeHost(kernel), Followed()
+                made = claim(Path(base), host, command=("x",), guard=Told(), synthetic=pair)
+                told = exec_mode.environment(made, {})
+                kernel.nics[0].holders = [77] * held
+                host.blind = held
+                start = kernel.clock
+                host.at_pause = lambda on=kernel, then=start: (
+                    on.clock > then + 20 and on.nics[0].holders.clear()
+                )
+                request = ReleaseRequest(Path(base), only=made.journal)
+                with SignalGate() as signals:
+                    ended = exec_mode.release(request, [made.ports[0].id], host, signals, notes)
+                outcomes = [one.outcome for one in ended.ports]
+                paused = len(host.pauses)
+                yield pair, told, outcomes, len(notes.notes), paused, after(Path(base), kernel)
+
+
+def holds() -> Iterator[Any]:
+    """What `manactl hold` sets down again, why it was up, and what it leaves alone."""
+    for pair in (None, "down", "keep"):
+        for broken in (False, True):
+            with tempfile.TemporaryDirectory() as base:
+                hold = Held(Path(base), furnished() if pair is None else paired())
+                claim(Path(base), hold.host, synthetic=pair)
+                hold.keeper.reload()
+                (nic,) = hold.kernel.nics
+                for opener in (IP, WORKER):
+                    hold.up(nic, opener)
+                    hold.announce(nic)
+                for twin in hold.kernel.synthetics:
+                    hold.up(twin, IP, IP)
+                    hold.announce(nic, twin)
+                if pair is not None:
+                    hold.kernel.service(nic, 33)
+                    hold.kernel.set_up(nic, True)
+                    hold.announce(nic)
+                if broken:
+                    (path,) = journal.paths(Path(base))
+                    path.write_bytes(path.read_bytes().replace(b'"claimed"', b'"clamied"'))
+                hold.keeper.reload()
+                hold.up(nic, IP)
+                hold.announce(nic)
+                apart = hold.keeper.apart
+                left = [len(apart.unread), len(apart.doubtful), apart.unlisted is not None]
+                yield pair, broken, hold.stories(), [one.still for one in hold.told], left
+
+
+def pairs_that_fail() -> Iterator[Any]:
+    """A claim of a pair whose every operation fails in turn, and the release of what was made."""
+    for mode in ("keep", "down", "uio"):
+        for fails_at in (None, *range(1, 16)):
+            with tempfile.TemporaryDirectory() as base:
+                kernel = paired()
+                host = FakeHost(kernel, Fate(fails_at=fails_at))
+                end = failed(
+                    lambda at=base, on=host, to=mode: bool(claim(Path(at), on, synthetic=to))
+                )
+                claimed = after(Path(base), kernel)
+                back = failed(
+                    lambda at=base, on=kernel: [
+                        (one.outcome, one.data_path, sorted(one.counts.items()))
+                        for one in release(Path(at), FakeHost(on)).ports
+                    ]
+                )
+                yield mode, fails_at, end, claimed, back, after(Path(base), kernel)
 
 
 def commands() -> Iterator[Any]:
@@ -288,7 +385,11 @@ def play() -> dict[str, Any]:
     return {
         "decided": {
             "looks": {name: [port(one) for one in report.ports] for name, report in seen},
-            "missing": {name: len(report.missing) for name, report in seen if report.missing},
+            "missing": {
+                name: [one.source for one in report.missing]
+                for name, report in seen
+                if report.missing
+            },
             "terminate": ends,
             "guards": [
                 [
@@ -303,6 +404,9 @@ def play() -> dict[str, Any]:
             "releases": list(releases_that_fail()),
             "persistent": list(persistent_claims()),
             "confirmed": list(confirmed_claims()),
+            "exec": list(commands_with_ports()),
+            "holds": list(holds()),
+            "pairs": list(pairs_that_fail()),
             "commands": list(commands()),
         },
         "words": sorted({text for _, report in seen for text in words(report)}),

@@ -21,6 +21,7 @@ from manactl.model.port import (
     Owner,
     RdmaPort,
     RdmaUse,
+    Source,
     Upper,
 )
 from manactl.report import resolve
@@ -471,7 +472,7 @@ def test_a_claimed_port_that_is_not_there_is_missing(make: Make) -> None:
 
 def test_what_the_caller_could_not_read_comes_first_and_once(make: Make) -> None:
     machine = make("6.12-idle")
-    journal = Missing("journal", "Permission denied")
+    journal = Missing(Source.JOURNAL, "Permission denied")
     found = machine.look(missing=[journal, journal]).missing
     assert found[0] == journal
     assert [item.source for item in found] == ["journal", "debugfs"]

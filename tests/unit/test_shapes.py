@@ -13,7 +13,17 @@ import pytest
 from manactl.journal.interrupted import BEFORE_BOOT
 from manactl.look.netns import NetdevInNetns, own
 from manactl.model.claim import ClaimSummary, NetnsId
-from manactl.model.port import ClaimInfo, Missing, Netdev, Note, Owner, PortId, PortStatus, Report
+from manactl.model.port import (
+    ClaimInfo,
+    Missing,
+    Netdev,
+    Note,
+    Owner,
+    PortId,
+    PortStatus,
+    Report,
+    Source,
+)
 from tests.unit.machine import PCI, Machine, noted
 
 KERNELS = ["6.12", "6.18", "7"]
@@ -281,5 +291,5 @@ def test_an_interrupted_claim_and_one_before_the_boot_say_what_to_do(tmp_path: P
 def test_without_the_journal_nothing_is_said_of_claims(tmp_path: Path) -> None:
     machine = Machine(tmp_path / "machine", "7-raw-qp-on-port-2")
     assert "unclaimed" in noted(machine.look().ports[1])
-    unread = [Missing("journal", "Permission denied")]
+    unread = [Missing(Source.JOURNAL, "Permission denied")]
     assert "unclaimed" not in noted(machine.look(missing=unread).ports[1])

@@ -12,6 +12,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 MODES = ("plain", "unlike", "alike")
+DECIDED = (
+    "looks", "missing", "terminate", "guards", "ports", "claims", "releases", "pairs", "persistent",
+    "confirmed", "exec", "holds", "commands",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +57,10 @@ def test_the_words_are_others(played: dict[str, Any], mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES[1:])
-@pytest.mark.parametrize(
-    "what", ["looks", "missing", "terminate", "guards", "ports", "claims", "releases", "commands"]
-)
+@pytest.mark.parametrize("what", DECIDED)
 def test_what_is_decided_is_the_same(played: dict[str, Any], what: str, mode: str) -> None:
     assert played[mode]["decided"][what] == played["plain"]["decided"][what]
+
+
+def test_all_that_is_decided_is_compared(played: dict[str, Any]) -> None:
+    assert sorted(played["plain"]["decided"]) == sorted(DECIDED)

@@ -7,6 +7,7 @@ alone. Everything comes from the snapshot, so another process can do it.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
@@ -39,6 +40,11 @@ class _Todo(NamedTuple):
     text: str
     change: link_settings.Change
 
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What makes two of them the same, however they are worded."""
+        return self.ifindex, *self.change.key
+
 
 def is_needed(state: PortState, system: System) -> bool:
     """Whether the netdev of the port is another one than the snapshot's, or the synthetic netdev
@@ -63,11 +69,11 @@ def set_up(state: PortState, system: System) -> Restored:
             work.put(one)
         done = todo
     left = list(work.changes())
-    still = {one.text for one in left}
-    count = sum(one.text not in still for one in first or ())
+    still = {one.key for one in left}
+    count = sum(one.key not in still for one in first or ())
     counts = {Kind.SETTING: count, Kind.UPPER: len(made)}
     return Restored(
-        {kind: number for kind, number in counts.items() if number},
+        counts={kind: number for kind, number in counts.items() if number},
         residue=(*work.not_made(), *(work.why(one) for one in left if not one.change.may_be_lost)),
         lost=tuple(work.lost(left)),
     )
@@ -104,7 +110,8 @@ class _Anew:
     def __init__(self, state: PortState, system: System) -> None:
         self._state, self._system = state, system
         self._plans = {one.ifindex: one for one in state.blueprints}
-        self._errors: dict[str, str] = {}
+        self._errors: dict[tuple[object, ...], str] = {}  # by the key of what was to be set
+        self._unmade: dict[int, str] = {}  # by the ifindex that an upper had
         self.bases = list(self._found())
         gone = [blueprints.dying(state.uppers, base.ifindex) for base in self.bases]
         self._dying = frozenset[int]().union(*gone)
@@ -125,11 +132,9 @@ class _Anew:
         for base in self.bases:
             taken = self._system.settings(base.now.ifindex).names
             if base.now.name != base.name and base.name not in taken:
-                try:
+                with contextlib.suppress(OSError):  # then it keeps the name that it has
                     body = if_link.rename(base.now.ifindex, base.name)
                     self._system.send(Request(if_link.RTM_NEWLINK, 0, body))
-                except OSError as error:
-                    self._errors[f"name {base.name}"] = error.strerror or str(error)
         self.bases = list(self._found())
 
     # --- what stood on it
@@ -164,7 +169,7 @@ class _Anew:
                     raise
                 self._system.send(plan.request(moved))  # another has its number now
         except OSError as error:
-            self._errors[was.describe()] = error.strerror or str(error)
+            self._unmade[was.ifindex] = error.strerror or str(error)
             return False
         return True
 
@@ -173,7 +178,7 @@ class _Anew:
         return [
             f"{pair.was.describe()}: not made again ({why})"
             for pair in self._pairs()
-            if pair.now is None and (why := self._errors.get(pair.was.describe()))
+            if pair.now is None and (why := self._unmade.get(pair.was.ifindex))
         ]
 
     def _pairs(self) -> list[Pair]:
@@ -224,17 +229,15 @@ class _Anew:
             elif one.change.ethtool is not None:
                 self._system.set_ethtool(one.ifindex, one.name, one.change.ethtool)
         except OSError as error:
-            self._errors[one.text] = error.strerror or str(error)
+            self._errors[one.key] = error.strerror or str(error)
         else:
-            self._errors.pop(one.text, None)
+            self._errors.pop(one.key, None)
 
     def why(self, one: _Todo) -> str:
         change = one.change
         cannot = change.request is None and change.sysctl is None and change.ethtool is None
-        return f"{one.text} ({'it is gone' if cannot else self._said(one.text)})"
-
-    def _said(self, what: str) -> str:
-        return self._errors.get(what, "it does not stay so")
+        said = "it is gone" if cannot else self._errors.get(one.key, "it does not stay so")
+        return f"{one.text} ({said})"
 
     def lost(self, left: list[_Todo]) -> Iterator[Lost]:
         """What nobody but its maker can bring back."""

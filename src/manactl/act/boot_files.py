@@ -18,10 +18,10 @@ from pathlib import Path
 
 from manactl.act import manager_files
 from manactl.act.manager_files import by_mac, by_name, device_sections
-from manactl.look import kept_down
-from manactl.look.kept_down import LIFTED, MARK
+from manactl.look import boot_files
+from manactl.look.boot_files import LIFTED, MARK
 from manactl.netstate.held import NETWORKD, HeldLink
-from manactl.netstate.kept_down import KeptDown
+from manactl.netstate.left_down import LeftDown
 
 _DIGEST = "sha256"
 
@@ -32,15 +32,15 @@ class BootFiles:
     def __init__(self, etc: Path = Path("/etc")) -> None:
         self._etc = etc
 
-    def paths(self, kept: KeptDown) -> list[Path]:
+    def paths(self, kept: LeftDown) -> list[Path]:
         hold = kept.hold
-        found = kept_down.paths(hold.manager, hold.key, len(hold.links), str(self._etc))
+        found = boot_files.paths(hold.manager, hold.key, len(hold.links), str(self._etc))
         return [Path(path) for path in found]
 
-    def are_there(self, kept: KeptDown) -> bool:
+    def are_there(self, kept: LeftDown) -> bool:
         return all(path.exists() for path in self.paths(kept))
 
-    def write(self, kept: KeptDown) -> None:
+    def write(self, kept: LeftDown) -> None:
         for path, text in zip(self.paths(kept), _texts(kept), strict=True):
             if os.path.lexists(path) and not _is_as_written(path):
                 raise FileExistsError(
@@ -48,7 +48,7 @@ class BootFiles:
                 )
             manager_files.write(path, text, durable=True)
 
-    def remove(self, kept: KeptDown) -> tuple[str, ...]:
+    def remove(self, kept: LeftDown) -> tuple[str, ...]:
         """Remove them, so that none is in force; those that somebody has changed are left and
         returned. The manager is not told."""
         left = []
@@ -64,9 +64,9 @@ class BootFiles:
             manager_files.sync(path.parent)
         return tuple(left)
 
-    def lift(self, kept: KeptDown, tell: Callable[[], bool]) -> tuple[bool, tuple[str, ...]]:
+    def lift(self, kept: LeftDown, tell: Callable[[], bool]) -> tuple[bool, tuple[str, ...]]:
         """Take them out of force, `tell` the manager, and remove them: one that dies on the way
-        leaves what `kept_down.find()` finds. What `tell` has returned, and the files that are left
+        leaves what `boot_files.find()` finds. What `tell` has returned, and the files that are left
         since somebody has changed them."""
         left = []
         for path in self.paths(kept):
@@ -84,7 +84,7 @@ class BootFiles:
         return told, tuple(left)
 
 
-def _texts(kept: KeptDown) -> list[str]:
+def _texts(kept: LeftDown) -> list[str]:
     """What stands in each file."""
     hold = kept.hold
     if hold.manager == NETWORKD:
@@ -92,7 +92,7 @@ def _texts(kept: KeptDown) -> list[str]:
     return [_with_head(kept, _configuration(hold.links, hold.key))]
 
 
-def _with_head(kept: KeptDown, directives: str) -> str:
+def _with_head(kept: LeftDown, directives: str) -> str:
     """Two lines of comment before the directives: for people, and for us. The digest tells, for any
     later version, whether the directives are those that were written."""
     said = {**kept.to_json(), _DIGEST: _digest(directives)}
@@ -106,7 +106,7 @@ def _with_head(kept: KeptDown, directives: str) -> str:
 def _is_as_written(path: Path) -> bool:
     """Whether nobody has changed what the manager reads of it."""
     try:
-        _, said, directives = [*kept_down.read(str(path)).split("\n", 2), "", ""][:3]
+        _, said, directives = [*boot_files.read(str(path)).split("\n", 2), "", ""][:3]
         digest = json.loads(said.removeprefix(MARK))[_DIGEST]
     except (OSError, KeyError, RecursionError, TypeError, ValueError):
         return False

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,11 +62,12 @@ Already = tuple[PortStatus, ClaimSummary]
 class ClaimRequest:
     """`wait`: how long a taken vport is waited for, in seconds; only when given, a lock too.
     `synthetic`: what to do to the synthetic netdev of a pair, when that was said. The claim ends
-    with `command`, where there is one, or goes back `confirm_within` seconds after it was written
+    with `command`, where there is one, or is released `confirm_within` seconds after it was written
     down unless it is confirmed. `persist`: the ports stay down at boot, too, until release."""
 
     state_dir: Path
     words: Sequence[str]
+    _: KW_ONLY
     allow: Collection[str] = ()
     dry_run: bool = False
     wait: float | None = None
@@ -90,6 +91,7 @@ class ClaimResult:
     """What a claim has come to; `already` lists ports that were claimed before."""
 
     plan: Plan | None
+    _: KW_ONLY
     states: Mapping[PortId, PortState] = field(default_factory=dict)
     facts: Facts = field(default_factory=dict)
     ports: tuple[PortStatus, ...] = ()
@@ -180,7 +182,13 @@ def execute(claim: PreparedClaim, progress: Progress, guard: Guard | None = None
     if claim.refusal is not None:
         raise claim.refusal
     if claim.request.dry_run or claim.plan is None or claim.system is None:
-        return ClaimResult(claim.plan, claim.states, {}, claim.ports, claim.already, claim.refusals)
+        return ClaimResult(
+            claim.plan,
+            states=claim.states,
+            ports=claim.ports,
+            already=claim.already,
+            waived=claim.refusals,
+        )
     _show(claim, progress)
     for port in claim.ports:
         claim.system.warm_up(port.id)
@@ -228,9 +236,15 @@ def _carried_out(claim: PreparedClaim, progress: Progress, guard: Guard | None) 
         facts = transition.apply(claim.plan.steps, work, wait=wait, who=claim.labels, last=leave)
     waiting = log.content.waiting
     result = ClaimResult(
-        claim.plan, claim.states, facts, claim.ports, claim.already, claim.refusals, log.path,
-        waiting and waiting.noted,
-    )  # fmt: skip
+        claim.plan,
+        states=claim.states,
+        facts=facts,
+        ports=claim.ports,
+        already=claim.already,
+        waived=claim.refusals,
+        journal=log.path,
+        confirm_by=waiting and waiting.noted,
+    )
     claim.audit.fields["waived"] = sorted({no.code for no in claim.refusals}) or None
     claim.audit.fields["proven"] = {str(p.id): result.proven(p.id) for p in claim.ports}
     return result

@@ -1,9 +1,9 @@
-"""Confirming a claim that would go back by itself: a record in its journal, and no more.
+"""Confirming a claim that would be released automatically: a record in its journal, and no more.
 
-It is written under the locks that going back needs as well (release.py), so that a claim is either
-confirmed or goes back, whichever began first. The guardian sees the record, and ends. Once the time
-is over a claim may still be confirmed, as long as nothing of it has gone back yet: it waits for a
-holder then, or for another manactl.
+It is written under the locks that a release needs as well (release.py), so that a claim is either
+confirmed or released, whichever began first. The guardian sees the record, and ends. Once the time
+is over a claim may still be confirmed until its release begins: that waits for a holder then, or
+for another manactl.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ def confirm(
     waits. None when nothing waits. `found` is what is returned; after a failure, too, it has what
     was confirmed.
 
-    RolledBack when it went back before it could be confirmed, NotRestored when it has begun to, and
-    was interrupted; Busy when another manactl is at work on it for long. JournalError, after all
-    others are confirmed, of journals that cannot be read and may be of a claim that is meant.
+    RolledBack when it was released before it could be confirmed, NotRestored when that has begun
+    and was interrupted; Busy when another manactl is at work on it for long. JournalError, after
+    all others are confirmed, of journals that cannot be read and may be of a claim that is meant.
     """
     found = [] if found is None else found
     with host.audit("confirm", request.words) as audit, signals.as_interrupted():
@@ -172,10 +172,10 @@ def _ended(
 
 
 def _interrupted(content: Content, claims: Sequence[ClaimSummary]) -> NotRestored:
-    """It has begun to go back, or is half made, and nobody is at work on it any more."""
+    """Its release has begun, or it is half made, and nobody is at work on it any more."""
     names = ", ".join(claim.names[0] for claim in claims)
     return NotRestored(
-        f"{names} cannot be confirmed: the claim was interrupted, or has begun to go back; nothing "
+        f"{names} cannot be confirmed: the claim was interrupted, or its release has begun; nothing "
         "was changed",
         hint="see `manactl status`; `manactl recover` puts it back",
         evidence=[Evidence("journal", str(content.path), content.phase)],
@@ -192,7 +192,7 @@ def _refuse_expired(request: ConfirmRequest, host: Host, ports: Sequence[PortId]
         last = next((one for one in past if one.port.key == key), None)
         if last is not None and last.why == EXPIRED and last.until is not None:
             raise RolledBack(
-                f"{last.netdev} was not confirmed in time: it went back at "
+                f"{last.netdev} was not confirmed in time: it was released at "
                 f"{last.until:%H:%M:%S} UTC, and all on it is restored",
                 hint="claim it again, with more time: --confirm-within SECONDS",
                 evidence=[Evidence("journal", "released", journal.stamp(last.until))],

@@ -16,10 +16,10 @@ from manactl.act.hold import SETTLES
 from manactl.act.plan import Plan, StepFailed, System, Undone
 from manactl.act.restore import Lost, Restored, until
 from manactl.escape import command
-from manactl.look import kept_down
+from manactl.look import boot_files
 from manactl.model.port import PortId
 from manactl.netstate.held import NETWORK_MANAGER, NETWORKD, Hold
-from manactl.netstate.kept_down import KeptDown
+from manactl.netstate.left_down import LeftDown
 from manactl.netstate.losses import Cause
 
 _CHANGED = (
@@ -34,7 +34,7 @@ class LeaveDown:
     """Half done like done: undoing removes what is there."""
 
     KIND: ClassVar = "leave-down"
-    kept: KeptDown
+    kept: LeftDown
 
     @property
     def kind(self) -> str:
@@ -47,7 +47,7 @@ class LeaveDown:
     @property
     def files(self) -> list[str]:
         hold = self.kept.hold
-        return kept_down.paths(hold.manager, hold.key, len(hold.links))
+        return boot_files.paths(hold.manager, hold.key, len(hold.links))
 
     @property
     def title(self) -> str:
@@ -96,19 +96,19 @@ class LeaveDown:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> LeaveDown:
-        return cls(KeptDown.from_json(data))
+        return cls(LeftDown.from_json(data))
 
 
 class GivenBack(NamedTuple):
     """A manager was given a port again that it left alone since the boot, unless it is not `done`;
     `lost`: what is still not as it was without --persist."""
 
-    kept: KeptDown
+    kept: LeftDown
     done: bool
     lost: tuple[Lost, ...]
 
 
-def plan(kept: KeptDown) -> Plan:
+def plan(kept: LeftDown) -> Plan:
     """For a dry run: how a port that is left down since the boot is given back."""
     return Plan(
         "release",
@@ -135,7 +135,7 @@ def give_back(system: System, ports: Iterable[PortId]) -> list[GivenBack]:
     return found
 
 
-def _undone(hold: Hold, kept: KeptDown, system: System, *, runs: bool) -> tuple[Lost, ...]:
+def _undone(hold: Hold, kept: LeftDown, system: System, *, runs: bool) -> tuple[Lost, ...]:
     """What the manager has not made of the port, once it was told: of its netdevs that are here, as
     `hold` has them."""
     if len(hold.links) < len(kept.hold.links):
@@ -150,7 +150,7 @@ def _undone(hold: Hold, kept: KeptDown, system: System, *, runs: bool) -> tuple[
     return (Lost(Cause.MANAGER, why),)
 
 
-def _lost(kept: KeptDown, left: Iterable[str]) -> tuple[Lost, ...]:
+def _lost(kept: LeftDown, left: Iterable[str]) -> tuple[Lost, ...]:
     manager = kept.hold.manager
     again = command(*_READ_AGAIN[manager])
     return tuple(

@@ -11,7 +11,7 @@ import errno
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from manactl.act import restore
@@ -26,7 +26,7 @@ from manactl.netstate.beside import Beside
 from manactl.netstate.blueprints import Blueprint
 from manactl.netstate.ethtool_settings import Command
 from manactl.netstate.held import Hold
-from manactl.netstate.kept_down import KeptDown
+from manactl.netstate.left_down import LeftDown
 from manactl.netstate.link_settings import LinkSettings
 from manactl.netstate.losses import Cause
 from manactl.netstate.snapshot import Fact, PortState, Request, describe_all
@@ -84,11 +84,11 @@ class System(restore.Network, Protocol):
     def beside(self) -> tuple[Beside, ...]: ...
     def is_held(self, hold: Hold) -> bool: ...
     def unsettled(self, hold: Hold) -> tuple[str, ...]: ...
-    def boot_files(self) -> tuple[KeptDown, ...]: ...
-    def write_boot_files(self, kept: KeptDown) -> None: ...
-    def has_boot_files(self, kept: KeptDown) -> bool: ...
-    def remove_boot_files(self, kept: KeptDown) -> tuple[str, ...]: ...
-    def lift_boot_files(self, kept: KeptDown, hold: Hold) -> tuple[bool, tuple[str, ...]]: ...
+    def boot_files(self) -> tuple[LeftDown, ...]: ...
+    def write_boot_files(self, kept: LeftDown) -> None: ...
+    def has_boot_files(self, kept: LeftDown) -> bool: ...
+    def remove_boot_files(self, kept: LeftDown) -> tuple[str, ...]: ...
+    def lift_boot_files(self, kept: LeftDown, hold: Hold) -> tuple[bool, tuple[str, ...]]: ...
     def found_again(self, hold: Hold) -> Hold: ...
     def pair_now(self, port: PortId, uuid: str) -> PairNow: ...
     def link_settings(self, port: PortId) -> LinkSettings: ...
@@ -267,6 +267,7 @@ class SetAdmin:
     KIND: ClassVar = "set-admin"
     port: PortId
     name: str
+    _: KW_ONLY
     up: bool
     was: bool
     had_carrier: bool
@@ -562,10 +563,12 @@ class Plan:
     verb: str
     ports: tuple[PortId, ...]
     steps: tuple[Step, ...]
+    _: KW_ONLY
     stops: tuple[str, ...] = ()  # traffic and users that stop
     dropped: tuple[tuple[Sequence[Fact], Mapping[int, str]], ...] = ()  # by the kernel, with names
     restores: tuple[str, ...] = ()  # what release restores
     lost: tuple[str, ...] = ()  # what cannot be restored
+    others: tuple[tuple[PortId, str], ...] = ()  # of that, what no snapshot has: whose, and what
     notes: tuple[str, ...] = ()
     waived: tuple[Mapping[str, Any], ...] = ()  # refusals, as JSON has them
     refusals: tuple[Mapping[str, Any], ...] = ()  # not waived: such a plan is not executed
@@ -582,15 +585,19 @@ class Plan:
         described = (describe_all(facts, names) for facts, names in self.dropped)
         return tuple(line for lines in described for line in lines)
 
+    def _others(self) -> list[dict[str, Any]]:
+        return [{"port": snapshot.port_to_json(port), "text": text} for port, text in self.others]
+
     def to_json(self, *, drops: bool = True) -> dict[str, Any]:
-        """`drops`: with what the kernel drops, which a journal has in its snapshot."""
+        """`drops`: with what the kernel drops, which a journal has in its snapshot. A journal has
+        for each port what its snapshot does not tell."""
         return {
             "schema": SCHEMA,
             "verb": self.verb,
             "ports": [snapshot.port_to_json(port) for port in self.ports],
             "steps": [{**step.to_json(), "text": step.describe()} for step in self.steps],
             "stops": list(self.stops),
-            **({"drops": list(self.drops)} if drops else {}),
+            **({"drops": list(self.drops)} if drops else {"others": self._others()}),
             "restores": list(self.restores),
             "lost": list(self.lost),
             "notes": list(self.notes),
@@ -619,9 +626,9 @@ def _step(data: Mapping[str, Any], states: Mapping[PortId, PortState]) -> Step:
         return SetAdmin(
             port,
             data["name"],
-            data["up"],
-            data["was"],
-            data["had_carrier"],
+            up=data["up"],
+            was=data["was"],
+            had_carrier=data["had_carrier"],
             vmbus=data.get("vmbus"),
         )
     if data["kind"] == SetSynthetic.KIND:

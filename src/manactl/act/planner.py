@@ -23,7 +23,7 @@ from manactl.decide import daemon_words, holds, port_notes, port_words, refusal_
 from manactl.decide.refusal import Refusal
 from manactl.model.port import PortId, PortStatus
 from manactl.netstate import loss_words, losses, snapshot
-from manactl.netstate.kept_down import KeptDown
+from manactl.netstate.left_down import LeftDown
 from manactl.netstate.snapshot import Fact, Kind, PortState, devices_of
 from manactl.netstate.surroundings import Listener, Surroundings
 
@@ -51,6 +51,7 @@ def claim(
     held: list[Step] = []
     acts: list[Step] = []
     stops, restores, lost, notes = [], [], [], []
+    others: list[tuple[PortId, str]] = []
     drops: list[tuple[list[Fact], dict[int, str]]] = []
     listeners: list[Listener] = []
     for status, state, around in ports:
@@ -62,7 +63,7 @@ def claim(
             acts += _set_down(status, state)
         if to_uio:
             acts += _to_uio(status)
-            lost += _destroyed(state, around)
+            others += [(status.id, text) for text in _destroyed(state, around)]
             notes.append(_ANEW.format(name=name))
         if state.in_use and state.alone and status.pair is not None:
             stops.append(
@@ -87,20 +88,12 @@ def claim(
             ]
             drops.append((_dropped(state, to_uio=to_uio), state.names))
             restores.append(f"{name} set up, its carrier awaited")
-            if state.synthetic is not None and state.synthetic.up:
-                vf = state.ifname
-                how = "set down again, as it was" if not state.up else "carries its traffic again"
-                restores.append(f"{vf}, which hv_netvsc opens with it, {how}")
-                notes += [] if to_uio else [_BOTH_DOWN.format(name=name, vf=vf)]
+            if state.synthetic is not None and state.synthetic.up and not to_uio:
+                notes.append(_BOTH_DOWN.format(name=name, vf=state.ifname))
             restores += _given_back(status, around)
-            restores += _restored(state)
-            lost.append(
-                f"NAT (masquerade) connections through {name}: the kernel drops their conntrack "
-                "entries"
-            )
-            lost += _temporary(state)
-            lost += [loss_words.text(loss, state.names) for loss in losses.coming(state)]
-            lost += _not_ours(status, around)
+            restores += restored(state)
+            lost += not_restored(state)
+            others += [(status.id, text) for text in _not_ours(status, around)]
         else:
             notes.append(f"{name} is down already: nothing to restore, it stays down at release")
         (acts if state.in_use or to_uio else waits).extend(_proof(status))
@@ -111,14 +104,15 @@ def claim(
         "claim",
         tuple(status.id for status, _, _ in ports),
         (*waits, *keeps, *held, *acts),
-        tuple(stops),
-        tuple(drops),
-        tuple(restores),
-        tuple(lost),
-        (*notes, *_goes_back(confirm_within)),
-        tuple(map(refusal_words.to_json, waived)),
-        tuple(map(refusal_words.to_json, refusals)),
-        tuple(map(refusal_words.listener_json, listeners)),
+        stops=tuple(stops),
+        dropped=tuple(drops),
+        restores=tuple(restores),
+        lost=(*lost, *(text for _, text in others)),
+        others=tuple(others),
+        notes=(*notes, *_until(confirm_within)),
+        waived=tuple(map(refusal_words.to_json, waived)),
+        refusals=tuple(map(refusal_words.to_json, refusals)),
+        listeners=tuple(map(refusal_words.listener_json, listeners)),
     )
 
 
@@ -132,10 +126,10 @@ _ANEW = (
     "{name} is destroyed with all that stands on it (--synthetic=uio), and made again at release, "
     "under another ifindex"
 )
-_GOES_BACK = (
-    "all of it goes back by itself {seconds:g} s after it has begun, unless `manactl confirm` comes "
+_UNTIL_CONFIRMED = (
+    "all of it is released automatically {seconds:g} s after it has begun, unless `manactl confirm` comes "
     "before",
-    "while a raw QP has a port then, going back waits for its holder to end: nobody is ended",
+    "while a raw QP has a port then, its release waits for the holder to end: nobody is ended",
 )
 _BOTH_DOWN = (
     "{name} and its VF {vf} are both down (--synthetic=down): host servicing does not open the VF "
@@ -159,7 +153,7 @@ def _kept_off(
     wanted = holds.wanted(status, around)
     steps: list[Step] = [HoldManager(status.id, hold) for hold in wanted]
     if persist:
-        kept = [KeptDown(status.id, state.main, replace(hold, beside=())) for hold in wanted]
+        kept = [LeftDown(status.id, state.main, replace(hold, beside=())) for hold in wanted]
         steps += map(LeaveDown, kept)
     return steps
 
@@ -172,8 +166,8 @@ def _at_boot(status: PortStatus, state: PortState, around: Surroundings) -> list
     return [(_NOT_TOLD if managed else _NOTHING_AT_BOOT).format(name=state.main)]
 
 
-def _goes_back(within: float | None) -> list[str]:
-    return [] if within is None else [line.format(seconds=within) for line in _GOES_BACK]
+def _until(within: float | None) -> list[str]:
+    return [] if within is None else [line.format(seconds=within) for line in _UNTIL_CONFIRMED]
 
 
 def _to_uio(status: PortStatus) -> list[Step]:
@@ -207,11 +201,19 @@ def _set_down(status: PortStatus, state: PortState) -> list[Step]:
     leaves = tuple(fact.body for fact in losses.autojoined(state))
     above = state.synthetic
     uuid = above.id if above is not None else status.pair and status.pair.vmbus
+    vf = SetAdmin(
+        status.id,
+        state.ifname,
+        up=False,
+        was=state.up,
+        had_carrier=state.carrier,
+        leaves=leaves,
+        vmbus=uuid,
+    )
     if above is None or above.id is None or not above.up:
-        down = SetAdmin(status.id, state.ifname, False, state.up, state.carrier, leaves, uuid)
-        return [down]
+        return [vf]
     return [
-        SetAdmin(status.id, state.ifname, False, state.up, state.carrier, (), uuid),
+        replace(vf, leaves=()),
         SetSynthetic(status.id, above.id, above.name, above.carrier, leaves),
     ]
 
@@ -328,7 +330,26 @@ def _carries(state: PortState) -> str:
     return ", ".join(found) if found else "it has no global address"
 
 
-def _restored(state: PortState) -> list[str]:
+def restored(state: PortState) -> list[str]:
+    """What release puts back on a port that was set down, from its snapshot alone."""
+    found = []
+    if state.synthetic is not None and state.synthetic.up:
+        how = "set down again, as it was" if not state.up else "carries its traffic again"
+        found.append(f"{state.ifname}, which hv_netvsc opens with it, {how}")
+    return found + _counted(state)
+
+
+def not_restored(state: PortState) -> list[str]:
+    """What nobody can put back on such a port, from its snapshot alone."""
+    return [
+        f"NAT (masquerade) connections through {state.main}: the kernel drops their conntrack "
+        "entries",
+        *_temporary(state),
+        *(loss_words.text(loss, state.names) for loss in losses.coming(state)),
+    ]
+
+
+def _counted(state: PortState) -> list[str]:
     ways = {
         Kind.ADDRESS: "with flags, labels and what remains of their lifetimes, IPv6 without "
         "another duplicate address detection",

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import enum
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from manactl.act import accept as accepting
-from manactl.act import await_free, foreign, persist, transition
+from manactl.act import await_free, foreign, persist, planner, transition
 from manactl.act import terminate as ending
 from manactl.act.choose import Chosen, choose, open_claims
 from manactl.act.hold import HoldManager
@@ -65,6 +65,7 @@ class ReleaseRequest:
 
     state_dir: Path
     words: Sequence[str] = ()
+    _: KW_ONLY
     everything: bool = False
     dry_run: bool = False
     wait: float | None = None
@@ -553,10 +554,12 @@ def _plan(
     notes: Sequence[str] = (),
 ) -> Plan:
     steps = _steps(content, ports)
-    claimed = content.header["plan"]
+    alone = {step.port for step in steps if isinstance(step, KeepState) and step.state.alone}
     restores = [f"{step.name} made again" for step in steps if isinstance(step, BindUio)]
     restores += [
-        f"{step.name} set up, its carrier awaited"
+        f"{step.name} set up; {_name_above(content, step.port)} takes it again as its fast path"
+        if step.port in alone
+        else f"{step.name} set up, its carrier awaited"
         for step in reversed(steps)
         if isinstance(step, SetSynthetic) or (isinstance(step, SetAdmin) and step.was)
     ]
@@ -565,6 +568,11 @@ def _plan(
         for step in steps
         if isinstance(step, HoldManager)
     ]
+    states = [step.state for step in steps if isinstance(step, KeepState)]
+    saved = [state for state in states if state.in_use and not state.alone]
+    restores += [line for state in saved for line in planner.restored(state)]
+    lost = [line for state in saved for line in planner.not_restored(state)]
+    lost += _lost_of_others(content, {step.port.key for step in steps})
     words = {
         Outcome.LEFT_DOWN: "was down before the claim and stays down",
         Outcome.UNTOUCHED: "had not been set down yet: nothing is changed",
@@ -578,10 +586,17 @@ def _plan(
         request.verb,
         tuple(ports),
         tuple(reversed(steps)),
-        restores=tuple(dict.fromkeys([*restores, *(claimed.get("restores", []) if steps else [])])),
-        lost=tuple(claimed.get("lost", [])) if steps else (),
+        restores=tuple(restores),
+        lost=tuple(lost),
         notes=(*down, *notes),
     )
+
+
+def _lost_of_others(content: journal.Content, ports: Collection[tuple[str, int]]) -> list[str]:
+    """What these ports have cost others, in the words of the claim. A claim of an older manactl has
+    not noted it port by port."""
+    noted = content.header["plan"].get("others", ())
+    return [str(one["text"]) for one in noted if (one["port"]["pci"], one["port"]["port"]) in ports]
 
 
 # --- what came of it ------------------------------------------------------------------------
@@ -605,6 +620,12 @@ def _history(content: journal.Content) -> list[ReleasedPort]:
 def _name(content: journal.Content, port: PortId) -> str:
     """What the netdev was called when it was claimed."""
     return str(content.port_entry(port)["netdev"])
+
+
+def _name_above(content: journal.Content, port: PortId) -> str:
+    """What the synthetic netdev of a pair was called then."""
+    listed = content.header["ports"]
+    return next(str(p.get("upper")) for p in listed if (p["pci"], p["port"]) == port.key)
 
 
 def _names(content: journal.Content, ports: Sequence[PortId]) -> str:

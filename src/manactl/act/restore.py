@@ -13,7 +13,7 @@ import errno
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import NamedTuple, Protocol
 
 from manactl.model.port import PortId
@@ -69,6 +69,7 @@ class Restored:
     forwarded in its master, which lets it forward a while later.
     """
 
+    _: KW_ONLY
     counts: Mapping[Kind, int] = field(default_factory=dict)
     residue: tuple[str, ...] = ()
     expired: tuple[str, ...] = ()
@@ -386,13 +387,13 @@ class _Restoration:
             if not snapshot.made_by_kernel(fact, wanted) and fact not in state.of_router
         ]
         return Restored(
-            self._counts(),
-            tuple(self._residue(names)),
-            tuple(snapshot.describe(fact, names) for fact in expired),
-            tuple(snapshot.removal(fact, state.now.names) for fact in state.surplus),
-            tuple(snapshot.describe(fact, names) for fact in state.advertised),
-            tuple(Lost(loss.cause, loss_words.text(loss, names)) for loss in self._lost),
-            self._settling(),
+            counts=self._counts(),
+            residue=tuple(self._residue(names)),
+            expired=tuple(snapshot.describe(fact, names) for fact in expired),
+            extra=tuple(snapshot.removal(fact, state.now.names) for fact in state.surplus),
+            advertised=tuple(snapshot.describe(fact, names) for fact in state.advertised),
+            lost=tuple(Lost(loss.cause, loss_words.text(loss, names)) for loss in self._lost),
+            settling=self._settling(),
         )
 
     def _settling(self) -> Member | None:

@@ -16,8 +16,8 @@ from manactl.act import manager_holds, vmbus_binding
 from manactl.act.boot_files import BootFiles
 from manactl.act.plan import NetdevNow, PairNow
 from manactl.look import (
+    boot_files,
     ethtool,
-    kept_down,
     pairs,
     procfs,
     rdma,
@@ -39,12 +39,13 @@ from manactl.model.port import (
     PortId,
     PortStatus,
     Report,
+    Source,
 )
 from manactl.netstate.beside import Beside
 from manactl.netstate.blueprints import Blueprint
 from manactl.netstate.ethtool_settings import Command
 from manactl.netstate.held import Hold
-from manactl.netstate.kept_down import KeptDown
+from manactl.netstate.left_down import LeftDown
 from manactl.netstate.link_settings import LinkSettings
 from manactl.netstate.requests import Filled
 from manactl.netstate.snapshot import PortState, Request, Rows
@@ -208,25 +209,25 @@ class LiveSystem:
     def unsettled(self, hold: Hold) -> tuple[str, ...]:
         return self._holds.unsettled(hold)
 
-    def boot_files(self) -> tuple[KeptDown, ...]:
+    def boot_files(self) -> tuple[LeftDown, ...]:
         found = []
-        for file in kept_down.find():
+        for file in boot_files.find():
             with contextlib.suppress(KeyError, TypeError, ValueError):  # what we did not write so
-                kept = KeptDown.from_json(file.said)
-                if kept_down.knows(kept.hold.manager):  # else a later version has written it
+                kept = LeftDown.from_json(file.said)
+                if boot_files.knows(kept.hold.manager):  # else a later version has written it
                     found.append(kept)
         return tuple({(kept.port, kept.hold.manager): kept for kept in found}.values())
 
-    def write_boot_files(self, kept: KeptDown) -> None:
+    def write_boot_files(self, kept: LeftDown) -> None:
         BootFiles().write(kept)
 
-    def has_boot_files(self, kept: KeptDown) -> bool:
+    def has_boot_files(self, kept: LeftDown) -> bool:
         return BootFiles().are_there(kept)
 
-    def remove_boot_files(self, kept: KeptDown) -> tuple[str, ...]:
+    def remove_boot_files(self, kept: LeftDown) -> tuple[str, ...]:
         return BootFiles().remove(kept)
 
-    def lift_boot_files(self, kept: KeptDown, hold: Hold) -> tuple[bool, tuple[str, ...]]:
+    def lift_boot_files(self, kept: LeftDown, hold: Hold) -> tuple[bool, tuple[str, ...]]:
         return BootFiles().lift(kept, lambda: self.lift_hold(hold))
 
     def found_again(self, hold: Hold) -> Hold:
@@ -306,7 +307,7 @@ class LiveSystem:
         """Whether there is proof of other kinds that nobody has the vport, and nobody waits in
         the driver, as an open of the netdev does."""
         report = self._look()
-        waits = any(missing.source == "mana" for missing in report.missing)
+        waits = any(missing.source is Source.MANA for missing in report.missing)
         return not waits and any(
             (row.owner, row.certainty) == (Owner.FREE, Certainty.PROVEN)
             for row in report.ports

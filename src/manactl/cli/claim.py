@@ -45,7 +45,7 @@ from manactl.model.port import DOWN, KEEP, UIO
     "--confirm-within",
     type=click.FloatRange(1, 86400),
     metavar="SECONDS",
-    help="Go back by itself then, unless `manactl confirm` comes before.",
+    help="Release it automatically then, unless `manactl confirm` comes before.",
 )
 @click.option(
     "--synthetic",
@@ -85,7 +85,7 @@ def claim(  # noqa: PLR0917 - click passes by keyword
     the ports are claimed, or none.
 
     With a COMMAND the claim is its own: it is released when the command has ended, and whatever it
-    has left behind that uses the port. With --confirm-within it goes back by itself unless
+    has left behind that uses the port. With --confirm-within it is released automatically unless
     it is confirmed, also when the session that it was made in is gone.
     """
     argv = command_of(ctx)
@@ -113,9 +113,16 @@ def claim(  # noqa: PLR0917 - click passes by keyword
     from manactl.render import outcome, outcome_document, plan  # noqa: PLC0415
 
     request = claiming.ClaimRequest(
-        app.state_dir, words, allow, dry_run, wait, synthetic, argv, confirm_within,
-        persist,
-    )  # fmt: skip
+        app.state_dir,
+        words,
+        allow=allow,
+        dry_run=dry_run,
+        wait=wait,
+        synthetic=synthetic,
+        command=argv,
+        confirm_within=confirm_within,
+        persist=persist,
+    )
     if app.exec_mode:
         from manactl.cli import exec_claim  # noqa: PLC0415
 

@@ -9,11 +9,11 @@ from manactl.cli.params import UNCONFIRMED
 from manactl.errors import ManactlError
 
 
-@click.command(short_help="Keep a claim that would go back by itself.")
+@click.command(short_help="Keep a claim that would be released automatically.")
 @click.argument("words", nargs=-1, metavar="[PORT]...", type=UNCONFIRMED)
 @click.pass_obj
 def confirm(app: App, words: tuple[str, ...]) -> None:
-    """Keep the claim of each PORT, made with --confirm-within: it does not go back by itself.
+    """Keep the claim of each PORT, made with --confirm-within: it is not released automatically.
 
     Without PORT: the only claim that waits to be confirmed.
     """

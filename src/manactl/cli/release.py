@@ -46,7 +46,14 @@ def release(  # noqa: PLR0917 - click passes by keyword
         raise UsageError("--all and PORT exclude each other", hint="manactl release --all")
     from manactl.act.release import ReleaseRequest  # noqa: PLC0415 - not for --help
 
-    request = ReleaseRequest(app.state_dir, words, everything, dry_run, wait, terminate=terminate)
+    request = ReleaseRequest(
+        app.state_dir,
+        words,
+        everything=everything,
+        dry_run=dry_run,
+        wait=wait,
+        terminate=terminate,
+    )
     run(app, request, verbose=verbose, as_json=as_json)
 
 

@@ -84,11 +84,11 @@ def status(  # noqa: PLR0917 - click passes them by name
 
 
 def _look(app: App) -> Report:
-    from manactl.look import kept_down  # noqa: PLC0415 - not for --help
+    from manactl.look import boot_files  # noqa: PLC0415 - not for --help
     from manactl.report import look  # noqa: PLC0415
 
     claims, unread = _claims(app)
-    return look(claims=claims, missing=unread, boot_files=kept_down.find())
+    return look(claims=claims, missing=unread, boot_files=boot_files.find())
 
 
 def _metrics(app: App, report: Report, ports: Sequence[PortStatus], output: str | None) -> None:
@@ -174,13 +174,13 @@ def _claims(app: App) -> tuple[list[ClaimSummary], list[Missing]]:
             return [], []
     from manactl.errors import ManactlError  # noqa: PLC0415
     from manactl.journal.file import list_claims  # noqa: PLC0415
-    from manactl.model.port import Missing  # noqa: PLC0415
+    from manactl.model.port import Missing, Source  # noqa: PLC0415
 
     try:
         claims, unreadable = list_claims(app.state_dir)
         # A broken journal must hide neither the ports nor the other claims.
-        return claims, [Missing("journal", journal.error.message) for journal in unreadable]
+        return claims, [Missing(Source.JOURNAL, journal.error.message) for journal in unreadable]
     except OSError as error:
-        return [], [Missing("journal", f"{app.state}: {error.strerror}")]
+        return [], [Missing(Source.JOURNAL, f"{app.state}: {error.strerror}")]
     except ManactlError as error:
-        return [], [Missing("journal", error.message)]
+        return [], [Missing(Source.JOURNAL, error.message)]

@@ -120,7 +120,7 @@ def drift(
         yield Note("drift-unpaired")
 
 
-def kept_down(drift: Sequence[Note], mode: str | None) -> Note | None:
+def hold_keeps_down(drift: Sequence[Note], mode: str | None) -> Note | None:
     """What helps a claimed port that was set up; `mode`: what its claim did to the synthetic
     netdev. A port that has moved or is another one is not for hold."""
     codes = {note.code for note in drift}

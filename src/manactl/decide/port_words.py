@@ -152,9 +152,9 @@ NOTES: dict[NoteCode, str | Callable[..., str]] = {
     "left-down":
         "it stays down at boot, too (claim --persist), by {0}; `manactl release PORT` ends that",
     "unconfirmed":
-        "not confirmed yet: it goes back by itself at {0} unless `manactl confirm` comes before",
+        "not confirmed yet: it is released automatically at {0} unless `manactl confirm` comes before",
     "overdue":
-        "not confirmed in time: it goes back by itself as soon as no raw QP has the port and no "
+        "not confirmed in time: it is released automatically as soon as no raw QP has the port and no "
         "other manactl is at work; `manactl confirm` keeps it until that has begun",
     "unguarded":
         "not confirmed, and its guardian (pid {0}) is gone: nobody takes it back. Keep it with "

@@ -65,7 +65,7 @@ def hints(hard: Sequence[Refusal]) -> str:
 
 
 _WAY_BACK = (
-    "to accept the loss: {words} --confirm-within 120, which goes back by itself unless "
+    "to accept the loss: {words} --confirm-within 120, which is released automatically unless "
     "`manactl confirm` comes in time, or with a command to run: {words} -- COMMAND"
 )
 

@@ -33,7 +33,7 @@ from manactl.look import debugfs, held_links, ibverbs, managers, sysfs, user_nam
 from manactl.look.bus import Bus
 from manactl.look.sysfs import Roots
 from manactl.look.text_files import lines, names, text
-from manactl.model.port import Owner, Report
+from manactl.model.port import Owner, Report, Source
 from manactl.netstate.surroundings import Daemon
 from manactl.wire.nldev import Nldev
 
@@ -108,7 +108,7 @@ def read(
 def waiting(report: Report) -> tuple[str, ...]:
     """Who waits in the drivers at this moment. The drivers' own work waits, too, for a moment,
     whenever it asks the device for its counters."""
-    return tuple(m.why for m in report.missing if m.source in ("mana", "rtnetlink"))
+    return tuple(m.why for m in report.missing if m.source in (Source.MANA, Source.RTNETLINK))
 
 
 def rdma_netns(sys: str = "/sys") -> str | None:

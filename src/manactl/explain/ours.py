@@ -171,15 +171,15 @@ TOPICS = (
                "the time to confirm it was over before it was made"),
     ),
     _topic(
-        "expired", "the claim was not confirmed in time and went back (exit 4)",
+        "expired", "the claim was not confirmed in time and was released (exit 4)",
         "It was made with --confirm-within, and its time was over before `manactl confirm` came. Its "
         "guardian has set the port up and restored all that was on it.",
         "the journal's `releasing` record, whose reason is expired",
-        check=(Step("When it went back, and who had claimed it:", "manactl history PORT"),),
+        check=(Step("When it was released, and who had claimed it:", "manactl history PORT"),),
         remedy=(Step("Claim it again, with more time:",
                      "manactl claim --raw-qp PORT --confirm-within 600"),),
-        forms=("<name> was not confirmed in time: it went back at <any>, and all on it is restored",
-               "expired, went back"),
+        forms=("<name> was not confirmed in time: it was released at <any>, and all on it is restored",
+               "expired, released"),
     ),
     _topic(
         "persist", "a port is still left down at boot (exit 5)",

@@ -216,11 +216,20 @@ def _summaries(content: Content, state_dir: Path, boot_id: str) -> Iterator[Clai
         names = tuple(map(str, (then.get("netdev"), *then.get("altnames", ()))))
         names += tuple(str(then[key]) for key in ("vf", "upper") if then.get(key))
         yield ClaimSummary(
-            port, info, phase, same, content.path, more, content.netns, then.get("ifindex"),
-            then.get("upper"), then.get("vmbus"), names,
-            waiting.note() if waiting and waits else None,
-            bool(waiting and waits and waiting.left <= 0 and not waiting.guarded()),
-        )  # fmt: skip
+            port,
+            info,
+            phase,
+            same,
+            content.path,
+            next_step=more,
+            netns=content.netns,
+            ifindex=then.get("ifindex"),
+            upper=then.get("upper"),
+            vmbus=then.get("vmbus"),
+            names=names,
+            waits=waiting.note() if waiting and waits else None,
+            forsaken=bool(waiting and waits and waiting.left <= 0 and not waiting.guarded()),
+        )
 
 
 def finished(state_dir: Path) -> list[Content]:

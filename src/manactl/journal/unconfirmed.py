@@ -1,4 +1,4 @@
-"""A claim that goes back by itself unless it is confirmed, as its journal has it. Cheap: `status`
+"""A claim that is released automatically unless it is confirmed, as its journal has it. Cheap: `status`
 asks.
 
 Only CLOCK_BOOTTIME counts: it goes on while the machine is suspended, and nobody can set it. The
@@ -32,12 +32,12 @@ class Waiting(NamedTuple):
 
     @property
     def left(self) -> float:
-        """Seconds until it goes back; below zero when that is due."""
+        """Seconds until it is released; below zero when that is due."""
         return self.deadline - time.clock_gettime(time.CLOCK_BOOTTIME)
 
     @property
     def confirm_by(self) -> datetime:
-        """When it goes back, by the clock as it is set now."""
+        """When it is released, by the clock as it is set now."""
         by_clock = datetime.now(UTC) + timedelta(seconds=self.left)
         off = abs((by_clock - self.noted).total_seconds())
         return self.noted if off < _SAME else by_clock

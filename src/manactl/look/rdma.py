@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeVar
 from manactl.decide.ownership import DeviceFacts
 from manactl.look import sysfs
 from manactl.look.sysfs import Function, RdmaNode, Roots
-from manactl.model.port import Evidence, Missing, RdmaUse
+from manactl.model.port import Evidence, Missing, RdmaUse, Source
 from manactl.wire.nldev import Nldev, RdmaDevice, RdmaNetlink, Resource
 
 _T = TypeVar("_T")
@@ -32,7 +32,7 @@ class RdmaView(NamedTuple):
 def list_devices(netlink: RdmaNetlink | None) -> tuple[list[RdmaDevice], list[Missing]]:
     """Every RDMA device that nldev lists here, and why it is none."""
     if netlink is None:
-        return [], [Missing("nldev", "the RDMA subsystem is not loaded")]
+        return [], [Missing(Source.NLDEV, "the RDMA subsystem is not loaded")]
     missing: list[Missing] = []
     return _ask(missing, "devices", netlink.devices) or [], missing
 
@@ -50,17 +50,17 @@ def view(
     others = tuple(node for node in nodes if node is not raw)
     if raw is None and (function.elsewhere or all(_serves_others(n, listed) for n in nodes)):
         facts = DeviceFacts(elsewhere=True)
-        unseen = Missing("nldev", _elsewhere(function))
+        unseen = Missing(Source.NLDEV, _elsewhere(function))
         return RdmaView(None, others, facts, (), (unseen,), hidden=function.elsewhere)
     if raw is None:
         why = "cannot tell which RDMA device is for raw queue pairs: " + ", ".join(
             node.name for node in nodes
         )
-        return RdmaView(None, others, DeviceFacts(), (), (Missing("nldev", why),))
+        return RdmaView(None, others, DeviceFacts(), (), (Missing(Source.NLDEV, why),))
     device = listed.get(raw.name)
     if netlink is None or device is None:
         why = f"{raw.name} is not listed by the RDMA subsystem"
-        return RdmaView(raw, others, DeviceFacts(), (), (Missing("nldev", why),))
+        return RdmaView(raw, others, DeviceFacts(), (), (Missing(Source.NLDEV, why),))
     facts, evidence, missing, creators = _read(netlink, device)
     use = [
         (node, count)
@@ -236,7 +236,7 @@ def _ask(missing: list[Missing], what: str, ask: Callable[[], _T]) -> _T | None:
     try:
         return ask()
     except OSError as error:
-        missing.append(Missing("nldev", f"{what}: {error.strerror}"))
+        missing.append(Missing(Source.NLDEV, f"{what}: {error.strerror}"))
     except (ValueError, KeyError) as error:  # an answer that is not what the header promises
-        missing.append(Missing("nldev", f"{what}: malformed answer ({error})"))
+        missing.append(Missing(Source.NLDEV, f"{what}: malformed answer ({error})"))
     return None

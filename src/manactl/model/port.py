@@ -74,11 +74,24 @@ class Evidence(NamedTuple):
     value: object  # JSON scalars, lists or dicts only
 
 
+class Source(enum.StrEnum):
+    """What was to be read and could not be, as `missing` names it."""
+
+    SYSFS = "sysfs"
+    DEBUGFS = "debugfs"
+    NLDEV = "nldev"
+    RTNETLINK = "rtnetlink"
+    PROC = "proc"
+    NETNS = "netns"  # other network namespaces
+    MANA = "mana"  # a task waits in the driver, and what it is about to change is not known
+    JOURNAL = "journal"
+
+
 class Missing(NamedTuple):
     """A source that could not be read, and why."""
 
-    source: str
-    why: str
+    source: Source
+    why: str  # for people: nothing is decided on it
 
 
 class PortId(NamedTuple):

@@ -72,6 +72,13 @@ class Command(NamedTuple):
     flow: int = 0
     fields: int = 0
 
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What makes two of them the same, however they are worded."""
+        numbers, bits = self.values
+        values = frozenset(numbers.items()), frozenset(bits.items())
+        return self.group, values, self.rss, self.flow, self.fields
+
 
 def changes(was: Ethtool, now: Ethtool) -> Iterator[Command]:
     """What is to be set, in the order that drivers take. What is the same is not asked for: many

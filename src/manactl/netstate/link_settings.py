@@ -181,6 +181,11 @@ class Change(NamedTuple):
     ethtool: Command | None = None
 
     @property
+    def key(self) -> tuple[object, ...]:
+        """What makes two changes of one netdev the same, however they are worded."""
+        return self.request, self.sysctl, self.ethtool and self.ethtool.key
+
+    @property
     def may_be_lost(self) -> bool:
         """Whether it may be that the kernel or the driver does not take what it has shown."""
         return self.qdisc or self.ethtool is not None

@@ -196,7 +196,7 @@ class PortState:
     `taken` is CLOCK_BOOTTIME in seconds. `uppers` are in order from the bottom up. What the facts
     refer to besides: `others` are devices that they or a bond name, `related` nexthops on other
     devices, as members of groups or because they were asked for. `links` are all devices that are
-    not of the port, to look for `others` of another state in; they are not kept in JSON. Nor is
+    not of the port, to look for `others` of another state in; they are not kept in JSON.
     `accepted`: of the port and its uppers, those that take anything from a router. `rows`: where
     several routes have one prefix, metric and table, and one is the port's, all in order.
     `link` and `blueprints` are read for a snapshot alone: the settings of the netdev, and what
@@ -305,6 +305,7 @@ class PortState:
             "link": None if self.link is None else self.link.to_json(),
             "member": None if self.member is None else self.member.to_json(),
             "blueprints": [one.to_json() for one in self.blueprints],
+            "accepted": [one._asdict() for one in self.accepted],
             "alone": self.alone,
         }
 
@@ -333,6 +334,7 @@ class PortState:
             link=LinkSettings.from_json(data["link"]) if data.get("link") else None,
             member=Member.from_json(data["member"]) if data.get("member") else None,
             blueprints=tuple(map(Blueprint.from_json, data.get("blueprints", ()))),
+            accepted=tuple(Accepted(**one) for one in data.get("accepted", ())),
             alone=bool(data.get("alone", False)),
         )
 

@@ -13,7 +13,7 @@ from manactl.render.document import timestamp
 
 HEADER = ("PORT", "CLAIMED", "FOR", "ENDED", "BY", "WAIVED")
 _GAP = "  "
-_ENDED = {"expired": "expired, went back"}  # the others do not tell more than the ending does
+_ENDED = {"expired": "expired, released"}  # the others do not tell more than the ending does
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
 
 

@@ -40,7 +40,7 @@ def claim_lines(result: ClaimResult, *, dry_run: bool, command_follows: bool = F
 
 def _goes_back(labels: Sequence[str], when: datetime) -> str:
     return (
-        f" Not confirmed yet: it goes back by itself at {when:%H:%M:%S} UTC. To keep it: "
+        f" Not confirmed yet: it is released automatically at {when:%H:%M:%S} UTC. To keep it: "
         f"{command('manactl', 'confirm', *labels)}"
     )
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from manactl import __version__
 from manactl.escape import escape
-from manactl.model.port import Certainty, Owner, PortStatus, Report
+from manactl.model.port import Certainty, Owner, PortStatus, Report, Source
 
 Labels = dict[str, str]
 Sample = tuple[Labels, float | int | bool]
@@ -52,7 +52,7 @@ def families(report: Report, ports: tuple[PortStatus, ...]) -> Iterator[Family]:
         "Sources of evidence that could not be read.",
         [({}, len({item.source for item in report.missing}))],
     )
-    claims_known = not any(item.source == "journal" for item in report.missing)
+    claims_known = not any(item.source is Source.JOURNAL for item in report.missing)
     yield from _port_families(ports, claims_known)
 
 

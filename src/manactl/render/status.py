@@ -9,14 +9,14 @@ from typing import NamedTuple
 
 from manactl.decide import port_words
 from manactl.escape import escape
-from manactl.model.port import Certainty, Holder, Owner, PortStatus, Report
+from manactl.model.port import Certainty, Holder, Owner, PortStatus, Report, Source
 from manactl.render.document import dumps, timestamp
 
 HEADER = ("PORT", "OWNER", "CERTAINTY", "RDMA", "LINK", "HELD BY", "CLAIM")
 GAP = 2
 NOBODY = "-"
 # Not worth a line while every owner is proven all the same.
-_LOWERS_CERTAINTY = ("debugfs", "nldev", "proc")
+_LOWERS_CERTAINTY = (Source.DEBUGFS, Source.NLDEV, Source.PROC)
 
 
 class Line(NamedTuple):

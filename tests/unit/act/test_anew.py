@@ -12,9 +12,12 @@ import struct
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
+import pytest
+
 from manactl.act import anew
 from manactl.act.plan import NetdevNow, System
 from manactl.model.port import PortId
+from manactl.netstate import link_settings
 from manactl.netstate.blueprints import Blueprint
 from manactl.netstate.ethtool_settings import Command, Ethtool
 from manactl.netstate.link_settings import LinkSettings
@@ -195,6 +198,20 @@ def test_what_the_kernel_refuses_is_residue_with_what_stands_on_it_left_out() ->
     state = snapshot(stacked())
     assert anew.residue(state, cast(System, now)) == ["alias wan (it does not stay so)"]
     assert set_up(state, now).residue == ()
+
+
+def test_what_came_back_is_counted_whatever_it_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    changes = link_settings.changes
+
+    def alike(*of: Any) -> list[link_settings.Change]:
+        return [one._replace(text="word") for one in changes(*of)]
+
+    monkeypatch.setattr(link_settings, "changes", alike)
+    now = replugged(stacked(), hop_limit="1")
+    now.refuse = {b"wan\0": errno.EINVAL}
+    done = set_up(snapshot(stacked()), now)
+    assert done.counts == {Kind.UPPER: 2, Kind.SETTING: 3}  # of the four all but the alias
+    assert done.residue == ("word (Invalid argument)",)
 
 
 def test_the_keys_of_macsec_are_lost() -> None:

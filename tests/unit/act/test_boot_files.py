@@ -11,18 +11,18 @@ from pathlib import Path
 import pytest
 
 from manactl.act.boot_files import BootFiles
-from manactl.look import kept_down
+from manactl.look import boot_files
 from manactl.model.port import PortId
 from manactl.netstate.held import NETWORK_MANAGER, NETWORKD, HeldLink, Hold
-from manactl.netstate.kept_down import KeptDown
+from manactl.netstate.left_down import LeftDown
 
 PORT = PortId("7870:00:00.0", 2, "00:0d:3a:aa:00:11")
 VF = HeldLink("eth1", 3, "00:0d:3a:aa:00:11", "mana", True)
 SYNTHETIC = HeldLink("eth0", 2, "00:0d:3a:aa:00:11", "hv_netvsc", True, "uuid", 3)
 
 
-def kept(manager: str, *links: HeldLink) -> KeptDown:
-    return KeptDown(PORT, "eth0", Hold(manager, "7870-00-00.0-2", links or (SYNTHETIC, VF)))
+def kept(manager: str, *links: HeldLink) -> LeftDown:
+    return LeftDown(PORT, "eth0", Hold(manager, "7870-00-00.0-2", links or (SYNTHETIC, VF)))
 
 
 def ini(path: Path) -> configparser.ConfigParser:
@@ -88,8 +88,8 @@ def test_what_is_written_is_found_and_removed(tmp_path: Path, manager: str) -> N
     files, one = BootFiles(tmp_path), kept(manager)
     files.write(one)
     files.write(one)  # half done like done
-    found = kept_down.find(str(tmp_path))
-    assert {KeptDown.from_json(file.said) for file in found} == {one}
+    found = boot_files.find(str(tmp_path))
+    assert {LeftDown.from_json(file.said) for file in found} == {one}
     assert files.remove(one) == ()
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
     assert files.remove(one) == ()
@@ -150,7 +150,7 @@ def test_what_somebody_else_has_put_there_is_neither_replaced_nor_removed(
         files.write(one)
     assert files.remove(one) == (str(path),)
     assert files.lift(one, lambda: True) == (True, (str(path),))
-    assert kept_down.find(str(tmp_path)) == ()
+    assert boot_files.find(str(tmp_path)) == ()
     assert (path.lstat().st_ino, path.lstat().st_mode) == (before.st_ino, before.st_mode)
 
 
@@ -169,8 +169,8 @@ def test_a_name_is_bytes(tmp_path: Path, manager: str, name: str) -> None:
     files, one = BootFiles(tmp_path), kept(manager, HeldLink(name, 4, None, None, True))
     files.write(one)
     assert os.fsencode(name) in files.paths(one)[0].read_bytes()
-    (found,) = kept_down.find(str(tmp_path))
-    assert KeptDown.from_json(found.said) == one
+    (found,) = boot_files.find(str(tmp_path))
+    assert LeftDown.from_json(found.said) == one
     assert files.remove(one) == ()
 
 
@@ -180,12 +180,12 @@ def test_the_manager_is_told_once_they_are_not_in_force_and_then_they_go(tmp_pat
 
     def tell() -> bool:
         assert not any(path.exists() for path in files.paths(one))
-        found = kept_down.find(str(tmp_path))
+        found = boot_files.find(str(tmp_path))
         assert [file.lifted for file in found] == [True, True]
         return True
 
     assert files.lift(one, tell) == (True, ())
-    assert kept_down.find(str(tmp_path)) == ()
+    assert boot_files.find(str(tmp_path)) == ()
 
 
 def test_one_that_died_before_the_manager_was_told_tells_it(tmp_path: Path) -> None:
@@ -197,12 +197,12 @@ def test_one_that_died_before_the_manager_was_told_tells_it(tmp_path: Path) -> N
 
     with pytest.raises(OSError, match="killed"):
         files.lift(one, dies)
-    (file,) = kept_down.find(str(tmp_path))
-    assert (file.lifted, KeptDown.from_json(file.said)) == (True, one)
+    (file,) = boot_files.find(str(tmp_path))
+    assert (file.lifted, LeftDown.from_json(file.said)) == (True, one)
     told: list[bool] = []
     files.lift(one, lambda: told.append(True) or True)
     assert told == [True]
-    assert kept_down.find(str(tmp_path)) == ()
+    assert boot_files.find(str(tmp_path)) == ()
 
 
 def test_a_new_directory_can_be_read_by_a_manager_that_is_not_root(tmp_path: Path) -> None:
@@ -215,4 +215,4 @@ def test_a_write_that_fails_leaves_nothing_in_force(tmp_path: Path) -> None:
     (tmp_path / "systemd").write_text("no directory")
     with pytest.raises(OSError, match="systemd"):
         BootFiles(tmp_path).write(kept(NETWORKD))
-    assert kept_down.find(str(tmp_path)) == ()
+    assert boot_files.find(str(tmp_path)) == ()

@@ -133,7 +133,9 @@ def test_after_it_went_back_that_is_told(tmp_path: Path, words: tuple[str, ...])
     path = claimed(tmp_path, kernel)
     release(tmp_path, FakeHost(kernel), only=path, why=EXPIRED, unconfirmed=True)
     assert kernel.nics[0].up
-    with pytest.raises(RolledBack, match="eth1 was not confirmed in time: it went back") as caught:
+    with pytest.raises(
+        RolledBack, match="eth1 was not confirmed in time: it was released"
+    ) as caught:
         confirm(tmp_path, FakeHost(kernel), *words)
     assert (caught.value.exit_code, caught.value.code) == (4, "expired")
     assert confirm(tmp_path, FakeHost(kernel, boot="boot-2")) == []  # long ago
@@ -177,7 +179,7 @@ def test_it_goes_back_while_the_lock_is_waited_for(tmp_path: Path) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(confirming.lock, "functions", after)
-        with pytest.raises(RolledBack, match="went back"):
+        with pytest.raises(RolledBack, match="it was released at"):
             confirm(tmp_path, host)
 
 

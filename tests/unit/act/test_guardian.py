@@ -573,7 +573,7 @@ def test_when_it_goes_back_is_on_the_disk_before_the_first_change(tmp_path: Path
     assert result.confirm_by is not None
     assert journal.stamp(result.confirm_by) == first["confirm_by"]
     assert result.plan is not None
-    assert any("goes back by itself 90 s after" in note for note in result.plan.notes)
+    assert any("is released automatically 90 s after" in note for note in result.plan.notes)
 
 
 def test_without_its_guardian_nothing_is_touched(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from tests.unit.kernel import Nic
 
 STEPS: tuple[Step, ...] = (
     KeepState(STATE),
-    SetAdmin(PORT, "eth1", False, True, True),
+    SetAdmin(PORT, "eth1", up=False, was=True, had_carrier=True),
     ProveFree(PORT, "manae_0", 1),
 )
 # As a journal of schema manactl.journal/1 has had them from the beginning.

@@ -192,7 +192,9 @@ def test_documents_are_as_their_schemas_say(up: bool) -> None:
     assert [one["code"] for one in made.to_json()["refusals"]] == ["upper"]
     proof = {"proven": True, "outcome": "free", "message": "x", "tries": 1}
     facts: dict[str, Any] = {"prove-free": proof, "set-admin": {"ms": 1.5, "boottime": 2.0}}
-    done = ClaimResult(made, {PORT: STATE}, {PORT: facts}, (STATUS,), (), (WAIVED,))
+    done = ClaimResult(
+        made, states={PORT: STATE}, facts={PORT: facts}, ports=(STATUS,), waived=(WAIVED,)
+    )
     schema.strict(json.loads(json.dumps(claim_document(done))))
 
 

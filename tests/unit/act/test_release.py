@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from manactl.act.release import ReleaseResult
+from manactl.act.release import Outcome, ReleaseResult
 from manactl.errors import (
     Busy,
     Denied,
@@ -46,6 +46,7 @@ from tests.unit.host import (
     claim,
     furnish,
     furnished,
+    paired,
     release,
     two_ports,
 )
@@ -473,6 +474,9 @@ def test_the_system_log_gets_the_verb_and_the_ports(tmp_path: Path) -> None:
     assert host.audits[0].quiet
 
 
+SAID = ("text", "kept", "stops", "restores", "lost", "notes", "message", "label")
+
+
 # --- what a dry run shows -------------------------------------------------------------------
 
 
@@ -498,6 +502,47 @@ def test_a_plan_for_one_of_two_ports_has_its_steps_alone(tmp_path: Path) -> None
     assert {step.port.port for step in plan.steps} == {2}
     assert plan.restores[0] == "eth2 set up, its carrier awaited"
     assert plan.notes == ()
+    whole = release(tmp_path, FakeHost(kernel), dry_run=True, everything=True).plans[0]
+    (other,) = release(tmp_path, FakeHost(kernel), "eth1", dry_run=True).plans
+    assert sorted(other.restores + plan.restores) == sorted(whole.restores)
+    assert sorted(other.lost + plan.lost) == sorted(whole.lost)
+
+
+@pytest.mark.parametrize("synthetic", [None, "down", "keep", "uio"])
+def test_what_the_claim_said_decides_nothing(tmp_path: Path, synthetic: str | None) -> None:
+    """Every sentence in a journal may be another one."""
+    kernel = furnished() if synthetic is None else paired()
+    path = claim(tmp_path, FakeHost(kernel), synthetic=synthetic).journal
+    assert path is not None
+    (before,) = release(tmp_path, FakeHost(kernel), dry_run=True).plans
+    reword(path)
+    (plan,) = release(tmp_path, FakeHost(kernel), dry_run=True).plans
+    assert (plan.ports, plan.steps) == (before.ports, before.steps)
+    assert (plan.restores, plan.notes, len(plan.lost)) == (
+        before.restores, before.notes, len(before.lost),
+    )  # fmt: skip
+    (back,) = release(tmp_path, FakeHost(kernel)).ports
+    assert (back.outcome, back.residue) == (Outcome.RESTORED, ())
+    assert kernel.nics[0].up
+
+
+def reword(path: Path) -> None:
+    """The journal, with "word" for every sentence in it."""
+    content = journal.read(path)
+    data, before = b"", ""
+    for record in (content.header, *content.records):
+        line, before = journal._line(_reworded(record), before)
+        data += line
+    path.write_bytes(data)
+
+
+def _reworded(value: Any, key: str = "") -> Any:
+    if isinstance(value, dict):
+        return {name: _reworded(part, name) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_reworded(part, key) for part in value]
+    said = isinstance(value, str) and (key in SAID or " " in value)
+    return "word" if said else value
 
 
 def test_each_journal_has_a_plan(tmp_path: Path) -> None:

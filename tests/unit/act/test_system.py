@@ -14,10 +14,10 @@ import pytest
 
 from manactl.act.plan import NetdevNow, PairNow
 from manactl.act.system import LiveSystem, capabilities, who
-from manactl.look import kept_down, raw_qp_probe, stacked_links, surroundings, user_namespace
-from manactl.look.kept_down import KeptDownFile
+from manactl.look import boot_files, raw_qp_probe, stacked_links, surroundings, user_namespace
+from manactl.look.boot_files import BootFile
 from manactl.look.pairs import Frames
-from manactl.model.port import Certainty, Missing, Owner, PortStatus, Report
+from manactl.model.port import Certainty, Missing, Owner, PortStatus, Report, Source
 from manactl.netstate.snapshot import Request
 from manactl.wire.uverbs import ProofOutcome
 from tests.unit.decide.scene import QUIET, STATE, STATUS
@@ -205,14 +205,14 @@ def test_holders_are_those_of_the_port(sys: Path) -> None:
 @pytest.mark.parametrize(
     ("owner", "certainty", "source", "free"),
     [
-        (Owner.FREE, Certainty.PROVEN, "debugfs", True),
-        (Owner.FREE, Certainty.INFERRED, "debugfs", False),
-        (Owner.RAW_QP, Certainty.PROVEN, "debugfs", False),
-        (Owner.FREE, Certainty.PROVEN, "mana", False),  # somebody waits in the driver
+        (Owner.FREE, Certainty.PROVEN, Source.DEBUGFS, True),
+        (Owner.FREE, Certainty.INFERRED, Source.DEBUGFS, False),
+        (Owner.RAW_QP, Certainty.PROVEN, Source.DEBUGFS, False),
+        (Owner.FREE, Certainty.PROVEN, Source.MANA, False),  # somebody waits in the driver
     ],
 )
 def test_free_is_believed_on_proof_while_nobody_is_in_the_driver(
-    sys: Path, owner: Owner, certainty: Certainty, source: str, free: bool
+    sys: Path, owner: Owner, certainty: Certainty, source: Source, free: bool
 ) -> None:
     other = PortStatus(PORT._replace(port=2), None, None, None, None, Owner.FREE, Certainty.PROVEN)
     port = PortStatus(PORT, None, None, None, None, owner, certainty)
@@ -239,8 +239,8 @@ def test_a_boot_file_that_says_too_little_is_passed_over(
     said = {"port": {"pci": "a", "port": 1, "permanent_mac": None}}
     whole = {**said, "name": "eth1", "manager": "NetworkManager", "key": "k", "links": [],
              "beside": []}  # fmt: skip
-    files = [KeptDownFile("/f", "a", 1, None, one, False) for one in (said, whole, whole)]
-    monkeypatch.setattr(kept_down, "find", lambda: tuple(files))
+    files = [BootFile("/f", "a", 1, None, one, False) for one in (said, whole, whole)]
+    monkeypatch.setattr(boot_files, "find", lambda: tuple(files))
     with LiveSystem(lambda: Report(NOW, "7", True, (), ()), sys=sys) as system:
         (found,) = system.boot_files()
     assert found.name == "eth1"

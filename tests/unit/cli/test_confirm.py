@@ -39,7 +39,7 @@ def test_a_claim_says_when_it_goes_back_and_how_to_keep_it(shell: Shell, guard: 
     shell.run(claim, FakeHost(kernel), *LINE)
     claimed, back = shell.lines[-2:]
     assert claimed.endswith("proven. When done: manactl release eth1")
-    assert back.startswith("Not confirmed yet: it goes back by itself at ")
+    assert back.startswith("Not confirmed yet: it is released automatically at ")
     assert back.endswith(" UTC. To keep it: manactl confirm eth1")
     assert [said[0] for said in guard.said] == ["arm", "leave", "gone"]
 
@@ -92,7 +92,7 @@ def test_a_dry_run_starts_no_guardian_and_tells_of_the_way_back(
 ) -> None:
     shell.run(claim, FakeHost(furnished()), *LINE, "--dry-run")
     assert guard.said == []
-    assert any("goes back by itself 90 s after it has begun" in line for line in shell.lines)
+    assert any("is released automatically 90 s after it has begun" in line for line in shell.lines)
     assert any("nobody is ended" in line for line in shell.lines)
 
 

@@ -18,7 +18,7 @@ from manactl.cli.main import main
 from manactl.doctor import probe, read_machine
 from manactl.doctor.machine import Machine
 from manactl.doctor.read_machine import Places
-from manactl.model.port import Certainty, Missing, Netdev, Owner, PortId, PortStatus, Report
+from manactl.model.port import Certainty, Missing, Netdev, Owner, PortId, PortStatus, Report, Source
 from tests.unit.doctor.fit import FIT
 
 PORTS = tuple(
@@ -63,7 +63,7 @@ class Scene:
         self.given.append(given)
         waits = self.waits[min(self.looks, len(self.waits) - 1)]
         self.looks += 1
-        missing = tuple(Missing("mana", why) for why in waits)
+        missing = tuple(Missing(Source.MANA, why) for why in waits)
         return Report(datetime.now(UTC), "7.3.4", True, missing, PORTS)
 
     def read(self, report: Report, netns: str | None, places: Places) -> Machine:

@@ -233,5 +233,5 @@ def test_a_pair_that_is_not_as_its_claim_left_it() -> None:
 def test_hold_helps_a_port_that_was_set_up(
     codes: list[NoteCode], mode: str | None, helps: bool
 ) -> None:
-    found = port_notes.kept_down([Note(code) for code in codes], mode)
+    found = port_notes.hold_keeps_down([Note(code) for code in codes], mode)
     assert found == (Note("hold-keeps-down") if helps else None)

@@ -416,7 +416,7 @@ def test_every_refusal_is_reported_with_its_own_remedy() -> None:
     accept, *why_not = (error.hint or "").splitlines()
     words = "--allow default-route --allow last-port --allow storage --allow tcp-established"
     assert accept == (
-        f"to accept the loss: {words} --confirm-within 120, which goes back by itself unless "
+        f"to accept the loss: {words} --confirm-within 120, which is released automatically unless "
         f"`manactl confirm` comes in time, or with a command to run: {words} -- COMMAND"
     )
     assert [line.partition(":")[0] for line in why_not] == ["upper", "in-reset"]

@@ -32,6 +32,7 @@ from manactl.model.port import (
     PortId,
     PortStatus,
     Report,
+    Source,
     Upper,
 )
 from manactl.netstate.surroundings import Manager, Process
@@ -237,10 +238,10 @@ def test_ports_that_are_held_without_a_claim_or_elsewhere(places: Places) -> Non
 
 
 def test_only_what_waits_in_the_drivers_waits() -> None:
-    missing = [Missing(s, f"{s} waits") for s in ("mana", "debugfs", "rtnetlink", "nldev", "proc")]
+    missing = [Missing(source, f"{source} waits") for source in Source]
     assert reading.waiting(REPORT._replace(missing=tuple(missing))) == (
-        "mana waits",
         "rtnetlink waits",
+        "mana waits",
     )
 
 

@@ -25,7 +25,7 @@ STATE = PortState(PORT, 3, "eth1", True, True, 1000.0, FACTS)
 OTHER = PORT._replace(port=2)
 STEPS = (
     KeepState(STATE),
-    SetAdmin(PORT, "eth1", False, True, True),
+    SetAdmin(PORT, "eth1", up=False, was=True, had_carrier=True),
     ProveFree(PORT, "manae_0", 1),
     ProveFree(OTHER, "manae_0", 2),
 )

@@ -11,7 +11,7 @@ import pytest
 from manactl.decide.ownership import DeviceFacts
 from manactl.look import rdma
 from manactl.look.sysfs import Function, RdmaNode
-from manactl.model.port import Certainty, Evidence, Missing, Owner, RdmaPort, RdmaUse
+from manactl.model.port import Certainty, Evidence, Missing, Owner, RdmaPort, RdmaUse, Source
 from manactl.wire.nldev import RdmaDevice, Resource
 from tests.unit.machine import PCI, Make, noted
 from tests.unit.test_report import nldev, owners
@@ -235,7 +235,7 @@ def test_what_cannot_be_read_is_unknown_and_nothing_else_is(
     facts = view.facts._asdict()
     asked = ("raw_qp_tracked", "contexts", "pd_users", "busy_pds", "cq_users", "user_qps")
     assert {name for name in asked if facts[name] is None} == unknown
-    assert Missing("nldev", f"{words}: {why}") in view.missing
+    assert Missing(Source.NLDEV, f"{words}: {why}") in view.missing
     assert (view.use.contexts is None) is (source == "of_contexts")
     assert (view.use.creators is None) is (source == "of_contexts")
 
@@ -419,7 +419,7 @@ def test_a_device_that_is_not_listed_is_known_by_name_and_no_more() -> None:
         view = rdma.view(function(RAW, RNIC), netlink, devices)
         assert (view.raw, view.others, view.facts) == (RAW, (RNIC,), DeviceFacts())
         assert view.use == RdmaUse(None, None, None)
-        assert view.missing == (Missing("nldev", "rdma7 is not listed by the RDMA subsystem"),)
+        assert view.missing == (Missing(Source.NLDEV, "rdma7 is not listed by the RDMA subsystem"),)
 
 
 def test_devices_that_cannot_be_told_apart_are_named() -> None:
@@ -438,5 +438,5 @@ def test_the_list_of_devices_or_why_there_is_none() -> None:
         def devices(self) -> list[RdmaDevice]:
             raise DENIED
 
-    refused = [Missing("nldev", "devices: Operation not permitted")]
+    refused = [Missing(Source.NLDEV, "devices: Operation not permitted")]
     assert rdma.list_devices(Refuses()) == ([], refused)

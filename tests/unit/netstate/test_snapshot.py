@@ -12,6 +12,7 @@ import pytest
 
 from manactl.netstate import diff, losses, snapshot
 from manactl.netstate.snapshot import (
+    Accepted,
     Dumps,
     Fact,
     Kind,
@@ -53,17 +54,19 @@ def test_a_state_survives_the_journal() -> None:
         others=(OTHER, OtherDevice(6, "none", None)),
         related=(nexthop(12, 5),),
         links=(OTHER,),
+        accepted=(Accepted(3, True, True, False, 48), Accepted(5, False, True, True, 0, False)),
     )
     again = PortState.from_json(json.loads(json.dumps(full.to_json())))
     assert again == full
     assert again.others == full.others
     assert again.related == full.related
+    assert again.accepted == full.accepted
     assert again.links == ()  # what else was there is nobody's business
 
 
 def test_a_journal_of_an_earlier_version_is_read() -> None:
     data = state(address("10.0.0.2", 24)).to_json()
-    for name in ("related", "others", "uppers", "sysctls"):
+    for name in ("related", "others", "uppers", "sysctls", "accepted"):
         del data[name]
     assert PortState.from_json(data) == state(address("10.0.0.2", 24))
     old = {k: v for k, v in RED.to_json().items() if k not in ("table", "mac", "active")}

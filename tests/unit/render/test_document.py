@@ -21,6 +21,7 @@ from manactl.model.port import (
     PortStatus,
     RdmaPort,
     Report,
+    Source,
     Upper,
 )
 from manactl.render.document import (
@@ -145,7 +146,7 @@ def test_admin_state(flags: int | None, word: str | None) -> None:
 
 
 def test_a_status_document_is_about_the_ports_given() -> None:
-    report = Report(NOON, "7.3.4", False, (Missing("proc", "denied"),), (BARE, FULL))
+    report = Report(NOON, "7.3.4", False, (Missing(Source.PROC, "denied"),), (BARE, FULL))
     document = status_document(report, (FULL,))
     assert document == {
         "schema": "manactl.status/1",

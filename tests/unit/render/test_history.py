@@ -28,7 +28,7 @@ CLAIM = PastClaim(
         ({"ended_by": {"uid": 0, "sudo_user": None}},
          ["eth1", "2026-11-22T23:30:05Z", "1h 2min", "released", "operator, uid 0", "last-port upper"]),
         ({"why": "expired"},
-         ["eth1", "2026-11-22T23:30:05Z", "1h 2min", "expired, went back", "operator", "last-port upper"]),
+         ["eth1", "2026-11-22T23:30:05Z", "1h 2min", "expired, released", "operator", "last-port upper"]),
         ({"why": "abandoned"},
          ["eth1", "2026-11-22T23:30:05Z", "1h 2min", "released", "operator", "last-port upper"]),
         ({"confirmed_by": {"uid": 0, "sudo_user": "night"}},

@@ -22,6 +22,7 @@ from manactl.model.port import (
     PortStatus,
     RdmaPort,
     Report,
+    Source,
     Upper,
 )
 from manactl.render.prometheus import exposition
@@ -116,7 +117,7 @@ def test_claims_holders_and_drift_are_counted() -> None:
 
 
 def test_an_unreadable_journal_is_not_an_unclaimed_port() -> None:
-    found = parse(report(PORT, missing=(Missing("journal", "Permission denied"),)))
+    found = parse(report(PORT, missing=(Missing(Source.JOURNAL, "Permission denied"),)))
     assert "manactl_port_claimed" not in found
     assert values(found["manactl_status_missing_sources"]) == {(): 1}
 

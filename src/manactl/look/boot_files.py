@@ -24,7 +24,7 @@ _PLACES = {
 }
 
 
-class KeptDownFile(NamedTuple):
+class BootFile(NamedTuple):
     """One file; `said` is what its second line says. `lifted`: it is not in force any more, and
     the manager may not have been told."""
 
@@ -52,12 +52,12 @@ def knows(manager: str) -> bool:
     return manager in _PLACES
 
 
-def find(etc: str = "/etc") -> tuple[KeptDownFile, ...]:
+def find(etc: str = "/etc") -> tuple[BootFile, ...]:
     """All that are there, by their names. One that does not say what it is for is somebody's own."""
     return tuple(_find(etc))
 
 
-def _find(etc: str) -> Iterator[KeptDownFile]:
+def _find(etc: str) -> Iterator[BootFile]:
     for place, begin, end in _PLACES.values():
         try:
             names = sorted(os.listdir(f"{etc}/{place}"))
@@ -78,7 +78,7 @@ def read(path: str) -> str:
         return file.read()
 
 
-def _read(path: str) -> KeptDownFile:
+def _read(path: str) -> BootFile:
     import json  # noqa: PLC0415 - only where there is one
 
     _, line, *_ = [*read(path).split("\n", 2), ""]
@@ -88,4 +88,4 @@ def _read(path: str) -> KeptDownFile:
     port = said["port"]
     mac = port["permanent_mac"]
     lifted = path.endswith(LIFTED)
-    return KeptDownFile(path, str(port["pci"]), int(port["port"]), mac, said, lifted)
+    return BootFile(path, str(port["pci"]), int(port["port"]), mac, said, lifted)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from manactl.look import kept_down
+from manactl.look import boot_files
 
 SAID = '{"port": {"pci": "7870:00:00.0", "port": 2, "permanent_mac": "00:0d:3a:aa:00:11"}}'
 
@@ -19,7 +19,7 @@ def put(etc: Path, name: str, text: str) -> Path:
 
 
 def test_nothing_is_there(tmp_path: Path) -> None:
-    assert kept_down.find(str(tmp_path)) == ()
+    assert boot_files.find(str(tmp_path)) == ()
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_nothing_is_there(tmp_path: Path) -> None:
 )
 def test_a_file_says_for_which_port_it_is(tmp_path: Path, name: str, lifted: bool) -> None:
     path = put(tmp_path, name, f"# why\n# manactl: {SAID}\n[Match]\n")
-    (found,) = kept_down.find(str(tmp_path))
+    (found,) = boot_files.find(str(tmp_path))
     assert (found.path, found.key, found.permanent_mac) == (
         str(path), ("7870:00:00.0", 2), "00:0d:3a:aa:00:11",
     )  # fmt: skip
@@ -46,7 +46,7 @@ def test_a_file_says_for_which_port_it_is(tmp_path: Path, name: str, lifted: boo
 )  # fmt: skip
 def test_one_that_does_not_say_it_is_somebodys_own(tmp_path: Path, text: str) -> None:
     put(tmp_path, "systemd/network/00-1-manactl-a-0.network", text)
-    assert kept_down.find(str(tmp_path)) == ()
+    assert boot_files.find(str(tmp_path)) == ()
 
 
 @pytest.mark.parametrize(
@@ -57,14 +57,14 @@ def test_one_that_does_not_say_it_is_somebodys_own(tmp_path: Path, text: str) ->
 )  # fmt: skip
 def test_other_names_are_not_read(tmp_path: Path, name: str) -> None:
     put(tmp_path, name, f"# why\n# manactl: {SAID}\n")
-    assert kept_down.find(str(tmp_path)) == ()
+    assert boot_files.find(str(tmp_path)) == ()
 
 
 def test_the_files_of_each_manager() -> None:
-    assert kept_down.paths("systemd-networkd", "k", 2) == [
+    assert boot_files.paths("systemd-networkd", "k", 2) == [
         "/etc/systemd/network/00-1-manactl-k-0.network",
         "/etc/systemd/network/00-1-manactl-k-1.network",
     ]
-    assert kept_down.paths("NetworkManager", "k", 2) == [
+    assert boot_files.paths("NetworkManager", "k", 2) == [
         "/etc/NetworkManager/conf.d/zz-manactl-boot-k.conf"
     ]

@@ -10,7 +10,7 @@ from manactl.netstate import snapshot
 from manactl.netstate.held import Hold
 
 
-class KeptDown(NamedTuple):
+class LeftDown(NamedTuple):
     """The manager, and the netdevs that it leaves alone, are those of `hold`. `name`: what the port
     was called when that was said."""
 
@@ -26,6 +26,6 @@ class KeptDown(NamedTuple):
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> KeptDown:
+    def from_json(cls, data: Mapping[str, Any]) -> LeftDown:
         port = snapshot.port_from_json(data["port"])
         return cls(port, str(data["name"]), Hold.from_json(data))
