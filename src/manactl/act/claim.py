@@ -18,6 +18,7 @@ from manactl.act import foreign, planner, transition
 from manactl.act.audit import Audit
 from manactl.act.await_free import PATIENCE
 from manactl.act.host import CAP_NET_RAW, Host, HostSystem
+from manactl.act.persist import LeaveDown
 from manactl.act.plan import KeepState, Plan, ProveFree, StateChanged
 from manactl.act.privilege import capable, need_net_admin
 from manactl.act.progress import Progress
@@ -88,7 +89,8 @@ class ClaimRequest:
 
 @dataclass(frozen=True, slots=True)
 class ClaimResult:
-    """What a claim has come to; `already` lists ports that were claimed before."""
+    """What a claim has come to; `already` lists ports that were claimed before. `persist`: they
+    were to stay down at boot, too."""
 
     plan: Plan | None
     _: KW_ONLY
@@ -99,10 +101,15 @@ class ClaimResult:
     waived: tuple[Refusal, ...] = ()
     journal: Path | None = None
     confirm_by: datetime | None = None
+    persist: bool = False
 
     def proven(self, port: PortId) -> bool:
         """Whether a queue pair proved that the vport is free."""
         return self.facts.get(port, {}).get(ProveFree.KIND, {}).get("proven") is True
+
+    def left_down_at_boot(self, port: PortId) -> bool:
+        """Whether a network manager was told to leave it down from boot on."""
+        return LeaveDown.KIND in self.facts.get(port, {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +251,7 @@ def _carried_out(claim: PreparedClaim, progress: Progress, guard: Guard | None) 
         waived=claim.refusals,
         journal=log.path,
         confirm_by=waiting and waiting.noted,
+        persist=claim.request.persist,
     )
     claim.audit.fields["waived"] = sorted({no.code for no in claim.refusals}) or None
     claim.audit.fields["proven"] = {str(p.id): result.proven(p.id) for p in claim.ports}

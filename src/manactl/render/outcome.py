@@ -33,9 +33,20 @@ def claim_lines(result: ClaimResult, *, dry_run: bool, command_follows: bool = F
         return lines
     labels = [port.label for port in (*result.ports, *(p for p, _ in result.already))]
     lines[-1] += f" When done: {command('manactl', 'release', *labels)}"
+    if result.persist:
+        lines += [_at_boot(result, port) for port in result.ports]
     if result.confirm_by is not None:
         lines.append(_goes_back([port.label for port in result.ports], result.confirm_by).strip())
     return lines
+
+
+def _at_boot(result: ClaimResult, port: PortStatus) -> str:
+    if result.left_down_at_boot(port.id):
+        return f"{port.label} is left down at every boot, too, until it is released."
+    return (
+        f"Nothing was written for the boot (--persist): no network manager could be told to leave "
+        f"{port.label} down."
+    )
 
 
 def _goes_back(labels: Sequence[str], when: datetime) -> str:

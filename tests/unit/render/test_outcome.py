@@ -129,6 +129,19 @@ def test_a_claim_ends_with_the_next_command() -> None:
     assert outcome.claim_lines(result, dry_run=True) == ["Nothing was touched (dry run)."]
 
 
+def test_what_a_boot_will_do_is_said_where_that_was_asked_for() -> None:
+    facts = {PORT: {"prove-free": {"proven": True}, "leave-down": {"files": ["/etc/x.network"]}}}
+    for known, told in (
+        (facts, ["eth1 is left down at every boot, too, until it is released."]),
+        ({}, [
+            "Nothing was written for the boot (--persist): no network manager could be told to "
+            "leave eth1 down."
+        ]),
+    ):  # fmt: skip
+        result = ClaimResult(None, facts=known, ports=(STATUS,), persist=True)
+        assert outcome.claim_lines(result, dry_run=False)[1:] == told
+
+
 def test_what_became_of_a_pair_is_said() -> None:
     pair = STATUS._replace(upper=Upper("eth0", "netvsc", "000d3aaa", "vf", True))
     proven = {PORT: {"prove-free": {"proven": True}}}
