@@ -7,7 +7,6 @@ alone. Everything comes from the snapshot, so another process can do it.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
@@ -29,6 +28,7 @@ NUMBERED = (
     "{name} was made anew (ifindex {was} -> {now}): sockets, filters and programs (XDP) that were "
     "bound to the old one by its number are not"
 )
+UNNAMED = "the name {name}: it is called {now} ({why})"
 KEYS = "keys of macsec {name} (they cannot be read)"
 
 
@@ -111,6 +111,7 @@ class _Anew:
         self._state, self._system = state, system
         self._plans = {one.ifindex: one for one in state.blueprints}
         self._errors: dict[tuple[object, ...], str] = {}  # by the key of what was to be set
+        self._unnamed: dict[int, str] = {}  # by the ifindex that it had: why it has another name
         self._unmade: dict[int, str] = {}  # by the ifindex that an upper had
         self.bases = list(self._found())
         gone = [blueprints.dying(state.uppers, base.ifindex) for base in self.bases]
@@ -130,11 +131,16 @@ class _Anew:
     def rename(self) -> None:
         """The name that each had, unless another netdev has that now."""
         for base in self.bases:
-            taken = self._system.settings(base.now.ifindex).names
-            if base.now.name != base.name and base.name not in taken:
-                with contextlib.suppress(OSError):  # then it keeps the name that it has
-                    body = if_link.rename(base.now.ifindex, base.name)
-                    self._system.send(Request(if_link.RTM_NEWLINK, 0, body))
+            if base.now.name == base.name:
+                continue
+            if base.name in self._system.settings(base.now.ifindex).names:
+                self._unnamed[base.ifindex] = "another netdev has that name now"
+                continue
+            try:
+                body = if_link.rename(base.now.ifindex, base.name)
+                self._system.send(Request(if_link.RTM_NEWLINK, 0, body))
+            except OSError as error:
+                self._unnamed[base.ifindex] = error.strerror or str(error)
         self.bases = list(self._found())
 
     # --- what stood on it
@@ -245,6 +251,9 @@ class _Anew:
         for base in self.bases:
             text = NUMBERED.format(name=base.now.name, was=base.ifindex, now=base.now.ifindex)
             yield Lost(Cause.NOT_KEPT, text)
+            if why := self._unnamed.get(base.ifindex):
+                text = UNNAMED.format(name=base.name, now=base.now.name, why=why)
+                yield Lost(Cause.NOT_KEPT, text)
         for upper in state.uppers:
             if upper.kind == "macsec" and upper.ifindex in self._dying:
                 yield Lost(Cause.NOT_KEPT, KEYS.format(name=upper.name))

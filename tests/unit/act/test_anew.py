@@ -173,8 +173,22 @@ def test_again_it_has_nothing_to_do() -> None:
 def test_a_name_that_another_has_is_left_to_it() -> None:
     now = replugged(stacked(), name="eth0")
     now.devices.append(Device("eth1", 9, "dummy"))
-    assert set_up(snapshot(stacked()), now).residue == ()
+    done = set_up(snapshot(stacked()), now)
+    assert done.residue == ()
+    assert [one.text for one in done.lost][1:] == [
+        "the name eth1: it is called eth0 (another netdev has that name now)"
+    ]
     assert [one.name for one in now.devices[:2]] == ["eth0", "eth1"]
+
+
+def test_a_name_that_the_kernel_refuses_is_told() -> None:
+    now = replugged(stacked(), name="eth0")
+    now.refuse = {b"eth1\0": errno.EBUSY}
+    done = set_up(snapshot(stacked()), now)
+    assert done.residue == ()
+    assert [one.text for one in done.lost][1:] == [
+        "the name eth1: it is called eth0 (Device or resource busy)"
+    ]
 
 
 def test_a_number_that_another_has_is_left_to_it() -> None:
