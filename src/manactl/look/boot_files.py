@@ -120,10 +120,14 @@ def _manager(path: str) -> str:
 def read(path: str) -> str:
     """What stands in a file. ValueError for what is none, a FIFO or a link."""
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(fd, encoding="utf-8", errors="surrogateescape") as file:
+    try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise ValueError(path)
-        return file.read()
+        # Of a directory open() would not take the descriptor, so that is looked at first.
+        with open(fd, encoding="utf-8", errors="surrogateescape", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(fd)
 
 
 def _read(path: str) -> BootFile:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -42,6 +44,19 @@ def test_a_file_says_for_which_port_it_is(tmp_path: Path, name: str, lifted: boo
         str(path), ("7870:00:00.0", 2), "00:0d:3a:aa:00:11",
     )  # fmt: skip
     assert found.lifted is lifted
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_what_is_no_file_is_left_with_no_descriptor_open(
+    tmp_path: Path, make: Callable[[str], None]
+) -> None:
+    path = put(tmp_path, "systemd/network/00-1-manactl-a-0.network", "")
+    path.unlink()
+    make(str(path))
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises((OSError, ValueError)):
+        boot_files.read(str(path))
+    assert os.listdir("/proc/self/fd") == before
 
 
 @pytest.mark.parametrize(
