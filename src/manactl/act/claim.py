@@ -1,7 +1,8 @@
 """A claim from its request to the journal's `claimed` record.
 
-The order is what makes it safe: lock, then look, then judge everything, then write down, then
-act. Before the journal's header is on disk nothing has been touched.
+The order is what makes it safe: lock, then look, then judge everything, then lock `manactl hold`
+out and look again, then write down, then act. Before the journal's header is on disk nothing has
+been touched.
 """
 
 from __future__ import annotations
@@ -54,6 +55,11 @@ if TYPE_CHECKING:
 _GLIMPSE = 0.3  # s for what looks odd in passing
 _ROUNDS = 4  # looks right before the act, until one finds what was judged
 _SHOWN = 10  # changes in the evidence
+
+
+def _not_acting() -> contextlib.AbstractContextManager[bool]:
+    return contextlib.nullcontext(False)
+
 
 Key = tuple[str, int]
 Already = tuple[PortStatus, ClaimSummary]
@@ -114,10 +120,10 @@ class ClaimResult:
 
 @dataclass(frozen=True, slots=True)
 class PreparedClaim:
-    """A claim that was judged and planned, while its locks are held. Nothing was touched.
+    """A claim that was judged and planned, while its first locks are held. Nothing was touched.
 
-    `plan` is None when there is nothing to do; `refusals` are all that were found, those that
-    are waived included.
+    `acting` takes the second ones, under which the journal is written. `plan` is None when there is
+    nothing to do; `refusals` are all that were found, those that are waived included.
     """
 
     request: ClaimRequest
@@ -130,6 +136,7 @@ class PreparedClaim:
     refusals: tuple[Refusal, ...] = ()
     plan: Plan | None = None
     system: HostSystem | None = None
+    acting: lock.Acting = _not_acting
 
     @property
     def labels(self) -> str:
@@ -160,7 +167,7 @@ def prepare(request: ClaimRequest, host: Host, signals: SignalGate) -> Iterator[
         _check_synthetic(request, wanted)
         _check_persist(request, wanted)
         audit.fields["ports"] = [str(port.id) for port in wanted]
-        held.enter_context(_locked(request, host, wanted))
+        acting = held.enter_context(_locked(request, host, wanted))
         there = _settled(host, wanted, request.wait)
         ports, already = _unclaimed(request, host, _still_there(wanted, there))
         _check_own(request, already)
@@ -173,7 +180,9 @@ def prepare(request: ClaimRequest, host: Host, signals: SignalGate) -> Iterator[
             return
 
         system = held.enter_context(host.system(signals.pause))
-        claim = PreparedClaim(request, host, signals, audit, already, ports, system=system)
+        claim = PreparedClaim(
+            request, host, signals, audit, already, ports, system=system, acting=acting
+        )
         yield _judged(claim, system)
 
 
@@ -201,19 +210,20 @@ def execute(claim: PreparedClaim, progress: Progress, guard: Guard | None = None
         claim.system.warm_up(port.id)
     changed: Sequence[str] = ()
     for _ in range(_ROUNDS):
-        with claim.signals.step(f"look at {claim.labels} again"):
-            states = _captured(claim, claim.system, claim.ports)
-        changed = _changes(claim, states)
-        if changed:
-            progress.noted(f"{claim.labels}: changed meanwhile ({changed[0]}); judged again")
-            claim = _judged_again(claim, claim.system)
-            _show(claim, progress)
-            continue
         try:
-            return _carried_out(_with_states(claim, states), progress, guard)
+            with claim.acting():  # before the look, which may be old when that had to wait
+                with claim.signals.step(f"look at {claim.labels} again"):
+                    states = _captured(claim, claim.system, claim.ports)
+                changed = _changes(claim, states)
+                if not changed:
+                    return _carried_out(_with_states(claim, states), progress, guard)
         except StateChanged as change:
             changed = change.changes
             claim.signals.listen()
+            continue
+        progress.noted(f"{claim.labels}: changed meanwhile ({changed[0]}); judged again")
+        claim = _judged_again(claim, claim.system)
+        _show(claim, progress)
     raise Busy(
         f"what is on {claim.labels} keeps changing ({changed[0]}); nothing was touched",
         hint="find the program that changes it (`ip monitor`), and claim again when it is done",
@@ -314,12 +324,12 @@ def _check_persist(request: ClaimRequest, ports: Sequence[PortStatus]) -> None:
 
 def _locked(
     request: ClaimRequest, host: Host, wanted: Sequence[PortStatus]
-) -> contextlib.AbstractContextManager[None]:
-    """The locks of the ports' functions; a dry run needs none, and no capability."""
+) -> contextlib.AbstractContextManager[lock.Acting]:
+    """The first locks of the ports' functions; a dry run needs none, and no capability."""
     if request.dry_run:
-        return contextlib.nullcontext()
+        return contextlib.nullcontext(_not_acting)
     need_net_admin(host, "claim")
-    return lock.functions(
+    return lock.looking(
         request.state_dir, {port.id.pci for port in wanted}, wait=request.wait or 0.0
     )
 

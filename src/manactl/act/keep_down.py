@@ -5,8 +5,9 @@ netdev where the claim has set that down. They are found as steps find them, by 
 and permanent MAC, and by VMBus UUID; a claim of another boot or network namespace, one that is
 being made and one that is being undone keep nothing down.
 
-Against a release in the same moment: a release has both locks of its function from before it
-writes `releasing` until all is up again (journal/lock.py). Here the second lock is held over the
+Against a release in the same moment: a release has the second lock of its function from right before
+it writes `releasing` until all is up again (journal/lock.py); while it waits for a holder before
+that, it has the first alone, and nothing is held up here. Here the second lock is held over the
 look at the journal, the look at the netdev, and the request that sets it down. So either the
 release comes first, and the journal says so, or it waits until the request is done, and then sets
 the netdev up itself. Where the lock is taken nothing is done; it is looked at again later.

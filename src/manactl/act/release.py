@@ -199,8 +199,9 @@ def _release_each(
         functions = {claim.port.pci for claim in claims if claim.path == path}
         try:
             run.signals.listen()
-            with lock.functions(run.request.state_dir, functions, wait=run.request.wait or 0.0):
-                _release_claim(run, path, ports)
+            wait = run.request.wait or 0.0
+            with lock.looking(run.request.state_dir, functions, wait=wait) as acting:
+                _release_claim(run, path, ports, acting)
         except StopRequested as stop:
             return [*failures, _interrupted(stop, run.result)]
         except ManactlError as error:
@@ -214,8 +215,9 @@ def _release_each(
     return failures
 
 
-def _release_claim(run: _Run, path: Path, chosen: Sequence[PortId]) -> None:
-    """Release ports of one journal, under the locks of all its functions: it has one writer."""
+def _release_claim(run: _Run, path: Path, chosen: Sequence[PortId], acting: lock.Acting) -> None:
+    """Release ports of one journal, under the locks of all its functions: it has one writer. While
+    a holder is waited for, `manactl hold` goes on with the other ports."""
     ports = _still_claimed(run, path, chosen)
     if not ports:
         return
@@ -231,7 +233,8 @@ def _release_claim(run: _Run, path: Path, chosen: Sequence[PortId]) -> None:
             run.result.ports += _history(content)
             return
         if run.request.accept:
-            _accept(run, log, ports)
+            with acting():
+                _accept(run, log, ports)
             return
         steps = _steps(content, ports)
         if (elsewhere := foreign.of(run.host, content)) is not None:
@@ -245,12 +248,16 @@ def _release_claim(run: _Run, path: Path, chosen: Sequence[PortId]) -> None:
                 await_free.require_closed(system, mine, run.request.wait or await_free.PATIENCE)
             title = f"{run.request.verb} {_names(content, ports)}"
             run.progress.planned(title, _plan(run.request, content, ports))
-            down_for = {port: _down_for(content, port, system.boottime()) for port in ports}
             work = Workplace(system, log, run.signals, run.progress)
             closes = content.ending if set(content.ports) <= set(ports) else None
-            undo = transition.release(
-                steps, work, ports, closes=closes, by=run.host.who(), why=run.request.why
-            )
+            with acting() as waited:
+                if waited:  # somebody may have taken them meanwhile
+                    await_free.require_free(system, [port for port in ports if _of(steps, port)], 0)
+                    await_free.require_closed(system, mine, 0)
+                down_for = {port: _down_for(content, port, system.boottime()) for port in ports}
+                undo = transition.release(
+                    steps, work, ports, closes=closes, by=run.host.who(), why=run.request.why
+                )
             again = [transition.name_of(system, port) for port in ports]
             names = {port: _now_called(system, port, content, run.request.words) for port in ports}
     if not undo.clean:

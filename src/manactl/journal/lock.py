@@ -1,10 +1,12 @@
 """One manactl at a time per PCI function, since a reset of the function takes all its ports.
 
 There are two locks. `manactl hold` takes the second alone, for the moment in which it reads the
-journal and sets a port down; a claim or release takes it after the first, and keeps it. So neither
-comes between the other's look and its act. Hold mostly has it for milliseconds, so a claim waits
-for it as long as `wait`, and 10 s in any case, before it says that another manactl is at work: a
-driver whose NIC does not answer may take minutes to set a netdev down.
+journal and sets a port down. A claim or release has the first from its first look on, however long
+it waits for a vport; it takes the second right before its first record in a journal, and keeps it
+until its last. So neither comes between the other's look and its act, and hold keeps the other
+ports of a function down while a release waits there. Hold mostly has it for milliseconds, so a claim
+waits for it as long as `wait`, and 10 s in any case, before it says that another manactl is at work:
+a driver whose NIC does not answer may take minutes to set a netdev down.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from manactl.errors import Busy
@@ -29,7 +32,20 @@ _MOMENT = 10.0  # s for a moment of `manactl hold` to pass, which sets a netdev 
 
 @contextlib.contextmanager
 def functions(state_dir: Path, pcis: Iterable[str], *, wait: float = 0.0) -> Iterator[None]:
-    """Hold the locks of these PCI functions. Busy, naming the holder, after `wait` seconds.
+    """Hold both locks of these PCI functions, to act at once. Busy, naming the holder, after `wait`
+    seconds."""
+    with looking(state_dir, pcis, wait=wait) as acting, acting():
+        yield
+
+
+Acting = Callable[[], AbstractContextManager[bool]]
+
+
+@contextlib.contextmanager
+def looking(state_dir: Path, pcis: Iterable[str], *, wait: float = 0.0) -> Iterator[Acting]:
+    """Hold the first locks of these PCI functions, and yield what holds the second ones, too: that
+    says whether it had to wait for them, after which the look is old. Both are Busy, naming the
+    holder, `wait` seconds after the start.
 
     flock(2): the kernel drops a lock with its process, however that ends; the file's text only
     names the holder. Always taken in the same order, so that two claims cannot wait for each other.
@@ -37,11 +53,20 @@ def functions(state_dir: Path, pcis: Iterable[str], *, wait: float = 0.0) -> Ite
     statedir.prepare(state_dir)
     deadline = time.monotonic() + wait
     with contextlib.ExitStack() as stack:
-        for pci in sorted(set(pcis)):
+        ours = sorted(set(pcis))
+        for pci in ours:
             stack.enter_context(_function(state_dir / "locks" / f"{pci}.lock", pci, deadline))
-            moment = max(deadline, time.monotonic() + _MOMENT)
-            stack.enter_context(_function(_second(state_dir, pci), pci, moment))
-        yield
+        yield lambda: _acting(state_dir, ours, deadline)
+
+
+@contextlib.contextmanager
+def _acting(state_dir: Path, pcis: Iterable[str], deadline: float) -> Iterator[bool]:
+    with contextlib.ExitStack() as stack:
+        waited = False
+        for pci in pcis:
+            passed = max(deadline, time.monotonic() + _MOMENT)
+            waited |= stack.enter_context(_function(_second(state_dir, pci), pci, passed))
+        yield waited
 
 
 @contextlib.contextmanager
@@ -67,23 +92,24 @@ def _second(state_dir: Path, pci: str) -> Path:
 
 
 @contextlib.contextmanager
-def _function(path: Path, pci: str, deadline: float, *, read_only: bool = False) -> Iterator[None]:
+def _function(path: Path, pci: str, deadline: float, *, read_only: bool = False) -> Iterator[bool]:
+    """Hold a lock; whether it had to be waited for."""
     try:
         fd = _open(path, read_only=read_only)
     except OSError as error:
         raise statedir.unusable(path, error) from error
     try:
-        pause = _BACKOFF_FROM
+        pause, waited = _BACKOFF_FROM, False
         while not _take(fd, path):
             if time.monotonic() >= deadline:
                 raise _held(fd, pci)
             time.sleep(min(pause, max(0.0, deadline - time.monotonic())))
-            pause = min(pause * 2, _BACKOFF_TO)
+            pause, waited = min(pause * 2, _BACKOFF_TO), True
         me = {"pid": os.getpid(), "comm": _comm(os.getpid()), "since": journal.stamp()}
         with contextlib.suppress(OSError):  # a full disk: the lock holds without its name too
             os.ftruncate(fd, 0)
             os.pwrite(fd, json.dumps(me).encode(), 0)
-        yield
+        yield waited
     finally:
         statedir.close(fd)
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from manactl.act.keep_down import AGAIN_FROM, AGAIN_TO, Journals, Keeper, moments
+from manactl.errors import Busy
 from manactl.journal import file as journal
 from manactl.journal import lock
 from manactl.look.link_changes import LinkChange
@@ -396,7 +398,8 @@ def test_a_release_in_the_same_moment_wins(scene: Scene) -> None:
     (nic,) = scene.kernel.nics
 
     def announced() -> None:
-        scene.announce(nic)
+        scene.announce(nic, up=nic.up)
+        scene.keeper.look()
         scene.keeper.again()
 
     # After each thing that it does, in the order of their numbers.
@@ -408,6 +411,88 @@ def test_a_release_in_the_same_moment_wins(scene: Scene) -> None:
     scene.keeper.again()
     scene.keeper.reload()
     assert (nic.up, scene.told, scene.keeper.again_in) == (True, [], None)
+
+
+@pytest.mark.parametrize("terminate", [False, True])
+def test_while_a_release_waits_for_a_holder_the_other_ports_are_kept_down(
+    tmp_path: Path, terminate: bool
+) -> None:
+    scene = Scene(tmp_path, two_ports())
+    claim(tmp_path, scene.host, "eth1", "eth2")
+    scene.keeper.reload()
+    one, other = scene.kernel.nics
+    one.holders = [77]
+    host = FakeHost(scene.kernel)
+
+    def meanwhile() -> None:
+        scene.up(other, IP)
+        scene.announce(other)
+        assert not other.up
+        one.holders = []
+
+    host.at_pause = host.at_sigterm = meanwhile
+    release(tmp_path, host, "eth1", wait=30.0, terminate=terminate)
+    assert (one.up, other.up) == (True, False)
+    assert set(scene.stories()) == {("eth2", "set-down", "process")}
+
+
+def test_while_a_claim_waits_the_other_ports_are_kept_down(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, two_ports())
+    claim(tmp_path, scene.host, "eth1")
+    scene.keeper.reload()
+    one, other = scene.kernel.nics
+    other.eqs_lost = True
+    host = FakeHost(scene.kernel)
+
+    def meanwhile() -> None:
+        scene.up(one, IP)
+        scene.announce(one)
+        assert not one.up
+        other.eqs_lost = False
+
+    host.at_pause = meanwhile
+    claim(tmp_path, host, "eth2", wait=60.0)
+    assert (one.up, other.up) == (False, False)
+    assert scene.stories() == [("eth1", "set-down", "process")]
+
+
+def test_a_release_that_had_to_wait_for_a_hold_looks_again(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (nic,) = scene.kernel.nics
+    with contextlib.ExitStack() as moment:
+        moment.enter_context(lock.moment(scene.path, nic.pci))
+
+        def taken(_: float) -> None:
+            nic.holders = [77]
+            moment.close()
+
+        monkeypatch.setattr(time, "sleep", taken)
+        with pytest.raises(Busy, match="a raw QP still has its vport"):
+            release(scene.path, FakeHost(scene.kernel), wait=30.0)
+    assert [content.phase for content in map(journal.read, journal.paths(scene.path))] == [
+        "claimed"
+    ]
+
+
+def test_a_claim_that_had_to_wait_for_a_hold_looks_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = furnished()
+    (nic,) = kernel.nics
+    with lock.functions(tmp_path, [nic.pci]):
+        pass
+    with contextlib.ExitStack() as moment:
+        moment.enter_context(lock.moment(tmp_path, nic.pci))
+
+        def changed(_: float) -> None:
+            nic.mtu = 1400
+            moment.close()
+
+        monkeypatch.setattr(time, "sleep", changed)
+        claim(tmp_path, FakeHost(kernel))
+    release(tmp_path, FakeHost(kernel))
+    assert nic.mtu == 1400
 
 
 def test_a_claim_that_was_interrupted_keeps_nothing_down(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_all_take_them_in_one_order(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(fcntl, "flock", flock)
     with lock.functions(tmp_path, [OTHER, PCI]):
         pass
-    assert taken == [f"{PCI}.lock", f"{PCI}.hold", f"{OTHER}.lock", f"{OTHER}.hold"]
+    assert taken == [f"{PCI}.lock", f"{OTHER}.lock", f"{PCI}.hold", f"{OTHER}.hold"]
 
 
 @contextlib.contextmanager
@@ -129,6 +129,25 @@ def test_a_moment_is_not_had_while_somebody_is_at_work(tmp_path: Path) -> None:
         assert free
         with lock.moment(tmp_path, PCI) as again:
             assert not again
+
+
+def test_who_only_looks_leaves_moments_to_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with lock.looking(tmp_path, [PCI]) as acting:
+        with pytest.raises(Busy), lock.functions(tmp_path, [PCI]):
+            raise AssertionError("two look")
+        with lock.moment(tmp_path, PCI) as free:
+            assert free
+        with acting() as waited, lock.moment(tmp_path, PCI) as free:
+            assert (waited, free) == (False, False)
+        with lock.moment(tmp_path, PCI) as free:
+            assert free
+        moment = contextlib.ExitStack()
+        assert moment.enter_context(lock.moment(tmp_path, PCI))
+        Clock(monkeypatch).at[3] = moment.close
+        with acting() as waited:
+            assert waited
 
 
 def test_who_wants_to_work_waits_for_a_moment_to_pass(
