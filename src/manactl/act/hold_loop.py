@@ -63,7 +63,14 @@ def run(
         _watching("claims", lambda: file_events.FileEvents(claims)) as files,
         host.system(host.pause) as system,
     ):
-        keeper = Keeper(journals, system, teller.attempt, keep_down.moments(state_dir), only=only)
+        keeper = Keeper(
+            journals,
+            system,
+            teller.attempt,
+            keep_down.moments(state_dir),
+            watched=link_changes.Parents(netdev_opens.DRIVERS.values()),
+            only=only,
+        )
         loop = Loop(keeper, teller, service, host.monotonic)
 
         def opened() -> None:

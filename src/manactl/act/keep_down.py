@@ -13,7 +13,7 @@ release comes first, and the journal says so, or it waits until the request is d
 the netdev up itself. Where the lock is taken nothing is done; it is looked at again later.
 
 What was announced is set down first: between the announcement and the request there are the lock,
-the journal and one look. Only who opened it is asked before that, of /proc, where this is not known
+the journal and one look, at sysfs one more (which driver has the device). Only who opened it is asked before that, of /proc, where this is not known
 yet: where the driver's open was seen in the same moment (look/netdev_opens.py), as such a process
 ends soon. Why it came up, and what is said of it, is found out after the request.
 """
@@ -36,7 +36,7 @@ from manactl.journal import lock
 from manactl.journal.file import Content
 from manactl.look.link_changes import LinkChange
 from manactl.model.claim import NetnsId
-from manactl.model.hold import Apart, Attempt, Cause, Opened, Opener, Outcome, Target
+from manactl.model.hold import Apart, Attempt, Cause, Opener, OpenEvent, Outcome, Target
 from manactl.model.port import PortId
 
 AGAIN_FROM, AGAIN_TO = 0.02, 0.25  # s until a port is looked at again that is being worked on
@@ -159,7 +159,8 @@ class Journals:
 
 
 class Keeper:
-    """Sets down again what is up and should not be, and tells of each attempt."""
+    """Sets down again what is up and should not be, and tells of each attempt. `watched`: whether
+    the opens of the netdevs of a device, by its name, are seen."""
 
     def __init__(
         self,
@@ -168,11 +169,13 @@ class Keeper:
         tell: Callable[[Attempt], None],
         moment: Callable[[str], AbstractContextManager[bool]],
         *,
+        watched: Callable[[str], bool],
         only: Collection[tuple[str, int]] | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._journals, self._system, self._tell = journals, system, tell
         self._moment, self._only, self._clock = moment, only, clock
+        self._watched = watched
         self._openers = opened.Openers()
         self._indexes: dict[Target, int] = {}
         self._anew: set[Target] = set()  # another netdev than before, and not told of since then
@@ -233,7 +236,7 @@ class Keeper:
             self._ahead.discard(target)
             self._failing.discard(target)
 
-    def opened(self, events: Iterable[Opener | Opened]) -> None:
+    def opened(self, events: Iterable[OpenEvent]) -> None:
         """Who has begun to open a netdev, and which opens are over."""
         self._openers.add(events)
 
@@ -241,7 +244,7 @@ class Keeper:
         """Obey the kernel's announcements; `received`: when the first was there to be read. Of all
         opens that they are of, opened() was told before."""
         went_up = frozenset(change.ifindex for change in changes if change.went_up)
-        count = sum(change.went_up and change.parent is not None for change in changes)
+        count = sum(change.went_up and self._is_watched(change.parent) for change in changes)
         announced = _Announced(went_up, received, self._openers.take(count))
         with self._batch():
             for target in self.targets:
@@ -255,6 +258,10 @@ class Keeper:
                 if any(change.up for change in mine):
                     self._check(target, announced)
                 self._read_of(target, mine[after:])
+
+    def _is_watched(self, parent: str | None) -> bool:
+        """Whether the opens of what belongs to that device are seen."""
+        return parent is not None and self._watched(parent)
 
     def _read_of(self, target: Target, changes: Iterable[LinkChange]) -> None:
         """Once all that we have set down is announced, so is whatever it was up by."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from manactl.model.hold import Cause, Opened, Opener
+from manactl.model.hold import Cause, Opened, Opener, OpenEvent, Unasked
 
-_REMEMBERED = 32  # opens: of other network namespaces nothing is announced here
+_REMEMBERED = 32  # opens: who may be of another network namespace, where nothing is announced here
 _ANNOUNCED_AFTER = 1.0  # s, at most, from the return of an open
 
 
@@ -19,16 +19,16 @@ class Openers:
     """
 
     def __init__(self) -> None:
-        self._under_way: list[Opener] = []
-        self._returned: list[tuple[Opener, float]] = []
+        self._under_way: list[Opener | Unasked] = []
+        self._returned: list[tuple[Opener | Unasked, float]] = []
 
-    def add(self, events: Iterable[Opener | Opened]) -> None:
+    def add(self, events: Iterable[OpenEvent]) -> None:
         """What was seen, in the order of time."""
         for event in events:
-            if isinstance(event, Opener):
-                self._under_way.append(event)
-            else:
+            if isinstance(event, Opened):
                 self._ends(event)
+            else:
+                self._under_way.append(event)
         del self._under_way[:-_REMEMBERED]
         del self._returned[:-_REMEMBERED]
 
@@ -42,7 +42,8 @@ class Openers:
                 return
 
     def take(self, announcements: int | None = None) -> tuple[Opener, ...]:
-        """Whose opens so many announcements are of, or all that have returned; known no more."""
+        """Whose opens so many announcements are of, or all that have returned; known no more. Who was
+        not asked has an announcement, too, and no name."""
         if not self._returned:
             return ()
         newest = self._returned[-1][1]
@@ -50,7 +51,7 @@ class Openers:
         if announcements is None or announcements > len(recent):
             announcements = len(recent)
         self._returned = recent[announcements:]
-        return tuple(opener for opener, _ in recent[:announcements])
+        return tuple(one for one, _ in recent[:announcements] if isinstance(one, Opener))
 
 
 def cause(

@@ -10,11 +10,12 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from types import TracebackType
 from typing import NamedTuple, Self
 
 from manactl.look.link_events import RTNLGRP_LINK
+from manactl.look.text_files import target_name
 from manactl.model.port import IFF_UP
 from manactl.wire.if_link import RTM_NEWLINK, IfInfoMsg, IfLink
 from manactl.wire.netlink import (
@@ -103,6 +104,23 @@ class LinkChanges:
                 found += changes(data)
             except (ValueError, OSError, struct.error):
                 self.lost = True
+
+
+class Parents:
+    """Whether the device that a link belongs to has one of these drivers; where it has just gone, as
+    it was when it was seen last."""
+
+    def __init__(self, drivers: Collection[str], *, sys: str = "/sys") -> None:
+        self._drivers, self._sys = frozenset(drivers), sys
+        self._seen: set[str] = set()
+
+    def __call__(self, parent: str) -> bool:
+        for bus in ("pci", "vmbus"):
+            driver = target_name(f"{self._sys}/bus/{bus}/devices/{parent}/driver")
+            if driver is not None:
+                (self._seen.add if driver in self._drivers else self._seen.discard)(parent)
+                break
+        return parent in self._seen
 
 
 def changes(data: bytes) -> Iterator[LinkChange]:

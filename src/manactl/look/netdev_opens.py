@@ -30,8 +30,8 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from manactl.look import procfs
-from manactl.look.text_files import number, text
-from manactl.model.hold import Opened, Opener
+from manactl.look.text_files import number, target, text
+from manactl.model.hold import Opened, Opener, OpenEvent, Unasked
 from manactl.model.port import Holder
 
 DRIVERS = {"mana_open": "mana", "netvsc_open": "hv_netvsc"}  # by the function that they have
@@ -80,6 +80,7 @@ class NetdevOpens:
         self.refused: str | None = None
         self.missing: tuple[str, ...] = ()
         self._functions, self._proc, self._pmu, self._modules = functions, proc, pmu, modules
+        self._netns = target(f"{proc}/self/ns/net")
         self._fds: list[int] = []
         self._rings: dict[int, Ring] = {}
         self._drivers: dict[str, int] = {}
@@ -135,10 +136,11 @@ class NetdevOpens:
         """To be polled for reading."""
         return tuple(self._rings)
 
-    def read(self) -> list[Opener | Opened]:
+    def read(self) -> list[OpenEvent]:
         """Who has begun to open a netdev since the last time, as far as /proc still knows it, and
-        which opens are over, in the order of time. Of many processes the last: others wait for
-        this."""
+        which opens are over, in the order of time. Of many processes only the last are asked for:
+        others wait for this. Nothing of who is known to be in another network namespace, whose
+        netdevs are not announced here."""
         samples: list[Sample] = []
         # Until nothing is left: a thread may begin on one CPU and return on another, whose ring is
         # read later.
@@ -147,13 +149,27 @@ class NetdevOpens:
         samples.sort(key=lambda one: one.at)
         calls = [one.pid for one in reversed(samples) if one.failed is None]
         looked = {pid: self._look(pid) for pid in list(dict.fromkeys(calls))[:MOST]}
-        found: list[Opener | Opened] = []
+        elsewhere = {
+            (one.pid, one.thread)
+            for one in samples
+            if one.failed is None and one.pid in looked and self._is_elsewhere(one, looked[one.pid])
+        }
+        found: list[OpenEvent] = []
         for pid, thread, at, failed in samples:
             if failed is not None:
                 found.append(Opened(thread, at, failed))
-            elif pid in looked:
+            elif pid not in looked:
+                found.append(Unasked(thread, at))
+            elif (pid, thread) not in elsewhere:
                 found.append(Opener(*looked[pid], at, thread))
         return found
+
+    def _is_elsewhere(self, call: Sample, looked: tuple[Holder, bool]) -> bool:
+        """Whether that thread is known to be in another network namespace. The kernel's own threads
+        serve all of them."""
+        _, kernel = looked
+        there = target(f"{self._proc}/{call.pid}/task/{call.thread}/ns/net")
+        return not kernel and None not in (there, self._netns) and there != self._netns
 
     def _look(self, pid: int) -> tuple[Holder, bool]:
         return procfs.describe(self._proc, pid, None), is_kernel(pid, self._proc)

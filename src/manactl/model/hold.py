@@ -49,12 +49,22 @@ class Opener(NamedTuple):
     thread: int = 0
 
 
+class Unasked(NamedTuple):
+    """Somebody has begun to open a netdev, one of so many that nobody asked who."""
+
+    thread: int
+    at: float
+
+
 class Opened(NamedTuple):
     """An open of that thread is over. `failed`: then the kernel announces nothing."""
 
     thread: int
     at: float
     failed: bool = False
+
+
+OpenEvent = Opener | Unasked | Opened
 
 
 class Cause(StrEnum):

@@ -20,7 +20,7 @@ from manactl.journal import file as journal
 from manactl.journal import lock
 from manactl.look.link_changes import LinkChange
 from manactl.model.claim import NetnsId
-from manactl.model.hold import Apart, Attempt, Cause, Opened, Opener, Outcome, Target
+from manactl.model.hold import Apart, Attempt, Cause, Opened, Opener, Outcome, Target, Unasked
 from manactl.model.port import Holder
 from tests.unit.host import (
     NOW,
@@ -56,9 +56,14 @@ class Scene:
             self.system,
             self.told.append,
             moments(path),
+            watched=self.has_our_driver,
             only=only,
             clock=lambda: NOW,
         )
+
+    def has_our_driver(self, parent: str) -> bool:
+        here = {nic.pci for nic in self.kernel.nics}
+        return parent in here | {twin.uuid for twin in self.kernel.synthetics}
 
     def up(self, one: Nic | Synthetic, *openers: Opener) -> None:
         """Somebody sets it up."""
@@ -196,6 +201,28 @@ def test_who_is_about_to_open_one_port_is_not_forgotten_with_another(
         scene.keeper.opened([Opened(10, 1.3)])
     scene.announce(one)
     assert [(told.netdev, told.openers) for told in scene.told] == [("eth1", (next_one,))]
+
+
+@pytest.mark.parametrize("parent", ["virtio0", "0000:03:00.0", None])
+def test_a_netdev_of_another_driver_takes_no_opener(scene: Scene, parent: str | None) -> None:
+    (nic,) = scene.kernel.nics
+    scene.up(nic, IP)
+    scene.keeper.changed([LinkChange(99, "ens3", True, True, parent)], scene.system.monotonic())
+    scene.announce(nic)
+    assert [one.openers for one in scene.told] == [(IP,)]
+
+
+def test_who_was_not_asked_takes_an_announcement_and_no_name(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, two_ports())
+    claim(tmp_path, scene.host, "eth1", "eth2")
+    scene.keeper.reload()
+    one, other = scene.kernel.nics
+    scene.up(one)
+    scene.keeper.opened([Unasked(5, 1.0), Opened(5, 1.001)])
+    scene.up(other, IP)
+    scene.announce(one)
+    scene.announce(other)
+    assert [(told.netdev, told.openers) for told in scene.told] == [("eth1", ()), ("eth2", (IP,))]
 
 
 def replace_pid(holder: Holder, pid: int) -> Holder:

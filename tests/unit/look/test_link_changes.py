@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+from pathlib import Path
 
 import pytest
 
 from manactl.look import link_changes
-from manactl.look.link_changes import LinkChange, LinkChanges, changes
+from manactl.look.link_changes import LinkChange, LinkChanges, Parents, changes
 from manactl.model.port import IFF_UP
 from manactl.wire.attrs import attr_str
 from manactl.wire.if_link import IFLA_IFNAME, IFLA_PARENT_DEV_NAME, RTM_NEWLINK, IfInfoMsg
@@ -103,6 +104,25 @@ def test_what_cannot_be_read_is_told(
     with reads(monkeypatch, *announced) as found:
         assert len(found.read()) == count
         assert found.lost is lost
+
+
+def test_whose_opens_are_watched_is_known_by_the_driver_of_its_device(tmp_path: Path) -> None:
+    def bound(bus: str, device: str, driver: str) -> Path:
+        link = tmp_path / "bus" / bus / "devices" / device / "driver"
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(f"../../drivers/{driver}")
+        return link
+
+    mana = bound("pci", PCI, "mana")
+    bound("pci", "0000:03:00.0", "mlx5_core")
+    bound("vmbus", "7ed2a1c0", "hv_netvsc")
+    watched = Parents(["mana", "hv_netvsc"], sys=str(tmp_path))
+    devices = (PCI, "0000:03:00.0", "7ed2a1c0", "virtio0")
+    assert [watched(one) for one in devices] == [True, False, True, False]
+    mana.unlink()
+    assert watched(PCI), "it has just gone"
+    bound("pci", PCI, "vfio-pci")
+    assert not watched(PCI)
 
 
 def test_another_error_is_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from manactl.look import netdev_opens
 from manactl.look.netdev_opens import NetdevOpens, Ring, Sample, is_kernel
-from manactl.model.hold import Opened, Opener
+from manactl.model.hold import Opened, Opener, Unasked
 
 
 class Kernel:
@@ -240,11 +240,37 @@ def test_of_many_the_last_are_looked_at_and_their_opens_told_in_the_order_of_tim
     other.returns(6, 5_500_000_000, -1)
     told = opens.read()
     assert [(one.thread, one.at) for one in told] == [
-        (1, 0.0), (3, 2.5), (4, 3.0), (5, 4.0), (6, 5.0), (6, 5.5), (1, 6.0),
+        (1, 0.0), (2, 1.0), (3, 2.0), (3, 2.5), (4, 3.0), (5, 4.0), (6, 5.0), (6, 5.5), (1, 6.0),
     ]  # fmt: skip
+    assert [one for one in told if isinstance(one, Unasked)] == [Unasked(2, 1.0), Unasked(3, 2.0)]
     assert [one for one in told if isinstance(one, Opened)] == [
         Opened(3, 2.5), Opened(6, 5.5, failed=True),
     ]  # fmt: skip
+    opens.close()
+
+
+def test_who_is_in_another_network_namespace_is_left_out(tmp_path: Path) -> None:
+    def namespace(path: str, number: int | None) -> None:
+        where = tmp_path / path / "ns"
+        where.mkdir(parents=True)
+        if number is not None:
+            (where / "net").symlink_to(f"net:[{number}]")
+
+    namespace("self", 7)
+    namespace("2/task/2", 7)
+    namespace("3/task/3", 8)
+    namespace("3/task/33", 7)
+    namespace("4/task/4", None)  # nobody may look there, or it has ended
+    namespace("5/task/5", 8)
+    (tmp_path / "5/stat").write_text("5 (kworker/0:1-ev) I 2 0 0 0 -1 69238880 0 0\n")
+    kernel = Kernel()
+    opens = NetdevOpens(proc=str(tmp_path), pmu=str(tmp_path / "none"))
+    opens._rings[-1] = Ring(kernel.area)
+    seen = []
+    for pid, thread in ((2, 2), (3, 3), (3, 33), (4, 4), (5, 5)):
+        kernel.write(9, struct.pack("=IIQ", pid, thread, 1_000_000_000))
+        seen += [one.thread for one in opens.read()]
+    assert seen == [2, 33, 4, 5]
     opens.close()
 
 
