@@ -93,7 +93,7 @@ def run(
         loop.on(signalled, lambda: loop.signalled(signalled))
         watched()
         loop.on(changes.fd, on_changes)
-        loop.on(files.fd, lambda: loop.written(files, claims))
+        loop.watch(files)
         loop.run()
 
 
@@ -132,6 +132,7 @@ class Loop:
         self._keeper, self._teller, self._service = keeper, teller, service
         self._clock = clock
         self._handlers: dict[int, Callable[[], None]] = {}
+        self._journals: FileEvents | None = None
         self._poll = select.poll()
         self._ended = False
         self._reload_at: float | None = None
@@ -150,16 +151,14 @@ class Loop:
     def signalled(self, fd: int) -> None:
         self._ended = any(number in _ENDING for number in os.read(fd, 64))
 
-    def written(self, files: FileEvents, directory: Path) -> None:
+    def watch(self, journals: FileEvents) -> None:
+        """Obey what is written to the directory of the journals, and end without it."""
+        self._journals = journals
+        self.on(journals.fd, lambda: self._written(journals))
+
+    def _written(self, files: FileEvents) -> None:
         """Journals were written: look at them soon."""
         files.drain()
-        if not directory.is_dir():
-            raise Refused(
-                f"state directory {directory}: it was removed, so claims cannot be seen any more; "
-                "from now on no port is kept down",
-                hint="start `manactl hold` again: that makes the directory anew",
-                code="state-dir",
-            )
         soon = self._clock() + _QUIET
         self._reload_at = soon if self._reload_at is None else min(soon, self._reload_at)
 
@@ -176,6 +175,7 @@ class Loop:
             for fd, handler in list(self._handlers.items()):
                 if fd in ready:
                     handler()
+            self._require_directory()
             if again_at is not None and self._clock() >= again_at:
                 self._keeper.again()
                 again_at = None
@@ -184,6 +184,20 @@ class Loop:
             self._teller.problems(self._keeper.apart, self._keeper.unlocked)
         self._service.stopping()
         self._teller.sums(everything=True)
+
+    def _require_directory(self) -> None:
+        """Refused when the journals are not where they were: whatever comes there is not heard of,
+        and without its journal nobody knows what a claim wants."""
+        if self._journals is None or self._journals.in_place:
+            return
+        raise Refused(
+            f"state directory {self._journals.path}: it was removed, moved or replaced, so claims "
+            "cannot be seen any more; claimed ports are left as they are, down, and manactl cannot "
+            "release them without their journals; from now on no port is kept down",
+            hint="put the directory back from where it went, or set the ports up by hand (ip link "
+            "set NETDEV up); then start `manactl hold` again",
+            code="state-dir",
+        )
 
     def _reload(self, *, first: bool = False) -> None:
         self._reload_at = None

@@ -25,6 +25,8 @@ class FileEvents:
     def __init__(self, path: Path) -> None:
         import ctypes  # noqa: PLC0415 - only for claims that end by themselves, and hold
 
+        self.path = path
+        self._watched = _identity(path)
         libc = ctypes.CDLL(None, use_errno=True)
         self.fd = libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
         if self.fd < 0:
@@ -45,8 +47,24 @@ class FileEvents:
     ) -> None:
         os.close(self.fd)
 
+    @property
+    def in_place(self) -> bool:
+        """Whether what is watched is what has that name still. The watch is on the inode: of one
+        that was put in its place nothing is told, nor that a directory above it was moved."""
+        try:
+            return _identity(self.path) == self._watched
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:  # nobody knows: who reads it tells
+            return True
+
     def drain(self) -> None:
         """Read away what was told up to now: what there is has to be looked at."""
         with contextlib.suppress(BlockingIOError):
             while os.read(self.fd, 65536):
                 pass
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    info = os.stat(path)
+    return info.st_dev, info.st_ino

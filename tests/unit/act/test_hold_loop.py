@@ -102,7 +102,7 @@ def test_journals_that_were_written_are_read_again(
     claims = tmp_path / "claims"
     claims.mkdir()
     with FileEvents(claims) as files:
-        one.on(files.fd, lambda: one.written(files, claims))
+        one.watch(files)
         (claims / "new").touch()
         one.run()
     assert keeper.asked == ["reload", "reload"]
@@ -118,18 +118,45 @@ def test_what_could_not_be_read_is_read_again(
     assert keeper.asked[:2] == ["reload", "reload"]
 
 
+def replaced(claims: Path) -> None:
+    claims.rename(claims.with_name("elsewhere"))
+    claims.mkdir()
+
+
+@pytest.mark.parametrize(
+    "act",
+    [shutil.rmtree, lambda claims: claims.rename(claims.with_name("elsewhere")), replaced],
+    ids=["removed", "moved", "replaced"],
+)
 def test_without_its_directory_it_would_hear_nothing(
-    loop: tuple[Loop, FakeKeeper], tmp_path: Path
+    loop: tuple[Loop, FakeKeeper], tmp_path: Path, act: Callable[[Path], object]
 ) -> None:
-    one, _ = loop
+    one, keeper = loop
+    keeper.then = lambda: pytest.fail("it goes on")
     claims = tmp_path / "claims"
     claims.mkdir()
     with FileEvents(claims) as files:
-        one.on(files.fd, lambda: one.written(files, claims))
-        shutil.rmtree(claims)
+        one.watch(files)
+        act(claims)
         with pytest.raises(Refused, match=r"it was removed, .* no port is kept down$") as ended:
             one.run()
-    assert "start `manactl hold` again" in str(ended.value.hint)
+    assert "put the directory back" in str(ended.value.hint)
+
+
+def test_that_the_state_directory_was_moved_is_seen_at_the_next_look(
+    loop: tuple[Loop, FakeKeeper], tmp_path: Path
+) -> None:
+    """The kernel does not tell it to who watches the directory in it."""
+    one, keeper = loop
+    keeper.again_in = 0.02
+    keeper.then = lambda: pytest.fail("it goes on")
+    claims = tmp_path / "state" / "claims"
+    claims.mkdir(parents=True)
+    with FileEvents(claims) as files:
+        one.watch(files)
+        (tmp_path / "state").rename(tmp_path / "elsewhere")
+        with pytest.raises(Refused, match="it was removed, moved or replaced"):
+            one.run()
 
 
 def test_another_signal_does_not_end_it(loop: tuple[Loop, FakeKeeper], tmp_path: Path) -> None:

@@ -90,3 +90,22 @@ def test_what_happens_in_a_directory_is_told(act: Callable[[Path], object], tmp_
         assert told(events)
         events.drain()
         assert not told(events)
+
+
+def test_it_knows_when_another_one_is_in_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "claims"
+    path.mkdir(parents=True)
+    with FileEvents(path) as events:
+        append(path / "there")
+        assert events.in_place
+        path.rename(path.with_name("elsewhere"))
+        assert not events.in_place
+        path.mkdir()
+        assert not events.in_place
+        path.rmdir()
+        path.with_name("elsewhere").rename(path)
+        assert events.in_place
+        path.parent.rename(tmp_path / "moved")
+        assert not events.in_place
+        (tmp_path / "state").touch()
+        assert not events.in_place
