@@ -15,18 +15,19 @@ def piped(noted: Iterable[int], ending: Iterable[int] = ()) -> Iterator[int]:
     before at the end.
 
     Those of `noted` do nothing else. Those of `ending` end the program by SystemExit too, so that
-    what was taken is given back.
+    what was taken is given back. The descriptor is there before the first handler and after the
+    last, so that no signal comes to a handler of ours and is nowhere.
     """
     read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    wakeup = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
     before = {number: signal.signal(number, _noted) for number in noted}
     before |= {number: signal.signal(number, _end) for number in ending}
-    wakeup = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
     try:
         yield read
     finally:
-        signal.set_wakeup_fd(wakeup)
         for number, handler in before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(wakeup)
         os.close(read)
         os.close(write)
 

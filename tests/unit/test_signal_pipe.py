@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+from typing import Any
 
 import pytest
 
@@ -50,6 +51,25 @@ def test_a_signal_that_is_only_noted_ends_nothing() -> None:
     with piped(ENDING) as descriptor:
         signal.raise_signal(signal.SIGTERM)
         assert os.read(descriptor, 64) == bytes([signal.SIGTERM])
+
+
+def test_a_signal_that_comes_with_its_handler_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    told, before = wakeup(), signal.getsignal(signal.SIGTERM)
+    install = signal.signal
+    watched: list[bool] = []
+
+    def installed(number: int, handler: Any) -> Any:
+        watched.append(wakeup() != told)
+        was = install(number, handler)
+        if handler is not before:
+            os.kill(os.getpid(), number)
+        return was
+
+    monkeypatch.setattr(signal, "signal", installed)
+    with piped([signal.SIGTERM]) as descriptor:
+        assert os.read(descriptor, 64) == bytes([signal.SIGTERM])
+    assert watched == [True, True]
+    assert wakeup() == told
 
 
 def test_signals_that_are_not_named_keep_their_handlers() -> None:
