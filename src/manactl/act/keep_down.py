@@ -40,6 +40,7 @@ from manactl.model.hold import Apart, Attempt, Cause, Opener, OpenEvent, Outcome
 from manactl.model.port import PortId
 
 AGAIN_FROM, AGAIN_TO = 0.02, 0.25  # s until a port is looked at again that is being worked on
+MISSED_FOR = 30.0  # s in which a netdev is looked for again that was not found
 _REMEMBERED = 16  # openers of what could not be set down yet
 
 
@@ -183,6 +184,10 @@ class Keeper:
         # not be had, or the kernel refused.
         self._later: dict[Target, _Announced] = {}
         self._coming: dict[Target, _Announced] = {}  # announced, but it could not be looked up yet
+        # Not found when it was looked at, until when it is looked for again: it may be gone, or there
+        # were no descriptors or memory to look with (EMFILE, ENOBUFS), and nothing announces that
+        # there are again.
+        self._missed: dict[Target, float] = {}
         self._ahead: set[Target] = set()  # set down, and that it was up not yet announced
         self._unread: dict[Target, int] = {}  # how often set down without having read of it
         self._failing: set[Target] = set()  # could not be set down; nobody has set it up since then
@@ -200,6 +205,7 @@ class Keeper:
         self.apart = self._apart()
         self._later = {one: how for one, how in self._later.items() if one in self.targets}
         self._coming = {one: how for one, how in self._coming.items() if one in self.targets}
+        self._missed = {one: end for one, end in self._missed.items() if one in self.targets}
         self._indexes = {one: n for one, n in self._indexes.items() if one in self.targets}
         self._unread = {one: n for one, n in self._unread.items() if one in self.targets}
         self._failing.intersection_update(self.targets)
@@ -214,17 +220,21 @@ class Keeper:
         found = _NOTHING
         with self._batch():
             for target in self.targets:
-                now = self._now(target)
-                if now is None:
-                    continue
-                self._is_numbered(target, now.ifindex)
-                if now.up:
+                if self._is_up(target):
                     found = found._replace(openers=found.openers + self._openers.take())
                     self._check(target, found)
-                else:
-                    self._ahead.discard(target)
-                    self._failing.discard(target)
-                    self._coming.pop(target, None)
+
+    def _is_up(self, target: Target) -> bool:
+        """Look at a netdev that nothing was announced of."""
+        now = self._now(target)
+        if now is None:
+            return False
+        self._is_numbered(target, now.ifindex)
+        if not now.up:
+            self._ahead.discard(target)
+            self._failing.discard(target)
+            self._coming.pop(target, None)
+        return now.up
 
     def _is_numbered(self, target: Target, ifindex: int) -> None:
         """Note that a netdev was made anew: what is known of the one before is not of this one."""
@@ -275,15 +285,21 @@ class Keeper:
     @property
     def again_in(self) -> float | None:
         """Seconds until again() is to be called; None: not at all."""
-        return self._again if self._later else None
+        return self._again if self._later or self._missed else None
 
     def again(self) -> None:
         """Look at what another manactl was at work on, whose journal could not be read or whose lock
-        could not be had, or what could not be set down."""
+        could not be had, what could not be set down, or what was not found a short time ago."""
         self._again = min(2 * self._again, AGAIN_TO)
         with self._batch():
             for target in list(self._later):
                 self._check(target, _NOTHING)
+            clock = self._system.monotonic()
+            for target in [one for one, end in self._missed.items() if end <= clock]:
+                del self._missed[target]
+            for target in list(self._missed):
+                if self._is_up(target):
+                    self._check(target, _NOTHING)
 
     @contextlib.contextmanager
     def _batch(self) -> Iterator[None]:
@@ -291,7 +307,7 @@ class Keeper:
         try:
             yield
         finally:
-            if not self._later:
+            if not (self._later or self._missed):
                 self._again = AGAIN_FROM
             attempts, self._untold = self._untold, []
             for attempt in attempts:
@@ -324,12 +340,17 @@ class Keeper:
         return change.parent == (target.vmbus or target.port.pci)
 
     def _now(self, target: Target) -> NetdevNow | None:
-        try:
-            if target.vmbus is not None:
-                return self._system.synthetic(target.vmbus)
-            return self._system.netdev(target.port)
-        except OSError:
-            return None  # it is just coming or going: an announcement follows
+        """None where it was not found: it is just coming or going, or could not be looked at."""
+        found = (
+            self._system.netdev(target.port)
+            if target.vmbus is None
+            else self._system.synthetic(target.vmbus)
+        )
+        if found is None:
+            self._missed.setdefault(target, self._system.monotonic() + MISSED_FOR)
+        else:
+            self._missed.pop(target, None)
+        return found
 
     def _check(self, target: Target, announced: _Announced) -> None:
         """Set it down, if it is up and the claim still wants it down."""

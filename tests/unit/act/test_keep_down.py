@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from manactl.act.keep_down import AGAIN_FROM, AGAIN_TO, Journals, Keeper, moments
+from manactl.act.keep_down import AGAIN_FROM, AGAIN_TO, MISSED_FOR, Journals, Keeper, moments
 from manactl.errors import Busy
 from manactl.journal import file as journal
 from manactl.journal import lock
@@ -574,6 +574,40 @@ def test_who_sets_up_again_what_could_not_be_set_down_is_told(
     scene.up(nic, IP)
     scene.announce(nic)
     assert [one.still for one in scene.told] == [False, True, True, False]
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_what_could_not_be_looked_at_is_looked_at_again(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, announced: bool
+) -> None:
+    """Without descriptors it is not found, and nothing is announced when there are some again."""
+    (nic,) = scene.kernel.nics
+    scene.up(nic, IP)
+    with monkeypatch.context() as patch:
+        patch.setattr(scene.system, "netdev", lambda _: None)
+        if announced:
+            scene.announce(nic)
+        else:
+            scene.keeper.reload()
+        assert scene.keeper.again_in == AGAIN_FROM
+        scene.keeper.again()
+    assert (nic.up, scene.told) == (True, [])
+    assert scene.keeper.again_in is not None
+    scene.keeper.again()
+    assert (nic.up, scene.keeper.again_in) == (False, None)
+    assert scene.stories() == [("eth1", "set-down", "process" if announced else "found")]
+
+
+def test_what_is_gone_is_not_looked_for_for_ever(scene: Scene) -> None:
+    (nic,) = scene.kernel.nics
+    nic.present = False
+    scene.keeper.look()
+    scene.kernel.clock += MISSED_FOR - 1
+    scene.keeper.again()
+    assert scene.keeper.again_in is not None
+    scene.kernel.clock += 1
+    scene.keeper.again()
+    assert (scene.keeper.again_in, scene.told) == (None, [])
 
 
 # --- pairs
