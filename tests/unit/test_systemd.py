@@ -24,6 +24,12 @@ def test_hold_has_as_long_to_start_as_to_live_between_two_signs_of_life() -> Non
     assert service["TimeoutStartSec"] == service["WatchdogSec"] == "5min"
 
 
+def test_hold_has_descriptors_for_every_cpu() -> None:
+    """Four for each: two functions are watched on it, and their returns."""
+    most_cpus = 8192  # CONFIG_NR_CPUS with MAXSMP
+    assert int(unit("manactl-hold.service")["Service"]["LimitNOFILE"]) > 4 * most_cpus
+
+
 def test_hold_is_started_again_for_as_long_as_it_takes() -> None:
     """By default systemd gives up after five starts in ten seconds."""
     found = unit("manactl-hold.service")

@@ -61,7 +61,7 @@ def run(
         _watching("links", link_changes.LinkChanges) as changes,
         netdev_opens.NetdevOpens() as opens,
         _watching("claims", lambda: file_events.FileEvents(claims)) as files,
-        host.system(host.pause) as system,
+        _watching("netdevs", lambda: host.system(host.pause)) as system,
     ):
         keeper = Keeper(
             journals,
@@ -69,6 +69,7 @@ def run(
             teller.attempt,
             keep_down.moments(state_dir),
             watched=link_changes.Parents(netdev_opens.DRIVERS.values()),
+            alive=service.alive,
             only=only,
         )
         loop = Loop(keeper, teller, service, host.monotonic)

@@ -40,6 +40,7 @@ from manactl.model.hold import Apart, Attempt, Cause, Opener, OpenEvent, Outcome
 from manactl.model.port import PortId
 
 AGAIN_FROM, AGAIN_TO = 0.02, 0.25  # s until a port is looked at again that is being worked on
+_LIVES_EVERY = 10.0  # s between two signs of life while several netdevs are set down
 MISSED_FOR = 30.0  # s in which a netdev is looked for again that was not found
 _REMEMBERED = 16  # openers of what could not be set down yet
 
@@ -161,7 +162,8 @@ class Journals:
 
 class Keeper:
     """Sets down again what is up and should not be, and tells of each attempt. `watched`: whether
-    the opens of the netdevs of a device, by its name, are seen."""
+    the opens of the netdevs of a device, by its name, are seen. `alive` is called between two
+    netdevs: each may take minutes, where its NIC does not answer."""
 
     def __init__(
         self,
@@ -171,12 +173,13 @@ class Keeper:
         moment: Callable[[str], AbstractContextManager[bool]],
         *,
         watched: Callable[[str], bool],
+        alive: Callable[[], None] = lambda: None,
         only: Collection[tuple[str, int]] | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._journals, self._system, self._tell = journals, system, tell
         self._moment, self._only, self._clock = moment, only, clock
-        self._watched = watched
+        self._watched, self._alive, self._lived = watched, alive, system.monotonic()
         self._openers = opened.Openers()
         self._indexes: dict[Target, int] = {}
         self._anew: set[Target] = set()  # another netdev than before, and not told of since then
@@ -223,6 +226,12 @@ class Keeper:
                 if self._is_up(target):
                     found = found._replace(openers=found.openers + self._openers.take())
                     self._check(target, found)
+                self._live()
+
+    def _live(self) -> None:
+        if (now := self._system.monotonic()) - self._lived >= _LIVES_EVERY:
+            self._lived = now
+            self._alive()
 
     def _is_up(self, target: Target) -> bool:
         """Look at a netdev that nothing was announced of."""
@@ -268,6 +277,7 @@ class Keeper:
                 if any(change.up for change in mine):
                     self._check(target, announced)
                 self._read_of(target, mine[after:])
+                self._live()
 
     def _is_watched(self, parent: str | None) -> bool:
         """Whether the opens of what belongs to that device are seen."""
@@ -294,12 +304,14 @@ class Keeper:
         with self._batch():
             for target in list(self._later):
                 self._check(target, _NOTHING)
+                self._live()
             clock = self._system.monotonic()
             for target in [one for one, end in self._missed.items() if end <= clock]:
                 del self._missed[target]
             for target in list(self._missed):
                 if self._is_up(target):
                     self._check(target, _NOTHING)
+                self._live()
 
     @contextlib.contextmanager
     def _batch(self) -> Iterator[None]:

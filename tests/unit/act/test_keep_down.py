@@ -50,6 +50,7 @@ class Scene:
         self.host = FakeHost(kernel)
         self.system = FakeSystem(self.host)
         self.told: list[Attempt] = []
+        self.signs: list[float] = []
         self.journals = Journals(path, self.host.boot_id(), self.host.netns())
         self.keeper = Keeper(
             self.journals,
@@ -57,6 +58,7 @@ class Scene:
             self.told.append,
             moments(path),
             watched=self.has_our_driver,
+            alive=lambda: self.signs.append(self.kernel.clock),
             only=only,
             clock=lambda: NOW,
         )
@@ -157,6 +159,35 @@ def test_nothing_is_told_before_all_ports_are_down(tmp_path: Path, how: str) -> 
             scene.announce(*scene.kernel.nics)
         scene.keeper.again()
     assert up == [[], []]
+
+
+@pytest.mark.parametrize("how", ["announced", "looked", "again"])
+def test_between_ports_that_are_slow_it_shows_that_it_lives(
+    tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = Scene(tmp_path, two_ports())
+    claim(tmp_path, scene.host, "eth1", "eth2")
+    scene.keeper.reload()
+    for nic in scene.kernel.nics:
+        scene.up(nic, IP)
+    if how == "again":
+        with lock.moment(tmp_path, scene.kernel.nics[0].pci):
+            scene.announce(*scene.kernel.nics)
+    set_up = scene.system.set_up
+
+    def slow(ifindex: int, up: bool) -> None:
+        scene.kernel.clock += 200.0
+        set_up(ifindex, up)
+
+    monkeypatch.setattr(scene.system, "set_up", slow)
+    start = scene.kernel.clock
+    if how == "looked":
+        scene.keeper.look()
+    elif how == "announced":
+        scene.announce(*scene.kernel.nics)
+    else:
+        scene.keeper.again()
+    assert scene.signs == [start + 200.0, start + 400.0]
 
 
 def test_each_attempt_has_its_own_openers(scene: Scene) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
+from typing import NoReturn
 
 import pytest
 
@@ -159,6 +160,20 @@ def test_without_room_to_watch_it_says_what_is_used_up(
         shell.run(hold, host)
     assert hint in str(error.value.hint)
     assert host.kernel.nics[0].up
+
+
+def test_without_a_socket_to_set_netdevs_down_with_it_says_so(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = claimed(shell)
+
+    def fails(*_: object) -> NoReturn:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(host, "system", fails)
+    with pytest.raises(Busy, match=r"^netdevs cannot be watched: .*no port is kept down") as error:
+        shell.run(hold, host)
+    assert "ulimit -n" in str(error.value.hint)
 
 
 def test_what_cannot_be_watched_is_told_and_changes_nothing_else(
