@@ -18,7 +18,7 @@ Anything else that escapes is a bug (exit 1).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -109,3 +109,18 @@ class Interrupted(ManactlError):
 
     exit_code = 130
     kind = "interrupted"
+
+
+# Worst first: what is not as it was, then what was refused or not begun.
+_WORST = (NotRestored, RolledBack, Refused, Interrupted, Busy, Denied, Unsupported, UsageError)
+
+
+def worst(failures: Sequence[ManactlError]) -> ManactlError:
+    """Of failures in several things, one after the other: the one whose exit code counts, with the
+    messages of the others."""
+    rank = {kind.exit_code: number for number, kind in enumerate(_WORST)}
+    first = min(failures, key=lambda error: rank.get(error.exit_code, -1))
+    others = [error.message for error in failures if error is not first]
+    if others:
+        first.message = "\n".join([first.message, *others])
+    return first

@@ -10,15 +10,22 @@ from __future__ import annotations
 
 import contextlib
 import enum
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from manactl.act.choose import Chosen, choose, open_claims
 from manactl.act.guardian import EXPIRED
 from manactl.act.host import Host
-from manactl.act.signals import SignalGate
-from manactl.errors import NotRestored, RolledBack, UsageError
+from manactl.act.signals import SignalGate, StopRequested
+from manactl.errors import (
+    Interrupted,
+    ManactlError,
+    NotRestored,
+    RolledBack,
+    UsageError,
+    worst,
+)
 from manactl.journal import file as journal
 from manactl.journal import history, lock, state_dir
 from manactl.journal.file import Content, Journal, JournalError, UnreadableJournal
@@ -61,39 +68,58 @@ def confirm(
     waits. None when nothing waits. `found` is what is returned; after a failure, too, it has what
     was confirmed.
 
-    RolledBack when it was released before it could be confirmed, NotRestored when that has begun
-    and was interrupted; Busy when another manactl is at work on it for long. JournalError, after
-    all others are confirmed, of journals that cannot be read and may be of a claim that is meant.
+    The error of one claim does not keep another from being confirmed; the worst is raised in the
+    end: RolledBack when it was released before it could be confirmed, NotRestored when that has
+    begun and was interrupted; Busy when another manactl is at work on it for long; JournalError of
+    journals that cannot be read and may be of a claim that is meant. A signal ends it all.
     """
     found = [] if found is None else found
-    with host.audit("confirm", request.words) as audit, signals.as_interrupted():
+    failures: list[ManactlError] = []
+    with host.audit("confirm", request.words) as audit, _interruptible(signals, found):
         claims, unreadable = open_claims(request.state_dir, host)
         if request.words:
             chosen = choose(claims, host, request.words, everything=False)
             mine = list(chosen.claims)
             unreadable = _meant(chosen, unreadable)
             for port in _surely(chosen.unclaimed, unreadable):
-                _refuse_expired(request, host, [port.id])
-                found.append(ConfirmedPort(port.id, port.label, Confirmed.NOT_CLAIMED))
+                try:
+                    _refuse_expired(request, host, [port.id])
+                    found.append(ConfirmedPort(port.id, port.label, Confirmed.NOT_CLAIMED))
+                except RolledBack as error:
+                    failures.append(error)
         else:
             mine = _waiting(claims, host)
-        if not mine and unreadable:
-            raise _errors(unreadable)
-        if not mine:
+        if not mine and not unreadable and not failures:
             audit.quiet = True
             if not request.words:
                 _refuse_expired(request, host, None)
             return found
-        audit.fields["ports"] = [str(claim.port) for claim in mine]
+        audit.fields["ports"] = [str(claim.port) for claim in mine] or None
         for path in dict.fromkeys(claim.path for claim in mine):
             ports = [claim for claim in claims if claim.path == path]
-            with lock.functions(
-                request.state_dir, {claim.port.pci for claim in ports}, wait=_PATIENCE
-            ):
-                found += _confirm(request, host, signals, ports)
-        if unreadable:
-            raise _errors(unreadable)
+            pcis = {claim.port.pci for claim in ports}
+            signals.listen()
+            try:
+                with lock.functions(request.state_dir, pcis, wait=_PATIENCE):
+                    found += _confirm(request, host, signals, ports)
+            except ManactlError as error:
+                failures.append(error)  # the others are confirmed all the same
+        failures += [_errors(unreadable)] if unreadable else []
+        if failures:
+            raise worst(failures)
         return found
+
+
+@contextlib.contextmanager
+def _interruptible(signals: SignalGate, found: Sequence[ConfirmedPort]) -> Iterator[None]:
+    """A signal between two claims leaves the first confirmed, and the other as it is."""
+    try:
+        yield
+    except StopRequested as stop:
+        names = [one.netdev for one in found if one.outcome is Confirmed.CONFIRMED]
+        done = [f"confirmed: {', '.join(names)}"] if names else []
+        left = "no other claim was changed" if names else "nothing was changed"
+        raise Interrupted("; ".join([f"interrupted by {stop.name}", *done, left])) from stop
 
 
 def _meant(chosen: Chosen, unreadable: Sequence[UnreadableJournal]) -> list[UnreadableJournal]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable
+import stat
+from collections.abc import Collection, Iterable
 from functools import reduce
 from operator import and_
 from pathlib import Path
@@ -14,12 +15,13 @@ from manactl.netstate.held import HeldLink
 _SPECIAL = frozenset(" \t*?[]!;,\\\"'")
 
 
-def write(path: Path, text: str, *, like: Iterable[str] = (), durable: bool = False) -> None:
+def write(path: Path, text: str, *, like: Collection[str] = (), durable: bool = False) -> None:
     """Whole or not at all: a manager may read its files at any time. It does not read names that
     begin with a dot.
 
     Nobody may read it who may not read those that it is `like`: netplan writes some for networkd's
-    group alone. `durable`: it is on disk when this returns.
+    group alone. OSError (EPERM) where they are for different groups, as a file has one only.
+    `durable`: it is on disk when this returns.
     """
     if not path.parent.is_dir():
         path.parent.mkdir(parents=True)
@@ -30,8 +32,13 @@ def write(path: Path, text: str, *, like: Iterable[str] = (), durable: bool = Fa
     # A netdev's name is bytes to the kernel.
     with open(fd, "w", encoding="utf-8", errors="surrogateescape") as file:
         known = [os.stat(one) for one in like]
-        if known:
-            os.fchown(fd, -1, known[0].st_gid)
+        groups = {one.st_gid for one in known if not one.st_mode & stat.S_IROTH}
+        if len(groups) > 1:
+            raise OSError(
+                errno.EPERM, f"{', '.join(like)} may be read by different groups", str(path)
+            )
+        for group in groups:
+            os.fchown(fd, -1, group)
         os.fchmod(fd, reduce(and_, (one.st_mode for one in known), 0o644))
         file.write(text)
         if durable:

@@ -34,14 +34,10 @@ from manactl.decide.port_notes import drift as drifts
 from manactl.decide.port_words import note, odd_file
 from manactl.errors import (
     Busy,
-    Denied,
     Interrupted,
     ManactlError,
     NotRestored,
-    Refused,
-    RolledBack,
-    Unsupported,
-    UsageError,
+    worst,
 )
 from manactl.escape import command
 from manactl.journal import file as journal
@@ -163,7 +159,7 @@ def release(
         if request.recover and not request.accept:
             _note_drift(run, claims)
         if not chosen.claims and failures:
-            raise _worst(failures)
+            raise worst(failures)
         if not chosen.claims:
             _give_back(run)
             audit.quiet = audit.quiet or not (request.words or result.ports)
@@ -173,7 +169,7 @@ def release(
             failures += _show(run, chosen.claims)
             _give_back(run)
             if failures:
-                raise _worst(failures)
+                raise worst(failures)
             return result
         if any(claim.same_boot for claim in chosen.claims) and not request.accept:
             need_net_admin(host, request.verb)
@@ -185,7 +181,7 @@ def release(
         if failures:
             # Who ends a claim that ends by itself tries again until it is free.
             audit.quiet = request.quiet and isinstance(failures[0], Busy)
-            raise _worst(failures)
+            raise worst(failures)
         return result
 
 
@@ -742,17 +738,3 @@ def _interrupted(stop: StopRequested, result: ReleaseResult) -> Interrupted:
     rest = "no other port" if back else "no port"
     changed = f"{rest} was changed" if done else "nothing was changed"
     return Interrupted("; ".join([f"interrupted by {stop.name}", *done, changed]))
-
-
-# Worst first: what is not as it was, then what was refused or not begun.
-_WORST = (NotRestored, RolledBack, Refused, Interrupted, Busy, Denied, Unsupported, UsageError)
-
-
-def _worst(failures: Sequence[ManactlError]) -> ManactlError:
-    """The failure whose code counts, with the messages of the others."""
-    rank = {kind.exit_code: number for number, kind in enumerate(_WORST)}
-    worst = min(failures, key=lambda error: rank.get(error.exit_code, -1))
-    others = [error.message for error in failures if error is not worst]
-    if others:
-        worst.message = "\n".join([worst.message, *others])
-    return worst

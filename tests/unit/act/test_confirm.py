@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import json
 import os
+import signal
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -20,7 +21,15 @@ from manactl.act import confirm as confirming
 from manactl.act.confirm import ConfirmedPort, ConfirmRequest
 from manactl.act.guardian import EXPIRED
 from manactl.act.signals import SignalGate
-from manactl.errors import Busy, ManactlError, NotRestored, Refused, RolledBack, UsageError
+from manactl.errors import (
+    Busy,
+    Interrupted,
+    ManactlError,
+    NotRestored,
+    Refused,
+    RolledBack,
+    UsageError,
+)
 from manactl.journal import file as journal
 from manactl.journal import history, lock
 from manactl.journal.file import Journal
@@ -324,6 +333,55 @@ def test_a_port_that_no_unreadable_journal_is_about_is_not_claimed(tmp_path: Pat
     kernel = two_functions()
     corrupt(claimed(tmp_path, kernel, "eth5"))
     assert outcomes(confirm(tmp_path, FakeHost(kernel), "eth1")) == [("eth1", "not-claimed")]
+
+
+def test_the_error_of_one_claim_keeps_no_other_from_being_confirmed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One has expired, or another manactl is at work on it for long."""
+    kernel = two_functions()
+    past, other = claimed(tmp_path, kernel, "eth1"), claimed(tmp_path, kernel, "eth5")
+    release(tmp_path, FakeHost(kernel), only=past, why=EXPIRED, unconfirmed=True)
+    found: list[ConfirmedPort] = []
+
+    def both(error: type[ManactlError], match: str) -> None:
+        host, request = FakeHost(kernel), ConfirmRequest(tmp_path, ("eth1", "eth5"))
+        with SignalGate() as signals, pytest.raises(error, match=match):
+            confirming.confirm(request, host, signals, found)
+
+    both(RolledBack, "eth1 was not confirmed in time")
+    assert outcomes(found) == [("eth5", "confirmed")]
+    assert journal.read(other).waiting is None
+    release(tmp_path, FakeHost(kernel), "eth5")
+    found.clear()
+    claimed(tmp_path, kernel, "eth1")
+    other = claimed(tmp_path, kernel, "eth5")
+    monkeypatch.setattr(confirming, "_PATIENCE", 0.05)
+    with lock.functions(tmp_path, ["7870:00:00.0"]):
+        both(Busy, "another manactl is at work")
+    assert outcomes(found) == [("eth5", "confirmed")]
+    assert journal.read(other).waiting is None
+
+
+def test_a_signal_between_two_claims_leaves_the_second_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = two_functions()
+    first, second = claimed(tmp_path, kernel, "eth1"), claimed(tmp_path, kernel, "eth5")
+    append = Journal.append
+
+    def then_a_signal(self: Journal, event: str, **more: object) -> None:
+        append(self, event, **more)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Journal, "append", then_a_signal)
+    with pytest.raises(Interrupted) as caught:
+        confirm(tmp_path, FakeHost(kernel), "eth1", "eth5")
+    assert caught.value.message == (
+        "interrupted by SIGTERM; confirmed: eth1; no other claim was changed"
+    )
+    assert journal.read(first).waiting is None
+    assert journal.read(second).waiting is not None
 
 
 def test_who_confirmed_it_is_on_record(tmp_path: Path) -> None:

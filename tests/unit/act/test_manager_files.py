@@ -73,8 +73,27 @@ def test_nobody_reads_it_who_may_not_read_all_that_it_is_like(tmp_path: Path) ->
     for one, rights in zip(like, (0o640, 0o604), strict=True):
         one.touch()
         one.chmod(rights)
-    manager_files.write(path, "", like=map(str, like))
+    manager_files.write(path, "", like=[*map(str, like)])
     assert mode(path) == 0o600
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)])
+def test_the_group_that_may_read_the_one_that_others_may_not_reads_it(
+    tmp_path: Path, order: tuple[int, ...]
+) -> None:
+    """The link's own file may be anybody's, and a drop-in of it networkd's group's alone."""
+    path, like = tmp_path / "10.network", []
+    for name, rights, group in (("open", 0o644, 0), ("closed", 0o640, 998), ("more", 0o640, 998)):
+        one = tmp_path / name
+        one.touch()
+        one.chmod(rights)
+        os.chown(one, -1, group)
+        like.append(str(one))
+    manager_files.write(path, "", like=[like[n] for n in order])
+    assert (mode(path), path.stat().st_gid) == (0o640, 998)
+    os.chown(like[2], -1, 997)
+    with pytest.raises(PermissionError, match="may be read by different groups"):
+        manager_files.write(path, "", like=[like[n] for n in order])
 
 
 def test_a_folder_is_made_that_a_manager_can_read(tmp_path: Path) -> None:
