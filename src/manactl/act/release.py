@@ -157,6 +157,7 @@ def release(
         if not request.dry_run:
             _put_away(request.state_dir)
         chosen, failures = _readable(request, _chosen(request, host, claims), unreadable)
+        named = {one.port.key for one in chosen.claims} | {one.id.key for one in chosen.unclaimed}
         result.ports += [
             ReleasedPort(port.id, port.label, Outcome.NOT_CLAIMED) for port in chosen.unclaimed
         ]
@@ -165,20 +166,20 @@ def release(
         if not chosen.claims and failures:
             raise _worst(failures)
         if not chosen.claims:
-            _give_back(run)
+            _give_back(run, named)
             audit.quiet = audit.quiet or not (request.words or result.ports)
             return result
         audit.fields["ports"] = [str(claim.port) for claim in chosen.claims]
         if request.dry_run:
             failures += _show(run, chosen.claims)
-            _give_back(run)
+            _give_back(run, named)
             if failures:
                 raise _worst(failures)
             return result
         if any(claim.same_boot for claim in chosen.claims) and not request.accept:
             need_net_admin(host, request.verb)
         try:
-            failures += _release_each(run, chosen.claims, claims)
+            failures += _release_each(run, chosen.claims, claims, named)
         finally:
             audit.fields["terminated"] = [holder.pid for holder in result.terminated] or None
             audit.fields |= _accepted(result)
@@ -190,9 +191,13 @@ def release(
 
 
 def _release_each(
-    run: _Run, chosen: Sequence[ClaimSummary], claims: Sequence[ClaimSummary]
+    run: _Run,
+    chosen: Sequence[ClaimSummary],
+    claims: Sequence[ClaimSummary],
+    named: Collection[tuple[str, int]],
 ) -> list[ManactlError]:
-    """Release the ports journal by journal, of all open `claims`; what failed. A signal ends it."""
+    """Release the ports journal by journal, of all open `claims`, and give back the `named`; what
+    failed. A signal ends it."""
     failures: list[ManactlError] = []
     for path in dict.fromkeys(claim.path for claim in chosen):
         ports = [claim.port for claim in chosen if claim.path == path]
@@ -206,7 +211,7 @@ def _release_each(
         except ManactlError as error:
             failures.append(error)
     try:
-        _give_back(run)
+        _give_back(run, named)
     except StopRequested as stop:
         failures.append(_interrupted(stop, run.result))
     except ManactlError as error:
@@ -220,9 +225,9 @@ def _release_claim(run: _Run, path: Path, chosen: Sequence[PortId]) -> None:
     if not ports:
         return
     boot_id = run.host.boot_id()
-    if journal.salvaged(path, boot_id):
+    if (damaged := journal.salvaged(path, boot_id)) is not None:
         close_stale(path, boot_id)
-        run.result.ports += [ReleasedPort(port, str(port), Outcome.HISTORY) for port in ports]
+        run.result.ports += _history(damaged)
         return
     with contextlib.closing(Journal.open(path)) as log:
         content = log.content
@@ -323,9 +328,10 @@ _TAKES_BACK = frozenset(
 )
 
 
-def _give_back(run: _Run) -> None:
-    """Give the ports that were released, or not claimed, back to the managers that leave them alone
-    since the boot (`claim --persist`); with --all every such port.
+def _give_back(run: _Run, named: Collection[tuple[str, int]]) -> None:
+    """Give the `named` ports that were released, or not claimed, back to the managers that leave them
+    alone since the boot (`claim --persist`); with --all every such port. Others whose journal was
+    closed with theirs stay down.
 
     What this claim has written was undone with it: here are the files of a claim from before a
     reboot. A recovery leaves them, since the boot itself makes one.
@@ -333,7 +339,11 @@ def _give_back(run: _Run) -> None:
     request, result = run.request, run.result
     if request.recover or request.only is not None:
         return
-    ports = {one.port.key: one for one in result.ports if one.outcome in _TAKES_BACK}
+    ports = {
+        one.port.key: one
+        for one in result.ports
+        if one.port.key in named and one.outcome in _TAKES_BACK
+    }
     with run.host.system(run.signals.pause) as system:
         for file in system.odd_boot_files():
             run.progress.noted(f"{odd_file(file)}; it is left as it is: see `manactl doctor`")

@@ -30,6 +30,7 @@ from tests.unit.host import (
     furnished,
     paired,
     release,
+    two_ports,
 )
 from tests.unit.kernel import Kernel
 from tests.unit.manager import FakeManager
@@ -148,6 +149,28 @@ def test_all_leaves_alone_what_a_claim_may_still_have(
     assert list(manager.boot_files) != []
     assert manager.left == {"eth1"}
     assert not kernel.nics[0].up
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_only_the_port_that_was_named_is_given_back(tmp_path: Path, damaged: bool) -> None:
+    """The journal of both is closed, as it is of an earlier boot."""
+    kernel = two_ports()
+    manager = FakeManager(kernel, eth1=OWN, eth2=())
+    claim(tmp_path, FakeHost(kernel), "eth1", "eth2", persist=True)
+    host = reboot(kernel, manager)
+    if damaged:
+        (path,) = journal.paths(tmp_path)
+        path.write_bytes(path.read_bytes().replace(b'"claimed"', b'"clamied"'))
+    found = release(tmp_path, host, "eth1").ports
+    assert {port.netdev: port.outcome for port in found} == {
+        "eth1": Outcome.GIVEN_BACK,
+        "eth2": Outcome.HISTORY,
+    }
+    assert [kept.name for kept in manager.boot_files.values()] == ["eth2"]
+    assert [nic.up for nic in kernel.nics] == [True, False]
+    (port,) = release(tmp_path, host, "eth2").ports
+    assert port.outcome == Outcome.GIVEN_BACK
+    assert manager.boot_files == {}
 
 
 def test_netdevs_have_other_numbers_after_a_reboot(tmp_path: Path) -> None:
