@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,7 @@ from manactl.journal.file import Journal, JournalError
 from manactl.model.claim import ClaimSummary
 from manactl.model.port import Holder, PortId
 from manactl.netstate import members, uppers
+from manactl.netstate.left_down import LeftDown
 from manactl.netstate.members import Member
 from manactl.netstate.snapshot import Kind, Request
 
@@ -347,23 +348,30 @@ def _give_back(run: _Run, named: Collection[tuple[str, int]]) -> None:
     with run.host.system(run.signals.pause) as system:
         for file in system.odd_boot_files():
             run.progress.noted(f"{odd_file(file)}; it is left as it is: see `manactl doctor`")
-        kept = {
-            one.port.key: one
-            for one in system.boot_files()
-            if one.port.key in ports or (request.everything and not _has_claim(run, one.port))
-        }
         if request.dry_run:
+            kept = {
+                one.port.key: one
+                for one in system.boot_files()
+                if one.port.key in ports or (request.everything and not _has_claim(run, one.port))
+            }
             result.plans += [persist.plan(one) for one in kept.values()]
             return
+        kept = _left_down(run, system, None if request.everything else ports)
         if not kept:
             return
         need_net_admin(run.host, request.verb)
-        names = ", ".join(one.name for one in kept.values())
         with (
-            lock.functions(request.state_dir, {pci for pci, _ in kept}, wait=request.wait or 0.0),
-            run.signals.step(f"give {names} back"),
+            _locked(run, kept),
+            run.signals.step(f"give {', '.join(one.name for one in kept.values())} back"),
         ):
-            run.signals.ignore()  # else it would be said that nothing was changed
+            before, kept = kept, _left_down(run, system, kept)
+            for key, gone in before.items():
+                if key not in kept and _has_claim(run, gone.port):
+                    run.progress.noted(
+                        f"{gone.name} was claimed in the meantime, so it is not given back: "
+                        "its files are the claim's now"
+                    )
+            names = ", ".join(one.name for one in kept.values())
             try:
                 found = persist.give_back(system, [one.port for one in kept.values()])
             except OSError as error:
@@ -385,6 +393,31 @@ def _give_back(run: _Run, named: Collection[tuple[str, int]]) -> None:
         now = replace(now, given_back=to, lost=lost)
         result.ports[:] = [port for port in result.ports if port is not was] + [now]
         ports[one.kept.port.key] = now
+
+
+@contextlib.contextmanager
+def _locked(run: _Run, ports: Collection[tuple[str, int]]) -> Iterator[None]:
+    """Under the locks of these ports, signals are ignored: else it would be said that nothing was
+    changed. While the locks are waited for nothing is half done."""
+    pcis = {pci for pci, _ in ports}
+    run.signals.listen()
+    try:
+        with lock.functions(run.request.state_dir, pcis, wait=run.request.wait or 0.0):
+            run.signals.ignore()
+            yield
+    finally:
+        run.signals.ignore()
+
+
+def _left_down(
+    run: _Run, system: HostSystem, ports: Collection[tuple[str, int]] | None
+) -> dict[tuple[str, int], LeftDown]:
+    """What is left down at boot of these ports, or of all: but what a claim has, or may have."""
+    return {
+        one.port.key: one
+        for one in system.boot_files()
+        if (ports is None or one.port.key in ports) and not _has_claim(run, one.port)
+    }
 
 
 def _has_claim(run: _Run, port: PortId) -> bool:

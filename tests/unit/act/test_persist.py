@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,9 @@ import pytest
 from manactl.act.persist import LeaveDown
 from manactl.act.plan import steps_from_json
 from manactl.act.release import Outcome
-from manactl.errors import Busy, Denied, NotRestored, RolledBack, UsageError
+from manactl.errors import Busy, Denied, Interrupted, NotRestored, RolledBack, UsageError
 from manactl.journal import file as journal
+from manactl.journal import lock
 from manactl.journal.file import JournalError
 from manactl.model.port import OddFile
 from manactl.netstate.held import Hold
@@ -171,6 +174,54 @@ def test_only_the_port_that_was_named_is_given_back(tmp_path: Path, damaged: boo
     (port,) = release(tmp_path, host, "eth2").ports
     assert port.outcome == Outcome.GIVEN_BACK
     assert manager.boot_files == {}
+
+
+def at_lock(monkeypatch: pytest.MonkeyPatch, number: int, act: Callable[[], object]) -> None:
+    """Have something happen while the lock of that number is waited for."""
+    functions, waits = lock.functions, itertools.count(1)
+
+    @contextlib.contextmanager
+    def waited(state_dir: Path, pcis: Iterable[str], *, wait: float = 0.0) -> Iterator[None]:
+        if next(waits) == number:
+            act()
+        with functions(state_dir, pcis, wait=wait):
+            yield
+
+    monkeypatch.setattr(lock, "functions", waited)
+
+
+def test_a_port_that_is_claimed_meanwhile_is_the_claims(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel, manager = managed()
+    claim(tmp_path, FakeHost(kernel), persist=True)
+    host = reboot(kernel, manager)
+    release(tmp_path, host, recover=True)
+    at_lock(monkeypatch, 1, lambda: claim(tmp_path, FakeHost(kernel, boot="boot-2"), persist=True))
+    progress = Followed()
+    (port,) = release(tmp_path, host, "eth1", wait=60, progress=progress).ports
+    assert (port.outcome, port.given_back) == (Outcome.NOT_CLAIMED, None)
+    assert progress.notes == [
+        "eth1 was claimed in the meantime, so it is not given back: its files are the claim's now"
+    ]
+    assert list(manager.boot_files) != []
+    assert not kernel.nics[0].up
+    assert len(journal.paths(tmp_path)) == 1
+
+
+def test_a_signal_while_the_lock_is_waited_for_ends_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The claim is released by then."""
+    kernel, manager = managed()
+    claim(tmp_path, FakeHost(kernel), persist=True)
+    host = reboot(kernel, manager)
+    claim(tmp_path, host)
+    at_lock(monkeypatch, 2, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(Interrupted, match="eth1 was released; no other port was changed"):
+        release(tmp_path, host, "eth1", wait=60)
+    assert journal.paths(tmp_path) == []
+    assert list(manager.boot_files) != []
 
 
 def test_netdevs_have_other_numbers_after_a_reboot(tmp_path: Path) -> None:
