@@ -34,6 +34,8 @@ class LeaveDown:
     """Half done like done: undoing removes what is there."""
 
     KIND: ClassVar = "leave-down"
+    undoes: ClassVar[bool] = True
+    makes_usable: ClassVar[bool] = False
     kept: LeftDown
 
     @property

@@ -333,6 +333,32 @@ def test_a_directory_that_cannot_be_written_undoes_the_claim(tmp_path: Path) -> 
     assert (manager.files, manager.boot_files) == ({}, {})
 
 
+def test_a_file_that_cannot_be_removed_costs_the_port_nothing_else(tmp_path: Path) -> None:
+    class ReadOnly(FakeSystem):
+        def remove_boot_files(self, kept: Any) -> Any:
+            raise OSError(30, "Read-only file system", "/etc/systemd/network")
+
+    kernel, manager = managed()
+    before = kernel.picture()
+    claim(tmp_path, FakeHost(kernel), persist=True)
+    host = FakeHost(kernel)
+    host.systems = ReadOnly
+    with pytest.raises(NotRestored) as raised:
+        release(tmp_path, host, "eth1")
+    assert raised.value.message.splitlines() == [
+        "eth1: not fully restored",
+        "Not restored:",
+        "  let systemd-networkd configure eth1 at boot again: Read-only file system "
+        "(/etc/systemd/network)",
+    ]
+    assert kernel.picture() == before
+    assert manager.files == {}
+    (path,) = journal.paths(tmp_path)
+    release(tmp_path, FakeHost(kernel), recover=True)
+    assert (manager.boot_files, path.exists()) == ({}, False)
+    assert kernel.picture() == before
+
+
 def test_files_that_cannot_be_removed_are_told_of_beside_what_was_done(tmp_path: Path) -> None:
     class ReadOnly(FakeSystem):
         def lift_boot_files(self, kept: Any, hold: Any) -> Any:
