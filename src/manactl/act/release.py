@@ -21,6 +21,7 @@ from manactl.act import terminate as ending
 from manactl.act.choose import Chosen, choose, open_claims
 from manactl.act.hold import HoldManager
 from manactl.act.host import Host, HostSystem
+from manactl.act.persist import LeaveDown
 from manactl.act.plan import KeepState, Plan, SetAdmin, SetSynthetic, Step, Undone, steps_from_json
 from manactl.act.privilege import need_net_admin
 from manactl.act.progress import Progress
@@ -349,12 +350,7 @@ def _give_back(run: _Run, named: Collection[tuple[str, int]]) -> None:
         for file in system.odd_boot_files():
             run.progress.noted(f"{odd_file(file)}; it is left as it is: see `manactl doctor`")
         if request.dry_run:
-            kept = {
-                one.port.key: one
-                for one in system.boot_files()
-                if one.port.key in ports or (request.everything and not _has_claim(run, one.port))
-            }
-            result.plans += [persist.plan(one) for one in kept.values()]
+            result.plans += map(persist.plan, _would_give_back(run, system, named))
             return
         kept = _left_down(run, system, None if request.everything else ports)
         if not kept:
@@ -375,7 +371,7 @@ def _give_back(run: _Run, named: Collection[tuple[str, int]]) -> None:
             try:
                 found = persist.give_back(system, [one.port for one in kept.values()])
             except OSError as error:
-                files = [path for one in kept.values() for path in persist.LeaveDown(one).files]
+                files = [path for one in kept.values() for path in LeaveDown(one).files]
                 raise NotRestored(
                     f"{names}: released as far as it was claimed, but the files by which it is left "
                     f"down at boot could not be removed, or the manager not be told of it: "
@@ -393,6 +389,24 @@ def _give_back(run: _Run, named: Collection[tuple[str, int]]) -> None:
         now = replace(now, given_back=to, lost=lost)
         result.ports[:] = [port for port in result.ports if port is not was] + [now]
         ports[one.kept.port.key] = now
+
+
+def _would_give_back(
+    run: _Run, system: HostSystem, named: Collection[tuple[str, int]]
+) -> list[LeftDown]:
+    """For a dry run: what would be left down at boot still, once what is planned was done."""
+    plans = run.result.plans
+    planned = {port.key for plan in plans for port in plan.ports}
+    ports = {one.port.key for one in run.result.ports if one.outcome in _TAKES_BACK} | planned
+    steps = [step for plan in plans for step in plan.steps]
+    removed = [file for step in steps if isinstance(step, LeaveDown) for file in step.files]
+    return [
+        one
+        for one in system.boot_files()
+        if (one.port.key in ports and one.port.key in named)
+        or (run.request.everything and not _has_claim(run, one.port))
+        if not set(LeaveDown(one).files).issubset(removed)
+    ]
 
 
 @contextlib.contextmanager
@@ -612,9 +626,20 @@ def _show(run: _Run, claims: Sequence[ClaimSummary]) -> list[ManactlError]:
                 ends = await_free.would_end(host, ports) if request.terminate else []
                 plans.append(_plan(request, content, ports, ends))
             else:
-                note = "claimed before the last boot: only the journal is closed"
+                note = f"claimed before the last boot: {_closes(run, ports)}"
                 plans.append(Plan(request.verb, content.ports, (), notes=(note,)))
     return failures
+
+
+def _closes(run: _Run, ports: Sequence[PortId]) -> str:
+    """What comes of a journal of an earlier boot, and so that nobody overlooks it, of its ports."""
+    if not (run.request.recover or run.request.only):
+        keys = {port.key for port in ports}
+        with run.host.system(run.signals.pause) as system:
+            names = [one.name for one in system.boot_files() if one.port.key in keys]
+        if names:
+            return f"the journal is closed, and {', '.join(names)} given back"
+    return "only the journal is closed"
 
 
 def _plan(

@@ -276,6 +276,49 @@ def test_a_dry_run_shows_what_release_would_remove(tmp_path: Path) -> None:
     assert list(manager.boot_files) != []
 
 
+@pytest.mark.parametrize("how", [{"everything": True}, {}])
+def test_a_dry_run_foresees_what_is_given_back_after_a_reboot(
+    tmp_path: Path, how: dict[str, Any]
+) -> None:
+    kernel = two_ports()
+    manager = FakeManager(kernel, eth1=OWN, eth2=())
+    claim(tmp_path, FakeHost(kernel), "eth1", "eth2", persist=True)
+    host = reboot(kernel, manager)
+    words = () if how else ("eth1",)
+    closed, *given = release(tmp_path, host, *words, dry_run=True, **how).plans
+    names = ["eth1", "eth2"] if how else ["eth1"]
+    assert closed.notes == (
+        f"claimed before the last boot: the journal is closed, and {', '.join(names)} given back",
+    )
+    assert [plan.restores for plan in given] == [
+        (f"{name} given back to systemd-networkd, at boot, too",) for name in names
+    ]
+    done = release(tmp_path, host, *words, **how).ports
+    assert [one.netdev for one in done if one.given_back] == names
+
+
+def test_a_dry_run_shows_once_what_the_claim_itself_has_written(tmp_path: Path) -> None:
+    kernel, manager = managed()
+    claim(tmp_path, FakeHost(kernel), persist=True)
+    assert len(release(tmp_path, FakeHost(kernel), "eth1", dry_run=True).plans) == 1
+    host = reboot(kernel, manager)
+    claim(tmp_path, host)  # without the option: the files are those of before
+    for words in (("eth1",), ()):
+        plans = release(tmp_path, host, *words, dry_run=True, everything=not words).plans
+        assert [plan.notes[0] for plan in plans[1:]] == [
+            f"eth1 is left down at boot by {', '.join(LeaveDown(kept).files)}"
+            for kept in manager.boot_files.values()
+        ]
+
+
+def test_a_dry_run_of_a_recovery_leaves_the_files(tmp_path: Path) -> None:
+    kernel, manager = managed()
+    claim(tmp_path, FakeHost(kernel), persist=True)
+    host = reboot(kernel, manager)
+    (plan,) = release(tmp_path, host, recover=True, dry_run=True).plans
+    assert plan.notes == ("claimed before the last boot: only the journal is closed",)
+
+
 def test_a_file_that_somebody_has_changed_is_left_and_told_of(tmp_path: Path) -> None:
     kernel, manager = managed()
     claim(tmp_path, FakeHost(kernel), persist=True)
