@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -356,39 +356,43 @@ def _give_back(run: _Run, named: Collection[tuple[str, int]]) -> None:
         if not kept:
             return
         need_net_admin(run.host, request.verb)
+        failures: list[ManactlError] = []
         with (
-            _locked(run, kept),
-            run.signals.step(f"give {', '.join(one.name for one in kept.values())} back"),
+            _locked(run, kept, ports),
+            run.signals.step(f"give {_netdevs(kept)} back"),
         ):
-            before, kept = kept, _left_down(run, system, kept)
-            for key, gone in before.items():
-                if key not in kept and _has_claim(run, gone.port):
+            still = _left_down(run, system, {one.port.key for one in kept})
+            for gone in kept:
+                if gone not in still and _has_claim(run, gone.port):
                     run.progress.noted(
                         f"{gone.name} was claimed in the meantime, so it is not given back: "
                         "its files are the claim's now"
                     )
-            names = ", ".join(one.name for one in kept.values())
-            try:
-                found = persist.give_back(system, [one.port for one in kept.values()])
-            except OSError as error:
-                files = [path for one in kept.values() for path in LeaveDown(one).files]
-                raise NotRestored(
-                    f"{names}: released as far as it was claimed, but the files by which it is left "
-                    f"down at boot could not be removed, or the manager not be told of it: "
-                    f"{error.strerror or error} ({', '.join(files)})",
-                    hint="fix the cause, then `manactl release` tries again",
-                    code="persist",
-                ) from error
-    for one in found:
-        was = ports.get(one.kept.port.key)
-        now = was or ReleasedPort(one.kept.port, one.kept.name, Outcome.NOT_CLAIMED)
-        if one.done and now.outcome in {Outcome.NOT_CLAIMED, Outcome.HISTORY}:
-            now = replace(now, outcome=Outcome.GIVEN_BACK)
-        to = one.kept.hold.manager if one.done else None
-        lost = tuple(dict.fromkeys([*now.lost, *one.lost]))  # the claim's own may be told already
-        now = replace(now, given_back=to, lost=lost)
-        result.ports[:] = [port for port in result.ports if port is not was] + [now]
-        ports[one.kept.port.key] = now
+            for one in still:
+                try:
+                    _note_given_back(result, persist.give_back(system, one), ports)
+                except OSError as error:
+                    failures.append(persist.not_given_back(one, error))
+    if failures:
+        raise _worst(failures)
+
+
+def _note_given_back(
+    result: ReleaseResult, one: persist.GivenBack, ports: dict[tuple[str, int], ReleasedPort]
+) -> None:
+    was = ports.get(one.kept.port.key)
+    now = was or ReleasedPort(one.kept.port, one.kept.name, Outcome.NOT_CLAIMED)
+    if one.done and now.outcome in {Outcome.NOT_CLAIMED, Outcome.HISTORY}:
+        now = replace(now, outcome=Outcome.GIVEN_BACK)
+    to = one.kept.hold.manager if one.done else None
+    lost = tuple(dict.fromkeys([*now.lost, *one.lost]))  # the claim's own may be told already
+    now = replace(now, given_back=to, lost=lost)
+    result.ports[:] = [port for port in result.ports if port is not was] + [now]
+    ports[one.kept.port.key] = now
+
+
+def _netdevs(kept: Iterable[LeftDown]) -> str:
+    return ", ".join(dict.fromkeys(one.name for one in kept))
 
 
 def _would_give_back(
@@ -410,28 +414,54 @@ def _would_give_back(
 
 
 @contextlib.contextmanager
-def _locked(run: _Run, ports: Collection[tuple[str, int]]) -> Iterator[None]:
+def _locked(
+    run: _Run, kept: Sequence[LeftDown], ports: Mapping[tuple[str, int], ReleasedPort]
+) -> Iterator[None]:
     """Under the locks of these ports, signals are ignored: else it would be said that nothing was
     changed. While the locks are waited for nothing is half done."""
-    pcis = {pci for pci, _ in ports}
+    pcis = {one.port.pci for one in kept}
     run.signals.listen()
     try:
-        with lock.functions(run.request.state_dir, pcis, wait=run.request.wait or 0.0):
+        with contextlib.ExitStack() as stack:
+            try:
+                wait = run.request.wait or 0.0
+                stack.enter_context(lock.functions(run.request.state_dir, pcis, wait=wait))
+            except Busy as busy:
+                raise _still_left_down(kept, ports, busy) from busy
             run.signals.ignore()
             yield
     finally:
         run.signals.ignore()
 
 
+def _still_left_down(
+    kept: Sequence[LeftDown], ports: Mapping[tuple[str, int], ReleasedPort], busy: Busy
+) -> Busy:
+    """Where another manactl is at work: with what this one has done before, if it has."""
+    mine = [ports[one.port.key] for one in kept if one.port.key in ports]
+    done = dict.fromkeys(one.netdev for one in mine if one.outcome is not Outcome.NOT_CLAIMED)
+    if not done:
+        return busy
+    files = ", ".join(file for one in kept for file in LeaveDown(one).files)
+    who = busy.message.partition("; ")[0]  # what comes then is that nothing was touched
+    return Busy(
+        f"{', '.join(done)} {'was' if len(done) == 1 else 'were'} released, but not given back: "
+        f"{who}. What leaves {_netdevs(kept)} down at boot remains: {files}",
+        hint=f"when it is done: `{command('manactl', 'release', *done)}` (--wait SECONDS waits for it)",
+        evidence=busy.evidence,
+        code=busy.code,
+    )
+
+
 def _left_down(
     run: _Run, system: HostSystem, ports: Collection[tuple[str, int]] | None
-) -> dict[tuple[str, int], LeftDown]:
+) -> list[LeftDown]:
     """What is left down at boot of these ports, or of all: but what a claim has, or may have."""
-    return {
-        one.port.key: one
+    return [
+        one
         for one in system.boot_files()
         if (ports is None or one.port.key in ports) and not _has_claim(run, one.port)
-    }
+    ]
 
 
 def _has_claim(run: _Run, port: PortId) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from manactl.act.boot_files import NotTold
 from manactl.act.persist import LeaveDown
 from manactl.act.plan import steps_from_json
 from manactl.act.release import Outcome
@@ -420,6 +421,68 @@ def test_files_that_cannot_be_removed_are_told_of_beside_what_was_done(tmp_path:
     with pytest.raises(NotRestored, match="Read-only file system"):
         release(tmp_path, host, "eth1")
     assert list(manager.boot_files) != []
+
+
+def test_each_of_the_failures_of_giving_back_is_told_with_what_was_done(tmp_path: Path) -> None:
+    class Failing(FakeSystem):
+        def lift_boot_files(self, kept: Any, hold: Any) -> Any:
+            if kept.name == "eth1":
+                self.remove_boot_files(kept)
+                raise NotTold(110, "Connection timed out")
+            if kept.name == "eth2":
+                raise OSError(30, "Read-only file system", "/etc/two")
+            return super().lift_boot_files(kept, hold)
+
+    kernel = two_ports()
+    manager = FakeManager(kernel, eth1=OWN, eth2=())
+    claim(tmp_path, FakeHost(kernel), "eth1", "eth2", persist=True)
+    host = reboot(kernel, manager)
+    release(tmp_path, host, recover=True)
+    host.systems = Failing
+    with pytest.raises(NotRestored) as raised:
+        release(tmp_path, host, everything=True)
+    file = "/etc/systemd/network/00-1-manactl-7870-00-00.0-1-0.network"
+    assert raised.value.message.splitlines() == [
+        "eth1: released as far as it was claimed, and the files that left it down at boot are out "
+        f"of force ({file}), but systemd-networkd was not told: Connection timed out",
+        "eth2: released as far as it was claimed, but could not remove /etc/two, so it may be left "
+        "down at boot: Read-only file system",
+    ]
+    assert raised.value.hint == (
+        "run `networkctl reload`; `manactl release eth1` tells it, too, and clears up"
+    )
+    assert [kept.name for kept in manager.boot_files.values()] == ["eth2"]
+
+
+def test_another_manactl_at_work_does_not_hide_the_release(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel, manager = managed()
+    claim(tmp_path, FakeHost(kernel), persist=True)
+    host = reboot(kernel, manager)
+    claim(tmp_path, host)
+    (kept,) = manager.boot_files.values()
+    others = lock.functions(tmp_path, [kept.port.pci])
+    with contextlib.ExitStack() as stack:
+        at_lock(monkeypatch, 2, lambda: stack.enter_context(others))
+        with pytest.raises(Busy) as raised:
+            release(tmp_path, host, "eth1")
+    said, _, left = raised.value.message.partition(". ")
+    assert said.startswith(
+        f"eth1 was released, but not given back: another manactl is at work on {kept.port.pci}: "
+    )
+    assert left == f"What leaves eth1 down at boot remains: {LeaveDown(kept).files[0]}"
+    assert raised.value.hint is not None
+    assert raised.value.hint.startswith("when it is done: `manactl release eth1`")
+    assert raised.value.code == "locked"
+    assert journal.paths(tmp_path) == []
+    with (
+        lock.functions(tmp_path, [kept.port.pci]),
+        pytest.raises(Busy, match="nothing was touched"),
+    ):
+        release(tmp_path, host, "eth1")
+    (port,) = release(tmp_path, host, "eth1").ports
+    assert port.outcome == Outcome.GIVEN_BACK
 
 
 def test_a_signal_while_the_manager_settles_hides_nothing(tmp_path: Path) -> None:
