@@ -5,7 +5,11 @@ from __future__ import annotations
 from configparser import ConfigParser
 from pathlib import Path
 
+import pytest
+
 import manactl
+from manactl.look import boot_files
+from manactl.netstate.held import NETWORK_MANAGER, NETWORKD
 
 UNITS = Path(manactl.__file__).parent / "systemd"
 
@@ -35,3 +39,16 @@ def test_hold_is_started_again_for_as_long_as_it_takes() -> None:
     found = unit("manactl-hold.service")
     assert found["Service"]["Restart"] == "on-failure"
     assert found["Unit"]["StartLimitIntervalSec"] == "0"
+
+
+@pytest.mark.parametrize("name", ["manactl-claim@.service", "manactl-recover.service"])
+def test_the_files_of_persist_can_be_written_and_removed(name: str) -> None:
+    """With "-": a manager that is not installed has no such directory."""
+    service = unit(name)["Service"]
+    assert service["ProtectSystem"] == "full"
+    places = [
+        str(Path(path).parent)
+        for manager in (NETWORKD, NETWORK_MANAGER)
+        for path in boot_files.paths(manager, "key", 1)
+    ]
+    assert service["ReadWritePaths"].split() == [f"-{place}" for place in places]

@@ -27,6 +27,10 @@ _DIGEST = "sha256"
 _NOT_A_FILE = (errno.ELOOP, errno.EISDIR, errno.ENXIO)  # a link, a directory, a socket
 
 
+class NotTold(OSError):
+    """The files are out of force, but the manager, which has read them, could not be told."""
+
+
 class BootFiles:
     """The files below `etc`. They are whole or not there, and on disk when a call returns."""
 
@@ -68,7 +72,7 @@ class BootFiles:
     def lift(self, kept: LeftDown, tell: Callable[[], bool]) -> tuple[bool, tuple[str, ...]]:
         """Take them out of force, `tell` the manager, and remove them: one that dies on the way
         leaves what `boot_files.find()` finds. What `tell` has returned, and the files that are left
-        since somebody has changed them."""
+        since somebody has changed them. NotTold where `tell` failed."""
         left = []
         for path in self.paths(kept):
             if not os.path.lexists(path):
@@ -77,7 +81,10 @@ class BootFiles:
                 path.rename(_lifted(path))
             else:
                 left.append(str(path))
-        told = tell()
+        try:
+            told = tell()
+        except OSError as error:
+            raise NotTold(*error.args) from error
         for path in self.paths(kept):
             _lifted(path).unlink(missing_ok=True)
         for folder in {path.parent for path in self.paths(kept)}:

@@ -27,6 +27,8 @@ class HoldManager:
     """Half done like done: undoing removes what is there, and tells the manager in any case."""
 
     KIND: ClassVar = "hold-manager"
+    undoes: ClassVar[bool] = True
+    makes_usable: ClassVar[bool] = False
     port: PortId
     hold: Hold
 

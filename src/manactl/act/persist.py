@@ -12,9 +12,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
+from manactl.act.boot_files import NotTold
 from manactl.act.hold import SETTLES
 from manactl.act.plan import Plan, StepFailed, System, Undone
 from manactl.act.restore import Lost, Restored, until
+from manactl.errors import NotRestored
 from manactl.escape import command
 from manactl.look import boot_files
 from manactl.model.port import PortId
@@ -34,6 +36,8 @@ class LeaveDown:
     """Half done like done: undoing removes what is there."""
 
     KIND: ClassVar = "leave-down"
+    undoes: ClassVar[bool] = True
+    makes_usable: ClassVar[bool] = False
     kept: LeftDown
 
     @property
@@ -119,20 +123,35 @@ def plan(kept: LeftDown) -> Plan:
     )
 
 
-def give_back(system: System, ports: Iterable[PortId]) -> list[GivenBack]:
-    """Remove the files of these ports that are left from a claim of an earlier boot, and await what
-    the manager makes of the ports. OSError when that failed; what was done is found again."""
-    wanted = {port.key for port in ports}
-    found = []
-    for kept in system.boot_files():
-        if kept.port.key in wanted:
-            hold = system.found_again(kept.hold)  # other netdevs have their numbers now
-            runs, left = system.lift_boot_files(kept, hold)
-            lost = _lost(kept, left)
-            if not left:
-                lost += _undone(hold, kept, system, runs=runs)
-            found.append(GivenBack(kept, not left, lost))
-    return found
+def give_back(system: System, kept: LeftDown) -> GivenBack:
+    """Remove the files of a port that are left from a claim of an earlier boot, and await what the
+    manager makes of the port. OSError when that failed; what was not done is found again."""
+    hold = system.found_again(kept.hold)  # other netdevs have their numbers now
+    runs, left = system.lift_boot_files(kept, hold)
+    lost = _lost(kept, left)
+    if not left:
+        lost += _undone(hold, kept, system, runs=runs)
+    return GivenBack(kept, not left, lost)
+
+
+def not_given_back(kept: LeftDown, error: OSError) -> NotRestored:
+    """The message of a give_back() that failed, of which the claim's own release is no part."""
+    files, manager = LeaveDown(kept).files, kept.hold.manager
+    again = command("manactl", "release", kept.name)
+    why = error.strerror or error
+    if isinstance(error, NotTold):
+        return NotRestored(
+            f"{kept.name}: released as far as it was claimed, and the files that left it down at "
+            f"boot are out of force ({', '.join(files)}), but {manager} was not told: {why}",
+            hint=f"run `{command(*READ_AGAIN[manager])}`; `{again}` tells it, too, and clears up",
+            code="persist",
+        )
+    return NotRestored(
+        f"{kept.name}: released as far as it was claimed, but could not remove "
+        f"{error.filename or ', '.join(files)}, so it may be left down at boot: {why}",
+        hint=f"fix the cause, then `{again}` tries again",
+        code="persist",
+    )
 
 
 def _undone(hold: Hold, kept: LeftDown, system: System, *, runs: bool) -> tuple[Lost, ...]:

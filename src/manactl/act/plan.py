@@ -150,9 +150,13 @@ class Undone:
 class Step(Protocol):
     """One thing that a plan does.
 
-    `title` says what in a few words, `undo_title` what undoing does (nothing to undo: empty), and
-    describe() explains it to people.
+    `title` says what in a few words, `undo_title` what undoing does, and describe() explains it to
+    people. `undoes`: there is something to undo; `makes_usable`: until that is done, nothing can be
+    put on the port's netdev.
     """
+
+    undoes: ClassVar[bool]
+    makes_usable: ClassVar[bool]
 
     @property
     def kind(self) -> str: ...
@@ -178,6 +182,8 @@ class KeepState:
     """
 
     KIND: ClassVar = "keep-state"
+    undoes: ClassVar[bool] = True
+    makes_usable: ClassVar[bool] = False
     state: PortState
 
     @property
@@ -266,6 +272,8 @@ class SetAdmin:
     """
 
     KIND: ClassVar = "set-admin"
+    undoes: ClassVar[bool] = True
+    makes_usable: ClassVar[bool] = True
     port: PortId
     name: str
     _: KW_ONLY
@@ -340,6 +348,8 @@ class SetSynthetic:
     """
 
     KIND: ClassVar = "set-synthetic"
+    undoes: ClassVar[bool] = True
+    makes_usable: ClassVar[bool] = True
     port: PortId
     vmbus: str
     name: str
@@ -479,6 +489,8 @@ class ProveFree:
     (mana_cfg_vport()). It ends with the process at the latest: there is nothing to undo."""
 
     KIND: ClassVar = "prove-free"
+    undoes: ClassVar[bool] = False
+    makes_usable: ClassVar[bool] = False
     port: PortId
     device: str
     rdma_port: int

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from manactl.act import terminate as ending
 from manactl.act.choose import Chosen, choose, open_claims
 from manactl.act.hold import HoldManager
 from manactl.act.host import Host, HostSystem
+from manactl.act.persist import LeaveDown
 from manactl.act.plan import KeepState, Plan, SetAdmin, SetSynthetic, Step, Undone, steps_from_json
 from manactl.act.privilege import need_net_admin
 from manactl.act.progress import Progress
@@ -46,6 +47,7 @@ from manactl.journal.file import Journal, JournalError
 from manactl.model.claim import ClaimSummary
 from manactl.model.port import Holder, PortId
 from manactl.netstate import members, uppers
+from manactl.netstate.left_down import LeftDown
 from manactl.netstate.members import Member
 from manactl.netstate.snapshot import Kind, Request
 
@@ -153,6 +155,7 @@ def release(
         if not request.dry_run:
             _put_away(request.state_dir)
         chosen, failures = _readable(request, _chosen(request, host, claims), unreadable)
+        named = {one.port.key for one in chosen.claims} | {one.id.key for one in chosen.unclaimed}
         result.ports += [
             ReleasedPort(port.id, port.label, Outcome.NOT_CLAIMED) for port in chosen.unclaimed
         ]
@@ -161,20 +164,20 @@ def release(
         if not chosen.claims and failures:
             raise worst(failures)
         if not chosen.claims:
-            _give_back(run)
+            _give_back(run, named)
             audit.quiet = audit.quiet or not (request.words or result.ports)
             return result
         audit.fields["ports"] = [str(claim.port) for claim in chosen.claims]
         if request.dry_run:
             failures += _show(run, chosen.claims)
-            _give_back(run)
+            _give_back(run, named)
             if failures:
                 raise worst(failures)
             return result
         if any(claim.same_boot for claim in chosen.claims) and not request.accept:
             need_net_admin(host, request.verb)
         try:
-            failures += _release_each(run, chosen.claims, claims)
+            failures += _release_each(run, chosen.claims, claims, named)
         finally:
             audit.fields["terminated"] = [holder.pid for holder in result.terminated] or None
             audit.fields |= _accepted(result)
@@ -186,9 +189,13 @@ def release(
 
 
 def _release_each(
-    run: _Run, chosen: Sequence[ClaimSummary], claims: Sequence[ClaimSummary]
+    run: _Run,
+    chosen: Sequence[ClaimSummary],
+    claims: Sequence[ClaimSummary],
+    named: Collection[tuple[str, int]],
 ) -> list[ManactlError]:
-    """Release the ports journal by journal, of all open `claims`; what failed. A signal ends it."""
+    """Release the ports journal by journal, of all open `claims`, and give back the `named`; what
+    failed. A signal ends it."""
     failures: list[ManactlError] = []
     for path in dict.fromkeys(claim.path for claim in chosen):
         ports = [claim.port for claim in chosen if claim.path == path]
@@ -203,7 +210,7 @@ def _release_each(
         except ManactlError as error:
             failures.append(error)
     try:
-        _give_back(run)
+        _give_back(run, named)
     except StopRequested as stop:
         failures.append(_interrupted(stop, run.result))
     except ManactlError as error:
@@ -218,9 +225,9 @@ def _release_claim(run: _Run, path: Path, chosen: Sequence[PortId], acting: lock
     if not ports:
         return
     boot_id = run.host.boot_id()
-    if journal.salvaged(path, boot_id):
+    if (damaged := journal.salvaged(path, boot_id)) is not None:
         close_stale(path, boot_id)
-        run.result.ports += [ReleasedPort(port, str(port), Outcome.HISTORY) for port in ports]
+        run.result.ports += _history(damaged)
         return
     with contextlib.closing(Journal.open(path)) as log:
         content = log.content
@@ -326,9 +333,10 @@ _TAKES_BACK = frozenset(
 )
 
 
-def _give_back(run: _Run) -> None:
-    """Give the ports that were released, or not claimed, back to the managers that leave them alone
-    since the boot (`claim --persist`); with --all every such port.
+def _give_back(run: _Run, named: Collection[tuple[str, int]]) -> None:
+    """Give the `named` ports that were released, or not claimed, back to the managers that leave them
+    alone since the boot (`claim --persist`); with --all every such port. Others whose journal was
+    closed with theirs stay down.
 
     What this claim has written was undone with it: here are the files of a claim from before a
     reboot. A recovery leaves them, since the boot itself makes one.
@@ -336,48 +344,127 @@ def _give_back(run: _Run) -> None:
     request, result = run.request, run.result
     if request.recover or request.only is not None:
         return
-    ports = {one.port.key: one for one in result.ports if one.outcome in _TAKES_BACK}
+    ports = {
+        one.port.key: one
+        for one in result.ports
+        if one.port.key in named and one.outcome in _TAKES_BACK
+    }
     with run.host.system(run.signals.pause) as system:
         for file in system.odd_boot_files():
             run.progress.noted(f"{odd_file(file)}; it is left as it is: see `manactl doctor`")
-        kept = {
-            one.port.key: one
-            for one in system.boot_files()
-            if one.port.key in ports or (request.everything and not _has_claim(run, one.port))
-        }
         if request.dry_run:
-            result.plans += [persist.plan(one) for one in kept.values()]
+            result.plans += map(persist.plan, _would_give_back(run, system, named))
             return
+        kept = _left_down(run, system, None if request.everything else ports)
         if not kept:
             return
         need_net_admin(run.host, request.verb)
-        names = ", ".join(one.name for one in kept.values())
+        failures: list[ManactlError] = []
         with (
-            lock.functions(request.state_dir, {pci for pci, _ in kept}, wait=request.wait or 0.0),
-            run.signals.step(f"give {names} back"),
+            _locked(run, kept, ports),
+            run.signals.step(f"give {_netdevs(kept)} back"),
         ):
-            run.signals.ignore()  # else it would be said that nothing was changed
+            still = _left_down(run, system, {one.port.key for one in kept})
+            for gone in kept:
+                if gone not in still and _has_claim(run, gone.port):
+                    run.progress.noted(
+                        f"{gone.name} was claimed in the meantime, so it is not given back: "
+                        "its files are the claim's now"
+                    )
+            for one in still:
+                try:
+                    _note_given_back(result, persist.give_back(system, one), ports)
+                except OSError as error:
+                    failures.append(persist.not_given_back(one, error))
+    if failures:
+        raise _worst(failures)
+
+
+def _note_given_back(
+    result: ReleaseResult, one: persist.GivenBack, ports: dict[tuple[str, int], ReleasedPort]
+) -> None:
+    was = ports.get(one.kept.port.key)
+    now = was or ReleasedPort(one.kept.port, one.kept.name, Outcome.NOT_CLAIMED)
+    if one.done and now.outcome in {Outcome.NOT_CLAIMED, Outcome.HISTORY}:
+        now = replace(now, outcome=Outcome.GIVEN_BACK)
+    to = one.kept.hold.manager if one.done else None
+    lost = tuple(dict.fromkeys([*now.lost, *one.lost]))  # the claim's own may be told already
+    now = replace(now, given_back=to, lost=lost)
+    result.ports[:] = [port for port in result.ports if port is not was] + [now]
+    ports[one.kept.port.key] = now
+
+
+def _netdevs(kept: Iterable[LeftDown]) -> str:
+    return ", ".join(dict.fromkeys(one.name for one in kept))
+
+
+def _would_give_back(
+    run: _Run, system: HostSystem, named: Collection[tuple[str, int]]
+) -> list[LeftDown]:
+    """For a dry run: what would be left down at boot still, once what is planned was done."""
+    plans = run.result.plans
+    planned = {port.key for plan in plans for port in plan.ports}
+    ports = {one.port.key for one in run.result.ports if one.outcome in _TAKES_BACK} | planned
+    steps = [step for plan in plans for step in plan.steps]
+    removed = [file for step in steps if isinstance(step, LeaveDown) for file in step.files]
+    return [
+        one
+        for one in system.boot_files()
+        if (one.port.key in ports and one.port.key in named)
+        or (run.request.everything and not _has_claim(run, one.port))
+        if not set(LeaveDown(one).files).issubset(removed)
+    ]
+
+
+@contextlib.contextmanager
+def _locked(
+    run: _Run, kept: Sequence[LeftDown], ports: Mapping[tuple[str, int], ReleasedPort]
+) -> Iterator[None]:
+    """Under the locks of these ports, signals are ignored: else it would be said that nothing was
+    changed. While the locks are waited for nothing is half done."""
+    pcis = {one.port.pci for one in kept}
+    run.signals.listen()
+    try:
+        with contextlib.ExitStack() as stack:
             try:
-                found = persist.give_back(system, [one.port for one in kept.values()])
-            except OSError as error:
-                files = [path for one in kept.values() for path in persist.LeaveDown(one).files]
-                raise NotRestored(
-                    f"{names}: released as far as it was claimed, but the files by which it is left "
-                    f"down at boot could not be removed, or the manager not be told of it: "
-                    f"{error.strerror or error} ({', '.join(files)})",
-                    hint="fix the cause, then `manactl release` tries again",
-                    code="persist",
-                ) from error
-    for one in found:
-        was = ports.get(one.kept.port.key)
-        now = was or ReleasedPort(one.kept.port, one.kept.name, Outcome.NOT_CLAIMED)
-        if one.done and now.outcome in {Outcome.NOT_CLAIMED, Outcome.HISTORY}:
-            now = replace(now, outcome=Outcome.GIVEN_BACK)
-        to = one.kept.hold.manager if one.done else None
-        lost = tuple(dict.fromkeys([*now.lost, *one.lost]))  # the claim's own may be told already
-        now = replace(now, given_back=to, lost=lost)
-        result.ports[:] = [port for port in result.ports if port is not was] + [now]
-        ports[one.kept.port.key] = now
+                wait = run.request.wait or 0.0
+                stack.enter_context(lock.functions(run.request.state_dir, pcis, wait=wait))
+            except Busy as busy:
+                raise _still_left_down(kept, ports, busy) from busy
+            run.signals.ignore()
+            yield
+    finally:
+        run.signals.ignore()
+
+
+def _still_left_down(
+    kept: Sequence[LeftDown], ports: Mapping[tuple[str, int], ReleasedPort], busy: Busy
+) -> Busy:
+    """Where another manactl is at work: with what this one has done before, if it has."""
+    mine = [ports[one.port.key] for one in kept if one.port.key in ports]
+    done = dict.fromkeys(one.netdev for one in mine if one.outcome is not Outcome.NOT_CLAIMED)
+    if not done:
+        return busy
+    files = ", ".join(file for one in kept for file in LeaveDown(one).files)
+    who = busy.message.partition("; ")[0]  # what comes then is that nothing was touched
+    return Busy(
+        f"{', '.join(done)} {'was' if len(done) == 1 else 'were'} released, but not given back: "
+        f"{who}. What leaves {_netdevs(kept)} down at boot remains: {files}",
+        hint=f"when it is done: `{command('manactl', 'release', *done)}` (--wait SECONDS waits for it)",
+        evidence=busy.evidence,
+        code=busy.code,
+    )
+
+
+def _left_down(
+    run: _Run, system: HostSystem, ports: Collection[tuple[str, int]] | None
+) -> list[LeftDown]:
+    """What is left down at boot of these ports, or of all: but what a claim has, or may have."""
+    return [
+        one
+        for one in system.boot_files()
+        if (ports is None or one.port.key in ports) and not _has_claim(run, one.port)
+    ]
 
 
 def _has_claim(run: _Run, port: PortId) -> bool:
@@ -572,9 +659,20 @@ def _show(run: _Run, claims: Sequence[ClaimSummary]) -> list[ManactlError]:
                 ends = await_free.would_end(host, ports) if request.terminate else []
                 plans.append(_plan(request, content, ports, ends))
             else:
-                note = "claimed before the last boot: only the journal is closed"
+                note = f"claimed before the last boot: {_closes(run, ports)}"
                 plans.append(Plan(request.verb, content.ports, (), notes=(note,)))
     return failures
+
+
+def _closes(run: _Run, ports: Sequence[PortId]) -> str:
+    """What comes of a journal of an earlier boot, and so that nobody overlooks it, of its ports."""
+    if not (run.request.recover or run.request.only):
+        keys = {port.key for port in ports}
+        with run.host.system(run.signals.pause) as system:
+            names = [one.name for one in system.boot_files() if one.port.key in keys]
+        if names:
+            return f"the journal is closed, and {', '.join(names)} given back"
+    return "only the journal is closed"
 
 
 def _plan(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import functools
 import os
@@ -211,12 +210,8 @@ class LiveSystem:
         return self._holds.unsettled(hold)
 
     def boot_files(self) -> tuple[LeftDown, ...]:
-        found = []
-        for file in boot_files.find():
-            with contextlib.suppress(KeyError, TypeError, ValueError):  # what we did not write so
-                kept = LeftDown.from_json(file.said)
-                if boot_files.knows(kept.hold.manager):  # else a later version has written it
-                    found.append(kept)
+        files = map(boot_files.understood, boot_files.find())
+        found = [kept for kept in files if kept is not None]
         return tuple({(kept.port, kept.hold.manager): kept for kept in found}.values())
 
     def odd_boot_files(self) -> tuple[OddFile, ...]:

@@ -251,7 +251,8 @@ def undo(steps: Sequence[Step], work: Workplace) -> UndoResult:
     """Undo steps in the given order (newest first), never stopping at a failure.
 
     Once a port's netdev could not be set up, what belongs on it is not attempted: most of it
-    would be refused, and the rest would hide that. Of a pair that counts for the synthetic netdev,
+    would be refused, and the rest would hide that. A file that cannot be removed costs nothing
+    but itself. Of a pair that counts for the synthetic netdev,
     which has the addresses. What belongs on the ports comes last, and together.
     """
     result = UndoResult()
@@ -265,15 +266,15 @@ def undo(steps: Sequence[Step], work: Workplace) -> UndoResult:
             continue
         if step.port in on_uio:  # its netdev is not there
             stuck.add(step.port)
-            if step.undo_title:
+            if step.undoes:
                 result.residue.append(_not_attempted(step))
             continue
         of_pair = step.port in above
         if step.port in stuck and not of_pair:
-            if step.undo_title:
+            if step.undoes:
                 result.residue.append(_not_attempted(step))
         elif not _undo_step(step, work, result):
-            if not of_pair or isinstance(step, SetSynthetic):
+            if step.makes_usable and (not of_pair or isinstance(step, SetSynthetic)):
                 stuck.add(step.port)
             if isinstance(step, SetAdmin):
                 slow.add(step.port)
@@ -373,7 +374,7 @@ def _undo_step(step: Step, work: Workplace, result: UndoResult) -> bool:
     """Undo one step, adding what came of it to `result`; whether it could be done."""
     try:
         work.record(result, "undoing", kind=step.kind, port=str(step.port))
-        with work.at(step.undo_title) if step.undo_title else contextlib.nullcontext():
+        with work.at(step.undo_title) if step.undoes else contextlib.nullcontext():
             undone = step.undo(work.system)
     except StepFailed as failure:
         result.residue.append(failure.message)
@@ -394,7 +395,7 @@ def _not_attempted(step: Step) -> str:
 
 
 def _undo_failed(step: Step, error: Exception) -> str:
-    return f"{step.undo_title or step.title}: {_why(error)}"
+    return f"{step.undo_title if step.undoes else step.title}: {_why(error)}"
 
 
 def _undone(step: Step, undone: Undone, work: Workplace, result: UndoResult) -> None:

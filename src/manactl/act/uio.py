@@ -26,6 +26,8 @@ class BindUio:
     """Half done like done: the driver that has the device tells what is left to undo."""
 
     KIND: ClassVar = "bind-uio"
+    undoes: ClassVar[bool] = True
+    makes_usable: ClassVar[bool] = True
     port: PortId
     vmbus: str
     name: str

@@ -9,9 +9,12 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from manactl.model.port import OddFile, PortId
+
+if TYPE_CHECKING:
+    from manactl.netstate.left_down import LeftDown
 
 MARK = "# manactl: "
 _ABSENT = "that port is not here"
@@ -55,10 +58,6 @@ def paths(manager: str, key: str, links: int, etc: str = "/etc") -> list[str]:
     return [f"{etc}/{place}/{begin}{key}{number}{end}" for number in numbers]
 
 
-def knows(manager: str) -> bool:
-    return manager in _PLACES
-
-
 def find(etc: str = "/etc") -> tuple[BootFile, ...]:
     """All that can be used, by their names."""
     return tuple(file for file in _look(etc) if isinstance(file, BootFile))
@@ -70,16 +69,22 @@ def odd(etc: str = "/etc") -> tuple[OddFile, ...]:
     return tuple(file for file in found if file is not None)
 
 
-def _misunderstood(file: BootFile) -> OddFile | None:
+def understood(file: BootFile) -> LeftDown | None:
+    """What a file says; None where a later version has written it, or somebody else."""
     from manactl.netstate.left_down import LeftDown  # noqa: PLC0415 - only where there is one
 
-    manager = _manager(file.path)
     try:
-        if LeftDown.from_json(file.said).hold.manager == manager:
-            return None
+        kept = LeftDown.from_json(file.said)
     except (AttributeError, KeyError, TypeError, ValueError):
-        pass
-    return OddFile(file.path, manager, "this manactl does not understand what it says")
+        return None
+    return kept if kept.hold.manager == _manager(file.path) else None
+
+
+def _misunderstood(file: BootFile) -> OddFile | None:
+    if understood(file) is not None:
+        return None
+    why = "this manactl does not understand what it says"
+    return OddFile(file.path, _manager(file.path), why)
 
 
 def of_no_use(ports: Iterable[PortId], etc: str = "/etc") -> tuple[OddFile, ...]:

@@ -10,7 +10,8 @@ _TITLE, _HYPOTHETICAL = "Plan:", "Plan, were it not refused:"
 def lines(plan: Plan) -> list[str]:
     """Everything: the steps, what stops, what the kernel drops, what comes back."""
     undone = plan.verb != "claim"
-    words = [text for step in plan.steps if (text := _undo(step) if undone else step.describe())]
+    steps = [step for step in plan.steps if step.undoes or not undone]
+    words = [_undo(step) if undone else step.describe() for step in steps]
     found = [_HYPOTHETICAL if plan.refusals else _TITLE] if words else []
     found += [f"  {number}. {text}" for number, text in enumerate(words, 1)]
     for heading, items in (
@@ -26,7 +27,7 @@ def lines(plan: Plan) -> list[str]:
 
 
 def _undo(step: Step) -> str:
-    """What undoing a step does; nothing for one that leaves nothing behind."""
+    """What undoing a step does."""
     if isinstance(step, KeepState):
         return f"{step.undo_title} ({tally(step.state)})"
     return step.undo_title

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from manactl.act.boot_files import BootFiles
+from manactl.act.boot_files import BootFiles, NotTold
 from manactl.look import boot_files
 from manactl.model.port import PortId
 from manactl.netstate.held import NETWORK_MANAGER, NETWORKD, HeldLink, Hold
@@ -198,7 +198,7 @@ def test_one_that_died_before_the_manager_was_told_tells_it(tmp_path: Path) -> N
     def dies() -> bool:
         raise OSError("killed")
 
-    with pytest.raises(OSError, match="killed"):
+    with pytest.raises(NotTold, match="killed"):
         files.lift(one, dies)
     (file,) = boot_files.find(str(tmp_path))
     assert (file.lifted, LeftDown.from_json(file.said)) == (True, one)

@@ -58,6 +58,12 @@ def test_what_a_step_is_called(step: Step, title: str, undo: str, description: s
     assert (step.title, step.undo_title, step.describe()) == (title, undo, description)
 
 
+def test_only_what_changes_something_is_undone() -> None:
+    assert [(step.undoes, step.makes_usable) for step in STEPS] == [
+        (True, False), (True, True), (False, False),
+    ]  # fmt: skip
+
+
 def test_old_journals_are_read_and_new_ones_have_the_same_keys() -> None:
     plan = {"steps": [{**step, "text": "words of then"} for step in WRITTEN]}
     assert steps_from_json(plan, [STATE.to_json()]) == STEPS

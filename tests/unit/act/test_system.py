@@ -239,7 +239,10 @@ def test_a_boot_file_that_says_too_little_is_passed_over(
     said = {"port": {"pci": "a", "port": 1, "permanent_mac": None}}
     whole = {**said, "name": "eth1", "manager": "NetworkManager", "key": "k", "links": [],
              "beside": []}  # fmt: skip
-    files = [BootFile("/f", "a", 1, None, one, False) for one in (said, whole, whole)]
+    path = "/etc/NetworkManager/conf.d/f"
+    strange = {**said, "name": "eth1", "manager": "NetworkManager", "key": "k", "links": ["eth1"]}
+    said_by_each = (said, strange, whole, whole)
+    files = [BootFile(path, "a", 1, None, one, False) for one in said_by_each]
     monkeypatch.setattr(boot_files, "find", lambda: tuple(files))
     with LiveSystem(lambda: Report(NOW, "7", True, (), ()), sys=sys) as system:
         (found,) = system.boot_files()

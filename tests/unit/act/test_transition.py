@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given, settings
@@ -823,6 +823,8 @@ def test_holders_are_named_with_what_is_known() -> None:
 class Scripted:
     """A step that fails, or not, while it is done or undone."""
 
+    undoes: ClassVar[bool] = True
+    makes_usable: ClassVar[bool] = True
     port: PortId = PORT
     title: str = "do it"
     undo_title: str = "undo it"
@@ -850,6 +852,14 @@ class Scripted:
 
     def to_json(self) -> dict[str, Any]:
         return {}
+
+
+class Traceless(Scripted):
+    undoes = False
+
+
+class Beside(Scripted):
+    makes_usable = False
 
 
 @contextlib.contextmanager
@@ -952,7 +962,7 @@ def test_what_could_not_be_undone_is_residue() -> None:
 
 def test_after_a_step_that_could_not_be_undone_the_ports_others_are_not_attempted() -> None:
     newest = Scripted(undoing=plan.StepFailed("stuck", hint="shake it", held=True))
-    silent = Scripted(undo_title="")
+    silent = Traceless()
     older = Scripted(undo_title="undo the older")
     other = Scripted(ETH2)
     log = Deaf()
@@ -966,6 +976,14 @@ def test_after_a_step_that_could_not_be_undone_the_ports_others_are_not_attempte
         ("undoing", {"kind": "scripted", "port": str(ETH2)}),
         ("undone", {"kind": "scripted", "port": str(ETH2), "ms": 1.0}),
     ]
+
+
+def test_a_step_that_leaves_the_netdev_usable_keeps_no_other_from_being_undone() -> None:
+    newest = Beside(undoing=plan.StepFailed("the file stays"))
+    with workplace(Deaf()) as work:
+        result = transition.undo([newest, Scripted()], work)
+    assert result.residue == ["the file stays"]
+    assert len(result.undone[PORT]) == 1
 
 
 def test_a_journal_that_fails_stops_no_undoing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -83,6 +84,18 @@ def test_one_that_cannot_be_read_or_is_of_another_version_is_odd(tmp_path: Path)
     path.symlink_to("/dev/null")
     (odd,) = boot_files.odd(str(tmp_path))
     assert odd.why == "Too many levels of symbolic links"
+
+
+def test_one_in_the_place_of_another_managers_is_not_used(tmp_path: Path) -> None:
+    """Its own place is not where it lies: it would be neither removed nor told of."""
+    links = (HeldLink("eth1", 3, MAC, "mana", True),)
+    kept = LeftDown(PortId("7870:00:00.0", 2, MAC), "eth1", Hold(NETWORKD, "k", links))
+    said = json.dumps(kept.to_json())
+    right = put(tmp_path, "systemd/network/00-1-manactl-k-0.network", f"#\n# manactl: {said}\n")
+    wrong = put(tmp_path, "NetworkManager/conf.d/zz-manactl-boot-k.conf", right.read_text())
+    used = [boot_files.understood(file) for file in boot_files.find(str(tmp_path))]
+    assert used == [kept, None]
+    assert [odd.path for odd in boot_files.odd(str(tmp_path))] == [str(wrong)]
 
 
 def test_what_manactl_writes_is_not_odd(tmp_path: Path) -> None:
