@@ -377,7 +377,7 @@ def _give_back(run: _Run, named: Collection[tuple[str, int]]) -> None:
                 except OSError as error:
                     failures.append(persist.not_given_back(one, error))
     if failures:
-        raise _worst(failures)
+        raise worst(failures)
 
 
 def _note_given_back(

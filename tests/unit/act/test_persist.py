@@ -179,16 +179,16 @@ def test_only_the_port_that_was_named_is_given_back(tmp_path: Path, damaged: boo
 
 def at_lock(monkeypatch: pytest.MonkeyPatch, number: int, act: Callable[[], object]) -> None:
     """Have something happen while the lock of that number is waited for."""
-    functions, waits = lock.functions, itertools.count(1)
+    looking, waits = lock.looking, itertools.count(1)
 
     @contextlib.contextmanager
-    def waited(state_dir: Path, pcis: Iterable[str], *, wait: float = 0.0) -> Iterator[None]:
+    def waited(state_dir: Path, pcis: Iterable[str], *, wait: float = 0.0) -> Iterator[lock.Acting]:
         if next(waits) == number:
             act()
-        with functions(state_dir, pcis, wait=wait):
-            yield
+        with looking(state_dir, pcis, wait=wait) as acting:
+            yield acting
 
-    monkeypatch.setattr(lock, "functions", waited)
+    monkeypatch.setattr(lock, "looking", waited)
 
 
 def test_a_port_that_is_claimed_meanwhile_is_the_claims(
