@@ -19,6 +19,8 @@ from typing import NamedTuple, Protocol
 
 from manactl.look import tuntap
 from manactl.look.rtnetlink import Rtnl, ntop
+from manactl.netstate import snapshot
+from manactl.netstate.snapshot import Fact, Kind
 from manactl.wire import genetlink as genl
 from manactl.wire import rtmsg as rt
 from manactl.wire.attrs import as_int, parse_attrs
@@ -166,6 +168,7 @@ class Ways(Protocol):
         self, address: bytes, *, source: bytes = b"", bound: int = 0, mark: int = 0
     ) -> set[int]: ...
     def routes(self) -> Sequence[bytes]: ...
+    def nexthops(self) -> list[bytes]: ...
 
 
 class Way(NamedTuple):
@@ -201,13 +204,14 @@ def way(one: Tunnel, ifindexes: Collection[int], rtnl: Ways) -> Way | None:
 
 def _leads_anywhere(ifindexes: Collection[int], rtnl: Ways) -> bool:
     """Whether a peer of a program can be behind one of these: a route leads to others by it."""
+    hops = snapshot.nexthop_devices(Fact(Kind.NEXTHOP, body) for body in rtnl.nexthops())
     for body in rtnl.routes():
         head = rt.RtMsg.of(body)
         to = rt.value(rt.split(body, rt.RTMSG.size), rt.RTA_DST) or b""
         link_scope = to[:1] == b"\xff" or (to[:1] == b"\xfe" and to[1] & 0xC0 == 0x80)
         if head.type != rt.RTN_UNICAST or (rt.is_ipv6(body) and link_scope):
             continue
-        if not rt.route_ifindexes(body).isdisjoint(ifindexes):
+        if not snapshot.out_of(Fact(Kind.ROUTE, body), hops).isdisjoint(ifindexes):
             return True
     return False
 

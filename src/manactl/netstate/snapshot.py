@@ -281,7 +281,8 @@ class PortState:
         what is stacked on these."""
         mine = {self.ifindex} | ({self.synthetic.ifindex} if self.synthetic else set())
         kinds = (Kind.ADDRESS, Kind.ROUTE)
-        return tuple(self.that(lambda f: f.kind in kinds and not mine.isdisjoint(devices_of(f))))
+        hops = nexthop_devices(self.of(Kind.NEXTHOP))
+        return tuple(self.that(lambda f: f.kind in kinds and not mine.isdisjoint(out_of(f, hops))))
 
     def of(self, kind: Kind) -> tuple[Fact, ...]:
         assert isinstance(self.facts, Facts)
@@ -719,6 +720,26 @@ def _nexthops(bodies: Sequence[bytes], devices: Collection[int]) -> tuple[list[F
     ids = {nexthop_id(fact) for fact in facts if not devices_of(fact).isdisjoint(devices)}
     ids |= {nexthop_id(fact) for fact in facts if ids.intersection(rt.group_members(fact.body))}
     return sorted((fact for fact in facts if nexthop_id(fact) in ids), key=rank), ids
+
+
+def nexthop_devices(hops: Iterable[Fact]) -> dict[int, AbstractSet[int]]:
+    """The interfaces that each of these nexthops and groups leads to, by its id."""
+    hops = list(hops)
+    found = {nexthop_id(hop): devices_of(hop) for hop in hops}
+    for hop in hops:
+        for member in rt.group_members(hop.body):
+            number = nexthop_id(hop)
+            found[number] = found[number] | found.get(member, frozenset())
+    return found
+
+
+def out_of(fact: Fact, hops: Mapping[int, AbstractSet[int]]) -> AbstractSet[int]:
+    """The interfaces that a fact names, or that the nexthop object leads to by which a route goes:
+    without net.ipv4.nexthop_compat_mode it has nothing but the id. `hops`: nexthop_devices()."""
+    named = devices_of(fact)
+    if named or not hops:
+        return named
+    return hops.get(nexthop_of(fact) or 0, frozenset())
 
 
 def nexthop_id(fact: Fact) -> int:
