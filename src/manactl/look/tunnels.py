@@ -3,7 +3,7 @@ packets around the packets go.
 
 Only a VXLAN, GRE, IPIP or xfrm device that was made with `dev` names a lower, and a VXLAN not even
 that to rtnetlink. The endpoints are in IFLA_INFO_DATA, a VXLAN's FDB, a GRE's neighbours,
-WireGuard's peers, the SAs of an xfrm interface, and L2TP's tunnels. Those of a TUN device are in its
+the gateways of an IPIP's routes, WireGuard's peers, the SAs of an xfrm interface, and L2TP's tunnels. Those of a TUN device are in its
 program's sockets (look/tuntap.py).
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import os
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -46,6 +46,8 @@ class Tables(Protocol):
     def links(self) -> list[bytes]: ...
     def forwarding(self, ifindex: int) -> list[bytes]: ...
     def neighbours(self) -> list[bytes]: ...
+    def routes(self) -> Sequence[bytes]: ...
+    def nexthops(self) -> list[bytes]: ...
 
 
 class Dump(Protocol):
@@ -77,6 +79,9 @@ def read(
     kinds = {one.kind for one in found}
     keepers = [one for one in found if _is_nbma(one)]
     nbma = _nbma(rtnl.neighbours(), {one.ifindex for one in keepers}) if keepers else {}
+    routed = {one.ifindex for one in found if _is_routed(one)}
+    for index, to in _gateways(rtnl, routed) if routed else ():
+        nbma.setdefault(index, []).append(to)
     sas = _associations(opener) if "xfrm" in kinds else ()
     made = []
     for one in found:
@@ -87,7 +92,11 @@ def read(
             outers += _peers(one.ifindex, opener)
         elif one.kind == "xfrm":
             outers += [sa.outer for sa in sas if sa.if_id == one.if_id]
-        outers += [Outer(to, one.local, one.mark) for to in nbma.get(one.ifindex, ())]
+        outers += [
+            Outer(to, one.local, one.mark)
+            for to in nbma.get(one.ifindex, ())
+            if one.ifindex not in routed or len(to) == (4 if one.kind == "ipip" else 16)
+        ]
         # 6to4 has the endpoint in each address.
         metadata = one.metadata or (one.kind == "sit" and not outers)
         made.append(one._replace(outers=tuple(dict.fromkeys(outers)), metadata=metadata))
@@ -99,6 +108,57 @@ def read(
 def _is_nbma(one: Tunnel) -> bool:
     """A GRE tunnel without one end: its neighbours' link-layer addresses are the endpoints."""
     return "gre" in one.kind and not one.outers and not one.metadata
+
+
+def _is_routed(one: Tunnel) -> bool:
+    """An IPIP or ip6tnl device without a remote: the gateway of a packet's route is the endpoint
+    (rt_nexthop() in ip_tunnel_xmit(), ip6_tnl_xmit())."""
+    return one.kind in ("ipip", "ip6tnl") and not one.outers and not one.metadata
+
+
+def _gateways(rtnl: Tables, ifindexes: Collection[int]) -> list[tuple[int, bytes]]:
+    """The gateways of the routes over these devices, each with its device."""
+    found = []
+    ids: set[int] = set()
+    for body in rtnl.routes():
+        rest = rt.Shape.of(body).rest
+        by_id = snapshot.nexthop_of(Fact(Kind.ROUTE, body, rest))
+        if by_id is not None:
+            ids.add(by_id)
+        elif not rt.ifindexes(rest).isdisjoint(ifindexes):
+            found += [(hop.ifindex, to) for hop in rt.ways(rest) for to in _via(hop.rest)]
+    hops = _objects(rtnl) if ids else {}
+    for number in ids & hops.keys():
+        for one in _members(number, hops):
+            found += [(index, to) for index in snapshot.devices_of(one) for to in _gw(one)]
+    return [(index, to) for index, to in dict.fromkeys(found) if index in ifindexes]
+
+
+def _via(attrs: bytes) -> list[bytes]:
+    """The gateway of one way of a route; RTA_VIA has its family in front."""
+    there = rt.split(attrs, 0)
+    other = rt.value(there, rt.RTA_VIA)
+    to = rt.value(there, rt.RTA_GATEWAY) if other is None else other[2:]
+    return [to] if to else []
+
+
+def _objects(rtnl: Tables) -> dict[int, Fact]:
+    """The nexthops and groups by their ids."""
+    hops = (Fact(Kind.NEXTHOP, body) for body in rtnl.nexthops())
+    return {snapshot.nexthop_id(hop): hop for hop in hops}
+
+
+def _members(number: int, hops: Mapping[int, Fact]) -> list[Fact]:
+    """The nexthop of that id, and those of a group."""
+    if number not in hops:
+        return []
+    ids = (number, *rt.group_members(hops[number].body))
+    return [hops[one] for one in ids if one in hops]
+
+
+def _gw(hop: Fact) -> list[bytes]:
+    to = rt.value(rt.split(hop.body, rt.NHMSG.size), rt.NHA_GATEWAY)
+    return [to] if to else []
 
 
 def _forwarded(vxlan: Tunnel, rows: Iterable[bytes]) -> list[Outer]:
