@@ -87,7 +87,7 @@ def read(
     for one in found:
         outers = list(one.outers)
         if one.kind == "vxlan":
-            outers += _forwarded(one, rtnl.forwarding(one.ifindex))
+            outers += _forwarded(one, rtnl.forwarding(one.ifindex), rtnl)
         elif one.kind == "wireguard":
             outers += _peers(one.ifindex, opener)
         elif one.kind == "xfrm":
@@ -161,9 +161,11 @@ def _gw(hop: Fact) -> list[bytes]:
     return [to] if to else []
 
 
-def _forwarded(vxlan: Tunnel, rows: Iterable[bytes]) -> list[Outer]:
-    """The endpoints in a VXLAN's FDB; an entry may be bound to an interface."""
+def _forwarded(vxlan: Tunnel, rows: Iterable[bytes], rtnl: Tables) -> list[Outer]:
+    """The endpoints in a VXLAN's FDB; an entry may be bound to an interface, or be by a nexthop
+    group."""
     found = []
+    ids: set[int] = set()
     for body in rows:
         if rt.NdMsg.of(body).ifindex != vxlan.ifindex:
             continue
@@ -171,7 +173,11 @@ def _forwarded(vxlan: Tunnel, rows: Iterable[bytes]) -> list[Outer]:
         to = attrs.get(rt.NDA_DST, b"")
         if any(to):
             found.append(Outer(to, vxlan.local, 0, as_int(attrs.get(rt.NDA_IFINDEX, b""))))
-    return found
+        elif rt.NDA_NH_ID in attrs:
+            ids.add(as_int(attrs[rt.NDA_NH_ID]))
+    hops = _objects(rtnl) if ids else {}
+    ends = [to for number in sorted(ids) for one in _members(number, hops) for to in _gw(one)]
+    return found + [Outer(to, vxlan.local) for to in ends]
 
 
 def _nbma(rows: Iterable[bytes], ifindexes: Collection[int]) -> dict[int, list[bytes]]:

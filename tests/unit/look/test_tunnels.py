@@ -119,6 +119,29 @@ def test_a_vxlan_sends_to_its_remote_and_to_what_is_in_its_fdb() -> None:
     assert found.outers == (Outer(FAR, b"me__"), Outer(other, b"me__", 0, 4))
 
 
+def test_an_entry_of_a_vxlans_fdb_by_a_nexthop_group() -> None:
+    kernel = Kernel(link(7, "vx0", "vxlan", attr(4, b"me__")))
+    kernel.fdb = [
+        neighbour(7, attr(2, b"\x02\xaa\0\0\0\x01"), u32(13, 10), family=7),
+        neighbour(7, attr(2, b"\x02\xaa\0\0\0\x02"), u32(13, 10), family=7),
+        neighbour(7, attr(2, b"\x02\xaa\0\0\0\x03"), u32(13, 20), family=7),  # gone since
+        neighbour(8, attr(2, b"\x02\xaa\0\0\0\x04"), u32(13, 12), family=7),
+    ]
+    members = b"".join(struct.pack("=IBBH", number, 0, 0, 0) for number in (11, 14))
+    kernel.objects = [
+        fdb_hop(10, attr(2, members)),
+        fdb_hop(11, attr(6, FAR)),
+        fdb_hop(12, attr(6, packed("10.1.0.98"))),
+        fdb_hop(14, attr(6, packed("10.1.0.14"))),
+    ]
+    (found,) = kernel.read()
+    assert found.outers == (Outer(FAR, b"me__"), Outer(packed("10.1.0.14"), b"me__"))
+
+
+def fdb_hop(number: int, *attrs: bytes) -> bytes:
+    return struct.pack("=BBBBI", 2, 0, 0, 0, 0) + u32(1, number) + b"".join(attrs) + attr(11, b"")
+
+
 def test_wireguard_sends_to_its_peers() -> None:
     kernel = Kernel(link(7, "wg0", "wireguard"), link(8, "wg1", "wireguard"))
     kernel.peers = {
