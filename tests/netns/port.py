@@ -97,6 +97,9 @@ COMMANDS = (
     ["-4", "rule"],
     ["-6", "rule"],
     ["neighbour", "show", "nud", "permanent"],
+    # The kernel has its own for groups, which come and go.
+    ["neighbour", "show", "to", "10.0.0.0/8", "nud", "noarp"],
+    ["-6", "neighbour", "show", "to", "2001:db8::/32", "nud", "noarp"],
     ["neighbour", "show", "proxy"],
 )
 

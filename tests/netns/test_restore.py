@@ -79,6 +79,8 @@ route add 198.18.1.0/24 nhid 22
 neighbour add 10.1.0.50 lladdr 02:00:00:00:00:50 dev port0 nud permanent
 neighbour add 2001:db8:1::50 lladdr 02:00:00:00:00:51 dev port0 nud permanent router
 neighbour add 10.1.0.51 lladdr 02:00:00:00:00:52 dev port0 nud reachable extern_learn
+neighbour add 10.1.0.9 lladdr 02:00:00:00:00:09 dev port0 nud noarp
+neighbour add 2001:db8:1::9 lladdr 02:00:00:00:00:0a dev port0 nud noarp
 neighbour add proxy 10.1.0.60 dev port0
 neighbour add proxy 2001:db8:1::60 dev port0
 """

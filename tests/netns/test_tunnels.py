@@ -64,6 +64,19 @@ def test_the_endpoints_of_a_vxlan_are_in_its_fdb(port: int) -> None:
     assert ways(port) == {"vx0": Way("10.1.0.9", port, False)}
 
 
+def test_a_nexthop_group_in_its_fdb(port: int) -> None:
+    vxlan("vx0")
+    batch(
+        "nexthop add id 11 via 10.8.0.9 fdb\nnexthop add id 10 group 11 fdb\n"
+        "nexthop add id 13 via 10.1.0.9 fdb\nnexthop add id 12 group 11/13 fdb\n"
+    )
+    add = ["bridge", "fdb", "add", "dev", "vx0"]
+    subprocess.run([*add, "02:aa:00:00:00:01", "nhid", "10"], check=True)
+    assert ways(port) == {}
+    subprocess.run([*add, "02:aa:00:00:00:02", "nhid", "12"], check=True)
+    assert ways(port) == {"vx0": Way("10.1.0.9", port, False)}
+
+
 def test_one_whose_packets_have_the_endpoint_may_send_anywhere(port: int) -> None:
     ip("link", "add", "vx0", "type", "vxlan", "external", "dstport", "4789")
     assert ways(port) == {"vx0": Way(None, None, False)}

@@ -355,7 +355,7 @@ def _counted(state: PortState) -> list[str]:
         "another duplicate address detection",
         Kind.NEXTHOP: "with their groups, on other ports too",
         Kind.ROUTE: "of all tables and protocols, from the kernel's own bytes",
-        Kind.NEIGHBOUR: "permanent and proxy entries",
+        Kind.NEIGHBOUR: "permanent, NOARP and proxy entries",
     }
     found = []
     advertised = snapshot.of_router(state, state.accepted)

@@ -21,7 +21,9 @@ class Ways(Protocol):
     """What is asked of rtnetlink."""
 
     def leaves_by(self, address: bytes) -> set[int]: ...
-    def way_to(self, address: bytes, source: bytes = b"", more: bytes = b"") -> bytes | None: ...
+    def way_to(
+        self, address: bytes, source: bytes = b"", more: bytes = b"", *, entry: bool = True
+    ) -> bytes | None: ...
     def vrf_of(self, ifindex: int) -> int: ...
     def neighbours(self) -> list[bytes]: ...
 
@@ -61,9 +63,14 @@ def _remaining(address: bytes, route: bytes, left: Mapping[int, str], rtnl: Ways
     over each of the others. Those of other tables than today's are for other packets."""
     tables = {_table(route), rt.RT_TABLE_MAIN, rt.RT_TABLE_DEFAULT}
     for index, name in left.items():
-        way = rtnl.way_to(address, more=attr_u32(rt.RTA_OIF, index))
+        bound = attr_u32(rt.RTA_OIF, index)
+        way = rtnl.way_to(address, more=bound)
         if way is None or rt.RtMsg.of(way).type != rt.RTN_UNICAST or _table(way) not in tables:
             continue
+        if not rt.route_ifindexes(way):  # as in Rtnl.routed_by()
+            way = rtnl.way_to(address, more=bound, entry=False)
+            if way is None:
+                continue
         own = index in rt.route_ifindexes(way) and not rtnl.vrf_of(index)
         if own and _answers(way, index, rtnl):
             return name

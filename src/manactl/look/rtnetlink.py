@@ -195,7 +195,8 @@ class Rtnl:
             if other.ifindex not in devices
         ]
         dumps = self.dumps()
-        selected = select(dumps, devices, rows, self._chosen)
+        macs = {one.ifindex: one.mac for one in stack if one.ifindex in devices}
+        selected = select(dumps, devices, rows, self._chosen, macs)
         self._chosen = selected.routes
         if selected.facts != self._facts:
             self._facts = selected.facts  # else what is known of them stays known

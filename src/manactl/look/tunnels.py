@@ -3,7 +3,7 @@ packets around the packets go.
 
 Only a VXLAN, GRE, IPIP or xfrm device that was made with `dev` names a lower, and a VXLAN not even
 that to rtnetlink. The endpoints are in IFLA_INFO_DATA, a VXLAN's FDB, a GRE's neighbours,
-WireGuard's peers, the SAs of an xfrm interface, and L2TP's tunnels. Those of a TUN device are in its
+the gateways of an IPIP's routes, WireGuard's peers, the SAs of an xfrm interface, and L2TP's tunnels. Those of a TUN device are in its
 program's sockets (look/tuntap.py).
 """
 
@@ -12,13 +12,15 @@ from __future__ import annotations
 import errno
 import os
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from manactl.look import tuntap
 from manactl.look.rtnetlink import Rtnl, ntop
+from manactl.netstate import snapshot
+from manactl.netstate.snapshot import Fact, Kind
 from manactl.wire import genetlink as genl
 from manactl.wire import rtmsg as rt
 from manactl.wire.attrs import as_int, parse_attrs
@@ -44,6 +46,8 @@ class Tables(Protocol):
     def links(self) -> list[bytes]: ...
     def forwarding(self, ifindex: int) -> list[bytes]: ...
     def neighbours(self) -> list[bytes]: ...
+    def routes(self) -> Sequence[bytes]: ...
+    def nexthops(self) -> list[bytes]: ...
 
 
 class Dump(Protocol):
@@ -75,17 +79,24 @@ def read(
     kinds = {one.kind for one in found}
     keepers = [one for one in found if _is_nbma(one)]
     nbma = _nbma(rtnl.neighbours(), {one.ifindex for one in keepers}) if keepers else {}
+    routed = {one.ifindex for one in found if _is_routed(one)}
+    for index, to in _gateways(rtnl, routed) if routed else ():
+        nbma.setdefault(index, []).append(to)
     sas = _associations(opener) if "xfrm" in kinds else ()
     made = []
     for one in found:
         outers = list(one.outers)
         if one.kind == "vxlan":
-            outers += _forwarded(one, rtnl.forwarding(one.ifindex))
+            outers += _forwarded(one, rtnl.forwarding(one.ifindex), rtnl)
         elif one.kind == "wireguard":
             outers += _peers(one.ifindex, opener)
         elif one.kind == "xfrm":
             outers += [sa.outer for sa in sas if sa.if_id == one.if_id]
-        outers += [Outer(to, one.local, one.mark) for to in nbma.get(one.ifindex, ())]
+        outers += [
+            Outer(to, one.local, one.mark)
+            for to in nbma.get(one.ifindex, ())
+            if one.ifindex not in routed or len(to) == (4 if one.kind == "ipip" else 16)
+        ]
         # 6to4 has the endpoint in each address.
         metadata = one.metadata or (one.kind == "sit" and not outers)
         made.append(one._replace(outers=tuple(dict.fromkeys(outers)), metadata=metadata))
@@ -99,9 +110,62 @@ def _is_nbma(one: Tunnel) -> bool:
     return "gre" in one.kind and not one.outers and not one.metadata
 
 
-def _forwarded(vxlan: Tunnel, rows: Iterable[bytes]) -> list[Outer]:
-    """The endpoints in a VXLAN's FDB; an entry may be bound to an interface."""
+def _is_routed(one: Tunnel) -> bool:
+    """An IPIP or ip6tnl device without a remote: the gateway of a packet's route is the endpoint
+    (rt_nexthop() in ip_tunnel_xmit(), ip6_tnl_xmit())."""
+    return one.kind in ("ipip", "ip6tnl") and not one.outers and not one.metadata
+
+
+def _gateways(rtnl: Tables, ifindexes: Collection[int]) -> list[tuple[int, bytes]]:
+    """The gateways of the routes over these devices, each with its device."""
     found = []
+    ids: set[int] = set()
+    for body in rtnl.routes():
+        rest = rt.Shape.of(body).rest
+        by_id = snapshot.nexthop_of(Fact(Kind.ROUTE, body, rest))
+        if by_id is not None:
+            ids.add(by_id)
+        elif not rt.ifindexes(rest).isdisjoint(ifindexes):
+            found += [(hop.ifindex, to) for hop in rt.ways(rest) for to in _via(hop.rest)]
+    hops = _objects(rtnl) if ids else {}
+    for number in ids & hops.keys():
+        for one in _members(number, hops):
+            found += [(index, to) for index in snapshot.devices_of(one) for to in _gw(one)]
+    return [(index, to) for index, to in dict.fromkeys(found) if index in ifindexes]
+
+
+def _via(attrs: bytes) -> list[bytes]:
+    """The gateway of one way of a route; RTA_VIA has its family in front."""
+    there = rt.split(attrs, 0)
+    other = rt.value(there, rt.RTA_VIA)
+    to = rt.value(there, rt.RTA_GATEWAY) if other is None else other[2:]
+    return [to] if to else []
+
+
+def _objects(rtnl: Tables) -> dict[int, Fact]:
+    """The nexthops and groups by their ids."""
+    hops = (Fact(Kind.NEXTHOP, body) for body in rtnl.nexthops())
+    return {snapshot.nexthop_id(hop): hop for hop in hops}
+
+
+def _members(number: int, hops: Mapping[int, Fact]) -> list[Fact]:
+    """The nexthop of that id, and those of a group."""
+    if number not in hops:
+        return []
+    ids = (number, *rt.group_members(hops[number].body))
+    return [hops[one] for one in ids if one in hops]
+
+
+def _gw(hop: Fact) -> list[bytes]:
+    to = rt.value(rt.split(hop.body, rt.NHMSG.size), rt.NHA_GATEWAY)
+    return [to] if to else []
+
+
+def _forwarded(vxlan: Tunnel, rows: Iterable[bytes], rtnl: Tables) -> list[Outer]:
+    """The endpoints in a VXLAN's FDB; an entry may be bound to an interface, or be by a nexthop
+    group."""
+    found = []
+    ids: set[int] = set()
     for body in rows:
         if rt.NdMsg.of(body).ifindex != vxlan.ifindex:
             continue
@@ -109,7 +173,11 @@ def _forwarded(vxlan: Tunnel, rows: Iterable[bytes]) -> list[Outer]:
         to = attrs.get(rt.NDA_DST, b"")
         if any(to):
             found.append(Outer(to, vxlan.local, 0, as_int(attrs.get(rt.NDA_IFINDEX, b""))))
-    return found
+        elif rt.NDA_NH_ID in attrs:
+            ids.add(as_int(attrs[rt.NDA_NH_ID]))
+    hops = _objects(rtnl) if ids else {}
+    ends = [to for number in sorted(ids) for one in _members(number, hops) for to in _gw(one)]
+    return found + [Outer(to, vxlan.local) for to in ends]
 
 
 def _nbma(rows: Iterable[bytes], ifindexes: Collection[int]) -> dict[int, list[bytes]]:
@@ -166,6 +234,7 @@ class Ways(Protocol):
         self, address: bytes, *, source: bytes = b"", bound: int = 0, mark: int = 0
     ) -> set[int]: ...
     def routes(self) -> Sequence[bytes]: ...
+    def nexthops(self) -> list[bytes]: ...
 
 
 class Way(NamedTuple):
@@ -201,13 +270,14 @@ def way(one: Tunnel, ifindexes: Collection[int], rtnl: Ways) -> Way | None:
 
 def _leads_anywhere(ifindexes: Collection[int], rtnl: Ways) -> bool:
     """Whether a peer of a program can be behind one of these: a route leads to others by it."""
+    hops = snapshot.nexthop_devices(Fact(Kind.NEXTHOP, body) for body in rtnl.nexthops())
     for body in rtnl.routes():
         head = rt.RtMsg.of(body)
         to = rt.value(rt.split(body, rt.RTMSG.size), rt.RTA_DST) or b""
         link_scope = to[:1] == b"\xff" or (to[:1] == b"\xfe" and to[1] & 0xC0 == 0x80)
         if head.type != rt.RTN_UNICAST or (rt.is_ipv6(body) and link_scope):
             continue
-        if not rt.route_ifindexes(body).isdisjoint(ifindexes):
+        if not snapshot.out_of(Fact(Kind.ROUTE, body), hops).isdisjoint(ifindexes):
             return True
     return False
 

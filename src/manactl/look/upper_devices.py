@@ -156,13 +156,15 @@ def stacked(
             addresses[index].append(Fact(Kind.ADDRESS, body))
     defaults: dict[int, list[str]] = {index: [] for index in known}
     mine: dict[bool, list[bytes]] = {True: [], False: []}
+    hops = [Fact(Kind.NEXTHOP, body) for body in rtnl.nexthops()]
+    by_id = snapshot.nexthop_devices(hops)
     for body in rtnl.routes():
-        if out := rt.route_ifindexes(body) & known.keys():
+        if out := snapshot.out_of(Fact(Kind.ROUTE, body), by_id) & known.keys():
             mine[any(found[index].carried for index in out)].append(body)
     for body in (*coverage.defaults(mine[True]), *coverage.defaults(mine[False])):
-        for index in rt.route_ifindexes(body) & known.keys():
+        for index in snapshot.out_of(Fact(Kind.ROUTE, body), by_id) & known.keys():
             defaults[index].append(snapshot.describe(Fact(Kind.ROUTE, body), names))
-    objects = {rt.number(rt.split(body, rt.NHMSG.size), rt.NHA_OIF) for body in rtnl.nexthops()}
+    objects = {index for hop in hops for index in snapshot.devices_of(hop)}
     return [
         Stacked(
             link.name, index, link.kind or None, name, *found[index],

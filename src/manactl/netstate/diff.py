@@ -761,7 +761,8 @@ def _told_apart(state: PortState, other: PortState) -> dict[Hashable, Fact]:
 
 def _is_probed(fact: Fact) -> bool:
     """A neighbour whose state the kernel changes all the time (REACHABLE, STALE)."""
-    return fact.kind is Kind.NEIGHBOUR and not rt.NdMsg.of(fact.body).state & rt.NUD_PERMANENT
+    fixed = rt.NUD_PERMANENT | rt.NUD_NOARP
+    return fact.kind is Kind.NEIGHBOUR and not rt.NdMsg.of(fact.body).state & fixed
 
 
 def _addresses(state: PortState) -> list[Hashable]:

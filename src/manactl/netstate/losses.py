@@ -15,11 +15,14 @@ from manactl.netstate.rows import Swap
 from manactl.netstate.snapshot import Fact, Kind, PortState, devices_of, nexthop_id
 from manactl.wire import rtmsg as rt
 
-# rtnetlink.h: protocols of programs that watch the kernel and make their objects anew themselves.
+# rtnetlink.h, and FRR's rt_netlink.h for those that it has no names for: protocols of programs that
+# watch the kernel and make their objects anew themselves.
 _DAEMONS = frozenset({
     8, 10, 11, 12, 13, 14, 15,  # gated, mrt, zebra, bird, dnrouted, xorp, ntk
     17, 18, 42, 84, 99,  # mrouted, keepalived, babel, ovn, openr
-    186, 187, 188, 189, 192,  # bgp, isis, ospf, rip, eigrp
+    186, 187, 188, 189,  # bgp, isis, ospf, rip
+    191, 192, 193, 194, 195,  # FRR's: nhrp, eigrp, ldp, sharp, pbr
+    196, 197, 198,  # staticd, openfabric, srte
 })  # fmt: skip
 _NO_SUBNET_ROUTER = 127  # from this length on (addrconf_join_anycast())
 

@@ -281,7 +281,8 @@ class PortState:
         what is stacked on these."""
         mine = {self.ifindex} | ({self.synthetic.ifindex} if self.synthetic else set())
         kinds = (Kind.ADDRESS, Kind.ROUTE)
-        return tuple(self.that(lambda f: f.kind in kinds and not mine.isdisjoint(devices_of(f))))
+        hops = nexthop_devices(self.of(Kind.NEXTHOP))
+        return tuple(self.that(lambda f: f.kind in kinds and not mine.isdisjoint(out_of(f, hops))))
 
     def of(self, kind: Kind) -> tuple[Fact, ...]:
         assert isinstance(self.facts, Facts)
@@ -423,13 +424,14 @@ def select(
     devices: Collection[int],
     also: Rows = None,
     before: RouteChoice | None = None,
+    macs: Mapping[int, str | None] | None = None,
 ) -> Selection:
     """Everything of the dumps that the kernel may drop when the first of these devices goes down
     and the others are stacked on it.
 
     Nexthop groups and multipath routes with a member here belong to it too: they lose it. `also`:
     the rows of these keys, instead of all that have a route of ours and another. `before`: an
-    earlier choice, whose routes need not be taken apart again.
+    earlier choice, whose routes need not be taken apart again. `macs`: of the devices.
     """
     facts = [
         Fact(Kind.ADDRESS, body)
@@ -446,7 +448,11 @@ def select(
     else:
         routes = _chosen(asked, before)
     facts += routes.facts
-    facts += [Fact(Kind.NEIGHBOUR, body) for body in dumps.neighbours if _lasting(body, devices)]
+    facts += [
+        Fact(Kind.NEIGHBOUR, body)
+        for body in dumps.neighbours
+        if _lasting(body, devices, macs or {})
+    ]
     return Selection(Facts(facts), routes.named, routes.rows, routes)
 
 
@@ -716,6 +722,26 @@ def _nexthops(bodies: Sequence[bytes], devices: Collection[int]) -> tuple[list[F
     return sorted((fact for fact in facts if nexthop_id(fact) in ids), key=rank), ids
 
 
+def nexthop_devices(hops: Iterable[Fact]) -> dict[int, AbstractSet[int]]:
+    """The interfaces that each of these nexthops and groups leads to, by its id."""
+    hops = list(hops)
+    found = {nexthop_id(hop): devices_of(hop) for hop in hops}
+    for hop in hops:
+        for member in rt.group_members(hop.body):
+            number = nexthop_id(hop)
+            found[number] = found[number] | found.get(member, frozenset())
+    return found
+
+
+def out_of(fact: Fact, hops: Mapping[int, AbstractSet[int]]) -> AbstractSet[int]:
+    """The interfaces that a fact names, or that the nexthop object leads to by which a route goes:
+    without net.ipv4.nexthop_compat_mode it has nothing but the id. `hops`: nexthop_devices()."""
+    named = devices_of(fact)
+    if named or not hops:
+        return named
+    return hops.get(nexthop_of(fact) or 0, frozenset())
+
+
 def nexthop_id(fact: Fact) -> int:
     return rt.number(rt.split(fact.body, rt.NHMSG.size), rt.NHA_ID) or 0
 
@@ -750,15 +776,34 @@ def nexthop_ids(state: PortState) -> frozenset[int]:
     return frozenset(map(nexthop_id, (*state.of(Kind.NEXTHOP), *state.related)))
 
 
-def _lasting(body: bytes, devices: Collection[int]) -> bool:
+def _lasting(body: bytes, devices: Collection[int], macs: Mapping[int, str | None]) -> bool:
     """Whether somebody configured this neighbour; what the kernel learned it learns again."""
     head = rt.NdMsg.of(body)
-    extended = rt.number(rt.split(body, rt.NDMSG.size), rt.NDA_FLAGS_EXT) or 0
-    return head.ifindex in devices and bool(
+    if head.ifindex not in devices:
+        return False
+    attrs = rt.split(body, rt.NDMSG.size)
+    extended = rt.number(attrs, rt.NDA_FLAGS_EXT) or 0
+    return bool(
         head.state & rt.NUD_PERMANENT
         or head.flags & (rt.NTF_PROXY | rt.NTF_EXT_LEARNED)
         or extended & rt.NTF_EXT_MANAGED
+        or (head.state & rt.NUD_NOARP and _noarp_by_hand(attrs, macs.get(head.ifindex)))
     )
+
+
+_BROADCAST = "ff:ff:ff:ff:ff:ff"
+
+
+def _noarp_by_hand(attrs: Sequence[rt.Attr], mac: str | None) -> bool:
+    """The kernel makes such entries itself, for groups, broadcasts and loopback addresses, and where
+    nobody is asked (arp_constructor(), ndisc_constructor()): these have the device's own address, or
+    its broadcast address."""
+    to = rt.value(attrs, rt.NDA_DST) or b""
+    lladdr = rt.value(attrs, rt.NDA_LLADDR) or b""
+    if mac is None or len(lladdr) != 6 or not any(lladdr) or lladdr.hex(":") in (mac, _BROADCAST):
+        return False
+    address = ipaddress.ip_address(to) if len(to) in (4, 16) else None
+    return address is not None and not (address.is_multicast or address.is_loopback)
 
 
 def expired(fact: Fact, elapsed: int) -> bool:

@@ -286,7 +286,7 @@ def test_all_that_a_plan_tells() -> None:
         "another duplicate address detection)",
         "1 nexthop (with their groups, on other ports too)",
         "1 route (of all tables and protocols, from the kernel's own bytes)",
-        "1 neighbour (permanent and proxy entries)",
+        "1 neighbour (permanent, NOARP and proxy entries)",
         "1 upper, each up or down as it was, with all of the above on them",
     )
     assert made.lost == (

@@ -108,7 +108,9 @@ class FakeRtnl:
     def tells_flows(self) -> bool:
         return self.rules_tell_flows
 
-    def way_to(self, address: bytes, source: bytes = b"", more: bytes = b"") -> bytes | None:
+    def way_to(
+        self, address: bytes, source: bytes = b"", more: bytes = b"", *, entry: bool = True
+    ) -> bytes | None:
         """Of all `ways`, asked with RTA_OIF (4) only those over that interface."""
         self._may("way_to")
         ip = ipaddress.ip_address(address)

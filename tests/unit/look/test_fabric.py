@@ -81,8 +81,10 @@ def test_a_gateway_that_does_not_answer_is_no_way(
     tmp_path: Path, state: int, index: int, works: bool
 ) -> None:
     class Via(FakeRtnl):
-        def way_to(self, address: bytes, source: bytes = b"", more: bytes = b"") -> bytes | None:
-            route = super().way_to(address, source, more)
+        def way_to(
+            self, address: bytes, source: bytes = b"", more: bytes = b"", *, entry: bool = True
+        ) -> bytes | None:
+            route = super().way_to(address, source, more, entry=entry)
             return route and route + attr(5, b"\x0a\0\0\1")
 
     near = bytes([2, 0, 0, 0, index, 0, 0, 0, state, 0, 0, 0]) + attr(1, b"\x0a\0\0\1")

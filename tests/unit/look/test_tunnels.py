@@ -53,6 +53,8 @@ class Kernel:
         self._links = list(links)
         self.fdb: list[bytes] = []
         self.near: list[bytes] = []
+        self.routing: list[bytes] = []
+        self.objects: list[bytes] = []
         self.peers: dict[int, list[bytes]] = {}
         self.sas: list[bytes] = []
         self.l2tp: dict[int, list[bytes]] = {4: [], 8: []}
@@ -67,6 +69,12 @@ class Kernel:
 
     def neighbours(self) -> list[bytes]:
         return self.near
+
+    def routes(self) -> list[bytes]:
+        return self.routing
+
+    def nexthops(self) -> list[bytes]:
+        return self.objects
 
     @contextlib.contextmanager
     def open(self, family: int) -> Iterator[Kernel]:
@@ -111,6 +119,29 @@ def test_a_vxlan_sends_to_its_remote_and_to_what_is_in_its_fdb() -> None:
     assert found.outers == (Outer(FAR, b"me__"), Outer(other, b"me__", 0, 4))
 
 
+def test_an_entry_of_a_vxlans_fdb_by_a_nexthop_group() -> None:
+    kernel = Kernel(link(7, "vx0", "vxlan", attr(4, b"me__")))
+    kernel.fdb = [
+        neighbour(7, attr(2, b"\x02\xaa\0\0\0\x01"), u32(13, 10), family=7),
+        neighbour(7, attr(2, b"\x02\xaa\0\0\0\x02"), u32(13, 10), family=7),
+        neighbour(7, attr(2, b"\x02\xaa\0\0\0\x03"), u32(13, 20), family=7),  # gone since
+        neighbour(8, attr(2, b"\x02\xaa\0\0\0\x04"), u32(13, 12), family=7),
+    ]
+    members = b"".join(struct.pack("=IBBH", number, 0, 0, 0) for number in (11, 14))
+    kernel.objects = [
+        fdb_hop(10, attr(2, members)),
+        fdb_hop(11, attr(6, FAR)),
+        fdb_hop(12, attr(6, packed("10.1.0.98"))),
+        fdb_hop(14, attr(6, packed("10.1.0.14"))),
+    ]
+    (found,) = kernel.read()
+    assert found.outers == (Outer(FAR, b"me__"), Outer(packed("10.1.0.14"), b"me__"))
+
+
+def fdb_hop(number: int, *attrs: bytes) -> bytes:
+    return struct.pack("=BBBBI", 2, 0, 0, 0, 0) + u32(1, number) + b"".join(attrs) + attr(11, b"")
+
+
 def test_wireguard_sends_to_its_peers() -> None:
     kernel = Kernel(link(7, "wg0", "wireguard"), link(8, "wg1", "wireguard"))
     kernel.peers = {
@@ -145,6 +176,55 @@ def test_a_gre_without_an_end_sends_to_its_neighbours() -> None:
     assert first.outers == (Outer(FAR, b"me__"),)
     assert second.outers == (Outer(FAR),)
     assert (third.outers, third.metadata) == ((), True)
+
+
+def via(family: int, index: int, *attrs: bytes) -> bytes:
+    head = struct.pack("=BBBBBBBBI", family, 24, 0, 0, 254, 12, 0, 1, 0)
+    return head + attr(1, bytes(3)) + (u32(4, index) if index else b"") + b"".join(attrs)
+
+
+def hop(index: int, number: int, *attrs: bytes) -> bytes:
+    return struct.pack("=BBBBI", 2, 0, 0, 0, 0) + u32(1, number) + u32(5, index) + b"".join(attrs)
+
+
+def test_an_ipip_without_an_end_sends_to_the_gateways_of_its_routes() -> None:
+    kernel = Kernel(
+        link(7, "tunl0", "ipip"), link(8, "t1", "ipip", attr(3, FAR)), link(9, "t2", "ip6tnl"),
+        link(10, "t3", "ipip", attr(19, b"")), link(11, "t4", "ipip", attr(2, b"me__")),
+    )  # fmt: skip
+    far, more, fifth = map(packed, ("10.1.0.10", "10.1.0.11", "10.1.0.12"))
+    members = b"".join(
+        struct.pack("=HBBI", 16, 0, 0, index) + attr(5, to) for index, to in ((3, FAR), (7, far))
+    )
+    kernel.routing = [
+        via(2, 7, attr(5, FAR)),
+        via(2, 7, attr(5, FAR)),
+        via(2, 7),  # on-link
+        via(2, 7, attr(18, struct.pack("=H", 10) + FAR6)),  # taken for the inner address
+        via(2, 0, attr(9, members)),
+        via(2, 0, u32(30, 5)),
+        via(2, 3, attr(5, packed("10.1.0.99"))),
+        via(2, 8, attr(5, packed("10.1.0.98"))),
+        via(10, 9, attr(5, FAR6)),
+        via(2, 10, attr(5, FAR)),
+        via(2, 0, u32(30, 4)),
+    ]
+    group = struct.pack("=BBBBI", 2, 0, 0, 0, 0) + u32(1, 5)
+    kernel.objects = [
+        hop(11, 4, attr(6, fifth)), hop(7, 6, attr(6, more)), hop(3, 8, attr(6, FAR)),
+        group + attr(2, struct.pack("=IBxHIBxH", 6, 0, 0, 8, 0, 0)),
+        hop(7, 9, attr(6, packed("10.1.0.97"))),  # nothing goes by it
+    ]  # fmt: skip
+    found = {one.name: one.outers for one in kernel.read()}
+    assert found == {
+        "tunl0": (Outer(FAR), Outer(far), Outer(more)),
+        "t1": (Outer(FAR),),
+        "t2": (Outer(FAR6),),
+        "t3": (),
+        "t4": (Outer(fifth, b"me__"),),
+    }
+    kernel.routing = []
+    assert kernel.read()[0] == Tunnel(7, "tunl0", "ipip")  # it sends nowhere
 
 
 def test_a_sit_without_an_end_sends_anywhere() -> None:

@@ -98,7 +98,11 @@ def test_the_order_among_others() -> None:
 
 
 @pytest.mark.parametrize(
-    ("protocol", "of_daemon"), [(11, True), (186, True), (4, False), (16, False)]
+    ("protocol", "of_daemon"),
+    [
+        *((protocol, True) for protocol in (11, 186, 189, *range(191, 199))),
+        *((protocol, False) for protocol in (2, 3, 4, 9, 16, 190, 199)),
+    ],
 )
 def test_whose_an_object_is(protocol: int, of_daemon: bool) -> None:
     assert losses.is_of_daemon(route("192.0.2.0", 24, proto=protocol)) is of_daemon

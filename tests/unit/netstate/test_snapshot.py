@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import json
 import random
+import socket
 import struct
 
 import pytest
@@ -171,6 +172,37 @@ def neighbour_with(state: int = 0, flags: int = 0, extended: int = 0, index: int
 )
 def test_neighbours_that_somebody_configured(fact: Fact, kept: bool) -> None:
     assert (fact in snapshot.select(dumps(fact), {3}).facts) is kept
+
+
+MAC = "02:00:00:00:00:01"
+
+
+@pytest.mark.parametrize(
+    ("to", "lladdr", "kept"),
+    [
+        ("10.1.0.9", "02:00:00:00:00:09", True),
+        ("2001:db8::9", "02:00:00:00:00:09", True),
+        ("fe80::9", "02:00:00:00:00:09", True),
+        ("10.1.0.9", "03:bf:0a:01:00:09", True),  # a cluster's, of network load balancing
+        ("10.1.0.9", MAC, False),  # the kernel's, where nobody is asked: ipvlan in mode l3
+        ("10.1.0.9", "00:00:00:00:00:00", False),
+        ("10.1.0.9", "", False),
+        ("10.1.0.9", "0a:01:00:09", False),  # a tunnel's
+        ("10.1.0.255", "ff:ff:ff:ff:ff:ff", False),
+        ("224.0.0.251", "01:00:5e:00:00:fb", False),
+        ("ff02::16", "33:33:00:00:00:16", False),
+        ("127.0.0.1", "02:00:00:00:00:09", False),
+        ("::1", "02:00:00:00:00:09", False),
+    ],
+)
+def test_neighbours_that_are_not_asked_for(to: str, lladdr: str, kept: bool) -> None:
+    family = socket.AF_INET6 if ":" in to else socket.AF_INET
+    attrs = [Attr(rt.NDA_DST, socket.inet_pton(family, to))]
+    attrs.append(Attr(rt.NDA_LLADDR, bytes.fromhex(lladdr.replace(":", ""))))
+    head = rt.NdMsg(family, 3, rt.NUD_NOARP).pack()
+    fact = Fact(Kind.NEIGHBOUR, rt.join(head, attrs))
+    assert (fact in snapshot.select(dumps(fact), {3}, macs={3: MAC}).facts) is kept
+    assert snapshot.select(dumps(fact), {3}, macs={3: None}).facts == ()
 
 
 # --- what a fact is -------------------------------------------------------------------------
