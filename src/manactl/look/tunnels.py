@@ -2,9 +2,9 @@
 packets around the packets go.
 
 Only a VXLAN, GRE, IPIP or xfrm device that was made with `dev` names a lower, and a VXLAN not even
-that to rtnetlink. The endpoints are in IFLA_INFO_DATA, a VXLAN's FDB, a GRE's neighbours,
-the gateways of an IPIP's routes, WireGuard's peers, the SAs of an xfrm interface, and L2TP's tunnels. Those of a TUN device are in its
-program's sockets (look/tuntap.py).
+that to rtnetlink. The endpoints are in IFLA_INFO_DATA, a VXLAN's FDB, a GRE's neighbours, the
+gateways of an IPIP's routes, WireGuard's peers, the SAs of an xfrm interface, and L2TP's tunnels.
+Those of a TUN device are in its program's sockets (look/tuntap.py).
 """
 
 from __future__ import annotations
