@@ -285,3 +285,28 @@ def test_a_route_whose_gateway_was_not_reachable_any_more(here: Here) -> None:
     assert (done.residue, done.extra, done.lost) == ((), (), ())
     settle()
     assert everything() == before
+
+
+def test_the_route_of_an_address_that_was_set_last_is_waited_for(here: Here) -> None:
+    """The kernel makes it a while after it has taken the address, which it may be busy for."""
+    batch("address add fe80::77/64 dev port0 nodad")
+    settle()
+    state, before = here.capture(PORT), everything()
+
+    class Busy(Here):
+        def pause(self, seconds: float) -> None:
+            batch("address del fe80::77/64 dev port0\naddress add fe80::77/64 dev port0 nodad")
+            settle()
+
+    ip("-6", "route", "del", "local", "fe80::77", "dev", "port0", "table", "local")
+    assert put_back(Busy(here.rtnl, here.name), state, patience=0).residue == ()
+    assert everything() == before
+
+
+def test_one_that_never_comes_is_residue(here: Here) -> None:
+    batch("address add fe80::77/64 dev port0 nodad")
+    settle()
+    state = here.capture(PORT)
+    ip("-6", "route", "del", "local", "fe80::77", "dev", "port0", "table", "local")
+    (residue,) = put_back(here, state, patience=0).residue
+    assert "local fe80::77/128" in residue

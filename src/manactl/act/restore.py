@@ -30,6 +30,7 @@ from manactl.wire import rtmsg as rt
 
 _PAUSE_FROM, _PAUSE_TO = 0.02, 0.25  # s, doubling
 _OPENED = 1.0  # s for the kernel's deferred work that opens VLANs to have begun
+_ROUTES_OF_ADDRESSES = 3.0  # s for its deferred work that makes them, after the last request
 _NOT_KEPT = "it does not stay so"
 
 
@@ -97,6 +98,11 @@ def restore_ports(
         if not any(progress):  # nothing new was made: what comes now comes by itself
             network.pause(min(pause, max(0.0, deadline - network.monotonic())))
             pause = min(pause * 2, _PAUSE_TO)
+    until = network.monotonic() + _ROUTES_OF_ADDRESSES
+    while (left := [work for work in works if work.awaits]) and network.monotonic() < until:
+        network.pause(pause)
+        for work in left:
+            work.verify()
     return [work.result() for work in works]
 
 
@@ -159,6 +165,12 @@ class _Restoration:
             if self.done:
                 self._lost = self._losses()
         return progress
+
+    @property
+    def awaits(self) -> bool:
+        """Whether the kernel has yet to make the routes of addresses that it has taken: a work queue
+        does that, without duplicate address detection too (addrconf_dad_start())."""
+        return bool(self._now.unrouted)
 
     def _look(self, *, last: bool) -> None:
         wanted = self._wanted

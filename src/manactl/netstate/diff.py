@@ -586,6 +586,19 @@ class Comparison:
             and (not _is_local(missing.fact) or target(missing.fact) in pending)
         }
 
+    @property
+    def unrouted(self) -> list[MissingFact]:
+        """The missing local routes of addresses that are there, and past duplicate address
+        detection."""
+        there = {target(fact) for fact in self.now.facts if fact.kind is Kind.ADDRESS}
+        return [
+            missing
+            for missing in self.missing
+            if _is_local(missing.fact)
+            and target(missing.fact) in there
+            and missing.fact not in self.awaited
+        ]
+
     @cached_property
     def strays(self) -> list[tuple[Fact, Request]]:
         """What the kernel has made because links went down and up here, and the requests to remove
