@@ -17,6 +17,7 @@ TABLES = (254, 254, 254, 100, 4000)
 VRF_TABLE = 700
 SHARED, OWN = range(1, 4), range(11, 13)  # subnets of both devices, and of the port alone
 DESTINATIONS = 50
+_NEAR = 30  # of them
 _PEER = 9
 # Those that do not answer are passed over by IPv6, sooner or later.
 GATEWAYS = range(9, 12)
@@ -175,11 +176,13 @@ def _rules(rng: random.Random) -> Iterator[str]:
 
 
 def _destinations(rng: random.Random) -> set[str]:
-    every = [v4(s, h) for s in (*SHARED, *OWN) for h in (4, 5, _PEER, 77, 255)]
-    every += [v6(s, h) for s in (*SHARED, *OWN) for h in (4, 5, _PEER, 0x77)]
-    every += [f"192.0.{n}.{h}" for n in range(17) for h in (1, 200)]
-    every += [f"fd01:{n:x}::{h}" for n in range(14) for h in (1, 99)]
-    return set(rng.sample(every, DESTINATIONS))
+    """More than half of them in subnets, most of which there are; a route may be in a table that no
+    rule leads to."""
+    near = [v4(s, h) for s in (*SHARED, *OWN) for h in (4, 5, _PEER, 77, 255)]
+    near += [v6(s, h) for s in (*SHARED, *OWN) for h in (4, 5, _PEER, 0x77)]
+    far = [f"192.0.{n}.{h}" for n in range(17) for h in (1, 200)]
+    far += [f"fd01:{n:x}::{h}" for n in range(14) for h in (1, 99)]
+    return {*rng.sample(near, _NEAR), *rng.sample(far, DESTINATIONS - _NEAR)}
 
 
 Ways = dict[tuple[str, str], str]  # by where it was asked and the destination
