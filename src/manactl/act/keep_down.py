@@ -13,7 +13,8 @@ release comes first, and the journal says so, or it waits until the request is d
 the netdev up itself. Where the lock is taken nothing is done; it is looked at again later.
 
 What was announced is set down first: between the announcement and the request there are the lock,
-the journal and one look, at sysfs one more (which driver has the device). Only who opened it is asked before that, of /proc, where this is not known
+the journal and one look, at sysfs one more (which driver has the device). Only who opened it is
+asked before that, of /proc, where this is not known
 yet: where the driver's open was seen in the same moment (look/netdev_opens.py), as such a process
 ends soon. Why it came up, and what is said of it, is found out after the request.
 """

@@ -4,7 +4,8 @@ rtnetlink does not say who asked. A perf event on a kprobe does, for every way t
 ioctl, the kernel's own threads): perf_event_open(2) with the PMU of
 /sys/bus/event_source/devices/kprobe, here on the ndo_open functions of mana and hv_netvsc, and on
 their returns (kretprobe), as an open that fails is not announced, and one that is under way not
-yet. It is anonymous: it stands in no list of tracefs, and goes with its descriptors, however we end. It needs
+yet. It is anonymous: it stands in no list of tracefs, and goes with its descriptors, however we
+end. It needs
 CAP_PERFMON (Debian's kernels CAP_SYS_ADMIN: kernel.perf_event_paranoid is 3 there),
 CONFIG_KPROBE_EVENTS, and no lockdown in confidentiality mode; without one of these nobody is known,
 and that is all. A CPU that comes later is not watched.
