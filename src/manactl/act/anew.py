@@ -29,6 +29,10 @@ NUMBERED = (
     "bound to the old one by its number are not"
 )
 UNNAMED = "the name {name}: it is called {now} ({why})"
+SILENT = (
+    "the carrier of {names}: {lower} is down, as it was, and was not up since it was made (the old "
+    "one was: what stands on it had kept the carrier of that time)"
+)
 KEYS = "keys of macsec {name} (they cannot be read)"
 
 
@@ -92,7 +96,8 @@ def finish(state: PortState, system: System) -> tuple[Lost, ...]:
         if one.change.ethtool is not None:
             work.put(one)
     left = [one for one in work.changes() if one.change.ethtool is not None]
-    return tuple(Lost(Cause.NOT_KEPT, work.why(one)) for one in left)
+    not_set = [Lost(Cause.NOT_KEPT, work.why(one)) for one in left]
+    return (*not_set, *work.silent())
 
 
 class _Base(NamedTuple):
@@ -197,6 +202,28 @@ class _Anew:
         now = require_netdev(self._system, self._state.port)
         moved = {pair.was.ifindex: pair.now.ifindex for pair in pairs if pair.now is not None}
         return {self._state.ifindex: now.ifindex, **moved}
+
+    def silent(self) -> Iterator[Lost]:
+        """The uppers that are up and have no carrier any more, since their lower was never up.
+
+        A device that stands on another takes its carrier when that is set up or down, or changes
+        (netif_stacked_transfer_operstate()), and keeps it where the driver of the lower keeps its
+        own: hv_netvsc does when it is closed.
+        """
+        pairs = self._pairs()
+        for base in self.bases:
+            if base.now.up:
+                continue
+            off, names = {base.ifindex}, []
+            for was, now in pairs:
+                if now is None or was.lower not in off or was.ifindex not in self._dying:
+                    continue
+                if was.up and was.carrier and now.up and not now.carrier:
+                    off.add(was.ifindex)
+                    names.append(now.name)
+            if names:
+                text = SILENT.format(names=", ".join(names), lower=base.now.name)
+                yield Lost(Cause.NOT_KEPT, text)
 
     # --- settings
 

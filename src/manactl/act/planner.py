@@ -94,6 +94,11 @@ def claim(
             restores += restored(state)
             lost += not_restored(state)
             others += [(status.id, text) for text in _not_ours(status, around)]
+        elif to_uio:
+            drops.append((_dropped(state, to_uio=True), state.names))
+            restores += restored(state)
+            lost += not_restored(state)
+            notes.append(f"{name} is down already, and stays down at release")
         else:
             notes.append(f"{name} is down already: nothing to restore, it stays down at release")
         (acts if state.in_use or to_uio else waits).extend(_proof(status))

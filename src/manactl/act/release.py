@@ -119,6 +119,7 @@ class ReleasedPort:
     residue: tuple[str, ...] = ()
     given_back: str | None = None  # the manager that left it alone since the boot
     data_path: str | None = None  # "vf" when frames of a pair were seen there
+    up: bool = True  # a netdev that was destroyed is made again, and stays down if it was
 
 
 @dataclass(slots=True)
@@ -275,6 +276,7 @@ def _release_claim(run: _Run, path: Path, chosen: Sequence[PortId], acting: lock
                 undo,
                 recovered=content.phase_of(port) == "interrupted",
                 down_for=down_for[port],
+                up=not any(_was_down(step) for step in _of(steps, port)),
             )
         )
     if run.request.wait:
@@ -697,7 +699,12 @@ def _plan(
         if isinstance(step, HoldManager)
     ]
     states = [step.state for step in steps if isinstance(step, KeepState)]
-    saved = [state for state in states if state.in_use and not state.alone]
+    destroyed = {step.port for step in steps if isinstance(step, BindUio)}
+    saved = [
+        state
+        for state in states
+        if (state.in_use and not state.alone) or state.port in destroyed
+    ]
     restores += [line for state in saved for line in planner.restored(state)]
     lost = [line for state in saved for line in planner.not_restored(state)]
     lost += _lost_of_others(content, {step.port.key for step in steps})
@@ -800,6 +807,7 @@ def _released(
     *,
     recovered: bool,
     down_for: float | None,
+    up: bool,
 ) -> ReleasedPort:
     undone: list[Undone] = undo.undone.get(port, [])
     counts: dict[Kind, int] = {}
@@ -823,7 +831,12 @@ def _released(
         carrier=facts.get("carrier"),
         data_path=facts.get("data_path"),
         down_for_s=down_for,
+        up=up,
     )
+
+
+def _was_down(step: Step) -> bool:
+    return isinstance(step, KeepState) and not step.state.in_use
 
 
 def _interrupted(stop: StopRequested, result: ReleaseResult) -> Interrupted:

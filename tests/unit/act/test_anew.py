@@ -51,6 +51,7 @@ class Device:
     alias: bytes = b""
     hop_limit: str = "64"
     rx: bytes = b"\0\2\0\0"
+    carrier: bool = True
 
 
 @dataclass
@@ -66,7 +67,7 @@ class Machine:
 
     def netdev(self, port: PortId) -> NetdevNow | None:
         port_now = next((one for one in self.devices if not one.kind), None)
-        return port_now and NetdevNow(port_now.name, port_now.ifindex, False)
+        return port_now and NetdevNow(port_now.name, port_now.ifindex, self.up)
 
     def synthetic(self, uuid: str) -> NetdevNow | None:
         return None
@@ -114,7 +115,7 @@ class Machine:
 
 
 def upper(one: Device) -> UpperState:
-    return UpperState(one.name, one.ifindex, one.kind, one.lower, None, True, True, False)
+    return UpperState(one.name, one.ifindex, one.kind, one.lower, None, True, one.carrier, False)
 
 
 def snapshot(machine: Machine) -> PortState:
@@ -246,6 +247,31 @@ def test_what_can_be_set_only_while_it_is_up_comes_last() -> None:
     assert anew.finish(state, cast(System, now)) == ()
     assert now.devices[0].rx == was.devices[0].rx
     assert anew.finish(state, cast(System, was)) == ()  # it is the same netdev
+
+
+def test_a_carrier_that_a_lower_has_left_behind_is_lost_with_it() -> None:
+    """eth1 was up once, and is down: m5 and m6 have the carrier of that time still."""
+    was, now = stacked(), replugged(stacked())
+    state = snapshot(was)
+    set_up(state, now)
+    assert anew.finish(state, cast(System, now)) == ()
+    for one in now.devices:
+        one.carrier = False
+    (lost,) = anew.finish(state, cast(System, now))
+    assert "m5, m6" in lost.text
+    assert "eth1 is down" in lost.text
+    for one in was.devices:
+        one.carrier = False
+    assert anew.finish(snapshot(was), cast(System, now)) == ()  # they had none
+
+
+def test_what_waits_for_the_carrier_of_a_netdev_that_is_up_is_not_lost() -> None:
+    state, now = snapshot(stacked()), replugged(stacked())
+    set_up(state, now)
+    now.up = True
+    for one in now.devices:
+        one.carrier = False
+    assert anew.finish(state, cast(System, now)) == ()
 
 
 def test_of_a_netdev_that_stayed_nothing_is_missing() -> None:
