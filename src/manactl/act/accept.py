@@ -19,6 +19,7 @@ from manactl.escape import command
 from manactl.journal import state_dir
 from manactl.journal.file import Content, Journal
 from manactl.model.port import Evidence, Owner, PortId, PortStatus
+from manactl.model.record import Event, Phase
 
 Residue = Mapping[PortId, tuple[str, ...]]
 
@@ -55,7 +56,7 @@ def residue(
             gone = f"port {port} was claimed in the {elsewhere.called}"
             found[port] = (gone, *facts_of(begun))
             continue
-        if content.phase_of(port) == "claimed":
+        if content.phase_of(port) is Phase.CLAIMED:
             _refuse_standing(content, port, now, status)
         if status is not None:
             _refuse_held(status)
@@ -75,7 +76,7 @@ def record(log: Journal, found: Residue, by: Mapping[str, object]) -> None:
     done: list[str] = []
     for port, lines in found.items():
         try:
-            log.append("accepted", pci=port.pci, port=port.port, residue=lines, by=by)
+            log.append(Event.ACCEPTED, pci=port.pci, port=port.port, residue=lines, by=by)
         except OSError as error:
             if not done:
                 raise state_dir.unusable(log.path, error) from error
@@ -113,7 +114,7 @@ def _refuse_standing(
         f"{name} is claimed, and nothing was interrupted: there is no residue to accept; "
         "nothing was changed",
         hint=release,
-        evidence=[Evidence("journal", str(content.path), "claimed")],
+        evidence=[Evidence("journal", str(content.path), Phase.CLAIMED)],
         code="claim-stands",
     )
 

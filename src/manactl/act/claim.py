@@ -44,6 +44,7 @@ from manactl.journal import lock
 from manactl.journal.file import Journal, JournalError
 from manactl.model.claim import ClaimSummary
 from manactl.model.port import DOWN, KEEP, UIO, Evidence, Owner, PortId, PortStatus, Report, Upper
+from manactl.model.record import Event, Mode, Phase
 from manactl.model.uncollected import uncollected
 from manactl.netstate import diff, rows
 from manactl.netstate.snapshot import PortState, port_to_json
@@ -278,7 +279,9 @@ def _arm(claim: PreparedClaim, system: HostSystem, log: Journal, guard: Guard) -
         until["confirm_by"] = journal.stamp(datetime.now(UTC) + timedelta(seconds=within))
     try:
         guard.arm(log.path, deadline)
-        log.append("armed", guardian=guard.pid, started=guard.started, deadline=deadline, **until)
+        log.append(
+            Event.ARMED, guardian=guard.pid, started=guard.started, deadline=deadline, **until
+        )
     except OSError as error:
         raise log.discard(error) or error from error
     except ManactlError as error:
@@ -426,7 +429,7 @@ def _check_covers(claim: ClaimSummary, port: PortStatus, synthetic: str | None) 
             evidence=[Evidence("journal", "permanent MAC", claim.port.permanent_mac)],
             code="drift",
         )
-    if claim.phase != "claimed":
+    if claim.phase is not Phase.CLAIMED:
         raise NotRestored(
             f"an earlier claim or release of {port.label} was interrupted; nothing was touched",
             hint=f"undo it first: manactl recover; {transition.acceptance([port.label])}",
@@ -613,7 +616,7 @@ def header(claim: PreparedClaim, plan: Plan) -> dict[str, Any]:
         "boot_id": claim.host.boot_id(),
         "netns": claim.host.netns()._asdict(),
         "time": journal.stamp(datetime.now(UTC)),
-        "mode": "exec" if claim.request.command else "claim",
+        "mode": Mode.EXEC if claim.request.command else Mode.CLAIM,
         "by": claim.host.who(),
         "ports": [_of_header(port, claim.request) for port in claim.ports],
         "waived": sorted({no.code for no in claim.refusals}),

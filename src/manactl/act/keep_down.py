@@ -38,7 +38,8 @@ from manactl.journal.file import Content
 from manactl.look.link_changes import LinkChange
 from manactl.model.claim import NetnsId
 from manactl.model.hold import Apart, Attempt, Cause, Opener, OpenEvent, Outcome, Target
-from manactl.model.port import PortId
+from manactl.model.port import DOWN, PortId
+from manactl.model.record import Phase
 
 AGAIN_FROM, AGAIN_TO = 0.02, 0.25  # s until a port is looked at again that is being worked on
 _LIVES_EVERY = 10.0  # s between two signs of life while several netdevs are set down
@@ -146,8 +147,8 @@ class Journals:
             yield from self._claimed(content)
 
     def _claimed(self, content: Content) -> Iterator[PortId]:
-        if content.boot_id == self._boot_id and content.phase != "closed":
-            yield from (port for port in content.ports if content.phase_of(port) == "claimed")
+        if content.boot_id == self._boot_id and content.phase is not Phase.CLOSED:
+            yield from (port for port in content.ports if content.phase_of(port) is Phase.CLAIMED)
 
     def _of(self, content: Content) -> Iterator[Target]:
         if content.netns is not None and not content.netns.is_same(self._netns):
@@ -157,7 +158,7 @@ class Journals:
             above = then.get("upper") if then.get("vmbus") else None
             own = then.get("vf") if above else then.get("netdev")
             yield Target(port, str(own or port), None, then.get("vmbus"))
-            if above and then.get("synthetic") == "down":
+            if above and then.get("synthetic") == DOWN:
                 yield Target(port, str(above), str(then["vmbus"]))
 
 

@@ -21,6 +21,7 @@ from manactl.decide import kernel_bugs
 from manactl.errors import ManactlError
 from manactl.look.pairs import Frames
 from manactl.model.port import Evidence, Holder, OddFile, PortId
+from manactl.model.record import StepKind
 from manactl.netstate import diff, link_settings, loss_words, snapshot
 from manactl.netstate.beside import Beside
 from manactl.netstate.blueprints import Blueprint
@@ -183,7 +184,7 @@ class KeepState:
     this look and the step that sets the port down there is only its record.
     """
 
-    KIND: ClassVar = "keep-state"
+    KIND: ClassVar = StepKind.KEEP_STATE
     undoes: ClassVar[bool] = True
     makes_usable: ClassVar[bool] = False
     state: PortState
@@ -273,7 +274,7 @@ class SetAdmin:
     `vmbus`: the port is the VF of the synthetic netdev of that UUID.
     """
 
-    KIND: ClassVar = "set-admin"
+    KIND: ClassVar = StepKind.SET_ADMIN
     undoes: ClassVar[bool] = True
     makes_usable: ClassVar[bool] = True
     port: PortId
@@ -349,7 +350,7 @@ class SetSynthetic:
     (netvsc_open()), whose failure it only logs, and SetAdmin finds it open, opens it or fails.
     """
 
-    KIND: ClassVar = "set-synthetic"
+    KIND: ClassVar = StepKind.SET_SYNTHETIC
     undoes: ClassVar[bool] = True
     makes_usable: ClassVar[bool] = True
     port: PortId
@@ -490,7 +491,7 @@ class ProveFree:
     """Create and destroy a RAW_PACKET queue pair, which succeeds only on a free vport
     (mana_cfg_vport()). It ends with the process at the latest: there is nothing to undo."""
 
-    KIND: ClassVar = "prove-free"
+    KIND: ClassVar = StepKind.PROVE_FREE
     undoes: ClassVar[bool] = False
     makes_usable: ClassVar[bool] = False
     port: PortId
@@ -655,15 +656,15 @@ def _step(data: Mapping[str, Any], states: Mapping[PortId, PortState]) -> Step:
 
 def _other_step(data: Mapping[str, Any]) -> Step:
     """Steps of modules that rest on this one."""
-    if data["kind"] == "bind-uio":
+    if data["kind"] == StepKind.BIND_UIO:
         from manactl.act.uio import BindUio  # noqa: PLC0415
 
         return BindUio.from_json(data)
-    if data["kind"] == "hold-manager":
+    if data["kind"] == StepKind.UNMANAGE:
         from manactl.act.unmanage import Unmanage  # noqa: PLC0415
 
         return Unmanage.from_json(data)
-    if data["kind"] == "leave-down":
+    if data["kind"] == StepKind.LEAVE_DOWN:
         from manactl.act.persist import LeaveDown  # noqa: PLC0415
 
         return LeaveDown.from_json(data)

@@ -46,6 +46,7 @@ from manactl.journal import lock
 from manactl.journal.file import Journal, JournalError
 from manactl.model.claim import ClaimSummary
 from manactl.model.port import Holder, PortId
+from manactl.model.record import Event, Phase, Reason
 from manactl.netstate import members, uppers
 from manactl.netstate.left_down import LeftDown
 from manactl.netstate.members import Member
@@ -75,7 +76,7 @@ class ReleaseRequest:
     accept: bool = False
     only: Path | None = None
     unconfirmed: bool = False
-    why: str | None = None
+    why: Reason | None = None
     quiet: bool = False
 
     @property
@@ -273,7 +274,7 @@ def _release_claim(run: _Run, path: Path, chosen: Sequence[PortId], acting: lock
                 names[port],
                 _outcome(content, steps, port),
                 undo,
-                recovered=content.phase_of(port) == "interrupted",
+                recovered=content.phase_of(port) is Phase.INTERRUPTED,
                 down_for=down_for[port],
             )
         )
@@ -539,7 +540,9 @@ def _put_away(state_dir: Path) -> None:
             if not content.path.exists():
                 continue
             with Journal.open(content.path) as log:
-                failed = transition.close(log, content.ending, already=content.phase == "closed")
+                failed = transition.close(
+                    log, content.ending, already=content.phase is Phase.CLOSED
+                )
             if failed:
                 raise NotRestored(
                     f"nothing is left to restore, but the journal {content.path} cannot be "
@@ -611,7 +614,7 @@ def _still_claimed(run: _Run, path: Path, chosen: Sequence[PortId]) -> list[Port
 def _steps(content: journal.Content, ports: Sequence[PortId]) -> list[Step]:
     """The steps of these ports that were begun and are to undo; JournalError when they make no
     sense. What was on a port that was never touched is others' by now."""
-    begun = {r.get("step") for r in content.records if r["event"] == "doing"}
+    begun = {r.get("step") for r in content.records if r["event"] == Event.DOING}
     try:
         steps = steps_from_json(content.header["plan"], content.header["snapshot"])
     except (KeyError, ValueError, TypeError) as error:
@@ -786,7 +789,7 @@ def _down_for(content: journal.Content, port: PortId, now: float) -> float | Non
 
 
 def _is_down(record: Mapping[str, Any], content: journal.Content, port: PortId) -> bool:
-    if record["event"] != "done" or record.get("kind") not in _LOWERING:
+    if record["event"] != Event.DONE or record.get("kind") not in _LOWERING:
         return False
     step = content.header["plan"]["steps"][record["step"]]
     return (step["port"]["pci"], step["port"]["port"]) == port.key

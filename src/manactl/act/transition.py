@@ -36,6 +36,7 @@ from manactl.escape import command
 from manactl.journal import file as journal
 from manactl.journal import state_dir
 from manactl.model.port import Evidence, Holder, PortId
+from manactl.model.record import Ending, Event, Reason
 from manactl.netstate import leases, snapshot
 from manactl.netstate.losses import Cause
 from manactl.netstate.snapshot import Kind
@@ -50,7 +51,7 @@ class Log(Protocol):
 
     @property
     def path(self) -> Path: ...
-    def append(self, event: str, **more: object) -> None: ...
+    def append(self, event: Event, **more: object) -> None: ...
     def archive(self) -> None: ...
     def discard(self, error: OSError | None) -> ManactlError | None: ...
 
@@ -76,7 +77,7 @@ class Workplace:
         finally:
             self.progress.ended(title, self.system.monotonic() - start, failed=failed)
 
-    def record(self, undo: UndoResult, event: str, **more: object) -> None:
+    def record(self, undo: UndoResult, event: Event, **more: object) -> None:
         """Write a record; one that cannot be written stops nothing."""
         try:
             self.log.append(event, **more)
@@ -122,18 +123,20 @@ def apply(
     started: list[Step] = []
     try:
         for number, step in enumerate(steps):
-            work.log.append("doing", step=number, kind=step.kind)
+            work.log.append(Event.DOING, step=number, kind=step.kind)
             work.signals.boundary()
             started.append(step)
             with work.at(step.title):
                 found = step.do(work.system, wait)
-            work.log.append("done", step=number, kind=step.kind, **found)
+            work.log.append(Event.DONE, step=number, kind=step.kind, **found)
             facts.setdefault(step.port, {})[step.kind] = found
         _still_holds(steps, work.system)
         work.signals.boundary()
         if last is not None:
             last()
-        work.log.append("claimed", ports=[_claimed(port, found) for port, found in facts.items()])
+        work.log.append(
+            Event.CLAIMED, ports=[_claimed(port, found) for port, found in facts.items()]
+        )
         work.signals.ignore()
     except BaseException as error:
         work.signals.ignore()
@@ -171,12 +174,12 @@ def _claimed(port: PortId, facts: Mapping[str, Mapping[str, object]]) -> dict[st
 def _unwind(error: BaseException, started: Sequence[Step], work: Workplace) -> UndoResult:
     """Undo what was started, and close the journal when that restored everything."""
     with contextlib.suppress(Exception):  # a full disk may be why we are here
-        work.log.append("unwinding", why=_why(error))
+        work.log.append(Event.UNWINDING, why=_why(error))
     result = undo(started[::-1], work)
     if result.clean:
-        result.log_failed = close(work.log, "unwound")
+        result.log_failed = close(work.log, Ending.UNWOUND)
     elif result.residue:
-        work.record(result, "residue", lines=result.residue)
+        work.record(result, Event.RESIDUE, lines=result.residue)
     return result
 
 
@@ -373,7 +376,7 @@ def _set_up_recreated(steps: Sequence[Step], work: Workplace, result: UndoResult
 def _undo_step(step: Step, work: Workplace, result: UndoResult) -> bool:
     """Undo one step, adding what came of it to `result`; whether it could be done."""
     try:
-        work.record(result, "undoing", kind=step.kind, port=str(step.port))
+        work.record(result, Event.UNDOING, kind=step.kind, port=str(step.port))
         with work.at(step.undo_title) if step.undoes else contextlib.nullcontext():
             undone = step.undo(work.system)
     except StepFailed as failure:
@@ -403,7 +406,7 @@ def _undone(step: Step, undone: Undone, work: Workplace, result: UndoResult) -> 
     result.residue += undone.residue
     lost = [loss.text for loss in undone.restored.lost]
     more = {**undone.facts, **({"lost": lost} if lost else {})}
-    work.record(result, "undone", kind=step.kind, port=str(step.port), **more)
+    work.record(result, Event.UNDONE, kind=step.kind, port=str(step.port), **more)
 
 
 def _restore(kept: Sequence[KeepState], work: Workplace, result: UndoResult) -> None:
@@ -417,7 +420,7 @@ def _restore(kept: Sequence[KeepState], work: Workplace, result: UndoResult) -> 
         except Exception as failure:  # noqa: BLE001
             result.residue.append(_undo_failed(step, failure))
         else:
-            work.record(result, "undoing", kind=step.kind, port=str(step.port))
+            work.record(result, Event.UNDOING, kind=step.kind, port=str(step.port))
             here.append(step)
     if not here:
         return
@@ -447,9 +450,9 @@ def release(
     work: Workplace,
     ports: Sequence[PortId],
     *,
-    closes: str | None,
+    closes: Ending | None,
     by: Mapping[str, object],
-    why: str | None = None,
+    why: Reason | None = None,
 ) -> UndoResult:
     """Undo the steps of these ports. `closes`: how the journal is closed, when they are its last;
     `by`: who asked for it, `why` where nobody did.
@@ -461,26 +464,26 @@ def release(
     try:
         released = [snapshot.port_to_json(port) for port in ports]
         reason = {"why": why} if why else {}
-        work.log.append("releasing", ports=released, by=by, **reason)
+        work.log.append(Event.RELEASING, ports=released, by=by, **reason)
     except OSError as error:
         raise state_dir.unusable(work.log.path, error) from error
     result = undo([step for step in reversed(steps) if step.port in ports], work)
     if result.clean:
         for port in ports:
-            work.record(result, "released", pci=port.pci, port=port.port)
+            work.record(result, Event.RELEASED, pci=port.pci, port=port.port)
     elif result.residue:
-        work.record(result, "residue", lines=result.residue)
+        work.record(result, Event.RESIDUE, lines=result.residue)
     if result.clean and closes is not None:
         result.log_failed = close(work.log, closes)
     return result
 
 
-def close(log: Log, how: str, *, already: bool = False) -> str | None:
+def close(log: Log, how: Ending, *, already: bool = False) -> str | None:
     """Close the journal, unless its last record says so `already`, and move it to the history;
     the reason when it could not be closed."""
     try:
         if not already:
-            log.append("closed", how=how)
+            log.append(Event.CLOSED, how=how)
         log.archive()
     except OSError as error:
         return error.strerror or str(error)

@@ -16,6 +16,7 @@ from manactl.act.plan import REPLUG, StepFailed, System, Undone
 from manactl.act.restore import until
 from manactl.look.vmbus import NETVSC, UIO
 from manactl.model.port import Evidence, PortId
+from manactl.model.record import StepKind
 from manactl.netstate import snapshot
 from manactl.netstate.snapshot import Request
 from manactl.wire import if_link
@@ -25,7 +26,7 @@ from manactl.wire import if_link
 class BindUio:
     """Half done like done: the driver that has the device tells what is left to undo."""
 
-    KIND: ClassVar = "bind-uio"
+    KIND: ClassVar = StepKind.BIND_UIO
     undoes: ClassVar[bool] = True
     makes_usable: ClassVar[bool] = True
     port: PortId

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from manactl.act.plan import StepFailed, System, Undone
 from manactl.act.restore import Lost, Restored, until
 from manactl.model.port import Evidence, PortId
+from manactl.model.record import StepKind
 from manactl.netstate import beside, link_settings, snapshot
 from manactl.netstate.beside import Beside
 from manactl.netstate.losses import Cause
@@ -26,7 +27,7 @@ SETTLES = 30.0  # s for a manager to configure a netdev again, DHCP included
 class Unmanage:
     """Half done like done: undoing removes what is there, and tells the manager in any case."""
 
-    KIND: ClassVar = "hold-manager"
+    KIND: ClassVar = StepKind.UNMANAGE
     undoes: ClassVar[bool] = True
     makes_usable: ClassVar[bool] = False
     port: PortId

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from manactl.decide import kernel_bugs
 from manactl.decide.ownership import Decision
 from manactl.model.port import DOWN, UIO, Note, Owner, PortStatus
+from manactl.model.record import Phase
 
 if TYPE_CHECKING:
     from manactl.model.claim import ClaimSummary, NetnsId
@@ -96,7 +97,7 @@ def drift(
 
     `here`: the network namespace of this process; `inode`: of the one that has the netdev instead.
     """
-    if not claim.same_boot or claim.phase != "claimed":
+    if not claim.same_boot or claim.phase is not Phase.CLAIMED:
         return
     elsewhere = claimed_elsewhere(claim, here)
     if claim.port.is_another(port.id):
