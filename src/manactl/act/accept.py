@@ -11,13 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from manactl.act import recreate, restore
 from manactl.act.foreign import Foreign, facts_of
-from manactl.act.plan import REPLUG, KeepState, NetdevNow, SetAdmin, Step, System
+from manactl.act.plan import KeepState, SetAdmin, Step, System, awaited
 from manactl.act.transition import holder_evidence, named
 from manactl.act.unmanage import Unmanage
 from manactl.errors import Busy, NotRestored, Refused
 from manactl.escape import command
 from manactl.journal import state_dir
 from manactl.journal.file import Content, Journal
+from manactl.look.netdevs_of import NetdevNow, Unread
 from manactl.model.port import Evidence, Owner, PortId, PortStatus
 from manactl.model.record import Event, Phase
 
@@ -93,10 +94,16 @@ def record(log: Journal, found: Residue, by: Mapping[str, object]) -> None:
 
 
 def _netdev(system: System, port: PortId) -> NetdevNow | None:
-    """The port's netdev, waited for while the device is plugged in again."""
-    if system.netdev(port) is None:
-        restore.until(system, lambda: system.netdev(port) is not None, REPLUG)
-    return system.netdev(port)
+    """The port's netdev, waited for while the device is plugged in again. NotRestored where nobody
+    knows whether it is here: a claim of one that is may not be closed as if it were gone."""
+    found = awaited(system, lambda: system.netdev(port))
+    if isinstance(found, Unread):
+        raise NotRestored(
+            f"whether the netdev of port {port} is here could not be read: {found.why}; nothing "
+            "was changed",
+            hint="fix the cause (open files, memory), then try again; the journal stays open",
+        )
+    return found
 
 
 def _refuse_standing(

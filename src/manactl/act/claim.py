@@ -42,6 +42,7 @@ from manactl.escape import command
 from manactl.journal import file as journal
 from manactl.journal import lock
 from manactl.journal.file import Journal, JournalError
+from manactl.look.netdevs_of import Unread
 from manactl.model.claim import ClaimSummary
 from manactl.model.port import DOWN, KEEP, UIO, Evidence, Owner, PortId, PortStatus, Report, Upper
 from manactl.model.record import Event, Mode, Phase
@@ -466,7 +467,10 @@ def _captured(
     hold RTNL for long because it is at a reset: guards refuse these."""
     states = {}
     for port in ports:
-        if port.in_reset or system.netdev(port.id) is None:
+        here = system.netdev(port.id)
+        if isinstance(here, Unread):
+            raise _not_looked_at(port, here)
+        if port.in_reset or here is None:
             continue
         more: dict[str, Any] = {}
         with contextlib.suppress(OSError):  # when it has just gone, the next line says so
@@ -552,12 +556,22 @@ def _judged_again(claim: PreparedClaim, system: HostSystem) -> PreparedClaim:
     return _judged(claim, system)
 
 
+def _not_looked_at(port: PortStatus, found: Unread) -> RolledBack:
+    return RolledBack(
+        f"the netdev of {port.label} could not be looked at: {found.why}; nothing was touched",
+        hint="fix the cause (open files, memory), then try again",
+        evidence=[Evidence("sysfs", "netdev", errno.errorcode.get(found.error.errno or 0))],
+    )
+
+
 def _changes(claim: PreparedClaim, states: Mapping[PortId, PortState]) -> list[str]:
     """What others have changed on the ports since they were judged. Busy when one that was
     claimed before was set up meanwhile."""
     assert claim.system is not None
     for port, summary in claim.already:
         now = claim.system.netdev(port.id)
+        if isinstance(now, Unread):
+            raise _not_looked_at(port, now)
         if now is None or now.up:
             raise _drifted(port, summary)
     found: list[str] = []

@@ -29,13 +29,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from manactl.act.plan import NetdevNow
 from manactl.decide import opened
 from manactl.errors import ManactlError
 from manactl.journal import file as journal
 from manactl.journal import lock
 from manactl.journal.file import Content
 from manactl.look.link_changes import LinkChange
+from manactl.look.netdevs_of import Found, NetdevNow
 from manactl.model.claim import NetnsId
 from manactl.model.hold import Apart, Attempt, Cause, Opener, OpenEvent, Outcome, Target
 from manactl.model.port import DOWN, PortId
@@ -52,8 +52,8 @@ class Netdevs(Protocol):
     index that a look gave."""
 
     def monotonic(self) -> float: ...
-    def netdev(self, port: PortId) -> NetdevNow | None: ...
-    def synthetic(self, uuid: str) -> NetdevNow | None: ...
+    def netdev(self, port: PortId) -> Found: ...
+    def synthetic(self, uuid: str) -> Found: ...
     def set_up(self, ifindex: int, up: bool) -> None: ...
 
 
@@ -362,10 +362,10 @@ class Keeper:
             if target.vmbus is None
             else self._system.synthetic(target.vmbus)
         )
-        if found is None:
+        if not isinstance(found, NetdevNow):
             self._missed.setdefault(target, self._system.monotonic() + MISSED_FOR)
-        else:
-            self._missed.pop(target, None)
+            return None
+        self._missed.pop(target, None)
         return found
 
     def _check(self, target: Target, announced: _Announced) -> None:
@@ -437,9 +437,9 @@ class Keeper:
         return free
 
     def _above_up(self, target: Target) -> bool | None:
-        """Whether the synthetic netdev above a VF is up; None: there is none."""
+        """Whether the synthetic netdev above a VF is up; None: there is none, or that is not known."""
         above = None if target.above is None else self._system.synthetic(target.above)
-        return None if above is None else above.up
+        return above.up if isinstance(above, NetdevNow) else None
 
     def _set_down(self, now: NetdevNow) -> tuple[Outcome, str | None]:
         """It was looked up a moment ago, as each step looks its netdev up."""

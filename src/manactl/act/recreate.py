@@ -11,8 +11,9 @@ import errno
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from manactl.act.plan import NetdevNow, System, recreated, require_netdev
+from manactl.act.plan import System, recreated, require_netdev
 from manactl.act.restore import Lost, Restored
+from manactl.look.netdevs_of import NetdevNow, here
 from manactl.netstate import blueprints, link_settings, uppers
 from manactl.netstate.blueprints import Blueprint
 from manactl.netstate.link_settings import LinkSettings
@@ -119,11 +120,11 @@ class _Recreated:
 
     def _found(self) -> Iterator[_Base]:
         state, system = self._state, self._system
-        now = system.netdev(state.port)
-        if now is not None and recreated(state, system):
+        now = here(system.netdev(state.port))
+        if now is not None and recreated(state, now):
             yield _Base(state.ifindex, state.ifname, state.link, now)
         above = state.synthetic
-        now = system.synthetic(above.id) if above is not None and above.id else None
+        now = here(system.synthetic(above.id)) if above is not None and above.id else None
         if above is not None and now is not None and now.ifindex != above.ifindex:
             plan = self._plans.get(above.ifindex)
             yield _Base(above.ifindex, above.name, plan and plan.settings, now)

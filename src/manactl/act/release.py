@@ -44,6 +44,7 @@ from manactl.escape import command
 from manactl.journal import file as journal
 from manactl.journal import lock
 from manactl.journal.file import Journal, JournalError
+from manactl.look.netdevs_of import NetdevNow
 from manactl.model.claim import ClaimSummary
 from manactl.model.port import Holder, PortId
 from manactl.model.record import Event, Phase, Reason
@@ -769,11 +770,11 @@ def _now_called(
     """The netdev's present name; of a pair the one of the two that was typed, now or then."""
     now = system.netdev(port)
     then = content.port_entry(port)
-    vf = str(then.get("vf", then["netdev"])) if now is None else now.name
+    vf = now.name if isinstance(now, NetdevNow) else str(then.get("vf", then["netdev"]))
     if then.get("vmbus") is None:
         return vf
     above = system.synthetic(then["vmbus"])
-    upper = str(then["upper"]) if above is None else above.name
+    upper = above.name if isinstance(above, NetdevNow) else str(then["upper"])
     if {upper, then["upper"]}.intersection(words):
         return upper
     if {vf, then["vf"]}.intersection(words):

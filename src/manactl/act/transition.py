@@ -35,6 +35,7 @@ from manactl.errors import Busy, ManactlError, NotRestored, Refused, RolledBack
 from manactl.escape import command
 from manactl.journal import file as journal
 from manactl.journal import state_dir
+from manactl.look.netdevs_of import NetdevNow
 from manactl.model.port import Evidence, Holder, PortId
 from manactl.model.record import Ending, Event, Reason
 from manactl.netstate import leases, snapshot
@@ -530,7 +531,7 @@ def acceptance(ports: Iterable[str]) -> str:
 def name_of(system: System, port: PortId) -> str:
     """What to call a port on the command line: by its netdev where that is here."""
     now = system.netdev(port)
-    return str(port) if now is None else now.name
+    return now.name if isinstance(now, NetdevNow) else str(port)
 
 
 def holder_evidence(holders: Sequence[Holder]) -> tuple[Evidence, ...]:

@@ -15,7 +15,8 @@ from typing import Any, cast
 import pytest
 
 from manactl.act import recreate
-from manactl.act.plan import NetdevNow, System
+from manactl.act.plan import System
+from manactl.look.netdevs_of import NetdevNow, Unread
 from manactl.model.port import PortId
 from manactl.netstate import link_settings
 from manactl.netstate.blueprints import Blueprint
@@ -161,6 +162,15 @@ def test_it_gets_its_name_and_settings_and_what_stood_on_it_from_the_bottom_up()
     assert (done.residue, done.counts) == ((), {Kind.UPPER: 2, Kind.SETTING: 3})
     (lost,) = done.lost
     assert lost.text.startswith("eth1 was re-created (ifindex 3 -> 7): sockets")
+
+
+def test_whether_it_was_recreated_is_not_known_of_what_cannot_be_looked_at() -> None:
+    class Blind(Machine):
+        def netdev(self, port: PortId) -> Unread:
+            return Unread(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
+
+    with pytest.raises(OSError, match="Too many open files"):
+        recreate.is_needed(snapshot(stacked()), cast(System, Blind([])))
 
 
 def test_again_it_has_nothing_to_do() -> None:
