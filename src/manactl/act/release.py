@@ -705,9 +705,7 @@ def _plan(
     states = [step.state for step in steps if isinstance(step, KeepState)]
     destroyed = {step.port for step in steps if isinstance(step, BindUio)}
     saved = [
-        state
-        for state in states
-        if (state.in_use and not state.alone) or state.port in destroyed
+        state for state in states if (state.in_use and not state.alone) or state.port in destroyed
     ]
     restores += [line for state in saved for line in planner.restored(state)]
     lost = [line for state in saved for line in planner.not_restored(state)]
