@@ -18,6 +18,7 @@ Anything else that escapes is a bug (exit 1).
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
@@ -109,6 +110,22 @@ class Interrupted(ManactlError):
 
     exit_code = 130
     kind = "interrupted"
+
+
+LACKS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS))
+
+
+def lacking(error: OSError | MemoryError, untouched: str) -> Busy | None:
+    """What to say when there were no descriptors or no memory to look with (ulimit -n, -v); None
+    for any other error. `untouched`: what was not changed for it."""
+    if isinstance(error, OSError) and error.errno not in LACKS:
+        return None
+    why = (error.strerror if isinstance(error, OSError) else None) or "no memory"
+    return Busy(
+        f"there is nothing to look with: {why}; {untouched}",
+        hint="the limits of this process (ulimit -n, -v; LimitNOFILE= and MemoryMax= of a unit) or "
+        "of the machine are used up: raise them, or try again when there is room",
+    )
 
 
 # Worst first: what is not as it was, then what was refused or not begun.

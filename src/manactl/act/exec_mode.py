@@ -249,7 +249,7 @@ def release(
     def busy(error: Exception) -> None:
         nonlocal told
         if not told:
-            line = str(error).splitlines()[0]
+            line = str(error).partition("\n")[0]
             progress.noted(f"{line}; released as soon as it can be")
         told = True
 

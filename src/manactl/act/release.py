@@ -43,7 +43,7 @@ from manactl.errors import (
 from manactl.escape import command
 from manactl.journal import file as journal
 from manactl.journal import lock
-from manactl.journal.file import Journal, JournalError
+from manactl.journal.file import Journal
 from manactl.model.claim import ClaimSummary
 from manactl.model.port import Holder, PortId
 from manactl.netstate import members, uppers
@@ -612,13 +612,8 @@ def _steps(content: journal.Content, ports: Sequence[PortId]) -> list[Step]:
     """The steps of these ports that were begun and are to undo; JournalError when they make no
     sense. What was on a port that was never touched is others' by now."""
     begun = {r.get("step") for r in content.records if r["event"] == "doing"}
-    try:
+    with journal.believed(content.path):
         steps = steps_from_json(content.header["plan"], content.header["snapshot"])
-    except (KeyError, ValueError, TypeError) as error:
-        raise JournalError(
-            f"journal {content.path}: its plan cannot be read ({error}); nothing was changed",
-            code="journal",
-        ) from error
     found = [step for n, step in enumerate(steps) if n in begun and step.port in ports]
     touched = {step.port for step in found if isinstance(step, SetAdmin | HoldManager)}
     return [step for step in found if step.port in touched or not isinstance(step, KeepState)]

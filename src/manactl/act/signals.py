@@ -20,6 +20,7 @@ from types import FrameType
 from typing import Any
 
 from manactl.errors import Interrupted
+from manactl.escape import called
 from manactl.look.blocked_tasks import in_drivers, waiting
 from manactl.look.procfs import stat_of
 from manactl.look.text_files import text
@@ -272,7 +273,7 @@ def stuck_in(thread: int, proc: str = "/proc") -> str | None:
     if others:
         task = others[0]
         return (
-            f"{task.comm} (pid {task.pid}) has the kernel's network lock (RTNL) and waits in the "
+            f"{called(task.comm)} (pid {task.pid}) has the kernel's network lock (RTNL) and waits in the "
             f"driver for the device to answer ({task.function})"
         )
     if stack:

@@ -29,7 +29,7 @@ from manactl.look.found_again import found_again
 from manactl.look.raw_qp_probe import Proof, open_device, prove_free
 from manactl.look.rtnetlink import Rtnl
 from manactl.look.sysfs import Roots, master_of
-from manactl.look.text_files import names, number
+from manactl.look.text_files import LACKS, fields, names, number, read, rows
 from manactl.model.port import (
     IFF_UP,
     Certainty,
@@ -105,7 +105,9 @@ class LiveSystem:
                 # RTNL, which a driver may hold for long, is asked only where there is a question.
                 if port.permanent_mac and port.permanent_mac != self._permanent_mac(ifindex):
                     continue
-            except (OSError, ValueError):
+            except (OSError, ValueError) as error:
+                if getattr(error, "errno", None) in LACKS:
+                    raise  # it is there, but there was nothing to ask it with
                 continue
             return NetdevNow(name, ifindex, bool(flags & IFF_UP))
         return None
@@ -327,9 +329,9 @@ def capabilities() -> int:
     proof finds out.
     """
     mask = 0
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in rows(read("/proc/self/status")):
         if line.startswith("CapEff:"):
-            mask = int(line.split()[1], 16)
+            mask = int(fields(line)[1], 16)
     if user_namespace.is_initial():
         return mask
     return mask & (1 << CAP_NET_ADMIN) if user_namespace.owns_netns() else 0
@@ -338,7 +340,7 @@ def capabilities() -> int:
 def who() -> dict[str, object]:
     """Who asked: the uid, whom sudo stood in for, and the login uid (None outside a session)."""
     try:
-        login = int(Path("/proc/self/loginuid").read_text())
+        login = int(read("/proc/self/loginuid"))
     except (OSError, ValueError):
         login = 0xFFFFFFFF
     return {

@@ -32,7 +32,7 @@ from manactl.act.restore import Lost, Restored
 from manactl.act.signals import SignalGate, StopRequested
 from manactl.act.uio import BindUio
 from manactl.errors import Busy, ManactlError, NotRestored, Refused, RolledBack
-from manactl.escape import command
+from manactl.escape import called, command
 from manactl.journal import file as journal
 from manactl.journal import state_dir
 from manactl.model.port import Evidence, Holder, PortId
@@ -539,5 +539,5 @@ def holder_evidence(holders: Sequence[Holder]) -> tuple[Evidence, ...]:
 
 def named(holders: Sequence[Holder]) -> str:
     """ " (pid 4211 dpdk-testpmd, ...)", or nothing when none is known."""
-    words = [f"pid {holder.pid} {holder.comm or '?'}" for holder in holders]
+    words = [f"pid {holder.pid} {called(holder.comm)}" for holder in holders]
     return f" ({', '.join(words)})" if words else ""

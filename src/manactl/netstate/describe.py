@@ -98,7 +98,7 @@ def settings(kind: str, body: bytes) -> str:
 
 def command(kind: str, body: bytes, names: Mapping[int, str]) -> str:
     """The `ip` command that removes it, for an operator to run."""
-    shown = text(kind, body, names).split()
+    shown = text(kind, body, names).split(" ")
     family = ["-6"] if kind == "route" and rt.is_ipv6(body) else []
     if kind == "address":
         keep = shown[1 : shown.index("peer") + 2] if "peer" in shown else shown[1:2]
