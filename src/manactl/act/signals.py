@@ -91,6 +91,11 @@ class SignalGate:
             self._mode = "ignoring"
             raise StopRequested(self._pending)
 
+    def settled(self) -> None:
+        """No step follows: the thread that watches them ends, for a fork() to come."""
+        if self._watch is not None:
+            self._watch.close()
+
     @property
     def late(self) -> int | None:
         """A signal that came when nothing could be stopped any more, and was only remembered."""
