@@ -39,6 +39,7 @@ class ManactlError(Exception):
     kind: ClassVar[str] = "error"
     code: str
     more: Mapping[str, object]  # what else its JSON document has
+    beside: object  # what was done all the same, for who shows that
 
     def __init__(
         self,
@@ -54,6 +55,7 @@ class ManactlError(Exception):
         self.evidence = tuple(evidence)
         self.code = code or self.kind
         self.more = {}
+        self.beside = None
 
 
 class UsageError(ManactlError):
@@ -134,10 +136,12 @@ _WORST = (NotRestored, RolledBack, Refused, Interrupted, Busy, Denied, Unsupport
 
 def worst(failures: Sequence[ManactlError]) -> ManactlError:
     """Of failures in several things, one after the other: the one whose exit code counts, with the
-    messages of the others."""
+    messages and hints of the others."""
     rank = {kind.exit_code: number for number, kind in enumerate(_WORST)}
     first = min(failures, key=lambda error: rank.get(error.exit_code, -1))
     others = [error.message for error in failures if error is not first]
     if others:
         first.message = "\n".join([first.message, *others])
+        hints = [error.hint for error in (first, *failures) if error.hint]
+        first.hint = "\n".join(dict.fromkeys(hints)) or None
     return first

@@ -120,7 +120,7 @@ def run(app: App, request: ClaimRequest, report: str | None, *, verbose: bool) -
 def _run(app: App, request: ClaimRequest, story: Story, *, verbose: bool) -> int:
     from manactl.act import claim as claiming  # noqa: PLC0415 - not for --help
     from manactl.act import exec_mode, guardian  # noqa: PLC0415
-    from manactl.act.release import ReleaseRequest  # noqa: PLC0415
+    from manactl.act.release import ReleaseRequest, ReleaseResult  # noqa: PLC0415
     from manactl.act.signals import SignalGate  # noqa: PLC0415
     from manactl.render import outcome, outcome_document  # noqa: PLC0415
 
@@ -146,7 +146,14 @@ def _run(app: App, request: ClaimRequest, story: Story, *, verbose: bool) -> int
         ports = [port.id for port in result.ports]
         with SignalGate(app.warn, lasting=True) as signals:
             own = ReleaseRequest(app.state_dir, only=result.journal, quiet=True)
-            released = exec_mode.release(own, ports, app.host, signals, progress)
+            try:
+                released = exec_mode.release(own, ports, app.host, signals, progress)
+            except ManactlError as error:
+                if isinstance(error.beside, ReleaseResult) and error.beside.ports:
+                    back = outcome_document.release_document(error.beside, "release")
+                    story.document["release"] = back
+                    app.err(*outcome.release_lines(error.beside, verb="release", dry_run=False))
+                raise
             story.document["release"] = outcome_document.release_document(released, "release")
             app.err(*outcome.own_release_lines(released, result.ports))
     if lost is not None:
