@@ -104,7 +104,7 @@ NONSENSE: list[Callable[[random.Random], Any]] = [
     lambda _: None, lambda _: True, lambda _: -1, lambda _: 10**40, lambda _: 0.5,
     lambda _: float("nan"), lambda _: 1e308, lambda _: "", lambda _: "x\ny\x1b[2J", lambda _: "\udcff",
     lambda _: [], lambda _: {}, lambda _: [[]], lambda _: {"x": {}}, lambda _: [None] * 5000,
-    lambda rng: rng.choice(["../../../etc/x", "eth5", "0", "nan", "0x10", "7871:00:00.0"]),
+    lambda rng: rng.choice(["../../../etc/x", "eth5", "0", "nan", "0x10", "7999:00:00.0"]),
     lambda rng: rng.randrange(-5, 1 << 33), lambda _: {"pci": [], "port": {}}, lambda _: "A" * 70000,
 ]  # fmt: skip
 
