@@ -6,6 +6,7 @@ import socket
 import struct
 from collections.abc import Mapping
 
+from manactl import escape
 from manactl.wire import rtmsg as rt
 from manactl.wire.attrs import as_int, as_str
 
@@ -114,7 +115,7 @@ def command(kind: str, body: bytes, names: Mapping[int, str]) -> str:
         if "scope" in words:
             at = words.index("scope")
             del words[at : at + 2]
-    return " ".join(["ip", *family, kind, "del", *words])
+    return escape.command("ip", *family, kind, "del", *words)
 
 
 _ADDRESS_FLAGS = {
