@@ -8,13 +8,14 @@ from collections.abc import Collection, Sequence
 from manactl.act import proof as proving
 from manactl.act import terminate as ending
 from manactl.act.host import Host
-from manactl.act.plan import NetdevNow, Step, System
+from manactl.act.plan import Step, System
 from manactl.act.progress import Progress
 from manactl.act.restore import until
 from manactl.act.transition import acceptance, holder_evidence, named
 from manactl.act.uio import BindUio
 from manactl.decide import kernel_bugs
 from manactl.errors import Busy, NotRestored
+from manactl.look.netdevs_of import NetdevNow, Unread
 from manactl.model.port import Evidence, Holder, Owner, PortId, Report
 from manactl.wire.uverbs import ProofOutcome
 
@@ -143,6 +144,12 @@ def require_closed(system: System, steps: Sequence[Step], wait: float) -> None:
 
 def _netdev(system: System, port: PortId) -> NetdevNow:
     now = system.netdev(port)
+    if isinstance(now, Unread):
+        raise NotRestored(
+            f"whether the netdev of port {port} is up could not be read: {now.why}; nothing was "
+            "changed",
+            hint="fix the cause (open files, memory), then release again; the journal stays open",
+        )
     if now is None:
         raise NotRestored(
             f"port {port} has no netdev here; nothing was changed",

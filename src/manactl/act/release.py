@@ -20,7 +20,6 @@ from manactl.act import await_free, foreign, persist, planner, transition
 from manactl.act import terminate as ending
 from manactl.act.audit import to_syslog
 from manactl.act.choose import Chosen, choose, open_claims
-from manactl.act.hold import HoldManager
 from manactl.act.host import Host, HostSystem
 from manactl.act.persist import LeaveDown
 from manactl.act.plan import KeepState, Plan, SetAdmin, SetSynthetic, Step, Undone, steps_from_json
@@ -31,6 +30,7 @@ from manactl.act.signals import SignalGate, StopRequested
 from manactl.act.stale import close_stale
 from manactl.act.transition import UndoResult, Workplace
 from manactl.act.uio import BindUio
+from manactl.act.unmanage import Unmanage
 from manactl.decide import kernel_bugs
 from manactl.decide.port_notes import drift as drifts
 from manactl.decide.port_words import note, odd_file
@@ -46,8 +46,10 @@ from manactl.escape import command
 from manactl.journal import file as journal
 from manactl.journal import lock
 from manactl.journal.file import Journal
+from manactl.look.netdevs_of import NetdevNow
 from manactl.model.claim import ClaimSummary
 from manactl.model.port import Holder, PortId
+from manactl.model.record import Event, Phase, Reason
 from manactl.netstate import members, uppers
 from manactl.netstate.left_down import LeftDown
 from manactl.netstate.members import Member
@@ -77,7 +79,7 @@ class ReleaseRequest:
     accept: bool = False
     only: Path | None = None
     unconfirmed: bool = False
-    why: str | None = None
+    why: Reason | None = None
     quiet: bool = False
 
     @property
@@ -122,6 +124,7 @@ class ReleasedPort:
     residue: tuple[str, ...] = ()
     given_back: str | None = None  # the manager that left it alone since the boot
     data_path: str | None = None  # "vf" when frames of a pair were seen there
+    up: bool = True  # a netdev that was destroyed is made again, and stays down if it was
 
 
 @dataclass(slots=True)
@@ -302,8 +305,9 @@ def _release_claim(run: _Run, path: Path, chosen: Sequence[PortId], acting: lock
                 names[port],
                 _outcome(content, steps, port),
                 undo,
-                recovered=content.phase_of(port) == "interrupted",
+                recovered=content.phase_of(port) is Phase.INTERRUPTED,
                 down_for=down_for[port],
+                up=not any(_was_down(step) for step in _of(steps, port)),
             )
         )
     if not undo.clean:
@@ -438,7 +442,7 @@ def _note_given_back(
     now = was or ReleasedPort(one.kept.port, one.kept.name, Outcome.NOT_CLAIMED)
     if one.done and now.outcome in {Outcome.NOT_CLAIMED, Outcome.HISTORY}:
         now = replace(now, outcome=Outcome.GIVEN_BACK)
-    to = one.kept.hold.manager if one.done else None
+    to = one.kept.unmanaged.manager if one.done else None
     lost = tuple(dict.fromkeys([*now.lost, *one.lost]))  # the claim's own may be told already
     now = replace(now, given_back=to, lost=lost)
     result.ports[:] = [port for port in result.ports if port is not was] + [now]
@@ -592,7 +596,9 @@ def _put_away(state_dir: Path) -> list[ManactlError]:
             if not content.path.exists():
                 continue
             with Journal.open(content.path) as log:
-                failed = transition.close(log, content.ending, already=content.phase == "closed")
+                failed = transition.close(
+                    log, content.ending, already=content.phase is Phase.CLOSED
+                )
             if failed:
                 failures.append(
                     NotRestored(
@@ -633,7 +639,7 @@ def _readable(
 
 def _note_drift(run: _Run, claims: Sequence[ClaimSummary]) -> None:
     """Claims that stand are left alone, and told of where their port is not as they left it: a
-    netdev that was made anew is up, and whoever asks for a recovery thinks of it."""
+    netdev that was re-created is up, and whoever asks for a recovery thinks of it."""
     here = run.host.netns()
     standing = [one for one in claims if not one.to_recover and one.is_of(here)]
     if not standing:
@@ -667,11 +673,11 @@ def _still_claimed(run: _Run, path: Path, chosen: Sequence[PortId]) -> list[Port
 def _steps(content: journal.Content, ports: Sequence[PortId]) -> list[Step]:
     """The steps of these ports that were begun and are to undo; JournalError when they make no
     sense. What was on a port that was never touched is others' by now."""
-    begun = {r.get("step") for r in content.records if r["event"] == "doing"}
+    begun = {r.get("step") for r in content.records if r["event"] == Event.DOING}
     with journal.believed(content.path):
         steps = steps_from_json(content.header["plan"], content.header["snapshot"])
     found = [step for n, step in enumerate(steps) if n in begun and step.port in ports]
-    touched = {step.port for step in found if isinstance(step, SetAdmin | HoldManager)}
+    touched = {step.port for step in found if isinstance(step, SetAdmin | Unmanage)}
     return [step for step in found if step.port in touched or not isinstance(step, KeepState)]
 
 
@@ -743,12 +749,15 @@ def _plan(
         if isinstance(step, SetSynthetic) or (isinstance(step, SetAdmin) and step.was)
     ]
     restores += [
-        f"{step.hold.names} given back to {step.hold.manager}, which configures it again"
+        f"{step.unmanaged.names} given back to {step.unmanaged.manager}, which configures it again"
         for step in steps
-        if isinstance(step, HoldManager)
+        if isinstance(step, Unmanage)
     ]
     states = [step.state for step in steps if isinstance(step, KeepState)]
-    saved = [state for state in states if state.in_use and not state.alone]
+    destroyed = {step.port for step in steps if isinstance(step, BindUio)}
+    saved = [
+        state for state in states if (state.in_use and not state.alone) or state.port in destroyed
+    ]
     restores += [line for state in saved for line in planner.restored(state)]
     lost = [line for state in saved for line in planner.not_restored(state)]
     lost += _lost_of_others(content, {step.port.key for step in steps})
@@ -783,7 +792,7 @@ def _lost_of_others(content: journal.Content, ports: Collection[tuple[str, int]]
 
 def _outcome(content: journal.Content, steps: Sequence[Step], port: PortId) -> Outcome:
     """What undoing these steps, which were begun, comes to for a port."""
-    if any(isinstance(step, SetAdmin | HoldManager) for step in _of(steps, port)):
+    if any(isinstance(step, SetAdmin | Unmanage) for step in _of(steps, port)):
         return Outcome.RESTORED
     planned = any(
         step["kind"] == SetAdmin.KIND and (step["port"]["pci"], step["port"]["port"]) == port.key
@@ -817,11 +826,11 @@ def _now_called(
     """The netdev's present name; of a pair the one of the two that was typed, now or then."""
     now = system.netdev(port)
     then = content.port_entry(port)
-    vf = str(then.get("vf", then["netdev"])) if now is None else now.name
+    vf = now.name if isinstance(now, NetdevNow) else str(then.get("vf", then["netdev"]))
     if then.get("vmbus") is None:
         return vf
     above = system.synthetic(then["vmbus"])
-    upper = str(then["upper"]) if above is None else above.name
+    upper = above.name if isinstance(above, NetdevNow) else str(then["upper"])
     if {upper, then["upper"]}.intersection(words):
         return upper
     if {vf, then["vf"]}.intersection(words):
@@ -837,7 +846,7 @@ def _down_for(content: journal.Content, port: PortId, now: float) -> float | Non
 
 
 def _is_down(record: Mapping[str, Any], content: journal.Content, port: PortId) -> bool:
-    if record["event"] != "done" or record.get("kind") not in _LOWERING:
+    if record["event"] != Event.DONE or record.get("kind") not in _LOWERING:
         return False
     step = content.header["plan"]["steps"][record["step"]]
     return (step["port"]["pci"], step["port"]["port"]) == port.key
@@ -851,6 +860,7 @@ def _released(
     *,
     recovered: bool,
     down_for: float | None,
+    up: bool,
 ) -> ReleasedPort:
     undone: list[Undone] = undo.undone.get(port, [])
     counts: dict[Kind, int] = {}
@@ -874,7 +884,12 @@ def _released(
         carrier=facts.get("carrier"),
         data_path=facts.get("data_path"),
         down_for_s=down_for,
+        up=up,
     )
+
+
+def _was_down(step: Step) -> bool:
+    return isinstance(step, KeepState) and not step.state.in_use
 
 
 def _interrupted(stop: StopRequested, result: ReleaseResult) -> Interrupted:

@@ -152,8 +152,9 @@ class _Restoration:
                 return True
         absent = bool(missing or self._plain.absent)
         progress = self._restore_facts(late=late)
-        if not absent:
+        if late or not absent:
             progress |= self._remove_strays()
+        if not absent:
             progress |= self._reorder()
         progress |= self._restore_active_slaves()
         progress |= self._restore_sysctls()

@@ -13,9 +13,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from manactl.act import anew
 from manactl.act import plan as planning
-from manactl.act.hold import HoldManager
+from manactl.act import recreate
 from manactl.act.plan import (
     KeepState,
     ProveFree,
@@ -31,11 +30,14 @@ from manactl.act.progress import Progress
 from manactl.act.restore import Lost, Restored
 from manactl.act.signals import SignalGate, StopRequested
 from manactl.act.uio import BindUio
+from manactl.act.unmanage import Unmanage
 from manactl.errors import Busy, ManactlError, NotRestored, Refused, RolledBack
 from manactl.escape import called, command
 from manactl.journal import file as journal
 from manactl.journal import state_dir
+from manactl.look.netdevs_of import NetdevNow
 from manactl.model.port import Evidence, Holder, PortId
+from manactl.model.record import Ending, Event, Reason
 from manactl.netstate import leases, snapshot
 from manactl.netstate.losses import Cause
 from manactl.netstate.snapshot import Kind
@@ -50,7 +52,7 @@ class Log(Protocol):
 
     @property
     def path(self) -> Path: ...
-    def append(self, event: str, **more: object) -> None: ...
+    def append(self, event: Event, **more: object) -> None: ...
     def archive(self) -> None: ...
     def discard(self, error: OSError | None) -> ManactlError | None: ...
 
@@ -76,7 +78,7 @@ class Workplace:
         finally:
             self.progress.ended(title, self.system.monotonic() - start, failed=failed)
 
-    def record(self, undo: UndoResult, event: str, **more: object) -> None:
+    def record(self, undo: UndoResult, event: Event, **more: object) -> None:
         """Write a record; one that cannot be written stops nothing."""
         try:
             self.log.append(event, **more)
@@ -88,20 +90,20 @@ class Workplace:
 class UndoResult:
     """What came of undoing steps: per port what was restored, and what could not be.
 
-    `held` are ports that a raw QP has, `remedies` what the operator can do. `residue` is added by
+    `taken` are ports that a raw QP has, `remedies` what the operator can do. `residue` is added by
     left(), so that the ports which it is of are known.
     """
 
     undone: dict[PortId, list[Undone]] = field(default_factory=dict)
     residue: list[str] = field(default_factory=list)
     troubled: set[PortId] = field(default_factory=set)
-    held: list[PortId] = field(default_factory=list)
+    taken: list[PortId] = field(default_factory=list)
     log_failed: str | None = None
     remedies: list[str] = field(default_factory=list)
 
     @property
     def clean(self) -> bool:
-        return not self.residue and not self.held and self.log_failed is None
+        return not self.residue and not self.taken and self.log_failed is None
 
     def left(self, port: PortId, *lines: str) -> None:
         """This could not be restored of a port."""
@@ -111,7 +113,7 @@ class UndoResult:
 
     def is_back(self, port: PortId) -> bool:
         """Whether all of a port is restored, whatever has become of others."""
-        return port not in self.troubled and port not in self.held
+        return port not in self.troubled and port not in self.taken
 
 
 def apply(
@@ -134,18 +136,20 @@ def apply(
     started: list[Step] = []
     try:
         for number, step in enumerate(steps):
-            work.log.append("doing", step=number, kind=step.kind)
+            work.log.append(Event.DOING, step=number, kind=step.kind)
             work.signals.boundary()
             started.append(step)
             with work.at(step.title):
                 found = step.do(work.system, wait)
-            work.log.append("done", step=number, kind=step.kind, **found)
+            work.log.append(Event.DONE, step=number, kind=step.kind, **found)
             facts.setdefault(step.port, {})[step.kind] = found
         _still_holds(steps, work.system)
         work.signals.boundary()
         if last is not None:
             last()
-        work.log.append("claimed", ports=[_claimed(port, found) for port, found in facts.items()])
+        work.log.append(
+            Event.CLAIMED, ports=[_claimed(port, found) for port, found in facts.items()]
+        )
         work.signals.ignore()
     except BaseException as error:
         work.signals.ignore()
@@ -183,12 +187,12 @@ def _claimed(port: PortId, facts: Mapping[str, Mapping[str, object]]) -> dict[st
 def _unwind(error: BaseException, started: Sequence[Step], work: Workplace) -> UndoResult:
     """Undo what was started, and close the journal when that restored everything."""
     with contextlib.suppress(Exception):  # a full disk may be why we are here
-        work.log.append("unwinding", why=_why(error))
+        work.log.append(Event.UNWINDING, why=_why(error))
     result = undo(started[::-1], work)
     if result.clean:
-        result.log_failed = close(work.log, "unwound")
+        result.log_failed = close(work.log, Ending.UNWOUND)
     elif result.residue:
-        work.record(result, "residue", lines=result.residue)
+        work.record(result, Event.RESIDUE, lines=result.residue)
     return result
 
 
@@ -206,12 +210,12 @@ def _unwound(
     story = f"claiming {who} failed: {_why(error)}"
     evidence = tuple(getattr(error, "evidence", ()))
     holders: list[Holder] = []
-    if result.held or getattr(error, "held", False):
-        taken = result.held or [step.port for step in started[-1:]]
+    if result.taken or getattr(error, "taken", False):
+        taken = result.taken or [step.port for step in started[-1:]]
         holders = [holder for port in taken for holder in system.holders(port)]
         evidence += holder_evidence(holders)
         story += named(holders)
-    if result.held:
+    if result.taken:
         return Busy(
             "\n".join([story, "Not restored while the holder is running:", *_items(result)]),
             hint="the journal stays open: end the holder, then `manactl recover`",
@@ -272,9 +276,9 @@ def undo(steps: Sequence[Step], work: Workplace) -> UndoResult:
     slow: set[PortId] = set()  # whose VF could not be set up
     above = {step.port for step in steps if isinstance(step, SetSynthetic)}
     on_uio = _from_uio(steps, work, result)
-    _set_up_anew(steps, work, result)
+    _set_up_recreated(steps, work, result)
     for step in steps:
-        if isinstance(step, KeepState | BindUio | HoldManager):
+        if isinstance(step, KeepState | BindUio | Unmanage):
             continue
         if step.port in on_uio:  # its netdev is not there
             stuck.add(step.port)
@@ -292,7 +296,7 @@ def undo(steps: Sequence[Step], work: Workplace) -> UndoResult:
                 slow.add(step.port)
     back = _give_back(steps, stuck, work, result)
     # What was on a port that was never touched is not ours to restore: others have changed it.
-    touched = {step.port for step in steps if isinstance(step, SetAdmin | HoldManager)}
+    touched = {step.port for step in steps if isinstance(step, SetAdmin | Unmanage)}
     kept = [step for step in steps if isinstance(step, KeepState) and step.port in touched]
     for step in (one for one in kept if one.port in stuck):
         result.left(step.port, _not_attempted(step))
@@ -306,7 +310,7 @@ def undo(steps: Sequence[Step], work: Workplace) -> UndoResult:
 
 
 def _from_uio(steps: Sequence[Step], work: Workplace, result: UndoResult) -> set[PortId]:
-    """Give VMBus devices back first: their netdevs are made anew. The ports where that failed."""
+    """Give VMBus devices back first: their netdevs are re-created. The ports where that failed."""
     return {
         step.port
         for step in steps
@@ -318,13 +322,13 @@ def _give_back(
     steps: Sequence[Step], stuck: Collection[PortId], work: Workplace, result: UndoResult
 ) -> set[PortId]:
     """Have managers take back what is up again: what they own is theirs to configure, and what
-    they delete then comes back from the snapshot. A port that is not up stays held. The ports
+    they delete then comes back from the snapshot. A port that is not up stays unmanaged. The ports
     that managers have got back."""
     back: set[PortId] = set()
     for step in steps:
-        if isinstance(step, HoldManager) and step.port in stuck:
+        if isinstance(step, Unmanage) and step.port in stuck:
             result.left(step.port, _not_attempted(step))
-        elif isinstance(step, HoldManager) and _undo_step(step, work, result):
+        elif isinstance(step, Unmanage) and _undo_step(step, work, result):
             back.add(step.port)
     return back
 
@@ -363,18 +367,18 @@ def _prove_path(step: SetAdmin, work: Workplace, result: UndoResult) -> None:
         _undone(step, Undone(facts=found), work, result)
 
 
-def _set_up_anew(steps: Sequence[Step], work: Workplace, result: UndoResult) -> None:
-    """Netdevs that were made anew get the settings of the old ones first, while they are down."""
+def _set_up_recreated(steps: Sequence[Step], work: Workplace, result: UndoResult) -> None:
+    """Netdevs that were re-created get the settings of the old ones first, while they are down."""
     lowered = {step.port for step in steps if isinstance(step, SetAdmin)}
     for step in steps:
         if not isinstance(step, KeepState) or step.port not in lowered:
             continue
         try:
             planning.require_netdev(work.system, step.port)  # it may just be plugged in again
-            if not anew.is_needed(step.state, work.system):
+            if not recreate.is_needed(step.state, work.system):
                 continue
-            with work.at(f"set {step.state.main} up anew, as the old netdev was"):
-                restored = anew.set_up(step.state, work.system)
+            with work.at(f"set {step.state.main} up again, as the old netdev was"):
+                restored = recreate.set_up(step.state, work.system)
         except StepFailed:
             continue  # the next step says so
         except Exception as failure:  # noqa: BLE001 - what hangs on it comes back all the same
@@ -386,13 +390,13 @@ def _set_up_anew(steps: Sequence[Step], work: Workplace, result: UndoResult) -> 
 def _undo_step(step: Step, work: Workplace, result: UndoResult) -> bool:
     """Undo one step, adding what came of it to `result`; whether it could be done."""
     try:
-        work.record(result, "undoing", kind=step.kind, port=str(step.port))
+        work.record(result, Event.UNDOING, kind=step.kind, port=str(step.port))
         with work.at(step.undo_title) if step.undoes else contextlib.nullcontext():
             undone = step.undo(work.system)
     except StepFailed as failure:
         result.left(step.port, failure.message)
-        if failure.held:
-            result.held.append(step.port)
+        if failure.taken:
+            result.taken.append(step.port)
         if failure.hint is not None:
             result.remedies.append(failure.hint)
         return False
@@ -416,7 +420,7 @@ def _undone(step: Step, undone: Undone, work: Workplace, result: UndoResult) -> 
     result.left(step.port, *undone.residue)
     lost = [loss.text for loss in undone.restored.lost]
     more = {**undone.facts, **({"lost": lost} if lost else {})}
-    work.record(result, "undone", kind=step.kind, port=str(step.port), **more)
+    work.record(result, Event.UNDONE, kind=step.kind, port=str(step.port), **more)
 
 
 def _restore(kept: Sequence[KeepState], work: Workplace, result: UndoResult) -> None:
@@ -430,7 +434,7 @@ def _restore(kept: Sequence[KeepState], work: Workplace, result: UndoResult) -> 
         except Exception as failure:  # noqa: BLE001
             result.left(step.port, _undo_failed(step, failure))
         else:
-            work.record(result, "undoing", kind=step.kind, port=str(step.port))
+            work.record(result, Event.UNDOING, kind=step.kind, port=str(step.port))
             here.append(step)
     if not here:
         return
@@ -450,9 +454,9 @@ def _restore(kept: Sequence[KeepState], work: Workplace, result: UndoResult) -> 
 
 
 def _finished(step: KeepState, undone: Undone, system: System) -> Undone:
-    """With what comes last on a netdev that was made anew."""
+    """With what comes last on a netdev that was re-created."""
     restored = undone.restored
-    lost = (*restored.lost, *anew.finish(step.state, system))
+    lost = (*restored.lost, *recreate.finish(step.state, system))
     return replace(undone, restored=replace(restored, lost=lost))
 
 
@@ -461,9 +465,9 @@ def release(
     work: Workplace,
     ports: Sequence[PortId],
     *,
-    closes: str | None,
+    closes: Ending | None,
     by: Mapping[str, object],
-    why: str | None = None,
+    why: Reason | None = None,
 ) -> UndoResult:
     """Undo the steps of these ports. `closes`: how the journal is closed, when they are its last;
     `by`: who asked for it, `why` where nobody did.
@@ -475,26 +479,26 @@ def release(
     try:
         released = [snapshot.port_to_json(port) for port in ports]
         reason = {"why": why} if why else {}
-        work.log.append("releasing", ports=released, by=by, **reason)
+        work.log.append(Event.RELEASING, ports=released, by=by, **reason)
     except OSError as error:
         raise state_dir.unusable(work.log.path, error) from error
     result = undo([step for step in reversed(steps) if step.port in ports], work)
     if result.clean:
         for port in ports:
-            work.record(result, "released", pci=port.pci, port=port.port)
+            work.record(result, Event.RELEASED, pci=port.pci, port=port.port)
     elif result.residue:
-        work.record(result, "residue", lines=result.residue)
+        work.record(result, Event.RESIDUE, lines=result.residue)
     if result.clean and closes is not None:
         result.log_failed = close(work.log, closes)
     return result
 
 
-def close(log: Log, how: str, *, already: bool = False) -> str | None:
+def close(log: Log, how: Ending, *, already: bool = False) -> str | None:
     """Close the journal, unless its last record says so `already`, and move it to the history;
     the reason when it could not be closed."""
     try:
         if not already:
-            log.append("closed", how=how)
+            log.append(Event.CLOSED, how=how)
         log.archive()
     except OSError as error:
         return error.strerror or str(error)
@@ -548,7 +552,7 @@ def acceptance(ports: Iterable[str]) -> str:
 def name_of(system: System, port: PortId) -> str:
     """What to call a port on the command line: by its netdev where that is here."""
     now = system.netdev(port)
-    return str(port) if now is None else now.name
+    return now.name if isinstance(now, NetdevNow) else str(port)
 
 
 def holder_evidence(holders: Sequence[Holder]) -> tuple[Evidence, ...]:

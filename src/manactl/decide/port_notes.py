@@ -9,6 +9,7 @@ from manactl.decide import kernel_bugs
 from manactl.decide.ownership import Decision
 from manactl.escape import called
 from manactl.model.port import DOWN, UIO, Note, Owner, PortStatus
+from manactl.model.record import Phase
 
 if TYPE_CHECKING:
     from manactl.model.claim import ClaimSummary, NetnsId
@@ -97,7 +98,7 @@ def drift(
 
     `here`: the network namespace of this process; `inode`: of the one that has the netdev instead.
     """
-    if not claim.same_boot or claim.phase != "claimed":
+    if not claim.same_boot or claim.phase is not Phase.CLAIMED:
         return
     elsewhere = claimed_elsewhere(claim, here)
     if claim.port.is_another(port.id):
@@ -110,7 +111,7 @@ def drift(
     elif port.netns is None and elsewhere:
         yield elsewhere
     elif claim.ifindex not in (None, port.netdev.ifindex) and not claim.port.is_another(port.id):
-        yield Note("drift-anew", (claim.ifindex, port.netdev.ifindex))
+        yield Note("drift-recreated", (claim.ifindex, port.netdev.ifindex))
     pair, mode = port.pair, claim.claim.synthetic
     reopened = pair is not None and pair.up
     if port.netdev is not None and port.netdev.admin_up:

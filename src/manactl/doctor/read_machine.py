@@ -32,10 +32,10 @@ from manactl.journal.file import list_claims
 from manactl.look import (
     boot_files,
     debugfs,
-    held_links,
     ibverbs,
     managers,
     sysfs,
+    unmanaged_links,
     user_namespace,
     vmbus,
 )
@@ -43,6 +43,7 @@ from manactl.look.bus import Bus
 from manactl.look.sysfs import Roots
 from manactl.look.text_files import fields, lines, names, text
 from manactl.model.port import Owner, Report, Source
+from manactl.model.record import Phase
 from manactl.netstate.surroundings import Daemon
 from manactl.wire.nldev import Nldev
 
@@ -309,7 +310,7 @@ def _managers(
             found += [
                 PciManager(name, manager, _network_file(manager.source))
                 for ifindex, name in named.items()
-                for manager in held_links.asked(
+                for manager in unmanaged_links.asked(
                     managers.find({ifindex: name}, roots).managers, places.bus
                 )
             ]
@@ -360,7 +361,7 @@ def _journals(state: Path) -> Journals:
     here = [claim for claim in claims if claim.same_boot]
     return Journals(
         broken="; ".join(journal.error.message for journal in unreadable) or None,
-        interrupted=tuple(str(claim.port) for claim in here if claim.phase == "interrupted"),
+        interrupted=tuple(str(claim.port) for claim in here if claim.phase is Phase.INTERRUPTED),
         stale=tuple(str(claim.port) for claim in claims if not claim.same_boot),
     )
 

@@ -26,6 +26,7 @@ from manactl.journal import state_dir as statedir
 from manactl.look.text_files import read as read_kernel
 from manactl.model.claim import ClaimSummary, NetnsId
 from manactl.model.port import ClaimInfo, Note, PortId
+from manactl.model.record import SETTLES, Ending, Event, Phase
 from manactl.model.uncollected import uncollected
 
 if TYPE_CHECKING:
@@ -40,7 +41,6 @@ _RESERVED = 1 << 16  # bytes: some hundred records
 _NOT_A_FILE = (errno.ELOOP, errno.EISDIR, errno.ENXIO)  # a link, a directory, a socket
 _IN_NAME = r"([0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])-\d+"
 _IN_TURN = re.compile(r"(\d{8,})-(?=\d{8}T)")  # in the history: which was closed after which
-SETTLES = ("released", "accepted")  # records after which a port is no longer claimed
 _BRIEF = 200  # characters of what is wrong with a journal
 _BY_HAND = (
     "its lines are readable JSON: restore the port by hand from the snapshot in the first line, "
@@ -97,12 +97,12 @@ class Content:
         return str(self.header["boot_id"])
 
     @property
-    def phase(self) -> str:
+    def phase(self) -> Phase:
         """`closed`, else `claimed` when every port that is left is, else `interrupted`."""
-        if any(record["event"] == "closed" for record in self.records):
-            return "closed"
+        if any(record["event"] == Event.CLOSED for record in self.records):
+            return Phase.CLOSED
         phases = {self.phase_of(port) for port in self.ports}
-        return "interrupted" if "interrupted" in phases else "claimed"
+        return Phase.INTERRUPTED if Phase.INTERRUPTED in phases else Phase.CLAIMED
 
     @property
     def netns(self) -> NetnsId | None:
@@ -111,15 +111,15 @@ class Content:
         return None if noted is None else NetnsId(noted["inode"], noted["cookie"])
 
     @property
-    def ending(self) -> str:
+    def ending(self) -> Ending:
         """How a journal without ports is closed: `accepted` when residue was, else `released`."""
-        accepted = any(record["event"] == "accepted" for record in self.records)
-        return "accepted" if accepted else "released"
+        accepted = any(record["event"] == Event.ACCEPTED for record in self.records)
+        return Ending.ACCEPTED if accepted else Ending.RELEASED
 
     @property
     def waiting(self) -> Waiting | None:
         """The confirmation that it waits for; None when it needs none any more."""
-        armed = [record for record in self.records if record["event"] == "armed"]
+        armed = [record for record in self.records if record["event"] == Event.ARMED]
         if not any(record.get("deadline") for record in armed):
             return None
         from manactl.journal import unconfirmed  # noqa: PLC0415 - for few claims
@@ -129,32 +129,32 @@ class Content:
     @property
     def residue(self) -> tuple[str, ...]:
         """What the last attempt to restore could not; nothing when there was none."""
-        found = [record for record in self.records if record["event"] == "residue"]
+        found = [record for record in self.records if record["event"] == Event.RESIDUE]
         return tuple(map(str, found[-1].get("lines", ()))) if found else ()
 
     @property
     def claimed(self) -> bool:
         """Whether the claim was made, whatever came after."""
-        return any(record["event"] == "claimed" for record in self.records)
+        return any(record["event"] == Event.CLAIMED for record in self.records)
 
-    def phase_of(self, port: PortId) -> str:
+    def phase_of(self, port: PortId) -> Phase:
         """`claimed`, or `interrupted`: begun, and neither finished nor undone."""
-        if not self.claimed or any(r["event"] == "unwinding" for r in self.records):
-            return "interrupted"
+        if not self.claimed or any(r["event"] == Event.UNWINDING for r in self.records):
+            return Phase.INTERRUPTED
         everything = [{"pci": port.pci, "port": port.port}]
         releasing = (
             {(claimed["pci"], claimed["port"]) for claimed in record.get("ports", everything)}
             for record in self.records
-            if record["event"] == "releasing"
+            if record["event"] == Event.RELEASING
         )
         begun = any((port.pci, port.port) in ports for ports in releasing)
-        return "interrupted" if begun else "claimed"
+        return Phase.INTERRUPTED if begun else Phase.CLAIMED
 
     @property
     def proven(self) -> Mapping[tuple[str, int], bool]:
         """Per port, whether a queue pair proved that its vport was free when claimed."""
         for record in self.records:
-            if record["event"] == "claimed":
+            if record["event"] == Event.CLAIMED:
                 return {(p["pci"], p["port"]): bool(p["proven"]) for p in record["ports"]}
         return {}
 
@@ -197,7 +197,7 @@ def list_claims(state_dir: Path | str, boot_id: str | None = None) -> Claims:
     for content in _contents(Path(state_dir), boot_id):
         if isinstance(content, UnreadableJournal):
             found.unreadable.append(content)
-        elif content.phase != "closed":
+        elif content.phase is not Phase.CLOSED:
             try:
                 with believed(content.path):
                     found.claims.extend(list(_summaries(content, Path(state_dir), boot_id)))
@@ -223,11 +223,11 @@ def _summaries(content: Content, state_dir: Path, boot_id: str) -> Iterator[Clai
         same = content.boot_id == boot_id
         phase = content.phase_of(port)
         more = None if same else interrupted.BEFORE_BOOT
-        if same and (held := interrupted.held_by(header["plan"].get("steps", ()), port)):
-            more = Note("held", (", ".join(held),))
-        if same and phase == "interrupted":
+        if same and (unmanaged := interrupted.unmanaged_by(header["plan"].get("steps", ()), port)):
+            more = Note("unmanaged", (", ".join(unmanaged),))
+        if same and phase is Phase.INTERRUPTED:
             more = interrupted.next_step(header, content.records, port, state_dir)
-        waits = waiting is not None and phase == "claimed"
+        waits = waiting is not None and phase is Phase.CLAIMED
         names = tuple(map(str, (then.get("netdev"), *then.get("altnames", ()))))
         names += tuple(str(then[key]) for key in ("vf", "upper") if then.get(key))
         yield ClaimSummary(
@@ -252,7 +252,7 @@ def finished(state_dir: Path) -> list[Content]:
     return [
         content
         for content in _contents(state_dir, read_boot_id())
-        if isinstance(content, Content) and (content.phase == "closed" or not content.ports)
+        if isinstance(content, Content) and (content.phase is Phase.CLOSED or not content.ports)
     ]
 
 
@@ -579,7 +579,7 @@ class Journal:
         """As a reader would see it now."""
         return Content(self.path, self.header, *self._state)
 
-    def append(self, event: str, **more: object) -> None:
+    def append(self, event: Event, **more: object) -> None:
         """Write one record and wait until it is on disk.
 
         Whatever is raised, the record is whole in the file and counted, or neither: a signal that

@@ -7,7 +7,6 @@ released are history already.
 from __future__ import annotations
 
 import contextlib
-import enum
 import heapq
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -18,16 +17,7 @@ from manactl.journal import file as journal
 from manactl.journal import shape
 from manactl.journal.file import Content, JournalError, UnbelievableError
 from manactl.model.port import PortId
-
-
-class Ending(enum.StrEnum):
-    """How a claim of one port ended."""
-
-    RELEASED = "released"
-    UNWOUND = "unwound"  # the claim failed, and what it had done was undone
-    RECOVERED = "recovered"  # it died on the way, and what it had done was undone
-    ACCEPTED = "accepted"  # closed with the port as it was left
-    REBOOT = "reboot"  # the machine was started anew
+from manactl.model.record import SETTLES, Ending, Event
 
 
 class PastClaim(NamedTuple):
@@ -127,9 +117,9 @@ def _ended(content: Content) -> Iterator[PastClaim]:
     why: str | None = None
     for record in content.records:
         event = record["event"]
-        if event == "releasing":
+        if event == Event.RELEASING:
             asked, why = record.get("by"), record.get("why")
-        elif event in journal.SETTLES and (port := left.pop((record["pci"], record["port"]), None)):
+        elif event in SETTLES and (port := left.pop((record["pci"], record["port"]), None)):
             ending = Ending(event)
             if ending is Ending.RELEASED and not content.claimed:
                 ending = Ending.RECOVERED
@@ -138,7 +128,7 @@ def _ended(content: Content) -> Iterator[PastClaim]:
             reason = why if ending is not Ending.ACCEPTED else None
             past = _past(content, port, ending, _time(record), by=by, residue=residue)
             yield past._replace(why=reason)
-        elif event == "closed":
+        elif event == Event.CLOSED:
             how = Ending(record["how"])
             until = None if how is Ending.REBOOT else _time(record)
             for port in left.values():
@@ -161,7 +151,7 @@ def _past(
     header = content.header
     then = content.port_entry(port)
     netdev = str(then.get("netdev") or port)
-    confirmed = next((r for r in content.records if r["event"] == "confirmed"), None)
+    confirmed = next((r for r in content.records if r["event"] == Event.CONFIRMED), None)
     return PastClaim(
         port,
         netdev,

@@ -11,10 +11,11 @@ from typing import Any
 
 from manactl.look.text_files import fields, read, rows
 from manactl.model.port import Note, PortId
+from manactl.model.record import Event, StepKind
 
 BEFORE_BOOT = Note("before-boot")
 # What tells how far it came. Residue that was accepted was another port's.
-_LATEST = ("residue", "releasing", "accepted")
+_LATEST = (Event.RESIDUE, Event.RELEASING, Event.ACCEPTED)
 
 
 def next_step(
@@ -28,37 +29,41 @@ def next_step(
         return Note("at-work", (pid, port.pci))
     will = _recovery(header, records, port)
     last = next((r for r in reversed(records) if r["event"] in _LATEST), None)
-    if last is not None and last["event"] == "residue":
+    if last is not None and last["event"] == Event.RESIDUE:
         return Note("not-restored", ("; ".join(map(str, last.get("lines", ()))), will))
-    claimed = any(record["event"] == "claimed" for record in records)
+    claimed = any(record["event"] == Event.CLAIMED for record in records)
     return Note("release-interrupted" if claimed else "claim-interrupted", (will,))
 
 
 def _recovery(
     header: Mapping[str, Any], records: Iterable[Mapping[str, Any]], port: PortId
 ) -> Note:
-    begun = {record.get("step") for record in records if record["event"] == "doing"}
+    begun = {record.get("step") for record in records if record["event"] == Event.DOING}
     steps = [
         step
         for number, step in enumerate(header["plan"].get("steps", ()))
         if number in begun and (step["port"]["pci"], step["port"]["port"]) == port.key
     ]
-    kinds = ("set-synthetic", "set-admin")
+    kinds = (StepKind.SET_SYNTHETIC, StepKind.SET_ADMIN)
     changes = [step for kind in kinds for step in steps if step["kind"] == kind]
     change = changes[0] if changes else None
     if change is None:
-        held = held_by(steps, port)
-        return Note("recover-gives-back", (", ".join(held),)) if held else Note("recover-closes")
-    kept = next((step.get("kept") for step in steps if step["kind"] == "keep-state"), None)
+        unmanaged = unmanaged_by(steps, port)
+        return (
+            Note("recover-gives-back", (", ".join(unmanaged),))
+            if unmanaged
+            else Note("recover-closes")
+        )
+    kept = next((step.get("kept") for step in steps if step["kind"] == StepKind.KEEP_STATE), None)
     return Note("recover-sets-up", (change["name"], "what refers to it" if kept is None else kept))
 
 
-def held_by(steps: Iterable[Mapping[str, Any]], port: PortId) -> tuple[str, ...]:
+def unmanaged_by(steps: Iterable[Mapping[str, Any]], port: PortId) -> tuple[str, ...]:
     """The network managers that let go of the port, by these steps of a plan."""
     return tuple(
         str(step["manager"])
         for step in steps
-        if step["kind"] == "hold-manager"
+        if step["kind"] == StepKind.UNMANAGE
         and (step["port"]["pci"], step["port"]["port"]) == port.key
     )
 

@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from manactl.model.record import SETTLES, Ending, Event
+
 NONSENSE = (
     ArithmeticError,
     AssertionError,
@@ -32,11 +34,8 @@ _MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}", re.ASCII)
 _PORTS_MOST = 4096
 _LONGEST = 1e10  # s, some 300 years
 _YEARS = range(1971, 9000)
-_EVENTS = frozenset((
-    "doing", "done", "claimed", "armed", "confirmed", "unwinding", "undoing", "undone",
-    "releasing", "released", "residue", "accepted", "closed",
-))  # fmt: skip
-_ENDINGS = frozenset(("released", "unwound", "recovered", "accepted", "reboot"))
+_EVENTS = frozenset(Event)
+_ENDINGS = frozenset(Ending)
 
 
 def check(header: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> None:
@@ -48,16 +47,16 @@ def check(header: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> No
         if event not in _EVENTS:
             raise ValueError(f"unknown event {event!r}")
         _each(record, "event", _RECORD)
-        if event in ("released", "accepted") and (record["pci"], record["port"]) not in ports:
+        if event in SETTLES and (record["pci"], record["port"]) not in ports:
             raise ValueError(f"{event}: {record['pci']}:{record['port']} is no port of the claim")
-        if event in ("claimed", "releasing"):
+        if event in (Event.CLAIMED, Event.RELEASING):
             for one in record.get("ports", ()):
                 if (one["pci"], one["port"]) not in ports:
                     raise ValueError(f"{event}: {one['pci']}:{one['port']} is no port of the claim")
-        if event == "claimed":
+        if event == Event.CLAIMED:
             for one in record["ports"]:
                 _is(one["proven"], _flag, "proven")
-        if event == "armed" and record.get("deadline") is not None:
+        if event == Event.ARMED and record.get("deadline") is not None:
             _is(record["confirm_by"], _moment, "confirm_by")
             _is(record["guardian"], _pid, "guardian")
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from manactl.look.text_files import LACKS, read, rows
-from manactl.netstate.held import NETWORK_MANAGER, NETWORKD
 from manactl.netstate.surroundings import Daemon, Does, Manager, Process
+from manactl.netstate.unmanaged import NETWORK_MANAGER, NETWORKD
 
 # By the name of the process, which the kernel cuts at 15 characters.
 _DAEMONS = {

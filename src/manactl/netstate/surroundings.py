@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from manactl.escape import called
 from manactl.netstate.beside import Beside
-from manactl.netstate.held import HeldLink
 from manactl.netstate.snapshot import PortState
+from manactl.netstate.unmanaged import UnmanagedLink
 from manactl.netstate.uppers import NETVSC, RESTORABLE
 
 
@@ -208,7 +208,7 @@ class Manager:
     source: str
     netdev: str = ""
     ifindex: int = 0
-    link: HeldLink | None = None
+    link: UnmanagedLink | None = None
     silent: str | None = None
     bound: tuple[str, ...] = ()  # other netdevs that it sets down while this one has no carrier
 

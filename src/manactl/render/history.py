@@ -8,12 +8,15 @@ from typing import Any
 from manactl.escape import escape
 from manactl.journal.file import stamp
 from manactl.journal.history import PastClaim, Unread
+from manactl.model.record import Reason
 from manactl.netstate.snapshot import port_to_json
 from manactl.render.document import timestamp
 
 HEADER = ("PORT", "CLAIMED", "FOR", "ENDED", "BY", "WAIVED")
 _GAP = "  "
-_ENDED = {"expired": "expired, released"}  # the others do not tell more than the ending does
+_ENDED: dict[str, str] = {
+    Reason.EXPIRED: "expired, released"
+}  # the others do not tell more than the ending does
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
 
 

@@ -193,4 +193,5 @@ def _restored(port: ReleasedPort) -> str:
     path = ", its traffic takes the VF" if port.data_path == "vf" else ""
     gap = "" if port.down_for_s is None else f" (was down for {port.down_for_s} s)"
     rest = "all else " if port.lost else ""
-    return f"up{carrier}{path}{gap}, {back}; {rest}verified against the snapshot"
+    state = f"up{carrier}{path}{gap}" if port.up else "down, as it was before the claim"
+    return f"{state}, {back}; {rest}verified against the snapshot"

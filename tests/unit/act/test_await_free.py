@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -250,6 +252,15 @@ def test_a_port_that_is_up_does_not_hide_a_holder_of_the_next() -> None:
     host.kernel.set_up(host.kernel.nics[0], True)
     with pytest.raises(Busy, match=r"eth2 cannot be released: .* \(pid 77 dpdk-testpmd\)"):
         await_free.require_free(made(host), [PORT, ETH2], 0.0)
+
+
+def test_a_netdev_that_cannot_be_looked_at_is_neither_up_nor_gone() -> None:
+    host = down()
+    host.unread = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    with pytest.raises(NotRestored, match="could not be read: Too many open files") as caught:
+        await_free.require_free(made(host), [PORT], 0.0)
+    assert "nothing was changed" in caught.value.message
+    assert caught.value.code != "no-netdev"
 
 
 def test_who_holds_it_is_named_with_the_evidence_and_the_way_on() -> None:

@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 import pytest
 
 from manactl.act import system as live
-from manactl.act.plan import NetdevNow, PairNow
+from manactl.act.plan import PairNow
 from manactl.act.system import LiveSystem, capabilities, who
 from manactl.look import boot_files, raw_qp_probe, stacked_links, surroundings, user_namespace
 from manactl.look.boot_files import BootFile
+from manactl.look.netdevs_of import NetdevNow
 from manactl.look.pairs import Frames
 from manactl.model.port import Certainty, Missing, Owner, PortStatus, Report, Source
 from manactl.netstate.snapshot import Request

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from manactl.journal.history import Ending, PastClaim, Unread
+from manactl.journal.history import PastClaim, Unread
+from manactl.model.record import Ending
 from manactl.render import history
 from tests.unit import schema
 from tests.unit.fakes import PORT

@@ -1,6 +1,6 @@
-"""A netdev that was made anew: its name, what stood on it, what stays and what is said of it.
+"""A netdev that was re-created: its name, what stood on it, what stays and what is said of it.
 
-The kernel here knows devices alone; with addresses and everything else tests/netns/test_anew.py.
+The kernel here knows devices alone; with addresses and everything else tests/netns/test_recreate.py.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import Any, cast
 
 import pytest
 
-from manactl.act import anew
-from manactl.act.plan import NetdevNow, System
+from manactl.act import recreate
+from manactl.act.plan import System
+from manactl.look.netdevs_of import NetdevNow, Unread
 from manactl.model.port import PortId
 from manactl.netstate import link_settings
 from manactl.netstate.blueprints import Blueprint
@@ -51,6 +52,7 @@ class Device:
     alias: bytes = b""
     hop_limit: str = "64"
     rx: bytes = b"\0\2\0\0"
+    carrier: bool = True
 
 
 @dataclass
@@ -66,7 +68,7 @@ class Machine:
 
     def netdev(self, port: PortId) -> NetdevNow | None:
         port_now = next((one for one in self.devices if not one.kind), None)
-        return port_now and NetdevNow(port_now.name, port_now.ifindex, False)
+        return port_now and NetdevNow(port_now.name, port_now.ifindex, self.up)
 
     def synthetic(self, uuid: str) -> NetdevNow | None:
         return None
@@ -114,7 +116,7 @@ class Machine:
 
 
 def upper(one: Device) -> UpperState:
-    return UpperState(one.name, one.ifindex, one.kind, one.lower, None, True, True, False)
+    return UpperState(one.name, one.ifindex, one.kind, one.lower, None, True, one.carrier, False)
 
 
 def snapshot(machine: Machine) -> PortState:
@@ -147,8 +149,8 @@ def replugged(machine: Machine, **new: Any) -> Machine:
     return Machine([replace(Device("eth1", 7), **new)])
 
 
-def set_up(state: PortState, machine: Machine) -> anew.Restored:
-    return anew.set_up(state, cast(System, machine))
+def set_up(state: PortState, machine: Machine) -> recreate.Restored:
+    return recreate.set_up(state, cast(System, machine))
 
 
 def test_it_gets_its_name_and_settings_and_what_stood_on_it_from_the_bottom_up() -> None:
@@ -160,14 +162,23 @@ def test_it_gets_its_name_and_settings_and_what_stood_on_it_from_the_bottom_up()
     ]  # fmt: skip
     assert (done.residue, done.counts) == ((), {Kind.UPPER: 2, Kind.SETTING: 3})
     (lost,) = done.lost
-    assert lost.text.startswith("eth1 was made anew (ifindex 3 -> 7): sockets")
+    assert lost.text.startswith("eth1 was re-created (ifindex 3 -> 7): sockets")
+
+
+def test_whether_it_was_recreated_is_not_known_of_what_cannot_be_looked_at() -> None:
+    class Blind(Machine):
+        def netdev(self, port: PortId) -> Unread:
+            return Unread(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
+
+    with pytest.raises(OSError, match="Too many open files"):
+        recreate.is_needed(snapshot(stacked()), cast(System, Blind([])))
 
 
 def test_again_it_has_nothing_to_do() -> None:
     state, now = snapshot(stacked()), replugged(stacked())
     set_up(state, now)
     assert set_up(state, now).counts == {}
-    assert anew.residue(state, cast(System, now)) == []
+    assert recreate.residue(state, cast(System, now)) == []
 
 
 def test_a_name_that_another_has_is_left_to_it() -> None:
@@ -210,7 +221,7 @@ def test_what_the_kernel_refuses_is_residue_with_what_stands_on_it_left_out() ->
     assert len(now.devices) == 1
     now.refuse = {}
     state = snapshot(stacked())
-    assert anew.residue(state, cast(System, now)) == ["alias wan (it does not stay so)"]
+    assert recreate.residue(state, cast(System, now)) == ["alias wan (it does not stay so)"]
     assert set_up(state, now).residue == ()
 
 
@@ -240,18 +251,43 @@ def test_what_can_be_set_only_while_it_is_up_comes_last() -> None:
     state, now = snapshot(was), replugged(was)
     done = set_up(state, now)
     assert (done.residue, len(done.lost)) == ((), 1)
-    (lost,) = anew.finish(state, cast(System, now))
+    (lost,) = recreate.finish(state, cast(System, now))
     assert lost.text == "rings: rx 1024 (Operation not supported)"
     now.up = True
-    assert anew.finish(state, cast(System, now)) == ()
+    assert recreate.finish(state, cast(System, now)) == ()
     assert now.devices[0].rx == was.devices[0].rx
-    assert anew.finish(state, cast(System, was)) == ()  # it is the same netdev
+    assert recreate.finish(state, cast(System, was)) == ()  # it is the same netdev
+
+
+def test_a_carrier_that_a_lower_has_left_behind_is_lost_with_it() -> None:
+    """eth1 was up once, and is down: m5 and m6 have the carrier of that time still."""
+    was, now = stacked(), replugged(stacked())
+    state = snapshot(was)
+    set_up(state, now)
+    assert anew.finish(state, cast(System, now)) == ()
+    for one in now.devices:
+        one.carrier = False
+    (lost,) = anew.finish(state, cast(System, now))
+    assert "m5, m6" in lost.text
+    assert "eth1 is down" in lost.text
+    for one in was.devices:
+        one.carrier = False
+    assert anew.finish(snapshot(was), cast(System, now)) == ()  # they had none
+
+
+def test_what_waits_for_the_carrier_of_a_netdev_that_is_up_is_not_lost() -> None:
+    state, now = snapshot(stacked()), replugged(stacked())
+    set_up(state, now)
+    now.up = True
+    for one in now.devices:
+        one.carrier = False
+    assert anew.finish(state, cast(System, now)) == ()
 
 
 def test_of_a_netdev_that_stayed_nothing_is_missing() -> None:
     state = snapshot(stacked())
     now = Machine([Device("eth1", 3)])
-    assert anew.residue(state, cast(System, now)) == []
+    assert recreate.residue(state, cast(System, now)) == []
 
 
 def test_a_snapshot_without_plans_makes_nothing() -> None:
