@@ -502,7 +502,7 @@ def _claimed_beside(claim: PreparedClaim) -> list[PortState]:
     with contextlib.suppress(JournalError, OSError):
         paths = journal.paths(claim.request.state_dir)
     for path in paths:
-        with contextlib.suppress(JournalError, OSError, KeyError, ValueError, TypeError):
+        with contextlib.suppress(JournalError, OSError), journal.believed(path):
             content = journal.read(path)
             if content.boot_id == boot and content.netns and content.netns.is_same(here):
                 found += map(PortState.from_json, content.header["snapshot"])

@@ -132,9 +132,14 @@ def start(state_dir: Path, host: Host) -> LiveGuard:
         with contextlib.ExitStack() as failing:
             failing.enter_context(ours)
             with theirs:
-                child = os.fork()
-                if child == 0:
-                    _second_fork(ours, theirs, state_dir, host)
+                # A signal whose handler ran in the child would have it go on as a second runner.
+                mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+                try:
+                    child = os.fork()
+                    if child == 0:
+                        _second_fork(ours, theirs, state_dir, host)
+                finally:
+                    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
                 os.waitpid(child, 0)
             ours.settimeout(_ANSWER)
             if not (first := ours.recv(_MESSAGE)):

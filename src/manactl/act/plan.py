@@ -19,6 +19,7 @@ from manactl.act.proof import ProofLike, attempt_proof
 from manactl.act.restore import Lost, Restored, until
 from manactl.decide import kernel_bugs
 from manactl.errors import ManactlError
+from manactl.escape import command
 from manactl.look.netdevs_of import Found, NetdevNow, Unread
 from manactl.look.pairs import Frames
 from manactl.model.port import Evidence, Holder, OddFile, PortId
@@ -467,7 +468,8 @@ def prove_path(vf: SetAdmin, system: System) -> Mapping[str, object]:
     if above is None or not above.up:
         return {}  # it was down before the claim, too: no frames
     vf_name = require_netdev(system, vf.port).name
-    remedy = f"let it take the VF again: ip link set {vf_name} down; ip link set {vf_name} up"
+    down, up = (command("ip", "link", "set", vf_name, way) for way in ("down", "up"))
+    remedy = f"let it take the VF again: {down}; {up}"
     if not until(system, lambda: system.pair_now(vf.port, uuid).enslaved, REPLUG):
         raise StepFailed(
             f"{above.name} goes on without {vf_name}, by the slow synthetic path: hv_netvsc has "

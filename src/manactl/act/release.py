@@ -18,6 +18,7 @@ from typing import Any
 from manactl.act import accept as accepting
 from manactl.act import await_free, foreign, persist, planner, transition
 from manactl.act import terminate as ending
+from manactl.act.audit import to_syslog
 from manactl.act.choose import Chosen, choose, open_claims
 from manactl.act.host import Host, HostSystem
 from manactl.act.persist import LeaveDown
@@ -38,12 +39,13 @@ from manactl.errors import (
     Interrupted,
     ManactlError,
     NotRestored,
+    lacking,
     worst,
 )
 from manactl.escape import command
 from manactl.journal import file as journal
 from manactl.journal import lock
-from manactl.journal.file import Journal, JournalError
+from manactl.journal.file import Journal
 from manactl.look.netdevs_of import NetdevNow
 from manactl.model.claim import ClaimSummary
 from manactl.model.port import Holder, PortId
@@ -85,6 +87,7 @@ class ReleaseRequest:
         return "recover" if self.recover else "release"
 
 
+_LOG_ERR, _LOG_USER = 3, 1  # RFC 5424
 _LOWERING = (SetAdmin.KIND, SetSynthetic.KIND)
 
 
@@ -155,9 +158,9 @@ def release(
         audit.quiet = request.dry_run
         audit.fields["reason"] = request.why
         claims, unreadable = open_claims(request.state_dir, host)
-        if not request.dry_run:
-            _put_away(request.state_dir)
+        kept = [] if request.dry_run else _put_away(request.state_dir)
         chosen, failures = _readable(request, _chosen(request, host, claims), unreadable)
+        failures += kept
         named = {one.port.key for one in chosen.claims} | {one.id.key for one in chosen.unclaimed}
         result.ports += [
             ReleasedPort(port.id, port.label, Outcome.NOT_CLAIMED) for port in chosen.unclaimed
@@ -165,7 +168,7 @@ def release(
         if request.recover and not request.accept:
             _note_drift(run, claims)
         if not chosen.claims and failures:
-            raise worst(failures)
+            raise _with_others(failures, result)
         if not chosen.claims:
             _give_back(run, named)
             audit.quiet = audit.quiet or not (request.words or result.ports)
@@ -175,7 +178,7 @@ def release(
             failures += _show(run, chosen.claims)
             _give_back(run, named)
             if failures:
-                raise worst(failures)
+                raise _with_others(failures, result)
             return result
         if any(claim.same_boot for claim in chosen.claims) and not request.accept:
             need_net_admin(host, request.verb)
@@ -187,8 +190,15 @@ def release(
         if failures:
             # Who ends a claim that ends by itself tries again until it is free.
             audit.quiet = request.quiet and isinstance(failures[0], Busy)
-            raise worst(failures)
+            raise _with_others(failures, result)
         return result
+
+
+def _with_others(failures: Sequence[ManactlError], result: ReleaseResult) -> ManactlError:
+    """The worst of them, with what has become of the other ports."""
+    error = worst(failures)
+    error.beside = result
+    return error
 
 
 def _release_each(
@@ -213,13 +223,36 @@ def _release_each(
             return [*failures, _interrupted(stop, run.result)]
         except ManactlError as error:
             failures.append(ending.after_signal(error, run.result.terminated[before:]))
+        except Exception as error:
+            if run.request.only is not None:  # there are no others
+                raise
+            failures.append(_unforeseen(f"{', '.join(map(str, ports))}: not released", error))
     try:
         _give_back(run, named)
     except StopRequested as stop:
         failures.append(_interrupted(stop, run.result))
     except ManactlError as error:
         failures.append(ending.after_signal(error, run.result.terminated))
+    except Exception as error:  # noqa: BLE001 - what was released is told all the same
+        failures.append(_unforeseen("what leaves ports down at boot was not looked at", error))
     return failures
+
+
+def _unforeseen(what: str, error: Exception) -> ManactlError:
+    """One claim's, which keeps no other from being released."""
+    if isinstance(error, MemoryError | OSError) and (lack := lacking(error, what)):
+        return lack
+    why = (
+        error.strerror if isinstance(error, OSError) else None
+    ) or f"{type(error).__name__}: {error}"
+    from traceback import format_exc  # noqa: PLC0415 - only a bug pays for it
+
+    to_syslog([what, *format_exc().split("\n")], _LOG_ERR, _LOG_USER)
+    return NotRestored(
+        f"{what}: {why}; its journal stays open",
+        hint="the system log has all of it; fix the cause, then `manactl recover` tries again",
+        code="journal",
+    )
 
 
 def _release_claim(run: _Run, path: Path, chosen: Sequence[PortId], acting: lock.Acting) -> None:
@@ -265,12 +298,8 @@ def _release_claim(run: _Run, path: Path, chosen: Sequence[PortId], acting: lock
                 undo = transition.release(
                     steps, work, ports, closes=closes, by=run.host.who(), why=run.request.why
                 )
-            again = [transition.name_of(system, port) for port in ports]
-            names = {port: _now_called(system, port, content, run.request.words) for port in ports}
-    if not undo.clean:
-        what = "not fully restored" if undo.residue else "restored, but its journal is still open"
-        raise transition.not_restored(f"{', '.join(names.values())}: {what}", undo, again)
-    for port in ports:
+            again, names = _called_now(run, system, content, ports)
+    for port in ports if undo.clean else ():
         run.result.ports.append(
             _released(
                 port,
@@ -282,8 +311,30 @@ def _release_claim(run: _Run, path: Path, chosen: Sequence[PortId], acting: lock
                 up=not any(_was_down(step) for step in _of(steps, port)),
             )
         )
+    if not undo.clean:
+        what = "not fully restored" if undo.residue else "restored, but its journal is still open"
+        raise transition.not_restored(
+            f"{', '.join(names.values())}: {what}",
+            undo,
+            list(again.values()),
+            back=[name for port, name in names.items() if undo.residue and undo.is_back(port)],
+        )
     if run.request.wait:
         _await_forwarding(run, ports, run.request.wait)
+
+
+def _called_now(
+    run: _Run, system: HostSystem, content: journal.Content, ports: Sequence[PortId]
+) -> tuple[dict[PortId, str], dict[PortId, str]]:
+    """What to call the ports on a command line, and to whoever asked; by their journal where they
+    cannot be looked up: what was done is told all the same."""
+    try:
+        return (
+            {port: transition.name_of(system, port) for port in ports},
+            {port: _now_called(system, port, content, run.request.words) for port in ports},
+        )
+    except OSError:
+        return {port: str(port) for port in ports}, {port: _name(content, port) for port in ports}
 
 
 def _await_forwarding(run: _Run, ports: Sequence[PortId], wait: float) -> None:
@@ -534,8 +585,10 @@ def _accepted(result: ReleaseResult) -> dict[str, object]:
 # --- what is released -----------------------------------------------------------------------
 
 
-def _put_away(state_dir: Path) -> None:
-    """Move journals to the history whose release died when its last port was back already."""
+def _put_away(state_dir: Path) -> list[ManactlError]:
+    """Move journals to the history whose release died when its last port was back already; those
+    that cannot be closed keep no port from being released."""
+    failures: list[ManactlError] = []
     for content in journal.finished(state_dir):
         pcis = {port.pci for port in content.all_ports}
         # A living release in that same moment has the lock, and puts its journal away itself.
@@ -547,12 +600,15 @@ def _put_away(state_dir: Path) -> None:
                     log, content.ending, already=content.phase is Phase.CLOSED
                 )
             if failed:
-                raise NotRestored(
-                    f"nothing is left to restore, but the journal {content.path} cannot be "
-                    f"closed: {failed}",
-                    hint="fix the cause, then `manactl recover` tries again",
-                    code="journal",
+                failures.append(
+                    NotRestored(
+                        f"nothing is left to restore, but the journal {content.path} cannot be "
+                        f"closed: {failed}",
+                        hint="fix the cause, then `manactl recover` tries again",
+                        code="journal",
+                    )
                 )
+    return failures
 
 
 def _chosen(request: ReleaseRequest, host: Host, claims: Sequence[ClaimSummary]) -> Chosen:
@@ -618,13 +674,8 @@ def _steps(content: journal.Content, ports: Sequence[PortId]) -> list[Step]:
     """The steps of these ports that were begun and are to undo; JournalError when they make no
     sense. What was on a port that was never touched is others' by now."""
     begun = {r.get("step") for r in content.records if r["event"] == Event.DOING}
-    try:
+    with journal.believed(content.path):
         steps = steps_from_json(content.header["plan"], content.header["snapshot"])
-    except (KeyError, ValueError, TypeError) as error:
-        raise JournalError(
-            f"journal {content.path}: its plan cannot be read ({error}); nothing was changed",
-            code="journal",
-        ) from error
     found = [step for n, step in enumerate(steps) if n in begun and step.port in ports]
     touched = {step.port for step in found if isinstance(step, SetAdmin | Unmanage)}
     return [step for step in found if step.port in touched or not isinstance(step, KeepState)]

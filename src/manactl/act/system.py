@@ -31,6 +31,7 @@ from manactl.look.netdevs_of import Found, here
 from manactl.look.raw_qp_probe import Proof, open_device, prove_free
 from manactl.look.rtnetlink import Rtnl
 from manactl.look.sysfs import Roots, master_of
+from manactl.look.text_files import fields, read, rows
 from manactl.model.port import (
     Certainty,
     Holder,
@@ -303,9 +304,9 @@ def capabilities() -> int:
     proof finds out.
     """
     mask = 0
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in rows(read("/proc/self/status")):
         if line.startswith("CapEff:"):
-            mask = int(line.split()[1], 16)
+            mask = int(fields(line)[1], 16)
     if user_namespace.is_initial():
         return mask
     return mask & (1 << CAP_NET_ADMIN) if user_namespace.owns_netns() else 0
@@ -314,7 +315,7 @@ def capabilities() -> int:
 def who() -> dict[str, object]:
     """Who asked: the uid, whom sudo stood in for, and the login uid (None outside a session)."""
     try:
-        login = int(Path("/proc/self/loginuid").read_text())
+        login = int(read("/proc/self/loginuid"))
     except (OSError, ValueError):
         login = 0xFFFFFFFF
     return {

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from manactl.errors import Busy, ManactlError
-from manactl.escape import command
+from manactl.escape import called, command
 from manactl.model.port import Evidence, Holder, Owner, PortId, PortStatus, Report
 
 _SLICE = 0.2  # s
@@ -65,7 +65,7 @@ class LiveProcesses:
 
 
 def named(holders: Collection[Holder]) -> str:
-    return ", ".join(f"pid {one.pid} {one.comm or '?'}" for one in holders)
+    return ", ".join(f"pid {one.pid} {called(one.comm)}" for one in holders)
 
 
 def holders_to_end(report: Report, ports: Collection[PortId]) -> tuple[Holder, ...]:
@@ -168,7 +168,7 @@ def terminate(
                     continue
                 raise
             waited.append(fd)
-            unit = f", of {holder.unit}" if holder.unit else ""
+            unit = f", of {called(holder.unit)}" if holder.unit else ""
             say(f"SIGTERM sent to {named([holder])}{unit}; waiting up to {within:g} s")
         deadline = time.monotonic() + within
         for fd in waited:

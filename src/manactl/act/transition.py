@@ -32,7 +32,7 @@ from manactl.act.signals import SignalGate, StopRequested
 from manactl.act.uio import BindUio
 from manactl.act.unmanage import Unmanage
 from manactl.errors import Busy, ManactlError, NotRestored, Refused, RolledBack
-from manactl.escape import command
+from manactl.escape import called, command
 from manactl.journal import file as journal
 from manactl.journal import state_dir
 from manactl.look.netdevs_of import NetdevNow
@@ -90,11 +90,13 @@ class Workplace:
 class UndoResult:
     """What came of undoing steps: per port what was restored, and what could not be.
 
-    `taken` are ports that a raw QP has, `remedies` what the operator can do.
+    `taken` are ports that a raw QP has, `remedies` what the operator can do. `residue` is added by
+    left(), so that the ports which it is of are known.
     """
 
     undone: dict[PortId, list[Undone]] = field(default_factory=dict)
     residue: list[str] = field(default_factory=list)
+    troubled: set[PortId] = field(default_factory=set)
     taken: list[PortId] = field(default_factory=list)
     log_failed: str | None = None
     remedies: list[str] = field(default_factory=list)
@@ -102,6 +104,16 @@ class UndoResult:
     @property
     def clean(self) -> bool:
         return not self.residue and not self.taken and self.log_failed is None
+
+    def left(self, port: PortId, *lines: str) -> None:
+        """This could not be restored of a port."""
+        self.residue += lines
+        if lines:
+            self.troubled.add(port)
+
+    def is_back(self, port: PortId) -> bool:
+        """Whether all of a port is restored, whatever has become of others."""
+        return port not in self.troubled and port not in self.taken
 
 
 def apply(
@@ -271,12 +283,12 @@ def undo(steps: Sequence[Step], work: Workplace) -> UndoResult:
         if step.port in on_uio:  # its netdev is not there
             stuck.add(step.port)
             if step.undoes:
-                result.residue.append(_not_attempted(step))
+                result.left(step.port, _not_attempted(step))
             continue
         of_pair = step.port in above
         if step.port in stuck and not of_pair:
             if step.undoes:
-                result.residue.append(_not_attempted(step))
+                result.left(step.port, _not_attempted(step))
         elif not _undo_step(step, work, result):
             if step.makes_usable and (not of_pair or isinstance(step, SetSynthetic)):
                 stuck.add(step.port)
@@ -286,7 +298,8 @@ def undo(steps: Sequence[Step], work: Workplace) -> UndoResult:
     # What was on a port that was never touched is not ours to restore: others have changed it.
     touched = {step.port for step in steps if isinstance(step, SetAdmin | Unmanage)}
     kept = [step for step in steps if isinstance(step, KeepState) and step.port in touched]
-    result.residue += [_not_attempted(step) for step in kept if step.port in stuck]
+    for step in (one for one in kept if one.port in stuck):
+        result.left(step.port, _not_attempted(step))
     kept = [step for step in kept if step.port not in stuck]
     kept = [_with_lease(step, work, result) if step.port in back else step for step in kept]
     _restore(kept, work, result)
@@ -314,7 +327,7 @@ def _give_back(
     back: set[PortId] = set()
     for step in steps:
         if isinstance(step, Unmanage) and step.port in stuck:
-            result.residue.append(_not_attempted(step))
+            result.left(step.port, _not_attempted(step))
         elif isinstance(step, Unmanage) and _undo_step(step, work, result):
             back.add(step.port)
     return back
@@ -345,11 +358,11 @@ def _prove_path(step: SetAdmin, work: Workplace, result: UndoResult) -> None:
         with work.at(f"see that {step.name} carries the traffic again"):
             found = planning.prove_path(step, work.system)
     except StepFailed as failure:
-        result.residue.append(failure.message)
+        result.left(step.port, failure.message)
         if failure.hint is not None:
             result.remedies.append(failure.hint)
     except Exception as failure:  # noqa: BLE001 - what was restored stays so
-        result.residue.append(f"the data path of {step.name}: {_why(failure)}")
+        result.left(step.port, f"the data path of {step.name}: {_why(failure)}")
     else:
         _undone(step, Undone(facts=found), work, result)
 
@@ -369,7 +382,7 @@ def _set_up_recreated(steps: Sequence[Step], work: Workplace, result: UndoResult
         except StepFailed:
             continue  # the next step says so
         except Exception as failure:  # noqa: BLE001 - what hangs on it comes back all the same
-            result.residue.append(f"the settings of {step.state.main}: {_why(failure)}")
+            result.left(step.port, f"the settings of {step.state.main}: {_why(failure)}")
         else:
             _undone(step, Undone(restored), work, result)
 
@@ -381,14 +394,14 @@ def _undo_step(step: Step, work: Workplace, result: UndoResult) -> bool:
         with work.at(step.undo_title) if step.undoes else contextlib.nullcontext():
             undone = step.undo(work.system)
     except StepFailed as failure:
-        result.residue.append(failure.message)
+        result.left(step.port, failure.message)
         if failure.taken:
             result.taken.append(step.port)
         if failure.hint is not None:
             result.remedies.append(failure.hint)
         return False
     except Exception as failure:  # noqa: BLE001 - the other ports come back all the same
-        result.residue.append(_undo_failed(step, failure))
+        result.left(step.port, _undo_failed(step, failure))
         return False
     _undone(step, undone, work, result)
     return True
@@ -404,7 +417,7 @@ def _undo_failed(step: Step, error: Exception) -> str:
 
 def _undone(step: Step, undone: Undone, work: Workplace, result: UndoResult) -> None:
     result.undone.setdefault(step.port, []).append(undone)
-    result.residue += undone.residue
+    result.left(step.port, *undone.residue)
     lost = [loss.text for loss in undone.restored.lost]
     more = {**undone.facts, **({"lost": lost} if lost else {})}
     work.record(result, Event.UNDONE, kind=step.kind, port=str(step.port), **more)
@@ -417,9 +430,9 @@ def _restore(kept: Sequence[KeepState], work: Workplace, result: UndoResult) -> 
         try:
             planning.require_netdev(work.system, step.port)
         except StepFailed as failure:
-            result.residue.append(failure.message)
+            result.left(step.port, failure.message)
         except Exception as failure:  # noqa: BLE001
-            result.residue.append(_undo_failed(step, failure))
+            result.left(step.port, _undo_failed(step, failure))
         else:
             work.record(result, Event.UNDOING, kind=step.kind, port=str(step.port))
             here.append(step)
@@ -433,7 +446,8 @@ def _restore(kept: Sequence[KeepState], work: Workplace, result: UndoResult) -> 
                 for step, found in zip(here, planning.restore_all(here, work.system), strict=True)
             ]
     except Exception as failure:  # noqa: BLE001
-        result.residue += [_undo_failed(step, failure) for step in here]
+        for step in here:
+            result.left(step.port, _undo_failed(step, failure))
         return
     for step, found in zip(here, undone, strict=True):
         _undone(step, found, work, result)
@@ -501,12 +515,19 @@ def put_away(path: Path) -> str | None:
 
 
 def not_restored(
-    story: str, result: UndoResult, ports: Sequence[str], evidence: Sequence[Evidence] = ()
+    story: str,
+    result: UndoResult,
+    ports: Sequence[str],
+    evidence: Sequence[Evidence] = (),
+    back: Sequence[str] = (),
 ) -> NotRestored:
-    """The message that matters most: what is not as it was, line by line. `ports` by name."""
+    """The message that matters most: what is not as it was, line by line. `ports` by name; `back`
+    are those of them that have everything again."""
     lines = [story]
     if result.residue:
         lines += ["Not restored:", *_items(result)]
+    if back:
+        lines.append(f"All of {', '.join(back)} is restored and verified.")
     if result.log_failed:
         lines.append(f"The journal could not be written: {result.log_failed}.")
     if not result.residue:
@@ -543,5 +564,5 @@ def holder_evidence(holders: Sequence[Holder]) -> tuple[Evidence, ...]:
 
 def named(holders: Sequence[Holder]) -> str:
     """ " (pid 4211 dpdk-testpmd, ...)", or nothing when none is known."""
-    words = [f"pid {holder.pid} {holder.comm or '?'}" for holder in holders]
+    words = [f"pid {holder.pid} {called(holder.comm)}" for holder in holders]
     return f" ({', '.join(words)})" if words else ""

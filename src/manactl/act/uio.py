@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from manactl.act.plan import REPLUG, StepFailed, System, Undone, awaited
 from manactl.act.restore import until
+from manactl.escape import called
 from manactl.look.netdevs_of import NetdevNow, Unread
 from manactl.look.vmbus import NETVSC, UIO
 from manactl.model.port import Evidence, PortId
@@ -68,7 +69,7 @@ class BindUio:
     def undo(self, system: System) -> Undone:
         holders = system.uio_holders(self.vmbus)
         if holders:
-            pids = ", ".join(f"pid {one.pid} {one.comm or '?'}" for one in holders)
+            pids = ", ".join(f"pid {one.pid} {called(one.comm)}" for one in holders)
             raise StepFailed(
                 f"{self.undo_title}: {pids} has its uio device open",
                 hint="end it, then `manactl recover`",

@@ -55,7 +55,7 @@ def _read(path: str) -> tuple[str, set[tuple[str, int]], bool]:
         waits = any(r["event"] == Event.ARMED and r.get("deadline") for r in records)
         waits = waits and not any(r["event"] == Event.CONFIRMED for r in records)
         return str(header["boot_id"]), {_port(one) for one in header["ports"]} - settled, waits
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return "", set(), False
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from manactl.decide import kernel_bugs
 from manactl.decide.ownership import Decision
+from manactl.escape import called
 from manactl.model.port import DOWN, UIO, Note, Owner, PortStatus
 from manactl.model.record import Phase
 
@@ -145,5 +146,5 @@ def _raw_qp(port: PortStatus, decisions: Mapping[int, Decision], hidden: bool) -
         yield Note("holder-hidden" if hidden else "holder-unseen")
     elif len(port.holders) > 1:
         shared = sum(other.owner is Owner.RAW_QP for other in decisions.values()) > 1
-        names = tuple(f"{holder.comm or '?'} {holder.pid}" for holder in port.holders)
+        names = tuple(f"{called(holder.comm)} {holder.pid}" for holder in port.holders)
         yield Note("holders-of-ports" if shared else "holders-of-port", names)

@@ -9,6 +9,7 @@ from manactl.decide import refusal as why
 from manactl.decide.codes import BARRED, Bar, Code
 from manactl.decide.refusal import Refusal, Source
 from manactl.decide.unmanageable import Obstacle
+from manactl.escape import called
 from manactl.model.port import Evidence
 from manactl.netstate.surroundings import Connection, Listener, Manager, Stacked
 
@@ -199,7 +200,7 @@ def message(refusal: Refusal) -> str:  # noqa: PLR0911, PLR0912 - a case for eac
                 else ("it has no RDMA device: no raw QP can be made on it")
             )
         case why.HeldBy(holders):
-            words = [f"pid {holder.pid} {holder.comm or '?'}" for holder in holders]
+            words = [f"pid {holder.pid} {called(holder.comm)}" for holder in holders]
             return "a raw QP has the vport already" + (f" ({', '.join(words)})" if words else "")
         case why.OwnerUnprovable():
             return "cannot tell who owns its vport without a test QP, which needs CAP_NET_RAW"

@@ -35,9 +35,9 @@ def managers(machine: Machine) -> Iterator[Finding]:
             applied = (found.network_file or "FILE.network").rpartition("/")[2]
             drop_in = f"/etc/systemd/network/{applied}.d"
             how = (
-                f"mkdir -p {drop_in}",
+                command("mkdir", "-p", drop_in),
                 "printf '[Link]\\nActivationPolicy=manual\\n[Network]\\nKeepConfiguration=yes\\n' "
-                f"> {drop_in}/manactl.conf",
+                f"> {command(drop_in + '/manactl.conf')}",
                 "networkctl reload",
             )
         doubt = "" if found.manager.managed else ", or does not report whether it does"

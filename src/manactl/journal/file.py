@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from manactl.errors import ManactlError, NotRestored
-from manactl.journal import interrupted
+from manactl.journal import interrupted, shape
 from manactl.journal import state_dir as statedir
+from manactl.look.text_files import read as read_kernel
 from manactl.model.claim import ClaimSummary, NetnsId
 from manactl.model.port import ClaimInfo, Note, PortId
 from manactl.model.record import SETTLES, Ending, Event, Phase
@@ -40,6 +41,11 @@ _RESERVED = 1 << 16  # bytes: some hundred records
 _NOT_A_FILE = (errno.ELOOP, errno.EISDIR, errno.ENXIO)  # a link, a directory, a socket
 _IN_NAME = r"([0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])-\d+"
 _IN_TURN = re.compile(r"(\d{8,})-(?=\d{8}T)")  # in the history: which was closed after which
+_BRIEF = 200  # characters of what is wrong with a journal
+_BY_HAND = (
+    "its lines are readable JSON: restore the port by hand from the snapshot in the first line, "
+    "then move the file out of the directory"
+)
 _NAMED_MOST = 10  # functions in a file's name, which has room for no more
 
 
@@ -50,11 +56,15 @@ def stamp(when: datetime | None = None) -> str:
 
 
 def read_boot_id(proc: Path = Path("/proc")) -> str:
-    return (proc / "sys/kernel/random/boot_id").read_text().strip()
+    return read_kernel(proc / "sys/kernel/random/boot_id")
 
 
 class JournalError(NotRestored):
     """A journal is corrupt or not ours, so nothing was changed by it."""
+
+
+class UnbelievableError(JournalError):
+    """Every line is as it was written, and what they say together makes no sense."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +198,12 @@ def list_claims(state_dir: Path | str, boot_id: str | None = None) -> Claims:
         if isinstance(content, UnreadableJournal):
             found.unreadable.append(content)
         elif content.phase is not Phase.CLOSED:
-            found.claims.extend(_summaries(content, Path(state_dir), boot_id))
+            try:
+                with believed(content.path):
+                    found.claims.extend(list(_summaries(content, Path(state_dir), boot_id)))
+            except JournalError as error:
+                pcis = frozenset(port.pci for port in content.ports)
+                found.unreadable.append(UnreadableJournal(content.path, error, pcis, content.ports))
     return found
 
 
@@ -277,10 +292,10 @@ def _read_header(path: Path) -> Content | None:
         finally:
             statedir.close(fd)
         header, total, size = next(_lines(data, path))
+        shape.check_header(header)
         content = Content(path, header, (), size, total)
-        _check_header(content)
         known = str(header["schema"]).startswith(f"{_FAMILY}/")
-    except (StopIteration, ValueError, KeyError, TypeError, RecursionError, JournalError):
+    except (*shape.NONSENSE, JournalError):
         return None
     return content if known else None
 
@@ -373,8 +388,7 @@ def _not_trusted(path: Path, why: str) -> JournalError:
 def _useless(path: Path, what: str) -> JournalError:
     return JournalError(
         f"journal {path} {what}; nothing was changed",
-        hint="its lines are readable JSON: restore the port by hand from the snapshot in the "
-        "first line, then move the file out of the directory",
+        hint=_BY_HAND,
         code="journal",
     )
 
@@ -392,19 +406,31 @@ def parse(data: bytes, path: Path) -> Content:
         for n, record in enumerate(records, 1):
             if record["n"] != n or not isinstance(record["event"], str):
                 raise _corrupt(path, f"record {n} out of order")
-        content = Content(path, header, records, lines[-1][2], lines[-1][1])
-        _check_header(content)
-        content.proven, content.phase, content.waiting  # noqa: B018 - readable?
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise _corrupt(path, f"{type(error).__name__}: {error}") from error
+        with believed(path):
+            shape.check(header, records)
+            content = Content(path, header, records, lines[-1][2], lines[-1][1])
+            content.proven, content.phase, content.waiting  # noqa: B018 - readable?
+    except shape.NONSENSE as error:
+        raise _corrupt(path, _brief(error)) from error
     return content
 
 
-def _check_header(content: Content) -> None:
-    """KeyError, ValueError or TypeError for what every reader needs."""
-    datetime.fromisoformat(content.header["time"])
-    dict(content.header["by"])
-    content.header["mode"], content.boot_id, content.ports, content.netns
+@contextlib.contextmanager
+def believed(path: Path) -> Iterator[None]:
+    """What takes apart the contents of a journal, before anything is done by them: JournalError
+    where they make no sense, whatever the checksums say."""
+    try:
+        yield
+    except shape.NONSENSE as error:
+        raise UnbelievableError(
+            f"journal {path} cannot be believed ({_brief(error)}); nothing was changed",
+            hint=_BY_HAND,
+            code="journal",
+        ) from error
+
+
+def _brief(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:_BRIEF]
 
 
 def _check_schema(header: Mapping[str, Any], path: Path) -> None:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from manactl.journal import file as journal
-from manactl.journal.file import Content, JournalError
+from manactl.journal import shape
+from manactl.journal.file import Content, JournalError, UnbelievableError
 from manactl.model.port import PortId
 from manactl.model.record import SETTLES, Ending, Event
 
@@ -82,10 +83,12 @@ def read(state_dir: Path) -> History:
         with contextlib.suppress(FileNotFoundError):  # moved or dropped by another manactl
             try:
                 found.claims.extend(list(_ended(journal.read(path))))
+            except UnbelievableError as error:
+                found.unreadable.append(Unread(path, error.message))
             except JournalError as error:
                 if found is closed:  # the others are reported by what acts on them
                     _salvage(path, error, found)
-            except (KeyError, TypeError, ValueError) as error:
+            except shape.NONSENSE as error:
                 found.unreadable.append(Unread(path, f"a record is not as it should be: {error}"))
     # The closed ones are in the order in which they were closed, whatever the clock showed then: a
     # merge keeps that. For those of journals that are still open there is the clock alone.

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from manactl.look.text_files import fields, read, rows
 from manactl.model.port import Note, PortId
 from manactl.model.record import Event, StepKind
 
@@ -78,8 +79,8 @@ def at_work(state_dir: Path, pci: str, proc: Path = Path("/proc")) -> int | None
         info = path.stat()
         device = f"{os.major(info.st_dev):02x}:{os.minor(info.st_dev):02x}:{info.st_ino}"
         pid = int(json.loads(path.read_bytes())["pid"])
-        for line in (proc / "locks").read_text().splitlines():
-            words = line.split()  # "1: FLOCK ADVISORY WRITE 1234 fd:01:5678 0 EOF"
+        for line in rows(read(proc / "locks")):
+            words = fields(line)  # "1: FLOCK ADVISORY WRITE 1234 fd:01:5678 0 EOF"
             if len(words) < 6 or words[1] != "FLOCK":
                 continue
             # A file system may show another device number here than stat() does (btrfs).

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from manactl.look.rtnetlink import ntop
 from manactl.look.sockets import Reach
-from manactl.look.text_files import number
+from manactl.look.text_files import LACKS, number, read
 from manactl.netstate.surroundings import Forwarded
 from manactl.wire import conntrack as ct
 from manactl.wire import rtmsg as rt
@@ -41,7 +41,7 @@ def entries() -> Iterable[bytes]:
 def in_use(proc: Path = Path("/proc")) -> bool:
     """Whether this namespace tracks anything. To ask where nothing does would load a module."""
     try:
-        return int((proc / _COUNT).read_text()) != 0
+        return int(read(proc / _COUNT)) != 0
     except FileNotFoundError:
         return False
 
@@ -74,7 +74,9 @@ def forwarded(
         if address not in through:
             try:
                 through[address] = not rtnl.leaves_by(address).isdisjoint(reach.ifindexes)
-            except OSError:  # an address that cannot be one of a peer
+            except OSError as error:  # an address that cannot be one of a peer
+                if error.errno in LACKS:
+                    raise
                 through[address] = False
         return through[address]
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from manactl.look.sysfs import Roots
+from manactl.look.text_files import read
 from manactl.model.port import IFF_UP, PortId
 
 # What sysfs answers of a netdev that has just gone or is being renamed: its directory is not there,
@@ -98,5 +99,4 @@ def _now(base: str) -> NetdevNow:
 
 
 def _number(path: str) -> int:
-    with open(path, "rb") as file:
-        return int(file.read(), 0)
+    return int(read(path), 0)

@@ -6,7 +6,6 @@ while the driver waits for its NIC, so do we.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import socket
@@ -14,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Self
 
 from manactl.look import stacked_links
+from manactl.look.text_files import passing_over
 from manactl.model.port import PortId
 from manactl.model.uncollected import uncollected
 from manactl.netstate import beside, blueprints, members, tc_objects
@@ -221,15 +221,14 @@ class Rtnl:
         )
 
     def _member(self, port: IfLink, master: int, *, alone: bool) -> Member | None:
-        try:
+        with passing_over():  # it may just have gone
             above = self.link(master)
             if above.vmbus is None:
                 return members.of(port, above)
             if alone or above.master is None:
                 return None
             return members.of(above, self.link(above.master))
-        except OSError:
-            return None  # it has just gone
+        return None
 
     def link_settings(self, ifindex: int) -> LinkSettings:
         """The settings of a netdev itself. OSError(ENODEV) when there is none of that ifindex."""
@@ -260,7 +259,7 @@ class Rtnl:
             places |= dict.fromkeys((tc.TC_H_MIN_INGRESS, tc.TC_H_MIN_EGRESS))
         bodies: list[bytes] = []
         for place in places:
-            with contextlib.suppress(OSError):  # no filters can be there
+            with passing_over():  # no filters can be there
                 bodies += self._dump(tc.RTM_GETTFILTER, tc.filters(ifindex, place))
         return (*classes, *dict.fromkeys(tc_objects.filters(bodies)))
 

@@ -27,6 +27,7 @@ from manactl.look import (
 from manactl.look.bus import Bus
 from manactl.look.pyroute2_links import DecodedLink
 from manactl.look.rtnetlink import Rtnl
+from manactl.look.text_files import LACKS, read
 from manactl.look.upper_devices import CARRIED, WHOLE, Chains, Found, View
 from manactl.model.port import PortStatus, RdmaPort
 from manactl.netstate.snapshot import PortState, addresses
@@ -161,8 +162,10 @@ def gather(
         forwarded=_try(lambda: _forwarded(reach, views or (), rtnl, sources)),
         untracked=_try(lambda: any(conntrack.untracked(n, sources.proc) for n in pair.values())),
         redirecting=None if links is None else _try(lambda: _redirecting(links, pair, sources)),
-        netconsole=_any(
-            redirects.netconsole(name, sources.sys, sources.proc) for name in pair.values()
+        netconsole=_try(
+            lambda: _any(
+                redirects.netconsole(name, sources.sys, sources.proc) for name in pair.values()
+            )
         ),
         daemons=None if who_manages is None else who_manages.daemons,
         ipsec=_ipsec(policies, reach, views or (), rtnl),
@@ -197,7 +200,7 @@ def _sysfs_uppers(name: str, ifindex: int, sys: Path) -> set[str]:
     """The names of a netdev's uppers; none where /sys is that of another namespace."""
     place = sys / "class/net" / name
     try:
-        if int((place / "ifindex").read_text()) != ifindex:
+        if int(read(place / "ifindex")) != ifindex:
             return set()
     except (FileNotFoundError, ValueError):
         return set()
@@ -291,7 +294,11 @@ def _connected(
     if found is None or who is None:
         return None
     whole = sockets.with_processes(found, who)
-    logins = ssh.of_servers(((one.local_port, one.processes) for one in whole), sources.proc)
+    logins = _try(
+        lambda: ssh.of_servers(((one.local_port, one.processes) for one in whole), sources.proc)
+    )
+    if logins is None:
+        return None
     return tuple(
         replace(one, login=True) if login else one for one, login in zip(whole, logins, strict=True)
     )
@@ -390,8 +397,10 @@ def _processes(objects: Collection[Resource], proc: Path) -> tuple[Process, ...]
     found = []
     for pid in sorted({item.pid for item in objects if item.pid}):
         try:
-            comm = (proc / str(pid) / "comm").read_text(errors="replace").strip()
-        except OSError:
+            comm = read(proc / str(pid) / "comm")
+        except OSError as error:
+            if error.errno in LACKS:
+                raise
             comm = "?"
         found.append(Process(pid, comm))
     return tuple(found)

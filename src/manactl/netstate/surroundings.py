@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from manactl.escape import called
 from manactl.netstate.beside import Beside
 from manactl.netstate.snapshot import PortState
 from manactl.netstate.unmanaged import UnmanagedLink
@@ -20,7 +21,7 @@ class Process:
     comm: str
 
     def __str__(self) -> str:
-        return f"pid {self.pid} {self.comm}"
+        return f"pid {self.pid} {called(self.comm)}"
 
 
 class TunnelWay(NamedTuple):

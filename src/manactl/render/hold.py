@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
+from manactl.escape import called
 from manactl.model.hold import Apart, Attempt, Cause, Opener, Outcome, Storm, Target
 from manactl.model.port import PortId
 from manactl.render import document as documents
@@ -116,10 +117,10 @@ def by(attempt: Attempt) -> str:
 def _opener(opener: Opener) -> str:
     process = opener.process
     if opener.kernel:
-        return f"the kernel ({process.comm or f'thread {process.pid}'})"
-    text = f"{process.comm or 'a program that has ended'} (pid {process.pid}"
+        return f"the kernel ({called(process.comm, f'thread {process.pid}')})"
+    text = f"{called(process.comm, 'a program that has ended')} (pid {process.pid}"
     if process.unit:
-        text += f", {process.unit}"
+        text += f", {called(process.unit)}"
     if process.container:
         text += f", container {process.container[:12]}"
     return text + ")"

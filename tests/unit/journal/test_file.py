@@ -149,11 +149,11 @@ def test_a_torn_tail_is_dropped_and_written_over(data: st.DataObject) -> None:
         lines = whole[:cut].count(b"\n") - 1
         assert len(journal.read(path).records) == lines
         with Journal.open(path) as log:
-            log.append("after")
+            log.append("undone")
         again = journal.read(path)
         assert [r["event"] for r in again.records] == [
             *["doing", "done", "claimed"][:lines],
-            "after",
+            "undone",
         ]
 
 
