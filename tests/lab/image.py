@@ -2,7 +2,7 @@
 
 Three cpio archives make up the initramfs. The tree (Debian trixie with Python, rdma-core, DPDK)
 and each kernel's modules are built once and cached; the overlay, with the checkout under test, is
-made anew for every VM in some milliseconds.
+made again for every VM in some milliseconds.
 """
 
 from __future__ import annotations

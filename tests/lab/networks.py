@@ -462,7 +462,7 @@ def differences(before: dict[str, list[str]], after: dict[str, list[str]]) -> li
     return found
 
 
-# A netdev that was made anew has another ifindex. The others are what a driver is capable of, and
+# A netdev that was re-created has another ifindex. The others are what a driver is capable of, and
 # what the kernel counts: nobody has set it. hv_netvsc tells its limit after a VLAN may have been
 # made, and adds to its VF's count of who wants promiscuity.
 _NUMBERS = {"ifindex", "link_index", "tso_max_size", "tso_max_segs", "promiscuity"}

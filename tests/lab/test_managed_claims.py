@@ -1,7 +1,7 @@
 """Claims of ports that a network manager owns, without --allow: it lets go, and gets them back.
 
 What is compared is all that `ip` shows, the manager's own view, and what is in /run for it. The
-restarts in between would open a port that is not held; test_holds.py has the kills.
+restarts in between would open a port that is managed; test_unmanaged.py has the kills.
 """
 
 from __future__ import annotations

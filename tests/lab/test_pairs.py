@@ -259,7 +259,7 @@ def test_host_servicing_while_claimed(furnished: Vm, mode: str) -> None:
 
 
 def differing(now: list[list[str]], before: list[list[str]]) -> list[str]:
-    """What differs but for the netdevs that were made anew: VFs have no addresses to lose."""
+    """What differs but for the netdevs that were re-created: VFs have no addresses to lose."""
     return [
         line
         for one, other in zip(now, before, strict=True)
@@ -346,7 +346,7 @@ def test_killed_at_every_act_it_is_put_back(furnished: Vm, mode: str, start: int
 
 
 class PairBench(Bench):
-    """A guest whose pairs are offered anew, and whose driver is bound anew, for each network."""
+    """A guest whose pairs are offered again, and whose driver is bound again, for each network."""
 
     def fresh(self) -> list[str]:
         vm = self.vm

@@ -101,7 +101,7 @@ def test_everything_comes_back(furnished: Vm) -> None:
         holder.say("quit")
         eventually(lambda: owners(vm)[2] == "free", what="the vport")
     told = json.loads(run(vm, "release", twin, "--json").out)["ports"][0]
-    assert [one["text"].split(" (")[0] for one in told["lost"]] == [f"{twin} was made anew"]
+    assert [one["text"].split(" (")[0] for one in told["lost"]] == [f"{twin} was re-created"]
     assert owners(vm) == {1: "ethernet", 2: "ethernet"}
     assert nic_of(vm, 2).path == "vf"
     same(vm, before)

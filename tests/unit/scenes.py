@@ -26,15 +26,15 @@ from manactl.journal import file as journal
 from manactl.journal import history
 from manactl.look import boot_files
 from manactl.model.port import PortId, PortStatus, Report
-from manactl.netstate.held import NETWORK_MANAGER, NETWORKD, HeldLink, Hold
 from manactl.netstate.left_down import LeftDown
 from manactl.netstate.surroundings import NOTHING_READ, Surroundings
+from manactl.netstate.unmanaged import NETWORK_MANAGER, NETWORKD, Unmanaged, UnmanagedLink
 from manactl.render.document import port_document
 from tests.unit.act.test_guardian import Told
-from tests.unit.act.test_hold import managed
 from tests.unit.act.test_keep_down import IP, WORKER
 from tests.unit.act.test_keep_down import Scene as Held
 from tests.unit.act.test_persist import reboot
+from tests.unit.act.test_unmanage import managed
 from tests.unit.cli.test_claim_release import other_boot, standing
 from tests.unit.decide.scene import QUIET, STATUS
 from tests.unit.host import FakeHost, Fate, Followed, claim, furnished, paired, release
@@ -236,8 +236,8 @@ def persistent_claims() -> Iterator[Any]:
         for edited in (False, True):
             with tempfile.TemporaryDirectory() as base:
                 files = BootFiles(Path(base))
-                link = HeldLink("eth1", 3, "00:0d:3a:aa:00:10", "mana", True)
-                kept = LeftDown(PortId(PCI, 1, None), "eth1", Hold(manager_name, "k", (link,)))
+                link = UnmanagedLink("eth1", 3, "00:0d:3a:aa:00:10", "mana", True)
+                kept = LeftDown(PortId(PCI, 1, None), "eth1", Unmanaged(manager_name, "k", (link,)))
                 files.write(kept)
                 (path,) = files.paths(kept)
                 path.write_text(path.read_text() + "# mine\n" * edited)

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from manactl.act import anew, restore
+from manactl.act import recreate, restore
 from manactl.act.foreign import Foreign, facts_of
-from manactl.act.hold import HoldManager
 from manactl.act.plan import REPLUG, KeepState, NetdevNow, SetAdmin, Step, System
 from manactl.act.transition import holder_evidence, named
+from manactl.act.unmanage import Unmanage
 from manactl.errors import Busy, NotRestored, Refused
 from manactl.escape import command
 from manactl.journal import state_dir
@@ -39,7 +39,7 @@ def residue(
     found = {}
     for port, all_begun in steps.items():
         # What was on a port that was never touched is not ours to miss.
-        touched = any(isinstance(step, SetAdmin | HoldManager) for step in all_begun)
+        touched = any(isinstance(step, SetAdmin | Unmanage) for step in all_begun)
         begun = all_begun if touched else ()
         status = there.get(port.key)
         if status is not None and port.is_another(status.id):
@@ -143,13 +143,13 @@ def _refuse_held(status: PortStatus) -> None:
 def _missing(system: System, now: NetdevNow, steps: Sequence[Step]) -> Iterator[str]:
     """By a look at the netdev, which is here; whether that is up comes first."""
     for step in reversed(steps):
-        if isinstance(step, HoldManager) and system.is_held(step.hold):
-            yield f"{step.hold.manager} leaves {step.hold.names} alone, by files in /run"
+        if isinstance(step, Unmanage) and system.is_unmanaged(step.unmanaged):
+            yield f"{step.unmanaged.manager} leaves {step.unmanaged.names} alone, by files in /run"
         elif isinstance(step, SetAdmin) and now.up is not step.was:
             yield f"{now.name} is {_updown(now.up)} ({_updown(step.was)} before the claim)"
         elif isinstance(step, KeepState):
             try:
-                yield from anew.residue(step.state, system)
+                yield from recreate.residue(step.state, system)
                 yield from restore.compare(system, step.state).residue
             except OSError as error:
                 raise NotRestored(

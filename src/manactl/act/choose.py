@@ -62,7 +62,7 @@ def choose(
 
 def _named(word: str, claims: Sequence[ClaimSummary], report: Report) -> PortStatus:
     """The port of that name; when nothing has it now, the one that had it when it was claimed: a
-    netdev that was made anew has lost its altnames."""
+    netdev that was re-created has lost its altnames."""
     try:
         (port,) = resolve(report, [word])
     except UsageError:

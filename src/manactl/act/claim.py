@@ -465,13 +465,13 @@ def _captured(
     for port in ports:
         if port.in_reset or system.netdev(port.id) is None:
             continue
-        anew: dict[str, Any] = {}
+        more: dict[str, Any] = {}
         with contextlib.suppress(OSError):  # when it has just gone, the next line says so
-            anew["link"] = system.link_settings(port.id)
-            anew["blueprints"] = system.blueprints(port.id)
+            more["link"] = system.link_settings(port.id)
+            more["blueprints"] = system.blueprints(port.id)
         try:
             kept = claim.request.mode(port) == KEEP
-            states[port.id] = replace(system.capture(port.id, alone=kept), **anew)
+            states[port.id] = replace(system.capture(port.id, alone=kept), **more)
         except OSError as error:
             raise RolledBack(
                 f"the addresses and routes of {port.label} could not be read: "

@@ -183,7 +183,9 @@ class Keeper:
         self._watched, self._alive, self._lived = watched, alive, system.monotonic()
         self._openers = opened.Openers()
         self._indexes: dict[Target, int] = {}
-        self._anew: set[Target] = set()  # another netdev than before, and not told of since then
+        self._recreated: set[Target] = (
+            set()
+        )  # another netdev than before, and not told of since then
         # Not done yet, as a manactl was at work there, its journal could not be read, its lock could
         # not be had, or the kernel refused.
         self._later: dict[Target, _Announced] = {}
@@ -213,7 +215,7 @@ class Keeper:
         self._indexes = {one: n for one, n in self._indexes.items() if one in self.targets}
         self._unread = {one: n for one, n in self._unread.items() if one in self.targets}
         self._failing.intersection_update(self.targets)
-        self._anew.intersection_update(self.targets)
+        self._recreated.intersection_update(self.targets)
         pcis = {one.port.pci for one in self.targets}
         self.unlocked = {pci: why for pci, why in self.unlocked.items() if pci in pcis}
         self.look()
@@ -247,11 +249,11 @@ class Keeper:
         return now.up
 
     def _is_numbered(self, target: Target, ifindex: int) -> None:
-        """Note that a netdev was made anew: what is known of the one before is not of this one."""
+        """Note that a netdev was re-created: what is known of the one before is not of this one."""
         known = self._indexes.get(target)
         self._indexes[target] = ifindex
         if known not in (None, ifindex):
-            self._anew.add(target)
+            self._recreated.add(target)
             self._unread.pop(target, None)
             self._ahead.discard(target)
             self._failing.discard(target)
@@ -346,7 +348,7 @@ class Keeper:
         )
 
     def _may_be(self, change: LinkChange, target: Target) -> bool:
-        """By its index; a netdev that was made anew by the device that it belongs to, which it may
+        """By its index; a netdev that was re-created by the device that it belongs to, which it may
         share with the other ports of its function."""
         if change.ifindex in self._indexes.values():
             return change.ifindex == self._indexes.get(target)
@@ -405,10 +407,10 @@ class Keeper:
         cause = opened.cause(
             openers,
             announced=is_announced,
-            made_anew=target in self._anew,
+            recreated=target in self._recreated,
             above_up=self._above_up(target),
         )
-        self._anew.discard(target)
+        self._recreated.discard(target)
         # One worker of hv_netvsc has opened it; those before it had not come so far.
         openers = openers[-1:] if cause is Cause.NETVSC else openers
         took = {}

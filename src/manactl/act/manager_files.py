@@ -10,7 +10,7 @@ from functools import reduce
 from operator import and_
 from pathlib import Path
 
-from manactl.netstate.held import HeldLink
+from manactl.netstate.unmanaged import UnmanagedLink
 
 _SPECIAL = frozenset(" \t*?[]!;,\\\"'")
 
@@ -66,7 +66,7 @@ def sync(folder: Path) -> None:
         os.close(fd)
 
 
-def match_section(link: HeldLink) -> list[str]:
+def match_section(link: UnmanagedLink) -> list[str]:
     """The lines by which networkd knows this netdev and no other (systemd.network(5))."""
     if link.mac is None:
         return ["[Match]", f"Name={plain(link.name)}"]
@@ -75,7 +75,7 @@ def match_section(link: HeldLink) -> list[str]:
 
 def device_sections(name: str, devices: Iterable[str]) -> str:
     """What has NetworkManager leave devices alone, those of by_name() and by_mac(), also when they
-    are made anew (NetworkManager.conf(5)). `name` is that of the section."""
+    are re-created (NetworkManager.conf(5)). `name` is that of the section."""
     which = ";".join(dict.fromkeys(devices))
     return (
         f"[keyfile]\nunmanaged-devices+={which}\n\n"
@@ -83,12 +83,12 @@ def device_sections(name: str, devices: Iterable[str]) -> str:
     )
 
 
-def by_name(link: HeldLink) -> str:
+def by_name(link: UnmanagedLink) -> str:
     """How NetworkManager is told of a device. OSError when others would match."""
     return f"interface-name:={plain(link.name)}"
 
 
-def by_mac(link: HeldLink) -> str:
+def by_mac(link: UnmanagedLink) -> str:
     return f"mac:{link.mac}"
 
 

@@ -25,11 +25,11 @@ from manactl.netstate import diff, link_settings, loss_words, snapshot
 from manactl.netstate.beside import Beside
 from manactl.netstate.blueprints import Blueprint
 from manactl.netstate.ethtool_settings import Command
-from manactl.netstate.held import Hold
 from manactl.netstate.left_down import LeftDown
 from manactl.netstate.link_settings import LinkSettings
 from manactl.netstate.losses import Cause
 from manactl.netstate.snapshot import Fact, PortState, Request, describe_all
+from manactl.netstate.unmanaged import Unmanaged
 from manactl.netstate.uppers import UpperState
 from manactl.wire import rtmsg as rt
 from manactl.wire.uverbs import ProofOutcome
@@ -79,18 +79,20 @@ class System(restore.Network, Protocol):
     def bind_vmbus(self, uuid: str, driver: str) -> None: ...
     def unbind_vmbus(self, uuid: str, driver: str) -> None: ...
     def uio_holders(self, uuid: str) -> tuple[Holder, ...]: ...
-    def hold_manager(self, hold: Hold) -> None: ...
-    def lift_hold(self, hold: Hold) -> bool: ...
+    def unmanage(self, unmanaged: Unmanaged) -> None: ...
+    def give_back(self, unmanaged: Unmanaged) -> bool: ...
     def beside(self) -> tuple[Beside, ...]: ...
-    def is_held(self, hold: Hold) -> bool: ...
-    def unsettled(self, hold: Hold) -> tuple[str, ...]: ...
+    def is_unmanaged(self, unmanaged: Unmanaged) -> bool: ...
+    def unsettled(self, unmanaged: Unmanaged) -> tuple[str, ...]: ...
     def boot_files(self) -> tuple[LeftDown, ...]: ...
     def odd_boot_files(self) -> tuple[OddFile, ...]: ...
     def write_boot_files(self, kept: LeftDown) -> None: ...
     def has_boot_files(self, kept: LeftDown) -> bool: ...
     def remove_boot_files(self, kept: LeftDown) -> tuple[str, ...]: ...
-    def lift_boot_files(self, kept: LeftDown, hold: Hold) -> tuple[bool, tuple[str, ...]]: ...
-    def found_again(self, hold: Hold) -> Hold: ...
+    def lift_boot_files(
+        self, kept: LeftDown, unmanaged: Unmanaged
+    ) -> tuple[bool, tuple[str, ...]]: ...
+    def found_again(self, unmanaged: Unmanaged) -> Unmanaged: ...
     def pair_now(self, port: PortId, uuid: str) -> PairNow: ...
     def link_settings(self, port: PortId) -> LinkSettings: ...
     def settings(self, ifindex: int) -> LinkSettings: ...
@@ -104,14 +106,14 @@ class System(restore.Network, Protocol):
 
 
 class StepFailed(ManactlError):
-    """A step could not be done or undone. `held`: because a raw QP has the vport."""
+    """A step could not be done or undone. `taken`: because a raw QP has the vport."""
 
     exit_code = 4
     kind = "step"
 
-    def __init__(self, message: str, *, held: bool = False, **more: Any) -> None:
+    def __init__(self, message: str, *, taken: bool = False, **more: Any) -> None:
         super().__init__(message, **more)
-        self.held = held
+        self.taken = taken
 
 
 class StateChanged(StepFailed):
@@ -244,8 +246,8 @@ def restore_all(kept: Sequence[KeepState], system: System) -> list[Undone]:
 def _changed(state: PortState, system: System) -> list[Lost]:
     """Settings of the netdev that are not as they were, though it is the same: not ours to set."""
     now = system.netdev(state.port)
-    if state.link is None or now is None or made_anew(state, system):
-        return []  # anew.set_up() reports of one that was made anew
+    if state.link is None or now is None or recreated(state, system):
+        return []  # recreate.set_up() reports of one that was re-created
     try:
         settings = system.link_settings(state.port)
     except OSError as error:
@@ -256,7 +258,7 @@ def _changed(state: PortState, system: System) -> list[Lost]:
     ]
 
 
-def made_anew(state: PortState, system: System) -> bool:
+def recreated(state: PortState, system: System) -> bool:
     """Whether the port's netdev is another one than the snapshot's, with the kernel's defaults."""
     now = system.netdev(state.port)
     return now is not None and state.link is not None and now.ifindex != state.ifindex
@@ -551,7 +553,7 @@ class ProveFree:
             f"the vport of {self.port} is still taken after {tries} attempts: {proof.message}",
             hint="to see its holder: manactl status -v",
             evidence=proof.evidence,
-            held=True,
+            taken=True,
         )
 
     def undo(self, system: System) -> Undone:
@@ -658,9 +660,9 @@ def _other_step(data: Mapping[str, Any]) -> Step:
 
         return BindUio.from_json(data)
     if data["kind"] == "hold-manager":
-        from manactl.act.hold import HoldManager  # noqa: PLC0415
+        from manactl.act.unmanage import Unmanage  # noqa: PLC0415
 
-        return HoldManager.from_json(data)
+        return Unmanage.from_json(data)
     if data["kind"] == "leave-down":
         from manactl.act.persist import LeaveDown  # noqa: PLC0415
 
@@ -698,7 +700,7 @@ def _set_admin(system: System, port: PortId, name: str, up: bool) -> None:
             evidence=[
                 Evidence("rtnetlink", f"set {_updown(up)}", errno.errorcode.get(error.errno or 0))
             ],
-            held=busy,
+            taken=busy,
         ) from error
 
 

@@ -19,7 +19,6 @@ from manactl.act import accept as accepting
 from manactl.act import await_free, foreign, persist, planner, transition
 from manactl.act import terminate as ending
 from manactl.act.choose import Chosen, choose, open_claims
-from manactl.act.hold import HoldManager
 from manactl.act.host import Host, HostSystem
 from manactl.act.persist import LeaveDown
 from manactl.act.plan import KeepState, Plan, SetAdmin, SetSynthetic, Step, Undone, steps_from_json
@@ -30,6 +29,7 @@ from manactl.act.signals import SignalGate, StopRequested
 from manactl.act.stale import close_stale
 from manactl.act.transition import UndoResult, Workplace
 from manactl.act.uio import BindUio
+from manactl.act.unmanage import Unmanage
 from manactl.decide import kernel_bugs
 from manactl.decide.port_notes import drift as drifts
 from manactl.decide.port_words import note, odd_file
@@ -387,7 +387,7 @@ def _note_given_back(
     now = was or ReleasedPort(one.kept.port, one.kept.name, Outcome.NOT_CLAIMED)
     if one.done and now.outcome in {Outcome.NOT_CLAIMED, Outcome.HISTORY}:
         now = replace(now, outcome=Outcome.GIVEN_BACK)
-    to = one.kept.hold.manager if one.done else None
+    to = one.kept.unmanaged.manager if one.done else None
     lost = tuple(dict.fromkeys([*now.lost, *one.lost]))  # the claim's own may be told already
     now = replace(now, given_back=to, lost=lost)
     result.ports[:] = [port for port in result.ports if port is not was] + [now]
@@ -577,7 +577,7 @@ def _readable(
 
 def _note_drift(run: _Run, claims: Sequence[ClaimSummary]) -> None:
     """Claims that stand are left alone, and told of where their port is not as they left it: a
-    netdev that was made anew is up, and whoever asks for a recovery thinks of it."""
+    netdev that was re-created is up, and whoever asks for a recovery thinks of it."""
     here = run.host.netns()
     standing = [one for one in claims if not one.to_recover and one.is_of(here)]
     if not standing:
@@ -620,7 +620,7 @@ def _steps(content: journal.Content, ports: Sequence[PortId]) -> list[Step]:
             code="journal",
         ) from error
     found = [step for n, step in enumerate(steps) if n in begun and step.port in ports]
-    touched = {step.port for step in found if isinstance(step, SetAdmin | HoldManager)}
+    touched = {step.port for step in found if isinstance(step, SetAdmin | Unmanage)}
     return [step for step in found if step.port in touched or not isinstance(step, KeepState)]
 
 
@@ -692,9 +692,9 @@ def _plan(
         if isinstance(step, SetSynthetic) or (isinstance(step, SetAdmin) and step.was)
     ]
     restores += [
-        f"{step.hold.names} given back to {step.hold.manager}, which configures it again"
+        f"{step.unmanaged.names} given back to {step.unmanaged.manager}, which configures it again"
         for step in steps
-        if isinstance(step, HoldManager)
+        if isinstance(step, Unmanage)
     ]
     states = [step.state for step in steps if isinstance(step, KeepState)]
     saved = [state for state in states if state.in_use and not state.alone]
@@ -732,7 +732,7 @@ def _lost_of_others(content: journal.Content, ports: Collection[tuple[str, int]]
 
 def _outcome(content: journal.Content, steps: Sequence[Step], port: PortId) -> Outcome:
     """What undoing these steps, which were begun, comes to for a port."""
-    if any(isinstance(step, SetAdmin | HoldManager) for step in _of(steps, port)):
+    if any(isinstance(step, SetAdmin | Unmanage) for step in _of(steps, port)):
         return Outcome.RESTORED
     planned = any(
         step["kind"] == SetAdmin.KIND and (step["port"]["pci"], step["port"]["port"]) == port.key

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
-from manactl.act import manager_holds, vmbus_binding
+from manactl.act import network_managers, vmbus_binding
 from manactl.act.boot_files import BootFiles
 from manactl.act.plan import NetdevNow, PairNow
 from manactl.look import (
@@ -44,12 +44,12 @@ from manactl.model.port import (
 from manactl.netstate.beside import Beside
 from manactl.netstate.blueprints import Blueprint
 from manactl.netstate.ethtool_settings import Command
-from manactl.netstate.held import Hold
 from manactl.netstate.left_down import LeftDown
 from manactl.netstate.link_settings import LinkSettings
 from manactl.netstate.requests import Filled
 from manactl.netstate.snapshot import PortState, Request, Rows
 from manactl.netstate.surroundings import Surroundings
+from manactl.netstate.unmanaged import Unmanaged
 from manactl.netstate.uppers import UpperState
 from manactl.wire.if_link import IfLink
 from manactl.wire.uverbs import ProofOutcome as Outcome
@@ -191,28 +191,28 @@ class LiveSystem:
         return PairNow(enslaved, pairs.frames(vf.name, above.name, roots))
 
     @functools.cached_property
-    def _holds(self) -> manager_holds.Holds:
-        return manager_holds.Holds(self.pause)
+    def _network_managers(self) -> network_managers.NetworkManagers:
+        return network_managers.NetworkManagers(self.pause)
 
-    def hold_manager(self, hold: Hold) -> None:
-        self._holds.hold(hold)
+    def unmanage(self, unmanaged: Unmanaged) -> None:
+        self._network_managers.unmanage(unmanaged)
 
-    def lift_hold(self, hold: Hold) -> bool:
-        return self._holds.lift(hold)
+    def give_back(self, unmanaged: Unmanaged) -> bool:
+        return self._network_managers.give_back(unmanaged)
 
     def beside(self) -> tuple[Beside, ...]:
         return self.rtnl.beside()
 
-    def is_held(self, hold: Hold) -> bool:
-        return self._holds.is_held(hold)
+    def is_unmanaged(self, unmanaged: Unmanaged) -> bool:
+        return self._network_managers.is_unmanaged(unmanaged)
 
-    def unsettled(self, hold: Hold) -> tuple[str, ...]:
-        return self._holds.unsettled(hold)
+    def unsettled(self, unmanaged: Unmanaged) -> tuple[str, ...]:
+        return self._network_managers.unsettled(unmanaged)
 
     def boot_files(self) -> tuple[LeftDown, ...]:
         files = map(boot_files.understood, boot_files.find())
         found = [kept for kept in files if kept is not None]
-        return tuple({(kept.port, kept.hold.manager): kept for kept in found}.values())
+        return tuple({(kept.port, kept.unmanaged.manager): kept for kept in found}.values())
 
     def odd_boot_files(self) -> tuple[OddFile, ...]:
         return boot_files.odd()
@@ -226,12 +226,12 @@ class LiveSystem:
     def remove_boot_files(self, kept: LeftDown) -> tuple[str, ...]:
         return BootFiles().remove(kept)
 
-    def lift_boot_files(self, kept: LeftDown, hold: Hold) -> tuple[bool, tuple[str, ...]]:
-        return BootFiles().lift(kept, lambda: self.lift_hold(hold))
+    def lift_boot_files(self, kept: LeftDown, unmanaged: Unmanaged) -> tuple[bool, tuple[str, ...]]:
+        return BootFiles().lift(kept, lambda: self.give_back(unmanaged))
 
-    def found_again(self, hold: Hold) -> Hold:
+    def found_again(self, unmanaged: Unmanaged) -> Unmanaged:
         links = [IfLink(body) for body in self.rtnl.links()]
-        return replace(hold, links=found_again(hold.links, links, Roots(str(self._sys))))
+        return replace(unmanaged, links=found_again(unmanaged.links, links, Roots(str(self._sys))))
 
     def link_settings(self, port: PortId) -> LinkSettings:
         return self.settings(self._ifindex(port))

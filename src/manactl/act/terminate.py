@@ -145,7 +145,7 @@ def terminate(
     """Send SIGTERM to these holders and wait for them to end, at most `within` seconds.
 
     `again` looks who holds the ports once more: a process that holds them while its descriptor
-    says it lives is the one that was meant, however often its number was given anew before.
+    says it lives is the one that was meant, however often its number was given again before.
     `sent` gets those that were signalled.
     """
     processes = processes or LiveProcesses()

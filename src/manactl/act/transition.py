@@ -13,9 +13,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from manactl.act import anew
 from manactl.act import plan as planning
-from manactl.act.hold import HoldManager
+from manactl.act import recreate
 from manactl.act.plan import (
     KeepState,
     ProveFree,
@@ -31,6 +30,7 @@ from manactl.act.progress import Progress
 from manactl.act.restore import Lost, Restored
 from manactl.act.signals import SignalGate, StopRequested
 from manactl.act.uio import BindUio
+from manactl.act.unmanage import Unmanage
 from manactl.errors import Busy, ManactlError, NotRestored, Refused, RolledBack
 from manactl.escape import command
 from manactl.journal import file as journal
@@ -88,18 +88,18 @@ class Workplace:
 class UndoResult:
     """What came of undoing steps: per port what was restored, and what could not be.
 
-    `held` are ports that a raw QP has, `remedies` what the operator can do.
+    `taken` are ports that a raw QP has, `remedies` what the operator can do.
     """
 
     undone: dict[PortId, list[Undone]] = field(default_factory=dict)
     residue: list[str] = field(default_factory=list)
-    held: list[PortId] = field(default_factory=list)
+    taken: list[PortId] = field(default_factory=list)
     log_failed: str | None = None
     remedies: list[str] = field(default_factory=list)
 
     @property
     def clean(self) -> bool:
-        return not self.residue and not self.held and self.log_failed is None
+        return not self.residue and not self.taken and self.log_failed is None
 
 
 def apply(
@@ -194,12 +194,12 @@ def _unwound(
     story = f"claiming {who} failed: {_why(error)}"
     evidence = tuple(getattr(error, "evidence", ()))
     holders: list[Holder] = []
-    if result.held or getattr(error, "held", False):
-        taken = result.held or [step.port for step in started[-1:]]
+    if result.taken or getattr(error, "taken", False):
+        taken = result.taken or [step.port for step in started[-1:]]
         holders = [holder for port in taken for holder in system.holders(port)]
         evidence += holder_evidence(holders)
         story += named(holders)
-    if result.held:
+    if result.taken:
         return Busy(
             "\n".join([story, "Not restored while the holder is running:", *_items(result)]),
             hint="the journal stays open: end the holder, then `manactl recover`",
@@ -260,9 +260,9 @@ def undo(steps: Sequence[Step], work: Workplace) -> UndoResult:
     slow: set[PortId] = set()  # whose VF could not be set up
     above = {step.port for step in steps if isinstance(step, SetSynthetic)}
     on_uio = _from_uio(steps, work, result)
-    _set_up_anew(steps, work, result)
+    _set_up_recreated(steps, work, result)
     for step in steps:
-        if isinstance(step, KeepState | BindUio | HoldManager):
+        if isinstance(step, KeepState | BindUio | Unmanage):
             continue
         if step.port in on_uio:  # its netdev is not there
             stuck.add(step.port)
@@ -280,7 +280,7 @@ def undo(steps: Sequence[Step], work: Workplace) -> UndoResult:
                 slow.add(step.port)
     back = _give_back(steps, stuck, work, result)
     # What was on a port that was never touched is not ours to restore: others have changed it.
-    touched = {step.port for step in steps if isinstance(step, SetAdmin | HoldManager)}
+    touched = {step.port for step in steps if isinstance(step, SetAdmin | Unmanage)}
     kept = [step for step in steps if isinstance(step, KeepState) and step.port in touched]
     result.residue += [_not_attempted(step) for step in kept if step.port in stuck]
     kept = [step for step in kept if step.port not in stuck]
@@ -293,7 +293,7 @@ def undo(steps: Sequence[Step], work: Workplace) -> UndoResult:
 
 
 def _from_uio(steps: Sequence[Step], work: Workplace, result: UndoResult) -> set[PortId]:
-    """Give VMBus devices back first: their netdevs are made anew. The ports where that failed."""
+    """Give VMBus devices back first: their netdevs are re-created. The ports where that failed."""
     return {
         step.port
         for step in steps
@@ -305,13 +305,13 @@ def _give_back(
     steps: Sequence[Step], stuck: Collection[PortId], work: Workplace, result: UndoResult
 ) -> set[PortId]:
     """Have managers take back what is up again: what they own is theirs to configure, and what
-    they delete then comes back from the snapshot. A port that is not up stays held. The ports
+    they delete then comes back from the snapshot. A port that is not up stays unmanaged. The ports
     that managers have got back."""
     back: set[PortId] = set()
     for step in steps:
-        if isinstance(step, HoldManager) and step.port in stuck:
+        if isinstance(step, Unmanage) and step.port in stuck:
             result.residue.append(_not_attempted(step))
-        elif isinstance(step, HoldManager) and _undo_step(step, work, result):
+        elif isinstance(step, Unmanage) and _undo_step(step, work, result):
             back.add(step.port)
     return back
 
@@ -350,18 +350,18 @@ def _prove_path(step: SetAdmin, work: Workplace, result: UndoResult) -> None:
         _undone(step, Undone(facts=found), work, result)
 
 
-def _set_up_anew(steps: Sequence[Step], work: Workplace, result: UndoResult) -> None:
-    """Netdevs that were made anew get the settings of the old ones first, while they are down."""
+def _set_up_recreated(steps: Sequence[Step], work: Workplace, result: UndoResult) -> None:
+    """Netdevs that were re-created get the settings of the old ones first, while they are down."""
     lowered = {step.port for step in steps if isinstance(step, SetAdmin)}
     for step in steps:
         if not isinstance(step, KeepState) or step.port not in lowered:
             continue
         try:
             planning.require_netdev(work.system, step.port)  # it may just be plugged in again
-            if not anew.is_needed(step.state, work.system):
+            if not recreate.is_needed(step.state, work.system):
                 continue
-            with work.at(f"set {step.state.main} up anew, as the old netdev was"):
-                restored = anew.set_up(step.state, work.system)
+            with work.at(f"set {step.state.main} up again, as the old netdev was"):
+                restored = recreate.set_up(step.state, work.system)
         except StepFailed:
             continue  # the next step says so
         except Exception as failure:  # noqa: BLE001 - what hangs on it comes back all the same
@@ -378,8 +378,8 @@ def _undo_step(step: Step, work: Workplace, result: UndoResult) -> bool:
             undone = step.undo(work.system)
     except StepFailed as failure:
         result.residue.append(failure.message)
-        if failure.held:
-            result.held.append(step.port)
+        if failure.taken:
+            result.taken.append(step.port)
         if failure.hint is not None:
             result.remedies.append(failure.hint)
         return False
@@ -436,9 +436,9 @@ def _restore(kept: Sequence[KeepState], work: Workplace, result: UndoResult) -> 
 
 
 def _finished(step: KeepState, undone: Undone, system: System) -> Undone:
-    """With what comes last on a netdev that was made anew."""
+    """With what comes last on a netdev that was re-created."""
     restored = undone.restored
-    lost = (*restored.lost, *anew.finish(step.state, system))
+    lost = (*restored.lost, *recreate.finish(step.state, system))
     return replace(undone, restored=replace(restored, lost=lost))
 
 

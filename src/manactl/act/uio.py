@@ -1,7 +1,7 @@
 """The step that gives the VMBus device of a pair to uio_hv_generic, for DPDK's netvsc PMD.
 
 Its netdev, the synthetic one, is destroyed with all that stands on it; undoing gives the device
-back to hv_netvsc, which makes another, and act/anew.py makes that as the old one was.
+back to hv_netvsc, which makes another, and act/recreate.py makes that as the old one was.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class BindUio:
             raise StepFailed(
                 f"{self.undo_title}: {pids} has its uio device open",
                 hint="end it, then `manactl recover`",
-                held=True,
+                taken=True,
             )
         try:
             if system.vmbus_driver(self.vmbus) == UIO:
@@ -95,7 +95,7 @@ class BindUio:
         """Give the new netdev its name before the device of another pair is given back: the kernel
         would give that one the name which this one has now, and each would have the other's."""
         now = system.synthetic(self.vmbus)
-        with contextlib.suppress(OSError):  # anew.set_up() tries again, and says so
+        with contextlib.suppress(OSError):  # recreate.set_up() tries again, and says so
             if now and now.name != self.name not in system.settings(now.ifindex).names:
                 body = if_link.rename(now.ifindex, self.name)
                 system.send(Request(if_link.RTM_NEWLINK, 0, body))

@@ -109,7 +109,7 @@ def drift(
     elif port.netns is None and elsewhere:
         yield elsewhere
     elif claim.ifindex not in (None, port.netdev.ifindex) and not claim.port.is_another(port.id):
-        yield Note("drift-anew", (claim.ifindex, port.netdev.ifindex))
+        yield Note("drift-recreated", (claim.ifindex, port.netdev.ifindex))
     pair, mode = port.pair, claim.claim.synthetic
     reopened = pair is not None and pair.up
     if port.netdev is not None and port.netdev.admin_up:

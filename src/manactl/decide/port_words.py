@@ -123,7 +123,7 @@ NOTES: dict[NoteCode, str | Callable[..., str]] = {
     "drift-another-nic": "claimed, yet another NIC is in its place: {0} is claimed",
     "drift-no-netdev": "claimed, yet its netdev is not here any more",
     "drift-moved": "claimed, yet its netdev has been moved to the network namespace {0}",
-    "drift-anew": "claimed, yet the netdev was made anew (ifindex {0} -> {1})",
+    "drift-recreated": "claimed, yet the netdev was re-created (ifindex {0} -> {1})",
     "drift-up": "claimed, yet its netdev is up",
     "drift-synthetic-up":
         "claimed with its synthetic netdev, yet {0} is up: somebody, or a network manager, has set "
@@ -148,7 +148,7 @@ NOTES: dict[NoteCode, str | Callable[..., str]] = {
         "its netdev was not touched yet: `manactl recover` only closes the journal",
     "recover-gives-back":
         "its netdev was not set down yet: `manactl recover` gives it back to {0}",
-    "held": "held: {0} leaves it alone until release",
+    "unmanaged": "unmanaged: {0} leaves it alone until release",
     "left-down":
         "it stays down at boot, too (claim --persist), by {0}; `manactl release PORT` ends that",
     "unconfirmed":

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from manactl.decide.codes import Bar, Code, bar_of
 
 if TYPE_CHECKING:
-    from manactl.decide.holds import NoHold
+    from manactl.decide.unmanageable import Obstacle
     from manactl.model.port import Evidence, Holder, PortId, PortStatus
     from manactl.netstate.surroundings import (
         Connection,
@@ -166,7 +166,7 @@ class Managers:
     """Those that cannot be kept off; `obstacles` says of each why."""
 
     managers: tuple[Manager, ...]
-    obstacles: tuple[NoHold | None, ...]
+    obstacles: tuple[Obstacle | None, ...]
 
 
 @dataclass(frozen=True, slots=True)

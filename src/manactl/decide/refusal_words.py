@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Sequence
 from manactl.decide import kernel_bugs
 from manactl.decide import refusal as why
 from manactl.decide.codes import BARRED, Bar, Code
-from manactl.decide.holds import NoHold
 from manactl.decide.refusal import Refusal, Source
+from manactl.decide.unmanageable import Obstacle
 from manactl.model.port import Evidence
 from manactl.netstate.surroundings import Connection, Listener, Manager, Stacked
 
@@ -165,7 +165,7 @@ def message(refusal: Refusal) -> str:  # noqa: PLR0911, PLR0912 - a case for eac
             names = _some(
                 (f"{m.name} ({m.process})" if m.process else m.name)
                 + ("" if m.managed else ", which does not report whether it does")
-                + _unheld(m, obstacle)
+                + _not_unmanaged(m, obstacle)
                 for m, obstacle in zip(managers, obstacles, strict=True)
             )
             return (
@@ -315,15 +315,15 @@ def evidence(refusal: Refusal) -> tuple[Evidence, ...]:  # noqa: PLR0911, PLR091
 
 
 _OBSTACLES = {
-    NoHold.MEMBER: "which has it in a bond, bridge, team or VRF",
-    NoHold.UNREAD: "which would delete policy rules and the like, and these could not be read",
-    NoHold.DOWN: "which would open it when it gets it back, though it is down now",
+    Obstacle.MEMBER: "which has it in a bond, bridge, team or VRF",
+    Obstacle.UNREAD: "which would delete policy rules and the like, and these could not be read",
+    Obstacle.DOWN: "which would open it when it gets it back, though it is down now",
 }
 
 
-def _unheld(manager: Manager, obstacle: NoHold | None) -> str:
+def _not_unmanaged(manager: Manager, obstacle: Obstacle | None) -> str:
     """Why a manager that can let go of netdevs does not do it here."""
-    if obstacle is NoHold.SILENT:
+    if obstacle is Obstacle.SILENT:
         return f", which does not answer ({manager.silent})"
     words = _OBSTACLES.get(obstacle) if obstacle else None
     return f", {words}" if words else ""

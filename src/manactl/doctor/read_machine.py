@@ -32,10 +32,10 @@ from manactl.journal.file import list_claims
 from manactl.look import (
     boot_files,
     debugfs,
-    held_links,
     ibverbs,
     managers,
     sysfs,
+    unmanaged_links,
     user_namespace,
     vmbus,
 )
@@ -309,7 +309,7 @@ def _managers(
             found += [
                 PciManager(name, manager, _network_file(manager.source))
                 for ifindex, name in named.items()
-                for manager in held_links.asked(
+                for manager in unmanaged_links.asked(
                     managers.find({ifindex: name}, roots).managers, places.bus
                 )
             ]

@@ -100,7 +100,7 @@ TOPICS = (
         means=(
             "On Linux 7.2 and 7.3 hv_netvsc moves a VF into the network namespace of its interface "
             "while the VF is being registered, and waits for itself with the network lock held: ip "
-            "and everything else that configures networks hangs. Binding mana anew does it, and so "
+            "and everything else that configures networks hangs. Binding mana again does it, and so "
             "does host servicing. A claim and a release of a pair do not."
         ),
         check=(Step("Where it hangs:", "dmesg | grep -A 20 netvsc_register_vf"),),

@@ -233,7 +233,7 @@ TOPICS = (
         "lost", "only its maker can put it back; the release is complete (exit 0)",
         "No request can make these again: an anycast address that a program has joined, a route or "
         "nexthop with a BPF program and what goes by it, the place of a route among equal ones on "
-        "other ports, settings of a netdev that was made anew. The plan of the claim lists them. "
+        "other ports, settings of a netdev that was re-created. The plan of the claim lists them. "
         "What is `settled` a routing daemon has put elsewhere by itself.",
         "manactl compares the port with the claim's snapshot",
         check=(Step("What is lost, before a claim:", "manactl claim --raw-qp PORT --dry-run"),

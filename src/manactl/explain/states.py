@@ -30,7 +30,7 @@ TOPICS = (
                      "ip netns attach first 1; ip netns exec NETNS rdma dev set DEVICE netns first"),
                 Step("From the namespace of a process:",
                      "ip netns attach first 1; nsenter -t PID -n rdma dev set DEVICE netns first"),
-                Step("When neither leads to it, bind the driver anew; this ends the traffic of "
+                Step("When neither leads to it, bind the driver again; this ends the traffic of "
                      "all ports of the function:",
                      "echo PCI > /sys/bus/pci/drivers/mana/unbind; "
                      "echo PCI > /sys/bus/pci/drivers/mana/bind")),
@@ -170,7 +170,7 @@ TOPICS = (
             "claimed, yet another NIC is in its place",
             "claimed, yet its netdev is not here any more",
             "claimed, yet its netdev has been moved to the network namespace <name>",
-            "claimed, yet the netdev was made anew",
+            "claimed, yet the netdev was re-created",
             "is claimed, but something has set it up again since",
             "is claimed, but not there now",
         ),

@@ -208,8 +208,8 @@ def _summaries(content: Content, state_dir: Path, boot_id: str) -> Iterator[Clai
         same = content.boot_id == boot_id
         phase = content.phase_of(port)
         more = None if same else interrupted.BEFORE_BOOT
-        if same and (held := interrupted.held_by(header["plan"].get("steps", ()), port)):
-            more = Note("held", (", ".join(held),))
+        if same and (unmanaged := interrupted.unmanaged_by(header["plan"].get("steps", ()), port)):
+            more = Note("unmanaged", (", ".join(unmanaged),))
         if same and phase == "interrupted":
             more = interrupted.next_step(header, content.records, port, state_dir)
         waits = waiting is not None and phase == "claimed"

@@ -26,7 +26,7 @@ class Ending(enum.StrEnum):
     UNWOUND = "unwound"  # the claim failed, and what it had done was undone
     RECOVERED = "recovered"  # it died on the way, and what it had done was undone
     ACCEPTED = "accepted"  # closed with the port as it was left
-    REBOOT = "reboot"  # the machine was started anew
+    REBOOT = "reboot"  # the machine was started again
 
 
 class PastClaim(NamedTuple):

@@ -46,13 +46,17 @@ def _recovery(
     changes = [step for kind in kinds for step in steps if step["kind"] == kind]
     change = changes[0] if changes else None
     if change is None:
-        held = held_by(steps, port)
-        return Note("recover-gives-back", (", ".join(held),)) if held else Note("recover-closes")
+        unmanaged = unmanaged_by(steps, port)
+        return (
+            Note("recover-gives-back", (", ".join(unmanaged),))
+            if unmanaged
+            else Note("recover-closes")
+        )
     kept = next((step.get("kept") for step in steps if step["kind"] == "keep-state"), None)
     return Note("recover-sets-up", (change["name"], "what refers to it" if kept is None else kept))
 
 
-def held_by(steps: Iterable[Mapping[str, Any]], port: PortId) -> tuple[str, ...]:
+def unmanaged_by(steps: Iterable[Mapping[str, Any]], port: PortId) -> tuple[str, ...]:
     """The network managers that let go of the port, by these steps of a plan."""
     return tuple(
         str(step["manager"])

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from manactl.netstate.held import NETWORK_MANAGER, NETWORKD
 from manactl.netstate.surroundings import Daemon, Does, Manager, Process
+from manactl.netstate.unmanaged import NETWORK_MANAGER, NETWORKD
 
 # By the name of the process, which the kernel cuts at 15 characters.
 _DAEMONS = {

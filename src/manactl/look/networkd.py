@@ -76,7 +76,7 @@ def _bind_carrier(link: NetworkdLink) -> list[str]:
 
 
 def reload(bus: Bus) -> None:
-    """Have the files read again; links whose configuration has changed are configured anew."""
+    """Have the files read again; links whose configuration has changed are configured again."""
     bus.call(_MANAGER, "Reload")
 
 

@@ -2,7 +2,7 @@
 
 The pair is known by the port's master and that one's driver, never by a name. The path is the
 host's affair: it delivers by the VF after the guest has asked for that. What shows it here are
-the VF's own counters, which the mana driver begins anew with every open (mana_get_stats64()).
+the VF's own counters, which the mana driver begins again with every open (mana_get_stats64()).
 """
 
 from typing import NamedTuple

@@ -14,7 +14,6 @@ from typing import TypeVar
 from manactl.look import (
     conntrack,
     fabric,
-    held_links,
     ipsec,
     managers,
     netdevs,
@@ -22,6 +21,7 @@ from manactl.look import (
     sockets,
     ssh,
     tunnels,
+    unmanaged_links,
     upper_devices,
 )
 from manactl.look.bus import Bus
@@ -29,7 +29,6 @@ from manactl.look.pyroute2_links import DecodedLink
 from manactl.look.rtnetlink import Rtnl
 from manactl.look.upper_devices import CARRIED, WHOLE, Chains, Found, View
 from manactl.model.port import PortStatus, RdmaPort
-from manactl.netstate.held import NETWORKD
 from manactl.netstate.snapshot import PortState, addresses
 from manactl.netstate.surroundings import (
     NOTHING_READ,
@@ -44,6 +43,7 @@ from manactl.netstate.surroundings import (
     Stacked,
     Surroundings,
 )
+from manactl.netstate.unmanaged import NETWORKD
 from manactl.netstate.uppers import NETVSC, OVS
 from manactl.wire import rtmsg as rt
 from manactl.wire.inet_diag import TcpSocket
@@ -131,7 +131,7 @@ def gather(
         lambda: managers.find({**names, ifindex: state.ifname}, sources.manager_files)
     )
     if who_manages is not None:
-        asked = held_links.asked(who_manages.managers, sources.bus, alone=state.alone)
+        asked = unmanaged_links.asked(who_manages.managers, sources.bus, alone=state.alone)
         who_manages = replace(who_manages, managers=asked)
     networkd = [
         one for one in (who_manages.managers if who_manages else ()) if one.name == NETWORKD

@@ -50,11 +50,11 @@ NoteCode = Literal[
     "netdev-not-here-maybe-up", "candidates", "owner-unknown", "upper", "upper-of-kind", "slow-path",
     "bond-danger", "rdma-elsewhere", "rdma-link-down", "holder-unseen", "holder-hidden", "holders-of-port",
     "holders-of-ports", "other-qps", "contexts-unseen", "contexts-hidden", "unclaimed",
-    "drift-another-nic", "drift-no-netdev", "drift-moved", "drift-anew", "drift-up",
+    "drift-another-nic", "drift-no-netdev", "drift-moved", "drift-recreated", "drift-up",
     "drift-synthetic-up", "drift-vf-up", "drift-unpaired",
     "claimed-elsewhere",
     "before-boot", "at-work", "claim-interrupted", "release-interrupted", "not-restored",
-    "recover-closes", "recover-sets-up", "recover-gives-back", "held",
+    "recover-closes", "recover-sets-up", "recover-gives-back", "unmanaged",
     "unconfirmed", "overdue", "unguarded", "left-down", "hold-keeps-down",
 ]  # fmt: skip
 

@@ -1,6 +1,6 @@
 """The settings of a netdev itself, which going down and up leaves alone, but which are at their
-defaults when it was made anew: its device was unplugged and plugged in again, or had another driver
-meanwhile. Pure."""
+defaults when it was re-created: its device was unplugged and plugged in again, or had another
+driver meanwhile. Pure."""
 
 from __future__ import annotations
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from manactl.netstate.beside import Beside
-from manactl.netstate.held import HeldLink
 from manactl.netstate.snapshot import PortState
+from manactl.netstate.unmanaged import UnmanagedLink
 from manactl.netstate.uppers import NETVSC, RESTORABLE
 
 
@@ -207,7 +207,7 @@ class Manager:
     source: str
     netdev: str = ""
     ifindex: int = 0
-    link: HeldLink | None = None
+    link: UnmanagedLink | None = None
     silent: str | None = None
     bound: tuple[str, ...] = ()  # other netdevs that it sets down while this one has no carrier
 

@@ -84,7 +84,7 @@ def test_journals_that_may_not_be_read_are_a_missing_privilege(
 
 
 def test_a_name_that_a_netdev_had_when_it_was_claimed(tmp_path: Path) -> None:
-    """Made anew it has lost its altnames. What has the name now comes first."""
+    """Re-created it has lost its altnames. What has the name now comes first."""
     kernel = two_ports()
     first, second = kernel.nics
     host = FakeHost(kernel)

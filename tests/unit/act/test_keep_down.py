@@ -329,7 +329,7 @@ def test_what_happens_to_another_port_of_the_function_is_not_its_own(
     assert scene.stories() == [("eth1", "set-down", "found")]
 
 
-def test_what_is_announced_of_a_netdev_that_is_gone_is_not_of_the_one_made_anew(
+def test_what_is_announced_of_a_netdev_that_is_gone_is_not_of_the_one_recreated(
     scene: Scene,
 ) -> None:
     (nic,) = scene.kernel.nics

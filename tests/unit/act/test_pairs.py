@@ -86,7 +86,7 @@ def test_a_pair_that_was_down_stays_down(tmp_path: Path) -> None:
 
 
 def test_a_vf_that_is_up_below_a_netdev_that_is_down(tmp_path: Path) -> None:
-    """As after hv_netvsc was bound anew."""
+    """As after hv_netvsc was bound again."""
     kernel = paired(up=False)
     kernel.set_up(kernel.nics[0], True)
     before = kernel.picture()

@@ -21,9 +21,9 @@ from manactl.journal import file as journal
 from manactl.journal import lock
 from manactl.journal.file import JournalError
 from manactl.model.port import OddFile
-from manactl.netstate.held import Hold
 from manactl.netstate.losses import Cause
-from tests.unit.act.test_hold import OWN, managed
+from manactl.netstate.unmanaged import Unmanaged
+from tests.unit.act.test_unmanage import OWN, managed
 from tests.unit.host import (
     FakeHost,
     FakeSystem,
@@ -57,7 +57,7 @@ def test_the_files_are_written_after_the_hold_and_gone_after_release(tmp_path: P
     kinds = [step.kind for step in result.plan.steps]
     assert kinds == ["keep-state", "hold-manager", "leave-down", "set-admin", "prove-free"]
     (kept,) = manager.boot_files.values()
-    assert (kept.name, kept.hold.names, kept.hold.beside) == ("eth1", "eth1", ())
+    assert (kept.name, kept.unmanaged.names, kept.unmanaged.beside) == ("eth1", "eth1", ())
     (port,) = release(tmp_path, FakeHost(kernel)).ports
     assert kernel.picture() == before
     assert (manager.boot_files, manager.left, port.lost, port.given_back) == ({}, set(), (), None)
@@ -226,12 +226,12 @@ def test_a_signal_while_the_lock_is_waited_for_ends_that(
 
 
 def test_netdevs_have_other_numbers_after_a_reboot(tmp_path: Path) -> None:
-    asked: list[Hold] = []
+    asked: list[Unmanaged] = []
 
     class Noting(FakeSystem):
-        def lift_hold(self, hold: Hold) -> bool:
-            asked.append(hold)
-            return super().lift_hold(hold)
+        def give_back(self, unmanaged: Unmanaged) -> bool:
+            asked.append(unmanaged)
+            return super().give_back(unmanaged)
 
     kernel, manager = managed()
     claim(tmp_path, FakeHost(kernel), persist=True)
@@ -239,7 +239,9 @@ def test_netdevs_have_other_numbers_after_a_reboot(tmp_path: Path) -> None:
     kernel.nics[0].ifindex += 1
     host.systems = Noting
     release(tmp_path, host, "eth1")
-    assert [link.ifindex for hold in asked for link in hold.links] == [kernel.nics[0].ifindex]
+    assert [link.ifindex for unmanaged in asked for link in unmanaged.links] == [
+        kernel.nics[0].ifindex
+    ]
 
 
 def test_a_netdev_that_is_not_here_is_told_of(tmp_path: Path) -> None:
@@ -405,7 +407,7 @@ def test_a_file_that_cannot_be_removed_costs_the_port_nothing_else(tmp_path: Pat
 
 def test_files_that_cannot_be_removed_are_told_of_beside_what_was_done(tmp_path: Path) -> None:
     class ReadOnly(FakeSystem):
-        def lift_boot_files(self, kept: Any, hold: Any) -> Any:
+        def lift_boot_files(self, kept: Any, unmanaged: Any) -> Any:
             raise OSError(30, "Read-only file system")
 
     kernel, manager = managed()
@@ -425,13 +427,13 @@ def test_files_that_cannot_be_removed_are_told_of_beside_what_was_done(tmp_path:
 
 def test_each_of_the_failures_of_giving_back_is_told_with_what_was_done(tmp_path: Path) -> None:
     class Failing(FakeSystem):
-        def lift_boot_files(self, kept: Any, hold: Any) -> Any:
+        def lift_boot_files(self, kept: Any, unmanaged: Any) -> Any:
             if kept.name == "eth1":
                 self.remove_boot_files(kept)
                 raise NotTold(110, "Connection timed out")
             if kept.name == "eth2":
                 raise OSError(30, "Read-only file system", "/etc/two")
-            return super().lift_boot_files(kept, hold)
+            return super().lift_boot_files(kept, unmanaged)
 
     kernel = two_ports()
     manager = FakeManager(kernel, eth1=OWN, eth2=())
@@ -521,7 +523,7 @@ def test_of_a_pair_both_are_left_down(tmp_path: Path) -> None:
     claim(tmp_path, FakeHost(kernel), "eth0", persist=True)
     (kept,) = manager.boot_files.values()
     assert kept.name == "eth0"
-    assert "eth0" in {link.name for link in kept.hold.links}
+    assert "eth0" in {link.name for link in kept.unmanaged.links}
 
 
 def test_a_file_that_release_cannot_use_is_told_and_left(tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def test_groups_are_left_before_the_port_goes_down() -> None:
 
 def test_a_failed_step_has_code_4_and_nobody_holds_it() -> None:
     failure = StepFailed("it failed", hint="fix it")
-    assert (failure.message, failure.hint, failure.held) == ("it failed", "fix it", False)
+    assert (failure.message, failure.hint, failure.taken) == ("it failed", "fix it", False)
     assert (failure.exit_code, failure.kind) == (4, "step")
 
 
@@ -265,7 +265,7 @@ def test_setting_down_holds_while_the_netdev_is_here_and_down() -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "up", "held", "hint"),
+    ("number", "up", "taken", "hint"),
     [
         (errno.EBUSY, True, True, "a raw QP has the vport"),
         (errno.ENODEV, True, True, "a raw QP has the vport"),
@@ -275,7 +275,7 @@ def test_setting_down_holds_while_the_netdev_is_here_and_down() -> None:
         (errno.EIO, False, False, None),
     ],
 )
-def test_what_the_kernel_refuses(number: int, up: bool, held: bool, hint: str | None) -> None:
+def test_what_the_kernel_refuses(number: int, up: bool, taken: bool, hint: str | None) -> None:
     class Refusing(Showing):
         def set_admin(self, port: PortId, up: bool) -> None:
             raise OSError(number, "the kernel's words")
@@ -286,7 +286,7 @@ def test_what_the_kernel_refuses(number: int, up: bool, held: bool, hint: str | 
     failure = caught.value
     word = "up" if up else "down"
     assert failure.message == f"setting eth1 {word} failed: the kernel's words"
-    assert failure.held is held
+    assert failure.taken is taken
     assert failure.evidence == (Evidence("rtnetlink", f"set {word}", errno.errorcode[number]),)
     assert (failure.hint is None) is (hint is None)
     assert (hint or "") in (failure.hint or "")
@@ -312,7 +312,7 @@ def test_a_netdev_of_a_device_in_reset_is_held_by_nobody(
     nic(system).resetting = not unplugged
     with pytest.raises(StepFailed) as caught:
         SetAdmin(PORT, "eth1", up=True, was=True, had_carrier=False).do(system, 1.0)
-    assert caught.value.held is (number == errno.EBUSY)
+    assert caught.value.taken is (number == errno.EBUSY)
     assert hint in (caught.value.hint or "")
 
 
@@ -371,7 +371,7 @@ def test_a_proof_that_cannot_be_made_fails_with_its_reason() -> None:
         PROVE.do(system, 0.0)
     assert caught.value.message.endswith("reports the fake kernel")
     assert (caught.value.hint, caught.value.evidence) == ("a remedy", (PROOF,))
-    assert not caught.value.held
+    assert not caught.value.taken
 
 
 def test_a_port_that_was_set_up_again_is_not_held() -> None:
@@ -380,7 +380,7 @@ def test_a_port_that_was_set_up_again_is_not_held() -> None:
         PROVE.do(system, 0.0)
     assert caught.value.evidence == (PROOF, Evidence("sysfs", "IFF_UP", True))
     assert "network manager" in (caught.value.hint or "")
-    assert not caught.value.held
+    assert not caught.value.taken
 
 
 @pytest.mark.parametrize("here", [True, False])
@@ -401,7 +401,7 @@ def test_a_leaked_vport_is_a_kernel_bug(here: bool) -> None:
     assert caught.value.message.startswith(f"{'eth1' if here else PORT}: ")
     assert (caught.value.code, caught.value.evidence) == ("kernel-bug", (PROOF,))
     assert "modprobe" in (caught.value.hint or "")
-    assert not caught.value.held
+    assert not caught.value.taken
 
 
 def test_a_vport_that_stays_taken_is_held() -> None:
@@ -409,6 +409,6 @@ def test_a_vport_that_stays_taken_is_held() -> None:
     nic(system).holders = [77]
     with pytest.raises(StepFailed, match="still taken after 2 attempts") as caught:
         PROVE.do(system, 0.0)
-    assert caught.value.held
+    assert caught.value.taken
     assert caught.value.evidence == (PROOF,)
     assert "manactl status -v" in (caught.value.hint or "")

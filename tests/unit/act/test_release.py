@@ -619,7 +619,7 @@ def test_a_finished_journal_that_cannot_be_put_away(
     assert kernel.links == [("eth1", "down")]
 
 
-# --- a netdev that was made anew ------------------------------------------------------------
+# --- a netdev that was re-created ------------------------------------------------------------
 
 
 def replugged(tmp_path: Path, mtu: int = 4000) -> tuple[Kernel, dict[str, object]]:
@@ -635,7 +635,7 @@ def replugged(tmp_path: Path, mtu: int = 4000) -> tuple[Kernel, dict[str, object
     return kernel, had
 
 
-def test_a_netdev_that_was_made_anew_gets_the_settings_of_the_old_one(tmp_path: Path) -> None:
+def test_a_netdev_that_was_recreated_gets_the_settings_of_the_old_one(tmp_path: Path) -> None:
     kernel, had = replugged(tmp_path)
     host = FakeHost(kernel)
     acts: list[str] = []
@@ -648,7 +648,7 @@ def test_a_netdev_that_was_made_anew_gets_the_settings_of_the_old_one(tmp_path: 
     (lost,) = port.lost
     assert (lost.cause, lost.text.split(":")[0]) == (
         "not-kept",
-        "eth1 was made anew (ifindex 3 -> 7)",
+        "eth1 was re-created (ifindex 3 -> 7)",
     )
     assert claims(tmp_path) == []
 

@@ -1,6 +1,6 @@
 """Claims with --synthetic=uio: the synthetic netdev is destroyed, and made again at release.
 
-What stands on it comes back in tests/unit/act/test_anew.py, tests/netns and the lab.
+What stands on it comes back in tests/unit/act/test_recreate.py, tests/netns and the lab.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def test_the_device_goes_to_uio_and_its_netdev_comes_back_whole(tmp_path: Path) 
     assert kernel.picture() == before
     assert port.residue == ()
     assert [loss.text.split(":")[0] for loss in port.lost] == [
-        "eth0 was made anew (ifindex 40 -> 140)"
+        "eth0 was re-created (ifindex 40 -> 140)"
     ]
 
 

@@ -216,7 +216,7 @@ class Links:
 
 
 class Opens:
-    """Openers whose driver was loaded meanwhile. When they are watched anew, somebody opens a
+    """Openers whose driver was loaded meanwhile. When they are watched again, somebody opens a
     netdev at once."""
 
     refused: str | None = "neither driver mana nor hv_netvsc is loaded"

@@ -9,8 +9,8 @@ import pytest
 from manactl.decide import refusal as why
 from manactl.decide import refusal_words, waivers
 from manactl.decide.codes import BARRED, Bar, Code
-from manactl.decide.holds import NoHold
 from manactl.decide.refusal import Refusal, Source, Unread
+from manactl.decide.unmanageable import Obstacle
 from manactl.model.port import Evidence, Holder
 from manactl.netstate.surroundings import (
     Connection,
@@ -173,7 +173,7 @@ CASES: list[tuple[str, why.Facts, list[str], list[tuple[str, str, object]]]] = [
                 Manager("nd", PROBER, True, "/b", "eth1", 3),
                 Manager("ne", PROBER, True, "/b", "eth1", 3),
             ),
-            (NoHold.SILENT, NoHold.MEMBER, NoHold.DOWN),
+            (Obstacle.SILENT, Obstacle.MEMBER, Obstacle.DOWN),
         ),
         [
             "nm (pid 77 prober), which does not answer (timed out), ",
@@ -273,7 +273,7 @@ CASES: list[tuple[str, why.Facts, list[str], list[tuple[str, str, object]]]] = [
     ),
     (
         "manager",
-        why.Managers((Manager("ifupdown", None, True, "/c"),), (NoHold.NO_WAY,)),
+        why.Managers((Manager("ifupdown", None, True, "/c"),), (Obstacle.NO_WAY,)),
         ["controls it: ifupdown; it may"],
         [("run", "/c", True)],
     ),

@@ -1,6 +1,6 @@
-"""A netdev that was made anew: its name, what stood on it, what stays and what is said of it.
+"""A netdev that was re-created: its name, what stood on it, what stays and what is said of it.
 
-The kernel here knows devices alone; with addresses and everything else tests/netns/test_anew.py.
+The kernel here knows devices alone; with addresses and everything else tests/netns/test_recreate.py.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import pytest
 
-from manactl.act import anew
+from manactl.act import recreate
 from manactl.act.plan import NetdevNow, System
 from manactl.model.port import PortId
 from manactl.netstate import link_settings
@@ -147,8 +147,8 @@ def replugged(machine: Machine, **new: Any) -> Machine:
     return Machine([replace(Device("eth1", 7), **new)])
 
 
-def set_up(state: PortState, machine: Machine) -> anew.Restored:
-    return anew.set_up(state, cast(System, machine))
+def set_up(state: PortState, machine: Machine) -> recreate.Restored:
+    return recreate.set_up(state, cast(System, machine))
 
 
 def test_it_gets_its_name_and_settings_and_what_stood_on_it_from_the_bottom_up() -> None:
@@ -160,14 +160,14 @@ def test_it_gets_its_name_and_settings_and_what_stood_on_it_from_the_bottom_up()
     ]  # fmt: skip
     assert (done.residue, done.counts) == ((), {Kind.UPPER: 2, Kind.SETTING: 3})
     (lost,) = done.lost
-    assert lost.text.startswith("eth1 was made anew (ifindex 3 -> 7): sockets")
+    assert lost.text.startswith("eth1 was re-created (ifindex 3 -> 7): sockets")
 
 
 def test_again_it_has_nothing_to_do() -> None:
     state, now = snapshot(stacked()), replugged(stacked())
     set_up(state, now)
     assert set_up(state, now).counts == {}
-    assert anew.residue(state, cast(System, now)) == []
+    assert recreate.residue(state, cast(System, now)) == []
 
 
 def test_a_name_that_another_has_is_left_to_it() -> None:
@@ -210,7 +210,7 @@ def test_what_the_kernel_refuses_is_residue_with_what_stands_on_it_left_out() ->
     assert len(now.devices) == 1
     now.refuse = {}
     state = snapshot(stacked())
-    assert anew.residue(state, cast(System, now)) == ["alias wan (it does not stay so)"]
+    assert recreate.residue(state, cast(System, now)) == ["alias wan (it does not stay so)"]
     assert set_up(state, now).residue == ()
 
 
@@ -240,18 +240,18 @@ def test_what_can_be_set_only_while_it_is_up_comes_last() -> None:
     state, now = snapshot(was), replugged(was)
     done = set_up(state, now)
     assert (done.residue, len(done.lost)) == ((), 1)
-    (lost,) = anew.finish(state, cast(System, now))
+    (lost,) = recreate.finish(state, cast(System, now))
     assert lost.text == "rings: rx 1024 (Operation not supported)"
     now.up = True
-    assert anew.finish(state, cast(System, now)) == ()
+    assert recreate.finish(state, cast(System, now)) == ()
     assert now.devices[0].rx == was.devices[0].rx
-    assert anew.finish(state, cast(System, was)) == ()  # it is the same netdev
+    assert recreate.finish(state, cast(System, was)) == ()  # it is the same netdev
 
 
 def test_of_a_netdev_that_stayed_nothing_is_missing() -> None:
     state = snapshot(stacked())
     now = Machine([Device("eth1", 3)])
-    assert anew.residue(state, cast(System, now)) == []
+    assert recreate.residue(state, cast(System, now)) == []
 
 
 def test_a_snapshot_without_plans_makes_nothing() -> None:

@@ -11,7 +11,7 @@ import errno
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from manactl.act.plan import NetdevNow, System, made_anew, require_netdev
+from manactl.act.plan import NetdevNow, System, recreated, require_netdev
 from manactl.act.restore import Lost, Restored
 from manactl.netstate import blueprints, link_settings, uppers
 from manactl.netstate.blueprints import Blueprint
@@ -25,7 +25,7 @@ from manactl.wire import if_link
 # attributes that it had not before).
 _PASSES = 4
 NUMBERED = (
-    "{name} was made anew (ifindex {was} -> {now}): sockets, filters and programs (XDP) that were "
+    "{name} was re-created (ifindex {was} -> {now}): sockets, filters and programs (XDP) that were "
     "bound to the old one by its number are not"
 )
 UNNAMED = "the name {name}: it is called {now} ({why})"
@@ -49,13 +49,13 @@ class _Todo(NamedTuple):
 def is_needed(state: PortState, system: System) -> bool:
     """Whether the netdev of the port is another one than the snapshot's, or the synthetic netdev
     above it."""
-    return bool(_Anew(state, system).bases)
+    return bool(_Recreated(state, system).bases)
 
 
 def set_up(state: PortState, system: System) -> Restored:
-    """Give a netdev that was made anew all that the old one had but addresses, routes and the like,
-    while it is down."""
-    work = _Anew(state, system)
+    """Give a netdev that was re-created all that the old one had but addresses, routes and the
+    like, while it is down."""
+    work = _Recreated(state, system)
     work.rename()
     made = set(work.make_uppers())
     first = done = None
@@ -80,14 +80,14 @@ def set_up(state: PortState, system: System) -> Restored:
 
 
 def residue(state: PortState, system: System) -> list[str]:
-    """The settings that a netdev which was made anew has not, nor its uppers."""
-    work = _Anew(state, system)
+    """The settings that a netdev which was re-created has not, nor its uppers."""
+    work = _Recreated(state, system)
     return [work.why(one) for one in work.changes() if not one.change.may_be_lost]
 
 
 def finish(state: PortState, system: System) -> tuple[Lost, ...]:
     """What ethtool sets only on a netdev that is up; what has not come back of it."""
-    work = _Anew(state, system)
+    work = _Recreated(state, system)
     for one in work.changes():
         if one.change.ethtool is not None:
             work.put(one)
@@ -96,7 +96,7 @@ def finish(state: PortState, system: System) -> tuple[Lost, ...]:
 
 
 class _Base(NamedTuple):
-    """A netdev that was made anew: what it was, and is. `settings`: None where not known."""
+    """A netdev that was re-created: what it was, and is. `settings`: None where not known."""
 
     ifindex: int
     name: str
@@ -104,8 +104,8 @@ class _Base(NamedTuple):
     now: NetdevNow
 
 
-class _Anew:
-    """One port, of which a netdev was made anew: its own, or the synthetic one above it."""
+class _Recreated:
+    """One port, of which a netdev was re-created: its own, or the synthetic one above it."""
 
     def __init__(self, state: PortState, system: System) -> None:
         self._state, self._system = state, system
@@ -120,7 +120,7 @@ class _Anew:
     def _found(self) -> Iterator[_Base]:
         state, system = self._state, self._system
         now = system.netdev(state.port)
-        if now is not None and made_anew(state, system):
+        if now is not None and recreated(state, system):
             yield _Base(state.ifindex, state.ifname, state.link, now)
         above = state.synthetic
         now = system.synthetic(above.id) if above is not None and above.id else None
@@ -205,14 +205,14 @@ class _Anew:
         if not self.bases:
             return
         system = self._system
-        anew = {base.ifindex for base in self.bases}
+        renewed = {base.ifindex for base in self.bases}
         for base in self.bases:
             if base.settings is not None:
                 have = system.settings(base.now.ifindex)
                 yield from self._of(base.settings, have, base.now.name, base.now.ifindex)
         for pair in self._pairs():
             plan = self._plans.get(pair.was.ifindex)
-            if pair.now is None or plan is None or pair.was.ifindex in anew:
+            if pair.now is None or plan is None or pair.was.ifindex in renewed:
                 continue
             was = plan.settings
             if pair.was.ifindex not in self._dying:
