@@ -80,6 +80,13 @@ class _Shared(NamedTuple):
     foreign: bool  # /sys shows another network namespace
     netns: "NetnsId | None"  # of this process; None where no claim is to be compared with it
 
+    def named(self, name: str, ifindex: int | None = None) -> LinkFacts | None:
+        """The link of that name, and of that number where it is known."""
+        for index, link in (self.links or {}).items():
+            if link.name == name and ifindex in (None, index):
+                return link
+        return None
+
 
 class _Seen(NamedTuple):
     """One function as read, between two equal samples of what changes with the owner."""
@@ -414,11 +421,13 @@ def _upper(netdev: Netdev | None, shared: _Shared) -> UpperDevice | None:
         kind, uuid = sysfs.upper_kind(shared.roots, netdev.master)
         if nic := pairs.synthetic(netdev, shared.roots):
             path = pairs.data_path(netdev, nic, shared.roots)
-            return UpperDevice(netdev.master, kind, nic.uuid, path, nic.admin_up)
-    if kind is None:
-        links = (shared.links or {}).values()
-        kind = next((link.kind for link in links if link.name == netdev.master), None)
-    return UpperDevice(netdev.master, kind, uuid)
+            more = shared.named(netdev.master, nic.ifindex)
+            found = UpperDevice(netdev.master, kind, nic.uuid, path, nic.admin_up)
+            return found._replace(altnames=more and more.altnames)
+    link = shared.named(netdev.master)
+    if kind is None and link is not None:
+        kind = link.kind
+    return UpperDevice(netdev.master, kind, uuid, altnames=link and link.altnames)
 
 
 def _on_uio(claim: "ClaimSummary", roots: Roots) -> UpperDevice | None:
@@ -431,7 +440,7 @@ def _on_uio(claim: "ClaimSummary", roots: Roots) -> UpperDevice | None:
     nic = vmbus.nic(claim.vmbus, roots)
     if nic is None or nic.driver != vmbus.UIO:
         return None
-    return UpperDevice(claim.upper, "netvsc", claim.vmbus)
+    return UpperDevice(claim.upper, "netvsc", claim.vmbus, altnames=claim.upper_altnames)
 
 
 def _rdma_port(view: rdma.RdmaView, number: int) -> RdmaPort | None:

@@ -32,7 +32,7 @@ tc class add dev {twin} parent 7: classid 7:1 htb rate 100mbit
 tc class add dev {twin} parent 7:1 classid 7:20 htb rate 10mbit ceil 50mbit
 echo 2 > /proc/sys/net/ipv4/conf/{twin}/rp_filter
 ethtool -L {twin} combined 1
-ethtool -K {twin} rx-gro off tx-tcp-segmentation off
+ethtool -K {twin} rx-gro off rx-gro-list on
 """
 RESET = """
 ip link set {twin} mtu 1500 alias '' txqueuelen 1000; tc qdisc del dev {twin} root
@@ -80,7 +80,7 @@ def test_everything_comes_back(furnished: Vm) -> None:
         f"ethtool -k {twin} | sort; ethtool -l {twin}; ethtool -x {twin}; tc class show dev {twin}"
     )
     before, shown = view(vm), vm.run(ethtool, check=False).out
-    assert {"generic-receive-offload: off", "\ttx-tcp-segmentation: off"} <= set(shown.splitlines())
+    assert {"generic-receive-offload: off", "rx-gro-list: on"} <= set(shown.splitlines())
     uuid = nic_of(vm, 2).uuid
     plan = json.loads(claim(vm, "--dry-run", "--json").out)
     assert any("is destroyed" in note for note in plan["notes"])
@@ -92,7 +92,10 @@ def test_everything_comes_back(furnished: Vm) -> None:
     row = status(vm)[2]
     assert (row["upper"]["netdev"], row["upper"]["vmbus"]) == (twin, uuid)
     assert row["claim"]["synthetic"] == "uio"
-    assert row["drift"] == []
+    assert (row["drift"], row["upper"]["altnames"]) == ([], ["wan7"])
+    assert json.loads(run(vm, "status", "--json", "wan7").out)["ports"] == [row]
+    # As udev does to a VF that comes anew, with a name that is free.
+    vm.run(["ip", "link", "property", "add", "dev", vf, "altname", "wan7"])
     with user(vm, "rawqp") as holder:
         holder.wait_for("ready")
         holder.ask("create 2", "created")

@@ -602,6 +602,7 @@ def _of_pair(port: PortStatus, above: Upper, request: ClaimRequest) -> dict[str,
     return {
         "vf": port.netdev.name if port.netdev else None,
         "upper": above.netdev,
+        "upper_altnames": None if above.altnames is None else list(above.altnames),
         "vmbus": above.vmbus,
         "synthetic": request.mode(port),
     }

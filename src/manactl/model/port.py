@@ -153,6 +153,7 @@ class Upper(NamedTuple):
     vmbus: str | None = None
     data_path: str | None = None  # of a netvsc master: "vf" or "synthetic"
     up: bool | None = None  # IFF_UP of a netvsc master
+    altnames: tuple[str, ...] | None = None  # as of a Netdev
 
 
 class RdmaPort(NamedTuple):
