@@ -331,6 +331,9 @@ def _ports(seen: _Seen, shared: _Shared) -> Iterator[PortStatus]:
             notes.append(more)
         if more := port_notes.slow(port):
             notes.append(more)
+        port = _with_unjoined(port, shared)
+        if more := port_notes.unjoined(port):
+            notes.append(more)
         claim = shared.claims.get(port.id.key)
         if port.upper is None and claim is not None:
             port = port._replace(upper=_on_uio(claim, shared.roots))
@@ -428,6 +431,26 @@ def _upper(netdev: Netdev | None, shared: _Shared) -> UpperDevice | None:
     if kind is None and link is not None:
         kind = link.kind
     return UpperDevice(netdev.master, kind, uuid, altnames=link and link.altnames)
+
+
+def _with_unjoined(port: PortStatus, shared: _Shared) -> PortStatus:
+    """The port with the VMBus device whose VF it is to be; that one's netdev is above it already,
+    as far as all others are concerned."""
+    netdev, roots = port.netdev, shared.roots
+    if netdev is None or netdev.master is not None or port.netns is not None or shared.foreign:
+        return port
+    if not os.path.isdir(f"{roots.sys}/bus/vmbus/devices"):
+        return port
+    from manactl.look import pairs  # noqa: PLC0415 - only on a machine with a VMBus
+
+    nic = pairs.unjoined(netdev, roots)
+    if nic is None:
+        return port
+    upper = None
+    if nic.netdev is not None:
+        path = "synthetic" if nic.admin_up else None
+        upper = UpperDevice(nic.netdev, "netvsc", nic.uuid, path, nic.admin_up)
+    return port._replace(upper=upper, unjoined=nic.uuid)
 
 
 def _on_uio(claim: "ClaimSummary", roots: Roots) -> UpperDevice | None:

@@ -268,6 +268,19 @@ def differing(now: list[list[str]], before: list[list[str]]) -> list[str]:
     ]
 
 
+def test_a_vf_that_is_not_joined_is_no_plain_port(pair: Vm) -> None:
+    """As at boot, before hv_netvsc has probed its device."""
+    vm, vf, uuid = pair, pair.netdevs[1], nic_of(pair, 1).uuid
+    bind = "/sys/bus/vmbus/drivers/hv_netvsc"
+    vm.run(f"ip link set {vf} up; echo {uuid} > {bind}/unbind")
+    assert any(f"VMBus device {uuid}" in note for note in status(vm)[1]["notes"])
+    ran = run(vm, "claim", "--raw-qp", vf, rc=6)
+    assert f"the VF of VMBus device {uuid}" in ran.err
+    vm.run(f"echo {uuid} > {bind}/bind")
+    eventually(lambda: vm.twins.keys() == {1, 2}, what="the twins")
+    assert status(vm)[1]["upper"]["netdev"] == vm.twins[1]
+
+
 def test_a_pair_in_another_namespace_is_refused_here(furnished: Vm) -> None:
     vm, twin = furnished, furnished.twins[1]
     port = status(vm)[1]

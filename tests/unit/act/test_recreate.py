@@ -253,9 +253,7 @@ def test_an_altname_that_a_stranger_has_now_is_left_to_it() -> None:
     now.devices.append(Device("dummy0", 9, "dummy", altnames=("wan",)))
     done = set_up(snapshot(was), now)
     assert done.residue == ()
-    assert [one.text for one in done.lost][1:] == [
-        "altname wan (another netdev has that name now)"
-    ]
+    assert [one.text for one in done.lost][1:] == ["altname wan (another netdev has that name now)"]
     assert now.devices[1].altnames == ("wan",)
 
 
