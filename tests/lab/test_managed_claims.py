@@ -107,6 +107,25 @@ def test_a_managed_port_stays_down_and_comes_back(routed: Vm, name: str, way: st
     scene.comes_back()
 
 
+@pytest.mark.parametrize("name", sorted(MANAGERS))
+def test_an_address_that_somebody_removes_meanwhile_is_left_out(routed: Vm, name: str) -> None:
+    """It is none of the manager's; its routes are still there. The dry run tells the same."""
+    scene = Scene(routed, name, "static", routed.netdevs[1])
+    scene.site.claim(scene.device)
+    scene.restarted()
+    eventually(scene.looked, PATIENCE, "the manager to look at it")
+    routed.run(f"ip addr del 192.0.2.77/32 dev {scene.device}")
+    (plan,) = scene.site.well("release", "--dry-run", "--json", scene.device).document["plans"]
+    (lost,) = scene.site.well("release", "--json", scene.device).port["lost"]
+    assert lost["cause"] == "removed"
+    assert lost["text"] in plan["lost"]
+    command = f"ip address add 192.0.2.77/32 dev {scene.device}"
+    assert lost["text"].endswith(f"to set it: {command})")
+    assert "192.0.2.77" not in routed.run(f"ip addr show dev {scene.device}").out
+    routed.run(command)
+    scene.comes_back()
+
+
 @pytest.mark.parametrize("synthetic", ["down", "uio"])
 @pytest.mark.parametrize(
     "way",

@@ -329,7 +329,7 @@ def of_link(
     """From the RTM_NEWLINK message of a netdev and what else was read."""
     link = if_link.IfLink(body)
     raw = parse_attrs(body, if_link.IFINFO.size)
-    masters = {index: name for name, index in reversed(names.items())}
+    masters = {index: name for name, index in reversed([*names.items()])}
     return LinkSettings(
         link.flags & sum(FLAGS),
         {kind: raw[kind] for kind in ATTRIBUTES if kind in raw},
