@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,10 +18,28 @@ from tests.lab.furnished import Furnished, Shown
 from tests.lab.scene import manactl, owners, status
 from tests.lab.site import pairs_on_newest
 from tests.lab.test_crash import kill_at_some
-from tests.lab.test_pairs import FURNISHED, SPARE, STEADY, PairBench, nic_of, run, takes
+from tests.lab.test_pairs import (
+    FURNISHED,
+    SPARE,
+    STEADY,
+    PairBench,
+    nic_of,
+    run,
+    serviced,
+    takes,
+)
+from tests.lab.test_powercut import Disk, check_recovery, check_whole, records, whole_run
 from tests.lab.users import User, eventually, resident, user
 from tests.lab.vm import Vm
 
+CUTS = 4  # of a whole run
+# Writes to the bus, and the record that has to be on the disk before.
+ANNOUNCED = {
+    "/hv_netvsc/unbind": ("doing", "bind-uio"),
+    "/uio_hv_generic/bind": ("doing", "bind-uio"),
+    "/uio_hv_generic/unbind": ("undoing", "bind-uio"),
+    "/hv_netvsc/bind": ("undoing", "bind-uio"),
+}
 SOME_ACTS = 9  # one of so many is the one to die at
 UIO = "uio_hv_generic"
 SETTINGS = """
@@ -157,6 +176,21 @@ def test_the_host_takes_the_device_back_meanwhile(furnished: Vm) -> None:
     takes(vm, 2, "vf")
 
 
+def test_host_servicing_meanwhile(furnished: Vm) -> None:
+    """The VF goes and comes back, and there is no synthetic netdev that would open it."""
+    vm, before = furnished, view(furnished)
+    claim(vm)
+    serviced(vm)
+    assert owners(vm) == {1: "ethernet", 2: "free"}
+    told = status(vm)[2]
+    assert (told["upper"]["netdev"], told["claim"]["synthetic"]) == (vm.twins[2], "uio")
+    assert ["re-created" in line for line in told["drift"]] == [True]
+    run(vm, "release")
+    assert owners(vm) == {1: "ethernet", 2: "ethernet"}
+    same(vm, before)
+    takes(vm, 2, "vf")
+
+
 # --- kill -9 ----------------------------------------------------------------------------------
 
 
@@ -188,6 +222,45 @@ def test_killed_at_some_acts_it_is_put_back(furnished: Vm, seed: int) -> None:
 def test_killed_at_every_act_it_is_put_back(furnished: Vm, start: int) -> None:
     assert kill_at_some(OnUio(furnished, resident(furnished, "crash")), 1, start) > 20
     takes(furnished, 2, "vf")
+
+
+# --- power cuts -------------------------------------------------------------------------------
+
+
+def cut(
+    one: OnUio, work: Path, pick: Callable[[list[tuple[str, int]]], list[tuple[str, int]]]
+) -> int:
+    """The power is cut before these acts: what the disk was sure to have by then is enough. Of how
+    many."""
+    before, _ = one.view()
+    disk = Disk(one.vm, work)
+    log, files = whole_run(one, disk)
+    check_whole(files)
+    for number, act in log.marks:
+        for end, said in ANNOUNCED.items():
+            if act.startswith("write ") and act.endswith(end):
+                sure = records(files[log.sure_before(number)])
+                assert said in {(one["event"], one.get("kind")) for one in sure}, act
+    assert one.view() == (before, [])
+    acts = [act for _, act in log.marks]
+    claims = acts.index("end")
+    moments = [("claim", number) for number in range(claims)]
+    moments += [("release", number) for number in range(len(acts) - claims - 2)]
+    check_recovery(one, disk, before, pick(moments))
+    takes(one.vm, 2, "vf")
+    return len(moments)
+
+
+@pairs_on_newest()
+def test_some_power_cuts(furnished: Vm, tmp_path: Path, seed: int) -> None:
+    rng = random.Random(f"{seed} cuts")
+    one = OnUio(furnished, resident(furnished, "crash"))
+    assert cut(one, tmp_path, lambda moments: sorted(rng.sample(moments, CUTS))) > 20
+
+
+@pytest.mark.soak
+def test_every_power_cut(furnished: Vm, tmp_path: Path) -> None:
+    assert cut(OnUio(furnished, resident(furnished, "crash")), tmp_path, list) > 20
 
 
 # --- random networks --------------------------------------------------------------------------
