@@ -116,7 +116,7 @@ def test_an_address_that_somebody_removes_meanwhile_is_left_out(routed: Vm, name
     scene.restarted()
     eventually(scene.looked, PATIENCE, "the manager to look at it")
     routed.run(f"ip addr del 192.0.2.77/32 dev {scene.device}")
-    (plan,) = scene.site.well("release", "--dry-run", "--json", scene.device).document["plans"]
+    plan = scene.site.well("release", "--dry-run", "--json", scene.device).document
     (lost,) = scene.site.well("release", "--json", scene.device).port["lost"]
     assert lost["cause"] == "removed"
     assert lost["text"] in plan["lost"]
