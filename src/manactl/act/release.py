@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from manactl.act import accept as accepting
-from manactl.act import await_free, foreign, persist, planner, transition
+from manactl.act import await_free, foreign, persist, planner, taken_away, transition
 from manactl.act import terminate as ending
 from manactl.act.audit import to_syslog
 from manactl.act.choose import Chosen, choose, open_claims
@@ -287,16 +287,24 @@ def _release_claim(run: _Run, path: Path, chosen: Sequence[PortId], acting: lock
                 mine = [step for step in steps if step.port in ports]
                 await_free.require_closed(system, mine, run.request.wait or await_free.PATIENCE)
             title = f"{run.request.verb} {_names(content, ports)}"
-            run.progress.planned(title, _plan(run.request, content, ports))
+            removed = taken_away.look(steps, ports, content, system)
+            run.progress.planned(title, _plan(run.request, content, ports, removed))
             work = Workplace(system, log, run.signals, run.progress)
             closes = content.ending if set(content.ports) <= set(ports) else None
             with acting() as waited:
                 if waited:  # somebody may have taken them meanwhile
                     await_free.require_free(system, [port for port in ports if _of(steps, port)], 0)
                     await_free.require_closed(system, mine, 0)
+                    removed = taken_away.look(steps, ports, content, system)
                 down_for = {port: _down_for(content, port, system.boottime()) for port in ports}
                 undo = transition.release(
-                    steps, work, ports, closes=closes, by=run.host.who(), why=run.request.why
+                    steps,
+                    work,
+                    ports,
+                    closes=closes,
+                    by=run.host.who(),
+                    why=run.request.why,
+                    removed=removed,
                 )
             again, names = _called_now(run, system, content, ports)
     for port in ports if undo.clean else ():
@@ -714,7 +722,9 @@ def _show(run: _Run, claims: Sequence[ClaimSummary]) -> list[ManactlError]:
                 failures.append(elsewhere.refused(request.verb, {p: _of(steps, p) for p in ports}))
             elif same_boot:
                 ends = await_free.would_end(host, ports) if request.terminate else []
-                plans.append(_plan(request, content, ports, ends))
+                with host.system(run.signals.pause) as system:
+                    removed = taken_away.look(_steps(content, ports), ports, content, system)
+                plans.append(_plan(request, content, ports, removed, ends))
             else:
                 note = f"claimed before the last boot: {_closes(run, ports)}"
                 plans.append(Plan(request.verb, content.ports, (), notes=(note,)))
@@ -736,6 +746,7 @@ def _plan(
     request: ReleaseRequest,
     content: journal.Content,
     ports: Sequence[PortId],
+    removed: taken_away.Places,
     notes: Sequence[str] = (),
 ) -> Plan:
     steps = _steps(content, ports)
@@ -758,8 +769,14 @@ def _plan(
     saved = [
         state for state in states if (state.in_use and not state.alone) or state.port in destroyed
     ]
+    out = {port: taken_away.at(saved, port, places) for port, places in removed.items()}
+    told = [
+        loss.text for state in saved for loss in taken_away.told(state, out.get(state.port, ()))
+    ]
+    saved = [taken_away.left(state, out.get(state.port, ())) for state in saved]
     restores += [line for state in saved for line in planner.restored(state)]
     lost = [line for state in saved for line in planner.not_restored(state)]
+    lost += told
     lost += _lost_of_others(content, {step.port.key for step in steps})
     words = {
         Outcome.LEFT_DOWN: "was down before the claim and stays down",

@@ -99,6 +99,8 @@ NOTES: dict[NoteCode, str | Callable[..., str]] = {
     "upper": "its master is {0}",
     "upper-of-kind": "its master is {0} ({1})",
     "slow-path": "the VF is down, so the traffic of {0} takes the slow synthetic path",
+    "unjoined":
+        "hv_netvsc has not joined it to {0} yet, whose VF it is: no claim begins before that",
     "bond-danger": kernel_bugs.bond_danger,
     "rdma-elsewhere": _elsewhere,
     "rdma-link-down":

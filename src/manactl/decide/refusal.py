@@ -218,11 +218,20 @@ class InTransition:
     evidence: tuple[Evidence, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Unjoined:
+    """IN_TRANSITION: the port is the VF of a VMBus device, and hv_netvsc has not joined it yet.
+    `netdev`: that of the device, where there is one."""
+
+    vmbus: str
+    netdev: str | None
+
+
 Facts = (
     Unread | NotHere | InReset | EqsLost | SshSessions | DefaultRoutes | LastPort | Connections
     | Storage | Fabric | RdmaUsers | Uppers | Xdp | PacketSockets | Managers | Sockets
     | Forwarding
-    | NoRdmaDevice | HeldBy | OwnerUnprovable | InTransition
+    | NoRdmaDevice | HeldBy | OwnerUnprovable | InTransition | Unjoined
 )  # fmt: skip
 
 

@@ -206,6 +206,12 @@ def message(refusal: Refusal) -> str:  # noqa: PLR0911, PLR0912 - a case for eac
             return "cannot tell who owns its vport without a test QP, which needs CAP_NET_RAW"
         case why.InTransition(notes):
             return "; ".join(["the driver is in transition", *notes])
+        case why.Unjoined(vmbus, netdev):
+            above = netdev or f"VMBus device {vmbus}"
+            return (
+                f"it is the VF of {above}, which hv_netvsc has not joined it to: alone it would be "
+                "opened again as soon as that happens"
+            )
 
 
 def _no_rdma_device(names: Sequence[str]) -> str:
@@ -233,6 +239,12 @@ def _remedy(refusal: Refusal) -> str:
             return "the port is in use for RDMA already; to claim it, end the holder first"
         case why.OwnerUnprovable():
             return "run it as root, for instance with sudo"
+        case why.Unjoined(_, None):
+            return "have hv_netvsc take that device (modprobe hv_netvsc), then claim the port"
+        case why.Unjoined():
+            return (
+                "try again in a moment, or see why they do not come together: dmesg | grep netvsc"
+            )
     return "try again in a moment; manactl status -v shows the evidence"
 
 
@@ -247,6 +259,8 @@ def evidence(refusal: Refusal) -> tuple[Evidence, ...]:  # noqa: PLR0911, PLR091
             return (Evidence("sysfs", "auxiliary devices of the function", []), *pieces)
         case why.EqsLost(_, pieces) | why.OwnerUnprovable(pieces) | why.InTransition(_, pieces):
             return pieces
+        case why.Unjoined(vmbus, netdev):
+            return (Evidence("sysfs", f"netdev of VMBus device {vmbus}", netdev),)
         case why.SshSessions(sessions, logins):
             return (
                 *(

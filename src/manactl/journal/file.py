@@ -228,8 +228,6 @@ def _summaries(content: Content, state_dir: Path, boot_id: str) -> Iterator[Clai
         if same and phase is Phase.INTERRUPTED:
             more = interrupted.next_step(header, content.records, port, state_dir)
         waits = waiting is not None and phase is Phase.CLAIMED
-        names = tuple(map(str, (then.get("netdev"), *then.get("altnames", ()))))
-        names += tuple(str(then[key]) for key in ("vf", "upper") if then.get(key))
         yield ClaimSummary(
             port,
             info,
@@ -241,10 +239,23 @@ def _summaries(content: Content, state_dir: Path, boot_id: str) -> Iterator[Clai
             ifindex=then.get("ifindex"),
             upper=then.get("upper"),
             vmbus=then.get("vmbus"),
-            names=names,
+            upper_altnames=_texts(then, "upper_altnames"),
+            names=names_of(then),
             waits=waiting.note() if waiting and waits else None,
             forsaken=bool(waiting and waits and waiting.left <= 0 and not waiting.guarded()),
         )
+
+
+def names_of(then: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the netdevs of a port were called that has this entry in a header; both of a pair."""
+    own = (str(then[key]) for key in ("netdev", "vf", "upper") if then.get(key))
+    more = (*(_texts(then, "altnames") or ()), *(_texts(then, "upper_altnames") or ()))
+    return tuple(dict.fromkeys((*own, *more)))
+
+
+def _texts(then: Mapping[str, Any], key: str) -> tuple[str, ...] | None:
+    found = then.get(key)
+    return None if found is None else tuple(map(str, found))
 
 
 def finished(state_dir: Path) -> list[Content]:

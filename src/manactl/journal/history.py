@@ -155,7 +155,7 @@ def _past(
     return PastClaim(
         port,
         netdev,
-        names=(netdev, *map(str, then.get("altnames", ()))),
+        names=journal.names_of(then) or (netdev,),
         since=datetime.fromisoformat(header["time"]),
         until=until,
         ending=ending,

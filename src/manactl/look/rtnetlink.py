@@ -236,8 +236,7 @@ class Rtnl:
         body = next((m.body for m in answers if m.type == RTM_NEWLINK), None)
         if body is None:
             raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
-        names = {link.name: link.ifindex for link in self.stack()}
-        return self._settings(body, names, self._qdiscs())
+        return self._settings(body, _by_name(map(IfLink, self.links())), self._qdiscs())
 
     def _qdiscs(self) -> list[bytes]:
         """Those of all devices: the kernel looks at all of them even if it is asked for one."""
@@ -271,7 +270,7 @@ class Rtnl:
         """What it takes to make all that is stacked on an interface again, from the bottom up."""
         bodies = {IfInfoMsg.of(body).ifindex: body for body in self.links()}
         stack = [stacked_links.parse(body) for body in bodies.values()]
-        names = {link.name: link.ifindex for link in stack}
+        names = _by_name(map(IfLink, bodies.values()))
         uppers = stacked_links.uppers(stack, ifindex)
         mortal = blueprints.mortal(uppers, ifindex)
         every = self._qdiscs() if mortal else []
@@ -391,3 +390,11 @@ def ntop(address: bytes) -> str:
         address = address[12:]
     family = socket.AF_INET if len(address) == 4 else socket.AF_INET6
     return socket.inet_ntop(family, address)
+
+
+def _by_name(links: Iterable[IfLink]) -> dict[str, int]:
+    """Their ifindexes by name, and by altname after all of these."""
+    links = list(links)
+    names = {link.name: link.ifindex for link in links}
+    altnames = {name: link.ifindex for link in links for name in link.altnames}
+    return names | altnames

@@ -48,6 +48,7 @@ Reason = Literal[
 NoteCode = Literal[
     "kept-changing", "in-transition", "eqs-lost", "netdev-in-netns", "netdev-not-here",
     "netdev-not-here-maybe-up", "candidates", "owner-unknown", "upper", "upper-of-kind", "slow-path",
+    "unjoined",
     "bond-danger", "rdma-elsewhere", "rdma-link-down", "holder-unseen", "holder-hidden", "holders-of-port",
     "holders-of-ports", "other-qps", "contexts-unseen", "contexts-hidden", "unclaimed",
     "drift-another-nic", "drift-no-netdev", "drift-moved", "drift-recreated", "drift-up",
@@ -153,6 +154,7 @@ class Upper(NamedTuple):
     vmbus: str | None = None
     data_path: str | None = None  # of a netvsc master: "vf" or "synthetic"
     up: bool | None = None  # IFF_UP of a netvsc master
+    altnames: tuple[str, ...] | None = None  # as of a Netdev
 
 
 class RdmaPort(NamedTuple):
@@ -218,6 +220,7 @@ class PortStatus(NamedTuple):
     eqs_lost: bool = False  # a raw QP lives whose event queues debugfs no longer has: a kernel bug
     rdma_elsewhere: tuple[str, ...] = ()  # RDMA devices of its function in other namespaces
     raw_elsewhere: bool = False  # the device for raw QPs is, or may be, among them
+    unjoined: str | None = None  # the VMBus device that it is to be the VF of, and is not yet
     called: str | None = None  # the name of its synthetic netdev, where that was asked for
 
     @property

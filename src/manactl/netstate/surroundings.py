@@ -219,6 +219,7 @@ class Does(enum.Enum):
     LINKS = enum.auto()  # sets links up and configures them
     ADDRESSES = enum.auto()  # addresses, routes and rules, from time to time
     ROUTES = enum.auto()  # its own routes, nexthops and addresses, when a link changes
+    RESTARTS = enum.auto()  # it restarts the network when the host name changes
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,11 @@ from manactl.netstate.snapshot import counted
 
 DRY_RUN = "Nothing was touched (dry run)."
 # What it is called, where it is no loss.
-_LOST = {Cause.TAKEN_OVER: "settled", Cause.MANAGER: "not done"}
+_LOST = {
+    Cause.TAKEN_OVER: "settled",
+    Cause.MANAGER: "not done",
+    Cause.REMOVED: "left out",
+}
 
 
 def claim_lines(result: ClaimResult, *, dry_run: bool, command_follows: bool = False) -> list[str]:

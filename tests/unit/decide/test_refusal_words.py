@@ -297,6 +297,18 @@ CASES: list[tuple[str, why.Facts, list[str], list[tuple[str, str, object]]]] = [
     ("holder", why.HeldBy(()), ["a raw QP has the vport already"], []),
     ("denied", why.OwnerUnprovable(SEEN), ["CAP_NET_RAW"], [("debugfs", "EQs", True)]),
     ("busy", why.InTransition(("up", "no EQs"), SEEN), ["up; no EQs"], [("debugfs", "EQs", True)]),
+    (
+        "busy",
+        why.Unjoined("000d", "eth0"),
+        ["the VF of eth0", "not joined"],
+        [("sysfs", "netdev of VMBus device 000d", "eth0")],
+    ),
+    (
+        "busy",
+        why.Unjoined("000d", None),
+        ["the VF of VMBus device 000d"],
+        [("sysfs", "netdev of VMBus device 000d", None)],
+    ),
 ]
 
 
@@ -445,10 +457,13 @@ def test_a_failure_that_no_waiver_changes_says_what_to_do_once() -> None:
         (why.NoRdmaDevice(True), "rdma dev set DEVICE netns first"),
         (why.OwnerUnprovable(()), "root"),
         (why.InTransition((), ()), "try again"),
+        (why.Unjoined("000d", "eth0"), "dmesg"),
+        (why.Unjoined("000d", None), "modprobe hv_netvsc"),
     ],
 )
 def test_what_to_do_about_a_port_that_cannot_be_claimed(facts: why.Facts, word: str) -> None:
-    code = {why.OwnerUnprovable: "denied", why.InTransition: "busy"}.get(type(facts), "unsupported")
+    codes = {why.OwnerUnprovable: "denied", why.InTransition: "busy", why.Unjoined: "busy"}
+    code = codes.get(type(facts), "unsupported")
     assert word in (waivers.refused([of(code, facts)]).hint or "")
 
 
