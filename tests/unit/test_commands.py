@@ -46,7 +46,7 @@ BEFORE_A_VALUE = re.compile(rf"(?:^|[`(:;] ?|&& )(?:{PROGRAMS}) [^`;:=]*$")
 SAFE = {
     ("act/await_free.py", "acceptance([str(port)])"), ("act/await_free.py", "wait"),
     ("act/boot_files.py", "kept.port"), ("act/claim.py", "transition.acceptance([port.label])"),
-    ("act/hold.py", "self.hold.manager"), ("act/terminate.py", "pids"),
+    ("act/unmanage.py", "self.unmanaged.manager"), ("act/terminate.py", "pids"),
     ("decide/daemon_words.py", "name"), ("decide/kernel_bugs.py", "port.pci"), ("act/restore.py", "path"), ("netstate/diff.py", "tree"),
     ("netstate/link_settings.py", "tree"), ("cli/explain.py", "number"), ("cli/explain.py", "hint"),
     ("cli/explain.py", "' | '.join(topic.see)"),
