@@ -33,6 +33,8 @@ class ManactlError(Exception):
     """What happened (message), what to do next (hint), and how we know (evidence).
 
     `code` is the stable word of the JSON form: the kind of the failure, or the guard's code.
+    `untouched` says in the message, after the `story`, that nothing was done; whoever has done
+    something before says that instead.
     """
 
     exit_code: ClassVar[int] = 1
@@ -45,12 +47,14 @@ class ManactlError(Exception):
         self,
         message: str,
         *,
+        untouched: str | None = None,
         hint: str | None = None,
         evidence: Iterable[Evidence] = (),
         code: str | None = None,
     ) -> None:
-        super().__init__(message)
-        self.message = message
+        self.story, self.untouched = message, untouched
+        self.message = message if untouched is None else f"{message}; {untouched}"
+        super().__init__(self.message)
         self.hint = hint
         self.evidence = tuple(evidence)
         self.code = code or self.kind

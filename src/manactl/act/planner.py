@@ -77,8 +77,7 @@ def claim(
             if wait := _forwards_later(state):
                 stops.append(wait)
             stops += [f"with it that of {upper}" for upper in around.carried]
-            stops += [*_bound(around), *_listening(name, around)]
-            stops += _sent_by_others(name, around)
+            stops += [*_bound(around), *_listening(name, around), *_sent_by_others(name, around)]
             listeners += around.listeners or ()
             notes += [
                 f"packets to {refusal_words.service(one.address)} {one.address} leave by "

@@ -213,6 +213,7 @@ def _release_each(
     for path in dict.fromkeys(claim.path for claim in chosen):
         ports = [claim.port for claim in chosen if claim.path == path]
         functions = {claim.port.pci for claim in claims if claim.path == path}
+        before = len(run.result.terminated)
         try:
             run.signals.listen()
             wait = run.request.wait or 0.0
@@ -221,7 +222,7 @@ def _release_each(
         except StopRequested as stop:
             return [*failures, _interrupted(stop, run.result)]
         except ManactlError as error:
-            failures.append(error)
+            failures.append(ending.after_signal(error, run.result.terminated[before:]))
         except Exception as error:
             if run.request.only is not None:  # there are no others
                 raise
@@ -231,7 +232,7 @@ def _release_each(
     except StopRequested as stop:
         failures.append(_interrupted(stop, run.result))
     except ManactlError as error:
-        failures.append(error)
+        failures.append(ending.after_signal(error, run.result.terminated))
     except Exception as error:  # noqa: BLE001 - what was released is told all the same
         failures.append(_unforeseen("what leaves ports down at boot was not looked at", error))
     return failures
@@ -503,10 +504,9 @@ def _still_left_down(
     if not done:
         return busy
     files = ", ".join(file for one in kept for file in LeaveDown(one).files)
-    who = busy.message.partition("; ")[0]  # what comes then is that nothing was touched
     return Busy(
         f"{', '.join(done)} {'was' if len(done) == 1 else 'were'} released, but not given back: "
-        f"{who}. What leaves {_netdevs(kept)} down at boot remains: {files}",
+        f"{busy.story}. What leaves {_netdevs(kept)} down at boot remains: {files}",
         hint=f"when it is done: `{command('manactl', 'release', *done)}` (--wait SECONDS waits for it)",
         evidence=busy.evidence,
         code=busy.code,

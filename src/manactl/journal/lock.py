@@ -152,7 +152,8 @@ def _held(fd: int, pci: str) -> Busy:
     comm = _comm(pid) if pid else None
     name = f"pid {pid} ({called(comm, 'gone')})" if pid else "an unknown process"
     return Busy(
-        f"another manactl is at work on {pci}: {name}, since {since}; nothing was touched",
+        f"another manactl is at work on {pci}: {name}, since {since}",
+        untouched="nothing was touched",
         hint="try again when it is done, or with --wait SECONDS",
         evidence=[Evidence("lock", str(pci), {"pid": pid or None, "comm": comm, "since": since})],
         code="locked",

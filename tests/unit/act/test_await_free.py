@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import json
@@ -21,6 +22,7 @@ from manactl.errors import (
     Refused,
 )
 from manactl.journal import file as journal
+from manactl.journal import lock
 from manactl.model.port import Evidence, Holder, Owner, PortId, Report
 from tests.unit import schema
 from tests.unit.fakes import PORT
@@ -196,6 +198,57 @@ def test_a_holder_that_ignores_sigterm_is_left_and_named(tmp_path: Path) -> None
     assert 10.0 <= kernel.clock - start < 16.0
     assert host.audits[0].fields["terminated"] == [4211]
     assert claims(tmp_path) == [(1, "claimed")]
+
+
+def also_at_work(state_dir: Path, stack: contextlib.ExitStack) -> None:
+    """Another manactl has the second lock of the function."""
+    stack.enter_context(lock.moment(state_dir, PORT.pci))
+
+
+@pytest.mark.parametrize("words", [("eth1",), ()])
+def test_that_nothing_was_touched_is_not_said_once_somebody_was_signalled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    kernel, _ = claimed_and_held(tmp_path)
+    host = FakeHost(kernel)
+    monkeypatch.setattr(lock, "_MOMENT", 0.0)
+    with contextlib.ExitStack() as stack:
+        host.at_sigterm = lambda: also_at_work(tmp_path, stack)
+        with pytest.raises(Busy) as caught:
+            release(tmp_path, host, *words, terminate=True)
+    assert kernel.killed == [4211]
+    assert re.fullmatch(
+        r"another manactl is at work on 7870:00:00\.0: .*, since .*; SIGTERM was sent to pid 4211 "
+        r"dpdk-testpmd, and no port was changed",
+        caught.value.message,
+    )
+    assert Evidence("proc", "SIGTERM sent to", 4211) in caught.value.evidence
+    assert caught.value.code == "locked"
+    assert claims(tmp_path) == [(1, "claimed")]
+
+
+def test_without_a_signal_nothing_was_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel, _ = claimed_and_held(tmp_path)
+    kernel.nics[0].holders.clear()
+    monkeypatch.setattr(lock, "_MOMENT", 0.0)
+    with lock.moment(tmp_path, PORT.pci), pytest.raises(Busy, match=r"; nothing was touched$"):
+        release(tmp_path, FakeHost(kernel), terminate=True)
+
+
+def test_what_cannot_be_read_after_a_signal_is_told_with_it(
+    tmp_path: Path,
+) -> None:
+    kernel, _ = claimed_and_held(tmp_path)
+    host = FakeHost(kernel)
+    host.at_sigterm = lambda: setattr(host, "unread", OSError(errno.EMFILE, "no descriptors"))
+    with pytest.raises(NotRestored) as caught:
+        release(tmp_path, host, terminate=True)
+    assert caught.value.message.endswith(
+        "could not be read: no descriptors; SIGTERM was sent to pid 4211 dpdk-testpmd, and no port "
+        "was changed"
+    )
 
 
 def test_terminate_of_nothing_held_signals_nobody(tmp_path: Path) -> None:

@@ -264,15 +264,15 @@ def test_a_carrier_that_a_lower_has_left_behind_is_lost_with_it() -> None:
     was, now = stacked(), replugged(stacked())
     state = snapshot(was)
     set_up(state, now)
-    assert anew.finish(state, cast(System, now)) == ()
+    assert recreate.finish(state, cast(System, now)) == ()
     for one in now.devices:
         one.carrier = False
-    (lost,) = anew.finish(state, cast(System, now))
+    (lost,) = recreate.finish(state, cast(System, now))
     assert "m5, m6" in lost.text
     assert "eth1 is down" in lost.text
     for one in was.devices:
         one.carrier = False
-    assert anew.finish(snapshot(was), cast(System, now)) == ()  # they had none
+    assert recreate.finish(snapshot(was), cast(System, now)) == ()  # they had none
 
 
 def test_what_waits_for_the_carrier_of_a_netdev_that_is_up_is_not_lost() -> None:
@@ -281,7 +281,7 @@ def test_what_waits_for_the_carrier_of_a_netdev_that_is_up_is_not_lost() -> None
     now.up = True
     for one in now.devices:
         one.carrier = False
-    assert anew.finish(state, cast(System, now)) == ()
+    assert recreate.finish(state, cast(System, now)) == ()
 
 
 def test_of_a_netdev_that_stayed_nothing_is_missing() -> None:
