@@ -277,6 +277,8 @@ def _release_claim(run: _Run, path: Path, chosen: Sequence[PortId], acting: lock
                 _accept(run, log, ports)
             return
         steps = _steps(content, ports)
+        with journal.believed(path):  # all that is told of it in the end
+            _names(content, ports), [_down_for(content, port, 0.0) for port in ports]
         if (elsewhere := foreign.of(run.host, content)) is not None:
             raise elsewhere.refused(run.request.verb, {p: _of(steps, p) for p in ports})
         there = {port.id.key: port for port in run.host.look().ports}

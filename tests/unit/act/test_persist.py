@@ -451,7 +451,8 @@ def test_each_of_the_failures_of_giving_back_is_told_with_what_was_done(tmp_path
         "down at boot: Read-only file system",
     ]
     assert raised.value.hint == (
-        "run `networkctl reload`; `manactl release eth1` tells it, too, and clears up"
+        "run `networkctl reload`; `manactl release eth1` tells it, too, and clears up\n"
+        "fix the cause, then `manactl release eth2` tries again"
     )
     assert [kept.name for kept in manager.boot_files.values()] == ["eth2"]
 

@@ -75,15 +75,11 @@ def test_what_cannot_be_read_is_not_gone(
     def refuse(path: str, *more: object) -> object:
         if path == refused:
             raise OSError(number, os.strerror(number))
-        return (os_listdir if where == "net" else builtin_open)(path, *more)
+        return real(path, *more)
 
-    os_listdir, builtin_open = os.listdir, open
-    monkeypatch.setattr(
-        netdevs_of.os if where == "net" else netdevs_of,
-        "listdir" if where == "net" else "open",
-        refuse,
-        raising=False,
-    )
+    name = "listdir" if where == "net" else "open"
+    real = getattr(os, name)
+    monkeypatch.setattr(os, name, refuse)
     found = look(tmp_path)
     assert isinstance(found, Unread)
     assert found.why == os.strerror(number)
