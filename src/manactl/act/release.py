@@ -391,8 +391,9 @@ def _note_given_back(
     if one.done and now.outcome in {Outcome.NOT_CLAIMED, Outcome.HISTORY}:
         now = replace(now, outcome=Outcome.GIVEN_BACK)
     to = one.kept.unmanaged.manager if one.done else None
-    lost = tuple(dict.fromkeys([*now.lost, *one.lost]))  # the claim's own may be told already
-    now = replace(now, given_back=to, lost=lost)
+    told = {loss.file for loss in now.lost if loss.file}  # by the claim's own undoing
+    lost = tuple(loss for loss in one.lost if loss.file not in told)
+    now = replace(now, given_back=to, lost=(*now.lost, *lost))
     result.ports[:] = [port for port in result.ports if port is not was] + [now]
     ports[one.kept.port.key] = now
 

@@ -24,7 +24,7 @@ class PastClaim(NamedTuple):
 
     `until` is None when nobody saw the end: of a reboot only the next start is known. `ended_by` is
     who asked for the end, in the form of `by`; None where nobody did, or an older manactl did not
-    note it. `why`: the reason of an end that nobody asked for. `confirmed_by` is who has confirmed
+    note it. `reason`: why, of an end that nobody asked for. `confirmed_by` is who has confirmed
     it. `waived` are the codes of the guards that were; `residue` what was accepted. `boot_id` is of
     the boot that it was claimed in.
     """
@@ -42,7 +42,7 @@ class PastClaim(NamedTuple):
     waived: tuple[str, ...]
     residue: tuple[str, ...]
     path: Path
-    why: str | None = None
+    reason: str | None = None
     confirmed_by: Mapping[str, Any] | None = None
     boot_id: str = ""
 
@@ -124,7 +124,7 @@ def _ended(content: Content) -> Iterator[PastClaim]:
             by = record.get("by", asked)
             reason = why if ending is not Ending.ACCEPTED else None
             past = _past(content, port, ending, _time(record), by=by, residue=residue)
-            yield past._replace(why=reason)
+            yield past._replace(reason=reason)
         elif event == Event.CLOSED:
             how = Ending(record["how"])
             until = None if how is Ending.REBOOT else _time(record)
