@@ -29,6 +29,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from manactl.act.plan import ms
 from manactl.decide import opened
 from manactl.errors import ManactlError
 from manactl.journal import file as journal
@@ -417,7 +418,7 @@ class Keeper:
         took = {}
         if outcome is Outcome.SET_DOWN:
             since = asked if announced.since is None else announced.since
-            took = {"ms": _ms(done - since), "asked_ms": _ms(asked - since)}
+            took = {"ms": ms(done - since), "asked_ms": ms(asked - since)}
         self._untold.append(
             Attempt(
                 self._clock(), target, now.name, outcome, cause, _once(openers), error=error,
@@ -456,10 +457,6 @@ def _trouble(of: object, error: OSError | ManactlError) -> Trouble:
     code = error.code if isinstance(error, ManactlError) else None
     cause = error if isinstance(error, OSError) else error.__cause__
     return Trouble(str(of), code, cause.errno if isinstance(cause, OSError) else None, str(error))
-
-
-def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 1)
 
 
 def _once(openers: Iterable[Opener]) -> tuple[Opener, ...]:

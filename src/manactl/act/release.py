@@ -729,7 +729,7 @@ def _lost_of_others(content: journal.Content, ports: Collection[tuple[str, int]]
     """What these ports have cost others, in the words of the claim. A claim of an older manactl has
     not noted it port by port."""
     noted = content.header["plan"].get("others", ())
-    return [str(one["text"]) for one in noted if (one["port"]["pci"], one["port"]["port"]) in ports]
+    return [str(one["text"]) for one in noted if PortId.key_of(one["port"]) in ports]
 
 
 # --- what came of it ------------------------------------------------------------------------
@@ -740,7 +740,7 @@ def _outcome(content: journal.Content, steps: Sequence[Step], port: PortId) -> O
     if any(isinstance(step, SetAdmin | Unmanage) for step in _of(steps, port)):
         return Outcome.RESTORED
     planned = any(
-        step["kind"] == SetAdmin.KIND and (step["port"]["pci"], step["port"]["port"]) == port.key
+        step["kind"] == SetAdmin.KIND and PortId.key_of(step["port"]) == port.key
         for step in content.header["plan"]["steps"]
     )
     return Outcome.UNTOUCHED if planned else Outcome.LEFT_DOWN
@@ -758,7 +758,7 @@ def _name(content: journal.Content, port: PortId) -> str:
 def _name_above(content: journal.Content, port: PortId) -> str:
     """What the synthetic netdev of a pair was called then."""
     listed = content.header["ports"]
-    return next(str(p.get("upper")) for p in listed if (p["pci"], p["port"]) == port.key)
+    return next(str(p.get("upper")) for p in listed if PortId.key_of(p) == port.key)
 
 
 def _names(content: journal.Content, ports: Sequence[PortId]) -> str:
@@ -794,7 +794,7 @@ def _is_down(record: Mapping[str, Any], content: journal.Content, port: PortId) 
     if record["event"] != Event.DONE or record.get("kind") not in _LOWERING:
         return False
     step = content.header["plan"]["steps"][record["step"]]
-    return (step["port"]["pci"], step["port"]["port"]) == port.key
+    return PortId.key_of(step["port"]) == port.key
 
 
 def _released(

@@ -103,10 +103,11 @@ class Teller:
         """What is kept down from now on."""
         from datetime import UTC, datetime  # noqa: PLC0415 - not for --help
 
+        from manactl.journal.file import stamp  # noqa: PLC0415
         from manactl.render import hold as render  # noqa: PLC0415
 
         now, text = datetime.now(UTC), render.holding(targets, apart)
-        line = f"{render.stamp(now)} {text}"
+        line = f"{stamp(now)} {text}"
         if self._as_json:
             line = render.dumps(render.holding_document(now, targets, apart))
         if not self._print(line):

@@ -116,7 +116,7 @@ def _ended(content: Content) -> Iterator[PastClaim]:
         event = record["event"]
         if event == Event.RELEASING:
             asked, why = record.get("by"), record.get("why")
-        elif event in SETTLES and (port := left.pop((record["pci"], record["port"]), None)):
+        elif event in SETTLES and (port := left.pop(PortId.key_of(record), None)):
             ending = Ending(event)
             if ending is Ending.RELEASED and not content.claimed:
                 ending = Ending.RECOVERED

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
+from manactl.journal.file import stamp
 from manactl.model.hold import Apart, Attempt, Cause, Opener, Outcome, Storm, Target, Trouble
 from manactl.model.port import PortId
 from manactl.render import document as documents
@@ -125,11 +126,6 @@ def _opener(opener: Opener) -> str:
     if process.container:
         text += f", container {process.container[:12]}"
     return text + ")"
-
-
-def stamp(time: datetime) -> str:
-    """RFC 3339 in UTC, to the millisecond."""
-    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def holding_document(
