@@ -20,8 +20,8 @@ from manactl.act import release as releasing
 from manactl.act.claim import ClaimResult
 from manactl.act.host import Host
 from manactl.act.progress import Progress
-from manactl.act.release import ReleaseRequest, ReleaseResult
 from manactl.act.release_when_free import Policy, release_when_free
+from manactl.act.released import ReleaseRequest, ReleaseResult
 from manactl.act.signals import SignalGate, StopRequested
 from manactl.act.uio import BindUio
 from manactl.errors import (

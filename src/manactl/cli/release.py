@@ -11,7 +11,7 @@ from manactl.cli.params import CLAIMED
 from manactl.errors import UsageError
 
 if TYPE_CHECKING:
-    from manactl.act.release import ReleaseRequest
+    from manactl.act.released import ReleaseRequest
 
 
 @click.command(short_help="Restore claimed ports as they were.")
@@ -44,7 +44,7 @@ def release(  # noqa: PLR0917 - click passes by keyword
     """
     if everything and words:
         raise UsageError("--all and PORT exclude each other", hint="manactl release --all")
-    from manactl.act.release import ReleaseRequest  # noqa: PLC0415 - not for --help
+    from manactl.act.released import ReleaseRequest  # noqa: PLC0415 - not for --help
 
     request = ReleaseRequest(
         app.state_dir,
