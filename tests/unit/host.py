@@ -27,7 +27,7 @@ from manactl.act.claim import ClaimResult
 from manactl.act.guardian import Guard
 from manactl.act.plan import PairNow, Plan
 from manactl.act.progress import Progress, Silent
-from manactl.act.release import ReleaseResult
+from manactl.act.released import ReleaseResult
 from manactl.act.signals import SignalGate
 from manactl.look.netdevs_of import Found, NetdevNow, Unread
 from manactl.look.netns import Namespace

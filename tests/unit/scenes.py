@@ -15,7 +15,7 @@ from manactl.act import exec_mode
 from manactl.act import terminate as ending
 from manactl.act.boot_files import BootFiles
 from manactl.act.confirm import ConfirmRequest
-from manactl.act.release import ReleaseRequest
+from manactl.act.released import ReleaseRequest
 from manactl.act.signals import SignalGate
 from manactl.cli.main import main as command_line
 from manactl.decide import guards, waivers

@@ -54,10 +54,11 @@ class Network(Protocol):
 
 
 class Lost(NamedTuple):
-    """What is lost: why, and in words."""
+    """What is lost: why, and in words. `file`: of ours, that somebody has changed and that is left."""
 
     cause: Cause
     text: str
+    file: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

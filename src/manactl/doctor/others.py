@@ -106,7 +106,7 @@ def leftovers(machine: Machine) -> Iterator[Finding]:
             "stale",
             Level.ADVICE,
             f"{', '.join(journals.stale)}: claimed before the last boot",
-            "the boot configuration has set the ports up; only the journal is to be closed",
+            "whether they are up is the boot configuration's doing; only the journal is to be closed",
             ("manactl recover",),
         )
     if machine.state_dir:

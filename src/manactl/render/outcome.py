@@ -7,7 +7,7 @@ from datetime import datetime
 
 from manactl.act.claim import ClaimResult
 from manactl.act.confirm import Confirmed, ConfirmedPort
-from manactl.act.release import Outcome, ReleasedPort, ReleaseResult
+from manactl.act.released import Outcome, ReleasedPort, ReleaseResult
 from manactl.act.uio import BindUio
 from manactl.escape import command
 from manactl.model.port import PortStatus
