@@ -137,12 +137,18 @@ def guard_tcp_established(port: PortStatus, around: Surroundings) -> Refusal | N
 
 def guard_storage(port: PortStatus, around: Surroundings) -> Refusal | None:
     """Storage is reached over the port, usually by the kernel; a process may have opened the
-    connection for it (iSCSI, NBD) or use it directly (a virtual machine on Ceph)."""
+    connection for it (iSCSI, NBD) or use it directly (a virtual machine on Ceph). What is mounted
+    or attached and idle may have no connection at all."""
     tcps = _at_risk(around, around.connections)
-    if tcps is None:
+    if tcps is None or around.state is None:
         return refusal(port, Code.STORAGE, Unread(Source.CONNECTIONS))
+    if around.storage is None:
+        return refusal(port, Code.STORAGE, Unread(Source.STORAGE))
     hits = tuple(tcp for tcp in tcps if tcp.peer_port in why.STORAGE_PORTS)
-    return refusal(port, Code.STORAGE, why.Storage(hits)) if hits else None
+    attached = around.storage if around.state.in_use else ()
+    if not hits and not attached:
+        return None
+    return refusal(port, Code.STORAGE, why.Storage(hits, attached))
 
 
 def guard_azure_fabric(port: PortStatus, around: Surroundings) -> Refusal | None:

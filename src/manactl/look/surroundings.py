@@ -17,6 +17,7 @@ from manactl.look import (
     held_links,
     ipsec,
     managers,
+    mounts,
     netdevs,
     redirects,
     sockets,
@@ -40,6 +41,7 @@ from manactl.netstate.surroundings import (
     PacketSocket,
     Process,
     RdmaUser,
+    RemoteStorage,
     SshSession,
     Stacked,
     Surroundings,
@@ -121,6 +123,7 @@ def gather(
     if state.synthetic is not None:
         pair[state.synthetic.ifindex] = state.synthetic.name
     reach = upper_devices.reach(uppers or (), ifindex, addresses(state.own))
+    carried = {*pair.values(), *(upper.name for upper in uppers or () if upper.carried)}
     tcp = _try(lambda: _connections(reach, views or (), rtnl, sources))
     packets = _try(lambda: _packet_sockets(state, uppers or (), views or (), sources))
     others_than_tcp = _try(lambda: _other_sockets(reach, views or (), rtnl, sources))
@@ -168,6 +171,7 @@ def gather(
         ipsec=_ipsec(policies, reach, views or (), rtnl),
         nftables=_try(lambda: sources.nftables(ifindex, sources.sys)),
         beside=_try(rtnl.beside) if networkd else (),
+        storage=_try(lambda: _storage(reach, carried, views or (), rtnl, sources)),
     )
 
 
@@ -268,6 +272,22 @@ def _forwarded(
         if view.forwarded is None:
             raise OSError(errno.EPERM, "connection tracking of another namespace was not read")
         found += view.forwarded
+    return tuple(found)
+
+
+def _storage(
+    reach: sockets.Reach,
+    names: Collection[str],
+    views: Iterable[View],
+    rtnl: Rtnl,
+    sources: Sources,
+) -> tuple[RemoteStorage, ...]:
+    """What is mounted or attached over the port, of every namespace."""
+    found = mounts.storage(reach, rtnl, sources.proc, sources.sys, names=names)
+    for view in views:
+        if view.storage is None:
+            raise OSError(errno.EPERM, "the mounts of another namespace were not read")
+        found += view.storage
     return tuple(found)
 
 

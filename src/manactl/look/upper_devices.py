@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from manactl.look import conntrack, ipsec, netdevs, netns, sockets, tunnels
+from manactl.look import conntrack, ipsec, mounts, netdevs, netns, sockets, tunnels
 from manactl.look.forked import Child
 from manactl.look.netns import NAMED, Namespace
 from manactl.look.pyroute2_links import DecodedLink
@@ -29,6 +29,7 @@ from manactl.netstate.surroundings import (
     IpsecTunnel,
     Listener,
     PacketSocket,
+    RemoteStorage,
     Stacked,
     TunnelWay,
 )
@@ -138,6 +139,7 @@ class View(NamedTuple):
     listeners: tuple[Listener, ...] = ()
     forwarded: tuple[Forwarded, ...] | None = ()
     ipsec: tuple[IpsecTunnel, ...] | None = ()
+    storage: tuple[RemoteStorage, ...] | None = ()
 
 
 def stacked(
@@ -223,7 +225,7 @@ def _view(stack: list[Any], found: Mapping[str, list[Any]], name: str) -> View:
     def socks(what: str) -> list[TcpSocket]:
         return [TcpSocket(*fields) for fields in found[what]]
 
-    flows, wrapped = found["forwarded"], found["ipsec"]
+    flows, wrapped, attached = found["forwarded"], found["ipsec"], found["storage"]
     sctp = [replace(Connection(*fields), netns=name, protocol="sctp") for fields in found["sctp"]]
     return View(
         tuple(devices),
@@ -240,6 +242,7 @@ def _view(stack: list[Any], found: Mapping[str, list[Any]], name: str) -> View:
         ),
         flows if flows is None else tuple(Forwarded(*fields) for fields in flows),
         wrapped if wrapped is None else tuple(IpsecTunnel(*fields) for fields in wrapped),
+        attached if attached is None else tuple(RemoteStorage(*fields) for fields in attached),
     )
 
 
@@ -315,6 +318,7 @@ class _World:
                 (one.address, one.port, one.inode) for one in sockets.sctp_listeners(depend)
             ],
             "forwarded": self._forwarded(depend),
+            "storage": self._storage(depend),
         }
         return [_plain(device) for device in devices], found, self.name
 
@@ -322,6 +326,13 @@ class _World:
         """None when it cannot be read, which is no reason to know nothing else."""
         try:
             return _tuples(conntrack.forwarded(depend, self.rtnl, netns=self.name))
+        except (OSError, ValueError):
+            return None
+
+    def _storage(self, depend: Reach) -> list[tuple[Any, ...]] | None:
+        """The mounts that processes of this namespace have."""
+        try:
+            return _tuples(mounts.storage(depend, self.rtnl, netns=self.name))
         except (OSError, ValueError):
             return None
 

@@ -149,6 +149,17 @@ class Forwarded(NamedTuple):
     netns: str | None = None
 
 
+class RemoteStorage(NamedTuple):
+    """A mounted file system or a disk that is reached over the port, in use at this moment or not.
+    No address: which server it is reached at is not known, or it has none. `where`: the mount
+    point, or the disk."""
+
+    kind: str
+    address: str | None
+    where: str
+    netns: str | None = None
+
+
 class IpsecTunnel(NamedTuple):
     """Packets from one net to another that an IPsec policy puts into others, which leave by the
     port; no endpoint: the policy does not say to whom."""
@@ -270,6 +281,7 @@ class Surroundings:
     ipsec: tuple[IpsecTunnel, ...] | None = ()  # of policies, without a device of its own
     nftables: tuple[str, ...] | None = ()  # chains whose rules send packets by the port
     beside: tuple[Beside, ...] | None = ()  # what networkd deletes; read where it manages the port
+    storage: tuple[RemoteStorage, ...] | None = ()  # mounts and disks, whoever has them open
 
     @property
     def stacked(self) -> tuple[Stacked, ...]:
@@ -305,4 +317,5 @@ NOTHING_READ = Surroundings(
     ipsec=None,
     nftables=None,
     beside=None,
+    storage=None,
 )

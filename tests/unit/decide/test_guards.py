@@ -25,6 +25,7 @@ from manactl.netstate.surroundings import (
     Manager,
     PacketSocket,
     RdmaUser,
+    RemoteStorage,
     SshSession,
     Stacked,
     Surroundings,
@@ -338,6 +339,12 @@ def test_a_server_for_others_is_no_storage_of_ours(number: int) -> None:
     assert list(found(around(connections=(tcp,)))) == ["tcp-established"]
 
 
+def test_what_is_mounted_or_attached_is_storage_without_a_connection() -> None:
+    nfs = RemoteStorage("NFS", "10.0.0.9", "/data")
+    assert found(around(storage=(nfs,))) == {"storage": why.Storage((), (nfs,))}
+    assert found(around(storage=(nfs,), state=state(up=False))) == {}
+
+
 def test_storage_within_the_host_or_over_a_port_that_is_down_is_no_matter() -> None:
     inside = REPLACE(TCP4, peer="10.0.0.2", peer_port=2049)
     assert found(around(connections=(inside,))) == {}
@@ -460,6 +467,7 @@ def test_connections_of_others() -> None:
         ("managers", {"manager": Source.MANAGERS}),
         ("rdma_users", {"rdma-users": Source.RDMA_USERS}),
         ("fabric", {"azure-fabric": Source.FABRIC}),
+        ("storage", {"storage": Source.STORAGE}),
     ],
 )
 def test_what_could_not_be_read_refuses(source: str, refused: dict[str, Source]) -> None:

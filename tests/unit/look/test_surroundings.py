@@ -39,6 +39,7 @@ from manactl.netstate.surroundings import (
     PacketSocket,
     Process,
     RdmaUser,
+    RemoteStorage,
     SshSession,
     Stacked,
     Surroundings,
@@ -317,6 +318,34 @@ def test_a_connection_in_an_ipsec_tunnel_leaves_by_the_ports_tunnel(scene: Scene
     found = scene.read()
     assert found.ipsec == ()
     assert 803 not in {one.inode for one in found.connections or ()}
+
+
+def test_what_is_mounted_or_attached_over_the_port(scene: Scene) -> None:
+    write(scene.root / "proc/filesystems", "nodev\tnfs4\n")
+    place = scene.root / "proc/71"
+    (place / "ns").mkdir()
+    for one in (place, scene.root / "proc/self"):
+        (one / "ns").mkdir(exist_ok=True)
+        (one / "ns/net").symlink_to("net:[1]")
+    (place / "ns/mnt").symlink_to("mnt:[1]")
+    write(place / "mountinfo", "41 22 0:40 / /data rw - nfs4 srv:/x rw,addr=10.1.1.9\n")
+    for pid in (70, 11, os.getpid()):  # they have ended since
+        assert not (scene.root / f"proc/{pid}/ns").exists()
+    write(scene.root / "sys/class/nvme/nvme1/transport", "tcp\n")
+    write(scene.root / "sys/class/nvme/nvme1/address", "traddr=10.1.1.8,trsvcid=4420\n")
+    write(scene.root / "sys/block/etherd!e1.2/netif", "vlan7\n")
+    (scene.root / "sys/module/aoe").mkdir(parents=True)
+    mine = (
+        RemoteStorage("NFS", "10.1.1.9", "/data"),
+        RemoteStorage("NVMe/TCP", "10.1.1.8", "nvme1"),
+        RemoteStorage("AoE", None, "etherd/e1.2"),
+    )
+    assert scene.read().storage == mine
+    theirs = RemoteStorage("SMB", "10.5.5.9", "/pod", "blue")
+    scene.away = [scene.away[0]._replace(storage=(theirs,))]
+    assert scene.read().storage == (*mine, theirs)
+    scene.away = [scene.away[0]._replace(storage=None)]
+    assert scene.read().storage is None
 
 
 def test_chains_of_nftables_that_send_by_the_port(scene: Scene) -> None:
