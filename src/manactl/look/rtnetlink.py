@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 _RTM_NEWNSID, _RTM_GETNSID = 88, 90
 _NETNSA_NSID, _NETNSA_FD = 1, 3
 _AF_BRIDGE = 7
+_NESTED = 4  # routes with segments, one for the segment of another
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
 _NO_WAY = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL, errno.ENODEV)
 
@@ -91,12 +92,9 @@ class Rtnl:
                 return IfLink(message.body)
         raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
 
-    def tells_flows(self) -> bool:
-        """Whether a routing rule here asks for a protocol or a port."""
-        return any(
-            not rt.FRA_OF_FLOWS.isdisjoint(parse_attrs(body, rt.RTMSG.size))
-            for body in self.rules()
-        )
+    def rules_ask(self) -> frozenset[int]:
+        """What the routing rules here ask for: the FRA_ numbers that any of them has."""
+        return frozenset(kind for body in self.rules() for kind in parse_attrs(body, rt.RTMSG.size))
 
     def rules(self) -> list[bytes]:
         """The policy rules, as message bodies."""
@@ -365,8 +363,10 @@ class Rtnl:
         bound: int = 0,
         mark: int = 0,
         flow: bytes = b"",
+        depth: int = 0,
     ) -> set[int]:
-        """The same by routes and rules alone.
+        """The same by routes and rules alone; with a route's device that of its first segment
+        (rt.route_segments()), `depth` such routes deep.
 
         OSError when the kernel does not look it up (an address that cannot be one of a peer).
         """
@@ -383,7 +383,11 @@ class Rtnl:
         if not out:  # by a nexthop object, without net.ipv4.nexthop_compat_mode
             route = self.way_to(address, source, narrow, entry=False)
             out = frozenset() if route is None else rt.route_ifindexes(route)
-        return set(out)
+        found = set(out)
+        for to in rt.route_segments(route) if route is not None and depth < _NESTED else ():
+            if to != address:
+                found |= self.routed_by(to, mark=mark, depth=depth + 1)
+        return found
 
 
 def ntop(address: bytes) -> str:

@@ -144,15 +144,11 @@ def sessions(
     An ancestor whose environment may not be read is passed over.
     """
     found: dict[str, SshSession] = {}
-    pid = os.getpid()
-    for _ in range(_ANCESTORS):
+    for pid in ancestors(proc):
         value = _environment(proc / str(pid) / "environ")
         if value and value not in found:
             where = f"SSH_CONNECTION of pid {pid}"
             found[value] = _session(value, where, reach, rtnl, own=True)
-        pid = procfs.stat_of(str(proc / str(pid))).ppid or 0
-        if pid <= 0:
-            break
     known = {session.client for session in found.values()}
     beside = [
         _session(host, where, reach, rtnl, own=False)
@@ -160,6 +156,16 @@ def sessions(
         if _plain(host) not in known
     ]
     return (*found.values(), *beside)
+
+
+def ancestors(proc: Path = Path("/proc")) -> Iterator[int]:
+    """This process, its parent and so on."""
+    pid = os.getpid()
+    for _ in range(_ANCESTORS):
+        yield pid
+        pid = procfs.stat_of(str(proc / str(pid))).ppid or 0
+        if pid <= 0:
+            break
 
 
 def _environment(path: Path) -> str | None:

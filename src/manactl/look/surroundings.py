@@ -20,14 +20,18 @@ from manactl.look import (
     mounts,
     netdevs,
     redirects,
+    relays,
     sockets,
     ssh,
     tunnels,
     upper_devices,
 )
 from manactl.look.bus import Bus
+from manactl.look.conntrack import Tracked
 from manactl.look.pyroute2_links import DecodedLink
+from manactl.look.relays import Relays
 from manactl.look.rtnetlink import Rtnl
+from manactl.look.sockets import Turned
 from manactl.look.upper_devices import CARRIED, WHOLE, Chains, Found, View
 from manactl.model.port import PortStatus, RdmaPort
 from manactl.netstate.held import NETWORKD
@@ -48,6 +52,7 @@ from manactl.netstate.surroundings import (
 )
 from manactl.netstate.uppers import NETVSC, OVS
 from manactl.wire import rtmsg as rt
+from manactl.wire.conntrack import Flow
 from manactl.wire.inet_diag import TcpSocket
 from manactl.wire.nldev import Nldev, RdmaNetlink, Resource
 from manactl.wire.tunnels import Tunnel
@@ -124,9 +129,11 @@ def gather(
         pair[state.synthetic.ifindex] = state.synthetic.name
     reach = upper_devices.reach(uppers or (), ifindex, addresses(state.own))
     carried = {*pair.values(), *(upper.name for upper in uppers or () if upper.carried)}
-    tcp = _try(lambda: _connections(reach, views or (), rtnl, sources))
+    tracked = _try(lambda: conntrack.read(rtnl, sources.conntrack, sources.proc))
+    turned = tracked.turned if tracked else {}
+    tcp = _try(lambda: _connections(reach, views or (), rtnl, sources, turned))
     packets = _try(lambda: _packet_sockets(state, uppers or (), views or (), sources))
-    others_than_tcp = _try(lambda: _other_sockets(reach, views or (), rtnl, sources))
+    others_than_tcp = _try(lambda: _other_sockets(reach, views or (), rtnl, sources, turned))
     listeners = _try(lambda: _listeners(reach, views or (), sources))
     inodes = _inodes(tcp, packets, others_than_tcp, listeners)
     names = {link.ifindex: link.name for link in links or () if link.ifindex in (found or ())}
@@ -140,16 +147,24 @@ def gather(
         one for one in (who_manages.managers if who_manages else ()) if one.name == NETWORKD
     ]
     who = _try(lambda: sockets.owners_of(inodes, sources.proc))
+    sessions = _try(lambda: _sessions(reach, rtnl, sources))
+    own = (_try(lambda: conntrack.own_addresses(rtnl)) or set()) if sessions else set()
+    relayed = _relays(sessions or (), own, sources)
+    connections = _connected(tcp, who, sources, relayed)
+    more = _connected(others_than_tcp, who, sources, relayed)
+    if sessions:
+        over = (*(connections or ()), *(more or ()))
+        sessions = tuple(relays.judged(one, relayed, own, over) for one in sessions)
     return Surroundings(
         state=state,
         uppers=uppers,
         elsewhere=None if views is None else tuple(up for view in views for up in view.stacked),
         xdp=_try(lambda: any(rtnl.link(index).xdp_mode != 0 for index in pair)),
-        connections=_connected(tcp, who, sources),
+        connections=connections,
         packet_sockets=(
             None if packets is None or who is None else sockets.with_processes(packets, who)
         ),
-        ssh=_try(lambda: _sessions(reach, rtnl, sources)),
+        ssh=sessions,
         others=others_,
         managers=None if who_manages is None else who_manages.managers,
         # Of a device that is in another network namespace no user can be seen.
@@ -157,11 +172,11 @@ def gather(
         if port.rdma_elsewhere
         else _try(lambda: rdma_users(port.rdma, sources.nldev, sources.proc)),
         fabric=_try(lambda: fabric.routes(reach.ifindexes, ways_left or {}, rtnl, sources.sys)),
-        sockets=_connected(others_than_tcp, who, sources),
+        sockets=more,
         listeners=(
             None if listeners is None or who is None else sockets.with_processes(listeners, who)
         ),
-        forwarded=_try(lambda: _forwarded(reach, views or (), rtnl, sources)),
+        forwarded=_try(lambda: _forwarded(reach, views or (), rtnl, tracked, links or ())),
         untracked=_try(lambda: any(conntrack.untracked(n, sources.proc) for n in pair.values())),
         redirecting=None if links is None else _try(lambda: _redirecting(links, pair, sources)),
         netconsole=_any(
@@ -234,21 +249,30 @@ def _any(answers: Iterable[bool | None]) -> bool | None:
 
 
 def _connections(
-    reach: sockets.Reach, views: Iterable[View], rtnl: Rtnl, sources: Sources
+    reach: sockets.Reach,
+    views: Iterable[View],
+    rtnl: Rtnl,
+    sources: Sources,
+    turned: Mapping[Flow, Turned],
 ) -> list[Connection]:
     """TCP connections of every namespace, without their processes."""
-    here = sockets.connections(sockets.using(reach, rtnl, sources.tcp), reach)
+    mine = sockets.using(reach, rtnl, sources.tcp, turned=turned)
+    here = sockets.connections(mine, reach)
     return [*here, *(tcp for view in views for tcp in view.tcp)]
 
 
 def _other_sockets(
-    reach: sockets.Reach, views: Iterable[View], rtnl: Rtnl, sources: Sources
+    reach: sockets.Reach,
+    views: Iterable[View],
+    rtnl: Rtnl,
+    sources: Sources,
+    turned: Mapping[Flow, Turned],
 ) -> list[Connection]:
     """Connected UDP sockets and SCTP associations of every namespace, without their processes."""
-    udp = sockets.using(reach, rtnl, sources.udp, socket.IPPROTO_UDP)
+    udp = sockets.using(reach, rtnl, sources.udp, socket.IPPROTO_UDP, turned)
     return [
         *sockets.connections(udp, reach, protocol="udp"),
-        *sockets.sctp(reach, sources.proc / "self"),
+        *sockets.sctp(reach, rtnl, sources.proc / "self"),
         *(one for view in views for one in view.sockets),
     ]
 
@@ -264,10 +288,17 @@ def _listeners(reach: sockets.Reach, views: Iterable[View], sources: Sources) ->
 
 
 def _forwarded(
-    reach: sockets.Reach, views: Iterable[View], rtnl: Rtnl, sources: Sources
-) -> tuple[Forwarded, ...]:
+    reach: sockets.Reach,
+    views: Iterable[View],
+    rtnl: Rtnl,
+    tracked: Tracked | None,
+    links: Iterable[DecodedLink],
+) -> tuple[Forwarded, ...] | None:
     """Connections of others through the port, of every namespace."""
-    found = conntrack.forwarded(reach, rtnl, sources.conntrack, sources.proc)
+    if tracked is None:
+        return None
+    vrfs = [link.ifindex for link in links if link.kind == "vrf"]
+    found = conntrack.forwarded(reach, rtnl, tracked, vrfs=vrfs)
     for view in views:
         if view.forwarded is None:
             raise OSError(errno.EPERM, "connection tracking of another namespace was not read")
@@ -305,16 +336,27 @@ def _ipsec(
 
 
 def _connected(
-    found: list[Connection] | None, who: Mapping[int, tuple[Process, ...]] | None, sources: Sources
+    found: list[Connection] | None,
+    who: Mapping[int, tuple[Process, ...]] | None,
+    sources: Sources,
+    relayed: Relays,
 ) -> tuple[Connection, ...] | None:
-    """The connections with their processes, and whether they are remote logins."""
+    """The connections with their processes, and whether they are remote logins, or of a program that
+    passes one on."""
     if found is None or who is None:
         return None
     whole = sockets.with_processes(found, who)
     logins = ssh.of_servers(((one.local_port, one.processes) for one in whole), sources.proc)
     return tuple(
-        replace(one, login=True) if login else one for one, login in zip(whole, logins, strict=True)
+        replace(one, login=True) if login or relayed.have(one.processes) else one
+        for one, login in zip(whole, logins, strict=True)
     )
+
+
+def _relays(sessions: Sequence[SshSession], own: Collection[bytes], sources: Sources) -> Relays:
+    asks = relays.Asks(sources.tcp, sources.listening, sources.unconnected)
+    found = _try(lambda: relays.of_logins(sessions, own, asks, sources.proc))
+    return found if found is not None else Relays(unseen=True)
 
 
 def _sessions(reach: sockets.Reach, rtnl: Rtnl, sources: Sources) -> tuple[SshSession, ...]:

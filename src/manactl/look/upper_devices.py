@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from manactl.look import conntrack, ipsec, mounts, netdevs, netns, sockets, tunnels
+from manactl.look.conntrack import Tracked
 from manactl.look.forked import Child
 from manactl.look.netns import NAMED, Namespace
 from manactl.look.pyroute2_links import DecodedLink
@@ -306,26 +307,38 @@ class _World:
         names = {device.ifindex: device.name for device in devices if device.carried}
         packets = sockets.packet_sockets(names, Path("/proc/self"))
         wrapped = self._ipsec(depend)  # first: it tells where packets go
+        tracked = self._tracked()
+        turned = tracked.turned if tracked else {}
         found = {
             "ipsec": wrapped,
-            "tcp": _tuples(sockets.using(depend, self.rtnl)),
-            "udp": _tuples(sockets.using(depend, self.rtnl, sockets.udp, _UDP)),
+            "tcp": _tuples(sockets.using(depend, self.rtnl, turned=turned)),
+            "udp": _tuples(sockets.using(depend, self.rtnl, sockets.udp, _UDP, turned)),
             "listening": _tuples(sockets.serving(depend)),
             "unconnected": _tuples(sockets.serving(depend, sockets.unconnected)),
             "packets": [(packet.inode, packet.netdev) for packet in packets],
-            "sctp": [_plain_sctp(one) for one in sockets.sctp(depend)],
+            "sctp": [_plain_sctp(one) for one in sockets.sctp(depend, self.rtnl)],
             "sctp_listening": [
                 (one.address, one.port, one.inode) for one in sockets.sctp_listeners(depend)
             ],
-            "forwarded": self._forwarded(depend),
+            "forwarded": self._forwarded(depend, tracked),
             "storage": self._storage(depend),
         }
         return [_plain(device) for device in devices], found, self.name
 
-    def _forwarded(self, depend: Reach) -> list[tuple[Any, ...]] | None:
+    def _tracked(self) -> Tracked | None:
         """None when it cannot be read, which is no reason to know nothing else."""
         try:
-            return _tuples(conntrack.forwarded(depend, self.rtnl, netns=self.name))
+            return conntrack.read(self.rtnl)
+        except (OSError, ValueError):
+            return None
+
+    def _forwarded(self, depend: Reach, tracked: Tracked | None) -> list[tuple[Any, ...]] | None:
+        if tracked is None:
+            return None
+        vrfs = [link.ifindex for link in self.links if link.kind == "vrf"]
+        try:
+            flows = conntrack.forwarded(depend, self.rtnl, tracked, vrfs=vrfs, netns=self.name)
+            return _tuples(flows)
         except (OSError, ValueError):
             return None
 

@@ -320,6 +320,34 @@ def test_a_connection_in_an_ipsec_tunnel_leaves_by_the_ports_tunnel(scene: Scene
     assert 803 not in {one.inode for one in found.connections or ()}
 
 
+def test_a_login_that_a_proxy_passes_on(scene: Scene) -> None:
+    """The proxy's connection takes the port: it is the login's."""
+    me = os.getpid()
+    write(scene.root / f"proc/{me}/environ", "SSH_CONNECTION=127.0.0.1 5000 127.0.0.1 22\0")
+    here = packed("127.0.0.1")
+    inside = [
+        TcpSocket(1, here, 5000, here, 22, 0, 810, 0),
+        TcpSocket(1, here, 22, here, 5000, 0, 811, 0),
+    ]
+    scene.rtnl.ways = {"127.0.0.0/8": set(), **scene.rtnl.ways}
+    scene.sockets += inside
+    scene.others["listening"] = [TcpSocket(10, bytes(4), 22, bytes(4), 0, 0, 812, 0)]
+    for pid, comm, inode in ((71, "curl", 810), (72, "sshd", 811)):
+        write(scene.root / f"proc/{pid}/comm", comm + "\n")
+        (scene.root / f"proc/{pid}/fd").mkdir(exist_ok=True)
+        (scene.root / f"proc/{pid}/fd/9").symlink_to(f"socket:[{inode}]")
+    found = scene.read()
+    (session,) = found.ssh or ()
+    assert session.through_port is True
+    assert [one.inode for one in found.connections or () if one.login] == [801]
+    (scene.root / "proc/71/fd/0").unlink()  # it has another connection, if any
+    (session,) = scene.read().ssh or ()
+    assert session.through_port is False
+    (scene.root / "proc/71/fd/9").unlink()
+    (session,) = scene.read().ssh or ()
+    assert session.through_port is None
+
+
 def test_what_is_mounted_or_attached_over_the_port(scene: Scene) -> None:
     write(scene.root / "proc/filesystems", "nodev\tnfs4\n")
     place = scene.root / "proc/71"
