@@ -92,6 +92,11 @@ def claim(
                 notes.append(_BOTH_DOWN.format(name=name, vf=state.ifname))
             restores += _given_back(status, around)
             restores += restored(state)
+            if to_uio and state.leaning:
+                count = snapshot.counted(len(state.leaning), Kind.ROUTE)
+                restores.append(
+                    f"{count} of other netdevs that have an address of {name} as source"
+                )
             lost += not_restored(state)
             others += [(status.id, text) for text in _not_ours(status, around)]
         else:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 from manactl.look import stacked_links
 from manactl.model.port import PortId
 from manactl.model.uncollected import uncollected
-from manactl.netstate import beside, blueprints, members, tc_objects
+from manactl.netstate import beside, blueprints, leaning, members, snapshot, tc_objects
 from manactl.netstate.beside import Beside
 from manactl.netstate.blueprints import Blueprint
 from manactl.netstate.link_settings import LinkSettings, Qdisc, of_link, of_survivor, qdiscs
@@ -25,6 +25,7 @@ from manactl.netstate.requests import Filled
 from manactl.netstate.snapshot import (
     Dumps,
     Fact,
+    Kind,
     OtherDevice,
     PortState,
     Request,
@@ -75,6 +76,10 @@ class Rtnl:
         self._routes: list[bytes] = []  # their messages
         self._facts: tuple[Fact, ...] = ()  # of the last capture
         self._chosen: RouteChoice | None = None  # of them, for the last capture
+        # The routes, addresses and devices of the last capture, with what leans on these.
+        self._leaned: (
+            tuple[Sequence[bytes], tuple[frozenset[bytes], frozenset[int]], tuple[Fact, ...]] | None
+        ) = None
 
     def __enter__(self) -> Self:
         return self
@@ -216,7 +221,17 @@ class Rtnl:
             selected.rows,
             member=None if link.master is None else self._member(link, link.master, alone=alone),
             alone=alone,
+            leaning=self._leaning(dumps.routes, self._facts, devices),
         )
+
+    def _leaning(
+        self, routes: Sequence[bytes], facts: Iterable[Fact], devices: Collection[int]
+    ) -> tuple[Fact, ...]:
+        own = {snapshot.target(fact) for fact in facts if fact.kind is Kind.ADDRESS}
+        asked = frozenset(filter(None, own)), frozenset(devices)
+        if self._leaned is None or self._leaned[0] is not routes or self._leaned[1] != asked:
+            self._leaned = routes, asked, leaning.find(routes, *asked)
+        return self._leaned[2]
 
     def _member(self, port: IfLink, master: int, *, alone: bool) -> Member | None:
         try:
