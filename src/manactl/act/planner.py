@@ -80,12 +80,7 @@ def claim(
             stops += [*_bound(around), *_listening(name, around)]
             stops += _sent_by_others(name, around)
             listeners += around.listeners or ()
-            notes += [
-                f"packets to {refusal_words.service(one.address)} {one.address} leave by "
-                f"{one.remaining} meanwhile"
-                for one in around.fabric or ()
-                if one.matters and one.remaining is not None
-            ]
+            notes += _elsewhere(around) + _name_servers(name, around)
             drops.append((_dropped(state, to_uio=to_uio), state.names))
             restores.append(f"{name} set up, its carrier awaited")
             if state.synthetic is not None and state.synthetic.up and not to_uio:
@@ -277,9 +272,30 @@ def _listening(name: str, around: Surroundings) -> list[str]:
     return [f"listening on it: {refusal_words.listener(one)}" for one in around.listeners]
 
 
+def _elsewhere(around: Surroundings) -> list[str]:
+    """Azure's own addresses that another netdev leads to."""
+    return [
+        f"packets to {refusal_words.service(one.address)} {one.address} leave by "
+        f"{one.remaining} meanwhile"
+        for one in around.fabric or ()
+        if one.matters and one.remaining is not None
+    ]
+
+
+def _name_servers(name: str, around: Surroundings) -> list[str]:
+    """Without them programs wait for names, manactl's own release not."""
+    if around.name_servers is None:
+        return [f"whether name servers are reached over {name} alone could not be read"]
+    return [
+        f"the name server {one.address} ({one.source}) is reached over {name} alone: names that it "
+        "is asked for are not found meanwhile"
+        for one in around.name_servers
+    ]
+
+
 def _sent_by_others(name: str, around: Surroundings) -> list[str]:
     """Packets that no socket and no route send."""
-    found = []
+    found = [f"what {one} sends through its bridge by {name}" for one in around.bridged]
     if around.untracked is not False:
         found.append(f"what others send through this machine by {name}: nothing here tracks it")
     if around.redirecting is None:

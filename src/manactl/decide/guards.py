@@ -80,7 +80,7 @@ def _own(around: Surroundings) -> dict[str, Stacked | None]:
 def guard_default_route(port: PortStatus, around: Surroundings) -> Refusal | None:
     """A default route of any table and family goes through the port, or an upper of it; several
     that together lead to nearly everywhere are one."""
-    if around.state is None:
+    if around.state is None or around.steered is None:
         return refusal(port, Code.DEFAULT_ROUTE, Unread(Source.ROUTES))
     own = [fact.body for fact in around.state.own if fact.kind is Kind.ROUTE]
     names = around.state.names
@@ -94,6 +94,7 @@ def guard_default_route(port: PortStatus, around: Surroundings) -> Refusal | Non
             for upper in around.carried
             for t in upper.default_routes
         ),
+        *(why.DefaultRoute(text, None) for text in around.steered),
     )
     return refusal(port, Code.DEFAULT_ROUTE, why.DefaultRoutes(routes)) if routes else None
 

@@ -21,8 +21,10 @@ from manactl.look import (
     netdevs,
     redirects,
     relays,
+    resolvers,
     sockets,
     ssh,
+    steered,
     tunnels,
     upper_devices,
 )
@@ -186,6 +188,17 @@ def gather(
         ipsec=_ipsec(policies, reach, views or (), rtnl),
         nftables=_try(lambda: sources.nftables(ifindex, sources.sys)),
         beside=_try(rtnl.beside) if networkd else (),
+        steered=_try(
+            lambda: steered.defaults(
+                reach.ifindexes, {link.ifindex: link.name for link in links or ()}, rtnl
+            )
+        ),
+        name_servers=_try(
+            lambda: resolvers.through(
+                reach.ifindexes, ways_left or {}, rtnl, etc=sources.etc, run=sources.run
+            )
+        ),
+        bridged=_bridged(links or (), reach),
         storage=_try(lambda: _storage(reach, carried, views or (), rtnl, sources)),
     )
 
@@ -240,6 +253,18 @@ def _redirecting(
     names = {link.ifindex: link.name for link in links}
     found = (name for index in pair for name in sources.redirecting(names, index))
     return tuple(dict.fromkeys(found))
+
+
+def _bridged(links: Iterable[DecodedLink], reach: sockets.Reach) -> tuple[str, ...]:
+    """Whoever is in one bridge with the port, or with what depends on it: their frames are in no
+    table of this host."""
+    links = list(links)
+    bridges = {one.ifindex for one in links if one.kind in ("bridge", OVS)} & reach.ifindexes
+    return tuple(
+        one.name
+        for one in links
+        if one.master in bridges and one.ifindex not in reach.ifindexes and one.up
+    )
 
 
 def _any(answers: Iterable[bool | None]) -> bool | None:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from manactl.look import conntrack, ipsec, mounts, netdevs, netns, sockets, tunnels
+from manactl.look import conntrack, ipsec, mounts, netdevs, netns, sockets, tunnels, tuntap
 from manactl.look.conntrack import Tracked
 from manactl.look.forked import Child
 from manactl.look.netns import NAMED, Namespace
@@ -38,7 +38,7 @@ from manactl.netstate.uppers import NETVSC
 from manactl.wire import rtmsg as rt
 from manactl.wire.if_link import IfLink
 from manactl.wire.inet_diag import TcpSocket
-from manactl.wire.tunnels import Tunnel
+from manactl.wire.tunnels import TUN, Tunnel
 
 _UDP = 17
 _WAIT = 35.0  # s; a namespace takes a millisecond, a driver that waits for its device up to 30 s
@@ -265,6 +265,7 @@ class _World:
         self.links = netdevs.links()
         self.names = {link.ifindex: link.name for link in self.links}
         self.tunnels = tunnels.live()
+        self.programs: list[Tunnel] = []  # TUN devices whose programs are where the child came from
         self.found: Found = {}
         self.chains: Chains = {}
 
@@ -273,7 +274,11 @@ class _World:
         """Whether something here may be stacked on a link of another namespace, or send by one.
         Where a WireGuard device was made the kernel does not tell."""
         sends = any(one.nsid is not None or one.kind == "wireguard" for one in self.tunnels)
-        return sends or any(link.far_lower for link in self.links)
+        return sends or self.has_tun or any(link.far_lower for link in self.links)
+
+    @property
+    def has_tun(self) -> bool:
+        return any(link.kind == TUN for link in self.links)
 
     def ask(self, others: Iterable[Self | _Home]) -> bool:
         """Whether more is stacked on what was found in the others by now, or sends by it."""
@@ -291,6 +296,8 @@ class _World:
                 if (one.nsid is not None and one.nsid == number)
                 or (one.kind == "wireguard" and isinstance(other, _Home))
             ]
+            if isinstance(other, _Home):
+                away += self.programs
             ways = tunnels.found_by(away, self.found, _carried(other.found), other.rtnl)
             for index, way in ways.items():
                 self.chains[index] = _chain(way, other.names, other.chains)
@@ -397,6 +404,11 @@ def _search(places: Iterable[Namespace], seeds: Found) -> list[Any]:
             worlds.append(world)
         else:
             world.close()
+    if any(world.has_tun for world in worlds):
+        netns.set_namespace(home.fd)  # whose sockets are those of the programs here
+        for world in worlds:
+            links = [IfLink(body) for body in world.rtnl.links()] if world.has_tun else ()
+            world.programs = [one for one in tuntap.tunnels(links) if one.by != tuntap.UNSEEN]
     while any([world.ask([home, *(w for w in worlds if w is not world)]) for world in worlds]):
         pass  # what was found in one namespace may have uppers in another
     found = []

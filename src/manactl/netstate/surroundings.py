@@ -160,6 +160,13 @@ class RemoteStorage(NamedTuple):
     netns: str | None = None
 
 
+class NameServer(NamedTuple):
+    """A name server of this machine, and the file that names it."""
+
+    address: str
+    source: str
+
+
 class IpsecTunnel(NamedTuple):
     """Packets from one net to another that an IPsec policy puts into others, which leave by the
     port; no endpoint: the policy does not say to whom."""
@@ -282,6 +289,11 @@ class Surroundings:
     nftables: tuple[str, ...] | None = ()  # chains whose rules send packets by the port
     beside: tuple[Beside, ...] | None = ()  # what networkd deletes; read where it manages the port
     storage: tuple[RemoteStorage, ...] | None = ()  # mounts and disks, whoever has them open
+    # Default routes of other netdevs whose first segment (SRv6) is reached over the port.
+    steered: tuple[str, ...] | None = ()
+    # Name servers that are reached over the port alone.
+    name_servers: tuple[NameServer, ...] | None = ()
+    bridged: tuple[str, ...] = ()  # other netdevs in one bridge with the port
 
     @property
     def stacked(self) -> tuple[Stacked, ...]:
@@ -318,4 +330,6 @@ NOTHING_READ = Surroundings(
     nftables=None,
     beside=None,
     storage=None,
+    steered=None,
+    name_servers=None,
 )

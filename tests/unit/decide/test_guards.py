@@ -281,6 +281,12 @@ def test_an_upper_with_the_last_global_address(upper: Stacked, refused: bool) ->
         assert facts["last-port"] == why.LastPort((why.Reachable("10.7.0.2", upper),))
 
 
+def test_a_default_route_whose_first_segment_is_behind_the_port() -> None:
+    text = "default encap seg6 dev eth0"
+    expected = why.DefaultRoutes((why.DefaultRoute(text, None),))
+    assert found(around(steered=(text,))) == {"default-route": expected}
+
+
 # --- tcp-established, storage -----------------------------------------------------------------
 
 
@@ -468,6 +474,7 @@ def test_connections_of_others() -> None:
         ("rdma_users", {"rdma-users": Source.RDMA_USERS}),
         ("fabric", {"azure-fabric": Source.FABRIC}),
         ("storage", {"storage": Source.STORAGE}),
+        ("steered", {"default-route": Source.ROUTES}),
     ],
 )
 def test_what_could_not_be_read_refuses(source: str, refused: dict[str, Source]) -> None:
@@ -482,7 +489,7 @@ def test_every_source_is_among_those_above() -> None:
         if m.name == "parametrize"
     )
     names = {case[0] for case in mark.args[1]}
-    noted = {"daemons"}  # no guard asks for them: the plan names them
+    noted = {"daemons", "name_servers", "bridged"}  # no guard asks for them: the plan names them
     assert names | {"state"} | noted == {field.name for field in dataclasses.fields(Surroundings)}
 
 

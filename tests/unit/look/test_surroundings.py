@@ -348,6 +348,22 @@ def test_a_login_that_a_proxy_passes_on(scene: Scene) -> None:
     assert session.through_port is None
 
 
+def test_who_is_in_one_bridge_with_the_port(scene: Scene) -> None:
+    scene.rtnl.links = [
+        link(1, "lo"), link(2, "eth0"), link(3, "eth1", master=10), link(10, "br0", "bridge"),
+        link(11, "veth7", "veth", master=10), link(12, "veth8", "veth", master=10, up=False),
+        link(13, "veth9", "veth", master=14), link(14, "br1", "bridge"),
+    ]  # fmt: skip
+    assert scene.read().bridged == ("veth7",)
+
+
+def test_name_servers_over_the_port_alone(scene: Scene) -> None:
+    write(scene.root / "etc/resolv.conf", "nameserver 10.1.1.1\n")
+    scene.rtnl.ways = {"10.0.0.0/8": {3}}
+    (one,) = scene.read().name_servers or ()
+    assert one.address == "10.1.1.1"
+
+
 def test_what_is_mounted_or_attached_over_the_port(scene: Scene) -> None:
     write(scene.root / "proc/filesystems", "nodev\tnfs4\n")
     place = scene.root / "proc/71"
@@ -409,7 +425,7 @@ UNREADABLE = {
     "stack": {"uppers", "elsewhere", "others", "redirecting"},
     "tunnels": {"uppers", "elsewhere", "others"},
     "addresses": {"uppers", "others", "forwarded"},
-    "routes": {"uppers"},
+    "routes": {"uppers", "steered"},
     "link": {"xdp"},
     "way_to": {"fabric"},
     "leaves_by": {"connections", "fabric"},
