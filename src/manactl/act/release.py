@@ -158,7 +158,9 @@ def release(
         audit.quiet = request.dry_run
         audit.fields["reason"] = request.why
         claims, unreadable = open_claims(request.state_dir, host)
+        signals.ignore()
         kept = [] if request.dry_run else _put_away(request.state_dir)
+        signals.listen()
         chosen, failures = _readable(request, _chosen(request, host, claims), unreadable)
         failures += kept
         named = {one.port.key for one in chosen.claims} | {one.id.key for one in chosen.unclaimed}
@@ -263,12 +265,14 @@ def _release_claim(run: _Run, path: Path, chosen: Sequence[PortId], acting: lock
         return
     boot_id = run.host.boot_id()
     if (damaged := journal.salvaged(path, boot_id)) is not None:
+        run.signals.ignore()  # it is closed or it is not: no signal has "nothing was changed" said
         close_stale(path, boot_id)
         run.result.ports += _history(damaged)
         return
     with contextlib.closing(Journal.open(path)) as log:
         content = log.content
         if content.boot_id != boot_id:
+            run.signals.ignore()
             close_stale(path, boot_id)
             run.result.ports += _history(content)
             return
