@@ -42,7 +42,7 @@ def _noted(content: Content, port: PortId) -> Sequence[int] | None:
     """What an earlier release of the port has seen; None where none was begun."""
     key = {"pci": port.pci, "port": port.port}
     for record in content.records:
-        if record["event"] == "releasing" and _names(record["ports"], key):
+        if record["event"] == "releasing" and _names(record.get("ports", [key]), key):
             mine = [one for one in record.get("taken_away", ()) if _names([one], key)]
             return [int(place) for one in mine for place in one["facts"]]
     return None
