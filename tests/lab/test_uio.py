@@ -181,6 +181,7 @@ def test_host_servicing_meanwhile(furnished: Vm) -> None:
     vm, twin, before = furnished, furnished.twins[2], view(furnished)
     claim(vm)
     serviced(vm)
+    takes(vm, 1, "vf")  # hv_netvsc opens it a little later
     assert owners(vm) == {1: "ethernet", 2: "free"}
     told = status(vm)[2]
     assert (told["upper"]["netdev"], told["claim"]["synthetic"]) == (twin, "uio")
