@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from manactl.decide import port_notes
 from manactl.decide.ownership import Decision, PortFacts, decide
 from manactl.decide.port_names import resolve
+from manactl.escape import called
 from manactl.look import debugfs, procfs, rdma, sysfs, user_namespace
-from manactl.look.blocked_tasks import waiting
+from manactl.look.blocked_tasks import Waiting, waiting
 from manactl.look.links import LinkFacts, LinkSource, RtnetlinkLinks, is_same
 from manactl.look.netns import NetdevInNetns, NetnsSource, OtherNamespaces, own
 from manactl.look.sysfs import Roots
@@ -126,7 +127,7 @@ def look(
             pcis = sysfs.functions(roots)
             seen = [_see(roots, netlink, netns, pci, foreign=foreign) for pci in pcis]
             _ask(links, seen)
-            holders = procfs.holders(roots.proc, _held_devices(seen))
+            holders, unsearched = _search(roots, _held_devices(seen))
             answered = _collect(links, seen)
             if _sysfs_is_ours(seen, answered, links):
                 break
@@ -134,9 +135,10 @@ def look(
         missing.append(Missing(Source.SYSFS, _FOREIGN_SYSFS))
     if answered is None:
         missing.append(Missing(Source.RTNETLINK, _BUSY))
-    tasks = list(waiting(roots.proc)) if seen else []
-    missing += [Missing(Source.MANA, _IN_DRIVER.format(**task._asdict())) for task in tasks]
-    if holders.hidden:
+    tasks, unread = _waiting(roots) if seen else ([], ())
+    missing += [*unsearched, *unread]
+    missing += [Missing(Source.MANA, _in_driver(task)) for task in tasks]
+    if holders.hidden and not unsearched:
         missing.append(Missing(Source.PROC, _HIDDEN[holders.unlisted]))
     missing += [
         Missing(
@@ -145,7 +147,7 @@ def look(
         for pci, driver in sysfs.unbound(roots)
     ]
     claims_known = not any(item.source is Source.JOURNAL for item in missing)
-    changing = any(task.creates for task in tasks)
+    changing = bool(unread) or any(task.creates for task in tasks)
     here_is = own(roots.proc) if claims else None
     shared = _Shared(
         roots, answered, holders, _by_port(claims), claims_known, changing, foreign, here_is
@@ -172,6 +174,27 @@ def look(
         missing=tuple(dict.fromkeys(missing)),
         ports=tuple(ports),
     )
+
+
+def _in_driver(task: Waiting) -> str:
+    return _IN_DRIVER.format(pid=task.pid, comm=called(task.comm), function=task.function)
+
+
+def _search(roots: Roots, rdevs: set[int]) -> tuple[procfs.Holders, tuple[Missing, ...]]:
+    """Who holds these devices, and what kept us from searching all processes."""
+    try:
+        return procfs.holders(roots.proc, rdevs), ()
+    except OSError as error:
+        nobody = procfs.Holders({rdev: () for rdev in rdevs}, True, dict.fromkeys(rdevs, 0))
+        return nobody, (Missing(Source.PROC, f"who has it open: {error.strerror or error}"),)
+
+
+def _waiting(roots: Roots) -> tuple[list[Waiting], tuple[Missing, ...]]:
+    """The tasks that wait in the drivers, and what kept us from looking at all."""
+    try:
+        return list(waiting(roots.proc)), ()
+    except OSError as error:
+        return [], (Missing(Source.PROC, f"who waits in the driver: {error.strerror or error}"),)
 
 
 def _open_nldev(roots: Roots, stack: ExitStack, missing: list[Missing]) -> RdmaNetlink | None:

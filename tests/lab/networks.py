@@ -108,7 +108,11 @@ def _batch(lines: Sequence[str]) -> str:
 
 
 class Generator:
-    """Draws one network. `kinds` are the kinds of device that the kernel can stack."""
+    """Draws one network. `kinds` are the kinds of device that the kernel can stack.
+
+    Without `kept_carriers` nothing is up on a port that is down: it has the carrier of the time
+    at which that was up, which one that is made again has never had.
+    """
 
     def __init__(
         self,
@@ -117,9 +121,11 @@ class Generator:
         kinds: Sequence[str] = KINDS,
         *,
         default_routes: bool = True,
+        kept_carriers: bool = True,
     ) -> None:
         self.rng = random.Random(seed)
         self.kinds = kinds
+        self.kept_carriers = kept_carriers
         self.default_routes = default_routes
         self.net = Network([Device(name, n, "port") for n, name in enumerate(ports, 1)])
         self.nexthops: dict[int, list[int]] = {4: [], 6: []}
@@ -164,6 +170,12 @@ class Generator:
                     self._on(device)
         if self.chance(0.1):
             net.devices[1].up = False
+        if not self.kept_carriers:
+            off = [port for port in ports if not port.up]
+            for device in net.devices:  # from the bottom up
+                if device.lower in off:
+                    device.up = False
+                    off.append(device)
         # A VLAN has carrier until it was open and closed once, so that what stands on it would
         # have it, too: each is opened first, and those that are to be down are closed again.
         stacked = net.devices[len(ports) :]

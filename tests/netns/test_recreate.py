@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from manactl.act import recreate, restore
-from manactl.act.plan import NetdevNow
 from manactl.look import ethtool
+from manactl.look.netdevs_of import NetdevNow
 from manactl.look.rtnetlink import Rtnl
 from manactl.model.port import IFF_UP, PortId
 from manactl.netstate.blueprints import Blueprint

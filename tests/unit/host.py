@@ -25,10 +25,11 @@ from manactl.act import release as releasing
 from manactl.act.audit import Audit
 from manactl.act.claim import ClaimResult
 from manactl.act.guardian import Guard
-from manactl.act.plan import NetdevNow, PairNow, Plan
+from manactl.act.plan import PairNow, Plan
 from manactl.act.progress import Progress, Silent
-from manactl.act.release import ReleaseResult
+from manactl.act.released import ReleaseResult
 from manactl.act.signals import SignalGate
+from manactl.look.netdevs_of import Found, NetdevNow, Unread
 from manactl.look.netns import Namespace
 from manactl.look.pairs import Frames
 from manactl.model.claim import NetnsId
@@ -155,7 +156,9 @@ class FakeSystem:
             raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
         return found
 
-    def netdev(self, port: PortId) -> NetdevNow | None:
+    def netdev(self, port: PortId) -> Found:
+        if self.host.unread is not None:
+            return Unread(self.host.unread)
         one = self.nic(port)
         return None if one is None else NetdevNow(one.name, one.ifindex, one.up)
 
@@ -197,7 +200,9 @@ class FakeSystem:
                 uppers, alone=alone,
             )  # fmt: skip
 
-    def synthetic(self, uuid: str) -> NetdevNow | None:
+    def synthetic(self, uuid: str) -> Found:
+        if self.host.unread is not None:
+            return Unread(self.host.unread)
         one = self.kernel.synthetic(uuid)
         return None if one is None else NetdevNow(one.name, one.ifindex, one.up)
 
@@ -469,6 +474,7 @@ class FakeHost:
         self.uid = 0
         self.rootless = False
         self.blind = False  # nothing about owners can be read
+        self.unread: OSError | None = None  # whether a netdev is there cannot be read
         self.rdma_loaded = True
         self.other_ways: list[str] = ["lan0"]
         self.around: dict[int, dict[str, Any]] = {}  # by port: surroundings that differ

@@ -15,8 +15,7 @@ from manactl.act import exec_mode
 from manactl.act import terminate as ending
 from manactl.act.boot_files import BootFiles
 from manactl.act.confirm import ConfirmRequest
-from manactl.act.guardian import ABANDONED, EXPIRED
-from manactl.act.release import ReleaseRequest
+from manactl.act.released import ReleaseRequest
 from manactl.act.signals import SignalGate
 from manactl.cli.main import main as command_line
 from manactl.decide import guards, waivers
@@ -26,6 +25,7 @@ from manactl.journal import file as journal
 from manactl.journal import history
 from manactl.look import boot_files
 from manactl.model.port import PortId, PortStatus, Report
+from manactl.model.record import Reason
 from manactl.netstate.left_down import LeftDown
 from manactl.netstate.surroundings import NOTHING_READ, Surroundings
 from manactl.netstate.unmanaged import NETWORK_MANAGER, NETWORKD, Unmanaged, UnmanagedLink
@@ -249,7 +249,7 @@ def confirmed_claims() -> Iterator[Any]:
     """Claims that are released automatically: confirmed in time, too late, and by a dead guardian;
     and what a confirmation comes to then."""
     for late in (False, True):
-        for ends in (None, EXPIRED, ABANDONED):
+        for ends in (None, Reason.EXPIRED, Reason.ABANDONED):
             with tempfile.TemporaryDirectory() as base:
                 kernel = furnished()
                 host = FakeHost(kernel)

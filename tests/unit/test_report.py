@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC
 from pathlib import Path
 from typing import Any
@@ -774,3 +774,49 @@ def test_another_link_of_the_name_of_the_upper_does_not_lend_it_its_altnames(
 def test_the_path_of_a_pair_that_is_down_is_no_path(pair: Machine) -> None:
     pair.write(f"/sys/devices/VMBUS/{UUID}/net/lan0/flags", "0x1002\n")
     assert pair.look().ports[0].upper == Upper("lan0", "netvsc", UUID, None, False)
+
+
+class _Lacking:
+    """From a system call on, by its number, there are no descriptors any more; or just then."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, at: int, *, lasting: bool) -> None:
+        self.calls, self._at, self._lasting = 0, at, lasting
+        for name in ("open", "listdir"):
+            patch.setattr(os, name, self._wrapped(getattr(os, name)))
+
+    def _wrapped(self, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **more: Any) -> Any:
+            self.calls += 1
+            if self.calls == self._at or (self._lasting and self.calls > self._at):
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            return real(*args, **more)
+
+        return call
+
+
+@pytest.mark.parametrize("lasting", [False, True])
+@pytest.mark.parametrize("scene", ["7-raw-qp-on-port-2", "6.12-raw-qp-on-port-2"])
+def test_without_descriptors_a_port_is_unknown_or_as_it_is(
+    make: Make, scene: str, lasting: bool
+) -> None:
+    """A lack of ours at every open and every listing of a look: no holder is passed over, and no
+    port free or gone for it. Either the look fails, or what it could not read is told."""
+    machine = make(scene)
+    machine.holder(4211)
+    truth = machine.look()
+    with pytest.MonkeyPatch.context() as patch:
+        counted = _Lacking(patch, 0, lasting=False)
+        machine.look()
+        total = counted.calls
+    for at in range(1, total + 1, 1 if lasting else 3):
+        with pytest.MonkeyPatch.context() as patch:
+            _Lacking(patch, at, lasting=lasting)
+            try:
+                found = machine.look()
+            except OSError:
+                continue
+        assert [port.id.key for port in found.ports] == [port.id.key for port in truth.ports], at
+        for was, now in zip(truth.ports, found.ports, strict=True):
+            assert now.owner in (was.owner, Owner.UNKNOWN), at
+            if now.holders != was.holders:
+                assert len(found.missing) > len(truth.missing), at

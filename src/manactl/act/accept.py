@@ -11,14 +11,16 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from manactl.act import recreate, restore, taken_away
 from manactl.act.foreign import Foreign, facts_of
-from manactl.act.plan import REPLUG, KeepState, NetdevNow, SetAdmin, Step, System
+from manactl.act.plan import KeepState, SetAdmin, Step, System, awaited
 from manactl.act.transition import holder_evidence, named
 from manactl.act.unmanage import Unmanage
 from manactl.errors import Busy, NotRestored, Refused
 from manactl.escape import command
 from manactl.journal import state_dir
 from manactl.journal.file import Content, Journal
+from manactl.look.netdevs_of import NetdevNow, Unread
 from manactl.model.port import Evidence, Owner, PortId, PortStatus
+from manactl.model.record import Event, Phase
 
 Residue = Mapping[PortId, tuple[str, ...]]
 
@@ -55,7 +57,7 @@ def residue(
             gone = f"port {port} was claimed in the {elsewhere.called}"
             found[port] = (gone, *facts_of(begun))
             continue
-        if content.phase_of(port) == "claimed":
+        if content.phase_of(port) is Phase.CLAIMED:
             _refuse_standing(content, port, now, status)
         if status is not None:
             _refuse_held(status)
@@ -77,7 +79,7 @@ def record(log: Journal, found: Residue, by: Mapping[str, object]) -> None:
     done: list[str] = []
     for port, lines in found.items():
         try:
-            log.append("accepted", pci=port.pci, port=port.port, residue=lines, by=by)
+            log.append(Event.ACCEPTED, pci=port.pci, port=port.port, residue=lines, by=by)
         except OSError as error:
             if not done:
                 raise state_dir.unusable(log.path, error) from error
@@ -94,10 +96,16 @@ def record(log: Journal, found: Residue, by: Mapping[str, object]) -> None:
 
 
 def _netdev(system: System, port: PortId) -> NetdevNow | None:
-    """The port's netdev, waited for while the device is plugged in again."""
-    if system.netdev(port) is None:
-        restore.until(system, lambda: system.netdev(port) is not None, REPLUG)
-    return system.netdev(port)
+    """The port's netdev, waited for while the device is plugged in again. NotRestored where nobody
+    knows whether it is here: a claim of one that is may not be closed as if it were gone."""
+    found = awaited(system, lambda: system.netdev(port))
+    if isinstance(found, Unread):
+        raise NotRestored(
+            f"whether the netdev of port {port} is here could not be read: {found.why}; nothing "
+            "was changed",
+            hint="fix the cause (open files, memory), then try again; the journal stays open",
+        )
+    return found
 
 
 def _refuse_standing(
@@ -115,7 +123,7 @@ def _refuse_standing(
         f"{name} is claimed, and nothing was interrupted: there is no residue to accept; "
         "nothing was changed",
         hint=release,
-        evidence=[Evidence("journal", str(content.path), "claimed")],
+        evidence=[Evidence("journal", str(content.path), Phase.CLAIMED)],
         code="claim-stands",
     )
 

@@ -42,8 +42,10 @@ from manactl.escape import command
 from manactl.journal import file as journal
 from manactl.journal import lock
 from manactl.journal.file import Journal, JournalError
+from manactl.look.netdevs_of import Unread
 from manactl.model.claim import ClaimSummary
 from manactl.model.port import DOWN, KEEP, UIO, Evidence, Owner, PortId, PortStatus, Report, Upper
+from manactl.model.record import Event, Mode, Phase
 from manactl.model.uncollected import uncollected
 from manactl.netstate import diff, rows
 from manactl.netstate.snapshot import PortState, port_to_json
@@ -278,7 +280,9 @@ def _arm(claim: PreparedClaim, system: HostSystem, log: Journal, guard: Guard) -
         until["confirm_by"] = journal.stamp(datetime.now(UTC) + timedelta(seconds=within))
     try:
         guard.arm(log.path, deadline)
-        log.append("armed", guardian=guard.pid, started=guard.started, deadline=deadline, **until)
+        log.append(
+            Event.ARMED, guardian=guard.pid, started=guard.started, deadline=deadline, **until
+        )
     except OSError as error:
         raise log.discard(error) or error from error
     except ManactlError as error:
@@ -433,7 +437,7 @@ def _check_covers(claim: ClaimSummary, port: PortStatus, synthetic: str | None) 
             evidence=[Evidence("journal", "permanent MAC", claim.port.permanent_mac)],
             code="drift",
         )
-    if claim.phase != "claimed":
+    if claim.phase is not Phase.CLAIMED:
         raise NotRestored(
             f"an earlier claim or release of {port.label} was interrupted; nothing was touched",
             hint=f"undo it first: manactl recover; {transition.acceptance([port.label])}",
@@ -470,7 +474,10 @@ def _captured(
     hold RTNL for long because it is at a reset: guards refuse these."""
     states = {}
     for port in ports:
-        if port.in_reset or system.netdev(port.id) is None:
+        here = system.netdev(port.id)
+        if isinstance(here, Unread):
+            raise _not_looked_at(port, here)
+        if port.in_reset or here is None:
             continue
         more: dict[str, Any] = {}
         with contextlib.suppress(OSError):  # when it has just gone, the next line says so
@@ -502,7 +509,7 @@ def _claimed_beside(claim: PreparedClaim) -> list[PortState]:
     with contextlib.suppress(JournalError, OSError):
         paths = journal.paths(claim.request.state_dir)
     for path in paths:
-        with contextlib.suppress(JournalError, OSError, KeyError, ValueError, TypeError):
+        with contextlib.suppress(JournalError, OSError), journal.believed(path):
             content = journal.read(path)
             if content.boot_id == boot and content.netns and content.netns.is_same(here):
                 found += map(PortState.from_json, content.header["snapshot"])
@@ -556,12 +563,22 @@ def _judged_again(claim: PreparedClaim, system: HostSystem) -> PreparedClaim:
     return _judged(claim, system)
 
 
+def _not_looked_at(port: PortStatus, found: Unread) -> RolledBack:
+    return RolledBack(
+        f"the netdev of {port.label} could not be looked at: {found.why}; nothing was touched",
+        hint="fix the cause (open files, memory), then try again",
+        evidence=[Evidence("sysfs", "netdev", errno.errorcode.get(found.error.errno or 0))],
+    )
+
+
 def _changes(claim: PreparedClaim, states: Mapping[PortId, PortState]) -> list[str]:
     """What others have changed on the ports since they were judged. Busy when one that was
     claimed before was set up meanwhile."""
     assert claim.system is not None
     for port, summary in claim.already:
         now = claim.system.netdev(port.id)
+        if isinstance(now, Unread):
+            raise _not_looked_at(port, now)
         if now is None or now.up:
             raise _drifted(port, summary)
     found: list[str] = []
@@ -621,7 +638,7 @@ def header(claim: PreparedClaim, plan: Plan) -> dict[str, Any]:
         "boot_id": claim.host.boot_id(),
         "netns": claim.host.netns()._asdict(),
         "time": journal.stamp(datetime.now(UTC)),
-        "mode": "exec" if claim.request.command else "claim",
+        "mode": Mode.EXEC if claim.request.command else Mode.CLAIM,
         "by": claim.host.who(),
         "ports": [_of_header(port, claim.request) for port in claim.ports],
         "waived": sorted({no.code for no in claim.refusals}),

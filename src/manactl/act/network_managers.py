@@ -211,7 +211,7 @@ def _network_file(link: UnmanagedLink, parts: Iterable[str]) -> str:
 
 def _without_match(text: str) -> str:
     kept, inside = [], False
-    for line in text.splitlines():
+    for line in text.split("\n"):
         if line.strip().startswith("["):
             inside = line.strip() == "[Match]"
         if not inside:

@@ -20,6 +20,7 @@ from manactl.errors import NotRestored
 from manactl.escape import command
 from manactl.look import boot_files
 from manactl.model.port import PortId
+from manactl.model.record import StepKind
 from manactl.netstate.left_down import LeftDown
 from manactl.netstate.losses import Cause
 from manactl.netstate.unmanaged import NETWORK_MANAGER, NETWORKD, Unmanaged
@@ -35,7 +36,7 @@ READ_AGAIN = {NETWORKD: ("networkctl", "reload"), NETWORK_MANAGER: ("nmcli", "ge
 class LeaveDown:
     """Half done like done: undoing removes what is there."""
 
-    KIND: ClassVar = "leave-down"
+    KIND: ClassVar = StepKind.LEAVE_DOWN
     undoes: ClassVar[bool] = True
     makes_usable: ClassVar[bool] = False
     kept: LeftDown
@@ -184,6 +185,7 @@ def _lost(kept: LeftDown, left: Iterable[str]) -> tuple[Lost, ...]:
         Lost(
             Cause.CHANGED,
             _CHANGED.format(path=path, manager=manager, end=f"{command('rm', path)} && {again}"),
+            path,
         )
         for path in left
     )

@@ -11,8 +11,9 @@ import errno
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from manactl.act.plan import NetdevNow, System, recreated, require_netdev
+from manactl.act.plan import System, recreated, require_netdev
 from manactl.act.restore import Lost, Restored
+from manactl.look.netdevs_of import NetdevNow, here
 from manactl.netstate import blueprints, link_settings, uppers
 from manactl.netstate.blueprints import Blueprint
 from manactl.netstate.link_settings import LinkSettings
@@ -29,6 +30,10 @@ NUMBERED = (
     "bound to the old one by its number are not"
 )
 UNNAMED = "the name {name}: it is called {now} ({why})"
+SILENT = (
+    "the carrier of {names}: {lower} is down, as it was, and was not up since it was made (the old "
+    "one was: what stands on it had kept the carrier of that time)"
+)
 _TAKEN = "another netdev has that name now"
 KEYS = "keys of macsec {name} (they cannot be read)"
 
@@ -93,7 +98,8 @@ def finish(state: PortState, system: System) -> tuple[Lost, ...]:
         if one.change.ethtool is not None:
             work.put(one)
     left = [one for one in work.changes() if one.change.ethtool is not None]
-    return tuple(Lost(Cause.NOT_KEPT, work.why(one)) for one in left)
+    not_set = [Lost(Cause.NOT_KEPT, work.why(one)) for one in left]
+    return (*not_set, *work.silent())
 
 
 class _Base(NamedTuple):
@@ -120,11 +126,11 @@ class _Recreated:
 
     def _found(self) -> Iterator[_Base]:
         state, system = self._state, self._system
-        now = system.netdev(state.port)
-        if now is not None and recreated(state, system):
+        now = here(system.netdev(state.port))
+        if now is not None and recreated(state, now):
             yield _Base(state.ifindex, state.ifname, state.link, now)
         above = state.synthetic
-        now = system.synthetic(above.id) if above is not None and above.id else None
+        now = here(system.synthetic(above.id)) if above is not None and above.id else None
         if above is not None and now is not None and now.ifindex != above.ifindex:
             plan = self._plans.get(above.ifindex)
             yield _Base(above.ifindex, above.name, plan and plan.settings, now)
@@ -152,7 +158,8 @@ class _Recreated:
         state, system = self._state, self._system
         above = state.synthetic
         plan = above and self._plans.get(above.ifindex)
-        vf, now = system.netdev(state.port), above and above.id and system.synthetic(above.id)
+        vf = here(system.netdev(state.port))
+        now = here(system.synthetic(above.id)) if above is not None and above.id else None
         for one, was in ((vf, state.link), (now, plan and plan.settings)):
             if one and was and one.ifindex == holder and name not in was.altnames:
                 try:
@@ -217,6 +224,28 @@ class _Recreated:
         now = require_netdev(self._system, self._state.port)
         moved = {pair.was.ifindex: pair.now.ifindex for pair in pairs if pair.now is not None}
         return {self._state.ifindex: now.ifindex, **moved}
+
+    def silent(self) -> Iterator[Lost]:
+        """The uppers that are up and have no carrier any more, since their lower was never up.
+
+        A device that stands on another takes its carrier when that is set up or down, or changes
+        (netif_stacked_transfer_operstate()), and keeps it where the driver of the lower keeps its
+        own: hv_netvsc does when it is closed.
+        """
+        pairs = self._pairs()
+        for base in self.bases:
+            if base.now.up:
+                continue
+            off, names = {base.ifindex}, []
+            for was, now in pairs:
+                if now is None or was.lower not in off or was.ifindex not in self._dying:
+                    continue
+                if was.up and was.carrier and now.up and not now.carrier:
+                    off.add(was.ifindex)
+                    names.append(now.name)
+            if names:
+                text = SILENT.format(names=", ".join(names), lower=base.now.name)
+                yield Lost(Cause.NOT_KEPT, text)
 
     # --- settings
 

@@ -13,10 +13,11 @@ from typing import Self
 
 from manactl.act import network_managers, vmbus_binding
 from manactl.act.boot_files import BootFiles
-from manactl.act.plan import NetdevNow, PairNow
+from manactl.act.plan import PairNow
 from manactl.look import (
     boot_files,
     ethtool,
+    netdevs_of,
     pairs,
     procfs,
     rdma,
@@ -26,12 +27,12 @@ from manactl.look import (
     vmbus,
 )
 from manactl.look.found_again import found_again
+from manactl.look.netdevs_of import Found, here
 from manactl.look.raw_qp_probe import Proof, open_device, prove_free
 from manactl.look.rtnetlink import Rtnl
 from manactl.look.sysfs import Roots, master_of
-from manactl.look.text_files import names, number
+from manactl.look.text_files import fields, read, rows
 from manactl.model.port import (
-    IFF_UP,
     Certainty,
     Holder,
     OddFile,
@@ -87,34 +88,14 @@ class LiveSystem:
     def boottime(self) -> float:
         return time.clock_gettime(time.CLOCK_BOOTTIME)
 
-    def netdev(self, port: PortId) -> NetdevNow | None:
-        """By PCI address and dev_port in sysfs, whose files take no lock that a driver may hold.
-
-        The permanent MAC must fit too, unless it was never seen: another NIC may have been
-        plugged into the slot.
-        """
-        base = f"{self._sys}/bus/pci/devices/{port.pci}/net"
-        for name in sorted(names(base)):
-            path = f"{base}/{name}"
-            if number(f"{path}/dev_port") != port.port - 1:
-                continue
-            ifindex, flags = number(f"{path}/ifindex"), number(f"{path}/flags")
-            if ifindex is None or flags is None:
-                continue  # it went away, or is just being renamed: not this one, not now
-            try:
-                # RTNL, which a driver may hold for long, is asked only where there is a question.
-                if port.permanent_mac and port.permanent_mac != self._permanent_mac(ifindex):
-                    continue
-            except (OSError, ValueError):
-                continue
-            return NetdevNow(name, ifindex, bool(flags & IFF_UP))
-        return None
+    def netdev(self, port: PortId) -> Found:
+        return netdevs_of.of_port(port, self._permanent_mac, self._roots)
 
     def _permanent_mac(self, ifindex: int) -> str | None:
         return self.rtnl.link(ifindex).permanent_mac
 
     def _ifindex(self, port: PortId) -> int:
-        now = self.netdev(port)
+        now = here(self.netdev(port))
         if now is None:
             raise OSError(errno.ENODEV, f"port {port} has no netdev here")
         return now.ifindex
@@ -140,15 +121,11 @@ class LiveSystem:
         ifindex = self._ifindex(port)
         return self.rtnl.capture(port, ifindex, self.boottime(), nexthops, rows, alone=alone)
 
-    def synthetic(self, uuid: str) -> NetdevNow | None:
-        """By the VMBus in sysfs, which does not wait for the host."""
-        nic = vmbus.nic(uuid, Roots(str(self._sys)))
-        if nic is None or nic.netdev is None or nic.ifindex is None or nic.admin_up is None:
-            return None
-        return NetdevNow(nic.netdev, nic.ifindex, nic.admin_up)
+    def synthetic(self, uuid: str) -> Found:
+        return netdevs_of.of_vmbus(uuid, self._roots)
 
     def _synthetic_ifindex(self, uuid: str) -> int:
-        now = self.synthetic(uuid)
+        now = here(self.synthetic(uuid))
         if now is None:
             raise OSError(errno.ENODEV, f"VMBus device {uuid} has no netdev here")
         return now.ifindex
@@ -184,7 +161,7 @@ class LiveSystem:
 
     def pair_now(self, port: PortId, uuid: str) -> PairNow:
         roots = Roots(str(self._sys))
-        vf, above = self.netdev(port), self.synthetic(uuid)
+        vf, above = here(self.netdev(port)), here(self.synthetic(uuid))
         if vf is None or above is None:
             return PairNow(False, None)
         enslaved = vmbus.uuid_of(master_of(vf.name, roots) or "", roots) == uuid
@@ -327,9 +304,9 @@ def capabilities() -> int:
     proof finds out.
     """
     mask = 0
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in rows(read("/proc/self/status")):
         if line.startswith("CapEff:"):
-            mask = int(line.split()[1], 16)
+            mask = int(fields(line)[1], 16)
     if user_namespace.is_initial():
         return mask
     return mask & (1 << CAP_NET_ADMIN) if user_namespace.owns_netns() else 0
@@ -338,7 +315,7 @@ def capabilities() -> int:
 def who() -> dict[str, object]:
     """Who asked: the uid, whom sudo stood in for, and the login uid (None outside a session)."""
     try:
-        login = int(Path("/proc/self/loginuid").read_text())
+        login = int(read("/proc/self/loginuid"))
     except (OSError, ValueError):
         login = 0xFFFFFFFF
     return {

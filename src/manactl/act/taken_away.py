@@ -14,6 +14,7 @@ from manactl.act.restore import Lost
 from manactl.act.unmanage import Unmanage
 from manactl.journal.file import Content
 from manactl.model.port import PortId
+from manactl.model.record import Event, Phase
 from manactl.netstate import taken_away
 from manactl.netstate.losses import Cause
 from manactl.netstate.snapshot import Fact, PortState
@@ -42,7 +43,7 @@ def _noted(content: Content, port: PortId) -> Sequence[int] | None:
     """What an earlier release of the port has seen; None where none was begun."""
     key = {"pci": port.pci, "port": port.port}
     for record in content.records:
-        if record["event"] == "releasing" and _names(record.get("ports", [key]), key):
+        if record["event"] == Event.RELEASING and _names(record.get("ports", [key]), key):
             mine = [one for one in record.get("taken_away", ()) if _names([one], key)]
             return [int(place) for one in mine for place in one["facts"]]
     return None
@@ -63,7 +64,7 @@ def _left_alone(steps: Iterable[Step], port: PortId) -> dict[str, Collection[str
 def _seen(
     state: PortState, netdevs: Mapping[str, Collection[str]], content: Content, system: System
 ) -> Sequence[int]:
-    if not netdevs or content.phase_of(state.port) != "claimed":
+    if not netdevs or content.phase_of(state.port) is not Phase.CLAIMED:
         return ()
     try:
         now = system.capture(state.port)

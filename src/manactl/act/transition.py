@@ -32,10 +32,12 @@ from manactl.act.signals import SignalGate, StopRequested
 from manactl.act.uio import BindUio
 from manactl.act.unmanage import Unmanage
 from manactl.errors import Busy, ManactlError, NotRestored, Refused, RolledBack
-from manactl.escape import command
+from manactl.escape import called, command
 from manactl.journal import file as journal
 from manactl.journal import state_dir
+from manactl.look.netdevs_of import NetdevNow
 from manactl.model.port import Evidence, Holder, PortId
+from manactl.model.record import Ending, Event, Reason
 from manactl.netstate import leases, snapshot
 from manactl.netstate.losses import Cause
 from manactl.netstate.snapshot import Kind
@@ -50,7 +52,7 @@ class Log(Protocol):
 
     @property
     def path(self) -> Path: ...
-    def append(self, event: str, **more: object) -> None: ...
+    def append(self, event: Event, **more: object) -> None: ...
     def archive(self) -> None: ...
     def discard(self, error: OSError | None) -> ManactlError | None: ...
 
@@ -76,7 +78,7 @@ class Workplace:
         finally:
             self.progress.ended(title, self.system.monotonic() - start, failed=failed)
 
-    def record(self, undo: UndoResult, event: str, **more: object) -> None:
+    def record(self, undo: UndoResult, event: Event, **more: object) -> None:
         """Write a record; one that cannot be written stops nothing."""
         try:
             self.log.append(event, **more)
@@ -88,11 +90,13 @@ class Workplace:
 class UndoResult:
     """What came of undoing steps: per port what was restored, and what could not be.
 
-    `taken` are ports that a raw QP has, `remedies` what the operator can do.
+    `taken` are ports that a raw QP has, `remedies` what the operator can do. `residue` is added by
+    left(), so that the ports which it is of are known.
     """
 
     undone: dict[PortId, list[Undone]] = field(default_factory=dict)
     residue: list[str] = field(default_factory=list)
+    troubled: set[PortId] = field(default_factory=set)
     taken: list[PortId] = field(default_factory=list)
     log_failed: str | None = None
     remedies: list[str] = field(default_factory=list)
@@ -100,6 +104,16 @@ class UndoResult:
     @property
     def clean(self) -> bool:
         return not self.residue and not self.taken and self.log_failed is None
+
+    def left(self, port: PortId, *lines: str) -> None:
+        """This could not be restored of a port."""
+        self.residue += lines
+        if lines:
+            self.troubled.add(port)
+
+    def is_back(self, port: PortId) -> bool:
+        """Whether all of a port is restored, whatever has become of others."""
+        return port not in self.troubled and port not in self.taken
 
 
 def apply(
@@ -122,18 +136,20 @@ def apply(
     started: list[Step] = []
     try:
         for number, step in enumerate(steps):
-            work.log.append("doing", step=number, kind=step.kind)
+            work.log.append(Event.DOING, step=number, kind=step.kind)
             work.signals.boundary()
             started.append(step)
             with work.at(step.title):
                 found = step.do(work.system, wait)
-            work.log.append("done", step=number, kind=step.kind, **found)
+            work.log.append(Event.DONE, step=number, kind=step.kind, **found)
             facts.setdefault(step.port, {})[step.kind] = found
         _still_holds(steps, work.system)
         work.signals.boundary()
         if last is not None:
             last()
-        work.log.append("claimed", ports=[_claimed(port, found) for port, found in facts.items()])
+        work.log.append(
+            Event.CLAIMED, ports=[_claimed(port, found) for port, found in facts.items()]
+        )
         work.signals.ignore()
     except BaseException as error:
         work.signals.ignore()
@@ -171,12 +187,12 @@ def _claimed(port: PortId, facts: Mapping[str, Mapping[str, object]]) -> dict[st
 def _unwind(error: BaseException, started: Sequence[Step], work: Workplace) -> UndoResult:
     """Undo what was started, and close the journal when that restored everything."""
     with contextlib.suppress(Exception):  # a full disk may be why we are here
-        work.log.append("unwinding", why=_why(error))
+        work.log.append(Event.UNWINDING, why=_why(error))
     result = undo(started[::-1], work)
     if result.clean:
-        result.log_failed = close(work.log, "unwound")
+        result.log_failed = close(work.log, Ending.UNWOUND)
     elif result.residue:
-        work.record(result, "residue", lines=result.residue)
+        work.record(result, Event.RESIDUE, lines=result.residue)
     return result
 
 
@@ -270,12 +286,12 @@ def undo(
         if step.port in on_uio:  # its netdev is not there
             stuck.add(step.port)
             if step.undoes:
-                result.residue.append(_not_attempted(step))
+                result.left(step.port, _not_attempted(step))
             continue
         of_pair = step.port in above
         if step.port in stuck and not of_pair:
             if step.undoes:
-                result.residue.append(_not_attempted(step))
+                result.left(step.port, _not_attempted(step))
         elif not _undo_step(step, work, result):
             if step.makes_usable and (not of_pair or isinstance(step, SetSynthetic)):
                 stuck.add(step.port)
@@ -285,7 +301,8 @@ def undo(
     # What was on a port that was never touched is not ours to restore: others have changed it.
     touched = {step.port for step in steps if isinstance(step, SetAdmin | Unmanage)}
     kept = [step for step in steps if isinstance(step, KeepState) and step.port in touched]
-    result.residue += [_not_attempted(step) for step in kept if step.port in stuck]
+    for step in (one for one in kept if one.port in stuck):
+        result.left(step.port, _not_attempted(step))
     kept = [step for step in kept if step.port not in stuck]
     kept = [_without_removed(step, removed or {}, work, result) for step in kept]
     kept = [_with_lease(step, work, result) if step.port in back else step for step in kept]
@@ -314,7 +331,7 @@ def _give_back(
     back: set[PortId] = set()
     for step in steps:
         if isinstance(step, Unmanage) and step.port in stuck:
-            result.residue.append(_not_attempted(step))
+            result.left(step.port, _not_attempted(step))
         elif isinstance(step, Unmanage) and _undo_step(step, work, result):
             back.add(step.port)
     return back
@@ -360,11 +377,11 @@ def _prove_path(step: SetAdmin, work: Workplace, result: UndoResult) -> None:
         with work.at(f"see that {step.name} carries the traffic again"):
             found = planning.prove_path(step, work.system)
     except StepFailed as failure:
-        result.residue.append(failure.message)
+        result.left(step.port, failure.message)
         if failure.hint is not None:
             result.remedies.append(failure.hint)
     except Exception as failure:  # noqa: BLE001 - what was restored stays so
-        result.residue.append(f"the data path of {step.name}: {_why(failure)}")
+        result.left(step.port, f"the data path of {step.name}: {_why(failure)}")
     else:
         _undone(step, Undone(facts=found), work, result)
 
@@ -384,7 +401,7 @@ def _set_up_recreated(steps: Sequence[Step], work: Workplace, result: UndoResult
         except StepFailed:
             continue  # the next step says so
         except Exception as failure:  # noqa: BLE001 - what hangs on it comes back all the same
-            result.residue.append(f"the settings of {step.state.main}: {_why(failure)}")
+            result.left(step.port, f"the settings of {step.state.main}: {_why(failure)}")
         else:
             _undone(step, Undone(restored), work, result)
 
@@ -392,18 +409,18 @@ def _set_up_recreated(steps: Sequence[Step], work: Workplace, result: UndoResult
 def _undo_step(step: Step, work: Workplace, result: UndoResult) -> bool:
     """Undo one step, adding what came of it to `result`; whether it could be done."""
     try:
-        work.record(result, "undoing", kind=step.kind, port=str(step.port))
+        work.record(result, Event.UNDOING, kind=step.kind, port=str(step.port))
         with work.at(step.undo_title) if step.undoes else contextlib.nullcontext():
             undone = step.undo(work.system)
     except StepFailed as failure:
-        result.residue.append(failure.message)
+        result.left(step.port, failure.message)
         if failure.taken:
             result.taken.append(step.port)
         if failure.hint is not None:
             result.remedies.append(failure.hint)
         return False
     except Exception as failure:  # noqa: BLE001 - the other ports come back all the same
-        result.residue.append(_undo_failed(step, failure))
+        result.left(step.port, _undo_failed(step, failure))
         return False
     _undone(step, undone, work, result)
     return True
@@ -419,10 +436,10 @@ def _undo_failed(step: Step, error: Exception) -> str:
 
 def _undone(step: Step, undone: Undone, work: Workplace, result: UndoResult) -> None:
     result.undone.setdefault(step.port, []).append(undone)
-    result.residue += undone.residue
+    result.left(step.port, *undone.residue)
     lost = [loss.text for loss in undone.restored.lost]
     more = {**undone.facts, **({"lost": lost} if lost else {})}
-    work.record(result, "undone", kind=step.kind, port=str(step.port), **more)
+    work.record(result, Event.UNDONE, kind=step.kind, port=str(step.port), **more)
 
 
 def _restore(kept: Sequence[KeepState], work: Workplace, result: UndoResult) -> None:
@@ -432,11 +449,11 @@ def _restore(kept: Sequence[KeepState], work: Workplace, result: UndoResult) -> 
         try:
             planning.require_netdev(work.system, step.port)
         except StepFailed as failure:
-            result.residue.append(failure.message)
+            result.left(step.port, failure.message)
         except Exception as failure:  # noqa: BLE001
-            result.residue.append(_undo_failed(step, failure))
+            result.left(step.port, _undo_failed(step, failure))
         else:
-            work.record(result, "undoing", kind=step.kind, port=str(step.port))
+            work.record(result, Event.UNDOING, kind=step.kind, port=str(step.port))
             here.append(step)
     if not here:
         return
@@ -448,7 +465,8 @@ def _restore(kept: Sequence[KeepState], work: Workplace, result: UndoResult) -> 
                 for step, found in zip(here, planning.restore_all(here, work.system), strict=True)
             ]
     except Exception as failure:  # noqa: BLE001
-        result.residue += [_undo_failed(step, failure) for step in here]
+        for step in here:
+            result.left(step.port, _undo_failed(step, failure))
         return
     for step, found in zip(here, undone, strict=True):
         _undone(step, found, work, result)
@@ -466,9 +484,9 @@ def release(
     work: Workplace,
     ports: Sequence[PortId],
     *,
-    closes: str | None,
+    closes: Ending | None,
     by: Mapping[str, object],
-    why: str | None = None,
+    why: Reason | None = None,
     removed: taken_away.Places | None = None,
 ) -> UndoResult:
     """Undo the steps of these ports. `closes`: how the journal is closed, when they are its last;
@@ -483,26 +501,26 @@ def release(
         more: dict[str, object] = {"why": why} if why else {}
         if removed:
             more["taken_away"] = taken_away.to_json(removed)
-        work.log.append("releasing", ports=released, by=by, **more)
+        work.log.append(Event.RELEASING, ports=released, by=by, **more)
     except OSError as error:
         raise state_dir.unusable(work.log.path, error) from error
     result = undo([step for step in reversed(steps) if step.port in ports], work, removed)
     if result.clean:
         for port in ports:
-            work.record(result, "released", pci=port.pci, port=port.port)
+            work.record(result, Event.RELEASED, pci=port.pci, port=port.port)
     elif result.residue:
-        work.record(result, "residue", lines=result.residue)
+        work.record(result, Event.RESIDUE, lines=result.residue)
     if result.clean and closes is not None:
         result.log_failed = close(work.log, closes)
     return result
 
 
-def close(log: Log, how: str, *, already: bool = False) -> str | None:
+def close(log: Log, how: Ending, *, already: bool = False) -> str | None:
     """Close the journal, unless its last record says so `already`, and move it to the history;
     the reason when it could not be closed."""
     try:
         if not already:
-            log.append("closed", how=how)
+            log.append(Event.CLOSED, how=how)
         log.archive()
     except OSError as error:
         return error.strerror or str(error)
@@ -519,12 +537,19 @@ def put_away(path: Path) -> str | None:
 
 
 def not_restored(
-    story: str, result: UndoResult, ports: Sequence[str], evidence: Sequence[Evidence] = ()
+    story: str,
+    result: UndoResult,
+    ports: Sequence[str],
+    evidence: Sequence[Evidence] = (),
+    back: Sequence[str] = (),
 ) -> NotRestored:
-    """The message that matters most: what is not as it was, line by line. `ports` by name."""
+    """The message that matters most: what is not as it was, line by line. `ports` by name; `back`
+    are those of them that have everything again."""
     lines = [story]
     if result.residue:
         lines += ["Not restored:", *_items(result)]
+    if back:
+        lines.append(f"All of {', '.join(back)} is restored and verified.")
     if result.log_failed:
         lines.append(f"The journal could not be written: {result.log_failed}.")
     if not result.residue:
@@ -549,7 +574,7 @@ def acceptance(ports: Iterable[str]) -> str:
 def name_of(system: System, port: PortId) -> str:
     """What to call a port on the command line: by its netdev where that is here."""
     now = system.netdev(port)
-    return str(port) if now is None else now.name
+    return now.name if isinstance(now, NetdevNow) else str(port)
 
 
 def holder_evidence(holders: Sequence[Holder]) -> tuple[Evidence, ...]:
@@ -561,5 +586,5 @@ def holder_evidence(holders: Sequence[Holder]) -> tuple[Evidence, ...]:
 
 def named(holders: Sequence[Holder]) -> str:
     """ " (pid 4211 dpdk-testpmd, ...)", or nothing when none is known."""
-    words = [f"pid {holder.pid} {holder.comm or '?'}" for holder in holders]
+    words = [f"pid {holder.pid} {called(holder.comm)}" for holder in holders]
     return f" ({', '.join(words)})" if words else ""

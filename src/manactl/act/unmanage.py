@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from manactl.act.plan import StepFailed, System, Undone
+from manactl.act.plan import StepFailed, System, Undone, ms
 from manactl.act.restore import Lost, Restored, until
 from manactl.model.port import Evidence, PortId
+from manactl.model.record import StepKind
 from manactl.netstate import beside, link_settings, snapshot
 from manactl.netstate.beside import Beside
 from manactl.netstate.losses import Cause
@@ -26,7 +27,7 @@ SETTLES = 30.0  # s for a manager to configure a netdev again, DHCP included
 class Unmanage:
     """Half done like done: undoing removes what is there, and tells the manager in any case."""
 
-    KIND: ClassVar = "hold-manager"
+    KIND: ClassVar = StepKind.UNMANAGE
     undoes: ClassVar[bool] = True
     makes_usable: ClassVar[bool] = False
     port: PortId
@@ -68,7 +69,7 @@ class Unmanage:
         left = self._await(system, runs=runs)
         facts: dict[str, object] = {"manager": self.unmanaged.manager, "manager_ms": None}
         if left is None:
-            facts["manager_ms"] = round((system.monotonic() - start) * 1000, 1)
+            facts["manager_ms"] = ms(system.monotonic() - start)
         again, residue = _put_back(kept, system)
         if again:
             facts["put_back"] = again

@@ -6,11 +6,11 @@ Imported only when a shell asks.
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.shell_completion import CompletionItem, ShellComplete
+from click.shell_completion import CompletionItem, ShellComplete, add_completion_class
 
 from manactl.cli.app import STATE_DIR
 from manactl.escape import escape
@@ -40,6 +40,28 @@ class Lines(ShellComplete):
 
     def format_completion(self, item: CompletionItem) -> str:
         return f"{item.value}\t{item.help or ''}"
+
+
+def speak_lines() -> None:
+    """Have click know the form above."""
+    add_completion_class(Lines)
+
+
+def is_asked(environ: Mapping[str, str], variable: str, arguments: Sequence[str]) -> bool:
+    """Whether a shell asks for a completion. The variable may be a stray one, in a unit or a login
+    script, and must not make of a `release` something else, which does nothing.
+
+    What click's own scripts call has no arguments, but for the form above.
+    """
+    shell, _, what = environ[variable].partition("_")
+    if (shell, what) == (Lines.name, "complete"):
+        return True
+    if arguments or shell not in ("bash", "zsh", "fish"):
+        return False
+    if what == "complete":
+        number = environ.get("COMP_CWORD", "")
+        return "COMP_WORDS" in environ and (shell == "fish" or number.isdecimal())
+    return what == "source"
 
 
 def ports(

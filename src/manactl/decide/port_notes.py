@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from manactl.decide import kernel_bugs
 from manactl.decide.ownership import Decision
+from manactl.escape import called
 from manactl.model.port import DOWN, UIO, Note, Owner, PortStatus
+from manactl.model.record import Phase
 
 if TYPE_CHECKING:
     from manactl.model.claim import ClaimSummary, NetnsId
@@ -103,7 +105,7 @@ def drift(
 
     `here`: the network namespace of this process; `inode`: of the one that has the netdev instead.
     """
-    if not claim.same_boot or claim.phase != "claimed":
+    if not claim.same_boot or claim.phase is not Phase.CLAIMED:
         return
     elsewhere = claimed_elsewhere(claim, here)
     if claim.port.is_another(port.id):
@@ -152,5 +154,5 @@ def _raw_qp(port: PortStatus, decisions: Mapping[int, Decision], hidden: bool) -
         yield Note("holder-hidden" if hidden else "holder-unseen")
     elif len(port.holders) > 1:
         shared = sum(other.owner is Owner.RAW_QP for other in decisions.values()) > 1
-        names = tuple(f"{holder.comm or '?'} {holder.pid}" for holder in port.holders)
+        names = tuple(f"{called(holder.comm)} {holder.pid}" for holder in port.holders)
         yield Note("holders-of-ports" if shared else "holders-of-port", names)

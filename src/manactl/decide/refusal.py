@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         Manager,
         PacketSocket,
         RdmaUser,
+        RemoteStorage,
         SshSession,
         Stacked,
     )
@@ -44,6 +45,7 @@ class Source(enum.Enum):
     SOCKETS = enum.auto()
     FORWARDING = enum.auto()
     IPSEC = enum.auto()
+    STORAGE = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,10 @@ STORAGE_PORTS = {2049: "NFS", 3260: "iSCSI", 445: "SMB", 3300: "Ceph", 6789: "Ce
 
 @dataclass(frozen=True, slots=True)
 class Storage:
+    """Connections to the ports of storage servers, and what is mounted or attached."""
+
     connections: tuple[Connection, ...]
+    attached: tuple[RemoteStorage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,15 @@ from manactl.decide import refusal as why
 from manactl.decide.codes import BARRED, Bar, Code
 from manactl.decide.refusal import Refusal, Source
 from manactl.decide.unmanageable import Obstacle
+from manactl.escape import called
 from manactl.model.port import Evidence
-from manactl.netstate.surroundings import Connection, Listener, Manager, Stacked
+from manactl.netstate.surroundings import (
+    Connection,
+    Listener,
+    Manager,
+    RemoteStorage,
+    Stacked,
+)
 
 _NAMED = 5  # of a long list, as many are spelled out
 
@@ -31,6 +38,7 @@ _UNREAD = {
     Source.MANAGERS: ("proc", "which network managers run"),
     Source.FORWARDING: ("conntrack", "the connections that are forwarded for others"),
     Source.IPSEC: ("xfrm", "the IPsec policies"),
+    Source.STORAGE: ("proc", "the mounts and disks of storage servers"),
     Source.SOCKETS: ("sock_diag", "the UDP sockets and SCTP associations"),
 }
 
@@ -129,10 +137,17 @@ def message(refusal: Refusal) -> str:  # noqa: PLR0911, PLR0912 - a case for eac
         case why.Connections(connections):
             count = f"{len(connections)} live TCP connection" + "s" * (len(connections) != 1)
             return f"{count}: {_some(map(_connection, connections))}. {survival(connections)}"
-        case why.Storage(connections):
+        case why.Storage(connections, attached):
             names = _some(
-                f"{why.STORAGE_PORTS[c.peer_port]} at {c.peer} ({_some(c.processes) or 'the kernel'})"
-                for c in connections
+                [
+                    *map(_attached, attached),
+                    *(
+                        f"{why.STORAGE_PORTS[c.peer_port]} at {c.peer} "
+                        f"({_some(c.processes) or 'the kernel'})"
+                        for c in connections
+                        if c.processes or c.peer not in {one.address for one in attached}
+                    ),
+                ]
             )
             return f"storage is used over it: {names}"
         case why.Fabric(ways):
@@ -199,7 +214,7 @@ def message(refusal: Refusal) -> str:  # noqa: PLR0911, PLR0912 - a case for eac
                 else ("it has no RDMA device: no raw QP can be made on it")
             )
         case why.HeldBy(holders):
-            words = [f"pid {holder.pid} {holder.comm or '?'}" for holder in holders]
+            words = [f"pid {holder.pid} {called(holder.comm)}" for holder in holders]
             return "a raw QP has the vport already" + (f" ({', '.join(words)})" if words else "")
         case why.OwnerUnprovable():
             return "cannot tell who owns its vport without a test QP, which needs CAP_NET_RAW"
@@ -276,9 +291,13 @@ def evidence(refusal: Refusal) -> tuple[Evidence, ...]:  # noqa: PLR0911, PLR091
             return tuple(
                 Evidence("sock_diag", tcp.state, _connection_json(tcp)) for tcp in connections
             )
-        case why.Storage(connections):
-            return tuple(
-                Evidence("sock_diag", why.STORAGE_PORTS[c.peer_port], str(c)) for c in connections
+        case why.Storage(connections, attached):
+            return (
+                *(
+                    Evidence("sock_diag", why.STORAGE_PORTS[c.peer_port], str(c))
+                    for c in connections
+                ),
+                *(Evidence("proc", one.kind, one._asdict()) for one in attached),
             )
         case why.Fabric(ways):
             return tuple(
@@ -364,6 +383,12 @@ def _in(netns: str | None) -> str:
 
 def _route(route: why.DefaultRoute) -> str:
     return route.text + _in(route.netns)
+
+
+def _attached(one: RemoteStorage) -> str:
+    server = one.address or "a server that is not known"
+    at = "" if one.kind == "AoE" else f" at {server}"
+    return f"{one.kind}{at} ({one.where}{_in(one.netns)})"
 
 
 def _connection(tcp: Connection) -> str:

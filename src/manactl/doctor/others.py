@@ -37,9 +37,9 @@ def managers(machine: Machine) -> Iterator[Finding]:
             applied = (found.network_file or "FILE.network").rpartition("/")[2]
             drop_in = f"/etc/systemd/network/{applied}.d"
             how = (
-                f"mkdir -p {drop_in}",
+                command("mkdir", "-p", drop_in),
                 "printf '[Link]\\nActivationPolicy=manual\\n[Network]\\nKeepConfiguration=yes\\n' "
-                f"> {drop_in}/manactl.conf",
+                f"> {command(drop_in + '/manactl.conf')}",
                 "networkctl reload",
             )
         doubt = "" if found.manager.managed else ", or does not report whether it does"
@@ -106,7 +106,7 @@ def leftovers(machine: Machine) -> Iterator[Finding]:
             "stale",
             Level.ADVICE,
             f"{', '.join(journals.stale)}: claimed before the last boot",
-            "the boot configuration has set the ports up; only the journal is to be closed",
+            "whether they are up is the boot configuration's doing; only the journal is to be closed",
             ("manactl recover",),
         )
     if machine.state_dir:

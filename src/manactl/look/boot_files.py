@@ -102,7 +102,10 @@ def _look(etc: str) -> Iterator[BootFile | OddFile]:
     for manager, (place, begin, end) in _PLACES.items():
         try:
             names = sorted(os.listdir(f"{etc}/{place}"))
-        except OSError:
+        except FileNotFoundError:
+            continue
+        except OSError as error:  # there may be some
+            yield OddFile(f"{etc}/{place}", manager, error.strerror or str(error))
             continue
         for name in names:
             path = f"{etc}/{place}/{name}"

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Protocol
 
+from manactl.look.text_files import read
 from manactl.netstate.surroundings import FabricRoute
 from manactl.wire import rtmsg as rt
 from manactl.wire.attrs import attr_u32
@@ -52,10 +53,16 @@ def routes(
 
 def _on_azure(sys: Path) -> bool:
     try:
-        tag = (sys / "class/dmi/id/chassis_asset_tag").read_text().strip()
+        tag = read(sys / "class/dmi/id/chassis_asset_tag").strip(" ")
     except FileNotFoundError:  # no DMI tables, so not Azure
         return False
     return tag == _AZURE_ASSET_TAG
+
+
+def remaining(address: bytes, left: Mapping[int, str], rtnl: Ways) -> str | None:
+    """The netdev of `left` by which packets to that address leave when the port has gone."""
+    route = rtnl.way_to(address)
+    return None if route is None else _remaining(address, route, left, rtnl)
 
 
 def _remaining(address: bytes, route: bytes, left: Mapping[int, str], rtnl: Ways) -> str | None:

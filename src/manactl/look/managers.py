@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from manactl.look.text_files import LACKS, read, rows
 from manactl.netstate.surroundings import Daemon, Does, Manager, Process
 from manactl.netstate.unmanaged import NETWORK_MANAGER, NETWORKD
 
@@ -79,7 +80,7 @@ def _running(proc: Path) -> dict[str, list[Process]]:
     for entry in proc.iterdir():
         if entry.name.isdigit():
             try:
-                comm = (entry / "comm").read_text(errors="replace").strip()
+                comm = read(entry / "comm")
             except (FileNotFoundError, ProcessLookupError):
                 continue  # it has ended
             if comm in _DAEMONS or comm in _SAYING:
@@ -169,7 +170,7 @@ def _ifstate(path: Path, name: str) -> bool:
 
 
 def _setting(path: Path, key: str) -> str | None:
-    for line in _text(path).splitlines():
+    for line in rows(_text(path)):
         name, equals, value = line.partition("=")
         if equals and name.strip() == key:
             return value.strip()
@@ -179,6 +180,8 @@ def _setting(path: Path, key: str) -> str | None:
 def _text(path: Path) -> str:
     """What a file has; nothing when it cannot be read."""
     try:
-        return path.read_text(errors="replace")
-    except OSError:
+        return read(path)
+    except OSError as error:
+        if error.errno in LACKS:
+            raise
         return ""

@@ -6,7 +6,6 @@ while the driver waits for its NIC, so do we.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import socket
@@ -14,9 +13,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Self
 
 from manactl.look import stacked_links
+from manactl.look.text_files import passing_over
 from manactl.model.port import PortId
 from manactl.model.uncollected import uncollected
-from manactl.netstate import beside, blueprints, members, tc_objects
+from manactl.netstate import beside, blueprints, leaning, members, snapshot, tc_objects
 from manactl.netstate.beside import Beside
 from manactl.netstate.blueprints import Blueprint
 from manactl.netstate.link_settings import LinkSettings, Qdisc, of_link, of_survivor, qdiscs
@@ -25,6 +25,7 @@ from manactl.netstate.requests import Filled
 from manactl.netstate.snapshot import (
     Dumps,
     Fact,
+    Kind,
     OtherDevice,
     PortState,
     Request,
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
 _RTM_NEWNSID, _RTM_GETNSID = 88, 90
 _NETNSA_NSID, _NETNSA_FD = 1, 3
 _AF_BRIDGE = 7
+_NESTED = 4  # routes with segments, one for the segment of another
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
 _NO_WAY = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL, errno.ENODEV)
 
@@ -74,6 +76,10 @@ class Rtnl:
         self._routes: list[bytes] = []  # their messages
         self._facts: tuple[Fact, ...] = ()  # of the last capture
         self._chosen: RouteChoice | None = None  # of them, for the last capture
+        # The routes, addresses and devices of the last capture, with what leans on these.
+        self._leaned: (
+            tuple[Sequence[bytes], tuple[frozenset[bytes], frozenset[int]], tuple[Fact, ...]] | None
+        ) = None
 
     def __enter__(self) -> Self:
         return self
@@ -91,12 +97,9 @@ class Rtnl:
                 return IfLink(message.body)
         raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
 
-    def tells_flows(self) -> bool:
-        """Whether a routing rule here asks for a protocol or a port."""
-        return any(
-            not rt.FRA_OF_FLOWS.isdisjoint(parse_attrs(body, rt.RTMSG.size))
-            for body in self.rules()
-        )
+    def rules_ask(self) -> frozenset[int]:
+        """What the routing rules here ask for: the FRA_ numbers that any of them has."""
+        return frozenset(kind for body in self.rules() for kind in parse_attrs(body, rt.RTMSG.size))
 
     def rules(self) -> list[bytes]:
         """The policy rules, as message bodies."""
@@ -218,18 +221,27 @@ class Rtnl:
             selected.rows,
             member=None if link.master is None else self._member(link, link.master, alone=alone),
             alone=alone,
+            leaning=self._leaning(dumps.routes, self._facts, devices),
         )
 
+    def _leaning(
+        self, routes: Sequence[bytes], facts: Iterable[Fact], devices: Collection[int]
+    ) -> tuple[Fact, ...]:
+        own = {snapshot.target(fact) for fact in facts if fact.kind is Kind.ADDRESS}
+        asked = frozenset(filter(None, own)), frozenset(devices)
+        if self._leaned is None or self._leaned[0] is not routes or self._leaned[1] != asked:
+            self._leaned = routes, asked, leaning.find(routes, *asked)
+        return self._leaned[2]
+
     def _member(self, port: IfLink, master: int, *, alone: bool) -> Member | None:
-        try:
+        with passing_over():  # it may just have gone
             above = self.link(master)
             if above.vmbus is None:
                 return members.of(port, above)
             if alone or above.master is None:
                 return None
             return members.of(above, self.link(above.master))
-        except OSError:
-            return None  # it has just gone
+        return None
 
     def link_settings(self, ifindex: int) -> LinkSettings:
         """The settings of a netdev itself. OSError(ENODEV) when there is none of that ifindex."""
@@ -259,7 +271,7 @@ class Rtnl:
             places |= dict.fromkeys((tc.TC_H_MIN_INGRESS, tc.TC_H_MIN_EGRESS))
         bodies: list[bytes] = []
         for place in places:
-            with contextlib.suppress(OSError):  # no filters can be there
+            with passing_over():  # no filters can be there
                 bodies += self._dump(tc.RTM_GETTFILTER, tc.filters(ifindex, place))
         return (*classes, *dict.fromkeys(tc_objects.filters(bodies)))
 
@@ -364,8 +376,10 @@ class Rtnl:
         bound: int = 0,
         mark: int = 0,
         flow: bytes = b"",
+        depth: int = 0,
     ) -> set[int]:
-        """The same by routes and rules alone.
+        """The same by routes and rules alone; with a route's device that of its first segment
+        (rt.route_segments()), `depth` such routes deep.
 
         OSError when the kernel does not look it up (an address that cannot be one of a peer).
         """
@@ -382,7 +396,11 @@ class Rtnl:
         if not out:  # by a nexthop object, without net.ipv4.nexthop_compat_mode
             route = self.way_to(address, source, narrow, entry=False)
             out = frozenset() if route is None else rt.route_ifindexes(route)
-        return set(out)
+        found = set(out)
+        for to in rt.route_segments(route) if route is not None and depth < _NESTED else ():
+            if to != address:
+                found |= self.routed_by(to, mark=mark, depth=depth + 1)
+        return found
 
 
 def ntop(address: bytes) -> str:

@@ -19,6 +19,8 @@ from typing import NamedTuple, Protocol
 
 from manactl.look import tuntap
 from manactl.look.rtnetlink import Rtnl, ntop
+from manactl.look.text_files import fields, rows
+from manactl.look.text_files import read as read_kernel
 from manactl.netstate import snapshot
 from manactl.netstate.snapshot import Fact, Kind
 from manactl.wire import genetlink as genl
@@ -28,6 +30,7 @@ from manactl.wire.if_link import IfLink
 from manactl.wire.netlink import Message, NetlinkSocket
 from manactl.wire.tunnels import (
     NETLINK_XFRM,
+    OF_SOCKETS,
     TUN,
     XFRM_MSG_GETSA,
     Association,
@@ -72,6 +75,7 @@ def read(
     opener: Opener,
     sys: Path,
     of_programs: Callable[[Sequence[IfLink]], Iterable[Tunnel]] = tuntap.tunnels,
+    process: Path = Path("/proc/self"),
 ) -> list[Tunnel]:
     links = [IfLink(body) for body in rtnl.links()]
     found = [one for one in map(tunnel, links) if one is not None]
@@ -102,7 +106,27 @@ def read(
         made.append(one._replace(outers=tuple(dict.fromkeys(outers)), metadata=metadata))
     if (sys / _L2TP).exists():
         made += _l2tp(names, opener)
-    return [*made, *of_programs(links)]
+    return [*made, *of_programs(links), *_pppoe(links, process)]
+
+
+def _pppoe(links: Iterable[IfLink], process: Path) -> list[Tunnel]:
+    """PPP devices over Ethernet devices. Which of them a session belongs to only its program knows,
+    so each may send by each of the devices."""
+    ppp = [link for link in links if link.kind == "ppp"]
+    if not ppp:
+        return []
+    try:
+        table = rows(read_kernel(process / "net/pppoe"))[1:]
+    except FileNotFoundError:
+        return []  # they go by something else
+    below = dict.fromkeys(words[-1] for row in table if (words := fields(row)))  # pppoe_seq_show()
+    names = {link.name: link.ifindex for link in links}
+    return [
+        Tunnel(link.ifindex, link.name, "ppp", under=names[name])
+        for link in ppp
+        for name in below
+        if name in names
+    ]
 
 
 def _is_nbma(one: Tunnel) -> bool:
@@ -260,8 +284,8 @@ def way(one: Tunnel, ifindexes: Collection[int], rtnl: Ways) -> Way | None:
             return Way(ntop(outer.remote), index, bound, one.by)
     if bound:
         return Way(None, one.under, bound)
-    if one.metadata and one.kind == TUN:
-        # It has peers beside those that its connected sockets tell.
+    if one.metadata and one.kind in (TUN, *OF_SOCKETS):
+        # It has peers beside those that its connected sockets tell, or that are told at all.
         return Way(None, None, bound, one.by) if _leads_anywhere(ifindexes, rtnl) else None
     if one.metadata and not one.outers and not one.under:
         return Way(None, None, bound)
@@ -288,5 +312,8 @@ def found_by(
     """Those of the tunnels, but for the known ones, that send by one of these interfaces."""
     if not ifindexes:
         return {}
-    ways = {one.ifindex: way(one, ifindexes, rtnl) for one in tunnels if one.ifindex not in known}
-    return {index: how for index, how in ways.items() if how is not None}
+    ways: dict[int, Way] = {}
+    for one in tunnels:
+        if one.ifindex not in known and (how := way(one, ifindexes, rtnl)) is not None:
+            ways.setdefault(one.ifindex, how)
+    return ways

@@ -2,12 +2,12 @@
 outside of the kernel (OpenVPN, OpenConnect, Tailscale, WireGuard in user space).
 
 Which program has a device is in /proc/*/fdinfo, where its packets go in its connected sockets. One
-with a UDP socket that is not connected may send to anybody.
+with a UDP socket that is not connected may send to anybody; so may one that is in another network
+namespace, whose sockets are not seen from here.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from manactl.look import sockets
+from manactl.look.text_files import passing_over, read, rows
 from manactl.netstate.surroundings import Process
 from manactl.wire.attrs import as_int
 from manactl.wire.if_link import IfLink
@@ -24,7 +25,7 @@ from manactl.wire.tunnels import TUN, Outer, Tunnel
 _NODE = "/dev/net/tun"
 _IFLA_TUN_TYPE, _IFLA_TUN_VNET_HDR = 3, 5  # include/uapi/linux/if_link.h
 _IFF_TAP = 2  # include/uapi/linux/if_tun.h
-_UNSEEN = "a program that is not visible"
+UNSEEN = "a program that is not visible"
 
 Ask = Callable[[bytes], Iterable[TcpSocket]]
 
@@ -41,9 +42,10 @@ class Sources(NamedTuple):
 class _Program:
     processes: list[Process] = field(default_factory=list)
     inodes: set[int] = field(default_factory=set)  # of its sockets
+    elsewhere: bool = False  # in another network namespace, or in one that is not known
 
     def __str__(self) -> str:
-        return ", ".join(map(str, self.processes)) or _UNSEEN
+        return ", ".join(map(str, self.processes)) or UNSEEN
 
 
 LIVE = Sources()
@@ -78,7 +80,9 @@ def tunnels(
             for sock in connected
             if sock.inode in program.inodes
         )
-        anywhere = not program.processes or not program.inodes.isdisjoint(open_to_all)
+        anywhere = (
+            not program.processes or program.elsewhere or not program.inodes.isdisjoint(open_to_all)
+        )
         if outers or anywhere:
             found.append(
                 Tunnel(index, name, TUN, outers=outers, metadata=anywhere, by=str(program))
@@ -102,16 +106,17 @@ def _is_loopback(address: bytes) -> bool:
 def _programs(devices: Collection[str], proc: Path) -> Mapping[str, _Program]:
     """By device, who has it open, with all sockets of these processes."""
     found: dict[str, _Program] = {}
+    mine = _target(proc / "self/ns/net")
     for entry in proc.iterdir():
         if not entry.name.isdecimal():
             continue
-        with contextlib.suppress(OSError):  # it ended, or is not ours to see
+        with passing_over():
             targets = {fd.name: _target(fd) for fd in (entry / "fd").iterdir()}
             open_ = [fd for fd, target in targets.items() if target == _NODE]
             names = {_device_of(entry / "fdinfo" / fd) for fd in open_} & set(devices)
             if not names:
                 continue
-            comm = (entry / "comm").read_text(errors="surrogateescape").strip()
+            comm = read(entry / "comm")
             inodes = {
                 int(target[8:-1]) for target in targets.values() if target.startswith("socket:[")
             }
@@ -119,18 +124,19 @@ def _programs(devices: Collection[str], proc: Path) -> Mapping[str, _Program]:
                 program = found.setdefault(name or "", _Program())
                 program.processes.append(Process(int(entry.name), comm))
                 program.inodes |= inodes
+                program.elsewhere |= _target(entry / "ns/net") != mine
     return found
 
 
 def _target(fd: Path) -> str:
-    with contextlib.suppress(OSError):
+    with passing_over():
         return os.readlink(fd)
     return ""
 
 
 def _device_of(fdinfo: Path) -> str | None:
     """The device that a descriptor is attached to (tun_chr_show_fdinfo())."""
-    for line in fdinfo.read_text(errors="surrogateescape").splitlines():
+    for line in rows(read(fdinfo)):
         if line.startswith("iff:"):
-            return line.partition(":")[2].strip()
+            return line.partition(":")[2].strip(" \t")
     return None

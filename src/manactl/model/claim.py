@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, NamedTuple
 
 from manactl.model.port import ClaimInfo, Note, PortId
+from manactl.model.record import Phase
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +30,7 @@ class ClaimSummary(NamedTuple):
 
     port: PortId
     claim: ClaimInfo
-    phase: str  # claimed | interrupted
+    phase: Phase  # not CLOSED
     same_boot: bool
     path: "Path"
     next_step: Note | None = None  # what the operator should know or do, where it is not obvious
@@ -45,7 +46,7 @@ class ClaimSummary(NamedTuple):
     @property
     def to_recover(self) -> bool:
         """Whether `manactl recover` has anything to do with it."""
-        return self.phase == "interrupted" or not self.same_boot or self.forsaken
+        return self.phase is Phase.INTERRUPTED or not self.same_boot or self.forsaken
 
     def is_of(self, netns: NetnsId) -> bool:
         """Whether its snapshot may be of that network namespace."""

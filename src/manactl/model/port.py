@@ -11,7 +11,10 @@ at /proc. What they read as stands in decide/port_words.py.
 
 import enum
 from datetime import datetime
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 IFF_UP = 0x1  # include/uapi/linux/if.h
 DOWN, KEEP, UIO = "down", "keep", "uio"  # --synthetic: what a claim does to the netdev of hv_netvsc
@@ -107,6 +110,11 @@ class PortId(NamedTuple):
     def key(self) -> tuple[str, int]:
         """What identifies a port even where a netdev, and so its MAC, could not be seen."""
         return self.pci, self.port
+
+    @staticmethod
+    def key_of(data: "Mapping[str, Any]") -> tuple[str, int]:
+        """The same of a port as journals and documents have it. KeyError when it is none."""
+        return data["pci"], data["port"]
 
     def __str__(self) -> str:
         return f"{self.pci}:{self.port}"

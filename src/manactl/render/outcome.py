@@ -7,7 +7,7 @@ from datetime import datetime
 
 from manactl.act.claim import ClaimResult
 from manactl.act.confirm import Confirmed, ConfirmedPort
-from manactl.act.release import Outcome, ReleasedPort, ReleaseResult
+from manactl.act.released import Outcome, ReleasedPort, ReleaseResult
 from manactl.act.uio import BindUio
 from manactl.escape import command
 from manactl.model.port import PortStatus
@@ -197,4 +197,5 @@ def _restored(port: ReleasedPort) -> str:
     path = ", its traffic takes the VF" if port.data_path == "vf" else ""
     gap = "" if port.down_for_s is None else f" (was down for {port.down_for_s} s)"
     rest = "all else " if port.lost else ""
-    return f"up{carrier}{path}{gap}, {back}; {rest}verified against the snapshot"
+    state = f"up{carrier}{path}{gap}" if port.up else "down, as it was before the claim"
+    return f"{state}, {back}; {rest}verified against the snapshot"

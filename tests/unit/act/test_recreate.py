@@ -15,7 +15,8 @@ from typing import Any, cast
 import pytest
 
 from manactl.act import recreate
-from manactl.act.plan import NetdevNow, System
+from manactl.act.plan import System
+from manactl.look.netdevs_of import NetdevNow, Unread
 from manactl.model.port import PortId
 from manactl.netstate import link_settings
 from manactl.netstate.blueprints import Blueprint
@@ -52,6 +53,7 @@ class Device:
     alias: bytes = b""
     hop_limit: str = "64"
     rx: bytes = b"\0\2\0\0"
+    carrier: bool = True
     altnames: tuple[str, ...] = ()
 
 
@@ -68,7 +70,7 @@ class Machine:
 
     def netdev(self, port: PortId) -> NetdevNow | None:
         port_now = next((one for one in self.devices if not one.kind), None)
-        return port_now and NetdevNow(port_now.name, port_now.ifindex, False)
+        return port_now and NetdevNow(port_now.name, port_now.ifindex, self.up)
 
     def synthetic(self, uuid: str) -> NetdevNow | None:
         return None
@@ -133,7 +135,7 @@ class Machine:
 
 
 def upper(one: Device) -> UpperState:
-    return UpperState(one.name, one.ifindex, one.kind, one.lower, None, True, True, False)
+    return UpperState(one.name, one.ifindex, one.kind, one.lower, None, True, one.carrier, False)
 
 
 def snapshot(machine: Machine) -> PortState:
@@ -180,6 +182,15 @@ def test_it_gets_its_name_and_settings_and_what_stood_on_it_from_the_bottom_up()
     assert (done.residue, done.counts) == ((), {Kind.UPPER: 2, Kind.SETTING: 3})
     (lost,) = done.lost
     assert lost.text.startswith("eth1 was re-created (ifindex 3 -> 7): sockets")
+
+
+def test_whether_it_was_recreated_is_not_known_of_what_cannot_be_looked_at() -> None:
+    class Blind(Machine):
+        def netdev(self, port: PortId) -> Unread:
+            return Unread(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
+
+    with pytest.raises(OSError, match="Too many open files"):
+        recreate.is_needed(snapshot(stacked()), cast(System, Blind([])))
 
 
 def test_again_it_has_nothing_to_do() -> None:
@@ -321,6 +332,31 @@ def test_what_can_be_set_only_while_it_is_up_comes_last() -> None:
     assert recreate.finish(state, cast(System, now)) == ()
     assert now.devices[0].rx == was.devices[0].rx
     assert recreate.finish(state, cast(System, was)) == ()  # it is the same netdev
+
+
+def test_a_carrier_that_a_lower_has_left_behind_is_lost_with_it() -> None:
+    """eth1 was up once, and is down: m5 and m6 have the carrier of that time still."""
+    was, now = stacked(), replugged(stacked())
+    state = snapshot(was)
+    set_up(state, now)
+    assert recreate.finish(state, cast(System, now)) == ()
+    for one in now.devices:
+        one.carrier = False
+    (lost,) = recreate.finish(state, cast(System, now))
+    assert "m5, m6" in lost.text
+    assert "eth1 is down" in lost.text
+    for one in was.devices:
+        one.carrier = False
+    assert recreate.finish(snapshot(was), cast(System, now)) == ()  # they had none
+
+
+def test_what_waits_for_the_carrier_of_a_netdev_that_is_up_is_not_lost() -> None:
+    state, now = snapshot(stacked()), replugged(stacked())
+    set_up(state, now)
+    now.up = True
+    for one in now.devices:
+        one.carrier = False
+    assert recreate.finish(state, cast(System, now)) == ()
 
 
 def test_of_a_netdev_that_stayed_nothing_is_missing() -> None:

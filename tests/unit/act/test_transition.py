@@ -710,6 +710,7 @@ def test_a_port_that_could_not_be_opened_has_what_was_not_attempted(tmp_path: Pa
         "Not restored:",
         "  setting eth1 up failed: Cannot allocate memory",
         "  not attempted: restore and verify eth1",
+        "All of eth2 is restored and verified.",
     ]
     assert "the journal stays open: fix the cause" in (caught.value.hint or "")
     assert kernel.nic("eth2").up

@@ -21,6 +21,7 @@ from manactl.netstate.surroundings import (
     PacketSocket,
     Process,
     RdmaUser,
+    RemoteStorage,
     SshSession,
 )
 from tests.unit.decide.scene import AWAY, BOND, IDLE, PROBER, TCP4, TCP6, UDP4, VLAN
@@ -110,6 +111,35 @@ CASES: list[tuple[str, why.Facts, list[str], list[tuple[str, str, object]]]] = [
         [
             ("sock_diag", "NFS", "10.0.0.2:5000 - 10.0.0.9:2049"),
             ("sock_diag", "iSCSI", "10.0.0.2:5000 - 10.0.0.9:3260"),
+        ],
+    ),
+    (
+        "storage",
+        why.Storage(
+            (NFS,),
+            (
+                RemoteStorage("NFS", "10.0.0.9", "/data"),
+                RemoteStorage("AFS", None, "/afs", "blue"),
+                RemoteStorage("AoE", None, "etherd/e1.2"),
+            ),
+        ),
+        [
+            "over it: NFS at 10.0.0.9 (/data), AFS at a server that is not known "
+            "(/afs in the network namespace blue), AoE (etherd/e1.2)"
+        ],
+        [
+            ("sock_diag", "NFS", "10.0.0.2:5000 - 10.0.0.9:2049"),
+            (
+                "proc",
+                "NFS",
+                {"kind": "NFS", "address": "10.0.0.9", "where": "/data", "netns": None},
+            ),
+            ("proc", "AFS", {"kind": "AFS", "address": None, "where": "/afs", "netns": "blue"}),
+            (
+                "proc",
+                "AoE",
+                {"kind": "AoE", "address": None, "where": "etherd/e1.2", "netns": None},
+            ),
         ],
     ),
     (
@@ -360,6 +390,7 @@ UNREAD = {
     Source.SOCKETS: "sock_diag",
     Source.FORWARDING: "conntrack",
     Source.IPSEC: "xfrm",
+    Source.STORAGE: "proc",
 }
 
 
