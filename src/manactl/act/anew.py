@@ -258,5 +258,5 @@ class _Anew:
             if upper.kind == "macsec" and upper.ifindex in self._dying:
                 yield Lost(Cause.NOT_KEPT, KEYS.format(name=upper.name))
         for one in left:
-            if one.change.qdisc:
+            if one.change.qdisc or one.change.bridging:
                 yield Lost(Cause.NOT_KEPT, self.why(one))
