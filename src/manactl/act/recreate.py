@@ -311,5 +311,5 @@ class _Recreated:
             if upper.kind == "macsec" and upper.ifindex in self._dying:
                 yield Lost(Cause.NOT_KEPT, KEYS.format(name=upper.name))
         for one in left:
-            if one.change.qdisc or one.change.holder is not None:
+            if one.change.qdisc or one.change.bridging or one.change.holder is not None:
                 yield Lost(Cause.NOT_KEPT, self.why(one))

@@ -165,7 +165,7 @@ def message(refusal: Refusal) -> str:  # noqa: PLR0911, PLR0912 - a case for eac
         case why.Uppers(devices):
             return f"other devices are stacked on it: {_some(devices)}"
         case why.Xdp():
-            return "an XDP program is attached to it and gets no packets until release"
+            return "an XDP program is attached to it, or an AF_XDP socket bound, and gets no packets until release"
         case why.PacketSockets(sockets):
             who = [
                 f"{process} (on {packet.netdev})" if packet.netdev else str(process)

@@ -109,9 +109,9 @@ TOPICS = (
     ),
     _topic(
         "xdp", "an XDP program is attached to the port",
-        "It gets no packets while the port is claimed; the kernel keeps it, and it works again "
-        "after the release.",
-        "rtnetlink: IFLA_XDP",
+        "Or an AF_XDP socket is bound to it. It gets no packets while the port is claimed; the kernel "
+        "keeps it, and it works again after the release.",
+        "rtnetlink: IFLA_XDP; sock_diag: AF_XDP sockets",
         check=(Step("Which one:", "ip -d link show PORT"),),
         remedy=(Step("Make sure that nothing relies on it until the release."),),
     ),

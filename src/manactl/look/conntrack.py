@@ -115,10 +115,21 @@ class _Paths:
         self._sources = _prefixes(rtnl) if rt.FRA_SRC in asked else ()
         self._out: dict[tuple[object, ...], frozenset[int]] = {}
         self._classes: dict[bytes, tuple[bool, ...]] = {}
+        self._plainly = not (self._by_source or vrfs)
+        self._known: dict[bytes, bool] = {}  # whether packets to an address leave by the port
 
     def lead(self, one: bytes, other: bytes, mark: int = 0) -> bool:
         """Whether packets of one of them to the other, or the answers, leave by the port."""
+        if self._plainly and not mark:  # there may be very many
+            return self._through(other) or self._through(one)
         return self._leads(other, one, mark) or self._leads(one, other, mark)
+
+    def _through(self, address: bytes) -> bool:
+        found = self._known.get(address)
+        if found is None:
+            found = not self._plain(address).isdisjoint(self._reach.ifindexes)
+            self._known[address] = found
+        return found
 
     def _leads(self, address: bytes, source: bytes, mark: int) -> bool:
         ports = self._reach.ifindexes

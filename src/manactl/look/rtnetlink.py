@@ -16,9 +16,10 @@ from manactl.look import stacked_links
 from manactl.look.text_files import passing_over
 from manactl.model.port import PortId
 from manactl.model.uncollected import uncollected
-from manactl.netstate import beside, blueprints, leaning, members, snapshot, tc_objects
+from manactl.netstate import beside, blueprints, bridging, leaning, members, snapshot, tc_objects
 from manactl.netstate.beside import Beside
 from manactl.netstate.blueprints import Blueprint
+from manactl.netstate.bridging import Kept
 from manactl.netstate.link_settings import LinkSettings, Qdisc, of_link, of_survivor, qdiscs
 from manactl.netstate.members import Member
 from manactl.netstate.requests import Filled
@@ -42,6 +43,7 @@ from manactl.wire import tc
 from manactl.wire.attrs import as_int, attr, attr_u32, parse_attrs
 from manactl.wire.if_link import (
     IFLA_ADDRESS,
+    IFLA_EXT_MASK,
     RTM_GETLINK,
     RTM_GETQDISC,
     RTM_NEWLINK,
@@ -261,7 +263,25 @@ class Rtnl:
         link = IfLink(body)
         found = qdiscs(every, link.ifindex)
         queueing = self._queueing(link.ifindex, found) if found else ()
-        return of_link(body, stacked_links.every_setting(link.name), found, names, queueing)
+        sysctls = stacked_links.every_setting(link.name)
+        return of_link(body, sysctls, found, names, queueing, kept=self._bridging(link))
+
+    def _bridging(self, link: IfLink) -> tuple[Kept, ...]:
+        """Its token, and what the bridge that a device is in has of it."""
+        # Without the counters the kernel leaves out the token, too (inet6_fill_ifla6_attrs()).
+        answers = self._socket.request(RTM_GETLINK, 0, IfInfoMsg(ifindex=link.ifindex).pack())
+        token = [one for m in answers if m.type == RTM_NEWLINK for one in bridging.token(m.body)]
+        if link.member_kind != "bridge":
+            return tuple(token)
+        asked = IfInfoMsg(family=bridging.AF_BRIDGE).pack()
+        asked += attr_u32(IFLA_EXT_MASK, bridging.RTEXT_FILTER_BRVLAN)
+        found = bridging.vlans(self._dump(RTM_GETLINK, asked), link.ifindex)
+        own = bytes.fromhex((link.mac or "").replace(":", ""))
+        found += bridging.forwarding(self.forwarding(link.ifindex), link.ifindex, own)
+        with contextlib.suppress(OSError):  # no multicast snooping in this kernel
+            rows = self._dump(bridging.RTM_GETMDB, bridging.all_groups())
+            found += bridging.groups(rows, link.ifindex)
+        return (*token, *found)
 
     def _queueing(self, ifindex: int, found: Iterable[Qdisc]) -> tuple[TcObject, ...]:
         """The classes and filters of a device with those qdiscs."""

@@ -30,9 +30,7 @@ def defaults(ifindexes: Collection[int], names: Mapping[int, str], rtnl: Ways) -
         if (found := rt.nexthop_segments(body))
     }
     through = []
-    for body in rtnl.routes():
-        if body[1] > _WIDE:
-            continue
+    for body in [one for one in rtnl.routes() if one[1] <= _WIDE]:  # there may be many others
         fact = Fact(Kind.ROUTE, body)
         segments = rt.route_segments(body) or hops.get(snapshot.nexthop_of(fact) or 0, [])
         if not segments or not snapshot.devices_of(fact).isdisjoint(ifindexes):

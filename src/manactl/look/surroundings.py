@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import socket
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from manactl.look import (
     tunnels,
     unmanaged_links,
     upper_devices,
+    xsk,
 )
 from manactl.look.bus import Bus
 from manactl.look.conntrack import Tracked
@@ -162,7 +163,12 @@ def gather(
         state=state,
         uppers=uppers,
         elsewhere=None if views is None else tuple(up for view in views for up in view.stacked),
-        xdp=_try(lambda: any(rtnl.link(index).xdp_mode != 0 for index in pair)),
+        xdp=_try(
+            lambda: (
+                any(rtnl.link(index).xdp_mode != 0 for index in pair)
+                or xsk.are_on(pair, process=sources.proc / "self")
+            )
+        ),
         connections=connections,
         packet_sockets=(
             None if packets is None or who is None else sockets.with_processes(packets, who)
@@ -173,7 +179,14 @@ def gather(
         # Of a device that is in another network namespace no user can be seen.
         rdma_users=None
         if port.rdma_elsewhere
-        else _try(lambda: rdma_users(port.rdma, sources.nldev, sources.proc)),
+        else _try(
+            lambda: rdma_users(
+                port.rdma,
+                sources.nldev,
+                sources.proc,
+                [rtnl.link(index).mac for index in sorted(reach.ifindexes)],
+            )
+        ),
         fabric=_try(lambda: fabric.routes(reach.ifindexes, ways_left or {}, rtnl, sources.sys)),
         sockets=more,
         listeners=(
@@ -444,12 +457,37 @@ def rdma_users(
     rdma: RdmaPort | None,
     nldev: Callable[[], AbstractContextManager[RdmaNetlink]] = Nldev,
     proc: Path = Path("/proc"),
+    macs: Iterable[str | None] = (),
 ) -> tuple[RdmaUser, ...]:
-    """Users of the port's RDMA devices that are not raw QPs."""
+    """Users of the port's RDMA devices that are not raw QPs, and of RDMA in software (rxe, siw) over
+    netdevs with those MAC addresses."""
     if rdma is None:
         return ()
     with nldev() as netlink:
-        return _rdma_users(rdma, netlink, proc)
+        guids = {_guid(mac) for mac in macs if mac}
+        return (*_rdma_users(rdma, netlink, proc), *_soft_users(rdma, netlink, proc, guids))
+
+
+def _guid(mac: str) -> int:
+    """The node GUID that rxe and siw make of a netdev's MAC address (addrconf_addr_eui48())."""
+    raw = bytes.fromhex(mac.replace(":", ""))
+    return int.from_bytes(bytes([raw[0] ^ 2]) + raw[1:3] + b"\xff\xfe" + raw[3:], "big")
+
+
+def _soft_users(
+    rdma: RdmaPort, nldev: RdmaNetlink, proc: Path, guids: Collection[int]
+) -> Iterator[RdmaUser]:
+    own = {rdma.device, *(other.rpartition("/")[0] for other in rdma.others)}
+    for device in nldev.devices():
+        if device.node_guid not in guids or device.name in own:
+            continue
+        used = [pd for pd in nldev.pds(device.dev_index) if pd.users != 0]
+        modules = {pd.module for pd in used if pd.kernel and pd.module}
+        if theirs := sorted(modules - {_CORE}):
+            yield RdmaUser(device.name, f"{', '.join(theirs)} in the kernel, in software")
+        if users := [pd for pd in used if not pd.kernel]:
+            what = f"{len(users)} protection domain{'s' * (len(users) > 1)} in use, in software"
+            yield RdmaUser(device.name, what, _processes(users, proc))
 
 
 def _rdma_users(rdma: RdmaPort, nldev: RdmaNetlink, proc: Path) -> tuple[RdmaUser, ...]:

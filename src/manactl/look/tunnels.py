@@ -144,9 +144,8 @@ def _gateways(rtnl: Tables, ifindexes: Collection[int]) -> list[tuple[int, bytes
     """The gateways of the routes over these devices, each with its device."""
     found = []
     ids: set[int] = set()
-    for body in rtnl.routes():
-        rest = rt.Shape.of(body).rest
-        by_id = snapshot.nexthop_of(Fact(Kind.ROUTE, body, rest))
+    for rest in dict.fromkeys(rest for rest, _, _ in rt.shapes(rtnl.routes())):
+        by_id = snapshot.nexthop_of(Fact(Kind.ROUTE, rest, rest))
         if by_id is not None:
             ids.add(by_id)
         elif not rt.ifindexes(rest).isdisjoint(ifindexes):
@@ -295,13 +294,14 @@ def way(one: Tunnel, ifindexes: Collection[int], rtnl: Ways) -> Way | None:
 def _leads_anywhere(ifindexes: Collection[int], rtnl: Ways) -> bool:
     """Whether a peer of a program can be behind one of these: a route leads to others by it."""
     hops = snapshot.nexthop_devices(Fact(Kind.NEXTHOP, body) for body in rtnl.nexthops())
-    for body in rtnl.routes():
-        head = rt.RtMsg.of(body)
-        to = rt.value(rt.split(body, rt.RTMSG.size), rt.RTA_DST) or b""
+    leads: dict[bytes, bool] = {}  # routes of one shape, wherever to
+    for rest, _, to in rt.shapes(rtnl.routes()):
+        if rest not in leads:
+            unicast = rt.RtMsg.of(rest).type == rt.RTN_UNICAST
+            out = snapshot.out_of(Fact(Kind.ROUTE, rest, rest), hops)
+            leads[rest] = unicast and not out.isdisjoint(ifindexes)
         link_scope = to[:1] == b"\xff" or (to[:1] == b"\xfe" and to[1] & 0xC0 == 0x80)
-        if head.type != rt.RTN_UNICAST or (rt.is_ipv6(body) and link_scope):
-            continue
-        if not snapshot.out_of(Fact(Kind.ROUTE, body), hops).isdisjoint(ifindexes):
+        if leads[rest] and not (rt.is_ipv6(rest) and link_scope):
             return True
     return False
 

@@ -161,9 +161,17 @@ def stacked(
     mine: dict[bool, list[bytes]] = {True: [], False: []}
     hops = [Fact(Kind.NEXTHOP, body) for body in rtnl.nexthops()]
     by_id = snapshot.nexthop_devices(hops)
-    for body in rtnl.routes():
-        if out := snapshot.out_of(Fact(Kind.ROUTE, body), by_id) & known.keys():
-            mine[any(found[index].carried for index in out)].append(body)
+    routes = rtnl.routes()
+    shapes: dict[bytes, bool | None] = {}  # whether it is carried; None: none of these
+    for body, (rest, _, _) in zip(routes, rt.shapes(routes), strict=True):
+        try:
+            carried = shapes[rest]
+        except KeyError:
+            out = snapshot.out_of(Fact(Kind.ROUTE, body, rest), by_id) & known.keys()
+            carried = any(found[index].carried for index in out) if out else None
+            shapes[rest] = carried
+        if carried is not None:
+            mine[carried].append(body)
     for body in (*coverage.defaults(mine[True]), *coverage.defaults(mine[False])):
         for index in snapshot.out_of(Fact(Kind.ROUTE, body), by_id) & known.keys():
             defaults[index].append(snapshot.describe(Fact(Kind.ROUTE, body), names))

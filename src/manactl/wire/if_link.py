@@ -10,7 +10,7 @@ from typing import NamedTuple, Self
 from manactl.model.port import IFF_UP
 from manactl.wire.attrs import as_int, as_str, attr_str, attr_u32, iter_attrs, nest, parse_attrs
 
-RTM_NEWLINK, RTM_GETLINK = 16, 18
+RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 RTM_NEWQDISC, RTM_GETQDISC = 36, 38
 RTM_NEWLINKPROP, RTM_DELLINKPROP = 108, 109
 

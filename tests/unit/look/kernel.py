@@ -58,6 +58,7 @@ class Link:
     xdp_mode: int
     kind: str = ""
     master: int | None = None
+    mac: str | None = None
 
 
 @dataclass

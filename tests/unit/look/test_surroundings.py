@@ -426,7 +426,7 @@ UNREADABLE = {
     "tunnels": {"uppers", "elsewhere", "others"},
     "addresses": {"uppers", "others", "forwarded"},
     "routes": {"uppers", "steered"},
-    "link": {"xdp"},
+    "link": {"xdp", "rdma_users"},
     "way_to": {"fabric"},
     "leaves_by": {"connections", "fabric"},
     "tcp": {"connections"},
@@ -744,6 +744,37 @@ def test_storage_over_rdma_is_a_user_in_the_kernel(
     assert found == RdmaUser("mana_0", "nvme_rdma in the kernel")
     (found,) = users(device, FakeNldev([core, nvme, Resource(True, None, 1, "rpcrdma")], 5))
     assert found.what == "nvme_rdma, rpcrdma in the kernel"
+
+
+class SoftNldev(FakeNldev):
+    """With an rxe or siw device, whose GUID is made of the MAC address of its netdev."""
+
+    def devices(self) -> list[RdmaDevice]:
+        return [
+            *super().devices(),
+            RdmaDevice(2, "rxe0", 1, 0x00155DFFFE000002, "roce"),  # 02:15:5d:00:00:02
+            RdmaDevice(3, "siw9", 1, 0x00155DFFFE000009, "iwarp"),
+        ]
+
+    def pds(self, index: int) -> list[Resource]:
+        core, mine = Resource(True, None, 1, "ib_core"), Resource(False, 71, 2)
+        nvme, idle = Resource(True, None, 1, "nvme_rdma"), Resource(False, 72, 0)
+        return [core, mine, nvme, idle] if index in (2, 3) else super().pds(index)
+
+
+def test_rdma_in_software_over_the_netdev(tmp_path: Path) -> None:
+    write(tmp_path / "71/comm", "curl\n")
+    device = RdmaPort("manae_0", 1, ("mana_0/1",))
+
+    def users(*macs: str | None) -> tuple[RdmaUser, ...]:
+        nldev = contextlib.nullcontext(SoftNldev([]))
+        return surroundings.rdma_users(device, lambda: nldev, tmp_path, macs)
+
+    assert users("02:15:5d:00:00:02", None) == (
+        RdmaUser("rxe0", "nvme_rdma in the kernel, in software"),
+        RdmaUser("rxe0", "1 protection domain in use, in software", (CURL,)),
+    )
+    assert users("02:15:5d:00:00:03") == ()
 
 
 def test_users_are_listed_in_order(users: Callable[..., Any]) -> None:
