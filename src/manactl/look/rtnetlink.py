@@ -278,7 +278,7 @@ class Rtnl:
         found = bridging.vlans(self._dump(RTM_GETLINK, asked), link.ifindex)
         own = bytes.fromhex((link.mac or "").replace(":", ""))
         found += bridging.forwarding(self.forwarding(link.ifindex), link.ifindex, own)
-        with contextlib.suppress(OSError):  # no multicast snooping in this kernel
+        with passing_over():  # no multicast snooping in this kernel
             rows = self._dump(bridging.RTM_GETMDB, bridging.all_groups())
             found += bridging.groups(rows, link.ifindex)
         return (*token, *found)
