@@ -9,8 +9,8 @@ from manactl.act import proof as proving
 from manactl.act import terminate as ending
 from manactl.act.host import Host
 from manactl.act.plan import Step, System
+from manactl.act.poll import until
 from manactl.act.progress import Progress
-from manactl.act.restore import until
 from manactl.act.transition import acceptance, holder_evidence, named
 from manactl.act.uio import BindUio
 from manactl.decide import kernel_bugs

@@ -14,7 +14,8 @@ from typing import Any, ClassVar, NamedTuple
 
 from manactl.act.boot_files import NotTold
 from manactl.act.plan import Plan, StepFailed, System, Undone
-from manactl.act.restore import Lost, Restored, until
+from manactl.act.poll import until
+from manactl.act.restore import Lost, Restored
 from manactl.act.unmanage import SETTLES
 from manactl.errors import NotRestored
 from manactl.escape import command

@@ -15,8 +15,9 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from manactl.act import restore
+from manactl.act.poll import until
 from manactl.act.proof import ProofLike, attempt_proof
-from manactl.act.restore import Lost, Restored, until
+from manactl.act.restore import Lost, Restored
 from manactl.decide import kernel_bugs
 from manactl.errors import ManactlError
 from manactl.escape import command

@@ -22,10 +22,10 @@ from manactl.act.choose import Chosen, choose, open_claims
 from manactl.act.give_back import give_back
 from manactl.act.host import Host, HostSystem
 from manactl.act.plan import KeepState, Plan, SetAdmin, SetSynthetic, Step, Undone, steps_from_json
+from manactl.act.poll import until
 from manactl.act.privilege import need_net_admin
 from manactl.act.progress import Progress
 from manactl.act.released import Outcome, ReleasedPort, ReleaseRequest, ReleaseResult, Run
-from manactl.act.restore import until
 from manactl.act.signals import SignalGate, StopRequested
 from manactl.act.stale import close_stale
 from manactl.act.transition import UndoResult, Workplace

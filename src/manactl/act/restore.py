@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import KW_ONLY, dataclass, field
 from typing import NamedTuple, Protocol
@@ -567,15 +567,3 @@ def _link_local_of(fact: Fact) -> AbstractSet[int]:
     if snapshot.is_ipv6_address(fact) and snapshot.is_link_scope(fact):
         return snapshot.devices_of(fact)
     return set()
-
-
-def until(network: Network, done: Callable[[], object], within: float) -> bool:
-    """Look until something is so, with growing pauses; False when it is not after that long."""
-    deadline = network.monotonic() + within
-    pause = 0.01
-    while not done():
-        if network.monotonic() >= deadline:
-            return False
-        network.pause(pause)
-        pause = min(pause * 2, 0.2)
-    return True

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from manactl.act.plan import REPLUG, StepFailed, System, Undone, awaited
-from manactl.act.restore import until
+from manactl.act.poll import until
 from manactl.escape import called
 from manactl.look.netdevs_of import NetdevNow, Unread
 from manactl.look.vmbus import NETVSC, UIO

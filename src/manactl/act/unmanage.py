@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from manactl.act.plan import StepFailed, System, Undone, ms
-from manactl.act.restore import Lost, Restored, until
+from manactl.act.poll import until
+from manactl.act.restore import Lost, Restored
 from manactl.model.port import Evidence, PortId
 from manactl.model.record import StepKind
 from manactl.netstate import beside, link_settings, snapshot

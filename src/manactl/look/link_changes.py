@@ -14,17 +14,15 @@ from collections.abc import Collection, Iterator
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from manactl.look.link_events import RTNLGRP_LINK
 from manactl.look.text_files import target_name
 from manactl.model.port import IFF_UP
 from manactl.wire.if_link import RTM_NEWLINK, IfInfoMsg, IfLink
 from manactl.wire.netlink import (
     KERNEL,
-    NETLINK_ADD_MEMBERSHIP,
     NETLINK_ROUTE,
-    SO_RCVBUFFORCE,
-    SOL_NETLINK,
+    RTNLGRP_LINK,
     messages,
+    subscribed,
 )
 
 _RCVBUF = 1 << 22  # some thousand announcements
@@ -50,20 +48,7 @@ class LinkChanges:
     """
 
     def __init__(self) -> None:
-        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
-        self._sock = socket.socket(socket.AF_NETLINK, kind, NETLINK_ROUTE)
-        try:
-            for option in (SO_RCVBUFFORCE, socket.SO_RCVBUF):
-                try:
-                    self._sock.setsockopt(socket.SOL_SOCKET, option, _RCVBUF)
-                    break
-                except PermissionError:
-                    continue
-            self._sock.bind((0, 0))
-            self._sock.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, RTNLGRP_LINK)
-        except BaseException:
-            self._sock.close()
-            raise
+        self._sock = subscribed(NETLINK_ROUTE, RTNLGRP_LINK, _RCVBUF)
         self.lost = False  # something was announced that cannot be read any more
 
     def __enter__(self) -> Self:

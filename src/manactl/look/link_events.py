@@ -6,22 +6,20 @@ may lose some. Subscribing and listening take no lock that a driver can hold.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-import socket
+from _socket import socket as Socket
 from types import TracebackType
 from typing import Self
 
 from manactl.wire.netlink import (
     KERNEL,
-    NETLINK_ADD_MEMBERSHIP,
     NETLINK_RDMA,
     NETLINK_ROUTE,
-    SOL_NETLINK,
+    RTNLGRP_LINK,
+    subscribed,
 )
 
-RTNLGRP_LINK = 1
 # enum of include/uapi/rdma/rdma_netlink.h. The kernel announces there from 6.12 on; before, one
 # may subscribe and hears nothing.
 RDMA_NL_GROUP_NOTIFY = 4
@@ -35,7 +33,7 @@ class Monitor:
 
     def __init__(self, *, rdma: bool = True) -> None:
         self.refused: dict[str, str] = {}
-        self._sockets: list[socket.socket] = []
+        self._sockets: list[Socket] = []
         self._subscribe("rtnetlink", NETLINK_ROUTE, RTNLGRP_LINK)
         if rdma:
             self._subscribe("nldev", NETLINK_RDMA, RDMA_NL_GROUP_NOTIFY)
@@ -62,20 +60,13 @@ class Monitor:
         return any([_drain(sock) for sock in self._sockets])
 
     def _subscribe(self, source: str, family: int, group: int) -> None:
-        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
-        with contextlib.ExitStack() as undo:
-            try:
-                sock = undo.enter_context(socket.socket(socket.AF_NETLINK, kind, family))
-                sock.bind((0, 0))
-                sock.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group)
-            except OSError as error:
-                self.refused[source] = os.strerror(error.errno or 0)
-                return
-            undo.pop_all()
-            self._sockets.append(sock)
+        try:
+            self._sockets.append(subscribed(family, group))
+        except OSError as error:
+            self.refused[source] = os.strerror(error.errno or 0)
 
 
-def _drain(sock: socket.socket) -> bool:
+def _drain(sock: Socket) -> bool:
     some = False
     while True:
         try:

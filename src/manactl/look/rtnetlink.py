@@ -58,9 +58,6 @@ from manactl.wire.netlink import NETLINK_ROUTE, NetlinkSocket, Table
 if TYPE_CHECKING:
     from manactl.wire.tunnels import Outer
 
-_RTM_NEWNSID, _RTM_GETNSID = 88, 90
-_NETNSA_NSID, _NETNSA_FD = 1, 3
-_AF_BRIDGE = 7
 _NESTED = 4  # routes with segments, one for the segment of another
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
 _NO_WAY = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL, errno.ENODEV)
@@ -124,10 +121,10 @@ class Rtnl:
 
     def nsid(self, namespace: int) -> int | None:
         """The number by which this namespace calls the one of that descriptor, if it has one."""
-        body = bytes(4) + attr_u32(_NETNSA_FD, namespace)
-        for message in self._socket.request(_RTM_GETNSID, 0, body):
-            if message.type == _RTM_NEWNSID:
-                number = as_int(parse_attrs(message.body, 4)[_NETNSA_NSID])
+        body = bytes(4) + attr_u32(rt.NETNSA_FD, namespace)
+        for message in self._socket.request(rt.RTM_GETNSID, 0, body):
+            if message.type == rt.RTM_NEWNSID:
+                number = as_int(parse_attrs(message.body, 4)[rt.NETNSA_NSID])
                 return None if number == 0xFFFFFFFF else number
         return None
 
@@ -167,7 +164,7 @@ class Rtnl:
 
     def forwarding(self, ifindex: int) -> list[bytes]:
         """The forwarding database of one interface, as message bodies."""
-        asked = rt.NdMsg(_AF_BRIDGE).pack() + attr_u32(rt.NDA_IFINDEX, ifindex)
+        asked = rt.NdMsg(rt.AF_BRIDGE).pack() + attr_u32(rt.NDA_IFINDEX, ifindex)
         return self._dump(rt.RTM_GETNEIGH, asked)
 
     def _dump(self, kind: int, body: bytes) -> list[bytes]:

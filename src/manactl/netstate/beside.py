@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import enum
-import struct
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -18,14 +17,7 @@ from manactl.netstate.snapshot import Kind as FactKind
 from manactl.wire import rtmsg as rt
 from manactl.wire.netlink import NLM_F_CREATE, NLM_F_EXCL
 
-RTM_NEWRULE = 32
-_RULE = struct.Struct("=BBBBBBBBI")  # struct fib_rule_hdr
-_FRA_PRIORITY, _FRA_PROTOCOL = 6, 21
-_INVERT = 0x2  # FIB_RULE_INVERT; the other flags are the kernel's
-_BY_KERNEL = 2  # RTPROT_KERNEL
-_DEVICELESS = frozenset({6, 7, 8, 9})  # RTN_BLACKHOLE, UNREACHABLE, PROHIBIT, THROW
-_TYPE_AT = 7  # rtm_type
-_NHA_OIF = 5
+_DEVICELESS = frozenset({rt.RTN_BLACKHOLE, rt.RTN_UNREACHABLE, rt.RTN_PROHIBIT, rt.RTN_THROW})
 
 
 class Kind(enum.StrEnum):
@@ -57,27 +49,27 @@ def select(
     found = [
         Beside(Kind.NEXTHOP, body)
         for body in nexthops
-        if rt.value(rt.split(body, rt.NHMSG.size), _NHA_OIF) is None
+        if rt.value(rt.split(body, rt.NHMSG.size), rt.NHA_OIF) is None
     ]
     ids = {nexthop_id(Fact(FactKind.NEXTHOP, one.body)) for one in found}
     found += [
         Beside(Kind.ROUTE, body)
         for body in routes
-        if body[rt.PROTOCOL_AT] != _BY_KERNEL and _without_device(body, ids)
+        if body[rt.PROTOCOL_AT] != rt.RTPROT_KERNEL and _without_device(body, ids)
     ]
-    found += [Beside(Kind.RULE, body) for body in rules if _maker(body) != _BY_KERNEL]
+    found += [Beside(Kind.RULE, body) for body in rules if _maker(body) != rt.RTPROT_KERNEL]
     return tuple(found)
 
 
 def _without_device(route: bytes, nexthops: set[int]) -> bool:
-    if route[_TYPE_AT] in _DEVICELESS:
+    if route[rt.TYPE_AT] in _DEVICELESS:
         return True
     by = rt.value(rt.split(route, rt.RTMSG.size), rt.RTA_NH_ID) if nexthops else None
     return by is not None and int.from_bytes(by, "little") in nexthops
 
 
 def _maker(rule: bytes) -> int:
-    made_by = rt.value(rt.split(rule, _RULE.size), _FRA_PROTOCOL)
+    made_by = rt.value(rt.split(rule, rt.RULE.size), rt.FRA_PROTOCOL)
     return made_by[0] if made_by else 0
 
 
@@ -109,15 +101,15 @@ def _identity(one: Beside) -> object:
 
 
 def _rule(body: bytes) -> bytes:
-    *head, flags = _RULE.unpack_from(body)
-    return _RULE.pack(*head, flags & _INVERT) + body[_RULE.size :]
+    *head, flags = rt.RULE.unpack_from(body)
+    return rt.RULE.pack(*head, flags & rt.FIB_RULE_INVERT) + body[rt.RULE.size :]
 
 
 def request(one: Beside) -> Request:
     """What makes it again; EEXIST where somebody else has put something in its place."""
     flags = NLM_F_CREATE | NLM_F_EXCL
     if one.kind is Kind.RULE:
-        return Request(RTM_NEWRULE, flags, _rule(one.body))
+        return Request(rt.RTM_NEWRULE, flags, _rule(one.body))
     if one.kind is Kind.NEXTHOP:
         return Request(rt.RTM_NEWNEXTHOP, flags, rt.nexthop(one.body, (), ()))
     made = rt.RouteRequests((), (), 0)(Fact(FactKind.ROUTE, one.body).shape)
@@ -129,5 +121,5 @@ def text(one: Beside) -> str:
     if one.kind is not Kind.RULE:
         return describe.text(str(one.kind), one.body, {})
     family = "IPv6" if rt.is_ipv6(one.body) else "IPv4"
-    number = rt.value(rt.split(one.body, _RULE.size), _FRA_PRIORITY) or b"\0"
+    number = rt.value(rt.split(one.body, rt.RULE.size), rt.FRA_PRIORITY) or b"\0"
     return f"{family} policy rule {int.from_bytes(number, 'little')}"

@@ -43,6 +43,7 @@ NETLINK_ADD_MEMBERSHIP = 1  # include/uapi/linux/netlink.h, as are the next
 _NETLINK_CAP_ACK = 10
 _NETLINK_EXT_ACK = 11
 _NETLINK_GET_STRICT_CHK = 12
+RTNLGRP_LINK = 1  # enum rtnetlink_groups
 SO_RCVBUFFORCE = 33  # include/uapi/asm-generic/socket.h
 
 _ERR_MSG, _ERR_OFFS, _ERR_MISS_TYPE = 1, 2, 5  # enum nlmsgerr_attrs
@@ -439,6 +440,25 @@ def _extended_ack(packet: _Packet) -> str:
         elif kind == _ERR_MISS_TYPE:
             words.append(f"attribute {as_int(payload)} is missing")
     return ", ".join(words)
+
+
+def subscribed(family: int, group: int, rcvbuf: int | None = None) -> _socket.socket:
+    """A socket that hears what the kernel announces to a group, and never blocks; it has room for
+    `rcvbuf` bytes, or as much of that as an unprivileged caller gets. OSError when the kernel does
+    not give it."""
+    kind = _socket.SOCK_RAW | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK
+    sock = _socket.socket(_socket.AF_NETLINK, kind, family)
+    try:
+        if rcvbuf is not None:
+            level = _socket.SOL_SOCKET
+            if not _prefer(sock, level, SO_RCVBUFFORCE, rcvbuf):
+                sock.setsockopt(level, _socket.SO_RCVBUF, rcvbuf)
+        sock.bind((0, 0))
+        sock.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def _prefer(sock: _socket.socket, level: int, option: int, value: int) -> bool:

@@ -21,14 +21,17 @@ from manactl.wire.attrs import NLA_F_NESTED, NLA_TYPE_MASK, align, as_int, as_st
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 RTM_NEWNEIGH, RTM_GETNEIGH = 28, 30
-RTM_GETRULE = 34
+RTM_NEWRULE, RTM_GETRULE = 32, 34
+RTM_NEWNSID, RTM_GETNSID = 88, 90
 RTM_NEWNEXTHOP, RTM_GETNEXTHOP = 104, 106
 
+AF_BRIDGE = 7  # include/linux/socket.h
 IFADDR = struct.Struct("=BBBBI")
 RTMSG = struct.Struct("=BBBBBBBBI")
-PROTOCOL_AT = 5  # rtm_protocol in it
+PROTOCOL_AT, TYPE_AT = 5, 7  # rtm_protocol and rtm_type in it
 NDMSG = struct.Struct("=BBHiHBB")
 NHMSG = struct.Struct("=BBBBI")
+RULE = struct.Struct("=BBBBBBBBI")  # struct fib_rule_hdr
 RTNEXTHOP = struct.Struct("=HBBi")  # length, flags, weight - 1, ifindex
 _ATTR = struct.Struct("=HH")
 
@@ -50,7 +53,9 @@ _CACHEINFO = struct.Struct("=IIII")  # preferred, valid (s), created, updated
 RTA_DST, RTA_SRC, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC = 1, 2, 4, 5, 6, 7
 RTA_METRICS, RTA_MULTIPATH, RTA_FLOW, RTA_CACHEINFO, RTA_TABLE = 8, 9, 11, 12, 15
 RTA_IIF, RTA_MARK, RTA_VIA, RTA_UID = 3, 16, 18, 25
-FRA_SRC, FRA_IIFNAME, FRA_FWMARK, FRA_UID_RANGE = 2, 3, 10, 20
+FRA_SRC, FRA_IIFNAME, FRA_PRIORITY, FRA_FWMARK, FRA_UID_RANGE, FRA_PROTOCOL = 2, 3, 6, 10, 20, 21
+FIB_RULE_INVERT = 0x2
+NETNSA_NSID, NETNSA_FD = 1, 3
 FRA_IP_PROTO, FRA_SPORT_RANGE, FRA_DPORT_RANGE = 22, 23, 24
 FRA_OF_FLOWS = frozenset({FRA_IP_PROTO, FRA_SPORT_RANGE, FRA_DPORT_RANGE})
 RTA_IP_PROTO, RTA_SPORT, RTA_DPORT = 27, 28, 29

@@ -621,23 +621,6 @@ def test_a_sysctl_that_does_not_stay_is_residue(world: World) -> None:
     assert put_back(world, state, 1.0).residue == ()
 
 
-# --- waiting ----------------------------------------------------------------------------------
-
-
-def test_until_looks_again_with_growing_pauses(world: World) -> None:
-    looks: list[float] = []
-
-    def done() -> bool:
-        looks.append(world.kernel.clock)
-        return len(looks) == 4
-
-    assert restore.until(world, done, 5.0)
-    assert world.paused == [0.01, 0.02, 0.04]
-    assert not restore.until(world, lambda: False, 1.0)
-    assert max(world.paused) == 0.2
-    assert world.kernel.clock < looks[-1] + 1.3
-
-
 def test_messages_of_the_fake_are_those_of_the_fixtures() -> None:
     """Both are made by hand; that they agree keeps either from drifting."""
     fact = fakes.route("192.0.2.0", 24, via="10.0.0.9")

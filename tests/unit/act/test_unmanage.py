@@ -12,9 +12,10 @@ from manactl.act.plan import steps_from_json
 from manactl.act.unmanage import Unmanage
 from manactl.errors import Busy, NotRestored, Refused, RolledBack
 from manactl.journal import file as journal
-from manactl.netstate.beside import RTM_NEWRULE, Beside, Kind
+from manactl.netstate.beside import Beside, Kind
 from manactl.netstate.losses import Cause
 from manactl.netstate.requests import Request
+from manactl.wire import rtmsg as rt
 from manactl.wire.if_link import RTM_NEWLINK
 from tests.unit.fakes import address, route
 from tests.unit.host import (
@@ -342,7 +343,7 @@ def test_a_rule_that_cannot_be_put_back_is_residue(tmp_path: Path) -> None:
 
     class Stubborn(FakeSystem):
         def send(self, request: Request) -> None:
-            if request.type == RTM_NEWRULE:
+            if request.type == rt.RTM_NEWRULE:
                 raise OSError(95, "Operation not supported")
             super().send(request)
 

@@ -57,12 +57,6 @@ class Announced:
     def __init__(self, *announced: tuple[bytes, int, int] | int) -> None:
         self._announced = list(announced)
 
-    def setsockopt(self, *_: object) -> None:
-        pass
-
-    def bind(self, _address: object) -> None:
-        pass
-
     def close(self) -> None:
         pass
 
@@ -76,7 +70,7 @@ class Announced:
 
 
 def reads(monkeypatch: pytest.MonkeyPatch, *announced: tuple[bytes, int, int] | int) -> LinkChanges:
-    monkeypatch.setattr(link_changes.socket, "socket", lambda *_: Announced(*announced))
+    monkeypatch.setattr(link_changes, "subscribed", lambda *_: Announced(*announced))
     return LinkChanges()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import socket
 
 import pytest
 
@@ -65,14 +64,14 @@ def test_another_error_is_not_news(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_cannot_be_heard_is_named_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = socket.socket
+    plain = link_events.subscribed
 
-    def refused(family: int, kind: int, protocol: int) -> socket.socket:
+    def refused(protocol: int, group: int) -> object:
         if protocol == 20:  # NETLINK_RDMA
             raise OSError(errno.EPROTONOSUPPORT, "Protocol not supported")
-        return plain(family, kind, protocol)
+        return plain(protocol, group)
 
-    monkeypatch.setattr(link_events.socket, "socket", refused)
+    monkeypatch.setattr(link_events, "subscribed", refused)
     with Monitor() as monitor:
         assert monitor.refused == {"nldev": "Protocol not supported"}
         assert len(monitor.descriptors) == 1

@@ -6,6 +6,7 @@ kernel's answers, numbered for the exchanges that will be made (they count from 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import random
 import socket
@@ -461,3 +462,12 @@ def test_the_numbers_are_the_kernels() -> None:
     assert {"NETLINK_ADD_MEMBERSHIP", "NETLINK_NETFILTER", "SO_RCVBUFFORCE"} <= ours.keys()
     assert ours.pop("NLM_F_DUMP") == known["NLM_F_ROOT"] | known["NLM_F_MATCH"]
     assert ours == {name: known[name] for name in ours}
+
+
+def test_a_subscription_is_of_its_group_and_has_room() -> None:
+    links = netlink.RTNLGRP_LINK
+    with contextlib.closing(netlink.subscribed(netlink.NETLINK_ROUTE, links, 1 << 14)) as sock:
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) >= 1 << 14
+        assert sock.getsockname()[1] == 1 << (links - 1)
+    with pytest.raises(OSError, match="Invalid argument"):
+        netlink.subscribed(netlink.NETLINK_ROUTE, 0)

@@ -30,9 +30,9 @@ def u32(*values: int) -> bytes:
 
 def test_numbers_are_the_kernels() -> None:
     theirs = numbers("linux/rtnetlink.h", "linux/if_addr.h", "linux/neighbour.h", "linux/nexthop.h",
-                     "linux/fib_rules.h")  # fmt: skip
+                     "linux/fib_rules.h", "linux/net_namespace.h")  # fmt: skip
     ours = public(rt, "RTM_", "RTA_", "RTN", "RT_", "RTPROT_", "IFA_", "IFAPROT_", "NDA_", "NUD_",
-                  "NTF_", "NHA_", "FRA_")  # fmt: skip
+                  "NTF_", "NHA_", "FRA_", "FIB_", "NETNSA_")  # fmt: skip
     assert len(ours) > 80
     # Newer than the headers of some distributions.
     young = {"IFAPROT_KERNEL_LL", "NTF_EXT_MANAGED", "NDA_FLAGS_EXT", "IFA_PROTO"}
