@@ -61,6 +61,11 @@ class ManactlError(Exception):
         self.more = {}
         self.beside = None
 
+    @property
+    def first_line(self) -> str:
+        """The message without what is listed below it."""
+        return self.message.split("\n", 1)[0]
+
 
 class UsageError(ManactlError):
     """The command line is wrong, or PORT names nothing or more than one thing."""

@@ -81,6 +81,13 @@ class _Shared(NamedTuple):
     foreign: bool  # /sys shows another network namespace
     netns: "NetnsId | None"  # of this process; None where no claim is to be compared with it
 
+    def named(self, name: str, ifindex: int | None = None) -> LinkFacts | None:
+        """The link of that name, and of that number where it is known."""
+        for index, link in (self.links or {}).items():
+            if link.name == name and ifindex in (None, index):
+                return link
+        return None
+
 
 class _Seen(NamedTuple):
     """One function as read, between two equal samples of what changes with the owner."""
@@ -347,6 +354,9 @@ def _ports(seen: _Seen, shared: _Shared) -> Iterator[PortStatus]:
             notes.append(more)
         if more := port_notes.slow(port):
             notes.append(more)
+        port = _with_unjoined(port, shared)
+        if more := port_notes.unjoined(port):
+            notes.append(more)
         claim = shared.claims.get(port.id.key)
         if port.upper is None and claim is not None:
             port = port._replace(upper=_on_uio(claim, shared.roots))
@@ -437,11 +447,33 @@ def _upper(netdev: Netdev | None, shared: _Shared) -> UpperDevice | None:
         kind, uuid = sysfs.upper_kind(shared.roots, netdev.master)
         if nic := pairs.synthetic(netdev, shared.roots):
             path = pairs.data_path(netdev, nic, shared.roots)
-            return UpperDevice(netdev.master, kind, nic.uuid, path, nic.admin_up)
-    if kind is None:
-        links = (shared.links or {}).values()
-        kind = next((link.kind for link in links if link.name == netdev.master), None)
-    return UpperDevice(netdev.master, kind, uuid)
+            more = shared.named(netdev.master, nic.ifindex)
+            found = UpperDevice(netdev.master, kind, nic.uuid, path, nic.admin_up)
+            return found._replace(altnames=more and more.altnames)
+    link = shared.named(netdev.master)
+    if kind is None and link is not None:
+        kind = link.kind
+    return UpperDevice(netdev.master, kind, uuid, altnames=link and link.altnames)
+
+
+def _with_unjoined(port: PortStatus, shared: _Shared) -> PortStatus:
+    """The port with the VMBus device whose VF it is to be; that one's netdev is above it already,
+    as far as all others are concerned."""
+    netdev, roots = port.netdev, shared.roots
+    if netdev is None or netdev.master is not None or port.netns is not None or shared.foreign:
+        return port
+    if not os.path.isdir(f"{roots.sys}/bus/vmbus/devices"):
+        return port
+    from manactl.look import pairs  # noqa: PLC0415 - only on a machine with a VMBus
+
+    nic = pairs.unjoined(netdev, roots)
+    if nic is None:
+        return port
+    upper = None
+    if nic.netdev is not None:
+        path = "synthetic" if nic.admin_up else None
+        upper = UpperDevice(nic.netdev, "netvsc", nic.uuid, path, nic.admin_up)
+    return port._replace(upper=upper, unjoined=nic.uuid)
 
 
 def _on_uio(claim: "ClaimSummary", roots: Roots) -> UpperDevice | None:
@@ -454,7 +486,7 @@ def _on_uio(claim: "ClaimSummary", roots: Roots) -> UpperDevice | None:
     nic = vmbus.nic(claim.vmbus, roots)
     if nic is None or nic.driver != vmbus.UIO:
         return None
-    return UpperDevice(claim.upper, "netvsc", claim.vmbus)
+    return UpperDevice(claim.upper, "netvsc", claim.vmbus, altnames=claim.upper_altnames)
 
 
 def _rdma_port(view: rdma.RdmaView, number: int) -> RdmaPort | None:

@@ -234,16 +234,21 @@ def test_a_stranger_sets_them_up_and_that_is_drift(furnished: Vm) -> None:
     assert shown(vm) == before
 
 
-@pytest.mark.parametrize("mode", ["down", "keep"])
-def test_host_servicing_while_claimed(furnished: Vm, mode: str) -> None:
-    vm, twin, pci = furnished, furnished.twins[2], furnished.pci
-    before = shown(vm)
-    run(vm, "claim", "--raw-qp", twin, "--synthetic", mode, "--allow", "upper")
-    drivers = "/sys/bus/pci/drivers/mana"
+def serviced(vm: Vm) -> None:
+    """The host takes the VFs and gives them back: the netdevs are other ones."""
+    pci, drivers = vm.pci, "/sys/bus/pci/drivers/mana"
     vm.run(f"echo {pci} > {drivers}/unbind; echo {pci} > {drivers}/bind")
     eventually(lambda: vm.netdevs.keys() == {1, 2}, what="the VFs")
     eventually(lambda: vm.run(f"ls /sys/bus/pci/devices/{pci}/infiniband", check=False).out,
                60, "the RDMA devices")  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ["down", "keep"])
+def test_host_servicing_while_claimed(furnished: Vm, mode: str) -> None:
+    vm, twin = furnished, furnished.twins[2]
+    before = shown(vm)
+    run(vm, "claim", "--raw-qp", twin, "--synthetic", mode, "--allow", "upper")
+    serviced(vm)
     takes(vm, 1, "vf")
     if mode == "keep":
         takes(vm, 2, "vf")
@@ -266,6 +271,52 @@ def differing(now: list[list[str]], before: list[list[str]]) -> list[str]:
         for line in set(one) ^ set(other)
         if '"master"' not in line and '"dev": "enp' not in line
     ]
+
+
+def test_without_a_claim_the_slow_path_comes_without_a_word(furnished: Vm) -> None:
+    """`ip link set` of the synthetic netdev succeeds while a raw QP has its VF, and does nothing
+    when that has ended: status says so, explain why; a claim and its release end on the VF."""
+    vm, twin, vf = furnished, furnished.twins[2], furnished.netdevs[2]
+    slow = f"the VF is down, so the traffic of {twin} takes the slow synthetic path"
+    vm.run(f"ip link set {twin} down")
+    mark = vm.dmesg_mark()
+    with user(vm, "rawqp") as raw:
+        raw.wait_for("ready")
+        raw.ask("create 2", "created")
+        vm.run(f"ip link set {twin} up")
+        line = vm.wait_kmsg("unable to open slave", since=mark)
+        assert slow in status(vm)[2]["notes"]
+        raw.ask("quit", "leaving")
+    topics = json.loads(run(vm, "explain", "--json", line.text).out)["topics"]
+    assert "netvsc-vf-not-opened" in {topic["name"] for topic in topics}
+    eventually(lambda: owners(vm)[2] == "free", what="the vport")
+    vm.run(f"ip link set {twin} up")
+    assert (flags(vm, twin), flags(vm, vf), nic_of(vm, 2).path) == (True, False, "synthetic")
+    assert slow in status(vm)[2]["notes"]
+    vm.run(f"ip link set {vf} up")
+    takes(vm, 2, "vf")
+    run(vm, "claim", "--raw-qp", twin, "--allow", "upper")
+    with user(vm, "rawqp") as raw:
+        raw.wait_for("ready")
+        raw.ask("create 2", "created")
+        raw.ask("quit", "leaving")
+    eventually(lambda: owners(vm)[2] == "free", what="the vport")
+    run(vm, "release")
+    takes(vm, 2, "vf")
+    assert slow not in status(vm)[2]["notes"]
+
+
+def test_a_vf_that_is_not_joined_is_no_plain_port(pair: Vm) -> None:
+    """As at boot, before hv_netvsc has probed its device."""
+    vm, vf, uuid = pair, pair.netdevs[1], nic_of(pair, 1).uuid
+    bind = "/sys/bus/vmbus/drivers/hv_netvsc"
+    vm.run(f"ip link set {vf} up; echo {uuid} > {bind}/unbind")
+    assert any(f"VMBus device {uuid}" in note for note in status(vm)[1]["notes"])
+    ran = run(vm, "claim", "--raw-qp", vf, rc=6)
+    assert f"the VF of VMBus device {uuid}" in ran.err
+    vm.run(f"echo {uuid} > {bind}/bind")
+    eventually(lambda: vm.twins.keys() == {1, 2}, what="the twins")
+    assert status(vm)[1]["upper"]["netdev"] == vm.twins[1]
 
 
 def test_a_pair_in_another_namespace_is_refused_here(furnished: Vm) -> None:

@@ -32,6 +32,11 @@ ip link add vx0 type vxlan id 42 group 239.1.1.1 dev {dev} dstport 4789 ttl 9
 ip link add red type vrf table 500; ip link set red up; ip link set v7 master red
 ip link add br0 type bridge forward_delay 0; ip link set br0 up; ip link set m2 master br0
 bridge link set dev m2 cost 77 hairpin on learning off
+ip link set br0 type bridge vlan_filtering 1
+bridge vlan add dev m2 vid 100 pvid untagged; bridge vlan add dev m2 vid 200-202
+bridge vlan del dev m2 vid 1; ip token set ::77 dev v9
+bridge fdb add 02:aa:00:00:00:01 dev m2 master static vlan 100
+bridge mdb add dev br0 port m2 grp 239.1.1.1 permanent vid 100
 ip link add bo0 type bond mode active-backup miimon 100
 ip link set v8 down; ip link set v8 master bo0; ip link set bo0 up
 ip link add link bo0 name b6 type vlan id 6
@@ -65,6 +70,8 @@ for one in {dev} v9; do
     tc filter show dev $one ingress; tc filter show dev $one egress
 done | sed -E 's/direct_packets_stat [0-9]+//; /not_in_hw/d; /^class fq_codel/d; s/ (index|ref|bind) [0-9]+//g; / 0: /d'
 bridge -d link show | sed 's/^[0-9]*: //'
+bridge vlan show dev m2; bridge fdb show dev m2 | grep static; bridge mdb show | grep permanent
+ip token get dev v9
 """
 CLEAN = """
 for one in bo0 br0 red ms0 vx0 m1 m2 i1 i2 b6 v8 v7 v9; do ip link del $one; done

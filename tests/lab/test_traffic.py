@@ -545,6 +545,61 @@ def test_connections_of_containers_are_counted(vm: Vm) -> None:
         )
 
 
+# Our own connection to a service's address, which is translated on the way out; and whoever passes
+# logins on to an sshd that hears of nobody but this host.
+SENT_ON = """
+set -e
+modprobe -a nf_tables nft_nat nft_chain_nat nf_conntrack_netlink
+ip route add 10.96.0.0/16 via 10.0.0.9; ip -n peer route add 10.0.0.0/24 via 10.1.0.4
+nft -f - <<END
+table ip nat {{ chain out {{ type nat hook output priority -100; ip daddr 10.96.0.1 dnat to 10.1.0.9; }}; }}
+END
+cp $(readlink -f /usr/bin/python3) /tmp/sshd; cp /tmp/sshd /tmp/stunnel
+"""
+PROXY = """
+import socket, time
+server = socket.create_server(("10.1.0.4", 443)); print("ready", flush=True)
+far, _ = server.accept()
+near = socket.create_connection(("127.0.0.1", 22)); print("connected", flush=True)
+time.sleep(600)
+"""
+
+
+def test_connections_that_go_elsewhere_and_logins_that_are_passed_on(vm: Vm) -> None:
+    port, _ = peer(vm)
+    guest = "/manactl/tests/lab/guest/tcp.py"
+    programs = []
+
+    def start(*argv: str, said: str) -> Any:
+        programs.append(vm.spawn(list(argv)))
+        programs[-1].read_until(said, 60)
+        return programs[-1]
+
+    try:
+        vm.run(SENT_ON.format(port=port))
+        assert "tcp-established" not in refusals(vm, "--raw-qp", port)
+        inside = ("ip", "netns", "exec", "peer")
+        start(*inside, "python3", guest, "serve", "10.1.0.9", "7000", said="listening")
+        start("python3", guest, "probe", "10.96.0.1", "7000", "2000", said="connected")
+        found = refusals(vm, "--raw-qp", port)
+        assert "10.96.0.1:7000" in found["tcp-established"]["message"]
+        assert "ssh-session" not in found
+        start("/tmp/sshd", guest, "serve", "127.0.0.1", "22", said="listening")
+        proxy = start("/tmp/stunnel", "-c", PROXY, said="ready")
+        start(*inside, "python3", guest, "probe", "10.1.0.4", "443", "2000", said="")
+        proxy.read_until("connected", 60)
+        env = ["SSH_CONNECTION=127.0.0.1 5555 127.0.0.1 22"]
+        login = refusals(vm, "--raw-qp", port, env=env)["ssh-session"]
+        assert "the SSH session of this command runs over it: 127.0.0.1" in login["message"]
+        assert "stunnel" in login["message"]
+        assert "stunnel" in refusals(vm, "--raw-qp", port)["ssh-session"]["message"]
+    finally:
+        for program in programs:
+            program.kill()
+        vm.run(["python3", "-c", FLUSH], check=False)
+        vm.run("nft flush ruleset; ip route del 10.96.0.0/16", check=False)
+
+
 NFT = """table netdev away {{
 chain c_fwd {{ type filter hook ingress device lan0 priority 0; udp dport 9 fwd to {port}; }}
 chain c_dup {{ type filter hook ingress device lan0 priority 1; dup to {port}; }}

@@ -302,6 +302,7 @@ def test_what_ethtool_has_set_comes_back(here: Recreated) -> None:
     had = now()
     assert had.groups["channels"].numbers[7] == u32(3)
     assert not had.groups["features"].bits["tx-checksum-ip-generic"]
+    assert had.groups["features"].bits["rx-gro"]
     state = here.snapshot()
     assert state.link is not None
     assert state.link.ethtool == had

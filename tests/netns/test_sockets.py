@@ -18,6 +18,7 @@ from manactl.look.rtnetlink import Rtnl, ntop
 from manactl.look.sockets import Reach
 from manactl.netstate.surroundings import Connection
 from manactl.wire import inet_diag as diag
+from manactl.wire import rtmsg as rt
 
 pytestmark = [pytest.mark.netns, pytest.mark.usefixtures("netns")]
 
@@ -307,11 +308,60 @@ def test_rules_that_tell_ports_apart_are_asked_with_those_of_each_connection(wir
     ip("route", "add", "10.0.0.0/24", "dev", "port9", "table", "77")
     reach = Reach(frozenset({wired}), frozenset())
     with half_open("10.5.5.5", "10.0.0.9"), Rtnl() as rtnl:
-        assert not rtnl.tells_flows()
+        assert rt.FRA_OF_FLOWS.isdisjoint(rtnl.rules_ask())
         assert len(sockets.using(reach, rtnl)) == 1
         ip("rule", "add", "ipproto", "tcp", "dport", "7001", "lookup", "77")
-        assert rtnl.tells_flows()
+        assert rt.FRA_DPORT_RANGE in rtnl.rules_ask()
         assert len(sockets.using(reach, rtnl)) == 1
         ip("rule", "add", "ipproto", "tcp", "dport", "7000", "lookup", "77")
         assert sockets.using(reach, rtnl) == []
         assert rtnl.vrf_of(wired) == 0
+
+
+def test_rules_for_users_are_asked_with_that_of_each_connection(wired: int) -> None:
+    other_port()
+    ip("route", "add", "10.0.0.0/24", "dev", "port9", "table", "77")
+    ip("rule", "add", "uidrange", "1000-1999", "lookup", "77")
+    reach = Reach(frozenset({wired}), frozenset())
+    with contextlib.ExitStack() as stack, Rtnl() as rtnl:
+        for uid, number in ((0, 7000), (1500, 7001)):
+            client = stack.enter_context(socket.socket())
+            os.fchown(client.fileno(), uid, -1)
+            client.bind(("10.5.5.5", 0))
+            client.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                client.connect(("10.0.0.9", number))
+        (found,) = sockets.using(reach, rtnl)
+        assert (found.peer_port, found.uid) == (7000, 0)
+        (other,) = sockets.using(
+            Reach(frozenset({socket.if_nametoindex("port9")}), frozenset()), rtnl
+        )
+        assert (other.peer_port, other.uid) == (7001, 1500)
+
+
+@pytest.mark.parametrize("mode", ["encap", "inline"])
+def test_the_first_segment_decides_where_a_route_with_segments_leads(wired: int, mode: str) -> None:
+    """By the port though the route names another netdev, and the other way round by both: a route
+    goes with its device."""
+    other_port()
+    other = socket.if_nametoindex("port9")
+    for netdev, net in (("port0", "1"), ("port9", "2")):
+        ip("-6", "address", "add", f"2001:db8:{net}::4/64", "dev", netdev, "nodad")
+    deadline = time.monotonic() + 60
+    while not {"2001:db8:1::4", "2001:db8:2::4"} <= local_routes():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+    def route(to: str, *words: str) -> None:
+        ip("-6", "route", "add", to, *words)
+
+    segments = ("encap", "seg6", "mode", mode, "segs")
+    route("2001:db8:a::/64", *segments, "2001:db8:1::9,2001:db8:2::9", "dev", "port9")
+    route("2001:db8:b::/64", *segments, "2001:db8:2::9", "dev", "port9")
+    route("2001:db8:c::/64", *segments, "2001:db8:2::9", "dev", "port0")
+    route("2001:db8:d::/64", *segments, "2001:db8:a::9", "dev", "port9")  # by another such route
+    with Rtnl() as rtnl:
+        for net, out in (("a", {wired, other}), ("b", {other}), ("c", {wired, other}),
+                         ("d", {wired, other})):  # fmt: skip
+            to = socket.inet_pton(socket.AF_INET6, f"2001:db8:{net}::1")
+            assert rtnl.leaves_by(to) == out, net

@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -174,6 +175,46 @@ def test_a_tunnel_in_another_namespace_whose_packets_are_here(
     assert "172.16.0.1" in vx0.addresses
     assert vx0.ways == (TunnelWay("10.1.0.9", "port0", False),)
     assert vx2.ways == (TunnelWay("172.16.0.9", "vx0", False), *vx0.ways)
+
+
+# A program with a TUN device and a connected UDP socket, both of its first namespace.
+VPN = """
+import fcntl, socket, struct, sys
+tun = open("/dev/net/tun", "r+b", buffering=0)
+fcntl.ioctl(tun, 0x400454CA, struct.pack("16sH22x", b"vpn0", 0x1001))  # TUNSETIFF, IFF_TUN | IFF_NO_PI
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+udp.connect((sys.argv[1], 1194))
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize(("peer", "found"), [("10.1.0.9", True), ("10.8.0.9", False)])
+def test_a_tun_device_that_was_moved_away_from_its_program(
+    port: int, search: Callable[..., list[View]], peer: str, found: bool
+) -> None:
+    ip("address", "add", "10.1.0.4/24", "dev", "port0")
+    ip("link", "add", "other0", "type", "veth", "peer", "name", "wire1")
+    ip("link", "set", "other0", "up")
+    ip("address", "add", "10.8.0.4/24", "dev", "other0")
+    with (
+        namespace() as blue,
+        subprocess.Popen(
+            [sys.executable, "-c", VPN, peer], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as vpn,
+    ):
+        try:
+            assert vpn.stdout is not None
+            assert vpn.stdout.readline() == b"ready\n"
+            ip("link", "set", "vpn0", "netns", str(blue))
+            ip("link", "set", "vpn0", "up", netns=blue)
+            ip("address", "add", "172.16.0.1/24", "dev", "vpn0", netns=blue)
+            views = search(here(), blue=blue)
+        finally:
+            vpn.kill()
+    ways = [one.ways for view in views for one in view.stacked]
+    who = f"pid {vpn.pid} {Path(sys.executable).name}"
+    assert ways == ([(TunnelWay("10.1.0.9", "port0", False, who),)] if found else [])
 
 
 def test_an_upper_of_another_port_is_not_this_ports(

@@ -27,7 +27,7 @@ from manactl.act.claim import ClaimResult
 from manactl.act.guardian import Guard
 from manactl.act.plan import PairNow, Plan
 from manactl.act.progress import Progress, Silent
-from manactl.act.release import ReleaseResult
+from manactl.act.released import ReleaseResult
 from manactl.act.signals import SignalGate
 from manactl.look.netdevs_of import Found, NetdevNow, Unread
 from manactl.look.netns import Namespace
@@ -520,6 +520,7 @@ class FakeHost:
             netdev=netdev,
             netns=None,
             upper=self._upper(nic),
+            unjoined=self._unjoined(nic),
             rdma=RdmaPort(nic.rdma, nic.number) if nic.rdma and self.rdma_loaded else None,
             owner=owner,
             certainty=certainty,
@@ -532,11 +533,15 @@ class FakeHost:
         )
 
     def _upper(self, nic: Nic) -> Upper | None:
-        above = self.kernel.above(nic)
+        above = self.kernel.above(nic) or self.kernel.to_join(nic)
         if above is None:
             return nic.master and Upper(*nic.master)
         path = above.path if above.up else None
         return Upper(above.name, "netvsc", above.uuid, path, above.up)
+
+    def _unjoined(self, nic: Nic) -> str | None:
+        above = self.kernel.to_join(nic)
+        return above and above.uuid
 
     def system(self, pause: Callable[[float], None]) -> FakeSystem:
         system = self.systems(self)

@@ -15,7 +15,7 @@ from manactl.act import exec_mode
 from manactl.act import terminate as ending
 from manactl.act.boot_files import BootFiles
 from manactl.act.confirm import ConfirmRequest
-from manactl.act.release import ReleaseRequest
+from manactl.act.released import ReleaseRequest
 from manactl.act.signals import SignalGate
 from manactl.cli.main import main as command_line
 from manactl.decide import guards, waivers
@@ -266,7 +266,7 @@ def confirmed_claims() -> Iterator[Any]:
                     release(Path(base), host, only=path, why=ends)
                 confirmed = failed(lambda at=base, on=host: _confirm(Path(at), on))
                 past = [
-                    (one.ending, one.why, one.confirmed_by is not None)
+                    (one.ending, one.reason, one.confirmed_by is not None)
                     for one in history.read(Path(base)).claims
                 ]
                 yield late, ends, made, waits, confirmed, past, after(Path(base), kernel)

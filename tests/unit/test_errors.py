@@ -58,3 +58,4 @@ def test_that_nothing_was_touched_is_kept_apart() -> None:
     plain = errors.Busy("it is in use")
     assert (plain.message, plain.story, plain.untouched) == ("it is in use", "it is in use", None)
     assert str(error) == error.message
+    assert errors.NotRestored("a\nb\nc").first_line == "a"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from manactl.act import recreate, restore
+from manactl.act import recreate, restore, taken_away
 from manactl.act.foreign import Foreign, facts_of
 from manactl.act.plan import KeepState, SetAdmin, Step, System, awaited
 from manactl.act.transition import holder_evidence, named
@@ -64,7 +64,9 @@ def residue(
         if now is None:
             found[port] = (f"port {port} has no netdev here", *_recorded(content, begun))
         else:
-            found[port] = tuple(_missing(system, now, begun))
+            removed = taken_away.look(begun, [port], content, system)
+            left = [taken_away.rest(step, removed) for step in begun]
+            found[port] = tuple(_missing(system, now, left))
     return found
 
 

@@ -303,7 +303,7 @@ def _named(report: Report, words: Sequence[str]) -> list[PortStatus]:
 
 def _check_synthetic(request: ClaimRequest, ports: Sequence[PortStatus]) -> None:
     """UsageError when --synthetic is about a port that has no synthetic netdev."""
-    plain = [port for port in ports if not port.pair]
+    plain = [port for port in ports if not port.pair and port.unjoined is None]
     if request.synthetic is None or not plain:
         return
     verb = "are" if len(plain) > 1 else "is"
@@ -341,11 +341,12 @@ def _locked(
 def _settled(host: Host, wanted: Sequence[PortStatus], wait: float | None) -> dict[Key, PortStatus]:
     """Every port as it is when those wanted are in no transition, or at the end of `wait`."""
     keys = {port.id.key for port in wanted}
-    deadline = host.monotonic() + (wait or _GLIMPSE)
+    start = host.monotonic()
     while True:
         there = {port.id.key: port for port in host.look().ports}
-        passing = any(_passing(port) for key, port in there.items() if key in keys)
-        if not passing or host.monotonic() >= deadline:
+        passing = [port for key, port in there.items() if key in keys and _passing(port)]
+        patience = max((_patience(port, wait) for port in passing), default=0.0)
+        if not passing or host.monotonic() >= start + patience:
             return there
         host.pause(LOOK_AGAIN)
 
@@ -354,7 +355,13 @@ def _passing(port: PortStatus) -> bool:
     """Whether it looks like something that may be over in a moment. A raw QP that is being
     destroyed has lost its event queues before the kernel stops to count it."""
     opening = port.owner is Owner.UNKNOWN and port.netdev is not None and port.netdev.admin_up
-    return bool(port.in_reset or port.eqs_lost or opening)
+    return bool(port.in_reset or port.eqs_lost or opening or port.unjoined)
+
+
+def _patience(port: PortStatus, wait: float | None) -> float:
+    """How long that is waited for, in seconds. A VF is joined as soon as its synthetic netdev is
+    there, which at boot may have to be probed yet."""
+    return (PATIENCE if port.unjoined and wait is None else wait) or _GLIMPSE
 
 
 def _still_there(wanted: Sequence[PortStatus], there: Mapping[Key, PortStatus]) -> list[PortStatus]:
@@ -619,6 +626,7 @@ def _of_pair(port: PortStatus, above: Upper, request: ClaimRequest) -> dict[str,
     return {
         "vf": port.netdev.name if port.netdev else None,
         "upper": above.netdev,
+        "upper_altnames": None if above.altnames is None else list(above.altnames),
         "vmbus": above.vmbus,
         "synthetic": request.mode(port),
     }

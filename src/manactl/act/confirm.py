@@ -240,7 +240,7 @@ def _refuse_expired(request: ConfirmRequest, host: Host, ports: Sequence[PortId]
     keys = [one.port.key for one in past[:1]] if ports is None else [port.key for port in ports]
     for key in keys:
         last = next((one for one in past if one.port.key == key), None)
-        if last is not None and last.why == Reason.EXPIRED and last.until is not None:
+        if last is not None and last.reason == Reason.EXPIRED and last.until is not None:
             raise RolledBack(
                 f"{last.netdev} was not confirmed in time: it was released at "
                 f"{last.until:%H:%M:%S} UTC, and all on it is restored",

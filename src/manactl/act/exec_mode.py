@@ -20,11 +20,18 @@ from manactl.act import release as releasing
 from manactl.act.claim import ClaimResult
 from manactl.act.host import Host
 from manactl.act.progress import Progress
-from manactl.act.release import ReleaseRequest, ReleaseResult
 from manactl.act.release_when_free import Policy, release_when_free
+from manactl.act.released import ReleaseRequest, ReleaseResult
 from manactl.act.signals import SignalGate, StopRequested
 from manactl.act.uio import BindUio
-from manactl.errors import NOT_EXECUTABLE, NOT_FOUND, Busy, Interrupted, RolledBack
+from manactl.errors import (
+    NOT_EXECUTABLE,
+    NOT_FOUND,
+    Busy,
+    Interrupted,
+    ManactlError,
+    RolledBack,
+)
 from manactl.model.port import PortId, PortStatus
 
 SI_KERNEL = 0x80  # include/uapi/asm-generic/siginfo.h: by the terminal, which tells the whole group
@@ -263,7 +270,7 @@ def release(
     def busy(error: Exception) -> None:
         nonlocal told
         if not told:
-            line = str(error).partition("\n")[0]
+            line = error.first_line if isinstance(error, ManactlError) else str(error)
             progress.noted(f"{line}; released as soon as it can be")
         told = True
 

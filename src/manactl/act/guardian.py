@@ -30,8 +30,8 @@ from manactl.act import release as releasing
 from manactl.act.audit import to_syslog
 from manactl.act.host import Host
 from manactl.act.progress import Silent
-from manactl.act.release import ReleaseRequest
 from manactl.act.release_when_free import Policy, release_when_free
+from manactl.act.released import ReleaseRequest
 from manactl.act.signals import SignalGate
 from manactl.errors import ManactlError, NotRestored, RolledBack
 from manactl.journal import file as journal

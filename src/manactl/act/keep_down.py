@@ -29,6 +29,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from manactl.act.plan import ms
 from manactl.decide import opened
 from manactl.errors import ManactlError
 from manactl.journal import file as journal
@@ -37,7 +38,7 @@ from manactl.journal.file import Content
 from manactl.look.link_changes import LinkChange
 from manactl.look.netdevs_of import Found, NetdevNow
 from manactl.model.claim import NetnsId
-from manactl.model.hold import Apart, Attempt, Cause, Opener, OpenEvent, Outcome, Target
+from manactl.model.hold import Apart, Attempt, Cause, Opener, OpenEvent, Outcome, Target, Trouble
 from manactl.model.port import DOWN, PortId
 from manactl.model.record import Phase
 
@@ -99,8 +100,8 @@ class Journals:
     def __init__(self, state_dir: Path, boot_id: str, netns: NetnsId) -> None:
         self._state_dir, self._boot_id, self._netns = state_dir, boot_id, netns
         self._read: dict[Path, _Known] = {}
-        self.unread: dict[Path, str] = {}  # with the reason
-        self.unlisted: str | None = None  # why new files are not seen
+        self.unread: dict[Path, Trouble] = {}
+        self.unlisted: Trouble | None = None  # why new files are not seen
         self.doubtful: frozenset[Target] = frozenset()
 
     def targets(self) -> tuple[Target, ...]:
@@ -111,7 +112,7 @@ class Journals:
         try:
             paths = journal.paths(self._state_dir)
         except (OSError, ManactlError) as error:
-            self.unlisted = str(error)
+            self.unlisted = _trouble(self._state_dir, error)
             paths = list(self._read)
         for path in paths:
             known = self._read.get(path)
@@ -124,7 +125,7 @@ class Journals:
             except FileNotFoundError:
                 continue  # just put away
             except (OSError, ManactlError) as error:
-                self.unread[path] = str(error)
+                self.unread[path] = _trouble(path, error)
                 if known is None:
                     continue
                 doubtful.update(known.targets)
@@ -200,7 +201,7 @@ class Keeper:
         self._failing: set[Target] = set()  # could not be set down; nobody has set it up since then
         self._again = AGAIN_FROM
         self._untold: list[Attempt] = []
-        self.unlocked: dict[str, str] = {}  # functions whose lock cannot be had, with the reason
+        self.unlocked: dict[str, Trouble] = {}  # functions whose lock cannot be had
         self.targets: tuple[Target, ...] = ()
         self.apart = Apart()
 
@@ -417,7 +418,7 @@ class Keeper:
         took = {}
         if outcome is Outcome.SET_DOWN:
             since = asked if announced.since is None else announced.since
-            took = {"ms": _ms(done - since), "asked_ms": _ms(asked - since)}
+            took = {"ms": ms(done - since), "asked_ms": ms(asked - since)}
         self._untold.append(
             Attempt(
                 self._clock(), target, now.name, outcome, cause, _once(openers), error=error,
@@ -431,7 +432,7 @@ class Keeper:
         try:
             free = stack.enter_context(self._moment(pci))
         except ManactlError as error:
-            self.unlocked[pci] = str(error)
+            self.unlocked[pci] = _trouble(pci, error)
             return False
         self.unlocked.pop(pci, None)
         return free
@@ -452,8 +453,10 @@ class Keeper:
         return Outcome.SET_DOWN, None
 
 
-def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 1)
+def _trouble(of: object, error: OSError | ManactlError) -> Trouble:
+    code = error.code if isinstance(error, ManactlError) else None
+    cause = error if isinstance(error, OSError) else error.__cause__
+    return Trouble(str(of), code, cause.errno if isinstance(cause, OSError) else None, str(error))
 
 
 def _once(openers: Iterable[Opener]) -> tuple[Opener, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -10,6 +11,7 @@ from functools import reduce
 from operator import and_
 from pathlib import Path
 
+from manactl.journal import state_dir
 from manactl.netstate.unmanaged import UnmanagedLink
 
 _SPECIAL = frozenset(" \t*?[]!;,\\\"'")
@@ -55,15 +57,9 @@ def unfinished(path: Path) -> Path:
 
 
 def sync(folder: Path) -> None:
-    """Have the names in a folder on disk."""
-    try:
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except FileNotFoundError:
-        return
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    """Have the names in a folder on disk, if it is there."""
+    with contextlib.suppress(FileNotFoundError):
+        state_dir.sync(folder)
 
 
 def match_section(link: UnmanagedLink) -> list[str]:

@@ -185,6 +185,7 @@ def _lost(kept: LeftDown, left: Iterable[str]) -> tuple[Lost, ...]:
         Lost(
             Cause.CHANGED,
             _CHANGED.format(path=path, manager=manager, end=f"{command('rm', path)} && {again}"),
+            path,
         )
         for path in left
     )

@@ -325,7 +325,7 @@ class SetAdmin:
         until(system, lambda: self.holds(system), min(READ_BACK, wait))
         if not self.holds(system):
             raise _set_back(now.name, self.up)
-        return {"ms": _ms(system.monotonic() - start), "boottime": system.boottime()}
+        return {"ms": ms(system.monotonic() - start), "boottime": system.boottime()}
 
     def undo(self, system: System) -> Undone:
         now = require_netdev(system, self.port)
@@ -335,7 +335,7 @@ class SetAdmin:
         until(system, lambda: require_netdev(system, self.port).up is self.was, READ_BACK)
         if require_netdev(system, self.port).up is not self.was:
             raise StepFailed(f"{now.name} does not stay {_updown(self.was)}")
-        facts: dict[str, object] = {"ms": _ms(system.monotonic() - start), "carrier": None}
+        facts: dict[str, object] = {"ms": ms(system.monotonic() - start), "carrier": None}
         if self.was and self.had_carrier:
             facts["carrier"] = until(system, lambda: system.carrier(self.port), CARRIER)
         return Undone(facts=facts)
@@ -401,7 +401,7 @@ class SetSynthetic:
         until(system, lambda: self.holds(system), min(READ_BACK, wait))
         if not self.holds(system):
             raise _set_back(now.name, False)
-        return {"ms": _ms(system.monotonic() - start), "boottime": system.boottime()}
+        return {"ms": ms(system.monotonic() - start), "boottime": system.boottime()}
 
     def undo(self, system: System) -> Undone:
         now = self._require(system)
@@ -411,7 +411,7 @@ class SetSynthetic:
         until(system, lambda: self._require(system).up, READ_BACK)
         if not self._require(system).up:
             raise StepFailed(f"{now.name} does not stay up")
-        facts: dict[str, object] = {"ms": _ms(system.monotonic() - start), "carrier": None}
+        facts: dict[str, object] = {"ms": ms(system.monotonic() - start), "carrier": None}
         if self.had_carrier:
             facts["carrier"] = until(system, lambda: system.synthetic_carrier(self.vmbus), CARRIER)
         return Undone(facts=facts)
@@ -729,7 +729,8 @@ def _set_admin(system: System, port: PortId, name: str, up: bool) -> None:
         ) from error
 
 
-def _ms(seconds: float) -> float:
+def ms(seconds: float) -> float:
+    """Milliseconds, as journals and documents have them."""
     return round(seconds * 1000, 1)
 
 

@@ -79,23 +79,17 @@ def claim(
             stops += [f"with it that of {upper}" for upper in around.carried]
             stops += [*_bound(around), *_listening(name, around), *_sent_by_others(name, around)]
             listeners += around.listeners or ()
-            notes += [
-                f"packets to {refusal_words.service(one.address)} {one.address} leave by "
-                f"{one.remaining} meanwhile"
-                for one in around.fabric or ()
-                if one.matters and one.remaining is not None
-            ]
+            notes += _elsewhere(around) + _name_servers(name, around)
             drops.append((_dropped(state, to_uio=to_uio), state.names))
-            restores.append(f"{name} set up, its carrier awaited")
             if state.synthetic is not None and state.synthetic.up and not to_uio:
                 notes.append(_BOTH_DOWN.format(name=name, vf=state.ifname))
-            restores += _given_back(status, around)
-            restores += restored(state)
+            restores += [f"{name} set up, its carrier awaited", *_given_back(status, around)]
+            restores += [*restored(state), *_leaning(state, to_uio=to_uio)]
             lost += not_restored(state)
             others += [(status.id, text) for text in _not_ours(status, around)]
         elif to_uio:
             drops.append((_dropped(state, to_uio=True), state.names))
-            restores += restored(state)
+            restores += [*restored(state), *_leaning(state, to_uio=True)]
             lost += not_restored(state)
             notes.append(f"{name} is down already, and stays down at release")
         else:
@@ -190,6 +184,14 @@ def _dropped(state: PortState, *, to_uio: bool) -> list[Fact]:
     return losses.dropped(state)
 
 
+def _leaning(state: PortState, *, to_uio: bool) -> list[str]:
+    """Routes elsewhere that go with the addresses of a netdev which is destroyed."""
+    if not (to_uio and state.leaning):
+        return []
+    count = snapshot.counted(len(state.leaning), Kind.ROUTE)
+    return [f"{count} of other netdevs that have an address of {state.main} as source"]
+
+
 def _proof(status: PortStatus) -> list[Step]:
     rdma = status.rdma
     return [] if rdma is None else [ProveFree(status.id, rdma.device, rdma.port)]
@@ -278,9 +280,30 @@ def _listening(name: str, around: Surroundings) -> list[str]:
     return [f"listening on it: {refusal_words.listener(one)}" for one in around.listeners]
 
 
+def _elsewhere(around: Surroundings) -> list[str]:
+    """Azure's own addresses that another netdev leads to."""
+    return [
+        f"packets to {refusal_words.service(one.address)} {one.address} leave by "
+        f"{one.remaining} meanwhile"
+        for one in around.fabric or ()
+        if one.matters and one.remaining is not None
+    ]
+
+
+def _name_servers(name: str, around: Surroundings) -> list[str]:
+    """Without them programs wait for names, manactl's own release not."""
+    if around.name_servers is None:
+        return [f"whether name servers are reached over {name} alone could not be read"]
+    return [
+        f"the name server {one.address} ({one.source}) is reached over {name} alone: names that it "
+        "is asked for are not found meanwhile"
+        for one in around.name_servers
+    ]
+
+
 def _sent_by_others(name: str, around: Surroundings) -> list[str]:
     """Packets that no socket and no route send."""
-    found = []
+    found = [f"what {one} sends through its bridge by {name}" for one in around.bridged]
     if around.untracked is not False:
         found.append(f"what others send through this machine by {name}: nothing here tracks it")
     if around.redirecting is None:

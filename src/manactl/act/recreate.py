@@ -34,6 +34,7 @@ SILENT = (
     "the carrier of {names}: {lower} is down, as it was, and was not up since it was made (the old "
     "one was: what stands on it had kept the carrier of that time)"
 )
+_TAKEN = "another netdev has that name now"
 KEYS = "keys of macsec {name} (they cannot be read)"
 
 
@@ -139,8 +140,9 @@ class _Recreated:
         for base in self.bases:
             if base.now.name == base.name:
                 continue
-            if base.name in self._system.settings(base.now.ifindex).names:
-                self._unnamed[base.ifindex] = "another netdev has that name now"
+            holder = self._system.settings(base.now.ifindex).names.get(base.name)
+            if holder is not None and not self._given_up(base.name, holder):
+                self._unnamed[base.ifindex] = _TAKEN
                 continue
             try:
                 body = if_link.rename(base.now.ifindex, base.name)
@@ -148,6 +150,25 @@ class _Recreated:
             except OSError as error:
                 self._unnamed[base.ifindex] = error.strerror or str(error)
         self.bases = list(self._found())
+
+    def _given_up(self, name: str, holder: int) -> bool:
+        """Whether `holder` does not have that name any more: of an altname that a netdev of this
+        port had not, it is taken. udev names the VF and the synthetic netdev by one MAC address or
+        slot, and gives what is free to the one that appears first."""
+        state, system = self._state, self._system
+        above = state.synthetic
+        plan = above and self._plans.get(above.ifindex)
+        vf = here(system.netdev(state.port))
+        now = here(system.synthetic(above.id)) if above is not None and above.id else None
+        for one, was in ((vf, state.link), (now, plan and plan.settings)):
+            if one and was and one.ifindex == holder and name not in was.altnames:
+                try:
+                    body = if_link.altname(holder, name)
+                    system.send(Request(if_link.RTM_DELLINKPROP, 0, body))
+                except OSError:
+                    return False  # it is its name, or has just gone
+                return True
+        return False
 
     # --- what stood on it
 
@@ -255,6 +276,10 @@ class _Recreated:
 
     def put(self, one: _Todo) -> None:
         try:
+            if one.change.holder is not None and not self._given_up(
+                one.change.altname, one.change.holder
+            ):
+                raise OSError(errno.EEXIST, _TAKEN)
             if one.change.request is not None:
                 self._system.send(one.change.request)
             elif one.change.sysctl is not None:
@@ -286,5 +311,5 @@ class _Recreated:
             if upper.kind == "macsec" and upper.ifindex in self._dying:
                 yield Lost(Cause.NOT_KEPT, KEYS.format(name=upper.name))
         for one in left:
-            if one.change.qdisc:
+            if one.change.qdisc or one.change.bridging or one.change.holder is not None:
                 yield Lost(Cause.NOT_KEPT, self.why(one))

@@ -18,8 +18,9 @@ from typing import NamedTuple, Protocol
 
 from manactl.model.port import PortId
 from manactl.model.uncollected import uncollected
-from manactl.netstate import diff, loss_words, losses, members, plain, snapshot, uppers
+from manactl.netstate import diff, leaning, loss_words, losses, members, plain, snapshot, uppers
 from manactl.netstate.diff import Comparison, MissingFact, Obstacle
+from manactl.netstate.leaning import Lacking
 from manactl.netstate.losses import Cause, Loss
 from manactl.netstate.members import Member
 from manactl.netstate.plain import PlainRoutes
@@ -32,6 +33,7 @@ _PAUSE_FROM, _PAUSE_TO = 0.02, 0.25  # s, doubling
 _OPENED = 1.0  # s for the kernel's deferred work that opens VLANs to have begun
 _ROUTES_OF_ADDRESSES = 3.0  # s for its deferred work that makes them, after the last request
 _NOT_KEPT = "it does not stay so"
+_SOURCELESS = "the source address of route {}: the kernel does not tell it from others like it"
 
 
 class Network(Protocol):
@@ -54,10 +56,11 @@ class Network(Protocol):
 
 
 class Lost(NamedTuple):
-    """What is lost: why, and in words."""
+    """What is lost: why, and in words. `file`: of ours, that somebody has changed and that is left."""
 
     cause: Cause
     text: str
+    file: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,13 +124,15 @@ class _Restoration:
         self._network = network
         self._wanted = wanted
         self._ids = snapshot.nexthop_ids(wanted)
-        self._rows = frozenset(map(snapshot.route_key, wanted.of(Kind.ROUTE)))
+        routes = (*wanted.of(Kind.ROUTE), *wanted.leaning)
+        self._rows = frozenset(map(snapshot.route_key, routes))
         self._plain = PlainRoutes(wanted, many)
         self._open_until = network.monotonic() + _OPENED
         self._closed: set[int] = set()  # ifindexes of uppers that were set down
         self._admin: set[int] = set()  # and of all whose admin state was set
         self._errors: dict[Hashable, OSError] = {}
         self._sent: set[Fact] = set()
+        self._sourced: set[Fact] = set()  # routes of others that got their source back
         self._put: set[Setting] = set()
         self._first: list[Fact] | None = None
         self._missing: list[MissingFact] = []
@@ -156,6 +161,8 @@ class _Restoration:
             progress |= self._remove_strays()
         if not absent:
             progress |= self._reorder()
+        if late or not absent:
+            progress |= self._restore_sources()
         progress |= self._restore_active_slaves()
         progress |= self._restore_sysctls()
         if late:
@@ -299,6 +306,32 @@ class _Restoration:
             self._try((fact, request.type), request)
         return bool(moves)
 
+    def _sourceless(self) -> list[Lacking]:
+        """The routes of others that lack an address of the port, which was away."""
+        if not self._wanted.leaning:
+            return []
+        now = self._now.now
+        anew = now.ifindex != self._wanted.ifindex or any(
+            pair.now is None or pair.now.ifindex != pair.was.ifindex for pair in self._now.matched
+        )
+        facts = {fact.body: fact for fact in (*now.rows, *now.of(Kind.ROUTE))}
+        return leaning.lacking(self._wanted.leaning, facts.values(), anew=anew)
+
+    def _restore_sources(self) -> bool:
+        """Each with one call: a route that is removed for a moment must not stay away."""
+        made = set()
+        for fact, requests in self._sourceless():
+            said = self._network.send_all(requests) if requests else []
+            errors = [error for error in said if error is not None]
+            if errors:
+                self._errors[fact] = errors[-1]
+            elif said:
+                self._errors.pop(fact, None)
+                made.add(fact)
+        progress = not self._sourced.issuperset(made)
+        self._sourced |= made
+        return progress
+
     def _restore_active_slaves(self) -> bool:
         changed = False
         for bond in self._inactive():
@@ -349,7 +382,12 @@ class _Restoration:
 
     def _is_wrong(self) -> bool:
         """Whether something other than facts is not as it was, and can be set."""
-        return bool(uppers.changes(self._now.matched) or self._inactive() or self._other_settings())
+        return bool(
+            uppers.changes(self._now.matched)
+            or self._inactive()
+            or self._other_settings()
+            or any(one.requests for one in self._sourceless())
+        )
 
     def verify(self) -> None:
         """The last look. What the kernel is about to make is not missing."""
@@ -405,7 +443,14 @@ class _Restoration:
             expired=tuple(snapshot.describe(fact, names) for fact in expired),
             extra=tuple(snapshot.removal(fact, state.now.names) for fact in state.surplus),
             advertised=tuple(snapshot.describe(fact, names) for fact in state.advertised),
-            lost=tuple(Lost(loss.cause, loss_words.text(loss, names)) for loss in self._lost),
+            lost=(
+                *(Lost(loss.cause, loss_words.text(loss, names)) for loss in self._lost),
+                *(
+                    Lost(Cause.CHANGED, _SOURCELESS.format(snapshot.describe(one.fact, names)))
+                    for one in self._sourceless()
+                    if not one.requests
+                ),
+            ),
             settling=self._settling(),
         )
 
@@ -424,6 +469,8 @@ class _Restoration:
         )
         if back := self._plain.back():
             counts[Kind.ROUTE] += back
+        if again := self._sourced.difference(one.fact for one in self._sourceless()):
+            counts[Kind.ROUTE] += len(again)
         if self._admin:
             counts[Kind.UPPER] = len(self._admin)
         if self._put:
@@ -447,6 +494,9 @@ class _Restoration:
             yield f"active slave {slave} of {bond.now.name}: now {is_now} ({why})"
         for one in self._missing:
             yield f"{snapshot.describe(one.fact, names)} ({self._why_missing(one, names)})"
+        for fact, requests in self._sourceless():
+            if requests:
+                yield f"{snapshot.describe(fact, names)} ({self._why(fact)})"
         for setting, path in self._other_settings():
             yield f"sysctl {path} = {setting.value} ({self._why(setting, 'it is changed back')})"
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from manactl.act import plan as planning
-from manactl.act import recreate
+from manactl.act import recreate, taken_away
 from manactl.act.plan import (
     KeepState,
     ProveFree,
@@ -263,8 +263,11 @@ def _why(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def undo(steps: Sequence[Step], work: Workplace) -> UndoResult:
-    """Undo steps in the given order (newest first), never stopping at a failure.
+def undo(
+    steps: Sequence[Step], work: Workplace, removed: taken_away.Places | None = None
+) -> UndoResult:
+    """Undo steps in the given order (newest first), never stopping at a failure. `removed`: what of
+    the ports' addresses is left out.
 
     Once a port's netdev could not be set up, what belongs on it is not attempted: most of it
     would be refused, and the rest would hide that. A file that cannot be removed costs nothing
@@ -301,6 +304,7 @@ def undo(steps: Sequence[Step], work: Workplace) -> UndoResult:
     for step in (one for one in kept if one.port in stuck):
         result.left(step.port, _not_attempted(step))
     kept = [step for step in kept if step.port not in stuck]
+    kept = [_without_removed(step, removed or {}, work, result) for step in kept]
     kept = [_with_lease(step, work, result) if step.port in back else step for step in kept]
     _restore(kept, work, result)
     for step in steps:
@@ -350,6 +354,21 @@ def _with_lease(step: KeepState, work: Workplace, result: UndoResult) -> KeepSta
     _undone(step, Undone(Restored(lost=lost)), work, result)
     left = tuple(fact for fact in state.facts if fact not in gone)
     return KeepState(replace(state, facts=left))
+
+
+def _without_removed(
+    step: KeepState, removed: taken_away.Places, work: Workplace, result: UndoResult
+) -> KeepState:
+    """Without the addresses that somebody has removed meanwhile. Where a manager has not come to an
+    end, what it has to make itself is missing too: then all of it comes from the snapshot."""
+    parts = result.undone.get(step.port, ())
+    late = any("manager" in part.facts and part.facts["manager_ms"] is None for part in parts)
+    if step.port not in removed or late:
+        return step
+    step, lost = taken_away.without(step, removed[step.port], work.system)
+    if lost:
+        _undone(step, Undone(Restored(lost=lost)), work, result)
+    return step
 
 
 def _prove_path(step: SetAdmin, work: Workplace, result: UndoResult) -> None:
@@ -468,9 +487,10 @@ def release(
     closes: Ending | None,
     by: Mapping[str, object],
     why: Reason | None = None,
+    removed: taken_away.Places | None = None,
 ) -> UndoResult:
     """Undo the steps of these ports. `closes`: how the journal is closed, when they are its last;
-    `by`: who asked for it, `why` where nobody did.
+    `by`: who asked for it, `why` where nobody did; `removed`: what of their addresses is left out.
 
     Signals are ignored from here on: stopping half-way helps nobody. Refused when not even the
     first record can be written: nothing has been touched then.
@@ -478,11 +498,13 @@ def release(
     work.signals.ignore()
     try:
         released = [snapshot.port_to_json(port) for port in ports]
-        reason = {"why": why} if why else {}
-        work.log.append(Event.RELEASING, ports=released, by=by, **reason)
+        more: dict[str, object] = {"why": why} if why else {}
+        if removed:
+            more["taken_away"] = taken_away.to_json(removed)
+        work.log.append(Event.RELEASING, ports=released, by=by, **more)
     except OSError as error:
         raise state_dir.unusable(work.log.path, error) from error
-    result = undo([step for step in reversed(steps) if step.port in ports], work)
+    result = undo([step for step in reversed(steps) if step.port in ports], work, removed)
     if result.clean:
         for port in ports:
             work.record(result, Event.RELEASED, pci=port.pci, port=port.port)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from manactl.act.plan import StepFailed, System, Undone
+from manactl.act.plan import StepFailed, System, Undone, ms
 from manactl.act.restore import Lost, Restored, until
 from manactl.model.port import Evidence, PortId
 from manactl.model.record import StepKind
@@ -69,7 +69,7 @@ class Unmanage:
         left = self._await(system, runs=runs)
         facts: dict[str, object] = {"manager": self.unmanaged.manager, "manager_ms": None}
         if left is None:
-            facts["manager_ms"] = round((system.monotonic() - start) * 1000, 1)
+            facts["manager_ms"] = ms(system.monotonic() - start)
         again, residue = _put_back(kept, system)
         if again:
             facts["put_back"] = again

@@ -80,7 +80,7 @@ def ports(
     fit = fitting(every, which, claimed, _given(ctx, param))
     if not fit:
         return []
-    found = words(fit, start, every, _altnames(fit))
+    found = words(fit, start, every, _altnames(fit, every))
     addresses = asked.collect()
     return [CompletionItem(w.text, help=escape(describe(w, addresses, claimed))) for w in found]
 
@@ -113,16 +113,22 @@ def _given(ctx: click.Context, param: click.Parameter) -> Collection[str]:
     return value if isinstance(value, tuple) else ()
 
 
-def _altnames(ports: Collection[Port]) -> Iterator[Word]:
-    """The altnames of the netdevs, which only rtnetlink knows."""
+def _altnames(ports: Collection[Port], every: Collection[Port]) -> Iterator[Word]:
+    """The altnames of the netdevs, and of a master of one port alone, which only rtnetlink knows."""
     from manactl.completion.offer import Word, usable  # noqa: PLC0415
     from manactl.look.links import RtnetlinkLinks  # noqa: PLC0415 - for few words
 
     source = RtnetlinkLinks()
-    source.ask({port.ifindex for port in ports if port.ifindex})
+    asked = {index for port in ports for index in (port.ifindex, port.master_ifindex) if index}
+    source.ask(asked)
     links = source.collect() or {}
+    masters = [port.master_ifindex for port in every]
     for port in ports:
-        link = links.get(port.ifindex or 0)
-        for name in link.altnames if link else ():
-            if usable(name):
-                yield Word(name, port, port.ifindex)
+        indexes = [port.ifindex]
+        if masters.count(port.master_ifindex) == 1:
+            indexes.append(port.master_ifindex)
+        for index in indexes:
+            link = links.get(index or 0)
+            for name in link.altnames if link else ():
+                if usable(name):
+                    yield Word(name, port, index)

@@ -120,7 +120,7 @@ def run(app: App, request: ClaimRequest, report: str | None, *, verbose: bool) -
 def _run(app: App, request: ClaimRequest, story: Story, *, verbose: bool) -> int:
     from manactl.act import claim as claiming  # noqa: PLC0415 - not for --help
     from manactl.act import exec_mode, guardian  # noqa: PLC0415
-    from manactl.act.release import ReleaseRequest, ReleaseResult  # noqa: PLC0415
+    from manactl.act.released import ReleaseRequest, ReleaseResult  # noqa: PLC0415
     from manactl.act.signals import SignalGate  # noqa: PLC0415
     from manactl.render import outcome, outcome_document  # noqa: PLC0415
 

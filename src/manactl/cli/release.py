@@ -11,7 +11,7 @@ from manactl.cli.params import CLAIMED
 from manactl.errors import ManactlError, UsageError
 
 if TYPE_CHECKING:
-    from manactl.act.release import ReleaseRequest
+    from manactl.act.released import ReleaseRequest
 
 
 @click.command(short_help="Restore claimed ports as they were.")
@@ -44,7 +44,7 @@ def release(  # noqa: PLR0917 - click passes by keyword
     """
     if everything and words:
         raise UsageError("--all and PORT exclude each other", hint="manactl release --all")
-    from manactl.act.release import ReleaseRequest  # noqa: PLC0415 - not for --help
+    from manactl.act.released import ReleaseRequest  # noqa: PLC0415 - not for --help
 
     request = ReleaseRequest(
         app.state_dir,
@@ -84,7 +84,7 @@ def run(app: App, request: ReleaseRequest, *, verbose: bool, as_json: bool) -> N
 
 def _tell_beside(app: App, error: ManactlError, request: ReleaseRequest, *, as_json: bool) -> None:
     """What has become of the other ports, when one failed: each has its own story."""
-    from manactl.act.release import ReleaseResult  # noqa: PLC0415
+    from manactl.act.released import ReleaseResult  # noqa: PLC0415
     from manactl.render import outcome, outcome_document, plan  # noqa: PLC0415
 
     result = error.beside

@@ -80,7 +80,7 @@ def _own(around: Surroundings) -> dict[str, Stacked | None]:
 def guard_default_route(port: PortStatus, around: Surroundings) -> Refusal | None:
     """A default route of any table and family goes through the port, or an upper of it; several
     that together lead to nearly everywhere are one."""
-    if around.state is None:
+    if around.state is None or around.steered is None:
         return refusal(port, Code.DEFAULT_ROUTE, Unread(Source.ROUTES))
     own = [fact.body for fact in around.state.own if fact.kind is Kind.ROUTE]
     names = around.state.names
@@ -94,6 +94,7 @@ def guard_default_route(port: PortStatus, around: Surroundings) -> Refusal | Non
             for upper in around.carried
             for t in upper.default_routes
         ),
+        *(why.DefaultRoute(text, None) for text in around.steered),
     )
     return refusal(port, Code.DEFAULT_ROUTE, why.DefaultRoutes(routes)) if routes else None
 
@@ -137,12 +138,18 @@ def guard_tcp_established(port: PortStatus, around: Surroundings) -> Refusal | N
 
 def guard_storage(port: PortStatus, around: Surroundings) -> Refusal | None:
     """Storage is reached over the port, usually by the kernel; a process may have opened the
-    connection for it (iSCSI, NBD) or use it directly (a virtual machine on Ceph)."""
+    connection for it (iSCSI, NBD) or use it directly (a virtual machine on Ceph). What is mounted
+    or attached and idle may have no connection at all."""
     tcps = _at_risk(around, around.connections)
-    if tcps is None:
+    if tcps is None or around.state is None:
         return refusal(port, Code.STORAGE, Unread(Source.CONNECTIONS))
+    if around.storage is None:
+        return refusal(port, Code.STORAGE, Unread(Source.STORAGE))
     hits = tuple(tcp for tcp in tcps if tcp.peer_port in why.STORAGE_PORTS)
-    return refusal(port, Code.STORAGE, why.Storage(hits)) if hits else None
+    attached = around.storage if around.state.in_use else ()
+    if not hits and not attached:
+        return None
+    return refusal(port, Code.STORAGE, why.Storage(hits, attached))
 
 
 def guard_azure_fabric(port: PortStatus, around: Surroundings) -> Refusal | None:

@@ -56,6 +56,13 @@ def of(
             yield danger
 
 
+def unjoined(port: PortStatus) -> Note | None:
+    """What it means to the VF of a pair that hv_netvsc has not joined it yet."""
+    if port.unjoined is None:
+        return None
+    return Note("unjoined", (port.pair.netdev if port.pair else f"VMBus device {port.unjoined}",))
+
+
 def slow(port: PortStatus) -> Note | None:
     """What it means to a pair that its VF is down."""
     pair = port.pair
@@ -118,7 +125,8 @@ def drift(
         yield Note("drift-vf-up", (pair.netdev,)) if pair and reopened else Note("drift-up")
     if mode in (DOWN, UIO) and pair is not None and reopened:
         yield Note("drift-synthetic-up", (pair.netdev,))
-    if mode is not None and pair is None and port.netdev is not None and port.netns is None:
+    alone = pair is None or port.unjoined is not None
+    if mode is not None and alone and port.netdev is not None and port.netns is None:
         yield Note("drift-unpaired")
 
 

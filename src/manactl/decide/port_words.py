@@ -99,6 +99,8 @@ NOTES: dict[NoteCode, str | Callable[..., str]] = {
     "upper": "its master is {0}",
     "upper-of-kind": "its master is {0} ({1})",
     "slow-path": "the VF is down, so the traffic of {0} takes the slow synthetic path",
+    "unjoined":
+        "hv_netvsc has not joined it to {0} yet, whose VF it is: no claim begins before that",
     "bond-danger": kernel_bugs.bond_danger,
     "rdma-elsewhere": _elsewhere,
     "rdma-link-down":
@@ -138,8 +140,8 @@ NOTES: dict[NoteCode, str | Callable[..., str]] = {
         "claimed in another network namespace (inode {0}): nothing of that claim is written into "
         "this one; `manactl release` shows the way out",
     "before-boot":
-        "its journal is from before the last boot: the boot configuration has set the port up, "
-        "and `manactl recover` only closes the journal",
+        "its journal is from before the last boot: whether the port is up since then is the boot "
+        "configuration's doing, and `manactl recover` only closes the journal",
     "at-work": "its claim or release is not finished: manactl (pid {0}) is at work on {1}",
     "claim-interrupted": "a claim of it was interrupted: {0}",
     "release-interrupted": "a release of it was interrupted: {0}",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         Manager,
         PacketSocket,
         RdmaUser,
+        RemoteStorage,
         SshSession,
         Stacked,
     )
@@ -44,6 +45,7 @@ class Source(enum.Enum):
     SOCKETS = enum.auto()
     FORWARDING = enum.auto()
     IPSEC = enum.auto()
+    STORAGE = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,10 @@ STORAGE_PORTS = {2049: "NFS", 3260: "iSCSI", 445: "SMB", 3300: "Ceph", 6789: "Ce
 
 @dataclass(frozen=True, slots=True)
 class Storage:
+    """Connections to the ports of storage servers, and what is mounted or attached."""
+
     connections: tuple[Connection, ...]
+    attached: tuple[RemoteStorage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,11 +223,20 @@ class InTransition:
     evidence: tuple[Evidence, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Unjoined:
+    """IN_TRANSITION: the port is the VF of a VMBus device, and hv_netvsc has not joined it yet.
+    `netdev`: that of the device, where there is one."""
+
+    vmbus: str
+    netdev: str | None
+
+
 Facts = (
     Unread | NotHere | InReset | EqsLost | SshSessions | DefaultRoutes | LastPort | Connections
     | Storage | Fabric | RdmaUsers | Uppers | Xdp | PacketSockets | Managers | Sockets
     | Forwarding
-    | NoRdmaDevice | HeldBy | OwnerUnprovable | InTransition
+    | NoRdmaDevice | HeldBy | OwnerUnprovable | InTransition | Unjoined
 )  # fmt: skip
 
 

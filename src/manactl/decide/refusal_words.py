@@ -11,7 +11,13 @@ from manactl.decide.refusal import Refusal, Source
 from manactl.decide.unmanageable import Obstacle
 from manactl.escape import called
 from manactl.model.port import Evidence
-from manactl.netstate.surroundings import Connection, Listener, Manager, Stacked
+from manactl.netstate.surroundings import (
+    Connection,
+    Listener,
+    Manager,
+    RemoteStorage,
+    Stacked,
+)
 
 _NAMED = 5  # of a long list, as many are spelled out
 
@@ -32,6 +38,7 @@ _UNREAD = {
     Source.MANAGERS: ("proc", "which network managers run"),
     Source.FORWARDING: ("conntrack", "the connections that are forwarded for others"),
     Source.IPSEC: ("xfrm", "the IPsec policies"),
+    Source.STORAGE: ("proc", "the mounts and disks of storage servers"),
     Source.SOCKETS: ("sock_diag", "the UDP sockets and SCTP associations"),
 }
 
@@ -130,10 +137,17 @@ def message(refusal: Refusal) -> str:  # noqa: PLR0911, PLR0912 - a case for eac
         case why.Connections(connections):
             count = f"{len(connections)} live TCP connection" + "s" * (len(connections) != 1)
             return f"{count}: {_some(map(_connection, connections))}. {survival(connections)}"
-        case why.Storage(connections):
+        case why.Storage(connections, attached):
             names = _some(
-                f"{why.STORAGE_PORTS[c.peer_port]} at {c.peer} ({_some(c.processes) or 'the kernel'})"
-                for c in connections
+                [
+                    *map(_attached, attached),
+                    *(
+                        f"{why.STORAGE_PORTS[c.peer_port]} at {c.peer} "
+                        f"({_some(c.processes) or 'the kernel'})"
+                        for c in connections
+                        if c.processes or c.peer not in {one.address for one in attached}
+                    ),
+                ]
             )
             return f"storage is used over it: {names}"
         case why.Fabric(ways):
@@ -151,7 +165,7 @@ def message(refusal: Refusal) -> str:  # noqa: PLR0911, PLR0912 - a case for eac
         case why.Uppers(devices):
             return f"other devices are stacked on it: {_some(devices)}"
         case why.Xdp():
-            return "an XDP program is attached to it and gets no packets until release"
+            return "an XDP program is attached to it, or an AF_XDP socket bound, and gets no packets until release"
         case why.PacketSockets(sockets):
             who = [
                 f"{process} (on {packet.netdev})" if packet.netdev else str(process)
@@ -206,6 +220,12 @@ def message(refusal: Refusal) -> str:  # noqa: PLR0911, PLR0912 - a case for eac
             return "cannot tell who owns its vport without a test QP, which needs CAP_NET_RAW"
         case why.InTransition(notes):
             return "; ".join(["the driver is in transition", *notes])
+        case why.Unjoined(vmbus, netdev):
+            above = netdev or f"VMBus device {vmbus}"
+            return (
+                f"it is the VF of {above}, which hv_netvsc has not joined it to: alone it would be "
+                "opened again as soon as that happens"
+            )
 
 
 def _no_rdma_device(names: Sequence[str]) -> str:
@@ -233,6 +253,12 @@ def _remedy(refusal: Refusal) -> str:
             return "the port is in use for RDMA already; to claim it, end the holder first"
         case why.OwnerUnprovable():
             return "run it as root, for instance with sudo"
+        case why.Unjoined(_, None):
+            return "have hv_netvsc take that device (modprobe hv_netvsc), then claim the port"
+        case why.Unjoined():
+            return (
+                "try again in a moment, or see why they do not come together: dmesg | grep netvsc"
+            )
     return "try again in a moment; manactl status -v shows the evidence"
 
 
@@ -247,6 +273,8 @@ def evidence(refusal: Refusal) -> tuple[Evidence, ...]:  # noqa: PLR0911, PLR091
             return (Evidence("sysfs", "auxiliary devices of the function", []), *pieces)
         case why.EqsLost(_, pieces) | why.OwnerUnprovable(pieces) | why.InTransition(_, pieces):
             return pieces
+        case why.Unjoined(vmbus, netdev):
+            return (Evidence("sysfs", f"netdev of VMBus device {vmbus}", netdev),)
         case why.SshSessions(sessions, logins):
             return (
                 *(
@@ -263,9 +291,13 @@ def evidence(refusal: Refusal) -> tuple[Evidence, ...]:  # noqa: PLR0911, PLR091
             return tuple(
                 Evidence("sock_diag", tcp.state, _connection_json(tcp)) for tcp in connections
             )
-        case why.Storage(connections):
-            return tuple(
-                Evidence("sock_diag", why.STORAGE_PORTS[c.peer_port], str(c)) for c in connections
+        case why.Storage(connections, attached):
+            return (
+                *(
+                    Evidence("sock_diag", why.STORAGE_PORTS[c.peer_port], str(c))
+                    for c in connections
+                ),
+                *(Evidence("proc", one.kind, one._asdict()) for one in attached),
             )
         case why.Fabric(ways):
             return tuple(
@@ -351,6 +383,12 @@ def _in(netns: str | None) -> str:
 
 def _route(route: why.DefaultRoute) -> str:
     return route.text + _in(route.netns)
+
+
+def _attached(one: RemoteStorage) -> str:
+    server = one.address or "a server that is not known"
+    at = "" if one.kind == "AoE" else f" at {server}"
+    return f"{one.kind}{at} ({one.where}{_in(one.netns)})"
 
 
 def _connection(tcp: Connection) -> str:

@@ -63,10 +63,11 @@ TOPICS = (
     ),
     _topic(
         "storage", "storage is used over the port",
-        "NFS, iSCSI, SMB, Ceph or NVMe over TCP: file systems on it hang while the port is "
-        "claimed, the root file system among them.",
-        "sock_diag: connections to the port numbers of storage servers",
-        check=(Step("Network file systems:", "findmnt -t nfs,nfs4,cifs,ceph"),
+        "NFS, iSCSI, SMB, Ceph, 9P, Lustre or NVMe over TCP: file systems on it hang while the port "
+        "is claimed, the root file system among them. What is mounted and idle counts, too.",
+        "sock_diag: connections to the port numbers of storage servers; mount tables and sysfs: "
+        "servers of mounts and disks, by their addresses",
+        check=(Step("Network file systems:", "findmnt -t nfs,nfs4,cifs,ceph,9p,lustre"),
                Step("Block devices:", "lsblk -o NAME,TRAN,MOUNTPOINTS")),
         remedy=(Step("Unmount it, or route it over another port:", "ip route get SERVER"),),
     ),
@@ -108,9 +109,9 @@ TOPICS = (
     ),
     _topic(
         "xdp", "an XDP program is attached to the port",
-        "It gets no packets while the port is claimed; the kernel keeps it, and it works again "
-        "after the release.",
-        "rtnetlink: IFLA_XDP",
+        "Or an AF_XDP socket is bound to it. It gets no packets while the port is claimed; the kernel "
+        "keeps it, and it works again after the release.",
+        "rtnetlink: IFLA_XDP; sock_diag: AF_XDP sockets",
         check=(Step("Which one:", "ip -d link show PORT"),),
         remedy=(Step("Make sure that nothing relies on it until the release."),),
     ),

@@ -178,9 +178,9 @@ TOPICS = (
     ),
     _topic(
         "history", "the journal is from before the last boot",
-        "After a reboot the boot configuration has set the ports up as it always does; nothing is "
-        "left to restore. recover, or the next release or claim, closes the journal and changes "
-        "nothing else.",
+        "After a reboot the boot configuration sets the ports up as it always does, but for those "
+        "that were claimed with --persist: it leaves them down, and release ends that. Nothing is "
+        "left to restore. recover, or the next release or claim, closes the journal.",
         "the boot id in the journal",
         remedy=(Step("Close it:", "manactl recover"),),
         forms=("its journal is from before the last boot",),

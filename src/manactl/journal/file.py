@@ -80,7 +80,7 @@ class Content:
     @property
     def ports(self) -> tuple[PortId, ...]:
         """The ports of the claim that are neither released nor accepted yet."""
-        settled = {(r["pci"], r["port"]) for r in self.records if r["event"] in SETTLES}
+        settled = {PortId.key_of(r) for r in self.records if r["event"] in SETTLES}
         return tuple(p for p in self.all_ports if p.key not in settled)
 
     @property
@@ -90,7 +90,7 @@ class Content:
 
     def port_entry(self, port: PortId) -> Mapping[str, Any]:
         """What the header has of a port: its names, and what is done to its pair."""
-        return next(one for one in self.header["ports"] if (one["pci"], one["port"]) == port.key)
+        return next(one for one in self.header["ports"] if PortId.key_of(one) == port.key)
 
     @property
     def boot_id(self) -> str:
@@ -143,11 +143,11 @@ class Content:
             return Phase.INTERRUPTED
         everything = [{"pci": port.pci, "port": port.port}]
         releasing = (
-            {(claimed["pci"], claimed["port"]) for claimed in record.get("ports", everything)}
+            {PortId.key_of(claimed) for claimed in record.get("ports", everything)}
             for record in self.records
             if record["event"] == Event.RELEASING
         )
-        begun = any((port.pci, port.port) in ports for ports in releasing)
+        begun = any(port.key in ports for ports in releasing)
         return Phase.INTERRUPTED if begun else Phase.CLAIMED
 
     @property
@@ -155,7 +155,7 @@ class Content:
         """Per port, whether a queue pair proved that its vport was free when claimed."""
         for record in self.records:
             if record["event"] == Event.CLAIMED:
-                return {(p["pci"], p["port"]): bool(p["proven"]) for p in record["ports"]}
+                return {PortId.key_of(p): bool(p["proven"]) for p in record["ports"]}
         return {}
 
 
@@ -217,7 +217,7 @@ def _summaries(content: Content, state_dir: Path, boot_id: str) -> Iterator[Clai
             by=dict(header["by"]),
             mode=str(header["mode"]),
             confirm_by=waiting and waiting.confirm_by,
-            proven=content.proven.get((port.pci, port.port), False),
+            proven=content.proven.get(port.key, False),
             synthetic=then.get("synthetic"),
         )
         same = content.boot_id == boot_id
@@ -228,8 +228,6 @@ def _summaries(content: Content, state_dir: Path, boot_id: str) -> Iterator[Clai
         if same and phase is Phase.INTERRUPTED:
             more = interrupted.next_step(header, content.records, port, state_dir)
         waits = waiting is not None and phase is Phase.CLAIMED
-        names = tuple(map(str, (then.get("netdev"), *then.get("altnames", ()))))
-        names += tuple(str(then[key]) for key in ("vf", "upper") if then.get(key))
         yield ClaimSummary(
             port,
             info,
@@ -241,10 +239,23 @@ def _summaries(content: Content, state_dir: Path, boot_id: str) -> Iterator[Clai
             ifindex=then.get("ifindex"),
             upper=then.get("upper"),
             vmbus=then.get("vmbus"),
-            names=names,
+            upper_altnames=_texts(then, "upper_altnames"),
+            names=names_of(then),
             waits=waiting.note() if waiting and waits else None,
             forsaken=bool(waiting and waits and waiting.left <= 0 and not waiting.guarded()),
         )
+
+
+def names_of(then: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the netdevs of a port were called that has this entry in a header; both of a pair."""
+    own = (str(then[key]) for key in ("netdev", "vf", "upper") if then.get(key))
+    more = (*(_texts(then, "altnames") or ()), *(_texts(then, "upper_altnames") or ()))
+    return tuple(dict.fromkeys((*own, *more)))
+
+
+def _texts(then: Mapping[str, Any], key: str) -> tuple[str, ...] | None:
+    found = then.get(key)
+    return None if found is None else tuple(map(str, found))
 
 
 def finished(state_dir: Path) -> list[Content]:

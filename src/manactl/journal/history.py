@@ -25,7 +25,7 @@ class PastClaim(NamedTuple):
 
     `until` is None when nobody saw the end: of a reboot only the next start is known. `ended_by` is
     who asked for the end, in the form of `by`; None where nobody did, or an older manactl did not
-    note it. `why`: the reason of an end that nobody asked for. `confirmed_by` is who has confirmed
+    note it. `reason`: why, of an end that nobody asked for. `confirmed_by` is who has confirmed
     it. `waived` are the codes of the guards that were; `residue` what was accepted. `boot_id` is of
     the boot that it was claimed in.
     """
@@ -43,7 +43,7 @@ class PastClaim(NamedTuple):
     waived: tuple[str, ...]
     residue: tuple[str, ...]
     path: Path
-    why: str | None = None
+    reason: str | None = None
     confirmed_by: Mapping[str, Any] | None = None
     boot_id: str = ""
 
@@ -119,7 +119,7 @@ def _ended(content: Content) -> Iterator[PastClaim]:
         event = record["event"]
         if event == Event.RELEASING:
             asked, why = record.get("by"), record.get("why")
-        elif event in SETTLES and (port := left.pop((record["pci"], record["port"]), None)):
+        elif event in SETTLES and (port := left.pop(PortId.key_of(record), None)):
             ending = Ending(event)
             if ending is Ending.RELEASED and not content.claimed:
                 ending = Ending.RECOVERED
@@ -127,7 +127,7 @@ def _ended(content: Content) -> Iterator[PastClaim]:
             by = record.get("by", asked)
             reason = why if ending is not Ending.ACCEPTED else None
             past = _past(content, port, ending, _time(record), by=by, residue=residue)
-            yield past._replace(why=reason)
+            yield past._replace(reason=reason)
         elif event == Event.CLOSED:
             how = Ending(record["how"])
             until = None if how is Ending.REBOOT else _time(record)
@@ -155,7 +155,7 @@ def _past(
     return PastClaim(
         port,
         netdev,
-        names=(netdev, *map(str, then.get("altnames", ()))),
+        names=journal.names_of(then) or (netdev,),
         since=datetime.fromisoformat(header["time"]),
         until=until,
         ending=ending,

@@ -42,7 +42,7 @@ def _recovery(
     steps = [
         step
         for number, step in enumerate(header["plan"].get("steps", ()))
-        if number in begun and (step["port"]["pci"], step["port"]["port"]) == port.key
+        if number in begun and PortId.key_of(step["port"]) == port.key
     ]
     kinds = (StepKind.SET_SYNTHETIC, StepKind.SET_ADMIN)
     changes = [step for kind in kinds for step in steps if step["kind"] == kind]
@@ -63,8 +63,7 @@ def unmanaged_by(steps: Iterable[Mapping[str, Any]], port: PortId) -> tuple[str,
     return tuple(
         str(step["manager"])
         for step in steps
-        if step["kind"] == StepKind.UNMANAGE
-        and (step["port"]["pci"], step["port"]["port"]) == port.key
+        if step["kind"] == StepKind.UNMANAGE and PortId.key_of(step["port"]) == port.key
     )
 
 

@@ -59,6 +59,12 @@ def _on_azure(sys: Path) -> bool:
     return tag == _AZURE_ASSET_TAG
 
 
+def remaining(address: bytes, left: Mapping[int, str], rtnl: Ways) -> str | None:
+    """The netdev of `left` by which packets to that address leave when the port has gone."""
+    route = rtnl.way_to(address)
+    return None if route is None else _remaining(address, route, left, rtnl)
+
+
 def _remaining(address: bytes, route: bytes, left: Mapping[int, str], rtnl: Ways) -> str | None:
     """The netdev by which packets leave when the port has gone: the kernel is asked for its routes
     over each of the others. Those of other tables than today's are for other packets."""

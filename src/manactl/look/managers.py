@@ -31,6 +31,10 @@ _DAEMONS = {
     "cilium-agent": ("Cilium", Does.ROUTES),
     "kube-router": ("kube-router", Does.ROUTES),
 }
+# The agent of Azure's Linux images: comm is that of its Python. With this switch, which is off where
+# the file has it not, EnvHandler.handle_hostname_update() calls restart_if().
+_AGENT, _AGENT_CONF = "WALinuxAgent", "waagent.conf"
+_AGENT_SWITCH = "Provisioning.MonitorHostName"
 # Those that a timer starts: most of the time nothing of them runs.
 _TIMERS = ("cloud-netconfig", "nm-cloud-setup")
 _ENABLED = "systemd/system/timers.target.wants"
@@ -67,7 +71,7 @@ def find(netdevs: Mapping[int, str], roots: Roots = Roots()) -> Found:
         for index in sorted(netdevs)
         for manager in _of(index, netdevs[index], running, roots)
     )
-    return Found(tuple(managers), tuple(_daemons(running, roots.etc)))
+    return Found(tuple(managers), (*_daemons(running, roots.etc), *_agent(roots)))
 
 
 def _running(proc: Path) -> dict[str, list[Process]]:
@@ -94,6 +98,21 @@ def _daemons(running: Mapping[str, list[Process]], etc: Path) -> Iterator[Daemon
             by_name.setdefault((name, Does.ADDRESSES), [])
     for (name, does), processes in by_name.items():
         yield Daemon(name, does, tuple(processes))
+
+
+def _agent(roots: Roots) -> Iterator[Daemon]:
+    """WALinuxAgent, where it runs and watches the host name."""
+    value = _setting(roots.etc / _AGENT_CONF, _AGENT_SWITCH) or ""
+    if value.lower() != "y":
+        return
+    found = []
+    for entry in roots.proc.iterdir():
+        words = _text(entry / "cmdline").split("\0")[:4] if entry.name.isdigit() else ()
+        if any(Path(word).name == "waagent" for word in words):
+            comm = _text(entry / "comm").strip() or "waagent"
+            found.append(Process(int(entry.name), comm))
+    if found:
+        yield Daemon(_AGENT, Does.RESTARTS, tuple(sorted(found, key=lambda one: one.pid)))
 
 
 def _of(

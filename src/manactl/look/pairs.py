@@ -29,6 +29,22 @@ def synthetic(netdev: Netdev, roots: Roots = Roots()) -> VmbusNic | None:  # noq
     return found if found is not None and found.driver == vmbus.NETVSC else None
 
 
+def unjoined(netdev: Netdev, roots: Roots = Roots()) -> VmbusNic | None:  # noqa: B008 - frozen
+    """The device that the port is to be the VF of, while hv_netvsc has not joined the two yet.
+
+    netvsc_register_vf() joins a VF to the netdev of its own MAC address as soon as both are there.
+    Before there is such a netdev, Azure's UUIDs tell: they are made of the MAC address.
+    """
+    macs = {mac for mac in (netdev.permanent_mac, netdev.mac) if mac}
+    if netdev.master is not None or not macs:
+        return None
+    for nic in vmbus.nics(roots):
+        mac = nic.mac if nic.netdev is not None else vmbus.mac_of(nic.uuid)
+        if mac in macs and nic.driver in (None, vmbus.NETVSC):
+            return nic
+    return None
+
+
 def frames(vf: str, master: str, roots: Roots = Roots()) -> Frames | None:  # noqa: B008 - frozen
     """The counters of both netdevs; None when they could not be read."""
     rx, tx, sent = (

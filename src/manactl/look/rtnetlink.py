@@ -16,15 +16,17 @@ from manactl.look import stacked_links
 from manactl.look.text_files import passing_over
 from manactl.model.port import PortId
 from manactl.model.uncollected import uncollected
-from manactl.netstate import beside, blueprints, members, tc_objects
+from manactl.netstate import beside, blueprints, bridging, leaning, members, snapshot, tc_objects
 from manactl.netstate.beside import Beside
 from manactl.netstate.blueprints import Blueprint
+from manactl.netstate.bridging import Kept
 from manactl.netstate.link_settings import LinkSettings, Qdisc, of_link, of_survivor, qdiscs
 from manactl.netstate.members import Member
 from manactl.netstate.requests import Filled
 from manactl.netstate.snapshot import (
     Dumps,
     Fact,
+    Kind,
     OtherDevice,
     PortState,
     Request,
@@ -41,6 +43,7 @@ from manactl.wire import tc
 from manactl.wire.attrs import as_int, attr, attr_u32, parse_attrs
 from manactl.wire.if_link import (
     IFLA_ADDRESS,
+    IFLA_EXT_MASK,
     RTM_GETLINK,
     RTM_GETQDISC,
     RTM_NEWLINK,
@@ -58,6 +61,7 @@ if TYPE_CHECKING:
 _RTM_NEWNSID, _RTM_GETNSID = 88, 90
 _NETNSA_NSID, _NETNSA_FD = 1, 3
 _AF_BRIDGE = 7
+_NESTED = 4  # routes with segments, one for the segment of another
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
 _NO_WAY = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL, errno.ENODEV)
 
@@ -74,6 +78,10 @@ class Rtnl:
         self._routes: list[bytes] = []  # their messages
         self._facts: tuple[Fact, ...] = ()  # of the last capture
         self._chosen: RouteChoice | None = None  # of them, for the last capture
+        # The routes, addresses and devices of the last capture, with what leans on these.
+        self._leaned: (
+            tuple[Sequence[bytes], tuple[frozenset[bytes], frozenset[int]], tuple[Fact, ...]] | None
+        ) = None
 
     def __enter__(self) -> Self:
         return self
@@ -91,12 +99,9 @@ class Rtnl:
                 return IfLink(message.body)
         raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
 
-    def tells_flows(self) -> bool:
-        """Whether a routing rule here asks for a protocol or a port."""
-        return any(
-            not rt.FRA_OF_FLOWS.isdisjoint(parse_attrs(body, rt.RTMSG.size))
-            for body in self.rules()
-        )
+    def rules_ask(self) -> frozenset[int]:
+        """What the routing rules here ask for: the FRA_ numbers that any of them has."""
+        return frozenset(kind for body in self.rules() for kind in parse_attrs(body, rt.RTMSG.size))
 
     def rules(self) -> list[bytes]:
         """The policy rules, as message bodies."""
@@ -218,7 +223,17 @@ class Rtnl:
             selected.rows,
             member=None if link.master is None else self._member(link, link.master, alone=alone),
             alone=alone,
+            leaning=self._leaning(dumps.routes, self._facts, devices),
         )
+
+    def _leaning(
+        self, routes: Sequence[bytes], facts: Iterable[Fact], devices: Collection[int]
+    ) -> tuple[Fact, ...]:
+        own = {snapshot.target(fact) for fact in facts if fact.kind is Kind.ADDRESS}
+        asked = frozenset(filter(None, own)), frozenset(devices)
+        if self._leaned is None or self._leaned[0] is not routes or self._leaned[1] != asked:
+            self._leaned = routes, asked, leaning.find(routes, *asked)
+        return self._leaned[2]
 
     def _member(self, port: IfLink, master: int, *, alone: bool) -> Member | None:
         with passing_over():  # it may just have gone
@@ -236,8 +251,7 @@ class Rtnl:
         body = next((m.body for m in answers if m.type == RTM_NEWLINK), None)
         if body is None:
             raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
-        names = {link.name: link.ifindex for link in self.stack()}
-        return self._settings(body, names, self._qdiscs())
+        return self._settings(body, _by_name(map(IfLink, self.links())), self._qdiscs())
 
     def _qdiscs(self) -> list[bytes]:
         """Those of all devices: the kernel looks at all of them even if it is asked for one."""
@@ -249,7 +263,25 @@ class Rtnl:
         link = IfLink(body)
         found = qdiscs(every, link.ifindex)
         queueing = self._queueing(link.ifindex, found) if found else ()
-        return of_link(body, stacked_links.every_setting(link.name), found, names, queueing)
+        sysctls = stacked_links.every_setting(link.name)
+        return of_link(body, sysctls, found, names, queueing, kept=self._bridging(link))
+
+    def _bridging(self, link: IfLink) -> tuple[Kept, ...]:
+        """Its token, and what the bridge that a device is in has of it."""
+        # Without the counters the kernel leaves out the token, too (inet6_fill_ifla6_attrs()).
+        answers = self._socket.request(RTM_GETLINK, 0, IfInfoMsg(ifindex=link.ifindex).pack())
+        token = [one for m in answers if m.type == RTM_NEWLINK for one in bridging.token(m.body)]
+        if link.member_kind != "bridge":
+            return tuple(token)
+        asked = IfInfoMsg(family=bridging.AF_BRIDGE).pack()
+        asked += attr_u32(IFLA_EXT_MASK, bridging.RTEXT_FILTER_BRVLAN)
+        found = bridging.vlans(self._dump(RTM_GETLINK, asked), link.ifindex)
+        own = bytes.fromhex((link.mac or "").replace(":", ""))
+        found += bridging.forwarding(self.forwarding(link.ifindex), link.ifindex, own)
+        with passing_over():  # no multicast snooping in this kernel
+            rows = self._dump(bridging.RTM_GETMDB, bridging.all_groups())
+            found += bridging.groups(rows, link.ifindex)
+        return (*token, *found)
 
     def _queueing(self, ifindex: int, found: Iterable[Qdisc]) -> tuple[TcObject, ...]:
         """The classes and filters of a device with those qdiscs."""
@@ -271,7 +303,7 @@ class Rtnl:
         """What it takes to make all that is stacked on an interface again, from the bottom up."""
         bodies = {IfInfoMsg.of(body).ifindex: body for body in self.links()}
         stack = [stacked_links.parse(body) for body in bodies.values()]
-        names = {link.name: link.ifindex for link in stack}
+        names = _by_name(map(IfLink, bodies.values()))
         uppers = stacked_links.uppers(stack, ifindex)
         mortal = blueprints.mortal(uppers, ifindex)
         every = self._qdiscs() if mortal else []
@@ -364,8 +396,10 @@ class Rtnl:
         bound: int = 0,
         mark: int = 0,
         flow: bytes = b"",
+        depth: int = 0,
     ) -> set[int]:
-        """The same by routes and rules alone.
+        """The same by routes and rules alone; with a route's device that of its first segment
+        (rt.route_segments()), `depth` such routes deep.
 
         OSError when the kernel does not look it up (an address that cannot be one of a peer).
         """
@@ -382,7 +416,11 @@ class Rtnl:
         if not out:  # by a nexthop object, without net.ipv4.nexthop_compat_mode
             route = self.way_to(address, source, narrow, entry=False)
             out = frozenset() if route is None else rt.route_ifindexes(route)
-        return set(out)
+        found = set(out)
+        for to in rt.route_segments(route) if route is not None and depth < _NESTED else ():
+            if to != address:
+                found |= self.routed_by(to, mark=mark, depth=depth + 1)
+        return found
 
 
 def ntop(address: bytes) -> str:
@@ -391,3 +429,11 @@ def ntop(address: bytes) -> str:
         address = address[12:]
     family = socket.AF_INET if len(address) == 4 else socket.AF_INET6
     return socket.inet_ntop(family, address)
+
+
+def _by_name(links: Iterable[IfLink]) -> dict[str, int]:
+    """Their ifindexes by name, and by altname after all of these."""
+    links = list(links)
+    names = {link.name: link.ifindex for link in links}
+    altnames = {name: link.ifindex for link in links for name in link.altnames}
+    return names | altnames

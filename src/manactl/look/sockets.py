@@ -13,18 +13,31 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
-from manactl.look.rtnetlink import Rtnl, ntop
+from manactl.look.rtnetlink import ntop
 from manactl.look.text_files import fields, passing_over, read, rows
 from manactl.netstate.surroundings import Connection, Listener, PacketSocket, Process
 from manactl.wire import inet_diag as diag
 from manactl.wire import rtmsg as rt
+from manactl.wire.attrs import attr_u32
+from manactl.wire.conntrack import Flow
 from manactl.wire.inet_diag import TcpSocket
 from manactl.wire.netlink import NETLINK_SOCK_DIAG, NetlinkSocket
 
+_SCTP = 132  # IPPROTO_SCTP
 _SCTP_LISTENING = 10  # SCTP_SS_LISTENING, TCP_LISTEN by another name
 _NAMEABLE = 1000  # a filter's jumps reach 64 KiB; of more addresses the sockets are sorted out here
+
+
+class Ways(Protocol):
+    """What is asked of rtnetlink."""
+
+    def leaves_by(
+        self, address: bytes, *, source: bytes = b"", bound: int = 0, mark: int = 0,
+        flow: bytes = b"",
+    ) -> set[int]: ...  # fmt: skip
+    def rules_ask(self) -> frozenset[int]: ...
 
 
 class Reach(NamedTuple):
@@ -97,8 +110,9 @@ def listeners(
     ]
 
 
-def sctp(reach: Reach, process: Path = Path("/proc/self")) -> list[Connection]:
-    """The SCTP associations that have an address of the port, processes not yet looked up.
+def sctp(reach: Reach, rtnl: Ways, process: Path = Path("/proc/self")) -> list[Connection]:
+    """The SCTP associations that have an address of the port, or any path that leaves by it,
+    processes not yet looked up. What is told of one is that path.
 
     /proc has the same as sock_diag, which to ask would load the protocol. No file: it is not
     loaded, so none. But without net/dev nobody can know that.
@@ -112,19 +126,51 @@ def sctp(reach: Reach, process: Path = Path("/proc/self")) -> list[Connection]:
     if not lines:
         return []
     title = fields(lines[0])
-    inode, lport, rport = (title.index(name) for name in ("INODE", "LPORT", "RPORT"))
+    uid, inode, lport, rport = map(title.index, ("UID", "INODE", "LPORT", "RPORT"))
+    asked: frozenset[int] | None = None
+    ways: dict[tuple[bytes, bytes, bytes], bool] = {}
+
+    def leaves(peer: bytes, source: bytes, flow: bytes) -> bool:
+        key = (peer, source, flow)
+        if key not in ways:
+            out = rtnl.leaves_by(peer, source=source, flow=flow)
+            ways[key] = not out.isdisjoint(reach.ifindexes)
+        return ways[key]
+
     found = []
     for line in lines[1:]:
         here, _, there = line.partition("<->")
         row = fields(here)
         locals_ = [pack(text.lstrip("*")) for text in row[rport + 1 :]]
-        peers = [_text(text) for text in fields(there) if _is_address(text.lstrip("*"))]
-        mine = [address for address in locals_ if address in reach.addresses]
-        if mine:
+        peers = [pack(one) for text in fields(there) if _is_address(one := text.lstrip("*"))]
+        path = next(((one, peers[0]) for one in locals_ if one in reach.addresses), None)
+        if path is None:
+            if asked is None:
+                asked = rtnl.rules_ask()
+            flow = b""
+            if not rt.FRA_OF_FLOWS.isdisjoint(asked):
+                flow = rt.flow(_SCTP, int(row[lport]), int(row[rport]))
+            if rt.FRA_UID_RANGE in asked:
+                flow += attr_u32(rt.RTA_UID, int(row[uid]))
+            # The route decides from which address, or a rule by which way from an address.
+            sources = [one for one in locals_ if not is_loopback(one)]
+            path = next(
+                (
+                    (source, peer)
+                    for peer in peers
+                    for source in sources
+                    if not is_loopback(peer)
+                    and len(source) == len(peer)
+                    and (leaves(peer, b"", flow) or leaves(peer, source, flow))
+                ),
+                None,
+            )
+        if path is not None:
+            local, peer = path
             found.append(
                 Connection(
-                    ntop(mine[0]), int(row[lport]), peers[0], int(row[rport]), "association",
-                    int(row[inode]), protocol="sctp", address_goes=mine[0] in reach.going,
+                    ntop(local), int(row[lport]), ntop(peer), int(row[rport]), "association",
+                    int(row[inode]), protocol="sctp", address_goes=local in reach.going,
                 )
             )  # fmt: skip
     return found
@@ -155,10 +201,6 @@ def pack(text: str) -> bytes:
     return socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
 
 
-def _text(address: str) -> str:
-    return ntop(pack(address.lstrip("*")))
-
-
 def _is_address(text: str) -> bool:
     try:
         pack(text)
@@ -167,18 +209,28 @@ def _is_address(text: str) -> bool:
     return True
 
 
+class Turned(NamedTuple):
+    """What becomes of a socket's packets on their way out, by connection tracking: they go to that
+    address (DNAT), and may get that mark."""
+
+    peer: bytes
+    mark: int
+
+
 def using(
     reach: Reach,
-    rtnl: Rtnl,
+    rtnl: Ways,
     ask: Callable[[bytes], Iterable[TcpSocket]] = tcp,
     protocol: int = socket.IPPROTO_TCP,
+    turned: Mapping[Flow, Turned] | None = None,
 ) -> list[TcpSocket]:
     """The sockets of this namespace that have an address of the port, or whose packets leave by it.
 
     The kernel selects the first by their address. Of the others, those within the host aside, each
     distinct peer is looked up once, as the socket would do it; each socket, where rules tell
-    ports apart.
+    ports apart. `turned`: where the packets of a socket go that go elsewhere.
     """
+    turned = turned or {}
     mine = diag.local(sorted(reach.addresses))
     hosts = diag.peer(diag.LOOPBACK)
     few = len(mine) <= _NAMEABLE
@@ -191,25 +243,42 @@ def using(
         ):
             found.append(sock)
     ways: dict[tuple[object, ...], bool] = {}
-    by_flow: bool | None = None
-    for sock in ask(diag.none_of([*mine, *hosts] if few else hosts)):
+    asked: frozenset[int] | None = None
+
+    def leaves(sock: TcpSocket, peer: bytes, mark: int, asked: Collection[int]) -> bool:
+        flow = b""
+        if not rt.FRA_OF_FLOWS.isdisjoint(asked):
+            flow = rt.flow(protocol, sock.local_port, sock.peer_port)
+        if rt.FRA_UID_RANGE in asked:  # else the kernel takes that of who asks it: us
+            flow += attr_u32(rt.RTA_UID, sock.uid)
+        way = (peer, sock.local, sock.bound, mark, flow)
+        if way not in ways:
+            out = rtnl.leaves_by(peer, source=sock.local, bound=sock.bound, mark=mark, flow=flow)
+            ways[way] = bool(out & reach.ifindexes)
+        return ways[way]
+
+    # One to the host itself may be sent elsewhere, too.
+    there = {one.destination for one in turned if is_loopback(one.destination)}
+    some = [(address, len(address) * 8) for address in sorted(there)]
+    inside = ask(diag.any_of(diag.peer(some))) if some else ()
+    for sock in (*ask(diag.none_of([*mine, *hosts] if few else hosts)), *inside):
         if sock.local in reach.addresses:
             continue
         if sock.bound in reach.ifindexes:
             found.append(sock)
             continue
-        if by_flow is None:
-            by_flow = rtnl.tells_flows()
-        flow = rt.flow(protocol, sock.local_port, sock.peer_port) if by_flow else b""
-        way = (sock.peer, sock.local, sock.bound, sock.mark, flow)
-        if way not in ways:
-            out = rtnl.leaves_by(
-                sock.peer, source=sock.local, bound=sock.bound, mark=sock.mark, flow=flow
-            )
-            ways[way] = bool(out & reach.ifindexes)
-        if ways[way]:
+        if asked is None:
+            asked = rtnl.rules_ask()
+        flow = Flow(protocol, sock.local, sock.local_port, sock.peer, sock.peer_port)
+        peer, mark = turned.get(flow, (sock.peer, 0)) if turned else (sock.peer, 0)
+        # The mark of the connection is not always that of its packets.
+        if leaves(sock, peer, sock.mark, asked) or (mark and leaves(sock, peer, mark, asked)):
             found.append(sock)
     return found
+
+
+def is_loopback(address: bytes) -> bool:
+    return address[:1] == b"\x7f" if len(address) == 4 else address == bytes(15) + b"\1"
 
 
 def _link_local(address: bytes) -> bool:

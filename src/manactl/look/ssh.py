@@ -149,7 +149,7 @@ def sessions(
     An ancestor whose environment may not be read is passed over; one whose cannot may have any.
     """
     found: dict[str, SshSession] = {}
-    for pid, value in _connections(_ancestors(proc), proc).items():
+    for pid, value in _connections(ancestors(proc), proc).items():
         if value and value not in found:
             where = f"SSH_CONNECTION of pid {pid}"
             found[value] = _session(value, where, reach, rtnl, own=True)
@@ -162,7 +162,7 @@ def sessions(
     return (*found.values(), *beside)
 
 
-def _ancestors(proc: Path) -> list[int]:
+def ancestors(proc: Path = Path("/proc")) -> list[int]:
     """This process, and those that it comes from."""
     pids = [os.getpid()]
     while len(pids) < _ANCESTORS:

@@ -173,7 +173,9 @@ def _number(path: Path, otherwise: int | None = None) -> int:
         return otherwise
 
 
-TREES = ("net/ipv4/conf", "net/ipv4/neigh", "net/ipv6/conf", "net/ipv6/neigh")
+TREES = (
+    "net/ipv4/conf", "net/ipv4/neigh", "net/ipv6/conf", "net/ipv6/neigh", "net/mpls/conf",
+)  # fmt: skip
 
 
 def every_setting(name: str, proc: Path = Path("/proc/sys")) -> dict[tuple[str, str], str]:

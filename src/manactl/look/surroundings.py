@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import socket
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,17 +16,25 @@ from manactl.look import (
     fabric,
     ipsec,
     managers,
+    mounts,
     netdevs,
     redirects,
+    relays,
+    resolvers,
     sockets,
     ssh,
+    steered,
     tunnels,
     unmanaged_links,
     upper_devices,
+    xsk,
 )
 from manactl.look.bus import Bus
+from manactl.look.conntrack import Tracked
 from manactl.look.pyroute2_links import DecodedLink
+from manactl.look.relays import Relays
 from manactl.look.rtnetlink import Rtnl
+from manactl.look.sockets import Turned
 from manactl.look.text_files import LACKS, read
 from manactl.look.upper_devices import CARRIED, WHOLE, Chains, Found, View
 from manactl.model.port import PortStatus, RdmaPort
@@ -40,6 +48,7 @@ from manactl.netstate.surroundings import (
     PacketSocket,
     Process,
     RdmaUser,
+    RemoteStorage,
     SshSession,
     Stacked,
     Surroundings,
@@ -47,6 +56,7 @@ from manactl.netstate.surroundings import (
 from manactl.netstate.unmanaged import NETWORKD
 from manactl.netstate.uppers import NETVSC, OVS
 from manactl.wire import rtmsg as rt
+from manactl.wire.conntrack import Flow
 from manactl.wire.inet_diag import TcpSocket
 from manactl.wire.nldev import Nldev, RdmaNetlink, Resource
 from manactl.wire.tunnels import Tunnel
@@ -122,9 +132,12 @@ def gather(
     if state.synthetic is not None:
         pair[state.synthetic.ifindex] = state.synthetic.name
     reach = upper_devices.reach(uppers or (), ifindex, addresses(state.own))
-    tcp = _try(lambda: _connections(reach, views or (), rtnl, sources))
+    carried = {*pair.values(), *(upper.name for upper in uppers or () if upper.carried)}
+    tracked = _try(lambda: conntrack.read(rtnl, sources.conntrack, sources.proc))
+    turned = tracked.turned if tracked else {}
+    tcp = _try(lambda: _connections(reach, views or (), rtnl, sources, turned))
     packets = _try(lambda: _packet_sockets(state, uppers or (), views or (), sources))
-    others_than_tcp = _try(lambda: _other_sockets(reach, views or (), rtnl, sources))
+    others_than_tcp = _try(lambda: _other_sockets(reach, views or (), rtnl, sources, turned))
     listeners = _try(lambda: _listeners(reach, views or (), sources))
     inodes = _inodes(tcp, packets, others_than_tcp, listeners)
     names = {link.ifindex: link.name for link in links or () if link.ifindex in (found or ())}
@@ -138,28 +151,48 @@ def gather(
         one for one in (who_manages.managers if who_manages else ()) if one.name == NETWORKD
     ]
     who = _try(lambda: sockets.owners_of(inodes, sources.proc))
+    sessions = _try(lambda: _sessions(reach, rtnl, sources))
+    own = (_try(lambda: conntrack.own_addresses(rtnl)) or set()) if sessions else set()
+    relayed = _relays(sessions or (), own, sources)
+    connections = _connected(tcp, who, sources, relayed)
+    more = _connected(others_than_tcp, who, sources, relayed)
+    if sessions:
+        over = (*(connections or ()), *(more or ()))
+        sessions = tuple(relays.judged(one, relayed, own, over) for one in sessions)
     return Surroundings(
         state=state,
         uppers=uppers,
         elsewhere=None if views is None else tuple(up for view in views for up in view.stacked),
-        xdp=_try(lambda: any(rtnl.link(index).xdp_mode != 0 for index in pair)),
-        connections=_connected(tcp, who, sources),
+        xdp=_try(
+            lambda: (
+                any(rtnl.link(index).xdp_mode != 0 for index in pair)
+                or xsk.are_on(pair, process=sources.proc / "self")
+            )
+        ),
+        connections=connections,
         packet_sockets=(
             None if packets is None or who is None else sockets.with_processes(packets, who)
         ),
-        ssh=_try(lambda: _sessions(reach, rtnl, sources)),
+        ssh=sessions,
         others=others_,
         managers=None if who_manages is None else who_manages.managers,
         # Of a device that is in another network namespace no user can be seen.
         rdma_users=None
         if port.rdma_elsewhere
-        else _try(lambda: rdma_users(port.rdma, sources.nldev, sources.proc)),
+        else _try(
+            lambda: rdma_users(
+                port.rdma,
+                sources.nldev,
+                sources.proc,
+                [rtnl.link(index).mac for index in sorted(reach.ifindexes)],
+            )
+        ),
         fabric=_try(lambda: fabric.routes(reach.ifindexes, ways_left or {}, rtnl, sources.sys)),
-        sockets=_connected(others_than_tcp, who, sources),
+        sockets=more,
         listeners=(
             None if listeners is None or who is None else sockets.with_processes(listeners, who)
         ),
-        forwarded=_try(lambda: _forwarded(reach, views or (), rtnl, sources)),
+        forwarded=_try(lambda: _forwarded(reach, views or (), rtnl, tracked, links or ())),
         untracked=_try(lambda: any(conntrack.untracked(n, sources.proc) for n in pair.values())),
         redirecting=None if links is None else _try(lambda: _redirecting(links, pair, sources)),
         netconsole=_try(
@@ -171,6 +204,18 @@ def gather(
         ipsec=_ipsec(policies, reach, views or (), rtnl),
         nftables=_try(lambda: sources.nftables(ifindex, sources.sys)),
         beside=_try(rtnl.beside) if networkd else (),
+        steered=_try(
+            lambda: steered.defaults(
+                reach.ifindexes, {link.ifindex: link.name for link in links or ()}, rtnl
+            )
+        ),
+        name_servers=_try(
+            lambda: resolvers.through(
+                reach.ifindexes, ways_left or {}, rtnl, etc=sources.etc, run=sources.run
+            )
+        ),
+        bridged=_bridged(links or (), reach),
+        storage=_try(lambda: _storage(reach, carried, views or (), rtnl, sources)),
     )
 
 
@@ -226,6 +271,18 @@ def _redirecting(
     return tuple(dict.fromkeys(found))
 
 
+def _bridged(links: Iterable[DecodedLink], reach: sockets.Reach) -> tuple[str, ...]:
+    """Whoever is in one bridge with the port, or with what depends on it: their frames are in no
+    table of this host."""
+    links = list(links)
+    bridges = {one.ifindex for one in links if one.kind in ("bridge", OVS)} & reach.ifindexes
+    return tuple(
+        one.name
+        for one in links
+        if one.master in bridges and one.ifindex not in reach.ifindexes and one.up
+    )
+
+
 def _any(answers: Iterable[bool | None]) -> bool | None:
     """Whether one of them is true; None: none is, and not all are known."""
     known = set(answers)
@@ -233,21 +290,30 @@ def _any(answers: Iterable[bool | None]) -> bool | None:
 
 
 def _connections(
-    reach: sockets.Reach, views: Iterable[View], rtnl: Rtnl, sources: Sources
+    reach: sockets.Reach,
+    views: Iterable[View],
+    rtnl: Rtnl,
+    sources: Sources,
+    turned: Mapping[Flow, Turned],
 ) -> list[Connection]:
     """TCP connections of every namespace, without their processes."""
-    here = sockets.connections(sockets.using(reach, rtnl, sources.tcp), reach)
+    mine = sockets.using(reach, rtnl, sources.tcp, turned=turned)
+    here = sockets.connections(mine, reach)
     return [*here, *(tcp for view in views for tcp in view.tcp)]
 
 
 def _other_sockets(
-    reach: sockets.Reach, views: Iterable[View], rtnl: Rtnl, sources: Sources
+    reach: sockets.Reach,
+    views: Iterable[View],
+    rtnl: Rtnl,
+    sources: Sources,
+    turned: Mapping[Flow, Turned],
 ) -> list[Connection]:
     """Connected UDP sockets and SCTP associations of every namespace, without their processes."""
-    udp = sockets.using(reach, rtnl, sources.udp, socket.IPPROTO_UDP)
+    udp = sockets.using(reach, rtnl, sources.udp, socket.IPPROTO_UDP, turned)
     return [
         *sockets.connections(udp, reach, protocol="udp"),
-        *sockets.sctp(reach, sources.proc / "self"),
+        *sockets.sctp(reach, rtnl, sources.proc / "self"),
         *(one for view in views for one in view.sockets),
     ]
 
@@ -263,14 +329,37 @@ def _listeners(reach: sockets.Reach, views: Iterable[View], sources: Sources) ->
 
 
 def _forwarded(
-    reach: sockets.Reach, views: Iterable[View], rtnl: Rtnl, sources: Sources
-) -> tuple[Forwarded, ...]:
+    reach: sockets.Reach,
+    views: Iterable[View],
+    rtnl: Rtnl,
+    tracked: Tracked | None,
+    links: Iterable[DecodedLink],
+) -> tuple[Forwarded, ...] | None:
     """Connections of others through the port, of every namespace."""
-    found = conntrack.forwarded(reach, rtnl, sources.conntrack, sources.proc)
+    if tracked is None:
+        return None
+    vrfs = [link.ifindex for link in links if link.kind == "vrf"]
+    found = conntrack.forwarded(reach, rtnl, tracked, vrfs=vrfs)
     for view in views:
         if view.forwarded is None:
             raise OSError(errno.EPERM, "connection tracking of another namespace was not read")
         found += view.forwarded
+    return tuple(found)
+
+
+def _storage(
+    reach: sockets.Reach,
+    names: Collection[str],
+    views: Iterable[View],
+    rtnl: Rtnl,
+    sources: Sources,
+) -> tuple[RemoteStorage, ...]:
+    """What is mounted or attached over the port, of every namespace."""
+    found = mounts.storage(reach, rtnl, sources.proc, sources.sys, names=names)
+    for view in views:
+        if view.storage is None:
+            raise OSError(errno.EPERM, "the mounts of another namespace were not read")
+        found += view.storage
     return tuple(found)
 
 
@@ -288,9 +377,13 @@ def _ipsec(
 
 
 def _connected(
-    found: list[Connection] | None, who: Mapping[int, tuple[Process, ...]] | None, sources: Sources
+    found: list[Connection] | None,
+    who: Mapping[int, tuple[Process, ...]] | None,
+    sources: Sources,
+    relayed: Relays,
 ) -> tuple[Connection, ...] | None:
-    """The connections with their processes, and whether they are remote logins."""
+    """The connections with their processes, and whether they are remote logins, or of a program that
+    passes one on."""
     if found is None or who is None:
         return None
     whole = sockets.with_processes(found, who)
@@ -300,8 +393,15 @@ def _connected(
     if logins is None:
         return None
     return tuple(
-        replace(one, login=True) if login else one for one, login in zip(whole, logins, strict=True)
+        replace(one, login=True) if login or relayed.have(one.processes) else one
+        for one, login in zip(whole, logins, strict=True)
     )
+
+
+def _relays(sessions: Sequence[SshSession], own: Collection[bytes], sources: Sources) -> Relays:
+    asks = relays.Asks(sources.tcp, sources.listening, sources.unconnected)
+    found = _try(lambda: relays.of_logins(sessions, own, asks, sources.proc))
+    return found if found is not None else Relays(unseen=True)
 
 
 def _sessions(reach: sockets.Reach, rtnl: Rtnl, sources: Sources) -> tuple[SshSession, ...]:
@@ -357,12 +457,37 @@ def rdma_users(
     rdma: RdmaPort | None,
     nldev: Callable[[], AbstractContextManager[RdmaNetlink]] = Nldev,
     proc: Path = Path("/proc"),
+    macs: Iterable[str | None] = (),
 ) -> tuple[RdmaUser, ...]:
-    """Users of the port's RDMA devices that are not raw QPs."""
+    """Users of the port's RDMA devices that are not raw QPs, and of RDMA in software (rxe, siw) over
+    netdevs with those MAC addresses."""
     if rdma is None:
         return ()
     with nldev() as netlink:
-        return _rdma_users(rdma, netlink, proc)
+        guids = {_guid(mac) for mac in macs if mac}
+        return (*_rdma_users(rdma, netlink, proc), *_soft_users(rdma, netlink, proc, guids))
+
+
+def _guid(mac: str) -> int:
+    """The node GUID that rxe and siw make of a netdev's MAC address (addrconf_addr_eui48())."""
+    raw = bytes.fromhex(mac.replace(":", ""))
+    return int.from_bytes(bytes([raw[0] ^ 2]) + raw[1:3] + b"\xff\xfe" + raw[3:], "big")
+
+
+def _soft_users(
+    rdma: RdmaPort, nldev: RdmaNetlink, proc: Path, guids: Collection[int]
+) -> Iterator[RdmaUser]:
+    own = {rdma.device, *(other.rpartition("/")[0] for other in rdma.others)}
+    for device in nldev.devices():
+        if device.node_guid not in guids or device.name in own:
+            continue
+        used = [pd for pd in nldev.pds(device.dev_index) if pd.users != 0]
+        modules = {pd.module for pd in used if pd.kernel and pd.module}
+        if theirs := sorted(modules - {_CORE}):
+            yield RdmaUser(device.name, f"{', '.join(theirs)} in the kernel, in software")
+        if users := [pd for pd in used if not pd.kernel]:
+            what = f"{len(users)} protection domain{'s' * (len(users) > 1)} in use, in software"
+            yield RdmaUser(device.name, what, _processes(users, proc))
 
 
 def _rdma_users(rdma: RdmaPort, nldev: RdmaNetlink, proc: Path) -> tuple[RdmaUser, ...]:

@@ -19,6 +19,8 @@ from typing import NamedTuple, Protocol
 
 from manactl.look import tuntap
 from manactl.look.rtnetlink import Rtnl, ntop
+from manactl.look.text_files import fields, rows
+from manactl.look.text_files import read as read_kernel
 from manactl.netstate import snapshot
 from manactl.netstate.snapshot import Fact, Kind
 from manactl.wire import genetlink as genl
@@ -28,6 +30,7 @@ from manactl.wire.if_link import IfLink
 from manactl.wire.netlink import Message, NetlinkSocket
 from manactl.wire.tunnels import (
     NETLINK_XFRM,
+    OF_SOCKETS,
     TUN,
     XFRM_MSG_GETSA,
     Association,
@@ -72,6 +75,7 @@ def read(
     opener: Opener,
     sys: Path,
     of_programs: Callable[[Sequence[IfLink]], Iterable[Tunnel]] = tuntap.tunnels,
+    process: Path = Path("/proc/self"),
 ) -> list[Tunnel]:
     links = [IfLink(body) for body in rtnl.links()]
     found = [one for one in map(tunnel, links) if one is not None]
@@ -102,7 +106,27 @@ def read(
         made.append(one._replace(outers=tuple(dict.fromkeys(outers)), metadata=metadata))
     if (sys / _L2TP).exists():
         made += _l2tp(names, opener)
-    return [*made, *of_programs(links)]
+    return [*made, *of_programs(links), *_pppoe(links, process)]
+
+
+def _pppoe(links: Iterable[IfLink], process: Path) -> list[Tunnel]:
+    """PPP devices over Ethernet devices. Which of them a session belongs to only its program knows,
+    so each may send by each of the devices."""
+    ppp = [link for link in links if link.kind == "ppp"]
+    if not ppp:
+        return []
+    try:
+        table = rows(read_kernel(process / "net/pppoe"))[1:]
+    except FileNotFoundError:
+        return []  # they go by something else
+    below = dict.fromkeys(words[-1] for row in table if (words := fields(row)))  # pppoe_seq_show()
+    names = {link.name: link.ifindex for link in links}
+    return [
+        Tunnel(link.ifindex, link.name, "ppp", under=names[name])
+        for link in ppp
+        for name in below
+        if name in names
+    ]
 
 
 def _is_nbma(one: Tunnel) -> bool:
@@ -120,9 +144,8 @@ def _gateways(rtnl: Tables, ifindexes: Collection[int]) -> list[tuple[int, bytes
     """The gateways of the routes over these devices, each with its device."""
     found = []
     ids: set[int] = set()
-    for body in rtnl.routes():
-        rest = rt.Shape.of(body).rest
-        by_id = snapshot.nexthop_of(Fact(Kind.ROUTE, body, rest))
+    for rest in dict.fromkeys(rest for rest, _, _ in rt.shapes(rtnl.routes())):
+        by_id = snapshot.nexthop_of(Fact(Kind.ROUTE, rest, rest))
         if by_id is not None:
             ids.add(by_id)
         elif not rt.ifindexes(rest).isdisjoint(ifindexes):
@@ -260,8 +283,8 @@ def way(one: Tunnel, ifindexes: Collection[int], rtnl: Ways) -> Way | None:
             return Way(ntop(outer.remote), index, bound, one.by)
     if bound:
         return Way(None, one.under, bound)
-    if one.metadata and one.kind == TUN:
-        # It has peers beside those that its connected sockets tell.
+    if one.metadata and one.kind in (TUN, *OF_SOCKETS):
+        # It has peers beside those that its connected sockets tell, or that are told at all.
         return Way(None, None, bound, one.by) if _leads_anywhere(ifindexes, rtnl) else None
     if one.metadata and not one.outers and not one.under:
         return Way(None, None, bound)
@@ -271,13 +294,14 @@ def way(one: Tunnel, ifindexes: Collection[int], rtnl: Ways) -> Way | None:
 def _leads_anywhere(ifindexes: Collection[int], rtnl: Ways) -> bool:
     """Whether a peer of a program can be behind one of these: a route leads to others by it."""
     hops = snapshot.nexthop_devices(Fact(Kind.NEXTHOP, body) for body in rtnl.nexthops())
-    for body in rtnl.routes():
-        head = rt.RtMsg.of(body)
-        to = rt.value(rt.split(body, rt.RTMSG.size), rt.RTA_DST) or b""
+    leads: dict[bytes, bool] = {}  # routes of one shape, wherever to
+    for rest, _, to in rt.shapes(rtnl.routes()):
+        if rest not in leads:
+            unicast = rt.RtMsg.of(rest).type == rt.RTN_UNICAST
+            out = snapshot.out_of(Fact(Kind.ROUTE, rest, rest), hops)
+            leads[rest] = unicast and not out.isdisjoint(ifindexes)
         link_scope = to[:1] == b"\xff" or (to[:1] == b"\xfe" and to[1] & 0xC0 == 0x80)
-        if head.type != rt.RTN_UNICAST or (rt.is_ipv6(body) and link_scope):
-            continue
-        if not snapshot.out_of(Fact(Kind.ROUTE, body), hops).isdisjoint(ifindexes):
+        if leads[rest] and not (rt.is_ipv6(rest) and link_scope):
             return True
     return False
 
@@ -288,5 +312,8 @@ def found_by(
     """Those of the tunnels, but for the known ones, that send by one of these interfaces."""
     if not ifindexes:
         return {}
-    ways = {one.ifindex: way(one, ifindexes, rtnl) for one in tunnels if one.ifindex not in known}
-    return {index: how for index, how in ways.items() if how is not None}
+    ways: dict[int, Way] = {}
+    for one in tunnels:
+        if one.ifindex not in known and (how := way(one, ifindexes, rtnl)) is not None:
+            ways.setdefault(one.ifindex, how)
+    return ways

@@ -2,7 +2,8 @@
 outside of the kernel (OpenVPN, OpenConnect, Tailscale, WireGuard in user space).
 
 Which program has a device is in /proc/*/fdinfo, where its packets go in its connected sockets. One
-with a UDP socket that is not connected may send to anybody.
+with a UDP socket that is not connected may send to anybody; so may one that is in another network
+namespace, whose sockets are not seen from here.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from manactl.wire.tunnels import TUN, Outer, Tunnel
 _NODE = "/dev/net/tun"
 _IFLA_TUN_TYPE, _IFLA_TUN_VNET_HDR = 3, 5  # include/uapi/linux/if_link.h
 _IFF_TAP = 2  # include/uapi/linux/if_tun.h
-_UNSEEN = "a program that is not visible"
+UNSEEN = "a program that is not visible"
 
 Ask = Callable[[bytes], Iterable[TcpSocket]]
 
@@ -41,9 +42,10 @@ class Sources(NamedTuple):
 class _Program:
     processes: list[Process] = field(default_factory=list)
     inodes: set[int] = field(default_factory=set)  # of its sockets
+    elsewhere: bool = False  # in another network namespace, or in one that is not known
 
     def __str__(self) -> str:
-        return ", ".join(map(str, self.processes)) or _UNSEEN
+        return ", ".join(map(str, self.processes)) or UNSEEN
 
 
 LIVE = Sources()
@@ -78,7 +80,9 @@ def tunnels(
             for sock in connected
             if sock.inode in program.inodes
         )
-        anywhere = not program.processes or not program.inodes.isdisjoint(open_to_all)
+        anywhere = (
+            not program.processes or program.elsewhere or not program.inodes.isdisjoint(open_to_all)
+        )
         if outers or anywhere:
             found.append(
                 Tunnel(index, name, TUN, outers=outers, metadata=anywhere, by=str(program))
@@ -102,6 +106,7 @@ def _is_loopback(address: bytes) -> bool:
 def _programs(devices: Collection[str], proc: Path) -> Mapping[str, _Program]:
     """By device, who has it open, with all sockets of these processes."""
     found: dict[str, _Program] = {}
+    mine = _target(proc / "self/ns/net")
     for entry in proc.iterdir():
         if not entry.name.isdecimal():
             continue
@@ -119,6 +124,7 @@ def _programs(devices: Collection[str], proc: Path) -> Mapping[str, _Program]:
                 program = found.setdefault(name or "", _Program())
                 program.processes.append(Process(int(entry.name), comm))
                 program.inodes |= inodes
+                program.elsewhere |= _target(entry / "ns/net") != mine
     return found
 
 

@@ -14,7 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from manactl.look import conntrack, ipsec, netdevs, netns, sockets, tunnels
+from manactl.look import conntrack, ipsec, mounts, netdevs, netns, sockets, tunnels, tuntap
+from manactl.look.conntrack import Tracked
 from manactl.look.forked import Child
 from manactl.look.netns import NAMED, Namespace
 from manactl.look.pyroute2_links import DecodedLink
@@ -29,6 +30,7 @@ from manactl.netstate.surroundings import (
     IpsecTunnel,
     Listener,
     PacketSocket,
+    RemoteStorage,
     Stacked,
     TunnelWay,
 )
@@ -36,7 +38,7 @@ from manactl.netstate.uppers import NETVSC
 from manactl.wire import rtmsg as rt
 from manactl.wire.if_link import IfLink
 from manactl.wire.inet_diag import TcpSocket
-from manactl.wire.tunnels import Tunnel
+from manactl.wire.tunnels import TUN, Tunnel
 
 _UDP = 17
 _WAIT = 35.0  # s; a namespace takes a millisecond, a driver that waits for its device up to 30 s
@@ -138,6 +140,7 @@ class View(NamedTuple):
     listeners: tuple[Listener, ...] = ()
     forwarded: tuple[Forwarded, ...] | None = ()
     ipsec: tuple[IpsecTunnel, ...] | None = ()
+    storage: tuple[RemoteStorage, ...] | None = ()
 
 
 def stacked(
@@ -158,9 +161,17 @@ def stacked(
     mine: dict[bool, list[bytes]] = {True: [], False: []}
     hops = [Fact(Kind.NEXTHOP, body) for body in rtnl.nexthops()]
     by_id = snapshot.nexthop_devices(hops)
-    for body in rtnl.routes():
-        if out := snapshot.out_of(Fact(Kind.ROUTE, body), by_id) & known.keys():
-            mine[any(found[index].carried for index in out)].append(body)
+    routes = rtnl.routes()
+    shapes: dict[bytes, bool | None] = {}  # whether it is carried; None: none of these
+    for body, (rest, _, _) in zip(routes, rt.shapes(routes), strict=True):
+        try:
+            carried = shapes[rest]
+        except KeyError:
+            out = snapshot.out_of(Fact(Kind.ROUTE, body, rest), by_id) & known.keys()
+            carried = any(found[index].carried for index in out) if out else None
+            shapes[rest] = carried
+        if carried is not None:
+            mine[carried].append(body)
     for body in (*coverage.defaults(mine[True]), *coverage.defaults(mine[False])):
         for index in snapshot.out_of(Fact(Kind.ROUTE, body), by_id) & known.keys():
             defaults[index].append(snapshot.describe(Fact(Kind.ROUTE, body), names))
@@ -223,7 +234,7 @@ def _view(stack: list[Any], found: Mapping[str, list[Any]], name: str) -> View:
     def socks(what: str) -> list[TcpSocket]:
         return [TcpSocket(*fields) for fields in found[what]]
 
-    flows, wrapped = found["forwarded"], found["ipsec"]
+    flows, wrapped, attached = found["forwarded"], found["ipsec"], found["storage"]
     sctp = [replace(Connection(*fields), netns=name, protocol="sctp") for fields in found["sctp"]]
     return View(
         tuple(devices),
@@ -240,6 +251,7 @@ def _view(stack: list[Any], found: Mapping[str, list[Any]], name: str) -> View:
         ),
         flows if flows is None else tuple(Forwarded(*fields) for fields in flows),
         wrapped if wrapped is None else tuple(IpsecTunnel(*fields) for fields in wrapped),
+        attached if attached is None else tuple(RemoteStorage(*fields) for fields in attached),
     )
 
 
@@ -261,6 +273,7 @@ class _World:
         self.links = netdevs.links()
         self.names = {link.ifindex: link.name for link in self.links}
         self.tunnels = tunnels.live()
+        self.programs: list[Tunnel] = []  # TUN devices whose programs are where the child came from
         self.found: Found = {}
         self.chains: Chains = {}
 
@@ -269,7 +282,11 @@ class _World:
         """Whether something here may be stacked on a link of another namespace, or send by one.
         Where a WireGuard device was made the kernel does not tell."""
         sends = any(one.nsid is not None or one.kind == "wireguard" for one in self.tunnels)
-        return sends or any(link.far_lower for link in self.links)
+        return sends or self.has_tun or any(link.far_lower for link in self.links)
+
+    @property
+    def has_tun(self) -> bool:
+        return any(link.kind == TUN for link in self.links)
 
     def ask(self, others: Iterable[Self | _Home]) -> bool:
         """Whether more is stacked on what was found in the others by now, or sends by it."""
@@ -287,6 +304,8 @@ class _World:
                 if (one.nsid is not None and one.nsid == number)
                 or (one.kind == "wireguard" and isinstance(other, _Home))
             ]
+            if isinstance(other, _Home):
+                away += self.programs
             ways = tunnels.found_by(away, self.found, _carried(other.found), other.rtnl)
             for index, way in ways.items():
                 self.chains[index] = _chain(way, other.names, other.chains)
@@ -303,25 +322,45 @@ class _World:
         names = {device.ifindex: device.name for device in devices if device.carried}
         packets = sockets.packet_sockets(names, Path("/proc/self"))
         wrapped = self._ipsec(depend)  # first: it tells where packets go
+        tracked = self._tracked()
+        turned = tracked.turned if tracked else {}
         found = {
             "ipsec": wrapped,
-            "tcp": _tuples(sockets.using(depend, self.rtnl)),
-            "udp": _tuples(sockets.using(depend, self.rtnl, sockets.udp, _UDP)),
+            "tcp": _tuples(sockets.using(depend, self.rtnl, turned=turned)),
+            "udp": _tuples(sockets.using(depend, self.rtnl, sockets.udp, _UDP, turned)),
             "listening": _tuples(sockets.serving(depend)),
             "unconnected": _tuples(sockets.serving(depend, sockets.unconnected)),
             "packets": [(packet.inode, packet.netdev) for packet in packets],
-            "sctp": [_plain_sctp(one) for one in sockets.sctp(depend)],
+            "sctp": [_plain_sctp(one) for one in sockets.sctp(depend, self.rtnl)],
             "sctp_listening": [
                 (one.address, one.port, one.inode) for one in sockets.sctp_listeners(depend)
             ],
-            "forwarded": self._forwarded(depend),
+            "forwarded": self._forwarded(depend, tracked),
+            "storage": self._storage(depend),
         }
         return [_plain(device) for device in devices], found, self.name
 
-    def _forwarded(self, depend: Reach) -> list[tuple[Any, ...]] | None:
+    def _tracked(self) -> Tracked | None:
         """None when it cannot be read, which is no reason to know nothing else."""
         try:
-            return _tuples(conntrack.forwarded(depend, self.rtnl, netns=self.name))
+            return conntrack.read(self.rtnl)
+        except (OSError, ValueError):
+            return None
+
+    def _forwarded(self, depend: Reach, tracked: Tracked | None) -> list[tuple[Any, ...]] | None:
+        if tracked is None:
+            return None
+        vrfs = [link.ifindex for link in self.links if link.kind == "vrf"]
+        try:
+            flows = conntrack.forwarded(depend, self.rtnl, tracked, vrfs=vrfs, netns=self.name)
+            return _tuples(flows)
+        except (OSError, ValueError):
+            return None
+
+    def _storage(self, depend: Reach) -> list[tuple[Any, ...]] | None:
+        """The mounts that processes of this namespace have."""
+        try:
+            return _tuples(mounts.storage(depend, self.rtnl, netns=self.name))
         except (OSError, ValueError):
             return None
 
@@ -373,6 +412,11 @@ def _search(places: Iterable[Namespace], seeds: Found) -> list[Any]:
             worlds.append(world)
         else:
             world.close()
+    if any(world.has_tun for world in worlds):
+        netns.set_namespace(home.fd)  # whose sockets are those of the programs here
+        for world in worlds:
+            links = [IfLink(body) for body in world.rtnl.links()] if world.has_tun else ()
+            world.programs = [one for one in tuntap.tunnels(links) if one.by != tuntap.UNSEEN]
     while any([world.ask([home, *(w for w in worlds if w is not world)]) for world in worlds]):
         pass  # what was found in one namespace may have uppers in another
     found = []

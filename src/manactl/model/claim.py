@@ -38,7 +38,8 @@ class ClaimSummary(NamedTuple):
     ifindex: int | None = None  # of the netdev when it was claimed
     upper: str | None = None  # the synthetic netdev of a pair when it was claimed
     vmbus: str | None = None  # and its VMBus UUID
-    names: tuple[str, ...] = ()  # of the netdev when it was claimed, altnames included
+    upper_altnames: tuple[str, ...] | None = None
+    names: tuple[str, ...] = ()  # of its netdevs when it was claimed, altnames included
     waits: Note | None = None  # for a confirmation: what comes of it
     forsaken: bool = False  # it was not confirmed in time, and whoever takes it back is gone
 

@@ -118,6 +118,12 @@ def command(kind: str, body: bytes, names: Mapping[int, str]) -> str:
     return escape.command("ip", *family, kind, "del", *words)
 
 
+def adding(kind: str, body: bytes, names: Mapping[int, str]) -> str:
+    """The `ip` command that makes it: of an address, with what tells it from a plain one."""
+    assert kind == "address"
+    return escape.command("ip", kind, "add", *text(kind, body, names).split(" ")[1:])
+
+
 _ADDRESS_FLAGS = {
     rt.IFA_F_NOPREFIXROUTE: "noprefixroute",
     rt.IFA_F_MANAGETEMPADDR: "mngtmpaddr",

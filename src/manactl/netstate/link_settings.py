@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Self
 
-from manactl.netstate import tc_objects
+from manactl.netstate import bridging, tc_objects
+from manactl.netstate.bridging import Kept
 from manactl.netstate.ethtool_settings import Command, Ethtool
 from manactl.netstate.ethtool_settings import changes as ethtool_changes
 from manactl.netstate.requests import Request
@@ -92,7 +93,8 @@ class Qdisc(NamedTuple):
 class LinkSettings:
     """The settings of one netdev. `attributes` are by number, `sysctls` by tree and key; `master`
     is the name of its master, `member` what it is there, by number. `queueing` are classes and
-    filters. `names` are the ifindexes of all links by name, not kept in JSON."""
+    filters. `names` are the ifindexes of all links by name, and by altname after all of these, not
+    kept in JSON."""
 
     flags: int = 0
     attributes: Mapping[int, bytes] = field(default_factory=dict)
@@ -105,6 +107,7 @@ class LinkSettings:
     member_kind: str | None = None
     member: Mapping[int, bytes] = field(default_factory=dict)
     ethtool: Ethtool = field(default_factory=Ethtool)
+    bridging: tuple[Kept, ...] = ()
 
     def without(self, attribute: int) -> LinkSettings:
         left = {kind: data for kind, data in self.attributes.items() if kind != attribute}
@@ -122,6 +125,7 @@ class LinkSettings:
             "member_kind": self.member_kind,
             "member": _by_number(self.member),
             "ethtool": self.ethtool.to_json(),
+            "bridging": [one.to_json() for one in self.bridging],
         }
 
     @classmethod
@@ -140,6 +144,7 @@ class LinkSettings:
             member_kind=data.get("member_kind"),
             member=_numbered(data.get("member", {})),
             ethtool=Ethtool.from_json(data["ethtool"]) if "ethtool" in data else Ethtool(),
+            bridging=tuple(map(Kept.from_json, data.get("bridging", ()))),
         )
 
 
@@ -172,13 +177,16 @@ def _settable(kind: str, number: int, payload: bytes) -> bytes:
 
 class Change(NamedTuple):
     """One setting that is not as it was, and what sets it: a request, a value for a sysctl, or a
-    command of ethtool. None of them: nothing can."""
+    command of ethtool. None of them: nothing can. `holder`: the netdev that has the altname now."""
 
     text: str
     request: Request | None = None
     sysctl: tuple[str, str, str] | None = None  # tree, key, value
     qdisc: bool = False
     ethtool: Command | None = None
+    altname: str = ""
+    holder: int | None = None
+    bridging: bool = False
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -187,8 +195,10 @@ class Change(NamedTuple):
 
     @property
     def may_be_lost(self) -> bool:
-        """Whether it may be that the kernel or the driver does not take what it has shown."""
-        return self.qdisc or self.ethtool is not None
+        """Whether it may be that the kernel or the driver does not take what it has shown, or that
+        another netdev has got it."""
+        lost = self.qdisc or self.bridging or self.holder is not None
+        return lost or self.ethtool is not None
 
 
 ADDR_GEN_MODE = ("net/ipv6/conf", "addr_gen_mode")
@@ -215,10 +225,10 @@ def changes(was: LinkSettings, now: LinkSettings, ifindex: int) -> list[Change]:
     bounds, the port in its master before what hangs on both."""
     found = [*_attributes(was, now, ifindex), *_flags(was, now, ifindex)]
     for name in was.altnames:
-        if name not in now.altnames:
-            names = nest(if_link.IFLA_PROP_LIST, attr_str(if_link.IFLA_ALT_IFNAME, name))
-            body = IfInfoMsg(ifindex=ifindex).pack() + names
-            found.append(Change(f"altname {name}", Request(if_link.RTM_NEWLINKPROP, 0, body)))
+        holder = now.names.get(name)
+        if name not in now.altnames and holder != ifindex:
+            asked = Request(if_link.RTM_NEWLINKPROP, 0, if_link.altname(ifindex, name))
+            found.append(Change(f"altname {name}", asked, altname=name, holder=holder))
     if was.master is not None and now.master is None:
         found.append(_enslaving(was.master, now, ifindex))
     elif was.master == now.master:
@@ -227,6 +237,7 @@ def changes(was: LinkSettings, now: LinkSettings, ifindex: int) -> list[Change]:
         # A key that this kernel has not stays out; a secret that is not set cannot be read.
         if now.sysctls.get(where, "" if where[1] == _FIRST else value) != value:
             found.append(_sysctl(*where, value, ifindex))
+    found += _bridging(was, now, ifindex)
     found += [Change(one.text, ethtool=one) for one in ethtool_changes(was.ethtool, now.ethtool)]
     there = {_same(one) for one in now.qdiscs} | {one.key for one in now.queueing}
     hangs: list[Qdisc | TcObject] = [
@@ -255,7 +266,7 @@ def changed(was: LinkSettings, now: LinkSettings, ifindex: int) -> list[Change]:
     """
     there = {one[:3] for one in now.qdiscs}
     gone = tuple(one for one in was.qdiscs if one[:3] not in there)
-    stayed = replace(was, master=None, member={}, qdiscs=gone, ethtool=Ethtool())
+    stayed = replace(was, master=None, member={}, qdiscs=gone, ethtool=Ethtool(), bridging=())
     return changes(stayed, now, ifindex)
 
 
@@ -305,6 +316,18 @@ def _as_member(was: LinkSettings, now: LinkSettings, ifindex: int) -> Iterator[C
             yield Change(f"{kind} {word} {as_int(value)}", _set(ifindex, info))
 
 
+def _bridging(was: LinkSettings, now: LinkSettings, ifindex: int) -> Iterator[Change]:
+    """What its bridge had of it, once it is in that again; and what it has that it had not."""
+    same = was.master == now.master
+    master = now.names.get(was.master or "", 0)
+    for one in was.bridging:
+        if one not in now.bridging and (same or one.kind == "token"):
+            yield Change(one.describe(), one.request(ifindex, master), bridging=True)
+    for vlan in bridging.superfluous(was.bridging, now.bridging) if same else ():
+        text = f"no {Kept('vlan', vlan).describe()}"
+        yield Change(text, bridging.removal(vlan, ifindex), bridging=True)
+
+
 def qdiscs(messages: Iterable[bytes], ifindex: int) -> tuple[Qdisc, ...]:
     """Those of a device that somebody has set, from the messages of all."""
     found = []
@@ -320,12 +343,12 @@ def qdiscs(messages: Iterable[bytes], ifindex: int) -> tuple[Qdisc, ...]:
 
 def of_link(
     body: bytes, sysctls: Mapping[tuple[str, str], str], found: tuple[Qdisc, ...],
-    names: Mapping[str, int], queueing: tuple[TcObject, ...] = (),
+    names: Mapping[str, int], queueing: tuple[TcObject, ...] = (), *, kept: tuple[Kept, ...] = (),
 ) -> LinkSettings:  # fmt: skip
     """From the RTM_NEWLINK message of a netdev and what else was read."""
     link = if_link.IfLink(body)
     raw = parse_attrs(body, if_link.IFINFO.size)
-    masters = {index: name for name, index in names.items()}
+    masters = {index: name for name, index in reversed([*names.items()])}
     return LinkSettings(
         link.flags & sum(FLAGS),
         {kind: raw[kind] for kind in ATTRIBUTES if kind in raw},
@@ -338,6 +361,7 @@ def of_link(
         queueing,
         link.member_kind,
         _of_member(link),
+        bridging=kept,
     )
 
 

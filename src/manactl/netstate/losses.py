@@ -38,6 +38,7 @@ class Cause(enum.StrEnum):
     NOT_KEPT = "not-kept"  # of a netdev that was re-created
     CHANGED = "changed"  # a setting of the netdev, by somebody or by a move to a netns and back
     MANAGER = "manager"  # what a network manager has not done again
+    REMOVED = "removed"  # an address that somebody has removed on purpose
     TAKEN_OVER = "taken-over"  # a routing daemon has put something else in its place
 
 

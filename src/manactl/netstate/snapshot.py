@@ -203,6 +203,7 @@ class PortState:
     makes its uppers again, should it be re-created.
     `member` is what the port, or the synthetic netdev above it, is in a bridge or bond that decides
     by a protocol what forwards. `alone`: without the synthetic netdev, which is to go on working.
+    `leaning`: routes of other devices that have an address of the port or its uppers as source.
     """
 
     port: PortId
@@ -223,6 +224,7 @@ class PortState:
     member: Member | None = None
     blueprints: tuple[Blueprint, ...] = field(default=(), repr=False)
     alone: bool = False
+    leaning: tuple[Fact, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.facts, Facts):
@@ -308,6 +310,7 @@ class PortState:
             "blueprints": [one.to_json() for one in self.blueprints],
             "accepted": [one._asdict() for one in self.accepted],
             "alone": self.alone,
+            "leaning": _facts_to_json(self.leaning, self.names),
         }
 
     @classmethod
@@ -337,6 +340,7 @@ class PortState:
             blueprints=tuple(map(Blueprint.from_json, data.get("blueprints", ()))),
             accepted=tuple(Accepted(**one) for one in data.get("accepted", ())),
             alone=bool(data.get("alone", False)),
+            leaning=_facts_from_json(data.get("leaning", ())),
         )
 
 

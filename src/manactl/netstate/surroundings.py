@@ -150,6 +150,24 @@ class Forwarded(NamedTuple):
     netns: str | None = None
 
 
+class RemoteStorage(NamedTuple):
+    """A mounted file system or a disk that is reached over the port, in use at this moment or not.
+    No address: which server it is reached at is not known, or it has none. `where`: the mount
+    point, or the disk."""
+
+    kind: str
+    address: str | None
+    where: str
+    netns: str | None = None
+
+
+class NameServer(NamedTuple):
+    """A name server of this machine, and the file that names it."""
+
+    address: str
+    source: str
+
+
 class IpsecTunnel(NamedTuple):
     """Packets from one net to another that an IPsec policy puts into others, which leave by the
     port; no endpoint: the policy does not say to whom."""
@@ -219,6 +237,7 @@ class Does(enum.Enum):
     LINKS = enum.auto()  # sets links up and configures them
     ADDRESSES = enum.auto()  # addresses, routes and rules, from time to time
     ROUTES = enum.auto()  # its own routes, nexthops and addresses, when a link changes
+    RESTARTS = enum.auto()  # it restarts the network when the host name changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +290,12 @@ class Surroundings:
     ipsec: tuple[IpsecTunnel, ...] | None = ()  # of policies, without a device of its own
     nftables: tuple[str, ...] | None = ()  # chains whose rules send packets by the port
     beside: tuple[Beside, ...] | None = ()  # what networkd deletes; read where it manages the port
+    storage: tuple[RemoteStorage, ...] | None = ()  # mounts and disks, whoever has them open
+    # Default routes of other netdevs whose first segment (SRv6) is reached over the port.
+    steered: tuple[str, ...] | None = ()
+    # Name servers that are reached over the port alone.
+    name_servers: tuple[NameServer, ...] | None = ()
+    bridged: tuple[str, ...] = ()  # other netdevs in one bridge with the port
 
     @property
     def stacked(self) -> tuple[Stacked, ...]:
@@ -306,4 +331,7 @@ NOTHING_READ = Surroundings(
     ipsec=None,
     nftables=None,
     beside=None,
+    storage=None,
+    steered=None,
+    name_servers=None,
 )

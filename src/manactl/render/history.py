@@ -40,7 +40,7 @@ def _claim(claim: PastClaim) -> dict[str, object]:
         "ending": str(claim.ending),
         "by": dict(claim.by),
         "ended_by": None if claim.ended_by is None else dict(claim.ended_by),
-        "why": claim.why,
+        "why": claim.reason,
         "confirmed_by": None if claim.confirmed_by is None else dict(claim.confirmed_by),
         "mode": claim.mode,
         "proven": claim.proven,
@@ -72,7 +72,7 @@ def _row(claim: PastClaim) -> tuple[str, ...]:
         escape(claim.netdev),
         timestamp(claim.since),
         "?" if claim.seconds is None else lasting(claim.seconds),
-        _ENDED.get(claim.why or "", str(claim.ending)),
+        _ENDED.get(claim.reason or "", str(claim.ending)),
         escape(by),
         " ".join(claim.waived) or "-",
     )

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from manactl.act.claim import ClaimResult
 from manactl.act.confirm import Confirmed, ConfirmedPort
-from manactl.act.release import Outcome, ReleasedPort, ReleaseResult
+from manactl.act.released import Outcome, ReleasedPort, ReleaseResult
 from manactl.act.uio import BindUio
 from manactl.escape import command
 from manactl.model.port import PortStatus
@@ -17,7 +17,11 @@ from manactl.netstate.snapshot import counted
 
 DRY_RUN = "Nothing was touched (dry run)."
 # What it is called, where it is no loss.
-_LOST = {Cause.TAKEN_OVER: "settled", Cause.MANAGER: "not done"}
+_LOST = {
+    Cause.TAKEN_OVER: "settled",
+    Cause.MANAGER: "not done",
+    Cause.REMOVED: "left out",
+}
 
 
 def claim_lines(result: ClaimResult, *, dry_run: bool, command_follows: bool = False) -> list[str]:

@@ -148,6 +148,8 @@ def _details(port: PortStatus, width: int | None, now: datetime) -> Iterator[str
         identity += [("MAC", f"{netdev.mac or '?'}, permanent {netdev.permanent_mac or '?'}")]
         if netdev.altnames:
             identity.append(("altnames", " ".join(netdev.altnames)))
+    if port.upper and port.upper.altnames:
+        identity.append((f"altnames of {port.upper.netdev}", " ".join(port.upper.altnames)))
     if port.rdma and port.rdma.others:
         identity.append(("other RDMA devices", " ".join(port.rdma.others)))
     yield from _pairs(identity)

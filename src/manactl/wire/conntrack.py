@@ -14,7 +14,7 @@ from typing import NamedTuple
 from manactl.wire.attrs import align, parse_attrs
 
 CT_GET = (1 << 8) | 1  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET
-CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_PROTOINFO = 1, 2, 4
+CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_PROTOINFO, CTA_MARK = 1, 2, 4, 8
 CTA_TUPLE_IP, CTA_TUPLE_PROTO = 1, 2
 CTA_IP_V4_SRC, CTA_IP_V4_DST, CTA_IP_V6_SRC, CTA_IP_V6_DST = 1, 2, 3, 4
 CTA_PROTO_NUM, CTA_PROTO_SRC_PORT, CTA_PROTO_DST_PORT = 1, 2, 3
@@ -35,6 +35,16 @@ class Ends(NamedTuple):
     destination: bytes
     answers_from: bytes
     answers_to: bytes
+
+
+class Flow(NamedTuple):
+    """What one direction of an entry is known by, of TCP, UDP and SCTP."""
+
+    protocol: int
+    source: bytes
+    port: int
+    destination: bytes
+    peer_port: int
 
 
 def dump(family: int) -> bytes:
@@ -109,3 +119,25 @@ def what(body: bytes) -> What:
         int.from_bytes(proto.get(CTA_PROTO_DST_PORT, b""), "big"),
         state in (TCP_CONNTRACK_TIME_WAIT, TCP_CONNTRACK_CLOSE),
     )
+
+
+def flows(body: bytes, sides: Ends) -> tuple[Flow, Flow]:
+    """Its packets, and those of the answers."""
+    attrs = parse_attrs(body, _NFGEN.size)
+    first, there = (_protocol(attrs.get(kind, b"")) for kind in (CTA_TUPLE_ORIG, CTA_TUPLE_REPLY))
+    return (
+        Flow(first[0], sides.source, first[1], sides.destination, first[2]),
+        Flow(there[0], sides.answers_from, there[1], sides.answers_to, there[2]),
+    )
+
+
+def mark(body: bytes) -> int:
+    """The mark of the connection, which rules may give to its packets (CONNMARK)."""
+    return int.from_bytes(parse_attrs(body, _NFGEN.size).get(CTA_MARK, b""), "big")
+
+
+def _protocol(side: bytes) -> tuple[int, int, int]:
+    proto = parse_attrs(parse_attrs(side).get(CTA_TUPLE_PROTO, b""))
+    numbers = (CTA_PROTO_NUM, CTA_PROTO_SRC_PORT, CTA_PROTO_DST_PORT)
+    number, port, peer_port = (int.from_bytes(proto.get(kind, b""), "big") for kind in numbers)
+    return number, port, peer_port

@@ -37,16 +37,18 @@ LOOPBACK = ((socket.inet_aton("127.0.0.0"), 8), (socket.inet_pton(socket.AF_INET
 
 
 class Condition(NamedTuple):
-    """`code` says which end of the connection has to be in the network `address`/`length`."""
+    """`code` says which end of the connection has to be in the network `address`/`length`, and have
+    that port number, if one is given."""
 
     code: int
     address: bytes
     length: int
+    port: int = -1
 
     def pack(self) -> bytes:
         """Operation and operand; where it does not hold, over the jump that follows."""
         family = socket.AF_INET if len(self.address) == 4 else socket.AF_INET6
-        operand = _HOSTCOND.pack(family, self.length, -1) + self.address
+        operand = _HOSTCOND.pack(family, self.length, self.port) + self.address
         size = _OP.size + len(operand)
         return _OP.pack(self.code, size, size + _OP.size) + operand
 
@@ -54,6 +56,11 @@ class Condition(NamedTuple):
 def local(addresses: Iterable[bytes]) -> list[Condition]:
     """Connections of one of these addresses; as IPv4 also those of IPv6 sockets over IPv4."""
     return [Condition(BC_S_COND, address, len(address) * 8) for address in addresses]
+
+
+def serving(networks: Iterable[tuple[bytes, int]], port: int) -> list[Condition]:
+    """Connections whose end here is in one of these networks and has that port."""
+    return [Condition(BC_S_COND, address, length, port) for address, length in networks]
 
 
 def peer(networks: Iterable[tuple[bytes, int]]) -> list[Condition]:
@@ -102,6 +109,7 @@ class TcpSocket(NamedTuple):
     bound: int
     inode: int
     mark: int
+    uid: int = 0  # of who made it
 
 
 def parse(body: bytes) -> TcpSocket:
@@ -110,11 +118,11 @@ def parse(body: bytes) -> TcpSocket:
     size = 4 if family == socket.AF_INET else 16
     sport, dport = struct.unpack_from("!HH", body, 4)
     (bound,) = struct.unpack_from("=I", body, _IFINDEX_AT)
-    inode = _TAIL.unpack_from(body, 4 + _SOCKID)[4]
+    uid, inode = _TAIL.unpack_from(body, 4 + _SOCKID)[3:]
     more = parse_attrs(body, 4 + _SOCKID + _TAIL.size)
     return TcpSocket(
         state, _plain(body[8 : 8 + size]), sport, _plain(body[24 : 24 + size]), dport, bound,
-        inode, as_int(more.get(INET_DIAG_MARK, b"")),
+        inode, as_int(more.get(INET_DIAG_MARK, b"")), uid,
     )  # fmt: skip
 
 

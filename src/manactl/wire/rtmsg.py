@@ -49,7 +49,8 @@ _CACHEINFO = struct.Struct("=IIII")  # preferred, valid (s), created, updated
 
 RTA_DST, RTA_SRC, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC = 1, 2, 4, 5, 6, 7
 RTA_METRICS, RTA_MULTIPATH, RTA_FLOW, RTA_CACHEINFO, RTA_TABLE = 8, 9, 11, 12, 15
-RTA_MARK, RTA_VIA = 16, 18
+RTA_IIF, RTA_MARK, RTA_VIA, RTA_UID = 3, 16, 18, 25
+FRA_SRC, FRA_IIFNAME, FRA_FWMARK, FRA_UID_RANGE = 2, 3, 10, 20
 FRA_IP_PROTO, FRA_SPORT_RANGE, FRA_DPORT_RANGE = 22, 23, 24
 FRA_OF_FLOWS = frozenset({FRA_IP_PROTO, FRA_SPORT_RANGE, FRA_DPORT_RANGE})
 RTA_IP_PROTO, RTA_SPORT, RTA_DPORT = 27, 28, 29
@@ -465,6 +466,59 @@ def _of_seg6_local(one: Attr, was: Places, now: Places) -> Attr:
         zeros = (Attr(count.kind, bytes(len(count.payload))) for count in split(one.payload, 0))
         return Attr(one.kind, join(b"", zeros))
     return one
+
+
+# include/uapi/linux/{lwtunnel,seg6_iptunnel,rpl_iptunnel,ioam6_iptunnel}.h
+_ENCAP_SEG6, _ENCAP_RPL, _ENCAP_IOAM6 = 5, 8, 9
+_SEG6_IPTUNNEL_SRH, _RPL_IPTUNNEL_SRH, _IOAM6_IPTUNNEL_DST = 1, 1, 2
+_SEG6_MODE, _SRH = 4, 8  # bytes: int mode, and the header before the segments
+_SRH_LEFT, _ADDRESS = 3, 16  # segments_left in struct ipv6_sr_hdr
+_WITH_SEGMENTS = tuple(
+    struct.pack("=HHH", 6, kind, of)
+    for kind in (RTA_ENCAP_TYPE, NHA_ENCAP_TYPE)
+    for of in (_ENCAP_SEG6, _ENCAP_RPL, _ENCAP_IOAM6)
+)
+
+
+def has_segments(body: bytes) -> bool:
+    """Whether a route or a nexthop object may have an encapsulation of that kind; quick."""
+    return any(mark in body for mark in _WITH_SEGMENTS)
+
+
+def route_segments(body: bytes) -> list[bytes]:
+    """Where the packets of a route with SRv6, RPL or IOAM encapsulation go first: the kernel looks
+    up the way there, whatever device the route names (seg6_output_core(), rpl_output(),
+    ioam6_output())."""
+    if not has_segments(body):
+        return []
+    attrs = split(body, RTMSG.size)
+    members = hops(value(attrs, RTA_MULTIPATH) or b"")
+    levels = [attrs, *(split(hop.rest, 0) for hop in members)]
+    return [to for level in levels for to in _segment(level, _ROUTE_ENCAP)]
+
+
+def nexthop_segments(body: bytes) -> list[bytes]:
+    """The same for a nexthop object."""
+    return _segment(split(body, NHMSG.size), _NEXTHOP_ENCAP) if has_segments(body) else []
+
+
+def _segment(attrs: Sequence[Attr], kinds: tuple[int, int]) -> list[bytes]:
+    of_type, of_encap = kinds
+    kind, encap = number(attrs, of_type), value(attrs, of_encap)
+    if encap is None or kind not in (_ENCAP_SEG6, _ENCAP_RPL, _ENCAP_IOAM6):
+        return []
+    inner = split(encap, 0)
+    if kind == _ENCAP_IOAM6:
+        found = value(inner, _IOAM6_IPTUNNEL_DST)  # none: only put into the packet
+        return [] if found is None else [found]
+    at = 0
+    srh = value(inner, _RPL_IPTUNNEL_SRH) or b""
+    if kind == _ENCAP_SEG6:  # they are there from the last to the first
+        srh = (value(inner, _SEG6_IPTUNNEL_SRH) or b"")[_SEG6_MODE:]
+        at = srh[_SRH_LEFT] if len(srh) > _SRH_LEFT else 0
+    start = _SRH + at * _ADDRESS
+    found = srh[start : start + _ADDRESS]
+    return [found] if len(found) == _ADDRESS else []
 
 
 # --- from dump to request ------------------------------------------------------------------

@@ -13,6 +13,8 @@ from manactl.wire.if_link import IfLink
 
 NETLINK_XFRM = 6
 TUN = "tun"  # the kind of a device whose packets go through a program
+# Those that send by sockets of a program, to peers that it tells them.
+OF_SOCKETS = frozenset({"ovpn", "ovpn-dco", "ovpn-dco-v2", "gtp"})
 XFRM_MSG_GETSA = 0x12
 XFRMA_SET_MARK, XFRMA_IF_ID = 29, 31
 _SA_DADDR, _SA_SADDR, _SA_FAMILY, _SA_SIZE = 56, 80, 212, 224  # in struct xfrm_usersa_info
@@ -76,6 +78,8 @@ class Tunnel(NamedTuple):
 def tunnel(link: IfLink) -> Tunnel | None:
     """None for what is no tunnel."""
     kind = link.kind or ""
+    if kind in OF_SOCKETS:
+        return Tunnel(link.ifindex, link.name, kind, metadata=True)
     which = KINDS.get(kind)
     if which is None:
         return None

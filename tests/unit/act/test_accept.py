@@ -17,7 +17,7 @@ import pytest
 
 from manactl.act import release as releasing
 from manactl.act.progress import Silent
-from manactl.act.release import ReleaseResult
+from manactl.act.released import ReleaseResult
 from manactl.act.signals import SignalGate
 from manactl.errors import Busy, Interrupted, ManactlError, NotRestored, Refused, UsageError
 from manactl.journal import file as journal

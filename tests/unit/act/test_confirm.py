@@ -391,7 +391,7 @@ def test_who_confirmed_it_is_on_record(tmp_path: Path) -> None:
     release(tmp_path, FakeHost(kernel))
     (past,) = history.read(tmp_path).claims
     assert past.confirmed_by == {"uid": 0, "sudo_user": "operator", "loginuid": 1000}
-    assert past.why is None
+    assert past.reason is None
 
 
 def test_a_claim_of_an_earlier_boot_needs_none(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from manactl.act import exec_mode
 from manactl.act.exec_mode import Ended
-from manactl.act.release import Outcome, ReleaseRequest
+from manactl.act.released import Outcome, ReleaseRequest
 from manactl.act.signals import SignalGate
 from manactl.errors import Busy, RolledBack
 from tests.unit.act.test_guardian import Told

@@ -25,6 +25,7 @@ from manactl.netstate.surroundings import (
     FabricRoute,
     Listener,
     Manager,
+    NameServer,
     PacketSocket,
     Process,
     Surroundings,
@@ -151,6 +152,19 @@ def test_the_way_that_remains_to_azures_addresses_is_a_note() -> None:
     assert made.notes == (
         "packets to Azure's metadata service (IMDS) 169.254.169.254 leave by eth0 meanwhile",
     )
+
+
+def test_name_servers_and_whoever_is_in_one_bridge_with_the_port_are_named() -> None:
+    server = NameServer("10.1.0.53", "/etc/resolv.conf")
+    around = dataclasses.replace(QUIET, name_servers=(server,), bridged=("veth7",))
+    made = plan(around=around)
+    assert "what veth7 sends through its bridge by eth1" in made.stops
+    assert any(
+        note.startswith("the name server 10.1.0.53 (/etc/resolv.conf) is reached over eth1 alone")
+        for note in made.notes
+    )
+    unread = plan(around=dataclasses.replace(QUIET, name_servers=None)).notes
+    assert any("could not be read" in note for note in unread)
 
 
 def test_what_no_socket_and_no_route_sends_is_named() -> None:

@@ -28,6 +28,7 @@ from manactl.wire.ethtool import Values
 
 PORT = PortId("7870:00:00.0", 1, None)
 IFNAME, LINK, ALIAS, LINKINFO, KIND = 3, 5, 20, 18, 1
+NEWLINKPROP, DELLINKPROP, PROP_LIST, ALT_IFNAME = 108, 109, 52, 53
 
 
 def attr(kind: int, payload: bytes) -> bytes:
@@ -53,6 +54,7 @@ class Device:
     hop_limit: str = "64"
     rx: bytes = b"\0\2\0\0"
     carrier: bool = True
+    altnames: tuple[str, ...] = ()
 
 
 @dataclass
@@ -79,7 +81,11 @@ class Machine:
             attributes={ALIAS: one.alias} if one.alias else {},
             sysctls={("net/ipv6/conf", "hop_limit"): one.hop_limit},
             ethtool=Ethtool({"rings": Values({6: one.rx}, {})}),
-            names={one.name: one.ifindex for one in self.devices},
+            names={
+                **{one.name: one.ifindex for one in self.devices},
+                **{name: one.ifindex for one in self.devices for name in one.altnames},
+            },
+            altnames=one.altnames,
         )
 
     def uppers(self, port: PortId) -> tuple[UpperState, ...]:
@@ -92,6 +98,10 @@ class Machine:
             if text in self.refuse:
                 raise OSError(self.refuse[text], os.strerror(self.refuse[text]))
         there = [one for one in self.devices if one.ifindex == index]
+        if request.type in (NEWLINKPROP, DELLINKPROP):
+            name = attrs(asked[PROP_LIST])[ALT_IFNAME].rstrip(b"\0").decode()
+            self._name(there[0], name, add=request.type == NEWLINKPROP)
+            return
         if not request.flags:
             there[0].alias = asked.get(ALIAS, there[0].alias)
             there[0].name = asked.get(IFNAME, there[0].name.encode()).rstrip(b"\0").decode()
@@ -102,6 +112,15 @@ class Machine:
         kind = attrs(asked[LINKINFO])[KIND].rstrip(b"\0").decode()
         lower = struct.unpack("=I", asked[LINK])[0]
         self.devices.append(Device(name, index or 100 + len(self.devices), kind, lower))
+
+    def _name(self, one: Device, name: str, *, add: bool) -> None:
+        taken = {name for one in self.devices for name in (one.name, *one.altnames)}
+        if add and name in taken:
+            raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
+        if not add and name not in one.altnames:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        left = tuple(other for other in one.altnames if other != name)
+        one.altnames = (*left, name) if add else left
 
     def set_ethtool(self, ifindex: int, name: str, command: Command) -> None:
         assert self.at(ifindex).name == name
@@ -200,6 +219,62 @@ def test_a_name_that_the_kernel_refuses_is_told() -> None:
     assert [one.text for one in done.lost][1:] == [
         "the name eth1: it is called eth0 (Device or resource busy)"
     ]
+
+
+UUID = "000d3aaa-0010-000d-3aaa-0010000d3aaa"
+
+
+class Paired(Machine):
+    """Its second device is the synthetic netdev above the first."""
+
+    def synthetic(self, uuid: str) -> NetdevNow | None:
+        found = next((one for one in self.devices if one.kind == "netvsc"), None)
+        return found and NetdevNow(found.name, found.ifindex, False)
+
+
+def of_pair(machine: Machine) -> PortState:
+    state = snapshot(machine)
+    above = state.uppers[0]._replace(id=UUID)
+    return replace(state, uppers=(above, *state.uppers[1:]))
+
+
+@pytest.mark.parametrize(
+    ("vf", "above"),
+    [
+        (Device("eth1", 103), Device("wan", 5, "netvsc", 3, altnames=("enx0", "sh", "slot7"))),
+        (Device("eth1", 3, altnames=("slot7", "enx0")), Device("wan", 105, "netvsc", 3)),
+        (Device("eth1", 3, altnames=("slot7", "wan")), Device("eth9", 105, "netvsc", 3)),
+    ],
+)
+def test_names_that_udev_gave_the_other_of_the_pair_come_back(vf: Device, above: Device) -> None:
+    """Both have the same MAC address, after which udev names them. During a claim one of them was
+    made again, and the other got what was free then, or had it already."""
+    was = Paired([Device("eth1", 3, altnames=("slot7",)),
+                  Device("wan", 5, "netvsc", 3, altnames=("enx0", "sh"))])  # fmt: skip
+    now = Paired([replace(vf), replace(above)])
+    assert set_up(of_pair(was), now).residue == ()
+    assert [(one.name, {*one.altnames}) for one in now.devices] == [
+        ("eth1", {"slot7"}), ("wan", {"enx0", "sh"}),
+    ]  # fmt: skip
+
+
+def test_an_altname_that_a_stranger_has_now_is_left_to_it() -> None:
+    was = Machine([Device("eth1", 3, altnames=("wan",))])
+    now = replugged(was)
+    now.devices.append(Device("dummy0", 9, "dummy", altnames=("wan",)))
+    done = set_up(snapshot(was), now)
+    assert done.residue == ()
+    assert [one.text for one in done.lost][1:] == ["altname wan (another netdev has that name now)"]
+    assert now.devices[1].altnames == ("wan",)
+
+
+def test_an_altname_that_is_its_name_now_is_one_of_its_names() -> None:
+    """udev has named it by that one; it has no name of before to get back, as that is taken."""
+    was = Machine([Device("eth1", 3, altnames=("enx0",))])
+    now = replugged(was, name="enx0")
+    now.devices.append(Device("eth1", 9, "dummy"))
+    assert set_up(snapshot(was), now).residue == ()
+    assert now.devices[0].name == "enx0"
 
 
 def test_a_number_that_another_has_is_left_to_it() -> None:

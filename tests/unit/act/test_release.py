@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from manactl.act.release import Outcome, ReleaseResult
+from manactl.act.released import Outcome, ReleaseResult
 from manactl.errors import (
     Busy,
     Denied,

@@ -13,6 +13,7 @@ from manactl.cli.main import cli
 from manactl.completion import names
 from manactl.completion.addresses import AddressFacts
 from manactl.decide.codes import WAIVABLE
+from manactl.look.links import LinkFacts
 from tests.unit.cli.test_main import run
 from tests.unit.journal.test_file import HEADER, written
 from tests.unit.machine import PCI, Machine
@@ -48,6 +49,32 @@ BOTH = {"eth0": "ethernet, 10.0.1.4, default route", "eth1": "down"}
 def test_a_port_is_completed(tmp_path: Path, before: list[str]) -> None:
     assert offered("--state-dir", str(tmp_path), *before, "") == BOTH
     assert [*offered("--state-dir", str(tmp_path), *before, "0000")] == [f"{PCI}:1", f"{PCI}:2"]
+
+
+def test_altnames_of_a_port_and_of_its_own_master_are_completed(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Not those of a master of several ports."""
+    facts = {2: ("enx0",), 3: ("enx1",), 9: ("wan0",)}
+
+    class Links:
+        def ask(self, ifindexes: set[int]) -> None:
+            self.asked = ifindexes
+
+        def collect(self) -> dict[int, LinkFacts]:
+            answered = self.asked & {*facts}
+            return {n: LinkFacts("", facts[n], None, None, None) for n in answered}
+
+    monkeypatch.setattr("manactl.look.links.RtnetlinkLinks", Links)
+    machine.write("/sys/class/net/lan0/ifindex", "9\n")
+    state = ["--state-dir", str(tmp_path), "status"]
+    assert offered(*state, "en") == {
+        "enx0": "ethernet, eth0, 10.0.1.4, default route", "enx1": "down, eth1",
+    }  # fmt: skip
+    machine.pci("net/eth0/master").symlink_to("../../../../../virtual/net/lan0")
+    assert offered(*state, "wan") == {"wan0": "ethernet, eth0"}
+    machine.pci("net/eth1/master").symlink_to("../../../../../virtual/net/lan0")
+    assert offered(*state, "wan") == {}
 
 
 @pytest.mark.parametrize(

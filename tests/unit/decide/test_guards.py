@@ -25,6 +25,7 @@ from manactl.netstate.surroundings import (
     Manager,
     PacketSocket,
     RdmaUser,
+    RemoteStorage,
     SshSession,
     Stacked,
     Surroundings,
@@ -280,6 +281,12 @@ def test_an_upper_with_the_last_global_address(upper: Stacked, refused: bool) ->
         assert facts["last-port"] == why.LastPort((why.Reachable("10.7.0.2", upper),))
 
 
+def test_a_default_route_whose_first_segment_is_behind_the_port() -> None:
+    text = "default encap seg6 dev eth0"
+    expected = why.DefaultRoutes((why.DefaultRoute(text, None),))
+    assert found(around(steered=(text,))) == {"default-route": expected}
+
+
 # --- tcp-established, storage -----------------------------------------------------------------
 
 
@@ -336,6 +343,12 @@ def test_other_ports_are_no_storage(number: int) -> None:
 def test_a_server_for_others_is_no_storage_of_ours(number: int) -> None:
     tcp = REPLACE(TCP4, local_port=number)
     assert list(found(around(connections=(tcp,)))) == ["tcp-established"]
+
+
+def test_what_is_mounted_or_attached_is_storage_without_a_connection() -> None:
+    nfs = RemoteStorage("NFS", "10.0.0.9", "/data")
+    assert found(around(storage=(nfs,))) == {"storage": why.Storage((), (nfs,))}
+    assert found(around(storage=(nfs,), state=state(up=False))) == {}
 
 
 def test_storage_within_the_host_or_over_a_port_that_is_down_is_no_matter() -> None:
@@ -460,6 +473,8 @@ def test_connections_of_others() -> None:
         ("managers", {"manager": Source.MANAGERS}),
         ("rdma_users", {"rdma-users": Source.RDMA_USERS}),
         ("fabric", {"azure-fabric": Source.FABRIC}),
+        ("storage", {"storage": Source.STORAGE}),
+        ("steered", {"default-route": Source.ROUTES}),
     ],
 )
 def test_what_could_not_be_read_refuses(source: str, refused: dict[str, Source]) -> None:
@@ -474,7 +489,7 @@ def test_every_source_is_among_those_above() -> None:
         if m.name == "parametrize"
     )
     names = {case[0] for case in mark.args[1]}
-    noted = {"daemons"}  # no guard asks for them: the plan names them
+    noted = {"daemons", "name_servers", "bridged"}  # no guard asks for them: the plan names them
     assert names | {"state"} | noted == {field.name for field in dataclasses.fields(Surroundings)}
 
 

@@ -19,6 +19,7 @@ SAMPLES: dict[NoteCode, tuple[object, ...]] = {
     "upper": ("bond0",),
     "upper-of-kind": ("bond0", "bond"),
     "slow-path": ("eth0",),
+    "unjoined": ("eth0",),
     "bond-danger": ("eth1", "bond0"),
     "drift-synthetic-up": ("eth0",),
     "drift-vf-up": ("eth0",),

@@ -21,6 +21,7 @@ from manactl.netstate.surroundings import (
     PacketSocket,
     Process,
     RdmaUser,
+    RemoteStorage,
     SshSession,
 )
 from tests.unit.decide.scene import AWAY, BOND, IDLE, PROBER, TCP4, TCP6, UDP4, VLAN
@@ -110,6 +111,35 @@ CASES: list[tuple[str, why.Facts, list[str], list[tuple[str, str, object]]]] = [
         [
             ("sock_diag", "NFS", "10.0.0.2:5000 - 10.0.0.9:2049"),
             ("sock_diag", "iSCSI", "10.0.0.2:5000 - 10.0.0.9:3260"),
+        ],
+    ),
+    (
+        "storage",
+        why.Storage(
+            (NFS,),
+            (
+                RemoteStorage("NFS", "10.0.0.9", "/data"),
+                RemoteStorage("AFS", None, "/afs", "blue"),
+                RemoteStorage("AoE", None, "etherd/e1.2"),
+            ),
+        ),
+        [
+            "over it: NFS at 10.0.0.9 (/data), AFS at a server that is not known "
+            "(/afs in the network namespace blue), AoE (etherd/e1.2)"
+        ],
+        [
+            ("sock_diag", "NFS", "10.0.0.2:5000 - 10.0.0.9:2049"),
+            (
+                "proc",
+                "NFS",
+                {"kind": "NFS", "address": "10.0.0.9", "where": "/data", "netns": None},
+            ),
+            ("proc", "AFS", {"kind": "AFS", "address": None, "where": "/afs", "netns": "blue"}),
+            (
+                "proc",
+                "AoE",
+                {"kind": "AoE", "address": None, "where": "etherd/e1.2", "netns": None},
+            ),
         ],
     ),
     (
@@ -297,6 +327,18 @@ CASES: list[tuple[str, why.Facts, list[str], list[tuple[str, str, object]]]] = [
     ("holder", why.HeldBy(()), ["a raw QP has the vport already"], []),
     ("denied", why.OwnerUnprovable(SEEN), ["CAP_NET_RAW"], [("debugfs", "EQs", True)]),
     ("busy", why.InTransition(("up", "no EQs"), SEEN), ["up; no EQs"], [("debugfs", "EQs", True)]),
+    (
+        "busy",
+        why.Unjoined("000d", "eth0"),
+        ["the VF of eth0", "not joined"],
+        [("sysfs", "netdev of VMBus device 000d", "eth0")],
+    ),
+    (
+        "busy",
+        why.Unjoined("000d", None),
+        ["the VF of VMBus device 000d"],
+        [("sysfs", "netdev of VMBus device 000d", None)],
+    ),
 ]
 
 
@@ -348,6 +390,7 @@ UNREAD = {
     Source.SOCKETS: "sock_diag",
     Source.FORWARDING: "conntrack",
     Source.IPSEC: "xfrm",
+    Source.STORAGE: "proc",
 }
 
 
@@ -445,10 +488,13 @@ def test_a_failure_that_no_waiver_changes_says_what_to_do_once() -> None:
         (why.NoRdmaDevice(True), "rdma dev set DEVICE netns first"),
         (why.OwnerUnprovable(()), "root"),
         (why.InTransition((), ()), "try again"),
+        (why.Unjoined("000d", "eth0"), "dmesg"),
+        (why.Unjoined("000d", None), "modprobe hv_netvsc"),
     ],
 )
 def test_what_to_do_about_a_port_that_cannot_be_claimed(facts: why.Facts, word: str) -> None:
-    code = {why.OwnerUnprovable: "denied", why.InTransition: "busy"}.get(type(facts), "unsupported")
+    codes = {why.OwnerUnprovable: "denied", why.InTransition: "busy", why.Unjoined: "busy"}
+    code = codes.get(type(facts), "unsupported")
     assert word in (waivers.refused([of(code, facts)]).hint or "")
 
 

@@ -101,6 +101,14 @@ def test_a_timer_can_be_stopped() -> None:
     assert found.fix == ("systemctl stop nm-cloud-setup.timer",)
 
 
+def test_an_agent_that_restarts_the_network_can_be_told_not_to() -> None:
+    agent = Daemon("WALinuxAgent", Does.RESTARTS, (Process(40, "python3"),))
+    (found,) = others.managers(machine(daemons=(agent,)))
+    assert str(found.level) == "advice"
+    assert "when the host name changes" in (found.why or "")
+    assert "MonitorHostName=n" in found.fix[0]
+
+
 @pytest.mark.parametrize(
     ("version", "old"),
     [

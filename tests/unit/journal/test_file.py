@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from manactl.act.host import LiveHost
 from manactl.act.progress import Silent
-from manactl.act.release import ReleaseRequest, ReleaseResult, release
+from manactl.act.release import release
+from manactl.act.released import ReleaseRequest, ReleaseResult
 from manactl.act.signals import SignalGate
 from manactl.errors import NotRestored, Refused
 from manactl.journal import file as journal

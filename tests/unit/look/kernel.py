@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from manactl.look.pyroute2_links import DecodedLink
+from manactl.wire.rtmsg import RTMSG, split
 from manactl.wire.tunnels import Outer
 
 
@@ -43,12 +44,21 @@ def route(index: int, to: str, *, table: int = 254) -> bytes:
     return head + dst + attr(4, struct.pack("=I", index)) + attr(15, struct.pack("=I", table))
 
 
+def rule(family: int = socket.AF_INET, source: str = "", **asks: bytes) -> bytes:
+    """RTM_NEWRULE: struct fib_rule_hdr, FRA_SRC (2) and other attributes by `a` and their number."""
+    net = ipaddress.ip_network(source) if source else None
+    head = struct.pack("=BBBBBBBBI", family, 0, net.prefixlen if net else 0, 0, 254, 0, 0, 1, 0)
+    first = attr(2, net.network_address.packed) if net else b""
+    return head + first + b"".join(attr(int(kind[1:]), value) for kind, value in asks.items())
+
+
 @dataclass
 class Link:
     ifindex: int
     xdp_mode: int
     kind: str = ""
     master: int | None = None
+    mac: str | None = None
 
 
 @dataclass
@@ -62,12 +72,16 @@ class FakeRtnl:
     host_routes: set[str] = field(default_factory=set)
     xdp: dict[int, int] = field(default_factory=dict)
     failing: dict[str, Exception] = field(default_factory=dict)
-    rules_tell_flows: bool = False
+    ruling: list[bytes] = field(default_factory=list)  # rules, as message bodies
     objects: list[bytes] = field(default_factory=list)
     near: list[bytes] = field(default_factory=list)
     tables: dict[int, int] = field(default_factory=dict)  # of the routes over an interface
     asked: list[tuple[str, int]] = field(default_factory=list)
     ipsec: Callable[[bytes, bytes], Sequence[Outer]] | None = None
+    # The ways to addresses of questions with a mark or more, and of those bound to an interface.
+    narrow: dict[tuple[int, bytes], dict[str, set[int]]] = field(default_factory=dict)
+    bound_ways: dict[int, dict[str, set[int]]] = field(default_factory=dict)
+    asked_more: list[tuple[bytes, int, bytes]] = field(default_factory=list)
 
     def _may(self, what: str) -> None:
         if error := self.failing.get(what):
@@ -105,8 +119,12 @@ class FakeRtnl:
             return ifindex
         return master if kinds.get(master) == "vrf" else 0
 
-    def tells_flows(self) -> bool:
-        return self.rules_tell_flows
+    def rules(self) -> list[bytes]:
+        self._may("rules")
+        return self.ruling
+
+    def rules_ask(self) -> frozenset[int]:
+        return frozenset(a.type for body in self.rules() for a in split(body, RTMSG.size))
 
     def way_to(
         self, address: bytes, source: bytes = b"", more: bytes = b"", *, entry: bool = True
@@ -131,7 +149,12 @@ class FakeRtnl:
         self._may("neighbours")
         return self.near
 
-    def routed_by(self, address: bytes, *, source: bytes = b"", mark: int = 0) -> set[int]:
+    def routed_by(
+        self, address: bytes, *, source: bytes = b"", mark: int = 0, flow: bytes = b""
+    ) -> set[int]:
+        self.asked_more.append((source, mark, flow))
+        if (mark, flow) in self.narrow:
+            return self.narrow[mark, flow].get(str(ipaddress.ip_address(address)), set())
         return self._out(address)
 
     def leaves_by(
@@ -146,8 +169,12 @@ class FakeRtnl:
         self._may("leaves_by")
         ip = ipaddress.ip_address(address)
         self.asked.append((str(ip), mark))
+        if bound in self.bound_ways:
+            return self.bound_ways[bound].get(str(ip), set())
         if bound:
             return {bound}
+        if (mark, flow) in self.narrow:
+            return self.narrow[mark, flow].get(str(ip), set())
         if self.ipsec and (outers := self.ipsec(address, source)):
             return set().union(*(self._out(one.remote) for one in outers))
         return self._out(address)

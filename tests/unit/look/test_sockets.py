@@ -11,10 +11,14 @@ from typing import Any
 import pytest
 
 from manactl.look import sockets
-from manactl.look.sockets import Reach
+from manactl.look.sockets import Reach, Turned
 from manactl.netstate.surroundings import Connection, Listener, PacketSocket, Process
+from manactl.wire import inet_diag as diag
+from manactl.wire import rtmsg as rt
+from manactl.wire.attrs import attr_u32
+from manactl.wire.conntrack import Flow
 from manactl.wire.inet_diag import TcpSocket
-from tests.unit.look.kernel import FakeRtnl
+from tests.unit.look.kernel import FakeRtnl, rule
 
 
 def packed(*addresses: str) -> frozenset[bytes]:
@@ -102,8 +106,64 @@ def test_each_way_is_looked_up_once() -> None:
     assert rtnl.asked == [("10.9.9.9", 0), ("10.9.9.9", 7), ("10.9.9.8", 0), ("10.9.9.9", 0)]
 
 
+DPORT, UIDS = rule(a24=bytes(4)), rule(a20=bytes(8))
+
+
+def test_where_rules_tell_users_apart_each_user_is_looked_up() -> None:
+    """Else the kernel takes the user who asks it, which is root."""
+    root, other = tcp("192.0.2.2", "10.9.9.9"), tcp("192.0.2.2", "10.9.9.9")._replace(uid=1000)
+    of_other = attr_u32(25, 1000)  # RTA_UID
+    rtnl = FakeRtnl(
+        [], ways={"10.0.0.0/8": {3}}, ruling=[UIDS], narrow={(0, of_other): {"10.9.9.9": {2}}}
+    )
+    assert using(Reach(frozenset({3}), frozenset()), rtnl, root, other, root) == [root, root]
+    assert len(rtnl.asked) == 2
+    rtnl.ruling = []
+    assert using(Reach(frozenset({3}), frozenset()), rtnl, root, other) == [root, other]
+
+
+TURNED = Flow(6, *packed("192.0.2.2"), 5000, *packed("10.96.0.1"), 22)
+
+
+@pytest.mark.parametrize(
+    ("to", "mark", "counts"),
+    [
+        (None, 0, False),
+        ("10.1.0.9", 0, True),  # a service's address that leads elsewhere
+        ("10.8.0.9", 0, False),
+        ("10.8.0.9", 7, True),  # by its mark
+        ("10.96.0.1", 7, True),
+        ("10.96.0.1", 8, False),
+    ],
+)
+def test_where_the_packets_of_a_socket_really_go(to: str | None, mark: int, counts: bool) -> None:
+    one = tcp("192.0.2.2", "10.96.0.1")
+    marked = {"10.8.0.9": {3}, "10.96.0.1": {3}}
+    rtnl = FakeRtnl([], ways={"10.1.0.0/24": {3}, "0.0.0.0/0": {2}}, narrow={(7, b""): marked})
+    turned = {} if to is None else {TURNED: Turned(*packed(to), mark)}
+    reach = Reach(frozenset({3}), frozenset())
+    found = sockets.using(reach, rtnl, lambda _: [one], turned=turned)
+    assert found == ([one] if counts else [])
+    assert sockets.using(reach, rtnl, lambda _: [one], 17, turned) == []  # of another protocol
+
+
+def test_one_to_the_host_itself_that_is_sent_elsewhere() -> None:
+    """The kernel leaves out those within the host, so it is asked for these."""
+    inside, one = tcp("127.0.0.1", "127.0.0.9"), tcp("127.0.0.1", "127.0.0.2")
+    programs = {
+        diag.none_of(diag.peer(diag.LOOPBACK)): [],
+        diag.any_of(diag.peer([(one.peer, 32)])): [one],
+    }
+    flow = Flow(6, one.local, 5000, one.peer, 22)
+    rtnl = FakeRtnl([], ways={"10.1.0.0/24": {3}})
+    reach = Reach(frozenset({3}), frozenset())
+    turned = {flow: Turned(*packed("10.1.0.9"), 0)}
+    assert sockets.using(reach, rtnl, programs.__getitem__, turned=turned) == [one]
+    assert inside not in [one]
+
+
 def test_where_rules_tell_ports_apart_each_connection_is_looked_up() -> None:
-    rtnl = FakeRtnl([], ways={"10.0.0.0/8": {3}}, rules_tell_flows=True)
+    rtnl = FakeRtnl([], ways={"10.0.0.0/8": {3}}, ruling=[DPORT])
     one = tcp("192.0.2.2", "10.9.9.9")
     two = one._replace(local_port=5001)
     assert using(Reach(frozenset({3}), frozenset()), rtnl, one, two, one) == [one, two, one]
@@ -121,7 +181,7 @@ def test_a_way_is_looked_up_as_the_socket_would() -> None:
     one = tcp("192.0.2.2", "10.9.9.9", bound=4, mark=7)
     using(Reach(frozenset({3}), frozenset()), rtnl, one)
     assert rtnl.more == {"source": one.local, "bound": 4, "mark": 7, "flow": b""}
-    rtnl.rules_tell_flows = True
+    rtnl.ruling = [DPORT]
     using(Reach(frozenset({3}), frozenset()), rtnl, one)
     assert len(rtnl.more["flow"]) == 24
 
@@ -195,6 +255,11 @@ ASSOCS = (
         ("10.8.0.2 *10.0.0.2", "*10.8.0.9 10.0.0.9", ("10.0.0.2", "10.8.0.9")),
         ("2001:0db8:0000:0000:0000:0000:0000:0002", "*2001:db8::9", ("2001:db8::2", "2001:db8::9")),
         ("10.8.0.2", "*10.0.0.9", None),
+        # Any of its paths, whatever address it has.
+        ("10.8.0.2", "*10.0.0.9 10.3.0.9", ("10.8.0.2", "10.3.0.9")),
+        ("127.0.0.1 10.8.0.2", "10.3.0.9 *127.0.0.1", ("10.8.0.2", "10.3.0.9")),
+        ("2001:db8:8::2 10.8.0.2", "*2001:db8:3::9", ("2001:db8:8::2", "2001:db8:3::9")),
+        ("2001:db8:8::2", "*10.3.0.9", None),
     ],
 )
 def test_associations_that_have_an_address_of_the_port(
@@ -207,22 +272,34 @@ def test_associations_that_have_an_address_of_the_port(
     expected = []
     if found:
         one = Connection(found[0], 36412, found[1], 5000, "association", 7001, protocol="sctp")
-        expected.append(replace(one, address_goes=":" in found[0]))
-    assert sockets.sctp(reach, tmp_path) == expected
+        expected.append(replace(one, address_goes=found[0] == "2001:db8::2"))
+    rtnl = FakeRtnl([], ways={"10.3.0.0/24": {3}, "2001:db8:3::/64": {3}})
+    assert sockets.sctp(reach, rtnl, tmp_path) == expected
+
+
+def test_paths_of_associations_by_user_and_ports(tmp_path: Path) -> None:
+    (tmp_path / "net/sctp").mkdir(parents=True)
+    (tmp_path / "net/dev").write_text("")
+    (tmp_path / "net/sctp/assocs").write_text(ASSOCS.format("10.8.0.2", "*10.3.0.9"))
+    flow = rt.flow(132, 36412, 5000) + attr_u32(25, 0)
+    rtnl = FakeRtnl([], ruling=[DPORT, UIDS], narrow={(0, flow): {"10.3.0.9": {3}}})
+    assert len(sockets.sctp(REACH, rtnl, tmp_path)) == 1
+    rtnl.ruling = [DPORT]
+    assert sockets.sctp(REACH, rtnl, tmp_path) == []
 
 
 def test_without_the_protocol_there_is_no_association(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        sockets.sctp(REACH, tmp_path)
+        sockets.sctp(REACH, NO_WAY, tmp_path)
     (tmp_path / "net").mkdir()
     (tmp_path / "net/dev").write_text("")
-    assert sockets.sctp(REACH, tmp_path) == []
+    assert sockets.sctp(REACH, NO_WAY, tmp_path) == []
     (tmp_path / "net/sctp").mkdir()
     (tmp_path / "net/sctp/assocs").write_text("")
-    assert sockets.sctp(REACH, tmp_path) == []
+    assert sockets.sctp(REACH, NO_WAY, tmp_path) == []
     (tmp_path / "net/sctp/assocs").write_text("something else\n")
-    with pytest.raises(ValueError, match="INODE"):
-        sockets.sctp(REACH, tmp_path)
+    with pytest.raises(ValueError, match="UID"):
+        sockets.sctp(REACH, NO_WAY, tmp_path)
 
 
 EPS = " ENDPT     SOCK   STY SST HBKT LPORT   UID INODE LADDRS\n"

@@ -39,6 +39,7 @@ from manactl.netstate.surroundings import (
     PacketSocket,
     Process,
     RdmaUser,
+    RemoteStorage,
     SshSession,
     Stacked,
     Surroundings,
@@ -319,6 +320,78 @@ def test_a_connection_in_an_ipsec_tunnel_leaves_by_the_ports_tunnel(scene: Scene
     assert 803 not in {one.inode for one in found.connections or ()}
 
 
+def test_a_login_that_a_proxy_passes_on(scene: Scene) -> None:
+    """The proxy's connection takes the port: it is the login's."""
+    me = os.getpid()
+    write(scene.root / f"proc/{me}/environ", "SSH_CONNECTION=127.0.0.1 5000 127.0.0.1 22\0")
+    here = packed("127.0.0.1")
+    inside = [
+        TcpSocket(1, here, 5000, here, 22, 0, 810, 0),
+        TcpSocket(1, here, 22, here, 5000, 0, 811, 0),
+    ]
+    scene.rtnl.ways = {"127.0.0.0/8": set(), **scene.rtnl.ways}
+    scene.sockets += inside
+    scene.others["listening"] = [TcpSocket(10, bytes(4), 22, bytes(4), 0, 0, 812, 0)]
+    for pid, comm, inode in ((71, "curl", 810), (72, "sshd", 811)):
+        write(scene.root / f"proc/{pid}/comm", comm + "\n")
+        (scene.root / f"proc/{pid}/fd").mkdir(exist_ok=True)
+        (scene.root / f"proc/{pid}/fd/9").symlink_to(f"socket:[{inode}]")
+    found = scene.read()
+    (session,) = found.ssh or ()
+    assert session.through_port is True
+    assert [one.inode for one in found.connections or () if one.login] == [801]
+    (scene.root / "proc/71/fd/0").unlink()  # it has another connection, if any
+    (session,) = scene.read().ssh or ()
+    assert session.through_port is False
+    (scene.root / "proc/71/fd/9").unlink()
+    (session,) = scene.read().ssh or ()
+    assert session.through_port is None
+
+
+def test_who_is_in_one_bridge_with_the_port(scene: Scene) -> None:
+    scene.rtnl.links = [
+        link(1, "lo"), link(2, "eth0"), link(3, "eth1", master=10), link(10, "br0", "bridge"),
+        link(11, "veth7", "veth", master=10), link(12, "veth8", "veth", master=10, up=False),
+        link(13, "veth9", "veth", master=14), link(14, "br1", "bridge"),
+    ]  # fmt: skip
+    assert scene.read().bridged == ("veth7",)
+
+
+def test_name_servers_over_the_port_alone(scene: Scene) -> None:
+    write(scene.root / "etc/resolv.conf", "nameserver 10.1.1.1\n")
+    scene.rtnl.ways = {"10.0.0.0/8": {3}}
+    (one,) = scene.read().name_servers or ()
+    assert one.address == "10.1.1.1"
+
+
+def test_what_is_mounted_or_attached_over_the_port(scene: Scene) -> None:
+    write(scene.root / "proc/filesystems", "nodev\tnfs4\n")
+    place = scene.root / "proc/71"
+    (place / "ns").mkdir()
+    for one in (place, scene.root / "proc/self"):
+        (one / "ns").mkdir(exist_ok=True)
+        (one / "ns/net").symlink_to("net:[1]")
+    (place / "ns/mnt").symlink_to("mnt:[1]")
+    write(place / "mountinfo", "41 22 0:40 / /data rw - nfs4 srv:/x rw,addr=10.1.1.9\n")
+    for pid in (70, 11, os.getpid()):  # they have ended since
+        assert not (scene.root / f"proc/{pid}/ns").exists()
+    write(scene.root / "sys/class/nvme/nvme1/transport", "tcp\n")
+    write(scene.root / "sys/class/nvme/nvme1/address", "traddr=10.1.1.8,trsvcid=4420\n")
+    write(scene.root / "sys/block/etherd!e1.2/netif", "vlan7\n")
+    (scene.root / "sys/module/aoe").mkdir(parents=True)
+    mine = (
+        RemoteStorage("NFS", "10.1.1.9", "/data"),
+        RemoteStorage("NVMe/TCP", "10.1.1.8", "nvme1"),
+        RemoteStorage("AoE", None, "etherd/e1.2"),
+    )
+    assert scene.read().storage == mine
+    theirs = RemoteStorage("SMB", "10.5.5.9", "/pod", "blue")
+    scene.away = [scene.away[0]._replace(storage=(theirs,))]
+    assert scene.read().storage == (*mine, theirs)
+    scene.away = [scene.away[0]._replace(storage=None)]
+    assert scene.read().storage is None
+
+
 def test_chains_of_nftables_that_send_by_the_port(scene: Scene) -> None:
     scene.chains = {3: ("netdev t c",), 2: ("netdev t d",)}
     assert scene.read().nftables == ("netdev t c",)
@@ -352,8 +425,8 @@ UNREADABLE = {
     "stack": {"uppers", "elsewhere", "others", "redirecting"},
     "tunnels": {"uppers", "elsewhere", "others"},
     "addresses": {"uppers", "others", "forwarded"},
-    "routes": {"uppers"},
-    "link": {"xdp"},
+    "routes": {"uppers", "steered"},
+    "link": {"xdp", "rdma_users"},
     "way_to": {"fabric"},
     "leaves_by": {"connections", "fabric"},
     "tcp": {"connections"},
@@ -671,6 +744,37 @@ def test_storage_over_rdma_is_a_user_in_the_kernel(
     assert found == RdmaUser("mana_0", "nvme_rdma in the kernel")
     (found,) = users(device, FakeNldev([core, nvme, Resource(True, None, 1, "rpcrdma")], 5))
     assert found.what == "nvme_rdma, rpcrdma in the kernel"
+
+
+class SoftNldev(FakeNldev):
+    """With an rxe or siw device, whose GUID is made of the MAC address of its netdev."""
+
+    def devices(self) -> list[RdmaDevice]:
+        return [
+            *super().devices(),
+            RdmaDevice(2, "rxe0", 1, 0x00155DFFFE000002, "roce"),  # 02:15:5d:00:00:02
+            RdmaDevice(3, "siw9", 1, 0x00155DFFFE000009, "iwarp"),
+        ]
+
+    def pds(self, index: int) -> list[Resource]:
+        core, mine = Resource(True, None, 1, "ib_core"), Resource(False, 71, 2)
+        nvme, idle = Resource(True, None, 1, "nvme_rdma"), Resource(False, 72, 0)
+        return [core, mine, nvme, idle] if index in (2, 3) else super().pds(index)
+
+
+def test_rdma_in_software_over_the_netdev(tmp_path: Path) -> None:
+    write(tmp_path / "71/comm", "curl\n")
+    device = RdmaPort("manae_0", 1, ("mana_0/1",))
+
+    def users(*macs: str | None) -> tuple[RdmaUser, ...]:
+        nldev = contextlib.nullcontext(SoftNldev([]))
+        return surroundings.rdma_users(device, lambda: nldev, tmp_path, macs)
+
+    assert users("02:15:5d:00:00:02", None) == (
+        RdmaUser("rxe0", "nvme_rdma in the kernel, in software"),
+        RdmaUser("rxe0", "1 protection domain in use, in software", (CURL,)),
+    )
+    assert users("02:15:5d:00:00:03") == ()
 
 
 def test_users_are_listed_in_order(users: Callable[..., Any]) -> None:

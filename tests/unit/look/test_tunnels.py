@@ -319,3 +319,39 @@ def test_those_already_known_are_left_out_and_nothing_depends_on_nothing() -> No
     some = [Tunnel(7, "t0", "gre", 3), Tunnel(8, "t1", "gre", 3), Tunnel(9, "t2", "gre", 4)]
     assert found_by(some, {8}, {3}, RTNL) == {7: Way(None, 3, True)}
     assert found_by([Tunnel(7, "t0", "gre", metadata=True)], (), (), RTNL) == {}
+
+
+PPPOE = "Id       Address              Device\n"
+
+
+def test_pppoe_sends_by_the_devices_of_its_sessions(tmp_path: Path) -> None:
+    """Which device is whose only pppd knows."""
+    kernel = Kernel(link(3, "eth1"), link(4, "eth2"), link(7, "ppp0", "ppp"), link(8, "wan", "ppp"))
+
+    def found() -> list[tuple[str, int]]:
+        made = read(kernel, kernel.open, tmp_path, lambda _: [], tmp_path)
+        assert {one.kind for one in made} <= {"ppp"}
+        return [(one.name, one.under) for one in made]
+
+    assert found() == []
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net/pppoe").write_text(PPPOE)
+    assert found() == []
+    (tmp_path / "net/pppoe").write_text(
+        PPPOE + "00000001 02:15:5d:00:00:03 eth1\n00000002 02:15:5d:00:00:04 eth2\n"
+    )
+    assert found() == [("ppp0", 3), ("ppp0", 4), ("wan", 3), ("wan", 4)]
+    made = read(kernel, kernel.open, tmp_path, lambda _: [], tmp_path)
+    ways = found_by(made, (), {3}, FakeRtnl([]))
+    assert {index: way.out for index, way in ways.items()} == {7: 3, 8: 3}
+
+
+@pytest.mark.parametrize("kind", ["ovpn", "ovpn-dco-v2", "gtp"])
+@pytest.mark.parametrize(("to", "counts"), [("10.1.0.0/24", True), (None, False)])
+def test_devices_that_send_by_a_programs_socket_may_send_where_the_port_leads(
+    kind: str, to: str | None, counts: bool
+) -> None:
+    (one,) = Kernel(link(7, "vpn0", kind)).read()
+    rtnl = FakeRtnl([], routing=[route(3, to)] if to else [])
+    found = found_by([one], (), {3}, rtnl)
+    assert found == ({7: Way(None, None, False)} if counts else {})

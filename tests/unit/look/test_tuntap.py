@@ -146,3 +146,16 @@ def test_a_process_that_ends_meanwhile_is_passed_over(machine: Machine) -> None:
     os.unlink(machine.proc / "70/fdinfo/3")
     (found,) = machine.read(tun(8, "tun0"))
     assert found.by == "a program that is not visible"
+
+
+def test_a_program_in_another_namespace_may_send_to_anybody(machine: Machine) -> None:
+    """Its sockets are not seen from here."""
+    machine.run(70, "tailscaled", "tun0", sockets=(71,))
+    for pid, where in (("70", 2), ("self", 1)):
+        (machine.proc / pid / "ns").mkdir()
+        (machine.proc / pid / "ns/net").symlink_to(f"net:[{where}]")
+    expected = [Tunnel(8, "tun0", "tun", metadata=True, by="pid 70 tailscaled")]
+    assert machine.read(tun(8, "tun0")) == expected
+    (machine.proc / "self/ns/net").unlink()
+    (machine.proc / "self/ns/net").symlink_to("net:[2]")
+    assert machine.read(tun(8, "tun0")) == []

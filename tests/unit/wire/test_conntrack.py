@@ -8,7 +8,7 @@ import struct
 import pytest
 
 from manactl.wire import conntrack as ct
-from manactl.wire.conntrack import Ends, What
+from manactl.wire.conntrack import Ends, Flow, What
 from tests.unit.look.kernel import attr
 from tests.unit.wire.headers import numbers, public
 
@@ -35,7 +35,7 @@ def ports(number: int, source: int, destination: int) -> bytes:
 def entry(
     source: str, destination: str, answers_from: str, answers_to: str, *,
     number: int = 6, source_port: int = 40000, port: int = 7000, state: int | None = 3,
-    shift: int = 0,
+    shift: int = 0, mark: int | None = None,
 ) -> bytes:  # fmt: skip
     """As the kernel writes it; `shift` puts something before the addresses."""
     family = socket.AF_INET6 if ":" in source else socket.AF_INET
@@ -47,6 +47,7 @@ def entry(
         + tuple_of(2, answers_from, answers_to, ports(number, port, source_port), shift)
         + attr(3, b"\0\0\0\x0e")
         + info
+        + (b"" if mark is None else attr(8, struct.pack("!I", mark)))
     )
 
 
@@ -95,3 +96,11 @@ def test_the_numbers_are_the_kernels() -> None:
     known = numbers("linux/netfilter/nfnetlink.h", "linux/netfilter/nfnetlink_conntrack.h")
     assert known["NFNL_SUBSYS_CTNETLINK"] << 8 | known["IPCTNL_MSG_CT_GET"] == ct.CT_GET
     assert ct.dump(10) == b"\x0a\0\0\0"
+
+
+def test_both_directions_and_the_mark() -> None:
+    body = entry(*NAT, mark=0x1F)
+    there, back = ct.flows(body, Ends(*map(packed, NAT)))
+    assert there == Flow(6, packed(NAT[0]), 40000, packed(NAT[1]), 7000)
+    assert back == Flow(6, packed(NAT[2]), 7000, packed(NAT[3]), 40000)
+    assert (ct.mark(body), ct.mark(entry(*NAT))) == (0x1F, 0)

@@ -126,4 +126,4 @@ def test_answers(family: int, raw: bytes, expected: bytes, mark: int | None) -> 
     body += struct.pack("=III", 5, 0xAAAA, 0xBBBB) + struct.pack("=IIIII", 1, 2, 3, 4, 99)
     body += b"" if mark is None else struct.pack("=HHI", 8, 15, mark)
     peer = packed(YOURS if family == 2 else "2001:db8::9")
-    assert diag.parse(body) == TcpSocket(8, expected, 22, peer, 4444, 5, 99, mark or 0)
+    assert diag.parse(body) == TcpSocket(8, expected, 22, peer, 4444, 5, 99, mark or 0, 4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import socket
 import struct
 
 import pytest
@@ -28,9 +29,10 @@ def u32(*values: int) -> bytes:
 
 
 def test_numbers_are_the_kernels() -> None:
-    theirs = numbers("linux/rtnetlink.h", "linux/if_addr.h", "linux/neighbour.h", "linux/nexthop.h")
+    theirs = numbers("linux/rtnetlink.h", "linux/if_addr.h", "linux/neighbour.h", "linux/nexthop.h",
+                     "linux/fib_rules.h")  # fmt: skip
     ours = public(rt, "RTM_", "RTA_", "RTN", "RT_", "RTPROT_", "IFA_", "IFAPROT_", "NDA_", "NUD_",
-                  "NTF_", "NHA_")  # fmt: skip
+                  "NTF_", "NHA_", "FRA_")  # fmt: skip
     assert len(ours) > 80
     # Newer than the headers of some distributions.
     young = {"IFAPROT_KERNEL_LL", "NTF_EXT_MANAGED", "NDA_FLAGS_EXT", "IFA_PROTO"}
@@ -404,3 +406,42 @@ def test_many_routes_are_taken_apart_like_one(seed: int) -> None:
     assert [*rt.shapes(made)] == [rt.Shape.of(body) for body in made]
     with pytest.raises(ValueError, match="length"):
         list(rt.shapes([made[0][:12] + b"\1\0\1\0", rt.RtMsg(2, 24).pack() + b"\3\0\1\0"]))
+
+
+# --- segments -----------------------------------------------------------------------------------
+
+_SEGMENTS = [socket.inet_pton(socket.AF_INET6, f"2001:db8:{n}::9") for n in (1, 2)]
+
+
+def _encapped(kind: int, inner: bytes, kinds: tuple[int, int] = (21, 22)) -> bytes:
+    return attr(kinds[1], inner) + attr(kinds[0], struct.pack("=H", kind))
+
+
+def _srh(segments: list[bytes]) -> bytes:
+    left = len(segments) - 1
+    return bytes([0, 2 * len(segments), 4, left, left, 0, 0, 0]) + b"".join(segments[::-1])
+
+
+@pytest.mark.parametrize(
+    ("encap", "expected"),
+    [
+        (_encapped(5, attr(1, struct.pack("=i", 1) + _srh(_SEGMENTS))), _SEGMENTS[:1]),
+        (_encapped(8, attr(1, bytes(8) + b"".join(_SEGMENTS))), _SEGMENTS[:1]),
+        (_encapped(9, attr(1, b"\2") + attr(2, _SEGMENTS[0]) + attr(3, bytes(8))), _SEGMENTS[:1]),
+        (_encapped(9, attr(1, b"\1") + attr(3, bytes(8))), []),  # put into the packet itself
+        (_encapped(5, attr(1, bytes(9))), []),  # cut off
+        (_encapped(1, attr(1, bytes(4))), []),  # MPLS: the device and the gateway decide
+        (b"", []),
+    ],
+)
+def test_the_first_segment_of_a_route_and_of_a_nexthop(encap: bytes, expected: list[bytes]) -> None:
+    head = rt.RtMsg(socket.AF_INET6, 0, type=1).pack()
+    assert rt.route_segments(head + encap) == expected
+    hop = rt.pack_hops([rt.Hop(0, 0, 3, encap), rt.Hop(0, 0, 4, b"")])
+    assert rt.route_segments(head + attr(9, hop)) == expected
+    assert rt.nexthop_segments(rt.NhMsg(10).pack() + _as_nexthop(encap)) == expected
+
+
+def _as_nexthop(encap: bytes) -> bytes:
+    kinds = {22: 8, 21: 7}
+    return b"".join(attr(kinds[one.type], one.payload) for one in rt.split(encap, 0))

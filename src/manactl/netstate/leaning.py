@@ -1,0 +1,95 @@
+"""Routes of other netdevs that have an address of the port as their source. Pure.
+
+They stay while the port is down, and lose with the address: of IPv6 their source, when it is removed
+(fib6_remove_prefsrc()), of IPv4 themselves (fib_sync_down_addr()). An address goes where its netdev
+is destroyed, and where release removes it for a moment, so that several come in their order.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
+
+from manactl.netstate import snapshot
+from manactl.netstate.snapshot import Fact, Kind, Request, devices_of, is_ipv6, route_key
+from manactl.wire import rtmsg as rt
+from manactl.wire.attrs import attr
+from manactl.wire.netlink import NLM_F_APPEND, NLM_F_CREATE, NLM_F_REPLACE
+
+
+def find(
+    routes: Iterable[bytes], addresses: Collection[bytes], own: Collection[int]
+) -> tuple[Fact, ...]:
+    """Those that have one of these addresses as source, and another way than by `own`: the netdevs
+    that the addresses are on, whose routes are kept anyway."""
+    if not addresses:
+        return ()
+    marks = re.compile(b"|".join(re.escape(attr(rt.RTA_PREFSRC, one)) for one in addresses))
+    found = [Fact(Kind.ROUTE, body) for body in routes if marks.search(body)]
+    return tuple(
+        one
+        for one in found
+        if _source(one) in addresses
+        and not devices_of(one) <= set(own)
+        and not rt.RtMsg.of(one.body).flags & rt.RTM_F_CLONED
+        and not snapshot.derived(one)
+    )
+
+
+class Lacking(NamedTuple):
+    """A route that is not as it was, and the requests that make it so, in their order; none where
+    the kernel would take another of its row for it."""
+
+    fact: Fact
+    requests: tuple[Request, ...]
+
+
+def lacking(wanted: Sequence[Fact], now: Iterable[Fact], *, anew: bool) -> list[Lacking]:
+    """Of the wanted routes those that have lost their source, or have gone with it. `now` has all
+    routes of their rows. Where the netdev was not made `anew`, a route that has gone was removed by
+    somebody, for good."""
+    there: dict[snapshot.RouteKey, list[Fact]] = {}
+    for fact in now:
+        there.setdefault(route_key(fact), []).append(fact)
+    found = []
+    for fact in wanted:
+        row = there.get(route_key(fact), [])
+        made = _plain(fact)
+        if made in map(_plain, row):
+            continue
+        bare = [one for one in row if _plain(one) == _without_source(made)]
+        if bare and is_ipv6(fact):
+            found.append(Lacking(fact, _with_source(made, bare[0], row)))
+        elif anew and not is_ipv6(fact):
+            flags = NLM_F_CREATE | NLM_F_APPEND
+            found.append(Lacking(fact, (Request(rt.RTM_NEWROUTE, flags, made),)))
+    return found
+
+
+def _with_source(made: bytes, bare: Fact, row: Sequence[Fact]) -> tuple[Request, ...]:
+    """At once where it is alone in its row: of several the kernel replaces the first. One without a
+    gateway is not told from the others of its device when it is to be removed (ip6_route_del())."""
+    if len(row) == 1:
+        return (Request(rt.RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, made),)
+    there = [one for one in row if devices_of(one) & devices_of(bare)]
+    if len(there) > 1 and rt.value(rt.split(made, rt.RTMSG.size), rt.RTA_GATEWAY) is None:
+        return ()
+    return (
+        Request(rt.RTM_DELROUTE, 0, bare.body),
+        Request(rt.RTM_NEWROUTE, NLM_F_CREATE | NLM_F_APPEND, made),
+    )
+
+
+def _source(route: Fact) -> bytes | None:
+    return rt.value(rt.split(route.rest, rt.RTMSG.size), rt.RTA_PREFSRC)
+
+
+def _plain(route: Fact) -> bytes:
+    """What it is, whatever the state of its device is."""
+    return rt.route(route.body, (), (), None) or b""
+
+
+def _without_source(made: bytes) -> bytes:
+    attrs = rt.split(made, rt.RTMSG.size)
+    return rt.join(made[: rt.RTMSG.size], (one for one in attrs if one.type != rt.RTA_PREFSRC))

@@ -1,0 +1,65 @@
+"""What a bridge has of a member that is destroyed and made again, on the running kernel; VLANs need
+the lab's kernels (tests/lab/test_anew.py)."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+
+import pytest
+
+from manactl.look.rtnetlink import Rtnl
+from manactl.netstate import link_settings
+from manactl.netstate.link_settings import LinkSettings
+from tests.netns.port import Here, batch, ip
+from tests.netns.test_surroundings import settled
+
+pytestmark = pytest.mark.netns
+
+
+def bridge(*words: str) -> str:
+    done = subprocess.run(["bridge", *words], check=True, capture_output=True, text=True)
+    return done.stdout
+
+
+def shown() -> list[str]:
+    lasting = ("static", "permanent")  # others are learned
+    rows = bridge("fdb", "show", "brport", "port0").splitlines()
+    fdb = [row for row in rows if "master" in row and any(word in row for word in lasting)]
+    groups = [line for line in bridge("mdb", "show").splitlines() if "permanent" in line]
+    return [*sorted(fdb), *sorted(groups), ip("token", "get", "dev", "port0")]
+
+
+def settings(rtnl: Rtnl) -> LinkSettings:
+    found = rtnl.link_settings(socket.if_nametoindex("port0"))
+    return LinkSettings.from_json(json.loads(json.dumps(found.to_json())))
+
+
+def test_static_entries_groups_and_the_token_come_back(here: Here) -> None:
+    batch(
+        "link add br0 type bridge\nlink set br0 up\nlink set port0 master br0\n"
+        "token set ::77 dev port0"
+    )
+    for words in (
+        "fdb add 02:aa:00:00:00:01 dev port0 master static",
+        "fdb add 02:aa:00:00:00:02 dev port0 master",
+        "mdb add dev br0 port port0 grp 239.1.1.1 permanent",
+        "mdb add dev br0 port port0 grp ff05::77 permanent",
+    ):
+        bridge(*words.split())
+    before, was = shown(), settings(here.rtnl)
+    assert {one.kind for one in was.bridging} == {"fdb", "mdb", "token"}
+    assert len(was.bridging) == 5
+    ip("link", "del", "port0")
+    batch("link add port0 address 02:00:00:00:00:01 type veth peer name wire0\nlink set wire0 up")
+    index = socket.if_nametoindex("port0")
+    for _ in range(3):  # as act/anew.py does
+        for change in link_settings.changes(was, here.rtnl.link_settings(index), index):
+            if change.request is not None:
+                here.rtnl.send(change.request)
+    left = link_settings.changes(was, here.rtnl.link_settings(index), index)
+    assert [one.text for one in left if one.bridging] == []
+    batch("link set port0 up")
+    settled(lambda: bool(here.rtnl.link(index).carrier))
+    assert shown() == before

@@ -1,0 +1,130 @@
+"""Routes of other netdevs whose source is an address of the port, on the running kernel."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from manactl.netstate.snapshot import PortState
+from tests.netns.port import PORT, Here, batch, everything, ip, put_back, settle
+
+pytestmark = pytest.mark.netns
+
+ADDRESSES = """
+address add 10.1.0.4/24 dev port0
+address add 10.1.0.5/24 dev port0
+address add 2001:db8:1::4/64 dev port0 nodad
+address add 2001:db8:1::5/64 dev port0 nodad
+address add 2001:db8:1::6/64 dev port0 nodad
+"""
+ROUTES = """
+-4 route add 192.0.2.0/24 via 10.8.0.9 dev other0 src 10.1.0.4
+-4 route add 192.0.3.0/24 dev other0 src 10.1.0.5 metric 7 table 77
+-4 route add 192.0.2.0/24 via 10.8.0.9 dev other0 metric 9
+-6 route add 2001:db8:a::/64 via 2001:db8:8::9 dev other0 src 2001:db8:1::4
+-6 route add 2001:db8:b::/64 dev other0 src 2001:db8:1::5 metric 7 table 77
+-6 route append 2001:db8:c::/64 via 2001:db8:8::7 dev other0 src 2001:db8:1::5 metric 5
+-6 route append 2001:db8:c::/64 via 2001:db8:8::8 dev other0 metric 5
+"""
+SOME = 5  # of them lean on the port
+
+
+def kept(here: Here) -> PortState:
+    return PortState.from_json(json.loads(json.dumps(here.capture(PORT).to_json())))
+
+
+@pytest.fixture
+def full(here: Here) -> Here:
+    batch(ADDRESSES)
+    settle()
+    batch(ROUTES)
+    return here
+
+
+def of_other() -> list[str]:
+    """The routes that go by the other netdev."""
+    routes = [rows for name, rows in everything().items() if "route" in name]
+    return [row for rows in routes for row in rows if "other0" in row]
+
+
+def test_they_are_known(full: Here) -> None:
+    state = kept(full)
+    assert len(state.leaning) == SOME
+    assert not set(state.leaning) & set(state.facts)
+
+
+def test_a_port_that_was_down_has_cost_nothing(full: Here) -> None:
+    before, state = everything(), kept(full)
+    ip("link", "set", "port0", "down")
+    ip("link", "set", "port0", "up")
+    assert put_back(full, state).residue == ()
+    assert everything() == before
+
+
+def test_their_source_comes_back_with_an_address_that_was_removed_for_its_order(
+    full: Here,
+) -> None:
+    """keep_addr_on_down keeps some addresses, so that the others would come after them."""
+    state = kept(full)
+    before = everything()
+    ip("link", "set", "port0", "down")
+    ip("link", "set", "port0", "up")
+    batch(
+        "address add 2001:db8:1::5/64 dev port0 nodad\naddress add 2001:db8:1::6/64 dev port0 nodad"
+    )
+    settle()
+    done = put_back(full, state)
+    assert done.residue == ()
+    assert everything() == before
+
+
+def test_they_come_back_where_the_netdev_was_destroyed(full: Here) -> None:
+    state = kept(full)
+    before = of_other()
+    ip("link", "del", "port0")
+    assert "192.0.2.0/24 via 10.8.0.9 dev other0 src" not in ip("route")
+    batch("link add port0 address 02:00:00:00:00:01 type veth peer name wire0\nlink set wire0 up")
+    batch("link set port0 up")
+    done = put_back(full, state)
+    assert done.residue == ()
+    assert of_other() == before
+
+
+def test_one_that_the_kernel_does_not_tell_from_another_is_lost_and_the_other_is_not(
+    full: Here,
+) -> None:
+    batch(
+        "-6 route append 2001:db8:d::/64 via 2001:db8:8::7 dev other0 metric 5\n"
+        "-6 route append 2001:db8:d::/64 dev other0 src 2001:db8:1::5 metric 5"
+    )
+    state = kept(full)
+    ip("-6", "address", "del", "2001:db8:1::5/64", "dev", "port0")
+    done = put_back(full, state)
+    assert done.residue == ()
+    (lost,) = [one.text for one in done.lost]
+    assert "the source address of route 2001:db8:d::/64 dev other0" in lost
+    assert "via 2001:db8:8::7" in ip("-6", "route", "show", "2001:db8:d::/64")
+
+
+def test_one_that_somebody_has_removed_stays_away(full: Here) -> None:
+    state = kept(full)
+    ip("link", "set", "port0", "down")
+    ip("route", "del", "192.0.2.0/24", "via", "10.8.0.9", "src", "10.1.0.4")
+    ip("-6", "route", "del", "2001:db8:a::/64")
+    ip("link", "set", "port0", "up")
+    assert put_back(full, state).residue == ()
+    assert "src 10.1.0.4" not in ip("route", "show", "192.0.2.0/24")
+    assert ip("-6", "route", "show", "2001:db8:a::/64") == ""
+
+
+def test_one_whose_other_netdev_is_away_is_named(full: Here) -> None:
+    state = kept(full)
+    ip("link", "del", "port0")
+    ip("link", "del", "other0")
+    batch("link add port0 address 02:00:00:00:00:01 type veth peer name wire0\nlink set wire0 up")
+    batch("link set port0 up")
+    time.sleep(0.01)
+    done = put_back(full, state, 0.5)
+    assert any("192.0.2.0/24" in line and "10.1.0.4" in line for line in done.residue)

@@ -1,0 +1,125 @@
+"""What a bridge has of a member, from messages as the kernel writes them."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+
+import pytest
+
+from manactl.netstate import bridging, link_settings
+from manactl.netstate.bridging import Kept
+from manactl.netstate.link_settings import LinkSettings
+from manactl.wire import if_link
+from manactl.wire import rtmsg as rt
+from manactl.wire.attrs import attr, nest, parse_attrs
+from tests.unit.wire.headers import numbers
+
+MAC, OTHER = b"\x02\0\0\0\0\1", b"\x02\xaa\0\0\0\1"
+GROUP = socket.inet_aton("239.1.1.1") + bytes(12) + b"\x08\0" + bytes(2)
+
+
+def link(index: int, *vlans: bytes) -> bytes:
+    spec = b"".join(attr(2, one) for one in vlans)
+    return if_link.IfInfoMsg(family=7, ifindex=index).pack() + nest(26, spec)
+
+
+def vlan(vid: int, flags: int = 0) -> bytes:
+    return struct.pack("=HH", flags, vid)
+
+
+def neighbour(state: int, lladdr: bytes, *more: bytes, index: int = 9, flags: int = 0) -> bytes:
+    head = rt.NdMsg(7, index, state, flags).pack()
+    return head + attr(rt.NDA_LLADDR, lladdr) + b"".join(more)
+
+
+MASTER, VLAN100 = attr(9, struct.pack("=I", 10)), attr(5, struct.pack("=H", 100))
+
+
+def group(index: int, state: int) -> bytes:
+    entry = struct.pack("=IBBH", index, state, 0x2, 100) + GROUP
+    return bytes([7, 0, 0, 0]) + struct.pack("=I", 10) + nest(1, nest(1, attr(1, entry)))
+
+
+def test_vlans_of_the_member_alone() -> None:
+    dump = [link(8, vlan(5)), link(9, vlan(100, 6), vlan(200))]
+    found = bridging.vlans(dump, 9)
+    assert found == [Kept("vlan", vlan(100, 6)), Kept("vlan", vlan(200))]
+    assert [one.describe() for one in found] == [
+        "bridge VLAN 100 pvid untagged", "bridge VLAN 200",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("body", "kept"),
+    [
+        (neighbour(rt.NUD_NOARP, OTHER, MASTER, VLAN100), True),
+        (neighbour(rt.NUD_PERMANENT, OTHER, MASTER), True),
+        (neighbour(rt.NUD_PERMANENT, MAC, MASTER), False),  # its own: the kernel's
+        (neighbour(rt.NUD_REACHABLE, OTHER, MASTER), False),  # learned
+        (neighbour(rt.NUD_PERMANENT, OTHER), False),  # the netdev's own list
+        (neighbour(rt.NUD_NOARP, OTHER, MASTER, index=8), False),
+    ],
+)
+def test_entries_that_somebody_has_added(body: bytes, kept: bool) -> None:
+    found = bridging.forwarding([body], 9, MAC)
+    assert len(found) == kept
+    for one in found:
+        made = one.request(12, 10)
+        head = rt.NdMsg.of(made.body)
+        assert (head.ifindex, head.state, head.flags) == (12, rt.NdMsg.of(body).state, 4)
+        assert "02:aa:00:00:00:01" in one.describe()
+
+
+def test_permanent_groups() -> None:
+    (one,) = bridging.groups([group(9, 1), group(9, 0), group(8, 1)], 9)
+    made = one.request(12, 10)
+    assert struct.unpack_from("=BxxxI", made.body) == (7, 10)
+    entry = parse_attrs(made.body, 8)[1]
+    assert (struct.unpack_from("=IBBH", entry), entry[8:]) == ((12, 1, 0, 100), GROUP)
+
+
+def test_a_token() -> None:
+    raw = socket.inet_pton(socket.AF_INET6, "::77")
+    body = if_link.IfInfoMsg(ifindex=9).pack()
+    assert bridging.token(body + nest(26, nest(10, attr(7, raw)))) == [Kept("token", raw)]
+    assert bridging.token(body + nest(26, nest(10, attr(7, bytes(16))))) == []
+    assert bridging.token(body) == []
+
+
+def test_what_a_new_member_lacks_and_what_it_has_too_much() -> None:
+    """Once it is in the bridge again: by default it is in VLAN 1."""
+    was = LinkSettings(
+        master="br0", member_kind="bridge", names={"br0": 10},
+        bridging=(Kept("vlan", vlan(100, 6)), Kept("token", bytes(15) + b"\7")),
+    )  # fmt: skip
+    was = LinkSettings.from_json(json.loads(json.dumps(was.to_json())))
+    out = LinkSettings(names={"br0": 10})
+    texts = [one.text for one in link_settings.changes(was, out, 12)]
+    assert texts == ["master br0", "ip token"]
+    now = LinkSettings(
+        master="br0", member_kind="bridge", names={"br0": 10}, bridging=(Kept("vlan", vlan(1, 6)),)
+    )
+    found = link_settings.changes(was, now, 12)
+    assert [one.text for one in found] == [
+        "bridge VLAN 100 pvid untagged", "ip token", "no bridge VLAN 1 pvid untagged",
+    ]  # fmt: skip
+    assert all(one.may_be_lost for one in found)
+    types = [one.request.type for one in found if one.request]
+    assert types == [if_link.RTM_SETLINK, if_link.RTM_NEWLINK, if_link.RTM_DELLINK]
+    assert link_settings.changed(was, now, 12) == []  # of one that was there all the time
+
+
+def test_numbers_are_the_kernels() -> None:
+    theirs = numbers(
+        "linux/rtnetlink.h", "linux/if_bridge.h", "linux/neighbour.h", "linux/if_link.h"
+    )
+    for ours, name in (
+        (bridging.RTM_NEWMDB, "RTM_NEWMDB"), (bridging.RTM_GETMDB, "RTM_GETMDB"),
+        (bridging._IFLA_BRIDGE_VLAN_INFO, "IFLA_BRIDGE_VLAN_INFO"),
+        (bridging._IFLA_INET6_TOKEN, "IFLA_INET6_TOKEN"),
+        (bridging._NDA_VLAN, "NDA_VLAN"), (bridging._NDA_MASTER, "NDA_MASTER"),
+        (bridging._MDBA_SET_ENTRY, "MDBA_SET_ENTRY"),
+    ):  # fmt: skip
+        assert ours == theirs[name], name
