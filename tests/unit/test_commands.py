@@ -48,7 +48,8 @@ SAFE = {
     ("act/boot_files.py", "kept.port"), ("act/claim.py", "transition.acceptance([port.label])"),
     ("act/unmanage.py", "self.unmanaged.manager"), ("act/terminate.py", "pids"),
     ("decide/daemon_words.py", "name"), ("decide/kernel_bugs.py", "port.pci"), ("act/restore.py", "path"), ("netstate/diff.py", "tree"),
-    ("netstate/link_settings.py", "tree"), ("cli/explain.py", "number"), ("cli/explain.py", "hint"),
+    ("netstate/link_settings.py", "tree"), ("netstate/bridging.py", "vid"),
+    ("netstate/bridging.py", "lladdr.hex(':')"), ("cli/explain.py", "number"), ("cli/explain.py", "hint"),
     ("cli/explain.py", "' | '.join(topic.see)"),
 }  # fmt: skip
 

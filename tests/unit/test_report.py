@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 from collections.abc import Callable, Mapping
 from datetime import UTC
 from pathlib import Path
@@ -820,3 +821,70 @@ def test_without_descriptors_a_port_is_unknown_or_as_it_is(
             assert now.owner in (was.owner, Owner.UNKNOWN), at
             if now.holders != was.holders:
                 assert len(found.missing) > len(truth.missing), at
+
+
+BITS = (
+    b"\n", b"\0", b" ", b"(", b")", b"-", b":", b"\xe2\x80\xa8", b"\x85", b"\xff\xfe", b"9" * 400, b"-1",
+    b"0x", b"/", b"net:[", b"nodev", b"\\040", b"\x0b", b"A" * 3000, b"1e9", b"mnt_id:", b"Uid:\t",
+    b"btime ", b"[<0>] mana_x+", b"\xd9\xa3",
+)  # fmt: skip
+
+
+def garbled(machine: Machine, rng: random.Random) -> dict[Path, bytes]:
+    """Some files of /proc and sysfs as no kernel writes them; what they had."""
+    found = [Path(at) / name for at, _, names in os.walk(machine.base) for name in names]
+    files = [path for path in found if path.is_file() and not path.is_symlink()]
+    chosen = [path for path in files if rng.random() < (0.2 if "/proc/" in str(path) else 0.02)]
+    before = {path: path.read_bytes() for path in chosen}
+    for path, was in before.items():
+        data = bytearray(was)
+        for _ in range(rng.randint(1, 5)):
+            at = rng.randrange(len(data) + 1)
+            data[at : at + rng.choice([0, 1, 9])] = rng.choice(BITS)
+        path.write_bytes(bytes(data) if rng.random() < 0.9 else b"")
+    return before
+
+
+def look_at_garbled(make: Make, scene: str, seeds: range) -> None:
+    machine = make(scene)
+    machine.holder(4211)
+    machine.holder(4212, cgroup="0::/system.slice/fwd.service\n")
+    machine.links = NoLinks()  # it reads some of the files itself
+    for seed in seeds:
+        before = garbled(machine, random.Random(seed))
+        try:
+            machine.look()
+        except OSError:
+            pass
+        except Exception as error:
+            error.add_note(f"seed {seed}")
+            raise
+        for path, was in before.items():
+            path.write_bytes(was)
+
+
+class NoLinks:
+    """rtnetlink that does not answer."""
+
+    def ask(self, ifindexes: object) -> None:
+        pass
+
+    def collect(self) -> None:
+        return None
+
+    def index(self, name: str) -> int | None:
+        return None
+
+
+SCENES = ["7-raw-qp-on-port-2", "6.12-raw-qp-on-port-2", "6.18-idle"]
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_whatever_answers_for_the_files_of_the_kernel(make: Make, scene: str) -> None:
+    look_at_garbled(make, scene, range(15))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("scene", SCENES)
+def test_thousands_of_garbled_files(make: Make, scene: str) -> None:
+    look_at_garbled(make, scene, range(1000, 1500))

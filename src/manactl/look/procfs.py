@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from manactl.look.text_files import GONE, LACKS, lines, rows, target, text
+from manactl.look.text_files import GONE, LACKS, integer, lines, rows, target, text
 from manactl.model.port import Holder
 
 # Compiled when first used.
@@ -137,7 +137,8 @@ def _unlisted(proc: str, entries: Collection[str]) -> bool:
     """
     if "1" not in entries:
         return True
-    if int((_of_status(text(f"{proc}/self/status") or "", "CapEff") or "0"), 16) & _PTRACE:
+    capabilities = _of_status(text(f"{proc}/self/status") or "", "CapEff") or ""
+    if (integer(capabilities, 16) or 0) & _PTRACE:
         return False
     options = ""
     for line in lines(OWN_MOUNTS):
@@ -301,16 +302,19 @@ def _paths(cgroup: str) -> Iterator[str]:
 def _uid(status: str) -> int | None:
     """The real uid; the owner of /proc/PID is root's for a process that may not be traced."""
     found = _of_status(status, "Uid")
-    return int(found) if found else None
+    return integer(found or "")
 
 
 def _since(stat: Stat, boot: int | None) -> datetime | None:
     if boot is None or stat.starttime is None:
         return None
-    started = boot + stat.starttime / os.sysconf("SC_CLK_TCK")
-    return datetime.fromtimestamp(started, UTC)
+    try:
+        started = boot + stat.starttime / os.sysconf("SC_CLK_TCK")
+        return datetime.fromtimestamp(started, UTC)
+    except (OverflowError, ValueError, OSError):  # a file that is not the kernel's
+        return None
 
 
 def _boot_time(proc: str) -> int | None:
     found = re.search(r"^btime (\d+)", text(f"{proc}/stat") or "", re.MULTILINE)
-    return int(found[1]) if found else None
+    return integer(found[1]) if found else None

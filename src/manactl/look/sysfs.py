@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from manactl.look.text_files import lines, names, number, target_name, text
+from manactl.look.text_files import integer, lines, names, number, target_name, text
 from manactl.model.port import Netdev
 
 VENDOR_MICROSOFT = "0x1414"
@@ -116,7 +116,19 @@ def uverbs_nodes(roots: Roots, pci: str) -> Iterator[UverbsNode]:
         ibdev, dev = text(f"{verbs}/{name}/ibdev"), text(f"{verbs}/{name}/dev")
         if ibdev and dev:
             major, _, minor = dev.partition(":")
-            yield UverbsNode(name, ibdev, os.makedev(int(major), int(minor)))
+            if (rdev := device(major, minor)) is not None:
+                yield UverbsNode(name, ibdev, rdev)
+
+
+def device(major: str, minor: str) -> int | None:
+    """st_rdev of two numbers; None where they are none, or too large for one."""
+    numbers = integer(major), integer(minor)
+    if None in numbers:
+        return None
+    try:
+        return os.makedev(*numbers)  # type: ignore[arg-type]
+    except (OverflowError, ValueError):
+        return None
 
 
 def master_of(netdev: str, roots: Roots) -> str | None:
@@ -180,7 +192,7 @@ def _rdma_node(base: str, name: str, uverbs: dict[str, list[int]]) -> RdmaNode:
     ports = names(f"{base}/infiniband/{name}/ports")
     return RdmaNode(
         name=name,
-        node_guid=int(guid, 16) if guid else None,
+        node_guid=integer(guid, 16),
         ports=tuple(sorted(int(port) for port in ports if port.isdecimal())),
         uverbs=tuple(uverbs.get(name, ())),
     )

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from manactl.errors import LACKS
 
-__all__ = ["GONE", "LACKS", "fields", "lines", "names", "number", "passing_over", "read", "rows",
+__all__ = ["GONE", "LACKS", "fields", "integer", "lines", "names", "number", "passing_over", "read", "rows",
            "target", "target_name", "text"]  # fmt: skip
 
 _CHUNK = 1 << 16  # bytes
@@ -73,8 +73,14 @@ def lines(path: str | os.PathLike[str]) -> list[str]:
 
 def number(path: str) -> int | None:
     """The number in a file, decimal or as its prefix says (0x)."""
+    return integer(text(path) or "", 0)
+
+
+def integer(word: str, base: int = 10) -> int | None:
+    """The number that a word is; None for anything else, and where somebody else than the kernel
+    answers for a file (lxcfs, gVisor), that may be anything."""
     try:
-        return int(text(path) or "", 0)
+        return int(word, base) if word.isascii() else None
     except ValueError:
         return None
 

@@ -4,10 +4,9 @@ The netdev of hv_netvsc is the master of a MANA port on Azure. While the host do
 driver waits for it with RTNL held, and every request of rtnetlink waits too; these files do not.
 """
 
-import os
 from typing import NamedTuple
 
-from manactl.look.sysfs import Roots
+from manactl.look.sysfs import Roots, device
 from manactl.look.text_files import names, number, target_name, text
 from manactl.model.port import IFF_UP
 
@@ -85,6 +84,6 @@ def uio_rdev(uuid: str, roots: Roots = Roots()) -> int | None:  # noqa: B008 - f
     base = f"{roots.sys}/bus/vmbus/devices/{uuid}/uio"
     for name in names(base):
         major, _, minor = (text(f"{base}/{name}/dev") or "").partition(":")
-        if major.isdecimal() and minor.isdecimal():
-            return os.makedev(int(major), int(minor))
+        if (rdev := device(major, minor)) is not None:
+            return rdev
     return None
