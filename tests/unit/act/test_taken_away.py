@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from manactl.journal import file as journal
 from manactl.netstate.losses import Cause
 from manactl.netstate.requests import Request
 from manactl.wire import rtmsg as rt
+from tests.unit import schema
 from tests.unit.act.test_unmanage import managed
 from tests.unit.host import FakeHost, FakeSystem, Fate, Killed, claim, furnished, release
 from tests.unit.kernel import ADDRESS, Kernel
@@ -36,6 +38,7 @@ def test_it_is_left_out_and_told_with_the_command(tmp_path: Path) -> None:
     claim(tmp_path, FakeHost(kernel))
     remove(kernel, FOREIGN)
     (plan,) = release(tmp_path, FakeHost(kernel), dry_run=True).plans
+    schema.strict(json.loads(json.dumps(plan.to_json())))
     (port,) = release(tmp_path, FakeHost(kernel)).ports
     assert there(kernel) == {OURS}
     (lost,) = port.lost
