@@ -260,7 +260,7 @@ def test_the_settings_of_a_netdev(kernel: Kernel, rtnl: Rtnl) -> None:
 
     more = attr(4, struct.pack("=I", 9000)) + attr(10, struct.pack("=I", 5))
     more += attr(18, attr(4, b"bridge\0"))
-    kernel.answers = [[Answer(16, link(3, "eth1", more))]]
+    kernel.answers = [[Answer(16, link(3, "eth1", more))]] * 2  # the second for its token
     kernel.tables = {38: [qdisc(3, 0x10000), qdisc(4, 0x20000)], GETLINK: [link(5, "br0")]}
     found = rtnl.link_settings(3)
     assert (found.attributes[4], found.master) == (struct.pack("=I", 9000), "br0")
