@@ -43,7 +43,8 @@ def served(booted_pair: Vm) -> Iterator[Vm]:
     server.kill()
 
 
-@pytest.mark.parametrize("synthetic", ["down", pytest.param("uio", marks=pytest.mark.soak)])
+@pytest.mark.soak
+@pytest.mark.parametrize("synthetic", ["down", "uio"])
 def test_what_cloud_init_has_configured_survives(served: Vm, synthetic: str) -> None:
     vm = served
     scene = Scene(vm, "networkd", "dhcp", vm.twins[1], manager=CloudInit)

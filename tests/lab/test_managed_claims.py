@@ -126,14 +126,14 @@ def test_an_address_that_somebody_removes_meanwhile_is_left_out(routed: Vm, name
     scene.site.claim(scene.device)
     scene.restarted()
     eventually(scene.looked, PATIENCE, "the manager to look at it")
-    routed.run(f"ip addr del 192.0.2.77/32 dev {scene.device}")
+    routed.run(f"ip addr del 192.0.2.78/32 dev {scene.device}")
     plan = scene.site.well("release", "--dry-run", "--json", scene.device).document
     (lost,) = scene.site.well("release", "--json", scene.device).port["lost"]
     assert lost["cause"] == "removed"
     assert lost["text"] in plan["lost"]
-    command = f"ip address add 192.0.2.77/32 dev {scene.device}"
+    command = f"ip address add 192.0.2.78/32 dev {scene.device}"
     assert lost["text"].endswith(f"to set it: {command})")
-    assert "192.0.2.77" not in routed.run(f"ip addr show dev {scene.device}").out
+    assert "192.0.2.78" not in routed.run(f"ip addr show dev {scene.device}").out
     routed.run(command)
     scene.comes_back()
 

@@ -176,6 +176,7 @@ def test_the_host_takes_the_device_back_meanwhile(furnished: Vm) -> None:
     takes(vm, 2, "vf")
 
 
+@pytest.mark.soak
 def test_host_servicing_meanwhile(furnished: Vm) -> None:
     """The VF goes and comes back, and there is no synthetic netdev that would open it."""
     vm, twin, before = furnished, furnished.twins[2], view(furnished)
