@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 
 from manactl.inherited import hear_of_children
+
+OUTPUT = "manactl_output"
+"""Of our own among Python's -X: the encoding that is printed in."""
 
 
 def occupy_standard_descriptors() -> None:
@@ -24,7 +28,32 @@ def occupy_standard_descriptors() -> None:
         sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
 
 
+def leave_the_locale() -> None:
+    """Names and values of the kernel are bytes, nearly always UTF-8. In a locale of another encoding
+    Python would ask for other names of files and pass on other words: so it is executed again, in
+    its UTF-8 mode. What was typed stays the same bytes, and what is printed is in the locale's
+    encoding. The environment, which a command of the operator's gets, is left as it is.
+    """
+    if sys.flags.utf8_mode or sys.getfilesystemencoding() == "utf-8" or not sys.executable:
+        return
+    encoding = getattr(sys.stdout, "encoding", None) or "ascii"
+    first, *rest = sys.orig_argv
+    words = [first, "-X", "utf8", "-X", f"{OUTPUT}={encoding}", *rest]
+    with contextlib.suppress(OSError):  # it may be gone: then most of it works all the same
+        os.execv(sys.executable, words)  # noqa: S606 - no shell
+
+
+def print_as_the_locale_has_it() -> None:
+    """The streams in the encoding that they had before the program was executed again."""
+    encoding = sys._xoptions.get(OUTPUT)
+    for stream in (sys.stdout, sys.stderr) if isinstance(encoding, str) else ():
+        with contextlib.suppress(LookupError, ValueError):
+            stream.reconfigure(encoding=encoding)  # type: ignore[union-attr]
+
+
 occupy_standard_descriptors()
+leave_the_locale()
+print_as_the_locale_has_it()
 hear_of_children()
 
 try:

@@ -18,6 +18,7 @@ Anything else that escapes is a bug (exit 1).
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
@@ -32,27 +33,38 @@ class ManactlError(Exception):
     """What happened (message), what to do next (hint), and how we know (evidence).
 
     `code` is the stable word of the JSON form: the kind of the failure, or the guard's code.
+    `untouched` says in the message, after the `story`, that nothing was done; whoever has done
+    something before says that instead.
     """
 
     exit_code: ClassVar[int] = 1
     kind: ClassVar[str] = "error"
     code: str
     more: Mapping[str, object]  # what else its JSON document has
+    beside: object  # what was done all the same, for who shows that
 
     def __init__(
         self,
         message: str,
         *,
+        untouched: str | None = None,
         hint: str | None = None,
         evidence: Iterable[Evidence] = (),
         code: str | None = None,
     ) -> None:
-        super().__init__(message)
-        self.message = message
+        self.story, self.untouched = message, untouched
+        self.message = message if untouched is None else f"{message}; {untouched}"
+        super().__init__(self.message)
         self.hint = hint
         self.evidence = tuple(evidence)
         self.code = code or self.kind
         self.more = {}
+        self.beside = None
+
+    @property
+    def first_line(self) -> str:
+        """The message without what is listed below it."""
+        return self.message.split("\n", 1)[0]
 
 
 class UsageError(ManactlError):
@@ -111,16 +123,34 @@ class Interrupted(ManactlError):
     kind = "interrupted"
 
 
+LACKS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS))
+
+
+def lacking(error: OSError | MemoryError, untouched: str) -> Busy | None:
+    """What to say when there were no descriptors or no memory to look with (ulimit -n, -v); None
+    for any other error. `untouched`: what was not changed for it."""
+    if isinstance(error, OSError) and error.errno not in LACKS:
+        return None
+    why = (error.strerror if isinstance(error, OSError) else None) or "no memory"
+    return Busy(
+        f"there is nothing to look with: {why}; {untouched}",
+        hint="the limits of this process (ulimit -n, -v; LimitNOFILE= and MemoryMax= of a unit) or "
+        "of the machine are used up: raise them, or try again when there is room",
+    )
+
+
 # Worst first: what is not as it was, then what was refused or not begun.
 _WORST = (NotRestored, RolledBack, Refused, Interrupted, Busy, Denied, Unsupported, UsageError)
 
 
 def worst(failures: Sequence[ManactlError]) -> ManactlError:
     """Of failures in several things, one after the other: the one whose exit code counts, with the
-    messages of the others."""
+    messages and hints of the others."""
     rank = {kind.exit_code: number for number, kind in enumerate(_WORST)}
     first = min(failures, key=lambda error: rank.get(error.exit_code, -1))
     others = [error.message for error in failures if error is not first]
     if others:
         first.message = "\n".join([first.message, *others])
+        hints = [error.hint for error in (first, *failures) if error.hint]
+        first.hint = "\n".join(dict.fromkeys(hints)) or None
     return first

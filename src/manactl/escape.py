@@ -21,6 +21,12 @@ def escape(text: str) -> str:
     return "".join(char if char.isprintable() else _spell(char) for char in text)
 
 
+def called(name: str | None, otherwise: str = "?") -> str:
+    """A name as a part of a sentence, which may be one of several lines: a process may have a
+    newline in its name (prctl(PR_SET_NAME)), and so write lines of its own."""
+    return escape(name) if name else otherwise
+
+
 def _spell(char: str) -> str:
     if char in _SHORT:
         return _SHORT[char]

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from manactl.decide import port_notes
 from manactl.decide.ownership import Decision, PortFacts, decide
 from manactl.decide.port_names import resolve
+from manactl.escape import called
 from manactl.look import debugfs, procfs, rdma, sysfs, user_namespace
-from manactl.look.blocked_tasks import waiting
+from manactl.look.blocked_tasks import Waiting, waiting
 from manactl.look.links import LinkFacts, LinkSource, RtnetlinkLinks, is_same
 from manactl.look.netns import NetdevInNetns, NetnsSource, OtherNamespaces, own
 from manactl.look.sysfs import Roots
@@ -80,6 +81,13 @@ class _Shared(NamedTuple):
     foreign: bool  # /sys shows another network namespace
     netns: "NetnsId | None"  # of this process; None where no claim is to be compared with it
 
+    def named(self, name: str, ifindex: int | None = None) -> LinkFacts | None:
+        """The link of that name, and of that number where it is known."""
+        for index, link in (self.links or {}).items():
+            if link.name == name and ifindex in (None, index):
+                return link
+        return None
+
 
 class _Seen(NamedTuple):
     """One function as read, between two equal samples of what changes with the owner."""
@@ -119,7 +127,7 @@ def look(
             pcis = sysfs.functions(roots)
             seen = [_see(roots, netlink, netns, pci, foreign=foreign) for pci in pcis]
             _ask(links, seen)
-            holders = procfs.holders(roots.proc, _held_devices(seen))
+            holders, unsearched = _search(roots, _held_devices(seen))
             answered = _collect(links, seen)
             if _sysfs_is_ours(seen, answered, links):
                 break
@@ -127,9 +135,10 @@ def look(
         missing.append(Missing(Source.SYSFS, _FOREIGN_SYSFS))
     if answered is None:
         missing.append(Missing(Source.RTNETLINK, _BUSY))
-    tasks = list(waiting(roots.proc)) if seen else []
-    missing += [Missing(Source.MANA, _IN_DRIVER.format(**task._asdict())) for task in tasks]
-    if holders.hidden:
+    tasks, unread = _waiting(roots) if seen else ([], ())
+    missing += [*unsearched, *unread]
+    missing += [Missing(Source.MANA, _in_driver(task)) for task in tasks]
+    if holders.hidden and not unsearched:
         missing.append(Missing(Source.PROC, _HIDDEN[holders.unlisted]))
     missing += [
         Missing(
@@ -138,7 +147,7 @@ def look(
         for pci, driver in sysfs.unbound(roots)
     ]
     claims_known = not any(item.source is Source.JOURNAL for item in missing)
-    changing = any(task.creates for task in tasks)
+    changing = bool(unread) or any(task.creates for task in tasks)
     here_is = own(roots.proc) if claims else None
     shared = _Shared(
         roots, answered, holders, _by_port(claims), claims_known, changing, foreign, here_is
@@ -165,6 +174,27 @@ def look(
         missing=tuple(dict.fromkeys(missing)),
         ports=tuple(ports),
     )
+
+
+def _in_driver(task: Waiting) -> str:
+    return _IN_DRIVER.format(pid=task.pid, comm=called(task.comm), function=task.function)
+
+
+def _search(roots: Roots, rdevs: set[int]) -> tuple[procfs.Holders, tuple[Missing, ...]]:
+    """Who holds these devices, and what kept us from searching all processes."""
+    try:
+        return procfs.holders(roots.proc, rdevs), ()
+    except OSError as error:
+        nobody = procfs.Holders({rdev: () for rdev in rdevs}, True, dict.fromkeys(rdevs, 0))
+        return nobody, (Missing(Source.PROC, f"who has it open: {error.strerror or error}"),)
+
+
+def _waiting(roots: Roots) -> tuple[list[Waiting], tuple[Missing, ...]]:
+    """The tasks that wait in the drivers, and what kept us from looking at all."""
+    try:
+        return list(waiting(roots.proc)), ()
+    except OSError as error:
+        return [], (Missing(Source.PROC, f"who waits in the driver: {error.strerror or error}"),)
 
 
 def _open_nldev(roots: Roots, stack: ExitStack, missing: list[Missing]) -> RdmaNetlink | None:
@@ -324,6 +354,9 @@ def _ports(seen: _Seen, shared: _Shared) -> Iterator[PortStatus]:
             notes.append(more)
         if more := port_notes.slow(port):
             notes.append(more)
+        port = _with_unjoined(port, shared)
+        if more := port_notes.unjoined(port):
+            notes.append(more)
         claim = shared.claims.get(port.id.key)
         if port.upper is None and claim is not None:
             port = port._replace(upper=_on_uio(claim, shared.roots))
@@ -414,11 +447,33 @@ def _upper(netdev: Netdev | None, shared: _Shared) -> UpperDevice | None:
         kind, uuid = sysfs.upper_kind(shared.roots, netdev.master)
         if nic := pairs.synthetic(netdev, shared.roots):
             path = pairs.data_path(netdev, nic, shared.roots)
-            return UpperDevice(netdev.master, kind, nic.uuid, path, nic.admin_up)
-    if kind is None:
-        links = (shared.links or {}).values()
-        kind = next((link.kind for link in links if link.name == netdev.master), None)
-    return UpperDevice(netdev.master, kind, uuid)
+            more = shared.named(netdev.master, nic.ifindex)
+            found = UpperDevice(netdev.master, kind, nic.uuid, path, nic.admin_up)
+            return found._replace(altnames=more and more.altnames)
+    link = shared.named(netdev.master)
+    if kind is None and link is not None:
+        kind = link.kind
+    return UpperDevice(netdev.master, kind, uuid, altnames=link and link.altnames)
+
+
+def _with_unjoined(port: PortStatus, shared: _Shared) -> PortStatus:
+    """The port with the VMBus device whose VF it is to be; that one's netdev is above it already,
+    as far as all others are concerned."""
+    netdev, roots = port.netdev, shared.roots
+    if netdev is None or netdev.master is not None or port.netns is not None or shared.foreign:
+        return port
+    if not os.path.isdir(f"{roots.sys}/bus/vmbus/devices"):
+        return port
+    from manactl.look import pairs  # noqa: PLC0415 - only on a machine with a VMBus
+
+    nic = pairs.unjoined(netdev, roots)
+    if nic is None:
+        return port
+    upper = None
+    if nic.netdev is not None:
+        path = "synthetic" if nic.admin_up else None
+        upper = UpperDevice(nic.netdev, "netvsc", nic.uuid, path, nic.admin_up)
+    return port._replace(upper=upper, unjoined=nic.uuid)
 
 
 def _on_uio(claim: "ClaimSummary", roots: Roots) -> UpperDevice | None:
@@ -431,7 +486,7 @@ def _on_uio(claim: "ClaimSummary", roots: Roots) -> UpperDevice | None:
     nic = vmbus.nic(claim.vmbus, roots)
     if nic is None or nic.driver != vmbus.UIO:
         return None
-    return UpperDevice(claim.upper, "netvsc", claim.vmbus)
+    return UpperDevice(claim.upper, "netvsc", claim.vmbus, altnames=claim.upper_altnames)
 
 
 def _rdma_port(view: rdma.RdmaView, number: int) -> RdmaPort | None:

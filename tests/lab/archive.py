@@ -89,14 +89,20 @@ class Cpio:
         self.parents(name)
         self._entry(name, stat.S_IFCHR | mode, b"", major=major, minor=minor)
 
-    def tree(self, top: Path, under: str, wanted: Callable[[Path], bool]) -> None:
-        """Add the files below `top` that are `wanted`, at `under`, owned by root."""
+    def tree(
+        self, top: Path, under: str, wanted: Callable[[Path], bool], mtime: int | None = None
+    ) -> None:
+        """Add the files below `top` that are `wanted`, at `under`, owned by root.
+
+        `mtime` is that of each, in seconds; None: its own.
+        """
         for path in sorted(top.rglob("*")):
             if not path.is_file() or not wanted(path):
                 continue
             mode = 0o755 if path.stat().st_mode & 0o111 else 0o644
             name = f"{under}/{path.relative_to(top)}"
-            self.file(name, path.read_bytes(), mode, mtime=int(path.stat().st_mtime))
+            time = int(path.stat().st_mtime) if mtime is None else mtime
+            self.file(name, path.read_bytes(), mode, mtime=time)
 
 
 def from_tar(source: BinaryIO, out: BinaryIO, wanted: Callable[[str], bool]) -> None:

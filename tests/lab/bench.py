@@ -14,11 +14,13 @@ import statistics
 import subprocess
 import sys
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from .image import CHECKOUT
 from .users import GUEST, user
 from .vm import Vm
+from .vmbus.host import CLASS
 
 BASELINE = ["python3", "-c", "import click"]
 INSTALLED = "/usr/local/bin/manactl"
@@ -209,6 +211,69 @@ def full_table(vm: Vm, count: int, rounds: int) -> None:
     )
 
 
+def pairs(vm: Vm, rounds: int) -> None:
+    """A pair that is claimed with both of its netdevs, beside a port that is none: the first port
+    of the same guest, whose VMBus device uio_hv_generic has."""
+    bench = Bench(vm, rounds)
+    device, bus = vm.vmbus.nics()[0].uuid, "/sys/bus/vmbus/drivers"
+    twin, plain = vm.twins[2], vm.netdevs[1]
+    vm.run(f"""
+        modprobe uio_hv_generic; modprobe dummy numdummies=0
+        echo {device} > {bus}/hv_netvsc/unbind
+        echo {CLASS} > {bus}/uio_hv_generic/new_id; echo {CLASS} > {bus}/uio_hv_generic/remove_id
+        ip link add spare type dummy; ip link set spare up; ip addr add 198.51.100.1/24 dev spare
+        n=1; for d in {plain} {twin}; do
+            ip link set $d up; ip addr add 10.0.$n.1/24 dev $d; ip addr add fd00:$n::1/64 dev $d nodad
+            ip route add 10.$n.0.0/16 via 10.0.$n.254; n=2
+        done
+    """)
+    cases = {
+        "claim of a port": Case("", manactl("claim", "--raw-qp", plain)),
+        "claim of a pair": Case("", manactl("claim", "--raw-qp", twin)),
+        "release of a port": Case("", manactl("release", plain)),
+        "release of a pair": Case("", manactl("release", twin)),
+    }
+    measured = bench.run(tuple(Case(name, case.argv) for name, case in cases.items()))
+    print(f"\n{HEAD}")
+    for name, runs in measured.items():
+        print(row(name, runs, None))
+    outages = [outage(text) for text in histories(vm)][2:]  # without the round that warms up
+    own = {name: [one for which, *one in outages if which == name] for name in (plain, twin)}
+    print("\n| a pair, x a port | min | median |\n|---|---|---|")
+    for verb in ("claim", "release"):
+        found = [[run[2] for run in measured[f"{verb} of a {what}"]] for what in ("pair", "port")]
+        print(ratios(f"a whole {verb}", *found))
+    for at, what in enumerate(("down until it is claimed", "from the release until all is back")):
+        print(ratios(what, [one[at] for one in own[twin]], [one[at] for one in own[plain]]))
+    sys.stdout.flush()
+
+
+def ratios(what: str, these: list[float], those: list[float]) -> str:
+    """A row: the least against the least, the median against the median."""
+    shown = [f"{how(these) / how(those):.2f}" for how in (min, statistics.median)]
+    return f"| {what} | {' | '.join(shown)} |"
+
+
+def histories(vm: Vm) -> list[str]:
+    """The journals of claims that have ended, the oldest first."""
+    where = "/var/lib/manactl/history"
+    return [vm.get(f"{where}/{name}").decode() for name in vm.run(f"ls -tr {where}").out.split()]
+
+
+def outage(journal: str) -> tuple[str, float, float]:
+    """Whose it is, and the seconds from the record that announces the first netdev to go down to
+    that of the claim, and from that of the release to its last."""
+    header, *records = (json.loads(line.rpartition("\t")[0]) for line in journal.splitlines())
+    at: dict[str, datetime] = {}
+    for record in records:
+        kind = record.get("kind", "")
+        if record["event"] != "doing" or kind in ("set-admin", "set-synthetic"):
+            at.setdefault(record["event"], datetime.fromisoformat(record["t"]))
+    claim, release = at["claimed"] - at["doing"], at["released"] - at["releasing"]
+    name = str(header["ports"][0]["netdev"])
+    return name, claim.total_seconds(), release.total_seconds()
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python3 -m tests.lab.bench", description=__doc__)
     parser.add_argument("--kernel", default="7")
@@ -220,6 +285,8 @@ def main() -> int:
     with Vm(**options) as vm:
         print(f"Linux {vm.release}, {arguments.rounds} rounds\n", flush=True)
         two_ports(vm, arguments.rounds)
+    with Vm(**options, pair=True) as vm:
+        pairs(vm, arguments.rounds)
     with Vm(**options, ports=arguments.ports, mem=3072) as vm:
         many_ports(vm, arguments.rounds, arguments.ports)
     with Vm(**options, mem=2048) as vm:

@@ -11,7 +11,7 @@ import os
 import sys
 import time
 
-from . import cache, image, qemu
+from . import bytecode, cache, image, qemu
 from .debian import Apt
 from .errors import LabError
 from .vmbus import build as vmbus
@@ -34,6 +34,7 @@ def main() -> int:
         apt = Apt()
         kernels = [image.kernel(prefix, apt) for prefix in wanted]
         image.tree(apt)
+        bytecode.interpreter(apt)
         if arguments.systemd:
             image.tree(apt, systemd=True)
         for prefix, kernel in zip(wanted, kernels, strict=True):

@@ -2,7 +2,7 @@
 
 Three cpio archives make up the initramfs. The tree (Debian trixie with Python, rdma-core, DPDK)
 and each kernel's modules are built once and cached; the overlay, with the checkout under test, is
-made anew for every VM in some milliseconds.
+made again for every VM in some milliseconds.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import archive, cache
+from . import archive, bytecode, cache
 from .debian import SUITE, Apt, unpack
 from .errors import LabError, Unreachable
 
@@ -198,7 +198,10 @@ def overlay(extra: dict[str, bytes] | None = None) -> bytes:
         cpio.file("etc/hostname", b"mana-lab\n")
         cpio.file("etc/hosts", b"127.0.0.1 localhost mana-lab\n::1 localhost\n")
         cpio.file("etc/resolv.conf", b"")
-        cpio.tree(CHECKOUT / "src", f"{GUEST_CHECKOUT}/src", _source)
+        source = f"{GUEST_CHECKOUT}/src"
+        cpio.tree(CHECKOUT / "src", source, _source, bytecode.MTIME)
+        for path, data in bytecode.compiled(CHECKOUT / "src", source).items():
+            cpio.file(path, data)
         for name in ("guest", "guest_init"):
             cpio.tree(HERE / name, f"{GUEST_CHECKOUT}/tests/lab/{name}", _source)
         cpio.tree(CHECKOUT / "completions", f"{GUEST_CHECKOUT}/completions", _source)

@@ -108,7 +108,11 @@ def _batch(lines: Sequence[str]) -> str:
 
 
 class Generator:
-    """Draws one network. `kinds` are the kinds of device that the kernel can stack."""
+    """Draws one network. `kinds` are the kinds of device that the kernel can stack.
+
+    Without `kept_carriers` nothing is up on a port that is down: it has the carrier of the time
+    at which that was up, which one that is made again has never had.
+    """
 
     def __init__(
         self,
@@ -117,9 +121,11 @@ class Generator:
         kinds: Sequence[str] = KINDS,
         *,
         default_routes: bool = True,
+        kept_carriers: bool = True,
     ) -> None:
         self.rng = random.Random(seed)
         self.kinds = kinds
+        self.kept_carriers = kept_carriers
         self.default_routes = default_routes
         self.net = Network([Device(name, n, "port") for n, name in enumerate(ports, 1)])
         self.nexthops: dict[int, list[int]] = {4: [], 6: []}
@@ -164,6 +170,12 @@ class Generator:
                     self._on(device)
         if self.chance(0.1):
             net.devices[1].up = False
+        if not self.kept_carriers:
+            off = [port for port in ports if not port.up]
+            for device in net.devices:  # from the bottom up
+                if device.lower in off:
+                    device.up = False
+                    off.append(device)
         # A VLAN has carrier until it was open and closed once, so that what stands on it would
         # have it, too: each is opened first, and those that are to be down are closed again.
         stacked = net.devices[len(ports) :]
@@ -462,7 +474,7 @@ def differences(before: dict[str, list[str]], after: dict[str, list[str]]) -> li
     return found
 
 
-# A netdev that was made anew has another ifindex. The others are what a driver is capable of, and
+# A netdev that was re-created has another ifindex. The others are what a driver is capable of, and
 # what the kernel counts: nobody has set it. hv_netvsc tells its limit after a VLAN may have been
 # made, and adds to its VF's count of who wants promiscuity.
 _NUMBERS = {"ifindex", "link_index", "tso_max_size", "tso_max_segs", "promiscuity"}

@@ -160,7 +160,7 @@ def test_an_open_that_fails_gives_the_port_back(vm: Vm, part: str) -> None:
     assert vm.nic.state()["objects"] == before
     if part != "MANA_CONFIG_VPORT_TX" and not names_every_port(vm):
         # Before 7.x the driver also destroys queues that it never got, and keeps counting itself
-        # as the vport's user: EBUSY until it is loaded anew.
+        # as the vport's user: EBUSY until it is reloaded.
         assert {violation["rule"] for violation in vm.nic.violations()} == {"bad-handle"}
         vm.nic.clear_violations()
         unload(vm)

@@ -116,7 +116,7 @@ def test_killed_and_renamed_it_is_put_back(furnished: Furnished) -> None:
     def rename(old: str, new: str) -> None:
         one.vm.run(["ip", "link", "set", old, "name", new])
 
-    rename(one.name, "wan0")  # which numbers the labels anew, once
+    rename(one.name, "wan0")  # which numbers the labels again, once
     before, _ = one.view()
     rename("wan0", one.name)
     acts = acts_of(one)

@@ -339,7 +339,7 @@ def test_renamed_and_replugged_while_claimed(scene: Scene) -> None:
     eventually(lambda: vm.run(devices, check=False).out, PATIENCE, "the RDMA device to come back")
     vm.run(["ip", "link", "set", now, "name", "wan8"])
     result = scene.well("release")
-    # A netdev that was made anew gets the name of the old one, too.
+    # A netdev that was re-created gets the name of the old one, too.
     assert f"{was} released: up" in result.out
     assert settings(vm, 2) == before
     down(vm, 2)

@@ -300,7 +300,7 @@ def test_a_port_of_another_namespace_is_kept_down_there(here: Site) -> None:
 
 
 @on_oldest_and_newest()
-def test_who_it_was_is_known_after_the_driver_was_loaded_anew(here: Site) -> None:
+def test_who_it_was_is_known_after_the_driver_was_reloaded(here: Site) -> None:
     """Its kprobes went with the module, and the netdev is another one."""
     vm, name = here.vm, here.second
     here.claim(name)

@@ -30,6 +30,19 @@ def test_binary_passes_unchanged(vm: Vm) -> None:
 
 
 @any_kernel
+def test_the_checkout_comes_compiled(vm: Vm) -> None:
+    """Python reads the bytecode that is there, and has none to write."""
+    modules = "manactl.cli.main, manactl.act.claim, manactl.act.release, manactl.cli.status"
+    script = f"PYTHONPATH=/manactl/src python3 -P -v -c 'import {modules}' 2>&1"
+    lines = vm.run(script).out.splitlines()
+    ours = [line for line in lines if "/manactl/src/manactl/" in line]
+    read = [line for line in ours if line.startswith("# code object from")]
+    assert len(read) > 20
+    assert all(".pyc" in line for line in read), read
+    assert not [line for line in ours if line.startswith("# wrote")]
+
+
+@any_kernel
 def test_exit_codes_and_signals(vm: Vm) -> None:
     assert vm.run("exit 7", check=False).rc == 7
     assert vm.run("kill -SEGV $$", check=False).rc == -signal.SIGSEGV

@@ -1,7 +1,7 @@
 """Claims of ports that a network manager owns, without --allow: it lets go, and gets them back.
 
 What is compared is all that `ip` shows, the manager's own view, and what is in /run for it. The
-restarts in between would open a port that is not held; test_holds.py has the kills.
+restarts in between would open a port that is managed; test_unmanaged.py has the kills.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from tests.lab.managed import (
 )
 from tests.lab.scene import becomes
 from tests.lab.site import Site
+from tests.lab.test_pairs import serviced
 from tests.lab.users import eventually, resident
 from tests.lab.vm import Vm
 
@@ -107,6 +108,25 @@ def test_a_managed_port_stays_down_and_comes_back(routed: Vm, name: str, way: st
     scene.comes_back()
 
 
+@pytest.mark.parametrize("name", sorted(MANAGERS))
+def test_an_address_that_somebody_removes_meanwhile_is_left_out(routed: Vm, name: str) -> None:
+    """It is none of the manager's; its routes are still there. The dry run tells the same."""
+    scene = Scene(routed, name, "static", routed.netdevs[1])
+    scene.site.claim(scene.device)
+    scene.restarted()
+    eventually(scene.looked, PATIENCE, "the manager to look at it")
+    routed.run(f"ip addr del 192.0.2.77/32 dev {scene.device}")
+    plan = scene.site.well("release", "--dry-run", "--json", scene.device).document
+    (lost,) = scene.site.well("release", "--json", scene.device).port["lost"]
+    assert lost["cause"] == "removed"
+    assert lost["text"] in plan["lost"]
+    command = f"ip address add 192.0.2.77/32 dev {scene.device}"
+    assert lost["text"].endswith(f"to set it: {command})")
+    assert "192.0.2.77" not in routed.run(f"ip addr show dev {scene.device}").out
+    routed.run(command)
+    scene.comes_back()
+
+
 @pytest.mark.parametrize("synthetic", ["down", "uio"])
 @pytest.mark.parametrize(
     "way",
@@ -132,6 +152,35 @@ def test_so_does_a_pair_whose_vf_is_managed_too(routed_pair: Vm, synthetic: str)
     assert routed_pair.run(mode).out == "1\n"
     claimed(scene, synthetic)
     assert routed_pair.run(mode).out == "1\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "synthetic"),
+    [
+        ("networkd", "down"),
+        ("NetworkManager", "uio"),
+        pytest.param("networkd", "uio", marks=pytest.mark.soak),
+        pytest.param("NetworkManager", "down", marks=pytest.mark.soak),
+    ],
+)
+def test_a_vf_that_is_serviced_below_it_changes_nothing(
+    booted_pair: Vm, name: str, synthetic: str
+) -> None:
+    """Without a router: in its namespace kernels 7.2 and 7.3 would hang (netvsc_register_vf()). udev
+    names the new VF, with altnames by the MAC address that both netdevs have."""
+    vm = booted_pair
+    scene = Scene(vm, name, "static", vm.twins[1])
+    scene.site.well("claim", "--raw-qp", scene.device, "--synthetic", synthetic)
+    becomes(vm, 1, "free")
+    serviced(vm)
+    vm.run(["udevadm", "settle"])
+    scene.restarted()
+    if synthetic == "down":
+        eventually(scene.looked, PATIENCE, "the manager to look at it")
+    becomes(vm, 1, "free")
+    scene.site.well("release", scene.device)
+    becomes(vm, 1, "ethernet")
+    scene.comes_back()
 
 
 def claimed(scene: Scene, synthetic: str) -> None:

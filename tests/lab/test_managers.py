@@ -1,7 +1,8 @@
-"""What network managers do by themselves to a port, without manactl: what its holds rest on.
+"""What network managers do by themselves to a port, without manactl: what claims of managed ports
+rest on.
 
 Measured on systemd 257 and NetworkManager 1.52. A managed port that is set down is opened again
-when its manager is started anew; what keeps it down, and at what price, is said test by test.
+when its manager is started again; what keeps it down, and at what price, is said test by test.
 """
 
 from __future__ import annotations

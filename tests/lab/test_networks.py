@@ -83,7 +83,7 @@ END
 
 @dataclass
 class Bench:
-    """A guest whose driver is bound anew for each network, so that none finds another's settings.
+    """A guest whose driver is bound again for each network, so that none finds another's settings.
 
     The first network namespace is one of its places.
     """

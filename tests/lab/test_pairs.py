@@ -234,16 +234,21 @@ def test_a_stranger_sets_them_up_and_that_is_drift(furnished: Vm) -> None:
     assert shown(vm) == before
 
 
-@pytest.mark.parametrize("mode", ["down", "keep"])
-def test_host_servicing_while_claimed(furnished: Vm, mode: str) -> None:
-    vm, twin, pci = furnished, furnished.twins[2], furnished.pci
-    before = shown(vm)
-    run(vm, "claim", "--raw-qp", twin, "--synthetic", mode, "--allow", "upper")
-    drivers = "/sys/bus/pci/drivers/mana"
+def serviced(vm: Vm) -> None:
+    """The host takes the VFs and gives them back: the netdevs are other ones."""
+    pci, drivers = vm.pci, "/sys/bus/pci/drivers/mana"
     vm.run(f"echo {pci} > {drivers}/unbind; echo {pci} > {drivers}/bind")
     eventually(lambda: vm.netdevs.keys() == {1, 2}, what="the VFs")
     eventually(lambda: vm.run(f"ls /sys/bus/pci/devices/{pci}/infiniband", check=False).out,
                60, "the RDMA devices")  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ["down", "keep"])
+def test_host_servicing_while_claimed(furnished: Vm, mode: str) -> None:
+    vm, twin = furnished, furnished.twins[2]
+    before = shown(vm)
+    run(vm, "claim", "--raw-qp", twin, "--synthetic", mode, "--allow", "upper")
+    serviced(vm)
     takes(vm, 1, "vf")
     if mode == "keep":
         takes(vm, 2, "vf")
@@ -259,13 +264,26 @@ def test_host_servicing_while_claimed(furnished: Vm, mode: str) -> None:
 
 
 def differing(now: list[list[str]], before: list[list[str]]) -> list[str]:
-    """What differs but for the netdevs that were made anew: VFs have no addresses to lose."""
+    """What differs but for the netdevs that were re-created: VFs have no addresses to lose."""
     return [
         line
         for one, other in zip(now, before, strict=True)
         for line in set(one) ^ set(other)
         if '"master"' not in line and '"dev": "enp' not in line
     ]
+
+
+def test_a_vf_that_is_not_joined_is_no_plain_port(pair: Vm) -> None:
+    """As at boot, before hv_netvsc has probed its device."""
+    vm, vf, uuid = pair, pair.netdevs[1], nic_of(pair, 1).uuid
+    bind = "/sys/bus/vmbus/drivers/hv_netvsc"
+    vm.run(f"ip link set {vf} up; echo {uuid} > {bind}/unbind")
+    assert any(f"VMBus device {uuid}" in note for note in status(vm)[1]["notes"])
+    ran = run(vm, "claim", "--raw-qp", vf, rc=6)
+    assert f"the VF of VMBus device {uuid}" in ran.err
+    vm.run(f"echo {uuid} > {bind}/bind")
+    eventually(lambda: vm.twins.keys() == {1, 2}, what="the twins")
+    assert status(vm)[1]["upper"]["netdev"] == vm.twins[1]
 
 
 def test_a_pair_in_another_namespace_is_refused_here(furnished: Vm) -> None:
@@ -346,7 +364,7 @@ def test_killed_at_every_act_it_is_put_back(furnished: Vm, mode: str, start: int
 
 
 class PairBench(Bench):
-    """A guest whose pairs are offered anew, and whose driver is bound anew, for each network."""
+    """A guest whose pairs are offered again, and whose driver is bound again, for each network."""
 
     def fresh(self) -> list[str]:
         vm = self.vm

@@ -171,7 +171,7 @@ cd /proc/sys/net; grep . ipv4/conf/{dev}/* ipv4/neigh/{dev}/* ipv6/neigh/{dev}/*
 
 
 @pytest.mark.parametrize("mtu", [1500, 4000])
-def test_a_netdev_that_was_made_anew_while_claimed(here: Site, mtu: int) -> None:
+def test_a_netdev_that_was_recreated_while_claimed(here: Site, mtu: int) -> None:
     dev, vm = here.second, here.vm
     most = vm.run(f"ip link set {dev} mtu {mtu}", check=False)
     if most.rc:
@@ -188,7 +188,7 @@ def test_a_netdev_that_was_made_anew_while_claimed(here: Site, mtu: int) -> None
     row = here.status()[2]
     new = row["ifindex"]
     assert new != old
-    assert row["drift"] == [f"claimed, yet the netdev was made anew (ifindex {old} -> {new})"]
+    assert row["drift"] == [f"claimed, yet the netdev was re-created (ifindex {old} -> {new})"]
     ran = here.well("release", "wan7", "--json")
     assert [one["cause"] for one in ran.port["lost"]] == ["not-kept"]
     assert ran.port["restored"]["settings"] >= 7

@@ -162,7 +162,7 @@ PLACES: dict[str, Callable[[Scene, Happens], None]] = {
     ],
 )
 def test_the_device_goes_and_comes(scene: Scene, event: str, place: str) -> None:
-    """What manactl has written down is put back, on the netdev that was made anew as well."""
+    """What manactl has written down is put back, on the netdev that was re-created as well."""
     vm, (_, before) = scene.vm, scene.view()
     if event == "reset":
         vm.tolerate_kmsg(*OF_A_RESET)

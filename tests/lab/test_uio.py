@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,10 +18,28 @@ from tests.lab.furnished import Furnished, Shown
 from tests.lab.scene import manactl, owners, status
 from tests.lab.site import pairs_on_newest
 from tests.lab.test_crash import kill_at_some
-from tests.lab.test_pairs import FURNISHED, SPARE, STEADY, PairBench, nic_of, run, takes
+from tests.lab.test_pairs import (
+    FURNISHED,
+    SPARE,
+    STEADY,
+    PairBench,
+    nic_of,
+    run,
+    serviced,
+    takes,
+)
+from tests.lab.test_powercut import Disk, check_recovery, check_whole, records, whole_run
 from tests.lab.users import User, eventually, resident, user
 from tests.lab.vm import Vm
 
+CUTS = 4  # of a whole run
+# Writes to the bus, and the record that has to be on the disk before.
+ANNOUNCED = {
+    "/hv_netvsc/unbind": ("doing", "bind-uio"),
+    "/uio_hv_generic/bind": ("doing", "bind-uio"),
+    "/uio_hv_generic/unbind": ("undoing", "bind-uio"),
+    "/hv_netvsc/bind": ("undoing", "bind-uio"),
+}
 SOME_ACTS = 9  # one of so many is the one to die at
 UIO = "uio_hv_generic"
 SETTINGS = """
@@ -32,6 +51,7 @@ tc class add dev {twin} parent 7: classid 7:1 htb rate 100mbit
 tc class add dev {twin} parent 7:1 classid 7:20 htb rate 10mbit ceil 50mbit
 echo 2 > /proc/sys/net/ipv4/conf/{twin}/rp_filter
 ethtool -L {twin} combined 1
+ethtool -K {twin} rx-gro off rx-gro-list on
 """
 RESET = """
 ip link set {twin} mtu 1500 alias '' txqueuelen 1000; tc qdisc del dev {twin} root
@@ -79,6 +99,7 @@ def test_everything_comes_back(furnished: Vm) -> None:
         f"ethtool -k {twin} | sort; ethtool -l {twin}; ethtool -x {twin}; tc class show dev {twin}"
     )
     before, shown = view(vm), vm.run(ethtool, check=False).out
+    assert {"generic-receive-offload: off", "rx-gro-list: on"} <= set(shown.splitlines())
     uuid = nic_of(vm, 2).uuid
     plan = json.loads(claim(vm, "--dry-run", "--json").out)
     assert any("is destroyed" in note for note in plan["notes"])
@@ -90,7 +111,10 @@ def test_everything_comes_back(furnished: Vm) -> None:
     row = status(vm)[2]
     assert (row["upper"]["netdev"], row["upper"]["vmbus"]) == (twin, uuid)
     assert row["claim"]["synthetic"] == "uio"
-    assert row["drift"] == []
+    assert (row["drift"], row["upper"]["altnames"]) == ([], ["wan7"])
+    assert json.loads(run(vm, "status", "--json", "wan7").out)["ports"] == [row]
+    # As udev does to a VF that comes anew, with a name that is free.
+    vm.run(["ip", "link", "property", "add", "dev", vf, "altname", "wan7"])
     with user(vm, "rawqp") as holder:
         holder.wait_for("ready")
         holder.ask("create 2", "created")
@@ -99,7 +123,7 @@ def test_everything_comes_back(furnished: Vm) -> None:
         holder.say("quit")
         eventually(lambda: owners(vm)[2] == "free", what="the vport")
     told = json.loads(run(vm, "release", twin, "--json").out)["ports"][0]
-    assert [one["text"].split(" (")[0] for one in told["lost"]] == [f"{twin} was made anew"]
+    assert [one["text"].split(" (")[0] for one in told["lost"]] == [f"{twin} was re-created"]
     assert owners(vm) == {1: "ethernet", 2: "ethernet"}
     assert nic_of(vm, 2).path == "vf"
     same(vm, before)
@@ -152,6 +176,21 @@ def test_the_host_takes_the_device_back_meanwhile(furnished: Vm) -> None:
     takes(vm, 2, "vf")
 
 
+def test_host_servicing_meanwhile(furnished: Vm) -> None:
+    """The VF goes and comes back, and there is no synthetic netdev that would open it."""
+    vm, before = furnished, view(furnished)
+    claim(vm)
+    serviced(vm)
+    assert owners(vm) == {1: "ethernet", 2: "free"}
+    told = status(vm)[2]
+    assert (told["upper"]["netdev"], told["claim"]["synthetic"]) == (vm.twins[2], "uio")
+    assert ["re-created" in line for line in told["drift"]] == [True]
+    run(vm, "release")
+    assert owners(vm) == {1: "ethernet", 2: "ethernet"}
+    same(vm, before)
+    takes(vm, 2, "vf")
+
+
 # --- kill -9 ----------------------------------------------------------------------------------
 
 
@@ -185,6 +224,45 @@ def test_killed_at_every_act_it_is_put_back(furnished: Vm, start: int) -> None:
     takes(furnished, 2, "vf")
 
 
+# --- power cuts -------------------------------------------------------------------------------
+
+
+def cut(
+    one: OnUio, work: Path, pick: Callable[[list[tuple[str, int]]], list[tuple[str, int]]]
+) -> int:
+    """The power is cut before these acts: what the disk was sure to have by then is enough. Of how
+    many."""
+    before, _ = one.view()
+    disk = Disk(one.vm, work)
+    log, files = whole_run(one, disk)
+    check_whole(files)
+    for number, act in log.marks:
+        for end, said in ANNOUNCED.items():
+            if act.startswith("write ") and act.endswith(end):
+                sure = records(files[log.sure_before(number)])
+                assert said in {(one["event"], one.get("kind")) for one in sure}, act
+    assert one.view() == (before, [])
+    acts = [act for _, act in log.marks]
+    claims = acts.index("end")
+    moments = [("claim", number) for number in range(claims)]
+    moments += [("release", number) for number in range(len(acts) - claims - 2)]
+    check_recovery(one, disk, before, pick(moments))
+    takes(one.vm, 2, "vf")
+    return len(moments)
+
+
+@pairs_on_newest()
+def test_some_power_cuts(furnished: Vm, tmp_path: Path, seed: int) -> None:
+    rng = random.Random(f"{seed} cuts")
+    one = OnUio(furnished, resident(furnished, "crash"))
+    assert cut(one, tmp_path, lambda moments: sorted(rng.sample(moments, CUTS))) > 20
+
+
+@pytest.mark.soak
+def test_every_power_cut(furnished: Vm, tmp_path: Path) -> None:
+    assert cut(OnUio(furnished, resident(furnished, "crash")), tmp_path, list) > 20
+
+
 # --- random networks --------------------------------------------------------------------------
 
 
@@ -204,7 +282,8 @@ def test_random_networks_are_as_they_were(pair: Vm, seed: int, count: int) -> No
 def _try(bench: PairBench, seed: str) -> None:
     vm, rng = bench.vm, random.Random(f"{seed} uio")
     names = bench.fresh()
-    script = networks.Generator(seed, names, default_routes=False).draw().script()
+    drawn = networks.Generator(seed, names, default_routes=False, kept_carriers=False).draw()
+    script = drawn.script()
     chosen = rng.choice(([1], [2], [1, 2]))
     print(f"network {seed}, ports {chosen} claimed\n{script}")
     bench.sh(None, script)

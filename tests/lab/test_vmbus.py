@@ -206,7 +206,7 @@ def test_a_vlan_survives_the_way_from_one_kind_of_path_to_the_other(pair: Vm) ->
         pair.run(f"ip link del tag1; ip -n far link del tag2; ip -n far link set {far_vf} up")
 
 
-def test_a_larger_mtu_opens_the_channel_anew(pair: Vm) -> None:
+def test_a_larger_mtu_reopens_the_channel(pair: Vm) -> None:
     twin, before = pair.twins[1], nic_of(pair, 1)
     pair.run(f"ip link set {twin} up; ip link set {twin} mtu 4000")
     after = nic_of(pair, 1)

@@ -35,7 +35,7 @@ _COMMAND_LINE = (
 )
 # By what `systemd` says: what the command line adds. udev names the netdevs, as on a real machine.
 _INIT = "rdinit=/init net.ifnames=0"
-# Left out is what only costs time: caches made anew, RDMA modules that nothing here uses, timers.
+# Left out is what only costs time: caches made again, RDMA modules that nothing here uses, timers.
 _SYSTEMD = (
     "rdinit=/usr/lib/systemd/systemd systemd.unit=lab.target systemd.show_status=no "
     "systemd.condition_needs_update=0 systemd.mask=rdma-load-modules@rdma.service "

@@ -310,3 +310,22 @@ def test_one_that_never_comes_is_residue(here: Here) -> None:
     ip("-6", "route", "del", "local", "fe80::77", "dev", "port0", "table", "local")
     (residue,) = put_back(here, state, patience=0).residue
     assert "local fe80::77/128" in residue
+
+
+def test_a_route_that_somebody_had_deleted_stays_away_without_a_carrier_too(here: Here) -> None:
+    """Addresses are tentative then for ever, and what comes with them is missing to the end."""
+    batch("""
+        address add 10.1.0.2/24 dev port0
+        route del 10.1.0.0/24 dev port0 proto kernel
+        address add 2001:db8:1::2/64 dev port0
+    """)
+    settle()
+    state = here.capture(PORT)
+    batch("""
+        link set port0 down
+        link set wire0 down
+        link set port0 up
+    """)
+    assert "10.1.0.0/24" in ip("-4", "route"), "the kernel makes it again"
+    put_back(here, state, patience=0.3)
+    assert ip("-4", "route", "show", "dev", "port0") == ""

@@ -22,6 +22,7 @@ from tests.unit.journal.test_file import HEADER, written
 
 TOP = Path(__file__).parents[2]
 PROMPT = "READY>"
+RAN = "manactl-has-run"
 PCI, PCI_HOSTILE = "7870:00:00.0", "7871:00:00.0"
 CLAIMED, HELD = 3, 4  # port numbers of eth2 and eth3
 # Names that the kernel accepts (dev_valid_name()), each to be found by its first two characters.
@@ -50,7 +51,9 @@ if [ -n "${{_MANACTL_COMPLETE-}}" ]; then
     exit
 fi
 printf '%s\\0' "$@" >"$NOTES/new" && mv "$NOTES/new" "$NOTES/called"
+echo {ran}
 """
+_CLEARED = b"\x1b[2J"  # what clear(1) writes on an xterm
 _SETUP = """
 mount --bind "$TREE/sys" /sys
 mount --bind "$TREE/lib" /var/lib
@@ -159,7 +162,7 @@ class Shell:
         startup.parent.mkdir(parents=True, exist_ok=True)
         startup.write_text(kind.text)
         program = base / "bin/manactl"
-        program.write_text(_MANACTL.format(python=sys.executable))
+        program.write_text(_MANACTL.format(python=sys.executable, ran=RAN))
         program.chmod(0o755)
         install(base / "share")
         machine(base / "tree")
@@ -182,25 +185,30 @@ class Shell:
 
     def fresh(self) -> None:
         """An empty line on an empty screen, and nothing noted."""
-        self.terminal.type("\x05\x15clear\r")
-        self.terminal.until(lambda: self.terminal.text == PROMPT, "an empty screen")
+        terminal, before = self.terminal, len(self.terminal.raw)
+        terminal.type("\x05\x15clear\r")
+        # The screen may be empty already, and the shell not yet ready for more.
+        terminal.until(
+            lambda: _CLEARED in terminal.raw[before:] and terminal.text == PROMPT,
+            "an empty screen",
+        )
         for name in ("asked", "called"):
             (self.notes / name).unlink(missing_ok=True)
 
-    def _prompted(self) -> None:
-        terminal = self.terminal
-        terminal.until(
-            lambda: terminal.text.endswith("\n" + PROMPT) or terminal.text == PROMPT, "a prompt"
-        )
-
     def enters(self, keys: str) -> list[str]:
         """Type, press Enter, and return the words that the program was called with."""
-        called = self.notes / "called"
-        self.terminal.type(keys + "\r")
-        self.terminal.until(called.exists, f"the call after {keys!r}")
+        terminal, called = self.terminal, self.notes / "called"
+        before = len(terminal.raw)
+        terminal.type(keys + "\r")
+        # What is typed before the prompt is there goes to a terminal that is not the shell's yet.
+        terminal.until(
+            lambda: (
+                RAN.encode() in terminal.raw[before:] and terminal.text.endswith(f"{RAN}\n{PROMPT}")
+            ),
+            f"the call after {keys!r}",
+        )
         words = [os.fsdecode(word) for word in called.read_bytes().split(b"\0")[:-1]]
         called.unlink()
-        self._prompted()
         return words
 
     @property

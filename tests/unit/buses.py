@@ -1,7 +1,7 @@
 """The system bus in memory, with a networkd and a NetworkManager that have ideas of their own.
 
-They read the files that are below /run when they are told to, as the real ones do: what a hold
-does is seen in what becomes of their links.
+They read the files that are below /run when they are told to, as the real ones do: what it
+means to be unmanaged is seen in what becomes of their links.
 """
 
 from __future__ import annotations

@@ -25,10 +25,11 @@ from manactl.act import release as releasing
 from manactl.act.audit import Audit
 from manactl.act.claim import ClaimResult
 from manactl.act.guardian import Guard
-from manactl.act.plan import NetdevNow, PairNow, Plan
+from manactl.act.plan import PairNow, Plan
 from manactl.act.progress import Progress, Silent
-from manactl.act.release import ReleaseResult
+from manactl.act.released import ReleaseResult
 from manactl.act.signals import SignalGate
+from manactl.look.netdevs_of import Found, NetdevNow, Unread
 from manactl.look.netns import Namespace
 from manactl.look.pairs import Frames
 from manactl.model.claim import NetnsId
@@ -52,12 +53,12 @@ from manactl.model.port import (
 from manactl.netstate.beside import Beside
 from manactl.netstate.blueprints import Blueprint
 from manactl.netstate.ethtool_settings import Command
-from manactl.netstate.held import Hold
 from manactl.netstate.left_down import LeftDown
 from manactl.netstate.link_settings import LinkSettings
 from manactl.netstate.requests import Filled
 from manactl.netstate.snapshot import Fact, Kind, PortState, Request, Rows
 from manactl.netstate.surroundings import FabricRoute, Manager, Surroundings
+from manactl.netstate.unmanaged import Unmanaged
 from manactl.netstate.uppers import UpperState
 from manactl.wire.uverbs import ProofOutcome
 from tests.unit.fakes import address, neighbour, nexthop, refused, route
@@ -155,7 +156,9 @@ class FakeSystem:
             raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
         return found
 
-    def netdev(self, port: PortId) -> NetdevNow | None:
+    def netdev(self, port: PortId) -> Found:
+        if self.host.unread is not None:
+            return Unread(self.host.unread)
         one = self.nic(port)
         return None if one is None else NetdevNow(one.name, one.ifindex, one.up)
 
@@ -197,7 +200,9 @@ class FakeSystem:
                 uppers, alone=alone,
             )  # fmt: skip
 
-    def synthetic(self, uuid: str) -> NetdevNow | None:
+    def synthetic(self, uuid: str) -> Found:
+        if self.host.unread is not None:
+            return Unread(self.host.unread)
         one = self.kernel.synthetic(uuid)
         return None if one is None else NetdevNow(one.name, one.ifindex, one.up)
 
@@ -257,20 +262,20 @@ class FakeSystem:
             for pid in one.opened
         )
 
-    def _manager(self, hold: Hold) -> FakeManager:
-        return next(one for one in self.kernel.managers if one.name == hold.manager)
+    def _manager(self, unmanaged: Unmanaged) -> FakeManager:
+        return next(one for one in self.kernel.managers if one.name == unmanaged.manager)
 
-    def hold_manager(self, hold: Hold) -> None:
-        manager = self._manager(hold)
+    def unmanage(self, unmanaged: Unmanaged) -> None:
+        manager = self._manager(unmanaged)
         with self.host.fate.operation():
-            manager.files[hold.key] = hold
+            manager.files[unmanaged.key] = unmanaged
         with self.host.fate.operation():
             manager.reload()
 
-    def lift_hold(self, hold: Hold) -> bool:
-        manager = self._manager(hold)
+    def give_back(self, unmanaged: Unmanaged) -> bool:
+        manager = self._manager(unmanaged)
         with self.host.fate.operation():
-            manager.files.pop(hold.key, None)
+            manager.files.pop(unmanaged.key, None)
         if manager.running:
             with self.host.fate.operation():
                 manager.reload()
@@ -279,11 +284,11 @@ class FakeSystem:
     def beside(self) -> tuple[Beside, ...]:
         return tuple(self.kernel.beside)
 
-    def is_held(self, hold: Hold) -> bool:
-        return hold.key in self._manager(hold).files
+    def is_unmanaged(self, unmanaged: Unmanaged) -> bool:
+        return unmanaged.key in self._manager(unmanaged).files
 
-    def unsettled(self, hold: Hold) -> tuple[str, ...]:
-        return self._manager(hold).unsettled(hold)
+    def unsettled(self, unmanaged: Unmanaged) -> tuple[str, ...]:
+        return self._manager(unmanaged).unsettled(unmanaged)
 
     def boot_files(self) -> tuple[LeftDown, ...]:
         return tuple(one for m in self.kernel.managers for one in m.boot_files.values())
@@ -293,30 +298,30 @@ class FakeSystem:
 
     def write_boot_files(self, kept: LeftDown) -> None:
         with self.host.fate.operation():
-            self._manager(kept.hold).boot_files[kept.hold.key] = kept
+            self._manager(kept.unmanaged).boot_files[kept.unmanaged.key] = kept
 
     def has_boot_files(self, kept: LeftDown) -> bool:
-        return kept.hold.key in self._manager(kept.hold).boot_files
+        return kept.unmanaged.key in self._manager(kept.unmanaged).boot_files
 
     def remove_boot_files(self, kept: LeftDown) -> tuple[str, ...]:
-        manager = self._manager(kept.hold)
+        manager = self._manager(kept.unmanaged)
         with self.host.fate.operation():
-            if kept.hold.key not in manager.edited:
-                manager.boot_files.pop(kept.hold.key, None)
-        return tuple(f"/etc/{key}" for key in manager.edited & {kept.hold.key})
+            if kept.unmanaged.key not in manager.edited:
+                manager.boot_files.pop(kept.unmanaged.key, None)
+        return tuple(f"/etc/{key}" for key in manager.edited & {kept.unmanaged.key})
 
-    def lift_boot_files(self, kept: LeftDown, hold: Hold) -> tuple[bool, tuple[str, ...]]:
+    def lift_boot_files(self, kept: LeftDown, unmanaged: Unmanaged) -> tuple[bool, tuple[str, ...]]:
         left = self.remove_boot_files(kept)
-        return self.lift_hold(hold), left
+        return self.give_back(unmanaged), left
 
-    def found_again(self, hold: Hold) -> Hold:
+    def found_again(self, unmanaged: Unmanaged) -> Unmanaged:
         here = {one.name: one.ifindex for one in self.kernel.devices if one.present}
         links = [
             dataclasses.replace(link, ifindex=here[link.name])
-            for link in hold.links
+            for link in unmanaged.links
             if link.name in here
         ]
-        return dataclasses.replace(hold, links=tuple(links))
+        return dataclasses.replace(unmanaged, links=tuple(links))
 
     def link_settings(self, port: PortId) -> LinkSettings:
         return self.kernel.settings_of(self.here(port))
@@ -469,6 +474,7 @@ class FakeHost:
         self.uid = 0
         self.rootless = False
         self.blind = False  # nothing about owners can be read
+        self.unread: OSError | None = None  # whether a netdev is there cannot be read
         self.rdma_loaded = True
         self.other_ways: list[str] = ["lan0"]
         self.around: dict[int, dict[str, Any]] = {}  # by port: surroundings that differ
@@ -514,6 +520,7 @@ class FakeHost:
             netdev=netdev,
             netns=None,
             upper=self._upper(nic),
+            unjoined=self._unjoined(nic),
             rdma=RdmaPort(nic.rdma, nic.number) if nic.rdma and self.rdma_loaded else None,
             owner=owner,
             certainty=certainty,
@@ -526,11 +533,15 @@ class FakeHost:
         )
 
     def _upper(self, nic: Nic) -> Upper | None:
-        above = self.kernel.above(nic)
+        above = self.kernel.above(nic) or self.kernel.to_join(nic)
         if above is None:
             return nic.master and Upper(*nic.master)
         path = above.path if above.up else None
         return Upper(above.name, "netvsc", above.uuid, path, above.up)
+
+    def _unjoined(self, nic: Nic) -> str | None:
+        above = self.kernel.to_join(nic)
+        return above and above.uuid
 
     def system(self, pause: Callable[[float], None]) -> FakeSystem:
         system = self.systems(self)

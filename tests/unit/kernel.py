@@ -262,6 +262,11 @@ class Kernel:
         """The synthetic netdev that the port is the VF of."""
         return next((one for one in self.synthetics if one.vf is nic and one.enslaves), None)
 
+    def to_join(self, nic: Nic) -> Synthetic | None:
+        """The one that the port is to be the VF of, and is not."""
+        mine = (one for one in self.synthetics if one.vf is nic and one.present and nic.present)
+        return next((one for one in mine if not one.enslaves), None)
+
     def synthetic(self, uuid: str) -> Synthetic | None:
         return next((one for one in self.synthetics if one.uuid == uuid and one.present), None)
 

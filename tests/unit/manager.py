@@ -1,6 +1,6 @@
 """A network manager in memory, with its own idea of what it does to a kernel.
 
-It opens what it manages when it starts, or reads its files again and is held no more; then it
+It opens what it manages when it starts, or reads its files again and is left to it again; then it
 configures that: its own addresses and routes are made, those that somebody else has made go.
 """
 
@@ -10,10 +10,10 @@ import contextlib
 from collections.abc import Iterable
 
 from manactl.model.port import OddFile
-from manactl.netstate.held import HeldLink, Hold
 from manactl.netstate.left_down import LeftDown
 from manactl.netstate.snapshot import Fact
 from manactl.netstate.surroundings import Manager, Process
+from manactl.netstate.unmanaged import Unmanaged, UnmanagedLink
 from tests.unit.kernel import ADDRESS, ROUTE, Kernel, Message, Nic, Synthetic, same_thing
 
 MADE_BY_KERNEL = 2  # RTPROT_KERNEL
@@ -31,7 +31,7 @@ class FakeManager:
         self.running = True
         self.answers = True
         self.needs = 0.0  # s to configure a netdev
-        self.files: dict[str, Hold] = {}
+        self.files: dict[str, Unmanaged] = {}
         self.boot_files: dict[str, LeftDown] = {}  # by the word in their names
         self.odd_files: list[OddFile] = []  # with names like ours, of no use
         self.edited: set[str] = set()  # words of those that somebody has changed
@@ -42,7 +42,7 @@ class FakeManager:
     def start(self) -> None:
         """A restart: it reads its files, and opens and configures all else."""
         self.running = True
-        self.left = self._held()
+        self.left = self._unmanaged()
         if self.name == "NetworkManager":  # set_nm_ipv6ll() as a device becomes unmanaged
             for nic in self.kernel.nics:
                 if nic.name in self.left:
@@ -51,15 +51,15 @@ class FakeManager:
             self._take(name)
 
     def reload(self) -> None:
-        """What it was held off until now it takes back."""
-        held = self._held()
-        back, self.left = self.left - held, held
+        """What it had to leave alone until now it takes back."""
+        unmanaged = self._unmanaged()
+        back, self.left = self.left - unmanaged, unmanaged
         for name in back:
             self._take(name)
 
-    def _held(self) -> set[str]:
-        holds = [*self.files.values(), *(kept.hold for kept in self.boot_files.values())]
-        return {link.name for hold in holds for link in hold.links}
+    def _unmanaged(self) -> set[str]:
+        unmanaged = [*self.files.values(), *(kept.unmanaged for kept in self.boot_files.values())]
+        return {link.name for one in unmanaged for link in one.links}
 
     def _take(self, name: str) -> None:
         device = next((d for d in self.kernel.devices if d.name == name and d.present), None)
@@ -92,20 +92,20 @@ class FakeManager:
     def surroundings(self, netdevs: dict[int, str]) -> Iterable[Manager]:
         for ifindex, name in netdevs.items():
             if name in self.own and self.running:
-                held = name in self.left
+                unmanaged = name in self.left
                 mode = None
                 if self.name == "NetworkManager":
                     nics = [nic for nic in self.kernel.nics if nic.name == name]
                     mode = nics[0].addr_gen_mode if nics else "0"
-                link = HeldLink(name, ifindex, None, None, True, addr_gen_mode=mode)
+                link = UnmanagedLink(name, ifindex, None, None, True, addr_gen_mode=mode)
                 yield Manager(
-                    self.name, Process(4321, self.name), not held, "/run/fake", name, ifindex,
+                    self.name, Process(4321, self.name), not unmanaged, "/run/fake", name, ifindex,
                     link if self.answers else None, None if self.answers else "timed out",
                 )  # fmt: skip
 
-    def unsettled(self, hold: Hold) -> tuple[str, ...]:
+    def unsettled(self, unmanaged: Unmanaged) -> tuple[str, ...]:
         return tuple(
             link.name
-            for link in hold.links
+            for link in unmanaged.links
             if self.done_at.get(link.name, float("inf")) > self.kernel.clock
         )

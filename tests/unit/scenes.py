@@ -15,8 +15,7 @@ from manactl.act import exec_mode
 from manactl.act import terminate as ending
 from manactl.act.boot_files import BootFiles
 from manactl.act.confirm import ConfirmRequest
-from manactl.act.guardian import ABANDONED, EXPIRED
-from manactl.act.release import ReleaseRequest
+from manactl.act.released import ReleaseRequest
 from manactl.act.signals import SignalGate
 from manactl.cli.main import main as command_line
 from manactl.decide import guards, waivers
@@ -26,15 +25,16 @@ from manactl.journal import file as journal
 from manactl.journal import history
 from manactl.look import boot_files
 from manactl.model.port import PortId, PortStatus, Report
-from manactl.netstate.held import NETWORK_MANAGER, NETWORKD, HeldLink, Hold
+from manactl.model.record import Reason
 from manactl.netstate.left_down import LeftDown
 from manactl.netstate.surroundings import NOTHING_READ, Surroundings
+from manactl.netstate.unmanaged import NETWORK_MANAGER, NETWORKD, Unmanaged, UnmanagedLink
 from manactl.render.document import port_document
 from tests.unit.act.test_guardian import Told
-from tests.unit.act.test_hold import managed
 from tests.unit.act.test_keep_down import IP, WORKER
 from tests.unit.act.test_keep_down import Scene as Held
 from tests.unit.act.test_persist import reboot
+from tests.unit.act.test_unmanage import managed
 from tests.unit.cli.test_claim_release import other_boot, standing
 from tests.unit.decide.scene import QUIET, STATUS
 from tests.unit.host import FakeHost, Fate, Followed, claim, furnished, paired, release
@@ -236,8 +236,8 @@ def persistent_claims() -> Iterator[Any]:
         for edited in (False, True):
             with tempfile.TemporaryDirectory() as base:
                 files = BootFiles(Path(base))
-                link = HeldLink("eth1", 3, "00:0d:3a:aa:00:10", "mana", True)
-                kept = LeftDown(PortId(PCI, 1, None), "eth1", Hold(manager_name, "k", (link,)))
+                link = UnmanagedLink("eth1", 3, "00:0d:3a:aa:00:10", "mana", True)
+                kept = LeftDown(PortId(PCI, 1, None), "eth1", Unmanaged(manager_name, "k", (link,)))
                 files.write(kept)
                 (path,) = files.paths(kept)
                 path.write_text(path.read_text() + "# mine\n" * edited)
@@ -249,7 +249,7 @@ def confirmed_claims() -> Iterator[Any]:
     """Claims that are released automatically: confirmed in time, too late, and by a dead guardian;
     and what a confirmation comes to then."""
     for late in (False, True):
-        for ends in (None, EXPIRED, ABANDONED):
+        for ends in (None, Reason.EXPIRED, Reason.ABANDONED):
             with tempfile.TemporaryDirectory() as base:
                 kernel = furnished()
                 host = FakeHost(kernel)

@@ -22,7 +22,7 @@ from manactl.act import guardian, signals
 from manactl.cli import main as command_line
 from manactl.cli.app import App
 from tests.unit.act.test_guardian import Guarded
-from tests.unit.act.test_hold import managed
+from tests.unit.act.test_unmanage import managed
 from tests.unit.cli.test_hold import Ends
 from tests.unit.host import FakeHost, furnished, paired, two_ports
 from tests.unit.kernel import Kernel

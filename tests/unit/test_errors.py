@@ -48,3 +48,14 @@ def test_what_an_error_carries(kind: type[errors.ManactlError]) -> None:
 def test_what_one_error_has_more_no_other_has() -> None:
     first, second = errors.Busy("a"), errors.Busy("b")
     assert first.more is not second.more
+
+
+def test_that_nothing_was_touched_is_kept_apart() -> None:
+    error = errors.Busy("another one is at work", untouched="nothing was touched")
+    assert (error.message, error.story) == (
+        "another one is at work; nothing was touched", "another one is at work",
+    )  # fmt: skip
+    plain = errors.Busy("it is in use")
+    assert (plain.message, plain.story, plain.untouched) == ("it is in use", "it is in use", None)
+    assert str(error) == error.message
+    assert errors.NotRestored("a\nb\nc").first_line == "a"

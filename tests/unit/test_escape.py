@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manactl.escape import command, escape
+from manactl.escape import called, command, escape
 from manactl.model.port import Evidence
 from manactl.render.document import dumps, error_document, timestamp
 
@@ -110,3 +110,9 @@ def encodable(word: str) -> bool:
 )
 def test_a_command_is_quoted_only_where_it_must_be(words: tuple[str, ...], printed: str) -> None:
     assert command(*words) == printed
+
+
+def test_a_name_in_a_sentence_writes_no_line_of_its_own() -> None:
+    assert called("x\nmanactl: all is released") == "x\\nmanactl: all is released"
+    assert [called(None), called("", "a thread"), called("testpmd")] == ["?", "a thread", "testpmd"]
+    assert escape(called("\x1b[2J\udcff")) == called("\x1b[2J\udcff") == "\\e[2J\\xff"

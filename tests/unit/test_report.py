@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC
 from pathlib import Path
 from typing import Any
@@ -727,6 +727,96 @@ def test_both_names_mean_the_port_and_the_one_that_was_typed_is_spoken_of(pair: 
     assert [port.label for port in resolve(report, ["lan0", "eth0"])] == ["lan0"]
 
 
+def test_a_vf_that_is_not_joined_is_shown_below_its_netdev(pair: Machine) -> None:
+    """hv_netvsc has not come to it yet: no master, and the MAC address of both is the same."""
+    pair.pci("net/eth0/master").unlink()
+    pair.write(f"/sys/devices/VMBUS/{UUID}/net/lan0/address", "02:15:5d:00:00:01\n")
+    first, second = pair.look().ports
+    assert (first.upper, first.unjoined) == (Upper("lan0", "netvsc", UUID, "synthetic", True), UUID)
+    assert noted(first)["unjoined"] == ("lan0",)
+    assert "slow-path" not in noted(first)
+    assert (second.upper, second.unjoined) == (None, None)
+    assert [port.label for port in resolve(pair.look(), ["lan0"])] == ["lan0"]
+
+
+def test_one_without_a_netdev_above_it_is_known_by_the_uuid(pair: Machine) -> None:
+    uuid = "02155d00-0001-0215-5d00-000102155d00"
+    pair.pci("net/eth0/master").unlink()
+    pair.write(f"/sys/devices/VMBUS/{uuid}/class_id", "{f8615163-df3e-46c5-913f-f2d2f965ed0e}\n")
+    pair.path(f"/sys/bus/vmbus/devices/{uuid}").symlink_to(pair.path(f"/sys/devices/VMBUS/{uuid}"))
+    first = pair.look().ports[0]
+    assert (first.upper, first.unjoined) == (None, uuid)
+    assert noted(first)["unjoined"] == (f"VMBus device {uuid}",)
+
+
+def test_altnames_of_both_mean_the_port(pair: Machine) -> None:
+    pair.links.answers = {
+        2: LinkFacts("eth0", ("enx0",), None, None, None),
+        9: LinkFacts("lan0", ("wan", "slot7"), None, None, None),
+    }
+    report = pair.look()
+    assert report.ports[0].upper is not None
+    assert report.ports[0].upper.altnames == ("wan", "slot7")
+    for word, label in (("enx0", "eth0"), ("wan", "lan0"), ("slot7", "lan0")):
+        (port,) = resolve(report, [word])
+        assert (port.id.port, port.label) == (1, label)
+
+
+def test_another_link_of_the_name_of_the_upper_does_not_lend_it_its_altnames(
+    pair: Machine,
+) -> None:
+    pair.links.answers = {8: LinkFacts("lan0", ("wan",), None, None, None)}
+    upper = pair.look().ports[0].upper
+    assert upper is not None
+    assert upper.altnames is None
+
+
 def test_the_path_of_a_pair_that_is_down_is_no_path(pair: Machine) -> None:
     pair.write(f"/sys/devices/VMBUS/{UUID}/net/lan0/flags", "0x1002\n")
     assert pair.look().ports[0].upper == Upper("lan0", "netvsc", UUID, None, False)
+
+
+class _Lacking:
+    """From a system call on, by its number, there are no descriptors any more; or just then."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, at: int, *, lasting: bool) -> None:
+        self.calls, self._at, self._lasting = 0, at, lasting
+        for name in ("open", "listdir"):
+            patch.setattr(os, name, self._wrapped(getattr(os, name)))
+
+    def _wrapped(self, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **more: Any) -> Any:
+            self.calls += 1
+            if self.calls == self._at or (self._lasting and self.calls > self._at):
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            return real(*args, **more)
+
+        return call
+
+
+@pytest.mark.parametrize("lasting", [False, True])
+@pytest.mark.parametrize("scene", ["7-raw-qp-on-port-2", "6.12-raw-qp-on-port-2"])
+def test_without_descriptors_a_port_is_unknown_or_as_it_is(
+    make: Make, scene: str, lasting: bool
+) -> None:
+    """A lack of ours at every open and every listing of a look: no holder is passed over, and no
+    port free or gone for it. Either the look fails, or what it could not read is told."""
+    machine = make(scene)
+    machine.holder(4211)
+    truth = machine.look()
+    with pytest.MonkeyPatch.context() as patch:
+        counted = _Lacking(patch, 0, lasting=False)
+        machine.look()
+        total = counted.calls
+    for at in range(1, total + 1, 1 if lasting else 3):
+        with pytest.MonkeyPatch.context() as patch:
+            _Lacking(patch, at, lasting=lasting)
+            try:
+                found = machine.look()
+            except OSError:
+                continue
+        assert [port.id.key for port in found.ports] == [port.id.key for port in truth.ports], at
+        for was, now in zip(truth.ports, found.ports, strict=True):
+            assert now.owner in (was.owner, Owner.UNKNOWN), at
+            if now.holders != was.holders:
+                assert len(found.missing) > len(truth.missing), at

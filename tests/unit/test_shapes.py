@@ -24,6 +24,7 @@ from manactl.model.port import (
     Report,
     Source,
 )
+from manactl.model.record import Phase
 from tests.unit.machine import PCI, Machine, noted
 
 KERNELS = ["6.12", "6.18", "7"]
@@ -223,7 +224,9 @@ def claim_of(
     info = ClaimInfo(NOW, {"uid": 0}, "claim", None, True, None)
     more = Note("claim-interrupted", (Note("recover-closes"),)) if phase == "interrupted" else None
     more = more if same_boot else BEFORE_BOOT
-    return ClaimSummary(PortId(PCI, port, mac), info, phase, same_boot, Path("x.journal"), more)
+    return ClaimSummary(
+        PortId(PCI, port, mac), info, Phase(phase), same_boot, Path("x.journal"), more
+    )
 
 
 def second_port(machine: Machine, claim: ClaimSummary) -> PortStatus:

@@ -9,7 +9,7 @@ import pytest
 
 import manactl
 from manactl.look import boot_files
-from manactl.netstate.held import NETWORK_MANAGER, NETWORKD
+from manactl.netstate.unmanaged import NETWORK_MANAGER, NETWORKD
 
 UNITS = Path(manactl.__file__).parent / "systemd"
 

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from manactl.act import anew, restore
+from manactl.act import recreate, restore, taken_away
 from manactl.act.foreign import Foreign, facts_of
-from manactl.act.hold import HoldManager
-from manactl.act.plan import REPLUG, KeepState, NetdevNow, SetAdmin, Step, System
+from manactl.act.plan import KeepState, SetAdmin, Step, System, awaited
 from manactl.act.transition import holder_evidence, named
+from manactl.act.unmanage import Unmanage
 from manactl.errors import Busy, NotRestored, Refused
 from manactl.escape import command
 from manactl.journal import state_dir
 from manactl.journal.file import Content, Journal
+from manactl.look.netdevs_of import NetdevNow, Unread
 from manactl.model.port import Evidence, Owner, PortId, PortStatus
+from manactl.model.record import Event, Phase
 
 Residue = Mapping[PortId, tuple[str, ...]]
 
@@ -39,7 +41,7 @@ def residue(
     found = {}
     for port, all_begun in steps.items():
         # What was on a port that was never touched is not ours to miss.
-        touched = any(isinstance(step, SetAdmin | HoldManager) for step in all_begun)
+        touched = any(isinstance(step, SetAdmin | Unmanage) for step in all_begun)
         begun = all_begun if touched else ()
         status = there.get(port.key)
         if status is not None and port.is_another(status.id):
@@ -55,14 +57,16 @@ def residue(
             gone = f"port {port} was claimed in the {elsewhere.called}"
             found[port] = (gone, *facts_of(begun))
             continue
-        if content.phase_of(port) == "claimed":
+        if content.phase_of(port) is Phase.CLAIMED:
             _refuse_standing(content, port, now, status)
         if status is not None:
             _refuse_held(status)
         if now is None:
             found[port] = (f"port {port} has no netdev here", *_recorded(content, begun))
         else:
-            found[port] = tuple(_missing(system, now, begun))
+            removed = taken_away.look(begun, [port], content, system)
+            left = [taken_away.rest(step, removed) for step in begun]
+            found[port] = tuple(_missing(system, now, left))
     return found
 
 
@@ -75,7 +79,7 @@ def record(log: Journal, found: Residue, by: Mapping[str, object]) -> None:
     done: list[str] = []
     for port, lines in found.items():
         try:
-            log.append("accepted", pci=port.pci, port=port.port, residue=lines, by=by)
+            log.append(Event.ACCEPTED, pci=port.pci, port=port.port, residue=lines, by=by)
         except OSError as error:
             if not done:
                 raise state_dir.unusable(log.path, error) from error
@@ -92,10 +96,16 @@ def record(log: Journal, found: Residue, by: Mapping[str, object]) -> None:
 
 
 def _netdev(system: System, port: PortId) -> NetdevNow | None:
-    """The port's netdev, waited for while the device is plugged in again."""
-    if system.netdev(port) is None:
-        restore.until(system, lambda: system.netdev(port) is not None, REPLUG)
-    return system.netdev(port)
+    """The port's netdev, waited for while the device is plugged in again. NotRestored where nobody
+    knows whether it is here: a claim of one that is may not be closed as if it were gone."""
+    found = awaited(system, lambda: system.netdev(port))
+    if isinstance(found, Unread):
+        raise NotRestored(
+            f"whether the netdev of port {port} is here could not be read: {found.why}; nothing "
+            "was changed",
+            hint="fix the cause (open files, memory), then try again; the journal stays open",
+        )
+    return found
 
 
 def _refuse_standing(
@@ -113,7 +123,7 @@ def _refuse_standing(
         f"{name} is claimed, and nothing was interrupted: there is no residue to accept; "
         "nothing was changed",
         hint=release,
-        evidence=[Evidence("journal", str(content.path), "claimed")],
+        evidence=[Evidence("journal", str(content.path), Phase.CLAIMED)],
         code="claim-stands",
     )
 
@@ -143,13 +153,13 @@ def _refuse_held(status: PortStatus) -> None:
 def _missing(system: System, now: NetdevNow, steps: Sequence[Step]) -> Iterator[str]:
     """By a look at the netdev, which is here; whether that is up comes first."""
     for step in reversed(steps):
-        if isinstance(step, HoldManager) and system.is_held(step.hold):
-            yield f"{step.hold.manager} leaves {step.hold.names} alone, by files in /run"
+        if isinstance(step, Unmanage) and system.is_unmanaged(step.unmanaged):
+            yield f"{step.unmanaged.manager} leaves {step.unmanaged.names} alone, by files in /run"
         elif isinstance(step, SetAdmin) and now.up is not step.was:
             yield f"{now.name} is {_updown(now.up)} ({_updown(step.was)} before the claim)"
         elif isinstance(step, KeepState):
             try:
-                yield from anew.residue(step.state, system)
+                yield from recreate.residue(step.state, system)
                 yield from restore.compare(system, step.state).residue
             except OSError as error:
                 raise NotRestored(

@@ -8,13 +8,14 @@ from collections.abc import Collection, Sequence
 from manactl.act import proof as proving
 from manactl.act import terminate as ending
 from manactl.act.host import Host
-from manactl.act.plan import NetdevNow, Step, System
+from manactl.act.plan import Step, System
 from manactl.act.progress import Progress
 from manactl.act.restore import until
 from manactl.act.transition import acceptance, holder_evidence, named
 from manactl.act.uio import BindUio
 from manactl.decide import kernel_bugs
 from manactl.errors import Busy, NotRestored
+from manactl.look.netdevs_of import NetdevNow, Unread
 from manactl.model.port import Evidence, Holder, Owner, PortId, Report
 from manactl.wire.uverbs import ProofOutcome
 
@@ -133,8 +134,8 @@ def require_closed(system: System, steps: Sequence[Step], wait: float) -> None:
     left = holders()
     names = ", ".join(step.name for step in on_uio)
     raise Busy(
-        f"{names} cannot be released: its uio device is still open{named(left)}; nothing was "
-        "changed",
+        f"{names} cannot be released: its uio device is still open{named(left)}",
+        untouched="nothing was changed",
         hint="end the holder and release again, or wait for it: manactl release --wait SECONDS",
         evidence=holder_evidence(left),
         code="holder",
@@ -143,9 +144,16 @@ def require_closed(system: System, steps: Sequence[Step], wait: float) -> None:
 
 def _netdev(system: System, port: PortId) -> NetdevNow:
     now = system.netdev(port)
+    if isinstance(now, Unread):
+        raise NotRestored(
+            f"whether the netdev of port {port} is up could not be read: {now.why}",
+            untouched="nothing was changed",
+            hint="fix the cause (open files, memory), then release again; the journal stays open",
+        )
     if now is None:
         raise NotRestored(
-            f"port {port} has no netdev here; nothing was changed",
+            f"port {port} has no netdev here",
+            untouched="nothing was changed",
             hint="it is unplugged, or in another network namespace; the journal stays open: "
             f"`manactl release` when the netdev is back here; {acceptance([str(port)])}",
             code="no-netdev",
@@ -159,7 +167,8 @@ def _still_held(
     """A raw QP has the port: its holders, and what to do. Or a kernel bug: it has no owner."""
     if kernel_bugs.vport_leaked(system, port):
         return NotRestored(
-            f"{name} cannot be released: {kernel_bugs.LEAKED_VPORT}; nothing was changed",
+            f"{name} cannot be released: {kernel_bugs.LEAKED_VPORT}",
+            untouched="nothing was changed",
             hint=f"{kernel_bugs.reload_driver(port)} && manactl release",
             evidence=evidence,
             code="kernel-bug",
@@ -169,8 +178,8 @@ def _still_held(
     if not holders:
         hint = f"its holder is not visible from here: it may be in another pid namespace; {hint}"
     return Busy(
-        f"{name} cannot be released: a raw QP still has its vport{named(holders)}; "
-        "nothing was changed",
+        f"{name} cannot be released: a raw QP still has its vport{named(holders)}",
+        untouched="nothing was changed",
         hint=hint,
         evidence=[*evidence, *holder_evidence(holders)],
         code="holder",

@@ -20,8 +20,8 @@ from manactl.act import manager_files
 from manactl.act.manager_files import by_mac, by_name, device_sections
 from manactl.look import boot_files
 from manactl.look.boot_files import LIFTED, MARK
-from manactl.netstate.held import NETWORKD, HeldLink
 from manactl.netstate.left_down import LeftDown
+from manactl.netstate.unmanaged import NETWORKD, UnmanagedLink
 
 _DIGEST = "sha256"
 _NOT_A_FILE = (errno.ELOOP, errno.EISDIR, errno.ENXIO)  # a link, a directory, a socket
@@ -38,8 +38,10 @@ class BootFiles:
         self._etc = etc
 
     def paths(self, kept: LeftDown) -> list[Path]:
-        hold = kept.hold
-        found = boot_files.paths(hold.manager, hold.key, len(hold.links), str(self._etc))
+        unmanaged = kept.unmanaged
+        found = boot_files.paths(
+            unmanaged.manager, unmanaged.key, len(unmanaged.links), str(self._etc)
+        )
         return [Path(path) for path in found]
 
     def are_there(self, kept: LeftDown) -> bool:
@@ -94,10 +96,10 @@ class BootFiles:
 
 def _texts(kept: LeftDown) -> list[str]:
     """What stands in each file."""
-    hold = kept.hold
-    if hold.manager == NETWORKD:
-        return [_with_head(kept, _network_file(link)) for link in hold.links]
-    return [_with_head(kept, _configuration(hold.links, hold.key))]
+    unmanaged = kept.unmanaged
+    if unmanaged.manager == NETWORKD:
+        return [_with_head(kept, _network_file(link)) for link in unmanaged.links]
+    return [_with_head(kept, _configuration(unmanaged.links, unmanaged.key))]
 
 
 def _with_head(kept: LeftDown, directives: str) -> str:
@@ -129,12 +131,12 @@ def _digest(directives: str) -> str:
     return hashlib.sha256(directives.encode(errors="surrogateescape")).hexdigest()
 
 
-def _network_file(link: HeldLink) -> str:
+def _network_file(link: UnmanagedLink) -> str:
     lines = [*manager_files.match_section(link), "KernelCommandLine=!elfcorehdr", ""]
     return "\n".join([*lines, "[Link]", "Unmanaged=yes", "RequiredForOnline=no", ""])
 
 
-def _configuration(links: Iterable[HeldLink], key: str) -> str:
+def _configuration(links: Iterable[UnmanagedLink], key: str) -> str:
     which = [by_mac(link) if link.mac else by_name(link) for link in links]
     return "[.config]\nenable=except:env:initrd\n\n" + device_sections(f"boot-{key}", which)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from manactl.act.host import Host
-from manactl.errors import Denied, UsageError
+from manactl.errors import Denied, UsageError, lacking
 from manactl.journal import file as journal
 from manactl.model.claim import ClaimSummary
 from manactl.model.port import PortId, PortStatus, Report
@@ -31,6 +31,8 @@ def open_claims(state_dir: Path, host: Host) -> journal.Claims:
             f"{state_dir} is not readable; nothing was touched",
             hint="run it as root, for instance with sudo",
         ) from None
+    except OSError as error:
+        raise lacking(error, "nothing was touched") or error from error
 
 
 def choose(
@@ -62,7 +64,7 @@ def choose(
 
 def _named(word: str, claims: Sequence[ClaimSummary], report: Report) -> PortStatus:
     """The port of that name; when nothing has it now, the one that had it when it was claimed: a
-    netdev that was made anew has lost its altnames."""
+    netdev that was re-created has lost its altnames."""
     try:
         (port,) = resolve(report, [word])
     except UsageError:

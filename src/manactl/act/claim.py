@@ -42,8 +42,10 @@ from manactl.escape import command
 from manactl.journal import file as journal
 from manactl.journal import lock
 from manactl.journal.file import Journal, JournalError
+from manactl.look.netdevs_of import Unread
 from manactl.model.claim import ClaimSummary
 from manactl.model.port import DOWN, KEEP, UIO, Evidence, Owner, PortId, PortStatus, Report, Upper
+from manactl.model.record import Event, Mode, Phase
 from manactl.model.uncollected import uncollected
 from manactl.netstate import diff, rows
 from manactl.netstate.snapshot import PortState, port_to_json
@@ -278,7 +280,9 @@ def _arm(claim: PreparedClaim, system: HostSystem, log: Journal, guard: Guard) -
         until["confirm_by"] = journal.stamp(datetime.now(UTC) + timedelta(seconds=within))
     try:
         guard.arm(log.path, deadline)
-        log.append("armed", guardian=guard.pid, started=guard.started, deadline=deadline, **until)
+        log.append(
+            Event.ARMED, guardian=guard.pid, started=guard.started, deadline=deadline, **until
+        )
     except OSError as error:
         raise log.discard(error) or error from error
     except ManactlError as error:
@@ -299,7 +303,7 @@ def _named(report: Report, words: Sequence[str]) -> list[PortStatus]:
 
 def _check_synthetic(request: ClaimRequest, ports: Sequence[PortStatus]) -> None:
     """UsageError when --synthetic is about a port that has no synthetic netdev."""
-    plain = [port for port in ports if not port.pair]
+    plain = [port for port in ports if not port.pair and port.unjoined is None]
     if request.synthetic is None or not plain:
         return
     verb = "are" if len(plain) > 1 else "is"
@@ -337,11 +341,12 @@ def _locked(
 def _settled(host: Host, wanted: Sequence[PortStatus], wait: float | None) -> dict[Key, PortStatus]:
     """Every port as it is when those wanted are in no transition, or at the end of `wait`."""
     keys = {port.id.key for port in wanted}
-    deadline = host.monotonic() + (wait or _GLIMPSE)
+    start = host.monotonic()
     while True:
         there = {port.id.key: port for port in host.look().ports}
-        passing = any(_passing(port) for key, port in there.items() if key in keys)
-        if not passing or host.monotonic() >= deadline:
+        passing = [port for key, port in there.items() if key in keys and _passing(port)]
+        patience = max((_patience(port, wait) for port in passing), default=0.0)
+        if not passing or host.monotonic() >= start + patience:
             return there
         host.pause(LOOK_AGAIN)
 
@@ -350,7 +355,13 @@ def _passing(port: PortStatus) -> bool:
     """Whether it looks like something that may be over in a moment. A raw QP that is being
     destroyed has lost its event queues before the kernel stops to count it."""
     opening = port.owner is Owner.UNKNOWN and port.netdev is not None and port.netdev.admin_up
-    return bool(port.in_reset or port.eqs_lost or opening)
+    return bool(port.in_reset or port.eqs_lost or opening or port.unjoined)
+
+
+def _patience(port: PortStatus, wait: float | None) -> float:
+    """How long that is waited for, in seconds. A VF is joined as soon as its synthetic netdev is
+    there, which at boot may have to be probed yet."""
+    return (PATIENCE if port.unjoined and wait is None else wait) or _GLIMPSE
 
 
 def _still_there(wanted: Sequence[PortStatus], there: Mapping[Key, PortStatus]) -> list[PortStatus]:
@@ -426,7 +437,7 @@ def _check_covers(claim: ClaimSummary, port: PortStatus, synthetic: str | None) 
             evidence=[Evidence("journal", "permanent MAC", claim.port.permanent_mac)],
             code="drift",
         )
-    if claim.phase != "claimed":
+    if claim.phase is not Phase.CLAIMED:
         raise NotRestored(
             f"an earlier claim or release of {port.label} was interrupted; nothing was touched",
             hint=f"undo it first: manactl recover; {transition.acceptance([port.label])}",
@@ -463,15 +474,18 @@ def _captured(
     hold RTNL for long because it is at a reset: guards refuse these."""
     states = {}
     for port in ports:
-        if port.in_reset or system.netdev(port.id) is None:
+        here = system.netdev(port.id)
+        if isinstance(here, Unread):
+            raise _not_looked_at(port, here)
+        if port.in_reset or here is None:
             continue
-        anew: dict[str, Any] = {}
+        more: dict[str, Any] = {}
         with contextlib.suppress(OSError):  # when it has just gone, the next line says so
-            anew["link"] = system.link_settings(port.id)
-            anew["blueprints"] = system.blueprints(port.id)
+            more["link"] = system.link_settings(port.id)
+            more["blueprints"] = system.blueprints(port.id)
         try:
             kept = claim.request.mode(port) == KEEP
-            states[port.id] = replace(system.capture(port.id, alone=kept), **anew)
+            states[port.id] = replace(system.capture(port.id, alone=kept), **more)
         except OSError as error:
             raise RolledBack(
                 f"the addresses and routes of {port.label} could not be read: "
@@ -495,7 +509,7 @@ def _claimed_beside(claim: PreparedClaim) -> list[PortState]:
     with contextlib.suppress(JournalError, OSError):
         paths = journal.paths(claim.request.state_dir)
     for path in paths:
-        with contextlib.suppress(JournalError, OSError, KeyError, ValueError, TypeError):
+        with contextlib.suppress(JournalError, OSError), journal.believed(path):
             content = journal.read(path)
             if content.boot_id == boot and content.netns and content.netns.is_same(here):
                 found += map(PortState.from_json, content.header["snapshot"])
@@ -549,12 +563,22 @@ def _judged_again(claim: PreparedClaim, system: HostSystem) -> PreparedClaim:
     return _judged(claim, system)
 
 
+def _not_looked_at(port: PortStatus, found: Unread) -> RolledBack:
+    return RolledBack(
+        f"the netdev of {port.label} could not be looked at: {found.why}; nothing was touched",
+        hint="fix the cause (open files, memory), then try again",
+        evidence=[Evidence("sysfs", "netdev", errno.errorcode.get(found.error.errno or 0))],
+    )
+
+
 def _changes(claim: PreparedClaim, states: Mapping[PortId, PortState]) -> list[str]:
     """What others have changed on the ports since they were judged. Busy when one that was
     claimed before was set up meanwhile."""
     assert claim.system is not None
     for port, summary in claim.already:
         now = claim.system.netdev(port.id)
+        if isinstance(now, Unread):
+            raise _not_looked_at(port, now)
         if now is None or now.up:
             raise _drifted(port, summary)
     found: list[str] = []
@@ -602,6 +626,7 @@ def _of_pair(port: PortStatus, above: Upper, request: ClaimRequest) -> dict[str,
     return {
         "vf": port.netdev.name if port.netdev else None,
         "upper": above.netdev,
+        "upper_altnames": None if above.altnames is None else list(above.altnames),
         "vmbus": above.vmbus,
         "synthetic": request.mode(port),
     }
@@ -613,7 +638,7 @@ def header(claim: PreparedClaim, plan: Plan) -> dict[str, Any]:
         "boot_id": claim.host.boot_id(),
         "netns": claim.host.netns()._asdict(),
         "time": journal.stamp(datetime.now(UTC)),
-        "mode": "exec" if claim.request.command else "claim",
+        "mode": Mode.EXEC if claim.request.command else Mode.CLAIM,
         "by": claim.host.who(),
         "ports": [_of_header(port, claim.request) for port in claim.ports],
         "waived": sorted({no.code for no in claim.refusals}),

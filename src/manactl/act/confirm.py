@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from manactl.act.choose import Chosen, choose, open_claims
-from manactl.act.guardian import EXPIRED
 from manactl.act.host import Host
 from manactl.act.signals import SignalGate, StopRequested
 from manactl.errors import (
@@ -31,6 +30,7 @@ from manactl.journal import history, lock, state_dir
 from manactl.journal.file import Content, Journal, JournalError, UnreadableJournal
 from manactl.model.claim import ClaimSummary
 from manactl.model.port import Evidence, PortId, PortStatus
+from manactl.model.record import Event, Phase, Reason
 
 _PATIENCE = 10.0  # s for a lock: another claim of the function, or what takes this one back
 
@@ -174,16 +174,16 @@ def _confirm(
         except FileNotFoundError:
             return _ended(request, host, claims)
         content = log.content
-        if content.boot_id != host.boot_id() or content.phase == "closed" or not content.ports:
+        if content.boot_id != host.boot_id() or content.phase is Phase.CLOSED or not content.ports:
             return _ended(request, host, claims)
-        if content.phase == "interrupted":
+        if content.phase is Phase.INTERRUPTED:
             raise _interrupted(content, claims)
         claims = [claim for claim in claims if claim.port in content.ports]
         if content.waiting is None:
             return [_outcome(claim, Confirmed.NOT_NEEDED) for claim in claims]
         signals.ignore()
         try:
-            log.append("confirmed", by=host.who())
+            log.append(Event.CONFIRMED, by=host.who())
         except OSError as error:
             if _still_waits(path):
                 raise state_dir.unusable(path, error) from error
@@ -240,7 +240,7 @@ def _refuse_expired(request: ConfirmRequest, host: Host, ports: Sequence[PortId]
     keys = [one.port.key for one in past[:1]] if ports is None else [port.key for port in ports]
     for key in keys:
         last = next((one for one in past if one.port.key == key), None)
-        if last is not None and last.why == EXPIRED and last.until is not None:
+        if last is not None and last.reason == Reason.EXPIRED and last.until is not None:
             raise RolledBack(
                 f"{last.netdev} was not confirmed in time: it was released at "
                 f"{last.until:%H:%M:%S} UTC, and all on it is restored",

@@ -20,11 +20,18 @@ from manactl.act import release as releasing
 from manactl.act.claim import ClaimResult
 from manactl.act.host import Host
 from manactl.act.progress import Progress
-from manactl.act.release import ReleaseRequest, ReleaseResult
 from manactl.act.release_when_free import Policy, release_when_free
+from manactl.act.released import ReleaseRequest, ReleaseResult
 from manactl.act.signals import SignalGate, StopRequested
 from manactl.act.uio import BindUio
-from manactl.errors import NOT_EXECUTABLE, NOT_FOUND, Busy, Interrupted, RolledBack
+from manactl.errors import (
+    NOT_EXECUTABLE,
+    NOT_FOUND,
+    Busy,
+    Interrupted,
+    ManactlError,
+    RolledBack,
+)
 from manactl.model.port import PortId, PortStatus
 
 SI_KERNEL = 0x80  # include/uapi/asm-generic/siginfo.h: by the terminal, which tells the whole group
@@ -109,11 +116,22 @@ def found(command: str, path: str) -> int:
     return NOT_EXECUTABLE if files else NOT_FOUND
 
 
-def run(argv: Sequence[str], env: Mapping[str, str], started: Callable[[int], None]) -> Ended:
+def run(
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    started: Callable[[int], None],
+    late: Callable[[], int | None] = lambda: None,
+) -> Ended:
     """Run the command to its end. `started` gets its pid before it is executed; when that raises,
-    it is not executed. RolledBack when no process could be had: nothing was started."""
+    it is not executed. RolledBack when no process could be had: nothing was started.
+
+    `late`: a signal that came already, for which it is not started either. From then on signals
+    are the command's.
+    """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
     try:
+        if (number := late()) is not None:
+            return Ended(None, number)
         child = _Child(argv, env, before)
         try:
             started(child.pid)
@@ -222,6 +240,9 @@ def _become(
                 signal.signal(number, signal.SIG_DFL)
             if inherited.sigchld_ignored:
                 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+            for number in _HANDLED:  # what comes before the new program is there is meant for it
+                if callable(signal.getsignal(number)):
+                    signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             os.execvpe(argv[0], list(argv), dict(env))  # noqa: S606 - no shell, as asked
     except OSError as error:
@@ -249,7 +270,7 @@ def release(
     def busy(error: Exception) -> None:
         nonlocal told
         if not told:
-            line = str(error).splitlines()[0]
+            line = error.first_line if isinstance(error, ManactlError) else str(error)
             progress.noted(f"{line}; released as soon as it can be")
         told = True
 

@@ -30,8 +30,8 @@ from manactl.act import release as releasing
 from manactl.act.audit import to_syslog
 from manactl.act.host import Host
 from manactl.act.progress import Silent
-from manactl.act.release import ReleaseRequest
 from manactl.act.release_when_free import Policy, release_when_free
+from manactl.act.released import ReleaseRequest
 from manactl.act.signals import SignalGate
 from manactl.errors import ManactlError, NotRestored, RolledBack
 from manactl.journal import file as journal
@@ -39,10 +39,8 @@ from manactl.journal import lock, unconfirmed
 from manactl.journal.file import JournalError
 from manactl.look import boot_timer
 from manactl.look.file_events import FileEvents
+from manactl.model.record import Phase, Reason
 
-# In the journal: why it released.
-ABANDONED = "abandoned"
-EXPIRED = "expired"
 _ANSWER = own_scope.AT_MOST + 5.0  # s in which the guardian answers
 _MESSAGE = 65536  # bytes
 _LOG_ERR, _DAEMON = 3, 3  # RFC 5424
@@ -134,9 +132,14 @@ def start(state_dir: Path, host: Host) -> LiveGuard:
         with contextlib.ExitStack() as failing:
             failing.enter_context(ours)
             with theirs:
-                child = os.fork()
-                if child == 0:
-                    _second_fork(ours, theirs, state_dir, host)
+                # A signal whose handler ran in the child would have it go on as a second runner.
+                mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+                try:
+                    child = os.fork()
+                    if child == 0:
+                        _second_fork(ours, theirs, state_dir, host)
+                finally:
+                    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
                 os.waitpid(child, 0)
             ours.settimeout(_ANSWER)
             if not (first := ours.recv(_MESSAGE)):
@@ -193,7 +196,7 @@ class Watch:
         self._left = False
         self._late = False
         self._over = False
-        self._why: str | None = None  # the claim is to be ended: the reason
+        self._why: Reason | None = None  # the claim is to be ended: the reason
         self._events: dict[int, Callable[[], None]] = {sock.fileno(): self._told}
         self._stack = contextlib.ExitStack()
 
@@ -254,7 +257,7 @@ class Watch:
         if self._path is None:
             self._over = True
         elif self._process is None and not self._stands(self._path):
-            self._why = ABANDONED
+            self._why = Reason.ABANDONED
 
     def _stands(self, path: Path) -> bool:
         """Whether the runner has come to its end, and left the claim to be confirmed. Where that
@@ -263,7 +266,7 @@ class Watch:
             return False
         for _ in range(_LOOKS):
             try:
-                return journal.read(path).phase == "claimed"
+                return journal.read(path).phase is Phase.CLAIMED
             except FileNotFoundError:
                 return False
             except (JournalError, OSError):
@@ -275,7 +278,7 @@ class Watch:
         del self._events[self._process]
         self._process = None
         if self._sock is None:
-            self._why = ABANDONED
+            self._why = Reason.ABANDONED
 
     def _written(self) -> None:
         assert self._path is not None
@@ -306,16 +309,16 @@ class Watch:
         del self._events[timer]
         self._late = True
         if self._left:
-            self._why = EXPIRED
+            self._why = Reason.EXPIRED
 
     # -- the end
 
-    def _end(self, path: Path, why: str) -> None:
+    def _end(self, path: Path, why: Reason) -> None:
         """Release, as soon as the last holder lets go. A claim that is confirmed before that stays.
 
         The first refusal of a claim that was not confirmed in time is an entry in the system log.
         """
-        expired = why == EXPIRED
+        expired = why is Reason.EXPIRED
         request = ReleaseRequest(
             self._state_dir, only=path, why=why, unconfirmed=expired, quiet=not expired
         )

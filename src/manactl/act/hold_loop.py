@@ -22,7 +22,7 @@ from manactl.look import file_events, link_changes, netdev_opens
 from manactl.look.file_events import FileEvents
 from manactl.look.link_changes import LinkChanges
 from manactl.look.netdev_opens import NetdevOpens
-from manactl.model.hold import Apart, Attempt, Target
+from manactl.model.hold import Apart, Attempt, Target, Trouble
 from manactl.signal_pipe import piped
 
 _T = TypeVar("_T")
@@ -41,7 +41,7 @@ class Teller(Protocol):
     def next_due(self) -> float | None: ...
     def sums(self, *, everything: bool = False) -> None: ...
     def holding(self, targets: Sequence[Target], apart: Apart, *, first: bool) -> None: ...
-    def problems(self, apart: Apart, unlocked: Mapping[str, str]) -> None: ...
+    def problems(self, apart: Apart, unlocked: Mapping[str, Trouble]) -> None: ...
 
 
 def run(

@@ -29,16 +29,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from manactl.act.plan import NetdevNow
+from manactl.act.plan import ms
 from manactl.decide import opened
 from manactl.errors import ManactlError
 from manactl.journal import file as journal
 from manactl.journal import lock
 from manactl.journal.file import Content
 from manactl.look.link_changes import LinkChange
+from manactl.look.netdevs_of import Found, NetdevNow
 from manactl.model.claim import NetnsId
-from manactl.model.hold import Apart, Attempt, Cause, Opener, OpenEvent, Outcome, Target
-from manactl.model.port import PortId
+from manactl.model.hold import Apart, Attempt, Cause, Opener, OpenEvent, Outcome, Target, Trouble
+from manactl.model.port import DOWN, PortId
+from manactl.model.record import Phase
 
 AGAIN_FROM, AGAIN_TO = 0.02, 0.25  # s until a port is looked at again that is being worked on
 _LIVES_EVERY = 10.0  # s between two signs of life while several netdevs are set down
@@ -51,8 +53,8 @@ class Netdevs(Protocol):
     index that a look gave."""
 
     def monotonic(self) -> float: ...
-    def netdev(self, port: PortId) -> NetdevNow | None: ...
-    def synthetic(self, uuid: str) -> NetdevNow | None: ...
+    def netdev(self, port: PortId) -> Found: ...
+    def synthetic(self, uuid: str) -> Found: ...
     def set_up(self, ifindex: int, up: bool) -> None: ...
 
 
@@ -98,8 +100,8 @@ class Journals:
     def __init__(self, state_dir: Path, boot_id: str, netns: NetnsId) -> None:
         self._state_dir, self._boot_id, self._netns = state_dir, boot_id, netns
         self._read: dict[Path, _Known] = {}
-        self.unread: dict[Path, str] = {}  # with the reason
-        self.unlisted: str | None = None  # why new files are not seen
+        self.unread: dict[Path, Trouble] = {}
+        self.unlisted: Trouble | None = None  # why new files are not seen
         self.doubtful: frozenset[Target] = frozenset()
 
     def targets(self) -> tuple[Target, ...]:
@@ -110,7 +112,7 @@ class Journals:
         try:
             paths = journal.paths(self._state_dir)
         except (OSError, ManactlError) as error:
-            self.unlisted = str(error)
+            self.unlisted = _trouble(self._state_dir, error)
             paths = list(self._read)
         for path in paths:
             known = self._read.get(path)
@@ -123,7 +125,7 @@ class Journals:
             except FileNotFoundError:
                 continue  # just put away
             except (OSError, ManactlError) as error:
-                self.unread[path] = str(error)
+                self.unread[path] = _trouble(path, error)
                 if known is None:
                     continue
                 doubtful.update(known.targets)
@@ -146,8 +148,8 @@ class Journals:
             yield from self._claimed(content)
 
     def _claimed(self, content: Content) -> Iterator[PortId]:
-        if content.boot_id == self._boot_id and content.phase != "closed":
-            yield from (port for port in content.ports if content.phase_of(port) == "claimed")
+        if content.boot_id == self._boot_id and content.phase is not Phase.CLOSED:
+            yield from (port for port in content.ports if content.phase_of(port) is Phase.CLAIMED)
 
     def _of(self, content: Content) -> Iterator[Target]:
         if content.netns is not None and not content.netns.is_same(self._netns):
@@ -157,7 +159,7 @@ class Journals:
             above = then.get("upper") if then.get("vmbus") else None
             own = then.get("vf") if above else then.get("netdev")
             yield Target(port, str(own or port), None, then.get("vmbus"))
-            if above and then.get("synthetic") == "down":
+            if above and then.get("synthetic") == DOWN:
                 yield Target(port, str(above), str(then["vmbus"]))
 
 
@@ -183,7 +185,9 @@ class Keeper:
         self._watched, self._alive, self._lived = watched, alive, system.monotonic()
         self._openers = opened.Openers()
         self._indexes: dict[Target, int] = {}
-        self._anew: set[Target] = set()  # another netdev than before, and not told of since then
+        self._recreated: set[Target] = (
+            set()
+        )  # another netdev than before, and not told of since then
         # Not done yet, as a manactl was at work there, its journal could not be read, its lock could
         # not be had, or the kernel refused.
         self._later: dict[Target, _Announced] = {}
@@ -197,7 +201,7 @@ class Keeper:
         self._failing: set[Target] = set()  # could not be set down; nobody has set it up since then
         self._again = AGAIN_FROM
         self._untold: list[Attempt] = []
-        self.unlocked: dict[str, str] = {}  # functions whose lock cannot be had, with the reason
+        self.unlocked: dict[str, Trouble] = {}  # functions whose lock cannot be had
         self.targets: tuple[Target, ...] = ()
         self.apart = Apart()
 
@@ -213,7 +217,7 @@ class Keeper:
         self._indexes = {one: n for one, n in self._indexes.items() if one in self.targets}
         self._unread = {one: n for one, n in self._unread.items() if one in self.targets}
         self._failing.intersection_update(self.targets)
-        self._anew.intersection_update(self.targets)
+        self._recreated.intersection_update(self.targets)
         pcis = {one.port.pci for one in self.targets}
         self.unlocked = {pci: why for pci, why in self.unlocked.items() if pci in pcis}
         self.look()
@@ -247,11 +251,11 @@ class Keeper:
         return now.up
 
     def _is_numbered(self, target: Target, ifindex: int) -> None:
-        """Note that a netdev was made anew: what is known of the one before is not of this one."""
+        """Note that a netdev was re-created: what is known of the one before is not of this one."""
         known = self._indexes.get(target)
         self._indexes[target] = ifindex
         if known not in (None, ifindex):
-            self._anew.add(target)
+            self._recreated.add(target)
             self._unread.pop(target, None)
             self._ahead.discard(target)
             self._failing.discard(target)
@@ -346,7 +350,7 @@ class Keeper:
         )
 
     def _may_be(self, change: LinkChange, target: Target) -> bool:
-        """By its index; a netdev that was made anew by the device that it belongs to, which it may
+        """By its index; a netdev that was re-created by the device that it belongs to, which it may
         share with the other ports of its function."""
         if change.ifindex in self._indexes.values():
             return change.ifindex == self._indexes.get(target)
@@ -359,10 +363,10 @@ class Keeper:
             if target.vmbus is None
             else self._system.synthetic(target.vmbus)
         )
-        if found is None:
+        if not isinstance(found, NetdevNow):
             self._missed.setdefault(target, self._system.monotonic() + MISSED_FOR)
-        else:
-            self._missed.pop(target, None)
+            return None
+        self._missed.pop(target, None)
         return found
 
     def _check(self, target: Target, announced: _Announced) -> None:
@@ -405,16 +409,16 @@ class Keeper:
         cause = opened.cause(
             openers,
             announced=is_announced,
-            made_anew=target in self._anew,
+            recreated=target in self._recreated,
             above_up=self._above_up(target),
         )
-        self._anew.discard(target)
+        self._recreated.discard(target)
         # One worker of hv_netvsc has opened it; those before it had not come so far.
         openers = openers[-1:] if cause is Cause.NETVSC else openers
         took = {}
         if outcome is Outcome.SET_DOWN:
             since = asked if announced.since is None else announced.since
-            took = {"ms": _ms(done - since), "asked_ms": _ms(asked - since)}
+            took = {"ms": ms(done - since), "asked_ms": ms(asked - since)}
         self._untold.append(
             Attempt(
                 self._clock(), target, now.name, outcome, cause, _once(openers), error=error,
@@ -428,15 +432,15 @@ class Keeper:
         try:
             free = stack.enter_context(self._moment(pci))
         except ManactlError as error:
-            self.unlocked[pci] = str(error)
+            self.unlocked[pci] = _trouble(pci, error)
             return False
         self.unlocked.pop(pci, None)
         return free
 
     def _above_up(self, target: Target) -> bool | None:
-        """Whether the synthetic netdev above a VF is up; None: there is none."""
+        """Whether the synthetic netdev above a VF is up; None: there is none, or that is not known."""
         above = None if target.above is None else self._system.synthetic(target.above)
-        return None if above is None else above.up
+        return above.up if isinstance(above, NetdevNow) else None
 
     def _set_down(self, now: NetdevNow) -> tuple[Outcome, str | None]:
         """It was looked up a moment ago, as each step looks its netdev up."""
@@ -449,8 +453,10 @@ class Keeper:
         return Outcome.SET_DOWN, None
 
 
-def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 1)
+def _trouble(of: object, error: OSError | ManactlError) -> Trouble:
+    code = error.code if isinstance(error, ManactlError) else None
+    cause = error if isinstance(error, OSError) else error.__cause__
+    return Trouble(str(of), code, cause.errno if isinstance(cause, OSError) else None, str(error))
 
 
 def _once(openers: Iterable[Opener]) -> tuple[Opener, ...]:

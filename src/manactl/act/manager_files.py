@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -10,7 +11,8 @@ from functools import reduce
 from operator import and_
 from pathlib import Path
 
-from manactl.netstate.held import HeldLink
+from manactl.journal import state_dir
+from manactl.netstate.unmanaged import UnmanagedLink
 
 _SPECIAL = frozenset(" \t*?[]!;,\\\"'")
 
@@ -55,18 +57,12 @@ def unfinished(path: Path) -> Path:
 
 
 def sync(folder: Path) -> None:
-    """Have the names in a folder on disk."""
-    try:
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except FileNotFoundError:
-        return
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    """Have the names in a folder on disk, if it is there."""
+    with contextlib.suppress(FileNotFoundError):
+        state_dir.sync(folder)
 
 
-def match_section(link: HeldLink) -> list[str]:
+def match_section(link: UnmanagedLink) -> list[str]:
     """The lines by which networkd knows this netdev and no other (systemd.network(5))."""
     if link.mac is None:
         return ["[Match]", f"Name={plain(link.name)}"]
@@ -75,7 +71,7 @@ def match_section(link: HeldLink) -> list[str]:
 
 def device_sections(name: str, devices: Iterable[str]) -> str:
     """What has NetworkManager leave devices alone, those of by_name() and by_mac(), also when they
-    are made anew (NetworkManager.conf(5)). `name` is that of the section."""
+    are re-created (NetworkManager.conf(5)). `name` is that of the section."""
     which = ";".join(dict.fromkeys(devices))
     return (
         f"[keyfile]\nunmanaged-devices+={which}\n\n"
@@ -83,12 +79,12 @@ def device_sections(name: str, devices: Iterable[str]) -> str:
     )
 
 
-def by_name(link: HeldLink) -> str:
+def by_name(link: UnmanagedLink) -> str:
     """How NetworkManager is told of a device. OSError when others would match."""
     return f"interface-name:={plain(link.name)}"
 
 
-def by_mac(link: HeldLink) -> str:
+def by_mac(link: UnmanagedLink) -> str:
     return f"mac:{link.mac}"
 
 

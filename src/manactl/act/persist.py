@@ -1,8 +1,8 @@
 """Leaving a port down at every boot: the step of `claim --persist`, and its end.
 
-The step comes after the hold of the manager that the files are for, and is undone before it: the
-manager reads its files once the hold is lifted. After a reboot there is no hold and no journal; then
-`give_back` ends it.
+The step comes after the one by which the manager of these files lets go, and is undone before it:
+the manager reads its files when it gets the netdevs back. After a reboot neither that nor a journal
+is left; then `give_back` ends it.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from manactl.act.boot_files import NotTold
-from manactl.act.hold import SETTLES
 from manactl.act.plan import Plan, StepFailed, System, Undone
 from manactl.act.restore import Lost, Restored, until
+from manactl.act.unmanage import SETTLES
 from manactl.errors import NotRestored
 from manactl.escape import command
 from manactl.look import boot_files
 from manactl.model.port import PortId
-from manactl.netstate.held import NETWORK_MANAGER, NETWORKD, Hold
+from manactl.model.record import StepKind
 from manactl.netstate.left_down import LeftDown
 from manactl.netstate.losses import Cause
+from manactl.netstate.unmanaged import NETWORK_MANAGER, NETWORKD, Unmanaged
 
 _CHANGED = (
     "{path}: somebody has changed it since, so it is left, and {manager} still goes by it; to end "
@@ -35,7 +36,7 @@ READ_AGAIN = {NETWORKD: ("networkctl", "reload"), NETWORK_MANAGER: ("nmcli", "ge
 class LeaveDown:
     """Half done like done: undoing removes what is there."""
 
-    KIND: ClassVar = "leave-down"
+    KIND: ClassVar = StepKind.LEAVE_DOWN
     undoes: ClassVar[bool] = True
     makes_usable: ClassVar[bool] = False
     kept: LeftDown
@@ -50,16 +51,19 @@ class LeaveDown:
 
     @property
     def files(self) -> list[str]:
-        hold = self.kept.hold
-        return boot_files.paths(hold.manager, hold.key, len(hold.links))
+        unmanaged = self.kept.unmanaged
+        return boot_files.paths(unmanaged.manager, unmanaged.key, len(unmanaged.links))
 
     @property
     def title(self) -> str:
-        return f"have {self.kept.hold.manager} leave {self.kept.hold.names} alone at every boot"
+        unmanaged = self.kept.unmanaged
+        return f"have {unmanaged.manager} leave {unmanaged.names} alone at every boot"
 
     @property
     def undo_title(self) -> str:
-        return f"let {self.kept.hold.manager} configure {self.kept.hold.names} at boot again"
+        return (
+            f"let {self.kept.unmanaged.manager} configure {self.kept.unmanaged.names} at boot again"
+        )
 
     def describe(self) -> str:
         it = "it" if len(self.files) == 1 else "them"
@@ -118,7 +122,7 @@ def plan(kept: LeftDown) -> Plan:
         "release",
         (kept.port,),
         (),
-        restores=(f"{kept.hold.names} given back to {kept.hold.manager}, at boot, too",),
+        restores=(f"{kept.unmanaged.names} given back to {kept.unmanaged.manager}, at boot, too",),
         notes=(f"{kept.name} is left down at boot by {', '.join(LeaveDown(kept).files)}",),
     )
 
@@ -126,17 +130,17 @@ def plan(kept: LeftDown) -> Plan:
 def give_back(system: System, kept: LeftDown) -> GivenBack:
     """Remove the files of a port that are left from a claim of an earlier boot, and await what the
     manager makes of the port. OSError when that failed; what was not done is found again."""
-    hold = system.found_again(kept.hold)  # other netdevs have their numbers now
-    runs, left = system.lift_boot_files(kept, hold)
+    unmanaged = system.found_again(kept.unmanaged)  # other netdevs have their numbers now
+    runs, left = system.lift_boot_files(kept, unmanaged)
     lost = _lost(kept, left)
     if not left:
-        lost += _undone(hold, kept, system, runs=runs)
+        lost += _undone(unmanaged, kept, system, runs=runs)
     return GivenBack(kept, not left, lost)
 
 
 def not_given_back(kept: LeftDown, error: OSError) -> NotRestored:
     """The message of a give_back() that failed, of which the claim's own release is no part."""
-    files, manager = LeaveDown(kept).files, kept.hold.manager
+    files, manager = LeaveDown(kept).files, kept.unmanaged.manager
     again = command("manactl", "release", kept.name)
     why = error.strerror or error
     if isinstance(error, NotTold):
@@ -154,28 +158,34 @@ def not_given_back(kept: LeftDown, error: OSError) -> NotRestored:
     )
 
 
-def _undone(hold: Hold, kept: LeftDown, system: System, *, runs: bool) -> tuple[Lost, ...]:
+def _undone(
+    unmanaged: Unmanaged, kept: LeftDown, system: System, *, runs: bool
+) -> tuple[Lost, ...]:
     """What the manager has not made of the port, once it was told: of its netdevs that are here, as
-    `hold` has them."""
-    if len(hold.links) < len(kept.hold.links):
-        why = f"{kept.hold.names} is not here as it was: {hold.manager} configures what comes"
+    `unmanaged` has them."""
+    if len(unmanaged.links) < len(kept.unmanaged.links):
+        names = kept.unmanaged.names
+        why = f"{names} is not here as it was: {unmanaged.manager} configures what comes"
     elif not runs:
-        why = f"{hold.manager} does not run; it configures {hold.names} when it is started"
-    elif until(system, lambda: not system.unsettled(hold), SETTLES):
+        why = (
+            f"{unmanaged.manager} does not run; it configures {unmanaged.names} when it is started"
+        )
+    elif until(system, lambda: not system.unsettled(unmanaged), SETTLES):
         return ()
     else:
-        names = ", ".join(system.unsettled(hold))
-        why = f"{hold.manager} has not configured {names} within {SETTLES:.0f} s"
+        names = ", ".join(system.unsettled(unmanaged))
+        why = f"{unmanaged.manager} has not configured {names} within {SETTLES:.0f} s"
     return (Lost(Cause.MANAGER, why),)
 
 
 def _lost(kept: LeftDown, left: Iterable[str]) -> tuple[Lost, ...]:
-    manager = kept.hold.manager
+    manager = kept.unmanaged.manager
     again = command(*READ_AGAIN[manager])
     return tuple(
         Lost(
             Cause.CHANGED,
             _CHANGED.format(path=path, manager=manager, end=f"{command('rm', path)} && {again}"),
+            path,
         )
         for path in left
     )

@@ -10,7 +10,7 @@ import contextlib
 import errno
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -19,17 +19,20 @@ from manactl.act.proof import ProofLike, attempt_proof
 from manactl.act.restore import Lost, Restored, until
 from manactl.decide import kernel_bugs
 from manactl.errors import ManactlError
+from manactl.escape import command
+from manactl.look.netdevs_of import Found, NetdevNow, Unread
 from manactl.look.pairs import Frames
 from manactl.model.port import Evidence, Holder, OddFile, PortId
+from manactl.model.record import StepKind
 from manactl.netstate import diff, link_settings, loss_words, snapshot
 from manactl.netstate.beside import Beside
 from manactl.netstate.blueprints import Blueprint
 from manactl.netstate.ethtool_settings import Command
-from manactl.netstate.held import Hold
 from manactl.netstate.left_down import LeftDown
 from manactl.netstate.link_settings import LinkSettings
 from manactl.netstate.losses import Cause
 from manactl.netstate.snapshot import Fact, PortState, Request, describe_all
+from manactl.netstate.unmanaged import Unmanaged
 from manactl.netstate.uppers import UpperState
 from manactl.wire import rtmsg as rt
 from manactl.wire.uverbs import ProofOutcome
@@ -46,14 +49,6 @@ _IN_RESET = (
 PATIENCE = 5.0  # s for link-local addresses and the kernel's own routes to come back
 
 
-class NetdevNow(NamedTuple):
-    """The netdev that a port has at this moment."""
-
-    name: str
-    ifindex: int
-    up: bool
-
-
 class PairNow(NamedTuple):
     """A port and a synthetic netdev: whether the port is below it, and the frames that have passed
     (None: unknown)."""
@@ -67,10 +62,10 @@ class System(restore.Network, Protocol):
     netdevs, by their VMBus UUID."""
 
     def boottime(self) -> float: ...
-    def netdev(self, port: PortId) -> NetdevNow | None: ...
+    def netdev(self, port: PortId) -> Found: ...
     def carrier(self, port: PortId) -> bool: ...
     def set_admin(self, port: PortId, up: bool) -> None: ...
-    def synthetic(self, uuid: str) -> NetdevNow | None: ...
+    def synthetic(self, uuid: str) -> Found: ...
     def set_synthetic(self, uuid: str, up: bool) -> None: ...
     def synthetic_carrier(self, uuid: str) -> bool: ...
     def vmbus_driver(self, uuid: str) -> str | None: ...
@@ -79,18 +74,20 @@ class System(restore.Network, Protocol):
     def bind_vmbus(self, uuid: str, driver: str) -> None: ...
     def unbind_vmbus(self, uuid: str, driver: str) -> None: ...
     def uio_holders(self, uuid: str) -> tuple[Holder, ...]: ...
-    def hold_manager(self, hold: Hold) -> None: ...
-    def lift_hold(self, hold: Hold) -> bool: ...
+    def unmanage(self, unmanaged: Unmanaged) -> None: ...
+    def give_back(self, unmanaged: Unmanaged) -> bool: ...
     def beside(self) -> tuple[Beside, ...]: ...
-    def is_held(self, hold: Hold) -> bool: ...
-    def unsettled(self, hold: Hold) -> tuple[str, ...]: ...
+    def is_unmanaged(self, unmanaged: Unmanaged) -> bool: ...
+    def unsettled(self, unmanaged: Unmanaged) -> tuple[str, ...]: ...
     def boot_files(self) -> tuple[LeftDown, ...]: ...
     def odd_boot_files(self) -> tuple[OddFile, ...]: ...
     def write_boot_files(self, kept: LeftDown) -> None: ...
     def has_boot_files(self, kept: LeftDown) -> bool: ...
     def remove_boot_files(self, kept: LeftDown) -> tuple[str, ...]: ...
-    def lift_boot_files(self, kept: LeftDown, hold: Hold) -> tuple[bool, tuple[str, ...]]: ...
-    def found_again(self, hold: Hold) -> Hold: ...
+    def lift_boot_files(
+        self, kept: LeftDown, unmanaged: Unmanaged
+    ) -> tuple[bool, tuple[str, ...]]: ...
+    def found_again(self, unmanaged: Unmanaged) -> Unmanaged: ...
     def pair_now(self, port: PortId, uuid: str) -> PairNow: ...
     def link_settings(self, port: PortId) -> LinkSettings: ...
     def settings(self, ifindex: int) -> LinkSettings: ...
@@ -104,14 +101,14 @@ class System(restore.Network, Protocol):
 
 
 class StepFailed(ManactlError):
-    """A step could not be done or undone. `held`: because a raw QP has the vport."""
+    """A step could not be done or undone. `taken`: because a raw QP has the vport."""
 
     exit_code = 4
     kind = "step"
 
-    def __init__(self, message: str, *, held: bool = False, **more: Any) -> None:
+    def __init__(self, message: str, *, taken: bool = False, **more: Any) -> None:
         super().__init__(message, **more)
-        self.held = held
+        self.taken = taken
 
 
 class StateChanged(StepFailed):
@@ -123,16 +120,35 @@ class StateChanged(StepFailed):
 
 
 def require_netdev(system: System, port: PortId) -> NetdevNow:
-    """The port's netdev, waited for while the device is plugged in again; else StepFailed."""
-    now = system.netdev(port)
-    if now is None and until(system, lambda: system.netdev(port) is not None, REPLUG):
-        now = system.netdev(port)
+    """The port's netdev, waited for while the device is plugged in again, or cannot be looked at;
+    else StepFailed."""
+    now = awaited(system, lambda: system.netdev(port))
+    if isinstance(now, Unread):
+        raise _unread(f"the netdev of port {port}", now)
     if now is None:
         raise StepFailed(
             f"port {port} has no netdev here",
             hint="the device is unplugged, or its netdev is in another network namespace",
         )
     return now
+
+
+def awaited(system: restore.Network, look: Callable[[], Found]) -> Found:
+    """What is found once it is here, at most REPLUG seconds later; else what was found last."""
+    found = look()
+    if not isinstance(found, NetdevNow):
+        until(system, lambda: isinstance(look(), NetdevNow), REPLUG)
+        found = look()
+    return found
+
+
+def _unread(what: str, found: Unread) -> StepFailed:
+    """Whether it is gone is not known, so nothing is done as if it were."""
+    return StepFailed(
+        f"{what} could not be looked at: {found.why}",
+        hint="fix the cause (open files, memory), then try again",
+        evidence=[Evidence("sysfs", "netdev", errno.errorcode.get(found.error.errno or 0))],
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +197,7 @@ class KeepState:
     this look and the step that sets the port down there is only its record.
     """
 
-    KIND: ClassVar = "keep-state"
+    KIND: ClassVar = StepKind.KEEP_STATE
     undoes: ClassVar[bool] = True
     makes_usable: ClassVar[bool] = False
     state: PortState
@@ -244,8 +260,10 @@ def restore_all(kept: Sequence[KeepState], system: System) -> list[Undone]:
 def _changed(state: PortState, system: System) -> list[Lost]:
     """Settings of the netdev that are not as they were, though it is the same: not ours to set."""
     now = system.netdev(state.port)
-    if state.link is None or now is None or made_anew(state, system):
-        return []  # anew.set_up() reports of one that was made anew
+    if isinstance(now, Unread):
+        return [Lost(Cause.CHANGED, f"settings of {state.main}: not compared, {now.why}")]
+    if state.link is None or now is None or recreated(state, now):
+        return []  # recreate.set_up() reports of one that was re-created
     try:
         settings = system.link_settings(state.port)
     except OSError as error:
@@ -256,10 +274,9 @@ def _changed(state: PortState, system: System) -> list[Lost]:
     ]
 
 
-def made_anew(state: PortState, system: System) -> bool:
+def recreated(state: PortState, now: NetdevNow) -> bool:
     """Whether the port's netdev is another one than the snapshot's, with the kernel's defaults."""
-    now = system.netdev(state.port)
-    return now is not None and state.link is not None and now.ifindex != state.ifindex
+    return state.link is not None and now.ifindex != state.ifindex
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +288,7 @@ class SetAdmin:
     `vmbus`: the port is the VF of the synthetic netdev of that UUID.
     """
 
-    KIND: ClassVar = "set-admin"
+    KIND: ClassVar = StepKind.SET_ADMIN
     undoes: ClassVar[bool] = True
     makes_usable: ClassVar[bool] = True
     port: PortId
@@ -308,7 +325,7 @@ class SetAdmin:
         until(system, lambda: self.holds(system), min(READ_BACK, wait))
         if not self.holds(system):
             raise _set_back(now.name, self.up)
-        return {"ms": _ms(system.monotonic() - start), "boottime": system.boottime()}
+        return {"ms": ms(system.monotonic() - start), "boottime": system.boottime()}
 
     def undo(self, system: System) -> Undone:
         now = require_netdev(system, self.port)
@@ -318,13 +335,15 @@ class SetAdmin:
         until(system, lambda: require_netdev(system, self.port).up is self.was, READ_BACK)
         if require_netdev(system, self.port).up is not self.was:
             raise StepFailed(f"{now.name} does not stay {_updown(self.was)}")
-        facts: dict[str, object] = {"ms": _ms(system.monotonic() - start), "carrier": None}
+        facts: dict[str, object] = {"ms": ms(system.monotonic() - start), "carrier": None}
         if self.was and self.had_carrier:
             facts["carrier"] = until(system, lambda: system.carrier(self.port), CARRIER)
         return Undone(facts=facts)
 
     def holds(self, system: System) -> bool:
         now = system.netdev(self.port)
+        if isinstance(now, Unread):
+            raise _unread(self.name, now)
         return now is not None and now.up is self.up
 
     def to_json(self) -> dict[str, Any]:
@@ -347,7 +366,7 @@ class SetSynthetic:
     (netvsc_open()), whose failure it only logs, and SetAdmin finds it open, opens it or fails.
     """
 
-    KIND: ClassVar = "set-synthetic"
+    KIND: ClassVar = StepKind.SET_SYNTHETIC
     undoes: ClassVar[bool] = True
     makes_usable: ClassVar[bool] = True
     port: PortId
@@ -382,7 +401,7 @@ class SetSynthetic:
         until(system, lambda: self.holds(system), min(READ_BACK, wait))
         if not self.holds(system):
             raise _set_back(now.name, False)
-        return {"ms": _ms(system.monotonic() - start), "boottime": system.boottime()}
+        return {"ms": ms(system.monotonic() - start), "boottime": system.boottime()}
 
     def undo(self, system: System) -> Undone:
         now = self._require(system)
@@ -392,18 +411,21 @@ class SetSynthetic:
         until(system, lambda: self._require(system).up, READ_BACK)
         if not self._require(system).up:
             raise StepFailed(f"{now.name} does not stay up")
-        facts: dict[str, object] = {"ms": _ms(system.monotonic() - start), "carrier": None}
+        facts: dict[str, object] = {"ms": ms(system.monotonic() - start), "carrier": None}
         if self.had_carrier:
             facts["carrier"] = until(system, lambda: system.synthetic_carrier(self.vmbus), CARRIER)
         return Undone(facts=facts)
 
     def holds(self, system: System) -> bool:
         now = system.synthetic(self.vmbus)
+        if isinstance(now, Unread):
+            raise _unread(self.name, now)
         return now is None or not now.up  # destroyed it is not up, either
 
     def _require(self, system: System) -> NetdevNow:
-        until(system, lambda: system.synthetic(self.vmbus) is not None, REPLUG)
-        now = system.synthetic(self.vmbus)
+        now = awaited(system, lambda: system.synthetic(self.vmbus))
+        if isinstance(now, Unread):
+            raise _unread(f"{self.name}, the netdev of VMBus device {self.vmbus},", now)
         if now is None:
             raise StepFailed(
                 f"{self.name}, the netdev of VMBus device {self.vmbus}, is not here",
@@ -441,10 +463,13 @@ def prove_path(vf: SetAdmin, system: System) -> Mapping[str, object]:
     assert vf.vmbus is not None
     uuid = vf.vmbus
     above = system.synthetic(uuid)
+    if isinstance(above, Unread):
+        raise _unread(f"the data path of {vf.name}", above)
     if above is None or not above.up:
         return {}  # it was down before the claim, too: no frames
     vf_name = require_netdev(system, vf.port).name
-    remedy = f"let it take the VF again: ip link set {vf_name} down; ip link set {vf_name} up"
+    down, up = (command("ip", "link", "set", vf_name, way) for way in ("down", "up"))
+    remedy = f"let it take the VF again: {down}; {up}"
     if not until(system, lambda: system.pair_now(vf.port, uuid).enslaved, REPLUG):
         raise StepFailed(
             f"{above.name} goes on without {vf_name}, by the slow synthetic path: hv_netvsc has "
@@ -488,7 +513,7 @@ class ProveFree:
     """Create and destroy a RAW_PACKET queue pair, which succeeds only on a free vport
     (mana_cfg_vport()). It ends with the process at the latest: there is nothing to undo."""
 
-    KIND: ClassVar = "prove-free"
+    KIND: ClassVar = StepKind.PROVE_FREE
     undoes: ClassVar[bool] = False
     makes_usable: ClassVar[bool] = False
     port: PortId
@@ -532,7 +557,8 @@ class ProveFree:
         )
 
     def _taken(self, system: System, proof: ProofLike, tries: int) -> StepFailed:
-        now = system.netdev(self.port)
+        found = system.netdev(self.port)
+        now = found if isinstance(found, NetdevNow) else None  # the port is taken in any case
         if now is not None and now.up:
             return StepFailed(
                 f"another program set {now.name} up again during the claim",
@@ -551,7 +577,7 @@ class ProveFree:
             f"the vport of {self.port} is still taken after {tries} attempts: {proof.message}",
             hint="to see its holder: manactl status -v",
             evidence=proof.evidence,
-            held=True,
+            taken=True,
         )
 
     def undo(self, system: System) -> Undone:
@@ -653,15 +679,15 @@ def _step(data: Mapping[str, Any], states: Mapping[PortId, PortState]) -> Step:
 
 def _other_step(data: Mapping[str, Any]) -> Step:
     """Steps of modules that rest on this one."""
-    if data["kind"] == "bind-uio":
+    if data["kind"] == StepKind.BIND_UIO:
         from manactl.act.uio import BindUio  # noqa: PLC0415
 
         return BindUio.from_json(data)
-    if data["kind"] == "hold-manager":
-        from manactl.act.hold import HoldManager  # noqa: PLC0415
+    if data["kind"] == StepKind.UNMANAGE:
+        from manactl.act.unmanage import Unmanage  # noqa: PLC0415
 
-        return HoldManager.from_json(data)
-    if data["kind"] == "leave-down":
+        return Unmanage.from_json(data)
+    if data["kind"] == StepKind.LEAVE_DOWN:
         from manactl.act.persist import LeaveDown  # noqa: PLC0415
 
         return LeaveDown.from_json(data)
@@ -686,10 +712,11 @@ def _set_admin(system: System, port: PortId, name: str, up: bool) -> None:
     except OSError as error:
         # ENODEV is a vport that is taken, up to 6.18, and everywhere a netdev that is detached or
         # has just gone.
-        gone = error.errno == errno.ENODEV and (
-            system.netdev(port) is None or system.in_reset(port)
-        )
-        busy = up and not gone and error.errno in (errno.EBUSY, errno.ENODEV)
+        # Where it could not be looked at nobody knows.
+        now = system.netdev(port)
+        detached = error.errno == errno.ENODEV and not isinstance(now, NetdevNow)
+        gone = error.errno == errno.ENODEV and (now is None or system.in_reset(port))
+        busy = up and not gone and not detached and error.errno in (errno.EBUSY, errno.ENODEV)
         remedy = kernel_bugs.opening_remedy(error.errno, port) if up else None
         why = os.strerror(error.errno or 0) if error.strerror is None else error.strerror
         raise StepFailed(
@@ -698,11 +725,12 @@ def _set_admin(system: System, port: PortId, name: str, up: bool) -> None:
             evidence=[
                 Evidence("rtnetlink", f"set {_updown(up)}", errno.errorcode.get(error.errno or 0))
             ],
-            held=busy,
+            taken=busy,
         ) from error
 
 
-def _ms(seconds: float) -> float:
+def ms(seconds: float) -> float:
+    """Milliseconds, as journals and documents have them."""
     return round(seconds * 1000, 1)
 
 

@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from manactl.act import anew
-from manactl.act.hold import HoldManager
+from manactl.act import recreate
 from manactl.act.persist import LeaveDown
 from manactl.act.plan import (
     PATIENCE,
@@ -19,7 +18,8 @@ from manactl.act.plan import (
     Step,
 )
 from manactl.act.uio import BindUio
-from manactl.decide import daemon_words, holds, port_notes, port_words, refusal_words
+from manactl.act.unmanage import Unmanage
+from manactl.decide import daemon_words, port_notes, port_words, refusal_words, unmanageable
 from manactl.decide.refusal import Refusal
 from manactl.model.port import PortId, PortStatus
 from manactl.netstate import loss_words, losses, snapshot
@@ -48,7 +48,7 @@ def claim(
     """
     waits: list[Step] = []
     keeps: list[Step] = []
-    held: list[Step] = []
+    unmanaged: list[Step] = []
     acts: list[Step] = []
     stops, restores, lost, notes = [], [], [], []
     others: list[tuple[PortId, str]] = []
@@ -59,12 +59,12 @@ def claim(
         to_uio = status.id in uio
         if state.in_use or to_uio:
             keeps.append(KeepState(state))
-            held += _kept_off(status, state, around, persist=persist)
+            unmanaged += _kept_off(status, state, around, persist=persist)
             acts += _set_down(status, state)
         if to_uio:
             acts += _to_uio(status)
             others += [(status.id, text) for text in _destroyed(state, around)]
-            notes.append(_ANEW.format(name=name))
+            notes.append(_RECREATED.format(name=name))
         if state.in_use and state.alone and status.pair is not None:
             stops.append(
                 f"the fast path of {status.pair.netdev}: its traffic takes the synthetic path; its "
@@ -77,23 +77,21 @@ def claim(
             if wait := _forwards_later(state):
                 stops.append(wait)
             stops += [f"with it that of {upper}" for upper in around.carried]
-            stops += [*_bound(around), *_listening(name, around)]
-            stops += _sent_by_others(name, around)
+            stops += [*_bound(around), *_listening(name, around), *_sent_by_others(name, around)]
             listeners += around.listeners or ()
             notes += _elsewhere(around) + _name_servers(name, around)
             drops.append((_dropped(state, to_uio=to_uio), state.names))
-            restores.append(f"{name} set up, its carrier awaited")
             if state.synthetic is not None and state.synthetic.up and not to_uio:
                 notes.append(_BOTH_DOWN.format(name=name, vf=state.ifname))
-            restores += _given_back(status, around)
-            restores += restored(state)
-            if to_uio and state.leaning:
-                count = snapshot.counted(len(state.leaning), Kind.ROUTE)
-                restores.append(
-                    f"{count} of other netdevs that have an address of {name} as source"
-                )
+            restores += [f"{name} set up, its carrier awaited", *_given_back(status, around)]
+            restores += [*restored(state), *_leaning(state, to_uio=to_uio)]
             lost += not_restored(state)
             others += [(status.id, text) for text in _not_ours(status, around)]
+        elif to_uio:
+            drops.append((_dropped(state, to_uio=True), state.names))
+            restores += [*restored(state), *_leaning(state, to_uio=True)]
+            lost += not_restored(state)
+            notes.append(f"{name} is down already, and stays down at release")
         else:
             notes.append(f"{name} is down already: nothing to restore, it stays down at release")
         (acts if state.in_use or to_uio else waits).extend(_proof(status))
@@ -103,7 +101,7 @@ def claim(
     return Plan(
         "claim",
         tuple(status.id for status, _, _ in ports),
-        (*waits, *keeps, *held, *acts),
+        (*waits, *keeps, *unmanaged, *acts),
         stops=tuple(stops),
         dropped=tuple(drops),
         restores=tuple(restores),
@@ -122,7 +120,7 @@ _UNTIL = {
     "arp": "its ARP probes are answered",
 }
 
-_ANEW = (
+_RECREATED = (
     "{name} is destroyed with all that stands on it (--synthetic=uio), and made again at release, "
     "under another ifindex"
 )
@@ -149,18 +147,20 @@ _NOT_TOLD = (
 def _kept_off(
     status: PortStatus, state: PortState, around: Surroundings, *, persist: bool
 ) -> list[Step]:
-    """The holds, and then what keeps the managers off from boot on."""
-    wanted = holds.wanted(status, around)
-    steps: list[Step] = [HoldManager(status.id, hold) for hold in wanted]
+    """What has the managers let go, and then what keeps them off from boot on."""
+    wanted = unmanageable.wanted(status, around)
+    steps: list[Step] = [Unmanage(status.id, unmanaged) for unmanaged in wanted]
     if persist:
-        kept = [LeftDown(status.id, state.main, replace(hold, beside=())) for hold in wanted]
+        kept = [
+            LeftDown(status.id, state.main, replace(unmanaged, beside=())) for unmanaged in wanted
+        ]
         steps += map(LeaveDown, kept)
     return steps
 
 
 def _at_boot(status: PortStatus, state: PortState, around: Surroundings) -> list[str]:
     """What --persist does not do."""
-    if holds.wanted(status, around):
+    if unmanageable.wanted(status, around):
         return []
     managed = any(one.managed is not False for one in around.managers or ())
     return [(_NOT_TOLD if managed else _NOTHING_AT_BOOT).format(name=state.main)]
@@ -184,6 +184,14 @@ def _dropped(state: PortState, *, to_uio: bool) -> list[Fact]:
     return losses.dropped(state)
 
 
+def _leaning(state: PortState, *, to_uio: bool) -> list[str]:
+    """Routes elsewhere that go with the addresses of a netdev which is destroyed."""
+    if not (to_uio and state.leaning):
+        return []
+    count = snapshot.counted(len(state.leaning), Kind.ROUTE)
+    return [f"{count} of other netdevs that have an address of {state.main} as source"]
+
+
 def _proof(status: PortStatus) -> list[Step]:
     rdma = status.rdma
     return [] if rdma is None else [ProveFree(status.id, rdma.device, rdma.port)]
@@ -191,8 +199,8 @@ def _proof(status: PortStatus) -> list[Step]:
 
 def _given_back(status: PortStatus, around: Surroundings) -> list[str]:
     return [
-        f"what {hold.manager} configures on {hold.names}: by itself, first; then what is missing"
-        for hold in holds.wanted(status, around)
+        f"what {one.manager} configures on {one.names}: by itself, first; then what is missing"
+        for one in unmanageable.wanted(status, around)
     ]
 
 
@@ -223,7 +231,7 @@ def _destroyed(state: PortState, around: Surroundings) -> list[str]:
     name = state.main
     found = [
         f"sockets that are bound to {name} by its number, XDP programs and BPF filters on it",
-        *(anew.KEYS.format(name=one.name) for one in state.uppers if one.kind == "macsec"),
+        *(recreate.KEYS.format(name=one.name) for one in state.uppers if one.kind == "macsec"),
     ]
     return found + [
         f"{one.name} in {one.netns}, which stands on {name}: it is destroyed and not made again"
@@ -322,7 +330,7 @@ def _not_ours(status: PortStatus, around: Surroundings) -> list[str]:
         f" ({', '.join(map(str, sock.processes)) or 'of a process that is not visible'}): they get "
         "ENETDOWN or fall silent until their program opens them again"
         for sock in around.packet_sockets or ()
-        if not holds.of_held(sock.processes, status, around)
+        if not unmanageable.of_unmanaged(sock.processes, status, around)
     ]
     return found + [
         f"what the kernel drops of {upper}: restore it there"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from manactl.look.netdevs_of import NetdevNow
 from manactl.model.port import Evidence, PortId
 from manactl.wire.uverbs import ProofOutcome
 
@@ -44,7 +45,7 @@ def attempt_proof(system: System, port: PortId, wait: float) -> tuple[ProofLike,
         if proof.outcome is not ProofOutcome.TAKEN:
             return proof, tries
         now = system.netdev(port)
-        if now is not None and now.up:
+        if isinstance(now, NetdevNow) and now.up:
             return proof, tries
         if tries > 1 and system.monotonic() >= deadline:
             return proof, tries

@@ -9,136 +9,53 @@ choose: `release` what was named, `recover` all that was interrupted and nothing
 from __future__ import annotations
 
 import contextlib
-import enum
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from manactl.act import accept as accepting
-from manactl.act import await_free, foreign, persist, planner, transition
+from manactl.act import await_free, foreign, planner, taken_away, transition
 from manactl.act import terminate as ending
+from manactl.act.audit import to_syslog
 from manactl.act.choose import Chosen, choose, open_claims
-from manactl.act.hold import HoldManager
+from manactl.act.give_back import give_back
 from manactl.act.host import Host, HostSystem
-from manactl.act.persist import LeaveDown
 from manactl.act.plan import KeepState, Plan, SetAdmin, SetSynthetic, Step, Undone, steps_from_json
 from manactl.act.privilege import need_net_admin
 from manactl.act.progress import Progress
-from manactl.act.restore import Lost, until
+from manactl.act.released import Outcome, ReleasedPort, ReleaseRequest, ReleaseResult, Run
+from manactl.act.restore import until
 from manactl.act.signals import SignalGate, StopRequested
 from manactl.act.stale import close_stale
 from manactl.act.transition import UndoResult, Workplace
 from manactl.act.uio import BindUio
+from manactl.act.unmanage import Unmanage
 from manactl.decide import kernel_bugs
 from manactl.decide.port_notes import drift as drifts
-from manactl.decide.port_words import note, odd_file
+from manactl.decide.port_words import note
 from manactl.errors import (
     Busy,
     Interrupted,
     ManactlError,
     NotRestored,
+    lacking,
     worst,
 )
 from manactl.escape import command
 from manactl.journal import file as journal
 from manactl.journal import lock
-from manactl.journal.file import Journal, JournalError
+from manactl.journal.file import Journal
+from manactl.look.netdevs_of import NetdevNow
 from manactl.model.claim import ClaimSummary
-from manactl.model.port import Holder, PortId
+from manactl.model.port import PortId
+from manactl.model.record import Event, Phase
 from manactl.netstate import members, uppers
-from manactl.netstate.left_down import LeftDown
 from manactl.netstate.members import Member
 from manactl.netstate.snapshot import Kind, Request
 
-
-@dataclass(frozen=True, slots=True)
-class ReleaseRequest:
-    """`wait`: how long a holder is waited for, in seconds; only when given, a lock too.
-
-    `recover`: everything that was interrupted, whatever `words` and `everything` are.
-    `accept`: with `recover`, leave the ports in `words` as they are, and close their journals.
-    `terminate`: end holders.
-    `only`: the claim of this journal, whatever `words` are, and with `unconfirmed` not once it is
-    confirmed; `why`: the reason where nobody asked for its end; `quiet`: the system log gets no
-    entry while it is busy.
-    """
-
-    state_dir: Path
-    words: Sequence[str] = ()
-    _: KW_ONLY
-    everything: bool = False
-    dry_run: bool = False
-    wait: float | None = None
-    recover: bool = False
-    terminate: bool = False
-    accept: bool = False
-    only: Path | None = None
-    unconfirmed: bool = False
-    why: str | None = None
-    quiet: bool = False
-
-    @property
-    def verb(self) -> str:
-        return "recover" if self.recover else "release"
-
-
+_LOG_ERR, _LOG_USER = 3, 1  # RFC 5424
 _LOWERING = (SetAdmin.KIND, SetSynthetic.KIND)
-
-
-class Outcome(enum.StrEnum):
-    """What came of one port."""
-
-    RESTORED = "restored"
-    LEFT_DOWN = "left-down"  # as it was before the claim
-    UNTOUCHED = "untouched"  # the claim ended before the port was set down
-    HISTORY = "history"  # claimed before the last boot: only the journal was closed
-    NOT_CLAIMED = "not-claimed"
-    ACCEPTED = "accepted"  # left as it is: only the journal was closed
-    RESIDUE = "residue"  # the same with a dry run: nothing was closed
-    GIVEN_BACK = "given-back"  # not claimed, but left down at boot: its manager has it again
-
-
-@dataclass(frozen=True, slots=True)
-class ReleasedPort:
-    """One port that is back, or needed nothing, or whose `residue` was accepted."""
-
-    port: PortId
-    netdev: str
-    outcome: Outcome
-    recovered: bool = False
-    counts: Mapping[Kind, int] = field(default_factory=dict)
-    expired: tuple[str, ...] = ()
-    extra: tuple[str, ...] = ()
-    advertised: tuple[str, ...] = ()
-    lost: tuple[Lost, ...] = ()
-    settling: Member | None = None
-    up_ms: float | None = None
-    carrier: bool | None = None
-    down_for_s: float | None = None
-    residue: tuple[str, ...] = ()
-    given_back: str | None = None  # the manager that left it alone since the boot
-    data_path: str | None = None  # "vf" when frames of a pair were seen there
-
-
-@dataclass(slots=True)
-class ReleaseResult:
-    """What a release has come to. With a dry run, the plans instead."""
-
-    ports: list[ReleasedPort] = field(default_factory=list)
-    plans: list[Plan] = field(default_factory=list)
-    terminated: list[Holder] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """One release under way."""
-
-    request: ReleaseRequest
-    host: Host
-    signals: SignalGate
-    progress: Progress
-    result: ReleaseResult = field(default_factory=ReleaseResult)
 
 
 def release(
@@ -146,15 +63,15 @@ def release(
 ) -> ReleaseResult:
     """Release the ports. The error of one claim does not keep another from being released; the
     worst is raised in the end. A signal ends it all."""
-    run = _Run(request, host, signals, progress)
+    run = Run(request, host, signals, progress)
     result = run.result
     with host.audit(request.verb, request.words) as audit, signals.as_interrupted():
         audit.quiet = request.dry_run
         audit.fields["reason"] = request.why
         claims, unreadable = open_claims(request.state_dir, host)
-        if not request.dry_run:
-            _put_away(request.state_dir)
+        kept = [] if request.dry_run else _put_away(request.state_dir)
         chosen, failures = _readable(request, _chosen(request, host, claims), unreadable)
+        failures += kept
         named = {one.port.key for one in chosen.claims} | {one.id.key for one in chosen.unclaimed}
         result.ports += [
             ReleasedPort(port.id, port.label, Outcome.NOT_CLAIMED) for port in chosen.unclaimed
@@ -162,17 +79,17 @@ def release(
         if request.recover and not request.accept:
             _note_drift(run, claims)
         if not chosen.claims and failures:
-            raise worst(failures)
+            raise _with_others(failures, result)
         if not chosen.claims:
-            _give_back(run, named)
+            give_back(run, named)
             audit.quiet = audit.quiet or not (request.words or result.ports)
             return result
         audit.fields["ports"] = [str(claim.port) for claim in chosen.claims]
         if request.dry_run:
             failures += _show(run, chosen.claims)
-            _give_back(run, named)
+            give_back(run, named)
             if failures:
-                raise worst(failures)
+                raise _with_others(failures, result)
             return result
         if any(claim.same_boot for claim in chosen.claims) and not request.accept:
             need_net_admin(host, request.verb)
@@ -184,12 +101,19 @@ def release(
         if failures:
             # Who ends a claim that ends by itself tries again until it is free.
             audit.quiet = request.quiet and isinstance(failures[0], Busy)
-            raise worst(failures)
+            raise _with_others(failures, result)
         return result
 
 
+def _with_others(failures: Sequence[ManactlError], result: ReleaseResult) -> ManactlError:
+    """The worst of them, with what has become of the other ports."""
+    error = worst(failures)
+    error.beside = result
+    return error
+
+
 def _release_each(
-    run: _Run,
+    run: Run,
     chosen: Sequence[ClaimSummary],
     claims: Sequence[ClaimSummary],
     named: Collection[tuple[str, int]],
@@ -200,6 +124,7 @@ def _release_each(
     for path in dict.fromkeys(claim.path for claim in chosen):
         ports = [claim.port for claim in chosen if claim.path == path]
         functions = {claim.port.pci for claim in claims if claim.path == path}
+        before = len(run.result.terminated)
         try:
             run.signals.listen()
             wait = run.request.wait or 0.0
@@ -208,17 +133,40 @@ def _release_each(
         except StopRequested as stop:
             return [*failures, _interrupted(stop, run.result)]
         except ManactlError as error:
-            failures.append(error)
+            failures.append(ending.after_signal(error, run.result.terminated[before:]))
+        except Exception as error:
+            if run.request.only is not None:  # there are no others
+                raise
+            failures.append(_unforeseen(f"{', '.join(map(str, ports))}: not released", error))
     try:
-        _give_back(run, named)
+        give_back(run, named)
     except StopRequested as stop:
         failures.append(_interrupted(stop, run.result))
     except ManactlError as error:
-        failures.append(error)
+        failures.append(ending.after_signal(error, run.result.terminated))
+    except Exception as error:  # noqa: BLE001 - what was released is told all the same
+        failures.append(_unforeseen("what leaves ports down at boot was not looked at", error))
     return failures
 
 
-def _release_claim(run: _Run, path: Path, chosen: Sequence[PortId], acting: lock.Acting) -> None:
+def _unforeseen(what: str, error: Exception) -> ManactlError:
+    """One claim's, which keeps no other from being released."""
+    if isinstance(error, MemoryError | OSError) and (lack := lacking(error, what)):
+        return lack
+    why = (
+        error.strerror if isinstance(error, OSError) else None
+    ) or f"{type(error).__name__}: {error}"
+    from traceback import format_exc  # noqa: PLC0415 - only a bug pays for it
+
+    to_syslog([what, *format_exc().split("\n")], _LOG_ERR, _LOG_USER)
+    return NotRestored(
+        f"{what}: {why}; its journal stays open",
+        hint="the system log has all of it; fix the cause, then `manactl recover` tries again",
+        code="journal",
+    )
+
+
+def _release_claim(run: Run, path: Path, chosen: Sequence[PortId], acting: lock.Acting) -> None:
     """Release ports of one journal, under the locks of all its functions: it has one writer. While
     a holder is waited for, `manactl hold` goes on with the other ports."""
     ports = _still_claimed(run, path, chosen)
@@ -240,6 +188,8 @@ def _release_claim(run: _Run, path: Path, chosen: Sequence[PortId], acting: lock
                 _accept(run, log, ports)
             return
         steps = _steps(content, ports)
+        with journal.believed(path):  # all that is told of it in the end
+            _names(content, ports), [_down_for(content, port, 0.0) for port in ports]
         if (elsewhere := foreign.of(run.host, content)) is not None:
             raise elsewhere.refused(run.request.verb, {p: _of(steps, p) for p in ports})
         there = {port.id.key: port for port in run.host.look().ports}
@@ -250,38 +200,65 @@ def _release_claim(run: _Run, path: Path, chosen: Sequence[PortId], acting: lock
                 mine = [step for step in steps if step.port in ports]
                 await_free.require_closed(system, mine, run.request.wait or await_free.PATIENCE)
             title = f"{run.request.verb} {_names(content, ports)}"
-            run.progress.planned(title, _plan(run.request, content, ports))
+            removed = taken_away.look(steps, ports, content, system)
+            run.progress.planned(title, _plan(run.request, content, ports, removed))
             work = Workplace(system, log, run.signals, run.progress)
             closes = content.ending if set(content.ports) <= set(ports) else None
             with acting() as waited:
                 if waited:  # somebody may have taken them meanwhile
                     await_free.require_free(system, [port for port in ports if _of(steps, port)], 0)
                     await_free.require_closed(system, mine, 0)
+                    removed = taken_away.look(steps, ports, content, system)
                 down_for = {port: _down_for(content, port, system.boottime()) for port in ports}
                 undo = transition.release(
-                    steps, work, ports, closes=closes, by=run.host.who(), why=run.request.why
+                    steps,
+                    work,
+                    ports,
+                    closes=closes,
+                    by=run.host.who(),
+                    why=run.request.why,
+                    removed=removed,
                 )
-            again = [transition.name_of(system, port) for port in ports]
-            names = {port: _now_called(system, port, content, run.request.words) for port in ports}
-    if not undo.clean:
-        what = "not fully restored" if undo.residue else "restored, but its journal is still open"
-        raise transition.not_restored(f"{', '.join(names.values())}: {what}", undo, again)
-    for port in ports:
+            again, names = _called_now(run, system, content, ports)
+    for port in ports if undo.clean else ():
         run.result.ports.append(
             _released(
                 port,
                 names[port],
                 _outcome(content, steps, port),
                 undo,
-                recovered=content.phase_of(port) == "interrupted",
+                recovered=content.phase_of(port) is Phase.INTERRUPTED,
                 down_for=down_for[port],
+                up=not any(_was_down(step) for step in _of(steps, port)),
             )
+        )
+    if not undo.clean:
+        what = "not fully restored" if undo.residue else "restored, but its journal is still open"
+        raise transition.not_restored(
+            f"{', '.join(names.values())}: {what}",
+            undo,
+            list(again.values()),
+            back=[name for port, name in names.items() if undo.residue and undo.is_back(port)],
         )
     if run.request.wait:
         _await_forwarding(run, ports, run.request.wait)
 
 
-def _await_forwarding(run: _Run, ports: Sequence[PortId], wait: float) -> None:
+def _called_now(
+    run: Run, system: HostSystem, content: journal.Content, ports: Sequence[PortId]
+) -> tuple[dict[PortId, str], dict[PortId, str]]:
+    """What to call the ports on a command line, and to whoever asked; by their journal where they
+    cannot be looked up: what was done is told all the same."""
+    try:
+        return (
+            {port: transition.name_of(system, port) for port in ports},
+            {port: _now_called(system, port, content, run.request.words) for port in ports},
+        )
+    except OSError:
+        return {port: str(port) for port in ports}, {port: _name(content, port) for port in ports}
+
+
+def _await_forwarding(run: Run, ports: Sequence[PortId], wait: float) -> None:
     """Wait until the ports forward in their bridges and bonds, `wait` seconds at most. These ports
     are released already: a signal ends the waiting, and what would come after."""
     result = run.result
@@ -328,154 +305,7 @@ def _made_active(system: HostSystem, port: ReleasedPort, was: Member) -> Member 
     return was._replace(state="backup", within=None)
 
 
-_TAKES_BACK = frozenset(
-    {Outcome.NOT_CLAIMED, Outcome.HISTORY, Outcome.RESTORED, Outcome.LEFT_DOWN, Outcome.UNTOUCHED}
-)
-
-
-def _give_back(run: _Run, named: Collection[tuple[str, int]]) -> None:
-    """Give the `named` ports that were released, or not claimed, back to the managers that leave them
-    alone since the boot (`claim --persist`); with --all every such port. Others whose journal was
-    closed with theirs stay down.
-
-    What this claim has written was undone with it: here are the files of a claim from before a
-    reboot. A recovery leaves them, since the boot itself makes one.
-    """
-    request, result = run.request, run.result
-    if request.recover or request.only is not None:
-        return
-    ports = {
-        one.port.key: one
-        for one in result.ports
-        if one.port.key in named and one.outcome in _TAKES_BACK
-    }
-    with run.host.system(run.signals.pause) as system:
-        for file in system.odd_boot_files():
-            run.progress.noted(f"{odd_file(file)}; it is left as it is: see `manactl doctor`")
-        if request.dry_run:
-            result.plans += map(persist.plan, _would_give_back(run, system, named))
-            return
-        kept = _left_down(run, system, None if request.everything else ports)
-        if not kept:
-            return
-        need_net_admin(run.host, request.verb)
-        failures: list[ManactlError] = []
-        with (
-            _locked(run, kept, ports),
-            run.signals.step(f"give {_netdevs(kept)} back"),
-        ):
-            still = _left_down(run, system, {one.port.key for one in kept})
-            for gone in kept:
-                if gone not in still and _has_claim(run, gone.port):
-                    run.progress.noted(
-                        f"{gone.name} was claimed in the meantime, so it is not given back: "
-                        "its files are the claim's now"
-                    )
-            for one in still:
-                try:
-                    _note_given_back(result, persist.give_back(system, one), ports)
-                except OSError as error:
-                    failures.append(persist.not_given_back(one, error))
-    if failures:
-        raise worst(failures)
-
-
-def _note_given_back(
-    result: ReleaseResult, one: persist.GivenBack, ports: dict[tuple[str, int], ReleasedPort]
-) -> None:
-    was = ports.get(one.kept.port.key)
-    now = was or ReleasedPort(one.kept.port, one.kept.name, Outcome.NOT_CLAIMED)
-    if one.done and now.outcome in {Outcome.NOT_CLAIMED, Outcome.HISTORY}:
-        now = replace(now, outcome=Outcome.GIVEN_BACK)
-    to = one.kept.hold.manager if one.done else None
-    lost = tuple(dict.fromkeys([*now.lost, *one.lost]))  # the claim's own may be told already
-    now = replace(now, given_back=to, lost=lost)
-    result.ports[:] = [port for port in result.ports if port is not was] + [now]
-    ports[one.kept.port.key] = now
-
-
-def _netdevs(kept: Iterable[LeftDown]) -> str:
-    return ", ".join(dict.fromkeys(one.name for one in kept))
-
-
-def _would_give_back(
-    run: _Run, system: HostSystem, named: Collection[tuple[str, int]]
-) -> list[LeftDown]:
-    """For a dry run: what would be left down at boot still, once what is planned was done."""
-    plans = run.result.plans
-    planned = {port.key for plan in plans for port in plan.ports}
-    ports = {one.port.key for one in run.result.ports if one.outcome in _TAKES_BACK} | planned
-    steps = [step for plan in plans for step in plan.steps]
-    removed = [file for step in steps if isinstance(step, LeaveDown) for file in step.files]
-    return [
-        one
-        for one in system.boot_files()
-        if (one.port.key in ports and one.port.key in named)
-        or (run.request.everything and not _has_claim(run, one.port))
-        if not set(LeaveDown(one).files).issubset(removed)
-    ]
-
-
-@contextlib.contextmanager
-def _locked(
-    run: _Run, kept: Sequence[LeftDown], ports: Mapping[tuple[str, int], ReleasedPort]
-) -> Iterator[None]:
-    """Under the locks of these ports, signals are ignored: else it would be said that nothing was
-    changed. While the locks are waited for nothing is half done."""
-    pcis = {one.port.pci for one in kept}
-    run.signals.listen()
-    try:
-        with contextlib.ExitStack() as stack:
-            try:
-                wait = run.request.wait or 0.0
-                stack.enter_context(lock.functions(run.request.state_dir, pcis, wait=wait))
-            except Busy as busy:
-                raise _still_left_down(kept, ports, busy) from busy
-            run.signals.ignore()
-            yield
-    finally:
-        run.signals.ignore()
-
-
-def _still_left_down(
-    kept: Sequence[LeftDown], ports: Mapping[tuple[str, int], ReleasedPort], busy: Busy
-) -> Busy:
-    """Where another manactl is at work: with what this one has done before, if it has."""
-    mine = [ports[one.port.key] for one in kept if one.port.key in ports]
-    done = dict.fromkeys(one.netdev for one in mine if one.outcome is not Outcome.NOT_CLAIMED)
-    if not done:
-        return busy
-    files = ", ".join(file for one in kept for file in LeaveDown(one).files)
-    who = busy.message.partition("; ")[0]  # what comes then is that nothing was touched
-    return Busy(
-        f"{', '.join(done)} {'was' if len(done) == 1 else 'were'} released, but not given back: "
-        f"{who}. What leaves {_netdevs(kept)} down at boot remains: {files}",
-        hint=f"when it is done: `{command('manactl', 'release', *done)}` (--wait SECONDS waits for it)",
-        evidence=busy.evidence,
-        code=busy.code,
-    )
-
-
-def _left_down(
-    run: _Run, system: HostSystem, ports: Collection[tuple[str, int]] | None
-) -> list[LeftDown]:
-    """What is left down at boot of these ports, or of all: but what a claim has, or may have."""
-    return [
-        one
-        for one in system.boot_files()
-        if (ports is None or one.port.key in ports) and not _has_claim(run, one.port)
-    ]
-
-
-def _has_claim(run: _Run, port: PortId) -> bool:
-    """Whether a claim of the port is open still, or may be: its journal cannot be read."""
-    claims, unreadable = open_claims(run.request.state_dir, run.host)
-    return any(claim.port.key == port.key for claim in claims) or any(
-        bad.concerns(port.pci) for bad in unreadable
-    )
-
-
-def _accept(run: _Run, log: Journal, ports: Sequence[PortId]) -> None:
+def _accept(run: Run, log: Journal, ports: Sequence[PortId]) -> None:
     """Close the journal for these ports as they are."""
     last = set(log.content.ports) <= set(ports)
     found = _residue(run, log.content, ports, Outcome.ACCEPTED)
@@ -496,7 +326,7 @@ def _accept(run: _Run, log: Journal, ports: Sequence[PortId]) -> None:
 
 
 def _residue(
-    run: _Run, content: journal.Content, ports: Sequence[PortId], outcome: Outcome
+    run: Run, content: journal.Content, ports: Sequence[PortId], outcome: Outcome
 ) -> list[ReleasedPort]:
     """The ports with what is missing on each."""
     steps = _steps(content, ports)
@@ -530,8 +360,10 @@ def _accepted(result: ReleaseResult) -> dict[str, object]:
 # --- what is released -----------------------------------------------------------------------
 
 
-def _put_away(state_dir: Path) -> None:
-    """Move journals to the history whose release died when its last port was back already."""
+def _put_away(state_dir: Path) -> list[ManactlError]:
+    """Move journals to the history whose release died when its last port was back already; those
+    that cannot be closed keep no port from being released."""
+    failures: list[ManactlError] = []
     for content in journal.finished(state_dir):
         pcis = {port.pci for port in content.all_ports}
         # A living release in that same moment has the lock, and puts its journal away itself.
@@ -539,14 +371,19 @@ def _put_away(state_dir: Path) -> None:
             if not content.path.exists():
                 continue
             with Journal.open(content.path) as log:
-                failed = transition.close(log, content.ending, already=content.phase == "closed")
-            if failed:
-                raise NotRestored(
-                    f"nothing is left to restore, but the journal {content.path} cannot be "
-                    f"closed: {failed}",
-                    hint="fix the cause, then `manactl recover` tries again",
-                    code="journal",
+                failed = transition.close(
+                    log, content.ending, already=content.phase is Phase.CLOSED
                 )
+            if failed:
+                failures.append(
+                    NotRestored(
+                        f"nothing is left to restore, but the journal {content.path} cannot be "
+                        f"closed: {failed}",
+                        hint="fix the cause, then `manactl recover` tries again",
+                        code="journal",
+                    )
+                )
+    return failures
 
 
 def _chosen(request: ReleaseRequest, host: Host, claims: Sequence[ClaimSummary]) -> Chosen:
@@ -575,9 +412,9 @@ def _readable(
     return Chosen(claims, unclaimed), errors
 
 
-def _note_drift(run: _Run, claims: Sequence[ClaimSummary]) -> None:
+def _note_drift(run: Run, claims: Sequence[ClaimSummary]) -> None:
     """Claims that stand are left alone, and told of where their port is not as they left it: a
-    netdev that was made anew is up, and whoever asks for a recovery thinks of it."""
+    netdev that was re-created is up, and whoever asks for a recovery thinks of it."""
     here = run.host.netns()
     standing = [one for one in claims if not one.to_recover and one.is_of(here)]
     if not standing:
@@ -595,7 +432,7 @@ def _note_drift(run: _Run, claims: Sequence[ClaimSummary]) -> None:
         )
 
 
-def _still_claimed(run: _Run, path: Path, chosen: Sequence[PortId]) -> list[PortId]:
+def _still_claimed(run: Run, path: Path, chosen: Sequence[PortId]) -> list[PortId]:
     """The chosen ports that are to be released now that we have the lock: another manactl may
     have finished meanwhile, and what was interrupted may be a claim now that stands."""
     return [
@@ -611,16 +448,11 @@ def _still_claimed(run: _Run, path: Path, chosen: Sequence[PortId]) -> list[Port
 def _steps(content: journal.Content, ports: Sequence[PortId]) -> list[Step]:
     """The steps of these ports that were begun and are to undo; JournalError when they make no
     sense. What was on a port that was never touched is others' by now."""
-    begun = {r.get("step") for r in content.records if r["event"] == "doing"}
-    try:
+    begun = {r.get("step") for r in content.records if r["event"] == Event.DOING}
+    with journal.believed(content.path):
         steps = steps_from_json(content.header["plan"], content.header["snapshot"])
-    except (KeyError, ValueError, TypeError) as error:
-        raise JournalError(
-            f"journal {content.path}: its plan cannot be read ({error}); nothing was changed",
-            code="journal",
-        ) from error
     found = [step for n, step in enumerate(steps) if n in begun and step.port in ports]
-    touched = {step.port for step in found if isinstance(step, SetAdmin | HoldManager)}
+    touched = {step.port for step in found if isinstance(step, SetAdmin | Unmanage)}
     return [step for step in found if step.port in touched or not isinstance(step, KeepState)]
 
 
@@ -628,7 +460,7 @@ def _of(steps: Sequence[Step], port: PortId) -> list[Step]:
     return [step for step in steps if step.port == port]
 
 
-def _await_free(run: _Run, system: HostSystem, ports: Sequence[PortId]) -> None:
+def _await_free(run: Run, system: HostSystem, ports: Sequence[PortId]) -> None:
     wait, progress = run.request.wait, run.progress
     if run.request.terminate:
         sent = run.result.terminated
@@ -640,7 +472,7 @@ def _await_free(run: _Run, system: HostSystem, ports: Sequence[PortId]) -> None:
 # --- plans ----------------------------------------------------------------------------------
 
 
-def _show(run: _Run, claims: Sequence[ClaimSummary]) -> list[ManactlError]:
+def _show(run: Run, claims: Sequence[ClaimSummary]) -> list[ManactlError]:
     """For a dry run: what would be done, a plan for each journal; or the residue. What would fail
     is returned."""
     request, host, plans = run.request, run.host, run.result.plans
@@ -657,14 +489,16 @@ def _show(run: _Run, claims: Sequence[ClaimSummary]) -> list[ManactlError]:
                 failures.append(elsewhere.refused(request.verb, {p: _of(steps, p) for p in ports}))
             elif same_boot:
                 ends = await_free.would_end(host, ports) if request.terminate else []
-                plans.append(_plan(request, content, ports, ends))
+                with host.system(run.signals.pause) as system:
+                    removed = taken_away.look(_steps(content, ports), ports, content, system)
+                plans.append(_plan(request, content, ports, removed, ends))
             else:
                 note = f"claimed before the last boot: {_closes(run, ports)}"
                 plans.append(Plan(request.verb, content.ports, (), notes=(note,)))
     return failures
 
 
-def _closes(run: _Run, ports: Sequence[PortId]) -> str:
+def _closes(run: Run, ports: Sequence[PortId]) -> str:
     """What comes of a journal of an earlier boot, and so that nobody overlooks it, of its ports."""
     if not (run.request.recover or run.request.only):
         keys = {port.key for port in ports}
@@ -679,6 +513,7 @@ def _plan(
     request: ReleaseRequest,
     content: journal.Content,
     ports: Sequence[PortId],
+    removed: taken_away.Places,
     notes: Sequence[str] = (),
 ) -> Plan:
     steps = _steps(content, ports)
@@ -692,14 +527,23 @@ def _plan(
         if isinstance(step, SetSynthetic) or (isinstance(step, SetAdmin) and step.was)
     ]
     restores += [
-        f"{step.hold.names} given back to {step.hold.manager}, which configures it again"
+        f"{step.unmanaged.names} given back to {step.unmanaged.manager}, which configures it again"
         for step in steps
-        if isinstance(step, HoldManager)
+        if isinstance(step, Unmanage)
     ]
     states = [step.state for step in steps if isinstance(step, KeepState)]
-    saved = [state for state in states if state.in_use and not state.alone]
+    destroyed = {step.port for step in steps if isinstance(step, BindUio)}
+    saved = [
+        state for state in states if (state.in_use and not state.alone) or state.port in destroyed
+    ]
+    out = {port: taken_away.at(saved, port, places) for port, places in removed.items()}
+    told = [
+        loss.text for state in saved for loss in taken_away.told(state, out.get(state.port, ()))
+    ]
+    saved = [taken_away.left(state, out.get(state.port, ())) for state in saved]
     restores += [line for state in saved for line in planner.restored(state)]
     lost = [line for state in saved for line in planner.not_restored(state)]
+    lost += told
     lost += _lost_of_others(content, {step.port.key for step in steps})
     words = {
         Outcome.LEFT_DOWN: "was down before the claim and stays down",
@@ -724,7 +568,7 @@ def _lost_of_others(content: journal.Content, ports: Collection[tuple[str, int]]
     """What these ports have cost others, in the words of the claim. A claim of an older manactl has
     not noted it port by port."""
     noted = content.header["plan"].get("others", ())
-    return [str(one["text"]) for one in noted if (one["port"]["pci"], one["port"]["port"]) in ports]
+    return [str(one["text"]) for one in noted if PortId.key_of(one["port"]) in ports]
 
 
 # --- what came of it ------------------------------------------------------------------------
@@ -732,10 +576,10 @@ def _lost_of_others(content: journal.Content, ports: Collection[tuple[str, int]]
 
 def _outcome(content: journal.Content, steps: Sequence[Step], port: PortId) -> Outcome:
     """What undoing these steps, which were begun, comes to for a port."""
-    if any(isinstance(step, SetAdmin | HoldManager) for step in _of(steps, port)):
+    if any(isinstance(step, SetAdmin | Unmanage) for step in _of(steps, port)):
         return Outcome.RESTORED
     planned = any(
-        step["kind"] == SetAdmin.KIND and (step["port"]["pci"], step["port"]["port"]) == port.key
+        step["kind"] == SetAdmin.KIND and PortId.key_of(step["port"]) == port.key
         for step in content.header["plan"]["steps"]
     )
     return Outcome.UNTOUCHED if planned else Outcome.LEFT_DOWN
@@ -753,7 +597,7 @@ def _name(content: journal.Content, port: PortId) -> str:
 def _name_above(content: journal.Content, port: PortId) -> str:
     """What the synthetic netdev of a pair was called then."""
     listed = content.header["ports"]
-    return next(str(p.get("upper")) for p in listed if (p["pci"], p["port"]) == port.key)
+    return next(str(p.get("upper")) for p in listed if PortId.key_of(p) == port.key)
 
 
 def _names(content: journal.Content, ports: Sequence[PortId]) -> str:
@@ -766,11 +610,11 @@ def _now_called(
     """The netdev's present name; of a pair the one of the two that was typed, now or then."""
     now = system.netdev(port)
     then = content.port_entry(port)
-    vf = str(then.get("vf", then["netdev"])) if now is None else now.name
+    vf = now.name if isinstance(now, NetdevNow) else str(then.get("vf", then["netdev"]))
     if then.get("vmbus") is None:
         return vf
     above = system.synthetic(then["vmbus"])
-    upper = str(then["upper"]) if above is None else above.name
+    upper = above.name if isinstance(above, NetdevNow) else str(then["upper"])
     if {upper, then["upper"]}.intersection(words):
         return upper
     if {vf, then["vf"]}.intersection(words):
@@ -786,10 +630,10 @@ def _down_for(content: journal.Content, port: PortId, now: float) -> float | Non
 
 
 def _is_down(record: Mapping[str, Any], content: journal.Content, port: PortId) -> bool:
-    if record["event"] != "done" or record.get("kind") not in _LOWERING:
+    if record["event"] != Event.DONE or record.get("kind") not in _LOWERING:
         return False
     step = content.header["plan"]["steps"][record["step"]]
-    return (step["port"]["pci"], step["port"]["port"]) == port.key
+    return PortId.key_of(step["port"]) == port.key
 
 
 def _released(
@@ -800,6 +644,7 @@ def _released(
     *,
     recovered: bool,
     down_for: float | None,
+    up: bool,
 ) -> ReleasedPort:
     undone: list[Undone] = undo.undone.get(port, [])
     counts: dict[Kind, int] = {}
@@ -823,7 +668,12 @@ def _released(
         carrier=facts.get("carrier"),
         data_path=facts.get("data_path"),
         down_for_s=down_for,
+        up=up,
     )
+
+
+def _was_down(step: Step) -> bool:
+    return isinstance(step, KeepState) and not step.state.in_use
 
 
 def _interrupted(stop: StopRequested, result: ReleaseResult) -> Interrupted:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from manactl.act.await_free import await_holders
 from manactl.act.host import Host
-from manactl.act.release import ReleaseRequest
+from manactl.act.released import ReleaseRequest
 from manactl.errors import Busy, NotRestored
 from manactl.journal.file import JournalError
 from manactl.model.port import PortId

@@ -56,10 +56,11 @@ class Network(Protocol):
 
 
 class Lost(NamedTuple):
-    """What is lost: why, and in words."""
+    """What is lost: why, and in words. `file`: of ours, that somebody has changed and that is left."""
 
     cause: Cause
     text: str
+    file: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +157,9 @@ class _Restoration:
                 return True
         absent = bool(missing or self._plain.absent)
         progress = self._restore_facts(late=late)
-        if not absent:
+        if late or not absent:
             progress |= self._remove_strays()
+        if not absent:
             progress |= self._reorder()
         if late or not absent:
             progress |= self._restore_sources()

@@ -20,6 +20,7 @@ from types import FrameType
 from typing import Any
 
 from manactl.errors import Interrupted
+from manactl.escape import called
 from manactl.look.blocked_tasks import in_drivers, waiting
 from manactl.look.procfs import stat_of
 from manactl.look.text_files import text
@@ -89,6 +90,11 @@ class SignalGate:
         if self._pending is not None and self._mode == "acting":
             self._mode = "ignoring"
             raise StopRequested(self._pending)
+
+    def settled(self) -> None:
+        """No step follows: the thread that watches them ends, for a fork() to come."""
+        if self._watch is not None:
+            self._watch.close()
 
     @property
     def late(self) -> int | None:
@@ -272,7 +278,7 @@ def stuck_in(thread: int, proc: str = "/proc") -> str | None:
     if others:
         task = others[0]
         return (
-            f"{task.comm} (pid {task.pid}) has the kernel's network lock (RTNL) and waits in the "
+            f"{called(task.comm)} (pid {task.pid}) has the kernel's network lock (RTNL) and waits in the "
             f"driver for the device to answer ({task.function})"
         )
     if stack:

@@ -8,6 +8,7 @@ from manactl.act import transition
 from manactl.errors import NotRestored
 from manactl.journal import file as journal
 from manactl.journal.file import Journal
+from manactl.model.record import Ending
 
 
 def close_stale(path: Path, boot_id: str) -> None:
@@ -16,7 +17,7 @@ def close_stale(path: Path, boot_id: str) -> None:
         failed = transition.put_away(path)
     else:
         with Journal.open(path) as log:
-            failed = transition.close(log, "reboot")
+            failed = transition.close(log, Ending.REBOOT)
     if failed:
         raise NotRestored(
             f"the journal {path} could not be closed: {failed}; no port was touched",

@@ -11,12 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
-from manactl.act import manager_holds, vmbus_binding
+from manactl.act import network_managers, vmbus_binding
 from manactl.act.boot_files import BootFiles
-from manactl.act.plan import NetdevNow, PairNow
+from manactl.act.plan import PairNow
 from manactl.look import (
     boot_files,
     ethtool,
+    netdevs_of,
     pairs,
     procfs,
     rdma,
@@ -26,12 +27,12 @@ from manactl.look import (
     vmbus,
 )
 from manactl.look.found_again import found_again
+from manactl.look.netdevs_of import Found, here
 from manactl.look.raw_qp_probe import Proof, open_device, prove_free
 from manactl.look.rtnetlink import Rtnl
 from manactl.look.sysfs import Roots, master_of
-from manactl.look.text_files import names, number
+from manactl.look.text_files import fields, read, rows
 from manactl.model.port import (
-    IFF_UP,
     Certainty,
     Holder,
     OddFile,
@@ -44,12 +45,12 @@ from manactl.model.port import (
 from manactl.netstate.beside import Beside
 from manactl.netstate.blueprints import Blueprint
 from manactl.netstate.ethtool_settings import Command
-from manactl.netstate.held import Hold
 from manactl.netstate.left_down import LeftDown
 from manactl.netstate.link_settings import LinkSettings
 from manactl.netstate.requests import Filled
 from manactl.netstate.snapshot import PortState, Request, Rows
 from manactl.netstate.surroundings import Surroundings
+from manactl.netstate.unmanaged import Unmanaged
 from manactl.netstate.uppers import UpperState
 from manactl.wire.if_link import IfLink
 from manactl.wire.uverbs import ProofOutcome as Outcome
@@ -87,34 +88,14 @@ class LiveSystem:
     def boottime(self) -> float:
         return time.clock_gettime(time.CLOCK_BOOTTIME)
 
-    def netdev(self, port: PortId) -> NetdevNow | None:
-        """By PCI address and dev_port in sysfs, whose files take no lock that a driver may hold.
-
-        The permanent MAC must fit too, unless it was never seen: another NIC may have been
-        plugged into the slot.
-        """
-        base = f"{self._sys}/bus/pci/devices/{port.pci}/net"
-        for name in sorted(names(base)):
-            path = f"{base}/{name}"
-            if number(f"{path}/dev_port") != port.port - 1:
-                continue
-            ifindex, flags = number(f"{path}/ifindex"), number(f"{path}/flags")
-            if ifindex is None or flags is None:
-                continue  # it went away, or is just being renamed: not this one, not now
-            try:
-                # RTNL, which a driver may hold for long, is asked only where there is a question.
-                if port.permanent_mac and port.permanent_mac != self._permanent_mac(ifindex):
-                    continue
-            except (OSError, ValueError):
-                continue
-            return NetdevNow(name, ifindex, bool(flags & IFF_UP))
-        return None
+    def netdev(self, port: PortId) -> Found:
+        return netdevs_of.of_port(port, self._permanent_mac, self._roots)
 
     def _permanent_mac(self, ifindex: int) -> str | None:
         return self.rtnl.link(ifindex).permanent_mac
 
     def _ifindex(self, port: PortId) -> int:
-        now = self.netdev(port)
+        now = here(self.netdev(port))
         if now is None:
             raise OSError(errno.ENODEV, f"port {port} has no netdev here")
         return now.ifindex
@@ -140,15 +121,11 @@ class LiveSystem:
         ifindex = self._ifindex(port)
         return self.rtnl.capture(port, ifindex, self.boottime(), nexthops, rows, alone=alone)
 
-    def synthetic(self, uuid: str) -> NetdevNow | None:
-        """By the VMBus in sysfs, which does not wait for the host."""
-        nic = vmbus.nic(uuid, Roots(str(self._sys)))
-        if nic is None or nic.netdev is None or nic.ifindex is None or nic.admin_up is None:
-            return None
-        return NetdevNow(nic.netdev, nic.ifindex, nic.admin_up)
+    def synthetic(self, uuid: str) -> Found:
+        return netdevs_of.of_vmbus(uuid, self._roots)
 
     def _synthetic_ifindex(self, uuid: str) -> int:
-        now = self.synthetic(uuid)
+        now = here(self.synthetic(uuid))
         if now is None:
             raise OSError(errno.ENODEV, f"VMBus device {uuid} has no netdev here")
         return now.ifindex
@@ -184,35 +161,35 @@ class LiveSystem:
 
     def pair_now(self, port: PortId, uuid: str) -> PairNow:
         roots = Roots(str(self._sys))
-        vf, above = self.netdev(port), self.synthetic(uuid)
+        vf, above = here(self.netdev(port)), here(self.synthetic(uuid))
         if vf is None or above is None:
             return PairNow(False, None)
         enslaved = vmbus.uuid_of(master_of(vf.name, roots) or "", roots) == uuid
         return PairNow(enslaved, pairs.frames(vf.name, above.name, roots))
 
     @functools.cached_property
-    def _holds(self) -> manager_holds.Holds:
-        return manager_holds.Holds(self.pause)
+    def _network_managers(self) -> network_managers.NetworkManagers:
+        return network_managers.NetworkManagers(self.pause)
 
-    def hold_manager(self, hold: Hold) -> None:
-        self._holds.hold(hold)
+    def unmanage(self, unmanaged: Unmanaged) -> None:
+        self._network_managers.unmanage(unmanaged)
 
-    def lift_hold(self, hold: Hold) -> bool:
-        return self._holds.lift(hold)
+    def give_back(self, unmanaged: Unmanaged) -> bool:
+        return self._network_managers.give_back(unmanaged)
 
     def beside(self) -> tuple[Beside, ...]:
         return self.rtnl.beside()
 
-    def is_held(self, hold: Hold) -> bool:
-        return self._holds.is_held(hold)
+    def is_unmanaged(self, unmanaged: Unmanaged) -> bool:
+        return self._network_managers.is_unmanaged(unmanaged)
 
-    def unsettled(self, hold: Hold) -> tuple[str, ...]:
-        return self._holds.unsettled(hold)
+    def unsettled(self, unmanaged: Unmanaged) -> tuple[str, ...]:
+        return self._network_managers.unsettled(unmanaged)
 
     def boot_files(self) -> tuple[LeftDown, ...]:
         files = map(boot_files.understood, boot_files.find())
         found = [kept for kept in files if kept is not None]
-        return tuple({(kept.port, kept.hold.manager): kept for kept in found}.values())
+        return tuple({(kept.port, kept.unmanaged.manager): kept for kept in found}.values())
 
     def odd_boot_files(self) -> tuple[OddFile, ...]:
         return boot_files.odd()
@@ -226,12 +203,12 @@ class LiveSystem:
     def remove_boot_files(self, kept: LeftDown) -> tuple[str, ...]:
         return BootFiles().remove(kept)
 
-    def lift_boot_files(self, kept: LeftDown, hold: Hold) -> tuple[bool, tuple[str, ...]]:
-        return BootFiles().lift(kept, lambda: self.lift_hold(hold))
+    def lift_boot_files(self, kept: LeftDown, unmanaged: Unmanaged) -> tuple[bool, tuple[str, ...]]:
+        return BootFiles().lift(kept, lambda: self.give_back(unmanaged))
 
-    def found_again(self, hold: Hold) -> Hold:
+    def found_again(self, unmanaged: Unmanaged) -> Unmanaged:
         links = [IfLink(body) for body in self.rtnl.links()]
-        return replace(hold, links=found_again(hold.links, links, Roots(str(self._sys))))
+        return replace(unmanaged, links=found_again(unmanaged.links, links, Roots(str(self._sys))))
 
     def link_settings(self, port: PortId) -> LinkSettings:
         return self.settings(self._ifindex(port))
@@ -327,9 +304,9 @@ def capabilities() -> int:
     proof finds out.
     """
     mask = 0
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in rows(read("/proc/self/status")):
         if line.startswith("CapEff:"):
-            mask = int(line.split()[1], 16)
+            mask = int(fields(line)[1], 16)
     if user_namespace.is_initial():
         return mask
     return mask & (1 << CAP_NET_ADMIN) if user_namespace.owns_netns() else 0
@@ -338,7 +315,7 @@ def capabilities() -> int:
 def who() -> dict[str, object]:
     """Who asked: the uid, whom sudo stood in for, and the login uid (None outside a session)."""
     try:
-        login = int(Path("/proc/self/loginuid").read_text())
+        login = int(read("/proc/self/loginuid"))
     except (OSError, ValueError):
         login = 0xFFFFFFFF
     return {

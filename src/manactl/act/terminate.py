@@ -11,11 +11,11 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Protocol
 
-from manactl.errors import Busy
-from manactl.escape import command
+from manactl.errors import Busy, ManactlError
+from manactl.escape import called, command
 from manactl.model.port import Evidence, Holder, Owner, PortId, PortStatus, Report
 
 _SLICE = 0.2  # s
@@ -65,7 +65,7 @@ class LiveProcesses:
 
 
 def named(holders: Collection[Holder]) -> str:
-    return ", ".join(f"pid {one.pid} {one.comm or '?'}" for one in holders)
+    return ", ".join(f"pid {one.pid} {called(one.comm)}" for one in holders)
 
 
 def holders_to_end(report: Report, ports: Collection[PortId]) -> tuple[Holder, ...]:
@@ -145,7 +145,7 @@ def terminate(
     """Send SIGTERM to these holders and wait for them to end, at most `within` seconds.
 
     `again` looks who holds the ports once more: a process that holds them while its descriptor
-    says it lives is the one that was meant, however often its number was given anew before.
+    says it lives is the one that was meant, however often its number was given again before.
     `sent` gets those that were signalled.
     """
     processes = processes or LiveProcesses()
@@ -168,7 +168,7 @@ def terminate(
                     continue
                 raise
             waited.append(fd)
-            unit = f", of {holder.unit}" if holder.unit else ""
+            unit = f", of {called(holder.unit)}" if holder.unit else ""
             say(f"SIGTERM sent to {named([holder])}{unit}; waiting up to {within:g} s")
         deadline = time.monotonic() + within
         for fd in waited:
@@ -203,12 +203,23 @@ def not_ended(busy: Busy, sent: Collection[Holder], within: float) -> Busy:
         words = ["systemctl"] if manager is None else ["systemctl", "--user", f"-M{manager}@"]
         words += ["--"] if units[0].startswith("-") else []
         hint += f"\nif its service starts it again: {command(*words, 'stop', *units)}"
+    rest = "" if busy.untouched is None else "; no port was changed"
     return Busy(
-        f"{busy.message}\nSIGTERM was sent to {named(sent)} and {within:g} s were waited for",
+        f"{busy.story}{rest}\nSIGTERM was sent to {named(sent)} and {within:g} s were waited for",
         hint=hint,
-        evidence=[
-            *busy.evidence,
-            *(Evidence("proc", "SIGTERM sent to", one.pid) for one in sent),
-        ],
+        evidence=[*busy.evidence, *_signalled(sent)],
         code=busy.code,
     )
+
+
+def after_signal(error: ManactlError, sent: Collection[Holder]) -> ManactlError:
+    """The error of a release that has signalled these, and then changed nothing."""
+    if sent and error.untouched is not None:
+        done = f"SIGTERM was sent to {named(sent)}, and no port was changed"
+        error.untouched, error.message = done, f"{error.story}; {done}"
+        error.evidence = (*error.evidence, *_signalled(sent))
+    return error
+
+
+def _signalled(sent: Iterable[Holder]) -> Iterator[Evidence]:
+    return (Evidence("proc", "SIGTERM sent to", one.pid) for one in sent)

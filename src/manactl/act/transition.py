@@ -13,9 +13,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from manactl.act import anew
 from manactl.act import plan as planning
-from manactl.act.hold import HoldManager
+from manactl.act import recreate, taken_away
 from manactl.act.plan import (
     KeepState,
     ProveFree,
@@ -31,11 +30,14 @@ from manactl.act.progress import Progress
 from manactl.act.restore import Lost, Restored
 from manactl.act.signals import SignalGate, StopRequested
 from manactl.act.uio import BindUio
+from manactl.act.unmanage import Unmanage
 from manactl.errors import Busy, ManactlError, NotRestored, Refused, RolledBack
-from manactl.escape import command
+from manactl.escape import called, command
 from manactl.journal import file as journal
 from manactl.journal import state_dir
+from manactl.look.netdevs_of import NetdevNow
 from manactl.model.port import Evidence, Holder, PortId
+from manactl.model.record import Ending, Event, Reason
 from manactl.netstate import leases, snapshot
 from manactl.netstate.losses import Cause
 from manactl.netstate.snapshot import Kind
@@ -50,7 +52,7 @@ class Log(Protocol):
 
     @property
     def path(self) -> Path: ...
-    def append(self, event: str, **more: object) -> None: ...
+    def append(self, event: Event, **more: object) -> None: ...
     def archive(self) -> None: ...
     def discard(self, error: OSError | None) -> ManactlError | None: ...
 
@@ -76,7 +78,7 @@ class Workplace:
         finally:
             self.progress.ended(title, self.system.monotonic() - start, failed=failed)
 
-    def record(self, undo: UndoResult, event: str, **more: object) -> None:
+    def record(self, undo: UndoResult, event: Event, **more: object) -> None:
         """Write a record; one that cannot be written stops nothing."""
         try:
             self.log.append(event, **more)
@@ -88,18 +90,30 @@ class Workplace:
 class UndoResult:
     """What came of undoing steps: per port what was restored, and what could not be.
 
-    `held` are ports that a raw QP has, `remedies` what the operator can do.
+    `taken` are ports that a raw QP has, `remedies` what the operator can do. `residue` is added by
+    left(), so that the ports which it is of are known.
     """
 
     undone: dict[PortId, list[Undone]] = field(default_factory=dict)
     residue: list[str] = field(default_factory=list)
-    held: list[PortId] = field(default_factory=list)
+    troubled: set[PortId] = field(default_factory=set)
+    taken: list[PortId] = field(default_factory=list)
     log_failed: str | None = None
     remedies: list[str] = field(default_factory=list)
 
     @property
     def clean(self) -> bool:
-        return not self.residue and not self.held and self.log_failed is None
+        return not self.residue and not self.taken and self.log_failed is None
+
+    def left(self, port: PortId, *lines: str) -> None:
+        """This could not be restored of a port."""
+        self.residue += lines
+        if lines:
+            self.troubled.add(port)
+
+    def is_back(self, port: PortId) -> bool:
+        """Whether all of a port is restored, whatever has become of others."""
+        return port not in self.troubled and port not in self.taken
 
 
 def apply(
@@ -122,18 +136,20 @@ def apply(
     started: list[Step] = []
     try:
         for number, step in enumerate(steps):
-            work.log.append("doing", step=number, kind=step.kind)
+            work.log.append(Event.DOING, step=number, kind=step.kind)
             work.signals.boundary()
             started.append(step)
             with work.at(step.title):
                 found = step.do(work.system, wait)
-            work.log.append("done", step=number, kind=step.kind, **found)
+            work.log.append(Event.DONE, step=number, kind=step.kind, **found)
             facts.setdefault(step.port, {})[step.kind] = found
         _still_holds(steps, work.system)
         work.signals.boundary()
         if last is not None:
             last()
-        work.log.append("claimed", ports=[_claimed(port, found) for port, found in facts.items()])
+        work.log.append(
+            Event.CLAIMED, ports=[_claimed(port, found) for port, found in facts.items()]
+        )
         work.signals.ignore()
     except BaseException as error:
         work.signals.ignore()
@@ -171,12 +187,12 @@ def _claimed(port: PortId, facts: Mapping[str, Mapping[str, object]]) -> dict[st
 def _unwind(error: BaseException, started: Sequence[Step], work: Workplace) -> UndoResult:
     """Undo what was started, and close the journal when that restored everything."""
     with contextlib.suppress(Exception):  # a full disk may be why we are here
-        work.log.append("unwinding", why=_why(error))
+        work.log.append(Event.UNWINDING, why=_why(error))
     result = undo(started[::-1], work)
     if result.clean:
-        result.log_failed = close(work.log, "unwound")
+        result.log_failed = close(work.log, Ending.UNWOUND)
     elif result.residue:
-        work.record(result, "residue", lines=result.residue)
+        work.record(result, Event.RESIDUE, lines=result.residue)
     return result
 
 
@@ -194,12 +210,12 @@ def _unwound(
     story = f"claiming {who} failed: {_why(error)}"
     evidence = tuple(getattr(error, "evidence", ()))
     holders: list[Holder] = []
-    if result.held or getattr(error, "held", False):
-        taken = result.held or [step.port for step in started[-1:]]
+    if result.taken or getattr(error, "taken", False):
+        taken = result.taken or [step.port for step in started[-1:]]
         holders = [holder for port in taken for holder in system.holders(port)]
         evidence += holder_evidence(holders)
         story += named(holders)
-    if result.held:
+    if result.taken:
         return Busy(
             "\n".join([story, "Not restored while the holder is running:", *_items(result)]),
             hint="the journal stays open: end the holder, then `manactl recover`",
@@ -247,8 +263,11 @@ def _why(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def undo(steps: Sequence[Step], work: Workplace) -> UndoResult:
-    """Undo steps in the given order (newest first), never stopping at a failure.
+def undo(
+    steps: Sequence[Step], work: Workplace, removed: taken_away.Places | None = None
+) -> UndoResult:
+    """Undo steps in the given order (newest first), never stopping at a failure. `removed`: what of
+    the ports' addresses is left out.
 
     Once a port's netdev could not be set up, what belongs on it is not attempted: most of it
     would be refused, and the rest would hide that. A file that cannot be removed costs nothing
@@ -260,19 +279,19 @@ def undo(steps: Sequence[Step], work: Workplace) -> UndoResult:
     slow: set[PortId] = set()  # whose VF could not be set up
     above = {step.port for step in steps if isinstance(step, SetSynthetic)}
     on_uio = _from_uio(steps, work, result)
-    _set_up_anew(steps, work, result)
+    _set_up_recreated(steps, work, result)
     for step in steps:
-        if isinstance(step, KeepState | BindUio | HoldManager):
+        if isinstance(step, KeepState | BindUio | Unmanage):
             continue
         if step.port in on_uio:  # its netdev is not there
             stuck.add(step.port)
             if step.undoes:
-                result.residue.append(_not_attempted(step))
+                result.left(step.port, _not_attempted(step))
             continue
         of_pair = step.port in above
         if step.port in stuck and not of_pair:
             if step.undoes:
-                result.residue.append(_not_attempted(step))
+                result.left(step.port, _not_attempted(step))
         elif not _undo_step(step, work, result):
             if step.makes_usable and (not of_pair or isinstance(step, SetSynthetic)):
                 stuck.add(step.port)
@@ -280,10 +299,12 @@ def undo(steps: Sequence[Step], work: Workplace) -> UndoResult:
                 slow.add(step.port)
     back = _give_back(steps, stuck, work, result)
     # What was on a port that was never touched is not ours to restore: others have changed it.
-    touched = {step.port for step in steps if isinstance(step, SetAdmin | HoldManager)}
+    touched = {step.port for step in steps if isinstance(step, SetAdmin | Unmanage)}
     kept = [step for step in steps if isinstance(step, KeepState) and step.port in touched]
-    result.residue += [_not_attempted(step) for step in kept if step.port in stuck]
+    for step in (one for one in kept if one.port in stuck):
+        result.left(step.port, _not_attempted(step))
     kept = [step for step in kept if step.port not in stuck]
+    kept = [_without_removed(step, removed or {}, work, result) for step in kept]
     kept = [_with_lease(step, work, result) if step.port in back else step for step in kept]
     _restore(kept, work, result)
     for step in steps:
@@ -293,7 +314,7 @@ def undo(steps: Sequence[Step], work: Workplace) -> UndoResult:
 
 
 def _from_uio(steps: Sequence[Step], work: Workplace, result: UndoResult) -> set[PortId]:
-    """Give VMBus devices back first: their netdevs are made anew. The ports where that failed."""
+    """Give VMBus devices back first: their netdevs are re-created. The ports where that failed."""
     return {
         step.port
         for step in steps
@@ -305,13 +326,13 @@ def _give_back(
     steps: Sequence[Step], stuck: Collection[PortId], work: Workplace, result: UndoResult
 ) -> set[PortId]:
     """Have managers take back what is up again: what they own is theirs to configure, and what
-    they delete then comes back from the snapshot. A port that is not up stays held. The ports
+    they delete then comes back from the snapshot. A port that is not up stays unmanaged. The ports
     that managers have got back."""
     back: set[PortId] = set()
     for step in steps:
-        if isinstance(step, HoldManager) and step.port in stuck:
-            result.residue.append(_not_attempted(step))
-        elif isinstance(step, HoldManager) and _undo_step(step, work, result):
+        if isinstance(step, Unmanage) and step.port in stuck:
+            result.left(step.port, _not_attempted(step))
+        elif isinstance(step, Unmanage) and _undo_step(step, work, result):
             back.add(step.port)
     return back
 
@@ -335,37 +356,49 @@ def _with_lease(step: KeepState, work: Workplace, result: UndoResult) -> KeepSta
     return KeepState(replace(state, facts=left))
 
 
+def _without_removed(
+    step: KeepState, removed: taken_away.Places, work: Workplace, result: UndoResult
+) -> KeepState:
+    """Without the addresses that somebody has removed meanwhile."""
+    if step.port not in removed:
+        return step
+    step, lost = taken_away.without(step, removed[step.port], work.system)
+    if lost:
+        _undone(step, Undone(Restored(lost=lost)), work, result)
+    return step
+
+
 def _prove_path(step: SetAdmin, work: Workplace, result: UndoResult) -> None:
     """See that a pair is not left on its slow path without a word."""
     try:
         with work.at(f"see that {step.name} carries the traffic again"):
             found = planning.prove_path(step, work.system)
     except StepFailed as failure:
-        result.residue.append(failure.message)
+        result.left(step.port, failure.message)
         if failure.hint is not None:
             result.remedies.append(failure.hint)
     except Exception as failure:  # noqa: BLE001 - what was restored stays so
-        result.residue.append(f"the data path of {step.name}: {_why(failure)}")
+        result.left(step.port, f"the data path of {step.name}: {_why(failure)}")
     else:
         _undone(step, Undone(facts=found), work, result)
 
 
-def _set_up_anew(steps: Sequence[Step], work: Workplace, result: UndoResult) -> None:
-    """Netdevs that were made anew get the settings of the old ones first, while they are down."""
+def _set_up_recreated(steps: Sequence[Step], work: Workplace, result: UndoResult) -> None:
+    """Netdevs that were re-created get the settings of the old ones first, while they are down."""
     lowered = {step.port for step in steps if isinstance(step, SetAdmin)}
     for step in steps:
         if not isinstance(step, KeepState) or step.port not in lowered:
             continue
         try:
             planning.require_netdev(work.system, step.port)  # it may just be plugged in again
-            if not anew.is_needed(step.state, work.system):
+            if not recreate.is_needed(step.state, work.system):
                 continue
-            with work.at(f"set {step.state.main} up anew, as the old netdev was"):
-                restored = anew.set_up(step.state, work.system)
+            with work.at(f"set {step.state.main} up again, as the old netdev was"):
+                restored = recreate.set_up(step.state, work.system)
         except StepFailed:
             continue  # the next step says so
         except Exception as failure:  # noqa: BLE001 - what hangs on it comes back all the same
-            result.residue.append(f"the settings of {step.state.main}: {_why(failure)}")
+            result.left(step.port, f"the settings of {step.state.main}: {_why(failure)}")
         else:
             _undone(step, Undone(restored), work, result)
 
@@ -373,18 +406,18 @@ def _set_up_anew(steps: Sequence[Step], work: Workplace, result: UndoResult) -> 
 def _undo_step(step: Step, work: Workplace, result: UndoResult) -> bool:
     """Undo one step, adding what came of it to `result`; whether it could be done."""
     try:
-        work.record(result, "undoing", kind=step.kind, port=str(step.port))
+        work.record(result, Event.UNDOING, kind=step.kind, port=str(step.port))
         with work.at(step.undo_title) if step.undoes else contextlib.nullcontext():
             undone = step.undo(work.system)
     except StepFailed as failure:
-        result.residue.append(failure.message)
-        if failure.held:
-            result.held.append(step.port)
+        result.left(step.port, failure.message)
+        if failure.taken:
+            result.taken.append(step.port)
         if failure.hint is not None:
             result.remedies.append(failure.hint)
         return False
     except Exception as failure:  # noqa: BLE001 - the other ports come back all the same
-        result.residue.append(_undo_failed(step, failure))
+        result.left(step.port, _undo_failed(step, failure))
         return False
     _undone(step, undone, work, result)
     return True
@@ -400,10 +433,10 @@ def _undo_failed(step: Step, error: Exception) -> str:
 
 def _undone(step: Step, undone: Undone, work: Workplace, result: UndoResult) -> None:
     result.undone.setdefault(step.port, []).append(undone)
-    result.residue += undone.residue
+    result.left(step.port, *undone.residue)
     lost = [loss.text for loss in undone.restored.lost]
     more = {**undone.facts, **({"lost": lost} if lost else {})}
-    work.record(result, "undone", kind=step.kind, port=str(step.port), **more)
+    work.record(result, Event.UNDONE, kind=step.kind, port=str(step.port), **more)
 
 
 def _restore(kept: Sequence[KeepState], work: Workplace, result: UndoResult) -> None:
@@ -413,11 +446,11 @@ def _restore(kept: Sequence[KeepState], work: Workplace, result: UndoResult) -> 
         try:
             planning.require_netdev(work.system, step.port)
         except StepFailed as failure:
-            result.residue.append(failure.message)
+            result.left(step.port, failure.message)
         except Exception as failure:  # noqa: BLE001
-            result.residue.append(_undo_failed(step, failure))
+            result.left(step.port, _undo_failed(step, failure))
         else:
-            work.record(result, "undoing", kind=step.kind, port=str(step.port))
+            work.record(result, Event.UNDOING, kind=step.kind, port=str(step.port))
             here.append(step)
     if not here:
         return
@@ -429,16 +462,17 @@ def _restore(kept: Sequence[KeepState], work: Workplace, result: UndoResult) -> 
                 for step, found in zip(here, planning.restore_all(here, work.system), strict=True)
             ]
     except Exception as failure:  # noqa: BLE001
-        result.residue += [_undo_failed(step, failure) for step in here]
+        for step in here:
+            result.left(step.port, _undo_failed(step, failure))
         return
     for step, found in zip(here, undone, strict=True):
         _undone(step, found, work, result)
 
 
 def _finished(step: KeepState, undone: Undone, system: System) -> Undone:
-    """With what comes last on a netdev that was made anew."""
+    """With what comes last on a netdev that was re-created."""
     restored = undone.restored
-    lost = (*restored.lost, *anew.finish(step.state, system))
+    lost = (*restored.lost, *recreate.finish(step.state, system))
     return replace(undone, restored=replace(restored, lost=lost))
 
 
@@ -447,12 +481,13 @@ def release(
     work: Workplace,
     ports: Sequence[PortId],
     *,
-    closes: str | None,
+    closes: Ending | None,
     by: Mapping[str, object],
-    why: str | None = None,
+    why: Reason | None = None,
+    removed: taken_away.Places | None = None,
 ) -> UndoResult:
     """Undo the steps of these ports. `closes`: how the journal is closed, when they are its last;
-    `by`: who asked for it, `why` where nobody did.
+    `by`: who asked for it, `why` where nobody did; `removed`: what of their addresses is left out.
 
     Signals are ignored from here on: stopping half-way helps nobody. Refused when not even the
     first record can be written: nothing has been touched then.
@@ -460,27 +495,29 @@ def release(
     work.signals.ignore()
     try:
         released = [snapshot.port_to_json(port) for port in ports]
-        reason = {"why": why} if why else {}
-        work.log.append("releasing", ports=released, by=by, **reason)
+        more: dict[str, object] = {"why": why} if why else {}
+        if removed:
+            more["taken_away"] = taken_away.to_json(removed)
+        work.log.append(Event.RELEASING, ports=released, by=by, **more)
     except OSError as error:
         raise state_dir.unusable(work.log.path, error) from error
-    result = undo([step for step in reversed(steps) if step.port in ports], work)
+    result = undo([step for step in reversed(steps) if step.port in ports], work, removed)
     if result.clean:
         for port in ports:
-            work.record(result, "released", pci=port.pci, port=port.port)
+            work.record(result, Event.RELEASED, pci=port.pci, port=port.port)
     elif result.residue:
-        work.record(result, "residue", lines=result.residue)
+        work.record(result, Event.RESIDUE, lines=result.residue)
     if result.clean and closes is not None:
         result.log_failed = close(work.log, closes)
     return result
 
 
-def close(log: Log, how: str, *, already: bool = False) -> str | None:
+def close(log: Log, how: Ending, *, already: bool = False) -> str | None:
     """Close the journal, unless its last record says so `already`, and move it to the history;
     the reason when it could not be closed."""
     try:
         if not already:
-            log.append("closed", how=how)
+            log.append(Event.CLOSED, how=how)
         log.archive()
     except OSError as error:
         return error.strerror or str(error)
@@ -497,12 +534,19 @@ def put_away(path: Path) -> str | None:
 
 
 def not_restored(
-    story: str, result: UndoResult, ports: Sequence[str], evidence: Sequence[Evidence] = ()
+    story: str,
+    result: UndoResult,
+    ports: Sequence[str],
+    evidence: Sequence[Evidence] = (),
+    back: Sequence[str] = (),
 ) -> NotRestored:
-    """The message that matters most: what is not as it was, line by line. `ports` by name."""
+    """The message that matters most: what is not as it was, line by line. `ports` by name; `back`
+    are those of them that have everything again."""
     lines = [story]
     if result.residue:
         lines += ["Not restored:", *_items(result)]
+    if back:
+        lines.append(f"All of {', '.join(back)} is restored and verified.")
     if result.log_failed:
         lines.append(f"The journal could not be written: {result.log_failed}.")
     if not result.residue:
@@ -527,7 +571,7 @@ def acceptance(ports: Iterable[str]) -> str:
 def name_of(system: System, port: PortId) -> str:
     """What to call a port on the command line: by its netdev where that is here."""
     now = system.netdev(port)
-    return str(port) if now is None else now.name
+    return now.name if isinstance(now, NetdevNow) else str(port)
 
 
 def holder_evidence(holders: Sequence[Holder]) -> tuple[Evidence, ...]:
@@ -539,5 +583,5 @@ def holder_evidence(holders: Sequence[Holder]) -> tuple[Evidence, ...]:
 
 def named(holders: Sequence[Holder]) -> str:
     """ " (pid 4211 dpdk-testpmd, ...)", or nothing when none is known."""
-    words = [f"pid {holder.pid} {holder.comm or '?'}" for holder in holders]
+    words = [f"pid {holder.pid} {called(holder.comm)}" for holder in holders]
     return f" ({', '.join(words)})" if words else ""

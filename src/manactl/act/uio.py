@@ -1,7 +1,7 @@
 """The step that gives the VMBus device of a pair to uio_hv_generic, for DPDK's netvsc PMD.
 
 Its netdev, the synthetic one, is destroyed with all that stands on it; undoing gives the device
-back to hv_netvsc, which makes another, and act/anew.py makes that as the old one was.
+back to hv_netvsc, which makes another, and act/recreate.py makes that as the old one was.
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from manactl.act.plan import REPLUG, StepFailed, System, Undone
+from manactl.act.plan import REPLUG, StepFailed, System, Undone, awaited
 from manactl.act.restore import until
+from manactl.escape import called
+from manactl.look.netdevs_of import NetdevNow, Unread
 from manactl.look.vmbus import NETVSC, UIO
 from manactl.model.port import Evidence, PortId
+from manactl.model.record import StepKind
 from manactl.netstate import snapshot
 from manactl.netstate.snapshot import Request
 from manactl.wire import if_link
@@ -25,7 +28,7 @@ from manactl.wire import if_link
 class BindUio:
     """Half done like done: the driver that has the device tells what is left to undo."""
 
-    KIND: ClassVar = "bind-uio"
+    KIND: ClassVar = StepKind.BIND_UIO
     undoes: ClassVar[bool] = True
     makes_usable: ClassVar[bool] = True
     port: PortId
@@ -66,11 +69,11 @@ class BindUio:
     def undo(self, system: System) -> Undone:
         holders = system.uio_holders(self.vmbus)
         if holders:
-            pids = ", ".join(f"pid {one.pid} {one.comm or '?'}" for one in holders)
+            pids = ", ".join(f"pid {one.pid} {called(one.comm)}" for one in holders)
             raise StepFailed(
                 f"{self.undo_title}: {pids} has its uio device open",
                 hint="end it, then `manactl recover`",
-                held=True,
+                taken=True,
             )
         try:
             if system.vmbus_driver(self.vmbus) == UIO:
@@ -80,13 +83,16 @@ class BindUio:
                 system.bind_vmbus(self.vmbus, NETVSC)
         except OSError as error:
             raise self._failed(f"{self.undo_title} failed", error) from error
-        if not until(system, lambda: system.synthetic(self.vmbus) is not None, REPLUG):
+        now = awaited(system, lambda: system.synthetic(self.vmbus))
+        if isinstance(now, Unread):
+            raise self._failed(f"{self.undo_title}: its netdev could not be looked at", now.error)
+        if now is None:
             raise StepFailed(
                 f"VMBus device {self.vmbus} has no netdev here after it was given back to {NETVSC}",
                 hint="see the kernel log (hv_netvsc), then `manactl recover`",
             )
         self._rename(system)
-        if system.netdev(self.port) is not None:
+        if isinstance(system.netdev(self.port), NetdevNow):
             # Only below the synthetic netdev is it told what stood on that; prove_path() says if not.
             until(system, lambda: system.pair_now(self.port, self.vmbus).enslaved, REPLUG)
         return Undone()
@@ -95,8 +101,11 @@ class BindUio:
         """Give the new netdev its name before the device of another pair is given back: the kernel
         would give that one the name which this one has now, and each would have the other's."""
         now = system.synthetic(self.vmbus)
-        with contextlib.suppress(OSError):  # anew.set_up() tries again, and says so
-            if now and now.name != self.name not in system.settings(now.ifindex).names:
+        with contextlib.suppress(OSError):  # recreate.set_up() tries again, and says so
+            if (
+                isinstance(now, NetdevNow)
+                and now.name != self.name not in system.settings(now.ifindex).names
+            ):
                 body = if_link.rename(now.ifindex, self.name)
                 system.send(Request(if_link.RTM_NEWLINK, 0, body))
 

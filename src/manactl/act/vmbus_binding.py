@@ -79,7 +79,9 @@ def _write(path: Path, text: str) -> None:
 
 def _load(module: str, command: Iterable[str] = ("modprobe", "--")) -> None:
     """OSError with what modprobe has said, when it could not be loaded."""
-    ran = subprocess.run([*command, module], capture_output=True, check=False, text=True)
+    ran = subprocess.run(
+        [*command, module], capture_output=True, check=False, encoding="utf-8", errors="replace"
+    )
     if ran.returncode:
         why = ran.stderr.strip().removeprefix("modprobe: FATAL: ") or f"code {ran.returncode}"
         raise OSError(errno.ENOENT, f"the module {module} cannot be loaded: {why}")

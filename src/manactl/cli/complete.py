@@ -6,11 +6,11 @@ Imported only when a shell asks.
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.shell_completion import CompletionItem, ShellComplete
+from click.shell_completion import CompletionItem, ShellComplete, add_completion_class
 
 from manactl.cli.app import STATE_DIR
 from manactl.escape import escape
@@ -42,6 +42,28 @@ class Lines(ShellComplete):
         return f"{item.value}\t{item.help or ''}"
 
 
+def speak_lines() -> None:
+    """Have click know the form above."""
+    add_completion_class(Lines)
+
+
+def is_asked(environ: Mapping[str, str], variable: str, arguments: Sequence[str]) -> bool:
+    """Whether a shell asks for a completion. The variable may be a stray one, in a unit or a login
+    script, and must not make of a `release` something else, which does nothing.
+
+    What click's own scripts call has no arguments, but for the form above.
+    """
+    shell, _, what = environ[variable].partition("_")
+    if (shell, what) == (Lines.name, "complete"):
+        return True
+    if arguments or shell not in ("bash", "zsh", "fish"):
+        return False
+    if what == "complete":
+        number = environ.get("COMP_CWORD", "")
+        return "COMP_WORDS" in environ and (shell == "fish" or number.isdecimal())
+    return what == "source"
+
+
 def ports(
     ctx: click.Context, param: click.Parameter, start: str, which: Which
 ) -> list[CompletionItem]:
@@ -58,7 +80,7 @@ def ports(
     fit = fitting(every, which, claimed, _given(ctx, param))
     if not fit:
         return []
-    found = words(fit, start, every, _altnames(fit))
+    found = words(fit, start, every, _altnames(fit, every))
     addresses = asked.collect()
     return [CompletionItem(w.text, help=escape(describe(w, addresses, claimed))) for w in found]
 
@@ -91,16 +113,22 @@ def _given(ctx: click.Context, param: click.Parameter) -> Collection[str]:
     return value if isinstance(value, tuple) else ()
 
 
-def _altnames(ports: Collection[Port]) -> Iterator[Word]:
-    """The altnames of the netdevs, which only rtnetlink knows."""
+def _altnames(ports: Collection[Port], every: Collection[Port]) -> Iterator[Word]:
+    """The altnames of the netdevs, and of a master of one port alone, which only rtnetlink knows."""
     from manactl.completion.offer import Word, usable  # noqa: PLC0415
     from manactl.look.links import RtnetlinkLinks  # noqa: PLC0415 - for few words
 
     source = RtnetlinkLinks()
-    source.ask({port.ifindex for port in ports if port.ifindex})
+    asked = {index for port in ports for index in (port.ifindex, port.master_ifindex) if index}
+    source.ask(asked)
     links = source.collect() or {}
+    masters = [port.master_ifindex for port in every]
     for port in ports:
-        link = links.get(port.ifindex or 0)
-        for name in link.altnames if link else ():
-            if usable(name):
-                yield Word(name, port, port.ifindex)
+        indexes = [port.ifindex]
+        if masters.count(port.master_ifindex) == 1:
+            indexes.append(port.master_ifindex)
+        for index in indexes:
+            link = links.get(index or 0)
+            for name in link.altnames if link else ():
+                if usable(name):
+                    yield Word(name, port, index)

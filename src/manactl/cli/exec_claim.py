@@ -14,8 +14,8 @@ from manactl.errors import EXEC_FAILED, NOT_FOUND, ManactlError, RolledBack, Usa
 if TYPE_CHECKING:
     from manactl.act.claim import ClaimRequest, ClaimResult
     from manactl.act.exec_mode import Ended
-    from manactl.act.guardian import Guard
     from manactl.act.progress import Progress
+    from manactl.act.signals import SignalGate
     from manactl.cli.app import App
 
 _COMMAND = "manactl.command"
@@ -118,8 +118,9 @@ def run(app: App, request: ClaimRequest, report: str | None, *, verbose: bool) -
 
 
 def _run(app: App, request: ClaimRequest, story: Story, *, verbose: bool) -> int:
-    from manactl.act import exec_mode, guardian  # noqa: PLC0415 - not for --help
-    from manactl.act.release import ReleaseRequest  # noqa: PLC0415
+    from manactl.act import claim as claiming  # noqa: PLC0415 - not for --help
+    from manactl.act import exec_mode, guardian  # noqa: PLC0415
+    from manactl.act.released import ReleaseRequest, ReleaseResult  # noqa: PLC0415
     from manactl.act.signals import SignalGate  # noqa: PLC0415
     from manactl.render import outcome, outcome_document  # noqa: PLC0415
 
@@ -128,19 +129,31 @@ def _run(app: App, request: ClaimRequest, story: Story, *, verbose: bool) -> int
         app.warn(f"{request.command[0]}: {what}; nothing was touched")
         return code
     progress = _progress(app, verbose=verbose)
-    with guardian.start(app.state_dir, app.host) as guard:
-        result, stopped = _claimed(app, request, guard, progress)
+    # One gate from before the claim to the end: no signal finds the port claimed and nobody to say
+    # so, between the claim and the command or the command and the release.
+    with (
+        guardian.start(app.state_dir, app.host) as guard,
+        SignalGate(app.warn, lasting=True) as whole,
+    ):
+        with claiming.prepare(request, app.host, whole) as prepared:
+            result = claiming.execute(prepared, progress, guard)
+        whole.settled()
         assert result.journal is not None
         story.document["claim"] = outcome_document.claim_document(result)
         app.err(*outcome.claim_lines(result, dry_run=False, command_follows=True))
-        ended, lost = stopped, None
-        if ended is None:
-            ended, lost = _followed(request, result, guard.watch)
+        ended, lost = _followed(request, result, guard.watch, whole)
         story.document |= {"status": ended.status, "signal": ended.signal}
         ports = [port.id for port in result.ports]
         with SignalGate(app.warn, lasting=True) as signals:
             own = ReleaseRequest(app.state_dir, only=result.journal, quiet=True)
-            released = exec_mode.release(own, ports, app.host, signals, progress)
+            try:
+                released = exec_mode.release(own, ports, app.host, signals, progress)
+            except ManactlError as error:
+                if isinstance(error.beside, ReleaseResult) and error.beside.ports:
+                    back = outcome_document.release_document(error.beside, "release")
+                    story.document["release"] = back
+                    app.err(*outcome.release_lines(error.beside, verb="release", dry_run=False))
+                raise
             story.document["release"] = outcome_document.release_document(released, "release")
             app.err(*outcome.own_release_lines(released, result.ports))
     if lost is not None:
@@ -150,32 +163,16 @@ def _run(app: App, request: ClaimRequest, story: Story, *, verbose: bool) -> int
     return ended.code
 
 
-def _claimed(
-    app: App, request: ClaimRequest, guard: Guard, progress: Progress
-) -> tuple[ClaimResult, Ended | None]:
-    """The claim, and how the command ended when it must not start: a signal came too late to stop
-    the claim."""
-    from manactl.act import claim as claiming  # noqa: PLC0415
-    from manactl.act.exec_mode import Ended  # noqa: PLC0415
-    from manactl.act.signals import SignalGate  # noqa: PLC0415
-
-    with SignalGate(app.warn) as signals:
-        with claiming.prepare(request, app.host, signals) as prepared:
-            result = claiming.execute(prepared, progress, guard)
-        late = signals.late
-    return result, None if late is None else Ended(None, late)
-
-
 def _followed(
-    request: ClaimRequest, result: ClaimResult, started: Callable[[int], None]
+    request: ClaimRequest, result: ClaimResult, started: Callable[[int], None], signals: SignalGate
 ) -> tuple[Ended, RolledBack | None]:
     """How the command ended; with the failure when it was not started: no process could be had, or
-    the guardian was lost."""
+    the guardian was lost. One of `signals` that came too late to stop the claim ends it before."""
     from manactl.act import exec_mode  # noqa: PLC0415
 
     env = exec_mode.environment(result, os.environ)
     try:
-        return exec_mode.run(request.command, env, started), None
+        return exec_mode.run(request.command, env, started, lambda: signals.late), None
     except RolledBack as lost:
         return exec_mode.Ended(EXEC_FAILED), lost
 

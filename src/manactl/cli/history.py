@@ -28,7 +28,7 @@ def history(app: App, words: tuple[str, ...], as_json: bool) -> None:
     recovered  it was interrupted, and what it had done was undone
     unwound    it failed, and what it had done was undone
     accepted   with the port as it was left, by recover --accept
-    reboot     the machine was started anew
+    reboot     the machine was started again
 
     PORT is also what the port was called when it was claimed. Claims that stand are status's.
     """

@@ -13,11 +13,11 @@ from manactl.cli.app import App
 from manactl.cli.params import CLAIMED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Mapping, Sequence
 
     from manactl.act.host import Host
     from manactl.act.service import Service
-    from manactl.model.hold import Apart, Attempt, Storm, Target
+    from manactl.model.hold import Apart, Attempt, Storm, Target, Trouble
 
 _LATER = 1.0  # s until a reader that has not read is offered it again
 _UNSAID = 20  # warnings that are kept for it
@@ -70,7 +70,7 @@ class Teller:
         self._service, self._clock, self._as_json = service, clock, as_json
         self._out, self._err = Outlet("stdout"), Outlet("stderr")
         self._telling = Telling(clock)
-        self._warned: frozenset[str] = frozenset()
+        self._warned: frozenset[Hashable] = frozenset()
         self._untaken = 0  # lines, by the reader of standard output
         self._unsaid: list[str] = []  # warnings, by that of standard error
         self._forgotten = 0  # more of them
@@ -103,24 +103,25 @@ class Teller:
         """What is kept down from now on."""
         from datetime import UTC, datetime  # noqa: PLC0415 - not for --help
 
+        from manactl.journal.file import stamp  # noqa: PLC0415
         from manactl.render import hold as render  # noqa: PLC0415
 
         now, text = datetime.now(UTC), render.holding(targets, apart)
-        line = f"{render.stamp(now)} {text}"
+        line = f"{stamp(now)} {text}"
         if self._as_json:
             line = render.dumps(render.holding_document(now, targets, apart))
         if not self._print(line):
             self._log(text)
         (self._service.ready if first else self._service.status)(text)
 
-    def problems(self, apart: Apart, unlocked: Mapping[str, str]) -> None:
+    def problems(self, apart: Apart, unlocked: Mapping[str, Trouble]) -> None:
         """Claims that are not kept down, and why: each once for as long as it lasts. `unlocked`: the
-        functions whose lock cannot be had, with the reason."""
+        functions whose lock cannot be had."""
         from manactl.render import hold as render  # noqa: PLC0415 - loaded already
 
         found = render.problems(apart, unlocked)
-        for text in found:
-            if text not in self._warned:
+        for what, text in found.items():
+            if what not in self._warned:
                 self.warn(text)
         self._warned = frozenset(found)
 

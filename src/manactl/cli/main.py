@@ -14,9 +14,11 @@ import click
 
 from manactl import __version__
 from manactl.cli.app import STATE_DIR, App
-from manactl.errors import EXEC_FAILED, Interrupted, ManactlError, UsageError
+from manactl.errors import EXEC_FAILED, Interrupted, ManactlError, UsageError, lacking
 
 EXIT_BUG = 1
+_COMPLETE = "_MANACTL_COMPLETE"
+_UNTOLD = "`manactl status` shows what is claimed, and whether something was interrupted"
 LOG_ERR, LOG_USER = 3, 1  # RFC 5424
 EXIT_PIPE = 128 + 13  # what a shell reports of a program that SIGPIPE ended
 
@@ -190,13 +192,14 @@ def _run(app: App, arguments: list[str]) -> int:
     before = list(takewhile(lambda word: word != "--", arguments))
     as_json = "--json" in before
     try:
-        if os.environ.get("_MANACTL_COMPLETE"):
-            from click.shell_completion import add_completion_class  # noqa: PLC0415
+        if os.environ.get(_COMPLETE):
+            from manactl.cli import complete  # noqa: PLC0415 - only a shell asks
 
-            from manactl.cli.complete import Lines  # noqa: PLC0415 - only a shell asks
-
-            add_completion_class(Lines)
-            cli.main(arguments, prog_name="manactl", complete_var="_MANACTL_COMPLETE")
+            if complete.is_asked(os.environ, _COMPLETE, arguments):
+                if arguments:
+                    app.warn(f"{_COMPLETE} is set: these words are completed, and nothing is done")
+                complete.speak_lines()
+                cli.main(arguments, prog_name="manactl", complete_var=_COMPLETE)
         with cli.make_context("manactl", arguments, obj=app) as ctx:
             cli.invoke(ctx)
     except click.exceptions.Exit as stop:
@@ -241,6 +244,8 @@ def _fail(app: App, error: ManactlError, as_json: bool) -> int:
 
 
 def _bug(app: App, error: Exception, as_json: bool, debug: bool) -> int:
+    if isinstance(error, MemoryError | OSError) and (lack := lacking(error, _UNTOLD)):
+        return _fail(app, lack, as_json)
     from traceback import format_exception  # noqa: PLC0415 - only a bug pays for it
 
     lines = "".join(format_exception(error)).splitlines()
@@ -263,10 +268,10 @@ def _report(
     if document is not None:  # first: a program waits for it, and standard error may be stuck
         app.document(document)
         app.flush()
-    first, *rest = message.splitlines() or [""]
+    first, *rest = message.split("\n")
     app.err(f"manactl: {first}", *rest)
     if hint:
-        app.err(*(f"  {line}" for line in hint.splitlines()))
+        app.err(*(f"  {line}" for line in hint.split("\n")))
 
 
 class _Output(io.FileIO):

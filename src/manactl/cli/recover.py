@@ -27,7 +27,7 @@ def recover(app: App, accept: tuple[str, ...], dry_run: bool, verbose: bool, as_
     boot configuration has taken over. With --accept nothing is restored, and no other port
     recovered.
     """
-    from manactl.act.release import ReleaseRequest  # noqa: PLC0415 - not for --help
+    from manactl.act.released import ReleaseRequest  # noqa: PLC0415 - not for --help
     from manactl.cli.release import run  # noqa: PLC0415
 
     request = ReleaseRequest(

@@ -8,10 +8,10 @@ import click
 
 from manactl.cli.app import App
 from manactl.cli.params import CLAIMED
-from manactl.errors import UsageError
+from manactl.errors import ManactlError, UsageError
 
 if TYPE_CHECKING:
-    from manactl.act.release import ReleaseRequest
+    from manactl.act.released import ReleaseRequest
 
 
 @click.command(short_help="Restore claimed ports as they were.")
@@ -44,7 +44,7 @@ def release(  # noqa: PLR0917 - click passes by keyword
     """
     if everything and words:
         raise UsageError("--all and PORT exclude each other", hint="manactl release --all")
-    from manactl.act.release import ReleaseRequest  # noqa: PLC0415 - not for --help
+    from manactl.act.released import ReleaseRequest  # noqa: PLC0415 - not for --help
 
     request = ReleaseRequest(
         app.state_dir,
@@ -66,7 +66,11 @@ def run(app: App, request: ReleaseRequest, *, verbose: bool, as_json: bool) -> N
     verb, dry_run = request.verb, request.dry_run
     progress = app.progress(as_json=as_json, verbose=verbose)
     with SignalGate(app.warn, lasting=True) as signals:
-        result = releasing.release(request, app.host, signals, progress)
+        try:
+            result = releasing.release(request, app.host, signals, progress)
+        except ManactlError as error:
+            _tell_beside(app, error, request, as_json=as_json)
+            raise
         if not as_json:
             app.wrapped(*(line for made in result.plans for line in plan.lines(made)))
             app.wrapped(*outcome.release_lines(result, verb=verb, dry_run=dry_run))
@@ -76,3 +80,21 @@ def run(app: App, request: ReleaseRequest, *, verbose: bool, as_json: bool) -> N
             planned = dry_run and not request.accept
             plans = {"plans": [made.to_json() for made in result.plans]} if planned else {}
             app.document({**outcome_document.release_document(result, verb), **plans})
+
+
+def _tell_beside(app: App, error: ManactlError, request: ReleaseRequest, *, as_json: bool) -> None:
+    """What has become of the other ports, when one failed: each has its own story."""
+    from manactl.act.released import ReleaseResult  # noqa: PLC0415
+    from manactl.render import outcome, outcome_document, plan  # noqa: PLC0415
+
+    result = error.beside
+    if not isinstance(result, ReleaseResult) or not (result.ports or result.plans):
+        return
+    if as_json:
+        ports = outcome_document.release_document(result, request.verb)["ports"]
+        error.more = {**error.more, "released": ports}
+        return
+    app.unfailing = True  # whoever does not read this is told why the exit code is not 0
+    app.wrapped(*(line for made in result.plans for line in plan.lines(made)))
+    if result.ports:
+        app.wrapped(*outcome.release_lines(result, verb=request.verb, dry_run=False))

@@ -105,7 +105,7 @@ def _metrics(app: App, report: Report, ports: Sequence[PortStatus], output: str 
 
     text = exposition(report, ports)
     if output is None:
-        app.out(*text.splitlines())
+        app.out(*text.removesuffix("\n").split("\n"))
         return
     from pathlib import Path  # noqa: PLC0415
 

@@ -43,17 +43,19 @@ def _read(path: str) -> tuple[str, set[tuple[str, int]], bool]:
     """The boot, the ports that are claimed, and whether these wait to be confirmed."""
     import json  # noqa: PLC0415 - only while something is claimed
 
+    from manactl.model.record import SETTLES, Event  # noqa: PLC0415 - the same
+
     try:
         with open(path, "rb", opener=_opened) as file:
             lines = file.read().split(b"\n")[:-1]  # a torn last line has no end
         header, *records = (json.loads(line.rpartition(b"\t")[0]) for line in lines)
-        if any(record["event"] == "closed" for record in records):
+        if any(record["event"] == Event.CLOSED for record in records):
             return "", set(), False
-        settled = {_port(r) for r in records if r["event"] in ("released", "accepted")}
-        waits = any(r["event"] == "armed" and r.get("deadline") for r in records)
-        waits = waits and not any(r["event"] == "confirmed" for r in records)
+        settled = {_port(r) for r in records if r["event"] in SETTLES}
+        waits = any(r["event"] == Event.ARMED and r.get("deadline") for r in records)
+        waits = waits and not any(r["event"] == Event.CONFIRMED for r in records)
         return str(header["boot_id"]), {_port(one) for one in header["ports"]} - settled, waits
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return "", set(), False
 
 

@@ -13,6 +13,7 @@ from manactl.decide.refusal import (
     NoRdmaDevice,
     OwnerUnprovable,
     Refusal,
+    Unjoined,
     refusal,
 )
 from manactl.model.port import Owner, PortStatus
@@ -23,6 +24,9 @@ def refusals(port: PortStatus, *, can_prove: bool) -> list[Refusal]:
     if port.in_reset or port.eqs_lost:
         return []
     found = []
+    if port.unjoined is not None:
+        netdev = port.pair.netdev if port.pair else None
+        found.append(refusal(port, Code.IN_TRANSITION, Unjoined(port.unjoined, netdev)))
     if port.rdma is None:
         lacking = NoRdmaDevice(port.raw_elsewhere, port.rdma_elsewhere)
         found.append(refusal(port, Code.UNSUPPORTED, lacking))

@@ -24,6 +24,12 @@ def effect(daemon: Daemon, port: str) -> str:
                 f"it notices when {port} goes down, and withdraws or adds its own addresses, routes "
                 "and nexthops by itself"
             )
+        case Does.RESTARTS:
+            return (
+                "when the host name changes it restarts the network "
+                f"(Provisioning.MonitorHostName=y in /etc/waagent.conf), and {port} with it, unless "
+                "its network manager leaves it alone then"
+            )
 
 
 def holds(name: str, port: str) -> tuple[str, ...]:  # noqa: PLR0911 - a case for each
@@ -58,4 +64,10 @@ def holds(name: str, port: str) -> tuple[str, ...]:  # noqa: PLR0911 - a case fo
             return (command("sed", "-i", "-E", comment, "/etc/network/interfaces"), accept)
         case "cloud-netconfig" | "nm-cloud-setup":
             return (f"systemctl stop {name}.timer",)
+        case "WALinuxAgent":
+            return (
+                "sed -i 's/^Provisioning.MonitorHostName=.*/Provisioning.MonitorHostName=n/' "
+                "/etc/waagent.conf",
+                "systemctl try-restart walinuxagent.service waagent.service",
+            )
     return ()

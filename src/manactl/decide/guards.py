@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from manactl.decide import holds, kernel_bugs
+from manactl.decide import kernel_bugs, unmanageable
 from manactl.decide import refusal as why
 from manactl.decide.codes import Code
 from manactl.decide.refusal import Refusal, Source, Unread, refusal
@@ -195,7 +195,9 @@ def guard_packet_sockets(port: PortStatus, around: Surroundings) -> Refusal | No
     if around.packet_sockets is None or around.state is None:
         return refusal(port, Code.PACKET_SOCKETS, Unread(Source.PACKET_SOCKETS))
     hits = tuple(
-        one for one in around.packet_sockets if not holds.of_held(one.processes, port, around)
+        one
+        for one in around.packet_sockets
+        if not unmanageable.of_unmanaged(one.processes, port, around)
     )
     if not hits or not around.state.in_use:
         return None
@@ -207,13 +209,13 @@ def guard_manager(port: PortStatus, around: Surroundings) -> Refusal | None:
     or flush it."""
     if around.managers is None:
         return refusal(port, Code.MANAGER, Unread(Source.MANAGERS))
-    held = {hold.manager for hold in holds.wanted(port, around)}
+    unmanaged = {one.manager for one in unmanageable.wanted(port, around)}
     hits = tuple(
         manager
         for manager in around.managers
-        if manager.managed is not False and manager.name not in held
+        if manager.managed is not False and manager.name not in unmanaged
     )
-    obstacles = tuple(holds.obstacle(manager, port, around) for manager in hits)
+    obstacles = tuple(unmanageable.obstacle(manager, port, around) for manager in hits)
     return refusal(port, Code.MANAGER, why.Managers(hits, obstacles)) if hits else None
 
 
@@ -222,7 +224,7 @@ def guard_sockets(port: PortStatus, around: Surroundings) -> Refusal | None:
     hits = _at_risk(around, around.sockets)
     if hits is None:
         return refusal(port, Code.SOCKETS, Unread(Source.SOCKETS))
-    hits = tuple(one for one in hits if not holds.of_held(one.processes, port, around))
+    hits = tuple(one for one in hits if not unmanageable.of_unmanaged(one.processes, port, around))
     return refusal(port, Code.SOCKETS, why.Sockets(hits)) if hits else None
 
 

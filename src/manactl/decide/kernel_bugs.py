@@ -60,7 +60,7 @@ OPEN_ADVICE = (
 
 NETNS_ADVICE = (
     "kernel-bug-netns",
-    "do not bind mana anew while the netvsc interface of a pair is in another network namespace",
+    "do not bind mana again while the netvsc interface of a pair is in another network namespace",
     "seen on Linux 7.2 and 7.3: a VF that appears then, after host servicing too, is to follow "
     "its interface, and the kernel hangs with its network lock held until it is rebooted",
 )

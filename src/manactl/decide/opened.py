@@ -55,9 +55,9 @@ class Openers:
 
 
 def cause(
-    openers: Sequence[Opener], *, announced: bool, made_anew: bool, above_up: bool | None
+    openers: Sequence[Opener], *, announced: bool, recreated: bool, above_up: bool | None
 ) -> Cause:
-    """`made_anew`: the VF is another netdev than the last time; `above_up`: its synthetic netdev is
+    """`recreated`: the VF is another netdev than the last time; `above_up`: its synthetic netdev is
     up (None: there is none).
 
     hv_netvsc opens a VF from a work queue 100 ms after it has come, where the synthetic netdev is
@@ -66,7 +66,7 @@ def cause(
     """
     if any(not opener.kernel for opener in openers):
         return Cause.PROCESS
-    if above_up and (openers or made_anew):
+    if above_up and (openers or recreated):
         return Cause.NETVSC
     if openers:
         return Cause.PROCESS

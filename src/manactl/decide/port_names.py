@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from manactl.errors import UsageError
 from manactl.escape import escape
-from manactl.model.port import PortStatus, Report
+from manactl.model.port import PortStatus, Report, Upper
 
 
 def resolve(report: Report, words: Iterable[str]) -> list[PortStatus]:
@@ -24,8 +24,9 @@ def resolve(report: Report, words: Iterable[str]) -> list[PortStatus]:
                 what = f"PORT {word!r} is ambiguous: {labels}"
             raise UsageError(what, hint=_ports_there_are(report))
         port = matches[0]
-        if port.pair is not None and word == port.pair.netdev:
-            port = port._replace(called=word)  # what was typed is what the answer speaks of
+        if port.pair is not None and word in _of_upper(port.pair):
+            # What was typed is what the answer speaks of.
+            port = port._replace(called=port.pair.netdev)
         found.setdefault(port.id, port)
     return list(found.values())
 
@@ -35,14 +36,19 @@ def names(port: PortStatus) -> Iterator[str]:
     if port.netdev and port.netns is None:
         yield port.netdev.name
         yield from port.netdev.altnames or ()
-        if port.netdev.master:
-            yield port.netdev.master
+        if port.upper is not None:
+            yield from _of_upper(port.upper)
     yield str(port.id)
     if port.id.permanent_mac:
         yield port.id.permanent_mac
     if port.rdma:
         yield f"{port.rdma.device}/{port.rdma.port}"
         yield from port.rdma.others
+
+
+def _of_upper(upper: Upper) -> Iterator[str]:
+    yield upper.netdev
+    yield from upper.altnames or ()
 
 
 def _means(port: PortStatus, word: str) -> bool:

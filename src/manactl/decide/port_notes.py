@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from manactl.decide import kernel_bugs
 from manactl.decide.ownership import Decision
+from manactl.escape import called
 from manactl.model.port import DOWN, UIO, Note, Owner, PortStatus
+from manactl.model.record import Phase
 
 if TYPE_CHECKING:
     from manactl.model.claim import ClaimSummary, NetnsId
@@ -54,6 +56,13 @@ def of(
             yield danger
 
 
+def unjoined(port: PortStatus) -> Note | None:
+    """What it means to the VF of a pair that hv_netvsc has not joined it yet."""
+    if port.unjoined is None:
+        return None
+    return Note("unjoined", (port.pair.netdev if port.pair else f"VMBus device {port.unjoined}",))
+
+
 def slow(port: PortStatus) -> Note | None:
     """What it means to a pair that its VF is down."""
     pair = port.pair
@@ -96,7 +105,7 @@ def drift(
 
     `here`: the network namespace of this process; `inode`: of the one that has the netdev instead.
     """
-    if not claim.same_boot or claim.phase != "claimed":
+    if not claim.same_boot or claim.phase is not Phase.CLAIMED:
         return
     elsewhere = claimed_elsewhere(claim, here)
     if claim.port.is_another(port.id):
@@ -109,14 +118,15 @@ def drift(
     elif port.netns is None and elsewhere:
         yield elsewhere
     elif claim.ifindex not in (None, port.netdev.ifindex) and not claim.port.is_another(port.id):
-        yield Note("drift-anew", (claim.ifindex, port.netdev.ifindex))
+        yield Note("drift-recreated", (claim.ifindex, port.netdev.ifindex))
     pair, mode = port.pair, claim.claim.synthetic
     reopened = pair is not None and pair.up
     if port.netdev is not None and port.netdev.admin_up:
         yield Note("drift-vf-up", (pair.netdev,)) if pair and reopened else Note("drift-up")
     if mode in (DOWN, UIO) and pair is not None and reopened:
         yield Note("drift-synthetic-up", (pair.netdev,))
-    if mode is not None and pair is None and port.netdev is not None and port.netns is None:
+    alone = pair is None or port.unjoined is not None
+    if mode is not None and alone and port.netdev is not None and port.netns is None:
         yield Note("drift-unpaired")
 
 
@@ -144,5 +154,5 @@ def _raw_qp(port: PortStatus, decisions: Mapping[int, Decision], hidden: bool) -
         yield Note("holder-hidden" if hidden else "holder-unseen")
     elif len(port.holders) > 1:
         shared = sum(other.owner is Owner.RAW_QP for other in decisions.values()) > 1
-        names = tuple(f"{holder.comm or '?'} {holder.pid}" for holder in port.holders)
+        names = tuple(f"{called(holder.comm)} {holder.pid}" for holder in port.holders)
         yield Note("holders-of-ports" if shared else "holders-of-port", names)

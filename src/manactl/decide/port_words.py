@@ -99,6 +99,8 @@ NOTES: dict[NoteCode, str | Callable[..., str]] = {
     "upper": "its master is {0}",
     "upper-of-kind": "its master is {0} ({1})",
     "slow-path": "the VF is down, so the traffic of {0} takes the slow synthetic path",
+    "unjoined":
+        "hv_netvsc has not joined it to {0} yet, whose VF it is: no claim begins before that",
     "bond-danger": kernel_bugs.bond_danger,
     "rdma-elsewhere": _elsewhere,
     "rdma-link-down":
@@ -123,7 +125,7 @@ NOTES: dict[NoteCode, str | Callable[..., str]] = {
     "drift-another-nic": "claimed, yet another NIC is in its place: {0} is claimed",
     "drift-no-netdev": "claimed, yet its netdev is not here any more",
     "drift-moved": "claimed, yet its netdev has been moved to the network namespace {0}",
-    "drift-anew": "claimed, yet the netdev was made anew (ifindex {0} -> {1})",
+    "drift-recreated": "claimed, yet the netdev was re-created (ifindex {0} -> {1})",
     "drift-up": "claimed, yet its netdev is up",
     "drift-synthetic-up":
         "claimed with its synthetic netdev, yet {0} is up: somebody, or a network manager, has set "
@@ -138,8 +140,8 @@ NOTES: dict[NoteCode, str | Callable[..., str]] = {
         "claimed in another network namespace (inode {0}): nothing of that claim is written into "
         "this one; `manactl release` shows the way out",
     "before-boot":
-        "its journal is from before the last boot: the boot configuration has set the port up, "
-        "and `manactl recover` only closes the journal",
+        "its journal is from before the last boot: whether the port is up since then is the boot "
+        "configuration's doing, and `manactl recover` only closes the journal",
     "at-work": "its claim or release is not finished: manactl (pid {0}) is at work on {1}",
     "claim-interrupted": "a claim of it was interrupted: {0}",
     "release-interrupted": "a release of it was interrupted: {0}",
@@ -148,7 +150,7 @@ NOTES: dict[NoteCode, str | Callable[..., str]] = {
         "its netdev was not touched yet: `manactl recover` only closes the journal",
     "recover-gives-back":
         "its netdev was not set down yet: `manactl recover` gives it back to {0}",
-    "held": "held: {0} leaves it alone until release",
+    "unmanaged": "unmanaged: {0} leaves it alone until release",
     "left-down":
         "it stays down at boot, too (claim --persist), by {0}; `manactl release PORT` ends that",
     "unconfirmed":

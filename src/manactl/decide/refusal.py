@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from manactl.decide.codes import Bar, Code, bar_of
 
 if TYPE_CHECKING:
-    from manactl.decide.holds import NoHold
+    from manactl.decide.unmanageable import Obstacle
     from manactl.model.port import Evidence, Holder, PortId, PortStatus
     from manactl.netstate.surroundings import (
         Connection,
@@ -171,7 +171,7 @@ class Managers:
     """Those that cannot be kept off; `obstacles` says of each why."""
 
     managers: tuple[Manager, ...]
-    obstacles: tuple[NoHold | None, ...]
+    obstacles: tuple[Obstacle | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,11 +223,20 @@ class InTransition:
     evidence: tuple[Evidence, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Unjoined:
+    """IN_TRANSITION: the port is the VF of a VMBus device, and hv_netvsc has not joined it yet.
+    `netdev`: that of the device, where there is one."""
+
+    vmbus: str
+    netdev: str | None
+
+
 Facts = (
     Unread | NotHere | InReset | EqsLost | SshSessions | DefaultRoutes | LastPort | Connections
     | Storage | Fabric | RdmaUsers | Uppers | Xdp | PacketSockets | Managers | Sockets
     | Forwarding
-    | NoRdmaDevice | HeldBy | OwnerUnprovable | InTransition
+    | NoRdmaDevice | HeldBy | OwnerUnprovable | InTransition | Unjoined
 )  # fmt: skip
 
 

@@ -7,8 +7,9 @@ from collections.abc import Collection, Iterable, Sequence
 from manactl.decide import kernel_bugs
 from manactl.decide import refusal as why
 from manactl.decide.codes import BARRED, Bar, Code
-from manactl.decide.holds import NoHold
 from manactl.decide.refusal import Refusal, Source
+from manactl.decide.unmanageable import Obstacle
+from manactl.escape import called
 from manactl.model.port import Evidence
 from manactl.netstate.surroundings import (
     Connection,
@@ -179,7 +180,7 @@ def message(refusal: Refusal) -> str:  # noqa: PLR0911, PLR0912 - a case for eac
             names = _some(
                 (f"{m.name} ({m.process})" if m.process else m.name)
                 + ("" if m.managed else ", which does not report whether it does")
-                + _unheld(m, obstacle)
+                + _not_unmanaged(m, obstacle)
                 for m, obstacle in zip(managers, obstacles, strict=True)
             )
             return (
@@ -213,12 +214,18 @@ def message(refusal: Refusal) -> str:  # noqa: PLR0911, PLR0912 - a case for eac
                 else ("it has no RDMA device: no raw QP can be made on it")
             )
         case why.HeldBy(holders):
-            words = [f"pid {holder.pid} {holder.comm or '?'}" for holder in holders]
+            words = [f"pid {holder.pid} {called(holder.comm)}" for holder in holders]
             return "a raw QP has the vport already" + (f" ({', '.join(words)})" if words else "")
         case why.OwnerUnprovable():
             return "cannot tell who owns its vport without a test QP, which needs CAP_NET_RAW"
         case why.InTransition(notes):
             return "; ".join(["the driver is in transition", *notes])
+        case why.Unjoined(vmbus, netdev):
+            above = netdev or f"VMBus device {vmbus}"
+            return (
+                f"it is the VF of {above}, which hv_netvsc has not joined it to: alone it would be "
+                "opened again as soon as that happens"
+            )
 
 
 def _no_rdma_device(names: Sequence[str]) -> str:
@@ -246,6 +253,12 @@ def _remedy(refusal: Refusal) -> str:
             return "the port is in use for RDMA already; to claim it, end the holder first"
         case why.OwnerUnprovable():
             return "run it as root, for instance with sudo"
+        case why.Unjoined(_, None):
+            return "have hv_netvsc take that device (modprobe hv_netvsc), then claim the port"
+        case why.Unjoined():
+            return (
+                "try again in a moment, or see why they do not come together: dmesg | grep netvsc"
+            )
     return "try again in a moment; manactl status -v shows the evidence"
 
 
@@ -260,6 +273,8 @@ def evidence(refusal: Refusal) -> tuple[Evidence, ...]:  # noqa: PLR0911, PLR091
             return (Evidence("sysfs", "auxiliary devices of the function", []), *pieces)
         case why.EqsLost(_, pieces) | why.OwnerUnprovable(pieces) | why.InTransition(_, pieces):
             return pieces
+        case why.Unjoined(vmbus, netdev):
+            return (Evidence("sysfs", f"netdev of VMBus device {vmbus}", netdev),)
         case why.SshSessions(sessions, logins):
             return (
                 *(
@@ -333,15 +348,15 @@ def evidence(refusal: Refusal) -> tuple[Evidence, ...]:  # noqa: PLR0911, PLR091
 
 
 _OBSTACLES = {
-    NoHold.MEMBER: "which has it in a bond, bridge, team or VRF",
-    NoHold.UNREAD: "which would delete policy rules and the like, and these could not be read",
-    NoHold.DOWN: "which would open it when it gets it back, though it is down now",
+    Obstacle.MEMBER: "which has it in a bond, bridge, team or VRF",
+    Obstacle.UNREAD: "which would delete policy rules and the like, and these could not be read",
+    Obstacle.DOWN: "which would open it when it gets it back, though it is down now",
 }
 
 
-def _unheld(manager: Manager, obstacle: NoHold | None) -> str:
+def _not_unmanaged(manager: Manager, obstacle: Obstacle | None) -> str:
     """Why a manager that can let go of netdevs does not do it here."""
-    if obstacle is NoHold.SILENT:
+    if obstacle is Obstacle.SILENT:
         return f", which does not answer ({manager.silent})"
     words = _OBSTACLES.get(obstacle) if obstacle else None
     return f", {words}" if words else ""

@@ -11,6 +11,11 @@ from manactl.escape import command
 from manactl.look.debugfs import Mount
 
 
+def _written(word: str, path: str) -> str:
+    """The command that writes a word into a file."""
+    return f"{command('echo', word)} > {command(path)}"
+
+
 def driver(machine: Machine) -> Iterator[Finding]:
     """Every MANA function needs the mana driver: raw QPs work beside it, not instead of it."""
     for function in machine.functions:
@@ -19,12 +24,12 @@ def driver(machine: Machine) -> Iterator[Finding]:
         fix = (
             []
             if function.driver is None
-            else [f"echo {function.pci} > /sys/bus/pci/drivers/{function.driver}/unbind"]
+            else [_written(function.pci, f"/sys/bus/pci/drivers/{function.driver}/unbind")]
         )
         if machine.modules["mana"] is not Module.LOADED:
             fix.append("modprobe mana")  # binds to every function without a driver
         else:
-            fix.append(f"echo {function.pci} > /sys/bus/pci/drivers/mana/bind")
+            fix.append(_written(function.pci, "/sys/bus/pci/drivers/mana/bind"))
         yield Finding(
             "driver",
             Level.FIX,
@@ -53,7 +58,7 @@ def driver(machine: Machine) -> Iterator[Finding]:
             f"{function.pci} is bound to mana but has no port",
             "the driver is setting it up, is resetting it, or has failed to; the kernel log shows "
             "which",
-            ("journalctl -k -g mana", f"echo 1 > /sys/bus/pci/devices/{function.pci}/reset"),
+            ("journalctl -k -g mana", _written("1", f"/sys/bus/pci/devices/{function.pci}/reset")),
         )
     if bound and not dead:
         ports = sum(function.ports for function in bound)
@@ -132,7 +137,7 @@ def ib_uverbs(machine: Machine) -> Iterator[Finding]:
             + ("you may open it, other users may not" if device.usable else "you may not open it"),
             "rdma-core sets 0666, since the kernel checks what may be done there (a raw QP needs "
             "CAP_NET_RAW); with this mode a DPDK program that does not run as root cannot open it",
-            (f"chmod 0666 {device.path}",),
+            (command("chmod", "0666", device.path),),
         )
     if not missing and not closed:
         yield fine("ib-uverbs", f"{count(len(machine.uverbs), 'uverbs device')}, open to all users")

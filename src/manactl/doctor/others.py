@@ -14,6 +14,8 @@ from manactl.escape import command
 from manactl.netstate.surroundings import Does, Manager
 
 _FIXED_NETWORKD = (257, 7)  # before: "unmanaged" is forgotten in some boots (systemd issue 36997)
+# What it does is no good while a port is claimed, and it can be told not to.
+_SWITCHED_OFF = (Does.ADDRESSES, Does.RESTARTS)
 
 
 def managers(machine: Machine) -> Iterator[Finding]:
@@ -35,9 +37,9 @@ def managers(machine: Machine) -> Iterator[Finding]:
             applied = (found.network_file or "FILE.network").rpartition("/")[2]
             drop_in = f"/etc/systemd/network/{applied}.d"
             how = (
-                f"mkdir -p {drop_in}",
+                command("mkdir", "-p", drop_in),
                 "printf '[Link]\\nActivationPolicy=manual\\n[Network]\\nKeepConfiguration=yes\\n' "
-                f"> {drop_in}/manactl.conf",
+                f"> {command(drop_in + '/manactl.conf')}",
                 "networkctl reload",
             )
         doubt = "" if found.manager.managed else ", or does not report whether it does"
@@ -58,7 +60,7 @@ def managers(machine: Machine) -> Iterator[Finding]:
             Level.ADVICE,
             f"{daemon_words.who(daemon)}: here, and nothing says that it manages a port",
             daemon_words.effect(daemon, "a port"),
-            daemon_words.holds(daemon.name, "PORT") if daemon.does is Does.ADDRESSES else (),
+            daemon_words.holds(daemon.name, "PORT") if daemon.does in _SWITCHED_OFF else (),
         )
     if machine.systemd is not None and _version(machine.systemd) < _FIXED_NETWORKD:
         yield Finding(
@@ -104,7 +106,7 @@ def leftovers(machine: Machine) -> Iterator[Finding]:
             "stale",
             Level.ADVICE,
             f"{', '.join(journals.stale)}: claimed before the last boot",
-            "the boot configuration has set the ports up; only the journal is to be closed",
+            "whether they are up is the boot configuration's doing; only the journal is to be closed",
             ("manactl recover",),
         )
     if machine.state_dir:

@@ -32,17 +32,18 @@ from manactl.journal.file import list_claims
 from manactl.look import (
     boot_files,
     debugfs,
-    held_links,
     ibverbs,
     managers,
     sysfs,
+    unmanaged_links,
     user_namespace,
     vmbus,
 )
 from manactl.look.bus import Bus
 from manactl.look.sysfs import Roots
-from manactl.look.text_files import lines, names, text
+from manactl.look.text_files import fields, lines, names, text
 from manactl.model.port import Owner, Report, Source
+from manactl.model.record import Phase
 from manactl.netstate.surroundings import Daemon
 from manactl.wire.nldev import Nldev
 
@@ -220,7 +221,7 @@ def _provider(libraries: Iterable[str]) -> str:
 def _announced(directory: str) -> bool:
     """Whether a file names the provider, as `driver mana` or by its path."""
     found = (
-        line.split()
+        fields(line)
         for name in (os.listdir(directory) if os.path.isdir(directory) else ())
         if not name.startswith(".")
         for line in lines(f"{directory}/{name}")
@@ -256,9 +257,9 @@ def _hugepages(sys: str) -> Iterator[HugePages]:
 
 def _mounts(proc: str, kind: str) -> Iterator[str]:
     for line in lines(f"{proc}/mounts"):
-        fields = line.split()
-        if len(fields) > 2 and fields[2] == kind:
-            yield fields[1]
+        words = line.split(" ")
+        if len(words) > 2 and words[2] == kind:
+            yield re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), words[1])
 
 
 def _hugepage_files(places: Places) -> Iterator[str]:
@@ -271,7 +272,7 @@ def _hugepage_files(places: Places) -> Iterator[str]:
     locked = {
         field.rpartition(":")[2]
         for line in lines(f"{proc}/locks")
-        for field in line.split()
+        for field in fields(line)
         if field.count(":") == 2
     }
     living = set()
@@ -309,7 +310,7 @@ def _managers(
             found += [
                 PciManager(name, manager, _network_file(manager.source))
                 for ifindex, name in named.items()
-                for manager in held_links.asked(
+                for manager in unmanaged_links.asked(
                     managers.find({ifindex: name}, roots).managers, places.bus
                 )
             ]
@@ -331,7 +332,12 @@ def _systemd(managers: Iterable[PciManager] | None) -> str | None:
         return None
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         answer = subprocess.run(
-            ["systemctl", "--version"], capture_output=True, text=True, timeout=5, check=False
+            ["systemctl", "--version"],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=5,
+            check=False,
         )
         version = re.search(r"systemd (?:\d+ \((\S+)\)|(\d+))", answer.stdout)
         return (version[1] or version[2]) if version else None
@@ -355,7 +361,7 @@ def _journals(state: Path) -> Journals:
     here = [claim for claim in claims if claim.same_boot]
     return Journals(
         broken="; ".join(journal.error.message for journal in unreadable) or None,
-        interrupted=tuple(str(claim.port) for claim in here if claim.phase == "interrupted"),
+        interrupted=tuple(str(claim.port) for claim in here if claim.phase is Phase.INTERRUPTED),
         stale=tuple(str(claim.port) for claim in claims if not claim.same_boot),
     )
 

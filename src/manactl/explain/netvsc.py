@@ -55,13 +55,16 @@ TOPICS = (
             unable to change mtu to <n>
             hv_netvsc <any>unable to open: <n>
             hv_netvsc <any>vf_setxdp failed:<n>
+            hv_netvsc has not joined it to <name> yet, whose VF it is
+            it is the VF of <name>, which hv_netvsc has not joined it to
             """
         ),
         means=(
             "The host announced the port, but hv_netvsc found no device with its serial number, "
             "could not become its master, move it into its own namespace, set its MTU or its XDP "
             "program. Traffic of the interface then takes the slow path through the host; the "
-            "port itself may work."
+            "port itself may work. manactl knows them by their MAC address all the same, and claims "
+            "the port only when they are joined: alone it would be opened again with that."
         ),
         check=(
             Step("Which ports have a netvsc interface:", "manactl status -v"),
@@ -100,7 +103,7 @@ TOPICS = (
         means=(
             "On Linux 7.2 and 7.3 hv_netvsc moves a VF into the network namespace of its interface "
             "while the VF is being registered, and waits for itself with the network lock held: ip "
-            "and everything else that configures networks hangs. Binding mana anew does it, and so "
+            "and everything else that configures networks hangs. Binding mana again does it, and so "
             "does host servicing. A claim and a release of a pair do not."
         ),
         check=(Step("Where it hangs:", "dmesg | grep -A 20 netvsc_register_vf"),),

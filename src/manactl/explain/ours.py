@@ -233,8 +233,10 @@ TOPICS = (
         "lost", "only its maker can put it back; the release is complete (exit 0)",
         "No request can make these again: an anycast address that a program has joined, a route or "
         "nexthop with a BPF program and what goes by it, the place of a route among equal ones on "
-        "other ports, settings of a netdev that was made anew. The plan of the claim lists them. "
-        "What is `settled` a routing daemon has put elsewhere by itself.",
+        "other ports, settings of a netdev that was re-created. The plan of the claim lists them. "
+        "What is `settled` a routing daemon has put elsewhere by itself. What is `left out` is an "
+        "address that somebody has removed while a network manager left the netdev alone, with "
+        "others there still: its line has the command that sets it again.",
         "manactl compares the port with the claim's snapshot",
         check=(Step("What is lost, before a claim:", "manactl claim --raw-qp PORT --dry-run"),
                Step("Which way packets take now:", "ip route get ADDRESS")),
@@ -242,7 +244,8 @@ TOPICS = (
                      "differ make an order of routes that stays."),),
         forms=("cannot be put back:", "Cannot be restored:",
                "(order: it came first, and comes after release behind",
-               "taken over by its routing daemon, left as it is"),
+               "taken over by its routing daemon, left as it is",
+               "somebody removed it while the port was claimed: left out"),
         see=("residue", "settling"),
     ),
     _topic(

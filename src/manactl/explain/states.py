@@ -30,7 +30,7 @@ TOPICS = (
                      "ip netns attach first 1; ip netns exec NETNS rdma dev set DEVICE netns first"),
                 Step("From the namespace of a process:",
                      "ip netns attach first 1; nsenter -t PID -n rdma dev set DEVICE netns first"),
-                Step("When neither leads to it, bind the driver anew; this ends the traffic of "
+                Step("When neither leads to it, bind the driver again; this ends the traffic of "
                      "all ports of the function:",
                      "echo PCI > /sys/bus/pci/drivers/mana/unbind; "
                      "echo PCI > /sys/bus/pci/drivers/mana/bind")),
@@ -170,7 +170,7 @@ TOPICS = (
             "claimed, yet another NIC is in its place",
             "claimed, yet its netdev is not here any more",
             "claimed, yet its netdev has been moved to the network namespace <name>",
-            "claimed, yet the netdev was made anew",
+            "claimed, yet the netdev was re-created",
             "is claimed, but something has set it up again since",
             "is claimed, but not there now",
         ),
@@ -178,9 +178,9 @@ TOPICS = (
     ),
     _topic(
         "history", "the journal is from before the last boot",
-        "After a reboot the boot configuration has set the ports up as it always does; nothing is "
-        "left to restore. recover, or the next release or claim, closes the journal and changes "
-        "nothing else.",
+        "After a reboot the boot configuration sets the ports up as it always does, but for those "
+        "that were claimed with --persist: it leaves them down, and release ends that. Nothing is "
+        "left to restore. recover, or the next release or claim, closes the journal.",
         "the boot id in the journal",
         remedy=(Step("Close it:", "manactl recover"),),
         forms=("its journal is from before the last boot",),

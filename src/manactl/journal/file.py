@@ -21,10 +21,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from manactl.errors import ManactlError, NotRestored
-from manactl.journal import interrupted
+from manactl.journal import interrupted, shape
 from manactl.journal import state_dir as statedir
+from manactl.look.text_files import read as read_kernel
 from manactl.model.claim import ClaimSummary, NetnsId
 from manactl.model.port import ClaimInfo, Note, PortId
+from manactl.model.record import SETTLES, Ending, Event, Phase
 from manactl.model.uncollected import uncollected
 
 if TYPE_CHECKING:
@@ -39,7 +41,11 @@ _RESERVED = 1 << 16  # bytes: some hundred records
 _NOT_A_FILE = (errno.ELOOP, errno.EISDIR, errno.ENXIO)  # a link, a directory, a socket
 _IN_NAME = r"([0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])-\d+"
 _IN_TURN = re.compile(r"(\d{8,})-(?=\d{8}T)")  # in the history: which was closed after which
-SETTLES = ("released", "accepted")  # records after which a port is no longer claimed
+_BRIEF = 200  # characters of what is wrong with a journal
+_BY_HAND = (
+    "its lines are readable JSON: restore the port by hand from the snapshot in the first line, "
+    "then move the file out of the directory"
+)
 _NAMED_MOST = 10  # functions in a file's name, which has room for no more
 
 
@@ -50,11 +56,15 @@ def stamp(when: datetime | None = None) -> str:
 
 
 def read_boot_id(proc: Path = Path("/proc")) -> str:
-    return (proc / "sys/kernel/random/boot_id").read_text().strip()
+    return read_kernel(proc / "sys/kernel/random/boot_id")
 
 
 class JournalError(NotRestored):
     """A journal is corrupt or not ours, so nothing was changed by it."""
+
+
+class UnbelievableError(JournalError):
+    """Every line is as it was written, and what they say together makes no sense."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +80,7 @@ class Content:
     @property
     def ports(self) -> tuple[PortId, ...]:
         """The ports of the claim that are neither released nor accepted yet."""
-        settled = {(r["pci"], r["port"]) for r in self.records if r["event"] in SETTLES}
+        settled = {PortId.key_of(r) for r in self.records if r["event"] in SETTLES}
         return tuple(p for p in self.all_ports if p.key not in settled)
 
     @property
@@ -80,19 +90,19 @@ class Content:
 
     def port_entry(self, port: PortId) -> Mapping[str, Any]:
         """What the header has of a port: its names, and what is done to its pair."""
-        return next(one for one in self.header["ports"] if (one["pci"], one["port"]) == port.key)
+        return next(one for one in self.header["ports"] if PortId.key_of(one) == port.key)
 
     @property
     def boot_id(self) -> str:
         return str(self.header["boot_id"])
 
     @property
-    def phase(self) -> str:
+    def phase(self) -> Phase:
         """`closed`, else `claimed` when every port that is left is, else `interrupted`."""
-        if any(record["event"] == "closed" for record in self.records):
-            return "closed"
+        if any(record["event"] == Event.CLOSED for record in self.records):
+            return Phase.CLOSED
         phases = {self.phase_of(port) for port in self.ports}
-        return "interrupted" if "interrupted" in phases else "claimed"
+        return Phase.INTERRUPTED if Phase.INTERRUPTED in phases else Phase.CLAIMED
 
     @property
     def netns(self) -> NetnsId | None:
@@ -101,15 +111,15 @@ class Content:
         return None if noted is None else NetnsId(noted["inode"], noted["cookie"])
 
     @property
-    def ending(self) -> str:
+    def ending(self) -> Ending:
         """How a journal without ports is closed: `accepted` when residue was, else `released`."""
-        accepted = any(record["event"] == "accepted" for record in self.records)
-        return "accepted" if accepted else "released"
+        accepted = any(record["event"] == Event.ACCEPTED for record in self.records)
+        return Ending.ACCEPTED if accepted else Ending.RELEASED
 
     @property
     def waiting(self) -> Waiting | None:
         """The confirmation that it waits for; None when it needs none any more."""
-        armed = [record for record in self.records if record["event"] == "armed"]
+        armed = [record for record in self.records if record["event"] == Event.ARMED]
         if not any(record.get("deadline") for record in armed):
             return None
         from manactl.journal import unconfirmed  # noqa: PLC0415 - for few claims
@@ -119,33 +129,33 @@ class Content:
     @property
     def residue(self) -> tuple[str, ...]:
         """What the last attempt to restore could not; nothing when there was none."""
-        found = [record for record in self.records if record["event"] == "residue"]
+        found = [record for record in self.records if record["event"] == Event.RESIDUE]
         return tuple(map(str, found[-1].get("lines", ()))) if found else ()
 
     @property
     def claimed(self) -> bool:
         """Whether the claim was made, whatever came after."""
-        return any(record["event"] == "claimed" for record in self.records)
+        return any(record["event"] == Event.CLAIMED for record in self.records)
 
-    def phase_of(self, port: PortId) -> str:
+    def phase_of(self, port: PortId) -> Phase:
         """`claimed`, or `interrupted`: begun, and neither finished nor undone."""
-        if not self.claimed or any(r["event"] == "unwinding" for r in self.records):
-            return "interrupted"
+        if not self.claimed or any(r["event"] == Event.UNWINDING for r in self.records):
+            return Phase.INTERRUPTED
         everything = [{"pci": port.pci, "port": port.port}]
         releasing = (
-            {(claimed["pci"], claimed["port"]) for claimed in record.get("ports", everything)}
+            {PortId.key_of(claimed) for claimed in record.get("ports", everything)}
             for record in self.records
-            if record["event"] == "releasing"
+            if record["event"] == Event.RELEASING
         )
-        begun = any((port.pci, port.port) in ports for ports in releasing)
-        return "interrupted" if begun else "claimed"
+        begun = any(port.key in ports for ports in releasing)
+        return Phase.INTERRUPTED if begun else Phase.CLAIMED
 
     @property
     def proven(self) -> Mapping[tuple[str, int], bool]:
         """Per port, whether a queue pair proved that its vport was free when claimed."""
         for record in self.records:
-            if record["event"] == "claimed":
-                return {(p["pci"], p["port"]): bool(p["proven"]) for p in record["ports"]}
+            if record["event"] == Event.CLAIMED:
+                return {PortId.key_of(p): bool(p["proven"]) for p in record["ports"]}
         return {}
 
 
@@ -187,8 +197,13 @@ def list_claims(state_dir: Path | str, boot_id: str | None = None) -> Claims:
     for content in _contents(Path(state_dir), boot_id):
         if isinstance(content, UnreadableJournal):
             found.unreadable.append(content)
-        elif content.phase != "closed":
-            found.claims.extend(_summaries(content, Path(state_dir), boot_id))
+        elif content.phase is not Phase.CLOSED:
+            try:
+                with believed(content.path):
+                    found.claims.extend(list(_summaries(content, Path(state_dir), boot_id)))
+            except JournalError as error:
+                pcis = frozenset(port.pci for port in content.ports)
+                found.unreadable.append(UnreadableJournal(content.path, error, pcis, content.ports))
     return found
 
 
@@ -202,19 +217,17 @@ def _summaries(content: Content, state_dir: Path, boot_id: str) -> Iterator[Clai
             by=dict(header["by"]),
             mode=str(header["mode"]),
             confirm_by=waiting and waiting.confirm_by,
-            proven=content.proven.get((port.pci, port.port), False),
+            proven=content.proven.get(port.key, False),
             synthetic=then.get("synthetic"),
         )
         same = content.boot_id == boot_id
         phase = content.phase_of(port)
         more = None if same else interrupted.BEFORE_BOOT
-        if same and (held := interrupted.held_by(header["plan"].get("steps", ()), port)):
-            more = Note("held", (", ".join(held),))
-        if same and phase == "interrupted":
+        if same and (unmanaged := interrupted.unmanaged_by(header["plan"].get("steps", ()), port)):
+            more = Note("unmanaged", (", ".join(unmanaged),))
+        if same and phase is Phase.INTERRUPTED:
             more = interrupted.next_step(header, content.records, port, state_dir)
-        waits = waiting is not None and phase == "claimed"
-        names = tuple(map(str, (then.get("netdev"), *then.get("altnames", ()))))
-        names += tuple(str(then[key]) for key in ("vf", "upper") if then.get(key))
+        waits = waiting is not None and phase is Phase.CLAIMED
         yield ClaimSummary(
             port,
             info,
@@ -226,10 +239,23 @@ def _summaries(content: Content, state_dir: Path, boot_id: str) -> Iterator[Clai
             ifindex=then.get("ifindex"),
             upper=then.get("upper"),
             vmbus=then.get("vmbus"),
-            names=names,
+            upper_altnames=_texts(then, "upper_altnames"),
+            names=names_of(then),
             waits=waiting.note() if waiting and waits else None,
             forsaken=bool(waiting and waits and waiting.left <= 0 and not waiting.guarded()),
         )
+
+
+def names_of(then: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the netdevs of a port were called that has this entry in a header; both of a pair."""
+    own = (str(then[key]) for key in ("netdev", "vf", "upper") if then.get(key))
+    more = (*(_texts(then, "altnames") or ()), *(_texts(then, "upper_altnames") or ()))
+    return tuple(dict.fromkeys((*own, *more)))
+
+
+def _texts(then: Mapping[str, Any], key: str) -> tuple[str, ...] | None:
+    found = then.get(key)
+    return None if found is None else tuple(map(str, found))
 
 
 def finished(state_dir: Path) -> list[Content]:
@@ -237,7 +263,7 @@ def finished(state_dir: Path) -> list[Content]:
     return [
         content
         for content in _contents(state_dir, read_boot_id())
-        if isinstance(content, Content) and (content.phase == "closed" or not content.ports)
+        if isinstance(content, Content) and (content.phase is Phase.CLOSED or not content.ports)
     ]
 
 
@@ -277,10 +303,10 @@ def _read_header(path: Path) -> Content | None:
         finally:
             statedir.close(fd)
         header, total, size = next(_lines(data, path))
+        shape.check_header(header)
         content = Content(path, header, (), size, total)
-        _check_header(content)
         known = str(header["schema"]).startswith(f"{_FAMILY}/")
-    except (StopIteration, ValueError, KeyError, TypeError, RecursionError, JournalError):
+    except (*shape.NONSENSE, JournalError):
         return None
     return content if known else None
 
@@ -373,8 +399,7 @@ def _not_trusted(path: Path, why: str) -> JournalError:
 def _useless(path: Path, what: str) -> JournalError:
     return JournalError(
         f"journal {path} {what}; nothing was changed",
-        hint="its lines are readable JSON: restore the port by hand from the snapshot in the "
-        "first line, then move the file out of the directory",
+        hint=_BY_HAND,
         code="journal",
     )
 
@@ -392,19 +417,31 @@ def parse(data: bytes, path: Path) -> Content:
         for n, record in enumerate(records, 1):
             if record["n"] != n or not isinstance(record["event"], str):
                 raise _corrupt(path, f"record {n} out of order")
-        content = Content(path, header, records, lines[-1][2], lines[-1][1])
-        _check_header(content)
-        content.proven, content.phase, content.waiting  # noqa: B018 - readable?
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise _corrupt(path, f"{type(error).__name__}: {error}") from error
+        with believed(path):
+            shape.check(header, records)
+            content = Content(path, header, records, lines[-1][2], lines[-1][1])
+            content.proven, content.phase, content.waiting  # noqa: B018 - readable?
+    except shape.NONSENSE as error:
+        raise _corrupt(path, _brief(error)) from error
     return content
 
 
-def _check_header(content: Content) -> None:
-    """KeyError, ValueError or TypeError for what every reader needs."""
-    datetime.fromisoformat(content.header["time"])
-    dict(content.header["by"])
-    content.header["mode"], content.boot_id, content.ports, content.netns
+@contextlib.contextmanager
+def believed(path: Path) -> Iterator[None]:
+    """What takes apart the contents of a journal, before anything is done by them: JournalError
+    where they make no sense, whatever the checksums say."""
+    try:
+        yield
+    except shape.NONSENSE as error:
+        raise UnbelievableError(
+            f"journal {path} cannot be believed ({_brief(error)}); nothing was changed",
+            hint=_BY_HAND,
+            code="journal",
+        ) from error
+
+
+def _brief(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:_BRIEF]
 
 
 def _check_schema(header: Mapping[str, Any], path: Path) -> None:
@@ -553,7 +590,7 @@ class Journal:
         """As a reader would see it now."""
         return Content(self.path, self.header, *self._state)
 
-    def append(self, event: str, **more: object) -> None:
+    def append(self, event: Event, **more: object) -> None:
         """Write one record and wait until it is on disk.
 
         Whatever is raised, the record is whole in the file and counted, or neither: a signal that

@@ -7,7 +7,6 @@ released are history already.
 from __future__ import annotations
 
 import contextlib
-import enum
 import heapq
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -15,18 +14,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from manactl.journal import file as journal
-from manactl.journal.file import Content, JournalError
+from manactl.journal import shape
+from manactl.journal.file import Content, JournalError, UnbelievableError
 from manactl.model.port import PortId
-
-
-class Ending(enum.StrEnum):
-    """How a claim of one port ended."""
-
-    RELEASED = "released"
-    UNWOUND = "unwound"  # the claim failed, and what it had done was undone
-    RECOVERED = "recovered"  # it died on the way, and what it had done was undone
-    ACCEPTED = "accepted"  # closed with the port as it was left
-    REBOOT = "reboot"  # the machine was started anew
+from manactl.model.record import SETTLES, Ending, Event
 
 
 class PastClaim(NamedTuple):
@@ -34,7 +25,7 @@ class PastClaim(NamedTuple):
 
     `until` is None when nobody saw the end: of a reboot only the next start is known. `ended_by` is
     who asked for the end, in the form of `by`; None where nobody did, or an older manactl did not
-    note it. `why`: the reason of an end that nobody asked for. `confirmed_by` is who has confirmed
+    note it. `reason`: why, of an end that nobody asked for. `confirmed_by` is who has confirmed
     it. `waived` are the codes of the guards that were; `residue` what was accepted. `boot_id` is of
     the boot that it was claimed in.
     """
@@ -52,7 +43,7 @@ class PastClaim(NamedTuple):
     waived: tuple[str, ...]
     residue: tuple[str, ...]
     path: Path
-    why: str | None = None
+    reason: str | None = None
     confirmed_by: Mapping[str, Any] | None = None
     boot_id: str = ""
 
@@ -92,10 +83,12 @@ def read(state_dir: Path) -> History:
         with contextlib.suppress(FileNotFoundError):  # moved or dropped by another manactl
             try:
                 found.claims.extend(list(_ended(journal.read(path))))
+            except UnbelievableError as error:
+                found.unreadable.append(Unread(path, error.message))
             except JournalError as error:
                 if found is closed:  # the others are reported by what acts on them
                     _salvage(path, error, found)
-            except (KeyError, TypeError, ValueError) as error:
+            except shape.NONSENSE as error:
                 found.unreadable.append(Unread(path, f"a record is not as it should be: {error}"))
     # The closed ones are in the order in which they were closed, whatever the clock showed then: a
     # merge keeps that. For those of journals that are still open there is the clock alone.
@@ -124,9 +117,9 @@ def _ended(content: Content) -> Iterator[PastClaim]:
     why: str | None = None
     for record in content.records:
         event = record["event"]
-        if event == "releasing":
+        if event == Event.RELEASING:
             asked, why = record.get("by"), record.get("why")
-        elif event in journal.SETTLES and (port := left.pop((record["pci"], record["port"]), None)):
+        elif event in SETTLES and (port := left.pop(PortId.key_of(record), None)):
             ending = Ending(event)
             if ending is Ending.RELEASED and not content.claimed:
                 ending = Ending.RECOVERED
@@ -134,8 +127,8 @@ def _ended(content: Content) -> Iterator[PastClaim]:
             by = record.get("by", asked)
             reason = why if ending is not Ending.ACCEPTED else None
             past = _past(content, port, ending, _time(record), by=by, residue=residue)
-            yield past._replace(why=reason)
-        elif event == "closed":
+            yield past._replace(reason=reason)
+        elif event == Event.CLOSED:
             how = Ending(record["how"])
             until = None if how is Ending.REBOOT else _time(record)
             for port in left.values():
@@ -158,11 +151,11 @@ def _past(
     header = content.header
     then = content.port_entry(port)
     netdev = str(then.get("netdev") or port)
-    confirmed = next((r for r in content.records if r["event"] == "confirmed"), None)
+    confirmed = next((r for r in content.records if r["event"] == Event.CONFIRMED), None)
     return PastClaim(
         port,
         netdev,
-        names=(netdev, *map(str, then.get("altnames", ()))),
+        names=journal.names_of(then) or (netdev,),
         since=datetime.fromisoformat(header["time"]),
         until=until,
         ending=ending,

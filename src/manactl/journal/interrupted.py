@@ -9,11 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from manactl.look.text_files import fields, read, rows
 from manactl.model.port import Note, PortId
+from manactl.model.record import Event, StepKind
 
 BEFORE_BOOT = Note("before-boot")
 # What tells how far it came. Residue that was accepted was another port's.
-_LATEST = ("residue", "releasing", "accepted")
+_LATEST = (Event.RESIDUE, Event.RELEASING, Event.ACCEPTED)
 
 
 def next_step(
@@ -27,38 +29,41 @@ def next_step(
         return Note("at-work", (pid, port.pci))
     will = _recovery(header, records, port)
     last = next((r for r in reversed(records) if r["event"] in _LATEST), None)
-    if last is not None and last["event"] == "residue":
+    if last is not None and last["event"] == Event.RESIDUE:
         return Note("not-restored", ("; ".join(map(str, last.get("lines", ()))), will))
-    claimed = any(record["event"] == "claimed" for record in records)
+    claimed = any(record["event"] == Event.CLAIMED for record in records)
     return Note("release-interrupted" if claimed else "claim-interrupted", (will,))
 
 
 def _recovery(
     header: Mapping[str, Any], records: Iterable[Mapping[str, Any]], port: PortId
 ) -> Note:
-    begun = {record.get("step") for record in records if record["event"] == "doing"}
+    begun = {record.get("step") for record in records if record["event"] == Event.DOING}
     steps = [
         step
         for number, step in enumerate(header["plan"].get("steps", ()))
-        if number in begun and (step["port"]["pci"], step["port"]["port"]) == port.key
+        if number in begun and PortId.key_of(step["port"]) == port.key
     ]
-    kinds = ("set-synthetic", "set-admin")
+    kinds = (StepKind.SET_SYNTHETIC, StepKind.SET_ADMIN)
     changes = [step for kind in kinds for step in steps if step["kind"] == kind]
     change = changes[0] if changes else None
     if change is None:
-        held = held_by(steps, port)
-        return Note("recover-gives-back", (", ".join(held),)) if held else Note("recover-closes")
-    kept = next((step.get("kept") for step in steps if step["kind"] == "keep-state"), None)
+        unmanaged = unmanaged_by(steps, port)
+        return (
+            Note("recover-gives-back", (", ".join(unmanaged),))
+            if unmanaged
+            else Note("recover-closes")
+        )
+    kept = next((step.get("kept") for step in steps if step["kind"] == StepKind.KEEP_STATE), None)
     return Note("recover-sets-up", (change["name"], "what refers to it" if kept is None else kept))
 
 
-def held_by(steps: Iterable[Mapping[str, Any]], port: PortId) -> tuple[str, ...]:
+def unmanaged_by(steps: Iterable[Mapping[str, Any]], port: PortId) -> tuple[str, ...]:
     """The network managers that let go of the port, by these steps of a plan."""
     return tuple(
         str(step["manager"])
         for step in steps
-        if step["kind"] == "hold-manager"
-        and (step["port"]["pci"], step["port"]["port"]) == port.key
+        if step["kind"] == StepKind.UNMANAGE and PortId.key_of(step["port"]) == port.key
     )
 
 
@@ -73,8 +78,8 @@ def at_work(state_dir: Path, pci: str, proc: Path = Path("/proc")) -> int | None
         info = path.stat()
         device = f"{os.major(info.st_dev):02x}:{os.minor(info.st_dev):02x}:{info.st_ino}"
         pid = int(json.loads(path.read_bytes())["pid"])
-        for line in (proc / "locks").read_text().splitlines():
-            words = line.split()  # "1: FLOCK ADVISORY WRITE 1234 fd:01:5678 0 EOF"
+        for line in rows(read(proc / "locks")):
+            words = fields(line)  # "1: FLOCK ADVISORY WRITE 1234 fd:01:5678 0 EOF"
             if len(words) < 6 or words[1] != "FLOCK":
                 continue
             # A file system may show another device number here than stat() does (btrfs).

@@ -22,8 +22,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from manactl.errors import Busy
+from manactl.escape import called
 from manactl.journal import file as journal
 from manactl.journal import state_dir as statedir
+from manactl.look.text_files import read
 from manactl.model.port import Evidence
 
 _BACKOFF_FROM, _BACKOFF_TO = 0.02, 0.25  # s
@@ -136,7 +138,7 @@ def _take(fd: int, path: Path) -> bool:
 
 def _comm(pid: int) -> str | None:
     try:
-        return Path(f"/proc/{pid}/comm").read_text().strip()
+        return read(f"/proc/{pid}/comm")
     except OSError:
         return None
 
@@ -148,9 +150,10 @@ def _held(fd: int, pci: str) -> Busy:
     except (OSError, ValueError, KeyError, TypeError):
         pid, since = 0, "just now"
     comm = _comm(pid) if pid else None
-    name = f"pid {pid} ({comm or 'gone'})" if pid else "an unknown process"
+    name = f"pid {pid} ({called(comm, 'gone')})" if pid else "an unknown process"
     return Busy(
-        f"another manactl is at work on {pci}: {name}, since {since}; nothing was touched",
+        f"another manactl is at work on {pci}: {name}, since {since}",
+        untouched="nothing was touched",
         hint="try again when it is done, or with --wait SECONDS",
         evidence=[Evidence("lock", str(pci), {"pid": pid or None, "comm": comm, "since": since})],
         code="locked",

@@ -44,7 +44,10 @@ def unusable(path: Path, why: str | OSError) -> Refused:
         hint = f"{_REMEDY.get(why.errno or 0, 'fix that')}, then try again: {hint}"
         why = why.strerror or str(why)
     return Refused(
-        f"state directory {path}: {why}; nothing was touched", hint=hint, code="state-dir"
+        f"state directory {path}: {why}",
+        untouched="nothing was touched",
+        hint=hint,
+        code="state-dir",
     )
 
 

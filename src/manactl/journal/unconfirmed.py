@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from manactl.look.procfs import stat_of
 from manactl.model.port import Note
+from manactl.model.record import Event
 
 _SAME = 1.0  # s of difference to the clock that are nobody's doing
 
@@ -69,13 +70,13 @@ def of(records: Iterable[Mapping[str, Any]]) -> Waiting | None:
     """What a claim with these records waits for; None when it stays, or ends with a command."""
     found: Waiting | None = None
     for record in records:
-        if record["event"] == "armed" and record.get("deadline") is not None:
+        if record["event"] == Event.ARMED and record.get("deadline") is not None:
             found = Waiting(
                 float(record["deadline"]),
                 datetime.fromisoformat(record["confirm_by"]),
                 int(record["guardian"]),
                 record.get("started"),
             )
-        elif record["event"] == "confirmed":
+        elif record["event"] == Event.CONFIRMED:
             found = None
     return found

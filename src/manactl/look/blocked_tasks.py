@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from manactl.look.procfs import Stat, stat_of
-from manactl.look.text_files import names, text
+from manactl.look.text_files import names, rows, text
 
 _DRIVERS = "mana_"  # what the functions of mana and mana_ib begin with
 _CREATION = ("mana_ib_create_qp", "mana_ib_cfg_vport")
@@ -53,5 +53,5 @@ def _other_threads(base: str, pid: str, stat: Stat) -> Iterator[tuple[str, Stat]
 
 def in_drivers(stack: str) -> list[str]:
     """The drivers' functions in /proc/PID/stack ("[<0>] name+0x12/0x34 [module]")."""
-    names = (line.partition("] ")[2].partition("+")[0] for line in stack.splitlines())
+    names = (line.partition("] ")[2].partition("+")[0] for line in rows(stack))
     return [name for name in names if name.startswith(_DRIVERS)]

@@ -21,8 +21,8 @@ _ABSENT = "that port is not here"
 LIFTED = ".lifted"
 """The end of a name that the manager does not read any more, and is to be told of."""
 
-# systemd-networkd takes the first file that matches, by name; the hold of a claim comes before, the
-# administrator's after. NetworkManager reads all.
+# systemd-networkd takes the first file that matches, by name; that of a claim in /run comes before,
+# the administrator's after. NetworkManager reads all.
 _PLACES = {
     "systemd-networkd": ("systemd/network", "00-1-manactl-", ".network"),
     "NetworkManager": ("NetworkManager/conf.d", "zz-manactl-boot-", ".conf"),
@@ -77,7 +77,7 @@ def understood(file: BootFile) -> LeftDown | None:
         kept = LeftDown.from_json(file.said)
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
-    return kept if kept.hold.manager == _manager(file.path) else None
+    return kept if kept.unmanaged.manager == _manager(file.path) else None
 
 
 def _misunderstood(file: BootFile) -> OddFile | None:
@@ -102,7 +102,10 @@ def _look(etc: str) -> Iterator[BootFile | OddFile]:
     for manager, (place, begin, end) in _PLACES.items():
         try:
             names = sorted(os.listdir(f"{etc}/{place}"))
-        except OSError:
+        except FileNotFoundError:
+            continue
+        except OSError as error:  # there may be some
+            yield OddFile(f"{etc}/{place}", manager, error.strerror or str(error))
             continue
         for name in names:
             path = f"{etc}/{place}/{name}"

@@ -12,6 +12,8 @@ import subprocess
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from manactl.look.text_files import rows
+
 TIMEOUT = 10.0  # s for one call; a manager that reloads answers when it is done
 _TOOL = ("busctl", "--json=short", "--auto-start=no")
 
@@ -38,14 +40,14 @@ def within(seconds: float) -> Run:
                 check=False,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
-                text=True,
+                encoding="utf-8",
                 errors="replace",
                 timeout=longest(seconds),
             )
         except subprocess.TimeoutExpired as error:
             raise OSError(errno.ETIMEDOUT, f"busctl {words[0]} does not end") from error
         if ran.returncode:
-            said = ran.stderr.strip().splitlines() or [f"code {ran.returncode}"]
+            said = rows(ran.stderr.strip()) or [f"code {ran.returncode}"]
             raise OSError(errno.EIO, f"busctl {words[0]}: {said[-1]}")
         return ran.stdout
 
@@ -94,6 +96,6 @@ class Bus:
         """One JSON object a line, each with its type; none for a method that returns nothing."""
         text = self._run(words)
         try:
-            return [json.loads(line)["data"] for line in text.splitlines() if line.strip()]
+            return [json.loads(line)["data"] for line in rows(text) if line.strip()]
         except (ValueError, KeyError, TypeError) as error:
             raise OSError(errno.EPROTO, f"busctl {words[0]}: {text[:80]!r} is no answer") from error

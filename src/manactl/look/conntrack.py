@@ -14,7 +14,8 @@ from manactl.look import ipvs
 from manactl.look.ipvs import Balanced
 from manactl.look.rtnetlink import ntop
 from manactl.look.sockets import Reach, Turned
-from manactl.look.text_files import number
+from manactl.look.text_files import LACKS, number
+from manactl.look.text_files import read as read_kernel
 from manactl.netstate.surroundings import Forwarded
 from manactl.wire import conntrack as ct
 from manactl.wire import rtmsg as rt
@@ -50,7 +51,7 @@ def entries() -> Iterable[bytes]:
 def in_use(proc: Path = Path("/proc")) -> bool:
     """Whether this namespace tracks anything. To ask where nothing does would load a module."""
     try:
-        return int((proc / _COUNT).read_text()) != 0
+        return int(read_kernel(proc / _COUNT)) != 0
     except FileNotFoundError:
         return False
 
@@ -155,7 +156,9 @@ class _Paths:
             more = attr_u32(rt.RTA_IIF, index)
             try:
                 out = self._rtnl.routed_by(address, source=source, mark=mark, flow=more)
-            except OSError:  # the kernel would not forward it (EXDEV of rp_filter)
+            except OSError as error:  # the kernel would not forward it (EXDEV of rp_filter)
+                if error.errno in LACKS:
+                    raise
                 out = set()
             self._out[key] = frozenset(out)
         return self._out[key]
@@ -174,7 +177,9 @@ class _Paths:
         if key not in self._out:
             try:
                 out = self._rtnl.leaves_by(address, bound=bound, mark=mark)
-            except OSError:  # an address that cannot be one of a peer
+            except OSError as error:  # an address that cannot be one of a peer
+                if error.errno in LACKS:
+                    raise
                 out = set()
             self._out[key] = frozenset(out)
         return self._out[key]

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from manactl.look.text_files import lines
+from manactl.look.text_files import fields, lines
 
 
 class Mount(enum.Enum):
@@ -36,7 +36,7 @@ def mounted(sys: str, proc: str) -> Mount:
     except FileNotFoundError:
         return Mount.NOT_OFFERED  # where it can be mounted the kernel makes the place for it
     # The file system is registered where it may be mounted (debugfs_init()).
-    offered = [line.split()[-1:] for line in lines(f"{proc}/filesystems")]
+    offered = [fields(line)[-1:] for line in lines(f"{proc}/filesystems")]
     return Mount.NOT_OFFERED if offered and ["debugfs"] not in offered else Mount.NOT_MOUNTED
 
 

@@ -13,6 +13,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import replace
 
+from manactl.look.text_files import LACKS, passing_over
 from manactl.netstate.ethtool_settings import FLOWS, Command, Ethtool
 from manactl.netstate.link_settings import LinkSettings
 from manactl.wire import ethtool
@@ -32,10 +33,10 @@ _NO_CHANGE = 0xFFFFFFFF  # ETH_RXFH_INDIR_NO_CHANGE: the driver has no table
 def read(ifindex: int, name: str) -> Ethtool:
     """All that there is; what the driver does not have, or cannot tell now, is left out."""
     groups = {}
-    with contextlib.suppress(OSError, KeyError), NetlinkSocket(genl.NETLINK_GENERIC) as sock:
+    with contextlib.suppress(KeyError), passing_over(), NetlinkSocket(genl.NETLINK_GENERIC) as sock:
         number = _family(sock)
         for group, how in GROUPS.items():
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(ValueError), passing_over():
                 answers = sock.request(number, 0, ethtool.question(how, ifindex))
                 groups[group] = ethtool.values(how, answers[0].body)
     with contextlib.closing(_ioctl_socket()) as sock:
@@ -88,13 +89,15 @@ def _rss(sock: _socket.socket, name: str) -> bytes | None:
             return None
         head = _RXFH.pack(_GRSSH, 0, table, key, 0, 0)
         return _ioctl(sock, name, bytearray(head + bytes(4 * table + key)))[4:]
-    except OSError:
+    except OSError as error:
+        if error.errno in LACKS:
+            raise
         return None
 
 
 def _hashed(sock: _socket.socket, name: str) -> Iterator[tuple[int, int]]:
     for flow in FLOWS:
         asked = struct.pack("=IIQ", _GRXFH, flow, 0).ljust(_RXNFC_SIZE, b"\0")
-        with contextlib.suppress(OSError):
+        with passing_over():
             told = _ioctl(sock, name, bytearray(asked))
             yield flow, struct.unpack_from("=Q", told, _FIELDS_AT)[0]

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Protocol
 
+from manactl.look.text_files import read
 from manactl.netstate.surroundings import FabricRoute
 from manactl.wire import rtmsg as rt
 from manactl.wire.attrs import attr_u32
@@ -52,7 +53,7 @@ def routes(
 
 def _on_azure(sys: Path) -> bool:
     try:
-        tag = (sys / "class/dmi/id/chassis_asset_tag").read_text().strip()
+        tag = read(sys / "class/dmi/id/chassis_asset_tag").strip(" ")
     except FileNotFoundError:  # no DMI tables, so not Azure
         return False
     return tag == _AZURE_ASSET_TAG

@@ -7,10 +7,18 @@ import marshal
 import os
 import select
 import time
+
+# The signal module makes enums of all of them.
+from _signal import (  # type: ignore[import-not-found]
+    SIG_BLOCK,
+    SIG_SETMASK,
+    pthread_sigmask,
+    valid_signals,
+)
 from collections.abc import Callable
 from typing import Any
 
-_SIGKILL = 9  # the signal module makes enums of all of them
+_SIGKILL = 9
 _left_behind: list[int] = []  # killed, and dead only when their system call returns
 
 
@@ -24,13 +32,16 @@ class Child:
         self._read = self._pid = -1
         with contextlib.suppress(OSError):
             self._read, write = os.pipe()
+            # Blocked in the child for ever: a signal whose handler ran there would have it go on
+            # as a second one of us.
+            mask = pthread_sigmask(SIG_BLOCK, valid_signals())
             try:
                 self._pid = os.fork()
+                if self._pid == 0:
+                    _answer(write, answer)
             finally:
-                if self._pid != 0:
-                    os.close(write)
-        if self._pid == 0:
-            _answer(write, answer)
+                os.close(write)
+                pthread_sigmask(SIG_SETMASK, mask)
 
     def collect(self, wait: float) -> object | None:
         """The answer, or None when it failed or did not come within `wait` seconds; only once."""

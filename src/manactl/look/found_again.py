@@ -7,15 +7,15 @@ from dataclasses import replace
 
 from manactl.look.sysfs import Roots
 from manactl.look.text_files import target_name
-from manactl.netstate.held import HeldLink
+from manactl.netstate.unmanaged import UnmanagedLink
 from manactl.wire.if_link import IfLink
 
 
 def found_again(
-    wanted: Iterable[HeldLink],
+    wanted: Iterable[UnmanagedLink],
     links: Iterable[IfLink],
     roots: Roots = Roots(),  # noqa: B008
-) -> tuple[HeldLink, ...]:
+) -> tuple[UnmanagedLink, ...]:
     """Those that are here, with the name and number that they have now.
 
     A permanent MAC address and a driver are not changed by a reboot; the two netdevs of a pair have
@@ -26,14 +26,14 @@ def found_again(
     return tuple(link for link in found if link is not None)
 
 
-def _found(link: HeldLink, links: list[IfLink], roots: Roots) -> HeldLink | None:
+def _found(link: UnmanagedLink, links: list[IfLink], roots: Roots) -> UnmanagedLink | None:
     same = [one for one in links if _is_same(link, one, roots)]
     if len(same) > 1:
         same = [one for one in same if one.name == link.name]
     return replace(link, name=same[0].name, ifindex=same[0].ifindex) if same else None
 
 
-def _is_same(link: HeldLink, now: IfLink, roots: Roots) -> bool:
+def _is_same(link: UnmanagedLink, now: IfLink, roots: Roots) -> bool:
     if link.mac is None:
         return now.name == link.name
     driver = target_name(f"{roots.sys}/class/net/{now.name}/device/driver")

@@ -9,7 +9,9 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from manactl.look import text_files
 from manactl.look.rtnetlink import ntop
+from manactl.look.text_files import fields, rows
 from manactl.netstate.surroundings import IpsecTunnel
 from manactl.wire.netlink import NetlinkSocket
 from manactl.wire.tunnels import NETLINK_XFRM, Outer
@@ -34,8 +36,8 @@ def live(proc: Path = Path("/proc")) -> list[Policy]:
 def in_use(proc: Path = Path("/proc")) -> bool:
     """Whether somebody can have made policies. To ask where nobody has would load a module."""
     base = proc / "self/net"
-    rows = [line.split() for line in (base / "netlink").read_text().splitlines()[1:]]
-    asked = any(int(row[1]) == NETLINK_XFRM for row in rows)  # the kernel's own socket, at least
+    listed = [fields(line) for line in rows(text_files.read(base / "netlink"))[1:]]
+    asked = any(int(row[1]) == NETLINK_XFRM for row in listed)  # the kernel's own socket, at least
     return asked or (base / "pfkey").exists()
 
 

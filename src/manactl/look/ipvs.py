@@ -8,6 +8,8 @@ import socket
 from pathlib import Path
 from typing import NamedTuple
 
+from manactl.look.text_files import fields, read, rows
+
 _TABLE = "self/net/ip_vs_conn"  # below /proc; where the module is not loaded it is not there
 _OVER = frozenset({"TIME_WAIT", "CLOSE"})
 
@@ -27,12 +29,12 @@ def connections(proc: Path = Path("/proc")) -> list[Balanced]:
     """Those of this network namespace (ip_vs_conn_seq_show()). OSError or ValueError when they
     cannot be read."""
     try:
-        lines = (proc / _TABLE).read_text().splitlines()[1:]
+        lines = rows(read(proc / _TABLE))[1:]
     except FileNotFoundError:
         return []
     found = []
     for line in lines:
-        protocol, client, port, address, service, server, _, state, *_ = line.split()
+        protocol, client, port, address, service, server, _, state, *_ = fields(line)
         if state not in _OVER and int(port, 16):  # without a port it is a template
             found.append(
                 Balanced(

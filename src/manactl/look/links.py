@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple, Protocol
 
 from manactl.look.forked import Child
+from manactl.look.text_files import LACKS, passing_over
 from manactl.model.port import Netdev
 from manactl.wire.if_link import RTM_GETLINK, IfLink, get_link
 from manactl.wire.netlink import NETLINK_ROUTE, NetlinkSocket
@@ -62,10 +63,9 @@ class RtnetlinkLinks:
         return {index: LinkFacts(*fields) for index, fields in answer.items()}
 
     def index(self, name: str) -> int | None:
-        try:
-            return _socket.if_nametoindex(name)  # SIOCGIFINDEX
-        except OSError:
-            return None
+        with passing_over():
+            return _socket.if_nametoindex(name)  # SIOCGIFINDEX, of a socket of its own
+        return None
 
 
 def read_links(ifindexes: Iterable[int]) -> dict[int, tuple[object, ...]]:
@@ -75,7 +75,9 @@ def read_links(ifindexes: Iterable[int]) -> dict[int, tuple[object, ...]]:
         for index in ifindexes:
             try:
                 answers = sock.request(RTM_GETLINK, body=get_link(index))
-            except OSError:
+            except OSError as error:
+                if error.errno in LACKS:
+                    raise
                 continue
             for _, answer in answers:
                 link = IfLink(answer)

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from manactl.netstate.held import NETWORK_MANAGER, NETWORKD
+from manactl.look.text_files import LACKS, read, rows
 from manactl.netstate.surroundings import Daemon, Does, Manager, Process
+from manactl.netstate.unmanaged import NETWORK_MANAGER, NETWORKD
 
 # By the name of the process, which the kernel cuts at 15 characters.
 _DAEMONS = {
@@ -30,6 +31,10 @@ _DAEMONS = {
     "cilium-agent": ("Cilium", Does.ROUTES),
     "kube-router": ("kube-router", Does.ROUTES),
 }
+# The agent of Azure's Linux images: comm is that of its Python. With this switch, which is off where
+# the file has it not, EnvHandler.handle_hostname_update() calls restart_if().
+_AGENT, _AGENT_CONF = "WALinuxAgent", "waagent.conf"
+_AGENT_SWITCH = "Provisioning.MonitorHostName"
 # Those that a timer starts: most of the time nothing of them runs.
 _TIMERS = ("cloud-netconfig", "nm-cloud-setup")
 _ENABLED = "systemd/system/timers.target.wants"
@@ -66,7 +71,7 @@ def find(netdevs: Mapping[int, str], roots: Roots = Roots()) -> Found:
         for index in sorted(netdevs)
         for manager in _of(index, netdevs[index], running, roots)
     )
-    return Found(tuple(managers), tuple(_daemons(running, roots.etc)))
+    return Found(tuple(managers), (*_daemons(running, roots.etc), *_agent(roots)))
 
 
 def _running(proc: Path) -> dict[str, list[Process]]:
@@ -75,7 +80,7 @@ def _running(proc: Path) -> dict[str, list[Process]]:
     for entry in proc.iterdir():
         if entry.name.isdigit():
             try:
-                comm = (entry / "comm").read_text(errors="replace").strip()
+                comm = read(entry / "comm")
             except (FileNotFoundError, ProcessLookupError):
                 continue  # it has ended
             if comm in _DAEMONS or comm in _SAYING:
@@ -93,6 +98,21 @@ def _daemons(running: Mapping[str, list[Process]], etc: Path) -> Iterator[Daemon
             by_name.setdefault((name, Does.ADDRESSES), [])
     for (name, does), processes in by_name.items():
         yield Daemon(name, does, tuple(processes))
+
+
+def _agent(roots: Roots) -> Iterator[Daemon]:
+    """WALinuxAgent, where it runs and watches the host name."""
+    value = _setting(roots.etc / _AGENT_CONF, _AGENT_SWITCH) or ""
+    if value.lower() != "y":
+        return
+    found = []
+    for entry in roots.proc.iterdir():
+        words = _text(entry / "cmdline").split("\0")[:4] if entry.name.isdigit() else ()
+        if any(Path(word).name == "waagent" for word in words):
+            comm = _text(entry / "comm").strip() or "waagent"
+            found.append(Process(int(entry.name), comm))
+    if found:
+        yield Daemon(_AGENT, Does.RESTARTS, tuple(sorted(found, key=lambda one: one.pid)))
 
 
 def _of(
@@ -150,7 +170,7 @@ def _ifstate(path: Path, name: str) -> bool:
 
 
 def _setting(path: Path, key: str) -> str | None:
-    for line in _text(path).splitlines():
+    for line in rows(_text(path)):
         name, equals, value = line.partition("=")
         if equals and name.strip() == key:
             return value.strip()
@@ -160,6 +180,8 @@ def _setting(path: Path, key: str) -> str | None:
 def _text(path: Path) -> str:
     """What a file has; nothing when it cannot be read."""
     try:
-        return path.read_text(errors="replace")
-    except OSError:
+        return read(path)
+    except OSError as error:
+        if error.errno in LACKS:
+            raise
         return ""

@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 
 from manactl.look.sockets import Reach
 from manactl.look.ssh import end
-from manactl.look.text_files import text
+from manactl.look.text_files import fields, lines, read, rows, text
 from manactl.netstate.surroundings import RemoteStorage
 
 _NFS = frozenset({"nfs", "nfs4"})
@@ -104,12 +104,12 @@ def mounted(proc: Path = Path("/proc"), without: Collection[int] = ()) -> Iterat
     """The servers of the file systems that are mounted in this network namespace: in all mount
     namespaces that have a process in it. Where the kernel knows none of their types nothing is
     read."""
-    types = {line.split()[-1] for line in (text(str(proc / "filesystems")) or "").splitlines()}
+    types = {fields(line)[-1] for line in lines(proc / "filesystems")}
     if types.isdisjoint(_KINDS):
         return
     seen = set()
     for table in _tables(proc, without):
-        for line in table.splitlines():
+        for line in rows(table):
             for one in _servers(line, proc):
                 if one not in seen:
                     seen.add(one)
@@ -132,7 +132,7 @@ def _tables(proc: Path, without: Collection[int]) -> Iterator[str]:
             namespace = os.readlink(place / "ns/mnt")
             if namespace not in done:
                 done.add(namespace)
-                yield (place / "mountinfo").read_text(errors="surrogateescape")
+                yield read(place / "mountinfo")
         except OSError as error:
             if error.errno not in _ENDED:
                 raise
@@ -141,14 +141,14 @@ def _tables(proc: Path, without: Collection[int]) -> Iterator[str]:
 def _servers(line: str, proc: Path) -> list[Server]:
     """Those of one line of mountinfo (show_mountinfo()); none of what is mounted from here."""
     before, _, after = line.partition(" - ")
-    fields, rest = before.split(), after.split()
-    if len(fields) < 5 or len(rest) < 2 or rest[0] not in _KINDS:
+    words, rest = fields(before), fields(after)
+    if len(words) < 5 or len(rest) < 2 or rest[0] not in _KINDS:
         return []
     kind, source = rest[0], _plain(rest[1])
     pairs = (pair.partition("=")[::2] for pair in ",".join(rest[2:]).split(","))
     options = {key: _plain(value) for key, value in pairs}
     addresses, own = _addresses(kind, source, options, proc)
-    where = _plain(fields[4])
+    where = _plain(words[4])
     return [Server(_KINDS[kind], one, where, own) for one in addresses]
 
 
@@ -184,14 +184,13 @@ def _monitors(words: str) -> list[str]:
 
 def _afs(proc: Path) -> list[str]:
     """The servers that the kernel's AFS knows, of all cells."""
-    words = (text(str(proc / "self/net/afs/servers")) or "").split()
+    words = [word for line in lines(proc / "self/net/afs/servers") for word in fields(line)]
     return [word for word in words if end(word) is not None]
 
 
 def _nfs_clients(proc: Path, known: Collection[str | None]) -> Iterator[Server]:
     """Servers that NFS has beside those of mounts: of data (pNFS), of other paths."""
-    rows = (text(str(proc / "self/net/nfsfs/servers")) or "").splitlines()[1:]
-    for row in map(str.split, rows):
+    for row in map(fields, lines(proc / "self/net/nfsfs/servers")[1:]):
         try:
             raw = bytes.fromhex(row[1])
             there = end(_text(raw))

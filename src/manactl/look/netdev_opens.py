@@ -11,7 +11,7 @@ CONFIG_KPROBE_EVENTS, and no lockdown in confidentiality mode; without one of th
 and that is all. A CPU that comes later is not watched.
 
 Such a kprobe dies with the module that has the function, and does not come with it: when a driver
-was loaded meanwhile, all are opened anew (renew()).
+was loaded meanwhile, all are opened again (renew()).
 
 The first event comes when the driver begins to open, so the process is still there to be looked at.
 """
@@ -88,7 +88,7 @@ class NetdevOpens:
         self._begin()
 
     def renew(self) -> bool:
-        """Watch anew where a driver was loaded or unloaded since the last time; whether that was
+        """Watch again where a driver was loaded or unloaded since the last time; whether that was
         so. Else it costs a few microseconds."""
         if self._loaded() == self._drivers:
             return False

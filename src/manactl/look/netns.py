@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from manactl.look import sysfs
 from manactl.look.forked import Child
 from manactl.look.sysfs import Roots
-from manactl.look.text_files import lines, names
+from manactl.look.text_files import LACKS, lines, names
 from manactl.model.claim import NetnsId
 from manactl.model.port import Netdev
 
@@ -146,7 +146,9 @@ def _places(proc: str, named: str) -> Iterator[tuple[str, str]]:
 def _inode(path: str) -> int | None:
     try:
         return os.stat(path).st_ino
-    except OSError:
+    except OSError as error:
+        if error.errno in LACKS:
+            raise
         return None
 
 

@@ -6,16 +6,15 @@ versions have not.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fnmatch
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from manactl.look.bus import Bus, Interface
+from manactl.look.text_files import fields, passing_over, read, rows
 
 SERVICE = "org.freedesktop.network1"
 _MANAGER = Interface(SERVICE, "/org/freedesktop/network1", f"{SERVICE}.Manager")
@@ -67,16 +66,16 @@ def _bind_carrier(link: NetworkdLink) -> list[str]:
     """Name patterns; a file that cannot be read has none that are known."""
     found: list[str] = []
     for path in link.files:
-        with contextlib.suppress(OSError):
-            for line in Path(path).read_text(errors="replace").splitlines():
+        with passing_over():
+            for line in rows(read(path)):
                 key, _, value = line.partition("=")
                 if key.strip() == "BindCarrier":
-                    found = [*found, *value.split()] if value.strip() else []
+                    found = [*found, *fields(value)] if value.strip() else []
     return found
 
 
 def reload(bus: Bus) -> None:
-    """Have the files read again; links whose configuration has changed are configured anew."""
+    """Have the files read again; links whose configuration has changed are configured again."""
     bus.call(_MANAGER, "Reload")
 
 

@@ -2,7 +2,7 @@
 
 The pair is known by the port's master and that one's driver, never by a name. The path is the
 host's affair: it delivers by the VF after the guest has asked for that. What shows it here are
-the VF's own counters, which the mana driver begins anew with every open (mana_get_stats64()).
+the VF's own counters, which the mana driver begins again with every open (mana_get_stats64()).
 """
 
 from typing import NamedTuple
@@ -27,6 +27,22 @@ def synthetic(netdev: Netdev, roots: Roots = Roots()) -> VmbusNic | None:  # noq
     uuid = netdev.master and vmbus.uuid_of(netdev.master, roots)
     found = vmbus.nic(uuid, roots) if uuid else None
     return found if found is not None and found.driver == vmbus.NETVSC else None
+
+
+def unjoined(netdev: Netdev, roots: Roots = Roots()) -> VmbusNic | None:  # noqa: B008 - frozen
+    """The device that the port is to be the VF of, while hv_netvsc has not joined the two yet.
+
+    netvsc_register_vf() joins a VF to the netdev of its own MAC address as soon as both are there.
+    Before there is such a netdev, Azure's UUIDs tell: they are made of the MAC address.
+    """
+    macs = {mac for mac in (netdev.permanent_mac, netdev.mac) if mac}
+    if netdev.master is not None or not macs:
+        return None
+    for nic in vmbus.nics(roots):
+        mac = nic.mac if nic.netdev is not None else vmbus.mac_of(nic.uuid)
+        if mac in macs and nic.driver in (None, vmbus.NETVSC):
+            return nic
+    return None
 
 
 def frames(vf: str, master: str, roots: Roots = Roots()) -> Frames | None:  # noqa: B008 - frozen

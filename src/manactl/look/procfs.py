@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from manactl.look.text_files import target, text
+from manactl.look.text_files import GONE, LACKS, lines, rows, target, text
 from manactl.model.port import Holder
 
 # Compiled when first used.
@@ -42,7 +42,7 @@ class Stat:
         # comm, in parentheses, may itself have spaces and parentheses.
         head, end, rest = line.rpartition(")")
         self.comm = head.partition("(")[2]
-        self._fields = rest.split(maxsplit=_STARTTIME - _STATE + 1) if end else []
+        self._fields = rest.split(" ", _STARTTIME - _STATE + 2)[1:] if end else []
 
     @property
     def state(self) -> str | None:
@@ -93,7 +93,10 @@ class Holders(NamedTuple):
 
 
 def holders(proc: str, rdevs: Collection[int]) -> Holders:
-    """Search every process for descriptors of `rdevs`; processes may end meanwhile."""
+    """Search every process for descriptors of `rdevs`; processes may end meanwhile.
+
+    OSError when there is no descriptor or memory to search with: then nobody knows.
+    """
     pids: dict[int, list[int]] = {rdev: [] for rdev in rdevs}
     counts = dict.fromkeys(rdevs, 0)
     mounts = _mounts(OWN_MOUNTS) if rdevs else {}
@@ -106,10 +109,11 @@ def holders(proc: str, rdevs: Collection[int]) -> Holders:
             continue
         try:
             found, unseen = _devices(f"{proc}/{entry}", mounts, pids.keys(), others)
-        except PermissionError:
-            hidden = True
-            continue
-        except OSError:  # it has ended
+        except OSError as error:
+            if error.errno in LACKS:
+                raise
+            # Whatever else keeps us from looking than that it has ended.
+            hidden = hidden or not isinstance(error, GONE)
             continue
         hidden = hidden or unseen
         for rdev in set(found):
@@ -136,7 +140,7 @@ def _unlisted(proc: str, entries: Collection[str]) -> bool:
     if int((_of_status(text(f"{proc}/self/status") or "", "CapEff") or "0"), 16) & _PTRACE:
         return False
     options = ""
-    for line in (text(OWN_MOUNTS) or "").splitlines():
+    for line in lines(OWN_MOUNTS):
         words = line.split(" ")
         if words[4:5] == [proc]:
             options = words[-1]
@@ -233,10 +237,11 @@ def _devices(
                     found.append(rdev)
                 elif number >= 0 and not target.endswith(_DELETED):
                     others.add((number, target))
-            except PermissionError:
-                unseen = True
-            except OSError:
-                continue
+            except OSError as error:
+                if error.errno in LACKS:
+                    raise
+                # It may be closed by now; ESTALE and the like are of file systems without devices.
+                unseen = unseen or isinstance(error, PermissionError)
     finally:
         os.close(directory)
     return found, unseen
@@ -259,22 +264,26 @@ def _mount_id(fdinfo: str) -> int:
     """-1 when it cannot be read. There may be thousands: hence without a file object."""
     try:
         file = os.open(fdinfo, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+    except OSError as error:
+        if error.errno in LACKS:
+            raise
         return -1
     try:
         data = os.read(file, 4096)
-    except OSError:
+    except OSError as error:
+        if error.errno in LACKS:
+            raise
         return -1
     finally:
         os.close(file)
-    number = data.partition(b"\nmnt_id:")[2].partition(b"\n")[0].strip()
+    number = data.partition(b"\nmnt_id:")[2].partition(b"\n")[0].strip(b" \t")
     return int(number) if number.isdigit() else -1
 
 
 def _mounts(mountinfo: str) -> dict[int, tuple[str, bool]]:
     """By mount id: the file system's type, and whether device nodes do not work there."""
     found = {}
-    for line in (text(mountinfo) or "").splitlines():
+    for line in lines(mountinfo):
         words = line.split(" ")
         with contextlib.suppress(ValueError, IndexError):
             options = words[5].split(",")
@@ -284,9 +293,9 @@ def _mounts(mountinfo: str) -> dict[int, tuple[str, bool]]:
 
 def _paths(cgroup: str) -> Iterator[str]:
     """Paths of a cgroup file, the unified or systemd hierarchy first."""
-    lines = [line.split(":", 2) for line in cgroup.splitlines() if line.count(":") >= 2]
-    lines.sort(key=lambda line: line[1] not in ("", "name=systemd"))
-    return (line[2] for line in lines)
+    found = [line.split(":", 2) for line in rows(cgroup) if line.count(":") >= 2]
+    found.sort(key=lambda line: line[1] not in ("", "name=systemd"))
+    return (line[2] for line in found)
 
 
 def _uid(status: str) -> int | None:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from manactl.look.text_files import text
+from manactl.look.text_files import passing_over, rows, text
 from manactl.wire import nft, tc
 from manactl.wire.netlink import NETLINK_NETFILTER, NETLINK_ROUTE, Message, NetlinkSocket
 
@@ -53,12 +53,9 @@ def redirecting(netlink: Dump, names: Mapping[int, str], ifindex: int) -> tuple[
 def _targets(netlink: Dump, index: int, parents: Collection[int]) -> set[int]:
     found: set[int] = set()
     for parent in parents:
-        try:
-            answers = netlink.dump(tc.RTM_GETTFILTER, tc.filters(index, parent))
-        except OSError:  # no filters can be at that place of that device
-            continue
-        for message in answers:
-            found |= tc.targets_of_filter(message.body)
+        with passing_over():  # no filters can be at that place of that device
+            for message in netlink.dump(tc.RTM_GETTFILTER, tc.filters(index, parent)):
+                found |= tc.targets_of_filter(message.body)
     return found
 
 
@@ -86,7 +83,7 @@ def netconsole(name: str, sys: Path = Path("/sys"), proc: Path = Path("/proc")) 
     consoles = text(str(proc / "consoles"))
     if consoles is None:
         return None
-    if not any(line.startswith("netcon") for line in consoles.splitlines()):
+    if not any(line.startswith("netcon") for line in rows(consoles)):
         return False
     place = sys / _TARGETS
     if not place.is_dir():

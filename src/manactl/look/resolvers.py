@@ -7,7 +7,7 @@ from pathlib import Path
 
 from manactl.look import fabric
 from manactl.look.ssh import end
-from manactl.look.text_files import lines, names
+from manactl.look.text_files import fields, lines, names
 from manactl.netstate.surroundings import NameServer
 
 # systemd-resolved's: what it asks itself, while resolv.conf names its stub; and of each link.
@@ -45,7 +45,7 @@ def _servers(etc: Path, run: Path) -> list[tuple[str, str]]:
     found = []
     for path in (etc / "resolv.conf", run / _RESOLVED):
         for line in lines(str(path)):
-            words = line.split()
+            words = fields(line)
             if len(words) > 1 and words[0] == "nameserver":
                 found.append((words[1], str(path)))
     for name in names(str(run / _OF_LINKS)):
@@ -53,7 +53,7 @@ def _servers(etc: Path, run: Path) -> list[tuple[str, str]]:
         for line in lines(str(path)):
             key, _, value = line.partition("=")
             if key == "SERVERS":
-                found += [(_bare(one), str(path)) for one in value.split()]
+                found += [(_bare(one), str(path)) for one in fields(value)]
     return found
 
 

@@ -6,7 +6,6 @@ while the driver waits for its NIC, so do we.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import socket
@@ -14,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Self
 
 from manactl.look import stacked_links
+from manactl.look.text_files import passing_over
 from manactl.model.port import PortId
 from manactl.model.uncollected import uncollected
 from manactl.netstate import beside, blueprints, bridging, leaning, members, snapshot, tc_objects
@@ -236,15 +236,14 @@ class Rtnl:
         return self._leaned[2]
 
     def _member(self, port: IfLink, master: int, *, alone: bool) -> Member | None:
-        try:
+        with passing_over():  # it may just have gone
             above = self.link(master)
             if above.vmbus is None:
                 return members.of(port, above)
             if alone or above.master is None:
                 return None
             return members.of(above, self.link(above.master))
-        except OSError:
-            return None  # it has just gone
+        return None
 
     def link_settings(self, ifindex: int) -> LinkSettings:
         """The settings of a netdev itself. OSError(ENODEV) when there is none of that ifindex."""
@@ -252,8 +251,7 @@ class Rtnl:
         body = next((m.body for m in answers if m.type == RTM_NEWLINK), None)
         if body is None:
             raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
-        names = {link.name: link.ifindex for link in self.stack()}
-        return self._settings(body, names, self._qdiscs())
+        return self._settings(body, _by_name(map(IfLink, self.links())), self._qdiscs())
 
     def _qdiscs(self) -> list[bytes]:
         """Those of all devices: the kernel looks at all of them even if it is asked for one."""
@@ -280,7 +278,7 @@ class Rtnl:
         found = bridging.vlans(self._dump(RTM_GETLINK, asked), link.ifindex)
         own = bytes.fromhex((link.mac or "").replace(":", ""))
         found += bridging.forwarding(self.forwarding(link.ifindex), link.ifindex, own)
-        with contextlib.suppress(OSError):  # no multicast snooping in this kernel
+        with passing_over():  # no multicast snooping in this kernel
             rows = self._dump(bridging.RTM_GETMDB, bridging.all_groups())
             found += bridging.groups(rows, link.ifindex)
         return (*token, *found)
@@ -293,7 +291,7 @@ class Rtnl:
             places |= dict.fromkeys((tc.TC_H_MIN_INGRESS, tc.TC_H_MIN_EGRESS))
         bodies: list[bytes] = []
         for place in places:
-            with contextlib.suppress(OSError):  # no filters can be there
+            with passing_over():  # no filters can be there
                 bodies += self._dump(tc.RTM_GETTFILTER, tc.filters(ifindex, place))
         return (*classes, *dict.fromkeys(tc_objects.filters(bodies)))
 
@@ -305,7 +303,7 @@ class Rtnl:
         """What it takes to make all that is stacked on an interface again, from the bottom up."""
         bodies = {IfInfoMsg.of(body).ifindex: body for body in self.links()}
         stack = [stacked_links.parse(body) for body in bodies.values()]
-        names = {link.name: link.ifindex for link in stack}
+        names = _by_name(map(IfLink, bodies.values()))
         uppers = stacked_links.uppers(stack, ifindex)
         mortal = blueprints.mortal(uppers, ifindex)
         every = self._qdiscs() if mortal else []
@@ -431,3 +429,11 @@ def ntop(address: bytes) -> str:
         address = address[12:]
     family = socket.AF_INET if len(address) == 4 else socket.AF_INET6
     return socket.inet_ntop(family, address)
+
+
+def _by_name(links: Iterable[IfLink]) -> dict[str, int]:
+    """Their ifindexes by name, and by altname after all of these."""
+    links = list(links)
+    names = {link.name: link.ifindex for link in links}
+    altnames = {name: link.ifindex for link in links for name in link.altnames}
+    return names | altnames

@@ -6,7 +6,6 @@ TCP and UDP by sock_diag, where the kernel filters, SCTP and packet sockets by /
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import socket
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
 from manactl.look.rtnetlink import ntop
+from manactl.look.text_files import fields, passing_over, read, rows
 from manactl.netstate.surroundings import Connection, Listener, PacketSocket, Process
 from manactl.wire import inet_diag as diag
 from manactl.wire import rtmsg as rt
@@ -120,12 +120,12 @@ def sctp(reach: Reach, rtnl: Ways, process: Path = Path("/proc/self")) -> list[C
     if not (process / "net/dev").exists():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(process / "net"))
     try:
-        lines = (process / "net/sctp/assocs").read_text().splitlines()
+        lines = rows(read(process / "net/sctp/assocs"))
     except FileNotFoundError:
         return []
     if not lines:
         return []
-    title = lines[0].split()
+    title = fields(lines[0])
     uid, inode, lport, rport = map(title.index, ("UID", "INODE", "LPORT", "RPORT"))
     asked: frozenset[int] | None = None
     ways: dict[tuple[bytes, bytes, bytes], bool] = {}
@@ -140,9 +140,9 @@ def sctp(reach: Reach, rtnl: Ways, process: Path = Path("/proc/self")) -> list[C
     found = []
     for line in lines[1:]:
         here, _, there = line.partition("<->")
-        row = here.split()
+        row = fields(here)
         locals_ = [pack(text.lstrip("*")) for text in row[rport + 1 :]]
-        peers = [pack(one) for text in there.split() if _is_address(one := text.lstrip("*"))]
+        peers = [pack(one) for text in fields(there) if _is_address(one := text.lstrip("*"))]
         path = next(((one, peers[0]) for one in locals_ if one in reach.addresses), None)
         if path is None:
             if asked is None:
@@ -182,15 +182,15 @@ def sctp_listeners(reach: Reach, process: Path = Path("/proc/self")) -> list[Lis
     if not (process / "net/dev").exists():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(process / "net"))
     try:
-        lines = (process / "net/sctp/eps").read_text().splitlines()
+        lines = rows(read(process / "net/sctp/eps"))
     except FileNotFoundError:
         return []
     if not lines:
         return []
-    title = lines[0].split()
+    title = fields(lines[0])
     state, port, inode, first = map(title.index, ("SST", "LPORT", "INODE", "LADDRS"))
     found = []
-    for row in map(str.split, lines[1:]):
+    for row in map(fields, lines[1:]):
         mine = [one for one in map(pack, row[first:]) if one in reach.addresses]
         if mine and int(row[state]) == _SCTP_LISTENING:
             found.append(Listener("sctp", ntop(mine[0]), int(row[port]), int(row[inode])))
@@ -309,12 +309,12 @@ def packet_sockets(
     if not (process / "net/dev").exists():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(process / "net"))
     try:
-        lines = (process / "net/packet").read_text().splitlines()[1:]
+        lines = rows(read(process / "net/packet"))[1:]
     except FileNotFoundError:
         return []
-    rows = [line.split() for line in lines]
+    listed = [fields(line) for line in lines]
     return [
-        PacketSocket(int(row[8]), (), names[int(row[4])]) for row in rows if int(row[4]) in names
+        PacketSocket(int(row[8]), (), names[int(row[4])]) for row in listed if int(row[4]) in names
     ]
 
 
@@ -339,15 +339,14 @@ def owners_of(
     for entry in proc.iterdir():
         if not entry.name.isdigit() or (pids is not None and int(entry.name) not in pids):
             continue
-        with contextlib.suppress(OSError):  # it ended, or is not ours to see
+        with passing_over():
             here = {inode for fd in (entry / "fd").iterdir() if (inode := _socket_of(fd, wanted))}
             for inode in here:
-                comm = (entry / "comm").read_text(errors="surrogateescape").strip()
-                found[inode].append(Process(int(entry.name), comm))
+                found[inode].append(Process(int(entry.name), read(entry / "comm")))
     return {inode: tuple(sorted(who, key=lambda p: p.pid)) for inode, who in found.items()}
 
 
 def _socket_of(fd: Path, wanted: dict[str, int]) -> int | None:
-    with contextlib.suppress(OSError):
+    with passing_over():
         return wanted.get(os.readlink(fd))
     return None

@@ -8,22 +8,27 @@ add refusals.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import os
 import socket
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from manactl.look import procfs
+from manactl.look.forked import Child
 from manactl.look.rtnetlink import ntop
 from manactl.look.sockets import Reach, owners_of
-from manactl.look.text_files import text
+from manactl.look.text_files import LACKS, fields, passing_over, read, rows, text
 from manactl.netstate.surroundings import Process, SshSession
 from manactl.wire import rtmsg as rt
 from manactl.wire.inet_diag import TcpSocket
 
 _ANCESTORS = 64  # more parents than any session has
+_WAIT = 2.0  # s for the environments of all of them
+_UNTOLD = "? 0 ? 0"  # an SSH_CONNECTION by which nobody can tell where packets go
 _TCP = 6
 # Servers that remote logins end in, by their executable; sshd-session is OpenSSH's since 9.8.
 _SERVERS = frozenset({"sshd", "sshd-session", "sshd-auth", "dropbear", "dropbearmulti", "tinysshd",
@@ -119,7 +124,7 @@ def _holders(here: End, rtnl: Ways) -> set[int]:
 
 
 def _session(value: str, where: str, reach: Reach, rtnl: Ways, *, own: bool) -> SshSession:
-    client, cport, server, sport, *_ = [*value.split(), "", "", "", ""]
+    client, cport, server, sport, *_ = [*fields(value), "", "", "", ""]
     here = end(server)
     lost: bool | None = False
     if here is not None and here.address.packed in reach.addresses:
@@ -141,11 +146,10 @@ def sessions(
 ) -> tuple[SshSession, ...]:
     """Of this process and its ancestors, and those of logind that have their client's address.
 
-    An ancestor whose environment may not be read is passed over.
+    An ancestor whose environment may not be read is passed over; one whose cannot may have any.
     """
     found: dict[str, SshSession] = {}
-    for pid in ancestors(proc):
-        value = _environment(proc / str(pid) / "environ")
+    for pid, value in _connections(ancestors(proc), proc).items():
         if value and value not in found:
             where = f"SSH_CONNECTION of pid {pid}"
             found[value] = _session(value, where, reach, rtnl, own=True)
@@ -158,25 +162,40 @@ def sessions(
     return (*found.values(), *beside)
 
 
-def ancestors(proc: Path = Path("/proc")) -> Iterator[int]:
-    """This process, its parent and so on."""
-    pid = os.getpid()
-    for _ in range(_ANCESTORS):
-        yield pid
-        pid = procfs.stat_of(str(proc / str(pid))).ppid or 0
-        if pid <= 0:
+def ancestors(proc: Path = Path("/proc")) -> list[int]:
+    """This process, and those that it comes from."""
+    pids = [os.getpid()]
+    while len(pids) < _ANCESTORS:
+        parent = procfs.stat_of(str(proc / str(pids[-1]))).ppid or 0
+        if parent <= 0 or parent in pids:
             break
+        pids.append(parent)
+    return pids
 
 
-def _environment(path: Path) -> str | None:
-    try:
-        data = path.read_bytes()
-    except OSError:
-        return None
-    for item in data.split(b"\0"):
-        if item.startswith(b"SSH_CONNECTION="):
-            return item.split(b"=", 1)[1].decode(errors="replace")
-    return None
+def _connections(pids: Iterable[int], proc: Path) -> dict[int, str | None]:
+    """SSH_CONNECTION of each process; None where it has none, or may not be read.
+
+    A process's environment is its memory, and a page of it may come from a file system whose
+    server keeps silent (FUSE, NFS): who reads that waits, and cannot be killed. So children read,
+    and what they do not tell in time may be any connection.
+    """
+    asked = {pid: Child(functools.partial(_environment, proc / f"{pid}/environ")) for pid in pids}
+    deadline = time.monotonic() + _WAIT
+    found: dict[int, str | None] = {}
+    for pid, child in asked.items():
+        answer = child.collect(max(0.0, deadline - time.monotonic()))
+        found[pid] = answer[0] if isinstance(answer, tuple) else _UNTOLD
+    return found
+
+
+def _environment(path: Path) -> tuple[str | None]:
+    """In the child. Where there is nothing to read with, it fails, and so is not told."""
+    with passing_over():
+        for item in read(path).split("\0"):
+            if item.startswith("SSH_CONNECTION="):
+                return (item.partition("=")[2],)
+    return (None,)
 
 
 def _logind(place: Path) -> Iterator[tuple[str, str]]:
@@ -188,7 +207,7 @@ def _logind(place: Path) -> Iterator[tuple[str, str]]:
         return
     for path in files:
         try:
-            lines = path.read_text(errors="replace").splitlines()
+            lines = rows(read(path))
         except (FileNotFoundError, IsADirectoryError):
             continue
         values = dict(line.partition("=")[::2] for line in lines)
@@ -206,7 +225,9 @@ def is_server(process: Process, proc: Path = Path("/proc")) -> bool:
     place = proc / str(process.pid)
     try:
         exe = os.readlink(place / "exe").removesuffix(" (deleted)")
-    except OSError:
+    except OSError as error:
+        if error.errno in LACKS:
+            raise
         exe = ""
     if process.comm in _SERVERS or exe.rpartition("/")[2] in _SERVERS:
         return True
@@ -245,18 +266,20 @@ def mosh(
         return []
     unconnected = {sock.inode: sock for sock in sockets()}
     found = []
-    for inode, processes in owners_of(set(unconnected), proc, pids).items():
+    owners = owners_of(set(unconnected), proc, pids)
+    told = _connections({process.pid for who in owners.values() for process in who}, proc)
+    for inode, processes in owners.items():
         sock = unconnected[inode]
         for process in processes:
-            value = _environment(proc / str(process.pid) / "environ") or ""
-            client, cport, server, _, *_ = [*value.split(), "", "", "", ""]
+            value = told[process.pid] or ""
+            client, cport, server, _, *_ = [*fields(value), "", "", "", ""]
             if any(sock.local):
                 server = ntop(sock.local)
             where = f"{process} on UDP port {sock.local_port}"
             if not client and any(sock.local) and sock.local not in reach.addresses:
                 continue  # of another netdev
-            told = f"{client or '?'} {cport or '0'} {server or '?'} 0"
-            found.append(_session(told, where, reach, rtnl, own=False))
+            value = f"{client or '?'} {cport or '0'} {server or '?'} 0"
+            found.append(_session(value, where, reach, rtnl, own=False))
     return found
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from manactl.look.text_files import LACKS, passing_over, read
 from manactl.netstate.snapshot import Accepted, Setting
 from manactl.netstate.uppers import NETVSC, UpperState
 from manactl.wire.if_link import IfLink
@@ -125,7 +125,7 @@ def settings(
     for ifindex, name in devices:
         for tree, key in CHANGING:
             try:
-                value = (proc / tree / name / key).read_text().strip()
+                value = read(proc / tree / name / key)
             except FileNotFoundError:
                 continue
             found.append(Setting(ifindex, tree, key, value))
@@ -156,7 +156,9 @@ def accepted(
                     solicits=_number(conf / "router_solicitations") != 0,
                 )
             )
-        except (OSError, ValueError):
+        except (OSError, ValueError) as error:
+            if getattr(error, "errno", None) in LACKS:
+                raise
             continue
     return tuple(found)
 
@@ -164,7 +166,7 @@ def accepted(
 def _number(path: Path, otherwise: int | None = None) -> int:
     """A sysctl; `otherwise` for one that this kernel was built without."""
     try:
-        return int(path.read_text())
+        return int(read(path))
     except FileNotFoundError:
         if otherwise is None:
             raise
@@ -180,20 +182,22 @@ def every_setting(name: str, proc: Path = Path("/proc/sys")) -> dict[tuple[str, 
     """All sysctls of one device that can be read and written, by tree and key."""
     found = {}
     for tree in TREES:
-        with contextlib.suppress(OSError):
+        with passing_over():
             for path in sorted((proc / tree / name).iterdir()):
                 # A secret that was never set cannot be read; statistics cannot be written.
-                with contextlib.suppress(OSError):
+                with passing_over():
                     if path.stat().st_mode & 0o200:
-                        found[tree, path.name] = path.read_text().strip()
+                        found[tree, path.name] = read(path)
     return found
 
 
 def addr_gen_mode(name: str, proc: Path = Path("/proc/sys")) -> str | None:
     """How the kernel makes the IPv6 link-local address of one device; None where it has no IPv6."""
     try:
-        return (proc / "net/ipv6/conf" / name / "addr_gen_mode").read_text().strip()
-    except OSError:
+        return read(proc / "net/ipv6/conf" / name / "addr_gen_mode")
+    except OSError as error:
+        if error.errno in LACKS:
+            raise
         return None
 
 

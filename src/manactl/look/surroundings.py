@@ -14,7 +14,6 @@ from typing import TypeVar
 from manactl.look import (
     conntrack,
     fabric,
-    held_links,
     ipsec,
     managers,
     mounts,
@@ -26,6 +25,7 @@ from manactl.look import (
     ssh,
     steered,
     tunnels,
+    unmanaged_links,
     upper_devices,
     xsk,
 )
@@ -35,9 +35,9 @@ from manactl.look.pyroute2_links import DecodedLink
 from manactl.look.relays import Relays
 from manactl.look.rtnetlink import Rtnl
 from manactl.look.sockets import Turned
+from manactl.look.text_files import LACKS, read
 from manactl.look.upper_devices import CARRIED, WHOLE, Chains, Found, View
 from manactl.model.port import PortStatus, RdmaPort
-from manactl.netstate.held import NETWORKD
 from manactl.netstate.snapshot import PortState, addresses
 from manactl.netstate.surroundings import (
     NOTHING_READ,
@@ -53,6 +53,7 @@ from manactl.netstate.surroundings import (
     Stacked,
     Surroundings,
 )
+from manactl.netstate.unmanaged import NETWORKD
 from manactl.netstate.uppers import NETVSC, OVS
 from manactl.wire import rtmsg as rt
 from manactl.wire.conntrack import Flow
@@ -144,7 +145,7 @@ def gather(
         lambda: managers.find({**names, ifindex: state.ifname}, sources.manager_files)
     )
     if who_manages is not None:
-        asked = held_links.asked(who_manages.managers, sources.bus, alone=state.alone)
+        asked = unmanaged_links.asked(who_manages.managers, sources.bus, alone=state.alone)
         who_manages = replace(who_manages, managers=asked)
     networkd = [
         one for one in (who_manages.managers if who_manages else ()) if one.name == NETWORKD
@@ -194,8 +195,10 @@ def gather(
         forwarded=_try(lambda: _forwarded(reach, views or (), rtnl, tracked, links or ())),
         untracked=_try(lambda: any(conntrack.untracked(n, sources.proc) for n in pair.values())),
         redirecting=None if links is None else _try(lambda: _redirecting(links, pair, sources)),
-        netconsole=_any(
-            redirects.netconsole(name, sources.sys, sources.proc) for name in pair.values()
+        netconsole=_try(
+            lambda: _any(
+                redirects.netconsole(name, sources.sys, sources.proc) for name in pair.values()
+            )
         ),
         daemons=None if who_manages is None else who_manages.daemons,
         ipsec=_ipsec(policies, reach, views or (), rtnl),
@@ -242,7 +245,7 @@ def _sysfs_uppers(name: str, ifindex: int, sys: Path) -> set[str]:
     """The names of a netdev's uppers; none where /sys is that of another namespace."""
     place = sys / "class/net" / name
     try:
-        if int((place / "ifindex").read_text()) != ifindex:
+        if int(read(place / "ifindex")) != ifindex:
             return set()
     except (FileNotFoundError, ValueError):
         return set()
@@ -384,7 +387,11 @@ def _connected(
     if found is None or who is None:
         return None
     whole = sockets.with_processes(found, who)
-    logins = ssh.of_servers(((one.local_port, one.processes) for one in whole), sources.proc)
+    logins = _try(
+        lambda: ssh.of_servers(((one.local_port, one.processes) for one in whole), sources.proc)
+    )
+    if logins is None:
+        return None
     return tuple(
         replace(one, login=True) if login or relayed.have(one.processes) else one
         for one, login in zip(whole, logins, strict=True)
@@ -515,8 +522,10 @@ def _processes(objects: Collection[Resource], proc: Path) -> tuple[Process, ...]
     found = []
     for pid in sorted({item.pid for item in objects if item.pid}):
         try:
-            comm = (proc / str(pid) / "comm").read_text(errors="replace").strip()
-        except OSError:
+            comm = read(proc / str(pid) / "comm")
+        except OSError as error:
+            if error.errno in LACKS:
+                raise
             comm = "?"
         found.append(Process(pid, comm))
     return tuple(found)

@@ -1,35 +1,74 @@
-"""Small files of /proc and sysfs. None or nothing is "could not be read", whatever the reason."""
+"""Small files of the kernel: /proc, sysfs, sysctls. The one place where its text is taken apart.
+
+None or nothing is "could not be read", whatever the reason. But a lack of ours (descriptors,
+memory) is raised: a directory that we could not open for it is no empty one.
+"""
 
 import contextlib
 import os
+from collections.abc import Iterator
+
+from manactl.errors import LACKS
+
+__all__ = ["GONE", "LACKS", "fields", "lines", "names", "number", "passing_over", "read", "rows",
+           "target", "target_name", "text"]  # fmt: skip
 
 _CHUNK = 1 << 16  # bytes
+GONE = (FileNotFoundError, ProcessLookupError, NotADirectoryError)  # it ended meanwhile
 
 
-def text(path: str) -> str | None:
-    """What a file has, without the newline at its end; bytes that are no UTF-8 as surrogates.
+def read(path: str | os.PathLike[str]) -> str:
+    """What a file has, without the newline at its end; bytes that are no UTF-8 as surrogates,
+    whatever the locale. OSError when it cannot be read.
 
     By system calls: a look reads a hundred of these, and open() takes as long again for each.
     """
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         data = b""
         while chunk := os.read(fd, _CHUNK):
             data += chunk
-    except OSError:
-        return None
     finally:
         with contextlib.suppress(OSError):  # all is read, and the descriptor is free
             os.close(fd)
     return data.decode("utf-8", "surrogateescape").removesuffix("\n")
 
 
-def lines(path: str) -> list[str]:
+def rows(text: str) -> list[str]:
+    """The lines of a text. They end at a newline only: a name may have whatever else
+    str.splitlines() takes for an end (U+2028, U+0085, form feeds, ...)."""
+    return text.removesuffix("\n").split("\n") if text else []
+
+
+def fields(line: str) -> list[str]:
+    """The fields of a line that the kernel pads with spaces or tabs; nothing else parts them."""
+    return [field for field in line.replace("\t", " ").split(" ") if field]
+
+
+@contextlib.contextmanager
+def passing_over() -> Iterator[None]:
+    """A look at one process of many, which may have ended, or is not ours to see: passed over
+    then. A lack of ours goes on up, since this process may be what is searched for."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in LACKS:
+            raise
+
+
+def text(path: str | os.PathLike[str]) -> str | None:
+    """What read() has; None where it cannot be read."""
+    try:
+        return read(path)
+    except OSError as error:
+        if error.errno in LACKS:
+            raise
+        return None
+
+
+def lines(path: str | os.PathLike[str]) -> list[str]:
     """The lines of a file; none where it could not be read."""
-    return (text(path) or "").splitlines()
+    return rows(text(path) or "")
 
 
 def number(path: str) -> int | None:
@@ -44,7 +83,9 @@ def names(path: str) -> list[str]:
     """The names in a directory, in no order."""
     try:
         return os.listdir(path)
-    except OSError:
+    except OSError as error:
+        if error.errno in LACKS:
+            raise
         return []
 
 
@@ -52,7 +93,9 @@ def target(path: str) -> str | None:
     """The path that a symbolic link has."""
     try:
         return os.readlink(path)
-    except OSError:
+    except OSError as error:
+        if error.errno in LACKS:
+            raise
         return None
 
 

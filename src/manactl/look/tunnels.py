@@ -19,6 +19,8 @@ from typing import NamedTuple, Protocol
 
 from manactl.look import tuntap
 from manactl.look.rtnetlink import Rtnl, ntop
+from manactl.look.text_files import fields, rows
+from manactl.look.text_files import read as read_kernel
 from manactl.netstate import snapshot
 from manactl.netstate.snapshot import Fact, Kind
 from manactl.wire import genetlink as genl
@@ -114,10 +116,10 @@ def _pppoe(links: Iterable[IfLink], process: Path) -> list[Tunnel]:
     if not ppp:
         return []
     try:
-        rows = (process / "net/pppoe").read_text().splitlines()[1:]
+        table = rows(read_kernel(process / "net/pppoe"))[1:]
     except FileNotFoundError:
         return []  # they go by something else
-    below = dict.fromkeys(row.split()[-1] for row in rows if row.split())  # pppoe_seq_show()
+    below = dict.fromkeys(words[-1] for row in table if (words := fields(row)))  # pppoe_seq_show()
     names = {link.name: link.ifindex for link in links}
     return [
         Tunnel(link.ifindex, link.name, "ppp", under=names[name])

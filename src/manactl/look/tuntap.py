@@ -8,7 +8,6 @@ namespace, whose sockets are not seen from here.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from manactl.look import sockets
+from manactl.look.text_files import passing_over, read, rows
 from manactl.netstate.surroundings import Process
 from manactl.wire.attrs import as_int
 from manactl.wire.if_link import IfLink
@@ -110,13 +110,13 @@ def _programs(devices: Collection[str], proc: Path) -> Mapping[str, _Program]:
     for entry in proc.iterdir():
         if not entry.name.isdecimal():
             continue
-        with contextlib.suppress(OSError):  # it ended, or is not ours to see
+        with passing_over():
             targets = {fd.name: _target(fd) for fd in (entry / "fd").iterdir()}
             open_ = [fd for fd, target in targets.items() if target == _NODE]
             names = {_device_of(entry / "fdinfo" / fd) for fd in open_} & set(devices)
             if not names:
                 continue
-            comm = (entry / "comm").read_text(errors="surrogateescape").strip()
+            comm = read(entry / "comm")
             inodes = {
                 int(target[8:-1]) for target in targets.values() if target.startswith("socket:[")
             }
@@ -129,14 +129,14 @@ def _programs(devices: Collection[str], proc: Path) -> Mapping[str, _Program]:
 
 
 def _target(fd: Path) -> str:
-    with contextlib.suppress(OSError):
+    with passing_over():
         return os.readlink(fd)
     return ""
 
 
 def _device_of(fdinfo: Path) -> str | None:
     """The device that a descriptor is attached to (tun_chr_show_fdinfo())."""
-    for line in fdinfo.read_text(errors="surrogateescape").splitlines():
+    for line in rows(read(fdinfo)):
         if line.startswith("iff:"):
-            return line.partition(":")[2].strip()
+            return line.partition(":")[2].strip(" \t")
     return None

@@ -12,6 +12,7 @@ from manactl.look.text_files import names, number, target_name, text
 from manactl.model.port import IFF_UP
 
 NETWORK = "{f8615163-df3e-46c5-913f-f2d2f965ed0e}"  # class_id, HV_NIC_GUID in linux/hyperv.h
+_UUID_DIGITS = 32
 NETVSC = "hv_netvsc"
 UIO = "uio_hv_generic"
 
@@ -67,6 +68,16 @@ def uuid_of(netdev: str, roots: Roots = Roots()) -> str | None:  # noqa: B008 - 
     if target_name(f"{base}/device/subsystem") != "vmbus":
         return None
     return target_name(f"{base}/device")
+
+
+def mac_of(uuid: str) -> str | None:
+    """The MAC address that Azure has made the UUID of a network device of, by repeating it; None
+    for any other UUID."""
+    digits = uuid.replace("-", "").lower()
+    mac = digits[:12]
+    if digits != (mac * 3)[: len(digits)] or len(digits) != _UUID_DIGITS:
+        return None
+    return ":".join(mac[at : at + 2] for at in range(0, len(mac), 2))
 
 
 def uio_rdev(uuid: str, roots: Roots = Roots()) -> int | None:  # noqa: B008 - frozen

@@ -9,6 +9,7 @@ import struct
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
+from manactl.look.text_files import fields, read, rows
 from manactl.wire.attrs import as_int, parse_attrs
 from manactl.wire.inet_diag import SOCK_DIAG_BY_FAMILY
 from manactl.wire.netlink import NETLINK_SOCK_DIAG, NetlinkSocket
@@ -43,8 +44,8 @@ def are_on(
 def _any(process: Path) -> bool:
     """By the counts of /proc/net/protocols (proto_seq_printf())."""
     try:
-        rows = (process / "net/protocols").read_text().splitlines()
+        table = rows(read(process / "net/protocols"))
     except FileNotFoundError:
         return False
-    counts = [row.split()[2] for row in rows if row.startswith(_PROTOCOL + " ")]
+    counts = [fields(row)[2] for row in table if row.startswith(_PROTOCOL + " ")]
     return any(count != "0" for count in counts)

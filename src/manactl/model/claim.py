@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, NamedTuple
 
 from manactl.model.port import ClaimInfo, Note, PortId
+from manactl.model.record import Phase
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +30,7 @@ class ClaimSummary(NamedTuple):
 
     port: PortId
     claim: ClaimInfo
-    phase: str  # claimed | interrupted
+    phase: Phase  # not CLOSED
     same_boot: bool
     path: "Path"
     next_step: Note | None = None  # what the operator should know or do, where it is not obvious
@@ -37,14 +38,15 @@ class ClaimSummary(NamedTuple):
     ifindex: int | None = None  # of the netdev when it was claimed
     upper: str | None = None  # the synthetic netdev of a pair when it was claimed
     vmbus: str | None = None  # and its VMBus UUID
-    names: tuple[str, ...] = ()  # of the netdev when it was claimed, altnames included
+    upper_altnames: tuple[str, ...] | None = None
+    names: tuple[str, ...] = ()  # of its netdevs when it was claimed, altnames included
     waits: Note | None = None  # for a confirmation: what comes of it
     forsaken: bool = False  # it was not confirmed in time, and whoever takes it back is gone
 
     @property
     def to_recover(self) -> bool:
         """Whether `manactl recover` has anything to do with it."""
-        return self.phase == "interrupted" or not self.same_boot or self.forsaken
+        return self.phase is Phase.INTERRUPTED or not self.same_boot or self.forsaken
 
     def is_of(self, netns: NetnsId) -> bool:
         """Whether its snapshot may be of that network namespace."""

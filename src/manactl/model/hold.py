@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
@@ -23,8 +23,19 @@ class Target(NamedTuple):
     above: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why something cannot be read, or its lock not be had: `of` is a path or a function, `code` that
+    of our error, `errno` the kernel's. One is the same as before whatever its `text` is now."""
+
+    of: str
+    code: str | None
+    errno: int | None
+    text: str = field(compare=False)
+
+
 class Apart(NamedTuple):
-    """Claims that are there and not kept down, or of which that is not known; reasons in words.
+    """Claims that are there and not kept down, or of which that is not known.
 
     `unread`: journals that cannot be read as they are now; `doubtful`: what they wanted to be down
     when they could be, which is left alone meanwhile. `unlisted`: why claims that are new
@@ -32,8 +43,8 @@ class Apart(NamedTuple):
     ports that are not among those that were given.
     """
 
-    unread: tuple[str, ...] = ()
-    unlisted: str | None = None
+    unread: tuple[Trouble, ...] = ()
+    unlisted: Trouble | None = None
     elsewhere: tuple[PortId, ...] = ()
     not_given: tuple[PortId, ...] = ()
     doubtful: tuple[Target, ...] = ()

@@ -11,7 +11,10 @@ at /proc. What they read as stands in decide/port_words.py.
 
 import enum
 from datetime import datetime
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 IFF_UP = 0x1  # include/uapi/linux/if.h
 DOWN, KEEP, UIO = "down", "keep", "uio"  # --synthetic: what a claim does to the netdev of hv_netvsc
@@ -48,13 +51,14 @@ Reason = Literal[
 NoteCode = Literal[
     "kept-changing", "in-transition", "eqs-lost", "netdev-in-netns", "netdev-not-here",
     "netdev-not-here-maybe-up", "candidates", "owner-unknown", "upper", "upper-of-kind", "slow-path",
+    "unjoined",
     "bond-danger", "rdma-elsewhere", "rdma-link-down", "holder-unseen", "holder-hidden", "holders-of-port",
     "holders-of-ports", "other-qps", "contexts-unseen", "contexts-hidden", "unclaimed",
-    "drift-another-nic", "drift-no-netdev", "drift-moved", "drift-anew", "drift-up",
+    "drift-another-nic", "drift-no-netdev", "drift-moved", "drift-recreated", "drift-up",
     "drift-synthetic-up", "drift-vf-up", "drift-unpaired",
     "claimed-elsewhere",
     "before-boot", "at-work", "claim-interrupted", "release-interrupted", "not-restored",
-    "recover-closes", "recover-sets-up", "recover-gives-back", "held",
+    "recover-closes", "recover-sets-up", "recover-gives-back", "unmanaged",
     "unconfirmed", "overdue", "unguarded", "left-down", "hold-keeps-down",
 ]  # fmt: skip
 
@@ -107,6 +111,11 @@ class PortId(NamedTuple):
         """What identifies a port even where a netdev, and so its MAC, could not be seen."""
         return self.pci, self.port
 
+    @staticmethod
+    def key_of(data: "Mapping[str, Any]") -> tuple[str, int]:
+        """The same of a port as journals and documents have it. KeyError when it is none."""
+        return data["pci"], data["port"]
+
     def __str__(self) -> str:
         return f"{self.pci}:{self.port}"
 
@@ -153,6 +162,7 @@ class Upper(NamedTuple):
     vmbus: str | None = None
     data_path: str | None = None  # of a netvsc master: "vf" or "synthetic"
     up: bool | None = None  # IFF_UP of a netvsc master
+    altnames: tuple[str, ...] | None = None  # as of a Netdev
 
 
 class RdmaPort(NamedTuple):
@@ -218,6 +228,7 @@ class PortStatus(NamedTuple):
     eqs_lost: bool = False  # a raw QP lives whose event queues debugfs no longer has: a kernel bug
     rdma_elsewhere: tuple[str, ...] = ()  # RDMA devices of its function in other namespaces
     raw_elsewhere: bool = False  # the device for raw QPs is, or may be, among them
+    unjoined: str | None = None  # the VMBus device that it is to be the VF of, and is not yet
     called: str | None = None  # the name of its synthetic netdev, where that was asked for
 
     @property

@@ -6,6 +6,7 @@ import socket
 import struct
 from collections.abc import Mapping
 
+from manactl import escape
 from manactl.wire import rtmsg as rt
 from manactl.wire.attrs import as_int, as_str
 
@@ -98,7 +99,7 @@ def settings(kind: str, body: bytes) -> str:
 
 def command(kind: str, body: bytes, names: Mapping[int, str]) -> str:
     """The `ip` command that removes it, for an operator to run."""
-    shown = text(kind, body, names).split()
+    shown = text(kind, body, names).split(" ")
     family = ["-6"] if kind == "route" and rt.is_ipv6(body) else []
     if kind == "address":
         keep = shown[1 : shown.index("peer") + 2] if "peer" in shown else shown[1:2]
@@ -114,7 +115,13 @@ def command(kind: str, body: bytes, names: Mapping[int, str]) -> str:
         if "scope" in words:
             at = words.index("scope")
             del words[at : at + 2]
-    return " ".join(["ip", *family, kind, "del", *words])
+    return escape.command("ip", *family, kind, "del", *words)
+
+
+def adding(kind: str, body: bytes, names: Mapping[int, str]) -> str:
+    """The `ip` command that makes it: of an address, with what tells it from a plain one."""
+    assert kind == "address"
+    return escape.command("ip", kind, "add", *text(kind, body, names).split(" ")[1:])
 
 
 _ADDRESS_FLAGS = {

@@ -342,25 +342,25 @@ class Comparison:
         """The routes of ours whose place in their row is not what it was, and those that come after
         what somebody has put there meanwhile."""
         found = [rows.swapped(was, now) for was, now in self._row_pairs]
-        found += [rows.overtaken(row, self._had.values(), anew) for row, anew in self._rows_anew]
+        found += [rows.overtaken(row, self._had.values(), put) for row, put in self._rows_put_into]
         return [losses.of_order(swap) for swap in found if swap is not None]
 
     @property
-    def _rows_anew(self) -> Iterator[tuple[Row, list[Fact]]]:
+    def _rows_put_into(self) -> Iterator[tuple[Row, list[Fact]]]:
         """Each row that somebody has put routes in, and these."""
-        if not self._anew:
+        if not self._put_since:
             return
         own = {place.ifindex for place in self.places[: len(self.wanted.places)]}
         both = {**self._have, **self._beside}
         is_now = rows.split(
-            (f for f in self.now.rows if route_key(f) in self._anew), own, both.__getitem__
+            (f for f in self.now.rows if route_key(f) in self._put_since), own, both.__getitem__
         )
         for at, row in is_now.items():
-            if anew := [f for f in self._anew[at] if not (derived(f) or is_everywhere(f))]:
-                yield row, anew
+            if put := [f for f in self._put_since[at] if not (derived(f) or is_everywhere(f))]:
+                yield row, put
 
     @cached_property
-    def _anew(self) -> dict[RouteKey, list[Fact]]:
+    def _put_since(self) -> dict[RouteKey, list[Fact]]:
         """The routes on other devices that were not there, by row."""
         had = set(self._had.values())
         had |= set(self._identities(self.wanted.rows, self.was).values())
@@ -372,14 +372,14 @@ class Comparison:
 
     def _has_new_neighbours(self, fact: Fact) -> bool:
         """Whether somebody has put a route in the row of this one."""
-        return fact.kind is Kind.ROUTE and route_key(fact) in self._anew
+        return fact.kind is Kind.ROUTE and route_key(fact) in self._put_since
 
     def _joined_to(self, fact: Fact) -> Fact | None:
         """The IPv6 route that somebody has put on another device meanwhile and that the kernel would
         make one multipath route of with this one, whatever the flags of the request are."""
         if not self._has_new_neighbours(fact) or not _is_by_gateway(fact):
             return None
-        theirs = self._anew[route_key(fact)]
+        theirs = self._put_since[route_key(fact)]
         found = (r for r in theirs if _is_by_gateway(r) and not passing(r))
         return next((route for route in found if not self._is_rest(route, fact)), None)
 
@@ -393,16 +393,16 @@ class Comparison:
             instead = None
         if fact.kind is Kind.NEXTHOP:
             members = rt.group_members(fact.body)
-            anew = [taken[member] for member in members if member in taken]
+            new = [taken[member] for member in members if member in taken]
             if instead is None or is_shrunk_group(instead, fact):
-                return anew[0] if anew else None
+                return new[0] if new else None
             return instead
         if (by := nexthop_of(fact)) is not None and by in taken:
             return taken[by]
-        others = self._anew.get(route_key(fact), ()) if fact.kind is Kind.ROUTE else ()
+        others = self._put_since.get(route_key(fact), ()) if fact.kind is Kind.ROUTE else ()
         theirs = [one for one in others if _maker(one) == _maker(fact)]
-        anew = [one for one in (instead, *theirs) if one and not self._is_rest(one, fact)]
-        return anew[0] if anew else None
+        new = [one for one in (instead, *theirs) if one and not self._is_rest(one, fact)]
+        return new[0] if new else None
 
     def _is_rest(self, present: Fact, wanted: Fact) -> bool:
         """Whether a route is what the kernel has left of an IPv6 multipath route."""

@@ -20,7 +20,7 @@ def replaced(was: PortState, now: PortState) -> list[Fact]:
         fact
         for fact in was.facts
         if fact in gone.values()
-        or (fact.kind is Kind.ROUTE and not gone.keys().isdisjoint(_ends(fact)))
+        or (fact.kind is Kind.ROUTE and not gone.keys().isdisjoint(ends(fact)))
     ]
 
 
@@ -37,7 +37,7 @@ def _is_lease(fact: Fact) -> bool:
     return not rt.is_ipv6(fact.body) and rt.address_is_limited(fact.body)
 
 
-def _ends(route: Fact) -> tuple[bytes | None, ...]:
+def ends(route: Fact) -> tuple[bytes | None, ...]:
     """The address that a route is from, and of one of the kernel's own the one that it is for."""
     source = rt.value(rt.split(route.body, rt.RTMSG.size), rt.RTA_PREFSRC)
     return (source, snapshot.target(route) if snapshot.derived(route) else None)

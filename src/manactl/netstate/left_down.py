@@ -7,25 +7,25 @@ from typing import Any, NamedTuple
 
 from manactl.model.port import PortId
 from manactl.netstate import snapshot
-from manactl.netstate.held import Hold
+from manactl.netstate.unmanaged import Unmanaged
 
 
 class LeftDown(NamedTuple):
-    """The manager, and the netdevs that it leaves alone, are those of `hold`. `name`: what the port
-    was called when that was said."""
+    """The manager, and the netdevs that it leaves alone, are those of `unmanaged`. `name`: what the
+    port was called when that was said."""
 
     port: PortId
     name: str
-    hold: Hold
+    unmanaged: Unmanaged
 
     def to_json(self) -> dict[str, Any]:
         return {
             "port": snapshot.port_to_json(self.port),
             "name": self.name,
-            **self.hold.to_json(),
+            **self.unmanaged.to_json(),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> LeftDown:
         port = snapshot.port_from_json(data["port"])
-        return cls(port, str(data["name"]), Hold.from_json(data))
+        return cls(port, str(data["name"]), Unmanaged.from_json(data))

@@ -1,6 +1,6 @@
 """The settings of a netdev itself, which going down and up leaves alone, but which are at their
-defaults when it was made anew: its device was unplugged and plugged in again, or had another driver
-meanwhile. Pure."""
+defaults when it was re-created: its device was unplugged and plugged in again, or had another
+driver meanwhile. Pure."""
 
 from __future__ import annotations
 
@@ -93,7 +93,8 @@ class Qdisc(NamedTuple):
 class LinkSettings:
     """The settings of one netdev. `attributes` are by number, `sysctls` by tree and key; `master`
     is the name of its master, `member` what it is there, by number. `queueing` are classes and
-    filters. `names` are the ifindexes of all links by name, not kept in JSON."""
+    filters. `names` are the ifindexes of all links by name, and by altname after all of these, not
+    kept in JSON."""
 
     flags: int = 0
     attributes: Mapping[int, bytes] = field(default_factory=dict)
@@ -176,13 +177,15 @@ def _settable(kind: str, number: int, payload: bytes) -> bytes:
 
 class Change(NamedTuple):
     """One setting that is not as it was, and what sets it: a request, a value for a sysctl, or a
-    command of ethtool. None of them: nothing can."""
+    command of ethtool. None of them: nothing can. `holder`: the netdev that has the altname now."""
 
     text: str
     request: Request | None = None
     sysctl: tuple[str, str, str] | None = None  # tree, key, value
     qdisc: bool = False
     ethtool: Command | None = None
+    altname: str = ""
+    holder: int | None = None
     bridging: bool = False
 
     @property
@@ -192,8 +195,10 @@ class Change(NamedTuple):
 
     @property
     def may_be_lost(self) -> bool:
-        """Whether it may be that the kernel or the driver does not take what it has shown."""
-        return self.qdisc or self.bridging or self.ethtool is not None
+        """Whether it may be that the kernel or the driver does not take what it has shown, or that
+        another netdev has got it."""
+        lost = self.qdisc or self.bridging or self.holder is not None
+        return lost or self.ethtool is not None
 
 
 ADDR_GEN_MODE = ("net/ipv6/conf", "addr_gen_mode")
@@ -220,10 +225,10 @@ def changes(was: LinkSettings, now: LinkSettings, ifindex: int) -> list[Change]:
     bounds, the port in its master before what hangs on both."""
     found = [*_attributes(was, now, ifindex), *_flags(was, now, ifindex)]
     for name in was.altnames:
-        if name not in now.altnames:
-            names = nest(if_link.IFLA_PROP_LIST, attr_str(if_link.IFLA_ALT_IFNAME, name))
-            body = IfInfoMsg(ifindex=ifindex).pack() + names
-            found.append(Change(f"altname {name}", Request(if_link.RTM_NEWLINKPROP, 0, body)))
+        holder = now.names.get(name)
+        if name not in now.altnames and holder != ifindex:
+            asked = Request(if_link.RTM_NEWLINKPROP, 0, if_link.altname(ifindex, name))
+            found.append(Change(f"altname {name}", asked, altname=name, holder=holder))
     if was.master is not None and now.master is None:
         found.append(_enslaving(was.master, now, ifindex))
     elif was.master == now.master:
@@ -343,7 +348,7 @@ def of_link(
     """From the RTM_NEWLINK message of a netdev and what else was read."""
     link = if_link.IfLink(body)
     raw = parse_attrs(body, if_link.IFINFO.size)
-    masters = {index: name for name, index in names.items()}
+    masters = {index: name for name, index in reversed([*names.items()])}
     return LinkSettings(
         link.flags & sum(FLAGS),
         {kind: raw[kind] for kind in ATTRIBUTES if kind in raw},

@@ -16,6 +16,7 @@ WHY = {
     Cause.NOT_KEPT: "it was not kept",
     Cause.CHANGED: "it was changed while the port was claimed, left as it is",
     Cause.MANAGER: "its network manager has not done it again",
+    Cause.REMOVED: "somebody removed it while the port was claimed: left out",
     Cause.TAKEN_OVER: "taken over by its routing daemon, left as it is{instead}",
 }
 

@@ -16,7 +16,7 @@ from manactl.netstate.snapshot import Fact, Kind, PortState, devices_of, nexthop
 from manactl.wire import rtmsg as rt
 
 # rtnetlink.h, and FRR's rt_netlink.h for those that it has no names for: protocols of programs that
-# watch the kernel and make their objects anew themselves.
+# watch the kernel and make their objects again themselves.
 _DAEMONS = frozenset({
     8, 10, 11, 12, 13, 14, 15,  # gated, mrt, zebra, bird, dnrouted, xorp, ntk
     17, 18, 42, 84, 99,  # mrouted, keepalived, babel, ovn, openr
@@ -35,9 +35,10 @@ class Cause(enum.StrEnum):
     NEXTHOP = "nexthop"  # it goes by a nexthop that is lost
     JOINED = "joined"  # the kernel has kept the group of an autojoin address, not the address
     ORDER = "order"  # the route is there, after another that it came before
-    NOT_KEPT = "not-kept"  # of a netdev that was made anew
+    NOT_KEPT = "not-kept"  # of a netdev that was re-created
     CHANGED = "changed"  # a setting of the netdev, by somebody or by a move to a netns and back
     MANAGER = "manager"  # what a network manager has not done again
+    REMOVED = "removed"  # an address that somebody has removed on purpose
     TAKEN_OVER = "taken-over"  # a routing daemon has put something else in its place
 
 

@@ -56,9 +56,9 @@ def swapped(was: Row, now: Row) -> Swap | None:
     return None
 
 
-def overtaken(now: Row, had: Collection[Hashable], anew: Collection[Fact]) -> Swap | None:
-    """The first of ours, of what there `had` been, that comes after one of those put in `anew`."""
-    ahead = next((number for number, one in enumerate(now) if one.fact in anew), len(now))
+def overtaken(now: Row, had: Collection[Hashable], put: Collection[Fact]) -> Swap | None:
+    """The first of ours, of what there `had` been, that comes after one of those `put` there."""
+    ahead = next((number for number, one in enumerate(now) if one.fact in put), len(now))
     ours = (one for one in now[ahead:] if one.ours and one.what in had)
     return next((Swap(one, now[ahead]) for one in ours), None)
 

@@ -200,7 +200,7 @@ class PortState:
     `accepted`: of the port and its uppers, those that take anything from a router. `rows`: where
     several routes have one prefix, metric and table, and one is the port's, all in order.
     `link` and `blueprints` are read for a snapshot alone: the settings of the netdev, and what
-    makes its uppers again, should it be made anew.
+    makes its uppers again, should it be re-created.
     `member` is what the port, or the synthetic netdev above it, is in a bridge or bond that decides
     by a protocol what forwards. `alone`: without the synthetic netdev, which is to go on working.
     `leaning`: routes of other devices that have an address of the port or its uppers as source.
@@ -448,7 +448,7 @@ def select(
     if before is not None and before.of[0] is asked[0] and before.of[1:] == asked[1:]:
         routes = before
     elif before is not None and before.of[1:] == asked[1:]:
-        routes = _chosen_anew(asked, before)
+        routes = _chosen_again(asked, before)
     else:
         routes = _chosen(asked, before)
     facts += routes.facts
@@ -510,7 +510,7 @@ def _named(shapes: Iterable[bytes]) -> frozenset[int]:
     return frozenset(device for rest in shapes for device in rt.ifindexes(rest))
 
 
-def _chosen_anew(asked: _Asked, before: RouteChoice) -> RouteChoice:
+def _chosen_again(asked: _Asked, before: RouteChoice) -> RouteChoice:
     """The same as _chosen() for the rows and devices of before: of a few routes that have come or
     gone the others need not know where the rows are given, or those are in the same rows (only
     their lifetime has gone on, as that of a router's has in each dump)."""

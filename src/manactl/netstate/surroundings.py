@@ -6,9 +6,10 @@ import enum
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from manactl.escape import called
 from manactl.netstate.beside import Beside
-from manactl.netstate.held import HeldLink
 from manactl.netstate.snapshot import PortState
+from manactl.netstate.unmanaged import UnmanagedLink
 from manactl.netstate.uppers import NETVSC, RESTORABLE
 
 
@@ -20,7 +21,7 @@ class Process:
     comm: str
 
     def __str__(self) -> str:
-        return f"pid {self.pid} {self.comm}"
+        return f"pid {self.pid} {called(self.comm)}"
 
 
 class TunnelWay(NamedTuple):
@@ -225,7 +226,7 @@ class Manager:
     source: str
     netdev: str = ""
     ifindex: int = 0
-    link: HeldLink | None = None
+    link: UnmanagedLink | None = None
     silent: str | None = None
     bound: tuple[str, ...] = ()  # other netdevs that it sets down while this one has no carrier
 
@@ -236,6 +237,7 @@ class Does(enum.Enum):
     LINKS = enum.auto()  # sets links up and configures them
     ADDRESSES = enum.auto()  # addresses, routes and rules, from time to time
     ROUTES = enum.auto()  # its own routes, nexthops and addresses, when a link changes
+    RESTARTS = enum.auto()  # it restarts the network when the host name changes
 
 
 @dataclass(frozen=True, slots=True)

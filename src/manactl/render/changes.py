@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from manactl.decide import port_words
-from manactl.escape import escape
+from manactl.escape import called, escape
 from manactl.model.port import Owner, PortStatus
 from manactl.render.status import NOBODY, link
 
@@ -81,7 +81,7 @@ def _holders(was: PortStatus, now: PortStatus) -> Iterator[str]:
     new = {(holder.pid, holder.since): holder for holder in now.holders}
     for who, holder in new.items():
         if who not in old:
-            yield f"held by {escape(holder.comm or '?')} {holder.pid}"
+            yield f"held by {called(holder.comm)} {holder.pid}"
     for who, holder in old.items():
         if who not in new:
-            yield f"no longer held by {escape(holder.comm or '?')} {holder.pid}"
+            yield f"no longer held by {called(holder.comm)} {holder.pid}"

@@ -87,6 +87,7 @@ def _upper(upper: Upper | None) -> dict[str, object] | None:
         return None
     return {
         "netdev": upper.netdev,
+        "altnames": upper.altnames,
         "kind": upper.kind,
         "vmbus": upper.vmbus,
         "data_path": upper.data_path,

@@ -8,12 +8,15 @@ from typing import Any
 from manactl.escape import escape
 from manactl.journal.file import stamp
 from manactl.journal.history import PastClaim, Unread
+from manactl.model.record import Reason
 from manactl.netstate.snapshot import port_to_json
 from manactl.render.document import timestamp
 
 HEADER = ("PORT", "CLAIMED", "FOR", "ENDED", "BY", "WAIVED")
 _GAP = "  "
-_ENDED = {"expired": "expired, released"}  # the others do not tell more than the ending does
+_ENDED: dict[str, str] = {
+    Reason.EXPIRED: "expired, released"
+}  # the others do not tell more than the ending does
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
 
 
@@ -37,7 +40,7 @@ def _claim(claim: PastClaim) -> dict[str, object]:
         "ending": str(claim.ending),
         "by": dict(claim.by),
         "ended_by": None if claim.ended_by is None else dict(claim.ended_by),
-        "why": claim.why,
+        "why": claim.reason,
         "confirmed_by": None if claim.confirmed_by is None else dict(claim.confirmed_by),
         "mode": claim.mode,
         "proven": claim.proven,
@@ -69,7 +72,7 @@ def _row(claim: PastClaim) -> tuple[str, ...]:
         escape(claim.netdev),
         timestamp(claim.since),
         "?" if claim.seconds is None else lasting(claim.seconds),
-        _ENDED.get(claim.why or "", str(claim.ending)),
+        _ENDED.get(claim.reason or "", str(claim.ending)),
         escape(by),
         " ".join(claim.waived) or "-",
     )

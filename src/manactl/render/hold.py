@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from datetime import datetime
 
-from manactl.model.hold import Apart, Attempt, Cause, Opener, Outcome, Storm, Target
+from manactl.escape import called
+from manactl.journal.file import stamp
+from manactl.model.hold import Apart, Attempt, Cause, Opener, Outcome, Storm, Target, Trouble
 from manactl.model.port import PortId
 from manactl.render import document as documents
 
@@ -27,9 +29,9 @@ def holding(targets: Sequence[Target], apart: Apart = NOTHING_APART) -> str:
     if apart.not_given:
         parts.append(f"claimed, and not among the given: {_ports(apart.not_given)}")
     if apart.unlisted:
-        parts.append(f"claims that are new cannot be seen: {apart.unlisted}")
+        parts.append(f"claims that are new cannot be seen: {apart.unlisted.text}")
     if apart.unread:
-        count, first = len(apart.unread), apart.unread[0]
+        count, first = len(apart.unread), apart.unread[0].text
         left = f", so {_names(apart.doubtful)} is left alone" if apart.doubtful else ""
         parts.append(f"{count} claim{'s' if count > 1 else ''} cannot be read{left}: {first}")
     return "; ".join(parts)
@@ -43,22 +45,24 @@ def _ports(ports: Sequence[PortId]) -> str:
     return ", ".join(f"port {port}" for port in ports)
 
 
-def problems(apart: Apart, unlocked: Mapping[str, str]) -> list[str]:
-    """What somebody should do something about. `unlocked`: functions whose lock cannot be had, with
-    the reason."""
-    found = [f"not kept down until it can be read: {reason}" for reason in apart.unread]
-    found += [
-        f"what is claimed of {pci} is not kept down until its lock can be had; it is tried again: "
-        f"{reason}"
-        for pci, reason in unlocked.items()
-    ]
+def problems(apart: Apart, unlocked: Mapping[str, Trouble]) -> dict[Hashable, str]:
+    """What somebody should do something about, by what it is. `unlocked`: functions whose lock cannot
+    be had."""
+    found: dict[Hashable, str] = {
+        trouble: f"not kept down until it can be read: {trouble.text}" for trouble in apart.unread
+    }
+    found |= {
+        trouble: f"what is claimed of {pci} is not kept down until its lock can be had; it is tried "
+        f"again: {trouble.text}"
+        for pci, trouble in unlocked.items()
+    }
     if apart.unlisted:
-        found.append(f"claims that are new are not kept down: {apart.unlisted}")
-    return found + [
-        f"not kept down: port {port} is claimed in another network namespace; "
+        found[apart.unlisted] = f"claims that are new are not kept down: {apart.unlisted.text}"
+    return found | {
+        port: f"not kept down: port {port} is claimed in another network namespace; "
         "run `manactl hold` there, too"
         for port in apart.elsewhere
-    ]
+    }
 
 
 def line(event: Event) -> str:
@@ -116,18 +120,13 @@ def by(attempt: Attempt) -> str:
 def _opener(opener: Opener) -> str:
     process = opener.process
     if opener.kernel:
-        return f"the kernel ({process.comm or f'thread {process.pid}'})"
-    text = f"{process.comm or 'a program that has ended'} (pid {process.pid}"
+        return f"the kernel ({called(process.comm, f'thread {process.pid}')})"
+    text = f"{called(process.comm, 'a program that has ended')} (pid {process.pid}"
     if process.unit:
-        text += f", {process.unit}"
+        text += f", {called(process.unit)}"
     if process.container:
         text += f", container {process.container[:12]}"
     return text + ")"
-
-
-def stamp(time: datetime) -> str:
-    """RFC 3339 in UTC, to the millisecond."""
-    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def holding_document(
@@ -144,8 +143,8 @@ def holding_document(
         "left_alone": [{"netdev": one.name, **_identity(one)} for one in apart.doubtful],
         "elsewhere": [_port(port) for port in apart.elsewhere],
         "not_given": [_port(port) for port in apart.not_given],
-        "unlisted": apart.unlisted,
-        "unread": list(apart.unread),
+        "unlisted": None if apart.unlisted is None else apart.unlisted.text,
+        "unread": [trouble.text for trouble in apart.unread],
     }
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from manactl.act.claim import ClaimResult
 from manactl.act.confirm import Confirmed, ConfirmedPort
-from manactl.act.release import Outcome, ReleasedPort, ReleaseResult
+from manactl.act.released import Outcome, ReleasedPort, ReleaseResult
 from manactl.act.uio import BindUio
 from manactl.escape import command
 from manactl.model.port import PortStatus
@@ -17,7 +17,11 @@ from manactl.netstate.snapshot import counted
 
 DRY_RUN = "Nothing was touched (dry run)."
 # What it is called, where it is no loss.
-_LOST = {Cause.TAKEN_OVER: "settled", Cause.MANAGER: "not done"}
+_LOST = {
+    Cause.TAKEN_OVER: "settled",
+    Cause.MANAGER: "not done",
+    Cause.REMOVED: "left out",
+}
 
 
 def claim_lines(result: ClaimResult, *, dry_run: bool, command_follows: bool = False) -> list[str]:
@@ -193,4 +197,5 @@ def _restored(port: ReleasedPort) -> str:
     path = ", its traffic takes the VF" if port.data_path == "vf" else ""
     gap = "" if port.down_for_s is None else f" (was down for {port.down_for_s} s)"
     rest = "all else " if port.lost else ""
-    return f"up{carrier}{path}{gap}, {back}; {rest}verified against the snapshot"
+    state = f"up{carrier}{path}{gap}" if port.up else "down, as it was before the claim"
+    return f"{state}, {back}; {rest}verified against the snapshot"

@@ -6,7 +6,7 @@ from collections import Counter
 
 from manactl.act.claim import ClaimResult
 from manactl.act.plan import ProveFree, SetAdmin
-from manactl.act.release import ReleaseResult
+from manactl.act.released import ReleaseResult
 from manactl.decide import refusal_words
 from manactl.escape import command
 from manactl.journal import file as journal

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from manactl.decide import port_words
-from manactl.escape import escape
+from manactl.escape import called, escape
 from manactl.model.port import Certainty, Holder, Owner, PortStatus, Report, Source
 from manactl.render.document import dumps, timestamp
 
@@ -80,7 +80,7 @@ def held_by(holders: Sequence[Holder]) -> str:
     if not holders:
         return NOBODY
     more = f" +{len(holders) - 1}" if len(holders) > 1 else ""
-    return escape(f"{holders[0].comm or '?'} {holders[0].pid}") + more
+    return escape(f"{called(holders[0].comm)} {holders[0].pid}") + more
 
 
 def plain(report: Report, ports: Sequence[PortStatus], *, verbose: bool) -> Iterator[str]:
@@ -148,6 +148,8 @@ def _details(port: PortStatus, width: int | None, now: datetime) -> Iterator[str
         identity += [("MAC", f"{netdev.mac or '?'}, permanent {netdev.permanent_mac or '?'}")]
         if netdev.altnames:
             identity.append(("altnames", " ".join(netdev.altnames)))
+    if port.upper and port.upper.altnames:
+        identity.append((f"altnames of {port.upper.netdev}", " ".join(port.upper.altnames)))
     if port.rdma and port.rdma.others:
         identity.append(("other RDMA devices", " ".join(port.rdma.others)))
     yield from _pairs(identity)
@@ -171,7 +173,7 @@ def _pairs(pairs: Iterable[tuple[str, str]]) -> Iterator[str]:
 
 
 def _about(holder: Holder) -> str:
-    parts = [f"{holder.comm or '?'} {holder.pid}"]
+    parts = [f"{called(holder.comm)} {holder.pid}"]
     parts += [holder.exe] if holder.exe else []
     parts += [f"uid {holder.uid}"] if holder.uid is not None else []
     parts += [part for part in (holder.unit, holder.container and holder.container[:12]) if part]

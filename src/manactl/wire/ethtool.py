@@ -13,14 +13,14 @@ from manactl.wire.attrs import as_str, attr, attr_str, attr_u32, iter_attrs, nes
 
 FAMILY = "ethtool"
 _HEADER, _DEV_INDEX = 1, 1  # ETHTOOL_A_*_HEADER, ETHTOOL_A_HEADER_DEV_INDEX
-_BITS, _BIT, _BIT_NAME, _BIT_VALUE = 3, 1, 2, 3
+_NO_MASK, _BITS, _BIT, _BIT_NAME, _BIT_VALUE = 1, 3, 1, 2, 3
 _HEAD = 4  # struct genlmsghdr
 
 
 class Group(NamedTuple):
     """Settings that one command reads and another sets. `words` are the numbers that can be set,
     by attribute, as `ethtool` calls them; `bits` the attribute of a set of named bits, and `among`
-    that of those which can be changed, where not all can."""
+    that of one in which those are on that can be changed, where not all can."""
 
     get: int
     set: int
@@ -63,15 +63,19 @@ def values(group: Group, body: bytes) -> Values:
     found = parse_attrs(body, _HEAD)
     numbers = {number: found[number] for number in group.words if number in found}
     bits = dict(_named(found.get(group.bits, b""))) if group.bits else {}
-    if group.among:  # such a list has the bits that are set alone
-        bits = {name: bits.get(name, False) for name, _ in _named(found.get(group.among, b""))}
+    if group.among:
+        among = _named(found.get(group.among, b""))
+        bits = {name: bits.get(name, False) for name, can_change in among if can_change}
     return Values(numbers, bits)
 
 
 def _named(bitset: bytes) -> Iterator[tuple[str, bool]]:
-    for _, bit in iter_attrs(parse_attrs(bitset).get(_BITS, b"")):
+    """The bits that are in the mask; a bitset without a mask is a list of those that are on, and
+    they have no value (ethnl_put_bitset32())."""
+    found = parse_attrs(bitset)
+    for _, bit in iter_attrs(found.get(_BITS, b"")):
         one = parse_attrs(bit)
-        yield as_str(one.get(_BIT_NAME, b"")), _BIT_VALUE in one
+        yield as_str(one.get(_BIT_NAME, b"")), _NO_MASK in found or _BIT_VALUE in one
 
 
 def request(group: Group, ifindex: int, wanted: Values) -> bytes:

@@ -12,7 +12,7 @@ from manactl.wire.attrs import as_int, as_str, attr_str, attr_u32, iter_attrs, n
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 RTM_NEWQDISC, RTM_GETQDISC = 36, 38
-RTM_NEWLINKPROP = 108
+RTM_NEWLINKPROP, RTM_DELLINKPROP = 108, 109
 
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 5, 10, 18
 IFLA_MTU, IFLA_TXQLEN, IFLA_IFALIAS, IFLA_GROUP = 4, 13, 20, 27
@@ -220,6 +220,12 @@ def set_admin(ifindex: int, up: bool) -> bytes:
 def rename(ifindex: int, name: str) -> bytes:
     """RTM_NEWLINK that gives a link another name."""
     return IfInfoMsg(ifindex=ifindex).pack() + attr_str(IFLA_IFNAME, name)
+
+
+def altname(ifindex: int, name: str) -> bytes:
+    """RTM_NEWLINKPROP or RTM_DELLINKPROP of one more name of a link."""
+    names = nest(IFLA_PROP_LIST, attr_str(IFLA_ALT_IFNAME, name))
+    return IfInfoMsg(ifindex=ifindex).pack() + names
 
 
 def activate_slave(bond: int, slave: int) -> bytes:

@@ -113,7 +113,7 @@ class Reliable:
             ends = body.address_handle
             qp.addresses = ends[15::-1].hex(), ends[31:15:-1].hex()
         qp.state = body.state
-        if qp.state in {wire.RESET, wire.INIT}:  # user space begins anew with its rings
+        if qp.state in {wire.RESET, wire.INIT}:  # user space begins again with its rings
             qp.waiting = qp.armed = None
             for queue in (*qp.sqs, *qp.rqs):
                 queue.head = queue.tail = 0

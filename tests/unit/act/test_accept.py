@@ -17,7 +17,7 @@ import pytest
 
 from manactl.act import release as releasing
 from manactl.act.progress import Silent
-from manactl.act.release import ReleaseResult
+from manactl.act.released import ReleaseResult
 from manactl.act.signals import SignalGate
 from manactl.errors import Busy, Interrupted, ManactlError, NotRestored, Refused, UsageError
 from manactl.journal import file as journal
@@ -343,6 +343,28 @@ def test_what_cannot_be_read_is_not_accepted(tmp_path: Path) -> None:
     with pytest.raises(NotRestored, match="No buffer space available; nothing was changed"):
         accept(tmp_path, host, "eth1")
     assert claims(tmp_path) == [(1, "interrupted")]
+
+
+def test_a_netdev_that_cannot_be_looked_at_is_not_taken_for_gone(tmp_path: Path) -> None:
+    """Its journal would be closed, and the port stay down without a claim that says so."""
+    kernel = reused(tmp_path)
+    host = reading(kernel)
+    host.unread = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    with unchanged(kernel), pytest.raises(NotRestored) as caught:
+        accept(tmp_path, host, PLACE)
+    assert "could not be read: Too many open files; nothing was changed" in caught.value.message
+    assert "the journal stays open" in (caught.value.hint or "")
+    assert claims(tmp_path) == [(1, "interrupted")]
+    assert journal.paths(tmp_path, "history") == []
+
+
+def test_a_netdev_that_can_be_looked_at_again_in_time_is(tmp_path: Path) -> None:
+    kernel = reused(tmp_path)
+    host = reading(kernel)
+    host.unread = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    host.at_pause = lambda: setattr(host, "unread", None)
+    (port,) = accept(tmp_path, host, PLACE).ports
+    assert port.netdev == "eth1"
 
 
 # --- ports that are not there any more ------------------------------------------------------

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
 import json
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +22,7 @@ from manactl.errors import (
     Refused,
 )
 from manactl.journal import file as journal
+from manactl.journal import lock
 from manactl.model.port import Evidence, Holder, Owner, PortId, Report
 from tests.unit import schema
 from tests.unit.fakes import PORT
@@ -196,6 +200,57 @@ def test_a_holder_that_ignores_sigterm_is_left_and_named(tmp_path: Path) -> None
     assert claims(tmp_path) == [(1, "claimed")]
 
 
+def also_at_work(state_dir: Path, stack: contextlib.ExitStack) -> None:
+    """Another manactl has the second lock of the function."""
+    stack.enter_context(lock.moment(state_dir, PORT.pci))
+
+
+@pytest.mark.parametrize("words", [("eth1",), ()])
+def test_that_nothing_was_touched_is_not_said_once_somebody_was_signalled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    kernel, _ = claimed_and_held(tmp_path)
+    host = FakeHost(kernel)
+    monkeypatch.setattr(lock, "_MOMENT", 0.0)
+    with contextlib.ExitStack() as stack:
+        host.at_sigterm = lambda: also_at_work(tmp_path, stack)
+        with pytest.raises(Busy) as caught:
+            release(tmp_path, host, *words, terminate=True)
+    assert kernel.killed == [4211]
+    assert re.fullmatch(
+        r"another manactl is at work on 7870:00:00\.0: .*, since .*; SIGTERM was sent to pid 4211 "
+        r"dpdk-testpmd, and no port was changed",
+        caught.value.message,
+    )
+    assert Evidence("proc", "SIGTERM sent to", 4211) in caught.value.evidence
+    assert caught.value.code == "locked"
+    assert claims(tmp_path) == [(1, "claimed")]
+
+
+def test_without_a_signal_nothing_was_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel, _ = claimed_and_held(tmp_path)
+    kernel.nics[0].holders.clear()
+    monkeypatch.setattr(lock, "_MOMENT", 0.0)
+    with lock.moment(tmp_path, PORT.pci), pytest.raises(Busy, match=r"; nothing was touched$"):
+        release(tmp_path, FakeHost(kernel), terminate=True)
+
+
+def test_what_cannot_be_read_after_a_signal_is_told_with_it(
+    tmp_path: Path,
+) -> None:
+    kernel, _ = claimed_and_held(tmp_path)
+    host = FakeHost(kernel)
+    host.at_sigterm = lambda: setattr(host, "unread", OSError(errno.EMFILE, "no descriptors"))
+    with pytest.raises(NotRestored) as caught:
+        release(tmp_path, host, terminate=True)
+    assert caught.value.message.endswith(
+        "could not be read: no descriptors; SIGTERM was sent to pid 4211 dpdk-testpmd, and no port "
+        "was changed"
+    )
+
+
 def test_terminate_of_nothing_held_signals_nobody(tmp_path: Path) -> None:
     kernel = furnished()
     claim(tmp_path, FakeHost(kernel))
@@ -250,6 +305,15 @@ def test_a_port_that_is_up_does_not_hide_a_holder_of_the_next() -> None:
     host.kernel.set_up(host.kernel.nics[0], True)
     with pytest.raises(Busy, match=r"eth2 cannot be released: .* \(pid 77 dpdk-testpmd\)"):
         await_free.require_free(made(host), [PORT, ETH2], 0.0)
+
+
+def test_a_netdev_that_cannot_be_looked_at_is_neither_up_nor_gone() -> None:
+    host = down()
+    host.unread = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    with pytest.raises(NotRestored, match="could not be read: Too many open files") as caught:
+        await_free.require_free(made(host), [PORT], 0.0)
+    assert "nothing was changed" in caught.value.message
+    assert caught.value.code != "no-netdev"
 
 
 def test_who_holds_it_is_named_with_the_evidence_and_the_way_on() -> None:

@@ -16,16 +16,16 @@ import pytest
 from manactl.act.boot_files import BootFiles, NotTold
 from manactl.look import boot_files
 from manactl.model.port import PortId
-from manactl.netstate.held import NETWORK_MANAGER, NETWORKD, HeldLink, Hold
 from manactl.netstate.left_down import LeftDown
+from manactl.netstate.unmanaged import NETWORK_MANAGER, NETWORKD, Unmanaged, UnmanagedLink
 
 PORT = PortId("7870:00:00.0", 2, "00:0d:3a:aa:00:11")
-VF = HeldLink("eth1", 3, "00:0d:3a:aa:00:11", "mana", True)
-SYNTHETIC = HeldLink("eth0", 2, "00:0d:3a:aa:00:11", "hv_netvsc", True, "uuid", 3)
+VF = UnmanagedLink("eth1", 3, "00:0d:3a:aa:00:11", "mana", True)
+SYNTHETIC = UnmanagedLink("eth0", 2, "00:0d:3a:aa:00:11", "hv_netvsc", True, "uuid", 3)
 
 
-def kept(manager: str, *links: HeldLink) -> LeftDown:
-    return LeftDown(PORT, "eth0", Hold(manager, "7870-00-00.0-2", links or (SYNTHETIC, VF)))
+def kept(manager: str, *links: UnmanagedLink) -> LeftDown:
+    return LeftDown(PORT, "eth0", Unmanaged(manager, "7870-00-00.0-2", links or (SYNTHETIC, VF)))
 
 
 def ini(path: Path) -> configparser.ConfigParser:
@@ -77,7 +77,7 @@ def test_networkmanager_gets_one_file_that_an_initrd_does_not_read(tmp_path: Pat
 
 def test_a_netdev_without_a_permanent_address_goes_by_its_name(tmp_path: Path) -> None:
     files = BootFiles(tmp_path)
-    nameless = HeldLink("bond0", 4, None, None, True)
+    nameless = UnmanagedLink("bond0", 4, None, None, True)
     for manager, said in (
         (NETWORKD, "Name=bond0"),
         (NETWORK_MANAGER, "match-device=interface-name:=bond0"),
@@ -160,7 +160,7 @@ def test_what_somebody_else_has_put_there_is_neither_replaced_nor_removed(
 @pytest.mark.parametrize("manager", [NETWORKD, NETWORK_MANAGER])
 @pytest.mark.parametrize("name", ["*", "e?h", "a;interface-name:*", "!x", "a,b"])
 def test_a_name_that_would_match_others_is_refused(tmp_path: Path, manager: str, name: str) -> None:
-    nameless = HeldLink(name, 4, None, None, True)
+    nameless = UnmanagedLink(name, 4, None, None, True)
     with pytest.raises(OSError, match="has no other mark to match by"):
         BootFiles(tmp_path).write(kept(manager, nameless))
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
@@ -169,7 +169,7 @@ def test_a_name_that_would_match_others_is_refused(tmp_path: Path, manager: str,
 @pytest.mark.parametrize("name", ["eth\udcff", "eth\u00e9"])
 @pytest.mark.parametrize("manager", [NETWORKD, NETWORK_MANAGER])
 def test_a_name_is_bytes(tmp_path: Path, manager: str, name: str) -> None:
-    files, one = BootFiles(tmp_path), kept(manager, HeldLink(name, 4, None, None, True))
+    files, one = BootFiles(tmp_path), kept(manager, UnmanagedLink(name, 4, None, None, True))
     files.write(one)
     assert os.fsencode(name) in files.paths(one)[0].read_bytes()
     (found,) = boot_files.find(str(tmp_path))

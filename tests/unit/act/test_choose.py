@@ -12,6 +12,7 @@ from manactl.errors import Denied, UsageError
 from manactl.journal import file as journal
 from manactl.model.claim import ClaimSummary
 from manactl.model.port import ClaimInfo, PortId
+from manactl.model.record import Phase
 from tests.unit.fakes import PORT
 from tests.unit.host import FakeHost, claim, two_ports
 
@@ -21,7 +22,7 @@ INFO = ClaimInfo(datetime(2026, 11, 22, tzinfo=UTC), {"uid": 0}, "claim", None, 
 
 
 def summary(port: PortId, path: str) -> ClaimSummary:
-    return ClaimSummary(port, INFO, "claimed", True, Path(path))
+    return ClaimSummary(port, INFO, Phase.CLAIMED, True, Path(path))
 
 
 ONE, TWO, AWAY = summary(PORT, "/a"), summary(ETH2, "/a"), summary(GONE, "/b")
@@ -84,12 +85,12 @@ def test_journals_that_may_not_be_read_are_a_missing_privilege(
 
 
 def test_a_name_that_a_netdev_had_when_it_was_claimed(tmp_path: Path) -> None:
-    """Made anew it has lost its altnames. What has the name now comes first."""
+    """Re-created it has lost its altnames. What has the name now comes first."""
     kernel = two_ports()
     first, second = kernel.nics
     host = FakeHost(kernel)
     (one, other) = (
-        ClaimSummary(PortId(nic.pci, nic.number, nic.mac), INFO, "claimed", True, Path("1"),
+        ClaimSummary(PortId(nic.pci, nic.number, nic.mac), INFO, Phase.CLAIMED, True, Path("1"),
                      names=(nic.name, f"wan{nic.number}"))
         for nic in (first, second)
     )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import signal
@@ -251,6 +252,22 @@ def test_a_claim_over_one_that_drifted_is_refused(tmp_path: Path) -> None:
     assert (caught.value.exit_code, caught.value.code) == (6, "drift")
     assert "manactl release eth1" in (caught.value.hint or "")
     assert claims(tmp_path) == [(1, "claimed")]
+
+
+@pytest.mark.parametrize("words", [("eth1",), ("eth2",), ("eth1", "eth2")])
+def test_a_netdev_that_cannot_be_looked_at_is_not_claimed_without_its_snapshot(
+    tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    """Nor is it said of one that is claimed already that somebody has set it up."""
+    kernel = two_ports()
+    claim(tmp_path, FakeHost(kernel), "eth1")
+    before, links = claims(tmp_path), list(kernel.links)
+    host = FakeHost(kernel)
+    host.unread = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    with pytest.raises(RolledBack) as caught:
+        claim(tmp_path, host, "eth2", *words)
+    assert "could not be looked at: Too many open files; nothing was touched" in str(caught.value)
+    assert (claims(tmp_path), kernel.links) == (before, links)
 
 
 def test_a_journal_of_another_boot_is_closed_by_the_next_claim(tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ import pytest
 from manactl.act import claim as claiming
 from manactl.act import confirm as confirming
 from manactl.act.confirm import ConfirmedPort, ConfirmRequest
-from manactl.act.guardian import EXPIRED
 from manactl.act.signals import SignalGate
 from manactl.errors import (
     Busy,
@@ -33,6 +32,7 @@ from manactl.errors import (
 from manactl.journal import file as journal
 from manactl.journal import history, lock
 from manactl.journal.file import Journal
+from manactl.model.record import Reason
 from tests.unit.act.test_guardian import Told
 from tests.unit.host import (
     OTHER_FUNCTION,
@@ -141,7 +141,7 @@ def test_nothing_that_waits_is_no_failure(tmp_path: Path) -> None:
 def test_after_it_went_back_that_is_told(tmp_path: Path, words: tuple[str, ...]) -> None:
     kernel = furnished()
     path = claimed(tmp_path, kernel)
-    release(tmp_path, FakeHost(kernel), only=path, why=EXPIRED, unconfirmed=True)
+    release(tmp_path, FakeHost(kernel), only=path, why=Reason.EXPIRED, unconfirmed=True)
     assert kernel.nics[0].up
     with pytest.raises(
         RolledBack, match="eth1 was not confirmed in time: it was released"
@@ -166,7 +166,7 @@ def test_a_clock_that_is_set_back_hides_no_later_claim(
 
     kernel = furnished()
     path = claimed(tmp_path, kernel)
-    release(tmp_path, FakeHost(kernel), only=path, why=EXPIRED, unconfirmed=True)
+    release(tmp_path, FakeHost(kernel), only=path, why=Reason.EXPIRED, unconfirmed=True)
     for module in (journal, claiming):
         monkeypatch.setattr(module, "datetime", Earlier)
     claim(tmp_path, FakeHost(kernel))
@@ -184,7 +184,7 @@ def test_it_goes_back_while_the_lock_is_waited_for(tmp_path: Path) -> None:
 
     def after(*words: object, **more: object) -> object:
         lock.functions = locked
-        release(tmp_path, FakeHost(kernel), only=path, why=EXPIRED, unconfirmed=True)
+        release(tmp_path, FakeHost(kernel), only=path, why=Reason.EXPIRED, unconfirmed=True)
         return locked(*words, **more)  # type: ignore[arg-type]
 
     with pytest.MonkeyPatch.context() as patch:
@@ -200,7 +200,7 @@ def test_what_is_confirmed_does_not_go_back(tmp_path: Path) -> None:
     host = FakeHost(kernel)
     host.at_look[1] = lambda: None
     confirm(tmp_path, FakeHost(kernel))
-    found = release(tmp_path, host, only=path, why=EXPIRED, unconfirmed=True)
+    found = release(tmp_path, host, only=path, why=Reason.EXPIRED, unconfirmed=True)
     assert found.ports == []
     assert not kernel.nics[0].up
     assert path.exists()
@@ -211,7 +211,7 @@ def test_what_has_begun_to_go_back_cannot_be_kept(tmp_path: Path) -> None:
     path = claimed(tmp_path, kernel)
     dying = FakeHost(kernel, Fate(dies_at=3))
     with pytest.raises(Killed):
-        release(tmp_path, dying, only=path, why=EXPIRED, unconfirmed=True)
+        release(tmp_path, dying, only=path, why=Reason.EXPIRED, unconfirmed=True)
     assert journal.read(path).phase == "interrupted"
     with pytest.raises(NotRestored, match="eth1 cannot be confirmed") as caught:
         confirm(tmp_path, FakeHost(kernel))
@@ -341,7 +341,7 @@ def test_the_error_of_one_claim_keeps_no_other_from_being_confirmed(
     """One has expired, or another manactl is at work on it for long."""
     kernel = two_functions()
     past, other = claimed(tmp_path, kernel, "eth1"), claimed(tmp_path, kernel, "eth5")
-    release(tmp_path, FakeHost(kernel), only=past, why=EXPIRED, unconfirmed=True)
+    release(tmp_path, FakeHost(kernel), only=past, why=Reason.EXPIRED, unconfirmed=True)
     found: list[ConfirmedPort] = []
 
     def both(error: type[ManactlError], match: str) -> None:
@@ -391,7 +391,7 @@ def test_who_confirmed_it_is_on_record(tmp_path: Path) -> None:
     release(tmp_path, FakeHost(kernel))
     (past,) = history.read(tmp_path).claims
     assert past.confirmed_by == {"uid": 0, "sudo_user": "operator", "loginuid": 1000}
-    assert past.why is None
+    assert past.reason is None
 
 
 def test_a_claim_of_an_earlier_boot_needs_none(tmp_path: Path) -> None:

@@ -10,12 +10,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from manactl.act import exec_mode
 from manactl.act.exec_mode import Ended
-from manactl.act.release import Outcome, ReleaseRequest
+from manactl.act.released import Outcome, ReleaseRequest
 from manactl.act.signals import SignalGate
 from manactl.errors import Busy, RolledBack
 from tests.unit.act.test_guardian import Told
@@ -280,3 +281,30 @@ def test_a_port_of_another_claim_is_not_shared(tmp_path: Path) -> None:
     assert caught.value.code == "claimed"
     assert "manactl release eth1" in (caught.value.hint or "")
     assert kernel.links == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
+@pytest.mark.parametrize("handler", [signal.default_int_handler, signal.SIG_DFL, signal.SIG_IGN])
+def test_a_signal_that_comes_before_the_command_is_executed_is_the_commands(
+    tmp_path: Path, number: signal.Signals, handler: Any
+) -> None:
+    """A handler of ours swallowed it in the child, or made 127 of ^C. One that whoever started us
+    ignores is ignored by the command, too (nohup)."""
+    before = signal.signal(number, handler)
+    try:
+        ran = tmp_path / "ran"
+        argv = ("touch", str(ran))
+        ended = exec_mode.run(argv, os.environ, lambda pid: os.kill(pid, number))
+    finally:
+        signal.signal(number, before)
+    if handler is signal.SIG_IGN:
+        assert (ended, ran.exists()) == (Ended(0), True)
+    else:
+        assert (ended, ran.exists()) == (Ended(None, number), False)
+
+
+def test_a_signal_that_came_before_starts_nothing(tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    told: list[int] = []
+    ended = exec_mode.run(("touch", str(ran)), os.environ, told.append, lambda: signal.SIGINT)
+    assert (ended, told, ran.exists()) == (Ended(None, signal.SIGINT), [], False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -18,7 +19,7 @@ from manactl.cli.hold import Teller
 from manactl.errors import Refused
 from manactl.journal import state_dir as statedir
 from manactl.look.file_events import FileEvents
-from manactl.model.hold import Apart, Attempt, Outcome, Target
+from manactl.model.hold import Apart, Attempt, Outcome, Target, Trouble
 from tests.unit.host import FakeHost, claim, furnished, two_ports
 
 PCI = "7870:00:00.0"
@@ -32,7 +33,7 @@ class FakeKeeper:
         self.again_in: float | None = None
         self.targets: tuple[Target, ...] = ()
         self.apart = Apart()
-        self.unlocked: dict[str, str] = {}
+        self.unlocked: dict[str, Trouble] = {}
         self.then: Callable[[], object] = lambda: None
 
     def reload(self) -> bool:
@@ -88,7 +89,7 @@ def test_a_lock_that_cannot_be_had_is_told_once(
 ) -> None:
     one, keeper = loop
     keeper.again_in = 0.02
-    keeper.unlocked = {PCI: "Too many open files"}
+    keeper.unlocked = {PCI: Trouble(PCI, None, errno.EMFILE, "Too many open files")}
     one.run()
     assert keeper.asked == ["reload", "again", "again", "again"]
     (line,) = capsys.readouterr().err.splitlines()
@@ -113,7 +114,7 @@ def test_what_could_not_be_read_is_read_again(
 ) -> None:
     """Nothing is announced when there are descriptors again, or a disk."""
     one, keeper = loop
-    keeper.apart = Apart(unread=("journal x could not be read",))
+    keeper.apart = Apart(unread=(Trouble("x", "journal", None, "journal x could not be read"),))
     one.run()
     assert keeper.asked[:2] == ["reload", "reload"]
 
@@ -205,7 +206,7 @@ class Listing:
         if not self.awaits_attempt:
             os.kill(os.getpid(), self.number)
 
-    def problems(self, apart: Apart, unlocked: Mapping[str, str]) -> None:
+    def problems(self, apart: Apart, unlocked: Mapping[str, Trouble]) -> None:
         pass
 
     def warn(self, text: str) -> None:

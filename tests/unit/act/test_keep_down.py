@@ -20,7 +20,17 @@ from manactl.journal import file as journal
 from manactl.journal import lock
 from manactl.look.link_changes import LinkChange
 from manactl.model.claim import NetnsId
-from manactl.model.hold import Apart, Attempt, Cause, Opened, Opener, Outcome, Target, Unasked
+from manactl.model.hold import (
+    Apart,
+    Attempt,
+    Cause,
+    Opened,
+    Opener,
+    Outcome,
+    Target,
+    Trouble,
+    Unasked,
+)
 from manactl.model.port import Holder
 from tests.unit.host import (
     NOW,
@@ -329,7 +339,7 @@ def test_what_happens_to_another_port_of_the_function_is_not_its_own(
     assert scene.stories() == [("eth1", "set-down", "found")]
 
 
-def test_what_is_announced_of_a_netdev_that_is_gone_is_not_of_the_one_made_anew(
+def test_what_is_announced_of_a_netdev_that_is_gone_is_not_of_the_one_recreated(
     scene: Scene,
 ) -> None:
     (nic,) = scene.kernel.nics
@@ -444,7 +454,7 @@ def test_what_has_no_lock_for_now_is_set_down_as_soon_as_there_is_one(
         scene.keeper.again()
     assert (nic.up, scene.told) == (True, [])
     assert list(scene.keeper.unlocked) == [nic.pci]
-    assert os.strerror(number) in scene.keeper.unlocked[nic.pci]
+    assert os.strerror(number) in scene.keeper.unlocked[nic.pci].text
     assert scene.keeper.again_in is not None
     scene.keeper.again()
     assert (nic.up, scene.keeper.unlocked, scene.keeper.again_in) == (False, {}, None)
@@ -789,7 +799,7 @@ def test_a_journal_that_cannot_be_read_is_told(scene: Scene) -> None:
     assert scene.journals.targets() == known, "what it was when it could be read"
     assert scene.journals.doubtful == frozenset(known)
     assert list(scene.journals.unread) == [path]
-    assert "corrupt" in scene.journals.unread[path]
+    assert "corrupt" in scene.journals.unread[path].text
     path.write_bytes(text)
     assert len(scene.journals.targets()) == 1
     assert (scene.journals.unread, scene.journals.doubtful) == ({}, frozenset())
@@ -811,7 +821,7 @@ def test_what_a_claim_wants_that_cannot_be_read_now_is_done_when_it_can(
         assert scene.keeper.reload() is True
         assert [one.name for one in scene.keeper.targets] == ["eth1"]
         assert scene.keeper.apart == Apart(
-            unread=("[Errno 24] Too many open files",), doubtful=scene.keeper.targets
+            unread=(Trouble(str(path), None, errno.EMFILE, ""),), doubtful=scene.keeper.targets
         )
         scene.announce(nic)
         scene.keeper.again()
@@ -836,7 +846,9 @@ def test_a_claim_that_has_not_changed_is_kept_down_though_nothing_can_be_listed(
         patch.setattr(journal, "paths", fails)
         scene.keeper.reload()
         assert [one.name for one in scene.keeper.targets] == ["eth1"]
-        assert scene.keeper.apart == Apart(unlisted="[Errno 13] Permission denied")
+        assert scene.keeper.apart == Apart(
+            unlisted=Trouble(str(scene.path), None, errno.EACCES, "")
+        )
         scene.up(nic, IP)
         scene.announce(nic)
         assert not nic.up

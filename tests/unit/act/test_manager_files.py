@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from manactl.act import manager_files
-from manactl.netstate.held import HeldLink
+from manactl.netstate.unmanaged import UnmanagedLink
 
-MARKED = HeldLink("eth1", 3, "00:0d:3a:aa:00:10", "mana", True)
-NAMED = HeldLink("eth1", 3, None, None, True)
+MARKED = UnmanagedLink("eth1", 3, "00:0d:3a:aa:00:10", "mana", True)
+NAMED = UnmanagedLink("eth1", 3, None, None, True)
 
 
 def mode(path: Path) -> int:

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from manactl.act.await_free import PATIENCE
 from manactl.act.plan import SetAdmin, SetSynthetic
 from manactl.errors import Busy, NotRestored, RolledBack, UsageError
 from manactl.journal import file as journal
+from manactl.model.port import Report
 from tests.unit.host import FakeHost, FakeSystem, Fate, Killed, claim, furnished, paired, release
 from tests.unit.kernel import UUID, Kernel, meaning
 
@@ -86,7 +88,7 @@ def test_a_pair_that_was_down_stays_down(tmp_path: Path) -> None:
 
 
 def test_a_vf_that_is_up_below_a_netdev_that_is_down(tmp_path: Path) -> None:
-    """As after hv_netvsc was bound anew."""
+    """As after hv_netvsc was bound again."""
     kernel = paired(up=False)
     kernel.set_up(kernel.nics[0], True)
     before = kernel.picture()
@@ -305,3 +307,60 @@ def test_what_the_plan_says(tmp_path: Path) -> None:
     assert any("servicing undoes it" in note for note in keep.notes)
     assert "addresses, routes and connections stay" in keep.stops[0]
     assert keep.drops == ()
+
+
+# --- a VF that hv_netvsc has not joined yet
+
+
+def test_a_claim_waits_until_the_vf_is_joined(tmp_path: Path) -> None:
+    kernel = paired()
+    (twin,) = kernel.synthetics
+    before = kernel.picture()
+    twin.enslaves = False
+    here = host(kernel)
+    here.at_look = {4: lambda: setattr(twin, "enslaves", True)}
+    claim(tmp_path, here)
+    assert kernel.links == [("eth1", "down"), ("eth0", "down")]
+    release(tmp_path, host(kernel))
+    assert kernel.picture() == before
+
+
+@pytest.mark.parametrize("synthetic", [None, "down", "keep", "uio"])
+def test_it_never_claims_the_vf_alone(tmp_path: Path, synthetic: str | None) -> None:
+    kernel = paired()
+    kernel.synthetics[0].enslaves = False
+    with pytest.raises(Busy, match="hv_netvsc has not joined it to") as caught:
+        claim(tmp_path, host(kernel), synthetic=synthetic)
+    assert caught.value.hint is not None
+    assert "dmesg" in caught.value.hint
+    assert (kernel.links, [*tmp_path.glob("claims/*")]) == ([], [])
+
+
+def test_nor_before_the_synthetic_netdev_is_there(tmp_path: Path) -> None:
+    kernel = paired()
+    kernel.synthetics[0].enslaves = False
+    here = host(kernel)
+    look = here.look
+
+    def without() -> Report:
+        report = look()
+        return report._replace(ports=tuple(p._replace(upper=None) for p in report.ports))
+
+    here.look = without  # type: ignore[method-assign]
+    with pytest.raises(Busy, match=f"the VF of VMBus device {UUID}") as caught:
+        claim(tmp_path, here, synthetic="down")
+    assert caught.value.hint is not None
+    assert "modprobe hv_netvsc" in caught.value.hint
+    assert kernel.links == []
+
+
+def test_a_claim_that_is_to_wait_no_longer_does_not(tmp_path: Path) -> None:
+    kernel = paired()
+    kernel.synthetics[0].enslaves = False
+    here, start = host(kernel), kernel.clock
+    with pytest.raises(Busy):
+        claim(tmp_path, here, wait=0.5)
+    assert kernel.clock - start < PATIENCE
+    with pytest.raises(Busy):
+        claim(tmp_path, here)
+    assert kernel.clock - start > PATIENCE

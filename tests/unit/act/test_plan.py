@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+import os
 from typing import Any
 
 import pytest
@@ -12,17 +13,19 @@ import pytest
 from manactl.act import plan as planning
 from manactl.act.plan import (
     KeepState,
-    NetdevNow,
     Plan,
     ProveFree,
     SetAdmin,
+    SetSynthetic,
     Step,
     StepFailed,
     Undone,
     steps_from_json,
     tally,
 )
+from manactl.look.netdevs_of import NetdevNow
 from manactl.model.port import Evidence, PortId
+from manactl.netstate.losses import Cause
 from manactl.netstate.snapshot import PortState, Request
 from manactl.wire.uverbs import ProofOutcome
 from tests.unit.decide.scene import STATE
@@ -139,7 +142,7 @@ def test_groups_are_left_before_the_port_goes_down() -> None:
 
 def test_a_failed_step_has_code_4_and_nobody_holds_it() -> None:
     failure = StepFailed("it failed", hint="fix it")
-    assert (failure.message, failure.hint, failure.held) == ("it failed", "fix it", False)
+    assert (failure.message, failure.hint, failure.taken) == ("it failed", "fix it", False)
     assert (failure.exit_code, failure.kind) == (4, "step")
 
 
@@ -169,6 +172,66 @@ def test_a_netdev_that_stays_away_is_given_up_after_five_seconds() -> None:
         planning.require_netdev(system, PORT)
     assert "another network namespace" in (caught.value.hint or "")
     assert 1005.0 <= system.kernel.clock < 1006.0
+
+
+EMFILE = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+def test_a_netdev_that_cannot_be_looked_at_is_not_said_to_be_away() -> None:
+    system = machine()
+    system.host.unread = EMFILE
+    with pytest.raises(StepFailed) as caught:
+        planning.require_netdev(system, PORT)
+    assert caught.value.message == (
+        f"the netdev of port {PORT} could not be looked at: Too many open files"
+    )
+    assert caught.value.evidence == (Evidence("sysfs", "netdev", "EMFILE"),)
+    assert 1005.0 <= system.kernel.clock < 1006.0, "the cause may pass"
+    system.host.at_pause = lambda: setattr(system.host, "unread", None)
+    assert planning.require_netdev(system, PORT).name == "eth1"
+
+
+@pytest.mark.parametrize(
+    "step", [DOWN, SetSynthetic(PORT, "f8615163-0000-1000-2000-000d3aaa0010", "eth0", True)]
+)
+def test_that_a_step_holds_is_not_said_of_what_cannot_be_looked_at(step: Step) -> None:
+    system = machine(up=False)
+    assert step.holds(system)
+    system.host.unread = EMFILE
+    with pytest.raises(StepFailed, match=r"eth. could not be looked at: Too many open files"):
+        step.holds(system)
+
+
+def test_the_data_path_of_what_cannot_be_looked_at_is_not_known() -> None:
+    system = machine()
+    vf = dataclasses.replace(DOWN, vmbus="f8615163-0000-1000-2000-000d3aaa0010")
+    assert planning.prove_path(vf, system) == {}, "no synthetic netdev: no frames"
+    system.host.unread = EMFILE
+    with pytest.raises(StepFailed, match="the data path of eth1 could not be looked at"):
+        planning.prove_path(vf, system)
+
+
+def test_settings_that_cannot_be_compared_are_told() -> None:
+    system = machine()
+    system.host.unread = EMFILE
+    (undone,) = planning.restore_all([KeepState(system.capture(PORT))], system)
+    (lost,) = undone.restored.lost
+    assert lost == (Cause.CHANGED, "settings of eth1: not compared, Too many open files")
+
+
+def test_nobody_is_blamed_where_it_cannot_be_looked_whether_it_is_detached() -> None:
+    """ENODEV is a vport that is taken, or a netdev that has gone: here nobody knows."""
+
+    class Refusing(Showing):
+        def set_admin(self, port: PortId, up: bool) -> None:
+            self.host.unread = EMFILE
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+
+    with pytest.raises(StepFailed) as caught:
+        SetAdmin(PORT, "eth1", up=True, was=True, had_carrier=False).do(
+            machine(Refusing, up=False), 1.0
+        )
+    assert not caught.value.taken
 
 
 def test_setting_down_reports_how_long_it_took_and_when() -> None:
@@ -265,7 +328,7 @@ def test_setting_down_holds_while_the_netdev_is_here_and_down() -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "up", "held", "hint"),
+    ("number", "up", "taken", "hint"),
     [
         (errno.EBUSY, True, True, "a raw QP has the vport"),
         (errno.ENODEV, True, True, "a raw QP has the vport"),
@@ -275,7 +338,7 @@ def test_setting_down_holds_while_the_netdev_is_here_and_down() -> None:
         (errno.EIO, False, False, None),
     ],
 )
-def test_what_the_kernel_refuses(number: int, up: bool, held: bool, hint: str | None) -> None:
+def test_what_the_kernel_refuses(number: int, up: bool, taken: bool, hint: str | None) -> None:
     class Refusing(Showing):
         def set_admin(self, port: PortId, up: bool) -> None:
             raise OSError(number, "the kernel's words")
@@ -286,7 +349,7 @@ def test_what_the_kernel_refuses(number: int, up: bool, held: bool, hint: str | 
     failure = caught.value
     word = "up" if up else "down"
     assert failure.message == f"setting eth1 {word} failed: the kernel's words"
-    assert failure.held is held
+    assert failure.taken is taken
     assert failure.evidence == (Evidence("rtnetlink", f"set {word}", errno.errorcode[number]),)
     assert (failure.hint is None) is (hint is None)
     assert (hint or "") in (failure.hint or "")
@@ -312,7 +375,7 @@ def test_a_netdev_of_a_device_in_reset_is_held_by_nobody(
     nic(system).resetting = not unplugged
     with pytest.raises(StepFailed) as caught:
         SetAdmin(PORT, "eth1", up=True, was=True, had_carrier=False).do(system, 1.0)
-    assert caught.value.held is (number == errno.EBUSY)
+    assert caught.value.taken is (number == errno.EBUSY)
     assert hint in (caught.value.hint or "")
 
 
@@ -371,7 +434,7 @@ def test_a_proof_that_cannot_be_made_fails_with_its_reason() -> None:
         PROVE.do(system, 0.0)
     assert caught.value.message.endswith("reports the fake kernel")
     assert (caught.value.hint, caught.value.evidence) == ("a remedy", (PROOF,))
-    assert not caught.value.held
+    assert not caught.value.taken
 
 
 def test_a_port_that_was_set_up_again_is_not_held() -> None:
@@ -380,7 +443,7 @@ def test_a_port_that_was_set_up_again_is_not_held() -> None:
         PROVE.do(system, 0.0)
     assert caught.value.evidence == (PROOF, Evidence("sysfs", "IFF_UP", True))
     assert "network manager" in (caught.value.hint or "")
-    assert not caught.value.held
+    assert not caught.value.taken
 
 
 @pytest.mark.parametrize("here", [True, False])
@@ -401,7 +464,7 @@ def test_a_leaked_vport_is_a_kernel_bug(here: bool) -> None:
     assert caught.value.message.startswith(f"{'eth1' if here else PORT}: ")
     assert (caught.value.code, caught.value.evidence) == ("kernel-bug", (PROOF,))
     assert "modprobe" in (caught.value.hint or "")
-    assert not caught.value.held
+    assert not caught.value.taken
 
 
 def test_a_vport_that_stays_taken_is_held() -> None:
@@ -409,6 +472,6 @@ def test_a_vport_that_stays_taken_is_held() -> None:
     nic(system).holders = [77]
     with pytest.raises(StepFailed, match="still taken after 2 attempts") as caught:
         PROVE.do(system, 0.0)
-    assert caught.value.held
+    assert caught.value.taken
     assert caught.value.evidence == (PROOF,)
     assert "manactl status -v" in (caught.value.hint or "")

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from manactl.act.release import Outcome, ReleaseResult
+from manactl.act.released import Outcome, ReleaseResult
 from manactl.errors import (
     Busy,
     Denied,
@@ -585,9 +585,7 @@ def test_a_plan_that_makes_no_sense_is_not_followed(tmp_path: Path) -> None:
     path = claim(tmp_path, FakeHost(kernel)).journal
     assert path is not None
     rewritten(path, lambda header: header["plan"]["steps"][0].update(kind="dance"))
-    with pytest.raises(
-        NotRestored, match=r"its plan cannot be read .*; nothing was changed"
-    ) as why:
+    with pytest.raises(NotRestored, match=r"cannot be believed .*; nothing was changed") as why:
         release(tmp_path, FakeHost(kernel))
     assert why.value.code == "journal"
     assert kernel.links == [("eth1", "down")]
@@ -619,7 +617,7 @@ def test_a_finished_journal_that_cannot_be_put_away(
     assert kernel.links == [("eth1", "down")]
 
 
-# --- a netdev that was made anew ------------------------------------------------------------
+# --- a netdev that was re-created ------------------------------------------------------------
 
 
 def replugged(tmp_path: Path, mtu: int = 4000) -> tuple[Kernel, dict[str, object]]:
@@ -635,7 +633,7 @@ def replugged(tmp_path: Path, mtu: int = 4000) -> tuple[Kernel, dict[str, object
     return kernel, had
 
 
-def test_a_netdev_that_was_made_anew_gets_the_settings_of_the_old_one(tmp_path: Path) -> None:
+def test_a_netdev_that_was_recreated_gets_the_settings_of_the_old_one(tmp_path: Path) -> None:
     kernel, had = replugged(tmp_path)
     host = FakeHost(kernel)
     acts: list[str] = []
@@ -648,7 +646,7 @@ def test_a_netdev_that_was_made_anew_gets_the_settings_of_the_old_one(tmp_path: 
     (lost,) = port.lost
     assert (lost.cause, lost.text.split(":")[0]) == (
         "not-kept",
-        "eth1 was made anew (ifindex 3 -> 7)",
+        "eth1 was re-created (ifindex 3 -> 7)",
     )
     assert claims(tmp_path) == []
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from manactl.act.release import ReleaseRequest
 from manactl.act.release_when_free import Policy, release_when_free
+from manactl.act.released import ReleaseRequest
 from manactl.errors import Busy, Interrupted, NotRestored, RolledBack
 from manactl.journal.file import JournalError
 from tests.unit.host import FakeHost, furnished

@@ -12,10 +12,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from manactl.act.plan import NetdevNow, PairNow
+from manactl.act import system as live
+from manactl.act.plan import PairNow
 from manactl.act.system import LiveSystem, capabilities, who
 from manactl.look import boot_files, raw_qp_probe, stacked_links, surroundings, user_namespace
 from manactl.look.boot_files import BootFile
+from manactl.look.netdevs_of import NetdevNow
 from manactl.look.pairs import Frames
 from manactl.model.port import Certainty, Missing, Owner, PortStatus, Report, Source
 from manactl.netstate.snapshot import Request
@@ -263,16 +265,16 @@ def test_who_asked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def proc_file(monkeypatch: pytest.MonkeyPatch, path: str, text: str | None) -> None:
     """What a file of /proc says; None: it is not there."""
-    real = Path.read_text
+    real = live.read
 
-    def read_text(self: Path, *args: Any, **more: Any) -> str:
-        if str(self) != path:
-            return real(self, *args, **more)
+    def read(asked: str | os.PathLike[str]) -> str:
+        if str(asked) != path:
+            return real(asked)
         if text is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         return text
 
-    monkeypatch.setattr(Path, "read_text", read_text)
+    monkeypatch.setattr(live, "read", read)
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ def test_without_a_holder_of_a_raw_qp_there_is_nobody_to_end(found: PortStatus) 
 
 @dataclass
 class FakeProcesses:
-    """Processes whose numbers are given anew: `gone` have ended, though /proc shows the pid."""
+    """Processes whose numbers are given again: `gone` have ended, though /proc shows the pid."""
 
     gone: set[int] = field(default_factory=set)
     forbidden: set[int] = field(default_factory=set)
@@ -174,7 +174,7 @@ def test_everybody_is_signalled_and_told() -> None:
     assert said[0] == "SIGTERM sent to pid 4211 dpdk-testpmd, of fwd.service; waiting up to 0 s"
 
 
-def test_a_number_given_anew_is_not_signalled() -> None:
+def test_a_number_given_again_is_not_signalled() -> None:
     """The process that held the port has ended since; another one has its number now."""
     processes = FakeProcesses(gone={4211})
     assert end(ONE, processes)[0] == []

@@ -710,6 +710,7 @@ def test_a_port_that_could_not_be_opened_has_what_was_not_attempted(tmp_path: Pa
         "Not restored:",
         "  setting eth1 up failed: Cannot allocate memory",
         "  not attempted: restore and verify eth1",
+        "All of eth2 is restored and verified.",
     ]
     assert "the journal stays open: fix the cause" in (caught.value.hint or "")
     assert kernel.nic("eth2").up
@@ -800,7 +801,7 @@ def test_residue_and_a_journal_that_failed_are_both_reported() -> None:
     [
         (UndoResult(), True),
         (UndoResult(residue=["one"]), False),
-        (UndoResult(held=[PORT]), False),
+        (UndoResult(taken=[PORT]), False),
         (UndoResult(log_failed="full"), False),
         (UndoResult(remedies=["do this"]), True),
     ],
@@ -961,7 +962,7 @@ def test_what_could_not_be_undone_is_residue() -> None:
 
 
 def test_after_a_step_that_could_not_be_undone_the_ports_others_are_not_attempted() -> None:
-    newest = Scripted(undoing=plan.StepFailed("stuck", hint="shake it", held=True))
+    newest = Scripted(undoing=plan.StepFailed("stuck", hint="shake it", taken=True))
     silent = Traceless()
     older = Scripted(undo_title="undo the older")
     other = Scripted(ETH2)
@@ -969,7 +970,7 @@ def test_after_a_step_that_could_not_be_undone_the_ports_others_are_not_attempte
     with workplace(log) as work:
         result = transition.undo([newest, silent, older, other], work)
     assert result.residue == ["stuck", "not attempted: undo the older"]
-    assert (result.held, result.remedies, result.clean) == ([PORT], ["shake it"], False)
+    assert (result.taken, result.remedies, result.clean) == ([PORT], ["shake it"], False)
     assert list(result.undone) == [ETH2]
     assert log.events == [
         ("undoing", {"kind": "scripted", "port": str(PORT)}),

@@ -1,6 +1,6 @@
 """Claims with --synthetic=uio: the synthetic netdev is destroyed, and made again at release.
 
-What stands on it comes back in tests/unit/act/test_anew.py, tests/netns and the lab.
+What stands on it comes back in tests/unit/act/test_recreate.py, tests/netns and the lab.
 """
 
 from __future__ import annotations
@@ -44,17 +44,28 @@ def test_the_device_goes_to_uio_and_its_netdev_comes_back_whole(tmp_path: Path) 
     assert kernel.picture() == before
     assert port.residue == ()
     assert [loss.text.split(":")[0] for loss in port.lost] == [
-        "eth0 was made anew (ifindex 40 -> 140)"
+        "eth0 was re-created (ifindex 40 -> 140)"
     ]
 
 
 def test_a_pair_that_was_down_is_down_again(tmp_path: Path) -> None:
-    kernel = paired(up=False)
+    kernel = paired()
+    kernel.set_synthetic(kernel.synthetics[0], False)
     before = kernel.picture()
+    (plan,) = [claim(tmp_path, FakeHost(kernel), "eth0", synthetic="uio", dry_run=True).plan]
+    assert any("stays down at release" in note for note in plan.notes)
+    assert not any("nothing to restore" in note for note in plan.notes)
+    saved = [line for line in plan.restores if "address" in line]
+    assert saved, "what is on it is destroyed with it"
     claimed(tmp_path, kernel)
     assert kernel.synthetics[0].driver == UIO
-    release(tmp_path, FakeHost(kernel))
+    (plan,) = release(tmp_path, FakeHost(kernel), dry_run=True).plans
+    assert set(saved) <= set(plan.restores)
+    result = release(tmp_path, FakeHost(kernel))
     assert kernel.picture() == before
+    assert not result.ports[0].up
+    text = "\n".join(outcome.release_lines(result, verb="release", dry_run=False))
+    assert "eth0 released: down, as it was before the claim" in text
 
 
 def test_who_has_the_uio_device_open_is_busy_and_nothing_is_touched(tmp_path: Path) -> None:

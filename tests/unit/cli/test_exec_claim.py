@@ -17,6 +17,7 @@ from manactl.cli.claim import claim
 from manactl.cli.main import main
 from manactl.errors import ManactlError, RolledBack, UsageError
 from manactl.journal import history
+from manactl.render import outcome, outcome_document
 from tests.conftest import lacking
 from tests.unit import schema
 from tests.unit.act.test_guardian import Guarded
@@ -337,3 +338,64 @@ def test_the_report_is_as_hidden_as_any_file(shell: Shell, guard: Guarded, tmp_p
         os.umask(before)
     assert report.stat().st_mode & 0o777 == 0o640
     assert json.loads(report.read_text())["command"] == ["echo", "\\xff"]
+
+
+@pytest.mark.usefixtures("guard")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("place", ["document", "lines", "environment"])
+def test_a_signal_between_the_claim_and_the_command_is_told_as_it_was(
+    shell: Shell,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+    place: str,
+) -> None:
+    """^C there was "interrupted; nothing was changed", with the port claimed; SIGTERM said nothing."""
+    module, name = {
+        "document": (outcome_document, "claim_document"),
+        "lines": (outcome, "claim_lines"),
+        "environment": (exec_mode, "environment"),
+    }[place]
+    real = getattr(module, name)
+
+    def signalled(*args: Any, **more: Any) -> Any:
+        os.kill(os.getpid(), number)
+        return real(*args, **more)
+
+    monkeypatch.setattr(module, name, signalled)
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        kernel, ran = furnished(), tmp_path / "ran"
+        report = tmp_path / "report"
+        line = ("--raw-qp", "eth1", "--report", str(report), "--", "touch", str(ran))
+        assert run(shell, FakeHost(kernel), *line) == 128 + number
+    finally:
+        signal.signal(number, before)
+    assert not ran.exists()
+    assert kernel.nics[0].up
+    assert [note.partition(":")[0] for note in shell.notes] == ["eth1 is claimed", "eth1 released"]
+    document = json.loads(report.read_text())
+    assert (document["exit"], document["signal"]) == (128 + number, number)
+    assert [port["outcome"] for port in document["release"]["ports"]] == ["restored"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_between_the_command_and_the_release_keeps_neither(
+    shell: Shell, guard: Guarded, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    real = exec_mode.run
+
+    def signalled(*args: Any) -> Any:
+        ended = real(*args)
+        os.kill(os.getpid(), number)
+        return ended
+
+    monkeypatch.setattr(exec_mode, "run", signalled)
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        kernel = furnished()
+        assert run(shell, FakeHost(kernel), "--raw-qp", "eth1", "--", "sh", "-c", "exit 7") == 7
+    finally:
+        signal.signal(number, before)
+    assert kernel.nics[0].up
+    assert shell.notes[-1].startswith("eth1 released")

@@ -24,7 +24,7 @@ from manactl.cli.hold import Teller, hold
 from manactl.errors import Busy, Denied, UsageError
 from manactl.look import file_events, link_changes, netdev_opens
 from manactl.look.netdev_opens import NetdevOpens
-from manactl.model.hold import Apart, Attempt, Cause, Outcome, Target
+from manactl.model.hold import Apart, Attempt, Cause, Outcome, Target, Trouble
 from manactl.model.port import PortId
 from tests.unit import schema
 from tests.unit.cli.shell import Shell
@@ -216,7 +216,7 @@ class Links:
 
 
 class Opens:
-    """Openers whose driver was loaded meanwhile. When they are watched anew, somebody opens a
+    """Openers whose driver was loaded meanwhile. When they are watched again, somebody opens a
     netdev at once."""
 
     refused: str | None = "neither driver mana nor hv_netvsc is loaded"
@@ -432,11 +432,23 @@ def test_what_goes_to_the_journal_is_not_logged_twice(
         assert not module._is_journal()
 
 
+def trouble(of: str, text: str) -> Trouble:
+    return Trouble(of, None, 5, text)
+
+
 def test_a_problem_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     teller = Teller(Service({}), lambda: 0.0, as_json=False)
-    found = Apart(("journal x is corrupt",), "Permission denied", (ETH1.port,), (ETH1.port,))
-    teller.problems(found, {PCI: "disk"})
-    teller.problems(found, {PCI: "disk"})
+    found = Apart(
+        (trouble("x", "journal x is corrupt"),),
+        trouble("claims", "Permission denied"),
+        (ETH1.port,),
+        (ETH1.port,),
+    )
+    teller.problems(found, {PCI: trouble(PCI, "disk")})
+    others = Apart(
+        (trouble("x", "other words"),), trouble("claims", ""), (ETH1.port,), (ETH1.port,)
+    )
+    teller.problems(others, {PCI: trouble(PCI, "the same in other words")})
     assert capsys.readouterr().err == (
         "manactl: not kept down until it can be read: journal x is corrupt\n"
         "manactl: what is claimed of 7870:00:00.0 is not kept down until its lock can be had; it is "

@@ -36,7 +36,7 @@ def test_what_was_interrupted_is_recovered(shell: Shell) -> None:
     assert shell.lines == ["nothing to recover"]
 
 
-def test_a_claim_that_stands_on_a_netdev_made_anew_is_told_and_left(shell: Shell) -> None:
+def test_a_claim_that_stands_on_a_netdev_recreated_is_told_and_left(shell: Shell) -> None:
     """The host has taken the device away, and given it back: the driver sets nothing down."""
     kernel = furnished()
     claimed(shell.state_dir, FakeHost(kernel))
@@ -50,7 +50,7 @@ def test_a_claim_that_stands_on_a_netdev_made_anew_is_told_and_left(shell: Shell
         assert shell.code == 0
         assert shell.lines == ["nothing to recover"]
         assert shell.notes == [
-            "manactl: eth1: claimed, yet the netdev was made anew (ifindex 3 -> 33); claimed, yet "
+            "manactl: eth1: claimed, yet the netdev was re-created (ifindex 3 -> 33); claimed, yet "
             "its netdev is up. The claim stands, so it is left alone: `manactl release eth1` ends it "
             "and restores what it kept (with --dry-run: shows that), `manactl hold` keeps the port "
             "down"

@@ -10,6 +10,7 @@ from manactl.decide import daemon_words
 from manactl.netstate.surroundings import Daemon, Does, Process
 
 TIMERS = ("cloud-netconfig", "nm-cloud-setup")
+OF_NO_PORT = (*TIMERS, "WALinuxAgent")
 
 
 def daemon(does: Does, *processes: Process) -> Daemon:
@@ -38,13 +39,13 @@ def test_each_kind_has_words_of_its_own() -> None:
     "name",
     [
         *("NetworkManager", "wicked", "dhcpcd", "ConnMan", "ifupdown"),
-        *("cloud-netconfig", "nm-cloud-setup"),
+        *OF_NO_PORT,
     ],
 )
 def test_a_hold_can_be_copied_whatever_the_port_is_called(name: str) -> None:
     lines = daemon_words.holds(name, "eth1")
     assert lines
-    assert any("eth1" in line for line in lines) is (name not in TIMERS)
+    assert any("eth1" in line for line in lines) is (name not in OF_NO_PORT)
     for line in daemon_words.holds(name, "e;reboot"):
         words = list(shlex.shlex(line, posix=True, punctuation_chars=True))
         assert ";" not in words

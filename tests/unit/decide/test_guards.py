@@ -13,8 +13,8 @@ import pytest
 from manactl.decide import guards
 from manactl.decide import refusal as why
 from manactl.decide.codes import Code
-from manactl.decide.holds import NoHold
 from manactl.decide.refusal import Refusal, Source, Unread
+from manactl.decide.unmanageable import Obstacle
 from manactl.model.port import Evidence, PortStatus
 from manactl.netstate.surroundings import (
     NOTHING_READ,
@@ -415,7 +415,7 @@ def test_a_manager_that_has_the_port_or_does_not_say() -> None:
     has, open_, lets_be = (Manager("networkd", PROBER, m, "x") for m in (True, None, False))
     assert found(around(managers=(lets_be,))) == {}
     facts = found(around(managers=(lets_be, has, open_)))
-    assert facts == {"manager": why.Managers((has, open_), (NoHold.NO_WAY, NoHold.NO_WAY))}
+    assert facts == {"manager": why.Managers((has, open_), (Obstacle.NO_WAY, Obstacle.NO_WAY))}
 
 
 @pytest.mark.parametrize(
@@ -462,7 +462,7 @@ def test_connections_of_others() -> None:
         ("forwarded", {"forwarding": Source.FORWARDING}),
         ("ipsec", {"forwarding": Source.IPSEC}),
         ("nftables", {}),
-        ("beside", {}),  # but where networkd has the port: test_holds.py
+        ("beside", {}),  # but where networkd has the port: test_unmanaged.py
         ("redirecting", {}),
         ("untracked", {}),
         ("netconsole", {}),

@@ -15,7 +15,7 @@ WORKER = Opener(Holder(12, "kworker/1:2", None, 0, None, None, None), True, 1.0)
 
 
 @pytest.mark.parametrize(
-    ("openers", "announced", "made_anew", "above_up", "expected"),
+    ("openers", "announced", "recreated", "above_up", "expected"),
     [
         ((IP,), True, False, None, Cause.PROCESS),
         ((IP,), True, True, True, Cause.PROCESS),
@@ -34,11 +34,11 @@ WORKER = Opener(Holder(12, "kworker/1:2", None, 0, None, None, None), True, 1.0)
 def test_cause(
     openers: tuple[Opener, ...],
     announced: bool,
-    made_anew: bool,
+    recreated: bool,
     above_up: bool | None,
     expected: Cause,
 ) -> None:
-    assert cause(openers, announced=announced, made_anew=made_anew, above_up=above_up) is expected
+    assert cause(openers, announced=announced, recreated=recreated, above_up=above_up) is expected
 
 
 def begins(thread: int, at: float) -> Opener:

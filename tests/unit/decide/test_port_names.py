@@ -7,7 +7,7 @@ import pytest
 from manactl.decide.port_names import names, resolve
 from manactl.errors import UsageError
 from manactl.look.links import LinkFacts
-from manactl.model.port import Netdev, RdmaPort, Report
+from manactl.model.port import Netdev, RdmaPort, Report, Upper
 from tests.unit.decide.scene import STATUS
 from tests.unit.machine import PCI, Machine, Make
 from tests.unit.test_shapes import NOW
@@ -45,9 +45,10 @@ def test_a_master_of_two_ports_is_ambiguous(make: Make) -> None:
 def test_the_names_of_a_port_the_best_first() -> None:
     netdev = Netdev("eth1", 3, 0, None, None, None, None, altnames=("data", "left"), master="bond0")
     rdma = RdmaPort("manae_0", 1, ("mana_0/1",))
-    port = STATUS._replace(netdev=netdev, rdma=rdma)
+    upper = Upper("bond0", "bond", altnames=("wan",))
+    port = STATUS._replace(netdev=netdev, rdma=rdma, upper=upper)
     always = [str(port.id), str(port.id.permanent_mac), "manae_0/1", "mana_0/1"]
-    assert list(names(port)) == ["eth1", "data", "left", "bond0", *always]
+    assert list(names(port)) == ["eth1", "data", "left", "bond0", "wan", *always]
     assert list(names(port._replace(netns="blue"))) == always
     assert list(names(port._replace(netdev=None))) == always
     bare = port._replace(netdev=None, rdma=None, id=port.id._replace(permanent_mac=None))

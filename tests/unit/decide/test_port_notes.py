@@ -169,8 +169,8 @@ def test_drift_is_where_a_standing_claim_left_it_otherwise(
     assert list(port_notes.drift(port, claim_of(1, same_boot=False))) == []
 
 
-def test_a_netdev_that_was_made_anew_has_another_ifindex() -> None:
-    for then, drift in ((None, []), (3, []), (9, [Note("drift-anew", (9, 3))])):
+def test_a_netdev_that_was_recreated_has_another_ifindex() -> None:
+    for then, drift in ((None, []), (3, []), (9, [Note("drift-recreated", (9, 3))])):
         claim = claim_of(1)._replace(ifindex=then)
         assert list(port_notes.drift(DOWN, claim)) == drift
     moved = list(port_notes.drift(DOWN._replace(netns="blue"), claim_of(1)._replace(ifindex=9)))
@@ -220,7 +220,7 @@ def test_a_pair_that_is_not_as_its_claim_left_it() -> None:
     [
         ([], None, False),
         (["drift-up"], None, True),
-        (["drift-anew", "drift-up"], None, True),
+        (["drift-recreated", "drift-up"], None, True),
         (["drift-vf-up"], "keep", True),
         (["drift-synthetic-up"], "down", True),
         (["drift-synthetic-up"], "uio", False),  # there was none when it was claimed

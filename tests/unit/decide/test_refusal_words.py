@@ -9,8 +9,8 @@ import pytest
 from manactl.decide import refusal as why
 from manactl.decide import refusal_words, waivers
 from manactl.decide.codes import BARRED, Bar, Code
-from manactl.decide.holds import NoHold
 from manactl.decide.refusal import Refusal, Source, Unread
+from manactl.decide.unmanageable import Obstacle
 from manactl.model.port import Evidence, Holder
 from manactl.netstate.surroundings import (
     Connection,
@@ -203,7 +203,7 @@ CASES: list[tuple[str, why.Facts, list[str], list[tuple[str, str, object]]]] = [
                 Manager("nd", PROBER, True, "/b", "eth1", 3),
                 Manager("ne", PROBER, True, "/b", "eth1", 3),
             ),
-            (NoHold.SILENT, NoHold.MEMBER, NoHold.DOWN),
+            (Obstacle.SILENT, Obstacle.MEMBER, Obstacle.DOWN),
         ),
         [
             "nm (pid 77 prober), which does not answer (timed out), ",
@@ -303,7 +303,7 @@ CASES: list[tuple[str, why.Facts, list[str], list[tuple[str, str, object]]]] = [
     ),
     (
         "manager",
-        why.Managers((Manager("ifupdown", None, True, "/c"),), (NoHold.NO_WAY,)),
+        why.Managers((Manager("ifupdown", None, True, "/c"),), (Obstacle.NO_WAY,)),
         ["controls it: ifupdown; it may"],
         [("run", "/c", True)],
     ),
@@ -327,6 +327,18 @@ CASES: list[tuple[str, why.Facts, list[str], list[tuple[str, str, object]]]] = [
     ("holder", why.HeldBy(()), ["a raw QP has the vport already"], []),
     ("denied", why.OwnerUnprovable(SEEN), ["CAP_NET_RAW"], [("debugfs", "EQs", True)]),
     ("busy", why.InTransition(("up", "no EQs"), SEEN), ["up; no EQs"], [("debugfs", "EQs", True)]),
+    (
+        "busy",
+        why.Unjoined("000d", "eth0"),
+        ["the VF of eth0", "not joined"],
+        [("sysfs", "netdev of VMBus device 000d", "eth0")],
+    ),
+    (
+        "busy",
+        why.Unjoined("000d", None),
+        ["the VF of VMBus device 000d"],
+        [("sysfs", "netdev of VMBus device 000d", None)],
+    ),
 ]
 
 
@@ -476,10 +488,13 @@ def test_a_failure_that_no_waiver_changes_says_what_to_do_once() -> None:
         (why.NoRdmaDevice(True), "rdma dev set DEVICE netns first"),
         (why.OwnerUnprovable(()), "root"),
         (why.InTransition((), ()), "try again"),
+        (why.Unjoined("000d", "eth0"), "dmesg"),
+        (why.Unjoined("000d", None), "modprobe hv_netvsc"),
     ],
 )
 def test_what_to_do_about_a_port_that_cannot_be_claimed(facts: why.Facts, word: str) -> None:
-    code = {why.OwnerUnprovable: "denied", why.InTransition: "busy"}.get(type(facts), "unsupported")
+    codes = {why.OwnerUnprovable: "denied", why.InTransition: "busy", why.Unjoined: "busy"}
+    code = codes.get(type(facts), "unsupported")
     assert word in (waivers.refused([of(code, facts)]).hint or "")
 
 

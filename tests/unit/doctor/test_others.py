@@ -10,8 +10,8 @@ import pytest
 from manactl.doctor import others
 from manactl.doctor.machine import Journals, PciManager
 from manactl.model.port import OddFile
-from manactl.netstate.held import NETWORK_MANAGER, NETWORKD, HeldLink
 from manactl.netstate.surroundings import Daemon, Does, Manager, Process
+from manactl.netstate.unmanaged import NETWORK_MANAGER, NETWORKD, UnmanagedLink
 from tests.unit.doctor.fit import machine
 from tests.unit.doctor.test_drivers import Brief, brief, check
 
@@ -55,7 +55,7 @@ def test_a_manager(manager: PciManager, found: tuple[str, tuple[str, ...]]) -> N
 
 def test_a_manager_that_answers_lets_go_for_a_claim_and_silence_is_told() -> None:
     answers = managed_by("NetworkManager", True)
-    link = HeldLink("eth7", 7, None, None, True)
+    link = UnmanagedLink("eth7", 7, None, None, True)
     answers = replace(answers, manager=replace(answers.manager, link=link))
     (one,) = others.managers(machine(managers=(answers,)))
     assert (str(one.level), one.fix) == ("fine", ())
@@ -99,6 +99,14 @@ def test_a_timer_can_be_stopped() -> None:
     timer = Daemon("nm-cloud-setup", Does.ADDRESSES, ())
     (found,) = others.managers(machine(daemons=(timer,)))
     assert found.fix == ("systemctl stop nm-cloud-setup.timer",)
+
+
+def test_an_agent_that_restarts_the_network_can_be_told_not_to() -> None:
+    agent = Daemon("WALinuxAgent", Does.RESTARTS, (Process(40, "python3"),))
+    (found,) = others.managers(machine(daemons=(agent,)))
+    assert str(found.level) == "advice"
+    assert "when the host name changes" in (found.why or "")
+    assert "MonitorHostName=n" in found.fix[0]
 
 
 @pytest.mark.parametrize(

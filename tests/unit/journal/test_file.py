@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from manactl.act.host import LiveHost
 from manactl.act.progress import Silent
-from manactl.act.release import ReleaseRequest, ReleaseResult, release
+from manactl.act.release import release
+from manactl.act.released import ReleaseRequest, ReleaseResult
 from manactl.act.signals import SignalGate
 from manactl.errors import NotRestored, Refused
 from manactl.journal import file as journal
@@ -149,11 +150,11 @@ def test_a_torn_tail_is_dropped_and_written_over(data: st.DataObject) -> None:
         lines = whole[:cut].count(b"\n") - 1
         assert len(journal.read(path).records) == lines
         with Journal.open(path) as log:
-            log.append("after")
+            log.append("undone")
         again = journal.read(path)
         assert [r["event"] for r in again.records] == [
             *["doing", "done", "claimed"][:lines],
-            "after",
+            "undone",
         ]
 
 

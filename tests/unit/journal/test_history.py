@@ -12,8 +12,9 @@ import pytest
 from manactl.journal import file as journal
 from manactl.journal import history
 from manactl.journal.file import Journal
-from manactl.journal.history import Ending, PastClaim
+from manactl.journal.history import PastClaim
 from manactl.model.port import PortId
+from manactl.model.record import Ending
 from tests.unit.fakes import PORT, archived
 
 OTHER = PortId(PORT.pci, 2, "00:0d:3a:aa:00:11")

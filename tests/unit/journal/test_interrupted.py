@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from manactl.act.hold import HoldManager
 from manactl.act.plan import KeepState, Plan, ProveFree, SetAdmin
+from manactl.act.unmanage import Unmanage
 from manactl.journal import file as journal
 from manactl.journal import interrupted, lock
 from manactl.journal.file import Journal
 from manactl.model.port import Note
-from manactl.netstate.held import Hold
 from manactl.netstate.snapshot import PortState, port_to_json
+from manactl.netstate.unmanaged import Unmanaged
 from tests.unit.fakes import PORT, address, route
 from tests.unit.journal.test_file import HEADER
 
@@ -73,8 +73,8 @@ def test_a_claim_that_died_tells_what_comes_back(tmp_path: Path) -> None:
 
 
 def test_a_manager_that_lets_go_is_told(tmp_path: Path) -> None:
-    hold = HoldManager(PORT, Hold("NetworkManager", "0", ()))
-    plan = replace(PLAN, steps=(STEPS[0], hold, *STEPS[1:]))
+    unmanaged = Unmanage(PORT, Unmanaged("NetworkManager", "0", ()))
+    plan = replace(PLAN, steps=(STEPS[0], unmanaged, *STEPS[1:]))
     doing = [("doing", {"step": number}) for number in range(len(plan.steps))]
     written(tmp_path / "begun", doing[:2], plan)
     assert steps(tmp_path / "begun") == {
@@ -82,7 +82,7 @@ def test_a_manager_that_lets_go_is_told(tmp_path: Path) -> None:
         2: Note("claim-interrupted", (CLOSES,)),
     }
     written(tmp_path / "claimed", [*doing, CLAIMED[-1]], plan)
-    assert steps(tmp_path / "claimed") == {1: Note("held", ("NetworkManager",)), 2: None}
+    assert steps(tmp_path / "claimed") == {1: Note("unmanaged", ("NetworkManager",)), 2: None}
 
 
 def test_a_release_that_died_is_called_one(tmp_path: Path) -> None:

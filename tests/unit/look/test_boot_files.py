@@ -12,8 +12,8 @@ import pytest
 from manactl.act.boot_files import BootFiles
 from manactl.look import boot_files
 from manactl.model.port import PortId
-from manactl.netstate.held import NETWORK_MANAGER, NETWORKD, HeldLink, Hold
 from manactl.netstate.left_down import LeftDown
+from manactl.netstate.unmanaged import NETWORK_MANAGER, NETWORKD, Unmanaged, UnmanagedLink
 
 MAC = "00:0d:3a:aa:00:11"
 SAID = '{"port": {"pci": "7870:00:00.0", "port": 2, "permanent_mac": "00:0d:3a:aa:00:11"}}'
@@ -88,8 +88,8 @@ def test_one_that_cannot_be_read_or_is_of_another_version_is_odd(tmp_path: Path)
 
 def test_one_in_the_place_of_another_managers_is_not_used(tmp_path: Path) -> None:
     """Its own place is not where it lies: it would be neither removed nor told of."""
-    links = (HeldLink("eth1", 3, MAC, "mana", True),)
-    kept = LeftDown(PortId("7870:00:00.0", 2, MAC), "eth1", Hold(NETWORKD, "k", links))
+    links = (UnmanagedLink("eth1", 3, MAC, "mana", True),)
+    kept = LeftDown(PortId("7870:00:00.0", 2, MAC), "eth1", Unmanaged(NETWORKD, "k", links))
     said = json.dumps(kept.to_json())
     right = put(tmp_path, "systemd/network/00-1-manactl-k-0.network", f"#\n# manactl: {said}\n")
     wrong = put(tmp_path, "NetworkManager/conf.d/zz-manactl-boot-k.conf", right.read_text())
@@ -99,10 +99,10 @@ def test_one_in_the_place_of_another_managers_is_not_used(tmp_path: Path) -> Non
 
 
 def test_what_manactl_writes_is_not_odd(tmp_path: Path) -> None:
-    links = (HeldLink("eth1", 3, MAC, "mana", True),)
+    links = (UnmanagedLink("eth1", 3, MAC, "mana", True),)
     port = PortId("7870:00:00.0", 2, MAC)
     for manager in (NETWORKD, NETWORK_MANAGER):
-        BootFiles(tmp_path).write(LeftDown(port, "eth1", Hold(manager, "k", links)))
+        BootFiles(tmp_path).write(LeftDown(port, "eth1", Unmanaged(manager, "k", links)))
     files = boot_files.find(str(tmp_path))
     assert len(files) == 2
     assert boot_files.odd(str(tmp_path)) == ()

@@ -106,3 +106,19 @@ def is_open(fd: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def test_a_signal_in_the_child_is_none_of_its_business(monkeypatch: pytest.MonkeyPatch) -> None:
+    """^C reaches the whole process group. A handler that ran in the child would have it leave by
+    our own way out: it would say that it was interrupted, and take back what is ours."""
+    real = os.fork
+    parent = os.getpid()
+
+    def interrupted() -> int:
+        pid = real()
+        if os.getpid() != parent:
+            os.kill(os.getpid(), signal.SIGINT)
+        return pid
+
+    monkeypatch.setattr(os, "fork", interrupted)
+    assert Child(lambda: os.getpid() != parent).collect(5.0) is True

@@ -9,7 +9,7 @@ import pytest
 
 from manactl.look.found_again import found_again
 from manactl.look.sysfs import Roots
-from manactl.netstate.held import HeldLink
+from manactl.netstate.unmanaged import UnmanagedLink
 from manactl.wire.attrs import attr
 from manactl.wire.if_link import IFLA_ADDRESS, IFLA_IFNAME, IFLA_PERM_ADDRESS, IfLink
 
@@ -52,7 +52,7 @@ PAIR = (link("lan0", 3, OTHER), link("eth0", 4, MAC, permanent=False), link("eth
 def test_which_netdev_it_is(
     roots: Roots, name: str, mac: str | None, driver: str | None, found: tuple[str, int] | None
 ) -> None:
-    wanted = HeldLink(name, 3, mac, driver, True, "uuid", 8)
+    wanted = UnmanagedLink(name, 3, mac, driver, True, "uuid", 8)
     got = found_again([wanted], PAIR, roots)
     assert [(one.name, one.ifindex) for one in got] == ([] if found is None else [found])
     assert all((one.mac, one.profile, one.ready) == (mac, "uuid", 8) for one in got)

@@ -302,3 +302,33 @@ def test_a_timer_that_is_not_enabled_starts_nothing(machine: Machine) -> None:
 def test_the_managers_that_report_are_no_daemons_besides(machine: Machine) -> None:
     machine.runs(NM, NETWORKD)
     assert machine.daemons == ()
+
+
+def agent(machine: Machine, conf: str, *argv: str) -> None:
+    machine.write("etc/waagent.conf", conf)
+    machine.runs(Process(40, "python3"), Process(41, "sleep"))
+    machine.write("proc/40/cmdline", "\0".join([*argv, ""]))
+    machine.write("proc/41/cmdline", "sleep\0waagent.conf\0")
+
+
+AGENT = ("/usr/bin/python3", "-u", "/usr/sbin/waagent", "-daemon")
+
+
+def test_the_agent_that_watches_the_host_name(machine: Machine) -> None:
+    agent(machine, "# x\nProvisioning.MonitorHostName=y\n", *AGENT)
+    process = Process(40, "python3")
+    assert machine.daemons == (Daemon("WALinuxAgent", Does.RESTARTS, (process,)),)
+
+
+@pytest.mark.parametrize(
+    ("conf", "argv"),
+    [
+        ("Provisioning.MonitorHostName=n\n", AGENT),
+        ("#Provisioning.MonitorHostName=y\n", AGENT),
+        ("", AGENT),
+        ("Provisioning.MonitorHostName=y\n", ("/usr/bin/python3", "/usr/sbin/other")),
+    ],
+)
+def test_else_it_restarts_nothing(machine: Machine, conf: str, argv: tuple[str, ...]) -> None:
+    agent(machine, conf, *argv)
+    assert machine.daemons == ()

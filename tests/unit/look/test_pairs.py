@@ -71,3 +71,28 @@ def test_the_path_is_what_the_vfs_frames_show(bus: Bus) -> None:
 )
 def test_what_is_not_known_is_no_path(vf: Netdev, nic: VmbusNic, tmp_path: Path) -> None:
     assert pairs.data_path(vf, nic, Roots(str(tmp_path / "sys"))) is None
+
+
+ALONE = VF._replace(master=None, permanent_mac="00:0d:3a:aa:00:10")
+
+
+def test_a_vf_that_is_not_joined_is_known_by_its_address(bus: Bus) -> None:
+    bus.netdev(bus.device(ONE), "eth0", 2)
+    assert pairs.unjoined(ALONE, bus.roots) == NIC
+    assert pairs.unjoined(ALONE._replace(permanent_mac=None), bus.roots) == NIC
+    assert pairs.unjoined(VF, bus.roots) is None
+    other = ALONE._replace(mac="00:0d:3a:aa:00:11", permanent_mac="00:0d:3a:aa:00:11")
+    assert pairs.unjoined(other, bus.roots) is None
+    unknown = ALONE._replace(mac=None, permanent_mac=None)
+    assert pairs.unjoined(unknown, bus.roots) is None
+
+
+@pytest.mark.parametrize("driver", [None, NETVSC])
+def test_before_there_is_a_netdev_it_is_known_by_the_uuid(bus: Bus, driver: str | None) -> None:
+    bus.device(ONE, driver=driver)
+    assert pairs.unjoined(ALONE, bus.roots) == VmbusNic(ONE, driver)
+
+
+def test_what_another_driver_has_is_to_be_joined_to_nothing(bus: Bus) -> None:
+    bus.device(ONE, driver="uio_hv_generic")
+    assert pairs.unjoined(ALONE, bus.roots) is None

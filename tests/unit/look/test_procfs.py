@@ -446,3 +446,31 @@ def test_what_is_passed_over_ends_no_search(
     found = holders(proc(machine), {NULL})
     assert [one.pid for one in found.of[NULL]] == [4]
     assert found.hidden
+
+
+@pytest.mark.parametrize("char", ["\u2028", "\u0085", "\x0b", "\x0c", "\x1c", "\u2029"])
+def test_no_name_of_a_mount_point_hides_what_is_open_below_another(
+    tmp_path: Path, char: str
+) -> None:
+    (tmp_path / "mountinfo").write_text(
+        f"30 1 0:5 / /mnt/a{char}b rw,nosuid - tmpfs none rw\n31 1 0:6 / /dev rw - devtmpfs none rw\n",
+        newline="",
+    )
+    found = procfs._mounts(f"{tmp_path}/mountinfo")
+    assert found == {30: ("tmpfs", False), 31: ("devtmpfs", False)}
+
+
+def test_a_search_without_descriptors_finds_nobody_to_be_nobody(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.holder(4)
+    opened = os.open
+
+    def full(path: str, flags: int, **more: int) -> int:
+        if str(path).endswith("/4/fd"):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return opened(path, flags, **more)
+
+    monkeypatch.setattr(os, "open", full)
+    with pytest.raises(OSError, match="Too many open files"):
+        holders(proc(machine), {NULL})

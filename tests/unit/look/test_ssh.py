@@ -97,7 +97,7 @@ def test_an_environment_that_is_no_text_is_read_as_far_as_it_is(tmp_path: Path) 
     (tmp_path / f"{me}").mkdir()
     (tmp_path / f"{me}/environ").write_bytes(b"\xff=1\0SSH_CONNECTION=a=b\xff 1 c=d 2\0")
     (found,) = found_by(tmp_path)
-    assert (found.client, found.server, found.through_port) == ("a=b\ufffd", "c=d", None)
+    assert (found.client, found.server, found.through_port) == ("a=b\udcff", "c=d", None)
 
 
 @pytest.mark.parametrize("stat", [None, "1 (x) S", "1 (x) S zero", "1 (x) S 0 1"])
@@ -304,3 +304,29 @@ def test_a_session_of_mosh_whose_client_nobody_knows(tmp_path: Path) -> None:
 def test_no_session_of_mosh(tmp_path: Path) -> None:
     assert mosh(tmp_path / "a", "10.8.0.2", None) == []  # of another netdev
     assert mosh(tmp_path / "b", "10.0.0.2", None, comm="named") == []
+
+
+def test_an_environment_that_nobody_answers_for_is_waited_for_in_vain_and_not_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The memory of a process may be a file of a silent server (FUSE): who reads it hangs beyond
+    SIGKILL. Here a FIFO that nobody writes to."""
+    monkeypatch.setattr(ssh, "_WAIT", 0.1)
+    me = os.getpid()
+    write(tmp_path / f"{me}/stat", f"{me} (x) S 70 1 1")
+    os.mkfifo(tmp_path / f"{me}/environ")
+    write(tmp_path / "70/environ", "SSH_CONNECTION=10.8.8.8 50022 10.8.0.2 22\0")
+    silent, other = found_by(tmp_path)
+    assert (silent.client, silent.through_port) == ("?", None)
+    assert silent.found_in == f"SSH_CONNECTION of pid {me}"
+    assert other.client == "10.8.8.8"
+
+
+def test_a_mosh_server_whose_environment_hangs_may_have_any_client(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh, "_WAIT", 0.1)
+    (tmp_path / "9").mkdir()
+    os.mkfifo(tmp_path / "9/environ")
+    (found,) = mosh(tmp_path, "0.0.0.0", None)
+    assert (found.client, found.through_port) == ("?", None)

@@ -788,7 +788,7 @@ def test_a_name_that_is_no_text_is_shown_as_far_as_it_is(tmp_path: Path) -> None
     (tmp_path / "77/comm").write_bytes(b"x\xff\n")
     nldev = FakeNldev([Resource(False, 77, 1)])
     (found,) = surroundings.rdma_users(SPLIT, lambda: contextlib.nullcontext(nldev), tmp_path)
-    assert found.processes == (Process(77, "x\ufffd"),)
+    assert found.processes == (Process(77, "x\udcff"),)
 
 
 def test_users_in_the_kernel_are_looked_for_on_both_devices(users: Callable[..., Any]) -> None:

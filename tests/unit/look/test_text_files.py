@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from manactl.look.text_files import lines, names, number, target, target_name, text
+from manactl.look.text_files import (
+    LACKS,
+    fields,
+    lines,
+    names,
+    number,
+    passing_over,
+    read,
+    rows,
+    target,
+    target_name,
+    text,
+)
 
 
 @pytest.mark.parametrize(
@@ -60,3 +76,38 @@ def test_what_cannot_be_read_is_none_or_nothing(tmp_path: Path, name: str) -> No
     assert (text(path), number(path), lines(path), names(path)) == (None, None, [], [])
     if name != "loop":
         assert (target(path), target_name(path)) == (None, None)
+
+
+ODD = "a\u2028b\x0bc\x0cd\x1ce\x85f\u2029"
+
+
+def test_lines_end_at_newlines_alone_and_fields_at_blanks_alone(tmp_path: Path) -> None:
+    """A mount point with U+2028 in its name hid a holder: its line was two for str.splitlines()."""
+    (tmp_path / "file").write_text(f"1 {ODD}\n2\n\n", encoding="utf-8", newline="")
+    assert lines(f"{tmp_path}/file") == [f"1 {ODD}", "2"]
+    assert rows(f"{ODD}\nx") == [ODD, "x"]
+    assert rows("") == []
+    assert fields(f"  1\t{ODD}  \u00a0 2 ") == ["1", ODD, "\u00a0", "2"]
+
+
+@pytest.mark.parametrize("number_", sorted(LACKS))
+@pytest.mark.parametrize("ask", [text, lines, names, target, target_name, number, read])
+def test_a_lack_of_ours_is_no_empty_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask: Callable[[str], Any], number_: int
+) -> None:
+    (tmp_path / "file").write_text("x")
+
+    def lacking(*_: Any, **__: Any) -> Any:
+        raise OSError(number_, os.strerror(number_))
+
+    for call in ("open", "listdir", "readlink"):
+        monkeypatch.setattr(os, call, lacking)
+    with pytest.raises(OSError, match=os.strerror(number_)):
+        ask(f"{tmp_path}/file")
+
+
+def test_one_of_many_is_passed_over_but_for_a_lack_of_ours() -> None:
+    with passing_over():
+        raise PermissionError(errno.EACCES, "x")
+    with pytest.raises(OSError, match="x"), passing_over():
+        raise OSError(errno.EMFILE, "x")

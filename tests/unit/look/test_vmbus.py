@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from manactl.look.sysfs import Roots
-from manactl.look.vmbus import NETVSC, NETWORK, VmbusNic, nic, nics, uuid_of
+from manactl.look.vmbus import NETVSC, NETWORK, VmbusNic, mac_of, nic, nics, uuid_of
 
 ONE = "000d3aaa-0010-000d-3aaa-0010000d3aaa"
 TWO = "000d3aaa-0011-000d-3aaa-0011000d3aaa"
@@ -102,3 +102,18 @@ def test_a_netdev_leads_to_its_device(bus: Bus) -> None:
     assert uuid_of("eth0", bus.roots) == ONE
     assert uuid_of("eth7", bus.roots) is None
     assert uuid_of("eth9", bus.roots) is None
+
+
+@pytest.mark.parametrize(
+    ("uuid", "mac"),
+    [
+        (ONE, "00:0d:3a:aa:00:10"),
+        (ONE.upper(), "00:0d:3a:aa:00:10"),
+        ("000d3aaa-0010-000d-3aaa-0011000d3aaa", None),
+        ("000d3aaa-0010-000d-3aaa-0010000d3aab", None),
+        ("000d3aaa-0010", None),
+        (CLOCK, None),
+    ],
+)
+def test_the_uuids_of_azure_have_the_mac_address(uuid: str, mac: str | None) -> None:
+    assert mac_of(uuid) == mac

@@ -9,6 +9,7 @@ import pytest
 
 from manactl.model.claim import ClaimSummary, NetnsId
 from manactl.model.port import ClaimInfo, PortId
+from manactl.model.record import Phase
 
 CLAIM = ClaimInfo(datetime(2026, 11, 22, tzinfo=UTC), {"uid": 0}, "claim", None, True, None)
 
@@ -24,7 +25,7 @@ CLAIM = ClaimInfo(datetime(2026, 11, 22, tzinfo=UTC), {"uid": 0}, "claim", None,
 )
 def test_what_there_is_to_recover(phase: str, same_boot: bool, to_recover: bool) -> None:
     port = PortId("7870:00:00.0", 1, None)
-    claim = ClaimSummary(port, CLAIM, phase, same_boot, Path("1.journal"))
+    claim = ClaimSummary(port, CLAIM, Phase(phase), same_boot, Path("1.journal"))
     assert claim.to_recover is to_recover
 
 
@@ -42,6 +43,6 @@ def test_what_there_is_to_recover(phase: str, same_boot: bool, to_recover: bool)
 )
 def test_one_network_namespace_or_two(first: NetnsId, second: NetnsId, same: bool) -> None:
     assert first.is_same(second) is second.is_same(first) is same
-    claim = ClaimSummary(PortId("x", 1, None), CLAIM, "claimed", True, Path("x"), None, first)
+    claim = ClaimSummary(PortId("x", 1, None), CLAIM, Phase.CLAIMED, True, Path("x"), None, first)
     assert claim.is_of(second) is same
     assert claim._replace(netns=None).is_of(second)

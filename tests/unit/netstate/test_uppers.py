@@ -176,6 +176,6 @@ def test_a_synthetic_netdev_is_known_by_its_uuid_whatever_it_is_called() -> None
 
     wanted = [synthetic("eth0", 2, "000d", "00:0d")]
     (found,) = pairs(wanted, [synthetic("eth7", 40, "000d")], PORT, PORT)
-    assert found.now is not None, "bound anew, and renamed"
+    assert found.now is not None, "bound again, and renamed"
     (found,) = pairs(wanted, [synthetic("eth0", 2, "beef", "00:0d")], PORT, PORT)
     assert found.now is None

@@ -128,7 +128,7 @@ class Driver:
 
     def establish(self) -> None:
         where = [self.pages(1) for _ in range(4)]
-        for address in where:  # after a destroy pages come anew, but a ring starts zeroed
+        for address in where:  # after a destroy pages are new, but a ring starts zeroed
             self.poke(address, bytes(PAGE))
         self.write_window(smc.Establish(*where).pack() + struct.pack("<I", smc.ESTABLISH))
         answer = self.shared_memory_answer()

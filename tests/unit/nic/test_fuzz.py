@@ -313,7 +313,7 @@ class Guest:
         self.nic.write(at, self.random.randbytes(self.random.choice((0, 1, 2, 4, 8, 16))))
 
     def channel(self) -> None:
-        """The command channel destroyed, or made anew somewhere: rarely where it was."""
+        """The command channel destroyed, or re-created somewhere: rarely where it was."""
         if self.random.random() < 0.95:
             return
         kind = self.random.choice((smc.ESTABLISH, smc.DESTROY, 7))

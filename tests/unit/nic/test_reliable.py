@@ -221,7 +221,7 @@ def test_a_request_waits_for_a_buffer_and_for_its_peer(rnic: Rnic) -> None:
     assert rnic.driver.rules == []
 
 
-def test_begun_anew_its_rings_start_at_zero(rnic: Rnic, ends: tuple[End, End]) -> None:
+def test_begun_again_its_rings_start_at_zero(rnic: Rnic, ends: tuple[End, End]) -> None:
     one, other = ends
     other.receive(0, 5)
     one.request(Op.SEND, [(0, 5)])

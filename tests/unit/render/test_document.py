@@ -41,7 +41,7 @@ FULL = PortStatus(
     id=PortId("7870:00:00.0", 2, "permanent"),
     netdev=NETDEV,
     netns="blue",
-    upper=Upper("bond0", "bond", "uuid", "vf", True),
+    upper=Upper("bond0", "bond", "uuid", "vf", True, ("wan",)),
     rdma=RdmaPort("manae_0", 4, ("mana_0/1",)),
     owner=Owner.RAW_QP,
     certainty=Certainty.INFERRED,
@@ -76,6 +76,7 @@ def test_every_key_of_a_port() -> None:
         "permanent_mac": "permanent",
         "upper": {
             "netdev": "bond0",
+            "altnames": ["wan"],
             "kind": "bond",
             "vmbus": "uuid",
             "data_path": "vf",

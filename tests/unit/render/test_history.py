@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from manactl.journal.history import Ending, PastClaim, Unread
+from manactl.journal.history import PastClaim, Unread
+from manactl.model.record import Ending
 from manactl.render import history
 from tests.unit import schema
 from tests.unit.fakes import PORT
@@ -27,9 +28,9 @@ CLAIM = PastClaim(
          ["eth1", "2026-11-22T23:30:05Z", "?", "reboot", "operator", "-"]),
         ({"ended_by": {"uid": 0, "sudo_user": None}},
          ["eth1", "2026-11-22T23:30:05Z", "1h 2min", "released", "operator, uid 0", "last-port upper"]),
-        ({"why": "expired"},
+        ({"reason": "expired"},
          ["eth1", "2026-11-22T23:30:05Z", "1h 2min", "expired, released", "operator", "last-port upper"]),
-        ({"why": "abandoned"},
+        ({"reason": "abandoned"},
          ["eth1", "2026-11-22T23:30:05Z", "1h 2min", "released", "operator", "last-port upper"]),
         ({"confirmed_by": {"uid": 0, "sudo_user": "night"}},
          ["eth1", "2026-11-22T23:30:05Z", "1h 2min", "released", "operator, confirmed by night", "last-port upper"]),

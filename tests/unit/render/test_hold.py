@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from manactl.model.hold import Apart, Attempt, Cause, Opener, Outcome, Storm, Target
+from manactl.model.hold import Apart, Attempt, Cause, Opener, Outcome, Storm, Target, Trouble
 from manactl.model.port import Holder, PortId
 from manactl.render import hold
 from tests.unit.schema import strict
@@ -98,6 +98,10 @@ def test_a_line_says_which_who_and_what_came_of_it(event: hold.Event, text: str)
     assert hold.line(event) == f"2026-11-22T12:00:00.250Z {text}"
 
 
+def trouble(text: str) -> Trouble:
+    return Trouble(text, None, None, text)
+
+
 def test_what_is_kept_down() -> None:
     assert hold.holding([]) == "nothing is claimed; waiting for a claim"
     assert hold.holding([ETH1, ETH0]) == "keeping down eth1, eth0"
@@ -106,9 +110,12 @@ def test_what_is_kept_down() -> None:
 @pytest.mark.parametrize(
     ("apart", "text"),
     [
-        (Apart(("x: No such device", "y")), "2 claims cannot be read: x: No such device"),
-        (Apart(("x is corrupt",)), "1 claim cannot be read: x is corrupt"),
-        (Apart(unlisted="Too many"), "claims that are new cannot be seen: Too many"),
+        (
+            Apart((trouble("x: No such device"), trouble("y"))),
+            "2 claims cannot be read: x: No such device",
+        ),
+        (Apart((trouble("x is corrupt"),)), "1 claim cannot be read: x is corrupt"),
+        (Apart(unlisted=trouble("Too many")), "claims that are new cannot be seen: Too many"),
         (
             Apart(elsewhere=(PORT,)),
             "claimed in another network namespace: port 7870:00:00.0:1",
@@ -123,7 +130,7 @@ def test_what_is_claimed_and_not_kept_down_is_not_nothing(apart: Apart, text: st
 
 
 def test_what_is_left_alone_is_not_told_as_kept_down() -> None:
-    apart = Apart(("x is corrupt",), doubtful=(ETH1,))
+    apart = Apart((trouble("x is corrupt"),), doubtful=(ETH1,))
     assert hold.holding([ETH1, ETH0], apart) == (
         "keeping down eth0; 1 claim cannot be read, so eth1 is left alone: x is corrupt"
     )

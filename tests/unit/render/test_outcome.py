@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from manactl.act.claim import ClaimResult
-from manactl.act.release import Outcome, ReleasedPort, ReleaseResult
+from manactl.act.released import Outcome, ReleasedPort, ReleaseResult
 from manactl.act.restore import Lost
 from manactl.model.port import Upper
 from manactl.netstate.losses import Cause

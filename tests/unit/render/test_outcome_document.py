@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from manactl.act.claim import ClaimResult
-from manactl.act.release import Outcome, ReleasedPort, ReleaseResult
+from manactl.act.released import Outcome, ReleasedPort, ReleaseResult
 from manactl.act.restore import Lost
 from manactl.model.port import Holder
 from manactl.netstate.losses import Cause

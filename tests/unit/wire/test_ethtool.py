@@ -22,11 +22,18 @@ DEVICE = attr(1 | NESTED, attr(1, u32(7)))
 
 
 def bits(kind: int, *named: tuple[str, bool]) -> bytes:
+    """A bitset with a mask (ethnl_put_bitset32()): the bits of the mask, a flag where one is on."""
     rows = [
         attr(1, attr(2, name.encode() + b"\0") + (attr(3, b"") if on else b""))
         for name, on in named
     ]
-    return attr(kind, attr(1, b"") + attr(3, b"".join(rows)))
+    return attr(kind, attr(2, u32(64)) + attr(3, b"".join(rows)))
+
+
+def listed(kind: int, *names: str) -> bytes:
+    """One without a mask: the bits that are on, and no flag."""
+    rows = [attr(1, attr(1, u32(3)) + attr(2, name.encode() + b"\0")) for name in names]
+    return attr(kind, attr(1, b"") + attr(2, u32(64)) + attr(3, b"".join(rows)))
 
 
 def test_a_question_names_the_netdev_by_its_number() -> None:
@@ -39,8 +46,9 @@ def test_numbers_that_can_be_set_and_no_others() -> None:
 
 
 def test_features_that_can_be_changed() -> None:
-    body = HEAD + DEVICE + bits(2, ("rx-gro", True), ("tx-csum", True))
-    body += bits(3, ("rx-gro", True), ("highdma", True))
+    """features_fill_reply(): the mask of those that can be changed is all that there are."""
+    body = HEAD + DEVICE + bits(2, ("rx-gro", True), ("tx-csum", True), ("highdma", False))
+    body += listed(3, "rx-gro", "highdma")
     assert values(GROUPS["features"], body).bits == {"rx-gro": True, "tx-csum": False}
 
 

@@ -1,7 +1,7 @@
 """A netdev that is destroyed and made again, with random networks and settings on it and on what
 stands on it: restored from the journal's JSON, `ip`, `tc` and `bridge` show what they showed.
 
-VLANs, bonds, VRFs and ethtool need the lab's kernels (tests/lab/test_anew.py).
+VLANs, bonds, VRFs and ethtool need the lab's kernels (tests/lab/test_recreate.py).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from manactl.act import anew, restore
-from manactl.act.plan import NetdevNow
+from manactl.act import recreate, restore
 from manactl.look import ethtool
+from manactl.look.netdevs_of import NetdevNow
 from manactl.look.rtnetlink import Rtnl
 from manactl.model.port import IFF_UP, PortId
 from manactl.netstate.blueprints import Blueprint
@@ -41,8 +41,8 @@ _ORDERLY = ("link show", "address show")  # devices have other numbers, and so a
 
 
 @dataclass
-class Anew(Both):
-    """plan.System, as far as a netdev that was made anew needs it, on the first port."""
+class Recreated(Both):
+    """plan.System, as far as a netdev that was re-created needs it, on the first port."""
 
     def netdev(self, port: PortId) -> NetdevNow | None:
         link = next((one for one in self.rtnl.stack() if one.name in NAMES), None)
@@ -81,13 +81,13 @@ class Anew(Both):
 
 
 @pytest.fixture
-def here(netns: None) -> Iterator[Anew]:
+def here(netns: None) -> Iterator[Recreated]:
     for number, name in enumerate(PORTS):
         sh(f"ip link add {name} type veth peer name wire{number}; ip link set wire{number} up")
         sh(f"ip link set {name} up")
     sh("ip link set lo up")
     with Rtnl() as rtnl:
-        yield Anew(rtnl)
+        yield Recreated(rtnl)
 
 
 def destroyed(name: str) -> None:
@@ -98,12 +98,12 @@ def destroyed(name: str) -> None:
     )
 
 
-def put_back(here: Anew, state: PortState) -> tuple[restore.Restored, restore.Restored]:
+def put_back(here: Recreated, state: PortState) -> tuple[restore.Restored, restore.Restored]:
     """In the order of transition.undo()."""
-    first = anew.set_up(state, here)  # type: ignore[arg-type]
+    first = recreate.set_up(state, here)  # type: ignore[arg-type]
     here.rtnl.set_up(here._ifindex(), True)
     (told,) = restore.restore_ports(here, [state], 5.0)
-    return first, replace(told, lost=anew.finish(state, here))  # type: ignore[arg-type]
+    return first, replace(told, lost=recreate.finish(state, here))  # type: ignore[arg-type]
 
 
 TC = """(tc qdisc show dev {0}; tc class show dev {0}; tc filter show dev {0} {1}) |
@@ -187,7 +187,7 @@ class Drawn:
         return "\n".join(f"({line}) || true" for line in self.lines)
 
 
-def check(here: Anew, number: int) -> None:
+def check(here: Recreated, number: int) -> None:
     seed = f"{SEED} {number}"
     net = networks.Generator(seed, PORTS, kinds()).draw()
     names = [one.name for one in net.devices if _root(one).name == PORTS[0]]
@@ -212,17 +212,17 @@ def _root(device: networks.Device) -> networks.Device:
 
 
 @pytest.mark.parametrize("number", range(SOME))
-def test_it_comes_back_whole(here: Anew, number: int) -> None:
+def test_it_comes_back_whole(here: Recreated, number: int) -> None:
     check(here, number)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("number", range(SOME, MANY))
-def test_it_comes_back_whole_often(here: Anew, number: int) -> None:
+def test_it_comes_back_whole_often(here: Recreated, number: int) -> None:
     check(here, number)
 
 
-def test_its_uppers_have_the_numbers_that_they_had(here: Anew) -> None:
+def test_its_uppers_have_the_numbers_that_they_had(here: Recreated) -> None:
     """Who is bound to one by its number goes on."""
     sh(f"ip link add m5 link {PORTS[0]} address 02:00:00:00:00:55 type macvlan mode private")
     was = json.loads(sh("ip -j link show m5"))[0]["ifindex"]
@@ -233,7 +233,7 @@ def test_its_uppers_have_the_numbers_that_they_had(here: Anew) -> None:
     assert (now["ifindex"], now["linkinfo"]["info_data"]["mode"]) == (was, "private")
 
 
-def test_a_number_that_another_has_now_is_not_taken_from_it(here: Anew) -> None:
+def test_a_number_that_another_has_now_is_not_taken_from_it(here: Recreated) -> None:
     sh(f"ip link add m5 link {PORTS[0]} type macvlan")
     was = json.loads(sh("ip -j link show m5"))[0]["ifindex"]
     state = here.snapshot()
@@ -245,7 +245,7 @@ def test_a_number_that_another_has_now_is_not_taken_from_it(here: Anew) -> None:
     assert json.loads(sh("ip -j link show m5"))[0]["ifindex"] != was
 
 
-def test_what_another_device_has_the_name_of_is_not_made_and_said(here: Anew) -> None:
+def test_what_another_device_has_the_name_of_is_not_made_and_said(here: Recreated) -> None:
     sh(f"ip link add m5 link {PORTS[0]} type macvlan; ip addr add 10.5.0.1/24 dev m5")
     state = here.snapshot()
     destroyed(PORTS[0])
@@ -259,7 +259,7 @@ def test_what_another_device_has_the_name_of_is_not_made_and_said(here: Anew) ->
     assert "10.5.0.1/24" in sh("ip addr show dev m5")
 
 
-def test_half_done_it_goes_on(here: Anew) -> None:
+def test_half_done_it_goes_on(here: Recreated) -> None:
     sh(
         f"ip link add m5 link {PORTS[0]} type macvlan; ip link set m5 mtu 1300 alias five\n"
         f"ip link add m6 link {PORTS[0]} type macvlan; ip link set {PORTS[0]} alias wan"
@@ -275,17 +275,17 @@ def test_half_done_it_goes_on(here: Anew) -> None:
     assert subprocess.run(["ip", "link", "show", "m6"], check=False).returncode == 0
 
 
-def test_down_it_is_set_up_before_it_is_up(here: Anew) -> None:
+def test_down_it_is_set_up_before_it_is_up(here: Recreated) -> None:
     """As transition.undo() wants it: MTU and queues change while no packet flows."""
     sh(f"ip link set {PORTS[0]} alias wan")
     state = here.snapshot()
     destroyed(PORTS[0])
-    anew.set_up(state, here)  # type: ignore[arg-type]
+    recreate.set_up(state, here)  # type: ignore[arg-type]
     flags = here.rtnl.link(here._ifindex()).flags
     assert not flags & IFF_UP
 
 
-def test_what_ethtool_has_set_comes_back(here: Anew) -> None:
+def test_what_ethtool_has_set_comes_back(here: Recreated) -> None:
     """A veth has features and channels; the lab's NIC has more."""
     sh(
         f"ip link del {PORTS[0]}\n"
@@ -302,6 +302,7 @@ def test_what_ethtool_has_set_comes_back(here: Anew) -> None:
     had = now()
     assert had.groups["channels"].numbers[7] == u32(3)
     assert not had.groups["features"].bits["tx-checksum-ip-generic"]
+    assert had.groups["features"].bits["rx-gro"]
     state = here.snapshot()
     assert state.link is not None
     assert state.link.ethtool == had

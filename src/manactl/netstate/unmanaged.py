@@ -13,10 +13,10 @@ NETWORK_MANAGER = "NetworkManager"
 
 
 @dataclass(frozen=True, slots=True)
-class HeldLink:
+class UnmanagedLink:
     """One netdev of which a manager lets go.
 
-    `mac` and `driver` identify it after it was made anew, too; None where it has no permanent
+    `mac` and `driver` identify it after it was re-created, too; None where it has no permanent
     address or no driver: then its name does. `settled`: the manager had done with it. `profile` is
     the UUID of NetworkManager's connection, `ready` its IP families that were done, as flags; None
     where it has activated none by itself. `addr_gen_mode`: the sysctl of that name where the manager
@@ -45,7 +45,7 @@ class HeldLink:
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> HeldLink:
+    def from_json(cls, data: Mapping[str, Any]) -> UnmanagedLink:
         return cls(
             str(data["name"]),
             int(data["ifindex"]),
@@ -59,14 +59,14 @@ class HeldLink:
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
+class Unmanaged:
     """A manager, the netdevs that it lets go of, and the word for its run-time files: it tells
     the ports of several claims apart. `beside` is what it deletes when it takes them back, though
     it hangs on no netdev."""
 
     manager: str
     key: str
-    links: tuple[HeldLink, ...]
+    links: tuple[UnmanagedLink, ...]
     beside: tuple[Beside, ...] = ()
 
     @property
@@ -82,7 +82,7 @@ class Hold:
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Hold:
-        links = tuple(HeldLink.from_json(link) for link in data["links"])
+    def from_json(cls, data: Mapping[str, Any]) -> Unmanaged:
+        links = tuple(UnmanagedLink.from_json(link) for link in data["links"])
         beside = tuple(Beside.from_json(one) for one in data["beside"])
         return cls(str(data["manager"]), str(data["key"]), links, beside)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from manactl.act.hold import HoldManager
 from manactl.act.plan import steps_from_json
+from manactl.act.unmanage import Unmanage
 from manactl.errors import Busy, NotRestored, Refused, RolledBack
 from manactl.journal import file as journal
 from manactl.netstate.beside import RTM_NEWRULE, Beside, Kind
@@ -136,9 +136,9 @@ def test_a_step_is_the_same_after_json(tmp_path: Path) -> None:
     (path,) = journal.paths(tmp_path)
     header = json.loads(json.dumps(journal.read(path).header))
     steps = steps_from_json(header["plan"], header["snapshot"])
-    (step,) = [one for one in steps if isinstance(one, HoldManager)]
-    assert step.hold.names == "eth1"
-    assert HoldManager.from_json(json.loads(json.dumps(step.to_json()))) == step
+    (step,) = [one for one in steps if isinstance(one, Unmanage)]
+    assert step.unmanaged.names == "eth1"
+    assert Unmanage.from_json(json.loads(json.dumps(step.to_json()))) == step
 
 
 @pytest.mark.parametrize("half", [False, True])
@@ -184,7 +184,7 @@ def test_a_manager_that_fails_to_let_go_fails_the_claim_and_nothing_stays(tmp_pa
     before = kernel.picture()
 
     class Deaf(FakeSystem):
-        def hold_manager(self, hold: object) -> None:
+        def unmanage(self, unmanaged: object) -> None:
             raise OSError(5, "busctl call: timed out")
 
     host = FakeHost(kernel)
@@ -203,7 +203,7 @@ def test_a_manager_that_cannot_be_told_leaves_the_journal_open(tmp_path: Path) -
     claim(tmp_path, FakeHost(kernel))
 
     class Deaf(FakeSystem):
-        def lift_hold(self, hold: object) -> bool:
+        def give_back(self, unmanaged: object) -> bool:
             raise OSError(5, "busctl call: timed out")
 
     host = FakeHost(kernel)

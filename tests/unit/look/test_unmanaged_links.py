@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from manactl.look import held_links
+from manactl.look import unmanaged_links
 from manactl.look.bus import Bus
-from manactl.netstate.held import NETWORK_MANAGER, NETWORKD, HeldLink
 from manactl.netstate.surroundings import Manager, Process
+from manactl.netstate.unmanaged import NETWORK_MANAGER, NETWORKD, UnmanagedLink
 from tests.unit.buses import NETWORKD as NETWORKD_SERVICE
 from tests.unit.buses import NM, Link, World
 
@@ -30,20 +30,20 @@ def world(tmp_path: Path) -> World:
 
 
 def asked(world: World, *managers: Manager, alone: bool = False) -> tuple[Manager, ...]:
-    return held_links.asked(managers, Bus(world), alone=alone, proc=world.run)
+    return unmanaged_links.asked(managers, Bus(world), alone=alone, proc=world.run)
 
 
 def test_both_answer(world: World) -> None:
     one, two = asked(world, OF_NETWORKD, OF_NM)
-    assert one.link == HeldLink("eth1", 3, MAC, "hv_netvsc", True)
-    assert two.link == HeldLink("eth1", 3, MAC, None, True, "uuid-one", 0x18, "1")
+    assert one.link == UnmanagedLink("eth1", 3, MAC, "hv_netvsc", True)
+    assert two.link == UnmanagedLink("eth1", 3, MAC, None, True, "uuid-one", 0x18, "1")
     assert (one.managed, two.managed, one.silent, two.silent) == (True, True, None, None)
 
 
 def test_the_synthetic_netdev_that_stays_is_not_meant(world: World) -> None:
     one, two = asked(world, OF_NETWORKD, OF_NM, alone=True)
-    assert one.link == HeldLink("eth1", 3, None, None, True)
-    assert two.link == HeldLink("eth1", 3, None, None, True, "uuid-one", 0x18, "1")
+    assert one.link == UnmanagedLink("eth1", 3, None, None, True)
+    assert two.link == UnmanagedLink("eth1", 3, None, None, True, "uuid-one", 0x18, "1")
 
 
 def test_a_netdev_without_ipv6_has_no_mode(world: World, tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from manactl.look import network_manager, networkd, stacked_links
 from manactl.look.bus import Bus
-from manactl.netstate.held import NETWORK_MANAGER, NETWORKD, HeldLink
 from manactl.netstate.surroundings import Manager
+from manactl.netstate.unmanaged import NETWORK_MANAGER, NETWORKD, UnmanagedLink
 
 
 def asked(
@@ -54,7 +54,7 @@ def _of_networkd(
     if link.file is None:
         return replace(manager, silent=f"it names no .network file of {link.name} ({link.state})")
     identified = link.mac is not None and link.driver is not None and not alone
-    held = HeldLink(
+    unmanaged = UnmanagedLink(
         link.name,
         link.ifindex,
         link.mac if identified else None,
@@ -62,7 +62,7 @@ def _of_networkd(
         link.state == networkd.CONFIGURED,
     )
     bound = networkd.bound_to(link, links.values())
-    return replace(manager, managed=True, link=held, bound=bound)
+    return replace(manager, managed=True, link=unmanaged, bound=bound)
 
 
 def _of_network_manager(manager: Manager, bus: Bus, proc: Path, *, alone: bool) -> Manager:
@@ -72,7 +72,7 @@ def _of_network_manager(manager: Manager, bus: Bus, proc: Path, *, alone: bool) 
         return replace(manager, silent=_why(error))
     if not device.managed:
         return replace(manager, managed=False)
-    held = HeldLink(
+    unmanaged = UnmanagedLink(
         manager.netdev,
         manager.ifindex,
         None if alone else device.mac,
@@ -82,7 +82,7 @@ def _of_network_manager(manager: Manager, bus: Bus, proc: Path, *, alone: bool) 
         device.ready,
         stacked_links.addr_gen_mode(manager.netdev, proc),
     )
-    return replace(manager, managed=True, link=held)
+    return replace(manager, managed=True, link=unmanaged)
 
 
 def _why(error: OSError) -> str:

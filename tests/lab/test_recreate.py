@@ -1,4 +1,4 @@
-"""The driver is bound anew under a claim: what stood on the port was destroyed with its netdev, and
+"""The driver is bound again under a claim: what stood on the port was destroyed with its netdev, and
 release makes all of it again, on kernels with every kind of upper."""
 
 from __future__ import annotations

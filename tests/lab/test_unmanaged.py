@@ -34,7 +34,7 @@ route add 10.67.0.0/16 nhid 66 table 67
 OURS = "find /run/systemd/network /run/NetworkManager/conf.d -name '*manactl*' 2>/dev/null; true"
 
 
-class Held(Furnished):
+class Managed(Furnished):
     """The first port, which a manager has configured, and somebody by hand."""
 
     def __init__(self, vm: Vm, program: User, manager: managed.Manager) -> None:
@@ -51,7 +51,7 @@ class Held(Furnished):
 
 
 @contextlib.contextmanager
-def held(vm: Vm, name: str, way: str = "static") -> Iterator[Held]:
+def managed_port(vm: Vm, name: str, way: str = "static") -> Iterator[Managed]:
     device = vm.netdevs[1]
     manager = managed.MANAGERS[name](vm)
     with managed.segment(vm):
@@ -61,7 +61,7 @@ def held(vm: Vm, name: str, way: str = "static") -> Iterator[Held]:
         for line in FOREIGN.format(name=device).splitlines():
             vm.run(f"ip {line}")
         program = resident(vm, "crash")
-        one = Held(vm, program, manager)
+        one = Managed(vm, program, manager)
         one.view()
         yield one
         for line in FOREIGN.format(name=device).splitlines()[4:]:
@@ -85,13 +85,13 @@ def test_killed_while_it_lets_go_or_takes_back_all_comes_back(
 
 @pytest.mark.soak
 @BOTH
-def test_killed_at_every_act_of_a_hold_all_comes_back(booted: Vm, name: str) -> None:
+def test_killed_at_every_act_of_letting_go_all_comes_back(booted: Vm, name: str) -> None:
     kill(booted, name, 0, 1)
 
 
 def kill(vm: Vm, name: str, first: int, stride: int) -> None:
     """At each of the acts, or some of them, recover, and compare."""
-    with held(vm, name) as one:
+    with managed_port(vm, name) as one:
         before, _ = one.view()
         claim = one.well("traced", one.claim)["acts"]
         release = one.well("traced", "release")["acts"]
@@ -109,7 +109,7 @@ def kill(vm: Vm, name: str, first: int, stride: int) -> None:
 
 @BOTH
 def test_whatever_a_manager_is_told_meanwhile_the_port_stays_down(booted: Vm, name: str) -> None:
-    with held(booted, name) as one:
+    with managed_port(booted, name) as one:
         before, _ = one.view()
         one.well("whole", one.claim)
         assert not one.is_up()
@@ -119,12 +119,12 @@ def test_whatever_a_manager_is_told_meanwhile_the_port_stays_down(booted: Vm, na
         if name == "networkd":
             one.manager.again(one.name)
         assert not one.is_up()
-        assert "held: " in booted.run("manactl status").out
-        one.put_back(before, "restarted while it was held")
+        assert "unmanaged: " in booted.run("manactl status").out
+        one.put_back(before, "restarted while it was unmanaged")
 
 
 def test_a_manager_that_is_stopped_meanwhile_is_not_waited_for(booted: Vm) -> None:
-    with held(booted, "NetworkManager") as one:
+    with managed_port(booted, "NetworkManager") as one:
         before, _ = one.view()
         one.well("whole", one.claim)
         booted.run(["systemctl", "stop", one.manager.unit])

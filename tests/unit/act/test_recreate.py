@@ -1,6 +1,6 @@
-"""A netdev that was made anew: its name, what stood on it, what stays and what is said of it.
+"""A netdev that was re-created: its name, what stood on it, what stays and what is said of it.
 
-The kernel here knows devices alone; with addresses and everything else tests/netns/test_anew.py.
+The kernel here knows devices alone; with addresses and everything else tests/netns/test_recreate.py.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import Any, cast
 
 import pytest
 
-from manactl.act import anew
-from manactl.act.plan import NetdevNow, System
+from manactl.act import recreate
+from manactl.act.plan import System
+from manactl.look.netdevs_of import NetdevNow, Unread
 from manactl.model.port import PortId
 from manactl.netstate import link_settings
 from manactl.netstate.blueprints import Blueprint
@@ -27,6 +28,7 @@ from manactl.wire.ethtool import Values
 
 PORT = PortId("7870:00:00.0", 1, None)
 IFNAME, LINK, ALIAS, LINKINFO, KIND = 3, 5, 20, 18, 1
+NEWLINKPROP, DELLINKPROP, PROP_LIST, ALT_IFNAME = 108, 109, 52, 53
 
 
 def attr(kind: int, payload: bytes) -> bytes:
@@ -51,6 +53,8 @@ class Device:
     alias: bytes = b""
     hop_limit: str = "64"
     rx: bytes = b"\0\2\0\0"
+    carrier: bool = True
+    altnames: tuple[str, ...] = ()
 
 
 @dataclass
@@ -66,7 +70,7 @@ class Machine:
 
     def netdev(self, port: PortId) -> NetdevNow | None:
         port_now = next((one for one in self.devices if not one.kind), None)
-        return port_now and NetdevNow(port_now.name, port_now.ifindex, False)
+        return port_now and NetdevNow(port_now.name, port_now.ifindex, self.up)
 
     def synthetic(self, uuid: str) -> NetdevNow | None:
         return None
@@ -77,7 +81,11 @@ class Machine:
             attributes={ALIAS: one.alias} if one.alias else {},
             sysctls={("net/ipv6/conf", "hop_limit"): one.hop_limit},
             ethtool=Ethtool({"rings": Values({6: one.rx}, {})}),
-            names={one.name: one.ifindex for one in self.devices},
+            names={
+                **{one.name: one.ifindex for one in self.devices},
+                **{name: one.ifindex for one in self.devices for name in one.altnames},
+            },
+            altnames=one.altnames,
         )
 
     def uppers(self, port: PortId) -> tuple[UpperState, ...]:
@@ -90,6 +98,10 @@ class Machine:
             if text in self.refuse:
                 raise OSError(self.refuse[text], os.strerror(self.refuse[text]))
         there = [one for one in self.devices if one.ifindex == index]
+        if request.type in (NEWLINKPROP, DELLINKPROP):
+            name = attrs(asked[PROP_LIST])[ALT_IFNAME].rstrip(b"\0").decode()
+            self._name(there[0], name, add=request.type == NEWLINKPROP)
+            return
         if not request.flags:
             there[0].alias = asked.get(ALIAS, there[0].alias)
             there[0].name = asked.get(IFNAME, there[0].name.encode()).rstrip(b"\0").decode()
@@ -100,6 +112,15 @@ class Machine:
         kind = attrs(asked[LINKINFO])[KIND].rstrip(b"\0").decode()
         lower = struct.unpack("=I", asked[LINK])[0]
         self.devices.append(Device(name, index or 100 + len(self.devices), kind, lower))
+
+    def _name(self, one: Device, name: str, *, add: bool) -> None:
+        taken = {name for one in self.devices for name in (one.name, *one.altnames)}
+        if add and name in taken:
+            raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
+        if not add and name not in one.altnames:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        left = tuple(other for other in one.altnames if other != name)
+        one.altnames = (*left, name) if add else left
 
     def set_ethtool(self, ifindex: int, name: str, command: Command) -> None:
         assert self.at(ifindex).name == name
@@ -114,7 +135,7 @@ class Machine:
 
 
 def upper(one: Device) -> UpperState:
-    return UpperState(one.name, one.ifindex, one.kind, one.lower, None, True, True, False)
+    return UpperState(one.name, one.ifindex, one.kind, one.lower, None, True, one.carrier, False)
 
 
 def snapshot(machine: Machine) -> PortState:
@@ -147,8 +168,8 @@ def replugged(machine: Machine, **new: Any) -> Machine:
     return Machine([replace(Device("eth1", 7), **new)])
 
 
-def set_up(state: PortState, machine: Machine) -> anew.Restored:
-    return anew.set_up(state, cast(System, machine))
+def set_up(state: PortState, machine: Machine) -> recreate.Restored:
+    return recreate.set_up(state, cast(System, machine))
 
 
 def test_it_gets_its_name_and_settings_and_what_stood_on_it_from_the_bottom_up() -> None:
@@ -160,14 +181,23 @@ def test_it_gets_its_name_and_settings_and_what_stood_on_it_from_the_bottom_up()
     ]  # fmt: skip
     assert (done.residue, done.counts) == ((), {Kind.UPPER: 2, Kind.SETTING: 3})
     (lost,) = done.lost
-    assert lost.text.startswith("eth1 was made anew (ifindex 3 -> 7): sockets")
+    assert lost.text.startswith("eth1 was re-created (ifindex 3 -> 7): sockets")
+
+
+def test_whether_it_was_recreated_is_not_known_of_what_cannot_be_looked_at() -> None:
+    class Blind(Machine):
+        def netdev(self, port: PortId) -> Unread:
+            return Unread(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
+
+    with pytest.raises(OSError, match="Too many open files"):
+        recreate.is_needed(snapshot(stacked()), cast(System, Blind([])))
 
 
 def test_again_it_has_nothing_to_do() -> None:
     state, now = snapshot(stacked()), replugged(stacked())
     set_up(state, now)
     assert set_up(state, now).counts == {}
-    assert anew.residue(state, cast(System, now)) == []
+    assert recreate.residue(state, cast(System, now)) == []
 
 
 def test_a_name_that_another_has_is_left_to_it() -> None:
@@ -191,6 +221,62 @@ def test_a_name_that_the_kernel_refuses_is_told() -> None:
     ]
 
 
+UUID = "000d3aaa-0010-000d-3aaa-0010000d3aaa"
+
+
+class Paired(Machine):
+    """Its second device is the synthetic netdev above the first."""
+
+    def synthetic(self, uuid: str) -> NetdevNow | None:
+        found = next((one for one in self.devices if one.kind == "netvsc"), None)
+        return found and NetdevNow(found.name, found.ifindex, False)
+
+
+def of_pair(machine: Machine) -> PortState:
+    state = snapshot(machine)
+    above = state.uppers[0]._replace(id=UUID)
+    return replace(state, uppers=(above, *state.uppers[1:]))
+
+
+@pytest.mark.parametrize(
+    ("vf", "above"),
+    [
+        (Device("eth1", 103), Device("wan", 5, "netvsc", 3, altnames=("enx0", "sh", "slot7"))),
+        (Device("eth1", 3, altnames=("slot7", "enx0")), Device("wan", 105, "netvsc", 3)),
+        (Device("eth1", 3, altnames=("slot7", "wan")), Device("eth9", 105, "netvsc", 3)),
+    ],
+)
+def test_names_that_udev_gave_the_other_of_the_pair_come_back(vf: Device, above: Device) -> None:
+    """Both have the same MAC address, after which udev names them. During a claim one of them was
+    made again, and the other got what was free then, or had it already."""
+    was = Paired([Device("eth1", 3, altnames=("slot7",)),
+                  Device("wan", 5, "netvsc", 3, altnames=("enx0", "sh"))])  # fmt: skip
+    now = Paired([replace(vf), replace(above)])
+    assert set_up(of_pair(was), now).residue == ()
+    assert [(one.name, {*one.altnames}) for one in now.devices] == [
+        ("eth1", {"slot7"}), ("wan", {"enx0", "sh"}),
+    ]  # fmt: skip
+
+
+def test_an_altname_that_a_stranger_has_now_is_left_to_it() -> None:
+    was = Machine([Device("eth1", 3, altnames=("wan",))])
+    now = replugged(was)
+    now.devices.append(Device("dummy0", 9, "dummy", altnames=("wan",)))
+    done = set_up(snapshot(was), now)
+    assert done.residue == ()
+    assert [one.text for one in done.lost][1:] == ["altname wan (another netdev has that name now)"]
+    assert now.devices[1].altnames == ("wan",)
+
+
+def test_an_altname_that_is_its_name_now_is_one_of_its_names() -> None:
+    """udev has named it by that one; it has no name of before to get back, as that is taken."""
+    was = Machine([Device("eth1", 3, altnames=("enx0",))])
+    now = replugged(was, name="enx0")
+    now.devices.append(Device("eth1", 9, "dummy"))
+    assert set_up(snapshot(was), now).residue == ()
+    assert now.devices[0].name == "enx0"
+
+
 def test_a_number_that_another_has_is_left_to_it() -> None:
     now = replugged(stacked())
     now.devices.append(Device("other", 5, "dummy"))
@@ -210,7 +296,7 @@ def test_what_the_kernel_refuses_is_residue_with_what_stands_on_it_left_out() ->
     assert len(now.devices) == 1
     now.refuse = {}
     state = snapshot(stacked())
-    assert anew.residue(state, cast(System, now)) == ["alias wan (it does not stay so)"]
+    assert recreate.residue(state, cast(System, now)) == ["alias wan (it does not stay so)"]
     assert set_up(state, now).residue == ()
 
 
@@ -240,18 +326,43 @@ def test_what_can_be_set_only_while_it_is_up_comes_last() -> None:
     state, now = snapshot(was), replugged(was)
     done = set_up(state, now)
     assert (done.residue, len(done.lost)) == ((), 1)
-    (lost,) = anew.finish(state, cast(System, now))
+    (lost,) = recreate.finish(state, cast(System, now))
     assert lost.text == "rings: rx 1024 (Operation not supported)"
     now.up = True
-    assert anew.finish(state, cast(System, now)) == ()
+    assert recreate.finish(state, cast(System, now)) == ()
     assert now.devices[0].rx == was.devices[0].rx
-    assert anew.finish(state, cast(System, was)) == ()  # it is the same netdev
+    assert recreate.finish(state, cast(System, was)) == ()  # it is the same netdev
+
+
+def test_a_carrier_that_a_lower_has_left_behind_is_lost_with_it() -> None:
+    """eth1 was up once, and is down: m5 and m6 have the carrier of that time still."""
+    was, now = stacked(), replugged(stacked())
+    state = snapshot(was)
+    set_up(state, now)
+    assert recreate.finish(state, cast(System, now)) == ()
+    for one in now.devices:
+        one.carrier = False
+    (lost,) = recreate.finish(state, cast(System, now))
+    assert "m5, m6" in lost.text
+    assert "eth1 is down" in lost.text
+    for one in was.devices:
+        one.carrier = False
+    assert recreate.finish(snapshot(was), cast(System, now)) == ()  # they had none
+
+
+def test_what_waits_for_the_carrier_of_a_netdev_that_is_up_is_not_lost() -> None:
+    state, now = snapshot(stacked()), replugged(stacked())
+    set_up(state, now)
+    now.up = True
+    for one in now.devices:
+        one.carrier = False
+    assert recreate.finish(state, cast(System, now)) == ()
 
 
 def test_of_a_netdev_that_stayed_nothing_is_missing() -> None:
     state = snapshot(stacked())
     now = Machine([Device("eth1", 3)])
-    assert anew.residue(state, cast(System, now)) == []
+    assert recreate.residue(state, cast(System, now)) == []
 
 
 def test_a_snapshot_without_plans_makes_nothing() -> None:

@@ -2,10 +2,10 @@
 ends it.
 
 NetworkManager is told first by D-Bus, which leaves everything on the netdev as it is, and then by
-a file, which holds for a netdev that is made anew, too; the file alone would have it set the netdev
-down. networkd gets a .network file of higher priority for these netdevs alone, with what its own
-file says and ActivationPolicy=manual, KeepConfiguration=yes: a drop-in of that file would hold all
-netdevs that it matches. Files that others wrote are read only.
+a file, which is in force for a netdev that is re-created, too; the file alone would have it set the
+netdev down. networkd gets a .network file of higher priority for these netdevs alone, with what its
+own file says and ActivationPolicy=manual, KeepConfiguration=yes: a drop-in of that file would be for
+all netdevs that it matches. Files that others wrote are read only.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from manactl.look import network_manager, networkd
 from manactl.look.bus import Bus
 from manactl.look.network_manager import NmDevice
 from manactl.look.networkd import NetworkdLink
-from manactl.netstate.held import NETWORKD, HeldLink, Hold
+from manactl.netstate.unmanaged import NETWORKD, Unmanaged, UnmanagedLink
 
 _SERVICES = {NETWORKD: networkd.SERVICE}
 # networkd takes the first file that matches, by name: before "00-" with a letter or a digit.
@@ -33,7 +33,7 @@ _ANSWERS = 5.0  # s for a manager that is just being started
 _PAUSE = 0.1  # s
 
 
-class Holds:
+class NetworkManagers:
     """The managers of this machine, below `run`."""
 
     def __init__(
@@ -51,50 +51,50 @@ class Holds:
         self._bus = Bus() if bus is None else bus
         self._name_of = name_of
 
-    def files(self, hold: Hold) -> tuple[Path, ...]:
-        """The files by which it holds, whether they are there or not."""
-        if hold.manager == NETWORKD:
+    def files(self, unmanaged: Unmanaged) -> tuple[Path, ...]:
+        """The files by which they are unmanaged, whether they are there or not."""
+        if unmanaged.manager == NETWORKD:
             return tuple(
-                self._networks / f"{_FIRST}{hold.key}-{number}.network"
-                for number in range(len(hold.links))
+                self._networks / f"{_FIRST}{unmanaged.key}-{number}.network"
+                for number in range(len(unmanaged.links))
             )
-        return (self._conf / f"zz-manactl-{hold.key}.conf",)
+        return (self._conf / f"zz-manactl-{unmanaged.key}.conf",)
 
-    def is_held(self, hold: Hold) -> bool:
+    def is_unmanaged(self, unmanaged: Unmanaged) -> bool:
         """Whether its files are there."""
-        return all(path.exists() for path in self.files(hold))
+        return all(path.exists() for path in self.files(unmanaged))
 
-    def hold(self, hold: Hold) -> None:
+    def unmanage(self, unmanaged: Unmanaged) -> None:
         """Have the manager let go. What it has configured stays. OSError when that failed."""
-        if hold.manager == NETWORKD:
-            self._hold_networkd(hold)
+        if unmanaged.manager == NETWORKD:
+            self._unmanage_in_networkd(unmanaged)
         else:
-            self._hold_network_manager(hold)
+            self._unmanage_in_network_manager(unmanaged)
 
-    def lift(self, hold: Hold) -> bool:
-        """Have the manager take the netdevs back; False when it does not run any more. Half a hold,
-        or none, is lifted like a whole one."""
-        for path in self.files(hold):
+    def give_back(self, unmanaged: Unmanaged) -> bool:
+        """Have the manager take the netdevs back; False when it does not run any more. The
+        same where it had let go of half of them, or of none."""
+        for path in self.files(unmanaged):
             path.unlink(missing_ok=True)
             manager_files.unfinished(path).unlink(missing_ok=True)
-        if not self._runs(hold.manager):
+        if not self._runs(unmanaged.manager):
             return False
-        if hold.manager == NETWORKD:
+        if unmanaged.manager == NETWORKD:
             networkd.reload(self._bus)
             return True
         network_manager.reload(self._bus)
-        for link in hold.links:  # one that is not taken back is unsettled
+        for link in unmanaged.links:  # one that is not taken back is unsettled
             self._within(partial(self._taken_back, link))
         return True
 
-    def unsettled(self, hold: Hold) -> tuple[str, ...]:
+    def unsettled(self, unmanaged: Unmanaged) -> tuple[str, ...]:
         """The netdevs on which the manager has not yet done again what it had done; of networkd also
         those on which it was not done, until its own file is in force: until then it deletes."""
-        wanted = [link for link in hold.links if link.settled or hold.manager == NETWORKD]
+        wanted = [link for link in unmanaged.links if link.settled or unmanaged.manager == NETWORKD]
         try:
-            if hold.manager == NETWORKD:
+            if unmanaged.manager == NETWORKD:
                 there = networkd.links(self._bus)
-                done = [link for link in wanted if self._is_configured(there, hold, link)]
+                done = [link for link in wanted if self._is_configured(there, unmanaged, link)]
             else:
                 devices = list(self._devices(wanted))
                 done = [link for link, device in devices if _is_active(link, device)]
@@ -104,9 +104,9 @@ class Holds:
 
     # --- networkd
 
-    def _hold_networkd(self, hold: Hold) -> None:
+    def _unmanage_in_networkd(self, unmanaged: Unmanaged) -> None:
         there = networkd.links(self._bus)
-        files = dict(zip(hold.links, self.files(hold), strict=True))
+        files = dict(zip(unmanaged.links, self.files(unmanaged), strict=True))
         for link, path in files.items():
             now = there.get(link.ifindex)
             if now is None:
@@ -119,30 +119,32 @@ class Holds:
             if not self._within(partial(self._applies, link, path)):
                 raise OSError(errno.EBUSY, f"systemd-networkd takes another file than {path}")
 
-    def _applies(self, link: HeldLink, path: Path) -> bool:
+    def _applies(self, link: UnmanagedLink, path: Path) -> bool:
         now = networkd.links(self._bus).get(link.ifindex)
         return now is not None and (now.file, now.activation) == (str(path), "manual")
 
-    def _is_configured(self, there: dict[int, NetworkdLink], hold: Hold, link: HeldLink) -> bool:
+    def _is_configured(
+        self, there: dict[int, NetworkdLink], unmanaged: Unmanaged, link: UnmanagedLink
+    ) -> bool:
         name = self._name(link)
         now = next((one for one in there.values() if one.name == name), None)
         return (
             now is not None
             and (now.state == networkd.CONFIGURED or not link.settled)
-            and now.file not in [str(path) for path in self.files(hold)]
+            and now.file not in [str(path) for path in self.files(unmanaged)]
         )
 
     # --- NetworkManager
 
-    def _hold_network_manager(self, hold: Hold) -> None:
-        for link in hold.links:
+    def _unmanage_in_network_manager(self, unmanaged: Unmanaged) -> None:
+        for link in unmanaged.links:
             device = network_manager.device(self._bus, self._name(link))
             network_manager.set_managed(self._bus, device.path, False)
-        (path,) = self.files(hold)
-        manager_files.write(path, _keyfile(hold))
+        (path,) = self.files(unmanaged)
+        manager_files.write(path, _keyfile(unmanaged))
         network_manager.reload(self._bus)
 
-    def _taken_back(self, link: HeldLink) -> bool:
+    def _taken_back(self, link: UnmanagedLink) -> bool:
         """Whether NetworkManager has the device, and does what it had done. Where addresses are left
         it would only watch: its profile has to be activated."""
         try:
@@ -155,15 +157,15 @@ class Holds:
             return False  # it has not seen the netdev, or its carrier, yet
         return True
 
-    def _devices(self, links: Iterable[HeldLink]) -> Iterator[tuple[HeldLink, NmDevice]]:
+    def _devices(self, links: Iterable[UnmanagedLink]) -> Iterator[tuple[UnmanagedLink, NmDevice]]:
         for link in links:
             with contextlib.suppress(OSError):  # it has not seen a new netdev yet, or it is gone
                 yield link, network_manager.device(self._bus, self._name(link))
 
     # --- both
 
-    def _name(self, link: HeldLink) -> str:
-        """What the netdev is called now; one that was made anew has its name again."""
+    def _name(self, link: UnmanagedLink) -> str:
+        """What the netdev is called now; one that was re-created has its name again."""
         try:
             return self._name_of(link.ifindex)
         except OSError:
@@ -182,7 +184,7 @@ class Holds:
         return True
 
 
-def _is_active(link: HeldLink, device: NmDevice) -> bool:
+def _is_active(link: UnmanagedLink, device: NmDevice) -> bool:
     return (
         device.settled
         and device.profile == link.profile
@@ -196,8 +198,8 @@ _WHY = (
 )
 
 
-def _network_file(link: HeldLink, parts: Iterable[str]) -> str:
-    """What the link's own files say, but for whom they match, and the hold."""
+def _network_file(link: UnmanagedLink, parts: Iterable[str]) -> str:
+    """What the link's own files say, but for whom they match, and what leaves it unmanaged."""
     match = "\n".join(manager_files.match_section(link))
     own = "\n".join(_without_match(text) for text in parts)
     return (
@@ -209,7 +211,7 @@ def _network_file(link: HeldLink, parts: Iterable[str]) -> str:
 
 def _without_match(text: str) -> str:
     kept, inside = [], False
-    for line in text.splitlines():
+    for line in text.split("\n"):
         if line.strip().startswith("["):
             inside = line.strip() == "[Match]"
         if not inside:
@@ -217,12 +219,14 @@ def _without_match(text: str) -> str:
     return "\n".join(kept)
 
 
-def _keyfile(hold: Hold) -> str:
-    macs = [by_mac(link) for link in hold.links if link.mac]
+def _keyfile(unmanaged: Unmanaged) -> str:
+    macs = [by_mac(link) for link in unmanaged.links if link.mac]
     names = [
-        by_name(link) for link in hold.links if manager_files.is_plain(link.name) or not link.mac
+        by_name(link)
+        for link in unmanaged.links
+        if manager_files.is_plain(link.name) or not link.mac
     ]
-    return _WHY.format(names=hold.names) + device_sections(hold.key, [*names, *macs])
+    return _WHY.format(names=unmanaged.names) + device_sections(unmanaged.key, [*names, *macs])
 
 
 def _text(path: str) -> str:

@@ -11,8 +11,9 @@ import errno
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from manactl.act.plan import NetdevNow, System, made_anew, require_netdev
+from manactl.act.plan import System, recreated, require_netdev
 from manactl.act.restore import Lost, Restored
+from manactl.look.netdevs_of import NetdevNow, here
 from manactl.netstate import blueprints, link_settings, uppers
 from manactl.netstate.blueprints import Blueprint
 from manactl.netstate.link_settings import LinkSettings
@@ -25,10 +26,15 @@ from manactl.wire import if_link
 # attributes that it had not before).
 _PASSES = 4
 NUMBERED = (
-    "{name} was made anew (ifindex {was} -> {now}): sockets, filters and programs (XDP) that were "
+    "{name} was re-created (ifindex {was} -> {now}): sockets, filters and programs (XDP) that were "
     "bound to the old one by its number are not"
 )
 UNNAMED = "the name {name}: it is called {now} ({why})"
+SILENT = (
+    "the carrier of {names}: {lower} is down, as it was, and was not up since it was made (the old "
+    "one was: what stands on it had kept the carrier of that time)"
+)
+_TAKEN = "another netdev has that name now"
 KEYS = "keys of macsec {name} (they cannot be read)"
 
 
@@ -49,13 +55,13 @@ class _Todo(NamedTuple):
 def is_needed(state: PortState, system: System) -> bool:
     """Whether the netdev of the port is another one than the snapshot's, or the synthetic netdev
     above it."""
-    return bool(_Anew(state, system).bases)
+    return bool(_Recreated(state, system).bases)
 
 
 def set_up(state: PortState, system: System) -> Restored:
-    """Give a netdev that was made anew all that the old one had but addresses, routes and the like,
-    while it is down."""
-    work = _Anew(state, system)
+    """Give a netdev that was re-created all that the old one had but addresses, routes and the
+    like, while it is down."""
+    work = _Recreated(state, system)
     work.rename()
     made = set(work.make_uppers())
     first = done = None
@@ -80,23 +86,24 @@ def set_up(state: PortState, system: System) -> Restored:
 
 
 def residue(state: PortState, system: System) -> list[str]:
-    """The settings that a netdev which was made anew has not, nor its uppers."""
-    work = _Anew(state, system)
+    """The settings that a netdev which was re-created has not, nor its uppers."""
+    work = _Recreated(state, system)
     return [work.why(one) for one in work.changes() if not one.change.may_be_lost]
 
 
 def finish(state: PortState, system: System) -> tuple[Lost, ...]:
     """What ethtool sets only on a netdev that is up; what has not come back of it."""
-    work = _Anew(state, system)
+    work = _Recreated(state, system)
     for one in work.changes():
         if one.change.ethtool is not None:
             work.put(one)
     left = [one for one in work.changes() if one.change.ethtool is not None]
-    return tuple(Lost(Cause.NOT_KEPT, work.why(one)) for one in left)
+    not_set = [Lost(Cause.NOT_KEPT, work.why(one)) for one in left]
+    return (*not_set, *work.silent())
 
 
 class _Base(NamedTuple):
-    """A netdev that was made anew: what it was, and is. `settings`: None where not known."""
+    """A netdev that was re-created: what it was, and is. `settings`: None where not known."""
 
     ifindex: int
     name: str
@@ -104,8 +111,8 @@ class _Base(NamedTuple):
     now: NetdevNow
 
 
-class _Anew:
-    """One port, of which a netdev was made anew: its own, or the synthetic one above it."""
+class _Recreated:
+    """One port, of which a netdev was re-created: its own, or the synthetic one above it."""
 
     def __init__(self, state: PortState, system: System) -> None:
         self._state, self._system = state, system
@@ -119,11 +126,11 @@ class _Anew:
 
     def _found(self) -> Iterator[_Base]:
         state, system = self._state, self._system
-        now = system.netdev(state.port)
-        if now is not None and made_anew(state, system):
+        now = here(system.netdev(state.port))
+        if now is not None and recreated(state, now):
             yield _Base(state.ifindex, state.ifname, state.link, now)
         above = state.synthetic
-        now = system.synthetic(above.id) if above is not None and above.id else None
+        now = here(system.synthetic(above.id)) if above is not None and above.id else None
         if above is not None and now is not None and now.ifindex != above.ifindex:
             plan = self._plans.get(above.ifindex)
             yield _Base(above.ifindex, above.name, plan and plan.settings, now)
@@ -133,8 +140,9 @@ class _Anew:
         for base in self.bases:
             if base.now.name == base.name:
                 continue
-            if base.name in self._system.settings(base.now.ifindex).names:
-                self._unnamed[base.ifindex] = "another netdev has that name now"
+            holder = self._system.settings(base.now.ifindex).names.get(base.name)
+            if holder is not None and not self._given_up(base.name, holder):
+                self._unnamed[base.ifindex] = _TAKEN
                 continue
             try:
                 body = if_link.rename(base.now.ifindex, base.name)
@@ -142,6 +150,25 @@ class _Anew:
             except OSError as error:
                 self._unnamed[base.ifindex] = error.strerror or str(error)
         self.bases = list(self._found())
+
+    def _given_up(self, name: str, holder: int) -> bool:
+        """Whether `holder` does not have that name any more: of an altname that a netdev of this
+        port had not, it is taken. udev names the VF and the synthetic netdev by one MAC address or
+        slot, and gives what is free to the one that appears first."""
+        state, system = self._state, self._system
+        above = state.synthetic
+        plan = above and self._plans.get(above.ifindex)
+        vf = here(system.netdev(state.port))
+        now = here(system.synthetic(above.id)) if above is not None and above.id else None
+        for one, was in ((vf, state.link), (now, plan and plan.settings)):
+            if one and was and one.ifindex == holder and name not in was.altnames:
+                try:
+                    body = if_link.altname(holder, name)
+                    system.send(Request(if_link.RTM_DELLINKPROP, 0, body))
+                except OSError:
+                    return False  # it is its name, or has just gone
+                return True
+        return False
 
     # --- what stood on it
 
@@ -198,6 +225,28 @@ class _Anew:
         moved = {pair.was.ifindex: pair.now.ifindex for pair in pairs if pair.now is not None}
         return {self._state.ifindex: now.ifindex, **moved}
 
+    def silent(self) -> Iterator[Lost]:
+        """The uppers that are up and have no carrier any more, since their lower was never up.
+
+        A device that stands on another takes its carrier when that is set up or down, or changes
+        (netif_stacked_transfer_operstate()), and keeps it where the driver of the lower keeps its
+        own: hv_netvsc does when it is closed.
+        """
+        pairs = self._pairs()
+        for base in self.bases:
+            if base.now.up:
+                continue
+            off, names = {base.ifindex}, []
+            for was, now in pairs:
+                if now is None or was.lower not in off or was.ifindex not in self._dying:
+                    continue
+                if was.up and was.carrier and now.up and not now.carrier:
+                    off.add(was.ifindex)
+                    names.append(now.name)
+            if names:
+                text = SILENT.format(names=", ".join(names), lower=base.now.name)
+                yield Lost(Cause.NOT_KEPT, text)
+
     # --- settings
 
     def changes(self) -> Iterator[_Todo]:
@@ -205,14 +254,14 @@ class _Anew:
         if not self.bases:
             return
         system = self._system
-        anew = {base.ifindex for base in self.bases}
+        renewed = {base.ifindex for base in self.bases}
         for base in self.bases:
             if base.settings is not None:
                 have = system.settings(base.now.ifindex)
                 yield from self._of(base.settings, have, base.now.name, base.now.ifindex)
         for pair in self._pairs():
             plan = self._plans.get(pair.was.ifindex)
-            if pair.now is None or plan is None or pair.was.ifindex in anew:
+            if pair.now is None or plan is None or pair.was.ifindex in renewed:
                 continue
             was = plan.settings
             if pair.was.ifindex not in self._dying:
@@ -227,6 +276,10 @@ class _Anew:
 
     def put(self, one: _Todo) -> None:
         try:
+            if one.change.holder is not None and not self._given_up(
+                one.change.altname, one.change.holder
+            ):
+                raise OSError(errno.EEXIST, _TAKEN)
             if one.change.request is not None:
                 self._system.send(one.change.request)
             elif one.change.sysctl is not None:
@@ -258,5 +311,5 @@ class _Anew:
             if upper.kind == "macsec" and upper.ifindex in self._dying:
                 yield Lost(Cause.NOT_KEPT, KEYS.format(name=upper.name))
         for one in left:
-            if one.change.qdisc or one.change.bridging:
+            if one.change.qdisc or one.change.bridging or one.change.holder is not None:
                 yield Lost(Cause.NOT_KEPT, self.why(one))

@@ -1,7 +1,7 @@
 """The step that has a network manager let go of the netdevs of a port while it is claimed.
 
 It comes after the snapshot and before the port goes down. Undoing comes when the port is up again:
-the manager configures anew what it owns, and deletes what others have made; what is missing then
+the manager configures again what it owns, and deletes what others have made; what is missing then
 comes back from the snapshot.
 """
 
@@ -11,26 +11,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from manactl.act.plan import StepFailed, System, Undone
+from manactl.act.plan import StepFailed, System, Undone, ms
 from manactl.act.restore import Lost, Restored, until
 from manactl.model.port import Evidence, PortId
+from manactl.model.record import StepKind
 from manactl.netstate import beside, link_settings, snapshot
 from manactl.netstate.beside import Beside
-from manactl.netstate.held import NETWORKD, Hold
 from manactl.netstate.losses import Cause
+from manactl.netstate.unmanaged import NETWORKD, Unmanaged
 
 SETTLES = 30.0  # s for a manager to configure a netdev again, DHCP included
 
 
 @dataclass(frozen=True, slots=True)
-class HoldManager:
+class Unmanage:
     """Half done like done: undoing removes what is there, and tells the manager in any case."""
 
-    KIND: ClassVar = "hold-manager"
+    KIND: ClassVar = StepKind.UNMANAGE
     undoes: ClassVar[bool] = True
     makes_usable: ClassVar[bool] = False
     port: PortId
-    hold: Hold
+    unmanaged: Unmanaged
 
     @property
     def kind(self) -> str:
@@ -38,21 +39,21 @@ class HoldManager:
 
     @property
     def title(self) -> str:
-        return f"have {self.hold.manager} leave {self.hold.names} alone"
+        return f"have {self.unmanaged.manager} leave {self.unmanaged.names} alone"
 
     @property
     def undo_title(self) -> str:
-        return f"give {self.hold.names} back to {self.hold.manager}"
+        return f"give {self.unmanaged.names} back to {self.unmanaged.manager}"
 
     def describe(self) -> str:
         return (
-            f"{self.title}, by files in /run (release gives {self.hold.names} back, and waits until "
-            f"it is configured, up to {SETTLES:.0f} s)"
+            f"{self.title}, by files in /run (release gives {self.unmanaged.names} back, and waits "
+            f"until it is configured, up to {SETTLES:.0f} s)"
         )
 
     def do(self, system: System, wait: float) -> Mapping[str, object]:
         try:
-            system.hold_manager(self.hold)
+            system.unmanage(self.unmanaged)
         except OSError as error:
             raise self._failed(self.title, error) from error
         return {}
@@ -62,74 +63,74 @@ class HoldManager:
         try:
             # With what has come since the claim: it would delete that, too.
             kept = self._kept(system)
-            runs = system.lift_hold(self.hold)
+            runs = system.give_back(self.unmanaged)
         except OSError as error:
             raise self._failed(self.undo_title, error) from error
         left = self._await(system, runs=runs)
-        facts: dict[str, object] = {"manager": self.hold.manager, "manager_ms": None}
+        facts: dict[str, object] = {"manager": self.unmanaged.manager, "manager_ms": None}
         if left is None:
-            facts["manager_ms"] = round((system.monotonic() - start) * 1000, 1)
+            facts["manager_ms"] = ms(system.monotonic() - start)
         again, residue = _put_back(kept, system)
         if again:
             facts["put_back"] = again
-        residue = (*residue, *_modes_put_back(self.hold, system))
+        residue = (*residue, *_modes_put_back(self.unmanaged, system))
         # No second attempt of ours would change what it has not done.
         lost = () if left is None else (Lost(Cause.MANAGER, left),)
         return Undone(Restored(residue=residue, lost=lost), facts)
 
     def _kept(self, system: System) -> tuple[Beside, ...]:
         """What is put back when it is missing, in the manager's way or not: of old or of now."""
-        if self.hold.manager != NETWORKD:
+        if self.unmanaged.manager != NETWORKD:
             return ()
-        return (*self.hold.beside, *system.beside())
+        return (*self.unmanaged.beside, *system.beside())
 
     def _await(self, system: System, *, runs: bool) -> str | None:
         """Until the manager has configured everything again; what it has not, in words."""
         if not runs:
-            names = self.hold.names
-            return f"{self.hold.manager} does not run any more and has not configured {names} again"
-        if until(system, lambda: not system.unsettled(self.hold), SETTLES):
+            names, manager = self.unmanaged.names, self.unmanaged.manager
+            return f"{manager} does not run any more and has not configured {names} again"
+        if until(system, lambda: not system.unsettled(self.unmanaged), SETTLES):
             return None
-        names = ", ".join(system.unsettled(self.hold))
-        return f"{self.hold.manager} has not configured {names} again within {SETTLES:.0f} s"
+        names = ", ".join(system.unsettled(self.unmanaged))
+        return f"{self.unmanaged.manager} has not configured {names} again within {SETTLES:.0f} s"
 
     def _failed(self, what: str, error: OSError) -> StepFailed:
         return StepFailed(
             f"{what}: {error.strerror or error}",
-            hint=f"see its messages: journalctl -b -t {self.hold.manager}",
-            evidence=[Evidence("dbus", self.hold.manager, error.strerror or str(error))],
+            hint=f"see its messages: journalctl -b -t {self.unmanaged.manager}",
+            evidence=[Evidence("dbus", self.unmanaged.manager, error.strerror or str(error))],
         )
 
     def holds(self, system: System) -> bool:
-        return system.is_held(self.hold)
+        return system.is_unmanaged(self.unmanaged)
 
     def to_json(self) -> dict[str, Any]:
         return {
             "kind": self.kind,
             "port": snapshot.port_to_json(self.port),
-            **self.hold.to_json(),
+            **self.unmanaged.to_json(),
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> HoldManager:
-        return cls(snapshot.port_from_json(data["port"]), Hold.from_json(data))
+    def from_json(cls, data: Mapping[str, Any]) -> Unmanage:
+        return cls(snapshot.port_from_json(data["port"]), Unmanaged.from_json(data))
 
 
-def _modes_put_back(hold: Hold, system: System) -> tuple[str, ...]:
+def _modes_put_back(unmanaged: Unmanaged, system: System) -> tuple[str, ...]:
     """Set addr_gen_mode as it was; where it could not be, the reason.
 
     NetworkManager sets it to the kernel's default on what it does not manage when it starts, and
     sets it again only where it activates a profile.
     """
     residue = []
-    for link in hold.links:
+    for link in unmanaged.links:
         was = link.addr_gen_mode
         if was is None or not was.isdecimal():
             continue
         try:
             now = system.settings(link.ifindex).sysctls.get(link_settings.ADDR_GEN_MODE)
         except OSError:
-            continue  # it is gone; one that was made anew has got all its settings already
+            continue  # it is gone; one that was re-created has got all its settings already
         if now is not None and now != was:
             try:
                 system.send(link_settings.addr_gen_mode(link.ifindex, int(was)))

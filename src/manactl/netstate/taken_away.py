@@ -1,0 +1,95 @@
+"""Addresses that somebody has taken from a netdev on purpose, while its manager left it alone. Pure.
+
+The kernel keeps IPv4 addresses on a netdev that is down, and IPv6 ones where keep_addr_on_down is
+set. Who removes one of several means that one; a manager, or `ip address flush`, removes all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from manactl.netstate import diff, leases, snapshot
+from manactl.netstate.describe import adding
+from manactl.netstate.loss_words import WHY
+from manactl.netstate.losses import Cause
+from manactl.netstate.snapshot import Fact, Kind, PortState, devices_of
+from manactl.wire import rtmsg as rt
+
+_KEEPS = ("net/ipv6/conf", "keep_addr_on_down")
+_Key = tuple[int, bool, int, bytes | None]  # ifindex, IPv6, prefix length, address
+
+
+def found(was: PortState, now: PortState, netdevs: Collection[str]) -> list[Fact]:
+    """Those of these netdevs, by the names that they had; `now` is what is there while they are
+    down still. What has a lifetime goes by itself, and is none of them."""
+    moved, there = _moved(was, now), _there(now)
+    gone: dict[tuple[int, bool], list[Fact]] = {}
+    left = set()
+    for fact in was.of(Kind.ADDRESS):
+        ifindex, v6, _, _ = key = _key(fact, moved)
+        (device,) = devices_of(fact)
+        if was.names.get(device) not in netdevs or not _stays(fact, was, device):
+            continue
+        if key in there:
+            left.add((ifindex, v6))
+        elif not rt.address_is_limited(fact.body):
+            gone.setdefault((ifindex, v6), []).append(fact)
+    return [fact for place, facts in gone.items() if place in left for fact in facts]
+
+
+def absent(addresses: Iterable[Fact], was: PortState, now: PortState) -> list[Fact]:
+    """Those that are not there now."""
+    moved, there = _moved(was, now), _there(now)
+    return [fact for fact in addresses if _key(fact, moved) not in there]
+
+
+def _moved(was: PortState, now: PortState) -> dict[int, int]:
+    """The ifindexes that its devices had, to those that they have."""
+    places = zip(was.devices, diff.aligned(was, now), strict=True)
+    return {place.ifindex: is_now.ifindex for place, is_now in places}
+
+
+def _there(now: PortState) -> set[_Key]:
+    return {_key(fact, {}) for fact in now.of(Kind.ADDRESS)}
+
+
+def with_routes(state: PortState, addresses: Collection[Fact]) -> list[Fact]:
+    """These, and the routes that are from or to them, or are the kernel's own of their prefixes."""
+    ends = {(device, snapshot.target(one)) for one in addresses for device in devices_of(one)}
+    wanted = {*addresses}
+    return [
+        fact
+        for fact in state.facts
+        if fact in wanted
+        or (
+            fact.kind is Kind.ROUTE
+            and any(
+                (device, end) in ends for device in devices_of(fact) for end in leases.ends(fact)
+            )
+        )
+    ]
+
+
+def text(address: Fact, state: PortState) -> str:
+    """One line: what it was, and how it comes back."""
+    names = state.names
+    why, command = WHY[Cause.REMOVED], adding(address.kind, address.body, names)
+    return f"{snapshot.describe(address, names)} ({why}; to set it: {command})"
+
+
+def _key(address: Fact, moved: dict[int, int]) -> _Key:
+    head = rt.IfAddrMsg.of(address.body)
+    ifindex = moved.get(head.ifindex, head.ifindex)
+    return ifindex, rt.is_ipv6(address.body), head.prefixlen, snapshot.target(address)
+
+
+def _stays(address: Fact, was: PortState, device: int) -> bool:
+    """Whether the kernel keeps it on a netdev that is down."""
+    if not rt.is_ipv6(address.body):
+        return True
+    if snapshot.is_link_scope(address):
+        return False
+    plans = {plan.ifindex: plan.settings for plan in was.blueprints}
+    settings = was.link if device == was.ifindex else plans.get(device)
+    value = settings.sysctls.get(_KEEPS, "") if settings is not None else ""
+    return value.lstrip("-").isdecimal() and int(value) > 0
