@@ -37,7 +37,8 @@ _CONFIGURED = (
     "/run/systemd/network /run/systemd/transient /run/systemd/system /run/systemd/system.control "
     "/etc/systemd/network /run/NetworkManager/conf.d /run/NetworkManager/system-connections "
     "/etc/NetworkManager/conf.d /etc/NetworkManager/system-connections /etc/netplan /run/netplan "
-    "/run/udev/rules.d /etc/udev/rules.d /etc/cloud /run/cloud-init /var/lib/cloud"
+    "/run/udev/rules.d /etc/udev/rules.d /etc/cloud /run/cloud-init /var/lib/cloud "
+    "/etc/network/interfaces.d"
 )
 _UNITS = f"""
 systemctl list-units --all --plain --no-legend --type=service,socket,timer,scope,path \\
@@ -51,11 +52,16 @@ for unit in $(systemctl list-units --all --plain --no-legend \\
         --state=active,activating,failed --type=service,socket,timer,scope,path | sed 's/ .*//'); do
     grep -qxF "unit $unit" /run/lab.boot || echo $unit
 done | xargs -r systemctl stop
-find /etc/systemd/system {_CONFIGURED} \\( -type f -o -type l \\) 2>/dev/null | sed 's/^/file /' |
-    grep -vxF -f /run/lab.boot | cut -d' ' -f2- | xargs -r rm -f
+gone=$(find /etc/systemd/system {_CONFIGURED} \\( -type f -o -type l \\) 2>/dev/null |
+    sed 's/^/file /' | grep -vxF -f /run/lab.boot | cut -d' ' -f2-)
+echo "$gone" | xargs -r rm -f
 rm -rf /run/NetworkManager/devices /run/NetworkManager/no-stub-resolv.conf /var/lib/NetworkManager \\
     /run/systemd/netif/links /run/systemd/netif/leases /run/systemd/netif/lldp
-systemctl daemon-reload; systemctl reset-failed; udevadm control --reload; udevadm settle
+systemctl daemon-reload; systemctl reset-failed; udevadm control --reload
+case "$gone" in  # netplan's have NetworkManager leave a netdev alone, which udev's database keeps
+    *udev/rules.d*) udevadm trigger --subsystem-match=net ;;
+esac
+udevadm settle
 exit 0
 """
 

@@ -273,6 +273,39 @@ def differing(now: list[list[str]], before: list[list[str]]) -> list[str]:
     ]
 
 
+def test_without_a_claim_the_slow_path_comes_without_a_word(furnished: Vm) -> None:
+    """`ip link set` of the synthetic netdev succeeds while a raw QP has its VF, and does nothing
+    when that has ended: status says so, explain why; a claim and its release end on the VF."""
+    vm, twin, vf = furnished, furnished.twins[2], furnished.netdevs[2]
+    slow = f"the VF is down, so the traffic of {twin} takes the slow synthetic path"
+    vm.run(f"ip link set {twin} down")
+    mark = vm.dmesg_mark()
+    with user(vm, "rawqp") as raw:
+        raw.wait_for("ready")
+        raw.ask("create 2", "created")
+        vm.run(f"ip link set {twin} up")
+        line = vm.wait_kmsg("unable to open slave", since=mark)
+        assert slow in status(vm)[2]["notes"]
+        raw.ask("quit", "leaving")
+    topics = json.loads(run(vm, "explain", "--json", line.text).out)["topics"]
+    assert "netvsc-vf-not-opened" in {topic["name"] for topic in topics}
+    eventually(lambda: owners(vm)[2] == "free", what="the vport")
+    vm.run(f"ip link set {twin} up")
+    assert (flags(vm, twin), flags(vm, vf), nic_of(vm, 2).path) == (True, False, "synthetic")
+    assert slow in status(vm)[2]["notes"]
+    vm.run(f"ip link set {vf} up")
+    takes(vm, 2, "vf")
+    run(vm, "claim", "--raw-qp", twin, "--allow", "upper")
+    with user(vm, "rawqp") as raw:
+        raw.wait_for("ready")
+        raw.ask("create 2", "created")
+        raw.ask("quit", "leaving")
+    eventually(lambda: owners(vm)[2] == "free", what="the vport")
+    run(vm, "release")
+    takes(vm, 2, "vf")
+    assert slow not in status(vm)[2]["notes"]
+
+
 def test_a_vf_that_is_not_joined_is_no_plain_port(pair: Vm) -> None:
     """As at boot, before hv_netvsc has probed its device."""
     vm, vf, uuid = pair, pair.netdevs[1], nic_of(pair, 1).uuid

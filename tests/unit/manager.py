@@ -30,6 +30,7 @@ class FakeManager:
         self.own = {netdev: [(str(f.kind), f.body) for f in facts] for netdev, facts in own.items()}
         self.running = True
         self.answers = True
+        self.drops: tuple[str, ...] | None = ()  # addresses, as its netdev goes down
         self.needs = 0.0  # s to configure a netdev
         self.files: dict[str, Unmanaged] = {}
         self.boot_files: dict[str, LeftDown] = {}  # by the word in their names
@@ -97,7 +98,9 @@ class FakeManager:
                 if self.name == "NetworkManager":
                     nics = [nic for nic in self.kernel.nics if nic.name == name]
                     mode = nics[0].addr_gen_mode if nics else "0"
-                link = UnmanagedLink(name, ifindex, None, None, True, addr_gen_mode=mode)
+                link = UnmanagedLink(
+                    name, ifindex, None, None, True, addr_gen_mode=mode, drops=self.drops
+                )
                 yield Manager(
                     self.name, Process(4321, self.name), not unmanaged, "/run/fake", name, ifindex,
                     link if self.answers else None, None if self.answers else "timed out",

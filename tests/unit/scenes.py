@@ -266,7 +266,7 @@ def confirmed_claims() -> Iterator[Any]:
                     release(Path(base), host, only=path, why=ends)
                 confirmed = failed(lambda at=base, on=host: _confirm(Path(at), on))
                 past = [
-                    (one.ending, one.why, one.confirmed_by is not None)
+                    (one.ending, one.reason, one.confirmed_by is not None)
                     for one in history.read(Path(base)).claims
                 ]
                 yield late, ends, made, waits, confirmed, past, after(Path(base), kernel)

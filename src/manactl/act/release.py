@@ -69,7 +69,9 @@ def release(
         audit.quiet = request.dry_run
         audit.fields["reason"] = request.why
         claims, unreadable = open_claims(request.state_dir, host)
+        signals.ignore()
         kept = [] if request.dry_run else _put_away(request.state_dir)
+        signals.listen()
         chosen, failures = _readable(request, _chosen(request, host, claims), unreadable)
         failures += kept
         named = {one.port.key for one in chosen.claims} | {one.id.key for one in chosen.unclaimed}
@@ -174,12 +176,14 @@ def _release_claim(run: Run, path: Path, chosen: Sequence[PortId], acting: lock.
         return
     boot_id = run.host.boot_id()
     if (damaged := journal.salvaged(path, boot_id)) is not None:
+        run.signals.ignore()  # it is closed or it is not: no signal has "nothing was changed" said
         close_stale(path, boot_id)
         run.result.ports += _history(damaged)
         return
     with contextlib.closing(Journal.open(path)) as log:
         content = log.content
         if content.boot_id != boot_id:
+            run.signals.ignore()
             close_stale(path, boot_id)
             run.result.ports += _history(content)
             return
@@ -364,26 +368,34 @@ def _put_away(state_dir: Path) -> list[ManactlError]:
     """Move journals to the history whose release died when its last port was back already; those
     that cannot be closed keep no port from being released."""
     failures: list[ManactlError] = []
-    for content in journal.finished(state_dir):
-        pcis = {port.pci for port in content.all_ports}
-        # A living release in that same moment has the lock, and puts its journal away itself.
-        with contextlib.suppress(Busy), lock.functions(state_dir, pcis):
-            if not content.path.exists():
-                continue
-            with Journal.open(content.path) as log:
-                failed = transition.close(
-                    log, content.ending, already=content.phase is Phase.CLOSED
-                )
-            if failed:
-                failures.append(
-                    NotRestored(
-                        f"nothing is left to restore, but the journal {content.path} cannot be "
-                        f"closed: {failed}",
-                        hint="fix the cause, then `manactl recover` tries again",
-                        code="journal",
-                    )
-                )
+    try:
+        for content in journal.finished(state_dir):
+            try:
+                failures += _put_one_away(state_dir, content)
+            except Busy:
+                continue  # a living release has the lock, and puts its journal away itself
+            except ManactlError as error:
+                failures.append(error)
+    except OSError as error:
+        failures.append(_unforeseen("the journals of what is released were not closed", error))
     return failures
+
+
+def _put_one_away(state_dir: Path, content: journal.Content) -> list[ManactlError]:
+    with lock.functions(state_dir, {port.pci for port in content.all_ports}):
+        if not content.path.exists():
+            return []
+        with Journal.open(content.path) as log:
+            failed = transition.close(log, content.ending, already=content.phase is Phase.CLOSED)
+    if not failed:
+        return []
+    return [
+        NotRestored(
+            f"nothing is left to restore, but the journal {content.path} cannot be closed: {failed}",
+            hint="fix the cause, then `manactl recover` tries again",
+            code="journal",
+        )
+    ]
 
 
 def _chosen(request: ReleaseRequest, host: Host, claims: Sequence[ClaimSummary]) -> Chosen:

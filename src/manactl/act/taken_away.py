@@ -43,7 +43,7 @@ def _noted(content: Content, port: PortId) -> Sequence[int] | None:
     """What an earlier release of the port has seen; None where none was begun."""
     key = {"pci": port.pci, "port": port.port}
     for record in content.records:
-        if record["event"] == Event.RELEASING and _names(record["ports"], key):
+        if record["event"] == Event.RELEASING and _names(record.get("ports", [key]), key):
             mine = [one for one in record.get("taken_away", ()) if _names([one], key)]
             return [int(place) for one in mine for place in one["facts"]]
     return None
@@ -53,13 +53,16 @@ def _names(ports: Iterable[Mapping[str, object]], key: Mapping[str, object]) -> 
     return any(key.items() <= one.items() for one in ports)
 
 
-def _left_alone(steps: Iterable[Step], port: PortId) -> set[str]:
+def _left_alone(steps: Iterable[Step], port: PortId) -> dict[str, Collection[str]]:
+    """The netdevs that a manager leaves alone, with what it has dropped there itself; none of which
+    that is not known."""
     mine = (step for step in steps if isinstance(step, Unmanage) and step.port == port)
-    return {link.name for step in mine for link in step.unmanaged.links}
+    links = [link for step in mine for link in step.unmanaged.links]
+    return {link.name: link.drops for link in links if link.drops is not None}
 
 
 def _seen(
-    state: PortState, netdevs: Collection[str], content: Content, system: System
+    state: PortState, netdevs: Mapping[str, Collection[str]], content: Content, system: System
 ) -> Sequence[int]:
     if not netdevs or content.phase_of(state.port) is not Phase.CLAIMED:
         return ()

@@ -359,8 +359,11 @@ def _with_lease(step: KeepState, work: Workplace, result: UndoResult) -> KeepSta
 def _without_removed(
     step: KeepState, removed: taken_away.Places, work: Workplace, result: UndoResult
 ) -> KeepState:
-    """Without the addresses that somebody has removed meanwhile."""
-    if step.port not in removed:
+    """Without the addresses that somebody has removed meanwhile. Where a manager has not come to an
+    end, what it has to make itself is missing too: then all of it comes from the snapshot."""
+    parts = result.undone.get(step.port, ())
+    late = any("manager" in part.facts and part.facts["manager_ms"] is None for part in parts)
+    if step.port not in removed or late:
         return step
     step, lost = taken_away.without(step, removed[step.port], work.system)
     if lost:

@@ -80,8 +80,11 @@ TOPICS = (
         "A process has a raw queue pair on the port, another manactl is at work on the same PCI "
         "function, the driver is in transition, or another program keeps changing the port while a "
         "claim reads it. Nothing was changed, or what was changed is restored. Or `hold` could not "
-        "begin, as the inotify instances of the user or its open files are used up.",
-        "manactl", exit_code=6, forms=("keeps changing", "cannot be watched: <any>"),
+        "begin, as the inotify instances of the user or its open files are used up; or there were no "
+        "descriptors or no memory to look with.",
+        "manactl", exit_code=6,
+        forms=("keeps changing", "cannot be watched: <any>",
+               "there is nothing to look with: <any>"),
         remedy=(Step("Wait for it:", "manactl release --wait 60 PORT"),
                 Step("Or end the process that the message names."),
                 Step("Of hold, raise the limit:", "sysctl -w fs.inotify.max_user_instances=1024")),
@@ -274,15 +277,16 @@ TOPICS = (
     ),
     _topic(
         "journal", "a journal is corrupt, not trusted, or cannot be closed (exit 5)",
-        "Its checksums, owner, mode or schema are wrong, or it cannot be closed. Nothing is changed "
-        "by such a journal. Its first line holds the snapshot as readable JSON.",
+        "Its checksums, owner, mode or schema are wrong, what it says makes no sense, or it cannot "
+        "be closed. Nothing is changed by such a journal. Its first line holds the snapshot as readable JSON.",
         "files under /var/lib/manactl/claims",
         check=(Step("Owner, mode, links:", "ls -l /var/lib/manactl/claims"),
                Step("The snapshot:", "head -n 1 /var/lib/manactl/claims/FILE")),
         remedy=(Step("Of a newer version: release with the manactl that claimed."),
                 Step("Otherwise restore the port by hand from the snapshot, then:",
                      "mv /var/lib/manactl/claims/FILE /root/")),
-        forms=("journal <name> is corrupt", "journal <name> is not trusted"),
+        forms=("journal <name> is corrupt", "journal <name> is not trusted",
+               "journal <name> cannot be believed"),
     ),
     _topic(
         "interrupted-claim", "an earlier claim or release was interrupted (exit 5)",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import fnmatch
+import ipaddress
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ class NetworkdLink:
     activation: str | None = None
     mac: str | None = None  # the permanent one
     driver: str | None = None
+    own: tuple[str, ...] | None = None  # addresses that it has made; None: it does not tell
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -89,6 +91,18 @@ def _link(data: Mapping[str, Any]) -> NetworkdLink:
         data.get("ActivationPolicy"),
         _mac(data.get("PermanentHardwareAddress")),
         data.get("Driver"),
+        _own(data.get("Addresses")),
+    )
+
+
+def _own(addresses: list[Mapping[str, Any]] | None) -> tuple[str, ...] | None:
+    """As "10.0.0.2/24", but for those that others have made."""
+    if addresses is None:
+        return None
+    return tuple(
+        f"{ipaddress.ip_address(bytes(one['Address']))}/{one['PrefixLength']}"
+        for one in addresses
+        if one.get("ConfigSource") != "foreign"
     )
 
 

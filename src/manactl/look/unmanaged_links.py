@@ -60,6 +60,7 @@ def _of_networkd(
         link.mac if identified else None,
         link.driver if identified else None,
         link.state == networkd.CONFIGURED,
+        drops=link.own,
     )
     bound = networkd.bound_to(link, links.values())
     return replace(manager, managed=True, link=unmanaged, bound=bound)
@@ -81,6 +82,7 @@ def _of_network_manager(manager: Manager, bus: Bus, proc: Path, *, alone: bool) 
         device.profile,
         device.ready,
         stacked_links.addr_gen_mode(manager.netdev, proc),
+        drops=(),
     )
     return replace(manager, managed=True, link=unmanaged)
 

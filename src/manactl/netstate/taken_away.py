@@ -6,7 +6,8 @@ set. Who removes one of several means that one; a manager, or `ip address flush`
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import socket
+from collections.abc import Collection, Iterable, Mapping
 
 from manactl.netstate import diff, leases, snapshot
 from manactl.netstate.describe import adding
@@ -19,16 +20,18 @@ _KEEPS = ("net/ipv6/conf", "keep_addr_on_down")
 _Key = tuple[int, bool, int, bytes | None]  # ifindex, IPv6, prefix length, address
 
 
-def found(was: PortState, now: PortState, netdevs: Collection[str]) -> list[Fact]:
-    """Those of these netdevs, by the names that they had; `now` is what is there while they are
-    down still. What has a lifetime goes by itself, and is none of them."""
+def found(was: PortState, now: PortState, drops: Mapping[str, Collection[str]]) -> list[Fact]:
+    """Those of these netdevs, by the names that they had, but for the addresses that their managers
+    drop themselves ("10.0.0.2/24"). `now` is what is there while they are down still. What has a
+    lifetime goes by itself, and is none of them."""
     moved, there = _moved(was, now), _there(now)
     gone: dict[tuple[int, bool], list[Fact]] = {}
     left = set()
     for fact in was.of(Kind.ADDRESS):
         ifindex, v6, _, _ = key = _key(fact, moved)
         (device,) = devices_of(fact)
-        if was.names.get(device) not in netdevs or not _stays(fact, was, device):
+        own = drops.get(was.names.get(device, ""))
+        if own is None or _shown(fact) in own or not _stays(fact, was, device):
             continue
         if key in there:
             left.add((ifindex, v6))
@@ -75,6 +78,12 @@ def text(address: Fact, state: PortState) -> str:
     names = state.names
     why, command = WHY[Cause.REMOVED], adding(address.kind, address.body, names)
     return f"{snapshot.describe(address, names)} ({why}; to set it: {command})"
+
+
+def _shown(address: Fact) -> str:
+    raw = snapshot.target(address) or b""
+    family = socket.AF_INET6 if rt.is_ipv6(address.body) else socket.AF_INET
+    return f"{socket.inet_ntop(family, raw)}/{rt.IfAddrMsg.of(address.body).prefixlen}"
 
 
 def _key(address: Fact, moved: dict[int, int]) -> _Key:

@@ -20,7 +20,9 @@ class UnmanagedLink:
     address or no driver: then its name does. `settled`: the manager had done with it. `profile` is
     the UUID of NetworkManager's connection, `ready` its IP families that were done, as flags; None
     where it has activated none by itself. `addr_gen_mode`: the sysctl of that name where the manager
-    sets it, which it does also to a netdev that it has let go of.
+    sets it, which it does also to a netdev that it has let go of. `drops`: the addresses that the
+    manager removes itself when the netdev goes down, which networkd does with its own; None: it is
+    not known which.
     """
 
     name: str
@@ -31,6 +33,7 @@ class UnmanagedLink:
     profile: str | None = None
     ready: int = 0
     addr_gen_mode: str | None = None
+    drops: tuple[str, ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -42,6 +45,7 @@ class UnmanagedLink:
             "profile": self.profile,
             "ready": self.ready,
             "addr_gen_mode": self.addr_gen_mode,
+            "drops": None if self.drops is None else list(self.drops),
         }
 
     @classmethod
@@ -55,6 +59,7 @@ class UnmanagedLink:
             data["profile"],
             int(data["ready"]),
             data.get("addr_gen_mode"),
+            None if data.get("drops") is None else tuple(map(str, data["drops"])),
         )
 
 

@@ -337,3 +337,36 @@ def test_what_comes_to_mind_after_the_outcome_is_ignored(tmp_path: Path) -> None
     with SignalGate(lasting=True), contextlib.suppress(Interrupted):
         pass
     assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL  # nothing was changed
+
+
+def test_the_journal_of_an_earlier_boot_is_closed_or_it_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal while it was closed had "nothing was changed" said of a journal that was gone."""
+    calls = Calls(monkeypatch)
+
+    def stale(number: int, at: dict[int, tuple[str, int]]) -> str:
+        state_dir = tmp_path / str(number)
+        kernel = furnished()
+        calls.start({})
+        claim(state_dir, FakeHost(kernel))
+        calls.start(at)
+        told = ""
+        try:
+            release(state_dir, FakeHost(kernel, boot="boot-2"))
+        except Interrupted as error:
+            told = error.message
+        finally:
+            names = list(calls.names)
+            calls.start({})
+        assert all(content.phase for content in journals(state_dir))
+        assert ("nothing was changed" in told) == bool(journal.paths(state_dir)), (at, told)
+        return ",".join(names)
+
+    total = len(stale(0, {}).split(","))
+    outcomes = [
+        stale(2 * number + side + 1, {number: (when, signal.SIGTERM)})
+        for number in range(total)
+        for side, when in enumerate(("before", "after"))
+    ]
+    assert len(outcomes) == 2 * total

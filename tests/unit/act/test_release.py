@@ -859,3 +859,21 @@ def test_a_signal_ends_the_waiting_for_a_bridge(tmp_path: Path) -> None:
         release(tmp_path, host, wait=60.0)
     assert claims(tmp_path) == []
     assert sum(host.pauses) < 5
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.EMFILE])
+def test_what_cannot_be_put_away_keeps_no_port_from_being_released(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """EACCES there was a bug, exit code 1, and nothing was released."""
+    kernel = two_functions()
+    claim(tmp_path, FakeHost(kernel), "eth1")
+
+    def refused(_: Path) -> list[journal.Content]:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(journal, "finished", refused)
+    with pytest.raises(ManactlError, match=os.strerror(number)) as caught:
+        release(tmp_path, FakeHost(kernel))
+    assert caught.value.exit_code == (6 if number == errno.EMFILE else 5)
+    assert kernel.nic("eth1").up

@@ -130,3 +130,24 @@ def test_what_a_later_attempt_misses_was_not_removed(tmp_path: Path) -> None:
     (port,) = release(tmp_path, FakeHost(kernel), recover=True).ports
     assert there(kernel) == before
     assert port.lost == ()
+
+
+def test_where_it_is_not_known_what_the_manager_drops_everything_comes_back(tmp_path: Path) -> None:
+    kernel, _ = managed(drops=None)
+    before = there(kernel)
+    claim(tmp_path, FakeHost(kernel))
+    remove(kernel, FOREIGN)
+    (plan,) = release(tmp_path, FakeHost(kernel), dry_run=True).plans
+    assert not any("somebody removed it" in line for line in plan.lost)
+    release(tmp_path, FakeHost(kernel))
+    assert there(kernel) == before
+
+
+def test_a_manager_that_does_not_come_to_an_end_leaves_nothing_out(tmp_path: Path) -> None:
+    kernel, _ = managed(needs=1000.0)
+    before = there(kernel)
+    claim(tmp_path, FakeHost(kernel))
+    remove(kernel, FOREIGN)
+    (port,) = release(tmp_path, FakeHost(kernel)).ports
+    assert there(kernel) == before
+    assert {one.cause for one in port.lost} == {Cause.MANAGER}

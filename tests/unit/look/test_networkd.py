@@ -16,6 +16,12 @@ ETH1 = {
     "AdministrativeState": "configured", "ActivationPolicy": "up",
     "NetworkFile": "/run/systemd/network/10-netplan-eth1.network",
     "NetworkFileDropins": ["/etc/a.conf", "/etc/b.conf"],
+    "Addresses": [
+        {"Family": 2, "Address": [10, 0, 0, 2], "PrefixLength": 24, "ConfigSource": "static"},
+        {"Family": 2, "Address": [10, 0, 9, 9], "PrefixLength": 32, "ConfigSource": "foreign"},
+        {"Family": 10, "Address": [32, 1, 13, 184, *[0] * 11, 2], "PrefixLength": 64,
+         "ConfigSource": "DHCPv6"},
+    ],
 }  # fmt: skip
 LO = {"Index": 1, "Name": "lo", "AdministrativeState": "unmanaged", "NetworkFileDropins": None}
 
@@ -30,11 +36,13 @@ def test_links_with_their_files_in_order() -> None:
     assert found[3] == networkd.NetworkdLink(
         3, "eth1", "configured", "/run/systemd/network/10-netplan-eth1.network",
         ("/etc/a.conf", "/etc/b.conf"), "up", "00:0d:3a:aa:00:10", "hv_netvsc",
+        ("10.0.0.2/24", "2001:db8::2/64"),
     )  # fmt: skip
     assert found[3].files == (
         "/run/systemd/network/10-netplan-eth1.network", "/etc/a.conf", "/etc/b.conf",
     )  # fmt: skip
     assert (found[1].files, found[1].mac, found[1].state) == ((), None, "unmanaged")
+    assert found[1].own is None, "an older networkd does not tell"
 
 
 @pytest.mark.parametrize("document", [{}, [], {"Interfaces": [{}]}, {"Interfaces": None}])

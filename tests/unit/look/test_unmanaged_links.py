@@ -36,14 +36,14 @@ def asked(world: World, *managers: Manager, alone: bool = False) -> tuple[Manage
 def test_both_answer(world: World) -> None:
     one, two = asked(world, OF_NETWORKD, OF_NM)
     assert one.link == UnmanagedLink("eth1", 3, MAC, "hv_netvsc", True)
-    assert two.link == UnmanagedLink("eth1", 3, MAC, None, True, "uuid-one", 0x18, "1")
+    assert two.link == UnmanagedLink("eth1", 3, MAC, None, True, "uuid-one", 0x18, "1", ())
     assert (one.managed, two.managed, one.silent, two.silent) == (True, True, None, None)
 
 
 def test_the_synthetic_netdev_that_stays_is_not_meant(world: World) -> None:
     one, two = asked(world, OF_NETWORKD, OF_NM, alone=True)
     assert one.link == UnmanagedLink("eth1", 3, None, None, True)
-    assert two.link == UnmanagedLink("eth1", 3, None, None, True, "uuid-one", 0x18, "1")
+    assert two.link == UnmanagedLink("eth1", 3, None, None, True, "uuid-one", 0x18, "1", ())
 
 
 def test_a_netdev_without_ipv6_has_no_mode(world: World, tmp_path: Path) -> None:

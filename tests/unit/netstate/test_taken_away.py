@@ -24,8 +24,10 @@ def state(*facts: Fact, link: LinkSettings | None = None) -> PortState:
     return PortState(PORT, 3, "eth1", True, True, 1000.0, facts, link=link)
 
 
-def found(was: PortState, *left: Fact, netdevs: tuple[str, ...] = ("eth1",)) -> list[Fact]:
-    return taken_away.found(was, state(*left), netdevs)
+def found(
+    was: PortState, *left: Fact, netdev: str = "eth1", drops: tuple[str, ...] = ()
+) -> list[Fact]:
+    return taken_away.found(was, state(*left), {netdev: drops})
 
 
 def test_one_of_several_was_meant() -> None:
@@ -50,7 +52,15 @@ def test_else_it_comes_back(was: tuple[Fact, ...], left: tuple[Fact, ...], why: 
 
 
 def test_of_a_netdev_that_its_manager_kept_nothing_is_known() -> None:
-    assert found(state(FIRST, SECOND), FIRST, netdevs=("eth2",)) == []
+    assert found(state(FIRST, SECOND), FIRST, netdev="eth2") == []
+
+
+def test_what_its_manager_drops_itself_shows_nothing() -> None:
+    third = address("192.0.2.78", 32)
+    was = state(FIRST, SECOND, third)
+    assert found(was, SECOND, drops=("10.9.0.2/24",)) == [third]
+    assert found(was, drops=("10.9.0.2/24",)) == []
+    assert found(was, FIRST, drops=("10.9.0.2/24",)) == [], "nothing of somebody's own is left"
 
 
 @pytest.mark.parametrize(("value", "kept"), [("1", True), ("0", False), ("-1", False), ("", False)])
