@@ -303,7 +303,9 @@ def _name_servers(name: str, around: Surroundings) -> list[str]:
 
 def _sent_by_others(name: str, around: Surroundings) -> list[str]:
     """Packets that no socket and no route send."""
-    found = [f"what {one} sends through its bridge by {name}" for one in around.bridged]
+    found = [f"what {one} sends through its bridge by {name}" for one in around.bridged or ()]
+    if around.bridged is None:
+        found.append(f"what others send through a bridge by {name}: that could not be read")
     if around.untracked is not False:
         found.append(f"what others send through this machine by {name}: nothing here tracks it")
     if around.redirecting is None:

@@ -214,7 +214,7 @@ def gather(
                 reach.ifindexes, ways_left or {}, rtnl, etc=sources.etc, run=sources.run
             )
         ),
-        bridged=_bridged(links or (), reach),
+        bridged=None if links is None else _bridged(links, reach),
         storage=_try(lambda: _storage(reach, carried, views or (), rtnl, sources)),
     )
 

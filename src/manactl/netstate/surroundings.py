@@ -295,7 +295,7 @@ class Surroundings:
     steered: tuple[str, ...] | None = ()
     # Name servers that are reached over the port alone.
     name_servers: tuple[NameServer, ...] | None = ()
-    bridged: tuple[str, ...] = ()  # other netdevs in one bridge with the port
+    bridged: tuple[str, ...] | None = ()  # other netdevs in one bridge with the port
 
     @property
     def stacked(self) -> tuple[Stacked, ...]:
@@ -334,4 +334,5 @@ NOTHING_READ = Surroundings(
     storage=None,
     steered=None,
     name_servers=None,
+    bridged=None,
 )

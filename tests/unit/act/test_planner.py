@@ -163,8 +163,9 @@ def test_name_servers_and_whoever_is_in_one_bridge_with_the_port_are_named() -> 
         note.startswith("the name server 10.1.0.53 (/etc/resolv.conf) is reached over eth1 alone")
         for note in made.notes
     )
-    unread = plan(around=dataclasses.replace(QUIET, name_servers=None)).notes
-    assert any("could not be read" in note for note in unread)
+    unread = plan(around=dataclasses.replace(QUIET, name_servers=None, bridged=None))
+    assert any("name servers" in note and "not be read" in note for note in unread.notes)
+    assert any("bridge" in stop and "not be read" in stop for stop in unread.stops)
 
 
 def test_what_no_socket_and_no_route_sends_is_named() -> None:

@@ -260,9 +260,17 @@ def test_the_settings_of_a_netdev(kernel: Kernel, rtnl: Rtnl) -> None:
 
     more = attr(4, struct.pack("=I", 9000)) + attr(10, struct.pack("=I", 5))
     more += attr(18, attr(4, b"bridge\0"))
-    kernel.answers = [[Answer(16, link(3, "eth1", more))]] * 2  # the second for its token
-    kernel.tables = {38: [qdisc(3, 0x10000), qdisc(4, 0x20000)], GETLINK: [link(5, "br0")]}
+    token = link(3, "eth1", attr(26, attr(10, attr(7, bytes(15) + b"\7"))))
+    kernel.answers = [[Answer(16, link(3, "eth1", more))], [Answer(16, token)]]
+    static = struct.pack("=BBHiHBB", 7, 0, 0, 3, 0x40, 0, 0)
+    static += attr(2, b"\2\xaa\0\0\0\1") + attr(9, struct.pack("=I", 5))
+    kernel.tables = {
+        38: [qdisc(3, 0x10000), qdisc(4, 0x20000)], GETLINK: [link(5, "br0")], 30: [static], 86: [],
+    }  # fmt: skip
     found = rtnl.link_settings(3)
+    assert [one.describe() for one in found.bridging] == [
+        "ip token", "bridge FDB entry 02:aa:00:00:00:01",
+    ]  # fmt: skip
     assert (found.attributes[4], found.master) == (struct.pack("=I", 9000), "br0")
     assert [one.handle for one in found.qdiscs] == [0x10000]
     assert found.names == {"br0": 5}

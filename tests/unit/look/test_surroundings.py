@@ -422,7 +422,7 @@ def test_a_quiet_machine_is_empty_and_not_unknown(scene: Scene) -> None:
 
 
 UNREADABLE = {
-    "stack": {"uppers", "elsewhere", "others", "redirecting"},
+    "stack": {"uppers", "elsewhere", "others", "redirecting", "bridged"},
     "tunnels": {"uppers", "elsewhere", "others"},
     "addresses": {"uppers", "others", "forwarded"},
     "routes": {"uppers", "steered"},
