@@ -142,7 +142,7 @@ def tells_what_survives(refusals: dict[str, dict[str, Any]]) -> None:
 STACK = """
 set -e
 modprobe -a 8021q macvlan ipvlan bridge vrf; modprobe bonding max_bonds=0
-ip netns add blue
+ip netns add blue; modprobe dummy; ip link add dm0 type dummy; ip link set dm0 up
 ip link add link {port} name v7 type vlan id 7
 ip link add link {port} name v8 type vlan id 8 loose_binding on
 ip link add link v7 name v77 type vlan proto 802.1ad id 7
@@ -156,15 +156,18 @@ ip link set v8 master vrf0; ip link add link br0 name v10 type vlan id 10
 COMPARE = """
 import json
 from importlib.metadata import version
-from manactl.look import pyroute2_links
+from manactl.look import netdevs, pyroute2_links
 from manactl.look.rtnetlink import Rtnl
 from manactl.look.stacked_links import BESIDE
+from manactl.wire.if_link import IfLink
 theirs = pyroute2_links.links()
 with Rtnl() as rtnl:
     ours = [(one.ifindex, one.name, one.kind, one.up, one.carrier, one.link,
              None if one.kind in BESIDE else one.far_lower, one.master, one.follows)
             for one in rtnl.stack()]
-print(json.dumps([version("pyroute2"), theirs, ours]))
+    links = map(IfLink, rtnl.links())
+    plain = [netdevs.as_decoded(link) for link in links if netdevs.is_plain(link)]
+print(json.dumps([version("pyroute2"), theirs, ours, plain]))
 """
 
 
@@ -175,15 +178,17 @@ def test_pyroute2_decodes_every_kind_of_upper_as_snapshots_have_it(vm: Vm) -> No
         vm.run(STACK.format(port=port, far=far))
         for inside in ([], ["ip", "netns", "exec", "blue"]):
             ran = vm.run([*inside, "python3", "-c", COMPARE])
-            release, theirs, ours = json.loads(ran.out)
+            release, theirs, ours, plain = json.loads(ran.out)
             assert release == "0.7.7"
             assert theirs == ours
+            assert [one for one in plain if one not in theirs] == []
+            assert {name for _, name, *_ in plain} >= ({"lo"} if inside else {"lo", "dm0"})
             kinds = {kind for _, _, kind, *_ in theirs if kind}
             assert kinds >= ({"vlan"} if inside else {
                 "vlan", "macvlan", "ipvlan", "bond", "bridge", "vrf",
             })  # fmt: skip
     finally:
-        vm.run("for one in v10 vrf0 br0 bd0 iv0 v8 v7; do ip link del $one; done; "
+        vm.run("for one in v10 vrf0 br0 bd0 iv0 v8 v7 dm0; do ip link del $one; done; "
                "ip netns del blue; ip rule del pref 1000; ip -6 rule del pref 1000", check=False)  # fmt: skip
 
 

@@ -66,6 +66,7 @@ def test_devices_alone_are_read_as_they_are(monkeypatch: pytest.MonkeyPatch) -> 
         link(1, attr(CARRIER, b"\1"), name=b"lo"),
         link(2, up=False, name=b"a\xff"),
         link(3, attr(CARRIER, b"\0")),
+        link(4, attr(LINKINFO, attr(1, b"dummy\0")), name=b"kube-ipvs0"),
     ]
     monkeypatch.setattr(netdevs, "Rtnl", Kernel(*devices))
     monkeypatch.setattr(pyroute2_links, "links", never)
@@ -73,6 +74,7 @@ def test_devices_alone_are_read_as_they_are(monkeypatch: pytest.MonkeyPatch) -> 
         DecodedLink(1, "lo", "", True, True, None, None, None, False),
         DecodedLink(2, "a\udcff", "", False, False, None, None, None, False),
         DecodedLink(3, "eth0", "", True, False, None, None, None, False),
+        DecodedLink(4, "kube-ipvs0", "dummy", True, False, None, None, None, False),
     ]
 
 
