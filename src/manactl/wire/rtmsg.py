@@ -477,7 +477,7 @@ def _of_seg6_local(one: Attr, was: Places, now: Places) -> Attr:
 _ENCAP_SEG6, _ENCAP_RPL, _ENCAP_IOAM6 = 5, 8, 9
 _SEG6_IPTUNNEL_SRH, _RPL_IPTUNNEL_SRH, _IOAM6_IPTUNNEL_DST = 1, 1, 2
 _SEG6_MODE, _SRH = 4, 8  # bytes: int mode, and the header before the segments
-_SRH_LEFT, _ADDRESS = 3, 16  # segments_left in struct ipv6_sr_hdr
+_SRH_FIRST, _ADDRESS = 4, 16  # first_segment in struct ipv6_sr_hdr
 _WITH_SEGMENTS = tuple(
     struct.pack("=HHH", 6, kind, of)
     for kind in (RTA_ENCAP_TYPE, NHA_ENCAP_TYPE)
@@ -518,9 +518,9 @@ def _segment(attrs: Sequence[Attr], kinds: tuple[int, int]) -> list[bytes]:
         return [] if found is None else [found]
     at = 0
     srh = value(inner, _RPL_IPTUNNEL_SRH) or b""
-    if kind == _ENCAP_SEG6:  # they are there from the last to the first
+    if kind == _ENCAP_SEG6:  # from the last to the first (seg6_do_srh_encap())
         srh = (value(inner, _SEG6_IPTUNNEL_SRH) or b"")[_SEG6_MODE:]
-        at = srh[_SRH_LEFT] if len(srh) > _SRH_LEFT else 0
+        at = srh[_SRH_FIRST] if len(srh) > _SRH_FIRST else 0
     start = _SRH + at * _ADDRESS
     found = srh[start : start + _ADDRESS]
     return [found] if len(found) == _ADDRESS else []
