@@ -184,8 +184,15 @@ def _monitors(words: str) -> list[str]:
 
 def _afs(proc: Path) -> list[str]:
     """The servers that the kernel's AFS knows, of all cells."""
-    words = [word for line in lines(proc / "self/net/afs/servers") for word in fields(line)]
+    listed = lines(proc / "self/net/afs/servers")
+    words = [_without_port(word) for line in listed for word in fields(line)]
     return [word for word in words if end(word) is not None]
+
+
+def _without_port(word: str) -> str:
+    """%pISpc, with a mark behind it (afs_proc_servers_show())."""
+    address, _, port = word.rpartition(":")
+    return address.strip("[]") if port.rstrip("*!").isdecimal() else ""
 
 
 def _nfs_clients(proc: Path, known: Collection[str | None]) -> Iterator[Server]:

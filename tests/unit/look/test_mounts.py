@@ -139,10 +139,11 @@ def test_servers_of_afs(tmp_path: Path) -> None:
     machine(tmp_path, *TYPES)
     process(tmp_path, 1, line("afs #cell:root.cell rw"))
     servers = tmp_path / "proc/self/net/afs/servers"
-    write(servers, "UUID REF\nab 1\n - ALIST v=1\n [0] 192.0.2.7 rtt=1\n")
+    head = "UUID REF ACT\nab 1 1\n  - info: fl=1 rtt=9 brk=0\n  - ALIST v=1 rsp=3 f=0\n"
+    write(servers, head + "    [0] 192.0.2.7:7000*\n")
     assert read(tmp_path) == []
-    write(servers, "UUID REF\nab 1\n - ALIST v=1\n [0] 10.1.0.9 rtt=1\n")
-    assert [one.address for one in read(tmp_path)] == ["10.1.0.9"]
+    write(servers, head + "    [0] 10.1.0.9:7000* rtt=1 err=0 p=2\n    [1] [2001:db8:1::9]:7000\n")
+    assert [one.address for one in read(tmp_path)] == ["10.1.0.9", "2001:db8:1::9"]
 
 
 def test_where_the_kernel_knows_no_such_file_system_nothing_is_read(tmp_path: Path) -> None:
