@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from manactl.look.rtnetlink import ntop
 from manactl.look.sockets import Reach
 from manactl.look.ssh import end
 from manactl.look.text_files import fields, lines, read, rows, text
@@ -62,7 +63,7 @@ def storage(
     not known counts. `names` are the port's and its uppers'. Disks are those of whoever has the
     disk's driver, so they are looked up in the first namespace alone.
 
-    OSError where a mount table cannot be read.
+    OSError or ValueError where a table cannot be read.
     """
     # A child that has entered the namespace has brought the mounts of another one.
     servers = list(mounted(proc, without=() if netns is None else (os.getpid(),)))
@@ -104,7 +105,7 @@ def mounted(proc: Path = Path("/proc"), without: Collection[int] = ()) -> Iterat
     """The servers of the file systems that are mounted in this network namespace: in all mount
     namespaces that have a process in it. Where the kernel knows none of their types nothing is
     read."""
-    types = {fields(line)[-1] for line in lines(proc / "filesystems")}
+    types = {fields(line)[-1] for line in rows(read(proc / "filesystems"))}
     if types.isdisjoint(_KINDS):
         return
     seen = set()
@@ -119,9 +120,10 @@ def mounted(proc: Path = Path("/proc"), without: Collection[int] = ()) -> Iterat
 
 
 def _tables(proc: Path, without: Collection[int]) -> Iterator[str]:
-    """The mount tables, one of each mount namespace; not by way of the processes `without`."""
+    """The mount tables, one of each mount namespace and root in it: a process whose root was changed
+    sees what is below that alone (show_mountinfo()). Not by way of the processes `without`."""
     mine = os.readlink(proc / "self/ns/net")
-    done: set[str] = set()
+    done: set[tuple[str, str]] = set()
     places = (one for one in proc.iterdir() if one.name.isdigit())
     for place in places:
         if int(place.name) in without:
@@ -129,9 +131,9 @@ def _tables(proc: Path, without: Collection[int]) -> Iterator[str]:
         try:
             if os.readlink(place / "ns/net") != mine:
                 continue
-            namespace = os.readlink(place / "ns/mnt")
-            if namespace not in done:
-                done.add(namespace)
+            seen = os.readlink(place / "ns/mnt"), os.readlink(place / "root")
+            if seen not in done:
+                done.add(seen)
                 yield read(place / "mountinfo")
         except OSError as error:
             if error.errno not in _ENDED:
@@ -196,21 +198,17 @@ def _without_port(word: str) -> str:
 
 
 def _nfs_clients(proc: Path, known: Collection[str | None]) -> Iterator[Server]:
-    """Servers that NFS has beside those of mounts: of data (pNFS), of other paths."""
-    for row in map(fields, lines(proc / "self/net/nfsfs/servers")[1:]):
-        try:
-            raw = bytes.fromhex(row[1])
-            there = end(_text(raw))
-        except (ValueError, IndexError, OSError):
-            continue
+    """Servers that NFS has beside those of mounts: of data (pNFS), of other paths
+    (nfs_server_list_show())."""
+    try:
+        table = rows(read(proc / "self/net/nfsfs/servers"))[1:]
+    except FileNotFoundError:
+        return  # the module is not loaded
+    for row in map(fields, table):
+        _, raw, _, _, *name = row
+        there = end(ntop(bytes.fromhex(raw)))
         if there is not None and str(there.address) not in known:
-            yield Server("NFS", str(there.address), row[-1])
-
-
-def _text(raw: bytes) -> str:
-    import socket  # noqa: PLC0415 - its enums
-
-    return socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, raw)
+            yield Server("NFS", str(there.address), " ".join(name))
 
 
 def _plain(word: str) -> str:

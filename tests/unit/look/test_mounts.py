@@ -29,12 +29,13 @@ def write(path: Path, text: str) -> None:
 
 
 def process(
-    root: Path, pid: int, *mounted: str, net: str = "net:[1]", mnt: str = "mnt:[1]"
+    root: Path, pid: int, *mounted: str, net: str = "net:[1]", mnt: str = "mnt:[1]", top: str = "/"
 ) -> None:
     place = root / "proc" / str(pid)
     (place / "ns").mkdir(parents=True)
     os.symlink(net, place / "ns/net")
     os.symlink(mnt, place / "ns/mnt")
+    os.symlink(top, place / "root")
     write(place / "mountinfo", "22 1 0:1 / / rw - ext4 /dev/sda1 rw\n" + "\n".join(mounted) + "\n")
 
 
@@ -117,6 +118,18 @@ def test_mounts_of_all_mount_namespaces_of_this_network_namespace(tmp_path: Path
     assert [one.where for one in read(tmp_path)] in (["/m7"], ["/m8"])
 
 
+def test_a_process_with_another_root_does_not_hide_the_mounts_of_its_namespace(
+    tmp_path: Path,
+) -> None:
+    machine(tmp_path, *TYPES)
+    for pid in (1, 2, 3):
+        process(tmp_path, pid, top="/var/empty")
+    process(tmp_path, 4, line(NFS.format(own="x", there="10.1.0.9")))
+    for pid in (5, 6, 7):
+        process(tmp_path, pid, top="/var/empty")
+    assert [one.address for one in read(tmp_path)] == ["10.1.0.9"]
+
+
 def test_a_child_in_another_namespace_does_not_count_its_own_mounts(tmp_path: Path) -> None:
     machine(tmp_path, *TYPES)
     process(tmp_path, os.getpid(), line(NFS.format(own="x", there="10.1.0.7")))
@@ -161,6 +174,25 @@ def test_a_table_that_cannot_be_read_is_not_empty(tmp_path: Path) -> None:
         read(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["filesystems", "self/net/nfsfs/servers"])
+def test_a_file_of_the_kernel_that_cannot_be_read_is_not_empty(tmp_path: Path, name: str) -> None:
+    machine(tmp_path, *TYPES)
+    (tmp_path / "proc" / name).unlink(missing_ok=True)
+    (tmp_path / "proc" / name).mkdir(parents=True)
+    with pytest.raises(IsADirectoryError):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("row", ["v4 (null) (null)   1 data", "v4", "v4 0a01  801   1 data"])
+def test_a_server_of_data_that_is_not_understood_is_not_passed_over(
+    tmp_path: Path, row: str
+) -> None:
+    machine(tmp_path, *TYPES)
+    write(tmp_path / "proc/self/net/nfsfs/servers", f"NV SERVER   PORT USE HOSTNAME\n{row}\n")
+    with pytest.raises((ValueError, OSError)):
+        read(tmp_path)
+
+
 def test_a_process_that_has_ended_is_passed_over(tmp_path: Path) -> None:
     machine(tmp_path, *TYPES)
     (tmp_path / "proc/7").mkdir()
@@ -184,6 +216,7 @@ def nvme(root: Path, name: str, transport: str, address: str) -> None:
 
 
 def test_nvme_over_tcp_by_its_address_and_ours(tmp_path: Path) -> None:
+    machine(tmp_path)
     nvme(tmp_path, "nvme0", "pcie", "0000:00:01.0")
     nvme(tmp_path, "nvme1", "tcp", "traddr=10.1.0.9,trsvcid=4420,src_addr=10.1.0.4")
     nvme(tmp_path, "nvme2", "tcp", "traddr=192.0.2.9,trsvcid=4420")
@@ -195,6 +228,7 @@ def test_nvme_over_tcp_by_its_address_and_ours(tmp_path: Path) -> None:
 
 
 def test_iscsi_by_the_portal_that_it_logs_in_to(tmp_path: Path) -> None:
+    machine(tmp_path)
     place = tmp_path / "sys/class/iscsi_connection"
     for number, portal, address in (
         (1, "10.1.0.9", "10.1.0.9"), (2, "192.0.2.9", "192.0.2.9"), (3, "san.example", "10.1.0.8"),
@@ -212,6 +246,7 @@ def test_iscsi_by_the_portal_that_it_logs_in_to(tmp_path: Path) -> None:
 
 
 def test_rbd_by_its_monitors_and_aoe_by_its_netdevs(tmp_path: Path) -> None:
+    machine(tmp_path)
     rbd = "192.0.2.1:6789,10.1.0.9:6789 name=admin,key=client.admin pool image -\n"
     write(tmp_path / "sys/bus/rbd/devices/0/config_info", rbd)
     write(tmp_path / "sys/block/etherd!e1.2/netif", "eth0,eth1\n")
