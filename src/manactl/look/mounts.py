@@ -41,7 +41,7 @@ class Ways(Protocol):
 
 class Server(NamedTuple):
     """Where storage is reached: the server's address as it is written, our own one where it is
-    bound to it. No address: it is not known. `netdev`: what it is bound to, of AoE."""
+    bound to it. No address: it is not known. `netdev`: what it is bound to; AoE has nothing else."""
 
     kind: str
     address: str | None
@@ -73,8 +73,10 @@ def storage(
     found = []
     for one in servers:
         asked = one.address, one.source
-        if one.netdev:
-            through = one.netdev in names
+        if one.netdev in names:
+            through = True
+        elif one.netdev and one.address is None:
+            through = False
         elif asked in known:
             through = known[asked]
         else:
@@ -226,7 +228,8 @@ def disks(sys: Path = Path("/sys")) -> Iterator[Server]:
             words = (text(str(place / "address")) or "").split(",")
             parts = dict(word.partition("=")[::2] for word in words)
             own = parts.get("host_traddr", "") or parts.get("src_addr", "")
-            yield Server("NVMe/TCP", parts.get("traddr") or None, place.name, own)
+            there, bound = parts.get("traddr") or None, parts.get("host_iface", "")
+            yield Server("NVMe/TCP", there, place.name, own, bound if there else "")
     for place in _entries(sys / "class/iscsi_connection"):
         there = text(str(place / "persistent_address")) or text(str(place / "address"))
         own = text(str(place / "local_ipaddr")) or ""

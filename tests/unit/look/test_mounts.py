@@ -227,6 +227,15 @@ def test_nvme_over_tcp_by_its_address_and_ours(tmp_path: Path) -> None:
     ]
 
 
+def test_nvme_over_tcp_that_is_bound_to_a_netdev(tmp_path: Path) -> None:
+    """Whatever way leads there from elsewhere (nvme connect --host-iface)."""
+    machine(tmp_path)
+    nvme(tmp_path, "nvme1", "tcp", "traddr=192.0.2.9,trsvcid=4420,host_iface=eth1")
+    nvme(tmp_path, "nvme2", "tcp", "traddr=192.0.2.9,trsvcid=4420,host_iface=eth0")
+    nvme(tmp_path, "nvme3", "tcp", "trsvcid=4420,host_iface=eth0")
+    assert [one.where for one in read(tmp_path, None, "eth1")] == ["nvme1", "nvme3"]
+
+
 def test_iscsi_by_the_portal_that_it_logs_in_to(tmp_path: Path) -> None:
     machine(tmp_path)
     place = tmp_path / "sys/class/iscsi_connection"
