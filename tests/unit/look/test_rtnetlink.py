@@ -212,9 +212,7 @@ def test_the_way_to_an_address(kernel: Kernel, rtnl: Rtnl) -> None:
     assert (head[:3], head[8], attrs) == ((10, 128, 0), 0, {1: bytes(16)})
 
 
-def test_a_kernel_without_ipv6(
-    kernel: Kernel, rtnl: Rtnl, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_kernel_without_ipv6(kernel: Kernel, rtnl: Rtnl, monkeypatch: pytest.MonkeyPatch) -> None:
     """With ipv6.disable=1: of rules it refuses that family, of the others it tells all there are."""
     tables = {
         GETADDR: [address("10.0.0.2", 24).body], GETROUTE: [route("192.0.2.0", 24).body],
