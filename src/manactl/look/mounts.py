@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 from manactl.look.rtnetlink import ntop
 from manactl.look.sockets import Reach
 from manactl.look.ssh import end
-from manactl.look.text_files import fields, lines, read, rows, text
+from manactl.look.text_files import fields, lines, read, rows, text, unescaped
 from manactl.netstate.surroundings import RemoteStorage
 
 _NFS = frozenset({"nfs", "nfs4"})
@@ -27,7 +27,6 @@ _KINDS = {
     "lustre": "Lustre", "afs": "AFS", "pvfs2": "OrangeFS", "beegfs": "BeeGFS",
 }  # fmt: skip
 _ENDED = (errno.ENOENT, errno.ESRCH, errno.EINVAL)  # of a process that ends
-_OCTAL = re.compile(r"\\([0-7]{3})")
 _NID = re.compile(r"([^@,]+)@(?:tcp|o2ib)\d*")  # of LNet
 _MON = re.compile(r"(\[[0-9A-Fa-f:.]+\]|\d+(?:\.\d+){3})(?::\d+)?")  # of Ceph
 _LNET_ELSEWHERE = re.compile(r"@(?:lo|gni|kfi|ptlf)\d*")
@@ -148,11 +147,11 @@ def _servers(line: str, proc: Path) -> list[Server]:
     words, rest = fields(before), fields(after)
     if len(words) < 5 or len(rest) < 2 or rest[0] not in _KINDS:
         return []
-    kind, source = rest[0], _plain(rest[1])
+    kind, source = rest[0], unescaped(rest[1])
     pairs = (pair.partition("=")[::2] for pair in ",".join(rest[2:]).split(","))
-    options = {key: _plain(value) for key, value in pairs}
+    options = {key: unescaped(value) for key, value in pairs}
     addresses, own = _addresses(kind, source, options, proc)
-    where = _plain(words[4])
+    where = unescaped(words[4])
     return [Server(_KINDS[kind], one, where, own) for one in addresses]
 
 
@@ -211,11 +210,6 @@ def _nfs_clients(proc: Path, known: Collection[str | None]) -> Iterator[Server]:
         there = end(ntop(bytes.fromhex(raw)))
         if there is not None and str(there.address) not in known:
             yield Server("NFS", str(there.address), " ".join(name))
-
-
-def _plain(word: str) -> str:
-    """Without the escapes of mangle()."""
-    return _OCTAL.sub(lambda found: chr(int(found[1], 8)), word) if "\\" in word else word
 
 
 # --- disks ------------------------------------------------------------------------------------
