@@ -117,7 +117,8 @@ def mounted(proc: Path = Path("/proc"), without: Collection[int] = ()) -> Iterat
                     seen.add(one)
                     yield one
     if not types.isdisjoint(_NFS):
-        yield from _nfs_clients(proc, {one.address for one in seen})
+        # The list has link-local addresses without their zone.
+        yield from _nfs_clients(proc, {(one.address or "").partition("%")[0] for one in seen})
 
 
 def _tables(proc: Path, without: Collection[int]) -> Iterator[str]:
@@ -198,7 +199,7 @@ def _without_port(word: str) -> str:
     return address.strip("[]") if port.rstrip("*!").isdecimal() else ""
 
 
-def _nfs_clients(proc: Path, known: Collection[str | None]) -> Iterator[Server]:
+def _nfs_clients(proc: Path, known: Collection[str]) -> Iterator[Server]:
     """Servers that NFS has beside those of mounts: of data (pNFS), of other paths
     (nfs_server_list_show())."""
     try:

@@ -148,6 +148,18 @@ def test_servers_of_data_beside_that_of_the_mount(tmp_path: Path) -> None:
     assert read(tmp_path) == [RemoteStorage("NFS", "10.1.0.9", "10.1.0.9")]
 
 
+def test_a_link_local_server_is_where_its_mount_says(tmp_path: Path) -> None:
+    """On the interface of its zone, not on any that has a link-local net."""
+    machine(tmp_path, *TYPES)
+    process(tmp_path, 1, line(NFS.format(own="fe80::4%1", there="fe80::9%1")))
+    write(
+        tmp_path / "proc/self/net/nfsfs/servers",
+        f"NV SERVER   PORT USE HOSTNAME\nv4 fe80{'0' * 27}9  801   1 fe80::9\n",
+    )
+    rtnl = FakeRtnl([], ways={"fe80::/64": {3}})
+    assert mounts.storage(REACH, rtnl, tmp_path / "proc", tmp_path / "sys") == []
+
+
 def test_servers_of_afs(tmp_path: Path) -> None:
     machine(tmp_path, *TYPES)
     process(tmp_path, 1, line("afs #cell:root.cell rw"))
