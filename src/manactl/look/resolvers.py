@@ -30,6 +30,8 @@ def through(
         there = end(address)
         if there is None or there.address.is_loopback or address in found:
             continue
+        if there.zone is None:  # by an interface that is not here nobody reaches it anyway
+            continue
         packed = there.address.packed
         if there.zone:
             lost = there.zone in ifindexes
