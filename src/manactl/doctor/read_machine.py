@@ -41,7 +41,7 @@ from manactl.look import (
 )
 from manactl.look.bus import Bus
 from manactl.look.sysfs import Roots
-from manactl.look.text_files import fields, lines, names, text
+from manactl.look.text_files import fields, lines, names, text, unescaped
 from manactl.model.port import Owner, Report, Source
 from manactl.model.record import Phase
 from manactl.netstate.surroundings import Daemon
@@ -259,7 +259,7 @@ def _mounts(proc: str, kind: str) -> Iterator[str]:
     for line in lines(f"{proc}/mounts"):
         words = line.split(" ")
         if len(words) > 2 and words[2] == kind:
-            yield re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), words[1])
+            yield unescaped(words[1])
 
 
 def _hugepage_files(places: Places) -> Iterator[str]:

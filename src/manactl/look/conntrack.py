@@ -83,7 +83,7 @@ def read(
     if not in_use(proc):
         return Tracked(balanced=balanced)
     here, nobody = _local(rtnl)
-    marks = rt.FRA_FWMARK in rtnl.rules_ask()
+    marks = not rt.FRA_OF_MARKS.isdisjoint(rtnl.rules_ask())
     others: list[tuple[Ends, bytes]] = []
     turned: dict[Flow, Turned] = {}
     for body in ask():

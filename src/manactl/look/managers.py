@@ -35,6 +35,7 @@ _DAEMONS = {
 # the file has it not, EnvHandler.handle_hostname_update() calls restart_if().
 _AGENT, _AGENT_CONF = "WALinuxAgent", "waagent.conf"
 _AGENT_SWITCH = "Provisioning.MonitorHostName"
+_AGENT_COMMS = ("python", "platform-python", "waagent")  # what its comm begins with
 # Those that a timer starts: most of the time nothing of them runs.
 _TIMERS = ("cloud-netconfig", "nm-cloud-setup")
 _ENABLED = "systemd/system/timers.target.wants"
@@ -71,7 +72,7 @@ def find(netdevs: Mapping[int, str], roots: Roots = Roots()) -> Found:
         for index in sorted(netdevs)
         for manager in _of(index, netdevs[index], running, roots)
     )
-    return Found(tuple(managers), (*_daemons(running, roots.etc), *_agent(roots)))
+    return Found(tuple(managers), (*_daemons(running, roots.etc), *_agent(running, roots)))
 
 
 def _running(proc: Path) -> dict[str, list[Process]]:
@@ -83,7 +84,7 @@ def _running(proc: Path) -> dict[str, list[Process]]:
                 comm = read(entry / "comm")
             except (FileNotFoundError, ProcessLookupError):
                 continue  # it has ended
-            if comm in _DAEMONS or comm in _SAYING:
+            if comm in _DAEMONS or comm in _SAYING or comm.startswith(_AGENT_COMMS):
                 found.setdefault(comm, []).append(Process(int(entry.name), comm))
     return {comm: sorted(all_, key=lambda one: one.pid) for comm, all_ in found.items()}
 
@@ -100,17 +101,18 @@ def _daemons(running: Mapping[str, list[Process]], etc: Path) -> Iterator[Daemon
         yield Daemon(name, does, tuple(processes))
 
 
-def _agent(roots: Roots) -> Iterator[Daemon]:
-    """WALinuxAgent, where it runs and watches the host name."""
+def _agent(running: Mapping[str, list[Process]], roots: Roots) -> Iterator[Daemon]:
+    """WALinuxAgent, where it runs and watches the host name. A command line is memory of its process,
+    and who reads it waits for whatever that process waits for: so of no others is it read."""
     value = _setting(roots.etc / _AGENT_CONF, _AGENT_SWITCH) or ""
     if value.lower() != "y":
         return
     found = []
-    for entry in roots.proc.iterdir():
-        words = _text(entry / "cmdline").split("\0")[:4] if entry.name.isdigit() else ()
-        if any(Path(word).name == "waagent" for word in words):
-            comm = _text(entry / "comm").strip() or "waagent"
-            found.append(Process(int(entry.name), comm))
+    for comm, processes in running.items():
+        for process in processes if comm.startswith(_AGENT_COMMS) else ():
+            words = _text(roots.proc / f"{process.pid}/cmdline").split("\0")[:4]
+            if any(Path(word).name == "waagent" for word in words):
+                found.append(process)
     if found:
         yield Daemon(_AGENT, Does.RESTARTS, tuple(sorted(found, key=lambda one: one.pid)))
 

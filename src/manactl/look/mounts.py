@@ -14,9 +14,10 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from manactl.look.rtnetlink import ntop
 from manactl.look.sockets import Reach
 from manactl.look.ssh import end
-from manactl.look.text_files import fields, lines, read, rows, text
+from manactl.look.text_files import fields, lines, read, rows, text, unescaped
 from manactl.netstate.surroundings import RemoteStorage
 
 _NFS = frozenset({"nfs", "nfs4"})
@@ -26,7 +27,6 @@ _KINDS = {
     "lustre": "Lustre", "afs": "AFS", "pvfs2": "OrangeFS", "beegfs": "BeeGFS",
 }  # fmt: skip
 _ENDED = (errno.ENOENT, errno.ESRCH, errno.EINVAL)  # of a process that ends
-_OCTAL = re.compile(r"\\([0-7]{3})")
 _NID = re.compile(r"([^@,]+)@(?:tcp|o2ib)\d*")  # of LNet
 _MON = re.compile(r"(\[[0-9A-Fa-f:.]+\]|\d+(?:\.\d+){3})(?::\d+)?")  # of Ceph
 _LNET_ELSEWHERE = re.compile(r"@(?:lo|gni|kfi|ptlf)\d*")
@@ -40,7 +40,7 @@ class Ways(Protocol):
 
 class Server(NamedTuple):
     """Where storage is reached: the server's address as it is written, our own one where it is
-    bound to it. No address: it is not known. `netdev`: what it is bound to, of AoE."""
+    bound to it. No address: it is not known. `netdev`: what it is bound to; AoE has nothing else."""
 
     kind: str
     address: str | None
@@ -62,7 +62,7 @@ def storage(
     not known counts. `names` are the port's and its uppers'. Disks are those of whoever has the
     disk's driver, so they are looked up in the first namespace alone.
 
-    OSError where a mount table cannot be read.
+    OSError or ValueError where a table cannot be read.
     """
     # A child that has entered the namespace has brought the mounts of another one.
     servers = list(mounted(proc, without=() if netns is None else (os.getpid(),)))
@@ -72,8 +72,10 @@ def storage(
     found = []
     for one in servers:
         asked = one.address, one.source
-        if one.netdev:
-            through = one.netdev in names
+        if one.netdev in names:
+            through = True
+        elif one.netdev and one.address is None:
+            through = False
         elif asked in known:
             through = known[asked]
         else:
@@ -104,7 +106,7 @@ def mounted(proc: Path = Path("/proc"), without: Collection[int] = ()) -> Iterat
     """The servers of the file systems that are mounted in this network namespace: in all mount
     namespaces that have a process in it. Where the kernel knows none of their types nothing is
     read."""
-    types = {fields(line)[-1] for line in lines(proc / "filesystems")}
+    types = {fields(line)[-1] for line in rows(read(proc / "filesystems"))}
     if types.isdisjoint(_KINDS):
         return
     seen = set()
@@ -115,13 +117,15 @@ def mounted(proc: Path = Path("/proc"), without: Collection[int] = ()) -> Iterat
                     seen.add(one)
                     yield one
     if not types.isdisjoint(_NFS):
-        yield from _nfs_clients(proc, {one.address for one in seen})
+        # The list has link-local addresses without their zone.
+        yield from _nfs_clients(proc, {(one.address or "").partition("%")[0] for one in seen})
 
 
 def _tables(proc: Path, without: Collection[int]) -> Iterator[str]:
-    """The mount tables, one of each mount namespace; not by way of the processes `without`."""
+    """The mount tables, one of each mount namespace and root in it: a process whose root was changed
+    sees what is below that alone (show_mountinfo()). Not by way of the processes `without`."""
     mine = os.readlink(proc / "self/ns/net")
-    done: set[str] = set()
+    done: set[tuple[str, str]] = set()
     places = (one for one in proc.iterdir() if one.name.isdigit())
     for place in places:
         if int(place.name) in without:
@@ -129,9 +133,9 @@ def _tables(proc: Path, without: Collection[int]) -> Iterator[str]:
         try:
             if os.readlink(place / "ns/net") != mine:
                 continue
-            namespace = os.readlink(place / "ns/mnt")
-            if namespace not in done:
-                done.add(namespace)
+            seen = os.readlink(place / "ns/mnt"), os.readlink(place / "root")
+            if seen not in done:
+                done.add(seen)
                 yield read(place / "mountinfo")
         except OSError as error:
             if error.errno not in _ENDED:
@@ -144,11 +148,11 @@ def _servers(line: str, proc: Path) -> list[Server]:
     words, rest = fields(before), fields(after)
     if len(words) < 5 or len(rest) < 2 or rest[0] not in _KINDS:
         return []
-    kind, source = rest[0], _plain(rest[1])
+    kind, source = rest[0], unescaped(rest[1])
     pairs = (pair.partition("=")[::2] for pair in ",".join(rest[2:]).split(","))
-    options = {key: _plain(value) for key, value in pairs}
+    options = {key: unescaped(value) for key, value in pairs}
     addresses, own = _addresses(kind, source, options, proc)
-    where = _plain(words[4])
+    where = unescaped(words[4])
     return [Server(_KINDS[kind], one, where, own) for one in addresses]
 
 
@@ -184,31 +188,29 @@ def _monitors(words: str) -> list[str]:
 
 def _afs(proc: Path) -> list[str]:
     """The servers that the kernel's AFS knows, of all cells."""
-    words = [word for line in lines(proc / "self/net/afs/servers") for word in fields(line)]
+    listed = lines(proc / "self/net/afs/servers")
+    words = [_without_port(word) for line in listed for word in fields(line)]
     return [word for word in words if end(word) is not None]
 
 
-def _nfs_clients(proc: Path, known: Collection[str | None]) -> Iterator[Server]:
-    """Servers that NFS has beside those of mounts: of data (pNFS), of other paths."""
-    for row in map(fields, lines(proc / "self/net/nfsfs/servers")[1:]):
-        try:
-            raw = bytes.fromhex(row[1])
-            there = end(_text(raw))
-        except (ValueError, IndexError, OSError):
-            continue
+def _without_port(word: str) -> str:
+    """%pISpc, with a mark behind it (afs_proc_servers_show())."""
+    address, _, port = word.rpartition(":")
+    return address.strip("[]") if port.rstrip("*!").isdecimal() else ""
+
+
+def _nfs_clients(proc: Path, known: Collection[str]) -> Iterator[Server]:
+    """Servers that NFS has beside those of mounts: of data (pNFS), of other paths
+    (nfs_server_list_show())."""
+    try:
+        table = rows(read(proc / "self/net/nfsfs/servers"))[1:]
+    except FileNotFoundError:
+        return  # the module is not loaded
+    for row in map(fields, table):
+        _, raw, _, _, *name = row
+        there = end(ntop(bytes.fromhex(raw)))
         if there is not None and str(there.address) not in known:
-            yield Server("NFS", str(there.address), row[-1])
-
-
-def _text(raw: bytes) -> str:
-    import socket  # noqa: PLC0415 - its enums
-
-    return socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, raw)
-
-
-def _plain(word: str) -> str:
-    """Without the escapes of mangle()."""
-    return _OCTAL.sub(lambda found: chr(int(found[1], 8)), word) if "\\" in word else word
+            yield Server("NFS", str(there.address), " ".join(name))
 
 
 # --- disks ------------------------------------------------------------------------------------
@@ -221,7 +223,8 @@ def disks(sys: Path = Path("/sys")) -> Iterator[Server]:
             words = (text(str(place / "address")) or "").split(",")
             parts = dict(word.partition("=")[::2] for word in words)
             own = parts.get("host_traddr", "") or parts.get("src_addr", "")
-            yield Server("NVMe/TCP", parts.get("traddr") or None, place.name, own)
+            there, bound = parts.get("traddr") or None, parts.get("host_iface", "")
+            yield Server("NVMe/TCP", there, place.name, own, bound if there else "")
     for place in _entries(sys / "class/iscsi_connection"):
         there = text(str(place / "persistent_address")) or text(str(place / "address"))
         own = text(str(place / "local_ipaddr")) or ""

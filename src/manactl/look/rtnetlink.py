@@ -60,7 +60,10 @@ if TYPE_CHECKING:
 
 _NESTED = 4  # routes with segments, one for the segment of another
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
-_NO_WAY = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL, errno.ENODEV)
+# The last one of a family that this kernel runs without (ipv6.disable=1).
+_NO_WAY = (
+    errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL, errno.ENODEV, errno.EOPNOTSUPP,
+)  # fmt: skip
 
 
 class Rtnl:
@@ -104,7 +107,11 @@ class Rtnl:
         """The policy rules, as message bodies."""
         found: list[bytes] = []
         for family in _FAMILIES:
-            found += self._dump(rt.RTM_GETRULE, rt.RtMsg(family).pack())
+            try:
+                found += self._dump(rt.RTM_GETRULE, rt.RtMsg(family).pack())
+            except OSError as error:  # the kernel runs without this family, or rules of it
+                if error.errno != errno.EAFNOSUPPORT:
+                    raise
         return found
 
     def beside(self) -> tuple[Beside, ...]:
@@ -328,7 +335,8 @@ class Rtnl:
         """The addresses of all interfaces, as message bodies."""
         found: list[bytes] = []
         for family in _FAMILIES:
-            found += self._dump(rt.RTM_GETADDR, rt.IfAddrMsg(family).pack())
+            asked = rt.IfAddrMsg(family).pack()
+            found += [one for one in self._dump(rt.RTM_GETADDR, asked) if one[0] == family]
         return found
 
     def routes(self) -> Sequence[bytes]:
@@ -340,8 +348,14 @@ class Rtnl:
             now = self._tables[family] = self._socket.dump_again(rt.RTM_GETROUTE, asked, before)
             changed |= now is not before
         if changed:
-            tables = (self._tables[family] for family in _FAMILIES)
-            self._routes = [body for table in tables for part in table for body in part.bodies]
+            # For a family that it runs without the kernel tells all others (rtnl_dump_all()).
+            self._routes = [
+                body
+                for family in _FAMILIES
+                for part in self._tables[family]
+                if part.bodies and part.bodies[0][0] == family
+                for body in part.bodies
+            ]
         return self._routes
 
     def way_to(

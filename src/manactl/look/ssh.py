@@ -206,9 +206,13 @@ def _logind(place: Path) -> Iterator[tuple[str, str]]:
     except FileNotFoundError:
         return
     for path in files:
+        # Beside each there may be a FIFO, N.ref, that the session's leader has open and never
+        # writes to (session_create_fifo()): who reads that waits until the session ends.
+        if not path.is_file():
+            continue
         try:
             lines = rows(read(path))
-        except (FileNotFoundError, IsADirectoryError):
+        except FileNotFoundError:
             continue
         values = dict(line.partition("=")[::2] for line in lines)
         host = values.get("REMOTE_HOST", "")

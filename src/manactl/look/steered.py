@@ -24,11 +24,7 @@ class Ways(Protocol):
 
 def defaults(ifindexes: Collection[int], names: Mapping[int, str], rtnl: Ways) -> tuple[str, ...]:
     """Those that do, as iproute2 shows them, but for those of these interfaces themselves."""
-    hops = {
-        snapshot.nexthop_id(Fact(Kind.NEXTHOP, body)): found
-        for body in rtnl.nexthops()
-        if (found := rt.nexthop_segments(body))
-    }
+    hops = _segments(rtnl.nexthops())
     through = []
     for body in [one for one in rtnl.routes() if one[1] <= _WIDE]:  # there may be many others
         fact = Fact(Kind.ROUTE, body)
@@ -39,3 +35,16 @@ def defaults(ifindexes: Collection[int], names: Mapping[int, str], rtnl: Ways) -
             through.append(body)
     found = coverage.defaults(through)
     return tuple(snapshot.describe(Fact(Kind.ROUTE, body), names) for body in found)
+
+
+def _segments(nexthops: Sequence[bytes]) -> dict[int, list[bytes]]:
+    """The first segments of nexthop objects that have any, and of groups of such, by their ids."""
+    by_id = {snapshot.nexthop_id(Fact(Kind.NEXTHOP, body)): body for body in nexthops}
+    found = {number: to for number, body in by_id.items() if (to := rt.nexthop_segments(body))}
+    if not found:
+        return {}
+    groups = {
+        number: [to for member in rt.group_members(body) for to in found.get(member, ())]
+        for number, body in by_id.items()
+    }
+    return found | {number: ends for number, ends in groups.items() if ends}

@@ -152,11 +152,15 @@ def gather(
     ]
     who = _try(lambda: sockets.owners_of(inodes, sources.proc))
     sessions = _try(lambda: _sessions(reach, rtnl, sources))
-    own = (_try(lambda: conntrack.own_addresses(rtnl)) or set()) if sessions else set()
+    own = _try(lambda: conntrack.own_addresses(rtnl)) if sessions else set()
+    if own is None:  # which of them come from this host is not known
+        sessions, own = None, set()
     relayed = _relays(sessions or (), own, sources)
     connections = _connected(tcp, who, sources, relayed)
     more = _connected(others_than_tcp, who, sources, relayed)
     if sessions:
+        if connections is None or more is None:
+            relayed = relayed._replace(unseen=True)
         over = (*(connections or ()), *(more or ()))
         sessions = tuple(relays.judged(one, relayed, own, over) for one in sessions)
     return Surroundings(

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from manactl.errors import LACKS
 
 __all__ = ["GONE", "LACKS", "fields", "integer", "lines", "names", "number", "passing_over", "read", "rows",
-           "target", "target_name", "text"]  # fmt: skip
+           "target", "target_name", "text", "unescaped"]  # fmt: skip
 
 _CHUNK = 1 << 16  # bytes
 GONE = (FileNotFoundError, ProcessLookupError, NotADirectoryError)  # it ended meanwhile
@@ -43,6 +43,15 @@ def rows(text: str) -> list[str]:
 def fields(line: str) -> list[str]:
     """The fields of a line that the kernel pads with spaces or tabs; nothing else parts them."""
     return [field for field in line.replace("\t", " ").split(" ") if field]
+
+
+def unescaped(word: str) -> str:
+    """A word of a mount table without the escapes of mangle(), a backslash and three octal digits."""
+    if "\\" not in word:
+        return word
+    import re  # noqa: PLC0415 - a name with a space is rare
+
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), word)
 
 
 @contextlib.contextmanager

@@ -46,6 +46,8 @@ def _any(process: Path) -> bool:
     try:
         listed = rows(read(process / "net/protocols"))
     except FileNotFoundError:
+        if not (process / "net/dev").exists():  # this is no /proc/net
+            raise
         return False
     counts = [fields(row)[2] for row in listed if row.startswith(_PROTOCOL + " ")]
     return any(count != "0" for count in counts)

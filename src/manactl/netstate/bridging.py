@@ -29,7 +29,9 @@ _VLAN_PVID, _VLAN_UNTAGGED = 0x2, 0x4
 _NDA_VLAN, _NDA_MASTER = 5, 9
 _NTF_MASTER, _NTF_STICKY = 0x04, 0x40
 _PORT = struct.Struct("=BxxxI")  # struct br_port_msg
-_MDBA_MDB, _MDBA_MDB_ENTRY, _MDBA_MDB_ENTRY_INFO, _MDBA_SET_ENTRY = 1, 1, 1, 1
+_MDBA_MDB, _MDBA_MDB_ENTRY, _MDBA_MDB_ENTRY_INFO = 1, 1, 1
+_MDBA_SET_ENTRY, _MDBA_SET_ENTRY_ATTRS = 1, 2
+_MDBA_MDB_EATTR_SOURCE, _MDBE_ATTR_SOURCE = 4, 1
 _MDB = struct.Struct("=IBBH")  # struct br_mdb_entry: ifindex, state, flags, VLAN; the group follows
 _MDB_SIZE, _MDB_PERMANENT = 28, 1
 
@@ -61,8 +63,11 @@ class Kept(NamedTuple):
             head = rt.NdMsg(AF_BRIDGE, ifindex, state, flags | _NTF_MASTER).pack()
             return Request(rt.RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_EXCL, head + self.data[3:])
         if self.kind == "mdb":
-            entry = struct.pack("=I", ifindex) + self.data
+            group, source = self.data[: _MDB_SIZE - 4], self.data[_MDB_SIZE - 4 :]
+            entry = struct.pack("=I", ifindex) + group
             body = _PORT.pack(AF_BRIDGE, master) + attr(_MDBA_SET_ENTRY, entry)
+            if source:
+                body += nest(_MDBA_SET_ENTRY_ATTRS, attr(_MDBE_ATTR_SOURCE, source))
             return Request(RTM_NEWMDB, NLM_F_CREATE | NLM_F_EXCL, body)
         token = nest(if_link.AF_INET6, attr(_IFLA_INET6_TOKEN, self.data))
         body = IfInfoMsg(ifindex=ifindex).pack() + nest(if_link.IFLA_AF_SPEC, token)
@@ -112,7 +117,8 @@ def forwarding(messages: Iterable[bytes], ifindex: int, own: bytes) -> list[Kept
 
 
 def groups(messages: Iterable[bytes], ifindex: int) -> list[Kept]:
-    """Of a dump of the MDB: permanent entries; others are learned again."""
+    """Of a dump of the MDB: permanent entries, each with the one source that it is for, if any; others
+    are learned again."""
     found = []
     for body in messages:
         for _, entries in iter_attrs(parse_attrs(body, _PORT.size).get(_MDBA_MDB, b"")):
@@ -122,7 +128,8 @@ def groups(messages: Iterable[bytes], ifindex: int) -> list[Kept]:
                 index, state, _, vid = _MDB.unpack_from(entry)
                 if index == ifindex and state == _MDB_PERMANENT:
                     fixed = _MDB.pack(0, state, 0, vid)[4:]
-                    found.append(Kept("mdb", fixed + entry[_MDB.size : _MDB_SIZE]))
+                    source = parse_attrs(entry, _MDB_SIZE).get(_MDBA_MDB_EATTR_SOURCE, b"")
+                    found.append(Kept("mdb", fixed + entry[_MDB.size : _MDB_SIZE] + source))
     return found
 
 

@@ -53,11 +53,14 @@ _CACHEINFO = struct.Struct("=IIII")  # preferred, valid (s), created, updated
 RTA_DST, RTA_SRC, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC = 1, 2, 4, 5, 6, 7
 RTA_METRICS, RTA_MULTIPATH, RTA_FLOW, RTA_CACHEINFO, RTA_TABLE = 8, 9, 11, 12, 15
 RTA_IIF, RTA_MARK, RTA_VIA, RTA_UID = 3, 16, 18, 25
-FRA_SRC, FRA_IIFNAME, FRA_PRIORITY, FRA_FWMARK, FRA_UID_RANGE, FRA_PROTOCOL = 2, 3, 6, 10, 20, 21
+FRA_SRC, FRA_IIFNAME, FRA_PRIORITY, FRA_FWMARK, FRA_FWMASK = 2, 3, 6, 10, 16
+FRA_UID_RANGE, FRA_PROTOCOL = 20, 21
 FIB_RULE_INVERT = 0x2
 NETNSA_NSID, NETNSA_FD = 1, 3
 FRA_IP_PROTO, FRA_SPORT_RANGE, FRA_DPORT_RANGE = 22, 23, 24
 FRA_OF_FLOWS = frozenset({FRA_IP_PROTO, FRA_SPORT_RANGE, FRA_DPORT_RANGE})
+# Of a mark that is 0 the mask alone is told (fib_nl_fill_rule()).
+FRA_OF_MARKS = frozenset({FRA_FWMARK, FRA_FWMASK})
 RTA_IP_PROTO, RTA_SPORT, RTA_DPORT = 27, 28, 29
 RTA_ENCAP_TYPE, RTA_ENCAP, RTA_EXPIRES, RTA_NH_ID = 21, 22, 23, 30
 # A route by nexthop object carries these in dumps (nexthop_compat_mode), never in requests.
@@ -477,7 +480,7 @@ def _of_seg6_local(one: Attr, was: Places, now: Places) -> Attr:
 _ENCAP_SEG6, _ENCAP_RPL, _ENCAP_IOAM6 = 5, 8, 9
 _SEG6_IPTUNNEL_SRH, _RPL_IPTUNNEL_SRH, _IOAM6_IPTUNNEL_DST = 1, 1, 2
 _SEG6_MODE, _SRH = 4, 8  # bytes: int mode, and the header before the segments
-_SRH_LEFT, _ADDRESS = 3, 16  # segments_left in struct ipv6_sr_hdr
+_SRH_FIRST, _ADDRESS = 4, 16  # first_segment in struct ipv6_sr_hdr
 _WITH_SEGMENTS = tuple(
     struct.pack("=HHH", 6, kind, of)
     for kind in (RTA_ENCAP_TYPE, NHA_ENCAP_TYPE)
@@ -518,9 +521,9 @@ def _segment(attrs: Sequence[Attr], kinds: tuple[int, int]) -> list[bytes]:
         return [] if found is None else [found]
     at = 0
     srh = value(inner, _RPL_IPTUNNEL_SRH) or b""
-    if kind == _ENCAP_SEG6:  # they are there from the last to the first
+    if kind == _ENCAP_SEG6:  # from the last to the first (seg6_do_srh_encap())
         srh = (value(inner, _SEG6_IPTUNNEL_SRH) or b"")[_SEG6_MODE:]
-        at = srh[_SRH_LEFT] if len(srh) > _SRH_LEFT else 0
+        at = srh[_SRH_FIRST] if len(srh) > _SRH_FIRST else 0
     start = _SRH + at * _ADDRESS
     found = srh[start : start + _ADDRESS]
     return [found] if len(found) == _ADDRESS else []

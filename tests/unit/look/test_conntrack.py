@@ -179,9 +179,11 @@ def test_a_connection_of_ours_to_an_address_that_is_translated(tmp_path: Path) -
     assert (found.others, found.marks) == ([], False)
 
 
-def test_marks_are_read_where_rules_ask_for_them(tmp_path: Path) -> None:
+# `fwmark 0/0xff`: of a mark that is 0 the kernel tells the mask alone.
+@pytest.mark.parametrize("asked", [FWMARK, rule(a16=b"\xff\0\0\0")])
+def test_marks_are_read_where_rules_ask_for_them(tmp_path: Path, asked: bytes) -> None:
     """Of connections that we made, and of those to us: their answers may get the mark, too."""
-    rtnl = dataclasses.replace(RTNL, ruling=[FWMARK])
+    rtnl = dataclasses.replace(RTNL, ruling=[asked])
     ours = entry("10.8.0.4", "10.8.0.9", "10.8.0.9", "10.8.0.4", mark=7)
     to_us = entry("203.0.113.9", "10.8.0.77", "10.8.0.4", "203.0.113.9", mark=9)
     unmarked = entry("10.8.0.4", "10.8.0.8", "10.8.0.8", "10.8.0.4", mark=0)

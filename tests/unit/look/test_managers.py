@@ -306,9 +306,10 @@ def test_the_managers_that_report_are_no_daemons_besides(machine: Machine) -> No
 
 def agent(machine: Machine, conf: str, *argv: str) -> None:
     machine.write("etc/waagent.conf", conf)
-    machine.runs(Process(40, "python3"), Process(41, "sleep"))
+    machine.runs(Process(40, "python3"), Process(41, "sleep"), Process(42, "vi"))
     machine.write("proc/40/cmdline", "\0".join([*argv, ""]))
     machine.write("proc/41/cmdline", "sleep\0waagent.conf\0")
+    machine.write("proc/42/cmdline", "vi\0/usr/sbin/waagent\0")
 
 
 AGENT = ("/usr/bin/python3", "-u", "/usr/sbin/waagent", "-daemon")

@@ -29,12 +29,13 @@ def write(path: Path, text: str) -> None:
 
 
 def process(
-    root: Path, pid: int, *mounted: str, net: str = "net:[1]", mnt: str = "mnt:[1]"
+    root: Path, pid: int, *mounted: str, net: str = "net:[1]", mnt: str = "mnt:[1]", top: str = "/"
 ) -> None:
     place = root / "proc" / str(pid)
     (place / "ns").mkdir(parents=True)
     os.symlink(net, place / "ns/net")
     os.symlink(mnt, place / "ns/mnt")
+    os.symlink(top, place / "root")
     write(place / "mountinfo", "22 1 0:1 / / rw - ext4 /dev/sda1 rw\n" + "\n".join(mounted) + "\n")
 
 
@@ -117,6 +118,18 @@ def test_mounts_of_all_mount_namespaces_of_this_network_namespace(tmp_path: Path
     assert [one.where for one in read(tmp_path)] in (["/m7"], ["/m8"])
 
 
+def test_a_process_with_another_root_does_not_hide_the_mounts_of_its_namespace(
+    tmp_path: Path,
+) -> None:
+    machine(tmp_path, *TYPES)
+    for pid in (1, 2, 3):
+        process(tmp_path, pid, top="/var/empty")
+    process(tmp_path, 4, line(NFS.format(own="x", there="10.1.0.9")))
+    for pid in (5, 6, 7):
+        process(tmp_path, pid, top="/var/empty")
+    assert [one.address for one in read(tmp_path)] == ["10.1.0.9"]
+
+
 def test_a_child_in_another_namespace_does_not_count_its_own_mounts(tmp_path: Path) -> None:
     machine(tmp_path, *TYPES)
     process(tmp_path, os.getpid(), line(NFS.format(own="x", there="10.1.0.7")))
@@ -135,14 +148,27 @@ def test_servers_of_data_beside_that_of_the_mount(tmp_path: Path) -> None:
     assert read(tmp_path) == [RemoteStorage("NFS", "10.1.0.9", "10.1.0.9")]
 
 
+def test_a_link_local_server_is_where_its_mount_says(tmp_path: Path) -> None:
+    """On the interface of its zone, not on any that has a link-local net."""
+    machine(tmp_path, *TYPES)
+    process(tmp_path, 1, line(NFS.format(own="fe80::4%1", there="fe80::9%1")))
+    write(
+        tmp_path / "proc/self/net/nfsfs/servers",
+        f"NV SERVER   PORT USE HOSTNAME\nv4 fe80{'0' * 27}9  801   1 fe80::9\n",
+    )
+    rtnl = FakeRtnl([], ways={"fe80::/64": {3}})
+    assert mounts.storage(REACH, rtnl, tmp_path / "proc", tmp_path / "sys") == []
+
+
 def test_servers_of_afs(tmp_path: Path) -> None:
     machine(tmp_path, *TYPES)
     process(tmp_path, 1, line("afs #cell:root.cell rw"))
     servers = tmp_path / "proc/self/net/afs/servers"
-    write(servers, "UUID REF\nab 1\n - ALIST v=1\n [0] 192.0.2.7 rtt=1\n")
+    head = "UUID REF ACT\nab 1 1\n  - info: fl=1 rtt=9 brk=0\n  - ALIST v=1 rsp=3 f=0\n"
+    write(servers, head + "    [0] 192.0.2.7:7000*\n")
     assert read(tmp_path) == []
-    write(servers, "UUID REF\nab 1\n - ALIST v=1\n [0] 10.1.0.9 rtt=1\n")
-    assert [one.address for one in read(tmp_path)] == ["10.1.0.9"]
+    write(servers, head + "    [0] 10.1.0.9:7000* rtt=1 err=0 p=2\n    [1] [2001:db8:1::9]:7000\n")
+    assert [one.address for one in read(tmp_path)] == ["10.1.0.9", "2001:db8:1::9"]
 
 
 def test_where_the_kernel_knows_no_such_file_system_nothing_is_read(tmp_path: Path) -> None:
@@ -157,6 +183,25 @@ def test_a_table_that_cannot_be_read_is_not_empty(tmp_path: Path) -> None:
     (tmp_path / "proc/1/mountinfo").unlink()
     (tmp_path / "proc/1/mountinfo").mkdir()
     with pytest.raises(IsADirectoryError):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["filesystems", "self/net/nfsfs/servers"])
+def test_a_file_of_the_kernel_that_cannot_be_read_is_not_empty(tmp_path: Path, name: str) -> None:
+    machine(tmp_path, *TYPES)
+    (tmp_path / "proc" / name).unlink(missing_ok=True)
+    (tmp_path / "proc" / name).mkdir(parents=True)
+    with pytest.raises(IsADirectoryError):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("row", ["v4 (null) (null)   1 data", "v4", "v4 0a01  801   1 data"])
+def test_a_server_of_data_that_is_not_understood_is_not_passed_over(
+    tmp_path: Path, row: str
+) -> None:
+    machine(tmp_path, *TYPES)
+    write(tmp_path / "proc/self/net/nfsfs/servers", f"NV SERVER   PORT USE HOSTNAME\n{row}\n")
+    with pytest.raises((ValueError, OSError)):
         read(tmp_path)
 
 
@@ -183,6 +228,7 @@ def nvme(root: Path, name: str, transport: str, address: str) -> None:
 
 
 def test_nvme_over_tcp_by_its_address_and_ours(tmp_path: Path) -> None:
+    machine(tmp_path)
     nvme(tmp_path, "nvme0", "pcie", "0000:00:01.0")
     nvme(tmp_path, "nvme1", "tcp", "traddr=10.1.0.9,trsvcid=4420,src_addr=10.1.0.4")
     nvme(tmp_path, "nvme2", "tcp", "traddr=192.0.2.9,trsvcid=4420")
@@ -193,7 +239,17 @@ def test_nvme_over_tcp_by_its_address_and_ours(tmp_path: Path) -> None:
     ]
 
 
+def test_nvme_over_tcp_that_is_bound_to_a_netdev(tmp_path: Path) -> None:
+    """Whatever way leads there from elsewhere (nvme connect --host-iface)."""
+    machine(tmp_path)
+    nvme(tmp_path, "nvme1", "tcp", "traddr=192.0.2.9,trsvcid=4420,host_iface=eth1")
+    nvme(tmp_path, "nvme2", "tcp", "traddr=192.0.2.9,trsvcid=4420,host_iface=eth0")
+    nvme(tmp_path, "nvme3", "tcp", "trsvcid=4420,host_iface=eth0")
+    assert [one.where for one in read(tmp_path, None, "eth1")] == ["nvme1", "nvme3"]
+
+
 def test_iscsi_by_the_portal_that_it_logs_in_to(tmp_path: Path) -> None:
+    machine(tmp_path)
     place = tmp_path / "sys/class/iscsi_connection"
     for number, portal, address in (
         (1, "10.1.0.9", "10.1.0.9"), (2, "192.0.2.9", "192.0.2.9"), (3, "san.example", "10.1.0.8"),
@@ -211,6 +267,7 @@ def test_iscsi_by_the_portal_that_it_logs_in_to(tmp_path: Path) -> None:
 
 
 def test_rbd_by_its_monitors_and_aoe_by_its_netdevs(tmp_path: Path) -> None:
+    machine(tmp_path)
     rbd = "192.0.2.1:6789,10.1.0.9:6789 name=admin,key=client.admin pool image -\n"
     write(tmp_path / "sys/bus/rbd/devices/0/config_info", rbd)
     write(tmp_path / "sys/block/etherd!e1.2/netif", "eth0,eth1\n")

@@ -60,5 +60,17 @@ def test_those_of_systemd_resolved(tmp_path: Path, servers: str, addresses: list
     assert names == ["10.1.0.9", *addresses]
 
 
+def test_one_on_an_interface_that_is_not_here(tmp_path: Path) -> None:
+    write(tmp_path / "etc/resolv.conf", "nameserver fe80::53%nothing0\n")
+    assert found(tmp_path, FakeRtnl(LINKS, ways={"fe80::/64": {3}}), {}) == ()
+
+
+@pytest.mark.parametrize("name", ["etc/resolv.conf", "run/systemd/resolve/netif/3"])
+def test_a_file_that_cannot_be_read_is_not_empty(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir(parents=True)
+    with pytest.raises(IsADirectoryError):
+        found(tmp_path, FakeRtnl(LINKS, ways=WAYS), {})
+
+
 def test_without_a_file_there_is_none(tmp_path: Path) -> None:
     assert found(tmp_path, FakeRtnl(LINKS, ways=WAYS), {}) == ()

@@ -212,6 +212,24 @@ def test_the_way_to_an_address(kernel: Kernel, rtnl: Rtnl) -> None:
     assert (head[:3], head[8], attrs) == ((10, 128, 0), 0, {1: bytes(16)})
 
 
+def test_a_kernel_without_ipv6(kernel: Kernel, rtnl: Rtnl, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With ipv6.disable=1: of rules it refuses that family, of the others it tells all there are."""
+    tables = {
+        GETADDR: [address("10.0.0.2", 24).body], GETROUTE: [route("192.0.2.0", 24).body],
+        rt.RTM_GETRULE: [rt.RtMsg(2).pack()],
+    }  # fmt: skip
+
+    def dump(kind: int, body: bytes = b"") -> list[Answer]:
+        if kind == rt.RTM_GETRULE and body[0] == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+        return [Answer(kind - 2, row) for row in tables[kind]]
+
+    monkeypatch.setattr(kernel, "dump", dump)
+    assert [rtnl.addresses(), [*rtnl.routes()], rtnl.rules()] == [*tables.values()]
+    kernel.answers = [errno.EOPNOTSUPP]
+    assert rtnl.leaves_by(socket.inet_pton(socket.AF_INET6, "2001:db8::1")) == set()
+
+
 @pytest.mark.parametrize("code", ["ENETUNREACH", "EHOSTUNREACH", "EACCES", "EINVAL", "ENODEV"])
 def test_no_way(kernel: Kernel, rtnl: Rtnl, code: str) -> None:
     kernel.answers = [getattr(errno, code)]

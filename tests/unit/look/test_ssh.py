@@ -216,8 +216,12 @@ def test_a_way_that_cannot_be_looked_up_is_not_known(tmp_path: Path, error: Exce
 )
 def test_sessions_that_logind_knows(tmp_path: Path, text: str, through: bool | None) -> None:
     write(tmp_path / "run/systemd/sessions/7", text)
-    (tmp_path / "run/systemd/sessions/7.ref").mkdir()
-    found = found_by(tmp_path, run=tmp_path / "run")
+    os.mkfifo(tmp_path / "run/systemd/sessions/7.ref")
+    leader = os.open(tmp_path / "run/systemd/sessions/7.ref", os.O_RDWR)  # as pam_systemd has it
+    try:
+        found = found_by(tmp_path, run=tmp_path / "run")
+    finally:
+        os.close(leader)
     expected = SshSession(text.split()[1][12:], "", through, "logind session 7", False)
     assert found == (() if through is None else (expected,))
 

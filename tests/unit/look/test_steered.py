@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import socket
 import struct
 
@@ -55,6 +56,14 @@ def test_one_that_goes_by_a_nexthop_object() -> None:
     rtnl = FakeRtnl([], routing=[head + by], ways=WAYS, objects=[hop + encap_of_hop()])
     (text,) = steered.defaults({3}, NAMES, rtnl)
     assert text.startswith("default")
+    other = rt.NhMsg(socket.AF_INET6).pack() + attr(1, struct.pack("=I", 9))
+    group = rt.NhMsg().pack() + attr(1, struct.pack("=I", 8))
+    group += attr(2, struct.pack("=IBBHIBBH", 9, 0, 0, 0, 7, 0, 0, 0))
+    through = dataclasses.replace(rtnl, routing=[head + attr(30, struct.pack("=I", 8))])
+    through.objects = [group, other, hop + encap_of_hop()]
+    assert len(steered.defaults({3}, NAMES, through)) == 1
+    through.objects = [group, other, hop]
+    assert steered.defaults({3}, NAMES, through) == ()
     rtnl.objects = [hop]
     assert steered.defaults({3}, NAMES, rtnl) == ()
 

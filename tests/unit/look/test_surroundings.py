@@ -207,6 +207,7 @@ def _no_bus(_words: Sequence[str]) -> str:
 def scene(tmp_path: Path) -> Scene:
     me = os.getpid()
     write(tmp_path / "proc/self/net/dev", "")
+    write(tmp_path / "proc/filesystems", "nodev\tsysfs\n\text4\n")
     write(
         tmp_path / "proc/self/net/packet",
         PROC_NET_PACKET
@@ -343,6 +344,10 @@ def test_a_login_that_a_proxy_passes_on(scene: Scene) -> None:
     (scene.root / "proc/71/fd/0").unlink()  # it has another connection, if any
     (session,) = scene.read().ssh or ()
     assert session.through_port is False
+    scene.failing["udp"] = OSError("invalid")  # it may have one of these
+    (session,) = scene.read().ssh or ()
+    assert session.through_port is None
+    del scene.failing["udp"]
     (scene.root / "proc/71/fd/9").unlink()
     (session,) = scene.read().ssh or ()
     assert session.through_port is None
@@ -372,6 +377,7 @@ def test_what_is_mounted_or_attached_over_the_port(scene: Scene) -> None:
         (one / "ns").mkdir(exist_ok=True)
         (one / "ns/net").symlink_to("net:[1]")
     (place / "ns/mnt").symlink_to("mnt:[1]")
+    (place / "root").symlink_to("/")
     write(place / "mountinfo", "41 22 0:40 / /data rw - nfs4 srv:/x rw,addr=10.1.1.9\n")
     for pid in (70, 11, os.getpid()):  # they have ended since
         assert not (scene.root / f"proc/{pid}/ns").exists()
@@ -424,7 +430,7 @@ def test_a_quiet_machine_is_empty_and_not_unknown(scene: Scene) -> None:
 UNREADABLE = {
     "stack": {"uppers", "elsewhere", "others", "redirecting", "bridged"},
     "tunnels": {"uppers", "elsewhere", "others"},
-    "addresses": {"uppers", "others", "forwarded"},
+    "addresses": {"uppers", "others", "forwarded", "ssh"},
     "routes": {"uppers", "steered"},
     "link": {"xdp", "rdma_users"},
     "way_to": {"fabric"},
@@ -478,6 +484,7 @@ def test_files_that_are_missing(scene: Scene, path: str, lost: set[str]) -> None
     [
         ("proc/self/net/packet", {"packet_sockets"}),
         ("proc/11/comm", {"managers", "daemons"}),
+        ("proc/filesystems", {"storage"}),
         ("sys/class/dmi/id/chassis_asset_tag", {"fabric"}),
     ],
 )
@@ -493,6 +500,7 @@ def test_sockets_whose_processes_cannot_be_searched_are_unknown(scene: Scene) ->
     (scene.root / "proc").rename(scene.root / "elsewhere")
     assert unknown(scene.read()) == {
         "connections", "packet_sockets", "managers", "daemons", "sockets", "listeners", "ssh", "netconsole",
+        "storage",
     }  # fmt: skip
 
 
@@ -509,7 +517,7 @@ def test_without_sockets_nobody_looks_for_processes(scene: Scene) -> None:
     (scene.root / "proc").rename(scene.root / "elsewhere")
     scene.sockets, scene.away = [], []
     assert unknown(scene.read()) == {
-        "packet_sockets", "managers", "daemons", "sockets", "ssh", "netconsole", "listeners",
+        "packet_sockets", "managers", "daemons", "sockets", "ssh", "netconsole", "listeners", "storage",
     }  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from manactl.look.text_files import (
     target,
     target_name,
     text,
+    unescaped,
 )
 
 
@@ -111,3 +112,10 @@ def test_one_of_many_is_passed_over_but_for_a_lack_of_ours() -> None:
         raise PermissionError(errno.EACCES, "x")
     with pytest.raises(OSError, match="x"), passing_over():
         raise OSError(errno.EMFILE, "x")
+
+
+@pytest.mark.parametrize(
+    ("word", "plain"), [("/mnt", "/mnt"), (r"/a\040b\134\011", "/a b\\\t"), (r"\09", r"\09")]
+)
+def test_a_word_of_a_mount_table(word: str, plain: str) -> None:
+    assert unescaped(word) == plain

@@ -39,7 +39,14 @@ def test_where_there_is_none_nobody_is_asked(tmp_path: Path, count: int | None) 
         raise AssertionError("that would load a module")
 
     assert xsk.are_on({3}, never, process(tmp_path, count)) is False
-    assert xsk.are_on({3}, never, tmp_path / "nothing") is False
+
+
+def test_without_proc_net_nobody_can_know(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        xsk.are_on({3}, list, tmp_path)
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net/dev").touch()
+    assert xsk.are_on({3}, list, tmp_path) is False
 
 
 def test_what_the_kernel_cannot_tell_is_an_error(tmp_path: Path) -> None:

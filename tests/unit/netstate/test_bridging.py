@@ -37,8 +37,8 @@ def neighbour(state: int, lladdr: bytes, *more: bytes, index: int = 9, flags: in
 MASTER, VLAN100 = attr(9, struct.pack("=I", 10)), attr(5, struct.pack("=H", 100))
 
 
-def group(index: int, state: int) -> bytes:
-    entry = struct.pack("=IBBH", index, state, 0x2, 100) + GROUP
+def group(index: int, state: int, more: bytes = b"") -> bytes:
+    entry = struct.pack("=IBBH", index, state, 0x2, 100) + GROUP + more
     return bytes([7, 0, 0, 0]) + struct.pack("=I", 10) + nest(1, nest(1, attr(1, entry)))
 
 
@@ -78,6 +78,17 @@ def test_permanent_groups() -> None:
     assert struct.unpack_from("=BxxxI", made.body) == (7, 10)
     entry = parse_attrs(made.body, 8)[1]
     assert (struct.unpack_from("=IBBH", entry), entry[8:]) == ((12, 1, 0, 100), GROUP)
+
+
+def test_a_group_of_one_source() -> None:
+    source = socket.inet_aton("10.0.0.9")
+    timer = attr(1, bytes(4))
+    plain, one = bridging.groups([group(9, 1, timer), group(9, 1, timer + attr(4, source))], 9)
+    assert plain != one
+    made = parse_attrs(one.request(12, 10).body, 8)
+    assert made[1] == parse_attrs(plain.request(12, 10).body, 8)[1]
+    assert parse_attrs(made[2]) == {1: source}
+    assert Kept.from_json(one.to_json()) == one
 
 
 def test_a_token() -> None:
@@ -121,5 +132,8 @@ def test_numbers_are_the_kernels() -> None:
         (bridging._IFLA_INET6_TOKEN, "IFLA_INET6_TOKEN"),
         (bridging._NDA_VLAN, "NDA_VLAN"), (bridging._NDA_MASTER, "NDA_MASTER"),
         (bridging._MDBA_SET_ENTRY, "MDBA_SET_ENTRY"),
+        (bridging._MDBA_SET_ENTRY_ATTRS, "MDBA_SET_ENTRY_ATTRS"),
+        (bridging._MDBA_MDB_EATTR_SOURCE, "MDBA_MDB_EATTR_SOURCE"),
+        (bridging._MDBE_ATTR_SOURCE, "MDBE_ATTR_SOURCE"),
     ):  # fmt: skip
         assert ours == theirs[name], name

@@ -417,15 +417,17 @@ def _encapped(kind: int, inner: bytes, kinds: tuple[int, int] = (21, 22)) -> byt
     return attr(kinds[1], inner) + attr(kinds[0], struct.pack("=H", kind))
 
 
-def _srh(segments: list[bytes]) -> bytes:
-    left = len(segments) - 1
-    return bytes([0, 2 * len(segments), 4, left, left, 0, 0, 0]) + b"".join(segments[::-1])
+def _srh(segments: list[bytes], left: int = 1) -> bytes:
+    first = len(segments) - 1
+    return bytes([0, 2 * len(segments), 4, left, first, 0, 0, 0]) + b"".join(segments[::-1])
 
 
 @pytest.mark.parametrize(
     ("encap", "expected"),
     [
         (_encapped(5, attr(1, struct.pack("=i", 1) + _srh(_SEGMENTS))), _SEGMENTS[:1]),
+        # The kernel takes the first one, whatever is left (seg6_validate_srh()).
+        (_encapped(5, attr(1, struct.pack("=i", 1) + _srh(_SEGMENTS, 0))), _SEGMENTS[:1]),
         (_encapped(8, attr(1, bytes(8) + b"".join(_SEGMENTS))), _SEGMENTS[:1]),
         (_encapped(9, attr(1, b"\2") + attr(2, _SEGMENTS[0]) + attr(3, bytes(8))), _SEGMENTS[:1]),
         (_encapped(9, attr(1, b"\1") + attr(3, bytes(8))), []),  # put into the packet itself
