@@ -46,6 +46,7 @@ def read(tmp_path: Path) -> Iterator[Callable[..., Surroundings]]:
     pair(0)
     pair(1)
     (tmp_path / "self").symlink_to("/proc/thread-self")
+    (tmp_path / "filesystems").write_text("nodev\tproc\n")
     with Rtnl() as rtnl:
 
         def look(*claimed: str) -> Surroundings:
