@@ -35,7 +35,6 @@ class NewerError(ValueError):
     """A word that this manactl does not know where it must: only a later one can have written it."""
 
 
-
 _PCI = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]", re.ASCII)
 _MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}", re.ASCII)
 _PORTS_MOST = 4096

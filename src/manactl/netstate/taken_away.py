@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 
 from manactl.netstate import diff, leases, snapshot
 from manactl.netstate.describe import adding
@@ -69,10 +70,17 @@ def with_routes(state: PortState, addresses: Collection[Fact]) -> list[Fact]:
     """These, and the routes that are from or to them, or are the kernel's own of their prefixes."""
     ends = {(device, snapshot.target(one)) for one in addresses for device in devices_of(one)}
     wanted = {*addresses}
+    theirs = replace(state, facts=tuple(wanted))
+    others = replace(state, facts=tuple(one for one in state.of(Kind.ADDRESS) if one not in wanted))
     return [
         fact
         for fact in state.facts
         if fact in wanted
+        or (
+            snapshot.by_kernel(fact)
+            and snapshot.connected(fact, theirs)
+            and not snapshot.connected(fact, others)
+        )
         or (
             fact.kind is Kind.ROUTE
             and any(

@@ -103,7 +103,9 @@ def test_a_word_that_only_a_later_version_knows_is_left_to_that(
 ) -> None:
     path = written(tmp_path, "doing")
     rewritten(path, lambda found: found.append({"n": 2, "t": HEADER["time"], **record}))
-    with pytest.raises(JournalError, match="is of another version: this manactl does not") as caught:
+    with pytest.raises(
+        JournalError, match="is of another version: this manactl does not"
+    ) as caught:
         journal.read(path)
     assert what in caught.value.message
     assert len(caught.value.message) < 300

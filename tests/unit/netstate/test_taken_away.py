@@ -103,6 +103,16 @@ def test_its_routes_go_with_it() -> None:
     assert taken_away.with_routes(was, [SECOND]) == [SECOND, local, by_it]
 
 
+def test_so_does_the_route_to_its_network_unless_another_is_there_too() -> None:
+    """That of IPv6 has no source."""
+    near = route("2001:db8:1::", 64, proto=rt.RTPROT_KERNEL, metric=256)
+    was = state(SIX, OTHER_SIX, near)
+    assert taken_away.with_routes(was, [OTHER_SIX]) == [OTHER_SIX, near]
+    assert taken_away.with_routes(was, [SIX]) == [SIX]
+    beside = state(SIX, OTHER_SIX, address("2001:db8:1::3", 64), near)
+    assert taken_away.with_routes(beside, [OTHER_SIX]) == [OTHER_SIX]
+
+
 def test_what_is_there_again_is_not_absent() -> None:
     was = state(FIRST, SECOND)
     assert taken_away.absent([FIRST, SECOND], was, state(SECOND)) == [FIRST]
