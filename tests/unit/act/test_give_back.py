@@ -50,6 +50,23 @@ def test_it_stays_down_at_boot_until_release(tmp_path: Path) -> None:
     assert [port.outcome for port in release(tmp_path, host, "eth1").ports] == [Outcome.NOT_CLAIMED]
 
 
+def test_where_that_cannot_be_looked_at_the_release_itself_is_told_rightly(tmp_path: Path) -> None:
+    kernel, _ = managed()
+    claim(tmp_path, FakeHost(kernel))
+
+    class Odd(FakeSystem):
+        def odd_boot_files(self) -> tuple[OddFile, ...]:
+            raise KeyError("unforeseen")
+
+    host = FakeHost(kernel)
+    host.systems = Odd
+    with pytest.raises(NotRestored, match="down at boot was not looked at to its end: K") as caught:
+        release(tmp_path, host)
+    assert "`manactl release` tries again" in str(caught.value.hint)
+    assert "stays open" not in caught.value.message + str(caught.value.hint)
+    assert journal.paths(tmp_path) == []
+
+
 def test_all_means_also_what_is_left_down_without_a_claim(tmp_path: Path) -> None:
     kernel, manager = managed()
     claim(tmp_path, FakeHost(kernel), persist=True)

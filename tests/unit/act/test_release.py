@@ -584,12 +584,25 @@ def test_a_plan_that_makes_no_sense_is_not_followed(tmp_path: Path) -> None:
     kernel = furnished()
     path = claim(tmp_path, FakeHost(kernel)).journal
     assert path is not None
-    rewritten(path, lambda header: header["plan"]["steps"][0].update(kind="dance"))
+    rewritten(path, lambda header: header["plan"]["steps"][1].pop("was"))
     with pytest.raises(NotRestored, match=r"cannot be believed .*; nothing was changed") as why:
         release(tmp_path, FakeHost(kernel))
     assert why.value.code == "journal"
     assert kernel.links == [("eth1", "down")]
     assert claims(tmp_path) == [(1, "claimed")]
+
+
+def test_a_dry_run_shows_the_others_too(tmp_path: Path) -> None:
+    kernel = two_functions()
+    path = claim(tmp_path, FakeHost(kernel), "eth1").journal
+    claim(tmp_path, FakeHost(kernel), "eth5")
+    assert path is not None
+    rewritten(path, lambda header: header["plan"]["steps"][1].pop("was"))
+    with pytest.raises(NotRestored, match="cannot be believed") as caught:
+        release(tmp_path, FakeHost(kernel), everything=True, dry_run=True)
+    assert isinstance(caught.value.beside, ReleaseResult)
+    (plan,) = caught.value.beside.plans
+    assert [step.title for step in plan.steps if step.kind == "set-admin"] == ["set eth5 down"]
 
 
 def test_a_finished_journal_that_cannot_be_put_away(
@@ -859,6 +872,32 @@ def test_a_signal_ends_the_waiting_for_a_bridge(tmp_path: Path) -> None:
         release(tmp_path, host, wait=60.0)
     assert claims(tmp_path) == []
     assert sum(host.pauses) < 5
+
+
+def test_what_goes_wrong_after_the_release_does_not_deny_it(tmp_path: Path) -> None:
+    kernel = furnished()
+    claim(tmp_path, BridgedHost(kernel))
+    host = BridgedHost(kernel)
+
+    def broken() -> None:
+        raise ValueError("a broken message")
+
+    host.at_pause = broken
+    with pytest.raises(NotRestored, match="released, but not waited for: ValueError") as caught:
+        release(tmp_path, host, wait=60.0)
+    assert "stays open" not in caught.value.message + str(caught.value.hint)
+    assert isinstance(caught.value.beside, ReleaseResult)
+    assert [port.netdev for port in caught.value.beside.ports] == ["eth1"]
+    assert claims(tmp_path) == []
+
+
+def test_a_header_without_the_names_of_a_pair_does_not_deny_it(tmp_path: Path) -> None:
+    kernel = paired()
+    path = claim(tmp_path, FakeHost(kernel)).journal
+    assert path is not None
+    rewritten(path, lambda header: [header["ports"][0].pop(key) for key in ("upper", "vf")])
+    (port,) = release(tmp_path, FakeHost(kernel)).ports
+    assert (port.netdev, port.outcome) == ("eth0", "restored")
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.EMFILE])
