@@ -86,7 +86,7 @@ def test_one_that_another_would_be_removed_for_is_left() -> None:
     plain = route("2001:db8:a::/64", 2, source="2001:db8:1::4")
     bare = route("2001:db8:a::/64", 2)
     (one,) = leaning.lacking([plain], [BESIDE, bare], anew=False)
-    assert one == (plain, ())
+    assert one == (plain, (), None)
     elsewhere = route("2001:db8:a::/64", 5, via="2001:db8:5::7")
     assert len(lacking(plain, elsewhere, bare)) == 2
 
