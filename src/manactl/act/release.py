@@ -145,11 +145,20 @@ def _release_each(
     except StopRequested as stop:
         failures.append(_interrupted(stop, run.result))
     except ManactlError as error:
-        failures.append(ending.after_signal(error, run.result.terminated))
+        failures.append(_after_release(error, run.result))
     except Exception as error:  # noqa: BLE001 - what was released is told all the same
         what = "what leaves ports down at boot was not looked at to its end"
         failures.append(_unforeseen(what, "then `manactl release` tries again", error))
     return failures
+
+
+def _after_release(error: ManactlError, result: ReleaseResult) -> ManactlError:
+    """The error of giving ports back, which comes after all releases."""
+    back = _changed(result)
+    if not back:
+        return ending.after_signal(error, result.terminated)
+    were = "was" if len(back) == 1 else "were"
+    return error.after(f"{', '.join(back)} {were} released before, and no port is given back")
 
 
 def _how_far(run: Run, ports: Sequence[PortId]) -> tuple[str, str]:
@@ -710,9 +719,14 @@ def _was_down(step: Step) -> bool:
     return isinstance(step, KeepState) and not step.state.in_use
 
 
+def _changed(result: ReleaseResult) -> list[str]:
+    """The ports of which something was done."""
+    return [port.netdev for port in result.ports if port.outcome is not Outcome.NOT_CLAIMED]
+
+
 def _interrupted(stop: StopRequested, result: ReleaseResult) -> Interrupted:
     """What had been done when the signal came; all the rest is as it was."""
-    back = [port.netdev for port in result.ports if port.outcome is not Outcome.NOT_CLAIMED]
+    back = _changed(result)
     done = [f"SIGTERM was sent to {ending.named(result.terminated)}"] * bool(result.terminated)
     were = "was" if len(back) == 1 else "were"
     how = "accepted" if _accepted(result) else "released"
