@@ -314,11 +314,11 @@ class _Restoration:
             return []
         there = set(map(snapshot.target, self._now.now.of(Kind.ADDRESS)))
         now = self._now.now
-        anew = now.ifindex != self._wanted.ifindex or any(
+        recreated = now.ifindex != self._wanted.ifindex or any(
             pair.now is None or pair.now.ifindex != pair.was.ifindex for pair in self._now.matched
         )
         facts = {fact.body: fact for fact in (*now.rows, *now.of(Kind.ROUTE))}
-        found = leaning.lacking(self._wanted.leaning, facts.values(), anew=anew)
+        found = leaning.lacking(self._wanted.leaning, facts.values(), recreated=recreated)
         return [one for one in found if leaning.source(one.fact) in there]
 
     def _restore_sources(self) -> bool:

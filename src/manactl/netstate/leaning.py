@@ -48,9 +48,9 @@ class Lacking(NamedTuple):
     undo: Request | None = None
 
 
-def lacking(wanted: Sequence[Fact], now: Iterable[Fact], *, anew: bool) -> list[Lacking]:
+def lacking(wanted: Sequence[Fact], now: Iterable[Fact], *, recreated: bool) -> list[Lacking]:
     """Of the wanted routes those that have lost their source, or have gone with it. `now` has all
-    routes of their rows. Where the netdev was not made `anew`, a route that has gone was removed by
+    routes of their rows. Where the netdev was not `recreated`, a route that has gone was removed by
     somebody, for good."""
     there: dict[snapshot.RouteKey, list[Fact]] = {}
     for fact in now:
@@ -64,7 +64,7 @@ def lacking(wanted: Sequence[Fact], now: Iterable[Fact], *, anew: bool) -> list[
         bare = [one for one in row if _plain(one) == _without_source(made)]
         if bare and is_ipv6(fact):
             found.append(Lacking(fact, *_with_source(made, bare[0], row)))
-        elif anew and not is_ipv6(fact):
+        elif recreated and not is_ipv6(fact):
             flags = NLM_F_CREATE | NLM_F_APPEND
             found.append(Lacking(fact, (Request(rt.RTM_NEWROUTE, flags, made),)))
     return found
