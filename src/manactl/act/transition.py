@@ -476,9 +476,13 @@ def _restore(kept: Sequence[KeepState], work: Workplace, result: UndoResult) -> 
 
 
 def _finished(step: KeepState, undone: Undone, system: System) -> Undone:
-    """With what comes last on a netdev that was re-created."""
+    """With what comes last on a netdev that was re-created; where that fails, all else stays told."""
     restored = undone.restored
-    lost = (*restored.lost, *recreate.finish(step.state, system))
+    try:
+        lost = (*restored.lost, *recreate.finish(step.state, system))
+    except Exception as failure:  # noqa: BLE001 - the other ports are restored all the same
+        left = f"the last settings of {step.state.main}: {_why(failure)}"
+        return replace(undone, restored=replace(restored, residue=(*restored.residue, left)))
     return replace(undone, restored=replace(restored, lost=lost))
 
 

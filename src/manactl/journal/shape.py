@@ -160,14 +160,6 @@ def _mac(value: object) -> bool:
     return value is None or (isinstance(value, str) and bool(_MAC.fullmatch(value)))
 
 
-def _mapping(value: object) -> bool:
-    return isinstance(value, dict)
-
-
-def _mapping_or_none(value: object) -> bool:
-    return value is None or isinstance(value, dict)
-
-
 def _port(value: object) -> bool:
     if not isinstance(value, dict):
         raise TypeError("port")

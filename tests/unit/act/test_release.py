@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from manactl.act import recreate
 from manactl.act.released import Outcome, ReleaseResult
 from manactl.errors import (
     Busy,
@@ -644,6 +645,25 @@ def replugged(tmp_path: Path, mtu: int = 4000) -> tuple[Kernel, dict[str, object
     kernel.unplug(nic)
     kernel.replug(nic, "eth1", 7)
     return kernel, had
+
+
+def test_what_comes_last_on_one_port_does_not_deny_what_is_restored_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = two_ports()
+    before = kernel.picture()
+    claim(tmp_path, FakeHost(kernel), "eth1", "eth2")
+
+    def finish(state: PortState, _system: object) -> tuple[()]:
+        if state.ifname == "eth2":
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return ()
+
+    monkeypatch.setattr(recreate, "finish", finish)
+    with pytest.raises(NotRestored, match="All of eth1 is restored and verified") as caught:
+        release(tmp_path, FakeHost(kernel))
+    assert "the last settings of eth2: Too many open files" in caught.value.message
+    assert kernel.picture() == before
 
 
 def test_a_netdev_that_was_recreated_gets_the_settings_of_the_old_one(tmp_path: Path) -> None:
