@@ -61,6 +61,15 @@ class ManactlError(Exception):
         self.more = {}
         self.beside = None
 
+    def __str__(self) -> str:
+        return self.message
+
+    def after(self, done: str) -> ManactlError:
+        """The same where something was `done` before, which it says instead of what is untouched."""
+        if self.untouched is not None:
+            self.untouched, self.message = done, f"{self.story}; {done}"
+        return self
+
     @property
     def first_line(self) -> str:
         """The message without what is listed below it."""
@@ -133,7 +142,8 @@ def lacking(error: OSError | MemoryError, untouched: str) -> Busy | None:
         return None
     why = (error.strerror if isinstance(error, OSError) else None) or "no memory"
     return Busy(
-        f"there is nothing to look with: {why}; {untouched}",
+        f"there is nothing to look with: {why}",
+        untouched=untouched,
         hint="the limits of this process (ulimit -n, -v; LimitNOFILE= and MemoryMax= of a unit) or "
         "of the machine are used up: raise them, or try again when there is room",
     )

@@ -1,5 +1,5 @@
 """What a bridge has of a member that is destroyed and made again, on the running kernel; VLANs need
-the lab's kernels (tests/lab/test_anew.py)."""
+the lab's kernels (tests/lab/test_recreate.py)."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_static_entries_groups_and_the_token_come_back(here: Here) -> None:
     ip("link", "del", "port0")
     batch("link add port0 address 02:00:00:00:00:01 type veth peer name wire0\nlink set wire0 up")
     index = socket.if_nametoindex("port0")
-    for _ in range(3):  # as act/anew.py does
+    for _ in range(3):  # as act/recreate.py does
         for change in link_settings.changes(was, here.rtnl.link_settings(index), index):
             if change.request is not None:
                 here.rtnl.send(change.request)

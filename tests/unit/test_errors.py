@@ -59,3 +59,11 @@ def test_that_nothing_was_touched_is_kept_apart() -> None:
     assert (plain.message, plain.story, plain.untouched) == ("it is in use", "it is in use", None)
     assert str(error) == error.message
     assert errors.NotRestored("a\nb\nc").first_line == "a"
+
+
+def test_what_was_done_before_takes_the_place_of_what_is_untouched() -> None:
+    error = errors.Busy("locked", untouched="nothing was touched")
+    assert str(error) == "locked; nothing was touched"
+    assert error.after("eth1 was released") is error
+    assert str(error) == error.message == "locked; eth1 was released"
+    assert errors.Busy("locked").after("eth1 was released").message == "locked"

@@ -28,7 +28,8 @@ def open_claims(state_dir: Path, host: Host) -> journal.Claims:
         return journal.list_claims(state_dir, host.boot_id())
     except PermissionError:
         raise Denied(
-            f"{state_dir} is not readable; nothing was touched",
+            f"{state_dir} is not readable",
+            untouched="nothing was touched",
             hint="run it as root, for instance with sudo",
         ) from None
     except OSError as error:

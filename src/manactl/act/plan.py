@@ -21,6 +21,7 @@ from manactl.act.restore import Lost, Restored
 from manactl.decide import kernel_bugs
 from manactl.errors import ManactlError
 from manactl.escape import command
+from manactl.journal.shape import NewerError
 from manactl.look.netdevs_of import Found, NetdevNow, Unread
 from manactl.look.pairs import Frames
 from manactl.model.port import Evidence, Holder, OddFile, PortId
@@ -692,7 +693,7 @@ def _other_step(data: Mapping[str, Any]) -> Step:
         from manactl.act.persist import LeaveDown  # noqa: PLC0415
 
         return LeaveDown.from_json(data)
-    raise ValueError(f"unknown step {data['kind']!r}")
+    raise NewerError(f"the step {data['kind']!r}")
 
 
 def tally(state: PortState) -> str:

@@ -13,7 +13,8 @@ def need_net_admin(host: Host, verb: str) -> None:
         inside = host.in_user_namespace()
         where = " in the user namespace that owns this network namespace" if inside else ""
         raise Denied(
-            f"{verb} needs CAP_NET_ADMIN{where}; nothing was touched",
+            f"{verb} needs CAP_NET_ADMIN{where}",
+            untouched="nothing was touched",
             hint="root of a user namespace (a rootless container, `unshare -Ur`) is root of nothing "
             "else: run it outside"
             if inside

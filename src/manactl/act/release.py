@@ -139,20 +139,41 @@ def _release_each(
         except Exception as error:
             if run.request.only is not None:  # there are no others
                 raise
-            failures.append(_unforeseen(f"{', '.join(map(str, ports))}: not released", error))
+            failures.append(_unforeseen(*_how_far(run, ports), error))
     try:
         give_back(run, named)
     except StopRequested as stop:
         failures.append(_interrupted(stop, run.result))
     except ManactlError as error:
-        failures.append(ending.after_signal(error, run.result.terminated))
+        failures.append(_after_release(error, run.result))
     except Exception as error:  # noqa: BLE001 - what was released is told all the same
-        failures.append(_unforeseen("what leaves ports down at boot was not looked at", error))
+        what = "what leaves ports down at boot was not looked at to its end"
+        failures.append(_unforeseen(what, "then `manactl release` tries again", error))
     return failures
 
 
-def _unforeseen(what: str, error: Exception) -> ManactlError:
-    """One claim's, which keeps no other from being released."""
+def _after_release(error: ManactlError, result: ReleaseResult) -> ManactlError:
+    """The error of giving ports back, which comes after all releases."""
+    back = _changed(result)
+    if not back:
+        return ending.after_signal(error, result.terminated)
+    were = "was" if len(back) == 1 else "were"
+    return error.after(f"{', '.join(back)} {were} released before, and no port is given back")
+
+
+def _how_far(run: Run, ports: Sequence[PortId]) -> tuple[str, str]:
+    """What has become of the ports of one journal whose release ended unforeseen, and what is next."""
+    names = ", ".join(map(str, ports))
+    if {one.port for one in run.result.ports}.issuperset(ports):
+        return f"{names}: released, but not waited for", "then look with `manactl status`"
+    return f"{names}: not released", _RECOVER
+
+
+_RECOVER = "then `manactl recover` tries again: the journal stays open"
+
+
+def _unforeseen(what: str, then: str, error: Exception) -> ManactlError:
+    """One claim's, which keeps no other from being released. `then`: once the cause is fixed."""
     if isinstance(error, MemoryError | OSError) and (lack := lacking(error, what)):
         return lack
     why = (
@@ -162,8 +183,8 @@ def _unforeseen(what: str, error: Exception) -> ManactlError:
 
     to_syslog([what, *format_exc().split("\n")], _LOG_ERR, _LOG_USER)
     return NotRestored(
-        f"{what}: {why}; its journal stays open",
-        hint="the system log has all of it; fix the cause, then `manactl recover` tries again",
+        f"{what}: {why}",
+        hint=f"the system log has all of it; fix the cause, {then}",
         code="journal",
     )
 
@@ -377,7 +398,8 @@ def _put_away(state_dir: Path) -> list[ManactlError]:
             except ManactlError as error:
                 failures.append(error)
     except OSError as error:
-        failures.append(_unforeseen("the journals of what is released were not closed", error))
+        what = "the journals of what is released were not closed"
+        failures.append(_unforeseen(what, _RECOVER, error))
     return failures
 
 
@@ -487,27 +509,35 @@ def _await_free(run: Run, system: HostSystem, ports: Sequence[PortId]) -> None:
 def _show(run: Run, claims: Sequence[ClaimSummary]) -> list[ManactlError]:
     """For a dry run: what would be done, a plan for each journal; or the residue. What would fail
     is returned."""
-    request, host, plans = run.request, run.host, run.result.plans
     failures: list[ManactlError] = []
     for path in dict.fromkeys(claim.path for claim in claims):
         ports = [claim.port for claim in claims if claim.path == path]
-        with contextlib.suppress(FileNotFoundError):  # just put away by another manactl
-            content = journal.salvaged(path, host.boot_id()) or journal.read(path)
-            same_boot = content.boot_id == host.boot_id()
-            if same_boot and request.accept:
-                run.result.ports += _residue(run, content, ports, Outcome.RESIDUE)
-            elif elsewhere := foreign.of(host, content) if same_boot else None:
-                steps = _steps(content, ports)
-                failures.append(elsewhere.refused(request.verb, {p: _of(steps, p) for p in ports}))
-            elif same_boot:
-                ends = await_free.would_end(host, ports) if request.terminate else []
-                with host.system(run.signals.pause) as system:
-                    removed = taken_away.look(_steps(content, ports), ports, content, system)
-                plans.append(_plan(request, content, ports, removed, ends))
-            else:
-                note = f"claimed before the last boot: {_closes(run, ports)}"
-                plans.append(Plan(request.verb, content.ports, (), notes=(note,)))
+        try:
+            _show_claim(run, path, ports)
+        except FileNotFoundError:
+            continue  # just put away by another manactl
+        except ManactlError as error:
+            failures.append(error)
     return failures
+
+
+def _show_claim(run: Run, path: Path, ports: Sequence[PortId]) -> None:
+    request, host, plans = run.request, run.host, run.result.plans
+    content = journal.salvaged(path, host.boot_id()) or journal.read(path)
+    same_boot = content.boot_id == host.boot_id()
+    if same_boot and request.accept:
+        run.result.ports += _residue(run, content, ports, Outcome.RESIDUE)
+    elif elsewhere := foreign.of(host, content) if same_boot else None:
+        steps = _steps(content, ports)
+        raise elsewhere.refused(request.verb, {p: _of(steps, p) for p in ports})
+    elif same_boot:
+        ends = await_free.would_end(host, ports) if request.terminate else []
+        with host.system(run.signals.pause) as system:
+            removed = taken_away.look(_steps(content, ports), ports, content, system)
+        plans.append(_plan(request, content, ports, removed, ends))
+    else:
+        note = f"claimed before the last boot: {_closes(run, ports)}"
+        plans.append(Plan(request.verb, content.ports, (), notes=(note,)))
 
 
 def _closes(run: Run, ports: Sequence[PortId]) -> str:
@@ -622,16 +652,17 @@ def _now_called(
     """The netdev's present name; of a pair the one of the two that was typed, now or then."""
     now = system.netdev(port)
     then = content.port_entry(port)
-    vf = now.name if isinstance(now, NetdevNow) else str(then.get("vf", then["netdev"]))
+    vf = now.name if isinstance(now, NetdevNow) else str(then.get("vf") or then["netdev"])
     if then.get("vmbus") is None:
         return vf
     above = system.synthetic(then["vmbus"])
-    upper = above.name if isinstance(above, NetdevNow) else str(then["upper"])
-    if {upper, then["upper"]}.intersection(words):
+    was = then.get("upper") or then["netdev"]
+    upper = above.name if isinstance(above, NetdevNow) else str(was)
+    if {upper, was}.intersection(words):
         return upper
-    if {vf, then["vf"]}.intersection(words):
+    if {vf, then.get("vf")}.intersection(words):
         return vf
-    return upper if then["netdev"] == then["upper"] else vf
+    return upper if then["netdev"] == was else vf
 
 
 def _down_for(content: journal.Content, port: PortId, now: float) -> float | None:
@@ -688,9 +719,14 @@ def _was_down(step: Step) -> bool:
     return isinstance(step, KeepState) and not step.state.in_use
 
 
+def _changed(result: ReleaseResult) -> list[str]:
+    """The ports of which something was done."""
+    return [port.netdev for port in result.ports if port.outcome is not Outcome.NOT_CLAIMED]
+
+
 def _interrupted(stop: StopRequested, result: ReleaseResult) -> Interrupted:
     """What had been done when the signal came; all the rest is as it was."""
-    back = [port.netdev for port in result.ports if port.outcome is not Outcome.NOT_CLAIMED]
+    back = _changed(result)
     done = [f"SIGTERM was sent to {ending.named(result.terminated)}"] * bool(result.terminated)
     were = "was" if len(back) == 1 else "were"
     how = "accepted" if _accepted(result) else "released"

@@ -33,6 +33,7 @@ _PAUSE_FROM, _PAUSE_TO = 0.02, 0.25  # s, doubling
 _OPENED = 1.0  # s for the kernel's deferred work that opens VLANs to have begun
 _ROUTES_OF_ADDRESSES = 3.0  # s for its deferred work that makes them, after the last request
 _NOT_KEPT = "it does not stay so"
+_TENTATIVE = "its source is in duplicate address detection"
 _SOURCELESS = "the source address of route {}: the kernel does not tell it from others like it"
 
 
@@ -307,24 +308,34 @@ class _Restoration:
         return bool(moves)
 
     def _sourceless(self) -> list[Lacking]:
-        """The routes of others that lack an address of the port, which was away."""
+        """The routes of others that lack an address of the port, which was away. One that has not
+        come back, or is left out, is told itself: the kernel takes no route from it (EINVAL)."""
         if not self._wanted.leaning:
             return []
+        there = set(map(snapshot.target, self._now.now.of(Kind.ADDRESS)))
         now = self._now.now
-        anew = now.ifindex != self._wanted.ifindex or any(
+        recreated = now.ifindex != self._wanted.ifindex or any(
             pair.now is None or pair.now.ifindex != pair.was.ifindex for pair in self._now.matched
         )
         facts = {fact.body: fact for fact in (*now.rows, *now.of(Kind.ROUTE))}
-        return leaning.lacking(self._wanted.leaning, facts.values(), anew=anew)
+        found = leaning.lacking(self._wanted.leaning, facts.values(), recreated=recreated)
+        return [one for one in found if leaning.source(one.fact) in there]
 
     def _restore_sources(self) -> bool:
-        """Each with one call: a route that is removed for a moment must not stay away."""
+        """Each with one call: a route that is removed for a moment must not stay away. An address
+        in duplicate address detection is no source yet (ip6_route_info_create())."""
         made = set()
-        for fact, requests in self._sourceless():
+        tentative = set(map(snapshot.target, self._now.now.that(snapshot.is_tentative)))
+        for fact, requests, undo in self._sourceless():
+            if undo is not None and leaning.source(fact) in tentative:
+                self._errors[fact] = OSError(errno.EADDRNOTAVAIL, _TENTATIVE)
+                continue
             said = self._network.send_all(requests) if requests else []
             errors = [error for error in said if error is not None]
             if errors:
                 self._errors[fact] = errors[-1]
+                if undo is not None and said[0] is None:
+                    self._network.send_all([undo])
             elif said:
                 self._errors.pop(fact, None)
                 made.add(fact)
@@ -494,7 +505,7 @@ class _Restoration:
             yield f"active slave {slave} of {bond.now.name}: now {is_now} ({why})"
         for one in self._missing:
             yield f"{snapshot.describe(one.fact, names)} ({self._why_missing(one, names)})"
-        for fact, requests in self._sourceless():
+        for fact, requests, _ in self._sourceless():
             if requests:
                 yield f"{snapshot.describe(fact, names)} ({self._why(fact)})"
         for setting, path in self._other_settings():

@@ -12,12 +12,12 @@ from dataclasses import replace
 from manactl.act.plan import KeepState, Step, System
 from manactl.act.restore import Lost
 from manactl.act.unmanage import Unmanage
-from manactl.journal.file import Content
+from manactl.journal.file import Content, believed
 from manactl.model.port import PortId
 from manactl.model.record import Event, Phase
 from manactl.netstate import taken_away
 from manactl.netstate.losses import Cause
-from manactl.netstate.snapshot import Fact, PortState
+from manactl.netstate.snapshot import Fact, Kind, PortState
 
 # By port, where they stand among the facts of its snapshot.
 Places = Mapping[PortId, Sequence[int]]
@@ -26,12 +26,14 @@ Places = Mapping[PortId, Sequence[int]]
 def look(
     steps: Sequence[Step], ports: Collection[PortId], content: Content, system: System
 ) -> Places:
-    """Those of ports that are about to be released; only a port with such an address is there."""
+    """Those of ports that are about to be released; only a port with such an address is there.
+    JournalError where an earlier release has noted what makes no sense."""
     found = {}
     for step in steps:
         if not isinstance(step, KeepState) or step.port not in ports or step.state.alone:
             continue
-        places = _noted(content, step.port)
+        with believed(content.path):
+            places = _noted(content, step.state)
         if places is None:
             places = _seen(step.state, _left_alone(steps, step.port), content, system)
         if places:
@@ -39,13 +41,16 @@ def look(
     return found
 
 
-def _noted(content: Content, port: PortId) -> Sequence[int] | None:
+def _noted(content: Content, state: PortState) -> Sequence[int] | None:
     """What an earlier release of the port has seen; None where none was begun."""
-    key = {"pci": port.pci, "port": port.port}
+    key = {"pci": state.port.pci, "port": state.port.port}
     for record in content.records:
         if record["event"] == Event.RELEASING and _names(record.get("ports", [key]), key):
             mine = [one for one in record.get("taken_away", ()) if _names([one], key)]
-            return [int(place) for one in mine for place in one["facts"]]
+            places = [int(place) for one in mine for place in one["facts"]]
+            if any(place < 0 or state.facts[place].kind is not Kind.ADDRESS for place in places):
+                raise ValueError("taken_away: no address")
+            return places
     return None
 
 

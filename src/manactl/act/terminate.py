@@ -215,9 +215,8 @@ def not_ended(busy: Busy, sent: Collection[Holder], within: float) -> Busy:
 def after_signal(error: ManactlError, sent: Collection[Holder]) -> ManactlError:
     """The error of a release that has signalled these, and then changed nothing."""
     if sent and error.untouched is not None:
-        done = f"SIGTERM was sent to {named(sent)}, and no port was changed"
-        error.untouched, error.message = done, f"{error.story}; {done}"
         error.evidence = (*error.evidence, *_signalled(sent))
+        return error.after(f"SIGTERM was sent to {named(sent)}, and no port was changed")
     return error
 
 

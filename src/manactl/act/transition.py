@@ -342,8 +342,8 @@ def _with_lease(step: KeepState, work: Workplace, result: UndoResult) -> KeepSta
     state = step.state
     try:
         gone = leases.replaced(state, work.system.capture(step.port, alone=state.alone))
-    except OSError:
-        return step  # the restore says so
+    except Exception:  # noqa: BLE001 - the restore says so
+        return step
     if not gone:
         return step
     lost = tuple(
@@ -365,7 +365,10 @@ def _without_removed(
     late = any("manager" in part.facts and part.facts["manager_ms"] is None for part in parts)
     if step.port not in removed or late:
         return step
-    step, lost = taken_away.without(step, removed[step.port], work.system)
+    try:
+        step, lost = taken_away.without(step, removed[step.port], work.system)
+    except Exception:  # noqa: BLE001 - what cannot be compared comes back
+        return step
     if lost:
         _undone(step, Undone(Restored(lost=lost)), work, result)
     return step
@@ -473,9 +476,13 @@ def _restore(kept: Sequence[KeepState], work: Workplace, result: UndoResult) -> 
 
 
 def _finished(step: KeepState, undone: Undone, system: System) -> Undone:
-    """With what comes last on a netdev that was re-created."""
+    """With what comes last on a netdev that was re-created; where that fails, all else stays told."""
     restored = undone.restored
-    lost = (*restored.lost, *recreate.finish(step.state, system))
+    try:
+        lost = (*restored.lost, *recreate.finish(step.state, system))
+    except Exception as failure:  # noqa: BLE001 - the other ports are restored all the same
+        left = f"the last settings of {step.state.main}: {_why(failure)}"
+        return replace(undone, restored=replace(restored, residue=(*restored.residue, left)))
     return replace(undone, restored=replace(restored, lost=lost))
 
 

@@ -286,7 +286,7 @@ TOPICS = (
                 Step("Otherwise restore the port by hand from the snapshot, then:",
                      "mv /var/lib/manactl/claims/FILE /root/")),
         forms=("journal <name> is corrupt", "journal <name> is not trusted",
-               "journal <name> cannot be believed"),
+               "journal <name> cannot be believed", "journal <name> is of another version"),
     ),
     _topic(
         "interrupted-claim", "an earlier claim or release was interrupted (exit 5)",

@@ -46,6 +46,7 @@ _BY_HAND = (
     "its lines are readable JSON: restore the port by hand from the snapshot in the first line, "
     "then move the file out of the directory"
 )
+_BY_ITS_OWN = "release the port with the manactl that claimed it"
 _NAMED_MOST = 10  # functions in a file's name, which has room for no more
 
 
@@ -64,7 +65,7 @@ class JournalError(NotRestored):
 
 
 class UnbelievableError(JournalError):
-    """Every line is as it was written, and what they say together makes no sense."""
+    """Every line is as it was written, and what they say together makes no sense here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -429,9 +430,16 @@ def parse(data: bytes, path: Path) -> Content:
 @contextlib.contextmanager
 def believed(path: Path) -> Iterator[None]:
     """What takes apart the contents of a journal, before anything is done by them: JournalError
-    where they make no sense, whatever the checksums say."""
+    where they make no sense, whatever the checksums say, or only to a later manactl."""
     try:
         yield
+    except shape.NewerError as error:
+        raise UnbelievableError(
+            f"journal {path} is of another version: this manactl does not know {error}; nothing was "
+            "changed",
+            hint=_BY_ITS_OWN,
+            code="journal",
+        ) from error
     except shape.NONSENSE as error:
         raise UnbelievableError(
             f"journal {path} cannot be believed ({_brief(error)}); nothing was changed",
@@ -452,7 +460,7 @@ def _check_schema(header: Mapping[str, Any], path: Path) -> None:
         raise JournalError(
             f"journal {path} has schema {header['schema']}, this manactl knows {SCHEMA}; "
             "nothing was changed",
-            hint="release the port with the manactl that claimed it",
+            hint=_BY_ITS_OWN,
             code="journal",
         )
 

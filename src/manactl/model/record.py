@@ -1,7 +1,8 @@
 """The words of a journal, as they are on disk: what its records are called, and what they say.
 
-An older journal must be read, and an older manactl must understand a newer one: no word is changed
-or used for something else. A record of a newer manactl may have words that are not here.
+An older journal must be read, and an older manactl must not misread a newer one: no word is changed
+or used for something else. A journal with a record, an ending or a step that is not here is left to
+the manactl that knows it.
 """
 
 import enum

@@ -31,7 +31,7 @@ def find(
     return tuple(
         one
         for one in found
-        if _source(one) in addresses
+        if source(one) in addresses
         and not devices_of(one) <= set(own)
         and not rt.RtMsg.of(one.body).flags & rt.RTM_F_CLONED
         and not snapshot.derived(one)
@@ -40,15 +40,17 @@ def find(
 
 class Lacking(NamedTuple):
     """A route that is not as it was, and the requests that make it so, in their order; none where
-    the kernel would take another of its row for it."""
+    the kernel would take another of its row for it. The first removes it where there are two, and
+    `undo` makes it again without a source."""
 
     fact: Fact
     requests: tuple[Request, ...]
+    undo: Request | None = None
 
 
-def lacking(wanted: Sequence[Fact], now: Iterable[Fact], *, anew: bool) -> list[Lacking]:
+def lacking(wanted: Sequence[Fact], now: Iterable[Fact], *, recreated: bool) -> list[Lacking]:
     """Of the wanted routes those that have lost their source, or have gone with it. `now` has all
-    routes of their rows. Where the netdev was not made `anew`, a route that has gone was removed by
+    routes of their rows. Where the netdev was not `recreated`, a route that has gone was removed by
     somebody, for good."""
     there: dict[snapshot.RouteKey, list[Fact]] = {}
     for fact in now:
@@ -61,28 +63,30 @@ def lacking(wanted: Sequence[Fact], now: Iterable[Fact], *, anew: bool) -> list[
             continue
         bare = [one for one in row if _plain(one) == _without_source(made)]
         if bare and is_ipv6(fact):
-            found.append(Lacking(fact, _with_source(made, bare[0], row)))
-        elif anew and not is_ipv6(fact):
+            found.append(Lacking(fact, *_with_source(made, bare[0], row)))
+        elif recreated and not is_ipv6(fact):
             flags = NLM_F_CREATE | NLM_F_APPEND
             found.append(Lacking(fact, (Request(rt.RTM_NEWROUTE, flags, made),)))
     return found
 
 
-def _with_source(made: bytes, bare: Fact, row: Sequence[Fact]) -> tuple[Request, ...]:
+def _with_source(
+    made: bytes, bare: Fact, row: Sequence[Fact]
+) -> tuple[tuple[Request, ...], Request | None]:
     """At once where it is alone in its row: of several the kernel replaces the first. One without a
     gateway is not told from the others of its device when it is to be removed (ip6_route_del())."""
     if len(row) == 1:
-        return (Request(rt.RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, made),)
+        return (Request(rt.RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, made),), None
     there = [one for one in row if devices_of(one) & devices_of(bare)]
     if len(there) > 1 and rt.value(rt.split(made, rt.RTMSG.size), rt.RTA_GATEWAY) is None:
-        return ()
-    return (
-        Request(rt.RTM_DELROUTE, 0, bare.body),
-        Request(rt.RTM_NEWROUTE, NLM_F_CREATE | NLM_F_APPEND, made),
-    )
+        return (), None
+    flags = NLM_F_CREATE | NLM_F_APPEND
+    requests = (Request(rt.RTM_DELROUTE, 0, bare.body), Request(rt.RTM_NEWROUTE, flags, made))
+    return requests, Request(rt.RTM_NEWROUTE, flags, _plain(bare))
 
 
-def _source(route: Fact) -> bytes | None:
+def source(route: Fact) -> bytes | None:
+    """The address that it has as its source."""
     return rt.value(rt.split(route.rest, rt.RTMSG.size), rt.RTA_PREFSRC)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import signal
@@ -15,9 +16,9 @@ import pytest
 from manactl.act.boot_files import NotTold
 from manactl.act.persist import LeaveDown
 from manactl.act.released import Outcome
-from manactl.errors import Busy, Denied, Interrupted, NotRestored
+from manactl.errors import Busy, Denied, Interrupted, NotRestored, Refused
 from manactl.journal import file as journal
-from manactl.journal import lock
+from manactl.journal import lock, state_dir
 from manactl.journal.file import JournalError
 from manactl.model.port import OddFile
 from manactl.netstate.losses import Cause
@@ -48,6 +49,45 @@ def test_it_stays_down_at_boot_until_release(tmp_path: Path) -> None:
     assert (manager.boot_files, manager.left, port.lost) == ({}, set(), ())
     assert kernel.nics[0].up
     assert [port.outcome for port in release(tmp_path, host, "eth1").ports] == [Outcome.NOT_CLAIMED]
+
+
+def test_where_that_cannot_be_looked_at_the_release_itself_is_told_rightly(tmp_path: Path) -> None:
+    kernel, _ = managed()
+    claim(tmp_path, FakeHost(kernel))
+
+    class Odd(FakeSystem):
+        def odd_boot_files(self) -> tuple[OddFile, ...]:
+            raise KeyError("unforeseen")
+
+    host = FakeHost(kernel)
+    host.systems = Odd
+    with pytest.raises(NotRestored, match="down at boot was not looked at to its end: K") as caught:
+        release(tmp_path, host)
+    assert "`manactl release` tries again" in str(caught.value.hint)
+    assert "stays open" not in caught.value.message + str(caught.value.hint)
+    assert journal.paths(tmp_path) == []
+
+
+@pytest.mark.parametrize("terminated", [False, True])
+def test_what_fails_after_a_release_does_not_say_that_nothing_was_touched(
+    tmp_path: Path, terminated: bool
+) -> None:
+    kernel, _ = managed()
+    claim(tmp_path, FakeHost(kernel))
+    host = FakeHost(kernel)
+    if terminated:
+        kernel.nics[0].holders.append(4711)
+
+    class Full(FakeSystem):
+        def odd_boot_files(self) -> tuple[OddFile, ...]:
+            raise state_dir.unusable(tmp_path, OSError(errno.EROFS, os.strerror(errno.EROFS)))
+
+    host.systems = Full
+    with pytest.raises(Refused, match="eth1 was released before, and no port is given") as caught:
+        release(tmp_path, host, terminate=terminated)
+    assert "no port was changed" not in caught.value.message
+    assert "nothing was touched" not in caught.value.message
+    assert journal.paths(tmp_path) == []
 
 
 def test_all_means_also_what_is_left_down_without_a_claim(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from manactl.act import recreate
 from manactl.act.released import Outcome, ReleaseResult
 from manactl.errors import (
     Busy,
@@ -584,12 +585,25 @@ def test_a_plan_that_makes_no_sense_is_not_followed(tmp_path: Path) -> None:
     kernel = furnished()
     path = claim(tmp_path, FakeHost(kernel)).journal
     assert path is not None
-    rewritten(path, lambda header: header["plan"]["steps"][0].update(kind="dance"))
+    rewritten(path, lambda header: header["plan"]["steps"][1].pop("was"))
     with pytest.raises(NotRestored, match=r"cannot be believed .*; nothing was changed") as why:
         release(tmp_path, FakeHost(kernel))
     assert why.value.code == "journal"
     assert kernel.links == [("eth1", "down")]
     assert claims(tmp_path) == [(1, "claimed")]
+
+
+def test_a_dry_run_shows_the_others_too(tmp_path: Path) -> None:
+    kernel = two_functions()
+    path = claim(tmp_path, FakeHost(kernel), "eth1").journal
+    claim(tmp_path, FakeHost(kernel), "eth5")
+    assert path is not None
+    rewritten(path, lambda header: header["plan"]["steps"][1].pop("was"))
+    with pytest.raises(NotRestored, match="cannot be believed") as caught:
+        release(tmp_path, FakeHost(kernel), everything=True, dry_run=True)
+    assert isinstance(caught.value.beside, ReleaseResult)
+    (plan,) = caught.value.beside.plans
+    assert [step.title for step in plan.steps if step.kind == "set-admin"] == ["set eth5 down"]
 
 
 def test_a_finished_journal_that_cannot_be_put_away(
@@ -631,6 +645,25 @@ def replugged(tmp_path: Path, mtu: int = 4000) -> tuple[Kernel, dict[str, object
     kernel.unplug(nic)
     kernel.replug(nic, "eth1", 7)
     return kernel, had
+
+
+def test_what_comes_last_on_one_port_does_not_deny_what_is_restored_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = two_ports()
+    before = kernel.picture()
+    claim(tmp_path, FakeHost(kernel), "eth1", "eth2")
+
+    def finish(state: PortState, _system: object) -> tuple[()]:
+        if state.ifname == "eth2":
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return ()
+
+    monkeypatch.setattr(recreate, "finish", finish)
+    with pytest.raises(NotRestored, match="All of eth1 is restored and verified") as caught:
+        release(tmp_path, FakeHost(kernel))
+    assert "the last settings of eth2: Too many open files" in caught.value.message
+    assert kernel.picture() == before
 
 
 def test_a_netdev_that_was_recreated_gets_the_settings_of_the_old_one(tmp_path: Path) -> None:
@@ -859,6 +892,32 @@ def test_a_signal_ends_the_waiting_for_a_bridge(tmp_path: Path) -> None:
         release(tmp_path, host, wait=60.0)
     assert claims(tmp_path) == []
     assert sum(host.pauses) < 5
+
+
+def test_what_goes_wrong_after_the_release_does_not_deny_it(tmp_path: Path) -> None:
+    kernel = furnished()
+    claim(tmp_path, BridgedHost(kernel))
+    host = BridgedHost(kernel)
+
+    def broken() -> None:
+        raise ValueError("a broken message")
+
+    host.at_pause = broken
+    with pytest.raises(NotRestored, match="released, but not waited for: ValueError") as caught:
+        release(tmp_path, host, wait=60.0)
+    assert "stays open" not in caught.value.message + str(caught.value.hint)
+    assert isinstance(caught.value.beside, ReleaseResult)
+    assert [port.netdev for port in caught.value.beside.ports] == ["eth1"]
+    assert claims(tmp_path) == []
+
+
+def test_a_header_without_the_names_of_a_pair_does_not_deny_it(tmp_path: Path) -> None:
+    kernel = paired()
+    path = claim(tmp_path, FakeHost(kernel)).journal
+    assert path is not None
+    rewritten(path, lambda header: [header["ports"][0].pop(key) for key in ("upper", "vf")])
+    (port,) = release(tmp_path, FakeHost(kernel)).ports
+    assert (port.netdev, port.outcome) == ("eth0", "restored")
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.EMFILE])

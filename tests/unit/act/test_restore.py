@@ -7,12 +7,14 @@ import os
 import struct
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 
 from manactl.act import restore
 from manactl.act.restore import Restored
 from manactl.model.port import PortId
+from manactl.netstate import leaning
 from manactl.netstate.members import Member
 from manactl.netstate.requests import Filled
 from manactl.netstate.snapshot import (
@@ -26,9 +28,11 @@ from manactl.netstate.snapshot import (
     Setting,
 )
 from manactl.netstate.uppers import UpperState
+from manactl.wire import rtmsg as rt
 from tests.unit import fakes
 from tests.unit.fakes import address, neighbour, nexthop, refused, route
 from tests.unit.kernel import ADDRESS, Kernel, Message, Nic, meaning
+from tests.unit.netstate import test_leaning
 
 PORT = PortId("7870:00:00.0", 1, "00:0d:3a:aa:00:10")
 OTHER = PortId("7870:00:00.0", 2, "00:0d:3a:aa:00:11")
@@ -625,3 +629,70 @@ def test_messages_of_the_fake_are_those_of_the_fixtures() -> None:
     """Both are made by hand; that they agree keeps either from drifting."""
     fact = fakes.route("192.0.2.0", 24, via="10.0.0.9")
     assert Message.parse("route", fact.body).pack() == fact.body
+
+
+# --- routes of others that have an address of the port as source ------------------------------
+
+
+@dataclass
+class Leaned(World):
+    """With two routes of another netdev in one row, of which this is said when one is made."""
+
+    beside: list[Fact] = field(default_factory=lambda: [test_leaning.BESIDE, test_leaning.BARE])
+    says: int = 0
+    asked: list[int] = field(default_factory=list)
+
+    def capture(self, *args: Any, **more: Any) -> PortState:
+        return replace(super().capture(*args, **more), rows=tuple(self.beside))
+
+    def send(self, request: Request) -> None:
+        if request.type not in (rt.RTM_NEWROUTE, rt.RTM_DELROUTE) or self._is_own(request):
+            super().send(request)
+            return
+        self.asked.append(request.type)
+        if request.type == rt.RTM_DELROUTE:
+            self.beside = [one for one in self.beside if one.body != request.body]
+            return
+        if self.says and leaning.source(Fact(Kind.ROUTE, request.body)):
+            raise OSError(self.says, os.strerror(self.says))
+        self.beside.append(Fact(Kind.ROUTE, request.body))
+
+    def _is_own(self, request: Request) -> bool:
+        return 2 not in rt.ifindexes(request.body)
+
+
+def leaned(source: Fact, **more: Any) -> tuple[Leaned, PortState]:
+    world = Leaned(**more)
+    world.add(source)
+    return world, replace(world.capture(PORT), leaning=(test_leaning.SIX,))
+
+
+def test_a_source_comes_back_once_its_address_is_there() -> None:
+    world, state = leaned(address("2001:db8:1::4", 64))
+    assert put_back(world, state).residue == ()
+    assert world.asked == [rt.RTM_DELROUTE, rt.RTM_NEWROUTE]
+    assert [leaning.source(one) is not None for one in world.beside] == [False, True]
+
+
+def test_a_route_is_left_whose_source_is_left_out_or_has_expired() -> None:
+    """The kernel would refuse it, and keep the journal open; and it would have been removed first."""
+    world, state = leaned(address("2001:db8:1::9", 64), says=errno.EINVAL)
+    assert put_back(world, state).residue == ()
+    assert (world.asked, world.beside) == ([], [test_leaning.BESIDE, test_leaning.BARE])
+
+
+def test_no_route_is_removed_for_a_source_that_is_tentative() -> None:
+    world, state = leaned(address("2001:db8:1::4", 64, flags=rt.IFA_F_TENTATIVE), says=errno.EINVAL)
+    (line,) = put_back(world, state).residue
+    assert line.endswith("(its source is in duplicate address detection)")
+    assert (world.asked, world.beside) == ([], [test_leaning.BESIDE, test_leaning.BARE])
+
+
+def test_a_route_that_was_removed_is_there_again_when_the_kernel_refuses_it() -> None:
+    world, state = leaned(address("2001:db8:1::4", 64), says=errno.ENOMEM)
+    (line,) = put_back(world, state, patience=0.0).residue
+    assert "Cannot allocate memory" in line
+    assert world.asked == [rt.RTM_DELROUTE, rt.RTM_NEWROUTE, rt.RTM_NEWROUTE]
+    assert {leaning._plain(one) for one in world.beside} == {
+        leaning._plain(one) for one in (test_leaning.BESIDE, test_leaning.BARE)
+    }

@@ -6,15 +6,22 @@ import contextlib
 import json
 import socket
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from manactl.errors import NotRestored
 from manactl.journal import file as journal
+from manactl.journal.file import JournalError
 from manactl.netstate.losses import Cause
 from manactl.netstate.requests import Request
+from manactl.netstate.snapshot import PortState
+from manactl.netstate.unmanaged import Unmanaged
 from manactl.wire import rtmsg as rt
 from tests.unit import schema
 from tests.unit.act.test_unmanage import managed
 from tests.unit.host import FakeHost, FakeSystem, Fate, Killed, claim, furnished, release
+from tests.unit.journal.test_shape import rewritten
 from tests.unit.kernel import ADDRESS, Kernel
 
 OURS, FOREIGN = "10.0.0.2", "10.0.9.9"  # of RICH; the first is its manager's
@@ -133,6 +140,53 @@ def test_what_a_later_attempt_misses_was_not_removed(tmp_path: Path) -> None:
     (port,) = release(tmp_path, FakeHost(kernel), recover=True).ports
     assert there(kernel) == before
     assert port.lost == ()
+
+
+@pytest.mark.parametrize("facts", [[99], [-1], ["x"], [None], None])
+def test_places_that_make_no_sense_are_not_believed(tmp_path: Path, facts: object) -> None:
+    kernel, _ = managed()
+    claim(tmp_path, FakeHost(kernel))
+    remove(kernel, FOREIGN)
+    with contextlib.suppress(Killed):
+        release(tmp_path, FakeHost(kernel, Fate(dies_at=4)))
+    (path,) = journal.paths(tmp_path)
+    before = kernel.picture()
+
+    def nonsense(records: list[dict[str, Any]]) -> None:
+        (record,) = (one for one in records if "taken_away" in one)
+        record["taken_away"][0]["facts"] = facts
+
+    rewritten(path, nonsense)
+    for how in ({"dry_run": True}, {}):
+        with pytest.raises(JournalError, match=r"cannot be believed .*; nothing was changed"):
+            release(tmp_path, FakeHost(kernel), **how)
+    assert kernel.picture() == before
+
+
+def test_a_look_that_breaks_stops_nothing(tmp_path: Path) -> None:
+    """With it nothing of the port would have come back, nor of others."""
+    kernel, _ = managed()
+    before = kernel.picture()
+    claim(tmp_path, FakeHost(kernel))
+    remove(kernel, FOREIGN)
+
+    class Breaking(FakeSystem):
+        breaks = False
+
+        def give_back(self, unmanaged: Unmanaged) -> bool:
+            self.breaks = True
+            return super().give_back(unmanaged)
+
+        def capture(self, *args: Any, **more: Any) -> PortState:
+            if self.breaks:
+                self.breaks = False
+                raise ValueError("a broken message")
+            return super().capture(*args, **more)
+
+    host = FakeHost(kernel)
+    host.systems = Breaking
+    (port,) = release(tmp_path, host).ports
+    assert (port.lost, kernel.picture()) == ((), before)
 
 
 def test_where_it_is_not_known_what_the_manager_drops_everything_comes_back(tmp_path: Path) -> None:

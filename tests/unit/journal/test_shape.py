@@ -50,6 +50,7 @@ def rewritten(path: Path, change: Callable[[list[dict[str, Any]]], object]) -> N
             {"pci": "../../etc"}, {"pci": 7}, {"port": 0}, {"port": -1}, {"port": True},
             {"port": 10**30}, {"port": "1"}, {"permanent_mac": 7}, {"permanent_mac": "x"},
             {"netdev": {}}, {"altnames": "eth9"}, {"altnames": [7]}, {"ifindex": -3},
+            {"upper_altnames": 7},
         )),
         {"ports": [HEADER["ports"][0]] * 2},
     ],
@@ -67,9 +68,9 @@ def test_a_header_that_makes_no_sense_is_not_believed(tmp_path: Path, more: dict
 @pytest.mark.parametrize(
     "record",
     [
-        {"event": "danced"}, {"event": ""}, {"event": "released", "pci": "7999:00:00.0", "port": 1},
+        {"event": "released", "pci": "7999:00:00.0", "port": 1},
         {"event": "released"}, {"event": "released", "pci": [], "port": 1},
-        {"event": "doing", "step": -1}, {"event": "doing", "step": "0"}, {"event": "closed", "how": "x"},
+        {"event": "doing", "step": -1}, {"event": "doing", "step": "0"}, {"event": "closed", "how": 7},
         {"event": "residue", "lines": "x"}, {"event": "residue", "lines": [7]},
         {"event": "releasing", "ports": 7}, {"event": "releasing", "ports": [{"pci": 1}]},
         {"event": "armed", "deadline": float("nan"), "guardian": 1, "confirm_by": HEADER["time"]},
@@ -87,6 +88,45 @@ def test_a_record_that_makes_no_sense_is_not_believed(
     rewritten(path, lambda found: found.append({"n": 2, "t": HEADER["time"], **record}))
     with pytest.raises(JournalError, match="cannot be believed"):
         journal.read(path)
+
+
+@pytest.mark.parametrize(
+    ("record", "what"),
+    [
+        ({"event": "danced"}, "the record 'danced'"),
+        ({"event": "x" * 500}, "the record 'xxx"),
+        ({"event": "closed", "how": "sold"}, "the ending 'sold'"),
+    ],
+)
+def test_a_word_that_only_a_later_version_knows_is_left_to_that(
+    tmp_path: Path, record: dict[str, Any], what: str
+) -> None:
+    path = written(tmp_path, "doing")
+    rewritten(path, lambda found: found.append({"n": 2, "t": HEADER["time"], **record}))
+    with pytest.raises(
+        JournalError, match="is of another version: this manactl does not"
+    ) as caught:
+        journal.read(path)
+    assert what in caught.value.message
+    assert len(caught.value.message) < 300
+    assert caught.value.hint == "release the port with the manactl that claimed it"
+    assert [one.path for one in journal.list_claims(tmp_path, "b").unreadable] == [path]
+
+
+def test_so_is_a_step_that_only_a_later_version_knows(tmp_path: Path) -> None:
+    kernel = two_functions()
+    claim(tmp_path, FakeHost(kernel), "eth1")
+    (path,) = journal.paths(tmp_path)
+    rewritten(path, lambda found: found[0]["plan"]["steps"][-1].update(kind="dance"))
+    with pytest.raises(JournalError, match="does not know the step 'dance'; nothing was") as caught:
+        release(tmp_path, FakeHost(kernel))
+    assert caught.value.hint == "release the port with the manactl that claimed it"
+
+
+def test_a_clock_that_nobody_has_set_is_believed(tmp_path: Path) -> None:
+    path = written(tmp_path, "doing", "claimed")
+    rewritten(path, lambda found: [one.update(time="1970-01-01T00:00:07Z") for one in found[:1]])
+    assert journal.read(path).ports == (PORT,)
 
 
 def test_what_a_later_version_adds_is_none_of_our_business(tmp_path: Path) -> None:

@@ -62,8 +62,8 @@ def test_without_an_address_nothing_leans() -> None:
 CREATE = NLM_F_CREATE | NLM_F_APPEND
 
 
-def lacking(wanted: Fact, *now: Fact, anew: bool = False) -> list[tuple[int, int, bytes]]:
-    found = leaning.lacking([wanted], now, anew=anew)
+def lacking(wanted: Fact, *now: Fact, recreated: bool = False) -> list[tuple[int, int, bytes]]:
+    found = leaning.lacking([wanted], now, recreated=recreated)
     return [tuple(request) for one in found for request in one.requests]
 
 
@@ -85,14 +85,16 @@ def test_a_source_comes_back_in_place_or_beside_others() -> None:
 def test_one_that_another_would_be_removed_for_is_left() -> None:
     plain = route("2001:db8:a::/64", 2, source="2001:db8:1::4")
     bare = route("2001:db8:a::/64", 2)
-    (one,) = leaning.lacking([plain], [BESIDE, bare], anew=False)
-    assert one == (plain, ())
+    (one,) = leaning.lacking([plain], [BESIDE, bare], recreated=False)
+    assert one == (plain, (), None)
     elsewhere = route("2001:db8:a::/64", 5, via="2001:db8:5::7")
     assert len(lacking(plain, elsewhere, bare)) == 2
 
 
-@pytest.mark.parametrize(("anew", "count"), [(False, 0), (True, 1)])
-def test_an_ipv4_route_comes_back_where_its_address_was_destroyed(anew: bool, count: int) -> None:
+@pytest.mark.parametrize(("recreated", "count"), [(False, 0), (True, 1)])
+def test_an_ipv4_route_comes_back_where_its_address_was_destroyed(
+    recreated: bool, count: int
+) -> None:
     other = route("192.0.2.0/24", 2, via="10.8.0.9")
-    assert len(lacking(FOUR, other, anew=anew)) == count
-    assert lacking(SIX, BESIDE, anew=anew) == []  # of IPv6 only the source goes
+    assert len(lacking(FOUR, other, recreated=recreated)) == count
+    assert lacking(SIX, BESIDE, recreated=recreated) == []  # of IPv6 only the source goes

@@ -55,6 +55,26 @@ def test_of_a_netdev_that_its_manager_kept_nothing_is_known() -> None:
     assert found(state(FIRST, SECOND), FIRST, netdev="eth2") == []
 
 
+def test_a_netdev_that_was_re_created_shows_nothing() -> None:
+    """Somebody has set one of its addresses again; the others went with the old netdev."""
+    was = state(FIRST, SECOND)
+    now = replace(state(address("10.9.0.2", 24, 9)), ifindex=9)
+    assert taken_away.found(was, now, {"eth1": ()}) == []
+
+
+@pytest.mark.parametrize(("promotes", "meant"), [("1", True), ("0", False), (None, False)])
+def test_the_kernel_removes_secondary_addresses_with_their_primary(
+    promotes: str | None, meant: bool
+) -> None:
+    """The primary one goes with its lease, or its manager drops it."""
+    second = address("10.9.0.3", 24, flags=0x01)
+    sysctls = {} if promotes is None else {("net/ipv4/conf", "promote_secondaries"): promotes}
+    for first, drops in ((LEASE, ()), (FIRST, ("10.9.0.2/24",))):
+        was = state(first, second, SECOND, link=LinkSettings(sysctls=sysctls))
+        assert found(was, SECOND, drops=drops) == ([second] if meant else [])
+        assert found(was, first, SECOND, drops=drops) == [second], "its primary is there still"
+
+
 def test_what_its_manager_drops_itself_shows_nothing() -> None:
     third = address("192.0.2.78", 32)
     was = state(FIRST, SECOND, third)
@@ -81,6 +101,16 @@ def test_its_routes_go_with_it() -> None:
     plain = route("10.78.0.0", 16, via="10.9.0.1")
     was = state(FIRST, SECOND, local, by_it, plain)
     assert taken_away.with_routes(was, [SECOND]) == [SECOND, local, by_it]
+
+
+def test_so_does_the_route_to_its_network_unless_another_is_there_too() -> None:
+    """That of IPv6 has no source."""
+    near = route("2001:db8:1::", 64, proto=rt.RTPROT_KERNEL, metric=256)
+    was = state(SIX, OTHER_SIX, near)
+    assert taken_away.with_routes(was, [OTHER_SIX]) == [OTHER_SIX, near]
+    assert taken_away.with_routes(was, [SIX]) == [SIX]
+    beside = state(SIX, OTHER_SIX, address("2001:db8:1::3", 64), near)
+    assert taken_away.with_routes(beside, [OTHER_SIX]) == [OTHER_SIX]
 
 
 def test_what_is_there_again_is_not_absent() -> None:
