@@ -63,8 +63,8 @@ class Pool:
     def __init__(self) -> None:
         self._vms: dict[str, tuple[Vm, Inventory]] = {}
 
-    def take(self, kernel: str, *, pair: bool = False, systemd: str = "") -> Vm:
-        """A guest as freshly booted; an old one if its reset was clean.
+    def take(self, kernel: str, *, pair: bool = False, systemd: str = "", cpus: int = 1) -> Vm:
+        """A guest as freshly booted; an old one if its reset was clean, whatever CPUs it has.
 
         Under xdist a kernel's tests come in one row: guests of other kernels have had theirs.
         """
@@ -73,7 +73,7 @@ class Pool:
             for other in self._vms.keys() - {kernel}:
                 self._drop(other)
         if kernel not in self._vms:
-            vm = start(prefix, pair=pair, systemd=systemd, cpus=_cpus(pair=pair, systemd=systemd))
+            vm = start(prefix, pair=pair, systemd=systemd, cpus=cpus)
             vm.pooled = True
             try:
                 self._vms[kernel] = (vm, inventory(vm))
@@ -102,9 +102,6 @@ class Pool:
             self._drop(kernel)
 
 
-def _cpus(*, pair: bool, systemd: str) -> int:
-    """One saves the host a fifth of its time; tests of ports alone count the queues of two."""
-    return 1 if pair or systemd else 2
 
 
 def kernel_key(kernel: str, *, pair: bool, systemd: str = "") -> str:
@@ -154,8 +151,12 @@ def kernel(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def vm(request: pytest.FixtureRequest, pool: Pool, kernel: str) -> Iterator[Vm]:
-    """The guest of one kernel, as it booted; see reset.py for what the test may leave behind."""
-    yield from _shared(request, pool, kernel, pair=False)
+    """The guest of one kernel, as it booted; see reset.py for what the test may leave behind.
+
+    One CPU saves the host a fifth of its time. One row has two, for what only happens then.
+    """
+    both = kernel == KERNELS[-1] and request.node.path.stem not in _LONG
+    yield from _shared(request, pool, kernel, pair=False, cpus=1 + both)
 
 
 @pytest.fixture(
@@ -195,9 +196,15 @@ def booted_pair(request: pytest.FixtureRequest, pool: Pool) -> Iterator[Vm]:
 
 
 def _shared(
-    request: pytest.FixtureRequest, pool: Pool, kernel: str, *, pair: bool, systemd: str = ""
+    request: pytest.FixtureRequest,
+    pool: Pool,
+    kernel: str,
+    *,
+    pair: bool,
+    systemd: str = "",
+    cpus: int = 1,
 ) -> Iterator[Vm]:
-    machine = pool.take(kernel, pair=pair, systemd=systemd)
+    machine = pool.take(kernel, pair=pair, systemd=systemd, cpus=cpus)
     key = kernel_key(kernel, pair=pair, systemd=systemd)
     machine.begin_test()
     users = request.node.stash.setdefault(_IN_USE, [])

@@ -29,14 +29,27 @@ def manactl(vm: Vm, *words: str, prefix: Iterable[str] = (), path: str = "") -> 
     """Run manactl, perhaps with something before it (setpriv, ip netns exec) or from another
     `path`; never raises for its code.
 
-    With neither, in a guest of many tests, it is a fork of a process that has it loaded.
+    With neither, or with variables alone, in a guest of many tests, it is a fork of a process that
+    has it loaded.
     """
-    argv = [*prefix, "env", f"PYTHONPATH={path or SOURCE}", "python3", "-m", "manactl", *words]
-    if not vm.pooled or prefix or path:
+    before = list(prefix)
+    argv = [*before, "env", f"PYTHONPATH={path or SOURCE}", "python3", "-m", "manactl", *words]
+    variables = _variables(before)
+    if not vm.pooled or path or variables is None:
         return vm.run(argv, check=False)
-    order = json.dumps({"argv": words})
+    order = json.dumps({"argv": words, "env": variables})
     ran = resident(vm, "runs").ask(f"run {order}", "ran", TIMEOUT)
     return Result(argv, ran["rc"], ran["out"].encode(), ran["err"].encode(), timed_out=False)
+
+
+def _variables(prefix: list[str]) -> dict[str, str] | None:
+    """What a prefix of `env NAME=VALUE ...` sets; None for another one."""
+    if not prefix:
+        return {}
+    command, *assignments = prefix
+    if command != "env" or not assignments or not all("=" in word for word in assignments):
+        return None
+    return dict(word.split("=", 1) for word in assignments)
 
 
 def report(vm: Vm, *words: str, prefix: Iterable[str] = ()) -> Row:

@@ -161,8 +161,12 @@ class _Passing:
 
 
 def arguments(files: Iterable[str]) -> list[str]:
-    """How pytest is run here: alone, the same way each time, hypothesis being imported already."""
-    plain = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--hypothesis-seed=0"]
+    """How pytest is run here: alone, the same way each time, hypothesis being imported already.
+
+    The long counts say nothing of a line that their samples do not.
+    """
+    plain = ["-q", "-m", "not soak", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    plain += ["--hypothesis-seed=0"]
     return [*plain, "-W", "ignore::pytest.PytestAssertRewriteWarning", *files]
 
 

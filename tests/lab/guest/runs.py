@@ -2,7 +2,7 @@
 
     python3 runs.py
 
-Commands, ORDER being {"argv": [...]} in JSON:
+Commands, ORDER being {"argv": [...]} in JSON, perhaps with {"env": {...}} more of an environment:
     run ORDER            runs it to its end; tells {"pid", "rc", "out", "err"}; with "signals":
                          {ACT: NUMBER} also {"acts": [...]}, which it does to the world (trap.py),
                          and it is sent a signal when it is about to do act ACT (from 0)
@@ -24,7 +24,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[3]))
 from tests.lab.guest.lines import tell
 from tests.lab.guest.trap import Watcher
-from tests.lab.guest.zygote import load, run
+from tests.lab.guest.zygote import environment, load, run
 
 
 class Runs:
@@ -44,6 +44,7 @@ class Runs:
         pid = os.fork()
         self._codes.pop(pid, None)  # of an earlier one with that number
         if pid == 0:
+            environment(wanted.get("env", {}))
             run(wanted["argv"], str(out), "signals" in wanted, str(err))
         self._streams[pid] = out, err
         if "signals" in wanted:

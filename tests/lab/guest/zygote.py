@@ -5,6 +5,7 @@ A trapped run waits for its watcher (trap.py) at every act.
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import os
 import sys
@@ -16,6 +17,9 @@ import manactl
 from manactl.cli.main import COMMANDS
 from manactl.cli.main import main as manactl_main
 from tests.lab.guest import trap
+
+PR_SET_MM, PR_SET_MM_ENV_START, PR_SET_MM_ENV_END = 35, 10, 11  # <linux/prctl.h>
+_SHOWN: list[object] = []
 
 
 def load() -> None:
@@ -29,6 +33,24 @@ def load() -> None:
             importlib.import_module(name)
     for name in ("pyroute2", "pyverbs.device", "pyverbs.pd", "pyverbs.mem_alloc", "syslog"):
         importlib.import_module(name)
+
+
+def environment(more: dict[str, str]) -> None:
+    """Have these variables as well, in /proc/PID/environ too, where manactl looks for a session.
+
+    The kernel shows the memory that it was told to show (prctl(2), PR_SET_MM).
+    """
+    if not more:
+        return
+    os.environ.update(more)
+    text = b"".join(name + b"=" + value + b"\0" for name, value in os.environb.items())
+    block = ctypes.create_string_buffer(text, len(text))
+    _SHOWN.append(block)  # for as long as this process lives
+    libc, start = ctypes.CDLL(None, use_errno=True), ctypes.addressof(block)
+    # The start first: of two that are in the wrong order the kernel takes neither.
+    for option, address in ((PR_SET_MM_ENV_START, start), (PR_SET_MM_ENV_END, start + len(text))):
+        if libc.prctl(PR_SET_MM, option, ctypes.c_ulong(address), 0, 0):
+            raise OSError(ctypes.get_errno(), "prctl(PR_SET_MM)")
 
 
 def run(argv: list[str], out: str, trapped: bool, err: str | None = None) -> NoReturn:
