@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from manactl.act import step_words
 from manactl.act.plan import REPLUG, StepFailed, System, Undone, awaited
 from manactl.act.poll import until
 from manactl.escape import called
@@ -41,17 +42,14 @@ class BindUio:
 
     @property
     def title(self) -> str:
-        return f"give {self.name}'s VMBus device to {UIO}"
+        return step_words.bind_uio(self.name)
 
     @property
     def undo_title(self) -> str:
-        return f"give {self.name}'s VMBus device back to {NETVSC}"
+        return step_words.bind_uio_undone(self.name)
 
     def describe(self) -> str:
-        return (
-            f"{self.title} ({self.vmbus}): {self.name} is destroyed with all that stands on it "
-            f"(release gives the device back to {NETVSC} and makes all of it again)"
-        )
+        return step_words.bind_uio_described(self.name, self.vmbus)
 
     def do(self, system: System, wait: float) -> Mapping[str, object]:
         try:
@@ -110,12 +108,9 @@ class BindUio:
                 system.send(Request(if_link.RTM_NEWLINK, 0, body))
 
     def _failed(self, what: str, error: OSError) -> StepFailed:
-        hint = None
-        if error.errno == errno.ENODEV:
-            hint = "the host has taken it back, or offers it again soon: then `manactl recover`"
         return StepFailed(
             f"{what}: {error.strerror or error}",
-            hint=hint,
+            hint=step_words.TAKEN_BACK if error.errno == errno.ENODEV else None,
             evidence=[Evidence("sysfs", self.vmbus, errno.errorcode.get(error.errno or 0))],
         )
 
