@@ -10,7 +10,6 @@ In rescue mode no manager runs.
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable
@@ -125,6 +124,8 @@ def _is_as_written(path: Path) -> bool:
 
 
 def _digest(directives: str) -> str:
+    import hashlib  # noqa: PLC0415 - for --persist alone
+
     return hashlib.sha256(directives.encode(errors="surrogateescape")).hexdigest()
 
 

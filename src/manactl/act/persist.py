@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from manactl.act import plan_words, residue_words, step_words
@@ -23,6 +22,7 @@ from manactl.escape import command
 from manactl.look import boot_files
 from manactl.model.port import PortId
 from manactl.model.record import StepKind
+from manactl.model.value import Value
 from manactl.netstate.left_down import LeftDown
 from manactl.netstate.losses import Cause
 from manactl.netstate.unmanaged import NETWORK_MANAGER, NETWORKD, Unmanaged
@@ -30,8 +30,7 @@ from manactl.netstate.unmanaged import NETWORK_MANAGER, NETWORKD, Unmanaged
 READ_AGAIN = {NETWORKD: ("networkctl", "reload"), NETWORK_MANAGER: ("nmcli", "general", "reload")}
 
 
-@dataclass(frozen=True, slots=True)
-class LeaveDown:
+class LeaveDown(Value):
     """Half done like done: undoing removes what is there."""
 
     KIND: ClassVar = StepKind.LEAVE_DOWN

@@ -27,6 +27,7 @@ from manactl.look.netdevs_of import Found, NetdevNow, Unread
 from manactl.look.pairs import Frames
 from manactl.model.port import Evidence, Holder, OddFile, PortId
 from manactl.model.record import StepKind
+from manactl.model.value import Value
 from manactl.netstate import diff, link_settings, snapshot
 from manactl.netstate.beside import Beside
 from manactl.netstate.blueprints import Blueprint
@@ -188,8 +189,7 @@ class Step(Protocol):
     def to_json(self) -> dict[str, Any]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class KeepState:
+class KeepState(Value):
     """Remember what refers to the port. Doing it is having written it down; undoing restores.
 
     What somebody changed meanwhile, as while 100 000 routes were written, is noticed here. Between
@@ -357,8 +357,7 @@ class SetAdmin:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class SetSynthetic:
+class SetSynthetic(Value):
     """Set the synthetic netdev above a port down: hv_netvsc would open the port with it.
 
     It comes after the port's own SetAdmin and is undone before it: then hv_netvsc opens the port
@@ -505,8 +504,7 @@ def _set_back(name: str, up: bool) -> StepFailed:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class ProveFree:
+class ProveFree(Value):
     """Create and destroy a RAW_PACKET queue pair, which succeeds only on a free vport
     (mana_cfg_vport()). It ends with the process at the latest: there is nothing to undo."""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from manactl.act import step_words
@@ -20,13 +19,13 @@ from manactl.look.netdevs_of import NetdevNow, Unread
 from manactl.look.vmbus import NETVSC, UIO
 from manactl.model.port import Evidence, PortId
 from manactl.model.record import StepKind
+from manactl.model.value import Value
 from manactl.netstate import snapshot
 from manactl.netstate.snapshot import Request
 from manactl.wire import if_link
 
 
-@dataclass(frozen=True, slots=True)
-class BindUio:
+class BindUio(Value):
     """Half done like done: the driver that has the device tells what is left to undo."""
 
     KIND: ClassVar = StepKind.BIND_UIO

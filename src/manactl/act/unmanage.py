@@ -8,7 +8,6 @@ comes back from the snapshot.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from manactl.act import residue_words, step_words
@@ -17,6 +16,7 @@ from manactl.act.poll import until
 from manactl.act.restore import Lost, Restored
 from manactl.model.port import Evidence, PortId
 from manactl.model.record import StepKind
+from manactl.model.value import Value
 from manactl.netstate import beside, link_settings, snapshot
 from manactl.netstate.beside import Beside
 from manactl.netstate.losses import Cause
@@ -25,8 +25,7 @@ from manactl.netstate.unmanaged import NETWORKD, Unmanaged
 SETTLES = 30.0  # s for a manager to configure a netdev again, DHCP included
 
 
-@dataclass(frozen=True, slots=True)
-class Unmanage:
+class Unmanage(Value):
     """Half done like done: undoing removes what is there, and tells the manager in any case."""
 
     KIND: ClassVar = StepKind.UNMANAGE

@@ -14,23 +14,21 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import mmap
 import os
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from manactl.look import source_words, sysfs
 from manactl.model.port import Evidence
+from manactl.model.value import Value
 from manactl.wire import uverbs as abi
 from manactl.wire.uverbs import NONE, PAGE, ProofOutcome
 
 
-@dataclass(frozen=True, slots=True)
-class Proof:
+class Proof(Value):
     """The outcome of one attempt; whether to try again is the caller's choice.
 
     A vport in transition (another probe, `ethtool -L`) reads TAKEN for some milliseconds.
@@ -219,6 +217,8 @@ def open_device(
 @contextlib.contextmanager
 def _root_log_kept() -> Iterator[None]:
     """Importing pyverbs runs logging.basicConfig(): keep the program's own set-up."""
+    import logging  # noqa: PLC0415 - where there is pyverbs
+
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     try:

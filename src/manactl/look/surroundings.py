@@ -7,7 +7,7 @@ import functools
 import socket
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -39,6 +39,7 @@ from manactl.look.sockets import Turned
 from manactl.look.text_files import LACKS, read
 from manactl.look.upper_devices import CARRIED, WHOLE, Chains, Found, View
 from manactl.model.port import PortStatus, RdmaPort
+from manactl.model.value import Value
 from manactl.netstate.snapshot import PortState, addresses
 from manactl.netstate.surroundings import (
     NOTHING_READ,
@@ -69,8 +70,7 @@ _CORE = "ib_core"  # its management datagrams
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Sources:
+class Sources(Value):
     """Where the surroundings are read, but for rtnetlink."""
 
     proc: Path = Path("/proc")
@@ -90,7 +90,7 @@ class Sources:
     etc: Path = Path("/etc")
     policies: Callable[[], Sequence[Policy]] = ipsec.live
     nftables: Callable[[int, Path], tuple[str, ...]] = redirects.nftables
-    bus: Bus = Bus()  # noqa: RUF009 - it has no state
+    bus: Bus = Bus()
 
     @property
     def manager_files(self) -> managers.Roots:

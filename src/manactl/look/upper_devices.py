@@ -382,7 +382,7 @@ def _tuples(rows: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
 
 
 def _plain(device: Stacked) -> tuple[object, ...]:
-    *rest, chain = (getattr(device, field) for field in Stacked.__slots__)
+    *rest, chain = (getattr(device, field) for field in Stacked.__match_args__)
     return (*rest, [tuple(way) for way in chain])
 
 
