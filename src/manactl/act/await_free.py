@@ -11,7 +11,6 @@ from manactl.act import terminate as ending
 from manactl.act.host import Host
 from manactl.act.outcome_words import acceptance, named
 from manactl.act.plan import Step, System
-from manactl.act.poll import until
 from manactl.act.progress import Progress
 from manactl.act.transition import holder_evidence
 from manactl.act.uio import BindUio
@@ -19,6 +18,7 @@ from manactl.decide import kernel_bugs
 from manactl.errors import Busy, NotRestored
 from manactl.look.netdevs_of import NetdevNow, Unread
 from manactl.model.port import Evidence, Holder, Owner, PortId, Report
+from manactl.poll import until
 from manactl.wire.uverbs import ProofOutcome
 
 PATIENCE = 2.0  # s: a killed DPDK program needs up to 1.6 s to give its vport back

@@ -147,7 +147,7 @@ class PreparedClaim:
     @property
     def refusal(self) -> ManactlError | None:
         """The failure that lists every refusal which stands, and the plan with a dry run."""
-        hard = _standing(self.refusals, self.request)
+        hard = waivers.standing(self.refusals, self.request.allow)
         if not hard:
             return None
         error = waivers.refused(hard, self.request.allow)
@@ -534,7 +534,7 @@ def _judged(claim: PreparedClaim, system: HostSystem) -> PreparedClaim:
         for port in ports
         for no in guards.refusals(port, around[port.id])
     )
-    hard = _standing(refusals, claim.request)
+    hard = waivers.standing(refusals, claim.request.allow)
     plan = planner.claim(
         [(port, states[port.id], around[port.id]) for port in ports if port.id in states],
         uio=[port.id for port in ports if claim.request.mode(port) == UIO],
@@ -599,10 +599,6 @@ def _with_states(claim: PreparedClaim, states: Mapping[PortId, PortState]) -> Pr
         for step in claim.plan.steps
     )
     return replace(claim, states=states, plan=replace(claim.plan, steps=steps))
-
-
-def _standing(refusals: Sequence[Refusal], request: ClaimRequest) -> list[Refusal]:
-    return [no for no in refusals if waivers.stands(no, request.allow)]
 
 
 def _labels(ports: Sequence[PortStatus]) -> str:

@@ -22,7 +22,6 @@ import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from traceback import format_exc
-from types import TracebackType
 from typing import Any, Protocol, Self
 
 from manactl.act import own_scope, progress_words
@@ -103,12 +102,7 @@ class LiveGuard:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._sock.close()
 
 

@@ -41,11 +41,11 @@ def not_restored(residue: Sequence[str], back: Sequence[str], log_failed: str | 
 
 
 def restored(advertised: Iterable[str], lost: Sequence[str]) -> list[str]:
-    """What is as it was after a failed claim, and what comes by itself or cannot be put back."""
+    """What is as it was after a failed claim, and what comes by itself or cannot be restored."""
     return [
         f"{'All else' if lost else 'Everything'} is restored and verified.",
         *(f"  comes with the next router advertisement: {one}" for one in advertised),
-        *(f"  cannot be put back: {one}" for one in lost),
+        *(f"  cannot be restored: {one}" for one in lost),
     ]
 
 

@@ -14,7 +14,6 @@ from typing import Any, ClassVar, NamedTuple
 from manactl.act import plan_words, residue_words, step_words
 from manactl.act.boot_files import NotTold
 from manactl.act.plan import Plan, StepFailed, System, Undone
-from manactl.act.poll import until
 from manactl.act.restore import Lost, Restored
 from manactl.act.unmanage import SETTLES
 from manactl.errors import NotRestored
@@ -26,6 +25,7 @@ from manactl.model.value import Value
 from manactl.netstate.left_down import LeftDown
 from manactl.netstate.losses import Cause
 from manactl.netstate.unmanaged import NETWORK_MANAGER, NETWORKD, Unmanaged
+from manactl.poll import until
 
 READ_AGAIN = {NETWORKD: ("networkctl", "reload"), NETWORK_MANAGER: ("nmcli", "general", "reload")}
 

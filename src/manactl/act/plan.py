@@ -15,7 +15,6 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from manactl.act import residue_words, restore, step_words
-from manactl.act.poll import until
 from manactl.act.proof import ProofLike, attempt_proof
 from manactl.act.restore import Lost, Restored
 from manactl.act.step_words import up_or_down
@@ -38,6 +37,7 @@ from manactl.netstate.losses import Cause
 from manactl.netstate.snapshot import Fact, PortState, Request, describe_all
 from manactl.netstate.unmanaged import Unmanaged
 from manactl.netstate.uppers import UpperState
+from manactl.poll import until
 from manactl.wire import rtmsg as rt
 from manactl.wire.uverbs import ProofOutcome
 

@@ -161,7 +161,7 @@ _UNTIL = {
     "arp": "its ARP probes are answered",
 }
 _DESTROYED = (
-    "{name} is destroyed with all that stands on it (--synthetic=uio), and made again at release, "
+    "{name} is destroyed with all that is stacked on it (--synthetic=uio), and made again at release, "
     "under another ifindex"
 )
 _UNTIL_CONFIRMED = (
@@ -217,7 +217,7 @@ def _destroyed(state: PortState, around: Surroundings) -> list[str]:
         *(residue_words.macsec_keys(one.name) for one in state.uppers if one.kind == "macsec"),
     ]
     return found + [
-        f"{one.name} in {one.netns}, which stands on {name}: it is destroyed and not made again"
+        f"{one.name} in {one.netns}, which is stacked on {name}: it is destroyed and not made again"
         for one in around.elsewhere or ()
         if one.carried
     ]

@@ -30,7 +30,6 @@ from manactl.act.choose import Chosen, choose, open_claims
 from manactl.act.give_back import give_back
 from manactl.act.host import Host, HostSystem
 from manactl.act.plan import KeepState, Plan, SetAdmin, SetSynthetic, Step, Undone, steps_from_json
-from manactl.act.poll import until
 from manactl.act.privilege import need_net_admin
 from manactl.act.progress import Progress
 from manactl.act.released import Outcome, ReleasedPort, ReleaseRequest, ReleaseResult, Run
@@ -61,6 +60,7 @@ from manactl.model.record import Event, Phase
 from manactl.netstate import members, uppers
 from manactl.netstate.members import Member
 from manactl.netstate.snapshot import Kind, Request
+from manactl.poll import until
 
 _LOG_ERR, _LOG_USER = 3, 1  # RFC 5424
 _LOWERING = (SetAdmin.KIND, SetSynthetic.KIND)

@@ -87,7 +87,7 @@ def unnamed(name: str, now: str, why: str) -> str:
 def silent(names: Sequence[str], lower: str) -> str:
     return (
         f"the carrier of {', '.join(names)}: {lower} is down, as it was, and was not up since it "
-        "was made (the old one was: what stands on it had kept the carrier of that time)"
+        "was made (the old one was: what is stacked on it had kept the carrier of that time)"
     )
 
 

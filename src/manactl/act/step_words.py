@@ -71,7 +71,7 @@ def bind_uio_undone(name: str) -> str:
 
 def bind_uio_described(name: str, vmbus: str) -> str:
     return (
-        f"{bind_uio(name)} ({vmbus}): {name} is destroyed with all that stands on it (release "
+        f"{bind_uio(name)} ({vmbus}): {name} is destroyed with all that is stacked on it (release "
         f"gives the device back to {NETVSC} and makes all of it again)"
     )
 

@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 
 from manactl.act import step_words
 from manactl.act.plan import REPLUG, StepFailed, System, Undone, awaited
-from manactl.act.poll import until
 from manactl.escape import called
 from manactl.look.netdevs_of import NetdevNow, Unread
 from manactl.look.vmbus import NETVSC, UIO
@@ -22,6 +21,7 @@ from manactl.model.record import StepKind
 from manactl.model.value import Value
 from manactl.netstate import snapshot
 from manactl.netstate.snapshot import Request
+from manactl.poll import until
 from manactl.wire import if_link
 
 

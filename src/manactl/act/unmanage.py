@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 
 from manactl.act import residue_words, step_words
 from manactl.act.plan import StepFailed, System, Undone, ms
-from manactl.act.poll import until
 from manactl.act.restore import Lost, Restored
 from manactl.model.port import Evidence, PortId
 from manactl.model.record import StepKind
@@ -21,6 +20,7 @@ from manactl.netstate import beside, link_settings, snapshot
 from manactl.netstate.beside import Beside
 from manactl.netstate.losses import Cause
 from manactl.netstate.unmanaged import NETWORKD, Unmanaged
+from manactl.poll import until
 
 SETTLES = 30.0  # s for a manager to configure a netdev again, DHCP included
 

@@ -13,7 +13,7 @@ _RELOAD_CONF = 0x1  # NMManagerReloadFlags: NetworkManager.conf and its drop-ins
 _NOTHING = "/"  # the object path that stands for none
 
 # NMDeviceState
-UNMANAGED, ACTIVATED = 10, 100
+ACTIVATED = 100
 # NMActivationStateFlags
 _IP_READY = 0x8 | 0x10
 _EXTERNAL = 0x80

@@ -8,6 +8,7 @@ a dataclass.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, dataclass_transform
 
 
@@ -33,9 +34,12 @@ class Value:
 
     __match_args__: ClassVar[tuple[str, ...]] = ()
     __dataclass_fields__ = _DataclassFields()
+    _defaults: ClassVar[Mapping[str, Any]] = {}
 
     def __init_subclass__(cls) -> None:
-        own = (name for name, kind in cls.__annotations__.items() if "ClassVar" not in str(kind))
+        own = [name for name, kind in cls.__annotations__.items() if "ClassVar" not in str(kind)]
+        found = {name: vars(cls)[name] for name in own if name in vars(cls)}
+        cls._defaults = {**cls._defaults, **found}  # a function that is one is no method
         cls.__match_args__ = (*cls.__match_args__, *own)  # type: ignore[misc] # mypy makes its own
 
     def __init__(self, *args: Any, **named: Any) -> None:
@@ -43,18 +47,23 @@ class Value:
         given = dict(zip(fields, args, strict=False))
         if len(args) > len(fields) or not given.keys().isdisjoint(named):
             raise TypeError(f"{type(self).__name__}: too many values, or one twice")
-        given |= named
-        missing = [name for name in fields if name not in given and not hasattr(type(self), name)]
+        given = {**self._defaults, **given, **named}
+        missing = [name for name in fields if name not in given]
         if missing or not given.keys() <= set(fields):
             odd = missing or sorted(given.keys() - set(fields))
             raise TypeError(f"{type(self).__name__}: missing or unknown: {', '.join(odd)}")
         self.__dict__.update(given)
 
     def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"{type(self).__name__}.{name} is frozen")
+        raise self._frozen(name)
 
     def __delattr__(self, name: str) -> None:
-        raise AttributeError(f"{type(self).__name__}.{name} is frozen")
+        raise self._frozen(name)
+
+    def _frozen(self, name: str) -> AttributeError:
+        from dataclasses import FrozenInstanceError  # noqa: PLC0415 - only a bug pays for it
+
+        return FrozenInstanceError(f"{type(self).__name__}.{name} cannot be set")
 
     def _values(self) -> tuple[object, ...]:
         return tuple(getattr(self, name) for name in self.__match_args__)

@@ -112,7 +112,7 @@ def _released(port: ReleasedPort) -> Iterator[str]:
     for text in port.advertised:
         yield f"  comes with the next router advertisement: {text}"
     for loss in port.lost:
-        yield f"  {_LOST.get(loss.cause, 'cannot be put back')}: {loss.text}"
+        yield f"  {_LOST.get(loss.cause, 'cannot be restored')}: {loss.text}"
     if port.settling is not None:
         yield f"  {port.netdev} {_settles(port.settling)}"
         if then := activation(port.netdev, port.settling):

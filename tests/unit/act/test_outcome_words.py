@@ -31,7 +31,7 @@ def test_all_is_back_but_for_what_is_lost_or_comes_by_itself() -> None:
     assert words.restored(["a"], ["b"]) == [
         "All else is restored and verified.",
         "  comes with the next router advertisement: a",
-        "  cannot be put back: b",
+        "  cannot be restored: b",
     ]
 
 

@@ -1073,6 +1073,6 @@ def test_a_failed_claim_tells_what_is_lost(tmp_path: Path) -> None:
         claim(tmp_path, host, "eth1")
     assert caught.value.message.splitlines()[1:] == [
         "All else is restored and verified.",
-        f"  cannot be put back: {LOST}",
+        f"  cannot be restored: {LOST}",
     ]
     assert nothing_open(tmp_path)

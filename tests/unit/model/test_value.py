@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import os
 import pickle
+from collections.abc import Callable
 from typing import ClassVar
 
 import pytest
@@ -24,6 +26,12 @@ class Labelled(Address):
 
 class Nothing(Value):
     pass
+
+
+class Calls(Value):
+    ask: Callable[[str], str] = str.upper
+    look: Callable[[], object] = os.getpid
+    read: Callable[[str], str] = lambda path: path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +64,11 @@ def test_too_few_too_many_and_unknown_ones_are_refused(
             made(*given, **named)  # type: ignore[arg-type]
 
 
+def test_a_function_is_a_value_like_others() -> None:
+    assert (Calls().read("a"), Calls().ask("a")) == ("a", "A")
+    assert Calls() == Calls(read=Calls().read)
+
+
 def test_it_is_equal_by_its_class_and_fields() -> None:
     assert Address("eth1", 16) == ONE
     assert hash(ONE) == hash(Address("eth1", 16))
@@ -65,9 +78,9 @@ def test_it_is_equal_by_its_class_and_fields() -> None:
 
 
 def test_it_is_frozen() -> None:
-    with pytest.raises(AttributeError):
+    with pytest.raises(dataclasses.FrozenInstanceError):
         ONE.length = 8  # type: ignore[misc]
-    with pytest.raises(AttributeError):
+    with pytest.raises(dataclasses.FrozenInstanceError):
         del ONE.length
     assert ONE.length == 16
 
