@@ -166,7 +166,13 @@ def surroundings() -> Iterator[Surroundings]:
 def refused(status: PortStatus, around: Surroundings, allow: Collection[str]) -> Any:
     found = guards.refusals(status, around)
     codes = [one.code for one in found]
-    return codes, failed(lambda: [one.code for one in waivers.judge(found, allow)])
+
+    def judged() -> list[str]:
+        if standing := waivers.standing(found, allow):
+            raise waivers.refused(standing, allow)
+        return [str(code) for code in codes]
+
+    return codes, failed(judged)
 
 
 CONDITIONS: dict[str, Callable[[Nic], None]] = {

@@ -45,9 +45,10 @@ BEFORE_A_VALUE = re.compile(rf"(?:^|[`(:;] ?|&& )(?:{PROGRAMS}) [^`;:=]*$")
 # What stands there is a number, a word of ours, or a PCI address with a port.
 SAFE = {
     ("act/await_free.py", "acceptance([str(port)])"), ("act/await_free.py", "wait"),
-    ("act/boot_files.py", "kept.port"), ("act/claim.py", "transition.acceptance([port.label])"),
-    ("act/unmanage.py", "self.unmanaged.manager"), ("act/terminate.py", "pids"),
-    ("decide/daemon_words.py", "name"), ("decide/kernel_bugs.py", "port.pci"), ("act/restore.py", "path"), ("netstate/diff.py", "tree"),
+    ("act/file_words.py", "port"), ("act/claim.py", "outcome_words.acceptance([port.label])"),
+    ("act/unmanage.py", "self.unmanaged.manager"), ("act/outcome_words.py", "numbers"),
+    ("act/outcome_words.py", "again"),  # made by command()
+    ("decide/daemon_words.py", "name"), ("decide/kernel_bugs.py", "port.pci"), ("act/residue_words.py", "path"), ("netstate/diff.py", "tree"),
     ("netstate/link_settings.py", "tree"), ("netstate/bridging.py", "vid"),
     ("netstate/bridging.py", "lladdr.hex(':')"), ("cli/explain.py", "number"), ("cli/explain.py", "hint"),
     ("cli/explain.py", "' | '.join(topic.see)"),

@@ -1,10 +1,12 @@
 """Messages are made to be read, and not taken apart: where one has to know what another has said,
-there is a field for it. By the source; test_words.py shows the same by what is decided."""
+there is a field for it. They are made last: by *_words.py and render/, and what an error says where
+it is raised. By the source; test_words.py shows the same by what is decided."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -85,3 +87,72 @@ def test_taking_apart_is_seen(text: str) -> None:
 )
 def test_what_is_none_is_not(text: str) -> None:
     assert not list(taken_apart(ast.parse(text)))
+
+
+# --- where words are made -------------------------------------------------------------------
+
+SPEECHLESS = ("look", "act")  # what is seen and done there are values
+LABELS = {"Evidence": 1, "Missing": 1, "_ask": 1}  # what a fact is called, by argument
+SENTENCE = re.compile(r"[A-Za-z]{2,}[,;:]? \(?[a-z]{2,}")
+
+
+def errors_of(trees: Iterable[ast.AST]) -> set[str]:
+    """The classes of errors, by the names of their bases."""
+    classes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    found, before = {"Exception", "OSError", "ValueError", "KeyboardInterrupt"}, 0
+    while len(found) > before:
+        before = len(found)
+        found |= {one.name for one in classes for base in one.bases if ast.unparse(base) in found}
+    return found
+
+
+def sentences(tree: ast.AST, errors: Collection[str]) -> Iterator[ast.Constant]:
+    """Sentences but for docstrings, the names of facts, and what an error says: that stands where
+    it is raised."""
+    spared: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            spared.add(id(node.value))
+        elif isinstance(node, ast.Raise):
+            spared |= {id(part) for part in ast.walk(node)}
+        elif isinstance(node, ast.Call):
+            name = ast.unparse(node.func).rpartition(".")[2]
+            if name in errors:
+                spared |= {id(part) for part in ast.walk(node)}
+            elif name in LABELS and len(node.args) > LABELS[name]:
+                spared |= {id(part) for part in ast.walk(node.args[LABELS[name]])}
+    for node in ast.walk(tree):
+        if id(node) in spared or not isinstance(node, ast.Constant):
+            continue
+        if isinstance(node.value, str) and SENTENCE.search(node.value):
+            yield node
+
+
+def test_where_things_are_looked_at_or_done_no_sentences_are_made() -> None:
+    trees = {path: ast.parse(path.read_text()) for path in sorted(SRC.rglob("*.py"))}
+    errors = errors_of(trees.values())
+    found = [
+        f"{path.relative_to(SRC)}:{node.lineno}: {node.value!r}"
+        for path, tree in trees.items()
+        if path.relative_to(SRC).parts[0] in SPEECHLESS and not path.stem.endswith("_words")
+        for node in sentences(tree, errors)
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ('lost = f"{name} was not restored"', True),
+        ('WHY = "it is gone"', True),
+        ('say("not allowed to signal " + name)', True),
+        ('raise Busy(f"{name} cannot be released", hint="end the holder")', False),
+        ('return StepFailed(f"{name} does not stay up")', False),
+        ('Evidence("nldev", f"{device}: open contexts", count)', False),
+        ('Evidence("nldev", "contexts", f"it was {count} before")', True),
+        ('def f():\n    "Says what it does."\n', False),
+        ('Path("/proc/self/ns/net")', False),
+    ],
+)
+def test_making_a_sentence_is_seen(text: str, seen: bool) -> None:
+    assert bool(list(sentences(ast.parse(text), {"Busy", "StepFailed"}))) is seen

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from manactl.act import recreate, restore, taken_away
+from manactl.act import outcome_words, recreate, residue_words, restore, taken_away
 from manactl.act.foreign import Foreign, facts_of
 from manactl.act.plan import KeepState, SetAdmin, Step, System, awaited
-from manactl.act.transition import holder_evidence, named
+from manactl.act.transition import holder_evidence
 from manactl.act.unmanage import Unmanage
 from manactl.errors import Busy, NotRestored, Refused
 from manactl.escape import command
@@ -45,7 +45,7 @@ def residue(
         begun = all_begun if touched else ()
         status = there.get(port.key)
         if status is not None and port.is_another(status.id):
-            instead = f"another NIC ({status.id.permanent_mac}) is in the place of port {port}"
+            instead = residue_words.other_nic(status.id.permanent_mac, port)
             found[port] = (instead, *_recorded(content, begun))
             continue
         now = _netdev(system, port)
@@ -54,7 +54,7 @@ def residue(
         if elsewhere is not None:
             if status is not None:
                 _refuse_held(status)
-            gone = f"port {port} was claimed in the {elsewhere.called}"
+            gone = residue_words.of_namespace(port, elsewhere.called)
             found[port] = (gone, *facts_of(begun))
             continue
         if content.phase_of(port) is Phase.CLAIMED:
@@ -62,7 +62,7 @@ def residue(
         if status is not None:
             _refuse_held(status)
         if now is None:
-            found[port] = (f"port {port} has no netdev here", *_recorded(content, begun))
+            found[port] = (residue_words.no_netdev(port), *_recorded(content, begun))
         else:
             removed = taken_away.look(begun, [port], content, system)
             left = [taken_away.rest(step, removed) for step in begun]
@@ -116,9 +116,9 @@ def _refuse_standing(
     if now is None and netns is None:
         return
     name = str(port) if now is None else now.name
-    release = f"release it instead: {command('manactl', 'release', name)}"
+    release = outcome_words.release_instead(command("manactl", "release", name))
     if now is None:
-        release = f"its netdev is in the network namespace {netns}: move it back, then {release}"
+        release = outcome_words.move_back_first(str(netns), release)
     raise Refused(
         f"{name} is claimed, and nothing was interrupted: there is no residue to accept; "
         "nothing was changed",
@@ -133,9 +133,9 @@ def _refuse_held(status: PortStatus) -> None:
     netdev = status.netdev
     down = netdev is not None and netdev.admin_up is not True
     if status.owner is Owner.RAW_QP:
-        what = f"a raw QP still has its vport{named(status.holders)}"
+        what = outcome_words.holds(outcome_words.named(status.holders))
     elif status.candidates or (down and status.owner is Owner.UNKNOWN):
-        what = f"a raw QP may have its vport{named(status.holders)}"
+        what = outcome_words.may_hold(outcome_words.named(status.holders))
     else:
         return
     release = command("manactl", "release", "--terminate", status.label)
@@ -154,9 +154,9 @@ def _missing(system: System, now: NetdevNow, steps: Sequence[Step]) -> Iterator[
     """By a look at the netdev, which is here; whether that is up comes first."""
     for step in reversed(steps):
         if isinstance(step, Unmanage) and system.is_unmanaged(step.unmanaged):
-            yield f"{step.unmanaged.manager} leaves {step.unmanaged.names} alone, by files in /run"
+            yield residue_words.unmanaged(step.unmanaged.manager, step.unmanaged.names)
         elif isinstance(step, SetAdmin) and now.up is not step.was:
-            yield f"{now.name} is {_updown(now.up)} ({_updown(step.was)} before the claim)"
+            yield residue_words.admin(now.name, now.up, step.was)
         elif isinstance(step, KeepState):
             try:
                 yield from recreate.residue(step.state, system)
@@ -175,7 +175,3 @@ def _recorded(content: Content, steps: Sequence[Step]) -> Iterator[str]:
         yield from content.residue
         return
     yield from facts_of(steps)
-
-
-def _updown(up: bool) -> str:
-    return "up" if up else "down"

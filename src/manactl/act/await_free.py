@@ -5,18 +5,20 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection, Sequence
 
+from manactl.act import outcome_words, plan_words, progress_words
 from manactl.act import proof as proving
 from manactl.act import terminate as ending
 from manactl.act.host import Host
+from manactl.act.outcome_words import acceptance, named
 from manactl.act.plan import Step, System
-from manactl.act.poll import until
 from manactl.act.progress import Progress
-from manactl.act.transition import acceptance, holder_evidence, named
+from manactl.act.transition import holder_evidence
 from manactl.act.uio import BindUio
 from manactl.decide import kernel_bugs
 from manactl.errors import Busy, NotRestored
 from manactl.look.netdevs_of import NetdevNow, Unread
 from manactl.model.port import Evidence, Holder, Owner, PortId, Report
+from manactl.poll import until
 from manactl.wire.uverbs import ProofOutcome
 
 PATIENCE = 2.0  # s: a killed DPDK program needs up to 1.6 s to give its vport back
@@ -39,7 +41,7 @@ def await_free(
         require_free(system, ports, 0.0)
     except Busy:
         holders = [holder for port in ports for holder in system.holders(port)]
-        with progress.waiting(f"{ending.named(holders) or 'a holder'} to end", wait):
+        with progress.waiting(progress_words.await_holders(ending.named(holders)), wait):
             require_free(system, ports, wait - (system.monotonic() - start))
 
 
@@ -136,7 +138,7 @@ def require_closed(system: System, steps: Sequence[Step], wait: float) -> None:
     raise Busy(
         f"{names} cannot be released: its uio device is still open{named(left)}",
         untouched="nothing was changed",
-        hint="end the holder and release again, or wait for it: manactl release --wait SECONDS",
+        hint=outcome_words.WAIT_FOR_IT,
         evidence=holder_evidence(left),
         code="holder",
     )
@@ -174,13 +176,10 @@ def _still_held(
             code="kernel-bug",
         )
     holders = system.holders(port)
-    hint = "end the holder and release again, or wait for it: manactl release --wait SECONDS"
-    if not holders:
-        hint = f"its holder is not visible from here: it may be in another pid namespace; {hint}"
     return Busy(
         f"{name} cannot be released: a raw QP still has its vport{named(holders)}",
         untouched="nothing was changed",
-        hint=hint,
+        hint=outcome_words.WAIT_FOR_IT if holders else outcome_words.holder_unseen(),
         evidence=[*evidence, *holder_evidence(holders)],
         code="holder",
     )
@@ -205,6 +204,6 @@ def would_end(host: Host, ports: Sequence[PortId]) -> list[str]:
     if not _held(report, ports):
         return []
     try:
-        return [f"SIGTERM to {ending.named(ending.holders_to_end(report, ports))}"]
+        return [plan_words.would_end(ending.named(ending.holders_to_end(report, ports)))]
     except Busy as busy:
         return [busy.message]

@@ -10,13 +10,12 @@ In rescue mode no manager runs.
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from manactl.act import manager_files
+from manactl.act import file_words, manager_files
 from manactl.act.manager_files import by_mac, by_name, device_sections
 from manactl.look import boot_files
 from manactl.look.boot_files import LIFTED, MARK
@@ -106,11 +105,8 @@ def _with_head(kept: LeftDown, directives: str) -> str:
     """Two lines of comment before the directives: for people, and for us. The digest tells, for any
     later version, whether the directives are those that were written."""
     said = {**kept.to_json(), _DIGEST: _digest(directives)}
-    why = (
-        f"Written by `manactl claim --persist`: {kept.name} stays down at boot, for RDMA. "
-        f"`manactl release {kept.port}` removes this file."
-    )
-    return "\n".join([f"# {why}", f"{MARK}{json.dumps(said, sort_keys=True)}", directives])
+    why = file_words.at_boot(kept.name, kept.port)
+    return "\n".join([why, f"{MARK}{json.dumps(said, sort_keys=True)}", directives])
 
 
 def _is_as_written(path: Path) -> bool:
@@ -128,6 +124,8 @@ def _is_as_written(path: Path) -> bool:
 
 
 def _digest(directives: str) -> str:
+    import hashlib  # noqa: PLC0415 - for --persist alone
+
     return hashlib.sha256(directives.encode(errors="surrogateescape")).hexdigest()
 
 

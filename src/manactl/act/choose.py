@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from manactl.act.host import Host
@@ -11,11 +10,11 @@ from manactl.errors import Denied, UsageError, lacking
 from manactl.journal import file as journal
 from manactl.model.claim import ClaimSummary
 from manactl.model.port import PortId, PortStatus, Report
+from manactl.model.value import Value
 from manactl.report import resolve
 
 
-@dataclass(frozen=True, slots=True)
-class Chosen:
+class Chosen(Value):
     """The claimed ports that are meant, and the ports named that no claim covers."""
 
     claims: tuple[ClaimSummary, ...]

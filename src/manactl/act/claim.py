@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from manactl.act import foreign, planner, transition
+from manactl.act import foreign, outcome_words, planner, progress_words, transition
 from manactl.act.audit import Audit
 from manactl.act.await_free import PATIENCE
 from manactl.act.host import CAP_NET_RAW, Host, HostSystem
@@ -147,7 +147,7 @@ class PreparedClaim:
     @property
     def refusal(self) -> ManactlError | None:
         """The failure that lists every refusal which stands, and the plan with a dry run."""
-        hard = _standing(self.refusals, self.request)
+        hard = waivers.standing(self.refusals, self.request.allow)
         if not hard:
             return None
         error = waivers.refused(hard, self.request.allow)
@@ -214,7 +214,7 @@ def execute(claim: PreparedClaim, progress: Progress, guard: Guard | None = None
     for _ in range(_ROUNDS):
         try:
             with claim.acting():  # before the look, which may be old when that had to wait
-                with claim.signals.step(f"look at {claim.labels} again"):
+                with claim.signals.step(progress_words.look_again(claim.labels)):
                     states = _captured(claim, claim.system, claim.ports)
                 changed = _changes(claim, states)
                 if not changed:
@@ -223,7 +223,7 @@ def execute(claim: PreparedClaim, progress: Progress, guard: Guard | None = None
             changed = change.changes
             claim.signals.listen()
             continue
-        progress.noted(f"{claim.labels}: changed meanwhile ({changed[0]}); judged again")
+        progress.noted(progress_words.changed_meanwhile(claim.labels, changed[0]))
         claim = _judged_again(claim, claim.system)
         _show(claim, progress)
     raise Busy(
@@ -433,14 +433,14 @@ def _check_covers(claim: ClaimSummary, port: PortStatus, synthetic: str | None) 
             f"{port.label} ({port.id.permanent_mac}) is not the NIC that was claimed in this "
             f"place ({claim.port.permanent_mac}), and that claim is open; nothing was touched",
             hint="plug the claimed NIC in again and release it; after a reboot the claim is "
-            f"only closed; {transition.acceptance([str(claim.port)])}",
+            f"only closed; {outcome_words.acceptance([str(claim.port)])}",
             evidence=[Evidence("journal", "permanent MAC", claim.port.permanent_mac)],
             code="drift",
         )
     if claim.phase is not Phase.CLAIMED:
         raise NotRestored(
             f"an earlier claim or release of {port.label} was interrupted; nothing was touched",
-            hint=f"undo it first: manactl recover; {transition.acceptance([port.label])}",
+            hint=f"undo it first: manactl recover; {outcome_words.acceptance([port.label])}",
             evidence=[Evidence("journal", str(claim.path), claim.phase)],
             code="interrupted-claim",
         )
@@ -525,7 +525,7 @@ def _unclaimable(host: Host, ports: Sequence[PortStatus]) -> tuple[Refusal, ...]
 def _judged(claim: PreparedClaim, system: HostSystem) -> PreparedClaim:
     """The claim with all that the guards find, and a plan."""
     ports = claim.ports
-    with claim.signals.step(f"look at {claim.labels}"):
+    with claim.signals.step(progress_words.look(claim.labels)):
         states = _captured(claim, system, ports)
         claimed = [state.ifindex for state in states.values()]
         around = {p.id: system.surroundings(p, states.get(p.id), claimed) for p in ports}
@@ -534,7 +534,7 @@ def _judged(claim: PreparedClaim, system: HostSystem) -> PreparedClaim:
         for port in ports
         for no in guards.refusals(port, around[port.id])
     )
-    hard = _standing(refusals, claim.request)
+    hard = waivers.standing(refusals, claim.request.allow)
     plan = planner.claim(
         [(port, states[port.id], around[port.id]) for port in ports if port.id in states],
         uio=[port.id for port in ports if claim.request.mode(port) == UIO],
@@ -587,7 +587,7 @@ def _changes(claim: PreparedClaim, states: Mapping[PortId, PortState]) -> list[s
         if was is not None and now_there is not None:
             found += diff.changes(was, now_there)
         elif was is not now_there:
-            found.append(f"{port.label} has no netdev here any more")
+            found.append(progress_words.no_netdev_any_more(port.label))
     return found
 
 
@@ -599,10 +599,6 @@ def _with_states(claim: PreparedClaim, states: Mapping[PortId, PortState]) -> Pr
         for step in claim.plan.steps
     )
     return replace(claim, states=states, plan=replace(claim.plan, steps=steps))
-
-
-def _standing(refusals: Sequence[Refusal], request: ClaimRequest) -> list[Refusal]:
-    return [no for no in refusals if waivers.stands(no, request.allow)]
 
 
 def _labels(ports: Sequence[PortStatus]) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from manactl.act import outcome_words
 from manactl.act.choose import Chosen, choose, open_claims
 from manactl.act.host import Host
 from manactl.act.signals import SignalGate, StopRequested
@@ -117,9 +118,7 @@ def _interruptible(signals: SignalGate, found: Sequence[ConfirmedPort]) -> Itera
         yield
     except StopRequested as stop:
         names = [one.netdev for one in found if one.outcome is Confirmed.CONFIRMED]
-        done = [f"confirmed: {', '.join(names)}"] if names else []
-        left = "no other claim was changed" if names else "nothing was changed"
-        raise Interrupted("; ".join([f"interrupted by {stop.name}", *done, left])) from stop
+        raise Interrupted(outcome_words.interrupted_confirming(stop.name, names)) from stop
 
 
 def _meant(chosen: Chosen, unreadable: Sequence[UnreadableJournal]) -> list[UnreadableJournal]:

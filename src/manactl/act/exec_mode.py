@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from manactl import inherited
+from manactl.act import progress_words
 from manactl.act import release as releasing
 from manactl.act.claim import ClaimResult
 from manactl.act.host import Host
@@ -271,7 +272,7 @@ def release(
         nonlocal told
         if not told:
             line = error.first_line if isinstance(error, ManactlError) else str(error)
-            progress.noted(f"{line}; released as soon as it can be")
+            progress.noted(progress_words.released_later(line))
         told = True
 
     try:

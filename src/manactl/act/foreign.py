@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from manactl.act import outcome_words
 from manactl.act.host import Host
 from manactl.act.plan import KeepState, Step
-from manactl.act.transition import acceptance
 from manactl.errors import Busy, NotRestored
 from manactl.escape import command
 from manactl.journal.file import Content
@@ -40,16 +40,15 @@ class Foreign(NamedTuple):
     def called(self) -> str:
         """What messages call it."""
         if self.place is None:
-            return f"network namespace {self.netns.inode}, which is gone, or not visible here"
-        return f"network namespace {self.place.name or self.place.inode}"
+            return outcome_words.namespace_gone(self.netns.inode)
+        return outcome_words.namespace(self.place.name or self.place.inode)
 
     def command(self, *words: str) -> str:
         """The command to run there."""
         if self.place is None:
             return command(*words)
         if self.place.name == self.place.path:
-            # As `ip netns exec` does: the netdevs in a /sys are those of where it was mounted.
-            there = f"mount -t sysfs sysfs /sys && exec {command(*words)}"
+            there = outcome_words.mount_sys(command(*words))
             enter = ("nsenter", f"--net={self.place.path}", "unshare", "--mount")
             return command(*enter, "sh", "-c", there)
         return command("ip", "netns", "exec", self.place.name, *words)
@@ -58,28 +57,16 @@ class Foreign(NamedTuple):
         """Why the claim is not undone here, with all that stays unrestored."""
         names = [_name(port, begun) for port, begun in steps.items()]
         lines = [line for begun in steps.values() for line in facts_of(begun)]
-        story = [
-            f"{', '.join(names)}: claimed in the {self.called}; nothing of the claim is written "
-            "into another one, and nothing was changed"
-        ]
-        if lines:
-            story.append("Not restored, what belonged to that namespace:")
-            story += [f"  {line}" for line in lines[:_SHOWN]]
-        if len(lines) > _SHOWN:
-            story.append(f"  and {len(lines) - _SHOWN} more, all in the journal")
+        story = outcome_words.of_namespace(", ".join(names), self.called, lines, _SHOWN)
         if self.gone:
-            hint = (
-                "the journal stays open; set the port up here by hand where it is needed, and "
-                + acceptance([str(port) for port in steps]).removeprefix("or, ")
-            )
+            hint = outcome_words.set_up_by_hand(map(str, steps))
         else:
             again = [str(port) for port in steps] if verb == "release" else []
-            hint = (
-                f"run it there: {self.command('manactl', verb, *again)}; a netdev that has left "
-                f"it must be moved back first: {self.back('NETDEV')}"
+            hint = outcome_words.run_there(
+                self.command("manactl", verb, *again), self.back("NETDEV")
             )
         return NotRestored(
-            "\n".join(story),
+            story,
             hint=hint,
             evidence=[
                 Evidence("journal", "network namespace of the claim", self.netns._asdict()),
@@ -111,9 +98,9 @@ def refuse_covered(host: Host, claim: ClaimSummary, port: PortStatus) -> None:
         return
     there = Foreign(claim.netns, host.find_netns(claim.netns))
     away = (
-        acceptance([port.label]).removeprefix("or, ")
+        outcome_words.acceptance_alone([port.label])
         if there.gone
-        else f"release it there: {there.command('manactl', 'release', str(claim.port))}"
+        else outcome_words.release_there(there.command("manactl", "release", str(claim.port)))
     )
     raise Busy(
         f"{port.label} was claimed in the {there.called}, and that claim is open; nothing was "

@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from manactl.act import persist
+from manactl.act import persist, progress_words
 from manactl.act.choose import open_claims
 from manactl.act.host import HostSystem
 from manactl.act.persist import LeaveDown
@@ -45,7 +45,7 @@ def give_back(run: Run, named: Collection[tuple[str, int]]) -> None:
     }
     with run.host.system(run.signals.pause) as system:
         for file in system.odd_boot_files():
-            run.progress.noted(f"{odd_file(file)}; it is left as it is: see `manactl doctor`")
+            run.progress.noted(progress_words.odd_file(odd_file(file)))
         if request.dry_run:
             result.plans += map(persist.plan, _would_give_back(run, system, named))
             return
@@ -56,15 +56,12 @@ def give_back(run: Run, named: Collection[tuple[str, int]]) -> None:
         failures: list[ManactlError] = []
         with (
             _locked(run, kept, ports),
-            run.signals.step(f"give {_netdevs(kept)} back"),
+            run.signals.step(progress_words.give_back(_netdevs(kept))),
         ):
             still = _left_down(run, system, {one.port.key for one in kept})
             for gone in kept:
                 if gone not in still and _has_claim(run, gone.port):
-                    run.progress.noted(
-                        f"{gone.name} was claimed in the meantime, so it is not given back: "
-                        "its files are the claim's now"
-                    )
+                    run.progress.noted(progress_words.claimed_meanwhile(gone.name))
             for one in still:
                 try:
                     _note_given_back(result, persist.give_back(system, one), ports)

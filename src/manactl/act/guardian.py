@@ -22,10 +22,9 @@ import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from traceback import format_exc
-from types import TracebackType
 from typing import Any, Protocol, Self
 
-from manactl.act import own_scope
+from manactl.act import own_scope, progress_words
 from manactl.act import release as releasing
 from manactl.act.audit import to_syslog
 from manactl.act.host import Host
@@ -88,7 +87,7 @@ class LiveGuard:
         try:
             self._sock.sendall(json.dumps(message).encode())
             answer = self._sock.recv(_MESSAGE)
-            said = json.loads(answer) if answer else {"failed": "it has ended"}
+            said = json.loads(answer) if answer else {"failed": progress_words.GUARDIAN_ENDED}
         except OSError as error:
             said = {"failed": error.strerror or str(error)}
         if said.get("late"):
@@ -103,12 +102,7 @@ class LiveGuard:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._sock.close()
 
 
@@ -158,11 +152,11 @@ def _second_fork(ours: socket.socket, theirs: socket.socket, state_dir: Path, ho
         os.setsid()
         if os.fork() == 0:
             _detach(theirs.fileno())
-            own_scope.enter(f"manactl-guard-{os.getpid()}.scope", "guardian of a claim (manactl)")
+            own_scope.enter(f"manactl-guard-{os.getpid()}.scope", progress_words.GUARDIAN)
             theirs.sendall(json.dumps({"pid": os.getpid()}).encode())
             Watch(theirs, state_dir, host).run()
     except BaseException:  # noqa: BLE001 - nothing of the runner may run here
-        to_syslog(["the guardian of a claim failed", *format_exc().splitlines()], _LOG_ERR, _DAEMON)
+        to_syslog([progress_words.GUARDIAN_FAILED, *format_exc().splitlines()], _LOG_ERR, _DAEMON)
     finally:
         os._exit(0)
 
@@ -351,4 +345,4 @@ class Watch:
 def _log(error: Exception) -> None:
     """An attempt that failed; of a ManactlError release() has told."""
     if not isinstance(error, ManactlError):
-        to_syslog(["the guardian tries again", *format_exc().splitlines()], _LOG_ERR, _DAEMON)
+        to_syslog([progress_words.GUARDIAN_AGAIN, *format_exc().splitlines()], _LOG_ERR, _DAEMON)

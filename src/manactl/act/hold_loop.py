@@ -5,7 +5,6 @@ A look that an event asks for comes before the telling, and no telling may wait 
 
 from __future__ import annotations
 
-import errno
 import os
 import select
 import signal
@@ -13,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from manactl.act import keep_down
+from manactl.act import hold_words, keep_down
 from manactl.act.host import Host
 from manactl.act.keep_down import Keeper
 from manactl.act.service import Service
@@ -89,7 +88,7 @@ def run(
             for fd in opens.descriptors:
                 loop.on(fd, opened)
             for text in _unknown(opens):
-                teller.warn(f"{text}; ports are kept down all the same")
+                teller.warn(text)
 
         loop.on(signalled, lambda: loop.signalled(signalled))
         watched()
@@ -116,12 +115,8 @@ def _announced(
 def _unknown(opens: NetdevOpens) -> Iterator[str]:
     """Whose openers will not be named, and why."""
     if opens.refused is not None:
-        yield f"who sets a port up will not be known: {opens.refused}"
-    for function in opens.missing:
-        yield (
-            "who sets up some netdevs will not be known: this kernel has no function "
-            f"{function} that can be watched"
-        )
+        yield hold_words.openers_unknown(opens.refused)
+    yield from map(hold_words.function_missing, opens.missing)
 
 
 class Loop:
@@ -230,21 +225,10 @@ def _watching(what: str, begin: Callable[[], _T]) -> _T:
     try:
         return begin()
     except OSError as error:
-        hint = "without that nothing would be heard: fix the cause, then start it again"
-        if error.errno == errno.EMFILE:
-            hint = (
-                "the inotify instances of this user (sysctl fs.inotify.max_user_instances) or the "
-                "open files of this process (ulimit -n) are used up: raise that, then start it again"
-            )
-        if error.errno == errno.ENOSPC:
-            hint = (
-                "the inotify watches of this user (sysctl fs.inotify.max_user_watches) are used "
-                "up: raise that, then start it again"
-            )
         raise Busy(
             f"{what} cannot be watched: {error.strerror or error}; nothing was touched, and no port "
             "is kept down",
-            hint=hint,
+            hint=hold_words.not_heard(error),
         ) from error
 
 

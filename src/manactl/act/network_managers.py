@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
-from manactl.act import manager_files
+from manactl.act import file_words, manager_files
 from manactl.act.manager_files import by_mac, by_name, device_sections
 from manactl.look import network_manager, networkd
 from manactl.look.bus import Bus
@@ -192,18 +192,12 @@ def _is_active(link: UnmanagedLink, device: NmDevice) -> bool:
     )
 
 
-_WHY = (
-    "# Written by manactl: {names} is claimed for RDMA. `manactl release` removes this file; a "
-    "reboot does, too.\n"
-)
-
-
 def _network_file(link: UnmanagedLink, parts: Iterable[str]) -> str:
     """What the link's own files say, but for whom they match, and what leaves it unmanaged."""
     match = "\n".join(manager_files.match_section(link))
     own = "\n".join(_without_match(text) for text in parts)
     return (
-        _WHY.format(names=link.name)
+        file_words.while_claimed(link.name)
         + f"{match}\n\n{own}\n"
         + "[Link]\nActivationPolicy=manual\n\n[Network]\nKeepConfiguration=yes\n"
     )
@@ -226,7 +220,9 @@ def _keyfile(unmanaged: Unmanaged) -> str:
         for link in unmanaged.links
         if manager_files.is_plain(link.name) or not link.mac
     ]
-    return _WHY.format(names=unmanaged.names) + device_sections(unmanaged.key, [*names, *macs])
+    return file_words.while_claimed(unmanaged.names) + device_sections(
+        unmanaged.key, [*names, *macs]
+    )
 
 
 def _text(path: str) -> str:

@@ -8,11 +8,10 @@ org.freedesktop.systemd1.Manager. Where that cannot be had, the process stays wh
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable
 
 from manactl.look.bus import Bus, Interface, longest, within
 from manactl.look.text_files import text
+from manactl.poll import LIVE, until
 
 _RUNS = "/run/systemd/system"  # sd_booted(3)
 _FIRST_PIDS = "pid:[4026531836]"  # PROC_PID_INIT_INO in include/linux/proc_ns.h
@@ -21,7 +20,6 @@ _MANAGER = Interface(
 )
 _ASKED = 4.0  # s for the call: whoever waits for this process goes without a scope rather than long
 _MOVED = 2.0  # s in which systemd has moved the process, after it has answered
-_AGAIN = 0.01  # s
 AT_MOST = longest(_ASKED) + _MOVED
 """After how many seconds `enter` has returned, whatever the bus does."""
 
@@ -44,13 +42,4 @@ def enter(name: str, about: str, bus: Bus | None = None, *, root: str = "") -> b
         )  # fmt: skip
     except OSError:
         return False
-    return _until(lambda: f"/{name}" in (text(f"{root}/proc/self/cgroup") or ""))
-
-
-def _until(done: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + _MOVED
-    while not done():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(_AGAIN)
-    return True
+    return until(LIVE, lambda: f"/{name}" in (text(f"{root}/proc/self/cgroup") or ""), _MOVED)

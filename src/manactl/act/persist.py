@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
+from manactl.act import plan_words, residue_words, step_words
 from manactl.act.boot_files import NotTold
 from manactl.act.plan import Plan, StepFailed, System, Undone
-from manactl.act.poll import until
 from manactl.act.restore import Lost, Restored
 from manactl.act.unmanage import SETTLES
 from manactl.errors import NotRestored
@@ -22,19 +21,16 @@ from manactl.escape import command
 from manactl.look import boot_files
 from manactl.model.port import PortId
 from manactl.model.record import StepKind
+from manactl.model.value import Value
 from manactl.netstate.left_down import LeftDown
 from manactl.netstate.losses import Cause
 from manactl.netstate.unmanaged import NETWORK_MANAGER, NETWORKD, Unmanaged
+from manactl.poll import until
 
-_CHANGED = (
-    "{path}: somebody has changed it since, so it is left, and {manager} still goes by it; to end "
-    "that: {end}"
-)
 READ_AGAIN = {NETWORKD: ("networkctl", "reload"), NETWORK_MANAGER: ("nmcli", "general", "reload")}
 
 
-@dataclass(frozen=True, slots=True)
-class LeaveDown:
+class LeaveDown(Value):
     """Half done like done: undoing removes what is there."""
 
     KIND: ClassVar = StepKind.LEAVE_DOWN
@@ -58,17 +54,16 @@ class LeaveDown:
     @property
     def title(self) -> str:
         unmanaged = self.kept.unmanaged
-        return f"have {unmanaged.manager} leave {unmanaged.names} alone at every boot"
+        return step_words.leave_down(unmanaged.manager, unmanaged.names)
 
     @property
     def undo_title(self) -> str:
-        return (
-            f"let {self.kept.unmanaged.manager} configure {self.kept.unmanaged.names} at boot again"
-        )
+        unmanaged = self.kept.unmanaged
+        return step_words.leave_down_undone(unmanaged.manager, unmanaged.names)
 
     def describe(self) -> str:
-        it = "it" if len(self.files) == 1 else "them"
-        return f"{self.title}, by {', '.join(self.files)} (release removes {it})"
+        unmanaged = self.kept.unmanaged
+        return step_words.leave_down_described(unmanaged.manager, unmanaged.names, self.files)
 
     def do(self, system: System, wait: float) -> Mapping[str, object]:
         try:
@@ -88,9 +83,7 @@ class LeaveDown:
         where = f" ({error.filename})" if error.filename else ""
         return StepFailed(
             f"{what}: {error.strerror or error}{where}",
-            hint="move the file away, or claim without --persist"
-            if error.errno == errno.EEXIST
-            else "the files are below /etc: is it writable?",
+            hint=step_words.FILE_THERE if error.errno == errno.EEXIST else step_words.NOT_WRITABLE,
         )
 
     def holds(self, system: System) -> bool:
@@ -123,8 +116,8 @@ def plan(kept: LeftDown) -> Plan:
         "release",
         (kept.port,),
         (),
-        restores=(f"{kept.unmanaged.names} given back to {kept.unmanaged.manager}, at boot, too",),
-        notes=(f"{kept.name} is left down at boot by {', '.join(LeaveDown(kept).files)}",),
+        restores=(plan_words.given_back_at_boot(kept.unmanaged.manager, kept.unmanaged.names),),
+        notes=(plan_words.left_down_by(kept.name, LeaveDown(kept).files),),
     )
 
 
@@ -166,16 +159,14 @@ def _undone(
     `unmanaged` has them."""
     if len(unmanaged.links) < len(kept.unmanaged.links):
         names = kept.unmanaged.names
-        why = f"{names} is not here as it was: {unmanaged.manager} configures what comes"
+        why = residue_words.netdev_changed(unmanaged.manager, names)
     elif not runs:
-        why = (
-            f"{unmanaged.manager} does not run; it configures {unmanaged.names} when it is started"
-        )
+        why = residue_words.not_started(unmanaged.manager, unmanaged.names)
     elif until(system, lambda: not system.unsettled(unmanaged), SETTLES):
         return ()
     else:
-        names = ", ".join(system.unsettled(unmanaged))
-        why = f"{unmanaged.manager} has not configured {names} within {SETTLES:.0f} s"
+        left = system.unsettled(unmanaged)
+        why = residue_words.not_configured_since_boot(unmanaged.manager, left, SETTLES)
     return (Lost(Cause.MANAGER, why),)
 
 
@@ -185,7 +176,7 @@ def _lost(kept: LeftDown, left: Iterable[str]) -> tuple[Lost, ...]:
     return tuple(
         Lost(
             Cause.CHANGED,
-            _CHANGED.format(path=path, manager=manager, end=f"{command('rm', path)} && {again}"),
+            residue_words.file_changed(path, manager, f"{command('rm', path)} && {again}"),
             path,
         )
         for path in left

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple, Protocol
 
-from manactl.act import restore
-from manactl.act.poll import until
+from manactl.act import residue_words, restore, step_words
 from manactl.act.proof import ProofLike, attempt_proof
 from manactl.act.restore import Lost, Restored
+from manactl.act.step_words import up_or_down
 from manactl.decide import kernel_bugs
 from manactl.errors import ManactlError
 from manactl.escape import command
@@ -26,7 +26,8 @@ from manactl.look.netdevs_of import Found, NetdevNow, Unread
 from manactl.look.pairs import Frames
 from manactl.model.port import Evidence, Holder, OddFile, PortId
 from manactl.model.record import StepKind
-from manactl.netstate import diff, link_settings, loss_words, snapshot
+from manactl.model.value import Value
+from manactl.netstate import diff, link_settings, snapshot
 from manactl.netstate.beside import Beside
 from manactl.netstate.blueprints import Blueprint
 from manactl.netstate.ethtool_settings import Command
@@ -36,6 +37,7 @@ from manactl.netstate.losses import Cause
 from manactl.netstate.snapshot import Fact, PortState, Request, describe_all
 from manactl.netstate.unmanaged import Unmanaged
 from manactl.netstate.uppers import UpperState
+from manactl.poll import until
 from manactl.wire import rtmsg as rt
 from manactl.wire.uverbs import ProofOutcome
 
@@ -44,10 +46,6 @@ READ_BACK = 5.0  # s for the kernel to show what it has acknowledged
 CARRIER = 10.0  # s for a link that had carrier to have it again
 REPLUG = 5.0  # s for a netdev to come back whose driver is just being bound again
 PATH_SEEN = 2.0  # s for frames to show which path they take
-_IN_RESET = (
-    "the driver is resetting the device, or is being unbound from it: wait until `manactl status` "
-    "shows the port as before, then `manactl recover`"
-)
 PATIENCE = 5.0  # s for link-local addresses and the kernel's own routes to come back
 
 
@@ -191,8 +189,7 @@ class Step(Protocol):
     def to_json(self) -> dict[str, Any]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class KeepState:
+class KeepState(Value):
     """Remember what refers to the port. Doing it is having written it down; undoing restores.
 
     What somebody changed meanwhile, as while 100 000 routes were written, is noticed here. Between
@@ -214,14 +211,14 @@ class KeepState:
 
     @property
     def title(self) -> str:
-        return f"save {self.state.main}'s addresses and routes"
+        return step_words.keep_state(self.state.main)
 
     @property
     def undo_title(self) -> str:
-        return f"restore and verify {self.state.main}"
+        return step_words.restore(self.state.main)
 
     def describe(self) -> str:
-        return f"{self.title} to the journal ({tally(self.state)})"
+        return step_words.keep_state_described(self.state.main, tally(self.state))
 
     def do(self, system: System, wait: float) -> Mapping[str, object]:
         try:
@@ -263,15 +260,15 @@ def _changed(state: PortState, system: System) -> list[Lost]:
     """Settings of the netdev that are not as they were, though it is the same: not ours to set."""
     now = system.netdev(state.port)
     if isinstance(now, Unread):
-        return [Lost(Cause.CHANGED, f"settings of {state.main}: not compared, {now.why}")]
+        return [Lost(Cause.CHANGED, residue_words.settings_unread(state.main, now.why))]
     if state.link is None or now is None or recreated(state, now):
         return []  # recreate.set_up() reports of one that was re-created
     try:
         settings = system.link_settings(state.port)
     except OSError as error:
-        return [Lost(Cause.CHANGED, f"settings of {now.name}: not compared, {error.strerror}")]
+        return [Lost(Cause.CHANGED, residue_words.settings_unread(now.name, error.strerror))]
     return [
-        Lost(Cause.CHANGED, f"{change.text} ({loss_words.WHY[Cause.CHANGED]})")
+        Lost(Cause.CHANGED, residue_words.setting_changed(change.text))
         for change in link_settings.changed(state.link, settings, now.ifindex)
     ]
 
@@ -308,14 +305,14 @@ class SetAdmin:
 
     @property
     def title(self) -> str:
-        return f"set {self.name} {_updown(self.up)}"
+        return step_words.set_admin(self.name, self.up)
 
     @property
     def undo_title(self) -> str:
-        return f"set {self.name} {_updown(self.was)}"
+        return step_words.set_admin(self.name, self.was)
 
     def describe(self) -> str:
-        return f"{self.title} (release sets it {_updown(self.was)})"
+        return step_words.set_admin_described(self.name, self.up, self.was)
 
     def do(self, system: System, wait: float) -> Mapping[str, object]:
         now = require_netdev(system, self.port)
@@ -336,7 +333,7 @@ class SetAdmin:
             _set_admin(system, self.port, now.name, self.was)
         until(system, lambda: require_netdev(system, self.port).up is self.was, READ_BACK)
         if require_netdev(system, self.port).up is not self.was:
-            raise StepFailed(f"{now.name} does not stay {_updown(self.was)}")
+            raise StepFailed(f"{now.name} does not stay {up_or_down(self.was)}")
         facts: dict[str, object] = {"ms": ms(system.monotonic() - start), "carrier": None}
         if self.was and self.had_carrier:
             facts["carrier"] = until(system, lambda: system.carrier(self.port), CARRIER)
@@ -360,8 +357,7 @@ class SetAdmin:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class SetSynthetic:
+class SetSynthetic(Value):
     """Set the synthetic netdev above a port down: hv_netvsc would open the port with it.
 
     It comes after the port's own SetAdmin and is undone before it: then hv_netvsc opens the port
@@ -383,16 +379,14 @@ class SetSynthetic:
 
     @property
     def title(self) -> str:
-        return f"set {self.name} down"
+        return step_words.set_admin(self.name, False)
 
     @property
     def undo_title(self) -> str:
-        return f"set {self.name} up"
+        return step_words.set_admin(self.name, True)
 
     def describe(self) -> str:
-        return (
-            f"{self.title}, the synthetic netdev of VMBus device {self.vmbus} (release sets it up)"
-        )
+        return step_words.set_synthetic_described(self.name, self.vmbus)
 
     def do(self, system: System, wait: float) -> Mapping[str, object]:
         now = self._require(system)
@@ -441,10 +435,10 @@ class SetSynthetic:
             system.set_synthetic(self.vmbus, up)
         except OSError as error:
             raise StepFailed(
-                f"setting {name} {_updown(up)} failed: {error.strerror or error}",
+                f"setting {name} {up_or_down(up)} failed: {error.strerror or error}",
                 evidence=[
                     Evidence(
-                        "rtnetlink", f"set {_updown(up)}", errno.errorcode.get(error.errno or 0)
+                        "rtnetlink", f"set {up_or_down(up)}", errno.errorcode.get(error.errno or 0)
                     )
                 ],
             ) from error
@@ -471,7 +465,7 @@ def prove_path(vf: SetAdmin, system: System) -> Mapping[str, object]:
         return {}  # it was down before the claim, too: no frames
     vf_name = require_netdev(system, vf.port).name
     down, up = (command("ip", "link", "set", vf_name, way) for way in ("down", "up"))
-    remedy = f"let it take the VF again: {down}; {up}"
+    remedy = step_words.take_again(down, up)
     if not until(system, lambda: system.pair_now(vf.port, uuid).enslaved, REPLUG):
         raise StepFailed(
             f"{above.name} goes on without {vf_name}, by the slow synthetic path: hv_netvsc has "
@@ -504,14 +498,13 @@ def _leave(system: System, addresses: Iterable[bytes]) -> None:
 
 def _set_back(name: str, up: bool) -> StepFailed:
     return StepFailed(
-        f"{name} does not stay {_updown(up)}: another program sets it {_updown(not up)}",
-        hint="find the network manager or script that does it, and stop it first",
+        f"{name} does not stay {up_or_down(up)}: another program sets it {up_or_down(not up)}",
+        hint=step_words.OTHER_PROGRAM,
         evidence=[Evidence("sysfs", "IFF_UP", not up)],
     )
 
 
-@dataclass(frozen=True, slots=True)
-class ProveFree:
+class ProveFree(Value):
     """Create and destroy a RAW_PACKET queue pair, which succeeds only on a free vport
     (mana_cfg_vport()). It ends with the process at the latest: there is nothing to undo."""
 
@@ -528,17 +521,14 @@ class ProveFree:
 
     @property
     def title(self) -> str:
-        return f"prove that the vport of {self.device} port {self.rdma_port} is free"
+        return step_words.prove_free(self.device, self.rdma_port)
 
     @property
     def undo_title(self) -> str:
         return ""
 
     def describe(self) -> str:
-        return (
-            f"prove that the vport is free: create a raw QP on {self.device} port "
-            f"{self.rdma_port} and destroy it at once"
-        )
+        return step_words.prove_free_described(self.device, self.rdma_port)
 
     def do(self, system: System, wait: float) -> Mapping[str, object]:
         proof, tries = attempt_proof(system, self.port, wait)
@@ -564,7 +554,7 @@ class ProveFree:
         if now is not None and now.up:
             return StepFailed(
                 f"another program set {now.name} up again during the claim",
-                hint="find the network manager or script that does it, and stop it first",
+                hint=step_words.OTHER_PROGRAM,
                 evidence=[*proof.evidence, Evidence("sysfs", "IFF_UP", True)],
             )
         if kernel_bugs.vport_leaked(system, self.port):
@@ -722,10 +712,12 @@ def _set_admin(system: System, port: PortId, name: str, up: bool) -> None:
         remedy = kernel_bugs.opening_remedy(error.errno, port) if up else None
         why = os.strerror(error.errno or 0) if error.strerror is None else error.strerror
         raise StepFailed(
-            f"setting {name} {_updown(up)} failed: {why}",
-            hint=_IN_RESET if gone else remedy,
+            f"setting {name} {up_or_down(up)} failed: {why}",
+            hint=step_words.IN_RESET if gone else remedy,
             evidence=[
-                Evidence("rtnetlink", f"set {_updown(up)}", errno.errorcode.get(error.errno or 0))
+                Evidence(
+                    "rtnetlink", f"set {up_or_down(up)}", errno.errorcode.get(error.errno or 0)
+                )
             ],
             taken=busy,
         ) from error
@@ -734,7 +726,3 @@ def _set_admin(system: System, port: PortId, name: str, up: bool) -> None:
 def ms(seconds: float) -> float:
     """Milliseconds, as journals and documents have them."""
     return round(seconds * 1000, 1)
-
-
-def _updown(up: bool) -> str:
-    return "up" if up else "down"

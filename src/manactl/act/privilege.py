@@ -11,9 +11,9 @@ def need_net_admin(host: Host, verb: str) -> None:
     """Denied unless this process may change interfaces."""
     if not capable(host, CAP_NET_ADMIN):
         inside = host.in_user_namespace()
-        where = " in the user namespace that owns this network namespace" if inside else ""
+        needs = f"{verb} needs CAP_NET_ADMIN"
         raise Denied(
-            f"{verb} needs CAP_NET_ADMIN{where}",
+            f"{needs} in the user namespace that owns this network namespace" if inside else needs,
             untouched="nothing was touched",
             hint="root of a user namespace (a rootless container, `unshare -Ur`) is root of nothing "
             "else: run it outside"

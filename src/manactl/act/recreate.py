@@ -11,6 +11,7 @@ import errno
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from manactl.act import residue_words as words
 from manactl.act.plan import System, recreated, require_netdev
 from manactl.act.restore import Lost, Restored
 from manactl.look.netdevs_of import NetdevNow, here
@@ -25,17 +26,6 @@ from manactl.wire import if_link
 # Writing one setting may change another (stable_secret sets addr_gen_mode; in a master a port has
 # attributes that it had not before).
 _PASSES = 4
-NUMBERED = (
-    "{name} was re-created (ifindex {was} -> {now}): sockets, filters and programs (XDP) that were "
-    "bound to the old one by its number are not"
-)
-UNNAMED = "the name {name}: it is called {now} ({why})"
-SILENT = (
-    "the carrier of {names}: {lower} is down, as it was, and was not up since it was made (the old "
-    "one was: what stands on it had kept the carrier of that time)"
-)
-_TAKEN = "another netdev has that name now"
-KEYS = "keys of macsec {name} (they cannot be read)"
 
 
 class _Todo(NamedTuple):
@@ -142,7 +132,7 @@ class _Recreated:
                 continue
             holder = self._system.settings(base.now.ifindex).names.get(base.name)
             if holder is not None and not self._given_up(base.name, holder):
-                self._unnamed[base.ifindex] = _TAKEN
+                self._unnamed[base.ifindex] = words.NAME_TAKEN
                 continue
             try:
                 body = if_link.rename(base.now.ifindex, base.name)
@@ -209,7 +199,7 @@ class _Recreated:
     def not_made(self) -> list[str]:
         """Those that could not be made, with the reason; what they carried is listed later."""
         return [
-            f"{pair.was.describe()}: not made again ({why})"
+            words.not_made(pair.was.describe(), why)
             for pair in self._pairs()
             if pair.now is None and (why := self._unmade.get(pair.was.ifindex))
         ]
@@ -244,8 +234,7 @@ class _Recreated:
                     off.add(was.ifindex)
                     names.append(now.name)
             if names:
-                text = SILENT.format(names=", ".join(names), lower=base.now.name)
-                yield Lost(Cause.NOT_KEPT, text)
+                yield Lost(Cause.NOT_KEPT, words.silent(names, base.now.name))
 
     # --- settings
 
@@ -279,7 +268,7 @@ class _Recreated:
             if one.change.holder is not None and not self._given_up(
                 one.change.altname, one.change.holder
             ):
-                raise OSError(errno.EEXIST, _TAKEN)
+                raise OSError(errno.EEXIST, words.NAME_TAKEN)
             if one.change.request is not None:
                 self._system.send(one.change.request)
             elif one.change.sysctl is not None:
@@ -295,21 +284,20 @@ class _Recreated:
     def why(self, one: _Todo) -> str:
         change = one.change
         cannot = change.request is None and change.sysctl is None and change.ethtool is None
-        said = "it is gone" if cannot else self._errors.get(one.key, "it does not stay so")
-        return f"{one.text} ({said})"
+        said = words.GONE if cannot else self._errors.get(one.key, words.NOT_KEPT)
+        return words.because(one.text, said)
 
     def lost(self, left: list[_Todo]) -> Iterator[Lost]:
         """What nobody but its maker can bring back."""
         state = self._state
         for base in self.bases:
-            text = NUMBERED.format(name=base.now.name, was=base.ifindex, now=base.now.ifindex)
+            text = words.numbered(base.now.name, base.ifindex, base.now.ifindex)
             yield Lost(Cause.NOT_KEPT, text)
             if why := self._unnamed.get(base.ifindex):
-                text = UNNAMED.format(name=base.name, now=base.now.name, why=why)
-                yield Lost(Cause.NOT_KEPT, text)
+                yield Lost(Cause.NOT_KEPT, words.unnamed(base.name, base.now.name, why))
         for upper in state.uppers:
             if upper.kind == "macsec" and upper.ifindex in self._dying:
-                yield Lost(Cause.NOT_KEPT, KEYS.format(name=upper.name))
+                yield Lost(Cause.NOT_KEPT, words.macsec_keys(upper.name))
         for one in left:
             if one.change.qdisc or one.change.bridging or one.change.holder is not None:
                 yield Lost(Cause.NOT_KEPT, self.why(one))

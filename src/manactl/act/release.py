@@ -15,14 +15,21 @@ from pathlib import Path
 from typing import Any
 
 from manactl.act import accept as accepting
-from manactl.act import await_free, foreign, planner, taken_away, transition
+from manactl.act import (
+    await_free,
+    foreign,
+    outcome_words,
+    plan_words,
+    progress_words,
+    taken_away,
+    transition,
+)
 from manactl.act import terminate as ending
 from manactl.act.audit import to_syslog
 from manactl.act.choose import Chosen, choose, open_claims
 from manactl.act.give_back import give_back
 from manactl.act.host import Host, HostSystem
 from manactl.act.plan import KeepState, Plan, SetAdmin, SetSynthetic, Step, Undone, steps_from_json
-from manactl.act.poll import until
 from manactl.act.privilege import need_net_admin
 from manactl.act.progress import Progress
 from manactl.act.released import Outcome, ReleasedPort, ReleaseRequest, ReleaseResult, Run
@@ -53,6 +60,7 @@ from manactl.model.record import Event, Phase
 from manactl.netstate import members, uppers
 from manactl.netstate.members import Member
 from manactl.netstate.snapshot import Kind, Request
+from manactl.poll import until
 
 _LOG_ERR, _LOG_USER = 3, 1  # RFC 5424
 _LOWERING = (SetAdmin.KIND, SetSynthetic.KIND)
@@ -147,8 +155,8 @@ def _release_each(
     except ManactlError as error:
         failures.append(_after_release(error, run.result))
     except Exception as error:  # noqa: BLE001 - what was released is told all the same
-        what = "what leaves ports down at boot was not looked at to its end"
-        failures.append(_unforeseen(what, "then `manactl release` tries again", error))
+        what = outcome_words.BOOT_NOT_LOOKED_AT
+        failures.append(_unforeseen(what, outcome_words.RELEASE, error))
     return failures
 
 
@@ -157,19 +165,15 @@ def _after_release(error: ManactlError, result: ReleaseResult) -> ManactlError:
     back = _changed(result)
     if not back:
         return ending.after_signal(error, result.terminated)
-    were = "was" if len(back) == 1 else "were"
-    return error.after(f"{', '.join(back)} {were} released before, and no port is given back")
+    return error.after(outcome_words.released_before(back))
 
 
 def _how_far(run: Run, ports: Sequence[PortId]) -> tuple[str, str]:
     """What has become of the ports of one journal whose release ended unforeseen, and what is next."""
     names = ", ".join(map(str, ports))
     if {one.port for one in run.result.ports}.issuperset(ports):
-        return f"{names}: released, but not waited for", "then look with `manactl status`"
-    return f"{names}: not released", _RECOVER
-
-
-_RECOVER = "then `manactl recover` tries again: the journal stays open"
+        return outcome_words.not_waited_for(names), outcome_words.LOOK
+    return outcome_words.not_released(names), outcome_words.RECOVER
 
 
 def _unforeseen(what: str, then: str, error: Exception) -> ManactlError:
@@ -220,7 +224,7 @@ def _release_claim(run: Run, path: Path, chosen: Sequence[PortId], acting: lock.
         there = {port.id.key: port for port in run.host.look().ports}
         kernel_bugs.refuse_release([there[port.key] for port in ports if port.key in there])
         with run.host.system(run.signals.pause) as system:
-            with run.signals.step(f"look whether {_names(content, ports)} can be released"):
+            with run.signals.step(progress_words.look_releasable(_names(content, ports))):
                 _await_free(run, system, [port for port in ports if _of(steps, port)])
                 mine = [step for step in steps if step.port in ports]
                 await_free.require_closed(system, mine, run.request.wait or await_free.PATIENCE)
@@ -258,9 +262,8 @@ def _release_claim(run: Run, path: Path, chosen: Sequence[PortId], acting: lock.
             )
         )
     if not undo.clean:
-        what = "not fully restored" if undo.residue else "restored, but its journal is still open"
         raise transition.not_restored(
-            f"{', '.join(names.values())}: {what}",
+            outcome_words.not_clean(", ".join(names.values()), residue=bool(undo.residue)),
             undo,
             list(again.values()),
             back=[name for port, name in names.items() if undo.residue and undo.is_back(port)],
@@ -291,14 +294,14 @@ def _await_forwarding(run: Run, ports: Sequence[PortId], wait: float) -> None:
     if not slow:
         return
     names = ", ".join(one.netdev for one in slow)
-    run.progress.noted(f"waiting up to {wait:g} s until {names} forwards again")
+    run.progress.noted(progress_words.awaits_forwarding(names, wait))
     run.signals.listen()
     with run.host.system(run.signals.pause) as system:
 
         def left() -> list[ReleasedPort]:
             return [replace(one, settling=_settling(system, one)) for one in slow]
 
-        with run.signals.step(f"wait until {names} forwards"):
+        with run.signals.step(progress_words.await_forwarding(names)):
             until(system, lambda: not any(one.settling for one in left()), wait)
         now = {one.port: one for one in left()}
         for one in slow:
@@ -358,7 +361,7 @@ def _residue(
     there = {port.id.key: port for port in run.host.look().ports}
     with (
         run.host.system(run.signals.pause) as system,
-        run.signals.step(f"look at what is missing on {_names(content, ports)}"),
+        run.signals.step(progress_words.look_missing(_names(content, ports))),
     ):
         found = accepting.residue(
             system,
@@ -398,8 +401,7 @@ def _put_away(state_dir: Path) -> list[ManactlError]:
             except ManactlError as error:
                 failures.append(error)
     except OSError as error:
-        what = "the journals of what is released were not closed"
-        failures.append(_unforeseen(what, _RECOVER, error))
+        failures.append(_unforeseen(outcome_words.NOT_CLOSED, outcome_words.RECOVER, error))
     return failures
 
 
@@ -459,11 +461,8 @@ def _note_drift(run: Run, claims: Sequence[ClaimSummary]) -> None:
         drift = [] if port is None else [note(one) for one in drifts(port, claim, here)]
         if port is None or not drift:
             continue
-        run.progress.noted(
-            f"{port.label}: {'; '.join(drift)}. The claim stands, so it is left alone: "
-            f"`{command('manactl', 'release', port.label)}` ends it and restores what it kept (with "
-            "--dry-run: shows that), `manactl hold` keeps the port down"
-        )
+        release = command("manactl", "release", port.label)
+        run.progress.noted(progress_words.drifted(port.label, drift, release))
 
 
 def _still_claimed(run: Run, path: Path, chosen: Sequence[PortId]) -> list[PortId]:
@@ -536,19 +535,17 @@ def _show_claim(run: Run, path: Path, ports: Sequence[PortId]) -> None:
             removed = taken_away.look(_steps(content, ports), ports, content, system)
         plans.append(_plan(request, content, ports, removed, ends))
     else:
-        note = f"claimed before the last boot: {_closes(run, ports)}"
+        note = plan_words.before_last_boot(_given_back_too(run, ports))
         plans.append(Plan(request.verb, content.ports, (), notes=(note,)))
 
 
-def _closes(run: Run, ports: Sequence[PortId]) -> str:
-    """What comes of a journal of an earlier boot, and so that nobody overlooks it, of its ports."""
-    if not (run.request.recover or run.request.only):
-        keys = {port.key for port in ports}
-        with run.host.system(run.signals.pause) as system:
-            names = [one.name for one in system.boot_files() if one.port.key in keys]
-        if names:
-            return f"the journal is closed, and {', '.join(names)} given back"
-    return "only the journal is closed"
+def _given_back_too(run: Run, ports: Sequence[PortId]) -> list[str]:
+    """The netdevs that are given back when a journal of an earlier boot is closed."""
+    if run.request.recover or run.request.only:
+        return []
+    keys = {port.key for port in ports}
+    with run.host.system(run.signals.pause) as system:
+        return [one.name for one in system.boot_files() if one.port.key in keys]
 
 
 def _plan(
@@ -560,16 +557,16 @@ def _plan(
 ) -> Plan:
     steps = _steps(content, ports)
     alone = {step.port for step in steps if isinstance(step, KeepState) and step.state.alone}
-    restores = [f"{step.name} made again" for step in steps if isinstance(step, BindUio)]
+    restores = [plan_words.made_again(step.name) for step in steps if isinstance(step, BindUio)]
     restores += [
-        f"{step.name} set up; {_name_above(content, step.port)} takes it again as its fast path"
+        plan_words.set_up_below(step.name, _name_above(content, step.port))
         if step.port in alone
-        else f"{step.name} set up, its carrier awaited"
+        else plan_words.set_up(step.name)
         for step in reversed(steps)
         if isinstance(step, SetSynthetic) or (isinstance(step, SetAdmin) and step.was)
     ]
     restores += [
-        f"{step.unmanaged.names} given back to {step.unmanaged.manager}, which configures it again"
+        plan_words.given_back(step.unmanaged.manager, step.unmanaged.names)
         for step in steps
         if isinstance(step, Unmanage)
     ]
@@ -583,16 +580,16 @@ def _plan(
         loss.text for state in saved for loss in taken_away.told(state, out.get(state.port, ()))
     ]
     saved = [taken_away.left(state, out.get(state.port, ())) for state in saved]
-    restores += [line for state in saved for line in planner.restored(state)]
-    lost = [line for state in saved for line in planner.not_restored(state)]
+    restores += [line for state in saved for line in plan_words.restored(state)]
+    lost = [line for state in saved for line in plan_words.not_restored(state)]
     lost += told
     lost += _lost_of_others(content, {step.port.key for step in steps})
     words = {
-        Outcome.LEFT_DOWN: "was down before the claim and stays down",
-        Outcome.UNTOUCHED: "had not been set down yet: nothing is changed",
+        Outcome.LEFT_DOWN: plan_words.left_down,
+        Outcome.UNTOUCHED: plan_words.untouched,
     }
     down = [
-        f"{_name(content, port)} {words[outcome]}"
+        words[outcome](_name(content, port))
         for port in ports
         if (outcome := _outcome(content, steps, port)) in words
     ]
@@ -726,11 +723,8 @@ def _changed(result: ReleaseResult) -> list[str]:
 
 def _interrupted(stop: StopRequested, result: ReleaseResult) -> Interrupted:
     """What had been done when the signal came; all the rest is as it was."""
-    back = _changed(result)
-    done = [f"SIGTERM was sent to {ending.named(result.terminated)}"] * bool(result.terminated)
-    were = "was" if len(back) == 1 else "were"
-    how = "accepted" if _accepted(result) else "released"
-    done += [f"{', '.join(back)} {were} {how}"] * bool(back)
-    rest = "no other port" if back else "no port"
-    changed = f"{rest} was changed" if done else "nothing was changed"
-    return Interrupted("; ".join([f"interrupted by {stop.name}", *done, changed]))
+    terminated = ending.named(result.terminated) if result.terminated else None
+    accepted = bool(_accepted(result))
+    return Interrupted(
+        outcome_words.interrupted_after(stop.name, terminated, _changed(result), accepted=accepted)
+    )

@@ -16,6 +16,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import KW_ONLY, dataclass, field
 from typing import NamedTuple, Protocol
 
+from manactl.act import residue_words as words
 from manactl.model.port import PortId
 from manactl.model.uncollected import uncollected
 from manactl.netstate import diff, leaning, loss_words, losses, members, plain, snapshot, uppers
@@ -26,15 +27,12 @@ from manactl.netstate.members import Member
 from manactl.netstate.plain import PlainRoutes
 from manactl.netstate.requests import Filled
 from manactl.netstate.snapshot import Fact, Kind, PortState, Request, Rows, Setting
-from manactl.netstate.uppers import Inactive, Pair
+from manactl.netstate.uppers import Inactive
 from manactl.wire import rtmsg as rt
 
 _PAUSE_FROM, _PAUSE_TO = 0.02, 0.25  # s, doubling
 _OPENED = 1.0  # s for the kernel's deferred work that opens VLANs to have begun
 _ROUTES_OF_ADDRESSES = 3.0  # s for its deferred work that makes them, after the last request
-_NOT_KEPT = "it does not stay so"
-_TENTATIVE = "its source is in duplicate address detection"
-_SOURCELESS = "the source address of route {}: the kernel does not tell it from others like it"
 
 
 class Network(Protocol):
@@ -328,7 +326,7 @@ class _Restoration:
         tentative = set(map(snapshot.target, self._now.now.that(snapshot.is_tentative)))
         for fact, requests, undo in self._sourceless():
             if undo is not None and leaning.source(fact) in tentative:
-                self._errors[fact] = OSError(errno.EADDRNOTAVAIL, _TENTATIVE)
+                self._errors[fact] = OSError(errno.EADDRNOTAVAIL, words.SOURCE_TENTATIVE)
                 continue
             said = self._network.send_all(requests) if requests else []
             errors = [error for error in said if error is not None]
@@ -457,7 +455,7 @@ class _Restoration:
             lost=(
                 *(Lost(loss.cause, loss_words.text(loss, names)) for loss in self._lost),
                 *(
-                    Lost(Cause.CHANGED, _SOURCELESS.format(snapshot.describe(one.fact, names)))
+                    Lost(Cause.CHANGED, words.sourceless(snapshot.describe(one.fact, names)))
                     for one in self._sourceless()
                     if not one.requests
                 ),
@@ -493,25 +491,25 @@ class _Restoration:
         for pair in self._now.matched:
             if pair.now is None:
                 lost = len(self._now.on_upper(pair.was.ifindex))
-                yield f"{pair.was.describe()} (it is gone, with {lost} addresses, routes or the like)"
+                yield words.upper_gone(pair.was.describe(), lost)
             elif pair.now.up is not pair.was.up:
-                yield f"{pair.now.describe()} {_updown(pair)} ({self._why(pair.now.ifindex)})"
+                yield words.upper_not(pair.now.describe(), pair.was.up, self._why(pair.now.ifindex))
         for bond in self._inactive():
             if self._waits(bond):
                 continue
             slave = names.get(bond.slave) or names.get(bond.was.active or 0, str(bond.slave))
             is_now = names.get(bond.now.active or 0, "none")
-            why = self._why(bond.was) if bond.slave > 0 else "it is gone"
-            yield f"active slave {slave} of {bond.now.name}: now {is_now} ({why})"
+            why = self._why(bond.was) if bond.slave > 0 else words.GONE
+            yield words.active_slave(slave, bond.now.name, is_now, why)
         for one in self._missing:
-            yield f"{snapshot.describe(one.fact, names)} ({self._why_missing(one, names)})"
+            yield words.because(snapshot.describe(one.fact, names), self._why_missing(one, names))
         for fact, requests, _ in self._sourceless():
             if requests:
-                yield f"{snapshot.describe(fact, names)} ({self._why(fact)})"
+                yield words.because(snapshot.describe(fact, names), self._why(fact))
         for setting, path in self._other_settings():
-            yield f"sysctl {path} = {setting.value} ({self._why(setting, 'it is changed back')})"
+            yield words.sysctl(path, setting.value, self._why(setting, words.CHANGED_BACK))
 
-    def _why(self, what: Hashable, otherwise: str = _NOT_KEPT) -> str:
+    def _why(self, what: Hashable, otherwise: str = words.NOT_KEPT) -> str:
         """What the kernel has said against it."""
         error = self._errors.get(what)
         return otherwise if error is None else error.strerror or str(error)
@@ -524,20 +522,17 @@ class _Restoration:
         ):
             return self._why_kept_back(obstacle)
         if instead is None:
-            return self._why(fact, _NOT_KEPT if fact in self._sent else "missing")
-        there = snapshot.describe(instead, names)
-        if there == snapshot.describe(fact, names):
-            there = f"the same with other settings: {snapshot.settings_of(instead)}"
-        return f"there is instead: {there}"
+            return self._why(fact, words.NOT_KEPT if fact in self._sent else words.MISSING)
+        return words.there_is(instead, fact, names)
 
     def _why_kept_back(self, obstacle: Obstacle) -> str:
         if obstacle.device is not None:
             device = obstacle.device
             other = self._now.now.name_of(device.ifindex)
-            return f"{device.name} is gone" + (f", {other} has its number now" if other else "")
+            return words.device_gone(device.name, other)
         assert obstacle.instead is not None
         there = snapshot.describe(obstacle.instead, self._names_now())
-        return f"nexthop id {obstacle.nexthop} is not what it was: {there}"
+        return words.other_nexthop(obstacle.nexthop, there)
 
     def _names(self) -> dict[int, str]:
         """Ifindexes of now and of then to names: the present one, or the last of what is gone."""
@@ -550,10 +545,6 @@ class _Restoration:
     def _names_now(self) -> dict[int, str]:
         now = self._now.now
         return {link.ifindex: link.name for link in now.links} | now.names
-
-
-def _updown(pair: Pair) -> str:
-    return "up" if pair.was.up else "down"
 
 
 def _without_coming(wanted: PortState, missing: list[MissingFact]) -> list[MissingFact]:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
+from manactl.act import progress_words
 from manactl.errors import Interrupted
 from manactl.escape import called
 from manactl.look.blocked_tasks import in_drivers, waiting
@@ -28,10 +29,6 @@ from manactl.look.text_files import text
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PATIENCE = 2.0  # s that a step may take without a report
 AGAIN = 10.0  # s between two reports
-# What will come of a signal that arrives inside a system call.
-_STOPPING = "will stop when the current system call returns"
-_UNDOING = "will undo when the current system call returns"
-_FINISHING = "ignored, since the change under way has to be finished"
 _SLICE = 0.1  # s: a signal that another thread was given ends no sleep of this one
 
 Report = Callable[[str], None]
@@ -68,20 +65,20 @@ class SignalGate:
         """From now on a signal is remembered, and raises StopRequested at the next boundary."""
         self._mode = "acting"
         if self._watch is not None:
-            self._watch.reply = _UNDOING
+            self._watch.reply = progress_words.UNDOING
 
     def ignore(self) -> None:
         """From now on signals are ignored: unwinding must not be interrupted."""
         self._mode = "ignoring"
         if self._watch is not None:
-            self._watch.reply = _FINISHING
+            self._watch.reply = progress_words.FINISHING
 
     def listen(self) -> None:
         """From now on a signal raises at once again: nothing is half done. A signal that came
         meanwhile raises StopRequested now."""
         self._mode = "looking"
         if self._watch is not None:
-            self._watch.reply = _STOPPING
+            self._watch.reply = progress_words.STOPPING
         if self._pending is not None:
             self._stop(self._pending, None)
 
@@ -174,7 +171,7 @@ class StuckStepReporter:
         self._thread: threading.Thread | None = None
         self._ends = (-1, -1)
         self._mask: set[int] = set()
-        self.reply = _STOPPING
+        self.reply = progress_words.STOPPING
 
     @contextlib.contextmanager
     def over(self, what: str, numbers: Any) -> Iterator[None]:
@@ -250,7 +247,7 @@ class StuckStepReporter:
 
     def _heard(self, numbers: Iterator[int]) -> None:
         for number in numbers:
-            self._report(f"{signal.Signals(number).name}: {self.reply}")
+            self._report(progress_words.heard(signal.Signals(number).name, self.reply))
 
     def _stuck(self, what: str, since: float) -> None:
         try:
@@ -258,7 +255,7 @@ class StuckStepReporter:
         except OSError:  # no descriptor to look with
             return
         if why is not None:
-            self._report(f"{what}: not done after {time.monotonic() - since:.0f} s: {why}")
+            self._report(progress_words.not_done(what, time.monotonic() - since, why))
 
     def _report(self, line: str) -> None:
         with contextlib.suppress(OSError, ValueError):  # it cannot be printed; the step goes on
@@ -271,16 +268,13 @@ def stuck_in(thread: int, proc: str = "/proc") -> str | None:
     stack = text(f"{base}/stack") or ""  # root's
     functions = in_drivers(stack)
     if functions:
-        return f"the driver waits for the device to answer ({functions[0]})"
+        return progress_words.in_driver(functions[0])
     if stat_of(base).state != "D":
         return None
     others = [task for task in waiting(proc) if task.pid != os.getpid()]
     if others:
         task = others[0]
-        return (
-            f"{called(task.comm)} (pid {task.pid}) has the kernel's network lock (RTNL) and waits in the "
-            f"driver for the device to answer ({task.function})"
-        )
+        return progress_words.behind(f"{called(task.comm)} (pid {task.pid})", task.function)
     if stack:
-        return f"the kernel is in {stack.partition('] ')[2].partition('+')[0]}"
-    return "a system call does not return, usually because the driver waits for the device"
+        return progress_words.in_kernel(stack.partition("] ")[2].partition("+")[0])
+    return progress_words.IN_A_CALL

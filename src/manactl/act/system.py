@@ -21,6 +21,7 @@ from manactl.look import (
     pairs,
     procfs,
     rdma,
+    source_words,
     stacked_links,
     surroundings,
     user_namespace,
@@ -242,10 +243,7 @@ class LiveSystem:
 
     def prove_free(self, port: PortId) -> Proof:
         """By the device that is the function's now: names change, as after a reset."""
-        message = (
-            f"port {port} has no RDMA device here (is mana_ib loaded, or the device in another "
-            "network namespace?)"
-        )
+        message = source_words.no_rdma_device(port)
         proof = Proof(Outcome.CANNOT, errno.ENODEV, None, "uverbs", message)
         for _ in range(_RENAMES):
             name = self._raw_device(port)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Protocol
 
+from manactl.act import outcome_words, progress_words
 from manactl.errors import Busy, ManactlError
 from manactl.escape import called, command
 from manactl.model.port import Evidence, Holder, Owner, PortId, PortStatus, Report
@@ -162,14 +163,14 @@ def terminate(
             except OSError as error:
                 sent.remove(holder)
                 if isinstance(error, PermissionError):
-                    say(f"not allowed to signal {named([holder])}")
+                    say(progress_words.not_allowed_to_signal(named([holder])))
                     continue
                 if isinstance(error, ProcessLookupError):
                     continue
                 raise
             waited.append(fd)
-            unit = f", of {called(holder.unit)}" if holder.unit else ""
-            say(f"SIGTERM sent to {named([holder])}{unit}; waiting up to {within:g} s")
+            unit = called(holder.unit) if holder.unit else None
+            say(progress_words.signalled(named([holder]), unit, within))
         deadline = time.monotonic() + within
         for fd in waited:
             processes.ended(fd, max(0.0, deadline - time.monotonic()))
@@ -183,7 +184,7 @@ def _opened(
 ) -> Iterator[tuple[Holder, int]]:
     for holder in holders:
         if holder.pid in (1, os.getpid()):
-            say(f"{named([holder])} is not signalled: end what it holds yourself")
+            say(progress_words.not_signalled(named([holder])))
             continue
         with contextlib.suppress(ProcessLookupError):
             fd = processes.open(holder.pid)
@@ -195,18 +196,17 @@ def not_ended(busy: Busy, sent: Collection[Holder], within: float) -> Busy:
     """What to say when the port is taken still after everybody was asked to end."""
     if not sent:
         return busy
-    pids = " ".join(str(one.pid) for one in sent)
     services = {(one.manager, one.unit) for one in sent if (one.unit or "").endswith(".service")}
-    hint = f"wait longer (--wait SECONDS), or end it yourself: kill -9 {pids}. manactl never does"
+    hints = [outcome_words.end_yourself(one.pid for one in sent)]
     for manager in sorted({manager for manager, _ in services}, key=str):
         units = sorted(str(unit) for of, unit in services if of == manager)
         words = ["systemctl"] if manager is None else ["systemctl", "--user", f"-M{manager}@"]
         words += ["--"] if units[0].startswith("-") else []
-        hint += f"\nif its service starts it again: {command(*words, 'stop', *units)}"
-    rest = "" if busy.untouched is None else "; no port was changed"
+        hints.append(outcome_words.if_service_restarts(command(*words, "stop", *units)))
+    untouched = busy.untouched is not None
     return Busy(
-        f"{busy.story}{rest}\nSIGTERM was sent to {named(sent)} and {within:g} s were waited for",
-        hint=hint,
+        outcome_words.not_enough(busy.story, named(sent), within, untouched=untouched),
+        hint="\n".join(hints),
         evidence=[*busy.evidence, *_signalled(sent)],
         code=busy.code,
     )
@@ -216,7 +216,7 @@ def after_signal(error: ManactlError, sent: Collection[Holder]) -> ManactlError:
     """The error of a release that has signalled these, and then changed nothing."""
     if sent and error.untouched is not None:
         error.evidence = (*error.evidence, *_signalled(sent))
-        return error.after(f"SIGTERM was sent to {named(sent)}, and no port was changed")
+        return error.after(outcome_words.only_signalled(named(sent)))
     return error
 
 

@@ -8,13 +8,21 @@ recovers: only the message afterwards differs.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
+from manactl.act import (
+    outcome_words,
+    progress_words,
+    recreate,
+    residue_words,
+    step_words,
+    taken_away,
+)
 from manactl.act import plan as planning
-from manactl.act import recreate, taken_away
+from manactl.act.outcome_words import AGAIN, acceptance, items, named
 from manactl.act.plan import (
     KeepState,
     ProveFree,
@@ -32,7 +40,6 @@ from manactl.act.signals import SignalGate, StopRequested
 from manactl.act.uio import BindUio
 from manactl.act.unmanage import Unmanage
 from manactl.errors import Busy, ManactlError, NotRestored, Refused, RolledBack
-from manactl.escape import called, command
 from manactl.journal import file as journal
 from manactl.journal import state_dir
 from manactl.look.netdevs_of import NetdevNow
@@ -41,8 +48,6 @@ from manactl.model.record import Ending, Event, Reason
 from manactl.netstate import leases, snapshot
 from manactl.netstate.losses import Cause
 from manactl.netstate.snapshot import Kind
-
-_LEASE = "its manager has another one now"
 
 Facts = dict[PortId, dict[str, Mapping[str, object]]]  # what each step found, by port and kind
 
@@ -217,7 +222,7 @@ def _unwound(
         story += named(holders)
     if result.taken:
         return Busy(
-            "\n".join([story, "Not restored while the holder is running:", *_items(result)]),
+            "\n".join([story, "Not restored while the holder is running:", *items(result.residue)]),
             hint="the journal stays open: end the holder, then `manactl recover`",
             evidence=evidence,
             code="holder",
@@ -234,28 +239,21 @@ def _unwound(
         )
     kind = Busy if holders else RolledBack
     restored = [part.restored for parts in result.undone.values() for part in parts]
-    coming = [
-        f"  comes with the next router advertisement: {text}"
-        for part in restored
-        for text in part.advertised
-    ]
-    coming += [f"  cannot be put back: {loss.text}" for part in restored for loss in part.lost]
-    everything = "All else" if any(part.lost for part in restored) else "Everything"
+    lines = outcome_words.restored(
+        [text for part in restored for text in part.advertised],
+        [loss.text for part in restored for loss in part.lost],
+    )
     return kind(
-        "\n".join([story, f"{everything} is restored and verified.", *coming]),
+        "\n".join([story, *lines]),
         hint=getattr(error, "hint", None),
         evidence=evidence,
         code=code,
     )
 
 
-def _items(result: UndoResult) -> list[str]:
-    return [f"  {line}" for line in result.residue]
-
-
 def _why(error: BaseException) -> str:
     if isinstance(error, StopRequested):
-        return f"interrupted by {error.name}"
+        return outcome_words.interrupted(error.name)
     if isinstance(error, ManactlError):
         return error.message
     if isinstance(error, OSError):
@@ -347,7 +345,7 @@ def _with_lease(step: KeepState, work: Workplace, result: UndoResult) -> KeepSta
     if not gone:
         return step
     lost = tuple(
-        Lost(Cause.MANAGER, f"{snapshot.describe(fact, state.names)} ({_LEASE})")
+        Lost(Cause.MANAGER, residue_words.other_lease(snapshot.describe(fact, state.names)))
         for fact in gone
         if fact.kind is Kind.ADDRESS
     )
@@ -377,14 +375,16 @@ def _without_removed(
 def _prove_path(step: SetAdmin, work: Workplace, result: UndoResult) -> None:
     """See that a pair is not left on its slow path without a word."""
     try:
-        with work.at(f"see that {step.name} carries the traffic again"):
+        with work.at(progress_words.see_path(step.name)):
             found = planning.prove_path(step, work.system)
     except StepFailed as failure:
         result.left(step.port, failure.message)
         if failure.hint is not None:
             result.remedies.append(failure.hint)
     except Exception as failure:  # noqa: BLE001 - what was restored stays so
-        result.left(step.port, f"the data path of {step.name}: {_why(failure)}")
+        result.left(
+            step.port, residue_words.failed(residue_words.data_path_of(step.name), _why(failure))
+        )
     else:
         _undone(step, Undone(facts=found), work, result)
 
@@ -399,12 +399,15 @@ def _set_up_recreated(steps: Sequence[Step], work: Workplace, result: UndoResult
             planning.require_netdev(work.system, step.port)  # it may just be plugged in again
             if not recreate.is_needed(step.state, work.system):
                 continue
-            with work.at(f"set {step.state.main} up again, as the old netdev was"):
+            with work.at(progress_words.set_up_recreated(step.state.main)):
                 restored = recreate.set_up(step.state, work.system)
         except StepFailed:
             continue  # the next step says so
         except Exception as failure:  # noqa: BLE001 - what hangs on it comes back all the same
-            result.left(step.port, f"the settings of {step.state.main}: {_why(failure)}")
+            result.left(
+                step.port,
+                residue_words.failed(residue_words.settings_of(step.state.main), _why(failure)),
+            )
         else:
             _undone(step, Undone(restored), work, result)
 
@@ -430,11 +433,11 @@ def _undo_step(step: Step, work: Workplace, result: UndoResult) -> bool:
 
 
 def _not_attempted(step: Step) -> str:
-    return f"not attempted: {step.undo_title}"
+    return step_words.not_attempted(step.undo_title)
 
 
 def _undo_failed(step: Step, error: Exception) -> str:
-    return f"{step.undo_title if step.undoes else step.title}: {_why(error)}"
+    return residue_words.failed(step.undo_title if step.undoes else step.title, _why(error))
 
 
 def _undone(step: Step, undone: Undone, work: Workplace, result: UndoResult) -> None:
@@ -460,9 +463,9 @@ def _restore(kept: Sequence[KeepState], work: Workplace, result: UndoResult) -> 
             here.append(step)
     if not here:
         return
-    names = ", ".join(step.state.main for step in here)
+    title = step_words.restore(*(step.state.main for step in here))
     try:
-        with work.at(f"restore and verify {names}"):
+        with work.at(title):
             undone = [
                 _finished(step, found, work.system)
                 for step, found in zip(here, planning.restore_all(here, work.system), strict=True)
@@ -481,7 +484,7 @@ def _finished(step: KeepState, undone: Undone, system: System) -> Undone:
     try:
         lost = (*restored.lost, *recreate.finish(step.state, system))
     except Exception as failure:  # noqa: BLE001 - the other ports are restored all the same
-        left = f"the last settings of {step.state.main}: {_why(failure)}"
+        left = residue_words.failed(residue_words.last_settings_of(step.state.main), _why(failure))
         return replace(undone, restored=replace(restored, residue=(*restored.residue, left)))
     return replace(undone, restored=replace(restored, lost=lost))
 
@@ -552,30 +555,14 @@ def not_restored(
 ) -> NotRestored:
     """The message that matters most: what is not as it was, line by line. `ports` by name; `back`
     are those of them that have everything again."""
-    lines = [story]
-    if result.residue:
-        lines += ["Not restored:", *_items(result)]
-    if back:
-        lines.append(f"All of {', '.join(back)} is restored and verified.")
-    if result.log_failed:
-        lines.append(f"The journal could not be written: {result.log_failed}.")
-    if not result.residue:
-        lines.append("What was on the port is restored and verified.")
-    again = "the journal stays open: fix the cause, then `manactl recover` tries again"
-    if result.residue:
-        again += f"; {acceptance(ports)}"
+    lines = [story, *outcome_words.not_restored(result.residue, back, result.log_failed)]
+    again = f"{AGAIN}; {acceptance(ports)}" if result.residue else AGAIN
     return NotRestored(
         "\n".join(lines),
         hint="\n".join([*dict.fromkeys(result.remedies), again]),
         evidence=[*evidence, *(Evidence("rtnetlink", "residue", line) for line in result.residue)],
         code="residue",
     )
-
-
-def acceptance(ports: Iterable[str]) -> str:
-    """The end of a hint: what to do about residue that stays."""
-    words = [word for port in ports for word in ("--accept", port)]
-    return f"or, when it cannot be fixed: {command('manactl', 'recover', *words)}"
 
 
 def name_of(system: System, port: PortId) -> str:
@@ -589,9 +576,3 @@ def holder_evidence(holders: Sequence[Holder]) -> tuple[Evidence, ...]:
         Evidence("proc", "holder", {"pid": holder.pid, "comm": holder.comm, "unit": holder.unit})
         for holder in holders
     )
-
-
-def named(holders: Sequence[Holder]) -> str:
-    """ " (pid 4211 dpdk-testpmd, ...)", or nothing when none is known."""
-    words = [f"pid {holder.pid} {called(holder.comm)}" for holder in holders]
-    return f" ({', '.join(words)})" if words else ""

@@ -9,23 +9,23 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from manactl.act import step_words
 from manactl.act.plan import REPLUG, StepFailed, System, Undone, awaited
-from manactl.act.poll import until
 from manactl.escape import called
 from manactl.look.netdevs_of import NetdevNow, Unread
 from manactl.look.vmbus import NETVSC, UIO
 from manactl.model.port import Evidence, PortId
 from manactl.model.record import StepKind
+from manactl.model.value import Value
 from manactl.netstate import snapshot
 from manactl.netstate.snapshot import Request
+from manactl.poll import until
 from manactl.wire import if_link
 
 
-@dataclass(frozen=True, slots=True)
-class BindUio:
+class BindUio(Value):
     """Half done like done: the driver that has the device tells what is left to undo."""
 
     KIND: ClassVar = StepKind.BIND_UIO
@@ -41,17 +41,14 @@ class BindUio:
 
     @property
     def title(self) -> str:
-        return f"give {self.name}'s VMBus device to {UIO}"
+        return step_words.bind_uio(self.name)
 
     @property
     def undo_title(self) -> str:
-        return f"give {self.name}'s VMBus device back to {NETVSC}"
+        return step_words.bind_uio_undone(self.name)
 
     def describe(self) -> str:
-        return (
-            f"{self.title} ({self.vmbus}): {self.name} is destroyed with all that stands on it "
-            f"(release gives the device back to {NETVSC} and makes all of it again)"
-        )
+        return step_words.bind_uio_described(self.name, self.vmbus)
 
     def do(self, system: System, wait: float) -> Mapping[str, object]:
         try:
@@ -110,12 +107,9 @@ class BindUio:
                 system.send(Request(if_link.RTM_NEWLINK, 0, body))
 
     def _failed(self, what: str, error: OSError) -> StepFailed:
-        hint = None
-        if error.errno == errno.ENODEV:
-            hint = "the host has taken it back, or offers it again soon: then `manactl recover`"
         return StepFailed(
             f"{what}: {error.strerror or error}",
-            hint=hint,
+            hint=step_words.TAKEN_BACK if error.errno == errno.ENODEV else None,
             evidence=[Evidence("sysfs", self.vmbus, errno.errorcode.get(error.errno or 0))],
         )
 

@@ -8,24 +8,24 @@ comes back from the snapshot.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from manactl.act import residue_words, step_words
 from manactl.act.plan import StepFailed, System, Undone, ms
-from manactl.act.poll import until
 from manactl.act.restore import Lost, Restored
 from manactl.model.port import Evidence, PortId
 from manactl.model.record import StepKind
+from manactl.model.value import Value
 from manactl.netstate import beside, link_settings, snapshot
 from manactl.netstate.beside import Beside
 from manactl.netstate.losses import Cause
 from manactl.netstate.unmanaged import NETWORKD, Unmanaged
+from manactl.poll import until
 
 SETTLES = 30.0  # s for a manager to configure a netdev again, DHCP included
 
 
-@dataclass(frozen=True, slots=True)
-class Unmanage:
+class Unmanage(Value):
     """Half done like done: undoing removes what is there, and tells the manager in any case."""
 
     KIND: ClassVar = StepKind.UNMANAGE
@@ -40,17 +40,14 @@ class Unmanage:
 
     @property
     def title(self) -> str:
-        return f"have {self.unmanaged.manager} leave {self.unmanaged.names} alone"
+        return step_words.unmanage(self.unmanaged.manager, self.unmanaged.names)
 
     @property
     def undo_title(self) -> str:
-        return f"give {self.unmanaged.names} back to {self.unmanaged.manager}"
+        return step_words.unmanage_undone(self.unmanaged.manager, self.unmanaged.names)
 
     def describe(self) -> str:
-        return (
-            f"{self.title}, by files in /run (release gives {self.unmanaged.names} back, and waits "
-            f"until it is configured, up to {SETTLES:.0f} s)"
-        )
+        return step_words.unmanage_described(self.unmanaged.manager, self.unmanaged.names, SETTLES)
 
     def do(self, system: System, wait: float) -> Mapping[str, object]:
         try:
@@ -88,12 +85,11 @@ class Unmanage:
     def _await(self, system: System, *, runs: bool) -> str | None:
         """Until the manager has configured everything again; what it has not, in words."""
         if not runs:
-            names, manager = self.unmanaged.names, self.unmanaged.manager
-            return f"{manager} does not run any more and has not configured {names} again"
+            return residue_words.not_running(self.unmanaged.manager, self.unmanaged.names)
         if until(system, lambda: not system.unsettled(self.unmanaged), SETTLES):
             return None
-        names = ", ".join(system.unsettled(self.unmanaged))
-        return f"{self.unmanaged.manager} has not configured {names} again within {SETTLES:.0f} s"
+        left = system.unsettled(self.unmanaged)
+        return residue_words.not_configured(self.unmanaged.manager, left, SETTLES)
 
     def _failed(self, what: str, error: OSError) -> StepFailed:
         return StepFailed(
@@ -136,7 +132,9 @@ def _modes_put_back(unmanaged: Unmanaged, system: System) -> tuple[str, ...]:
             try:
                 system.send(link_settings.addr_gen_mode(link.ifindex, int(was)))
             except OSError as error:
-                residue.append(f"{link.name}: addr_gen_mode = {was} ({error.strerror or error})")
+                residue.append(
+                    residue_words.addr_gen_mode(link.name, was, error.strerror or str(error))
+                )
     return tuple(residue)
 
 
@@ -147,7 +145,7 @@ def _put_back(kept: Sequence[Beside], system: System) -> tuple[list[str], tuple[
         try:
             system.send(beside.request(one))
         except OSError as error:
-            residue.append(f"{beside.text(one)} ({error.strerror or error})")
+            residue.append(residue_words.because(beside.text(one), error.strerror or str(error)))
         else:
             made.append(beside.text(one))
     return made, tuple(residue)

@@ -39,7 +39,6 @@ class App:
         self._host = host
         self.unfailing = False
         self.exec_mode = False
-        self.output_lost: str | None = None  # why standard output is not written any more
 
     @property
     def state_dir(self) -> Path:
@@ -98,7 +97,6 @@ class App:
 
     def lose_output(self, error: OSError) -> None:
         """Standard output cannot be written any more: report it, and drop what comes."""
-        self.output_lost = error.strerror or str(error)
         if not isinstance(error, BrokenPipeError):
             self.err(f"manactl: standard output: {error.strerror}")
         _drop(sys.stdout)

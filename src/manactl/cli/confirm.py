@@ -19,7 +19,7 @@ def confirm(app: App, words: tuple[str, ...]) -> None:
     """
     from manactl.act import confirm as confirming  # noqa: PLC0415 - not for --help
     from manactl.act.signals import SignalGate  # noqa: PLC0415
-    from manactl.render import outcome  # noqa: PLC0415
+    from manactl.render import confirm as telling  # noqa: PLC0415
 
     request = confirming.ConfirmRequest(app.state_dir, words)
     found: list[confirming.ConfirmedPort] = []
@@ -28,7 +28,7 @@ def confirm(app: App, words: tuple[str, ...]) -> None:
             confirming.confirm(request, app.host, signals, found)
         except ManactlError:
             if found:  # what is confirmed is told all the same
-                app.wrapped(*outcome.confirm_lines(found))
+                app.wrapped(*telling.lines(found))
                 app.flush()
             raise
-        app.wrapped(*outcome.confirm_lines(found))
+        app.wrapped(*telling.lines(found))

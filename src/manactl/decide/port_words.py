@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from manactl.decide import kernel_bugs
-from manactl.model.port import Note, NoteCode, OddFile, PortStatus, Reason
+from manactl.model.port import Note, NoteCode, OddFile, Oddity, PortStatus, Reason
 
 
 def because(*reasons: Reason) -> str:
@@ -179,11 +179,19 @@ def note(about: Note) -> str:
     return words.format(*names) if isinstance(words, str) else words(*names)
 
 
+_ODD = {
+    Oddity.ABSENT: "that port is not here",
+    Oddity.NO_PORT: "it does not say for which port it is",
+    Oddity.NOT_UNDERSTOOD: "this manactl does not understand what it says",
+}
+
+
 def odd_file(file: OddFile) -> str:
     """A file by which something is left down at boot, and why it is of no use."""
+    why = _ODD[file.why] if isinstance(file.why, Oddity) else file.why
     if file.port is None:
-        return f"{file.path} may leave a port down at boot, and is of no use to manactl: {file.why}"
-    return f"{file.path} leaves port {file.port} down at boot, and {file.why}"
+        return f"{file.path} may leave a port down at boot, and is of no use to manactl: {why}"
+    return f"{file.path} leaves port {file.port} down at boot, and {why}"
 
 
 def notes(port: PortStatus) -> list[str]:

@@ -6,10 +6,10 @@ Decisions are made on these alone; refusal_words.py makes what people read of th
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from manactl.decide.codes import Bar, Code, bar_of
+from manactl.model.value import Value
 
 if TYPE_CHECKING:
     from manactl.decide.unmanageable import Obstacle
@@ -48,8 +48,7 @@ class Source(enum.Enum):
     STORAGE = enum.auto()
 
 
-@dataclass(frozen=True, slots=True)
-class Unread:
+class Unread(Value):
     """The guard's source could not be read, and not knowing refuses."""
 
     source: Source
@@ -58,71 +57,61 @@ class Unread:
 # --- what guards find -------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class NotHere:
+class NotHere(Value):
     """The netdev is in another network namespace, or gone; None where that is not known."""
 
     netdev: str | None
     netns: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class InReset:
+class InReset(Value):
     evidence: tuple[Evidence, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class EqsLost:
+class EqsLost(Value):
     """A raw QP whose end crashes the kernel. `own`: it can only be this port's."""
 
     own: bool
     evidence: tuple[Evidence, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
+class Session(Value):
     """An SSH session, and the upper that has its address; None: the port itself, or none here."""
 
     ssh: SshSession
     on: Stacked | None
 
 
-@dataclass(frozen=True, slots=True)
-class SshSessions:
+class SshSessions(Value):
     """Sessions by what is known of them, and connections of those who serve remote logins."""
 
     sessions: tuple[Session, ...]
     logins: tuple[Connection, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class DefaultRoute:
+class DefaultRoute(Value):
     """A default route as iproute2 shows it, and the other namespace that it is in."""
 
     text: str
     netns: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class DefaultRoutes:
+class DefaultRoutes(Value):
     routes: tuple[DefaultRoute, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Reachable:
+class Reachable(Value):
     """An address of global scope, and the upper that has it; None: the port itself."""
 
     address: str
     on: Stacked | None
 
 
-@dataclass(frozen=True, slots=True)
-class LastPort:
+class LastPort(Value):
     addresses: tuple[Reachable, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Connections:
+class Connections(Value):
     connections: tuple[Connection, ...]
 
 
@@ -131,58 +120,49 @@ STORAGE_PORTS = {2049: "NFS", 3260: "iSCSI", 445: "SMB", 3300: "Ceph", 6789: "Ce
                  4420: "NVMe/TCP", 8009: "NVMe/TCP", 10809: "NBD"}  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Storage:
+class Storage(Value):
     """Connections to the ports of storage servers, and what is mounted or attached."""
 
     connections: tuple[Connection, ...]
     attached: tuple[RemoteStorage, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Fabric:
+class Fabric(Value):
     """The ways to Azure's own addresses that are lost."""
 
     routes: tuple[FabricRoute, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class RdmaUsers:
+class RdmaUsers(Value):
     users: tuple[RdmaUser, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Uppers:
+class Uppers(Value):
     devices: tuple[Stacked, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Xdp:
+class Xdp(Value):
     pass
 
 
-@dataclass(frozen=True, slots=True)
-class PacketSockets:
+class PacketSockets(Value):
     sockets: tuple[PacketSocket, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Managers:
+class Managers(Value):
     """Those that cannot be kept off; `obstacles` says of each why."""
 
     managers: tuple[Manager, ...]
     obstacles: tuple[Obstacle | None, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Sockets:
+class Sockets(Value):
     """Connected sockets that are not TCP's."""
 
     sockets: tuple[Connection, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Forwarding:
+class Forwarding(Value):
     """Connections of others, and IPsec tunnels, whose packets may be anybody's."""
 
     flows: tuple[Forwarded, ...]
@@ -192,8 +172,7 @@ class Forwarding:
 # --- what no waiver changes -------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class NoRdmaDevice:
+class NoRdmaDevice(Value):
     """UNSUPPORTED: no raw QP can be made on the port, from here at least where its device is
     elsewhere: in another network namespace, under one of these names."""
 
@@ -201,30 +180,26 @@ class NoRdmaDevice:
     names: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class HeldBy:
+class HeldBy(Value):
     """HOLDER: a raw QP has the vport; its processes, as far as they are visible."""
 
     holders: tuple[Holder, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class OwnerUnprovable:
+class OwnerUnprovable(Value):
     """DENIED: only a test QP shows who owns the vport, and CAP_NET_RAW is missing."""
 
     evidence: tuple[Evidence, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class InTransition:
+class InTransition(Value):
     """IN_TRANSITION: the netdev is up, and yet the driver shows no owner."""
 
     notes: tuple[str, ...]
     evidence: tuple[Evidence, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Unjoined:
+class Unjoined(Value):
     """IN_TRANSITION: the port is the VF of a VMBus device, and hv_netvsc has not joined it yet.
     `netdev`: that of the device, where there is one."""
 
@@ -240,8 +215,7 @@ Facts = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(Value):
     """One reason not to claim a port. `label` is the port's name for people.
 
     `temporary`: the claim would end by itself, so an operator who is cut off gets the port back.

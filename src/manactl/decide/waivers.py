@@ -19,12 +19,9 @@ def stands(refusal: Refusal, allow: Collection[str]) -> bool:
     return refusal.code not in allow or refusal.bar is not None
 
 
-def judge(found: Iterable[Refusal], allow: Collection[str]) -> tuple[Refusal, ...]:
-    """The waived refusals. When one stands, the failure that lists all of those."""
-    every = tuple(found)
-    if hard := [refusal for refusal in every if stands(refusal, allow)]:
-        raise refused(hard, allow)
-    return every
+def standing(found: Iterable[Refusal], allow: Collection[str]) -> list[Refusal]:
+    """Those that are not waived."""
+    return [refusal for refusal in found if stands(refusal, allow)]
 
 
 def refused(hard: Sequence[Refusal], allow: Collection[str] = ()) -> ManactlError:

@@ -46,7 +46,6 @@ FACTS: tuple[Fact, ...] = (
     Fact("raw-qp-up", "raw QP on a port whose netdev is up", ("ENODEV", "ENODEV", "EBUSY")),
     Fact("raw-qp-down", "raw QP on a port that is down and free", ("made",) * 3),
 )
-PROBED = frozenset({"raw-qp-up", "raw-qp-down"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -245,7 +245,7 @@ TOPICS = (
                Step("Which way packets take now:", "ip route get ADDRESS")),
         remedy=(Step("Restart the program that made it, or set it again by hand. Metrics that "
                      "differ make an order of routes that stays."),),
-        forms=("cannot be put back:", "Cannot be restored:",
+        forms=("cannot be restored:",
                "(order: it came first, and comes after release behind",
                "taken over by its routing daemon, left as it is",
                "somebody removed it while the port was claimed: left out"),

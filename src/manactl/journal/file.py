@@ -15,7 +15,6 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -28,6 +27,7 @@ from manactl.model.claim import ClaimSummary, NetnsId
 from manactl.model.port import ClaimInfo, Note, PortId
 from manactl.model.record import SETTLES, Ending, Event, Phase
 from manactl.model.uncollected import uncollected
+from manactl.model.value import Value
 
 if TYPE_CHECKING:
     from manactl.journal.unconfirmed import Waiting
@@ -68,8 +68,7 @@ class UnbelievableError(JournalError):
     """Every line is as it was written, and what they say together makes no sense here."""
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(Value):
     """A journal as read: the header, the records, and how many bytes of the file are good."""
 
     path: Path

@@ -27,8 +27,8 @@ from manactl.journal import file as journal
 from manactl.journal import state_dir as statedir
 from manactl.look.text_files import read
 from manactl.model.port import Evidence
+from manactl.poll import LIVE, until
 
-_BACKOFF_FROM, _BACKOFF_TO = 0.02, 0.25  # s
 _MOMENT = 10.0  # s for a moment of `manactl hold` to pass, which sets a netdev down in it
 
 
@@ -101,12 +101,9 @@ def _function(path: Path, pci: str, deadline: float, *, read_only: bool = False)
     except OSError as error:
         raise statedir.unusable(path, error) from error
     try:
-        pause, waited = _BACKOFF_FROM, False
-        while not _take(fd, path):
-            if time.monotonic() >= deadline:
-                raise _held(fd, pci)
-            time.sleep(min(pause, max(0.0, deadline - time.monotonic())))
-            pause, waited = min(pause * 2, _BACKOFF_TO), True
+        waited = not _take(fd, path)
+        if waited and not until(LIVE, lambda: _take(fd, path), deadline - time.monotonic()):
+            raise _held(fd, pci)
         me = {"pid": os.getpid(), "comm": _comm(os.getpid()), "since": journal.stamp()}
         with contextlib.suppress(OSError):  # a full disk: the lock holds without its name too
             os.ftruncate(fd, 0)

@@ -11,13 +11,12 @@ import stat
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from manactl.model.port import OddFile, PortId
+from manactl.model.port import OddFile, Oddity, PortId
 
 if TYPE_CHECKING:
     from manactl.netstate.left_down import LeftDown
 
 MARK = "# manactl: "
-_ABSENT = "that port is not here"
 LIFTED = ".lifted"
 """The end of a name that the manager does not read any more, and is to be told of."""
 
@@ -83,8 +82,7 @@ def understood(file: BootFile) -> LeftDown | None:
 def _misunderstood(file: BootFile) -> OddFile | None:
     if understood(file) is not None:
         return None
-    why = "this manactl does not understand what it says"
-    return OddFile(file.path, _manager(file.path), why)
+    return OddFile(file.path, _manager(file.path), Oddity.NOT_UNDERSTOOD)
 
 
 def of_no_use(ports: Iterable[PortId], etc: str = "/etc") -> tuple[OddFile, ...]:
@@ -92,7 +90,7 @@ def of_no_use(ports: Iterable[PortId], etc: str = "/etc") -> tuple[OddFile, ...]
     ports, found = tuple(ports), odd(etc)
     known = {file.path for file in found}
     return found + tuple(
-        OddFile(file.path, _manager(file.path), _ABSENT, f"{file.pci}:{file.port}")
+        OddFile(file.path, _manager(file.path), Oddity.ABSENT, f"{file.pci}:{file.port}")
         for file in find(etc)
         if file.path not in known and not any(map(file.is_of, ports))
     )
@@ -118,7 +116,7 @@ def _look(etc: str) -> Iterator[BootFile | OddFile]:
             except OSError as error:
                 yield OddFile(path, manager, error.strerror or str(error))
             except (KeyError, RecursionError, TypeError, ValueError):
-                yield OddFile(path, manager, "it does not say for which port it is")
+                yield OddFile(path, manager, Oddity.NO_PORT)
 
 
 def _manager(path: str) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import json
-import subprocess
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -32,6 +31,8 @@ def within(seconds: float) -> Run:
     """A runner of busctl whose calls have so many seconds, and half as long again to tell of it."""
 
     def run(words: Sequence[str]) -> str:
+        import subprocess  # noqa: PLC0415 - where a manager runs
+
         try:
             # In a session of its own: ^C is for manactl, which ends no call half-way.
             ran = subprocess.run(

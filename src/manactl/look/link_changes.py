@@ -11,7 +11,6 @@ import errno
 import socket
 import struct
 from collections.abc import Collection, Iterator
-from types import TracebackType
 from typing import NamedTuple, Self
 
 from manactl.look.text_files import target_name
@@ -54,12 +53,7 @@ class LinkChanges:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._sock.close()
 
     @property

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 from _socket import socket as Socket
-from types import TracebackType
 from typing import Self
 
 from manactl.wire.netlink import (
@@ -41,12 +40,7 @@ class Monitor:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for sock in self._sockets:
             sock.close()
 

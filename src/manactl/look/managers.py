@@ -7,10 +7,10 @@ configuration. Programs that write nothing down, or nothing of this port, are na
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from manactl.look.text_files import LACKS, read, rows
+from manactl.model.value import Value
 from manactl.netstate.surroundings import Daemon, Does, Manager, Process
 from manactl.netstate.unmanaged import NETWORK_MANAGER, NETWORKD
 
@@ -45,8 +45,7 @@ _SAYING = (
 )  # these two report of each link whether it is theirs
 
 
-@dataclass(frozen=True, slots=True)
-class Roots:
+class Roots(Value):
     """Where to look."""
 
     run: Path = Path("/run")
@@ -56,15 +55,14 @@ class Roots:
     etc: Path = Path("/etc")
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Value):
     """The managers of a port and of its uppers, and who else changes links, addresses or routes."""
 
     managers: tuple[Manager, ...]
     daemons: tuple[Daemon, ...]
 
 
-def find(netdevs: Mapping[int, str], roots: Roots = Roots()) -> Found:
+def find(netdevs: Mapping[int, str], roots: Roots = Roots()) -> Found:  # noqa: B008 - frozen
     """Of the netdevs by ifindex and name. OSError when the processes cannot be listed."""
     running = _running(roots.proc)
     managers = (

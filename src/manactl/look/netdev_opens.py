@@ -27,7 +27,6 @@ import mmap
 import os
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from types import TracebackType
 from typing import NamedTuple, Self
 
 from manactl.look import procfs
@@ -78,7 +77,7 @@ class NetdevOpens:
         pmu: str = _PMU,
         modules: str = "/sys/module",
     ) -> None:
-        self.refused: str | None = None
+        self.refused: OSError | None = None
         self.missing: tuple[str, ...] = ()
         self._functions, self._proc, self._pmu, self._modules = functions, proc, pmu, modules
         self._netns = target(f"{proc}/self/ns/net")
@@ -103,7 +102,7 @@ class NetdevOpens:
             absent = self._open(self._functions, self._pmu)
             self.missing = tuple(one for one in absent if DRIVERS.get(one) in self._drivers)
         except OSError as error:
-            self.refused = _why(error)
+            self.refused = error
             self.close()
 
     def _loaded(self) -> dict[str, int]:
@@ -117,12 +116,7 @@ class NetdevOpens:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -240,15 +234,6 @@ def _failed(registers: bytes) -> bool | None:
         return None
     abi, value = _RETURN.unpack(registers.ljust(_RETURN.size, b"\0"))
     return bool(abi and value)
-
-
-def _why(error: OSError) -> str:
-    if error.errno in (errno.EPERM, errno.EACCES):
-        return (
-            "perf events on kernel functions need CAP_PERFMON (CAP_SYS_ADMIN where "
-            "kernel.perf_event_paranoid is 3), and a kernel that is not locked down"
-        )
-    return error.strerror or str(error)
 
 
 def _around(data: bytes, at: int, length: int) -> bytes:

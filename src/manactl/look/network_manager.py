@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from manactl.look.bus import Bus, Interface
+from manactl.model.value import Value
 
 SERVICE = "org.freedesktop.NetworkManager"
 _ROOT = "/org/freedesktop/NetworkManager"
@@ -14,14 +13,13 @@ _RELOAD_CONF = 0x1  # NMManagerReloadFlags: NetworkManager.conf and its drop-ins
 _NOTHING = "/"  # the object path that stands for none
 
 # NMDeviceState
-UNMANAGED, ACTIVATED = 10, 100
+ACTIVATED = 100
 # NMActivationStateFlags
 _IP_READY = 0x8 | 0x10
 _EXTERNAL = 0x80
 
 
-@dataclass(frozen=True, slots=True)
-class NmDevice:
+class NmDevice(Value):
     """One device. `profile` is the UUID of the connection that is active on it by NetworkManager's
     own doing; None also where it only watches what others have configured ("connected
     (externally)"). `ready`: the IP families that are done, as flags."""

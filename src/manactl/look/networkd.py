@@ -11,19 +11,18 @@ import fnmatch
 import ipaddress
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from manactl.look.bus import Bus, Interface
 from manactl.look.text_files import fields, passing_over, read, rows
+from manactl.model.value import Value
 
 SERVICE = "org.freedesktop.network1"
 _MANAGER = Interface(SERVICE, "/org/freedesktop/network1", f"{SERVICE}.Manager")
 CONFIGURED = "configured"
 
 
-@dataclass(frozen=True, slots=True)
-class NetworkdLink:
+class NetworkdLink(Value):
     """One link: the .network file that was chosen for it with its drop-ins, and how far networkd
     has come with it ("configured", "configuring", "failed", "unmanaged", ...)."""
 

@@ -14,23 +14,21 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import mmap
 import os
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from manactl.look import sysfs
+from manactl.look import source_words, sysfs
 from manactl.model.port import Evidence
+from manactl.model.value import Value
 from manactl.wire import uverbs as abi
 from manactl.wire.uverbs import NONE, PAGE, ProofOutcome
 
 
-@dataclass(frozen=True, slots=True)
-class Proof:
+class Proof(Value):
     """The outcome of one attempt; whether to try again is the caller's choice.
 
     A vport in transition (another probe, `ethtool -L`) reads TAKEN for some milliseconds.
@@ -105,7 +103,7 @@ def prove_on(opened: Device, device: str, port: int, notes: list[Evidence]) -> P
             notes.append(Evidence("verbs", f"{device} vendor_part_id", part))
             wrong = _wrong_device(device, vendor, part)
             if wrong is None and not 1 <= port <= ports:
-                wrong = f"{device} has no port {port}: its ports are 1 to {ports}"
+                wrong = source_words.no_port(device, port, ports)
             if wrong is not None:
                 outcome = ProofOutcome.CANNOT
                 return Proof(outcome, None, None, opened.via, wrong, evidence=tuple(notes))
@@ -113,7 +111,7 @@ def prove_on(opened: Device, device: str, port: int, notes: list[Evidence]) -> P
     except CommandFailed as failed:
         return _failed(failed, opened.via, device, port, notes)
     notes.append(_evidence(device, port, opened.via, None))
-    message = f"a RAW_PACKET QP could be made on {device}/{port}"
+    message = source_words.made(device, port)
     return Proof(ProofOutcome.FREE, None, None, opened.via, message, evidence=tuple(notes))
 
 
@@ -172,9 +170,9 @@ def _blank_page(device: Device) -> int:
 
 def _wrong_device(device: str, vendor: int, part: int) -> str | None:
     if part == abi.PART_RNIC and vendor in (0, abi.VENDOR_MICROSOFT):
-        return f"{device} is the RNIC of the function: raw QPs belong to its Ethernet device"
+        return source_words.is_rnic(device)
     if vendor not in (0, abi.VENDOR_MICROSOFT) or part not in (abi.PART_UNSET, abi.PART_ETHERNET):
-        return f"{device} is not a MANA Ethernet device (vendor {vendor:#x}, part {part})"
+        return source_words.is_no_mana(device, vendor, part)
     return None
 
 
@@ -188,7 +186,9 @@ def _failed(
     if number is not None:
         known = abi.MEANING.get((failed.where, number)) or abi.MEANING.get((abi.ANY, number))
     if known is None:
-        text = failed.detail or (os.strerror(number) if number is not None else "no reason given")
+        text = failed.detail or (
+            os.strerror(number) if number is not None else source_words.NO_REASON
+        )
         known = (ProofOutcome.CANNOT, text, None)
     outcome, text, hint = known
     message = f"{failed.where} on {device}/{port}: {text}" + (f" ({name})" if name else "")
@@ -217,6 +217,8 @@ def open_device(
 @contextlib.contextmanager
 def _root_log_kept() -> Iterator[None]:
     """Importing pyverbs runs logging.basicConfig(): keep the program's own set-up."""
+    import logging  # noqa: PLC0415 - where there is pyverbs
+
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     try:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, TypeVar
 
 from manactl.decide.ownership import DeviceFacts
-from manactl.look import sysfs
+from manactl.look import source_words, sysfs
 from manactl.look.sysfs import Function, RdmaNode, Roots
 from manactl.model.port import Evidence, Missing, RdmaUse, Source
 from manactl.wire.nldev import Nldev, RdmaDevice, RdmaNetlink, Resource
@@ -32,7 +32,7 @@ class RdmaView(NamedTuple):
 def list_devices(netlink: RdmaNetlink | None) -> tuple[list[RdmaDevice], list[Missing]]:
     """Every RDMA device that nldev lists here, and why it is none."""
     if netlink is None:
-        return [], [Missing(Source.NLDEV, "the RDMA subsystem is not loaded")]
+        return [], [Missing(Source.NLDEV, source_words.NO_RDMA)]
     missing: list[Missing] = []
     return _ask(missing, "devices", netlink.devices) or [], missing
 
@@ -53,13 +53,11 @@ def view(
         unseen = Missing(Source.NLDEV, _elsewhere(function))
         return RdmaView(None, others, facts, (), (unseen,), hidden=function.elsewhere)
     if raw is None:
-        why = "cannot tell which RDMA device is for raw queue pairs: " + ", ".join(
-            node.name for node in nodes
-        )
+        why = source_words.which_device(node.name for node in nodes)
         return RdmaView(None, others, DeviceFacts(), (), (Missing(Source.NLDEV, why),))
     device = listed.get(raw.name)
     if netlink is None or device is None:
-        why = f"{raw.name} is not listed by the RDMA subsystem"
+        why = source_words.not_listed(raw.name)
         return RdmaView(raw, others, DeviceFacts(), (), (Missing(Source.NLDEV, why),))
     facts, evidence, missing, creators = _read(netlink, device)
     use = [
@@ -113,16 +111,8 @@ def _serves_others(node: RdmaNode, listed: dict[str, RdmaDevice]) -> bool:
 def _elsewhere(function: Function) -> str:
     """Why the device for raw queue pairs is not to be seen."""
     if not function.elsewhere:
-        return (
-            f"the raw-QP device of {function.pci} is not here: it is in another network namespace, "
-            "or mana_ib has not made it"
-        )
-    names = ", ".join(node.name for node in function.elsewhere)
-    among = " among them" if len(function.elsewhere) > 1 else ""
-    return (
-        f"raw-QP device in another network namespace ({names}{among} of {function.pci}): what is "
-        "on it is not visible from here"
-    )
+        return source_words.device_not_here(function.pci)
+    return source_words.device_elsewhere([node.name for node in function.elsewhere], function.pci)
 
 
 def find_raw_device(pci: str, roots: Roots = Roots()) -> RdmaNode | None:  # noqa: B008
@@ -172,13 +162,13 @@ def _read(
     pids = [context.pid for context in contexts or ()]
     named = tuple(sorted({pid for pid in pids if pid}))
     values = {
-        "raw QP in the tracking table": facts.raw_qp_tracked,
-        "open contexts": facts.contexts,
-        "users of protection domains": facts.pd_users,
-        "protection domains in use": facts.busy_pds,
-        "users of completion queues": facts.cq_users,
-        "tracked user QPs": facts.user_qps,
-        "context creators": list(named) or None,
+        source_words.RAW_QP_TRACKED: facts.raw_qp_tracked,
+        source_words.CONTEXTS: facts.contexts,
+        source_words.PD_USERS: facts.pd_users,
+        source_words.BUSY_PDS: facts.busy_pds,
+        source_words.CQ_USERS: facts.cq_users,
+        source_words.USER_QPS: facts.user_qps,
+        source_words.CREATORS: list(named) or None,
     }
     evidence = [
         Evidence("nldev", f"{device.name}: {fact}", value)
@@ -238,5 +228,5 @@ def _ask(missing: list[Missing], what: str, ask: Callable[[], _T]) -> _T | None:
     except OSError as error:
         missing.append(Missing(Source.NLDEV, f"{what}: {error.strerror}"))
     except (ValueError, KeyError) as error:  # an answer that is not what the header promises
-        missing.append(Missing(Source.NLDEV, f"{what}: malformed answer ({error})"))
+        missing.append(Missing(Source.NLDEV, source_words.malformed(what, error)))
     return None

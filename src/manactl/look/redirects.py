@@ -8,11 +8,11 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Protocol
 
+from manactl.look import source_words
 from manactl.look.text_files import passing_over, rows, text
 from manactl.wire import nft, tc
 from manactl.wire.netlink import NETLINK_NETFILTER, NETLINK_ROUTE, Message, NetlinkSocket
 
-SHARED = "devices with a shared tc block"
 _PARENTS = (tc.TC_H_ROOT, tc.TC_H_INGRESS, tc.TC_H_MIN_INGRESS, tc.TC_H_MIN_EGRESS)
 _TARGETS = "kernel/config/netconsole"  # below /sys, where configfs is mounted
 
@@ -46,7 +46,7 @@ def redirecting(netlink: Dump, names: Mapping[int, str], ifindex: int) -> tuple[
             places[index].add(handle)
     having = [index for index in names if ifindex in _targets(netlink, index, places[index])]
     if not having:
-        return (SHARED,)
+        return (source_words.SHARED_BLOCK,)
     return tuple(names[index] for index in having if index != ifindex)
 
 

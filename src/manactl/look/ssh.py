@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from manactl.look import procfs
+from manactl.look import procfs, source_words
 from manactl.look.forked import Child
 from manactl.look.rtnetlink import ntop
 from manactl.look.sockets import Reach, owners_of
@@ -151,7 +151,7 @@ def sessions(
     found: dict[str, SshSession] = {}
     for pid, value in _connections(ancestors(proc), proc).items():
         if value and value not in found:
-            where = f"SSH_CONNECTION of pid {pid}"
+            where = source_words.ssh_connection(pid)
             found[value] = _session(value, where, reach, rtnl, own=True)
     known = {session.client for session in found.values()}
     beside = [
@@ -218,7 +218,7 @@ def _logind(place: Path) -> Iterator[tuple[str, str]]:
         host = values.get("REMOTE_HOST", "")
         alive = values.get("STATE") != "closing" and values.get("REMOTE") == "1"
         if alive and end(host) is not None:
-            yield host, f"logind session {path.name}"
+            yield host, source_words.logind_session(path.name)
 
 
 # --- by their sockets ---------------------------------------------------------------------------
@@ -279,7 +279,7 @@ def mosh(
             client, cport, server, _, *_ = [*fields(value), "", "", "", ""]
             if any(sock.local):
                 server = ntop(sock.local)
-            where = f"{process} on UDP port {sock.local_port}"
+            where = source_words.mosh(process, sock.local_port)
             if not client and any(sock.local) and sock.local not in reach.addresses:
                 continue  # of another netdev
             value = f"{client or '?'} {cport or '0'} {server or '?'} 0"

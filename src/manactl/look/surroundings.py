@@ -7,7 +7,7 @@ import functools
 import socket
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,6 +22,7 @@ from manactl.look import (
     relays,
     resolvers,
     sockets,
+    source_words,
     ssh,
     steered,
     tunnels,
@@ -38,6 +39,7 @@ from manactl.look.sockets import Turned
 from manactl.look.text_files import LACKS, read
 from manactl.look.upper_devices import CARRIED, WHOLE, Chains, Found, View
 from manactl.model.port import PortStatus, RdmaPort
+from manactl.model.value import Value
 from manactl.netstate.snapshot import PortState, addresses
 from manactl.netstate.surroundings import (
     NOTHING_READ,
@@ -68,8 +70,7 @@ _CORE = "ib_core"  # its management datagrams
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Sources:
+class Sources(Value):
     """Where the surroundings are read, but for rtnetlink."""
 
     proc: Path = Path("/proc")
@@ -89,7 +90,7 @@ class Sources:
     etc: Path = Path("/etc")
     policies: Callable[[], Sequence[Policy]] = ipsec.live
     nftables: Callable[[int, Path], tuple[str, ...]] = redirects.nftables
-    bus: Bus = Bus()  # noqa: RUF009 - it has no state
+    bus: Bus = Bus()
 
     @property
     def manager_files(self) -> managers.Roots:
@@ -488,9 +489,9 @@ def _soft_users(
         used = [pd for pd in nldev.pds(device.dev_index) if pd.users != 0]
         modules = {pd.module for pd in used if pd.kernel and pd.module}
         if theirs := sorted(modules - {_CORE}):
-            yield RdmaUser(device.name, f"{', '.join(theirs)} in the kernel, in software")
+            yield RdmaUser(device.name, source_words.in_software(source_words.in_kernel(theirs)))
         if users := [pd for pd in used if not pd.kernel]:
-            what = f"{len(users)} protection domain{'s' * (len(users) > 1)} in use, in software"
+            what = source_words.in_software(source_words.domains_in_use(len(users)))
             yield RdmaUser(device.name, what, _processes(users, proc))
 
 
@@ -502,11 +503,11 @@ def _rdma_users(rdma: RdmaPort, nldev: RdmaNetlink, proc: Path) -> tuple[RdmaUse
         modules = {pd.module for pd in nldev.pds(index[name]) if pd.kernel and pd.users != 0}
         users = sorted(module for module in modules if module and module != _CORE)
         if users:  # NVMe or NFS over RDMA
-            found.append(RdmaUser(name, f"{', '.join(users)} in the kernel"))
+            found.append(RdmaUser(name, source_words.in_kernel(users)))
     for name in sorted(others):
         used = [pd for pd in nldev.pds(index[name]) if not pd.kernel and pd.users != 0]
         if used:
-            what = f"{len(used)} protection domain{'s' * (len(used) > 1)} in use"
+            what = source_words.domains_in_use(len(used))
             found.append(RdmaUser(name, what, _processes(used, proc)))
     if not rdma.others:
         # One device for everything (6.12): of its queue pairs the kernel's own hang on the
@@ -517,7 +518,7 @@ def _rdma_users(rdma: RdmaPort, nldev: RdmaNetlink, proc: Path) -> tuple[RdmaUse
         rest = nldev.summary(at)["qp"] - kernel - nldev.raw_qp_tracked(at)
         if rest > 0:
             used = [pd for pd in pds if not pd.kernel and pd.users != 0]
-            what = f"{rest} RC or UD queue pair{'s' * (rest > 1)}"
+            what = source_words.queue_pairs(rest)
             found.append(RdmaUser(rdma.device, what, _processes(used, proc)))
     return tuple(found)
 

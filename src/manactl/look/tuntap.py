@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from manactl.look import sockets
+from manactl.look import sockets, source_words
 from manactl.look.text_files import passing_over, read, rows
 from manactl.netstate.surroundings import Process
 from manactl.wire.attrs import as_int
@@ -25,7 +25,6 @@ from manactl.wire.tunnels import TUN, Outer, Tunnel
 _NODE = "/dev/net/tun"
 _IFLA_TUN_TYPE, _IFLA_TUN_VNET_HDR = 3, 5  # include/uapi/linux/if_link.h
 _IFF_TAP = 2  # include/uapi/linux/if_tun.h
-UNSEEN = "a program that is not visible"
 
 Ask = Callable[[bytes], Iterable[TcpSocket]]
 
@@ -45,7 +44,7 @@ class _Program:
     elsewhere: bool = False  # in another network namespace, or in one that is not known
 
     def __str__(self) -> str:
-        return ", ".join(map(str, self.processes)) or UNSEEN
+        return ", ".join(map(str, self.processes)) or source_words.UNSEEN_PROGRAM
 
 
 LIVE = Sources()
@@ -85,7 +84,15 @@ def tunnels(
         )
         if outers or anywhere:
             found.append(
-                Tunnel(index, name, TUN, outers=outers, metadata=anywhere, by=str(program))
+                Tunnel(
+                    index,
+                    name,
+                    TUN,
+                    outers=outers,
+                    metadata=anywhere,
+                    by=str(program),
+                    unseen=not program.processes,
+                )
             )
     return found
 

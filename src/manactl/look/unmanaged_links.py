@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from manactl.look import network_manager, networkd, stacked_links
+from manactl.look import network_manager, networkd, source_words, stacked_links
 from manactl.look.bus import Bus
 from manactl.netstate.surroundings import Manager
 from manactl.netstate.unmanaged import NETWORK_MANAGER, NETWORKD, UnmanagedLink
@@ -48,11 +48,11 @@ def _of_networkd(
         return replace(manager, silent=_why(links))
     link = links.get(manager.ifindex)
     if link is None or link.name != manager.netdev:  # that of another network namespace
-        return replace(manager, silent=f"it knows no {manager.netdev}")
+        return replace(manager, silent=source_words.unknown_netdev(manager.netdev))
     if link.state == "unmanaged":
         return replace(manager, managed=False)
     if link.file is None:
-        return replace(manager, silent=f"it names no .network file of {link.name} ({link.state})")
+        return replace(manager, silent=source_words.no_network_file(link.name, link.state))
     identified = link.mac is not None and link.driver is not None and not alone
     unmanaged = UnmanagedLink(
         link.name,

@@ -382,7 +382,7 @@ def _tuples(rows: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
 
 
 def _plain(device: Stacked) -> tuple[object, ...]:
-    *rest, chain = (getattr(device, field) for field in Stacked.__slots__)
+    *rest, chain = (getattr(device, field) for field in Stacked.__match_args__)
     return (*rest, [tuple(way) for way in chain])
 
 
@@ -416,7 +416,7 @@ def _search(places: Iterable[Namespace], seeds: Found) -> list[Any]:
         netns.set_namespace(home.fd)  # whose sockets are those of the programs here
         for world in worlds:
             links = [IfLink(body) for body in world.rtnl.links()] if world.has_tun else ()
-            world.programs = [one for one in tuntap.tunnels(links) if one.by != tuntap.UNSEEN]
+            world.programs = [one for one in tuntap.tunnels(links) if not one.unseen]
     while any([world.ask([home, *(w for w in worlds if w is not world)]) for world in worlds]):
         pass  # what was found in one namespace may have uppers in another
     found = []

@@ -125,13 +125,22 @@ class PortId(NamedTuple):
         return known and self.permanent_mac != other.permanent_mac
 
 
+class Oddity(enum.Enum):
+    """What is odd about a file of `claim --persist` that can be read."""
+
+    ABSENT = enum.auto()  # its port is not here
+    NO_PORT = enum.auto()  # it does not say for which port it is
+    NOT_UNDERSTOOD = enum.auto()  # a later version has written it, or somebody else
+
+
 class OddFile(NamedTuple):
     """A file of `claim --persist` by its name, that cannot be used: nothing ends it but its removal.
-    `manager` reads it. `port`: what it is for is not here; None: it does not say."""
+    `manager` reads it. `why`: or the kernel's reason why it could not be read. `port`: what it is
+    for is not here; None: it does not say."""
 
     path: str
     manager: str
-    why: str
+    why: Oddity | str
     port: str | None = None
 
 

@@ -10,7 +10,7 @@ from manactl.netstate.losses import Cause, Loss
 WHY = {
     Cause.ANYCAST: "anycast: only its program can join again, after it has left",
     Cause.BPF: "encap bpf: only the program that has the BPF program can make it again",
-    Cause.NEXTHOP: "it goes by nexthop id {nexthop}, which cannot be put back",
+    Cause.NEXTHOP: "it goes by nexthop id {nexthop}, which cannot be restored",
     Cause.JOINED: "autojoin: the kernel is a member of the group still, and refuses the address",
     Cause.ORDER: "order: it came first, and comes after release behind{instead}",
     Cause.NOT_KEPT: "it was not kept",

@@ -28,7 +28,7 @@ _NO_SUBNET_ROUTER = 127  # from this length on (addrconf_join_anycast())
 
 
 class Cause(enum.StrEnum):
-    """Why it cannot be put back."""
+    """Why it cannot be restored."""
 
     ANYCAST = "anycast"  # a program has joined it (IPV6_JOIN_ANYCAST); a request cannot
     BPF = "bpf"  # the kernel shows the name of a BPF program, and wants its descriptor

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from manactl.escape import called
+from manactl.model.value import Value
 from manactl.netstate.beside import Beside
 from manactl.netstate.snapshot import PortState
 from manactl.netstate.unmanaged import UnmanagedLink
@@ -44,8 +45,7 @@ class TunnelWay(NamedTuple):
         return f"{whose} {what} leave by {self.out}"
 
 
-@dataclass(frozen=True, slots=True)
-class Stacked:
+class Stacked(Value):
     """A netdev that is stacked on the port or sends by it, at whatever depth and in whatever
     network namespace.
 
@@ -124,8 +124,7 @@ class Connection:
         return f"{self.local}:{self.local_port} - {self.peer}:{self.peer_port}"
 
 
-@dataclass(frozen=True, slots=True)
-class Listener:
+class Listener(Value):
     """A socket for whoever asks that has an address of the port, or is bound to it."""
 
     protocol: str
@@ -182,8 +181,7 @@ class IpsecTunnel(NamedTuple):
         return f"{self.source} to {self.destination} by {self.endpoint or 'any peer'}{where}"
 
 
-@dataclass(frozen=True, slots=True)
-class PacketSocket:
+class PacketSocket(Value):
     """An AF_PACKET socket bound to an interface: it gets ENETDOWN."""
 
     inode: int
@@ -191,8 +189,7 @@ class PacketSocket:
     netdev: str | None = None  # None: the port itself
 
 
-@dataclass(frozen=True, slots=True)
-class SshSession:
+class SshSession(Value):
     """A remote login, and whether its packets take the port. `own`: this process runs in it."""
 
     client: str
@@ -202,8 +199,7 @@ class SshSession:
     own: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class RdmaUser:
+class RdmaUser(Value):
     """User objects on an RDMA device beside the raw-QP one, or RC/UD queue pairs on it."""
 
     device: str
@@ -211,8 +207,7 @@ class RdmaUser:
     processes: tuple[Process, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Manager:
+class Manager(Value):
     """A network manager, and whether it manages the port, or an upper of it (None: it does not
     say).
 
@@ -240,8 +235,7 @@ class Does(enum.Enum):
     RESTARTS = enum.auto()  # it restarts the network when the host name changes
 
 
-@dataclass(frozen=True, slots=True)
-class Daemon:
+class Daemon(Value):
     """A program that changes links, addresses or routes of this machine, of whatever port."""
 
     name: str
@@ -249,8 +243,7 @@ class Daemon:
     processes: tuple[Process, ...]  # none: a timer starts it
 
 
-@dataclass(frozen=True, slots=True)
-class FabricRoute:
+class FabricRoute(Value):
     """The way to an address of Azure's: the wire server, or the metadata service."""
 
     through_port: bool
@@ -265,8 +258,7 @@ class FabricRoute:
         return self.through_port and (self.on_azure or self.host_route)
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
+class Surroundings(Value):
     """Everything that the guards of one port ask for, read once."""
 
     state: PortState | None

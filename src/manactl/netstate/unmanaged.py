@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from manactl.model.value import Value
 from manactl.netstate.beside import Beside
 
 NETWORKD = "systemd-networkd"
 NETWORK_MANAGER = "NetworkManager"
 
 
-@dataclass(frozen=True, slots=True)
-class UnmanagedLink:
+class UnmanagedLink(Value):
     """One netdev of which a manager lets go.
 
     `mac` and `driver` identify it after it was re-created, too; None where it has no permanent
@@ -63,8 +62,7 @@ class UnmanagedLink:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Unmanaged:
+class Unmanaged(Value):
     """A manager, the netdevs that it lets go of, and the word for its run-time files: it tells
     the ports of several claims apart. `beside` is what it deletes when it takes them back, though
     it hangs on no netdev."""

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from manactl.act.claim import ClaimResult
-from manactl.act.confirm import Confirmed, ConfirmedPort
 from manactl.act.released import Outcome, ReleasedPort, ReleaseResult
 from manactl.act.uio import BindUio
 from manactl.escape import command
@@ -58,22 +57,6 @@ def _goes_back(labels: Sequence[str], when: datetime) -> str:
         f" Not confirmed yet: it is released automatically at {when:%H:%M:%S} UTC. To keep it: "
         f"{command('manactl', 'confirm', *labels)}"
     )
-
-
-def confirm_lines(ports: Sequence[ConfirmedPort]) -> list[str]:
-    if not ports:
-        return ["nothing waits to be confirmed"]
-    return [f"{port.netdev}{_confirmed(port)}" for port in ports]
-
-
-def _confirmed(port: ConfirmedPort) -> str:
-    match port.outcome:
-        case Confirmed.CONFIRMED:
-            return f" is confirmed. When done: {command('manactl', 'release', port.netdev)}"
-        case Confirmed.NOT_NEEDED:
-            return " is claimed and needs no confirmation: nothing to do"
-        case _:
-            return " is not claimed: nothing to confirm"
 
 
 def _claimed(result: ClaimResult, port: PortStatus) -> str:
@@ -129,7 +112,7 @@ def _released(port: ReleasedPort) -> Iterator[str]:
     for text in port.advertised:
         yield f"  comes with the next router advertisement: {text}"
     for loss in port.lost:
-        yield f"  {_LOST.get(loss.cause, 'cannot be put back')}: {loss.text}"
+        yield f"  {_LOST.get(loss.cause, 'cannot be restored')}: {loss.text}"
     if port.settling is not None:
         yield f"  {port.netdev} {_settles(port.settling)}"
         if then := activation(port.netdev, port.settling):

@@ -73,6 +73,7 @@ class Tunnel(NamedTuple):
     mark: int = 0
     local: bytes = b""
     by: str = ""  # the program that sends them, of a TUN or TAP device
+    unseen: bool = False  # that program is not visible
 
 
 def tunnel(link: IfLink) -> Tunnel | None:

@@ -16,18 +16,10 @@ from manactl.act.plan import KeepState, Plan, ProveFree, SetAdmin
 from manactl.decide import refusal as why
 from manactl.decide.codes import Code
 from manactl.decide.refusal import Refusal
-from manactl.model.port import RdmaPort, Upper
-from manactl.netstate.members import Member
-from manactl.netstate.snapshot import Accepted, Fact, Kind, PortState
+from manactl.model.port import RdmaPort
+from manactl.netstate.snapshot import Fact, Kind, PortState
 from manactl.netstate.surroundings import (
-    Daemon,
-    Does,
-    FabricRoute,
-    Listener,
-    Manager,
-    NameServer,
     PacketSocket,
-    Process,
     Surroundings,
     TunnelWay,
 )
@@ -117,76 +109,6 @@ def test_what_nobody_else_can_put_back_is_listed() -> None:
     assert "packet sockets (of a process that is not visible)" in lost
     assert "mv0 (macvlan) in the network namespace blue" in lost
     assert any("vlan7 (vlan)" in line for line in made.stops)
-
-
-def test_who_listens_at_the_port_is_named() -> None:
-    web = Listener("tcp", "10.0.0.2", 443, 1, (PROBER,))
-    dns = Listener("udp", "2001:db8::2", 53, 2, (), "blue")
-    made = plan(around=dataclasses.replace(QUIET, listeners=(web, dns)))
-    assert "listening on it: tcp 10.0.0.2:443 (pid 77 prober)" in made.stops
-    assert (
-        "listening on it: udp [2001:db8::2]:53 in the network namespace blue (no visible process)"
-        in made.stops
-    )
-    document = json.loads(json.dumps(made.to_json()))
-    schema.strict(document)
-    prober = {"pid": 77, "comm": "prober"}
-    assert document["listeners"] == [
-        {
-            "protocol": "tcp",
-            "address": "10.0.0.2",
-            "port": 443,
-            "netns": None,
-            "processes": [prober],
-        },
-        {"protocol": "udp", "address": "2001:db8::2", "port": 53, "netns": "blue", "processes": []},
-    ]
-    unread = plan(around=dataclasses.replace(QUIET, listeners=None))
-    assert "whoever listens at the addresses of eth1: that could not be read" in unread.stops
-
-
-def test_the_way_that_remains_to_azures_addresses_is_a_note() -> None:
-    stays = FabricRoute(True, True, False, "169.254.169.254", "eth0")
-    aside = FabricRoute(True, False, False, remaining="eth0")  # nobody wants it there
-    made = plan(around=dataclasses.replace(QUIET, fabric=(stays, aside)))
-    assert made.notes == (
-        "packets to Azure's metadata service (IMDS) 169.254.169.254 leave by eth0 meanwhile",
-    )
-
-
-def test_name_servers_and_whoever_is_in_one_bridge_with_the_port_are_named() -> None:
-    server = NameServer("10.1.0.53", "/etc/resolv.conf")
-    around = dataclasses.replace(QUIET, name_servers=(server,), bridged=("veth7",))
-    made = plan(around=around)
-    assert "what veth7 sends through its bridge by eth1" in made.stops
-    assert any(
-        note.startswith("the name server 10.1.0.53 (/etc/resolv.conf) is reached over eth1 alone")
-        for note in made.notes
-    )
-    unread = plan(around=dataclasses.replace(QUIET, name_servers=None, bridged=None))
-    assert any("name servers" in note and "not be read" in note for note in unread.notes)
-    assert any("bridge" in stop and "not be read" in stop for stop in unread.stops)
-
-
-def test_what_no_socket_and_no_route_sends_is_named() -> None:
-    made = plan(around=dataclasses.replace(QUIET, redirecting=("eth0", "ifb0"), netconsole=True))
-    for line in (
-        "packets of eth0 that tc filters send by eth1",
-        "packets of ifb0 that tc filters send by eth1",
-        "kernel messages that are sent by eth1 (netconsole)",
-    ):
-        assert line in made.stops
-    routed = plan(around=dataclasses.replace(QUIET, untracked=True)).stops
-    assert "what others send through this machine by eth1: nothing here tracks it" in routed
-    unread = plan(around=dataclasses.replace(QUIET, redirecting=None, netconsole=None)).stops
-    assert "what tc filters of other devices redirect to eth1: that could not be read" in unread
-    assert "kernel messages (netconsole), should they be sent by eth1" in unread
-    chained = plan(around=dataclasses.replace(QUIET, nftables=("netdev t c",))).stops
-    assert "packets that the nftables chain netdev t c sends by eth1" in chained
-    unread = plan(around=dataclasses.replace(QUIET, nftables=None)).stops
-    assert "what nftables rules send by eth1 (fwd, dup): that could not be read" in unread
-    words = ("netconsole", "tc filters", "nftables")
-    assert not any(word in line for line in plan().stops for word in words)
 
 
 def test_nothing_of_a_tunnel_is_dropped() -> None:
@@ -318,92 +240,6 @@ def test_a_port_that_is_down_is_proven_and_nothing_else() -> None:
     made = planner.claim([(status, IDLE, QUIET)])
     assert made.steps == (ProveFree(ETH2, "manae_0", 2),)
     assert (made.stops, made.drops, made.restores, made.lost) == ((), (), (), ())
-
-
-def test_a_port_without_addresses_carries_none() -> None:
-    bare = dataclasses.replace(STATE, facts=(address("fe80::2", 64),), carrier=False)
-    made = plan(bare)
-    assert made.stops == ("all traffic of the kernel over eth1 (it has no global address)",)
-    assert made.steps[1] == SetAdmin(PORT, "eth1", up=False, was=True, had_carrier=False)
-
-
-def test_what_is_bound_to_the_carrier_stops_with_it() -> None:
-    networkd = Manager("systemd-networkd", None, True, "/x", "eth1", 3, bound=("eth5",))
-    around = dataclasses.replace(QUIET, managers=(networkd,))
-    (line,) = (line for line in plan(around=around).stops if "eth5" in line)
-    assert line.startswith("with it eth5, which systemd-networkd sets down")
-    assert plan().stops == plan(around=dataclasses.replace(QUIET, managers=None)).stops
-
-
-def test_who_may_interfere_is_named_but_for_managers_which_the_guard_names() -> None:
-    zebra, wicked = Process(7, "zebra"), Process(8, "wickedd")
-    daemons = (Daemon("FRR", Does.ROUTES, (zebra,)), Daemon("wicked", Does.LINKS, (wicked,)))
-    around = dataclasses.replace(QUIET, daemons=daemons)
-    frr, free = plan(around=around).notes
-    assert frr.startswith("FRR (pid 7 zebra): it notices when eth1 goes down")
-    assert free.startswith("wicked (pid 8 wickedd): it may set eth1 up again")
-    down = plan(dataclasses.replace(STATE, up=False), around=around).notes
-    assert {frr, free} < set(down)
-    mine = Manager("wicked", wicked, True, "/run/wicked/state-3.xml")
-    assert plan(around=dataclasses.replace(around, managers=(mine,))).notes == (frr,)
-    leaves = dataclasses.replace(mine, managed=False)
-    assert plan(around=dataclasses.replace(around, managers=(leaves,))).notes == (frr, free)
-    unknown = dataclasses.replace(QUIET, daemons=None, managers=None)
-    assert plan(around=unknown).notes == ()
-
-
-def test_below_a_bond_its_danger_is_noted() -> None:
-    netdev = STATUS.netdev
-    assert netdev is not None
-    member = STATUS._replace(
-        netdev=netdev._replace(master="bond0"), upper=Upper("bond0", "bond"), vport_eqs=True
-    )
-    (note,) = planner.claim([(member, STATE, QUIET)]).notes
-    assert "bond0" in note
-    assert plan().notes == ()
-
-
-@pytest.mark.parametrize(
-    ("solicits", "asked"),
-    [(True, "the kernel asks the router for it"), (False, "no request is sent")],
-)
-def test_what_a_router_has_to_bring_back_is_told(solicits: bool, asked: str) -> None:
-    accepted = Accepted(
-        3, default=True, prefixes=True, addresses=True, routes=64, solicits=solicits
-    )
-    facts = (
-        address("2001:db8::2", 64),
-        address("2001:db8:aa::2", 64, valid=900, proto=2),
-        route("2001:db8:aa::", 64, proto=2, expires=900),
-        route("::", 0, via="fe80::9", proto=9, expires=900),
-    )
-    lines = plan(dataclasses.replace(STATE, facts=facts, accepted=(accepted,))).restores
-    assert [line for line in lines if "address" in line or "route" in line] == [
-        "1 address (with flags, labels and what remains of their lifetimes, IPv6 without another "
-        "duplicate address detection)",
-        f"1 address, 2 routes of eth1 from IPv6 router advertisements ({asked}): what has not come "
-        "after 5 s comes with the next router advertisement",
-    ]
-    deaf = plan(dataclasses.replace(STATE, facts=facts)).restores
-    assert not any("advertisement" in line for line in deaf)
-
-
-@pytest.mark.parametrize(
-    ("member", "told"),
-    [
-        (Member("br0", "bridge", "forwarding", True, 30.0),
-         "eth1 in br0, after release too, until it has listened and learned (STP): up to 30 s more"),
-        (Member("br0", "bridge", "forwarding", True, None),
-         "eth1 in br0, after release too, until it has listened and learned (STP)"),
-        (Member("bond0", "bond", "forwarding", True, 1.0),
-         "eth1 in bond0, after release too, until its partner has answered (LACP): up to 1 s more"),
-        (Member("br0", "bridge", "blocking", False, 30.0), None),
-        (None, None),
-    ],
-)  # fmt: skip
-def test_what_comes_to_the_outage_after_release(member: Member | None, told: str | None) -> None:
-    stops = plan(dataclasses.replace(STATE, member=member)).stops
-    assert [text for text in stops if "after release" in text] == ([told] if told else [])
 
 
 def test_groups_that_are_left_and_facts_that_are_lost() -> None:

@@ -810,11 +810,8 @@ def test_clean_is_nothing_left(result: UndoResult, clean: bool) -> None:
     assert result.clean is clean
 
 
-def test_holders_are_named_with_what_is_known() -> None:
+def test_holders_are_evidence_with_what_is_known() -> None:
     known = Holder(7, "dpdk-testpmd", None, 0, "fwd.service", None, None)
-    nameless = Holder(8, None, None, 0, None, None, None)
-    assert transition.named([known, nameless]) == " (pid 7 dpdk-testpmd, pid 8 ?)"
-    assert transition.named([]) == ""
     assert transition.holder_evidence([known]) == (
         Evidence("proc", "holder", {"pid": 7, "comm": "dpdk-testpmd", "unit": "fwd.service"}),
     )
@@ -1076,6 +1073,6 @@ def test_a_failed_claim_tells_what_is_lost(tmp_path: Path) -> None:
         claim(tmp_path, host, "eth1")
     assert caught.value.message.splitlines()[1:] == [
         "All else is restored and verified.",
-        f"  cannot be put back: {LOST}",
+        f"  cannot be restored: {LOST}",
     ]
     assert nothing_open(tmp_path)

@@ -219,7 +219,7 @@ class Opens:
     """Openers whose driver was loaded meanwhile. When they are watched again, somebody opens a
     netdev at once."""
 
-    refused: str | None = "neither driver mana nor hv_netvsc is loaded"
+    refused: OSError | None = OSError(errno.ENOENT, "neither driver mana nor hv_netvsc is loaded")
     missing: tuple[str, ...] = ()
     descriptors: tuple[int, ...] = ()
 

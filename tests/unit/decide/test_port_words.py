@@ -8,7 +8,7 @@ import pytest
 
 from manactl.decide import port_words
 from manactl.decide.ownership import DEVICE_RULES, PORT_RULES
-from manactl.model.port import Note, NoteCode, Reason
+from manactl.model.port import Note, NoteCode, OddFile, Oddity, Reason
 from tests.unit.decide.scene import STATUS
 
 SAMPLES: dict[NoteCode, tuple[object, ...]] = {
@@ -107,3 +107,18 @@ def test_a_port_reads_as_its_reasons_notes_and_drift() -> None:
         "its master is bond0",
     ]
     assert port_words.drift(port) == ["claimed, yet its netdev is up"]
+
+
+@pytest.mark.parametrize(
+    ("why", "port", "expected"),
+    [
+        (Oddity.ABSENT, "7870:00:00.0:1", "/etc/a leaves port 7870:00:00.0:1 down at boot, and that port is not here"),
+        (Oddity.NO_PORT, None, "/etc/a may leave a port down at boot, and is of no use to manactl: it does not say for which port it is"),
+        (Oddity.NOT_UNDERSTOOD, None, "/etc/a may leave a port down at boot, and is of no use to manactl: this manactl does not understand what it says"),
+        ("Input/output error", None, "/etc/a may leave a port down at boot, and is of no use to manactl: Input/output error"),
+    ],
+)  # fmt: skip
+def test_a_file_of_no_use_is_told_with_the_reason(
+    why: Oddity | str, port: str | None, expected: str
+) -> None:
+    assert port_words.odd_file(OddFile("/etc/a", "nm", why, port)) == expected

@@ -194,7 +194,7 @@ def test_a_lock_is_waited_for_as_long_as_asked(
         with pytest.raises(Busy), lock.functions(tmp_path, [PCI], wait=10.0):
             raise AssertionError("held twice")
         assert clock.now == pytest.approx(1010.0)
-        assert min(clock.slept[:-1]) >= 0.02
+        assert min(clock.slept[:-1]) >= 0.01
         assert max(clock.slept) <= 0.25
         with pytest.raises(Busy), lock.functions(tmp_path, [PCI]):
             raise AssertionError("held twice")

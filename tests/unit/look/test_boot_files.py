@@ -11,7 +11,7 @@ import pytest
 
 from manactl.act.boot_files import BootFiles
 from manactl.look import boot_files
-from manactl.model.port import PortId
+from manactl.model.port import Oddity, PortId
 from manactl.netstate.left_down import LeftDown
 from manactl.netstate.unmanaged import NETWORK_MANAGER, NETWORKD, Unmanaged, UnmanagedLink
 
@@ -71,7 +71,7 @@ def test_one_that_does_not_say_it_is_somebodys_own(tmp_path: Path, text: str) ->
     (odd,) = boot_files.odd(str(tmp_path))
     assert odd.path == f"{tmp_path}/systemd/network/00-1-manactl-a-0.network"
     assert (odd.manager, odd.port) == ("systemd-networkd", None)
-    assert odd.why == "it does not say for which port it is"
+    assert odd.why is Oddity.NO_PORT
 
 
 def test_one_that_cannot_be_read_or_is_of_another_version_is_odd(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_one_that_cannot_be_read_or_is_of_another_version_is_odd(tmp_path: Path)
     path = put(tmp_path, name, f"# why\n# manactl: {SAID}\n")
     (odd,) = boot_files.odd(str(tmp_path))
     assert (odd.path, odd.manager) == (str(path), "NetworkManager")
-    assert odd.why == "this manactl does not understand what it says"
+    assert odd.why is Oddity.NOT_UNDERSTOOD
     path.unlink()
     path.symlink_to("/dev/null")
     (odd,) = boot_files.odd(str(tmp_path))

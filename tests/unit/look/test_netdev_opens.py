@@ -92,7 +92,8 @@ def test_a_broken_record_ends_the_reading_and_not_us() -> None:
 def test_without_kprobe_events_nobody_is_known(tmp_path: Path) -> None:
     before = os.listdir("/proc/self/fd")
     with NetdevOpens(pmu=str(tmp_path / "none")) as opens:
-        assert opens.refused == "this kernel has no kprobe events for perf"
+        assert opens.refused is not None
+        assert opens.refused.strerror == "this kernel has no kprobe events for perf"
         assert (opens.descriptors, opens.read()) == ((), [])
     assert os.listdir("/proc/self/fd") == before
 
@@ -111,12 +112,12 @@ def test_an_event_that_the_kernel_refuses_leaves_nothing_open(tmp_path: Path) ->
     [
         (errno.ENOENT, "neither driver mana nor hv_netvsc is loaded"),
         (errno.EINVAL, "neither driver mana nor hv_netvsc is loaded"),
-        (errno.EACCES, "perf events on kernel functions need CAP_PERFMON"),
-        (errno.EPERM, "perf events on kernel functions need CAP_PERFMON"),
+        (errno.EACCES, "Permission denied"),
+        (errno.EPERM, "Operation not permitted"),
         (errno.EMFILE, "Too many open files"),
     ],
 )
-def test_why_nobody_is_known_is_told_so_that_it_can_be_mended(
+def test_why_nobody_is_known_is_kept(
     number: int, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuses(*_: object) -> int:
@@ -126,7 +127,7 @@ def test_why_nobody_is_known_is_told_so_that_it_can_be_mended(
     monkeypatch.setattr(netdev_opens, "_syscall", lambda: refuses)
     with NetdevOpens(pmu=str(tmp_path / "type")) as opens:
         assert opens.refused is not None
-        assert opens.refused.startswith(why)
+        assert opens.refused.strerror == why
 
 
 class Drivers:
@@ -188,7 +189,8 @@ def watch(drivers: Drivers) -> NetdevOpens:
 def test_a_driver_that_comes_later_or_once_more_is_watched(drivers: Drivers) -> None:
     before = os.listdir("/proc/self/fd")
     with watch(drivers) as opens:
-        assert (opens.refused, opens.missing) == ("neither driver mana nor hv_netvsc is loaded", ())
+        assert opens.refused is not None
+        assert (opens.refused.errno, opens.missing) == (errno.ENOENT, ())
         drivers.load("hv_netvsc", "mana")
         assert opens.renew() is True
         assert drivers.alive() == {"mana_open", "netvsc_open"}

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from manactl.look.redirects import SHARED, chains, netconsole, nftables, redirecting
+from manactl.look.redirects import chains, netconsole, nftables, redirecting
+from manactl.look.source_words import SHARED_BLOCK
 from tests.unit.look.kernel import attr
 from tests.unit.wire.test_nft import device, expression, fwd, rule
 from tests.unit.wire.test_tc import MATCHALL_ACT, filter_, mirred, table
@@ -79,10 +80,10 @@ def test_without_such_an_action_no_filter_is_looked_at() -> None:
         ({(2, 0xFFFFFFF2): 3}, ("eth0",)),  # clsact ingress
         ({(2, 0xFFFFFFF3): 3, (4, 0): 3}, ("eth0", "eth2")),
         ({(4, 0x10000): 3}, ("eth2",)),  # at a qdisc
-        ({(2, 0x10000): 3}, (SHARED,)),  # a place that the other does not have
+        ({(2, 0x10000): 3}, (SHARED_BLOCK,)),  # a place that the other does not have
         ({(3, 0xFFFFFFF2): 3}, ()),  # its own
-        ({(2, 0xFFFFFFF2): 4}, (SHARED,)),
-        ({}, (SHARED,)),  # a filter has it, and none of a device
+        ({(2, 0xFFFFFFF2): 4}, (SHARED_BLOCK,)),
+        ({}, (SHARED_BLOCK,)),  # a filter has it, and none of a device
     ],
 )
 def test_devices_whose_filters_send_by_the_port(

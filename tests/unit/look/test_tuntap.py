@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from manactl.look import tuntap
+from manactl.look.source_words import UNSEEN_PROGRAM
 from manactl.look.tuntap import Sources
 from manactl.wire.if_link import IfLink
 from manactl.wire.inet_diag import TcpSocket
@@ -114,7 +115,7 @@ def test_a_program_without_sockets_is_no_vpn(machine: Machine) -> None:
 def test_what_is_open_by_nobody_visible_may_send_anywhere(machine: Machine) -> None:
     """As in a container, whose VPN runs on the host."""
     (found,) = machine.read(tun(8, "tun0"))
-    assert (found.metadata, found.by) == (True, "a program that is not visible")
+    assert (found.metadata, found.unseen, found.by) == (True, True, UNSEEN_PROGRAM)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +146,7 @@ def test_a_process_that_ends_meanwhile_is_passed_over(machine: Machine) -> None:
     machine.run(70, "vpn", "tun0", sockets=(71,))
     os.unlink(machine.proc / "70/fdinfo/3")
     (found,) = machine.read(tun(8, "tun0"))
-    assert found.by == "a program that is not visible"
+    assert found.unseen
 
 
 def test_a_program_in_another_namespace_may_send_to_anybody(machine: Machine) -> None:

@@ -26,4 +26,4 @@ def test_what_is_there_instead_is_named_with_its_device(cause: Cause) -> None:
 
 def test_the_nexthop_that_is_lost_is_named() -> None:
     loss = Loss(Cause.NEXTHOP, route("192.0.2.0", 24), nexthop=10)
-    assert "nexthop id 10, which cannot be put back" in loss_words.text(loss, NAMES)
+    assert "nexthop id 10, which cannot be restored" in loss_words.text(loss, NAMES)

@@ -72,7 +72,7 @@ def test_what_ended_and_what_came_is_listed_below() -> None:
     assert rest == [
         "  its lifetime ended meanwhile: inet6 x",
         "  comes with the next router advertisement: default",
-        "  cannot be put back: a (order)",
+        "  cannot be restored: a (order)",
         "  settled: b (bird)",
         "  added during the claim, kept; to remove: ip address del y",
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -15,13 +16,27 @@ class Clock(Protocol):
     def pause(self, seconds: float) -> None: ...
 
 
+class Live:
+    """This machine's, where no signal has to end a pause."""
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def pause(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+LIVE = Live()
+
+
 def until(clock: Clock, done: Callable[[], object], within: float) -> bool:
-    """Look until something is so, with growing pauses; False when it is not after that long."""
+    """Look until something is so, with growing pauses, and a last time after `within` s."""
     deadline = clock.monotonic() + within
     pause = _PAUSE_FROM
     while not done():
-        if clock.monotonic() >= deadline:
+        left = deadline - clock.monotonic()
+        if left <= 0:
             return False
-        clock.pause(pause)
+        clock.pause(min(pause, left))
         pause = min(pause * 2, _PAUSE_TO)
     return True
