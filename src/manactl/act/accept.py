@@ -116,7 +116,7 @@ def _refuse_standing(
     if now is None and netns is None:
         return
     name = str(port) if now is None else now.name
-    release = f"release it instead: {command('manactl', 'release', name)}"
+    release = f"release it instead: {command('manactl', 'release', names=[name])}"
     if now is None:
         release = f"its netdev is in the network namespace {netns}: move it back, then {release}"
     raise Refused(
@@ -138,7 +138,7 @@ def _refuse_held(status: PortStatus) -> None:
         what = f"a raw QP may have its vport{named(status.holders)}"
     else:
         return
-    release = command("manactl", "release", "--terminate", status.label)
+    release = command("manactl", "release", "--terminate", names=[status.label])
     raise Busy(
         f"the residue of {status.label} is not accepted: {what}; nothing was changed",
         hint=f"end the holder, or let release do it: {release}",

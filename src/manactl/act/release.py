@@ -65,12 +65,13 @@ def release(
     worst is raised in the end. A signal ends it all."""
     run = Run(request, host, signals, progress)
     result = run.result
-    with host.audit(request.verb, request.words) as audit, signals.as_interrupted():
+    closed: list[str] = []
+    with host.audit(request.verb, request.words) as audit, signals.as_interrupted(closed):
         audit.quiet = request.dry_run
         audit.fields["reason"] = request.why
         claims, unreadable = open_claims(request.state_dir, host)
         signals.ignore()
-        kept = [] if request.dry_run else _put_away(request.state_dir)
+        kept = [] if request.dry_run else _put_away(request.state_dir, closed)
         signals.listen()
         chosen, failures = _readable(request, _chosen(request, host, claims), unreadable)
         failures += kept
@@ -385,14 +386,15 @@ def _accepted(result: ReleaseResult) -> dict[str, object]:
 # --- what is released -----------------------------------------------------------------------
 
 
-def _put_away(state_dir: Path) -> list[ManactlError]:
+def _put_away(state_dir: Path, closed: list[str]) -> list[ManactlError]:
     """Move journals to the history whose release died when its last port was back already; those
-    that cannot be closed keep no port from being released."""
+    that cannot be closed keep no port from being released. What was `closed` is told, should a
+    signal be all that comes after."""
     failures: list[ManactlError] = []
     try:
         for content in journal.finished(state_dir):
             try:
-                failures += _put_one_away(state_dir, content)
+                failures += _put_one_away(state_dir, content, closed)
             except Busy:
                 continue  # a living release has the lock, and puts its journal away itself
             except ManactlError as error:
@@ -403,13 +405,16 @@ def _put_away(state_dir: Path) -> list[ManactlError]:
     return failures
 
 
-def _put_one_away(state_dir: Path, content: journal.Content) -> list[ManactlError]:
+def _put_one_away(
+    state_dir: Path, content: journal.Content, closed: list[str]
+) -> list[ManactlError]:
     with lock.functions(state_dir, {port.pci for port in content.all_ports}):
         if not content.path.exists():
             return []
         with Journal.open(content.path) as log:
             failed = transition.close(log, content.ending, already=content.phase is Phase.CLOSED)
     if not failed:
+        closed.append(f"{content.path.name}, with nothing left to undo, was closed")
         return []
     return [
         NotRestored(
@@ -461,7 +466,7 @@ def _note_drift(run: Run, claims: Sequence[ClaimSummary]) -> None:
             continue
         run.progress.noted(
             f"{port.label}: {'; '.join(drift)}. The claim stands, so it is left alone: "
-            f"`{command('manactl', 'release', port.label)}` ends it and restores what it kept (with "
+            f"`{command('manactl', 'release', names=[port.label])}` ends it and restores what it kept (with "
             "--dry-run: shows that), `manactl hold` keeps the port down"
         )
 

@@ -15,7 +15,7 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any
 
@@ -125,12 +125,14 @@ class SignalGate:
             self._watch.close()
 
     @contextlib.contextmanager
-    def as_interrupted(self) -> Iterator[None]:
-        """A signal before the first act ends in Interrupted, whose code is 130."""
+    def as_interrupted(self, done: Sequence[str] = ()) -> Iterator[None]:
+        """A signal before the first act ends in Interrupted, whose code is 130. `done`: what was
+        done all the same, as journals that were put away; it may grow meanwhile."""
         try:
             yield
         except StopRequested as stop:
-            raise Interrupted(f"interrupted by {stop.name}; nothing was changed") from stop
+            rest = "no port was changed" if done else "nothing was changed"
+            raise Interrupted("; ".join([f"interrupted by {stop.name}", *done, rest])) from stop
 
     @contextlib.contextmanager
     def step(self, what: str) -> Iterator[None]:
@@ -225,7 +227,7 @@ class StuckStepReporter:
         return True
 
     def _poke(self) -> None:
-        with contextlib.suppress(BlockingIOError):
+        with contextlib.suppress(OSError):  # full: it is awake; no memory: it looks later
             os.write(self._ends[1], b"\0")
 
     def _run(self) -> None:
@@ -240,7 +242,10 @@ class StuckStepReporter:
                 due = 0.0 if task is None else task[1] + self._patience
             left = None if task is None else max(0.0, due - time.monotonic())
             if poll.poll(None if left is None else left * 1000):
-                data = os.read(self._ends[0], 4096)
+                try:
+                    data = os.read(self._ends[0], 4096)
+                except OSError:  # no memory
+                    return
                 if not data:
                     return
                 self._heard(number for number in data if number)

@@ -201,8 +201,7 @@ def not_ended(busy: Busy, sent: Collection[Holder], within: float) -> Busy:
     for manager in sorted({manager for manager, _ in services}, key=str):
         units = sorted(str(unit) for of, unit in services if of == manager)
         words = ["systemctl"] if manager is None else ["systemctl", "--user", f"-M{manager}@"]
-        words += ["--"] if units[0].startswith("-") else []
-        hint += f"\nif its service starts it again: {command(*words, 'stop', *units)}"
+        hint += f"\nif its service starts it again: {command(*words, 'stop', names=units)}"
     rest = "" if busy.untouched is None else "; no port was changed"
     return Busy(
         f"{busy.story}{rest}\nSIGTERM was sent to {named(sent)} and {within:g} s were waited for",

@@ -212,7 +212,7 @@ def _unwound(
     holders: list[Holder] = []
     if result.taken or getattr(error, "taken", False):
         taken = result.taken or [step.port for step in started[-1:]]
-        holders = [holder for port in taken for holder in system.holders(port)]
+        holders = [holder for port in taken for holder in _holders(system, port)]
         evidence += holder_evidence(holders)
         story += named(holders)
     if result.taken:
@@ -247,6 +247,14 @@ def _unwound(
         evidence=evidence,
         code=code,
     )
+
+
+def _holders(system: System, port: PortId) -> tuple[Holder, ...]:
+    """Who has a port; nobody where that cannot be looked up: what was undone is told all the same."""
+    try:
+        return system.holders(port)
+    except Exception:  # noqa: BLE001
+        return ()
 
 
 def _items(result: UndoResult) -> list[str]:
@@ -561,7 +569,9 @@ def not_restored(
         lines.append(f"The journal could not be written: {result.log_failed}.")
     if not result.residue:
         lines.append("What was on the port is restored and verified.")
-    again = "the journal stays open: fix the cause, then `manactl recover` tries again"
+    # Of a record that could not be taken back it may look like a claim that stands.
+    way = command("manactl", "release", names=ports) if result.log_failed else "manactl recover"
+    again = f"the journal stays open: fix the cause, then `{way}` tries again"
     if result.residue:
         again += f"; {acceptance(ports)}"
     return NotRestored(
@@ -579,8 +589,12 @@ def acceptance(ports: Iterable[str]) -> str:
 
 
 def name_of(system: System, port: PortId) -> str:
-    """What to call a port on the command line: by its netdev where that is here."""
-    now = system.netdev(port)
+    """What to call a port on the command line: by its netdev where that is here, and can be looked
+    up."""
+    try:
+        now = system.netdev(port)
+    except OSError:
+        return str(port)
     return now.name if isinstance(now, NetdevNow) else str(port)
 
 

@@ -90,9 +90,12 @@ class Unmanage:
         if not runs:
             names, manager = self.unmanaged.names, self.unmanaged.manager
             return f"{manager} does not run any more and has not configured {names} again"
-        if until(system, lambda: not system.unsettled(self.unmanaged), SETTLES):
-            return None
-        names = ", ".join(system.unsettled(self.unmanaged))
+        try:
+            if until(system, lambda: not system.unsettled(self.unmanaged), SETTLES):
+                return None
+            names = ", ".join(system.unsettled(self.unmanaged))
+        except OSError as error:  # what it has deleted is put back all the same
+            return f"whether {self.unmanaged.manager} has configured {self.unmanaged.names} again is not known: {error.strerror or error}"
         return f"{self.unmanaged.manager} has not configured {names} again within {SETTLES:.0f} s"
 
     def _failed(self, what: str, error: OSError) -> StepFailed:
@@ -143,7 +146,11 @@ def _modes_put_back(unmanaged: Unmanaged, system: System) -> tuple[str, ...]:
 def _put_back(kept: Sequence[Beside], system: System) -> tuple[list[str], tuple[str, ...]]:
     """Make again what is missing; what was made, and what was not with the reason of each."""
     made, residue = [], []
-    for one in beside.missing(kept, system.beside()) if kept else ():
+    try:
+        missing = beside.missing(kept, system.beside()) if kept else ()
+    except OSError as error:
+        return [], (f"what {NETWORKD} has deleted is not known: {error.strerror or error}",)
+    for one in missing:
         try:
             system.send(beside.request(one))
         except OSError as error:

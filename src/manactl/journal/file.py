@@ -513,6 +513,15 @@ def _unread(path: Path, error: OSError) -> JournalError:
     )
 
 
+def _not_removed(path: Path, error: OSError) -> NotRestored:
+    """A journal that announces nothing is left."""
+    return NotRestored(
+        f"nothing was touched, but the journal {path} could not be removed: {error.strerror}",
+        hint="fix the cause, then `manactl recover` closes it",
+        code="journal",
+    )
+
+
 # --- writing --------------------------------------------------------------------------------
 
 
@@ -560,20 +569,23 @@ class Journal:
             statedir.sweep(path.parent)
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             fd = os.open(hidden, flags | os.O_APPEND, 0o600)
+            named = False
             try:
                 _write_all(fd, line)
                 # A disk that fills up later must not keep the rest from being written.
                 statedir.reserve(fd, len(line), _RESERVED)
                 os.fsync(fd)
                 hidden.rename(path)
+                named = True
                 statedir.sync(path.parent)
                 return cls(fd, content)
-            except BaseException:
+            except BaseException as error:
                 statedir.close(fd)
-                with contextlib.suppress(OSError):
-                    hidden.unlink(missing_ok=True)
-                with contextlib.suppress(OSError):
-                    path.unlink(missing_ok=True)
+                try:
+                    (path if named else hidden).unlink()
+                except OSError as left:
+                    if named:  # the other one is no journal, and is swept away later
+                        raise _not_removed(path, left) from error
                 raise
         except OSError as error:
             raise statedir.unusable(path.parent, error) from error
@@ -632,12 +644,7 @@ class Journal:
             self.path.unlink()
             statedir.sync(self.path.parent)
         except OSError as left:
-            return NotRestored(
-                f"nothing was touched, but the journal {self.path} could not be removed: "
-                f"{left.strerror}",
-                hint="fix the cause, then `manactl recover` closes it",
-                code="journal",
-            )
+            return _not_removed(self.path, left)
         finally:
             self.close()
         return None if error is None else statedir.unusable(self.path.parent, error)

@@ -783,7 +783,7 @@ def test_a_journal_alone_that_failed_is_no_residue() -> None:
     ]
     assert error.evidence == ()
     assert error.hint == (
-        "the journal stays open: fix the cause, then `manactl recover` tries again"
+        "the journal stays open: fix the cause, then `manactl release eth1` tries again"
     )
 
 
