@@ -4,13 +4,15 @@ left half done, and nothing that could not be looked at counts as looked at."""
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
+import json
 import os
 import random
 import signal
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +23,22 @@ from manactl.act import host as hosts
 from manactl.act import signals as interruption
 from manactl.cli.main import main
 from manactl.journal import file as journal
+from manactl.journal.file import Journal
 from tests.unit.act.test_guardian import Guarded
-from tests.unit.faults import Calls, Fault, some, some_signals
-from tests.unit.host import FakeHost, FakeSystem, claim, furnished, release, two_ports
+from tests.unit.faults import ERRNOS, PLACES, Calls, Fault, some, some_signals
+from tests.unit.host import FakeHost, FakeSystem, Fate, Killed, claim, furnished, release
 from tests.unit.kernel import Kernel
 
+DEAD = -1
 UNTOUCHED = ("nothing was touched", "nothing was changed", "no port was touched", "no port was changed")
+
+
+class Dead(BaseException):
+    """A signal where nobody listens, before a deed or after it."""
+
+
+def dies(number: int, _frame: object) -> None:
+    raise Dead(number)
 
 
 class Careful(FakeSystem):
@@ -42,7 +54,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No system log, and the default of every signal."""
     monkeypatch.setattr(audit, "SYSLOG", "/nonexistent/log")
     monkeypatch.setattr(guardian, "start", lambda *_: Guarded(pid=os.getpid()))
-    before = {number: signal.signal(number, signal.SIG_DFL) for number in interruption.SIGNALS}
+    before = {number: signal.getsignal(number) for number in interruption.SIGNALS}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -60,7 +72,11 @@ class Ran:
             patch.setattr(hosts, "LiveHost", lambda: host)
             patch.setattr(sys, "stdout", out)
             patch.setattr(sys, "stderr", err)
-            with self.calls.watched(*faults):
+            for number in interruption.SIGNALS:
+                signal.signal(number, dies)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            self.code = DEAD
+            with contextlib.suppress(Dead), self.calls.watched(*faults):
                 self.code = main(["--state-dir", str(state), *words])
         self.out, self.err = out.getvalue(), err.getvalue()
         self.touched = host.touched  # type: ignore[attr-defined]
@@ -76,24 +92,204 @@ def left(state: Path) -> list[str]:
     return [str(one.phase) for one in claims]
 
 
-def judged_claim(ran: Ran, state: Path, kernel: Kernel, before: object) -> None:
+def names(state: Path) -> list[str]:
+    """The journals that are not in the history."""
+    claims = state / "claims"
+    found = sorted(os.listdir(claims)) if claims.is_dir() else []
+    return [name for name in found if not name.startswith(".")]
+
+
+class Case:
+    """A machine and a state directory on which one command meets faults."""
+
+    words: tuple[str, ...] = ()
+
+    def __init__(self, state: Path) -> None:
+        self.state = state
+        self.kernel = furnished()
+        self.before = self.kernel.picture()
+        self.prepare()
+        self.names = names(state)
+
+    def prepare(self) -> None:
+        """What was done before."""
+
+    def run(self, *faults: Fault) -> Ran:
+        ran = Ran(self.words, self.state, self.kernel, faults)
+        told = ran.out + ran.err
+        assert "bug" not in told, ran
+        assert "Traceback" not in told, ran
+        assert ran.code in (DEAD, 0, 3, 4, 5, 6, 7, 8, 130), ran
+        idle = ran.code in (3, 6, 7, 130) and "were not closed" not in told
+        if idle or any(word in told for word in UNTOUCHED):
+            assert not ran.touched, ran
+        if "nothing was changed" in told:
+            assert names(self.state) == self.names, ran
+        self.judge(ran)
+        release(self.state, FakeHost(self.kernel))
+        assert self.kernel.picture() == self.before, ran
+        assert left(self.state) == [], ran
+        return ran
+
+    def judge(self, ran: Ran) -> None:
+        raise NotImplementedError
+
+
+class Claim(Case):
     """Done, or not: then all is as it was, or the journal is there and says it."""
-    assert "bug" not in ran.out + ran.err, ran
-    assert "Traceback" not in ran.err, ran
-    assert ran.code in (0, 3, 4, 5, 6, 7, 8, 130), ran
-    phases = left(state)
-    if ran.code == 0:
-        assert phases == ["claimed"], ran
-        assert not kernel.nics[0].up, ran
-    else:
+
+    words = ("claim", "--raw-qp", "eth1")
+
+    def judge(self, ran: Ran) -> None:
+        phases = left(self.state)
+        if ran.code == 0 or (ran.code == DEAD and ran.touched):
+            assert phases == ["claimed"], ran
+            assert not self.kernel.nics[0].up, ran
+            return
         if "claimed" in phases:  # a record that could not be taken back: recover would let it stand
             assert ran.code == 5, ran
             assert "manactl release eth1" in ran.err, ran
         if ran.code != 5:
             assert phases == [], ran
-            assert kernel.picture() == before, ran
-        if ran.code in (3, 6, 7, 130) or any(word in ran.err for word in UNTOUCHED):
+            assert self.kernel.picture() == self.before, ran
+
+
+class Unconfirmed(Claim):
+    words = ("claim", "--raw-qp", "eth1", "--confirm-within", "60", "--json")
+
+    def judge(self, ran: Ran) -> None:
+        super().judge(ran)
+        if ran.code != DEAD:
+            assert json.loads(ran.out)["schema"].startswith("manactl."), ran
+
+
+class AfterBoot(Claim):
+    """The journal of an earlier boot is in the way, and is closed first."""
+
+    def prepare(self) -> None:
+        claim(self.state, FakeHost(furnished(), boot="boot-0"))
+
+    def judge(self, ran: Ran) -> None:
+        if names(self.state) == self.names:
+            assert ran.code, ran
             assert not ran.touched, ran
-    release(state, FakeHost(kernel))
-    assert kernel.picture() == before, ran
-    assert left(state) == [], ran
+            release(self.state, FakeHost(self.kernel))
+        elif ran.code not in (0, 5):
+            assert "nothing was changed" not in ran.out + ran.err, ran
+        super().judge(ran)
+
+
+class Confirm(Case):
+    words = ("confirm",)
+
+    def prepare(self) -> None:
+        claim(self.state, FakeHost(self.kernel), guard=Guarded(pid=os.getpid()), confirm_within=60)
+
+    def judge(self, ran: Ran) -> None:
+        (path,) = journal.paths(self.state)
+        waits = journal.read(path).waiting is not None
+        assert not ran.touched, ran
+        if ran.code == 0:
+            assert not waits, ran
+        elif not waits:
+            assert ran.code in (DEAD, 5), ran
+            assert "nothing was changed" not in ran.out + ran.err, ran
+
+
+class Release(Case):
+    words = ("release",)
+
+    def prepare(self) -> None:
+        claim(self.state, FakeHost(self.kernel))
+
+    def judge(self, ran: Ran) -> None:
+        if ran.code == 0:
+            assert left(self.state) == [], ran
+            assert self.kernel.picture() == self.before, ran
+        elif ran.code != DEAD and "were not closed" not in ran.err:
+            assert names(self.state) == self.names, ran
+
+
+class Recover(Release):
+    words = ("recover", "--json")
+
+    def prepare(self) -> None:
+        with contextlib.suppress(Killed):
+            claim(self.state, FakeHost(self.kernel, Fate(dies_at=9)))
+        assert left(self.state) == ["interrupted"]
+
+
+class Finished(Release):
+    """A release that died when all was back: its journal is put away by the next command."""
+
+    def prepare(self) -> None:
+        log = claim(self.state, FakeHost(self.kernel)).journal
+        assert log is not None
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Journal, "archive", lambda _: None)
+            release(self.state, FakeHost(self.kernel))
+        assert names(self.state) == [log.name]
+
+    def judge(self, ran: Ran) -> None:
+        assert not ran.touched, ran
+        if ran.code and names(self.state) != self.names:
+            assert "nothing was changed" not in ran.out + ran.err, ran
+
+
+CASES: tuple[type[Case], ...] = (Claim, Unconfirmed, AfterBoot, Confirm, Release, Recover, Finished)
+Some = Callable[[random.Random, int], tuple[Fault, ...]]
+
+
+def fuzz(base: Path, made: type[Case], draw: Some, seed: str, count: int) -> Counter[int]:
+    total = len(made(base / "whole").run().calls.names)
+    rng = random.Random(f"{seed} {made.__name__}")
+    return Counter(
+        made(base / f"{number}").run(*draw(rng, total)).code for number in range(count)
+    )
+
+
+@pytest.mark.parametrize("draw", [some, some_signals])
+@pytest.mark.parametrize("made", CASES)
+def test_faults_at_any_call(tmp_path: Path, made: type[Case], draw: Some) -> None:
+    fuzz(tmp_path, made, draw, "few", 6)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("draw", [some, some_signals])
+@pytest.mark.parametrize("made", CASES)
+def test_many_faults_at_any_call(tmp_path: Path, made: type[Case], draw: Some) -> None:
+    found = fuzz(tmp_path, made, draw, "many", 1500)
+    print(f"{made.__name__}, {draw.__name__}: {dict(found)}")
+
+
+def each(base: Path, made: type[Case], calls: Collection[str], *faults: Fault) -> None:
+    """Each of the faults at each of these calls, one at a time."""
+    found = made(base / "whole").run().calls.names
+    for at, name in enumerate(found):
+        for number, fault in enumerate(faults if name in calls else ()):
+            made(base / f"{at}-{number}").run(fault._replace(at=at))
+
+
+STOP = Fault(0, signal.SIGINT, signal=True)
+
+
+@pytest.mark.parametrize("made", [AfterBoot, Confirm, Finished])
+def test_a_signal_at_each_write(tmp_path: Path, made: type[Case]) -> None:
+    calls = ("rename", "write", "ftruncate", "unlink")
+    each(tmp_path, made, calls, STOP, STOP._replace(after=True))
+
+
+@pytest.mark.parametrize("made", [AfterBoot, Claim, Finished, Release])
+def test_an_error_at_each_open_read_and_write(tmp_path: Path, made: type[Case]) -> None:
+    each(tmp_path, made, ("open", "read", "write", "fsync", "listdir"), Fault(0, errno.EIO))
+
+
+def test_a_journal_of_an_earlier_boot_that_may_not_be_opened_is_no_bug(tmp_path: Path) -> None:
+    each(tmp_path, AfterBoot, ("open",), Fault(0, errno.EACCES), Fault(0, errno.EACCES, lasts=True))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("made", CASES)
+def test_every_error_at_each_call(tmp_path: Path, made: type[Case]) -> None:
+    every = [Fault(0, one, lasts=lasts) for one in ERRNOS for lasts in (False, True)]
+    each(tmp_path, made, {name for _, name in PLACES}, *every)

@@ -73,6 +73,11 @@ def release(
         signals.ignore()
         kept = [] if request.dry_run else _put_away(request.state_dir, closed)
         signals.listen()
+        if closed:
+            try:
+                claims, unreadable = open_claims(request.state_dir, host)
+            except ManactlError as error:
+                raise error.after(f"{'; '.join(closed)}; no port was changed") from error
         chosen, failures = _readable(request, _chosen(request, host, claims), unreadable)
         failures += kept
         named = {one.port.key for one in chosen.claims} | {one.id.key for one in chosen.unclaimed}
@@ -473,10 +478,15 @@ def _note_drift(run: Run, claims: Sequence[ClaimSummary]) -> None:
 
 def _still_claimed(run: Run, path: Path, chosen: Sequence[PortId]) -> list[PortId]:
     """The chosen ports that are to be released now that we have the lock: another manactl may
-    have finished meanwhile, and what was interrupted may be a claim now that stands."""
+    have finished meanwhile, and what was interrupted may be a claim now that stands. JournalError
+    when the journal, which could be read before, cannot be."""
+    claims, unreadable = open_claims(run.request.state_dir, run.host)
+    for bad in unreadable:
+        if bad.path == path:
+            raise bad.error
     return [
         claim.port
-        for claim in open_claims(run.request.state_dir, run.host).claims
+        for claim in claims
         if claim.path == path
         and claim.port in chosen
         and (claim.to_recover or not run.request.recover or run.request.accept)

@@ -350,8 +350,10 @@ def archive(path: Path) -> None:
     new = history / f"{turn:08}-{path.name}"
     kept, room = 1, path.lstat().st_size
     path.rename(new)
-    statedir.sync(history)
-    statedir.sync(path.parent)
+    # Should the power fail before that is on the disk, it is here again, closed, and is moved again.
+    for folder in (history, path.parent):
+        with contextlib.suppress(OSError):
+            statedir.sync(folder)
     for name in reversed(before):
         with contextlib.suppress(OSError):
             room += os.lstat(history / name).st_size
@@ -507,7 +509,8 @@ def _read_all(fd: int, path: Path) -> bytes:
 def _unread(path: Path, error: OSError) -> JournalError:
     """The journal cannot be read by this process or from this disk; it may itself be intact."""
     return JournalError(
-        f"journal {path} could not be read: {error.strerror or error}; nothing was changed",
+        f"journal {path} could not be read: {error.strerror or error}",
+        untouched="nothing was changed",
         hint="it may be intact: fix the cause, then try again",
         code="journal",
     )
@@ -592,8 +595,12 @@ class Journal:
 
     @classmethod
     def open(cls, path: Path) -> Journal:
-        """Open an existing journal, cutting off a torn last line."""
-        fd = _open(path, os.O_RDWR | os.O_APPEND)
+        """Open an existing journal, cutting off a torn last line. JournalError when it cannot be
+        opened, FileNotFoundError when it is gone."""
+        try:
+            fd = _open(path, os.O_RDWR | os.O_APPEND)
+        except PermissionError as error:  # it could be read a moment ago
+            raise _unread(path, error) from error
         try:
             data = _read_all(fd, path)
             content = parse(data, path)
