@@ -10,6 +10,7 @@ import json
 import os
 import random
 import signal
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
@@ -21,10 +22,12 @@ import pytest
 from manactl.act import audit, guardian
 from manactl.act import host as hosts
 from manactl.act import signals as interruption
+from manactl.cli import main as module
 from manactl.cli.main import main
 from manactl.journal import file as journal
 from manactl.journal.file import Journal
 from tests.unit.act.test_guardian import Guarded
+from tests.unit.cli.test_main import SRC
 from tests.unit.faults import ERRNOS, PLACES, Calls, Fault, some, some_signals
 from tests.unit.host import FakeHost, FakeSystem, Fate, Killed, claim, furnished, release
 from tests.unit.kernel import Kernel
@@ -285,7 +288,8 @@ def test_an_error_at_each_open_read_and_write(tmp_path: Path, made: type[Case]) 
 
 
 def test_a_journal_of_an_earlier_boot_that_may_not_be_opened_is_no_bug(tmp_path: Path) -> None:
-    each(tmp_path, AfterBoot, ("open",), Fault(0, errno.EACCES), Fault(0, errno.EACCES, lasts=True))
+    denied = Fault(0, errno.EACCES)
+    each(tmp_path, AfterBoot, ("open", "fstat"), denied, denied._replace(lasts=True))
 
 
 @pytest.mark.soak
@@ -293,3 +297,101 @@ def test_a_journal_of_an_earlier_boot_that_may_not_be_opened_is_no_bug(tmp_path:
 def test_every_error_at_each_call(tmp_path: Path, made: type[Case]) -> None:
     every = [Fault(0, one, lasts=lasts) for one in ERRNOS for lasts in (False, True)]
     each(tmp_path, made, {name for _, name in PLACES}, *every)
+
+
+# Run alone: what a command loads when it needs it is loaded in a test's process by other tests.
+LIMITED = """
+import json, os, resource, sys
+from pathlib import Path
+from manactl.act import audit, host as hosts
+from manactl.cli import main as module
+from manactl.cli.main import main
+from tests.unit import faults, host
+at, state, *words = sys.argv[1:]
+audit.SYSLOG = "/nonexistent/log"
+kernel = host.furnished()
+if words[0] == "release":
+    host.claim(Path(state), host.FakeHost(kernel))
+machine = host.FakeHost(kernel)
+hosts.LiveHost = lambda: machine
+most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+class Calls(faults.Calls):
+    def _meet(self, name, real):
+        self.names.append(name)
+        if len(self.names) == int(at) + 1:
+            free = os.dup(0)
+            os.close(free)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (free, most))
+        return real()
+calls = Calls()
+with calls.watched():
+    code = main(["--state-dir", state, *words])
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, most))
+from manactl.journal.file import list_claims
+phases = [str(one.phase) for one in list_claims(Path(state), "boot-1").claims]
+print(json.dumps([code, phases, kernel.nics[0].up, len(calls.names)]), file=sys.__stderr__)
+"""
+
+
+def without_descriptors(at: int, state: Path, *words: str) -> int:
+    """A command that gets no descriptor any more from a call on; the number of its calls."""
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(at), str(state), *words],
+        env={"PYTHONPATH": f"{SRC}:{Path(SRC).parent}", "PATH": os.environ["PATH"]},
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    story = f"{words} from {at}: {done.stdout}{done.stderr}"
+    assert "bug" not in done.stdout + done.stderr, story
+    *said, last = done.stderr.splitlines()
+    code, phases, up, calls = json.loads(last)
+    if "--json" in words:
+        assert json.loads(done.stdout)["schema"].startswith("manactl."), story
+    assert bool(said) or code == 0, story
+    if words[0] == "claim":
+        assert (code, phases, up) in [
+            (0, ["claimed"], False), *((number, [], True) for number in (3, 5, 6))
+        ], story  # fmt: skip
+    elif code in (3, 6):
+        assert (phases, up) == (["claimed"], False), story
+    elif code == 0:
+        assert (phases, up) == ([], True), story
+    else:
+        assert code == 5, story
+    return int(calls)
+
+
+@pytest.mark.parametrize(
+    ("at", "words"),
+    [(0, "claim --raw-qp eth1 --json"), (76, "claim --raw-qp eth1 --json"), (0, "release --json")],
+)
+def test_a_command_without_descriptors_says_what_it_has_not_done(
+    tmp_path: Path, at: int, words: str
+) -> None:
+    """What was to be loaded to tell of a failure was an error of standard output: exit 0."""
+    without_descriptors(at, tmp_path, *words.split())
+
+
+def test_a_failure_that_cannot_be_told_is_no_success(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    monkeypatch.setattr(module, "_report", fails)
+    kernel = furnished()
+    claim(tmp_path, FakeHost(kernel))
+    monkeypatch.setattr(hosts, "LiveHost", lambda: FakeHost(kernel))
+    assert main(["--state-dir", str(tmp_path), "release", "nosuch0"]) == 1
+    assert not kernel.nics[0].up
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("words", ["claim --raw-qp eth1", "release"])
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_a_command_without_descriptors_from_any_call_on(
+    tmp_path: Path, words: str, form: list[str]
+) -> None:
+    at = 0
+    while without_descriptors(at, tmp_path / str(at), *words.split(), *form) > at:
+        at += 1

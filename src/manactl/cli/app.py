@@ -127,8 +127,10 @@ def lines(text: Iterable[str], fit: TextIO | None = None) -> str:
     """The text of harmless lines, folded where the stream that they `fit` is a terminal."""
     harmless = [escape(line) for line in text]
     if fit is not None:
-        from manactl.render.wrap import columns, fold  # noqa: PLC0415 - not for a table
+        # Where there is no descriptor left to load it with, it is said all the same.
+        with contextlib.suppress(OSError, ImportError):
+            from manactl.render.wrap import columns, fold  # noqa: PLC0415 - not for a table
 
-        width = columns(fit)
-        harmless = fold(harmless, width) if width else harmless
+            width = columns(fit)
+            harmless = fold(harmless, width) if width else harmless
     return "".join(line + "\n" for line in harmless)
