@@ -71,6 +71,15 @@ class Calls:
             yield
         self._faults = ()
 
+    @contextlib.contextmanager
+    def quiet(self) -> Iterator[None]:
+        """For what a fake reads itself: no call of ours."""
+        self._busy, before = True, self._busy
+        try:
+            yield
+        finally:
+            self._busy = before
+
     def _sockets(self) -> type[_socket.socket]:
         calls, real = self, _socket.socket
 

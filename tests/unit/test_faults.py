@@ -13,9 +13,9 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -24,13 +24,18 @@ from manactl.act import host as hosts
 from manactl.act import signals as interruption
 from manactl.cli import main as module
 from manactl.cli.main import main
+from manactl.errors import LACKS
 from manactl.journal import file as journal
 from manactl.journal.file import Journal
+from manactl.look import debugfs
+from manactl.look.links import LinkFacts
+from manactl.model.port import Owner, Report
 from tests.unit.act.test_guardian import Guarded
 from tests.unit.cli.test_main import SRC
 from tests.unit.faults import ERRNOS, PLACES, Calls, Fault, some, some_signals
 from tests.unit.host import FakeHost, FakeSystem, Fate, Killed, claim, furnished, release
 from tests.unit.kernel import Kernel
+from tests.unit.machine import FakeLinks, Machine, Make
 
 DEAD = -1
 UNTOUCHED = ("nothing was touched", "nothing was changed", "no port was touched", "no port was changed")
@@ -395,3 +400,79 @@ def test_a_command_without_descriptors_from_any_call_on(
     at = 0
     while without_descriptors(at, tmp_path / str(at), *words.split(), *form) > at:
         at += 1
+
+
+class Links(FakeLinks):
+    calls: Calls
+
+    def collect(self) -> Mapping[int, LinkFacts] | None:
+        with self.calls.quiet():
+            return super().collect()
+
+    def index(self, name: str) -> int | None:
+        with self.calls.quiet():
+            return super().index(name)
+
+
+def looked(machine: Machine, calls: Calls, *faults: Fault) -> Report | None:
+    """None where there was nothing to look with, which ends a command with 6."""
+    try:
+        with calls.watched(*faults):
+            return machine.look()
+    except OSError as error:
+        assert error.errno in LACKS, list(map(str, faults))
+        return None
+
+
+def status_holds(make: Make, count: int | None) -> None:
+    """Nobody who has a vport is overlooked because of a fault: it is seen, or not known, which is
+    told; and a port that is not shown is one too."""
+    machine = make("6.12-raw-qp-on-port-2")
+    machine.holder(4211)
+    calls = Calls()
+    machine.links = Links(machine.path("/sys"))
+    machine.links.calls = calls
+    sane = looked(machine, calls)
+    assert sane is not None
+    every = [Fault(at, one) for at in range(len(calls.names)) for one in ERRNOS]
+    for fault in every if count is None else random.Random("status").sample(every, count):
+        found = looked(machine, calls, fault)
+        ports = {port.id.key: port for port in (found.ports if found else ())}
+        for was in sane.ports if found else ():
+            now = ports.get(was.id.key)
+            story = f"{fault} of {calls.names[fault.at]}: {was.id}"
+            if now is None:
+                assert found is not None
+                assert set(found.missing) - set(sane.missing), story
+            else:
+                assert now.owner in (was.owner, Owner.UNKNOWN), story
+
+
+def test_status_overlooks_nobody_when_calls_fail(make: Make) -> None:
+    status_holds(make, 60)
+
+
+def test_functions_that_are_not_listed_are_told(make: Make) -> None:
+    machine = make("7-idle")
+    found = looked(machine, Calls(), Fault(0, errno.EIO))
+    assert found is not None
+    assert not found.ports
+    assert [one.why for one in found.missing] == ["the functions of mana: Input/output error"]
+
+
+def test_debugfs_that_cannot_be_listed_is_told(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: str) -> NoReturn:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(debugfs, "mounted", fails)
+    machine = make("6.12-raw-qp-on-port-2")
+    assert ("debugfs", "Input/output error") in [
+        (one.source, one.why) for one in machine.look().missing
+    ]
+
+
+@pytest.mark.soak
+def test_status_overlooks_nobody_whatever_call_fails(make: Make) -> None:
+    status_holds(make, None)
