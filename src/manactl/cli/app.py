@@ -28,6 +28,7 @@ class App:
 
     `unfailing`: what is printed is the report of something done, whose exit code stands whether
     or not anybody can read it. Otherwise printing is the work itself, and fails with OSError.
+    `changed`: what a signal that nobody else hears leaves, in words.
     `exec_mode`: there is a command to run, whose exit code ours is; failures of ours have another.
     """
 
@@ -39,6 +40,7 @@ class App:
         self._host = host
         self.unfailing = False
         self.exec_mode = False
+        self.changed = "nothing was changed"
         self.output_lost: str | None = None  # why standard output is not written any more
 
     @property

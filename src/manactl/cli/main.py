@@ -208,7 +208,7 @@ def _run(app: App, arguments: list[str]) -> int:
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except (KeyboardInterrupt, click.Abort):
-        return _fail(app, Interrupted("interrupted; nothing was changed"), as_json)
+        return _fail(app, Interrupted(f"interrupted; {app.changed}"), as_json)
     except click.ClickException as error:
         return _fail(app, _usage(error), as_json)
     except ManactlError as error:
