@@ -461,7 +461,8 @@ def _check_covers(claim: ClaimSummary, port: PortStatus, synthetic: str | None) 
     if synthetic is not None and mode != synthetic:
         raise Busy(
             f"{port.label} is claimed already, with --synthetic={mode}; nothing was touched",
-            hint="release it, and claim it again: " + command("manactl", "release", names=[port.label]),
+            hint="release it, and claim it again: "
+            + command("manactl", "release", names=[port.label]),
             evidence=[Evidence("journal", "synthetic", mode)],
             code="drift",
         )

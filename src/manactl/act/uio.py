@@ -124,7 +124,9 @@ class BindUio:
             return system.vmbus_driver(self.vmbus) == UIO
         except OSError as error:
             if error.errno != errno.ENODEV:
-                raise self._failed(f"{self.name}'s VMBus device could not be looked at", error) from error
+                raise self._failed(
+                    f"{self.name}'s VMBus device could not be looked at", error
+                ) from error
             return False
 
     def to_json(self) -> dict[str, Any]:

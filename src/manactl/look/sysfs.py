@@ -8,7 +8,16 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from manactl.look.text_files import GONE, integer, lines, names, number, passing_over, target_name, text
+from manactl.look.text_files import (
+    GONE,
+    integer,
+    lines,
+    names,
+    number,
+    passing_over,
+    target_name,
+    text,
+)
 from manactl.model.port import Netdev
 
 VENDOR_MICROSOFT = "0x1414"

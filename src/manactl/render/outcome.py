@@ -142,7 +142,9 @@ def activation(netdev: str, member: Member) -> str | None:
     """The command that makes the port the active slave that it was, once its bond lets it."""
     if not member.active:
         return None
-    return command("ip", "link", "set", *link(member.master), "type", "bond", "active_slave", netdev)
+    return command(
+        "ip", "link", "set", *link(member.master), "type", "bond", "active_slave", netdev
+    )
 
 
 _IN_BOND = {
