@@ -119,6 +119,8 @@ def run(app: App, request: ClaimRequest, report: str | None, *, verbose: bool) -
             story.write(code)
         except ManactlError as error:
             app.warn(f"{error.message}; the report is not written")
+        except OSError as error:  # no descriptor: the code is the command's all the same
+            app.warn(f"{report}: {error.strerror or error}; the report is not written")
     return code
 
 
