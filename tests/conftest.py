@@ -21,11 +21,12 @@ _LACKING = "not here: "
 
 
 def lacking(capability: str, why: str) -> NoReturn:
-    """Skip the test for want of "netns", "lab", "shells" or "uppers"; fail it where MANACTL_REQUIRE
-    names that.
+    """Skip the test for want of "netns", "lab", "shells", "uppers" or "fuse"; fail it where
+    MANACTL_REQUIRE names that.
 
     `make test` requires the first three: there a skip would hide that nothing was tested. "uppers"
-    are kinds of device that the host's kernel may not have; the lab's kernels have them all.
+    are kinds of device that the host's kernel may not have; the lab's kernels have them all. "fuse"
+    is /dev/fuse, which a container may not have.
     """
     if capability in os.environ.get("MANACTL_REQUIRE", "").split(","):
         pytest.fail(f"{capability} is required (MANACTL_REQUIRE) but missing: {why}")

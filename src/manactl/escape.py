@@ -6,6 +6,8 @@ string becomes part of a JSON document.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+=:,./-_")
 _SHORT = {"\t": "\\t", "\n": "\\n", "\r": "\\r", "\x1b": "\\e"}
 
@@ -38,13 +40,24 @@ def _spell(char: str) -> str:
     return f"\\u{point:04x}" if point <= 0xFFFF else f"\\U{point:08x}"
 
 
-def command(*words: str) -> str:
+def command(*words: str, names: Iterable[str] = ()) -> str:
     """A command to copy into a shell, which then sees these words and nothing else in them.
+
+    `names` are operands at its end that others have chosen. Where one begins with a dash they come
+    after `--`: a netdev may be called `-h`.
 
     What is not printable is spelled as $'...' has it (bash, zsh, POSIX of 2024), so that escape()
     leaves it alone.
     """
-    return " ".join(map(_quoted, words))
+    operands = [*names]
+    end = ["--"] if any(name.startswith("-") for name in operands) else []
+    return " ".join(map(_quoted, [*words, *end, *operands]))
+
+
+def link(name: str) -> list[str]:
+    """A netdev as `ip link set` takes it, which knows no `--`: after its keyword where the name may
+    be an option's or a keyword's (`up`)."""
+    return ["dev", name] if name.startswith("-") or name.isalpha() else [name]
 
 
 def _quoted(word: str) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from manactl.decide import port_notes
 from manactl.decide.ownership import Decision, PortFacts, decide
 from manactl.decide.port_names import resolve
+from manactl.errors import LACKS
 from manactl.escape import called
 from manactl.look import debugfs, procfs, rdma, sysfs, user_namespace
 from manactl.look.blocked_tasks import Waiting, waiting
@@ -124,7 +125,7 @@ def look(
         links = links or RtnetlinkLinks()
         netns = netns or OtherNamespaces(roots)
         for foreign in (False, False, True):  # a netdev may have been moved, so look twice
-            pcis = sysfs.functions(roots)
+            pcis = _functions(roots, missing)
             seen = [_see(roots, netlink, netns, pci, foreign=foreign) for pci in pcis]
             _ask(links, seen)
             holders, unsearched = _search(roots, _held_devices(seen))
@@ -174,6 +175,18 @@ def look(
         missing=tuple(dict.fromkeys(missing)),
         ports=tuple(ports),
     )
+
+
+def _functions(roots: Roots, missing: list[Missing]) -> list[str]:
+    """The functions; of none that are shown it is told where they could not be listed."""
+    try:
+        return sysfs.listed_functions(roots)
+    except OSError as error:
+        if error.errno in LACKS:
+            raise
+        unread = Missing(Source.SYSFS, f"the functions of mana: {error.strerror or error}")
+        missing += [] if unread in missing else [unread]
+        return []
 
 
 def _in_driver(task: Waiting) -> str:
@@ -283,8 +296,11 @@ def _sample(roots: Roots, pci: str) -> _Sample:
     except PermissionError:
         return function, None, (Missing(Source.DEBUGFS, "only root may list it"),)
     except FileNotFoundError:
-        mount = debugfs.mounted(roots.sys, roots.proc)
-        return function, None, (Missing(Source.DEBUGFS, _NO_DEBUGFS[mount]),)
+        try:
+            why = _NO_DEBUGFS[debugfs.mounted(roots.sys, roots.proc)]
+        except OSError as error:
+            why = str(error.strerror)
+        return function, None, (Missing(Source.DEBUGFS, why),)
     except OSError as error:
         return function, None, (Missing(Source.DEBUGFS, str(error.strerror)),)
     return function, vports, ()

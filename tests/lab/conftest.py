@@ -102,8 +102,6 @@ class Pool:
             self._drop(kernel)
 
 
-
-
 def kernel_key(kernel: str, *, pair: bool, systemd: str = "") -> str:
     """Under which the pool has the guest of a kernel."""
     return kernel + (" with pairs" if pair else "") + (" and systemd" if systemd else "")

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from manactl.decide import guards
+from manactl.decide.refusal import Refusal
 from manactl.look.rtnetlink import Rtnl
 from manactl.look.surroundings import Sources, gather
 from manactl.model.port import Certainty, Netdev, Owner, PortId, PortStatus
@@ -65,11 +66,15 @@ def read(tmp_path: Path) -> Iterator[Callable[..., Surroundings]]:
         yield look
 
 
-def codes(found: Surroundings) -> list[str]:
+def refusals(found: Surroundings) -> list[Refusal]:
     index = found.state.ifindex if found.state else 0
     netdev = Netdev("port0", index, None, None, None, None, None)
     status = PortStatus(PORT, netdev, None, None, None, Owner.ETHERNET, Certainty.PROVEN)
-    return [str(refusal.code) for refusal in guards.refusals(status, found)]
+    return guards.refusals(status, found)
+
+
+def codes(found: Surroundings) -> list[str]:
+    return [str(refusal.code) for refusal in refusals(found)]
 
 
 def test_a_quiet_port(read: Callable[..., Surroundings]) -> None:

@@ -12,10 +12,16 @@ from pathlib import Path
 import pytest
 
 import manactl
+from manactl.cli.app import App
+from manactl.cli.claim import claim
+from manactl.cli.confirm import confirm
+from manactl.cli.hold import hold
+from manactl.cli.recover import recover
+from manactl.cli.release import release
 from manactl.decide import daemon_words
 from manactl.doctor import drivers, others
 from manactl.doctor.machine import Function, Module, PciManager
-from manactl.escape import command
+from manactl.escape import command, link
 from manactl.netstate import describe
 from manactl.netstate.surroundings import Manager
 from tests.unit.doctor.fit import FIT
@@ -126,3 +132,59 @@ def test_what_keeps_a_manager_away(daemon: str, name: str) -> None:
     for line in daemon_words.holds(daemon, name):
         if name in line:
             assert any(name in word for word in shlex.split(line, comments=False))
+
+
+DASHED = ["-h", "--all", "-"]
+
+
+@pytest.mark.parametrize("name", DASHED)
+def test_a_name_that_begins_with_a_dash_is_no_option(name: str) -> None:
+    """Of a netdev, a unit or a device; whoever may name one would else give us options."""
+    assert command("manactl", "release", names=[name]) == f"manactl release -- {name}"
+    assert command("manactl", "release", names=["eth1", name]) == f"manactl release -- eth1 {name}"
+    assert command("manactl", "release", names=["eth1"]) == "manactl release eth1"
+    assert link(name) == ["dev", name]
+    (nmcli,) = daemon_words.holds("NetworkManager", name)
+    assert f" ifname {name} " in nmcli
+    assert f"dhcpcd --exit -- {name}" in daemon_words.holds("dhcpcd", name)
+
+
+def test_a_name_that_is_a_keyword_of_ip_is_taken_for_a_netdev() -> None:
+    assert (link("up"), link("eth1")) == (["dev", "up"], ["eth1"])
+
+
+@pytest.mark.parametrize("name", DASHED)
+def test_our_own_options_take_such_a_name(name: str) -> None:
+    """`claim --raw-qp`, `recover --accept`: what follows is their value, whatever it looks like."""
+    for made, option, key in ((claim, "--raw-qp", "words"), (recover, "--accept", "accept")):
+        with made.make_context(made.name, [option, name], obj=App()) as ctx:
+            assert ctx.params[key] == (name,)
+    for made in (release, confirm, hold):
+        with made.make_context(made.name, ["--", name], obj=App()) as ctx:
+            assert ctx.params["words"] == (name,)
+
+
+def operands(path: Path) -> Iterator[tuple[str, int]]:
+    """What is no word of ours, and is no option's value, among the words of a manactl or ip command."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not (isinstance(node, ast.Call) and ast.unparse(node.func) == "command" and node.args):
+            continue
+        words = [one.value if isinstance(one, ast.Constant) else None for one in node.args]
+        if words[0] not in ("manactl", "ip", "dhcpcd", "rdma", "nmcli", "systemctl"):
+            continue
+        for before, word, one in zip(words, words[1:], node.args[1:], strict=False):
+            shown = ast.unparse(one)
+            value = str(before or "").startswith("--") or before in ("netns", "exec")
+            if word is None and not value and not shown.startswith("*link("):
+                yield shown, node.lineno
+
+
+def test_what_others_have_named_comes_behind_the_options() -> None:
+    found = [
+        (str(path.relative_to(SRC)), shown, line)
+        for path in sorted(SRC.rglob("*.py"))
+        for shown, line in operands(path)
+        if shown not in {"*words", "*ifname", "port", "*family", "kind", "way"}
+        and (path.name, shown) != ("outcome.py", "netdev")  # the value of active_slave
+    ]
+    assert found == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,12 @@ DECIDED = (
 @pytest.fixture(scope="module")
 def played() -> dict[str, Any]:
     """What each mode of tests.unit.scrambled comes to, in processes of their own."""
-    environment = {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "COLUMNS": "80", "PATH": "/usr/bin:/bin"}
+    environment = {
+        "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}",
+        "COLUMNS": "80",
+        "PATH": "/usr/bin:/bin",
+        "TMPDIR": tempfile.gettempdir(),
+    }
     running = {
         mode: subprocess.Popen(
             [sys.executable, "-m", "tests.unit.scrambled", mode],

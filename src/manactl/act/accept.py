@@ -116,7 +116,7 @@ def _refuse_standing(
     if now is None and netns is None:
         return
     name = str(port) if now is None else now.name
-    release = outcome_words.release_instead(command("manactl", "release", name))
+    release = outcome_words.release_instead(command("manactl", "release", names=[name]))
     if now is None:
         release = outcome_words.move_back_first(str(netns), release)
     raise Refused(
@@ -138,7 +138,7 @@ def _refuse_held(status: PortStatus) -> None:
         what = outcome_words.may_hold(outcome_words.named(status.holders))
     else:
         return
-    release = command("manactl", "release", "--terminate", status.label)
+    release = command("manactl", "release", "--terminate", names=[status.label])
     raise Busy(
         f"the residue of {status.label} is not accepted: {what}; nothing was changed",
         hint=f"end the holder, or let release do it: {release}",

@@ -173,8 +173,10 @@ def _send(
     path: str, data: Sequence[bytes], types: Sequence[int], patience: float = _MOMENT
 ) -> bool:
     """Whether a socket took all of it within `patience`, s."""
-    import socket  # noqa: PLC0415 - `status` and `--help` have nothing to say there
-
+    try:
+        import socket  # noqa: PLC0415 - `status` and `--help` have nothing to say there
+    except (OSError, ImportError):  # no descriptor left to load it with
+        return False
     deadline = time.monotonic() + patience
     least = min(patience, 0.001)  # of 0 the socket would not wait at all
     for kind in types:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -161,7 +161,8 @@ def prepare(request: ClaimRequest, host: Host, signals: SignalGate) -> Iterator[
     """Everything that comes before the first act; the locks are held in the `with` block."""
     with contextlib.ExitStack() as held:
         audit = held.enter_context(host.audit("claim", request.words))
-        held.enter_context(signals.as_interrupted())
+        closed: list[str] = []
+        held.enter_context(signals.as_interrupted(closed))
         audit.quiet = request.dry_run
         audit.fields["allowed"] = sorted(request.allow) or None
 
@@ -171,7 +172,8 @@ def prepare(request: ClaimRequest, host: Host, signals: SignalGate) -> Iterator[
         audit.fields["ports"] = [str(port.id) for port in wanted]
         acting = held.enter_context(_locked(request, host, wanted))
         there = _settled(host, wanted, request.wait)
-        ports, already = _unclaimed(request, host, _still_there(wanted, there))
+        ports, stale, already = _unclaimed(request, host, _still_there(wanted, there))
+        _close(stale, host, signals, closed)
         _check_own(request, already)
         if not ports:
             yield PreparedClaim(request, host, signals, audit, already)
@@ -285,7 +287,7 @@ def _arm(claim: PreparedClaim, system: HostSystem, log: Journal, guard: Guard) -
         )
     except OSError as error:
         raise log.discard(error) or error from error
-    except ManactlError as error:
+    except Exception as error:
         raise log.discard(None) or error from error
 
 
@@ -377,11 +379,9 @@ def _still_there(wanted: Sequence[PortStatus], there: Mapping[Key, PortStatus]) 
 
 def _unclaimed(
     request: ClaimRequest, host: Host, ports: Sequence[PortStatus]
-) -> tuple[tuple[PortStatus, ...], tuple[Already, ...]]:
-    """The ports that are to be claimed, and those that a claim covers already.
-
-    A journal from before the last boot is closed: the boot configuration has taken over.
-    """
+) -> tuple[tuple[PortStatus, ...], tuple[Path, ...], tuple[Already, ...]]:
+    """The ports that are to be claimed, the journals from before the last boot that have some of
+    them, and those that a claim covers already."""
     try:
         listed = journal.list_claims(request.state_dir, host.boot_id())
     except PermissionError:
@@ -390,25 +390,34 @@ def _unclaimed(
                 f"{request.state_dir} is not readable; nothing was touched",
                 hint="run it as root, for instance with sudo",
             ) from None
-        return tuple(ports), ()  # not ours to see, and nothing will be done
+        return tuple(ports), (), ()  # not ours to see, and nothing will be done
     for unreadable in listed.unreadable:
         if any(unreadable.concerns(port.id.pci) for port in ports):
             raise unreadable.error
     claims = {claim.port.key: claim for claim in listed.claims}
-    new, already = [], []
+    new, stale, already = [], [], []
     for port in ports:
         claim = claims.get(port.id.key)
         if claim is None:
             new.append(port)
         elif not claim.same_boot:
-            if not request.dry_run:
-                close_stale(claim.path, host.boot_id())
+            stale += [] if request.dry_run else [claim.path]
             new.append(port)
         else:
             foreign.refuse_covered(host, claim, port)
             _check_covers(claim, port, request.synthetic)
             already.append((port, claim))
-    return tuple(new), tuple(already)
+    return tuple(new), tuple(dict.fromkeys(stale)), tuple(already)
+
+
+def _close(stale: Iterable[Path], host: Host, signals: SignalGate, closed: list[str]) -> None:
+    """Close journals from before the last boot: the boot configuration has taken over. A signal
+    comes before or after one, and what was `closed` is told then."""
+    for path in stale:
+        signals.ignore()
+        close_stale(path, host.boot_id())
+        closed.append(outcome_words.stale_closed(path.name))
+        signals.listen()
 
 
 def _check_own(request: ClaimRequest, already: Sequence[Already]) -> None:
@@ -420,7 +429,7 @@ def _check_own(request: ClaimRequest, already: Sequence[Already]) -> None:
         f"{names}: claimed already, by a claim that does not end with this one; nothing was "
         "touched",
         hint="release it first: "
-        + command("manactl", "release", *(port.label for port, _ in already)),
+        + command("manactl", "release", names=[port.label for port, _ in already]),
         evidence=[Evidence("journal", str(claim.path), claim.phase) for _, claim in already],
         code="claimed",
     )
@@ -452,7 +461,8 @@ def _check_covers(claim: ClaimSummary, port: PortStatus, synthetic: str | None) 
     if synthetic is not None and mode != synthetic:
         raise Busy(
             f"{port.label} is claimed already, with --synthetic={mode}; nothing was touched",
-            hint="release it, and claim it again: " + command("manactl", "release", port.label),
+            hint="release it, and claim it again: "
+            + command("manactl", "release", names=[port.label]),
             evidence=[Evidence("journal", "synthetic", mode)],
             code="drift",
         )
@@ -461,7 +471,7 @@ def _check_covers(claim: ClaimSummary, port: PortStatus, synthetic: str | None) 
 def _drifted(port: PortStatus, claim: ClaimSummary) -> Busy:
     return Busy(
         f"{port.label} is claimed, but something has set it up again since; nothing was touched",
-        hint="release it, and claim it again: " + command("manactl", "release", port.label),
+        hint="release it, and claim it again: " + command("manactl", "release", names=[port.label]),
         evidence=[Evidence("journal", "claimed since", journal.stamp(claim.claim.since))],
         code="drift",
     )

@@ -15,7 +15,7 @@ from manactl.act import outcome_words
 from manactl.act.host import Host
 from manactl.act.plan import KeepState, Step
 from manactl.errors import Busy, NotRestored
-from manactl.escape import command
+from manactl.escape import command, link
 from manactl.journal.file import Content
 from manactl.look.netns import Namespace
 from manactl.model.claim import ClaimSummary, NetnsId
@@ -81,7 +81,7 @@ class Foreign(NamedTuple):
         name, path = self.place.name, self.place.path
         # By its name, the pid of a process in it, or the path of a mount.
         target = path.split("/")[2] if path.startswith("/proc/") else name
-        return command("ip", "link", "set", netdev, "netns", target)
+        return command("ip", "link", "set", *link(netdev), "netns", target)
 
 
 def of(host: Host, content: Content) -> Foreign | None:

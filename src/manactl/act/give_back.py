@@ -141,7 +141,7 @@ def _still_left_down(
     return Busy(
         f"{', '.join(done)} {'was' if len(done) == 1 else 'were'} released, but not given back: "
         f"{busy.story}. What leaves {_netdevs(kept)} down at boot remains: {files}",
-        hint=f"when it is done: `{command('manactl', 'release', *done)}` (--wait SECONDS waits for it)",
+        hint=f"when it is done: `{command('manactl', 'release', names=done)}` (--wait SECONDS waits for it)",
         evidence=busy.evidence,
         code=busy.code,
     )

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from manactl.escape import called, command
 from manactl.model.port import Holder
 
-AGAIN = "the journal stays open: fix the cause, then `manactl recover` tries again"
 WAIT_FOR_IT = "end the holder and release again, or wait for it: manactl release --wait SECONDS"
 
 
@@ -49,6 +48,14 @@ def restored(advertised: Iterable[str], lost: Sequence[str]) -> list[str]:
     ]
 
 
+RECOVER = "manactl recover"
+
+
+def again(way: str) -> str:
+    """The end of a hint: what tries it once more. `way`: the command."""
+    return f"the journal stays open: fix the cause, then `{way}` tries again"
+
+
 def acceptance(ports: Iterable[str]) -> str:
     """The end of a hint: what to do about residue that stays."""
     return f"or, {acceptance_alone(ports)}"
@@ -74,6 +81,22 @@ LOOK = "then look with `manactl status`"
 RECOVER = "then `manactl recover` tries again: the journal stays open"
 RELEASE = "then `manactl release` tries again"
 BOOT_NOT_LOOKED_AT = "what leaves ports down at boot was not looked at to its end"
+
+
+def stale_closed(journal: str) -> str:
+    return f"{journal}, of an earlier boot, was closed"
+
+
+def put_away(journal: str) -> str:
+    return f"{journal}, with nothing left to undo, was closed"
+
+
+def interrupted_after(signal: str, done: Sequence[str]) -> str:
+    """`done`: what was done before it all the same, in sentences."""
+    rest = "no port was changed" if done else "nothing was changed"
+    return "; ".join([interrupted(signal), *done, rest])
+
+
 NOT_CLOSED = "the journals of what is released were not closed"
 
 

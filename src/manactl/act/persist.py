@@ -135,7 +135,7 @@ def give_back(system: System, kept: LeftDown) -> GivenBack:
 def not_given_back(kept: LeftDown, error: OSError) -> NotRestored:
     """The message of a give_back() that failed, of which the claim's own release is no part."""
     files, manager = LeaveDown(kept).files, kept.unmanaged.manager
-    again = command("manactl", "release", kept.name)
+    again = command("manactl", "release", names=[kept.name])
     why = error.strerror or error
     if isinstance(error, NotTold):
         return NotRestored(

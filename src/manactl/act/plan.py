@@ -20,7 +20,7 @@ from manactl.act.restore import Lost, Restored
 from manactl.act.step_words import up_or_down
 from manactl.decide import kernel_bugs
 from manactl.errors import ManactlError
-from manactl.escape import command
+from manactl.escape import command, link
 from manactl.journal.shape import NewerError
 from manactl.look.netdevs_of import Found, NetdevNow, Unread
 from manactl.look.pairs import Frames
@@ -138,6 +138,15 @@ def awaited(system: restore.Network, look: Callable[[], Found]) -> Found:
     found = look()
     if not isinstance(found, NetdevNow):
         until(system, lambda: isinstance(look(), NetdevNow), REPLUG)
+        found = look()
+    return found
+
+
+def known(system: restore.Network, look: Callable[[], Found]) -> Found:
+    """What is found, which is looked at again for READ_BACK seconds while it cannot be read."""
+    found = look()
+    if isinstance(found, Unread):
+        until(system, lambda: not isinstance(look(), Unread), READ_BACK)
         found = look()
     return found
 
@@ -340,7 +349,7 @@ class SetAdmin:
         return Undone(facts=facts)
 
     def holds(self, system: System) -> bool:
-        now = system.netdev(self.port)
+        now = known(system, lambda: system.netdev(self.port))
         if isinstance(now, Unread):
             raise _unread(self.name, now)
         return now is not None and now.up is self.up
@@ -413,7 +422,7 @@ class SetSynthetic(Value):
         return Undone(facts=facts)
 
     def holds(self, system: System) -> bool:
-        now = system.synthetic(self.vmbus)
+        now = known(system, lambda: system.synthetic(self.vmbus))
         if isinstance(now, Unread):
             raise _unread(self.name, now)
         return now is None or not now.up  # destroyed it is not up, either
@@ -458,13 +467,13 @@ def prove_path(vf: SetAdmin, system: System) -> Mapping[str, object]:
     open, and what the synthetic netdev has sent is on either path. StepFailed when they do not."""
     assert vf.vmbus is not None
     uuid = vf.vmbus
-    above = system.synthetic(uuid)
+    above = known(system, lambda: system.synthetic(uuid))
     if isinstance(above, Unread):
         raise _unread(f"the data path of {vf.name}", above)
     if above is None or not above.up:
         return {}  # it was down before the claim, too: no frames
     vf_name = require_netdev(system, vf.port).name
-    down, up = (command("ip", "link", "set", vf_name, way) for way in ("down", "up"))
+    down, up = (command("ip", "link", "set", *link(vf_name), way) for way in ("down", "up"))
     remedy = step_words.take_again(down, up)
     if not until(system, lambda: system.pair_now(vf.port, uuid).enslaved, REPLUG):
         raise StepFailed(

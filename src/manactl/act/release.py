@@ -73,13 +73,19 @@ def release(
     worst is raised in the end. A signal ends it all."""
     run = Run(request, host, signals, progress)
     result = run.result
-    with host.audit(request.verb, request.words) as audit, signals.as_interrupted():
+    closed: list[str] = []
+    with host.audit(request.verb, request.words) as audit, signals.as_interrupted(closed):
         audit.quiet = request.dry_run
         audit.fields["reason"] = request.why
         claims, unreadable = open_claims(request.state_dir, host)
         signals.ignore()
-        kept = [] if request.dry_run else _put_away(request.state_dir)
+        kept = [] if request.dry_run else _put_away(request.state_dir, closed)
         signals.listen()
+        if closed:
+            try:
+                claims, unreadable = open_claims(request.state_dir, host)
+            except ManactlError as error:
+                raise error.after(f"{'; '.join(closed)}; no port was changed") from error
         chosen, failures = _readable(request, _chosen(request, host, claims), unreadable)
         failures += kept
         named = {one.port.key for one in chosen.claims} | {one.id.key for one in chosen.unclaimed}
@@ -388,14 +394,15 @@ def _accepted(result: ReleaseResult) -> dict[str, object]:
 # --- what is released -----------------------------------------------------------------------
 
 
-def _put_away(state_dir: Path) -> list[ManactlError]:
+def _put_away(state_dir: Path, closed: list[str]) -> list[ManactlError]:
     """Move journals to the history whose release died when its last port was back already; those
-    that cannot be closed keep no port from being released."""
+    that cannot be closed keep no port from being released. What was `closed` is told, should a
+    signal be all that comes after."""
     failures: list[ManactlError] = []
     try:
         for content in journal.finished(state_dir):
             try:
-                failures += _put_one_away(state_dir, content)
+                failures += _put_one_away(state_dir, content, closed)
             except Busy:
                 continue  # a living release has the lock, and puts its journal away itself
             except ManactlError as error:
@@ -405,13 +412,16 @@ def _put_away(state_dir: Path) -> list[ManactlError]:
     return failures
 
 
-def _put_one_away(state_dir: Path, content: journal.Content) -> list[ManactlError]:
+def _put_one_away(
+    state_dir: Path, content: journal.Content, closed: list[str]
+) -> list[ManactlError]:
     with lock.functions(state_dir, {port.pci for port in content.all_ports}):
         if not content.path.exists():
             return []
         with Journal.open(content.path) as log:
             failed = transition.close(log, content.ending, already=content.phase is Phase.CLOSED)
     if not failed:
+        closed.append(outcome_words.put_away(content.path.name))
         return []
     return [
         NotRestored(
@@ -461,16 +471,21 @@ def _note_drift(run: Run, claims: Sequence[ClaimSummary]) -> None:
         drift = [] if port is None else [note(one) for one in drifts(port, claim, here)]
         if port is None or not drift:
             continue
-        release = command("manactl", "release", port.label)
+        release = command("manactl", "release", names=[port.label])
         run.progress.noted(progress_words.drifted(port.label, drift, release))
 
 
 def _still_claimed(run: Run, path: Path, chosen: Sequence[PortId]) -> list[PortId]:
     """The chosen ports that are to be released now that we have the lock: another manactl may
-    have finished meanwhile, and what was interrupted may be a claim now that stands."""
+    have finished meanwhile, and what was interrupted may be a claim now that stands. JournalError
+    when the journal, which could be read before, cannot be."""
+    claims, unreadable = open_claims(run.request.state_dir, run.host)
+    for bad in unreadable:
+        if bad.path == path:
+            raise bad.error
     return [
         claim.port
-        for claim in open_claims(run.request.state_dir, run.host).claims
+        for claim in claims
         if claim.path == path
         and claim.port in chosen
         and (claim.to_recover or not run.request.recover or run.request.accept)

@@ -134,6 +134,14 @@ def not_configured(manager: str, names: Sequence[str], within: float) -> str:
     return f"{manager} has not configured {', '.join(names)} again within {within:.0f} s"
 
 
+def not_known_configured(manager: str, names: str, why: str) -> str:
+    return f"whether {manager} has configured {names} again is not known: {why}"
+
+
+def not_known_deleted(manager: str, why: str) -> str:
+    return f"what {manager} has deleted is not known: {why}"
+
+
 def addr_gen_mode(netdev: str, mode: str, why: str) -> str:
     return because(f"{netdev}: addr_gen_mode = {mode}", why)
 

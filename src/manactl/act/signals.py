@@ -15,11 +15,11 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any
 
-from manactl.act import progress_words
+from manactl.act import outcome_words, progress_words
 from manactl.errors import Interrupted
 from manactl.escape import called
 from manactl.look.blocked_tasks import in_drivers, waiting
@@ -122,12 +122,13 @@ class SignalGate:
             self._watch.close()
 
     @contextlib.contextmanager
-    def as_interrupted(self) -> Iterator[None]:
-        """A signal before the first act ends in Interrupted, whose code is 130."""
+    def as_interrupted(self, done: Sequence[str] = ()) -> Iterator[None]:
+        """A signal before the first act ends in Interrupted, whose code is 130. `done`: what was
+        done all the same, as journals that were put away; it may grow meanwhile."""
         try:
             yield
         except StopRequested as stop:
-            raise Interrupted(f"interrupted by {stop.name}; nothing was changed") from stop
+            raise Interrupted(outcome_words.interrupted_after(stop.name, done)) from stop
 
     @contextlib.contextmanager
     def step(self, what: str) -> Iterator[None]:
@@ -222,7 +223,7 @@ class StuckStepReporter:
         return True
 
     def _poke(self) -> None:
-        with contextlib.suppress(BlockingIOError):
+        with contextlib.suppress(OSError):  # full: it is awake; no memory: it looks later
             os.write(self._ends[1], b"\0")
 
     def _run(self) -> None:
@@ -237,7 +238,10 @@ class StuckStepReporter:
                 due = 0.0 if task is None else task[1] + self._patience
             left = None if task is None else max(0.0, due - time.monotonic())
             if poll.poll(None if left is None else left * 1000):
-                data = os.read(self._ends[0], 4096)
+                try:
+                    data = os.read(self._ends[0], 4096)
+                except OSError:  # no memory
+                    return
                 if not data:
                     return
                 self._heard(number for number in data if number)

@@ -13,11 +13,16 @@ from manactl.model.record import Ending
 
 def close_stale(path: Path, boot_id: str) -> None:
     """Close a journal from before the last boot: the boot configuration has taken over."""
-    if journal.salvaged(path, boot_id):
-        failed = transition.put_away(path)
-    else:
-        with Journal.open(path) as log:
-            failed = transition.close(log, Ending.REBOOT)
+    try:
+        if journal.salvaged(path, boot_id):
+            failed = transition.put_away(path)
+        else:
+            with Journal.open(path) as log:
+                failed = transition.close(log, Ending.REBOOT)
+    except FileNotFoundError:
+        return  # another manactl has just closed it
+    except OSError as error:
+        failed = error.strerror or str(error)
     if failed:
         raise NotRestored(
             f"the journal {path} could not be closed: {failed}; no port was touched",

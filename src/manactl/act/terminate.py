@@ -201,8 +201,8 @@ def not_ended(busy: Busy, sent: Collection[Holder], within: float) -> Busy:
     for manager in sorted({manager for manager, _ in services}, key=str):
         units = sorted(str(unit) for of, unit in services if of == manager)
         words = ["systemctl"] if manager is None else ["systemctl", "--user", f"-M{manager}@"]
-        words += ["--"] if units[0].startswith("-") else []
-        hints.append(outcome_words.if_service_restarts(command(*words, "stop", *units)))
+        stop = command(*words, "stop", names=units)
+        hints.append(outcome_words.if_service_restarts(stop))
     untouched = busy.untouched is not None
     return Busy(
         outcome_words.not_enough(busy.story, named(sent), within, untouched=untouched),

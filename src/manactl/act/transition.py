@@ -22,7 +22,7 @@ from manactl.act import (
     taken_away,
 )
 from manactl.act import plan as planning
-from manactl.act.outcome_words import AGAIN, acceptance, items, named
+from manactl.act.outcome_words import acceptance, items, named
 from manactl.act.plan import (
     KeepState,
     ProveFree,
@@ -40,6 +40,7 @@ from manactl.act.signals import SignalGate, StopRequested
 from manactl.act.uio import BindUio
 from manactl.act.unmanage import Unmanage
 from manactl.errors import Busy, ManactlError, NotRestored, Refused, RolledBack
+from manactl.escape import command
 from manactl.journal import file as journal
 from manactl.journal import state_dir
 from manactl.look.netdevs_of import NetdevNow
@@ -217,7 +218,7 @@ def _unwound(
     holders: list[Holder] = []
     if result.taken or getattr(error, "taken", False):
         taken = result.taken or [step.port for step in started[-1:]]
-        holders = [holder for port in taken for holder in system.holders(port)]
+        holders = [holder for port in taken for holder in _holders(system, port)]
         evidence += holder_evidence(holders)
         story += named(holders)
     if result.taken:
@@ -249,6 +250,14 @@ def _unwound(
         evidence=evidence,
         code=code,
     )
+
+
+def _holders(system: System, port: PortId) -> tuple[Holder, ...]:
+    """Who has a port; nobody where that cannot be looked up: what was undone is told all the same."""
+    try:
+        return system.holders(port)
+    except Exception:  # noqa: BLE001
+        return ()
 
 
 def _why(error: BaseException) -> str:
@@ -556,7 +565,11 @@ def not_restored(
     """The message that matters most: what is not as it was, line by line. `ports` by name; `back`
     are those of them that have everything again."""
     lines = [story, *outcome_words.not_restored(result.residue, back, result.log_failed)]
-    again = f"{AGAIN}; {acceptance(ports)}" if result.residue else AGAIN
+    # Of a record that could not be taken back it may look like a claim that stands.
+    closing = command("manactl", "release", names=ports) if result.log_failed else None
+    again = outcome_words.again(closing or outcome_words.RECOVER)
+    if result.residue:
+        again += f"; {acceptance(ports)}"
     return NotRestored(
         "\n".join(lines),
         hint="\n".join([*dict.fromkeys(result.remedies), again]),
@@ -566,8 +579,12 @@ def not_restored(
 
 
 def name_of(system: System, port: PortId) -> str:
-    """What to call a port on the command line: by its netdev where that is here."""
-    now = system.netdev(port)
+    """What to call a port on the command line: by its netdev where that is here, and can be looked
+    up."""
+    try:
+        now = system.netdev(port)
+    except OSError:
+        return str(port)
     return now.name if isinstance(now, NetdevNow) else str(port)
 
 

@@ -116,7 +116,11 @@ class BindUio(Value):
     def holds(self, system: System) -> bool:
         try:
             return system.vmbus_driver(self.vmbus) == UIO
-        except OSError:
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise self._failed(
+                    f"{self.name}'s VMBus device could not be looked at", error
+                ) from error
             return False
 
     def to_json(self) -> dict[str, Any]:

@@ -86,9 +86,14 @@ class Unmanage(Value):
         """Until the manager has configured everything again; what it has not, in words."""
         if not runs:
             return residue_words.not_running(self.unmanaged.manager, self.unmanaged.names)
-        if until(system, lambda: not system.unsettled(self.unmanaged), SETTLES):
-            return None
-        left = system.unsettled(self.unmanaged)
+        try:
+            if until(system, lambda: not system.unsettled(self.unmanaged), SETTLES):
+                return None
+            left = system.unsettled(self.unmanaged)
+        except OSError as error:  # what it has deleted is put back all the same
+            return residue_words.not_known_configured(
+                self.unmanaged.manager, self.unmanaged.names, error.strerror or str(error)
+            )
         return residue_words.not_configured(self.unmanaged.manager, left, SETTLES)
 
     def _failed(self, what: str, error: OSError) -> StepFailed:
@@ -141,7 +146,11 @@ def _modes_put_back(unmanaged: Unmanaged, system: System) -> tuple[str, ...]:
 def _put_back(kept: Sequence[Beside], system: System) -> tuple[list[str], tuple[str, ...]]:
     """Make again what is missing; what was made, and what was not with the reason of each."""
     made, residue = [], []
-    for one in beside.missing(kept, system.beside()) if kept else ():
+    try:
+        missing = beside.missing(kept, system.beside()) if kept else ()
+    except OSError as error:
+        return [], (residue_words.not_known_deleted(NETWORKD, error.strerror or str(error)),)
+    for one in missing:
         try:
             system.send(beside.request(one))
         except OSError as error:

@@ -28,6 +28,7 @@ class App:
 
     `unfailing`: what is printed is the report of something done, whose exit code stands whether
     or not anybody can read it. Otherwise printing is the work itself, and fails with OSError.
+    `changed`: what a signal that nobody else hears leaves, in words.
     `exec_mode`: there is a command to run, whose exit code ours is; failures of ours have another.
     """
 
@@ -39,6 +40,7 @@ class App:
         self._host = host
         self.unfailing = False
         self.exec_mode = False
+        self.changed = "nothing was changed"
 
     @property
     def state_dir(self) -> Path:
@@ -125,8 +127,10 @@ def lines(text: Iterable[str], fit: TextIO | None = None) -> str:
     """The text of harmless lines, folded where the stream that they `fit` is a terminal."""
     harmless = [escape(line) for line in text]
     if fit is not None:
-        from manactl.render.wrap import columns, fold  # noqa: PLC0415 - not for a table
+        # Where there is no descriptor left to load it with, it is said all the same.
+        with contextlib.suppress(OSError, ImportError):
+            from manactl.render.wrap import columns, fold  # noqa: PLC0415 - not for a table
 
-        width = columns(fit)
-        harmless = fold(harmless, width) if width else harmless
+            width = columns(fit)
+            harmless = fold(harmless, width) if width else harmless
     return "".join(line + "\n" for line in harmless)

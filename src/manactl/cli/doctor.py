@@ -44,7 +44,7 @@ def doctor(ctx: click.Context, words: tuple[str, ...], facts: bool, as_json: boo
     """
     if words and not facts:
         raise UsageError(
-            "PORT goes with --facts", hint=command("manactl", "doctor", "--facts", words[0])
+            "PORT goes with --facts", hint=command("manactl", "doctor", "--facts", names=words[:1])
         )
     app: App = ctx.obj
     from dataclasses import replace  # noqa: PLC0415 - not for --help

@@ -48,6 +48,9 @@ class Story:
     """What happened, for `--report FILE`; every key from the start, null until it is known."""
 
     def __init__(self, command: Sequence[str], path: str | None) -> None:
+        if path is not None:  # now: when it is over there may be no descriptor to load it with
+            from manactl.journal import file  # noqa: F401, PLC0415
+            from manactl.render import atomic_file, document  # noqa: F401, PLC0415
         self._path = path
         self.document: dict[str, Any] = {
             "schema": "manactl.exec/1",
@@ -62,6 +65,8 @@ class Story:
         }
 
     def failed(self, error: ManactlError) -> None:
+        if self._path is None:
+            return
         from manactl.render.document import error_document  # noqa: PLC0415
 
         found = error_document(error.code, error.message, error.hint, error.evidence)
@@ -114,6 +119,8 @@ def run(app: App, request: ClaimRequest, report: str | None, *, verbose: bool) -
             story.write(code)
         except ManactlError as error:
             app.warn(f"{error.message}; the report is not written")
+        except OSError as error:  # no descriptor: the code is the command's all the same
+            app.warn(f"{report}: {error.strerror or error}; the report is not written")
     return code
 
 

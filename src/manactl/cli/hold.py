@@ -47,6 +47,7 @@ def hold(app: App, words: tuple[str, ...], as_json: bool) -> None:
     only = _keys(app, host, words) if words else None
     service = Service()
     teller = Teller(service, host.monotonic, as_json=as_json)
+    app.changed = "claimed ports stay as they are, down or not"
     hold_loop.run(app.state_dir, host, teller, service, only=only)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
@@ -171,13 +172,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         _never_fail_to_encode(stream)
     app = App()
-    code = 0
+    code: int | None = None
     try:
         code = _run(app, arguments)
         sys.stdout.flush()
     except OSError as error:  # of standard output; _run() lets no other pass
         app.lose_output(error)
-        if not (code or app.unfailing):
+        if code is None or not (code or app.unfailing):
             code = EXIT_PIPE if isinstance(error, BrokenPipeError) else EXIT_BUG
     except KeyboardInterrupt:  # in the middle of a message
         return EXEC_FAILED if app.exec_mode else Interrupted.exit_code
@@ -192,6 +193,8 @@ def _run(app: App, arguments: list[str]) -> int:
     before = list(takewhile(lambda word: word != "--", arguments))
     as_json = "--json" in before
     try:
+        if as_json:  # before anything is done: later there may be no descriptor to load it with
+            from manactl.render import document  # noqa: F401, PLC0415
         if os.environ.get(_COMPLETE):
             from manactl.cli import complete  # noqa: PLC0415 - only a shell asks
 
@@ -205,7 +208,7 @@ def _run(app: App, arguments: list[str]) -> int:
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except (KeyboardInterrupt, click.Abort):
-        return _fail(app, Interrupted("interrupted; nothing was changed"), as_json)
+        return _fail(app, Interrupted(f"interrupted; {app.changed}"), as_json)
     except click.ClickException as error:
         return _fail(app, _usage(error), as_json)
     except ManactlError as error:
@@ -235,16 +238,18 @@ def _usage(error: click.ClickException) -> UsageError:
 def _fail(app: App, error: ManactlError, as_json: bool) -> int:
     document: Mapping[str, object] | None = None
     if as_json:
-        from manactl.render.document import error_document  # noqa: PLC0415 - only for --json
+        with contextlib.suppress(OSError, ImportError):  # _run() could not load it either
+            from manactl.render.document import error_document  # noqa: PLC0415 - only for --json
 
-        found = error_document(error.code, error.message, error.hint, error.evidence)
-        document = {**found, **error.more}
+            found = error_document(error.code, error.message, error.hint, error.evidence)
+            document = {**found, **error.more}
     _report(app, error.message, error.hint, document)
     return EXEC_FAILED if app.exec_mode else error.exit_code
 
 
 def _bug(app: App, error: Exception, as_json: bool, debug: bool) -> int:
-    if isinstance(error, MemoryError | OSError) and (lack := lacking(error, _UNTOLD)):
+    cause = _loading(error) if isinstance(error, ImportError) else error
+    if isinstance(cause, MemoryError | OSError) and (lack := lacking(cause, _UNTOLD)):
         return _fail(app, lack, as_json)
     from traceback import format_exception  # noqa: PLC0415 - only a bug pays for it
 
@@ -258,6 +263,15 @@ def _bug(app: App, error: Exception, as_json: bool, debug: bool) -> int:
         to_syslog(lines, LOG_ERR, LOG_USER)
         hint = "the traceback is in the system log; --debug shows it here"
     return _fail(app, Bug(f"bug: {type(error).__name__}: {error}", hint=hint), as_json)
+
+
+def _loading(error: ImportError) -> Exception:
+    """Why a library could not be loaded: the loader tells of a lack of descriptors in words."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as lack:
+        return lack
+    return error
 
 
 def _report(

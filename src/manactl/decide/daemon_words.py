@@ -39,16 +39,17 @@ def holds(name: str, port: str) -> tuple[str, ...]:  # noqa: PLR0911 - a case fo
     do at boot and at a replug; the rest has to be accepted.
     """
     accept = command("manactl", "claim", "--raw-qp", port, "--allow", "manager")
+    ifname = ["ifname"] if port.startswith("-") else []
     match name:
         case "NetworkManager":
-            return (command("nmcli", "device", "set", port, "managed", "no"),)
+            return (command("nmcli", "device", "set", *ifname, port, "managed", "no"),)
         case "wicked":
             manual = "s/^STARTMODE=.*/STARTMODE='manual'/"
             return (command("sed", "-i", manual, f"/etc/sysconfig/network/ifcfg-{port}"), accept)
         case "dhcpcd":
             return (
                 command("echo", "denyinterfaces", port) + " >> /etc/dhcpcd.conf",
-                command("dhcpcd", "--exit", port),
+                command("dhcpcd", "--exit", names=[port]),
                 command(
                     "rm", "-f", f"/var/lib/dhcpcd/{port}.lease", f"/var/lib/dhcpcd/{port}.lease6"
                 ),

@@ -162,7 +162,7 @@ def rdma_netns(machine: Machine) -> Iterator[Finding]:
             (
                 "ip netns attach first 1  # `rdma` knows namespaces by name only",
                 *(
-                    f"ip netns exec NETNS {command('rdma', 'dev', 'set', name)} netns first"
+                    f"ip netns exec NETNS {command('rdma', 'dev', 'set', names=[name])} netns first"
                     for name in away or ["DEVICE"]
                 ),
                 "ip netns del first",

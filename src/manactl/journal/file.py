@@ -349,8 +349,10 @@ def archive(path: Path) -> None:
     new = history / f"{turn:08}-{path.name}"
     kept, room = 1, path.lstat().st_size
     path.rename(new)
-    statedir.sync(history)
-    statedir.sync(path.parent)
+    # Should the power fail before that is on the disk, it is here again, closed, and is moved again.
+    for folder in (history, path.parent):
+        with contextlib.suppress(OSError):
+            statedir.sync(folder)
     for name in reversed(before):
         with contextlib.suppress(OSError):
             room += os.lstat(history / name).st_size
@@ -506,8 +508,18 @@ def _read_all(fd: int, path: Path) -> bytes:
 def _unread(path: Path, error: OSError) -> JournalError:
     """The journal cannot be read by this process or from this disk; it may itself be intact."""
     return JournalError(
-        f"journal {path} could not be read: {error.strerror or error}; nothing was changed",
+        f"journal {path} could not be read: {error.strerror or error}",
+        untouched="nothing was changed",
         hint="it may be intact: fix the cause, then try again",
+        code="journal",
+    )
+
+
+def _not_removed(path: Path, error: OSError) -> NotRestored:
+    """A journal that announces nothing is left."""
+    return NotRestored(
+        f"nothing was touched, but the journal {path} could not be removed: {error.strerror}",
+        hint="fix the cause, then `manactl recover` closes it",
         code="journal",
     )
 
@@ -559,28 +571,35 @@ class Journal:
             statedir.sweep(path.parent)
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             fd = os.open(hidden, flags | os.O_APPEND, 0o600)
+            named = False
             try:
                 _write_all(fd, line)
                 # A disk that fills up later must not keep the rest from being written.
                 statedir.reserve(fd, len(line), _RESERVED)
                 os.fsync(fd)
                 hidden.rename(path)
+                named = True
                 statedir.sync(path.parent)
                 return cls(fd, content)
-            except BaseException:
+            except BaseException as error:
                 statedir.close(fd)
-                with contextlib.suppress(OSError):
-                    hidden.unlink(missing_ok=True)
-                with contextlib.suppress(OSError):
-                    path.unlink(missing_ok=True)
+                try:
+                    (path if named else hidden).unlink()
+                except OSError as left:
+                    if named:  # the other one is no journal, and is swept away later
+                        raise _not_removed(path, left) from error
                 raise
         except OSError as error:
             raise statedir.unusable(path.parent, error) from error
 
     @classmethod
     def open(cls, path: Path) -> Journal:
-        """Open an existing journal, cutting off a torn last line."""
-        fd = _open(path, os.O_RDWR | os.O_APPEND)
+        """Open an existing journal, cutting off a torn last line. JournalError when it cannot be
+        opened, FileNotFoundError when it is gone."""
+        try:
+            fd = _open(path, os.O_RDWR | os.O_APPEND)
+        except PermissionError as error:  # it could be read a moment ago
+            raise _unread(path, error) from error
         try:
             data = _read_all(fd, path)
             content = parse(data, path)
@@ -631,12 +650,7 @@ class Journal:
             self.path.unlink()
             statedir.sync(self.path.parent)
         except OSError as left:
-            return NotRestored(
-                f"nothing was touched, but the journal {self.path} could not be removed: "
-                f"{left.strerror}",
-                hint="fix the cause, then `manactl recover` closes it",
-                code="journal",
-            )
+            return _not_removed(self.path, left)
         finally:
             self.close()
         return None if error is None else statedir.unusable(self.path.parent, error)

@@ -8,7 +8,16 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from manactl.look.text_files import integer, lines, names, number, target_name, text
+from manactl.look.text_files import (
+    GONE,
+    integer,
+    lines,
+    names,
+    number,
+    passing_over,
+    target_name,
+    text,
+)
 from manactl.model.port import Netdev
 
 VENDOR_MICROSOFT = "0x1414"
@@ -61,8 +70,19 @@ class Function(NamedTuple):
 
 
 def functions(roots: Roots) -> list[str]:
-    """PCI addresses of the functions that the mana driver has."""
-    return sorted(name for name in names(f"{roots.sys}/bus/pci/drivers/mana") if ":" in name)
+    """PCI addresses of the functions that the mana driver has; none where that is not shown."""
+    with passing_over():
+        return listed_functions(roots)
+    return []
+
+
+def listed_functions(roots: Roots) -> list[str]:
+    """PCI addresses of the functions that the mana driver has. OSError where that is not shown."""
+    try:
+        entries = os.listdir(f"{roots.sys}/bus/pci/drivers/mana")
+    except GONE:
+        return []
+    return sorted(name for name in entries if ":" in name)
 
 
 def unbound(roots: Roots) -> list[tuple[str, str | None]]:

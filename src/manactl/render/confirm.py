@@ -17,7 +17,7 @@ def lines(ports: Sequence[ConfirmedPort]) -> list[str]:
 def _confirmed(port: ConfirmedPort) -> str:
     match port.outcome:
         case Confirmed.CONFIRMED:
-            return f" is confirmed. When done: {command('manactl', 'release', port.netdev)}"
+            return f" is confirmed. When done: {command('manactl', 'release', names=[port.netdev])}"
         case Confirmed.NOT_NEEDED:
             return " is claimed and needs no confirmation: nothing to do"
         case _:

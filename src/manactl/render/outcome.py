@@ -8,7 +8,7 @@ from datetime import datetime
 from manactl.act.claim import ClaimResult
 from manactl.act.released import Outcome, ReleasedPort, ReleaseResult
 from manactl.act.uio import BindUio
-from manactl.escape import command
+from manactl.escape import command, link
 from manactl.model.port import PortStatus
 from manactl.netstate.losses import Cause
 from manactl.netstate.members import Member
@@ -35,7 +35,7 @@ def claim_lines(result: ClaimResult, *, dry_run: bool, command_follows: bool = F
     if command_follows:
         return lines
     labels = [port.label for port in (*result.ports, *(p for p, _ in result.already))]
-    lines[-1] += f" When done: {command('manactl', 'release', *labels)}"
+    lines[-1] += f" When done: {command('manactl', 'release', names=labels)}"
     if result.persist:
         lines += [_at_boot(result, port) for port in result.ports]
     if result.confirm_by is not None:
@@ -55,7 +55,7 @@ def _at_boot(result: ClaimResult, port: PortStatus) -> str:
 def _goes_back(labels: Sequence[str], when: datetime) -> str:
     return (
         f" Not confirmed yet: it is released automatically at {when:%H:%M:%S} UTC. To keep it: "
-        f"{command('manactl', 'confirm', *labels)}"
+        f"{command('manactl', 'confirm', names=labels)}"
     )
 
 
@@ -125,7 +125,9 @@ def activation(netdev: str, member: Member) -> str | None:
     """The command that makes the port the active slave that it was, once its bond lets it."""
     if not member.active:
         return None
-    return command("ip", "link", "set", member.master, "type", "bond", "active_slave", netdev)
+    return command(
+        "ip", "link", "set", *link(member.master), "type", "bond", "active_slave", netdev
+    )
 
 
 _IN_BOND = {

@@ -33,7 +33,7 @@ def claim_document(result: ClaimResult) -> dict[str, object]:
         "plan": result.plan.to_json() if result.plan else None,
         "journal": str(result.journal) if result.journal else None,
         "confirm_by": result.confirm_by and timestamp(result.confirm_by),
-        "release": command("manactl", "release", *(str(port["netdev"]) for port in new + old)),
+        "release": command("manactl", "release", names=[str(port["netdev"]) for port in new + old]),
     }
 
 

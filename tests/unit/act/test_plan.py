@@ -202,6 +202,17 @@ def test_that_a_step_holds_is_not_said_of_what_cannot_be_looked_at(step: Step) -
         step.holds(system)
 
 
+@pytest.mark.parametrize(
+    "step", [DOWN, SetSynthetic(PORT, "f8615163-0000-1000-2000-000d3aaa0010", "eth0", True)]
+)
+def test_what_cannot_be_looked_at_for_a_moment_is_looked_at_again(step: Step) -> None:
+    """No claim is undone for it."""
+    system = machine(up=False)
+    system.host.unread = EMFILE
+    system.host.at_pause = lambda: setattr(system.host, "unread", None)
+    assert step.holds(system)
+
+
 def test_the_data_path_of_what_cannot_be_looked_at_is_not_known() -> None:
     system = machine()
     vf = dataclasses.replace(DOWN, vmbus="f8615163-0000-1000-2000-000d3aaa0010")

@@ -536,7 +536,7 @@ def test_only_a_service_is_started_again() -> None:
     hint = ending.not_ended(busy, [holder(7, unit="session-3.scope")], 1.0).hint or ""
     assert "\n" not in hint
     odd = ending.not_ended(busy, [holder(7, unit="-x.service")], 1.0).hint or ""
-    assert odd.endswith("systemctl -- stop -x.service")
+    assert odd.endswith("systemctl stop -- -x.service")
 
 
 def test_a_process_that_goes_on_has_not_ended() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import os
 import signal
 import tempfile
@@ -359,6 +360,22 @@ def test_a_raw_qp_that_slips_in_is_named_and_the_journal_stays_open(tmp_path: Pa
     kernel.nics[0].holders = []
     release(tmp_path, FakeHost(kernel))
     assert kernel.picture() == before
+
+
+def test_what_was_undone_is_told_where_the_holder_cannot_be_looked_up(tmp_path: Path) -> None:
+    """A look that fails must not take the place of the story, which the operator needs."""
+
+    class Blinding(Thief):
+        def holders(self, port: PortId) -> tuple[Holder, ...]:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    kernel = furnished()
+    host = FakeHost(kernel)
+    host.systems = Blinding
+    with pytest.raises(Busy, match="claiming eth1 failed") as caught:
+        claim(tmp_path, host, wait=0.5)
+    assert "Not restored while the holder is running" in caught.value.message
+    assert "the journal stays open" in (caught.value.hint or "")
 
 
 class Stranger(FakeSystem):
@@ -783,7 +800,7 @@ def test_a_journal_alone_that_failed_is_no_residue() -> None:
     ]
     assert error.evidence == ()
     assert error.hint == (
-        "the journal stays open: fix the cause, then `manactl recover` tries again"
+        "the journal stays open: fix the cause, then `manactl release eth1` tries again"
     )
 
 

@@ -116,6 +116,21 @@ def test_a_driver_that_does_not_take_it_puts_everything_back(tmp_path: Path) -> 
     assert kernel.picture() == before
 
 
+def test_nobody_is_blamed_for_a_device_that_cannot_be_looked_at(tmp_path: Path) -> None:
+    class Blind(FakeSystem):
+        def vmbus_driver(self, uuid: str) -> str | None:
+            if super().vmbus_driver(uuid) == "uio_hv_generic":
+                raise OSError(24, "Too many open files")
+            return super().vmbus_driver(uuid)
+
+    kernel = paired()
+    host = FakeHost(kernel)
+    host.systems = Blind
+    with pytest.raises(NotRestored, match="could not be looked at: Too many open files"):
+        claim(tmp_path, host, synthetic="uio")
+    release(tmp_path, FakeHost(kernel))
+
+
 def test_another_program_that_gives_it_back_is_found_out(tmp_path: Path) -> None:
     kernel = paired()
 

@@ -15,6 +15,7 @@ from manactl.journal import file as journal
 from manactl.netstate.beside import Beside, Kind
 from manactl.netstate.losses import Cause
 from manactl.netstate.requests import Request
+from manactl.netstate.unmanaged import Unmanaged
 from manactl.wire import rtmsg as rt
 from manactl.wire.if_link import RTM_NEWLINK
 from tests.unit.fakes import address, route
@@ -353,6 +354,44 @@ def test_a_rule_that_cannot_be_put_back_is_residue(tmp_path: Path) -> None:
         release(tmp_path, host)
     release(tmp_path, FakeHost(kernel))
     assert [one.body for one in kernel.beside] == [rule(500)]
+
+
+def test_a_look_that_fails_keeps_no_rule_from_coming_back(tmp_path: Path) -> None:
+    kernel, _ = managed()
+    kernel.beside.append(Beside(Kind.RULE, rule(500)))
+    claim(tmp_path, FakeHost(kernel))
+    kernel.beside.clear()
+
+    class Deaf(FakeSystem):
+        def unsettled(self, unmanaged: Unmanaged) -> tuple[str, ...]:
+            raise OSError(24, "Too many open files")
+
+    host = FakeHost(kernel)
+    host.systems = Deaf
+    (port,) = release(tmp_path, host).ports
+    assert [one.body for one in kernel.beside] == [rule(500)]
+    assert any("is not known: Too many open files" in lost.text for lost in port.lost)
+
+
+def test_rules_that_could_not_be_looked_at_are_residue(tmp_path: Path) -> None:
+    kernel, _ = managed()
+    kernel.beside.append(Beside(Kind.RULE, rule(500)))
+    claim(tmp_path, FakeHost(kernel))
+
+    class Blind(FakeSystem):
+        looks = 0
+
+        def beside(self) -> tuple[Beside, ...]:
+            self.looks += 1
+            if self.looks > 1:
+                raise OSError(24, "Too many open files")
+            return super().beside()
+
+    host = FakeHost(kernel)
+    host.systems = Blind
+    with pytest.raises(NotRestored, match="has deleted is not known: Too many open files"):
+        release(tmp_path, host)
+    release(tmp_path, FakeHost(kernel))
 
 
 def test_network_manager_deletes_no_rules_and_none_are_kept(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from manactl.cli.claim import claim
 from manactl.cli.main import main
 from manactl.errors import ManactlError, RolledBack, UsageError
 from manactl.journal import history
-from manactl.render import outcome, outcome_document
+from manactl.render import atomic_file, outcome, outcome_document
 from tests.conftest import lacking
 from tests.unit import schema
 from tests.unit.act.test_guardian import Guarded
@@ -292,6 +292,18 @@ def test_a_report_that_can_be_no_file_is_refused_before_anything_is_done(
     with pytest.raises(click.ClickException if what == "directory" else UsageError):
         run(shell, FakeHost(kernel), *line, "--", "touch", str(ran))
     assert (kernel.links, ran.exists(), guard.said) == ([], False, [])
+
+
+def test_a_report_without_a_descriptor_left_fails_nothing(
+    shell: Shell, guard: Guarded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(atomic_file, "write", fails)
+    line = ("--raw-qp", "eth1", "--report", str(tmp_path / "report"))
+    assert run(shell, FakeHost(furnished()), *line, "--", "true") == 0
+    assert "Too many open files; the report is not written" in shell.notes[-1]
 
 
 def test_a_report_that_becomes_a_pipe_is_not_waited_for(
