@@ -48,7 +48,7 @@ def restored(advertised: Iterable[str], lost: Sequence[str]) -> list[str]:
     ]
 
 
-RECOVER = "manactl recover"
+RECOVER_COMMAND = "manactl recover"
 
 
 def again(way: str) -> str:
@@ -91,7 +91,7 @@ def put_away(journal: str) -> str:
     return f"{journal}, with nothing left to undo, was closed"
 
 
-def interrupted_after(signal: str, done: Sequence[str]) -> str:
+def interrupted_having(signal: str, done: Sequence[str]) -> str:
     """`done`: what was done before it all the same, in sentences."""
     rest = "no port was changed" if done else "nothing was changed"
     return "; ".join([interrupted(signal), *done, rest])

@@ -128,7 +128,7 @@ class SignalGate:
         try:
             yield
         except StopRequested as stop:
-            raise Interrupted(outcome_words.interrupted_after(stop.name, done)) from stop
+            raise Interrupted(outcome_words.interrupted_having(stop.name, done)) from stop
 
     @contextlib.contextmanager
     def step(self, what: str) -> Iterator[None]:

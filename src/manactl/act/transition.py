@@ -567,7 +567,7 @@ def not_restored(
     lines = [story, *outcome_words.not_restored(result.residue, back, result.log_failed)]
     # Of a record that could not be taken back it may look like a claim that stands.
     closing = command("manactl", "release", names=ports) if result.log_failed else None
-    again = outcome_words.again(closing or outcome_words.RECOVER)
+    again = outcome_words.again(closing or outcome_words.RECOVER_COMMAND)
     if result.residue:
         again += f"; {acceptance(ports)}"
     return NotRestored(
