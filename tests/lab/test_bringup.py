@@ -204,9 +204,8 @@ def test_tagged_frames_keep_to_their_vlan(vm: Vm) -> None:
     assert counts[1] < 10_000
 
 
-def test_flows_spread_over_the_receive_queues(make_vm: Callable[..., Vm], kernel: str) -> None:
+def test_flows_spread_over_the_receive_queues(vm: Vm) -> None:
     """Of which the driver makes one for each CPU."""
-    vm = make_vm(kernel, cpus=2)
     name, _ = apart(vm)
     assert vm.nic.state()["vports"][0]["rss"] is True
     flood = (
