@@ -64,7 +64,7 @@ class Pool:
         self._vms: dict[str, tuple[Vm, Inventory]] = {}
 
     def take(self, kernel: str, *, pair: bool = False, systemd: str = "", cpus: int = 1) -> Vm:
-        """A guest as freshly booted; an old one if its reset was clean, whatever CPUs it has.
+        """A guest as freshly booted; an old one if its reset was clean and it has as many CPUs.
 
         Under xdist a kernel's tests come in one row: guests of other kernels have had theirs.
         """
@@ -72,6 +72,8 @@ class Pool:
         if "PYTEST_XDIST_WORKER" in os.environ:
             for other in self._vms.keys() - {kernel}:
                 self._drop(other)
+        if kernel in self._vms and self._vms[kernel][0].cpus != cpus:
+            self._drop(kernel)
         if kernel not in self._vms:
             vm = start(prefix, pair=pair, systemd=systemd, cpus=cpus)
             vm.pooled = True

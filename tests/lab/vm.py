@@ -88,7 +88,7 @@ class Vm:
         self._macs = macs or ()
         self._mem = mem
         self._functions = functions if nic else 0
-        self._cpus = cpus
+        self.cpus = cpus
         self._files = dict(files or {})
         self._append = append
         self._nic_args = list(nic_args)
@@ -240,7 +240,7 @@ class Vm:
         append = f"{_COMMAND_LINE} {self._init()} lab.modules={modules} {self._append}".strip()
         argv = ["-name", self.dir.name, "-accel", accel, "-machine", "q35,memory-backend=mem"]
         argv += ["-object", f"memory-backend-memfd,id=mem,size={mem},share=on", "-m", mem]
-        argv += ["-cpu", _CPU, "-smp", str(self._cpus), "-nodefaults", "-display", "none"]
+        argv += ["-cpu", _CPU, "-smp", str(self.cpus), "-nodefaults", "-display", "none"]
         argv += ["-no-reboot", "-net", "none"]
         argv += ["-kernel", str(kernel.vmlinuz), "-initrd", str(initrd), "-append", append]
         argv += ["-chardev", f"file,id=console,path={self.dir}/console.log"]
