@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import subprocess
 import time
@@ -74,11 +75,19 @@ def batch(lines: str) -> None:
 
 
 def settle() -> None:
-    """Wait until no address is tentative any more."""
+    """Wait until no address is tentative any more, and each has its local route.
+
+    Even without duplicate address detection that comes from a workqueue (addrconf_dad_work()).
+    """
     deadline = time.monotonic() + 60
-    while "tentative" in ip("-6", "address"):
+    while "tentative" in (shown := ip("-6", "address")) or _without_route(shown):
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def _without_route(shown: str) -> set[str]:
+    routes = re.findall(r"^local (\S+) ", ip("-6", "route", "show", "table", "all"), re.MULTILINE)
+    return set(re.findall(r"inet6 ([^/ ]+)", shown)) - set(routes)
 
 
 def without(value: Any, keys: set[str]) -> Any:
