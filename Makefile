@@ -36,7 +36,7 @@ demo: build
 	@$(BOOTSTRAP) -m tests.lab.demo $(ARGS)
 
 pictures: build
-	@$(BOOTSTRAP) -m tests.lab.demo --pictures man/pictures
+	@$(BOOTSTRAP) --venv -m tests.lab.demo --pictures man/pictures
 
 test: build
 	@$(PYTEST) -m 'not soak' $(ARGS)
