@@ -46,7 +46,7 @@ MANAGERS = {
     "networkd": "systemd-networkd.service",
     "NetworkManager": "NetworkManager.service",
 }
-# Left out is what makes an emulated CPU slower (a quarter in all, seen with Python and iproute2): a
+# Left out is what makes an emulated CPU slower (a fifth in all, seen with Python and iproute2): a
 # fifth level of page tables, access checks that change the translation, string instructions that
 # "max" calls fast and that are emulated byte by byte, and state of AVX that is saved at a switch.
 _CPU = "max,-avx,-avx2,-la57,-smap,-smep,-umip,-pku,-erms,-fsrm,-xsave"
