@@ -13,7 +13,8 @@ and that is all. A CPU that comes later is not watched.
 Such a kprobe dies with the module that has the function, and does not come with it: when a driver
 was loaded meanwhile, all are opened again (renew()).
 
-The first event comes when the driver begins to open, so the process is still there to be looked at.
+The first event comes when the driver begins to open, so the process is mostly there to be looked
+at; of one that has ended meanwhile its exec tells the name (exec_names).
 """
 
 from __future__ import annotations
@@ -26,11 +27,12 @@ import itertools
 import mmap
 import os
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Self
 
-from manactl.look import procfs
-from manactl.look.text_files import number, target, text
+from manactl.look import perf, procfs
+from manactl.look.exec_names import ExecNames
+from manactl.look.text_files import number, target
 from manactl.model.hold import Opened, Opener, OpenEvent, Unasked
 from manactl.model.port import Holder
 
@@ -38,21 +40,15 @@ DRIVERS = {"mana_open": "mana", "netvsc_open": "hv_netvsc"}  # by the function t
 FUNCTIONS = tuple(DRIVERS)
 MOST = 4  # processes that are looked at in one go
 _PMU = "/sys/bus/event_source/devices/kprobe/type"
-_SYSCALL = {"x86_64": 298, "aarch64": 241}  # perf_event_open
 # include/uapi/linux/perf_event.h
-_CLOEXEC = 8  # PERF_FLAG_FD_CLOEXEC
 _SET_OUTPUT = 0x2405  # PERF_EVENT_IOC_SET_OUTPUT
 _TID, _TIME, _REGS_INTR = 0x2, 0x4, 1 << 18  # PERF_SAMPLE_*
-_USE_CLOCKID = 1 << 25
-_CLOCK_MONOTONIC = 1
 _RECORD_SAMPLE = 9
-_HEADER = struct.Struct("=IHH")  # struct perf_event_header: type, misc, size
 _SAMPLE = struct.Struct("=IIQ")  # pid, tid, time
 _RETURN = struct.Struct("=QI4x")  # ABI of the registers (0: none), what was returned
 _RETPROBE = 1  # config, as /sys/bus/event_source/devices/kprobe/format/retprobe has it
 _RETURNED = 1  # PERF_REG_X86_AX, PERF_REG_ARM64_X0: bit 0 of both
 _HEAD, _TAIL = 1024, 1032  # in struct perf_event_mmap_page
-_ATTR = struct.Struct("=IIQQQQQIIQQQQIiQIHH")  # struct perf_event_attr, PERF_ATTR_SIZE_VER5
 _KTHREAD = 0x00200000  # PF_KTHREAD
 
 
@@ -84,6 +80,7 @@ class NetdevOpens:
         self._fds: list[int] = []
         self._rings: dict[int, Ring] = {}
         self._drivers: dict[str, int] = {}
+        self._names = ExecNames(perf.online())
         self._begin()
 
     def renew(self) -> bool:
@@ -91,7 +88,7 @@ class NetdevOpens:
         so. Else it costs a few microseconds."""
         if self._loaded() == self._drivers:
             return False
-        self.close()
+        self._end()
         self._begin()
         return True
 
@@ -103,7 +100,7 @@ class NetdevOpens:
             self.missing = tuple(one for one in absent if DRIVERS.get(one) in self._drivers)
         except OSError as error:
             self.refused = error
-            self.close()
+            self._end()
 
     def _loaded(self) -> dict[str, int]:
         """The drivers that are loaded; the inode of a module's directory is new each time."""
@@ -120,6 +117,10 @@ class NetdevOpens:
         self.close()
 
     def close(self) -> None:
+        self._end()
+        self._names.close()
+
+    def _end(self) -> None:
         for ring in self._rings.values():
             ring.close()
         for fd in self._fds:
@@ -132,8 +133,8 @@ class NetdevOpens:
         return tuple(self._rings)
 
     def read(self) -> list[OpenEvent]:
-        """Who has begun to open a netdev since the last time, as far as /proc still knows it, and
-        which opens are over, in the order of time. Of many processes only the last are asked for:
+        """Who has begun to open a netdev since the last time, as far as /proc still knows it or
+        its exec told the name, and which opens are over, in the order of time. Of many processes only the last are asked for:
         others wait for this. Nothing of who is known to be in another network namespace, whose
         netdevs are not announced here."""
         samples: list[Sample] = []
@@ -142,8 +143,8 @@ class NetdevOpens:
         while more := [one for ring in self._rings.values() for one in ring.read()]:
             samples += more
         samples.sort(key=lambda one: one.at)
-        calls = [one.pid for one in reversed(samples) if one.failed is None]
-        looked = {pid: self._look(pid) for pid in list(dict.fromkeys(calls))[:MOST]}
+        calls = {one.pid: one.at for one in reversed(samples) if one.failed is None}
+        looked = self._look(list(calls.items())[:MOST])
         elsewhere = {
             (one.pid, one.thread)
             for one in samples
@@ -166,23 +167,31 @@ class NetdevOpens:
         there = target(f"{self._proc}/{call.pid}/task/{call.thread}/ns/net")
         return not kernel and None not in (there, self._netns) and there != self._netns
 
-    def _look(self, pid: int) -> tuple[Holder, bool]:
-        return procfs.describe(self._proc, pid, None), is_kernel(pid, self._proc)
+    def _look(self, calls: Sequence[tuple[int, float]]) -> dict[int, tuple[Holder, bool]]:
+        """Processes, and whether each is the kernel's; calls are pids and times."""
+        seen = {
+            pid: (procfs.describe(self._proc, pid, None), is_kernel(pid, self._proc))
+            for pid, _ in calls
+        }
+        ended = [(pid, at) for pid, at in calls if seen[pid][0].comm is None]
+        for pid, comm in self._names.of(ended).items():
+            process, kernel = seen[pid]
+            seen[pid] = process._replace(comm=comm), kernel
+        return seen
 
     def _open(self, functions: Sequence[str], pmu: str) -> list[str]:
         """The functions that are not there."""
         kind = number(pmu)
         if kind is None:
             raise OSError(errno.ENOENT, "this kernel has no kprobe events for perf")
-        call = _syscall()
+        call = perf.perf_event_open()
         absent: dict[str, OSError] = {}
-        for cpu in _cpus():
+        for cpu in perf.online():
             ring = -1
             for function, returns in itertools.product(functions, (False, True)):
                 name = ctypes.create_string_buffer(function.encode())
-                attr = ctypes.create_string_buffer(_attr(kind, ctypes.addressof(name), returns))
                 try:
-                    fd = call(attr, cpu)
+                    fd = call(_attr(kind, ctypes.addressof(name), returns), cpu)
                 except OSError as error:
                     if error.errno not in (errno.ENOENT, errno.EINVAL):
                         raise
@@ -215,12 +224,12 @@ class Ring:
         (tail,) = struct.unpack_from("=Q", area, _TAIL)
         data = area[mmap.PAGESIZE :]
         while tail < head:
-            kind, _, length = _HEADER.unpack(_around(data, tail, _HEADER.size))
-            if length < _HEADER.size:
+            kind, _, length = perf.HEADER.unpack(perf.around(data, tail, perf.HEADER.size))
+            if length < perf.HEADER.size:
                 tail = head
                 break
             if kind == _RECORD_SAMPLE:
-                body = _around(data, tail + _HEADER.size, length - _HEADER.size)
+                body = perf.around(data, tail + perf.HEADER.size, length - perf.HEADER.size)
                 pid, thread, at = _SAMPLE.unpack_from(body)
                 yield Sample(pid, thread, at / 1e9, _failed(body[_SAMPLE.size :]))
             tail += length
@@ -236,49 +245,18 @@ def _failed(registers: bytes) -> bool | None:
     return bool(abi and value)
 
 
-def _around(data: bytes, at: int, length: int) -> bytes:
-    at %= len(data)
-    return (data[at : at + length] + data[:length])[:length]
-
-
-def _cpus() -> list[int]:
-    """Those that are online."""
-    found: list[int] = []
-    for part in (text("/sys/devices/system/cpu/online") or "0").split(","):
-        first, _, last = part.partition("-")
-        with contextlib.suppress(ValueError):
-            found += range(int(first), int(last or first) + 1)
-    return found
-
-
 def _attr(kind: int, name: int, returns: bool) -> bytes:
     """config1 is the address of the function's name. Each is a sample; a call wakes us, a return
     does not: it is announced, or nothing has changed."""
-    sample = _TID | _TIME | (_REGS_INTR if returns else 0)
-    return _ATTR.pack(
-        kind, _ATTR.size, _RETPROBE if returns else 0, 1, sample, 0, _USE_CLOCKID,
-        0 if returns else 1, 0, name, 0, 0, 0, 0, _CLOCK_MONOTONIC,
-        _RETURNED if returns else 0, 0, 0, 0,
-    )  # fmt: skip
-
-
-def _syscall() -> Callable[[object, int], int]:
-    machine = os.uname().machine
-    if machine not in _SYSCALL:
-        raise OSError(errno.ENOSYS, f"the number of perf_event_open is not known on {machine}")
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.syscall.restype = ctypes.c_long
-
-    def call(attr: object, cpu: int) -> int:
-        fd = libc.syscall(
-            ctypes.c_long(_SYSCALL[machine]), attr, ctypes.c_int(-1), ctypes.c_int(cpu),
-            ctypes.c_int(-1), ctypes.c_ulong(_CLOEXEC),
-        )  # fmt: skip
-        if fd < 0:
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-        return int(fd)
-
-    return call
+    return perf.attr(
+        kind,
+        _RETPROBE if returns else 0,
+        period=1,
+        sample=_TID | _TIME | (_REGS_INTR if returns else 0),
+        wakeup=0 if returns else 1,
+        config1=name,
+        registers=_RETURNED if returns else 0,
+    )
 
 
 def is_kernel(pid: int, proc: str = "/proc") -> bool:

@@ -8,12 +8,13 @@ import fcntl
 import mmap
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
 
-from manactl.look import netdev_opens
+from manactl.look import perf
+from manactl.look.exec_names import ExecNames
 from manactl.look.netdev_opens import NetdevOpens, Ring, Sample, is_kernel
 from manactl.model.hold import Opened, Opener, Unasked
 
@@ -124,7 +125,7 @@ def test_why_nobody_is_known_is_kept(
         raise OSError(number, os.strerror(number))
 
     (tmp_path / "type").write_text("8\n")
-    monkeypatch.setattr(netdev_opens, "_syscall", lambda: refuses)
+    monkeypatch.setattr(perf, "perf_event_open", lambda: refuses)
     with NetdevOpens(pmu=str(tmp_path / "type")) as opens:
         assert opens.refused is not None
         assert opens.refused.strerror == why
@@ -154,8 +155,10 @@ class Drivers:
         del self.loaded[name]
         (self.path / name).unlink()
 
-    def perf_event_open(self, attr: ctypes.Array[ctypes.c_char], _cpu: int) -> int:
-        (address,) = struct.unpack_from("=Q", attr, 56)  # config1
+    def perf_event_open(self, attr: bytes, _cpu: int) -> int:
+        kind, address = struct.unpack_from("=I52xQ", attr)  # type, config1
+        if kind == 1:  # PERF_TYPE_SOFTWARE
+            raise OSError(errno.EPERM, "Operation not permitted")
         function = ctypes.string_at(address).decode()
         driver = {"mana_open": "mana", "netvsc_open": "hv_netvsc"}[function]
         if driver not in self.loaded or function in self.lacking:
@@ -176,8 +179,8 @@ class Drivers:
 @pytest.fixture
 def drivers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Drivers:
     found = Drivers(tmp_path / "module")
-    monkeypatch.setattr(netdev_opens, "_syscall", lambda: found.perf_event_open)
-    monkeypatch.setattr(netdev_opens, "_cpus", lambda: [0])
+    monkeypatch.setattr(perf, "perf_event_open", lambda: found.perf_event_open)
+    monkeypatch.setattr(perf, "online", lambda: [0])
     monkeypatch.setattr(fcntl, "ioctl", lambda *_: 0)
     return found
 
@@ -273,6 +276,29 @@ def test_who_is_in_another_network_namespace_is_left_out(tmp_path: Path) -> None
         kernel.write(9, struct.pack("=IIQ", pid, thread, 1_000_000_000))
         seen += [one.thread for one in opens.read()]
     assert seen == [2, 33, 4, 5]
+    opens.close()
+
+
+def test_who_has_ended_is_named_by_its_exec(tmp_path: Path) -> None:
+    """/proc is asked first: a process may have another name since."""
+
+    class Names(ExecNames):
+        def of(self, wanted: Collection[tuple[int, float]]) -> dict[int, str]:
+            asked.extend(wanted)
+            return {154: "ip"}
+
+    asked: list[tuple[int, float]] = []
+    (tmp_path / "155").mkdir()
+    (tmp_path / "155/comm").write_text("networkd\n")
+    kernel = Kernel()
+    opens = NetdevOpens(proc=str(tmp_path), pmu=str(tmp_path / "none"))
+    opens._names.close()
+    opens._rings[-1], opens._names = Ring(kernel.area), Names([])
+    for pid, at in ((154, 2), (155, 3), (156, 4), (154, 5)):
+        kernel.sample(pid, at * 1_000_000_000)
+    told = [one for one in opens.read() if isinstance(one, Opener)]
+    assert [one.process.comm for one in told] == ["ip", "networkd", None, "ip"]
+    assert sorted(asked) == [(154, 2.0), (156, 4.0)]
     opens.close()
 
 
