@@ -12,9 +12,11 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+SCRATCH = Path("/tmp")  # noqa: S108 - a new one is put over it
+_OWN = Path(__file__).parents[2]
 FAILED = 70  # exit code of a box that could not be made, or of work that raised
 _NEWNS, _NEWNET, _NEWPID = 0x00020000, 0x40000000, 0x20000000
 _MS_NOSUID, _MS_NODEV, _MS_BIND, _MS_REC, _MS_PRIVATE = 2, 4, 4096, 16384, 1 << 18
@@ -58,12 +60,15 @@ def fork(work: Callable[[], int]) -> int:
         os._exit(code)
 
 
-def scratch(top: Path) -> Path:
-    """The directory that is empty and writable in a box for the tree at `top`."""
-    for place in (Path("/tmp"), Path("/run")):  # noqa: S108 - a new one is put over it
-        if not any(path.is_relative_to(place) for path in (top, Path(sys.prefix))):
-            return place
-    raise SystemExit(f"the box wants /tmp or /run, and both hold what the tests need: {top}")
+def _empty(place: Path, kept: Sequence[Path]) -> None:
+    """Put an empty directory over one, but for what is needed of it: that stays, read-only."""
+    inside = [path for path in kept if path.is_relative_to(place)]
+    sources = [os.open(path, os.O_PATH | os.O_CLOEXEC) for path in inside]
+    _mount("tmpfs", str(place), "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=1777")
+    for path, source in zip(inside, sources, strict=True):
+        path.mkdir(parents=True, exist_ok=True)
+        _mount(f"/proc/self/fd/{source}", str(path), None, _MS_BIND | _MS_REC)
+        os.close(source)
 
 
 def run(work: Callable[[], int], top: Path, texts: Mapping[Path, bytes]) -> int:
@@ -73,12 +78,12 @@ def run(work: Callable[[], int], top: Path, texts: Mapping[Path, bytes]) -> int:
     `work` runs in a process of its own, and whatever it leaves behind ends with it.
     """
     _check(_libc.unshare(_NEWNS | _NEWNET | _NEWPID), "unshare")
-    pid = fork(lambda: _first(work, scratch(top), texts))
+    pid = fork(lambda: _first(work, top, texts))
     _, status = os.waitpid(pid, 0)
     return max(os.waitstatus_to_exitcode(status), -1) % 256
 
 
-def _first(work: Callable[[], int], empty: Path, texts: Mapping[Path, bytes]) -> int:
+def _first(work: Callable[[], int], top: Path, texts: Mapping[Path, bytes]) -> int:
     """Process 1 of the box: makes it, starts the work and buries what is left to it."""
     _mount("none", "/", None, _MS_REC | _MS_PRIVATE)
     attributes = _MountAttr(set=_MOUNT_ATTR_RDONLY)
@@ -88,14 +93,15 @@ def _first(work: Callable[[], int], empty: Path, texts: Mapping[Path, bytes]) ->
         "mount_setattr /",
     )
     _mount("proc", "/proc", "proc", _MS_NOSUID | _MS_NODEV)
-    for place in {empty, Path("/run")}:
-        _mount("tmpfs", str(place), "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=1777")
+    for place in (SCRATCH, Path("/run")):
+        _empty(place, (top, Path(sys.prefix), _OWN))
+    os.chdir(top)  # as it is here
     for number, (path, text) in enumerate(texts.items()):
-        source = empty / f".text{number}"
+        source = SCRATCH / f".text{number}"
         source.write_bytes(text)
         os.utime(source, (1, 1))  # a time that no compiled module has noted
         _mount(str(source), str(path), None, _MS_BIND)
-    os.environ["TMPDIR"] = str(empty)
+    os.environ["TMPDIR"] = str(SCRATCH)
     pid = fork(lambda: _lead(work))
     while True:
         gone, status = os.wait()

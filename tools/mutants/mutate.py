@@ -1,8 +1,9 @@
 """The mutants of a module: small changes of its meaning, each at one place of its text.
 
 A mutant replaces one piece of the source, so that all other lines keep their numbers. Left alone
-is what no test of behaviour can or need notice: annotations, docstrings, `__all__`, assertions,
-decorators, bodies of Protocols, and all that stands in an f-string, since words are no behaviour.
+is what no test of behaviour can or need notice: annotations, types, docstrings, `__all__`,
+assertions, decorators, bodies of Protocols, and all that stands in an f-string, since words are no
+behaviour.
 """
 
 from __future__ import annotations
@@ -43,6 +44,10 @@ _BINARY: dict[type[ast.operator], type[ast.operator]] = {
 _CALLS = {"min": "max", "max": "min", "any": "all", "all": "any", "sorted": "list"}
 _DISPLAYS = (ast.List, ast.Tuple, ast.Set)
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.GeneratorExp, ast.DictComp)
+_GENERIC = {
+    "tuple", "list", "dict", "set", "frozenset", "type", "Callable", "Mapping", "Sequence",
+    "Iterable", "Iterator",
+}  # fmt: skip
 _EMPTY = {
     "list": ("[]",),
     "Sequence": ("()",),
@@ -259,7 +264,7 @@ class _Maker:
 
     def _expression(self, node: ast.expr, place: _Place, words: bool = False) -> None:
         """`words`: strings here are compared or looked up, not shown."""
-        if isinstance(node, ast.JoinedStr):
+        if isinstance(node, ast.JoinedStr) or _is_type(node):
             return
         if isinstance(node, ast.Lambda):
             place = replace(place, at_import=False, lines=_lines(node.body))
@@ -359,6 +364,8 @@ class _Maker:
         if ast.unparse(function).endswith("suppress") and node.args:
             self._swap(place, "suppress nothing", node, f"{ast.unparse(function)}()")
         for keyword in node.keywords:
+            if _asserts(node, keyword):
+                continue
             if keyword.arg is not None and not _is_text(keyword.value):
                 new = copy.copy(node)
                 new.keywords = [other for other in node.keywords if other is not keyword]
@@ -481,7 +488,8 @@ def _parts(node: ast.expr) -> Iterator[ast.expr]:
         if isinstance(child, ast.expr):
             yield child
         elif isinstance(child, ast.keyword):
-            yield child.value
+            if not _asserts(node, child):
+                yield child.value
         elif isinstance(child, ast.comprehension):
             yield from chain((child.iter,), child.ifs)
         elif isinstance(child, ast.arguments):
@@ -504,6 +512,22 @@ def _is_text(node: ast.expr) -> bool:
     if isinstance(node, ast.JoinedStr):
         return True
     return isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value
+
+
+def _asserts(call: ast.expr, keyword: ast.keyword) -> bool:
+    """zip(strict=True)."""
+    value = keyword.value
+    return (
+        isinstance(call, ast.Call)
+        and (ast.unparse(call.func), keyword.arg) == ("zip", "strict")
+        and isinstance(value, ast.Constant)
+        and value.value is True
+    )
+
+
+def _is_type(node: ast.expr) -> bool:
+    """tuple[A, B] and the like, which mypy alone reads: subscripts of a type's name."""
+    return isinstance(node, ast.Subscript) and ast.unparse(node.value) in _GENERIC
 
 
 def _other_results(value: ast.expr, returns: ast.expr | None) -> list[str]:

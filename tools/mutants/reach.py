@@ -24,7 +24,7 @@ import pytest
 
 from tools.mutants import box, pool, trace
 
-_FORMAT = b"1"
+_FORMAT = b"2"
 _TESTS = ("tests/unit", "tests/netns")
 # At the end of manactl/__init__.py. Process 2 of the box is pytest, which has a tracer.
 _FOLLOW = """
@@ -173,7 +173,7 @@ def arguments(files: Iterable[str]) -> list[str]:
 def _follow(top: Path) -> dict[Path, bytes]:
     """manactl/__init__.py, followed in every process that imports it: tests start some."""
     place = top / "src" / "manactl" / "__init__.py"
-    hits = box.scratch(top) / ".hits"
+    hits = box.SCRATCH / ".hits"
     tracer = Path(trace.__file__)
     code = _FOLLOW.format(pid=2, tracer=str(tracer), top=str(place.parent), hits=str(hits))
     return {place: place.read_bytes() + code.encode()}
@@ -185,7 +185,7 @@ def _measure(top: Path, file: str) -> dict[str, Any]:
     reader, writer = os.pipe()
 
     def work() -> int:
-        tracer = trace.Tracer(str(root), str(box.scratch(top) / ".hits"))
+        tracer = trace.Tracer(str(root), str(box.SCRATCH / ".hits"))
         recorder = _Recorder(tracer, root)
         tracer.start()
         pytest.main(arguments([file]), plugins=[recorder])

@@ -1,11 +1,14 @@
 """Which lines of manactl run: noted once for each test, in this process and those it starts.
 
 Processes that a test forks or starts may end by a signal: they write each line down when it is
-first run. Imports nothing of this project, since it is also run inside other programs.
+first run, and open the file for each, since a child may close all descriptors that it inherits, or
+have another file in its place. Imports nothing of this project, since it is also run inside other
+programs.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -19,7 +22,11 @@ class Tracer:
     def __init__(self, top: str, hits: str) -> None:
         self.lines: set[tuple[str, int]] = set()
         self._top = os.path.join(top, "")
-        self._file = os.open(hits, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self._hits = hits
+        with contextlib.suppress(FileExistsError):
+            file = os.open(hits, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC)
+            os.fchmod(file, 0o666)  # for a child that has become another user, too
+            os.close(file)
         self._elsewhere = False
         self._ours: dict[CodeType, bool] = {}
 
@@ -34,11 +41,15 @@ class Tracer:
         """The lines since the last time; those of other processes, too."""
         sys.settrace(self._called)  # somebody else may have had it meanwhile
         found, self.lines = self.lines, set()
-        size = os.fstat(self._file).st_size
-        for text in os.pread(self._file, size, 0).decode().splitlines():
+        file = os.open(self._hits, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            texts = os.pread(file, os.fstat(file).st_size, 0).decode().splitlines()
+            os.ftruncate(file, 0)
+        finally:
+            os.close(file)
+        for text in texts:
             path, _, line = text.rpartition(":")
             found.add((path, int(line)))
-        os.ftruncate(self._file, 0)
         return found
 
     def _forked(self) -> None:
@@ -57,5 +68,14 @@ class Tracer:
             if at not in self.lines:
                 self.lines.add(at)
                 if self._elsewhere:
-                    os.write(self._file, f"{at[0]}:{at[1]}\n".encode())
+                    self._write(f"{at[0]}:{at[1]}\n".encode())
         return self._line
+
+    def _write(self, text: bytes) -> None:
+        """Where that cannot be, the program that is watched goes on all the same."""
+        with contextlib.suppress(OSError):
+            file = os.open(self._hits, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+            try:
+                os.write(file, text)
+            finally:
+                os.close(file)

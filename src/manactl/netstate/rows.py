@@ -80,7 +80,7 @@ def moves(was: Row, now: Row) -> list[tuple[Fact, bool]]:
     found = []
     if [e.what for e in after[: len(head)]] != [e.what for e in head]:
         found += [(here[entry.what], True) for entry in reversed(head)]
-    if tail and [e.what for e in after[-len(tail) :]] != [e.what for e in reversed(tail)]:
+    if [e.what for e in after[-len(tail) :]] != [e.what for e in reversed(tail)]:
         found += [(here[entry.what], False) for entry in reversed(tail)]
     return found
 

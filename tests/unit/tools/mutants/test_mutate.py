@@ -60,6 +60,16 @@ CASES = {
     "if": ("if a: x = b", {("negate", "a", "not a")}),
     "choice": ("x = b if a else c", {("negate", "a", "not a")}),
     "assertion": ("assert a == b", set()),
+    "zip": ("x = zip(b, strict=True)", set()),
+    "no assertion": (
+        "f(b, strict=True)",
+        {
+            ("other constant", "True", "False"),
+            ("drop keyword", "f(... strict=True)", "f(...)"),
+            ("delete call", "f(b, strict=True)", "pass"),
+        },
+    ),
+    "a type": ("x = tuple[int, str]", set()),
     "annotation": ("x: Literal[1] = b", set()),
     "a list": (
         "x = [a, b]",
