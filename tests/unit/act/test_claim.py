@@ -16,6 +16,9 @@ from typing import Any
 
 import pytest
 
+from manactl.act import claim as claiming
+from manactl.act.signals import SignalGate
+from manactl.decide.codes import Code
 from manactl.errors import (
     Busy,
     Denied,
@@ -142,6 +145,23 @@ def test_two_ports_are_one_claim_and_come_back_in_reverse(tmp_path: Path) -> Non
         ("eth1", "down"), ("eth2", "down"), ("eth2", "up"), ("eth1", "up"),
     ]  # fmt: skip
     assert kernel.picture() == before
+
+
+def test_what_was_waived_is_written_down_in_one_order(tmp_path: Path) -> None:
+    """Whatever Python's order of a set is in that process."""
+    host = FakeHost(furnished())
+    host.around[1] = {"xdp": True}
+    request = claiming.ClaimRequest(tmp_path, ("eth1",), allow=["xdp"])
+    with (
+        host.alive(),
+        SignalGate() as signals,
+        claiming.prepare(request, host, signals) as prepared,
+    ):
+        (one,) = prepared.refusals
+        many = tuple(dataclasses.replace(one, code=code) for code in [*Code, *Code])
+        assert prepared.plan is not None
+        header = claiming.header(dataclasses.replace(prepared, refusals=many), prepared.plan)
+    assert header["waived"] == sorted(Code)
 
 
 @pytest.mark.parametrize("refused", [1, 2])

@@ -123,7 +123,14 @@ def test_the_command_is_looked_for_first(tmp_path: Path) -> None:
         assert exec_mode.found(word, path) == 127
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT, signal.SIGUSR2,
+        signal.SIGALRM, signal.SIGQUIT, signal.SIGCONT, signal.SIGWINCH, signal.SIGTSTP,
+        signal.SIGTTIN, signal.SIGTTOU,
+    ],
+)  # fmt: skip
 def test_a_signal_that_was_sent_to_us_is_passed_on(number: signal.Signals) -> None:
     """The shell tells when it is ready by sending one to its parent, which comes back to it.
 
@@ -142,7 +149,12 @@ def test_a_signal_that_was_sent_to_us_is_passed_on(number: signal.Signals) -> No
             code = ended.code if not signal.sigpending() else 71
         finally:
             os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3
+    _, status = os.waitpid(pid, os.WUNTRACED)
+    if os.WIFSTOPPED(status):
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        pytest.fail("it was stopped, and the command was not told")
+    assert os.waitstatus_to_exitcode(status) == 3
 
 
 def test_a_terminal_that_hangs_up_ends_all_that_run_on_it(tmp_path: Path) -> None:

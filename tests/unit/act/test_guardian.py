@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import select
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -530,6 +531,40 @@ def test_a_confirmation_counts_once_its_writer_has_let_go(runner: Runner, tmp_pa
     assert not watch._is_confirmed(path)
 
 
+def test_a_confirmation_is_waited_for_while_its_writer_has_the_lock(
+    runner: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is written after it: who does not wait would not hear of it before the deadline."""
+    kernel = furnished()
+    path = waiting(tmp_path, kernel)
+    confirmed(path)
+    waits: list[float] = []
+
+    @contextlib.contextmanager
+    def functions(_state_dir: Path, _pcis: object, *, wait: float = 0.0) -> Iterator[None]:
+        waits.append(wait)
+        yield
+
+    monkeypatch.setattr(lock, "functions", functions)
+    assert Watch(runner.theirs, tmp_path, FakeHost(kernel))._is_confirmed(path)
+    assert waits == [30.0]
+
+
+def test_what_a_runner_writes_that_lives_is_no_end(runner: Runner, tmp_path: Path) -> None:
+    """The claim of a command is not to be confirmed, so nothing says that it is not."""
+    kernel = furnished()
+    path = claimed(tmp_path, kernel, command=("testpmd",))
+    watch = Watch(runner.theirs, tmp_path, FakeHost(kernel))
+    runner.say(arm=str(path), deadline=None)
+    watch._told()
+    confirmed(path)
+    watch._written()
+    runner.dies()
+    watch.run()
+    assert kernel.nics[0].up
+    assert released(tmp_path, path) == ["abandoned"]
+
+
 def test_one_that_cannot_even_begin_is_no_riddle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -603,11 +638,16 @@ def gone(pid: int) -> bool:
     return False
 
 
-def test_a_real_one_has_left_the_session_and_holds_nothing_of_it(tmp_path: Path) -> None:
+def test_a_real_one_has_left_the_session_and_holds_nothing_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # a file system that is in use cannot be unmounted
     read, write = os.pipe()
+    high = fcntl.fcntl(write, fcntl.F_DUPFD_CLOEXEC, 200)
     host = FakeHost(furnished())
     with guardian.start(tmp_path, host) as guard:
         os.close(write)
+        os.close(high)
         assert os.read(read, 1) == b""  # nobody else has that end
         os.close(read)
         stat = Path(f"/proc/{guard.pid}/stat").read_text().rpartition(")")[2].split()
@@ -617,6 +657,15 @@ def test_a_real_one_has_left_the_session_and_holds_nothing_of_it(tmp_path: Path)
         assert Path(f"/proc/{guard.pid}/comm").read_text() == "manactl-guard\n"
         links = [os.readlink(f"/proc/{guard.pid}/fd/{number}") for number in (0, 1, 2)]
         assert links == ["/dev/null"] * 3
+        assert os.readlink(f"/proc/{guard.pid}/cwd") == "/"
+        lines = Path(f"/proc/{guard.pid}/status").read_text().splitlines()
+        status = dict(line.split(":\t", 1) for line in lines if line.startswith("Sig"))
+        blocked, ignored = (int(status[name], 16) for name in ("SigBlk", "SigIgn"))
+        assert (blocked, ignored >> signal.SIGTERM - 1 & 1) == (0, 0)
+        for number in (
+            signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGPIPE,
+        ):  # fmt: skip
+            assert ignored >> number - 1 & 1, number
         with pytest.raises(RolledBack, match="No such file"):
             guard.arm(tmp_path / "none", None)
     assert gone(guard.pid)

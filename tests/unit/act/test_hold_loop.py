@@ -8,7 +8,7 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -18,6 +18,7 @@ from manactl.act.service import Service
 from manactl.cli.hold import Teller
 from manactl.errors import Refused
 from manactl.journal import state_dir as statedir
+from manactl.look import link_changes, netdev_opens
 from manactl.look.file_events import FileEvents
 from manactl.model.hold import Apart, Attempt, Outcome, Target, Trouble
 from tests.unit.host import FakeHost, claim, furnished, two_ports
@@ -263,3 +264,73 @@ def test_a_signal_that_is_ignored_stays_so(state: Path) -> None:
     finally:
         signal.signal(signal.SIGHUP, before)
     assert set(handlers) == {signal.SIG_IGN}
+
+
+class Events:
+    """A source of events whose descriptor is a real pipe."""
+
+    lost = False
+
+    def __init__(self) -> None:
+        self.fd, self._write = os.pipe()
+
+    def happens(self) -> None:
+        os.write(self._write, b"!")
+
+    def read(self) -> list[Any]:
+        os.read(self.fd, 64)
+        return []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.fd)
+        os.close(self._write)
+
+
+class Opens:
+    """Watches by one descriptor, and by another after a driver was loaded."""
+
+    refused: OSError | None = None
+    missing: tuple[str, ...] = ()
+
+    def __init__(self) -> None:
+        self.before, self.after = Events(), Events()
+        self.descriptors: tuple[int, ...] = (self.before.fd,)
+        self.reads = 0
+        self.end_at = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for events in (self.before, self.after):
+            events.__exit__()
+
+    def renew(self) -> bool:
+        self.descriptors = (self.after.fd,)
+        self.before.happens()  # it is another's by now, in truth
+        self.after.happens()
+        self.end_at = self.reads + 1
+        return True
+
+    def read(self) -> list[Any]:
+        self.reads += 1
+        if self.reads == self.end_at:
+            self.after.read()
+            os.kill(os.getpid(), signal.SIGTERM)
+        return []
+
+
+def test_when_a_driver_was_loaded_its_opens_are_watched_instead(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = FakeHost(furnished())
+    claim(state, host)
+    changes, opens = Events(), Opens()
+    changes.happens()
+    monkeypatch.setattr(link_changes, "LinkChanges", lambda: changes)
+    monkeypatch.setattr(netdev_opens, "NetdevOpens", lambda: opens)
+    hold_loop.run(state, host, Listing(signal.SIGTERM, awaits_attempt=True), Service({}))
+    assert opens.reads == 2, "once with the change, and once by the new descriptor"

@@ -292,6 +292,21 @@ def test_what_is_up_is_set_down_though_its_announcement_was_lost(scene: Scene) -
     assert scene.stories()[1:] == [("eth1", "set-down", "unknown")]
 
 
+def test_what_a_look_finds_is_told_with_all_who_may_have_done_it(tmp_path: Path) -> None:
+    """Nothing says whose open was of which port; who comes later is of another time."""
+    scene = Scene(tmp_path, two_ports())
+    claim(tmp_path, scene.host, "eth1", "eth2")
+    scene.keeper.reload()
+    one, two = scene.kernel.nics
+    other = Opener(replace_pid(IP.process, 78), False, 2.0)
+    scene.up(one, IP)
+    scene.up(two, other)
+    scene.keeper.look()
+    scene.up(one)
+    scene.keeper.look()
+    assert [told.openers for told in scene.told] == [(IP, other), (IP, other), ()]
+
+
 def test_another_hold_may_be_faster(scene: Scene) -> None:
     (nic,) = scene.kernel.nics
     scene.up(nic, IP)
@@ -639,6 +654,34 @@ def test_what_could_not_be_looked_at_is_looked_at_again(
     assert scene.stories() == [("eth1", "set-down", "process" if announced else "found")]
 
 
+@pytest.mark.parametrize("trouble", ["no lock", "not found", "refused"])
+def test_of_a_claim_that_has_ended_nothing_is_left_to_do(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    (nic,) = scene.kernel.nics
+
+    def fails(*_: object, **_more: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        if trouble == "no lock":
+            patch.setattr(lock, "_open", fails)
+        elif trouble == "not found":
+            patch.setattr(scene.system, "netdev", lambda _: None)
+        else:
+            patch.setattr(scene.system, "set_up", fails)
+        scene.up(nic, IP)
+        scene.announce(nic)
+    assert scene.keeper.again_in is not None
+    assert list(scene.keeper.unlocked) == ([nic.pci] if trouble == "no lock" else [])
+    for path in journal.paths(scene.path):
+        path.unlink()
+    assert scene.keeper.reload() is True
+    assert (scene.keeper.targets, scene.keeper.unlocked) == ((), {})
+    assert scene.keeper.again_in is None
+    assert nic.up
+
+
 def test_what_is_gone_is_not_looked_for_for_ever(scene: Scene) -> None:
     (nic,) = scene.kernel.nics
     nic.present = False
@@ -752,8 +795,9 @@ def test_of_the_workers_of_hv_netvsc_the_last_is_named(pair: Scene) -> None:
     assert pair.told[0].openers == (last,)
 
 
+@pytest.mark.parametrize("seen", ["announced", "looked at"])
 @pytest.mark.parametrize("pair", ["keep"], indirect=True)
-def test_what_was_missed_of_a_vf_that_went_again_is_of_another_time(pair: Scene) -> None:
+def test_what_was_missed_of_a_vf_that_went_again_is_of_another_time(pair: Scene, seen: str) -> None:
     (vf,) = pair.kernel.nics
     pair.keeper.look()
     vf.present = False
@@ -761,7 +805,11 @@ def test_what_was_missed_of_a_vf_that_went_again_is_of_another_time(pair: Scene)
     pair.announce(vf)
     pair.kernel.service(vf, 33)
     vf.present = True
-    pair.announce(vf, up=False)  # it has come
+    if seen == "announced":
+        pair.announce(vf, up=False)  # it has come
+    else:
+        pair.kernel.set_up(vf, False)
+        pair.keeper.look()
     last = Opener(replace_pid(IP.process, 10), False, 2.0)
     pair.up(vf, last)
     pair.announce(vf)

@@ -59,6 +59,8 @@ def test_it_is_in_the_plan_and_in_the_journal_whole(tmp_path: Path) -> None:
     step = next(one for one in result.plan.steps if isinstance(one, LeaveDown))
     file = "/etc/systemd/network/00-1-manactl-7870-00-00.0-1-0.network"
     assert step.files == [file]
+    assert step.title == "have systemd-networkd leave eth1 alone at every boot"
+    assert step.undo_title == "let systemd-networkd configure eth1 at boot again"
     assert step.describe() == (
         f"have systemd-networkd leave eth1 alone at every boot, by {file} (release removes it)"
     )

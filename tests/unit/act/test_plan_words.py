@@ -54,6 +54,10 @@ def test_who_listens_at_the_port_is_named() -> None:
         },
         {"protocol": "udp", "address": "2001:db8::2", "port": 53, "netns": "blue", "processes": []},
     ]
+    closed = plan(
+        dataclasses.replace(STATE, up=False), dataclasses.replace(QUIET, listeners=(web, dns))
+    )
+    assert closed.listeners == (), "nobody is served by a port that is down"
     unread = plan(around=dataclasses.replace(QUIET, listeners=None))
     assert "whoever listens at the addresses of eth1: that could not be read" in unread.stops
 

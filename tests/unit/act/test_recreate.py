@@ -193,9 +193,20 @@ def test_whether_it_was_recreated_is_not_known_of_what_cannot_be_looked_at() -> 
         recreate.is_needed(snapshot(stacked()), cast(System, Blind([])))
 
 
-def test_again_it_has_nothing_to_do() -> None:
+def test_again_it_has_nothing_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     state, now = snapshot(stacked()), replugged(stacked())
+    looks = 0
+
+    def look() -> list[object]:
+        nonlocal looks
+        looks += 1
+        return []
+
     set_up(state, now)
+    with monkeypatch.context() as patch:
+        patch.setattr(recreate._Recreated, "changes", lambda _: look())
+        assert set_up(state, now).counts == {}
+    assert looks == 2, "once for what there is to do, and once for what is left"
     assert set_up(state, now).counts == {}
     assert recreate.residue(state, cast(System, now)) == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from manactl.act.stale import close_stale
 from manactl.errors import NotRestored
 from manactl.journal import file as journal
+from manactl.journal.file import Journal
 from tests.unit.fakes import archived
 from tests.unit.host import FakeHost, claim, furnished
 
@@ -58,7 +60,26 @@ def test_one_that_cannot_be_put_away_is_reported(tmp_path: Path, readable: bool)
     with pytest.raises(NotRestored) as caught:
         close_stale(path, "boot-2")
     assert caught.value.code == "journal"
-    assert f"{path} could not be closed" in caught.value.message
-    assert "no port was touched" in caught.value.message
+    said = f"the journal {path} could not be closed: File exists; no port was touched"
+    assert caught.value.message == said
     assert "manactl recover" in (caught.value.hint or "")
     assert path.exists()
+
+
+def test_one_that_cannot_be_opened_is_reported_in_the_kernels_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = claimed(tmp_path)
+
+    def fails(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Journal, "open", fails)
+    with pytest.raises(NotRestored, match="could not be closed: Read-only file system; no port"):
+        close_stale(path, "boot-2")
+
+
+def test_one_that_another_has_closed_needs_nothing(tmp_path: Path) -> None:
+    path = claimed(tmp_path)
+    path.unlink()
+    close_stale(path, "boot-2")

@@ -5,6 +5,7 @@ What stands on it comes back in tests/unit/act/test_recreate.py, tests/netns and
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from manactl.act.uio import BindUio
 from manactl.errors import Busy, NotRestored, RolledBack
 from manactl.journal import file as journal
 from manactl.render import outcome
+from tests.unit.fakes import PORT
 from tests.unit.host import FakeHost, FakeSystem, Fate, Killed, claim, paired, release
 from tests.unit.kernel import UUID, Kernel
 
@@ -129,6 +131,15 @@ def test_nobody_is_blamed_for_a_device_that_cannot_be_looked_at(tmp_path: Path) 
     with pytest.raises(NotRestored, match="could not be looked at: Too many open files"):
         claim(tmp_path, host, synthetic="uio")
     release(tmp_path, FakeHost(kernel))
+
+
+def test_a_device_that_is_gone_is_not_held(tmp_path: Path) -> None:
+    class Gone(FakeSystem):
+        def vmbus_driver(self, uuid: str) -> str | None:
+            raise OSError(errno.ENODEV, "No such device")
+
+    system = Gone(FakeHost(paired()))
+    assert not BindUio(PORT, UUID, "eth0").holds(system)
 
 
 def test_another_program_that_gives_it_back_is_found_out(tmp_path: Path) -> None:

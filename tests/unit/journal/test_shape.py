@@ -78,6 +78,8 @@ def test_a_header_that_makes_no_sense_is_not_believed(tmp_path: Path, more: dict
         {"event": "armed", "deadline": 5, "guardian": -1, "confirm_by": HEADER["time"]},
         {"event": "armed", "deadline": 5, "guardian": 1}, {"event": "armed", "deadline": "5"},
         {"event": "confirmed", "by": 7}, {"event": "claimed"}, {"event": "claimed", "ports": [{}]},
+        *({"event": "claimed", "ports": [{"pci": PORT.pci, "port": 1, "proven": odd}]}
+          for odd in ("yes", 1, None)),
         {"event": "done", "boottime": "x"}, {"event": "done", "t": "12:00"},
     ],
 )  # fmt: skip

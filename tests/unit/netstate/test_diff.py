@@ -812,6 +812,15 @@ def test_a_route_that_somebody_has_put_before_ours_is_reported() -> None:
     assert Comparison(wanted, beside(state(ours), later, ours)).misplaced == []
 
 
+def test_what_comes_later_on_a_device_that_is_not_ours_is_no_loss() -> None:
+    """A device of the snapshot, since something of ours goes by it."""
+    there, put = (route("192.0.2.0", 24, index, via="10.0.0.9") for index in (9, 11))
+    known = dataclasses.replace(state(), others=(OTHER,), links=(OTHER,))
+    found = Comparison(beside(known, there), beside(known, put, there))
+    assert found.places[1:] == (Place(9, OTHER.name),)
+    assert found.misplaced == []
+
+
 @pytest.mark.parametrize("protocol", [2, 255])
 def test_what_the_kernel_has_on_every_device_overtakes_nothing(protocol: int) -> None:
     for prefix in ("fe80::", "ff00::"):

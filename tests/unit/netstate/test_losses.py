@@ -56,6 +56,13 @@ def test_an_anycast_address_of_a_program_is_told_from_the_kernels_own() -> None:
     assert not losses.is_anycast(four)
 
 
+def test_an_address_that_cannot_be_read_makes_no_route() -> None:
+    cut = address("2001:db8:1::4", 64)
+    cut = Fact(cut.kind, cut.body[: rt.IFADDR.size])
+    joined = anycast("2001:db8:1::")
+    assert causes(state(cut, joined)) == {joined: Cause.ANYCAST}
+
+
 def test_what_stays_is_not_lost() -> None:
     on = [anycast("2001:db8::7", upper.ifindex) for upper in (VLAN, LOOSE, MACVLAN, BRIDGE)]
     found = causes(state(*on, uppers=(VLAN, LOOSE, MACVLAN, BRIDGE)))
