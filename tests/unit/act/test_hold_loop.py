@@ -26,6 +26,18 @@ from tests.unit.host import FakeHost, claim, furnished, two_ports
 PCI = "7870:00:00.0"
 
 
+@pytest.fixture(autouse=True)
+def default_signals() -> Iterator[None]:
+    """What ran us may ignore some (nohup does), and then hold rightly ignores them, too."""
+    before = {
+        number: signal.signal(number, signal.SIG_DFL)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    }
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 class FakeKeeper:
     """Counts what the loop asks of it."""
 

@@ -167,7 +167,7 @@ def test_a_holder_that_comes_late_leaves_the_slow_path_said(tmp_path: Path, mode
     late.systems = Raced
     with pytest.raises(NotRestored, match="setting eth1 up failed") as caught:
         release(tmp_path, late)
-    assert "data path" not in caught.value.message, "that is known already"
+    assert "slow synthetic path" not in caught.value.message, "it follows from the failure"
     assert kernel.picture()[0] == ((1, False), (0x41, True))
     assert above(kernel) == above_before
     kernel.nics[0].holders = []

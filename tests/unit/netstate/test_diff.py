@@ -813,10 +813,11 @@ def test_a_route_that_somebody_has_put_before_ours_is_reported() -> None:
 
 
 def test_what_comes_later_on_a_device_that_is_not_ours_is_no_loss() -> None:
-    """A device of the snapshot, since something of ours goes by it."""
-    there, put = (route("192.0.2.0", 24, index, via="10.0.0.9") for index in (9, 11))
-    known = dataclasses.replace(state(), others=(OTHER,), links=(OTHER,))
-    found = Comparison(beside(known, there), beside(known, put, there))
+    """A device of the snapshot, since a route of ours goes by it, too."""
+    both = multipath(Hop(0, 0, 3, b""), Hop(0, 0, 9, b""))
+    put = route("2001:db8::", 32, 11)
+    known = dataclasses.replace(state(both), others=(OTHER,), links=(OTHER,))
+    found = Comparison(beside(known, both), beside(known, put, both))
     assert found.places[1:] == (Place(9, OTHER.name),)
     assert found.misplaced == []
 
