@@ -11,6 +11,7 @@ import pytest
 from manactl.act.persist import LeaveDown
 from manactl.act.plan import steps_from_json
 from manactl.act.released import Outcome
+from manactl.act.unmanage import Unmanage
 from manactl.errors import NotRestored, RolledBack, UsageError
 from manactl.journal import file as journal
 from tests.unit.act.test_unmanage import OWN, managed
@@ -61,6 +62,10 @@ def test_it_is_in_the_plan_and_in_the_journal_whole(tmp_path: Path) -> None:
     assert step.files == [file]
     assert step.title == "have systemd-networkd leave eth1 alone at every boot"
     assert step.undo_title == "let systemd-networkd configure eth1 at boot again"
+    until = next(one for one in result.plan.steps if isinstance(one, Unmanage))
+    assert until.title == "have systemd-networkd leave eth1 alone"
+    assert until.undo_title == "give eth1 back to systemd-networkd"
+    assert until.describe().startswith(f"{until.title}, by files in /run (release gives eth1 back")
     assert step.describe() == (
         f"have systemd-networkd leave eth1 alone at every boot, by {file} (release removes it)"
     )

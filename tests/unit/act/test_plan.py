@@ -23,6 +23,7 @@ from manactl.act.plan import (
     steps_from_json,
     tally,
 )
+from manactl.act.uio import BindUio
 from manactl.look.netdevs_of import NetdevNow
 from manactl.model.port import Evidence, PortId
 from manactl.netstate.losses import Cause
@@ -31,7 +32,7 @@ from manactl.wire.uverbs import ProofOutcome
 from tests.unit.decide.scene import STATE
 from tests.unit.fakes import PORT, address, nexthop, route
 from tests.unit.host import FakeHost, FakeProof, FakeSystem, furnished
-from tests.unit.kernel import Nic
+from tests.unit.kernel import UUID, Nic
 
 STEPS: tuple[Step, ...] = (
     KeepState(STATE),
@@ -55,6 +56,12 @@ WRITTEN = [
         (STEPS[1], "set eth1 down", "set eth1 up", "set eth1 down (release sets it up)"),
         (STEPS[2], "prove that the vport of manae_0 port 1 is free", "",
          "prove that the vport is free: create a raw QP on manae_0 port 1 and destroy it at once"),
+        (SetSynthetic(PORT, UUID, "eth0", had_carrier=True), "set eth0 down", "set eth0 up",
+         f"set eth0 down, the synthetic netdev of VMBus device {UUID} (release sets it up)"),
+        (BindUio(PORT, UUID, "eth0"), "give eth0's VMBus device to uio_hv_generic",
+         "give eth0's VMBus device back to hv_netvsc",
+         f"give eth0's VMBus device to uio_hv_generic ({UUID}): eth0 is destroyed with all that is "
+         "stacked on it (release gives the device back to hv_netvsc and makes all of it again)"),
     ],
 )  # fmt: skip
 def test_what_a_step_is_called(step: Step, title: str, undo: str, description: str) -> None:
