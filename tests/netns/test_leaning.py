@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -40,6 +42,43 @@ def full(here: Here) -> Here:
     settle()
     batch(ROUTES)
     return here
+
+
+# Others that name no device, several of their own, or one of the port among them.
+MORE = """
+nexthop add id 7 via 10.8.0.9 dev other0
+nexthop add id 8 via 10.1.0.9 dev port0
+-4 route add unreachable 192.0.10.0/24 src 10.1.0.4
+-4 route add 192.0.11.0/24 nhid 7 src 10.1.0.4
+-4 route add 192.0.12.0/24 nhid 8 src 10.1.0.4
+-4 route add 192.0.13.0/24 src 10.1.0.4 nexthop via 10.8.0.9 dev other0 nexthop via 10.8.0.10 dev other0
+-4 route add 192.0.14.0/24 src 10.1.0.4 nexthop via 10.8.0.9 dev other0 nexthop via 10.1.0.10 dev port0
+-6 route add unreachable 2001:db8:e::/64 src 2001:db8:1::5
+-6 route add 2001:db8:f::/64 src 2001:db8:1::5 nexthop via 2001:db8:8::9 dev other0 nexthop via 2001:db8:8::a dev other0
+-6 route add 2001:db8:10::/64 src 2001:db8:1::5 nexthop via 2001:db8:8::9 dev other0 nexthop via 2001:db8:1::a dev port0
+"""  # noqa: E501
+
+
+def leaning_on_it() -> list[str]:
+    """The routes that are from an address of the port."""
+    rows = ip("-4", "route", "show", "table", "all") + ip("-6", "route", "show", "table", "all")
+    return sorted(re.findall(r"^.* src \S+(?:.*(?:\n\t.*)*)", rows, re.MULTILINE))
+
+
+@pytest.mark.parametrize("compat", ["1", "0"])
+def test_one_that_names_no_device_or_several_comes_back(full: Here, compat: str) -> None:
+    """Without the compatibility mode a route by a nexthop object names that alone."""
+    sysctl = Path("/proc/sys/net/ipv4/nexthop_compat_mode")
+    sysctl.write_text(compat)
+    batch(MORE)
+    state, before = kept(full), leaning_on_it()
+    ip("link", "del", "port0")
+    batch("link add port0 address 02:00:00:00:00:01 type veth peer name wire0\nlink set wire0 up")
+    batch("link set port0 up")
+    assert leaning_on_it() != before
+    done = put_back(full, state)
+    assert done.residue == ()
+    assert leaning_on_it() == before
 
 
 def of_other() -> list[str]:

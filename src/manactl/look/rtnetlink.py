@@ -236,7 +236,7 @@ class Rtnl:
         own = {snapshot.target(fact) for fact in facts if fact.kind is Kind.ADDRESS}
         asked = frozenset(filter(None, own)), frozenset(devices)
         if self._leaned is None or self._leaned[0] is not routes or self._leaned[1] != asked:
-            self._leaned = routes, asked, leaning.find(routes, *asked)
+            self._leaned = routes, asked, leaning.find(routes, *asked, facts)
         return self._leaned[2]
 
     def _member(self, port: IfLink, master: int, *, alone: bool) -> Member | None:
