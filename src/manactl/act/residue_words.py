@@ -70,6 +70,12 @@ def sourceless(route: str) -> str:
     return f"the source address of route {route}: the kernel does not tell it from others like it"
 
 
+def orphaned(route: str) -> str:
+    return (
+        f"route {route}: it is not as it was, since its source address is not on the port any more"
+    )
+
+
 # --- a netdev that was re-created -----------------------------------------------------------
 
 

@@ -310,14 +310,29 @@ class _Restoration:
         come back, or is left out, is told itself: the kernel takes no route from it (EINVAL)."""
         if not self._wanted.leaning:
             return []
-        there = set(map(snapshot.target, self._now.now.of(Kind.ADDRESS)))
-        now = self._now.now
+        now, there = self._now.now, self._addresses()
         recreated = now.ifindex != self._wanted.ifindex or any(
             pair.now is None or pair.now.ifindex != pair.was.ifindex for pair in self._now.matched
         )
-        facts = {fact.body: fact for fact in (*now.rows, *now.of(Kind.ROUTE))}
-        found = leaning.lacking(self._wanted.leaning, facts.values(), recreated=recreated)
+        found = leaning.lacking(self._wanted.leaning, self._routes(), recreated=recreated)
         return [one for one in found if leaning.source(one.fact) in there]
+
+    def _orphaned(self) -> list[Fact]:
+        """Those whose source is not on the port any more, and is not missing either: somebody has
+        moved it to another netdev, say, or its lifetime is over."""
+        if not self._wanted.leaning:
+            return []
+        missing = {snapshot.target(f) for f, _ in self._missing if f.kind is Kind.ADDRESS}
+        awaited = {snapshot.target(f) for f in self._now.advertised if f.kind is Kind.ADDRESS}
+        there = self._addresses() | missing | awaited
+        return leaning.orphaned(self._wanted.leaning, self._routes(), there)
+
+    def _addresses(self) -> set[bytes | None]:
+        return set(map(snapshot.target, self._now.now.of(Kind.ADDRESS)))
+
+    def _routes(self) -> Collection[Fact]:
+        now = self._now.now
+        return {fact.body: fact for fact in (*now.rows, *now.of(Kind.ROUTE))}.values()
 
     def _restore_sources(self) -> bool:
         """Each with one call: a route that is removed for a moment must not stay away. An address
@@ -446,6 +461,7 @@ class _Restoration:
             for fact in wanted.that(lambda fact: snapshot.expired(fact, state.elapsed))
             if not snapshot.made_by_kernel(fact, wanted) and fact not in state.of_router
         ]
+        orphaned = snapshot.describe_all(self._orphaned(), names)
         return Restored(
             counts=self._counts(),
             residue=tuple(self._residue(names)),
@@ -459,6 +475,7 @@ class _Restoration:
                     for one in self._sourceless()
                     if not one.requests
                 ),
+                *(Lost(Cause.CHANGED, words.orphaned(text)) for text in orphaned),
             ),
             settling=self._settling(),
         )

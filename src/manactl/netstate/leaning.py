@@ -77,6 +77,24 @@ def lacking(wanted: Sequence[Fact], now: Iterable[Fact], *, recreated: bool) -> 
     return found
 
 
+def orphaned(
+    wanted: Iterable[Fact], now: Iterable[Fact], addresses: Collection[bytes | None]
+) -> list[Fact]:
+    """Of the wanted routes those that have lost a source which is none of these addresses, or have
+    gone with it (IPv4). An IPv6 route that is not there at all was removed by somebody."""
+    there: dict[snapshot.RouteKey, set[bytes]] = {}
+    for fact in now:
+        there.setdefault(route_key(fact), set()).add(_plain(fact))
+    found = []
+    for fact in wanted:
+        if source(fact) in addresses:
+            continue
+        row, made = there.get(route_key(fact), set()), _plain(fact)
+        if made not in row and (not is_ipv6(fact) or _without_source(made) in row):
+            found.append(fact)
+    return found
+
+
 def _with_source(
     made: bytes, bare: Fact, row: Sequence[Fact]
 ) -> tuple[tuple[Request, ...], Request | None]:

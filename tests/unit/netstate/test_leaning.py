@@ -101,6 +101,14 @@ def test_one_that_another_would_be_removed_for_is_left() -> None:
     assert len(lacking(plain, elsewhere, bare)) == 2
 
 
+def test_what_has_lost_a_source_that_is_not_on_the_port() -> None:
+    wanted = [FOUR, SIX]
+    assert leaning.orphaned(wanted, [BARE, BESIDE], ()) == wanted
+    assert leaning.orphaned(wanted, [BARE], OWN) == []
+    assert leaning.orphaned(wanted, [FOUR, SIX], ()) == []
+    assert leaning.orphaned(wanted, [BESIDE], OWN[:1]) == []  # somebody has removed it
+
+
 @pytest.mark.parametrize(("recreated", "count"), [(False, 0), (True, 1)])
 def test_an_ipv4_route_comes_back_where_its_address_was_destroyed(
     recreated: bool, count: int
