@@ -145,7 +145,8 @@ def _untold(
     """That connections may use the port which were not found, since connection tracking could not be
     read and is one of `needed`, or whatever is not known without it."""
     used = around.state is not None and around.state.in_use
-    if not used or around.tracking not in (needed or (Tracking.NO_PEERS, Tracking.NO_MARKS)):
+    unknown = (None, *(needed or (Tracking.NO_PEERS, Tracking.NO_MARKS)))
+    if not used or around.tracking not in unknown:
         return None
     return refusal(port, code, Unread(Source.TRACKING))
 

@@ -194,7 +194,8 @@ class Rtnl:
         `taken` is the CLOCK_BOOTTIME to note; `alone` as PortState has it.
         """
         link = self.link(ifindex)
-        stack = self.stack()
+        bodies = self.links()
+        stack = [stacked_links.parse(body) for body in bodies]
         below = stacked_links.without_synthetic(stack, ifindex) if alone else stack
         uppers = stacked_links.uppers(below, ifindex)
         devices = {ifindex: link.name, **{upper.ifindex: upper.name for upper in uppers}}
@@ -228,6 +229,9 @@ class Rtnl:
             member=None if link.master is None else self._member(link, link.master, alone=alone),
             alone=alone,
             leaning=self._leaning(dumps.routes, self._facts, devices),
+            bridge_states=members.bridge_states(
+                IfLink(body) for body in bodies if IfInfoMsg.of(body).ifindex in devices
+            ),
         )
 
     def _leaning(

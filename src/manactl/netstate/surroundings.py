@@ -296,7 +296,9 @@ class Surroundings(Value):
     # Name servers that are reached over the port alone.
     name_servers: tuple[NameServer, ...] | None = ()
     bridged: tuple[str, ...] | None = ()  # other netdevs in one bridge with the port
-    tracking: Tracking = Tracking.READ  # of all namespaces in which something depends on the port
+    tracking: Tracking | None = (
+        Tracking.READ
+    )  # of all namespaces in which something depends on the port
 
     @property
     def stacked(self) -> tuple[Stacked, ...]:
@@ -336,4 +338,5 @@ NOTHING_READ = Surroundings(
     steered=None,
     name_servers=None,
     bridged=None,
+    tracking=None,
 )

@@ -476,6 +476,12 @@ def test_connections_of_others() -> None:
         ("fabric", {"azure-fabric": Source.FABRIC}),
         ("storage", {"storage": Source.STORAGE}),
         ("steered", {"default-route": Source.ROUTES}),
+        (
+            "tracking",
+            dict.fromkeys(
+                ("ssh-session", "tcp-established", "storage", "sockets"), Source.TRACKING
+            ),
+        ),
     ],
 )
 def test_what_could_not_be_read_refuses(source: str, refused: dict[str, Source]) -> None:
@@ -491,8 +497,7 @@ def test_every_source_is_among_those_above() -> None:
     )
     names = {case[0] for case in mark.args[1]}
     noted = {"daemons", "name_servers", "bridged"}  # no guard asks for them: the plan names them
-    never_null = {"state", "tracking"}
-    assert names | never_null | noted == {field.name for field in dataclasses.fields(Surroundings)}
+    assert names | {"state"} | noted == {field.name for field in dataclasses.fields(Surroundings)}
 
 
 @pytest.mark.parametrize(
