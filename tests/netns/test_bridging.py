@@ -4,6 +4,7 @@ the lab's kernels (tests/lab/test_recreate.py)."""
 from __future__ import annotations
 
 import json
+import re
 import socket
 import subprocess
 
@@ -51,6 +52,22 @@ def test_what_a_port_does_in_a_bridge_without_stp(here: Here, state: str) -> Non
     done = put_back(here, kept)
     assert (done.residue, done.lost) == ((), ())
     assert state_of("port0") == state
+
+
+def test_groups_that_are_permanent_stay_and_others_go_with_the_carrier(here: Here) -> None:
+    """Of whatever source: what the plan tells (plan_words.py) is what the kernel does."""
+    batch("link add br0 type bridge\nlink set br0 up\nlink set port0 master br0")
+    settled(lambda: state_of("port0") == "forwarding")
+    for number, words in enumerate((("temp",), ("src", "10.0.0.9", "temp")), 1):
+        for last, lasting in ((words, 0), ((*words[:-1], "permanent"), 4)):
+            group = f"239.1.1.{number + lasting}"
+            bridge("mdb", "add", "dev", "br0", "port", "port0", "grp", group, *last)
+    groups = {"239.1.1.1", "239.1.1.2", "239.1.1.5", "239.1.1.6"}
+    assert set(re.findall(r"239[.0-9]+", bridge("mdb", "show"))) == groups
+    ip("link", "set", "port0", "down")
+    ip("link", "set", "port0", "up")
+    settled(lambda: state_of("port0") == "forwarding")
+    assert set(re.findall(r"239[.0-9]+", bridge("mdb", "show"))) == {"239.1.1.5", "239.1.1.6"}
 
 
 def settings(rtnl: Rtnl) -> LinkSettings:

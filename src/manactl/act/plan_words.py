@@ -365,6 +365,18 @@ def _lost_states(state: PortState) -> list[BridgeState]:
     return [one for one in state.bridge_states if one.is_set and one.ifindex in closed | silent]
 
 
+def _groups(state: PortState) -> list[str]:
+    """The MDB entries that are not permanent, which the kernel removes with the carrier
+    (br_multicast_disable_port())."""
+    closed, silent = losses.gone(state)
+    return [
+        f"multicast groups of {state.names[upper.lower]} in {upper.name} that are not permanent: "
+        "they are learned again, and one that somebody has added (temp) is not"
+        for upper in state.uppers
+        if upper.kind == "bridge" and upper.lower in closed | silent
+    ]
+
+
 def _bridge_state(one: BridgeState, state: PortState) -> str:
     return f"state {one.word} of {state.names[one.ifindex]} in {one.master}"
 
@@ -380,6 +392,7 @@ def not_restored(state: PortState) -> list[str]:
             for one in _lost_states(state)
             if not one.settable
         ),
+        *_groups(state),
         *(loss_words.text(loss, state.names) for loss in losses.coming(state)),
     ]
 

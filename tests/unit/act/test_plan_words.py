@@ -23,6 +23,7 @@ from manactl.netstate.surroundings import (
     Process,
     Surroundings,
 )
+from manactl.netstate.uppers import UpperState
 from tests.unit import schema
 from tests.unit.decide.scene import PROBER, QUIET, STATE, STATUS
 from tests.unit.fakes import PORT, address, route
@@ -212,6 +213,20 @@ def test_states_in_a_bridge_that_the_kernel_forgets() -> None:
         disabled._replace(state=3), disabled._replace(running=False), disabled._replace(ifindex=99),
     ):  # fmt: skip
         assert lines(one) == ([], [])
+
+
+def test_groups_that_a_bridge_forgets_with_the_carrier() -> None:
+    bridge = UpperState("br0", 50, "bridge", STATE.ifindex, None, True, True, False)
+    above = UpperState("br1", 52, "bridge", 51, None, True, True, False)
+    aside = UpperState("bond0", 51, "bond", STATE.ifindex, None, True, True, False)
+    lost = plan(dataclasses.replace(STATE, uppers=(bridge, aside))).lost
+    assert [text for text in lost if "multicast" in text] == [
+        "multicast groups of eth1 in br0 that are not permanent: they are learned again, and one "
+        "that somebody has added (temp) is not"
+    ]
+    # A bond goes on by another member: so does what a bridge has of it.
+    alone = plan(dataclasses.replace(STATE, uppers=(aside, above))).lost
+    assert not [text for text in alone if "multicast" in text and "eth1" in text]
 
 
 def test_a_release_says_what_it_does_to_each_netdev() -> None:
