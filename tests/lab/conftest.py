@@ -9,9 +9,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import random
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -54,6 +56,7 @@ _ROWS = (
     "pairs-6.12 short",
     "systemd-pairs-7 short",
 )
+_TESTS = Path(__file__).parent.parent
 _IN_USE = pytest.StashKey[list[Vm]]()
 
 
@@ -308,6 +311,34 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             half = "long" if item.path.stem in _LONG else "short"
             item.add_marker(pytest.mark.xdist_group(half))
     items.sort(key=_place)
+    items[:] = _mixed(items)
+
+
+def _mixed(items: Sequence[pytest.Item]) -> list[pytest.Item]:
+    """Those of tests/netns between the files of unit tests: the first wait, for carriers and
+    addresses, while the others compute. Files stay whole, for what their tests share."""
+    waiting = [item for item in items if _waits(item)]
+    rest = [item for item in items if not _waits(item)]
+    blocks = [list(of) for _, of in itertools.groupby(rest, key=lambda item: item.path)]
+    among = [block for block in blocks if _kind(block[0]) == "unit"]
+    if not among:
+        return list(items)
+    found, given = [item for block in blocks if _kind(block[0]) != "unit" for item in block], 0
+    for number, block in enumerate(among, 1):
+        until = len(waiting) * number // len(among)
+        found += waiting[given:until]
+        found += block
+        given = until
+    return found
+
+
+def _waits(item: pytest.Item) -> bool:
+    return _kind(item) == "netns" and item.get_closest_marker("soak") is None
+
+
+def _kind(item: pytest.Item) -> str:
+    """The directory below tests that it is in."""
+    return item.path.relative_to(_TESTS).parts[0]
 
 
 def _place(item: pytest.Item) -> int:

@@ -17,20 +17,35 @@ from .vm import Vm
 
 SETTLE = 20.0  # seconds for the driver and the NIC to let go of what a killed program held
 
+# A program costs the emulated CPU more than what it does: few of them, and lines are made here.
 _INVENTORY = """
-ip -o link | sed 's/ qlen [0-9]*//; s/ qdisc [a-z_]*//; s/^[0-9]*: //'
-for what in addr rule; do ip -4 -o $what; ip -6 -o $what; done | sed 's/^[0-9]*: //; s/valid_lft.*//'
-ip -4 route show table all; ip -6 route show table all
-ip nexthop; ip netns; ip neigh show nud permanent
+ip -o -force -batch - <<END
+link
+addr
+neigh show nud permanent
+nexthop
+END
+for family in -4 -6; do
+    ip -o $family -force -batch - <<END
+rule
+route show table all
+END
+done
+for d in /run/netns/*; do [ -e $d ] && echo netns ${d##*/}; done
 for d in /var/lib/manactl /run/manactl /etc/manactl /run/lock/manactl; do
-    [ -d $d ] && find $d -mindepth 1 | sed 's/^/file /'
+    [ -d $d ] && find $d -mindepth 1 -printf 'file %p\\n'
 done
 for m in mana mana_ib ib_uverbs; do [ -d /sys/module/$m ] && echo module $m; done
-ls /sys/class/infiniband 2>/dev/null | sed 's/^/rdma /'
-sed 's/^/taint /' /proc/sys/kernel/tainted
-rdma system 2>/dev/null | sed 's/ .*netns/ netns/; s/^/rdma system /; s/ privileged.*//'
-grep -E '^[^ ]+ (/proc|/sys/kernel/debug) ' /proc/mounts | cut -d' ' -f2-
+for d in /sys/class/infiniband/*; do [ -e $d ] && echo rdma ${d##*/}; done
+read taint < /proc/sys/kernel/tainted; echo taint $taint
+rdma system 2>/dev/null
+while read -r what where rest; do
+    case $where in /proc|/sys/kernel/debug) echo mount $where $rest;; esac
+done < /proc/mounts
+exit 0
 """
+# Numbers that differ each time, and what comes and goes by itself.
+_VOLATILE = re.compile(r"^\d+: | qlen \d+| qdisc [a-z_]+|valid_lft.*| privileged.*")
 
 # Below systemd: who is started, and every file by which a unit or a manager could be told to.
 _CONFIGURED = (
@@ -66,7 +81,9 @@ exit 0
 """
 
 _CLEAN = """
-for ns in $(ip netns | cut -d' ' -f1); do
+for ns in /run/netns/*; do
+    [ -e $ns ] || continue
+    ns=${ns##*/}
     # A VF below hv_netvsc follows its twin, and must not go first: 7.2 and 7.3 would hang.
     for n in $(ip netns exec $ns sh -c 'cd /sys/class/net; for n in */device; do n=${n%/*};
         [ -e $n/master/device ] || echo $n; done')
@@ -78,26 +95,33 @@ for i in $(seq 50); do  # not before the last namespace is gone
     [ -d /sys/module/ib_core ] || break
     sleep 0.2
 done
-[ ! -d /sys/kernel/debug ] || mountpoint -q /sys/kernel/debug ||
-    mount -t debugfs debugfs /sys/kernel/debug
+set -- /sys/kernel/debug/*
+[ ! -d /sys/kernel/debug ] || [ -e $1 ] || mount -t debugfs debugfs /sys/kernel/debug
 grep -q '^[^ ]* /proc [^ ]* [^ ]*hidepid' /proc/mounts && mount -o remount,hidepid=0 /proc
 for m in mana mana_ib ib_uverbs; do [ -d /sys/module/$m ] || modprobe $m; done
 cd /sys/class/net
 for n in *; do
     if [ $n = lo ]; then continue; fi
     if [ -e $n/device ]; then
-        ip link set $n down
-        [ -e $n/master ] && [ ! -e $n/master/device ] && ip link set $n nomaster
-        ip addr flush dev $n
-        [ $(cat $n/mtu) = 1500 ] || ip link set $n mtu 1500
+        echo link set dev $n down
+        [ -e $n/master ] && [ ! -e $n/master/device ] && echo link set dev $n nomaster
+        echo addr flush dev $n
+        read mtu < $n/mtu
+        [ $mtu = 1500 ] || echo link set dev $n mtu 1500
     elif [ -d $n ]; then
-        ip link del $n
+        echo link del dev $n
     fi
+done > /run/lab.reset
+cd /
+echo nexthop flush >> /run/lab.reset
+ip -force -batch /run/lab.reset
+for family in -4 -6; do
+    ip $family -force -batch - <<END
+route flush table all proto static
+route flush table all proto boot
+END
 done
-ip nexthop flush
-ip route flush table all proto static; ip -6 route flush table all proto static
-ip route flush table all proto boot; ip -6 route flush table all proto boot
-rm -rf /var/lib/manactl /run/manactl /etc/manactl /run/lock/manactl
+rm -rf /run/lab.reset /var/lib/manactl /run/manactl /etc/manactl /run/lock/manactl
 find /tmp /root /dev/shm -mindepth 1 -delete
 exit 0
 """
@@ -120,7 +144,9 @@ def inventory(vm: Vm) -> Inventory:
     text = vm.run(_INVENTORY).out
     if vm.systemd:
         text += vm.run(_UNITS).out
-    lines = frozenset(line.rstrip() for line in text.splitlines() if line.strip())
+    lines = frozenset(
+        _VOLATILE.sub("", line).rstrip() for line in text.splitlines() if line.strip()
+    )
     if not vm.ports:
         return Inventory(lines)
     state: dict[str, Any] = vm.nic.state()

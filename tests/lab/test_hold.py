@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from signal import SIGKILL, SIGTERM
+from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM
 from typing import Any
 
 import pytest
@@ -118,8 +118,12 @@ def test_who_sets_a_claimed_port_up_is_undone_and_named(here: Site) -> None:
         print(f"asked after {one['asked_ms']} ms, down after {one['ms']} ms")
 
     vm.run(["ip", "link", "set", name, "name", "wan7"])  # who does that does not hide it
-    sets_up(vm, "wan7")
-    assert hold.tells(3)[2]["netdev"] == "wan7"
+    here.signal(hold.pid, SIGSTOP)  # nor who has ended before anybody looks
+    ended = sets_up(vm, "wan7")
+    here.signal(hold.pid, SIGCONT)
+    last = hold.tells(3)[2]
+    assert (last["netdev"], last["cause"]) == ("wan7", "process")
+    assert [(by["pid"], by["comm"]) for by in last["by"]] == [(ended, "ip")]
     vm.run(["ip", "link", "set", "wan7", "name", name])
 
     here.well("release")

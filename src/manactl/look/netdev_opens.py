@@ -13,7 +13,8 @@ and that is all. A CPU that comes later is not watched.
 Such a kprobe dies with the module that has the function, and does not come with it: when a driver
 was loaded meanwhile, all are opened again (renew()).
 
-The first event comes when the driver begins to open, so the process is still there to be looked at.
+The first event comes when the driver begins to open, so the process is mostly there to be looked
+at; one that has ended meanwhile is known by its exec and its cgroup (ended_processes).
 """
 
 from __future__ import annotations
@@ -26,11 +27,12 @@ import itertools
 import mmap
 import os
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Self
 
-from manactl.look import procfs
-from manactl.look.text_files import number, target, text
+from manactl.look import perf, procfs
+from manactl.look.ended_processes import Call, EndedProcesses
+from manactl.look.text_files import number, target
 from manactl.model.hold import Opened, Opener, OpenEvent, Unasked
 from manactl.model.port import Holder
 
@@ -38,31 +40,28 @@ DRIVERS = {"mana_open": "mana", "netvsc_open": "hv_netvsc"}  # by the function t
 FUNCTIONS = tuple(DRIVERS)
 MOST = 4  # processes that are looked at in one go
 _PMU = "/sys/bus/event_source/devices/kprobe/type"
-_SYSCALL = {"x86_64": 298, "aarch64": 241}  # perf_event_open
 # include/uapi/linux/perf_event.h
-_CLOEXEC = 8  # PERF_FLAG_FD_CLOEXEC
 _SET_OUTPUT = 0x2405  # PERF_EVENT_IOC_SET_OUTPUT
-_TID, _TIME, _REGS_INTR = 0x2, 0x4, 1 << 18  # PERF_SAMPLE_*
-_USE_CLOCKID = 1 << 25
-_CLOCK_MONOTONIC = 1
+_TID, _TIME, _REGS_INTR, _CGROUP = 0x2, 0x4, 1 << 18, 1 << 21  # PERF_SAMPLE_*
 _RECORD_SAMPLE = 9
-_HEADER = struct.Struct("=IHH")  # struct perf_event_header: type, misc, size
 _SAMPLE = struct.Struct("=IIQ")  # pid, tid, time
+_NUMBER = struct.Struct("=Q")  # of the cgroup, the last
 _RETURN = struct.Struct("=QI4x")  # ABI of the registers (0: none), what was returned
 _RETPROBE = 1  # config, as /sys/bus/event_source/devices/kprobe/format/retprobe has it
 _RETURNED = 1  # PERF_REG_X86_AX, PERF_REG_ARM64_X0: bit 0 of both
 _HEAD, _TAIL = 1024, 1032  # in struct perf_event_mmap_page
-_ATTR = struct.Struct("=IIQQQQQIIQQQQIiQIHH")  # struct perf_event_attr, PERF_ATTR_SIZE_VER5
 _KTHREAD = 0x00200000  # PF_KTHREAD
 
 
 class Sample(NamedTuple):
-    """A call, or the return of one: then with whether it failed. `at`: s, CLOCK_MONOTONIC."""
+    """A call, or the return of one: then with whether it failed. `at`: s, CLOCK_MONOTONIC.
+    `cgroup`: its number."""
 
     pid: int
     thread: int
     at: float
     failed: bool | None = None
+    cgroup: int | None = None
 
 
 class NetdevOpens:
@@ -84,6 +83,7 @@ class NetdevOpens:
         self._fds: list[int] = []
         self._rings: dict[int, Ring] = {}
         self._drivers: dict[str, int] = {}
+        self._ended = EndedProcesses(perf.online())
         self._begin()
 
     def renew(self) -> bool:
@@ -91,7 +91,7 @@ class NetdevOpens:
         so. Else it costs a few microseconds."""
         if self._loaded() == self._drivers:
             return False
-        self.close()
+        self._end()
         self._begin()
         return True
 
@@ -103,7 +103,7 @@ class NetdevOpens:
             self.missing = tuple(one for one in absent if DRIVERS.get(one) in self._drivers)
         except OSError as error:
             self.refused = error
-            self.close()
+            self._end()
 
     def _loaded(self) -> dict[str, int]:
         """The drivers that are loaded; the inode of a module's directory is new each time."""
@@ -120,6 +120,10 @@ class NetdevOpens:
         self.close()
 
     def close(self) -> None:
+        self._end()
+        self._ended.close()
+
+    def _end(self) -> None:
         for ring in self._rings.values():
             ring.close()
         for fd in self._fds:
@@ -132,8 +136,8 @@ class NetdevOpens:
         return tuple(self._rings)
 
     def read(self) -> list[OpenEvent]:
-        """Who has begun to open a netdev since the last time, as far as /proc still knows it, and
-        which opens are over, in the order of time. Of many processes only the last are asked for:
+        """Who has begun to open a netdev since the last time, as far as /proc still knows it or
+        the kernel has told, and which opens are over, in the order of time. Of many processes only the last are asked for:
         others wait for this. Nothing of who is known to be in another network namespace, whose
         netdevs are not announced here."""
         samples: list[Sample] = []
@@ -142,15 +146,15 @@ class NetdevOpens:
         while more := [one for ring in self._rings.values() for one in ring.read()]:
             samples += more
         samples.sort(key=lambda one: one.at)
-        calls = [one.pid for one in reversed(samples) if one.failed is None]
-        looked = {pid: self._look(pid) for pid in list(dict.fromkeys(calls))[:MOST]}
+        calls = {one.pid: one for one in reversed(samples) if one.failed is None}
+        looked = self._look([Call(one.pid, one.at, one.cgroup) for one in calls.values()][:MOST])
         elsewhere = {
             (one.pid, one.thread)
             for one in samples
             if one.failed is None and one.pid in looked and self._is_elsewhere(one, looked[one.pid])
         }
         found: list[OpenEvent] = []
-        for pid, thread, at, failed in samples:
+        for pid, thread, at, failed, _ in samples:
             if failed is not None:
                 found.append(Opened(thread, at, failed))
             elif pid not in looked:
@@ -166,23 +170,31 @@ class NetdevOpens:
         there = target(f"{self._proc}/{call.pid}/task/{call.thread}/ns/net")
         return not kernel and None not in (there, self._netns) and there != self._netns
 
-    def _look(self, pid: int) -> tuple[Holder, bool]:
-        return procfs.describe(self._proc, pid, None), is_kernel(pid, self._proc)
+    def _look(self, calls: Sequence[Call]) -> dict[int, tuple[Holder, bool]]:
+        """Processes, and whether each is the kernel's; by pid."""
+        seen = {
+            one.pid: (procfs.describe(self._proc, one.pid, None), is_kernel(one.pid, self._proc))
+            for one in calls
+        }
+        gone = [one for one in calls if seen[one.pid][0].comm is None]
+        for pid, (comm, cgroup) in self._ended.of(gone).items():
+            process, kernel = seen[pid]
+            seen[pid] = procfs.placed(process._replace(comm=comm), f"0::{cgroup or ''}"), kernel
+        return seen
 
     def _open(self, functions: Sequence[str], pmu: str) -> list[str]:
         """The functions that are not there."""
         kind = number(pmu)
         if kind is None:
             raise OSError(errno.ENOENT, "this kernel has no kprobe events for perf")
-        call = _syscall()
+        call = perf.perf_event_open()
         absent: dict[str, OSError] = {}
-        for cpu in _cpus():
+        for cpu in perf.online():
             ring = -1
             for function, returns in itertools.product(functions, (False, True)):
                 name = ctypes.create_string_buffer(function.encode())
-                attr = ctypes.create_string_buffer(_attr(kind, ctypes.addressof(name), returns))
                 try:
-                    fd = call(attr, cpu)
+                    fd = call(self._attr(kind, ctypes.addressof(name), returns), cpu)
                 except OSError as error:
                     if error.errno not in (errno.ENOENT, errno.EINVAL):
                         raise
@@ -191,7 +203,8 @@ class NetdevOpens:
                 self._fds.append(fd)
                 if ring < 0:
                     ring = fd
-                    self._rings[fd] = Ring(mmap.mmap(fd, 2 * mmap.PAGESIZE))
+                    area = mmap.mmap(fd, 2 * mmap.PAGESIZE)
+                    self._rings[fd] = Ring(area, cgroups=self._ended.cgroups)
                 else:
                     fcntl.ioctl(fd, _SET_OUTPUT, ring)
         if not self._rings and absent:
@@ -199,12 +212,27 @@ class NetdevOpens:
             raise OSError(errno.ENOENT, f"neither driver {drivers} is loaded")
         return list(absent)
 
+    def _attr(self, kind: int, name: int, returns: bool) -> bytes:
+        """config1 is the address of the function's name. Each is a sample; a call wakes us, a
+        return does not: it is announced, or nothing has changed."""
+        cgroup = _CGROUP if self._ended.cgroups else 0
+        return perf.attr(
+            kind,
+            _RETPROBE if returns else 0,
+            period=1,
+            sample=_TID | _TIME | cgroup | (_REGS_INTR if returns else 0),
+            wakeup=0 if returns else 1,
+            config1=name,
+            registers=_RETURNED if returns else 0,
+        )
+
 
 class Ring:
-    """The buffer of the events of one CPU, which the kernel writes and we read."""
+    """The buffer of the events of one CPU, which the kernel writes and we read. `cgroups`: each
+    ends with the number of one."""
 
-    def __init__(self, area: mmap.mmap) -> None:
-        self._area = area
+    def __init__(self, area: mmap.mmap, *, cgroups: bool = False) -> None:
+        self._area, self._cgroups = area, cgroups
 
     def close(self) -> None:
         self._area.close()
@@ -215,14 +243,18 @@ class Ring:
         (tail,) = struct.unpack_from("=Q", area, _TAIL)
         data = area[mmap.PAGESIZE :]
         while tail < head:
-            kind, _, length = _HEADER.unpack(_around(data, tail, _HEADER.size))
-            if length < _HEADER.size:
+            kind, _, length = perf.HEADER.unpack(perf.around(data, tail, perf.HEADER.size))
+            if length < perf.HEADER.size:
                 tail = head
                 break
             if kind == _RECORD_SAMPLE:
-                body = _around(data, tail + _HEADER.size, length - _HEADER.size)
+                body = perf.around(data, tail + perf.HEADER.size, length - perf.HEADER.size)
                 pid, thread, at = _SAMPLE.unpack_from(body)
-                yield Sample(pid, thread, at / 1e9, _failed(body[_SAMPLE.size :]))
+                end, cgroup = len(body), None
+                if self._cgroups:
+                    end -= _NUMBER.size
+                    (cgroup,) = _NUMBER.unpack_from(body, end)
+                yield Sample(pid, thread, at / 1e9, _failed(body[_SAMPLE.size : end]), cgroup)
             tail += length
         struct.pack_into("=Q", area, _TAIL, tail)
 
@@ -234,51 +266,6 @@ def _failed(registers: bytes) -> bool | None:
         return None
     abi, value = _RETURN.unpack(registers.ljust(_RETURN.size, b"\0"))
     return bool(abi and value)
-
-
-def _around(data: bytes, at: int, length: int) -> bytes:
-    at %= len(data)
-    return (data[at : at + length] + data[:length])[:length]
-
-
-def _cpus() -> list[int]:
-    """Those that are online."""
-    found: list[int] = []
-    for part in (text("/sys/devices/system/cpu/online") or "0").split(","):
-        first, _, last = part.partition("-")
-        with contextlib.suppress(ValueError):
-            found += range(int(first), int(last or first) + 1)
-    return found
-
-
-def _attr(kind: int, name: int, returns: bool) -> bytes:
-    """config1 is the address of the function's name. Each is a sample; a call wakes us, a return
-    does not: it is announced, or nothing has changed."""
-    sample = _TID | _TIME | (_REGS_INTR if returns else 0)
-    return _ATTR.pack(
-        kind, _ATTR.size, _RETPROBE if returns else 0, 1, sample, 0, _USE_CLOCKID,
-        0 if returns else 1, 0, name, 0, 0, 0, 0, _CLOCK_MONOTONIC,
-        _RETURNED if returns else 0, 0, 0, 0,
-    )  # fmt: skip
-
-
-def _syscall() -> Callable[[object, int], int]:
-    machine = os.uname().machine
-    if machine not in _SYSCALL:
-        raise OSError(errno.ENOSYS, f"the number of perf_event_open is not known on {machine}")
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.syscall.restype = ctypes.c_long
-
-    def call(attr: object, cpu: int) -> int:
-        fd = libc.syscall(
-            ctypes.c_long(_SYSCALL[machine]), attr, ctypes.c_int(-1), ctypes.c_int(cpu),
-            ctypes.c_int(-1), ctypes.c_ulong(_CLOEXEC),
-        )  # fmt: skip
-        if fd < 0:
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-        return int(fd)
-
-    return call
 
 
 def is_kernel(pid: int, proc: str = "/proc") -> bool:
