@@ -71,22 +71,23 @@ class EndedProcesses:
     def __init__(
         self, cpus: Sequence[int], *, proc: str = "/proc", cgroupfs: str = "/sys/fs/cgroup"
     ) -> None:
-        self.cgroups = True
+        self.cgroups = False
         self._proc, self._cgroupfs = proc, cgroupfs
         self._fds: list[int] = []
         self._rings: list[BackwardRing] = []
-        try:
-            self._open(cpus)
-        except OSError:
-            self.cgroups = False
-            self.close()
-            with contextlib.suppress(OSError):
-                self._open(cpus)
+        for cgroups in (True, False):
+            try:
+                self._open(cpus, cgroups=cgroups)
+            except OSError:
+                self.close()  # no half of them
+            else:
+                self.cgroups = cgroups
+                break
 
-    def _open(self, cpus: Sequence[int]) -> None:
+    def _open(self, cpus: Sequence[int], *, cgroups: bool) -> None:
         call = perf.perf_event_open()
         for cpu in cpus:
-            self._fds.append(call(_attr(cgroups=self.cgroups), cpu))
+            self._fds.append(call(_attr(cgroups=cgroups), cpu))
             area = mmap.mmap(
                 self._fds[-1], (1 + PAGES) * mmap.PAGESIZE, mmap.MAP_SHARED, mmap.PROT_READ
             )
@@ -103,8 +104,12 @@ class EndedProcesses:
         """What is known of these processes, by pid."""
         if not calls:
             return {}
+        sought = [_IDS.pack(one.pid, one.pid) for one in calls]
+        sought += [_U64.pack(one.cgroup) for one in calls if one.cgroup is not None]
         told = [
-            one for fd, ring in zip(self._fds, self._rings, strict=True) for one in _of(fd, ring)
+            one
+            for fd, ring in zip(self._fds, self._rings, strict=True)
+            for one in _of(fd, ring, sought)
         ]
         execs = sorted((one for one in told if isinstance(one, Exec)), key=lambda one: one.at)
         paths = {one.number: one.path for one in told if isinstance(one, MadeCgroup)}
@@ -142,10 +147,14 @@ class BackwardRing:
     def close(self) -> None:
         self._area.close()
 
-    def read(self) -> Iterator[Exec | MadeCgroup]:
-        """From the newest back, as far as they are whole."""
+    def read(self, sought: Collection[bytes] = (b"",)) -> Iterator[Exec | MadeCgroup]:
+        """From the newest back, as far as they are whole; nothing where none of `sought` is in it:
+        somebody waits, and there may be hundreds of CPUs."""
         (head,) = _U64.unpack_from(self._area, _HEAD)
         data = self._area[mmap.PAGESIZE :]
+        whole = data + data[: _U64.size]
+        if not any(one in whole for one in sought):
+            return
         at, left = head, min(len(data), -head % (1 << 64))
         while left >= perf.HEADER.size:
             kind, _, length = perf.HEADER.unpack(perf.around(data, at, perf.HEADER.size))
@@ -170,11 +179,11 @@ def _record(kind: int, body: bytes) -> Iterator[Exec | MadeCgroup]:
         yield MadeCgroup(number, words)
 
 
-def _of(fd: int, ring: BackwardRing) -> list[Exec | MadeCgroup]:
+def _of(fd: int, ring: BackwardRing, sought: Collection[bytes]) -> list[Exec | MadeCgroup]:
     """Nothing is written over what is read meanwhile. What comes meanwhile is lost."""
     fcntl.ioctl(fd, _PAUSE_OUTPUT, 1)
     try:
-        return list(ring.read())
+        return list(ring.read(sought))
     finally:
         fcntl.ioctl(fd, _PAUSE_OUTPUT, 0)
 

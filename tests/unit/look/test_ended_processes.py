@@ -98,6 +98,23 @@ def test_the_last_hundreds_are_kept_and_a_torn_one_is_not_read() -> None:
     ring.close()
 
 
+def test_it_is_read_only_where_something_is_that_is_sought() -> None:
+    """Also where that lies around the end."""
+    kernel = Kernel()
+    ring = BackwardRing(kernel.area)
+    around = 0
+    for number in range(1, 3000):
+        kernel.names(number, "ip", float(number))
+        body = (kernel.head + 8) % SIZE
+        around += body > SIZE - 8
+        assert next(ring.read([struct.pack("=II", number, number)])).pid == number
+        if number % 3 == 0:
+            kernel.write(2, bytes(number % 5 + 1))  # so that ends lie anywhere
+    assert list(ring.read([struct.pack("=II", 4000, 4000)])) == []
+    assert around
+    ring.close()
+
+
 @pytest.mark.parametrize("length", [0, 7, 60000])
 def test_a_broken_record_ends_the_reading_and_not_us(length: int) -> None:
     kernel = Kernel()
@@ -174,13 +191,22 @@ def test_a_cgroup_that_was_made_before_and_is_still_there(
 
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.EMFILE, errno.ENODEV])
+@pytest.mark.parametrize("half", [False, True])
 def test_where_the_kernel_refuses_nothing_is_known(
-    number: int, monkeypatch: pytest.MonkeyPatch
+    half: bool, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuses(*_: object) -> int:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(perf, "perf_event_open", lambda: refuses)
+    def refuses_the_second(_: bytes, cpu: int) -> int:
+        if cpu:
+            raise OSError(number, os.strerror(number))
+        fd = os.memfd_create("event")
+        os.ftruncate(fd, (1 + PAGES) * mmap.PAGESIZE)
+        return fd
+
+    call = refuses_the_second if half else refuses
+    monkeypatch.setattr(perf, "perf_event_open", lambda: call)
     before = os.listdir("/proc/self/fd")
     ended = EndedProcesses([0, 1])
     assert not ended.cgroups
