@@ -1,7 +1,7 @@
 """A claim with a command, ended in every way there is: the port and all on it come back.
 
-The judge is `ip -j -d` (networks.py) and the NIC's record. The command is a holder of a real raw
-queue pair (guest/rawqp.py, on the port that the environment names), or testpmd.
+The judge is `ip -j -d` (networks.py) and the NIC's record. The command is testpmd, or a holder of a
+real raw queue pair (guest/rawqp.py, on the port that the environment names).
 """
 
 from __future__ import annotations
@@ -20,6 +20,13 @@ from tests.unit import schema
 
 pytestmark = on_each()
 
+TWICE, OFTEN = 2, 50
+# Takes what it needs from the environment, and ends with a line on its input.
+TESTPMD = """
+mkfifo /tmp/say
+exec dpdk-testpmd --lcores '(0,1)@0' --no-huge -m 512 --iova-mode=va --no-telemetry $MANACTL_EAL \\
+    -- --txq=1 --rxq=1 --txd=128 --rxd=128 --total-num-mbufs=4096 <> /tmp/say
+"""
 # Makes a queue pair on the claimed port and then waits; with a child that shares it when asked for.
 HOLDER = f"""
 rdma=${{MANACTL_RDMA##*/}}; echo $$ > /tmp/command
@@ -31,8 +38,9 @@ rdma=${{MANACTL_RDMA##*/}}; echo $$ > /tmp/command
 def here(vm: Vm) -> Iterator[Site]:
     with site(vm) as made:
         vm.put("/tmp/holder", HOLDER, 0o755)
+        vm.put("/tmp/testpmd", TESTPMD, 0o755)
         yield made
-        vm.run("rm -f /tmp/holder /tmp/command /tmp/report")
+        vm.run("rm -f /tmp/holder /tmp/testpmd /tmp/say /tmp/command /tmp/report")
 
 
 class Exec:
@@ -59,7 +67,7 @@ class Exec:
             "runner": "pgrep -f '[-]m manactl claim' | while read p; do "
             "[ $(cat /proc/$p/comm) = manactl-guard ] || echo $p; done",
             "guard": "pgrep -x manactl-guard",
-            "holder": "pgrep -f '[r]awqp.py|[s]leep 1000|[d]pdk-testpmd'",
+            "holder": "pgrep -f '[r]awqp.py|[s]leep 1000'; pgrep -x dpdk-testpmd",
         }[what]
         return str(self.site.vm.run(mine, check=False).out).split()
 
@@ -98,40 +106,75 @@ def test_a_command_that_ends_by_itself(here: Site) -> None:
     assert (report["exit"], report["status"], report["error"]) == (7, 7, None)
 
 
-def test_testpmd_takes_its_arguments_from_the_environment(here: Site) -> None:
-    script = (
-        "exec dpdk-testpmd -l 0,1 --no-huge -m 512 --iova-mode=va --no-telemetry $MANACTL_EAL"
-        " -- --txq=1 --rxq=1 --txd=128 --rxd=128 --total-num-mbufs=4096"
+def by_itself(run: Exec) -> None:
+    run.site.vm.run("echo > /tmp/say")
+
+
+def terminated(run: Exec) -> None:
+    run.kill(SIGTERM, "runner")  # which passes it on
+
+
+def killed(run: Exec) -> None:
+    run.kill(SIGKILL, "holder")
+
+
+def without_manactl(run: Exec) -> None:
+    """The command goes on when manactl is killed, and has its port."""
+    run.kill(SIGKILL, "runner")
+    assert len(run.open()) == 1
+    assert run.site.owners()[2] == "raw-qp"
+    run.kill(SIGKILL, "holder")
+
+
+def both_killed(run: Exec) -> None:
+    run.kill(SIGKILL, "runner", "holder")
+
+
+def all_killed(run: Exec) -> None:
+    """Nobody is left who would release it."""
+    run.kill(SIGKILL, "guard", "runner", "holder")
+    run.site.becomes(2, "free")
+    assert len(run.open()) == 1
+    run.site.well("recover")
+
+
+def terminal_closed(run: Exec) -> None:
+    """The terminal's other end goes with the program that has it."""
+    run.site.vm.run("pkill -KILL -f '[t]erminal.py'")
+
+
+WAYS = {
+    way.__name__: way
+    for way in (
+        by_itself, terminated, killed, without_manactl, both_killed, all_killed, terminal_closed
     )
-    run = Exec(here, "sh", "-c", script)
-    run.holds()
-    assert here.status()[2]["claim"]["mode"] == "exec"
-    run.kill(SIGTERM, "runner")  # passed on
-    run.is_back()
-    run.process.wait(PATIENCE)
-    assert run.report()["error"] is None
+}  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("killed", "then"),
-    [
-        (("holder",), ()),
-        (("runner",), ("holder",)),
-        (("runner", "holder"), ()),
-    ],
-    ids=["the command", "manactl, later the command", "both"],
-)
-def test_killed(killed: tuple[str, ...], then: tuple[str, ...], here: Site) -> None:
-    for _ in range(2):
-        run = Exec(here, "sh", "/tmp/holder", ":")
+@pytest.mark.parametrize("way", WAYS)
+def test_testpmd_however_it_ends(way: str, here: Site) -> None:
+    ends(way, here, TWICE)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("way", WAYS)
+def test_testpmd_however_often_it_ends(way: str, here: Site) -> None:
+    ends(way, here, OFTEN)
+
+
+def ends(way: str, here: Site, times: int) -> None:
+    terminal = ("python3", f"{GUEST}/terminal.py", "80") if way == "terminal_closed" else ()
+    for _ in range(times):
+        run = Exec(here, "sh", "/tmp/testpmd", prefix=terminal)
         run.holds()
-        run.kill(SIGKILL, *killed)
-        if then:
-            assert len(here.journals()) == 1
-            assert here.owners()[2] == "raw-qp"
-            run.kill(SIGKILL, *then)
+        assert here.status()[2]["claim"]["mode"] == "exec"
+        WAYS[way](run)
         run.is_back()
-        run.process.wait(PATIENCE)
+        ran = run.process.wait(PATIENCE)
+        if way in ("by_itself", "terminated"):
+            report = run.report()
+            assert (ran.rc, report["exit"], report["error"]) == (0, 0, None)
+        here.vm.run("rm /tmp/say")
 
 
 def test_a_holder_that_outlives_the_command_and_manactl(here: Site) -> None:
@@ -143,24 +186,6 @@ def test_a_holder_that_outlives_the_command_and_manactl(here: Site) -> None:
     assert here.owners()[2] == "raw-qp"
     assert len(here.journals()) == 1
     run.kill(SIGKILL, "holder")
-    run.is_back()
-
-
-def test_without_its_guardian_there_is_release(here: Site) -> None:
-    run = Exec(here, "sh", "/tmp/holder", ":")
-    run.holds()
-    run.kill(SIGKILL, "guard", "runner", "holder")
-    here.becomes(2, "free")
-    assert len(here.journals()) == 1
-    here.well("release")
-    run.is_back()
-
-
-def test_a_terminal_that_is_closed(here: Site) -> None:
-    """The terminal's other end goes with the program that has it."""
-    run = Exec(here, "sh", "/tmp/holder", ":", prefix=("python3", f"{GUEST}/terminal.py", "80"))
-    run.holds()
-    here.vm.run("pkill -KILL -f '[t]erminal.py'")
     run.is_back()
 
 

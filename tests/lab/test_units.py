@@ -191,10 +191,15 @@ def test_hold_is_a_service_for_all_claims(booted: Vm, port: str) -> None:
         ask = ["systemctl", "show", "-P", "StatusText", unit]
         eventually(lambda: booted.run(ask).out.strip() == wanted, PATIENCE, wanted)
 
-    def stranger(number: int) -> None:
-        """A unit sets the port up; it is down again, and its name stands in the journal."""
+    def stranger(number: int, pid: str = "") -> None:
+        """A unit sets the port up; it is down again, and its name stands in the journal, even if
+        it has gone before anybody looks: `pid` is stopped meanwhile."""
         name = f"stranger{number}.service"
+        if pid:
+            booted.run(["kill", "-STOP", pid])
         booted.run(["systemd-run", "-q", "--wait", "-u", name, "ip", "link", "set", port, "up"])
+        if pid:
+            booted.run(["kill", "-CONT", pid])
         eventually(lambda: f", {name}): set down again" in journal(), PATIENCE, name)
         becomes(booted, 2, "free")
 
@@ -205,10 +210,9 @@ def test_hold_is_a_service_for_all_claims(booted: Vm, port: str) -> None:
     says("nothing is claimed; waiting for a claim")
     booted.run(["systemctl", "start", claim])
     says(f"keeping down {port}")
-    stranger(1)
-
     main = ["systemctl", "show", "-P", "MainPID", unit]
     pid = booted.run(main).out.strip()
+    stranger(1, pid)
     booted.run(["kill", "-KILL", pid])
     eventually(lambda: booted.run(main).out.strip() not in {"0", pid}, PATIENCE, "its restart")
     says(f"keeping down {port}")

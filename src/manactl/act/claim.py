@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -277,9 +278,14 @@ def _arm(claim: PreparedClaim, system: HostSystem, log: Journal, guard: Guard) -
     yet: when that fails, nothing is."""
     within = claim.request.confirm_within
     deadline = None if within is None else system.boottime() + within
-    until = {}
+    until: dict[str, object] = {}
     if within is not None:
         until["confirm_by"] = journal.stamp(datetime.now(UTC) + timedelta(seconds=within))
+    else:  # it ends with its command, which we run
+        from manactl.journal import unconfirmed  # noqa: PLC0415 - for few claims
+
+        until["runner"] = own = os.getpid()
+        until["runner_started"] = unconfirmed.started(own)
     try:
         guard.arm(log.path, deadline)
         log.append(

@@ -25,7 +25,7 @@ from manactl.journal import state_dir as statedir
 from manactl.look.text_files import read as read_kernel
 from manactl.model.claim import ClaimSummary, NetnsId
 from manactl.model.port import ClaimInfo, Note, PortId
-from manactl.model.record import SETTLES, Ending, Event, Phase
+from manactl.model.record import SETTLES, Ending, Event, Mode, Phase
 from manactl.model.uncollected import uncollected
 from manactl.model.value import Value
 
@@ -125,6 +125,15 @@ class Content(Value):
         from manactl.journal import unconfirmed  # noqa: PLC0415 - for few claims
 
         return unconfirmed.of(self.records)
+
+    @property
+    def orphaned(self) -> Note | None:
+        """What to know of a claim that ends with its command, when nobody is left to release it."""
+        if self.header["mode"] != Mode.EXEC:
+            return None
+        from manactl.journal import unconfirmed  # noqa: PLC0415 - for few claims
+
+        return unconfirmed.orphaned(self.records)
 
     @property
     def residue(self) -> tuple[str, ...]:
@@ -228,6 +237,7 @@ def _summaries(content: Content, state_dir: Path, boot_id: str) -> Iterator[Clai
         if same and phase is Phase.INTERRUPTED:
             more = interrupted.next_step(header, content.records, port, state_dir)
         waits = waiting is not None and phase is Phase.CLAIMED
+        orphaned = content.orphaned if same and phase is Phase.CLAIMED else None
         yield ClaimSummary(
             port,
             info,
@@ -241,8 +251,9 @@ def _summaries(content: Content, state_dir: Path, boot_id: str) -> Iterator[Clai
             vmbus=then.get("vmbus"),
             upper_altnames=_texts(then, "upper_altnames"),
             names=names_of(then),
-            waits=waiting.note() if waiting and waits else None,
-            forsaken=bool(waiting and waits and waiting.left <= 0 and not waiting.guarded()),
+            waits=waiting.note() if waiting and waits else orphaned,
+            forsaken=orphaned is not None
+            or bool(waiting and waits and waiting.left <= 0 and not waiting.guarded()),
         )
 
 

@@ -69,6 +69,9 @@ def check(header: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> No
         if event == Event.ARMED and record.get("deadline") is not None:
             _is(record["confirm_by"], _moment, "confirm_by")
             _is(record["guardian"], _pid, "guardian")
+        elif event == Event.ARMED and record.get("runner") is not None:
+            _is(record["runner"], _pid, "runner")
+            _is(record["guardian"], _pid, "guardian")
 
 
 def check_header(header: Mapping[str, Any]) -> None:
@@ -222,5 +225,6 @@ _OF_PORT: Mapping[str, _Right] = {
 _RECORD: Mapping[str, _Right] = {
     "t": _moment, "step": _whole, "kind": _text, "by": _who_or_none, "why": _text_or_none,
     "lines": _texts, "residue": _texts, "ports": _ports, "deadline": _seconds_or_none,
-    "started": _whole_or_none, "boottime": _seconds, "how": _ENDINGS.__contains__,
+    "started": _whole_or_none, "runner_started": _whole_or_none, "boottime": _seconds,
+    "how": _ENDINGS.__contains__,
 }  # fmt: skip

@@ -1,5 +1,5 @@
-"""A claim that is released automatically unless it is confirmed, as its journal has it. Cheap: `status`
-asks.
+"""A claim that is released automatically, unless it is confirmed or when its command has ended, as
+its journal has it. Cheap: `status` asks.
 
 Only CLOCK_BOOTTIME counts: it goes on while the machine is suspended, and nobody can set it. The
 time of day in the journal is for people, and right as long as nobody has set the clock.
@@ -45,10 +45,7 @@ class Waiting(NamedTuple):
 
     def guarded(self, proc: str = "/proc") -> bool:
         """Whether its guardian lives."""
-        stat = stat_of(f"{proc}/{self.guardian}")
-        if stat.starttime is None or stat.state in ("Z", "X"):
-            return False
-        return self.started in (None, stat.starttime)
+        return _lives(self.guardian, self.started, proc)
 
     def note(self, proc: str = "/proc") -> Note:
         """What the operator should know of it."""
@@ -58,6 +55,28 @@ class Waiting(NamedTuple):
             return Note("overdue")
         # The moment and not what is left: a note that is new each second is no news.
         return Note("unconfirmed", (f"{self.confirm_by:%H:%M:%S} UTC",))
+
+
+def orphaned(records: Iterable[Mapping[str, Any]], proc: str = "/proc") -> Note | None:
+    """Of a claim that ends with its command: what to know when nobody is left who would release
+    it, neither the manactl that runs the command nor its guardian. None for others, and for one by
+    a manactl that did not note itself."""
+    armed = [one for one in records if one["event"] == Event.ARMED]
+    if not armed or armed[-1].get("deadline") is not None or armed[-1].get("runner") is None:
+        return None
+    guardian, runner = int(armed[-1]["guardian"]), int(armed[-1]["runner"])
+    if _lives(guardian, armed[-1].get("started"), proc):
+        return None
+    if _lives(runner, armed[-1].get("runner_started"), proc):
+        return None
+    return Note("orphaned", (runner, guardian))
+
+
+def _lives(pid: int, started: int | None, proc: str) -> bool:
+    stat = stat_of(f"{proc}/{pid}")
+    if stat.starttime is None or stat.state in ("Z", "X"):
+        return False
+    return started in (None, stat.starttime)
 
 
 def started(pid: int, proc: str = "/proc") -> int | None:

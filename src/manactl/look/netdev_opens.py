@@ -14,7 +14,7 @@ Such a kprobe dies with the module that has the function, and does not come with
 was loaded meanwhile, all are opened again (renew()).
 
 The first event comes when the driver begins to open, so the process is mostly there to be looked
-at; of one that has ended meanwhile its exec tells the name (exec_names).
+at; one that has ended meanwhile is known by its exec and its cgroup (ended_processes).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Self
 
 from manactl.look import perf, procfs
-from manactl.look.exec_names import ExecNames
+from manactl.look.ended_processes import Call, EndedProcesses
 from manactl.look.text_files import number, target
 from manactl.model.hold import Opened, Opener, OpenEvent, Unasked
 from manactl.model.port import Holder
@@ -42,9 +42,10 @@ MOST = 4  # processes that are looked at in one go
 _PMU = "/sys/bus/event_source/devices/kprobe/type"
 # include/uapi/linux/perf_event.h
 _SET_OUTPUT = 0x2405  # PERF_EVENT_IOC_SET_OUTPUT
-_TID, _TIME, _REGS_INTR = 0x2, 0x4, 1 << 18  # PERF_SAMPLE_*
+_TID, _TIME, _REGS_INTR, _CGROUP = 0x2, 0x4, 1 << 18, 1 << 21  # PERF_SAMPLE_*
 _RECORD_SAMPLE = 9
 _SAMPLE = struct.Struct("=IIQ")  # pid, tid, time
+_NUMBER = struct.Struct("=Q")  # of the cgroup, the last
 _RETURN = struct.Struct("=QI4x")  # ABI of the registers (0: none), what was returned
 _RETPROBE = 1  # config, as /sys/bus/event_source/devices/kprobe/format/retprobe has it
 _RETURNED = 1  # PERF_REG_X86_AX, PERF_REG_ARM64_X0: bit 0 of both
@@ -53,12 +54,14 @@ _KTHREAD = 0x00200000  # PF_KTHREAD
 
 
 class Sample(NamedTuple):
-    """A call, or the return of one: then with whether it failed. `at`: s, CLOCK_MONOTONIC."""
+    """A call, or the return of one: then with whether it failed. `at`: s, CLOCK_MONOTONIC.
+    `cgroup`: its number."""
 
     pid: int
     thread: int
     at: float
     failed: bool | None = None
+    cgroup: int | None = None
 
 
 class NetdevOpens:
@@ -80,7 +83,7 @@ class NetdevOpens:
         self._fds: list[int] = []
         self._rings: dict[int, Ring] = {}
         self._drivers: dict[str, int] = {}
-        self._names = ExecNames(perf.online())
+        self._ended = EndedProcesses(perf.online())
         self._begin()
 
     def renew(self) -> bool:
@@ -118,7 +121,7 @@ class NetdevOpens:
 
     def close(self) -> None:
         self._end()
-        self._names.close()
+        self._ended.close()
 
     def _end(self) -> None:
         for ring in self._rings.values():
@@ -134,7 +137,7 @@ class NetdevOpens:
 
     def read(self) -> list[OpenEvent]:
         """Who has begun to open a netdev since the last time, as far as /proc still knows it or
-        its exec told the name, and which opens are over, in the order of time. Of many processes only the last are asked for:
+        the kernel has told, and which opens are over, in the order of time. Of many processes only the last are asked for:
         others wait for this. Nothing of who is known to be in another network namespace, whose
         netdevs are not announced here."""
         samples: list[Sample] = []
@@ -143,15 +146,15 @@ class NetdevOpens:
         while more := [one for ring in self._rings.values() for one in ring.read()]:
             samples += more
         samples.sort(key=lambda one: one.at)
-        calls = {one.pid: one.at for one in reversed(samples) if one.failed is None}
-        looked = self._look(list(calls.items())[:MOST])
+        calls = {one.pid: one for one in reversed(samples) if one.failed is None}
+        looked = self._look([Call(one.pid, one.at, one.cgroup) for one in calls.values()][:MOST])
         elsewhere = {
             (one.pid, one.thread)
             for one in samples
             if one.failed is None and one.pid in looked and self._is_elsewhere(one, looked[one.pid])
         }
         found: list[OpenEvent] = []
-        for pid, thread, at, failed in samples:
+        for pid, thread, at, failed, _ in samples:
             if failed is not None:
                 found.append(Opened(thread, at, failed))
             elif pid not in looked:
@@ -167,16 +170,16 @@ class NetdevOpens:
         there = target(f"{self._proc}/{call.pid}/task/{call.thread}/ns/net")
         return not kernel and None not in (there, self._netns) and there != self._netns
 
-    def _look(self, calls: Sequence[tuple[int, float]]) -> dict[int, tuple[Holder, bool]]:
-        """Processes, and whether each is the kernel's; calls are pids and times."""
+    def _look(self, calls: Sequence[Call]) -> dict[int, tuple[Holder, bool]]:
+        """Processes, and whether each is the kernel's; by pid."""
         seen = {
-            pid: (procfs.describe(self._proc, pid, None), is_kernel(pid, self._proc))
-            for pid, _ in calls
+            one.pid: (procfs.describe(self._proc, one.pid, None), is_kernel(one.pid, self._proc))
+            for one in calls
         }
-        ended = [(pid, at) for pid, at in calls if seen[pid][0].comm is None]
-        for pid, comm in self._names.of(ended).items():
+        gone = [one for one in calls if seen[one.pid][0].comm is None]
+        for pid, (comm, cgroup) in self._ended.of(gone).items():
             process, kernel = seen[pid]
-            seen[pid] = process._replace(comm=comm), kernel
+            seen[pid] = procfs.placed(process._replace(comm=comm), f"0::{cgroup or ''}"), kernel
         return seen
 
     def _open(self, functions: Sequence[str], pmu: str) -> list[str]:
@@ -191,7 +194,7 @@ class NetdevOpens:
             for function, returns in itertools.product(functions, (False, True)):
                 name = ctypes.create_string_buffer(function.encode())
                 try:
-                    fd = call(_attr(kind, ctypes.addressof(name), returns), cpu)
+                    fd = call(self._attr(kind, ctypes.addressof(name), returns), cpu)
                 except OSError as error:
                     if error.errno not in (errno.ENOENT, errno.EINVAL):
                         raise
@@ -200,7 +203,8 @@ class NetdevOpens:
                 self._fds.append(fd)
                 if ring < 0:
                     ring = fd
-                    self._rings[fd] = Ring(mmap.mmap(fd, 2 * mmap.PAGESIZE))
+                    area = mmap.mmap(fd, 2 * mmap.PAGESIZE)
+                    self._rings[fd] = Ring(area, cgroups=self._ended.cgroups)
                 else:
                     fcntl.ioctl(fd, _SET_OUTPUT, ring)
         if not self._rings and absent:
@@ -208,12 +212,27 @@ class NetdevOpens:
             raise OSError(errno.ENOENT, f"neither driver {drivers} is loaded")
         return list(absent)
 
+    def _attr(self, kind: int, name: int, returns: bool) -> bytes:
+        """config1 is the address of the function's name. Each is a sample; a call wakes us, a
+        return does not: it is announced, or nothing has changed."""
+        cgroup = _CGROUP if self._ended.cgroups else 0
+        return perf.attr(
+            kind,
+            _RETPROBE if returns else 0,
+            period=1,
+            sample=_TID | _TIME | cgroup | (_REGS_INTR if returns else 0),
+            wakeup=0 if returns else 1,
+            config1=name,
+            registers=_RETURNED if returns else 0,
+        )
+
 
 class Ring:
-    """The buffer of the events of one CPU, which the kernel writes and we read."""
+    """The buffer of the events of one CPU, which the kernel writes and we read. `cgroups`: each
+    ends with the number of one."""
 
-    def __init__(self, area: mmap.mmap) -> None:
-        self._area = area
+    def __init__(self, area: mmap.mmap, *, cgroups: bool = False) -> None:
+        self._area, self._cgroups = area, cgroups
 
     def close(self) -> None:
         self._area.close()
@@ -231,7 +250,11 @@ class Ring:
             if kind == _RECORD_SAMPLE:
                 body = perf.around(data, tail + perf.HEADER.size, length - perf.HEADER.size)
                 pid, thread, at = _SAMPLE.unpack_from(body)
-                yield Sample(pid, thread, at / 1e9, _failed(body[_SAMPLE.size :]))
+                end, cgroup = len(body), None
+                if self._cgroups:
+                    end -= _NUMBER.size
+                    (cgroup,) = _NUMBER.unpack_from(body, end)
+                yield Sample(pid, thread, at / 1e9, _failed(body[_SAMPLE.size : end]), cgroup)
             tail += length
         struct.pack_into("=Q", area, _TAIL, tail)
 
@@ -243,20 +266,6 @@ def _failed(registers: bytes) -> bool | None:
         return None
     abi, value = _RETURN.unpack(registers.ljust(_RETURN.size, b"\0"))
     return bool(abi and value)
-
-
-def _attr(kind: int, name: int, returns: bool) -> bytes:
-    """config1 is the address of the function's name. Each is a sample; a call wakes us, a return
-    does not: it is announced, or nothing has changed."""
-    return perf.attr(
-        kind,
-        _RETPROBE if returns else 0,
-        period=1,
-        sample=_TID | _TIME | (_REGS_INTR if returns else 0),
-        wakeup=0 if returns else 1,
-        config1=name,
-        registers=_RETURNED if returns else 0,
-    )
 
 
 def is_kernel(pid: int, proc: str = "/proc") -> bool:

@@ -157,15 +157,22 @@ def describe(proc: str, pid: int, boot: int | None) -> Holder:
     """What /proc says of a process; None for whatever it does not say, or no longer."""
     base = f"{proc}/{pid}"
     cgroup = text(f"{base}/cgroup") or ""
-    return Holder(
+    found = Holder(
         pid=pid,
         comm=text(f"{base}/comm"),
         exe=target(f"{base}/exe"),
         uid=_uid(text(f"{base}/status") or ""),
-        unit=unit_of(cgroup),
-        manager=manager_of(cgroup),
-        container=container_of(cgroup),
+        unit=None,
+        container=None,
         since=_since(stat_of(base), boot),
+    )
+    return placed(found, cgroup)
+
+
+def placed(process: Holder, cgroup: str) -> Holder:
+    """With the unit and the container that the lines of /proc/PID/cgroup tell."""
+    return process._replace(
+        unit=unit_of(cgroup), manager=manager_of(cgroup), container=container_of(cgroup)
     )
 
 

@@ -40,8 +40,8 @@ class ClaimSummary(NamedTuple):
     vmbus: str | None = None  # and its VMBus UUID
     upper_altnames: tuple[str, ...] | None = None
     names: tuple[str, ...] = ()  # of its netdevs when it was claimed, altnames included
-    waits: Note | None = None  # for a confirmation: what comes of it
-    forsaken: bool = False  # it was not confirmed in time, and whoever takes it back is gone
+    waits: Note | None = None  # for a confirmation, or for ever: what comes of it
+    forsaken: bool = False  # it is due to be released, or will be, and whoever does that is gone
 
     @property
     def to_recover(self) -> bool:

@@ -59,7 +59,7 @@ NoteCode = Literal[
     "claimed-elsewhere",
     "before-boot", "at-work", "claim-interrupted", "release-interrupted", "not-restored",
     "recover-closes", "recover-sets-up", "recover-gives-back", "unmanaged",
-    "unconfirmed", "overdue", "unguarded", "left-down", "hold-keeps-down",
+    "unconfirmed", "overdue", "unguarded", "orphaned", "left-down", "hold-keeps-down",
 ]  # fmt: skip
 
 

@@ -43,6 +43,7 @@ SAMPLES: dict[NoteCode, tuple[object, ...]] = {
     "unmanaged": ("systemd-networkd",),
     "unconfirmed": ("12:02:00 UTC",),
     "unguarded": (4242,),
+    "orphaned": (4241, 4242),
     "left-down": ("/etc/systemd/network/00-1-manactl-7870-00-00.0-2-0.network",),
 }
 NOT_SAID = {"eqs-lost", "owner-unknown"}  # their names choose words, and are none

@@ -39,9 +39,10 @@ SETS_UP = Note("recover-sets-up", ("eth1", "1 address, 1 route"))
 Event = tuple[str, dict[str, Any]]
 
 
-def written(state_dir: Path, events: list[Event], plan: Plan = PLAN) -> Path:
+def written(state_dir: Path, events: list[Event], plan: Plan = PLAN, mode: str = "claim") -> Path:
     header = {
         **HEADER,
+        "mode": mode,
         "ports": [{**port_to_json(p), "netdev": f"eth{p.port}"} for p in plan.ports],
         "plan": plan.to_json(),
     }

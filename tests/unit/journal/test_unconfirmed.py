@@ -85,6 +85,57 @@ def test_what_needs_no_confirmation_waits_for_none(tmp_path: Path, events: Any) 
     assert (claim.waits, claim.claim.confirm_by, claim.to_recover) == (None, None, False)
 
 
+MINE = {"runner": os.getpid(), "runner_started": unconfirmed.started(os.getpid())}
+
+
+def with_command(**more: Any) -> list[Any]:
+    return [("armed", {"guardian": GONE, "deadline": None, **more}), *CLAIMED]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"runner": GONE + 1},
+        {**MINE, "runner_started": 1},  # another process has its number now
+        {"guardian": os.getpid(), "started": 1, "runner": GONE + 1, "runner_started": None},
+    ],
+)
+def test_who_would_release_it_after_its_command_is_gone(
+    tmp_path: Path, more: dict[str, Any]
+) -> None:
+    written(tmp_path, with_command(**more), mode="exec")
+    claim = only(tmp_path)
+    assert claim.waits == Note("orphaned", (more["runner"], more.get("guardian", GONE)))
+    assert (claim.claim.confirm_by, claim.to_recover) == (None, True)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        MINE,
+        {"runner": os.getpid()},
+        {"runner": GONE, "guardian": os.getpid()},
+        {},  # by a manactl that did not note itself
+    ],
+)
+def test_somebody_is_left_who_releases_it_after_its_command(
+    tmp_path: Path, more: dict[str, Any]
+) -> None:
+    written(tmp_path, with_command(**more), mode="exec")
+    assert (only(tmp_path).waits, only(tmp_path).to_recover) == (None, False)
+
+
+def test_of_another_boot_nobody_is_missed(tmp_path: Path) -> None:
+    written(tmp_path, with_command(runner=GONE), mode="exec")
+    (claim, *_) = journal.list_claims(tmp_path, "another").claims
+    assert claim.waits is None
+
+
+def test_while_its_release_is_under_way_nobody_is_missed(tmp_path: Path) -> None:
+    written(tmp_path, [*with_command(runner=GONE), RELEASING], mode="exec")
+    assert only(tmp_path).waits is None
+
+
 def test_what_is_not_claimed_yet_or_goes_back_has_its_own_note(tmp_path: Path) -> None:
     written(tmp_path / "a", [armed(60), *CLAIMED[:2]])
     written(tmp_path / "b", [armed(-5, guardian=GONE), *CLAIMED, RELEASING])

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from manactl.look import perf
-from manactl.look.exec_names import ExecNames
+from manactl.look.ended_processes import Call, Ended, EndedProcesses
 from manactl.look.netdev_opens import NetdevOpens, Ring, Sample, is_kernel
 from manactl.model.hold import Opened, Opener, Unasked
 
@@ -32,17 +32,23 @@ class Kernel:
             self.head += 1
         struct.pack_into("=Q", self.area, 1024, self.head)
 
-    def sample(self, pid: int, at: int) -> None:
-        self.write(9, struct.pack("=IIQ", pid, pid, at))
+    def sample(self, pid: int, at: int, cgroup: int | None = None) -> None:
+        self.write(9, struct.pack("=IIQ", pid, pid, at) + _number(cgroup))
 
-    def returns(self, pid: int, at: int, value: int, abi: int = 2) -> None:
+    def returns(
+        self, pid: int, at: int, value: int, abi: int = 2, cgroup: int | None = None
+    ) -> None:
         """With one register, of which a function that returns an int sets the lower half."""
         registers = struct.pack("=QiI", abi, value, 0xFFFF8881) if abi else bytes(8)
-        self.write(9, struct.pack("=IIQ", pid, pid, at) + registers)
+        self.write(9, struct.pack("=IIQ", pid, pid, at) + registers + _number(cgroup))
 
     @property
     def tail(self) -> int:
         return int(struct.unpack_from("=Q", self.area, 1032)[0])
+
+
+def _number(cgroup: int | None) -> bytes:
+    return b"" if cgroup is None else struct.pack("=Q", cgroup)
 
 
 def test_samples_are_read_once_and_their_room_given_back() -> None:
@@ -279,27 +285,69 @@ def test_who_is_in_another_network_namespace_is_left_out(tmp_path: Path) -> None
     opens.close()
 
 
-def test_who_has_ended_is_named_by_its_exec(tmp_path: Path) -> None:
+def test_who_has_ended_is_known_by_its_exec_and_its_cgroup(tmp_path: Path) -> None:
     """/proc is asked first: a process may have another name since."""
 
-    class Names(ExecNames):
-        def of(self, wanted: Collection[tuple[int, float]]) -> dict[int, str]:
-            asked.extend(wanted)
-            return {154: "ip"}
+    class Told(EndedProcesses):
+        def of(self, calls: Collection[Call]) -> dict[int, Ended]:
+            asked.extend(calls)
+            return {154: Ended("ip", "/system.slice/up.service"), 156: Ended(None, None)}
 
-    asked: list[tuple[int, float]] = []
+    asked: list[Call] = []
     (tmp_path / "155").mkdir()
     (tmp_path / "155/comm").write_text("networkd\n")
     kernel = Kernel()
     opens = NetdevOpens(proc=str(tmp_path), pmu=str(tmp_path / "none"))
-    opens._names.close()
-    opens._rings[-1], opens._names = Ring(kernel.area), Names([])
+    opens._ended.close()
+    opens._rings[-1], opens._ended = Ring(kernel.area, cgroups=True), Told([])
     for pid, at in ((154, 2), (155, 3), (156, 4), (154, 5)):
-        kernel.sample(pid, at * 1_000_000_000)
-    told = [one for one in opens.read() if isinstance(one, Opener)]
-    assert [one.process.comm for one in told] == ["ip", "networkd", None, "ip"]
-    assert sorted(asked) == [(154, 2.0), (156, 4.0)]
+        kernel.sample(pid, at * 1_000_000_000, pid + 1000)
+    told = [one.process for one in opens.read() if isinstance(one, Opener)]
+    assert [one.comm for one in told] == ["ip", "networkd", None, "ip"]
+    assert [one.unit for one in told] == ["up.service", None, None, "up.service"]
+    assert sorted(asked) == [Call(154, 2.0, 1154), Call(156, 4.0, 1156)]
     opens.close()
+
+
+def test_samples_with_the_number_of_a_cgroup() -> None:
+    kernel = Kernel()
+    ring = Ring(kernel.area, cgroups=True)
+    kernel.sample(154, 1_000_000_000, 77)
+    kernel.returns(154, 2_000_000_000, -errno.EBUSY, cgroup=77)
+    kernel.returns(154, 3_000_000_000, 0, abi=0, cgroup=78)
+    assert list(ring.read()) == [
+        Sample(154, 154, 1.0, None, 77), Sample(154, 154, 2.0, True, 77),
+        Sample(154, 154, 3.0, False, 78),
+    ]  # fmt: skip
+    ring.close()
+
+
+@pytest.mark.parametrize("cgroups", [True, False])
+def test_cgroups_are_asked_for_where_the_kernel_has_them(
+    cgroups: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def opens(attr: bytes, _cpu: int) -> int:
+        kind, sample = struct.unpack_from("=I20xQ", attr)
+        (flags,) = struct.unpack_from("=Q", attr, 40)
+        if (flags & 1 << 32 or sample & 1 << 21) and not cgroups:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        fd = os.memfd_create("event")
+        os.ftruncate(fd, 8 * mmap.PAGESIZE)
+        if kind == 8:
+            asked.append(bool(sample & 1 << 21))
+        return fd
+
+    (tmp_path / "type").write_text("8\n")
+    monkeypatch.setattr(perf, "perf_event_open", lambda: opens)
+    monkeypatch.setattr(perf, "online", lambda: [0])
+    monkeypatch.setattr(fcntl, "ioctl", lambda *_: 0)
+    before = os.listdir("/proc/self/fd")
+    with NetdevOpens(pmu=str(tmp_path / "type")) as watched:
+        assert watched.refused is None
+        assert asked == [cgroups] * 4  # two functions and their returns
+    assert os.listdir("/proc/self/fd") == before
 
 
 def test_what_begins_on_a_cpu_that_was_read_and_returns_on_one_that_was_not(

@@ -8,11 +8,20 @@ import os
 import struct
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
-from manactl.look import exec_names, perf
-from manactl.look.exec_names import PAGES, BackwardRing, Exec, ExecNames
+from manactl.look import ended_processes, perf
+from manactl.look.ended_processes import (
+    PAGES,
+    BackwardRing,
+    Call,
+    Ended,
+    EndedProcesses,
+    Exec,
+    MadeCgroup,
+)
 
 SIZE = PAGES * mmap.PAGESIZE
 
@@ -30,6 +39,11 @@ class Kernel:
         for at, byte in enumerate(record):
             self.area[mmap.PAGESIZE + (self.head + at) % SIZE] = byte
         struct.pack_into("=Q", self.area, 1024, self.head % (1 << 64))
+
+    def makes(self, number: int, path: str) -> None:
+        name = path.encode() + b"\0"
+        name = name.ljust((len(name) + 7) // 8 * 8, b"\0")
+        self.write(19, struct.pack("=Q", number) + name + bytes(8))
 
     def names(self, pid: int, comm: str, at: float, thread: int | None = None) -> None:
         name = comm.encode(errors="surrogateescape") + b"\0"
@@ -84,6 +98,23 @@ def test_the_last_hundreds_are_kept_and_a_torn_one_is_not_read() -> None:
     ring.close()
 
 
+def test_it_is_read_only_where_something_is_that_is_sought() -> None:
+    """Also where that lies around the end."""
+    kernel = Kernel()
+    ring = BackwardRing(kernel.area)
+    around = 0
+    for number in range(1, 3000):
+        kernel.names(number, "ip", float(number))
+        body = (kernel.head + 8) % SIZE
+        around += body > SIZE - 8
+        assert next(ring.read([struct.pack("=II", number, number)])).pid == number
+        if number % 3 == 0:
+            kernel.write(2, bytes(number % 5 + 1))  # so that ends lie anywhere
+    assert list(ring.read([struct.pack("=II", 4000, 4000)])) == []
+    assert around
+    ring.close()
+
+
 @pytest.mark.parametrize("length", [0, 7, 60000])
 def test_a_broken_record_ends_the_reading_and_not_us(length: int) -> None:
     kernel = Kernel()
@@ -104,51 +135,99 @@ def test_a_short_record_has_no_name() -> None:
     ring.close()
 
 
-def test_the_name_that_it_had_at_that_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cgroup_that_is_made() -> None:
+    kernel = Kernel()
+    ring = BackwardRing(kernel.area)
+    kernel.makes(77, "/system.slice/up.service")
+    assert list(ring.read()) == [MadeCgroup(77, "/system.slice/up.service")]
+    ring.close()
+
+
+def test_what_was_so_at_that_time(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = Kernel(), Kernel()
-    names = ExecNames([])
-    names._fds, names._rings = [-1, -2], [BackwardRing(first.area), BackwardRing(second.area)]
+    ended = EndedProcesses([])
+    ended._fds, ended._rings = [-1, -2], [BackwardRing(first.area), BackwardRing(second.area)]
     paused: list[tuple[int, int]] = []
     monkeypatch.setattr("fcntl.ioctl", lambda fd, _, pause: paused.append((fd, pause)))
+    second.makes(77, "/system.slice/up.service")
     second.names(154, "sh", 1.0)
     first.names(154, "ip", 2.0)
     second.names(154, "systemd-udevd", 3.0)  # another that got its number
-    assert names.of([]) == {}
+    assert ended.of([]) == {}
     assert paused == []
-    assert names.of([(154, 2.5), (155, 9.0)]) == {154: "ip"}
-    assert names.of([(154, 0.5)]) == {}
+    assert ended.of([Call(154, 2.5, 77), Call(155, 9.0)]) == {
+        154: Ended("ip", "/system.slice/up.service"),
+        155: Ended(None, None),
+    }
+    assert ended.of([Call(154, 0.5)]) == {154: Ended(None, None)}
     assert paused == [(-1, 1), (-1, 0), (-2, 1), (-2, 0)] * 2
-    for ring in names._rings:
+    for ring in ended._rings:
         ring.close()
 
 
+@pytest.mark.parametrize(
+    ("mine", "expected"),
+    [
+        ("0::/init.scope\n", "/user.slice/session-3.scope"),
+        ("3:cpu,perf_event:/\n0::/\n", None),  # numbers of another hierarchy
+        ("", "/user.slice/session-3.scope"),
+    ],
+)
+def test_a_cgroup_that_was_made_before_and_is_still_there(
+    mine: str, expected: str | None, tmp_path: Path
+) -> None:
+    tree, proc = tmp_path / "cgroup", tmp_path / "proc"
+    (proc / "self").mkdir(parents=True)
+    (proc / "self/cgroup").write_text(mine)
+    session = tree / "user.slice/session-3.scope"
+    session.mkdir(parents=True)
+    (tree / "user.slice/session-4.scope").mkdir()
+    (session / "cgroup.procs").write_text("")
+    ended = EndedProcesses([], proc=str(proc), cgroupfs=str(tree))
+    number = session.stat().st_ino
+    assert ended.of([Call(154, 1.0, number)]) == {154: Ended(None, expected)}
+    of_a_file = (session / "cgroup.procs").stat().st_ino
+    assert ended.of([Call(154, 1.0, of_a_file)]) == {154: Ended(None, None)}
+
+
 @pytest.mark.parametrize("number", [errno.EPERM, errno.EMFILE, errno.ENODEV])
-def test_where_the_kernel_refuses_no_name_is_known(
-    number: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("half", [False, True])
+def test_where_the_kernel_refuses_nothing_is_known(
+    half: bool, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuses(*_: object) -> int:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(perf, "perf_event_open", lambda: refuses)
+    def refuses_the_second(_: bytes, cpu: int) -> int:
+        if cpu:
+            raise OSError(number, os.strerror(number))
+        fd = os.memfd_create("event")
+        os.ftruncate(fd, (1 + PAGES) * mmap.PAGESIZE)
+        return fd
+
+    call = refuses_the_second if half else refuses
+    monkeypatch.setattr(perf, "perf_event_open", lambda: call)
     before = os.listdir("/proc/self/fd")
-    names = ExecNames([0, 1])
-    assert names.of([(os.getpid(), time.monotonic())]) == {}
-    names.close()
+    ended = EndedProcesses([0, 1])
+    assert not ended.cgroups
+    assert ended.of([Call(os.getpid(), time.monotonic())]) == {os.getpid(): Ended(None, None)}
+    ended.close()
     assert os.listdir("/proc/self/fd") == before
 
 
 def test_a_process_that_has_ended_on_this_kernel() -> None:
-    """Where it lets us: the lab's guests have it in test_hold."""
+    """Where it lets us: the lab's guests have it in test_hold and test_units."""
     try:
-        os.close(perf.perf_event_open()(exec_names._attr(), perf.online()[0]))
+        os.close(perf.perf_event_open()(ended_processes._attr(cgroups=False), perf.online()[0]))
     except OSError as error:
         assert error.errno in (errno.EACCES, errno.EPERM, errno.ENOSYS, errno.ENOENT)  # noqa: PT017
         return
     before = os.listdir("/proc/self/fd")
-    names = ExecNames(perf.online())
+    ended = EndedProcesses(perf.online())
     process = subprocess.Popen(["/bin/true"])
     process.wait()
     assert not os.path.exists(f"/proc/{process.pid}")
-    assert names.of([(process.pid, time.monotonic())]) == {process.pid: "true"}
-    names.close()
+    found = ended.of([Call(process.pid, time.monotonic())])
+    assert found == {process.pid: Ended("true", None)}
+    ended.close()
     assert os.listdir("/proc/self/fd") == before
