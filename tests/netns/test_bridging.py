@@ -4,6 +4,7 @@ the lab's kernels (tests/lab/test_recreate.py)."""
 from __future__ import annotations
 
 import json
+import re
 import socket
 import subprocess
 
@@ -12,7 +13,8 @@ import pytest
 from manactl.look.rtnetlink import Rtnl
 from manactl.netstate import link_settings
 from manactl.netstate.link_settings import LinkSettings
-from tests.netns.port import Here, batch, ip
+from manactl.netstate.snapshot import PortState
+from tests.netns.port import PORT, Here, batch, ip, put_back
 from tests.netns.test_surroundings import settled
 
 pytestmark = pytest.mark.netns
@@ -29,6 +31,43 @@ def shown() -> list[str]:
     fdb = [row for row in rows if "master" in row and any(word in row for word in lasting)]
     groups = [line for line in bridge("mdb", "show").splitlines() if "permanent" in line]
     return [*sorted(fdb), *sorted(groups), ip("token", "get", "dev", "port0")]
+
+
+def state_of(name: str) -> str:
+    (row,) = json.loads(bridge("-j", "link", "show", "dev", name))
+    return str(row["state"])
+
+
+@pytest.mark.parametrize("state", ["disabled", "listening", "learning", "forwarding"])
+def test_what_a_port_does_in_a_bridge_without_stp(here: Here, state: str) -> None:
+    """The kernel forgets that with the carrier."""
+    batch("link add br0 type bridge stp_state 0\nlink set br0 up\nlink set port0 master br0")
+    settled(lambda: state_of("port0") == "forwarding")
+    bridge("link", "set", "dev", "port0", "state", state)
+    assert state_of("port0") == state
+    kept = PortState.from_json(json.loads(json.dumps(here.capture(PORT).to_json())))
+    ip("link", "set", "port0", "down")
+    ip("link", "set", "port0", "up")
+    settled(lambda: state_of("port0") == "forwarding")
+    done = put_back(here, kept)
+    assert (done.residue, done.lost) == ((), ())
+    assert state_of("port0") == state
+
+
+def test_groups_that_are_permanent_stay_and_others_go_with_the_carrier(here: Here) -> None:
+    """Of whatever source: what the plan tells (plan_words.py) is what the kernel does."""
+    batch("link add br0 type bridge\nlink set br0 up\nlink set port0 master br0")
+    settled(lambda: state_of("port0") == "forwarding")
+    for number, words in enumerate((("temp",), ("src", "10.0.0.9", "temp")), 1):
+        for last, lasting in ((words, 0), ((*words[:-1], "permanent"), 4)):
+            group = f"239.1.1.{number + lasting}"
+            bridge("mdb", "add", "dev", "br0", "port", "port0", "grp", group, *last)
+    groups = {"239.1.1.1", "239.1.1.2", "239.1.1.5", "239.1.1.6"}
+    assert set(re.findall(r"239[.0-9]+", bridge("mdb", "show"))) == groups
+    ip("link", "set", "port0", "down")
+    ip("link", "set", "port0", "up")
+    settled(lambda: state_of("port0") == "forwarding")
+    assert set(re.findall(r"239[.0-9]+", bridge("mdb", "show"))) == {"239.1.1.5", "239.1.1.6"}
 
 
 def settings(rtnl: Rtnl) -> LinkSettings:

@@ -15,6 +15,7 @@ from manactl.decide import daemon_words, port_notes, port_words, refusal_words, 
 from manactl.decide.refusal import Refusal
 from manactl.model.port import PortStatus
 from manactl.netstate import loss_words, losses, snapshot
+from manactl.netstate.members import BridgeState
 from manactl.netstate.snapshot import Fact, Kind, PortState, devices_of
 from manactl.netstate.surroundings import Surroundings
 
@@ -350,7 +351,34 @@ def restored(state: PortState) -> list[str]:
     if state.synthetic is not None and state.synthetic.up:
         how = "set down again, as it was" if not state.up else "carries its traffic again"
         found.append(f"{state.ifname}, which hv_netvsc opens with it, {how}")
+    found += [
+        f"{_bridge_state(one, state)}, as soon as it has carrier: it forwards for a moment before"
+        for one in _lost_states(state)
+        if one.settable
+    ]
     return found + _counted(state)
+
+
+def _lost_states(state: PortState) -> list[BridgeState]:
+    """What keeps it, or an upper, from forwarding, and is gone with the carrier."""
+    closed, silent = losses.gone(state)
+    return [one for one in state.bridge_states if one.is_set and one.ifindex in closed | silent]
+
+
+def _groups(state: PortState) -> list[str]:
+    """The MDB entries that are not permanent, which the kernel removes with the carrier
+    (br_multicast_disable_port())."""
+    closed, silent = losses.gone(state)
+    return [
+        f"multicast groups of {state.names[upper.lower]} in {upper.name} that are not permanent: "
+        "they are learned again, and one that somebody has added (temp) is not"
+        for upper in state.uppers
+        if upper.kind == "bridge" and upper.lower in closed | silent
+    ]
+
+
+def _bridge_state(one: BridgeState, state: PortState) -> str:
+    return f"state {one.word} of {state.names[one.ifindex]} in {one.master}"
 
 
 def not_restored(state: PortState) -> list[str]:
@@ -359,6 +387,12 @@ def not_restored(state: PortState) -> list[str]:
         f"NAT (masquerade) connections through {state.main}: the kernel drops their conntrack "
         "entries",
         *_temporary(state),
+        *(
+            f"{_bridge_state(one, state)} ({residue_words.OF_PROGRAM}): it forwards after release"
+            for one in _lost_states(state)
+            if not one.settable
+        ),
+        *_groups(state),
         *(loss_words.text(loss, state.names) for loss in losses.coming(state)),
     ]
 

@@ -11,6 +11,7 @@ from manactl.act.step_words import up_or_down
 from manactl.netstate import snapshot
 from manactl.netstate.loss_words import WHY
 from manactl.netstate.losses import Cause
+from manactl.netstate.members import BridgeState
 from manactl.netstate.snapshot import Fact
 
 # Why something is not there, where the kernel has not refused it.
@@ -18,6 +19,7 @@ NOT_KEPT = "it does not stay so"
 CHANGED_BACK = "it is changed back"
 GONE = "it is gone"
 MISSING = "missing"
+OF_PROGRAM = "the kernel takes it from the program alone that had set it"
 SOURCE_TENTATIVE = "its source is in duplicate address detection"
 NAME_TAKEN = "another netdev has that name now"
 
@@ -39,6 +41,11 @@ def upper_gone(upper: str, facts: int) -> str:
 
 def upper_not(upper: str, up: bool, why: str) -> str:
     return because(f"{upper} {up_or_down(up)}", why)
+
+
+def bridge_state(was: BridgeState, names: Mapping[int, str], now: BridgeState, why: str) -> str:
+    name = names.get(was.ifindex, str(was.ifindex))
+    return because(f"state {was.word} of {name} in {was.master}: now {now.word}", why)
 
 
 def active_slave(slave: str, bond: str, now: str, why: str) -> str:
@@ -68,6 +75,12 @@ def other_nexthop(number: int | None, there: str) -> str:
 
 def sourceless(route: str) -> str:
     return f"the source address of route {route}: the kernel does not tell it from others like it"
+
+
+def orphaned(route: str) -> str:
+    return (
+        f"route {route}: it is not as it was, since its source address is not on the port any more"
+    )
 
 
 # --- a netdev that was re-created -----------------------------------------------------------

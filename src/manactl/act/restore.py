@@ -1,6 +1,6 @@
 """Restoring a port's network state: look, make what is missing, look again.
 
-In phases: uppers, facts, strays, active slaves, sysctls, and at last a look that verifies. It is
+In phases: uppers, facts, strays, active slaves, sysctls, states in bridges, and at last a look that verifies. It is
 convergent: whatever part is there already, from an earlier attempt that died or from a manager,
 is left alone, so running it again is always right. Several ports are restored together, since a
 route or a nexthop group of one may need what is on another.
@@ -23,7 +23,7 @@ from manactl.netstate import diff, leaning, loss_words, losses, members, plain, 
 from manactl.netstate.diff import Comparison, MissingFact, Obstacle
 from manactl.netstate.leaning import Lacking
 from manactl.netstate.losses import Cause, Loss
-from manactl.netstate.members import Member
+from manactl.netstate.members import BridgeState, Member
 from manactl.netstate.plain import PlainRoutes
 from manactl.netstate.requests import Filled
 from manactl.netstate.snapshot import Fact, Kind, PortState, Request, Rows, Setting
@@ -133,6 +133,7 @@ class _Restoration:
         self._sent: set[Fact] = set()
         self._sourced: set[Fact] = set()  # routes of others that got their source back
         self._put: set[Setting] = set()
+        self._held: set[BridgeState] = set()
         self._first: list[Fact] | None = None
         self._missing: list[MissingFact] = []
         self._lost: list[Loss] = []
@@ -164,6 +165,7 @@ class _Restoration:
             progress |= self._restore_sources()
         progress |= self._restore_active_slaves()
         progress |= self._restore_sysctls()
+        progress |= self._restore_bridge_states()
         if late:
             self.verify()
         else:
@@ -310,14 +312,29 @@ class _Restoration:
         come back, or is left out, is told itself: the kernel takes no route from it (EINVAL)."""
         if not self._wanted.leaning:
             return []
-        there = set(map(snapshot.target, self._now.now.of(Kind.ADDRESS)))
-        now = self._now.now
+        now, there = self._now.now, self._addresses()
         recreated = now.ifindex != self._wanted.ifindex or any(
             pair.now is None or pair.now.ifindex != pair.was.ifindex for pair in self._now.matched
         )
-        facts = {fact.body: fact for fact in (*now.rows, *now.of(Kind.ROUTE))}
-        found = leaning.lacking(self._wanted.leaning, facts.values(), recreated=recreated)
+        found = leaning.lacking(self._wanted.leaning, self._routes(), recreated=recreated)
         return [one for one in found if leaning.source(one.fact) in there]
+
+    def _orphaned(self) -> list[Fact]:
+        """Those whose source is not on the port any more, and is not missing either: somebody has
+        moved it to another netdev, say, or its lifetime is over."""
+        if not self._wanted.leaning:
+            return []
+        missing = {snapshot.target(f) for f, _ in self._missing if f.kind is Kind.ADDRESS}
+        awaited = {snapshot.target(f) for f in self._now.advertised if f.kind is Kind.ADDRESS}
+        there = self._addresses() | missing | awaited
+        return leaning.orphaned(self._wanted.leaning, self._routes(), there)
+
+    def _addresses(self) -> set[bytes | None]:
+        return set(map(snapshot.target, self._now.now.of(Kind.ADDRESS)))
+
+    def _routes(self) -> Collection[Fact]:
+        now = self._now.now
+        return {fact.body: fact for fact in (*now.rows, *now.of(Kind.ROUTE))}.values()
 
     def _restore_sources(self) -> bool:
         """Each with one call: a route that is removed for a moment must not stay away. An address
@@ -363,6 +380,29 @@ class _Restoration:
             and bond.slave == now.ifindex
         )
 
+    def _restore_bridge_states(self) -> bool:
+        """Of ports of bridges that somebody kept from forwarding: an ACK says nothing, since the
+        kernel has such a port forward when it gets its carrier."""
+        others = self._other_states()
+        made = {was for was, at, _ in others if was.settable and self._try(was, was.request(at))}
+        progress = not self._held.issuperset(made)
+        self._held |= made
+        return progress
+
+    def _other_states(self) -> list[tuple[BridgeState, int, BridgeState]]:
+        """Those that are in the same bridge, still without STP, and not as they were, each with what
+        it is now. One that is not in it is told with the uppers."""
+        there = {one.ifindex: one for one in self._now.now.bridge_states}
+        moved = self._now.moved
+        found = []
+        for was in self._wanted.bridge_states:
+            now = there.get(moved.get(was.ifindex, 0))
+            if not was.is_set or now is None or now.master != was.master:
+                continue
+            if not now.running or now.state != was.state:
+                found.append((was, now.ifindex, now))
+        return found
+
     def _restore_sysctls(self) -> bool:
         changed = False
         for setting, path in self._other_settings():
@@ -395,6 +435,7 @@ class _Restoration:
             uppers.changes(self._now.matched)
             or self._inactive()
             or self._other_settings()
+            or any(was.settable for was, _, _ in self._other_states())
             or any(one.requests for one in self._sourceless())
         )
 
@@ -446,6 +487,7 @@ class _Restoration:
             for fact in wanted.that(lambda fact: snapshot.expired(fact, state.elapsed))
             if not snapshot.made_by_kernel(fact, wanted) and fact not in state.of_router
         ]
+        orphaned = snapshot.describe_all(self._orphaned(), names)
         return Restored(
             counts=self._counts(),
             residue=tuple(self._residue(names)),
@@ -458,6 +500,12 @@ class _Restoration:
                     Lost(Cause.CHANGED, words.sourceless(snapshot.describe(one.fact, names)))
                     for one in self._sourceless()
                     if not one.requests
+                ),
+                *(Lost(Cause.CHANGED, words.orphaned(text)) for text in orphaned),
+                *(
+                    Lost(Cause.CHANGED, words.bridge_state(was, names, now, words.OF_PROGRAM))
+                    for was, _, now in self._other_states()
+                    if not was.settable
                 ),
             ),
             settling=self._settling(),
@@ -506,6 +554,9 @@ class _Restoration:
         for fact, requests, _ in self._sourceless():
             if requests:
                 yield words.because(snapshot.describe(fact, names), self._why(fact))
+        for was, _, other in self._other_states():
+            if was.settable:
+                yield words.bridge_state(was, names, other, self._why(was))
         for setting, path in self._other_settings():
             yield words.sysctl(path, setting.value, self._why(setting, words.CHANGED_BACK))
 

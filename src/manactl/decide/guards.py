@@ -16,7 +16,7 @@ from manactl.decide.refusal import Refusal, Source, Unread, refusal
 from manactl.model.port import PortStatus
 from manactl.netstate import coverage, snapshot
 from manactl.netstate.snapshot import Fact, Kind
-from manactl.netstate.surroundings import Connection, Stacked, Surroundings
+from manactl.netstate.surroundings import Connection, Stacked, Surroundings, Tracking
 from manactl.netstate.uppers import NETVSC
 
 
@@ -61,9 +61,10 @@ def guard_ssh_session(port: PortStatus, around: Surroundings) -> Refusal | None:
         for one in (*tcps, *(_at_risk(around, around.sockets) or ()))
         if one.login and (one.peer, one.local) not in known
     )
-    if not hits and not logins:
-        return None
-    return refusal(port, Code.SSH_SESSION, why.SshSessions(hits, logins))
+    if hits or logins:
+        return refusal(port, Code.SSH_SESSION, why.SshSessions(hits, logins))
+    # What a server answers goes to its client, by NAT too; a mark may take it another way.
+    return _untold(port, Code.SSH_SESSION, around, Tracking.NO_MARKS)
 
 
 def _own(around: Surroundings) -> dict[str, Stacked | None]:
@@ -133,7 +134,21 @@ def guard_tcp_established(port: PortStatus, around: Surroundings) -> Refusal | N
     hits = _at_risk(around, around.connections)
     if hits is None:
         return refusal(port, Code.TCP_ESTABLISHED, Unread(Source.CONNECTIONS))
-    return refusal(port, Code.TCP_ESTABLISHED, why.Connections(hits)) if hits else None
+    if hits:
+        return refusal(port, Code.TCP_ESTABLISHED, why.Connections(hits))
+    return _untold(port, Code.TCP_ESTABLISHED, around)
+
+
+def _untold(
+    port: PortStatus, code: Code, around: Surroundings, *needed: Tracking
+) -> Refusal | None:
+    """That connections may use the port which were not found, since connection tracking could not be
+    read and is one of `needed`, or whatever is not known without it."""
+    used = around.state is not None and around.state.in_use
+    unknown = (None, *(needed or (Tracking.NO_PEERS, Tracking.NO_MARKS)))
+    if not used or around.tracking not in unknown:
+        return None
+    return refusal(port, code, Unread(Source.TRACKING))
 
 
 def guard_storage(port: PortStatus, around: Surroundings) -> Refusal | None:
@@ -147,9 +162,9 @@ def guard_storage(port: PortStatus, around: Surroundings) -> Refusal | None:
         return refusal(port, Code.STORAGE, Unread(Source.STORAGE))
     hits = tuple(tcp for tcp in tcps if tcp.peer_port in why.STORAGE_PORTS)
     attached = around.storage if around.state.in_use else ()
-    if not hits and not attached:
-        return None
-    return refusal(port, Code.STORAGE, why.Storage(hits, attached))
+    if hits or attached:
+        return refusal(port, Code.STORAGE, why.Storage(hits, attached))
+    return _untold(port, Code.STORAGE, around)
 
 
 def guard_azure_fabric(port: PortStatus, around: Surroundings) -> Refusal | None:
@@ -225,7 +240,9 @@ def guard_sockets(port: PortStatus, around: Surroundings) -> Refusal | None:
     if hits is None:
         return refusal(port, Code.SOCKETS, Unread(Source.SOCKETS))
     hits = tuple(one for one in hits if not unmanageable.of_unmanaged(one.processes, port, around))
-    return refusal(port, Code.SOCKETS, why.Sockets(hits)) if hits else None
+    if hits:
+        return refusal(port, Code.SOCKETS, why.Sockets(hits))
+    return _untold(port, Code.SOCKETS, around)
 
 
 def guard_forwarding(port: PortStatus, around: Surroundings) -> Refusal | None:

@@ -46,6 +46,7 @@ class Source(enum.Enum):
     FORWARDING = enum.auto()
     IPSEC = enum.auto()
     STORAGE = enum.auto()
+    TRACKING = enum.auto()
 
 
 class Unread(Value):

@@ -37,6 +37,10 @@ _UNREAD = {
     Source.PACKET_SOCKETS: ("proc", "/proc/net/packet"),
     Source.MANAGERS: ("proc", "which network managers run"),
     Source.FORWARDING: ("conntrack", "the connections that are forwarded for others"),
+    Source.TRACKING: (
+        "conntrack",
+        "whether NAT or marks (conntrack) send other connections over it",
+    ),
     Source.IPSEC: ("xfrm", "the IPsec policies"),
     Source.STORAGE: ("proc", "the mounts and disks of storage servers"),
     Source.SOCKETS: ("sock_diag", "the UDP sockets and SCTP associations"),

@@ -56,10 +56,12 @@ TOPICS = (
     _topic(
         "tcp-established", "live TCP connections use the port's addresses",
         "They stall while the port is claimed. IPv4 connections go on after the release unless an "
-        "end has timed out before; IPv6 ones too, once their address is restored.",
-        "sock_diag",
+        "end has timed out before; IPv6 ones too, once their address is restored. Where connection "
+        "tracking is in use and cannot be read, it may send others by the port (NAT, marks): refused.",
+        "sock_diag; connection tracking (nf_conntrack_netlink), which may send packets elsewhere",
         check=(Step("Which they are:", "ss -tnp state established src ADDRESS"),),
-        remedy=(Step("Stop the service, or wait until the connections are closed."),),
+        remedy=(Step("Stop the service, or wait until the connections are closed."),
+                Step("Where connection tracking cannot be read:", "modprobe nf_conntrack_netlink")),
     ),
     _topic(
         "storage", "storage is used over the port",

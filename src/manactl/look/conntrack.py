@@ -16,7 +16,7 @@ from manactl.look.rtnetlink import ntop
 from manactl.look.sockets import Reach, Turned
 from manactl.look.text_files import LACKS, number
 from manactl.look.text_files import read as read_kernel
-from manactl.netstate.surroundings import Forwarded
+from manactl.netstate.surroundings import Forwarded, Tracking
 from manactl.wire import conntrack as ct
 from manactl.wire import rtmsg as rt
 from manactl.wire.attrs import attr_u32
@@ -102,6 +102,15 @@ def read(
         elif target not in nobody and not _is_local(answers_from):
             others.append((ends, body))
     return Tracked(others, turned, marks, balanced)
+
+
+def known(tracked: Tracked | None, rtnl: Ways) -> Tracking:
+    """What is known of this namespace, by what read() has found; None: it could not. OSError when
+    the rules cannot be read either."""
+    if tracked is not None:
+        return Tracking.READ
+    marks = not rt.FRA_OF_MARKS.isdisjoint(rtnl.rules_ask())
+    return Tracking.NO_MARKS if marks else Tracking.NO_PEERS
 
 
 class _Paths:

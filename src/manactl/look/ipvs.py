@@ -11,7 +11,8 @@ from typing import NamedTuple
 from manactl.look.text_files import fields, read, rows
 
 _TABLE = "self/net/ip_vs_conn"  # below /proc; where the module is not loaded it is not there
-_OVER = frozenset({"TIME_WAIT", "CLOSE"})
+# Of TCP (tcp_state_name_table), and of SCTP (sctp_state_name()): over, but for their timers.
+_OVER = frozenset({"TIME_WAIT", "CLOSE", "CLOSED", "REJECTED"})
 
 
 class Balanced(NamedTuple):

@@ -194,7 +194,8 @@ class Rtnl:
         `taken` is the CLOCK_BOOTTIME to note; `alone` as PortState has it.
         """
         link = self.link(ifindex)
-        stack = self.stack()
+        bodies = self.links()
+        stack = [stacked_links.parse(body) for body in bodies]
         below = stacked_links.without_synthetic(stack, ifindex) if alone else stack
         uppers = stacked_links.uppers(below, ifindex)
         devices = {ifindex: link.name, **{upper.ifindex: upper.name for upper in uppers}}
@@ -228,6 +229,9 @@ class Rtnl:
             member=None if link.master is None else self._member(link, link.master, alone=alone),
             alone=alone,
             leaning=self._leaning(dumps.routes, self._facts, devices),
+            bridge_states=members.bridge_states(
+                IfLink(body) for body in bodies if IfInfoMsg.of(body).ifindex in devices
+            ),
         )
 
     def _leaning(
@@ -236,7 +240,7 @@ class Rtnl:
         own = {snapshot.target(fact) for fact in facts if fact.kind is Kind.ADDRESS}
         asked = frozenset(filter(None, own)), frozenset(devices)
         if self._leaned is None or self._leaned[0] is not routes or self._leaned[1] != asked:
-            self._leaned = routes, asked, leaning.find(routes, *asked)
+            self._leaned = routes, asked, leaning.find(routes, *asked, facts)
         return self._leaned[2]
 
     def _member(self, port: IfLink, master: int, *, alone: bool) -> Member | None:

@@ -54,6 +54,7 @@ from manactl.netstate.surroundings import (
     SshSession,
     Stacked,
     Surroundings,
+    Tracking,
 )
 from manactl.netstate.unmanaged import NETWORKD
 from manactl.netstate.uppers import NETVSC, OVS
@@ -136,11 +137,11 @@ def gather(
     carried = {*pair.values(), *(upper.name for upper in uppers or () if upper.carried)}
     tracked = _try(lambda: conntrack.read(rtnl, sources.conntrack, sources.proc))
     turned = tracked.turned if tracked else {}
+    tracking = _tracking(tracked, views or (), rtnl)
     tcp = _try(lambda: _connections(reach, views or (), rtnl, sources, turned))
     packets = _try(lambda: _packet_sockets(state, uppers or (), views or (), sources))
     others_than_tcp = _try(lambda: _other_sockets(reach, views or (), rtnl, sources, turned))
     listeners = _try(lambda: _listeners(reach, views or (), sources))
-    inodes = _inodes(tcp, packets, others_than_tcp, listeners)
     names = {link.ifindex: link.name for link in links or () if link.ifindex in (found or ())}
     who_manages = _try(
         lambda: managers.find({**names, ifindex: state.ifname}, sources.manager_files)
@@ -151,7 +152,9 @@ def gather(
     networkd = [
         one for one in (who_manages.managers if who_manages else ()) if one.name == NETWORKD
     ]
-    who = _try(lambda: sockets.owners_of(inodes, sources.proc))
+    who = _try(
+        lambda: sockets.owners_of(_inodes(tcp, packets, others_than_tcp, listeners), sources.proc)
+    )
     sessions = _try(lambda: _sessions(reach, rtnl, sources))
     own = _try(lambda: conntrack.own_addresses(rtnl)) if sessions else set()
     if own is None:  # which of them come from this host is not known
@@ -160,7 +163,7 @@ def gather(
     connections = _connected(tcp, who, sources, relayed)
     more = _connected(others_than_tcp, who, sources, relayed)
     if sessions:
-        if connections is None or more is None:
+        if connections is None or more is None or tracking is not Tracking.READ:
             relayed = relayed._replace(unseen=True)
         over = (*(connections or ()), *(more or ()))
         sessions = tuple(relays.judged(one, relayed, own, over) for one in sessions)
@@ -221,6 +224,7 @@ def gather(
         ),
         bridged=None if links is None else _bridged(links, reach),
         storage=_try(lambda: _storage(reach, carried, views or (), rtnl, sources)),
+        tracking=tracking,
     )
 
 
@@ -331,6 +335,12 @@ def _listeners(reach: sockets.Reach, views: Iterable[View], sources: Sources) ->
         *sockets.sctp_listeners(reach, sources.proc / "self"),
         *(one for view in views for one in view.listeners),
     ]
+
+
+def _tracking(tracked: Tracked | None, views: Iterable[View], rtnl: Rtnl) -> Tracking:
+    """The least that is known in any namespace."""
+    here = _try(lambda: conntrack.known(tracked, rtnl)) or Tracking.NO_MARKS
+    return max((here, *(view.tracking for view in views)), key=lambda one: one.value)
 
 
 def _forwarded(

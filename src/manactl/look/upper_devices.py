@@ -32,6 +32,7 @@ from manactl.netstate.surroundings import (
     PacketSocket,
     RemoteStorage,
     Stacked,
+    Tracking,
     TunnelWay,
 )
 from manactl.netstate.uppers import NETVSC
@@ -141,6 +142,7 @@ class View(NamedTuple):
     forwarded: tuple[Forwarded, ...] | None = ()
     ipsec: tuple[IpsecTunnel, ...] | None = ()
     storage: tuple[RemoteStorage, ...] | None = ()
+    tracking: Tracking = Tracking.READ
 
 
 def stacked(
@@ -252,6 +254,7 @@ def _view(stack: list[Any], found: Mapping[str, list[Any]], name: str) -> View:
         flows if flows is None else tuple(Forwarded(*fields) for fields in flows),
         wrapped if wrapped is None else tuple(IpsecTunnel(*fields) for fields in wrapped),
         attached if attached is None else tuple(RemoteStorage(*fields) for fields in attached),
+        Tracking(found["tracking"]),
     )
 
 
@@ -337,6 +340,7 @@ class _World:
             ],
             "forwarded": self._forwarded(depend, tracked),
             "storage": self._storage(depend),
+            "tracking": conntrack.known(tracked, self.rtnl).value,
         }
         return [_plain(device) for device in devices], found, self.name
 

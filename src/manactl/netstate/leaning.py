@@ -1,4 +1,4 @@
-"""Routes of other netdevs that have an address of the port as their source. Pure.
+"""Routes of other netdevs, or of none, that have an address of the port as their source. Pure.
 
 They stay while the port is down, and lose with the address: of IPv6 their source, when it is removed
 (fib6_remove_prefsrc()), of IPv4 themselves (fib_sync_down_addr()). An address goes where its netdev
@@ -18,21 +18,28 @@ from manactl.wire.netlink import NLM_F_APPEND, NLM_F_CREATE, NLM_F_REPLACE
 
 
 def find(
-    routes: Iterable[bytes], addresses: Collection[bytes], own: Collection[int]
+    routes: Iterable[bytes],
+    addresses: Collection[bytes],
+    own: Collection[int],
+    facts: Iterable[Fact] = (),
 ) -> tuple[Fact, ...]:
-    """Those that have one of these addresses as source, and another way than by `own`: the netdevs
-    that the addresses are on, whose routes are kept anyway."""
+    """Those that have one of these addresses as source, and no way by `own`, the netdevs that the
+    addresses are on: what has one is among the `facts` of the port, and restored as such. A route
+    by a nexthop object may name no device (net.ipv4.nexthop_compat_mode), and an IPv4 one of type
+    unreachable never does."""
     if not addresses:
         return ()
     import re  # noqa: PLC0415 - a claim needs it, what only shows does not
 
     marks = re.compile(b"|".join(re.escape(attr(rt.RTA_PREFSRC, one)) for one in addresses))
     found = [Fact(Kind.ROUTE, body) for body in routes if marks.search(body)]
+    mine = {*facts} if found else set()
     return tuple(
         one
         for one in found
         if source(one) in addresses
-        and not devices_of(one) <= set(own)
+        and devices_of(one).isdisjoint(own)
+        and one not in mine
         and not rt.RtMsg.of(one.body).flags & rt.RTM_F_CLONED
         and not snapshot.derived(one)
     )
@@ -67,6 +74,24 @@ def lacking(wanted: Sequence[Fact], now: Iterable[Fact], *, recreated: bool) -> 
         elif recreated and not is_ipv6(fact):
             flags = NLM_F_CREATE | NLM_F_APPEND
             found.append(Lacking(fact, (Request(rt.RTM_NEWROUTE, flags, made),)))
+    return found
+
+
+def orphaned(
+    wanted: Iterable[Fact], now: Iterable[Fact], addresses: Collection[bytes | None]
+) -> list[Fact]:
+    """Of the wanted routes those that have lost a source which is none of these addresses, or have
+    gone with it (IPv4). An IPv6 route that is not there at all was removed by somebody."""
+    there: dict[snapshot.RouteKey, set[bytes]] = {}
+    for fact in now:
+        there.setdefault(route_key(fact), set()).add(_plain(fact))
+    found = []
+    for fact in wanted:
+        if source(fact) in addresses:
+            continue
+        row, made = there.get(route_key(fact), set()), _plain(fact)
+        if made not in row and (not is_ipv6(fact) or _without_source(made) in row):
+            found.append(fact)
     return found
 
 

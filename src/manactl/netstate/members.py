@@ -3,19 +3,23 @@
 Up again, it does not forward at once: a bridge with the spanning tree protocol listens and learns
 for one forward delay each, and a program may block the port by another protocol (MRP); a bond
 waits for its updelay, for an answer to its ARP probes, or for its LACP partner.
+
+A bridge without STP lets it forward at once, whatever state somebody had set (br_stp_enable_port()).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, Self
 
+from manactl.netstate.requests import Request
 from manactl.wire import if_link
-from manactl.wire.attrs import as_int
-from manactl.wire.if_link import IfLink
+from manactl.wire import rtmsg as rt
+from manactl.wire.attrs import as_int, attr, nest
+from manactl.wire.if_link import IfInfoMsg, IfLink
 
 _STATES = {0: "disabled", 1: "listening", 2: "learning", 3: "forwarding", 4: "blocking"}
-_DISABLED, _FORWARDING = 0, 3  # BR_STATE_*
+_DISABLED, _FORWARDING, _BLOCKING = 0, 3, 4  # BR_STATE_*
 _KERNEL_STP = 1  # BR_KERNEL_STP; 0: none, 2: a program's
 _USER_HZ = 100
 _BOND_MODE_8023AD = 4
@@ -52,6 +56,55 @@ class Member(NamedTuple):
             str(data.get("by", "")),
             bool(data.get("active")),
         )
+
+
+class BridgeState(NamedTuple):
+    """What a port of a bridge without STP does (IFLA_BRPORT_STATE). `running`: it and the bridge are
+    up, and it has carrier; else the kernel itself has it disabled."""
+
+    ifindex: int
+    master: str
+    state: int
+    running: bool
+
+    @property
+    def is_set(self) -> bool:
+        """Whether somebody keeps it from forwarding."""
+        return self.running and self.state != _FORWARDING
+
+    @property
+    def settable(self) -> bool:
+        """Whether a request can: a port that is blocking is made to forward at once
+        (br_set_port_state()). Its program has set that, by MRP say."""
+        return self.state != _BLOCKING
+
+    @property
+    def word(self) -> str:
+        return _STATES.get(self.state, str(self.state))
+
+    def request(self, ifindex: int) -> Request:
+        """What sets it, once the netdev is up and has carrier. By IFLA_INFO_SLAVE_DATA it would not
+        last: the notification of that has a port that is disabled enabled (br_port_carrier_check())."""
+        state = attr(if_link.IFLA_BRPORT_STATE, bytes([self.state]))
+        head = IfInfoMsg(family=rt.AF_BRIDGE, ifindex=ifindex).pack()
+        return Request(if_link.RTM_SETLINK, 0, head + nest(if_link.IFLA_PROTINFO, state))
+
+
+def bridge_states(links: Iterable[IfLink]) -> tuple[BridgeState, ...]:
+    """Of those links that are ports of a bridge among them. With STP it is the protocol that decides,
+    the kernel's or a program's."""
+    by_index = {link.ifindex: link for link in links}
+    found = []
+    for link in by_index.values():
+        bridge = by_index.get(link.master or 0)
+        if link.member_kind != "bridge" or bridge is None or bridge.kind != "bridge":
+            continue
+        if as_int(bridge.data.get(if_link.IFLA_BR_STP_STATE, b"")):
+            continue
+        state = as_int(link.member_data.get(if_link.IFLA_BRPORT_STATE, b""))
+        running = link.up and bool(link.carrier) and bridge.up
+        found.append(BridgeState(link.ifindex, bridge.name, state, running))
+    return tuple(found)
 
 
 def of(port: IfLink, master: IfLink) -> Member | None:

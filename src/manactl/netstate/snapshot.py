@@ -24,7 +24,7 @@ from manactl.model.uncollected import uncollected
 from manactl.netstate import packed
 from manactl.netstate.blueprints import Blueprint
 from manactl.netstate.link_settings import LinkSettings
-from manactl.netstate.members import Member
+from manactl.netstate.members import BridgeState, Member
 from manactl.netstate.requests import Request as Request  # noqa: PLC0414 - known from here
 from manactl.netstate.uppers import NETVSC, UpperState
 from manactl.wire import rtmsg as rt
@@ -204,6 +204,7 @@ class PortState:
     `member` is what the port, or the synthetic netdev above it, is in a bridge or bond that decides
     by a protocol what forwards. `alone`: without the synthetic netdev, which is to go on working.
     `leaning`: routes of other devices that have an address of the port or its uppers as source.
+    `bridge_states`: of the port and its uppers, those in a bridge without STP.
     """
 
     port: PortId
@@ -225,6 +226,7 @@ class PortState:
     blueprints: tuple[Blueprint, ...] = field(default=(), repr=False)
     alone: bool = False
     leaning: tuple[Fact, ...] = field(default=(), repr=False)
+    bridge_states: tuple[BridgeState, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.facts, Facts):
@@ -311,6 +313,7 @@ class PortState:
             "accepted": [one._asdict() for one in self.accepted],
             "alone": self.alone,
             "leaning": _facts_to_json(self.leaning, self.names),
+            "bridge_states": [one._asdict() for one in self.bridge_states],
         }
 
     @classmethod
@@ -341,6 +344,7 @@ class PortState:
             accepted=tuple(Accepted(**one) for one in data.get("accepted", ())),
             alone=bool(data.get("alone", False)),
             leaning=_facts_from_json(data.get("leaning", ())),
+            bridge_states=tuple(BridgeState(**one) for one in data.get("bridge_states", ())),
         )
 
 

@@ -243,6 +243,14 @@ class Daemon(Value):
     processes: tuple[Process, ...]  # none: a timer starts it
 
 
+class Tracking(enum.Enum):
+    """What connection tracking does to the packets of connections here, as far as that is known."""
+
+    READ = enum.auto()
+    NO_PEERS = enum.auto()  # unread: it may send them elsewhere (DNAT)
+    NO_MARKS = enum.auto()  # and give them marks, by which rules route
+
+
 class FabricRoute(Value):
     """The way to an address of Azure's: the wire server, or the metadata service."""
 
@@ -288,6 +296,9 @@ class Surroundings(Value):
     # Name servers that are reached over the port alone.
     name_servers: tuple[NameServer, ...] | None = ()
     bridged: tuple[str, ...] | None = ()  # other netdevs in one bridge with the port
+    tracking: Tracking | None = (
+        Tracking.READ
+    )  # of all namespaces in which something depends on the port
 
     @property
     def stacked(self) -> tuple[Stacked, ...]:
@@ -327,4 +338,5 @@ NOTHING_READ = Surroundings(
     steered=None,
     name_servers=None,
     bridged=None,
+    tracking=None,
 )

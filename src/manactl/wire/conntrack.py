@@ -2,7 +2,7 @@
 
 ctnetlink_fill_info() begins each message with the original tuple and the reply's, so the addresses
 are at fixed places; what is not as expected is taken apart attribute by attribute. Numbers:
-include/uapi/linux/netfilter/{nfnetlink,nfnetlink_conntrack,nf_conntrack_tcp}.h.
+include/uapi/linux/netfilter/{nfnetlink,nfnetlink_conntrack,nf_conntrack_tcp,nf_conntrack_sctp}.h.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ CTA_TUPLE_IP, CTA_TUPLE_PROTO = 1, 2
 CTA_IP_V4_SRC, CTA_IP_V4_DST, CTA_IP_V6_SRC, CTA_IP_V6_DST = 1, 2, 3, 4
 CTA_PROTO_NUM, CTA_PROTO_SRC_PORT, CTA_PROTO_DST_PORT = 1, 2, 3
 CTA_PROTOINFO_TCP, CTA_PROTOINFO_TCP_STATE = 1, 1
+CTA_PROTOINFO_SCTP, CTA_PROTOINFO_SCTP_STATE = 3, 1
 TCP_CONNTRACK_TIME_WAIT, TCP_CONNTRACK_CLOSE = 7, 8
+SCTP_CONNTRACK_CLOSED = 1
 
 _NFGEN = struct.Struct("=BBH")
 _ATTR = struct.Struct("=HH")
@@ -111,13 +113,15 @@ def what(body: bytes) -> What:
     attrs = parse_attrs(body, _NFGEN.size)
     proto = parse_attrs(parse_attrs(attrs.get(CTA_TUPLE_ORIG, b"")).get(CTA_TUPLE_PROTO, b""))
     number = int.from_bytes(proto.get(CTA_PROTO_NUM, b""), "big")
-    tcp = parse_attrs(parse_attrs(attrs.get(CTA_PROTOINFO, b"")).get(CTA_PROTOINFO_TCP, b""))
-    state = int.from_bytes(tcp.get(CTA_PROTOINFO_TCP_STATE, b""), "big")
+    info = parse_attrs(attrs.get(CTA_PROTOINFO, b""))
+    tcp = parse_attrs(info.get(CTA_PROTOINFO_TCP, b"")).get(CTA_PROTOINFO_TCP_STATE, b"")
+    sctp = parse_attrs(info.get(CTA_PROTOINFO_SCTP, b"")).get(CTA_PROTOINFO_SCTP_STATE, b"")
     return What(
         _PROTOCOLS.get(number, f"protocol {number}"),
         int.from_bytes(proto.get(CTA_PROTO_SRC_PORT, b""), "big"),
         int.from_bytes(proto.get(CTA_PROTO_DST_PORT, b""), "big"),
-        state in (TCP_CONNTRACK_TIME_WAIT, TCP_CONNTRACK_CLOSE),
+        int.from_bytes(tcp, "big") in (TCP_CONNTRACK_TIME_WAIT, TCP_CONNTRACK_CLOSE)
+        or int.from_bytes(sctp, "big") == SCTP_CONNTRACK_CLOSED,
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 from manactl.act import plan_words, planner
 from manactl.act.plan import Plan, SetAdmin
 from manactl.model.port import Upper
-from manactl.netstate.members import Member
+from manactl.netstate.members import BridgeState, Member
 from manactl.netstate.snapshot import Accepted, PortState
 from manactl.netstate.surroundings import (
     Daemon,
@@ -23,6 +23,7 @@ from manactl.netstate.surroundings import (
     Process,
     Surroundings,
 )
+from manactl.netstate.uppers import UpperState
 from tests.unit import schema
 from tests.unit.decide.scene import PROBER, QUIET, STATE, STATUS
 from tests.unit.fakes import PORT, address, route
@@ -186,6 +187,46 @@ def test_what_a_router_has_to_bring_back_is_told(solicits: bool, asked: str) -> 
 def test_what_comes_to_the_outage_after_release(member: Member | None, told: str | None) -> None:
     stops = plan(dataclasses.replace(STATE, member=member)).stops
     assert [text for text in stops if "after release" in text] == ([told] if told else [])
+
+
+def test_states_in_a_bridge_that_the_kernel_forgets() -> None:
+    disabled = BridgeState(STATE.ifindex, "br0", 0, True)
+
+    def lines(one: BridgeState) -> tuple[list[str], list[str]]:
+        made = plan(dataclasses.replace(STATE, bridge_states=(one,)))
+        both = made.restores, made.lost
+        listed = [[text for text in some if "in br0" in text] for some in both]
+        return listed[0], listed[1]
+
+    assert lines(disabled) == (
+        ["state disabled of eth1 in br0, as soon as it has carrier: it forwards for a moment before"],
+        [],
+    )  # fmt: skip
+    assert lines(disabled._replace(state=4)) == (
+        [],
+        [
+            "state blocking of eth1 in br0 (the kernel takes it from the program alone that had set "
+            "it): it forwards after release"
+        ],
+    )
+    for one in (
+        disabled._replace(state=3), disabled._replace(running=False), disabled._replace(ifindex=99),
+    ):  # fmt: skip
+        assert lines(one) == ([], [])
+
+
+def test_groups_that_a_bridge_forgets_with_the_carrier() -> None:
+    bridge = UpperState("br0", 50, "bridge", STATE.ifindex, None, True, True, False)
+    above = UpperState("br1", 52, "bridge", 51, None, True, True, False)
+    aside = UpperState("bond0", 51, "bond", STATE.ifindex, None, True, True, False)
+    lost = plan(dataclasses.replace(STATE, uppers=(bridge, aside))).lost
+    assert [text for text in lost if "multicast" in text] == [
+        "multicast groups of eth1 in br0 that are not permanent: they are learned again, and one "
+        "that somebody has added (temp) is not"
+    ]
+    # A bond goes on by another member: so does what a bridge has of it.
+    alone = plan(dataclasses.replace(STATE, uppers=(aside, above))).lost
+    assert not [text for text in alone if "multicast" in text and "eth1" in text]
 
 
 def test_a_release_says_what_it_does_to_each_netdev() -> None:

@@ -15,7 +15,7 @@ from manactl.act import restore
 from manactl.act.restore import Restored
 from manactl.model.port import PortId
 from manactl.netstate import leaning
-from manactl.netstate.members import Member
+from manactl.netstate.members import BridgeState, Member
 from manactl.netstate.requests import Filled
 from manactl.netstate.snapshot import (
     Accepted,
@@ -57,6 +57,7 @@ class World:
     links: list[OtherDevice] = field(default_factory=list)
     accepted: tuple[Accepted, ...] = ()
     member: Member | None = None
+    bridge_states: tuple[BridgeState, ...] = ()
     refuses: Callable[[Request], int] = lambda _request: 0
     on_pause: Callable[[World], None] = lambda _world: None
     paused: list[float] = field(default_factory=list)
@@ -108,12 +109,15 @@ class World:
             (*others, *self.links),
             self.accepted,
             member=self.member,
+            bridge_states=self.bridge_states,
         )  # fmt: skip
 
     def send(self, request: Request) -> None:
         if number := self.refuses(request):
             raise OSError(number, os.strerror(number))
         self.sent.append(request)
+        if request.type == 19:
+            return  # a state in a bridge: the kernel may take it, and do otherwise
         if request.type == 16:
             assert request.flags == 0
             self._set_link(request.body)
@@ -584,6 +588,67 @@ def test_a_bond_whose_active_slave_is_gone(world: World) -> None:
     assert put_back(world, state, 1.0).residue == (
         "active slave eth2 of bond0: now eth1 (it is gone)",
     )
+    assert world.sent == []
+
+
+DISABLED = BridgeState(LOW, "br0", 0, True)
+FORWARDS = DISABLED._replace(state=3)
+
+
+def test_a_state_in_a_bridge_is_set_again_once_there_is_carrier(world: World) -> None:
+    world.bridge_states = (DISABLED,)
+    state = world.capture(PORT)
+    # The kernel itself has it disabled, until it has carrier.
+    world.bridge_states = (DISABLED._replace(running=False),)
+
+    def later(world: World) -> None:
+        if world.kernel.clock - start > 1.0 and not world.bridge_states[0].running:
+            world.bridge_states = (FORWARDS,)
+        elif world.bridge_states[0].running:
+            world.bridge_states = (DISABLED,)  # what was sent is so now
+
+    start, world.on_pause = world.kernel.clock, later
+    done = put_back(world, state)
+    assert (done.residue, done.lost) == ((), ())
+    asked = DISABLED.request(LOW)
+    assert world.sent[-1] == asked
+    assert world.bridge_states == (DISABLED,)
+
+
+def test_a_state_in_a_bridge_that_does_not_stay_is_residue(world: World) -> None:
+    world.bridge_states = (DISABLED,)
+    state = world.capture(PORT)
+    world.bridge_states = (FORWARDS,)
+    line = "state disabled of eth1 in br0: now forwarding"
+    assert put_back(world, state, 1.0).residue == (f"{line} (it does not stay so)",)
+    assert restore.compare(world, state).residue == (f"{line} (it does not stay so)",)
+    world.refuses = lambda _request: errno.ENETDOWN
+    assert put_back(world, state, 1.0).residue == (f"{line} (Network is down)",)
+
+
+def test_a_state_that_no_request_sets_is_lost(world: World) -> None:
+    world.bridge_states = (DISABLED._replace(state=4),)
+    state = world.capture(PORT)
+    world.bridge_states = (FORWARDS,)
+    done = put_back(world, state)
+    assert (done.residue, world.sent, world.paused) == ((), [], [])
+    assert [one.text for one in done.lost] == [
+        "state blocking of eth1 in br0: now forwarding (the kernel takes it from the program alone "
+        "that had set it)"
+    ]
+
+
+def test_a_state_in_a_bridge_that_is_none_of_its_own_any_more_is_left(world: World) -> None:
+    world.bridge_states = (DISABLED,)
+    state = world.capture(PORT)
+    # In another bridge; in one that has STP now; and as it was before.
+    for now in ((FORWARDS._replace(master="br1"),), (), (DISABLED,)):
+        world.bridge_states = now
+        assert put_back(world, state).residue == ()
+    world.bridge_states = (FORWARDS,)
+    state = world.capture(PORT)
+    world.bridge_states = (DISABLED,)
+    assert put_back(world, state).residue == ()
     assert world.sent == []
 
 

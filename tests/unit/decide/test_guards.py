@@ -29,6 +29,7 @@ from manactl.netstate.surroundings import (
     SshSession,
     Stacked,
     Surroundings,
+    Tracking,
     TunnelWay,
 )
 from tests.unit.decide.scene import (
@@ -475,6 +476,12 @@ def test_connections_of_others() -> None:
         ("fabric", {"azure-fabric": Source.FABRIC}),
         ("storage", {"storage": Source.STORAGE}),
         ("steered", {"default-route": Source.ROUTES}),
+        (
+            "tracking",
+            dict.fromkeys(
+                ("ssh-session", "tcp-established", "storage", "sockets"), Source.TRACKING
+            ),
+        ),
     ],
 )
 def test_what_could_not_be_read_refuses(source: str, refused: dict[str, Source]) -> None:
@@ -491,6 +498,28 @@ def test_every_source_is_among_those_above() -> None:
     names = {case[0] for case in mark.args[1]}
     noted = {"daemons", "name_servers", "bridged"}  # no guard asks for them: the plan names them
     assert names | {"state"} | noted == {field.name for field in dataclasses.fields(Surroundings)}
+
+
+@pytest.mark.parametrize(
+    ("tracking", "codes"),
+    [
+        (Tracking.READ, set()),
+        (Tracking.NO_PEERS, {"tcp-established", "storage", "sockets"}),
+        (Tracking.NO_MARKS, {"ssh-session", "tcp-established", "storage", "sockets"}),
+    ],
+)
+def test_connections_that_only_connection_tracking_tells_of_are_unknown_without_it(
+    tracking: Tracking, codes: set[str]
+) -> None:
+    expected = dict.fromkeys(codes, Unread(Source.TRACKING))
+    assert found(around(tracking=tracking)) == expected
+    assert found(around(tracking=tracking, state=state(up=False))) == {}
+    # What is known all the same is told.
+    facts = found(around(tracking=tracking, connections=(TCP4,), sockets=(UDP4,)))
+    told = {
+        "tcp-established": why.Connections((TCP4,)), "sockets": why.Sockets((UDP4,)),
+    }  # fmt: skip
+    assert facts == {**expected, **told}
 
 
 def test_no_guard_passes_when_nothing_was_read() -> None:

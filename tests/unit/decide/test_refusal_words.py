@@ -389,6 +389,7 @@ UNREAD = {
     Source.MANAGERS: "proc",
     Source.SOCKETS: "sock_diag",
     Source.FORWARDING: "conntrack",
+    Source.TRACKING: "conntrack",
     Source.IPSEC: "xfrm",
     Source.STORAGE: "proc",
 }

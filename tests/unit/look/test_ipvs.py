@@ -16,7 +16,13 @@ SIX = (
     "UDP 2001:0db8:0000:0000:0000:0000:0000:0009 9C40 2001:0db8:0001:0000:0000:0000:0000:0004 0035 "
     "fd17:0000:0000:0000:0000:0000:0000:0002 0035 UDP             299\n"
 )
-OVER = FOUR.replace("ESTABLISHED", "TIME_WAIT  ")
+# What ends a connection of TCP, and an association of SCTP.
+OVER = [
+    FOUR.replace("TCP", protocol).replace("ESTABLISHED", f"{state:11}")
+    for protocol, state in (
+        ("TCP", "TIME_WAIT"), ("TCP", "CLOSE"), ("SCTP", "CLOSED"), ("SCTP", "REJECTED"),
+    )
+]  # fmt: skip
 TEMPLATE = "TCP CB007109 0000 0A010004 0050 AC110002 1F90 NONE            299\n"
 
 
@@ -28,7 +34,7 @@ def table(root: Path, *rows: str) -> Path:
 
 
 def test_clients_services_and_real_servers(tmp_path: Path) -> None:
-    found = ipvs.connections(table(tmp_path, FOUR, OVER, SIX, TEMPLATE))
+    found = ipvs.connections(table(tmp_path, FOUR, *OVER, SIX, TEMPLATE))
     assert found == [
         Balanced("tcp", packed("203.0.113.9"), 40000, packed("10.1.0.4"), 80, packed("172.17.0.2")),
         Balanced(

@@ -43,8 +43,11 @@ from manactl.netstate.surroundings import (
     SshSession,
     Stacked,
     Surroundings,
+    Tracking,
     TunnelWay,
 )
+from manactl.wire import rtmsg as rt
+from manactl.wire.attrs import attr_u32
 from manactl.wire.inet_diag import TcpSocket
 from manactl.wire.nldev import Nldev, RdmaDevice, Resource
 from manactl.wire.tunnels import Outer, Tunnel
@@ -446,6 +449,32 @@ UNREADABLE = {
     "elsewhere": {"elsewhere"},
     "nldev": {"rdma_users"},
 }
+
+
+def test_without_connection_tracking_ways_of_connections_are_not_known(scene: Scene) -> None:
+    assert scene.read().tracking is Tracking.READ
+    scene.failing["conntrack"] = PermissionError()
+    assert scene.read().tracking is Tracking.NO_PEERS
+    scene.rtnl.ruling = [rt.RtMsg(2).pack() + attr_u32(rt.FRA_FWMARK, 7)]
+    assert scene.read().tracking is Tracking.NO_MARKS
+    scene.rtnl.failing["rules"] = OSError()
+    assert scene.read().tracking is Tracking.NO_MARKS
+    scene.rtnl.failing.clear()
+    scene.failing.clear()
+    assert scene.read().tracking is Tracking.READ
+    scene.away = [scene.away[0]._replace(tracking=Tracking.NO_PEERS)]  # another namespace's
+    assert scene.read().tracking is Tracking.NO_PEERS
+
+
+def test_without_connection_tracking_a_login_from_here_may_be_passed_on_over_the_port(
+    scene: Scene,
+) -> None:
+    """Its relay's connection may go elsewhere than to its peer."""
+    environ = scene.root / f"proc/{os.getpid()}/environ"
+    environ.write_text("SSH_CONNECTION=127.0.0.1 50022 127.0.0.1 22\0")
+    assert [one.through_port for one in scene.read().ssh or ()] == [False]
+    scene.failing["conntrack"] = PermissionError()
+    assert [one.through_port for one in scene.read().ssh or ()] == [None]
 
 
 def unknown(found: Surroundings) -> set[str]:

@@ -19,7 +19,7 @@ def packed(text: str) -> bytes:
 
 def route(
     to: str, device: int, *, source: str = "", via: str = "", kind: int = 1, flags: int = 0,
-    protocol: int = 4,
+    protocol: int = 4, hops: tuple[int, ...] = (),
 ) -> Fact:  # fmt: skip
     family = socket.AF_INET6 if ":" in to else socket.AF_INET
     net, _, length = to.partition("/")
@@ -27,13 +27,18 @@ def route(
     body = head.pack() + attr_u32(rt.RTA_TABLE, 254) + attr(rt.RTA_DST, packed(net))
     body += attr(rt.RTA_PREFSRC, packed(source)) if source else b""
     body += attr(rt.RTA_GATEWAY, packed(via)) if via else b""
-    return Fact(Kind.ROUTE, body + attr_u32(rt.RTA_OIF, device))
+    if hops:
+        body += attr(rt.RTA_MULTIPATH, rt.pack_hops(rt.Hop(0, 0, one, b"") for one in hops))
+    return Fact(Kind.ROUTE, body + attr_u32(rt.RTA_OIF, device) if device else body)
 
 
 OWN = (packed("10.1.0.4"), packed("2001:db8:1::4"))
 FOUR = route("192.0.2.0/24", 2, source="10.1.0.4")
 SIX = route("2001:db8:a::/64", 2, source="2001:db8:1::4", via="2001:db8:8::9")
 BARE = route("2001:db8:a::/64", 2, via="2001:db8:8::9")
+OWN_BY_OBJECT = Fact(
+    Kind.ROUTE, route("192.0.9.0/24", 0, source="10.1.0.4").body + attr_u32(rt.RTA_NH_ID, 8)
+)
 BESIDE = route("2001:db8:a::/64", 2, via="2001:db8:8::7")
 
 
@@ -42,6 +47,11 @@ BESIDE = route("2001:db8:a::/64", 2, via="2001:db8:8::7")
     [
         (FOUR, True),
         (SIX, True),
+        # What names no device, and what is among the port's own, or has a way by the port.
+        (route("192.0.2.0/24", 0, source="10.1.0.4", kind=rt.RTN_UNREACHABLE), True),
+        (OWN_BY_OBJECT, False),
+        (route("192.0.2.0/24", 0, source="10.1.0.4", hops=(2, 5)), True),
+        (route("192.0.2.0/24", 0, source="10.1.0.4", hops=(2, 3)), False),
         (route("192.0.2.0/24", 3, source="10.1.0.4"), False),  # the port's own
         (route("192.0.2.0/24", 2, source="10.8.0.2"), False),
         (route("192.0.2.0/24", 2), False),
@@ -52,7 +62,7 @@ BESIDE = route("2001:db8:a::/64", 2, via="2001:db8:8::7")
     ],
 )
 def test_which_lean_on_the_port(one: Fact, leans: bool) -> None:
-    assert leaning.find([one.body], OWN, {3}) == ((one,) if leans else ())
+    assert leaning.find([one.body], OWN, {3}, [OWN_BY_OBJECT]) == ((one,) if leans else ())
 
 
 def test_without_an_address_nothing_leans() -> None:
@@ -89,6 +99,14 @@ def test_one_that_another_would_be_removed_for_is_left() -> None:
     assert one == (plain, (), None)
     elsewhere = route("2001:db8:a::/64", 5, via="2001:db8:5::7")
     assert len(lacking(plain, elsewhere, bare)) == 2
+
+
+def test_what_has_lost_a_source_that_is_not_on_the_port() -> None:
+    wanted = [FOUR, SIX]
+    assert leaning.orphaned(wanted, [BARE, BESIDE], ()) == wanted
+    assert leaning.orphaned(wanted, [BARE], OWN) == []
+    assert leaning.orphaned(wanted, [FOUR, SIX], ()) == []
+    assert leaning.orphaned(wanted, [BESIDE], OWN[:1]) == []  # somebody has removed it
 
 
 @pytest.mark.parametrize(("recreated", "count"), [(False, 0), (True, 1)])

@@ -8,7 +8,7 @@ import struct
 import pytest
 
 from manactl.netstate import members
-from manactl.netstate.members import Member
+from manactl.netstate.members import BridgeState, Member
 from manactl.wire.if_link import IfLink
 
 
@@ -109,6 +109,46 @@ def test_a_bond_that_probes_waits_for_an_answer() -> None:
     assert members.of(slave(2, carrier=0), probing) == answered._replace(
         state="down", forwards=False
     )
+
+
+def numbered(
+    name: str, index: int, *info: tuple[int, bytes], up: bool = True, carrier: int = 1,
+    master: int = 0,
+) -> IfLink:  # fmt: skip
+    head = struct.pack("=BBHiII", 0, 0, 1, index, up, 0) + attr(3, name.encode() + b"\0")
+    head += attr(33, bytes([carrier])) + (attr(10, struct.pack("=I", master)) if master else b"")
+    return IfLink(head + attr(18, b"".join(attr(*one) for one in info)))
+
+
+def of_br0(state: int, *, up: bool = True, carrier: int = 1) -> IfLink:
+    data = attr(1, bytes([state]))
+    return numbered("eth1", 5, (4, b"bridge\0"), (5, data), up=up, carrier=carrier, master=9)
+
+
+def br0(stp: int = 0, *, up: bool = True) -> IfLink:
+    return numbered("br0", 9, (1, b"bridge\0"), (2, attr(5, struct.pack("=I", stp))), up=up)
+
+
+@pytest.mark.parametrize("state", range(5))
+def test_what_somebody_has_set_of_a_port_without_stp(state: int) -> None:
+    (found,) = members.bridge_states([of_br0(state), br0()])
+    assert found == BridgeState(5, "br0", state, True)
+    assert (found.is_set, found.settable) == (state != 3, state != 4)
+    for links in (  # the kernel itself has disabled it
+        [of_br0(state, up=False), br0()],
+        [of_br0(state, carrier=0), br0()],
+        [of_br0(state), br0(up=False)],
+    ):
+        (found,) = members.bridge_states(links)
+        assert not found.is_set
+
+
+def test_where_a_protocol_decides_no_state_is_set() -> None:
+    assert members.bridge_states([of_br0(0), br0(1)]) == ()
+    assert members.bridge_states([of_br0(0), br0(2)]) == ()
+    assert members.bridge_states([of_br0(0)]) == ()
+    slave_of_bond = numbered("eth1", 5, (4, b"bond\0"), master=9)
+    assert members.bridge_states([slave_of_bond, bond(4)]) == ()
 
 
 def test_others_forward_at_once() -> None:

@@ -35,12 +35,13 @@ def ports(number: int, source: int, destination: int) -> bytes:
 def entry(
     source: str, destination: str, answers_from: str, answers_to: str, *,
     number: int = 6, source_port: int = 40000, port: int = 7000, state: int | None = 3,
-    shift: int = 0, mark: int | None = None,
+    shift: int = 0, mark: int | None = None, of: int = 1,
 ) -> bytes:  # fmt: skip
-    """As the kernel writes it; `shift` puts something before the addresses."""
+    """As the kernel writes it; `shift` puts something before the addresses, `of` is the attribute of
+    the protocol's state."""
     family = socket.AF_INET6 if ":" in source else socket.AF_INET
     proto = ports(number, source_port, port)
-    info = b"" if state is None else attr(4, attr(1, attr(1, bytes([state]))))
+    info = b"" if state is None else attr(4, attr(of, attr(1, bytes([state]))))
     return (
         struct.pack("=BBH", family, 0, 0)
         + tuple_of(1, source, destination, proto, shift)
@@ -83,6 +84,9 @@ def test_a_broken_entry_is_an_error() -> None:
         (entry(*NAT6, number=132, state=None), What("sctp", 40000, 7000, False)),
         (entry(*NAT, number=1, source_port=0, state=None), What("icmp", 0, 0, False)),
         (entry(*NAT, number=99, source_port=0, state=None), What("protocol 99", 0, 0, False)),
+        (entry(*NAT, number=132, of=3, state=4), What("sctp", 40000, 7000, False)),
+        (entry(*NAT, number=132, of=3, state=1), What("sctp", 40000, 7000, True)),  # closed
+        (entry(*NAT, number=132, of=3, state=7), What("sctp", 40000, 7000, False)),
     ],
 )
 def test_protocol_ports_and_whether_it_is_over(body: bytes, expected: What) -> None:
@@ -90,8 +94,11 @@ def test_protocol_ports_and_whether_it_is_over(body: bytes, expected: What) -> N
 
 
 def test_the_numbers_are_the_kernels() -> None:
-    known = numbers("linux/netfilter/nfnetlink_conntrack.h", "linux/netfilter/nf_conntrack_tcp.h")
-    ours = public(ct, "CTA_", "TCP_")
+    known = numbers(
+        "linux/netfilter/nfnetlink_conntrack.h", "linux/netfilter/nf_conntrack_tcp.h",
+        "linux/netfilter/nf_conntrack_sctp.h",
+    )  # fmt: skip
+    ours = public(ct, "CTA_", "TCP_", "SCTP_")
     assert ours == {name: known[name] for name in ours}
     known = numbers("linux/netfilter/nfnetlink.h", "linux/netfilter/nfnetlink_conntrack.h")
     assert known["NFNL_SUBSYS_CTNETLINK"] << 8 | known["IPCTNL_MSG_CT_GET"] == ct.CT_GET
