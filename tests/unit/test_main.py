@@ -85,3 +85,36 @@ def test_in_ascii_a_command_prints_what_it_can_and_fails_nowhere() -> None:
         check=False,
     )
     assert b"nothing is known about '\\u20ac'" in done.stderr
+
+
+COLLECTED_SCRIPT = """
+import atexit, gc, sys
+def count():
+    return sum(generation["collections"] for generation in gc.get_stats())
+atexit.register(lambda: print("left", gc.get_freeze_count() > 10_000, file=sys.stderr))
+import contextlib, manactl.inherited  # are loaded before anything can be set
+gc.collect()
+before = count()
+from manactl.__main__ import main
+main(sys.argv[1:])
+print("collections", count() - before, file=sys.stderr)
+for _ in range(3 * gc.get_threshold()[0]):
+    ring = []
+    ring.append(ring)
+print("later", count() > before, file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("words", [["status", "--json"], ["claim", "--raw-qp", "x", "--dry-run"]])
+def test_a_short_command_is_not_searched_for_cycles_and_a_long_one_is(
+    tmp_path: Path, words: list[str]
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", COLLECTED_SCRIPT, "--state-dir", str(tmp_path), *words],
+        env={"PYTHONPATH": str(SRC)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    told = [line for line in done.stderr.splitlines() if line.startswith(("coll", "later", "left"))]
+    assert told == ["collections 0", "later True", "left True"]
