@@ -17,11 +17,12 @@ SEED = 1
 BOOTSTRAP = tests/bootstrap
 PYTEST = MANACTL_REQUIRE=netns,lab,shells $(BOOTSTRAP) --venv --netns -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
-.PHONY: help demo pictures test check mutants soak bench lab build completions schemas
+.PHONY: help demo pictures test words check mutants soak bench lab build completions schemas
 
 help:
 	@echo 'make demo    watch manactl do its job on the real drivers, in a VM'
 	@echo 'make test    unit, netns and lab tests (ARGS="-k name" for some)'
+	@echo 'make words   unit tests of behaviour, with all words replaced'
 	@echo 'make check   ruff, mypy and the layers'
 	@echo 'make mutants what the unit and netns tests would not notice (COUNT=60 SEED=1)'
 	@echo 'make soak    the long counts (hours)'
@@ -40,6 +41,12 @@ pictures: build
 
 test: build
 	@$(PYTEST) -m 'not soak' $(ARGS)
+
+# Once with words that differ everywhere, and once with the same everywhere.
+words:
+	@for words in unlike alike; do \
+	    MANACTL_WORDS=$$words $(PYTEST) -m 'not (wording or soak)' tests/unit $(ARGS) || exit 1; \
+	done
 
 soak: build
 	@$(PYTEST) -m soak $(ARGS)

@@ -9,6 +9,11 @@ from typing import NoReturn
 
 import pytest
 
+from tests import other_words
+
+# MANACTL_WORDS=unlike or alike: with other words, all tests but those of wording pass as well.
+other_words.install(os.environ.get("MANACTL_WORDS", "plain"))
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts background jobs so, and every program under test would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -41,6 +41,7 @@ from tests.unit.host import (
     two_ports,
 )
 from tests.unit.kernel import NEXTHOP, Kernel
+from tests.unit.wording import Coded, says, wording
 
 __all__ = ["default_signals"]  # a fixture
 
@@ -125,7 +126,8 @@ def test_a_nexthop_id_that_a_stranger_has(tmp_path: Path) -> None:
         with pytest.raises(NotRestored) as caught:
             attempt()
         hint = caught.value.hint or ""
-        assert hint.count("or, when it cannot be fixed: manactl recover --accept eth1") == 1
+        with wording:
+            assert hint.count("or, when it cannot be fixed: manactl recover --accept eth1") == 1
     host = reading(kernel)
     with unchanged(kernel):
         done = accept(tmp_path, host, "eth1")
@@ -133,12 +135,13 @@ def test_a_nexthop_id_that_a_stranger_has(tmp_path: Path) -> None:
     assert (port.netdev, port.outcome) == ("eth1", "accepted")
     hop, route = sorted(port.residue)
     assert hop.startswith("192.0.2.0/24 nhid 10")
-    assert "nexthop id 10 is not what it was" in hop
-    assert "there is instead: nexthop id 10" in route
-    assert release_lines(done, verb="recover", dry_run=False) == [
-        "eth1 is accepted as it is: its claim is closed, and nothing was set",
-        *(f"  not restored: {line}" for line in port.residue),
-    ]
+    with wording:
+        assert "nexthop id 10 is not what it was" in hop
+        assert "there is instead: nexthop id 10" in route
+        assert release_lines(done, verb="recover", dry_run=False) == [
+            "eth1 is accepted as it is: its claim is closed, and nothing was set",
+            *(f"  not restored: {line}" for line in port.residue),
+        ]
 
     assert claims(tmp_path) == []
     (closed,) = history(tmp_path)
@@ -179,7 +182,8 @@ def test_nothing_needs_to_be_missing(tmp_path: Path) -> None:
     done = accept(tmp_path, reading(kernel), "eth1")
     assert done.ports[0].residue == ()
     (line,) = release_lines(done, verb="recover", dry_run=False)
-    assert line.endswith("nothing was set; nothing is missing")
+    with wording:
+        assert line.endswith("nothing was set; nothing is missing")
     assert claims(tmp_path) == []
 
 
@@ -188,7 +192,8 @@ def test_a_netdev_that_is_down_stays_down_and_that_is_residue(tmp_path: Path) ->
     dies_down(tmp_path, kernel)
     with unchanged(kernel):
         (port,) = accept(tmp_path, reading(kernel), "eth1").ports
-    assert port.residue[0] == "eth1 is down (up before the claim)"
+    with wording:
+        assert port.residue[0] == "eth1 is down (up before the claim)"
     assert any("10.128.0.0/9 via 10.0.0.1" in line for line in port.residue)
     assert claims(tmp_path) == []
 
@@ -258,7 +263,8 @@ def test_what_stands_in_another_journal_keeps_no_other_open(tmp_path: Path) -> N
     dies_down(tmp_path, kernel)
     with unchanged(kernel), pytest.raises(Refused) as caught:
         accept(tmp_path, reading(kernel), "eth1", "eth5")
-    assert "eth5 is claimed" in caught.value.message
+    with wording:
+        assert "eth5 is claimed" in caught.value.message
     assert claims(tmp_path) == [(1, "claimed")]
 
 
@@ -287,9 +293,12 @@ def test_a_standing_claim_whose_netdev_is_in_another_namespace(tmp_path: Path) -
     kernel.nics[0].present = False
     host = Moved(kernel)
     host.systems = ReadOnly
-    with pytest.raises(Refused, match="nothing was interrupted") as caught:
+    with pytest.raises(
+        Refused, match=says("nothing was interrupted"), check=Coded("claim-stands")
+    ) as caught:
         accept(tmp_path, host, PLACE)
-    assert "the network namespace blue: move it back" in (caught.value.hint or "")
+    with wording:
+        assert "the network namespace blue: move it back" in (caught.value.hint or "")
     assert claims(tmp_path) == [(1, "claimed")]
 
 
@@ -301,15 +310,15 @@ def hidden(kernel: Kernel, host: FakeHost) -> None:
     host.blind = True
 
 
-@pytest.mark.parametrize(("how", "says"), [(held, "pid 4211 dpdk-testpmd"), (hidden, "may have")])
+@pytest.mark.parametrize(("how", "words"), [(held, "pid 4211 dpdk-testpmd"), (hidden, "may have")])
 def test_a_live_holder_keeps_the_claim(
-    tmp_path: Path, how: Callable[[Kernel, FakeHost], None], says: str
+    tmp_path: Path, how: Callable[[Kernel, FakeHost], None], words: str
 ) -> None:
     kernel = furnished()
     dies_down(tmp_path, kernel)
     host = reading(kernel)
     how(kernel, host)
-    with unchanged(kernel), pytest.raises(Busy, match=says) as caught:
+    with unchanged(kernel), pytest.raises(Busy, match=says(words), check=Coded("holder")) as caught:
         accept(tmp_path, host, "eth1")
     assert (caught.value.exit_code, caught.value.code) == (6, "holder")
     assert "manactl release --terminate eth1" in (caught.value.hint or "")
@@ -340,7 +349,7 @@ def test_what_cannot_be_read_is_not_accepted(tmp_path: Path) -> None:
     kernel = reused(tmp_path)
     host = FakeHost(kernel)
     host.systems = Blind
-    with pytest.raises(NotRestored, match="No buffer space available; nothing was changed"):
+    with pytest.raises(NotRestored, match=says("No buffer space available; nothing was changed")):
         accept(tmp_path, host, "eth1")
     assert claims(tmp_path) == [(1, "interrupted")]
 
@@ -352,8 +361,9 @@ def test_a_netdev_that_cannot_be_looked_at_is_not_taken_for_gone(tmp_path: Path)
     host.unread = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
     with unchanged(kernel), pytest.raises(NotRestored) as caught:
         accept(tmp_path, host, PLACE)
-    assert "could not be read: Too many open files; nothing was changed" in caught.value.message
-    assert "the journal stays open" in (caught.value.hint or "")
+    with wording:
+        assert "could not be read: Too many open files; nothing was changed" in caught.value.message
+        assert "the journal stays open" in (caught.value.hint or "")
     assert claims(tmp_path) == [(1, "interrupted")]
     assert journal.paths(tmp_path, "history") == []
 
@@ -383,7 +393,8 @@ def test_a_netdev_that_is_gone_goes_by_what_was_recorded(tmp_path: Path, word: s
     with unchanged(kernel):
         (port,) = accept(tmp_path, reading(kernel), word).ports
     assert port.netdev == PLACE
-    assert port.residue == (f"port {PLACE} has no netdev here", *recorded)
+    with wording:
+        assert port.residue == (f"port {PLACE} has no netdev here", *recorded)
     assert claims(tmp_path) == []
 
 
@@ -395,7 +406,8 @@ def test_a_netdev_that_comes_back_in_time_is_looked_at(tmp_path: Path) -> None:
     host.at_pause = lambda: None if nic.present else kernel.replug(nic, "eth7", 9)
     (port,) = accept(tmp_path, host, PLACE).ports
     assert port.netdev == "eth7"
-    assert "eth7 is down (up before the claim)" in port.residue
+    with wording:
+        assert "eth7 is down (up before the claim)" in port.residue
 
 
 def test_a_standing_claim_whose_device_is_gone_has_lost_all_that_was_kept(tmp_path: Path) -> None:
@@ -404,7 +416,8 @@ def test_a_standing_claim_whose_device_is_gone_has_lost_all_that_was_kept(tmp_pa
     gone = kernel.nics.pop(0)
     kernel.messages = [one for one in kernel.messages if one.device != gone.ifindex]
     (port,) = accept(tmp_path, reading(kernel), PLACE).ports
-    assert port.residue[0] == f"port {PLACE} has no netdev here"
+    with wording:
+        assert port.residue[0] == f"port {PLACE} has no netdev here"
     assert any("10.128.0.0/9 via 10.0.0.1" in line for line in port.residue)
     assert any("inet6 2001:db8::2/64" in line for line in port.residue)
     assert claims(tmp_path) == []
@@ -419,14 +432,16 @@ def test_another_nic_in_the_place_is_not_asked(tmp_path: Path, word: str, busy: 
     kernel.nics[0].holders = [4211] * busy
     with pytest.raises(Busy) as caught:
         claim(tmp_path, FakeHost(kernel))
-    assert f"or, when it cannot be fixed: manactl recover --accept {PLACE}" in (
-        caught.value.hint or ""
-    )
+    with wording:
+        assert f"or, when it cannot be fixed: manactl recover --accept {PLACE}" in (
+            caught.value.hint or ""
+        )
     host = reading(kernel)
     with unchanged(kernel):
         (port,) = accept(tmp_path, host, word).ports
     assert host.pauses == []  # nothing to wait for
-    assert port.residue[0] == f"another NIC (00:0d:3a:cc:00:10) is in the place of port {PLACE}"
+    with wording:
+        assert port.residue[0] == f"another NIC (00:0d:3a:cc:00:10) is in the place of port {PLACE}"
     assert claims(tmp_path) == []
     if not busy:
         claim(tmp_path, FakeHost(kernel))
@@ -437,7 +452,8 @@ def test_a_claim_of_another_boot_is_history(tmp_path: Path) -> None:
     later = reading(kernel)
     later.boot = "boot-2"
     (plan,) = accept(tmp_path, later, "eth1", dry_run=True).plans
-    assert "only the journal is closed" in plan.notes[0]
+    with wording:
+        assert "only the journal is closed" in plan.notes[0]
     assert accept(tmp_path, later, "eth1").ports[0].outcome == "history"
     assert history(tmp_path)[0].records[-1]["how"] == "reboot"
 
@@ -455,7 +471,8 @@ def test_a_dry_run_shows_the_residue_and_closes_nothing(tmp_path: Path) -> None:
     assert host.audits[0].quiet
     assert (done.ports[0].outcome, len(done.ports[0].residue), done.plans) == ("residue", 2, [])
     lines = release_lines(done, verb="recover", dry_run=True)
-    assert lines[0] == "eth1 would be accepted as it is"
+    with wording:
+        assert lines[0] == "eth1 would be accepted as it is"
     assert len(lines) == 4
     assert path.read_bytes() == data
     assert accept(tmp_path, host, "eth1").ports[0].residue == done.ports[0].residue
@@ -577,7 +594,7 @@ def test_an_interrupt_says_what_was_accepted(tmp_path: Path) -> None:
         dies_down(tmp_path, kernel, name)
     host = reading(kernel)
     host.at_look[3] = lambda: os.kill(os.getpid(), signal.SIGINT)
-    with pytest.raises(Interrupted, match="eth1 was accepted; no other port was changed"):
+    with pytest.raises(Interrupted, match=says("eth1 was accepted; no other port was changed")):
         accept(tmp_path, host, "eth1", "eth5")
     assert claims(tmp_path) == [(1, "interrupted")]
 
@@ -619,7 +636,8 @@ def test_what_the_kernel_refuses_for_ever(tmp_path: Path) -> None:
         with pytest.raises(NotRestored, match=r"10\.0\.0\.50 .*Invalid argument"):
             release(tmp_path, host, recover=recover)
     (port,) = accept(tmp_path, reading(kernel), "eth1").ports
-    assert [line.split()[:2] for line in port.residue] == [
-        ["neighbour", "10.0.0.50"],
-        ["proxy", "neighbour"],
-    ]
+    with wording:
+        assert [line.split()[:2] for line in port.residue] == [
+            ["neighbour", "10.0.0.50"],
+            ["proxy", "neighbour"],
+        ]

@@ -18,6 +18,7 @@ from manactl.look import boot_files
 from manactl.model.port import PortId
 from manactl.netstate.left_down import LeftDown
 from manactl.netstate.unmanaged import NETWORK_MANAGER, NETWORKD, Unmanaged, UnmanagedLink
+from tests.unit.wording import says
 
 PORT = PortId("7870:00:00.0", 2, "00:0d:3a:aa:00:11")
 VF = UnmanagedLink("eth1", 3, "00:0d:3a:aa:00:11", "mana", True)
@@ -161,7 +162,7 @@ def test_what_somebody_else_has_put_there_is_neither_replaced_nor_removed(
 @pytest.mark.parametrize("name", ["*", "e?h", "a;interface-name:*", "!x", "a,b"])
 def test_a_name_that_would_match_others_is_refused(tmp_path: Path, manager: str, name: str) -> None:
     nameless = UnmanagedLink(name, 4, None, None, True)
-    with pytest.raises(OSError, match="has no other mark to match by"):
+    with pytest.raises(OSError, match=says("has no other mark to match by")):
         BootFiles(tmp_path).write(kept(manager, nameless))
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 

@@ -27,6 +27,7 @@ from tests.unit.host import (
     two_ports,
 )
 from tests.unit.kernel import FOREVER, Kernel, Message
+from tests.unit.wording import Coded, read, says, wording
 
 ADDED = [
     address("10.77.0.2", 24),
@@ -201,11 +202,13 @@ def test_a_port_that_keeps_changing_is_left_alone(tmp_path: Path, every: int) ->
             add(kernel, route(f"10.{77 + capture}.0.0", 16, via="10.0.0.77"))
 
     host, made = watched(kernel, change)
-    with pytest.raises(Busy, match="keeps changing") as caught:
+    with pytest.raises(Busy, match=says("keeps changing")) as caught:
         claim(tmp_path, host)
     assert caught.value.exit_code == 6
-    assert "nothing was touched" in caught.value.message
-    assert [e.fact for e in caught.value.evidence] == ["changed meanwhile"]
+    with wording:
+        assert "nothing was touched" in caught.value.message
+        assert [e.fact for e in caught.value.evidence] == ["changed meanwhile"]
+    assert [source for source, _ in read(caught.value.evidence)] == ["rtnetlink"]
     assert "added: 10." in str(caught.value.evidence[0].value)
     assert nothing_happened(kernel, tmp_path)
     assert made[0].guarded <= 5
@@ -239,14 +242,15 @@ def test_a_port_that_goes_meanwhile_is_not_claimed(tmp_path: Path, capture: int)
     with pytest.raises(ManactlError) as caught:
         claim(tmp_path, host)
     assert caught.value.exit_code in (3, 4)
-    assert "nothing was touched" in caught.value.message
+    with wording:
+        assert "nothing was touched" in caught.value.message
     assert nothing_happened(kernel, tmp_path)
 
 
 def test_another_nic_in_its_place_is_not_claimed_in_its_stead(tmp_path: Path) -> None:
     kernel = furnished()
     host, _ = watched(kernel, once(1, lambda: setattr(kernel.nics[0], "mac", "00:0d:3a:cc:00:01")))
-    with pytest.raises(Busy, match="another NIC") as caught:
+    with pytest.raises(Busy, match=says("another NIC"), check=Coded("drift")) as caught:
         claim(tmp_path, host)
     assert caught.value.code == "drift"
     assert nothing_happened(kernel, tmp_path)
@@ -281,7 +285,7 @@ def test_a_claimed_port_that_is_set_up_while_another_is_judged_is_no_success(
     claim(tmp_path, FakeHost(kernel), "eth1")
     kernel.links.clear()
     host, _ = watched(kernel, once(1, lambda: kernel.set_up(kernel.nic("eth1"), True)))
-    with pytest.raises(Busy, match="set it up again") as caught:
+    with pytest.raises(Busy, match=says("set it up again"), check=Coded("drift")) as caught:
         claim(tmp_path, host, "eth1", "eth2")
     assert caught.value.code == "drift"
     assert kernel.links == [("eth1", "up")]
@@ -375,5 +379,6 @@ def test_a_port_that_cannot_be_read_again_is_left_alone(tmp_path: Path) -> None:
         with pytest.raises(ManactlError, match="Input/output error") as caught:
             claim(tmp_path, host)
         assert caught.value.exit_code == 4
-        assert "nothing was touched" in caught.value.message
+        with wording:
+            assert "nothing was touched" in caught.value.message
         assert nothing_happened(kernel, tmp_path)

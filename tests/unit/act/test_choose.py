@@ -15,6 +15,7 @@ from manactl.model.port import ClaimInfo, PortId
 from manactl.model.record import Phase
 from tests.unit.fakes import PORT
 from tests.unit.host import FakeHost, claim, two_ports
+from tests.unit.wording import Coded, says
 
 ETH2 = PortId("7870:00:00.0", 2, "00:0d:3a:aa:00:11")
 GONE = PortId("7899:00:00.0", 1, "00:0d:3a:ee:00:01")
@@ -39,7 +40,7 @@ def test_without_words_it_is_the_only_claim_with_all_its_ports() -> None:
 
 
 def test_several_claims_without_words_are_listed_by_their_names() -> None:
-    with pytest.raises(UsageError, match=r"several claims: eth1, eth2, 7899:00:00\.0:1"):
+    with pytest.raises(UsageError, match=says(r"several claims: eth1, eth2, 7899:00:00\.0:1")):
         chosen([ONE, TWO, AWAY])
     assert chosen([ONE, TWO, AWAY], everything=True) == [PORT, ETH2, GONE]
 
@@ -80,7 +81,9 @@ def test_journals_that_may_not_be_read_are_a_missing_privilege(
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(journal, "list_claims", denied)
-    with pytest.raises(Denied, match="nothing was touched"):
+    with pytest.raises(
+        Denied, match=says("nothing was touched"), check=Coded("denied", untouched=True)
+    ):
         open_claims(tmp_path, FakeHost(two_ports()))
 
 

@@ -51,6 +51,7 @@ from tests.unit.host import (
     two_ports,
 )
 from tests.unit.kernel import Kernel
+from tests.unit.wording import Coded, read, says, wording
 
 ETH2 = PortId("7870:00:00.0", 2, "00:0d:3a:aa:00:11")
 
@@ -255,7 +256,9 @@ def test_a_claim_over_an_interrupted_one_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Killed):
         claim(tmp_path, FakeHost(kernel, Fate(dies_at=8, half=True)))
     links = list(kernel.links)
-    with pytest.raises(NotRestored, match="interrupted") as caught:
+    with pytest.raises(
+        NotRestored, match=says("interrupted"), check=Coded("interrupted-claim")
+    ) as caught:
         claim(tmp_path, FakeHost(kernel))
     assert (caught.value.exit_code, caught.value.code) == (5, "interrupted-claim")
     assert "manactl recover" in (caught.value.hint or "")
@@ -267,7 +270,7 @@ def test_a_claim_over_one_that_drifted_is_refused(tmp_path: Path) -> None:
     kernel = furnished()
     claim(tmp_path, FakeHost(kernel))
     kernel.set_up(kernel.nics[0], True)
-    with pytest.raises(Busy, match="set it up again") as caught:
+    with pytest.raises(Busy, match=says("set it up again"), check=Coded("drift")) as caught:
         claim(tmp_path, FakeHost(kernel))
     assert (caught.value.exit_code, caught.value.code) == (6, "drift")
     assert "manactl release eth1" in (caught.value.hint or "")
@@ -286,7 +289,10 @@ def test_a_netdev_that_cannot_be_looked_at_is_not_claimed_without_its_snapshot(
     host.unread = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
     with pytest.raises(RolledBack) as caught:
         claim(tmp_path, host, "eth2", *words)
-    assert "could not be looked at: Too many open files; nothing was touched" in str(caught.value)
+    with wording:
+        assert "could not be looked at: Too many open files; nothing was touched" in str(
+            caught.value
+        )
     assert (claims(tmp_path), kernel.links) == (before, links)
 
 
@@ -314,7 +320,7 @@ def test_the_claim_of_a_nic_that_was_replaced_is_not_that_of_its_successor(tmp_p
         claim(tmp_path, FakeHost(kernel))
     assert (caught.value.exit_code, caught.value.code) == (6, "drift")
     assert kernel.links == [("eth1", "down")]
-    with pytest.raises(NotRestored, match="no netdev"):
+    with pytest.raises(NotRestored, match=says("no netdev"), check=Coded("no-netdev")):
         release(tmp_path, FakeHost(kernel))
     assert kernel.links == [("eth1", "down")]
     kernel.nics[0].mac = "00:0d:3a:aa:00:10"
@@ -379,11 +385,12 @@ def test_what_cannot_be_claimed_ends_with_its_code_and_touches_nothing(
     host = FakeHost(kernel)
     change(host)
     before = kernel.picture()
-    with pytest.raises(ManactlError, match=words) as caught:
+    with pytest.raises(ManactlError, match=says(words)) as caught:
         claim(tmp_path, host, *ports)
     assert type(caught.value) is error
     assert caught.value.code == code
-    assert "touched" in f"{caught.value.message} {caught.value.hint}" or error is Unsupported
+    with wording:
+        assert "touched" in f"{caught.value.message} {caught.value.hint}" or error is Unsupported
     assert kernel.picture() == before
     assert journal.paths(tmp_path) == []
 
@@ -391,7 +398,7 @@ def test_what_cannot_be_claimed_ends_with_its_code_and_touches_nothing(
 def test_a_leaked_vport_refuses_a_claim_of_a_port_that_is_down(tmp_path: Path) -> None:
     kernel = Kernel()
     kernel.nics[0].leaked = True
-    with pytest.raises(Refused, match="use count") as caught:
+    with pytest.raises(Refused, match=says("use count"), check=Coded("kernel-bug")) as caught:
         claim(tmp_path, FakeHost(kernel))
     assert caught.value.code == "kernel-bug"
     assert "modprobe -r mana_ib mana" in (caught.value.hint or "")
@@ -405,10 +412,11 @@ def test_a_leaked_vport_is_found_out_only_by_a_proof(tmp_path: Path) -> None:
     kernel.set_up(kernel.nic("eth2"), False)
     kernel.links.clear()
     before = kernel.picture()
-    with pytest.raises(ManactlError, match="use count") as caught:
+    with pytest.raises(ManactlError, match=says("use count"), check=Coded("kernel-bug")) as caught:
         claim(tmp_path, FakeHost(kernel), "eth1", "eth2")
     assert (caught.value.exit_code, caught.value.code) == (3, "kernel-bug")
-    assert "nothing was touched" in caught.value.message
+    with wording:
+        assert "nothing was touched" in caught.value.message
     assert (kernel.picture(), kernel.links) == (before, [])
     assert journal.paths(tmp_path) == []
 
@@ -556,7 +564,7 @@ def test_a_port_that_went_before_we_had_the_lock_is_missed(tmp_path: Path) -> No
     kernel = furnished()
     host = Overtaken(kernel)
     host.meanwhile = kernel.nics.clear
-    with pytest.raises(Busy, match="not there any more"):
+    with pytest.raises(Busy, match=says("not there any more")):
         claim(tmp_path, host)
 
 
@@ -616,10 +624,12 @@ def test_the_system_log_gets_refusals_too(tmp_path: Path) -> None:
 
 def test_a_dump_that_fails_is_told_and_nothing_was_touched(tmp_path: Path) -> None:
     kernel = furnished()
-    with pytest.raises(RolledBack, match="could not be read: Input/output error") as caught:
+    with pytest.raises(RolledBack, match=says("could not be read: Input/output error")) as caught:
         claim(tmp_path, FakeHost(kernel, Fate(fails_at=1)))
-    assert "nothing was touched" in caught.value.message
-    assert [tuple(e) for e in caught.value.evidence] == [("rtnetlink", "dump", "EIO")]
+    with wording:
+        assert "nothing was touched" in caught.value.message
+        assert [e.fact for e in caught.value.evidence] == ["dump"]
+    assert read(caught.value.evidence) == [("rtnetlink", "EIO")]
     assert untouched(kernel, tmp_path)
 
 
@@ -641,7 +651,7 @@ def test_journals_that_may_not_be_read_deny_a_claim_and_no_dry_run(
 
     kernel = furnished()
     monkeypatch.setattr(journal, "list_claims", denied)
-    with pytest.raises(Denied, match="not readable; nothing was touched"):
+    with pytest.raises(Denied, match=says("not readable; nothing was touched")):
         claim(tmp_path, FakeHost(kernel))
     assert kernel.links == []
     done = claim(tmp_path, FakeHost(kernel), dry_run=True)
@@ -662,7 +672,9 @@ def test_an_old_journal_that_cannot_be_closed_stops_a_claim(
 
     host = FakeHost(kernel, boot="boot-2")
     host.at_look[2] = lambda: monkeypatch.setattr(os, "rename", refused)
-    with pytest.raises(NotRestored, match="could not be closed: Read-only") as caught:
+    with pytest.raises(
+        NotRestored, match=says("could not be closed: Read-only"), check=Coded("journal")
+    ) as caught:
         claim(tmp_path, host)
     assert (caught.value.code, caught.value.exit_code) == ("journal", 5)
     assert kernel.links == []

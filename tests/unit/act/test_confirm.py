@@ -46,6 +46,7 @@ from tests.unit.host import (
     two_ports,
 )
 from tests.unit.kernel import Kernel, Nic
+from tests.unit.wording import Coded, says, wording
 
 
 def confirm(state_dir: Path, host: FakeHost, *words: str) -> list[ConfirmedPort]:
@@ -112,7 +113,7 @@ def test_what_was_released_of_it_is_not_named(tmp_path: Path) -> None:
 def test_of_several_that_wait_some_are_to_be_named(tmp_path: Path) -> None:
     kernel = two_functions()
     paths = [claimed(tmp_path, kernel, "eth1"), claimed(tmp_path, kernel, "eth5")]
-    with pytest.raises(UsageError, match="several claims wait to be confirmed: eth1, eth5"):
+    with pytest.raises(UsageError, match=says("several claims wait to be confirmed: eth1, eth5")):
         confirm(tmp_path, FakeHost(kernel))
     found = outcomes(confirm(tmp_path, FakeHost(kernel), "eth1", "eth5"))
     assert found == [("eth1", "confirmed"), ("eth5", "confirmed")]
@@ -144,7 +145,9 @@ def test_after_it_went_back_that_is_told(tmp_path: Path, words: tuple[str, ...])
     release(tmp_path, FakeHost(kernel), only=path, why=Reason.EXPIRED, unconfirmed=True)
     assert kernel.nics[0].up
     with pytest.raises(
-        RolledBack, match="eth1 was not confirmed in time: it was released"
+        RolledBack,
+        match=says("eth1 was not confirmed in time: it was released"),
+        check=Coded("expired"),
     ) as caught:
         confirm(tmp_path, FakeHost(kernel), *words)
     assert (caught.value.exit_code, caught.value.code) == (4, "expired")
@@ -189,7 +192,7 @@ def test_it_goes_back_while_the_lock_is_waited_for(tmp_path: Path) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(confirming.lock, "functions", after)
-        with pytest.raises(RolledBack, match="it was released at"):
+        with pytest.raises(RolledBack, match=says("it was released at"), check=Coded("expired")):
             confirm(tmp_path, host)
 
 
@@ -213,10 +216,13 @@ def test_what_has_begun_to_go_back_cannot_be_kept(tmp_path: Path) -> None:
     with pytest.raises(Killed):
         release(tmp_path, dying, only=path, why=Reason.EXPIRED, unconfirmed=True)
     assert journal.read(path).phase == "interrupted"
-    with pytest.raises(NotRestored, match="eth1 cannot be confirmed") as caught:
+    with pytest.raises(
+        NotRestored, match=says("eth1 cannot be confirmed"), check=Coded("interrupted-claim")
+    ) as caught:
         confirm(tmp_path, FakeHost(kernel))
     assert caught.value.code == "interrupted-claim"
-    assert "manactl recover" in (caught.value.hint or "")
+    with wording:
+        assert "manactl recover" in (caught.value.hint or "")
     release(tmp_path, FakeHost(kernel), recover=True)
     assert kernel.nics[0].up
 
@@ -249,7 +255,9 @@ def test_another_that_ends_soon_is_waited_for(tmp_path: Path) -> None:
 def test_a_disk_that_is_full_confirms_nothing(tmp_path: Path) -> None:
     kernel = furnished()
     path = claimed(tmp_path, kernel)
-    with pytest.raises(Refused, match="nothing was touched"):
+    with pytest.raises(
+        Refused, match=says("nothing was touched"), check=Coded("state-dir", untouched=True)
+    ):
         confirm(tmp_path, FakeHost(kernel, Fate(fails_at=1)))
     assert journal.read(path).waiting is not None
 
@@ -270,7 +278,7 @@ def test_a_journal_that_cannot_be_read_is_its_error(tmp_path: Path) -> None:
     path = claimed(tmp_path, kernel)
     data = path.read_bytes()
     path.write_bytes(data[:-20] + b"x" + data[-19:])
-    with pytest.raises(NotRestored, match="corrupt"):
+    with pytest.raises(NotRestored, match=says("corrupt"), check=Coded("journal")):
         confirm(tmp_path, FakeHost(kernel))
 
 
@@ -321,7 +329,7 @@ def test_beside_a_journal_that_cannot_be_read_the_others_are_confirmed(
     with SignalGate() as signals, ExitStack() as failing:
         host = FakeHost(kernel)
         if blamed:
-            error = failing.enter_context(pytest.raises(NotRestored, match=r"\.journal "))
+            error = failing.enter_context(pytest.raises(NotRestored, match=says(r"\.journal ")))
         confirming.confirm(ConfirmRequest(tmp_path, words), host, signals, found)
     if blamed:
         assert error.value.exit_code == 5
@@ -346,7 +354,7 @@ def test_the_error_of_one_claim_keeps_no_other_from_being_confirmed(
 
     def both(error: type[ManactlError], match: str) -> None:
         host, request = FakeHost(kernel), ConfirmRequest(tmp_path, ("eth1", "eth5"))
-        with SignalGate() as signals, pytest.raises(error, match=match):
+        with SignalGate() as signals, pytest.raises(error, match=says(match)):
             confirming.confirm(request, host, signals, found)
 
     both(RolledBack, "eth1 was not confirmed in time")
@@ -377,9 +385,10 @@ def test_a_signal_between_two_claims_leaves_the_second_as_it_is(
     monkeypatch.setattr(Journal, "append", then_a_signal)
     with pytest.raises(Interrupted) as caught:
         confirm(tmp_path, FakeHost(kernel), "eth1", "eth5")
-    assert caught.value.message == (
-        "interrupted by SIGTERM; confirmed: eth1; no other claim was changed"
-    )
+    with wording:
+        assert caught.value.message == (
+            "interrupted by SIGTERM; confirmed: eth1; no other claim was changed"
+        )
     assert journal.read(first).waiting is None
     assert journal.read(second).waiting is not None
 
@@ -456,14 +465,16 @@ def test_whatever_the_disk_does_what_is_told_is_true(
             assert outcomes(found) == [("eth1", "confirmed")], where
         else:
             assert found == [], where
-            assert waits or "is not certain" in message, where
+            with wording:
+                assert waits or "is not certain" in message, where
         told.add("not certain" if "is not certain" in message else outcome)
         if disk.failed is None:
             break
     else:
         raise AssertionError("it never came to its end")
     assert {"confirmed", "refused"} <= told
-    assert ("not certain" in told) is lasting
+    with wording:
+        assert ("not certain" in told) is lasting
 
 
 def test_a_record_that_is_neither_safe_nor_removed_is_told_as_that(
@@ -479,7 +490,11 @@ def test_a_record_that_is_neither_safe_nor_removed_is_told_as_that(
         monkeypatch.setattr(os, name, fails)
     with (
         SignalGate() as signals,
-        pytest.raises(NotRestored, match="whether eth1 is confirmed is not certain") as caught,
+        pytest.raises(
+            NotRestored,
+            match=says("whether eth1 is confirmed is not certain"),
+            check=Coded("journal"),
+        ) as caught,
     ):
         confirming.confirm(ConfirmRequest(tmp_path), FakeHost(kernel), signals)
     assert (caught.value.exit_code, caught.value.code) == (5, "journal")

@@ -15,6 +15,7 @@ from tests.unit.act.test_interruption import default_signals
 from tests.unit.act.test_release import claims, outcomes
 from tests.unit.host import FakeHost, Fate, Killed, claim, furnished, release
 from tests.unit.kernel import Kernel
+from tests.unit.wording import Coded, says, wording
 
 __all__ = ["default_signals"]  # a fixture
 
@@ -69,11 +70,13 @@ def test_nothing_of_a_pod_that_is_gone_is_written_here(
         assert claims(tmp_path) == [(1, "interrupted")]
     host = reading(kernel)
     error = refused(tmp_path, host, recover=how == "recover", dry_run=dry_run)
-    assert "claimed in the network namespace 4026532291, which is gone" in error.message
+    with wording:
+        assert "claimed in the network namespace 4026532291, which is gone" in error.message
     assert "10.0.0.2/24" in error.message
     assert "10.128.0.0/9 via 10.0.0.1" in error.message
     lines = [one.value for one in error.evidence if one.fact == "not restored"]
-    assert len(lines) == error.message.count("\n  ")
+    with wording:
+        assert len(lines) == error.message.count("\n  ")
     assert "manactl recover --accept 7870:00:00.0:1" in (error.hint or "")
     assert len(claims(tmp_path)) == 1
 
@@ -86,7 +89,8 @@ def test_accepting_closes_the_claim_of_a_pod_that_is_gone(tmp_path: Path) -> Non
     assert picture(kernel) == before
     assert outcomes(done) == [("eth1", "accepted")]
     (port,) = done.ports
-    assert port.residue[0].endswith("which is gone, or not visible here")
+    with wording:
+        assert port.residue[0].endswith("which is gone, or not visible here")
     assert any("10.0.0.2/24" in line for line in port.residue)
     assert claims(tmp_path) == []
     assert len(history(tmp_path)) == 1
@@ -115,17 +119,22 @@ def test_a_pod_that_lives_is_where_to_run_it(
     host = reading(kernel)
     host.living = {POD: place}
     error = refused(tmp_path, host)
-    assert f"run it there: {there};" in (error.hint or "")
+    with wording:
+        assert f"run it there: {there};" in (error.hint or "")
     assert (error.hint or "").endswith(back)
-    with pytest.raises(NotRestored, match="claimed in the network namespace"):
+    with pytest.raises(
+        NotRestored, match=says("claimed in the network namespace"), check=Coded("foreign-netns")
+    ):
         accept(tmp_path, host, "7870:00:00.0:1")
     with pytest.raises(Busy) as caught:
         claim(tmp_path, host)
-    assert f"release it there: {there}" in (caught.value.hint or "")
+    with wording:
+        assert f"release it there: {there}" in (caught.value.hint or "")
     assert claims(tmp_path) == [(1, "claimed")]
     assert outcomes(release(tmp_path, in_pod(kernel))) == [("eth1", "restored")]
 
 
+@pytest.mark.wording
 def test_the_number_of_a_pod_that_is_gone_may_be_anothers(tmp_path: Path) -> None:
     """The next pod gets the inode number of the last; the cookie is its own."""
     kernel = claimed_in_pod(tmp_path)

@@ -34,6 +34,7 @@ from tests.unit.host import (
     two_ports,
 )
 from tests.unit.manager import FakeManager
+from tests.unit.wording import Coded, says, wording
 
 
 def test_it_stays_down_at_boot_until_release(tmp_path: Path) -> None:
@@ -61,9 +62,14 @@ def test_where_that_cannot_be_looked_at_the_release_itself_is_told_rightly(tmp_p
 
     host = FakeHost(kernel)
     host.systems = Odd
-    with pytest.raises(NotRestored, match="down at boot was not looked at to its end: K") as caught:
+    with pytest.raises(
+        NotRestored,
+        match=says("down at boot was not looked at to its end: K"),
+        check=Coded("journal"),
+    ) as caught:
         release(tmp_path, host)
-    assert "`manactl release` tries again" in str(caught.value.hint)
+    with wording:
+        assert "`manactl release` tries again" in str(caught.value.hint)
     assert "stays open" not in caught.value.message + str(caught.value.hint)
     assert journal.paths(tmp_path) == []
 
@@ -83,10 +89,15 @@ def test_what_fails_after_a_release_does_not_say_that_nothing_was_touched(
             raise state_dir.unusable(tmp_path, OSError(errno.EROFS, os.strerror(errno.EROFS)))
 
     host.systems = Full
-    with pytest.raises(Refused, match="eth1 was released before, and no port is given") as caught:
+    with pytest.raises(
+        Refused,
+        match=says("eth1 was released before, and no port is given"),
+        check=Coded("state-dir", untouched=True),
+    ) as caught:
         release(tmp_path, host, terminate=terminated)
-    assert "no port was changed" not in caught.value.message
-    assert "nothing was touched" not in caught.value.message
+    with wording:
+        assert "no port was changed" not in caught.value.message
+        assert "nothing was touched" not in caught.value.message
     assert journal.paths(tmp_path) == []
 
 
@@ -115,7 +126,8 @@ def test_all_leaves_alone_what_a_claim_may_still_have(
         kernel.nics[0].holders = [77]
     with contextlib.suppress(Busy, JournalError):
         plans = release(tmp_path, FakeHost(kernel), everything=True, dry_run=dry_run).plans
-        assert not any("left down at boot" in note for plan in plans for note in plan.notes)
+        with wording:
+            assert not any("left down at boot" in note for plan in plans for note in plan.notes)
     assert list(manager.boot_files) != []
     assert manager.left == {"eth1"}
     assert not kernel.nics[0].up
@@ -168,9 +180,10 @@ def test_a_port_that_is_claimed_meanwhile_is_the_claims(
     progress = Followed()
     (port,) = release(tmp_path, host, "eth1", wait=60, progress=progress).ports
     assert (port.outcome, port.given_back) == (Outcome.NOT_CLAIMED, None)
-    assert progress.notes == [
-        "eth1 was claimed in the meantime, so it is not given back: its files are the claim's now"
-    ]
+    with wording:
+        assert progress.notes == [
+            "eth1 was claimed in the meantime, so it is not given back: its files are the claim's now"
+        ]
     assert list(manager.boot_files) != []
     assert not kernel.nics[0].up
     assert len(journal.paths(tmp_path)) == 1
@@ -185,7 +198,7 @@ def test_a_signal_while_the_lock_is_waited_for_ends_that(
     host = reboot(kernel, manager)
     claim(tmp_path, host)
     at_lock(monkeypatch, 2, lambda: os.kill(os.getpid(), signal.SIGINT))
-    with pytest.raises(Interrupted, match="eth1 was released; no other port was changed"):
+    with pytest.raises(Interrupted, match=says("eth1 was released; no other port was changed")):
         release(tmp_path, host, "eth1", wait=60)
     assert journal.paths(tmp_path) == []
     assert list(manager.boot_files) != []
@@ -217,7 +230,8 @@ def test_a_netdev_that_is_not_here_is_told_of(tmp_path: Path) -> None:
     kernel.nics[0].name = "eth7"
     (port,) = release(tmp_path, host, "eth7").ports
     assert [one.cause for one in port.lost] == [Cause.MANAGER]
-    assert "eth1 is not here as it was" in port.lost[0].text
+    with wording:
+        assert "eth1 is not here as it was" in port.lost[0].text
     assert manager.boot_files == {}
 
 
@@ -232,12 +246,13 @@ def test_a_dry_run_foresees_what_is_given_back_after_a_reboot(
     words = () if how else ("eth1",)
     closed, *given = release(tmp_path, host, *words, dry_run=True, **how).plans
     names = ["eth1", "eth2"] if how else ["eth1"]
-    assert closed.notes == (
-        f"claimed before the last boot: the journal is closed, and {', '.join(names)} given back",
-    )
-    assert [plan.restores for plan in given] == [
-        (f"{name} given back to systemd-networkd, at boot, too",) for name in names
-    ]
+    with wording:
+        assert closed.notes == (
+            f"claimed before the last boot: the journal is closed, and {', '.join(names)} given back",
+        )
+        assert [plan.restores for plan in given] == [
+            (f"{name} given back to systemd-networkd, at boot, too",) for name in names
+        ]
     done = release(tmp_path, host, *words, **how).ports
     assert [one.netdev for one in done if one.given_back] == names
 
@@ -250,12 +265,14 @@ def test_a_dry_run_shows_once_what_the_claim_itself_has_written(tmp_path: Path) 
     claim(tmp_path, host)  # without the option: the files are those of before
     for words in (("eth1",), ()):
         plans = release(tmp_path, host, *words, dry_run=True, everything=not words).plans
-        assert [plan.notes[0] for plan in plans[1:]] == [
-            f"eth1 is left down at boot by {', '.join(LeaveDown(kept).files)}"
-            for kept in manager.boot_files.values()
-        ]
+        with wording:
+            assert [plan.notes[0] for plan in plans[1:]] == [
+                f"eth1 is left down at boot by {', '.join(LeaveDown(kept).files)}"
+                for kept in manager.boot_files.values()
+            ]
 
 
+@pytest.mark.wording
 def test_a_dry_run_of_a_recovery_leaves_the_files(tmp_path: Path) -> None:
     kernel, manager = managed()
     claim(tmp_path, FakeHost(kernel), persist=True)
@@ -270,7 +287,8 @@ def test_a_file_that_somebody_has_changed_is_left_and_told_of(tmp_path: Path) ->
     manager.edited = set(manager.boot_files)
     (port,) = release(tmp_path, FakeHost(kernel), "eth1").ports
     (lost,) = [one for one in port.lost if one.cause is Cause.CHANGED]
-    assert "somebody has changed it" in lost.text
+    with wording:
+        assert "somebody has changed it" in lost.text
     assert (port.outcome, port.given_back) == (Outcome.RESTORED, None)
     (port,) = release(tmp_path, FakeHost(kernel), "eth1").ports
     assert (port.outcome, port.lost, port.given_back) == (Outcome.NOT_CLAIMED, (lost,), None)
@@ -284,7 +302,8 @@ def test_a_manager_that_does_not_run_is_told_of(tmp_path: Path) -> None:
     manager.running = False
     (port,) = release(tmp_path, host, "eth1").ports
     assert [one.cause for one in port.lost] == [Cause.MANAGER]
-    assert "does not run; it configures eth1 when it is started" in port.lost[0].text
+    with wording:
+        assert "does not run; it configures eth1 when it is started" in port.lost[0].text
     assert manager.boot_files == {}
 
 
@@ -327,16 +346,17 @@ def test_each_of_the_failures_of_giving_back_is_told_with_what_was_done(tmp_path
     with pytest.raises(NotRestored) as raised:
         release(tmp_path, host, everything=True)
     file = "/etc/systemd/network/00-1-manactl-7870-00-00.0-1-0.network"
-    assert raised.value.message.splitlines() == [
-        "eth1: released as far as it was claimed, and the files that left it down at boot are out "
-        f"of force ({file}), but systemd-networkd was not told: Connection timed out",
-        "eth2: released as far as it was claimed, but could not remove /etc/two, so it may be left "
-        "down at boot: Read-only file system",
-    ]
-    assert raised.value.hint == (
-        "run `networkctl reload`; `manactl release eth1` tells it, too, and clears up\n"
-        "fix the cause, then `manactl release eth2` tries again"
-    )
+    with wording:
+        assert raised.value.message.splitlines() == [
+            "eth1: released as far as it was claimed, and the files that left it down at boot are out "
+            f"of force ({file}), but systemd-networkd was not told: Connection timed out",
+            "eth2: released as far as it was claimed, but could not remove /etc/two, so it may be left "
+            "down at boot: Read-only file system",
+        ]
+        assert raised.value.hint == (
+            "run `networkctl reload`; `manactl release eth1` tells it, too, and clears up\n"
+            "fix the cause, then `manactl release eth2` tries again"
+        )
     assert [kept.name for kept in manager.boot_files.values()] == ["eth2"]
 
 
@@ -354,17 +374,21 @@ def test_another_manactl_at_work_does_not_hide_the_release(
         with pytest.raises(Busy) as raised:
             release(tmp_path, host, "eth1")
     said, _, left = raised.value.message.partition(". ")
-    assert said.startswith(
-        f"eth1 was released, but not given back: another manactl is at work on {kept.port.pci}: "
-    )
-    assert left == f"What leaves eth1 down at boot remains: {LeaveDown(kept).files[0]}"
+    with wording:
+        assert said.startswith(
+            f"eth1 was released, but not given back: another manactl is at work on {kept.port.pci}: "
+        )
+        assert left == f"What leaves eth1 down at boot remains: {LeaveDown(kept).files[0]}"
     assert raised.value.hint is not None
-    assert raised.value.hint.startswith("when it is done: `manactl release eth1`")
+    with wording:
+        assert raised.value.hint.startswith("when it is done: `manactl release eth1`")
     assert raised.value.code == "locked"
     assert journal.paths(tmp_path) == []
     with (
         lock.functions(tmp_path, [kept.port.pci]),
-        pytest.raises(Busy, match="nothing was touched"),
+        pytest.raises(
+            Busy, match=says("nothing was touched"), check=Coded("locked", untouched=True)
+        ),
     ):
         release(tmp_path, host, "eth1")
     (port,) = release(tmp_path, host, "eth1").ports
@@ -400,9 +424,10 @@ def test_a_file_that_release_cannot_use_is_told_and_left(tmp_path: Path) -> None
     progress = Followed()
     for words in ((), ("eth1",)):
         release(tmp_path, FakeHost(kernel), *words, progress=progress)
-    assert progress.notes == 2 * [
-        "/etc/x.network may leave a port down at boot, and is of no use to manactl: Input/output "
-        "error; it is left as it is: see `manactl doctor`"
-    ]
+    with wording:
+        assert progress.notes == 2 * [
+            "/etc/x.network may leave a port down at boot, and is of no use to manactl: Input/output "
+            "error; it is left as it is: see `manactl doctor`"
+        ]
     release(tmp_path, FakeHost(kernel), recover=True, progress=progress)
     assert len(progress.notes) == 2, "a recovery is the boot's own"

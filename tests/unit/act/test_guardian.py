@@ -30,6 +30,7 @@ from manactl.model.port import Report
 from tests.unit.fakes import archived
 from tests.unit.host import FakeHost, Fate, Killed, claim, furnished, release
 from tests.unit.kernel import Kernel
+from tests.unit.wording import Coded, says, wording
 
 PID = 77
 SOON = 30  # s that a process may take
@@ -348,9 +349,10 @@ class Dying(Told):
 
 def test_a_claim_that_took_too_long_is_undone(tmp_path: Path) -> None:
     kernel = furnished()
-    with pytest.raises(RolledBack, match="the time to confirm it was over") as caught:
+    with pytest.raises(RolledBack, match=says("the time to confirm it was over")) as caught:
         claim(tmp_path, FakeHost(kernel), guard=Told(late=True), confirm_within=60)
-    assert "Everything is restored" in caught.value.message
+    with wording:
+        assert "Everything is restored" in caught.value.message
     assert kernel.nics[0].up
     assert list((tmp_path / "claims").iterdir()) == []
 
@@ -572,7 +574,9 @@ def test_one_that_cannot_even_begin_is_no_riddle(
         os._exit(0)
 
     monkeypatch.setattr(guardian, "_second_fork", nothing)
-    with pytest.raises(RolledBack, match=r"it ended at once .*; no port is claimed"):
+    with pytest.raises(
+        RolledBack, match=says(r"it ended at once .*; no port is claimed"), check=Coded("guardian")
+    ):
         guardian.start(tmp_path, FakeHost(furnished()))
 
 
@@ -608,7 +612,8 @@ def test_when_it_goes_back_is_on_the_disk_before_the_first_change(tmp_path: Path
     assert result.confirm_by is not None
     assert journal.stamp(result.confirm_by) == first["confirm_by"]
     assert result.plan is not None
-    assert any("is released automatically 90 s after" in note for note in result.plan.notes)
+    with wording:
+        assert any("is released automatically 90 s after" in note for note in result.plan.notes)
 
 
 def test_without_its_guardian_nothing_is_touched(tmp_path: Path) -> None:

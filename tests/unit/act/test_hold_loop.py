@@ -22,6 +22,7 @@ from manactl.look import link_changes, netdev_opens
 from manactl.look.file_events import FileEvents
 from manactl.model.hold import Apart, Attempt, Outcome, Target, Trouble
 from tests.unit.host import FakeHost, claim, furnished, two_ports
+from tests.unit.wording import Coded, says, wording
 
 PCI = "7870:00:00.0"
 
@@ -106,7 +107,8 @@ def test_a_lock_that_cannot_be_had_is_told_once(
     one.run()
     assert keeper.asked == ["reload", "again", "again", "again"]
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.endswith("it is tried again: Too many open files")
+    with wording:
+        assert line.endswith("it is tried again: Too many open files")
 
 
 def test_journals_that_were_written_are_read_again(
@@ -152,9 +154,14 @@ def test_without_its_directory_it_would_hear_nothing(
     with FileEvents(claims) as files:
         one.watch(files)
         act(claims)
-        with pytest.raises(Refused, match=r"it was removed, .* no port is kept down$") as ended:
+        with pytest.raises(
+            Refused,
+            match=says(r"it was removed, .* no port is kept down$"),
+            check=Coded("state-dir"),
+        ) as ended:
             one.run()
-    assert "put the directory back" in str(ended.value.hint)
+    with wording:
+        assert "put the directory back" in str(ended.value.hint)
 
 
 def test_that_the_state_directory_was_moved_is_seen_at_the_next_look(
@@ -169,7 +176,9 @@ def test_that_the_state_directory_was_moved_is_seen_at_the_next_look(
     with FileEvents(claims) as files:
         one.watch(files)
         (tmp_path / "state").rename(tmp_path / "elsewhere")
-        with pytest.raises(Refused, match="it was removed, moved or replaced"):
+        with pytest.raises(
+            Refused, match=says("it was removed, moved or replaced"), check=Coded("state-dir")
+        ):
             one.run()
 
 

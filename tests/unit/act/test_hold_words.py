@@ -9,6 +9,8 @@ import pytest
 
 from manactl.act import hold_words as words
 
+pytestmark = pytest.mark.wording
+
 
 @pytest.mark.parametrize(
     ("error", "why"),

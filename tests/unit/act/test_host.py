@@ -11,6 +11,7 @@ from manactl.act.host import CAP_NET_ADMIN, CAP_NET_RAW, LiveHost
 from manactl.act.terminate import LiveProcesses
 from manactl.errors import Unsupported
 from manactl.journal import file as journal
+from tests.unit.wording import says, wording
 
 
 def test_it_is_this_machine() -> None:
@@ -45,6 +46,7 @@ def test_a_proc_without_sysctls_is_a_place_where_nothing_is_done(
     """As in a unit with ProcSubset=pid: which boot this is cannot be read there."""
     real = journal.read_boot_id
     monkeypatch.setattr(journal, "read_boot_id", lambda: real(tmp_path))
-    with pytest.raises(Unsupported, match="boot_id cannot be read: No such file") as caught:
+    with pytest.raises(Unsupported, match=says("boot_id cannot be read: No such file")) as caught:
         LiveHost().boot_id()
-    assert "ProcSubset=all" in (caught.value.hint or "")
+    with wording:
+        assert "ProcSubset=all" in (caught.value.hint or "")

@@ -10,6 +10,7 @@ import pytest
 
 from manactl.act import manager_files
 from manactl.netstate.unmanaged import UnmanagedLink
+from tests.unit.wording import says
 
 MARKED = UnmanagedLink("eth1", 3, "00:0d:3a:aa:00:10", "mana", True)
 NAMED = UnmanagedLink("eth1", 3, None, None, True)
@@ -92,7 +93,7 @@ def test_the_group_that_may_read_the_one_that_others_may_not_reads_it(
     manager_files.write(path, "", like=[like[n] for n in order])
     assert (mode(path), path.stat().st_gid) == (0o640, 998)
     os.chown(like[2], -1, 997)
-    with pytest.raises(PermissionError, match="may be read by different groups"):
+    with pytest.raises(PermissionError, match=says("may be read by different groups")):
         manager_files.write(path, "", like=[like[n] for n in order])
 
 
@@ -134,7 +135,7 @@ def test_a_name_that_would_match_others_is_refused(name: str) -> None:
     assert not manager_files.is_plain(name)
     odd = replace(NAMED, name=name)
     for said in (manager_files.match_section, manager_files.by_name):
-        with pytest.raises(OSError, match="has no other mark to match by"):
+        with pytest.raises(OSError, match=says("has no other mark to match by")):
             said(odd)
 
 

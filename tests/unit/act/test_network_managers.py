@@ -12,6 +12,7 @@ from manactl.look.bus import Bus
 from manactl.netstate.unmanaged import NETWORK_MANAGER, NETWORKD, Unmanaged, UnmanagedLink
 from tests.unit.buses import NETWORKD as NETWORKD_SERVICE
 from tests.unit.buses import NM, Link, World, is_ini
+from tests.unit.wording import says
 
 MAC, DRIVER = "00:0d:3a:aa:00:10", "hv_netvsc"
 ETH1 = UnmanagedLink("eth1", 3, MAC, DRIVER, True)
@@ -124,13 +125,13 @@ def test_a_netdev_without_a_permanent_address_is_matched_by_name(world: World) -
 def test_networkd_that_takes_another_file_is_a_failure(world: World) -> None:
     first = world.run / "systemd/network/00-0-a.network"
     first.write_text("[Match]\nName=eth1\n")
-    with pytest.raises(OSError, match=r"takes another file than .*00-0-manactl-0-0\.network"):
+    with pytest.raises(OSError, match=says(r"takes another file than .*00-0-manactl-0-0\.network")):
         managers(world).unmanage(OF_NETWORKD)
     assert 4.9 < world.seconds < 6
 
 
 def test_a_link_that_networkd_does_not_know(world: World) -> None:
-    with pytest.raises(OSError, match="knows no eth7"):
+    with pytest.raises(OSError, match=says("knows no eth7")):
         managers(world).unmanage(
             Unmanaged(NETWORKD, "0", (UnmanagedLink("eth7", 9, None, None, True),))
         )

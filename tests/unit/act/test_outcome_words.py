@@ -6,6 +6,7 @@ import pytest
 
 from manactl.act import outcome_words as words
 from manactl.model.port import Holder
+from tests.unit.wording import wording
 
 KNOWN = Holder(7, "dpdk-testpmd", None, 0, None, None, None)
 NAMELESS = KNOWN._replace(pid=8, comm=None)
@@ -16,6 +17,7 @@ def test_holders_are_named_in_brackets_or_not_at_all() -> None:
     assert words.named([]) == ""
 
 
+@pytest.mark.wording
 def test_residue_comes_first_then_what_is_back() -> None:
     assert words.not_restored(["a", "b"], ["eth2"], None) == [
         "Not restored:", "  a", "  b", "All of eth2 is restored and verified.",
@@ -26,6 +28,7 @@ def test_residue_comes_first_then_what_is_back() -> None:
     ]
 
 
+@pytest.mark.wording
 def test_all_is_back_but_for_what_is_lost_or_comes_by_itself() -> None:
     assert words.restored([], []) == ["Everything is restored and verified."]
     assert words.restored(["a"], ["b"]) == [
@@ -35,12 +38,14 @@ def test_all_is_back_but_for_what_is_lost_or_comes_by_itself() -> None:
     ]
 
 
+@pytest.mark.wording
 def test_residue_may_be_accepted() -> None:
     alone = "when it cannot be fixed: manactl recover --accept eth1 --accept 'a b'"
     assert words.acceptance_alone(["eth1", "a b"]) == alone
     assert words.acceptance(["eth1", "a b"]) == f"or, {alone}"
 
 
+@pytest.mark.wording
 @pytest.mark.parametrize(
     ("terminated", "names", "accepted", "expected"),
     [
@@ -57,6 +62,7 @@ def test_what_was_done_before_a_signal_is_said(
     assert said == f"interrupted by SIGINT; {expected}"
 
 
+@pytest.mark.wording
 @pytest.mark.parametrize(
     ("names", "expected"),
     [
@@ -69,6 +75,7 @@ def test_so_it_is_with_confirm(names: list[str], expected: str) -> None:
     assert said == f"interrupted by SIGTERM; {expected}"
 
 
+@pytest.mark.wording
 @pytest.mark.parametrize(
     ("residue", "what"),
     [(True, "not fully restored"), (False, "restored, but its journal is still open")],
@@ -77,6 +84,7 @@ def test_what_is_left_to_do_is_said(residue: bool, what: str) -> None:
     assert words.not_clean("eth1", residue=residue) == f"eth1: {what}"
 
 
+@pytest.mark.wording
 @pytest.mark.parametrize(("untouched", "rest"), [(True, "; no port was changed"), (False, "")])
 def test_who_does_not_end_is_told_with_what_was_done(untouched: bool, rest: str) -> None:
     said = words.not_enough("held", "pid 7 x", 10.0, untouched=untouched)
@@ -85,7 +93,8 @@ def test_who_does_not_end_is_told_with_what_was_done(untouched: bool, rest: str)
 
 def test_of_another_namespace_so_many_facts_are_shown() -> None:
     said = words.of_namespace("eth1", "network namespace blue", ["a", "b", "c"], 2).split("\n")
-    assert said[1:] == [
-        "Not restored, what belonged to that namespace:", "  a", "  b", "  and 1 more, all in the journal",
-    ]  # fmt: skip
+    with wording:
+        assert said[1:] == [
+            "Not restored, what belonged to that namespace:", "  a", "  b", "  and 1 more, all in the journal",
+        ]  # fmt: skip
     assert "\n" not in words.of_namespace("eth1", "network namespace blue", [], 2)

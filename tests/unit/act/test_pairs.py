@@ -19,6 +19,7 @@ from manactl.journal import file as journal
 from manactl.model.port import Report
 from tests.unit.host import FakeHost, FakeSystem, Fate, Killed, claim, furnished, paired, release
 from tests.unit.kernel import UUID, Kernel, meaning
+from tests.unit.wording import Coded, says, wording
 
 MODES = ["down", "keep"]
 
@@ -139,7 +140,7 @@ def test_a_stranger_that_sets_the_synthetic_netdev_up_is_found_out(tmp_path: Pat
     before = kernel.picture()
     one = host(kernel)
     one.systems = Stranger
-    with pytest.raises(RolledBack, match="eth0 does not stay down"):
+    with pytest.raises(RolledBack, match=says("eth0 does not stay down")):
         claim(tmp_path, one)
     assert kernel.picture() == before
 
@@ -179,7 +180,9 @@ def test_frames_on_the_slow_path_are_not_passed_over(tmp_path: Path) -> None:
     kernel = paired()
     claim(tmp_path, host(kernel))
     kernel.synthetics[0].asks = False
-    with pytest.raises(NotRestored, match="slow synthetic path") as caught:
+    with pytest.raises(
+        NotRestored, match=says("slow synthetic path"), check=Coded("residue")
+    ) as caught:
         release(tmp_path, host(kernel))
     assert "ip link set eth1 up" in (caught.value.hint or "")
     kernel.synthetics[0].asks = True
@@ -191,7 +194,7 @@ def test_a_vf_that_was_not_taken_again_is_told(tmp_path: Path) -> None:
     kernel = paired()
     claim(tmp_path, host(kernel))
     kernel.synthetics[0].enslaves = False
-    with pytest.raises(NotRestored, match="goes on without eth1"):
+    with pytest.raises(NotRestored, match=says("goes on without eth1"), check=Coded("residue")):
         release(tmp_path, host(kernel))
 
 
@@ -218,7 +221,9 @@ def test_a_synthetic_netdev_that_is_gone_is_residue_and_the_vf_comes_back(tmp_pa
     kernel = paired()
     claim(tmp_path, host(kernel))
     kernel.synthetics[0].present = False
-    with pytest.raises(NotRestored, match="eth0, the netdev of VMBus device"):
+    with pytest.raises(
+        NotRestored, match=says("eth0, the netdev of VMBus device"), check=Coded("residue")
+    ):
         release(tmp_path, host(kernel))
     assert kernel.nics[0].up
 
@@ -231,7 +236,7 @@ def test_claimed_twice_is_claimed_once_and_another_mode_is_refused(
     claim(tmp_path, host(kernel), synthetic=mode)
     assert claim(tmp_path, host(kernel)).already
     assert claim(tmp_path, host(kernel), synthetic=mode).already
-    with pytest.raises(Busy, match=f"--synthetic={mode}"):
+    with pytest.raises(Busy, match=says(f"--synthetic={mode}"), check=Coded("drift")):
         claim(tmp_path, host(kernel), synthetic=MODES[mode == "down"])
 
 
@@ -241,14 +246,14 @@ def test_a_synthetic_netdev_that_is_up_again_is_drift(tmp_path: Path) -> None:
     kernel.nics[0].holders = [4211]  # so the VF stays down
     kernel.set_synthetic(kernel.synthetics[0], True)
     kernel.nics[0].holders = []
-    with pytest.raises(Busy, match="set it up again"):
+    with pytest.raises(Busy, match=says("set it up again"), check=Coded("drift")):
         claim(tmp_path, host(kernel))
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_plain_port_has_no_synthetic_netdev(tmp_path: Path, mode: str) -> None:
     kernel = furnished()
-    with pytest.raises(UsageError, match=f"--synthetic={mode}: eth1 is below no"):
+    with pytest.raises(UsageError, match=says(f"--synthetic={mode}: eth1 is below no")):
         claim(tmp_path, host(kernel), synthetic=mode)
     assert kernel.links == []
 
@@ -303,10 +308,11 @@ def test_what_the_plan_says(tmp_path: Path) -> None:
     assert down is not None
     assert keep is not None
     assert [type(step) for step in down.steps][1:3] == [SetAdmin, SetSynthetic]
-    assert any("--synthetic=down" in note for note in down.notes)
-    assert any("receives nothing" in note for note in keep.notes)
-    assert any("servicing undoes it" in note for note in keep.notes)
-    assert "addresses, routes and connections stay" in keep.stops[0]
+    with wording:
+        assert any("--synthetic=down" in note for note in down.notes)
+        assert any("receives nothing" in note for note in keep.notes)
+        assert any("servicing undoes it" in note for note in keep.notes)
+        assert "addresses, routes and connections stay" in keep.stops[0]
     assert keep.drops == ()
 
 
@@ -330,10 +336,11 @@ def test_a_claim_waits_until_the_vf_is_joined(tmp_path: Path) -> None:
 def test_it_never_claims_the_vf_alone(tmp_path: Path, synthetic: str | None) -> None:
     kernel = paired()
     kernel.synthetics[0].enslaves = False
-    with pytest.raises(Busy, match="hv_netvsc has not joined it to") as caught:
+    with pytest.raises(Busy, match=says("hv_netvsc has not joined it to")) as caught:
         claim(tmp_path, host(kernel), synthetic=synthetic)
     assert caught.value.hint is not None
-    assert "dmesg" in caught.value.hint
+    with wording:
+        assert "dmesg" in caught.value.hint
     assert (kernel.links, [*tmp_path.glob("claims/*")]) == ([], [])
 
 
@@ -348,7 +355,7 @@ def test_nor_before_the_synthetic_netdev_is_there(tmp_path: Path) -> None:
         return report._replace(ports=tuple(p._replace(upper=None) for p in report.ports))
 
     here.look = without  # type: ignore[method-assign]
-    with pytest.raises(Busy, match=f"the VF of VMBus device {UUID}") as caught:
+    with pytest.raises(Busy, match=says(f"the VF of VMBus device {UUID}")) as caught:
         claim(tmp_path, here, synthetic="down")
     assert caught.value.hint is not None
     assert "modprobe hv_netvsc" in caught.value.hint

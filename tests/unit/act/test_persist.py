@@ -27,6 +27,7 @@ from tests.unit.host import (
 )
 from tests.unit.kernel import Kernel
 from tests.unit.manager import FakeManager
+from tests.unit.wording import says, wording
 
 
 def reboot(kernel: Kernel, manager: FakeManager, number: int = 2) -> FakeHost:
@@ -60,15 +61,18 @@ def test_it_is_in_the_plan_and_in_the_journal_whole(tmp_path: Path) -> None:
     step = next(one for one in result.plan.steps if isinstance(one, LeaveDown))
     file = "/etc/systemd/network/00-1-manactl-7870-00-00.0-1-0.network"
     assert step.files == [file]
-    assert step.title == "have systemd-networkd leave eth1 alone at every boot"
-    assert step.undo_title == "let systemd-networkd configure eth1 at boot again"
     until = next(one for one in result.plan.steps if isinstance(one, Unmanage))
-    assert until.title == "have systemd-networkd leave eth1 alone"
-    assert until.undo_title == "give eth1 back to systemd-networkd"
-    assert until.describe().startswith(f"{until.title}, by files in /run (release gives eth1 back")
-    assert step.describe() == (
-        f"have systemd-networkd leave eth1 alone at every boot, by {file} (release removes it)"
-    )
+    with wording:
+        assert step.title == "have systemd-networkd leave eth1 alone at every boot"
+        assert step.undo_title == "let systemd-networkd configure eth1 at boot again"
+        assert until.title == "have systemd-networkd leave eth1 alone"
+        assert until.undo_title == "give eth1 back to systemd-networkd"
+        assert until.describe().startswith(
+            f"{until.title}, by files in /run (release gives eth1 back"
+        )
+        assert step.describe() == (
+            f"have systemd-networkd leave eth1 alone at every boot, by {file} (release removes it)"
+        )
     (path,) = journal.paths(tmp_path)
     header = journal.read(path).header
     assert step in steps_from_json(header["plan"], header["snapshot"])
@@ -84,16 +88,18 @@ def test_a_port_that_nobody_manages_needs_nothing(tmp_path: Path) -> None:
     result = claim(tmp_path, FakeHost(furnished()), persist=True)
     assert result.plan is not None
     assert not any(isinstance(step, LeaveDown) for step in result.plan.steps)
-    (note,) = [note for note in result.plan.notes if "--persist" in note]
-    assert "nothing to write" in note
+    with wording:
+        (note,) = [note for note in result.plan.notes if "--persist" in note]
+        assert "nothing to write" in note
 
 
 def test_a_manager_that_is_not_kept_off_is_told_of(tmp_path: Path) -> None:
     kernel, manager = managed(answers=False)
     result = claim(tmp_path, FakeHost(kernel), persist=True, allow=["manager"])
     assert result.plan is not None
-    (note,) = [note for note in result.plan.notes if "--persist" in note]
-    assert "nothing is written for eth1" in note
+    with wording:
+        (note,) = [note for note in result.plan.notes if "--persist" in note]
+        assert "nothing is written for eth1" in note
     assert manager.boot_files == {}
 
 
@@ -123,7 +129,8 @@ def test_a_dry_run_shows_what_release_would_remove(tmp_path: Path) -> None:
     host = reboot(kernel, manager)
     release(tmp_path, host, recover=True)
     (plan,) = release(tmp_path, host, "eth1", dry_run=True).plans
-    assert plan.restores == ("eth1 given back to systemd-networkd, at boot, too",)
+    with wording:
+        assert plan.restores == ("eth1 given back to systemd-networkd, at boot, too",)
     assert "00-1-manactl-" in plan.notes[0]
     assert list(manager.boot_files) != []
 
@@ -173,12 +180,13 @@ def test_a_file_that_cannot_be_removed_costs_the_port_nothing_else(tmp_path: Pat
     host.systems = ReadOnly
     with pytest.raises(NotRestored) as raised:
         release(tmp_path, host, "eth1")
-    assert raised.value.message.splitlines() == [
-        "eth1: not fully restored",
-        "Not restored:",
-        "  let systemd-networkd configure eth1 at boot again: Read-only file system "
-        "(/etc/systemd/network)",
-    ]
+    with wording:
+        assert raised.value.message.splitlines() == [
+            "eth1: not fully restored",
+            "Not restored:",
+            "  let systemd-networkd configure eth1 at boot again: Read-only file system "
+            "(/etc/systemd/network)",
+        ]
     assert kernel.picture() == before
     assert manager.files == {}
     (path,) = journal.paths(tmp_path)
@@ -190,7 +198,7 @@ def test_a_file_that_cannot_be_removed_costs_the_port_nothing_else(tmp_path: Pat
 def test_a_synthetic_netdev_that_stays_up_cannot_be_left_down(tmp_path: Path) -> None:
     kernel = paired()
     FakeManager(kernel, eth0=OWN)
-    with pytest.raises(UsageError, match="--persist and --synthetic=keep exclude each other"):
+    with pytest.raises(UsageError, match=says("--persist and --synthetic=keep exclude each other")):
         claim(tmp_path, FakeHost(kernel), "eth0", persist=True, synthetic="keep")
 
 

@@ -33,6 +33,7 @@ from tests.unit.decide.scene import STATE
 from tests.unit.fakes import PORT, address, nexthop, route
 from tests.unit.host import FakeHost, FakeProof, FakeSystem, furnished
 from tests.unit.kernel import UUID, Nic
+from tests.unit.wording import Coded, read, says, wording
 
 STEPS: tuple[Step, ...] = (
     KeepState(STATE),
@@ -48,6 +49,7 @@ WRITTEN = [
 ]  # fmt: skip
 
 
+@pytest.mark.wording
 @pytest.mark.parametrize(
     ("step", "title", "undo", "description"),
     [
@@ -175,9 +177,10 @@ def test_a_netdev_that_is_just_plugged_in_again_is_waited_for() -> None:
 def test_a_netdev_that_stays_away_is_given_up_after_five_seconds() -> None:
     system = machine()
     nic(system).present = False
-    with pytest.raises(StepFailed, match="has no netdev here") as caught:
+    with pytest.raises(StepFailed, match=says("has no netdev here")) as caught:
         planning.require_netdev(system, PORT)
-    assert "another network namespace" in (caught.value.hint or "")
+    with wording:
+        assert "another network namespace" in (caught.value.hint or "")
     assert 1005.0 <= system.kernel.clock < 1006.0
 
 
@@ -189,10 +192,12 @@ def test_a_netdev_that_cannot_be_looked_at_is_not_said_to_be_away() -> None:
     system.host.unread = EMFILE
     with pytest.raises(StepFailed) as caught:
         planning.require_netdev(system, PORT)
-    assert caught.value.message == (
-        f"the netdev of port {PORT} could not be looked at: Too many open files"
-    )
-    assert caught.value.evidence == (Evidence("sysfs", "netdev", "EMFILE"),)
+    assert read(caught.value.evidence) == read((Evidence("sysfs", "netdev", "EMFILE"),))
+    with wording:
+        assert caught.value.message == (
+            f"the netdev of port {PORT} could not be looked at: Too many open files"
+        )
+        assert caught.value.evidence == (Evidence("sysfs", "netdev", "EMFILE"),)
     assert 1005.0 <= system.kernel.clock < 1006.0, "the cause may pass"
     system.host.at_pause = lambda: setattr(system.host, "unread", None)
     assert planning.require_netdev(system, PORT).name == "eth1"
@@ -205,7 +210,7 @@ def test_that_a_step_holds_is_not_said_of_what_cannot_be_looked_at(step: Step) -
     system = machine(up=False)
     assert step.holds(system)
     system.host.unread = EMFILE
-    with pytest.raises(StepFailed, match=r"eth. could not be looked at: Too many open files"):
+    with pytest.raises(StepFailed, match=says(r"eth. could not be looked at: Too many open files")):
         step.holds(system)
 
 
@@ -225,10 +230,11 @@ def test_the_data_path_of_what_cannot_be_looked_at_is_not_known() -> None:
     vf = dataclasses.replace(DOWN, vmbus="f8615163-0000-1000-2000-000d3aaa0010")
     assert planning.prove_path(vf, system) == {}, "no synthetic netdev: no frames"
     system.host.unread = EMFILE
-    with pytest.raises(StepFailed, match="the data path of eth1 could not be looked at"):
+    with pytest.raises(StepFailed, match=says("the data path of eth1 could not be looked at")):
         planning.prove_path(vf, system)
 
 
+@pytest.mark.wording
 def test_settings_that_cannot_be_compared_are_told() -> None:
     system = machine()
     system.host.unread = EMFILE
@@ -288,9 +294,11 @@ def test_who_sets_it_up_again_is_waited_for_five_seconds_at_most(wait: float, to
     with pytest.raises(StepFailed) as caught:
         DOWN.do(system, wait)
     failure = caught.value
-    assert failure.message == "eth1 does not stay down: another program sets it up"
-    assert "network manager" in (failure.hint or "")
-    assert failure.evidence == (Evidence("sysfs", "IFF_UP", True),)
+    assert read(failure.evidence) == read((Evidence("sysfs", "IFF_UP", True),))
+    with wording:
+        assert failure.message == "eth1 does not stay down: another program sets it up"
+        assert "network manager" in (failure.hint or "")
+        assert failure.evidence == (Evidence("sysfs", "IFF_UP", True),)
     assert took <= system.kernel.clock - 1000.0 < took + 0.5
 
 
@@ -307,7 +315,7 @@ def test_what_is_set_late_counts() -> None:
 
 def test_a_port_that_does_not_stay_up_is_not_restored() -> None:
     system = machine(Disobedient, up=False)
-    with pytest.raises(StepFailed, match="eth1 does not stay up"):
+    with pytest.raises(StepFailed, match=says("eth1 does not stay up")):
         DOWN.undo(system)
     assert 5.0 <= system.kernel.clock - 1000.0 < 5.5
 
@@ -368,9 +376,14 @@ def test_what_the_kernel_refuses(number: int, up: bool, taken: bool, hint: str |
     word = "up" if up else "down"
     assert failure.message == f"setting eth1 {word} failed: the kernel's words"
     assert failure.taken is taken
-    assert failure.evidence == (Evidence("rtnetlink", f"set {word}", errno.errorcode[number]),)
+    assert read(failure.evidence) == read(
+        (Evidence("rtnetlink", f"set {word}", errno.errorcode[number]),)
+    )
+    with wording:
+        assert failure.evidence == (Evidence("rtnetlink", f"set {word}", errno.errorcode[number]),)
     assert (failure.hint is None) is (hint is None)
-    assert (hint or "") in (failure.hint or "")
+    with wording:
+        assert (hint or "") in (failure.hint or "")
 
 
 @pytest.mark.parametrize("unplugged", [False, True])
@@ -394,7 +407,8 @@ def test_a_netdev_of_a_device_in_reset_is_held_by_nobody(
     with pytest.raises(StepFailed) as caught:
         SetAdmin(PORT, "eth1", up=True, was=True, had_carrier=False).do(system, 1.0)
     assert caught.value.taken is (number == errno.EBUSY)
-    assert hint in (caught.value.hint or "")
+    with wording:
+        assert hint in (caught.value.hint or "")
 
 
 def test_a_refusal_without_words_gets_those_of_its_number() -> None:
@@ -419,7 +433,7 @@ def test_keeping_a_state_does_nothing_and_undoing_restores_it() -> None:
     assert kept.undo(system).residue == ()
     assert system.kernel.picture() == before
     nic(system).present = False
-    with pytest.raises(StepFailed, match="no netdev"):
+    with pytest.raises(StepFailed, match=says("no netdev")):
         kept.undo(system)
 
 
@@ -448,7 +462,7 @@ def test_a_proof_that_is_denied_proves_nothing() -> None:
 def test_a_proof_that_cannot_be_made_fails_with_its_reason() -> None:
     system = machine(up=False)
     system.host.rdma_loaded = False
-    with pytest.raises(StepFailed, match=r"could not prove that .* is free") as caught:
+    with pytest.raises(StepFailed, match=says(r"could not prove that .* is free")) as caught:
         PROVE.do(system, 0.0)
     assert caught.value.message.endswith("reports the fake kernel")
     assert (caught.value.hint, caught.value.evidence) == ("a remedy", (PROOF,))
@@ -457,10 +471,12 @@ def test_a_proof_that_cannot_be_made_fails_with_its_reason() -> None:
 
 def test_a_port_that_was_set_up_again_is_not_held() -> None:
     system = machine(up=True)
-    with pytest.raises(StepFailed, match="another program set eth1 up again") as caught:
+    with pytest.raises(StepFailed, match=says("another program set eth1 up again")) as caught:
         PROVE.do(system, 0.0)
-    assert caught.value.evidence == (PROOF, Evidence("sysfs", "IFF_UP", True))
-    assert "network manager" in (caught.value.hint or "")
+    assert read(caught.value.evidence) == read((PROOF, Evidence("sysfs", "IFF_UP", True)))
+    with wording:
+        assert caught.value.evidence == (PROOF, Evidence("sysfs", "IFF_UP", True))
+        assert "network manager" in (caught.value.hint or "")
     assert not caught.value.taken
 
 
@@ -477,7 +493,7 @@ def test_a_leaked_vport_is_a_kernel_bug(here: bool) -> None:
 
     system = machine(Leaking, up=False)
     nic(system).present = here
-    with pytest.raises(StepFailed, match="use count") as caught:
+    with pytest.raises(StepFailed, match=says("use count"), check=Coded("kernel-bug")) as caught:
         PROVE.do(system, 0.0)
     assert caught.value.message.startswith(f"{'eth1' if here else PORT}: ")
     assert (caught.value.code, caught.value.evidence) == ("kernel-bug", (PROOF,))
@@ -488,7 +504,7 @@ def test_a_leaked_vport_is_a_kernel_bug(here: bool) -> None:
 def test_a_vport_that_stays_taken_is_held() -> None:
     system = machine(up=False)
     nic(system).holders = [77]
-    with pytest.raises(StepFailed, match="still taken after 2 attempts") as caught:
+    with pytest.raises(StepFailed, match=says("still taken after 2 attempts")) as caught:
         PROVE.do(system, 0.0)
     assert caught.value.taken
     assert caught.value.evidence == (PROOF,)

@@ -27,6 +27,7 @@ from manactl.netstate.uppers import UpperState
 from tests.unit import schema
 from tests.unit.decide.scene import PROBER, QUIET, STATE, STATUS
 from tests.unit.fakes import PORT, address, route
+from tests.unit.wording import wording
 
 
 def plan(state: PortState = STATE, around: Surroundings = QUIET, **more: Any) -> Plan:
@@ -37,11 +38,12 @@ def test_who_listens_at_the_port_is_named() -> None:
     web = Listener("tcp", "10.0.0.2", 443, 1, (PROBER,))
     dns = Listener("udp", "2001:db8::2", 53, 2, (), "blue")
     made = plan(around=dataclasses.replace(QUIET, listeners=(web, dns)))
-    assert "listening on it: tcp 10.0.0.2:443 (pid 77 prober)" in made.stops
-    assert (
-        "listening on it: udp [2001:db8::2]:53 in the network namespace blue (no visible process)"
-        in made.stops
-    )
+    with wording:
+        assert "listening on it: tcp 10.0.0.2:443 (pid 77 prober)" in made.stops
+        assert (
+            "listening on it: udp [2001:db8::2]:53 in the network namespace blue (no visible process)"
+            in made.stops
+        )
     document = json.loads(json.dumps(made.to_json()))
     schema.strict(document)
     prober = {"pid": 77, "comm": "prober"}
@@ -60,9 +62,11 @@ def test_who_listens_at_the_port_is_named() -> None:
     )
     assert closed.listeners == (), "nobody is served by a port that is down"
     unread = plan(around=dataclasses.replace(QUIET, listeners=None))
-    assert "whoever listens at the addresses of eth1: that could not be read" in unread.stops
+    with wording:
+        assert "whoever listens at the addresses of eth1: that could not be read" in unread.stops
 
 
+@pytest.mark.wording
 def test_the_way_that_remains_to_azures_addresses_is_a_note() -> None:
     stays = FabricRoute(True, True, False, "169.254.169.254", "eth0")
     aside = FabricRoute(True, False, False, remaining="eth0")  # nobody wants it there
@@ -72,6 +76,7 @@ def test_the_way_that_remains_to_azures_addresses_is_a_note() -> None:
     )
 
 
+@pytest.mark.wording
 def test_name_servers_and_whoever_is_in_one_bridge_with_the_port_are_named() -> None:
     server = NameServer("10.1.0.53", "/etc/resolv.conf")
     around = dataclasses.replace(QUIET, name_servers=(server,), bridged=("veth7",))
@@ -93,16 +98,21 @@ def test_what_no_socket_and_no_route_sends_is_named() -> None:
         "packets of ifb0 that tc filters send by eth1",
         "kernel messages that are sent by eth1 (netconsole)",
     ):
-        assert line in made.stops
+        with wording:
+            assert line in made.stops
     routed = plan(around=dataclasses.replace(QUIET, untracked=True)).stops
-    assert "what others send through this machine by eth1: nothing here tracks it" in routed
+    with wording:
+        assert "what others send through this machine by eth1: nothing here tracks it" in routed
     unread = plan(around=dataclasses.replace(QUIET, redirecting=None, netconsole=None)).stops
-    assert "what tc filters of other devices redirect to eth1: that could not be read" in unread
-    assert "kernel messages (netconsole), should they be sent by eth1" in unread
+    with wording:
+        assert "what tc filters of other devices redirect to eth1: that could not be read" in unread
+        assert "kernel messages (netconsole), should they be sent by eth1" in unread
     chained = plan(around=dataclasses.replace(QUIET, nftables=("netdev t c",))).stops
-    assert "packets that the nftables chain netdev t c sends by eth1" in chained
+    with wording:
+        assert "packets that the nftables chain netdev t c sends by eth1" in chained
     unread = plan(around=dataclasses.replace(QUIET, nftables=None)).stops
-    assert "what nftables rules send by eth1 (fwd, dup): that could not be read" in unread
+    with wording:
+        assert "what nftables rules send by eth1 (fwd, dup): that could not be read" in unread
     words = ("netconsole", "tc filters", "nftables")
     assert not any(word in line for line in plan().stops for word in words)
 
@@ -110,7 +120,8 @@ def test_what_no_socket_and_no_route_sends_is_named() -> None:
 def test_a_port_without_addresses_carries_none() -> None:
     bare = dataclasses.replace(STATE, facts=(address("fe80::2", 64),), carrier=False)
     made = plan(bare)
-    assert made.stops == ("all traffic of the kernel over eth1 (it has no global address)",)
+    with wording:
+        assert made.stops == ("all traffic of the kernel over eth1 (it has no global address)",)
     assert made.steps[1] == SetAdmin(PORT, "eth1", up=False, was=True, had_carrier=False)
 
 
@@ -118,7 +129,8 @@ def test_what_is_bound_to_the_carrier_stops_with_it() -> None:
     networkd = Manager("systemd-networkd", None, True, "/x", "eth1", 3, bound=("eth5",))
     around = dataclasses.replace(QUIET, managers=(networkd,))
     (line,) = (line for line in plan(around=around).stops if "eth5" in line)
-    assert line.startswith("with it eth5, which systemd-networkd sets down")
+    with wording:
+        assert line.startswith("with it eth5, which systemd-networkd sets down")
     assert plan().stops == plan(around=dataclasses.replace(QUIET, managers=None)).stops
 
 
@@ -127,8 +139,9 @@ def test_who_may_interfere_is_named_but_for_managers_which_the_guard_names() -> 
     daemons = (Daemon("FRR", Does.ROUTES, (zebra,)), Daemon("wicked", Does.LINKS, (wicked,)))
     around = dataclasses.replace(QUIET, daemons=daemons)
     frr, free = plan(around=around).notes
-    assert frr.startswith("FRR (pid 7 zebra): it notices when eth1 goes down")
-    assert free.startswith("wicked (pid 8 wickedd): it may set eth1 up again")
+    with wording:
+        assert frr.startswith("FRR (pid 7 zebra): it notices when eth1 goes down")
+        assert free.startswith("wicked (pid 8 wickedd): it may set eth1 up again")
     down = plan(dataclasses.replace(STATE, up=False), around=around).notes
     assert {frr, free} < set(down)
     mine = Manager("wicked", wicked, True, "/run/wicked/state-3.xml")
@@ -165,16 +178,18 @@ def test_what_a_router_has_to_bring_back_is_told(solicits: bool, asked: str) -> 
         route("::", 0, via="fe80::9", proto=9, expires=900),
     )
     lines = plan(dataclasses.replace(STATE, facts=facts, accepted=(accepted,))).restores
-    assert [line for line in lines if "address" in line or "route" in line] == [
-        "1 address (with flags, labels and what remains of their lifetimes, IPv6 without another "
-        "duplicate address detection)",
-        f"1 address, 2 routes of eth1 from IPv6 router advertisements ({asked}): what has not come "
-        "after 5 s comes with the next router advertisement",
-    ]
+    with wording:
+        assert [line for line in lines if "address" in line or "route" in line] == [
+            "1 address (with flags, labels and what remains of their lifetimes, IPv6 without another "
+            "duplicate address detection)",
+            f"1 address, 2 routes of eth1 from IPv6 router advertisements ({asked}): what has not come "
+            "after 5 s comes with the next router advertisement",
+        ]
     deaf = plan(dataclasses.replace(STATE, facts=facts)).restores
     assert not any("advertisement" in line for line in deaf)
 
 
+@pytest.mark.wording
 @pytest.mark.parametrize(
     ("member", "told"),
     [
@@ -193,6 +208,7 @@ def test_what_comes_to_the_outage_after_release(member: Member | None, told: str
     assert [text for text in stops if "after release" in text] == ([told] if told else [])
 
 
+@pytest.mark.wording
 def test_states_in_a_bridge_that_the_kernel_forgets() -> None:
     disabled = BridgeState(STATE.ifindex, "br0", 0, True)
 
@@ -219,6 +235,7 @@ def test_states_in_a_bridge_that_the_kernel_forgets() -> None:
         assert lines(one) == ([], [])
 
 
+@pytest.mark.wording
 def test_groups_that_a_bridge_forgets_with_the_carrier() -> None:
     bridge = UpperState("br0", 50, "bridge", STATE.ifindex, None, True, True, False)
     above = UpperState("br1", 52, "bridge", 51, None, True, True, False)
@@ -233,6 +250,7 @@ def test_groups_that_a_bridge_forgets_with_the_carrier() -> None:
     assert not [text for text in alone if "multicast" in text and "eth1" in text]
 
 
+@pytest.mark.wording
 def test_a_release_says_what_it_does_to_each_netdev() -> None:
     assert (
         plan_words.set_up_below("eth1", "eth0")
@@ -244,6 +262,7 @@ def test_a_release_says_what_it_does_to_each_netdev() -> None:
     )
 
 
+@pytest.mark.wording
 @pytest.mark.parametrize(
     ("files", "closes"),
     [

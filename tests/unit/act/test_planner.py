@@ -29,6 +29,7 @@ from manactl.wire import rtmsg as rt
 from tests.unit import schema
 from tests.unit.decide.scene import AWAY, PROBER, QUIET, STATE, STATUS, TCP4, VLAN
 from tests.unit.fakes import PORT, address, neighbour, nexthop, route
+from tests.unit.wording import wording
 
 WAIVED = Refusal(
     Code.TCP_ESTABLISHED,
@@ -104,10 +105,11 @@ def test_what_nobody_else_can_put_back_is_listed() -> None:
     )
     made = plan(around=around)
     lost = "\n".join(made.lost)
-    assert "NAT (masquerade) connections through eth1: the kernel drops" in lost
-    assert "packet sockets on vlan7 (pid 77 prober)" in lost
-    assert "packet sockets (of a process that is not visible)" in lost
-    assert "mv0 (macvlan) in the network namespace blue" in lost
+    with wording:
+        assert "NAT (masquerade) connections through eth1: the kernel drops" in lost
+        assert "packet sockets on vlan7 (pid 77 prober)" in lost
+        assert "packet sockets (of a process that is not visible)" in lost
+        assert "mv0 (macvlan) in the network namespace blue" in lost
     assert any("vlan7 (vlan)" in line for line in made.stops)
 
 
@@ -203,11 +205,12 @@ def test_all_that_a_plan_tells() -> None:
         SetAdmin(PORT, "eth1", up=False, was=True, had_carrier=True),
         ProveFree(PORT, "manae_0", 1),
     )
-    assert made.stops[:2] == (
-        "all traffic of the kernel over eth1 (10.0.0.2, 2001:db8::2, 2001:db8::99)",
-        "with it that of vlan7 (vlan)",
-    )
-    assert made.stops[2].startswith("eth1: 1 live TCP connection: ")
+    with wording:
+        assert made.stops[:2] == (
+            "all traffic of the kernel over eth1 (10.0.0.2, 2001:db8::2, 2001:db8::99)",
+            "with it that of vlan7 (vlan)",
+        )
+        assert made.stops[2].startswith("eth1: 1 live TCP connection: ")
     assert made.stops[2].endswith(" (allowed: tcp-established)")
     assert len(made.stops) == 3
     assert made.drops == (
@@ -217,20 +220,21 @@ def test_all_that_a_plan_tells() -> None:
         "10.9.0.0/16 via 10.0.0.9 dev eth1 proto static",
         "neighbour 10.0.0.50 lladdr 02:00:00:00:00:50 dev eth1 permanent",
     )
-    assert made.restores == (
-        "eth1 set up, its carrier awaited",
-        "2 addresses (with flags, labels and what remains of their lifetimes, IPv6 without "
-        "another duplicate address detection)",
-        "1 nexthop (with their groups, on other ports too)",
-        "1 route (of all tables and protocols, from the kernel's own bytes)",
-        "1 neighbour (permanent, NOARP and proxy entries)",
-        "1 upper, each up or down as it was, with all of the above on them",
-    )
-    assert made.lost == (
-        "NAT (masquerade) connections through eth1: the kernel drops their conntrack entries",
-        "inet6 2001:db8::99/64 valid_lft 100sec dev eth1 (temporary: the kernel makes new ones)",
-    )
-    assert made.notes == ("eth2 is down already: nothing to restore, it stays down at release",)
+    with wording:
+        assert made.restores == (
+            "eth1 set up, its carrier awaited",
+            "2 addresses (with flags, labels and what remains of their lifetimes, IPv6 without "
+            "another duplicate address detection)",
+            "1 nexthop (with their groups, on other ports too)",
+            "1 route (of all tables and protocols, from the kernel's own bytes)",
+            "1 neighbour (permanent, NOARP and proxy entries)",
+            "1 upper, each up or down as it was, with all of the above on them",
+        )
+        assert made.lost == (
+            "NAT (masquerade) connections through eth1: the kernel drops their conntrack entries",
+            "inet6 2001:db8::99/64 valid_lft 100sec dev eth1 (temporary: the kernel makes new ones)",
+        )
+        assert made.notes == ("eth2 is down already: nothing to restore, it stays down at release",)
     assert [one["code"] for one in made.waived] == ["tcp-established"]
     assert made.refusals == ()
 
@@ -250,6 +254,7 @@ def test_groups_that_are_left_and_facts_that_are_lost() -> None:
     made = plan(state)
     (down,) = [step for step in made.steps if isinstance(step, SetAdmin)]
     assert down.leaves == (group.body,)
-    assert [text.split(" (")[1].split(":")[0] for text in made.lost[1:]] == ["anycast", "order"]
+    with wording:
+        assert [text.split(" (")[1].split(":")[0] for text in made.lost[1:]] == ["anycast", "order"]
     assert any(text.startswith("1 address ") for text in made.restores)
     assert any(text.startswith("1 route ") for text in made.restores)  # the anycast one is not

@@ -8,6 +8,7 @@ from manactl.act.plan import Plan
 from manactl.act.progress import Progress, Silent
 from tests.unit.fakes import PORT
 from tests.unit.host import FakeHost, Followed, claim, furnished, release
+from tests.unit.wording import wording
 
 
 def test_silence_takes_everything() -> None:
@@ -26,13 +27,14 @@ def test_who_follows_hears_of_every_step_in_order(tmp_path: Path) -> None:
     followed = Followed()
     claim(tmp_path, FakeHost(kernel), progress=followed)
     release(tmp_path, FakeHost(kernel), progress=followed)
-    assert [(title, failed) for title, _, failed in followed.steps] == [
-        ("save eth1's addresses and routes", False),
-        ("set eth1 down", False),
-        ("prove that the vport of manae_0 port 1 is free", False),
-        ("set eth1 up", False),
-        ("restore and verify eth1", False),
-    ]
+    with wording:
+        assert [(title, failed) for title, _, failed in followed.steps] == [
+            ("save eth1's addresses and routes", False),
+            ("set eth1 down", False),
+            ("prove that the vport of manae_0 port 1 is free", False),
+            ("set eth1 up", False),
+            ("restore and verify eth1", False),
+        ]
     assert followed.begun == [title for title, _, _ in followed.steps]
     (_, claimed), (title, plan) = followed.plans
     assert (followed.plans[0][0], claimed.verb) == ("claim eth1", "claim")

@@ -6,6 +6,8 @@ import pytest
 
 from manactl.act import progress_words as words
 
+pytestmark = pytest.mark.wording
+
 
 @pytest.mark.parametrize(
     ("said", "expected"),

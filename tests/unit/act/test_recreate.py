@@ -25,6 +25,7 @@ from manactl.netstate.link_settings import LinkSettings
 from manactl.netstate.snapshot import Kind, PortState, Request
 from manactl.netstate.uppers import UpperState
 from manactl.wire.ethtool import Values
+from tests.unit.wording import wording
 
 PORT = PortId("7870:00:00.0", 1, None)
 IFNAME, LINK, ALIAS, LINKINFO, KIND = 3, 5, 20, 18, 1
@@ -181,7 +182,8 @@ def test_it_gets_its_name_and_settings_and_what_stood_on_it_from_the_bottom_up()
     ]  # fmt: skip
     assert (done.residue, done.counts) == ((), {Kind.UPPER: 2, Kind.SETTING: 3})
     (lost,) = done.lost
-    assert lost.text.startswith("eth1 was re-created (ifindex 3 -> 7): sockets")
+    with wording:
+        assert lost.text.startswith("eth1 was re-created (ifindex 3 -> 7): sockets")
 
 
 def test_whether_it_was_recreated_is_not_known_of_what_cannot_be_looked_at() -> None:
@@ -216,9 +218,10 @@ def test_a_name_that_another_has_is_left_to_it() -> None:
     now.devices.append(Device("eth1", 9, "dummy"))
     done = set_up(snapshot(stacked()), now)
     assert done.residue == ()
-    assert [one.text for one in done.lost][1:] == [
-        "the name eth1: it is called eth0 (another netdev has that name now)"
-    ]
+    with wording:
+        assert [one.text for one in done.lost][1:] == [
+            "the name eth1: it is called eth0 (another netdev has that name now)"
+        ]
     assert [one.name for one in now.devices[:2]] == ["eth0", "eth1"]
 
 
@@ -227,9 +230,10 @@ def test_a_name_that_the_kernel_refuses_is_told() -> None:
     now.refuse = {b"eth1\0": errno.EBUSY}
     done = set_up(snapshot(stacked()), now)
     assert done.residue == ()
-    assert [one.text for one in done.lost][1:] == [
-        "the name eth1: it is called eth0 (Device or resource busy)"
-    ]
+    with wording:
+        assert [one.text for one in done.lost][1:] == [
+            "the name eth1: it is called eth0 (Device or resource busy)"
+        ]
 
 
 UUID = "000d3aaa-0010-000d-3aaa-0010000d3aaa"
@@ -275,7 +279,10 @@ def test_an_altname_that_a_stranger_has_now_is_left_to_it() -> None:
     now.devices.append(Device("dummy0", 9, "dummy", altnames=("wan",)))
     done = set_up(snapshot(was), now)
     assert done.residue == ()
-    assert [one.text for one in done.lost][1:] == ["altname wan (another netdev has that name now)"]
+    with wording:
+        assert [one.text for one in done.lost][1:] == [
+            "altname wan (another netdev has that name now)"
+        ]
     assert now.devices[1].altnames == ("wan",)
 
 
@@ -301,13 +308,15 @@ def test_what_the_kernel_refuses_is_residue_with_what_stands_on_it_left_out() ->
     now = replugged(stacked())
     now.refuse = {b"m5\0": errno.EOPNOTSUPP, b"wan\0": errno.EINVAL}
     done = set_up(snapshot(stacked()), now)
-    assert done.residue == (
-        "macvlan m5: not made again (Operation not supported)", "alias wan (Invalid argument)",
-    )  # fmt: skip
+    with wording:
+        assert done.residue == (
+            "macvlan m5: not made again (Operation not supported)", "alias wan (Invalid argument)",
+        )  # fmt: skip
     assert len(now.devices) == 1
     now.refuse = {}
     state = snapshot(stacked())
-    assert recreate.residue(state, cast(System, now)) == ["alias wan (it does not stay so)"]
+    with wording:
+        assert recreate.residue(state, cast(System, now)) == ["alias wan (it does not stay so)"]
     assert set_up(state, now).residue == ()
 
 
@@ -325,6 +334,7 @@ def test_what_came_back_is_counted_whatever_it_is_called(monkeypatch: pytest.Mon
     assert done.residue == ("word (Invalid argument)",)
 
 
+@pytest.mark.wording
 def test_the_keys_of_macsec_are_lost() -> None:
     was = Machine([Device("eth1", 3), Device("ms0", 5, "macsec", 3)])
     done = set_up(snapshot(was), replugged(was))
@@ -355,7 +365,8 @@ def test_a_carrier_that_a_lower_has_left_behind_is_lost_with_it() -> None:
         one.carrier = False
     (lost,) = recreate.finish(state, cast(System, now))
     assert "m5, m6" in lost.text
-    assert "eth1 is down" in lost.text
+    with wording:
+        assert "eth1 is down" in lost.text
     for one in was.devices:
         one.carrier = False
     assert recreate.finish(snapshot(was), cast(System, now)) == ()  # they had none

@@ -52,6 +52,7 @@ from tests.unit.host import (
     two_ports,
 )
 from tests.unit.kernel import Kernel, Nic
+from tests.unit.wording import Coded, says, wording
 
 
 def two_functions() -> Kernel:
@@ -258,7 +259,8 @@ def test_a_port_that_was_never_claimed_was_not_released_when_the_signal_came(
     host.at_pause = lambda: os.kill(os.getpid(), signal.SIGINT)
     with pytest.raises(Interrupted) as caught:
         release(tmp_path, host, "eth1", "eth2", wait=30.0)
-    assert caught.value.message == "interrupted by SIGINT; nothing was changed"
+    with wording:
+        assert caught.value.message == "interrupted by SIGINT; nothing was changed"
 
 
 def test_an_interrupt_after_sigterm_says_so_and_goes_on_with_no_other_claim(tmp_path: Path) -> None:
@@ -270,7 +272,7 @@ def test_an_interrupt_after_sigterm_says_so_and_goes_on_with_no_other_claim(tmp_
     kernel.stubborn.add(4211)
     host = FakeHost(kernel)
     host.at_pause = lambda: os.kill(os.getpid(), signal.SIGINT) if kernel.killed else None
-    with pytest.raises(Interrupted, match="SIGTERM was sent to pid 4211") as caught:
+    with pytest.raises(Interrupted, match=says("SIGTERM was sent to pid 4211")) as caught:
         release(tmp_path, host, everything=True, terminate=True)
     assert caught.value.exit_code == 130
     assert kernel.killed == [4211]
@@ -491,7 +493,8 @@ def test_a_plan_of_a_release_is_the_claims_backwards(tmp_path: Path) -> None:
     assert plan.steps == made.steps[::-1]
     assert plan.restores == made.restores
     assert plan.lost == made.lost
-    assert plan.notes == ("eth2 was down before the claim and stays down",)
+    with wording:
+        assert plan.notes == ("eth2 was down before the claim and stays down",)
     assert (plan.stops, plan.drops, plan.waived, plan.refusals) == ((), (), (), ())
 
 
@@ -501,7 +504,8 @@ def test_a_plan_for_one_of_two_ports_has_its_steps_alone(tmp_path: Path) -> None
     (plan,) = release(tmp_path, FakeHost(kernel), "eth2", dry_run=True).plans
     assert [port.port for port in plan.ports] == [2]
     assert {step.port.port for step in plan.steps} == {2}
-    assert plan.restores[0] == "eth2 set up, its carrier awaited"
+    with wording:
+        assert plan.restores[0] == "eth2 set up, its carrier awaited"
     assert plan.notes == ()
     whole = release(tmp_path, FakeHost(kernel), dry_run=True, everything=True).plans[0]
     (other,) = release(tmp_path, FakeHost(kernel), "eth1", dry_run=True).plans
@@ -563,7 +567,8 @@ def test_a_plan_for_a_claim_of_before_the_boot_has_no_steps(tmp_path: Path) -> N
     later = FakeHost(kernel, boot="boot-2")
     (plan,) = release(tmp_path, later, dry_run=True, terminate=True).plans
     assert (plan.ports, plan.steps, plan.restores) == ((PORT,), (), ())
-    assert plan.notes == ("claimed before the last boot: only the journal is closed",)
+    with wording:
+        assert plan.notes == ("claimed before the last boot: only the journal is closed",)
 
 
 # --- journals that cannot be served ---------------------------------------------------------
@@ -586,7 +591,11 @@ def test_a_plan_that_makes_no_sense_is_not_followed(tmp_path: Path) -> None:
     path = claim(tmp_path, FakeHost(kernel)).journal
     assert path is not None
     rewritten(path, lambda header: header["plan"]["steps"][1].pop("was"))
-    with pytest.raises(NotRestored, match=r"cannot be believed .*; nothing was changed") as why:
+    with pytest.raises(
+        NotRestored,
+        match=says(r"cannot be believed .*; nothing was changed"),
+        check=Coded("journal"),
+    ) as why:
         release(tmp_path, FakeHost(kernel))
     assert why.value.code == "journal"
     assert kernel.links == [("eth1", "down")]
@@ -599,7 +608,9 @@ def test_a_dry_run_shows_the_others_too(tmp_path: Path) -> None:
     claim(tmp_path, FakeHost(kernel), "eth5")
     assert path is not None
     rewritten(path, lambda header: header["plan"]["steps"][1].pop("was"))
-    with pytest.raises(NotRestored, match="cannot be believed") as caught:
+    with pytest.raises(
+        NotRestored, match=says("cannot be believed"), check=Coded("journal")
+    ) as caught:
         release(tmp_path, FakeHost(kernel), everything=True, dry_run=True)
     assert isinstance(caught.value.beside, ReleaseResult)
     (plan,) = caught.value.beside.plans
@@ -622,7 +633,9 @@ def test_a_finished_journal_that_cannot_be_put_away(
 
     with monkeypatch.context() as patch:
         patch.setattr(journal, "archive", full)
-        with pytest.raises(NotRestored, match="cannot be closed: No space left") as caught:
+        with pytest.raises(
+            NotRestored, match=says("cannot be closed: No space left"), check=Coded("journal")
+        ) as caught:
             release(tmp_path, FakeHost(kernel))
     assert caught.value.code == "journal"
     assert "manactl recover" in (caught.value.hint or "")
@@ -660,9 +673,12 @@ def test_what_comes_last_on_one_port_does_not_deny_what_is_restored_of_others(
         return ()
 
     monkeypatch.setattr(recreate, "finish", finish)
-    with pytest.raises(NotRestored, match="All of eth1 is restored and verified") as caught:
+    with pytest.raises(
+        NotRestored, match=says("All of eth1 is restored and verified"), check=Coded("residue")
+    ) as caught:
         release(tmp_path, FakeHost(kernel))
-    assert "the last settings of eth2: Too many open files" in caught.value.message
+    with wording:
+        assert "the last settings of eth2: Too many open files" in caught.value.message
     assert kernel.picture() == before
 
 
@@ -677,10 +693,11 @@ def test_a_netdev_that_was_recreated_gets_the_settings_of_the_old_one(tmp_path: 
     assert port.residue == ()
     assert port.counts["setting"] == 6
     (lost,) = port.lost
-    assert (lost.cause, lost.text.split(":")[0]) == (
-        "not-kept",
-        "eth1 was re-created (ifindex 3 -> 7)",
-    )
+    with wording:
+        assert (lost.cause, lost.text.split(":")[0]) == (
+            "not-kept",
+            "eth1 was re-created (ifindex 3 -> 7)",
+        )
     assert claims(tmp_path) == []
 
 
@@ -694,7 +711,8 @@ def test_settings_that_the_new_netdev_refuses_are_residue_and_can_be_accepted(
     with pytest.raises(NotRestored, match=r"mtu 9000"):
         release(tmp_path, FakeHost(kernel), recover=True)
     (port,) = release(tmp_path, FakeHost(kernel), "eth1", recover=True, accept=True).ports
-    assert port.residue == ("mtu 9000 (it does not stay so)",)
+    with wording:
+        assert port.residue == ("mtu 9000 (it does not stay so)",)
     assert claims(tmp_path) == []
 
 
@@ -728,6 +746,7 @@ def test_settings_that_a_move_to_another_namespace_and_back_has_reset_are_report
     assert port.residue == ()
 
 
+@pytest.mark.wording
 def test_settings_that_cannot_be_read_again_are_said_to_be_not_compared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -790,7 +809,8 @@ def test_a_port_that_does_not_forward_yet(
     kernel = furnished()
     done = claim(tmp_path, BridgedHost(kernel))
     assert done.plan is not None
-    assert any("up to 30 s more" in text for text in done.plan.stops)
+    with wording:
+        assert any("up to 30 s more" in text for text in done.plan.stops)
     host = BridgedHost(kernel)
     result = release(tmp_path, host, wait=wait)
     (port,) = result.ports
@@ -869,7 +889,8 @@ def test_an_active_slave_is_made_it_again_after_its_updelay(
     kernel = furnished()
     done = claim(tmp_path, BondedHost(kernel), allow=("upper",))
     assert done.plan is not None
-    assert any("until its updelay is over: up to 30 s more" in text for text in done.plan.stops)
+    with wording:
+        assert any("until its updelay is over: up to 30 s more" in text for text in done.plan.stops)
     host = BondedHost(kernel, OTHER_SLAVE, refuses=refuses)
     result = release(tmp_path, host, wait=wait)
     (port,) = result.ports
@@ -903,7 +924,9 @@ def test_what_goes_wrong_after_the_release_does_not_deny_it(tmp_path: Path) -> N
         raise ValueError("a broken message")
 
     host.at_pause = broken
-    with pytest.raises(NotRestored, match="released, but not waited for: ValueError") as caught:
+    with pytest.raises(
+        NotRestored, match=says("released, but not waited for: ValueError"), check=Coded("journal")
+    ) as caught:
         release(tmp_path, host, wait=60.0)
     assert "stays open" not in caught.value.message + str(caught.value.hint)
     assert isinstance(caught.value.beside, ReleaseResult)

@@ -7,6 +7,8 @@ import pytest
 from manactl.act import residue_words as words
 from tests.unit.fakes import route
 
+pytestmark = pytest.mark.wording
+
 NAMES = {3: "eth1", 4: "eth2"}
 
 

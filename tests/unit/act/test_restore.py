@@ -33,6 +33,7 @@ from tests.unit import fakes
 from tests.unit.fakes import address, neighbour, nexthop, refused, route
 from tests.unit.kernel import ADDRESS, Kernel, Message, Nic, meaning
 from tests.unit.netstate import test_leaning
+from tests.unit.wording import wording
 
 PORT = PortId("7870:00:00.0", 1, "00:0d:3a:aa:00:10")
 OTHER = PortId("7870:00:00.0", 2, "00:0d:3a:aa:00:11")
@@ -230,10 +231,11 @@ def test_what_the_kernel_refuses_is_residue_with_its_reason(world: World) -> Non
     world.bounce()
     world.refuses = lambda request: errno.ENOMEM if request.type == 28 else 0
     done = put_back(world, state)
-    assert sorted(done.residue) == [
-        "neighbour 10.0.0.50 lladdr 02:00:00:00:00:50 dev eth1 permanent (Cannot allocate memory)",
-        "proxy neighbour 10.0.0.60 dev eth1 (Cannot allocate memory)",
-    ]
+    with wording:
+        assert sorted(done.residue) == [
+            "neighbour 10.0.0.50 lladdr 02:00:00:00:00:50 dev eth1 permanent (Cannot allocate memory)",
+            "proxy neighbour 10.0.0.60 dev eth1 (Cannot allocate memory)",
+        ]
     assert Kind.NEIGHBOUR not in done.counts
     assert done.counts[Kind.ROUTE] == 4  # with the IPv6 network's
 
@@ -283,9 +285,10 @@ def test_what_does_not_stay_is_residue(world: World) -> None:
 
     tidied = Tidied(world.kernel)
     done = put_back(tidied, state, 1.0)
-    assert done.residue == (
-        "192.0.2.0/24 via 10.0.0.9 dev eth1 proto static (it does not stay so)",
-    )
+    with wording:
+        assert done.residue == (
+            "192.0.2.0/24 via 10.0.0.9 dev eth1 proto static (it does not stay so)",
+        )
     assert Fact(gone.kind, gone.body) in state.facts
 
 
@@ -396,6 +399,7 @@ def test_an_address_with_other_settings_is_set_right(world: World) -> None:
     assert repr(shown[0]) in before[1]  # type: ignore[operator]
 
 
+@pytest.mark.wording
 def test_the_other_form_of_it_is_named(world: World) -> None:
     world.add(route("192.0.2.0", 24, via="10.0.0.9"))
     state = world.capture(PORT)
@@ -435,7 +439,8 @@ def test_a_nexthop_that_is_somebody_elses_is_not_used(world: World) -> None:
     ids = [m.u32(1) for m in world.kernel.messages if m.kind == "nexthop"]
     assert sorted(filter(None, ids)) == [10, 11]
     kept_back = [line for line in done.residue if "nexthop id 10 is not what it was" in line]
-    assert len(kept_back) == 3
+    with wording:
+        assert len(kept_back) == 3
     assert len(done.residue) == 4
 
 
@@ -499,9 +504,10 @@ def test_an_upper_that_is_gone_is_residue_with_what_it_had(world: World) -> None
         world.capture(PORT), facts=(address("10.1.0.2", 24, 11), route("10.1.0.0", 24, 11))
     )
     world.uppers = []
-    assert put_back(world, state, 1.0).residue == (
-        "vlan v1 (802.1Q 1) (it is gone, with 2 addresses, routes or the like)",
-    )
+    with wording:
+        assert put_back(world, state, 1.0).residue == (
+            "vlan v1 (802.1Q 1) (it is gone, with 2 addresses, routes or the like)",
+        )
     assert world.sent == []
 
 
@@ -513,7 +519,8 @@ def test_the_table_of_a_vrf_that_is_gone_belongs_to_nobody(world: World) -> None
     world.kernel.messages.clear()
     world.uppers = [red._replace(name="blue", table=200)]
     done = put_back(world, state, 1.0)
-    assert done.residue == ("vrf red (it is gone, with 1 addresses, routes or the like)",)
+    with wording:
+        assert done.residue == ("vrf red (it is gone, with 1 addresses, routes or the like)",)
     assert world.routes() == {bytes([192, 0, 3, 0])}
     world.uppers = [red]
     assert put_back(world, state).residue == ()
@@ -530,6 +537,7 @@ def test_a_bond_sends_by_the_slave_it_sent_by(world: World) -> None:
     assert world.paused == []
 
 
+@pytest.mark.wording
 def test_a_bond_that_cannot_is_residue(world: World) -> None:
     world.uppers = [BOND]
     state = world.capture(PORT)
@@ -575,7 +583,8 @@ def test_the_other_slave_of_a_bond_does_not_wait(world: World) -> None:
     world.refuses = lambda _request: errno.EINVAL
     done = put_back(world, state, 1.0)
     assert done.settling == WAITS
-    assert done.residue == ("active slave eth2 of bond0: now eth1 (Invalid argument)",)
+    with wording:
+        assert done.residue == ("active slave eth2 of bond0: now eth1 (Invalid argument)",)
 
 
 def test_a_bond_whose_active_slave_is_gone(world: World) -> None:
@@ -585,9 +594,10 @@ def test_a_bond_whose_active_slave_is_gone(world: World) -> None:
     world.uppers = [BOND]
     world.kernel.nics[1].present = False
     world.links = [OtherDevice(HIGH, "new0", "02:00:00:00:00:09")]
-    assert put_back(world, state, 1.0).residue == (
-        "active slave eth2 of bond0: now eth1 (it is gone)",
-    )
+    with wording:
+        assert put_back(world, state, 1.0).residue == (
+            "active slave eth2 of bond0: now eth1 (it is gone)",
+        )
     assert world.sent == []
 
 
@@ -620,8 +630,9 @@ def test_a_state_in_a_bridge_that_does_not_stay_is_residue(world: World) -> None
     state = world.capture(PORT)
     world.bridge_states = (FORWARDS,)
     line = "state disabled of eth1 in br0: now forwarding"
-    assert put_back(world, state, 1.0).residue == (f"{line} (it does not stay so)",)
-    assert restore.compare(world, state).residue == (f"{line} (it does not stay so)",)
+    with wording:
+        assert put_back(world, state, 1.0).residue == (f"{line} (it does not stay so)",)
+        assert restore.compare(world, state).residue == (f"{line} (it does not stay so)",)
     world.refuses = lambda _request: errno.ENETDOWN
     assert put_back(world, state, 1.0).residue == (f"{line} (Network is down)",)
 
@@ -632,10 +643,11 @@ def test_a_state_that_no_request_sets_is_lost(world: World) -> None:
     world.bridge_states = (FORWARDS,)
     done = put_back(world, state)
     assert (done.residue, world.sent, world.paused) == ((), [], [])
-    assert [one.text for one in done.lost] == [
-        "state blocking of eth1 in br0: now forwarding (the kernel takes it from the program alone "
-        "that had set it)"
-    ]
+    with wording:
+        assert [one.text for one in done.lost] == [
+            "state blocking of eth1 in br0: now forwarding (the kernel takes it from the program alone "
+            "that had set it)"
+        ]
 
 
 def test_a_state_in_a_bridge_that_is_none_of_its_own_any_more_is_left(world: World) -> None:
@@ -683,9 +695,11 @@ def test_a_sysctl_that_does_not_stay_is_residue(world: World) -> None:
                 raise OSError(errno.EACCES, "Permission denied")
 
     late = Late(world.kernel, settings=world.settings)
-    assert put_back(late, state, 1.0).residue == (f"{line} (it is changed back)",)
+    with wording:
+        assert put_back(late, state, 1.0).residue == (f"{line} (it is changed back)",)
     stubborn = Stubborn(world.kernel, settings=world.settings)
-    assert put_back(stubborn, state, 1.0).residue == (f"{line} (it is changed back)",)
+    with wording:
+        assert put_back(stubborn, state, 1.0).residue == (f"{line} (it is changed back)",)
     world.settings.clear()  # IPv6 was switched off: there is nothing to set
     assert put_back(world, state, 1.0).residue == ()
 
@@ -749,7 +763,8 @@ def test_a_route_is_left_whose_source_is_left_out_or_has_expired() -> None:
 def test_no_route_is_removed_for_a_source_that_is_tentative() -> None:
     world, state = leaned(address("2001:db8:1::4", 64, flags=rt.IFA_F_TENTATIVE), says=errno.EINVAL)
     (line,) = put_back(world, state).residue
-    assert line.endswith("(its source is in duplicate address detection)")
+    with wording:
+        assert line.endswith("(its source is in duplicate address detection)")
     assert (world.asked, world.beside) == ([], [test_leaning.BESIDE, test_leaning.BARE])
 
 

@@ -13,6 +13,7 @@ from manactl.journal import file as journal
 from manactl.journal.file import Journal
 from tests.unit.fakes import archived
 from tests.unit.host import FakeHost, claim, furnished
+from tests.unit.wording import wording
 
 
 def claimed(state_dir: Path) -> Path:
@@ -60,8 +61,9 @@ def test_one_that_cannot_be_put_away_is_reported(tmp_path: Path, readable: bool)
     with pytest.raises(NotRestored) as caught:
         close_stale(path, "boot-2")
     assert caught.value.code == "journal"
-    said = f"the journal {path} could not be closed: File exists; no port was touched"
-    assert caught.value.message == said
+    with wording:
+        said = f"the journal {path} could not be closed: File exists; no port was touched"
+        assert caught.value.message == said
     assert "manactl recover" in (caught.value.hint or "")
     assert path.exists()
 

@@ -9,6 +9,7 @@ from manactl.act import step_words as words
 UUID = "f8615163-0000"
 
 
+@pytest.mark.wording
 @pytest.mark.parametrize(
     ("said", "expected"),
     [
@@ -41,5 +42,6 @@ def test_files_are_counted(files: list[str], it: str) -> None:
     assert said.endswith(f", by {', '.join(files)} (release removes {it})")
 
 
+@pytest.mark.wording
 def test_how_long_a_manager_is_waited_for() -> None:
     assert "until it is configured, up to 30 s" in words.unmanage_described("nm", "eth1", 30.0)

@@ -25,6 +25,7 @@ from manactl.wire.uverbs import ProofOutcome
 from tests.unit.decide.scene import QUIET, STATE, STATUS
 from tests.unit.fakes import PORT
 from tests.unit.host import NOW, FakeHost, two_ports
+from tests.unit.wording import says, wording
 
 
 class Link(NamedTuple):
@@ -86,7 +87,7 @@ def test_a_netdev_is_found_by_pci_address_port_and_mac(system: LiveSystem) -> No
 def test_a_netdev_that_is_just_going_is_not_there(system: LiveSystem, sys: Path) -> None:
     (sys / "bus/pci/devices/7870:00:00.0/net/eth1/ifindex").unlink()
     assert system.netdev(PORT) is None
-    with pytest.raises(OSError, match="no netdev here"):
+    with pytest.raises(OSError, match=says("no netdev here")):
         system.set_admin(PORT, True)
 
 
@@ -132,14 +133,19 @@ def test_the_raw_qp_device_is_looked_up_at_each_proof(
     entry = rdma_device(sys, "manae_0", 3)
     proof = system.prove_free(PORT)
     assert (proof.where, proof.via) == (None, "uverbs")
-    assert proof.message.startswith("manae_0 is not a MANA Ethernet device"), "what /dev/null says"
+    with wording:
+        assert proof.message.startswith("manae_0 is not a MANA Ethernet device"), (
+            "what /dev/null says"
+        )
     function = sys / "bus/pci/devices/7870:00:00.0"
     (function / "infiniband/manae_0").rename(function / "infiniband/fabric")
     (entry / "ibdev").write_text("fabric\n")
     proof = system.prove_free(PORT)
-    assert proof.message.startswith("fabric is not a MANA Ethernet device")
+    with wording:
+        assert proof.message.startswith("fabric is not a MANA Ethernet device")
 
 
+@pytest.mark.wording
 def test_devices_whose_names_were_swapped_are_told_apart_by_what_they_are(
     system: LiveSystem, sys: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,6 +156,7 @@ def test_devices_whose_names_were_swapped_are_told_apart_by_what_they_are(
     assert system.prove_free(PORT).message.startswith("mana_0 is not")
 
 
+@pytest.mark.wording
 def test_a_device_that_is_renamed_between_the_look_and_the_open_is_looked_up_again(
     system: LiveSystem, sys: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,13 +191,15 @@ def test_a_device_that_cannot_be_opened_is_not_tried_for_ever(
     proof = system.prove_free(PORT)
     assert opened == [(PORT.pci, "manae_0")]
     assert (proof.where, proof.errno) == ("open", errno.ENXIO)
-    assert "another device's by now" in proof.message
+    with wording:
+        assert "another device's by now" in proof.message
 
 
 def test_without_an_rdma_device_nothing_can_be_proven(system: LiveSystem) -> None:
     proof = system.prove_free(PORT._replace(port=2))
     assert (proof.outcome, proof.errno) == (ProofOutcome.CANNOT, errno.ENODEV)
-    assert "mana_ib" in proof.message
+    with wording:
+        assert "mana_ib" in proof.message
     system.warm_up(PORT)  # a device that is not there: the proof reports it later
     system.warm_up(PORT._replace(port=2))
 
@@ -437,7 +446,7 @@ def pair(sys: Path, *, name: str = "eth0", flags: str = "0x1003") -> None:
 
 def test_a_synthetic_netdev_is_found_by_its_uuid(system: LiveSystem, sys: Path) -> None:
     assert system.synthetic(UUID) is None
-    with pytest.raises(OSError, match="no netdev here"):
+    with pytest.raises(OSError, match=says("no netdev here")):
         system.set_synthetic(UUID, False)
     pair(sys, name="lan0")
     assert system.synthetic(UUID) == NetdevNow("lan0", 40, True)

@@ -23,6 +23,7 @@ from tests.unit.act.test_unmanage import managed
 from tests.unit.host import FakeHost, FakeSystem, Fate, Killed, claim, furnished, release
 from tests.unit.journal.test_shape import rewritten
 from tests.unit.kernel import ADDRESS, Kernel
+from tests.unit.wording import Coded, says, wording
 
 OURS, FOREIGN = "10.0.0.2", "10.0.9.9"  # of RICH; the first is its manager's
 
@@ -50,7 +51,8 @@ def test_it_is_left_out_and_told_with_the_command(tmp_path: Path) -> None:
     assert there(kernel) == {OURS}
     (lost,) = port.lost
     assert (lost.cause, port.residue) == (Cause.REMOVED, ())
-    assert "to set it: ip address add 10.0.9.9/32 noprefixroute dev eth1)" in lost.text
+    with wording:
+        assert "to set it: ip address add 10.0.9.9/32 noprefixroute dev eth1)" in lost.text
     assert lost.text in plan.lost, "the dry run tells the same"
     assert journal.paths(tmp_path) == []
 
@@ -158,7 +160,11 @@ def test_places_that_make_no_sense_are_not_believed(tmp_path: Path, facts: objec
 
     rewritten(path, nonsense)
     for how in ({"dry_run": True}, {}):
-        with pytest.raises(JournalError, match=r"cannot be believed .*; nothing was changed"):
+        with pytest.raises(
+            JournalError,
+            match=says(r"cannot be believed .*; nothing was changed"),
+            check=Coded("journal"),
+        ):
             release(tmp_path, FakeHost(kernel), **how)
     assert kernel.picture() == before
 

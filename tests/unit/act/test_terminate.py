@@ -26,6 +26,7 @@ from manactl.model.port import (
     Report,
 )
 from tests.unit.test_shapes import NOW
+from tests.unit.wording import Coded, read, says, wording
 
 PCI = "7870:00:00.0"
 
@@ -73,16 +74,19 @@ def test_the_only_holder_is_chosen_whatever_else_it_has() -> None:
 
 
 def test_holders_of_two_ports_are_told_apart_by_nobody() -> None:
-    with pytest.raises(Busy, match=r"some may use 7870:00:00\.0:2") as caught:
+    with pytest.raises(
+        Busy, match=says(r"some may use 7870:00:00\.0:2"), check=Coded("holder")
+    ) as caught:
         chosen(port(1, holders=TWO), port(2, holders=TWO))
-    assert "nobody was signalled" in caught.value.message
+    with wording:
+        assert "nobody was signalled" in caught.value.message
     assert caught.value.exit_code == 6
     assert chosen(port(1, holders=TWO), port(2, holders=TWO), release=(1, 2)) == [4211, 4212]
 
 
 def test_a_candidate_counts_as_used() -> None:
     other = port(2, Owner.UNKNOWN, TWO, candidates=(f"{PCI}:1", f"{PCI}:2"))
-    with pytest.raises(Busy, match="some may use"):
+    with pytest.raises(Busy, match=says("some may use"), check=Coded("holder")):
         chosen(port(1, holders=TWO), other)
 
 
@@ -94,7 +98,7 @@ def test_users_of_other_kinds_on_the_same_device_are_no_holders(
     if sure:
         assert chosen(port(1, holders=TWO, use=use)) == [4211, 4212]
     else:
-        with pytest.raises(Busy, match="RC or UD"):
+        with pytest.raises(Busy, match=says("RC or UD"), check=Coded("holder")):
             chosen(port(1, holders=TWO, use=use))
     assert chosen(port(1, holders=ONE, use=use._replace(creators=(4211,)))) == [4211]
 
@@ -116,7 +120,7 @@ def test_who_cannot_be_seen_is_not_guessed_at(use: RdmaUse, sure: bool) -> None:
     if sure:
         assert chosen(port(1, holders=ONE, use=use)) == [4211]
         return
-    with pytest.raises(Busy, match="cannot be seen") as caught:
+    with pytest.raises(Busy, match=says("cannot be seen"), check=Coded("holder")) as caught:
         chosen(port(1, holders=ONE, use=use))
     assert (caught.value.exit_code, caught.value.code) == (6, "holder")
     assert caught.value.evidence
@@ -124,7 +128,7 @@ def test_who_cannot_be_seen_is_not_guessed_at(use: RdmaUse, sure: bool) -> None:
 
 @pytest.mark.parametrize("found", [port(1), port(1, Owner.FREE), port(1, Owner.ETHERNET, ONE)])
 def test_without_a_holder_of_a_raw_qp_there_is_nobody_to_end(found: PortStatus) -> None:
-    with pytest.raises(Busy, match=r"whoever holds .* cannot be seen"):
+    with pytest.raises(Busy, match=says(r"whoever holds .* cannot be seen"), check=Coded("holder")):
         chosen(found)
 
 
@@ -171,7 +175,8 @@ def test_everybody_is_signalled_and_told() -> None:
     processes = FakeProcesses()
     sent, said = end((holder(4211, unit="fwd.service"), holder(4212)), processes)
     assert sent == processes.signalled == [4211, 4212]
-    assert said[0] == "SIGTERM sent to pid 4211 dpdk-testpmd, of fwd.service; waiting up to 0 s"
+    with wording:
+        assert said[0] == "SIGTERM sent to pid 4211 dpdk-testpmd, of fwd.service; waiting up to 0 s"
 
 
 def test_a_number_given_again_is_not_signalled() -> None:
@@ -192,20 +197,23 @@ def test_init_and_manactl_itself_are_never_signalled(who: str) -> None:
     processes = FakeProcesses()
     sent, said = end((holder(1 if who == "init" else os.getpid(), who),), processes)
     assert sent == processes.signalled == []
-    assert "is not signalled" in said[0]
+    with wording:
+        assert "is not signalled" in said[0]
 
 
 def test_who_may_not_be_signalled_is_told() -> None:
     sent, said = end(ONE, FakeProcesses(forbidden={4211}))
     assert sent == []
-    assert said == ["not allowed to signal pid 4211 dpdk-testpmd"]
+    with wording:
+        assert said == ["not allowed to signal pid 4211 dpdk-testpmd"]
 
 
 def test_after_the_wait_the_way_on_is_told() -> None:
     busy = Busy("eth1 cannot be released", code="holder")
     told = ending.not_ended(busy, [holder(4211, unit="fwd.service")], 10.0)
-    assert "SIGTERM was sent to pid 4211 dpdk-testpmd and 10 s were waited for" in told.message
-    assert "kill -9 4211. manactl never does" in (told.hint or "")
+    with wording:
+        assert "SIGTERM was sent to pid 4211 dpdk-testpmd and 10 s were waited for" in told.message
+        assert "kill -9 4211. manactl never does" in (told.hint or "")
     assert "systemctl stop fwd.service" in (told.hint or "")
 
 
@@ -214,11 +222,12 @@ def test_what_users_call_their_units_is_no_command() -> None:
     theirs = holder(4211, unit="stop x;touch $HOME;.service")._replace(manager=1000)
     ours = holder(4212, unit="fwd.service")
     hint = ending.not_ended(busy, [theirs, ours], 10.0).hint or ""
-    assert hint.splitlines()[1:] == [
-        "if its service starts it again: "
-        "systemctl --user -M1000@ stop 'stop x;touch $HOME;.service'",
-        "if its service starts it again: systemctl stop fwd.service",
-    ]
+    with wording:
+        assert hint.splitlines()[1:] == [
+            "if its service starts it again: "
+            "systemctl --user -M1000@ stop 'stop x;touch $HOME;.service'",
+            "if its service starts it again: systemctl stop fwd.service",
+        ]
     assert ending.not_ended(busy, [], 10.0) is busy
 
 
@@ -248,7 +257,9 @@ def test_a_holder_of_two_ports_is_chosen_once() -> None:
 def test_a_candidate_port_is_ended_like_one_that_is_known() -> None:
     candidate = port(1, Owner.UNKNOWN, ONE, candidates=(f"{PCI}:1",))
     assert chosen(candidate) == [4211]
-    with pytest.raises(Busy, match=r"whoever holds 7870:00:00\.0:1 cannot"):
+    with pytest.raises(
+        Busy, match=says(r"whoever holds 7870:00:00\.0:1 cannot"), check=Coded("holder")
+    ):
         chosen(candidate._replace(candidates=()))
 
 
@@ -256,15 +267,18 @@ def test_of_two_ports_one_with_an_invisible_holder_is_enough_to_refuse() -> None
     seen = port(1, holders=ONE)
     unseen = port(2, holders=ONE, use=RdmaUse(2, None, 0))
     for ports in ((seen, unseen), (unseen, seen)):
-        with pytest.raises(Busy, match=r"a holder of 7870:00:00\.0:2 cannot be seen"):
+        with pytest.raises(
+            Busy, match=says(r"a holder of 7870:00:00\.0:2 cannot be seen"), check=Coded("holder")
+        ):
             chosen(*ports, release=(1, 2))
 
 
 def test_a_refusal_names_who_it_is_about_and_what_to_do() -> None:
     with pytest.raises(Busy) as caught:
         chosen(port(1, holders=(holder(7), holder(8, "b"))), port(2, holders=TWO))
-    assert "pid 7 dpdk-testpmd, pid 8 b: some may use" in caught.value.message
-    assert "end the right program yourself" in (caught.value.hint or "")
+    with wording:
+        assert "pid 7 dpdk-testpmd, pid 8 b: some may use" in caught.value.message
+        assert "end the right program yourself" in (caught.value.hint or "")
     assert caught.value.evidence == (Evidence("nldev", "pd", 1),)
     nameless = Holder(9, None, None, None, None, None, None)
     assert ending.named([nameless]) == "pid 9 ?"
@@ -349,7 +363,8 @@ def test_all_are_signalled_before_any_is_waited_for_and_the_wait_is_one(
     ending.terminate(TWO, lambda: TWO, sent, 5.0, said.append, processes=world)
     assert world.signalled == ["testpmd", "worker"]
     assert world.waits == [("testpmd", 5.0), ("worker", 1.0)]
-    assert all(line.endswith("waiting up to 5 s") for line in said)
+    with wording:
+        assert all(line.endswith("waiting up to 5 s") for line in said)
     world.needs = 9.0
     world.waits.clear()
     ending.terminate(TWO, lambda: TWO, sent, 5.0, said.append, processes=world)
@@ -374,12 +389,15 @@ def test_the_evidence_of_an_end_that_failed_says_who_was_signalled() -> None:
                 holder(4, unit="a.service"), holder(5, unit="session-3.scope")]  # fmt: skip
     told = ending.not_ended(busy, services, 2.5)
     assert told.code == "holder"
-    assert told.message.startswith("eth1 cannot be released\nSIGTERM was sent to pid 1 ")
-    assert "and 2.5 s were waited for" in told.message
-    assert "kill -9 1 2 3 4 5." in (told.hint or "")
+    with wording:
+        assert told.message.startswith("eth1 cannot be released\nSIGTERM was sent to pid 1 ")
+        assert "and 2.5 s were waited for" in told.message
+        assert "kill -9 1 2 3 4 5." in (told.hint or "")
     assert (told.hint or "").endswith("systemctl stop a.service b.service")
     signalled = [Evidence("proc", "SIGTERM sent to", number) for number in range(1, 6)]
-    assert told.evidence == (before, *signalled)
+    assert read(told.evidence) == read((before, *signalled))
+    with wording:
+        assert told.evidence == (before, *signalled)
     plain = ending.not_ended(busy, services[:1], 2.5)
     assert "systemctl" not in (plain.hint or "")
 
@@ -427,19 +445,22 @@ def test_who_has_just_ended_keeps_nobody_else_from_being_signalled() -> None:
     processes = Vanishing()
     sent, said = end((holder(4211), holder(4212), holder(4213)), processes)
     assert sent == processes.signalled == [4213]
-    assert said == ["SIGTERM sent to pid 4213 dpdk-testpmd; waiting up to 0 s"]
+    with wording:
+        assert said == ["SIGTERM sent to pid 4213 dpdk-testpmd; waiting up to 0 s"]
 
 
 def test_who_may_not_be_signalled_keeps_nobody_else_from_it() -> None:
     sent, said = end(TWO, FakeProcesses(forbidden={4211}))
     assert sent == [4212]
-    assert [line.split()[0] for line in said] == ["not", "SIGTERM"]
+    with wording:
+        assert [line.split()[0] for line in said] == ["not", "SIGTERM"]
 
 
 def test_init_keeps_nobody_else_from_being_signalled() -> None:
     sent, said = end((holder(1, "init"), holder(4212)), FakeProcesses())
     assert sent == [4212]
-    assert said[0] == "pid 1 init is not signalled: end what it holds yourself"
+    with wording:
+        assert said[0] == "pid 1 init is not signalled: end what it holds yourself"
 
 
 def test_everybody_is_waited_for_within_the_same_time() -> None:
@@ -486,7 +507,9 @@ def test_who_cannot_be_told_comes_with_all_that_was_seen() -> None:
 
 
 def test_a_port_that_is_not_reported_is_named_by_its_place() -> None:
-    with pytest.raises(Busy, match=r"whoever holds 7870:00:00\.0:3 cannot be seen"):
+    with pytest.raises(
+        Busy, match=says(r"whoever holds 7870:00:00\.0:3 cannot be seen"), check=Coded("holder")
+    ):
         chosen(port(1, holders=ONE), release=(3,))
 
 
@@ -507,7 +530,9 @@ def test_a_candidate_is_chosen_as_an_owner_is() -> None:
 
 def test_any_of_the_ports_with_an_unseen_holder_is_named() -> None:
     blind = port(2, holders=ONE, use=RdmaUse(2, None, 0))
-    with pytest.raises(Busy, match=r"a holder of 7870:00:00\.0:2 cannot be seen"):
+    with pytest.raises(
+        Busy, match=says(r"a holder of 7870:00:00\.0:2 cannot be seen"), check=Coded("holder")
+    ):
         chosen(port(1, holders=ONE), blind, release=(1, 2))
 
 
@@ -517,18 +542,25 @@ def test_after_the_wait_everything_is_in_the_error() -> None:
     both = [holder(4211, unit="b.service"), holder(4212, unit="a.service"), holder(5)]
     error = ending.not_ended(busy, both, 2.5)
     assert error.code == "holder"
-    assert error.evidence == (
-        seen,
-        *(Evidence("proc", "SIGTERM sent to", pid) for pid in (4211, 4212, 5)),
+    assert read(error.evidence) == read(
+        (
+            seen,
+            *(Evidence("proc", "SIGTERM sent to", pid) for pid in (4211, 4212, 5)),
+        )
     )
-    assert error.message.endswith(
-        "\nSIGTERM was sent to pid 4211 dpdk-testpmd, pid 4212 dpdk-testpmd, pid 5 dpdk-testpmd "
-        "and 2.5 s were waited for"
-    )
-    assert error.hint == (
-        "wait longer (--wait SECONDS), or end it yourself: kill -9 4211 4212 5. manactl never does"
-        "\nif its service starts it again: systemctl stop a.service b.service"
-    )
+    with wording:
+        assert error.evidence == (
+            seen,
+            *(Evidence("proc", "SIGTERM sent to", pid) for pid in (4211, 4212, 5)),
+        )
+        assert error.message.endswith(
+            "\nSIGTERM was sent to pid 4211 dpdk-testpmd, pid 4212 dpdk-testpmd, pid 5 dpdk-testpmd "
+            "and 2.5 s were waited for"
+        )
+        assert error.hint == (
+            "wait longer (--wait SECONDS), or end it yourself: kill -9 4211 4212 5. manactl never does"
+            "\nif its service starts it again: systemctl stop a.service b.service"
+        )
 
 
 def test_only_a_service_is_started_again() -> None:

@@ -42,6 +42,7 @@ from tests.unit.host import (
     two_ports,
 )
 from tests.unit.kernel import Kernel, Message, same_thing
+from tests.unit.wording import Coded, read, says, wording
 
 ADDRESSES = st.builds(
     lambda n, length, flags: address(f"10.{n}.0.2", length, flags=flags),
@@ -374,8 +375,9 @@ def test_what_was_undone_is_told_where_the_holder_cannot_be_looked_up(tmp_path: 
     host.systems = Blinding
     with pytest.raises(Busy, match="claiming eth1 failed") as caught:
         claim(tmp_path, host, wait=0.5)
-    assert "Not restored while the holder is running" in caught.value.message
-    assert "the journal stays open" in (caught.value.hint or "")
+    with wording:
+        assert "Not restored while the holder is running" in caught.value.message
+        assert "the journal stays open" in (caught.value.hint or "")
 
 
 class Stranger(FakeSystem):
@@ -391,7 +393,7 @@ def test_a_stranger_that_sets_it_up_again_ends_the_claim_with_code_4(tmp_path: P
     before = kernel.picture()
     host = FakeHost(kernel)
     host.systems = Stranger
-    with pytest.raises(RolledBack, match="another program sets it"):
+    with pytest.raises(RolledBack, match=says("another program sets it")):
         claim(tmp_path, host)
     assert kernel.picture() == before
 
@@ -407,7 +409,7 @@ def test_a_stranger_after_the_proof_is_noticed(tmp_path: Path) -> None:
     before = kernel.picture()
     host = FakeHost(kernel)
     host.systems = Late
-    with pytest.raises(RolledBack, match="another program has undone it: set eth1 down"):
+    with pytest.raises(RolledBack, match=says("another program has undone it: set eth1 down")):
         claim(tmp_path, host)
     assert kernel.picture() == before
 
@@ -478,7 +480,7 @@ def test_a_port_that_stays_away_is_recovered_when_it_is_back(tmp_path: Path) -> 
     before = kernel.picture()
     host = FakeHost(kernel)
     host.systems = unplugging(60.0)
-    with pytest.raises(NotRestored, match="no netdev here") as caught:
+    with pytest.raises(NotRestored, match=says("no netdev here"), check=Coded("residue")) as caught:
         claim(tmp_path, host)
     assert caught.value.exit_code == 5
     kernel.replug(kernel.nics[0], "eth1", 3)
@@ -490,7 +492,7 @@ def test_a_port_without_netdev_keeps_its_journal_open(tmp_path: Path) -> None:
     kernel = furnished()
     claim(tmp_path, FakeHost(kernel))
     kernel.nics[0].present = False
-    with pytest.raises(ManactlError, match="no netdev"):
+    with pytest.raises(ManactlError, match=says("no netdev"), check=Coded("no-netdev")):
         release(tmp_path, FakeHost(kernel))
     assert len(journal.list_claims(tmp_path, "boot-1").claims) == 1
 
@@ -516,9 +518,12 @@ def test_a_netdev_that_cannot_be_set_up_comes_with_what_to_do(
     with pytest.raises(NotRestored) as caught:
         release(tmp_path, host)
     assert os.strerror(number) in caught.value.message
-    assert word in (caught.value.hint or "")
+    with wording:
+        assert word in (caught.value.hint or "")
     assert "10.0.0.2" not in caught.value.message  # not attempted, and listed as one step
-    assert len([e for e in caught.value.evidence if e.fact == "residue"]) == 2
+    assert [source for source, _ in read(caught.value.evidence)].count("rtnetlink") == 2
+    with wording:
+        assert len([e for e in caught.value.evidence if e.fact == "residue"]) == 2
     (one,) = journal.list_claims(tmp_path, "boot-1").claims
     assert one.phase == "interrupted"
     assert one.next_step is not None
@@ -543,7 +548,7 @@ def test_what_the_kernel_refuses_for_good_is_listed(tmp_path: Path) -> None:
     host.systems = Stubborn
     with pytest.raises(NotRestored) as caught:
         release(tmp_path, host)
-    residue = [str(e.value) for e in caught.value.evidence if e.fact == "residue"]
+    residue = [str(v) for source, v in read(caught.value.evidence) if source == "rtnetlink"]
     assert len(residue) == 2
     assert all("Invalid argument" in line for line in residue)
     assert all(line in caught.value.message for line in residue)
@@ -609,7 +614,11 @@ def test_a_full_disk_stops_a_claim_before_anything_is_changed(
 ) -> None:
     FullDisk(monkeypatch, 0)
     kernel = furnished()
-    with pytest.raises(Refused, match=r"No space left.*nothing was touched"):
+    with pytest.raises(
+        Refused,
+        match=says(r"No space left.*nothing was touched"),
+        check=Coded("state-dir", untouched=True),
+    ):
         claim(tmp_path, FakeHost(kernel))
     assert kernel.links == []
     assert nothing_open(tmp_path)
@@ -621,7 +630,11 @@ def test_a_full_disk_stops_a_release_before_anything_is_changed(
     kernel = furnished()
     claim(tmp_path, FakeHost(kernel))
     FullDisk(monkeypatch, 0)
-    with pytest.raises(Refused, match=r"No space left.*nothing was touched"):
+    with pytest.raises(
+        Refused,
+        match=says(r"No space left.*nothing was touched"),
+        check=Coded("state-dir", untouched=True),
+    ):
         release(tmp_path, FakeHost(kernel))
     assert kernel.links == [("eth1", "down")]
     (one,) = journal.list_claims(tmp_path, "boot-1").claims
@@ -636,10 +649,13 @@ def test_a_disk_that_fills_up_during_a_release_keeps_no_port_down(
     claim(tmp_path, FakeHost(kernel))
     with monkeypatch.context() as patch:
         FullDisk(patch, 2)
-        with pytest.raises(NotRestored, match="could not be written: No space left") as caught:
+        with pytest.raises(
+            NotRestored, match=says("could not be written: No space left"), check=Coded("residue")
+        ) as caught:
             release(tmp_path, FakeHost(kernel))
     assert kernel.picture() == before
-    assert "restored, but its journal is still open" in caught.value.message
+    with wording:
+        assert "restored, but its journal is still open" in caught.value.message
     release(tmp_path, FakeHost(kernel))
     assert kernel.picture() == before
     assert nothing_open(tmp_path)
@@ -664,8 +680,9 @@ def test_the_story_of_a_failure_has_what_failed_and_whom(tmp_path: Path) -> None
     with pytest.raises(RolledBack) as caught:
         claim(tmp_path, host, "eth1", "eth2")
     first, last = caught.value.message.splitlines()
-    assert first.startswith("claiming eth1, eth2 failed: could not prove that 7870:00:00.0:1")
-    assert last == "Everything is restored and verified."
+    with wording:
+        assert first.startswith("claiming eth1, eth2 failed: could not prove that 7870:00:00.0:1")
+        assert last == "Everything is restored and verified."
     (path,) = (tmp_path / "history").iterdir()
     records = journal.read(path).records
     assert [r["event"] for r in records][-8:] == [
@@ -702,10 +719,11 @@ def test_a_failed_claim_tells_what_a_router_has_to_bring(tmp_path: Path) -> None
     host.systems = Hearing
     with pytest.raises(RolledBack) as caught:
         claim(tmp_path, host, "eth1")
-    assert caught.value.message.splitlines()[1:] == [
-        "Everything is restored and verified.",
-        "  comes with the next router advertisement: 2001:db8:b::/64 via fe80::9 dev eth1 proto ra",
-    ]
+    with wording:
+        assert caught.value.message.splitlines()[1:] == [
+            "Everything is restored and verified.",
+            "  comes with the next router advertisement: 2001:db8:b::/64 via fe80::9 dev eth1 proto ra",
+        ]
     assert nothing_open(tmp_path)
 
 
@@ -722,14 +740,15 @@ def test_a_port_that_could_not_be_opened_has_what_was_not_attempted(tmp_path: Pa
     host.systems = Broken
     with pytest.raises(NotRestored) as caught:
         release(tmp_path, host)
-    assert caught.value.message.splitlines() == [
-        "eth1, eth2: not fully restored",
-        "Not restored:",
-        "  setting eth1 up failed: Cannot allocate memory",
-        "  not attempted: restore and verify eth1",
-        "All of eth2 is restored and verified.",
-    ]
-    assert "the journal stays open: fix the cause" in (caught.value.hint or "")
+    with wording:
+        assert caught.value.message.splitlines() == [
+            "eth1, eth2: not fully restored",
+            "Not restored:",
+            "  setting eth1 up failed: Cannot allocate memory",
+            "  not attempted: restore and verify eth1",
+            "All of eth2 is restored and verified.",
+        ]
+        assert "the journal stays open: fix the cause" in (caught.value.hint or "")
     assert kernel.nic("eth2").up
 
 
@@ -780,30 +799,41 @@ def test_a_journal_that_cannot_be_closed_says_why() -> None:
 def test_residue_comes_line_by_line_with_each_remedy_once() -> None:
     result = UndoResult(residue=["one", "two"], remedies=["do this", "do that", "do this"])
     error = transition.not_restored("the story", result, ["eth1", "eth2"], [SEEN])
-    assert error.message == "the story\nNot restored:\n  one\n  two"
-    assert error.hint == (
-        "do this\ndo that\nthe journal stays open: fix the cause, then `manactl recover` "
-        "tries again; or, when it cannot be fixed: manactl recover --accept eth1 --accept eth2"
+    assert read(error.evidence) == read(
+        (
+            SEEN,
+            Evidence("rtnetlink", "residue", "one"),
+            Evidence("rtnetlink", "residue", "two"),
+        )
     )
-    assert error.evidence == (
-        SEEN, Evidence("rtnetlink", "residue", "one"), Evidence("rtnetlink", "residue", "two"),
-    )  # fmt: skip
+    with wording:
+        assert error.message == "the story\nNot restored:\n  one\n  two"
+        assert error.hint == (
+            "do this\ndo that\nthe journal stays open: fix the cause, then `manactl recover` "
+            "tries again; or, when it cannot be fixed: manactl recover --accept eth1 --accept eth2"
+        )
+        assert error.evidence == (
+            SEEN, Evidence("rtnetlink", "residue", "one"), Evidence("rtnetlink", "residue", "two"),
+        )  # fmt: skip
     assert (error.code, error.exit_code) == ("residue", 5)
 
 
 def test_a_journal_alone_that_failed_is_no_residue() -> None:
     error = transition.not_restored("the story", UndoResult(log_failed="No space left"), ["eth1"])
-    assert error.message.splitlines() == [
-        "the story",
-        "The journal could not be written: No space left.",
-        "What was on the port is restored and verified.",
-    ]
+    with wording:
+        assert error.message.splitlines() == [
+            "the story",
+            "The journal could not be written: No space left.",
+            "What was on the port is restored and verified.",
+        ]
     assert error.evidence == ()
-    assert error.hint == (
-        "the journal stays open: fix the cause, then `manactl release eth1` tries again"
-    )
+    with wording:
+        assert error.hint == (
+            "the journal stays open: fix the cause, then `manactl release eth1` tries again"
+        )
 
 
+@pytest.mark.wording
 def test_residue_and_a_journal_that_failed_are_both_reported() -> None:
     error = transition.not_restored(
         "the story", UndoResult(residue=["one"], log_failed="full"), ["eth1"]
@@ -827,6 +857,7 @@ def test_clean_is_nothing_left(result: UndoResult, clean: bool) -> None:
     assert result.clean is clean
 
 
+@pytest.mark.wording
 def test_holders_are_evidence_with_what_is_known() -> None:
     known = Holder(7, "dpdk-testpmd", None, 0, "fwd.service", None, None)
     assert transition.holder_evidence([known]) == (
@@ -921,7 +952,8 @@ def test_the_reason_of_a_failure_is_told(failure: Exception, why: str) -> None:
     log = Deaf()
     error = applied(Scripted(doing=failure), log=log)
     assert isinstance(error, RolledBack)
-    assert error.message == f"claiming eth1 failed: {why}\nEverything is restored and verified."
+    with wording:
+        assert error.message == f"claiming eth1 failed: {why}\nEverything is restored and verified."
     known = isinstance(failure, plan.StepFailed)
     assert error.hint == ("shake it" if known else None)
     assert error.evidence == ((SEEN,) if known else ())
@@ -933,8 +965,9 @@ def test_the_reason_of_a_failure_is_told(failure: Exception, why: str) -> None:
 def test_what_does_not_last_is_a_failure_with_a_hint() -> None:
     error = applied(Scripted(), Scripted(ETH2, title="set it", lasts=False))
     assert isinstance(error, RolledBack)
-    assert "another program has undone it: set it" in error.message
-    assert "network manager" in (error.hint or "")
+    with wording:
+        assert "another program has undone it: set it" in error.message
+        assert "network manager" in (error.hint or "")
 
 
 def test_a_kernel_bug_that_touched_nothing_is_a_refusal() -> None:
@@ -953,7 +986,10 @@ def test_a_kernel_bug_that_touched_nothing_is_a_refusal() -> None:
         with pytest.raises(Refused) as caught:
             transition.apply([prove], work, wait=0.0, who="eth1")
     error = caught.value
-    assert error.message == "refused to claim eth1; nothing was touched\n  kernel-bug: it leaks."
+    with wording:
+        assert (
+            error.message == "refused to claim eth1; nothing was touched\n  kernel-bug: it leaks."
+        )
     assert (error.hint, error.evidence, error.code) == ("reload", (SEEN,), "kernel-bug")
     other = applied(Scripted(doing=bug))
     assert isinstance(other, RolledBack)
@@ -965,11 +1001,12 @@ def test_what_could_not_be_undone_is_residue() -> None:
     first = Scripted(undo_title="undo the first", undoing=OSError(12, "Cannot allocate memory"))
     error = applied(first, Scripted(ETH2, doing=KeyError("x")), log=log)
     assert isinstance(error, NotRestored)
-    assert error.message.splitlines() == [
-        "claiming eth1 failed: KeyError: 'x'",
-        "Not restored:",
-        "  undo the first: Cannot allocate memory",
-    ]
+    with wording:
+        assert error.message.splitlines() == [
+            "claiming eth1 failed: KeyError: 'x'",
+            "Not restored:",
+            "  undo the first: Cannot allocate memory",
+        ]
     assert log.events[-1] == (
         "residue", {"lines": ["undo the first: Cannot allocate memory"]},
     )  # fmt: skip
@@ -983,7 +1020,8 @@ def test_after_a_step_that_could_not_be_undone_the_ports_others_are_not_attempte
     log = Deaf()
     with workplace(log) as work:
         result = transition.undo([newest, silent, older, other], work)
-    assert result.residue == ["stuck", "not attempted: undo the older"]
+    with wording:
+        assert result.residue == ["stuck", "not attempted: undo the older"]
     assert (result.taken, result.remedies, result.clean) == ([PORT], ["shake it"], False)
     assert list(result.undone) == [ETH2]
     assert log.events == [
@@ -1069,12 +1107,15 @@ def test_what_is_lost_keeps_no_journal_open_and_is_in_the_history(tmp_path: Path
     kernel.add("route", JOINED.body)
     done = claim(tmp_path, FakeHost(kernel), "eth1")
     assert done.plan is not None
-    assert LOST in done.plan.lost
+    with wording:
+        assert LOST in done.plan.lost
     (port,) = release(tmp_path, FakeHost(kernel)).ports
-    assert [one.text for one in port.lost] == [LOST]
+    with wording:
+        assert [one.text for one in port.lost] == [LOST]
     assert nothing_open(tmp_path)
     (path,) = (tmp_path / "history").iterdir()
-    assert [r["lost"] for r in journal.read(path).records if "lost" in r] == [[LOST]]
+    with wording:
+        assert [r["lost"] for r in journal.read(path).records if "lost" in r] == [[LOST]]
 
 
 def test_a_failed_claim_tells_what_is_lost(tmp_path: Path) -> None:
@@ -1088,8 +1129,9 @@ def test_a_failed_claim_tells_what_is_lost(tmp_path: Path) -> None:
     host.systems = Failing
     with pytest.raises(RolledBack) as caught:
         claim(tmp_path, host, "eth1")
-    assert caught.value.message.splitlines()[1:] == [
-        "All else is restored and verified.",
-        f"  cannot be restored: {LOST}",
-    ]
+    with wording:
+        assert caught.value.message.splitlines()[1:] == [
+            "All else is restored and verified.",
+            f"  cannot be restored: {LOST}",
+        ]
     assert nothing_open(tmp_path)

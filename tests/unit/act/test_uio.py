@@ -19,6 +19,7 @@ from manactl.render import outcome
 from tests.unit.fakes import PORT
 from tests.unit.host import FakeHost, FakeSystem, Fate, Killed, claim, paired, release
 from tests.unit.kernel import UUID, Kernel
+from tests.unit.wording import Coded, says, wording
 
 UIO = "uio_hv_generic"
 
@@ -27,6 +28,7 @@ def claimed(tmp_path: Path, kernel: Kernel, fate: Fate | None = None) -> None:
     claim(tmp_path, FakeHost(kernel, fate), "eth0", synthetic="uio")
 
 
+@pytest.mark.wording
 def test_the_result_tells_that_the_device_went_to_uio(tmp_path: Path) -> None:
     result = claim(tmp_path, FakeHost(paired()), "eth0", synthetic="uio")
     (line,) = outcome.claim_lines(result, dry_run=False)
@@ -45,9 +47,10 @@ def test_the_device_goes_to_uio_and_its_netdev_comes_back_whole(tmp_path: Path) 
     assert not kernel.takes_network
     assert kernel.picture() == before
     assert port.residue == ()
-    assert [loss.text.split(":")[0] for loss in port.lost] == [
-        "eth0 was re-created (ifindex 40 -> 140)"
-    ]
+    with wording:
+        assert [loss.text.split(":")[0] for loss in port.lost] == [
+            "eth0 was re-created (ifindex 40 -> 140)"
+        ]
 
 
 def test_a_pair_that_was_down_is_down_again(tmp_path: Path) -> None:
@@ -55,7 +58,8 @@ def test_a_pair_that_was_down_is_down_again(tmp_path: Path) -> None:
     kernel.set_synthetic(kernel.synthetics[0], False)
     before = kernel.picture()
     (plan,) = [claim(tmp_path, FakeHost(kernel), "eth0", synthetic="uio", dry_run=True).plan]
-    assert any("stays down at release" in note for note in plan.notes)
+    with wording:
+        assert any("stays down at release" in note for note in plan.notes)
     assert not any("nothing to restore" in note for note in plan.notes)
     saved = [line for line in plan.restores if "address" in line]
     assert saved, "what is on it is destroyed with it"
@@ -67,7 +71,8 @@ def test_a_pair_that_was_down_is_down_again(tmp_path: Path) -> None:
     assert kernel.picture() == before
     assert not result.ports[0].up
     text = "\n".join(outcome.release_lines(result, verb="release", dry_run=False))
-    assert "eth0 released: down, as it was before the claim" in text
+    with wording:
+        assert "eth0 released: down, as it was before the claim" in text
 
 
 def test_who_has_the_uio_device_open_is_busy_and_nothing_is_touched(tmp_path: Path) -> None:
@@ -75,7 +80,11 @@ def test_who_has_the_uio_device_open_is_busy_and_nothing_is_touched(tmp_path: Pa
     claimed(tmp_path, kernel)
     (twin,) = kernel.synthetics
     twin.opened = [4711]
-    with pytest.raises(Busy, match=r"eth0 cannot be released: its uio device .*pid 4711"):
+    with pytest.raises(
+        Busy,
+        match=says(r"eth0 cannot be released: its uio device .*pid 4711"),
+        check=Coded("holder"),
+    ):
         release(tmp_path, FakeHost(kernel))
     assert twin.driver == UIO
     assert journal.paths(tmp_path)
@@ -91,11 +100,14 @@ def test_a_device_that_the_host_has_taken_back_is_residue_until_it_is_there(tmp_
     (twin,) = kernel.synthetics
     twin.offered = False
     with pytest.raises(
-        NotRestored, match="give eth0's VMBus device back to hv_netvsc failed"
+        NotRestored,
+        match=says("give eth0's VMBus device back to hv_netvsc failed"),
+        check=Coded("residue"),
     ) as no:
         release(tmp_path, FakeHost(kernel))
-    assert "not attempted: set eth0 up" in no.value.message
-    assert "offers it again" in (no.value.hint or "")
+    with wording:
+        assert "not attempted: set eth0 up" in no.value.message
+        assert "offers it again" in (no.value.hint or "")
     twin.offered, twin.driver = True, None
     release(tmp_path, FakeHost(kernel), recover=True)
     assert kernel.picture() == before
@@ -113,7 +125,7 @@ def test_a_driver_that_does_not_take_it_puts_everything_back(tmp_path: Path) -> 
 
     host = FakeHost(kernel)
     host.systems = Closed
-    with pytest.raises(RolledBack, match="give eth0's VMBus device to uio_hv_generic failed"):
+    with pytest.raises(RolledBack, match=says("give eth0's VMBus device to uio_hv_generic failed")):
         claim(tmp_path, host, "eth0", synthetic="uio")
     assert kernel.picture() == before
 
@@ -128,7 +140,11 @@ def test_nobody_is_blamed_for_a_device_that_cannot_be_looked_at(tmp_path: Path) 
     kernel = paired()
     host = FakeHost(kernel)
     host.systems = Blind
-    with pytest.raises(NotRestored, match="could not be looked at: Too many open files"):
+    with pytest.raises(
+        NotRestored,
+        match=says("could not be looked at: Too many open files"),
+        check=Coded("residue"),
+    ):
         claim(tmp_path, host, synthetic="uio")
     release(tmp_path, FakeHost(kernel))
 
@@ -151,7 +167,7 @@ def test_another_program_that_gives_it_back_is_found_out(tmp_path: Path) -> None
 
     host = FakeHost(kernel)
     host.systems = Undone
-    with pytest.raises(RolledBack, match="uio_hv_generic does not keep eth0's VMBus device"):
+    with pytest.raises(RolledBack, match=says("uio_hv_generic does not keep eth0's VMBus device")):
         claim(tmp_path, host, "eth0", synthetic="uio")
 
 
@@ -186,14 +202,16 @@ def test_the_step_comes_back_from_its_json(tmp_path: Path) -> None:
     (step,) = [one for one in steps if isinstance(one, BindUio)]
     assert (step.vmbus, step.name) == (UUID, "eth0")
     assert BindUio.from_json(step.to_json()) == step
-    assert any("destroyed" in note for note in header["plan"]["notes"])
+    with wording:
+        assert any("destroyed" in note for note in header["plan"]["notes"])
 
 
 def test_what_a_release_would_do(tmp_path: Path) -> None:
     kernel = paired()
     claimed(tmp_path, kernel)
     (plan,) = release(tmp_path, FakeHost(kernel), dry_run=True).plans
-    assert list(plan.restores)[:2] == ["eth0 made again", "eth0 set up, its carrier awaited"]
+    with wording:
+        assert list(plan.restores)[:2] == ["eth0 made again", "eth0 set up, its carrier awaited"]
     assert kernel.synthetics[0].driver == UIO
 
 
@@ -205,7 +223,7 @@ def test_another_program_has_given_it_back_and_set_it_up(tmp_path: Path) -> None
     kernel.unbind(twin)
     kernel.bind(twin, "hv_netvsc")
     kernel.set_synthetic(twin, True)
-    with pytest.raises(Busy, match="something has set it up again"):
+    with pytest.raises(Busy, match=says("something has set it up again"), check=Coded("drift")):
         claim(tmp_path, FakeHost(kernel), "eth9", synthetic="uio")
     release(tmp_path, FakeHost(kernel))
     assert kernel.picture() == before

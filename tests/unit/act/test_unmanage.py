@@ -34,6 +34,7 @@ from tests.unit.host import (
 from tests.unit.kernel import Kernel
 from tests.unit.manager import FakeManager
 from tests.unit.netstate.test_beside import rule
+from tests.unit.wording import Coded, says, wording
 
 OWN = (RICH[0], RICH[2], RICH[4])  # what the manager configures; the rest is somebody else's
 
@@ -61,9 +62,10 @@ def test_a_managed_port_is_claimed_and_comes_back_whole(tmp_path: Path) -> None:
     (port,) = release(tmp_path, FakeHost(kernel), progress=followed).ports
     assert kernel.picture() == before
     assert (manager.files, manager.left, port.residue, port.lost) == ({}, set(), (), ())
-    assert followed.begun == [
-        "set eth1 up", "give eth1 back to systemd-networkd", "restore and verify eth1",
-    ]  # fmt: skip
+    with wording:
+        assert followed.begun == [
+            "set eth1 up", "give eth1 back to systemd-networkd", "restore and verify eth1",
+        ]  # fmt: skip
     assert journal.paths(tmp_path) == []
 
 
@@ -127,8 +129,9 @@ def test_the_plan_tells_who_lets_go_and_who_comes_first(tmp_path: Path) -> None:
     assert plan is not None
     step = plan.to_json()["steps"][1]
     assert (step["kind"], step["manager"]) == ("hold-manager", "systemd-networkd")
-    assert step["text"].startswith("have systemd-networkd leave eth1 alone, by files in /run")
-    assert "what systemd-networkd configures on eth1: by itself, first" in plan.restores[1]
+    with wording:
+        assert step["text"].startswith("have systemd-networkd leave eth1 alone, by files in /run")
+        assert "what systemd-networkd configures on eth1: by itself, first" in plan.restores[1]
     assert kernel.managers[0].files == {}
 
 
@@ -210,7 +213,11 @@ def test_a_manager_that_cannot_be_told_leaves_the_journal_open(tmp_path: Path) -
 
     host = FakeHost(kernel)
     host.systems = Deaf
-    with pytest.raises(NotRestored, match="give eth1 back to systemd-networkd: busctl call"):
+    with pytest.raises(
+        NotRestored,
+        match=says("give eth1 back to systemd-networkd: busctl call"),
+        check=Coded("residue"),
+    ):
         release(tmp_path, host)
     assert kernel.picture() == before  # what was on it is there all the same
     release(tmp_path, FakeHost(kernel), recover=True)
@@ -227,12 +234,13 @@ def test_a_manager_that_runs_no_more_is_told_and_all_comes_from_the_snapshot(
     manager.running = False
     (port,) = release(tmp_path, FakeHost(kernel)).ports
     assert kernel.picture() == before
-    assert [(one.cause, one.text) for one in port.lost] == [
-        (
-            Cause.MANAGER,
-            "systemd-networkd does not run any more and has not configured eth1 again",
-        )
-    ]
+    with wording:
+        assert [(one.cause, one.text) for one in port.lost] == [
+            (
+                Cause.MANAGER,
+                "systemd-networkd does not run any more and has not configured eth1 again",
+            )
+        ]
     assert manager.files == {}
 
 
@@ -246,9 +254,10 @@ def test_a_manager_that_does_not_come_to_an_end_is_awaited_no_longer_than_that(
     (port,) = release(tmp_path, FakeHost(kernel)).ports
     assert 30 <= kernel.clock - start < 40
     assert kernel.picture() == before
-    assert [one.text for one in port.lost] == [
-        "systemd-networkd has not configured eth1 again within 30 s"
-    ]
+    with wording:
+        assert [one.text for one in port.lost] == [
+            "systemd-networkd has not configured eth1 again within 30 s"
+        ]
 
 
 def test_a_port_that_a_holder_has_stays_held(tmp_path: Path) -> None:
@@ -276,12 +285,17 @@ def test_residue_that_is_accepted_tells_that_the_port_is_still_held(tmp_path: Pa
     (port,) = release(
         state_dir, FakeHost(kernel), "eth1", recover=True, accept=True, dry_run=True
     ).ports
-    assert "systemd-networkd leaves eth1 alone, by files in /run" in port.residue
+    with wording:
+        assert "systemd-networkd leaves eth1 alone, by files in /run" in port.residue
 
 
 def test_a_manager_that_does_not_answer_refuses_the_claim(tmp_path: Path) -> None:
     kernel, manager = managed(answers=False)
-    with pytest.raises(Refused, match=r"systemd-networkd .*which does not answer \(timed out\)"):
+    with pytest.raises(
+        Refused,
+        match=says(r"systemd-networkd .*which does not answer \(timed out\)"),
+        check=Coded("manager"),
+    ):
         claim(tmp_path, FakeHost(kernel))
     result = claim(tmp_path, FakeHost(kernel), allow=["manager"])
     assert result.plan is not None
@@ -350,7 +364,11 @@ def test_a_rule_that_cannot_be_put_back_is_residue(tmp_path: Path) -> None:
 
     host = FakeHost(kernel)
     host.systems = Stubborn
-    with pytest.raises(NotRestored, match=r"IPv4 policy rule 500 \(Operation not supported\)"):
+    with pytest.raises(
+        NotRestored,
+        match=says(r"IPv4 policy rule 500 \(Operation not supported\)"),
+        check=Coded("residue"),
+    ):
         release(tmp_path, host)
     release(tmp_path, FakeHost(kernel))
     assert [one.body for one in kernel.beside] == [rule(500)]
@@ -370,7 +388,8 @@ def test_a_look_that_fails_keeps_no_rule_from_coming_back(tmp_path: Path) -> Non
     host.systems = Deaf
     (port,) = release(tmp_path, host).ports
     assert [one.body for one in kernel.beside] == [rule(500)]
-    assert any("is not known: Too many open files" in lost.text for lost in port.lost)
+    with wording:
+        assert any("is not known: Too many open files" in lost.text for lost in port.lost)
 
 
 def test_rules_that_could_not_be_looked_at_are_residue(tmp_path: Path) -> None:
@@ -389,7 +408,11 @@ def test_rules_that_could_not_be_looked_at_are_residue(tmp_path: Path) -> None:
 
     host = FakeHost(kernel)
     host.systems = Blind
-    with pytest.raises(NotRestored, match="has deleted is not known: Too many open files"):
+    with pytest.raises(
+        NotRestored,
+        match=says("has deleted is not known: Too many open files"),
+        check=Coded("residue"),
+    ):
         release(tmp_path, host)
     release(tmp_path, FakeHost(kernel))
 
@@ -430,7 +453,8 @@ def test_a_new_lease_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
     (lost,) = port.lost
     assert lost.cause is Cause.MANAGER
     assert lost.text.startswith("inet 10.0.0.7/24")
-    assert lost.text.endswith("(its manager has another one now)")
+    with wording:
+        assert lost.text.endswith("(its manager has another one now)")
     assert journal.paths(tmp_path) == []
 
 

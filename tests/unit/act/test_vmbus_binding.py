@@ -10,6 +10,7 @@ import pytest
 from manactl.act import vmbus_binding
 from manactl.look.sysfs import Roots
 from manactl.look.vmbus import NETWORK
+from tests.unit.wording import says
 
 ONE, TWO = "000d3aaa-0010", "000d3aaa-0011"
 
@@ -43,7 +44,7 @@ def test_who_has_a_device(bus: Path) -> None:
     give(bus, ONE, "hv_netvsc")
     assert vmbus_binding.driver_of(ONE, roots(bus)) == "hv_netvsc"
     assert vmbus_binding.driver_of(TWO, roots(bus)) is None
-    with pytest.raises(OSError, match="no VMBus device gone") as caught:
+    with pytest.raises(OSError, match=says("no VMBus device gone")) as caught:
         vmbus_binding.driver_of("gone", roots(bus))
     assert caught.value.errno == errno.ENODEV
 
@@ -84,5 +85,5 @@ def test_without_the_driver_its_module_is_loaded(
     modprobe.write_text("#!/bin/sh\necho modprobe: FATAL: Module $2 not found. >&2; exit 1\n")
     modprobe.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
-    with pytest.raises(OSError, match=r"cannot be loaded: Module uio_hv_generic not found\."):
+    with pytest.raises(OSError, match=says(r"cannot be loaded: Module uio_hv_generic not found\.")):
         vmbus_binding.open_uio(roots(bus))

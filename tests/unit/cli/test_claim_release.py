@@ -16,6 +16,7 @@ from manactl.journal.file import Journal
 from tests.unit import schema
 from tests.unit.fakes import PORT, archived
 from tests.unit.journal.test_file import HEADER
+from tests.unit.wording import wording
 
 SRC = str(Path(__file__).parents[3] / "src")
 
@@ -60,12 +61,14 @@ def test_what_can_never_be_waived_is_a_usage_error(
     code: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["claim", "--raw-qp", "eth1", "--allow", code]) == 2
-    assert f"{code} can never be waived" in capsys.readouterr().err
+    with wording:
+        assert f"{code} can never be waived" in capsys.readouterr().err
 
 
 def test_nothing_claimed_is_no_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--state-dir", str(tmp_path / "none"), "release"]) == 0
-    assert capsys.readouterr().out == "nothing is claimed\n"
+    with wording:
+        assert capsys.readouterr().out == "nothing is claimed\n"
     assert main(["--state-dir", str(tmp_path / "none"), "release", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     schema.strict(document)
@@ -97,10 +100,12 @@ def test_a_journal_from_before_the_boot_is_closed_as_history(
 ) -> None:
     path = other_boot(tmp_path)
     assert main(["--state-dir", str(tmp_path), "release", "--dry-run"]) == 0
-    assert "before the last boot" in capsys.readouterr().out
+    with wording:
+        assert "before the last boot" in capsys.readouterr().out
     assert path.exists()
     assert main(["--state-dir", str(tmp_path), "release"]) == 0
-    assert "boot configuration has taken over" in capsys.readouterr().out
+    with wording:
+        assert "boot configuration has taken over" in capsys.readouterr().out
     assert not path.exists()
     closed = journal.read(archived(path))
     assert closed.phase == "closed"
@@ -128,7 +133,8 @@ def test_a_broken_journal_stops_a_release_with_code_5(
     out, err = capsys.readouterr()
     schema.strict(json.loads(out))
     assert json.loads(out)["code"] == "journal"
-    assert "nothing was changed" in err
+    with wording:
+        assert "nothing was changed" in err
     assert path.read_bytes() == before
 
 
@@ -198,7 +204,8 @@ def test_nothing_to_recover_is_no_failure(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["--state-dir", str(tmp_path / "none"), "recover"]) == 0
-    assert capsys.readouterr().out == "nothing to recover\n"
+    with wording:
+        assert capsys.readouterr().out == "nothing to recover\n"
     assert main(["--state-dir", str(tmp_path / "none"), "recover", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert (document["schema"], document["ports"]) == ("manactl.recover/1", [])
@@ -218,7 +225,8 @@ def test_recover_closes_history_and_leaves_a_claim_that_stands(
 ) -> None:
     old, stands = other_boot(tmp_path), standing(tmp_path)
     assert main(["--state-dir", str(tmp_path), "recover", "--dry-run"]) == 0
-    assert "before the last boot" in capsys.readouterr().out
+    with wording:
+        assert "before the last boot" in capsys.readouterr().out
     assert old.exists()
     assert main(["--state-dir", str(tmp_path), "recover", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
@@ -226,7 +234,8 @@ def test_recover_closes_history_and_leaves_a_claim_that_stands(
     assert [port["outcome"] for port in document["ports"]] == ["history"]
     assert (old.exists(), stands.exists()) == (False, True)
     assert main(["--state-dir", str(tmp_path), "recover"]) == 0
-    assert capsys.readouterr().out == "nothing to recover\n"
+    with wording:
+        assert capsys.readouterr().out == "nothing to recover\n"
 
 
 def test_recover_leaves_what_a_living_manactl_is_at(

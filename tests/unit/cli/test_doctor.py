@@ -20,6 +20,7 @@ from manactl.doctor.machine import Machine
 from manactl.doctor.read_machine import Places
 from manactl.model.port import Certainty, Missing, Netdev, Owner, PortId, PortStatus, Report, Source
 from tests.unit.doctor.fit import FIT
+from tests.unit.wording import wording
 
 PORTS = tuple(
     PortStatus(
@@ -99,7 +100,8 @@ def document(scene: Scene, capsys: Capture) -> Document:
 def test_a_fit_machine(scene: Scene, capsys: Capture) -> None:
     assert scene.run() == 0
     out, err = capsys.readouterr()
-    assert out.splitlines()[-1] == "This machine is fit to hand a port to RDMA."
+    with wording:
+        assert out.splitlines()[-1] == "This machine is fit to hand a port to RDMA."
     assert err == ""
     assert "FIX" not in out
     assert scene.pauses == []
@@ -113,7 +115,8 @@ def test_what_is_to_be_mended_comes_first_and_is_counted(
     scene.machine = replace(FIT, **UNFIT, **also)
     assert scene.run() == 3
     lines = capsys.readouterr().out.splitlines()
-    assert count in lines[-1]
+    with wording:
+        assert count in lines[-1]
     marks = [line.split()[0] for line in lines[:-1] if not line.startswith(" ")]
     assert list(dict.fromkeys(marks)) == ["FIX", "note", "ok"]
     assert "         $ apt install --only-upgrade systemd" in lines
@@ -165,7 +168,8 @@ def test_facts_are_a_table_that_is_never_unfit(scene: Scene, capsys: Capture) ->
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("Linux 7.3.4, manactl ")
     assert lines[1].split() == ["FACT", "HERE", "6.12", "6.18", "7.x"]
-    assert lines[2] == "debugfs  not seen  nothing  shared-eqs  vport-eqs"
+    with wording:
+        assert lines[2] == "debugfs  not seen  nothing  shared-eqs  vport-eqs"
     assert lines[3].split() == ["qp-zero", "ENOENT", "ENOENT", "ENOENT", "ENOENT"]
     assert lines[4] == ""
     assert lines[5].startswith("debugfs: ")

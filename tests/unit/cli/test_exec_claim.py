@@ -23,6 +23,7 @@ from tests.unit import schema
 from tests.unit.act.test_guardian import Guarded
 from tests.unit.cli.shell import Shell
 from tests.unit.host import FakeHost, FakeSystem, furnished, two_ports
+from tests.unit.wording import says, wording
 
 
 @pytest.fixture
@@ -54,9 +55,10 @@ def test_the_ports_are_claimed_while_the_command_runs_and_back_after(
     assert seen.read_text().endswith(".journal\n")
     assert [nic.up for nic in kernel.nics] == [True, True]
     assert shell.lines == []  # standard output is the command's; it has a descriptor of its own
-    assert [note.partition(":")[0] for note in shell.notes] == [
-        "eth1 is claimed", "eth2 is claimed", "eth1 released", "eth2 released",
-    ]  # fmt: skip
+    with wording:
+        assert [note.partition(":")[0] for note in shell.notes] == [
+            "eth1 is claimed", "eth2 is claimed", "eth1 released", "eth2 released",
+        ]  # fmt: skip
     assert [said[0] for said in guard.said] == ["arm", "watch", "gone"]
     document: dict[str, Any] = json.loads(report.read_text())
     schema.strict(document)
@@ -93,7 +95,8 @@ def test_a_mistyped_command_touches_nothing(
 ) -> None:
     kernel = furnished()
     assert run(shell, FakeHost(kernel), "--raw-qp", "eth1", "--", word) == code
-    assert "nothing was touched" in shell.notes[0]
+    with wording:
+        assert "nothing was touched" in shell.notes[0]
     assert kernel.links == []
     assert guard.said == []
 
@@ -171,7 +174,9 @@ def test_a_command_that_no_process_can_be_had_for_gives_the_port_back(
     kernel = furnished()
     report, ran = tmp_path / "report", tmp_path / "ran"
     before = os.listdir("/proc/self/fd")
-    with pytest.raises(RolledBack, match=r"touch was not started: .*; the claim was released"):
+    with pytest.raises(
+        RolledBack, match=says(r"touch was not started: .*; the claim was released")
+    ):
         run(
             shell, FakeHost(kernel), "--raw-qp", "eth1", "--report", str(report),
             "--", "touch", str(ran),
@@ -208,7 +213,8 @@ def test_what_may_cut_the_operator_off_can_be_waived_with_a_command(
     assert run(shell, host, "--raw-qp", "eth1", "--allow", "last-port", "--", "true") == 0
     with pytest.raises(ManactlError) as caught:
         run(shell, host, "--raw-qp", "eth1", "--allow", "last-port")
-    assert "-- COMMAND" in (caught.value.hint or "")
+    with wording:
+        assert "-- COMMAND" in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize(
@@ -225,7 +231,8 @@ def test_a_wrong_line_with_a_command_ends_with_125(
     words: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["claim", *words]) == 125
-    assert said in capsys.readouterr().err
+    with wording:
+        assert said in capsys.readouterr().err
 
 
 def test_a_report_is_about_a_command(shell: Shell) -> None:
@@ -252,7 +259,8 @@ def test_a_report_that_cannot_be_written_fails_nothing(
     (tmp_path / "d").mkdir()
     line = ("--raw-qp", "eth1", "--report", f"{tmp_path}/d/report")
     assert run(shell, FakeHost(furnished()), *line, "--", "rmdir", f"{tmp_path}/d") == 0
-    assert any("the report is not written" in note for note in shell.notes)
+    with wording:
+        assert any("the report is not written" in note for note in shell.notes)
 
 
 def test_a_disk_that_is_full_leaves_the_last_report_whole(
@@ -303,7 +311,8 @@ def test_a_report_without_a_descriptor_left_fails_nothing(
     monkeypatch.setattr(atomic_file, "write", fails)
     line = ("--raw-qp", "eth1", "--report", str(tmp_path / "report"))
     assert run(shell, FakeHost(furnished()), *line, "--", "true") == 0
-    assert "Too many open files; the report is not written" in shell.notes[-1]
+    with wording:
+        assert "Too many open files; the report is not written" in shell.notes[-1]
 
 
 def test_a_report_that_becomes_a_pipe_is_not_waited_for(
@@ -312,7 +321,8 @@ def test_a_report_that_becomes_a_pipe_is_not_waited_for(
     report = tmp_path / "report"
     line = ("--raw-qp", "eth1", "--report", str(report))
     assert run(shell, FakeHost(furnished()), *line, "--", "mkfifo", str(report)) == 0
-    assert any("not a regular file; the report is not written" in note for note in shell.notes)
+    with wording:
+        assert any("not a regular file; the report is not written" in note for note in shell.notes)
     assert report.is_fifo()
 
 
@@ -331,12 +341,13 @@ def test_a_link_that_others_may_have_planted_is_not_followed(
     kernel = furnished()
     if when == "before":
         assert os.system(plant) == 0
-        with pytest.raises(UsageError, match="symbolic link of uid 65534"):
+        with pytest.raises(UsageError, match=says("symbolic link of uid 65534")):
             run(shell, FakeHost(kernel), *line, "true")
         assert kernel.links == []
     else:
         assert run(shell, FakeHost(kernel), *line, plant) == 0
-        assert any("the report is not written" in note for note in shell.notes)
+        with wording:
+            assert any("the report is not written" in note for note in shell.notes)
     assert victim.read_text() == "precious"
 
 
@@ -385,7 +396,11 @@ def test_a_signal_between_the_claim_and_the_command_is_told_as_it_was(
         signal.signal(number, before)
     assert not ran.exists()
     assert kernel.nics[0].up
-    assert [note.partition(":")[0] for note in shell.notes] == ["eth1 is claimed", "eth1 released"]
+    with wording:
+        assert [note.partition(":")[0] for note in shell.notes] == [
+            "eth1 is claimed",
+            "eth1 released",
+        ]
     document = json.loads(report.read_text())
     assert (document["exit"], document["signal"]) == (128 + number, number)
     assert [port["outcome"] for port in document["release"]["ports"]] == ["restored"]

@@ -13,6 +13,7 @@ from tests.unit.host import FakeHost, furnished
 from tests.unit.host import claim as claimed
 from tests.unit.host import release as released
 from tests.unit.kernel import Nic
+from tests.unit.wording import says, wording
 
 
 @pytest.fixture
@@ -30,10 +31,12 @@ def ended(shell: Shell) -> FakeHost:
 def test_nothing_yet_and_then_a_claim_that_ended(shell: Shell) -> None:
     host = FakeHost(furnished())
     shell.run(history, host)
-    assert shell.lines == ["no claim has ended yet"]
+    with wording:
+        assert shell.lines == ["no claim has ended yet"]
     claimed(shell.state_dir, host)
     shell.run(history, host)
-    assert shell.lines == ["no claim has ended yet"], "it stands"
+    with wording:
+        assert shell.lines == ["no claim has ended yet"], "it stands"
     released(shell.state_dir, host)
     shell.run(history, host)
     heading, line = shell.lines
@@ -62,10 +65,11 @@ def test_ports_by_their_names_of_now_and_of_then(shell: Shell) -> None:
     for words in (["eth1"], ["lan7"], ["lan7", "eth1"]):
         shell.run(history, host, *words)
         assert len(shell.lines) == 2, words
-    with pytest.raises(UsageError, match="'eth9' names no port"):
+    with pytest.raises(UsageError, match=says("'eth9' names no port")):
         shell.run(history, host, "eth1", "eth9")
 
 
+@pytest.mark.wording
 def test_a_port_without_a_past(shell: Shell) -> None:
     host = ended(shell)
     host.kernel.nics.append(Nic(number=2, name="eth2", ifindex=4, mac="00:0d:3a:aa:00:11"))
@@ -79,7 +83,8 @@ def test_a_journal_that_cannot_be_read_is_told(shell: Shell) -> None:
     bad.write_text("{}\t0\n")
     shell.run(history, host)
     assert len(shell.lines) == 2
-    assert shell.notes[0].startswith(f"manactl: not read: {bad}: ")
+    with wording:
+        assert shell.notes[0].startswith(f"manactl: not read: {bad}: ")
     shell.run(history, host, "--json")
     assert shell.document["unreadable"][0]["journal"] == str(bad)  # type: ignore[index]
     assert shell.notes == []
@@ -90,5 +95,5 @@ def test_who_may_not_read_is_told_so(shell: Shell, monkeypatch: pytest.MonkeyPat
         raise PermissionError
 
     monkeypatch.setattr("manactl.journal.history.read", denied)
-    with pytest.raises(Denied, match="is not readable"):
+    with pytest.raises(Denied, match=says("is not readable")):
         shell.run(history, FakeHost(furnished()))

@@ -29,6 +29,7 @@ from manactl.model.port import PortId
 from tests.unit import schema
 from tests.unit.cli.shell import Shell
 from tests.unit.host import FakeHost, FakeSystem, claim, furnished, two_ports
+from tests.unit.wording import says, wording
 
 PCI = "7870:00:00.0"
 ETH1 = Target(PortId(PCI, 1, None), "eth1")
@@ -83,8 +84,9 @@ def test_it_sets_down_and_tells_until_a_signal_ends_it(
     assert shell.code == 0
     assert not host.kernel.nics[0].up
     down, keeping = shell.lines
-    assert keeping.endswith(" keeping down eth1")
-    assert " eth1 (port 7870:00:00.0:1) was found up, who set it up is not known: " in down
+    with wording:
+        assert keeping.endswith(" keeping down eth1")
+        assert " eth1 (port 7870:00:00.0:1) was found up, who set it up is not known: " in down
     assert signal.getsignal(number) is before
     assert host.open_systems == 0
 
@@ -104,7 +106,8 @@ def test_where_nothing_is_claimed_it_waits(shell: Shell) -> None:
     for words in ([], ["eth2"], ["eth1", "7870:00:00.0:2"]):
         shell.run(hold, host, *words)
         (line,) = shell.lines
-        assert line.endswith(" nothing is claimed; waiting for a claim")
+        with wording:
+            assert line.endswith(" nothing is claimed; waiting for a claim")
     assert all(nic.up for nic in host.kernel.nics)
 
 
@@ -115,9 +118,10 @@ def test_only_the_named_ports_are_kept_down(shell: Shell) -> None:
     host.kernel.set_up(host.kernel.nics[0], True)
     shell.run(hold, host, "eth2")
     assert host.kernel.nics[0].up
-    assert shell.lines[-1].endswith(
-        " keeping down eth2; claimed, and not among the given: port 7870:00:00.0:1"
-    )
+    with wording:
+        assert shell.lines[-1].endswith(
+            " keeping down eth2; claimed, and not among the given: port 7870:00:00.0:1"
+        )
 
 
 def test_it_needs_the_privilege_and_a_port_that_is(shell: Shell) -> None:
@@ -156,9 +160,12 @@ def test_without_room_to_watch_it_says_what_is_used_up(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(*source, fails)
-    with pytest.raises(Busy, match=f"^{what} cannot be watched: .*no port is kept down") as error:
+    with pytest.raises(
+        Busy, match=says(f"^{what} cannot be watched: .*no port is kept down")
+    ) as error:
         shell.run(hold, host)
-    assert hint in str(error.value.hint)
+    with wording:
+        assert hint in str(error.value.hint)
     assert host.kernel.nics[0].up
 
 
@@ -171,9 +178,12 @@ def test_without_a_socket_to_set_netdevs_down_with_it_says_so(
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     monkeypatch.setattr(host, "system", fails)
-    with pytest.raises(Busy, match=r"^netdevs cannot be watched: .*no port is kept down") as error:
+    with pytest.raises(
+        Busy, match=says(r"^netdevs cannot be watched: .*no port is kept down")
+    ) as error:
         shell.run(hold, host)
-    assert "ulimit -n" in str(error.value.hint)
+    with wording:
+        assert "ulimit -n" in str(error.value.hint)
 
 
 def test_what_cannot_be_watched_is_told_and_changes_nothing_else(
@@ -186,10 +196,11 @@ def test_what_cannot_be_watched_is_told_and_changes_nothing_else(
     host = claimed(shell)
     shell.run(hold, host)
     assert not host.kernel.nics[0].up
-    assert shell.notes == [
-        "manactl: who sets a port up will not be known: this kernel has no kprobe events for perf; "
-        "ports are kept down all the same"
-    ]
+    with wording:
+        assert shell.notes == [
+            "manactl: who sets a port up will not be known: this kernel has no kprobe events for perf; "
+            "ports are kept down all the same"
+        ]
 
 
 class Links:
@@ -257,12 +268,13 @@ def test_a_driver_that_is_loaded_later_is_watched_then(
     shell.run(hold, Ends(two_ports()))
     after = calls.index("links")
     assert calls[after : after + 4] == ["links", "opens", "renew", "opens"], "what is urgent first"
-    assert shell.notes == [
-        "manactl: who sets a port up will not be known: neither driver mana nor hv_netvsc is "
-        "loaded; ports are kept down all the same",
-        "manactl: who sets up some netdevs will not be known: this kernel has no function "
-        "netvsc_open that can be watched; ports are kept down all the same",
-    ]
+    with wording:
+        assert shell.notes == [
+            "manactl: who sets a port up will not be known: neither driver mana nor hv_netvsc is "
+            "loaded; ports are kept down all the same",
+            "manactl: who sets up some netdevs will not be known: this kernel has no function "
+            "netvsc_open that can be watched; ports are kept down all the same",
+        ]
 
 
 def test_systemd_is_told(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,7 +285,8 @@ def test_systemd_is_told(shell: Shell, tmp_path: Path, monkeypatch: pytest.Monke
         shell.run(hold, claimed(shell))
         systemd.setblocking(False)
         told = [systemd.recv(4096).decode() for _ in range(3)]
-    assert told == ["READY=1\nSTATUS=keeping down eth1", "WATCHDOG=1", "STOPPING=1"]
+    with wording:
+        assert told == ["READY=1\nSTATUS=keeping down eth1", "WATCHDOG=1", "STOPPING=1"]
 
 
 # --- a reader
@@ -301,9 +314,10 @@ def test_a_reader_that_does_not_read_is_not_waited_for(
         teller.holding([ETH1], Apart(), first=False)
         assert os.read(read, 4096).decode().count("\n") == 1
     os.close(read)
-    assert capsys.readouterr().err == (
-        "manactl: the reader of standard output did not take 2 lines\n"
-    )
+    with wording:
+        assert capsys.readouterr().err == (
+            "manactl: the reader of standard output did not take 2 lines\n"
+        )
 
 
 def test_warnings_that_nobody_reads_are_logged_at_once_and_said_later(
@@ -332,10 +346,11 @@ def test_warnings_that_nobody_reads_are_logged_at_once_and_said_later(
         said = os.read(read, 1 << 16).decode().splitlines()
         assert teller.next_due is None
     os.close(read)
-    assert said == [
-        *(f"manactl: {text}" for text in texts[:20]),
-        "manactl: 3 more warnings are in the system log only",
-    ]
+    with wording:
+        assert said == [
+            *(f"manactl: {text}" for text in texts[:20]),
+            "manactl: 3 more warnings are in the system log only",
+        ]
     assert len(logged) == 23
 
 
@@ -371,8 +386,9 @@ def test_a_logger_that_takes_nothing_is_not_waited_for(
                 assert logger.recv(4096) == b"x"
         teller.attempt(attempt())
         first, second = logger.recv(4096), logger.recv(4096)
-    assert b"hold: 2 lines before this one are missing" in first
-    assert b"hold: eth1 (port 7870:00:00.0:1) was found up" in second
+    with wording:
+        assert b"hold: 2 lines before this one are missing" in first
+        assert b"hold: eth1 (port 7870:00:00.0:1) was found up" in second
     assert set(waited) == {0}
     assert len(capsys.readouterr().out.splitlines()) == 3
 
@@ -415,9 +431,10 @@ def test_an_output_that_is_lost_ends_nothing_and_is_told_once(
     assert shell.code == 0
     assert not host.kernel.nics[0].up
     lost, down, keeping = logged
-    assert lost == f"hold: standard output: {why}; from now on only the system log tells"
-    assert down.startswith("hold: eth1 (port 7870:00:00.0:1) was found up")
-    assert keeping == "hold: keeping down eth1"
+    with wording:
+        assert lost == f"hold: standard output: {why}; from now on only the system log tells"
+        assert down.startswith("hold: eth1 (port 7870:00:00.0:1) was found up")
+        assert keeping == "hold: keeping down eth1"
 
 
 def test_what_goes_to_the_journal_is_not_logged_twice(
@@ -436,6 +453,7 @@ def trouble(of: str, text: str) -> Trouble:
     return Trouble(of, None, 5, text)
 
 
+@pytest.mark.wording
 def test_a_problem_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     teller = Teller(Service({}), lambda: 0.0, as_json=False)
     found = Apart(

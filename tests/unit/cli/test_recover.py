@@ -17,6 +17,7 @@ from tests.unit.host import (
     furnished,
 )
 from tests.unit.host import claim as claimed
+from tests.unit.wording import wording
 
 
 @pytest.fixture
@@ -33,7 +34,8 @@ def test_what_was_interrupted_is_recovered(shell: Shell) -> None:
     shell.run(recover, FakeHost(kernel))
     assert shell.lines[-1].startswith("eth1 recovered: up")
     shell.run(recover, FakeHost(kernel))
-    assert shell.lines == ["nothing to recover"]
+    with wording:
+        assert shell.lines == ["nothing to recover"]
 
 
 def test_a_claim_that_stands_on_a_netdev_recreated_is_told_and_left(shell: Shell) -> None:
@@ -48,13 +50,14 @@ def test_a_claim_that_stands_on_a_netdev_recreated_is_told_and_left(shell: Shell
     for words in ([], ["--dry-run"]):
         shell.run(recover, FakeHost(kernel), *words)
         assert shell.code == 0
-        assert shell.lines == ["nothing to recover"]
-        assert shell.notes == [
-            "manactl: eth1: claimed, yet the netdev was re-created (ifindex 3 -> 33); claimed, yet "
-            "its netdev is up. The claim stands, so it is left alone: `manactl release eth1` ends it "
-            "and restores what it kept (with --dry-run: shows that), `manactl hold` keeps the port "
-            "down"
-        ]
+        with wording:
+            assert shell.lines == ["nothing to recover"]
+            assert shell.notes == [
+                "manactl: eth1: claimed, yet the netdev was re-created (ifindex 3 -> 33); claimed, yet "
+                "its netdev is up. The claim stands, so it is left alone: `manactl release eth1` ends it "
+                "and restores what it kept (with --dry-run: shows that), `manactl hold` keeps the port "
+                "down"
+            ]
     assert nic.up
     shell.run(recover, FakeHost(kernel), "--json")
     assert shell.document["ports"] == []
@@ -75,17 +78,20 @@ def test_residue_is_accepted_by_name(shell: Shell) -> None:
     with pytest.raises(Killed):
         claimed(shell.state_dir, FakeHost(kernel, Fate(dies_at=9, half=True)))
     shell.run(recover, FakeHost(kernel), "--accept", "eth1", "--dry-run")
-    assert shell.lines[0] == "eth1 would be accepted as it is"
-    assert shell.lines[1] == "  not restored: eth1 is down (up before the claim)"
-    assert shell.lines[-1] == "Nothing was touched (dry run)."
+    with wording:
+        assert shell.lines[0] == "eth1 would be accepted as it is"
+        assert shell.lines[1] == "  not restored: eth1 is down (up before the claim)"
+        assert shell.lines[-1] == "Nothing was touched (dry run)."
     shell.run(recover, FakeHost(kernel), "--accept", "eth1", "--dry-run", "--json")
     assert "plans" not in shell.document
     shell.run(recover, FakeHost(kernel), "--accept", "eth1", "--json")
     (port,) = shell.document["ports"]  # type: ignore[misc]
     assert (port["netdev"], port["outcome"]) == ("eth1", "accepted")
-    assert port["residue"][0] == "eth1 is down (up before the claim)"
+    with wording:
+        assert port["residue"][0] == "eth1 is down (up before the claim)"
     shell.run(recover, FakeHost(kernel), "--accept", "eth1")
-    assert shell.lines == ["eth1 is not claimed: nothing to do"]
+    with wording:
+        assert shell.lines == ["eth1 is not claimed: nothing to do"]
 
 
 def test_only_what_is_named_is_accepted_and_nothing_recovered(shell: Shell) -> None:
@@ -95,7 +101,8 @@ def test_only_what_is_named_is_accepted_and_nothing_recovered(shell: Shell) -> N
             claimed(shell.state_dir, FakeHost(kernel, Fate(dies_at=9, half=True)), name)
     links = list(kernel.links)
     shell.run(recover, FakeHost(kernel), "--accept", "eth5")
-    assert shell.lines[0].startswith("eth5 is accepted as it is")
+    with wording:
+        assert shell.lines[0].startswith("eth5 is accepted as it is")
     assert not any(line.startswith("eth1") for line in shell.lines)
     assert kernel.links == links
     shell.run(recover, FakeHost(kernel))

@@ -26,6 +26,7 @@ from tests.unit.host import (
     two_ports,
 )
 from tests.unit.host import claim as claimed
+from tests.unit.wording import wording
 
 
 @pytest.fixture
@@ -33,6 +34,7 @@ def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
     return Shell(tmp_path, capsys)
 
 
+@pytest.mark.wording
 def test_a_release_prints_a_line_a_step_and_the_outcome(shell: Shell) -> None:
     kernel = furnished()
     claimed(shell.state_dir, FakeHost(kernel))
@@ -67,12 +69,13 @@ def test_a_dry_run_of_a_release_shows_its_plan_and_touches_nothing(shell: Shell)
     kernel = furnished()
     claimed(shell.state_dir, FakeHost(kernel))
     shell.run(release, FakeHost(kernel), "--dry-run")
-    assert shell.lines[:3] == [
-        "Plan:",
-        "  1. set eth1 up",
-        "  2. restore and verify eth1 (5 addresses, 1 nexthop, 8 routes, 2 neighbours)",
-    ]
-    assert shell.lines[-1] == "Nothing was touched (dry run)."
+    with wording:
+        assert shell.lines[:3] == [
+            "Plan:",
+            "  1. set eth1 up",
+            "  2. restore and verify eth1 (5 addresses, 1 nexthop, 8 routes, 2 neighbours)",
+        ]
+        assert shell.lines[-1] == "Nothing was touched (dry run)."
     shell.run(release, FakeHost(kernel), "--dry-run", "--json")
     assert shell.document["schema"] == "manactl.plan/1"
     assert kernel.links == [("eth1", "down")]
@@ -84,7 +87,8 @@ def test_holders_that_are_waited_for_are_named_at_once(shell: Shell) -> None:
     kernel.nics[0].holders = [4211]
     with pytest.raises(Busy):
         shell.run(release, FakeHost(kernel), "--wait", "5")
-    assert shell.notes == ["manactl: waiting up to 5 s for pid 4211 dpdk-testpmd to end"]
+    with wording:
+        assert shell.notes == ["manactl: waiting up to 5 s for pid 4211 dpdk-testpmd to end"]
 
 
 def test_several_plans_are_one_document(shell: Shell) -> None:

@@ -14,6 +14,7 @@ from manactl.cli.main import main
 from manactl.look import boot_files
 from manactl.model.port import OddFile, Report
 from tests.unit.machine import PCI, Machine
+from tests.unit.wording import wording
 
 SRC = str(Path(__file__).parents[3] / "src")
 
@@ -97,7 +98,8 @@ def test_a_file_of_persist_that_is_of_no_use_is_told(
     told["why"] = (
         "/etc/x.network leaves port 7870:00:00.0:9 down at boot, and that port is not here"
     )
-    assert told in json.loads(capsys.readouterr().out)["missing"]
+    with wording:
+        assert told in json.loads(capsys.readouterr().out)["missing"]
 
 
 def test_colour_is_for_terminals_unless_asked_for(

@@ -6,6 +6,7 @@ import pytest
 
 from manactl.decide.codes import BARRED, NEEDS_CONFIRM, NEVER, WAIVABLE, Bar, Code, bar_of
 from manactl.errors import Busy, Denied, ManactlError, Refused, Unsupported
+from tests.unit.wording import wording
 
 BY_NOTHING = ["foreign-netns", "in-reset", "kernel-bug", "unsupported", "holder", "denied", "busy"]
 BY_CONFIRM = ["ssh-session", "default-route", "last-port"]
@@ -54,4 +55,5 @@ def test_why_a_code_cannot_be_waived(code: str, bar: Bar | None) -> None:
 
 def test_every_bar_has_words_of_its_own() -> None:
     assert set(BARRED) == set(Bar)
-    assert len(set(BARRED.values())) == len(Bar)
+    with wording:
+        assert len(set(BARRED.values())) == len(Bar)

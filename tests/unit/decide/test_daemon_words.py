@@ -23,6 +23,7 @@ def test_a_program_is_named_with_its_processes() -> None:
     assert daemon_words.who(both) == "FRR (pid 7 zebra, pid 9 zebra)"
 
 
+@pytest.mark.wording
 @pytest.mark.parametrize(
     ("does", "word"), [(Does.LINKS, "set eth1 up"), (Does.ROUTES, "eth1 goes down")]
 )
@@ -30,6 +31,7 @@ def test_what_it_may_do_is_said_of_the_port(does: Does, word: str) -> None:
     assert word in daemon_words.effect(daemon(does), "eth1")
 
 
+@pytest.mark.wording
 def test_each_kind_has_words_of_its_own() -> None:
     said = {daemon_words.effect(daemon(does), "eth1") for does in Does}
     assert len(said) == len(Does)

@@ -13,6 +13,7 @@ from manactl.model.port import Evidence, Holder, PortId, PortStatus, Upper
 from tests.unit.decide.scene import STATUS
 from tests.unit.fakes import PORT
 from tests.unit.host import FakeHost, claim, furnished, release
+from tests.unit.wording import Coded, says, wording
 
 LOST = STATUS._replace(eqs_lost=True, evidence=(Evidence("debugfs", "EQs", False),))
 BOTH = ("7870:00:00.0:1", "7870:00:00.0:2")
@@ -43,21 +44,27 @@ def test_whose_event_queues_are_lost_is_said_where_it_is_known(
 ) -> None:
     assert kernel_bugs.is_own(LOST._replace(candidates=candidates)) is own
     words = kernel_bugs.lost_eqs(own)
-    assert words.startswith("KERNEL BUG: ")
-    assert ("this port's" in words, "a down port's" in words) == (own, not own)
-    assert "Do not stop the program until you can reboot" in words
+    with wording:
+        assert words.startswith("KERNEL BUG: ")
+        assert ("this port's" in words, "a down port's" in words) == (own, not own)
+        assert "Do not stop the program until you can reboot" in words
 
 
 @pytest.mark.parametrize("ports", [[LOST], [STATUS, LOST], [LOST, STATUS]])
 def test_a_release_does_not_wait_for_the_crash(ports: list[PortStatus]) -> None:
     kernel_bugs.refuse_release([])
     kernel_bugs.refuse_release([STATUS])
-    with pytest.raises(Refused, match="nobody was signalled: KERNEL BUG: this port's") as caught:
+    with pytest.raises(
+        Refused,
+        match=says("nobody was signalled: KERNEL BUG: this port's"),
+        check=Coded("kernel-bug"),
+    ) as caught:
         kernel_bugs.refuse_release(ports)
     refused = caught.value
     assert (refused.exit_code, refused.code) == (3, "kernel-bug")
     assert refused.evidence == LOST.evidence
-    assert "the journal stays open" in (refused.hint or "")
+    with wording:
+        assert "the journal stays open" in (refused.hint or "")
 
 
 BOND, TEAM = Upper("bond0", "bond"), Upper("team0", "team")
@@ -81,6 +88,7 @@ def test_a_bond_can_do_harm_where_each_vport_has_event_queues(
     assert kernel_bugs.endangered_by_bond(port) == bond
 
 
+@pytest.mark.wording
 def test_the_danger_of_a_bond_names_what_to_leave_alone() -> None:
     words = kernel_bugs.bond_danger("eth1", "bond0")
     assert "a raw QP has eth1" in words
@@ -130,21 +138,25 @@ def test_what_helps_a_netdev_that_is_not_set_up_goes_by_the_errno(
     remedy = kernel_bugs.opening_remedy(number, PORT)
     assert (remedy is None) is (words is None)
     if remedy is not None and words is not None:
-        assert words in remedy
+        with wording:
+            assert words in remedy
         assert remedy.endswith(kernel_bugs.reload_driver(PORT))
 
 
 def test_the_driver_is_reloaded_for_all_ports_of_the_function() -> None:
     words = kernel_bugs.reload_driver(PORT)
     assert PORT.pci in words
-    assert words.endswith(": modprobe -r mana_ib mana && modprobe mana_ib")
+    with wording:
+        assert words.endswith(": modprobe -r mana_ib mana && modprobe mana_ib")
 
 
 def test_a_leaked_vport_is_no_live_holder_to_a_release(tmp_path: Path) -> None:
     kernel = furnished()
     claim(tmp_path, FakeHost(kernel))
     kernel.nics[0].leaked = True
-    with pytest.raises(NotRestored, match=r"KERNEL BUG: .* use count") as caught:
+    with pytest.raises(
+        NotRestored, match=says(r"KERNEL BUG: .* use count"), check=Coded("kernel-bug")
+    ) as caught:
         release(tmp_path, FakeHost(kernel))
     assert caught.value.code == "kernel-bug"
     assert "manactl release" in (caught.value.hint or "")

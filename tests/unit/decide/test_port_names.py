@@ -11,6 +11,7 @@ from manactl.model.port import Netdev, RdmaPort, Report, Upper
 from tests.unit.decide.scene import STATUS
 from tests.unit.machine import PCI, Machine, Make
 from tests.unit.test_shapes import NOW
+from tests.unit.wording import says, wording
 
 
 def named(machine: Machine, *words: str) -> list[str]:
@@ -27,7 +28,7 @@ def test_every_way_to_name_a_port(make: Make) -> None:
 
 @pytest.mark.parametrize("word", ["eth7", "ETH1", "", f"{PCI}:3", "manae_0/3", "manae_0", "1"])
 def test_an_unknown_name_lists_the_ports(make: Make, word: str) -> None:
-    with pytest.raises(UsageError, match="names no port") as caught:
+    with pytest.raises(UsageError, match=says("names no port")) as caught:
         named(make("7-idle"), "eth0", word)
     assert caught.value.hint is not None
     assert "eth0" in caught.value.hint
@@ -38,7 +39,7 @@ def test_a_master_of_two_ports_is_ambiguous(make: Make) -> None:
     machine = make("7-idle")
     for port in ("eth0", "eth1"):
         machine.pci(f"net/{port}/master").symlink_to("../../../../../virtual/net/bond0")
-    with pytest.raises(UsageError, match="ambiguous: eth0, eth1"):
+    with pytest.raises(UsageError, match=says("ambiguous: eth0, eth1")):
         named(machine, "bond0")
 
 
@@ -67,17 +68,19 @@ def test_case_counts_in_names_and_not_in_addresses() -> None:
 
 
 def test_a_machine_without_ports_says_so() -> None:
-    with pytest.raises(UsageError, match="names no port") as caught:
+    with pytest.raises(UsageError, match=says("names no port")) as caught:
         resolve(Report(NOW, "7", True), ["eth1"])
-    assert caught.value.hint == "there is no MANA port here"
+    with wording:
+        assert caught.value.hint == "there is no MANA port here"
     assert caught.value.exit_code == 2
 
 
 def test_an_unknown_name_lists_every_port_on_a_line_of_its_own(make: Make) -> None:
     with pytest.raises(UsageError) as caught:
         resolve(make("7-idle").look(), ["nothing"])
-    assert (caught.value.hint or "").splitlines() == [
-        "the ports are:",
-        f"  eth0  {PCI}:1  02:15:5d:00:00:01  manae_0/1  mana_0/1",
-        f"  eth1  {PCI}:2  02:15:5d:00:00:02  manae_0/2",
-    ]
+    with wording:
+        assert (caught.value.hint or "").splitlines() == [
+            "the ports are:",
+            f"  eth0  {PCI}:1  02:15:5d:00:00:01  manae_0/1  mana_0/1",
+            f"  eth1  {PCI}:2  02:15:5d:00:00:02  manae_0/2",
+        ]

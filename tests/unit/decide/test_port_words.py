@@ -10,6 +10,7 @@ from manactl.decide import port_words
 from manactl.decide.ownership import DEVICE_RULES, PORT_RULES
 from manactl.model.port import Note, NoteCode, OddFile, Oddity, Reason
 from tests.unit.decide.scene import STATUS
+from tests.unit.wording import wording
 
 SAMPLES: dict[NoteCode, tuple[object, ...]] = {
     "eqs-lost": (True,),
@@ -63,9 +64,11 @@ def test_a_note_says_all_that_it_names(code: NoteCode) -> None:
     assert words
     assert "{" not in words
     for name in () if code in NOT_SAID else names:
-        assert (port_words.note(name) if isinstance(name, Note) else str(name)) in words
+        with wording:
+            assert (port_words.note(name) if isinstance(name, Note) else str(name)) in words
 
 
+@pytest.mark.wording
 def test_no_two_notes_read_alike() -> None:
     words = [port_words.note(Note(code, SAMPLES.get(code, ()))) for code in get_args(NoteCode)]
     assert len(set(words)) == len(words)
@@ -73,6 +76,7 @@ def test_no_two_notes_read_alike() -> None:
     assert len(set(texts)) == len(texts)
 
 
+@pytest.mark.wording
 def test_names_with_braces_stay_as_they_are() -> None:
     words = port_words.note(Note("netdev-in-netns", ("{0}", "{1}{x}")))
     assert words == "its netdev {0} is in the network namespace {1}{x}"
@@ -80,15 +84,17 @@ def test_names_with_braces_stay_as_they_are() -> None:
 
 def test_the_reason_of_the_device_stands_in_that_of_the_port() -> None:
     assert port_words.because() == ""
-    assert port_words.because("netdev-up") == "the netdev is up"
-    assert port_words.because("may-have-raw-qp", "raw-qp-exists") == (
-        "a raw queue pair may be on this port: a raw queue pair exists on the RDMA device"
-    )
-    assert port_words.because("only-port-left", "raw-qp-exists") == (
-        "a raw queue pair exists on the RDMA device, and no other port can have it"
-    )
+    with wording:
+        assert port_words.because("netdev-up") == "the netdev is up"
+        assert port_words.because("may-have-raw-qp", "raw-qp-exists") == (
+            "a raw queue pair may be on this port: a raw queue pair exists on the RDMA device"
+        )
+        assert port_words.because("only-port-left", "raw-qp-exists") == (
+            "a raw queue pair exists on the RDMA device, and no other port can have it"
+        )
 
 
+@pytest.mark.wording
 @pytest.mark.parametrize(
     ("count", "words"), [(1, "1 RC, UC or UD queue pair of"), (2, "2 RC, UC or UD queue pairs of")]
 )
@@ -96,6 +102,7 @@ def test_queue_pairs_are_counted(count: int, words: str) -> None:
     assert words in port_words.note(Note("other-qps", ("mana_0", count)))
 
 
+@pytest.mark.wording
 def test_a_port_reads_as_its_reasons_notes_and_drift() -> None:
     port = STATUS._replace(
         reasons=("netdev-up",),
@@ -110,6 +117,7 @@ def test_a_port_reads_as_its_reasons_notes_and_drift() -> None:
     assert port_words.drift(port) == ["claimed, yet its netdev is up"]
 
 
+@pytest.mark.wording
 @pytest.mark.parametrize(
     ("why", "port", "expected"),
     [

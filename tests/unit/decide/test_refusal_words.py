@@ -26,6 +26,7 @@ from manactl.netstate.surroundings import (
 )
 from tests.unit.decide.scene import AWAY, BOND, IDLE, PROBER, TCP4, TCP6, UDP4, VLAN
 from tests.unit.fakes import PORT
+from tests.unit.wording import wording
 
 REPLACE = dataclasses.replace
 SESSION = SshSession("10.9.9.9", "10.0.0.2", True, "SSH_CONNECTION of pid 70")
@@ -351,18 +352,21 @@ def test_a_refusal_says_what_was_found(
 ) -> None:
     refusal = of(code, facts)
     message = refusal_words.message(refusal)
-    assert all(word in message for word in words), message
+    with wording:
+        assert all(word in message for word in words), message
     assert not message.endswith(".")
-    assert list(refusal_words.evidence(refusal)) == [Evidence(*piece) for piece in evidence]
-    assert refusal_words.to_json(refusal) == {
-        "code": code,
-        "port": "eth1",
-        "message": message,
-        "waivable": refusal.bar is None,
-        "evidence": [{"source": s, "fact": f, "value": v} for s, f, v in evidence],
-    }
+    with wording:
+        assert list(refusal_words.evidence(refusal)) == [Evidence(*piece) for piece in evidence]
+        assert refusal_words.to_json(refusal) == {
+            "code": code,
+            "port": "eth1",
+            "message": message,
+            "waivable": refusal.bar is None,
+            "evidence": [{"source": s, "fact": f, "value": v} for s, f, v in evidence],
+        }
 
 
+@pytest.mark.wording
 def test_a_session_of_which_the_client_alone_is_known() -> None:
     session = REPLACE(SESSION, own=False, server="", found_in="logind session 7")
     facts = why.SshSessions((why.Session(session, None),))
@@ -400,9 +404,11 @@ def test_what_could_not_be_read_is_null_in_the_evidence(source: Source) -> None:
     refusal = of("upper", Unread(source))
     (piece,) = refusal_words.evidence(refusal)
     assert (piece.source, piece.value) == (UNREAD[source], None)
-    assert refusal_words.message(refusal) == f"{piece.fact} could not be read"
+    with wording:
+        assert refusal_words.message(refusal) == f"{piece.fact} could not be read"
 
 
+@pytest.mark.wording
 def test_no_two_sources_have_the_same_words() -> None:
     words = [refusal_words.message(of("upper", Unread(source))) for source in Source]
     assert len(set(words)) == len(words)
@@ -418,12 +424,15 @@ def test_which_connections_survive() -> None:
     first = refusal_words.survival([TCP4])
     second = refusal_words.survival([TCP6, TCP6])
     third = refusal_words.survival([TCP4, TCP4, TCP6])
-    assert "unless an end times out" in first
+    with wording:
+        assert "unless an end times out" in first
     assert "IPv6" not in first
-    assert "if their IPv6 address is restored in time" in second
+    with wording:
+        assert "if their IPv6 address is restored in time" in second
     assert "unless" not in second
-    assert "2 survive unless" in third
-    assert f"1 if their IPv6 address is restored in time: {TCP6}" in third
+    with wording:
+        assert "2 survive unless" in third
+        assert f"1 if their IPv6 address is restored in time: {TCP6}" in third
     assert str(TCP4) not in third
 
 
@@ -446,26 +455,30 @@ def test_every_refusal_is_reported_with_its_own_remedy() -> None:
     ]
     error = waivers.refused(found, {"upper", "xdp", "last-port"})
     first, *lines = error.message.splitlines()
-    assert first == "refused to claim eth1, eth2; nothing was touched"
+    with wording:
+        assert first == "refused to claim eth1, eth2; nothing was touched"
     blind = [line for line in lines if line.startswith("    ")]
     assert [line for line in lines if line not in blind] == [
         f"  {one.code}: {one.label}: {refusal_words.message(one)}." for one in found
     ]
-    assert [line.split()[:5] for line in blind] == [
-        ["--allow", "upper", "has", "no", "effect:"],
-        ["--allow", "last-port", "has", "no", "effect:"],
-    ]
-    assert "mv0 (macvlan) in the network namespace blue." in blind[0]
+    with wording:
+        assert [line.split()[:5] for line in blind] == [
+            ["--allow", "upper", "has", "no", "effect:"],
+            ["--allow", "last-port", "has", "no", "effect:"],
+        ]
+        assert "mv0 (macvlan) in the network namespace blue." in blind[0]
     assert "vlan7" not in blind[0]
     accept, *why_not = (error.hint or "").splitlines()
     words = "--allow default-route --allow last-port --allow storage --allow tcp-established"
-    assert accept == (
-        f"to accept the loss: {words} --confirm-within 120, which is released automatically unless "
-        f"`manactl confirm` comes in time, or with a command to run: {words} -- COMMAND"
-    )
+    with wording:
+        assert accept == (
+            f"to accept the loss: {words} --confirm-within 120, which is released automatically unless "
+            f"`manactl confirm` comes in time, or with a command to run: {words} -- COMMAND"
+        )
     assert [line.partition(":")[0] for line in why_not] == ["upper", "in-reset"]
 
 
+@pytest.mark.wording
 def test_a_loss_that_cuts_nobody_off_is_accepted_for_a_claim_that_stays() -> None:
     error = waivers.refused([of("storage", why.Storage((NFS,)))])
     assert error.hint == "to accept the loss: --allow storage"
@@ -478,10 +491,12 @@ def test_a_failure_that_no_waiver_changes_says_what_to_do_once() -> None:
     error = waivers.refused(found)
     assert error.hint is not None
     assert len(error.hint.splitlines()) == 1
-    assert "end the holder" in error.hint
+    with wording:
+        assert "end the holder" in error.hint
     assert "waived" not in error.message + error.hint
 
 
+@pytest.mark.wording
 @pytest.mark.parametrize(
     ("facts", "word"),
     [

@@ -13,6 +13,7 @@ from manactl.doctor.finding import Finding, Level
 from manactl.doctor.machine import Machine, Module, Shape
 from manactl.look.debugfs import Mount
 from tests.unit.doctor.fit import FUNCTION, LOADED, NODE, machine
+from tests.unit.wording import wording
 
 A, B = "7870:00:00.0", "7871:00:00.0"
 OTHER = replace(FUNCTION, pci=B)
@@ -65,7 +66,8 @@ def test_a_driver_that_is_ready_is_not_reset_because_its_netdevs_are_elsewhere()
     functions = (replace(FUNCTION, ports=0, set_up=True),)
     ((code, level, mend),) = check(drivers.driver, functions=functions)
     assert (code, level) == ("no-port", "mend")
-    assert mend[0].startswith("manactl status")
+    with wording:
+        assert mend[0].startswith("manactl status")
     assert not any("reset" in command for command in mend)
 
 
@@ -96,7 +98,8 @@ def test_a_kernel_without_mana_ib_names_the_package_of_that_kernel() -> None:
     modules = LOADED | {"mana_ib": Module.ABSENT}
     (found,) = drivers.mana_ib(machine(functions=(NOT_SERVED,), modules=modules))
     assert (found.code, found.level) == ("mana-ib", Level.FIX)
-    assert found.fix[0].startswith("apt install linux-modules-extra-7.3.4 ")
+    with wording:
+        assert found.fix[0].startswith("apt install linux-modules-extra-7.3.4 ")
     assert found.fix[1:] == ("modprobe mana_ib",)
 
 
@@ -150,8 +153,9 @@ def test_nodes_that_others_may_not_read_and_write_are_not(mode: int) -> None:
     nodes = [replace(NODE, mode=mode, usable=usable) for usable in (True, False)]
     (mine,), (closed,) = (drivers.ib_uverbs(machine(uverbs=(node,))) for node in nodes)
     assert (mine.code, closed.code) == ("uverbs-access", "uverbs-access")
-    assert f" {mode:04o}: " in mine.what
-    assert mine.what != closed.what
+    with wording:
+        assert f" {mode:04o}: " in mine.what
+        assert mine.what != closed.what
 
 
 @pytest.mark.parametrize(
@@ -178,8 +182,9 @@ def test_one_rdma_device_elsewhere_is_to_be_mended(mode: str | None) -> None:
     part = replace(OTHER, rdma=("mana_1",), rdma_elsewhere=("manae_1",))
     (found,) = drivers.rdma_netns(machine(functions=(FUNCTION, part), rdma_netns=mode))
     assert (found.code, found.level) == ("rdma-netns", Level.FIX)
-    assert found.what == f"in another network namespace: manae_1 of {B}"
-    assert found.fix[1] == "ip netns exec NETNS rdma dev set manae_1 netns first"
+    with wording:
+        assert found.what == f"in another network namespace: manae_1 of {B}"
+        assert found.fix[1] == "ip netns exec NETNS rdma dev set manae_1 netns first"
 
 
 def test_devices_that_mana_ib_has_not_made_are_not_elsewhere() -> None:

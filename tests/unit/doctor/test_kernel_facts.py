@@ -20,6 +20,7 @@ def test_codes_are_unlike_and_the_probed_ones_among_them() -> None:
     assert {"raw-qp-up", "raw-qp-down"} == {code for code in BY_CODE if code.startswith("raw-qp-")}
 
 
+@pytest.mark.wording
 @pytest.mark.parametrize("number", range(len(KERNELS)))
 def test_a_kernel_of_the_lab_is_recognised(number: int) -> None:
     said = verdict(rows(of_kernel(number)))
@@ -32,6 +33,7 @@ def test_no_two_kernels_of_the_lab_look_alike() -> None:
     assert len(set(columns)) == len(KERNELS)
 
 
+@pytest.mark.wording
 def test_a_fact_that_no_kernel_of_the_lab_has_is_named() -> None:
     odd = of_kernel(2) | {"raw-qp-up": "EPERM", "qp-zero": "EPERM"}
     assert verdict(rows(odd)) == "like no kernel of the lab: qp-zero, raw-qp-up"
@@ -39,6 +41,7 @@ def test_a_fact_that_no_kernel_of_the_lab_has_is_named() -> None:
     assert verdict(rows(mixed)) == "a mixture of the lab's kernels"
 
 
+@pytest.mark.wording
 def test_what_could_not_be_seen_is_not_compared() -> None:
     unseen = of_kernel(1) | {"debugfs": None, "auxiliary": "mana.eth mana.rdma"}
     said = verdict(rows(unseen))

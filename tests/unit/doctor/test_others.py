@@ -14,6 +14,7 @@ from manactl.netstate.surroundings import Daemon, Does, Manager, Process
 from manactl.netstate.unmanaged import NETWORK_MANAGER, NETWORKD, UnmanagedLink
 from tests.unit.doctor.fit import machine
 from tests.unit.doctor.test_drivers import Brief, brief, check
+from tests.unit.wording import wording
 
 
 def managed_by(name: str, managed: bool | None, file: str | None = None) -> PciManager:
@@ -63,7 +64,8 @@ def test_a_manager_that_answers_lets_go_for_a_claim_and_silence_is_told() -> Non
     silent = replace(answers, manager=replace(answers.manager, link=None, silent="timed out"))
     (one,) = others.managers(machine(managers=(silent,)))
     assert str(one.level) == "mend"
-    assert one.why.endswith("it does not answer (timed out)")
+    with wording:
+        assert one.why.endswith("it does not answer (timed out)")
 
 
 def test_a_manager_that_does_not_say_is_doubted() -> None:
@@ -87,7 +89,8 @@ def test_who_manages_no_port_is_advice_and_named_once() -> None:
     assert (links.code, str(links.level), links.fix) == ("manager", "advice", ())
     assert "wicked (pid 7 wickedd)" in links.what
     assert "FRR (pid 8 zebra)" in routes.what
-    assert links.why != routes.why
+    with wording:
+        assert links.why != routes.why
     mine = managed_by("wicked", True)
     both = others.managers(machine(managers=(mine,), daemons=(wicked, frr)))
     assert [str(one.level) for one in both] == ["mend", "advice"]
@@ -105,7 +108,8 @@ def test_an_agent_that_restarts_the_network_can_be_told_not_to() -> None:
     agent = Daemon("WALinuxAgent", Does.RESTARTS, (Process(40, "python3"),))
     (found,) = others.managers(machine(daemons=(agent,)))
     assert str(found.level) == "advice"
-    assert "when the host name changes" in (found.why or "")
+    with wording:
+        assert "when the host name changes" in (found.why or "")
     assert "MonitorHostName=n" in found.fix[0]
 
 
@@ -167,9 +171,11 @@ def test_the_finding_names_the_ports_and_the_reason() -> None:
     assert broken.why == "torn"
     assert "denied" in unread.what
     assert "a:1, a:2" in died.what
-    assert stale.what.startswith("b:1: ")
+    with wording:
+        assert stale.what.startswith("b:1: ")
     assert state.what == "/var is full"
-    assert claimless.what.startswith("eth1, eth2: ")
+    with wording:
+        assert claimless.what.startswith("eth1, eth2: ")
 
 
 @pytest.mark.parametrize("bound", [(), ("f8615163-0000", "f8615163-0001")])

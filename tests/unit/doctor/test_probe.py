@@ -62,6 +62,7 @@ class Scene:
         return probe.passive(self.machine, roots)
 
 
+@pytest.mark.wording
 @pytest.mark.parametrize("number", range(3))
 def test_a_recorded_kernel_is_the_one_of_the_lab(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

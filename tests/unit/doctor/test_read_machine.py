@@ -37,6 +37,7 @@ from manactl.model.port import (
 )
 from manactl.netstate.surroundings import Manager, Process
 from tests.unit.journal.test_file import HEADER, written
+from tests.unit.wording import wording
 
 RELEASE = "6.8.0-azure"
 REPORT = Report(datetime.now(UTC), RELEASE, privileged=True)
@@ -161,7 +162,8 @@ def test_a_broken_journal(places: Places) -> None:
 
 def test_a_state_directory_that_others_may_write(places: Places) -> None:
     os.chmod(places.state, 0o777)
-    assert "root's alone" in (reading.read(REPORT, None, places).state_dir or "")
+    with wording:
+        assert "root's alone" in (reading.read(REPORT, None, places).state_dir or "")
     missing = places._replace(state=f"{places.state}/not/there")
     assert reading.read(REPORT, None, missing).state_dir is None
 
@@ -347,7 +349,8 @@ def test_root_of_a_user_namespace_is_told_from_root(
     os.chmod(places.state, 0o777)
     found = reading.read(REPORT, None, places)
     assert not found.own_user_namespace
-    assert "not root's alone" in (found.state_dir or "")
+    with wording:
+        assert "not root's alone" in (found.state_dir or "")
     write(places.roots.proc, "self/ns/user", "")  # any inode but that of the first namespace
     found = reading.read(REPORT, None, places)
     assert found.own_user_namespace
@@ -445,7 +448,8 @@ def test_a_state_directory_that_is_a_file_or_has_no_room(
 ) -> None:
     file = write(places.state, "file", "")
     there = places._replace(state=str(file))
-    assert "not a directory" in (reading.read(REPORT, None, there).state_dir or "")
+    with wording:
+        assert "not a directory" in (reading.read(REPORT, None, there).state_dir or "")
     real = os.statvfs(places.state)
 
     def room(blocks: int, files: int, free: int, flags: int) -> str | None:

@@ -102,6 +102,7 @@ def test_words_of_status_have_a_topic(word: str) -> None:
     assert find(word).topics[0].name == word
 
 
+@pytest.mark.wording
 @pytest.mark.parametrize("sentence", sorted(map(because, port_words.REASONS)))
 def test_every_reason_has_a_topic(sentence: str) -> None:
     found = find(sentence)
@@ -109,6 +110,7 @@ def test_every_reason_has_a_topic(sentence: str) -> None:
     assert found.topics[0].kind is Kind.STATUS
 
 
+@pytest.mark.wording
 @pytest.mark.parametrize(
     "sentence", [words for code, words in NOTES.items() if code.startswith("drift")]
 )

@@ -26,6 +26,7 @@ from manactl.journal import state_dir as statedir
 from manactl.journal.file import Journal, JournalError
 from manactl.journal.interrupted import BEFORE_BOOT
 from tests.unit.fakes import PORT, archived
+from tests.unit.wording import Coded, says, wording
 
 HEADER: dict[str, Any] = {
     "boot_id": "b",
@@ -206,11 +207,15 @@ def test_a_symlinked_linked_or_writable_journal_is_not_trusted(tmp_path: Path) -
     path = written(tmp_path, "doing")
     link = path.with_name("2" + path.name)
     link.symlink_to(path)
-    with pytest.raises(JournalError, match=r"is not trusted .Too many levels of symbolic"):
+    with pytest.raises(
+        JournalError,
+        match=says(r"is not trusted .Too many levels of symbolic"),
+        check=Coded("journal"),
+    ):
         journal.read(link)
     link.unlink()
     os.link(path, link)
-    with pytest.raises(JournalError, match="hard link"):
+    with pytest.raises(JournalError, match=says("hard link"), check=Coded("journal")):
         journal.read(path)
     link.unlink()
     path.chmod(0o666)
@@ -266,7 +271,8 @@ def test_a_journal_that_announced_nothing_is_discarded(tmp_path: Path) -> None:
     log = Journal.create(tmp_path, HEADER, [PORT])
     told = log.discard(OSError(28, "No space left on device"))
     assert isinstance(told, Refused)
-    assert "make room there" in (told.hint or "")
+    with wording:
+        assert "make room there" in (told.hint or "")
     assert not log.path.exists()
     again = Journal.create(tmp_path, HEADER, [PORT])
     assert again.discard(None) is None
@@ -312,7 +318,8 @@ def test_a_journal_that_cannot_be_discarded_is_reported(
     monkeypatch.setattr(os, "unlink", fails)
     left = log.discard(OSError(errno.ENOSPC, "No space left on device"))
     assert isinstance(left, NotRestored)
-    assert "could not be removed: Input/output error" in left.message
+    with wording:
+        assert "could not be removed: Input/output error" in left.message
     assert (left.code, "manactl recover" in (left.hint or "")) == ("journal", True)
     assert sorted(os.listdir("/proc/self/fd")) == before
 
@@ -330,7 +337,11 @@ def test_a_journal_that_cannot_be_made_leaves_nothing(
     before = sorted(os.listdir("/proc/self/fd"))
     with monkeypatch.context() as patch:
         patch.setattr(os, call, fails)
-        with pytest.raises(Refused, match=r"Input/output error; nothing was touched"):
+        with pytest.raises(
+            Refused,
+            match=says(r"Input/output error; nothing was touched"),
+            check=Coded("state-dir", untouched=True),
+        ):
             Journal.create(tmp_path, HEADER, [PORT])
     assert os.listdir(tmp_path / "claims") == []
     assert sorted(os.listdir("/proc/self/fd")) == before

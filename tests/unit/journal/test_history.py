@@ -16,6 +16,7 @@ from manactl.journal.history import PastClaim
 from manactl.model.port import PortId
 from manactl.model.record import Ending
 from tests.unit.fakes import PORT, archived
+from tests.unit.wording import wording
 
 OTHER = PortId(PORT.pci, 2, "00:0d:3a:aa:00:11")
 HEADER: dict[str, Any] = {
@@ -147,7 +148,8 @@ def test_one_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:
     assert len(found.claims) == 1
     ((path, why),) = found.unreadable
     assert path == bad
-    assert "is corrupt" in why
+    with wording:
+        assert "is corrupt" in why
 
 
 @pytest.mark.parametrize("last", [{"how": "eaten"}, {}])

@@ -16,6 +16,7 @@ import pytest
 
 from manactl.errors import Busy, Refused
 from manactl.journal import lock, state_dir
+from tests.unit.wording import Coded, says, wording
 
 PCI, OTHER = "7870:00:00.0", "7871:00:00.0"
 
@@ -29,7 +30,8 @@ def test_the_loser_is_told_who_holds_it(tmp_path: Path) -> None:
         raise AssertionError("held twice")
     assert (caught.value.exit_code, caught.value.code) == (6, "locked")
     comm = Path("/proc/self/comm").read_text().strip()
-    assert f"at work on {PCI}: pid {os.getpid()} ({comm}), since 20" in caught.value.message
+    with wording:
+        assert f"at work on {PCI}: pid {os.getpid()} ({comm}), since 20" in caught.value.message
     (evidence,) = caught.value.evidence
     assert isinstance(evidence.value, dict)
     assert (evidence.source, evidence.fact) == ("lock", PCI)
@@ -163,7 +165,9 @@ def test_who_wants_to_work_waits_for_a_moment_to_pass(
         assert len(clock.slept) == 3
     with (
         lock.moment(tmp_path, PCI),
-        pytest.raises(Busy, match=f"at work on {PCI}: pid {os.getpid()} "),
+        pytest.raises(
+            Busy, match=says(f"at work on {PCI}: pid {os.getpid()} "), check=Coded("locked")
+        ),
         lock.functions(tmp_path, [PCI]),
     ):
         raise AssertionError("it does not pass")
@@ -215,10 +219,11 @@ def test_a_lock_that_is_let_go_meanwhile_is_had(
 def test_a_holder_that_has_not_said_who_it_is(tmp_path: Path, text: bytes) -> None:
     with lock.functions(tmp_path, [PCI]):
         (tmp_path / f"locks/{PCI}.lock").write_bytes(text)
-        with pytest.raises(Busy, match="an unknown process") as caught:
+        with pytest.raises(Busy, match=says("an unknown process"), check=Coded("locked")) as caught:
             lock.functions(tmp_path, [PCI]).__enter__()
     (evidence,) = caught.value.evidence
-    assert evidence.value == {"pid": None, "comm": None, "since": "just now"}
+    with wording:
+        assert evidence.value == {"pid": None, "comm": None, "since": "just now"}
 
 
 def test_a_holder_whose_number_is_nobodys_is_gone(tmp_path: Path) -> None:
@@ -248,7 +253,7 @@ def test_a_lock_holds_without_its_name(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(os, "pwrite", fails)
     with (
         lock.functions(tmp_path, [PCI]),
-        pytest.raises(Busy, match="an unknown process"),
+        pytest.raises(Busy, match=says("an unknown process"), check=Coded("locked")),
         lock.functions(tmp_path, [PCI]),
     ):
         raise AssertionError("held twice")
@@ -259,7 +264,12 @@ def test_a_planted_link_is_no_lock(tmp_path: Path) -> None:
         pass
     (tmp_path / "victim").write_text("precious")
     (tmp_path / f"locks/{PCI}.lock").symlink_to(tmp_path / "victim")
-    with pytest.raises(Refused, match="nothing was touched"), lock.functions(tmp_path, [PCI]):
+    with (
+        pytest.raises(
+            Refused, match=says("nothing was touched"), check=Coded("state-dir", untouched=True)
+        ),
+        lock.functions(tmp_path, [PCI]),
+    ):
         raise AssertionError("unreachable")
     assert (tmp_path / "victim").read_text() == "precious"
 

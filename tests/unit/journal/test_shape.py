@@ -24,6 +24,7 @@ from tests.unit.fakes import PORT
 from tests.unit.host import FakeHost, claim, release
 from tests.unit.journal.test_file import HEADER, written
 from tests.unit.kernel import Kernel
+from tests.unit.wording import Coded, says, wording
 
 
 def rewritten(path: Path, change: Callable[[list[dict[str, Any]]], object]) -> None:
@@ -58,7 +59,9 @@ def rewritten(path: Path, change: Callable[[list[dict[str, Any]]], object]) -> N
 def test_a_header_that_makes_no_sense_is_not_believed(tmp_path: Path, more: dict[str, Any]) -> None:
     path = written(tmp_path, "doing", "claimed")
     rewritten(path, lambda records: records[0].update(more))
-    with pytest.raises(JournalError, match="nothing was changed") as caught:
+    with pytest.raises(
+        JournalError, match=says("nothing was changed"), check=Coded("journal")
+    ) as caught:
         journal.read(path)
     assert str(path) in caught.value.message
     claims, (unreadable,) = journal.list_claims(tmp_path, "b")
@@ -88,7 +91,7 @@ def test_a_record_that_makes_no_sense_is_not_believed(
 ) -> None:
     path = written(tmp_path, "doing")
     rewritten(path, lambda found: found.append({"n": 2, "t": HEADER["time"], **record}))
-    with pytest.raises(JournalError, match="cannot be believed"):
+    with pytest.raises(JournalError, match=says("cannot be believed"), check=Coded("journal")):
         journal.read(path)
 
 
@@ -106,12 +109,16 @@ def test_a_word_that_only_a_later_version_knows_is_left_to_that(
     path = written(tmp_path, "doing")
     rewritten(path, lambda found: found.append({"n": 2, "t": HEADER["time"], **record}))
     with pytest.raises(
-        JournalError, match="is of another version: this manactl does not"
+        JournalError,
+        match=says("is of another version: this manactl does not"),
+        check=Coded("journal"),
     ) as caught:
         journal.read(path)
-    assert what in caught.value.message
+    with wording:
+        assert what in caught.value.message
     assert len(caught.value.message) < 300
-    assert caught.value.hint == "release the port with the manactl that claimed it"
+    with wording:
+        assert caught.value.hint == "release the port with the manactl that claimed it"
     assert [one.path for one in journal.list_claims(tmp_path, "b").unreadable] == [path]
 
 
@@ -120,9 +127,14 @@ def test_so_is_a_step_that_only_a_later_version_knows(tmp_path: Path) -> None:
     claim(tmp_path, FakeHost(kernel), "eth1")
     (path,) = journal.paths(tmp_path)
     rewritten(path, lambda found: found[0]["plan"]["steps"][-1].update(kind="dance"))
-    with pytest.raises(JournalError, match="does not know the step 'dance'; nothing was") as caught:
+    with pytest.raises(
+        JournalError,
+        match=says("does not know the step 'dance'; nothing was"),
+        check=Coded("journal"),
+    ) as caught:
         release(tmp_path, FakeHost(kernel))
-    assert caught.value.hint == "release the port with the manactl that claimed it"
+    with wording:
+        assert caught.value.hint == "release the port with the manactl that claimed it"
 
 
 def test_a_clock_that_nobody_has_set_is_believed(tmp_path: Path) -> None:
@@ -259,7 +271,7 @@ def test_a_journal_that_is_nested_too_deep_is_not_believed(tmp_path: Path) -> No
     text += ', "x": ' + "[" * 100_000 + "]" * 100_000 + "}"
     before = journal.hashlib.sha256(text.encode()).hexdigest()[:16]
     path.write_bytes(f"{text}\t{before}\n".encode())
-    with pytest.raises(JournalError, match="nothing was changed"):
+    with pytest.raises(JournalError, match=says("nothing was changed"), check=Coded("journal")):
         journal.read(path)
 
 

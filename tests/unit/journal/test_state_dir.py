@@ -16,6 +16,7 @@ from manactl.journal import state_dir
 from manactl.journal.file import Journal
 from tests.unit.fakes import PORT
 from tests.unit.journal.test_file import HEADER
+from tests.unit.wording import Coded, says
 
 PARTS = ("", "claims", "history", "locks")
 
@@ -36,7 +37,11 @@ def test_it_is_made_with_all_above_it_and_its_parts_are_private(tmp_path: Path) 
 def test_a_directory_of_another_user_is_refused(tmp_path: Path, part: str) -> None:
     state_dir.prepare(tmp_path / "state")
     os.chown(tmp_path / "state" / part, 65534, 0)
-    with pytest.raises(Refused, match="not a directory of this user; nothing was touched") as why:
+    with pytest.raises(
+        Refused,
+        match=says("not a directory of this user; nothing was touched"),
+        check=Coded("state-dir", untouched=True),
+    ) as why:
         Journal.create(tmp_path / "state", HEADER, [PORT])
     assert str(tmp_path / "state" / part) in why.value.message
     assert (why.value.exit_code, why.value.code) == (3, "state-dir")
@@ -47,7 +52,9 @@ def test_a_directory_of_another_user_is_refused(tmp_path: Path, part: str) -> No
 def test_a_directory_that_others_may_write_is_refused(tmp_path: Path, part: str, bit: int) -> None:
     state_dir.prepare(tmp_path / "state")
     (tmp_path / "state" / part).chmod(0o700 | bit)
-    with pytest.raises(Refused, match=f"mode {0o700 | bit:o}: others may write it"):
+    with pytest.raises(
+        Refused, match=says(f"mode {0o700 | bit:o}: others may write it"), check=Coded("state-dir")
+    ):
         state_dir.prepare(tmp_path / "state")
     (tmp_path / "state" / part).chmod(0o755)  # to read is no harm
     state_dir.prepare(tmp_path / "state")
@@ -59,7 +66,9 @@ def test_a_link_or_a_file_is_no_directory(tmp_path: Path, part: str) -> None:
     place = tmp_path / "state" / part if part else tmp_path / "state"
     place.rename(tmp_path / "moved")
     place.symlink_to(tmp_path / "moved")
-    with pytest.raises(Refused, match="not a directory of this user"):
+    with pytest.raises(
+        Refused, match=says("not a directory of this user"), check=Coded("state-dir")
+    ):
         state_dir.prepare(tmp_path / "state")
     place.unlink()
     place.write_text("")
@@ -67,6 +76,7 @@ def test_a_link_or_a_file_is_no_directory(tmp_path: Path, part: str) -> None:
         state_dir.prepare(tmp_path / "state")
 
 
+@pytest.mark.wording
 @pytest.mark.parametrize(
     ("number", "remedy"),
     [

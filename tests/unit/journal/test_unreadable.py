@@ -15,6 +15,7 @@ from manactl.journal import file as journal
 from manactl.journal.file import Journal, JournalError
 from tests.unit.fakes import PORT, archived
 from tests.unit.journal.test_file import HEADER, written
+from tests.unit.wording import Coded, says, wording
 
 OTHER = PORT._replace(pci="7871:00:00.0", permanent_mac="00:0d:3a:aa:00:11")
 
@@ -47,7 +48,8 @@ def test_the_others_are_listed_beside_it(tmp_path: Path) -> None:
     claims, (unreadable,) = journal.list_claims(tmp_path, "b")
     assert [(claim.path, claim.port) for claim in claims] == [(good, OTHER)]
     assert (unreadable.path, unreadable.ports) == (bad, (PORT,))
-    assert "checksum" in unreadable.error.message
+    with wording:
+        assert "checksum" in unreadable.error.message
     assert [unreadable.concerns(port.pci) for port in (PORT, OTHER)] == [True, False]
 
 
@@ -101,7 +103,8 @@ def test_a_stray_file_concerns_nobody_and_is_listed(
     assert (unreadable.path, unreadable.pci) == (stray, None)
     assert not unreadable.concerns(PORT.pci)
     ours = stray.is_file() and not stray.is_symlink()  # an empty file of ours has no header
-    assert ("is corrupt" if ours else "is not trusted") in unreadable.error.message
+    with wording:
+        assert ("is corrupt" if ours else "is not trusted") in unreadable.error.message
 
 
 def test_one_from_before_the_boot_is_a_claim_to_close(tmp_path: Path) -> None:
@@ -146,7 +149,9 @@ def test_a_lack_of_descriptors_is_not_taken_for_damage(
     with monkeypatch.context() as patch:
         patch.setattr(os, call, fails)
         for attempt in (journal.read, Journal.open):
-            with pytest.raises(JournalError, match="could not be read") as caught:
+            with pytest.raises(
+                JournalError, match=says("could not be read"), check=Coded("journal")
+            ) as caught:
                 attempt(path)
             assert os.strerror(number) in caught.value.message
             assert caught.value.exit_code == 5
@@ -166,7 +171,9 @@ def test_a_directory_that_cannot_be_listed_is_not_taken_for_damage(
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     monkeypatch.setattr(os, "listdir", fails)
-    with pytest.raises(JournalError, match="could not be read: Too many open files"):
+    with pytest.raises(
+        JournalError, match=says("could not be read: Too many open files"), check=Coded("journal")
+    ):
         journal.list_claims(tmp_path, "b")
 
 

@@ -88,6 +88,7 @@ def test_the_functions_of_the_drivers_innermost_first() -> None:
     assert in_drivers(STACK) == [HWC, "mana_gd_send_request", "mana_ib_create_qp_raw"]
 
 
+@pytest.mark.wording
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_who_waits_in_the_driver_is_named(make: Make, kernel: str) -> None:
     machine = make(f"{kernel}-idle")

@@ -9,6 +9,7 @@ import pytest
 
 from manactl.look import bus
 from manactl.look.bus import Bus, Interface
+from tests.unit.wording import says
 
 AT = Interface("org.example.A", "/a", "org.example.A.B")
 
@@ -37,7 +38,7 @@ def test_a_call_with_words_and_without() -> None:
 def test_properties_in_their_order() -> None:
     said = Said('{"type":"b","data":true}\n{"type":"u","data":100}\n')
     assert Bus(said).get(AT, "Managed", "State") == [True, 100]
-    with pytest.raises(OSError, match="Managed not all there"):
+    with pytest.raises(OSError, match=says("Managed not all there")):
         Bus(said).get(AT, "Managed")
 
 
@@ -56,7 +57,7 @@ def test_who_offers_a_service(data: str, has: bool) -> None:
 
 @pytest.mark.parametrize("text", ["no JSON", '{"type":"b"}', "[1]", "7"])
 def test_what_is_no_answer_is_an_error(text: str) -> None:
-    with pytest.raises(OSError, match="is no answer"):
+    with pytest.raises(OSError, match=says("is no answer")):
         Bus(Said(text)).call(AT, "Find")
 
 
@@ -87,7 +88,7 @@ def test_what_the_tool_says_last_is_the_reason(tool: Path) -> None:
 def test_a_tool_that_does_not_end_is_left(tool: Path) -> None:
     """Its own time limit is for the call; a bus that says nothing at all is beyond it."""
     tool.write_text('#!/bin/sh\necho "$@" > "$0.words"\nexec cat /dev/zero > /dev/null\n')
-    with pytest.raises(OSError, match="busctl call does not end"):
+    with pytest.raises(OSError, match=says("busctl call does not end")):
         Bus(bus.within(0.5)).call(AT, "Find")
     assert "--timeout=0.5 call org.example.A" in tool.with_suffix(".words").read_text()
 

@@ -11,6 +11,7 @@ from manactl.netstate.surroundings import IpsecTunnel
 from manactl.wire.tunnels import Outer
 from tests.unit.look.kernel import FakeRtnl, attr
 from tests.unit.wire.test_xfrm import FAR, NEAR, policy, template
+from tests.unit.wording import wording
 
 RTNL = FakeRtnl([], ways={"10.1.0.0/24": {3}, "0.0.0.0/0": {2}})
 SITE = policy("10.2.0.0/16", "10.3.0.0/16", template(), priority=9)
@@ -73,9 +74,11 @@ def test_the_tunnels_that_leave_by_the_port() -> None:
         IpsecTunnel("10.2.0.0/16", "10.5.0.0/16", None),
         IpsecTunnel("10.2.0.0/16", "10.3.0.0/16", "10.1.0.9"),
     )
-    assert list(map(str, found)) == [
-        "10.2.0.0/16 to 10.5.0.0/16 by any peer", "10.2.0.0/16 to 10.3.0.0/16 by 10.1.0.9",
-    ]  # fmt: skip
+    with wording:
+        assert list(map(str, found)) == [
+            "10.2.0.0/16 to 10.5.0.0/16 by any peer", "10.2.0.0/16 to 10.3.0.0/16 by 10.1.0.9",
+        ]  # fmt: skip
     assert ipsec.through(ipsec.read([SITE]), {2}, RTNL) == ()
     (away,) = ipsec.through(ipsec.read([SITE]), {3}, RTNL, "pod")
-    assert str(away) == "10.2.0.0/16 to 10.3.0.0/16 by 10.1.0.9 in the network namespace pod"
+    with wording:
+        assert str(away) == "10.2.0.0/16 to 10.3.0.0/16 by 10.1.0.9 in the network namespace pod"

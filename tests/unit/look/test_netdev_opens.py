@@ -17,6 +17,7 @@ from manactl.look import perf
 from manactl.look.ended_processes import Call, Ended, EndedProcesses
 from manactl.look.netdev_opens import NetdevOpens, Ring, Sample, is_kernel
 from manactl.model.hold import Opened, Opener, Unasked
+from tests.unit.wording import wording
 
 
 class Kernel:
@@ -100,7 +101,8 @@ def test_without_kprobe_events_nobody_is_known(tmp_path: Path) -> None:
     before = os.listdir("/proc/self/fd")
     with NetdevOpens(pmu=str(tmp_path / "none")) as opens:
         assert opens.refused is not None
-        assert opens.refused.strerror == "this kernel has no kprobe events for perf"
+        with wording:
+            assert opens.refused.strerror == "this kernel has no kprobe events for perf"
         assert (opens.descriptors, opens.read()) == ((), [])
     assert os.listdir("/proc/self/fd") == before
 
@@ -134,7 +136,8 @@ def test_why_nobody_is_known_is_kept(
     monkeypatch.setattr(perf, "perf_event_open", lambda: refuses)
     with NetdevOpens(pmu=str(tmp_path / "type")) as opens:
         assert opens.refused is not None
-        assert opens.refused.strerror == why
+        with wording:
+            assert opens.refused.strerror == why
 
 
 class Drivers:

@@ -9,6 +9,7 @@ import pytest
 
 from manactl.look import networkd
 from manactl.look.bus import Bus
+from tests.unit.wording import says
 
 ETH1 = {
     "Index": 3, "Name": "eth1", "Kind": "netvsc", "Driver": "hv_netvsc",
@@ -47,7 +48,7 @@ def test_links_with_their_files_in_order() -> None:
 
 @pytest.mark.parametrize("document", [{}, [], {"Interfaces": [{}]}, {"Interfaces": None}])
 def test_what_describes_no_links_is_an_error(document: object) -> None:
-    with pytest.raises(OSError, match="does not describe its links"):
+    with pytest.raises(OSError, match=says("does not describe its links")):
         networkd.links(described(document))
 
 

@@ -21,6 +21,7 @@ from manactl.errors import Unsupported
 from manactl.look import pyroute2_links
 from manactl.look.pyroute2_links import DecodedLink, decode, links
 from tests.unit.look.kernel import attr
+from tests.unit.wording import says
 
 IFNAME, LINK, MASTER, LINKINFO, CARRIER, NETNSID = 3, 5, 10, 18, 33, 37
 
@@ -161,7 +162,7 @@ def test_a_dump_that_was_not_of_one_moment_is_made_again(library: Any, first: An
 @pytest.mark.parametrize("answer", [INTERRUPTED, NetlinkDumpInterrupted()])
 def test_links_that_never_stand_still_are_an_error(library: Any, answer: Any) -> None:
     fake = library(*[answer] * 10)
-    with pytest.raises(OSError, match="during each") as caught:
+    with pytest.raises(OSError, match=says("during each")) as caught:
         links()
     assert caught.value.errno == errno.EAGAIN
     assert fake.open == 0
@@ -176,7 +177,7 @@ def test_a_refusal_of_the_kernel_is_an_oserror(library: Any) -> None:
 
 def test_a_message_that_makes_no_sense_is_an_oserror(library: Any) -> None:
     library(NetlinkDecodeError(ValueError("short")))
-    with pytest.raises(OSError, match="decoded") as caught:
+    with pytest.raises(OSError, match=says("decoded")) as caught:
         links()
     assert caught.value.errno == errno.EBADMSG
 
@@ -189,7 +190,7 @@ def test_an_oserror_is_passed_on(library: Any) -> None:
 
 def test_without_the_library_nothing_is_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyroute2", None)
-    with pytest.raises(Unsupported, match="cannot be read") as caught:
+    with pytest.raises(Unsupported, match=says("cannot be read")) as caught:
         pyroute2_links.links()
     assert "pyroute2" in (caught.value.hint or "")
 

@@ -17,6 +17,7 @@ from manactl.look.raw_qp_probe import CommandFailed, Proof, UverbsDevice, prove_
 from manactl.model.port import Evidence
 from manactl.wire import uverbs as abi
 from manactl.wire.uverbs import ProofOutcome
+from tests.unit.wording import read, says, wording
 
 NAMES = {
     1: "QUERY_DEVICE",
@@ -112,11 +113,21 @@ def test_a_queue_pair_that_could_be_made_proves_the_vport_free() -> None:
     assert (proof.errno, proof.where, proof.via) == (None, None, "uverbs")
     assert kernel.log == ["QUERY_DEVICE", "CREATE_CQ", "CREATE_QP", "DESTROY_QP", "DESTROY_CQ"]
     assert kernel.closed
-    assert proof.evidence[-1] == Evidence(
-        "verbs",
-        "RAW_PACKET QP on manae_0/2",
-        {"made": True, "failure": None, "via": "uverbs"},
+    assert read([proof.evidence[-1]]) == read(
+        [
+            Evidence(
+                "verbs",
+                "RAW_PACKET QP on manae_0/2",
+                {"made": True, "failure": None, "via": "uverbs"},
+            )
+        ]
     )
+    with wording:
+        assert proof.evidence[-1] == Evidence(
+            "verbs",
+            "RAW_PACKET QP on manae_0/2",
+            {"made": True, "failure": None, "via": "uverbs"},
+        )
 
 
 def test_create_cq_is_laid_out_as_the_kernel_reads_it() -> None:
@@ -178,7 +189,8 @@ def test_the_command_that_failed_decides_what_its_errno_means(
     kernel = FakeKernel(fail={where: number})
     proof = prove(kernel)
     assert (proof.outcome, proof.where, proof.errno) == (outcome, where, number)
-    assert says in proof.message
+    with wording:
+        assert says in proof.message
     assert kernel.closed
     assert not kernel.living
     assert proof.evidence[-1].value == {
@@ -220,7 +232,8 @@ def test_a_wrong_device_is_refused_before_any_queue_is_made(
     kernel = FakeKernel(vendor=vendor, part=part)
     proof = prove(kernel)
     assert proof.outcome is ProofOutcome.CANNOT
-    assert says in proof.message
+    with wording:
+        assert says in proof.message
     assert kernel.log == ["QUERY_DEVICE"]
     assert kernel.closed
 
@@ -234,7 +247,8 @@ def test_a_port_that_is_not_there_is_refused_before_any_queue_is_made(port: int)
     kernel = FakeKernel()
     proof = prove(kernel, port)
     assert proof.outcome is ProofOutcome.CANNOT
-    assert "ports are 1 to 2" in proof.message
+    with wording:
+        assert "ports are 1 to 2" in proof.message
     assert kernel.log == ["QUERY_DEVICE"]
 
 
@@ -282,7 +296,7 @@ def test_uverbs_says_that_the_node_is_missing(
 def test_a_device_of_that_name_on_another_function_is_not_opened(
     uverbs: tuple[Path, Path],
 ) -> None:
-    with pytest.raises(CommandFailed, match="no uverbs device of 7871"):
+    with pytest.raises(CommandFailed, match=says("no uverbs device of 7871")):
         UverbsDevice("7871:00:00.0", "manae_0", str(uverbs[0]), str(uverbs[1]))
     assert (uverbs[1] / "infiniband/uverbs1").read_bytes() == b""
 
@@ -295,7 +309,7 @@ def test_a_node_that_was_given_to_another_device_gets_no_command(
     for entry in (sys_root / "bus/pci/devices" / PCI / "infiniband_verbs").iterdir():
         (entry / "dev").write_text("231:193\n")
     before = sorted(os.listdir("/proc/self/fd"))
-    with pytest.raises(CommandFailed, match="another device") as failed:
+    with pytest.raises(CommandFailed, match=says("another device")) as failed:
         UverbsDevice(PCI, "manae_0", str(sys_root), str(dev_root))
     assert (failed.value.where, failed.value.number) == ("open", errno.ENXIO)
     assert (dev_root / "infiniband/uverbs1").read_bytes() == b""
@@ -343,7 +357,8 @@ def test_pyverbs_of_another_libibverbs_is_passed_over_with_a_word(
     pyverbs({"__init__": "", "mem_alloc": BROKEN})
     proof = prove_free(PCI, "no_such_device", 1)
     assert (proof.outcome, proof.where, proof.via) == (ProofOutcome.CANNOT, "open", "uverbs")
-    assert proof.evidence[0].fact == "pyverbs"
+    with wording:
+        assert proof.evidence[0].fact == "pyverbs"
     assert "IBVERBS_PRIVATE_58" in str(proof.evidence[0].value)
 
 
@@ -372,7 +387,7 @@ def test_importing_pyverbs_keeps_the_root_logger(
 
 def test_missing_pyverbs_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyverbs", None)
-    with pytest.raises(raw_qp_probe.PyverbsUnusable, match="not installed"):
+    with pytest.raises(raw_qp_probe.PyverbsUnusable, match=says("not installed")):
         raw_qp_probe.PyverbsDevice(PCI, "manae_0")
 
 
@@ -398,5 +413,8 @@ def test_a_device_that_pyverbs_opened_by_a_name_of_another_function_is_left_at_o
     notes: list[Evidence] = []
     with pytest.raises(CommandFailed):
         raw_qp_probe.open_device("7871:00:00.0", "manae_0", notes, sys_root, dev_root)
-    assert [note.value for note in notes] == ["manae_0 is not a device of 7871:00:00.0 any more"]
+    with wording:
+        assert [note.value for note in notes] == [
+            "manae_0 is not a device of 7871:00:00.0 any more"
+        ]
     assert sorted(os.listdir("/proc/self/fd")) == before

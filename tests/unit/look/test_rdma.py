@@ -15,6 +15,7 @@ from manactl.model.port import Certainty, Evidence, Missing, Owner, RdmaPort, Rd
 from manactl.wire.nldev import RdmaDevice, Resource
 from tests.unit.machine import PCI, Make, noted
 from tests.unit.test_report import nldev, owners
+from tests.unit.wording import read, wording
 
 
 def test_rdma_devices_are_told_apart_by_shape_not_by_name(make: Make) -> None:
@@ -58,7 +59,8 @@ def test_two_devices_that_look_alike_leave_it_open(make: Make) -> None:
         one["device"]["protocol"] = None
     report = machine.look()
     assert {port.owner for port in report.ports} == {Owner.UNKNOWN}
-    assert any("cannot tell" in item.why for item in report.missing)
+    with wording:
+        assert any("cannot tell" in item.why for item in report.missing)
 
 
 @pytest.mark.parametrize("state", ["idle", "raw-qp-on-port-2"])
@@ -90,7 +92,8 @@ def test_a_raw_device_in_another_namespace_proves_no_port_free(
         assert second.certainty is not Certainty.PROVEN
     assert noted(second)["rdma-elsewhere"] == (name,)
     whys = [item.why for item in machine.look().missing if item.source == "nldev"]
-    assert [why for why in whys if why.startswith("raw-QP device in another network namespace")]
+    with wording:
+        assert [why for why in whys if why.startswith("raw-QP device in another network namespace")]
 
 
 def test_the_rnics_device_in_another_namespace_takes_no_certainty(make: Make) -> None:
@@ -187,15 +190,16 @@ def test_nothing_is_counted_that_is_the_kernels_own() -> None:
     assert view.use == RdmaUse(2, (4211, 4212), 0)
     assert {index for _, index in fake.asked} == {5}
     assert view.missing == ()
-    assert [(entry.source, entry.fact, entry.value) for entry in view.evidence] == [
-        ("nldev", "rdma7: raw QP in the tracking table", True),
-        ("nldev", "rdma7: open contexts", 2),
-        ("nldev", "rdma7: users of protection domains", 5),
-        ("nldev", "rdma7: protection domains in use", 2),
-        ("nldev", "rdma7: users of completion queues", 6),
-        ("nldev", "rdma7: tracked user QPs", 3),
-        ("nldev", "rdma7: context creators", [4211, 4212]),
-    ]
+    with wording:
+        assert [(entry.source, entry.fact, entry.value) for entry in view.evidence] == [
+            ("nldev", "rdma7: raw QP in the tracking table", True),
+            ("nldev", "rdma7: open contexts", 2),
+            ("nldev", "rdma7: users of protection domains", 5),
+            ("nldev", "rdma7: protection domains in use", 2),
+            ("nldev", "rdma7: users of completion queues", 6),
+            ("nldev", "rdma7: tracked user QPs", 3),
+            ("nldev", "rdma7: context creators", [4211, 4212]),
+        ]
 
 
 def test_an_empty_device_is_empty_and_not_unknown() -> None:
@@ -204,8 +208,9 @@ def test_an_empty_device_is_empty_and_not_unknown() -> None:
         raw_qp_tracked=False, contexts=0, pd_users=0, cq_users=0, user_qps=0, busy_pds=0
     )
     assert view.use == RdmaUse(0, (), 0)
-    assert "rdma7: open contexts" in [entry.fact for entry in view.evidence]
-    assert "rdma7: context creators" not in [entry.fact for entry in view.evidence]
+    with wording:
+        assert "rdma7: open contexts" in [entry.fact for entry in view.evidence]
+        assert "rdma7: context creators" not in [entry.fact for entry in view.evidence]
 
 
 @pytest.mark.parametrize(
@@ -235,7 +240,8 @@ def test_what_cannot_be_read_is_unknown_and_nothing_else_is(
     facts = view.facts._asdict()
     asked = ("raw_qp_tracked", "contexts", "pd_users", "busy_pds", "cq_users", "user_qps")
     assert {name for name in asked if facts[name] is None} == unknown
-    assert Missing(Source.NLDEV, f"{words}: {why}") in view.missing
+    with wording:
+        assert Missing(Source.NLDEV, f"{words}: {why}") in view.missing
     assert (view.use.contexts is None) is (source == "of_contexts")
     assert (view.use.creators is None) is (source == "of_contexts")
 
@@ -259,7 +265,8 @@ def test_the_creators_are_known_when_every_context_names_one(
     view = look(FakeNldev(of_contexts=[user(pid) for pid in pids]))
     assert view.use.creators == creators
     shown = [entry.value for entry in view.evidence if entry.fact.endswith("creators")]
-    assert shown == ([sorted({pid for pid in pids if pid})] if any(pids) else [])
+    with wording:
+        assert shown == ([sorted({pid for pid in pids if pid})] if any(pids) else [])
 
 
 @pytest.mark.parametrize(
@@ -299,7 +306,8 @@ def test_a_device_for_all_kinds_has_others_beside_the_raw_one(
     assert view.others_use == (((RAW, other),) if other else ())
     label = "rdma7: RC, UC and UD queue pairs of users"
     found = [entry.value for entry in view.evidence if entry.fact == label]
-    assert found == ([other] if other else [])
+    with wording:
+        assert found == ([other] if other else [])
 
 
 def test_a_device_for_all_kinds_whose_queue_pairs_are_unknown_may_have_others() -> None:
@@ -318,7 +326,11 @@ def test_users_of_the_other_device_are_counted_there() -> None:
     assert (view.raw, view.others) == (RAW, (RNIC,))
     assert view.others_use == ((RNIC, 2),)
     assert view.use == RdmaUse(0, (), 0)
-    assert view.evidence[-1] == Evidence("nldev", "roce3: RC, UC and UD queue pairs of users", 2)
+    assert read([view.evidence[-1]]) == [("nldev", 2)]
+    with wording:
+        assert view.evidence[-1] == Evidence(
+            "nldev", "roce3: RC, UC and UD queue pairs of users", 2
+        )
 
 
 @pytest.mark.parametrize(
@@ -372,11 +384,14 @@ def test_the_device_of_raw_queue_pairs(
 def test_a_function_without_devices_has_no_driver_or_hides_them() -> None:
     gone = rdma.view(function(rdma_driver=False), FakeNldev(), ())
     assert (gone.facts, gone.missing) == (DeviceFacts(absent=True), ())
-    assert gone.evidence == (Evidence("sysfs", "RDMA driver", None),)
+    assert read(gone.evidence) == read((Evidence("sysfs", "RDMA driver", None),))
+    with wording:
+        assert gone.evidence == (Evidence("sysfs", "RDMA driver", None),)
     hidden = rdma.view(function(), FakeNldev(), ())
     assert hidden.facts == DeviceFacts(elsewhere=True)
     (missing,) = hidden.missing
-    assert (missing.source, "or mana_ib has not made it" in missing.why) == ("nldev", True)
+    with wording:
+        assert (missing.source, "or mana_ib has not made it" in missing.why) == ("nldev", True)
     assert (gone.hidden, hidden.hidden) == ((), ())
     assert gone.use == hidden.use == RdmaUse(None, None, None)
 
@@ -403,8 +418,9 @@ def test_what_is_on_a_device_elsewhere_is_not_known(
     assert view.facts == DeviceFacts(elsewhere=True)
     assert view.use == RdmaUse(None, None, None)
     (missing,) = view.missing
-    assert missing.why.startswith("raw-QP device in another network namespace (rdma7")
-    assert ("among them" in missing.why) is (len(elsewhere) > 1)
+    with wording:
+        assert missing.why.startswith("raw-QP device in another network namespace (rdma7")
+        assert ("among them" in missing.why) is (len(elsewhere) > 1)
 
 
 def test_the_other_device_elsewhere_takes_nothing_away() -> None:
@@ -419,7 +435,10 @@ def test_a_device_that_is_not_listed_is_known_by_name_and_no_more() -> None:
         view = rdma.view(function(RAW, RNIC), netlink, devices)
         assert (view.raw, view.others, view.facts) == (RAW, (RNIC,), DeviceFacts())
         assert view.use == RdmaUse(None, None, None)
-        assert view.missing == (Missing(Source.NLDEV, "rdma7 is not listed by the RDMA subsystem"),)
+        with wording:
+            assert view.missing == (
+                Missing(Source.NLDEV, "rdma7 is not listed by the RDMA subsystem"),
+            )
 
 
 def test_devices_that_cannot_be_told_apart_are_named() -> None:
@@ -439,4 +458,5 @@ def test_the_list_of_devices_or_why_there_is_none() -> None:
             raise DENIED
 
     refused = [Missing(Source.NLDEV, "devices: Operation not permitted")]
-    assert rdma.list_devices(Refuses()) == ([], refused)
+    with wording:
+        assert rdma.list_devices(Refuses()) == ([], refused)

@@ -19,6 +19,7 @@ from manactl.netstate.snapshot import Fact, Kind, OtherDevice, Request
 from manactl.wire import rtmsg as rt
 from manactl.wire.netlink import Datagram, Table
 from tests.unit.fakes import address, neighbour, nexthop, route
+from tests.unit.wording import wording
 
 PORT = PortId("7870:00:00.0", 1, None)
 GETLINK, GETADDR, GETROUTE, GETNEIGH, GETNSID, GETNEXTHOP = 18, 22, 26, 30, 90, 106
@@ -286,9 +287,10 @@ def test_the_settings_of_a_netdev(kernel: Kernel, rtnl: Rtnl) -> None:
         38: [qdisc(3, 0x10000), qdisc(4, 0x20000)], GETLINK: [link(5, "br0")], 30: [static], 86: [],
     }  # fmt: skip
     found = rtnl.link_settings(3)
-    assert [one.describe() for one in found.bridging] == [
-        "ip token", "bridge FDB entry 02:aa:00:00:00:01",
-    ]  # fmt: skip
+    with wording:
+        assert [one.describe() for one in found.bridging] == [
+            "ip token", "bridge FDB entry 02:aa:00:00:00:01",
+        ]  # fmt: skip
     assert (found.attributes[4], found.master) == (struct.pack("=I", 9000), "br0")
     assert [one.handle for one in found.qdiscs] == [0x10000]
     assert found.names == {"br0": 5}

@@ -6,6 +6,8 @@ import pytest
 
 from manactl.look import source_words as words
 
+pytestmark = pytest.mark.wording
+
 
 @pytest.mark.parametrize(
     ("said", "expected"),

@@ -15,6 +15,7 @@ from manactl.look.sockets import Reach
 from manactl.netstate.surroundings import Process, SshSession
 from manactl.wire.inet_diag import TcpSocket
 from tests.unit.look.kernel import FakeRtnl, address, link
+from tests.unit.wording import wording
 
 
 def write(path: Path, text: str) -> None:
@@ -53,6 +54,7 @@ def sessions(tmp_path: Path, value: str, ifindexes: set[int]) -> SshSession:
     return found
 
 
+@pytest.mark.wording
 def test_ssh_is_found_in_an_ancestor_since_sudo_clears_the_environment(tmp_path: Path) -> None:
     me = os.getpid()
     write(tmp_path / f"{me}/environ", "PATH=/bin\0")
@@ -70,6 +72,7 @@ def test_ssh_is_found_in_an_ancestor_since_sudo_clears_the_environment(tmp_path:
     )
 
 
+@pytest.mark.wording
 def test_the_first_process_of_a_container_is_an_ancestor(tmp_path: Path) -> None:
     me = os.getpid()
     (tmp_path / f"{me}").mkdir()
@@ -203,6 +206,7 @@ def test_a_way_that_cannot_be_looked_up_is_not_known(tmp_path: Path, error: Exce
 # --- logind -------------------------------------------------------------------------------------
 
 
+@pytest.mark.wording
 @pytest.mark.parametrize(
     ("text", "through"),
     [
@@ -297,7 +301,8 @@ def mosh(
 def test_sessions_of_mosh(tmp_path: Path, local: str, environ: str | None, through: bool) -> None:
     (found,) = mosh(tmp_path, local, environ)
     assert (found.through_port, found.own) == (through, False)
-    assert found.found_in == "pid 9 mosh-server on UDP port 60001"
+    with wording:
+        assert found.found_in == "pid 9 mosh-server on UDP port 60001"
 
 
 def test_a_session_of_mosh_whose_client_nobody_knows(tmp_path: Path) -> None:
@@ -322,7 +327,8 @@ def test_an_environment_that_nobody_answers_for_is_waited_for_in_vain_and_not_fo
     write(tmp_path / "70/environ", "SSH_CONNECTION=10.8.8.8 50022 10.8.0.2 22\0")
     silent, other = found_by(tmp_path)
     assert (silent.client, silent.through_port) == ("?", None)
-    assert silent.found_in == f"SSH_CONNECTION of pid {me}"
+    with wording:
+        assert silent.found_in == f"SSH_CONNECTION of pid {me}"
     assert other.client == "10.8.8.8"
 
 

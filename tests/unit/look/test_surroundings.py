@@ -54,6 +54,7 @@ from manactl.wire.tunnels import Outer, Tunnel
 from manactl.wire.xfrm import Net, Policy
 from tests.unit.decide.scene import STATE, STATUS
 from tests.unit.look.kernel import FakeRtnl, address, link, route
+from tests.unit.wording import wording
 
 NM = Process(11, "NetworkManager")
 PROC_NET_PACKET = "sk RefCnt Type Proto Iface R Rmem User Inode\n"
@@ -281,7 +282,8 @@ def test_everything_is_gathered(scene: Scene) -> None:
         PacketSocket(906, (), "mv0 in blue"),
     )
     where = f"SSH_CONNECTION of pid {os.getpid()}"
-    assert found.ssh == (SshSession("10.9.9.9", "10.0.0.2", True, where),)
+    with wording:
+        assert found.ssh == (SshSession("10.9.9.9", "10.0.0.2", True, where),)
     assert found.others == ("eth0",)
     devices = scene.root / "run/NetworkManager/devices"
     assert found.managers == (
@@ -296,7 +298,8 @@ def test_everything_is_gathered(scene: Scene) -> None:
         ),
         Manager("NetworkManager", NM, False, str(devices / "9"), "vlan7", 9),
     )
-    assert found.rdma_users == (RdmaUser("mana_0", "1 protection domain in use", (CURL,)),)
+    with wording:
+        assert found.rdma_users == (RdmaUser("mana_0", "1 protection domain in use", (CURL,)),)
     assert found.fabric == (
         FabricRoute(through_port=True, host_route=True, on_azure=True, remaining="eth0"),
         FabricRoute(False, False, on_azure=True, address="169.254.169.254"),
@@ -640,13 +643,15 @@ def test_tunnels_over_the_port_and_over_each_other_are_the_ports(scene: Scene) -
     assert set(uppers) == {"vlan7", "vx0", "gre0", "br0"}
     vx0, gre0 = uppers["vx0"], uppers["gre0"]
     assert vx0.ways == (TunnelWay("10.1.0.9", "eth1", True),)
-    assert str(vx0) == "vx0 (vxlan, whose packets to 10.1.0.9 leave by eth1)"
+    with wording:
+        assert str(vx0) == "vx0 (vxlan, whose packets to 10.1.0.9 leave by eth1)"
     assert (vx0.carried, vx0.closes, vx0.routed) == (True, False, False)
     assert gre0.ways == (TunnelWay("172.30.0.9", "br0", False),)
     assert (gre0.addresses, len(gre0.default_routes), gre0.routed) == (("172.16.0.1",), 1, True)
     assert ways(scene, 3) == ("eth0", "wg0")
 
 
+@pytest.mark.wording
 def test_a_chain_of_tunnels_is_told_to_its_end(scene: Scene) -> None:
     scene.rtnl.links += [link(20, "wg0", "wireguard"), link(21, "gre0", "gre")]
     scene.rtnl.ways = {"10.1.0.0/16": {9}, "172.16.0.0/16": {20}}
@@ -764,10 +769,12 @@ def test_an_rnic_has_users_when_a_protection_domain_is_in_use(users: Callable[..
     assert users(SPLIT, ours) == ()
     process = Process(77, "ib_send_bw")
     expected = RdmaUser("mana_0", "1 protection domain in use", (process,))
-    assert users(SPLIT, FakeNldev([KERNEL, idle, used])) == (expected,)
+    with wording:
+        assert users(SPLIT, FakeNldev([KERNEL, idle, used])) == (expected,)
     two = FakeNldev([used, Resource(False, 78, 1), Resource(False, None, 1), used])
     expected = RdmaUser("mana_0", "4 protection domains in use", (process, Process(78, "?")))
-    assert users(SPLIT, two) == (expected,)
+    with wording:
+        assert users(SPLIT, two) == (expected,)
 
 
 @pytest.mark.parametrize("device", [SPLIT, COMBINED])
@@ -778,9 +785,11 @@ def test_storage_over_rdma_is_a_user_in_the_kernel(
     nvme, idle = Resource(True, None, 3, "nvme_rdma"), Resource(True, None, 0, "rpcrdma")
     assert users(device, FakeNldev([core, idle], 1)) == ()
     (found,) = users(device, FakeNldev([core, nvme, idle], 4))
-    assert found == RdmaUser("mana_0", "nvme_rdma in the kernel")
+    with wording:
+        assert found == RdmaUser("mana_0", "nvme_rdma in the kernel")
     (found,) = users(device, FakeNldev([core, nvme, Resource(True, None, 1, "rpcrdma")], 5))
-    assert found.what == "nvme_rdma, rpcrdma in the kernel"
+    with wording:
+        assert found.what == "nvme_rdma, rpcrdma in the kernel"
 
 
 class SoftNldev(FakeNldev):
@@ -807,10 +816,11 @@ def test_rdma_in_software_over_the_netdev(tmp_path: Path) -> None:
         nldev = contextlib.nullcontext(SoftNldev([]))
         return surroundings.rdma_users(device, lambda: nldev, tmp_path, macs)
 
-    assert users("02:15:5d:00:00:02", None) == (
-        RdmaUser("rxe0", "nvme_rdma in the kernel, in software"),
-        RdmaUser("rxe0", "1 protection domain in use, in software", (CURL,)),
-    )
+    with wording:
+        assert users("02:15:5d:00:00:02", None) == (
+            RdmaUser("rxe0", "nvme_rdma in the kernel, in software"),
+            RdmaUser("rxe0", "1 protection domain in use, in software", (CURL,)),
+        )
     assert users("02:15:5d:00:00:03") == ()
 
 
@@ -833,14 +843,16 @@ def test_users_in_the_kernel_are_looked_for_on_both_devices(users: Callable[...,
     first, second = users(SPLIT, FakeNldev([nvme], ethernet=[nvme]))
     assert {first.device, second.device} == {"mana_0", "manae_0"}
     (found,) = users(SPLIT, FakeNldev([], ethernet=[nvme]))
-    assert found == RdmaUser("manae_0", "nvme_rdma in the kernel")
+    with wording:
+        assert found == RdmaUser("manae_0", "nvme_rdma in the kernel")
 
 
 def test_a_kernel_that_does_not_report_use_counts_as_users(users: Callable[..., Any]) -> None:
     assert users(SPLIT, FakeNldev([Resource(False, 77, None)])) != ()
     assert users(SPLIT, FakeNldev([Resource(True, None, None, "nvme_rdma")])) != ()
     (found,) = users(COMBINED, FakeNldev([Resource(True, None, None)], qps=2))
-    assert found.what.split()[0] == "2"  # none of them is known to be the kernel's
+    with wording:
+        assert found.what.split()[0] == "2"  # none of them is known to be the kernel's
 
 
 def test_a_kernel_that_does_not_count_queue_pairs_leaves_users_unknown() -> None:
@@ -868,7 +880,8 @@ def test_on_a_combined_device_raw_and_kernel_queue_pairs_are_no_users(
     found = users(COMBINED, FakeNldev([KERNEL, *mine], qps, raw))
     if users_left:
         what = f"{users_left} RC or UD queue pair{'s' * (users_left > 1)}"
-        assert found == (RdmaUser("mana_0", what, (Process(77, "ib_send_bw"),)),)
+        with wording:
+            assert found == (RdmaUser("mana_0", what, (Process(77, "ib_send_bw"),)),)
     else:
         assert found == ()
 

@@ -13,6 +13,7 @@ from manactl.netstate.surroundings import Manager, Process
 from manactl.netstate.unmanaged import NETWORK_MANAGER, NETWORKD, UnmanagedLink
 from tests.unit.buses import NETWORKD as NETWORKD_SERVICE
 from tests.unit.buses import NM, Link, World
+from tests.unit.wording import wording
 
 MAC = "00:0d:3a:aa:00:10"
 OF_NETWORKD = Manager(NETWORKD, Process(1, "x"), True, "/a", "eth1", 3)
@@ -71,9 +72,11 @@ def test_networkd_is_asked_once_for_all_netdevs(world: World) -> None:
     other = Manager(NETWORKD, Process(1, "x"), True, "/c", "vlan7", 9)
     one, two = asked(world, OF_NETWORKD, other)
     assert world.calls == ["call Describe"]
-    assert (one.silent, two.silent) == (None, "it knows no vlan7")
+    with wording:
+        assert (one.silent, two.silent) == (None, "it knows no vlan7")
 
 
+@pytest.mark.wording
 def test_a_link_of_another_namespace_with_the_same_number(world: World) -> None:
     (one,) = asked(world, dataclasses.replace(OF_NETWORKD, netdev="eth7"))
     assert (one.link, one.silent) == (None, "it knows no eth7")
@@ -87,6 +90,7 @@ def test_who_is_bound_to_its_carrier_is_told(world: World, tmp_path: Path) -> No
     assert one.bound == ("eth2",)
 
 
+@pytest.mark.wording
 def test_a_link_without_a_file_cannot_be_held(world: World) -> None:
     world.links[0].file, world.links[0].state = None, "pending"
     (one,) = asked(world, OF_NETWORKD)

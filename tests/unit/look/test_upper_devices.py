@@ -16,6 +16,7 @@ from manactl.netstate.surroundings import Stacked
 from tests.unit.fakes import nexthop
 from tests.unit.look import kernel
 from tests.unit.look.kernel import FakeRtnl, address, route
+from tests.unit.wording import wording
 
 PORT = 3
 ALL = Standing(True, True)
@@ -205,7 +206,8 @@ def test_an_upper_in_words_and_whether_release_restores_it() -> None:
     assert str(vlan) == "vlan7 (vlan)"
     assert str(dataclasses.replace(vlan, kind=None)) == "vlan7"
     away = dataclasses.replace(vlan, netns="blue")
-    assert str(away) == "vlan7 (vlan) in the network namespace blue"
+    with wording:
+        assert str(away) == "vlan7 (vlan) in the network namespace blue"
     assert vlan.restorable
     assert not away.restorable
     assert not dataclasses.replace(vlan, kind=None).restorable

@@ -10,6 +10,7 @@ from manactl.netstate.beside import Beside, Kind
 from manactl.netstate.snapshot import Fact
 from manactl.netstate.snapshot import Kind as FactKind
 from tests.unit.fakes import nexthop, route
+from tests.unit.wording import wording
 
 DETACHED, INVERT = 0x8, 0x2
 
@@ -88,6 +89,10 @@ def test_requests_create_and_replace_nothing() -> None:
 
 def test_in_words_and_in_json() -> None:
     one, six = Beside(Kind.RULE, rule(500)), Beside(Kind.RULE, rule(7, family=10))
-    assert [beside.text(one), beside.text(six)] == ["IPv4 policy rule 500", "IPv6 policy rule 7"]
+    with wording:
+        assert [beside.text(one), beside.text(six)] == [
+            "IPv4 policy rule 500",
+            "IPv6 policy rule 7",
+        ]
     assert "66" in beside.text(Beside(Kind.NEXTHOP, BLACKHOLE))
     assert Beside.from_json(json.loads(json.dumps(one.to_json()))) == one

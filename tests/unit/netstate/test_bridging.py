@@ -15,6 +15,7 @@ from manactl.wire import if_link
 from manactl.wire import rtmsg as rt
 from manactl.wire.attrs import attr, nest, parse_attrs
 from tests.unit.wire.headers import numbers
+from tests.unit.wording import wording
 
 MAC, OTHER = b"\x02\0\0\0\0\1", b"\x02\xaa\0\0\0\1"
 GROUP = socket.inet_aton("239.1.1.1") + bytes(12) + b"\x08\0" + bytes(2)
@@ -108,14 +109,16 @@ def test_what_a_new_member_lacks_and_what_it_has_too_much() -> None:
     was = LinkSettings.from_json(json.loads(json.dumps(was.to_json())))
     out = LinkSettings(names={"br0": 10})
     texts = [one.text for one in link_settings.changes(was, out, 12)]
-    assert texts == ["master br0", "ip token"]
+    with wording:
+        assert texts == ["master br0", "ip token"]
     now = LinkSettings(
         master="br0", member_kind="bridge", names={"br0": 10}, bridging=(Kept("vlan", vlan(1, 6)),)
     )
     found = link_settings.changes(was, now, 12)
-    assert [one.text for one in found] == [
-        "bridge VLAN 100 pvid untagged", "ip token", "no bridge VLAN 1 pvid untagged",
-    ]  # fmt: skip
+    with wording:
+        assert [one.text for one in found] == [
+            "bridge VLAN 100 pvid untagged", "ip token", "no bridge VLAN 1 pvid untagged",
+        ]  # fmt: skip
     assert all(one.may_be_lost for one in found)
     types = [one.request.type for one in found if one.request]
     assert types == [if_link.RTM_SETLINK, if_link.RTM_NEWLINK, if_link.RTM_DELLINK]

@@ -11,6 +11,7 @@ from manactl.netstate.snapshot import Fact, Kind
 from manactl.wire import rtmsg as rt
 from manactl.wire.rtmsg import Attr
 from tests.unit.fakes import address, neighbour, nexthop, route, times, u32
+from tests.unit.wording import wording
 
 NAMES = {3: "eth1", 4: "eth2"}
 
@@ -87,6 +88,7 @@ OTHERS = [
 ]  # fmt: skip
 
 
+@pytest.mark.wording
 @pytest.mark.parametrize(
     ("kind", "body", "text"),
     [
@@ -99,6 +101,7 @@ def test_words(kind: str, body: bytes, text: str) -> None:
     assert describe.text(kind, body, NAMES) == text
 
 
+@pytest.mark.wording
 @pytest.mark.parametrize(
     ("fact", "command"),
     [
@@ -133,7 +136,8 @@ def test_what_the_words_leave_out() -> None:
     )
     for ticks, words in ((0, "without lifetime"), (500, "with a lifetime")):
         cache = struct.pack("=IIiIIIII", 0, 0, ticks, 0, 0, 0, 0, 0)
-        assert describe.settings("route", raw_route(DST, Attr(12, cache))) == words
+        with wording:
+            assert describe.settings("route", raw_route(DST, Attr(12, cache))) == words
     assert describe.settings("route", raw_route(DST, OIF)) == "none"
     assert describe.settings("nexthop", GROUP) == "none"
     assert describe.settings("address", raw_address(LOCAL, Attr(4, b"\x0a\0\0\xff"))) == (

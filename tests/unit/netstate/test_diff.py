@@ -18,6 +18,7 @@ from manactl.wire import rtmsg as rt
 from manactl.wire.netlink import NLM_F_EXCL, NLM_F_REPLACE
 from manactl.wire.rtmsg import Attr, Hop, Place
 from tests.unit.fakes import PORT, address, neighbour, nexthop, route, u32
+from tests.unit.wording import wording
 
 HERE = (Place(3, "eth1"),)
 THERE = (Place(7, "enP1"),)
@@ -598,7 +599,8 @@ def test_what_passes_by_itself_is_no_change() -> None:
 )
 def test_a_change_is_told_in_words(now: PortState, expected: str) -> None:
     found = diff.changes(state(HOME, SIX), now)
-    assert expected in "\n".join(found)
+    with wording:
+        assert expected in "\n".join(found)
     assert diff.changes(now, now) == []
 
 

@@ -6,6 +6,7 @@ import json
 
 from manactl.netstate.ethtool_settings import Ethtool, changes
 from manactl.wire.ethtool import Values
+from tests.unit.wording import wording
 
 WAS = Ethtool(
     {
@@ -28,10 +29,11 @@ def test_only_what_differs_is_set_and_in_the_order_of_the_groups() -> None:
         {1: 0xF0},
     )
     found = list(changes(WAS, now))
-    assert [one.text for one in found] == [
-        "channels: combined 4", "features: rx-gro off", "RSS indirection, key and hash function",
-        "hash fields of tcp4 0x30",
-    ]  # fmt: skip
+    with wording:
+        assert [one.text for one in found] == [
+            "channels: combined 4", "features: rx-gro off", "RSS indirection, key and hash function",
+            "hash fields of tcp4 0x30",
+        ]  # fmt: skip
     assert found[0].values == Values({9: b"\4\0\0\0"}, {})
     assert found[1].values == Values({}, {"rx-gro": False})
     assert (found[2].rss, found[3].flow, found[3].fields) == (b"table", 1, 0x30)

@@ -17,6 +17,7 @@ from manactl.netstate.surroundings import (
     Surroundings,
     TunnelWay,
 )
+from tests.unit.wording import wording
 
 VLAN = Stacked("vlan7", 9, "vlan", None, True, True)
 
@@ -27,7 +28,8 @@ def test_processes_and_uppers_in_words() -> None:
     assert str(dataclasses.replace(VLAN, kind=None)) == "vlan7"
     assert str(dataclasses.replace(VLAN, kind="")) == "vlan7"
     away = dataclasses.replace(VLAN, netns="blue")
-    assert str(away) == "vlan7 (vlan) in the network namespace blue"
+    with wording:
+        assert str(away) == "vlan7 (vlan) in the network namespace blue"
 
 
 @pytest.mark.parametrize(
@@ -111,6 +113,7 @@ def test_values_do_not_change(value: object) -> None:
         setattr(value, field, None)
 
 
+@pytest.mark.wording
 def test_a_tunnels_way_in_words() -> None:
     by = "pid 70 openvpn"
     assert [str(TunnelWay(*way)) for way in (

@@ -118,6 +118,7 @@ def test_what_is_there_again_is_not_absent() -> None:
     assert taken_away.absent([FIRST, SECOND], was, state(SECOND)) == [FIRST]
 
 
+@pytest.mark.wording
 def test_the_line_has_the_command_that_sets_it() -> None:
     labelled = address("10.0.0.3", 24, name="eth1:x", flags=0x200)
     assert taken_away.text(labelled, state()) == (

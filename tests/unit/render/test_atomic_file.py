@@ -16,6 +16,7 @@ import pytest
 from manactl.errors import RolledBack, UsageError
 from manactl.render import atomic_file
 from tests.conftest import lacking
+from tests.unit.wording import says
 
 SRC = str(Path(__file__).parents[3] / "src")
 
@@ -65,7 +66,7 @@ def test_a_link_that_others_may_have_planted_is_refused(
 ) -> None:
     planted(tmp_path / "shared", mode, 65534)
     before = sorted(os.listdir(tmp_path / "shared"))
-    with pytest.raises(UsageError, match="symbolic link of uid 65534"):
+    with pytest.raises(UsageError, match=says("symbolic link of uid 65534")):
         atomic_file.write(tmp_path / "shared" / name, "new")
     assert (tmp_path / "victim").read_text() == "precious"
     assert sorted(os.listdir(tmp_path / "shared")) == before
@@ -74,7 +75,7 @@ def test_a_link_that_others_may_have_planted_is_refused(
 def test_a_link_in_somebody_elses_directory_is_refused(tmp_path: Path) -> None:
     planted(tmp_path / "theirs", 0o755, 65534)
     os.chown(tmp_path / "theirs", 65534, 65534)
-    with pytest.raises(UsageError, match="symbolic link"):
+    with pytest.raises(UsageError, match=says("symbolic link")):
         atomic_file.write(tmp_path / "theirs/link", "new")
     assert (tmp_path / "victim").read_text() == "precious"
 
@@ -95,7 +96,7 @@ def test_a_file_that_others_may_have_planted_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "shared/f"
     path.write_text("theirs")
     os.chown(path, 65534, 65534)
-    with pytest.raises(UsageError, match="belongs to uid 65534"):
+    with pytest.raises(UsageError, match=says("belongs to uid 65534")):
         atomic_file.write(path, "new")
     assert path.read_text() == "theirs"
 
@@ -178,7 +179,7 @@ def test_what_is_not_a_file_is_left_alone(tmp_path: Path, make: object) -> None:
     path = tmp_path / "odd"
     make(path)  # type: ignore[operator]
     before = path.lstat()
-    with pytest.raises(UsageError, match="not a regular file"):
+    with pytest.raises(UsageError, match=says("not a regular file")):
         atomic_file.write(path, "x")
     assert path.lstat() == before
 

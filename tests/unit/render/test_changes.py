@@ -20,6 +20,7 @@ from manactl.model.port import (
     Upper,
 )
 from manactl.render.changes import Change, changes, key
+from tests.unit.wording import wording
 
 PCI = "7870:00:00.0"
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -80,8 +81,9 @@ def test_one_difference_is_one_change_both_ways(
     change: dict[str, Any], there: str, back: str
 ) -> None:
     after = PORT._replace(**change)
-    assert texts(PORT, after) == [there]
-    assert texts(after, PORT) == [back]
+    with wording:
+        assert texts(PORT, after) == [there]
+        assert texts(after, PORT) == [back]
     assert texts(after, after) == []
 
 
@@ -99,12 +101,14 @@ def test_what_the_table_does_not_show_is_no_change(change: dict[str, Any]) -> No
     assert texts(PORT, PORT._replace(**change)) == []
 
 
+@pytest.mark.wording
 def test_another_namespace_is_a_change_of_the_name_and_of_that() -> None:
     away = PORT._replace(netns="blue")
     assert texts(PORT, away) == ["was eth1", "network namespace - -> blue"]
     assert texts(away, PORT) == [f"was {PCI}:1", "network namespace blue -> -"]
 
 
+@pytest.mark.wording
 def test_a_pid_given_to_another_process_is_another_holder() -> None:
     before = PORT._replace(holders=(HOLDER,))
     later = HOLDER._replace(comm="other", since=NOON.replace(minute=1))
@@ -112,6 +116,7 @@ def test_a_pid_given_to_another_process_is_another_holder() -> None:
     assert texts(before, after) == ["held by other 7", "no longer held by testpmd 7"]
 
 
+@pytest.mark.wording
 def test_of_several_holders_and_drifts_only_those_that_differ_are_named() -> None:
     second = HOLDER._replace(pid=8)
     before = PORT._replace(holders=(HOLDER,), drift=(DRIFT_X, DRIFT_UP))
@@ -125,11 +130,16 @@ def test_of_several_holders_and_drifts_only_those_that_differ_are_named() -> Non
 
 def test_ports_that_come_and_go_are_told_by_identity() -> None:
     assert key(PORT) == (PCI, 1)
-    assert list(changes([], [PORT])) == [Change((PCI, 1), "eth1", "new, owner ethernet")]
+    with wording:
+        assert list(changes([], [PORT])) == [Change((PCI, 1), "eth1", "new, owner ethernet")]
     assert list(changes([PORT], [])) == [Change((PCI, 1), "eth1", "gone")]
     assert list(changes([], [])) == []
     found = changes([PORT], [OTHER, PORT._replace(upper=None)])
-    assert [str(one) for one in found] == ["eth2: new, owner ethernet", "eth1: upper bond0 -> -"]
+    with wording:
+        assert [str(one) for one in found] == [
+            "eth2: new, owner ethernet",
+            "eth1: upper bond0 -> -",
+        ]
     gone_last = changes([OTHER, PORT], [PORT._replace(upper=None)])
     assert [str(one) for one in gone_last] == ["eth1: upper bond0 -> -", "eth2: gone"]
 

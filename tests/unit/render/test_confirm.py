@@ -8,6 +8,8 @@ from manactl.act.confirm import Confirmed, ConfirmedPort
 from manactl.render import confirm
 from tests.unit.fakes import PORT
 
+pytestmark = pytest.mark.wording
+
 
 @pytest.mark.parametrize(
     ("outcome", "said"),

@@ -64,6 +64,7 @@ BARE = PortStatus(
 )
 
 
+@pytest.mark.wording
 def test_every_key_of_a_port() -> None:
     assert json.loads(dumps(port_document(FULL))) == {
         "netdev": "eth1",

@@ -13,6 +13,7 @@ from manactl.model.hold import Apart, Attempt, Cause, Opener, Outcome, Storm, Ta
 from manactl.model.port import Holder, PortId
 from manactl.render import hold
 from tests.unit.schema import strict
+from tests.unit.wording import wording
 
 NOW = datetime(2026, 11, 22, 12, 0, 0, 250000, tzinfo=UTC)
 PORT = PortId("7870:00:00.0", 1, "00:0d:3a:aa:00:10")
@@ -27,6 +28,7 @@ DOWN = Attempt(NOW, ETH1, "eth1", Outcome.SET_DOWN, Cause.PROCESS, (NM,), 12.5, 
 FAILED = replace(DOWN, outcome=Outcome.FAILED, error="No such device", ms=None)
 
 
+@pytest.mark.wording
 @pytest.mark.parametrize(
     ("event", "text"),
     [
@@ -102,11 +104,13 @@ def trouble(text: str) -> Trouble:
     return Trouble(text, None, None, text)
 
 
+@pytest.mark.wording
 def test_what_is_kept_down() -> None:
     assert hold.holding([]) == "nothing is claimed; waiting for a claim"
     assert hold.holding([ETH1, ETH0]) == "keeping down eth1, eth0"
 
 
+@pytest.mark.wording
 @pytest.mark.parametrize(
     ("apart", "text"),
     [
@@ -131,9 +135,10 @@ def test_what_is_claimed_and_not_kept_down_is_not_nothing(apart: Apart, text: st
 
 def test_what_is_left_alone_is_not_told_as_kept_down() -> None:
     apart = Apart((trouble("x is corrupt"),), doubtful=(ETH1,))
-    assert hold.holding([ETH1, ETH0], apart) == (
-        "keeping down eth0; 1 claim cannot be read, so eth1 is left alone: x is corrupt"
-    )
+    with wording:
+        assert hold.holding([ETH1, ETH0], apart) == (
+            "keeping down eth0; 1 claim cannot be read, so eth1 is left alone: x is corrupt"
+        )
     found = as_read(hold.holding_document(NOW, [ETH1, ETH0], apart))
     assert [one["netdev"] for one in found["netdevs"]] == ["eth0"]
     assert [one["netdev"] for one in found["left_alone"]] == ["eth1"]

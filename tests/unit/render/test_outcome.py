@@ -19,6 +19,7 @@ from manactl.render import outcome
 from tests.unit.act.test_choose import ONE
 from tests.unit.decide.scene import STATE, STATUS
 from tests.unit.fakes import PORT
+from tests.unit.wording import wording
 
 
 def released(**more: Any) -> list[str]:
@@ -26,6 +27,7 @@ def released(**more: Any) -> list[str]:
     return outcome.release_lines(ReleaseResult([port]), verb="release", dry_run=False)
 
 
+@pytest.mark.wording
 @pytest.mark.parametrize(
     ("more", "line"),
     [
@@ -60,6 +62,7 @@ def test_a_line_for_each_outcome(more: dict[str, Any], line: str) -> None:
     assert released(**more) == [line]
 
 
+@pytest.mark.wording
 def test_what_ended_and_what_came_is_listed_below() -> None:
     more: dict[str, Any] = {
         "expired": ("inet6 x",),
@@ -78,6 +81,7 @@ def test_what_ended_and_what_came_is_listed_below() -> None:
     ]
 
 
+@pytest.mark.wording
 @pytest.mark.parametrize(
     ("member", "line"),
     [
@@ -99,6 +103,7 @@ def test_a_port_that_does_not_forward_yet(member: Member, line: str) -> None:
     assert released(settling=member)[1:] == [line]
 
 
+@pytest.mark.wording
 def test_the_active_slave_is_told_how_it_is_made_so_again() -> None:
     member = Member("bond 0", "bond", "backup", False, None, "updelay", True)
     assert released(settling=member)[1:] == [
@@ -107,12 +112,14 @@ def test_the_active_slave_is_told_how_it_is_made_so_again() -> None:
     ]
 
 
+@pytest.mark.wording
 def test_nothing_to_do_is_one_line() -> None:
     nothing = ReleaseResult()
     assert outcome.release_lines(nothing, verb="release", dry_run=False) == ["nothing is claimed"]
     assert outcome.release_lines(nothing, verb="recover", dry_run=True) == ["nothing to recover"]
 
 
+@pytest.mark.wording
 def test_a_claim_ends_with_the_next_command() -> None:
     proven = {PORT: {"prove-free": {"proven": True}}}
     result = ClaimResult(None, facts=proven, ports=(STATUS,))
@@ -129,6 +136,7 @@ def test_a_claim_ends_with_the_next_command() -> None:
     assert outcome.claim_lines(result, dry_run=True) == ["Nothing was touched (dry run)."]
 
 
+@pytest.mark.wording
 def test_what_a_boot_will_do_is_said_where_that_was_asked_for() -> None:
     facts = {PORT: {"prove-free": {"proven": True}, "leave-down": {"files": ["/etc/x.network"]}}}
     for known, told in (
@@ -153,12 +161,15 @@ def test_what_became_of_a_pair_is_said() -> None:
         (kept, "(eth0 stays up on the synthetic path: --synthetic=keep)"),
     ):
         result = ClaimResult(None, states={PORT: state}, facts=proven, ports=(pair,))
-        assert words in outcome.claim_lines(result, dry_run=False)[0]
+        with wording:
+            assert words in outcome.claim_lines(result, dry_run=False)[0]
     on_uio = {PORT: {**proven[PORT], "bind-uio": {"boottime": 1.0}}}
     result = ClaimResult(None, states={PORT: down}, facts=on_uio, ports=(pair,))
     (line,) = outcome.claim_lines(result, dry_run=False)
-    assert "(eth0 is gone until release, its VMBus device is uio_hv_generic's: " in line
-    assert "--synthetic=uio" in line
+    with wording:
+        assert "(eth0 is gone until release, its VMBus device is uio_hv_generic's: " in line
+        assert "--synthetic=uio" in line
     assert "--synthetic=down" not in line
-    assert "its traffic takes the VF" in released(data_path="vf")[0]
+    with wording:
+        assert "its traffic takes the VF" in released(data_path="vf")[0]
     assert "VF" not in released()[0]

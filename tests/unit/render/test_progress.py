@@ -13,6 +13,7 @@ from rich.text import Text
 from manactl.act.plan import Plan
 from manactl.render import progress
 from tests.unit.fakes import PORT
+from tests.unit.wording import wording
 
 
 class Screen(io.StringIO):
@@ -59,10 +60,11 @@ def test_piped_it_is_a_plain_line_a_step() -> None:
         "ok      set eth1 down (3.2 ms)",
         "failed  set eth1 \\e[31mup (1.4 s)",
     ]
-    assert err.getvalue().splitlines() == [
-        "manactl: SIGTERM sent to pid 7",
-        "manactl: waiting up to 30 s for pid 7 to end",
-    ]
+    with wording:
+        assert err.getvalue().splitlines() == [
+            "manactl: SIGTERM sent to pid 7",
+            "manactl: waiting up to 30 s for pid 7 to end",
+        ]
 
 
 def test_verbose_shows_the_plan_before() -> None:

@@ -10,6 +10,7 @@ import pytest
 from manactl.model.port import ClaimInfo, Note, Report, Upper
 from manactl.render.status import plain
 from tests.unit.machine import PCI, Machine
+from tests.unit.wording import wording
 
 KERNELS = ["6.12", "6.18", "7"]
 
@@ -18,6 +19,7 @@ def shown(report: Report, *, verbose: bool = False) -> str:
     return "\n".join(plain(report, report.ports, verbose=verbose))
 
 
+@pytest.mark.wording
 def test_table_and_explanation(tmp_path: Path) -> None:
     machine = Machine(tmp_path, "7-raw-qp-on-port-2")
     machine.holder(4211, "dpdk-testpmd")
@@ -52,8 +54,9 @@ def test_what_was_not_read_is_said_where_an_owner_is_not_proven(tmp_path: Path) 
         ["eth1", "unknown", "-"],
     ]
     (why,) = [line for line in lines if line.startswith("eth0, eth1: ")]
-    assert "any of these" in why
-    assert any(line.startswith("not read: debugfs: ") for line in lines)
+    with wording:
+        assert "any of these" in why
+        assert any(line.startswith("not read: debugfs: ") for line in lines)
 
 
 def test_several_holders_are_counted_and_named(tmp_path: Path) -> None:
@@ -62,15 +65,18 @@ def test_several_holders_are_counted_and_named(tmp_path: Path) -> None:
         machine.holder(pid, f"app{pid}")
     text = shown(machine.look())
     assert "app7 7 +2" in text
-    assert "app7 7, app8 8, app9 9: " in text
+    with wording:
+        assert "app7 7, app8 8, app9 9: " in text
 
 
+@pytest.mark.wording
 def test_a_busy_kernel_is_said_although_all_owners_are_proven(tmp_path: Path) -> None:
     machine = Machine(tmp_path, "7-idle")
     machine.links.answers = None
     assert "not read: rtnetlink: " in shown(machine.look())
 
 
+@pytest.mark.wording
 def test_verbose_shows_identity_evidence_and_sources(tmp_path: Path) -> None:
     machine = Machine(tmp_path, "7-raw-qp-on-port-2")
     machine.holder(7, cgroup="0::/system.slice/fwd.service\n")
@@ -97,10 +103,11 @@ def test_claims_and_drift_are_shown(tmp_path: Path) -> None:
     report = report._replace(ports=(port,))
     text = shown(report)
     assert text.splitlines()[1].endswith("  claimed")
-    assert "eth0: drift: claimed, yet its netdev is up" in text
-    assert "claim    claim since 2026-11-22T12:00:00Z by operator, proven free then" in shown(
-        report, verbose=True
-    )
+    with wording:
+        assert "eth0: drift: claimed, yet its netdev is up" in text
+        assert "claim    claim since 2026-11-22T12:00:00Z by operator, proven free then" in shown(
+            report, verbose=True
+        )
 
 
 def test_the_time_that_is_left_to_confirm_a_claim_is_shown(tmp_path: Path) -> None:
@@ -111,10 +118,12 @@ def test_the_time_that_is_left_to_confirm_a_claim_is_shown(tmp_path: Path) -> No
         claim = ClaimInfo(report.time, {"uid": 0}, "claim", by, True, None)
         return shown(report._replace(ports=(report.ports[1]._replace(claim=claim),)))
 
-    assert at(95.2).splitlines()[-1] == "eth1: 95 s are left to confirm its claim"
+    with wording:
+        assert at(95.2).splitlines()[-1] == "eth1: 95 s are left to confirm its claim"
     assert "left to confirm" not in at(-3) + at(None)
 
 
+@pytest.mark.wording
 def test_no_port_is_said(tmp_path: Path) -> None:
     machine = Machine(tmp_path, "7-idle")
     machine.remove(machine.path("/sys"))

@@ -30,8 +30,8 @@ def test_what_follows_hangs_below_the_text_of_its_item() -> None:
         "  3. set eth1 down (release",
         "     sets it up)",
     ]
-    assert fold(["  upper: eth1: other devices are stacked"], 30) == [
-        "  upper: eth1: other devices",
+    assert fold(["  upper: eth1: these devices are stacked"], 30) == [
+        "  upper: eth1: these devices",
         "    are stacked",
     ]
 

@@ -13,6 +13,7 @@ from tools.completions.tree import Command, Kind, Option, Value
 from manactl.cli.params import PORT
 
 
+@pytest.mark.wording
 @pytest.mark.parametrize("path", tools.completions.files(), ids=lambda path: path.name)
 def test_a_script_is_what_the_tree_makes(path: Path) -> None:
     made = tools.completions.files()[path]

@@ -16,6 +16,7 @@ from manactl.wire.attrs import (
     nest,
     parse_attrs,
 )
+from tests.unit.wording import says
 
 KINDS = st.integers(0, 0x3FFF)
 
@@ -52,12 +53,12 @@ def test_any_bytes_are_read_or_refused_but_never_read_outside(data: bytes) -> No
 
 @pytest.mark.parametrize("length", [0, 3, 9])
 def test_a_length_outside_the_message_is_refused(length: int) -> None:
-    with pytest.raises(ValueError, match="attribute at 0"):
+    with pytest.raises(ValueError, match=says("attribute at 0")):
         parse_attrs(struct.pack("=HHI", length, 1, 0))
 
 
 def test_too_long_a_payload_is_refused() -> None:
-    with pytest.raises(ValueError, match="do not fit"):
+    with pytest.raises(ValueError, match=says("do not fit")):
         attr(1, bytes(0x10000))
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import struct
 
+import pytest
+
 from manactl.wire.ethtool import GROUPS, Values, question, request, values
 
 HEAD = struct.pack("=BBxx", 1, 1)
@@ -52,6 +54,7 @@ def test_features_that_can_be_changed() -> None:
     assert values(GROUPS["features"], body).bits == {"rx-gro": True, "tx-csum": False}
 
 
+@pytest.mark.wording
 def test_private_flags_are_on_or_off() -> None:
     body = HEAD + DEVICE + bits(2, ("legacy", True), ("striding", False))
     assert values(GROUPS["private flags"], body).bits == {"legacy": True, "striding": False}

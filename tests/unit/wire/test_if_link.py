@@ -9,6 +9,7 @@ import pytest
 from manactl.wire import if_link
 from manactl.wire.if_link import IfInfoMsg, IfLink, VlanInfo
 from tests.unit.wire.headers import numbers, public
+from tests.unit.wording import says
 
 
 def attr(kind: int, payload: bytes) -> bytes:
@@ -88,7 +89,7 @@ def test_requests() -> None:
 
 
 def test_a_broken_message_is_an_error() -> None:
-    with pytest.raises(ValueError, match="attribute at 16"):
+    with pytest.raises(ValueError, match=says("attribute at 16")):
         link(struct.pack("=HH", 400, 3))
     with pytest.raises(struct.error):
         IfLink(bytes(15))

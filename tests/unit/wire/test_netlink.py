@@ -21,6 +21,7 @@ from manactl.wire.attrs import as_str, parse_attrs
 from manactl.wire.netlink import NLM_F_DUMP_INTR, DumpInterruptedError, NetlinkSocket, Table
 from tests.unit.wire import datagrams
 from tests.unit.wire.headers import numbers, public
+from tests.unit.wording import says
 
 RTM_GETADDR = 22
 
@@ -118,7 +119,7 @@ def test_interrupted_dump_is_read_again_from_the_start(wire: Wire, sock: Netlink
 def test_dump_that_is_always_interrupted_gives_up(wire: Wire, sock: NetlinkSocket) -> None:
     for seq in (1, 2, 3):
         wire.answer(numbered(DONE, seq, NLM_F_DUMP_INTR))
-    with pytest.raises(DumpInterruptedError, match="3 times") as caught:
+    with pytest.raises(DumpInterruptedError, match=says("3 times")) as caught:
         sock.dump(RTM_GETADDR, tries=3)
     assert caught.value.errno == errno.EINTR
 
@@ -162,7 +163,7 @@ def test_uncapped_error_is_read_behind_the_echoed_request(wire: Wire, sock: Netl
     words = struct.pack("=HH", 4 + 5, 1) + b"nope\0" + bytes(3) + struct.pack("=HHI", 8, 2, 20)
     body = struct.pack("=i", -errno.EPERM) + echoed + words
     wire.answer(struct.pack("=IHHII", 16 + len(body), 2, 0x200, 1, 0) + body)
-    with pytest.raises(PermissionError, match=r"\(nope, at byte 20 of the request\)"):
+    with pytest.raises(PermissionError, match=says(r"\(nope, at byte 20 of the request\)")):
         sock.request(RTM_GETADDR)
 
 
@@ -220,7 +221,7 @@ def test_an_answer_that_does_not_fit_is_an_error(wire: Wire, sock: NetlinkSocket
     room = (1 << 17) - 8
     body = numbered(ADDRESS_OF_LO, 1) * (room // len(ADDRESS_OF_LO) + 1)
     wire.answer(body)
-    with pytest.raises(OSError, match="larger than") as caught:
+    with pytest.raises(OSError, match=says("larger than")) as caught:
         sock.dump(RTM_GETADDR)
     assert caught.value.errno == errno.EMSGSIZE
 
@@ -233,7 +234,7 @@ def test_the_end_of_the_stream_is_an_error(wire: Wire, sock: NetlinkSocket) -> N
 
 def test_bytes_behind_the_last_message_are_an_error(wire: Wire, sock: NetlinkSocket) -> None:
     wire.answer(numbered(ADDRESS_OF_LO, 1), bytes(4))
-    with pytest.raises(OSError, match="4 bytes") as caught:
+    with pytest.raises(OSError, match=says("4 bytes")) as caught:
         sock.dump(RTM_GETADDR)
     assert caught.value.errno == errno.EBADMSG
 
@@ -292,7 +293,7 @@ def test_a_missing_attribute_is_named(wire: Wire, sock: NetlinkSocket) -> None:
     words = struct.pack("=HHI", 8, 5, 7)
     body = struct.pack("=i", -errno.EINVAL) + struct.pack("=IHHII", 20, 22, 5, 1, 0) + words
     wire.answer(struct.pack("=IHHII", 16 + len(body), 2, 0x300, 1, 0) + body)
-    with pytest.raises(OSError, match=r"Invalid argument \(attribute 7 is missing\)"):
+    with pytest.raises(OSError, match=says(r"Invalid argument \(attribute 7 is missing\)")):
         sock.request(RTM_GETADDR)
 
 
@@ -392,7 +393,7 @@ def test_an_interrupted_table_is_read_again(wire: Wire, sock: NetlinkSocket) -> 
         assert bodies(sock.dump_again(RTM_GETADDR, b"")) == [b"abcd"]
     for _ in range(3):
         wire.answer(numbered(END, TABLES, NLM_F_DUMP_INTR))
-    with pytest.raises(DumpInterruptedError, match="3 times"):
+    with pytest.raises(DumpInterruptedError, match=says("3 times")):
         sock.dump_again(RTM_GETADDR, b"", tries=3)
     assert wire.opened == 1
 
@@ -406,7 +407,7 @@ def test_a_table_that_the_kernel_refuses(wire: Wire, sock: NetlinkSocket) -> Non
         sock.dump_again(RTM_GETADDR, b"")
     for nonsense in (b"short", route(b"1234") + bytes(4), route(b"")[:-4] + b"12"):
         wire.answer(nonsense)
-        with pytest.raises(OSError, match="netlink message"):
+        with pytest.raises(OSError, match=says("netlink message")):
             sock.dump_again(RTM_GETADDR, b"")
 
 

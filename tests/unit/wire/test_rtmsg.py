@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from manactl.wire import rtmsg as rt
 from manactl.wire.rtmsg import Attr, Hop, IfAddrMsg, Member, NdMsg, NhMsg, Place, RtMsg
 from tests.unit.wire.headers import numbers, public
+from tests.unit.wording import says
 
 WAS = (Place(3, "eth1"), Place(9, "v9"))
 NOW = (Place(7, "enP1"), Place(8, "renamed"))
@@ -72,7 +73,7 @@ def test_attributes_keep_their_flag_bits_and_the_last_of_a_type_counts() -> None
 
 @pytest.mark.parametrize("length", [0, 3, 9, 4000])
 def test_a_length_outside_the_message_is_an_error(length: int) -> None:
-    with pytest.raises(ValueError, match=f"attribute at 2: length {length} of 8"):
+    with pytest.raises(ValueError, match=says(f"attribute at 2: length {length} of 8")):
         rt.split(b"HH" + struct.pack("=HHI", length, 1, 0), 2)
 
 
@@ -83,7 +84,7 @@ def test_hops_are_read_and_written_back() -> None:
     assert rt.hops(packed) == [Hop(4, 2, 3, rest), Hop(16, 0, 9, b"")]
     assert rt.pack_hops(rt.hops(packed)) == packed
     for broken in (struct.pack("=HBBi", 7, 0, 0, 3), struct.pack("=HBBi", 9, 0, 0, 3)):
-        with pytest.raises(ValueError, match="nexthop at 0"):
+        with pytest.raises(ValueError, match=says("nexthop at 0")):
             rt.hops(broken)
 
 
@@ -384,7 +385,7 @@ def test_a_route_by_its_shape_is_the_route(body: bytes, elapsed: int | None) -> 
 def test_a_broken_route_has_no_shape(length: int) -> None:
     """A length that no attribute has, or that points outside the message."""
     body = rt.RtMsg(2, 24, type=1).pack() + struct.pack("=HH", length, 4) + u32(3)
-    with pytest.raises(ValueError, match="attribute at 12"):
+    with pytest.raises(ValueError, match=says("attribute at 12")):
         rt.Shape.of(body)
 
 
