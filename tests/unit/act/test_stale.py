@@ -13,7 +13,7 @@ from manactl.journal import file as journal
 from manactl.journal.file import Journal
 from tests.unit.fakes import archived
 from tests.unit.host import FakeHost, claim, furnished
-from tests.unit.wording import wording
+from tests.unit.wording import says, wording
 
 
 def claimed(state_dir: Path) -> Path:
@@ -77,7 +77,9 @@ def test_one_that_cannot_be_opened_is_reported_in_the_kernels_words(
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr(Journal, "open", fails)
-    with pytest.raises(NotRestored, match="could not be closed: Read-only file system; no port"):
+    with pytest.raises(
+        NotRestored, match=says("could not be closed: Read-only file system; no port")
+    ):
         close_stale(path, "boot-2")
 
 
