@@ -161,18 +161,18 @@ def _read(
     # No pid: the process has ended, or is in a pid namespace beside ours (task_pid_vnr()).
     pids = [context.pid for context in contexts or ()]
     named = tuple(sorted({pid for pid in pids if pid}))
-    values = {
-        source_words.RAW_QP_TRACKED: facts.raw_qp_tracked,
-        source_words.CONTEXTS: facts.contexts,
-        source_words.PD_USERS: facts.pd_users,
-        source_words.BUSY_PDS: facts.busy_pds,
-        source_words.CQ_USERS: facts.cq_users,
-        source_words.USER_QPS: facts.user_qps,
-        source_words.CREATORS: list(named) or None,
-    }
+    values = (
+        (source_words.RAW_QP_TRACKED, facts.raw_qp_tracked),
+        (source_words.CONTEXTS, facts.contexts),
+        (source_words.PD_USERS, facts.pd_users),
+        (source_words.BUSY_PDS, facts.busy_pds),
+        (source_words.CQ_USERS, facts.cq_users),
+        (source_words.USER_QPS, facts.user_qps),
+        (source_words.CREATORS, list(named) or None),
+    )
     evidence = [
         Evidence("nldev", f"{device.name}: {fact}", value)
-        for fact, value in values.items()
+        for fact, value in values
         if value is not None
     ]
     creators = None if contexts is None or not all(pids) else named

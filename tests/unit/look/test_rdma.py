@@ -190,6 +190,9 @@ def test_nothing_is_counted_that_is_the_kernels_own() -> None:
     assert view.use == RdmaUse(2, (4211, 4212), 0)
     assert {index for _, index in fake.asked} == {5}
     assert view.missing == ()
+    assert read(view.evidence) == [
+        ("nldev", value) for value in (True, 2, 5, 2, 6, 3, [4211, 4212])
+    ]
     with wording:
         assert [(entry.source, entry.fact, entry.value) for entry in view.evidence] == [
             ("nldev", "rdma7: raw QP in the tracking table", True),
