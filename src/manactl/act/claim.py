@@ -281,12 +281,13 @@ def _arm(claim: PreparedClaim, system: HostSystem, log: Journal, guard: Guard) -
     until: dict[str, object] = {}
     if within is not None:
         until["confirm_by"] = journal.stamp(datetime.now(UTC) + timedelta(seconds=within))
-    else:  # it ends with its command, which we run
-        from manactl.journal import unconfirmed  # noqa: PLC0415 - for few claims
-
-        until["runner"] = own = os.getpid()
-        until["runner_started"] = unconfirmed.started(own)
     try:
+        if within is None:  # it ends with its command, which we run
+            from manactl.journal import unconfirmed  # noqa: PLC0415 - for few claims
+
+            until["runner"] = own = os.getpid()
+            until["runner_started"] = unconfirmed.started(own)
+            until["pid_namespace"] = unconfirmed.pid_namespace()
         guard.arm(log.path, deadline)
         log.append(
             Event.ARMED, guardian=guard.pid, started=guard.started, deadline=deadline, **until

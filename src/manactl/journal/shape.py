@@ -225,6 +225,7 @@ _OF_PORT: Mapping[str, _Right] = {
 _RECORD: Mapping[str, _Right] = {
     "t": _moment, "step": _whole, "kind": _text, "by": _who_or_none, "why": _text_or_none,
     "lines": _texts, "residue": _texts, "ports": _ports, "deadline": _seconds_or_none,
-    "started": _whole_or_none, "runner_started": _whole_or_none, "boottime": _seconds,
+    "started": _whole_or_none, "runner_started": _whole_or_none,
+    "pid_namespace": _text_or_none, "boottime": _seconds,
     "how": _ENDINGS.__contains__,
 }  # fmt: skip

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from manactl.look.procfs import stat_of
+from manactl.look.text_files import target
 from manactl.model.port import Note
 from manactl.model.record import Event
 
@@ -59,10 +60,14 @@ class Waiting(NamedTuple):
 
 def orphaned(records: Iterable[Mapping[str, Any]], proc: str = "/proc") -> Note | None:
     """Of a claim that ends with its command: what to know when nobody is left who would release
-    it, neither the manactl that runs the command nor its guardian. None for others, and for one by
-    a manactl that did not note itself."""
+    it, neither the manactl that runs the command nor its guardian. None for others, for one by a
+    manactl that did not note itself, and where its pids are not known: in another pid namespace (a
+    container) they are those of other processes here."""
     armed = [one for one in records if one["event"] == Event.ARMED]
     if not armed or armed[-1].get("deadline") is not None or armed[-1].get("runner") is None:
+        return None
+    theirs = armed[-1].get("pid_namespace")
+    if theirs is None or theirs != pid_namespace(proc):
         return None
     guardian, runner = int(armed[-1]["guardian"]), int(armed[-1]["runner"])
     if _lives(guardian, armed[-1].get("started"), proc):
@@ -83,6 +88,11 @@ def started(pid: int, proc: str = "/proc") -> int | None:
     """When a process was started, in clock ticks since boot: with its pid it is that process. None
     when it cannot be read."""
     return stat_of(f"{proc}/{pid}").starttime
+
+
+def pid_namespace(proc: str = "/proc") -> str | None:
+    """Where pids are those of this process ("pid:[4026531836]"). None when it cannot be read."""
+    return target(f"{proc}/self/ns/pid")
 
 
 def of(records: Iterable[Mapping[str, Any]]) -> Waiting | None:

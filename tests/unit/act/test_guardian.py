@@ -7,6 +7,7 @@ starts it is tested with processes at the end, and in the lab.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -24,7 +25,7 @@ from manactl.act import guardian
 from manactl.act.guardian import Watch
 from manactl.errors import ManactlError, RolledBack
 from manactl.journal import file as journal
-from manactl.journal import lock
+from manactl.journal import lock, unconfirmed
 from manactl.journal.file import Journal
 from manactl.model.port import Report
 from tests.unit.fakes import archived
@@ -592,6 +593,11 @@ def test_the_guardian_is_armed_before_the_first_change(tmp_path: Path) -> None:
     first, second = journal.read(path).records[:2]
     assert (first["event"], first["guardian"]) == ("armed", 4242)
     assert (first["deadline"], "confirm_by" in first) == (None, False)
+    assert (first["runner"], first["runner_started"]) == (
+        os.getpid(),
+        unconfirmed.started(os.getpid()),
+    )
+    assert first["pid_namespace"] == os.readlink("/proc/self/ns/pid")
     assert second["event"] == "doing"
 
 
@@ -614,6 +620,20 @@ def test_when_it_goes_back_is_on_the_disk_before_the_first_change(tmp_path: Path
     assert result.plan is not None
     with wording:
         assert any("is released automatically 90 s after" in note for note in result.plan.notes)
+
+
+def test_without_a_descriptor_to_look_at_itself_no_journal_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lacks(*_: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(unconfirmed, "started", lacks)
+    kernel = furnished()
+    with pytest.raises(ManactlError):
+        claim(tmp_path, FakeHost(kernel), guard=Told(), command=("testpmd",))
+    assert kernel.links == []
+    assert list((tmp_path / "claims").iterdir()) == []
 
 
 def test_without_its_guardian_nothing_is_touched(tmp_path: Path) -> None:

@@ -88,8 +88,12 @@ def test_what_needs_no_confirmation_waits_for_none(tmp_path: Path, events: Any) 
 MINE = {"runner": os.getpid(), "runner_started": unconfirmed.started(os.getpid())}
 
 
+HERE = os.readlink("/proc/self/ns/pid")
+
+
 def with_command(**more: Any) -> list[Any]:
-    return [("armed", {"guardian": GONE, "deadline": None, **more}), *CLAIMED]
+    noted = {"guardian": GONE, "deadline": None, "pid_namespace": HERE, **more}
+    return [("armed", noted), *CLAIMED]
 
 
 @pytest.mark.parametrize(
@@ -116,6 +120,10 @@ def test_who_would_release_it_after_its_command_is_gone(
         {"runner": os.getpid()},
         {"runner": GONE, "guardian": os.getpid()},
         {},  # by a manactl that did not note itself
+        # In a container: who has its pids here is another.
+        {"runner": GONE + 1, "pid_namespace": "pid:[4026532999]"},
+        {**MINE, "runner_started": 1, "pid_namespace": "pid:[4026532999]"},
+        {"runner": GONE + 1, "pid_namespace": None},  # /proc was not there
     ],
 )
 def test_somebody_is_left_who_releases_it_after_its_command(
