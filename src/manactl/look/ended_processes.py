@@ -75,6 +75,7 @@ class EndedProcesses:
         self._proc, self._cgroupfs = proc, cgroupfs
         self._fds: list[int] = []
         self._rings: list[BackwardRing] = []
+        self._standing: dict[int, str] = {}  # paths of cgroups that were found, by number
         for cgroups in (True, False):
             try:
                 self._open(cpus, cgroups=cgroups)
@@ -113,29 +114,36 @@ class EndedProcesses:
         ]
         execs = sorted((one for one in told if isinstance(one, Exec)), key=lambda one: one.at)
         paths = {one.number: one.path for one in told if isinstance(one, MadeCgroup)}
+        self._seek({one.cgroup for one in calls if one.cgroup is not None} - paths.keys())
         found = {}
         for pid, at, cgroup in calls:
             names = [one.comm for one in execs if one.pid == pid and one.at <= at]
-            path = None if cgroup is None else paths.get(cgroup) or self._standing(cgroup)
+            path = None if cgroup is None else paths.get(cgroup) or self._standing.get(cgroup)
             found[pid] = Ended(names[-1] if names else None, path)
         return found
 
-    def _standing(self, number: int) -> str | None:
-        """The path of a cgroup that was made before us, and is still there: its number is that of
-        its directory. Only where perf events are in the unified hierarchy."""
+    def _seek(self, numbers: Collection[int]) -> None:
+        """The paths of cgroups that were made before us, and are still there: their numbers are those
+        of their directories. Only where perf events are in the unified hierarchy, and that is at its
+        place: in another the same number is another's. All in one walk, and each once: there may be
+        thousands, and somebody waits."""
+        left = set(numbers) - self._standing.keys()
+        if not left or not os.path.exists(f"{self._cgroupfs}/cgroup.controllers"):
+            return
         mine = [row.split(":", 2) for row in rows(text(f"{self._proc}/self/cgroup") or "")]
         if any("perf_event" in row[1].split(",") for row in mine if len(row) > 1):
-            return None
+            return
         todo = [self._cgroupfs]
-        while todo:
+        while todo and left:
             here = todo.pop()
             with contextlib.suppress(OSError), os.scandir(here) as entries:
                 for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        if entry.inode() == number:
-                            return entry.path.removeprefix(self._cgroupfs)
-                        todo.append(entry.path)
-        return None
+                    if not entry.is_dir(follow_symlinks=False):
+                        continue
+                    todo.append(entry.path)
+                    if (number := entry.inode()) in left:
+                        left.remove(number)
+                        self._standing[number] = entry.path.removeprefix(self._cgroupfs)
 
 
 class BackwardRing:

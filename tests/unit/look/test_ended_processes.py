@@ -182,12 +182,49 @@ def test_a_cgroup_that_was_made_before_and_is_still_there(
     session = tree / "user.slice/session-3.scope"
     session.mkdir(parents=True)
     (tree / "user.slice/session-4.scope").mkdir()
+    (tree / "cgroup.controllers").write_text("cpu\n")
     (session / "cgroup.procs").write_text("")
     ended = EndedProcesses([], proc=str(proc), cgroupfs=str(tree))
     number = session.stat().st_ino
     assert ended.of([Call(154, 1.0, number)]) == {154: Ended(None, expected)}
     of_a_file = (session / "cgroup.procs").stat().st_ino
     assert ended.of([Call(154, 1.0, of_a_file)]) == {154: Ended(None, None)}
+
+
+def test_of_several_that_stand_each_is_looked_for_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody waits, and there may be thousands. A number is never used again."""
+    numbers = []
+    for name in ("b.slice", "a.service", "b.slice/c.scope"):
+        (tmp_path / name).mkdir()
+        numbers.append((tmp_path / name).stat().st_ino)
+    (tmp_path / "cgroup.controllers").write_text("")
+    ended = EndedProcesses([], proc=str(tmp_path), cgroupfs=str(tmp_path))
+    looked: list[str] = []
+    scandir = os.scandir
+
+    def noted(path: str) -> os.ScandirIterator[str]:
+        looked.append(path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", noted)
+    calls = [Call(pid, 1.0, number) for pid, number in enumerate(numbers)]
+    expected = ["/b.slice", "/a.service", "/b.slice/c.scope"]
+    assert [one.cgroup for one in ended.of(calls).values()] == expected
+    assert len(looked) == len(set(looked))
+    looked.clear()
+    (tmp_path / "a.service").rmdir()
+    assert [one.cgroup for one in ended.of(calls).values()] == expected
+    assert looked == []
+
+
+def test_the_number_of_another_hierarchy_is_another_cgroup(tmp_path: Path) -> None:
+    """/sys/fs/cgroup with a directory for each controller, and perf events in none of them."""
+    cpu = tmp_path / "cpu/system.slice/other.service"
+    cpu.mkdir(parents=True)
+    ended = EndedProcesses([], proc=str(tmp_path), cgroupfs=str(tmp_path))
+    assert ended.of([Call(154, 1.0, cpu.stat().st_ino)]) == {154: Ended(None, None)}
 
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.EMFILE, errno.ENODEV])
