@@ -5,8 +5,7 @@ ioctl, the kernel's own threads): perf_event_open(2) with the PMU of
 /sys/bus/event_source/devices/kprobe, here on the ndo_open functions of mana and hv_netvsc, and on
 their returns (kretprobe), as an open that fails is not announced, and one that is under way not
 yet. It is anonymous: it stands in no list of tracefs, and goes with its descriptors, however we
-end. It needs
-CAP_PERFMON (Debian's kernels CAP_SYS_ADMIN: kernel.perf_event_paranoid is 3 there),
+end. It needs CAP_PERFMON (Debian's kernels CAP_SYS_ADMIN: kernel.perf_event_paranoid is 3 there),
 CONFIG_KPROBE_EVENTS, and no lockdown in confidentiality mode; without one of these nobody is known,
 and that is all. A CPU that comes later is not watched.
 
@@ -99,11 +98,22 @@ class NetdevOpens:
         self._drivers = self._loaded()
         self.refused, self.missing = None, ()
         try:
-            absent = self._open(self._functions, self._pmu)
+            absent = self._open_rather(self._functions, self._pmu)
             self.missing = tuple(one for one in absent if DRIVERS.get(one) in self._drivers)
         except OSError as error:
             self.refused = error
             self._end()
+
+    def _open_rather(self, functions: Sequence[str], pmu: str) -> list[str]:
+        """As _open(). Where there are not enough descriptors for both, who has ended is not known."""
+        try:
+            return self._open(functions, pmu)
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+        self._end()
+        self._ended.close()
+        return self._open(functions, pmu)
 
     def _loaded(self) -> dict[str, int]:
         """The drivers that are loaded; the inode of a module's directory is new each time."""
@@ -137,9 +147,9 @@ class NetdevOpens:
 
     def read(self) -> list[OpenEvent]:
         """Who has begun to open a netdev since the last time, as far as /proc still knows it or
-        the kernel has told, and which opens are over, in the order of time. Of many processes only the last are asked for:
-        others wait for this. Nothing of who is known to be in another network namespace, whose
-        netdevs are not announced here."""
+        the kernel has told, and which opens are over, in the order of time. Of many processes only
+        the last are asked for: others wait for this. Nothing of who is known to be in another
+        network namespace, whose netdevs are not announced here."""
         samples: list[Sample] = []
         # Until nothing is left: a thread may begin on one CPU and return on another, whose ring is
         # read later.

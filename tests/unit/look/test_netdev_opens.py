@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from manactl.look import perf
+from manactl.look import perf, text_files
 from manactl.look.ended_processes import Call, Ended, EndedProcesses
 from manactl.look.netdev_opens import NetdevOpens, Ring, Sample, is_kernel
 from manactl.model.hold import Opened, Opener, Unasked
@@ -350,6 +350,35 @@ def test_cgroups_are_asked_for_where_the_kernel_has_them(
     with NetdevOpens(pmu=str(tmp_path / "type")) as watched:
         assert watched.refused is None
         assert asked == [cgroups] * 4  # two functions and their returns
+    assert os.listdir("/proc/self/fd") == before
+
+
+@pytest.mark.parametrize(
+    ("limit", "known", "ended"),
+    [(9, False, False), (10, True, False), (13, True, False), (14, True, True)],
+)
+def test_where_descriptors_are_few_they_are_for_who_opens_a_netdev(
+    limit: int, known: bool, ended: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For each CPU two functions and their returns, and one for execs; a ring has another (mmap)."""
+
+    def opens(_attr: bytes, _cpu: int) -> int:
+        there = [text_files.target(f"/proc/self/fd/{fd}") or "" for fd in os.listdir("/proc/self/fd")]
+        if sum("memfd:event" in one for one in there) >= limit:
+            raise OSError(errno.EMFILE, "Too many open files")
+        fd = os.memfd_create("event")
+        os.ftruncate(fd, 8 * mmap.PAGESIZE)
+        return fd
+
+    (tmp_path / "type").write_text("8\n")
+    monkeypatch.setattr(perf, "perf_event_open", lambda: opens)
+    monkeypatch.setattr(perf, "online", lambda: [0, 1])
+    monkeypatch.setattr(fcntl, "ioctl", lambda *_: 0)
+    before = os.listdir("/proc/self/fd")
+    with NetdevOpens(pmu=str(tmp_path / "type")) as watched:
+        assert (watched.refused is None) is known
+        assert len(watched.descriptors) == (2 if known else 0)
+        assert bool(watched._ended._fds) is ended
     assert os.listdir("/proc/self/fd") == before
 
 
