@@ -45,7 +45,10 @@ def upper_not(upper: str, up: bool, why: str) -> str:
 
 def bridge_state(was: BridgeState, names: Mapping[int, str], now: BridgeState, why: str) -> str:
     name = names.get(was.ifindex, str(was.ifindex))
-    return because(f"state {was.word} of {name} in {was.master}: now {now.word}", why)
+    what = f"state {was.word} of {name} in {was.master}"
+    if not now.running:  # then it is disabled in any case, which says nothing
+        return because(what, f"it lasts only when {was.master} is up, and {name} with carrier")
+    return because(f"{what}: now {now.word}", why)
 
 
 def active_slave(slave: str, bond: str, now: str, why: str) -> str:

@@ -1,9 +1,9 @@
 """Restoring a port's network state: look, make what is missing, look again.
 
-In phases: uppers, facts, strays, active slaves, sysctls, states in bridges, and at last a look that verifies. It is
-convergent: whatever part is there already, from an earlier attempt that died or from a manager,
-is left alone, so running it again is always right. Several ports are restored together, since a
-route or a nexthop group of one may need what is on another.
+In phases: uppers, facts, strays, active slaves, sysctls, states in bridges, and at last a look that
+verifies. It is convergent: whatever part is there already, from an earlier attempt that died or from
+a manager, is left alone, so running it again is always right. Several ports are restored together,
+since a route or a nexthop group of one may need what is on another.
 """
 
 from __future__ import annotations

@@ -637,6 +637,17 @@ def test_a_state_in_a_bridge_that_does_not_stay_is_residue(world: World) -> None
     assert put_back(world, state, 1.0).residue == (f"{line} (Network is down)",)
 
 
+def test_a_state_in_a_bridge_waits_for_carrier_or_is_residue(world: World) -> None:
+    world.bridge_states = (DISABLED,)
+    state = world.capture(PORT)
+    world.bridge_states = (DISABLED._replace(running=False),)
+    (line,) = put_back(world, state, 1.0).residue
+    with wording:
+        assert line == (
+            "state disabled of eth1 in br0 (it lasts only when br0 is up, and eth1 with carrier)"
+        )
+
+
 def test_a_state_that_no_request_sets_is_lost(world: World) -> None:
     world.bridge_states = (DISABLED._replace(state=4),)
     state = world.capture(PORT)
