@@ -363,7 +363,9 @@ def test_where_descriptors_are_few_they_are_for_who_opens_a_netdev(
     """For each CPU two functions and their returns, and one for execs; a ring has another (mmap)."""
 
     def opens(_attr: bytes, _cpu: int) -> int:
-        there = [text_files.target(f"/proc/self/fd/{fd}") or "" for fd in os.listdir("/proc/self/fd")]
+        there = [
+            text_files.target(f"/proc/self/fd/{fd}") or "" for fd in os.listdir("/proc/self/fd")
+        ]
         if sum("memfd:event" in one for one in there) >= limit:
             raise OSError(errno.EMFILE, "Too many open files")
         fd = os.memfd_create("event")
