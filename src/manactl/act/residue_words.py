@@ -19,7 +19,7 @@ NOT_KEPT = "it does not stay so"
 CHANGED_BACK = "it is changed back"
 GONE = "it is gone"
 MISSING = "missing"
-OF_PROGRAM = "the kernel takes it from the program alone that had set it"
+OF_PROGRAM = "only the program that had set it can set it again"
 SOURCE_TENTATIVE = "its source is in duplicate address detection"
 NAME_TAKEN = "another netdev has that name now"
 

@@ -162,8 +162,8 @@ NOTES: dict[NoteCode, str | Callable[..., str]] = {
         "not confirmed, and its guardian (pid {0}) is gone: nobody takes it back. Keep it with "
         "`manactl confirm`, or end it with `manactl release`",
     "orphaned":
-        "the manactl that runs its command (pid {0}) and its guardian (pid {1}) are gone: it is not "
-        "released automatically. `manactl recover` releases it once no raw QP has the port",
+        "the manactl that ran its command (pid {0}) and its guardian (pid {1}) are gone: it is not "
+        "released automatically. End the command if it still runs; `manactl recover` releases it then",
     "hold-keeps-down":
         "`manactl hold` sets it down again, and keeps it down, whoever sets it up",
     "recover-sets-up": "`manactl recover` sets {0} up and restores what is missing of {1}",

@@ -10,11 +10,13 @@ from manactl.act.released import Outcome, ReleasedPort, ReleaseResult
 from manactl.act.uio import BindUio
 from manactl.escape import command, link
 from manactl.model.port import PortStatus
+from manactl.model.record import Mode
 from manactl.netstate.losses import Cause
 from manactl.netstate.members import Member
 from manactl.netstate.snapshot import counted
 
 DRY_RUN = "Nothing was touched (dry run)."
+_WITH_COMMAND = " It is of a command that manactl runs, and is released when that ends."
 # What it is called, where it is no loss.
 _LOST = {
     Cause.TAKEN_OVER: "settled",
@@ -27,6 +29,7 @@ def claim_lines(result: ClaimResult, *, dry_run: bool, command_follows: bool = F
     lines = [
         f"{port.label} is claimed already, since {summary.claim.since:%Y-%m-%d %H:%M:%S} UTC."
         + (_goes_back([port.label], by) if (by := summary.claim.confirm_by) else "")
+        + (_WITH_COMMAND if summary.claim.mode == Mode.EXEC and not summary.forsaken else "")
         for port, summary in result.already
     ]
     if dry_run:

@@ -225,8 +225,8 @@ def test_states_in_a_bridge_that_the_kernel_forgets() -> None:
     assert lines(disabled._replace(state=4)) == (
         [],
         [
-            "state blocking of eth1 in br0 (the kernel takes it from the program alone that had set "
-            "it): it forwards after release"
+            "state blocking of eth1 in br0 (only the program that had set it can set it again): it "
+            "forwards after release"
         ],
     )
     for one in (

@@ -656,8 +656,8 @@ def test_a_state_that_no_request_sets_is_lost(world: World) -> None:
     assert (done.residue, world.sent, world.paused) == ((), [], [])
     with wording:
         assert [one.text for one in done.lost] == [
-            "state blocking of eth1 in br0: now forwarding (the kernel takes it from the program alone "
-            "that had set it)"
+            "state blocking of eth1 in br0: now forwarding (only the program that had set it can set it "
+            "again)"
         ]
 
 

@@ -133,6 +133,16 @@ def test_a_claim_ends_with_the_next_command() -> None:
     assert already == [
         "eth1 is claimed already, since 2026-11-22 00:00:00 UTC. When done: manactl release eth1"
     ]
+    of_command = ONE._replace(claim=ONE.claim._replace(mode="exec"))
+    (line,) = outcome.claim_lines(ClaimResult(None, already=((STATUS, of_command),)), dry_run=False)
+    assert line == (
+        "eth1 is claimed already, since 2026-11-22 00:00:00 UTC. It is of a command that manactl "
+        "runs, and is released when that ends. When done: manactl release eth1"
+    )
+    left = of_command._replace(forsaken=True)  # nobody is there who would
+    assert (
+        outcome.claim_lines(ClaimResult(None, already=((STATUS, left),)), dry_run=False) == already
+    )
     assert outcome.claim_lines(result, dry_run=True) == ["Nothing was touched (dry run)."]
 
 
