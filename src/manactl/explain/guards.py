@@ -21,6 +21,8 @@ def _topic(
     return Topic(name, Kind.GUARD, title, means, origin, check, remedy, forms)
 
 
+_TRACKING = Step("Where connection tracking cannot be read:", "modprobe nf_conntrack_netlink")
+
 TOPICS = (
     _topic(
         "ssh-session", "your own SSH session runs over the port, or somebody's",
@@ -33,7 +35,8 @@ TOPICS = (
         "sockets; /run/systemd/sessions",
         check=(Step("Which port the session uses:", "ip route get CLIENT-ADDRESS"),
                Step("Connections of sshd:", "ss -tnp | grep sshd")),
-        remedy=(Step("Log in over another port or the serial console, and claim from there."),),
+        remedy=(Step("Log in over another port or the serial console, and claim from there."),
+                _TRACKING),
     ),
     _topic(
         "default-route", "a default route goes through the port",
@@ -60,8 +63,7 @@ TOPICS = (
         "tracking is in use and cannot be read, it may send others by the port (NAT, marks): refused.",
         "sock_diag; connection tracking (nf_conntrack_netlink), which may send packets elsewhere",
         check=(Step("Which they are:", "ss -tnp state established src ADDRESS"),),
-        remedy=(Step("Stop the service, or wait until the connections are closed."),
-                Step("Where connection tracking cannot be read:", "modprobe nf_conntrack_netlink")),
+        remedy=(Step("Stop the service, or wait until the connections are closed."), _TRACKING),
     ),
     _topic(
         "storage", "storage is used over the port",
@@ -71,7 +73,8 @@ TOPICS = (
         "servers of mounts and disks, by their addresses",
         check=(Step("Network file systems:", "findmnt -t nfs,nfs4,cifs,ceph,9p,lustre"),
                Step("Block devices:", "lsblk -o NAME,TRAN,MOUNTPOINTS")),
-        remedy=(Step("Unmount it, or route it over another port:", "ip route get SERVER"),),
+        remedy=(Step("Unmount it, or route it over another port:", "ip route get SERVER"),
+                _TRACKING),
     ),
     _topic(
         "azure-fabric", "the way to Azure's wire server or metadata service goes through the port",
@@ -145,7 +148,7 @@ TOPICS = (
         "association without another path ends after its retransmissions.",
         "sock_diag, and /proc/net/sctp/assocs",
         check=(Step("Which they are:", "ss -unp state established; ss -Snp"),),
-        remedy=(Step("Stop the service, or wait until it is done."),),
+        remedy=(Step("Stop the service, or wait until it is done."), _TRACKING),
     ),
     _topic(
         "forwarding", "connections of others are forwarded through the port",

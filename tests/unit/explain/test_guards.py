@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from manactl.decide.guards import refusals
+from manactl.decide.refusal import Source, Unread
 from manactl.explain import guards
 from manactl.explain.topic import Kind, Topic
+from manactl.netstate.surroundings import Tracking
+from tests.unit.decide.scene import STATUS, around
 from tests.unit.decide.test_codes import BY_ALLOW, BY_CONFIRM, BY_NOTHING
 from tests.unit.wording import wording
 
@@ -39,6 +43,18 @@ def test_where_there_is_no_waiver_the_topic_says_so(code: str) -> None:
         assert "waived" in topic.means
         assert ("-- COMMAND" in topic.means) is (code in BY_CONFIRM)
     assert topic.remedy
+
+
+def test_what_asks_connection_tracking_says_how_to_have_it_read() -> None:
+    asking = {
+        refusal.code
+        for refusal in refusals(STATUS, around(tracking=Tracking.NO_MARKS))
+        if refusal.facts == Unread(Source.TRACKING)
+    }
+    assert asking
+    for code in asking:
+        commands = [step.command for step in TOPICS[code].remedy]
+        assert "modprobe nf_conntrack_netlink" in commands
 
 
 @pytest.mark.parametrize("topic", guards.TOPICS, ids=list(TOPICS))
