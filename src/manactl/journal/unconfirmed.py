@@ -7,6 +7,8 @@ time of day in the journal is for people, and right as long as nobody has set th
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -78,10 +80,19 @@ def orphaned(records: Iterable[Mapping[str, Any]], proc: str = "/proc") -> Note 
 
 
 def _lives(pid: int, started: int | None, proc: str) -> bool:
+    """What /proc hides from us (hidepid) is taken for it."""
     stat = stat_of(f"{proc}/{pid}")
-    if stat.starttime is None or stat.state in ("Z", "X"):
-        return False
-    return started in (None, stat.starttime)
+    if stat.starttime is None:
+        return _exists(pid)
+    return stat.state not in ("Z", "X") and started in (None, stat.starttime)
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError as error:
+        return error.errno != errno.ESRCH
+    return True
 
 
 def started(pid: int, proc: str = "/proc") -> int | None:

@@ -133,6 +133,19 @@ def test_somebody_is_left_who_releases_it_after_its_command(
     assert (only(tmp_path).waits, only(tmp_path).to_recover) == (None, False)
 
 
+def test_who_is_hidden_by_proc_is_not_gone(tmp_path: Path) -> None:
+    (tmp_path / "self/ns").mkdir(parents=True)
+    (tmp_path / "self/ns/pid").symlink_to(HERE)
+
+    def told(runner: int) -> Note | None:
+        (event, record), *_ = with_command(runner=runner)
+        return unconfirmed.orphaned([{"event": event, **record}], str(tmp_path))
+
+    assert told(os.getpid()) is None
+    assert told(1) is None
+    assert told(GONE + 1) == Note("orphaned", (GONE + 1, GONE))
+
+
 def test_of_another_boot_nobody_is_missed(tmp_path: Path) -> None:
     written(tmp_path, with_command(runner=GONE), mode="exec")
     (claim, *_) = journal.list_claims(tmp_path, "another").claims
