@@ -189,6 +189,16 @@ def test_a_holder_that_outlives_the_command_and_manactl(here: Site) -> None:
     run.is_back()
 
 
+def test_without_its_guardian_there_is_release(here: Site) -> None:
+    run = Exec(here, "sh", "/tmp/holder", ":")
+    run.holds()
+    run.kill(SIGKILL, "guard", "runner", "holder")
+    here.becomes(2, "free")
+    assert len(here.journals()) == 1
+    here.well("release")
+    run.is_back()
+
+
 def test_nothing_is_left_of_a_command_that_is_not_there(here: Site) -> None:
     with here.untouched():
         ran = here.vm.manactl("claim", "--raw-qp", here.second, "--", "nosuch")

@@ -189,7 +189,10 @@ class NetdevOpens:
         gone = [one for one in calls if seen[one.pid][0].comm is None]
         for pid, (comm, cgroup) in self._ended.of(gone).items():
             process, kernel = seen[pid]
-            seen[pid] = procfs.placed(process._replace(comm=comm), f"0::{cgroup or ''}"), kernel
+            process = process._replace(comm=comm)
+            if cgroup is not None:  # else what /proc still said of it stands
+                process = procfs.placed(process, f"0::{cgroup}")
+            seen[pid] = process, kernel
         return seen
 
     def _open(self, functions: Sequence[str], pmu: str) -> list[str]:

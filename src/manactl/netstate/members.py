@@ -89,6 +89,13 @@ class BridgeState(NamedTuple):
         head = IfInfoMsg(family=rt.AF_BRIDGE, ifindex=ifindex).pack()
         return Request(if_link.RTM_SETLINK, 0, head + nest(if_link.IFLA_PROTINFO, state))
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """ValueError for a state that the kernel does not have: its request could not be made."""
+        if (state := int(data["state"])) not in _STATES:
+            raise ValueError(f"state {state} of a port of a bridge")
+        return cls(int(data["ifindex"]), str(data["master"]), state, bool(data["running"]))
+
 
 def bridge_states(links: Iterable[IfLink]) -> tuple[BridgeState, ...]:
     """Of those links that are ports of a bridge among them. With STP it is the protocol that decides,

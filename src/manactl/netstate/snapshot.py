@@ -344,7 +344,7 @@ class PortState:
             accepted=tuple(Accepted(**one) for one in data.get("accepted", ())),
             alone=bool(data.get("alone", False)),
             leaning=_facts_from_json(data.get("leaning", ())),
-            bridge_states=tuple(BridgeState(**one) for one in data.get("bridge_states", ())),
+            bridge_states=tuple(map(BridgeState.from_json, data.get("bridge_states", ()))),
         )
 
 

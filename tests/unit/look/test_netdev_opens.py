@@ -312,6 +312,20 @@ def test_who_has_ended_is_known_by_its_exec_and_its_cgroup(tmp_path: Path) -> No
     opens.close()
 
 
+def test_what_proc_still_said_of_who_is_ending_is_kept(tmp_path: Path) -> None:
+    """Its cgroup was read, and then it was gone; the kernel did not tell one."""
+    (tmp_path / "154").mkdir()
+    (tmp_path / "154/cgroup").write_text("0::/system.slice/up.service\n")
+    kernel = Kernel()
+    opens = NetdevOpens(proc=str(tmp_path), pmu=str(tmp_path / "none"))
+    opens._rings[-1] = Ring(kernel.area)
+    kernel.sample(154, 2_000_000_000)
+    (told,) = opens.read()
+    assert isinstance(told, Opener)
+    assert told.process.unit == "up.service"
+    opens.close()
+
+
 def test_samples_with_the_number_of_a_cgroup() -> None:
     kernel = Kernel()
     ring = Ring(kernel.area, cgroups=True)

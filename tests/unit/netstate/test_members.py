@@ -170,3 +170,11 @@ def test_it_survives_json() -> None:
     for within, by, active in ((30.0, "", False), (None, "arp", True)):
         one = Member("br0", "bridge", "learning", False, within, by, active)
         assert Member.from_json(json.loads(json.dumps(one.to_json()))) == one
+
+
+@pytest.mark.parametrize("state", [-1, 5, 999])
+def test_a_state_that_no_bridge_has_is_not_believed(state: int) -> None:
+    one = BridgeState(5, "br0", 0, True)
+    assert BridgeState.from_json(json.loads(json.dumps(one._asdict()))) == one
+    with pytest.raises(ValueError, match=str(state)):
+        BridgeState.from_json({**one._asdict(), "state": state})
