@@ -6,10 +6,10 @@ WORKERS = 3
 ARGS =
 # The VMBus of each kernel, built once, for the tests that need it.
 PAIRS =
-demo pictures test soak: PAIRS = --pairs
+demo pictures test soak words-lab: PAIRS = --pairs
 # The tree that systemd boots, the same way.
 TREE =
-test soak: TREE = --systemd
+test soak words-lab: TREE = --systemd
 # Of the mutants: how many are drawn, and which.
 COUNT = 60
 SEED = 1
@@ -17,12 +17,13 @@ SEED = 1
 BOOTSTRAP = tests/bootstrap
 PYTEST = MANACTL_REQUIRE=netns,lab,shells $(BOOTSTRAP) --venv --netns -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
-.PHONY: help demo pictures test words check mutants soak bench lab build completions schemas
+.PHONY: help demo pictures test words words-lab check mutants soak bench lab build completions schemas
 
 help:
 	@echo 'make demo    watch manactl do its job on the real drivers, in a VM'
 	@echo 'make test    unit, netns and lab tests (ARGS="-k name" for some)'
-	@echo 'make words   unit tests of behaviour, with all words replaced'
+	@echo 'make words   unit and netns tests of behaviour, with all words replaced'
+	@echo 'make words-lab   the lab tests of behaviour on one kernel, the same way (KERNEL=7)'
 	@echo 'make check   ruff, mypy and the layers'
 	@echo 'make mutants what the unit and netns tests would not notice (COUNT=60 SEED=1)'
 	@echo 'make soak    the long counts (hours)'
@@ -43,9 +44,13 @@ test: build
 	@$(PYTEST) -m 'not soak' $(ARGS)
 
 # Once with words that differ everywhere, and once with the same everywhere.
-words:
+words: WHERE = tests/unit tests/netns
+words-lab: export MANACTL_LAB_KERNELS = $(KERNEL)
+words-lab: WHERE = tests/lab
+words-lab: build
+words words-lab:
 	@for words in unlike alike; do \
-	    MANACTL_WORDS=$$words $(PYTEST) -m 'not (wording or soak)' tests/unit $(ARGS) || exit 1; \
+	    MANACTL_WORDS=$$words $(PYTEST) -m 'not (wording or soak)' $(WHERE) $(ARGS) || exit 1; \
 	done
 
 soak: build

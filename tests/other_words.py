@@ -6,8 +6,9 @@ in one of the modes:
 - `unlike`: no two places have the same words (where a value is read back from another's words);
 - `alike`: all have the same (where two sentences are compared, or one is looked for in another).
 
-`plain` changes nothing. With MANACTL_WORDS=unlike or alike all tests run so (conftest.py), and
-those of behaviour pass: `make words`. tests/unit/test_words.py compares what is decided.
+`plain` changes nothing. With MANACTL_WORDS=unlike or alike all tests run so (conftest.py), the lab's
+guests included (tests/lab/image.py), and those of behaviour pass: `make words`, `make words-lab`.
+tests/unit/test_words.py compares what is decided.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ import ast
 import importlib.abc
 import importlib.machinery
 import re
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from types import CodeType, ModuleType
 
 LAYERS = ("model", "errors", "wire", "netstate", "decide", "look", "report", "journal", "act",
@@ -93,12 +96,29 @@ class Finder(importlib.abc.MetaPathFinder):
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         package, _, rest = fullname.partition(".")
-        if package != "manactl" or rest.partition(".")[0] not in LAYERS:
+        if not _of_a_layer(package, rest):
             return None
         spec = importlib.machinery.PathFinder.find_spec(fullname, path)
         if spec is not None and spec.origin is not None:
             spec.loader = Loader(fullname, spec.origin)
         return spec
+
+
+def _of_a_layer(package: str, rest: str) -> bool:
+    return package == "manactl" and rest.partition(".")[0] in LAYERS
+
+
+def write(top: Path, into: Path, mode: str) -> None:
+    """Copy the source below `top` (which has manactl) to `into`, with other words, for a Python
+    elsewhere. Each module has the words that it has when it is imported here."""
+    shutil.copytree(top, into, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
+    for path in sorted(into.rglob("*.py")):
+        parts = path.relative_to(into).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        package, _, rest = name.partition(".")
+        if _of_a_layer(package, rest):
+            tree = Scramble(name, mode).visit(ast.parse(path.read_bytes()))
+            path.write_text(f"{ast.unparse(tree)}\n")
 
 
 def install(mode: str) -> None:

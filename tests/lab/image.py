@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests import other_words
+
 from . import archive, bytecode, cache
 from .debian import SUITE, Apt, unpack
 from .errors import LabError, Unreachable
@@ -207,9 +209,9 @@ def overlay(extra: dict[str, bytes] | None = None) -> bytes:
         cpio.file("etc/hostname", b"mana-lab\n")
         cpio.file("etc/hosts", b"127.0.0.1 localhost mana-lab\n::1 localhost\n")
         cpio.file("etc/resolv.conf", b"")
-        source = f"{GUEST_CHECKOUT}/src"
-        cpio.tree(CHECKOUT / "src", source, _source, bytecode.MTIME)
-        for path, data in bytecode.compiled(CHECKOUT / "src", source).items():
+        source, src = f"{GUEST_CHECKOUT}/src", _src()
+        cpio.tree(src, source, _source, bytecode.MTIME)
+        for path, data in bytecode.compiled(src, source).items():
             cpio.file(path, data)
         for name in ("guest", "guest_init"):
             place = f"{GUEST_CHECKOUT}/tests/lab/{name}"
@@ -225,6 +227,17 @@ def overlay(extra: dict[str, bytes] | None = None) -> bytes:
             # NetworkManager does not read a profile that others may read.
             cpio.file(path.lstrip("/"), data, 0o600 if "/system-connections/" in path else 0o644)
     return out.getvalue()
+
+
+def _src() -> Path:
+    """The source of manactl: the checkout's, or by MANACTL_WORDS the same with other words."""
+    mode, src = os.environ.get("MANACTL_WORDS", "plain"), CHECKOUT / "src"
+    if mode == "plain":
+        return src
+    files = sorted(path for path in src.rglob("*") if path.is_file() and _source(path))
+    texts = [(str(path.relative_to(src)), path.read_bytes().hex()) for path in files]
+    key = cache.key_of(mode, Path(other_words.__file__).read_text(), texts)
+    return cache.artefact("words", key, lambda into: other_words.write(src, into, mode))
 
 
 def systemd_files() -> dict[str, bytes]:
