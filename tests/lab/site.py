@@ -22,6 +22,7 @@ from tests.lab.test_mainjob import Watch
 from tests.lab.users import User, eventually, resident
 from tests.lab.vm import Vm
 from tests.unit import schema
+from tests.unit.wording import OWN_WORDS
 
 STATE = "/var/lib/manactl"
 CLAIMS = f"{STATE}/claims"
@@ -144,8 +145,10 @@ class Site:
         """What it has printed so far; its "rc" is None while it runs."""
         return self._program.ask(f"said {pid}", "ran")
 
-    def says(self, pid: int, text: str) -> None:
-        """Wait until that is on its standard error."""
+    def says(self, pid: int, text: str, *, names: str = "") -> None:
+        """Wait until that is on its standard error. With other words (MANACTL_WORDS), for what it
+        `names`: a number of its own, and without that for nothing."""
+        text = text if OWN_WORDS else names
 
         def there() -> bool:
             now = self.said(pid)

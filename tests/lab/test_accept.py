@@ -12,6 +12,7 @@ import pytest
 from tests.lab.site import STATE, Site, on, site
 from tests.lab.test_mainjob import Watch
 from tests.lab.vm import Vm
+from tests.unit.wording import wording
 
 pytestmark = on(-1)
 MARK = {"0": 0}  # signal 0 is none: the acts are watched, and nothing else
@@ -39,10 +40,10 @@ def reused(here: Site) -> str:
     here.claim(here.second)
     here.sh(f"ip nexthop add id {HOP} via 198.51.100.20 dev spare")
     ran = here.fails(5, "residue", "release", here.second)
-    assert (
-        f"or, when it cannot be fixed: manactl recover --accept {here.second}"
-        in (ran.document["hint"])
-    )
+    accept = f"manactl recover --accept {here.second}"
+    assert accept in ran.document["hint"]
+    with wording:
+        assert f"or, when it cannot be fixed: {accept}" in ran.document["hint"]
     here.fails(5, "residue", "recover")
     here.fails(5, "interrupted-claim", "claim", "--raw-qp", here.second)
     return stranger(here)

@@ -12,10 +12,12 @@ import pytest
 
 from tests.lab import networks
 from tests.lab.managed import MANAGERS, Manager, addresses, settled, spare
-from tests.lab.scene import becomes, manactl, owners
+from tests.lab.notes import ANY, noted
+from tests.lab.scene import becomes, manactl, owners, report
 from tests.lab.site import STATE, Site
 from tests.lab.users import eventually, resident
 from tests.lab.vm import Vm
+from tests.unit.wording import wording
 
 ON_DISK = ("/etc/systemd/network", "/etc/NetworkManager/conf.d",
            "/etc/NetworkManager/system-connections", STATE)  # fmt: skip
@@ -77,15 +79,18 @@ def stays_down(vm: Vm, name: str) -> None:
     assert addresses(vm, device) == []
     recovered = manactl(vm, "recover")  # as manactl-recover.service does
     assert recovered.rc == 0, recovered.err
-    told = manactl(vm, "status", device).out
-    assert "stays down at boot, too" in told, told
+    told = [line for row in report(vm, device)["ports"] for line in row["notes"]]
+    assert noted(told, "left-down", ANY), told
+    with wording:
+        assert "stays down at boot, too" in manactl(vm, "status", device).out
     manager.reload()
     assert left_alone(manager, device)
     assert owners(vm)[1] == "free"
     spare(vm)
-    released = manactl(vm, "release", device)
+    released = manactl(vm, "release", device, "--json")
     assert released.rc == 0, released.err
-    assert "configures it again, at boot, too" in released.out, released.out
+    (port,) = released.json()["ports"]
+    assert (port["outcome"], port["given_back"]) == ("given-back", name)
     settled(vm, manager, device, STATIC)
     assert owners(vm)[1] == "ethernet"
     assert vm.run(OURS).out == ""

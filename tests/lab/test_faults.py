@@ -16,6 +16,7 @@ import pytest
 
 from tests.lab.agent import Process
 from tests.lab.build import KERNELS
+from tests.lab.notes import ANY, noted
 from tests.lab.scene import (
     OF_A_RESET,
     becomes,
@@ -29,6 +30,7 @@ from tests.lab.scene import (
 from tests.lab.test_mainjob import settings, settle, silence
 from tests.lab.users import User, eventually, user
 from tests.lab.vm import Vm
+from tests.unit.wording import OWN_WORDS, wording
 
 CLAIMS = "/var/lib/manactl/claims"
 RELOAD = "modprobe -r mana_ib mana && modprobe mana && modprobe mana_ib"
@@ -91,7 +93,9 @@ def furnished(vm: Vm) -> Iterator[Scene]:
     vm.run("rmmod dummy", check=False)
 
 
-def says(process: Process, text: str) -> None:
+def says(process: Process, text: str, *, names: str = "") -> None:
+    """Wait until that is on its standard error; with other words, for what it `names`."""
+    text = text if OWN_WORDS else names
     eventually(lambda: text in process.err or process.poll() is not None, PATIENCE, text)
     assert text in process.err, process.err + process.out
 
@@ -109,22 +113,26 @@ def test_a_stuck_step_says_so_and_hears_signals(scene: Scene) -> None:
     vm, before = scene.vm, scene.view()
     vm.nic.fault("MANA_CONFIG_VPORT_RX", held=True)
     claiming = scene.start("claim", "--raw-qp", scene.name)
-    says(claiming, f"set {scene.name} down: {STUCK}")
+    eventually(lambda: vm.nic.faults()[0]["hits"], PATIENCE, "the driver's request")
+    says(claiming, f"set {scene.name} down: {STUCK}", names="mana_")
     claiming.signal(SIGINT, group=False)
-    says(claiming, "SIGINT: will undo when the current system call returns")
+    says(claiming, "SIGINT: will undo when the current system call returns", names="SIGINT")
     assert claiming.poll() is None
     assert vm.nic.let_go() == 1
     assert end(claiming) == 4, claiming.err
-    assert "interrupted by SIGINT\nEverything is restored and verified." in claiming.err
+    with wording:
+        assert "interrupted by SIGINT\nEverything is restored and verified." in claiming.err
     assert scene.view() == before
     assert scene.journals() == []
 
     scene.claim()
     vm.nic.fault("MANA_CONFIG_VPORT_TX", held=True, skip=1)  # the first one is the proof's
     releasing = scene.start("release", "--json")
-    says(releasing, STUCK)
+    eventually(lambda: vm.nic.faults()[0]["hits"], PATIENCE, "the driver's request")
+    says(releasing, STUCK, names="mana_")
     releasing.signal(SIGTERM, group=False)
-    says(releasing, "SIGTERM: ignored, since the change under way has to be finished")
+    ignored = "SIGTERM: ignored, since the change under way has to be finished"
+    says(releasing, ignored, names="SIGTERM")
     assert vm.nic.let_go() == 1
     assert end(releasing) == 0, releasing.err
     (port,) = json.loads(releasing.out)["ports"]
@@ -140,13 +148,14 @@ def test_an_open_that_the_device_refuses_leaves_the_journal_open(scene: Scene) -
     scene.claim()
     # After the vport was configured, which each driver undoes; the first one is the proof's.
     vm.nic.fault("MANA_CREATE_WQ_OBJ", status=0xC0000001, skip=1)
-    refused = manactl(vm, "release")
-    assert refused.rc == 5, refused.out + refused.err
-    assert f"setting {scene.name} up failed" in refused.err
+    refused = manactl(vm, "release", "--json")
+    assert (refused.rc, refused.json()["code"]) == (5, "residue"), refused.out + refused.err
+    assert scene.name in refused.err
     assert "manactl recover" in refused.err
+    with wording:
+        assert f"setting {scene.name} up failed" in refused.err
     assert len(scene.journals()) == 1
-    (note,) = [n for n in status(vm)[2]["notes"] if "manactl recover" in n]
-    assert "not fully restored" in note
+    assert noted(status(vm)[2]["notes"], "not-restored", ANY, ANY)
     again = manactl(vm, "release")
     assert (again.rc == 0) is names_every_port(vm), again.err
     if again.rc != 0:
@@ -181,20 +190,26 @@ def test_a_request_that_is_never_answered(scene: Scene, words: str, fault: str, 
         scene.claim()
     mark = vm.dmesg_mark()
     vm.nic.fault(fault, lost=True, skip=skip)
-    silent = manactl(vm, *(("claim", "--raw-qp", scene.name) if words == "claim" else (words,)))
-    assert STUCK in silent.err
+    argv = ("claim", "--raw-qp", scene.name) if words == "claim" else (words,)
+    silent = manactl(vm, *argv, "--json")
+    with wording:
+        assert STUCK in silent.err
     print(f"{words}: {silent.rc}\n{silent.err}")
     if silent.rc == 0:  # the driver was usable again in time
-        done = "claimed: its vport is free" if words == "claim" else "released: up"
-        assert done in silent.out
+        (port,) = silent.json()["ports"]
+        assert port["proven"] is True if words == "claim" else port["outcome"] == "restored"
     elif silent.rc == 4:  # usable again, but not in time for the proof
         assert words == "claim"
-        assert "Everything is restored and verified." in silent.err
+        assert silent.json()["code"] == "rolled-back"
         assert scene.journals() == []
+        with wording:
+            assert "Everything is restored and verified." in silent.err
     else:
-        assert silent.rc == 5, silent.err
-        assert f"setting {scene.name} up failed" in silent.err
+        assert (silent.rc, silent.json()["code"]) == (5, "residue"), silent.err
+        assert scene.name in silent.err
         assert "modprobe -r mana_ib mana" in silent.err
+        with wording:
+            assert f"setting {scene.name} up failed" in silent.err
         assert len(scene.journals()) == 1
     reset_by_the_driver(vm, mark)
     if words == "claim" and silent.rc == 0:
@@ -232,15 +247,18 @@ def test_a_state_directory_that_cannot_be_written_refuses_first(scene: Scene) ->
         before = scene.view()
         with silence(vm):
             vm.run("dd if=/dev/zero of=/mnt/small/fill bs=4k 2>/dev/null; :")
-            full = manactl(vm, *claim)
+            full = manactl(vm, *claim, "--json")
             vm.run("rm /mnt/small/fill; mount -o remount,ro /mnt/small")
             locked = manactl(vm, *claim, "--json")
         assert (full.rc, locked.rc) == (3, 3), full.err + locked.err
-        assert "No space left on device; nothing was touched" in full.err
-        assert "make room there" in full.err
-        assert json.loads(locked.out)["code"] == "state-dir"
-        assert "Read-only file system; nothing was touched" in locked.err
-        assert "mount it writable" in locked.err
+        assert [one.json()["code"] for one in (full, locked)] == ["state-dir"] * 2
+        assert "No space left on device" in full.err
+        assert "Read-only file system" in locked.err
+        with wording:
+            assert "No space left on device; nothing was touched" in full.err
+            assert "make room there" in full.err
+            assert "Read-only file system; nothing was touched" in locked.err
+            assert "mount it writable" in locked.err
         vm.run("mount -o remount,rw /mnt/small; ls /mnt/small/state/claims/* && exit 1; :")
         assert scene.view() == before
     finally:
@@ -252,12 +270,13 @@ def test_a_stranger_that_sets_the_netdev_up_makes_the_claim_fail(scene: Scene) -
     vm, before = scene.vm, scene.view()
     with user(vm, "stranger", scene.name) as stranger:
         stranger.wait_for("started")
-        failed = manactl(vm, "claim", "--raw-qp", scene.name, "--wait", "3")
+        failed = manactl(vm, "claim", "--raw-qp", scene.name, "--wait", "3", "--json")
         stranger.process.stdin_write(b"enough\n")
         heard = stranger.wait_for("ended", PATIENCE)
-    assert failed.rc == 4, failed.out + failed.err
-    assert "Everything is restored and verified" in failed.err
-    assert "stop it first" in failed.err
+    assert (failed.rc, failed.json()["code"]) == (4, "rolled-back"), failed.out + failed.err
+    with wording:
+        assert "Everything is restored and verified" in failed.err
+        assert "stop it first" in failed.err
     assert heard["taken"] > 1
     assert scene.view() == before
     assert scene.journals() == []
@@ -310,7 +329,8 @@ def test_a_journal_that_is_corrupt_or_not_trusted_changes_nothing(scene: Scene) 
             refused = manactl(vm, "release", "--json")
             assert refused.rc == 5, f"{kind}: {refused.out}{refused.err}"
             assert json.loads(refused.out)["code"] == "journal", kind
-            assert "nothing was changed" in refused.err, kind
+            with wording:
+                assert "nothing was changed" in refused.err, kind
             assert name in refused.err, kind
             vm.run(f"rm -f {path} /root/elsewhere; cp -p /root/good {path}")
     assert owners(vm)[2] == "free"
@@ -338,9 +358,9 @@ def test_renamed_and_replugged_while_claimed(scene: Scene) -> None:
     devices = f"ls /sys/bus/pci/devices/{vm.pci}/infiniband"
     eventually(lambda: vm.run(devices, check=False).out, PATIENCE, "the RDMA device to come back")
     vm.run(["ip", "link", "set", now, "name", "wan8"])
-    result = scene.well("release")
+    (released,) = scene.well("release", "--json").json()["ports"]
     # A netdev that was re-created gets the name of the old one, too.
-    assert f"{was} released: up" in result.out
+    assert (released["outcome"], released["netdev"]) == ("restored", was)
     assert settings(vm, 2) == before
     down(vm, 2)
 
@@ -370,18 +390,22 @@ def test_release_ends_holders_when_asked_to(scene: Scene) -> None:
         holder.ask("create 2", "created")
         child = holder.ask("fork", "forked")["pid"]
         plan = json.loads(scene.well("release", "--terminate", "--dry-run", "--json").out)
-        assert plan["notes"] == [f"SIGTERM to pid {pid} python3, pid {child} python3"]
+        (note,) = plan["notes"]
+        assert f"pid {pid} python3, pid {child} python3" in note
+        with wording:
+            assert note == f"SIGTERM to pid {pid} python3, pid {child} python3"
         waiting = scene.start("release", "--wait", "60")
-        says(waiting, f"pid {pid} python3")
-        says(waiting, "waiting up to 60 s")
+        says(waiting, f"pid {pid} python3", names=f"{pid}")
+        says(waiting, "waiting up to 60 s", names="60")
         waiting.signal(SIGINT, group=False)
         assert end(waiting) == 130, waiting.err
         assert owners(vm)[2] == "raw-qp"
         result = scene.well("release", "--terminate", "--json")
     document = json.loads(result.out)
     assert {one["pid"] for one in document["terminated"]} == {pid, child}
-    for one in (pid, child):
-        assert f"SIGTERM sent to pid {one} python3" in result.err
+    with wording:
+        for one in (pid, child):
+            assert f"SIGTERM sent to pid {one} python3" in result.err
     assert scene.view() == before
 
 

@@ -19,6 +19,7 @@ from tests.lab.test_pairs import SPARE, differing, nic_of, shown, takes
 from tests.lab.users import eventually, resident, user
 from tests.lab.vm import Vm
 from tests.unit import schema
+from tests.unit.wording import wording
 
 KPROBES = "grep -c 'mana_open\\|netvsc_open' /sys/kernel/debug/kprobes/list"
 # IFF_UP by SIOCSIFFLAGS, as ifconfig does it.
@@ -283,13 +284,20 @@ def test_a_port_of_another_namespace_is_kept_down_there(here: Site) -> None:
     hold.keeps()
     argv = [*inside, "env", "PYTHONPATH=/manactl/src", "python3", "-m", "manactl", "hold"]
     there = vm.spawn(argv)
-    assert f"keeping down {name}" in there.read_until("\n", PATIENCE)
+    began = there.read_until("\n", PATIENCE)
+    assert name in began
     since = vm.nic.sequence()
     pid = sets_up(vm, name, "-n far")
-    assert f"was set up by ip (pid {pid}" in there.read_until("\n", PATIENCE)
+    told = there.read_until("\n", PATIENCE)
+    assert (name in told, f"{pid}" in told) == (True, True)
     assert opens(vm, since) == ["ethernet", "released"]
-    elsewhere = f"port {vm.pci}:2 is claimed in another network namespace"
-    assert elsewhere in here.said(hold.pid)["err"]
+    elsewhere = [one for event in hold.events() for one in event["elsewhere"]]
+    assert [(one["pci"], one["port"]) for one in elsewhere[-1:]] == [(vm.pci, 2)]
+    with wording:
+        assert f"keeping down {name}" in began
+        assert f"was set up by ip (pid {pid}" in told
+        said = f"port {vm.pci}:2 is claimed in another network namespace"
+        assert said in here.said(hold.pid)["err"]
     here.signal(hold.pid, SIGTERM)
     ended = here.end(hold.pid)
     assert (ended.rc, [json.loads(line)["event"] for line in ended.out.splitlines()]) == (

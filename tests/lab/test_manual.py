@@ -16,6 +16,8 @@ from .scene import AS_NOBODY, becomes, owners, up
 from .users import GUEST, User, eventually, user
 from .vm import Vm
 
+pytestmark = pytest.mark.wording  # the pages show what is said
+
 newest_kernel = pytest.mark.parametrize(
     "kernel",
     [pytest.param(KERNELS[-1], marks=pytest.mark.xdist_group(f"linux-{KERNELS[-1]}"))],

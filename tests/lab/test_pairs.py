@@ -14,6 +14,7 @@ import pytest
 
 from tests.lab import networks
 from tests.lab.furnished import Furnished
+from tests.lab.notes import ANY, noted
 from tests.lab.scene import manactl, names_every_port, owners, status
 from tests.lab.site import pairs_on_newest
 from tests.lab.test_crash import kill_at_some
@@ -21,6 +22,7 @@ from tests.lab.test_networks import Bench, judged
 from tests.lab.users import User, eventually, resident, user
 from tests.lab.vm import Vm
 from tests.lab.vmbus.host import Nic
+from tests.unit.wording import wording
 
 SOME_ACTS = 16  # one of so many is the one to die at
 # s. hv_netvsc passes a carrier on every 2 s at most, and the kernel one to uppers every second.
@@ -121,7 +123,9 @@ def test_down_takes_both_and_brings_both_back(furnished: Vm) -> None:
     assert row["upper"]["vmbus"] == nic_of(vm, 2).uuid
     assert row["upper"]["admin"] == "up"
     told = run(vm, "claim", "--raw-qp", twin, "--allow", "upper").out
-    assert f"{twin} is claimed" in told
+    assert twin in told
+    with wording:
+        assert f"{twin} is claimed" in told
     assert owners(vm) == {1: "ethernet", 2: "free"}
     assert not flags(vm, twin)
     assert not flags(vm, vf)
@@ -224,11 +228,11 @@ def test_a_stranger_sets_them_up_and_that_is_drift(furnished: Vm) -> None:
     before = shown(vm)
     run(vm, "claim", "--raw-qp", twin, "--allow", "upper")
     vm.run(["ip", "link", "set", vf, "up"])
-    assert "claimed, yet its netdev is up" in status(vm)[2]["drift"]
+    assert noted(status(vm)[2]["drift"], "drift-up")
     vm.run(["ip", "link", "set", twin, "up"])
-    told = " ".join(status(vm)[2]["drift"])
-    assert f"yet {twin} is up" in told
-    assert f"hv_netvsc opens it again below {twin}" in told
+    told = status(vm)[2]["drift"]
+    assert noted(told, "drift-synthetic-up", twin)
+    assert noted(told, "drift-vf-up", twin)
     run(vm, "claim", "--raw-qp", twin, rc=6)
     run(vm, "release")
     assert shown(vm) == before
@@ -252,11 +256,13 @@ def test_host_servicing_while_claimed(furnished: Vm, mode: str) -> None:
     takes(vm, 1, "vf")
     if mode == "keep":
         takes(vm, 2, "vf")
-        told = " ".join(status(vm)[2]["drift"])
-        assert f"hv_netvsc opens it again below {twin}" in told
+        assert noted(status(vm)[2]["drift"], "drift-vf-up", twin)
     else:
         assert owners(vm)[2] == "free", "a VF that comes back below a twin that is down stays down"
-        assert not any("is up" in line for line in status(vm)[2]["drift"])
+        drift = status(vm)[2]["drift"]
+        assert noted(drift, "drift-recreated", ANY, ANY)
+        with wording:
+            assert not any("is up" in line for line in drift)
     run(vm, "release")
     takes(vm, 2, "vf")
     assert owners(vm) == {1: "ethernet", 2: "ethernet"}
@@ -277,7 +283,6 @@ def test_without_a_claim_the_slow_path_comes_without_a_word(furnished: Vm) -> No
     """`ip link set` of the synthetic netdev succeeds while a raw QP has its VF, and does nothing
     when that has ended: status says so, explain why; a claim and its release end on the VF."""
     vm, twin, vf = furnished, furnished.twins[2], furnished.netdevs[2]
-    slow = f"the VF is down, so the traffic of {twin} takes the slow synthetic path"
     vm.run(f"ip link set {twin} down")
     mark = vm.dmesg_mark()
     with user(vm, "rawqp") as raw:
@@ -285,14 +290,16 @@ def test_without_a_claim_the_slow_path_comes_without_a_word(furnished: Vm) -> No
         raw.ask("create 2", "created")
         vm.run(f"ip link set {twin} up")
         line = vm.wait_kmsg("unable to open slave", since=mark)
-        assert slow in status(vm)[2]["notes"]
+        assert noted(status(vm)[2]["notes"], "slow-path", twin)
         raw.ask("quit", "leaving")
     topics = json.loads(run(vm, "explain", "--json", line.text).out)["topics"]
     assert "netvsc-vf-not-opened" in {topic["name"] for topic in topics}
     eventually(lambda: owners(vm)[2] == "free", what="the vport")
     vm.run(f"ip link set {twin} up")
     assert (flags(vm, twin), flags(vm, vf), nic_of(vm, 2).path) == (True, False, "synthetic")
-    assert slow in status(vm)[2]["notes"]
+    row = status(vm)[2]
+    assert noted(row["notes"], "slow-path", twin)
+    assert row["upper"]["data_path"] == "synthetic"
     vm.run(f"ip link set {vf} up")
     takes(vm, 2, "vf")
     run(vm, "claim", "--raw-qp", twin, "--allow", "upper")
@@ -303,7 +310,10 @@ def test_without_a_claim_the_slow_path_comes_without_a_word(furnished: Vm) -> No
     eventually(lambda: owners(vm)[2] == "free", what="the vport")
     run(vm, "release")
     takes(vm, 2, "vf")
-    assert slow not in status(vm)[2]["notes"]
+    row = status(vm)[2]
+    assert row["upper"]["data_path"] == "vf"
+    with wording:
+        assert not noted(row["notes"], "slow-path", twin)
 
 
 def test_a_vf_that_is_not_joined_is_no_plain_port(pair: Vm) -> None:
@@ -311,9 +321,11 @@ def test_a_vf_that_is_not_joined_is_no_plain_port(pair: Vm) -> None:
     vm, vf, uuid = pair, pair.netdevs[1], nic_of(pair, 1).uuid
     bind = "/sys/bus/vmbus/drivers/hv_netvsc"
     vm.run(f"ip link set {vf} up; echo {uuid} > {bind}/unbind")
-    assert any(f"VMBus device {uuid}" in note for note in status(vm)[1]["notes"])
+    assert noted(status(vm)[1]["notes"], "unjoined", f"VMBus device {uuid}")
     ran = run(vm, "claim", "--raw-qp", vf, rc=6)
-    assert f"the VF of VMBus device {uuid}" in ran.err
+    assert uuid in ran.err
+    with wording:
+        assert f"the VF of VMBus device {uuid}" in ran.err
     vm.run(f"echo {uuid} > {bind}/bind")
     eventually(lambda: vm.twins.keys() == {1, 2}, what="the twins")
     assert status(vm)[1]["upper"]["netdev"] == vm.twins[1]

@@ -19,6 +19,7 @@ import pytest
 from tests.lab import blklog
 from tests.lab.build import KERNELS
 from tests.lab.furnished import Furnished, Shown, furnish
+from tests.lab.notes import noted
 from tests.lab.users import eventually
 from tests.lab.vm import Vm
 
@@ -191,7 +192,7 @@ def check_one(one: Furnished, place: str, files: Files) -> None:
     over = {record["event"] for record in records(files)} & {"released", "closed"}
     if is_open(files) and not over:
         assert row["claim"] is not None, row
-        assert any("before the last boot" in note for note in row["notes"]), row
+        assert noted(row["notes"], "before-boot"), row
     else:
         assert row["claim"] is None, row
     assert (row["owner"], row["drift"]) == ("ethernet", []), row

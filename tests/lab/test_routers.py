@@ -11,6 +11,7 @@ from tests.lab.guest import ra
 from tests.lab.site import Site, site
 from tests.lab.users import GUEST, eventually, user
 from tests.lab.vm import Vm
+from tests.unit.wording import wording
 
 SCENE = """
 ip netns add peer; ip link set {second} netns peer
@@ -65,7 +66,8 @@ def advertise(here: Site, lifetime: int, *, own: bool) -> None:
 def test_what_a_router_has_advertised_stays_its_own(here: Site) -> None:
     advertise(here, 600, own=True)
     plan = here.claim(here.first).document["plan"]
-    assert any("the next router advertisement" in text for text in plan["restores"])
+    with wording:
+        assert any("the next router advertisement" in text for text in plan["restores"])
 
     # Nobody asks the router: it is left to its next advertisement, lifetime 0 included.
     port = here.well("release", "--json").port

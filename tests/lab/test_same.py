@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from tests.lab.notes import is_note
 from tests.lab.site import Run, Site, on_oldest_and_newest, site
 from tests.lab.users import GUEST, eventually, user
 from tests.lab.vm import Vm
+from tests.unit.wording import wording
 
 pytestmark = on_oldest_and_newest()
 ANYCAST = "fd00:2::77"
@@ -38,7 +40,9 @@ def both_ways(here: Site, *more: str) -> tuple[dict[str, Any], Run]:
     claimed = here.well("claim", "--json", "--raw-qp", here.second, *more).document
     ran = here.well("release", "--json")
     assert here.journals() == {}
-    assert here.well("recover").out.strip() == "nothing to recover"
+    assert here.well("recover", "--json").document["ports"] == []
+    with wording:
+        assert here.well("recover").out.strip() == "nothing to recover"
     return claimed, ran
 
 
@@ -95,9 +99,13 @@ def test_a_daemon_that_has_taken_over(here: Site) -> None:
     here.sh("ip nexthop add id 10 via 198.51.100.20 dev spare proto zebra")
     here.sh("ip route add 192.0.2.0/24 nhid 10")
     theirs = here.sh("ip nexthop")
-    ran = here.well("release")
-    assert f"nexthop id 10 via 10.0.2.20 dev {here.second} (taken over" in ran.out
-    assert "dev spare)" in ran.out
+    ran = here.well("release", "--json")
+    taken = lost(ran)
+    assert set(taken.values()) == {"taken-over"}
+    assert f"nexthop id 10 via 10.0.2.20 dev {here.second}" in taken
+    with wording:
+        texts = [one["text"] for one in ran.port["lost"]]
+        assert any("(taken over" in text and "dev spare)" in text for text in texts)
     assert here.sh("ip nexthop") == theirs
     assert here.sh("ip route show 192.0.3.0/24") == ""
     both_ways(here)
@@ -188,7 +196,8 @@ def test_a_netdev_that_was_recreated_while_claimed(here: Site, mtu: int) -> None
     row = here.status()[2]
     new = row["ifindex"]
     assert new != old
-    assert row["drift"] == [f"claimed, yet the netdev was re-created (ifindex {old} -> {new})"]
+    (drift,) = row["drift"]
+    assert is_note(drift, "drift-recreated", old, new)
     ran = here.well("release", "wan7", "--json")
     assert [one["cause"] for one in ran.port["lost"]] == ["not-kept"]
     assert ran.port["restored"]["settings"] >= 7
@@ -220,9 +229,15 @@ def test_a_port_of_a_bridge_with_stp_forwards_later(here: Site) -> None:
     eventually(lambda: here.sh(state).strip() == "forwarding", 60, "the bridge to forward")
     eventually(lambda: here.vm.run(PING, check=False).rc == 0, 60, "an answer")
     claimed = here.well("claim", "--json", "--raw-qp", here.second, "--allow", "upper").document
-    assert [text for text in claimed["plan"]["stops"] if "STP" in text and "up to 8 s" in text]
-    ran = here.well("release")
-    assert f"{here.second} is listening; br7 forwards in up to 8 s" in ran.out
+    assert [text for text in claimed["plan"]["stops"] if "8 s" in text]
+    with wording:
+        assert [text for text in claimed["plan"]["stops"] if "STP" in text and "up to 8 s" in text]
+    ran = here.well("release", "--json")
+    settling = ran.port["settling"]
+    assert (settling["master"], settling["kind"], settling["state"]) == (
+        "br7", "bridge", "listening",
+    )  # fmt: skip
+    assert 0 < settling["within_s"] <= 8
     eventually(lambda: here.sh(state).strip() == "forwarding", 60, "the bridge to forward")
 
     here.well("claim", "--raw-qp", here.second, "--allow", "upper")

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from manactl.decide.port_words import note
+from manactl.model.port import Note
+from tests.lab.notes import ANY, is_note, noted
 from tests.lab.scene import (
     AS_NOBODY,
     OF_A_RESET,
-    Row,
     becomes,
     down,
     manactl,
@@ -23,12 +25,9 @@ from tests.lab.scene import (
 )
 from tests.lab.users import eventually, user
 from tests.lab.vm import Vm
+from tests.unit.wording import wording
 
 IN_A_PID_NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc")
-
-
-def noted(row: Row, text: str) -> bool:
-    return any(text in note for note in row["notes"])
 
 
 @contextlib.contextmanager
@@ -52,7 +51,7 @@ def test_a_netdev_elsewhere_is_found_and_believed(vm: Vm) -> None:
         row = status(vm)[2]
         assert (row["netns"], row["netdev"], row["admin"]) == ("blue", name, "down")
         assert (row["owner"], row["certainty"]) == ("free", "proven")
-        assert noted(row, f"{name} is in the network namespace blue")
+        assert noted(row["notes"], "netdev-in-netns", name, "blue")
         vm.run(["ip", "-n", "blue", "link", "set", name, "up"])
         row = status(vm)[2]
         assert (row["owner"], row["certainty"], row["netns"]) == ("ethernet", "proven", "blue")
@@ -98,10 +97,10 @@ def test_drift_is_what_the_claim_did_not_do(vm: Vm) -> None:
     vm.run(["ip", "netns", "add", "blue"])
     with moved(vm, 2, "blue"):
         (drift,) = status(vm)[2]["drift"]
-        assert "moved to the network namespace blue" in drift
+        assert is_note(drift, "drift-moved", "blue")
     up(vm, 2)
     (drift,) = status(vm)[2]["drift"]
-    assert "its netdev is up" in drift
+    assert is_note(drift, "drift-up")
 
 
 def test_a_raw_qp_without_a_claim_has_a_note_and_no_drift(vm: Vm) -> None:
@@ -112,13 +111,12 @@ def test_a_raw_qp_without_a_claim_has_a_note_and_no_drift(vm: Vm) -> None:
         holder.ask("create 2", "created")
         row = status(vm)[2]
         assert (row["drift"], row["claim"]) == ([], None)
-        assert noted(row, "no claim covers it")
+        assert noted(row["notes"], "unclaimed")
         assert [one["pid"] for one in row["holders"]] == [pid]
 
         row = status(vm, prefix=IN_A_PID_NAMESPACE)[2]
         assert (row["owner"], row["holders"]) == ("raw-qp", [])
-        assert noted(row, "not visible from here")
-        assert noted(row, "pid namespace")
+        assert noted(row["notes"], "holder-unseen")
 
 
 def test_what_a_crash_left_names_the_way_back(vm: Vm) -> None:
@@ -134,7 +132,7 @@ def test_what_a_crash_left_names_the_way_back(vm: Vm) -> None:
     row = status(vm)[2]
     assert row["claim"] is not None
     assert row["drift"] == []
-    assert noted(row, "`manactl recover` sets")
+    assert noted(row["notes"], "claim-interrupted", note(Note("recover-sets-up", (ANY, ANY))))
     assert manactl(vm, "release").rc == 0
     row = status(vm)[2]
     assert (row["claim"], row["owner"]) == (None, "ethernet")
@@ -143,27 +141,30 @@ def test_what_a_crash_left_names_the_way_back(vm: Vm) -> None:
 def test_users_of_other_queue_pairs_take_nothing_and_are_named(vm: Vm) -> None:
     up(vm, 1)
     down(vm, 2)
-    assert not any(noted(row, "queue pair") for row in status(vm).values())  # the kernel's own GSI
+    with wording:  # the kernel's own GSI
+        notes = [line for row in status(vm).values() for line in row["notes"]]
+        assert not any("queue pair" in line for line in notes)
     rdma = status(vm)[1]["rdma"]
     device = rdma["others"][0].partition("/")[0] if rdma["others"] else rdma["device"]
     with user(vm, "rnic", device) as other:
         assert "qp" in other.wait_for("ready")["made"]
         rows = status(vm)
         assert [rows[port]["owner"] for port in (1, 2)] == ["ethernet", "free"]
-        assert noted(rows[1], f"{device} has 1 RC, UC or UD queue pair")
+        assert noted(rows[1]["notes"], "other-qps", device, 1)
         with user(vm, "rawqp") as holder:
             holder.wait_for("ready")
             holder.ask("create 2", "created")
             rows = status(vm)
             assert rows[2]["owner"] == "raw-qp"
-            assert noted(rows[1], f"{device} has 1 RC, UC or UD queue pair")
+            assert noted(rows[1]["notes"], "other-qps", device, 1)
 
 
 def not_ended(vm: Vm, pids: list[int], *prefix: str) -> None:
     """`release --terminate` refuses for the sake of these processes, and they live on."""
     result = manactl(vm, "release", "--terminate", "--json", prefix=prefix)
     assert (result.rc, json.loads(result.out)["code"]) == (6, "holder"), result.err
-    assert "nobody was signalled" in result.err
+    with wording:
+        assert "nobody was signalled" in result.err
     vm.run(["kill", "-0", *map(str, pids)])
 
 
@@ -216,10 +217,11 @@ def test_a_raw_qp_that_debugfs_lost_is_not_a_free_port(newest: Vm) -> None:
     rows = status(newest)
     assert rows[1]["owner"] == "unknown"
     assert rows[2]["owner"] == "raw-qp"
-    assert noted(rows[1], "The kernel will crash when that QP is destroyed")
+    assert noted(rows[1]["notes"], "eqs-lost")
     result = manactl(newest, "claim", "--json", "--raw-qp", newest.netdevs[1])
     assert (result.rc, json.loads(result.out)["code"]) == (3, "kernel-bug"), result.err
-    assert "Do not stop the program until you can reboot" in result.err
+    with wording:
+        assert "Do not stop the program until you can reboot" in result.err
 
 
 SETS_THE_MTU = {
@@ -240,7 +242,10 @@ def test_a_bond_sets_the_mtu_of_its_member(make_vm: Callable[..., Vm]) -> None:
             f"ip link set {name} down && ip link set {name} master bond{port}"
         )
     result = manactl(vm, "claim", "--dry-run", "--raw-qp", vm.netdevs[1], "--allow", "upper")
-    assert "do not delete bond1" in result.out
+    assert result.rc == 0, result.err
+    assert "bond1" in result.out
+    with wording:
+        assert "do not delete bond1" in result.out
     down(vm, *vm.netdevs)
     # Not ended here: the kernel crashes when a queue pair is destroyed.
     holder = vm.spawn(["python3", "/manactl/tests/lab/guest/rawqp.py"])
@@ -250,13 +255,15 @@ def test_a_bond_sets_the_mtu_of_its_member(make_vm: Callable[..., Vm]) -> None:
         holder.read_until("created", 60)
     rows = status(vm)
     assert [row["owner"] for row in rows.values()] == ["raw-qp"] * 4
-    assert all(noted(row, f"do not delete bond{port}") for port, row in rows.items())
+    assert all(noted(row["notes"], "bond-danger", f"bond{port}") for port, row in rows.items())
     for port, change in {**SETS_THE_MTU, **HARMLESS}.items():
         vm.run(change.format(port=vm.netdevs[port]))
     rows = status(vm)
     assert [row["owner"] for row in rows.values()] == ["unknown"] * 3 + ["raw-qp"]
     for port, row in rows.items():
-        assert noted(row, "KERNEL BUG: ") is (port in SETS_THE_MTU)
+        assert port not in SETS_THE_MTU or noted(row["notes"], "eqs-lost")
+        with wording:
+            assert any("KERNEL BUG: " in line for line in row["notes"]) is (port in SETS_THE_MTU)
 
 
 def test_a_device_in_reset_is_owned_by_nobody(newest: Vm) -> None:
@@ -272,7 +279,7 @@ def test_a_device_in_reset_is_owned_by_nobody(newest: Vm) -> None:
     rows = {row["port"]: row for row in document["ports"]}
     assert owners(newest) == {1: "free", 2: "free"}, "the reset was over: this proves nothing"
     assert (rows[1]["owner"], rows[1]["admin"], rows[1]["rdma"]) == ("unknown", "up", None)
-    assert noted(rows[1], "resetting")
+    assert noted(rows[1]["notes"], "owner-unknown", "in-reset")
     assert rows[2]["owner"] == "free"
     for port in (1, 2):
         result = manactl(newest, "claim", "--json", "--raw-qp", newest.netdevs[port])

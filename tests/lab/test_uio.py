@@ -15,6 +15,7 @@ import pytest
 
 from tests.lab import networks
 from tests.lab.furnished import Furnished, Shown
+from tests.lab.notes import ANY, is_note
 from tests.lab.scene import manactl, owners, status
 from tests.lab.site import pairs_on_newest
 from tests.lab.test_crash import kill_at_some
@@ -31,6 +32,7 @@ from tests.lab.test_pairs import (
 from tests.lab.test_powercut import Disk, check_recovery, check_whole, records, whole_run
 from tests.lab.users import User, eventually, resident, user
 from tests.lab.vm import Vm
+from tests.unit.wording import wording
 
 CUTS = 4  # of a whole run
 # Writes to the bus, and the record that has to be on the disk before.
@@ -102,7 +104,9 @@ def test_everything_comes_back(furnished: Vm) -> None:
     assert {"generic-receive-offload: off", "rx-gro-list: on"} <= set(shown.splitlines())
     uuid = nic_of(vm, 2).uuid
     plan = json.loads(claim(vm, "--dry-run", "--json").out)
-    assert any("is destroyed" in note for note in plan["notes"])
+    assert "bind-uio" in {step["kind"] for step in plan["steps"]}
+    with wording:
+        assert any("is destroyed" in note for note in plan["notes"])
     assert nic_of(vm, 2).driver == "hv_netvsc"
     claim(vm)
     assert (nic_of(vm, 2).driver, nic_of(vm, 1).driver) == (UIO, "hv_netvsc")
@@ -123,7 +127,10 @@ def test_everything_comes_back(furnished: Vm) -> None:
         holder.say("quit")
         eventually(lambda: owners(vm)[2] == "free", what="the vport")
     told = json.loads(run(vm, "release", twin, "--json").out)["ports"][0]
-    assert [one["text"].split(" (")[0] for one in told["lost"]] == [f"{twin} was re-created"]
+    (lost,) = told["lost"]
+    assert (lost["cause"], twin in lost["text"]) == ("not-kept", True)
+    with wording:
+        assert lost["text"].split(" (")[0] == f"{twin} was re-created"
     assert owners(vm) == {1: "ethernet", 2: "ethernet"}
     assert nic_of(vm, 2).path == "vf"
     same(vm, before)
@@ -186,7 +193,8 @@ def test_host_servicing_meanwhile(furnished: Vm) -> None:
     assert owners(vm) == {1: "ethernet", 2: "free"}
     told = status(vm)[2]
     assert (told["upper"]["netdev"], told["claim"]["synthetic"]) == (twin, "uio")
-    assert ["re-created" in line for line in told["drift"]] == [True]
+    (drift,) = told["drift"]
+    assert is_note(drift, "drift-recreated", ANY, ANY)
     run(vm, "release")
     assert owners(vm) == {1: "ethernet", 2: "ethernet"}
     same(vm, before)

@@ -7,14 +7,17 @@ meanwhile when it is restarted, reloaded or told to configure the port.
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
 
 import pytest
 
 from tests.lab import managed
 from tests.lab.furnished import Furnished, Shown
+from tests.lab.notes import ANY, noted
 from tests.lab.users import User, eventually, resident
 from tests.lab.vm import Vm
+from tests.unit.wording import wording
 
 BOTH = pytest.mark.parametrize("name", list(managed.MANAGERS))
 STRIDE = 4  # a kill with all that comes back costs ten seconds
@@ -119,7 +122,8 @@ def test_whatever_a_manager_is_told_meanwhile_the_port_stays_down(booted: Vm, na
         if name == "networkd":
             one.manager.again(one.name)
         assert not one.is_up()
-        assert "unmanaged: " in booted.run("manactl status").out
+        rows = booted.run("manactl status --json").json()["ports"]
+        assert noted([line for row in rows for line in row["notes"]], "unmanaged", ANY)
         one.put_back(before, "restarted while it was unmanaged")
 
 
@@ -128,8 +132,11 @@ def test_a_manager_that_is_stopped_meanwhile_is_not_waited_for(booted: Vm) -> No
         before, _ = one.view()
         one.well("whole", one.claim)
         booted.run(["systemctl", "stop", one.manager.unit])
-        told = one.well("whole", "release")
-        assert "does not run any more" in told["text"]
+        told = one.well("whole", "release --json")
+        (port,) = json.loads(told["text"])["ports"]
+        assert "manager" in {lost["cause"] for lost in port["lost"]}
+        with wording:
+            assert "does not run any more" in told["text"]
         assert booted.run(OURS).out == ""
         shown, journals = one.view()
         assert shown[0] == before[0]  # the addresses; its policy rules, if any, are its own

@@ -10,8 +10,10 @@ import pytest
 
 from manactl.act import taken_away
 from manactl.netstate import snapshot
+from manactl.netstate.losses import Cause
 from manactl.netstate.snapshot import Kind, PortState
 from tests.netns.port import PORT, Here, batch, everything, ip, put_back, settle
+from tests.unit.wording import wording
 
 pytestmark = pytest.mark.netns
 
@@ -144,7 +146,9 @@ def test_one_that_the_kernel_does_not_tell_from_another_is_lost_and_the_other_is
     done = put_back(full, state)
     assert done.residue == ()
     (lost,) = [one.text for one in done.lost]
-    assert "the source address of route 2001:db8:d::/64 dev other0" in lost
+    assert "2001:db8:d::/64 dev other0 proto boot src 2001:db8:1::5" in lost
+    with wording:
+        assert "the source address of route 2001:db8:d::/64 dev other0" in lost
     assert "via 2001:db8:8::7" in ip("-6", "route", "show", "2001:db8:d::/64")
 
 
@@ -171,8 +175,12 @@ def test_one_whose_source_has_moved_to_another_netdev_is_named(full: Here) -> No
     done = put_back(full, taken_away.left(state, here))
     assert done.residue == ()
     lost = sorted(one.text for one in done.lost)
-    assert [text.split()[1] for text in lost] == ["192.0.2.0/24", "2001:db8:a::/64"]
-    assert all("its source address is not on the port any more" in text for text in lost)
+    assert [one.cause for one in done.lost] == [Cause.CHANGED] * 2
+    for text, route in zip(lost, ("192.0.2.0/24", "2001:db8:a::/64"), strict=True):
+        assert f"{route} " in text
+    with wording:
+        assert [text.split()[1] for text in lost] == ["192.0.2.0/24", "2001:db8:a::/64"]
+        assert all("its source address is not on the port any more" in text for text in lost)
     # Whoever has moved it has moved its routes, too.
     batch(
         "-4 route add 192.0.2.0/24 via 10.8.0.9 dev other0 src 10.1.0.4\n"
