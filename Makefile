@@ -23,7 +23,7 @@ help:
 	@echo 'make demo    watch manactl do its job on the real drivers, in a VM'
 	@echo 'make test    unit, netns and lab tests (ARGS="-k name" for some)'
 	@echo 'make words   unit and netns tests of behaviour, with all words replaced'
-	@echo 'make words-lab   the lab tests of behaviour on one kernel, the same way (KERNEL=7)'
+	@echo 'make words-lab   the lab tests of behaviour on one kernel, the same way (KERNEL=7 WHERE=tests/lab)'
 	@echo 'make check   ruff, mypy and the layers'
 	@echo 'make mutants what the unit and netns tests would not notice (COUNT=60 SEED=1)'
 	@echo 'make soak    the long counts (hours)'

@@ -33,7 +33,7 @@ _NOT_WORDS = re.compile(r"^\^|%[a-z]|^\s*\(|^# |^\n*\[[A-Z]")
 _COMMAND = re.compile(
     r"(?:manactl (?:status|claim|confirm|release|recover|hold|doctor|history|explain)\b"
     r"|apt install|systemctl [a-z]|modprobe (?:-r |-a )?(?:mana|ib_|hv_)|rdma (?:system|dev) [a-z]"
-    r"|mount -t|journalctl -|networkctl [a-z]|udevadm [a-z]|echo \w+ >|kill -9|nsenter -t"
+    r"|mount -t|journalctl -|networkctl [a-z]|udevadm [a-z]|echo (?:\w+|'[\w ]+') >|kill -9|nsenter -t"
     r"|ip netns (?:exec|attach|del)|ip link set)[^`;,#\n]*"
 )
 

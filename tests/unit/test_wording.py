@@ -12,13 +12,16 @@ import pytest
 
 import manactl
 from manactl.errors import Busy
-from tests.other_words import LAYERS, Scramble
+from tests.other_words import LAYERS, Scramble, write
 from tests.unit import wording as apart
 from tests.unit.wording import Coded, says, wording
 
 SRC = Path(manactl.__file__).parent
 HERE = Path(__file__).parent
+TESTS = HERE.parent
 NOT_OURS = {"lab", "nic", "tools"}  # they test what is beside src/manactl
+ABOUT_SCREENS = {"demo.py"}
+WAITS = {"expect", "read_until"}  # of a process in the guest, for what it says
 RUN = 4  # words in a row: fewer are anybody's
 
 
@@ -64,12 +67,18 @@ def about_words(node: ast.AST) -> bool:
     return isinstance(node, ast.keyword) and called(node.value) == "says"
 
 
+def waited_for(node: ast.Compare | ast.Call) -> bool:
+    return isinstance(node, ast.Compare) or called(node).rpartition(".")[2] in WAITS
+
+
 def asserted(node: ast.AST) -> Iterator[ast.Constant]:
     """The texts that are asserted apart from where words are the matter."""
     if about_words(node):
         return
     if isinstance(node, ast.Assert):
         yield from texts(node.test)
+    elif isinstance(node, ast.Compare | ast.Call) and waited_for(node):
+        yield from texts(node)
     elif isinstance(node, ast.keyword) and node.arg == "match":
         yield from texts(node.value)
     else:
@@ -81,12 +90,20 @@ def ours(tree: ast.Module, known: Collection[tuple[str, ...]]) -> list[ast.Const
     return [text for text in asserted(tree) if not runs(text.value).isdisjoint(known)]
 
 
+def files() -> Iterator[Path]:
+    """Those that test manactl; beside the lab's tests, what they share."""
+    for path in HERE.rglob("test_*.py"):
+        if path.relative_to(HERE).parts[0] not in NOT_OURS:
+            yield path
+    yield from (TESTS / "netns").glob("*.py")
+    yield from (path for path in (TESTS / "lab").glob("*.py") if path.name not in ABOUT_SCREENS)
+
+
 def test_words_are_asserted_where_they_are_the_matter() -> None:
     known = said()
     found = [
-        f"{path.relative_to(HERE)}:{text.lineno}: {text.value!r}"
-        for path in sorted(HERE.rglob("test_*.py"))
-        if path.relative_to(HERE).parts[0] not in NOT_OURS
+        f"{path.relative_to(TESTS)}:{text.lineno}: {text.value!r}"
+        for path in sorted(files())
         for text in ours(ast.parse(path.read_text()), known)
     ]
     assert found == []
@@ -102,6 +119,8 @@ ASSERTED = 'assert "it was not restored" in message'
         (ASSERTED, True),
         ('with pytest.raises(Busy, match="since it was not restored"): run()', True),
         (f"def test():\n    for one in two:\n        {ASSERTED}", True),
+        ('eventually(lambda: "it was not restored" in process.err)', True),
+        ('process.read_until("it was not restored", 60)', True),
         ('with pytest.raises(Busy, match=says("it was not restored")): run()', False),
         (f"with wording:\n    {ASSERTED}", False),
         (f"@pytest.mark.wording\ndef test():\n    {ASSERTED}", False),
@@ -128,6 +147,28 @@ def test_asserting_words_is_seen(text: str, seen: bool) -> None:
 )
 def test_an_error_goes_by_its_code(check: Coded, which: bool) -> None:
     assert check(Busy("it moved", untouched="nothing was touched", code="drift")) is which
+
+
+def test_the_source_for_a_guest_has_the_words_of_this_process(tmp_path: Path) -> None:
+    """And bytecode of the checkout does not go with it."""
+    layers = (
+        "decide/guards.py",
+        "decide/__init__.py",
+        "explain/find.py",
+        "schemas/exec.schema.json",
+    )
+    for name in layers:
+        (tmp_path / "src/manactl" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "src/manactl" / name).write_bytes((SRC / name).read_bytes())
+    (tmp_path / "src/manactl/__pycache__").mkdir()
+    write(tmp_path / "src", tmp_path / "other", "unlike")
+    other = tmp_path / "other/manactl"
+    tree = ast.parse((SRC / "decide/guards.py").read_text())
+    here = Scramble("manactl.decide.guards", "unlike").visit(tree)
+    assert ast.dump(ast.parse((other / "decide/guards.py").read_text())) == ast.dump(here)
+    for name in layers[2:]:
+        assert (other / name).read_bytes() == (SRC / name).read_bytes()
+    assert not (other / "__pycache__").exists()
 
 
 def test_words_are_asked_for_where_they_are_manactl_s_own(monkeypatch: pytest.MonkeyPatch) -> None:

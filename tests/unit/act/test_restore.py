@@ -438,10 +438,10 @@ def test_a_nexthop_that_is_somebody_elses_is_not_used(world: World) -> None:
     assert world.routes() == {bytes([192, 0, 2, 0])}
     ids = [m.u32(1) for m in world.kernel.messages if m.kind == "nexthop"]
     assert sorted(filter(None, ids)) == [10, 11]
-    kept_back = [line for line in done.residue if "nexthop id 10 is not what it was" in line]
-    with wording:
-        assert len(kept_back) == 3
     assert len(done.residue) == 4
+    with wording:
+        kept_back = [line for line in done.residue if "nexthop id 10 is not what it was" in line]
+        assert len(kept_back) == 3
 
 
 # --- uppers -----------------------------------------------------------------------------------
