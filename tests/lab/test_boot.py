@@ -90,7 +90,7 @@ def stays_down(vm: Vm, name: str) -> None:
     released = manactl(vm, "release", device, "--json")
     assert released.rc == 0, released.err
     (port,) = released.json()["ports"]
-    assert (port["outcome"], port["given_back"]) == ("given-back", name)
+    assert (port["outcome"], name in port["given_back"]) == ("given-back", True)
     settled(vm, manager, device, STATIC)
     assert owners(vm)[1] == "ethernet"
     assert vm.run(OURS).out == ""

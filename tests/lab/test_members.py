@@ -114,7 +114,7 @@ def test_a_bond_with_an_updelay_uses_its_member_later(here: Site) -> None:
     build(here, "bond")
     here.sh("ip link set up7 type bond updelay 9000")
     claimed = here.well("claim", "--json", "--raw-qp", here.second, "--allow", "upper").document
-    assert [text for text in claimed["plan"]["stops"] if "9 s" in text]
+    assert [text for text in claimed["plan"]["stops"] if here.second in text and "up7" in text]
     with wording:
         assert [text for text in claimed["plan"]["stops"] if "updelay" in text and "9 s" in text]
     ran = here.well("release", "--json")
