@@ -163,9 +163,9 @@ def test_claim_without_cap_net_raw_says_that_it_is_not_proven(addressed: Vm) -> 
     watch = Watch.start(vm)
     result = claim(vm, 2, prefix=NO_NET_RAW)
     assert result.rc == 0, result.err
-    assert "CAP_NET_RAW" in result.out + result.err
     with wording:
         assert "not proven" in result.out + result.err
+        assert "CAP_NET_RAW" in result.out + result.err
     assert watch.programmed() == []
     assert status(vm)[2]["claim"]["proven"] is False
     assert manactl(vm, "release").rc == 0
@@ -286,7 +286,8 @@ def test_the_port_of_a_tcp_connection_is_refused_and_untouched(addressed: Vm) ->
         assert watch.requests() == set()
         assert prober.ask("report", "report")["failure"] is None
         document = json.loads(claim(vm, 1, "--json").out)
-        assert (document["schema"], document["code"]) == ("manactl.error/1", "tcp-established")
+        assert document["schema"] == "manactl.error/1"
+        assert "tcp-established" in {one["fact"] for one in document["evidence"]}
         assert {"code", "message", "hint", "evidence"} <= set(document)
         prober.ask("quit", "quit")
 
