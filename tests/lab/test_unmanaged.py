@@ -133,7 +133,8 @@ def test_a_manager_that_is_stopped_meanwhile_is_not_waited_for(booted: Vm) -> No
         one.well("whole", one.claim)
         booted.run(["systemctl", "stop", one.manager.unit])
         told = one.well("whole", "release --json")
-        (port,) = json.loads(told["text"])["ports"]
+        text = told["text"]  # with what was said on standard error
+        (port,) = json.loads(text[text.index("{") : text.rindex("}") + 1])["ports"]
         assert "manager" in {lost["cause"] for lost in port["lost"]}
         with wording:
             assert "does not run any more" in told["text"]
