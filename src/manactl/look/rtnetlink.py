@@ -26,6 +26,7 @@ from manactl.netstate.requests import Filled
 from manactl.netstate.snapshot import (
     Dumps,
     Fact,
+    Facts,
     Kind,
     OtherDevice,
     PortState,
@@ -76,7 +77,7 @@ class Rtnl:
         self._socket = NetlinkSocket(NETLINK_ROUTE)
         self._tables: dict[int, Table] = {}  # of routes, as last read, by family
         self._routes: list[bytes] = []  # their messages
-        self._facts: tuple[Fact, ...] = ()  # of the last capture
+        self._facts = Facts()  # of the last capture
         self._chosen: RouteChoice | None = None  # of them, for the last capture
         # The routes, addresses and devices of the last capture, with what leans on these.
         self._leaned: (
@@ -210,7 +211,7 @@ class Rtnl:
         self._chosen = selected.routes
         if selected.facts != self._facts:
             self._facts = selected.facts  # else what is known of them stays known
-        beside = related(dumps, selected.facts, nexthops)
+        beside = related(dumps, self._facts, nexthops)
         return PortState(
             port,
             ifindex,
@@ -235,9 +236,9 @@ class Rtnl:
         )
 
     def _leaning(
-        self, routes: Sequence[bytes], facts: Iterable[Fact], devices: Collection[int]
+        self, routes: Sequence[bytes], facts: Facts, devices: Collection[int]
     ) -> tuple[Fact, ...]:
-        own = {snapshot.target(fact) for fact in facts if fact.kind is Kind.ADDRESS}
+        own = set(map(snapshot.target, facts.of(Kind.ADDRESS)))
         asked = frozenset(filter(None, own)), frozenset(devices)
         if self._leaned is None or self._leaned[0] is not routes or self._leaned[1] != asked:
             self._leaned = routes, asked, leaning.find(routes, *asked, facts)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from itertools import compress, count, islice
+from itertools import compress, count, groupby, islice, repeat
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from manactl.model.port import PortId
@@ -63,11 +63,17 @@ class Fact:
 
     __slots__ = ("_rest", "body", "key", "kind")
 
-    def __init__(self, kind: Kind, body: bytes, rest: bytes | None = None) -> None:
+    def __init__(
+        self,
+        kind: Kind,
+        body: bytes,
+        rest: bytes | None = None,
+        key: RouteKey | None = None,
+    ) -> None:
         self.kind = kind
         self.body = body
         self._rest = rest
-        self.key: RouteKey | None = None  # route_key()'s
+        self.key = key  # route_key()'s
 
     def __eq__(self, other: object) -> bool:
         if self is other:
@@ -98,6 +104,9 @@ class Fact:
         return rt.Shape(rest, at, self.body[at:end])
 
 
+_kind_of = operator.attrgetter("kind")
+
+
 class PerShape(Generic[_T]):
     """A question about facts whose answer is the same for all routes of one shape: asked once for
     each shape."""
@@ -124,8 +133,8 @@ class Facts(tuple[Fact, ...]):
     @cached_property
     def _by_kind(self) -> dict[Kind, tuple[Fact, ...]]:
         found: dict[Kind, list[Fact]] = {kind: [] for kind in Kind}
-        for fact in self:
-            found[fact.kind].append(fact)
+        for kind, some in groupby(self, _kind_of):
+            found[kind] += some
         return {kind: tuple(some) for kind, some in found.items()}
 
     @cached_property
@@ -359,20 +368,31 @@ def _facts_to_json(facts: Collection[Fact], names: Mapping[int, str]) -> dict[st
     words would take longer than all the rest, in every reader, too."""
     return {
         "text": list(describe_all(islice(facts, _WORDS), names)),
-        "messages": packed.pack((_CODES[fact.kind], fact.body) for fact in facts),
+        "messages": packed.pack(
+            (_CODES[kind], [fact.body for fact in some]) for kind, some in groupby(facts, _kind_of)
+        ),
     }
 
 
 def _facts_from_json(data: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> tuple[Fact, ...]:
     """ValueError or KeyError for what are no facts. Earlier journals have an object for each."""
     if isinstance(data, Mapping):
-        messages = packed.unpack(data["messages"])
-        facts = [Fact(_OF_CODE[code], body) for code, body in messages]
-        _take_apart([fact for fact in facts if fact.kind is Kind.ROUTE])
-        return tuple(facts)
+        return tuple(_unpacked(packed.unpack(data["messages"])))
     return tuple(
         Fact(Kind(row["kind"]), base64.b64decode(row["message"], validate=True)) for row in data
     )
+
+
+def _unpacked(messages: Iterable[tuple[int, list[bytes]]]) -> Iterator[Fact]:
+    """The facts of a journal, with the shape and the row of each route, of which there may be many."""
+    for code, bodies in messages:
+        kind = _OF_CODE[code]
+        if kind is not Kind.ROUTE:
+            yield from (Fact(kind, body) for body in bodies)
+            continue
+        taken = rt.per_shape(bodies, lambda rest: (rest, _row_of(rest)))
+        for body, ((rest, row), dst) in zip(bodies, taken, strict=True):
+            yield Fact(kind, body, rest, (row, dst))
 
 
 def port_to_json(port: PortId) -> dict[str, Any]:
@@ -421,7 +441,7 @@ class Selection(NamedTuple):
     """Facts, all interfaces that the routes among them name, and rows (PortState.rows); `routes`
     is for the next selection."""
 
-    facts: tuple[Fact, ...]
+    facts: Facts
     named: frozenset[int]
     rows: tuple[Fact, ...]
     routes: RouteChoice
@@ -468,49 +488,44 @@ def _chosen(asked: _Asked, before: RouteChoice | None) -> RouteChoice:
     bodies, devices, ids, also = asked
     old = () if before is None else (*before.facts, *before.rows)
     known = {fact.body: fact for fact in old}
-    there: list[Fact | None] = [*map(known.get, bodies)] if known else [None] * len(bodies)
-    fresh = rt.shapes(b for b, fact in zip(bodies, there, strict=True) if fact is None)
+    there: list[Fact | None] = [*map(known.get, bodies)] if known else []
+    of_shape = _RouteShape.by(devices, ids)
     facts: list[Fact] = []
     places = array("I")
     in_rows = array("I")  # the places of those in the rows
     keys: list[RouteKey | None] = []  # of all of them, where the rows are still to be found
-    mine: list[RouteKey] = []
-    of_shapes: dict[bytes, _RouteShape] = {}
-    used: set[bytes] = set()  # shapes of the facts and rows
-    for number, fact in enumerate(there):
-        rest, _, dst = next(fresh) if fact is None else fact.shape
-        try:
-            of_shape = of_shapes[rest]
-        except KeyError:
-            of_shape = of_shapes[rest] = _RouteShape.of(rest, devices, ids)
-            if not of_shape.cloned and (of_shape.ours or of_shape.by_nexthop):
-                used.add(rest)
-        cloned, ours, by_nexthop, row = of_shape
-        if cloned:
-            if also is None:
-                keys.append(None)
-            continue
+    taken = _per_shape(bodies, there, of_shape) if known else rt.per_shape(bodies, of_shape)
+    for number, ((chosen, row, rest), dst) in enumerate(taken):
         key = (row, dst)
         if also is None:
-            keys.append(key)
-        elif key in also:
+            keys.append(None if chosen is None else key)
+        elif key in also and chosen is not None:
             in_rows.append(number)
-        if ours or by_nexthop:
-            chosen = fact or Fact(Kind.ROUTE, bodies[number], rest)
-            chosen.key = key
-            there[number] = chosen
-            facts.append(chosen)
+        if chosen:
+            fact = there[number] if known else None
+            facts.append(fact or Fact(Kind.ROUTE, bodies[number], rest, key))
             places.append(number)
-            if ours:
-                mine.append(key)
-    if also is None and (shared := _shared(keys, mine)):
+    if also is None and len(set(keys)) < len(keys):
+        shared = _shared(keys, facts, devices)
         in_rows.extend(number for number, key in enumerate(keys) if key in shared)
-    rows = tuple([there[number] or Fact(Kind.ROUTE, bodies[number]) for number in in_rows])
-    used.update(fact.rest for fact in rows)
-    return RouteChoice(asked, tuple(facts), _named(used), rows, places, in_rows)
+    mine = dict(zip(places, facts, strict=True)) if in_rows else {}
+    rows = tuple([mine.get(at) or known.get(bodies[at]) or Fact(Kind.ROUTE, bodies[at]) for at in in_rows])
+    return RouteChoice(asked, tuple(facts), _named((*facts, *rows)), rows, places, in_rows)
 
 
-def _named(shapes: Iterable[bytes]) -> frozenset[int]:
+def _per_shape(
+    bodies: Sequence[bytes], there: Sequence[Fact | None], ask: Callable[[bytes], _T]
+) -> Iterator[tuple[_T, bytes]]:
+    """rt.per_shape() of each; what those that are `there` are is known."""
+    ask = lru_cache(None)(ask)
+    fresh = rt.per_shape(compress(bodies, map(operator.is_, there, repeat(None))), ask)
+    for fact in there:
+        yield next(fresh) if fact is None else (ask(fact.rest), route_key(fact)[1])
+
+
+def _named(routes: Iterable[Fact]) -> frozenset[int]:
+    """The interfaces that they name."""
+    shapes = {fact._rest or fact.rest for fact in routes}  # without the property: many
     return frozenset(device for rest in shapes for device in rt.ifindexes(rest))
 
 
@@ -537,9 +552,9 @@ def _chosen_again(asked: _Asked, before: RouteChoice) -> RouteChoice:
     end = _Hunk(len(bodies), len(bodies), len(old), len(old))
     facts.add(before.places, end, (), ())
     rows.add(before.places_of_rows, end, (), ())
-    used = {fact.rest for some in (facts, rows) for fact in some.found}
+    named = _named((*facts.found, *rows.found))
     return RouteChoice(
-        asked, tuple(facts.found), _named(used), tuple(rows.found), facts.places, rows.places
+        asked, tuple(facts.found), named, tuple(rows.found), facts.places, rows.places
     )
 
 
@@ -613,7 +628,7 @@ def _in_same_rows(
 ) -> bool:
     """Whether each of them is in the row that the other in its place is in, and chosen like it."""
     what = [
-        [(_RouteShape.of(rest, devices, ids), dst) for rest, _, dst in rt.shapes(bodies)]
+        [(of.chosen, of.row, dst) for of, dst in rt.per_shape(bodies, _RouteShape.by(devices, ids))]
         for bodies in (some, others)
     ]
     return what[0] == what[1]
@@ -627,53 +642,43 @@ def common_ends(one: Sequence[object], other: Sequence[object]) -> tuple[int, in
     return head, min(next(compress(count(), ends), most), most - head)
 
 
-def _shared(keys: Sequence[RouteKey | None], mine: Collection[RouteKey]) -> set[RouteKey]:
-    """The rows of mine that have more than one of all these routes."""
-    if len(set(keys)) == len(keys):
-        return set()
+def _shared(
+    keys: Iterable[RouteKey | None], facts: Iterable[Fact], devices: Collection[int]
+) -> set[RouteKey]:
+    """The rows with one of these facts, by one of the devices, that have more than one of all these
+    routes."""
     seen: set[RouteKey | None] = set()
     twice: set[RouteKey | None] = set()
     for key in keys:
         (twice if key in seen else seen).add(key)
-    return {key for key in mine if key in twice and not _is_everywhere(*key)}
+    found = (route_key(f) for f in facts if not rt.ifindexes(f.rest).isdisjoint(devices))
+    return {key for key in found if key in twice and not _is_everywhere(*key)}
 
 
 def _is_everywhere(row: int, dst: bytes) -> bool:
     return dst.startswith(_EVERYWHERE) and row in _ROWS_OF_IPV6
 
 
-def _take_apart(routes: Sequence[Fact]) -> None:
-    """Work out the shape and the row of many routes."""
-    rows: dict[bytes, int] = {}
-    taken = rt.shapes(fact.body for fact in routes)
-    for fact, (rest, _, dst) in zip(routes, taken, strict=True):
-        try:
-            row = rows[rest]
-        except KeyError:
-            row = rows[rest] = _row_of(rest)
-        fact._rest = rest
-        fact.key = (row, dst)
-
-
 class _RouteShape(NamedTuple):
-    """What routes of one shape have in common, towards some devices and nexthops."""
+    """What routes of one shape have in common, towards some devices and nexthops. `chosen` are those
+    by one of these, and None those that the kernel has made of others for a while."""
 
-    cloned: bool
-    ours: bool
-    by_nexthop: bool
+    chosen: bool | None
     row: int
+    rest: bytes
 
     @classmethod
-    def of(cls, rest: bytes, devices: Collection[int], ids: Collection[int]) -> _RouteShape:
-        head = rt.RtMsg.of(rest)
-        out = rt.ifindexes(rest)
-        number = rt.number(rt.split(rest, rt.RTMSG.size), rt.RTA_NH_ID)
-        return cls(
-            bool(head.flags & rt.RTM_F_CLONED),
-            not out.isdisjoint(devices),
-            bool(ids) and (number or 0) in ids,
-            _row_of(rest),
-        )
+    def by(cls, devices: Collection[int], ids: Collection[int]) -> Callable[[bytes], _RouteShape]:
+        """What a shape (rt.Shape.rest) is."""
+
+        def of(rest: bytes) -> _RouteShape:
+            if rt.RtMsg.of(rest).flags & rt.RTM_F_CLONED:
+                return cls(None, _row_of(rest), rest)
+            by_device = not rt.ifindexes(rest).isdisjoint(devices)
+            by_nexthop = bool(ids) and (_nexthop_of(rest) or 0) in ids
+            return cls(by_device or by_nexthop, _row_of(rest), rest)
+
+        return of
 
 
 def route_key(route: Fact) -> RouteKey:
@@ -712,10 +717,10 @@ _ROWS: dict[tuple[object, ...], int] = {}  # in this process
 _ROWS_OF_IPV6: set[int] = set()
 
 
-def related(dumps: Dumps, facts: Iterable[Fact], also: Collection[int] = ()) -> tuple[Fact, ...]:
+def related(dumps: Dumps, facts: Facts, also: Collection[int] = ()) -> tuple[Fact, ...]:
     """The nexthops that are not among the facts, and are members of groups that are, or have one
     of the ids `also`."""
-    chosen = [fact for fact in facts if fact.kind is Kind.NEXTHOP]
+    chosen = facts.of(Kind.NEXTHOP)
     mine = {nexthop_id(fact) for fact in chosen}
     wanted = {number for fact in chosen for number in rt.group_members(fact.body)}.union(also)
     found = [Fact(Kind.NEXTHOP, body) for body in dumps.nexthops]

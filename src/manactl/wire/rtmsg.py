@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import _socket  # `socket` makes enums of all constants, which a TAB would wait for
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from functools import lru_cache
-from typing import NamedTuple, Self
+from itertools import groupby, islice
+from typing import NamedTuple, Self, TypeVar
 
 from manactl.wire.attrs import NLA_F_NESTED, NLA_TYPE_MASK, align, as_int, as_str, attr
+
+_T = TypeVar("_T")
 
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
@@ -253,27 +256,71 @@ _RESTS: dict[bytes, bytes] = {}  # one object for each, whose hash is worked out
 # How the kernel begins a route with a destination (fib_dump_info(), rt6_fill_node()): the table,
 # and after its four bytes the destination.
 _TABLE_FIRST = attr(RTA_TABLE, bytes(4))[:4]
-_DST_AT = RTMSG.size + 8
-_DST_NEXT = {attr(RTA_DST, bytes(size))[:4]: _DST_AT + 4 + size for size in (4, 16)}
+_TABLE_AT, _DST_HEAD, _DST_AT = RTMSG.size, RTMSG.size + 8, RTMSG.size + 12
+_DST_SIZES = {_socket.AF_INET: 4, _socket.AF_INET6: 16}
+_ALIKE, _AT_ONCE = 8, 4096  # routes of one length that are cut up together
 
 
-def shapes(bodies: Iterable[bytes]) -> Iterator[tuple[bytes, int, bytes]]:
-    """Shape.of() of each."""
-    ends = _DST_NEXT.get
-    rests: dict[bytes, bytes] = {}  # by the message without the destination
-    first, at = _DST_AT, _DST_AT + 4
-    table, head = RTMSG.size, RTMSG.size + 4
-    for body in bodies:
-        end = ends(body[first:at])
-        if end is None or body[table:head] != _TABLE_FIRST or not body[1]:
-            yield Shape.of(body)
-            continue
-        around = body[:at] + body[end:]
+def shapes(bodies: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """Shape.of() of each, but for its place: what it is, and where to."""
+    return per_shape(bodies, _itself)
+
+
+def _itself(rest: bytes) -> bytes:
+    return rest
+
+
+def per_shape(
+    bodies: Iterable[bytes], ask: Callable[[bytes], _T]
+) -> Iterator[tuple[_T, bytes]]:
+    """Of each route what `ask` answers for its Shape.rest, once for each of these, and its
+    destination. ValueError on a broken length.
+
+    Those of one length in a row are cut up together, where the kernel has the destination: what is
+    in front of it tells whether it is there.
+    """
+    known: dict[bytes, _T] = {}
+    # By what is around a destination of that size; None: there is none of that size.
+    answers: dict[int, dict[tuple[bytes, bytes], _T | None]] = {4: {}, 16: {}}
+
+    def of(body: bytes) -> tuple[_T, bytes]:
+        rest, _, dst = Shape.of(body)
         try:
-            rest = rests[around]
+            return known[rest], dst
         except KeyError:
-            rest = rests[around] = Shape.of(body).rest
-        yield rest, at, body[at:end]
+            answer = known[rest] = ask(rest)
+            return answer, dst
+
+    for length, alike in groupby(bodies, len):
+        while some := list(islice(alike, _AT_ONCE)):
+            size = _DST_SIZES.get(some[0][0], 0) if length else 0
+            after = length - _DST_AT - size
+            if not size or after < 0:
+                yield from map(of, some)
+                continue
+            around = answers[size]
+            cut: Iterable[tuple[bytes, ...]]
+            if len(some) < _ALIKE:
+                end = _DST_AT + size
+                cut = [(body[:_DST_AT], body[_DST_AT:end], body[end:]) for body in some]
+            else:
+                cut = struct.iter_unpack(f"{_DST_AT}s{size}s{after}s", b"".join(some))
+            for body, (before, dst, behind) in zip(some, cut, strict=True):
+                try:
+                    answer = around[before, behind]
+                except KeyError:
+                    has_it = _ends_at_destination(before, size)
+                    answer = around[before, behind] = of(body)[0] if has_it else None
+                yield of(body) if answer is None else (answer, dst)
+
+
+def _ends_at_destination(before: bytes, size: int) -> bool:
+    """Whether that much of a route is followed by a destination of that size."""
+    return (
+        bool(before[1])
+        and before[_TABLE_AT : _TABLE_AT + 4] == _TABLE_FIRST
+        and before[_DST_HEAD:] == attr(RTA_DST, bytes(size))[:4]
+    )
 
 
 def join(header: bytes, attrs: Iterable[Attr]) -> bytes:
