@@ -229,19 +229,21 @@ class Rtnl:
             selected.rows,
             member=None if link.master is None else self._member(link, link.master, alone=alone),
             alone=alone,
-            leaning=self._leaning(dumps.routes, self._facts, devices),
+            leaning=self._leaning(selected.routes, self._facts, devices),
             bridge_states=members.bridge_states(
                 IfLink(body) for body in bodies if IfInfoMsg.of(body).ifindex in devices
             ),
         )
 
     def _leaning(
-        self, routes: Sequence[bytes], facts: Facts, devices: Collection[int]
+        self, choice: RouteChoice, facts: Facts, devices: Collection[int]
     ) -> tuple[Fact, ...]:
+        """Of the routes that were not chosen: what is a fact does not lean on one."""
+        routes = choice.of[0]
         own = set(map(snapshot.target, facts.of(Kind.ADDRESS)))
         asked = frozenset(filter(None, own)), frozenset(devices)
         if self._leaned is None or self._leaned[0] is not routes or self._leaned[1] != asked:
-            self._leaned = routes, asked, leaning.find(routes, *asked, facts)
+            self._leaned = routes, asked, leaning.find(choice.others, *asked)
         return self._leaned[2]
 
     def _member(self, port: IfLink, master: int, *, alone: bool) -> Member | None:

@@ -34,11 +34,13 @@ def find(
         return ()
     import re  # noqa: PLC0415 - a claim needs it, what only shows does not
 
-    marks = re.compile(b"|".join(re.escape(attr(rt.RTA_PREFSRC, one)) for one in addresses))
+    sources = [attr(rt.RTA_PREFSRC, one) for one in addresses]
+    marks, heads = re.compile(b"|".join(map(re.escape, sources))), {one[:4] for one in sources}
     found = []
     routes = iter(routes)
-    while some := list(islice(routes, _AT_ONCE)):  # most of which none is in, as a rule
-        if marks.search(b"".join(some)):
+    while some := list(islice(routes, _AT_ONCE)):  # which have none at all, as a rule
+        joined = b"".join(some)
+        if any(head in joined for head in heads):
             found += [Fact(Kind.ROUTE, body) for body in some if marks.search(body)]
     mine = {*facts} if found else set()
     return tuple(

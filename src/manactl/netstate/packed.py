@@ -10,6 +10,7 @@ import base64
 import struct
 import zlib
 from collections.abc import Iterable, Sequence
+from itertools import chain
 
 _HEAD = struct.Struct("<BI")  # a journal may be read on another machine
 _FEW, _MOST = 8, 4096  # messages of one length that are taken apart together
@@ -20,13 +21,9 @@ def pack(messages: Iterable[tuple[int, Sequence[bytes]]]) -> str:
     """Messages in their order, some at a time, with a number up to 255 that tells what these are."""
     parts: list[bytes] = []
     for what, bodies in messages:
-        heads: dict[int, bytes] = {}
-        for body in bodies:
-            length = len(body)
-            head = heads.get(length)
-            if head is None:
-                head = heads[length] = _HEAD.pack(what, length)
-            parts += (head, body)
+        heads = {length: _HEAD.pack(what, length) for length in {*map(len, bodies)}}
+        of_each = map(heads.__getitem__, map(len, bodies))
+        parts += chain.from_iterable(zip(of_each, bodies, strict=True))
     return base64.b64encode(zlib.compress(b"".join(parts), _LEVEL)).decode()
 
 

@@ -390,9 +390,9 @@ def _unpacked(messages: Iterable[tuple[int, list[bytes]]]) -> Iterator[Fact]:
         if kind is not Kind.ROUTE:
             yield from (Fact(kind, body) for body in bodies)
             continue
-        taken = rt.per_shape(bodies, lambda rest: (rest, _row_of(rest)))
-        for body, ((rest, row), dst) in zip(bodies, taken, strict=True):
-            yield Fact(kind, body, rest, (row, dst))
+        shapes, keys = _shapes_and_rows(bodies, (), _RouteShape.by((), ()))
+        for body, shape, key in zip(bodies, shapes, keys, strict=True):
+            yield Fact(kind, body, shape.rest, key)
 
 
 def port_to_json(port: PortId) -> dict[str, Any]:
@@ -435,6 +435,15 @@ class RouteChoice(NamedTuple):
     rows: tuple[Fact, ...]
     places: Sequence[int]  # of the facts among the routes
     places_of_rows: Sequence[int]
+
+    @property
+    def others(self) -> Iterator[bytes]:
+        """The routes that were not chosen."""
+        routes = self.of[0]
+        left = bytearray(b"\1") * len(routes)
+        for at in self.places:
+            left[at] = 0
+        return compress(routes, left)
 
 
 class Selection(NamedTuple):
@@ -486,41 +495,46 @@ def select(
 
 def _chosen(asked: _Asked, before: RouteChoice | None) -> RouteChoice:
     bodies, devices, ids, also = asked
-    old = () if before is None else (*before.facts, *before.rows)
-    known = {fact.body: fact for fact in old}
+    known = {f.body: f for f in (*before.facts, *before.rows)} if before is not None else {}
     there: list[Fact | None] = [*map(known.get, bodies)] if known else []
-    of_shape = _RouteShape.by(devices, ids)
-    facts: list[Fact] = []
-    places = array("I")
-    in_rows = array("I")  # the places of those in the rows
-    keys: list[RouteKey | None] = []  # of all of them, where the rows are still to be found
-    taken = _per_shape(bodies, there, of_shape) if known else rt.per_shape(bodies, of_shape)
-    for number, ((chosen, row, rest), dst) in enumerate(taken):
-        key = (row, dst)
-        if also is None:
-            keys.append(None if chosen is None else key)
-        elif key in also and chosen is not None:
-            in_rows.append(number)
-        if chosen:
-            fact = there[number] if known else None
-            facts.append(fact or Fact(Kind.ROUTE, bodies[number], rest, key))
-            places.append(number)
-    if also is None and len(set(keys)) < len(keys):
-        shared = _shared(keys, facts, devices)
-        in_rows.extend(number for number, key in enumerate(keys) if key in shared)
-    mine = dict(zip(places, facts, strict=True)) if in_rows else {}
-    rows = tuple([mine.get(at) or known.get(bodies[at]) or Fact(Kind.ROUTE, bodies[at]) for at in in_rows])
-    return RouteChoice(asked, tuple(facts), _named((*facts, *rows)), rows, places, in_rows)
+    of, keys = _shapes_and_rows(bodies, there, _RouteShape.by(devices, ids))
+    chosen = [*map(_is_chosen, of)]
+    columns = (bodies, map(_rest_of, of), keys)
+    new = map(Fact, repeat(Kind.ROUTE), *(compress(column, chosen) for column in columns))
+    if known:
+        old = compress(there, chosen)
+        facts = [one or made for one, made in zip(old, new, strict=True)]
+    else:
+        facts = list(new)
+    places = array("I", compress(count(), chosen))
+    if also is None:
+        also = _shared(keys, facts, devices)
+    in_rows = array("I", compress(count(), map(also.__contains__, keys)) if also else ())
+    if in_rows == places:
+        rows = facts
+    else:
+        mine = dict(zip(places, facts, strict=True)) if in_rows else {}
+        others = ((at, bodies[at]) for at in in_rows)
+        rows = [mine.get(at) or known.get(one) or Fact(Kind.ROUTE, one) for at, one in others]
+    return RouteChoice(asked, tuple(facts), _named((*facts, *rows)), tuple(rows), places, in_rows)
 
 
-def _per_shape(
-    bodies: Sequence[bytes], there: Sequence[Fact | None], ask: Callable[[bytes], _T]
-) -> Iterator[tuple[_T, bytes]]:
-    """rt.per_shape() of each; what those that are `there` are is known."""
+def _shapes_and_rows(
+    bodies: Sequence[bytes], there: Sequence[Fact | None], ask: Callable[[bytes], _RouteShape]
+) -> tuple[list[_RouteShape], list[RouteKey]]:
+    """The shape of each route, and its row; of those that are `there` these are known."""
     ask = lru_cache(None)(ask)
-    fresh = rt.per_shape(compress(bodies, map(operator.is_, there, repeat(None))), ask)
-    for fact in there:
-        yield next(fresh) if fact is None else (ask(fact.rest), route_key(fact)[1])
+    shapes: list[_RouteShape] = []
+    keys: list[RouteKey] = []
+    fresh = compress(bodies, map(operator.is_, there, repeat(None))) if there else bodies
+    for some, destinations in rt.per_shape(fresh, ask):
+        shapes += some
+        keys += zip(map(_row_in, some), destinations, strict=True)
+    if len(keys) == len(bodies):
+        return shapes, keys
+    new = iter(zip(shapes, keys, strict=True))
+    both = [next(new) if f is None else (ask(f.rest), f.key or route_key(f)) for f in there]
+    return [shape for shape, _ in both], [key for _, key in both]
 
 
 def _named(routes: Iterable[Fact]) -> frozenset[int]:
@@ -624,13 +638,13 @@ class _Spliced:
 
 
 def _in_same_rows(
-    some: Iterable[bytes], others: Iterable[bytes], devices: Collection[int], ids: Collection[int]
+    some: Sequence[bytes], others: Sequence[bytes], devices: Collection[int], ids: Collection[int]
 ) -> bool:
     """Whether each of them is in the row that the other in its place is in, and chosen like it."""
-    what = [
-        [(of.chosen, of.row, dst) for of, dst in rt.per_shape(bodies, _RouteShape.by(devices, ids))]
-        for bodies in (some, others)
-    ]
+    what = []
+    for bodies in (some, others):
+        shapes, keys = _shapes_and_rows(bodies, (), _RouteShape.by(devices, ids))
+        what.append(([*map(_is_chosen, shapes)], keys))
     return what[0] == what[1]
 
 
@@ -643,16 +657,17 @@ def common_ends(one: Sequence[object], other: Sequence[object]) -> tuple[int, in
 
 
 def _shared(
-    keys: Iterable[RouteKey | None], facts: Iterable[Fact], devices: Collection[int]
+    keys: Collection[RouteKey], facts: Iterable[Fact], devices: Collection[int]
 ) -> set[RouteKey]:
     """The rows with one of these facts, by one of the devices, that have more than one of all these
     routes."""
-    seen: set[RouteKey | None] = set()
-    twice: set[RouteKey | None] = set()
-    for key in keys:
-        (twice if key in seen else seen).add(key)
-    found = (route_key(f) for f in facts if not rt.ifindexes(f.rest).isdisjoint(devices))
-    return {key for key in found if key in twice and not _is_everywhere(*key)}
+    last = dict(zip(keys, count(), strict=False))
+    if len(last) == len(keys):
+        return set()
+    again = compress(keys, map(operator.ne, map(last.__getitem__, keys), count()))
+    twice = {key for key in again if not _is_everywhere(*key)}
+    found = (f for f in facts if route_key(f) in twice) if twice else ()
+    return {route_key(f) for f in found if not rt.ifindexes(f.rest).isdisjoint(devices)}
 
 
 def _is_everywhere(row: int, dst: bytes) -> bool:
@@ -661,9 +676,9 @@ def _is_everywhere(row: int, dst: bytes) -> bool:
 
 class _RouteShape(NamedTuple):
     """What routes of one shape have in common, towards some devices and nexthops. `chosen` are those
-    by one of these, and None those that the kernel has made of others for a while."""
+    by one of these. What the kernel has made of another route for a while is in no row."""
 
-    chosen: bool | None
+    chosen: bool
     row: int
     rest: bytes
 
@@ -673,12 +688,16 @@ class _RouteShape(NamedTuple):
 
         def of(rest: bytes) -> _RouteShape:
             if rt.RtMsg.of(rest).flags & rt.RTM_F_CLONED:
-                return cls(None, _row_of(rest), rest)
+                return cls(False, _NO_ROW, rest)
             by_device = not rt.ifindexes(rest).isdisjoint(devices)
             by_nexthop = bool(ids) and (_nexthop_of(rest) or 0) in ids
             return cls(by_device or by_nexthop, _row_of(rest), rest)
 
         return of
+
+
+_NO_ROW = -1
+_is_chosen, _row_in, _rest_of = map(operator.itemgetter, range(3))
 
 
 def route_key(route: Fact) -> RouteKey:

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from functools import lru_cache
-from itertools import groupby, islice
+from itertools import islice
 from typing import NamedTuple, Self, TypeVar
 
 from manactl.wire.attrs import NLA_F_NESTED, NLA_TYPE_MASK, align, as_int, as_str, attr
@@ -258,12 +258,13 @@ _RESTS: dict[bytes, bytes] = {}  # one object for each, whose hash is worked out
 _TABLE_FIRST = attr(RTA_TABLE, bytes(4))[:4]
 _TABLE_AT, _DST_HEAD, _DST_AT = RTMSG.size, RTMSG.size + 8, RTMSG.size + 12
 _DST_SIZES = {_socket.AF_INET: 4, _socket.AF_INET6: 16}
-_ALIKE, _AT_ONCE = 8, 4096  # routes of one length that are cut up together
+_AT_ONCE = 512  # routes that are cut up together
 
 
 def shapes(bodies: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
     """Shape.of() of each, but for its place: what it is, and where to."""
-    return per_shape(bodies, _itself)
+    for rests, destinations in per_shape(bodies, _itself):
+        yield from zip(rests, destinations, strict=True)
 
 
 def _itself(rest: bytes) -> bytes:
@@ -272,54 +273,46 @@ def _itself(rest: bytes) -> bytes:
 
 def per_shape(
     bodies: Iterable[bytes], ask: Callable[[bytes], _T]
-) -> Iterator[tuple[_T, bytes]]:
-    """Of each route what `ask` answers for its Shape.rest, once for each of these, and its
-    destination. ValueError on a broken length.
-
-    Those of one length in a row are cut up together, where the kernel has the destination: what is
-    in front of it tells whether it is there.
-    """
-    known: dict[bytes, _T] = {}
-    # By what is around a destination of that size; None: there is none of that size.
-    answers: dict[int, dict[tuple[bytes, bytes], _T | None]] = {4: {}, 16: {}}
-
-    def of(body: bytes) -> tuple[_T, bytes]:
-        rest, _, dst = Shape.of(body)
+) -> Iterator[tuple[Sequence[_T], Sequence[bytes]]]:
+    """Some at a time in their order: what `ask` answers for the Shape.rest of each, and where to. It
+    is asked once for each shape. ValueError on a broken length."""
+    ask = lru_cache(None)(ask)
+    known: dict[tuple[bytes, bytes], _T] = {}  # by what is around a destination in its usual place
+    bodies = iter(bodies)
+    while some := list(islice(bodies, _AT_ONCE)):
+        befores, destinations, behinds = map(list, zip(*_cut(some), strict=True))
+        around = [*zip(befores, behinds, strict=True)]
         try:
-            return known[rest], dst
-        except KeyError:
-            answer = known[rest] = ask(rest)
-            return answer, dst
-
-    for length, alike in groupby(bodies, len):
-        while some := list(islice(alike, _AT_ONCE)):
-            size = _DST_SIZES.get(some[0][0], 0) if length else 0
-            after = length - _DST_AT - size
-            if not size or after < 0:
-                yield from map(of, some)
-                continue
-            around = answers[size]
-            cut: Iterable[tuple[bytes, ...]]
-            if len(some) < _ALIKE:
-                end = _DST_AT + size
-                cut = [(body[:_DST_AT], body[_DST_AT:end], body[end:]) for body in some]
-            else:
-                cut = struct.iter_unpack(f"{_DST_AT}s{size}s{after}s", b"".join(some))
-            for body, (before, dst, behind) in zip(some, cut, strict=True):
-                try:
-                    answer = around[before, behind]
-                except KeyError:
-                    has_it = _ends_at_destination(before, size)
-                    answer = around[before, behind] = of(body)[0] if has_it else None
-                yield of(body) if answer is None else (answer, dst)
+            answers = [*map(known.__getitem__, around)]
+        except KeyError:  # of the first of a shape, and where the destination is in another place
+            shapes = [*map(Shape.of, some)]
+            answers, destinations = [ask(one.rest) for one in shapes], [one.dst for one in shapes]
+            for (before, behind), answer in zip(around, answers, strict=True):
+                if _ends_at_destination(before):
+                    known[before, behind] = answer
+        yield answers, destinations
 
 
-def _ends_at_destination(before: bytes, size: int) -> bool:
-    """Whether that much of a route is followed by a destination of that size."""
+def _cut(bodies: Sequence[bytes]) -> Iterable[tuple[bytes, ...]]:
+    """Each in three, where the kernel has the destination, if it has any. Those of one length and
+    family, as nearly all of a full table are, are cut up at once."""
+    length, family = len(bodies[0]), bodies[0][0]
+    after = length - _DST_AT - _DST_SIZES.get(family, 0)
+    if after >= 0 and {*map(len, bodies)} == {length}:
+        joined = b"".join(bodies)
+        if not joined[::length].strip(bytes([family])):
+            return struct.iter_unpack(f"{_DST_AT}s{length - _DST_AT - after}s{after}s", joined)
+    ends = [_DST_AT + _DST_SIZES.get(body[0], 0) for body in bodies]
+    return [(b[:_DST_AT], b[_DST_AT:end], b[end:]) for b, end in zip(bodies, ends, strict=True)]
+
+
+def _ends_at_destination(before: bytes) -> bool:
+    """Whether that much of a route is followed by its destination."""
     return (
-        bool(before[1])
+        before[0] in _DST_SIZES
+        and bool(before[1])
         and before[_TABLE_AT : _TABLE_AT + 4] == _TABLE_FIRST
-        and before[_DST_HEAD:] == attr(RTA_DST, bytes(size))[:4]
+        and before[_DST_HEAD:] == attr(RTA_DST, bytes(_DST_SIZES[before[0]]))[:4]
     )
 
 
