@@ -417,7 +417,9 @@ class Dumps(NamedTuple):
 
 
 RouteKey = tuple[int, bytes]
-Rows = Collection[RouteKey] | None  # None: those with a route of ours and another
+# None: those with a route of ours and another. A mapping has a route of each that was there: where
+# it is there again, byte by byte, it is the same object.
+Rows = Collection[RouteKey] | None
 
 
 _Asked = tuple[Sequence[bytes], frozenset[int], frozenset[int], Rows]
@@ -495,7 +497,7 @@ def select(
 
 def _chosen(asked: _Asked, before: RouteChoice | None) -> RouteChoice:
     bodies, devices, ids, also = asked
-    known = {f.body: f for f in (*before.facts, *before.rows)} if before is not None else {}
+    known = _known(before, also) if len(bodies) > _FEW else {}
     there: list[Fact | None] = [*map(known.get, bodies)] if known else []
     of, keys = _shapes_and_rows(bodies, there, _RouteShape.by(devices, ids))
     chosen = [*map(_is_chosen, of)]
@@ -517,6 +519,14 @@ def _chosen(asked: _Asked, before: RouteChoice | None) -> RouteChoice:
         others = ((at, bodies[at]) for at in in_rows)
         rows = [mine.get(at) or known.get(one) or Fact(Kind.ROUTE, one) for at, one in others]
     return RouteChoice(asked, tuple(facts), _named((*facts, *rows)), tuple(rows), places, in_rows)
+
+
+def _known(before: RouteChoice | None, also: Rows) -> dict[bytes, Fact]:
+    """The routes of an earlier choice, and of what was there, by their bytes."""
+    known = {fact.body: fact for fact in also.values()} if isinstance(also, Mapping) else {}
+    if before is not None:
+        known |= {fact.body: fact for fact in (*before.facts, *before.rows)}
+    return known
 
 
 def _shapes_and_rows(
@@ -560,7 +570,7 @@ def _chosen_again(asked: _Asked, before: RouteChoice) -> RouteChoice:
     facts, rows = (_Spliced(some) for some in (before.facts, before.rows))
     for hunk in hunks:
         new = hunk.of(bodies)
-        part = _chosen((new, devices, ids, also), before if len(new) > _FEW else None)
+        part = _chosen((new, devices, ids, also), before)
         facts.add(before.places, hunk, part.facts, part.places)
         rows.add(before.places_of_rows, hunk, part.rows, part.places_of_rows)
     end = _Hunk(len(bodies), len(bodies), len(old), len(old))

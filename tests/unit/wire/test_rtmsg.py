@@ -415,8 +415,9 @@ def test_many_routes_are_taken_apart_like_one(seed: int) -> None:
 
 def test_a_route_of_another_family_is_not_cut_up_by_that_of_the_first() -> None:
     """Of one length, where the destination of one is as long as what is behind that of the other."""
-    four = rt.join(rt.RtMsg(2, 32).pack(), [(15, bytes(4)), (rt.RTA_DST, b"4444"), (6, bytes(8))])
-    six = rt.join(rt.RtMsg(10, 128).pack(), [(15, bytes(4)), (rt.RTA_DST, b"6" * 16)])
+    table, behind = rt.Attr(rt.RTA_TABLE, bytes(4)), rt.Attr(rt.RTA_PRIORITY, bytes(8))
+    four = rt.join(rt.RtMsg(2, 32).pack(), [table, rt.Attr(rt.RTA_DST, b"4444"), behind])
+    six = rt.join(rt.RtMsg(10, 128).pack(), [table, rt.Attr(rt.RTA_DST, b"6" * 16)])
     assert len(four) == len(six)
     for made in ([four, six], [six, four], [four], [six, six, four, six]):
         assert [dst for _, dst in rt.shapes(made)] == [
@@ -426,11 +427,17 @@ def test_a_route_of_another_family_is_not_cut_up_by_that_of_the_first() -> None:
 
 def test_a_shape_is_asked_about_once() -> None:
     asked: list[bytes] = []
-    made = [
-        rt.join(rt.RtMsg(2, 32).pack(), [(15, bytes(4)), (rt.RTA_DST, bytes([1, 2, n & 255, n >> 8]))])
-        for n in range(2000)
-    ]
-    assert sum(len(some) for some, _ in rt.per_shape(made, lambda rest: asked.append(rest) or 1)) == 2000
+
+    def length(rest: bytes) -> int:
+        asked.append(rest)
+        return len(rest)
+
+    to = [bytes([1, 2, n & 255, n >> 8]) for n in range(2000)]
+    table = rt.Attr(rt.RTA_TABLE, bytes(4))
+    made = [rt.join(rt.RtMsg(2, 32).pack(), [table, rt.Attr(rt.RTA_DST, one)]) for one in to]
+    found = [*rt.per_shape(made, length)]
+    assert [dst for _, some in found for dst in some] == to
+    assert {answer for some, _ in found for answer in some} == {28}
     assert len(asked) == 1
 
 
