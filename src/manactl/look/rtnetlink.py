@@ -356,7 +356,7 @@ class Rtnl:
         """Those of now: the same list while it would be equal."""
         self._are_read = False
         before, again = self._tables, self._socket.dump_again
-        now = {
+        now: dict[int, Table] = {
             family: again(rt.RTM_GETROUTE, rt.RtMsg(family).pack(), before.get(family))
             for family in _FAMILIES
         }

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from manactl.netstate import snapshot
 from manactl.netstate.diff import Identities, aligned
 from manactl.netstate.requests import Alike, Filled
-from manactl.netstate.snapshot import Fact, Kind, PerShape, PortState, RouteKey, route_key
+from manactl.netstate.snapshot import Fact, Kind, PortState, RouteKey, route_key
 from manactl.wire import rtmsg as rt
 from manactl.wire.netlink import NLM_F_APPEND, NLM_F_CREATE
 from manactl.wire.rtmsg import Places
@@ -206,9 +206,13 @@ def _plain(state: PortState) -> tuple[dict[RouteKey, Fact], dict[RouteKey, objec
     own = {state.ifindex} | ({state.synthetic.ifindex} if state.synthetic else set())
     numbers = Identities(state.devices, label=True)
     routes = state.of(Kind.ROUTE)
-    of_shape = PerShape(lambda fact: numbers(fact)[1] if _is_plain(fact, own) else None)
+    rests = [fact.rest for fact in routes]
+    of_shapes = {
+        rest: numbers(fact)[1] if _is_plain(fact, own) else None
+        for rest, fact in dict(zip(rests, routes, strict=True)).items()
+    }
     keys = [fact.key or route_key(fact) for fact in routes]
-    due = dict(zip(keys, map(of_shape, routes), strict=True))
+    due = dict(zip(keys, map(of_shapes.__getitem__, rests), strict=True))
     found = dict(zip(keys, routes, strict=True))
     out = {key for key, number in due.items() if number is None}  # not plain
     out.update(map(route_key, state.rows))

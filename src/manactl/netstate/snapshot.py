@@ -501,13 +501,12 @@ def _chosen(asked: _Asked, before: RouteChoice | None) -> RouteChoice:
     there: list[Fact | None] = [*map(known.get, bodies)] if known else []
     of, keys = _shapes_and_rows(bodies, there, _RouteShape.by(devices, ids))
     chosen = [*map(_is_chosen, of)]
-    columns = (bodies, map(_rest_of, of), keys)
-    new = map(Fact, repeat(Kind.ROUTE), *(compress(column, chosen) for column in columns))
+    columns = [compress(column, chosen) for column in (bodies, map(_rest_of, of), keys)]
     if known:
-        old = compress(there, chosen)
-        facts = [one or made for one, made in zip(old, new, strict=True)]
+        routes = zip(compress(there, chosen), *columns, strict=True)
+        facts = [fact or Fact(Kind.ROUTE, *fresh) for fact, *fresh in routes]
     else:
-        facts = list(new)
+        facts = [*map(Fact, repeat(Kind.ROUTE), *columns)]
     places = array("I", compress(count(), chosen))
     if also is None:
         also = _shared(keys, facts, devices)
@@ -532,15 +531,21 @@ def _known(before: RouteChoice | None, also: Rows) -> dict[bytes, Fact]:
 def _shapes_and_rows(
     bodies: Sequence[bytes], there: Sequence[Fact | None], ask: Callable[[bytes], _RouteShape]
 ) -> tuple[list[_RouteShape], list[RouteKey]]:
-    """The shape of each route, and its row; of those that are `there` these are known."""
+    """The shape of each route, and its row; of those that are `there` these are known. `there` may
+    be empty."""
+    fresh: Iterable[bytes]
     ask = lru_cache(None)(ask)
+    known = sum(map(operator.is_not, there, repeat(None)))
+    if 2 * known < len(bodies):  # to put few among many takes longer than to look at them again
+        fresh, known = bodies, 0
+    else:
+        fresh = compress(bodies, map(operator.is_, there, repeat(None)))
     shapes: list[_RouteShape] = []
     keys: list[RouteKey] = []
-    fresh = compress(bodies, map(operator.is_, there, repeat(None))) if there else bodies
     for some, destinations in rt.per_shape(fresh, ask):
         shapes += some
         keys += zip(map(_row_in, some), destinations, strict=True)
-    if len(keys) == len(bodies):
+    if not known:
         return shapes, keys
     new = iter(zip(shapes, keys, strict=True))
     both = [next(new) if f is None else (ask(f.rest), f.key or route_key(f)) for f in there]
