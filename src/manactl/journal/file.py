@@ -392,7 +392,7 @@ def _checksum(data: bytes) -> str:
             if sys.version_info >= (3, 12):
                 from _sha2 import sha256 as own  # noqa: PLC0415
             else:
-                from _sha256 import sha256 as own  # noqa: PLC0415
+                from _sha256 import sha256 as own  # type: ignore[import-not-found] # noqa: PLC0415
             return str(own(data).hexdigest()[:16])
     from hashlib import sha256  # noqa: PLC0415 - see above
 
