@@ -138,20 +138,25 @@ class Facts(tuple[Fact, ...]):
         return {kind: tuple(some) for kind, some in found.items()}
 
     @cached_property
-    def _groups(self) -> list[list[int]]:
-        """The places of the routes of each shape, and of every other fact by itself."""
-        of_shapes: dict[bytes, list[int]] = {}
-        alone = []
-        for at, fact in enumerate(self):
-            if fact.kind is not Kind.ROUTE:
-                alone.append([at])
+    def _groups(self) -> tuple[list[int], list[Fact]]:
+        """The routes of each shape, and every other fact by itself: the number of the group of each,
+        and one fact of every group."""
+        numbers: list[int] = []
+        some_of: list[Fact] = []
+        of_shapes: dict[bytes, int] = {}
+        for kind, alike in groupby(self, _kind_of):
+            facts = list(alike)
+            if kind is not Kind.ROUTE:
+                numbers += range(len(some_of), len(some_of) + len(facts))
+                some_of += facts
                 continue
-            rest = fact.rest
-            try:
-                of_shapes[rest].append(at)
-            except KeyError:
-                of_shapes[rest] = [at]
-        return [*alone, *of_shapes.values()]
+            rests = [fact.rest for fact in facts]
+            for rest, fact in dict(zip(rests, facts, strict=True)).items():
+                if rest not in of_shapes:
+                    of_shapes[rest] = len(some_of)
+                    some_of.append(fact)
+            numbers += map(of_shapes.__getitem__, rests)
+        return numbers, some_of
 
     def of(self, kind: Kind) -> tuple[Fact, ...]:
         """Those of one kind."""
@@ -160,12 +165,9 @@ class Facts(tuple[Fact, ...]):
     def that(self, ask: Callable[[Fact], object]) -> list[Fact]:
         """Those of which it is so, in their order; of routes, the answer must follow from the
         shape: it is asked once for each."""
-        found: list[int] = []
-        for places in self._groups:
-            if ask(self[places[0]]):
-                found += places
-        found.sort()
-        return [self[at] for at in found]
+        numbers, some_of = self._groups
+        answers = [bool(ask(fact)) for fact in some_of]
+        return [*compress(self, map(answers.__getitem__, numbers))] if any(answers) else []
 
 
 class Setting(NamedTuple):
