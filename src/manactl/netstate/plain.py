@@ -96,7 +96,7 @@ class PlainRoutes:
         numbers = Identities(places, label=True)
         of_shapes: dict[bytes, object] = {}
         others: set[RouteKey] = set()
-        left = now.rows if not there else _without(now.rows, there)
+        left, unmoved = _without(now.rows, there), len(there)
         for fact in left:
             key = fact.key or route_key(fact)
             number = due.get(key)
@@ -112,7 +112,7 @@ class PlainRoutes:
             else:
                 others.add(key)
         there -= others
-        return self._as_seen(now, places, there, others)
+        return self._as_seen(now, places, there, others, left if len(there) == unmoved else None)
 
     def _unmoved(self, now: PortState, places: Places) -> set[RouteKey]:
         """The rows that have the plain route alone, as far as that is sure at a glance: the very
@@ -120,14 +120,19 @@ class PlainRoutes:
         if places != self._state.devices:
             return set()
         keys = [fact.key or route_key(fact) for fact in now.rows]
-        same = map(operator.is_, map(self._known.get, keys), now.rows)
+        same = [*map(operator.is_, map(self._known.get, keys), now.rows)]
         there = set(compress(keys, same))
-        if len(set(keys)) < len(keys):
+        if len(there) < sum(same):
             there -= _repeated(keys)
-        return there
+        return there.difference(compress(keys, map(operator.not_, same)))
 
     def _as_seen(
-        self, now: PortState, places: Places, there: set[RouteKey], others: set[RouteKey]
+        self,
+        now: PortState,
+        places: Places,
+        there: set[RouteKey],
+        others: set[RouteKey],
+        rest_of_rows: tuple[Fact, ...] | None = None,
     ) -> _Seen:
         return _Seen(
             places,
@@ -137,7 +142,7 @@ class PlainRoutes:
             others,
             self._due.keys() - there - others,
             _without(now.facts, there),
-            _without(now.rows, there),
+            _without(now.rows, there) if rest_of_rows is None else rest_of_rows,
         )
 
     def _give_up(self, keys: Collection[RouteKey]) -> list[Fact]:
@@ -190,6 +195,8 @@ class PlainRoutes:
 
 def _without(facts: Iterable[Fact], rows: Collection[RouteKey]) -> tuple[Fact, ...]:
     """The facts but for the routes in these rows."""
+    if not rows:
+        return tuple(facts)
     left: list[Fact] = []
     for kind, some in groupby(facts, _kind_of):
         if kind is not Kind.ROUTE:

@@ -503,22 +503,24 @@ def _chosen(asked: _Asked, before: RouteChoice | None) -> RouteChoice:
     there: list[Fact | None] = [*map(known.get, bodies)] if known else []
     of, keys = _shapes_and_rows(bodies, there, _RouteShape.by(devices, ids))
     chosen = [*map(_is_chosen, of)]
-    columns = [compress(column, chosen) for column in (bodies, map(_rest_of, of), keys)]
-    if known:
-        routes = zip(compress(there, chosen), *columns, strict=True)
-        facts = [fact or Fact(Kind.ROUTE, *fresh) for fact, *fresh in routes]
-    else:
-        facts = [*map(Fact, repeat(Kind.ROUTE), *columns)]
     places = array("I", compress(count(), chosen))
+    if known:
+        maybe = compress(there, chosen)
+        facts = [
+            fact or Fact(Kind.ROUTE, bodies[at], of[at].rest, keys[at])
+            for at, fact in zip(places, maybe, strict=True)
+        ]
+    else:
+        columns = (compress(column, chosen) for column in (bodies, map(_rest_of, of), keys))
+        facts = [*map(Fact, repeat(Kind.ROUTE), *columns)]
     if also is None:
         also = _shared(keys, facts, devices)
     in_rows = array("I", compress(count(), map(also.__contains__, keys)) if also else ())
-    if in_rows == places:
-        rows = facts
-    else:
-        mine = dict(zip(places, facts, strict=True)) if in_rows else {}
-        others = ((at, bodies[at]) for at in in_rows)
-        rows = [mine.get(at) or known.get(one) or Fact(Kind.ROUTE, one) for at, one in others]
+    mine = dict(zip(places, facts, strict=True)) if in_rows else {}
+    rows = [
+        fact or known.get(bodies[at]) or Fact(Kind.ROUTE, bodies[at])
+        for at, fact in zip(in_rows, map(mine.get, in_rows), strict=True)
+    ]
     return RouteChoice(asked, tuple(facts), _named((*facts, *rows)), tuple(rows), places, in_rows)
 
 
@@ -549,9 +551,11 @@ def _shapes_and_rows(
         keys += zip(map(_row_in, some), destinations, strict=True)
     if not known:
         return shapes, keys
-    new = iter(zip(shapes, keys, strict=True))
-    both = [next(new) if f is None else (ask(f.rest), f.key or route_key(f)) for f in there]
-    return [shape for shape, _ in both], [key for _, key in both]
+    new, of_new = iter(shapes), iter(keys)
+    return (
+        [next(new) if f is None else ask(f._rest or f.rest) for f in there],
+        [next(of_new) if f is None else f.key or route_key(f) for f in there],
+    )
 
 
 def _named(routes: Iterable[Fact]) -> frozenset[int]:
