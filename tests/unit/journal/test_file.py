@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import tempfile
@@ -53,6 +54,13 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert [r["event"] for r in content.records] == ["doing", "done", "claimed"]
     assert content.phase == "claimed"
     assert content.ports == (PORT,)
+
+
+@pytest.mark.parametrize("size", [0, 5, 1 << 16, (1 << 16) + 1])
+def test_the_checksum_is_half_of_a_sha256(size: int) -> None:
+    """By whichever implementation: journals are read by other versions of Python."""
+    data = b"line" * size
+    assert journal._checksum(data) == hashlib.sha256(data).hexdigest()[:16]
 
 
 def test_what_the_header_has_of_each_port(tmp_path: Path) -> None:
