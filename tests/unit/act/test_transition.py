@@ -23,6 +23,7 @@ from manactl.act.signals import SignalGate
 from manactl.act.transition import UndoResult, Workplace
 from manactl.errors import Busy, Interrupted, ManactlError, NotRestored, Refused, RolledBack
 from manactl.journal import file as journal
+from manactl.look.netdevs_of import Unread
 from manactl.model.port import Evidence, Holder, PortId
 from manactl.netstate.snapshot import Accepted, Fact, PortState, Request, Rows
 from manactl.wire.uverbs import ProofOutcome
@@ -1029,6 +1030,38 @@ def test_after_a_step_that_could_not_be_undone_the_ports_others_are_not_attempte
         ("undoing", {"kind": "scripted", "port": str(ETH2)}),
         ("undone", {"kind": "scripted", "port": str(ETH2), "ms": 1.0}),
     ]
+
+
+@pytest.mark.parametrize("away", ["unplugged", "unread", "failing"])
+def test_a_port_that_goes_before_it_is_restored_keeps_no_other_from_that(away: str) -> None:
+    """It was given back a moment ago, and is looked for again."""
+    log = Deaf()
+    with workplace(log) as work:
+        system = work.system
+        assert isinstance(system, FakeSystem)
+        states = [system.capture(port) for port in (PORT, ETH2)]
+        looks = system.netdev
+
+        def netdev(port: PortId) -> Any:
+            if port == ETH2 and away == "failing":
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            unread = Unread(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
+            return unread if port == ETH2 and away == "unread" else looks(port)
+
+        system.netdev = netdev  # type: ignore[method-assign]
+        system.kernel.nics[1].present = away != "unplugged"
+        system.kernel.messages = []
+        result = UndoResult()
+        transition._restore([plan.KeepState(state) for state in states], work, result)
+    assert list(result.undone) == [PORT]
+    assert result.undone[PORT][0].restored.counts
+    assert (result.troubled, len(result.residue)) == ({ETH2}, 1)
+    with wording:
+        assert {
+            "unplugged": "has no netdev here",
+            "unread": "Too many open files",
+            "failing": "Input/output error",
+        }[away] in result.residue[0]
 
 
 def test_a_step_that_leaves_the_netdev_usable_keeps_no_other_from_being_undone() -> None:
