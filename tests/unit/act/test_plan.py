@@ -174,6 +174,14 @@ def test_a_netdev_that_is_just_plugged_in_again_is_waited_for() -> None:
     assert 1003.0 < system.kernel.clock < 1004.0
 
 
+def test_of_a_netdev_that_has_gone_again_no_setting_is_said_to_have_changed() -> None:
+    system = machine()
+    state = dataclasses.replace(system.capture(PORT), link=system.link_settings(PORT))
+    assert planning._changed(state, system) == []
+    nic(system).present = False
+    assert planning._changed(state, system) == []
+
+
 def test_a_netdev_that_stays_away_is_given_up_after_five_seconds() -> None:
     system = machine()
     nic(system).present = False

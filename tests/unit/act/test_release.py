@@ -38,11 +38,13 @@ from manactl.render.outcome_document import release_document
 from tests.unit import schema
 from tests.unit.fakes import PORT, address, archived, route
 from tests.unit.host import (
+    ETH2,
     NET_RAW,
     OTHER_FUNCTION,
     FakeHost,
     FakeSystem,
     Fate,
+    Followed,
     Killed,
     claim,
     furnish,
@@ -99,6 +101,21 @@ def test_one_of_two_ports_leaves_the_other_claimed_with_all_it_needs(
     assert kernel.picture() == before
     assert journal.paths(tmp_path) == []
     assert len(list((tmp_path / "history").iterdir())) == 1
+
+
+def test_a_recovery_tells_of_each_claim_that_stands_whose_port_is_up(tmp_path: Path) -> None:
+    """Also after one whose port is down, and one that nothing here is of any more."""
+    kernel = two_functions()
+    kernel.nics.insert(1, dataclasses.replace(ETH2, holders=[]))
+    for name in ("eth1", "eth2", "eth5"):
+        claim(tmp_path, FakeHost(kernel), name)
+    kernel.set_up(kernel.nic("eth5"), True)
+    del kernel.nics[0]
+    follower = Followed()
+    assert release(tmp_path, FakeHost(kernel), recover=True, progress=follower).ports == []
+    (note,) = follower.notes
+    assert "eth5" in note
+    assert len(claims(tmp_path)) == 3
 
 
 def test_a_partial_release_that_dies_is_finished_and_leaves_the_other_claimed(

@@ -55,6 +55,15 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert content.ports == (PORT,)
 
 
+def test_what_the_last_attempt_has_left_is_what_is_left(tmp_path: Path) -> None:
+    with Journal.create(tmp_path, HEADER, [PORT]) as log:
+        assert journal.read(log.path).residue == ()
+        for lines in (["route one", "route two"], ["route two"]):
+            log.append("releasing")
+            log.append("residue", lines=lines)
+    assert journal.read(log.path).residue == ("route two",)
+
+
 def test_what_the_header_has_of_each_port(tmp_path: Path) -> None:
     first = HEADER["ports"][0]
     others = [
