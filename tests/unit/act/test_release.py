@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from manactl.act import recreate
+from manactl.act import release as releasing
 from manactl.act.released import Outcome, ReleaseResult
 from manactl.errors import (
     Busy,
@@ -976,3 +977,48 @@ def test_what_cannot_be_put_away_keeps_no_port_from_being_released(
         release(tmp_path, FakeHost(kernel))
     assert caught.value.exit_code == (6 if number == errno.EMFILE else 5)
     assert kernel.nic("eth1").up
+
+
+def test_what_was_released_is_told_by_its_journal_where_names_cannot_be_looked_up(
+    tmp_path: Path,
+) -> None:
+    kernel = furnished()
+    claim(tmp_path, FakeHost(kernel))
+
+    class Failing(FakeSystem):
+        def netdev(self, port: PortId) -> Any:
+            if self.kernel.links[-1:] == [("eth1", "up")] and not journal.paths(tmp_path):
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return super().netdev(port)
+
+    host = FakeHost(kernel)
+    host.systems = Failing
+    assert outcomes(release(tmp_path, host)) == [("eth1", "restored")]
+
+
+def test_a_dry_run_goes_on_after_a_journal_that_is_just_put_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = two_ports()
+    for name in ("eth1", "eth2"):
+        claim(tmp_path, FakeHost(kernel), name)
+    first, _ = journal.paths(tmp_path)
+    show = releasing._show_claim
+
+    def goes(run: Any, path: Path, ports: Collection[PortId]) -> None:
+        if path == first:
+            path.unlink()
+        show(run, path, [*ports])
+
+    monkeypatch.setattr(releasing, "_show_claim", goes)
+    (plan,) = release(tmp_path, FakeHost(kernel), "eth1", "eth2", dry_run=True).plans
+    assert [port.port for port in plan.ports] == [2]
+
+
+def test_what_a_bond_was_is_not_looked_for_on_a_port_that_has_gone(tmp_path: Path) -> None:
+    kernel = furnished()
+    claim(tmp_path, FakeHost(kernel))
+    (port,) = release(tmp_path, FakeHost(kernel)).ports
+    kernel.nics[0].present = False
+    port = dataclasses.replace(port, settling=LEARNS)
+    assert releasing._settling(FakeSystem(FakeHost(kernel)), port) is None
