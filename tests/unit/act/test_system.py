@@ -16,7 +16,14 @@ from manactl.act import system as live
 from manactl.act.boot_files import BootFiles
 from manactl.act.plan import PairNow
 from manactl.act.system import LiveSystem, capabilities, who
-from manactl.look import boot_files, raw_qp_probe, stacked_links, surroundings, user_namespace, vmbus
+from manactl.look import (
+    boot_files,
+    raw_qp_probe,
+    stacked_links,
+    surroundings,
+    user_namespace,
+    vmbus,
+)
 from manactl.look.boot_files import BootFile
 from manactl.look.netdevs_of import NetdevNow
 from manactl.look.pairs import Frames

@@ -594,6 +594,12 @@ def test_the_first_of_several_is_awaited_as_long_as_is_said(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     processes = ending.LiveProcesses()
+    with monkeypatch.context() as patch:
+        poll = Poll()
+        patch.setattr(ending.select, "poll", lambda: poll)
+        for within in (2.5, None):
+            processes.first({7}, within)
+    assert poll.asked == [2500, None]
     (one, one_end), (other, other_end) = os.pipe(), os.pipe()
     try:
         assert processes.first({one, other}, 0.0) == set()
@@ -605,11 +611,6 @@ def test_the_first_of_several_is_awaited_as_long_as_is_said(
     finally:
         for fd in (one, other, other_end):
             os.close(fd)
-    poll = Poll()
-    monkeypatch.setattr(ending.select, "poll", lambda: poll)
-    for within in (2.5, None):
-        processes.first({7}, within)
-    assert poll.asked == [2500, None]
 
 
 class Signalled(BaseException):

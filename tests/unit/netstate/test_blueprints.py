@@ -141,18 +141,18 @@ def test_what_a_macsec_shows_and_takes_is_sent_but_its_padding() -> None:
 
 def test_numbers_are_those_of_the_kernels_headers() -> None:
     known = numbers("linux/if_link.h")
-    assert blueprints._MACSEC_PAD == known["IFLA_MACSEC_PAD"]
+    assert known["IFLA_MACSEC_PAD"] == blueprints._MACSEC_PAD
     assert [
-        blueprints._MACADDR_MODE, blueprints._MACADDR_DATA, blueprints._MACADDR_COUNT,
-        blueprints._MACADDR_SET, blueprints._BC_QUEUE_LEN_USED,
-    ] == [
         known["IFLA_MACVLAN_MACADDR_MODE"], known["IFLA_MACVLAN_MACADDR_DATA"],
         known["IFLA_MACVLAN_MACADDR_COUNT"], known["MACVLAN_MACADDR_SET"],
         known["IFLA_MACVLAN_BC_QUEUE_LEN_USED"],
+    ] == [
+        blueprints._MACADDR_MODE, blueprints._MACADDR_DATA, blueprints._MACADDR_COUNT,
+        blueprints._MACADDR_SET, blueprints._BC_QUEUE_LEN_USED,
     ]  # fmt: skip
-    assert blueprints._TTL_INHERIT == known["IFLA_VXLAN_TTL_INHERIT"]
-    assert blueprints._REMCSUM == (
+    assert known["IFLA_VXLAN_TTL_INHERIT"] == blueprints._TTL_INHERIT
+    assert (
         known["IFLA_VXLAN_REMCSUM_TX"], known["IFLA_VXLAN_REMCSUM_RX"],
-    )  # fmt: skip
+    ) == blueprints._REMCSUM  # fmt: skip
     flags = [n for name, n in numbers("linux/if_vlan.h").items() if name.startswith("VLAN_FLAG_")]
     assert sum(set(flags)) == blueprints._VLAN_FLAGS

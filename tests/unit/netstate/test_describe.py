@@ -189,7 +189,7 @@ def test_numbers_have_the_names_of_the_kernels_header() -> None:
         if name.startswith("RTAX_") and not name.startswith("RTAX_FEATURE_")
     }
     apart = {"unspec", "lock", "cc_algo", "fastopen_no_cookie", "max"}
-    assert describe._METRICS == {n: name for n, name in metrics.items() if name not in apart}
+    assert {n: name for n, name in metrics.items() if name not in apart} == describe._METRICS
     states = {name[4:].lower(): n for name, n in numbers("linux/neighbour.h").items()
               if name.startswith("NUD_")}  # fmt: skip
     assert {name: number for number, name in describe._STATES.items()}.items() <= states.items()
