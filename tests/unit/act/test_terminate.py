@@ -599,7 +599,7 @@ def test_the_first_of_several_is_awaited_as_long_as_is_said(
         patch.setattr(ending.select, "poll", lambda: poll)
         for within in (2.5, None):
             processes.first({7}, within)
-    assert poll.asked == [2500, None]
+    assert (poll.asked, poll.watched) == ([2500, None], [7, 7])
     (one, one_end), (other, other_end) = os.pipe(), os.pipe()
     try:
         assert processes.first({one, other}, 0.0) == set()
@@ -645,9 +645,11 @@ class Poll:
 
     def __init__(self) -> None:
         self.asked: list[float | None] = []
+        self.watched: list[int] = []
 
     def register(self, fd: int, _events: int) -> None:
         assert fd == 7
+        self.watched.append(fd)
 
     def poll(self, milliseconds: float | None) -> list[tuple[int, int]]:
         self.asked.append(milliseconds)
