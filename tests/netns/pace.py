@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from manactl.act.plan import KeepState, Plan
 from manactl.journal import file as journal
@@ -198,6 +199,31 @@ def claims(count: int, rounds: int) -> None:
     flush("port0")
     row(f"`ip -j route show table all` with {count} routes, ms", [one * 1e3 for one in shows])
     row("what a claim does with them, ms", [one * 1e3 for one in ours])
+    row(
+        "that x this, round by round", [one / other for one, other in zip(ours, shows, strict=True)]
+    )
+
+
+def releases(count: int, rounds: int) -> None:
+    """What a release does with a full table, from the journal to the last look."""
+    lines = routes("port0", range(count))
+    adds, ours = [], []
+    for _ in range(rounds):
+        adds.append(timed(lambda: add(lines), time.perf_counter))
+        with Rtnl() as rtnl:
+            kept = Here(rtnl, "port0").capture(PORT).to_json()
+        down_and_up()
+
+        def back(kept: dict[str, Any] = kept) -> None:
+            state = PortState.from_json(kept)
+            with uncollected(), Rtnl() as rtnl:
+                assert not put_back(Here(rtnl, "port0"), state).residue
+
+        ours.append(timed(back, time.perf_counter))
+        flush("port0")
+    row(f"`ip -batch` with {count} routes, ms", [one * 1e3 for one in adds])
+    row("what a release does with them, ms", [one * 1e3 for one in ours])
+    row("that x this, round by round", [one / other for one, other in zip(ours, adds, strict=True)])
 
 
 def main() -> int:
@@ -215,6 +241,7 @@ def main() -> int:
     print("\n| on this host's kernel | min | median |\n|---|---|---|")
     first_sync(asked.routes, asked.rounds)
     claims(asked.routes, asked.rounds)
+    releases(asked.routes, asked.rounds)
     guard(asked.sockets, asked.rounds)
     elsewhere(asked.elsewhere, asked.rounds)
     return 0

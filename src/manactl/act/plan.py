@@ -16,7 +16,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 from manactl.act import residue_words, restore, step_words
 from manactl.act.proof import ProofLike, attempt_proof
-from manactl.act.restore import Lost, Restored
+from manactl.act.restore import Lost, Prepared, Restored
 from manactl.act.step_words import up_or_down
 from manactl.decide import kernel_bugs
 from manactl.errors import ManactlError
@@ -256,9 +256,12 @@ class KeepState(Value):
         }
 
 
-def restore_all(kept: Sequence[KeepState], system: System) -> list[Undone]:
+def restore_all(
+    kept: Sequence[KeepState], system: System, prepared: Iterable[Prepared] = ()
+) -> list[Undone]:
     """Undo several at a time: what one port lacks may need what is on another."""
-    found = restore.restore_ports(system, [step.state for step in kept], PATIENCE)
+    states = [step.state for step in kept]
+    found = restore.restore_ports(system, states, PATIENCE, prepared=prepared)
     return [
         Undone(replace(restored, lost=(*restored.lost, *_changed(step.state, system))))
         for step, restored in zip(kept, found, strict=True)

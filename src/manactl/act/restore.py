@@ -82,16 +82,39 @@ class Restored:
     settling: Member | None = None
 
 
+class Prepared:
+    """What of the restoring of a snapshot follows from it alone. With a full table that takes longer
+    than all else before the first request, so it is done before the port is up. Good for one
+    restoring."""
+
+    @uncollected()
+    def __init__(self, state: PortState, many: int = plain.MANY) -> None:
+        self.state = state
+        self.nexthops = snapshot.nexthop_ids(state)
+        routes = (*state.of(Kind.ROUTE), *state.leaning)
+        self.rows = dict(zip(map(snapshot.route_key, routes), routes, strict=True))
+        self.plain = PlainRoutes(state, many)
+
+
 @uncollected()
 def restore_ports(
-    network: Network, wanted: Sequence[PortState], patience: float, *, many: int = plain.MANY
+    network: Network,
+    wanted: Sequence[PortState],
+    patience: float,
+    *,
+    prepared: Iterable[Prepared] = (),
+    many: int = plain.MANY,
 ) -> list[Restored]:
     """Make each `wanted` true again, with one result for each. What the kernel makes by itself, and
     what it still refuses because something else has to come first, gets `patience` seconds. Where
-    there are `many` plain routes they are restored together (netstate/plain.py)."""
+    there are `many` plain routes they are restored together (netstate/plain.py). `prepared`: of
+    those states or others, which are left out."""
     deadline = network.monotonic() + patience
     pause = _PAUSE_FROM
-    works = [_Restoration(network, state, many) for state in wanted]
+    ready = {id(one.state): one for one in prepared}
+    works = [
+        _Restoration(network, ready.get(id(state)) or Prepared(state, many)) for state in wanted
+    ]
     while True:
         late = network.monotonic() >= deadline
         progress = [work.step(late=late) for work in works]
@@ -111,7 +134,7 @@ def restore_ports(
 @uncollected()
 def compare(network: Network, wanted: PortState) -> Restored:
     """What is not as it was, as one look shows it. Nothing is set."""
-    work = _Restoration(network, wanted)
+    work = _Restoration(network, Prepared(wanted))
     work.verify()
     return work.result()
 
@@ -119,13 +142,12 @@ def compare(network: Network, wanted: PortState) -> Restored:
 class _Restoration:
     """The restoring of one port. A step is one look and what can be sent after it."""
 
-    def __init__(self, network: Network, wanted: PortState, many: int = plain.MANY) -> None:
+    def __init__(self, network: Network, wanted: Prepared) -> None:
         self._network = network
-        self._wanted = wanted
-        self._ids = snapshot.nexthop_ids(wanted)
-        routes = (*wanted.of(Kind.ROUTE), *wanted.leaning)
-        self._rows = frozenset(map(snapshot.route_key, routes))
-        self._plain = PlainRoutes(wanted, many)
+        self._wanted = wanted.state
+        self._ids = wanted.nexthops
+        self._rows = wanted.rows
+        self._plain = wanted.plain
         self._open_until = network.monotonic() + _OPENED
         self._closed: set[int] = set()  # ifindexes of uppers that were set down
         self._admin: set[int] = set()  # and of all whose admin state was set

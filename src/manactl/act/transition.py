@@ -8,7 +8,7 @@ recovers: only the message afterwards differs.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -35,7 +35,7 @@ from manactl.act.plan import (
     Undone,
 )
 from manactl.act.progress import Progress
-from manactl.act.restore import Lost, Restored
+from manactl.act.restore import Lost, Prepared, Restored
 from manactl.act.signals import SignalGate, StopRequested
 from manactl.act.uio import BindUio
 from manactl.act.unmanage import Unmanage
@@ -285,6 +285,10 @@ def undo(
     stuck: set[PortId] = set()
     slow: set[PortId] = set()  # whose VF could not be set up
     above = {step.port for step in steps if isinstance(step, SetSynthetic)}
+    # What was on a port that was never touched is not ours to restore: others have changed it.
+    touched = {step.port for step in steps if isinstance(step, SetAdmin | Unmanage)}
+    kept = [step for step in steps if isinstance(step, KeepState) and step.port in touched]
+    prepared = _prepared(kept)
     on_uio = _from_uio(steps, work, result)
     _set_up_recreated(steps, work, result)
     for step in steps:
@@ -305,19 +309,26 @@ def undo(
             if isinstance(step, SetAdmin):
                 slow.add(step.port)
     back = _give_back(steps, stuck, work, result)
-    # What was on a port that was never touched is not ours to restore: others have changed it.
-    touched = {step.port for step in steps if isinstance(step, SetAdmin | Unmanage)}
-    kept = [step for step in steps if isinstance(step, KeepState) and step.port in touched]
     for step in (one for one in kept if one.port in stuck):
         result.left(step.port, _not_attempted(step))
     kept = [step for step in kept if step.port not in stuck]
     kept = [_without_removed(step, removed or {}, work, result) for step in kept]
     kept = [_with_lease(step, work, result) if step.port in back else step for step in kept]
-    _restore(kept, work, result)
+    _restore(kept, prepared, work, result)
     for step in steps:
         if isinstance(step, SetAdmin) and step.vmbus and step.was and step.port not in stuck | slow:
             _prove_path(step, work, result)
     return result
+
+
+def _prepared(kept: Iterable[KeepState]) -> list[Prepared]:
+    """What can be done for the restoring while the ports are down: no address waits for it then. A
+    snapshot that makes no sense is told of when it is restored."""
+    found = []
+    for step in kept:
+        with contextlib.suppress(Exception):
+            found.append(Prepared(step.state))
+    return found
 
 
 def _from_uio(steps: Sequence[Step], work: Workplace, result: UndoResult) -> set[PortId]:
@@ -457,7 +468,12 @@ def _undone(step: Step, undone: Undone, work: Workplace, result: UndoResult) -> 
     work.record(result, Event.UNDONE, kind=step.kind, port=str(step.port), **more)
 
 
-def _restore(kept: Sequence[KeepState], work: Workplace, result: UndoResult) -> None:
+def _restore(
+    kept: Sequence[KeepState],
+    prepared: Iterable[Prepared],
+    work: Workplace,
+    result: UndoResult,
+) -> None:
     """Restore what was on the ports whose netdevs are here."""
     here = []
     for step in kept:
@@ -475,9 +491,9 @@ def _restore(kept: Sequence[KeepState], work: Workplace, result: UndoResult) -> 
     title = step_words.restore(*(step.state.main for step in here))
     try:
         with work.at(title):
+            back = planning.restore_all(here, work.system, prepared)
             undone = [
-                _finished(step, found, work.system)
-                for step, found in zip(here, planning.restore_all(here, work.system), strict=True)
+                _finished(step, one, work.system) for step, one in zip(here, back, strict=True)
             ]
     except Exception as failure:  # noqa: BLE001
         for step in here:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -79,6 +78,8 @@ def _write(path: Path, text: str) -> None:
 
 def _load(module: str, command: Iterable[str] = ("modprobe", "--")) -> None:
     """OSError with what modprobe has said, when it could not be loaded."""
+    import subprocess  # noqa: PLC0415 - for the first pair alone
+
     ran = subprocess.run(
         [*command, module], capture_output=True, check=False, encoding="utf-8", errors="replace"
     )

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -381,9 +381,27 @@ def _turn(name: str) -> tuple[int, str]:
 # --- lines ----------------------------------------------------------------------------------
 
 
+_LARGE = 1 << 16  # bytes, of which OpenSSL's is quicker by more than it takes to load
+
+
+def _checksum(data: bytes) -> str:
+    """The first half of its SHA-256: by the interpreter's own, where it has one, as `random` does.
+    `hashlib` loads OpenSSL, which takes as long as a dozen modules of ours."""
+    if len(data) <= _LARGE:
+        with contextlib.suppress(ImportError):
+            if sys.version_info >= (3, 12):
+                from _sha2 import sha256 as own  # noqa: PLC0415
+            else:
+                from _sha256 import sha256 as own  # type: ignore[import-not-found] # noqa: PLC0415
+            return str(own(data).hexdigest()[:16])
+    from hashlib import sha256  # noqa: PLC0415 - see above
+
+    return sha256(data).hexdigest()[:16]
+
+
 def _line(record: Mapping[str, Any], before: str) -> tuple[bytes, str]:
     text = json.dumps(record, separators=(",", ":"), sort_keys=True)
-    total = hashlib.sha256((before + text).encode()).hexdigest()[:16]
+    total = _checksum((before + text).encode())
     return f"{text}\t{total}\n".encode(), total
 
 
@@ -393,7 +411,7 @@ def _lines(data: bytes, path: Path) -> Iterator[tuple[dict[str, Any], str, int]]
     offset = 0
     while (end := data.find(b"\n", offset)) >= 0:
         text, tab, total = data[offset:end].rpartition(b"\t")
-        due = hashlib.sha256(before.encode() + text).hexdigest()[:16]
+        due = _checksum(before.encode() + text)
         if not tab or total != due.encode():
             raise _corrupt(path, f"bad checksum at byte {offset}")
         record = json.loads(text)

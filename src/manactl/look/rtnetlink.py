@@ -26,6 +26,7 @@ from manactl.netstate.requests import Filled
 from manactl.netstate.snapshot import (
     Dumps,
     Fact,
+    Facts,
     Kind,
     OtherDevice,
     PortState,
@@ -75,8 +76,9 @@ class Rtnl:
     def __init__(self) -> None:
         self._socket = NetlinkSocket(NETLINK_ROUTE)
         self._tables: dict[int, Table] = {}  # of routes, as last read, by family
-        self._routes: list[bytes] = []  # their messages
-        self._facts: tuple[Fact, ...] = ()  # of the last capture
+        self._routes: list[bytes] = []  # their messages, of both families
+        self._are_read = False
+        self._facts = Facts()  # of the last capture
         self._chosen: RouteChoice | None = None  # of them, for the last capture
         # The routes, addresses and devices of the last capture, with what leans on these.
         self._leaned: (
@@ -116,7 +118,7 @@ class Rtnl:
 
     def beside(self) -> tuple[Beside, ...]:
         """What hangs on no port, and networkd deletes."""
-        return beside.select(self.rules(), self.nexthops(), self.routes())
+        return beside.select(self.rules(), self.nexthops(), self._read_routes())
 
     def vrf_of(self, ifindex: int) -> int:
         """The VRF that an interface is in, or is; else 0."""
@@ -156,7 +158,7 @@ class Rtnl:
         for family in _FAMILIES:
             for flags in (0, rt.NTF_PROXY):
                 neighbours += self._neighbours(family, flags)
-        return Dumps(self.addresses(), self.nexthops(), self.routes(), neighbours)
+        return Dumps(self.addresses(), self.nexthops(), self._read_routes(), neighbours)
 
     def nexthops(self) -> list[bytes]:
         """The nexthop objects, as message bodies."""
@@ -210,7 +212,7 @@ class Rtnl:
         self._chosen = selected.routes
         if selected.facts != self._facts:
             self._facts = selected.facts  # else what is known of them stays known
-        beside = related(dumps, selected.facts, nexthops)
+        beside = related(dumps, self._facts, nexthops)
         return PortState(
             port,
             ifindex,
@@ -228,19 +230,21 @@ class Rtnl:
             selected.rows,
             member=None if link.master is None else self._member(link, link.master, alone=alone),
             alone=alone,
-            leaning=self._leaning(dumps.routes, self._facts, devices),
+            leaning=self._leaning(selected.routes, self._facts, devices),
             bridge_states=members.bridge_states(
                 IfLink(body) for body in bodies if IfInfoMsg.of(body).ifindex in devices
             ),
         )
 
     def _leaning(
-        self, routes: Sequence[bytes], facts: Iterable[Fact], devices: Collection[int]
+        self, choice: RouteChoice, facts: Facts, devices: Collection[int]
     ) -> tuple[Fact, ...]:
-        own = {snapshot.target(fact) for fact in facts if fact.kind is Kind.ADDRESS}
+        """Of the routes that were not chosen: what is a fact does not lean on one."""
+        routes = choice.of[0]
+        own = set(map(snapshot.target, facts.of(Kind.ADDRESS)))
         asked = frozenset(filter(None, own)), frozenset(devices)
         if self._leaned is None or self._leaned[0] is not routes or self._leaned[1] != asked:
-            self._leaned = routes, asked, leaning.find(routes, *asked, facts)
+            self._leaned = routes, asked, leaning.find(choice.others, *asked)
         return self._leaned[2]
 
     def _member(self, port: IfLink, master: int, *, alone: bool) -> Member | None:
@@ -344,22 +348,28 @@ class Rtnl:
         return found
 
     def routes(self) -> Sequence[bytes]:
-        """The routes of all tables, as message bodies: the same list while it would be equal."""
-        changed = False
-        for family in _FAMILIES:
-            before = self._tables.get(family)
-            asked = rt.RtMsg(family).pack()
-            now = self._tables[family] = self._socket.dump_again(rt.RTM_GETROUTE, asked, before)
-            changed |= now is not before
-        if changed:
+        """The routes of all tables, as message bodies, of the last look at a port (capture()), where
+        there was one: a full table is not read again for each guard that goes through it."""
+        return self._routes if self._are_read else self._read_routes()
+
+    def _read_routes(self) -> Sequence[bytes]:
+        """Those of now: the same list while it would be equal."""
+        self._are_read = False
+        before, again = self._tables, self._socket.dump_again
+        now: dict[int, Table] = {
+            family: again(rt.RTM_GETROUTE, rt.RtMsg(family).pack(), before.get(family))
+            for family in _FAMILIES
+        }
+        if any(now[family] is not before.get(family) for family in _FAMILIES):
             # For a family that it runs without the kernel tells all others (rtnl_dump_all()).
             self._routes = [
                 body
                 for family in _FAMILIES
-                for part in self._tables[family]
+                for part in now[family]
                 if part.bodies and part.bodies[0][0] == family
                 for body in part.bodies
             ]
+        self._tables, self._are_read = now, True
         return self._routes
 
     def way_to(

@@ -144,7 +144,7 @@ def _gateways(rtnl: Tables, ifindexes: Collection[int]) -> list[tuple[int, bytes
     """The gateways of the routes over these devices, each with its device."""
     found = []
     ids: set[int] = set()
-    for rest in dict.fromkeys(rest for rest, _, _ in rt.shapes(rtnl.routes())):
+    for rest in dict.fromkeys(rest for rest, _ in rt.shapes(rtnl.routes())):
         by_id = snapshot.nexthop_of(Fact(Kind.ROUTE, rest, rest))
         if by_id is not None:
             ids.add(by_id)
@@ -295,7 +295,7 @@ def _leads_anywhere(ifindexes: Collection[int], rtnl: Ways) -> bool:
     """Whether a peer of a program can be behind one of these: a route leads to others by it."""
     hops = snapshot.nexthop_devices(Fact(Kind.NEXTHOP, body) for body in rtnl.nexthops())
     leads: dict[bytes, bool] = {}  # routes of one shape, wherever to
-    for rest, _, to in rt.shapes(rtnl.routes()):
+    for rest, to in rt.shapes(rtnl.routes()):
         if rest not in leads:
             unicast = rt.RtMsg.of(rest).type == rt.RTN_UNICAST
             out = snapshot.out_of(Fact(Kind.ROUTE, rest, rest), hops)

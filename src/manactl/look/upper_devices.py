@@ -165,7 +165,7 @@ def stacked(
     by_id = snapshot.nexthop_devices(hops)
     routes = rtnl.routes()
     shapes: dict[bytes, bool | None] = {}  # whether it is carried; None: none of these
-    for body, (rest, _, _) in zip(routes, rt.shapes(routes), strict=True):
+    for body, (rest, _) in zip(routes, rt.shapes(routes), strict=True):
         try:
             carried = shapes[rest]
         except KeyError:

@@ -8,6 +8,7 @@ is destroyed, and where release removes it for a moment, so that several come in
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from manactl.netstate import snapshot
@@ -15,6 +16,8 @@ from manactl.netstate.snapshot import Fact, Kind, Request, devices_of, is_ipv6, 
 from manactl.wire import rtmsg as rt
 from manactl.wire.attrs import attr
 from manactl.wire.netlink import NLM_F_APPEND, NLM_F_CREATE, NLM_F_REPLACE
+
+_AT_ONCE = 256
 
 
 def find(
@@ -31,8 +34,14 @@ def find(
         return ()
     import re  # noqa: PLC0415 - a claim needs it, what only shows does not
 
-    marks = re.compile(b"|".join(re.escape(attr(rt.RTA_PREFSRC, one)) for one in addresses))
-    found = [Fact(Kind.ROUTE, body) for body in routes if marks.search(body)]
+    sources = [attr(rt.RTA_PREFSRC, one) for one in addresses]
+    marks, heads = re.compile(b"|".join(map(re.escape, sources))), {one[:4] for one in sources}
+    found = []
+    routes = iter(routes)
+    while some := list(islice(routes, _AT_ONCE)):  # which have none at all, as a rule
+        joined = b"".join(some)
+        if any(head in joined for head in heads):
+            found += [Fact(Kind.ROUTE, body) for body in some if marks.search(body)]
     mine = {*facts} if found else set()
     return tuple(
         one

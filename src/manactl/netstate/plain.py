@@ -9,9 +9,12 @@ without a comparison of all with all (diff.Comparison). One that turns out other
 
 from __future__ import annotations
 
+import operator
+from collections import Counter
 from collections.abc import Collection, Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
+from itertools import compress, groupby
 from typing import NamedTuple
 
 from manactl.netstate import snapshot
@@ -22,6 +25,7 @@ from manactl.wire import rtmsg as rt
 from manactl.wire.netlink import NLM_F_APPEND, NLM_F_CREATE
 from manactl.wire.rtmsg import Places
 
+_kind_of = operator.attrgetter("kind")
 MANY = 1000  # of fewer nobody has to wait for the comparison
 
 
@@ -88,11 +92,12 @@ class PlainRoutes:
             changed = (some[head : len(some) - tail] for some in (now.rows, before.of_rows))
             if not any(route_key(fact) in due for some in changed for fact in some):
                 return self._as_seen(now, places, before.there, before.others)
+        there = self._unmoved(now, places)
         numbers = Identities(places, label=True)
         of_shapes: dict[bytes, object] = {}
-        there: set[RouteKey] = set()
         others: set[RouteKey] = set()
-        for fact in now.rows:
+        left, unmoved = _without(now.rows, there), len(there)
+        for fact in left:
             key = fact.key or route_key(fact)
             number = due.get(key)
             if number is None:
@@ -107,10 +112,27 @@ class PlainRoutes:
             else:
                 others.add(key)
         there -= others
-        return self._as_seen(now, places, there, others)
+        return self._as_seen(now, places, there, others, left if len(there) == unmoved else None)
+
+    def _unmoved(self, now: PortState, places: Places) -> set[RouteKey]:
+        """The rows that have the plain route alone, as far as that is sure at a glance: the very
+        routes of the snapshot, where each device is what it was."""
+        if places != self._state.devices:
+            return set()
+        keys = [fact.key or route_key(fact) for fact in now.rows]
+        same = [*map(operator.is_, map(self._known.get, keys), now.rows)]
+        there = set(compress(keys, same))
+        if len(there) < sum(same):
+            there -= _repeated(keys)
+        return there.difference(compress(keys, map(operator.not_, same)))
 
     def _as_seen(
-        self, now: PortState, places: Places, there: set[RouteKey], others: set[RouteKey]
+        self,
+        now: PortState,
+        places: Places,
+        there: set[RouteKey],
+        others: set[RouteKey],
+        rest_of_rows: tuple[Fact, ...] | None = None,
     ) -> _Seen:
         return _Seen(
             places,
@@ -120,7 +142,7 @@ class PlainRoutes:
             others,
             self._due.keys() - there - others,
             _without(now.facts, there),
-            _without(now.rows, there),
+            _without(now.rows, there) if rest_of_rows is None else rest_of_rows,
         )
 
     def _give_up(self, keys: Collection[RouteKey]) -> list[Fact]:
@@ -173,36 +195,44 @@ class PlainRoutes:
 
 def _without(facts: Iterable[Fact], rows: Collection[RouteKey]) -> tuple[Fact, ...]:
     """The facts but for the routes in these rows."""
-    route = Kind.ROUTE
-    return tuple([f for f in facts if f.kind is not route or (f.key or route_key(f)) not in rows])
+    if not rows:
+        return tuple(facts)
+    left: list[Fact] = []
+    for kind, some in groupby(facts, _kind_of):
+        if kind is not Kind.ROUTE:
+            left += some
+            continue
+        routes = list(some)
+        keys = [fact.key or route_key(fact) for fact in routes]
+        left += compress(routes, map(operator.not_, map(rows.__contains__, keys)))
+    return tuple(left)
 
 
 def _plain(state: PortState) -> tuple[dict[RouteKey, Fact], dict[RouteKey, object]]:
     """The plain routes by their rows, and what each is."""
     own = {state.ifindex} | ({state.synthetic.ifindex} if state.synthetic else set())
     numbers = Identities(state.devices, label=True)
-    found: dict[RouteKey, Fact] = {}
-    due: dict[RouteKey, object] = {}
-    twice: set[RouteKey] = set(map(route_key, state.rows))
-    of_shapes: dict[bytes, object] = {}  # None: not plain
-    for fact in state.of(Kind.ROUTE):
-        rest = fact.rest
-        try:
-            number = of_shapes[rest]
-        except KeyError:
-            number = numbers(fact)[1] if _is_plain(fact, own) else None
-            of_shapes[rest] = number
-        key = fact.key or route_key(fact)
-        if key in due:
-            twice.add(key)
-        due[key] = number
-        if number is not None:
-            found[key] = fact
-    twice.update(due.keys() - found.keys())
-    for key in twice:
+    routes = state.of(Kind.ROUTE)
+    rests = [fact.rest for fact in routes]
+    of_shapes = {
+        rest: numbers(fact)[1] if _is_plain(fact, own) else None
+        for rest, fact in dict(zip(rests, routes, strict=True)).items()
+    }
+    keys = [fact.key or route_key(fact) for fact in routes]
+    due = dict(zip(keys, map(of_shapes.__getitem__, rests), strict=True))
+    found = dict(zip(keys, routes, strict=True))
+    out = {key for key, number in due.items() if number is None}  # not plain
+    out.update(map(route_key, state.rows))
+    if len(due) < len(keys):
+        out |= _repeated(keys)
+    for key in out:
         due.pop(key, None)
         found.pop(key, None)
     return found, due
+
+
+def _repeated(keys: Iterable[RouteKey]) -> set[RouteKey]:
+    return {key for key, many in Counter(keys).items() if many > 1}
 
 
 def _is_plain(fact: Fact, own: AbstractSet[int]) -> bool:

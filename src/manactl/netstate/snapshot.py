@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from itertools import compress, count, islice
+from itertools import compress, count, groupby, islice, repeat
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from manactl.model.port import PortId
@@ -63,11 +63,17 @@ class Fact:
 
     __slots__ = ("_rest", "body", "key", "kind")
 
-    def __init__(self, kind: Kind, body: bytes, rest: bytes | None = None) -> None:
+    def __init__(
+        self,
+        kind: Kind,
+        body: bytes,
+        rest: bytes | None = None,
+        key: RouteKey | None = None,
+    ) -> None:
         self.kind = kind
         self.body = body
         self._rest = rest
-        self.key: RouteKey | None = None  # route_key()'s
+        self.key = key  # route_key()'s
 
     def __eq__(self, other: object) -> bool:
         if self is other:
@@ -98,6 +104,9 @@ class Fact:
         return rt.Shape(rest, at, self.body[at:end])
 
 
+_kind_of = operator.attrgetter("kind")
+
+
 class PerShape(Generic[_T]):
     """A question about facts whose answer is the same for all routes of one shape: asked once for
     each shape."""
@@ -124,25 +133,30 @@ class Facts(tuple[Fact, ...]):
     @cached_property
     def _by_kind(self) -> dict[Kind, tuple[Fact, ...]]:
         found: dict[Kind, list[Fact]] = {kind: [] for kind in Kind}
-        for fact in self:
-            found[fact.kind].append(fact)
+        for kind, some in groupby(self, _kind_of):
+            found[kind] += some
         return {kind: tuple(some) for kind, some in found.items()}
 
     @cached_property
-    def _groups(self) -> list[list[int]]:
-        """The places of the routes of each shape, and of every other fact by itself."""
-        of_shapes: dict[bytes, list[int]] = {}
-        alone = []
-        for at, fact in enumerate(self):
-            if fact.kind is not Kind.ROUTE:
-                alone.append([at])
+    def _groups(self) -> tuple[list[int], list[Fact]]:
+        """The routes of each shape, and every other fact by itself: the number of the group of each,
+        and one fact of every group."""
+        numbers: list[int] = []
+        some_of: list[Fact] = []
+        of_shapes: dict[bytes, int] = {}
+        for kind, alike in groupby(self, _kind_of):
+            facts = list(alike)
+            if kind is not Kind.ROUTE:
+                numbers += range(len(some_of), len(some_of) + len(facts))
+                some_of += facts
                 continue
-            rest = fact.rest
-            try:
-                of_shapes[rest].append(at)
-            except KeyError:
-                of_shapes[rest] = [at]
-        return [*alone, *of_shapes.values()]
+            rests = [fact.rest for fact in facts]
+            for rest, fact in dict(zip(rests, facts, strict=True)).items():
+                if rest not in of_shapes:
+                    of_shapes[rest] = len(some_of)
+                    some_of.append(fact)
+            numbers += map(of_shapes.__getitem__, rests)
+        return numbers, some_of
 
     def of(self, kind: Kind) -> tuple[Fact, ...]:
         """Those of one kind."""
@@ -151,12 +165,9 @@ class Facts(tuple[Fact, ...]):
     def that(self, ask: Callable[[Fact], object]) -> list[Fact]:
         """Those of which it is so, in their order; of routes, the answer must follow from the
         shape: it is asked once for each."""
-        found: list[int] = []
-        for places in self._groups:
-            if ask(self[places[0]]):
-                found += places
-        found.sort()
-        return [self[at] for at in found]
+        numbers, some_of = self._groups
+        answers = [bool(ask(fact)) for fact in some_of]
+        return [*compress(self, map(answers.__getitem__, numbers))] if any(answers) else []
 
 
 class Setting(NamedTuple):
@@ -359,20 +370,31 @@ def _facts_to_json(facts: Collection[Fact], names: Mapping[int, str]) -> dict[st
     words would take longer than all the rest, in every reader, too."""
     return {
         "text": list(describe_all(islice(facts, _WORDS), names)),
-        "messages": packed.pack((_CODES[fact.kind], fact.body) for fact in facts),
+        "messages": packed.pack(
+            (_CODES[kind], [fact.body for fact in some]) for kind, some in groupby(facts, _kind_of)
+        ),
     }
 
 
 def _facts_from_json(data: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> tuple[Fact, ...]:
     """ValueError or KeyError for what are no facts. Earlier journals have an object for each."""
     if isinstance(data, Mapping):
-        messages = packed.unpack(data["messages"])
-        facts = [Fact(_OF_CODE[code], body) for code, body in messages]
-        _take_apart([fact for fact in facts if fact.kind is Kind.ROUTE])
-        return tuple(facts)
+        return tuple(_unpacked(packed.unpack(data["messages"])))
     return tuple(
         Fact(Kind(row["kind"]), base64.b64decode(row["message"], validate=True)) for row in data
     )
+
+
+def _unpacked(messages: Iterable[tuple[int, list[bytes]]]) -> Iterator[Fact]:
+    """The facts of a journal, with the shape and the row of each route, of which there may be many."""
+    for code, bodies in messages:
+        kind = _OF_CODE[code]
+        if kind is not Kind.ROUTE:
+            yield from (Fact(kind, body) for body in bodies)
+            continue
+        shapes, keys = _shapes_and_rows(bodies, (), _RouteShape.by((), ()))
+        for body, shape, key in zip(bodies, shapes, keys, strict=True):
+            yield Fact(kind, body, shape.rest, key)
 
 
 def port_to_json(port: PortId) -> dict[str, Any]:
@@ -397,7 +419,9 @@ class Dumps(NamedTuple):
 
 
 RouteKey = tuple[int, bytes]
-Rows = Collection[RouteKey] | None  # None: those with a route of ours and another
+# None: those with a route of ours and another. A mapping has a route of each that was there: where
+# it is there again, byte by byte, it is the same object.
+Rows = Collection[RouteKey] | None
 
 
 _Asked = tuple[Sequence[bytes], frozenset[int], frozenset[int], Rows]
@@ -416,12 +440,21 @@ class RouteChoice(NamedTuple):
     places: Sequence[int]  # of the facts among the routes
     places_of_rows: Sequence[int]
 
+    @property
+    def others(self) -> Iterator[bytes]:
+        """The routes that were not chosen."""
+        routes = self.of[0]
+        left = bytearray(b"\1") * len(routes)
+        for at in self.places:
+            left[at] = 0
+        return compress(routes, left)
+
 
 class Selection(NamedTuple):
     """Facts, all interfaces that the routes among them name, and rows (PortState.rows); `routes`
     is for the next selection."""
 
-    facts: tuple[Fact, ...]
+    facts: Facts
     named: frozenset[int]
     rows: tuple[Fact, ...]
     routes: RouteChoice
@@ -466,51 +499,68 @@ def select(
 
 def _chosen(asked: _Asked, before: RouteChoice | None) -> RouteChoice:
     bodies, devices, ids, also = asked
-    old = () if before is None else (*before.facts, *before.rows)
-    known = {fact.body: fact for fact in old}
-    there: list[Fact | None] = [*map(known.get, bodies)] if known else [None] * len(bodies)
-    fresh = rt.shapes(b for b, fact in zip(bodies, there, strict=True) if fact is None)
-    facts: list[Fact] = []
-    places = array("I")
-    in_rows = array("I")  # the places of those in the rows
-    keys: list[RouteKey | None] = []  # of all of them, where the rows are still to be found
-    mine: list[RouteKey] = []
-    of_shapes: dict[bytes, _RouteShape] = {}
-    used: set[bytes] = set()  # shapes of the facts and rows
-    for number, fact in enumerate(there):
-        rest, _, dst = next(fresh) if fact is None else fact.shape
-        try:
-            of_shape = of_shapes[rest]
-        except KeyError:
-            of_shape = of_shapes[rest] = _RouteShape.of(rest, devices, ids)
-            if not of_shape.cloned and (of_shape.ours or of_shape.by_nexthop):
-                used.add(rest)
-        cloned, ours, by_nexthop, row = of_shape
-        if cloned:
-            if also is None:
-                keys.append(None)
-            continue
-        key = (row, dst)
-        if also is None:
-            keys.append(key)
-        elif key in also:
-            in_rows.append(number)
-        if ours or by_nexthop:
-            chosen = fact or Fact(Kind.ROUTE, bodies[number], rest)
-            chosen.key = key
-            there[number] = chosen
-            facts.append(chosen)
-            places.append(number)
-            if ours:
-                mine.append(key)
-    if also is None and (shared := _shared(keys, mine)):
-        in_rows.extend(number for number, key in enumerate(keys) if key in shared)
-    rows = tuple([there[number] or Fact(Kind.ROUTE, bodies[number]) for number in in_rows])
-    used.update(fact.rest for fact in rows)
-    return RouteChoice(asked, tuple(facts), _named(used), rows, places, in_rows)
+    known = _known(before, also) if len(bodies) > _FEW else {}
+    there: list[Fact | None] = [*map(known.get, bodies)] if known else []
+    of, keys = _shapes_and_rows(bodies, there, _RouteShape.by(devices, ids))
+    chosen = [*map(_is_chosen, of)]
+    places = array("I", compress(count(), chosen))
+    if known:
+        maybe = compress(there, chosen)
+        facts = [
+            fact or Fact(Kind.ROUTE, bodies[at], of[at].rest, keys[at])
+            for at, fact in zip(places, maybe, strict=True)
+        ]
+    else:
+        columns = (compress(column, chosen) for column in (bodies, map(_rest_of, of), keys))
+        facts = [*map(Fact, repeat(Kind.ROUTE), *columns)]
+    if also is None:
+        also = _shared(keys, facts, devices)
+    in_rows = array("I", compress(count(), map(also.__contains__, keys)) if also else ())
+    mine = dict(zip(places, facts, strict=True)) if in_rows else {}
+    rows = [
+        fact or known.get(bodies[at]) or Fact(Kind.ROUTE, bodies[at])
+        for at, fact in zip(in_rows, map(mine.get, in_rows), strict=True)
+    ]
+    return RouteChoice(asked, tuple(facts), _named((*facts, *rows)), tuple(rows), places, in_rows)
 
 
-def _named(shapes: Iterable[bytes]) -> frozenset[int]:
+def _known(before: RouteChoice | None, also: Rows) -> dict[bytes, Fact]:
+    """The routes of an earlier choice, and of what was there, by their bytes."""
+    known = {fact.body: fact for fact in also.values()} if isinstance(also, Mapping) else {}
+    if before is not None:
+        known |= {fact.body: fact for fact in (*before.facts, *before.rows)}
+    return known
+
+
+def _shapes_and_rows(
+    bodies: Sequence[bytes], there: Sequence[Fact | None], ask: Callable[[bytes], _RouteShape]
+) -> tuple[list[_RouteShape], list[RouteKey]]:
+    """The shape of each route, and its row; of those that are `there` these are known. `there` may
+    be empty."""
+    fresh: Iterable[bytes]
+    ask = lru_cache(None)(ask)
+    known = sum(map(operator.is_not, there, repeat(None)))
+    if 2 * known < len(bodies):  # to put few among many takes longer than to look at them again
+        fresh, known = bodies, 0
+    else:
+        fresh = compress(bodies, map(operator.is_, there, repeat(None)))
+    shapes: list[_RouteShape] = []
+    keys: list[RouteKey] = []
+    for some, destinations in rt.per_shape(fresh, ask):
+        shapes += some
+        keys += zip(map(_row_in, some), destinations, strict=True)
+    if not known:
+        return shapes, keys
+    new, of_new = iter(shapes), iter(keys)
+    return (
+        [next(new) if f is None else ask(f._rest or f.rest) for f in there],
+        [next(of_new) if f is None else f.key or route_key(f) for f in there],
+    )
+
+
+def _named(routes: Iterable[Fact]) -> frozenset[int]:
+    """The interfaces that they name."""
+    shapes = {fact._rest or fact.rest for fact in routes}  # without the property: many
     return frozenset(device for rest in shapes for device in rt.ifindexes(rest))
 
 
@@ -531,15 +581,15 @@ def _chosen_again(asked: _Asked, before: RouteChoice) -> RouteChoice:
     facts, rows = (_Spliced(some) for some in (before.facts, before.rows))
     for hunk in hunks:
         new = hunk.of(bodies)
-        part = _chosen((new, devices, ids, also), before if len(new) > _FEW else None)
+        part = _chosen((new, devices, ids, also), before)
         facts.add(before.places, hunk, part.facts, part.places)
         rows.add(before.places_of_rows, hunk, part.rows, part.places_of_rows)
     end = _Hunk(len(bodies), len(bodies), len(old), len(old))
     facts.add(before.places, end, (), ())
     rows.add(before.places_of_rows, end, (), ())
-    used = {fact.rest for some in (facts, rows) for fact in some.found}
+    named = _named((*facts.found, *rows.found))
     return RouteChoice(
-        asked, tuple(facts.found), _named(used), tuple(rows.found), facts.places, rows.places
+        asked, tuple(facts.found), named, tuple(rows.found), facts.places, rows.places
     )
 
 
@@ -609,13 +659,13 @@ class _Spliced:
 
 
 def _in_same_rows(
-    some: Iterable[bytes], others: Iterable[bytes], devices: Collection[int], ids: Collection[int]
+    some: Sequence[bytes], others: Sequence[bytes], devices: Collection[int], ids: Collection[int]
 ) -> bool:
     """Whether each of them is in the row that the other in its place is in, and chosen like it."""
-    what = [
-        [(_RouteShape.of(rest, devices, ids), dst) for rest, _, dst in rt.shapes(bodies)]
-        for bodies in (some, others)
-    ]
+    what = []
+    for bodies in (some, others):
+        shapes, keys = _shapes_and_rows(bodies, (), _RouteShape.by(devices, ids))
+        what.append(([*map(_is_chosen, shapes)], keys))
     return what[0] == what[1]
 
 
@@ -627,53 +677,48 @@ def common_ends(one: Sequence[object], other: Sequence[object]) -> tuple[int, in
     return head, min(next(compress(count(), ends), most), most - head)
 
 
-def _shared(keys: Sequence[RouteKey | None], mine: Collection[RouteKey]) -> set[RouteKey]:
-    """The rows of mine that have more than one of all these routes."""
-    if len(set(keys)) == len(keys):
+def _shared(
+    keys: Collection[RouteKey], facts: Iterable[Fact], devices: Collection[int]
+) -> set[RouteKey]:
+    """The rows with one of these facts, by one of the devices, that have more than one of all these
+    routes."""
+    last = dict(zip(keys, count(), strict=False))
+    if len(last) == len(keys):
         return set()
-    seen: set[RouteKey | None] = set()
-    twice: set[RouteKey | None] = set()
-    for key in keys:
-        (twice if key in seen else seen).add(key)
-    return {key for key in mine if key in twice and not _is_everywhere(*key)}
+    again = compress(keys, map(operator.ne, map(last.__getitem__, keys), count()))
+    twice = {key for key in again if not _is_everywhere(*key)}
+    found = (f for f in facts if route_key(f) in twice) if twice else ()
+    return {route_key(f) for f in found if not rt.ifindexes(f.rest).isdisjoint(devices)}
 
 
 def _is_everywhere(row: int, dst: bytes) -> bool:
     return dst.startswith(_EVERYWHERE) and row in _ROWS_OF_IPV6
 
 
-def _take_apart(routes: Sequence[Fact]) -> None:
-    """Work out the shape and the row of many routes."""
-    rows: dict[bytes, int] = {}
-    taken = rt.shapes(fact.body for fact in routes)
-    for fact, (rest, _, dst) in zip(routes, taken, strict=True):
-        try:
-            row = rows[rest]
-        except KeyError:
-            row = rows[rest] = _row_of(rest)
-        fact._rest = rest
-        fact.key = (row, dst)
-
-
 class _RouteShape(NamedTuple):
-    """What routes of one shape have in common, towards some devices and nexthops."""
+    """What routes of one shape have in common, towards some devices and nexthops. `chosen` are those
+    by one of these. What the kernel has made of another route for a while is in no row."""
 
-    cloned: bool
-    ours: bool
-    by_nexthop: bool
+    chosen: bool
     row: int
+    rest: bytes
 
     @classmethod
-    def of(cls, rest: bytes, devices: Collection[int], ids: Collection[int]) -> _RouteShape:
-        head = rt.RtMsg.of(rest)
-        out = rt.ifindexes(rest)
-        number = rt.number(rt.split(rest, rt.RTMSG.size), rt.RTA_NH_ID)
-        return cls(
-            bool(head.flags & rt.RTM_F_CLONED),
-            not out.isdisjoint(devices),
-            bool(ids) and (number or 0) in ids,
-            _row_of(rest),
-        )
+    def by(cls, devices: Collection[int], ids: Collection[int]) -> Callable[[bytes], _RouteShape]:
+        """What a shape (rt.Shape.rest) is."""
+
+        def of(rest: bytes) -> _RouteShape:
+            if rt.RtMsg.of(rest).flags & rt.RTM_F_CLONED:
+                return cls(False, _NO_ROW, rest)
+            by_device = not rt.ifindexes(rest).isdisjoint(devices)
+            by_nexthop = bool(ids) and (_nexthop_of(rest) or 0) in ids
+            return cls(by_device or by_nexthop, _row_of(rest), rest)
+
+        return of
+
+
+_NO_ROW = -1
+_is_chosen, _row_in, _rest_of = map(operator.itemgetter, range(3))
 
 
 def route_key(route: Fact) -> RouteKey:
@@ -712,10 +757,10 @@ _ROWS: dict[tuple[object, ...], int] = {}  # in this process
 _ROWS_OF_IPV6: set[int] = set()
 
 
-def related(dumps: Dumps, facts: Iterable[Fact], also: Collection[int] = ()) -> tuple[Fact, ...]:
+def related(dumps: Dumps, facts: Facts, also: Collection[int] = ()) -> tuple[Fact, ...]:
     """The nexthops that are not among the facts, and are members of groups that are, or have one
     of the ids `also`."""
-    chosen = [fact for fact in facts if fact.kind is Kind.NEXTHOP]
+    chosen = facts.of(Kind.NEXTHOP)
     mine = {nexthop_id(fact) for fact in chosen}
     wanted = {number for fact in chosen for number in rt.group_members(fact.body)}.union(also)
     found = [Fact(Kind.NEXTHOP, body) for body in dumps.nexthops]

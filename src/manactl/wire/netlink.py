@@ -10,6 +10,7 @@ import errno
 import operator
 import os
 import struct
+import sys
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import NamedTuple, Self
 
@@ -382,6 +383,8 @@ def _alike(data: bytes, seq: int) -> list[bytes] | None:
     _, kind, flags, answered, _ = _HEADER.unpack_from(data)
     if kind < _RTM_BASE or flags & NLM_F_DUMP_INTR or answered != seq:
         return None
+    if (bodies := _of_one_length(data)) is not None:
+        return bodies
     first, *pieces = data.split(rest)
     last = pieces.pop()
     bodies = [piece[:-4] for piece in pieces]
@@ -391,6 +394,21 @@ def _alike(data: bytes, seq: int) -> list[bytes] | None:
         return None
     due = struct.unpack(f"={len(bodies)}I", lengths)
     return bodies if due == tuple([len(body) + _HEADER.size for body in bodies]) else None
+
+
+def _of_one_length(data: bytes) -> list[bytes] | None:
+    """The bodies of a datagram whose messages have equal headers, as nearly all of a full table
+    have; None for any other. Where one begins follows from the length of those before it: what is
+    equal there is a header."""
+    length = int.from_bytes(data[:4], sys.byteorder)
+    step = align(length)
+    if length < _HEADER.size or len(data) % step:
+        return None
+    for at in range(_HEADER.size):
+        if data[at::step].strip(data[at : at + 1]):
+            return None
+    form = f"{_HEADER.size}x{length - _HEADER.size}s{step - length}x"
+    return [body for (body,) in struct.iter_unpack(form, data)]
 
 
 def messages(data: bytes) -> Iterator[Message]:

@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import _socket  # `socket` makes enums of all constants, which a TAB would wait for
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from functools import lru_cache
-from typing import NamedTuple, Self
+from itertools import islice
+from typing import NamedTuple, Self, TypeVar
 
 from manactl.wire.attrs import NLA_F_NESTED, NLA_TYPE_MASK, align, as_int, as_str, attr
+
+_T = TypeVar("_T")
 
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
@@ -253,27 +256,64 @@ _RESTS: dict[bytes, bytes] = {}  # one object for each, whose hash is worked out
 # How the kernel begins a route with a destination (fib_dump_info(), rt6_fill_node()): the table,
 # and after its four bytes the destination.
 _TABLE_FIRST = attr(RTA_TABLE, bytes(4))[:4]
-_DST_AT = RTMSG.size + 8
-_DST_NEXT = {attr(RTA_DST, bytes(size))[:4]: _DST_AT + 4 + size for size in (4, 16)}
+_TABLE_AT, _DST_HEAD, _DST_AT = RTMSG.size, RTMSG.size + 8, RTMSG.size + 12
+_DST_SIZES = {_socket.AF_INET: 4, _socket.AF_INET6: 16}
+_AT_ONCE = 512  # routes that are cut up together
 
 
-def shapes(bodies: Iterable[bytes]) -> Iterator[tuple[bytes, int, bytes]]:
-    """Shape.of() of each."""
-    ends = _DST_NEXT.get
-    rests: dict[bytes, bytes] = {}  # by the message without the destination
-    first, at = _DST_AT, _DST_AT + 4
-    table, head = RTMSG.size, RTMSG.size + 4
-    for body in bodies:
-        end = ends(body[first:at])
-        if end is None or body[table:head] != _TABLE_FIRST or not body[1]:
-            yield Shape.of(body)
-            continue
-        around = body[:at] + body[end:]
+def shapes(bodies: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """Shape.of() of each, but for its place: what it is, and where to."""
+    for rests, destinations in per_shape(bodies, _itself):
+        yield from zip(rests, destinations, strict=True)
+
+
+def _itself(rest: bytes) -> bytes:
+    return rest
+
+
+def per_shape(
+    bodies: Iterable[bytes], ask: Callable[[bytes], _T]
+) -> Iterator[tuple[Sequence[_T], Sequence[bytes]]]:
+    """Some at a time in their order: what `ask` answers for the Shape.rest of each, and where to. It
+    is asked once for each shape. ValueError on a broken length."""
+    ask = lru_cache(None)(ask)
+    known: dict[tuple[bytes, bytes], _T] = {}  # by what is around a destination in its usual place
+    bodies = iter(bodies)
+    while some := list(islice(bodies, _AT_ONCE)):
+        befores, destinations, behinds = map(list, zip(*_cut(some), strict=True))
+        around = [*zip(befores, behinds, strict=True)]
         try:
-            rest = rests[around]
-        except KeyError:
-            rest = rests[around] = Shape.of(body).rest
-        yield rest, at, body[at:end]
+            answers = [*map(known.__getitem__, around)]
+        except KeyError:  # of the first of a shape, and where the destination is in another place
+            shapes = [*map(Shape.of, some)]
+            answers, destinations = [ask(one.rest) for one in shapes], [one.dst for one in shapes]
+            for (before, behind), answer in zip(around, answers, strict=True):
+                if _ends_at_destination(before):
+                    known[before, behind] = answer
+        yield answers, destinations
+
+
+def _cut(bodies: Sequence[bytes]) -> Iterable[tuple[bytes, ...]]:
+    """Each in three, where the kernel has the destination, if it has any. Those of one length and
+    family, as nearly all of a full table are, are cut up at once."""
+    length, family = len(bodies[0]), bodies[0][0]
+    after = length - _DST_AT - _DST_SIZES.get(family, 0)
+    if after >= 0 and {*map(len, bodies)} == {length}:
+        joined = b"".join(bodies)
+        if not joined[::length].strip(bytes([family])):
+            return struct.iter_unpack(f"{_DST_AT}s{length - _DST_AT - after}s{after}s", joined)
+    ends = [_DST_AT + _DST_SIZES.get(body[0], 0) for body in bodies]
+    return [(b[:_DST_AT], b[_DST_AT:end], b[end:]) for b, end in zip(bodies, ends, strict=True)]
+
+
+def _ends_at_destination(before: bytes) -> bool:
+    """Whether that much of a route is followed by its destination."""
+    return (
+        before[0] in _DST_SIZES
+        and bool(before[1])
+        and before[_TABLE_AT : _TABLE_AT + 4] == _TABLE_FIRST
+        and before[_DST_HEAD:] == attr(RTA_DST, bytes(_DST_SIZES[before[0]]))[:4]
+    )
 
 
 def join(header: bytes, attrs: Iterable[Attr]) -> bytes:

@@ -11,13 +11,13 @@ import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manactl.act import plan, transition
+from manactl.act import plan, restore, transition
 from manactl.act.plan import steps_from_json
 from manactl.act.signals import SignalGate
 from manactl.act.transition import UndoResult, Workplace
@@ -120,6 +120,41 @@ def test_a_claim_takes_the_port_down_and_a_release_brings_all_back(tmp_path: Pat
     assert kernel.links == [("eth1", "down"), ("eth1", "up")]
     assert nothing_open(tmp_path)
     assert len(list((tmp_path / "history").iterdir())) == 1
+
+
+def test_no_address_waits_for_what_follows_from_the_snapshot_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = furnished()
+    claim(tmp_path, FakeHost(kernel))
+    up: list[bool] = []
+
+    class Prepared(restore.Prepared):
+        def __init__(self, state: PortState, many: int = 1000) -> None:
+            up.append(kernel.nics[0].up)
+            super().__init__(state, many)
+
+    monkeypatch.setattr(transition, "Prepared", Prepared)
+    monkeypatch.setattr(restore, "Prepared", Prepared)
+    release(tmp_path, FakeHost(kernel))
+    assert up == [False]
+
+
+def test_a_snapshot_that_makes_no_sense_keeps_no_port_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = furnished()
+    claim(tmp_path, FakeHost(kernel))
+
+    def prepared(*_: object) -> NoReturn:
+        raise ValueError("attribute at 12")
+
+    monkeypatch.setattr(transition, "Prepared", prepared)
+    monkeypatch.setattr(restore, "Prepared", prepared)
+    with pytest.raises(NotRestored):
+        release(tmp_path, FakeHost(kernel))
+    assert kernel.nics[0].up
+    assert not nothing_open(tmp_path)
 
 
 @settings(max_examples=60)

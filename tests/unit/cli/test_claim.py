@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from tests.unit.host import (
 from tests.unit.host import claim as claimed
 from tests.unit.kernel import Kernel
 from tests.unit.wording import wording
+
+SRC = str(Path(__file__).parents[3] / "src")
 
 
 @pytest.fixture
@@ -133,3 +136,20 @@ def test_rich_is_loaded_on_a_terminal_alone(shell: Shell) -> None:
     before = set(sys.modules)
     shell.run(claim, FakeHost(furnished()), "--raw-qp", "eth1")
     assert "rich" not in set(sys.modules) - before
+
+
+def test_a_claim_imports_nothing_that_only_some_need() -> None:
+    script = (
+        "import sys, click; before = set(sys.modules)\n"
+        "import manactl.cli.claim, manactl.act.claim, manactl.act.system\n"
+        "print(*(set(sys.modules) - before))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", script],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": SRC},
+    )
+    dear = {"_hashlib", "subprocess", "rich", "pyroute2", "pyverbs", "traceback", "textwrap"}
+    assert not dear.intersection(run.stdout.split())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import tempfile
@@ -62,6 +63,13 @@ def test_what_the_last_attempt_has_left_is_what_is_left(tmp_path: Path) -> None:
             log.append("releasing")
             log.append("residue", lines=lines)
     assert journal.read(log.path).residue == ("route two",)
+
+
+@pytest.mark.parametrize("size", [0, 5, 1 << 16, (1 << 16) + 1])
+def test_the_checksum_is_half_of_a_sha256(size: int) -> None:
+    """By whichever implementation: journals are read by other versions of Python."""
+    data = b"line" * size
+    assert journal._checksum(data) == hashlib.sha256(data).hexdigest()[:16]
 
 
 def test_what_the_header_has_of_each_port(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import random
 import shutil
@@ -269,7 +270,7 @@ def test_a_journal_that_is_nested_too_deep_is_not_believed(tmp_path: Path) -> No
     path = written(tmp_path, "doing")
     text = json.dumps({"schema": "manactl.journal/1", **HEADER})[:-1]
     text += ', "x": ' + "[" * 100_000 + "]" * 100_000 + "}"
-    before = journal.hashlib.sha256(text.encode()).hexdigest()[:16]
+    before = hashlib.sha256(text.encode()).hexdigest()[:16]
     path.write_bytes(f"{text}\t{before}\n".encode())
     with pytest.raises(JournalError, match=says("nothing was changed"), check=Coded("journal")):
         journal.read(path)

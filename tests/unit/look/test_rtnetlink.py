@@ -173,6 +173,45 @@ def test_a_table_that_cannot_be_read_is_an_error_and_not_empty(
             rtnl.capture(PORT, 3, 99.5)
 
 
+def test_guards_go_through_the_routes_of_the_look_before_them(kernel: Kernel, rtnl: Rtnl) -> None:
+    some, more = [route("192.0.2.0", 24).body], [route("192.0.3.0", 24).body]
+    kernel.tables = {GETLINK: [link(3, "eth3")], GETROUTE: some}
+    assert [*rtnl.routes()] == some
+    kernel.tables[GETROUTE] = more
+    assert [*rtnl.routes()] == some
+    kernel.answers = [[Answer(16, link(3, "eth3"))]]
+    rtnl.capture(PORT, 3, 99.5)
+    kernel.tables[GETROUTE] = []
+    assert [*rtnl.routes()] == more
+
+
+def test_routes_that_could_not_be_read_are_not_those_of_before(
+    kernel: Kernel, rtnl: Rtnl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is a family that could be read taken for unchanged when the other one is read at last."""
+    plain = kernel.dump
+    refused: list[int] = []
+
+    def dump(kind: int, body: bytes = b"") -> list[Answer]:
+        if kind == GETROUTE and body[0] in refused:
+            raise OSError(errno.ENOBUFS, "No buffer space available")
+        return plain(kind, body)
+
+    monkeypatch.setattr(kernel, "dump", dump)
+    for there in (["192.0.2.0"], ["192.0.2.0", "192.0.3.0"]):
+        kernel.tables = {
+            GETLINK: [link(3, "eth3")], GETROUTE: [route(to, 24).body for to in there],
+        }  # fmt: skip
+        if len(there) > 1:
+            refused.append(socket.AF_INET6)
+            kernel.answers = [[Answer(16, link(3, "eth3"))]]
+            for look in (lambda: rtnl.capture(PORT, 3, 99.5), rtnl.routes):
+                with pytest.raises(OSError, match="No buffer space"):
+                    look()
+            refused.clear()
+        assert [*rtnl.routes()] == kernel.tables[GETROUTE]
+
+
 def test_what_is_sent(kernel: Kernel, rtnl: Rtnl) -> None:
     kernel.answers = [[], []]
     rtnl.send(Request(24, 0x400, b"route"))

@@ -65,6 +65,12 @@ def test_which_lean_on_the_port(one: Fact, leans: bool) -> None:
     assert leaning.find([one.body], OWN, {3}, [OWN_BY_OBJECT]) == ((one,) if leans else ())
 
 
+def test_few_among_many_are_found() -> None:
+    others = [route(f"10.{n >> 8}.{n & 255}.0/24", 2).body for n in range(1000)]
+    many = [FOUR.body, *others[:255], SIX.body, *others, FOUR.body]
+    assert leaning.find(many, OWN, {3}) == (FOUR, SIX, FOUR)
+
+
 def test_without_an_address_nothing_leans() -> None:
     assert leaning.find([FOUR.body], (), {3}) == ()
 

@@ -391,8 +391,12 @@ V4 = ("192.0.2.0", "192.0.3.0", "198.51.100.0", "203.0.113.0")
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_a_selection_is_the_same_whatever_was_selected_before(seed: int) -> None:
+def test_a_selection_is_the_same_whatever_was_selected_before(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     draw = random.Random(seed)
+    if seed % 2:
+        monkeypatch.setattr(snapshot, "_FEW", 0)
     hops = [nexthop(10, 3), nexthop(20, 5), nexthop(30, None, (10, 20))]
     then = random_routes(draw, 80)
     now = [one for one in then if draw.random() < 0.8] + random_routes(draw, 20)
@@ -414,6 +418,15 @@ def test_a_selection_is_the_same_whatever_was_selected_before(seed: int) -> None
             alone = snapshot.select(dumps(one, *hops), devices, ())
             assert (one in ours) is (one in alone.facts)
             assert one not in ours or alone.named <= exact.named
+        assert [*exact.routes.others] == [one.body for one in now if one not in ours]
+    # What was there in these rows, and is again, is the same object; else nothing is another.
+    was = {key: one for one in then if (key := snapshot.route_key(one)) in keys}
+    known = snapshot.select(dumps(*now, *hops), {3}, was)
+    assert (known.facts, known.named, known.rows) == (exact.facts, exact.named, exact.rows)
+    again_there = [one for one in known.rows if one == was[snapshot.route_key(one)]]
+    if seed % 2:
+        assert all(one is was[snapshot.route_key(one)] for one in again_there)
+        assert again_there
 
 
 @pytest.mark.parametrize("seed", range(60))

@@ -382,6 +382,24 @@ def test_a_table_is_taken_apart_like_any_dump(wire: Wire, sock: NetlinkSocket, s
     assert bodies(sock.dump_again(RTM_GETADDR, b"")) == made
 
 
+@pytest.mark.parametrize("at", [0, 1, 59])
+def test_a_message_of_the_same_length_may_be_of_another_kind(
+    wire: Wire, sock: NetlinkSocket, at: int
+) -> None:
+    """In a datagram whose messages are of one length: an interruption, another exchange's answer."""
+    alike = [b"%04d" % number for number in range(60)]
+    for odd in ({"flags": 2 | NLM_F_DUMP_INTR}, {"seq": 5}):
+        for what in (odd, {}):
+            wire.answer(
+                b"".join(route(one, **(what if n == at else {})) for n, one in enumerate(alike))
+            )
+            wire.answer(END)
+        expected = alike if "flags" in odd else [*alike[:at], *alike[at + 1 :]]
+        assert bodies(sock.dump_again(RTM_GETADDR, b"")) == expected
+        if "seq" in odd:
+            assert bodies(sock.dump_again(RTM_GETADDR, b"")) == alike
+
+
 def test_an_interrupted_table_is_read_again(wire: Wire, sock: NetlinkSocket) -> None:
     for marked in (
         [route(b"1234", 2 | NLM_F_DUMP_INTR), END],

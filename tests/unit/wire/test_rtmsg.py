@@ -404,9 +404,41 @@ def test_many_routes_are_taken_apart_like_one(seed: int) -> None:
         length = draw.choice((0, 24, 32))
         made.append(rt.join(rt.RtMsg(10 if six else 2, length).pack(), attrs))
     made.append(rt.RtMsg(2).pack())
-    assert [*rt.shapes(made)] == [rt.Shape.of(body) for body in made]
+    one_by_one = [(one.rest, one.dst) for one in map(rt.Shape.of, made)]
+    assert [*rt.shapes(made)] == one_by_one
+    # In a full table those of one length and family follow each other, again and again.
+    runs = [which for at in draw.sample(range(61), 9) for which in [at] * draw.choice((1, 700))]
+    assert [*rt.shapes(made[at] for at in runs)] == [one_by_one[at] for at in runs]
     with pytest.raises(ValueError, match="length"):
         list(rt.shapes([made[0][:12] + b"\1\0\1\0", rt.RtMsg(2, 24).pack() + b"\3\0\1\0"]))
+
+
+def test_a_route_of_another_family_is_not_cut_up_by_that_of_the_first() -> None:
+    """Of one length, where the destination of one is as long as what is behind that of the other."""
+    table, behind = rt.Attr(rt.RTA_TABLE, bytes(4)), rt.Attr(rt.RTA_PRIORITY, bytes(8))
+    four = rt.join(rt.RtMsg(2, 32).pack(), [table, rt.Attr(rt.RTA_DST, b"4444"), behind])
+    six = rt.join(rt.RtMsg(10, 128).pack(), [table, rt.Attr(rt.RTA_DST, b"6" * 16)])
+    assert len(four) == len(six)
+    for made in ([four, six], [six, four], [four], [six, six, four, six]):
+        assert [dst for _, dst in rt.shapes(made)] == [
+            b"4444" if body is four else b"6" * 16 for body in made
+        ]
+
+
+def test_a_shape_is_asked_about_once() -> None:
+    asked: list[bytes] = []
+
+    def length(rest: bytes) -> int:
+        asked.append(rest)
+        return len(rest)
+
+    to = [bytes([1, 2, n & 255, n >> 8]) for n in range(2000)]
+    table = rt.Attr(rt.RTA_TABLE, bytes(4))
+    made = [rt.join(rt.RtMsg(2, 32).pack(), [table, rt.Attr(rt.RTA_DST, one)]) for one in to]
+    found = [*rt.per_shape(made, length)]
+    assert [dst for _, some in found for dst in some] == to
+    assert {answer for some, _ in found for answer in some} == {28}
+    assert len(asked) == 1
 
 
 # --- segments -----------------------------------------------------------------------------------
