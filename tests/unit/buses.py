@@ -39,7 +39,7 @@ class Link:
 def _ini(path: Path) -> dict[str, list[tuple[str, str]]]:
     found: dict[str, list[tuple[str, str]]] = {}
     section = ""
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
         if line.startswith("["):
             section = line.strip("[]")
         elif "=" in line and not line.startswith("#"):

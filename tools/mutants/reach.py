@@ -57,6 +57,7 @@ class Reach:
     """Everything that is known of the tests."""
 
     importers: Mapping[str, frozenset[str]] = field(default_factory=dict)  # of each module
+    named: dict[str, frozenset[str]] = field(default_factory=dict)  # modules, by test file
     tests: list[Case] = field(default_factory=list)
     imports: dict[str, dict[str, frozenset[int]]] = field(default_factory=dict)  # by test file
     seconds: dict[str, float] = field(default_factory=dict)  # to import a test file
@@ -66,12 +67,17 @@ class Reach:
         """The tests that run one of these lines of a module.
 
         Everything imports nearly everything: for a line that is run at import, those that run a
-        function of the module or of one that imports it.
+        function of the module or of one that imports it, and those of a file that names the module:
+        a test may compare its constants and run nothing.
         """
+        none: frozenset[Any] = frozenset()
         if at_import:
             near = {module, *self.importers.get(module, ())}
-            return [test for test in self.tests if not near.isdisjoint(test.lines)]
-        none: frozenset[int] = frozenset()
+            return [
+                test
+                for test in self.tests
+                if not near.isdisjoint(test.lines) or module in self.named.get(test.file, none)
+            ]
         files = {
             file for file, of in self.imports.items() if not of.get(module, none).isdisjoint(lines)
         }
@@ -87,12 +93,20 @@ def importers(root: Path) -> dict[str, frozenset[str]]:
     paths = {path.relative_to(root).as_posix(): path for path in root.rglob("*.py")}
     found: defaultdict[str, set[str]] = defaultdict(set)
     for module, path in paths.items():
-        for node in ast.walk(ast.parse(path.read_bytes())):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("manactl"):
-                base = "/".join((node.module or "").split(".")[1:])
-                for name in (base, *(f"{base}/{name.name}".lstrip("/") for name in node.names)):
-                    found[f"{name}.py"].add(module)
+        for name in named(path.read_bytes()):
+            found[name].add(module)
     return {module: frozenset(found[module]) for module in paths}
+
+
+def named(source: bytes) -> frozenset[str]:
+    """The modules below src/manactl that a source may import."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("manactl"):
+            base = "/".join((node.module or "").split(".")[1:])
+            names = (base, *(f"{base}/{name.name}".lstrip("/") for name in node.names))
+            found.update(f"{name}.py" for name in names)
+    return frozenset(found)
 
 
 class _Recorder:
@@ -271,6 +285,7 @@ def reach(top: Path, cache: Path, jobs: int) -> Reach:
     result = Reach(importers(top / "src" / "manactl"))
     for file, path in kept.items():
         os.utime(path)
+        result.named[file] = named((top / file).read_bytes())
         _read(result, file, json.loads(path.read_text()))
     _forget(cache)
     return result

@@ -296,16 +296,10 @@ class _Restoration:
         return made | self._send_together(together)
 
     def _send_together(self, asked: Sequence[tuple[Fact, Request]]) -> set[Fact]:
-        """The facts that the kernel has taken, of those with a request each."""
-        made = set()
+        """The facts that the kernel has taken, of those with a request each. What it says against
+        the others is heard when they are asked for one by one, at last."""
         said = self._network.send_all([request for _, request in asked]) if asked else []
-        for (fact, _), error in zip(asked, said, strict=True):
-            if error is None:
-                self._errors.pop(fact, None)
-                made.add(fact)
-            else:
-                self._errors[fact] = error
-        return made
+        return {fact for (fact, _), error in zip(asked, said, strict=True) if error is None}
 
     def _reach(self, fact: Fact, request: Request) -> bool:
         """Make a route whose gateway was reachable once, when somebody made it, and was not any

@@ -209,6 +209,31 @@ def test_one_that_died_before_the_manager_was_told_tells_it(tmp_path: Path) -> N
     assert boot_files.find(str(tmp_path)) == ()
 
 
+@pytest.mark.parametrize("end", ["remove", "lift"])
+@pytest.mark.parametrize("manager", [NETWORKD, NETWORK_MANAGER])
+def test_what_is_removed_is_removed_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, manager: str, end: str
+) -> None:
+    """Else a machine that loses its power leaves netdevs alone at its next boot."""
+    files, one = BootFiles(tmp_path), kept(manager)
+    files.write(one)
+    (folder,) = {path.parent for path in files.paths(one)}
+    on_disk: list[list[str]] = []
+    real = os.fsync
+
+    def fsync(fd: int) -> None:
+        assert Path(f"/proc/self/fd/{fd}").readlink() == folder
+        on_disk.append(os.listdir(folder))
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    if end == "remove":
+        files.remove(one)
+    else:
+        files.lift(one, lambda: True)
+    assert on_disk[-1] == []
+
+
 def test_a_new_directory_can_be_read_by_a_manager_that_is_not_root(tmp_path: Path) -> None:
     files, one = BootFiles(tmp_path), kept(NETWORKD)
     files.write(one)

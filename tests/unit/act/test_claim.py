@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import errno
 import json
@@ -41,6 +42,7 @@ from tests.unit.fakes import PORT, address, archived, route
 from tests.unit.host import (
     NET_ADMIN,
     NET_RAW,
+    OTHER_FUNCTION,
     FakeHost,
     FakeSystem,
     Fate,
@@ -249,6 +251,18 @@ def test_a_claimed_port_beside_a_new_one_is_left_alone(tmp_path: Path) -> None:
     assert [port.id for port, _ in done.already] == [PORT]
     assert kernel.links == [("eth1", "down"), ("eth2", "down")]
     assert len(journal.paths(tmp_path)) == 2
+
+
+def test_a_journal_of_another_function_that_cannot_be_read_stops_no_claim(tmp_path: Path) -> None:
+    """From it only the order among equal routes would be known."""
+    kernel = furnished()
+    kernel.nics.append(copy.deepcopy(OTHER_FUNCTION))
+    other = claim(tmp_path, FakeHost(kernel), "eth5").journal
+    assert other is not None
+    other.write_bytes(b"not a journal\n" + other.read_bytes())
+    done = claim(tmp_path, FakeHost(kernel), "eth1")
+    assert [port.id for port in done.ports] == [PORT]
+    assert not kernel.nic("eth1").up
 
 
 def test_a_claim_over_an_interrupted_one_is_refused(tmp_path: Path) -> None:

@@ -485,6 +485,90 @@ def test_a_journal_that_cannot_be_read_for_long_is_tried_until_it_can(
     assert not path.exists()
 
 
+@pytest.mark.parametrize("stays", [False, True])
+def test_what_a_runner_has_left_is_read_again_while_it_cannot_be(
+    tmp_path: Path, runner: Runner, stays: bool
+) -> None:
+    """Where it cannot be read at all, the deadline ends the claim."""
+    kernel = furnished()
+    path = waiting(tmp_path, kernel)
+    good = path.read_bytes()
+    path.write_bytes(b"not a journal\n" + good)
+    host = FakeHost(kernel)
+
+    def mended_later() -> None:
+        if len(host.pauses) == 3 and not stays:
+            path.write_bytes(good)
+
+    host.at_pause = mended_later
+    watch = Watch(runner.theirs, tmp_path, host)
+    assert watch._stands(path) is False  # it has not said that it leaves
+    watch._left = True
+    assert watch._stands(path) is True
+    assert host.pauses == [1.0] * (60 if stays else 3)
+    path.unlink()
+    assert watch._stands(path) is False
+
+
+def test_a_claim_whose_journal_is_gone_is_over(tmp_path: Path, runner: Runner) -> None:
+    path = waiting(tmp_path, furnished())
+    watch = Watch(runner.theirs, tmp_path, FakeHost(furnished()))
+    assert watch._is_confirmed(path) is False
+    path.unlink()
+    assert watch._is_confirmed(path) is True
+
+
+def test_a_socket_that_fails_is_the_end_of_the_runner(
+    runner: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = furnished()
+    path = claimed(tmp_path, kernel, command=("sleep",))
+    runner.say(arm=str(path), deadline=None)
+    watch = Watch(runner.theirs, tmp_path, FakeHost(kernel))
+    watch._told()
+    runner.theirs.setblocking(False)  # as if it were reset: nothing can be read of it
+    watch._told()
+    assert watch._why == "abandoned"
+
+
+class Answering:
+    """The guardian's end of the socket, for what it has to say."""
+
+    def __init__(self, **answer: object) -> None:
+        self.answer, self.heard = answer, list[object]()
+
+    def sendall(self, data: bytes) -> None:
+        self.heard.append(json.loads(data))
+
+    def recv(self, _size: int) -> bytes:
+        return json.dumps(self.answer).encode()
+
+
+def test_a_runner_that_leaves_says_so_and_hears_when_that_is_too_late() -> None:
+    for late in (False, True):
+        sock = Answering(failed=None, late=late)
+        guard = guardian.LiveGuard(sock, os.getpid())  # type: ignore[arg-type]
+        if late:
+            with pytest.raises(RolledBack, check=Coded("guardian")) as caught:
+                guard.leave()
+            with wording:
+                assert "--confirm-within" in (caught.value.hint or "")
+        else:
+            guard.leave()
+        assert sock.heard == [{"leave": True}]
+
+
+def test_a_guardian_that_cannot_be_started_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(guardian.socket, "socketpair", fails)
+    with pytest.raises(RolledBack, match="Too many open files", check=Coded("guardian")):
+        guardian.start(tmp_path, FakeHost(furnished()))
+
+
 def test_a_fault_of_our_own_is_logged_and_not_the_end(
     runner: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

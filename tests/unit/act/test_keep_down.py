@@ -451,6 +451,23 @@ def test_while_another_manactl_is_at_work_nothing_is_done(scene: Scene) -> None:
         assert scene.keeper.again_in == AGAIN_FROM, "from the start again"
 
 
+@pytest.mark.parametrize("later", [1.0, 8.0])
+def test_how_long_it_took_counts_from_when_it_was_announced_first(
+    scene: Scene, later: float
+) -> None:
+    (nic,) = scene.kernel.nics
+    with lock.functions(scene.path, [nic.pci]):
+        scene.up(nic, IP)
+        scene.announce(nic)
+        scene.kernel.clock += 2.0
+        scene.keeper.look()  # which nothing was announced of
+        scene.kernel.clock += later
+        scene.announce(nic)
+        scene.kernel.clock += 0.5
+    scene.keeper.again()
+    assert [one.ms for one in scene.told] == [pytest.approx((2.5 + later) * 1000, abs=1.0)]
+
+
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.EACCES, errno.EROFS])
 def test_what_has_no_lock_for_now_is_set_down_as_soon_as_there_is_one(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, number: int

@@ -106,6 +106,15 @@ def test_drop_ins_are_read_after_the_file(world: World, tmp_path: Path) -> None:
     assert "wlan" not in text
 
 
+def test_what_is_not_utf_8_is_copied_as_it_is(world: World) -> None:
+    own = Path(world.link("eth1").file or "")
+    latin = "# für eth1, von Andreas Groß\n".encode("latin-1")
+    own.write_bytes(own.read_bytes() + b"[Network]\n" + latin)
+    one = managers(world)
+    one.unmanage(OF_NETWORKD)
+    assert latin in one.files(OF_NETWORKD)[0].read_bytes()
+
+
 def test_a_hold_that_was_half_done_is_not_copied_into_itself(world: World) -> None:
     one = managers(world)
     one.unmanage(OF_NETWORKD)
@@ -162,6 +171,16 @@ def test_network_manager_is_told_before_its_file_is_there(world: World) -> None:
     which = f"interface-name:=eth1;mac:{MAC}"
     assert f"[keyfile]\nunmanaged-devices+={which}\n" in text
     assert f"match-device={which}\nmanaged=0\n" in text
+
+
+def test_network_manager_reads_its_file_at_once(world: World) -> None:
+    """A netdev that is re-created meanwhile, which D-Bus has told it nothing of, is unmanaged, too."""
+    one = managers(world)
+    one.unmanage(OF_NM)
+    assert world.calls[-1] == "call Reload u 1"
+    world.calls.clear()
+    assert one.give_back(OF_NM)
+    assert "call Reload u 1" in world.calls
 
 
 @pytest.mark.parametrize("assumes", [False, True])

@@ -31,7 +31,7 @@ from manactl.netstate.snapshot import PortState, Request
 from manactl.wire.uverbs import ProofOutcome
 from tests.unit.decide.scene import STATE
 from tests.unit.fakes import PORT, address, nexthop, route
-from tests.unit.host import FakeHost, FakeProof, FakeSystem, furnished
+from tests.unit.host import FakeHost, FakeProof, FakeSystem, furnished, paired
 from tests.unit.kernel import UUID, Nic
 from tests.unit.wording import Coded, read, says, wording
 
@@ -172,6 +172,30 @@ def test_a_netdev_that_is_just_plugged_in_again_is_waited_for() -> None:
     system.host.at_pause = replugged
     assert planning.require_netdev(system, PORT).name == "eth1"
     assert 1003.0 < system.kernel.clock < 1004.0
+
+
+def test_a_synthetic_netdev_that_does_not_stay_up_or_cannot_be_looked_at_is_told() -> None:
+    class Falling(FakeSystem):
+        def set_synthetic(self, uuid: str, up: bool) -> None:
+            pass
+
+    host = FakeHost(paired(up=False))
+    host.systems = Falling
+    step = SetSynthetic(PORT, UUID, "eth0", had_carrier=True)
+    with pytest.raises(StepFailed, match=says("eth0 does not stay up")):
+        step.undo(host.system(lambda _: None))
+    host.unread = EMFILE
+    with pytest.raises(StepFailed) as caught:
+        step.undo(host.system(lambda _: None))
+    assert read(caught.value.evidence) == read((Evidence("sysfs", "netdev", "EMFILE"),))
+
+
+def test_of_a_netdev_that_has_gone_again_no_setting_is_said_to_have_changed() -> None:
+    system = machine()
+    state = dataclasses.replace(system.capture(PORT), link=system.link_settings(PORT))
+    assert planning._changed(state, system) == []
+    nic(system).present = False
+    assert planning._changed(state, system) == []
 
 
 def test_a_netdev_that_stays_away_is_given_up_after_five_seconds() -> None:

@@ -286,6 +286,18 @@ def test_an_altname_that_a_stranger_has_now_is_left_to_it() -> None:
     assert now.devices[1].altnames == ("wan",)
 
 
+@pytest.mark.parametrize("away", ["vf", "above"])
+def test_of_a_pair_of_which_one_is_away_the_other_leaves_a_strangers_name_to_it(away: str) -> None:
+    was = Paired([Device("eth1", 3), Device("wan", 5, "netvsc", 3)])
+    here = Device("eth7", 103) if away == "above" else Device("eth9", 105, "netvsc", 3)
+    stranger = Device("eth1" if away == "above" else "wan", 9, "dummy")
+    now = Paired([here, stranger])
+    work = recreate._Recreated(of_pair(was), cast(System, now))
+    work.rename()
+    assert [one.name for one in now.devices] == [here.name, stranger.name]
+    assert list(work._unnamed) == [3 if away == "above" else 5]
+
+
 def test_an_altname_that_is_its_name_now_is_one_of_its_names() -> None:
     """udev has named it by that one; it has no name of before to get back, as that is taken."""
     was = Machine([Device("eth1", 3, altnames=("enx0",))])

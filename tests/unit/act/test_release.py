@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from manactl.act import recreate
+from manactl.act import release as releasing
 from manactl.act.released import Outcome, ReleaseResult
 from manactl.errors import (
     Busy,
@@ -38,11 +39,13 @@ from manactl.render.outcome_document import release_document
 from tests.unit import schema
 from tests.unit.fakes import PORT, address, archived, route
 from tests.unit.host import (
+    ETH2,
     NET_RAW,
     OTHER_FUNCTION,
     FakeHost,
     FakeSystem,
     Fate,
+    Followed,
     Killed,
     claim,
     furnish,
@@ -99,6 +102,21 @@ def test_one_of_two_ports_leaves_the_other_claimed_with_all_it_needs(
     assert kernel.picture() == before
     assert journal.paths(tmp_path) == []
     assert len(list((tmp_path / "history").iterdir())) == 1
+
+
+def test_a_recovery_tells_of_each_claim_that_stands_whose_port_is_up(tmp_path: Path) -> None:
+    """Also after one whose port is down, and one that nothing here is of any more."""
+    kernel = two_functions()
+    kernel.nics.insert(1, dataclasses.replace(ETH2, holders=[]))
+    for name in ("eth1", "eth2", "eth5"):
+        claim(tmp_path, FakeHost(kernel), name)
+    kernel.set_up(kernel.nic("eth5"), True)
+    del kernel.nics[0]
+    follower = Followed()
+    assert release(tmp_path, FakeHost(kernel), recover=True, progress=follower).ports == []
+    (note,) = follower.notes
+    assert "eth5" in note
+    assert len(claims(tmp_path)) == 3
 
 
 def test_a_partial_release_that_dies_is_finished_and_leaves_the_other_claimed(
@@ -959,3 +977,48 @@ def test_what_cannot_be_put_away_keeps_no_port_from_being_released(
         release(tmp_path, FakeHost(kernel))
     assert caught.value.exit_code == (6 if number == errno.EMFILE else 5)
     assert kernel.nic("eth1").up
+
+
+def test_what_was_released_is_told_by_its_journal_where_names_cannot_be_looked_up(
+    tmp_path: Path,
+) -> None:
+    kernel = furnished()
+    claim(tmp_path, FakeHost(kernel))
+
+    class Failing(FakeSystem):
+        def netdev(self, port: PortId) -> Any:
+            if self.kernel.links[-1:] == [("eth1", "up")] and not journal.paths(tmp_path):
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return super().netdev(port)
+
+    host = FakeHost(kernel)
+    host.systems = Failing
+    assert outcomes(release(tmp_path, host)) == [("eth1", "restored")]
+
+
+def test_a_dry_run_goes_on_after_a_journal_that_is_just_put_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = two_ports()
+    for name in ("eth1", "eth2"):
+        claim(tmp_path, FakeHost(kernel), name)
+    first, _ = journal.paths(tmp_path)
+    show = releasing._show_claim
+
+    def goes(run: Any, path: Path, ports: Collection[PortId]) -> None:
+        if path == first:
+            path.unlink()
+        show(run, path, [*ports])
+
+    monkeypatch.setattr(releasing, "_show_claim", goes)
+    (plan,) = release(tmp_path, FakeHost(kernel), "eth1", "eth2", dry_run=True).plans
+    assert [port.port for port in plan.ports] == [2]
+
+
+def test_what_a_bond_was_is_not_looked_for_on_a_port_that_has_gone(tmp_path: Path) -> None:
+    kernel = furnished()
+    claim(tmp_path, FakeHost(kernel))
+    (port,) = release(tmp_path, FakeHost(kernel)).ports
+    kernel.nics[0].present = False
+    port = dataclasses.replace(port, settling=LEARNS)
+    assert releasing._settling(FakeSystem(FakeHost(kernel)), port) is None

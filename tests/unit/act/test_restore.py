@@ -259,6 +259,18 @@ def test_a_refusal_is_tried_again_until_the_patience_ends(world: World) -> None:
     assert world.kernel.clock < start + 4
 
 
+def test_nothing_is_waited_for_while_the_kernel_takes_what_it_is_asked_for(world: World) -> None:
+    """All of it with one message, as each of it needs one request."""
+    state = furnished(world)
+    world.forget_routes()
+    assert put_back(world, state).residue == ()
+    assert world.paused == []
+    world.forget_routes()
+    world.refuses = lambda request: 0 if world.paused else errno.ENETUNREACH
+    assert put_back(world, state).residue == ()
+    assert world.paused == [0.02]
+
+
 def test_what_does_not_stay_is_residue(world: World) -> None:
     """A stranger removes it each time; nothing has been refused."""
     state = furnished(world)

@@ -13,14 +13,26 @@ from typing import Any, NamedTuple
 import pytest
 
 from manactl.act import system as live
+from manactl.act.boot_files import BootFiles
 from manactl.act.plan import PairNow
 from manactl.act.system import LiveSystem, capabilities, who
-from manactl.look import boot_files, raw_qp_probe, stacked_links, surroundings, user_namespace
+from manactl.look import (
+    boot_files,
+    raw_qp_probe,
+    stacked_links,
+    surroundings,
+    user_namespace,
+    vmbus,
+)
 from manactl.look.boot_files import BootFile
 from manactl.look.netdevs_of import NetdevNow
 from manactl.look.pairs import Frames
 from manactl.model.port import Certainty, Missing, Owner, PortStatus, Report, Source
+from manactl.netstate.blueprints import Blueprint
+from manactl.netstate.left_down import LeftDown
+from manactl.netstate.link_settings import LinkSettings
 from manactl.netstate.snapshot import Request
+from manactl.netstate.unmanaged import NETWORKD, Unmanaged, UnmanagedLink
 from manactl.wire.uverbs import ProofOutcome
 from tests.unit.decide.scene import QUIET, STATE, STATUS
 from tests.unit.fakes import PORT
@@ -465,3 +477,149 @@ def test_a_pair_as_it_is_now(system: LiveSystem, sys: Path) -> None:
     assert system.pair_now(PORT, "another") == PairNow(False, None)
     (sys / "bus/pci/devices/7870:00:00.0/net/eth1/master").unlink()
     assert system.pair_now(PORT, UUID) == PairNow(False, Frames(6, 10))
+
+
+# --- what is somebody else's work ---------------------------------------------------------------
+
+UNMANAGED = Unmanaged(NETWORKD, "0", (UnmanagedLink("eth1", 3, None, None, True),))
+KEPT = LeftDown(PORT, "eth1", UNMANAGED)
+
+
+class Managers:
+    """NetworkManagers that note what they are asked, and answer each time otherwise."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, Unmanaged]] = []
+        self.answers: list[object] = [True, False]
+
+    def __getattr__(self, name: str) -> Any:
+        def ask(unmanaged: Unmanaged) -> object:
+            self.asked.append((name, unmanaged))
+            return self.answers[len(self.asked) % 2]
+
+        return ask
+
+
+def test_managers_are_asked_and_their_answer_is_the_answer(system: Any) -> None:
+    managers = system.__dict__["_network_managers"] = Managers()
+    system.unmanage(UNMANAGED)
+    assert [system.give_back(UNMANAGED) for _ in range(2)] == [True, False]
+    assert [system.is_unmanaged(UNMANAGED) for _ in range(2)] == [True, False]
+    managers.answers[:] = [("eth1",), ()]
+    assert [system.unsettled(UNMANAGED) for _ in range(2)] == [("eth1",), ()]
+    names = ["unmanage", *(["give_back"] * 2), *(["is_unmanaged"] * 2), *(["unsettled"] * 2)]
+    assert managers.asked == [(name, UNMANAGED) for name in names]
+
+
+def test_boot_files_are_written_found_lifted_and_removed(
+    system: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "BootFiles", lambda: BootFiles(tmp_path / "etc"))
+    managers = system.__dict__["_network_managers"] = Managers()
+    assert system.has_boot_files(KEPT) is False
+    system.write_boot_files(KEPT)
+    assert system.has_boot_files(KEPT) is True
+    (path,) = BootFiles(tmp_path / "etc").paths(KEPT)
+    text = path.read_text()
+    path.write_text(f"{text}# mine\n")
+    assert system.remove_boot_files(KEPT) == (str(path),)
+    path.write_text(text)
+    assert system.remove_boot_files(KEPT) == ()
+    assert system.has_boot_files(KEPT) is False
+    system.write_boot_files(KEPT)
+    assert [system.lift_boot_files(KEPT, UNMANAGED) for _ in range(2)] == [(False, ()), (True, ())]
+    assert managers.asked == [("give_back", UNMANAGED)] * 2
+    assert system.has_boot_files(KEPT) is False
+
+
+def test_vmbus_devices_change_their_drivers(system: Any, sys: Path) -> None:
+    uuid, bus = "000d3aaa-0010", sys / "bus/vmbus"
+    for driver in ("hv_netvsc", "uio_hv_generic"):
+        (bus / "drivers" / driver).mkdir(parents=True)
+        for name in ("bind", "unbind", "new_id", "remove_id"):
+            (bus / "drivers" / driver / name).write_text("")
+    (bus / "devices" / uuid).mkdir(parents=True)
+    (bus / "devices" / uuid / "class_id").write_text(f"{vmbus.NETWORK}\n")
+    (bus / "devices" / uuid / "driver").symlink_to(bus / "drivers/hv_netvsc")
+    assert system.vmbus_driver(uuid) == "hv_netvsc"
+    system.unbind_vmbus(uuid, "hv_netvsc")
+    system.open_uio()
+    system.bind_vmbus(uuid, "uio_hv_generic")
+    system.close_uio()
+    written = {
+        f"{path.parent.name}/{path.name}": path.read_text() for path in bus.glob("drivers/*/*")
+    }
+    assert {name: text for name, text in written.items() if text} == {
+        "hv_netvsc/unbind": uuid,
+        "uio_hv_generic/new_id": vmbus.NETWORK.strip("{}"),
+        "uio_hv_generic/bind": uuid,
+        "uio_hv_generic/remove_id": vmbus.NETWORK.strip("{}"),
+    }
+
+
+def test_who_has_the_uio_device_of_a_vmbus_device(
+    system: Any, sys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uuid, rdev = "000d3aaa-0010", os.makedev(243, 5)
+    assert system.uio_holders(uuid) == ()
+    uio = sys / "bus/vmbus/devices" / uuid / "uio/uio5"
+    uio.mkdir(parents=True)
+    (uio / "dev").write_text("243:5\n")
+    asked: list[object] = []
+
+    class Held(NamedTuple):
+        of: dict[int, tuple[str, ...]]
+
+    def holders(proc: str, devices: list[int]) -> Held:
+        asked.append((proc, devices))
+        return Held({rdev: ("somebody",)})
+
+    monkeypatch.setattr(live.procfs, "holders", holders)
+    assert system.uio_holders(uuid) == ("somebody",)
+    assert asked == [("/proc", [rdev])]
+
+
+def test_what_is_asked_of_rtnetlink_and_ethtool_is_of_the_netdev_of_now(
+    system: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, asked = Blueprint(9, LinkSettings()), list[object]()
+
+    def answering(name: str, answer: object) -> Any:
+        def ask(*args: object) -> object:
+            asked.append((name, *args))
+            return answer
+
+        return ask
+
+    rtnl = system.rtnl
+    for name, answer in (
+        ("uppers", ("upper",)), ("blueprints", [plan]), ("beside", ("rule",)),
+        ("send_all", [None]), ("send_alike", None), ("link_settings", LinkSettings()),
+    ):  # fmt: skip
+        setattr(rtnl, name, answering(name, answer))
+    more = LinkSettings(sysctls={("net/ipv6/conf", "hop_limit"): "9"})
+    monkeypatch.setattr(live.ethtool, "added", answering("added", more))
+    monkeypatch.setattr(live.ethtool, "put", answering("put", None))
+    assert system.uppers(PORT) == ("upper",)
+    assert system.blueprints(PORT) == (plan._replace(settings=more),)
+    assert system.link_settings(PORT) is more
+    assert system.beside() == ("rule",)
+    assert system.send_all(["one"]) == [None]
+    system.send_alike("alike")
+    system.set_ethtool(3, "eth1", "rings")
+    assert asked == [
+        ("uppers", 3), ("blueprints", 3), ("added", LinkSettings(), 9), ("link_settings", 3),
+        ("added", LinkSettings(), 3), ("beside",), ("send_all", ["one"]), ("send_alike", "alike"),
+        ("put", 3, "eth1", "rings"),
+    ]  # fmt: skip
+
+
+def test_a_device_that_cannot_be_warmed_up_is_for_the_proof_to_report(
+    system: LiveSystem, sys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise ImportError("no pyverbs")
+
+    monkeypatch.setattr(live, "open_device", fails)
+    rdma_device(sys, "manae_0", 3)
+    system.warm_up(PORT)

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from manactl.act import taken_away
+from manactl.act.plan import KeepState, steps_from_json
 from manactl.errors import NotRestored
 from manactl.journal import file as journal
 from manactl.journal.file import JournalError
@@ -20,6 +22,7 @@ from manactl.netstate.unmanaged import Unmanaged
 from manactl.wire import rtmsg as rt
 from tests.unit import schema
 from tests.unit.act.test_unmanage import managed
+from tests.unit.fakes import PORT
 from tests.unit.host import FakeHost, FakeSystem, Fate, Killed, claim, furnished, release
 from tests.unit.journal.test_shape import rewritten
 from tests.unit.kernel import ADDRESS, Kernel
@@ -214,3 +217,19 @@ def test_a_manager_that_does_not_come_to_an_end_leaves_nothing_out(tmp_path: Pat
     (port,) = release(tmp_path, FakeHost(kernel)).ports
     assert there(kernel) == before
     assert {one.cause for one in port.lost} == {Cause.MANAGER}
+
+
+def test_a_netdev_that_goes_while_it_is_compared_keeps_its_addresses(tmp_path: Path) -> None:
+    """Whether they were removed is not known of one that is away."""
+    kernel, _ = managed()
+    path = claim(tmp_path, FakeHost(kernel)).journal
+    assert path is not None
+    content = journal.read(path)
+    steps = steps_from_json(content.header["plan"], content.header["snapshot"])
+    system = FakeSystem(FakeHost(kernel))
+    remove(kernel, FOREIGN)
+    assert list(taken_away.look(steps, content.ports, content, system)) == [PORT]
+    kernel.nics[0].present = False
+    assert taken_away.look(steps, content.ports, content, system) == {}
+    (step,) = (one for one in steps if isinstance(one, KeepState))
+    assert taken_away.without(step, [0], system) == (step, ())

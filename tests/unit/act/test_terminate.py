@@ -590,6 +590,29 @@ def test_a_process_that_goes_on_has_not_ended() -> None:
         os.fstat(fd)
 
 
+def test_the_first_of_several_is_awaited_as_long_as_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    processes = ending.LiveProcesses()
+    with monkeypatch.context() as patch:
+        poll = Poll()
+        patch.setattr(ending.select, "poll", lambda: poll)
+        for within in (2.5, None):
+            processes.first({7}, within)
+    assert (poll.asked, poll.watched) == ([2500, None], [7, 7])
+    (one, one_end), (other, other_end) = os.pipe(), os.pipe()
+    try:
+        assert processes.first({one, other}, 0.0) == set()
+        os.write(other_end, b"x")
+        assert processes.first({one, other}, None) == {other}
+        os.close(one_end)
+        assert processes.first({one, other}, 60.0) == {one, other}
+        assert processes.first({one}, None) == {one}
+    finally:
+        for fd in (one, other, other_end):
+            os.close(fd)
+
+
 class Signalled(BaseException):
     """A signal to manactl itself."""
 
@@ -621,12 +644,14 @@ class Poll:
     """select.poll() of a process that ends in the fourth slice of a second."""
 
     def __init__(self) -> None:
-        self.asked: list[float] = []
+        self.asked: list[float | None] = []
+        self.watched: list[int] = []
 
     def register(self, fd: int, _events: int) -> None:
         assert fd == 7
+        self.watched.append(fd)
 
-    def poll(self, milliseconds: float) -> list[tuple[int, int]]:
+    def poll(self, milliseconds: float | None) -> list[tuple[int, int]]:
         self.asked.append(milliseconds)
         return [(7, 1)] if len(self.asked) == 4 else []
 
@@ -640,4 +665,4 @@ def test_the_end_of_a_process_is_awaited_in_slices(
     monkeypatch.setattr(ending.time, "monotonic", lambda: float(next(clock)))
     assert ending.LiveProcesses().ended(7, within) is ended
     assert len(poll.asked) == looks
-    assert all(0 <= milliseconds <= 1000 for milliseconds in poll.asked)
+    assert all(asked is not None and 0 <= asked <= 1000 for asked in poll.asked)

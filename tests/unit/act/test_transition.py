@@ -21,10 +21,13 @@ from manactl.act import plan, restore, transition
 from manactl.act.plan import steps_from_json
 from manactl.act.signals import SignalGate
 from manactl.act.transition import UndoResult, Workplace
+from manactl.act.unmanage import Unmanage
 from manactl.errors import Busy, Interrupted, ManactlError, NotRestored, Refused, RolledBack
 from manactl.journal import file as journal
+from manactl.look.netdevs_of import Unread
 from manactl.model.port import Evidence, Holder, PortId
 from manactl.netstate.snapshot import Accepted, Fact, PortState, Request, Rows
+from manactl.netstate.unmanaged import Unmanaged, UnmanagedLink
 from manactl.wire.uverbs import ProofOutcome
 from tests.unit.fakes import PORT, address, neighbour, nexthop, route
 from tests.unit.host import (
@@ -1064,6 +1067,98 @@ def test_after_a_step_that_could_not_be_undone_the_ports_others_are_not_attempte
         ("undoing", {"kind": "scripted", "port": str(ETH2)}),
         ("undone", {"kind": "scripted", "port": str(ETH2), "ms": 1.0}),
     ]
+
+
+@pytest.mark.parametrize("away", ["unplugged", "unread", "failing"])
+def test_a_port_that_goes_before_it_is_restored_keeps_no_other_from_that(away: str) -> None:
+    """It was given back a moment ago, and is looked for again."""
+    log = Deaf()
+    with workplace(log) as work:
+        system = work.system
+        assert isinstance(system, FakeSystem)
+        states = [system.capture(port) for port in (PORT, ETH2)]
+        looks = system.netdev
+
+        def netdev(port: PortId) -> Any:
+            if port == ETH2 and away == "failing":
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            unread = Unread(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
+            return unread if port == ETH2 and away == "unread" else looks(port)
+
+        system.netdev = netdev  # type: ignore[method-assign]
+        system.kernel.nics[1].present = away != "unplugged"
+        system.kernel.messages = []
+        result = UndoResult()
+        transition._restore([plan.KeepState(state) for state in states], work, result)
+    assert list(result.undone) == [PORT]
+    assert result.undone[PORT][0].restored.counts
+    assert (result.troubled, len(result.residue)) == ({ETH2}, 1)
+    with wording:
+        assert {
+            "unplugged": "has no netdev here",
+            "unread": "Too many open files",
+            "failing": "Input/output error",
+        }[away] in result.residue[0]
+
+
+def test_a_data_path_that_cannot_be_looked_at_is_told_and_all_else_is_restored(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def breaks(*_: object) -> dict[str, object]:
+        raise KeyError("frames")
+
+    monkeypatch.setattr(plan, "prove_path", breaks)
+    result = UndoResult()
+    with workplace(Deaf()) as work:
+        step = plan.SetAdmin(PORT, "eth1", up=False, was=True, had_carrier=True, vmbus="uuid")
+        transition._prove_path(step, work, result)
+    assert (result.troubled, len(result.residue), result.undone) == ({PORT}, 1, {})
+    assert "KeyError: 'frames'" in result.residue[0]
+
+
+def test_settings_that_break_are_told_and_what_hangs_on_them_comes_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def breaks(*_: object) -> bool:
+        raise KeyError("names")
+
+    monkeypatch.setattr(transition.recreate, "is_needed", breaks)
+    result = UndoResult()
+    with workplace(Deaf()) as work:
+        kept = plan.KeepState(work.system.capture(PORT))
+        down = plan.SetAdmin(PORT, "eth1", up=False, was=True, had_carrier=True)
+        transition._set_up_recreated([kept, down], work, result)
+    assert (result.troubled, len(result.residue)) == ({PORT}, 1)
+    assert "KeyError: 'names'" in result.residue[0]
+
+
+def test_a_lease_that_cannot_be_compared_is_for_the_restore_to_tell() -> None:
+    result = UndoResult()
+    with workplace(Deaf()) as work:
+        step = plan.KeepState(work.system.capture(PORT))
+        assert isinstance(work.system, FakeSystem)
+        work.system.kernel.nics[0].present = False
+        assert transition._with_lease(step, work, result) is step
+    assert (result.residue, result.undone) == ([], {})
+
+
+def test_a_port_that_is_not_up_stays_unmanaged() -> None:
+    link = UnmanagedLink("eth1", 3, None, None, True)
+    unmanage = [Unmanage(port, Unmanaged("NetworkManager", "0", (link,))) for port in (PORT, ETH2)]
+    result = UndoResult()
+    with workplace(Deaf()) as work:
+        back = transition._give_back(unmanage, {PORT, ETH2}, work, result)
+    assert (back, result.troubled, len(result.residue)) == (set(), {PORT, ETH2}, 2)
+
+
+def test_a_port_that_cannot_be_looked_up_is_called_what_it_is() -> None:
+    class Failing(FakeSystem):
+        def netdev(self, port: PortId) -> Any:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    host = FakeHost(two_ports())
+    assert transition.name_of(FakeSystem(host), PORT) == "eth1"
+    assert transition.name_of(Failing(host), PORT) == str(PORT)
 
 
 def test_a_step_that_leaves_the_netdev_usable_keeps_no_other_from_being_undone() -> None:

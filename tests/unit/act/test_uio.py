@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from manactl.act.plan import steps_from_json
+from manactl.act.plan import StepFailed, steps_from_json
 from manactl.act.uio import BindUio
 from manactl.errors import Busy, NotRestored, RolledBack
 from manactl.journal import file as journal
+from manactl.look.netdevs_of import Found, Unread
 from manactl.render import outcome
 from tests.unit.fakes import PORT
 from tests.unit.host import FakeHost, FakeSystem, Fate, Killed, claim, paired, release
@@ -227,3 +229,42 @@ def test_another_program_has_given_it_back_and_set_it_up(tmp_path: Path) -> None
         claim(tmp_path, FakeHost(kernel), "eth9", synthetic="uio")
     release(tmp_path, FakeHost(kernel))
     assert kernel.picture() == before
+
+
+def undone_by(host: FakeHost) -> StepFailed:
+    """What undoing the step alone fails with."""
+    step = BindUio(PORT, UUID, "eth0")
+    with pytest.raises(StepFailed) as caught:
+        step.undo(host.system(lambda _: None))
+    return caught.value
+
+
+def test_a_device_that_somebody_opens_right_before_it_goes_back_is_left_with_him() -> None:
+    kernel = paired()
+    (twin,) = kernel.synthetics
+    twin.driver, twin.opened = UIO, [4711]
+    failure = undone_by(FakeHost(kernel))
+    assert failure.taken
+    assert "pid 4711" in failure.message
+    assert twin.driver == UIO
+
+
+def test_a_netdev_that_does_not_come_or_cannot_be_looked_at_is_told() -> None:
+    class Missing(FakeSystem):
+        def synthetic(self, uuid: str) -> Found:
+            return None
+
+    class Blind(FakeSystem):
+        def synthetic(self, uuid: str) -> Found:
+            return Unread(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
+
+    for kind, why in ((Missing, "has no netdev here"), (Blind, "Too many open files")):
+        kernel = paired()
+        kernel.synthetics[0].driver = UIO
+        host = FakeHost(kernel)
+        host.systems = kind
+        failure = undone_by(host)
+        assert not failure.taken
+        assert kernel.synthetics[0].driver == "hv_netvsc"
+        with wording:
+            assert why in failure.message

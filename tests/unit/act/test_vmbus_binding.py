@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,42 @@ def test_the_class_is_written_and_what_had_a_driver_before_stays(bus: Path) -> N
     vmbus_binding.open_uio(roots(bus))
     assert written(bus, "uio_hv_generic", "new_id") == NETWORK.strip("{}")
     assert written(bus, "uio_hv_generic", "unbind") == ""
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_what_the_driver_takes_by_the_class_alone_is_let_go(
+    bus: Path, monkeypatch: pytest.MonkeyPatch, gone: bool
+) -> None:
+    """A device that had no driver; it may be taken back by its host in that moment."""
+    write, done = vmbus_binding._write, list[tuple[str, str]]()
+
+    def writes(path: Path, text: str) -> None:
+        done.append((path.name, text))
+        if path.name == "new_id":
+            give(bus, ONE, "uio_hv_generic")
+        elif gone:
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+        write(path, text)
+
+    monkeypatch.setattr(vmbus_binding, "_write", writes)
+    give(bus, TWO, "hv_netvsc")
+    vmbus_binding.open_uio(roots(bus))
+    assert done == [("new_id", NETWORK.strip("{}")), ("unbind", ONE)]
+
+
+@pytest.mark.parametrize("number", [errno.EEXIST, errno.ENOMEM])
+def test_a_class_that_is_there_already_will_do(
+    bus: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def fails(path: Path, text: str) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(vmbus_binding, "_write", fails)
+    if number == errno.EEXIST:
+        vmbus_binding.open_uio(roots(bus))
+        return
+    with pytest.raises(OSError, match="memory"):
+        vmbus_binding.open_uio(roots(bus))
 
 
 def test_the_class_is_removed_with_the_last_device(bus: Path) -> None:

@@ -56,6 +56,15 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert content.ports == (PORT,)
 
 
+def test_what_the_last_attempt_has_left_is_what_is_left(tmp_path: Path) -> None:
+    with Journal.create(tmp_path, HEADER, [PORT]) as log:
+        assert journal.read(log.path).residue == ()
+        for lines in (["route one", "route two"], ["route two"]):
+            log.append("releasing")
+            log.append("residue", lines=lines)
+    assert journal.read(log.path).residue == ("route two",)
+
+
 @pytest.mark.parametrize("size", [0, 5, 1 << 16, (1 << 16) + 1])
 def test_the_checksum_is_half_of_a_sha256(size: int) -> None:
     """By whichever implementation: journals are read by other versions of Python."""

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from manactl.netstate import blueprints
 from manactl.netstate.blueprints import Blueprint, dying, own_address
 from manactl.netstate.link_settings import LinkSettings
 from manactl.netstate.uppers import UpperState
+from tests.unit.wire.headers import numbers
 
 CREATE, EXCL = 0x400, 0x200
 IFNAME, LINK, MTU, LINKINFO, ADDRESS, TXQ = 3, 5, 4, 18, 1, 31
@@ -129,3 +131,28 @@ def test_who_has_an_address_of_its_own() -> None:
 def test_it_comes_back_from_json() -> None:
     plan = Blueprint(9, LinkSettings(attributes={MTU: u32(1400)}), link("v7", "vlan", b""))
     assert Blueprint.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+
+
+def test_what_a_macsec_shows_and_takes_is_sent_but_its_padding() -> None:
+    data = b"".join(attr(number, b"\1") for number in range(1, 16))
+    _, _, shown = made(Blueprint(9, LinkSettings(), link("s", "macsec", data)))
+    assert [number for number, _ in shown] == [n for n in range(1, 16) if n != 14]
+
+
+def test_numbers_are_those_of_the_kernels_headers() -> None:
+    known = numbers("linux/if_link.h")
+    assert known["IFLA_MACSEC_PAD"] == blueprints._MACSEC_PAD
+    assert [
+        known["IFLA_MACVLAN_MACADDR_MODE"], known["IFLA_MACVLAN_MACADDR_DATA"],
+        known["IFLA_MACVLAN_MACADDR_COUNT"], known["MACVLAN_MACADDR_SET"],
+        known["IFLA_MACVLAN_BC_QUEUE_LEN_USED"],
+    ] == [
+        blueprints._MACADDR_MODE, blueprints._MACADDR_DATA, blueprints._MACADDR_COUNT,
+        blueprints._MACADDR_SET, blueprints._BC_QUEUE_LEN_USED,
+    ]  # fmt: skip
+    assert known["IFLA_VXLAN_TTL_INHERIT"] == blueprints._TTL_INHERIT
+    assert (
+        known["IFLA_VXLAN_REMCSUM_TX"], known["IFLA_VXLAN_REMCSUM_RX"],
+    ) == blueprints._REMCSUM  # fmt: skip
+    flags = [n for name, n in numbers("linux/if_vlan.h").items() if name.startswith("VLAN_FLAG_")]
+    assert sum(set(flags)) == blueprints._VLAN_FLAGS

@@ -11,6 +11,7 @@ from manactl.netstate.snapshot import Fact, Kind
 from manactl.wire import rtmsg as rt
 from manactl.wire.rtmsg import Attr
 from tests.unit.fakes import address, neighbour, nexthop, route, times, u32
+from tests.unit.wire.headers import numbers
 from tests.unit.wording import wording
 
 NAMES = {3: "eth1", 4: "eth2"}
@@ -162,3 +163,33 @@ def test_routes_of_one_shape_read_as_each_does(dst: bytes) -> None:
             other = rt.Shape(shape.rest, shape.at, dst)
             filled = other.filled(shape.rest, shape.at)
             assert texts.route(other) == describe.text("route", filled, NAMES)
+
+
+@pytest.mark.wording
+def test_numbers_have_the_names_of_the_kernels_header() -> None:
+    known = numbers("linux/rtnetlink.h")
+    types = {name[4:].lower(): n for name, n in known.items() if name.startswith("RTN_")}
+    for name, number in types.items():
+        if name not in ("unspec", "unicast", "nat", "xresolve"):  # the kernel has no such routes
+            said = describe.text("route", raw_route(DST, kind=number), NAMES)
+            assert said.split()[0] == name
+    protocols = {name[7:].lower(): n for name, n in known.items() if name.startswith("RTPROT_")}
+    for name, number in protocols.items():
+        if name != "unspec":
+            said = describe.text("route", raw_route(DST, proto=number), NAMES)
+            assert said.endswith(f" proto {name}")
+    scopes = {name[9:].lower(): n for name, n in known.items() if name.startswith("RT_SCOPE_")}
+    for name, number in scopes.items():
+        if name != "universe":
+            said = describe.text("route", raw_route(DST, scope=number), NAMES)
+            assert said.endswith(f" scope {name}")
+    metrics = {
+        n: name[5:].lower()
+        for name, n in known.items()
+        if name.startswith("RTAX_") and not name.startswith("RTAX_FEATURE_")
+    }
+    apart = {"unspec", "lock", "cc_algo", "fastopen_no_cookie", "max"}
+    assert {n: name for n, name in metrics.items() if name not in apart} == describe._METRICS
+    states = {name[4:].lower(): n for name, n in numbers("linux/neighbour.h").items()
+              if name.startswith("NUD_")}  # fmt: skip
+    assert {name: number for number, name in describe._STATES.items()}.items() <= states.items()

@@ -232,6 +232,18 @@ def test_the_order_of_making_again() -> None:
     assert ordered == [facts[i] for i in (6, 5, 7, 4, 3, 2, 1, 0)]
 
 
+def test_routes_of_one_row_come_in_their_order_and_as_late_as_the_last_of_them() -> None:
+    """Of two to one destination the kernel asks the first."""
+    far, near = route("10.8.0.0", 16, via="10.9.0.1", table=100), route("10.8.0.0", 16, table=100)
+    way = route("10.9.0.0", 16, table=100)
+    for row in ([far, near], [near, far]):
+        facts = [*row, way]
+        assert [one.fact for one in diff.in_order([MissingFact(f, None) for f in facts])] == [
+            way,
+            *row,
+        ]
+
+
 FACTS = (
     address("10.0.0.2", 24), address("2001:db8::2", 64), nexthop(10), nexthop(20, None, (10, 11)),
     route("10.9.0.0", 16, via="10.0.0.1", expires=5), neighbour("10.0.0.50"),

@@ -14,6 +14,7 @@ from manactl.netstate.uppers import UpperState
 from manactl.wire import rtmsg as rt
 from manactl.wire.rtmsg import Attr
 from tests.unit.fakes import PORT, address, nexthop, route, u32
+from tests.unit.wire.headers import numbers
 
 VLAN = UpperState("v9", 9, "vlan", 3, "802.1Q 9", True, True, True)
 LOOSE = UpperState("v8", 8, "vlan", 3, "802.1Q 8", True, True, False)
@@ -107,8 +108,8 @@ def test_the_order_among_others() -> None:
 @pytest.mark.parametrize(
     ("protocol", "of_daemon"),
     [
-        *((protocol, True) for protocol in (11, 186, 189, *range(191, 199))),
-        *((protocol, False) for protocol in (2, 3, 4, 9, 16, 190, 199)),
+        *((protocol, True) for protocol in (11, 84, 186, 189, *range(191, 199))),
+        *((protocol, False) for protocol in (2, 3, 4, 9, 16, 83, 85, 190, 199)),
     ],
 )
 def test_whose_an_object_is(protocol: int, of_daemon: bool) -> None:
@@ -140,3 +141,12 @@ def test_a_synthetic_netdev_goes_down_with_the_port_and_its_vlans_with_it() -> N
     there = state(*goes, *stays, uppers=(above, vlan))
     assert losses.dropped(there) == goes
     assert losses.gone(there) == ({3, 6, 7}, set())
+
+
+def test_all_that_the_kernels_header_has_are_of_daemons_but_those_of_people_and_leases() -> None:
+    known = numbers("linux/rtnetlink.h")
+    named = {name: n for name, n in known.items() if name.startswith("RTPROT_")}
+    others = {"UNSPEC", "REDIRECT", "KERNEL", "BOOT", "STATIC", "RA", "DHCP"}
+    for name, protocol in named.items():
+        of_daemon = name.removeprefix("RTPROT_") not in others
+        assert losses.is_of_daemon(route("192.0.2.0", 24, proto=protocol)) is of_daemon, name

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import base64
+import binascii
 import random
 import struct
 import zlib
+from collections.abc import Callable
 
 import pytest
 
+from manactl.netstate import snapshot
+from manactl.netstate.beside import Beside
+from manactl.netstate.blueprints import Blueprint
+from manactl.netstate.bridging import Kept
+from manactl.netstate.ethtool_settings import Ethtool
+from manactl.netstate.link_settings import LinkSettings
 from manactl.netstate.packed import pack, unpack
+from manactl.netstate.tc_objects import TcObject
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -61,3 +70,30 @@ def packed(data: bytes) -> str:
 def test_what_is_damaged_is_an_error(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         unpack(text)
+
+
+SETTINGS = LinkSettings().to_json()
+BLOT = "AA*AA"  # which a lenient reader takes for AAAA
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda _: unpack(pack([(2, b"message")])[:8] + "*" + pack([(2, b"message")])[8:]),
+        lambda text: Beside.from_json({"kind": "rule", "message": text}),
+        lambda text: Kept.from_json(["token", text]),
+        lambda text: Blueprint.from_json({"ifindex": 3, "settings": SETTINGS, "message": text}),
+        lambda text: TcObject.from_json(
+            {"type": 36, "handle": 1, "parent": 0, "info": 0, "kind": "fq", "attrs": text}
+        ),
+        lambda text: LinkSettings.from_json({**SETTINGS, "attributes": {"20": text}}),
+        lambda text: Ethtool.from_json({"groups": {}, "rss": text, "hashed": {}}),
+        lambda text: snapshot._facts_from_json([{"kind": "route", "message": text}]),
+    ],
+)
+def test_bytes_in_a_journal_are_read_as_they_were_written_or_not_at_all(
+    read: Callable[[str], object],
+) -> None:
+    """What is guessed of a journal that was changed would be set on a netdev."""
+    with pytest.raises(binascii.Error):
+        read(BLOT)

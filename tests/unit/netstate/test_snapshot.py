@@ -491,3 +491,19 @@ def test_routes_of_one_shape_have_one_answer(seed: int) -> None:
         once = snapshot.PerShape(ask)
         assert [once(fact) for fact in facts] == [ask(fact) for fact in facts]
         assert len({repr(ask(fact)) for fact in facts}) > 1 or ask is snapshot.is_temporary
+
+
+@pytest.mark.parametrize(
+    ("fact", "may_be"),
+    [
+        (route("2001:db8::", 64, proto=rt.RTPROT_KERNEL), True),
+        (route("::", 0, via="fe80::1", proto=rt.RTPROT_RA), True),
+        (route("2001:db8::", 64, proto=rt.RTPROT_STATIC), False),
+        (route("2001:db8::", 64, proto=rt.RTPROT_RA, kind=rt.RTN_ANYCAST), False),
+        (route("10.0.0.0", 24, proto=rt.RTPROT_KERNEL), False),
+        # Its ifindex stands where a route has its protocol and type.
+        (neighbour("2001:db8::9", struct.unpack("=I", b"\0\2\0\1")[0]), False),
+    ],
+)
+def test_what_a_router_may_advertise(fact: Fact, may_be: bool) -> None:
+    assert snapshot._may_be_advertised(fact) is may_be

@@ -29,6 +29,7 @@ KNOWN = Reach(
         case("through a user", FAR, user={1}),
         case("of something else", FAR, another={3}),
     ],
+    named={FAR: frozenset({"decide/constants.py", "decide/other.py"})},
     imports={FAR: {MODULE: frozenset({20})}},
     seconds={NEAR: 1.0, CLOSE: 0.1, FAR: 0.1},
 )
@@ -55,6 +56,12 @@ def test_a_line_run_at_import_is_reached_by_users_of_the_module() -> None:
         "close",
         "through a user",
     ]
+
+
+def test_a_line_run_at_import_is_reached_by_files_that_name_the_module() -> None:
+    """A test that compares two constants runs nothing."""
+    found = KNOWN.reaching("decide/constants.py", range(1, 2), at_import=True)
+    assert names(found) == ["through a user", "of something else"]
 
 
 def test_modules_that_import_one(tmp_path: Path) -> None:
