@@ -14,7 +14,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -143,6 +143,13 @@ ip -6 route add 2001:db8:19:{n}::/64 dev port0 proto bgp table {t}
 """
 
 
+def _steady(restored: restore.Restored) -> restore.Restored:
+    """Without how many neighbours were lost: what stands on a port loses its carrier, and they with
+    it, when the kernel's linkwatch comes to it, if the port is not up again by then."""
+    counts = {kind: n for kind, n in restored.counts.items() if kind is not Kind.NEIGHBOUR}
+    return replace(restored, counts=counts)
+
+
 @pytest.mark.parametrize("number", range(5))
 def test_many_plain_routes_come_back_as_all_others_do(both: Both, number: int) -> None:
     """Together (netstate/plain.py), or each by itself, in the same random network. Meanwhile others
@@ -170,7 +177,8 @@ def test_many_plain_routes_come_back_as_all_others_do(both: Both, number: int) -
             f"ip -6 route add 2001:db8:18:{strangers[1]}::/64 dev port1 metric 5\n"
             f"ip route add 198.19.{strangers[2]}.0/24 dev lo proto bird table 77"
         )
-        told.append((restore.restore_ports(both, states, 5.0, many=many), settled()))
+        restored = restore.restore_ports(both, states, 5.0, many=many)
+        told.append((list(map(_steady, restored)), settled()))
         sh(
             f"ip route del 198.18.{strangers[0]}.0/24 via 100.64.0.7 dev port0 metric 5\n"
             f"ip -6 route del 2001:db8:18:{strangers[1]}::/64 dev port1 metric 5\n"

@@ -431,3 +431,20 @@ def test_a_file_that_release_cannot_use_is_told_and_left(tmp_path: Path) -> None
         ]
     release(tmp_path, FakeHost(kernel), recover=True, progress=progress)
     assert len(progress.notes) == 2, "a recovery is the boot's own"
+
+
+def test_a_manager_that_was_not_told_is_a_failure_of_persist(tmp_path: Path) -> None:
+    class Silent(FakeSystem):
+        def lift_boot_files(self, kept: Any, unmanaged: Any) -> Any:
+            self.remove_boot_files(kept)
+            raise NotTold(110, "Connection timed out")
+
+    kernel = two_ports()
+    manager = FakeManager(kernel, eth1=OWN, eth2=())
+    claim(tmp_path, FakeHost(kernel), "eth1", persist=True)
+    host = reboot(kernel, manager)
+    release(tmp_path, host, recover=True)
+    host.systems = Silent
+    with pytest.raises(NotRestored) as raised:
+        release(tmp_path, host, everything=True)
+    assert raised.value.code == "persist"

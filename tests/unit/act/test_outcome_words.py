@@ -39,6 +39,12 @@ def test_all_is_back_but_for_what_is_lost_or_comes_by_itself() -> None:
 
 
 @pytest.mark.wording
+def test_a_journal_that_was_closed_is_named_with_the_reason() -> None:
+    assert words.stale_closed("a.journal") == "a.journal, of an earlier boot, was closed"
+    assert words.put_away("a.journal") == "a.journal, with nothing left to undo, was closed"
+
+
+@pytest.mark.wording
 def test_residue_may_be_accepted() -> None:
     alone = "when it cannot be fixed: manactl recover --accept eth1 --accept 'a b'"
     assert words.acceptance_alone(["eth1", "a b"]) == alone
