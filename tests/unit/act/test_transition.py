@@ -1089,7 +1089,7 @@ def test_a_port_that_goes_before_it_is_restored_keeps_no_other_from_that(away: s
         system.kernel.nics[1].present = away != "unplugged"
         system.kernel.messages = []
         result = UndoResult()
-        transition._restore([plan.KeepState(state) for state in states], work, result)
+        transition._restore([plan.KeepState(state) for state in states], (), work, result)
     assert list(result.undone) == [PORT]
     assert result.undone[PORT][0].restored.counts
     assert (result.troubled, len(result.residue)) == ({ETH2}, 1)

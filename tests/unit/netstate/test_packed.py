@@ -79,7 +79,7 @@ BLOT = "AA*AA"  # which a lenient reader takes for AAAA
 @pytest.mark.parametrize(
     "read",
     [
-        lambda _: unpack(pack([(2, b"message")])[:8] + "*" + pack([(2, b"message")])[8:]),
+        lambda _: unpack(pack([(2, [b"message"])])[:8] + "*" + pack([(2, [b"message"])])[8:]),
         lambda text: Beside.from_json({"kind": "rule", "message": text}),
         lambda text: Kept.from_json(["token", text]),
         lambda text: Blueprint.from_json({"ifindex": 3, "settings": SETTINGS, "message": text}),
