@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from manactl.decide import port_notes
 from manactl.decide.ownership import Decision, PortFacts, decide
@@ -16,6 +16,7 @@ from manactl.look.blocked_tasks import Waiting, waiting
 from manactl.look.links import LinkFacts, LinkSource, RtnetlinkLinks, is_same
 from manactl.look.netns import NetdevInNetns, NetnsSource, OtherNamespaces, own
 from manactl.look.sysfs import Roots
+from manactl.model.named_tuple import NamedTuple
 from manactl.model.port import (
     Evidence,
     Missing,

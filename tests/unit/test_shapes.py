@@ -12,7 +12,7 @@ import pytest
 
 from manactl.journal.interrupted import BEFORE_BOOT
 from manactl.look.netns import NetdevInNetns, own
-from manactl.model.claim import ClaimSummary, NetnsId
+from manactl.model.claim import ClaimSummary, NetnsId, Phase
 from manactl.model.port import (
     ClaimInfo,
     Missing,
@@ -24,7 +24,6 @@ from manactl.model.port import (
     Report,
     Source,
 )
-from manactl.model.record import Phase
 from tests.unit.machine import PCI, Machine, noted
 from tests.unit.wording import wording
 

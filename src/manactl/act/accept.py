@@ -19,8 +19,9 @@ from manactl.escape import command
 from manactl.journal import state_dir
 from manactl.journal.file import Content, Journal
 from manactl.look.netdevs_of import NetdevNow, Unread
+from manactl.model.claim import Phase
 from manactl.model.port import Evidence, Owner, PortId, PortStatus
-from manactl.model.record import Event, Phase
+from manactl.model.record import Event
 
 Residue = Mapping[PortId, tuple[str, ...]]
 

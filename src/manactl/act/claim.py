@@ -44,9 +44,9 @@ from manactl.journal import file as journal
 from manactl.journal import lock
 from manactl.journal.file import Journal, JournalError
 from manactl.look.netdevs_of import Unread
-from manactl.model.claim import ClaimSummary
+from manactl.model.claim import ClaimSummary, Phase
 from manactl.model.port import DOWN, KEEP, UIO, Evidence, Owner, PortId, PortStatus, Report, Upper
-from manactl.model.record import Event, Mode, Phase
+from manactl.model.record import Event, Mode
 from manactl.model.uncollected import uncollected
 from manactl.netstate import diff, rows
 from manactl.netstate.snapshot import PortState, port_to_json

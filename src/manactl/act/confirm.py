@@ -29,9 +29,9 @@ from manactl.errors import (
 from manactl.journal import file as journal
 from manactl.journal import history, lock, state_dir
 from manactl.journal.file import Content, Journal, JournalError, UnreadableJournal
-from manactl.model.claim import ClaimSummary
+from manactl.model.claim import ClaimSummary, Phase
 from manactl.model.port import Evidence, PortId, PortStatus
-from manactl.model.record import Event, Phase, Reason
+from manactl.model.record import Event, Reason
 
 _PATIENCE = 10.0  # s for a lock: another claim of the function, or what takes this one back
 

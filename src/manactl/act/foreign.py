@@ -9,7 +9,6 @@ not even IFF_UP, for the kernel configures addresses on a netdev that is set up.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 from manactl.act import outcome_words
 from manactl.act.host import Host
@@ -19,6 +18,7 @@ from manactl.escape import command, link
 from manactl.journal.file import Content
 from manactl.look.netns import Namespace
 from manactl.model.claim import ClaimSummary, NetnsId
+from manactl.model.named_tuple import NamedTuple
 from manactl.model.port import Evidence, PortId, PortStatus
 from manactl.netstate import snapshot
 

@@ -38,7 +38,8 @@ from manactl.journal import lock, unconfirmed
 from manactl.journal.file import JournalError
 from manactl.look import boot_timer
 from manactl.look.file_events import FileEvents
-from manactl.model.record import Phase, Reason
+from manactl.model.claim import Phase
+from manactl.model.record import Reason
 
 _ANSWER = own_scope.AT_MOST + 5.0  # s in which the guardian answers
 _MESSAGE = 65536  # bytes

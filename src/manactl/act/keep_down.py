@@ -27,7 +27,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from manactl.act.plan import ms
 from manactl.decide import opened
@@ -37,10 +37,10 @@ from manactl.journal import lock
 from manactl.journal.file import Content
 from manactl.look.link_changes import LinkChange
 from manactl.look.netdevs_of import Found, NetdevNow
-from manactl.model.claim import NetnsId
+from manactl.model.claim import NetnsId, Phase
 from manactl.model.hold import Apart, Attempt, Cause, Opener, OpenEvent, Outcome, Target, Trouble
+from manactl.model.named_tuple import NamedTuple
 from manactl.model.port import DOWN, PortId
-from manactl.model.record import Phase
 
 AGAIN_FROM, AGAIN_TO = 0.02, 0.25  # s until a port is looked at again that is being worked on
 _LIVES_EVERY = 10.0  # s between two signs of life while several netdevs are set down

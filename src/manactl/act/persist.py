@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from manactl.act import plan_words, residue_words, step_words
 from manactl.act.boot_files import NotTold
@@ -19,6 +19,7 @@ from manactl.act.unmanage import SETTLES
 from manactl.errors import NotRestored
 from manactl.escape import command
 from manactl.look import boot_files
+from manactl.model.named_tuple import NamedTuple
 from manactl.model.port import PortId
 from manactl.model.record import StepKind
 from manactl.model.value import Value

@@ -12,7 +12,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, Protocol
 
 from manactl.act import residue_words, restore, step_words
 from manactl.act.proof import ProofLike, attempt_proof
@@ -24,6 +24,7 @@ from manactl.escape import command, link
 from manactl.journal.shape import NewerError
 from manactl.look.netdevs_of import Found, NetdevNow, Unread
 from manactl.look.pairs import Frames
+from manactl.model.named_tuple import NamedTuple
 from manactl.model.port import Evidence, Holder, OddFile, PortId
 from manactl.model.record import StepKind
 from manactl.model.value import Value

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from manactl.act import residue_words
 from manactl.act.plan import PATIENCE
 from manactl.decide import daemon_words, port_notes, port_words, refusal_words, unmanageable
 from manactl.decide.refusal import Refusal
+from manactl.model.named_tuple import NamedTuple
 from manactl.model.port import PortStatus
 from manactl.netstate import loss_words, losses, snapshot
 from manactl.netstate.members import BridgeState

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
 from manactl.act import residue_words as words
 from manactl.act.plan import System, recreated, require_netdev
 from manactl.act.restore import Lost, Restored
 from manactl.look.netdevs_of import NetdevNow, here
+from manactl.model.named_tuple import NamedTuple
 from manactl.netstate import blueprints, link_settings, uppers
 from manactl.netstate.blueprints import Blueprint
 from manactl.netstate.link_settings import LinkSettings

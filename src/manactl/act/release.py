@@ -54,9 +54,9 @@ from manactl.journal import file as journal
 from manactl.journal import lock
 from manactl.journal.file import Journal
 from manactl.look.netdevs_of import NetdevNow
-from manactl.model.claim import ClaimSummary
+from manactl.model.claim import ClaimSummary, Phase
 from manactl.model.port import PortId
-from manactl.model.record import Event, Phase
+from manactl.model.record import Event
 from manactl.netstate import members, uppers
 from manactl.netstate.members import Member
 from manactl.netstate.snapshot import Kind, Request

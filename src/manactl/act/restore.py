@@ -14,9 +14,10 @@ from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import KW_ONLY, dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from manactl.act import residue_words as words
+from manactl.model.named_tuple import NamedTuple
 from manactl.model.port import PortId
 from manactl.model.uncollected import uncollected
 from manactl.netstate import diff, leaning, loss_words, losses, members, plain, snapshot, uppers

@@ -13,8 +13,9 @@ from manactl.act.plan import KeepState, Step, System
 from manactl.act.restore import Lost
 from manactl.act.unmanage import Unmanage
 from manactl.journal.file import Content, believed
+from manactl.model.claim import Phase
 from manactl.model.port import PortId
-from manactl.model.record import Event, Phase
+from manactl.model.record import Event
 from manactl.netstate import taken_away
 from manactl.netstate.losses import Cause
 from manactl.netstate.snapshot import Fact, Kind, PortState

@@ -15,13 +15,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from manactl.cli.app import App
 from manactl.cli.screen import Screen, signals
 from manactl.decide.port_names import resolve
 from manactl.escape import escape
 from manactl.look.link_events import Monitor
+from manactl.model.named_tuple import NamedTuple
 from manactl.model.port import PortStatus, Report
 from manactl.render.changes import Change, Key, changes, key
 from manactl.render.document import dumps, status_document, timestamp

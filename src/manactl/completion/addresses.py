@@ -7,9 +7,9 @@ child imports what it needs itself, while the parent goes on.
 """
 
 import _socket
-from typing import NamedTuple
 
 from manactl.look.forked import Child
+from manactl.model.named_tuple import NamedTuple
 
 WAIT = 0.3  # s; a person waits for the answer
 

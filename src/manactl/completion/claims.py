@@ -6,9 +6,10 @@ as long, whether anything is claimed or not.
 """
 
 import os
-from typing import Any, NamedTuple
+from typing import Any
 
 from manactl.look.text_files import text
+from manactl.model.named_tuple import NamedTuple
 
 
 class Claims(NamedTuple):

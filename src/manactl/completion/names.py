@@ -3,11 +3,10 @@
 Completion had a reader of its own, of half the files; it saved a twentieth of a completion's time.
 """
 
-from typing import NamedTuple
-
 from manactl.look import sysfs
 from manactl.look.sysfs import Roots
 from manactl.look.text_files import number
+from manactl.model.named_tuple import NamedTuple
 
 
 class Port(NamedTuple):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
+
+from manactl.model.named_tuple import NamedTuple
 
 if TYPE_CHECKING:
     from manactl.completion.addresses import AddressFacts

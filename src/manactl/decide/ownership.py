@@ -18,9 +18,9 @@ What each row's reason reads as stands in decide/port_words.py.
 import enum
 import math
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 from manactl.decide import kernel_bugs
+from manactl.model.named_tuple import NamedTuple
 from manactl.model.port import Certainty, Owner, Reason
 
 

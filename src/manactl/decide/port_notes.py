@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from manactl.decide import kernel_bugs
 from manactl.decide.ownership import Decision
 from manactl.escape import called
+from manactl.model.claim import Phase
 from manactl.model.port import DOWN, UIO, Note, Owner, PortStatus
-from manactl.model.record import Phase
 
 if TYPE_CHECKING:
     from manactl.model.claim import ClaimSummary, NetnsId

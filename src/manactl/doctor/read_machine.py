@@ -14,7 +14,7 @@ import stat
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from manactl.act.system import capabilities
 from manactl.doctor.machine import (
@@ -42,8 +42,9 @@ from manactl.look import (
 from manactl.look.bus import Bus
 from manactl.look.sysfs import Roots
 from manactl.look.text_files import fields, lines, names, text, unescaped
+from manactl.model.claim import Phase
+from manactl.model.named_tuple import NamedTuple
 from manactl.model.port import Owner, Report, Source
-from manactl.model.record import Phase
 from manactl.netstate.surroundings import Daemon
 from manactl.wire.nldev import Nldev
 

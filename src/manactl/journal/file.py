@@ -17,15 +17,16 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from manactl.errors import ManactlError, NotRestored
 from manactl.journal import interrupted, shape
 from manactl.journal import state_dir as statedir
 from manactl.look.text_files import read as read_kernel
-from manactl.model.claim import ClaimSummary, NetnsId
+from manactl.model.claim import ClaimSummary, NetnsId, Phase
+from manactl.model.named_tuple import NamedTuple
 from manactl.model.port import ClaimInfo, Note, PortId
-from manactl.model.record import SETTLES, Ending, Event, Mode, Phase
+from manactl.model.record import SETTLES, Ending, Event, Mode
 from manactl.model.uncollected import uncollected
 from manactl.model.value import Value
 

@@ -11,11 +11,12 @@ import heapq
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from manactl.journal import file as journal
 from manactl.journal import shape
 from manactl.journal.file import Content, JournalError, UnbelievableError
+from manactl.model.named_tuple import NamedTuple
 from manactl.model.port import PortId
 from manactl.model.record import SETTLES, Ending, Event
 

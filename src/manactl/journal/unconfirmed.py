@@ -12,10 +12,11 @@ import os
 import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from manactl.look.procfs import stat_of
 from manactl.look.text_files import target
+from manactl.model.named_tuple import NamedTuple
 from manactl.model.port import Note
 from manactl.model.record import Event
 

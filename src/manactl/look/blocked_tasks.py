@@ -1,10 +1,10 @@
 """Tasks that wait inside the mana drivers, usually for an answer of the device."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from manactl.look.procfs import Stat, stat_of
 from manactl.look.text_files import names, rows, text
+from manactl.model.named_tuple import NamedTuple
 
 _DRIVERS = "mana_"  # what the functions of mana and mana_ib begin with
 _CREATION = ("mana_ib_create_qp", "mana_ib_cfg_vport")

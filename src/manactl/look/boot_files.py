@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from manactl.model.named_tuple import NamedTuple
 from manactl.model.port import OddFile, Oddity, PortId
 
 if TYPE_CHECKING:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import errno
 import json
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from manactl.look.text_files import rows
+from manactl.model.named_tuple import NamedTuple
 
 TIMEOUT = 10.0  # s for one call; a manager that reloads answers when it is done
 _TOOL = ("busctl", "--json=short", "--auto-start=no")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from manactl.look import ipvs
 from manactl.look.ipvs import Balanced
@@ -16,6 +16,7 @@ from manactl.look.rtnetlink import ntop
 from manactl.look.sockets import Reach, Turned
 from manactl.look.text_files import LACKS, number
 from manactl.look.text_files import read as read_kernel
+from manactl.model.named_tuple import NamedTuple
 from manactl.netstate.surroundings import Forwarded, Tracking
 from manactl.wire import conntrack as ct
 from manactl.wire import rtmsg as rt

@@ -8,9 +8,9 @@ one `EQs` for the function all the time, and then `vportN` shows the netdev's qu
 import enum
 import os
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from manactl.look.text_files import fields, lines
+from manactl.model.named_tuple import NamedTuple
 
 
 class Mount(enum.Enum):

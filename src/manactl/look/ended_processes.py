@@ -16,10 +16,10 @@ import mmap
 import os
 import struct
 from collections.abc import Collection, Iterator, Sequence
-from typing import NamedTuple
 
 from manactl.look import perf
 from manactl.look.text_files import rows, text
+from manactl.model.named_tuple import NamedTuple
 
 PAGES = 4  # of a CPU's ring: some 300 execs
 # include/uapi/linux/perf_event.h

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
-from typing import NamedTuple
 
 from manactl.look.text_files import fields, read, rows
+from manactl.model.named_tuple import NamedTuple
 
 _TABLE = "self/net/ip_vs_conn"  # below /proc; where the module is not loaded it is not there
 # Of TCP (tcp_state_name_table), and of SCTP (sctp_state_name()): over, but for their timers.

@@ -11,9 +11,10 @@ import errno
 import socket
 import struct
 from collections.abc import Collection, Iterator
-from typing import NamedTuple, Self
+from typing import Self
 
 from manactl.look.text_files import target_name
+from manactl.model.named_tuple import NamedTuple
 from manactl.model.port import IFF_UP
 from manactl.wire.if_link import RTM_NEWLINK, IfInfoMsg, IfLink
 from manactl.wire.netlink import (

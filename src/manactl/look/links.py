@@ -7,10 +7,11 @@ that it did not is worth knowing: something in the kernel is busy.
 
 import _socket
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from manactl.look.forked import Child
 from manactl.look.text_files import LACKS, passing_over
+from manactl.model.named_tuple import NamedTuple
 from manactl.model.port import Netdev
 from manactl.wire.if_link import RTM_GETLINK, IfLink, get_link
 from manactl.wire.netlink import NETLINK_ROUTE, NetlinkSocket

@@ -12,12 +12,13 @@ import os
 import re
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from manactl.look.rtnetlink import ntop
 from manactl.look.sockets import Reach
 from manactl.look.ssh import end
 from manactl.look.text_files import fields, lines, read, rows, text, unescaped
+from manactl.model.named_tuple import NamedTuple
 from manactl.netstate.surroundings import RemoteStorage
 
 _NFS = frozenset({"nfs", "nfs4"})

@@ -27,12 +27,13 @@ import mmap
 import os
 import struct
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Self
+from typing import Self
 
 from manactl.look import perf, procfs
 from manactl.look.ended_processes import Call, EndedProcesses
 from manactl.look.text_files import number, target
 from manactl.model.hold import Opened, Opener, OpenEvent, Unasked
+from manactl.model.named_tuple import NamedTuple
 from manactl.model.port import Holder
 
 DRIVERS = {"mana_open": "mana", "netvsc_open": "hv_netvsc"}  # by the function that they have

@@ -9,10 +9,10 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from typing import NamedTuple
 
 from manactl.look.sysfs import Roots
 from manactl.look.text_files import read
+from manactl.model.named_tuple import NamedTuple
 from manactl.model.port import IFF_UP, PortId
 
 # What sysfs answers of a netdev that has just gone or is being renamed: its directory is not there,

@@ -12,13 +12,14 @@ import functools
 import os
 import sys
 from collections.abc import Collection, Iterator, Mapping
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from manactl.look import sysfs
 from manactl.look.forked import Child
 from manactl.look.sysfs import Roots
 from manactl.look.text_files import LACKS, lines, names
 from manactl.model.claim import NetnsId
+from manactl.model.named_tuple import NamedTuple
 from manactl.model.port import Netdev
 
 if TYPE_CHECKING:

@@ -5,12 +5,11 @@ host's affair: it delivers by the VF after the guest has asked for that. What sh
 the VF's own counters, which the mana driver begins again with every open (mana_get_stats64()).
 """
 
-from typing import NamedTuple
-
 from manactl.look import vmbus
 from manactl.look.sysfs import Roots
 from manactl.look.text_files import number
 from manactl.look.vmbus import VmbusNic
+from manactl.model.named_tuple import NamedTuple
 from manactl.model.port import Netdev
 
 

@@ -6,9 +6,9 @@ import re
 import stat
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 from manactl.look.text_files import GONE, LACKS, integer, lines, rows, target, text
+from manactl.model.named_tuple import NamedTuple
 from manactl.model.port import Holder
 
 # Compiled when first used.

@@ -9,10 +9,11 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from manactl.errors import Unsupported
 from manactl.look.stacked_links import BESIDE
+from manactl.model.named_tuple import NamedTuple
 from manactl.model.port import IFF_UP
 from manactl.wire.if_link import VLAN_FLAG_LOOSE_BINDING
 from manactl.wire.netlink import NLM_F_DUMP_INTR

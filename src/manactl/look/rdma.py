@@ -2,11 +2,12 @@
 
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from manactl.decide.ownership import DeviceFacts
 from manactl.look import source_words, sysfs
 from manactl.look.sysfs import Function, RdmaNode, Roots
+from manactl.model.named_tuple import NamedTuple
 from manactl.model.port import Evidence, Missing, RdmaUse, Source
 from manactl.wire.nldev import Nldev, RdmaDevice, RdmaNetlink, Resource
 

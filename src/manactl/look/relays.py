@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from manactl.look import ssh
 from manactl.look.sockets import is_loopback, owners_of
 from manactl.look.text_files import text
+from manactl.model.named_tuple import NamedTuple
 from manactl.netstate.surroundings import Connection, Process, SshSession
 from manactl.wire import inet_diag as diag
 from manactl.wire.inet_diag import TcpSocket

@@ -13,10 +13,11 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from manactl.look.rtnetlink import ntop
 from manactl.look.text_files import fields, passing_over, read, rows
+from manactl.model.named_tuple import NamedTuple
 from manactl.netstate.surroundings import Connection, Listener, PacketSocket, Process
 from manactl.wire import inet_diag as diag
 from manactl.wire import rtmsg as rt

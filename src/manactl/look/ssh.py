@@ -15,13 +15,14 @@ import socket
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from manactl.look import procfs, source_words
 from manactl.look.forked import Child
 from manactl.look.rtnetlink import ntop
 from manactl.look.sockets import Reach, owners_of
 from manactl.look.text_files import LACKS, fields, passing_over, read, rows, text
+from manactl.model.named_tuple import NamedTuple
 from manactl.netstate.surroundings import Process, SshSession
 from manactl.wire import rtmsg as rt
 from manactl.wire.inet_diag import TcpSocket

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 from manactl.look.text_files import LACKS, passing_over, read
+from manactl.model.named_tuple import NamedTuple
 from manactl.netstate.snapshot import Accepted, Setting
 from manactl.netstate.uppers import NETVSC, UpperState
 from manactl.wire.if_link import IfLink

@@ -6,7 +6,6 @@ hold for half a minute.
 
 import os
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from manactl.look.text_files import (
     GONE,
@@ -18,6 +17,7 @@ from manactl.look.text_files import (
     target_name,
     text,
 )
+from manactl.model.named_tuple import NamedTuple
 from manactl.model.port import Netdev
 
 VENDOR_MICROSOFT = "0x1414"

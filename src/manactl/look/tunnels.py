@@ -15,12 +15,13 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from manactl.look import tuntap
 from manactl.look.rtnetlink import Rtnl, ntop
 from manactl.look.text_files import fields, rows
 from manactl.look.text_files import read as read_kernel
+from manactl.model.named_tuple import NamedTuple
 from manactl.netstate import snapshot
 from manactl.netstate.snapshot import Fact, Kind
 from manactl.wire import genetlink as genl

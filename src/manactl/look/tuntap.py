@@ -12,10 +12,10 @@ import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 from manactl.look import sockets, source_words
 from manactl.look.text_files import passing_over, read, rows
+from manactl.model.named_tuple import NamedTuple
 from manactl.netstate.surroundings import Process
 from manactl.wire.attrs import as_int
 from manactl.wire.if_link import IfLink

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from manactl.look import conntrack, ipsec, mounts, netdevs, netns, sockets, tunnels, tuntap
 from manactl.look.conntrack import Tracked
@@ -22,6 +22,7 @@ from manactl.look.pyroute2_links import DecodedLink
 from manactl.look.rtnetlink import Rtnl
 from manactl.look.sockets import Reach
 from manactl.look.tunnels import Way, Ways
+from manactl.model.named_tuple import NamedTuple
 from manactl.netstate import coverage, snapshot
 from manactl.netstate.snapshot import Fact, Kind
 from manactl.netstate.surroundings import (

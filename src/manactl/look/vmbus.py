@@ -4,10 +4,9 @@ The netdev of hv_netvsc is the master of a MANA port on Azure. While the host do
 driver waits for it with RTNL held, and every request of rtnetlink waits too; these files do not.
 """
 
-from typing import NamedTuple
-
 from manactl.look.sysfs import Roots, device
 from manactl.look.text_files import names, number, target_name, text
+from manactl.model.named_tuple import NamedTuple
 from manactl.model.port import IFF_UP
 
 NETWORK = "{f8615163-df3e-46c5-913f-f2d2f965ed0e}"  # class_id, HV_NIC_GUID in linux/hyperv.h

@@ -1,12 +1,21 @@
 """What the journals say of a claimed port, as `status` shows it."""
 
-from typing import TYPE_CHECKING, NamedTuple
+import enum
+from typing import TYPE_CHECKING
 
+from manactl.model.named_tuple import NamedTuple
 from manactl.model.port import ClaimInfo, Note, PortId
-from manactl.model.record import Phase
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+class Phase(enum.StrEnum):
+    """How far a claim has come, by its records; of one port, or of a journal."""
+
+    CLAIMED = "claimed"
+    INTERRUPTED = "interrupted"  # begun, and neither finished nor undone
+    CLOSED = "closed"
 
 
 class NetnsId(NamedTuple):

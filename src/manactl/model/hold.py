@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple
 
+from manactl.model.named_tuple import NamedTuple
 from manactl.model.port import Holder, PortId
 
 

@@ -30,14 +30,6 @@ SETTLES = (Event.RELEASED, Event.ACCEPTED)
 """The records after which a port is no longer claimed."""
 
 
-class Phase(enum.StrEnum):
-    """How far a claim has come, by its records; of one port, or of a journal."""
-
-    CLAIMED = "claimed"
-    INTERRUPTED = "interrupted"  # begun, and neither finished nor undone
-    CLOSED = "closed"
-
-
 class Ending(enum.StrEnum):
     """How a claim of one port ended, and how a journal was closed."""
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import base64
 import enum
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
+from manactl.model.named_tuple import NamedTuple
 from manactl.netstate import describe, diff
 from manactl.netstate.requests import Request
 from manactl.netstate.snapshot import Fact, nexthop_id

@@ -12,8 +12,9 @@ from __future__ import annotations
 import base64
 import sys
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
+from manactl.model.named_tuple import NamedTuple
 from manactl.netstate.link_settings import LinkSettings
 from manactl.netstate.requests import Request
 from manactl.netstate.uppers import NETVSC, UpperState

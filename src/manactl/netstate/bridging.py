@@ -11,8 +11,9 @@ from __future__ import annotations
 import base64
 import struct
 from collections.abc import Iterable
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
+from manactl.model.named_tuple import NamedTuple
 from manactl.netstate.requests import Request
 from manactl.wire import if_link
 from manactl.wire import rtmsg as rt

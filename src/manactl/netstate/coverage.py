@@ -9,8 +9,8 @@ from __future__ import annotations
 import _socket
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from typing import NamedTuple
 
+from manactl.model.named_tuple import NamedTuple
 from manactl.wire import rtmsg as rt
 from manactl.wire.attrs import as_int
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import NamedTuple
 
+from manactl.model.named_tuple import NamedTuple
 from manactl.netstate import losses, rows
 from manactl.netstate.losses import Cause, Loss
 from manactl.netstate.rows import Row

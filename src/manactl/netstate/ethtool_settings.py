@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
+from manactl.model.named_tuple import NamedTuple
 from manactl.wire.attrs import as_int
 from manactl.wire.ethtool import GROUPS, Values
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from itertools import islice
-from typing import NamedTuple
 
+from manactl.model.named_tuple import NamedTuple
 from manactl.netstate import snapshot
 from manactl.netstate.snapshot import Fact, Kind, Request, devices_of, is_ipv6, route_key
 from manactl.wire import rtmsg as rt

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
+from manactl.model.named_tuple import NamedTuple
 from manactl.model.port import PortId
 from manactl.netstate import snapshot
 from manactl.netstate.unmanaged import Unmanaged

@@ -9,8 +9,9 @@ import struct
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
+from manactl.model.named_tuple import NamedTuple
 from manactl.netstate import bridging, tc_objects
 from manactl.netstate.bridging import Kept
 from manactl.netstate.ethtool_settings import Command, Ethtool

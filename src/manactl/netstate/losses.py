@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Collection, Iterable
-from typing import NamedTuple
 
+from manactl.model.named_tuple import NamedTuple
 from manactl.netstate import rows, snapshot, uppers
 from manactl.netstate.rows import Swap
 from manactl.netstate.snapshot import Fact, Kind, PortState, devices_of, nexthop_id

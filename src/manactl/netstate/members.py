@@ -10,8 +10,9 @@ A bridge without STP lets it forward at once, whatever state somebody had set (b
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
+from manactl.model.named_tuple import NamedTuple
 from manactl.netstate.requests import Request
 from manactl.wire import if_link
 from manactl.wire import rtmsg as rt

@@ -15,8 +15,8 @@ from collections.abc import Collection, Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from itertools import compress, groupby
-from typing import NamedTuple
 
+from manactl.model.named_tuple import NamedTuple
 from manactl.netstate import snapshot
 from manactl.netstate.diff import Identities, aligned
 from manactl.netstate.requests import Alike, Filled

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+
+from manactl.model.named_tuple import NamedTuple
 
 
 class Request(NamedTuple):

@@ -8,8 +8,8 @@ it between two others. So some order is lost, unless the routes of other devices
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
-from typing import NamedTuple
 
+from manactl.model.named_tuple import NamedTuple
 from manactl.netstate import snapshot
 from manactl.netstate.snapshot import Fact, Kind, PortState, RouteKey, devices_of, is_ipv6
 from manactl.wire import rtmsg as rt

@@ -17,8 +17,9 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from itertools import compress, count, groupby, islice, repeat
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
+from manactl.model.named_tuple import NamedTuple
 from manactl.model.port import PortId
 from manactl.model.uncollected import uncollected
 from manactl.netstate import packed

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from manactl.escape import called
+from manactl.model.named_tuple import NamedTuple
 from manactl.model.value import Value
 from manactl.netstate.beside import Beside
 from manactl.netstate.snapshot import PortState

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
+from manactl.model.named_tuple import NamedTuple
 from manactl.netstate.requests import Request
 from manactl.wire import if_link, tc
 from manactl.wire import rtmsg as rt

@@ -12,8 +12,9 @@ itself, and has the addresses.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+from manactl.model.named_tuple import NamedTuple
 from manactl.wire.if_link import RTM_NEWLINK, activate_slave, set_admin
 
 VLAN = "vlan"

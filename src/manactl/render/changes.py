@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 from manactl.decide import port_words
 from manactl.escape import called, escape
+from manactl.model.named_tuple import NamedTuple
 from manactl.model.port import Owner, PortStatus
 from manactl.render.status import NOBODY, link
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
-from typing import NamedTuple
 
 from manactl import __version__
 from manactl.escape import escape
+from manactl.model.named_tuple import NamedTuple
 from manactl.model.port import Certainty, Owner, PortStatus, Report, Source
 
 Labels = dict[str, str]

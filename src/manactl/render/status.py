@@ -5,10 +5,10 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import NamedTuple
 
 from manactl.decide import port_words
 from manactl.escape import called, escape
+from manactl.model.named_tuple import NamedTuple
 from manactl.model.port import Certainty, Holder, Owner, PortStatus, Report, Source
 from manactl.render.document import dumps, timestamp
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import _socket
 import struct
-from typing import NamedTuple
 
+from manactl.model.named_tuple import NamedTuple
 from manactl.wire.attrs import align, parse_attrs
 
 CT_GET = (1 << 8) | 1  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET

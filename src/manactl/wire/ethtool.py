@@ -6,8 +6,8 @@ Layouts and numbers: include/uapi/linux/ethtool_netlink.h.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
 
+from manactl.model.named_tuple import NamedTuple
 from manactl.wire import genetlink as genl
 from manactl.wire.attrs import as_str, attr, attr_str, attr_u32, iter_attrs, nest, parse_attrs
 

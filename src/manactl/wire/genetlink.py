@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import _socket
 import struct
-from typing import NamedTuple
 
+from manactl.model.named_tuple import NamedTuple
 from manactl.wire.attrs import as_int, as_str, attr_str, attr_u32, iter_attrs, parse_attrs
 
 NETLINK_GENERIC = 16

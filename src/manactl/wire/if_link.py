@@ -5,8 +5,9 @@ Layouts and numbers: include/uapi/linux/{rtnetlink,if_link,if_vlan,if_bonding}.h
 
 import struct
 import sys
-from typing import NamedTuple, Self
+from typing import Self
 
+from manactl.model.named_tuple import NamedTuple
 from manactl.model.port import IFF_UP
 from manactl.wire.attrs import as_int, as_str, attr_str, attr_u32, iter_attrs, nest, parse_attrs
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Collection, Iterable
-from typing import NamedTuple
 
+from manactl.model.named_tuple import NamedTuple
 from manactl.wire.attrs import as_int, attr, parse_attrs
 
 SOCK_DIAG_BY_FAMILY = 20

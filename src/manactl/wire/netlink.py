@@ -12,8 +12,9 @@ import os
 import struct
 import sys
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from typing import NamedTuple, Self
+from typing import Self
 
+from manactl.model.named_tuple import NamedTuple
 from manactl.wire.attrs import align, as_int, as_str, iter_attrs
 
 NETLINK_ROUTE = 0

@@ -6,8 +6,8 @@ Numbers: include/uapi/linux/netfilter/{nfnetlink,nf_tables}.h.
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
 
+from manactl.model.named_tuple import NamedTuple
 from manactl.wire.attrs import as_int, as_str, iter_attrs, parse_attrs
 
 NFT_MSG_GETRULE = (10 << 8) | 7  # NFNL_SUBSYS_NFTABLES

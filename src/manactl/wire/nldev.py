@@ -7,8 +7,9 @@ ib_query_port(), and on some kernels that waits for RTNL.
 import errno
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol, Self
+from typing import Protocol, Self
 
+from manactl.model.named_tuple import NamedTuple
 from manactl.wire.attrs import as_int, as_str, attr_u32, iter_attrs, parse_attrs
 from manactl.wire.netlink import NETLINK_RDMA, NetlinkSocket
 

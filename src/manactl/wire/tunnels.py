@@ -6,8 +6,8 @@ Numbers: include/uapi/linux/{if_link,if_tunnel,xfrm}.h.
 from __future__ import annotations
 
 import _socket
-from typing import NamedTuple
 
+from manactl.model.named_tuple import NamedTuple
 from manactl.wire.attrs import as_int, parse_attrs
 from manactl.wire.if_link import IfLink
 

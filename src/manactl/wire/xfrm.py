@@ -8,8 +8,8 @@ from __future__ import annotations
 import _socket
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple
 
+from manactl.model.named_tuple import NamedTuple
 from manactl.wire.attrs import as_int, parse_attrs
 from manactl.wire.tunnels import Outer
 

@@ -10,9 +10,8 @@ import pytest
 from manactl.act.choose import choose, open_claims
 from manactl.errors import Denied, UsageError
 from manactl.journal import file as journal
-from manactl.model.claim import ClaimSummary
+from manactl.model.claim import ClaimSummary, Phase
 from manactl.model.port import ClaimInfo, PortId
-from manactl.model.record import Phase
 from tests.unit.fakes import PORT
 from tests.unit.host import FakeHost, claim, two_ports
 from tests.unit.wording import Coded, says

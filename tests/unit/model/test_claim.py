@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from manactl.model.claim import ClaimSummary, NetnsId
+from manactl.model.claim import ClaimSummary, NetnsId, Phase
 from manactl.model.port import ClaimInfo, PortId
-from manactl.model.record import Phase
 
 CLAIM = ClaimInfo(datetime(2026, 11, 22, tzinfo=UTC), {"uid": 0}, "claim", None, True, None)
 
