@@ -10,6 +10,7 @@ from pathlib import Path
 
 import manactl
 from manactl.model import record
+from manactl.model.claim import Phase
 from manactl.model.port import DOWN, KEEP, UIO
 
 SRC = Path(manactl.__file__).parent
@@ -37,7 +38,8 @@ OTHERS = {
 
 
 def enums() -> dict[str, type[enum.StrEnum]]:
-    found = {name: one for name, one in vars(record).items() if isinstance(one, type)}
+    of_all = {**vars(record), "Phase": Phase}
+    found = {name: one for name, one in of_all.items() if isinstance(one, type)}
     return {name: one for name, one in found.items() if issubclass(one, enum.StrEnum)}
 
 
