@@ -662,11 +662,12 @@ class _Spliced:
 def _in_same_rows(
     some: Sequence[bytes], others: Sequence[bytes], devices: Collection[int], ids: Collection[int]
 ) -> bool:
-    """Whether each of them is in the row that the other in its place is in, and chosen like it."""
+    """Whether each of them is in the row that the other in its place is in, and chosen like it: of
+    a route that a nexthop alone leads to the port no row is asked for (_shared())."""
     what = []
     for bodies in (some, others):
         shapes, keys = _shapes_and_rows(bodies, (), _RouteShape.by(devices, ids))
-        what.append(([*map(_is_chosen, shapes)], keys))
+        what.append(([(one.chosen, one.by_device) for one in shapes], keys))
     return what[0] == what[1]
 
 
@@ -698,11 +699,13 @@ def _is_everywhere(row: int, dst: bytes) -> bool:
 
 class _RouteShape(NamedTuple):
     """What routes of one shape have in common, towards some devices and nexthops. `chosen` are those
-    by one of these. What the kernel has made of another route for a while is in no row."""
+    by one of these, `by_device` those that name a device. What the kernel has made of another route
+    for a while is in no row."""
 
     chosen: bool
     row: int
     rest: bytes
+    by_device: bool = False
 
     @classmethod
     def by(cls, devices: Collection[int], ids: Collection[int]) -> Callable[[bytes], _RouteShape]:
@@ -713,7 +716,7 @@ class _RouteShape(NamedTuple):
                 return cls(False, _NO_ROW, rest)
             by_device = not rt.ifindexes(rest).isdisjoint(devices)
             by_nexthop = bool(ids) and (_nexthop_of(rest) or 0) in ids
-            return cls(by_device or by_nexthop, _row_of(rest), rest)
+            return cls(by_device or by_nexthop, _row_of(rest), rest, by_device)
 
         return of
 

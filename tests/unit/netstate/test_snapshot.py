@@ -463,6 +463,19 @@ def test_a_selection_of_a_table_of_which_little_has_changed(seed: int) -> None:
         assert [*last.routes.places_of_rows] == [*exact.routes.places_of_rows]
 
 
+def test_a_route_that_is_by_a_device_now_and_was_by_a_nexthop_is_in_a_row_with_others() -> None:
+    """With net.ipv4.nexthop_compat_mode=0 the kernel tells the nexthop alone, and of such a route no
+    row is asked for."""
+    before, after = route("192.0.2.0", 24, 5, nhid=10), route("192.0.2.0", 24, 3)
+    rest = [route("192.0.2.0", 24, 9), *(route(f"10.{n}.0.0", 16, 3) for n in range(9))]
+    for was, now in ((before, after), (after, before)):
+        last = snapshot.select(dumps(was, *rest, nexthop(10)), {3})
+        exact = snapshot.select(dumps(now, *rest, nexthop(10)), {3})
+        again = snapshot.select(dumps(now, *rest, nexthop(10)), {3}, None, last.routes)
+        assert again._replace(routes=exact.routes) == exact
+        assert exact.rows == ((now, rest[0]) if now is after else ())
+
+
 @pytest.mark.parametrize("seed", range(30))
 def test_routes_of_one_shape_have_one_answer(seed: int) -> None:
     draw = random.Random(seed)
