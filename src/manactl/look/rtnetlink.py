@@ -80,9 +80,9 @@ class Rtnl:
         self._are_read = False
         self._facts = Facts()  # of the last capture
         self._chosen: RouteChoice | None = None  # of them, for the last capture
-        # The routes, addresses and devices of the last capture, with what leans on these.
+        # The choice, addresses and devices of the last capture, with what leans on these.
         self._leaned: (
-            tuple[Sequence[bytes], tuple[frozenset[bytes], frozenset[int]], tuple[Fact, ...]] | None
+            tuple[RouteChoice, tuple[frozenset[bytes], frozenset[int]], tuple[Fact, ...]] | None
         ) = None
 
     def __enter__(self) -> Self:
@@ -240,11 +240,10 @@ class Rtnl:
         self, choice: RouteChoice, facts: Facts, devices: Collection[int]
     ) -> tuple[Fact, ...]:
         """Of the routes that were not chosen: what is a fact does not lean on one."""
-        routes = choice.of[0]
         own = set(map(snapshot.target, facts.of(Kind.ADDRESS)))
         asked = frozenset(filter(None, own)), frozenset(devices)
-        if self._leaned is None or self._leaned[0] is not routes or self._leaned[1] != asked:
-            self._leaned = routes, asked, leaning.find(choice.others, *asked)
+        if self._leaned is None or self._leaned[0] is not choice or self._leaned[1] != asked:
+            self._leaned = choice, asked, leaning.find(choice.others, *asked)
         return self._leaned[2]
 
     def _member(self, port: IfLink, master: int, *, alone: bool) -> Member | None:

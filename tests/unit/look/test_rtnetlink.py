@@ -185,6 +185,30 @@ def test_guards_go_through_the_routes_of_the_look_before_them(kernel: Kernel, rt
     assert [*rtnl.routes()] == more
 
 
+def test_what_leans_on_the_port_does_not_once_its_nexthop_leads_there(
+    kernel: Kernel, rtnl: Rtnl
+) -> None:
+    """With net.ipv4.nexthop_compat_mode=0 the route reads as before."""
+    head, *attrs = (rt.RtMsg(2, 24, type=1).pack(), rt.Attr(rt.RTA_TABLE, struct.pack("=I", 254)))
+    attrs += [
+        rt.Attr(rt.RTA_DST, socket.inet_aton("192.0.2.0")),
+        rt.Attr(rt.RTA_PREFSRC, socket.inet_aton("10.0.0.2")),
+        rt.Attr(rt.RTA_NH_ID, struct.pack("=I", 10)),
+    ]
+    kernel.tables = {
+        GETLINK: [link(3, "eth1"), link(5, "other0")],
+        GETADDR: [address("10.0.0.2", 24).body],
+        GETROUTE: [rt.join(head, attrs)],
+    }
+    found = []
+    for device in (5, 3, 5):
+        kernel.tables[GETNEXTHOP] = [nexthop(10, device).body]
+        kernel.answers = [[Answer(16, link(3, "eth1"))]]
+        state = rtnl.capture(PORT, 3, 99.5)
+        found.append((len(state.leaning), len(state.of(Kind.ROUTE))))
+    assert found == [(1, 0), (0, 1), (1, 0)]
+
+
 def test_routes_that_could_not_be_read_are_not_those_of_before(
     kernel: Kernel, rtnl: Rtnl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
