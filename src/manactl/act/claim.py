@@ -11,7 +11,7 @@ import contextlib
 import errno
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import KW_ONLY, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ from manactl.act.progress import Progress
 from manactl.act.proof import LOOK_AGAIN
 from manactl.act.signals import SignalGate
 from manactl.act.stale import close_stale
-from manactl.act.transition import Facts, Workplace
+from manactl.act.transition import Workplace
 from manactl.decide import claimable, guards, waivers
 from manactl.decide.refusal import Refusal
 from manactl.errors import (
@@ -48,6 +48,7 @@ from manactl.model.claim import ClaimSummary, Phase
 from manactl.model.port import DOWN, KEEP, UIO, Evidence, Owner, PortId, PortStatus, Report, Upper
 from manactl.model.record import Event, Mode
 from manactl.model.uncollected import uncollected
+from manactl.model.value import NONE, Value
 from manactl.netstate import diff, rows
 from manactl.netstate.snapshot import PortState, port_to_json
 from manactl.report import resolve
@@ -68,8 +69,7 @@ Key = tuple[str, int]
 Already = tuple[PortStatus, ClaimSummary]
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimRequest:
+class ClaimRequest(Value):
     """`wait`: how long a taken vport is waited for, in seconds; only when given, a lock too.
     `synthetic`: what to do to the synthetic netdev of a pair, when that was said. The claim ends
     with `command`, where there is one, or is released `confirm_within` seconds after it was written
@@ -96,15 +96,14 @@ class ClaimRequest:
         return (self.synthetic or DOWN) if port.pair else None
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimResult:
+class ClaimResult(Value):
     """What a claim has come to; `already` lists ports that were claimed before. `persist`: they
     were to stay down at boot, too."""
 
     plan: Plan | None
     _: KW_ONLY
-    states: Mapping[PortId, PortState] = field(default_factory=dict)
-    facts: Facts = field(default_factory=dict)
+    states: Mapping[PortId, PortState] = NONE
+    facts: Mapping[PortId, Mapping[str, Mapping[str, object]]] = NONE
     ports: tuple[PortStatus, ...] = ()
     already: tuple[Already, ...] = ()
     waived: tuple[Refusal, ...] = ()
@@ -121,8 +120,7 @@ class ClaimResult:
         return LeaveDown.KIND in self.facts.get(port, {})
 
 
-@dataclass(frozen=True, slots=True)
-class PreparedClaim:
+class PreparedClaim(Value):
     """A claim that was judged and planned, while its first locks are held. Nothing was touched.
 
     `acting` takes the second ones, under which the journal is written. `plan` is None when there is
@@ -135,7 +133,7 @@ class PreparedClaim:
     audit: Audit
     already: tuple[Already, ...]
     ports: tuple[PortStatus, ...] = ()
-    states: Mapping[PortId, PortState] = field(default_factory=dict)
+    states: Mapping[PortId, PortState] = NONE
     refusals: tuple[Refusal, ...] = ()
     plan: Plan | None = None
     system: HostSystem | None = None

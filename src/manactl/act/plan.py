@@ -11,7 +11,7 @@ import errno
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import KW_ONLY, replace
 from typing import Any, ClassVar, Protocol
 
 from manactl.act import residue_words, restore, step_words
@@ -27,7 +27,7 @@ from manactl.look.pairs import Frames
 from manactl.model.named_tuple import NamedTuple
 from manactl.model.port import Evidence, Holder, OddFile, PortId
 from manactl.model.record import StepKind
-from manactl.model.value import Value
+from manactl.model.value import NONE, Value
 from manactl.netstate import diff, link_settings, snapshot
 from manactl.netstate.beside import Beside
 from manactl.netstate.blueprints import Blueprint
@@ -161,12 +161,11 @@ def _unread(what: str, found: Unread) -> StepFailed:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Undone:
+class Undone(Value):
     """What undoing a step has restored; an empty `residue` means all of it."""
 
-    restored: Restored = field(default_factory=Restored)
-    facts: Mapping[str, object] = field(default_factory=dict)
+    restored: Restored = Restored()
+    facts: Mapping[str, object] = NONE
 
     @property
     def residue(self) -> tuple[str, ...]:
@@ -291,8 +290,7 @@ def recreated(state: PortState, now: NetdevNow) -> bool:
     return state.link is not None and now.ifindex != state.ifindex
 
 
-@dataclass(frozen=True, slots=True)
-class SetAdmin:
+class SetAdmin(Value):
     """Set or clear IFF_UP. It outlives manactl, unlike a queue pair: hence the journal.
 
     `leaves` are autojoin addresses as the kernel's messages: removed before, the kernel leaves
@@ -600,8 +598,7 @@ class ProveFree(Value):
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Value):
     """The steps in order, and for people what they mean."""
 
     verb: str

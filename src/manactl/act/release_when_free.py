@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar
 
 from manactl.act.await_free import await_holders
@@ -12,12 +12,12 @@ from manactl.act.released import ReleaseRequest
 from manactl.errors import Busy, NotRestored
 from manactl.journal.file import JournalError
 from manactl.model.port import PortId
+from manactl.model.value import Value
 
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(Value):
     """What is tried again, and after how long, in seconds: each pause is twice the one before."""
 
     first: float

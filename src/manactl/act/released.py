@@ -14,12 +14,12 @@ from manactl.act.restore import Lost
 from manactl.act.signals import SignalGate
 from manactl.model.port import Holder, PortId
 from manactl.model.record import Reason
+from manactl.model.value import NONE, Value
 from manactl.netstate.members import Member
 from manactl.netstate.snapshot import Kind
 
 
-@dataclass(frozen=True, slots=True)
-class ReleaseRequest:
+class ReleaseRequest(Value):
     """`wait`: how long a holder is waited for, in seconds; only when given, a lock too.
 
     `recover`: everything that was interrupted, whatever `words` and `everything` are.
@@ -62,15 +62,14 @@ class Outcome(enum.StrEnum):
     GIVEN_BACK = "given-back"  # not claimed, but left down at boot: its manager has it again
 
 
-@dataclass(frozen=True, slots=True)
-class ReleasedPort:
+class ReleasedPort(Value):
     """One port that is back, or needed nothing, or whose `residue` was accepted."""
 
     port: PortId
     netdev: str
     outcome: Outcome
     recovered: bool = False
-    counts: Mapping[Kind, int] = field(default_factory=dict)
+    counts: Mapping[Kind, int] = NONE
     expired: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()
     advertised: tuple[str, ...] = ()

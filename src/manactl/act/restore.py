@@ -13,13 +13,14 @@ import errno
 from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY
 from typing import Protocol
 
 from manactl.act import residue_words as words
 from manactl.model.named_tuple import NamedTuple
 from manactl.model.port import PortId
 from manactl.model.uncollected import uncollected
+from manactl.model.value import NONE, Value
 from manactl.netstate import diff, leaning, loss_words, losses, members, plain, snapshot, uppers
 from manactl.netstate.diff import Comparison, MissingFact, Obstacle
 from manactl.netstate.leaning import Lacking
@@ -63,8 +64,7 @@ class Lost(NamedTuple):
     file: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Restored:
+class Restored(Value):
     """What came back, and what did not (`residue`, with the reason of each).
 
     `extra` is what is there now and was not, as the commands that would remove it. `advertised` is
@@ -74,7 +74,7 @@ class Restored:
     """
 
     _: KW_ONLY
-    counts: Mapping[Kind, int] = field(default_factory=dict)
+    counts: Mapping[Kind, int] = NONE
     residue: tuple[str, ...] = ()
     expired: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()

@@ -46,6 +46,7 @@ from manactl.journal import state_dir
 from manactl.look.netdevs_of import NetdevNow
 from manactl.model.port import Evidence, Holder, PortId
 from manactl.model.record import Ending, Event, Reason
+from manactl.model.value import Value
 from manactl.netstate import leases, snapshot
 from manactl.netstate.losses import Cause
 from manactl.netstate.snapshot import Kind
@@ -63,8 +64,7 @@ class Log(Protocol):
     def discard(self, error: OSError | None) -> ManactlError | None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Workplace:
+class Workplace(Value):
     """What steps are done and undone with."""
 
     system: System

@@ -18,6 +18,27 @@ def _topic(  # noqa: PLR0917 - a row of a table
     )  # fmt: skip
 
 
+# What an error number means where a request to the device or to the driver has failed, and where a
+# RAW_PACKET queue pair could not be made.
+BY_DEVICE = {
+    12: "memory could not be allocated or pinned",
+    22: "the driver found the request wrong before it asked the device",
+    71: "the device refused the request",
+    95: "the device does not offer it",
+    110: "the device did not answer the driver",
+}
+BY_RAW_QP = {
+    1: "the process lacks CAP_NET_RAW",
+    12: "memory could not be pinned, usually because of the memlock limit",
+    16: "the vport has another owner: the netdev is up, or another program has it",
+    19: "the vport has another owner, as with 16: up to Linux 6.18 every failure to configure the "
+    "vport reads ENODEV",
+    22: "the request is wrong: the port number, one protection domain for two ports, or buffers",
+    71: "the device refused the request",
+    95: "mana_ib does not offer it",
+    110: "the device did not answer the driver",
+}
+
 TOPICS = (
     _topic(
         1,

@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
+from manactl.explain.errnos import BY_DEVICE
 from manactl.explain.topic import Kind, Step, Topic, forms
-
-_BY_DEVICE = {
-    12: "memory could not be allocated or pinned",
-    22: "the driver found the request wrong before it asked the device",
-    71: "the device refused the request",
-    95: "the device does not offer it",
-    110: "the device did not answer the driver",
-}
 
 TOPICS = (
     Topic(
@@ -42,7 +35,7 @@ TOPICS = (
             "be claimed nor released. With a changed number of vPorts or an odd MTU the device "
             "itself has changed."
         ),
-        by_errno=_BY_DEVICE,
+        by_errno=BY_DEVICE,
         check=(
             Step("Which ports there are now:", "manactl status"),
             Step(
@@ -130,7 +123,7 @@ TOPICS = (
             "`manactl status` does not list it or reports it in reset, and nothing can be "
             "claimed."
         ),
-        by_errno=_BY_DEVICE,
+        by_errno=BY_DEVICE,
         check=(
             Step(
                 "The lines before it name the request and its status:",
@@ -178,7 +171,7 @@ TOPICS = (
             "the line after it says what could not be done because of it, and that is the one to "
             "look up."
         ),
-        by_errno=_BY_DEVICE,
+        by_errno=BY_DEVICE,
         check=(
             Step(
                 "What could not be done:",

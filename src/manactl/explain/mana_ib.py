@@ -2,27 +2,8 @@
 
 from __future__ import annotations
 
+from manactl.explain.errnos import BY_DEVICE, BY_RAW_QP
 from manactl.explain.topic import Kind, Step, Topic, forms
-
-_BY_DEVICE = {
-    12: "memory could not be allocated or pinned",
-    22: "the driver found the request wrong before it asked the device",
-    71: "the device refused the request",
-    95: "the device does not offer it",
-    110: "the device did not answer the driver",
-}
-
-_BY_RAW_QP = {
-    1: "the process lacks CAP_NET_RAW",
-    12: "memory could not be pinned, usually because of the memlock limit",
-    16: "the vport has another owner: the netdev is up, or another program has it",
-    19: "the vport has another owner, as with 16: up to Linux 6.18 every failure to configure the "
-    "vport reads ENODEV",
-    22: "the request is wrong: the port number, one protection domain for two ports, or buffers",
-    71: "the device refused the request",
-    95: "mana_ib does not offer it",
-    110: "the device did not answer the driver",
-}
 
 TOPICS = (
     Topic(
@@ -49,7 +30,7 @@ TOPICS = (
             "queue is larger than the device allows, or memory could not be used. The program "
             "gets the number as errno."
         ),
-        by_errno=_BY_RAW_QP,
+        by_errno=BY_RAW_QP,
         check=(
             Step("Who has the port's vport:", "manactl status -v PORT"),
             Step("Device and port number that belong to a netdev:", "manactl status -v"),
@@ -93,7 +74,7 @@ TOPICS = (
             "device does not have, a table that is not a power of two, or more or longer queues "
             "than the device allows."
         ),
-        by_errno=_BY_RAW_QP,
+        by_errno=BY_RAW_QP,
         check=(
             Step(
                 "Most of these lines are written only with dynamic debugging:",
@@ -148,7 +129,7 @@ TOPICS = (
             "program. Memory is pinned and counts against RLIMIT_MEMLOCK, unless the process has "
             "CAP_IPC_LOCK. The vport's owner is not the cause, nor is it touched."
         ),
-        by_errno=_BY_DEVICE,
+        by_errno=BY_DEVICE,
         check=(
             Step("The limit of a process:", "prlimit --memlock --pid PID"),
             Step("With what else RDMA needs:", "manactl doctor"),
@@ -189,7 +170,7 @@ TOPICS = (
             "not there: an RDMA device is missing or incomplete, `ibv_devices` does not list it, "
             "and no raw queue pair can be made on its ports."
         ),
-        by_errno=_BY_DEVICE,
+        by_errno=BY_DEVICE,
         check=(
             Step("Which RDMA devices there are:", "rdma dev; ibv_devices"),
             Step("What is missing:", "manactl doctor"),
@@ -242,7 +223,7 @@ TOPICS = (
             "it up. mana_ib knows RC queue pairs of programs, UD only for the kernel, and of raw "
             "ones neither changes nor posting by the kernel."
         ),
-        by_errno=_BY_DEVICE,
+        by_errno=BY_DEVICE,
         check=(
             Step("Which device is for which:", "manactl status -v PORT"),
             Step("Whether the RDMA port is up:", "rdma link"),

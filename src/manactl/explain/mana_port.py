@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
+from manactl.explain.errnos import BY_DEVICE
 from manactl.explain.topic import Kind, Step, Topic, forms
-
-_BY_DEVICE = {
-    12: "memory could not be allocated or pinned",
-    22: "the driver found the request wrong before it asked the device",
-    71: "the device refused the request",
-    95: "the device does not offer it",
-    110: "the device did not answer the driver",
-}
 
 TOPICS = (
     Topic(
@@ -51,7 +44,7 @@ TOPICS = (
             "fails with this number and the driver frees what it had; the vport's owner is not "
             "the cause. Early drivers may keep the vport counted as taken after it."
         ),
-        by_errno=_BY_DEVICE,
+        by_errno=BY_DEVICE,
         check=(
             Step(
                 "The lines before it name the request and its status:",
@@ -105,7 +98,7 @@ TOPICS = (
             "(queues, MTU, XDP). A change of the MTU, the rings or the XDP program is refused, "
             "and the port stays as it was."
         ),
-        by_errno=_BY_DEVICE,
+        by_errno=BY_DEVICE,
         check=(Step("How much there is, and in which pieces:", "free -m; cat /proc/buddyinfo"),),
         remedy=(
             Step(
@@ -148,7 +141,7 @@ TOPICS = (
             "the device answers nothing any more, a reset follows. A claim proves afterwards by a "
             "raw queue pair of its own that the vport is free."
         ),
-        by_errno=_BY_DEVICE,
+        by_errno=BY_DEVICE,
         check=(
             Step(
                 "The lines before it name the request and its status:",
@@ -242,7 +235,7 @@ TOPICS = (
             "failed, the port is down now although nobody claimed it. Do not change any of these "
             "while a raw queue pair has the port."
         ),
-        by_errno=_BY_DEVICE,
+        by_errno=BY_DEVICE,
         check=(
             Step(
                 "What it is set to:",

@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
+from manactl.explain.errnos import BY_DEVICE
 from manactl.explain.topic import Kind, Step, Topic, forms
-
-_BY_DEVICE = {
-    12: "memory could not be allocated or pinned",
-    22: "the driver found the request wrong before it asked the device",
-    71: "the device refused the request",
-    95: "the device does not offer it",
-    110: "the device did not answer the driver",
-}
 
 _BY_OPEN = {
     2: "the uverbs device has no node in /dev, as in a container without it",
@@ -147,7 +140,7 @@ TOPICS = (
             "take a buffer's memory as a memory region. Registered memory is pinned and counts "
             "against RLIMIT_MEMLOCK, unless the process has CAP_IPC_LOCK."
         ),
-        by_errno=_BY_DEVICE,
+        by_errno=BY_DEVICE,
         check=(
             Step("Limit and huge pages:", "manactl doctor"),
             Step("The limit of a running program:", "prlimit --memlock --pid PID"),
@@ -221,7 +214,7 @@ TOPICS = (
             "or domain could not be destroyed. All of them end with the process at the latest, "
             "and the vport with them."
         ),
-        by_errno=_BY_DEVICE,
+        by_errno=BY_DEVICE,
         check=(Step("Whether the vport is free:", "manactl status -v PORT"),),
         remedy=(Step("End the program, then:", "manactl release --wait 30 PORT"),),
         origin="mana_dev_stop(), mana_stop_tx_queues(), mana_stop_rx_queues() of DPDK's net_mana",
@@ -285,7 +278,7 @@ TOPICS = (
             "The program asked for them, and a completion channel or its descriptor could not be "
             "made or armed: usually the limit of open files. Polling does not need them."
         ),
-        by_errno=_BY_DEVICE,
+        by_errno=BY_DEVICE,
         check=(Step("The limit:", "prlimit --nofile --pid PID"),),
         remedy=(Step("For a session:", "prlimit --pid $$ --nofile=65536"),),
         origin="rx_intr_vec_enable(), mana_intr_install() of DPDK's net_mana",

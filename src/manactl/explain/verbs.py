@@ -2,19 +2,8 @@
 
 from __future__ import annotations
 
+from manactl.explain.errnos import BY_RAW_QP
 from manactl.explain.topic import Kind, Step, Topic, forms
-
-_BY_RAW_QP = {
-    1: "the process lacks CAP_NET_RAW",
-    12: "memory could not be pinned, usually because of the memlock limit",
-    16: "the vport has another owner: the netdev is up, or another program has it",
-    19: "the vport has another owner, as with 16: up to Linux 6.18 every failure to configure the "
-    "vport reads ENODEV",
-    22: "the request is wrong: the port number, one protection domain for two ports, or buffers",
-    71: "the device refused the request",
-    95: "mana_ib does not offer it",
-    110: "the device did not answer the driver",
-}
 
 TOPICS = (
     Topic(
@@ -274,7 +263,7 @@ TOPICS = (
             "of the queue pair. A raw queue pair is refused, too, when the vport has another "
             "owner: errno shows which it was."
         ),
-        by_errno=_BY_RAW_QP,
+        by_errno=BY_RAW_QP,
         check=(
             Step("Who has the port's vport:", "manactl status -v PORT"),
             Step("errno of the call; `manactl explain` knows its number and name."),

@@ -9,7 +9,11 @@ a dataclass.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, dataclass_transform
+
+NONE: Mapping[Any, Any] = MappingProxyType({})
+"""The default of a mapping: one for all, since nobody can change it."""
 
 
 class _DataclassFields:
@@ -22,7 +26,8 @@ class _DataclassFields:
         if owner not in self._made:
             from dataclasses import fields, make_dataclass  # noqa: PLC0415 - see above
 
-            made = make_dataclass(owner.__name__, owner.__match_args__)  # type: ignore[attr-defined]
+            names: tuple[str, ...] = owner.__match_args__  # type: ignore[attr-defined]
+            made = make_dataclass(owner.__name__, names, init=False, repr=False, eq=False)
             self._made[owner] = {one.name: one for one in fields(made)}
         return self._made[owner]
 
@@ -30,14 +35,20 @@ class _DataclassFields:
 @dataclass_transform(frozen_default=True)
 class Value:
     """Base of classes that list their fields as a dataclass does: by annotations, in order, with
-    defaults after those without. Equal to one of the same class with equal fields."""
+    defaults after those without; behind `_: KW_ONLY` those that are given by name. Equal to one of
+    the same class with equal fields."""
 
     __match_args__: ClassVar[tuple[str, ...]] = ()
     __dataclass_fields__ = _DataclassFields()
     _defaults: ClassVar[Mapping[str, Any]] = {}
+    _positional: ClassVar[int] = 0
 
     def __init_subclass__(cls) -> None:
         own = [name for name, kind in cls.__annotations__.items() if "ClassVar" not in str(kind)]
+        first = own.index("_") if "_" in own else len(own)
+        if cls._positional == len(cls.__match_args__):
+            cls._positional += first
+        own = own[:first] + own[first + 1 :]
         found = {name: vars(cls)[name] for name in own if name in vars(cls)}
         cls._defaults = {**cls._defaults, **found}  # a function that is one is no method
         cls.__match_args__ = (*cls.__match_args__, *own)  # type: ignore[misc] # mypy makes its own
@@ -45,7 +56,7 @@ class Value:
     def __init__(self, *args: Any, **named: Any) -> None:
         fields = self.__match_args__
         given = dict(zip(fields, args, strict=False))
-        if len(args) > len(fields) or not given.keys().isdisjoint(named):
+        if len(args) > self._positional or not given.keys().isdisjoint(named):
             raise TypeError(f"{type(self).__name__}: too many values, or one twice")
         given = {**self._defaults, **given, **named}
         missing = [name for name in fields if name not in given]

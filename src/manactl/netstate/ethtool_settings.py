@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Self
 
 from manactl.model.named_tuple import NamedTuple
+from manactl.model.value import NONE, Value
 from manactl.wire.attrs import as_int
 from manactl.wire.ethtool import GROUPS, Values
 
@@ -16,15 +16,14 @@ FLOWS = {1: "tcp4", 2: "udp4", 3: "sctp4", 4: "ah4|esp4", 5: "tcp6", 6: "udp6", 
 _RSS = "RSS indirection, key and hash function"
 
 
-@dataclass(frozen=True, slots=True)
-class Ethtool:
+class Ethtool(Value):
     """`groups` by the names in wire.ethtool; `rss` is struct ethtool_rxfh without its command, with
     indirection table and key; `hashed` the fields that are hashed, by flow type. What a driver has
     not is not there."""
 
-    groups: Mapping[str, Values] = field(default_factory=dict)
+    groups: Mapping[str, Values] = NONE
     rss: bytes | None = None
-    hashed: Mapping[int, int] = field(default_factory=dict)
+    hashed: Mapping[int, int] = NONE
 
     def to_json(self) -> dict[str, Any]:
         return {

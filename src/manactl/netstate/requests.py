@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from manactl.model.named_tuple import NamedTuple
+from manactl.model.value import Value
 
 
 class Request(NamedTuple):
@@ -29,8 +29,7 @@ class Alike(NamedTuple):
         return Request(self.type, self.flags, self.before + filling + self.after)
 
 
-@dataclass(frozen=True, slots=True)
-class Filled:
+class Filled(Value):
     """Many requests in their order, each by its place in `alike` and what fills it."""
 
     alike: Sequence[Alike]

@@ -6,12 +6,12 @@ import copy
 import dataclasses
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 import pytest
 
-from manactl.model.value import Value
+from manactl.model.value import NONE, Value
 
 
 class Address(Value):
@@ -22,6 +22,29 @@ class Address(Value):
 
 class Labelled(Address):
     label: str | None = None
+
+
+class Route(Value):
+    dst: str
+    _: dataclasses.KW_ONLY
+    metric: int = 0
+    via: str
+
+
+class Scoped(Route):
+    scope: str = "link"
+
+
+@dataclasses.dataclass(frozen=True)
+class AlikeRoute:
+    dst: str
+    _: dataclasses.KW_ONLY
+    metric: int = 0
+    via: str
+
+
+class Counted(Value):
+    counts: Mapping[str, int] = NONE
 
 
 class Nothing(Value):
@@ -62,6 +85,27 @@ def test_too_few_too_many_and_unknown_ones_are_refused(
     for made in (Address, Alike):
         with pytest.raises(TypeError):
             made(*given, **named)  # type: ignore[arg-type]
+
+
+def test_behind_kw_only_fields_are_given_by_name() -> None:
+    one = Route("::/0", via="fe80::1")
+    assert (one.dst, one.metric, one.via) == ("::/0", 0, "fe80::1")
+    assert dataclasses.replace(one, metric=5) == Route("::/0", metric=5, via="fe80::1")
+    assert [field.name for field in dataclasses.fields(one)] == ["dst", "metric", "via"]
+    assert repr(one) == "Route(dst='::/0', metric=0, via='fe80::1')"
+    assert Scoped("::/0", via="x", scope="host").scope == "host"
+    for made in (Route, AlikeRoute):
+        for given, named in (("::/0", 1, "x"), {}), (("::/0", 1), {"via": "x"}), (("::/0",), {}):
+            with pytest.raises(TypeError):
+                made(*given, **named)  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        Scoped("::/0", "host", via="x")  # type: ignore[misc]
+
+
+def test_a_mapping_that_is_not_given_is_one_that_nobody_can_change() -> None:
+    assert Counted() == Counted({}) == Counted(counts={})
+    with pytest.raises(TypeError):
+        Counted().counts["route"] = 1  # type: ignore[index]
 
 
 def test_a_function_is_a_value_like_others() -> None:
