@@ -13,10 +13,10 @@ from types import CodeType, FunctionType, new_class
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from typing import NamedTuple as NamedTuple  # noqa: PLC0414 - this is where it comes from
+    from typing import NamedTuple as NamedTuple  # noqa: PLC0414, TID251 - where it comes from
 else:
-    import typing
     from _collections import _tuplegetter  # a field of a tuple, as collections.namedtuple reads it
+    from typing import NamedTuple as _OfTyping  # noqa: TID251 - for what is not made here
 
     class _Record(tuple):
         """What all have in common: the methods of collections.namedtuple."""
@@ -66,9 +66,11 @@ else:
         """Makes a class that is a plain one, as typing.NamedTuple does."""
 
         def __new__(cls, name, bases, body):
+            if len(bases) > 1:
+                raise TypeError(f"{name}: a NamedTuple has no other base")
             fields = body.get("__annotations__")
             if fields is None:  # none, or of Python 3.14, which works them out when it is asked
-                return new_class(name, (typing.NamedTuple,), {}, lambda of: of.update(body))
+                return new_class(name, (_OfTyping,), {}, lambda of: of.update(body))
             names = tuple(fields)
             defaults = {field: body[field] for field in names if field in body}
             if names[len(names) - len(defaults) :] != tuple(defaults):

@@ -143,6 +143,12 @@ def test_a_class_below_it_is_a_plain_one() -> None:
 
 
 @pytest.mark.parametrize("of", [named_tuple.NamedTuple, typing.NamedTuple])
+def test_it_is_the_only_base(of: Any) -> None:
+    with pytest.raises(TypeError):
+        types.new_class("Both", (of, Exception), {}, lambda into: into.update(__annotations__={}))
+
+
+@pytest.mark.parametrize("of", [named_tuple.NamedTuple, typing.NamedTuple])
 def test_defaults_come_last(of: Any) -> None:
     body = {"__annotations__": {"a": "int", "b": "int"}, "a": 1}
     with pytest.raises(TypeError, match="default"):
