@@ -21,11 +21,10 @@ from tests.unit import schema
 pytestmark = on_each()
 
 TWICE, OFTEN = 2, 50
-# Takes what it needs from the environment, and ends with a line on its input. It polls without a
-# pause: on the guest's only CPU it would take half of manactl's time.
+# Takes what it needs from the environment, and ends with a line on its input.
 TESTPMD = """
 mkfifo /tmp/say
-exec nice -n 19 dpdk-testpmd --lcores '(0,1)@0' --no-huge -m 512 --iova-mode=va --no-telemetry $MANACTL_EAL \\
+exec dpdk-testpmd --lcores '(0,1)@0' --no-huge -m 512 --iova-mode=va --no-telemetry $MANACTL_EAL \\
     -- --txq=1 --rxq=1 --txd=128 --rxd=128 --total-num-mbufs=4096 <> /tmp/say
 """
 # Makes a queue pair on the claimed port and then waits; with a child that shares it when asked for.

@@ -54,7 +54,6 @@ class Testpmd:
     def __init__(self, argv: list[str]) -> None:
         self.pid, self.terminal = pty.fork()
         if self.pid == 0:
-            os.nice(19)  # it polls without a pause, and the others have work to do
             os.execvp(argv[0], argv)
         self.output = ""
 
