@@ -54,19 +54,15 @@ def set_up(state: PortState, system: System) -> Restored:
     work = _Recreated(state, system)
     work.rename()
     made = set(work.make_uppers())
-    first = done = None
+    first = left = list(work.changes())
     for _ in range(_PASSES):
-        todo = list(work.changes())
-        if first is None:
-            first = todo
-        if not todo or todo == done:
-            break
-        for one in todo:
+        for one in left:
             work.put(one)
-        done = todo
-    left = list(work.changes())
+        before, left = left, list(work.changes())
+        if left == before:
+            break
     still = {one.key for one in left}
-    count = sum(one.key not in still for one in first or ())
+    count = sum(one.key not in still for one in first)
     counts = {Kind.SETTING: count, Kind.UPPER: len(made)}
     return Restored(
         counts={kind: number for kind, number in counts.items() if number},
