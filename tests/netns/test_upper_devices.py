@@ -181,7 +181,7 @@ def test_a_tunnel_in_another_namespace_whose_packets_are_here(
 VPN = """
 import fcntl, socket, struct, sys
 tun = open("/dev/net/tun", "r+b", buffering=0)
-fcntl.ioctl(tun, 0x400454CA, struct.pack("16sH22x", b"vpn0", 0x1001))  # TUNSETIFF, IFF_TUN | IFF_NO_PI
+fcntl.ioctl(tun, 0x400454CA, struct.pack("16sH22x", sys.argv[2].encode(), 0x1001))  # TUNSETIFF, IFF_TUN | IFF_NO_PI
 udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 udp.connect((sys.argv[1], 1194))
 print("ready", flush=True)
@@ -197,18 +197,20 @@ def test_a_tun_device_that_was_moved_away_from_its_program(
     ip("link", "add", "other0", "type", "veth", "peer", "name", "wire1")
     ip("link", "set", "other0", "up")
     ip("address", "add", "10.8.0.4/24", "dev", "other0")
+    # A program is found by that name, which another test may have at the same time.
+    name = f"vpn{os.getpid()}"
     with (
         namespace() as blue,
         subprocess.Popen(
-            [sys.executable, "-c", VPN, peer], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-c", VPN, peer, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         ) as vpn,
     ):
         try:
             assert vpn.stdout is not None
             assert vpn.stdout.readline() == b"ready\n"
-            ip("link", "set", "vpn0", "netns", str(blue))
-            ip("link", "set", "vpn0", "up", netns=blue)
-            ip("address", "add", "172.16.0.1/24", "dev", "vpn0", netns=blue)
+            ip("link", "set", name, "netns", str(blue))
+            ip("link", "set", name, "up", netns=blue)
+            ip("address", "add", "172.16.0.1/24", "dev", name, netns=blue)
             views = search(here(), blue=blue)
         finally:
             vpn.kill()
