@@ -238,6 +238,10 @@ class Process:
     def poll(self) -> int | None:
         return self._rc
 
+    def ended(self) -> Result | None:
+        """With what it ended; None while it runs."""
+        return None if self._rc is None else self.wait()
+
     def stdin_write(self, data: bytes | str, *, close: bool = False) -> None:
         body = data.encode() if isinstance(data, str) else data
         self._client.request("stdin", body, program=self.ident, close=close)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from tests.lab.agent import Result
@@ -113,3 +113,14 @@ def down(vm: Vm, *ports: int) -> None:
 def becomes(vm: Vm, port: int, owner: str) -> None:
     """Wait until the NIC's record says that `owner` has the port."""
     eventually(lambda: owners(vm)[port] == owner, what=f"port {port} to become {owner}")
+
+
+def requested(vm: Vm, ended: Callable[[], object], seconds: float = 120) -> None:
+    """Wait until the NIC has the request that its fault is for. Who has the driver make it may end
+    without (`ended` says with what): a command that refused would look like a slow host."""
+
+    def known() -> bool:
+        return vm.nic.faults()[0]["hits"] > 0 or ended() is not None
+
+    eventually(known, seconds, "the driver's request")
+    assert vm.nic.faults()[0]["hits"], f"the NIC was never asked: {ended()}"

@@ -145,6 +145,11 @@ class Site:
         """What it has printed so far; its "rc" is None while it runs."""
         return self._program.ask(f"said {pid}", "ran")
 
+    def ended(self, pid: int) -> dict[str, Any] | None:
+        """What it has printed, once it has ended."""
+        said = self.said(pid)
+        return None if said["rc"] is None else said
+
     def says(self, pid: int, text: str, *, names: str = "") -> None:
         """Wait until that is on its standard error. With other words (MANACTL_WORDS), for what it
         `names`: a number of its own, and without that for nothing."""

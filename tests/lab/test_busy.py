@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-from tests.lab.scene import AS_NOBODY, agrees, down, owners, report, up
+from tests.lab.scene import AS_NOBODY, agrees, down, owners, report, requested, up
 from tests.lab.site import PATIENCE, on, site
 from tests.lab.users import eventually, user
 from tests.lab.vm import Vm
@@ -29,7 +29,7 @@ def test_a_close_that_hangs_hides_no_port(vm: Vm) -> None:
     calm = report(vm)
     vm.nic.fault("MANA_CONFIG_VPORT_RX", held=True)
     closing = vm.spawn(["ip", "link", "set", vm.netdevs[1], "down"])
-    eventually(lambda: vm.nic.faults()[0]["hits"], what="the driver's request")
+    requested(vm, closing.ended)
     busy = report(vm)
     assert closing.poll() is None, "nothing hung any more: this proves nothing"
     assert owners(vm) == {1: "ethernet", 2: "free"}
@@ -59,7 +59,7 @@ def test_a_raw_qp_that_is_being_made_leaves_no_port_proven_free(vm: Vm) -> None:
     with user(vm, "rawqp") as maker:
         maker.wait_for("ready")
         maker.say("create 2")
-        eventually(lambda: vm.nic.faults()[0]["hits"], what="the driver's request")
+        requested(vm, maker.process.ended)
         document = report(vm)
         assert owners(vm) == {1: "ethernet", 2: "raw-qp"}, "nothing hung any more"
         assert vm.nic.let_go() == 1

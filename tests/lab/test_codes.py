@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.lab.notes import ANY, noted
-from tests.lab.scene import AS_NOBODY
+from tests.lab.scene import AS_NOBODY, requested
 from tests.lab.site import CLAIMS, PATIENCE, STATE, Run, Site, on, refused, site
 from tests.lab.users import eventually, user
 from tests.lab.vm import Vm
@@ -143,7 +143,7 @@ def test_another_manactl_has_the_lock(here: Site) -> None:
     vm, before = here.vm, here.view()
     vm.nic.fault("MANA_CONFIG_VPORT_RX", held=True)
     first = here.start("claim", "--raw-qp", here.first, "--json")
-    eventually(lambda: vm.nic.faults()[0]["hits"], PATIENCE, "the driver's request")
+    requested(vm, lambda: here.ended(first))
     here.says(first, "not done after 2 s")
     waiting = here.start("claim", "--raw-qp", here.second, "--json", "--wait", "600")
     releasing = here.start("release", here.first, "--json", "--wait", "600")
@@ -170,7 +170,7 @@ def test_a_driver_in_transition(here: Site) -> None:
     vm = here.vm
     vm.nic.fault("MANA_DESTROY_WQ_OBJ", held=True, skip=2)
     closing = vm.spawn(["ip", "link", "set", here.second, "down"])
-    eventually(lambda: vm.nic.faults()[0]["hits"], PATIENCE, "the driver's request")
+    requested(vm, closing.ended)
     claim = ("claim", "--raw-qp", here.second)
     ran = here.fails(6, "busy", *claim)
     with wording:

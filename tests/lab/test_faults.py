@@ -24,6 +24,7 @@ from tests.lab.scene import (
     manactl,
     names_every_port,
     owners,
+    requested,
     status,
     up,
 )
@@ -113,7 +114,7 @@ def test_a_stuck_step_says_so_and_hears_signals(scene: Scene) -> None:
     vm, before = scene.vm, scene.view()
     vm.nic.fault("MANA_CONFIG_VPORT_RX", held=True)
     claiming = scene.start("claim", "--raw-qp", scene.name)
-    eventually(lambda: vm.nic.faults()[0]["hits"], PATIENCE, "the driver's request")
+    requested(vm, claiming.ended)
     says(claiming, f"set {scene.name} down: {STUCK}", names="mana_")
     claiming.signal(SIGINT, group=False)
     says(claiming, "SIGINT: will undo when the current system call returns", names="SIGINT")
@@ -128,7 +129,7 @@ def test_a_stuck_step_says_so_and_hears_signals(scene: Scene) -> None:
     scene.claim()
     vm.nic.fault("MANA_CONFIG_VPORT_TX", held=True, skip=1)  # the first one is the proof's
     releasing = scene.start("release", "--json")
-    eventually(lambda: vm.nic.faults()[0]["hits"], PATIENCE, "the driver's request")
+    requested(vm, releasing.ended)
     says(releasing, STUCK, names="mana_")
     releasing.signal(SIGTERM, group=False)
     ignored = "SIGTERM: ignored, since the change under way has to be finished"

@@ -12,7 +12,7 @@ from tests.man.pages import SCENES, Command, Example, differs, pages
 
 from .agent import Result
 from .build import KERNELS
-from .scene import AS_NOBODY, becomes, owners, up
+from .scene import AS_NOBODY, becomes, owners, requested, up
 from .users import GUEST, User, eventually, user
 from .vm import Vm
 
@@ -131,15 +131,23 @@ class Stage:
 
     def _connected(self) -> None:
         enter = self._others.enter_context
+        self._others.callback(self._no_connections)
         enter(user(self.vm, "tcp", "serve", ADDRESS, "7000")).wait_for("listening")
         enter(user(self.vm, "tcp", "probe", ADDRESS, "7000")).wait_for("connected")
+
+    def _no_connections(self) -> None:
+        """What ended programs had not sent yet the kernel goes on sending, with growing pauses while
+        the netdev is down: connections that the next claim would refuse to break."""
+        still = ["ss", "-Htn", "src", f"[{ADDRESS}]"]
+        self.vm.run(["ss", "-K", *still[1:]])
+        assert not (left := self.vm.run(still).out), left
 
     def _interrupted(self) -> None:
         """Killed while the kernel makes the queue pair of the proof, the netdev down already."""
         self.vm.nic.fault("MANA_CONFIG_VPORT_TX", held=True)
         argv = ["python3", "-m", "manactl", "claim", "--raw-qp", "eth1"]
         claim = self.vm.spawn(argv, env={"PYTHONPATH": "/manactl/src"})
-        eventually(lambda: self.vm.nic.faults()[0]["hits"], 60, what="the request for the proof")
+        requested(self.vm, claim.ended)
         claim.signal(signal.SIGKILL)
         assert self.vm.nic.let_go() == 1
         assert claim.wait().rc == -signal.SIGKILL

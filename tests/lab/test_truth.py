@@ -21,6 +21,7 @@ from tests.lab.scene import (
     names_every_port,
     owners,
     report,
+    requested,
     status,
     up,
 )
@@ -126,7 +127,7 @@ def test_what_a_crash_left_names_the_way_back(vm: Vm) -> None:
     vm.nic.fault("MANA_CONFIG_VPORT_RX", delay=5)
     words = ["claim", "--raw-qp", vm.netdevs[2], "--allow", "last-port"]
     claim = vm.spawn(["python3", "-m", "manactl", *words])
-    eventually(lambda: vm.nic.faults()[0]["hits"], seconds=60, what="the driver's request")
+    requested(vm, claim.ended)
     vm.run(["kill", "-9", str(claim.pid)])
     claim.wait(60)
     becomes(vm, 2, "free")

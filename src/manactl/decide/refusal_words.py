@@ -396,7 +396,9 @@ def _attached(one: RemoteStorage) -> str:
 
 
 def _connection(tcp: Connection) -> str:
-    if tcp.of_kernel:
+    if tcp.is_orphan:
+        who = "closed by its program; the kernel still sends what is left"
+    elif tcp.of_kernel:
         who = "no visible process: the kernel's own, or not accepted yet"
     else:
         who = _some(tcp.processes)

@@ -118,6 +118,11 @@ class Connection:
         """Whether nobody has it in a descriptor table, as with NFS, SMB or Ceph in the kernel."""
         return not self.processes
 
+    @property
+    def is_orphan(self) -> bool:
+        """Whether its program has closed it, and the kernel still sends what is left (tcp_close)."""
+        return not self.inode and self.state in ("fin-wait-1", "fin-wait-2", "last-ack", "closing")
+
     def __str__(self) -> str:
         if self.is_ipv6:
             return f"[{self.local}]:{self.local_port} - [{self.peer}]:{self.peer_port}"

@@ -106,6 +106,14 @@ CASES: list[tuple[str, why.Facts, list[str], list[tuple[str, str, object]]]] = [
         ],
     ),
     (
+        "tcp-established",
+        why.Connections((REPLACE(TCP4, inode=0, processes=(), state="fin-wait-1"),)),
+        [
+            "10.0.0.2:5000 - 10.0.0.9:22 (closed by its program; the kernel still sends what is left)"
+        ],
+        [("sock_diag", "fin-wait-1", tcp(REPLACE(TCP4, processes=()), "yes"))],
+    ),
+    (
         "storage",
         why.Storage((NFS, REPLACE(TCP4, peer_port=3260))),
         ["NFS at 10.0.0.9 (the kernel), iSCSI at 10.0.0.9 (pid 77 prober)"],

@@ -81,6 +81,23 @@ def test_a_connection_without_a_process_is_the_kernels() -> None:
     assert not dataclasses.replace(tcp, processes=(Process(1, "x"),)).of_kernel
 
 
+@pytest.mark.parametrize(
+    ("state", "inode", "orphan"),
+    [
+        ("established", 0, False),
+        ("syn-recv", 0, False),
+        ("close-wait", 0, False),
+        ("fin-wait-1", 0, True),
+        ("fin-wait-1", 7, False),
+        ("fin-wait-2", 0, True),
+        ("last-ack", 0, True),
+        ("closing", 0, True),
+    ],
+)
+def test_an_orphan_is_closed_and_in_no_file(state: str, inode: int, *, orphan: bool) -> None:
+    assert Connection("10.0.0.2", 5000, "10.0.0.9", 22, state, inode).is_orphan is orphan
+
+
 def test_what_is_not_said_is_nothing() -> None:
     assert (VLAN.addresses, VLAN.reachable, VLAN.default_routes) == ((), (), ())
     tcp = Connection("10.0.0.2", 5000, "10.0.0.9", 22, "established", 1)
