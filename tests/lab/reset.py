@@ -121,6 +121,11 @@ route flush table all proto static
 route flush table all proto boot
 END
 done
+# What a program that ended had not sent yet, by which the next test's port would be in use.
+while read -r what _ _ orphan count rest; do
+    [ $what$orphan != TCP:orphan ] || [ $count = 0 ] ||
+        ss -HtK state fin-wait-1 state fin-wait-2 state last-ack state closing > /dev/null
+done < /proc/net/sockstat
 rm -rf /run/lab.reset /var/lib/manactl /run/manactl /etc/manactl /run/lock/manactl
 find /tmp /root /dev/shm -mindepth 1 -delete
 exit 0
