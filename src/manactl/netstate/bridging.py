@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 from manactl.model.named_tuple import NamedTuple
@@ -32,13 +32,18 @@ _NTF_MASTER, _NTF_STICKY = 0x04, 0x40
 _PORT = struct.Struct("=BxxxI")  # struct br_port_msg
 _MDBA_MDB, _MDBA_MDB_ENTRY, _MDBA_MDB_ENTRY_INFO = 1, 1, 1
 _MDBA_SET_ENTRY, _MDBA_SET_ENTRY_ATTRS = 1, 2
-_MDBA_MDB_EATTR_SOURCE, _MDBE_ATTR_SOURCE = 4, 1
+_EATTR_SRC_LIST, _EATTR_GROUP_MODE, _EATTR_SOURCE, _EATTR_RTPROT = 2, 3, 4, 5  # of a dump
+_ATTR_SOURCE, _ATTR_SRC_LIST, _ATTR_GROUP_MODE, _ATTR_RTPROT = 1, 2, 3, 4  # of a request
+_SRC_LIST_ENTRY, _SRC_ADDRESS = 1, 1  # of both
 _MDB = struct.Struct("=IBBH")  # struct br_mdb_entry: ifindex, state, flags, VLAN; the group follows
 _MDB_SIZE, _MDB_PERMANENT = 28, 1
 
 
 class Kept(NamedTuple):
-    """One of them: its kind, and what a request for it has, without ifindexes."""
+    """One of them: its kind, and what a request for it has, without ifindexes.
+
+    A group is "mdb" with at most its source, or "mdb-attrs" with the attributes of a request.
+    """
 
     kind: str
     data: bytes
@@ -52,7 +57,7 @@ class Kept(NamedTuple):
         if self.kind == "fdb":
             lladdr = parse_attrs(self.data, 3).get(rt.NDA_LLADDR, b"")
             return f"bridge FDB entry {lladdr.hex(':')}"
-        return "bridge MDB entry" if self.kind == "mdb" else "ip token"
+        return "ip token" if self.kind == "token" else "bridge MDB entry"
 
     def request(self, ifindex: int, master: int) -> Request:
         if self.kind == "vlan":
@@ -63,12 +68,14 @@ class Kept(NamedTuple):
             state, flags = struct.unpack_from("=HB", self.data)
             head = rt.NdMsg(AF_BRIDGE, ifindex, state, flags | _NTF_MASTER).pack()
             return Request(rt.RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_EXCL, head + self.data[3:])
-        if self.kind == "mdb":
-            group, source = self.data[: _MDB_SIZE - 4], self.data[_MDB_SIZE - 4 :]
+        if self.kind in ("mdb", "mdb-attrs"):
+            group, more = self.data[: _MDB_SIZE - 4], self.data[_MDB_SIZE - 4 :]
             entry = struct.pack("=I", ifindex) + group
             body = _PORT.pack(AF_BRIDGE, master) + attr(_MDBA_SET_ENTRY, entry)
-            if source:
-                body += nest(_MDBA_SET_ENTRY_ATTRS, attr(_MDBE_ATTR_SOURCE, source))
+            if self.kind == "mdb" and more:
+                more = attr(_ATTR_SOURCE, more)
+            if more:
+                body += nest(_MDBA_SET_ENTRY_ATTRS, more)
             return Request(RTM_NEWMDB, NLM_F_CREATE | NLM_F_EXCL, body)
         token = nest(if_link.AF_INET6, attr(_IFLA_INET6_TOKEN, self.data))
         body = IfInfoMsg(ifindex=ifindex).pack() + nest(if_link.IFLA_AF_SPEC, token)
@@ -118,9 +125,13 @@ def forwarding(messages: Iterable[bytes], ifindex: int, own: bytes) -> list[Kept
 
 
 def groups(messages: Iterable[bytes], ifindex: int) -> list[Kept]:
-    """Of a dump of the MDB: permanent entries, each with the one source that it is for, if any; others
-    are learned again."""
-    found = []
+    """Of a dump of the MDB: permanent entries, each with the one source that it is for, if any, or
+    with its list of sources; others are learned again.
+
+    Of each source in such a list the kernel makes an entry itself (br_mdb_add_group_src_fwd()), for
+    an EXCLUDE list one that blocks, which nobody else can make.
+    """
+    found, made = [], set()
     for body in messages:
         for _, entries in iter_attrs(parse_attrs(body, _PORT.size).get(_MDBA_MDB, b"")):
             for kind, entry in iter_attrs(entries):
@@ -128,10 +139,34 @@ def groups(messages: Iterable[bytes], ifindex: int) -> list[Kept]:
                     continue
                 index, state, _, vid = _MDB.unpack_from(entry)
                 if index == ifindex and state == _MDB_PERMANENT:
-                    fixed = _MDB.pack(0, state, 0, vid)[4:]
-                    source = parse_attrs(entry, _MDB_SIZE).get(_MDBA_MDB_EATTR_SOURCE, b"")
-                    found.append(Kept("mdb", fixed + entry[_MDB.size : _MDB_SIZE] + source))
-    return found
+                    fixed = _MDB.pack(0, state, 0, vid)[4:] + entry[_MDB.size : _MDB_SIZE]
+                    attrs = parse_attrs(entry, _MDB_SIZE)
+                    sources = _sources(attrs.get(_EATTR_SRC_LIST, b""))
+                    made |= {(fixed, source) for source in sources}
+                    found.append((fixed, attrs.get(_EATTR_SOURCE, b""), _asked(attrs, sources)))
+    return [
+        Kept("mdb-attrs", fixed + asked) if asked else Kept("mdb", fixed + source)
+        for fixed, source, asked in found
+        if (fixed, source) not in made
+    ]
+
+
+def _sources(listed: bytes) -> list[bytes]:
+    each = (parse_attrs(entry) for kind, entry in iter_attrs(listed) if kind == _SRC_LIST_ENTRY)
+    return sorted(attrs.get(_SRC_ADDRESS, b"") for attrs in each)
+
+
+def _asked(attrs: Mapping[int, bytes], sources: Iterable[bytes]) -> bytes:
+    """The attributes of a request for an entry with more than a group and its source."""
+    mode, protocol = attrs.get(_EATTR_GROUP_MODE, b""), attrs.get(_EATTR_RTPROT, b"")
+    asked = b""
+    if entries := b"".join(nest(_SRC_LIST_ENTRY, attr(_SRC_ADDRESS, one)) for one in sources):
+        asked = nest(_ATTR_SRC_LIST, entries) + attr(_ATTR_GROUP_MODE, mode)
+    if protocol and protocol[0] != rt.RTPROT_STATIC:
+        asked += attr(_ATTR_RTPROT, protocol)
+    if asked and (source := attrs.get(_EATTR_SOURCE)):
+        asked = attr(_ATTR_SOURCE, source) + asked
+    return asked
 
 
 def token(body: bytes) -> list[Kept]:

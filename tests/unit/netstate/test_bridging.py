@@ -13,7 +13,7 @@ from manactl.netstate.bridging import Kept
 from manactl.netstate.link_settings import LinkSettings
 from manactl.wire import if_link
 from manactl.wire import rtmsg as rt
-from manactl.wire.attrs import attr, nest, parse_attrs
+from manactl.wire.attrs import attr, iter_attrs, nest, parse_attrs
 from tests.unit.wire.headers import numbers
 from tests.unit.wording import wording
 
@@ -125,6 +125,35 @@ def test_what_a_new_member_lacks_and_what_it_has_too_much() -> None:
     assert link_settings.changed(was, now, 12) == []  # of one that was there all the time
 
 
+def test_a_group_with_its_list_of_sources() -> None:
+    """And the entry that the kernel makes of each source is not asked for once more."""
+    sources = [socket.inet_aton(f"192.0.2.{last}") for last in (2, 1)]
+    entries = b"".join(nest(1, attr(1, one), attr(2, bytes(4))) for one in sources)
+    of_list = group(9, 1, nest(2, entries) + attr(3, b"\x01") + attr(5, b"\x0b"))
+    of_source = group(9, 1, attr(4, sources[0]) + attr(5, b"\x0b"))
+    other = group(9, 1, attr(4, socket.inet_aton("192.0.2.9")) + attr(5, b"\x04"))
+    routing = group(9, 1, attr(4, socket.inet_aton("192.0.2.8")) + attr(5, b"\x0b"))
+    listed, alone, zebra = bridging.groups([of_list, of_source, other, routing], 9)
+    assert (listed.kind, alone.kind, zebra.kind) == ("mdb-attrs", "mdb", "mdb-attrs")
+    assert Kept.from_json(json.loads(json.dumps(listed.to_json()))) == listed
+    with wording:
+        assert listed.describe() == "bridge MDB entry"
+
+    def asked(one: Kept) -> dict[int, bytes]:
+        return parse_attrs(parse_attrs(one.request(12, 10).body, 8)[2])
+
+    found = asked(listed)
+    assert {kind: found[kind] for kind in (3, 4)} == {3: b"\x01", 4: b"\x0b"}
+    assert sorted(parse_attrs(one)[1] for _, one in iter_attrs(found[2])) == sorted(sources)
+    assert asked(alone) == {1: socket.inet_aton("192.0.2.9")}
+    assert asked(zebra) == {1: socket.inet_aton("192.0.2.8"), 4: b"\x0b"}
+    # The kernel tells sources in the order that they came in: the list is the same.
+    again = nest(2, b"".join(nest(1, attr(1, one)) for one in reversed(sources)))
+    assert bridging.groups([group(9, 1, again + attr(3, b"\x01") + attr(5, b"\x0b"))], 9) == [
+        listed
+    ]
+
+
 def test_numbers_are_the_kernels() -> None:
     theirs = numbers(
         "linux/rtnetlink.h", "linux/if_bridge.h", "linux/neighbour.h", "linux/if_link.h"
@@ -136,7 +165,10 @@ def test_numbers_are_the_kernels() -> None:
         (bridging._NDA_VLAN, "NDA_VLAN"), (bridging._NDA_MASTER, "NDA_MASTER"),
         (bridging._MDBA_SET_ENTRY, "MDBA_SET_ENTRY"),
         (bridging._MDBA_SET_ENTRY_ATTRS, "MDBA_SET_ENTRY_ATTRS"),
-        (bridging._MDBA_MDB_EATTR_SOURCE, "MDBA_MDB_EATTR_SOURCE"),
-        (bridging._MDBE_ATTR_SOURCE, "MDBE_ATTR_SOURCE"),
+        (bridging._EATTR_SRC_LIST, "MDBA_MDB_EATTR_SRC_LIST"),
+        (bridging._EATTR_GROUP_MODE, "MDBA_MDB_EATTR_GROUP_MODE"),
+        (bridging._EATTR_SOURCE, "MDBA_MDB_EATTR_SOURCE"),
+        (bridging._EATTR_RTPROT, "MDBA_MDB_EATTR_RTPROT"),
+        (bridging._ATTR_SOURCE, "MDBE_ATTR_SOURCE"),
     ):  # fmt: skip
         assert ours == theirs[name], name
