@@ -69,6 +69,17 @@ def test_uppers_from_the_bottom_up_each_once() -> None:
     assert stacked_links.uppers([one for one in links if one.ifindex != 20], 3)[0].name == "m"
 
 
+def test_what_stands_on_it_by_two_ways_is_told_once() -> None:
+    links = [
+        link(2, "br0", "bridge"),
+        link(3, "eth1", master=2),
+        link(9, "v9", "vlan", lower=3, master=2),
+        link(12, "on-br", "macvlan", lower=2),
+    ]
+    found = stacked_links.uppers(links, 3)
+    assert [(one.name, one.lower) for one in found] == [("br0", 3), ("v9", 3), ("on-br", 2)]
+
+
 @pytest.mark.parametrize("kind", sorted(stacked_links.BESIDE))
 def test_the_other_end_of_a_pair_is_not_stacked(kind: str) -> None:
     assert stacked_links.uppers([link(3, "eth1"), link(9, "x", kind, lower=3)], 3) == ()

@@ -520,3 +520,11 @@ def test_routes_of_one_shape_have_one_answer(seed: int) -> None:
 )
 def test_what_a_router_may_advertise(fact: Fact, may_be: bool) -> None:
     assert snapshot._may_be_advertised(fact) is may_be
+
+
+def test_a_fact_is_no_other_thing() -> None:
+    fact = address("10.0.0.2", 24)
+    assert fact == Fact(fact.kind, fact.body)
+    assert fact != Fact(Kind.NEIGHBOUR, fact.body)
+    assert fact != fact.body
+    assert fact != "fact"
