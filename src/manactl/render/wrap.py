@@ -11,6 +11,10 @@ from typing import TextIO
 
 _ITEM = re.compile(r" *(?:\d+\. )?")
 _HANG = 2
+# What somebody copies whole: a command in backquotes, or what ends the line after a colon. Half of
+# `manactl release eth1` is a command too, and releases everything.
+_COMMAND = re.compile(r"`[^`]+`|(?<=: )manactl [^`:]+$")
+_KEPT = "\0"  # instead of a space in it; lines have been through escape()
 
 
 def columns(stream: TextIO | None = None) -> int | None:
@@ -38,7 +42,7 @@ def hanging(prefix: str, text: str, width: int | None) -> list[str]:
 def fold(lines: Iterable[str], width: int) -> list[str]:
     """The lines in pieces of at most `width`, what follows hanging below the text of an item.
 
-    Words are never cut: a command or an address stays one that can be copied.
+    Words are never cut, and commands only where one is longer than a line: they can be copied.
     """
     return [piece for line in lines for piece in _fold(line, width)]
 
@@ -50,10 +54,17 @@ def _fold(line: str, width: int) -> list[str]:
     start = len(item[0]) if item else 0
     # Numbered items align with their text; others are set off from the next by the indent.
     indent = " " * (start if line[:start].strip() else start + _HANG)
-    return textwrap.wrap(
-        line,
+    indent = indent if len(indent) < width // 2 else ""
+
+    def kept(command: re.Match[str]) -> str:
+        fits = len(indent) + len(command[0]) < width  # with a comma after it
+        return command[0].replace(" ", _KEPT) if fits else command[0]
+
+    pieces = textwrap.wrap(
+        _COMMAND.sub(kept, line),
         width,
-        subsequent_indent=indent if len(indent) < width // 2 else "",
+        subsequent_indent=indent,
         break_long_words=False,
         break_on_hyphens=False,
     )
+    return [piece.replace(_KEPT, " ") for piece in pieces]

@@ -44,6 +44,27 @@ def test_a_long_word_is_never_cut() -> None:
     assert fold(["see " + "x" * 50], 20) == ["see", "  " + "x" * 50]
 
 
+@pytest.mark.parametrize(
+    ("line", "pieces"),
+    [
+        (
+            "eth1 is claimed already. When done: manactl release eth1",
+            ["eth1 is claimed already. When done:", "  manactl release eth1"],
+        ),
+        (
+            "the claim stands, left alone: `manactl release eth1`, which ends it",
+            ["the claim stands, left alone:", "  `manactl release eth1`, which ends it"],
+        ),
+        (  # longer than a line
+            "When done: manactl release eth1 eth2 eth3 eth4 eth5 eth6",
+            ["When done: manactl release eth1 eth2 eth3", "  eth4 eth5 eth6"],
+        ),
+    ],
+)
+def test_a_command_stays_on_one_line_where_it_fits(line: str, pieces: list[str]) -> None:
+    assert fold([line], 44) == pieces
+
+
 def test_a_terminal_that_does_not_tell_has_80_columns() -> None:
     with open(os.devnull, "w") as null:
         assert columns(null) is None
