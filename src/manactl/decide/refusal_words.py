@@ -77,8 +77,8 @@ def hints(hard: Sequence[Refusal]) -> str:
 
 
 _WAY_BACK = (
-    "to accept the loss: {words} --confirm-within 120, which is released automatically unless "
-    "`manactl confirm` comes in time, or with a command to run: {words} -- COMMAND"
+    "to accept the loss: {words} --confirm-within 120 (the claim is released automatically unless "
+    "`manactl confirm` comes in time), or with a command to run: {words} -- COMMAND"
 )
 
 

@@ -480,8 +480,8 @@ def test_every_refusal_is_reported_with_its_own_remedy() -> None:
     words = "--allow default-route --allow last-port --allow storage --allow tcp-established"
     with wording:
         assert accept == (
-            f"to accept the loss: {words} --confirm-within 120, which is released automatically unless "
-            f"`manactl confirm` comes in time, or with a command to run: {words} -- COMMAND"
+            f"to accept the loss: {words} --confirm-within 120 (the claim is released automatically "
+            f"unless `manactl confirm` comes in time), or with a command to run: {words} -- COMMAND"
         )
     assert [line.partition(":")[0] for line in why_not] == ["upper", "in-reset"]
 
