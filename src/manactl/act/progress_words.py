@@ -109,7 +109,7 @@ def heard(signal: str, reply: str) -> str:
 
 
 def not_done(what: str, seconds: float, why: str) -> str:
-    return f"{what}: not done after {seconds:.0f} s: {why}"
+    return f"{what}: not done after {seconds:.0f} s: {why}; still waiting"
 
 
 def in_driver(function: str) -> str:

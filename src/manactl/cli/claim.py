@@ -84,9 +84,9 @@ def claim(  # noqa: PLR0917 - click passes by keyword
     What the kernel then drops is first saved to a journal; `manactl release` restores it. All of
     the ports are claimed, or none.
 
-    With a COMMAND the claim is its own: it is released when the command has ended, and whatever it
-    has left behind that uses the port. With --confirm-within it is released automatically unless
-    it is confirmed, also when the session that it was made in is gone.
+    With a COMMAND the claim is for that command: it is released when the command has ended, and
+    all that it left behind and that uses the port. With --confirm-within it is released
+    automatically unless it is confirmed, also when the session that it was made in is gone.
     """
     argv = command_of(ctx)
     if ctx.args or not words:

@@ -23,7 +23,10 @@ pytestmark = pytest.mark.wording
             "SIGTERM sent to pid 7 x, of x.service; waiting up to 10 s",
         ),
         (words.changed_meanwhile("eth1", "a"), "eth1: changed meanwhile (a); judged again"),
-        (words.not_done("set eth1 up", 2.4, "why"), "set eth1 up: not done after 2 s: why"),
+        (
+            words.not_done("set eth1 up", 2.4, "why"),
+            "set eth1 up: not done after 2 s: why; still waiting",
+        ),
         (words.look_missing("eth1, eth2"), "look at what is missing on eth1, eth2"),
         (words.in_kernel("rtnl_lock"), "the kernel is in rtnl_lock"),
     ],

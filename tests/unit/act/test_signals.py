@@ -97,7 +97,7 @@ def test_a_step_that_takes_long_says_what_it_waits_for(monkeypatch: pytest.Monke
     with SignalGate(said, patience=0.01) as signals, signals.step("set eth1 down"):
         line = said.wait_for("the driver waits")
     with wording:
-        assert line == "set eth1 down: not done after 0 s: the driver waits"
+        assert line == "set eth1 down: not done after 0 s: the driver waits; still waiting"
 
 
 def reporters() -> int:
