@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from manactl.explain import guards
 from manactl.look import sockets
 from manactl.look.rtnetlink import Rtnl, ntop
 from manactl.look.sockets import Reach
@@ -223,6 +224,20 @@ def test_a_connection_without_process_is_perhaps_the_kernels() -> None:
     one = Connection("10.0.0.2", 1, "10.0.0.3", 2049, "established", 0)
     assert one.of_kernel
     assert named([one]) == (one,)
+
+
+def test_the_command_of_explain_shows_what_a_program_has_closed_too() -> None:
+    ip("link", "set", "lo", "up")
+    (check,) = next(one for one in guards.TOPICS if one.name == "tcp-established").check
+    assert check.command is not None
+    command = check.command.replace("ADDRESS", "127.0.0.1").split()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        with socket.create_connection(server.getsockname()) as client:
+            local = "{}:{}".format(*client.getsockname())
+            peer, _ = server.accept()
+        with peer:
+            shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert [line.split()[3] for line in shown.splitlines() if "FIN-WAIT" in line] == [local]
 
 
 def test_packet_sockets_are_found_by_interface() -> None:

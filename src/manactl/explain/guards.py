@@ -59,10 +59,13 @@ TOPICS = (
     _topic(
         "tcp-established", "live TCP connections use the port's addresses",
         "They stall while the port is claimed. IPv4 connections go on after the release unless an "
-        "end has timed out before; IPv6 ones too, once their address is restored. Where connection "
-        "tracking is in use and cannot be read, it may send others by the port (NAT, marks): refused.",
+        "end has timed out before; IPv6 ones too, once their address is restored. One that its "
+        "program has closed counts until the other end has answered; no process is shown with it. "
+        "Where connection tracking is in use and cannot be read, it may send others by the port "
+        "(NAT, marks): refused.",
         "sock_diag; connection tracking (nf_conntrack_netlink), which may send packets elsewhere",
-        check=(Step("Which they are:", "ss -tnp state established src ADDRESS"),),
+        check=(Step("Which they are:",
+                    "ss -tnp state connected exclude time-wait src ADDRESS"),),
         remedy=(Step("Stop the service, or wait until the connections are closed."), _TRACKING),
     ),
     _topic(

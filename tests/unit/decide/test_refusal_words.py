@@ -109,7 +109,8 @@ CASES: list[tuple[str, why.Facts, list[str], list[tuple[str, str, object]]]] = [
         "tcp-established",
         why.Connections((REPLACE(TCP4, inode=0, processes=(), state="fin-wait-1"),)),
         [
-            "10.0.0.2:5000 - 10.0.0.9:22 (closed by its program; the kernel still sends what is left)"
+            "10.0.0.2:5000 - 10.0.0.9:22 "
+            "(closed by its program; the kernel still waits for the other end)"
         ],
         [("sock_diag", "fin-wait-1", tcp(REPLACE(TCP4, processes=()), "yes"))],
     ),
