@@ -135,7 +135,7 @@ def left_down_by(name: str, files: Sequence[str]) -> str:
 
 
 def left_down(name: str) -> str:
-    return f"{name} was down before the claim and stays down"
+    return f"{name} was down before the claim and is left as it is"
 
 
 def untouched(name: str) -> str:

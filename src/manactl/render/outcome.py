@@ -172,7 +172,7 @@ def _outcome(port: ReleasedPort) -> str:
         case Outcome.UNTOUCHED:
             words = f" {how}: it had not been set down yet, nothing was changed"
         case Outcome.LEFT_DOWN:
-            words = f" {how}: it was down before the claim and stays down"
+            words = f" {how}: it was down before the claim and is left as it is"
         case Outcome.RESTORED:
             words = f" {how}: {_restored(port)}"
     return words

@@ -512,7 +512,7 @@ def test_a_plan_of_a_release_is_the_claims_backwards(tmp_path: Path) -> None:
     assert plan.restores == made.restores
     assert plan.lost == made.lost
     with wording:
-        assert plan.notes == ("eth2 was down before the claim and stays down",)
+        assert plan.notes == ("eth2 was down before the claim and is left as it is",)
     assert (plan.stops, plan.drops, plan.waived, plan.refusals) == ((), (), (), ())
 
 

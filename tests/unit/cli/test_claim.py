@@ -129,7 +129,7 @@ def test_a_port_that_was_down_stays_down(shell: Shell) -> None:
     shell.run(claim, FakeHost(kernel), "--raw-qp", "eth1", "-v")
     assert "  eth1 is down already: nothing to restore, it stays down at release" in shell.lines
     shell.run(release, FakeHost(kernel))
-    assert shell.lines == ["eth1 released: it was down before the claim and stays down"]
+    assert shell.lines == ["eth1 released: it was down before the claim and is left as it is"]
 
 
 def test_rich_is_loaded_on_a_terminal_alone(shell: Shell) -> None:

@@ -48,7 +48,7 @@ def released(**more: Any) -> list[str]:
         ),
         (
             {"outcome": Outcome.LEFT_DOWN},
-            "eth1 released: it was down before the claim and stays down",
+            "eth1 released: it was down before the claim and is left as it is",
         ),
         ({"outcome": Outcome.NOT_CLAIMED}, "eth1 is not claimed: nothing to do"),
         (
