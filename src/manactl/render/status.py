@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
@@ -11,6 +10,7 @@ from manactl.escape import called, escape
 from manactl.model.named_tuple import NamedTuple
 from manactl.model.port import Certainty, Holder, Owner, PortStatus, Report, Source
 from manactl.render.document import dumps, timestamp
+from manactl.render.wrap import wrap
 
 HEADER = ("PORT", "OWNER", "CERTAINTY", "RDMA", "LINK", "HELD BY", "CLAIM")
 GAP = 2
@@ -185,4 +185,4 @@ def _wrapped(text: str, width: int | None) -> list[str]:
     if width is None:
         return [text]
     indent = " " * (len(text) - len(text.lstrip()) + GAP)
-    return textwrap.wrap(text, width, subsequent_indent=indent, break_on_hyphens=False) or [""]
+    return wrap(text, width, indent, cut=True) or [""]

@@ -54,7 +54,14 @@ def _fold(line: str, width: int) -> list[str]:
     start = len(item[0]) if item else 0
     # Numbered items align with their text; others are set off from the next by the indent.
     indent = " " * (start if line[:start].strip() else start + _HANG)
-    indent = indent if len(indent) < width // 2 else ""
+    return wrap(line, width, indent if len(indent) < width // 2 else "")
+
+
+def wrap(line: str, width: int, indent: str, *, cut: bool = False) -> list[str]:
+    """The pieces of a line that has been through escape(), what follows behind `indent`.
+
+    `cut`: a word that is longer than a line is, too.
+    """
 
     def kept(command: re.Match[str]) -> str:
         fits = len(indent) + len(command[0]) < width  # with a comma after it
@@ -64,7 +71,7 @@ def _fold(line: str, width: int) -> list[str]:
         _COMMAND.sub(kept, line),
         width,
         subsequent_indent=indent,
-        break_long_words=False,
+        break_long_words=cut,
         break_on_hyphens=False,
     )
     return [piece.replace(_KEPT, " ") for piece in pieces]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from manactl.model.port import ClaimInfo, Note, Report, Upper
-from manactl.render.status import plain
+from manactl.render.status import below, plain
 from tests.unit.machine import PCI, Machine
 from tests.unit.wording import wording
 
@@ -108,6 +108,16 @@ def test_claims_and_drift_are_shown(tmp_path: Path) -> None:
         assert "claim    claim since 2026-11-22T12:00:00Z by operator, proven free then" in shown(
             report, verbose=True
         )
+
+
+@pytest.mark.wording
+def test_a_command_under_the_table_stays_on_one_line(tmp_path: Path) -> None:
+    report = Machine(tmp_path, "7-idle").look()
+    port = report.ports[1]._replace(drift=(Note("recover-closes"),))
+    for width in range(40, 120):
+        lines = [line.text for line in below(report, [port], verbose=False, width=width)]
+        assert sum("`manactl recover`" in line for line in lines) == 1, lines
+        assert max(map(len, lines)) <= width
 
 
 def test_the_time_that_is_left_to_confirm_a_claim_is_shown(tmp_path: Path) -> None:
