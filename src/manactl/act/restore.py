@@ -179,7 +179,7 @@ class _Restoration:
         if self._first is None:
             absent_now = [one.fact for one in missing]
             put = self._at_once.difference(absent_now)
-            self._first = [*absent_now, *self._now.advertised, *put]
+            self._first = [*put, *absent_now, *self._now.advertised]
             if self._clear_the_way():
                 return True
         absent = bool(missing or self._plain.absent)
