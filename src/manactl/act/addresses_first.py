@@ -7,7 +7,7 @@ Only where that cannot be wrong; all else is restore.py's, which looks first and
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -30,18 +30,21 @@ class Netdevs(Protocol):
 
 
 def with_addresses(
-    steps: Sequence[Step], prepared: Iterable[Prepared], but: Collection[PortId], system: Netdevs
-) -> list[Step]:
-    """The steps that set netdevs up, each with the requests for the addresses that were on it. `but`:
-    ports that managers get back, and configure first."""
+    steps: Iterable[Step], prepared: Iterable[Prepared], but: Collection[PortId], system: Netdevs
+) -> Iterator[Step]:
+    """The steps, and of those that set netdevs up each with the requests for the addresses that were
+    on it, as it is asked for: what came before it may have waited for a carrier. `but`: ports that
+    managers get back, and configure first."""
     kept = {one.state.port: one for one in prepared if one.state.port not in but}
-    return [_with(step, kept.get(step.port), system) for step in steps]
+    for step in steps:
+        yield _with(step, kept.get(step.port), system)
 
 
 def _with(step: Step, kept: Prepared | None, system: Netdevs) -> Step:
     if kept is None or not isinstance(step, SetAdmin | SetSynthetic):
         return step
-    with contextlib.suppress(OSError):  # then they come after a look, as all else does
+    # Then they come after a look, as all else does; so does word of a snapshot that makes no sense.
+    with contextlib.suppress(Exception):
         now = system.netdev(step.port)
         if isinstance(step, SetSynthetic):
             now = system.synthetic(step.vmbus)
@@ -49,8 +52,9 @@ def _with(step: Step, kept: Prepared | None, system: Netdevs) -> Step:
             elapsed = int(system.boottime() - kept.state.taken)
             facts = _lasting(kept.state, now.ifindex, elapsed)
             if facts and not any(map(_is_ordered, system.addresses(now.ifindex))):
+                asked = tuple(_requests(facts, kept.state, elapsed))
                 kept.at_once = facts
-                return replace(step, addresses=tuple(_requests(facts, kept.state, elapsed)))
+                return replace(step, addresses=asked)
     return step
 
 

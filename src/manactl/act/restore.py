@@ -178,8 +178,8 @@ class _Restoration:
         self._missing = missing = self._now.missing
         if self._first is None:
             absent_now = [one.fact for one in missing]
-            put = self._at_once.difference(absent_now)
-            self._first = [*absent_now, *self._now.advertised, *put]
+            put = {*self._at_once, *snapshot.connected_of(self._at_once, self._wanted)}
+            self._first = [*absent_now, *self._now.advertised, *put.difference(absent_now)]
             if self._clear_the_way():
                 return True
         absent = bool(missing or self._plain.absent)
