@@ -397,7 +397,7 @@ def _attached(one: RemoteStorage) -> str:
 
 def _connection(tcp: Connection) -> str:
     if tcp.is_orphan:
-        who = "closed by its program; the kernel still sends what is left"
+        who = "closed by its program; the kernel has yet to end it"
     elif tcp.of_kernel:
         who = "no visible process: the kernel's own, or not accepted yet"
     else:

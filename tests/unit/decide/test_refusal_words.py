@@ -107,11 +107,10 @@ CASES: list[tuple[str, why.Facts, list[str], list[tuple[str, str, object]]]] = [
     ),
     (
         "tcp-established",
-        why.Connections((REPLACE(TCP4, inode=0, processes=(), state="fin-wait-1"),)),
-        [
-            "10.0.0.2:5000 - 10.0.0.9:22 (closed by its program; the kernel still sends what is left)"
-        ],
-        [("sock_diag", "fin-wait-1", tcp(REPLACE(TCP4, processes=()), "yes"))],
+        # All is sent in this state: the kernel waits for the peer.
+        why.Connections((REPLACE(TCP4, inode=0, processes=(), state="fin-wait-2"),)),
+        ["10.0.0.2:5000 - 10.0.0.9:22 (closed by its program; the kernel has yet to end it)"],
+        [("sock_diag", "fin-wait-2", tcp(REPLACE(TCP4, processes=()), "yes"))],
     ),
     (
         "storage",
