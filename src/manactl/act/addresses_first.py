@@ -18,6 +18,7 @@ from manactl.model.port import PortId
 from manactl.netstate import diff, losses, snapshot
 from manactl.netstate.requests import Request
 from manactl.netstate.snapshot import Fact, Kind, PortState
+from manactl.wire import rtmsg as rt
 
 
 class Netdevs(Protocol):
@@ -43,7 +44,8 @@ def with_addresses(
 def _with(step: Step, kept: Prepared | None, system: Netdevs) -> Step:
     if kept is None or not isinstance(step, SetAdmin | SetSynthetic):
         return step
-    # Then they come after a look, as all else does; so does word of a snapshot that makes no sense.
+    # Where that fails they come after a look, as all else does, and a snapshot that makes no sense
+    # is told of then.
     with contextlib.suppress(Exception):
         now = system.netdev(step.port)
         if isinstance(step, SetSynthetic):
@@ -59,18 +61,30 @@ def _with(step: Step, kept: Prepared | None, system: Netdevs) -> Step:
 
 
 def _lasting(state: PortState, ifindex: int, elapsed: int) -> tuple[Fact, ...]:
-    """The addresses of a netdev that are for us to set, in the order of the snapshot; none if one of
-    them needs more than a request."""
-    found = []
+    """The addresses of a netdev that are for us to set, in the order of the snapshot, youngest first;
+    none if one of them needs more than a request. Nor those that are younger than one which only a
+    look shows to be for us: they would have to go away again, since it comes before them."""
+    found: list[Fact] = []
     for fact in state.of(Kind.ADDRESS):
         if snapshot.devices_of(fact) != {ifindex} or not _is_ordered(fact):
             continue
-        if diff.passing(fact) or snapshot.expired(fact, elapsed):
+        if snapshot.expired(fact, elapsed):
+            continue
+        if diff.passing(fact):
+            if _may_be_ours(fact):
+                found.clear()
             continue
         if losses.is_autojoin(fact) or snapshot.is_tentative(fact):
             return ()
         found.append(fact)
     return tuple(found)
+
+
+def _may_be_ours(passing: Fact) -> bool:
+    """Whether somebody may have set it with `mngtmpaddr`: a kernel before 5.18 tells of none whether
+    a router has sent it (IFA_PROTO)."""
+    proto = rt.number(rt.split(passing.body, rt.IFADDR.size), rt.IFA_PROTO)
+    return not (snapshot.is_temporary(passing) or proto in rt.IFAPROT_OF_KERNEL)
 
 
 def _is_ordered(fact: Fact) -> bool:

@@ -75,6 +75,13 @@ def test_what_is_not_for_us_or_needs_more_than_a_request(more: Fact, found: list
     assert asked(furnished(address(FIRST, 64), more)) == found
 
 
+def test_none_that_is_younger_than_one_which_may_have_to_come_before() -> None:
+    """One with mngtmpaddr is a router's, or ours to set: a look shows that."""
+    managing = address("2001:db8:7::7", 64, flags=0x100)
+    kernel = furnished(address(FIRST, 64), managing, address("2001:db8:8::8", 64))
+    assert asked(kernel) == [FIRST], "the oldest"
+
+
 def test_each_step_gets_those_of_its_own_netdev() -> None:
     kernel = furnished()
     system = FakeSystem(FakeHost(kernel))
