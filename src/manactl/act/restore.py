@@ -542,9 +542,11 @@ class _Restoration:
         still = {one.fact for one in self._missing}.union(self._now.advertised)
         still |= {loss.fact for loss in self._lost}
         derived = snapshot.PerShape(snapshot.derived)
-        counts = Counter(
+        found = Counter(
             fact.kind for fact in self._first or () if fact not in still and not derived(fact)
         )
+        # In the order of the kinds, whatever of them came first.
+        counts = Counter({kind: found[kind] for kind in Kind if found[kind]})
         if back := self._plain.back():
             counts[Kind.ROUTE] += back
         if again := self._sourced.difference(one.fact for one in self._sourceless()):
