@@ -92,6 +92,7 @@ def test_all_of_them_in_their_order(here: Here) -> None:
     settle()
     assert everything() == before
     assert done.counts[Kind.ADDRESS] == 7, "with the one of its link"
+    assert done.counts[Kind.ROUTE] >= 5, "with those to the networks of the addresses"
 
 
 def test_what_the_kernel_has_kept_is_not_overtaken(here: Here) -> None:

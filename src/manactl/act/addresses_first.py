@@ -7,7 +7,7 @@ Only where that cannot be wrong; all else is restore.py's, which looks first and
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from manactl.model.port import PortId
 from manactl.netstate import diff, losses, snapshot
 from manactl.netstate.requests import Request
 from manactl.netstate.snapshot import Fact, Kind, PortState
+from manactl.wire import rtmsg as rt
 
 
 class Netdevs(Protocol):
@@ -30,18 +31,22 @@ class Netdevs(Protocol):
 
 
 def with_addresses(
-    steps: Sequence[Step], prepared: Iterable[Prepared], but: Collection[PortId], system: Netdevs
-) -> list[Step]:
-    """The steps that set netdevs up, each with the requests for the addresses that were on it. `but`:
-    ports that managers get back, and configure first."""
+    steps: Iterable[Step], prepared: Iterable[Prepared], but: Collection[PortId], system: Netdevs
+) -> Iterator[Step]:
+    """The steps, and of those that set netdevs up each with the requests for the addresses that were
+    on it, as it is asked for: what came before it may have waited for a carrier. `but`: ports that
+    managers get back, and configure first."""
     kept = {one.state.port: one for one in prepared if one.state.port not in but}
-    return [_with(step, kept.get(step.port), system) for step in steps]
+    for step in steps:
+        yield _with(step, kept.get(step.port), system)
 
 
 def _with(step: Step, kept: Prepared | None, system: Netdevs) -> Step:
     if kept is None or not isinstance(step, SetAdmin | SetSynthetic):
         return step
-    with contextlib.suppress(OSError):  # then they come after a look, as all else does
+    # Where that fails they come after a look, as all else does, and a snapshot that makes no sense
+    # is told of then.
+    with contextlib.suppress(Exception):
         now = system.netdev(step.port)
         if isinstance(step, SetSynthetic):
             now = system.synthetic(step.vmbus)
@@ -49,24 +54,37 @@ def _with(step: Step, kept: Prepared | None, system: Netdevs) -> Step:
             elapsed = int(system.boottime() - kept.state.taken)
             facts = _lasting(kept.state, now.ifindex, elapsed)
             if facts and not any(map(_is_ordered, system.addresses(now.ifindex))):
+                asked = tuple(_requests(facts, kept.state, elapsed))
                 kept.at_once = facts
-                return replace(step, addresses=tuple(_requests(facts, kept.state, elapsed)))
+                return replace(step, addresses=asked)
     return step
 
 
 def _lasting(state: PortState, ifindex: int, elapsed: int) -> tuple[Fact, ...]:
-    """The addresses of a netdev that are for us to set, in the order of the snapshot; none if one of
-    them needs more than a request."""
-    found = []
+    """The addresses of a netdev that are for us to set, in the order of the snapshot, youngest first;
+    none if one of them needs more than a request. Nor those that are younger than one which only a
+    look shows to be for us: they would have to go away again, since it comes before them."""
+    found: list[Fact] = []
     for fact in state.of(Kind.ADDRESS):
         if snapshot.devices_of(fact) != {ifindex} or not _is_ordered(fact):
             continue
-        if diff.passing(fact) or snapshot.expired(fact, elapsed):
+        if snapshot.expired(fact, elapsed):
+            continue
+        if diff.passing(fact):
+            if _may_be_ours(fact):
+                found.clear()
             continue
         if losses.is_autojoin(fact) or snapshot.is_tentative(fact):
             return ()
         found.append(fact)
     return tuple(found)
+
+
+def _may_be_ours(passing: Fact) -> bool:
+    """Whether somebody may have set it with `mngtmpaddr`: a kernel before 5.18 tells of none whether
+    a router has sent it (IFA_PROTO)."""
+    proto = rt.number(rt.split(passing.body, rt.IFADDR.size), rt.IFA_PROTO)
+    return not (snapshot.is_temporary(passing) or proto in rt.IFAPROT_OF_KERNEL)
 
 
 def _is_ordered(fact: Fact) -> bool:

@@ -178,8 +178,8 @@ class _Restoration:
         self._missing = missing = self._now.missing
         if self._first is None:
             absent_now = [one.fact for one in missing]
-            put = self._at_once.difference(absent_now)
-            self._first = [*put, *absent_now, *self._now.advertised]
+            put = {*self._at_once, *snapshot.connected_of(self._at_once, self._wanted)}
+            self._first = [*absent_now, *self._now.advertised, *put.difference(absent_now)]
             if self._clear_the_way():
                 return True
         absent = bool(missing or self._plain.absent)
@@ -542,9 +542,11 @@ class _Restoration:
         still = {one.fact for one in self._missing}.union(self._now.advertised)
         still |= {loss.fact for loss in self._lost}
         derived = snapshot.PerShape(snapshot.derived)
-        counts = Counter(
+        found = Counter(
             fact.kind for fact in self._first or () if fact not in still and not derived(fact)
         )
+        # In the order of the kinds, whatever of them came first.
+        counts = Counter({kind: found[kind] for kind in Kind if found[kind]})
         if back := self._plain.back():
             counts[Kind.ROUTE] += back
         if again := self._sourced.difference(one.fact for one in self._sourceless()):

@@ -935,6 +935,13 @@ def connected(route: Fact, state: PortState) -> bool:
     }
 
 
+def connected_of(addresses: Iterable[Fact], state: PortState) -> list[Fact]:
+    """The connected routes of a state that are to the networks of these of its addresses."""
+    nets = {net for address in addresses for net in _connected(address)}
+    own = state.that(lambda fact: by_kernel(fact) and not derived(fact)) if nets else []
+    return [route for route in own if _network(route) in nets]
+
+
 def derived(fact: Fact) -> bool:
     """A route that is part of an address: only the kernel can make it rightly. That of a new
     IPv6 address comes when duplicate address detection is over."""

@@ -120,7 +120,8 @@ class Connection:
 
     @property
     def is_orphan(self) -> bool:
-        """Whether its program has closed it, and the kernel waits for the peer's ACK or FIN (tcp_close)."""
+        """Whether its program has closed it, and the kernel still sends what is left or waits for the
+        peer to close it too (tcp_close(); in FIN-WAIT-2 all is sent)."""
         return not self.inode and self.state in ("fin-wait-1", "fin-wait-2", "last-ack", "closing")
 
     def __str__(self) -> str:

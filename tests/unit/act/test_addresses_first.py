@@ -75,6 +75,13 @@ def test_what_is_not_for_us_or_needs_more_than_a_request(more: Fact, found: list
     assert asked(furnished(address(FIRST, 64), more)) == found
 
 
+def test_none_that_is_younger_than_one_which_may_have_to_come_before() -> None:
+    """One with mngtmpaddr is a router's, or ours to set: a look shows that."""
+    managing = address("2001:db8:7::7", 64, flags=0x100)
+    kernel = furnished(address(FIRST, 64), managing, address("2001:db8:8::8", 64))
+    assert asked(kernel) == [FIRST], "the oldest"
+
+
 def test_each_step_gets_those_of_its_own_netdev() -> None:
     kernel = furnished()
     system = FakeSystem(FakeHost(kernel))
@@ -90,21 +97,46 @@ def test_each_step_gets_those_of_its_own_netdev() -> None:
     assert "addresses" not in ours.to_json(), "the journal has them in the snapshot"
 
 
+def test_each_is_looked_up_when_its_turn_has_come() -> None:
+    """The step before may have waited for a carrier, and lifetimes have gone on."""
+    kernel = furnished()
+    system = FakeSystem(FakeHost(kernel))
+    kept = Prepared(system.capture(PORT))
+    kernel.set_up(kernel.nics[0], False)
+    other = PortId(PORT.pci, 2, "00:0d:3a:aa:00:11")
+    steps = iter(with_addresses([set_up(port=other), set_up()], [kept], (), system))
+    next(steps)
+    kernel.clock += 901
+    (ours,) = steps
+    assert isinstance(ours, SetAdmin)
+    assert ipv6(ours.addresses) == [FIRST]
+
+
+def test_a_snapshot_that_makes_no_sense_keeps_no_netdev_down() -> None:
+    kernel = furnished()
+    system = FakeSystem(FakeHost(kernel))
+    state = system.capture(PORT)
+    kept = Prepared(replace(state, facts=(*state.facts, Fact(Kind.ADDRESS, b"\x0a\x40"))))
+    kernel.set_up(kernel.nics[0], False)
+    assert list(with_addresses([set_up()], [kept], (), system)) == [set_up()]
+    assert kept.at_once == ()
+
+
 def test_not_where_somebody_else_has_a_say_or_it_is_up_or_another() -> None:
     kernel = furnished()
     system = FakeSystem(FakeHost(kernel))
     state = system.capture(PORT)
     steps = [set_up()]
-    assert with_addresses(steps, [Prepared(state)], (), system) == steps, "it is up"
+    assert list(with_addresses(steps, [Prepared(state)], (), system)) == steps, "it is up"
     kernel.set_up(kernel.nics[0], False)
-    assert with_addresses(steps, [Prepared(state)], (PORT,), system) == steps
+    assert list(with_addresses(steps, [Prepared(state)], (PORT,), system)) == steps
     kernel.nics[0].ifindex = 9
-    assert with_addresses(steps, [Prepared(state)], (), system) == steps, "it was re-created"
+    assert list(with_addresses(steps, [Prepared(state)], (), system)) == steps, "it was re-created"
     kernel.nics[0].ifindex = 3
-    assert with_addresses(steps, [Prepared(state)], (), system) != steps
+    assert list(with_addresses(steps, [Prepared(state)], (), system)) != steps
     system.host.unread = OSError(errno.EIO, "Input/output error")
     assert isinstance(system.netdev(PORT), Unread)
-    assert with_addresses(steps, [Prepared(state)], (), system) == steps
+    assert list(with_addresses(steps, [Prepared(state)], (), system)) == steps
 
 
 def test_not_where_the_kernel_has_kept_one() -> None:
@@ -114,7 +146,7 @@ def test_not_where_the_kernel_has_kept_one() -> None:
     kept = Prepared(system.capture(PORT))
     kernel.set_up(kernel.nics[0], False)
     kernel.add(str(Kind.ADDRESS), address("2001:db8:9::9", 64).body)
-    assert with_addresses([set_up()], [kept], (), system) == [set_up()]
+    assert list(with_addresses([set_up()], [kept], (), system)) == [set_up()]
     assert kept.at_once == ()
 
 
@@ -127,7 +159,7 @@ def test_nor_where_that_cannot_be_seen() -> None:
     system = Blind(FakeHost(kernel))
     kept = Prepared(system.capture(PORT))
     kernel.set_up(kernel.nics[0], False)
-    assert with_addresses([set_up()], [kept], (), system) == [set_up()]
+    assert list(with_addresses([set_up()], [kept], (), system)) == [set_up()]
 
 
 class Noting(FakeSystem):

@@ -43,7 +43,7 @@ def test_a_release_prints_a_line_a_step_and_the_outcome(shell: Shell) -> None:
     steps = [line.partition(" (")[0] for line in shell.lines]
     assert steps[:2] == ["ok      set eth1 up", "ok      restore and verify eth1"]
     assert shell.lines[2:] == [
-        "eth1 released: up (was down for 41.3 s), 2 addresses, 1 nexthop, 4 routes, 2 neighbours "
+        "eth1 released: up (was down for 41.3 s), 2 addresses, 1 nexthop, 6 routes, 2 neighbours "
         "restored; verified against the snapshot"
     ]
 
