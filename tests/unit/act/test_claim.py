@@ -326,6 +326,29 @@ def test_a_journal_of_another_boot_is_closed_by_the_next_claim(tmp_path: Path) -
     assert kernel.links == [("eth1", "down")]
 
 
+def test_a_signal_while_an_old_journal_is_closed_ends_the_claim_right_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = furnished()
+    claim(tmp_path, FakeHost(kernel))
+    closes = claiming.close_stale
+
+    def interrupted(path: Path, boot_id: str) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        closes(path, boot_id)
+
+    class NotLookedAt(FakeSystem):
+        def capture(self, *_: Any, **__: Any) -> PortState:
+            raise AssertionError("the look goes on")
+
+    monkeypatch.setattr(claiming, "close_stale", interrupted)
+    host = FakeHost(kernel, boot="boot-2")
+    host.systems = NotLookedAt
+    with pytest.raises(Interrupted):
+        claim(tmp_path, host)
+    assert journal.paths(tmp_path) == [], "it was closed all the same"
+
+
 def test_the_claim_of_a_nic_that_was_replaced_is_not_that_of_its_successor(tmp_path: Path) -> None:
     kernel = furnished()
     claim(tmp_path, FakeHost(kernel))

@@ -564,13 +564,18 @@ def test_a_release_that_had_to_wait_for_a_hold_looks_again(
     with contextlib.ExitStack() as moment:
         moment.enter_context(lock.moment(scene.path, nic.pci))
 
+        since = []
+
         def taken(_: float) -> None:
             nic.holders = [77]
+            since.append(scene.kernel.clock)
             moment.close()
 
         monkeypatch.setattr(time, "sleep", taken)
         with pytest.raises(Busy, match=says("a raw QP still has its vport"), check=Coded("holder")):
             release(scene.path, FakeHost(scene.kernel), wait=30.0)
+    (then,) = since
+    assert scene.kernel.clock - then < 1, "hold waits for us: no holder is waited for"
     assert [content.phase for content in map(journal.read, journal.paths(scene.path))] == [
         "claimed"
     ]

@@ -200,10 +200,11 @@ def test_a_vf_that_was_not_taken_again_is_told(tmp_path: Path) -> None:
 
 def test_a_pair_on_which_nobody_sends_is_believed(tmp_path: Path) -> None:
     kernel = paired()
-    kernel.synthetics[0].quiet = True
-    claim(tmp_path, host(kernel))
-    release(tmp_path, host(kernel))
-    assert kernel.synthetics[0].up
+    for quiet, path in ((True, None), (False, "vf")):
+        kernel.synthetics[0].quiet = quiet
+        claim(tmp_path, host(kernel))
+        (port,) = release(tmp_path, host(kernel)).ports
+        assert (kernel.synthetics[0].up, port.data_path) == (True, path)
 
 
 @pytest.mark.parametrize("mode", MODES)
