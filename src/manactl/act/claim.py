@@ -290,10 +290,9 @@ def _arm(claim: PreparedClaim, system: HostSystem, log: Journal, guard: Guard) -
         log.append(
             Event.ARMED, guardian=guard.pid, started=guard.started, deadline=deadline, **until
         )
-    except OSError as error:
-        raise log.discard(error) or error from error
     except Exception as error:
-        raise log.discard(None) or error from error
+        refused = log.discard(error if isinstance(error, OSError) else None)
+        raise refused or error from error
 
 
 # --- the stages -----------------------------------------------------------------------------

@@ -265,6 +265,18 @@ def test_a_journal_of_another_function_that_cannot_be_read_stops_no_claim(tmp_pa
     assert not kernel.nic("eth1").up
 
 
+def test_a_journal_of_this_function_that_cannot_be_read_stops_the_claim(tmp_path: Path) -> None:
+    """Of another port of it, too: what that journal would undo is not known."""
+    kernel = two_ports()
+    other = claim(tmp_path, FakeHost(kernel), "eth2").journal
+    assert other is not None
+    other.write_bytes(b"not a journal\n" + other.read_bytes())
+    with pytest.raises(journal.JournalError):
+        claim(tmp_path, FakeHost(kernel), "eth1")
+    assert kernel.nic("eth1").up
+    assert journal.paths(tmp_path) == [other]
+
+
 def test_a_claim_over_an_interrupted_one_is_refused(tmp_path: Path) -> None:
     kernel = furnished()
     with pytest.raises(Killed):
@@ -275,6 +287,7 @@ def test_a_claim_over_an_interrupted_one_is_refused(tmp_path: Path) -> None:
     ) as caught:
         claim(tmp_path, FakeHost(kernel))
     assert (caught.value.exit_code, caught.value.code) == (5, "interrupted-claim")
+    assert read(caught.value.evidence) == [("journal", "interrupted")]
     assert "manactl recover" in (caught.value.hint or "")
     assert kernel.links == links
     assert claims(tmp_path) == [(1, "interrupted")]

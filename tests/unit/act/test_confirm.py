@@ -46,7 +46,7 @@ from tests.unit.host import (
     two_ports,
 )
 from tests.unit.kernel import Kernel, Nic
-from tests.unit.wording import Coded, says, wording
+from tests.unit.wording import Coded, read, says, wording
 
 
 def confirm(state_dir: Path, host: FakeHost, *words: str) -> list[ConfirmedPort]:
@@ -221,6 +221,7 @@ def test_what_has_begun_to_go_back_cannot_be_kept(tmp_path: Path) -> None:
     ) as caught:
         confirm(tmp_path, FakeHost(kernel))
     assert caught.value.code == "interrupted-claim"
+    assert read(caught.value.evidence) == [("journal", "interrupted")]
     with wording:
         assert "manactl recover" in (caught.value.hint or "")
     release(tmp_path, FakeHost(kernel), recover=True)
