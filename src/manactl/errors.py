@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 EXEC_FAILED, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127  # of `claim ... -- COMMAND`
 
 
+def strerror(error: OSError) -> str:
+    """What the kernel says of it (strerror(3)); without an errno, what whoever raised it says."""
+    return error.strerror or str(error)
+
+
 class ManactlError(Exception):
     """What happened (message), what to do next (hint), and how we know (evidence).
 

@@ -38,6 +38,7 @@ from manactl.errors import (
     RolledBack,
     Unsupported,
     UsageError,
+    strerror,
 )
 from manactl.escape import command
 from manactl.journal import file as journal
@@ -503,7 +504,7 @@ def _captured(
         except OSError as error:
             raise RolledBack(
                 f"the addresses and routes of {port.label} could not be read: "
-                f"{error.strerror or error}; nothing was touched",
+                f"{strerror(error)}; nothing was touched",
                 hint="try again in a moment",
                 evidence=[Evidence("rtnetlink", "dump", errno.errorcode.get(error.errno or 0))],
             ) from error

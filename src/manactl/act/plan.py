@@ -19,7 +19,7 @@ from manactl.act.proof import ProofLike, attempt_proof
 from manactl.act.restore import Lost, Prepared, Restored
 from manactl.act.step_words import up_or_down
 from manactl.decide import kernel_bugs
-from manactl.errors import ManactlError
+from manactl.errors import ManactlError, strerror
 from manactl.escape import command, link
 from manactl.journal.shape import NewerError
 from manactl.look.netdevs_of import Found, NetdevNow, Unread
@@ -234,7 +234,7 @@ class KeepState(Value):
             now = system.capture(self.port, alone=self.state.alone)
         except OSError as error:
             raise StepFailed(
-                f"{self.state.main} could not be read again: {error.strerror or error}",
+                f"{self.state.main} could not be read again: {strerror(error)}",
                 hint="try again in a moment",
             ) from error
         if changed := diff.changes(self.state, now) or diff.renewed(self.state, now):
@@ -446,7 +446,7 @@ class SetSynthetic(Value):
             system.set_synthetic(self.vmbus, up)
         except OSError as error:
             raise StepFailed(
-                f"setting {name} {up_or_down(up)} failed: {error.strerror or error}",
+                f"setting {name} {up_or_down(up)} failed: {strerror(error)}",
                 evidence=[
                     Evidence(
                         "rtnetlink", f"set {up_or_down(up)}", errno.errorcode.get(error.errno or 0)
