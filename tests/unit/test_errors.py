@@ -67,3 +67,8 @@ def test_what_was_done_before_takes_the_place_of_what_is_untouched() -> None:
     assert error.after("eth1 was released") is error
     assert str(error) == error.message == "locked; eth1 was released"
     assert errors.Busy("locked").after("eth1 was released").message == "locked"
+
+
+def test_an_error_without_a_number_says_what_it_was_given() -> None:
+    assert errors.strerror(OSError(5, "Input/output error", "/dev/sda")) == "Input/output error"
+    assert errors.strerror(OSError("no answer")) == "no answer"

@@ -33,6 +33,7 @@ from manactl.errors import (
 )
 from manactl.journal import file as journal
 from manactl.journal import lock
+from manactl.look.netdevs_of import Unread
 from manactl.model.claim import NetnsId
 from manactl.model.port import PortId, Report
 from manactl.netstate.snapshot import PortState, Rows
@@ -321,6 +322,24 @@ def test_a_netdev_that_cannot_be_looked_at_is_not_claimed_without_its_snapshot(
             caught.value
         )
     assert (claims(tmp_path), kernel.links) == (before, links)
+
+
+def test_one_that_is_claimed_already_cannot_be_looked_at_right_before_the_act(
+    tmp_path: Path,
+) -> None:
+    class Blind(FakeSystem):
+        def netdev(self, port: PortId) -> Any:
+            unread = Unread(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
+            return unread if port == PORT else super().netdev(port)
+
+    kernel = two_ports()
+    claim(tmp_path, FakeHost(kernel), "eth1")
+    host = FakeHost(kernel)
+    host.systems = Blind
+    with pytest.raises(RolledBack) as caught:
+        claim(tmp_path, host, "eth1", "eth2")
+    assert read(caught.value.evidence) == [("sysfs", "EMFILE")]
+    assert kernel.nic("eth2").up
 
 
 def test_a_journal_of_another_boot_is_closed_by_the_next_claim(tmp_path: Path) -> None:

@@ -15,13 +15,13 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from manactl.act import guardian
+from manactl.act import guardian, progress_words
 from manactl.act.guardian import Watch
 from manactl.errors import ManactlError, RolledBack
 from manactl.journal import file as journal
@@ -663,6 +663,26 @@ def test_one_that_cannot_even_begin_is_no_riddle(
         RolledBack, match=says(r"it ended at once .*; no port is claimed"), check=Coded("guardian")
     ):
         guardian.start(tmp_path, FakeHost(furnished()))
+
+
+def test_one_that_fails_says_why_in_the_system_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = tmp_path / "log"
+
+    def fails(*_: object) -> None:
+        raise KeyError("scope")
+
+    def log(lines: Iterable[str], *how: int) -> None:
+        said.write_text(json.dumps([how, *lines]))
+
+    monkeypatch.setattr(guardian.own_scope, "enter", fails)
+    monkeypatch.setattr(guardian, "to_syslog", log)
+    with pytest.raises(RolledBack):
+        guardian.start(tmp_path, FakeHost(furnished()))
+    how, first, *trace = json.loads(said.read_text())
+    assert (how, first) == ([3, 3], progress_words.GUARDIAN_FAILED)
+    assert trace[-1] == "KeyError: 'scope'"
 
 
 # --- what a claim does about it ----------------------------------------------------------------

@@ -8,6 +8,7 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Self
 
 import pytest
@@ -355,3 +356,18 @@ def test_when_a_driver_was_loaded_its_opens_are_watched_instead(
     monkeypatch.setattr(netdev_opens, "NetdevOpens", lambda: opens)
     hold_loop.run(state, host, Listing(signal.SIGTERM, awaits_attempt=True), Service({}))
     assert opens.reads == 2, "once with the change, and once by the new descriptor"
+
+
+def test_where_announcements_were_lost_everything_is_looked_at_once() -> None:
+    done: list[object] = []
+    keeper: Any = SimpleNamespace(
+        opened=done.append,
+        changed=lambda found, received: done.append((found, received)),
+        look=lambda: done.append("look"),
+    )
+    changes: Any = SimpleNamespace(read=lambda: ["change"], lost=True)
+    opens: Any = SimpleNamespace(read=lambda: "opens")
+    for _ in range(2):
+        hold_loop._announced(keeper, changes, opens, lambda: 5.0)
+    once = ["opens", (["change"], 5.0)]
+    assert (done, changes.lost) == ([*once, "look", *once], False)

@@ -129,6 +129,18 @@ def test_steps_are_undone_from_their_json(tmp_path: Path) -> None:
     assert kernel.synthetics[0].up, "found by its UUID"
 
 
+@pytest.mark.parametrize("word", ["eth0", "eth1"])
+@pytest.mark.parametrize("claimed", ["eth0", "eth1"])
+def test_a_pair_is_called_what_it_was_called_by_whoever_asks(
+    tmp_path: Path, word: str, claimed: str
+) -> None:
+    kernel = paired()
+    claim(tmp_path, host(kernel), claimed)
+    kernel.rename(kernel.nics[0], "eth9", 33)
+    now = {"eth0": "eth0", "eth1": "eth9"}[word]
+    assert [one.netdev for one in release(tmp_path, host(kernel), word).ports] == [now]
+
+
 def test_a_stranger_that_sets_the_synthetic_netdev_up_is_found_out(tmp_path: Path) -> None:
     class Stranger(FakeSystem):
         def set_synthetic(self, uuid: str, up: bool) -> None:

@@ -100,7 +100,10 @@ class Machine:
                 raise OSError(self.refuse[text], os.strerror(self.refuse[text]))
         there = [one for one in self.devices if one.ifindex == index]
         if request.type in (NEWLINKPROP, DELLINKPROP):
-            name = attrs(asked[PROP_LIST])[ALT_IFNAME].rstrip(b"\0").decode()
+            text = attrs(asked[PROP_LIST])[ALT_IFNAME]
+            if text in self.refuse:
+                raise OSError(self.refuse[text], os.strerror(self.refuse[text]))
+            name = text.rstrip(b"\0").decode()
             self._name(there[0], name, add=request.type == NEWLINKPROP)
             return
         if not request.flags:
@@ -271,6 +274,17 @@ def test_names_that_udev_gave_the_other_of_the_pair_come_back(vf: Device, above:
     assert [(one.name, {*one.altnames}) for one in now.devices] == [
         ("eth1", {"slot7"}), ("wan", {"enx0", "sh"}),
     ]  # fmt: skip
+
+
+def test_a_name_that_the_other_of_the_pair_cannot_give_up_is_told() -> None:
+    was = Paired([Device("eth1", 3, altnames=("slot7",)), Device("wan", 5, "netvsc", 3)])
+    above = Device("wan", 5, "netvsc", 3, altnames=("slot7",))
+    now = Paired([Device("eth1", 103), above], refuse={b"slot7\0": errno.EPERM})
+    done = set_up(of_pair(was), now)
+    assert done.residue == ()
+    with wording:
+        assert "altname slot7 (another netdev has that name now)" in [o.text for o in done.lost]
+    assert above.altnames == ("slot7",)
 
 
 def test_an_altname_that_a_stranger_has_now_is_left_to_it() -> None:

@@ -15,6 +15,7 @@ from manactl.act import restore
 from manactl.act.restore import Restored
 from manactl.model.port import PortId
 from manactl.netstate import leaning
+from manactl.netstate.losses import Cause
 from manactl.netstate.members import BridgeState, Member
 from manactl.netstate.requests import Filled
 from manactl.netstate.snapshot import (
@@ -373,6 +374,16 @@ def test_where_no_router_is_heard_all_is_made_again(world: World) -> None:
     done = put_back(world, state)
     assert (done.residue, done.advertised) == ((), ())
     assert done.counts == {Kind.ADDRESS: 1, Kind.ROUTE: 3}
+
+
+def test_an_anycast_address_of_a_router_that_forwards_no_more_is_lost(world: World) -> None:
+    """addrconf_join_anycast(): the kernel has it for a network while it forwards there."""
+    world.add(address("2001:db8::2", 64), route("2001:db8::", 128, table=255, proto=2, kind=4))
+    state = world.capture(PORT)
+    world.bounce()
+    done = put_back(world, state)
+    assert done.residue == ()
+    assert [one.cause for one in done.lost] == [Cause.ANYCAST]
 
 
 def test_a_lifetime_that_was_over_is_no_error(world: World) -> None:
