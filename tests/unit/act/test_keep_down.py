@@ -963,3 +963,20 @@ def test_a_journal_is_read_again_only_when_it_has_changed(
 def test_without_a_directory_there_is_nothing(tmp_path: Path) -> None:
     none = Journals(tmp_path / "none", "boot-1", NetnsId(1, 1))
     assert (none.targets(), none.unread) == ((), {})
+
+
+@pytest.mark.parametrize("away", ["gone", "unread"])
+def test_a_journal_that_cannot_be_read_hides_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, away: str
+) -> None:
+    scene = Scene(tmp_path, two_ports())
+    first = claim(tmp_path, scene.host, "eth1").journal
+    claim(tmp_path, scene.host, "eth2")
+    assert first is not None
+    paths = sorted(journal.paths(tmp_path), key=lambda path: path != first)
+    monkeypatch.setattr(journal, "paths", lambda _: paths)
+    if away == "gone":
+        first.unlink()
+    else:
+        first.write_bytes(b"not a journal\n" + first.read_bytes())
+    assert [target.port.port for target in scene.journals.targets()] == [2]
