@@ -155,7 +155,19 @@ def test_the_command_and_then_every_holder_is_waited_for(runner: Runner, tmp_pat
     assert ([PID + 1], False) in seen  # the command was gone, and nothing was set up yet
     assert all(not up for holders, up in seen if holders)
     assert [PID + 1001] in host.processes.waits  # by an event, not by the clock alone
+    assert host.processes.descriptors == []
     assert len(host.audits) == 1
+
+
+def test_a_command_that_has_ended_is_watched_no_more(runner: Runner, tmp_path: Path) -> None:
+    """Its descriptor stays readable: a guardian whose runner lives would not sleep any more."""
+    host = FakeHost(furnished())
+    watch = Watch(runner.theirs, tmp_path, host)
+    before = set(watch._events)
+    assert watch._obey({"watch": PID})
+    (fd,) = set(watch._events) - before
+    watch._events[fd]()
+    assert (set(watch._events), watch._process, watch._why) == (before, None, None)
 
 
 def test_a_claim_that_somebody_else_ends_needs_no_guardian(runner: Runner, tmp_path: Path) -> None:

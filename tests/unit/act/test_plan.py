@@ -13,6 +13,7 @@ import pytest
 from manactl.act import plan as planning
 from manactl.act.plan import (
     KeepState,
+    PairNow,
     Plan,
     ProveFree,
     SetAdmin,
@@ -25,6 +26,7 @@ from manactl.act.plan import (
 )
 from manactl.act.uio import BindUio
 from manactl.look.netdevs_of import NetdevNow
+from manactl.look.pairs import Frames
 from manactl.model.port import Evidence, PortId
 from manactl.netstate.losses import Cause
 from manactl.netstate.snapshot import PortState, Request
@@ -256,6 +258,44 @@ def test_the_data_path_of_what_cannot_be_looked_at_is_not_known() -> None:
     system.host.unread = EMFILE
     with pytest.raises(StepFailed, match=says("the data path of eth1 could not be looked at")):
         planning.prove_path(vf, system)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "path"),
+    [
+        (None, Frames(0, 9), None),
+        (Frames(0, 9), None, None),
+        (Frames(0, 9), Frames(0, 9), None),
+        (Frames(0, 9), Frames(1, 10), "vf"),
+    ],
+)
+def test_a_path_is_told_by_frames_that_were_counted(
+    before: Frames | None, after: Frames | None, path: str | None
+) -> None:
+    assert planning.prove_path(VF, counting(before, after)) == {"data_path": path}
+
+
+def test_frames_on_the_slow_path_are_evidence() -> None:
+    with pytest.raises(StepFailed) as caught:
+        planning.prove_path(VF, counting(Frames(0, 9), Frames(0, 10)))
+    assert read(caught.value.evidence) == [("sysfs", [0, 10])]
+    assert "ip link set eth1 up" in (caught.value.hint or "")
+
+
+VF = dataclasses.replace(DOWN, vmbus=UUID)
+
+
+def counting(before: Frames | None, after: Frames | None) -> FakeSystem:
+    """A pair on which so many frames have passed at first, and when it is looked at last."""
+
+    class Counting(FakeSystem):
+        def pair_now(self, port: PortId, uuid: str) -> PairNow:
+            late = self.kernel.clock - start >= planning.PATH_SEEN
+            return PairNow(True, after if late else before)
+
+    kernel = paired()
+    start = kernel.clock
+    return Counting(FakeHost(kernel))
 
 
 @pytest.mark.wording
