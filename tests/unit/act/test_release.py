@@ -682,6 +682,44 @@ def test_a_finished_journal_that_cannot_be_put_away(
     assert kernel.links == [("eth1", "down")]
 
 
+@pytest.mark.parametrize("trouble", ["locked", "full", "refused"])
+def test_of_several_finished_journals_each_is_put_away_that_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    kernel = two_functions()
+    monkeypatch.setattr(journal, "read_boot_id", lambda: "boot-1")
+    for name in ("eth1", "eth5"):
+        path = claim(tmp_path, FakeHost(kernel), name).journal
+        assert path is not None
+        with journal.Journal.open(path) as log:
+            (port,) = log.content.ports
+            log.append("released", pci=port.pci, port=port.port)
+    first, second = journal.finished(tmp_path)
+    archives, functions = journal.archive, lock.functions
+
+    def archive(path: Path) -> None:
+        if trouble == "full" and path == first.path:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        archives(path)
+
+    def locks(state_dir: Path, pcis: Collection[str], **more: Any) -> Any:
+        if trouble == "refused" and set(pcis) == {first.all_ports[0].pci}:
+            raise NotRestored("the locks cannot be had", code="journal")
+        return functions(state_dir, pcis, **more)
+
+    monkeypatch.setattr(journal, "archive", archive)
+    monkeypatch.setattr(lock, "functions", locks)
+    with contextlib.ExitStack() as stack:
+        if trouble == "locked":
+            stack.enter_context(functions(tmp_path, [first.all_ports[0].pci]))
+            assert release(tmp_path, FakeHost(kernel), recover=True).ports == []
+        else:
+            with pytest.raises(NotRestored, check=Coded("journal")):
+                release(tmp_path, FakeHost(kernel), recover=True)
+    assert journal.paths(tmp_path) == [first.path]
+    assert second.path != first.path
+
+
 # --- a netdev that was re-created ------------------------------------------------------------
 
 
