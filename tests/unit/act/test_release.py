@@ -483,6 +483,25 @@ def test_a_port_that_was_never_touched_may_be_held_by_anybody(
     assert kernel.nic("eth1").up
 
 
+def test_a_journal_that_cannot_be_read_any_more_is_no_claim_that_was_released(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = furnished()
+    path = claim(tmp_path, FakeHost(kernel)).journal
+    assert path is not None
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(lock.functions(tmp_path, [PORT.pci]))
+
+        def meanwhile(_: float) -> None:
+            path.write_bytes(b"not a journal\n" + path.read_bytes())
+            stack.close()
+
+        monkeypatch.setattr(time, "sleep", meanwhile)
+        with pytest.raises(journal.JournalError):
+            release(tmp_path, FakeHost(kernel), wait=30.0)
+    assert kernel.links == [("eth1", "down")]
+
+
 def test_recover_leaves_a_claim_that_was_finished_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
