@@ -476,6 +476,7 @@ def test_a_pair_as_it_is_now(system: LiveSystem, sys: Path) -> None:
     pair(sys)
     assert system.pair_now(PORT, UUID) == PairNow(True, Frames(6, 10))
     assert system.pair_now(PORT, "another") == PairNow(False, None)
+    assert system.pair_now(PORT._replace(port=7), UUID) == PairNow(False, None)
     (sys / "bus/pci/devices/7870:00:00.0/net/eth1/master").unlink()
     assert system.pair_now(PORT, UUID) == PairNow(False, Frames(6, 10))
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from manactl.act import step_words
 from manactl.act.plan import StepFailed, steps_from_json
 from manactl.act.uio import BindUio
 from manactl.errors import Busy, NotRestored, RolledBack
@@ -134,7 +135,8 @@ def test_a_device_that_the_host_has_taken_back_is_residue_until_it_is_there(tmp_
     ) as no:
         release(tmp_path, FakeHost(kernel))
     with wording:
-        assert "not attempted: set eth0 up" in no.value.message
+        for what in ("set eth0 up", step_words.restore("eth0")):
+            assert f"  not attempted: {what}" in no.value.message.splitlines()
         assert "offers it again" in (no.value.hint or "")
     twin.offered, twin.driver = True, None
     release(tmp_path, FakeHost(kernel), recover=True)
