@@ -19,6 +19,8 @@ from dataclasses import dataclass, replace
 import pytest
 
 from manactl.act import restore
+from manactl.act.addresses_first import with_addresses
+from manactl.act.plan import SetAdmin
 from manactl.look import stacked_links
 from manactl.look.rtnetlink import Rtnl
 from manactl.model.port import PortId
@@ -26,6 +28,7 @@ from manactl.netstate.requests import Filled
 from manactl.netstate.snapshot import Kind, PortState, Request, Rows
 from tests.conftest import lacking
 from tests.lab import networks
+from tests.netns.test_addresses_first import Netdevs
 
 pytestmark = [pytest.mark.netns, pytest.mark.usefixtures("netns")]
 
@@ -127,9 +130,15 @@ def test_a_random_network_is_as_it_was(both: Both, number: int) -> None:
     states = [state for state in map(both.capture, ports) if state.up]
     for state in states:
         sh(f"ip link set {state.ifname} down")
-    for state in states:
-        sh(f"ip link set {state.ifname} up")
-    told = restore.restore_ports(both, states, 5.0)
+    # Each second time with the addresses first, as a release sends them.
+    prepared = [restore.Prepared(state) for state in states] if number % 2 else []
+    downs = [SetAdmin(one.port, one.ifname, up=False, was=True, had_carrier=True) for one in states]
+    steps = with_addresses(downs, prepared, (), Netdevs(both.rtnl))
+    for state, step in zip(states, steps, strict=True):
+        both.rtnl.set_up(state.ifindex, True)
+        if isinstance(step, SetAdmin) and step.addresses:
+            both.send_all(step.addresses)
+    told = restore.restore_ports(both, states, 5.0, prepared=prepared)
     assert [one.residue for one in told] == [()] * len(states)
     assert [one.extra for one in told] == [()] * len(states)
     assert not (found := networks.differences(before, settled())), "\n".join(found)

@@ -200,6 +200,12 @@ class FakeSystem:
                 uppers, alone=alone,
             )  # fmt: skip
 
+    def addresses(self, ifindex: int) -> list[Fact]:
+        every = (*self.kernel.nics, *self.kernel.synthetics)
+        (one,) = [one for one in every if one.ifindex == ifindex]
+        messages = self.kernel.of(one, frozenset())
+        return [Fact(Kind(m.kind), m.pack()) for m in messages if m.kind == Kind.ADDRESS]
+
     def synthetic(self, uuid: str) -> Found:
         if self.host.unread is not None:
             return Unread(self.host.unread)

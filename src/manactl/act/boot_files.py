@@ -67,7 +67,7 @@ class BootFiles:
                 left.append(str(path))
                 continue
             path.unlink()
-            manager_files.sync(path.parent)
+        self._sync(kept)
         return tuple(left)
 
     def lift(self, kept: LeftDown, tell: Callable[[], bool]) -> tuple[bool, tuple[str, ...]]:
@@ -88,9 +88,12 @@ class BootFiles:
             raise NotTold(*error.args) from error
         for path in self.paths(kept):
             _lifted(path).unlink(missing_ok=True)
+        self._sync(kept)
+        return told, tuple(left)
+
+    def _sync(self, kept: LeftDown) -> None:
         for folder in {path.parent for path in self.paths(kept)}:
             manager_files.sync(folder)
-        return told, tuple(left)
 
 
 def _texts(kept: LeftDown) -> list[str]:

@@ -65,6 +65,7 @@ class System(restore.Network, Protocol):
     def netdev(self, port: PortId) -> Found: ...
     def carrier(self, port: PortId) -> bool: ...
     def set_admin(self, port: PortId, up: bool) -> None: ...
+    def addresses(self, ifindex: int) -> Sequence[Fact]: ...
     def synthetic(self, uuid: str) -> Found: ...
     def set_synthetic(self, uuid: str, up: bool) -> None: ...
     def synthetic_carrier(self, uuid: str) -> bool: ...
@@ -295,7 +296,8 @@ class SetAdmin(Value):
 
     `leaves` are autojoin addresses as the kernel's messages: removed before, the kernel leaves
     their groups; by IFF_UP alone it drops the addresses, stays a member and refuses them later.
-    `vmbus`: the port is the VF of the synthetic netdev of that UUID.
+    `vmbus`: the port is the VF of the synthetic netdev of that UUID. `addresses`: what is sent as
+    soon as undoing has set it up, of which nobody asks here what came (addresses_first.py).
     """
 
     KIND: ClassVar = StepKind.SET_ADMIN
@@ -309,6 +311,7 @@ class SetAdmin(Value):
     had_carrier: bool
     leaves: tuple[bytes, ...] = ()
     vmbus: str | None = None
+    addresses: tuple[Request, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -342,6 +345,7 @@ class SetAdmin(Value):
         start = system.monotonic()
         if now.up is not self.was:
             _set_admin(system, self.port, now.name, self.was)
+            _put(system, self.addresses)
         until(system, lambda: require_netdev(system, self.port).up is self.was, READ_BACK)
         if require_netdev(system, self.port).up is not self.was:
             raise StepFailed(f"{now.name} does not stay {up_or_down(self.was)}")
@@ -383,6 +387,7 @@ class SetSynthetic(Value):
     name: str
     had_carrier: bool
     leaves: tuple[bytes, ...] = ()
+    addresses: tuple[Request, ...] = ()  # as SetAdmin has them
 
     @property
     def kind(self) -> str:
@@ -415,6 +420,7 @@ class SetSynthetic(Value):
         start = system.monotonic()
         if not now.up:
             self._set(system, now.name, up=True)
+            _put(system, self.addresses)
         until(system, lambda: self._require(system).up, READ_BACK)
         if not self._require(system).up:
             raise StepFailed(f"{now.name} does not stay up")
@@ -501,6 +507,12 @@ def _leave(system: System, addresses: Iterable[bytes]) -> None:
     for address in addresses:
         with contextlib.suppress(OSError):  # then it is lost, which release reports
             system.send(Request(rt.RTM_DELADDR, 0, address))
+
+
+def _put(system: System, addresses: Sequence[Request]) -> None:
+    with contextlib.suppress(OSError):  # the next look shows what is there
+        if addresses:
+            system.send_all(addresses)
 
 
 def _set_back(name: str, up: bool) -> StepFailed:

@@ -96,6 +96,7 @@ class Prepared:
         routes = (*state.of(Kind.ROUTE), *state.leaning)
         self.rows = dict(zip(map(snapshot.route_key, routes), routes, strict=True))
         self.plain = PlainRoutes(state, many)
+        self.at_once: Collection[Fact] = ()  # addresses that were asked for before the first look
 
 
 @uncollected()
@@ -150,6 +151,7 @@ class _Restoration:
         self._ids = wanted.nexthops
         self._rows = wanted.rows
         self._plain = wanted.plain
+        self._at_once = set(wanted.at_once)
         self._open_until = network.monotonic() + _OPENED
         self._closed: set[int] = set()  # ifindexes of uppers that were set down
         self._admin: set[int] = set()  # and of all whose admin state was set
@@ -176,7 +178,9 @@ class _Restoration:
             return True
         self._missing = missing = self._now.missing
         if self._first is None:
-            self._first = [*(one.fact for one in missing), *self._now.advertised]
+            absent_now = [one.fact for one in missing]
+            put = self._at_once.difference(absent_now)
+            self._first = [*absent_now, *self._now.advertised, *put]
             if self._clear_the_way():
                 return True
         absent = bool(missing or self._plain.absent)

@@ -49,10 +49,11 @@ from manactl.netstate.ethtool_settings import Command
 from manactl.netstate.left_down import LeftDown
 from manactl.netstate.link_settings import LinkSettings
 from manactl.netstate.requests import Filled
-from manactl.netstate.snapshot import PortState, Request, Rows
+from manactl.netstate.snapshot import Fact, Kind, PortState, Request, Rows
 from manactl.netstate.surroundings import Surroundings
 from manactl.netstate.unmanaged import Unmanaged
 from manactl.netstate.uppers import UpperState
+from manactl.wire import rtmsg as rt
 from manactl.wire.if_link import IfLink
 from manactl.wire.uverbs import ProofOutcome as Outcome
 
@@ -110,6 +111,13 @@ class LiveSystem:
     def set_up(self, ifindex: int, up: bool) -> None:
         """Of a netdev that was just looked up; OSError as from the kernel."""
         self.rtnl.set_up(ifindex, up)
+
+    def addresses(self, ifindex: int) -> list[Fact]:
+        """Those of a netdev that was just looked up."""
+        bodies = self.rtnl.addresses()
+        return [
+            Fact(Kind.ADDRESS, body) for body in bodies if rt.IfAddrMsg.of(body).ifindex == ifindex
+        ]
 
     def capture(
         self,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from manactl.act import (
+    addresses_first,
     outcome_words,
     progress_words,
     recreate,
@@ -291,7 +292,8 @@ def undo(
     prepared = _prepared(kept)
     on_uio = _from_uio(steps, work, result)
     _set_up_recreated(steps, work, result)
-    for step in steps:
+    managed = {step.port for step in steps if isinstance(step, Unmanage)}
+    for step in addresses_first.with_addresses(steps, prepared, managed, work.system):
         if isinstance(step, KeepState | BindUio | Unmanage):
             continue
         if step.port in on_uio:  # its netdev is not there

@@ -218,7 +218,7 @@ def test_one_that_died_before_the_manager_was_told_tells_it(tmp_path: Path) -> N
     assert boot_files.find(str(tmp_path)) == ()
 
 
-@pytest.mark.parametrize("end", ["remove", "lift"])
+@pytest.mark.parametrize("end", ["remove", "remove what is lifted", "lift"])
 @pytest.mark.parametrize("manager", [NETWORKD, NETWORK_MANAGER])
 def test_what_is_removed_is_removed_on_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, manager: str, end: str
@@ -235,8 +235,11 @@ def test_what_is_removed_is_removed_on_the_disk(
         on_disk.append(os.listdir(folder))
         real(fd)
 
+    if end == "remove what is lifted":
+        for path in files.paths(one):
+            path.rename(f"{path}{boot_files.LIFTED}")
     monkeypatch.setattr(os, "fsync", fsync)
-    if end == "remove":
+    if end != "lift":
         files.remove(one)
     else:
         files.lift(one, lambda: True)
