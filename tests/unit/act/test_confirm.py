@@ -18,7 +18,7 @@ import pytest
 
 from manactl.act import claim as claiming
 from manactl.act import confirm as confirming
-from manactl.act.confirm import ConfirmedPort, ConfirmRequest
+from manactl.act.confirm import Confirmed, ConfirmedPort, ConfirmRequest
 from manactl.act.signals import SignalGate
 from manactl.errors import (
     Busy,
@@ -32,7 +32,7 @@ from manactl.errors import (
 from manactl.journal import file as journal
 from manactl.journal import history, lock
 from manactl.journal.file import Journal
-from manactl.model.record import Reason
+from manactl.model.record import Event, Reason
 from tests.unit.act.test_guardian import Told
 from tests.unit.host import (
     OTHER_FUNCTION,
@@ -194,6 +194,24 @@ def test_it_goes_back_while_the_lock_is_waited_for(tmp_path: Path) -> None:
         patch.setattr(confirming.lock, "functions", after)
         with pytest.raises(RolledBack, match=says("it was released at"), check=Coded("expired")):
             confirm(tmp_path, host)
+
+
+def test_it_has_gone_back_and_its_journal_is_not_put_away_yet(tmp_path: Path) -> None:
+    kernel = furnished()
+    path = claimed(tmp_path, kernel)
+    locked = lock.functions
+
+    def after(*words: object, **more: object) -> object:
+        lock.functions = locked
+        with journal.Journal.open(path) as log:
+            (port,) = log.content.ports
+            log.append(Event.RELEASED, pci=port.pci, port=port.port)
+        return locked(*words, **more)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(confirming.lock, "functions", after)
+        (port,) = confirm(tmp_path, FakeHost(kernel))
+    assert port.outcome == Confirmed.NOT_CLAIMED
 
 
 def test_what_is_confirmed_does_not_go_back(tmp_path: Path) -> None:

@@ -634,6 +634,11 @@ def test_what_cannot_be_set_down_is_tried_again(
     assert scene.stories()[-1] == ("eth1", "set-down", "process")
     assert (nic.up, scene.keeper.again_in) == (False, None)
     assert not scene.told[-1].still
+    scene.kernel.set_up(nic, True)
+    with monkeypatch.context() as patch:
+        patch.setattr(scene.system, "set_up", refuses)
+        scene.keeper.look()
+    assert (scene.told[-1].error, scene.told[-1].still) == ("Device or resource busy", False)
 
 
 def test_who_sets_up_again_what_could_not_be_set_down_is_told(

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from manactl.act import plan as planning
+from manactl.act.persist import LeaveDown
 from manactl.act.plan import (
     KeepState,
     PairNow,
@@ -25,6 +26,7 @@ from manactl.act.plan import (
     tally,
 )
 from manactl.act.uio import BindUio
+from manactl.act.unmanage import Unmanage
 from manactl.look.netdevs_of import NetdevNow
 from manactl.look.pairs import Frames
 from manactl.model.port import Evidence, PortId
@@ -258,6 +260,23 @@ def test_the_data_path_of_what_cannot_be_looked_at_is_not_known() -> None:
     system.host.unread = EMFILE
     with pytest.raises(StepFailed, match=says("the data path of eth1 could not be looked at")):
         planning.prove_path(vf, system)
+
+
+def test_what_is_to_undo_and_what_nothing_can_be_made_on_before() -> None:
+    assert {
+        step.KIND: (step.undoes, step.makes_usable)
+        for step in (
+            KeepState, SetAdmin, SetSynthetic, ProveFree, BindUio, Unmanage, LeaveDown
+        )
+    } == {
+        "keep-state": (True, False),
+        "set-admin": (True, True),
+        "set-synthetic": (True, True),
+        "prove-free": (False, False),
+        "bind-uio": (True, True),
+        "hold-manager": (True, False),
+        "leave-down": (True, False),
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -193,3 +193,9 @@ def test_a_zombie_guards_nothing(tmp_path: Path) -> None:
     assert not waiting._replace(started=4712).guarded(str(tmp_path))
     assert unconfirmed.started(7, str(tmp_path)) == 4711
     assert unconfirmed.started(8, str(tmp_path)) is None
+
+
+def test_the_guardian_that_was_armed_last_counts(tmp_path: Path) -> None:
+    first, second = with_command(**MINE), with_command(runner=GONE + 1)
+    written(tmp_path, [first[0], *second], mode="exec")
+    assert only(tmp_path).waits == Note("orphaned", (GONE + 1, GONE))

@@ -72,6 +72,14 @@ def test_uppers_from_the_bottom_up_each_once() -> None:
     assert stacked_links.uppers([one for one in links if one.ifindex != 20], 3)[0].name == "m"
 
 
+def test_one_that_stands_on_the_port_twice_is_one() -> None:
+    links = [
+        link(3, "eth1", master=20), link(20, "bond0", "bond"),
+        link(21, "m", "macvlan", lower=3, master=20),
+    ]  # fmt: skip
+    assert [one.name for one in stacked_links.uppers(links, 3)] == ["bond0", "m"]
+
+
 @pytest.mark.parametrize("kind", sorted(stacked_links.BESIDE))
 def test_the_other_end_of_a_pair_is_not_stacked(kind: str) -> None:
     assert stacked_links.uppers([link(3, "eth1"), link(9, "x", kind, lower=3)], 3) == ()

@@ -122,6 +122,7 @@ def test_what_a_new_member_lacks_and_what_it_has_too_much() -> None:
     assert all(one.may_be_lost for one in found)
     types = [one.request.type for one in found if one.request]
     assert types == [if_link.RTM_SETLINK, if_link.RTM_NEWLINK, if_link.RTM_DELLINK]
+    assert [one.request.flags for one in found if one.request] == [0, 0, 0]
     assert link_settings.changed(was, now, 12) == []  # of one that was there all the time
 
 

@@ -97,6 +97,15 @@ def fact_is_ours(fact: Fact) -> bool:
     return entry.ours
 
 
+def test_what_was_last_is_put_last_and_what_was_first_first() -> None:
+    other, mine, second = four(5, 1), four(3, 2), four(3, 3)
+    assert rows.moves(row(other, mine), row(mine, other)) == [(mine, False)]
+    assert rows.moves(row(mine, other), row(other, mine)) == [(mine, True)]
+    assert rows.moves(row(mine, other, second), row(other, second, mine)) == [
+        (mine, True), (second, False),
+    ]  # fmt: skip
+
+
 def test_ipv6_is_never_moved_and_what_is_before_another_is_lost() -> None:
     mine, other = route("2001:db8::", 32, 3), route("2001:db8::", 32, 5)
     assert rows.moves(row(mine, other), row(other, mine)) == []
