@@ -592,7 +592,18 @@ def test_a_synthetic_netdev_that_is_kept_goes_on(scene: Scene) -> None:
     scene.rtnl.links[2] = link(3, "eth1", master=12)
     scene.rtnl.links.append(link(12, "eth9", "netvsc"))
     scene.state = dataclasses.replace(STATE, alone=True)
-    assert [one.name for one in scene.read().uppers or ()] == ["vlan7"]
+    for claimed in ((3,), ()):
+        assert [one.name for one in scene.read(claimed).uppers or ()] == ["vlan7"]
+
+
+def test_an_upper_of_another_kind_is_left_though_the_synthetic_netdev_is_kept(
+    scene: Scene,
+) -> None:
+    """Of the other ports of the claim, too, which may be in a bond."""
+    scene.rtnl.links[2] = link(3, "eth1", master=12)
+    scene.rtnl.links.append(link(12, "bond0", "bond"))
+    scene.state = dataclasses.replace(STATE, alone=True)
+    assert "bond0" in [one.name for one in scene.read().uppers or ()]
 
 
 def test_managers_are_asked_about_uppers_too(scene: Scene) -> None:
