@@ -739,6 +739,31 @@ def test_of_several_finished_journals_each_is_put_away_that_can_be(
     assert second.path != first.path
 
 
+def test_what_was_put_away_is_told_by_the_error_that_comes_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = furnished()
+    monkeypatch.setattr(journal, "read_boot_id", lambda: "boot-1")
+    path = claim(tmp_path, FakeHost(kernel)).journal
+    assert path is not None
+    with journal.Journal.open(path) as log:
+        log.append("released", pci=PORT.pci, port=PORT.port)
+    lists, calls = releasing.open_claims, list[object]()
+
+    def second_fails(*args: Any) -> Any:
+        calls.append(args)
+        if len(calls) == 2:
+            raise Denied("it is not readable", untouched="nothing was touched")
+        return lists(*args)
+
+    monkeypatch.setattr(releasing, "open_claims", second_fails)
+    with pytest.raises(Denied) as caught:
+        release(tmp_path, FakeHost(kernel))
+    assert path.name in caught.value.message
+    assert "nothing was touched" not in caught.value.message
+    assert journal.paths(tmp_path) == []
+
+
 # --- a netdev that was re-created ------------------------------------------------------------
 
 

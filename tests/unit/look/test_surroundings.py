@@ -830,8 +830,14 @@ class SoftNldev(FakeNldev):
 
     def pds(self, index: int) -> list[Resource]:
         core, mine = Resource(True, None, 1, "ib_core"), Resource(False, 71, 2)
-        nvme, idle = Resource(True, None, 1, "nvme_rdma"), Resource(False, 72, 0)
-        return [core, mine, nvme, idle] if index in (2, 3) else super().pds(index)
+        idle, unnamed = Resource(False, 72, 0), Resource(True, None, 1)
+        theirs = [Resource(True, None, 1, module) for module in reversed(MODULES)]
+        if index in (2, 3):
+            return [core, mine, *theirs, idle, unnamed]
+        return super().pds(index)
+
+
+MODULES = ["ib_iser", "ib_srp", "nvme_rdma", "rpcrdma", "smc"]
 
 
 def test_rdma_in_software_over_the_netdev(tmp_path: Path) -> None:
@@ -844,7 +850,7 @@ def test_rdma_in_software_over_the_netdev(tmp_path: Path) -> None:
 
     with wording:
         assert users("02:15:5d:00:00:02", None) == (
-            RdmaUser("rxe0", "nvme_rdma in the kernel, in software"),
+            RdmaUser("rxe0", f"{', '.join(MODULES)} in the kernel, in software"),
             RdmaUser("rxe0", "1 protection domain in use, in software", (CURL,)),
         )
     assert users("02:15:5d:00:00:03") == ()
