@@ -548,7 +548,7 @@ def _unread(path: Path, error: OSError) -> JournalError:
 def _not_removed(path: Path, error: OSError) -> NotRestored:
     """A journal that announces nothing is left."""
     return NotRestored(
-        f"nothing was touched, but the journal {path} could not be removed: {error.strerror}",
+        f"nothing was touched, but the journal {path} could not be removed: {strerror(error)}",
         hint="fix the cause, then `manactl recover` closes it",
         code="journal",
     )
