@@ -167,9 +167,9 @@ def _port(value: object) -> bool:
     if not isinstance(value, dict):
         raise TypeError("port")
     if not (isinstance(value["pci"], str) and _PCI.fullmatch(value["pci"])):
-        raise ValueError(f"pci {value['pci']!r}"[:80])
+        raise ValueError(f"pci {value['pci']!r}")
     if not (_whole(value["port"]) and 1 <= value["port"] <= _PORTS_MOST):
-        raise ValueError(f"port {value['port']!r}"[:80])
+        raise ValueError(f"port {value['port']!r}")
     _each(value, "port", _OF_PORT)
     return True
 

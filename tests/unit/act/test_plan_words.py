@@ -21,11 +21,12 @@ from manactl.netstate.surroundings import (
     Manager,
     NameServer,
     Process,
+    Stacked,
     Surroundings,
 )
 from manactl.netstate.uppers import UpperState
 from tests.unit import schema
-from tests.unit.decide.scene import PROBER, QUIET, STATE, STATUS
+from tests.unit.decide.scene import PROBER, QUIET, STATE, STATUS, VLAN
 from tests.unit.fakes import PORT, address, route
 from tests.unit.wording import wording
 
@@ -142,6 +143,20 @@ def test_what_is_bound_to_the_carrier_stops_with_it() -> None:
     with wording:
         assert line.startswith("with it eth5, which systemd-networkd sets down")
     assert plan().stops == plan(around=dataclasses.replace(QUIET, managers=None)).stops
+
+
+@pytest.mark.parametrize("elsewhere", [None, (), (dataclasses.replace(VLAN, netns="blue"),)])
+def test_what_a_destroyed_netdev_takes_with_it(elsewhere: tuple[Stacked, ...] | None) -> None:
+    """Also where nobody could look into other namespaces: a guard refuses then, unless waived."""
+    around = dataclasses.replace(QUIET, elsewhere=elsewhere)
+    found = plan_words.others(plan_words.Seen(STATUS, STATE, around, to_uio=True))
+    with wording:
+        assert any("XDP programs and BPF filters on it" in line for line in found)
+        told = [line for line in found if "destroyed and not made again" in line]
+        assert told == [
+            f"{VLAN.name} in blue, which is stacked on {STATE.main}: it is destroyed and not made again"
+            for _ in elsewhere or ()
+        ]
 
 
 def test_who_may_interfere_is_named_but_for_managers_which_the_guard_names() -> None:
@@ -265,6 +280,9 @@ def test_a_release_says_what_it_does_to_each_netdev() -> None:
     assert (
         plan_words.set_up_below("eth1", "eth0")
         == "eth1 set up; eth0 takes it again as its fast path"
+    )
+    assert plan_words.given_back("nm", "eth1") == (
+        "eth1 given back to nm, which configures it again"
     )
     assert plan_words.given_back_at_boot("nm", "eth1") == "eth1 given back to nm, at boot, too"
     assert plan_words.left_down_by("eth1", ["/etc/a", "/etc/b"]) == (

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.wording
         ),
         (words.changed_meanwhile("eth1", "a"), "eth1: changed meanwhile (a); judged again"),
         (words.not_done("set eth1 up", 2.4, "why"), "set eth1 up: not done after 2 s: why"),
+        (words.look_missing("eth1, eth2"), "look at what is missing on eth1, eth2"),
         (words.in_kernel("rtnl_lock"), "the kernel is in rtnl_lock"),
     ],
 )

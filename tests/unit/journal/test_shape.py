@@ -69,12 +69,20 @@ def test_a_header_that_makes_no_sense_is_not_believed(tmp_path: Path, more: dict
     assert (claims, unreadable.path, unreadable.concerns(PORT.pci)) == ([], path, True)
 
 
+def test_a_number_of_any_length_makes_no_long_line(tmp_path: Path) -> None:
+    path = written(tmp_path, "doing", "claimed")
+    rewritten(path, lambda records: records[0]["ports"][0].update(port=10**3000))
+    with pytest.raises(JournalError) as caught:
+        journal.read(path)
+    assert len(caught.value.message) < 1000
+
+
 @pytest.mark.parametrize(
     "record",
     [
         {"event": "released", "pci": "7999:00:00.0", "port": 1},
         {"event": "released"}, {"event": "released", "pci": [], "port": 1},
-        {"event": "doing", "step": -1}, {"event": "doing", "step": "0"}, {"event": "closed", "how": 7},
+        {"event": "doing", "step": -1}, {"event": "doing", "step": 1 << 64}, {"event": "doing", "step": "0"}, {"event": "closed", "how": 7},
         {"event": "residue", "lines": "x"}, {"event": "residue", "lines": [7]},
         {"event": "releasing", "ports": 7}, {"event": "releasing", "ports": [{"pci": 1}]},
         {"event": "armed", "deadline": float("nan"), "guardian": 1, "confirm_by": HEADER["time"]},

@@ -146,6 +146,22 @@ def test_who_is_hidden_by_proc_is_not_gone(tmp_path: Path) -> None:
     assert told(GONE + 1) == Note("orphaned", (GONE + 1, GONE))
 
 
+def test_the_last_who_was_armed_counts(tmp_path: Path) -> None:
+    """A guardian that was started anew: who ran before it has ended, and its pid may be reused."""
+    (tmp_path / "self/ns").mkdir(parents=True)
+    (tmp_path / "self/ns/pid").symlink_to(HERE)
+    for pid, start in ((41, 777), (42, 778)):
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / str(pid) / "stat").write_text(f"{pid} (x) S 1" + " 0" * 17 + f" {start} 0 0\n")
+    records = [
+        {"event": event, **record}
+        for started in (700, 777)
+        for event, record in with_command(runner=41, runner_started=started, guardian=GONE)[:1]
+    ]
+    assert unconfirmed.orphaned(records, str(tmp_path)) is None
+    assert unconfirmed.orphaned(records[::-1], str(tmp_path)) == Note("orphaned", (41, GONE))
+
+
 def test_of_another_boot_nobody_is_missed(tmp_path: Path) -> None:
     written(tmp_path, with_command(runner=GONE), mode="exec")
     (claim, *_) = journal.list_claims(tmp_path, "another").claims
@@ -193,9 +209,3 @@ def test_a_zombie_guards_nothing(tmp_path: Path) -> None:
     assert not waiting._replace(started=4712).guarded(str(tmp_path))
     assert unconfirmed.started(7, str(tmp_path)) == 4711
     assert unconfirmed.started(8, str(tmp_path)) is None
-
-
-def test_the_guardian_that_was_armed_last_counts(tmp_path: Path) -> None:
-    first, second = with_command(**MINE), with_command(runner=GONE + 1)
-    written(tmp_path, [first[0], *second], mode="exec")
-    assert only(tmp_path).waits == Note("orphaned", (GONE + 1, GONE))

@@ -72,12 +72,15 @@ def test_uppers_from_the_bottom_up_each_once() -> None:
     assert stacked_links.uppers([one for one in links if one.ifindex != 20], 3)[0].name == "m"
 
 
-def test_one_that_stands_on_the_port_twice_is_one() -> None:
+def test_what_stands_on_it_by_two_ways_is_told_once() -> None:
     links = [
-        link(3, "eth1", master=20), link(20, "bond0", "bond"),
-        link(21, "m", "macvlan", lower=3, master=20),
-    ]  # fmt: skip
-    assert [one.name for one in stacked_links.uppers(links, 3)] == ["bond0", "m"]
+        link(2, "br0", "bridge"),
+        link(3, "eth1", master=2),
+        link(9, "v9", "vlan", lower=3, master=2),
+        link(12, "on-br", "macvlan", lower=2),
+    ]
+    found = stacked_links.uppers(links, 3)
+    assert [(one.name, one.lower) for one in found] == [("br0", 3), ("v9", 3), ("on-br", 2)]
 
 
 @pytest.mark.parametrize("kind", sorted(stacked_links.BESIDE))

@@ -100,6 +100,10 @@ def test_a_token() -> None:
     assert bridging.token(body + nest(26, nest(10, attr(7, raw)))) == [Kept("token", raw)]
     assert bridging.token(body + nest(26, nest(10, attr(7, bytes(16))))) == []
     assert bridging.token(body) == []
+    made = Kept("token", raw).request(12, 0)
+    assert (made.type, made.flags) == (if_link.RTM_NEWLINK, 0)
+    spec = parse_attrs(made.body, if_link.IFINFO.size)[26]
+    assert parse_attrs(parse_attrs(spec)[10]) == {7: raw}
 
 
 def test_what_a_new_member_lacks_and_what_it_has_too_much() -> None:

@@ -97,13 +97,13 @@ def fact_is_ours(fact: Fact) -> bool:
     return entry.ours
 
 
-def test_what_was_last_is_put_last_and_what_was_first_first() -> None:
-    other, mine, second = four(5, 1), four(3, 2), four(3, 3)
-    assert rows.moves(row(other, mine), row(mine, other)) == [(mine, False)]
-    assert rows.moves(row(mine, other), row(other, mine)) == [(mine, True)]
-    assert rows.moves(row(mine, other, second), row(other, second, mine)) == [
-        (mine, True), (second, False),
-    ]  # fmt: skip
+def test_what_was_last_is_put_last_again() -> None:
+    """Others' routes that came after ours, which was there first."""
+    a, b, x, y = four(3, 1), four(4, 2), four(5, 3), four(6, 4)
+    assert rows.moves(row(x, a), row(a, x)) == [(a, False)]
+    assert rows.moves(row(x, y, a, b), row(a, x, b, y)) == [(a, False), (b, False)]
+    assert rows.moves(row(a, x, b), row(b, x, a)) == [(a, True), (b, False)]
+    assert rows.moves(row(a, b), row(b, a)) == [(b, True), (a, True)], "all of them are ours"
 
 
 def test_ipv6_is_never_moved_and_what_is_before_another_is_lost() -> None:
