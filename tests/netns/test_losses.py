@@ -292,3 +292,28 @@ def test_a_daemons_nexthop_whose_id_a_person_uses_is_not_settled(here: Here) -> 
         assert "(nexthop id 10 is not what it was: " in first
         assert "(there is instead: nexthop id 10" in second
     assert "198.51.100.0/24" not in ip("route", "show")
+
+
+def test_an_address_that_is_no_more_the_first_of_its_network_is_told(here: Here) -> None:
+    """Its own routes and others' have another source then, for good: nothing is awaited for them."""
+    batch(
+        "address add 10.4.0.2/24 dev port0\naddress add 10.4.0.3/24 dev port0\n"
+        "address add 10.5.0.2/24 dev port0\naddress add 10.4.0.4/25 dev port0\n"
+    )
+    settle()
+    state = here.capture(PORT)
+    ip("link", "set", "port0", "down")
+    ip("-4", "address", "flush", "dev", "port0")
+    batch("address add 10.4.0.3/24 dev port0\nlink set port0 up")
+    done = put_back(here, state, 20.0)
+    assert done.residue == ()
+    (lost,) = done.lost
+    assert lost.cause is Cause.ORDER
+    assert "10.4.0.2/24" in lost.text
+    assert "10.4.0.3/24" in lost.text
+    assert done.extra == ()
+    for to in ("10.4.0.200", "10.4.0.9", "10.5.0.9"):
+        assert f"{to} dev port0 src" in ip("route", "get", to)
+    assert put_back(here, state, 0.0).lost == done.lost, "and it stays so"
+    ip("-4", "address", "flush", "dev", "port0")
+    assert put_back(here, state).lost == (), "in their order again"

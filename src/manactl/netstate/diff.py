@@ -276,6 +276,8 @@ class Comparison:
         """What was there, is not, and can be made again; or cannot, for what is there instead."""
         lost = self.lost
         left = [one for one in self._absent if one.fact not in lost] if lost else self._absent
+        if self._overtaken:
+            left = [one for one in left if not self._has_other_source(one)]
         return [
             MissingFact(one.fact, one.instead or self._joined_to(one.fact))
             if self._has_new_neighbours(one.fact)
@@ -343,7 +345,35 @@ class Comparison:
         what somebody has put there meanwhile."""
         found = [rows.swapped(was, now) for was, now in self._row_pairs]
         found += [rows.overtaken(row, self._had.values(), put) for row, put in self._rows_put_into]
-        return [losses.of_order(swap) for swap in found if swap is not None]
+        return [*self._overtaken, *(losses.of_order(swap) for swap in found if swap is not None)]
+
+    @cached_property
+    def _overtaken(self) -> list[Loss]:
+        """The IPv4 addresses that were the first of their network, and behind which the kernel has put
+        them (__inet_insert_ifa()): somebody has set these again before, as a manager does that keeps
+        one of a lease and drops one of a file. To set that right all of them would have to go."""
+        now = {key(f, self.places): f for f in self.now.of(Kind.ADDRESS) if not rt.is_ipv6(f.body)}
+        found = []
+        for fact in self.wanted.of(Kind.ADDRESS):
+            present = now.get(key(fact, self.was))
+            if present is not None and not _is_secondary(fact) and _is_secondary(present):
+                of = _network(present)
+                first = (f for f in now.values() if not _is_secondary(f) and _network(f) == of)
+                found += [Loss(Cause.ORDER, fact, one) for one in first]
+        return found
+
+    def _has_other_source(self, missing: MissingFact) -> bool:
+        """Whether an address's own route is there, from the address that is the first now."""
+        was, now = missing
+        return (
+            now is not None
+            and derived(was)
+            and any(
+                (_source(was), _source(now)) == (target(one.fact), target(one.instead))
+                for one in self._overtaken
+                if one.instead is not None
+            )
+        )
 
     @property
     def _rows_put_into(self) -> Iterator[tuple[Row, list[Fact]]]:
@@ -696,6 +726,22 @@ def _went_with(route: Fact, gone: Collection[bytes | None]) -> bool:
     if _is_local(route):
         return target(route) in gone
     return bool(gone)
+
+
+def _is_secondary(address: Fact) -> bool:
+    """Of IPv4: not the first of its network."""
+    return bool(address_flags(address) & rt.IFA_F_SECONDARY) and not rt.is_ipv6(address.body)
+
+
+def _network(address: Fact) -> tuple[int, int, int]:
+    """Device, prefix length and prefix of an IPv4 address."""
+    head = rt.IfAddrMsg.of(address.body)
+    end = rt.value(rt.split(address.body, rt.IFADDR.size), rt.IFA_ADDRESS) or bytes(4)
+    return head.ifindex, head.prefixlen, int.from_bytes(end, "big") >> 32 - head.prefixlen
+
+
+def _source(route: Fact) -> bytes | None:
+    return rt.value(rt.split(route.rest, rt.RTMSG.size), rt.RTA_PREFSRC)
 
 
 def _is_local(fact: Fact) -> bool:

@@ -34,7 +34,7 @@ class Cause(enum.StrEnum):
     BPF = "bpf"  # the kernel shows the name of a BPF program, and wants its descriptor
     NEXTHOP = "nexthop"  # it goes by a nexthop that is lost
     JOINED = "joined"  # the kernel has kept the group of an autojoin address, not the address
-    ORDER = "order"  # the route is there, after another that it came before
+    ORDER = "order"  # the route or IPv4 address is there, after another that it came before
     NOT_KEPT = "not-kept"  # of a netdev that was re-created
     CHANGED = "changed"  # a setting of the netdev, by somebody or by a move to a netns and back
     MANAGER = "manager"  # what a network manager has not done again
@@ -43,8 +43,8 @@ class Cause(enum.StrEnum):
 
 
 class Loss(NamedTuple):
-    """A fact that is lost, or its place. `instead` is what a daemon has put there, or the route
-    that comes first now; `nexthop` the id of the lost nexthop that it goes by."""
+    """A fact that is lost, or its place. `instead` is what a daemon has put there, or what
+    comes first now; `nexthop` the id of the lost nexthop that it goes by."""
 
     cause: Cause
     fact: Fact
