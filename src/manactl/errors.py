@@ -19,6 +19,7 @@ Anything else that escapes is a bug (exit 1).
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
@@ -27,6 +28,18 @@ if TYPE_CHECKING:
 
 
 EXEC_FAILED, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127  # of `claim ... -- COMMAND`
+
+
+def strerror(error: OSError) -> str:
+    """What the kernel says of it (strerror(3)); without an errno, what whoever raised it says."""
+    if error.strerror is not None:
+        return error.strerror
+    return os.strerror(error.errno) if error.errno else str(error)
+
+
+def errno_name(error: OSError) -> str | None:
+    """Its name of errno(3), as EBUSY; None where it has no number."""
+    return errno.errorcode.get(error.errno or 0)
 
 
 class ManactlError(Exception):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from manactl.decide import port_notes
 from manactl.decide.ownership import Decision, PortFacts, decide
 from manactl.decide.port_names import resolve
-from manactl.errors import LACKS
+from manactl.errors import LACKS, strerror
 from manactl.escape import called
 from manactl.look import debugfs, procfs, rdma, sysfs, user_namespace
 from manactl.look.blocked_tasks import Waiting, waiting
@@ -185,7 +185,7 @@ def _functions(roots: Roots, missing: list[Missing]) -> list[str]:
     except OSError as error:
         if error.errno in LACKS:
             raise
-        unread = Missing(Source.SYSFS, f"the functions of mana: {error.strerror or error}")
+        unread = Missing(Source.SYSFS, f"the functions of mana: {strerror(error)}")
         missing += [] if unread in missing else [unread]
         return []
 
@@ -200,7 +200,7 @@ def _search(roots: Roots, rdevs: set[int]) -> tuple[procfs.Holders, tuple[Missin
         return procfs.holders(roots.proc, rdevs), ()
     except OSError as error:
         nobody = procfs.Holders({rdev: () for rdev in rdevs}, True, dict.fromkeys(rdevs, 0))
-        return nobody, (Missing(Source.PROC, f"who has it open: {error.strerror or error}"),)
+        return nobody, (Missing(Source.PROC, f"who has it open: {strerror(error)}"),)
 
 
 def _waiting(roots: Roots) -> tuple[list[Waiting], tuple[Missing, ...]]:
@@ -208,7 +208,7 @@ def _waiting(roots: Roots) -> tuple[list[Waiting], tuple[Missing, ...]]:
     try:
         return list(waiting(roots.proc)), ()
     except OSError as error:
-        return [], (Missing(Source.PROC, f"who waits in the driver: {error.strerror or error}"),)
+        return [], (Missing(Source.PROC, f"who waits in the driver: {strerror(error)}"),)
 
 
 def _open_nldev(roots: Roots, stack: ExitStack, missing: list[Missing]) -> RdmaNetlink | None:

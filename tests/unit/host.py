@@ -435,9 +435,11 @@ class FakeProcesses:
         self.host = host
         self.opened: list[tuple[int, int]] = []  # pid, and how many looks there had been
         self.waits: list[list[int]] = []  # descriptors that were waited for
+        self.descriptors: list[int] = []  # that are open
 
     def open(self, pid: int) -> int:
         self.opened.append((pid, self.host.looks))
+        self.descriptors.append(pid + 1000)
         return pid + 1000
 
     def terminate(self, fd: int) -> None:
@@ -466,7 +468,7 @@ class FakeProcesses:
         return {fd for fd in fds if fd > 1000 and fd - 1000 not in holding}
 
     def close(self, fd: int) -> None:
-        pass
+        self.descriptors.remove(fd)
 
 
 class FakeHost:
@@ -611,6 +613,7 @@ class FakeHost:
             patch.setattr(os, "unlink", unlinking)
             patch.setattr(os, "fsync", lambda _: None)  # the power stays on here
             yield
+        assert self.processes.descriptors == []
 
 
 def _as_upper(one: Synthetic) -> UpperState:

@@ -455,6 +455,7 @@ class Kernel:
     # --- what a request does ----------------------------------------------------------------
 
     def send(self, number: int, flags: int, body: bytes) -> None:
+        assert not flags & 0xFF, "NLM_F_REQUEST and the like are the socket's"
         if number in DEL:
             self._delete(Message.parse(DEL[number], body))
             return

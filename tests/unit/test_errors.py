@@ -67,3 +67,13 @@ def test_what_was_done_before_takes_the_place_of_what_is_untouched() -> None:
     assert error.after("eth1 was released") is error
     assert str(error) == error.message == "locked; eth1 was released"
     assert errors.Busy("locked").after("eth1 was released").message == "locked"
+
+
+def test_an_error_without_a_number_says_what_it_was_given() -> None:
+    assert errors.strerror(OSError(5, "Input/output error", "/dev/sda")) == "Input/output error"
+    assert errors.strerror(OSError("no answer")) == "no answer"
+    bare = OSError()
+    bare.errno = 5
+    assert errors.strerror(bare) == "Input/output error"
+    assert errors.errno_name(OSError(5, "Input/output error")) == "EIO"
+    assert errors.errno_name(OSError("no answer")) is None

@@ -5,8 +5,10 @@ it is raised. By the source; test_words.py shows the same by what is decided."""
 from __future__ import annotations
 
 import ast
+import importlib
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from inspect import CO_VARARGS
 from pathlib import Path
 
 import pytest
@@ -30,7 +32,9 @@ def is_words(node: ast.AST) -> bool:
         return node.attr in WORDS
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "str":
         return any(isinstance(one, ast.Name) and one.id in ERRORS for one in node.args)
-    if isinstance(node, ast.BoolOp):  # error.strerror or str(error)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        return node.func.id == "strerror"
+    if isinstance(node, ast.BoolOp):  # loss.text or error.message
         return any(map(is_words, node.values))
     return False
 
@@ -75,6 +79,7 @@ def test_no_layer_below_takes_messages_apart() -> None:
         "text in [one.text for one in lost] or loss.text in told",
         're.search("nothing was", error.message)',
         "(error.strerror or str(error)) == why",
+        "strerror(error) == why",
         "failure.message[:10]",
     ],
 )
@@ -156,3 +161,48 @@ def test_where_things_are_looked_at_or_done_no_sentences_are_made() -> None:
 )
 def test_making_a_sentence_is_seen(text: str, seen: bool) -> None:
     assert bool(list(sentences(ast.parse(text), {"Busy", "StepFailed"}))) is seen
+
+
+# --- what they say --------------------------------------------------------------------------
+
+SAMPLES: dict[str, object] = {
+    "int": 41, "int | None": 41, "float": 43.0, "bool": True, "Mapping[int, str]": {3: "eth1"},
+    "Iterable[int]": (41,),
+}  # fmt: skip
+TEXTS = {"str", "str | None", "object"}
+LISTS = {"Sequence[str]", "Iterable[str]", "Collection[str]"}
+
+
+def spoken() -> Iterator[tuple[str, Callable[..., str], dict[str, object]]]:
+    """The functions of values that are simple, with one for each argument."""
+    for path in sorted(SRC.rglob("*_words.py")):
+        name = ".".join(path.relative_to(SRC.parent).with_suffix("").parts)
+        for what, function in vars(importlib.import_module(name)).items():
+            kinds = dict(getattr(function, "__annotations__", {}))
+            if getattr(function, "__module__", "") != name or kinds.pop("return", "") != "str":
+                continue
+            if what == "service" or function.__code__.co_flags & CO_VARARGS:
+                continue  # one says what it knows by the address; the others take lists
+            sample = {
+                argument: [f"<{argument}>"] if kind in LISTS
+                else f"<{argument}>" if kind in TEXTS else SAMPLES.get(kind)
+                for argument, kind in kinds.items()
+            }  # fmt: skip
+            if None not in sample.values():
+                yield f"{name}.{what}", function, sample
+
+
+@pytest.mark.wording
+@pytest.mark.parametrize(
+    ("function", "sample"), [pytest.param(f, sample, id=name) for name, f, sample in spoken()]
+)
+def test_what_a_sentence_is_given_is_in_it(
+    function: Callable[..., str], sample: dict[str, object]
+) -> None:
+    said = function(**sample)
+    texts = [one if isinstance(one, str) else one[0] for one in sample.values()
+             if isinstance(one, str | list)]  # fmt: skip
+    assert [text for text in texts if text not in said] == []
+    for argument in (name for name, value in sample.items() if value is True):
+        assert function(**{**sample, argument: False}) != said
+    assert said

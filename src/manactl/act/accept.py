@@ -14,7 +14,7 @@ from manactl.act.foreign import Foreign, facts_of
 from manactl.act.plan import KeepState, SetAdmin, Step, System, awaited
 from manactl.act.transition import holder_evidence
 from manactl.act.unmanage import Unmanage
-from manactl.errors import Busy, NotRestored, Refused
+from manactl.errors import Busy, NotRestored, Refused, strerror
 from manactl.escape import command
 from manactl.journal import state_dir
 from manactl.journal.file import Content, Journal
@@ -86,7 +86,7 @@ def record(log: Journal, found: Residue, by: Mapping[str, object]) -> None:
                 raise state_dir.unusable(log.path, error) from error
             raise NotRestored(
                 f"only {', '.join(done)} could be accepted: the journal {log.path} could not be "
-                f"written: {error.strerror or error}; no port was changed",
+                f"written: {strerror(error)}; no port was changed",
                 hint="fix the cause, then accept the others",
                 code="journal",
             ) from error
@@ -165,7 +165,7 @@ def _missing(system: System, now: NetdevNow, steps: Sequence[Step]) -> Iterator[
             except OSError as error:
                 raise NotRestored(
                     f"what is missing on {now.name} could not be read: "
-                    f"{error.strerror or error}; nothing was changed",
+                    f"{strerror(error)}; nothing was changed",
                     hint="try again in a moment; the journal stays open",
                 ) from error
 

@@ -8,7 +8,6 @@ been touched.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, replace
@@ -38,6 +37,8 @@ from manactl.errors import (
     RolledBack,
     Unsupported,
     UsageError,
+    errno_name,
+    strerror,
 )
 from manactl.escape import command
 from manactl.journal import file as journal
@@ -290,10 +291,9 @@ def _arm(claim: PreparedClaim, system: HostSystem, log: Journal, guard: Guard) -
         log.append(
             Event.ARMED, guardian=guard.pid, started=guard.started, deadline=deadline, **until
         )
-    except OSError as error:
-        raise log.discard(error) or error from error
     except Exception as error:
-        raise log.discard(None) or error from error
+        refused = log.discard(error if isinstance(error, OSError) else None)
+        raise refused or error from error
 
 
 # --- the stages -----------------------------------------------------------------------------
@@ -504,9 +504,9 @@ def _captured(
         except OSError as error:
             raise RolledBack(
                 f"the addresses and routes of {port.label} could not be read: "
-                f"{error.strerror or error}; nothing was touched",
+                f"{strerror(error)}; nothing was touched",
                 hint="try again in a moment",
-                evidence=[Evidence("rtnetlink", "dump", errno.errorcode.get(error.errno or 0))],
+                evidence=[Evidence("rtnetlink", "dump", errno_name(error))],
             ) from error
     others = _claimed_beside(claim)
     return {
@@ -582,7 +582,7 @@ def _not_looked_at(port: PortStatus, found: Unread) -> RolledBack:
     return RolledBack(
         f"the netdev of {port.label} could not be looked at: {found.why}; nothing was touched",
         hint="fix the cause (open files, memory), then try again",
-        evidence=[Evidence("sysfs", "netdev", errno.errorcode.get(found.error.errno or 0))],
+        evidence=[Evidence("sysfs", "netdev", errno_name(found.error))],
     )
 
 

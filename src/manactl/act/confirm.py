@@ -24,6 +24,7 @@ from manactl.errors import (
     NotRestored,
     RolledBack,
     UsageError,
+    strerror,
     worst,
 )
 from manactl.journal import file as journal
@@ -203,7 +204,7 @@ def _unsure(path: Path, claims: Sequence[ClaimSummary], error: OSError) -> NotRe
     """The record may be in the journal, where the guardian believes it, and is not on the disk."""
     names = ", ".join(claim.names[0] for claim in claims)
     return NotRestored(
-        f"whether {names} is confirmed is not certain: {error.strerror or error}, and the record of "
+        f"whether {names} is confirmed is not certain: {strerror(error)}, and the record of "
         "it could not be removed from the journal; nothing else was changed",
         hint="see `manactl status`: with no time to confirm by, the claim stays until `manactl "
         "release`; else fix the cause, and confirm it again",

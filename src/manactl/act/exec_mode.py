@@ -30,7 +30,6 @@ from manactl.errors import (
     NOT_FOUND,
     Busy,
     Interrupted,
-    ManactlError,
     RolledBack,
 )
 from manactl.model.port import PortId, PortStatus
@@ -270,9 +269,9 @@ def release(
 
     def busy(error: Exception) -> None:
         nonlocal told
+        assert isinstance(error, Busy)  # by this policy every other is raised
         if not told:
-            line = error.first_line if isinstance(error, ManactlError) else str(error)
-            progress.noted(progress_words.released_later(line))
+            progress.noted(progress_words.released_later(error.first_line))
         told = True
 
     try:

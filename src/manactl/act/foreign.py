@@ -44,9 +44,8 @@ class Foreign(NamedTuple):
         return outcome_words.namespace(self.place.name or self.place.inode)
 
     def command(self, *words: str) -> str:
-        """The command to run there."""
-        if self.place is None:
-            return command(*words)
+        """The command to run there, while it is."""
+        assert self.place is not None
         if self.place.name == self.place.path:
             there = outcome_words.mount_sys(command(*words))
             enter = ("nsenter", f"--net={self.place.path}", "unshare", "--mount")

@@ -32,7 +32,7 @@ from manactl.act.progress import Silent
 from manactl.act.release_when_free import Policy, release_when_free
 from manactl.act.released import ReleaseRequest
 from manactl.act.signals import SignalGate
-from manactl.errors import ManactlError, NotRestored, RolledBack
+from manactl.errors import ManactlError, NotRestored, RolledBack, strerror
 from manactl.journal import file as journal
 from manactl.journal import lock, unconfirmed
 from manactl.journal.file import JournalError
@@ -90,7 +90,7 @@ class LiveGuard:
             answer = self._sock.recv(_MESSAGE)
             said = json.loads(answer) if answer else {"failed": progress_words.GUARDIAN_ENDED}
         except OSError as error:
-            said = {"failed": error.strerror or str(error)}
+            said = {"failed": strerror(error)}
         if said.get("late"):
             raise RolledBack(
                 "the time to confirm it was over before it was made",
@@ -220,7 +220,7 @@ class Watch:
         try:
             answer["late"] = not self._obey(json.loads(data))
         except OSError as error:
-            answer["failed"] = error.strerror or str(error)
+            answer["failed"] = strerror(error)
         with contextlib.suppress(OSError):  # it has gone: the next event
             self._sock.sendall(json.dumps(answer).encode())
 

@@ -16,7 +16,7 @@ from manactl.act import hold_words, keep_down
 from manactl.act.host import Host
 from manactl.act.keep_down import Keeper
 from manactl.act.service import Service
-from manactl.errors import Busy, Refused
+from manactl.errors import Busy, Refused, strerror
 from manactl.look import file_events, link_changes, netdev_opens
 from manactl.look.file_events import FileEvents
 from manactl.look.link_changes import LinkChanges
@@ -226,7 +226,7 @@ def _watching(what: str, begin: Callable[[], _T]) -> _T:
         return begin()
     except OSError as error:
         raise Busy(
-            f"{what} cannot be watched: {error.strerror or error}; nothing was touched, and no port "
+            f"{what} cannot be watched: {strerror(error)}; nothing was touched, and no port "
             "is kept down",
             hint=hold_words.not_heard(error),
         ) from error

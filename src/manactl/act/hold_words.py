@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 
+from manactl.errors import strerror
+
 _NO_PERF = (
     "perf events on kernel functions need CAP_PERFMON (CAP_SYS_ADMIN where "
     "kernel.perf_event_paranoid is 3), and a kernel that is not locked down"
@@ -19,7 +21,7 @@ _NOT_HEARD = {
 def openers_unknown(error: OSError) -> str:
     """Who sets ports up cannot be watched at all."""
     denied = error.errno in (errno.EPERM, errno.EACCES)
-    why = _NO_PERF if denied else error.strerror or str(error)
+    why = _NO_PERF if denied else strerror(error)
     return _kept_all_the_same(f"who sets a port up will not be known: {why}")
 
 

@@ -11,7 +11,7 @@ from manactl.act.audit import Audit
 from manactl.act.plan import System
 from manactl.act.system import CAP_NET_ADMIN, CAP_NET_RAW, LiveSystem, capabilities, who
 from manactl.act.terminate import LiveProcesses, Processes
-from manactl.errors import Unsupported
+from manactl.errors import Unsupported, strerror
 from manactl.journal import file as journal
 from manactl.look import netns, user_namespace
 from manactl.look.netns import Namespace
@@ -77,7 +77,7 @@ class LiveHost:
             return journal.read_boot_id()
         except OSError as error:
             raise Unsupported(
-                f"{error.filename} cannot be read: {error.strerror or error}; a claim of this boot "
+                f"{error.filename} cannot be read: {strerror(error)}; a claim of this boot "
                 "cannot be told from an older one, and nothing was touched",
                 hint="run it where all of /proc is mounted: a unit needs ProcSubset=all",
             ) from error

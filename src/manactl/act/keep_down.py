@@ -31,7 +31,7 @@ from typing import Protocol
 
 from manactl.act.plan import ms
 from manactl.decide import opened
-from manactl.errors import ManactlError
+from manactl.errors import ManactlError, strerror
 from manactl.journal import file as journal
 from manactl.journal import lock
 from manactl.journal.file import Content
@@ -449,7 +449,7 @@ class Keeper:
         try:
             self._system.set_up(now.ifindex, False)
         except OSError as error:
-            return Outcome.FAILED, error.strerror or str(error)
+            return Outcome.FAILED, strerror(error)
         return Outcome.SET_DOWN, None
 
 

@@ -16,7 +16,7 @@ from manactl.act.boot_files import NotTold
 from manactl.act.plan import Plan, StepFailed, System, Undone
 from manactl.act.restore import Lost, Restored
 from manactl.act.unmanage import SETTLES
-from manactl.errors import NotRestored
+from manactl.errors import NotRestored, strerror
 from manactl.escape import command
 from manactl.look import boot_files
 from manactl.model.named_tuple import NamedTuple
@@ -83,7 +83,7 @@ class LeaveDown(Value):
     def _failed(self, what: str, error: OSError) -> StepFailed:
         where = f" ({error.filename})" if error.filename else ""
         return StepFailed(
-            f"{what}: {error.strerror or error}{where}",
+            f"{what}: {strerror(error)}{where}",
             hint=step_words.FILE_THERE if error.errno == errno.EEXIST else step_words.NOT_WRITABLE,
         )
 
@@ -137,7 +137,7 @@ def not_given_back(kept: LeftDown, error: OSError) -> NotRestored:
     """The message of a give_back() that failed, of which the claim's own release is no part."""
     files, manager = LeaveDown(kept).files, kept.unmanaged.manager
     again = command("manactl", "release", names=[kept.name])
-    why = error.strerror or error
+    why = strerror(error)
     if isinstance(error, NotTold):
         return NotRestored(
             f"{kept.name}: released as far as it was claimed, and the files that left it down at "

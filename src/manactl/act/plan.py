@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, replace
@@ -19,7 +18,7 @@ from manactl.act.proof import ProofLike, attempt_proof
 from manactl.act.restore import Lost, Prepared, Restored
 from manactl.act.step_words import up_or_down
 from manactl.decide import kernel_bugs
-from manactl.errors import ManactlError
+from manactl.errors import ManactlError, errno_name, strerror
 from manactl.escape import command, link
 from manactl.journal.shape import NewerError
 from manactl.look.netdevs_of import Found, NetdevNow, Unread
@@ -158,7 +157,7 @@ def _unread(what: str, found: Unread) -> StepFailed:
     return StepFailed(
         f"{what} could not be looked at: {found.why}",
         hint="fix the cause (open files, memory), then try again",
-        evidence=[Evidence("sysfs", "netdev", errno.errorcode.get(found.error.errno or 0))],
+        evidence=[Evidence("sysfs", "netdev", errno_name(found.error))],
     )
 
 
@@ -235,7 +234,7 @@ class KeepState(Value):
             now = system.capture(self.port, alone=self.state.alone)
         except OSError as error:
             raise StepFailed(
-                f"{self.state.main} could not be read again: {error.strerror or error}",
+                f"{self.state.main} could not be read again: {strerror(error)}",
                 hint="try again in a moment",
             ) from error
         if changed := diff.changes(self.state, now) or diff.renewed(self.state, now):
@@ -244,7 +243,8 @@ class KeepState(Value):
 
     def undo(self, system: System) -> Undone:
         require_netdev(system, self.port)
-        return restore_all([self], system)[0]
+        (undone,) = restore_all([self], system)
+        return undone
 
     def holds(self, system: System) -> bool:
         return True
@@ -452,12 +452,8 @@ class SetSynthetic(Value):
             system.set_synthetic(self.vmbus, up)
         except OSError as error:
             raise StepFailed(
-                f"setting {name} {up_or_down(up)} failed: {error.strerror or error}",
-                evidence=[
-                    Evidence(
-                        "rtnetlink", f"set {up_or_down(up)}", errno.errorcode.get(error.errno or 0)
-                    )
-                ],
+                f"setting {name} {up_or_down(up)} failed: {strerror(error)}",
+                evidence=[Evidence("rtnetlink", f"set {up_or_down(up)}", errno_name(error))],
             ) from error
 
     def to_json(self) -> dict[str, Any]:
@@ -732,15 +728,10 @@ def _set_admin(system: System, port: PortId, name: str, up: bool) -> None:
         gone = error.errno == errno.ENODEV and (now is None or system.in_reset(port))
         busy = up and not gone and not detached and error.errno in (errno.EBUSY, errno.ENODEV)
         remedy = kernel_bugs.opening_remedy(error.errno, port) if up else None
-        why = os.strerror(error.errno or 0) if error.strerror is None else error.strerror
         raise StepFailed(
-            f"setting {name} {up_or_down(up)} failed: {why}",
+            f"setting {name} {up_or_down(up)} failed: {strerror(error)}",
             hint=step_words.IN_RESET if gone else remedy,
-            evidence=[
-                Evidence(
-                    "rtnetlink", f"set {up_or_down(up)}", errno.errorcode.get(error.errno or 0)
-                )
-            ],
+            evidence=[Evidence("rtnetlink", f"set {up_or_down(up)}", errno_name(error))],
             taken=busy,
         ) from error
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from manactl.act import residue_words as words
 from manactl.act.plan import System, recreated, require_netdev
 from manactl.act.restore import Lost, Restored
+from manactl.errors import strerror
 from manactl.look.netdevs_of import NetdevNow, here
 from manactl.model.named_tuple import NamedTuple
 from manactl.netstate import blueprints, link_settings, uppers
@@ -134,7 +135,7 @@ class _Recreated:
                 body = if_link.rename(base.now.ifindex, base.name)
                 self._system.send(Request(if_link.RTM_NEWLINK, 0, body))
             except OSError as error:
-                self._unnamed[base.ifindex] = error.strerror or str(error)
+                self._unnamed[base.ifindex] = strerror(error)
         self.bases = list(self._found())
 
     def _given_up(self, name: str, holder: int) -> bool:
@@ -188,7 +189,7 @@ class _Recreated:
                     raise
                 self._system.send(plan.request(moved))  # another has its number now
         except OSError as error:
-            self._unmade[was.ifindex] = error.strerror or str(error)
+            self._unmade[was.ifindex] = strerror(error)
             return False
         return True
 
@@ -273,7 +274,7 @@ class _Recreated:
             elif one.change.ethtool is not None:
                 self._system.set_ethtool(one.ifindex, one.name, one.change.ethtool)
         except OSError as error:
-            self._errors[one.key] = error.strerror or str(error)
+            self._errors[one.key] = strerror(error)
         else:
             self._errors.pop(one.key, None)
 

@@ -17,6 +17,7 @@ from dataclasses import KW_ONLY
 from typing import Protocol
 
 from manactl.act import residue_words as words
+from manactl.errors import strerror
 from manactl.model.named_tuple import NamedTuple
 from manactl.model.port import PortId
 from manactl.model.uncollected import uncollected
@@ -586,7 +587,7 @@ class _Restoration:
     def _why(self, what: Hashable, otherwise: str = words.NOT_KEPT) -> str:
         """What the kernel has said against it."""
         error = self._errors.get(what)
-        return otherwise if error is None else error.strerror or str(error)
+        return otherwise if error is None else strerror(error)
 
     def _why_missing(self, missing: MissingFact, names: Mapping[int, str]) -> str:
         fact, instead = missing

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from manactl.act import transition
-from manactl.errors import NotRestored
+from manactl.errors import NotRestored, strerror
 from manactl.journal import file as journal
 from manactl.journal.file import Journal
 from manactl.model.record import Ending
@@ -22,7 +22,7 @@ def close_stale(path: Path, boot_id: str) -> None:
     except FileNotFoundError:
         return  # another manactl has just closed it
     except OSError as error:
-        failed = error.strerror or str(error)
+        failed = strerror(error)
     if failed:
         raise NotRestored(
             f"the journal {path} could not be closed: {failed}; no port was touched",

@@ -40,7 +40,7 @@ from manactl.act.restore import Lost, Prepared, Restored
 from manactl.act.signals import SignalGate, StopRequested
 from manactl.act.uio import BindUio
 from manactl.act.unmanage import Unmanage
-from manactl.errors import Busy, ManactlError, NotRestored, Refused, RolledBack
+from manactl.errors import Busy, ManactlError, NotRestored, Refused, RolledBack, strerror
 from manactl.escape import command
 from manactl.journal import file as journal
 from manactl.journal import state_dir
@@ -267,7 +267,7 @@ def _why(error: BaseException) -> str:
     if isinstance(error, ManactlError):
         return error.message
     if isinstance(error, OSError):
-        return error.strerror or str(error)
+        return strerror(error)
     return f"{type(error).__name__}: {error}"
 
 
@@ -560,7 +560,7 @@ def close(log: Log, how: Ending, *, already: bool = False) -> str | None:
             log.append(Event.CLOSED, how=how)
         log.archive()
     except OSError as error:
-        return error.strerror or str(error)
+        return strerror(error)
     return None
 
 
@@ -569,7 +569,7 @@ def put_away(path: Path) -> str | None:
     try:
         journal.archive(path)
     except OSError as error:
-        return error.strerror or str(error)
+        return strerror(error)
     return None
 
 

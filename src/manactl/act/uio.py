@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from manactl.act import step_words
 from manactl.act.plan import REPLUG, StepFailed, System, Undone, awaited
+from manactl.errors import errno_name, strerror
 from manactl.escape import called
 from manactl.look.netdevs_of import NetdevNow, Unread
 from manactl.look.vmbus import NETVSC, UIO
@@ -108,9 +109,9 @@ class BindUio(Value):
 
     def _failed(self, what: str, error: OSError) -> StepFailed:
         return StepFailed(
-            f"{what}: {error.strerror or error}",
+            f"{what}: {strerror(error)}",
             hint=step_words.TAKEN_BACK if error.errno == errno.ENODEV else None,
-            evidence=[Evidence("sysfs", self.vmbus, errno.errorcode.get(error.errno or 0))],
+            evidence=[Evidence("sysfs", self.vmbus, errno_name(error))],
         )
 
     def holds(self, system: System) -> bool:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from manactl.act import residue_words, step_words
 from manactl.act.plan import StepFailed, System, Undone, ms
 from manactl.act.restore import Lost, Restored
+from manactl.errors import strerror
 from manactl.model.port import Evidence, PortId
 from manactl.model.record import StepKind
 from manactl.model.value import Value
@@ -92,15 +93,15 @@ class Unmanage(Value):
             left = system.unsettled(self.unmanaged)
         except OSError as error:  # what it has deleted is put back all the same
             return residue_words.not_known_configured(
-                self.unmanaged.manager, self.unmanaged.names, error.strerror or str(error)
+                self.unmanaged.manager, self.unmanaged.names, strerror(error)
             )
         return residue_words.not_configured(self.unmanaged.manager, left, SETTLES)
 
     def _failed(self, what: str, error: OSError) -> StepFailed:
         return StepFailed(
-            f"{what}: {error.strerror or error}",
+            f"{what}: {strerror(error)}",
             hint=f"see its messages: journalctl -b -t {self.unmanaged.manager}",
-            evidence=[Evidence("dbus", self.unmanaged.manager, error.strerror or str(error))],
+            evidence=[Evidence("dbus", self.unmanaged.manager, strerror(error))],
         )
 
     def holds(self, system: System) -> bool:
@@ -137,9 +138,7 @@ def _modes_put_back(unmanaged: Unmanaged, system: System) -> tuple[str, ...]:
             try:
                 system.send(link_settings.addr_gen_mode(link.ifindex, int(was)))
             except OSError as error:
-                residue.append(
-                    residue_words.addr_gen_mode(link.name, was, error.strerror or str(error))
-                )
+                residue.append(residue_words.addr_gen_mode(link.name, was, strerror(error)))
     return tuple(residue)
 
 
@@ -149,12 +148,12 @@ def _put_back(kept: Sequence[Beside], system: System) -> tuple[list[str], tuple[
     try:
         missing = beside.missing(kept, system.beside()) if kept else ()
     except OSError as error:
-        return [], (residue_words.not_known_deleted(NETWORKD, error.strerror or str(error)),)
+        return [], (residue_words.not_known_deleted(NETWORKD, strerror(error)),)
     for one in missing:
         try:
             system.send(beside.request(one))
         except OSError as error:
-            residue.append(residue_words.because(beside.text(one), error.strerror or str(error)))
+            residue.append(residue_words.because(beside.text(one), strerror(error)))
         else:
             made.append(beside.text(one))
     return made, tuple(residue)

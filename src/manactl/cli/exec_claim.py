@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from manactl.errors import EXEC_FAILED, NOT_FOUND, ManactlError, RolledBack, UsageError
+from manactl.errors import EXEC_FAILED, NOT_FOUND, ManactlError, RolledBack, UsageError, strerror
 
 if TYPE_CHECKING:
     from manactl.act.claim import ClaimRequest, ClaimResult
@@ -120,7 +120,7 @@ def run(app: App, request: ClaimRequest, report: str | None, *, verbose: bool) -
         except ManactlError as error:
             app.warn(f"{error.message}; the report is not written")
         except OSError as error:  # no descriptor: the code is the command's all the same
-            app.warn(f"{report}: {error.strerror or error}; the report is not written")
+            app.warn(f"{report}: {strerror(error)}; the report is not written")
     return code
 
 

@@ -11,6 +11,7 @@ import click
 
 from manactl.cli.app import App
 from manactl.cli.params import CLAIMED
+from manactl.errors import strerror
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -180,7 +181,7 @@ class Teller:
             self._untaken += 1
         elif not self._lost:
             self._lost = self._logs = True
-            why = f"standard output: {error.strerror or error}"
+            why = f"standard output: {strerror(error)}"
             self._log(f"{why}; from now on only the system log tells")
             if not isinstance(error, BrokenPipeError):
                 self.warn(why)

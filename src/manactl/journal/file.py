@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from manactl.errors import ManactlError, NotRestored
+from manactl.errors import ManactlError, NotRestored, strerror
 from manactl.journal import interrupted, shape
 from manactl.journal import state_dir as statedir
 from manactl.look.text_files import read as read_kernel
@@ -538,7 +538,7 @@ def _read_all(fd: int, path: Path) -> bytes:
 def _unread(path: Path, error: OSError) -> JournalError:
     """The journal cannot be read by this process or from this disk; it may itself be intact."""
     return JournalError(
-        f"journal {path} could not be read: {error.strerror or error}",
+        f"journal {path} could not be read: {strerror(error)}",
         untouched="nothing was changed",
         hint="it may be intact: fix the cause, then try again",
         code="journal",
@@ -548,7 +548,7 @@ def _unread(path: Path, error: OSError) -> JournalError:
 def _not_removed(path: Path, error: OSError) -> NotRestored:
     """A journal that announces nothing is left."""
     return NotRestored(
-        f"nothing was touched, but the journal {path} could not be removed: {error.strerror}",
+        f"nothing was touched, but the journal {path} could not be removed: {strerror(error)}",
         hint="fix the cause, then `manactl recover` closes it",
         code="journal",
     )

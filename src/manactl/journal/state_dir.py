@@ -11,7 +11,7 @@ import struct
 from datetime import UTC, datetime
 from pathlib import Path
 
-from manactl.errors import Refused
+from manactl.errors import Refused, strerror
 
 _FS_IOC_RESVSP = 0x40305828  # _IOW('X', 40, struct space_resv), include/linux/falloc.h
 _SPACE_RESV = struct.Struct("=hh4xqqiI16x")
@@ -42,7 +42,7 @@ def unusable(path: Path, why: str | OSError) -> Refused:
     hint = "without a journal nothing could be restored after a crash"
     if isinstance(why, OSError):
         hint = f"{_REMEDY.get(why.errno or 0, 'fix that')}, then try again: {hint}"
-        why = why.strerror or str(why)
+        why = strerror(why)
     return Refused(
         f"state directory {path}: {why}",
         untouched="nothing was touched",

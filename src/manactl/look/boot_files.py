@@ -11,6 +11,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from manactl.errors import strerror
 from manactl.model.named_tuple import NamedTuple
 from manactl.model.port import OddFile, Oddity, PortId
 
@@ -104,7 +105,7 @@ def _look(etc: str) -> Iterator[BootFile | OddFile]:
         except FileNotFoundError:
             continue
         except OSError as error:  # there may be some
-            yield OddFile(f"{etc}/{place}", manager, error.strerror or str(error))
+            yield OddFile(f"{etc}/{place}", manager, strerror(error))
             continue
         for name in names:
             path = f"{etc}/{place}/{name}"
@@ -115,7 +116,7 @@ def _look(etc: str) -> Iterator[BootFile | OddFile]:
             except FileNotFoundError:
                 continue  # just removed
             except OSError as error:
-                yield OddFile(path, manager, error.strerror or str(error))
+                yield OddFile(path, manager, strerror(error))
             except (KeyError, RecursionError, TypeError, ValueError):
                 yield OddFile(path, manager, Oddity.NO_PORT)
 

@@ -10,6 +10,7 @@ import errno
 import os
 from collections.abc import Callable
 
+from manactl.errors import strerror
 from manactl.look.sysfs import Roots
 from manactl.look.text_files import read
 from manactl.model.named_tuple import NamedTuple
@@ -35,7 +36,7 @@ class Unread(NamedTuple):
 
     @property
     def why(self) -> str:
-        return self.error.strerror or str(self.error)
+        return strerror(self.error)
 
 
 Found = NetdevNow | Unread | None

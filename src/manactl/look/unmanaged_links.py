@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from manactl.errors import strerror
 from manactl.look import network_manager, networkd, source_words, stacked_links
 from manactl.look.bus import Bus
 from manactl.netstate.surroundings import Manager
@@ -88,4 +89,4 @@ def _of_network_manager(manager: Manager, bus: Bus, proc: Path, *, alone: bool) 
 
 
 def _why(error: OSError) -> str:
-    return error.strerror or str(error)
+    return strerror(error)

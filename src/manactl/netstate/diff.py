@@ -550,8 +550,8 @@ class Comparison:
                 else not self._leads_as_before(fact, present)
             ):
                 found[number] = Obstacle(nexthop=number, instead=present)
-            elif ours and (out := sorted(devices_of(fact))) and out[0] in gone:
-                found[number] = gone[out[0]]
+            elif ours and (out := gone.keys() & devices_of(fact)):  # an object has one device
+                found[number] = gone[out.pop()]
         for fact in self.wanted.of(Kind.NEXTHOP):
             number = nexthop_id(fact)
             if number in missing and number not in found:

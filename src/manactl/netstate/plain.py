@@ -236,9 +236,7 @@ def _repeated(keys: Iterable[RouteKey]) -> set[RouteKey]:
 
 
 def _is_plain(fact: Fact, own: AbstractSet[int]) -> bool:
-    """By the shape alone."""
-    if fact.kind is not Kind.ROUTE:
-        return False
+    """Whether a route is, by its shape alone."""
     rest = fact.rest
     head = rt.RtMsg.of(rest)
     return (

@@ -447,6 +447,16 @@ def test_another_nic_in_the_place_is_not_asked(tmp_path: Path, word: str, busy: 
         claim(tmp_path, FakeHost(kernel))
 
 
+def test_another_nic_in_one_place_hides_no_port_in_another(tmp_path: Path) -> None:
+    kernel = two_ports()
+    claim(tmp_path, FakeHost(kernel), "eth1", "eth2")
+    for nic in kernel.nics:
+        nic.mac = nic.mac.replace("aa", "cc")
+    done = accept(tmp_path, reading(kernel))
+    assert [bool(port.residue) for port in done.ports] == [True, True]
+    assert claims(tmp_path) == []
+
+
 def test_a_claim_of_another_boot_is_history(tmp_path: Path) -> None:
     kernel = reused(tmp_path)
     later = reading(kernel)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import struct
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -154,6 +155,15 @@ def fill(path: str, kind: socket.SocketKind) -> None:
             sock.setblocking(False)
             sock.connect(path)
             sock.send(b"x" * 1000)
+
+
+def test_without_a_descriptor_to_load_it_with_nothing_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "socket", None)
+    assert to_syslog(["x"], 5, 3) is False
+    with Audit("claim", {"uid": 0}, ["eth1"]):
+        pass
 
 
 def test_any_number_of_words_leaves_an_entry(journald: socket.socket) -> None:

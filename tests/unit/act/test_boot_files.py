@@ -99,6 +99,15 @@ def test_what_is_written_is_found_and_removed(tmp_path: Path, manager: str) -> N
     assert files.remove(one) == ()
 
 
+def test_one_that_somebody_has_removed_keeps_no_other(tmp_path: Path) -> None:
+    files, one = BootFiles(tmp_path), kept(NETWORKD)
+    files.write(one)
+    first, second = files.paths(one)
+    first.unlink()
+    assert files.remove(one) == ()
+    assert not second.exists()
+
+
 def test_one_that_somebody_has_changed_is_left(tmp_path: Path) -> None:
     files, one = BootFiles(tmp_path), kept(NETWORKD)
     files.write(one)

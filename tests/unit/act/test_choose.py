@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -104,3 +106,14 @@ def test_a_name_that_a_netdev_had_when_it_was_claimed(tmp_path: Path) -> None:
     assert choose(claims, host, ["eth1"], everything=False).claims == (other,)
     with pytest.raises(UsageError):
         choose(claims, host, ["wan3"], everything=False)
+
+
+def test_journals_that_the_disk_does_not_give_are_its_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> object:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(journal, "list_claims", fails)
+    with pytest.raises(OSError, match="Input/output error"):
+        open_claims(tmp_path, FakeHost(two_ports()))

@@ -33,6 +33,7 @@ from manactl.errors import (
 )
 from manactl.journal import file as journal
 from manactl.journal import lock
+from manactl.look.netdevs_of import Unread
 from manactl.model.claim import NetnsId
 from manactl.model.port import PortId, Report
 from manactl.netstate.snapshot import PortState, Rows
@@ -265,6 +266,18 @@ def test_a_journal_of_another_function_that_cannot_be_read_stops_no_claim(tmp_pa
     assert not kernel.nic("eth1").up
 
 
+def test_a_journal_of_this_function_that_cannot_be_read_stops_the_claim(tmp_path: Path) -> None:
+    """Of another port of it, too: what that journal would undo is not known."""
+    kernel = two_ports()
+    other = claim(tmp_path, FakeHost(kernel), "eth2").journal
+    assert other is not None
+    other.write_bytes(b"not a journal\n" + other.read_bytes())
+    with pytest.raises(journal.JournalError):
+        claim(tmp_path, FakeHost(kernel), "eth1")
+    assert kernel.nic("eth1").up
+    assert journal.paths(tmp_path) == [other]
+
+
 def test_a_claim_over_an_interrupted_one_is_refused(tmp_path: Path) -> None:
     kernel = furnished()
     with pytest.raises(Killed):
@@ -275,6 +288,7 @@ def test_a_claim_over_an_interrupted_one_is_refused(tmp_path: Path) -> None:
     ) as caught:
         claim(tmp_path, FakeHost(kernel))
     assert (caught.value.exit_code, caught.value.code) == (5, "interrupted-claim")
+    assert read(caught.value.evidence) == [("journal", "interrupted")]
     assert "manactl recover" in (caught.value.hint or "")
     assert kernel.links == links
     assert claims(tmp_path) == [(1, "interrupted")]
@@ -310,6 +324,24 @@ def test_a_netdev_that_cannot_be_looked_at_is_not_claimed_without_its_snapshot(
     assert (claims(tmp_path), kernel.links) == (before, links)
 
 
+def test_one_that_is_claimed_already_cannot_be_looked_at_right_before_the_act(
+    tmp_path: Path,
+) -> None:
+    class Blind(FakeSystem):
+        def netdev(self, port: PortId) -> Any:
+            unread = Unread(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
+            return unread if port == PORT else super().netdev(port)
+
+    kernel = two_ports()
+    claim(tmp_path, FakeHost(kernel), "eth1")
+    host = FakeHost(kernel)
+    host.systems = Blind
+    with pytest.raises(RolledBack) as caught:
+        claim(tmp_path, host, "eth1", "eth2")
+    assert read(caught.value.evidence) == [("sysfs", "EMFILE")]
+    assert kernel.nic("eth2").up
+
+
 def test_a_journal_of_another_boot_is_closed_by_the_next_claim(tmp_path: Path) -> None:
     kernel = furnished()
     old = claim(tmp_path, FakeHost(kernel)).journal
@@ -324,6 +356,29 @@ def test_a_journal_of_another_boot_is_closed_by_the_next_claim(tmp_path: Path) -
     assert closed.records[-1]["how"] == "reboot"
     assert [done.journal] == journal.paths(tmp_path)
     assert kernel.links == [("eth1", "down")]
+
+
+def test_a_signal_while_an_old_journal_is_closed_ends_the_claim_right_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = furnished()
+    claim(tmp_path, FakeHost(kernel))
+    closes = claiming.close_stale
+
+    def interrupted(path: Path, boot_id: str) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        closes(path, boot_id)
+
+    class NotLookedAt(FakeSystem):
+        def capture(self, *_: Any, **__: Any) -> PortState:
+            raise AssertionError("the look goes on")
+
+    monkeypatch.setattr(claiming, "close_stale", interrupted)
+    host = FakeHost(kernel, boot="boot-2")
+    host.systems = NotLookedAt
+    with pytest.raises(Interrupted):
+        claim(tmp_path, host)
+    assert journal.paths(tmp_path) == [], "it was closed all the same"
 
 
 def test_the_claim_of_a_nic_that_was_replaced_is_not_that_of_its_successor(tmp_path: Path) -> None:

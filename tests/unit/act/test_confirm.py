@@ -18,7 +18,7 @@ import pytest
 
 from manactl.act import claim as claiming
 from manactl.act import confirm as confirming
-from manactl.act.confirm import ConfirmedPort, ConfirmRequest
+from manactl.act.confirm import Confirmed, ConfirmedPort, ConfirmRequest
 from manactl.act.signals import SignalGate
 from manactl.errors import (
     Busy,
@@ -32,7 +32,7 @@ from manactl.errors import (
 from manactl.journal import file as journal
 from manactl.journal import history, lock
 from manactl.journal.file import Journal
-from manactl.model.record import Reason
+from manactl.model.record import Event, Reason
 from tests.unit.act.test_guardian import Told
 from tests.unit.host import (
     OTHER_FUNCTION,
@@ -46,7 +46,7 @@ from tests.unit.host import (
     two_ports,
 )
 from tests.unit.kernel import Kernel, Nic
-from tests.unit.wording import Coded, says, wording
+from tests.unit.wording import Coded, read, says, wording
 
 
 def confirm(state_dir: Path, host: FakeHost, *words: str) -> list[ConfirmedPort]:
@@ -196,6 +196,24 @@ def test_it_goes_back_while_the_lock_is_waited_for(tmp_path: Path) -> None:
             confirm(tmp_path, host)
 
 
+def test_it_has_gone_back_and_its_journal_is_not_put_away_yet(tmp_path: Path) -> None:
+    kernel = furnished()
+    path = claimed(tmp_path, kernel)
+    locked = lock.functions
+
+    def after(*words: object, **more: object) -> object:
+        lock.functions = locked
+        with journal.Journal.open(path) as log:
+            (port,) = log.content.ports
+            log.append(Event.RELEASED, pci=port.pci, port=port.port)
+        return locked(*words, **more)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(confirming.lock, "functions", after)
+        (port,) = confirm(tmp_path, FakeHost(kernel))
+    assert port.outcome == Confirmed.NOT_CLAIMED
+
+
 def test_what_is_confirmed_does_not_go_back(tmp_path: Path) -> None:
     """The guardian was about to: it asks for the same lock, and looks again when it has it."""
     kernel = furnished()
@@ -221,6 +239,7 @@ def test_what_has_begun_to_go_back_cannot_be_kept(tmp_path: Path) -> None:
     ) as caught:
         confirm(tmp_path, FakeHost(kernel))
     assert caught.value.code == "interrupted-claim"
+    assert read(caught.value.evidence) == [("journal", "interrupted")]
     with wording:
         assert "manactl recover" in (caught.value.hint or "")
     release(tmp_path, FakeHost(kernel), recover=True)

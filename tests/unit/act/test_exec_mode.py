@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -176,6 +179,36 @@ def test_a_terminal_that_hangs_up_ends_all_that_run_on_it(tmp_path: Path) -> Non
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     assert ended
+
+
+def test_a_terminal_that_hangs_up_is_passed_on_by_who_does_not_lead_its_session(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The kernel tells a group, and the command's may be another by then."""
+    waits = signal.sigtimedwait
+    told: list[Any] = [SimpleNamespace(si_signo=signal.SIGHUP, si_code=exec_mode.SI_KERNEL)]
+    monkeypatch.setattr(signal, "sigtimedwait", lambda *args: told.pop() if told else waits(*args))
+    monkeypatch.setattr(os, "getsid", lambda _: -1)
+    assert shell("exec sleep 60") == Ended(None, signal.SIGHUP)
+
+
+def test_who_runs_a_command_that_the_terminal_has_stopped_stops_with_it() -> None:
+    """The shell above waits for that, to take the terminal back."""
+    pid = os.fork()
+    if pid == 0:
+        os.setpgid(0, 0)  # with its parent in another group: one that is orphaned does not stop
+        os._exit(shell("kill -TSTP $$; exit 3").code)
+    try:
+        deadline = time.monotonic() + 60
+        while (found := os.waitpid(pid, os.WUNTRACED | os.WNOHANG)) == (0, 0):
+            assert time.monotonic() < deadline, "it runs on"
+            time.sleep(0.01)
+        assert os.WIFSTOPPED(found[1])
+        os.killpg(pid, signal.SIGCONT)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
 
 
 def test_signals_are_as_before_for_the_command_and_afterwards() -> None:

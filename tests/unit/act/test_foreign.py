@@ -13,7 +13,7 @@ from manactl.model.claim import NetnsId
 from tests.unit.act.test_accept import accept, history, picture, reading
 from tests.unit.act.test_interruption import default_signals
 from tests.unit.act.test_release import claims, outcomes
-from tests.unit.host import FakeHost, Fate, Killed, claim, furnished, release
+from tests.unit.host import FakeHost, Fate, Killed, claim, furnished, release, two_ports
 from tests.unit.kernel import Kernel
 from tests.unit.wording import Coded, says, wording
 
@@ -94,6 +94,14 @@ def test_accepting_closes_the_claim_of_a_pod_that_is_gone(tmp_path: Path) -> Non
     assert any("10.0.0.2/24" in line for line in port.residue)
     assert claims(tmp_path) == []
     assert len(history(tmp_path)) == 1
+
+
+def test_all_ports_of_a_pod_that_is_gone_are_accepted_together(tmp_path: Path) -> None:
+    kernel = two_ports()
+    claim(tmp_path, in_pod(kernel), "eth1", "eth2")
+    done = accept(tmp_path, reading(kernel))
+    assert [bool(port.residue) for port in done.ports] == [True, True]
+    assert claims(tmp_path) == []
 
 
 def test_a_holder_of_that_port_keeps_its_claim(tmp_path: Path) -> None:

@@ -383,6 +383,7 @@ def test_another_manactl_at_work_does_not_hide_the_release(
     with wording:
         assert raised.value.hint.startswith("when it is done: `manactl release eth1`")
     assert raised.value.code == "locked"
+    assert raised.value.evidence
     assert journal.paths(tmp_path) == []
     with (
         lock.functions(tmp_path, [kept.port.pci]),

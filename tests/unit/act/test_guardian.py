@@ -15,13 +15,13 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from manactl.act import guardian
+from manactl.act import guardian, progress_words
 from manactl.act.guardian import Watch
 from manactl.errors import ManactlError, RolledBack
 from manactl.journal import file as journal
@@ -155,7 +155,19 @@ def test_the_command_and_then_every_holder_is_waited_for(runner: Runner, tmp_pat
     assert ([PID + 1], False) in seen  # the command was gone, and nothing was set up yet
     assert all(not up for holders, up in seen if holders)
     assert [PID + 1001] in host.processes.waits  # by an event, not by the clock alone
+    assert host.processes.descriptors == []
     assert len(host.audits) == 1
+
+
+def test_a_command_that_has_ended_is_watched_no_more(runner: Runner, tmp_path: Path) -> None:
+    """Its descriptor stays readable: a guardian whose runner lives would not sleep any more."""
+    host = FakeHost(furnished())
+    watch = Watch(runner.theirs, tmp_path, host)
+    before = set(watch._events)
+    assert watch._obey({"watch": PID})
+    (fd,) = set(watch._events) - before
+    watch._events[fd]()
+    assert (set(watch._events), watch._process, watch._why) == (before, None, None)
 
 
 def test_a_claim_that_somebody_else_ends_needs_no_guardian(runner: Runner, tmp_path: Path) -> None:
@@ -663,6 +675,26 @@ def test_one_that_cannot_even_begin_is_no_riddle(
         RolledBack, match=says(r"it ended at once .*; no port is claimed"), check=Coded("guardian")
     ):
         guardian.start(tmp_path, FakeHost(furnished()))
+
+
+def test_one_that_fails_says_why_in_the_system_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = tmp_path / "log"
+
+    def fails(*_: object) -> None:
+        raise KeyError("scope")
+
+    def log(lines: Iterable[str], *how: int) -> None:
+        said.write_text(json.dumps([how, *lines]))
+
+    monkeypatch.setattr(guardian.own_scope, "enter", fails)
+    monkeypatch.setattr(guardian, "to_syslog", log)
+    with pytest.raises(RolledBack):
+        guardian.start(tmp_path, FakeHost(furnished()))
+    how, first, *trace = json.loads(said.read_text())
+    assert (how, first) == ([3, 3], progress_words.GUARDIAN_FAILED)
+    assert trace[-1] == "KeyError: 'scope'"
 
 
 # --- what a claim does about it ----------------------------------------------------------------

@@ -8,6 +8,7 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Self
 
 import pytest
@@ -355,3 +356,59 @@ def test_when_a_driver_was_loaded_its_opens_are_watched_instead(
     monkeypatch.setattr(netdev_opens, "NetdevOpens", lambda: opens)
     hold_loop.run(state, host, Listing(signal.SIGTERM, awaits_attempt=True), Service({}))
     assert opens.reads == 2, "once with the change, and once by the new descriptor"
+
+
+def test_where_announcements_were_lost_everything_is_looked_at_once() -> None:
+    done: list[object] = []
+    keeper: Any = SimpleNamespace(
+        opened=done.append,
+        changed=lambda found, received: done.append((found, received)),
+        look=lambda: done.append("look"),
+    )
+    changes: Any = SimpleNamespace(read=lambda: ["change"], lost=True)
+    opens: Any = SimpleNamespace(read=lambda: "opens")
+    for _ in range(2):
+        hold_loop._announced(keeper, changes, opens, lambda: 5.0)
+    once = ["opens", (["change"], 5.0)]
+    assert (done, changes.lost) == ([*once, "look", *once], False)
+
+
+def test_a_descriptor_that_is_watched_no_more_is_forgotten(loop: tuple[Loop, FakeKeeper]) -> None:
+    """Another one may have its number next."""
+    one, _ = loop
+    read, write = os.pipe()
+    one.on(read, lambda: None)
+    one.off(read)
+    assert read not in one._handlers
+    with pytest.raises(KeyError):
+        one._poll.unregister(read)
+    os.close(read)
+    os.close(write)
+
+
+def at(now: list[float], service: Any, keeper: Any) -> Loop:
+    """A loop whose clock shows `now`."""
+    teller: Any = SimpleNamespace(
+        next_due=None, holding=lambda *_, **__: None, problems=lambda *_: None
+    )
+    return Loop(keeper, teller, service, lambda: now[0])
+
+
+def test_the_service_manager_hears_of_it_as_often_as_it_asked_for() -> None:
+    now, told = [0.0], list[float]()
+    service = SimpleNamespace(alive_every=10.0, alive=lambda: told.append(now[0]))
+    one, waits = at(now, service, FakeKeeper()), []
+    for now[0] in (0.0, 4.0, 10.0):
+        waits.append(one._patience(None))
+    assert (told, waits) == ([0.0, 10.0], [10001.0, 6001.0, 10001.0])
+
+
+def test_what_cannot_be_read_is_read_less_and_less_often() -> None:
+    keeper = FakeKeeper()
+    keeper.apart = unread = Apart(unread=(Trouble("x", None, errno.EIO, "it could not be read"),))
+    one = at([100.0], Service({}), keeper)
+    found = []
+    for keeper.apart in (*[unread] * 7, Apart(), unread):
+        one._reload()
+        found.append(one._reload_at and one._reload_at - 100)
+    assert found == [1, 2, 4, 8, 16, 30, 30, None, 1]

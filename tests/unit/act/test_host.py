@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from manactl.act.host import CAP_NET_ADMIN, CAP_NET_RAW, LiveHost
 from manactl.act.terminate import LiveProcesses
 from manactl.errors import Unsupported
 from manactl.journal import file as journal
+from manactl.model.claim import NetnsId
 from tests.unit.wording import says, wording
 
 
@@ -26,6 +28,23 @@ def test_it_is_this_machine() -> None:
     status = Path("/proc/self/status").read_text()
     (mask,) = [line.split()[1] for line in status.splitlines() if line.startswith("CapEff:")]
     assert host.capabilities() == int(mask, 16)
+
+
+def test_it_knows_its_namespaces() -> None:
+    host = LiveHost()
+    inode = int(os.readlink("/proc/self/ns/user").split("[")[1].rstrip("]"))
+    assert host.in_user_namespace() is (inode != 0xEFFFFFFD)  # PROC_USER_INIT_INO
+    found = host.find_netns(host.netns())
+    assert found is not None
+    assert found.inode == host.netns().inode
+    assert host.find_netns(NetnsId(1, 1)) is None
+
+
+def test_it_sleeps_as_long_as_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    LiveHost().pause(2.5)
+    assert slept == [2.5]
 
 
 def test_capabilities_are_the_kernels() -> None:

@@ -564,13 +564,18 @@ def test_a_release_that_had_to_wait_for_a_hold_looks_again(
     with contextlib.ExitStack() as moment:
         moment.enter_context(lock.moment(scene.path, nic.pci))
 
+        since = []
+
         def taken(_: float) -> None:
             nic.holders = [77]
+            since.append(scene.kernel.clock)
             moment.close()
 
         monkeypatch.setattr(time, "sleep", taken)
         with pytest.raises(Busy, match=says("a raw QP still has its vport"), check=Coded("holder")):
             release(scene.path, FakeHost(scene.kernel), wait=30.0)
+    (then,) = since
+    assert scene.kernel.clock - then < 1, "hold waits for us: no holder is waited for"
     assert [content.phase for content in map(journal.read, journal.paths(scene.path))] == [
         "claimed"
     ]
@@ -629,6 +634,11 @@ def test_what_cannot_be_set_down_is_tried_again(
     assert scene.stories()[-1] == ("eth1", "set-down", "process")
     assert (nic.up, scene.keeper.again_in) == (False, None)
     assert not scene.told[-1].still
+    scene.kernel.set_up(nic, True)
+    with monkeypatch.context() as patch:
+        patch.setattr(scene.system, "set_up", refuses)
+        scene.keeper.look()
+    assert (scene.told[-1].error, scene.told[-1].still) == ("Device or resource busy", False)
 
 
 def test_who_sets_up_again_what_could_not_be_set_down_is_told(
@@ -958,3 +968,20 @@ def test_a_journal_is_read_again_only_when_it_has_changed(
 def test_without_a_directory_there_is_nothing(tmp_path: Path) -> None:
     none = Journals(tmp_path / "none", "boot-1", NetnsId(1, 1))
     assert (none.targets(), none.unread) == ((), {})
+
+
+@pytest.mark.parametrize("away", ["gone", "unread"])
+def test_a_journal_that_cannot_be_read_hides_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, away: str
+) -> None:
+    scene = Scene(tmp_path, two_ports())
+    first = claim(tmp_path, scene.host, "eth1").journal
+    claim(tmp_path, scene.host, "eth2")
+    assert first is not None
+    paths = sorted(journal.paths(tmp_path), key=lambda path: path != first)
+    monkeypatch.setattr(journal, "paths", lambda _: paths)
+    if away == "gone":
+        first.unlink()
+    else:
+        first.write_bytes(b"not a journal\n" + first.read_bytes())
+    assert [target.port.port for target in scene.journals.targets()] == [2]

@@ -129,6 +129,18 @@ def test_steps_are_undone_from_their_json(tmp_path: Path) -> None:
     assert kernel.synthetics[0].up, "found by its UUID"
 
 
+@pytest.mark.parametrize("word", ["eth0", "eth1"])
+@pytest.mark.parametrize("claimed", ["eth0", "eth1"])
+def test_a_pair_is_called_what_it_was_called_by_whoever_asks(
+    tmp_path: Path, word: str, claimed: str
+) -> None:
+    kernel = paired()
+    claim(tmp_path, host(kernel), claimed)
+    kernel.rename(kernel.nics[0], "eth9", 33)
+    now = {"eth0": "eth0", "eth1": "eth9"}[word]
+    assert [one.netdev for one in release(tmp_path, host(kernel), word).ports] == [now]
+
+
 def test_a_stranger_that_sets_the_synthetic_netdev_up_is_found_out(tmp_path: Path) -> None:
     class Stranger(FakeSystem):
         def set_synthetic(self, uuid: str, up: bool) -> None:
@@ -200,10 +212,11 @@ def test_a_vf_that_was_not_taken_again_is_told(tmp_path: Path) -> None:
 
 def test_a_pair_on_which_nobody_sends_is_believed(tmp_path: Path) -> None:
     kernel = paired()
-    kernel.synthetics[0].quiet = True
-    claim(tmp_path, host(kernel))
-    release(tmp_path, host(kernel))
-    assert kernel.synthetics[0].up
+    for quiet, path in ((True, None), (False, "vf")):
+        kernel.synthetics[0].quiet = quiet
+        claim(tmp_path, host(kernel))
+        (port,) = release(tmp_path, host(kernel)).ports
+        assert (kernel.synthetics[0].up, port.data_path) == (True, path)
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from manactl.act import step_words
 from manactl.act.persist import LeaveDown
 from manactl.act.plan import steps_from_json
 from manactl.act.released import Outcome
 from manactl.act.unmanage import Unmanage
 from manactl.errors import NotRestored, RolledBack, UsageError
 from manactl.journal import file as journal
+from manactl.netstate.left_down import LeftDown
 from tests.unit.act.test_unmanage import OWN, managed
 from tests.unit.host import (
     FakeHost,
@@ -209,3 +213,23 @@ def test_of_a_pair_both_are_left_down(tmp_path: Path) -> None:
     (kept,) = manager.boot_files.values()
     assert kept.name == "eth0"
     assert "eth0" in {link.name for link in kept.unmanaged.links}
+
+
+@pytest.mark.parametrize(
+    ("number", "hint"),
+    [(errno.EEXIST, step_words.FILE_THERE), (errno.EROFS, step_words.NOT_WRITABLE)],
+)
+def test_why_a_file_cannot_be_written_has_its_way_on(
+    tmp_path: Path, number: int, hint: str
+) -> None:
+    class Unwritable(FakeSystem):
+        def write_boot_files(self, kept: LeftDown) -> None:
+            raise OSError(number, os.strerror(number), "/etc/x")
+
+    kernel, _ = managed()
+    host = FakeHost(kernel)
+    host.systems = Unwritable
+    with pytest.raises(RolledBack) as caught:
+        claim(tmp_path, host, persist=True)
+    assert caught.value.hint == hint
+    assert f"{os.strerror(number)} (/etc/x)" in caught.value.message

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from manactl.act import plan as planning
+from manactl.act.persist import LeaveDown
 from manactl.act.plan import (
     KeepState,
+    PairNow,
     Plan,
     ProveFree,
     SetAdmin,
@@ -24,7 +26,9 @@ from manactl.act.plan import (
     tally,
 )
 from manactl.act.uio import BindUio
+from manactl.act.unmanage import Unmanage
 from manactl.look.netdevs_of import NetdevNow
+from manactl.look.pairs import Frames
 from manactl.model.port import Evidence, PortId
 from manactl.netstate.losses import Cause
 from manactl.netstate.snapshot import PortState, Request
@@ -256,6 +260,61 @@ def test_the_data_path_of_what_cannot_be_looked_at_is_not_known() -> None:
     system.host.unread = EMFILE
     with pytest.raises(StepFailed, match=says("the data path of eth1 could not be looked at")):
         planning.prove_path(vf, system)
+
+
+def test_what_is_to_undo_and_what_nothing_can_be_made_on_before() -> None:
+    assert {
+        step.KIND: (step.undoes, step.makes_usable)
+        for step in (
+            KeepState, SetAdmin, SetSynthetic, ProveFree, BindUio, Unmanage, LeaveDown
+        )
+    } == {
+        "keep-state": (True, False),
+        "set-admin": (True, True),
+        "set-synthetic": (True, True),
+        "prove-free": (False, False),
+        "bind-uio": (True, True),
+        "hold-manager": (True, False),
+        "leave-down": (True, False),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "path"),
+    [
+        (None, Frames(0, 9), None),
+        (Frames(0, 9), None, None),
+        (Frames(0, 9), Frames(0, 9), None),
+        (Frames(0, 9), Frames(1, 10), "vf"),
+    ],
+)
+def test_a_path_is_told_by_frames_that_were_counted(
+    before: Frames | None, after: Frames | None, path: str | None
+) -> None:
+    assert planning.prove_path(VF, counting(before, after)) == {"data_path": path}
+
+
+def test_frames_on_the_slow_path_are_evidence() -> None:
+    with pytest.raises(StepFailed) as caught:
+        planning.prove_path(VF, counting(Frames(0, 9), Frames(0, 10)))
+    assert read(caught.value.evidence) == [("sysfs", [0, 10])]
+    assert "ip link set eth1 up" in (caught.value.hint or "")
+
+
+VF = dataclasses.replace(DOWN, vmbus=UUID)
+
+
+def counting(before: Frames | None, after: Frames | None) -> FakeSystem:
+    """A pair on which so many frames have passed at first, and when it is looked at last."""
+
+    class Counting(FakeSystem):
+        def pair_now(self, port: PortId, uuid: str) -> PairNow:
+            late = self.kernel.clock - start >= planning.PATH_SEEN
+            return PairNow(True, after if late else before)
+
+    kernel = paired()
+    start = kernel.clock
+    return Counting(FakeHost(kernel))
 
 
 @pytest.mark.wording

@@ -10,7 +10,7 @@ import pytest
 
 from manactl.act import plan_words, planner
 from manactl.act.plan import Plan, SetAdmin
-from manactl.model.port import Upper
+from manactl.model.port import PortId, Upper
 from manactl.netstate.members import BridgeState, Member
 from manactl.netstate.snapshot import Accepted, PortState
 from manactl.netstate.surroundings import (
@@ -116,6 +116,16 @@ def test_what_no_socket_and_no_route_sends_is_named() -> None:
         assert "what nftables rules send by eth1 (fwd, dup): that could not be read" in unread
     words = ("netconsole", "tc filters", "nftables")
     assert not any(word in line for line in plan().stops for word in words)
+
+
+@pytest.mark.parametrize("uio", [(), (PORT,)])
+@pytest.mark.parametrize("unread", [*sorted(vars(QUIET).keys() - {"state"}), None])
+def test_a_plan_can_be_made_whatever_could_not_be_read(
+    unread: str | None, uio: tuple[PortId, ...]
+) -> None:
+    names = vars(QUIET).keys() - {"state"} if unread is None else {unread}
+    made = plan(around=dataclasses.replace(QUIET, **dict.fromkeys(names)), uio=uio)
+    assert made.drops
 
 
 def test_a_port_without_addresses_carries_none() -> None:

@@ -55,6 +55,7 @@ class Device:
     hop_limit: str = "64"
     rx: bytes = b"\0\2\0\0"
     carrier: bool = True
+    up: bool = True
     altnames: tuple[str, ...] = ()
 
 
@@ -65,6 +66,7 @@ class Machine:
     devices: list[Device]
     refuse: dict[bytes, int] = field(default_factory=dict)
     up: bool = False  # ethtool sets something then alone
+    made: list[str] = field(default_factory=list)  # devices that were to be made
 
     def at(self, ifindex: int) -> Device:
         return next(one for one in self.devices if one.ifindex == ifindex)
@@ -95,12 +97,17 @@ class Machine:
     def send(self, request: Request) -> None:
         index = struct.unpack_from("=i", request.body, 4)[0]
         asked = attrs(request.body[16:])
+        if request.flags:
+            self.made.append(asked[IFNAME].rstrip(b"\0").decode())
         for text in (asked.get(IFNAME, b""), asked.get(ALIAS, b"")):
             if text in self.refuse:
                 raise OSError(self.refuse[text], os.strerror(self.refuse[text]))
         there = [one for one in self.devices if one.ifindex == index]
         if request.type in (NEWLINKPROP, DELLINKPROP):
-            name = attrs(asked[PROP_LIST])[ALT_IFNAME].rstrip(b"\0").decode()
+            text = attrs(asked[PROP_LIST])[ALT_IFNAME]
+            if text in self.refuse:
+                raise OSError(self.refuse[text], os.strerror(self.refuse[text]))
+            name = text.rstrip(b"\0").decode()
             self._name(there[0], name, add=request.type == NEWLINKPROP)
             return
         if not request.flags:
@@ -136,7 +143,7 @@ class Machine:
 
 
 def upper(one: Device) -> UpperState:
-    return UpperState(one.name, one.ifindex, one.kind, one.lower, None, True, one.carrier, False)
+    return UpperState(one.name, one.ifindex, one.kind, one.lower, None, one.up, one.carrier, False)
 
 
 def snapshot(machine: Machine) -> PortState:
@@ -273,6 +280,17 @@ def test_names_that_udev_gave_the_other_of_the_pair_come_back(vf: Device, above:
     ]  # fmt: skip
 
 
+def test_a_name_that_the_other_of_the_pair_cannot_give_up_is_told() -> None:
+    was = Paired([Device("eth1", 3, altnames=("slot7",)), Device("wan", 5, "netvsc", 3)])
+    above = Device("wan", 5, "netvsc", 3, altnames=("slot7",))
+    now = Paired([Device("eth1", 103), above], refuse={b"slot7\0": errno.EPERM})
+    done = set_up(of_pair(was), now)
+    assert done.residue == ()
+    with wording:
+        assert "altname slot7 (another netdev has that name now)" in [o.text for o in done.lost]
+    assert above.altnames == ("slot7",)
+
+
 def test_an_altname_that_a_stranger_has_now_is_left_to_it() -> None:
     was = Machine([Device("eth1", 3, altnames=("wan",))])
     now = replugged(was)
@@ -325,6 +343,8 @@ def test_what_the_kernel_refuses_is_residue_with_what_stands_on_it_left_out() ->
             "macvlan m5: not made again (Operation not supported)", "alias wan (Invalid argument)",
         )  # fmt: skip
     assert len(now.devices) == 1
+    assert Kind.UPPER not in done.counts
+    assert now.made.count("m5") == 1, "its number is not the reason"
     now.refuse = {}
     state = snapshot(stacked())
     with wording:
@@ -380,8 +400,14 @@ def test_a_carrier_that_a_lower_has_left_behind_is_lost_with_it() -> None:
     with wording:
         assert "eth1 is down" in lost.text
     for one in was.devices:
-        one.carrier = False
+        one.up = False
+    assert recreate.finish(snapshot(was), cast(System, now)) == ()  # nobody has set them up
+    for one in was.devices:
+        one.up, one.carrier = True, False
     assert recreate.finish(snapshot(was), cast(System, now)) == ()  # they had none
+    for one in now.devices:
+        one.up = False
+    assert recreate.finish(state, cast(System, now)) == ()  # they are down, and have none
 
 
 def test_what_waits_for_the_carrier_of_a_netdev_that_is_up_is_not_lost() -> None:

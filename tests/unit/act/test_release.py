@@ -19,7 +19,7 @@ import pytest
 
 from manactl.act import recreate
 from manactl.act import release as releasing
-from manactl.act.released import Outcome, ReleaseResult
+from manactl.act.released import Outcome, ReleasedPort, ReleaseResult
 from manactl.errors import (
     Busy,
     Denied,
@@ -463,6 +463,45 @@ def test_what_another_manactl_has_released_meanwhile_is_not_released_twice(
     assert kernel.links == [("eth1", "down"), ("eth1", "up")]
 
 
+def test_a_port_that_was_never_touched_may_be_held_by_anybody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The claim of both died before it came to eth2: what is on that is others'."""
+    for dies_at in range(1, 30):
+        kernel, state_dir = two_ports(), tmp_path / str(dies_at)
+        with pytest.raises(Killed):
+            claim(state_dir, FakeHost(kernel, Fate(dies_at=dies_at)), "eth1", "eth2")
+        if kernel.links == [("eth1", "down")]:
+            break
+    kernel.set_up(kernel.nic("eth2"), False)
+    kernel.nic("eth2").holders = [4211]
+    with contextlib.ExitStack() as moment:
+        moment.enter_context(lock.moment(state_dir, PORT.pci))
+        monkeypatch.setattr(time, "sleep", lambda _: moment.close())
+        done = release(state_dir, FakeHost(kernel), recover=True)
+    assert outcomes(done) == [("eth1", "restored"), ("eth2", "untouched")]
+    assert kernel.nic("eth1").up
+
+
+def test_a_journal_that_cannot_be_read_any_more_is_no_claim_that_was_released(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = furnished()
+    path = claim(tmp_path, FakeHost(kernel)).journal
+    assert path is not None
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(lock.functions(tmp_path, [PORT.pci]))
+
+        def meanwhile(_: float) -> None:
+            path.write_bytes(b"not a journal\n" + path.read_bytes())
+            stack.close()
+
+        monkeypatch.setattr(time, "sleep", meanwhile)
+        with pytest.raises(journal.JournalError):
+            release(tmp_path, FakeHost(kernel), wait=30.0)
+    assert kernel.links == [("eth1", "down")]
+
+
 def test_recover_leaves_a_claim_that_was_finished_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -662,6 +701,69 @@ def test_a_finished_journal_that_cannot_be_put_away(
     assert kernel.links == [("eth1", "down")]
 
 
+@pytest.mark.parametrize("trouble", ["locked", "full", "refused"])
+def test_of_several_finished_journals_each_is_put_away_that_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    kernel = two_functions()
+    monkeypatch.setattr(journal, "read_boot_id", lambda: "boot-1")
+    for name in ("eth1", "eth5"):
+        path = claim(tmp_path, FakeHost(kernel), name).journal
+        assert path is not None
+        with journal.Journal.open(path) as log:
+            (port,) = log.content.ports
+            log.append("released", pci=port.pci, port=port.port)
+    first, second = journal.finished(tmp_path)
+    archives, functions = journal.archive, lock.functions
+
+    def archive(path: Path) -> None:
+        if trouble == "full" and path == first.path:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        archives(path)
+
+    def locks(state_dir: Path, pcis: Collection[str], **more: Any) -> Any:
+        if trouble == "refused" and set(pcis) == {first.all_ports[0].pci}:
+            raise NotRestored("the locks cannot be had", code="journal")
+        return functions(state_dir, pcis, **more)
+
+    monkeypatch.setattr(journal, "archive", archive)
+    monkeypatch.setattr(lock, "functions", locks)
+    with contextlib.ExitStack() as stack:
+        if trouble == "locked":
+            stack.enter_context(functions(tmp_path, [first.all_ports[0].pci]))
+            assert release(tmp_path, FakeHost(kernel), recover=True).ports == []
+        else:
+            with pytest.raises(NotRestored, check=Coded("journal")):
+                release(tmp_path, FakeHost(kernel), recover=True)
+    assert journal.paths(tmp_path) == [first.path]
+    assert second.path != first.path
+
+
+def test_what_was_put_away_is_told_by_the_error_that_comes_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = furnished()
+    monkeypatch.setattr(journal, "read_boot_id", lambda: "boot-1")
+    path = claim(tmp_path, FakeHost(kernel)).journal
+    assert path is not None
+    with journal.Journal.open(path) as log:
+        log.append("released", pci=PORT.pci, port=PORT.port)
+    lists, calls = releasing.open_claims, list[object]()
+
+    def second_fails(*args: Any) -> Any:
+        calls.append(args)
+        if len(calls) == 2:
+            raise Denied("it is not readable", untouched="nothing was touched")
+        return lists(*args)
+
+    monkeypatch.setattr(releasing, "open_claims", second_fails)
+    with pytest.raises(Denied) as caught:
+        release(tmp_path, FakeHost(kernel))
+    assert path.name in caught.value.message
+    assert "nothing was touched" not in caught.value.message
+    assert journal.paths(tmp_path) == []
+
+
 # --- a netdev that was re-created ------------------------------------------------------------
 
 
@@ -844,6 +946,7 @@ def test_a_port_that_does_not_forward_yet(
 
 SENDS = Member("bond0", "bond", "forwarding", True, 30.0, "updelay")
 BOND = UpperState("bond0", 9, "bond", 3, None, True, True, False, 3)
+VLAN = UpperState("eth1.7", 8, "vlan", 3, None, True, True, False)
 
 
 class InBond(InBridge):
@@ -920,6 +1023,38 @@ def test_an_active_slave_is_made_it_again_after_its_updelay(
     then = f"ip link set bond0 type bond active_slave {port.netdev}"
     assert (one["settling"] and one["settling"]["then"]) == (then if state else None)
     assert claims(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("above", "refuses", "asked", "left"),
+    [
+        ((VLAN, BOND._replace(active=OTHER_SLAVE)), False, [9], None),
+        ((VLAN, BOND._replace(active=OTHER_SLAVE)), True, [9], ("backup", None)),
+        ((VLAN, BOND), False, [], None),
+        ((VLAN,), False, [], None),  # it is in no bond any more
+    ],
+)
+def test_the_bond_is_told_that_has_it_and_another_active_slave(
+    above: tuple[UpperState, ...],
+    refuses: bool,
+    asked: list[int],
+    left: tuple[str, float | None] | None,
+) -> None:
+    sent: list[Request] = []
+
+    class Above(FakeSystem):
+        def capture(self, *args: Any, **more: Any) -> PortState:
+            return dataclasses.replace(super().capture(*args, **more), uppers=above)
+
+        def send(self, request: Request) -> None:
+            sent.append(request)
+            if refuses:
+                raise OSError(errno.EINVAL, "Invalid argument")
+
+    port = ReleasedPort(PORT, "eth1", Outcome.RESTORED, settling=SENDS)
+    now = releasing._made_active(Above(FakeHost(furnished())), port, SENDS)
+    assert [int.from_bytes(one.body[4:8], "little") for one in sent] == asked
+    assert (now and (now.state, now.within)) == left
 
 
 def test_a_signal_ends_the_waiting_for_a_bridge(tmp_path: Path) -> None:

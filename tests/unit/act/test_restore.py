@@ -15,6 +15,7 @@ from manactl.act import restore
 from manactl.act.restore import Restored
 from manactl.model.port import PortId
 from manactl.netstate import leaning
+from manactl.netstate.losses import Cause
 from manactl.netstate.members import BridgeState, Member
 from manactl.netstate.requests import Filled
 from manactl.netstate.snapshot import (
@@ -375,6 +376,16 @@ def test_where_no_router_is_heard_all_is_made_again(world: World) -> None:
     assert done.counts == {Kind.ADDRESS: 1, Kind.ROUTE: 3}
 
 
+def test_an_anycast_address_of_a_router_that_forwards_no_more_is_lost(world: World) -> None:
+    """addrconf_join_anycast(): the kernel has it for a network while it forwards there."""
+    world.add(address("2001:db8::2", 64), route("2001:db8::", 128, table=255, proto=2, kind=4))
+    state = world.capture(PORT)
+    world.bounce()
+    done = put_back(world, state)
+    assert done.residue == ()
+    assert [one.cause for one in done.lost] == [Cause.ANYCAST]
+
+
 def test_a_lifetime_that_was_over_is_no_error(world: World) -> None:
     """The kernel collects an expired route later, and shows it until then."""
     world.add(route("192.0.2.0", 24), route("2001:db8:9::", 48, expires=-3))
@@ -497,6 +508,18 @@ def test_a_vlan_that_nobody_opens_is_waited_for_a_second(world: World) -> None:
     world.uppers = [vlan("v2", 12, 2, up=False)]
     assert put_back(world, world.capture(PORT)).residue == ()
     assert 1001 <= world.kernel.clock < 1001.5
+
+
+@pytest.mark.parametrize("number", [0, errno.EINVAL])
+def test_a_patience_that_ends_before_vlans_are_open_leaves_nothing_untold(
+    world: World, number: int
+) -> None:
+    world.uppers = [vlan("v2", 12, 2, up=False)]
+    state = furnished(world)
+    world.bounce()
+    world.refuses = lambda request: number if request.type == 28 else 0
+    done = put_back(world, state, patience=0.3)
+    assert (len(done.residue), done.counts[Kind.ADDRESS]) == (2 if number else 0, 2)
 
 
 def test_an_upper_that_does_not_obey_is_residue(world: World) -> None:
@@ -742,6 +765,7 @@ class Leaned(World):
 
     beside: list[Fact] = field(default_factory=lambda: [test_leaning.BESIDE, test_leaning.BARE])
     says: int = 0
+    keeps: int = 0  # and this when one is removed
     asked: list[int] = field(default_factory=list)
 
     def capture(self, *args: Any, **more: Any) -> PortState:
@@ -753,6 +777,8 @@ class Leaned(World):
             return
         self.asked.append(request.type)
         if request.type == rt.RTM_DELROUTE:
+            if self.keeps:
+                raise OSError(self.keeps, os.strerror(self.keeps))
             self.beside = [one for one in self.beside if one.body != request.body]
             return
         if self.says and leaning.source(Fact(Kind.ROUTE, request.body)):
@@ -799,3 +825,24 @@ def test_a_route_that_was_removed_is_there_again_when_the_kernel_refuses_it() ->
     assert {leaning._plain(one) for one in world.beside} == {
         leaning._plain(one) for one in (test_leaning.BESIDE, test_leaning.BARE)
     }
+
+
+def test_a_route_that_the_kernel_keeps_is_not_made_twice() -> None:
+    world, state = leaned(address("2001:db8:1::4", 64), says=errno.ENOMEM, keeps=errno.EPERM)
+    (line,) = put_back(world, state, patience=0.0).residue
+    assert "Cannot allocate memory" in line
+    assert world.asked == [rt.RTM_DELROUTE, rt.RTM_NEWROUTE]
+    assert world.beside == [test_leaning.BESIDE, test_leaning.BARE]
+
+
+def test_a_tentative_source_keeps_no_other_route_waiting() -> None:
+    world, state = leaned(address("2001:db8:1::4", 64))
+    world.add(address("2001:db8:1::5", 64, flags=rt.IFA_F_TENTATIVE))
+    prefix, ways = "2001:db8:b::/64", ("2001:db8:8::7", "2001:db8:8::9")
+    world.beside += [test_leaning.route(prefix, 2, via=via) for via in ways]
+    late = test_leaning.route(prefix, 2, source="2001:db8:1::5", via=ways[1])
+    (line,) = put_back(world, replace(state, leaning=(late, *state.leaning))).residue
+    with wording:
+        assert line.endswith("(its source is in duplicate address detection)")
+    assert world.asked == [rt.RTM_DELROUTE, rt.RTM_NEWROUTE]
+    assert [one for one in world.beside if leaning.source(one)], "the other one is as it was"

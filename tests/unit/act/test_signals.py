@@ -207,6 +207,7 @@ def test_a_step_runs_without_a_thread_or_a_pipe(
         for number in range(2):
             with signals.step("set eth1 down"):
                 done.append(number)
+                assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
         signal.raise_signal(signal.SIGTERM)
         with pytest.raises(StopRequested):
             signals.boundary()
@@ -299,3 +300,20 @@ def test_a_pause_without_a_signal_is_as_long_as_asked(monkeypatch: pytest.Monkey
         signals.acting()
         signals.pause(0.75)
     assert now[0] == pytest.approx(100.75)
+
+
+def test_a_signal_ends_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread may have been given it: then no sleep of ours has ended early."""
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr("time.sleep", sleep)
+    with SignalGate() as signals:
+        signals.acting()
+        with pytest.raises(StopRequested):
+            signals.pause(60.0)
+    assert len(slept) == 1
+    assert slept[0] < 1

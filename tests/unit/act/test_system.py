@@ -37,6 +37,7 @@ from manactl.wire.uverbs import ProofOutcome
 from tests.unit.decide.scene import QUIET, STATE, STATUS
 from tests.unit.fakes import PORT
 from tests.unit.host import NOW, FakeHost, two_ports
+from tests.unit.look import test_found_again
 from tests.unit.wording import says, wording
 
 
@@ -475,6 +476,7 @@ def test_a_pair_as_it_is_now(system: LiveSystem, sys: Path) -> None:
     pair(sys)
     assert system.pair_now(PORT, UUID) == PairNow(True, Frames(6, 10))
     assert system.pair_now(PORT, "another") == PairNow(False, None)
+    assert system.pair_now(PORT._replace(port=7), UUID) == PairNow(False, None)
     (sys / "bus/pci/devices/7870:00:00.0/net/eth1/master").unlink()
     assert system.pair_now(PORT, UUID) == PairNow(False, Frames(6, 10))
 
@@ -509,6 +511,19 @@ def test_managers_are_asked_and_their_answer_is_the_answer(system: Any) -> None:
     assert [system.unsettled(UNMANAGED) for _ in range(2)] == [("eth1",), ()]
     names = ["unmanage", *(["give_back"] * 2), *(["is_unmanaged"] * 2), *(["unsettled"] * 2)]
     assert managers.asked == [(name, UNMANAGED) for name in names]
+
+
+def test_netdevs_are_found_again_by_what_drives_them(system: Any, sys: Path) -> None:
+    for name, driver in (("eth1", "mana"), ("eth2", "virtio_net")):
+        (sys / f"class/net/{name}/device").mkdir(parents=True)
+        (sys / f"class/net/{name}/device/driver").symlink_to(f"/drivers/{driver}")
+    mac = test_found_again.MAC
+    links = [test_found_again.body("eth1", 3, mac), test_found_again.body("eth2", 4, mac)]
+    system.rtnl.links = lambda: links
+    was = Unmanaged(NETWORKD, "0", (UnmanagedLink("lan0", 9, mac, "virtio_net", True),))
+    found = system.found_again(was)
+    assert [(one.name, one.ifindex) for one in found.links] == [("eth2", 4)]
+    assert found.manager == was.manager
 
 
 def test_boot_files_are_written_found_lifted_and_removed(

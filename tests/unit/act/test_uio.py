@@ -5,17 +5,21 @@ What stands on it comes back in tests/unit/act/test_recreate.py, tests/netns and
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
 
+from manactl.act import step_words
 from manactl.act.plan import StepFailed, steps_from_json
 from manactl.act.uio import BindUio
 from manactl.errors import Busy, NotRestored, RolledBack
 from manactl.journal import file as journal
+from manactl.journal import lock
 from manactl.look.netdevs_of import Found, Unread
 from manactl.render import outcome
 from tests.unit.fakes import PORT
@@ -86,13 +90,36 @@ def test_who_has_the_uio_device_open_is_busy_and_nothing_is_touched(tmp_path: Pa
         Busy,
         match=says(r"eth0 cannot be released: its uio device .*pid 4711"),
         check=Coded("holder"),
-    ):
+    ) as caught:
         release(tmp_path, FakeHost(kernel))
+    assert [one.source for one in caught.value.evidence] == ["proc"]
+    assert caught.value.hint
     assert twin.driver == UIO
     assert journal.paths(tmp_path)
     twin.opened = []
     release(tmp_path, FakeHost(kernel))
     assert journal.paths(tmp_path) == []
+
+
+def test_who_opens_the_uio_device_while_a_hold_is_waited_for_is_busy_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = paired()
+    claimed(tmp_path, kernel)
+    (twin,) = kernel.synthetics
+    since = []
+    with contextlib.ExitStack() as moment:
+        moment.enter_context(lock.moment(tmp_path, PORT.pci))
+
+        def opened(_: float) -> None:
+            twin.opened = [4711]
+            since.append(kernel.clock)
+            moment.close()
+
+        monkeypatch.setattr(time, "sleep", opened)
+        with pytest.raises(Busy, match=says("its uio device .*pid 4711"), check=Coded("holder")):
+            release(tmp_path, FakeHost(kernel))
+    assert (since, twin.driver) == ([kernel.clock], UIO)
 
 
 def test_a_device_that_the_host_has_taken_back_is_residue_until_it_is_there(tmp_path: Path) -> None:
@@ -108,7 +135,8 @@ def test_a_device_that_the_host_has_taken_back_is_residue_until_it_is_there(tmp_
     ) as no:
         release(tmp_path, FakeHost(kernel))
     with wording:
-        assert "not attempted: set eth0 up" in no.value.message
+        for what in ("set eth0 up", step_words.restore("eth0")):
+            assert f"  not attempted: {what}" in no.value.message.splitlines()
         assert "offers it again" in (no.value.hint or "")
     twin.offered, twin.driver = True, None
     release(tmp_path, FakeHost(kernel), recover=True)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from manactl.act import unmanage
 from manactl.act.plan import steps_from_json
 from manactl.act.unmanage import Unmanage
 from manactl.errors import Busy, NotRestored, Refused, RolledBack
@@ -104,6 +106,21 @@ def test_a_mode_that_cannot_be_put_back_is_told(tmp_path: Path) -> None:
     host.systems = Stubborn
     with pytest.raises(NotRestored, match=r"eth1: addr_gen_mode = 1 \(Operation not supported\)"):
         release(tmp_path, host)
+
+
+def test_a_netdev_that_is_gone_keeps_no_other_from_its_mode(tmp_path: Path) -> None:
+    kernel, manager = nm_managed()
+    claim(tmp_path, FakeHost(kernel))
+    manager.start()
+    (path,) = journal.paths(tmp_path)
+    content = journal.read(path)
+    steps = steps_from_json(content.header["plan"], content.header["snapshot"])
+    (unmanaged,) = [step.unmanaged for step in steps if isinstance(step, Unmanage)]
+    (link,) = unmanaged.links
+    gone, plain = replace(link, ifindex=99), replace(link, addr_gen_mode=None)
+    both = replace(unmanaged, links=(plain, gone, link))
+    assert unmanage._modes_put_back(both, FakeSystem(FakeHost(kernel))) == ()
+    assert kernel.nics[0].addr_gen_mode == "1"
 
 
 def test_a_mode_that_nothing_has_changed_is_not_set(tmp_path: Path) -> None:

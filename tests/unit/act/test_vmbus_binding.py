@@ -109,6 +109,20 @@ def test_the_class_is_removed_with_the_last_device(bus: Path) -> None:
     assert written(bus, "uio_hv_generic", "remove_id") == NETWORK.strip("{}")
 
 
+def test_an_id_that_is_not_there_needs_no_removing(bus: Path) -> None:
+    (bus / "drivers/uio_hv_generic/remove_id").unlink()
+    vmbus_binding.close_uio(roots(bus))
+
+
+@pytest.mark.parametrize(
+    ("script", "why"), [("exit 3", "code 3"), (r"printf '\377no' >&2; exit 1", "\ufffdno")]
+)
+def test_a_module_that_is_not_loaded_has_a_reason(tmp_path: Path, script: str, why: str) -> None:
+    with pytest.raises(OSError, match=says(f"cannot be loaded: {why}")):
+        vmbus_binding._load("x", ("sh", "-c", script))
+    vmbus_binding._load("x", ("sh", "-c", "exit 0"))
+
+
 def test_without_the_driver_its_module_is_loaded(
     bus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -505,3 +505,23 @@ def test_a_record_out_of_order_is_an_error(tmp_path: Path) -> None:
             journal.parse(header + line, tmp_path / "x")
     line, _ = journal._line({"n": 1, "event": "doing"}, before)
     assert journal.parse(header + line, tmp_path / "x").size == len(header + line)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_journal_that_stays_is_told_where_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: bool
+) -> None:
+    """Under the other one it is no journal, and is swept away later."""
+
+    def fails(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", fails)
+        if named:
+            patch.setattr(statedir, "sync", fails)
+        else:
+            patch.setattr(Path, "rename", fails)
+        with pytest.raises(NotRestored if named else Refused):
+            Journal.create(tmp_path, HEADER, [PORT])
+    assert len(journal.paths(tmp_path)) == named

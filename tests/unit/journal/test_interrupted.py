@@ -135,6 +135,21 @@ def test_who_is_at_work_is_told_by_the_lock(tmp_path: Path) -> None:
     assert interrupted.at_work(tmp_path, PORT.pci) is None
 
 
+def test_other_locks_of_the_machine_are_passed_over(tmp_path: Path) -> None:
+    written(tmp_path, DOING[:2])
+    with lock.functions(tmp_path, [PORT.pci]):
+        proc = tmp_path / "proc"
+        proc.mkdir()
+        info = (tmp_path / "locks" / f"{PORT.pci}.lock").stat()
+        device = f"{os.major(info.st_dev):02x}:{os.minor(info.st_dev):02x}:{info.st_ino}"
+        mine = f"3: FLOCK  ADVISORY  WRITE {os.getpid()} {device} 0 EOF"
+        lines = [f"1: POSIX  ADVISORY  WRITE 1 {device} 0 EOF", "2: -> FLOCK", mine, ""]
+        (proc / "locks").write_text("\n".join(lines))
+        assert interrupted.at_work(tmp_path, PORT.pci, proc) == os.getpid()
+        (proc / "locks").write_text("\n".join(lines[:2]))
+        assert interrupted.at_work(tmp_path, PORT.pci, proc) is None
+
+
 def test_a_header_without_plan_is_no_obstacle(tmp_path: Path) -> None:
     with Journal.create(tmp_path, HEADER, [PORT]) as log:
         log.append("doing", step=0)

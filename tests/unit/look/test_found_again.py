@@ -16,11 +16,15 @@ from manactl.wire.if_link import IFLA_ADDRESS, IFLA_IFNAME, IFLA_PERM_ADDRESS, I
 MAC, OTHER = "00:0d:3a:aa:00:10", "00:0d:3a:ff:ff:ff"
 
 
-def link(name: str, ifindex: int, mac: str, *, permanent: bool = True) -> IfLink:
+def body(name: str, ifindex: int, mac: str, *, permanent: bool = True) -> bytes:
     raw = bytes.fromhex(mac.replace(":", ""))
-    body = struct.pack("=BxHiII", 0, 1, ifindex, 0, 0)
-    body += attr(IFLA_IFNAME, name.encode() + b"\0") + attr(IFLA_ADDRESS, raw)
-    return IfLink(body + (attr(IFLA_PERM_ADDRESS, raw) if permanent else b""))
+    head = struct.pack("=BxHiII", 0, 1, ifindex, 0, 0)
+    said = attr(IFLA_IFNAME, name.encode() + b"\0") + attr(IFLA_ADDRESS, raw)
+    return head + said + (attr(IFLA_PERM_ADDRESS, raw) if permanent else b"")
+
+
+def link(name: str, ifindex: int, mac: str, *, permanent: bool = True) -> IfLink:
+    return IfLink(body(name, ifindex, mac, permanent=permanent))
 
 
 @pytest.fixture

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 import struct
 from pathlib import Path
 
@@ -194,3 +197,18 @@ def test_one_that_is_kept_is_left_out_and_what_is_on_it() -> None:
     bond = [link(2, "bond0", "bond"), link(3, "vf0", master=2)]
     left = stacked_links.uppers(stacked_links.without_synthetic(bond, 3), 3)
     assert [one.name for one in left] == ["bond0"], "another master is no synthetic netdev"
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EACCES])
+def test_no_descriptor_to_look_with_is_not_that_there_is_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def fails(_path: Path) -> str:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(stacked_links, "read", fails)
+    lacks = number == errno.EMFILE
+    with pytest.raises(OSError, match="open files") if lacks else contextlib.nullcontext():
+        assert stacked_links.accepted([(3, "eth1")], tmp_path) == ()
+    with pytest.raises(OSError, match="open files") if lacks else contextlib.nullcontext():
+        assert stacked_links.addr_gen_mode("eth1", tmp_path) is None

@@ -46,6 +46,7 @@ from manactl.netstate.surroundings import (
     Tracking,
     TunnelWay,
 )
+from manactl.netstate.uppers import UpperState
 from manactl.wire import rtmsg as rt
 from manactl.wire.attrs import attr_u32
 from manactl.wire.inet_diag import TcpSocket
@@ -573,11 +574,36 @@ def test_a_synthetic_netdev_and_what_is_on_it_go_with_the_port(scene: Scene) -> 
     assert "eth9" not in [one.name for one in scene.read().carried], "it counts as the port itself"
 
 
+def test_what_hangs_on_the_synthetic_netdev_hangs_on_the_port(scene: Scene) -> None:
+    scene.rtnl.links[2] = link(3, "eth1", master=12)
+    scene.rtnl.links += [link(12, "eth9", "netvsc"), link(20, "hsr0", "hsr")]
+    above = UpperState("eth9", 12, "netvsc", 3, None, True, True, False)
+    scene.state = dataclasses.replace(STATE, uppers=(*STATE.uppers, above))
+    place = scene.root / "sys/class/net/eth9"
+    write(place / "upper_hsr0/ifindex", "20\n")
+    write(place / "ifindex", "12\n")
+    scene.rtnl.xdp, scene.redirects = {12: 2}, {3: set(), 12: {2}}
+    found = scene.read()
+    assert "hsr0" in [one.name for one in found.uppers or ()]
+    assert (found.xdp, found.redirecting) == (True, ("eth0",))
+
+
 def test_a_synthetic_netdev_that_is_kept_goes_on(scene: Scene) -> None:
     scene.rtnl.links[2] = link(3, "eth1", master=12)
     scene.rtnl.links.append(link(12, "eth9", "netvsc"))
     scene.state = dataclasses.replace(STATE, alone=True)
-    assert [one.name for one in scene.read().uppers or ()] == ["vlan7"]
+    for claimed in ((3,), ()):
+        assert [one.name for one in scene.read(claimed).uppers or ()] == ["vlan7"]
+
+
+def test_an_upper_of_another_kind_is_left_though_the_synthetic_netdev_is_kept(
+    scene: Scene,
+) -> None:
+    """Of the other ports of the claim, too, which may be in a bond."""
+    scene.rtnl.links[2] = link(3, "eth1", master=12)
+    scene.rtnl.links.append(link(12, "bond0", "bond"))
+    scene.state = dataclasses.replace(STATE, alone=True)
+    assert "bond0" in [one.name for one in scene.read().uppers or ()]
 
 
 def test_managers_are_asked_about_uppers_too(scene: Scene) -> None:
@@ -804,8 +830,14 @@ class SoftNldev(FakeNldev):
 
     def pds(self, index: int) -> list[Resource]:
         core, mine = Resource(True, None, 1, "ib_core"), Resource(False, 71, 2)
-        nvme, idle = Resource(True, None, 1, "nvme_rdma"), Resource(False, 72, 0)
-        return [core, mine, nvme, idle] if index in (2, 3) else super().pds(index)
+        idle, unnamed = Resource(False, 72, 0), Resource(True, None, 1)
+        theirs = [Resource(True, None, 1, module) for module in reversed(MODULES)]
+        if index in (2, 3):
+            return [core, mine, *theirs, idle, unnamed]
+        return super().pds(index)
+
+
+MODULES = ["ib_iser", "ib_srp", "nvme_rdma", "rpcrdma", "smc"]
 
 
 def test_rdma_in_software_over_the_netdev(tmp_path: Path) -> None:
@@ -818,7 +850,7 @@ def test_rdma_in_software_over_the_netdev(tmp_path: Path) -> None:
 
     with wording:
         assert users("02:15:5d:00:00:02", None) == (
-            RdmaUser("rxe0", "nvme_rdma in the kernel, in software"),
+            RdmaUser("rxe0", f"{', '.join(MODULES)} in the kernel, in software"),
             RdmaUser("rxe0", "1 protection domain in use, in software", (CURL,)),
         )
     assert users("02:15:5d:00:00:03") == ()
@@ -836,6 +868,22 @@ def test_a_name_that_is_no_text_is_shown_as_far_as_it_is(tmp_path: Path) -> None
     nldev = FakeNldev([Resource(False, 77, 1)])
     (found,) = surroundings.rdma_users(SPLIT, lambda: contextlib.nullcontext(nldev), tmp_path)
     assert found.processes == (Process(77, "x\udcff"),)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ESRCH])
+def test_a_process_that_has_ended_has_no_name_and_one_that_cannot_be_looked_at_is_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def fails(_path: Path) -> str:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(surroundings, "read", fails)
+    nldev = FakeNldev([Resource(False, 77, 1)])
+    lacks = number == errno.EMFILE
+    with pytest.raises(OSError, match="open files") if lacks else contextlib.nullcontext():
+        found = surroundings.rdma_users(SPLIT, lambda: contextlib.nullcontext(nldev), tmp_path)
+        assert found is not None
+        assert found[0].processes == (Process(77, "?"),)
 
 
 def test_users_in_the_kernel_are_looked_for_on_both_devices(users: Callable[..., Any]) -> None:

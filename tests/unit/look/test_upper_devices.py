@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import os
 import socket
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from manactl.look import upper_devices
 from manactl.look.pyroute2_links import DecodedLink
 from manactl.look.upper_devices import Standing, grow, in_other_netns, reach, stacked
-from manactl.netstate.surroundings import Stacked
+from manactl.netstate.surroundings import Connection, Stacked
+from manactl.wire.tunnels import Tunnel
 from tests.unit.fakes import nexthop
 from tests.unit.look import kernel
 from tests.unit.look.kernel import FakeRtnl, address, route
@@ -211,3 +215,40 @@ def test_an_upper_in_words_and_whether_release_restores_it() -> None:
     assert vlan.restorable
     assert not away.restorable
     assert not dataclasses.replace(vlan, kind=None).restorable
+
+
+def test_what_cannot_be_read_in_another_namespace_is_unknown_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    for module, name in (
+        (upper_devices.conntrack, "read"), (upper_devices.conntrack, "forwarded"),
+        (upper_devices.mounts, "storage"), (upper_devices.ipsec, "live"),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, name, fails)
+    world: Any = object.__new__(upper_devices._World)
+    world.rtnl, world.links, world.name = None, [], "blue"
+    reach: Any = SimpleNamespace(ifindexes=frozenset())
+    assert world._tracked() is None
+    assert world._forwarded(reach, None) is None
+    assert world._forwarded(reach, object()) is None
+    assert world._storage(reach) is None
+    assert world._ipsec(reach) is None
+
+
+def test_something_there_may_stand_on_a_link_of_another_namespace() -> None:
+    near, far = Tunnel(9, "gre1", "gre"), Tunnel(8, "gre2", "gre", nsid=1)
+    for tunnels, links, tun, borders in (
+        ([near], [], False, False), ([near, far], [], False, True), ([], [], True, True),
+        ([near, Tunnel(7, "wg0", "wireguard")], [], False, True),
+        ([near], [SimpleNamespace(far_lower=True)], False, True),
+    ):  # fmt: skip
+        world: Any = SimpleNamespace(tunnels=tunnels, links=links, has_tun=tun)
+        assert upper_devices._World.borders.fget(world) is borders  # type: ignore[attr-defined]
+
+
+def test_sctp_comes_back_as_it_was() -> None:
+    one = Connection("10.0.0.2", 7, "10.0.0.9", 9, "established", 77, (), None)
+    assert Connection(*upper_devices._plain_sctp(one)) == one

@@ -70,6 +70,8 @@ def test_entries_that_somebody_has_added(body: bytes, kept: bool) -> None:
         made = one.request(12, 10)
         head = rt.NdMsg.of(made.body)
         assert (head.ifindex, head.state, head.flags) == (12, rt.NdMsg.of(body).state, 4)
+        vlans = [parse_attrs(one, rt.NDMSG.size).get(5) for one in (body, made.body)]
+        assert vlans[0] == vlans[1]
         assert "02:aa:00:00:00:01" in one.describe()
 
 
@@ -126,6 +128,9 @@ def test_what_a_new_member_lacks_and_what_it_has_too_much() -> None:
     assert all(one.may_be_lost for one in found)
     types = [one.request.type for one in found if one.request]
     assert types == [if_link.RTM_SETLINK, if_link.RTM_NEWLINK, if_link.RTM_DELLINK]
+    assert [one.request.flags for one in found if one.request] == [0, 0, 0]
+    heads = [if_link.IfInfoMsg.of(one.request.body) for one in found if one.request]
+    assert [(one.family, one.ifindex) for one in heads] == [(7, 12), (0, 12), (7, 12)]
     assert link_settings.changed(was, now, 12) == []  # of one that was there all the time
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from manactl.netstate import describe, diff, snapshot
 from manactl.netstate.diff import Comparison, MissingFact, Obstacle
+from manactl.netstate.requests import Request
 from manactl.netstate.snapshot import Accepted, Dumps, Fact, Kind, OtherDevice, PortState
 from manactl.netstate.uppers import UpperState
 from manactl.wire import rtmsg as rt
@@ -873,6 +874,10 @@ def test_a_moment_of_reach_for_each_gateway() -> None:
     assert (head.dst_len, head.scope, head.type) == (32, rt.RT_SCOPE_LINK, rt.RTN_UNICAST)
     assert rt.value(attrs, rt.RTA_DST) == inet_aton("10.0.0.9")
     assert (rt.number(attrs, rt.RTA_OIF), rt.number(attrs, rt.RTA_TABLE)) == (3, 100)
+    gateway = bytes.fromhex("20010db8" + "00" * 11 + "09")
+    hops = (Hop(0, 0, 3, b""), Hop(0, 0, 3, rt.join(b"", [Attr(rt.RTA_GATEWAY, gateway)])))
+    (way,) = diff.to_gateways(Request(rt.RTM_NEWROUTE, 0, multipath(*hops).body))
+    assert rt.value(rt.split(way.body, rt.RTMSG.size), rt.RTA_DST) == gateway
     on_link = route("192.0.2.0", 24)
     (made,) = diff.requests(MissingFact(on_link, None), state(on_link), HERE, 0)
     assert diff.to_gateways(made) == []

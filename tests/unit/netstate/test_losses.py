@@ -87,6 +87,9 @@ def test_what_runs_a_bpf_program_is_lost_with_what_goes_by_it() -> None:
         routes[2]: (Cause.NEXTHOP, 20),
         # The group of routes[4] only loses a member: its other one is on another device.
     }
+    second = by_bpf(nexthop(9))
+    found = losses.coming(state(hop, second, nexthop(20, None, (10, 9))))
+    assert max(loss.nexthop or 0 for loss in found) == 9, "of several the first is named"
 
 
 def test_autojoin_addresses_that_would_go() -> None:

@@ -528,3 +528,4 @@ def test_a_fact_is_no_other_thing() -> None:
     assert fact != Fact(Kind.NEIGHBOUR, fact.body)
     assert fact != fact.body
     assert fact != "fact"
+    assert repr(fact) == f"Fact({fact.kind!r}, {fact.body!r})"
