@@ -115,6 +115,23 @@ class Commands(click.Group):
             self.add_command(found, cmd_name)
         return found
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:  # of an option click says it itself
+            if not (meant := _meant(args[0], self.list_commands(ctx))):
+                raise
+            raise click.UsageError(f"{error.message}{meant}", error.ctx) from None
+
+
+def _meant(word: str, commands: Sequence[str]) -> str:
+    from difflib import get_close_matches  # noqa: PLC0415 - for a wrong word alone
+
+    near = [] if word.startswith("-") else get_close_matches(word, commands, n=1)
+    return "".join(f" Did you mean {one!r}?" for one in near)
+
 
 @click.group(
     cls=Commands,
@@ -156,7 +173,8 @@ def help_command(ctx: click.Context, command: str | None) -> None:
     root = ctx.find_root()
     found = None if command is None else cli.get_command(root, command)
     if command is not None and found is None:
-        raise click.UsageError(f"No such command {command!r}.", root)
+        meant = _meant(command, cli.list_commands(root))
+        raise click.UsageError(f"No such command {command!r}.{meant}", root)
     manual.show(command)
     if found is None:
         click.echo(root.get_help())

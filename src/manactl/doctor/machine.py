@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from manactl.look.debugfs import Mount
+from manactl.model.named_tuple import NamedTuple
 from manactl.model.port import OddFile
 from manactl.netstate.surroundings import Daemon, Manager
 
@@ -79,6 +80,14 @@ class Journals:
     unread: str | None = None  # why the directory could not be read
 
 
+class Away(NamedTuple):
+    """A port whose netdev is in another network namespace: that one's name, or a path to it."""
+
+    port: str
+    netns: str
+    netdev: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class Machine:
     """Everything that the findings are decided from, read once."""
@@ -108,7 +117,7 @@ class Machine:
     journals: Journals
     state_dir: str | None  # why a claim could not write there; None: it could
     unmanned: tuple[str, ...] = ()  # ports owned by a raw QP without a claim
-    in_other_netns: tuple[str, ...] = ()  # ports whose netdev is in another network namespace
+    in_other_netns: tuple[Away, ...] = ()
     netvsc: bool = False  # hv_netvsc has a VMBus device
     own_user_namespace: bool = False  # root of it is root of nothing else
     daemons: tuple[Daemon, ...] = ()  # who changes links, addresses or routes beside them

@@ -139,13 +139,18 @@ def leftovers(machine: Machine) -> Iterator[Finding]:
 
 
 def in_other_netns(machine: Machine) -> Iterator[Finding]:
-    for port in machine.in_other_netns:
+    for away in machine.in_other_netns:
+        named = "/" not in away.netns  # else there is a path to it alone
+        where = (
+            command("ip", "netns", "exec", names=[away.netns]) if named else "ip netns exec NAME"
+        )
+        claim = command("manactl", "claim", "--raw-qp", names=[away.netdev or away.port])
         yield Finding(
             "foreign-netns",
             Level.ADVICE,
-            f"{port}: its netdev is in another network namespace",
+            f"{away.port} ({away.netns}): its netdev is in another network namespace",
             "claim and release it from that namespace",
-            ("ip netns exec NAME manactl claim --raw-qp PORT",),
+            (f"{where} {claim}",),
         )
 
 

@@ -18,6 +18,7 @@ from typing import TypeVar
 
 from manactl.act.system import capabilities
 from manactl.doctor.machine import (
+    Away,
     Function,
     HugePages,
     Journals,
@@ -111,7 +112,11 @@ def read(
         journals=_journals(Path(places.state)),
         state_dir=_state_dir(Path(places.state), proc),
         unmanned=tuple(p.label for p in report.ports if p.owner is Owner.RAW_QP and not p.claim),
-        in_other_netns=tuple(f"{p.id} ({p.netns})" for p in report.ports if p.netns is not None),
+        in_other_netns=tuple(
+            Away(str(p.id), p.netns, p.netdev and p.netdev.name)
+            for p in report.ports
+            if p.netns is not None
+        ),
         odd_files=boot_files.of_no_use((port.id for port in report.ports), places.etc),
         waiting=waiting(report),
     )

@@ -29,6 +29,7 @@ from manactl.errors import (
     UsageError,
 )
 from manactl.model.port import Evidence
+from tests.unit.wording import wording
 
 SRC = str(Path(__file__).parents[3] / "src")
 
@@ -153,6 +154,21 @@ def test_debug_shows_the_traceback_and_logs_nothing(
     assert main(["--debug", "fail"]) == 1
     assert "Traceback" in capsys.readouterr().err
     assert logged == []
+
+
+@pytest.mark.parametrize("words", [["stauts"], ["help", "stauts"]])
+def test_a_wrong_command_may_be_another_one(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    with wording:
+        assert "No such command 'stauts'. Did you mean 'status'?\n" in capsys.readouterr().err
+    assert main([*words[:-1], "xyzzy"]) == 2
+    with wording:
+        assert "No such command 'xyzzy'.\n" in capsys.readouterr().err
+    assert main(["--stauts"]) == 2
+    with wording:
+        assert "Did you mean 'status'" not in capsys.readouterr().err
 
 
 def test_hostile_words_print_harmless(capsys: pytest.CaptureFixture[str]) -> None:

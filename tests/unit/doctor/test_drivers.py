@@ -10,7 +10,7 @@ import pytest
 
 from manactl.doctor import drivers
 from manactl.doctor.finding import Finding, Level
-from manactl.doctor.machine import Machine, Module, Shape
+from manactl.doctor.machine import Away, Machine, Module, Shape
 from manactl.look.debugfs import Mount
 from tests.unit.doctor.fit import FUNCTION, LOADED, NODE, machine
 from tests.unit.wording import wording
@@ -195,7 +195,10 @@ def test_a_pair_in_another_namespace_hangs_kernels_of_that_generation() -> None:
     def codes(**more: Any) -> list[str]:
         return [one[0] for one in check(drivers.kernel_bugs, **more)]
 
-    away: dict[str, Any] = {"netvsc": True, "in_other_netns": ("7870:00:00.0:1 (blue)",)}
+    away: dict[str, Any] = {
+        "netvsc": True,
+        "in_other_netns": (Away("7870:00:00.0:1", "blue", "eth1"),),
+    }
     assert "kernel-bug-netns" in codes(shape=Shape.VPORT_EQS, **away)
     assert "kernel-bug-netns" not in codes(shape=Shape.SHARED_EQS, **away)
     assert "kernel-bug-netns" not in codes(shape=Shape.VPORT_EQS, **{**away, "netvsc": False})

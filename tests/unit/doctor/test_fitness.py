@@ -9,7 +9,7 @@ import pytest
 
 from manactl.doctor import fitness
 from manactl.doctor.finding import Level
-from manactl.doctor.machine import HugePages, Journals, Machine, Module, Shape
+from manactl.doctor.machine import Away, HugePages, Journals, Machine, Module, Shape
 from manactl.look.debugfs import Mount
 from manactl.netstate.surroundings import Daemon, Does
 from tests.unit.doctor.fit import FIT, FUNCTION, LOADED, NODE, manager
@@ -84,7 +84,7 @@ CASES: list[tuple[dict[str, Any], str, Level, str]] = [
     ({"journals": Journals(unread="denied")}, "journal", UNSEEN, ""),
     ({"state_dir": "/var is full"}, "state-dir", FIX, ""),
     ({"unmanned": ("eth1",)}, "unclaimed", ADVICE, "status -v"),
-    ({"in_other_netns": ("a:1 (blue)",)}, "foreign-netns", ADVICE, "ip netns exec"),
+    ({"in_other_netns": (Away("a:1", "blue", "eth1"),)}, "foreign-netns", ADVICE, "ip netns exec"),
 ]  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from manactl.doctor import others
-from manactl.doctor.machine import Journals, PciManager
+from manactl.doctor.machine import Away, Journals, PciManager
 from manactl.model.port import OddFile
 from manactl.netstate.surroundings import Daemon, Does, Manager, Process
 from manactl.netstate.unmanaged import NETWORK_MANAGER, NETWORKD, UnmanagedLink
@@ -190,8 +190,20 @@ def test_uio_on_vmbus_takes_the_next_device_until_its_id_is_removed(bound: tuple
 
 def test_a_port_in_another_namespace_is_claimed_from_there() -> None:
     assert check(others.in_other_netns) == []
-    found = list(others.in_other_netns(machine(in_other_netns=("a:1 (blue)", "a:2 (red)"))))
-    command = "ip netns exec NAME manactl claim --raw-qp PORT"
-    assert brief(found) == [("foreign-netns", "advice", (command,))] * 2
-    assert [one.what.partition(":")[0] for one in found] == ["a", "a"]
-    assert [one.what.partition(")")[0] for one in found] == ["a:1 (blue", "a:2 (red"]
+    away = (
+        Away("a:1", "blue", "eth2"),
+        Away("a:2", "/proc/77/ns/net", "eth;2"),
+        Away("a:3", "r d", None),
+    )
+    found = list(others.in_other_netns(machine(in_other_netns=away)))
+    assert brief(found) == [
+        ("foreign-netns", "advice", (command,))
+        for command in (
+            "ip netns exec blue manactl claim --raw-qp eth2",
+            "ip netns exec NAME manactl claim --raw-qp 'eth;2'",
+            "ip netns exec 'r d' manactl claim --raw-qp a:3",
+        )
+    ]
+    assert [one.what.partition(")")[0] for one in found] == [
+        "a:1 (blue", "a:2 (/proc/77/ns/net", "a:3 (r d",
+    ]  # fmt: skip

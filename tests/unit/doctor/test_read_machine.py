@@ -11,6 +11,7 @@ import pytest
 
 from manactl.doctor import read_machine as reading
 from manactl.doctor.machine import (
+    Away,
     Function,
     HugePages,
     Journals,
@@ -236,7 +237,7 @@ def test_ports_that_are_held_without_a_claim_or_elsewhere(places: Places) -> Non
     away = port(4, netns="blue")
     found = reading.read(REPORT._replace(ports=(*held, away)), None, places)
     assert found.unmanned == ("eth1",)
-    assert found.in_other_netns == (f"{PCI}:4 (blue)",)
+    assert found.in_other_netns == (Away(f"{PCI}:4", "blue", "eth4"),)
 
 
 def test_only_what_waits_in_the_drivers_waits() -> None:
