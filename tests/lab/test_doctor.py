@@ -186,6 +186,7 @@ def test_what_claims_and_others_leave(fit: Machine) -> None:
         f"ip -n doctor link set {name} netns 1 && ip netns del doctor",
     )  # fmt: skip
     assert "doctor" in away["what"]
+    assert away["mend"] == [f"ip netns exec doctor manactl claim --raw-qp {name}"]
 
 
 def refusals(vm: Vm, *claim: str) -> set[str]:
