@@ -829,3 +829,15 @@ def test_one_that_is_armed_ends_with_its_journal(tmp_path: Path) -> None:
             log.append("closed", how="released")
             log.archive()
         assert gone(guard.pid)
+
+
+def children() -> set[int]:
+    tasks = Path("/proc/self/task").iterdir()
+    return {int(pid) for task in tasks for pid in (task / "children").read_text().split()}
+
+
+def test_starting_it_leaves_no_child(tmp_path: Path) -> None:
+    """It is nobody's child, and the one between has been waited for: no zombie beside the command."""
+    before = children()
+    with guardian.start(tmp_path, FakeHost(furnished())):
+        assert children() == before
