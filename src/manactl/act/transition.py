@@ -97,7 +97,8 @@ class Workplace(Value):
 class UndoResult:
     """What came of undoing steps: per port what was restored, and what could not be.
 
-    `taken` are ports that a raw QP has, `remedies` what the operator can do. `residue` is added by
+    `taken` are ports that a raw QP has, `remedies` what the operator can do, `announced` ports whose
+    snapshots the journal says are being restored. `residue` is added by
     left(), so that the ports which it is of are known.
     """
 
@@ -107,6 +108,7 @@ class UndoResult:
     taken: list[PortId] = field(default_factory=list)
     log_failed: str | None = None
     remedies: list[str] = field(default_factory=list)
+    announced: set[PortId] = field(default_factory=set)
 
     @property
     def clean(self) -> bool:
@@ -438,6 +440,8 @@ def _undo_step(step: Step, work: Workplace, result: UndoResult) -> bool:
     """Undo one step, adding what came of it to `result`; whether it could be done."""
     try:
         work.record(result, Event.UNDOING, kind=step.kind, port=str(step.port))
+        if isinstance(step, SetAdmin | SetSynthetic) and step.addresses:
+            _announce(step.port, work, result)
         with work.at(step.undo_title) if step.undoes else contextlib.nullcontext():
             undone = step.undo(work.system)
     except StepFailed as failure:
@@ -486,7 +490,7 @@ def _restore(
         except Exception as failure:  # noqa: BLE001
             result.left(step.port, _undo_failed(step, failure))
         else:
-            work.record(result, Event.UNDOING, kind=step.kind, port=str(step.port))
+            _announce(step.port, work, result)
             here.append(step)
     if not here:
         return
@@ -503,6 +507,13 @@ def _restore(
         return
     for step, found in zip(here, undone, strict=True):
         _undone(step, found, work, result)
+
+
+def _announce(port: PortId, work: Workplace, result: UndoResult) -> None:
+    """Note that what was on the port is about to be restored; once, before the first of it."""
+    if port not in result.announced:
+        result.announced.add(port)
+        work.record(result, Event.UNDOING, kind=KeepState.KIND, port=str(port))
 
 
 def _finished(step: KeepState, undone: Undone, system: System) -> Undone:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from manactl.act.addresses_first import with_addresses
 from manactl.act.plan import ProveFree, SetAdmin, SetSynthetic, System
 from manactl.act.restore import Prepared
+from manactl.journal import file as journal
 from manactl.look.netdevs_of import Unread
 from manactl.model.port import PortId
 from manactl.netstate.snapshot import Fact, Kind, PortState, Request
@@ -213,6 +214,29 @@ def noted(tmp_path: Path, kernel: Kernel) -> list[str]:
 
 def test_a_release_sends_them_before_it_looks(tmp_path: Path) -> None:
     assert noted(tmp_path, furnished())[:3] == ["up", "send 4", "look"]
+
+
+@pytest.mark.parametrize("kernel", [furnished, paired])
+def test_the_journal_has_it_before(tmp_path: Path, kernel: Callable[[], Kernel]) -> None:
+    """That the snapshot is about to be restored, once."""
+
+    class Reading(FakeSystem):
+        at_up: ClassVar[list[str]] = []
+
+        def send_all(self, requests: Sequence[Request]) -> list[OSError | None]:
+            (path,) = journal.paths(tmp_path)
+            self.at_up.append(path.read_text())
+            return super().send_all(requests)
+
+    one = kernel()
+    claim(tmp_path, FakeHost(one))
+    Reading.at_up.clear()
+    host = FakeHost(one)
+    host.systems = Reading
+    release(tmp_path, host)
+    begun = '"event":"undoing","kind":"keep-state"'
+    assert [text.count(begun) for text in Reading.at_up] == [1] * len(Reading.at_up)
+    assert '"event":"undone","kind":"set-' not in Reading.at_up[0], "they come with IFF_UP"
 
 
 def test_so_it_does_for_a_pair(tmp_path: Path) -> None:

@@ -723,8 +723,11 @@ def test_the_story_of_a_failure_has_what_failed_and_whom(tmp_path: Path) -> None
         assert last == "Everything is restored and verified."
     (path,) = (tmp_path / "history").iterdir()
     records = journal.read(path).records
-    assert [r["event"] for r in records][-8:] == [
-        "unwinding", "undoing", "undone", "undoing", "undone", "undoing", "undone", "closed",
+    assert [(r["event"], r.get("kind")) for r in records][-8:] == [
+        ("unwinding", None), ("undoing", "prove-free"), ("undone", "prove-free"),
+        # Addresses come with IFF_UP.
+        ("undoing", "set-admin"), ("undoing", "keep-state"),
+        ("undone", "set-admin"), ("undone", "keep-state"), ("closed", None),
     ]  # fmt: skip
     assert records[-1]["how"] == "unwound"
     (why,) = [r["why"] for r in records if r["event"] == "unwinding"]
