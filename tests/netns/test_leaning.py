@@ -102,6 +102,7 @@ def test_a_port_that_was_down_has_cost_nothing(full: Here) -> None:
     ip("link", "set", "port0", "down")
     ip("link", "set", "port0", "up")
     assert put_back(full, state).residue == ()
+    settle()
     assert everything() == before
 
 
@@ -119,6 +120,7 @@ def test_their_source_comes_back_with_an_address_that_was_removed_for_its_order(
     settle()
     done = put_back(full, state)
     assert done.residue == ()
+    settle()
     assert everything() == before
 
 

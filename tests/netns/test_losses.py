@@ -166,12 +166,14 @@ def test_encapsulations_come_back(here: Here) -> None:
             made.append(line)
     print(made)
     assert any("seg6 " in line for line in made)
+    settle()
     before = everything()
     state = here.capture(PORT)
     assert losses.coming(state) == []
     down_and_up()
     done = put_back(here, state)
     assert (done.residue, done.lost) == ((), ())
+    settle()
     assert everything() == before
 
 
@@ -264,12 +266,14 @@ def test_what_is_left_of_a_daemons_multipath_route_is_completed(here: Here) -> N
         "-6 route add 2001:db8:9::/48 proto bird nexthop via 2001:db8:1::9 dev port0 "
         "nexthop via 2001:db8:8::9 dev other0\n"
     )
+    settle()
     before = everything()
     state = here.capture(PORT)
     down_and_up()
     assert "via 2001:db8:8::9" in ip("-6", "route", "show", "2001:db8:9::/48")
     done = put_back(here, state)
     assert (done.residue, done.lost) == ((), ())
+    settle()
     assert everything() == before
 
 

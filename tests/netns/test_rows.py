@@ -12,7 +12,7 @@ from manactl.model.port import PortId
 from manactl.netstate import losses
 from manactl.netstate.losses import Cause
 from manactl.netstate.snapshot import PortState, Rows
-from tests.netns.port import PORT, Here, batch, down_and_up, everything, ip, put_back
+from tests.netns.port import PORT, Here, batch, down_and_up, everything, ip, put_back, settle
 from tests.unit.wording import wording
 
 pytestmark = [pytest.mark.netns, pytest.mark.usefixtures("netns")]
@@ -43,12 +43,14 @@ def ways() -> dict[str, str]:
 @pytest.mark.parametrize("order", [("port0", "other0"), ("other0", "port0")])
 def test_the_way_that_packets_take(here: Here, order: tuple[str, str]) -> None:
     batch(ADDRESS[order[0]] + ADDRESS[order[1]] + ROUTES.format(*order))
+    settle()
     before, all_before = ways(), everything()
     state = here.capture(PORT)
     told = losses.coming(state)
     down_and_up()
     done = put_back(here, state)
     assert done.residue == done.extra == ()
+    settle()
     assert everything() == all_before
     now = ways()
     different = {to for to in now if now[to] != before[to]}
@@ -165,12 +167,14 @@ def test_two_ports_of_one_claim(here: Here, order: tuple[str, str]) -> None:
         + ROUTES.format(*order)
         + "address add 10.5.0.9/24 dev third0\n"
     )  # fmt: skip
+    settle()
     before, all_before = ways(), everything()
     both = Two(here.rtnl, "")
     states = [both.capture(PortId("0000:00:00.0", n, None)) for n in (1, 2)]
     batch("link set port0 down\nlink set other0 down\nlink set other0 up\nlink set port0 up\n")
     told = restore.restore_ports(both, states, 3.0)
     assert [one.residue for one in told] == [(), ()]
+    settle()
     assert everything() == all_before
     now = ways()
     assert [to for to in now if now[to] != before[to] and ":" not in to] == []
