@@ -84,15 +84,18 @@ def in_any_order(view: View) -> View:
     found = dict(view)
     rows = [json.loads(row) for row in view["address show"]]
     for row in rows:
-        row["addr_info"] = sorted(
-            ({**one, "secondary": None} for one in row["addr_info"]), key=lambda one: one["local"]
-        )
+        ipv4 = [{**one, "secondary": None} for one in row["addr_info"] if one["family"] == "inet"]
+        ipv6 = [one for one in row["addr_info"] if one["family"] != "inet"]
+        row["addr_info"] = [*sorted(ipv4, key=lambda one: one["local"]), *ipv6]
     found["address show"] = [json.dumps(row, sort_keys=True) for row in rows]
     routes = [json.loads(row) for row in view["-4 route show table all"]]
     own = [row for row in routes if (row.get("table"), row["protocol"]) == ("local", "kernel")]
     for row in own:
         row["prefsrc"] = None
-    found["-4 route show table all"] = sorted(json.dumps(row, sort_keys=True) for row in routes)
+    others = [json.dumps(row, sort_keys=True) for row in routes if row not in own]
+    found["-4 route show table all"] = [
+        *sorted(json.dumps(row, sort_keys=True) for row in own), *others,
+    ]  # fmt: skip
     return found
 
 

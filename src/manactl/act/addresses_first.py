@@ -47,9 +47,10 @@ def _with(step: Step, kept: Prepared | None, system: Netdevs) -> Step:
     # Where that fails they come after a look, as all else does, and a snapshot that makes no sense
     # is told of then.
     with contextlib.suppress(Exception):
-        now = system.netdev(step.port)
         if isinstance(step, SetSynthetic):
             now = system.synthetic(step.vmbus)
+        else:
+            now = system.netdev(step.port)
         if isinstance(now, NetdevNow) and not now.up:
             elapsed = int(system.boottime() - kept.state.taken)
             facts = _lasting(kept.state, now.ifindex, elapsed)
