@@ -28,6 +28,7 @@ class Link:
     file: str | None = None
     state: str = "configured"
     activation: str | None = "up"
+    required: bool = True  # for being online
     managed: bool = True
     explicit: bool | None = None  # by D-Bus
     nm_state: int = 100
@@ -100,6 +101,9 @@ class World:
             link.state = "unmanaged" if chosen is None else "configured"
             settings = dict(_ini(chosen).get("Link", ())) if chosen else {}
             link.activation = settings.get("ActivationPolicy", "up")
+            link.required = settings.get("RequiredForOnline", link.activation == "up") in (True, "yes")
+            if chosen and dict(_ini(chosen).get("Network", ())).get("BindCarrier"):
+                link.activation = "bound"  # network_verify()
         return []
 
     @staticmethod

@@ -4,8 +4,8 @@ ends it.
 NetworkManager is told first by D-Bus, which leaves everything on the netdev as it is, and then by
 a file, which is in force for a netdev that is re-created, too; the file alone would have it set the
 netdev down. networkd gets a .network file of higher priority for these netdevs alone, with what its
-own file says and ActivationPolicy=manual, KeepConfiguration=yes: a drop-in of that file would be for
-all netdevs that it matches. Files that others wrote are read only.
+own file says and _LETS_GO: a drop-in of that file would be for all netdevs that it matches. Files that
+others wrote are read only.
 """
 
 from __future__ import annotations
@@ -29,6 +29,17 @@ from manactl.netstate.unmanaged import NETWORKD, Unmanaged, UnmanagedLink
 _SERVICES = {NETWORKD: networkd.SERVICE}
 # networkd takes the first file that matches, by name: before "00-" with a letter or a digit.
 _FIRST = "00-0-manactl-"
+# With BindCarrier= it would be ActivationPolicy=bound whatever the file says (network_verify()), and
+# what is down by intent is nothing that systemd-networkd-wait-online has to wait for.
+_LETS_GO = """\
+[Link]
+ActivationPolicy=manual
+RequiredForOnline=no
+
+[Network]
+BindCarrier=
+KeepConfiguration=yes
+"""
 _ANSWERS = 5.0  # s for a manager that is just being started
 _PAUSE = 0.1  # s
 
@@ -196,11 +207,7 @@ def _network_file(link: UnmanagedLink, parts: Iterable[str]) -> str:
     """What the link's own files say, but for whom they match, and what leaves it unmanaged."""
     match = "\n".join(manager_files.match_section(link))
     own = "\n".join(_without_match(text) for text in parts)
-    return (
-        file_words.while_claimed(link.name)
-        + f"{match}\n\n{own}\n"
-        + "[Link]\nActivationPolicy=manual\n\n[Network]\nKeepConfiguration=yes\n"
-    )
+    return file_words.while_claimed(link.name) + f"{match}\n\n{own}\n{_LETS_GO}"
 
 
 def _without_match(text: str) -> str:

@@ -1,15 +1,17 @@
 """systemd-networkd by its D-Bus interface: what it does with each link, as `networkctl` shows it.
 
 The JSON of Describe() is that of `networkctl --json=short list`; systemd 250 has it, older
-versions have not.
+versions have not. It has no drop-ins before 253 (Debian 12): those are looked for, as networkd does.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fnmatch
 import ipaddress
 import json
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -20,6 +22,10 @@ from manactl.model.value import Value
 SERVICE = "org.freedesktop.network1"
 _MANAGER = Interface(SERVICE, "/org/freedesktop/network1", f"{SERVICE}.Manager")
 CONFIGURED = "configured"
+PLACES = tuple(
+    f"{base}/systemd/network" for base in ("/etc", "/run", "/usr/local/lib", "/usr/lib", "/lib")
+)
+"""Where networkd looks for files; of those of one name the first counts."""
 
 
 class NetworkdLink(Value):
@@ -42,11 +48,12 @@ class NetworkdLink(Value):
         return (*([self.file] if self.file else []), *self.drop_ins)
 
 
-def links(bus: Bus) -> dict[int, NetworkdLink]:
-    """All links by ifindex. OSError when networkd does not answer, or not with JSON."""
+def links(bus: Bus, places: Iterable[str] = PLACES) -> dict[int, NetworkdLink]:
+    """All links by ifindex. OSError when networkd does not answer, or not with JSON, or where a
+    folder of drop-ins cannot be listed that it does not tell of."""
     (text,) = bus.call(_MANAGER, "Describe")
     try:
-        found = [_link(data) for data in json.loads(text)["Interfaces"]]
+        found = [_link(data, places) for data in json.loads(text)["Interfaces"]]
     except (ValueError, KeyError, TypeError) as error:
         raise OSError(errno.EPROTO, "systemd-networkd does not describe its links") from error
     return {link.ifindex: link for link in found}
@@ -80,18 +87,33 @@ def reload(bus: Bus) -> None:
     bus.call(_MANAGER, "Reload")
 
 
-def _link(data: Mapping[str, Any]) -> NetworkdLink:
+def _link(data: Mapping[str, Any], places: Iterable[str]) -> NetworkdLink:
     return NetworkdLink(
         int(data["Index"]),
         str(data["Name"]),
         str(data["AdministrativeState"]),
         data.get("NetworkFile"),
-        tuple(data.get("NetworkFileDropins") or ()),
+        _drop_ins(data, places),
         data.get("ActivationPolicy"),
         _mac(data.get("PermanentHardwareAddress")),
         data.get("Driver"),
         _own(data.get("Addresses")),
     )
+
+
+def _drop_ins(data: Mapping[str, Any], places: Iterable[str]) -> tuple[str, ...]:
+    """In the order of their names, whichever folder each is in (conf_files_list_dropins())."""
+    file = data.get("NetworkFile")
+    if file is None or "NetworkFileDropins" in data:
+        return tuple(data.get("NetworkFileDropins") or ())
+    found: dict[str, str] = {}
+    for place in places:
+        folder = f"{place}/{os.path.basename(file)}.d"
+        with contextlib.suppress(FileNotFoundError):
+            for name in os.listdir(folder):
+                if name.endswith(".conf"):
+                    found.setdefault(name, f"{folder}/{name}")
+    return tuple(found[name] for name in sorted(found))
 
 
 def _own(addresses: list[Mapping[str, Any]] | None) -> tuple[str, ...] | None:

@@ -61,7 +61,7 @@ def test_networkd_gets_a_file_for_this_netdev_alone(world: World) -> None:
     assert text.splitlines()[1:4] == ["[Match]", f"PermanentMACAddress={MAC}", f"Driver={DRIVER}"]
     assert "Name=" not in text  # what its own file matches is not what this one does
     assert "[Network]\nDHCP=yes\n[Route]\nDestination=10.9.0.0/16" in text
-    assert text.endswith("[Link]\nActivationPolicy=manual\n\n[Network]\nKeepConfiguration=yes\n")
+    assert text.endswith("\n[Network]\nBindCarrier=\nKeepConfiguration=yes\n")
     assert (world.link("eth1").activation, world.link("eth2").activation) == ("manual", "up")
     assert one.is_unmanaged(OF_NETWORKD)
     assert path.stat().st_mode & 0o777 == 0o644
@@ -79,6 +79,17 @@ def test_networkd_takes_the_netdev_back(world: World) -> None:
     assert one.unsettled(OF_NETWORKD) == ()
     assert one.give_back(OF_NETWORKD)  # again does nothing
     assert world.link("eth1").file == own
+
+
+def test_what_its_own_file_says_is_not_in_the_way(world: World) -> None:
+    own = Path(world.link("eth1").file or "")
+    asks = "[Network]\nBindCarrier=eth2\n[Link]\nRequiredForOnline=yes\nActivationPolicy=bound\n"
+    own.write_text(own.read_text() + asks)
+    one = managers(world)
+    one.unmanage(OF_NETWORKD)
+    assert (world.link("eth1").activation, world.link("eth1").required) == ("manual", False)
+    one.give_back(OF_NETWORKD)
+    assert (world.link("eth1").activation, world.link("eth1").required) == ("bound", True)
 
 
 def test_nobody_may_read_it_who_may_not_read_what_it_was_made_of(world: World) -> None:

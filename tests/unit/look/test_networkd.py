@@ -46,6 +46,32 @@ def test_links_with_their_files_in_order() -> None:
     assert found[1].own is None, "an older networkd does not tell"
 
 
+def test_drop_ins_that_networkd_does_not_tell_of_are_looked_for(tmp_path: Path) -> None:
+    """systemd 252 has no such key."""
+    places = [str(tmp_path / name) for name in ("etc", "run", "lib", "none")]
+    for name in ("etc/20-mine", "run/10-first", "run/20-mine", "lib/30-last"):
+        place, _, stem = name.partition("/")
+        folder = tmp_path / place / "10-netplan-eth1.network.d"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{stem}.conf").touch()
+        (folder / f"{stem}.conf.dpkg-old").touch()
+    old = {key: value for key, value in ETH1.items() if key != "NetworkFileDropins"}
+    found = networkd.links(described({"Interfaces": [LO, old]}), places)
+    assert [str(Path(path).relative_to(tmp_path)) for path in found[3].drop_ins] == [
+        f"{place}/10-netplan-eth1.network.d/{name}.conf"
+        for place, name in [("run", "10-first"), ("etc", "20-mine"), ("lib", "30-last")]
+    ]
+    told = networkd.links(described({"Interfaces": [{**ETH1, "NetworkFileDropins": []}]}), places)
+    assert told[3].drop_ins == ()
+
+
+def test_a_folder_of_drop_ins_that_cannot_be_listed_is_no_empty_one(tmp_path: Path) -> None:
+    (tmp_path / "10-netplan-eth1.network.d").touch()
+    old = {key: value for key, value in ETH1.items() if key != "NetworkFileDropins"}
+    with pytest.raises(NotADirectoryError):
+        networkd.links(described({"Interfaces": [old]}), [str(tmp_path)])
+
+
 @pytest.mark.parametrize("document", [{}, [], {"Interfaces": [{}]}, {"Interfaces": None}])
 def test_what_describes_no_links_is_an_error(document: object) -> None:
     with pytest.raises(OSError, match=says("does not describe its links")):
