@@ -196,6 +196,8 @@ class NetworkManagers:
 
 
 def _is_active(link: UnmanagedLink, device: NmDevice) -> bool:
+    if link.profile is None:  # it only watches what others have made, which is yet to come back
+        return device.managed
     return (
         device.settled
         and device.profile == link.profile

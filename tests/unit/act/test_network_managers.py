@@ -234,6 +234,18 @@ def test_without_a_profile_it_is_only_taken_back(world: World) -> None:
     assert "mac:" not in str(world.calls)
 
 
+def test_what_it_only_watched_is_taken_back_and_not_awaited(world: World) -> None:
+    """It says "connected (externally)" once the addresses of others are there again, which come
+    after it: "disconnected" until then."""
+    unmanaged = Unmanaged(NETWORK_MANAGER, "0", (UnmanagedLink("eth1", 3, MAC, None, True),))
+    one = managers(world)
+    one.unmanage(unmanaged)
+    assert one.unsettled(unmanaged) == ("eth1",)
+    one.give_back(unmanaged)
+    world.link("eth1").nm_state, world.link("eth1").active = 30, None
+    assert one.unsettled(unmanaged) == ()
+
+
 @pytest.mark.parametrize(
     "change",
     [{"nm_state": 70}, {"active": "uuid-two"}, {"flags": 0x54}, {"active": None}],
