@@ -74,6 +74,14 @@ def test_systemd_finds_nothing_wrong_with_them(booted: Vm, port: str) -> None:
         assert result.rc == 0, result.out
 
 
+def test_a_claim_at_boot_comes_when_the_managers_have_configured_the_port(
+    booted: Vm, port: str
+) -> None:
+    """As far as the boot waits for that. A port without its addresses yet would pass all guards."""
+    shown = booted.run(["systemctl", "show", "-P", "After", f"manactl-claim@{port}.service"]).out
+    assert {"network-online.target", "network.target"} <= set(shown.split())
+
+
 def test_an_application_needs_two_lines(booted: Vm, port: str) -> None:
     before = view(booted)
     claim = f"manactl-claim@{port}.service"

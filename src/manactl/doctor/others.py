@@ -38,7 +38,8 @@ def managers(machine: Machine) -> Iterator[Finding]:
             drop_in = f"/etc/systemd/network/{applied}.d"
             how = (
                 command("mkdir", "-p", drop_in),
-                "printf '[Link]\\nActivationPolicy=manual\\n[Network]\\nKeepConfiguration=yes\\n' "
+                "printf '[Link]\\nActivationPolicy=manual\\nRequiredForOnline=no\\n"
+                "[Network]\\nBindCarrier=\\nKeepConfiguration=yes\\n' "
                 f"> {command(drop_in + '/manactl.conf')}",
                 "networkctl reload",
             )

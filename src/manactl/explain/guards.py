@@ -140,8 +140,8 @@ TOPICS = (
         "run-time files of the managers, and D-Bus",
         check=(Step("Who manages it, and how to have it leave the port alone:", "manactl doctor"),),
         remedy=(Step("NetworkManager: make it unmanaged:", "nmcli device set PORT managed no"),
-                Step("systemd-networkd: ActivationPolicy=manual in [Link] and "
-                     "KeepConfiguration=yes in [Network] of a drop-in, then:",
+                Step("systemd-networkd: ActivationPolicy=manual in [Link], and "
+                     "KeepConfiguration=yes and an empty BindCarrier= in [Network], of a drop-in, then:",
                      "networkctl reload")),
     ),
     _topic(

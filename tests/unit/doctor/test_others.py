@@ -24,7 +24,8 @@ def managed_by(name: str, managed: bool | None, file: str | None = None) -> PciM
 def drop_in(directory: str) -> tuple[str, ...]:
     return (
         f"mkdir -p {directory}",
-        "printf '[Link]\\nActivationPolicy=manual\\n[Network]\\nKeepConfiguration=yes\\n' "
+        "printf '[Link]\\nActivationPolicy=manual\\nRequiredForOnline=no\\n"
+        "[Network]\\nBindCarrier=\\nKeepConfiguration=yes\\n' "
         f"> {directory}/manactl.conf",
         "networkctl reload",
     )
