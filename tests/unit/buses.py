@@ -101,7 +101,7 @@ class World:
             link.state = "unmanaged" if chosen is None else "configured"
             settings = dict(_ini(chosen).get("Link", ())) if chosen else {}
             link.activation = settings.get("ActivationPolicy", "up")
-            link.required = settings.get("RequiredForOnline", link.activation == "up") in (True, "yes")
+            link.required = settings.get("RequiredForOnline", "yes") == "yes"
             if chosen and dict(_ini(chosen).get("Network", ())).get("BindCarrier"):
                 link.activation = "bound"  # network_verify()
         return []
