@@ -155,6 +155,9 @@ def gather(
     who = _try(
         lambda: sockets.owners_of(_inodes(tcp, packets, others_than_tcp, listeners), sources.proc)
     )
+    if packets is not None and who is not None and any(one.inode not in who for one in packets):
+        again = _try(lambda: _packet_sockets(state, uppers or (), views or (), sources))
+        packets = None if again is None else _not_closed(packets, who, again)
     sessions = _try(lambda: _sessions(reach, rtnl, sources))
     own = _try(lambda: conntrack.own_addresses(rtnl)) if sessions else set()
     if own is None:  # which of them come from this host is not known
@@ -433,6 +436,15 @@ def _packet_sockets(
     names: dict[int, str | None] = {upper.ifindex: upper.name for upper in uppers if upper.carried}
     here = sockets.packet_sockets({**names, state.ifindex: None}, sources.proc / "self")
     return [*here, *(packet for view in views for packet in view.packets)]
+
+
+def _not_closed(
+    found: Iterable[PacketSocket], had: Collection[int], now: Iterable[PacketSocket]
+) -> list[PacketSocket]:
+    """But for those that are nobody's since they are closed by `now`: a DHCP client opens one for some
+    seconds. `had`: those that were seen with a process."""
+    there = {one.inode for one in now}
+    return [one for one in found if one.inode in had or one.inode in there]
 
 
 def _inodes(*found: Iterable[Connection | PacketSocket | Listener] | None) -> set[int]:

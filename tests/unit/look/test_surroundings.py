@@ -121,6 +121,10 @@ class FakeNldev:
         return self._raw
 
 
+def _no_bus(_words: Sequence[str]) -> str:
+    raise OSError(errno.EIO, "it has none, says the bus")
+
+
 @dataclass
 class Scene:
     """A machine with a VLAN on the port, and something for every guard."""
@@ -138,6 +142,7 @@ class Scene:
     state: PortState = STATE
     policies: list[Policy] = field(default_factory=list)
     chains: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    bus: Callable[[Sequence[str]], str] = _no_bus
 
     def _policies(self) -> list[Policy]:
         if error := self.failing.get("policies"):
@@ -199,13 +204,9 @@ class Scene:
             self._of("udp"), self._of("unconnected"), self._of("listening"), self._tracked,
             self._redirecting,
             lib=self.root / "lib", etc=self.root / "etc", policies=self._policies,
-            nftables=self._nftables, bus=Bus(_no_bus),
+            nftables=self._nftables, bus=Bus(self.bus),
         )  # fmt: skip
         return gather(status, self.state, claimed, self.rtnl, sources)
-
-
-def _no_bus(_words: Sequence[str]) -> str:
-    raise OSError(errno.EIO, "it has none, says the bus")
 
 
 @pytest.fixture
@@ -632,6 +633,25 @@ def test_a_socket_on_an_upper_that_is_not_carried_is_not_the_ports(scene: Scene)
     write(scene.root / "proc/self/net/packet", packet)
     scene.away = []
     assert scene.read().packet_sockets == ()
+
+
+def test_a_packet_socket_that_is_closed_before_its_process_is_looked_for_is_no_unseen_one(
+    scene: Scene,
+) -> None:
+    """A manager's DHCP client opens some for seconds, and is asked in between."""
+
+    def closes(words: Sequence[str]) -> str:
+        write(scene.root / "proc/self/net/packet", PROC_NET_PACKET + "0 3 3 0003 3 1 0 0 907\n")
+        return _no_bus(words)
+
+    packet = PROC_NET_PACKET + "".join(f"0 3 3 0003 3 1 0 0 {inode}\n" for inode in (900, 901, 907))
+    write(scene.root / "proc/self/net/packet", packet)
+    scene.bus = closes
+    assert scene.read().packet_sockets == (
+        PacketSocket(900, (DHCLIENT,)),
+        PacketSocket(907),  # a process that is not visible
+        PacketSocket(906, (), "mv0 in blue"),
+    )
 
 
 def test_what_is_sent_by_others(scene: Scene) -> None:
