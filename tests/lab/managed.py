@@ -20,7 +20,8 @@ PATIENCE = 120  # s for what takes a manager two on a quiet host
 NETNS = "router"
 # How a port gets its addresses; the router is the same for all, and never the default one.
 WAYS = ("static", "dhcp", "ra")
-PREFIXES = {"static": ("10.9.0.2", "2001:db8:9::2"), "dhcp": ("10.9.0.1",), "ra": ("2001:db8:a:",)}
+PREFIXES = {"static": ("10.9.0.2", "2001:db8:9::2"), "dhcp": ("10.9.0.1",), "ra": ("2001:db8:a:",),
+            "both": ("10.9.0.1", "2001:db8:a:")}  # fmt: skip
 _SPARE = """
 modprobe dummy numdummies=0; ip link add spare type dummy; ip link set spare up
 ip addr add 198.51.100.1/24 dev spare
@@ -113,6 +114,7 @@ class Networkd(_Common):
             "[Route]\nDestination=2001:db8:77::/48\nGateway=2001:db8:9::1\n",
             "dhcp": "IPv6AcceptRA=no\nDHCP=ipv4\n",
             "ra": "IPv6AcceptRA=yes\n",
+            "both": "IPv6AcceptRA=yes\nDHCP=ipv4\n",
         }[way]
         self.vm.put(f"/etc/systemd/network/10-{device}.network", text)
         self.start()
@@ -152,6 +154,7 @@ class NetworkManager(_Common):
             "route1=2001:db8:77::/48,2001:db8:9::1\n",
             "dhcp": "[ipv4]\nmethod=auto\n[ipv6]\nmethod=link-local\n",
             "ra": "[ipv4]\nmethod=disabled\n[ipv6]\nmethod=auto\naddr-gen-mode=eui64\n",
+            "both": "[ipv4]\nmethod=auto\n[ipv6]\nmethod=auto\naddr-gen-mode=eui64\n",
         }[way]
         path = f"/etc/NetworkManager/system-connections/lab-{device}.nmconnection"
         self.vm.put(path, text, 0o600)

@@ -119,6 +119,29 @@ def test_a_managed_port_stays_down_and_comes_back(routed: Vm, name: str, way: st
     scene.comes_back()
 
 
+@pytest.mark.soak
+@pytest.mark.parametrize("name", sorted(MANAGERS))
+def test_a_lease_is_awaited_where_a_router_advertisement_comes_first(
+    routed: Vm, name: str
+) -> None:
+    """Then networkd says "configured" before it has the lease, which may have another address; and
+    what its own file says is not in the way of its letting go."""
+    device = routed.netdevs[1]
+    drop_in = f"/etc/systemd/network/10-{device}.network.d/more.conf"
+    routed.put(drop_in, "[Link]\nRequiredForOnline=yes\n[Network]\nBindCarrier=spare\n")
+    scene = Scene(routed, name, "both", device)
+    scene.site.claim(device)
+    becomes(routed, 1, "free")
+    scene.restarted()
+    eventually(scene.looked, PATIENCE, "the manager to look at it")
+    if isinstance(scene.manager, Networkd):
+        assert not scene.manager.link(device)["RequiredForOnline"]
+    scene.site.well("release", device)
+    if isinstance(scene.manager, Networkd):
+        assert scene.manager.link(device)["DHCPv4Client"]["Lease"]
+    scene.comes_back()
+
+
 @pytest.mark.parametrize("name", sorted(MANAGERS))
 def test_an_address_that_somebody_removes_meanwhile_is_left_out(routed: Vm, name: str) -> None:
     """It is none of the manager's, and another such one is there still: networkd itself drops its

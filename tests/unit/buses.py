@@ -29,6 +29,7 @@ class Link:
     state: str = "configured"
     activation: str | None = "up"
     required: bool = True  # for being online
+    leases: tuple[str, ...] = ()
     managed: bool = True
     explicit: bool | None = None  # by D-Bus
     nm_state: int = 100
@@ -121,6 +122,7 @@ class World:
             "ActivationPolicy": link.activation,
             "PermanentHardwareAddress": list(bytes.fromhex(link.mac.replace(":", ""))) or None,
             "Driver": link.driver,
+            **{client: {"Lease": {"LeaseTimestampUSec": 1}} for client in link.leases},
         }
 
     def _nm(self, verb: str, path: str, rest: Sequence[str]) -> list[object]:

@@ -141,7 +141,7 @@ class NetworkManagers:
         now = next((one for one in there.values() if one.name == name), None)
         return (
             now is not None
-            and (now.state == networkd.CONFIGURED or not link.settled)
+            and (_is_complete(link, now) or not link.settled)
             and now.file not in [str(path) for path in self.files(unmanaged)]
         )
 
@@ -193,6 +193,12 @@ class NetworkManagers:
                 return False
             self._pause(_PAUSE)
         return True
+
+
+def _is_complete(link: UnmanagedLink, now: NetworkdLink) -> bool:
+    """link_check_ready() wants one of DHCPv4, DHCPv6 and router advertisements, not all: a lease may
+    come seconds later, with another address."""
+    return now.state == networkd.CONFIGURED and set(link.leases) <= set(now.leases)
 
 
 def _is_active(link: UnmanagedLink, device: NmDevice) -> bool:

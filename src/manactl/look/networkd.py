@@ -22,6 +22,7 @@ from manactl.model.value import Value
 SERVICE = "org.freedesktop.network1"
 _MANAGER = Interface(SERVICE, "/org/freedesktop/network1", f"{SERVICE}.Manager")
 CONFIGURED = "configured"
+_CLIENTS = ("DHCPv4Client", "DHCPv6Client")
 PLACES = tuple(
     f"{base}/systemd/network" for base in ("/etc", "/run", "/usr/local/lib", "/usr/lib", "/lib")
 )
@@ -41,6 +42,7 @@ class NetworkdLink(Value):
     mac: str | None = None  # the permanent one
     driver: str | None = None
     own: tuple[str, ...] | None = None  # addresses that it has made; None: it does not tell
+    leases: tuple[str, ...] = ()  # which of its DHCP clients have one
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -98,6 +100,7 @@ def _link(data: Mapping[str, Any], places: Iterable[str]) -> NetworkdLink:
         _mac(data.get("PermanentHardwareAddress")),
         data.get("Driver"),
         _own(data.get("Addresses")),
+        tuple(one for one in _CLIENTS if (data.get(one) or {}).get("Lease")),
     )
 
 

@@ -62,6 +62,7 @@ def _of_networkd(
         link.driver if identified else None,
         link.state == networkd.CONFIGURED,
         drops=link.own,
+        leases=link.leases,
     )
     bound = networkd.bound_to(link, links.values())
     return replace(manager, managed=True, link=unmanaged, bound=bound)

@@ -33,6 +33,7 @@ class UnmanagedLink(Value):
     ready: int = 0
     addr_gen_mode: str | None = None
     drops: tuple[str, ...] | None = None
+    leases: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -45,6 +46,7 @@ class UnmanagedLink(Value):
             "ready": self.ready,
             "addr_gen_mode": self.addr_gen_mode,
             "drops": None if self.drops is None else list(self.drops),
+            "leases": list(self.leases),
         }
 
     @classmethod
@@ -59,6 +61,7 @@ class UnmanagedLink(Value):
             int(data["ready"]),
             data.get("addr_gen_mode"),
             None if data.get("drops") is None else tuple(map(str, data["drops"])),
+            tuple(map(str, data.get("leases", ()))),
         )
 
 

@@ -23,6 +23,7 @@ ETH1 = {
         {"Family": 10, "Address": [32, 1, 13, 184, *[0] * 11, 2], "PrefixLength": 64,
          "ConfigSource": "DHCPv6"},
     ],
+    "DHCPv4Client": {"Lease": None}, "DHCPv6Client": {"Lease": {"Timeout1USec": 1}, "DUID": [0]},
 }  # fmt: skip
 LO = {"Index": 1, "Name": "lo", "AdministrativeState": "unmanaged", "NetworkFileDropins": None}
 
@@ -37,7 +38,7 @@ def test_links_with_their_files_in_order() -> None:
     assert found[3] == networkd.NetworkdLink(
         3, "eth1", "configured", "/run/systemd/network/10-netplan-eth1.network",
         ("/etc/a.conf", "/etc/b.conf"), "up", "00:0d:3a:aa:00:10", "hv_netvsc",
-        ("10.0.0.2/24", "2001:db8::2/64"),
+        ("10.0.0.2/24", "2001:db8::2/64"), ("DHCPv6Client",),
     )  # fmt: skip
     assert found[3].files == (
         "/run/systemd/network/10-netplan-eth1.network", "/etc/a.conf", "/etc/b.conf",

@@ -10,7 +10,8 @@ from manactl.netstate.unmanaged import Unmanaged, UnmanagedLink
 UNMANAGED = Unmanaged(
     "NetworkManager",
     "7870-00-00.0-1",
-    (UnmanagedLink("eth1", 3, "00:0d:3a:aa:00:10", "mana", True, "uuid", 8, "1", ("10.0.0.2/24",)),
+    (UnmanagedLink("eth1", 3, "00:0d:3a:aa:00:10", "mana", True, "uuid", 8, "1", ("10.0.0.2/24",),
+                   ("DHCPv4Client",)),
      UnmanagedLink("vlan7", 9, None, None, False)),
     (Beside(Kind.RULE, b"x"),),
 )  # fmt: skip
