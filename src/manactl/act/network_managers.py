@@ -241,4 +241,13 @@ def _keyfile(unmanaged: Unmanaged) -> str:
 
 
 def _text(path: str) -> str:
-    return Path(path).read_text(encoding="utf-8", errors="surrogateescape")
+    """One file of a link. OSError that says what to do where netplan, say, has removed it since
+    networkd has read it."""
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="surrogateescape")
+    except FileNotFoundError as error:
+        raise OSError(
+            errno.ENOENT,
+            f"{path} has gone since systemd-networkd read it: `networkctl reload` has it read its "
+            "files again",
+        ) from error

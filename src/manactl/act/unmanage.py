@@ -98,8 +98,9 @@ class Unmanage(Value):
         return residue_words.not_configured(self.unmanaged.manager, left, SETTLES)
 
     def _failed(self, what: str, error: OSError) -> StepFailed:
+        where = f" ({error.filename})" if error.filename else ""
         return StepFailed(
-            f"{what}: {strerror(error)}",
+            f"{what}: {strerror(error)}{where}",
             hint=f"see its messages: journalctl -b -t {self.unmanaged.manager}",
             evidence=[Evidence("dbus", self.unmanaged.manager, strerror(error))],
         )

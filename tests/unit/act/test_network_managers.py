@@ -150,6 +150,16 @@ def test_networkd_that_takes_another_file_is_a_failure(world: World) -> None:
     assert 4.9 < world.seconds < 6
 
 
+def test_a_file_that_has_gone_since_networkd_read_it(world: World) -> None:
+    """As after `netplan generate`, before `netplan apply`."""
+    own = Path(world.link("eth1").file or "")
+    own.unlink()
+    with pytest.raises(OSError, match=says(f"{own} has gone .*networkctl reload")):
+        managers(world).unmanage(OF_NETWORKD)
+    assert world.link("eth1").activation == "up"
+    assert not managers(world).is_unmanaged(OF_NETWORKD)
+
+
 def test_a_link_that_networkd_does_not_know(world: World) -> None:
     with pytest.raises(OSError, match=says("knows no eth7")):
         managers(world).unmanage(
