@@ -201,17 +201,26 @@ def test_whenever_a_release_dies_recover_puts_everything_back(
         assert (manager.files, manager.left) == ({}, set()), dies_at
 
 
-def test_a_manager_that_fails_to_let_go_fails_the_claim_and_nothing_stays(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(5, "busctl call: timed out"), "busctl call"),
+        (PermissionError(13, "Permission denied", "/run/x"), r"Permission denied \(/run/x\)"),
+    ],
+)
+def test_a_manager_that_fails_to_let_go_fails_the_claim_and_nothing_stays(
+    tmp_path: Path, error: OSError, told: str
+) -> None:
     kernel, manager = managed()
     before = kernel.picture()
 
     class Deaf(FakeSystem):
         def unmanage(self, unmanaged: object) -> None:
-            raise OSError(5, "busctl call: timed out")
+            raise error
 
     host = FakeHost(kernel)
     host.systems = Deaf
-    with pytest.raises(RolledBack, match="have systemd-networkd leave eth1 alone: busctl call"):
+    with pytest.raises(RolledBack, match=f"have systemd-networkd leave eth1 alone: {told}"):
         claim(tmp_path, host)
     assert kernel.picture() == before
     assert manager.files == {}
