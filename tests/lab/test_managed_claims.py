@@ -121,9 +121,7 @@ def test_a_managed_port_stays_down_and_comes_back(routed: Vm, name: str, way: st
 
 @pytest.mark.soak
 @pytest.mark.parametrize("name", sorted(MANAGERS))
-def test_a_lease_is_awaited_where_a_router_advertisement_comes_first(
-    routed: Vm, name: str
-) -> None:
+def test_a_lease_is_awaited_where_a_router_advertisement_comes_first(routed: Vm, name: str) -> None:
     """Then networkd says "configured" before it has the lease, which may have another address; and
     what its own file says is not in the way of its letting go."""
     device = routed.netdevs[1]

@@ -155,9 +155,6 @@ def gather(
     who = _try(
         lambda: sockets.owners_of(_inodes(tcp, packets, others_than_tcp, listeners), sources.proc)
     )
-    if packets is not None and who is not None and any(one.inode not in who for one in packets):
-        again = _try(lambda: _packet_sockets(state, uppers or (), views or (), sources))
-        packets = None if again is None else _not_closed(packets, who, again)
     sessions = _try(lambda: _sessions(reach, rtnl, sources))
     own = _try(lambda: conntrack.own_addresses(rtnl)) if sessions else set()
     if own is None:  # which of them come from this host is not known
@@ -181,8 +178,10 @@ def gather(
             )
         ),
         connections=connections,
-        packet_sockets=(
-            None if packets is None or who is None else sockets.with_processes(packets, who)
+        packet_sockets=_try(
+            lambda: _used(
+                packets, who, lambda: _packet_sockets(state, uppers or (), views or (), sources)
+            )
         ),
         ssh=sessions,
         others=others_,
@@ -440,13 +439,20 @@ def _packet_sockets(
     return [*here, *(packet for view in views for packet in view.packets)]
 
 
-def _not_closed(
-    found: Iterable[PacketSocket], had: Collection[int], now: Iterable[PacketSocket]
-) -> list[PacketSocket]:
-    """But for those that are nobody's since they are closed by `now`: a DHCP client opens one for some
-    seconds. `had`: those that were seen with a process."""
-    there = {one.inode for one in now}
-    return [one for one in found if one.inode in had or one.inode in there]
+def _used(
+    found: Iterable[PacketSocket] | None,
+    who: Mapping[int, tuple[Process, ...]] | None,
+    again: Callable[[], Iterable[PacketSocket]],
+) -> tuple[PacketSocket, ...] | None:
+    """Each with its processes. Where one has none, all are looked for `again`: a DHCP client opens one
+    for some seconds, and what is closed by now was not of a process that is not visible."""
+    if found is None or who is None:
+        return None
+    mine = sockets.with_processes(found, who)
+    if all(one.processes for one in mine):
+        return mine
+    there = {one.inode for one in again()}
+    return tuple(one for one in mine if one.processes or one.inode in there)
 
 
 def _inodes(*found: Iterable[Connection | PacketSocket | Listener] | None) -> set[int]:

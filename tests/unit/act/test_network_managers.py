@@ -340,7 +340,9 @@ def test_what_had_not_settled_before_is_awaited_until_networkd_goes_by_its_own_f
 def test_a_lease_that_it_had_is_awaited_also_when_it_says_that_it_is_done(world: World) -> None:
     """It does with the first of DHCPv4, DHCPv6 and router advertisements."""
     both = ("DHCPv4Client", "DHCPv6Client")
-    unmanaged = Unmanaged(NETWORKD, "0", (UnmanagedLink("eth1", 3, MAC, DRIVER, True, leases=both),))
+    unmanaged = Unmanaged(
+        NETWORKD, "0", (UnmanagedLink("eth1", 3, MAC, DRIVER, True, leases=both),)
+    )
     one = managers(world)
     one.unmanage(unmanaged)
     one.give_back(unmanaged)
