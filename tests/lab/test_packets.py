@@ -73,10 +73,16 @@ def try_one(here: Site, seed: int, number: int, shapes: Sequence[str]) -> str:
     except AssertionError as error:
         raise AssertionError("\n".join([str(error), *found])) from None
 
-    def all_again() -> bool:
-        return answers() >= reached
+    silent = set(reached)
 
-    eventually(all_again, 60, f"answers of {sorted(reached)}")
+    def all_again() -> bool:
+        silent.difference_update(answers())
+        return not silent
+
+    try:
+        eventually(all_again, 60, "the answers of peers")
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {sorted(silent)} of {sorted(reached)}") from None
     clean(here)
     return net.shape
 
