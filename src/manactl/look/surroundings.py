@@ -384,7 +384,7 @@ def _ipsec(
     """IPsec tunnels that leave by the port, of every namespace."""
     here = None
     if policies is not None:
-        here = _try(lambda: ipsec.through(policies, reach.ifindexes, rtnl))
+        here = _try(lambda: ipsec.through(policies, reach, rtnl))
     found = [here, *(view.ipsec for view in views)]
     if None in found:
         return None

@@ -129,7 +129,7 @@ def _carried(found: Found) -> frozenset[int]:
 
 def _chain(way: Way, names: Mapping[int, str], chains: Chains) -> tuple[TunnelWay, ...]:
     out = names.get(way.out or 0)
-    return (TunnelWay(way.endpoint, out, way.bound, way.by), *chains.get(way.out or 0, ()))
+    return (TunnelWay(way.endpoint, out, way.bound, way.by, way.own), *chains.get(way.out or 0, ()))
 
 
 class View(NamedTuple):
@@ -284,13 +284,22 @@ class _World:
     @property
     def borders(self) -> bool:
         """Whether something here may be stacked on a link of another namespace, or send by one.
-        Where a WireGuard device was made the kernel does not tell."""
-        sends = any(one.nsid is not None or one.kind == "wireguard" for one in self.tunnels)
+        Where a WireGuard device was made the kernel does not tell: one of home's has been judged."""
+        sends = any(
+            one.nsid is not None or (one.kind == "wireguard" and not self.is_home)
+            for one in self.tunnels
+        )
         return sends or self.has_tun or any(link.far_lower for link in self.links)
 
     @property
+    def is_home(self) -> bool:
+        """Whether it is the one that the child came from: what is there may be stacked on a link of
+        another namespace, too."""
+        return not self.name
+
+    @property
     def has_tun(self) -> bool:
-        return any(link.kind == TUN for link in self.links)
+        return not self.is_home and any(link.kind == TUN for link in self.links)
 
     def ask(self, others: Iterable[Self | _Home]) -> bool:
         """Whether more is stacked on what was found in the others by now, or sends by it."""
@@ -306,7 +315,7 @@ class _World:
                 one
                 for one in self.tunnels
                 if (one.nsid is not None and one.nsid == number)
-                or (one.kind == "wireguard" and isinstance(other, _Home))
+                or (one.kind == "wireguard" and isinstance(other, _Home) and not self.is_home)
             ]
             if isinstance(other, _Home):
                 away += self.programs
@@ -373,7 +382,7 @@ class _World:
         try:
             policies = ipsec.live()
             self.rtnl.ipsec = functools.partial(ipsec.around, policies)
-            return _tuples(ipsec.through(policies, depend.ifindexes, self.rtnl, self.name))
+            return _tuples(ipsec.through(policies, depend, self.rtnl, self.name))
         except (OSError, ValueError):
             return None
 

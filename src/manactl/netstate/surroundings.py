@@ -28,14 +28,19 @@ class Process:
 class TunnelWay(NamedTuple):
     """Why a tunnel's packets take the port: those to `endpoint` leave by the netdev `out`. No
     endpoint: all of them; no netdev either: each packet has its own endpoint. `bound`: `out` is
-    the device that the tunnel was made with. `by`: the program that sends them by itself."""
+    the device that the tunnel was made with. `by`: the program that sends them by itself. `own`:
+    the tunnel's own end, an address of `out`, to which the packets of its peer come."""
 
     endpoint: str | None
     out: str | None
     bound: bool
     by: str = ""
+    own: str | None = None
 
     def __str__(self) -> str:
+        if self.own is not None:
+            whose = f"of {self.by}, whose" if self.by else "whose"
+            return f"{whose} own end {self.own} is an address of {self.out}"
         if self.out is None and self.by:
             return f"of {self.by}, which may send to anybody"
         if self.out is None:

@@ -13,7 +13,7 @@ import pytest
 
 from manactl.look.tunnels import Way, found_by, read, way
 from manactl.wire.tunnels import Outer, Tunnel
-from tests.unit.look.kernel import FakeRtnl, attr, route
+from tests.unit.look.kernel import FakeRtnl, address, attr, route
 from tests.unit.wire.test_genetlink import HEAD, peer, sockaddr
 
 GENERIC, XFRM, CTRL, GETSA = 16, 6, 16, 0x12
@@ -270,6 +270,23 @@ RTNL = FakeRtnl([], ways={"10.1.0.0/24": {3}, "10.2.0.0/24": {4}, "2001:db8::/32
 )
 def test_why_a_tunnel_sends_by_the_port(tunnel: dict[str, Any], expected: Way | None) -> None:
     assert way(Tunnel(7, "t0", "vxlan", **tunnel), {3, 9}, RTNL) == expected
+
+
+@pytest.mark.parametrize(
+    ("index", "end", "counts"),
+    [(3, "10.1.0.4", True), (4, "10.1.0.4", False), (3, "fe80::4", False)],
+)
+def test_one_whose_own_end_is_an_address_of_the_port(index: int, end: str, counts: bool) -> None:
+    """A link-local address may be another interface's."""
+    near, elsewhere = packed(end), packed("10.2.0.9")
+    rtnl = FakeRtnl([], [address(index, end)], ways=RTNL.ways)
+    expected = {7: Way(None, 3, False, "", end)} if counts else {}
+    for one in (
+        Tunnel(7, "t0", "gre", outers=(Outer(elsewhere, near),)),
+        Tunnel(7, "t0", "vxlan", local=near),
+        Tunnel(7, "t0", "gre", 4, outers=(Outer(elsewhere, near),), metadata=True),
+    ):
+        assert found_by([one], (), {3}, rtnl) == expected
 
 
 def test_the_tunnels_of_programs_are_among_them() -> None:

@@ -240,12 +240,14 @@ def test_what_cannot_be_read_in_another_namespace_is_unknown_there(
 
 def test_something_there_may_stand_on_a_link_of_another_namespace() -> None:
     near, far = Tunnel(9, "gre1", "gre"), Tunnel(8, "gre2", "gre", nsid=1)
-    for tunnels, links, tun, borders in (
-        ([near], [], False, False), ([near, far], [], False, True), ([], [], True, True),
-        ([near, Tunnel(7, "wg0", "wireguard")], [], False, True),
-        ([near], [SimpleNamespace(far_lower=True)], False, True),
+    wg, above = Tunnel(7, "wg0", "wireguard"), SimpleNamespace(far_lower=True)
+    for tunnels, links, tun, home, borders in (
+        ([near], [], False, False, False), ([near, far], [], False, False, True),
+        ([], [], True, False, True), ([near, wg], [], False, False, True),
+        ([near], [above], False, False, True),
+        ([near, wg], [], False, True, False), ([near], [above], False, True, True),
     ):  # fmt: skip
-        world: Any = SimpleNamespace(tunnels=tunnels, links=links, has_tun=tun)
+        world: Any = SimpleNamespace(tunnels=tunnels, links=links, has_tun=tun, is_home=home)
         assert upper_devices._World.borders.fget(world) is borders  # type: ignore[attr-defined]
 
 
