@@ -146,11 +146,11 @@ TOPICS = (
     ),
     _topic(
         "sockets", "UDP sockets or SCTP associations use the port",
-        "Connected UDP sockets (QUIC, VoIP, DNS, the process of a tunnel) and SCTP associations send by "
-        "the port or have one of its addresses. UDP loses what is sent meanwhile; an SCTP "
-        "association without another path ends after its retransmissions.",
-        "sock_diag, and /proc/net/sctp/assocs",
-        check=(Step("Which they are:", "ss -unp state established; ss -Snp"),),
+        "Connected UDP sockets (QUIC, VoIP, DNS, the process of a tunnel), raw ones (PPTP) and SCTP "
+        "associations send by the port or have one of its addresses. What is sent meanwhile is lost; an "
+        "SCTP association without another path ends after its retransmissions.",
+        "sock_diag, and /proc/net/{sctp/assocs,raw,raw6,udplite}",
+        check=(Step("Which they are:", "ss -uwnp state established; ss -Snp"),),
         remedy=(Step("Stop the service, or wait until it is done."), _TRACKING),
     ),
     _topic(

@@ -18,6 +18,7 @@ from manactl.look import (
     managers,
     mounts,
     netdevs,
+    raw_sockets,
     redirects,
     relays,
     resolvers,
@@ -318,11 +319,13 @@ def _other_sockets(
     sources: Sources,
     turned: Mapping[Flow, Turned],
 ) -> list[Connection]:
-    """Connected UDP sockets and SCTP associations of every namespace, without their processes."""
+    """Connected sockets of other protocols, and SCTP associations, of every namespace, without
+    their processes."""
     udp = sockets.using(reach, rtnl, sources.udp, socket.IPPROTO_UDP, turned)
     return [
         *sockets.connections(udp, reach, protocol="udp"),
         *sockets.sctp(reach, rtnl, sources.proc / "self"),
+        *raw_sockets.connected(reach, rtnl, sources.proc / "self"),
         *(one for view in views for one in view.sockets),
     ]
 
@@ -333,6 +336,7 @@ def _listeners(reach: sockets.Reach, views: Iterable[View], sources: Sources) ->
         *sockets.listeners(sockets.serving(reach, sources.listening), "tcp"),
         *sockets.listeners(sockets.serving(reach, sources.unconnected), "udp"),
         *sockets.sctp_listeners(reach, sources.proc / "self"),
+        *raw_sockets.waiting(reach, sources.proc / "self"),
         *(one for view in views for one in view.listeners),
     ]
 

@@ -14,7 +14,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
-from manactl.look import conntrack, ipsec, mounts, netdevs, netns, sockets, tunnels, tuntap
+from manactl.look import (
+    conntrack,
+    ipsec,
+    mounts,
+    netdevs,
+    netns,
+    raw_sockets,
+    sockets,
+    tunnels,
+    tuntap,
+)
 from manactl.look.conntrack import Tracked
 from manactl.look.forked import Child
 from manactl.look.netns import NAMED, Namespace
@@ -238,18 +248,21 @@ def _view(stack: list[Any], found: Mapping[str, list[Any]], name: str) -> View:
         return [TcpSocket(*fields) for fields in found[what]]
 
     flows, wrapped, attached = found["forwarded"], found["ipsec"], found["storage"]
-    sctp = [replace(Connection(*fields), netns=name, protocol="sctp") for fields in found["sctp"]]
+    by_proc = [
+        replace(Connection(*fields), netns=name, protocol=protocol, address_goes=goes)
+        for *fields, protocol, goes in found["by_proc"]
+    ]
     return View(
         tuple(devices),
         tuple(sockets.connections(socks("tcp"), depend, name)),
         tuple(PacketSocket(inode, (), f"{netdev} in {name}") for inode, netdev in found["packets"]),
-        (*sockets.connections(socks("udp"), depend, name, "udp"), *sctp),
+        (*sockets.connections(socks("udp"), depend, name, "udp"), *by_proc),
         (
             *sockets.listeners(socks("listening"), "tcp", name),
             *sockets.listeners(socks("unconnected"), "udp", name),
             *(
-                Listener("sctp", address, number, inode, (), name)
-                for address, number, inode in found["sctp_listening"]
+                Listener(protocol, address, number, inode, (), name)
+                for protocol, address, number, inode in found["waiting_by_proc"]
             ),
         ),
         flows if flows is None else tuple(Forwarded(*fields) for fields in flows),
@@ -259,8 +272,9 @@ def _view(stack: list[Any], found: Mapping[str, list[Any]], name: str) -> View:
     )
 
 
-def _plain_sctp(one: Connection) -> tuple[object, ...]:
-    return (one.local, one.local_port, one.peer, one.peer_port, one.state, one.inode)
+def _plain_connection(one: Connection) -> tuple[object, ...]:
+    ends = (one.local, one.local_port, one.peer, one.peer_port)
+    return (*ends, one.state, one.inode, one.protocol, one.address_goes)
 
 
 def _stacked(*fields: Any) -> Stacked:
@@ -344,9 +358,16 @@ class _World:
             "listening": _tuples(sockets.serving(depend)),
             "unconnected": _tuples(sockets.serving(depend, sockets.unconnected)),
             "packets": [(packet.inode, packet.netdev) for packet in packets],
-            "sctp": [_plain_sctp(one) for one in sockets.sctp(depend, self.rtnl)],
-            "sctp_listening": [
-                (one.address, one.port, one.inode) for one in sockets.sctp_listeners(depend)
+            "by_proc": [
+                _plain_connection(one)
+                for one in (
+                    *sockets.sctp(depend, self.rtnl),
+                    *raw_sockets.connected(depend, self.rtnl),
+                )
+            ],
+            "waiting_by_proc": [
+                (one.protocol, one.address, one.port, one.inode)
+                for one in (*sockets.sctp_listeners(depend), *raw_sockets.waiting(depend))
             ],
             "forwarded": self._forwarded(depend, tracked),
             "storage": self._storage(depend),

@@ -96,7 +96,8 @@ class Stacked(Value):
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """One live connection that uses the port: TCP, a connected UDP socket, an SCTP association.
+    """One live connection that uses the port: TCP, a connected socket of UDP or raw IP (whose port is
+    its protocol), an SCTP association.
 
     No processes: the kernel itself has it, or a process that is not visible. `address_goes`: its local
     address is IPv6 and vanishes while the port is down.
