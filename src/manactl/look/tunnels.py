@@ -32,6 +32,7 @@ from manactl.wire.netlink import Message, NetlinkSocket
 from manactl.wire.tunnels import (
     NETLINK_XFRM,
     OF_SOCKETS,
+    PPP,
     TUN,
     XFRM_MSG_GETSA,
     Association,
@@ -107,23 +108,26 @@ def read(
         made.append(one._replace(outers=tuple(dict.fromkeys(outers)), metadata=metadata))
     if (sys / _L2TP).exists():
         made += _l2tp(names, opener)
-    return [*made, *of_programs(links), *_pppoe(links, process)]
+    return [*made, *of_programs(links), *_ppp(links, process)]
 
 
-def _pppoe(links: Iterable[IfLink], process: Path) -> list[Tunnel]:
+def _ppp(links: Iterable[IfLink], process: Path) -> list[Tunnel]:
     """PPP devices over Ethernet devices. Which of them a session belongs to only its program knows,
-    so each may send by each of the devices."""
-    ppp = [link for link in links if link.kind == "ppp"]
+    so each may send by each of the devices. Where there is no session they go by what their program
+    has (L2TP, PPTP, TLS), or by a serial line."""
+    ppp = [link for link in links if link.kind == PPP]
     if not ppp:
         return []
     try:
         table = rows(read_kernel(process / "net/pppoe"))[1:]
     except FileNotFoundError:
-        return []  # they go by something else
+        table = []
+    if not any(map(fields, table)):
+        return [Tunnel(link.ifindex, link.name, PPP, metadata=True) for link in ppp if link.carrier]
     below = dict.fromkeys(words[-1] for row in table if (words := fields(row)))  # pppoe_seq_show()
     names = {link.name: link.ifindex for link in links}
     return [
-        Tunnel(link.ifindex, link.name, "ppp", under=names[name])
+        Tunnel(link.ifindex, link.name, PPP, under=names[name])
         for link in ppp
         for name in below
         if name in names
@@ -293,7 +297,7 @@ def way(
     for local in (one.local, *(outer.local for outer in one.outers)):
         if own and local in own:
             return Way(None, own[local], bound, one.by, ntop(local))
-    if one.metadata and one.kind in (TUN, *OF_SOCKETS):
+    if one.metadata and one.kind in (TUN, PPP, *OF_SOCKETS):
         # It has peers beside those that its connected sockets tell, or that are told at all.
         return Way(None, None, bound, one.by) if _leads_anywhere(ifindexes, rtnl) else None
     if one.metadata and not one.outers and not one.under:

@@ -350,10 +350,7 @@ def test_pppoe_sends_by_the_devices_of_its_sessions(tmp_path: Path) -> None:
         assert {one.kind for one in made} <= {"ppp"}
         return [(one.name, one.under) for one in made]
 
-    assert found() == []
     (tmp_path / "net").mkdir()
-    (tmp_path / "net/pppoe").write_text(PPPOE)
-    assert found() == []
     (tmp_path / "net/pppoe").write_text(
         PPPOE + "00000001 02:15:5d:00:00:03 eth1\n00000002 02:15:5d:00:00:04 eth2\n"
     )
@@ -361,6 +358,23 @@ def test_pppoe_sends_by_the_devices_of_its_sessions(tmp_path: Path) -> None:
     made = read(kernel, kernel.open, tmp_path, lambda _: [], tmp_path)
     ways = found_by(made, (), {3}, FakeRtnl([]))
     assert {index: way.out for index, way in ways.items()} == {7: 3, 8: 3}
+
+
+@pytest.mark.parametrize("table", [None, "", PPPOE])
+def test_ppp_without_a_session_of_pppoe_goes_by_its_programs_sockets(
+    tmp_path: Path, table: str | None
+) -> None:
+    """L2TP, PPTP, SSTP; one without a carrier sends nothing."""
+    up = link(7, "ppp0", "ppp") + attr(33, b"\1")  # IFLA_CARRIER
+    kernel = Kernel(up, link(8, "ppp1", "ppp"))
+    if table is not None:
+        (tmp_path / "net").mkdir()
+        (tmp_path / "net/pppoe").write_text(table)
+    made = read(kernel, kernel.open, tmp_path, lambda _: [], tmp_path)
+    assert made == [Tunnel(7, "ppp0", "ppp", metadata=True)]
+    leads = FakeRtnl([], routing=[route(3, "10.1.0.0/24")])
+    assert found_by(made, (), {3}, leads) == {7: Way(None, None, False)}
+    assert found_by(made, (), {4}, leads) == {}
 
 
 @pytest.mark.parametrize("kind", ["ovpn", "ovpn-dco-v2", "gtp"])
