@@ -375,7 +375,9 @@ def _some(items: Iterable[object]) -> str:
 
 def _session(session: why.Session) -> str:
     client, server = session.ssh.client, session.ssh.server
-    return f"{client} to {server}" if server else client  # logind knows the client alone
+    ends = f"{client} to {server}" if server else client  # logind knows the client alone
+    guest = ", from a container or VM of this host that is reached over it"
+    return ends + guest if session.ssh.guest else ends
 
 
 def _on(device: Stacked | None) -> str:

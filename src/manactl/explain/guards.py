@@ -30,7 +30,8 @@ TOPICS = (
         "could not release it. SSH_CONNECTION of this process and its ancestors is used without "
         "proof; it can only add a refusal. In tmux, sudo -i or at it may be missing or old: so every "
         "connection of sshd over the port counts, whoever asks, and so do sessions of mosh and the "
-        "remote sessions of logind.",
+        "remote sessions of logind. A login from a container or virtual machine of this host counts "
+        "where somebody is connected to that over the port.",
         "SSH_CONNECTION and the route to the client; connections of sshd; mosh-server's UDP "
         "sockets; /run/systemd/sessions",
         check=(Step("Which port the session uses:", "ip route get CLIENT-ADDRESS"),

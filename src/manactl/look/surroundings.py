@@ -14,6 +14,7 @@ from typing import TypeVar
 from manactl.look import (
     conntrack,
     fabric,
+    guests,
     ipsec,
     managers,
     mounts,
@@ -167,7 +168,15 @@ def gather(
         if connections is None or more is None or tracking is not Tracking.READ:
             relayed = relayed._replace(unseen=True)
         over = (*(connections or ()), *(more or ()))
-        sessions = tuple(relays.judged(one, relayed, own, over) for one in sessions)
+        sessions = _from_guests(
+            [relays.judged(one, relayed, own, over) for one in sessions],
+            own,
+            over,
+            links or (),
+            functools.partial(_forwarded_to, reach, rtnl, tracked, links or ()),
+            rtnl,
+            sources,
+        )
     return Surroundings(
         state=state,
         uppers=uppers,
@@ -417,9 +426,48 @@ def _connected(
     )
 
 
+def _from_guests(  # noqa: PLR0917 - all that tells of one
+    sessions: Sequence[SshSession],
+    own: Collection[bytes],
+    over: Iterable[Connection],
+    links: Iterable[DecodedLink],
+    forwarded_to: Callable[[Collection[bytes]], Collection[bytes] | None],
+    rtnl: Rtnl,
+    sources: Sources,
+) -> tuple[SshSession, ...] | None:
+    """The sessions; of those from a container whether somebody has reached that over the port. None
+    when it cannot be looked up."""
+    kinds = {link.ifindex: link.kind for link in links}
+    found = _try(lambda: guests.addresses(sessions, own, kinds, rtnl))
+    if not found:
+        return None if found is None else tuple(sessions)
+    there = _try(
+        lambda: guests.reached(
+            set(found.values()), forwarded_to, over, _asks(sources), sources.proc
+        )
+    )
+    return None if there is None else tuple(guests.judged(one, found, there) for one in sessions)
+
+
+def _asks(sources: Sources) -> relays.Asks:
+    return relays.Asks(sources.tcp, sources.listening, sources.unconnected)
+
+
+def _forwarded_to(
+    reach: sockets.Reach,
+    rtnl: Rtnl,
+    tracked: Tracked | None,
+    links: Iterable[DecodedLink],
+    addresses: Collection[bytes],
+) -> Collection[bytes] | None:
+    if tracked is None:
+        return None
+    vrfs = [link.ifindex for link in links if link.kind == "vrf"]
+    return conntrack.forwarded_to(addresses, reach, rtnl, tracked, vrfs)
+
+
 def _relays(sessions: Sequence[SshSession], own: Collection[bytes], sources: Sources) -> Relays:
-    asks = relays.Asks(sources.tcp, sources.listening, sources.unconnected)
-    found = _try(lambda: relays.of_logins(sessions, own, asks, sources.proc))
+    found = _try(lambda: relays.of_logins(sessions, own, _asks(sources), sources.proc))
     return found if found is not None else Relays(unseen=True)
 
 

@@ -202,13 +202,15 @@ class PacketSocket(Value):
 
 
 class SshSession(Value):
-    """A remote login, and whether its packets take the port. `own`: this process runs in it."""
+    """A remote login, and whether its packets take the port. `own`: this process runs in it.
+    `guest`: its client is a container or virtual machine of this host, reached over the port."""
 
     client: str
     server: str
     through_port: bool | None  # None: the way to the client could not be looked up
     found_in: str
     own: bool = True
+    guest: bool = False
 
 
 class RdmaUser(Value):
