@@ -220,7 +220,7 @@ def _open_nldev(roots: Roots, stack: ExitStack, missing: list[Missing]) -> RdmaN
     try:
         return stack.enter_context(Nldev())
     except OSError as error:
-        missing.append(Missing(Source.NLDEV, f"socket: {error.strerror}"))
+        missing.append(Missing(Source.NLDEV, f"socket: {strerror(error)}"))
         return None
 
 
@@ -344,7 +344,7 @@ def _in_other_netns(
     try:
         found = netns.find(function.pci, absent)
     except OSError as error:
-        return {}, (Missing(Source.NETNS, f"other network namespaces: {error.strerror}"),)
+        return {}, (Missing(Source.NETNS, f"other network namespaces: {strerror(error)}"),)
     return {dev_port + 1: where for dev_port, where in found.items() if dev_port not in here}, ()
 
 

@@ -44,10 +44,14 @@ ip addr flush dev {port}; ip addr flush dev side0
 ip route flush table 100; ip route flush table 4000
 ip -6 route flush table 100; ip -6 route flush table 4000
 ip nexthop flush; ip route flush proto 77; ip -6 route flush proto 77
-for p in 1001 1002 1000; do ip rule del pref $p; ip -6 rule del pref $p; done
+for p in 1001 1002; do ip rule del pref $p; ip -6 rule del pref $p; done
 ip -n far addr flush dev seg; ip -n far addr flush dev v9
 ip link set {port} down; ip link set {port} up
 """
+# The kernel makes this rule with the first VRF alone (vrf_add_fib_rules()).
+L3MDEV = """for f in -4 -6; do
+    ip $f rule show pref 1000 | grep -q l3mdev || ip $f rule add pref 1000 l3mdev protocol kernel
+done"""
 
 
 @dataclass
@@ -104,6 +108,7 @@ def draw(seed: str, port: str, shape: str) -> Network:
         net.vrf = True
         net.links += [
             f"ip link add red type vrf table {VRF_TABLE}; ip link set red up",
+            L3MDEV,
             f"ip link set {port} master red",
         ]
         if net.shape == "both in a vrf":

@@ -24,7 +24,7 @@ from tests.lab.vm import Vm
 from tests.lab.vmbus.host import Nic
 from tests.unit.wording import wording
 
-SOME_ACTS = 16  # one of so many is the one to die at
+SOME_ACTS = 40  # one of so many is the one to die at
 # s. hv_netvsc passes a carrier on every 2 s at most, and the kernel one to uppers every second.
 STEADY = 2.5
 SPARE = """

@@ -42,7 +42,7 @@ ANNOUNCED = {
     "/uio_hv_generic/unbind": ("undoing", "bind-uio"),
     "/hv_netvsc/bind": ("undoing", "bind-uio"),
 }
-SOME_ACTS = 18  # one of so many is the one to die at
+SOME_ACTS = 36  # one of so many is the one to die at
 UIO = "uio_hv_generic"
 SETTINGS = """
 ip link set {twin} mtu 1400 alias 'to the lab' txqueuelen 555

@@ -133,7 +133,11 @@ def guard(count: int, rounds: int) -> None:
 
     def look() -> float:
         with Rtnl() as rtnl:
-            return timed(lambda: sockets.using(reach, rtnl))
+            return timed(
+                lambda: sockets.using(
+                    reach, rtnl, many=sockets.are_many(socket.IPPROTO_TCP, Path("/proc/self"))
+                )
+            )
 
     look()
     none = [look() for _ in range(rounds)]

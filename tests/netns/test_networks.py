@@ -7,6 +7,9 @@ none for macvlans; the guest has both, and the test there requires them.
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
+import json
 import os
 import random
 import re
@@ -21,11 +24,12 @@ import pytest
 from manactl.act import restore
 from manactl.act.addresses_first import with_addresses
 from manactl.act.plan import SetAdmin
-from manactl.look import stacked_links
+from manactl.look import sockets, stacked_links
 from manactl.look.rtnetlink import Rtnl
 from manactl.model.port import PortId
 from manactl.netstate.requests import Filled
 from manactl.netstate.snapshot import Kind, PortState, Request, Rows
+from manactl.wire import rtmsg as rt
 from tests.conftest import lacking
 from tests.lab import networks
 from tests.netns.test_addresses_first import Netdevs
@@ -198,3 +202,81 @@ def test_many_plain_routes_come_back_as_all_others_do(both: Both, number: int) -
     assert told[0][0] == told[1][0]
     assert not (found := networks.differences(told[0][1], told[1][1])), "\n".join(found)
     assert any(one.counts.get(Kind.ROUTE, 0) > 70 for one in told[1][0])
+
+
+FAR = ("10.5.5.5", "fd00:5::5")
+LEADING = (
+    "ip rule add pref 50 from 10.1.0.0/16 lookup 77", "ip -6 rule add pref 51 lookup 77",
+    "ip rule add pref 52 dport 7000 lookup 77",
+    "ip route add 10.96.0.0/12 dev port0; ip route add local 10.97.0.0/16 dev lo",
+    "ip route add local 10.94.0.0/16 dev lo; ip route add 10.94.6.0/24 dev port1 table local",
+    # Another rule before that of local routes.
+    "ip rule add pref 100 lookup local; ip rule del pref 0\n"
+    "ip rule add pref 53 to 10.97.5.0/24 lookup 88; ip route add 10.97.5.0/24 dev port0 table 88",
+    "ip -6 rule add pref 100 lookup local; ip -6 rule del pref 0",
+    "sysctl -qw net.ipv4.nexthop_compat_mode=0\n"
+    "ip nexthop add id 900 dev port0; ip route add 10.93.0.0/16 nhid 900",
+    "ip route add 10.95.0.0/16 nexthop dev port0 nexthop dev port1",
+)  # fmt: skip
+
+
+def _destinations(draw: random.Random) -> list[str]:
+    """An address of each network that any route names, and its last one, which may be another's."""
+    found = [
+        "192.0.2.77",
+        "2001:db8:77::7",
+        *(f"10.{n}.0.9" for n in range(95, 100)),
+        *(f"10.97.{n}.9" for n in (5, 6)),
+    ]
+    for family in ("-4", "-6"):
+        for route in json.loads(sh(f"ip -j {family} route show table all") or "[]"):
+            if route["dst"] != "default" and route.get("type") != "multicast":
+                net = ipaddress.ip_network(route["dst"], strict=False)
+                found += [str(net[draw.randrange(min(net.num_addresses, 200))]), str(net[-1])]
+    return draw.sample(found, len(found))
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_of_many_sockets_the_same_use_a_port(both: Both, number: int) -> None:
+    """Whether the kernel is asked for all of them, or for those to where routes lead by the port."""
+    seed = f"{SEED} sockets {number}"
+    draw = random.Random(seed)
+    script = networks.Generator(seed, PORTS, kinds()).draw().script()
+    script += "".join(f"\nip addr add {address} dev lo nodad" for address in FAR)
+    script += "\n".join(("", *(line for line in LEADING if not number or draw.random() < 0.5)))
+    print(f"MANACTL_SEED={SEED}, network {number}\n{script}")
+    sh(script)
+    settled()
+    devices = [name for _, name in socket.if_nameindex() if name != "lo"]
+    with contextlib.ExitStack() as stack:
+        for to in _destinations(draw):
+            family = socket.AF_INET6 if ":" in to else socket.AF_INET
+            one = stack.enter_context(socket.socket(family, socket.SOCK_DGRAM))
+            if draw.random() < 0.2:
+                name = draw.choice(devices).encode()
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+            if draw.random() < 0.8:  # else the kernel takes one of the interface that it goes by
+                one.bind((FAR[":" in to], 0))
+            with contextlib.suppress(OSError):  # no way there
+                one.connect((to, draw.choice((7000, 7001))))
+        counts = []
+        for name in devices:
+            addresses = [body for body in both.rtnl.addresses() if _index(body) == _number(name)]
+            own = {rt.value(rt.split(body, rt.IFADDR.size), rt.IFA_ADDRESS) for body in addresses}
+            reach = sockets.Reach(frozenset({_number(name)}), frozenset(filter(None, own)))
+            every, few = (
+                sockets.using(reach, both.rtnl, sockets.udp, socket.IPPROTO_UDP, many=many)
+                for many in (False, True)
+            )
+            assert set(few) == set(every), name
+            counts.append(len(every))
+    assert sum(counts) > 10
+
+
+def _number(name: str) -> int:
+    return socket.if_nametoindex(name)
+
+
+def _index(address: bytes) -> int:
+    return rt.IfAddrMsg.of(address).ifindex

@@ -31,6 +31,7 @@ from manactl.errors import (
     Busy,
     Interrupted,
     RolledBack,
+    strerror,
 )
 from manactl.model.port import PortId, PortStatus
 
@@ -223,7 +224,7 @@ class _Child:
 def _no_process(command: str, error: OSError) -> RolledBack:
     """For the caller to raise once the claim is released."""
     return RolledBack(
-        f"{command} was not started: {error.strerror}; the claim was released",
+        f"{command} was not started: {strerror(error)}; the claim was released",
         hint="processes (pids.max of the unit or session, `ulimit -u`) or open files (`ulimit -n`) "
         "are limited; claim again when there is room",
     )

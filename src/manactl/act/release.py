@@ -71,7 +71,7 @@ def release(
 ) -> ReleaseResult:
     """Release the ports. The error of one claim does not keep another from being released; the
     worst is raised in the end. A signal ends it all."""
-    run = Run(request, host, signals, progress)
+    run = Run(request, host, signals, progress, ReleaseResult())
     result = run.result
     closed: list[str] = []
     with host.audit(request.verb, request.words) as audit, signals.as_interrupted(closed):

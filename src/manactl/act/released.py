@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import KW_ONLY
 from pathlib import Path
 
 from manactl.act.host import Host
@@ -84,21 +84,25 @@ class ReleasedPort(Value):
     up: bool = True  # a netdev that was destroyed is made again, and stays down if it was
 
 
-@dataclass(slots=True)
 class ReleaseResult:
     """What a release has come to. With a dry run, the plans instead."""
 
-    ports: list[ReleasedPort] = field(default_factory=list)
-    plans: list[Plan] = field(default_factory=list)
-    terminated: list[Holder] = field(default_factory=list)
+    def __init__(
+        self,
+        ports: Iterable[ReleasedPort] = (),
+        plans: Iterable[Plan] = (),
+        terminated: Iterable[Holder] = (),
+    ) -> None:
+        self.ports = [*ports]
+        self.plans = [*plans]
+        self.terminated = [*terminated]
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(Value):
     """One release under way."""
 
     request: ReleaseRequest
     host: Host
     signals: SignalGate
     progress: Progress
-    result: ReleaseResult = field(default_factory=ReleaseResult)
+    result: ReleaseResult

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -93,7 +93,6 @@ class Workplace(Value):
             undo.log_failed = _why(error)
 
 
-@dataclass(slots=True)
 class UndoResult:
     """What came of undoing steps: per port what was restored, and what could not be.
 
@@ -102,13 +101,21 @@ class UndoResult:
     left(), so that the ports which it is of are known.
     """
 
-    undone: dict[PortId, list[Undone]] = field(default_factory=dict)
-    residue: list[str] = field(default_factory=list)
-    troubled: set[PortId] = field(default_factory=set)
-    taken: list[PortId] = field(default_factory=list)
-    log_failed: str | None = None
-    remedies: list[str] = field(default_factory=list)
-    announced: set[PortId] = field(default_factory=set)
+    def __init__(
+        self,
+        *,
+        residue: Iterable[str] = (),
+        taken: Iterable[PortId] = (),
+        log_failed: str | None = None,
+        remedies: Iterable[str] = (),
+    ) -> None:
+        self.undone: dict[PortId, list[Undone]] = {}
+        self.residue = [*residue]
+        self.troubled: set[PortId] = set()
+        self.taken = [*taken]
+        self.log_failed = log_failed
+        self.remedies = [*remedies]
+        self.announced: set[PortId] = set()
 
     @property
     def clean(self) -> bool:

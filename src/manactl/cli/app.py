@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, TextIO
 
+from manactl.errors import strerror
 from manactl.escape import escape
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class App:
     def lose_output(self, error: OSError) -> None:
         """Standard output cannot be written any more: report it, and drop what comes."""
         if not isinstance(error, BrokenPipeError):
-            self.err(f"manactl: standard output: {error.strerror}")
+            self.err(f"manactl: standard output: {strerror(error)}")
         _drop(sys.stdout)
 
     def _print(self, text: str, *, flush: bool = False) -> None:

@@ -11,6 +11,7 @@ import click
 
 from manactl.cli.app import App
 from manactl.cli.params import PORT, color_option, json_option
+from manactl.errors import strerror
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -190,6 +191,6 @@ def _claims(app: App) -> tuple[list[ClaimSummary], list[Missing]]:
         # A broken journal must hide neither the ports nor the other claims.
         return claims, [Missing(Source.JOURNAL, journal.error.message) for journal in unreadable]
     except OSError as error:
-        return [], [Missing(Source.JOURNAL, f"{app.state}: {error.strerror}")]
+        return [], [Missing(Source.JOURNAL, f"{app.state}: {strerror(error)}")]
     except ManactlError as error:
         return [], [Missing(Source.JOURNAL, error.message)]

@@ -28,7 +28,7 @@ from manactl.doctor.machine import (
     Shape,
     Uverbs,
 )
-from manactl.errors import ManactlError
+from manactl.errors import ManactlError, strerror
 from manactl.journal.file import list_claims
 from manactl.look import (
     boot_files,
@@ -361,7 +361,7 @@ def _journals(state: Path) -> Journals:
     try:
         claims, unreadable = list_claims(state)
     except OSError as error:
-        return Journals(unread=f"{state}: {error.strerror}")
+        return Journals(unread=f"{state}: {strerror(error)}")
     except ManactlError as error:
         return Journals(broken=error.message)
     here = [claim for claim in claims if claim.same_boot]
@@ -380,7 +380,7 @@ def _state_dir(state: Path, proc: str) -> str | None:
     try:
         info, room = part.stat(), os.statvfs(part)
     except OSError as error:
-        return f"{part}: {error.strerror}"
+        return f"{part}: {strerror(error)}"
     if not stat.S_ISDIR(info.st_mode):
         return f"{part} is not a directory"
     if part == state and (info.st_uid != 0 or info.st_mode & 0o022):

@@ -8,7 +8,7 @@ from manactl.explain.topic import Kind, Step, Topic
 
 def _topic(
     name: str, title: str, means: str, origin: str, *,
-    check: tuple[Step, ...], remedy: tuple[Step, ...] = (),
+    check: tuple[Step, ...], remedy: tuple[Step, ...] = (), more: tuple[str, ...] = (),
 ) -> Topic:  # fmt: skip
     """A guard's topic, with what its refusals say about a waiver."""
     if bar := bar_of(Code(name)):
@@ -17,7 +17,7 @@ def _topic(
     else:
         accept = f"manactl claim --raw-qp PORT --allow {name}"
         remedy = (*remedy, Step("Or accept the loss:", accept))
-    forms = (f"{name}:", f"--allow {name}")
+    forms = (f"{name}:", f"--allow {name}", *more)
     return Topic(name, Kind.GUARD, title, means, origin, check, remedy, forms)
 
 
@@ -68,6 +68,7 @@ TOPICS = (
         check=(Step("Which they are:",
                     "ss -tnp state connected exclude time-wait src ADDRESS"),),
         remedy=(Step("Stop the service, or wait until the connections are closed."), _TRACKING),
+        more=("syn-sent", "syn-recv", "fin-wait-1", "fin-wait-2", "close-wait", "last-ack"),
     ),
     _topic(
         "storage", "storage is used over the port",

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from manactl.decide.ownership import DeviceFacts
+from manactl.errors import strerror
 from manactl.look import source_words, sysfs
 from manactl.look.sysfs import Function, RdmaNode, Roots
 from manactl.model.named_tuple import NamedTuple
@@ -227,7 +228,7 @@ def _ask(missing: list[Missing], what: str, ask: Callable[[], _T]) -> _T | None:
     try:
         return ask()
     except OSError as error:
-        missing.append(Missing(Source.NLDEV, f"{what}: {error.strerror}"))
+        missing.append(Missing(Source.NLDEV, f"{what}: {strerror(error)}"))
     except (ValueError, KeyError) as error:  # an answer that is not what the header promises
         missing.append(Missing(Source.NLDEV, source_words.malformed(what, error)))
     return None

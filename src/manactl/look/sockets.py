@@ -10,13 +10,14 @@ import errno
 import os
 import socket
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from manactl.look import leading
 from manactl.look.rtnetlink import ntop
-from manactl.look.text_files import fields, passing_over, read, rows
+from manactl.look.text_files import fields, lines, passing_over, read, rows
 from manactl.model.named_tuple import NamedTuple
 from manactl.netstate.surroundings import Connection, Listener, PacketSocket, Process
 from manactl.wire import inet_diag as diag
@@ -29,6 +30,8 @@ from manactl.wire.netlink import NETLINK_SOCK_DIAG, NetlinkSocket
 _SCTP = 132  # IPPROTO_SCTP
 _SCTP_LISTENING = 10  # SCTP_SS_LISTENING, TCP_LISTEN by another name
 _NAMEABLE = 1000  # a filter's jumps reach 64 KiB; of more addresses the sockets are sorted out here
+_MANY = 2000  # sockets, of which it is worth while to ask the kernel for fewer
+_NETWORKS = 64  # that each of many sockets is compared with
 
 
 class Ways(Protocol):
@@ -39,6 +42,11 @@ class Ways(Protocol):
         flow: bytes = b"",
     ) -> set[int]: ...  # fmt: skip
     def rules_ask(self) -> frozenset[int]: ...
+    def rules(self) -> list[bytes]: ...
+    def routes(self) -> Sequence[bytes]: ...
+    def nexthops(self) -> list[bytes]: ...
+    @property
+    def ipsec(self) -> object: ...  # None: no policy puts packets into tunnels
 
 
 class Reach(NamedTuple):
@@ -70,6 +78,20 @@ def unconnected(program: bytes = b"") -> list[TcpSocket]:
 def listening(program: bytes = b"") -> list[TcpSocket]:
     """The TCP sockets that listen, for which it holds."""
     return _dump(program, socket.IPPROTO_TCP, diag.LISTENING)
+
+
+def are_many(protocol: int, process: Path = Path("/proc/self")) -> bool:
+    """Whether this network namespace has so many sockets of TCP or UDP that those which cannot use
+    the port are better left out by the kernel. Where that is not told: no."""
+    wanted = {socket.IPPROTO_TCP: "TCP", socket.IPPROTO_UDP: "UDP"}[protocol]
+    found = 0
+    for name, kind in (("sockstat", wanted), ("sockstat6", f"{wanted}6")):
+        for line in lines(process / "net" / name):  # sockstat_seq_show(): TCP: inuse 7 orphan 0
+            title, _, counts = line.partition(":")
+            words = fields(counts)
+            if title == kind and "inuse" in words[:-1]:
+                found += int(words[words.index("inuse") + 1])
+    return found > _MANY
 
 
 def _dump(program: bytes, protocol: int, states: int) -> list[TcpSocket]:
@@ -224,25 +246,25 @@ def using(
     ask: Callable[[bytes], Iterable[TcpSocket]] = tcp,
     protocol: int = socket.IPPROTO_TCP,
     turned: Mapping[Flow, Turned] | None = None,
+    *,
+    many: bool = False,
 ) -> list[TcpSocket]:
     """The sockets of this namespace that have an address of the port, or whose packets leave by it.
 
-    The kernel selects the first by their address. Of the others, those within the host aside, each
-    distinct peer is looked up once, as the socket would do it; each socket, where rules tell
-    ports apart. `turned`: where the packets of a socket go that go elsewhere.
+    The kernel leaves out those within the host. Of those with other addresses each distinct peer is
+    looked up once, as the socket would do it; each socket, where rules tell ports apart. `turned`:
+    where the packets of a socket go that go elsewhere. Of `many` the kernel is asked only for those
+    to where any route leads by the port.
     """
     turned = turned or {}
-    mine = diag.local(sorted(reach.addresses))
-    hosts = diag.peer(diag.LOOPBACK)
-    few = len(mine) <= _NAMEABLE
+    # One to the host itself may be sent elsewhere, too.
+    there = {one.destination for one in turned if is_loopback(one.destination)}
+    sure = diag.local(sorted(reach.addresses))
+    sure += diag.peer((address, len(address) * 8) for address in sorted(there))
+    few = len(sure) <= _NAMEABLE
+    near = _near(reach, rtnl, turned) if many and few else b""
+    program = diag.any_of(sure, diag.none_of(diag.peer(diag.LOOPBACK), near)) if few else b""
     found = []
-    for sock in ask(diag.any_of(mine) if few else b"") if mine else ():
-        # Of a link-local address there may be many; the interface that the socket is bound to
-        # tells them apart.
-        if sock.local in reach.addresses and (
-            not _link_local(sock.local) or sock.bound in (0, *reach.ifindexes)
-        ):
-            found.append(sock)
     ways: dict[tuple[object, ...], bool] = {}
     asked: frozenset[int] | None = None
 
@@ -258,12 +280,14 @@ def using(
             ways[way] = bool(out & reach.ifindexes)
         return ways[way]
 
-    # One to the host itself may be sent elsewhere, too.
-    there = {one.destination for one in turned if is_loopback(one.destination)}
-    some = [(address, len(address) * 8) for address in sorted(there)]
-    inside = ask(diag.any_of(diag.peer(some))) if some else ()
-    for sock in (*ask(diag.none_of([*mine, *hosts] if few else hosts)), *inside):
+    for sock in ask(program):
         if sock.local in reach.addresses:
+            # Of a link-local address there may be many; the interface that the socket is bound to
+            # tells them apart.
+            if not _link_local(sock.local) or sock.bound in (0, *reach.ifindexes):
+                found.append(sock)
+            continue
+        if is_loopback(sock.peer) and sock.peer not in there:
             continue
         if sock.bound in reach.ifindexes:
             found.append(sock)
@@ -276,6 +300,29 @@ def using(
         if leaves(sock, peer, sock.mark, asked) or (mark and leaves(sock, peer, mark, asked)):
             found.append(sock)
     return found
+
+
+def _near(reach: Reach, rtnl: Ways, turned: Mapping[Flow, Turned]) -> bytes:
+    """The program for sockets that may send by the port: those bound to it, those whose packets go
+    elsewhere than they are sent to, and those to where any of its routes leads. Nothing where routes
+    do not tell: an IPsec policy sends packets elsewhere, too."""
+    routes = None if rtnl.ipsec is not None else leading.by(reach.ifindexes, rtnl)
+    if routes is None:
+        return b""
+    elsewhere = {
+        (flow.destination, len(flow.destination) * 8)
+        for flow, to in turned.items()
+        if to.peer != flow.destination
+    }
+    sure: list[diag.Asked] = [diag.BoundTo(index) for index in sorted(reach.ifindexes)]
+    sure += _to(elsewhere)
+    own = sorted(routes.own, key=lambda net: net[1])[:_NETWORKS]
+    near = diag.any_of(_to(routes.nets))
+    return diag.any_of(sure, diag.none_of(diag.peer(own), near, only=diag.BoundTo(0)))
+
+
+def _to(nets: Collection[leading.Net]) -> list[diag.Condition]:
+    return diag.peer(sorted(leading.coarser(nets, _NETWORKS)))
 
 
 def is_loopback(address: bytes) -> bool:

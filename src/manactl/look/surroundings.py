@@ -316,7 +316,8 @@ def _connections(
     turned: Mapping[Flow, Turned],
 ) -> list[Connection]:
     """TCP connections of every namespace, without their processes."""
-    mine = sockets.using(reach, rtnl, sources.tcp, turned=turned)
+    many = sockets.are_many(socket.IPPROTO_TCP, sources.proc / "self")
+    mine = sockets.using(reach, rtnl, sources.tcp, turned=turned, many=many)
     here = sockets.connections(mine, reach)
     return [*here, *(tcp for view in views for tcp in view.tcp)]
 
@@ -330,7 +331,8 @@ def _other_sockets(
 ) -> list[Connection]:
     """Connected sockets of other protocols, and SCTP associations, of every namespace, without
     their processes."""
-    udp = sockets.using(reach, rtnl, sources.udp, socket.IPPROTO_UDP, turned)
+    many = sockets.are_many(socket.IPPROTO_UDP, sources.proc / "self")
+    udp = sockets.using(reach, rtnl, sources.udp, socket.IPPROTO_UDP, turned, many=many)
     return [
         *sockets.connections(udp, reach, protocol="udp"),
         *sockets.sctp(reach, rtnl, sources.proc / "self"),

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from manactl.look import sockets, source_words
@@ -37,11 +36,11 @@ class Sources(NamedTuple):
     unconnected: Ask = sockets.unconnected
 
 
-@dataclass
 class _Program:
-    processes: list[Process] = field(default_factory=list)
-    inodes: set[int] = field(default_factory=set)  # of its sockets
-    elsewhere: bool = False  # in another network namespace, or in one that is not known
+    def __init__(self) -> None:
+        self.processes: list[Process] = []
+        self.inodes: set[int] = set()  # of its sockets
+        self.elsewhere = False  # in another network namespace, or in one that is not known
 
     def __str__(self) -> str:
         return ", ".join(map(str, self.processes)) or source_words.UNSEEN_PROGRAM

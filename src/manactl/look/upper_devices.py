@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import functools
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -30,7 +30,7 @@ from manactl.look.forked import Child
 from manactl.look.netns import NAMED, Namespace
 from manactl.look.pyroute2_links import DecodedLink
 from manactl.look.rtnetlink import Rtnl
-from manactl.look.sockets import Reach
+from manactl.look.sockets import Reach, Turned
 from manactl.look.tunnels import Way, Ways
 from manactl.model.named_tuple import NamedTuple
 from manactl.netstate import coverage, snapshot
@@ -48,11 +48,12 @@ from manactl.netstate.surroundings import (
 )
 from manactl.netstate.uppers import NETVSC
 from manactl.wire import rtmsg as rt
+from manactl.wire.conntrack import Flow
 from manactl.wire.if_link import IfLink
 from manactl.wire.inet_diag import TcpSocket
 from manactl.wire.tunnels import TUN, Tunnel
 
-_UDP = 17
+_TCP, _UDP = 6, 17
 _WAIT = 35.0  # s; a namespace takes a millisecond, a driver that waits for its device up to 30 s
 
 
@@ -353,8 +354,8 @@ class _World:
         turned = tracked.turned if tracked else {}
         found = {
             "ipsec": wrapped,
-            "tcp": _tuples(sockets.using(depend, self.rtnl, turned=turned)),
-            "udp": _tuples(sockets.using(depend, self.rtnl, sockets.udp, _UDP, turned)),
+            "tcp": self._using(depend, turned, sockets.tcp, _TCP),
+            "udp": self._using(depend, turned, sockets.udp, _UDP),
             "listening": _tuples(sockets.serving(depend)),
             "unconnected": _tuples(sockets.serving(depend, sockets.unconnected)),
             "packets": [(packet.inode, packet.netdev) for packet in packets],
@@ -374,6 +375,16 @@ class _World:
             "tracking": conntrack.known(tracked, self.rtnl).value,
         }
         return [_plain(device) for device in devices], found, self.name
+
+    def _using(
+        self,
+        depend: sockets.Reach,
+        turned: Mapping[Flow, Turned],
+        ask: Callable[[bytes], list[TcpSocket]],
+        protocol: int,
+    ) -> list[tuple[object, ...]]:
+        many = sockets.are_many(protocol)
+        return _tuples(sockets.using(depend, self.rtnl, ask, protocol, turned, many=many))
 
     def _tracked(self) -> Tracked | None:
         """None when it cannot be read, which is no reason to know nothing else."""

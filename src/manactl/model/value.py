@@ -8,7 +8,7 @@ a dataclass.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, dataclass_transform
 
@@ -42,6 +42,8 @@ class Value:
     __dataclass_fields__ = _DataclassFields()
     _defaults: ClassVar[Mapping[str, Any]] = {}
     _positional: ClassVar[int] = 0
+    _beside: ClassVar[tuple[str, ...]] = ()
+    """Fields by which two do not differ, and that repr() does not show."""
 
     def __init_subclass__(cls) -> None:
         own = [name for name, kind in cls.__annotations__.items() if "ClassVar" not in str(kind)]
@@ -64,6 +66,10 @@ class Value:
             odd = missing or sorted(given.keys() - set(fields))
             raise TypeError(f"{type(self).__name__}: missing or unknown: {', '.join(odd)}")
         self.__dict__.update(given)
+        self.__post_init__()
+
+    def __post_init__(self) -> None:
+        """As of a dataclass; what it sets goes into the __dict__."""
 
     def __setattr__(self, name: str, value: object) -> None:
         raise self._frozen(name)
@@ -77,7 +83,10 @@ class Value:
         return FrozenInstanceError(f"{type(self).__name__}.{name} cannot be set")
 
     def _values(self) -> tuple[object, ...]:
-        return tuple(getattr(self, name) for name in self.__match_args__)
+        return tuple(getattr(self, name) for name in self._compared())
+
+    def _compared(self) -> Iterable[str]:
+        return (name for name in self.__match_args__ if name not in self._beside)
 
     def __eq__(self, other: object) -> bool:
         return self._values() == other._values() if type(other) is type(self) else NotImplemented
@@ -86,5 +95,5 @@ class Value:
         return hash((type(self), self._values()))
 
     def __repr__(self) -> str:
-        shown = (f"{name}={getattr(self, name)!r}" for name in self.__match_args__)
+        shown = (f"{name}={getattr(self, name)!r}" for name in self._compared())
         return f"{type(self).__name__}({', '.join(shown)})"

@@ -8,10 +8,11 @@ import base64
 import struct
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from dataclasses import replace
+from typing import Any, ClassVar, Self
 
 from manactl.model.named_tuple import NamedTuple
+from manactl.model.value import NONE, Value
 from manactl.netstate import bridging, tc_objects
 from manactl.netstate.bridging import Kept
 from manactl.netstate.ethtool_settings import Command, Ethtool
@@ -90,25 +91,25 @@ class Qdisc(NamedTuple):
         return Request(if_link.RTM_NEWQDISC, NLM_F_CREATE | NLM_F_REPLACE, body)
 
 
-@dataclass(frozen=True, slots=True)
-class LinkSettings:
+class LinkSettings(Value):
     """The settings of one netdev. `attributes` are by number, `sysctls` by tree and key; `master`
     is the name of its master, `member` what it is there, by number. `queueing` are classes and
     filters. `names` are the ifindexes of all links by name, and by altname after all of these, not
     kept in JSON."""
 
     flags: int = 0
-    attributes: Mapping[int, bytes] = field(default_factory=dict)
+    attributes: Mapping[int, bytes] = NONE
     altnames: tuple[str, ...] = ()
     master: str | None = None
-    sysctls: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    sysctls: Mapping[tuple[str, str], str] = NONE
     qdiscs: tuple[Qdisc, ...] = ()
-    names: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
+    names: Mapping[str, int] = NONE
     queueing: tuple[TcObject, ...] = ()
     member_kind: str | None = None
-    member: Mapping[int, bytes] = field(default_factory=dict)
-    ethtool: Ethtool = field(default_factory=Ethtool)
+    member: Mapping[int, bytes] = NONE
+    ethtool: Ethtool = Ethtool()
     bridging: tuple[Kept, ...] = ()
+    _beside: ClassVar[tuple[str, ...]] = ("names",)
 
     def without(self, attribute: int) -> LinkSettings:
         left = {kind: data for kind, data in self.attributes.items() if kind != attribute}

@@ -14,14 +14,14 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from itertools import compress, count, groupby, islice, repeat
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from manactl.model.named_tuple import NamedTuple
 from manactl.model.port import PortId
 from manactl.model.uncollected import uncollected
+from manactl.model.value import Value
 from manactl.netstate import packed
 from manactl.netstate.blueprints import Blueprint
 from manactl.netstate.link_settings import LinkSettings
@@ -201,8 +201,7 @@ class Accepted(NamedTuple):
     solicits: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class PortState:
+class PortState(Value):
     """Everything that refers to a port or to the devices stacked on it, at one instant.
 
     `taken` is CLOCK_BOOTTIME in seconds. `uppers` are in order from the bottom up. What the facts
@@ -230,19 +229,21 @@ class PortState:
     settings: tuple[Setting, ...] = ()
     others: tuple[OtherDevice, ...] = ()
     related: tuple[Fact, ...] = ()
-    links: tuple[OtherDevice, ...] = field(default=(), compare=False, repr=False)
-    accepted: tuple[Accepted, ...] = field(default=(), compare=False, repr=False)
-    rows: tuple[Fact, ...] = field(default=(), repr=False)
-    link: LinkSettings | None = field(default=None, repr=False)
+    links: tuple[OtherDevice, ...] = ()
+    accepted: tuple[Accepted, ...] = ()
+    rows: tuple[Fact, ...] = ()
+    link: LinkSettings | None = None
     member: Member | None = None
-    blueprints: tuple[Blueprint, ...] = field(default=(), repr=False)
+    blueprints: tuple[Blueprint, ...] = ()
     alone: bool = False
-    leaning: tuple[Fact, ...] = field(default=(), repr=False)
+    leaning: tuple[Fact, ...] = ()
     bridge_states: tuple[BridgeState, ...] = ()
+
+    _beside: ClassVar[tuple[str, ...]] = ("links", "accepted")
 
     def __post_init__(self) -> None:
         if not isinstance(self.facts, Facts):
-            object.__setattr__(self, "facts", Facts(self.facts))
+            self.__dict__["facts"] = Facts(self.facts)
 
     def that(self, ask: Callable[[Fact], object]) -> list[Fact]:
         """The facts of which it is so (Facts.that())."""

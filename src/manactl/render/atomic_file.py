@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
-from manactl.errors import Denied, ManactlError, RolledBack, UsageError
+from manactl.errors import Denied, ManactlError, RolledBack, UsageError, strerror
 
 MODE = 0o644  # of a new file: for a collector that runs as another user
 _NO_SUCH_FILE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
@@ -161,7 +161,7 @@ def _owner(number: int) -> tuple[int, int]:
 
 
 def _explained(path: Path, error: OSError) -> ManactlError:
-    message = f"cannot write {path}: {error.strerror}"
+    message = f"cannot write {path}: {strerror(error)}"
     if error.errno in (errno.EACCES, errno.EPERM):
         return Denied(
             message,

@@ -18,7 +18,7 @@ from manactl.wire.attrs import as_int, attr, parse_attrs
 SOCK_DIAG_BY_FAMILY = 20
 INET_DIAG_REQ_BYTECODE = 1
 INET_DIAG_MARK = 15  # reported to CAP_NET_ADMIN alone
-BC_JMP, BC_S_COND, BC_D_COND = 1, 7, 8
+BC_JMP, BC_S_COND, BC_D_COND, BC_DEV_COND = 1, 7, 8, 9
 
 _REQUEST = struct.Struct("=BBBxI")  # family, protocol, extensions, states; inet_diag_sockid follows
 _SOCKID = 48
@@ -26,6 +26,7 @@ _MESSAGE = struct.Struct("=BBBB")  # family, state, timer, retransmits
 _TAIL = struct.Struct("=IIIII")  # expires, rqueue, wqueue, uid, inode
 _IFINDEX_AT = 4 + 36
 _OP = struct.Struct("=BBH")  # code, yes, no: where to go on, in bytes from here
+_IFINDEX = struct.Struct("=I")
 _HOSTCOND = struct.Struct("=BBxxi")  # family, prefix length, port (-1: any); the address follows
 # All but TIME_WAIT (6), CLOSE (7), LISTEN (10) and the pseudo state of request sockets.
 LIVE = sum(1 << state for state in (1, 2, 3, 4, 5, 8, 9, 11))
@@ -53,6 +54,20 @@ class Condition(NamedTuple):
         return _OP.pack(self.code, size, size + _OP.size) + operand
 
 
+class BoundTo(NamedTuple):
+    """The socket has to be bound to that interface (SO_BINDTODEVICE, or a scope); 0: to none."""
+
+    ifindex: int
+
+    def pack(self) -> bytes:
+        operand = _IFINDEX.pack(self.ifindex)
+        size = _OP.size + len(operand)
+        return _OP.pack(BC_DEV_COND, size, size + _OP.size) + operand
+
+
+Asked = Condition | BoundTo
+
+
 def local(addresses: Iterable[bytes]) -> list[Condition]:
     """Connections of one of these addresses; as IPv4 also those of IPv6 sockets over IPv4."""
     return [Condition(BC_S_COND, address, len(address) * 8) for address in addresses]
@@ -67,19 +82,28 @@ def peer(networks: Iterable[tuple[bytes, int]]) -> list[Condition]:
     return [Condition(BC_D_COND, address, length) for address, length in networks]
 
 
-def any_of(conditions: Collection[Condition]) -> bytes:
-    """The program for sockets that fulfil at least one."""
-    # After each condition a jump to the end; after the last one, for what fulfils none, beyond it.
-    beyond = _OP.pack(BC_JMP, _OP.size, 2 * _OP.size)
-    return _chain(conditions, after=beyond, to=0)
+# For what fulfils no condition: to beyond the end.
+_BEYOND = _OP.pack(BC_JMP, _OP.size, 2 * _OP.size)
 
 
-def none_of(conditions: Collection[Condition]) -> bytes:
-    """The program for sockets that fulfil none."""
-    return _chain(conditions, after=b"", to=_OP.size)
+def any_of(conditions: Collection[Asked], otherwise: bytes = _BEYOND) -> bytes:
+    """The program for sockets that fulfil at least one, or for which `otherwise` holds."""
+    return _chain(conditions, after=otherwise, to=0)
 
 
-def _chain(conditions: Iterable[Condition], *, after: bytes, to: int) -> bytes:
+def none_of(conditions: Collection[Asked], but: bytes = b"", *, only: Asked | None = None) -> bytes:
+    """The program for sockets that fulfil none, and for which the program `but` holds. Those that do
+    not fulfil `only` are not asked for the conditions."""
+    program = _chain(conditions, after=but, to=_OP.size)
+    if only is None:
+        return program
+    asked = only.pack()
+    code, size, _ = _OP.unpack_from(asked)
+    over = size + len(program) - len(but)
+    return _OP.pack(code, size, over) + asked[_OP.size :] + program
+
+
+def _chain(conditions: Iterable[Asked], *, after: bytes, to: int) -> bytes:
     """Each condition with a jump behind it to the end, or `to` bytes beyond; then `after`."""
     program = after
     for condition in reversed(list(conditions)):

@@ -63,6 +63,8 @@ LINES = {
     "  tcp-established: eth0: 1 live TCP connection: 10.1.0.4:42338 - 10.1.0.9:7000": (
         "tcp-established"
     ),
+    "FIN-WAIT-1 0      0      10.1.0.4:42338 10.1.0.9:7000": "tcp-established",  # as ss has it
+    "last-ack": "tcp-established",
     "manactl: refused to claim eth0; nothing was touched": "refused",
     "manactl: eth1 cannot be released: a raw QP still has its vport (pid 206 dpdk-testpmd); "
     "nothing was changed": "holder",

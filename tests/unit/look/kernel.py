@@ -44,6 +44,12 @@ def route(index: int, to: str, *, table: int = 254) -> bytes:
     return head + dst + attr(4, struct.pack("=I", index)) + attr(15, struct.pack("=I", table))
 
 
+def local(to: str, *, table: int = 255, kind: int = 2) -> bytes:
+    """A local route (RTN_LOCAL), or one of another type, over the loopback interface."""
+    body = route(1, to, table=table)
+    return body[:7] + bytes([kind]) + body[8:]
+
+
 def rule(family: int = socket.AF_INET, source: str = "", **asks: bytes) -> bytes:
     """RTM_NEWRULE: struct fib_rule_hdr, FRA_SRC (2) and other attributes by `a` and their number."""
     net = ipaddress.ip_network(source) if source else None

@@ -58,9 +58,9 @@ def test_those_with_a_peer_that_use_the_port(tmp_path: Path) -> None:
     )
     assert raw_sockets.connected(REACH, RTNL, process) == [
         Connection("10.1.0.4", 47, "10.2.0.9", 0, "established", 11, protocol="raw"),
-        Connection("10.1.0.5", 47, "10.2.0.9", 0, "established", 16, protocol="raw"),
         Connection("10.8.0.4", 47, "10.1.0.9", 0, "established", 12, protocol="raw"),
         Connection("2001:db8:8::4", 41, "2001:db8::9", 0, "established", 15, protocol="raw"),
+        Connection("10.1.0.5", 47, "10.2.0.9", 0, "established", 16, protocol="raw"),
         Connection("10.1.0.4", 77, "10.1.0.9", 78, "established", 17, protocol="udplite"),
     ]
 

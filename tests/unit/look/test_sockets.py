@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -11,14 +12,15 @@ from typing import Any
 import pytest
 
 from manactl.look import sockets
+from manactl.look.rtnetlink import ntop
 from manactl.look.sockets import Reach, Turned
 from manactl.netstate.surroundings import Connection, Listener, PacketSocket, Process
-from manactl.wire import inet_diag as diag
 from manactl.wire import rtmsg as rt
 from manactl.wire.attrs import attr_u32
 from manactl.wire.conntrack import Flow
 from manactl.wire.inet_diag import TcpSocket
-from tests.unit.look.kernel import FakeRtnl, rule
+from tests.unit.look.kernel import FakeRtnl, local, route, rule
+from tests.unit.wire.socket_filter import audit, holds
 
 
 def packed(*addresses: str) -> frozenset[bytes]:
@@ -41,7 +43,7 @@ def using(reach: Reach, rtnl: FakeRtnl, *found: TcpSocket) -> list[TcpSocket]:
         return found
 
     answer = sockets.using(reach, rtnl, ask)
-    assert len(asked) == 1 + bool(reach.addresses)
+    assert len(asked) == 1
     return answer
 
 
@@ -150,16 +152,96 @@ def test_where_the_packets_of_a_socket_really_go(to: str | None, mark: int, coun
 def test_one_to_the_host_itself_that_is_sent_elsewhere() -> None:
     """The kernel leaves out those within the host, so it is asked for these."""
     inside, one = tcp("127.0.0.1", "127.0.0.9"), tcp("127.0.0.1", "127.0.0.2")
-    programs = {
-        diag.none_of(diag.peer(diag.LOOPBACK)): [],
-        diag.any_of(diag.peer([(one.peer, 32)])): [one],
-    }
+    asked: list[bytes] = []
+
+    def ask(program: bytes) -> Iterable[TcpSocket]:
+        audit(program)
+        asked.append(program)
+        return [inside, one]
+
     flow = Flow(6, one.local, 5000, one.peer, 22)
-    rtnl = FakeRtnl([], ways={"10.1.0.0/24": {3}})
+    rtnl = FakeRtnl([], ways={"10.1.0.0/24": {3}, "127.0.0.0/8": {3}})
     reach = Reach(frozenset({3}), frozenset())
     turned = {flow: Turned(*packed("10.1.0.9"), 0)}
-    assert sockets.using(reach, rtnl, programs.__getitem__, turned=turned) == [one]
-    assert inside not in [one]
+    assert sockets.using(reach, rtnl, ask, turned=turned) == [one]
+    (program,) = asked
+    assert holds(program, "127.0.0.1", "127.0.0.2")
+    assert not holds(program, "127.0.0.1", "127.0.0.9")
+
+
+def filtering(reach: Reach, rtnl: FakeRtnl, some: dict[str, TcpSocket], **more: Any) -> set[str]:
+    """What of many sockets the kernel is let through by the program; found is the same with all."""
+    programs: list[bytes] = []
+
+    def ask(program: bytes) -> Iterable[TcpSocket]:
+        audit(program)
+        programs.append(program)
+        return [
+            one
+            for one in some.values()
+            if holds(program, ntop(one.local), ntop(one.peer), one.bound)
+        ]
+
+    found = sockets.using(reach, rtnl, ask, many=True, **more)
+    assert found == sockets.using(reach, rtnl, lambda _: some.values(), **more)
+    (program,) = programs
+    return {
+        name
+        for name, one in some.items()
+        if holds(program, ntop(one.local), ntop(one.peer), one.bound)
+    }
+
+
+FIRST = rule(a15=struct.pack("=I", 255))  # FRA_TABLE: the table of local routes
+
+
+def test_of_many_sockets_only_those_are_asked_for_that_may_use_the_port() -> None:
+    routes = [route(3, "10.1.0.0/16"), route(2, "0.0.0.0/0"), local("10.1.2.0/24")]
+    rtnl = FakeRtnl(
+        [], ways={"10.1.2.0/24": set(), "10.1.0.0/16": {3}, "10.9.0.0/16": {3}, "0.0.0.0/0": {2}},
+        ruling=[FIRST], routing=routes, bound_ways={7: {"10.1.2.3": {3}}},
+    )  # fmt: skip
+    reach = Reach(frozenset({3}), packed("10.0.0.2"))
+    some = {
+        "mine": tcp("10.0.0.2", "203.0.113.9"),
+        "there": tcp("192.0.2.2", "10.1.9.9"),
+        "elsewhere": tcp("192.0.2.2", "203.0.113.9"),
+        "own": tcp("192.0.2.2", "10.1.2.3"),
+        "bound": tcp("192.0.2.2", "203.0.113.9", bound=3),
+        "bound elsewhere": tcp("192.0.2.2", "203.0.113.9", bound=4),
+        "leaked": tcp("192.0.2.2", "10.1.2.3", bound=7),  # a VRF with a route to the port
+        "turned": tcp("192.0.2.2", "10.96.0.1"),
+        "six": tcp("2001:db8::1", "2001:db8::9"),
+        "inside": tcp("127.0.0.1", "127.0.0.1"),
+    }
+    flow = Flow(6, *packed("192.0.2.2"), 5000, *packed("10.96.0.1"), 22)
+    turned = {flow: Turned(*packed("10.9.0.9"), 0)}
+    asked = filtering(reach, rtnl, some, turned=turned)
+    assert asked == {"mine", "there", "bound", "leaked", "turned"}
+    rtnl.ruling = []  # somebody has moved the rule of local routes
+    assert filtering(reach, rtnl, some, turned=turned) == {*asked, "own"}
+    rtnl.ipsec = lambda *_: ()
+    everything = some.keys() - {"inside"}
+    assert filtering(reach, rtnl, some, turned=turned) == everything
+
+
+@pytest.mark.parametrize(
+    ("told", "is_so"),
+    [
+        ({"sockstat": "sockets: used 9\nTCP: inuse 2001 orphan 0 tw 0 alloc 1 mem 0\n"}, True),
+        ({"sockstat": "TCP: inuse 2000 orphan 0\n"}, False),
+        ({"sockstat": "TCP: inuse 1500 orphan 0\n", "sockstat6": "TCP6: inuse 501\n"}, True),
+        ({"sockstat": "UDP: inuse 9000 mem 0\nTCP: inuse 1\n"}, False),
+        ({"sockstat": "TCP: orphan 0 inuse\n"}, False),
+        ({}, False),
+    ],
+)
+def test_whether_sockets_are_many(tmp_path: Path, told: dict[str, str], is_so: bool) -> None:
+    (tmp_path / "net").mkdir()
+    for name, text in told.items():
+        (tmp_path / "net" / name).write_text(text)
+    assert sockets.are_many(socket.IPPROTO_TCP, tmp_path) is is_so
+    assert sockets.are_many(socket.IPPROTO_UDP, tmp_path) is ("UDP" in told.get("sockstat", ""))
 
 
 def test_where_rules_tell_ports_apart_each_connection_is_looked_up() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 import struct
 
@@ -10,55 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from manactl.model.named_tuple import NamedTuple
 from manactl.wire import inet_diag as diag
 from manactl.wire.inet_diag import Condition, TcpSocket
 from tests.unit.wire.headers import numbers
+from tests.unit.wire.socket_filter import audit, holds, packed
 
 MINE, YOURS = "10.0.0.2", "192.0.2.9"
-
-
-def packed(text: str) -> bytes:
-    return ipaddress.ip_address(text).packed
-
-
-def audit(program: bytes) -> None:
-    """inet_diag_bc_audit(): jumps go forward by whole words, and each is to an operation that is
-    on the way of what holds, or to just behind the end."""
-    at, starts = 0, set()
-    while at < len(program):
-        _, yes, _ = struct.unpack_from("=BBH", program, at)
-        starts.add(at)
-        assert yes >= 4
-        assert yes % 4 == 0
-        at += yes
-    assert at == len(program)
-    for start in starts:
-        _, yes, no = struct.unpack_from("=BBH", program, start)
-        assert no >= 4
-        assert no % 4 == 0
-        assert start + no in {*starts, len(program), len(program) + 4}
-
-
-def holds(program: bytes, local: str, peer: str) -> bool:
-    """inet_diag_bc_run()."""
-    at = 0
-    while at < len(program):
-        code, yes, no = struct.unpack_from("=BBH", program, at)
-        if code == 1:  # INET_DIAG_BC_JMP never holds
-            at += no
-            continue
-        family, length, port = struct.unpack_from("=BBxxi", program, at + 4)
-        raw = program[at + 12 : at + yes]
-        assert port == -1
-        assert (family, len(raw)) in {(2, 4), (10, 16)}
-        end = packed({7: local, 8: peer}[code])
-        same = len(end) == len(raw) and _prefix(end, length) == _prefix(raw, length)
-        at += yes if same else no
-    return at == len(program)
-
-
-def _prefix(raw: bytes, length: int) -> int:
-    return int.from_bytes(raw, "big") >> (len(raw) * 8 - length)
 
 
 ADDRESSES = st.sampled_from([MINE, YOURS, "10.0.0.3", "2001:db8::1", "2001:db8::2", "127.0.0.9"])
@@ -74,6 +31,33 @@ def test_filters_say_what_was_asked(own: list[str], local: str, peer: str) -> No
     ):
         audit(program)
         assert holds(program, local, peer) is expected
+
+
+class Named(NamedTuple):
+    """What a filter names, and the interfaces that sockets are bound to."""
+
+    mine: list[str]
+    own: list[str]
+    near: list[str]
+    ports: list[int]
+
+
+SOME = st.lists(ADDRESSES, max_size=3)
+NAMED = st.builds(Named, SOME, SOME, SOME, st.lists(st.sampled_from([3, 4]), max_size=2))
+
+
+@given(NAMED, ADDRESSES, ADDRESSES, st.sampled_from([0, 3, 4]))
+def test_filters_in_filters(named: Named, local: str, peer: str, bound: int) -> None:
+    def to(addresses: list[str]) -> list[Condition]:
+        return diag.peer((packed(one), len(packed(one)) * 8) for one in addresses)
+
+    sure = [*diag.local(map(packed, named.mine)), *map(diag.BoundTo, named.ports)]
+    rest = diag.none_of(to(named.own), diag.any_of(to(named.near)), only=diag.BoundTo(0))
+    program = diag.any_of(sure, rest)
+    audit(program)
+    taken = bound == 0 and peer in named.own
+    expected = local in named.mine or bound in named.ports or (not taken and peer in named.near)
+    assert holds(program, local, peer, bound) is expected
 
 
 def test_a_network_is_compared_by_its_prefix() -> None:
@@ -106,6 +90,7 @@ def test_numbers_are_the_kernels() -> None:
         (diag.BC_JMP, "INET_DIAG_BC_JMP"),
         (diag.BC_S_COND, "INET_DIAG_BC_S_COND"),
         (diag.BC_D_COND, "INET_DIAG_BC_D_COND"),
+        (diag.BC_DEV_COND, "INET_DIAG_BC_DEV_COND"),
     ):
         assert ours == theirs[name]
 
