@@ -68,7 +68,10 @@ def try_one(here: Site, seed: int, number: int, shapes: Sequence[str]) -> str:
         return not found
 
     # A gateway whose neighbour entry has failed is passed over for a moment.
-    eventually(as_before, 20, "the ways of packets")
+    try:
+        eventually(as_before, 60, "the ways of packets")
+    except AssertionError as error:
+        raise AssertionError("\n".join([str(error), *found])) from None
 
     def all_again() -> bool:
         return answers() >= reached
