@@ -78,7 +78,9 @@ class Pool:
         if kernel in self._vms and self._vms[kernel][0].cpus != cpus:
             self._drop(kernel)
         if kernel not in self._vms:
-            vm = start(prefix, pair=pair, systemd=systemd, cpus=cpus)
+            # For sub-channels: offline, they cost nothing, and another boot would.
+            spare = 2 if pair and not systemd else 0
+            vm = start(prefix, pair=pair, systemd=systemd, cpus=cpus, spare=spare)
             vm.pooled = True
             try:
                 self._vms[kernel] = (vm, inventory(vm))

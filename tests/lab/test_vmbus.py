@@ -19,9 +19,11 @@ from tests.lab.vmbus.host import (
     RECEIVE_BUFFER,
     RNDIS_INIT,
     SEND_BUFFER,
+    SUBCHANNELS,
     SWITCH_PATH,
     VERSION,
     Nic,
+    toeplitz,
 )
 
 BUS = "/sys/bus/vmbus/drivers"
@@ -355,6 +357,116 @@ def test_the_host_pulls_the_cable(pair: Vm) -> None:
         eventually(lambda link=link: pair.get(carrier).strip() == b"%d" % link, what="the carrier")
 
 
+# --- sub-channels -----------------------------------------------------------------------------
+
+KEY = bytes(range(1, 41))
+
+
+@contextmanager
+def more_cpus(vm: Vm) -> Iterator[None]:
+    """The guest's spare CPUs online: hv_netvsc takes a channel for each when it attaches. What has
+    several is bound again at the end, and has one."""
+    which = " ".join(str(vm.cpus + number) for number in range(vm.spare))
+    cpus = f"for c in {which}; do echo {{}} > /sys/devices/system/cpu/cpu$c/online; done"
+    vm.run("set -e; " + cpus.format(1))
+    try:
+        yield
+    finally:
+        vm.run("set -e; " + cpus.format(0))
+        for nic in vm.vmbus.nics():
+            if nic.channels > 1:
+                driver = f"{BUS}/{nic.driver}"
+                vm.run(f"echo {nic.uuid} > {driver}/unbind; echo {nic.uuid} > {driver}/bind")
+
+
+def attached(vm: Vm, mac: str, channels: int) -> Nic:
+    """Wait until the driver has opened so many channels, which it asks for later than it probes, and
+    has made queues of them."""
+    queues = f"{DEVICES}/{vm.vmbus.nic(mac).uuid}/net/*/queues/"
+
+    def there() -> bool:
+        made = vm.run(f"ls {queues}", check=False).out.count("rx-")
+        return made == vm.vmbus.nic(mac).channels == channels
+
+    eventually(there, what=f"{channels} channels of {mac}")
+    return vm.vmbus.nic(mac)
+
+
+def by_channel(nic: Nic, source: str, to: str) -> int:
+    """By which channel the host has to give the guest a frame that is not of TCP."""
+    addresses = bytes(int(part) for one in (source, to) for part in one.split("."))
+    return nic.table[toeplitz(bytes.fromhex(nic.key), addresses) % len(nic.table)]
+
+
+@pytest.mark.soak  # test_uio.py has several channels in each run
+def test_a_nic_has_a_channel_for_each_cpu(pair: Vm) -> None:
+    """One without a VF, whose queues would be chosen in place of the channels to send by."""
+    near, host = pair.twins[1], pair.vmbus
+    with more_cpus(pair):
+        since = host.mark()
+        host.offer(ALONE, associated=False)
+        try:
+            nic = attached(pair, ALONE, 3)
+            assert nic.table == tuple(entry % 3 for entry in range(128))
+            asked = [event.text for event in host.history(since) if "channel" in event.text]
+            assert asked[0] == "sub-channels 2 of 2"
+            assert sorted(asked[1:]) == [
+                f"{do} channel {n}" for do in ("offer", "open") for n in (1, 2)
+            ]
+            alone = pair.run(["ls", f"{DEVICES}/{nic.uuid}/net"]).out.strip()
+            pair.run(f"""set -e; ethtool -X {alone} weight 1 2 1; ethtool -X {alone} hkey {KEY.hex(":")}
+                ip netns add far; ip link set {alone} netns far
+                ip -n far addr add 10.0.9.2/24 dev {alone}; ip -n far link set {alone} up
+                ip -n far route add local 10.0.9.128/26 dev lo
+                ip addr add 10.0.9.1/24 dev {near}; ip link set {near} up""")
+            path(pair, 1, "vf")
+            before = host.nic(ALONE)
+            assert (before.key, before.table) == (KEY.hex(), (0,) * 32 + (1,) * 64 + (2,) * 32)
+            to = [f"10.0.9.{number}" for number in range(128, 160)]
+            came = [by_channel(before, "10.0.9.1", address) for address in to]
+            wanted = [came.count(channel) for channel in range(3)]
+            assert min(wanted) > 0
+            ping(pair)
+            pair.run(
+                """ip netns exec far bash -c 'for n in {1..40}; do echo > /dev/udp/10.0.9.1/$n; done'
+                bash -c 'for n in {128..159}; do echo > /dev/udp/10.0.9.$n/9; done'""",
+                check=False,
+            )
+
+            def went() -> bool:
+                now = host.nic(ALONE)
+                found = [now.received_by[n] - before.received_by[n] for n in range(3)]
+                sent = [now.sent_by[n] - before.sent_by[n] for n in range(3)]
+                return min(sent) > 0 and all(map(int.__ge__, found, wanted))
+
+            eventually(went, what=f"frames by their channels, {wanted} beyond {before}")
+            pair.run("ip netns del far")
+            eventually(lambda: pair.run(f"test -e /sys/class/net/{alone}", check=False).rc == 0)
+            since = host.mark()
+            pair.run(f"ethtool -X {alone} default; ethtool -L {alone} combined 2")
+            assert attached(pair, ALONE, 2).table == (0, 1) * 64
+            closed = [event.text for event in host.history(since) if "close" in event.text]
+            assert closed == ["close channel 2", "close channel 1", "close"]
+            pair.run(f"echo {nic.uuid} > {BUS}/hv_netvsc/unbind")
+            host.set(ALONE, refuse=SUBCHANNELS)
+            pair.run(f"echo {nic.uuid} > {BUS}/hv_netvsc/bind")
+            refused = "sub-channels 0 of 2"
+            eventually(
+                lambda: refused in {event.text for event in host.history(since)}, what=refused
+            )
+            assert attached(pair, ALONE, 1).rss == 0
+        finally:
+            pair.run("ip netns del far", check=False)
+            host.rescind(ALONE)
+        host.offer(ALONE, associated=False)
+        attached(pair, ALONE, 3)
+        pair.run("rmmod hv_netvsc")
+        assert host.nic(ALONE).channels == 0
+        pair.run("modprobe hv_netvsc")
+        attached(pair, ALONE, 3)
+        host.rescind(ALONE)
+
+
 @pytest.mark.parametrize("message", [VERSION, RECEIVE_BUFFER, SEND_BUFFER, RNDIS_INIT])
 def test_a_refusal_fails_the_probe_and_leaves_nothing(pair: Vm, message: int) -> None:
     mac, uuid = mac_of(pair, 1), nic_of(pair, 1).uuid
@@ -426,7 +538,15 @@ def on_uio(vm: Vm) -> Iterator[None]:
 HUGE = "/proc/sys/vm/nr_hugepages"
 RULES = {"ring", "packet-type", "nvsp-size", "nvsp-order", "nvsp-type", "receive-buffer"}
 RULES |= {"send-buffer", "rndis-envelope", "rndis-size", "rndis-type", "rndis-query"}
-RULES |= {"rndis-packet", "path-without-vf", "bad-completion", "sections-kept", "no-section"}
+RULES |= {
+    "sub-channel",
+    "rss",
+    "rndis-packet",
+    "path-without-vf",
+    "bad-completion",
+    "sections-kept",
+    "no-section",
+}
 
 
 def test_no_packet_of_a_guest_breaks_the_host(pair: Vm, seed: int) -> None:

@@ -57,11 +57,12 @@ class Vm:
     """One guest; a context manager. Its parts live in `dir` until it is closed.
 
     `kernel` is a version prefix; `nic=False` leaves the NIC out, `functions` says how many of it
-    there are, each with its own process. `disks` are raw images, /dev/vda and on once virtio_blk is
-    loaded. `pair` puts the first function's ports below hv_netvsc, as on Azure: the VMBus offers a
-    NIC of each port's MAC address, and the twins are eth0 and on. `systemd` has systemd as init, with
-    udev and D-Bus: "bare", or with the manager that it names ("networkd", "NetworkManager"), which
-    has no configuration then but that in `files`. Not for use by several threads.
+    there are, each with its own process. Beside its `cpus` are `spare` ones, offline until a test
+    wants them. `disks` are raw images, /dev/vda and on once virtio_blk is loaded. `pair` puts the
+    first function's ports below hv_netvsc, as on Azure: the VMBus offers a NIC of each port's MAC
+    address, and the twins are eth0 and on. `systemd` has systemd as init, with udev and D-Bus:
+    "bare", or with the manager that it names ("networkd", "NetworkManager"), which has no
+    configuration then but that in `files`. Not for use by several threads.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Vm:
         nic: bool = True,
         functions: int = 1,
         cpus: int = 2,
+        spare: int = 0,
         files: Mapping[str, bytes] | None = None,
         append: str = "",
         nic_args: Sequence[str] = (),
@@ -89,6 +91,7 @@ class Vm:
         self._mem = mem
         self._functions = functions if nic else 0
         self.cpus = cpus
+        self.spare = spare
         self._files = dict(files or {})
         self._append = append
         self._nic_args = list(nic_args)
@@ -238,9 +241,19 @@ class Vm:
         mem = f"{self._mem}M"
         modules = "" if self.paired else ",".join(BOOT_MODULES)
         append = f"{_COMMAND_LINE} {self._init()} lab.modules={modules} {self._append}".strip()
+        if self.spare:  # no program runs on them either: several CPUs are slow to emulate
+            append += f" maxcpus={self.cpus} isolcpus={self.cpus}-{self.cpus + self.spare - 1}"
         argv = ["-name", self.dir.name, "-accel", accel, "-machine", "q35,memory-backend=mem"]
         argv += ["-object", f"memory-backend-memfd,id=mem,size={mem},share=on", "-m", mem]
-        argv += ["-cpu", _CPU, "-smp", str(self.cpus), "-nodefaults", "-display", "none"]
+        argv += [
+            "-cpu",
+            _CPU,
+            "-smp",
+            str(self.cpus + self.spare),
+            "-nodefaults",
+            "-display",
+            "none",
+        ]
         argv += ["-no-reboot", "-net", "none"]
         argv += ["-kernel", str(kernel.vmlinuz), "-initrd", str(initrd), "-append", append]
         argv += ["-chardev", f"file,id=console,path={self.dir}/console.log"]

@@ -8,7 +8,7 @@ alone. Everything comes from the snapshot, so another process can do it.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from manactl.act import residue_words as words
 from manactl.act.plan import System, recreated, require_netdev
@@ -55,13 +55,8 @@ def set_up(state: PortState, system: System) -> Restored:
     work = _Recreated(state, system)
     work.rename()
     made = set(work.make_uppers())
-    first = left = list(work.changes())
-    for _ in range(_PASSES):
-        for one in left:
-            work.put(one)
-        before, left = left, list(work.changes())
-        if left == before:
-            break
+    first = list(work.changes())
+    left = work.put_all(first, lambda: list(work.changes()))
     still = {one.key for one in left}
     count = sum(one.key not in still for one in first)
     counts = {Kind.SETTING: count, Kind.UPPER: len(made)}
@@ -81,10 +76,11 @@ def residue(state: PortState, system: System) -> list[str]:
 def finish(state: PortState, system: System) -> tuple[Lost, ...]:
     """What ethtool sets only on a netdev that is up; what has not come back of it."""
     work = _Recreated(state, system)
-    for one in work.changes():
-        if one.change.ethtool is not None:
-            work.put(one)
-    left = [one for one in work.changes() if one.change.ethtool is not None]
+
+    def by_ethtool() -> list[_Todo]:
+        return [one for one in work.changes() if one.change.ethtool is not None]
+
+    left = work.put_all(by_ethtool(), by_ethtool)
     not_set = [Lost(Cause.NOT_KEPT, work.why(one)) for one in left]
     return (*not_set, *work.silent())
 
@@ -260,7 +256,20 @@ class _Recreated:
         for change in link_settings.changes(was, now, ifindex):
             yield _Todo(name, ifindex, change.text, change)
 
-    def put(self, one: _Todo) -> None:
+    def put_all(self, left: list[_Todo], look: Callable[[], list[_Todo]]) -> list[_Todo]:
+        """Set these, and what `look` finds then, while that helps. What is left."""
+        for _ in range(_PASSES):
+            for one in left:
+                self._put(one)
+            before, left = left, look()
+            if left == before:
+                break
+        return left
+
+    def _put(self, one: _Todo) -> None:
+        command = one.change.ethtool
+        if command is not None and command.rss is not None and one not in self.changes():
+            return  # the number of channels has brought it back, or some of it
         try:
             if one.change.holder is not None and not self._given_up(
                 one.change.altname, one.change.holder
@@ -271,8 +280,8 @@ class _Recreated:
             elif one.change.sysctl is not None:
                 tree, key, value = one.change.sysctl
                 self._system.set_sysctl(f"{tree}/{one.name}/{key}", value)
-            elif one.change.ethtool is not None:
-                self._system.set_ethtool(one.ifindex, one.name, one.change.ethtool)
+            elif command is not None:
+                self._system.set_ethtool(one.ifindex, one.name, command)
         except OSError as error:
             self._errors[one.key] = strerror(error)
         else:

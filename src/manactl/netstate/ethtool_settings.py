@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import struct
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
@@ -14,6 +15,10 @@ from manactl.wire.ethtool import GROUPS, Values
 # include/uapi/linux/ethtool.h: flow types whose hash fields (ETHTOOL_GRXFH) can be set.
 FLOWS = {1: "tcp4", 2: "udp4", 3: "sctp4", 4: "ah4|esp4", 5: "tcp6", 6: "udp6", 7: "sctp6"}
 _RSS = "RSS indirection, key and hash function"
+# struct ethtool_rxfh without its command begins with context, entries of the table, bytes of the key;
+# behind its 20 bytes are table and key.
+_SIZES, _RXFH_SIZE = struct.Struct("=III"), 20
+_NO_TABLE = struct.pack("=I", 0xFFFFFFFF)  # ETH_RXFH_INDIR_NO_CHANGE
 
 
 class Ethtool(Value):
@@ -80,6 +85,18 @@ class Command(NamedTuple):
         return self.group, values, self.rss, self.flow, self.fields
 
 
+def _rss_request(was: bytes, now: bytes) -> bytes:
+    """Without the table where that is the same: once a table was set, the kernel has it for the
+    administrator's (IFF_RXFH_CONFIGURED), and drivers fill in no other when queues change."""
+    if len(was) < _RXFH_SIZE or was[: _SIZES.size] != now[: _SIZES.size]:
+        return was
+    _, entries, _ = _SIZES.unpack_from(was)
+    end = _RXFH_SIZE + 4 * entries
+    if was[_RXFH_SIZE:end] != now[_RXFH_SIZE:end]:
+        return was
+    return was[:4] + _NO_TABLE + was[8:_RXFH_SIZE] + was[end:]
+
+
 def changes(was: Ethtool, now: Ethtool) -> Iterator[Command]:
     """What is to be set, in the order that drivers take. What is the same is not asked for: many
     drivers refuse what they cannot set, whatever its value."""
@@ -94,7 +111,7 @@ def changes(was: Ethtool, now: Ethtool) -> Iterator[Command]:
             words += [f"{bit} {'on' if on else 'off'}" for bit, on in bits.items()]
             yield Command(f"{name}: {', '.join(words)}", name, Values(numbers, bits))
     if was.rss is not None and now.rss not in (None, was.rss):
-        yield Command(_RSS, rss=was.rss)
+        yield Command(_RSS, rss=_rss_request(was.rss, now.rss or b""))
     for flow, fields in was.hashed.items():
         if now.hashed.get(flow, fields) != fields:
             text = f"hash fields of {FLOWS.get(flow, flow)} {fields:#x}"

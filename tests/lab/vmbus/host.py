@@ -15,6 +15,7 @@ CLASS = "f8615163-df3e-46c5-913f-f2d2f965ed0e"  # network devices, for new_id
 # Messages whose answers can be spoilt: types of NVSP, and of RNDIS above 1000.
 VERSION, RECEIVE_BUFFER, SEND_BUFFER, SWITCH_PATH, SUBCHANNELS = 1, 101, 104, 129, 133
 RNDIS_INIT, RNDIS_QUERY, RNDIS_SET = 1002, 1004, 1005
+QUEUES = 8  # that a NIC has unless told otherwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,13 @@ class Nic:
     sent: int
     received: int
     dropped: int
+    queues: int = 1  # channels that the guest may have
+    channels: int = 0  # that it has opened
+    rss: int = 0  # what it wants hashed; 0: off
+    key: str = ""
+    table: tuple[int, ...] = ()  # channels by hash
+    sent_by: tuple[int, ...] = ()  # frames, by channel
+    received_by: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +75,34 @@ def parse_nic(line: str) -> Nic:
         sent=int(words["sent"]),
         received=int(words["received"]),
         dropped=int(words["dropped"]),
+        queues=int(words["queues"]),
+        channels=int(words["channels"]),
+        rss=int(words["rss"], 16),
+        key=words["key"],
+        table=_numbers(words["table"]),
+        sent_by=_numbers(words["sent_by"]),
+        received_by=_numbers(words["received_by"]),
     )
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(one) for one in text.split(",") if one)
 
 
 def parse_event(line: str) -> Event:
     """A line of the files `history` and `violations`."""
     sequence, at, nic, text = line.split(" ", 3)
     return Event(int(sequence), int(at) / 1e9, int(nic), text)
+
+
+def toeplitz(key: bytes, data: bytes) -> int:
+    """Microsoft's hash of receive side scaling: of addresses, and ports, as they are in a frame."""
+    bits, width = int.from_bytes(key), 8 * len(key)
+    found = 0
+    for at in range(8 * len(data)):
+        if data[at // 8] >> (7 - at % 8) & 1:
+            found ^= bits >> (width - 32 - at) & 0xFFFFFFFF
+    return found
 
 
 class Host:
@@ -124,7 +153,8 @@ class Host:
         self._command(f"rescind {self.nic(mac).number}")
 
     def set(self, mac: str, **values: int) -> None:
-        """Change muted, associated, link, serial, keep_path, refuse or hold (a message) of one NIC."""
+        """Change muted, associated, link, serial, keep_path, queues, refuse or hold (a message) of
+        one NIC."""
         words = " ".join(f"{name}={int(value)}" for name, value in values.items())
         self._command(f"set {self.nic(mac).number} {words}")
 
@@ -135,4 +165,5 @@ class Host:
     def unmute(self) -> None:
         """Let every NIC answer again, and well."""
         for nic in self.nics():
-            self._command(f"set {nic.number} muted=0 hold=0 refuse=0 delay=0:0 keep_path=0")
+            still = f"keep_path=0 queues={QUEUES}"
+            self._command(f"set {nic.number} muted=0 hold=0 refuse=0 delay=0:0 {still}")

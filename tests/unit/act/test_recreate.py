@@ -9,6 +9,8 @@ import errno
 import json
 import os
 import struct
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -22,6 +24,7 @@ from manactl.netstate import link_settings
 from manactl.netstate.blueprints import Blueprint
 from manactl.netstate.ethtool_settings import Command, Ethtool
 from manactl.netstate.link_settings import LinkSettings
+from manactl.netstate.losses import Cause
 from manactl.netstate.snapshot import Kind, PortState, Request
 from manactl.netstate.uppers import UpperState
 from manactl.wire.ethtool import Values
@@ -385,6 +388,52 @@ def test_what_can_be_set_only_while_it_is_up_comes_last() -> None:
     assert recreate.finish(state, cast(System, now)) == ()
     assert now.devices[0].rx == was.devices[0].rx
     assert recreate.finish(state, cast(System, was)) == ()  # it is the same netdev
+
+
+@dataclass
+class Queues(Machine):
+    """A driver that fills a table in itself whenever the number of its channels changes."""
+
+    channels: int = 3
+    rss: bytes = b"of 3"
+    refused: bool = False  # the number of channels
+    commands: list[str] = field(default_factory=list)
+
+    def settings(self, ifindex: int) -> LinkSettings:
+        groups = {"channels": Values({9: struct.pack("=I", self.channels)}, {})}
+        return LinkSettings(ethtool=Ethtool(groups, self.rss))
+
+    def set_ethtool(self, ifindex: int, name: str, command: Command) -> None:
+        self.commands.append(command.group or "rss")
+        if command.rss is not None:
+            self.rss = command.rss
+        elif self.refused:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        else:
+            self.channels = int.from_bytes(command.values.numbers[9], sys.byteorder)
+            self.rss = b"of %d" % self.channels
+
+
+@pytest.mark.parametrize("act", [set_up, recreate.finish])
+def test_a_table_that_the_number_of_channels_brings_back_is_not_set(
+    act: Callable[..., object],
+) -> None:
+    state = snapshot(Queues([Device("eth1", 3)], channels=2, rss=b"of 2"))
+    now = Queues([Device("eth1", 7)], up=True)
+    act(state, now)
+    assert (now.channels, now.rss, now.commands) == (2, b"of 2", ["channels"])
+    state = snapshot(Queues([Device("eth1", 3)], channels=2, rss=b"mine"))
+    now = Queues([Device("eth1", 7)], up=True)
+    act(state, now)
+    assert (now.channels, now.rss, now.commands) == (2, b"mine", ["channels", "rss"])
+
+
+def test_a_table_comes_back_though_the_number_of_channels_does_not() -> None:
+    state = snapshot(Queues([Device("eth1", 3)], channels=2, rss=b"mine"))
+    now = Queues([Device("eth1", 7)], up=True, refused=True)
+    (lost,) = recreate.finish(state, cast(System, now))
+    assert (now.channels, now.rss) == (3, b"mine")
+    assert lost.cause is Cause.NOT_KEPT
 
 
 def test_a_carrier_that_a_lower_has_left_behind_is_lost_with_it() -> None:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import re
+import struct
 
 import pytest
 
 from tests.lab.vmbus.build import SOURCE
-from tests.lab.vmbus.host import SWITCH_PATH, Event, Host, parse_event, parse_nic
+from tests.lab.vmbus.host import QUEUES, SWITCH_PATH, Event, Host, parse_event, parse_nic, toeplitz
 
 STATE = (
     "nic=4 uuid=02155d00-0001-0215-5d00-000102155d00 mac=02:15:5d:00:00:01 driver=hv_netvsc open=1 "
     "ready=1 nvsp=0x60001 path=vf told=1 associated=1 serial=0 link=0 muted=0 refuse=0 filter=0xd "
-    "opens=3 switches=2 sent=10 received=11 dropped=1\n"
+    "opens=3 switches=2 sent=10 received=11 dropped=1 queues=8 channels=2 "
+    "rss=0x1701 key=6d5a table=0,1,1 sent_by=10,0 received_by=5,6\n"
     "nic=5 uuid=02155d00-0002-0215-5d00-000202155d00 mac=02:15:5d:00:00:02 driver=- open=0 "
     "ready=0 nvsp=0x0 path=synthetic told=0 associated=1 serial=0 link=1 muted=0 refuse=0 "
-    "filter=0x0 opens=0 switches=0 sent=0 received=0 dropped=0\n"
+    "filter=0x0 opens=0 switches=0 sent=0 received=0 dropped=0 "
+    "queues=1 channels=0 rss=0x0 key=00 table= sent_by=0,0 received_by=0,0\n"
 )
 HISTORY = "7 1500000000 4 open\n8 1600000000 4 path vf\n"
 
@@ -54,7 +57,10 @@ def test_a_line_of_the_state_is_a_nic() -> None:
     assert (first.open, first.ready, first.told, first.link) == (True, True, True, False)
     assert (first.opens, first.switches) == (3, 2)
     assert (first.sent, first.received, first.dropped) == (10, 11, 1)
+    assert (first.queues, first.channels, first.rss, first.key) == (8, 2, 0x1701, "6d5a")
+    assert (first.table, first.sent_by, first.received_by) == ((0, 1, 1), (10, 0), (5, 6))
     assert (second.driver, second.open, second.path) == (None, False, "synthetic")
+    assert (second.channels, second.table) == (0, ())
 
 
 def test_a_line_of_the_history_may_have_several_words() -> None:
@@ -78,8 +84,8 @@ def test_commands_name_the_nic_by_its_number_now(host: Host, files: Files) -> No
         "rescind 5",
         "set 4 muted=1 refuse=101",
         "set 4 delay=129:300",
-        "set 4 muted=0 hold=0 refuse=0 delay=0:0 keep_path=0",
-        "set 5 muted=0 hold=0 refuse=0 delay=0:0 keep_path=0",
+        "set 4 muted=0 hold=0 refuse=0 delay=0:0 keep_path=0 queues=8",
+        "set 5 muted=0 hold=0 refuse=0 delay=0:0 keep_path=0 queues=8",
     ]
 
 
@@ -91,6 +97,21 @@ def test_violations_are_cleared_by_a_write(host: Host, files: Files) -> None:
 def test_an_address_that_is_not_offered_is_an_error(host: Host) -> None:
     with pytest.raises(LookupError, match="02:15:5d:00:00:09"):
         host.nic("02:15:5d:00:00:09")
+
+
+def test_a_nic_has_as_many_queues_as_the_module_says() -> None:
+    text = (SOURCE / "lab.h").read_text()
+    assert re.findall(r"(?m)^#define QUEUES (\d+)", text) == [str(QUEUES)]
+
+
+def test_the_hash_is_microsoft_s() -> None:
+    """By the vectors that are published with it."""
+    key = bytes.fromhex(
+        "6d5a56da255b0ec24167253d43a38fb0d0ca2bcbae7b30b477cb2da38030f20c6a42b73bbeac01fa"
+    )
+    addresses = bytes((66, 9, 149, 187, 161, 142, 100, 80))
+    assert toeplitz(key, addresses) == 0x323E8FC2
+    assert toeplitz(key, addresses + struct.pack(">HH", 2794, 1766)) == 0x51CCC178
 
 
 def test_every_exported_name_has_its_other_name() -> None:

@@ -88,7 +88,7 @@ static void bus_remove(struct device *device)
 		driver->remove(&nic->device);
 	nic->channel.chn_rescind_callback = NULL; /* uio_hv_generic may be unloaded next */
 	nic->channel.sc_creation_callback = NULL;
-	if (nic->channel.state != CHANNEL_OPEN_STATE)
+	if (nic->channel.state != CHANNEL_OPEN_STATE || !list_empty(&nic->channel.sc_list))
 		violation(nic, "open-after-remove", "%s left its channel open", device->driver->name);
 	mutex_lock(&nic->lock);
 	if (!list_empty(&nic->gpadls))

@@ -33,13 +33,19 @@ void vmbus_free_ring(struct vmbus_channel *channel)
 }
 EXPORT_SYMBOL_GPL(vmbus_free_ring);
 
+/* The primary's: the host takes back all channels of an offer. */
+static bool rescinded(const struct vmbus_channel *channel)
+{
+	return READ_ONCE((channel->primary_channel ?: channel)->rescind);
+}
+
 static int connect_ring(struct vmbus_channel *channel, void (*callback)(void *context),
 			void *context, bool polled)
 {
 	u32 out = channel->ringbuffer_send_offset, in = channel->ringbuffer_pagecount - out;
 	int error;
 
-	if (channel->rescind)
+	if (rescinded(channel))
 		return -ENODEV;
 	if (channel->state != CHANNEL_OPEN_STATE)
 		return -EINVAL;
@@ -52,12 +58,25 @@ static int connect_ring(struct vmbus_channel *channel, void (*callback)(void *co
 	error = channel->rqstor_size ? requestor_init(&channel->requestor, channel->rqstor_size) : 0;
 	if (error)
 		goto no_requestor;
+	error = vmbus_establish_gpadl(channel, page_address(channel->ringbuffer_page),
+				      channel->ringbuffer_pagecount << PAGE_SHIFT,
+				      &channel->ringbuffer_gpadlhandle);
+	if (error)
+		goto no_gpadl;
 	channel->onchannel_callback = callback;
 	channel->channel_callback_context = context;
 	channel->state = CHANNEL_OPENED_STATE;
-	host_open(nic_of(channel), polled);
+	error = host_open(channel, polled);
+	if (error)
+		goto not_opened;
 	return 0;
 
+not_opened:
+	channel->onchannel_callback = NULL;
+	channel->state = CHANNEL_OPEN_STATE;
+	vmbus_teardown_gpadl(channel, &channel->ringbuffer_gpadlhandle);
+no_gpadl:
+	requestor_free(&channel->requestor);
 no_requestor:
 	ring_free(&channel->inbound);
 no_inbound:
@@ -72,14 +91,11 @@ int vmbus_connect_ring(struct vmbus_channel *channel, void (*callback)(void *con
 }
 EXPORT_SYMBOL_GPL(vmbus_connect_ring);
 
-/* Afterwards neither the callback nor the host looks at the rings any more. */
-int vmbus_disconnect_ring(struct vmbus_channel *channel)
+/* Of a channel that the host has closed. */
+static void disconnect(struct vmbus_channel *channel)
 {
 	unsigned long flags;
 
-	if (channel->state != CHANNEL_OPENED_STATE)
-		return -EINVAL;
-	host_close(nic_of(channel));
 	spin_lock_irqsave(&channel->sched_lock, flags);
 	channel->onchannel_callback = NULL;
 	spin_unlock_irqrestore(&channel->sched_lock, flags);
@@ -87,6 +103,32 @@ int vmbus_disconnect_ring(struct vmbus_channel *channel)
 	ring_free(&channel->outbound);
 	ring_free(&channel->inbound);
 	requestor_free(&channel->requestor);
+	vmbus_teardown_gpadl(channel, &channel->ringbuffer_gpadlhandle);
+}
+
+/*
+ * Afterwards neither the callback nor the host looks at the rings any more. Sub-channels go with the
+ * first channel and not by themselves; the host then takes their offers back.
+ */
+int vmbus_disconnect_ring(struct vmbus_channel *channel)
+{
+	struct nic *nic = nic_of(channel);
+	struct vmbus_channel *sub;
+
+	if (channel->state != CHANNEL_OPENED_STATE)
+		return -EINVAL;
+	if (channel->primary_channel) {
+		violation(nic, "sub-channel", "channel %u closed by itself", index_of(channel));
+		return -EINVAL;
+	}
+	host_close(nic);
+	list_for_each_entry(sub, &channel->sc_list, sc_list) {
+		if (sub->state == CHANNEL_OPENED_STATE)
+			disconnect(sub);
+		vmbus_free_ring(sub);
+	}
+	disconnect(channel);
+	subs_end(nic);
 	return 0;
 }
 EXPORT_SYMBOL_GPL(vmbus_disconnect_ring);
@@ -128,7 +170,7 @@ static int send(struct vmbus_channel *channel, struct vmpacket_descriptor *packe
 	packet->offset8 = parts[0].iov_len / 8;
 	packet->len8 = ALIGN(length, 8) / 8;
 	packet->trans_id = request;
-	if (channel->rescind)
+	if (rescinded(channel))
 		return -ENODEV;
 	spin_lock_irqsave(&ring->ring_lock, flags);
 	if (!ring_fits(ring, length))
@@ -199,7 +241,7 @@ void channel_interrupt(struct vmbus_channel *channel)
 	local_bh_enable();
 }
 
-/* Nobody is ever offered a sub-channel here, so this callback is kept and never called. */
+/* Called for each sub-channel that is offered; see subchannels.c. */
 void vmbus_set_sc_create_callback(struct vmbus_channel *channel,
 				  void (*callback)(struct vmbus_channel *sub))
 {

@@ -12,10 +12,21 @@ static DEFINE_MUTEX(control_lock);
 
 /* ---- state: a line for each NIC, key=value */
 
+/* One for each channel that the guest may have. */
+static void show_counts(struct seq_file *file, const char *name, const u64 *counts)
+{
+	u32 i;
+
+	seq_puts(file, name);
+	for (i = 0; i < CHANNELS_MAX; i++)
+		seq_printf(file, "%s%llu", i ? "," : "", counts[i]);
+}
+
 static void show_nic(struct nic *nic, void *data)
 {
 	struct device_driver *driver = READ_ONCE(nic->device.device.driver);
 	struct seq_file *file = data;
+	u32 i;
 
 	/* Without the lock, which a host that waits for the guest may hold. */
 	seq_printf(file, "nic=%d uuid=%pUl mac=%pM driver=%s", nic->number, &nic->device.dev_instance,
@@ -25,8 +36,16 @@ static void show_nic(struct nic *nic, void *data)
 		   nic->associated, nic->serial);
 	seq_printf(file, " link=%d muted=%d refuse=%u hold=%u filter=0x%x", nic->link, nic->muted, nic->refuse,
 		   nic->hold, nic->filter);
-	seq_printf(file, " opens=%llu switches=%llu sent=%llu received=%llu dropped=%llu\n", nic->opens,
+	seq_printf(file, " opens=%llu switches=%llu sent=%llu received=%llu dropped=%llu", nic->opens,
 		   nic->switches, nic->sent, nic->received, nic->dropped);
+	seq_printf(file, " queues=%u channels=%u rss=0x%x key=%40phN", nic->queues,
+		   nic->open ? 1 + subs_opened(nic) : 0, nic->rss, nic->key);
+	seq_puts(file, " table=");
+	for (i = 0; i < nic->table_size; i++)
+		seq_printf(file, "%s%u", i ? "," : "", nic->table[i]);
+	show_counts(file, " sent_by=", nic->sent_by);
+	show_counts(file, " received_by=", nic->received_by);
+	seq_putc(file, '\n');
 }
 
 static int state_show(struct seq_file *file, void *unused)
@@ -85,6 +104,8 @@ static int set_one(struct nic *nic, const char *word)
 	} else if (sscanf(word, "delay=%u:%u", &value, &ms) == 2) {
 		nic->delay = value;
 		nic->delay_ms = ms;
+	} else if (sscanf(word, "queues=%u", &value) == 1 && value && value <= CHANNELS_MAX) {
+		nic->queues = value; /* for the next driver that asks */
 	} else if (sscanf(word, "keep_path=%u", &value) == 1) {
 		nic->keep_path = value;
 	} else {

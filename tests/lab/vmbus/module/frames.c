@@ -41,6 +41,7 @@ void frame_deliver(struct nic *nic, const struct frame *frame)
 		.vlan = vlan_of(frame->tag),
 	};
 	u32 size = tagged ? sizeof(head) : sizeof(head.packet);
+	struct vmbus_channel *channel;
 	struct kvec parts[] = { { &head, size }, { (void *)frame->data, frame->length } };
 
 	head.packet.head.length = cpu_to_le32(size + frame->length);
@@ -53,10 +54,13 @@ void frame_deliver(struct nic *nic, const struct frame *frame)
 	if (nic->ready && nic->filter && nic->link && !nic->muted &&
 	    (is_multicast_ether_addr(frame->data) || ether_addr_equal(frame->data, nic->mac) ||
 	     nic->filter & FILTER_PROMISCUOUS)) {
-		if (nic_indicate(nic, 0, parts, ARRAY_SIZE(parts), true))
+		channel = rss_channel(nic, frame->data, frame->length);
+		if (nic_indicate(channel, 0, parts, ARRAY_SIZE(parts), true)) {
 			nic->received++;
-		else
+			nic->received_by[index_of(channel)]++;
+		} else {
 			nic->dropped++;
+		}
 	}
 	mutex_unlock(&nic->lock);
 }

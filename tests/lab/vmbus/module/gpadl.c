@@ -27,7 +27,7 @@ int vmbus_teardown_gpadl(struct vmbus_channel *channel, struct vmbus_gpadl *gpad
 	int error = host_unmap(nic_of(channel), gpadl->gpadl_handle);
 
 	gpadl->gpadl_handle = 0;
-	return channel->rescind ? 0 : error;
+	return (channel->primary_channel ?: channel)->rescind ? 0 : error;
 }
 EXPORT_SYMBOL_GPL(vmbus_teardown_gpadl);
 

@@ -90,8 +90,8 @@ void nic_unbuffer(struct nic *nic, bool receive)
 		nic->receive_gpadl = 0;
 		bitmap_free(nic->taken);
 		nic->taken = NULL;
-		kvfree(nic->lengths);
-		nic->lengths = NULL;
+		kvfree(nic->given);
+		nic->given = NULL;
 		nic->sections = 0;
 	} else {
 		nic->send = NULL;
@@ -106,10 +106,10 @@ void nic_unbuffer(struct nic *nic, bool receive)
  * Put a packet into the inbound ring and interrupt. A guest that does not read makes the host wait,
  * but for what may be dropped; false when it did not go out.
  */
-bool nic_send(struct nic *nic, u16 type, u64 tid, const void *head, u32 head_size,
+bool nic_send(struct vmbus_channel *channel, u16 type, u64 tid, const void *head, u32 head_size,
 	      const void *body, u32 body_size, bool may_drop)
 {
-	struct hv_ring_buffer_info *ring = &nic->channel.inbound;
+	struct hv_ring_buffer_info *ring = &channel->inbound;
 	struct vmpacket_descriptor packet = {
 		.type = type,
 		.offset8 = (sizeof(packet) + head_size) / 8,
@@ -124,16 +124,16 @@ bool nic_send(struct nic *nic, u16 type, u64 tid, const void *head, u32 head_siz
 	};
 	unsigned long flags;
 
-	while (READ_ONCE(nic->open)) {
+	while (host_opened(channel)) {
 		spin_lock_irqsave(&ring->ring_lock, flags);
 		if (ring_fits(ring, packet.len8 * 8)) {
 			ring_write(ring, parts, ARRAY_SIZE(parts));
 			spin_unlock_irqrestore(&ring->ring_lock, flags);
-			channel_interrupt(&nic->channel);
+			channel_interrupt(channel);
 			return true;
 		}
 		spin_unlock_irqrestore(&ring->ring_lock, flags);
-		channel_interrupt(&nic->channel);
+		channel_interrupt(channel);
 		if (may_drop)
 			return false;
 		usleep_range(500, 1000);
@@ -141,14 +141,17 @@ bool nic_send(struct nic *nic, u16 type, u64 tid, const void *head, u32 head_siz
 	return false;
 }
 
-void nic_complete(struct nic *nic, u64 tid, const struct nvsp_message *message)
+void nic_complete(struct vmbus_channel *channel, u64 tid, const struct nvsp_message *message)
 {
-	nic_send(nic, PACKET_COMPLETION, tid, NULL, 0, message, message ? sizeof(*message) : 0, false);
+	nic_send(channel, PACKET_COMPLETION, tid, NULL, 0, message, message ? sizeof(*message) : 0,
+		 false);
 }
 
 /* Give the guest one RNDIS message, in as many neighbouring sections as it takes. */
-bool nic_indicate(struct nic *nic, u32 channel, const struct kvec *parts, int count, bool may_drop)
+bool nic_indicate(struct vmbus_channel *channel, u32 kind, const struct kvec *parts, int count,
+		  bool may_drop)
 {
+	struct nic *nic = nic_of(channel);
 	struct {
 		__le16 set;
 		u8 owner, reserved;
@@ -156,7 +159,7 @@ bool nic_indicate(struct nic *nic, u32 channel, const struct kvec *parts, int co
 	} __packed pages = { .set = cpu_to_le16(NVSP_RECEIVE_SET), .count = cpu_to_le32(1) };
 	struct nvsp_message message = {
 		.type = cpu_to_le32(NVSP_RNDIS),
-		.rndis = { cpu_to_le32(channel), cpu_to_le32(NVSP_NO_SECTION), 0 },
+		.rndis = { cpu_to_le32(kind), cpu_to_le32(NVSP_NO_SECTION), 0 },
 	};
 	u32 length = 0, need, first, at;
 	int i;
@@ -180,56 +183,83 @@ bool nic_indicate(struct nic *nic, u32 channel, const struct kvec *parts, int co
 		at += parts[i].iov_len;
 	}
 	bitmap_set(nic->taken, first, need);
-	nic->lengths[first] = need;
+	nic->given[first] = (struct given){ need, index_of(channel) };
 	/* The id tells which sections come back; DPDK drops packets whose id is no section's number. */
-	if (nic_send(nic, PACKET_TRANSFER_PAGES, first, &pages, sizeof(pages), &message,
+	if (nic_send(channel, PACKET_TRANSFER_PAGES, first, &pages, sizeof(pages), &message,
 		     sizeof(message), may_drop))
 		return true;
-	nic_section_back(nic, first);
+	nic_section_back(channel, first);
 	return false;
 }
 
-void nic_section_back(struct nic *nic, u64 tid)
+void nic_section_back(struct vmbus_channel *channel, u64 tid)
 {
+	struct nic *nic = nic_of(channel);
+
 	if (!nic->taken)
 		return;
-	if (tid >= nic->sections || !nic->lengths[tid]) {
+	if (tid >= nic->sections || !nic->given[tid].count) {
 		violation(nic, "bad-completion", "transaction 0x%llx is not with the guest", tid);
 		return;
 	}
-	bitmap_clear(nic->taken, tid, nic->lengths[tid]);
-	nic->lengths[tid] = 0;
+	if (nic->given[tid].channel != index_of(channel))
+		violation(nic, "bad-completion", "transaction 0x%llx came by channel %u, goes by %u",
+			  tid, nic->given[tid].channel, index_of(channel));
+	bitmap_clear(nic->taken, tid, nic->given[tid].count);
+	nic->given[tid].count = 0;
 }
 
 /* ---- From the guest */
 
-static void host_work(struct work_struct *work)
+/* Answer up to `most` packets in the ring of one channel; how many there were. */
+static int serve(struct nic *nic, struct vmbus_channel *channel, int most)
 {
-	struct nic *nic = container_of(work, struct nic, work);
-	struct hv_ring_buffer_info *ring = &nic->channel.outbound;
+	struct hv_ring_buffer_info *ring = &channel->outbound;
 	const struct vmpacket_descriptor *packet;
 	const char *wrong = NULL;
 	u32 wanted;
 	int turns;
 
-	for (turns = 0; turns < PACKETS_A_TURN; turns++) {
-		if (!READ_ONCE(nic->open) || READ_ONCE(nic->muted) || nic->broken)
-			return;
+	for (turns = 0; turns < most; turns++) {
+		if (!host_opened(channel) || READ_ONCE(nic->muted) || nic->broken)
+			return 0;
 		packet = ring_peek(ring, &wrong);
 		if (!packet)
 			break;
-		nvsp_packet(nic, packet);
+		nvsp_packet(channel, packet);
 		ring_consume(ring, packet);
 	}
 	if (wrong) {
 		violation(nic, "ring", "%s", wrong);
 		nic->broken = true; /* nothing behind it can be trusted */
-		return;
+		return 0;
 	}
+	if (!turns)
+		return 0;
 	wanted = READ_ONCE(ring->ring_buffer->pending_send_sz);
-	if (turns && wanted && hv_get_bytes_to_write(ring) > wanted)
-		channel_interrupt(&nic->channel);
-	if (turns == PACKETS_A_TURN)
+	if (wanted && hv_get_bytes_to_write(ring) > wanted)
+		channel_interrupt(channel);
+	return turns;
+}
+
+/*
+ * Before each packet of the first channel what is in the others: what the guest gave back there it
+ * gave back before it asks here for the end of the buffer.
+ */
+static void host_work(struct work_struct *work)
+{
+	struct nic *nic = container_of(work, struct nic, work);
+	bool more = false;
+	int turns, i;
+
+	for (turns = 0; turns < PACKETS_A_TURN; turns++) {
+		for (i = 1; i < CHANNELS_MAX; i++)
+			if (nic->subs[i])
+				more |= serve(nic, nic->subs[i], PACKETS_A_TURN) == PACKETS_A_TURN;
+		if (!serve(nic, &nic->channel, 1))
+			break;
+	}
+	if (more || turns == PACKETS_A_TURN)
 		queue_work(host, work);
 }
 
@@ -247,14 +277,37 @@ void host_kick(struct nic *nic)
 		queue_work(host, &nic->work);
 }
 
-void host_open(struct nic *nic, bool polled)
+bool host_opened(struct vmbus_channel *channel)
 {
+	struct nic *nic = nic_of(channel);
+	u32 index = index_of(channel);
+
+	return READ_ONCE(nic->open) && (!index || smp_load_acquire(&nic->sub_open[index]));
+}
+
+int host_open(struct vmbus_channel *channel, bool polled)
+{
+	struct nic *nic = nic_of(channel);
+	u32 index = index_of(channel);
+	int error = 0;
+
 	mutex_lock(&nic->lock);
+	if (index) {
+		if (nic->open)
+			smp_store_release(&nic->sub_open[index], true);
+		else
+			error = -ENODEV;
+		record(nic, "open channel %u%s", index, error ? " too late" : "");
+		mutex_unlock(&nic->lock);
+		return error;
+	}
 	nic->version = 0;
 	nic->sriov = false;
 	nic->ready = false;
 	nic->told = false;
 	nic->filter = 0;
+	nic->rss = 0;
+	nic->table_size = 0;
 	nic_unbuffer(nic, true); /* a program that was killed on uio revoked nothing */
 	nic_unbuffer(nic, false);
 	nic->polled = polled;
@@ -265,17 +318,27 @@ void host_open(struct nic *nic, bool polled)
 	mutex_unlock(&nic->lock);
 	if (polled)
 		queue_delayed_work(host, &nic->poll, 0);
+	return 0;
 }
 
 void host_close(struct nic *nic)
 {
+	u32 i;
+
 	WRITE_ONCE(nic->open, false);
 	wake_up_all(&nic->let_go);
 	cancel_delayed_work_sync(&nic->poll);
 	cancel_work_sync(&nic->work);
+	cancel_work_sync(&nic->offers);
 	mutex_lock(&nic->lock); /* a frame from another NIC may be on its way here */
+	for (i = CHANNELS_MAX - 1; i; i--)
+		if (nic->sub_open[i]) {
+			nic->sub_open[i] = false;
+			record(nic, "close channel %u", i);
+		}
 	record(nic, "close%s", nic->ready ? " without halt" : "");
 	nic->ready = false;
+	nic->rss = 0;
 	if (nic->path_vf && !nic->keep_path) {
 		nic->path_vf = false;
 		record(nic, "path synthetic, by close");
@@ -293,8 +356,9 @@ static void nic_free(struct kref *ref)
 
 	list_for_each_entry_safe(gpadl, next, &nic->gpadls, list)
 		kfree(gpadl);
+	subs_end(nic); /* of a driver that left them */
 	bitmap_free(nic->taken);
-	kvfree(nic->lengths);
+	kvfree(nic->given);
 	kvfree(nic->message);
 	kfree(nic);
 }
@@ -352,14 +416,12 @@ static void set_instance(guid_t *guid, const u8 *mac)
 
 static const struct { guid_t guid; } nic_class = { HV_NIC_GUID };
 
-static void init_channel(struct nic *nic)
+void nic_init_channel(struct nic *nic, struct vmbus_channel *channel, u32 relid)
 {
-	struct vmbus_channel *channel = &nic->channel;
-
 	guid_copy(&channel->offermsg.offer.if_type, &nic_class.guid);
 	set_instance(&channel->offermsg.offer.if_instance, nic->mac);
-	channel->offermsg.child_relid = nic->number + 1;
-	channel->offermsg.connection_id = nic->number + 1;
+	channel->offermsg.child_relid = relid;
+	channel->offermsg.connection_id = relid;
 	channel->offermsg.monitorid = 0xff; /* no monitor: every signal is a call */
 	channel->device_id = HV_NIC;
 	channel->state = CHANNEL_OPEN_STATE;
@@ -389,6 +451,7 @@ struct nic *nic_offer(const u8 *mac, u32 serial, bool associated)
 	INIT_LIST_HEAD(&nic->gpadls);
 	INIT_WORK(&nic->work, host_work);
 	INIT_DELAYED_WORK(&nic->poll, host_poll);
+	subs_init(nic);
 	nic->message = kvmalloc(MESSAGE_MAX, GFP_KERNEL);
 	if (!nic->message) {
 		kfree(nic);
@@ -398,11 +461,12 @@ struct nic *nic_offer(const u8 *mac, u32 serial, bool associated)
 	nic->serial = serial;
 	nic->associated = associated;
 	nic->link = true;
+	nic->queues = QUEUES;
 	mutex_lock(&nics_lock);
 	nic->number = next_number++;
 	list_add_tail(&nic->list, &nics);
 	mutex_unlock(&nics_lock);
-	init_channel(nic);
+	nic_init_channel(nic, &nic->channel, nic->number + 1);
 	record(nic, "offer %pM serial %u", mac, serial);
 	link_plug(nic);
 	error = bus_add(nic);
@@ -421,6 +485,7 @@ struct nic *nic_offer(const u8 *mac, u32 serial, bool associated)
 int nic_rescind(int number)
 {
 	struct nic *nic;
+	u32 i;
 
 	mutex_lock(&nics_lock);
 	nic = find_nic(number);
@@ -430,7 +495,12 @@ int nic_rescind(int number)
 	if (!nic)
 		return -ENODEV;
 	record(nic, "rescind");
+	mutex_lock(&nic->lock);
 	WRITE_ONCE(nic->channel.rescind, true);
+	for (i = 1; i < CHANNELS_MAX; i++)
+		if (nic->subs[i])
+			WRITE_ONCE(nic->subs[i]->rescind, true);
+	mutex_unlock(&nic->lock);
 	if (nic->channel.chn_rescind_callback)
 		nic->channel.chn_rescind_callback(&nic->channel);
 	device_unregister(&nic->device.device);

@@ -3,9 +3,10 @@
  * The two sides and what stands between them.
  *
  * Guest side: what drivers call (channel.c, gpadl.c, requestor.c, bus.c). Host side: a virtual NIC
- * per offer (host.c) that reads the outbound ring and answers (nvsp.c, rndis.c), frames to and from
- * the switch (frames.c, link.c), and what tests see and do (record.c, control.c, faults.c). They meet in the
- * ring (ring.c) and in the few functions under "between the sides".
+ * per offer (host.c) that reads the outbound rings and answers (nvsp.c, rndis.c), its sub-channels
+ * (subchannels.c) and which of them a frame comes by (rss.c), frames to and from the switch (frames.c,
+ * link.c), and what tests see and do (record.c, control.c, faults.c). They meet in the rings (ring.c)
+ * and in the few functions under "between the sides".
  */
 #ifndef LAB_H
 #define LAB_H
@@ -39,6 +40,15 @@ void requestor_free(struct vmbus_requestor *requestor);
 
 /* ---- The host's side of one offer. */
 
+#define CHANNELS_MAX 16
+#define QUEUES 8 /* that a NIC has unless told otherwise; drivers take no more than there are CPUs */
+#define RSS_TABLE 128 /* DPDK's PMD has no queues at all without a power of two */
+
+struct given { /* sections that the guest has, by the first of them */
+	u16 count; /* together from this one on; 0: none */
+	u16 channel; /* by which it got them */
+};
+
 struct nic {
 	struct list_head list;
 	struct kref ref; /* the list's, and the device's */
@@ -49,9 +59,14 @@ struct nic {
 
 	struct work_struct work; /* the host's thread for this NIC */
 	struct delayed_work poll; /* for those who write into the ring and tell nobody (uio) */
+	struct work_struct offers; /* tells the guest's driver of its sub-channels */
 	bool open; /* set and cleared by the guest's open and close */
+	bool sub_open[CHANNELS_MAX]; /* the same of the sub-channels; [0] is not used */
 	bool polled;
 	bool broken; /* nonsense in the ring: it is not read any more, until the next open */
+
+	/* By index; [0] is not used. Set by the NIC's thread, cleared once that has ended. */
+	struct vmbus_channel *subs[CHANNELS_MAX];
 
 	struct mutex lock; /* all below */
 	struct list_head gpadls;
@@ -60,16 +75,21 @@ struct nic {
 	void *receive; /* the guest's buffers, while they are the host's */
 	u32 receive_gpadl, section_size, sections;
 	unsigned long *taken; /* sections that the guest has not given back */
-	u16 *lengths; /* how many from this one on were given together; 0: none */
+	struct given *given;
 	void *send;
 	u32 send_gpadl, send_size;
 	bool ready; /* the guest said RNDIS_INIT and not yet RNDIS_HALT */
 	u32 filter;
+	u32 rss; /* hash information; 0: off, all comes by the first channel */
+	u8 table[RSS_TABLE]; /* channels by hash */
+	u32 table_size; /* a power of two, once RSS was set */
+	u8 key[RSS_KEY];
 	u8 *message; /* one message, put together from section and ranges */
 
 	/* What tests set. */
 	bool muted, associated, link;
 	bool keep_path; /* a channel that closes leaves the path where it is */
+	u32 queues; /* channels that the guest may have, the first included */
 	u32 serial;
 	u32 refuse; /* message whose next answer is a failure, by its NVSP type or RNDIS_MESSAGE + RNDIS type */
 	u32 hold; /* message that is not answered while this stands here */
@@ -80,6 +100,7 @@ struct nic {
 	bool told; /* the association that the guest was told last */
 	bool path_vf;
 	u64 sent, received, dropped, switches, opens;
+	u64 sent_by[CHANNELS_MAX], received_by[CHANNELS_MAX];
 };
 
 #define RNDIS_MESSAGE 1000 /* RNDIS types count from here, where NVSP's are named too */
@@ -91,11 +112,13 @@ int nic_rescind(int number);
 void nic_rescind_all(void);
 struct nic *nic_get(int number); /* with a reference */
 void nic_put(struct nic *nic);
-bool nic_send(struct nic *nic, u16 type, u64 tid, const void *head, u32 head_size,
+bool nic_send(struct vmbus_channel *channel, u16 type, u64 tid, const void *head, u32 head_size,
 	      const void *body, u32 body_size, bool may_drop);
-void nic_complete(struct nic *nic, u64 tid, const struct nvsp_message *message);
-bool nic_indicate(struct nic *nic, u32 channel, const struct kvec *parts, int count, bool may_drop);
-void nic_section_back(struct nic *nic, u64 tid);
+void nic_complete(struct vmbus_channel *channel, u64 tid, const struct nvsp_message *message);
+bool nic_indicate(struct vmbus_channel *channel, u32 kind, const struct kvec *parts, int count,
+		  bool may_drop);
+void nic_section_back(struct vmbus_channel *channel, u64 tid);
+void nic_init_channel(struct nic *nic, struct vmbus_channel *channel, u32 relid);
 void nic_unbuffer(struct nic *nic, bool receive);
 void nics_each(void (*each)(struct nic *nic, void *data), void *data);
 
@@ -105,10 +128,19 @@ void host_stop(void);
 /* faults.c, nvsp.c, rndis.c: called with the NIC's lock held. */
 bool refused(struct nic *nic, u32 message);
 void held(struct nic *nic, u32 message); /* lets go of the lock meanwhile */
-void nvsp_packet(struct nic *nic, const struct vmpacket_descriptor *packet);
+void nvsp_packet(struct vmbus_channel *channel, const struct vmpacket_descriptor *packet);
 void nvsp_associate(struct nic *nic);
 void rndis_control(struct nic *nic, const u8 *message, u32 size);
 void rndis_link(struct nic *nic);
+
+/* subchannels.c, rss.c; but for subs_init() and subs_end() with the NIC's lock held. */
+void subs_init(struct nic *nic);
+u32 subs_allocate(struct nic *nic, u32 count); /* how many the guest gets */
+void subs_offer(struct nic *nic); /* those that it was told of */
+u32 subs_opened(const struct nic *nic);
+void subs_end(struct nic *nic); /* the NIC's thread has ended, and none is open */
+bool rss_set(struct nic *nic, const u8 *value, u32 size);
+struct vmbus_channel *rss_channel(struct nic *nic, const u8 *frame, u32 length);
 
 /* ---- Frames. The switch itself is outside of the guest; called without any NIC's lock. */
 
@@ -148,11 +180,17 @@ int bus_add(struct nic *nic);
 
 static inline struct nic *nic_of(struct vmbus_channel *channel)
 {
-	return container_of(channel, struct nic, channel);
+	return container_of(channel->primary_channel ?: channel, struct nic, channel);
 }
 
-void host_open(struct nic *nic, bool polled);
-void host_close(struct nic *nic);
+static inline u32 index_of(const struct vmbus_channel *channel)
+{
+	return channel->offermsg.offer.sub_channel_index;
+}
+
+int host_open(struct vmbus_channel *channel, bool polled);
+bool host_opened(struct vmbus_channel *channel);
+void host_close(struct nic *nic); /* all channels */
 void host_kick(struct nic *nic); /* from any context */
 u32 host_map(struct nic *nic, void *buffer, u32 size);
 int host_unmap(struct nic *nic, u32 handle);

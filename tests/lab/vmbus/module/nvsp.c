@@ -23,7 +23,7 @@ void nvsp_associate(struct nic *nic)
 		return;
 	nic->told = nic->associated;
 	record(nic, "association %u serial %u", nic->associated, nic->serial);
-	nic_send(nic, PACKET_INBAND, 0, NULL, 0, &message, sizeof(message), false);
+	nic_send(&nic->channel, PACKET_INBAND, 0, NULL, 0, &message, sizeof(message), false);
 }
 
 static void init(struct nic *nic, u64 tid, const struct nvsp_message *asked)
@@ -41,7 +41,7 @@ static void init(struct nic *nic, u64 tid, const struct nvsp_message *asked)
 	message.init_done.version = asked->init.newest;
 	message.init_done.chain = cpu_to_le32(MAX_SKB_FRAGS + 2);
 	message.init_done.status = cpu_to_le32(spoken ? NVSP_OK : NVSP_FAILED);
-	nic_complete(nic, tid, &message);
+	nic_complete(&nic->channel, tid, &message);
 }
 
 static void receive_buffer(struct nic *nic, u64 tid, const struct nvsp_message *asked)
@@ -61,10 +61,10 @@ static void receive_buffer(struct nic *nic, u64 tid, const struct nvsp_message *
 		nic->section_size = max(1728u, ALIGN(nic->frame_size + 128, 64));
 		nic->sections = size / nic->section_size;
 		nic->taken = bitmap_zalloc(nic->sections, GFP_KERNEL);
-		nic->lengths = kvcalloc(nic->sections, sizeof(*nic->lengths), GFP_KERNEL);
+		nic->given = kvcalloc(nic->sections, sizeof(*nic->given), GFP_KERNEL);
 		nic->receive = buffer;
 		nic->receive_gpadl = handle;
-		if (!nic->sections || !nic->taken || !nic->lengths) {
+		if (!nic->sections || !nic->taken || !nic->given) {
 			nic_unbuffer(nic, true);
 			fine = false;
 		}
@@ -77,7 +77,7 @@ static void receive_buffer(struct nic *nic, u64 tid, const struct nvsp_message *
 	}
 	record(nic, "receive buffer %u bytes%s", size, fine ? "" : " refused");
 	message.receive_done.status = cpu_to_le32(fine ? NVSP_OK : NVSP_FAILED);
-	nic_complete(nic, tid, &message);
+	nic_complete(&nic->channel, tid, &message);
 }
 
 static void send_buffer(struct nic *nic, u64 tid, const struct nvsp_message *asked)
@@ -100,7 +100,7 @@ static void send_buffer(struct nic *nic, u64 tid, const struct nvsp_message *ask
 	record(nic, "send buffer %u bytes%s", size, fine ? "" : " refused");
 	message.send_done.status = cpu_to_le32(fine ? NVSP_OK : NVSP_FAILED);
 	message.send_done.section_size = cpu_to_le32(SEND_SECTION);
-	nic_complete(nic, tid, &message);
+	nic_complete(&nic->channel, tid, &message);
 	nvsp_associate(nic);
 }
 
@@ -114,7 +114,7 @@ static void switch_path(struct nic *nic, u64 tid, const struct nvsp_message *ask
 	nic->switches++;
 	record(nic, "path %s", vf ? "vf" : "synthetic");
 	link_plug(nic);
-	nic_complete(nic, tid, NULL);
+	nic_complete(&nic->channel, tid, NULL);
 }
 
 /* Add `length` bytes of guest memory at page `pfn` to the message. */
@@ -155,12 +155,32 @@ static bool gather_ranges(struct nic *nic, u32 *size, const struct vmpacket_desc
 	return true;
 }
 
+/* A 133: sub-channels, which are offered once the guest has its answer. */
+static void subchannels(struct nic *nic, u64 tid, const struct nvsp_message *asked)
+{
+	struct nvsp_message message = { .type = cpu_to_le32(NVSP_SUBCHANNELS) };
+	u32 operation = le32_to_cpu(asked->subchannels.operation);
+	u32 count = le32_to_cpu(asked->subchannels.count), given = 0;
+
+	if (operation != NVSP_ALLOCATE)
+		violation(nic, "sub-channel", "operation %u", operation);
+	else if (!refused(nic, NVSP_SUBCHANNELS))
+		given = subs_allocate(nic, count);
+	record(nic, "sub-channels %u of %u", given, count);
+	message.subchannels_done.status = cpu_to_le32(given ? NVSP_OK : NVSP_FAILED);
+	message.subchannels_done.count = cpu_to_le32(given);
+	nic_complete(&nic->channel, tid, &message);
+	if (given)
+		subs_offer(nic);
+}
+
 /* A 107: a message in a section of the send buffer, in pages, or in both in this order. */
-static void rndis(struct nic *nic, const struct vmpacket_descriptor *packet,
+static void rndis(struct vmbus_channel *channel, const struct vmpacket_descriptor *packet,
 		  const struct nvsp_message *asked)
 {
 	u32 section = le32_to_cpu(asked->rndis.section), length = le32_to_cpu(asked->rndis.size);
-	u32 channel = le32_to_cpu(asked->rndis.channel), size = 0;
+	u32 kind = le32_to_cpu(asked->rndis.channel), size = 0;
+	struct nic *nic = nic_of(channel);
 	struct nvsp_message message = { .type = cpu_to_le32(NVSP_RNDIS_DONE) };
 	bool fine = true;
 
@@ -177,23 +197,27 @@ static void rndis(struct nic *nic, const struct vmpacket_descriptor *packet,
 		violation(nic, "rndis-envelope", "section %u, %u bytes, packet type %u", section, length,
 			  packet->type);
 	message.rndis_done.status = cpu_to_le32(fine ? NVSP_OK : NVSP_FAILED);
-	nic_complete(nic, packet->trans_id, &message);
+	nic_complete(channel, packet->trans_id, &message);
 	if (!fine)
 		return;
-	if (channel == NVSP_CONTROL) {
+	if (kind == NVSP_CONTROL) {
+		if (index_of(channel))
+			violation(nic, "sub-channel", "control message on channel %u",
+				  index_of(channel));
 		rndis_control(nic, nic->message, size);
 		return;
 	}
 	nic->sent++;
+	nic->sent_by[index_of(channel)]++;
 	mutex_unlock(&nic->lock); /* other NICs' locks come now; the message is this thread's own */
 	frames_sent(nic, nic->message, size);
 	mutex_lock(&nic->lock);
 }
 
-static void message(struct nic *nic, const struct vmpacket_descriptor *packet)
+static void message(struct vmbus_channel *channel, const struct vmpacket_descriptor *packet)
 {
 	const struct nvsp_message *asked = hv_pkt_data(packet);
-	struct nvsp_message answer = {};
+	struct nic *nic = nic_of(channel);
 	u32 type = le32_to_cpu(asked->type);
 
 	if (hv_pkt_datalen(packet) < sizeof(*asked)) {
@@ -202,6 +226,10 @@ static void message(struct nic *nic, const struct vmpacket_descriptor *packet)
 	}
 	if (type != NVSP_INIT && !nic->version)
 		violation(nic, "nvsp-order", "message %u before the version is agreed", type);
+	if (type != NVSP_RNDIS && index_of(channel)) {
+		violation(nic, "sub-channel", "message %u on channel %u", type, index_of(channel));
+		return;
+	}
 	held(nic, type);
 	switch (type) {
 	case NVSP_INIT:
@@ -230,31 +258,31 @@ static void message(struct nic *nic, const struct vmpacket_descriptor *packet)
 		nic_unbuffer(nic, false);
 		break;
 	case NVSP_RNDIS:
-		rndis(nic, packet, asked);
+		rndis(channel, packet, asked);
 		break;
 	case NVSP_SWITCH_PATH:
 		switch_path(nic, packet->trans_id, asked);
 		break;
 	case NVSP_SUBCHANNELS:
-		answer.type = asked->type;
-		answer.subchannels.status = cpu_to_le32(NVSP_FAILED);
-		nic_complete(nic, packet->trans_id, &answer);
+		subchannels(nic, packet->trans_id, asked);
 		break;
 	default:
 		violation(nic, "nvsp-type", "message %u", type);
 	}
 }
 
-void nvsp_packet(struct nic *nic, const struct vmpacket_descriptor *packet)
+void nvsp_packet(struct vmbus_channel *channel, const struct vmpacket_descriptor *packet)
 {
+	struct nic *nic = nic_of(channel);
+
 	mutex_lock(&nic->lock);
 	switch (packet->type) {
 	case PACKET_INBAND:
 	case PACKET_GPA_DIRECT:
-		message(nic, packet);
+		message(channel, packet);
 		break;
 	case PACKET_COMPLETION: /* of what nic_indicate() gave; the guest is done with it */
-		nic_section_back(nic, packet->trans_id);
+		nic_section_back(channel, packet->trans_id);
 		break;
 	default:
 		violation(nic, "packet-type", "%u", packet->type);

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * RNDIS control messages. The NIC has one queue and offloads nothing: the guest finishes checksums
- * and cuts segments itself, so the switch can pass frames on as they are.
+ * RNDIS control messages. The NIC offloads nothing: the guest finishes checksums and cuts segments
+ * itself, so the switch can pass frames on as they are.
  */
 #include "lab.h"
 
 #define SPEED 500000000 /* 50 Gbit/s, in 100 bit/s */
-#define RSS_TABLE 128 /* DPDK's PMD has no queues at all without a power of two */
 #define RSS_OBJECT 0x88
 #define OFFLOAD_OBJECT 0xa7
 #define ANSWER_MAX 512
@@ -15,7 +14,7 @@ static void answer(struct nic *nic, const void *message, u32 size, const void *m
 {
 	struct kvec parts[] = { { (void *)message, size }, { (void *)more, more_size } };
 
-	nic_indicate(nic, NVSP_CONTROL, parts, ARRAY_SIZE(parts), false);
+	nic_indicate(&nic->channel, NVSP_CONTROL, parts, ARRAY_SIZE(parts), false);
 }
 
 static struct rndis_head head_of(u32 type, u32 length)
@@ -65,8 +64,10 @@ static u32 value_of(struct nic *nic, u32 oid, u8 *value, u32 given)
 	case OID_RSS_CAPABILITIES:
 		memset(value, 0, sizeof(*rss));
 		rss->head = (struct ndis_object){ RSS_OBJECT, 2, cpu_to_le16(sizeof(*rss)) };
-		rss->interrupts = cpu_to_le32(1);
-		rss->queues = cpu_to_le32(1);
+		if (nic->queues > 1)
+			rss->capabilities = cpu_to_le32(RSS_TOEPLITZ | RSS_CAN_IPV4 | RSS_CAN_IPV6);
+		rss->interrupts = cpu_to_le32(nic->queues);
+		rss->queues = cpu_to_le32(nic->queues);
 		rss->table = cpu_to_le16(RSS_TABLE);
 		return sizeof(*rss);
 	case OID_OFFLOAD_CAPABILITIES: /* none; the guest wants its own head back */
@@ -116,6 +117,10 @@ static void set(struct nic *nic, const struct rndis_request *asked, u32 size)
 		memcpy(&number, (u8 *)asked + offset, sizeof(number));
 		nic->filter = le32_to_cpu(number);
 		record(nic, "filter 0x%x", nic->filter);
+	} else if (oid == OID_RSS_PARAMETERS && nic->queues > 1) {
+		if (offset > size || given > size - offset ||
+		    !rss_set(nic, (const u8 *)asked + offset, given))
+			done.status = cpu_to_le32(RNDIS_FAILURE);
 	} else if (oid != OID_OFFLOADS) {
 		done.status = cpu_to_le32(RNDIS_NOT_SUPPORTED);
 		record(nic, "set 0x%08x not supported", oid);

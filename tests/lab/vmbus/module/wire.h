@@ -46,6 +46,7 @@ enum nvsp_type {
 
 #define NVSP_NO_SECTION (~0u)
 #define NVSP_CONTROL 1 /* channel of a 107; 0 is data */
+#define NVSP_ALLOCATE 1 /* operation of a 133 */
 #define NVSP_RECEIVE_SET 0xcafe /* name of the receive buffer in transfer-page packets */
 #define NDIS_CONFIG_SRIOV (1ull << 2)
 
@@ -86,8 +87,11 @@ struct nvsp_message {
 			__le32 vf; /* 1: the VF, 0: the synthetic path */
 		} __packed path;
 		struct {
-			__le32 status, count;
+			__le32 operation, count;
 		} __packed subchannels;
+		struct {
+			__le32 status, count;
+		} __packed subchannels_done;
 		u8 body[NVSP_SIZE - 4];
 	};
 } __packed;
@@ -119,6 +123,7 @@ enum rndis_oid {
 	OID_FILTER = 0x0001010e,
 	OID_LINK = 0x00010114, /* 0 is up */
 	OID_RSS_CAPABILITIES = 0x00010203,
+	OID_RSS_PARAMETERS = 0x00010204,
 	OID_PERMANENT_MAC = 0x01010101,
 	OID_CURRENT_MAC = 0x01010102,
 	OID_OFFLOADS = 0xfc01020c,
@@ -181,6 +186,27 @@ struct ndis_rss_capabilities {
 	struct ndis_object head;
 	__le32 capabilities, interrupts, queues;
 	__le16 table;
+} __packed;
+
+#define RSS_TOEPLITZ 0x01 /* hash function, in capabilities and in hash information */
+#define RSS_CAN_IPV4 0x100 /* capabilities */
+#define RSS_CAN_IPV6 0x200
+#define RSS_IPV4 0x100 /* hash information: by addresses, by addresses and ports of TCP */
+#define RSS_TCP_IPV4 0x200
+#define RSS_IPV6 0x400
+#define RSS_TCP_IPV6 0x1000
+#define RSS_DISABLE 0x10 /* flag */
+#define RSS_KEY 40
+
+/* Microsoft's NDIS_RECEIVE_SCALE_PARAMETERS; table and key follow, by offsets from its begin. */
+struct ndis_rss_parameters {
+	struct ndis_object head;
+	__le16 flags, base_cpu;
+	__le32 hash;
+	__le16 table_size, unused; /* in bytes, four an entry */
+	__le32 table_offset;
+	__le16 key_size, unused_too;
+	__le32 key_offset;
 } __packed;
 
 #endif
