@@ -56,6 +56,7 @@ _HIDDEN = {
     False: "descriptors of other users' processes",
     True: "processes of other users are hidden (/proc is mounted with hidepid)",
 }
+_EMPTY_PROC = "/proc lists no process: it is not mounted, or of a pid namespace that has ended"
 _NO_PORT = (
     "{pci} is bound to mana but has no port: the driver is setting it up, is resetting it, or has "
     "failed to (see the kernel log)"
@@ -141,7 +142,8 @@ def look(
     missing += [*unsearched, *unread]
     missing += [Missing(Source.MANA, _in_driver(task)) for task in tasks]
     if holders.hidden and not unsearched:
-        missing.append(Missing(Source.PROC, _HIDDEN[holders.unlisted]))
+        why = _EMPTY_PROC if holders.empty else _HIDDEN[holders.unlisted]
+        missing.append(Missing(Source.PROC, why))
     missing += [
         Missing(
             Source.SYSFS, f"{pci} is a MANA function bound to {driver or 'no driver'}, not to mana"

@@ -261,6 +261,8 @@ sctp = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 132)
 sctp.connect(("10.1.0.9", 5000))
 waits = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 132)
 waits.bind(("10.1.0.4", 36412)); waits.listen()
+gre = socket.socket(socket.AF_INET, socket.SOCK_RAW, 47); gre.connect(("10.1.0.9", 0))
+ospf = socket.socket(socket.AF_INET, socket.SOCK_RAW, 89); ospf.bind(("10.1.0.4", 0))
 print("ready", flush=True); time.sleep(600)
 """
 FAR_SCTP = """
@@ -306,13 +308,14 @@ def test_logins_and_sockets_of_others_refuse_whoever_asks(vm: Vm) -> None:
         assert found["sockets"]["waivable"]
         assert others["udp"]["peer"] == "10.1.0.9 4789"
         assert others["sctp"]["peer"] == "10.1.0.9 5000"
+        assert (others["raw"]["local"], others["raw"]["peer"]) == ("10.1.0.4 47", "10.1.0.9 0")
         assert [one["comm"] for one in others["sctp"]["processes"]] == ["python3"]
         listeners = {(one["protocol"], one["address"], one["port"]): one["processes"][0]["comm"]
                      for one in found["plan"]["listeners"]}  # fmt: skip
         assert listeners == {
             ("tcp", "10.1.0.4", 22): "sshd", ("tcp", "10.1.0.4", 443): "python3",
             ("udp", "2001:db8:1::4", 53): "python3", ("udp", "10.1.0.4", 60001): "mosh-server",
-            ("sctp", "10.1.0.4", 36412): "python3",
+            ("sctp", "10.1.0.4", 36412): "python3", ("raw", "10.1.0.4", 89): "python3",
         }  # fmt: skip
         assert any("tcp 10.1.0.4:443 (pid" in stop for stop in found["plan"]["stops"])
         with wording:

@@ -10,11 +10,12 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from manactl.explain import guards
-from manactl.look import sockets
+from manactl.look import raw_sockets, sockets
 from manactl.look.rtnetlink import Rtnl, ntop
 from manactl.look.sockets import Reach
 from manactl.netstate.surroundings import Connection
@@ -180,6 +181,25 @@ def test_rules_by_source_decide_by_which_interface_it_leaves(wired: int) -> None
     with half_open("10.5.5.5", "10.0.0.9"), half_open("10.6.6.6", "10.0.0.9"), Rtnl() as rtnl:
         found = sockets.using(reach, rtnl)
     assert [ntop(s.local) for s in found] == ["10.5.5.5"]
+
+
+def test_raw_sockets_of_this_kernel(wired: int) -> None:
+    reach = Reach(frozenset({wired}), pack("10.0.0.2"))
+    with contextlib.ExitStack() as stack, Rtnl() as rtnl:
+        for number, local, peer in (
+            (47, "10.0.0.2", "10.0.0.9"), (41, "10.5.5.5", "10.0.0.9"), (46, "127.0.0.1", "127.0.0.1"),
+            (89, "10.0.0.2", None), (112, "10.5.5.5", None),
+        ):  # fmt: skip
+            raw = stack.enter_context(socket.socket(type=socket.SOCK_RAW, proto=number))
+            raw.bind((local, 0))
+            if peer:
+                raw.connect((peer, 0))
+        connected = raw_sockets.connected(reach, rtnl, Path("/proc/thread-self"))
+        waiting = raw_sockets.waiting(reach, Path("/proc/thread-self"))
+    assert {(one.local, one.local_port, one.peer) for one in connected} == {
+        ("10.0.0.2", 47, "10.0.0.9"), ("10.5.5.5", 41, "10.0.0.9"),
+    }  # fmt: skip
+    assert [(one.address, one.port) for one in waiting] == [("10.0.0.2", 89)]
 
 
 def test_thousands_of_connections_within_the_host_cost_nothing(wired: int) -> None:

@@ -54,6 +54,24 @@ def test_a_vxlan_and_its_remote(port: int, words: str, expected: tuple[str, bool
     assert found == (expected and Way(expected[0], port, expected[1]))
 
 
+@pytest.mark.parametrize(
+    ("remote", "local"), [("10.8.0.9", "10.1.0.4"), ("2001:db8:8::9", "2001:db8:1::4")]
+)
+def test_a_tunnel_whose_own_end_is_an_address_of_the_port(
+    port: int, remote: str, local: str
+) -> None:
+    """What its peer sends comes in by the port, and an IPv6 address is gone while that is down."""
+    vxlan("vx0", "remote", remote, "local", local)
+    assert ways(port) == {"vx0": Way(None, port, False, "", local)}
+    assert ways(socket.if_nametoindex("other0")) == {
+        "vx0": Way(remote, socket.if_nametoindex("other0"), False)
+    }
+    links = netdevs.links()
+    with Rtnl() as rtnl:
+        _, chains = upper_devices.dependents(links, tunnels.live(), {port: WHOLE}, rtnl)
+    assert list(chains.values()) == [(TunnelWay(None, "port0", False, "", local),)]
+
+
 def test_the_endpoints_of_a_vxlan_are_in_its_fdb(port: int) -> None:
     vxlan("vx0")
     assert ways(port) == {}

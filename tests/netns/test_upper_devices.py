@@ -219,6 +219,25 @@ def test_a_tun_device_that_was_moved_away_from_its_program(
     assert ways == ([(TunnelWay("10.1.0.9", "port0", False, who),)] if found else [])
 
 
+def test_a_tun_device_of_this_namespace_is_found_here_alone(
+    port: int, search: Callable[..., list[View]]
+) -> None:
+    """Our own namespace is gone through as well, for what is stacked on a link in another one."""
+    ip("address", "add", "10.1.0.4/24", "dev", "port0")
+    name = f"vpn{os.getpid()}"
+    with subprocess.Popen(
+        [sys.executable, "-c", VPN, "10.1.0.9", name], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as vpn:
+        try:
+            assert vpn.stdout is not None
+            assert vpn.stdout.readline() == b"ready\n"
+            ip("link", "set", name, "up")
+            views = search(here())
+        finally:
+            vpn.kill()
+    assert views == []
+
+
 def test_an_upper_of_another_port_is_not_this_ports(
     port: int, search: Callable[..., list[View]]
 ) -> None:

@@ -678,12 +678,23 @@ def test_the_time_of_a_report_is_in_utc(make: Make) -> None:
     assert make("7-idle").look().time.tzinfo is UTC
 
 
+def test_a_proc_without_any_process_is_told_as_that(make: Make) -> None:
+    machine = make("7-raw-qp-on-port-2")
+    for place in machine.path("/proc").iterdir():
+        if place.name.isdecimal():
+            machine.remove(place)
+    (why,) = [item.why for item in machine.look().missing if item.source == "proc"]
+    with wording:
+        assert why.startswith("/proc lists no process")
+
+
 def test_processes_that_are_not_listed_are_missing(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     machine = make("7-raw-qp-on-port-2")
     assert machine.look().privileged
+    machine.write("/proc/77/comm", "sh\n")
     machine.remove(machine.path("/proc/1"))
     report = machine.look()
     (why,) = [item.why for item in report.missing if item.source == "proc"]

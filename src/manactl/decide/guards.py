@@ -235,7 +235,8 @@ def guard_manager(port: PortStatus, around: Surroundings) -> Refusal | None:
 
 
 def guard_sockets(port: PortStatus, around: Surroundings) -> Refusal | None:
-    """SCTP associations and connected UDP sockets use the port: QUIC, VoIP, a tunnel's process."""
+    """SCTP associations and connected sockets of UDP or raw IP use the port: QUIC, VoIP, a tunnel's
+    process."""
     hits = _at_risk(around, around.sockets)
     if hits is None:
         return refusal(port, Code.SOCKETS, Unread(Source.SOCKETS))

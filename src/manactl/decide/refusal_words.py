@@ -20,6 +20,7 @@ from manactl.netstate.surroundings import (
 )
 
 _NAMED = 5  # of a long list, as many are spelled out
+_BY_PROC = ("sctp", "raw", "udplite")  # what sock_diag is not asked for
 
 _UNREAD = {
     Source.SSH_SESSIONS: ("env", "the SSH sessions"),
@@ -43,7 +44,7 @@ _UNREAD = {
     ),
     Source.IPSEC: ("xfrm", "the IPsec policies"),
     Source.STORAGE: ("proc", "the mounts and disks of storage servers"),
-    Source.SOCKETS: ("sock_diag", "the UDP sockets and SCTP associations"),
+    Source.SOCKETS: ("sock_diag", "the sockets of UDP, SCTP and raw IP"),
 }
 
 
@@ -328,7 +329,7 @@ def evidence(refusal: Refusal) -> tuple[Evidence, ...]:  # noqa: PLR0911, PLR091
         case why.Sockets(sockets):
             return tuple(
                 Evidence(
-                    "proc" if one.protocol == "sctp" else "sock_diag",
+                    "proc" if one.protocol in _BY_PROC else "sock_diag",
                     one.state,
                     {"protocol": one.protocol, **_connection_json(one)},
                 )
@@ -374,7 +375,9 @@ def _some(items: Iterable[object]) -> str:
 
 def _session(session: why.Session) -> str:
     client, server = session.ssh.client, session.ssh.server
-    return f"{client} to {server}" if server else client  # logind knows the client alone
+    ends = f"{client} to {server}" if server else client  # logind knows the client alone
+    guest = ", from a container or VM of this host that is reached over it"
+    return ends + guest if session.ssh.guest else ends
 
 
 def _on(device: Stacked | None) -> str:

@@ -30,7 +30,8 @@ TOPICS = (
         "could not release it. SSH_CONNECTION of this process and its ancestors is used without "
         "proof; it can only add a refusal. In tmux, sudo -i or at it may be missing or old: so every "
         "connection of sshd over the port counts, whoever asks, and so do sessions of mosh and the "
-        "remote sessions of logind.",
+        "remote sessions of logind. A login from a container or virtual machine of this host counts "
+        "where somebody is connected to that over the port.",
         "SSH_CONNECTION and the route to the client; connections of sshd; mosh-server's UDP "
         "sockets; /run/systemd/sessions",
         check=(Step("Which port the session uses:", "ip route get CLIENT-ADDRESS"),
@@ -147,11 +148,11 @@ TOPICS = (
     ),
     _topic(
         "sockets", "UDP sockets or SCTP associations use the port",
-        "Connected UDP sockets (QUIC, VoIP, DNS, the process of a tunnel) and SCTP associations send by "
-        "the port or have one of its addresses. UDP loses what is sent meanwhile; an SCTP "
-        "association without another path ends after its retransmissions.",
-        "sock_diag, and /proc/net/sctp/assocs",
-        check=(Step("Which they are:", "ss -unp state established; ss -Snp"),),
+        "Connected UDP sockets (QUIC, VoIP, DNS, the process of a tunnel), raw ones (PPTP) and SCTP "
+        "associations send by the port or have one of its addresses. What is sent meanwhile is lost; an "
+        "SCTP association without another path ends after its retransmissions.",
+        "sock_diag, and /proc/net/{sctp/assocs,raw,raw6,udplite}",
+        check=(Step("Which they are:", "ss -uwnp state established; ss -Snp"),),
         remedy=(Step("Stop the service, or wait until it is done."), _TRACKING),
     ),
     _topic(

@@ -194,6 +194,7 @@ TOPICS = (
         remedy=(Step("If it is not:", "mount -t debugfs none /sys/kernel/debug"),),
         forms=("only root may list it", "descriptors of other users' processes",
                "processes of other users are hidden (/proc is mounted with hidepid)",
+               "/proc lists no process",
                "this kernel does not offer it (debugfs=off or no-mount)",
                "this kernel does not offer debugfs",
                "its holder is not visible from here", "a holder is not visible from here"),

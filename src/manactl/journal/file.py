@@ -47,6 +47,10 @@ _BY_HAND = (
     "its lines are readable JSON: restore the port by hand from the snapshot in the first line, "
     "then move the file out of the directory"
 )
+_NOT_OURS = (
+    "where it is no journal, move it out of the directory; where it is one that you trust, have it be "
+    "root's alone again (an ordinary file, chown root, chmod 600, no second name)"
+)
 _BY_ITS_OWN = "release the port with the manactl that claimed it"
 _NAMED_MOST = 10  # functions in a file's name, which has room for no more
 
@@ -425,13 +429,13 @@ def _corrupt(path: Path, why: str) -> JournalError:
 
 
 def _not_trusted(path: Path, why: str) -> JournalError:
-    return _useless(path, f"is not trusted ({why})")
+    return _useless(path, f"is not trusted ({why})", _NOT_OURS)
 
 
-def _useless(path: Path, what: str) -> JournalError:
+def _useless(path: Path, what: str, hint: str = _BY_HAND) -> JournalError:
     return JournalError(
         f"journal {path} {what}; nothing was changed",
-        hint=_BY_HAND,
+        hint=hint,
         code="journal",
     )
 

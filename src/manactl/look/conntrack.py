@@ -238,13 +238,9 @@ def forwarded(
 
     seen = set()
     for ends, body in tracked.others:
-        source, target, answers_from, answers_to = ends
-        mine = answers_to in reach.addresses or target in reach.addresses
-        if not mine:
-            mark = ct.mark(body) if tracked.marks else 0
-            through = paths.lead(source, answers_from)
-            if not through and not (mark and paths.lead(source, answers_from, mark)):
-                continue
+        source, target, *_ = ends
+        if not _takes(ends, ct.mark(body) if tracked.marks else 0, reach, paths):
+            continue
         what = ct.what(body)
         if what.over:
             continue
@@ -261,6 +257,34 @@ def forwarded(
         Forwarded(ntop(source), number, examples[source], netns)
         for source, number in counts.items()
     ]
+
+
+def _takes(ends: Ends, mark: int, reach: Reach, paths: _Paths) -> bool:
+    """Whether a connection of others takes the port."""
+    source, target, answers_from, answers_to = ends
+    if answers_to in reach.addresses or target in reach.addresses:
+        return True
+    through = paths.lead(source, answers_from)
+    return through or bool(mark and paths.lead(source, answers_from, mark))
+
+
+def forwarded_to(
+    addresses: Collection[bytes],
+    reach: Reach,
+    rtnl: Ways,
+    tracked: Tracked,
+    vrfs: Collection[int] = (),
+) -> set[bytes]:
+    """Those of the addresses that others are connected to through the port."""
+    some = [(ends, body) for ends, body in tracked.others if ends[2] in addresses]
+    paths = _Paths(reach, rtnl, vrfs) if some else None
+    return {
+        ends[2]
+        for ends, body in some
+        if paths is not None
+        and not ct.what(body).over
+        and _takes(ends, ct.mark(body) if tracked.marks else 0, reach, paths)
+    }
 
 
 def own_addresses(rtnl: Ways) -> set[bytes]:

@@ -5,12 +5,13 @@ inner address does not tell (RTM_GETROUTE asks no policy).
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from manactl.look import text_files
 from manactl.look.rtnetlink import ntop
+from manactl.look.sockets import Reach
 from manactl.look.text_files import fields, rows
 from manactl.netstate.surroundings import IpsecTunnel
 from manactl.wire.netlink import NetlinkSocket
@@ -59,14 +60,16 @@ def around(policies: Iterable[Policy], address: bytes, source: bytes) -> Sequenc
 
 
 def through(
-    policies: Iterable[Policy], ifindexes: Collection[int], rtnl: Ways, netns: str | None = None
+    policies: Iterable[Policy], reach: Reach, rtnl: Ways, netns: str | None = None
 ) -> tuple[IpsecTunnel, ...]:
-    """The tunnels whose packets leave by one of these interfaces."""
+    """The tunnels whose packets leave by the port, or whose own end is an address of it: their
+    peers' packets come in by it."""
     found = []
     for one in policies:
         for outer in one.outers:
             out = rtnl.routed_by(outer.remote, source=outer.local, mark=outer.mark)
-            if not any(outer.remote) or not out.isdisjoint(ifindexes):
+            ours = outer.local in reach.addresses
+            if ours or not any(outer.remote) or not out.isdisjoint(reach.ifindexes):
                 endpoint = ntop(outer.remote) if any(outer.remote) else None
                 ends = _text(one.source), _text(one.destination)
                 found.append(IpsecTunnel(*ends, endpoint, netns))

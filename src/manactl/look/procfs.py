@@ -81,7 +81,7 @@ def stat_of(task: str) -> Stat:
 
 class Holders(NamedTuple):
     """Who holds each device (by st_rdev). `hidden`: descriptors that we may not look at;
-    `unlisted`: not even the processes are shown.
+    `unlisted`: not even the processes are shown; `empty`: no process at all.
 
     `descriptors` counts what was found, of which several may be one open file.
     """
@@ -90,6 +90,7 @@ class Holders(NamedTuple):
     hidden: bool
     descriptors: dict[int, int]
     unlisted: bool = False
+    empty: bool = False
 
 
 def holders(proc: str, rdevs: Collection[int]) -> Holders:
@@ -126,6 +127,7 @@ def holders(proc: str, rdevs: Collection[int]) -> Holders:
         hidden=hidden,
         descriptors=counts,
         unlisted=unlisted,
+        empty=unlisted and not any(map(str.isdecimal, entries)),
     )
 
 

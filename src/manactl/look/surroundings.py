@@ -14,10 +14,12 @@ from typing import TypeVar
 from manactl.look import (
     conntrack,
     fabric,
+    guests,
     ipsec,
     managers,
     mounts,
     netdevs,
+    raw_sockets,
     redirects,
     relays,
     resolvers,
@@ -166,7 +168,15 @@ def gather(
         if connections is None or more is None or tracking is not Tracking.READ:
             relayed = relayed._replace(unseen=True)
         over = (*(connections or ()), *(more or ()))
-        sessions = tuple(relays.judged(one, relayed, own, over) for one in sessions)
+        sessions = _from_guests(
+            [relays.judged(one, relayed, own, over) for one in sessions],
+            own,
+            over,
+            links or (),
+            functools.partial(_forwarded_to, reach, rtnl, tracked, links or ()),
+            rtnl,
+            sources,
+        )
     return Surroundings(
         state=state,
         uppers=uppers,
@@ -321,12 +331,14 @@ def _other_sockets(
     sources: Sources,
     turned: Mapping[Flow, Turned],
 ) -> list[Connection]:
-    """Connected UDP sockets and SCTP associations of every namespace, without their processes."""
+    """Connected sockets of other protocols, and SCTP associations, of every namespace, without
+    their processes."""
     many = sockets.are_many(socket.IPPROTO_UDP, sources.proc / "self")
     udp = sockets.using(reach, rtnl, sources.udp, socket.IPPROTO_UDP, turned, many=many)
     return [
         *sockets.connections(udp, reach, protocol="udp"),
         *sockets.sctp(reach, rtnl, sources.proc / "self"),
+        *raw_sockets.connected(reach, rtnl, sources.proc / "self"),
         *(one for view in views for one in view.sockets),
     ]
 
@@ -337,6 +349,7 @@ def _listeners(reach: sockets.Reach, views: Iterable[View], sources: Sources) ->
         *sockets.listeners(sockets.serving(reach, sources.listening), "tcp"),
         *sockets.listeners(sockets.serving(reach, sources.unconnected), "udp"),
         *sockets.sctp_listeners(reach, sources.proc / "self"),
+        *raw_sockets.waiting(reach, sources.proc / "self"),
         *(one for view in views for one in view.listeners),
     ]
 
@@ -388,7 +401,7 @@ def _ipsec(
     """IPsec tunnels that leave by the port, of every namespace."""
     here = None
     if policies is not None:
-        here = _try(lambda: ipsec.through(policies, reach.ifindexes, rtnl))
+        here = _try(lambda: ipsec.through(policies, reach, rtnl))
     found = [here, *(view.ipsec for view in views)]
     if None in found:
         return None
@@ -417,9 +430,48 @@ def _connected(
     )
 
 
+def _from_guests(  # noqa: PLR0917 - all that tells of one
+    sessions: Sequence[SshSession],
+    own: Collection[bytes],
+    over: Iterable[Connection],
+    links: Iterable[DecodedLink],
+    forwarded_to: Callable[[Collection[bytes]], Collection[bytes] | None],
+    rtnl: Rtnl,
+    sources: Sources,
+) -> tuple[SshSession, ...] | None:
+    """The sessions; of those from a container whether somebody has reached that over the port. None
+    when it cannot be looked up."""
+    kinds = {link.ifindex: link.kind for link in links}
+    found = _try(lambda: guests.addresses(sessions, own, kinds, rtnl))
+    if not found:
+        return None if found is None else tuple(sessions)
+    there = _try(
+        lambda: guests.reached(
+            set(found.values()), forwarded_to, over, _asks(sources), sources.proc
+        )
+    )
+    return None if there is None else tuple(guests.judged(one, found, there) for one in sessions)
+
+
+def _asks(sources: Sources) -> relays.Asks:
+    return relays.Asks(sources.tcp, sources.listening, sources.unconnected)
+
+
+def _forwarded_to(
+    reach: sockets.Reach,
+    rtnl: Rtnl,
+    tracked: Tracked | None,
+    links: Iterable[DecodedLink],
+    addresses: Collection[bytes],
+) -> Collection[bytes] | None:
+    if tracked is None:
+        return None
+    vrfs = [link.ifindex for link in links if link.kind == "vrf"]
+    return conntrack.forwarded_to(addresses, reach, rtnl, tracked, vrfs)
+
+
 def _relays(sessions: Sequence[SshSession], own: Collection[bytes], sources: Sources) -> Relays:
-    asks = relays.Asks(sources.tcp, sources.listening, sources.unconnected)
-    found = _try(lambda: relays.of_logins(sessions, own, asks, sources.proc))
+    found = _try(lambda: relays.of_logins(sessions, own, _asks(sources), sources.proc))
     return found if found is not None else Relays(unseen=True)
 
 

@@ -32,6 +32,7 @@ from manactl.wire.netlink import Message, NetlinkSocket
 from manactl.wire.tunnels import (
     NETLINK_XFRM,
     OF_SOCKETS,
+    PPP,
     TUN,
     XFRM_MSG_GETSA,
     Association,
@@ -107,23 +108,26 @@ def read(
         made.append(one._replace(outers=tuple(dict.fromkeys(outers)), metadata=metadata))
     if (sys / _L2TP).exists():
         made += _l2tp(names, opener)
-    return [*made, *of_programs(links), *_pppoe(links, process)]
+    return [*made, *of_programs(links), *_ppp(links, process)]
 
 
-def _pppoe(links: Iterable[IfLink], process: Path) -> list[Tunnel]:
+def _ppp(links: Iterable[IfLink], process: Path) -> list[Tunnel]:
     """PPP devices over Ethernet devices. Which of them a session belongs to only its program knows,
-    so each may send by each of the devices."""
-    ppp = [link for link in links if link.kind == "ppp"]
+    so each may send by each of the devices. Where there is no session they go by what their program
+    has (L2TP, PPTP, TLS), or by a serial line."""
+    ppp = [link for link in links if link.kind == PPP]
     if not ppp:
         return []
     try:
         table = rows(read_kernel(process / "net/pppoe"))[1:]
     except FileNotFoundError:
-        return []  # they go by something else
+        table = []
+    if not any(map(fields, table)):
+        return [Tunnel(link.ifindex, link.name, PPP, metadata=True) for link in ppp if link.carrier]
     below = dict.fromkeys(words[-1] for row in table if (words := fields(row)))  # pppoe_seq_show()
     names = {link.name: link.ifindex for link in links}
     return [
-        Tunnel(link.ifindex, link.name, "ppp", under=names[name])
+        Tunnel(link.ifindex, link.name, PPP, under=names[name])
         for link in ppp
         for name in below
         if name in names
@@ -257,6 +261,7 @@ class Ways(Protocol):
     def leaves_by(
         self, address: bytes, *, source: bytes = b"", bound: int = 0, mark: int = 0
     ) -> set[int]: ...
+    def addresses(self) -> list[bytes]: ...
     def routes(self) -> Sequence[bytes]: ...
     def nexthops(self) -> list[bytes]: ...
 
@@ -264,16 +269,21 @@ class Ways(Protocol):
 class Way(NamedTuple):
     """What makes a tunnel depend on an interface. No endpoint: its packets are bound to the
     interface; no interface either: each packet has its own endpoint. `bound`: the tunnel has the
-    interface as its device. `by`: the program that sends them."""
+    interface as its device. `by`: the program that sends them. `own`: its own end, an address of the
+    interface, whatever way its packets leave by."""
 
     endpoint: str | None
     out: int | None
     bound: bool
     by: str = ""
+    own: str | None = None
 
 
-def way(one: Tunnel, ifindexes: Collection[int], rtnl: Ways) -> Way | None:
-    """Why the tunnel's packets leave by one of these, at least some of them; or None."""
+def way(
+    one: Tunnel, ifindexes: Collection[int], rtnl: Ways, own: Mapping[bytes, int] | None = None
+) -> Way | None:
+    """Why the tunnel depends on one of these; or None: its packets leave by it, at least some of
+    them, or those of its peer come in by it, to one of the addresses `own` (with their interface)."""
     bound = one.under in ifindexes
     for outer in one.outers:
         # An xfrm interface only notes its device (xfrm4_dst_lookup() does not ask for it).
@@ -284,12 +294,31 @@ def way(one: Tunnel, ifindexes: Collection[int], rtnl: Ways) -> Way | None:
             return Way(ntop(outer.remote), index, bound, one.by)
     if bound:
         return Way(None, one.under, bound)
-    if one.metadata and one.kind in (TUN, *OF_SOCKETS):
+    for local in (one.local, *(outer.local for outer in one.outers)):
+        if own and local in own:
+            return Way(None, own[local], bound, one.by, ntop(local))
+    if one.metadata and one.kind in (TUN, PPP, *OF_SOCKETS):
         # It has peers beside those that its connected sockets tell, or that are told at all.
         return Way(None, None, bound, one.by) if _leads_anywhere(ifindexes, rtnl) else None
     if one.metadata and not one.outers and not one.under:
         return Way(None, None, bound)
     return None
+
+
+def _own(ifindexes: Collection[int], rtnl: Ways) -> dict[bytes, int]:
+    """The addresses of these interfaces, but for those that others may have, too: link-local ones."""
+    found = {}
+    for body in rtnl.addresses():
+        head, attrs = rt.IfAddrMsg.of(body), rt.split(body, rt.IFADDR.size)
+        address = rt.value(attrs, rt.IFA_LOCAL) or rt.value(attrs, rt.IFA_ADDRESS)
+        if address and head.ifindex in ifindexes and not _of_link(address):
+            found[address] = head.ifindex
+    return found
+
+
+def _of_link(address: bytes) -> bool:
+    """Whether it is link-local, of IPv6."""
+    return len(address) == 16 and address[0] == 0xFE and address[1] & 0xC0 == 0x80
 
 
 def _leads_anywhere(ifindexes: Collection[int], rtnl: Ways) -> bool:
@@ -314,7 +343,9 @@ def found_by(
     if not ifindexes:
         return {}
     ways: dict[int, Way] = {}
-    for one in tunnels:
-        if one.ifindex not in known and (how := way(one, ifindexes, rtnl)) is not None:
+    some = [one for one in tunnels if one.ifindex not in known]
+    own = _own(ifindexes, rtnl) if any(one.local or one.outers for one in some) else {}
+    for one in some:
+        if (how := way(one, ifindexes, rtnl, own)) is not None:
             ways.setdefault(one.ifindex, how)
     return ways

@@ -14,7 +14,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
-from manactl.look import conntrack, ipsec, mounts, netdevs, netns, sockets, tunnels, tuntap
+from manactl.look import (
+    conntrack,
+    ipsec,
+    mounts,
+    netdevs,
+    netns,
+    raw_sockets,
+    sockets,
+    tunnels,
+    tuntap,
+)
 from manactl.look.conntrack import Tracked
 from manactl.look.forked import Child
 from manactl.look.netns import NAMED, Namespace
@@ -130,7 +140,7 @@ def _carried(found: Found) -> frozenset[int]:
 
 def _chain(way: Way, names: Mapping[int, str], chains: Chains) -> tuple[TunnelWay, ...]:
     out = names.get(way.out or 0)
-    return (TunnelWay(way.endpoint, out, way.bound, way.by), *chains.get(way.out or 0, ()))
+    return (TunnelWay(way.endpoint, out, way.bound, way.by, way.own), *chains.get(way.out or 0, ()))
 
 
 class View(NamedTuple):
@@ -239,18 +249,21 @@ def _view(stack: list[Any], found: Mapping[str, list[Any]], name: str) -> View:
         return [TcpSocket(*fields) for fields in found[what]]
 
     flows, wrapped, attached = found["forwarded"], found["ipsec"], found["storage"]
-    sctp = [replace(Connection(*fields), netns=name, protocol="sctp") for fields in found["sctp"]]
+    by_proc = [
+        replace(Connection(*fields), netns=name, protocol=protocol, address_goes=goes)
+        for *fields, protocol, goes in found["by_proc"]
+    ]
     return View(
         tuple(devices),
         tuple(sockets.connections(socks("tcp"), depend, name)),
         tuple(PacketSocket(inode, (), f"{netdev} in {name}") for inode, netdev in found["packets"]),
-        (*sockets.connections(socks("udp"), depend, name, "udp"), *sctp),
+        (*sockets.connections(socks("udp"), depend, name, "udp"), *by_proc),
         (
             *sockets.listeners(socks("listening"), "tcp", name),
             *sockets.listeners(socks("unconnected"), "udp", name),
             *(
-                Listener("sctp", address, number, inode, (), name)
-                for address, number, inode in found["sctp_listening"]
+                Listener(protocol, address, number, inode, (), name)
+                for protocol, address, number, inode in found["waiting_by_proc"]
             ),
         ),
         flows if flows is None else tuple(Forwarded(*fields) for fields in flows),
@@ -260,8 +273,9 @@ def _view(stack: list[Any], found: Mapping[str, list[Any]], name: str) -> View:
     )
 
 
-def _plain_sctp(one: Connection) -> tuple[object, ...]:
-    return (one.local, one.local_port, one.peer, one.peer_port, one.state, one.inode)
+def _plain_connection(one: Connection) -> tuple[object, ...]:
+    ends = (one.local, one.local_port, one.peer, one.peer_port)
+    return (*ends, one.state, one.inode, one.protocol, one.address_goes)
 
 
 def _stacked(*fields: Any) -> Stacked:
@@ -285,13 +299,22 @@ class _World:
     @property
     def borders(self) -> bool:
         """Whether something here may be stacked on a link of another namespace, or send by one.
-        Where a WireGuard device was made the kernel does not tell."""
-        sends = any(one.nsid is not None or one.kind == "wireguard" for one in self.tunnels)
+        Where a WireGuard device was made the kernel does not tell: one of home's has been judged."""
+        sends = any(
+            one.nsid is not None or (one.kind == "wireguard" and not self.is_home)
+            for one in self.tunnels
+        )
         return sends or self.has_tun or any(link.far_lower for link in self.links)
 
     @property
+    def is_home(self) -> bool:
+        """Whether it is the one that the child came from: what is there may be stacked on a link of
+        another namespace, too."""
+        return not self.name
+
+    @property
     def has_tun(self) -> bool:
-        return any(link.kind == TUN for link in self.links)
+        return not self.is_home and any(link.kind == TUN for link in self.links)
 
     def ask(self, others: Iterable[Self | _Home]) -> bool:
         """Whether more is stacked on what was found in the others by now, or sends by it."""
@@ -307,7 +330,7 @@ class _World:
                 one
                 for one in self.tunnels
                 if (one.nsid is not None and one.nsid == number)
-                or (one.kind == "wireguard" and isinstance(other, _Home))
+                or (one.kind == "wireguard" and isinstance(other, _Home) and not self.is_home)
             ]
             if isinstance(other, _Home):
                 away += self.programs
@@ -336,9 +359,16 @@ class _World:
             "listening": _tuples(sockets.serving(depend)),
             "unconnected": _tuples(sockets.serving(depend, sockets.unconnected)),
             "packets": [(packet.inode, packet.netdev) for packet in packets],
-            "sctp": [_plain_sctp(one) for one in sockets.sctp(depend, self.rtnl)],
-            "sctp_listening": [
-                (one.address, one.port, one.inode) for one in sockets.sctp_listeners(depend)
+            "by_proc": [
+                _plain_connection(one)
+                for one in (
+                    *sockets.sctp(depend, self.rtnl),
+                    *raw_sockets.connected(depend, self.rtnl),
+                )
+            ],
+            "waiting_by_proc": [
+                (one.protocol, one.address, one.port, one.inode)
+                for one in (*sockets.sctp_listeners(depend), *raw_sockets.waiting(depend))
             ],
             "forwarded": self._forwarded(depend, tracked),
             "storage": self._storage(depend),
@@ -384,7 +414,7 @@ class _World:
         try:
             policies = ipsec.live()
             self.rtnl.ipsec = functools.partial(ipsec.around, policies)
-            return _tuples(ipsec.through(policies, depend.ifindexes, self.rtnl, self.name))
+            return _tuples(ipsec.through(policies, depend, self.rtnl, self.name))
         except (OSError, ValueError):
             return None
 

@@ -28,14 +28,19 @@ class Process:
 class TunnelWay(NamedTuple):
     """Why a tunnel's packets take the port: those to `endpoint` leave by the netdev `out`. No
     endpoint: all of them; no netdev either: each packet has its own endpoint. `bound`: `out` is
-    the device that the tunnel was made with. `by`: the program that sends them by itself."""
+    the device that the tunnel was made with. `by`: the program that sends them by itself. `own`:
+    the tunnel's own end, an address of `out`, to which the packets of its peer come."""
 
     endpoint: str | None
     out: str | None
     bound: bool
     by: str = ""
+    own: str | None = None
 
     def __str__(self) -> str:
+        if self.own is not None:
+            whose = f"of {self.by}, whose" if self.by else "whose"
+            return f"{whose} own end {self.own} is an address of {self.out}"
         if self.out is None and self.by:
             return f"of {self.by}, which may send to anybody"
         if self.out is None:
@@ -91,7 +96,8 @@ class Stacked(Value):
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """One live connection that uses the port: TCP, a connected UDP socket, an SCTP association.
+    """One live connection that uses the port: TCP, a connected socket of UDP or raw IP (whose port is
+    its protocol), an SCTP association.
 
     No processes: the kernel itself has it, or a process that is not visible. `address_goes`: its local
     address is IPv6 and vanishes while the port is down.
@@ -196,13 +202,15 @@ class PacketSocket(Value):
 
 
 class SshSession(Value):
-    """A remote login, and whether its packets take the port. `own`: this process runs in it."""
+    """A remote login, and whether its packets take the port. `own`: this process runs in it.
+    `guest`: its client is a container or virtual machine of this host, reached over the port."""
 
     client: str
     server: str
     through_port: bool | None  # None: the way to the client could not be looked up
     found_in: str
     own: bool = True
+    guest: bool = False
 
 
 class RdmaUser(Value):

@@ -13,6 +13,7 @@ from manactl.wire.if_link import IfLink
 
 NETLINK_XFRM = 6
 TUN = "tun"  # the kind of a device whose packets go through a program
+PPP = "ppp"
 # Those that send by sockets of a program, to peers that it tells them.
 OF_SOCKETS = frozenset({"ovpn", "ovpn-dco", "ovpn-dco-v2", "gtp"})
 XFRM_MSG_GETSA = 0x12

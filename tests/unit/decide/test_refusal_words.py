@@ -384,6 +384,13 @@ def test_a_session_of_which_the_client_alone_is_known() -> None:
     )
 
 
+@pytest.mark.wording
+def test_a_session_from_a_container_says_so() -> None:
+    session = REPLACE(SESSION, through_port=None, guest=True)
+    facts = why.SshSessions((why.Session(session, None),))
+    assert "from a container or VM of this host" in refusal_words.message(of("ssh-session", facts))
+
+
 def test_every_kind_of_facts_is_among_those_above() -> None:
     assert {type(facts) for _, facts, *_ in CASES} | {Unread} == set(why.Facts.__args__)  # type: ignore[attr-defined]
 

@@ -238,6 +238,13 @@ def test_a_symlinked_linked_or_writable_journal_is_not_trusted(tmp_path: Path) -
     path.chmod(0o666)
     with pytest.raises(JournalError, match="666"):
         journal.read(path)
+    path.unlink()
+    path.mkdir()  # nothing to read and restore by hand
+    with pytest.raises(JournalError) as caught:
+        journal.read(path)
+    with wording:
+        assert "JSON" not in (caught.value.hint or "")
+        assert "move it out of the directory" in (caught.value.hint or "")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")

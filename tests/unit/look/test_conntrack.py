@@ -285,3 +285,25 @@ def test_connections_of_ipvs_that_nothing_else_tracks(tmp_path: Path) -> None:
     known = entry(far, "10.1.0.4", real, far, source_port=9, port=80)
     both = forwarded(RTNL, lambda: [known], tmp_path, balanced=[one(far, "10.1.0.4", real, 9)])
     assert [found.connections for found in both] == [1]
+
+
+@pytest.mark.parametrize(
+    ("addresses", "counts"),
+    [
+        (("10.1.0.9", "172.17.0.2", "172.17.0.2", "10.1.0.9"), True),  # routed
+        (("203.0.113.9", "10.1.0.4", "172.17.0.2", "203.0.113.9"), True),  # published
+        (("172.17.0.2", "10.1.0.9", "10.1.0.9", "10.1.0.4"), False),  # its own
+        (("10.8.0.9", "10.8.0.4", "172.17.0.2", "10.8.0.9"), False),  # by another netdev
+        (("10.1.0.9", "172.17.0.3", "172.17.0.3", "10.1.0.9"), False),
+    ],
+)
+def test_whoever_others_are_connected_to_through_the_port(
+    tmp_path: Path, addresses: tuple[str, str, str, str], counts: bool
+) -> None:
+    path = tmp_path / "sys/net/netfilter/nf_conntrack_count"
+    path.parent.mkdir(parents=True)
+    path.write_text("9\n")
+    tracked = conntrack.read(RTNL, lambda: [entry(*addresses)], tmp_path)
+    guest = packed("172.17.0.2")
+    found = conntrack.forwarded_to({guest}, REACH, RTNL, tracked)
+    assert found == ({guest} if counts else set())

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from manactl.look import ipsec
+from manactl.look.sockets import Reach
 from manactl.netstate.surroundings import IpsecTunnel
 from manactl.wire.tunnels import Outer
 from tests.unit.look.kernel import FakeRtnl, attr
@@ -17,6 +18,7 @@ RTNL = FakeRtnl([], ways={"10.1.0.0/24": {3}, "0.0.0.0/0": {2}})
 SITE = policy("10.2.0.0/16", "10.3.0.0/16", template(), priority=9)
 HTTPS_BYPASS = policy("0.0.0.0/0", "0.0.0.0/0", protocol=6, port=443, priority=1)
 LAN_BYPASS = policy("0.0.0.0/0", "10.3.7.0/24", priority=2)
+PORT, ELSEWHERE = Reach(frozenset({3}), frozenset()), Reach(frozenset({9}), frozenset())
 HERE, THERE = bytes([10, 2, 0, 1]), bytes([10, 3, 0, 1])
 
 
@@ -69,7 +71,7 @@ def test_the_tunnels_that_leave_by_the_port() -> None:
     elsewhere = policy("10.2.0.0/16", "10.4.0.0/16", template(bytes([192, 0, 2, 9])))
     to_anybody = policy("10.2.0.0/16", "10.5.0.0/16", template(bytes(4), bytes(4)))
     policies = ipsec.read([SITE, SITE, elsewhere, to_anybody, LAN_BYPASS])
-    found = ipsec.through(policies, {3}, RTNL)
+    found = ipsec.through(policies, PORT, RTNL)
     assert found == (
         IpsecTunnel("10.2.0.0/16", "10.5.0.0/16", None),
         IpsecTunnel("10.2.0.0/16", "10.3.0.0/16", "10.1.0.9"),
@@ -78,7 +80,14 @@ def test_the_tunnels_that_leave_by_the_port() -> None:
         assert list(map(str, found)) == [
             "10.2.0.0/16 to 10.5.0.0/16 by any peer", "10.2.0.0/16 to 10.3.0.0/16 by 10.1.0.9",
         ]  # fmt: skip
-    assert ipsec.through(ipsec.read([SITE]), {2}, RTNL) == ()
-    (away,) = ipsec.through(ipsec.read([SITE]), {3}, RTNL, "pod")
+    assert ipsec.through(ipsec.read([SITE]), ELSEWHERE, RTNL) == ()
+    (away,) = ipsec.through(ipsec.read([SITE]), PORT, RTNL, "pod")
     with wording:
         assert str(away) == "10.2.0.0/16 to 10.3.0.0/16 by 10.1.0.9 in the network namespace pod"
+
+
+def test_a_tunnel_whose_own_end_is_an_address_of_the_port() -> None:
+    """Its peer sends to that address, wherever the answers leave by."""
+    mine = ELSEWHERE._replace(addresses=frozenset({NEAR}))
+    (found,) = ipsec.through(ipsec.read([SITE]), mine, RTNL)
+    assert found == IpsecTunnel("10.2.0.0/16", "10.3.0.0/16", "10.1.0.9")

@@ -131,7 +131,15 @@ def test_processes_that_proc_does_not_list(
                   "22 1 0:2 / /elsewhere rw - proc proc rw,hidepid=2\n")  # fmt: skip
     monkeypatch.setattr(procfs, "OWN_MOUNTS", str(machine.path("/mounts")))
     found = holders(proc(machine), {NULL})
-    assert (found.hidden, found.unlisted) == (unlisted, unlisted)
+    assert (found.hidden, found.unlisted, found.empty) == (unlisted, unlisted, False)
+
+
+def test_a_place_without_any_process_is_told_apart(tmp_path: Path) -> None:
+    """As in a chroot where nobody has mounted /proc."""
+    found = holders(str(tmp_path), {NULL})
+    assert (found.hidden, found.unlisted, found.empty) == (True, True, True)
+    (tmp_path / "7").mkdir()  # with hidepid our own processes are there
+    assert not holders(str(tmp_path), {NULL}).empty
 
 
 def test_without_process_1_the_others_are_hidden(machine: Machine) -> None:

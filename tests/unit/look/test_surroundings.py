@@ -55,6 +55,7 @@ from manactl.wire.tunnels import Outer, Tunnel
 from manactl.wire.xfrm import Net, Policy
 from tests.unit.decide.scene import STATE, STATUS
 from tests.unit.look.kernel import FakeRtnl, address, link, route
+from tests.unit.wire.test_conntrack import entry as conntrack_entry
 from tests.unit.wording import wording
 
 NM = Process(11, "NetworkManager")
@@ -143,6 +144,7 @@ class Scene:
     policies: list[Policy] = field(default_factory=list)
     chains: dict[int, tuple[str, ...]] = field(default_factory=dict)
     bus: Callable[[Sequence[str]], str] = _no_bus
+    entries: list[bytes] = field(default_factory=list)  # of connection tracking
 
     def _policies(self) -> list[Policy]:
         if error := self.failing.get("policies"):
@@ -172,7 +174,7 @@ class Scene:
     def _tracked(self) -> list[bytes]:
         if error := self.failing.get("conntrack"):
             raise error
-        return []
+        return self.entries
 
     def _redirecting(self, names: Mapping[int, str], ifindex: int) -> tuple[str, ...]:
         if error := self.failing.get("redirecting"):
@@ -480,6 +482,28 @@ def test_without_connection_tracking_a_login_from_here_may_be_passed_on_over_the
     assert [one.through_port for one in scene.read().ssh or ()] == [False]
     scene.failing["conntrack"] = PermissionError()
     assert [one.through_port for one in scene.read().ssh or ()] == [None]
+
+
+def test_a_login_from_a_container_that_is_reached_over_the_port(scene: Scene) -> None:
+    """Its own connection stays within the host."""
+    environ = scene.root / f"proc/{os.getpid()}/environ"
+    environ.write_text("SSH_CONNECTION=172.17.0.2 50022 172.17.0.1 22\0")
+    scene.rtnl.links.append(link(8, "br0", "bridge"))
+    scene.rtnl.having.append(address(8, "172.17.0.1"))
+    scene.rtnl.ways = {"172.17.0.0/16": {8}, **scene.rtnl.ways}
+
+    def seen() -> list[tuple[bool | None, bool]]:
+        return [(one.through_port, one.guest) for one in scene.read().ssh or ()]
+
+    assert seen() == [(False, False)]
+    published = ("10.9.9.9", "10.0.0.2", "172.17.0.2", "10.9.9.9")
+    scene.entries.append(conntrack_entry(*published))
+    assert seen() == [(None, True)]
+    scene.entries.clear()
+    scene.failing["conntrack"] = PermissionError()
+    assert seen() == [(None, True)]
+    scene.rtnl.links[-1] = link(8, "eth3")  # others are behind it
+    assert seen() == [(False, False)]
 
 
 def unknown(found: Surroundings) -> set[str]:

@@ -13,7 +13,7 @@ import pytest
 
 from manactl.look.tunnels import Way, found_by, read, way
 from manactl.wire.tunnels import Outer, Tunnel
-from tests.unit.look.kernel import FakeRtnl, attr, route
+from tests.unit.look.kernel import FakeRtnl, address, attr, route
 from tests.unit.wire.test_genetlink import HEAD, peer, sockaddr
 
 GENERIC, XFRM, CTRL, GETSA = 16, 6, 16, 0x12
@@ -272,6 +272,23 @@ def test_why_a_tunnel_sends_by_the_port(tunnel: dict[str, Any], expected: Way | 
     assert way(Tunnel(7, "t0", "vxlan", **tunnel), {3, 9}, RTNL) == expected
 
 
+@pytest.mark.parametrize(
+    ("index", "end", "counts"),
+    [(3, "10.1.0.4", True), (4, "10.1.0.4", False), (3, "fe80::4", False)],
+)
+def test_one_whose_own_end_is_an_address_of_the_port(index: int, end: str, counts: bool) -> None:
+    """A link-local address may be another interface's."""
+    near, elsewhere = packed(end), packed("10.2.0.9")
+    rtnl = FakeRtnl([], [address(index, end)], ways=RTNL.ways)
+    expected = {7: Way(None, 3, False, "", end)} if counts else {}
+    for one in (
+        Tunnel(7, "t0", "gre", outers=(Outer(elsewhere, near),)),
+        Tunnel(7, "t0", "vxlan", local=near),
+        Tunnel(7, "t0", "gre", 4, outers=(Outer(elsewhere, near),), metadata=True),
+    ):
+        assert found_by([one], (), {3}, rtnl) == expected
+
+
 def test_the_tunnels_of_programs_are_among_them() -> None:
     kernel = Kernel(link(7, "tun0", "tun"))
     kernel.of_programs = [Tunnel(7, "tun0", "tun", by="pid 7 vpn")]
@@ -333,10 +350,7 @@ def test_pppoe_sends_by_the_devices_of_its_sessions(tmp_path: Path) -> None:
         assert {one.kind for one in made} <= {"ppp"}
         return [(one.name, one.under) for one in made]
 
-    assert found() == []
     (tmp_path / "net").mkdir()
-    (tmp_path / "net/pppoe").write_text(PPPOE)
-    assert found() == []
     (tmp_path / "net/pppoe").write_text(
         PPPOE + "00000001 02:15:5d:00:00:03 eth1\n00000002 02:15:5d:00:00:04 eth2\n"
     )
@@ -344,6 +358,23 @@ def test_pppoe_sends_by_the_devices_of_its_sessions(tmp_path: Path) -> None:
     made = read(kernel, kernel.open, tmp_path, lambda _: [], tmp_path)
     ways = found_by(made, (), {3}, FakeRtnl([]))
     assert {index: way.out for index, way in ways.items()} == {7: 3, 8: 3}
+
+
+@pytest.mark.parametrize("table", [None, "", PPPOE])
+def test_ppp_without_a_session_of_pppoe_goes_by_its_programs_sockets(
+    tmp_path: Path, table: str | None
+) -> None:
+    """L2TP, PPTP, SSTP; one without a carrier sends nothing."""
+    up = link(7, "ppp0", "ppp") + attr(33, b"\1")  # IFLA_CARRIER
+    kernel = Kernel(up, link(8, "ppp1", "ppp"))
+    if table is not None:
+        (tmp_path / "net").mkdir()
+        (tmp_path / "net/pppoe").write_text(table)
+    made = read(kernel, kernel.open, tmp_path, lambda _: [], tmp_path)
+    assert made == [Tunnel(7, "ppp0", "ppp", metadata=True)]
+    leads = FakeRtnl([], routing=[route(3, "10.1.0.0/24")])
+    assert found_by(made, (), {3}, leads) == {7: Way(None, None, False)}
+    assert found_by(made, (), {4}, leads) == {}
 
 
 @pytest.mark.parametrize("kind", ["ovpn", "ovpn-dco-v2", "gtp"])

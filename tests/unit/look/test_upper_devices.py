@@ -240,15 +240,30 @@ def test_what_cannot_be_read_in_another_namespace_is_unknown_there(
 
 def test_something_there_may_stand_on_a_link_of_another_namespace() -> None:
     near, far = Tunnel(9, "gre1", "gre"), Tunnel(8, "gre2", "gre", nsid=1)
-    for tunnels, links, tun, borders in (
-        ([near], [], False, False), ([near, far], [], False, True), ([], [], True, True),
-        ([near, Tunnel(7, "wg0", "wireguard")], [], False, True),
-        ([near], [SimpleNamespace(far_lower=True)], False, True),
+    wg, above = Tunnel(7, "wg0", "wireguard"), SimpleNamespace(far_lower=True)
+    for tunnels, links, tun, home, borders in (
+        ([near], [], False, False, False), ([near, far], [], False, False, True),
+        ([], [], True, False, True), ([near, wg], [], False, False, True),
+        ([near], [above], False, False, True),
+        ([near, wg], [], False, True, False), ([near], [above], False, True, True),
     ):  # fmt: skip
-        world: Any = SimpleNamespace(tunnels=tunnels, links=links, has_tun=tun)
+        world: Any = SimpleNamespace(tunnels=tunnels, links=links, has_tun=tun, is_home=home)
         assert upper_devices._World.borders.fget(world) is borders  # type: ignore[attr-defined]
 
 
-def test_sctp_comes_back_as_it_was() -> None:
-    one = Connection("10.0.0.2", 7, "10.0.0.9", 9, "established", 77, (), None)
-    assert Connection(*upper_devices._plain_sctp(one)) == one
+@pytest.mark.parametrize("protocol", ["sctp", "raw"])
+def test_what_was_read_by_proc_comes_back_as_it_was(protocol: str) -> None:
+    ends = ("2001:db8::2", 7, "2001:db8::9", 9)
+    one = Connection(*ends, "established", 77, (), None, address_goes=True, protocol=protocol)
+    listening = (protocol, "2001:db8::2", 7, 78)
+    found: dict[str, Any] = {
+        "by_proc": [upper_devices._plain_connection(one)], "waiting_by_proc": [listening],
+        "tcp": [], "udp": [], "listening": [], "unconnected": [], "packets": [], "forwarded": [],
+        "ipsec": [], "storage": [], "tracking": 1,
+    }  # fmt: skip
+    view = upper_devices._view([], found, "blue")
+    assert view.sockets == (dataclasses.replace(one, netns="blue"),)
+    (waits,) = view.listeners
+    assert (waits.protocol, waits.address, waits.port, waits.inode, waits.netns) == (
+        *listening, "blue",
+    )  # fmt: skip

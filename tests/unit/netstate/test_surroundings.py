@@ -136,10 +136,13 @@ def test_a_tunnels_way_in_words() -> None:
     assert [str(TunnelWay(*way)) for way in (
         ("10.1.0.9", "eth1", False), (None, "eth1", True), (None, None, False),
         ("10.1.0.9", "eth1", False, by), (None, None, False, by),
+        (None, "eth1", False, "", "10.1.0.4"), (None, "eth1", False, by, "10.1.0.4"),
     )] == [
         "whose packets to 10.1.0.9 leave by eth1",
         "whose packets leave by eth1",
         "whose endpoints are known to its packets alone",
         "of pid 70 openvpn, whose packets to 10.1.0.9 leave by eth1",
         "of pid 70 openvpn, which may send to anybody",
+        "whose own end 10.1.0.4 is an address of eth1",
+        "of pid 70 openvpn, whose own end 10.1.0.4 is an address of eth1",
     ]  # fmt: skip
