@@ -183,6 +183,39 @@ def test_rules_by_source_decide_by_which_interface_it_leaves(wired: int) -> None
     assert [ntop(s.local) for s in found] == ["10.5.5.5"]
 
 
+def test_rules_that_ask_for_ports_leave_sctp_where_its_routes_lead(
+    wired: int, tmp_path: Path
+) -> None:
+    """The kernel refuses a question for a protocol that is neither TCP nor UDP."""
+    ip("rule", "add", "dport", "7", "lookup", "77")
+    ip("route", "add", "blackhole", "default", "table", "77")
+    (tmp_path / "net/sctp").mkdir(parents=True)
+    (tmp_path / "net/dev").touch()
+    title = "UID INODE LPORT RPORT LADDRS <-> RADDRS\n"
+    rows = "0 70 5000 9 10.5.5.5 <-> *10.0.0.9\n0 71 5000 7 10.5.5.5 <-> *10.0.0.9\n"
+    (tmp_path / "net/sctp/assocs").write_text(title + rows)
+    with Rtnl() as rtnl:
+        found = sockets.sctp(Reach(frozenset({wired}), frozenset()), rtnl, tmp_path)
+    assert [one.inode for one in found] == [70]
+
+
+def test_of_many_sockets_the_kernel_tells_of_one_to_a_longer_route_than_a_local_one(
+    wired: int,
+) -> None:
+    """Until a rule is added, the kernel has the tables local and main in one (fib_new_table())."""
+    ip("route", "add", "local", "192.0.2.0/24", "dev", "lo")
+    ip("route", "add", "192.0.2.7/32", "dev", "port0")
+    reach = Reach(frozenset({wired}), frozenset())
+    with contextlib.ExitStack() as stack, Rtnl() as rtnl:
+        for to in ("192.0.2.7", "192.0.2.8"):
+            udp = stack.enter_context(socket.socket(type=socket.SOCK_DGRAM))
+            udp.bind(("10.5.5.5", 0))
+            udp.connect((to, 9))
+        for many in (False, True):
+            found = sockets.using(reach, rtnl, sockets.udp, socket.IPPROTO_UDP, many=many)
+            assert [ntop(one.peer) for one in found] == ["192.0.2.7"]
+
+
 def test_raw_sockets_of_this_kernel(wired: int) -> None:
     reach = Reach(frozenset({wired}), pack("10.0.0.2"))
     with contextlib.ExitStack() as stack, Rtnl() as rtnl:

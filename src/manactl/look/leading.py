@@ -13,6 +13,7 @@ from manactl.model.named_tuple import NamedTuple
 from manactl.netstate import snapshot
 from manactl.netstate.snapshot import Fact, Kind
 from manactl.wire import rtmsg as rt
+from manactl.wire.inet_diag import LOOPBACK
 
 Net = tuple[bytes, int]  # address and length of the prefix
 
@@ -21,6 +22,7 @@ _TO_TABLE = 1  # FR_ACT_TO_TBL
 # with each, and is none of them.
 _FOR_ALL = frozenset({rt.RTA_TABLE, rt.FRA_PRIORITY, rt.FRA_PROTOCOL, rt.FRA_SUPPRESS_PREFIXLEN})
 _NOTHING_PASSED_OVER = b"\xff" * 4
+_MAPPED = bytes(10) + b"\xff\xff" + bytes(4), 96  # IPv6 sockets over IPv4, which IPv4 routes are for
 _COARSER = ((24, 64), (16, 48), (8, 32), (4, 16), (0, 0))  # bits of IPv4 and IPv6
 
 
@@ -36,7 +38,7 @@ class Leading(NamedTuple):
     """`nets` are the destinations of all routes, of every table, that name one of the interfaces, or
     that go first to a segment, the way to which is another route's. `own` are networks whose
     packets this host takes itself before any other rule is asked, unless the socket is bound to an
-    interface."""
+    interface; loopback, which is asked for by itself, is not among them."""
 
     nets: AbstractSet[Net]
     own: AbstractSet[Net]
@@ -47,9 +49,9 @@ class _Shape(NamedTuple):
 
     nowhere: bytes  # the address of a default route
     length: int
-    here: bool  # a local route
     leads: bool
-    table: int
+    own: bool  # a local route of their table, whatever the source and TOS
+    beside: bool  # another route of that table
 
 
 def by(ifindexes: Collection[int], rtnl: Ways) -> Leading | None:
@@ -60,27 +62,32 @@ def by(ifindexes: Collection[int], rtnl: Ways) -> Leading | None:
     hops = snapshot.nexthop_devices(Fact(Kind.NEXTHOP, body) for body in objects)
     nets: set[Net] = set()
     own: set[Net] = set()
-    others: set[Net] = set()  # of the local routes' table
+    others: set[Net] = {_MAPPED}
     for shapes, places in rt.per_shape(rtnl.routes(), lambda rest: _shape(rest, ifindexes, hops)):
         for shape, to in zip(shapes, places, strict=True):
             if shape.leads:
                 nets.add((to or shape.nowhere, shape.length))
-            if shape.table == rt.RT_TABLE_LOCAL:
-                (own if shape.here else others).add((to or shape.nowhere, shape.length))
+            if shape.own:
+                own.add((to or shape.nowhere, shape.length))
+            elif shape.beside:
+                others.add((to or shape.nowhere, shape.length))
     sizes = _sizes_of_local_first(rtnl.rules())
-    return Leading(
-        nets,
-        {net for net in own if len(net[0]) in sizes and not any(_within(o, net) for o in others)},
-    )
+    own = {net for net in own.difference(LOOPBACK) if len(net[0]) in sizes}
+    # A longer route of the main table counts, too: until somebody adds a rule, that and the table of
+    # local routes are one (fib_new_table(), fib_unmerge()).
+    return Leading(nets, own - _around(own, (*others, *nets)))
 
 
 def _shape(rest: bytes, ifindexes: Collection[int], hops: Mapping[int, AbstractSet[int]]) -> _Shape:
     head = rt.RtMsg.of(rest)
-    here = head.type == rt.RTN_LOCAL
+    local = head.type == rt.RTN_LOCAL
     named = snapshot.out_of(Fact(Kind.ROUTE, rest, rest), hops)
-    leads = not here and (not named.isdisjoint(ifindexes) or rt.has_segments(rest))
+    leads = not local and (not named.isdisjoint(ifindexes) or rt.has_segments(rest))
     table = rt.number(rt.split(rest, rt.RTMSG.size), rt.RTA_TABLE) or head.table
-    return _Shape(bytes(16 if rt.is_ipv6(rest) else 4), head.dst_len, here, leads, table)
+    of_local = table == rt.RT_TABLE_LOCAL
+    own = local and of_local and not (head.src_len or head.tos)
+    nowhere = bytes(16 if rt.is_ipv6(rest) else 4)
+    return _Shape(nowhere, head.dst_len, leads, own, of_local and not local)
 
 
 def _sizes_of_local_first(rules: Iterable[bytes]) -> set[int]:
@@ -120,6 +127,12 @@ def _cut(net: Net, most: int) -> Net:
     return number.to_bytes(len(address), "big"), kept
 
 
-def _within(one: Net, other: Net) -> bool:
-    same_family, length = len(one[0]) == len(other[0]), other[1]
-    return same_family and one[1] >= length and _cut(one, length)[0] == _cut(other, length)[0]
+def _around(nets: AbstractSet[Net], others: Iterable[Net]) -> set[Net]:
+    """Networks with the lengths of `nets` that any of the others is in, or is equal to."""
+    lengths = {(len(address), length) for address, length in nets}
+    return {
+        _cut(other, length)
+        for other in others
+        for size, length in lengths
+        if size == len(other[0]) and length <= other[1]
+    }

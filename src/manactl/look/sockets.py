@@ -29,7 +29,7 @@ from manactl.wire.netlink import NETLINK_SOCK_DIAG, NetlinkSocket
 
 _SCTP = 132  # IPPROTO_SCTP
 _SCTP_LISTENING = 10  # SCTP_SS_LISTENING, TCP_LISTEN by another name
-_NAMEABLE = 1000  # a filter's jumps reach 64 KiB; of more addresses the sockets are sorted out here
+_NAMEABLE = 1000  # a filter's jumps reach 64 KiB; what takes more is sorted out here
 _MANY = 2000  # sockets, of which it is worth while to ask the kernel for fewer
 _NETWORKS = 64  # that each of many sockets is compared with
 
@@ -262,7 +262,8 @@ def using(
     sure = diag.local(sorted(reach.addresses))
     sure += diag.peer((address, len(address) * 8) for address in sorted(there))
     few = len(sure) <= _NAMEABLE
-    near = _near(reach, rtnl, turned) if many and few else b""
+    nameable = len(sure) + len(reach.ifindexes) <= _NAMEABLE
+    near = _near(reach, rtnl, turned) if many and nameable else b""
     program = diag.any_of(sure, diag.none_of(diag.peer(diag.LOOPBACK), near)) if few else b""
     found = []
     ways: dict[tuple[object, ...], bool] = {}

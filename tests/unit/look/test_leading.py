@@ -85,6 +85,35 @@ def test_a_longer_route_of_that_table_may_lead_away(other: str, taken: bool) -> 
 
 
 @pytest.mark.parametrize(
+    ("other", "taken"), [("10.1.2.7/32", False), ("10.1.2.0/25", False), ("10.1.0.0/16", True)]
+)
+def test_a_longer_route_of_any_table_may_be_asked_first(other: str, taken: bool) -> None:
+    """Without rules of others the tables local and main are one in the kernel."""
+    found = by([local("10.1.2.0/24"), route(3, other)], ruling=[FIRST])
+    assert found.own == (nets("10.1.2.0/24") if taken else set())
+    elsewhere = by([local("10.1.2.0/24"), route(2, other)], ruling=[FIRST])
+    assert elsewhere.own == nets("10.1.2.0/24")
+
+
+@pytest.mark.parametrize("at", [2, 3], ids=["source", "TOS"])
+def test_a_local_route_for_some_packets_only_does_not_count(at: int) -> None:
+    body = local("2001:db8::2/128")
+    assert by([body], ruling=[FIRST_OF_SIX]).own
+    some = body[:at] + b"\x08" + body[at + 1 :]
+    assert not by([some], ruling=[FIRST_OF_SIX]).own
+
+
+def test_ipv6_sockets_over_ipv4_are_not_the_hosts_by_a_route_of_ipv6() -> None:
+    found = by([local("::/0"), local("2001:db8::/32")], ruling=[FIRST_OF_SIX])
+    assert found.own == nets("2001:db8::/32")
+
+
+def test_loopback_is_asked_for_by_itself() -> None:
+    found = by([local("127.0.0.0/8"), local("::1/128")], ruling=[FIRST, FIRST_OF_SIX])
+    assert not found.own
+
+
+@pytest.mark.parametrize(
     "first",
     [
         rule(source="10.9.0.0/16", a15=LOCAL),

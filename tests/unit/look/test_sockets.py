@@ -225,6 +225,18 @@ def test_of_many_sockets_only_those_are_asked_for_that_may_use_the_port() -> Non
     assert filtering(reach, rtnl, some, turned=turned) == everything
 
 
+def test_a_program_for_many_devices_is_not_longer_than_the_kernel_takes() -> None:
+    """4094 VLANs are on a port, and its other networks and addresses are as many as can be named."""
+    routes = [route(3, f"10.{n}.0.0/16") for n in range(64)]
+    mine = packed(*(f"2001:db8::{n:x}" for n in range(1, 900)))
+    rtnl = FakeRtnl([], ways={"0.0.0.0/0": {3}}, routing=routes)
+    elsewhere = {"elsewhere": tcp("192.0.2.2", "203.0.113.9", bound=9999)}
+    few = Reach(frozenset(range(3, 104)), mine)
+    assert filtering(few, rtnl, elsewhere) == set()
+    every = Reach(frozenset(range(3, 4097)), mine)
+    assert filtering(every, rtnl, elsewhere) == {"elsewhere"}
+
+
 @pytest.mark.parametrize(
     ("told", "is_so"),
     [
