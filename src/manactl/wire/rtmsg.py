@@ -67,6 +67,7 @@ FRA_OF_FLOWS = frozenset({FRA_IP_PROTO, FRA_SPORT_RANGE, FRA_DPORT_RANGE})
 # Of a mark that is 0 the mask alone is told (fib_nl_fill_rule()).
 FRA_OF_MARKS = frozenset({FRA_FWMARK, FRA_FWMASK})
 RTA_IP_PROTO, RTA_SPORT, RTA_DPORT = 27, 28, 29
+_ASKABLE = frozenset({_socket.IPPROTO_TCP, _socket.IPPROTO_UDP})
 RTA_ENCAP_TYPE, RTA_ENCAP, RTA_EXPIRES, RTA_NH_ID = 21, 22, 23, 30
 # A route by nexthop object carries these in dumps (nexthop_compat_mode), never in requests.
 _RTA_OF_NEXTHOP = frozenset(
@@ -177,13 +178,13 @@ class NhMsg(NamedTuple):
 
 def flow(protocol: int, source: int, destination: int) -> bytes:
     """The attributes of a look-up for rules that tell protocols and ports apart; nothing where the
-    ports are not known."""
+    ports are not known. Of a protocol with ports that is neither TCP nor UDP the ports alone: the
+    kernel refuses a question for it (rtm_getroute_parse_ip_proto())."""
     if not (source and destination):
         return b""
     ports = [(RTA_SPORT, source), (RTA_DPORT, destination)]
-    return attr(RTA_IP_PROTO, bytes([protocol])) + b"".join(
-        attr(kind, port.to_bytes(2, "big")) for kind, port in ports
-    )
+    asked = attr(RTA_IP_PROTO, bytes([protocol])) if protocol in _ASKABLE else b""
+    return asked + b"".join(attr(kind, port.to_bytes(2, "big")) for kind, port in ports)
 
 
 class Attr(NamedTuple):

@@ -267,6 +267,11 @@ def test_a_flow_has_its_ports_in_network_order_or_is_left_out() -> None:
     assert attrs == [rt.Attr(27, b"\x11"), rt.Attr(28, b"\0\x35"), rt.Attr(29, b"\x12\x34")]
 
 
+def test_of_protocols_that_the_kernel_refuses_to_be_asked_for_there_are_the_ports() -> None:
+    for protocol in (132, 136):  # SCTP, UDP-Lite
+        assert rt.split(rt.flow(protocol, 53, 9), 0) == rt.split(rt.flow(17, 53, 9), 0)[1:]
+
+
 # --- encapsulations -------------------------------------------------------------------------
 
 NESTED = 0x8000
