@@ -251,7 +251,7 @@ def forwarded(
     for one in balanced:
         if (one.protocol, one.client, one.port) in seen or one.server in here:
             continue
-        if one.address in reach.addresses or paths.lead(one.client, one.server):
+        if _is_balanced_by(one, reach, paths):
             count(one.client, one.protocol, one.address, one.service, ", by IPVS")
     return [
         Forwarded(ntop(source), number, examples[source], netns)
@@ -277,14 +277,22 @@ def forwarded_to(
 ) -> set[bytes]:
     """Those of the addresses that others are connected to through the port."""
     some = [(ends, body) for ends, body in tracked.others if ends[2] in addresses]
-    paths = _Paths(reach, rtnl, vrfs) if some else None
-    return {
+    balanced = [one for one in tracked.balanced if one.server in addresses]
+    if not (some or balanced):
+        return set()
+    paths = _Paths(reach, rtnl, vrfs)
+    found = {
         ends[2]
         for ends, body in some
-        if paths is not None
-        and not ct.what(body).over
+        if not ct.what(body).over
         and _takes(ends, ct.mark(body) if tracked.marks else 0, reach, paths)
     }
+    return found | {one.server for one in balanced if _is_balanced_by(one, reach, paths)}
+
+
+def _is_balanced_by(one: Balanced, reach: Reach, paths: _Paths) -> bool:
+    """Whether a connection of IPVS takes the port."""
+    return one.address in reach.addresses or paths.lead(one.client, one.server)
 
 
 def own_addresses(rtnl: Ways) -> set[bytes]:

@@ -51,14 +51,14 @@ def addresses(
 def reached(
     guests: Collection[bytes],
     forwarded_to: Callable[[Collection[bytes]], Collection[bytes] | None],
-    connections: Iterable[Connection],
+    connections: Iterable[Connection] | None,
     asks: Asks,
     proc: Path = Path("/proc"),
 ) -> set[bytes]:
     """Those that somebody may have reached over the port; `connections` are those that take it.
-    Where it is not known what is forwarded (None), any may."""
+    Where these are not known (None), or what is forwarded is not, any may."""
     forwarded = forwarded_to(guests)
-    if forwarded is None:
+    if forwarded is None or connections is None:
         return set(guests)
     found = set(forwarded)
     pids = {process.pid for one in connections for process in one.processes}

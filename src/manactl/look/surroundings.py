@@ -165,11 +165,12 @@ def gather(
     connections = _connected(tcp, who, sources, relayed)
     more = _connected(others_than_tcp, who, sources, relayed)
     if sessions:
-        if connections is None or more is None or tracking is not Tracking.READ:
+        over = None if connections is None or more is None else (*connections, *more)
+        if over is None or tracking is not Tracking.READ:
             relayed = relayed._replace(unseen=True)
-        over = (*(connections or ()), *(more or ()))
+        some = (*(connections or ()), *(more or ()))
         sessions = _from_guests(
-            [relays.judged(one, relayed, own, over) for one in sessions],
+            [relays.judged(one, relayed, own, some) for one in sessions],
             own,
             over,
             links or (),
@@ -433,7 +434,7 @@ def _connected(
 def _from_guests(  # noqa: PLR0917 - all that tells of one
     sessions: Sequence[SshSession],
     own: Collection[bytes],
-    over: Iterable[Connection],
+    over: Iterable[Connection] | None,
     links: Iterable[DecodedLink],
     forwarded_to: Callable[[Collection[bytes]], Collection[bytes] | None],
     rtnl: Rtnl,

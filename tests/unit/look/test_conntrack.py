@@ -307,3 +307,21 @@ def test_whoever_others_are_connected_to_through_the_port(
     guest = packed("172.17.0.2")
     found = conntrack.forwarded_to({guest}, REACH, RTNL, tracked)
     assert found == ({guest} if counts else set())
+
+
+@pytest.mark.parametrize(
+    ("client", "service", "server", "counts"),
+    [
+        ("203.0.113.9", "10.1.0.4", "172.17.0.2", True),  # to an address of the port
+        ("10.1.0.9", "10.8.0.77", "172.17.0.2", True),  # from behind it
+        ("203.0.113.9", "10.8.0.77", "172.17.0.2", False),  # by another netdev
+        ("203.0.113.9", "10.1.0.4", "172.17.0.3", False),
+    ],
+)
+def test_whoever_others_are_connected_to_by_ipvs(
+    client: str, service: str, server: str, counts: bool
+) -> None:
+    one = Balanced("tcp", packed(client), 9, packed(service), 22, packed(server))
+    guest = packed("172.17.0.2")
+    found = conntrack.forwarded_to({guest}, REACH, RTNL, conntrack.Tracked(balanced=[one]))
+    assert found == ({guest} if counts else set())

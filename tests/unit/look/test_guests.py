@@ -53,7 +53,7 @@ def reached(
     proc: Path,
     *sockets: TcpSocket,
     forwarded: Collection[bytes] | None = (),
-    over: Iterable[Connection] = (),
+    over: Iterable[Connection] | None = (),
 ) -> set[bytes]:
     asked = []
 
@@ -71,6 +71,7 @@ def reached(
 def test_what_is_forwarded_there_or_may_be(tmp_path: Path) -> None:
     assert reached(tmp_path, forwarded={GUEST}) == {GUEST}
     assert reached(tmp_path, forwarded=None) == {GUEST}
+    assert reached(tmp_path, over=None) == {GUEST}, "which connections take the port is not known"
     assert reached(tmp_path) == set()
 
 
