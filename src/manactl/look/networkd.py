@@ -56,7 +56,7 @@ def links(bus: Bus, places: Iterable[str] = PLACES) -> dict[int, NetworkdLink]:
     (text,) = bus.call(_MANAGER, "Describe")
     try:
         found = [_link(data, places) for data in json.loads(text)["Interfaces"]]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise OSError(errno.EPROTO, "systemd-networkd does not describe its links") from error
     return {link.ifindex: link for link in found}
 

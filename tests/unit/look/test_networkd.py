@@ -73,7 +73,13 @@ def test_a_folder_of_drop_ins_that_cannot_be_listed_is_no_empty_one(tmp_path: Pa
         networkd.links(described({"Interfaces": [old]}), [str(tmp_path)])
 
 
-@pytest.mark.parametrize("document", [{}, [], {"Interfaces": [{}]}, {"Interfaces": None}])
+@pytest.mark.parametrize(
+    "document",
+    [
+        {}, [], {"Interfaces": [{}]}, {"Interfaces": None},
+        {"Interfaces": [{**ETH1, "DHCPv4Client": [1]}]}, {"Interfaces": [{**ETH1, "Addresses": [1]}]},
+    ],
+)  # fmt: skip
 def test_what_describes_no_links_is_an_error(document: object) -> None:
     with pytest.raises(OSError, match=says("does not describe its links")):
         networkd.links(described(document))
