@@ -412,8 +412,8 @@ class _World:
 
     def _ipsec(self, depend: Reach) -> list[tuple[Any, ...]] | None:
         try:
-            policies = ipsec.live()
-            self.rtnl.ipsec = functools.partial(ipsec.around, policies)
+            if policies := ipsec.live():
+                self.rtnl.ipsec = functools.partial(ipsec.around, policies)
             return _tuples(ipsec.through(policies, depend, self.rtnl, self.name))
         except (OSError, ValueError):
             return None

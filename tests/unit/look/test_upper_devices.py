@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from manactl.look import upper_devices
+from manactl.look import sockets, upper_devices
 from manactl.look.pyroute2_links import DecodedLink
 from manactl.look.upper_devices import Standing, grow, in_other_netns, reach, stacked
 from manactl.netstate.surroundings import Connection, Stacked
-from manactl.wire.tunnels import Tunnel
+from manactl.wire.tunnels import Outer, Tunnel
+from manactl.wire.xfrm import Net, Policy
 from tests.unit.fakes import nexthop
 from tests.unit.look import kernel
 from tests.unit.look.kernel import FakeRtnl, address, route
@@ -236,6 +237,20 @@ def test_what_cannot_be_read_in_another_namespace_is_unknown_there(
     assert world._forwarded(reach, object()) is None
     assert world._storage(reach) is None
     assert world._ipsec(reach) is None
+
+
+@pytest.mark.parametrize("some", [True, False])
+def test_only_policies_of_another_namespace_keep_routes_from_telling(
+    monkeypatch: pytest.MonkeyPatch, some: bool
+) -> None:
+    """Without any, the kernel can leave out the sockets there that cannot use the port."""
+    net = Net(bytes(4), 0)
+    policies = [Policy(0, net, net, False, 0, (Outer(bytes(4), bytes(4)),))] if some else []
+    monkeypatch.setattr(upper_devices.ipsec, "live", lambda: policies)
+    world: Any = object.__new__(upper_devices._World)
+    world.rtnl, world.name = FakeRtnl([]), "blue"
+    found = world._ipsec(sockets.Reach(frozenset(), frozenset()))
+    assert (len(found), world.rtnl.ipsec is not None) == (int(some), some)
 
 
 def test_something_there_may_stand_on_a_link_of_another_namespace() -> None:
