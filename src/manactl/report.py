@@ -56,7 +56,9 @@ _HIDDEN = {
     False: "descriptors of other users' processes",
     True: "processes of other users are hidden (/proc is mounted with hidepid)",
 }
-_EMPTY_PROC = "/proc lists no process: it is not mounted, or of a pid namespace that has ended"
+_EMPTY_PROC = (
+    "/proc lists no process: it is not mounted, or is that of a PID namespace that has ended"
+)
 _NO_PORT = (
     "{pci} is bound to mana but has no port: the driver is setting it up, is resetting it, or has "
     "failed to (see the kernel log)"

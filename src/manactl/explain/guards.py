@@ -142,8 +142,9 @@ TOPICS = (
         "run-time files of the managers, and D-Bus",
         check=(Step("Who manages it, and how to have it leave the port alone:", "manactl doctor"),),
         remedy=(Step("NetworkManager: make it unmanaged:", "nmcli device set PORT managed no"),
-                Step("systemd-networkd: ActivationPolicy=manual in [Link], and "
-                     "KeepConfiguration=yes and an empty BindCarrier= in [Network], of a drop-in, then:",
+                Step("systemd-networkd: in a drop-in, [Link] with ActivationPolicy=manual and "
+                     "RequiredForOnline=no, [Network] with KeepConfiguration=yes and an empty "
+                     "BindCarrier=, then:",
                      "networkctl reload")),
     ),
     _topic(

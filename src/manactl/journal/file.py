@@ -48,8 +48,8 @@ _BY_HAND = (
     "then move the file out of the directory"
 )
 _NOT_OURS = (
-    "where it is no journal, move it out of the directory; where it is one that you trust, have it be "
-    "root's alone again (an ordinary file, chown root, chmod 600, no second name)"
+    "if it is not a journal, move it out of the directory; if it is one that you trust, make it a "
+    "regular file of root's with one hard link again (chown root, chmod 600)"
 )
 _BY_ITS_OWN = "release the port with the manactl that claimed it"
 _NAMED_MOST = 10  # functions in a file's name, which has room for no more

@@ -17,7 +17,7 @@ from manactl.look.sockets import owners_of
 from manactl.netstate.surroundings import Connection, SshSession
 from manactl.wire import inet_diag as diag
 
-# What leads to those that are on this host, and to nobody else.
+# What leads to guests of this host. Others behind a bridge or a TUN device count for guests, too.
 _KINDS = frozenset({"bridge", "veth", "tun", "macvlan", "macvtap", "ipvlan", "openvswitch"})
 
 

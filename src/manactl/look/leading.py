@@ -1,6 +1,6 @@
-"""To where routes lead by some interfaces. What goes to none of these networks is sent by others,
-whatever the rules ask: a look-up ends at a route (fib_table_lookup(), fib6_table_lookup()), or at
-the interface that a socket is bound to.
+"""The networks that routes lead to by some interfaces. Packets to all others leave elsewhere, whatever
+the rules ask: a look-up ends at a route (fib_table_lookup(), fib6_table_lookup()), or at the
+interface that a socket is bound to.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ _TO_TABLE = 1  # FR_ACT_TO_TBL
 # with each, and is none of them.
 _FOR_ALL = frozenset({rt.RTA_TABLE, rt.FRA_PRIORITY, rt.FRA_PROTOCOL, rt.FRA_SUPPRESS_PREFIXLEN})
 _NOTHING_PASSED_OVER = b"\xff" * 4
-_MAPPED = bytes(10) + b"\xff\xff" + bytes(4), 96  # IPv6 sockets over IPv4, which IPv4 routes are for
+_MAPPED = (
+    bytes(10) + b"\xff\xff" + bytes(4),
+    96,
+)  # IPv6 sockets over IPv4, which IPv4 routes are for
 _COARSER = ((24, 64), (16, 48), (8, 32), (4, 16), (0, 0))  # bits of IPv4 and IPv6
 
 
@@ -129,10 +132,14 @@ def _cut(net: Net, most: int) -> Net:
 
 def _around(nets: AbstractSet[Net], others: Iterable[Net]) -> set[Net]:
     """Networks with the lengths of `nets` that any of the others is in, or is equal to."""
-    lengths = {(len(address), length) for address, length in nets}
+    lengths: dict[int, set[int]] = {4: set(), 16: set()}
+    for address, length in nets:
+        lengths[len(address)].add(length)
+    least = {size: min(some, default=129) for size, some in lengths.items()}
+    longer = [other for other in others if other[1] >= least[len(other[0])]]  # few of a full table
     return {
         _cut(other, length)
-        for other in others
-        for size, length in lengths
-        if size == len(other[0]) and length <= other[1]
+        for other in longer
+        for length in lengths[len(other[0])]
+        if length <= other[1]
     }

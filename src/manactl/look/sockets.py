@@ -253,8 +253,8 @@ def using(
 
     The kernel leaves out those within the host. Of those with other addresses each distinct peer is
     looked up once, as the socket would do it; each socket, where rules tell ports apart. `turned`:
-    where the packets of a socket go that go elsewhere. Of `many` the kernel is asked only for those
-    to where any route leads by the port.
+    where the packets of a socket go that go elsewhere. `many`: have the kernel leave out those to
+    where no route leads by the port.
     """
     turned = turned or {}
     # One to the host itself may be sent elsewhere, too.
@@ -305,8 +305,8 @@ def using(
 
 def _near(reach: Reach, rtnl: Ways, turned: Mapping[Flow, Turned]) -> bytes:
     """The program for sockets that may send by the port: those bound to it, those whose packets go
-    elsewhere than they are sent to, and those to where any of its routes leads. Nothing where routes
-    do not tell: an IPsec policy sends packets elsewhere, too."""
+    elsewhere than they are sent to, and those to where any of its routes leads. Empty, which lets
+    all through, where routes do not tell: an IPsec policy sends packets elsewhere, too."""
     routes = None if rtnl.ipsec is not None else leading.by(reach.ifindexes, rtnl)
     if routes is None:
         return b""

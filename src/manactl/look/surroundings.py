@@ -165,14 +165,13 @@ def gather(
     connections = _connected(tcp, who, sources, relayed)
     more = _connected(others_than_tcp, who, sources, relayed)
     if sessions:
-        over = None if connections is None or more is None else (*connections, *more)
-        if over is None or tracking is not Tracking.READ:
+        if connections is None or more is None or tracking is not Tracking.READ:
             relayed = relayed._replace(unseen=True)
-        some = (*(connections or ()), *(more or ()))
+        over = (*(connections or ()), *(more or ()))
         sessions = _from_guests(
-            [relays.judged(one, relayed, own, some) for one in sessions],
+            [relays.judged(one, relayed, own, over) for one in sessions],
             own,
-            over,
+            None if connections is None or more is None else over,
             links or (),
             functools.partial(_forwarded_to, reach, rtnl, tracked, links or ()),
             rtnl,

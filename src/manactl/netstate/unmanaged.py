@@ -21,7 +21,7 @@ class UnmanagedLink(Value):
     where it has activated none by itself. `addr_gen_mode`: the sysctl of that name where the manager
     sets it, which it does also to a netdev that it has let go of. `drops`: the addresses that the
     manager removes itself when the netdev goes down, which networkd does with its own; None: it is
-    not known which.
+    not known which. `leases`: those of networkd's DHCP clients that had one.
     """
 
     name: str
