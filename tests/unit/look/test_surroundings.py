@@ -500,6 +500,10 @@ def test_a_login_from_a_container_that_is_reached_over_the_port(scene: Scene) ->
     scene.entries.append(conntrack_entry(*published))
     assert seen() == [(None, True)]
     scene.entries.clear()
+    assert seen() == [(False, False)]
+    scene.failing["udp"] = PermissionError()  # a program may pass it on by that
+    assert seen() == [(None, True)]
+    del scene.failing["udp"]
     scene.failing["conntrack"] = PermissionError()
     assert seen() == [(None, True)]
     scene.rtnl.links[-1] = link(8, "eth3")  # others are behind it
