@@ -211,6 +211,24 @@ def full_table(vm: Vm, count: int, rounds: int) -> None:
     )
 
 
+def crowd(vm: Vm, count: int, rounds: int) -> None:
+    """A claim among sockets that do not use the port, both ends of each here."""
+    bench, port = Bench(vm, rounds), vm.netdevs[2]
+    vm.run("ip route add local 10.77.0.0/16 dev lo")
+    claim = Case("a claim", manactl("claim", "--raw-qp", port))
+    cases = (claim, Case("its release", manactl("release", port)))
+    alone = bench.run(cases)[claim.name]
+    with user(vm, "thousands", "sockets", "10.77.0.1", str(count // 2)) as many:
+        many.wait_for("ready", 1800)
+        among = bench.run(cases)[claim.name]
+    least, middle = (
+        how(run[2] / run[0] for run in among) / how(run[2] / run[0] for run in alone)
+        for how in (min, statistics.median)
+    )
+    print(f"\na claim with {count} sockets elsewhere, x with none: {least:.2f}, {middle:.2f}")
+    sys.stdout.flush()
+
+
 def pairs(vm: Vm, rounds: int) -> None:
     """A pair that is claimed with both of its netdevs, beside a port that is none: the first port
     of the same guest, whose VMBus device uio_hv_generic has."""
@@ -280,6 +298,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--ports", type=int, default=64, help="of the guest with many ports")
     parser.add_argument("--routes", type=int, default=20_000, help="of the port of a router")
+    parser.add_argument("--sockets", type=int, default=100_000, help="that do not use the port")
     arguments = parser.parse_args()
     options: dict[str, Any] = {"kernel": arguments.kernel}
     with Vm(**options) as vm:
@@ -291,6 +310,7 @@ def main() -> int:
         many_ports(vm, arguments.rounds, arguments.ports)
     with Vm(**options, mem=2048) as vm:
         full_table(vm, arguments.routes, 3)
+        crowd(vm, arguments.sockets, 3)
     beside_the_guest(arguments.routes)
     return 0
 

@@ -65,8 +65,13 @@ def reached(
     rest = set(guests) - found
     if pids and rest:
         nets = [(address, len(address) * 8) for address in sorted(rest)]
-        to = {one.inode: one.peer for one in asks.tcp(diag.any_of(diag.peer(nets)))}
-        found |= {to[inode] for inode in owners_of(set(to), proc, pids)}
+        to = {one.inode: one for one in asks.tcp(diag.any_of(diag.peer(nets)))}
+        served = {one.local_port for one in asks.listening(b"")}
+        for inode, processes in owners_of(set(to), proc, pids).items():
+            # A client of a server here is passed on nobody, but by sshd (a reverse tunnel).
+            accepted = to[inode].local_port in served
+            if not accepted or any(ssh.is_server(one, proc) for one in processes):
+                found.add(to[inode].peer)
     return found & set(guests)
 
 

@@ -54,6 +54,7 @@ def reached(
     *sockets: TcpSocket,
     forwarded: Collection[bytes] | None = (),
     over: Iterable[Connection] | None = (),
+    served: Collection[int] = (),
 ) -> set[bytes]:
     asked = []
 
@@ -61,9 +62,9 @@ def reached(
         asked.append(program)
         return sockets
 
-    found = guests.reached(
-        {GUEST}, lambda _: forwarded, over, Asks(tcp, lambda _: (), lambda _: ()), proc
-    )
+    listening = [TcpSocket(10, bytes(4), port, bytes(4), 0, 0, 5, 0) for port in served]
+    asks = Asks(tcp, lambda _: listening, lambda _: ())
+    found = guests.reached({GUEST}, lambda _: forwarded, over, asks, proc)
     assert asked in ([], [diag.any_of(diag.peer([(GUEST, 32)]))])
     return found
 
@@ -89,6 +90,25 @@ def test_a_program_that_has_a_connection_to_it_and_one_over_the_port(tmp_path: P
     assert reached(tmp_path, to_guest, over=[over(50)]) == {GUEST}
     assert reached(tmp_path, to_guest, over=[over(51)]) == set()
     assert reached(tmp_path, over=[over(50)]) == set()
+
+
+@pytest.mark.parametrize(
+    ("comm", "local_port", "counts"),
+    [("nginx", 443, False), ("nginx", 40000, True), ("sshd-session", 22, True), ("sshd", 22, True)],
+)
+def test_a_client_of_a_server_is_passed_on_by_sshd_alone(
+    tmp_path: Path, comm: str, local_port: int, counts: bool
+) -> None:
+    """Else whoever works from a virtual machine and has its web page open would be refused."""
+    (tmp_path / "50/fd").mkdir(parents=True)
+    (tmp_path / "50/comm").write_text(f"{comm}\n")
+    (tmp_path / "50/cmdline").write_bytes(f"{comm}\0".encode())
+    (tmp_path / "50/fd/3").symlink_to("socket:[77]")
+    here = TcpSocket(1, packed("172.17.0.1"), local_port, GUEST, 5000, 0, 77, 0)
+    ends = ("10.1.0.4", local_port, "203.0.113.9", 5555)
+    over = Connection(*ends, "established", 78, (Process(50, comm),))
+    found = reached(tmp_path, here, over=[over], served={22, 443})
+    assert found == ({GUEST} if counts else set())
 
 
 def test_whether_such_a_session_takes_the_port_is_not_known() -> None:
