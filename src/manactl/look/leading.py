@@ -22,10 +22,8 @@ _TO_TABLE = 1  # FR_ACT_TO_TBL
 # with each, and is none of them.
 _FOR_ALL = frozenset({rt.RTA_TABLE, rt.FRA_PRIORITY, rt.FRA_PROTOCOL, rt.FRA_SUPPRESS_PREFIXLEN})
 _NOTHING_PASSED_OVER = b"\xff" * 4
-_MAPPED = (
-    bytes(10) + b"\xff\xff" + bytes(4),
-    96,
-)  # IPv6 sockets over IPv4, which IPv4 routes are for
+# Of IPv6 sockets over IPv4, which take IPv4 routes.
+_MAPPED = (bytes(10) + b"\xff\xff" + bytes(4), 96)
 _COARSER = ((24, 64), (16, 48), (8, 32), (4, 16), (0, 0))  # bits of IPv4 and IPv6
 
 

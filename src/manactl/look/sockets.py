@@ -114,7 +114,7 @@ def serving(
         sock.inode or (sock.local, sock.local_port): sock
         for sock in ask(diag.any_of(mine) if few else b"")
         if sock.local in reach.addresses
-        and (not _link_local(sock.local) or sock.bound in (0, *reach.ifindexes))
+        and (not is_link_local(sock.local) or sock.bound in (0, *reach.ifindexes))
     }
     everywhere = diag.any_of(diag.local([bytes(4), bytes(16)]))
     for sock in ask(everywhere):
@@ -285,7 +285,7 @@ def using(
         if sock.local in reach.addresses:
             # Of a link-local address there may be many; the interface that the socket is bound to
             # tells them apart.
-            if not _link_local(sock.local) or sock.bound in (0, *reach.ifindexes):
+            if not is_link_local(sock.local) or sock.bound in (0, *reach.ifindexes):
                 found.append(sock)
             continue
         if is_loopback(sock.peer) and sock.peer not in there:
@@ -330,7 +330,8 @@ def is_loopback(address: bytes) -> bool:
     return address[:1] == b"\x7f" if len(address) == 4 else address == bytes(15) + b"\1"
 
 
-def _link_local(address: bytes) -> bool:
+def is_link_local(address: bytes) -> bool:
+    """Of IPv6."""
     return len(address) == 16 and address[0] == 0xFE and address[1] & 0xC0 == 0x80
 
 

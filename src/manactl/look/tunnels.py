@@ -19,6 +19,7 @@ from typing import Protocol
 
 from manactl.look import tuntap
 from manactl.look.rtnetlink import Rtnl, ntop
+from manactl.look.sockets import is_link_local
 from manactl.look.text_files import fields, rows
 from manactl.look.text_files import read as read_kernel
 from manactl.model.named_tuple import NamedTuple
@@ -311,14 +312,9 @@ def _own(ifindexes: Collection[int], rtnl: Ways) -> dict[bytes, int]:
     for body in rtnl.addresses():
         head, attrs = rt.IfAddrMsg.of(body), rt.split(body, rt.IFADDR.size)
         address = rt.value(attrs, rt.IFA_LOCAL) or rt.value(attrs, rt.IFA_ADDRESS)
-        if address and head.ifindex in ifindexes and not _of_link(address):
+        if address and head.ifindex in ifindexes and not is_link_local(address):
             found[address] = head.ifindex
     return found
-
-
-def _of_link(address: bytes) -> bool:
-    """Whether it is link-local, of IPv6."""
-    return len(address) == 16 and address[0] == 0xFE and address[1] & 0xC0 == 0x80
 
 
 def _leads_anywhere(ifindexes: Collection[int], rtnl: Ways) -> bool:

@@ -63,12 +63,12 @@ def tunnels(
         sock
         for ask in (sources.tcp, sources.udp)
         for sock in (ask(b"") if inodes else ())
-        if sock.inode in inodes and not _is_loopback(sock.peer)
+        if sock.inode in inodes and not sockets.is_loopback(sock.peer)
     ]
     open_to_all = {
         sock.inode
         for sock in (sources.unconnected(b"") if inodes else ())
-        if not _is_loopback(sock.local)
+        if not sockets.is_loopback(sock.local)
     }
     found = []
     for name, index in devices.items():
@@ -103,10 +103,6 @@ def _may_be_vpn(link: IfLink) -> bool:
     data = link.data
     tap = as_int(data.get(_IFLA_TUN_TYPE, b"")) == _IFF_TAP
     return not (tap and as_int(data.get(_IFLA_TUN_VNET_HDR, b"")))
-
-
-def _is_loopback(address: bytes) -> bool:
-    return address[:1] == b"\x7f" if len(address) == 4 else address == bytes(15) + b"\1"
 
 
 def _programs(devices: Collection[str], proc: Path) -> Mapping[str, _Program]:
