@@ -140,6 +140,26 @@ def test_down_takes_both_and_brings_both_back(furnished: Vm) -> None:
     assert shown(vm) == before
 
 
+def test_a_vlan_that_stays_down_leaves_nothing_promiscuous(furnished: Vm) -> None:
+    """hv_netvsc cannot filter by address: it is promiscuous while an upper has one of its own."""
+    vm, twin, vf = furnished, furnished.twins[2], furnished.netdevs[2]
+    vm.run(
+        f"modprobe macvlan; ip link add link {twin} name v11 type vlan id 11; ip link set v11 up\n"
+        "ip link add link v11 name m12 type macvlan mode bridge; ip link set m12 up\n"
+        f"ip link set v11 down; ip link set {twin} up"
+    )
+    assert [promiscuity(vm, name) for name in (twin, vf)] == [0, 0]
+    vm.run(f"ip link set {twin} down; ip link set {twin} up")
+    eventually(lambda: flags(vm, "v11"), what="the VLAN that opens with it")
+    vm.run("ip link set v11 down")
+    assert [promiscuity(vm, name) for name in (twin, vf)] == [1, 1]  # without manactl
+    vm.run(f"ip link set {twin} up")
+    run(vm, "claim", "--raw-qp", twin, "--allow", "upper")
+    run(vm, "release")
+    assert [promiscuity(vm, name) for name in (twin, vf)] == [0, 0]
+    vm.run("ip link del v11")
+
+
 def test_keep_takes_the_vf_and_leaves_the_rest(furnished: Vm) -> None:
     vm, twin, vf = furnished, furnished.twins[2], furnished.netdevs[2]
     before = shown(vm)
@@ -377,6 +397,12 @@ def _stat(vm: Vm, pid: int) -> bytes:
 
 
 # --- kill -9 ----------------------------------------------------------------------------------
+
+
+def promiscuity(vm: Vm, name: str) -> int:
+    """How many want it to receive everything (IFLA_PROMISCUITY)."""
+    (link,) = json.loads(vm.run(f"ip -d -j link show {name}").out)
+    return int(link["promiscuity"])
 
 
 class Pair(Furnished):

@@ -237,12 +237,17 @@ class _Restoration:
 
     def _restore_uppers(self) -> bool:
         changed = False
+        below: dict[int, None] = {}  # the lowers of those that are set down
         for now, up, kind, body in uppers.changes(self._now.matched):
             if self._try(now.ifindex, Request(kind, 0, body)):
                 changed = True
                 self._admin.add(now.ifindex)
                 if not up:
                     self._closed.add(now.ifindex)
+                    below[now.lower] = None
+        for lower in below:
+            with contextlib.suppress(OSError):  # it has gone: the next look says so
+                self._network.send(Request(*uppers.settle_filters(lower)))
         return changed
 
     def _clear_the_way(self) -> bool:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from manactl.model.named_tuple import NamedTuple
-from manactl.wire.if_link import RTM_NEWLINK, activate_slave, set_admin
+from manactl.wire.if_link import RTM_NEWLINK, activate_slave, set_admin, sync_rx_mode
 
 VLAN = "vlan"
 OVS = "openvswitch"
@@ -126,6 +126,16 @@ def changes(matched: Sequence[Pair]) -> list[Change]:
 
 def _set(upper: UpperState, up: bool) -> Change:
     return Change(upper, up, RTM_NEWLINK, set_admin(upper.ifindex, up))
+
+
+def settle_filters(lower: int) -> tuple[int, int, bytes]:
+    """Type, flags and body of the request that is due when an upper of this netdev was set down.
+
+    A netdev that cannot filter by unicast address is promiscuous while it has any of an upper, and
+    hv_netvsc drops those of an upper that goes only after the kernel has looked whether any are
+    left (__dev_set_rx_mode(), netvsc_set_rx_mode()): without this one look more it stays so.
+    """
+    return RTM_NEWLINK, 0, sync_rx_mode(lower)
 
 
 def unopened(matched: Sequence[Pair], port_now: int, port_up: bool) -> list[UpperState]:

@@ -15,6 +15,7 @@ RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 RTM_NEWQDISC, RTM_GETQDISC = 36, 38
 RTM_NEWLINKPROP, RTM_DELLINKPROP = 108, 109
 
+IFF_RUNNING = 0x40  # include/uapi/linux/if.h
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 5, 10, 18
 IFLA_MTU, IFLA_PROTINFO, IFLA_TXQLEN, IFLA_IFALIAS, IFLA_GROUP = 4, 12, 13, 20, 27
 IFLA_EXT_MASK, IFLA_CARRIER, IFLA_LINK_NETNSID, IFLA_XDP = 29, 33, 37, 43
@@ -216,6 +217,12 @@ def get_link(ifindex: int = 0) -> bytes:
 def set_admin(ifindex: int, up: bool) -> bytes:
     """RTM_NEWLINK that sets or clears IFF_UP."""
     return IfInfoMsg(ifindex=ifindex, flags=IFF_UP if up else 0, change=IFF_UP).pack()
+
+
+def sync_rx_mode(ifindex: int) -> bytes:
+    """RTM_NEWLINK that changes nothing, but has the kernel work out again which addresses the link
+    has to receive (dev_set_rx_mode() in __dev_change_flags()). IFF_RUNNING cannot be set."""
+    return IfInfoMsg(ifindex=ifindex, change=IFF_RUNNING).pack()
 
 
 def rename(ifindex: int, name: str) -> bytes:

@@ -17,7 +17,7 @@ from manactl.model.port import PortId
 from manactl.netstate import leaning
 from manactl.netstate.losses import Cause
 from manactl.netstate.members import BridgeState, Member
-from manactl.netstate.requests import Filled
+from manactl.netstate.requests import Filled, Request
 from manactl.netstate.snapshot import (
     Accepted,
     Fact,
@@ -30,6 +30,7 @@ from manactl.netstate.snapshot import (
 )
 from manactl.netstate.uppers import UpperState
 from manactl.wire import rtmsg as rt
+from manactl.wire.if_link import IfInfoMsg
 from tests.unit import fakes
 from tests.unit.fakes import address, neighbour, nexthop, refused, route
 from tests.unit.kernel import ADDRESS, Kernel, Message, Nic, meaning
@@ -134,6 +135,8 @@ class World:
 
     def _set_link(self, body: bytes) -> None:
         _, _, _, index, flags, change = struct.unpack_from("=BBHiII", body)
+        if change == 0x40:  # IFF_RUNNING: nothing changes
+            return
         (at,) = [n for n, one in enumerate(self.uppers) if one.ifindex == index]
         if change:
             assert change == 1
@@ -486,6 +489,26 @@ def test_uppers_are_set_as_they_were(world: World) -> None:
     assert [one.up for one in world.uppers] == [True, False]
     assert done.counts == {Kind.UPPER: 2}
     assert world.paused == []  # what was set is looked at again at once
+
+
+def test_the_port_filters_again_once_an_upper_was_set_down(world: World) -> None:
+    """hv_netvsc is left promiscuous by a VLAN that had a MAC address above it. One look more."""
+    world.uppers = [vlan("v1", 11, 1, up=False), vlan("v2", 12, 2)]
+    state = world.capture(PORT)
+    world.uppers = [vlan("v1", 11, 1, up=False), vlan("v2", 12, 2, up=False)]
+    put_back(world, state)
+    assert [one.ifindex for one in map(_header, world.sent)] == [12]
+    world.uppers = [vlan("v1", 11, 1), vlan("v2", 12, 2)]
+    world.sent.clear()
+    put_back(world, state)
+    down, again = map(_header, world.sent)
+    assert (down.ifindex, down.flags & 1, down.change & 1) == (11, 0, 1)
+    assert (again.ifindex, again.change) == (state.uppers[0].lower, 0x40)
+
+
+def _header(request: Request) -> IfInfoMsg:
+    assert request.type == 16
+    return IfInfoMsg.of(request.body)
 
 
 def test_vlans_that_are_to_be_down_are_awaited_before_they_are_closed(world: World) -> None:
