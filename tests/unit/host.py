@@ -543,6 +543,9 @@ class FakeHost:
     def _upper(self, nic: Nic) -> Upper | None:
         above = self.kernel.above(nic) or self.kernel.to_join(nic)
         if above is None:
+            for one in self.kernel.synthetics:
+                if one.vf is nic and one.driver == "uio_hv_generic":
+                    return Upper(one.name, "netvsc", one.uuid, on_uio=True)
             return nic.master and Upper(*nic.master)
         path = above.path if above.up else None
         return Upper(above.name, "netvsc", above.uuid, path, above.up)

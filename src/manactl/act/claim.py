@@ -463,6 +463,10 @@ def _check_covers(claim: ClaimSummary, port: PortStatus, synthetic: str | None) 
     mode = claim.claim.synthetic
     if mode in (DOWN, UIO) and port.pair is not None and port.pair.up:
         raise _drifted(port, claim)
+    if mode == UIO and not (port.pair is not None and port.pair.on_uio):
+        raise _drifted(
+            port, claim, f"uio_hv_generic has not the VMBus device of {claim.upper} any more"
+        )
     if synthetic is not None and mode != synthetic:
         raise Busy(
             f"{port.label} is claimed already, with --synthetic={mode}; nothing was touched",
@@ -473,9 +477,11 @@ def _check_covers(claim: ClaimSummary, port: PortStatus, synthetic: str | None) 
         )
 
 
-def _drifted(port: PortStatus, claim: ClaimSummary) -> Busy:
+def _drifted(
+    port: PortStatus, claim: ClaimSummary, how: str = "something has set it up again since"
+) -> Busy:
     return Busy(
-        f"{port.label} is claimed, but something has set it up again since; nothing was touched",
+        f"{port.label} is claimed, but {how}; nothing was touched",
         hint="release it, and claim it again: " + command("manactl", "release", names=[port.label]),
         evidence=[Evidence("journal", "claimed since", journal.stamp(claim.claim.since))],
         code="drift",

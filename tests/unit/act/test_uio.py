@@ -259,6 +259,26 @@ def test_another_program_has_given_it_back_and_set_it_up(tmp_path: Path) -> None
     assert kernel.picture() == before
 
 
+@pytest.mark.parametrize("driver", ["hv_netvsc", None])
+def test_a_device_that_uio_has_not_any_more_is_not_claimed_already(
+    tmp_path: Path, driver: str | None
+) -> None:
+    """Another program has given it back, or taken it for itself, and set nothing up."""
+    kernel = paired()
+    before = kernel.picture()
+    claimed(tmp_path, kernel)
+    claimed(tmp_path, kernel)  # it is as it was left
+    (twin,) = kernel.synthetics
+    kernel.unbind(twin)
+    if driver is not None:
+        kernel.bind(twin, driver)
+    name = kernel.nics[0].name
+    with pytest.raises(Busy, match=says("uio_hv_generic has not"), check=Coded("drift")):
+        claim(tmp_path, FakeHost(kernel), name)
+    release(tmp_path, FakeHost(kernel))
+    assert kernel.picture() == before
+
+
 def undone_by(host: FakeHost) -> StepFailed:
     """What undoing the step alone fails with."""
     step = BindUio(PORT, UUID, "eth0")
