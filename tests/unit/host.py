@@ -252,7 +252,17 @@ class FakeSystem:
 
     def bind_vmbus(self, uuid: str, driver: str) -> None:
         with self.host.fate.operation():
-            self.kernel.bind(self._device(uuid), driver)
+            one = self._device(uuid)
+            if one.override is not None:
+                one.override = driver
+            self.kernel.bind(one, driver)
+
+    def vmbus_override(self, uuid: str) -> str | None:
+        return self._device(uuid).override
+
+    def set_vmbus_override(self, uuid: str, driver: str | None) -> None:
+        with self.host.fate.operation():
+            self._device(uuid).override = driver
 
     def unbind_vmbus(self, uuid: str, driver: str) -> None:
         with self.host.fate.operation():

@@ -556,9 +556,15 @@ def _judged(claim: PreparedClaim, system: HostSystem) -> PreparedClaim:
         for no in guards.refusals(port, around[port.id])
     )
     hard = waivers.standing(refusals, claim.request.allow)
+    to_uio = {
+        port.id: port.pair.vmbus
+        for port in ports
+        if claim.request.mode(port) == UIO and port.pair and port.pair.vmbus
+    }
     plan = planner.claim(
         [(port, states[port.id], around[port.id]) for port in ports if port.id in states],
-        uio=[port.id for port in ports if claim.request.mode(port) == UIO],
+        uio=list(to_uio),
+        overrides={port: system.vmbus_override(uuid) for port, uuid in to_uio.items()},
         waived=[no for no in refusals if no not in hard],
         refusals=hard,
         confirm_within=claim.request.confirm_within,

@@ -155,8 +155,11 @@ def test_a_driver_that_does_not_take_it_puts_everything_back(tmp_path: Path) -> 
 
     host = FakeHost(kernel)
     host.systems = Closed
-    with pytest.raises(RolledBack, match=says("give eth0's VMBus device to uio_hv_generic failed")):
+    failed = says("give eth0's VMBus device to uio_hv_generic failed")
+    with pytest.raises(RolledBack, match=failed) as no:
         claim(tmp_path, host, "eth0", synthetic="uio")
+    with wording:
+        assert "kernel log" in (no.value.hint or ""), "the host has not taken it back"
     assert kernel.picture() == before
 
 
@@ -202,12 +205,18 @@ def test_another_program_that_gives_it_back_is_found_out(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("half", [False, True])
-def test_dying_at_any_operation_of_a_claim_or_a_release(tmp_path: Path, half: bool) -> None:
+@pytest.mark.parametrize("override", [None, "hv_netvsc", UIO])
+def test_dying_at_any_operation_of_a_claim_or_a_release(
+    tmp_path: Path, override: str | None, half: bool
+) -> None:
+    """`override`: the only driver that may have the device, as driverctl sets it."""
     for verb in (claimed, lambda path, kernel, fate: release(path, FakeHost(kernel, fate))):
         for number in range(1, 200):
             path = tmp_path / f"{verb.__name__}{number}"
             path.mkdir()
             kernel = paired()
+            (twin,) = kernel.synthetics
+            twin.override = override
             before = kernel.picture()
             if verb is not claimed:
                 claimed(path, kernel)
@@ -219,8 +228,10 @@ def test_dying_at_any_operation_of_a_claim_or_a_release(tmp_path: Path, half: bo
                     release(path, FakeHost(kernel))
                 assert kernel.picture() == before, (verb, number)
                 assert not kernel.takes_network
+                assert twin.override == override
                 continue
             break
+        assert twin.override == override
         assert number > 10
 
 
