@@ -491,6 +491,7 @@ class FakeHost:
         self.mask = ROOT
         self.uid = 0
         self.rootless = False
+        self.initial = True  # the network namespace
         self.blind = False  # nothing about owners can be read
         self.unread: OSError | None = None  # whether a netdev is there cannot be read
         self.rdma_loaded = True
@@ -583,6 +584,9 @@ class FakeHost:
 
     def netns(self) -> NetnsId:
         return self.here
+
+    def in_initial_netns(self) -> bool:
+        return self.initial
 
     def find_netns(self, wanted: NetnsId) -> Namespace | None:
         return next((place for one, place in self.living.items() if one.is_same(wanted)), None)

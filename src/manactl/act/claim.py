@@ -28,7 +28,8 @@ from manactl.act.signals import SignalGate
 from manactl.act.stale import close_stale
 from manactl.act.transition import Workplace
 from manactl.decide import claimable, guards, waivers
-from manactl.decide.refusal import Refusal
+from manactl.decide.codes import Code
+from manactl.decide.refusal import MadeElsewhere, Refusal, refusal
 from manactl.errors import (
     Busy,
     Denied,
@@ -553,7 +554,7 @@ def _judged(claim: PreparedClaim, system: HostSystem) -> PreparedClaim:
     refusals = tuple(
         replace(no, temporary=claim.request.temporary)
         for port in ports
-        for no in guards.refusals(port, around[port.id])
+        for no in (*guards.refusals(port, around[port.id]), *_not_to_uio(claim, port))
     )
     hard = waivers.standing(refusals, claim.request.allow)
     to_uio = {
@@ -571,6 +572,12 @@ def _judged(claim: PreparedClaim, system: HostSystem) -> PreparedClaim:
         persist=claim.request.persist,
     )
     return replace(claim, states=states, refusals=refusals, plan=plan)
+
+
+def _not_to_uio(claim: PreparedClaim, port: PortStatus) -> Iterator[Refusal]:
+    """Where the synthetic netdev that uio takes would be made again out of reach."""
+    if claim.request.mode(port) == UIO and port.pair and not claim.host.in_initial_netns():
+        yield refusal(port, Code.FOREIGN_NETNS, MadeElsewhere(port.pair.netdev))
 
 
 def _judged_again(claim: PreparedClaim, system: HostSystem) -> PreparedClaim:

@@ -17,7 +17,7 @@ import pytest
 from manactl.act import step_words
 from manactl.act.plan import StepFailed, steps_from_json
 from manactl.act.uio import BindUio
-from manactl.errors import Busy, NotRestored, RolledBack
+from manactl.errors import Busy, NotRestored, Refused, RolledBack
 from manactl.journal import file as journal
 from manactl.journal import lock
 from manactl.look.netdevs_of import Found, Unread
@@ -233,6 +233,18 @@ def test_dying_at_any_operation_of_a_claim_or_a_release(
             break
         assert twin.override == override
         assert number > 10
+
+
+def test_where_its_netdev_would_not_come_back_it_is_refused(tmp_path: Path) -> None:
+    """hv_netvsc makes it in the initial network namespace."""
+    kernel = paired()
+    before, host = kernel.picture(), FakeHost(kernel)
+    host.initial = False
+    for more in ({}, {"allow": ["foreign-netns"]}, {"dry_run": True}):
+        with pytest.raises(Refused, match=says("--synthetic=down"), check=Coded("foreign-netns")):
+            claim(tmp_path, host, "eth0", synthetic="uio", **more)
+    assert (kernel.picture(), kernel.synthetics[0].ifindex) == (before, 40)
+    claim(tmp_path, host, "eth0", synthetic="down")
 
 
 def test_the_step_comes_back_from_its_json(tmp_path: Path) -> None:
