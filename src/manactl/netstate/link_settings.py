@@ -323,8 +323,9 @@ def _bridging(was: LinkSettings, now: LinkSettings, ifindex: int) -> Iterator[Ch
     same = was.master == now.master
     master = now.names.get(was.master or "", 0)
     for one in was.bridging:
-        if one not in now.bridging and (same or one.kind == "token"):
-            yield Change(one.describe(), one.request(ifindex, master), bridging=True)
+        if one not in now.bridging and (same or one.kind in ("token", "vxlan")):
+            request = one.request(ifindex, master, now.names)
+            yield Change(one.describe(), request, bridging=True)
     for vlan in bridging.superfluous(was.bridging, now.bridging) if same else ():
         text = f"no {Kept('vlan', vlan).describe()}"
         yield Change(text, bridging.removal(vlan, ifindex), bridging=True)
