@@ -55,6 +55,7 @@ def set_up(state: PortState, system: System) -> Restored:
     work = _Recreated(state, system)
     work.rename()
     made = set(work.make_uppers())
+    unbound = list(work.bind_tunnels())
     first = list(work.changes())
     left = work.put_all(first, lambda: list(work.changes()))
     still = {one.key for one in left}
@@ -63,7 +64,7 @@ def set_up(state: PortState, system: System) -> Restored:
     return Restored(
         counts={kind: number for kind, number in counts.items() if number},
         residue=(*work.not_made(), *(work.why(one) for one in left if not one.change.may_be_lost)),
-        lost=tuple(work.lost(left)),
+        lost=(*work.lost(left), *unbound),
     )
 
 
@@ -188,6 +189,23 @@ class _Recreated:
             self._unmade[was.ifindex] = strerror(error)
             return False
         return True
+
+    def bind_tunnels(self) -> Iterator[Lost]:
+        """Have tunnels send by the new netdevs; those that their drivers leave bound to the old."""
+        renewed = {base.ifindex for base in self.bases} | self._dying
+        todo = [one for one in self._state.blueprints if one.bound_to in renewed]
+        if not todo:
+            return
+        moved = self._moved(self._pairs())
+        there = self._system.settings(self.bases[0].now.ifindex).names
+        done = {one.ifindex for one in self._system.blueprints(self._state.port) if one.bound_to}
+        for one in todo:
+            if one.ifindex in done or there.get(one.name) != one.ifindex:
+                continue  # somebody has done it, or has removed it or made another
+            try:
+                self._system.send(one.bound(moved))
+            except OSError as error:
+                yield Lost(Cause.NOT_KEPT, words.unbound(one.name, strerror(error)))
 
     def not_made(self) -> list[str]:
         """Those that could not be made, with the reason; what they carried is listed later."""

@@ -330,7 +330,9 @@ class Rtnl:
             if not blueprints.own_address(body, bodies.get(upper.lower)):
                 settings = settings.without(IFLA_ADDRESS)
             made.append(Blueprint(upper.ifindex, settings, body))
-        return tuple(made)
+        bound = (Blueprint(index, LinkSettings(), body) for index, body in bodies.items())
+        here = (one for one in bound if IfLink(one.body).lower_netnsid is None)
+        return (*made, *(one for one in here if one.bound_to in {ifindex, *mortal}))
 
     def stack(self) -> list[stacked_links.StackedLink]:
         """All interfaces of this namespace, as far as stacking goes."""
