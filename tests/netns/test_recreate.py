@@ -346,5 +346,7 @@ def test_a_vxlan_knows_again_where_to_send(here: Recreated) -> None:
 
 
 def forwarding() -> list[str]:
-    rows = [row for name in ("vx0", "vx1") for row in sh(f"bridge fdb show dev {name}").splitlines()]
+    rows = [
+        row for name in ("vx0", "vx1") for row in sh(f"bridge fdb show dev {name}").splitlines()
+    ]
     return sorted(row for row in rows if "self" in row)

@@ -7,8 +7,9 @@ alone. Everything comes from the snapshot, so another process can do it.
 
 from __future__ import annotations
 
+import contextlib
 import errno
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from manactl.act import residue_words as words
 from manactl.act.plan import System, recreated, require_netdev
@@ -27,6 +28,7 @@ from manactl.wire import if_link
 # Writing one setting may change another (stable_secret sets addr_gen_mode; in a master a port has
 # attributes that it had not before).
 _PASSES = 4
+_PARKED = "manactl%d"  # the kernel fills in the number
 
 
 class _Todo(NamedTuple):
@@ -47,6 +49,26 @@ def is_needed(state: PortState, system: System) -> bool:
     """Whether the netdev of the port is another one than the snapshot's, or the synthetic netdev
     above it."""
     return bool(_Recreated(state, system).bases)
+
+
+def untangle(states: Iterable[PortState], system: System) -> None:
+    """Give re-created netdevs their names where they have each other's: drivers give what is free
+    to whichever comes first. What is left to do, set_up() does, or tells."""
+    bases = [base for state in states for base in _Recreated(state, system).bases]
+    wrong = [base for base in bases if base.now.name != base.name]
+    wanted = {base.name for base in wrong}
+    if parked := [base for base in wrong if base.now.name in wanted]:
+        names = {base.now.name for base in parked}
+        for base in parked:
+            _name(base.now.ifindex, _PARKED, system)
+        for base in wrong:
+            if base in parked or base.name in names:
+                _name(base.now.ifindex, base.name, system)
+
+
+def _name(ifindex: int, name: str, system: System) -> None:
+    with contextlib.suppress(OSError):
+        system.send(Request(if_link.RTM_NEWLINK, 0, if_link.rename(ifindex, name)))
 
 
 def set_up(state: PortState, system: System) -> Restored:

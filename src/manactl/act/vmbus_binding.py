@@ -30,14 +30,16 @@ def driver_of(uuid: str, roots: Roots) -> str | None:
 
 
 def bind(uuid: str, driver: str, roots: Roots) -> None:
-    """Give it to a driver, whose module is loaded where it is not. The bus gives a device with a
-    `driver_override` to no other (hv_vmbus_get_id()), so that of another driver is overwritten."""
+    """Give it to a driver, whose module is loaded where it is not: that takes the device already. The
+    bus gives a device with a `driver_override` to no other (hv_vmbus_get_id()), so that of another
+    driver is overwritten."""
+    if override(uuid, roots) not in (None, driver):
+        set_override(uuid, driver, roots)
     path = _drivers(roots) / driver
     if not path.exists():
         _load(driver)
-    if override(uuid, roots) not in (None, driver):
-        set_override(uuid, driver, roots)
-    _write(path / "bind", uuid)
+    if driver_of(uuid, roots) != driver:
+        _write(path / "bind", uuid)
 
 
 def override(uuid: str, roots: Roots) -> str | None:

@@ -544,3 +544,57 @@ def test_a_tunnel_whose_driver_does_not_take_it_is_lost() -> None:
     assert told.residue == ()
     (lost,) = [lost for lost in told.lost if "g20" in lost.text]
     assert lost.cause is Cause.NOT_KEPT
+
+
+@dataclass
+class Ports(Machine):
+    """Several ports, by the ifindex that each has now. The kernel fills in a `%d`."""
+
+    indexes: dict[int, int] = field(default_factory=dict)
+
+    def netdev(self, port: PortId) -> NetdevNow | None:
+        one = self.at(self.indexes[port.port])
+        return NetdevNow(one.name, one.ifindex, self.up)
+
+    def send(self, request: Request) -> None:
+        index = struct.unpack_from("=i", request.body, 4)[0]
+        name = attrs(request.body[16:])[IFNAME].rstrip(b"\0").decode()
+        name = name.replace("%d", str(index))
+        if name in {one.name for one in self.devices}:
+            raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
+        self.at(index).name = name
+
+
+def ports(*names: str) -> tuple[list[PortState], list[Device]]:
+    """Ports 1 and on that had the indexes 1 and on, and have 11 and on now; with these names now."""
+    states = [
+        PortState(PortId(PORT.pci, n, None), n, f"eth{n}", True, True, 1.0, (), link=LinkSettings())
+        for n in range(1, len(names) + 1)
+    ]
+    return states, [Device(name, 10 + n) for n, name in enumerate(names, 1)]
+
+
+@pytest.mark.parametrize(
+    ("now", "then"),
+    [
+        (("eth2", "eth1"), ("eth1", "eth2")),
+        (("eth2", "eth3", "eth1"), ("eth1", "eth2", "eth3")),
+        (("eth2", "eth7"), ("eth1", "eth2")),
+        (("eth1", "eth7"), ("eth1", "eth7")),  # nobody has what it wants: set_up() does that
+    ],
+)
+def test_netdevs_that_have_each_others_names_get_their_own(
+    now: tuple[str, ...], then: tuple[str, ...]
+) -> None:
+    states, devices = ports(*now)
+    machine = Ports(devices, indexes={n: 10 + n for n in range(1, len(now) + 1)})
+    recreate.untangle(states, cast(System, machine))
+    assert tuple(one.name for one in machine.devices) == then
+
+
+def test_a_name_that_a_stranger_has_is_left_to_it_by_all() -> None:
+    states, devices = ports("eth2", "eth9")
+    devices.append(Device("eth1", 99))
+    machine = Ports(devices, indexes={1: 11, 2: 12})
+    recreate.untangle(states, cast(System, machine))
+    assert [one.name for one in machine.devices] == ["manactl11", "eth2", "eth1"]

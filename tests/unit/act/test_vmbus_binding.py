@@ -165,3 +165,7 @@ def test_without_the_driver_its_module_is_loaded(
     (bus / "drivers/hv_netvsc").rename(bus / "unloaded")
     with pytest.raises(OSError, match=says(r"cannot be loaded: Module hv_netvsc not found\.")):
         vmbus_binding.bind(ONE, "hv_netvsc", roots(bus))
+    there, device = bus / "drivers/hv_netvsc", bus / "devices" / ONE / "driver"
+    modprobe.write_text(f"#!/bin/sh\nmkdir {there} && ln -s {there} {device}\n")
+    vmbus_binding.bind(ONE, "hv_netvsc", roots(bus))  # it was taken as the module was loaded
+    assert not (there / "bind").exists()
