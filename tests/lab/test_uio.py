@@ -226,6 +226,8 @@ def test_nothing_else_goes_to_uio_and_its_id_is_removed(furnished: Vm) -> None:
     claim(vm)
     assert (nic_of(vm, 2).driver, nic_of(vm, 1).driver) == (UIO, None)
     assert vm.get(override) == b"hv_netvsc\n"
+    assert json.loads(claim(vm, "--json").out)["ports"], "it is claimed already"
+    assert run(vm, "recover").err == "", "it is as its claim left it"
     vm.run(f"echo {UIO} > {override}")
     run(vm, "release")
     assert vm.get(override) == b"hv_netvsc\n", "as it was before"

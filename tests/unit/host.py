@@ -32,7 +32,7 @@ from manactl.act.signals import SignalGate
 from manactl.look.netdevs_of import Found, NetdevNow, Unread
 from manactl.look.netns import Namespace
 from manactl.look.pairs import Frames
-from manactl.model.claim import NetnsId
+from manactl.model.claim import ClaimSummary, NetnsId
 from manactl.model.port import (
     Certainty,
     Evidence,
@@ -510,13 +510,20 @@ class FakeHost:
         self.here = NetnsId(4026531840, 1)
         self.living: dict[NetnsId, Namespace] = {}
 
-    def look(self) -> Report:
+    def look(self, claims: Sequence[ClaimSummary] = ()) -> Report:
         self.looks += 1
         if act := self.at_look.get(self.looks):
             act()
-        ports = tuple(self._status(one) for one in self.kernel.nics)
+        ports = tuple(self._on_uio(self._status(one), claims) for one in self.kernel.nics)
         missing = (Missing(Source.DEBUGFS, "only root may list it"),) if self.blind else ()
         return Report(NOW, "7.0-fake", not self.blind, missing, ports)
+
+    def _on_uio(self, port: PortStatus, claims: Sequence[ClaimSummary]) -> PortStatus:
+        on_uio = {one.uuid for one in self.kernel.synthetics if one.driver == "uio_hv_generic"}
+        for claim in claims:
+            if claim.port.key == port.id.key and claim.vmbus in on_uio and claim.upper:
+                return port._replace(upper=Upper(claim.upper, "netvsc", claim.vmbus, on_uio=True))
+        return port
 
     def _status(self, nic: Nic) -> PortStatus:
         owner, certainty = Owner.FREE, Certainty.PROVEN
@@ -554,9 +561,6 @@ class FakeHost:
     def _upper(self, nic: Nic) -> Upper | None:
         above = self.kernel.above(nic) or self.kernel.to_join(nic)
         if above is None:
-            for one in self.kernel.synthetics:
-                if one.vf is nic and one.driver == "uio_hv_generic":
-                    return Upper(one.name, "netvsc", one.uuid, on_uio=True)
             return nic.master and Upper(*nic.master)
         path = above.path if above.up else None
         return Upper(above.name, "netvsc", above.uuid, path, above.up)

@@ -167,8 +167,7 @@ def prepare(request: ClaimRequest, host: Host, signals: SignalGate) -> Iterator[
         audit.quiet = request.dry_run
         audit.fields["allowed"] = sorted(request.allow) or None
 
-        wanted = _named(host.look(), request.words)
-        _check_synthetic(request, wanted)
+        wanted = _wanted(request, host)
         _check_persist(request, wanted)
         audit.fields["ports"] = [str(port.id) for port in wanted]
         acting = held.enter_context(_locked(request, host, wanted))
@@ -300,6 +299,27 @@ def _arm(claim: PreparedClaim, system: HostSystem, log: Journal, guard: Guard) -
 # --- the stages -----------------------------------------------------------------------------
 
 
+def _wanted(request: ClaimRequest, host: Host) -> list[PortStatus]:
+    """The ports that are named, also by the synthetic netdev that uio took in an earlier claim."""
+    try:
+        wanted = _named(host.look(), request.words)
+        _check_synthetic(request, wanted)
+    except UsageError:
+        claims = _claims(request, host)
+        if not any(claim.claim.synthetic == UIO for claim in claims):
+            raise
+        wanted = _named(host.look(claims), request.words)
+        _check_synthetic(request, wanted)
+    return wanted
+
+
+def _claims(request: ClaimRequest, host: Host) -> Sequence[ClaimSummary]:
+    """Those that can be read: the stages that rest on them tell of others."""
+    with contextlib.suppress(ManactlError, OSError):
+        return journal.list_claims(request.state_dir, host.boot_id()).claims
+    return ()
+
+
 def _named(report: Report, words: Sequence[str]) -> list[PortStatus]:
     if not report.ports:
         raise Unsupported(
@@ -411,8 +431,11 @@ def _unclaimed(
             new.append(port)
         else:
             foreign.refuse_covered(host, claim, port)
-            _check_covers(claim, port, request.synthetic)
-            already.append((port, claim))
+            now = port
+            if claim.claim.synthetic == UIO:
+                (now,) = _still_there([port], {p.id.key: p for p in host.look([claim]).ports})
+            _check_covers(claim, now, request.synthetic)
+            already.append((now, claim))
     return tuple(new), tuple(dict.fromkeys(stale)), tuple(already)
 
 

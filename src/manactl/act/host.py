@@ -15,7 +15,7 @@ from manactl.errors import Unsupported, strerror
 from manactl.journal import file as journal
 from manactl.look import netns, user_namespace
 from manactl.look.netns import Namespace
-from manactl.model.claim import NetnsId
+from manactl.model.claim import ClaimSummary, NetnsId
 from manactl.model.port import PortId, PortStatus, Report
 from manactl.netstate.snapshot import PortState
 from manactl.netstate.surroundings import Surroundings
@@ -39,7 +39,9 @@ class Host(Protocol):
 
     @property
     def processes(self) -> Processes: ...
-    def look(self) -> Report: ...
+    def look(self, claims: Sequence[ClaimSummary] = ()) -> Report:
+        """Every port. `claims`: without its own the synthetic netdev that uio took is not known."""
+
     def system(self, pause: Callable[[float], None]) -> AbstractContextManager[HostSystem]: ...
     def capabilities(self) -> int: ...
     def in_user_namespace(self) -> bool: ...
@@ -58,8 +60,8 @@ class LiveHost:
 
     processes = LiveProcesses()
 
-    def look(self) -> Report:
-        return look()
+    def look(self, claims: Sequence[ClaimSummary] = ()) -> Report:
+        return look(claims=claims)
 
     def system(self, pause: Callable[[float], None]) -> LiveSystem:
         return LiveSystem(self.look, pause=pause)

@@ -23,7 +23,7 @@ from manactl.journal import lock
 from manactl.look.netdevs_of import Found, Unread
 from manactl.render import outcome
 from tests.unit.fakes import PORT
-from tests.unit.host import FakeHost, FakeSystem, Fate, Killed, claim, paired, release
+from tests.unit.host import FakeHost, FakeSystem, Fate, Followed, Killed, claim, paired, release
 from tests.unit.kernel import UUID, Kernel
 from tests.unit.wording import Coded, says, wording
 
@@ -290,7 +290,13 @@ def test_a_device_that_uio_has_not_any_more_is_not_claimed_already(
     kernel = paired()
     before = kernel.picture()
     claimed(tmp_path, kernel)
-    claimed(tmp_path, kernel)  # it is as it was left
+    recovered = FakeHost(kernel)
+    for name in ("eth0", kernel.nics[0].name):  # it is as it was left
+        (already,) = claim(tmp_path, recovered, name, synthetic="uio").already
+        assert already[1].port.key == PORT.key
+    told = Followed()
+    release(tmp_path, recovered, progress=told, recover=True)
+    assert (kernel.synthetics[0].driver, told.notes) == (UIO, []), "no drift"
     (twin,) = kernel.synthetics
     kernel.unbind(twin)
     if driver is not None:
