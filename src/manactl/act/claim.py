@@ -488,9 +488,7 @@ def _check_covers(claim: ClaimSummary, port: PortStatus, synthetic: str | None) 
     if mode in (DOWN, UIO) and port.pair is not None and port.pair.up:
         raise _drifted(port, claim)
     if mode == UIO and not (port.pair is not None and port.pair.on_uio):
-        raise _drifted(
-            port, claim, f"uio_hv_generic has not the VMBus device of {claim.upper} any more"
-        )
+        raise _drifted(port, claim, outcome_words.not_on_uio(claim.upper))
     if synthetic is not None and mode != synthetic:
         raise Busy(
             f"{port.label} is claimed already, with --synthetic={mode}; nothing was touched",
@@ -501,9 +499,7 @@ def _check_covers(claim: ClaimSummary, port: PortStatus, synthetic: str | None) 
         )
 
 
-def _drifted(
-    port: PortStatus, claim: ClaimSummary, how: str = "something has set it up again since"
-) -> Busy:
+def _drifted(port: PortStatus, claim: ClaimSummary, how: str = outcome_words.SET_UP_AGAIN) -> Busy:
     return Busy(
         f"{port.label} is claimed, but {how}; nothing was touched",
         hint="release it, and claim it again: " + command("manactl", "release", names=[port.label]),
