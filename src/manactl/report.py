@@ -507,7 +507,9 @@ def _on_uio(claim: "ClaimSummary", roots: Roots) -> UpperDevice | None:
     nic = vmbus.nic(claim.vmbus, roots)
     if nic is None or nic.driver != vmbus.UIO:
         return None
-    return UpperDevice(claim.upper, "netvsc", claim.vmbus, altnames=claim.upper_altnames)
+    return UpperDevice(
+        claim.upper, "netvsc", claim.vmbus, altnames=claim.upper_altnames, on_uio=True
+    )
 
 
 def _rdma_port(view: rdma.RdmaView, number: int) -> RdmaPort | None:

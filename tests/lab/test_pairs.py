@@ -19,6 +19,7 @@ from tests.lab.scene import manactl, names_every_port, owners, status
 from tests.lab.site import pairs_on_newest
 from tests.lab.test_crash import kill_at_some
 from tests.lab.test_networks import Bench, judged
+from tests.lab.test_vmbus import KEY, attached, more_cpus
 from tests.lab.users import User, eventually, resident, user
 from tests.lab.vm import Vm
 from tests.lab.vmbus.host import Nic
@@ -158,6 +159,27 @@ def test_a_vlan_that_stays_down_leaves_nothing_promiscuous(furnished: Vm) -> Non
     run(vm, "release")
     assert [promiscuity(vm, name) for name in (twin, vf)] == [0, 0]
     vm.run("ip link del v11")
+
+
+@pytest.mark.soak
+@pairs_on_newest()
+def test_down_and_up_with_several_channels(furnished: Vm) -> None:
+    """The synthetic netdev is closed and opened: its channels, and where frames come by them, stay."""
+    vm, twin, mac = furnished, furnished.twins[2], nic_of(furnished, 2).mac
+    with more_cpus(vm):
+        vm.run(f"ip link set {twin} mtu 1400; ethtool -L {twin} combined 2", check=False)
+        vm.run(f"ethtool -X {twin} weight 1 3; ethtool -X {twin} hkey {KEY.hex(':')}")
+        had = attached(vm, mac, 2)
+        assert (had.table, had.key) == ((0,) * 32 + (1,) * 96, KEY.hex())
+        before = shown(vm)
+        run(vm, "claim", "--raw-qp", twin, "--allow", "upper", "--synthetic=down")
+        assert (flags(vm, twin), nic_of(vm, 2).path) == (False, "synthetic")
+        run(vm, "release")
+        takes(vm, 2, "vf")
+        now = attached(vm, mac, 2)
+        assert (now.table, now.key) == (had.table, had.key)
+        assert shown(vm) == before
+        vm.run(f"ip link set {twin} mtu 1500")
 
 
 def test_keep_takes_the_vf_and_leaves_the_rest(furnished: Vm) -> None:
@@ -358,6 +380,9 @@ def test_a_pair_in_another_namespace_is_refused_here(furnished: Vm) -> None:
     try:
         ran = run(vm, "claim", "--raw-qp", name, rc=3)
         assert "foreign-netns" in ran.err
+        words = ("claim", "--raw-qp", twin, "--synthetic=uio", "--dry-run")
+        ran = manactl(vm, *words, prefix=("ip", "netns", "exec", "far"))
+        assert (ran.rc, "foreign-netns: " in ran.err) == (3, True), "hv_netvsc makes it elsewhere"
     finally:
         vm.run(f"ip -n far link set {twin} netns 1; ip netns del far")
 

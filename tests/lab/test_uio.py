@@ -58,10 +58,24 @@ echo 2 > /proc/sys/net/ipv4/conf/{twin}/rp_filter
 ethtool -L {twin} combined 2; ethtool -G {twin} rx 1000 tx 50
 ethtool -X {twin} weight 1 3; ethtool -X {twin} hkey {key}
 ethtool -K {twin} rx-gro off rx-gro-list on
+modprobe -a vxlan ip_gre ipip
+ip link add vx0 type vxlan id 42 dev {twin} dstport 4789
+bridge fdb append 00:00:00:00:00:00 dev vx0 dst 10.0.2.9
+bridge fdb append 00:00:00:00:00:00 dev vx0 dst 10.0.2.10
+ip link add t1 type gretap local 10.0.2.2 remote 10.0.2.9 ttl 9 key 7 dev v10
+ip link add t2 type ipip local 10.0.2.2 remote 10.0.2.9 dev {twin}; ip link set t2 mtu 1333 up
+tc qdisc add dev {twin} ingress_block 5 clsact
+tc filter add block 5 pref 7 protocol ip flower dst_ip 10.9.0.0/16 skip_hw action drop
+"""
+MORE = """
+bridge fdb show dev vx0 | sort; for one in t1 t2; do ip -d link show $one | sed 's/^[0-9]*://'; done
+tc qdisc show dev {twin} clsact; tc filter show block 5 | sed 's/ index .*//'
 """
 RESET = """
 ip link set {twin} mtu 1500 alias '' txqueuelen 1000; tc qdisc del dev {twin} root
 ip link property del dev {twin} altname wan7; ip link del m1
+ip link del vx0; ip link del t1; ip link del t2; tc qdisc del dev {twin} clsact
+modprobe -r vxlan ip_gre ipip
 echo 0 > /proc/sys/net/ipv4/conf/{twin}/rp_filter
 """
 
@@ -109,12 +123,16 @@ def check_everything(vm: Vm, channels: int) -> None:
     twin, vf = vm.twins[2], vm.netdevs[2]
     vm.run(["sh", "-s"], input=SETTINGS.format(twin=twin, key=KEY.hex(":")), check=False)
     ethtool = f"ethtool -k {twin} | sort; tc class show dev {twin}"
-    ethtool += "".join(f"; ethtool -{show} {twin}" for show in "lxg")
+    ethtool += "".join(f"; ethtool -{show} {twin}" for show in "lxg") + MORE.format(twin=twin)
     had = attached(vm, nic_of(vm, 2).mac, channels)
     assert had.table == ((0,) * 32 + (1,) * 96 if channels > 1 else (0,) * 128)
     assert had.key == KEY.hex()
     before, shown = view(vm), vm.run(ethtool, check=False).out
     assert {"generic-receive-offload: off", "rx-gro-list: on"} <= set(shown.splitlines())
+    assert "dst 10.0.2.10 self" in shown
+    assert f"dev {twin}" in shown
+    assert "ingress_block 5" in shown
+    assert "dst_ip 10.9.0.0/16" in shown
     uuid = nic_of(vm, 2).uuid
     plan = json.loads(claim(vm, "--dry-run", "--json").out)
     assert "bind-uio" in {step["kind"] for step in plan["steps"]}
@@ -199,13 +217,21 @@ def test_a_table_that_nobody_has_set_stays_so(furnished: Vm) -> None:
 
 
 def test_nothing_else_goes_to_uio_and_its_id_is_removed(furnished: Vm) -> None:
-    """The class was written to new_id: a device without a driver would be taken, too."""
-    vm, first = furnished, nic_of(furnished, 1).uuid
+    """The class was written to new_id: a device without a driver would be taken, too. One that
+    driverctl keeps for hv_netvsc goes and comes back all the same."""
+    vm, twin, first = furnished, furnished.twins[2], nic_of(furnished, 1).uuid
     bus = "/sys/bus/vmbus/drivers"
-    vm.run(f"echo {first} > {bus}/hv_netvsc/unbind")
+    override = f"/sys/bus/vmbus/devices/{nic_of(vm, 2).uuid}/driver_override"
+    vm.run(f"echo {first} > {bus}/hv_netvsc/unbind; echo hv_netvsc > {override}")
     claim(vm)
     assert (nic_of(vm, 2).driver, nic_of(vm, 1).driver) == (UIO, None)
+    assert vm.get(override) == b"hv_netvsc\n"
+    run(vm, "claim", "--raw-qp", twin, "--synthetic=uio")  # already
+    assert run(vm, "recover").err == "", "it is as its claim left it"
+    vm.run(f"echo {UIO} > {override}")
     run(vm, "release")
+    assert vm.get(override) == b"hv_netvsc\n", "as it was before"
+    vm.run(f"echo > {override}")
     assert vm.run(f"echo {first} > {bus}/{UIO}/bind", check=False).rc != 0, "the id is still there"
     vm.run(f"echo {first} > {bus}/hv_netvsc/bind")
     eventually(lambda: vm.twins.keys() == {1, 2}, what="the twins")
@@ -231,8 +257,11 @@ def test_who_has_the_uio_device_open_is_waited_for(furnished: Vm) -> None:
 
 def test_the_host_takes_the_device_back_meanwhile(furnished: Vm) -> None:
     vm, before, mac = furnished, view(furnished), nic_of(furnished, 2).mac
+    twin = vm.twins[2]
     claim(vm)
     vm.vmbus.rescind(mac)
+    (drift,) = status(vm)[2]["drift"]
+    assert is_note(drift, "drift-not-uio", twin, ANY)
     run(vm, "release", rc=5)
     vm.vmbus.offer(mac)
     eventually(lambda: vm.run("ls /sys/bus/vmbus/devices").out.count("-") > 4, what="the offer")

@@ -323,3 +323,30 @@ def test_what_ethtool_has_set_comes_back(here: Recreated) -> None:
 
 def u32(number: int) -> bytes:
     return number.to_bytes(4, "little")
+
+
+def test_a_vxlan_knows_again_where_to_send(here: Recreated) -> None:
+    """Its own default goes by the number of the netdev, and comes with it."""
+    sh(
+        f"ip link add vx0 type vxlan id 42 dev {PORTS[0]} remote 10.0.0.8 dstport 4789\n"
+        f"ip link add vx1 type vxlan id 43 dev {PORTS[0]} group 239.1.1.1 dstport 4790\n"
+        "bridge fdb append 00:00:00:00:00:00 dev vx0 dst 10.0.0.9\n"
+        f"bridge fdb append 00:00:00:00:00:00 dev vx0 dst 10.0.0.7 via {PORTS[0]}\n"
+        "bridge fdb add 02:00:00:00:00:07 dev vx0 dst 10.0.0.7 port 4791 vni 44\n"
+        "bridge fdb add 02:00:00:00:00:08 dev vx0 dst 10.0.0.8 static\n"
+        "bridge fdb add 02:00:00:00:00:09 dev vx0 dst 10.0.0.9 dynamic"
+    )
+    state = here.snapshot()
+    before = forwarding()
+    assert len(before) == 7, before
+    destroyed(NAMES[1])
+    done = put_back(here, state)
+    assert [(one.residue, [loss.text for loss in one.lost[1:]]) for one in done] == [((), [])] * 2
+    assert forwarding() == [row for row in before if "02:00:00:00:00:09" not in row]
+
+
+def forwarding() -> list[str]:
+    rows = [
+        row for name in ("vx0", "vx1") for row in sh(f"bridge fdb show dev {name}").splitlines()
+    ]
+    return sorted(row for row in rows if "self" in row)

@@ -32,7 +32,7 @@ from manactl.act.signals import SignalGate
 from manactl.look.netdevs_of import Found, NetdevNow, Unread
 from manactl.look.netns import Namespace
 from manactl.look.pairs import Frames
-from manactl.model.claim import NetnsId
+from manactl.model.claim import ClaimSummary, NetnsId
 from manactl.model.port import (
     Certainty,
     Evidence,
@@ -252,7 +252,17 @@ class FakeSystem:
 
     def bind_vmbus(self, uuid: str, driver: str) -> None:
         with self.host.fate.operation():
-            self.kernel.bind(self._device(uuid), driver)
+            one = self._device(uuid)
+            if one.override is not None:
+                one.override = driver
+            self.kernel.bind(one, driver)
+
+    def vmbus_override(self, uuid: str) -> str | None:
+        return self._device(uuid).override
+
+    def set_vmbus_override(self, uuid: str, driver: str | None) -> None:
+        with self.host.fate.operation():
+            self._device(uuid).override = driver
 
     def unbind_vmbus(self, uuid: str, driver: str) -> None:
         with self.host.fate.operation():
@@ -481,6 +491,7 @@ class FakeHost:
         self.mask = ROOT
         self.uid = 0
         self.rootless = False
+        self.initial = True  # the network namespace
         self.blind = False  # nothing about owners can be read
         self.unread: OSError | None = None  # whether a netdev is there cannot be read
         self.rdma_loaded = True
@@ -499,13 +510,20 @@ class FakeHost:
         self.here = NetnsId(4026531840, 1)
         self.living: dict[NetnsId, Namespace] = {}
 
-    def look(self) -> Report:
+    def look(self, claims: Sequence[ClaimSummary] = ()) -> Report:
         self.looks += 1
         if act := self.at_look.get(self.looks):
             act()
-        ports = tuple(self._status(one) for one in self.kernel.nics)
+        ports = tuple(self._on_uio(self._status(one), claims) for one in self.kernel.nics)
         missing = (Missing(Source.DEBUGFS, "only root may list it"),) if self.blind else ()
         return Report(NOW, "7.0-fake", not self.blind, missing, ports)
+
+    def _on_uio(self, port: PortStatus, claims: Sequence[ClaimSummary]) -> PortStatus:
+        on_uio = {one.uuid for one in self.kernel.synthetics if one.driver == "uio_hv_generic"}
+        for claim in claims:
+            if claim.port.key == port.id.key and claim.vmbus in on_uio and claim.upper:
+                return port._replace(upper=Upper(claim.upper, "netvsc", claim.vmbus, on_uio=True))
+        return port
 
     def _status(self, nic: Nic) -> PortStatus:
         owner, certainty = Owner.FREE, Certainty.PROVEN
@@ -570,6 +588,9 @@ class FakeHost:
 
     def netns(self) -> NetnsId:
         return self.here
+
+    def in_initial_netns(self) -> bool:
+        return self.initial
 
     def find_netns(self, wanted: NetnsId) -> Namespace | None:
         return next((place for one, place in self.living.items() if one.is_same(wanted)), None)

@@ -207,6 +207,7 @@ class Synthetic:
     quiet: bool = False  # nobody sends anything
     slow: int = 0
     driver: str | None = "hv_netvsc"  # of its VMBus device
+    override: str | None = None  # the only driver that may have it
     offered: bool = True  # the host has that device
     opened: list[int] = field(default_factory=list)  # pids with its uio device
 
@@ -302,6 +303,8 @@ class Kernel:
     def bind(self, one: Synthetic, driver: str) -> None:
         """netvsc_probe(): another netdev, which is down, and closes its VF."""
         if one.driver is not None or not one.offered:
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+        if one.override not in (None, driver):
             raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
         if driver == "uio_hv_generic" and not self.takes_network:
             raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))

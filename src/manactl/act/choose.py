@@ -54,26 +54,26 @@ def choose(
     for word in words:
         mine = [claim for claim in claims if word.lower() in _names(claim.port)]
         if not mine:
-            port = _named(word, claims, report)
-            mine = [claim for claim in claims if claim.port.key == port.id.key]
-            if not mine:
-                unclaimed.append(port)
+            try:
+                (port,) = resolve(report, [word])
+            except UsageError:
+                mine = _had(word, claims)
+                if not mine:
+                    raise
+            else:
+                mine = [claim for claim in claims if claim.port.key == port.id.key]
+                if not mine:
+                    unclaimed.append(port)
         chosen.update({claim.port: claim for claim in mine})
     return Chosen(tuple(chosen.values()), tuple(unclaimed))
 
 
-def _named(word: str, claims: Sequence[ClaimSummary], report: Report) -> PortStatus:
-    """The port of that name; when nothing has it now, the one that had it when it was claimed: a
-    netdev that was re-created has lost its altnames."""
-    try:
-        (port,) = resolve(report, [word])
-    except UsageError:
-        keys = {claim.port.key for claim in claims if word in claim.names}
-        had = [row for row in report.ports if row.id.key in keys]
-        if len(had) != 1:
-            raise
-        return had[0]
-    return port
+def _had(word: str, claims: Sequence[ClaimSummary]) -> list[ClaimSummary]:
+    """The claim of the port that had the name when it was claimed, when nothing has it now: a netdev
+    that was re-created has lost its altnames, and while the host has taken the VF of a pair there is
+    no port at all. Of several none."""
+    had = [claim for claim in claims if word in claim.names]
+    return had if len({claim.port.key for claim in had}) == 1 else []
 
 
 def _names(port: PortId) -> tuple[str | None, ...]:

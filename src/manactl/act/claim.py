@@ -28,7 +28,8 @@ from manactl.act.signals import SignalGate
 from manactl.act.stale import close_stale
 from manactl.act.transition import Workplace
 from manactl.decide import claimable, guards, waivers
-from manactl.decide.refusal import Refusal
+from manactl.decide.codes import Code
+from manactl.decide.refusal import MadeElsewhere, Refusal, refusal
 from manactl.errors import (
     Busy,
     Denied,
@@ -166,8 +167,7 @@ def prepare(request: ClaimRequest, host: Host, signals: SignalGate) -> Iterator[
         audit.quiet = request.dry_run
         audit.fields["allowed"] = sorted(request.allow) or None
 
-        wanted = _named(host.look(), request.words)
-        _check_synthetic(request, wanted)
+        wanted = _wanted(request, host)
         _check_persist(request, wanted)
         audit.fields["ports"] = [str(port.id) for port in wanted]
         acting = held.enter_context(_locked(request, host, wanted))
@@ -299,6 +299,27 @@ def _arm(claim: PreparedClaim, system: HostSystem, log: Journal, guard: Guard) -
 # --- the stages -----------------------------------------------------------------------------
 
 
+def _wanted(request: ClaimRequest, host: Host) -> list[PortStatus]:
+    """The ports that are named, also by the synthetic netdev that uio took in an earlier claim."""
+    try:
+        wanted = _named(host.look(), request.words)
+        _check_synthetic(request, wanted)
+    except UsageError:
+        claims = _claims(request, host)
+        if not any(claim.claim.synthetic == UIO for claim in claims):
+            raise
+        wanted = _named(host.look(claims), request.words)
+        _check_synthetic(request, wanted)
+    return wanted
+
+
+def _claims(request: ClaimRequest, host: Host) -> Sequence[ClaimSummary]:
+    """Those that can be read: the stages that rest on them tell of others."""
+    with contextlib.suppress(ManactlError, OSError):
+        return journal.list_claims(request.state_dir, host.boot_id()).claims
+    return ()
+
+
 def _named(report: Report, words: Sequence[str]) -> list[PortStatus]:
     if not report.ports:
         raise Unsupported(
@@ -410,8 +431,11 @@ def _unclaimed(
             new.append(port)
         else:
             foreign.refuse_covered(host, claim, port)
-            _check_covers(claim, port, request.synthetic)
-            already.append((port, claim))
+            now = port
+            if claim.claim.synthetic == UIO:
+                (now,) = _still_there([port], {p.id.key: p for p in host.look([claim]).ports})
+            _check_covers(claim, now, request.synthetic)
+            already.append((now, claim))
     return tuple(new), tuple(dict.fromkeys(stale)), tuple(already)
 
 
@@ -463,6 +487,8 @@ def _check_covers(claim: ClaimSummary, port: PortStatus, synthetic: str | None) 
     mode = claim.claim.synthetic
     if mode in (DOWN, UIO) and port.pair is not None and port.pair.up:
         raise _drifted(port, claim)
+    if mode == UIO and not (port.pair is not None and port.pair.on_uio):
+        raise _drifted(port, claim, outcome_words.not_on_uio(claim.upper))
     if synthetic is not None and mode != synthetic:
         raise Busy(
             f"{port.label} is claimed already, with --synthetic={mode}; nothing was touched",
@@ -473,9 +499,9 @@ def _check_covers(claim: ClaimSummary, port: PortStatus, synthetic: str | None) 
         )
 
 
-def _drifted(port: PortStatus, claim: ClaimSummary) -> Busy:
+def _drifted(port: PortStatus, claim: ClaimSummary, how: str = outcome_words.SET_UP_AGAIN) -> Busy:
     return Busy(
-        f"{port.label} is claimed, but something has set it up again since; nothing was touched",
+        f"{port.label} is claimed, but {how}; nothing was touched",
         hint="release it, and claim it again: " + command("manactl", "release", names=[port.label]),
         evidence=[Evidence("journal", "claimed since", journal.stamp(claim.claim.since))],
         code="drift",
@@ -547,18 +573,30 @@ def _judged(claim: PreparedClaim, system: HostSystem) -> PreparedClaim:
     refusals = tuple(
         replace(no, temporary=claim.request.temporary)
         for port in ports
-        for no in guards.refusals(port, around[port.id])
+        for no in (*guards.refusals(port, around[port.id]), *_not_to_uio(claim, port))
     )
     hard = waivers.standing(refusals, claim.request.allow)
+    to_uio = {
+        port.id: port.pair.vmbus
+        for port in ports
+        if claim.request.mode(port) == UIO and port.pair and port.pair.vmbus
+    }
     plan = planner.claim(
         [(port, states[port.id], around[port.id]) for port in ports if port.id in states],
-        uio=[port.id for port in ports if claim.request.mode(port) == UIO],
+        uio=list(to_uio),
+        overrides={port: system.vmbus_override(uuid) for port, uuid in to_uio.items()},
         waived=[no for no in refusals if no not in hard],
         refusals=hard,
         confirm_within=claim.request.confirm_within,
         persist=claim.request.persist,
     )
     return replace(claim, states=states, refusals=refusals, plan=plan)
+
+
+def _not_to_uio(claim: PreparedClaim, port: PortStatus) -> Iterator[Refusal]:
+    """Where the synthetic netdev that uio takes would be made again out of reach."""
+    if claim.request.mode(port) == UIO and port.pair and not claim.host.in_initial_netns():
+        yield refusal(port, Code.FOREIGN_NETNS, MadeElsewhere(port.pair.netdev))
 
 
 def _judged_again(claim: PreparedClaim, system: HostSystem) -> PreparedClaim:

@@ -15,7 +15,7 @@ from manactl.errors import Unsupported, strerror
 from manactl.journal import file as journal
 from manactl.look import netns, user_namespace
 from manactl.look.netns import Namespace
-from manactl.model.claim import NetnsId
+from manactl.model.claim import ClaimSummary, NetnsId
 from manactl.model.port import PortId, PortStatus, Report
 from manactl.netstate.snapshot import PortState
 from manactl.netstate.surroundings import Surroundings
@@ -39,13 +39,16 @@ class Host(Protocol):
 
     @property
     def processes(self) -> Processes: ...
-    def look(self) -> Report: ...
+    def look(self, claims: Sequence[ClaimSummary] = ()) -> Report:
+        """Every port. `claims`: without its own the synthetic netdev that uio took is not known."""
+
     def system(self, pause: Callable[[float], None]) -> AbstractContextManager[HostSystem]: ...
     def capabilities(self) -> int: ...
     def in_user_namespace(self) -> bool: ...
     def who(self) -> dict[str, object]: ...
     def boot_id(self) -> str: ...
     def netns(self) -> NetnsId: ...
+    def in_initial_netns(self) -> bool: ...
     def find_netns(self, wanted: NetnsId) -> Namespace | None: ...
     def audit(self, verb: str, words: Sequence[str]) -> Audit: ...
     def monotonic(self) -> float: ...
@@ -57,8 +60,8 @@ class LiveHost:
 
     processes = LiveProcesses()
 
-    def look(self) -> Report:
-        return look()
+    def look(self, claims: Sequence[ClaimSummary] = ()) -> Report:
+        return look(claims=claims)
 
     def system(self, pause: Callable[[float], None]) -> LiveSystem:
         return LiveSystem(self.look, pause=pause)
@@ -84,6 +87,9 @@ class LiveHost:
 
     def netns(self) -> NetnsId:
         return netns.own()
+
+    def in_initial_netns(self) -> bool:
+        return netns.is_initial()
 
     def find_netns(self, wanted: NetnsId) -> Namespace | None:
         return netns.find(wanted)

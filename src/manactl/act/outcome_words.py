@@ -9,6 +9,12 @@ from manactl.model.port import Holder
 
 WAIT_FOR_IT = "end the holder and release again, or wait for it: manactl release --wait SECONDS"
 
+SET_UP_AGAIN = "something has set it up again since"
+
+
+def not_on_uio(name: str | None) -> str:
+    return f"uio_hv_generic has not the VMBus device of {name} any more"
+
 
 def named(holders: Sequence[Holder]) -> str:
     """ " (pid 4211 dpdk-testpmd, ...)", or nothing when none is known."""

@@ -215,7 +215,19 @@ def _destroyed(state: PortState, around: Surroundings) -> list[str]:
     name = state.main
     found = [
         f"sockets that are bound to {name} by its number, XDP programs and BPF filters on it",
+        f"what else knows {name} by its number or hangs on it: multicast groups that programs have "
+        "joined, nftables rules with iif or oif, chains of its ingress or egress and flowtables, "
+        "settings of its queues (RPS, XPS), static link-layer addresses, IPv6 address labels",
         *(residue_words.macsec_keys(one.name) for one in state.uppers if one.kind == "macsec"),
+    ]
+    found += [
+        f"what sends by {name} of {one}: its rules lose it, and are made again by whoever made them"
+        for one in (*(around.redirecting or ()), *(around.nftables or ()))
+    ]
+    found += [
+        f"the end of {one.name} (xfrm) at {name}: it sends nothing until it is made again"
+        for one in state.blueprints
+        if one.bound_to is not None and one.kind == "xfrm"
     ]
     return found + [
         f"{one.name} in {one.netns}, which is stacked on {name}: it is destroyed and not made again"

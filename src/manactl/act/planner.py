@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from manactl.act import plan_words
@@ -14,6 +14,7 @@ from manactl.act.unmanage import Unmanage
 from manactl.decide import refusal_words, unmanageable
 from manactl.decide.refusal import Refusal
 from manactl.model.port import PortId, PortStatus
+from manactl.model.value import NONE
 from manactl.netstate import losses, snapshot
 from manactl.netstate.left_down import LeftDown
 from manactl.netstate.snapshot import Fact, PortState
@@ -25,6 +26,7 @@ def claim(
     waived: Sequence[Refusal] = (),
     refusals: Sequence[Refusal] = (),
     uio: Collection[PortId] = (),
+    overrides: Mapping[PortId, str | None] = NONE,
     *,
     confirm_within: float | None = None,
     persist: bool = False,
@@ -53,7 +55,7 @@ def claim(
             unmanaged += _kept_off(status, state, around, persist=persist)
             acts += _set_down(status, state)
         if to_uio:
-            acts += _to_uio(status)
+            acts += _to_uio(status, overrides.get(status.id))
         if touched and port.alone is None:
             drops.append((_dropped(state, to_uio=to_uio), state.names))
         if state.in_use and port.alone is None:
@@ -95,11 +97,11 @@ def _kept_off(
     return steps
 
 
-def _to_uio(status: PortStatus) -> list[Step]:
+def _to_uio(status: PortStatus, override: str | None) -> list[Step]:
     pair = status.pair
-    return (
-        [] if pair is None or pair.vmbus is None else [BindUio(status.id, pair.vmbus, pair.netdev)]
-    )
+    if pair is None or pair.vmbus is None:
+        return []
+    return [BindUio(status.id, pair.vmbus, pair.netdev, override)]
 
 
 def _dropped(state: PortState, *, to_uio: bool) -> list[Fact]:

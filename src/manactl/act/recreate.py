@@ -7,8 +7,9 @@ alone. Everything comes from the snapshot, so another process can do it.
 
 from __future__ import annotations
 
+import contextlib
 import errno
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from manactl.act import residue_words as words
 from manactl.act.plan import System, recreated, require_netdev
@@ -27,6 +28,7 @@ from manactl.wire import if_link
 # Writing one setting may change another (stable_secret sets addr_gen_mode; in a master a port has
 # attributes that it had not before).
 _PASSES = 4
+_PARKED = "manactl%d"  # the kernel fills in the number
 
 
 class _Todo(NamedTuple):
@@ -49,12 +51,33 @@ def is_needed(state: PortState, system: System) -> bool:
     return bool(_Recreated(state, system).bases)
 
 
+def untangle(states: Iterable[PortState], system: System) -> None:
+    """Give re-created netdevs their names where they have each other's: drivers give what is free
+    to whichever comes first. What is left to do, set_up() does, or tells."""
+    bases = [base for state in states for base in _Recreated(state, system).bases]
+    wrong = [base for base in bases if base.now.name != base.name]
+    wanted = {base.name for base in wrong}
+    if parked := [base for base in wrong if base.now.name in wanted]:
+        names = {base.now.name for base in parked}
+        for base in parked:
+            _name(base.now.ifindex, _PARKED, system)
+        for base in wrong:
+            if base in parked or base.name in names:
+                _name(base.now.ifindex, base.name, system)
+
+
+def _name(ifindex: int, name: str, system: System) -> None:
+    with contextlib.suppress(OSError):
+        system.send(Request(if_link.RTM_NEWLINK, 0, if_link.rename(ifindex, name)))
+
+
 def set_up(state: PortState, system: System) -> Restored:
     """Give a netdev that was re-created all that the old one had but addresses, routes and the
     like, while it is down."""
     work = _Recreated(state, system)
     work.rename()
     made = set(work.make_uppers())
+    unbound = list(work.bind_tunnels())
     first = list(work.changes())
     left = work.put_all(first, lambda: list(work.changes()))
     still = {one.key for one in left}
@@ -63,7 +86,7 @@ def set_up(state: PortState, system: System) -> Restored:
     return Restored(
         counts={kind: number for kind, number in counts.items() if number},
         residue=(*work.not_made(), *(work.why(one) for one in left if not one.change.may_be_lost)),
-        lost=tuple(work.lost(left)),
+        lost=(*work.lost(left), *unbound),
     )
 
 
@@ -188,6 +211,23 @@ class _Recreated:
             self._unmade[was.ifindex] = strerror(error)
             return False
         return True
+
+    def bind_tunnels(self) -> Iterator[Lost]:
+        """Have tunnels send by the new netdevs; those that their drivers leave bound to the old."""
+        renewed = {base.ifindex for base in self.bases} | self._dying
+        todo = [one for one in self._state.blueprints if one.bound_to in renewed]
+        if not todo:
+            return
+        moved = self._moved(self._pairs())
+        there = self._system.settings(self.bases[0].now.ifindex).names
+        done = {one.ifindex for one in self._system.blueprints(self._state.port) if one.bound_to}
+        for one in todo:
+            if one.ifindex in done or there.get(one.name) != one.ifindex:
+                continue  # somebody has done it, or has removed it or made another
+            try:
+                self._system.send(one.bound(moved))
+            except OSError as error:
+                yield Lost(Cause.NOT_KEPT, words.unbound(one.name, strerror(error)))
 
     def not_made(self) -> list[str]:
         """Those that could not be made, with the reason; what they carried is listed later."""

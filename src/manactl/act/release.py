@@ -465,7 +465,7 @@ def _note_drift(run: Run, claims: Sequence[ClaimSummary]) -> None:
     standing = [one for one in claims if not one.to_recover and one.is_of(here)]
     if not standing:
         return
-    there = {port.id.key: port for port in run.host.look().ports}
+    there = {port.id.key: port for port in run.host.look(claims).ports}
     for claim in standing:
         port = there.get(claim.port.key)
         drift = [] if port is None else [note(one) for one in drifts(port, claim, here)]

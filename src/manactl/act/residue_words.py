@@ -100,6 +100,10 @@ def unnamed(name: str, now: str, why: str) -> str:
     return because(f"the name {name}: it is called {now}", why)
 
 
+def unbound(tunnel: str, why: str) -> str:
+    return because(f"{tunnel} sends by the netdev that was destroyed, and is to be made again", why)
+
+
 def silent(names: Sequence[str], lower: str) -> str:
     return (
         f"the carrier of {', '.join(names)}: {lower} is down, as it was, and was not up since it "

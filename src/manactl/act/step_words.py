@@ -15,6 +15,7 @@ IN_RESET = (
 )
 OTHER_PROGRAM = "find the network manager or script that does it, and stop it first"
 TAKEN_BACK = "the host has taken it back, or offers it again soon: then `manactl recover`"
+SEE_KERNEL_LOG = "the kernel log may say why (hv_netvsc, uio_hv_generic)"
 NOT_WRITABLE = "the files are below /etc: is it writable?"
 FILE_THERE = "move the file away, or claim without --persist"
 

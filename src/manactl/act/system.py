@@ -161,6 +161,12 @@ class LiveSystem:
     def bind_vmbus(self, uuid: str, driver: str) -> None:
         vmbus_binding.bind(uuid, driver, self._roots)
 
+    def vmbus_override(self, uuid: str) -> str | None:
+        return vmbus_binding.override(uuid, self._roots)
+
+    def set_vmbus_override(self, uuid: str, driver: str | None) -> None:
+        vmbus_binding.set_override(uuid, driver, self._roots)
+
     def unbind_vmbus(self, uuid: str, driver: str) -> None:
         vmbus_binding.unbind(uuid, driver, self._roots)
 

@@ -423,9 +423,10 @@ def _prove_path(step: SetAdmin, work: Workplace, result: UndoResult) -> None:
 def _set_up_recreated(steps: Sequence[Step], work: Workplace, result: UndoResult) -> None:
     """Netdevs that were re-created get the settings of the old ones first, while they are down."""
     lowered = {step.port for step in steps if isinstance(step, SetAdmin)}
-    for step in steps:
-        if not isinstance(step, KeepState) or step.port not in lowered:
-            continue
+    kept = [step for step in steps if isinstance(step, KeepState) and step.port in lowered]
+    with contextlib.suppress(Exception):  # set_up() says what is left of it
+        recreate.untangle([step.state for step in kept], work.system)
+    for step in kept:
         try:
             planning.require_netdev(work.system, step.port)  # it may just be plugged in again
             if not recreate.is_needed(step.state, work.system):

@@ -27,7 +27,10 @@ from manactl.wire import if_link
 
 
 class BindUio(Value):
-    """Half done like done: the driver that has the device tells what is left to undo."""
+    """Half done like done: the driver that has the device tells what is left to undo.
+
+    `override`: the only driver that may have it, as it was before (driver_override); None: any.
+    """
 
     KIND: ClassVar = StepKind.BIND_UIO
     undoes: ClassVar[bool] = True
@@ -35,6 +38,7 @@ class BindUio(Value):
     port: PortId
     vmbus: str
     name: str
+    override: str | None = None
 
     @property
     def kind(self) -> str:
@@ -58,8 +62,9 @@ class BindUio(Value):
                 system.unbind_vmbus(self.vmbus, NETVSC)
             if system.vmbus_driver(self.vmbus) != UIO:
                 system.bind_vmbus(self.vmbus, UIO)
+            self._override_as_it_was(system)
         except OSError as error:
-            raise self._failed(f"{self.title} failed", error) from error
+            raise self._failed(system, f"{self.title} failed", error) from error
         if not self.holds(system):
             raise StepFailed(f"{UIO} does not keep {self.name}'s VMBus device {self.vmbus}")
         return {"boottime": system.boottime()}
@@ -79,11 +84,14 @@ class BindUio(Value):
             system.close_uio()
             if system.vmbus_driver(self.vmbus) is None:
                 system.bind_vmbus(self.vmbus, NETVSC)
+            self._override_as_it_was(system)
         except OSError as error:
-            raise self._failed(f"{self.undo_title} failed", error) from error
+            raise self._failed(system, f"{self.undo_title} failed", error) from error
         now = awaited(system, lambda: system.synthetic(self.vmbus))
         if isinstance(now, Unread):
-            raise self._failed(f"{self.undo_title}: its netdev could not be looked at", now.error)
+            raise self._failed(
+                system, f"{self.undo_title}: its netdev could not be looked at", now.error
+            )
         if now is None:
             raise StepFailed(
                 f"VMBus device {self.vmbus} has no netdev here after it was given back to {NETVSC}",
@@ -107,12 +115,24 @@ class BindUio(Value):
                 body = if_link.rename(now.ifindex, self.name)
                 system.send(Request(if_link.RTM_NEWLINK, 0, body))
 
-    def _failed(self, what: str, error: OSError) -> StepFailed:
+    def _override_as_it_was(self, system: System) -> None:
+        if system.vmbus_override(self.vmbus) != self.override:
+            system.set_vmbus_override(self.vmbus, self.override)
+
+    def _failed(self, system: System, what: str, error: OSError) -> StepFailed:
         return StepFailed(
             f"{what}: {strerror(error)}",
-            hint=step_words.TAKEN_BACK if error.errno == errno.ENODEV else None,
+            hint=step_words.TAKEN_BACK if self._is_gone(system) else step_words.SEE_KERNEL_LOG,
             evidence=[Evidence("sysfs", self.vmbus, errno_name(error))],
         )
+
+    def _is_gone(self, system: System) -> bool:
+        """A driver that does not take the device is ENODEV, too."""
+        try:
+            system.vmbus_driver(self.vmbus)
+        except OSError as error:
+            return error.errno == errno.ENODEV
+        return False
 
     def holds(self, system: System) -> bool:
         try:
@@ -120,7 +140,7 @@ class BindUio(Value):
         except OSError as error:
             if error.errno != errno.ENODEV:
                 raise self._failed(
-                    f"{self.name}'s VMBus device could not be looked at", error
+                    system, f"{self.name}'s VMBus device could not be looked at", error
                 ) from error
             return False
 
@@ -130,8 +150,14 @@ class BindUio(Value):
             "port": snapshot.port_to_json(self.port),
             "vmbus": self.vmbus,
             "name": self.name,
+            **({} if self.override is None else {"override": self.override}),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> BindUio:
-        return cls(snapshot.port_from_json(data["port"]), str(data["vmbus"]), str(data["name"]))
+        return cls(
+            snapshot.port_from_json(data["port"]),
+            str(data["vmbus"]),
+            str(data["name"]),
+            data.get("override"),
+        )

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from manactl.look import vmbus
 from manactl.look.sysfs import Roots
+from manactl.look.text_files import text
 from manactl.look.vmbus import NETWORK, UIO
 
 _CLASS = NETWORK.strip("{}")
@@ -29,7 +30,30 @@ def driver_of(uuid: str, roots: Roots) -> str | None:
 
 
 def bind(uuid: str, driver: str, roots: Roots) -> None:
-    _write(_drivers(roots) / driver / "bind", uuid)
+    """Give it to a driver, whose module is loaded where it is not: that takes the device already. The
+    bus gives a device with a `driver_override` to no other (hv_vmbus_get_id()), so that of another
+    driver is overwritten."""
+    if override(uuid, roots) not in (None, driver):
+        set_override(uuid, driver, roots)
+    path = _drivers(roots) / driver
+    if not path.exists():
+        _load(driver)
+    if driver_of(uuid, roots) != driver:
+        _write(path / "bind", uuid)
+
+
+def override(uuid: str, roots: Roots) -> str | None:
+    """The only driver that may have the device (driverctl sets that); None: any that fits."""
+    found = text(str(_override(uuid, roots)))
+    return None if found in (None, "", "(null)") else found
+
+
+def set_override(uuid: str, driver: str | None, roots: Roots) -> None:
+    _write(_override(uuid, roots), f"{driver or ''}\n")
+
+
+def _override(uuid: str, roots: Roots) -> Path:
+    return Path(roots.sys, "bus/vmbus/devices", uuid, "driver_override")
 
 
 def unbind(uuid: str, driver: str, roots: Roots) -> None:

@@ -125,6 +125,9 @@ def drift(
         yield Note("drift-vf-up", (pair.netdev,)) if pair and reopened else Note("drift-up")
     if mode in (DOWN, UIO) and pair is not None and reopened:
         yield Note("drift-synthetic-up", (pair.netdev,))
+    if mode == UIO and not (pair is not None and pair.on_uio):
+        yield Note("drift-not-uio", (claim.upper, claim.vmbus))
+        return
     alone = pair is None or port.unjoined is not None
     if mode is not None and alone and port.netdev is not None and port.netns is None:
         yield Note("drift-unpaired")

@@ -65,6 +65,13 @@ class NotHere(Value):
     netns: str | None
 
 
+class MadeElsewhere(Value):
+    """hv_netvsc makes its netdevs in the initial network namespace, and this is another one: the
+    synthetic netdev would not come back here, and the VF would not be joined to it."""
+
+    synthetic: str
+
+
 class InReset(Value):
     evidence: tuple[Evidence, ...]
 
@@ -209,7 +216,7 @@ class Unjoined(Value):
 
 
 Facts = (
-    Unread | NotHere | InReset | EqsLost | SshSessions | DefaultRoutes | LastPort | Connections
+    Unread | NotHere | MadeElsewhere | InReset | EqsLost | SshSessions | DefaultRoutes | LastPort | Connections
     | Storage | Fabric | RdmaUsers | Uppers | Xdp | PacketSockets | Managers | Sockets
     | Forwarding
     | NoRdmaDevice | HeldBy | OwnerUnprovable | InTransition | Unjoined

@@ -111,6 +111,12 @@ def message(refusal: Refusal) -> str:  # noqa: PLR0911, PLR0912 - a case for eac
             return (
                 f"the port's netdev is not in this network namespace ({where}): claim it from there"
             )
+        case why.MadeElsewhere(synthetic):
+            return (
+                f"--synthetic=uio destroys {synthetic}, and hv_netvsc makes it again in the initial "
+                "network namespace alone, which this is not: use --synthetic=down, or move "
+                f"{synthetic} there and claim it from there"
+            )
         case why.InReset():
             return (
                 "the driver is resetting the device, also for servicing by the host, or could not "
@@ -274,6 +280,8 @@ def evidence(refusal: Refusal) -> tuple[Evidence, ...]:  # noqa: PLR0911, PLR091
             return (Evidence(*_UNREAD[source], None),)
         case why.NotHere(netdev):
             return (Evidence("sysfs", "netdev", netdev),)
+        case why.MadeElsewhere(synthetic):
+            return (Evidence("proc", f"initial network namespace, with {synthetic}", False),)
         case why.InReset(pieces):
             return (Evidence("sysfs", "auxiliary devices of the function", []), *pieces)
         case why.EqsLost(_, pieces) | why.OwnerUnprovable(pieces) | why.InTransition(_, pieces):

@@ -275,13 +275,15 @@ class Rtnl:
         found = qdiscs(every, link.ifindex)
         queueing = self._queueing(link.ifindex, found) if found else ()
         sysctls = stacked_links.every_setting(link.name)
-        return of_link(body, sysctls, found, names, queueing, kept=self._bridging(link))
+        return of_link(body, sysctls, found, names, queueing, kept=self._bridging(link, names))
 
-    def _bridging(self, link: IfLink) -> tuple[Kept, ...]:
-        """Its token, and what the bridge that a device is in has of it."""
+    def _bridging(self, link: IfLink, names: Mapping[str, int]) -> tuple[Kept, ...]:
+        """Its token, what a VXLAN sends where, and what the bridge that a device is in has of it."""
         # Without the counters the kernel leaves out the token, too (inet6_fill_ifla6_attrs()).
         answers = self._socket.request(RTM_GETLINK, 0, IfInfoMsg(ifindex=link.ifindex).pack())
         token = [one for m in answers if m.type == RTM_NEWLINK for one in bridging.token(m.body)]
+        if link.kind == "vxlan":
+            token += bridging.of_vxlan(self.forwarding(link.ifindex), link.ifindex, names)
         if link.member_kind != "bridge":
             return tuple(token)
         asked = IfInfoMsg(family=bridging.AF_BRIDGE).pack()
@@ -328,7 +330,9 @@ class Rtnl:
             if not blueprints.own_address(body, bodies.get(upper.lower)):
                 settings = settings.without(IFLA_ADDRESS)
             made.append(Blueprint(upper.ifindex, settings, body))
-        return tuple(made)
+        bound = (Blueprint(index, LinkSettings(), body) for index, body in bodies.items())
+        here = (one for one in bound if IfLink(one.body).lower_netnsid is None)
+        return (*made, *(one for one in here if one.bound_to in {ifindex, *mortal}))
 
     def stack(self) -> list[stacked_links.StackedLink]:
         """All interfaces of this namespace, as far as stacking goes."""

@@ -57,7 +57,7 @@ NoteCode = Literal[
     "bond-danger", "rdma-elsewhere", "rdma-link-down", "holder-unseen", "holder-hidden", "holders-of-port",
     "holders-of-ports", "other-qps", "contexts-unseen", "contexts-hidden", "unclaimed",
     "drift-another-nic", "drift-no-netdev", "drift-moved", "drift-recreated", "drift-up",
-    "drift-synthetic-up", "drift-vf-up", "drift-unpaired",
+    "drift-synthetic-up", "drift-vf-up", "drift-unpaired", "drift-not-uio",
     "claimed-elsewhere",
     "before-boot", "at-work", "claim-interrupted", "release-interrupted", "not-restored",
     "recover-closes", "recover-sets-up", "recover-gives-back", "unmanaged",
@@ -174,6 +174,7 @@ class Upper(NamedTuple):
     data_path: str | None = None  # of a netvsc master: "vf" or "synthetic"
     up: bool | None = None  # IFF_UP of a netvsc master
     altnames: tuple[str, ...] | None = None  # as of a Netdev
+    on_uio: bool = False  # it was one, and uio_hv_generic has its device: the journal's words
 
 
 class RdmaPort(NamedTuple):

@@ -26,6 +26,11 @@ from manactl.wire.netlink import NLM_F_CREATE, NLM_F_EXCL
 
 _MACVLANS = ("macvlan", "macvtap")
 DYING = frozenset({"vlan", *_MACVLANS, "ipvlan", "ipvtap", "macsec", "vxlan"})
+# Tunnels that send by the number of a netdev, and stay without it: their drivers look at no
+# NETDEV_UNREGISTER of it (ip_tunnel_changelink() and the like set another).
+BOUND = frozenset({"gre", "gretap", "erspan", "ipip", "sit", "vti", "vti6", "ip6tnl", "ip6gre",
+                   "ip6gretap", "ip6erspan", "xfrm"})  # fmt: skip
+_BOUND_LINK = 1  # IFLA_GRE_LINK, IFLA_IPTUN_LINK, IFLA_VTI_LINK, IFLA_XFRM_LINK
 # These take the MAC address of their lower, and follow it, unless somebody gave them another.
 _INHERIT = frozenset({"vlan", "ipvlan", "ipvtap", "macsec"})
 _AS_IT_WAS = (if_link.IFLA_MTU, if_link.IFLA_NUM_TX_QUEUES, if_link.IFLA_NUM_RX_QUEUES)
@@ -46,7 +51,7 @@ _SHOWN_ONLY = {
 class Blueprint(NamedTuple):
     """One device of a stack. `body` is its RTM_NEWLINK message; of a device that is not destroyed
     with its lower, nor is a synthetic netdev, it is empty, and `settings` has only what the loss of
-    a member changes."""
+    a member changes. A tunnel that is bound to one of them has no settings."""
 
     ifindex: int
     settings: LinkSettings
@@ -66,6 +71,33 @@ class Blueprint(NamedTuple):
             LinkSettings.from_json(data["settings"]),
             base64.b64decode(data["message"], validate=True),
         )
+
+    @property
+    def name(self) -> str:
+        return IfLink(self.body).name
+
+    @property
+    def kind(self) -> str | None:
+        return IfLink(self.body).kind if self.body else None
+
+    @property
+    def bound_to(self) -> int | None:
+        """The ifindex that a tunnel sends by; None of another device."""
+        link = IfLink(self.body) if self.body else None
+        return link.lower if link is not None and link.kind in BOUND else None
+
+    def bound(self, moved: Mapping[int, int]) -> Request:
+        """What has the tunnel send by the new netdev. Its driver takes all settings or none."""
+        link = IfLink(self.body)
+        raw = parse_attrs(self.body, if_link.IFINFO.size)
+        info = parse_attrs(raw[if_link.IFLA_LINKINFO])
+        data = _data(link.kind or "", info.get(if_link.IFLA_INFO_DATA, b""), moved)
+        kind = attr_str(if_link.IFLA_INFO_KIND, link.kind or "")
+        body = IfInfoMsg(ifindex=self.ifindex).pack() + attr(
+            if_link.IFLA_MTU, raw[if_link.IFLA_MTU]
+        )
+        body += nest(if_link.IFLA_LINKINFO, kind, nest(if_link.IFLA_INFO_DATA, *data))
+        return Request(if_link.RTM_NEWLINK, 0, body)
 
     def request(self, moved: Mapping[int, int], *, ifindex: int = 0) -> Request:
         """What makes it again. `moved`: ifindexes of what it stands on, then to now. `ifindex` is
@@ -96,7 +128,9 @@ def _data(kind: str, shown: bytes, moved: Mapping[int, int]) -> Iterable[bytes]:
         yield attr(if_link.IFLA_VLAN_FLAGS, raw[:4] + _VLAN_FLAGS.to_bytes(4, sys.byteorder))
     for whole, payload in rt.split(shown, 0):
         number = whole & NLA_TYPE_MASK
-        if kind == "vxlan" and number == if_link.IFLA_VXLAN_LINK:
+        if (kind == "vxlan" and number == if_link.IFLA_VXLAN_LINK) or (
+            kind in BOUND and number == _BOUND_LINK
+        ):
             lower = as_int(payload)
             yield attr_u32(number, moved.get(lower, lower))
         elif kind == "vxlan" and number == _TTL_INHERIT:  # shown as a number, taken as a flag

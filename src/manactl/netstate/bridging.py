@@ -14,12 +14,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 from manactl.model.named_tuple import NamedTuple
+from manactl.model.value import NONE
 from manactl.netstate.requests import Request
 from manactl.wire import if_link
 from manactl.wire import rtmsg as rt
-from manactl.wire.attrs import attr, iter_attrs, nest, parse_attrs
+from manactl.wire.attrs import as_int, attr, attr_u32, iter_attrs, nest, parse_attrs
 from manactl.wire.if_link import IfInfoMsg
-from manactl.wire.netlink import NLM_F_CREATE, NLM_F_EXCL
+from manactl.wire.netlink import NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL
 
 AF_BRIDGE = 7
 RTM_NEWMDB, RTM_GETMDB = 84, 86
@@ -28,7 +29,9 @@ _IFLA_BRIDGE_VLAN_INFO, _IFLA_INET6_TOKEN = 2, 7
 _VLAN = struct.Struct("=HH")  # struct bridge_vlan_info: flags and VLAN
 _VLAN_PVID, _VLAN_UNTAGGED = 0x2, 0x4
 _NDA_VLAN, _NDA_MASTER = 5, 9
-_NTF_MASTER, _NTF_STICKY = 0x04, 0x40
+_NTF_SELF, _NTF_MASTER, _NTF_STICKY = 0x02, 0x04, 0x40
+# NDA_LLADDR, DST, PORT, VNI, SRC_VNI, NH_ID: what a request for an entry of a VXLAN may have
+_OF_VXLAN = (rt.NDA_LLADDR, rt.NDA_DST, 6, 7, 11, rt.NDA_NH_ID)
 _PORT = struct.Struct("=BxxxI")  # struct br_port_msg
 _MDBA_MDB, _MDBA_MDB_ENTRY, _MDBA_MDB_ENTRY_INFO = 1, 1, 1
 _MDBA_SET_ENTRY, _MDBA_SET_ENTRY_ATTRS = 1, 2
@@ -42,7 +45,8 @@ _MDB_SIZE, _MDB_PERMANENT = 28, 1
 class Kept(NamedTuple):
     """One of them: its kind, and what a request for it has, without ifindexes.
 
-    A group is "mdb" with at most its source, or "mdb-attrs" with the attributes of a request.
+    A group is "mdb" with at most its source, or "mdb-attrs" with the attributes of a request. An
+    entry of a VXLAN begins with the name of the netdev that it sends by, which may be empty.
     """
 
     kind: str
@@ -57,9 +61,12 @@ class Kept(NamedTuple):
         if self.kind == "fdb":
             lladdr = parse_attrs(self.data, 3).get(rt.NDA_LLADDR, b"")
             return f"bridge FDB entry {lladdr.hex(':')}"
+        if self.kind == "vxlan":
+            lladdr = parse_attrs(self.data.partition(b"\0")[2], 3).get(rt.NDA_LLADDR, b"")
+            return f"VXLAN FDB entry {lladdr.hex(':')}"
         return "ip token" if self.kind == "token" else "bridge MDB entry"
 
-    def request(self, ifindex: int, master: int) -> Request:
+    def request(self, ifindex: int, master: int, names: Mapping[str, int] = NONE) -> Request:
         if self.kind == "vlan":
             spec = nest(if_link.IFLA_AF_SPEC, attr(_IFLA_BRIDGE_VLAN_INFO, self.data))
             head = IfInfoMsg(family=AF_BRIDGE, ifindex=ifindex).pack()
@@ -68,6 +75,14 @@ class Kept(NamedTuple):
             state, flags = struct.unpack_from("=HB", self.data)
             head = rt.NdMsg(AF_BRIDGE, ifindex, state, flags | _NTF_MASTER).pack()
             return Request(rt.RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_EXCL, head + self.data[3:])
+        if self.kind == "vxlan":
+            name, _, data = self.data.partition(b"\0")
+            state, flags = struct.unpack_from("=HB", data)
+            head = rt.NdMsg(AF_BRIDGE, ifindex, state, flags | _NTF_SELF).pack()
+            by = names.get(name.decode("utf-8", "surrogateescape"), 0)
+            via = attr_u32(rt.NDA_IFINDEX, by) if name else b""
+            # Several of one address are one entry with several ends.
+            return Request(rt.RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_APPEND, head + data[3:] + via)
         if self.kind in ("mdb", "mdb-attrs"):
             group, more = self.data[: _MDB_SIZE - 4], self.data[_MDB_SIZE - 4 :]
             entry = struct.pack("=I", ifindex) + group
@@ -121,6 +136,24 @@ def forwarding(messages: Iterable[bytes], ifindex: int, own: bytes) -> list[Kept
         if _NDA_VLAN in attrs:
             data += attr(_NDA_VLAN, attrs[_NDA_VLAN])
         found.append(Kept("fdb", data))
+    return found
+
+
+def of_vxlan(messages: Iterable[bytes], ifindex: int, names: Mapping[str, int]) -> list[Kept]:
+    """Of a dump of the FDB: what somebody has told a VXLAN, and its own default (vxlan_fdb_info())."""
+    by_index = {index: name for name, index in reversed([*names.items()])}
+    found = []
+    for body in messages:
+        head = rt.NdMsg.of(body)
+        kept = head.state & (rt.NUD_PERMANENT | rt.NUD_NOARP) or head.flags & rt.NTF_EXT_LEARNED
+        if head.ifindex != ifindex or not head.flags & _NTF_SELF or not kept:
+            continue
+        attrs = parse_attrs(body, rt.NDMSG.size)
+        by = as_int(attrs.get(rt.NDA_IFINDEX, b""))
+        name = by_index.get(by, str(by)) if by else ""
+        data = struct.pack("=HB", head.state, head.flags & rt.NTF_EXT_LEARNED)
+        data += b"".join(attr(kind, attrs[kind]) for kind in _OF_VXLAN if kind in attrs)
+        found.append(Kept("vxlan", name.encode("utf-8", "surrogateescape") + b"\0" + data))
     return found
 
 

@@ -61,12 +61,14 @@ _TCA_HTB_INIT, _HTB_GLOB = 2, struct.Struct("=5I")  # struct tc_htb_glob
 
 
 class Qdisc(NamedTuple):
-    """A qdisc that somebody has set: those of the kernel's own have no handle."""
+    """A qdisc that somebody has set: those of the kernel's own have no handle. `blocks`: attributes
+    with the numbers of the blocks that its filters are in, which other devices may share."""
 
     handle: int
     parent: int
     kind: str
     options: bytes | None
+    blocks: bytes = b""
 
     def describe(self) -> str:
         root = self.parent == if_link.TC_H_ROOT
@@ -88,7 +90,21 @@ class Qdisc(NamedTuple):
         body = head + attr_str(if_link.TCA_KIND, self.kind)
         if (options := self.settable) is not None:
             body += attr(if_link.TCA_OPTIONS, options)
-        return Request(if_link.RTM_NEWQDISC, NLM_F_CREATE | NLM_F_REPLACE, body)
+        return Request(if_link.RTM_NEWQDISC, NLM_F_CREATE | NLM_F_REPLACE, body + self.blocks)
+
+    def to_json(self) -> dict[str, Any]:
+        blocks = {"blocks": _coded(self.blocks)} if self.blocks else {}
+        return {
+            "handle": self.handle, "parent": self.parent, "kind": self.kind,
+            "options": _coded(self.options), **blocks,
+        }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        return cls(
+            int(data["handle"]), int(data["parent"]), data["kind"], _decoded(data["options"]),
+            _decoded(data.get("blocks")) or b"",
+        )  # fmt: skip
 
 
 class LinkSettings(Value):
@@ -122,7 +138,7 @@ class LinkSettings(Value):
             "altnames": list(self.altnames),
             "master": self.master,
             "sysctls": [[*where, value] for where, value in self.sysctls.items()],
-            "qdiscs": [{**one._asdict(), "options": _coded(one.options)} for one in self.qdiscs],
+            "qdiscs": [one.to_json() for one in self.qdiscs],
             "queueing": [one.to_json() for one in self.queueing],
             "member_kind": self.member_kind,
             "member": _by_number(self.member),
@@ -138,10 +154,7 @@ class LinkSettings(Value):
             tuple(map(str, data["altnames"])),
             data["master"],
             {(tree, key): value for tree, key, value in data["sysctls"]},
-            tuple(
-                Qdisc(int(q["handle"]), int(q["parent"]), q["kind"], _decoded(q["options"]))
-                for q in data["qdiscs"]
-            ),
+            tuple(map(Qdisc.from_json, data["qdiscs"])),
             queueing=tuple(map(TcObject.from_json, data.get("queueing", ()))),
             member_kind=data.get("member_kind"),
             member=_numbered(data.get("member", {})),
@@ -256,7 +269,7 @@ def changes(was: LinkSettings, now: LinkSettings, ifindex: int) -> list[Change]:
 
 def _same(qdisc: Qdisc) -> tuple[object, ...]:
     """What makes two qdiscs the same."""
-    return (qdisc.handle, qdisc.parent, qdisc.kind, qdisc.settable)
+    return (qdisc.handle, qdisc.parent, qdisc.kind, qdisc.settable, qdisc.blocks)
 
 
 def changed(was: LinkSettings, now: LinkSettings, ifindex: int) -> list[Change]:
@@ -323,8 +336,9 @@ def _bridging(was: LinkSettings, now: LinkSettings, ifindex: int) -> Iterator[Ch
     same = was.master == now.master
     master = now.names.get(was.master or "", 0)
     for one in was.bridging:
-        if one not in now.bridging and (same or one.kind == "token"):
-            yield Change(one.describe(), one.request(ifindex, master), bridging=True)
+        if one not in now.bridging and (same or one.kind in ("token", "vxlan")):
+            request = one.request(ifindex, master, now.names)
+            yield Change(one.describe(), request, bridging=True)
     for vlan in bridging.superfluous(was.bridging, now.bridging) if same else ():
         text = f"no {Kept('vlan', vlan).describe()}"
         yield Change(text, bridging.removal(vlan, ifindex), bridging=True)
@@ -339,7 +353,8 @@ def qdiscs(messages: Iterable[bytes], ifindex: int) -> tuple[Qdisc, ...]:
             continue
         attrs = parse_attrs(body, if_link.TCMSG.size)
         kind = as_str(attrs.get(if_link.TCA_KIND, b""))
-        found.append(Qdisc(handle, parent, kind, attrs.get(if_link.TCA_OPTIONS)))
+        blocks = b"".join(attr(one, attrs[one]) for one in tc.BLOCKS if one in attrs)
+        found.append(Qdisc(handle, parent, kind, attrs.get(if_link.TCA_OPTIONS), blocks))
     return tuple(found)
 
 

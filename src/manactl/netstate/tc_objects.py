@@ -39,7 +39,8 @@ class _Placed(Protocol):
 
 class TcObject(NamedTuple):
     """A class or a filter. `info` is a filter's priority and protocol; `attrs` what follows the
-    header of its message."""
+    header of its message. Of a filter `in_block` the parent is the number of a block, which several
+    devices may share."""
 
     type: int
     handle: int
@@ -47,6 +48,7 @@ class TcObject(NamedTuple):
     info: int
     kind: str
     attrs: bytes
+    in_block: bool = False
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -55,10 +57,12 @@ class TcObject(NamedTuple):
     def describe(self) -> str:
         if self.type == tc.RTM_NEWTCLASS:
             return f"class {self.kind} {_handle(self.handle)} parent {_place(self.parent)}"
-        return f"filter {self.kind} pref {self.info >> 16} at {_place(self.parent)}"
+        place = f"block {self.parent}" if self.in_block else _place(self.parent)
+        return f"filter {self.kind} pref {self.info >> 16} at {place}"
 
     def request(self, ifindex: int) -> Request:
-        head = if_link.TCMSG.pack(0, ifindex, self.handle, self.parent, self.info)
+        index = tc.IFINDEX_BLOCK if self.in_block else ifindex
+        head = if_link.TCMSG.pack(0, index, self.handle, self.parent, self.info)
         return Request(self.type, NLM_F_CREATE | NLM_F_EXCL, head + self.attrs)
 
     def to_json(self) -> dict[str, Any]:
@@ -73,6 +77,7 @@ class TcObject(NamedTuple):
             int(data["info"]),
             str(data["kind"]),
             base64.b64decode(data["attrs"], validate=True),
+            bool(data.get("in_block")),
         )
 
 
@@ -102,7 +107,7 @@ def filters(messages: Iterable[bytes]) -> tuple[TcObject, ...]:
 
 
 def _parse(number: int, body: bytes) -> TcObject:
-    _, _, handle, parent, info = if_link.TCMSG.unpack_from(body)
+    _, index, handle, parent, info = if_link.TCMSG.unpack_from(body)
     kind = as_str(parse_attrs(body, if_link.TCMSG.size).get(if_link.TCA_KIND, b""))
     kept = []
     for whole, payload in rt.split(body, if_link.TCMSG.size):
@@ -111,7 +116,8 @@ def _parse(number: int, body: bytes) -> TcObject:
             kept.append(attr(whole, b"".join(_options(kind, payload))))
         elif which not in _COUNTED:
             kept.append(attr(whole, payload))
-    return TcObject(number, handle, parent, info, kind, b"".join(kept))
+    in_block = index == tc.IFINDEX_BLOCK
+    return TcObject(number, handle, parent, info, kind, b"".join(kept), in_block)
 
 
 def _options(kind: str, options: bytes) -> Iterator[bytes]:

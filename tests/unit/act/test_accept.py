@@ -284,8 +284,8 @@ def test_a_claim_that_stands_is_to_be_released(tmp_path: Path) -> None:
 
 def test_a_standing_claim_whose_netdev_is_in_another_namespace(tmp_path: Path) -> None:
     class Moved(FakeHost):
-        def look(self) -> Any:
-            report = super().look()
+        def look(self, claims: Any = ()) -> Any:
+            report = super().look(claims)
             return report._replace(ports=tuple(p._replace(netns="blue") for p in report.ports))
 
     kernel = furnished()

@@ -8,7 +8,7 @@ import errno
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from manactl.errors import (
 )
 from manactl.journal import file as journal
 from manactl.journal import lock
+from manactl.model.claim import ClaimSummary
 from manactl.model.port import Evidence, Holder, Owner, PortId, Report
 from tests.unit import schema
 from tests.unit.fakes import PORT
@@ -514,8 +515,8 @@ class Reporting(FakeHost):
 
     changes: Mapping[int, Mapping[str, Any]] = {}
 
-    def look(self) -> Report:
-        report = super().look()
+    def look(self, claims: Sequence[ClaimSummary] = ()) -> Report:
+        report = super().look(claims)
         return report._replace(
             ports=tuple(row._replace(**self.changes.get(row.id.port, {})) for row in report.ports)
         )

@@ -108,6 +108,14 @@ def test_a_name_that_a_netdev_had_when_it_was_claimed(tmp_path: Path) -> None:
         choose(claims, host, ["wan3"], everything=False)
 
 
+def test_a_port_that_the_host_has_taken_is_chosen_by_the_names_that_it_had() -> None:
+    """As the VF of a pair while the host services it: `manactl release eth9` was said."""
+    away = AWAY._replace(names=("vf9", "eth9"))
+    assert chosen([ONE, away], "eth9") == chosen([ONE, away], "vf9") == [GONE]
+    with pytest.raises(UsageError, match=says("names no port")):
+        chosen([TWO._replace(names=("eth9",)), away], "eth9")
+
+
 def test_journals_that_the_disk_does_not_give_are_its_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from manactl.errors import (
 from manactl.journal import file as journal
 from manactl.journal import lock
 from manactl.look.netdevs_of import Unread
-from manactl.model.claim import NetnsId
+from manactl.model.claim import ClaimSummary, NetnsId
 from manactl.model.port import PortId, Report
 from manactl.netstate.snapshot import PortState, Rows
 from manactl.render.outcome_document import claim_document
@@ -600,8 +600,8 @@ class Overtaken(FakeHost):
 
     meanwhile: Callable[[], object]
 
-    def look(self) -> Report:
-        report = super().look()
+    def look(self, claims: Sequence[ClaimSummary] = ()) -> Report:
+        report = super().look(claims)
         if self.looks == 1:
             self.meanwhile()
         return report

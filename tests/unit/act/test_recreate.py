@@ -480,3 +480,121 @@ def test_a_snapshot_without_plans_makes_nothing() -> None:
     done = set_up(replace(snapshot(stacked()), blueprints=(), link=None), now)
     assert (done.counts, done.residue) == ({}, ())
     assert len(now.devices) == 1
+
+
+def u32(number: int) -> bytes:
+    return struct.pack("=I", number)
+
+
+def gre(name: str, ifindex: int, lower: int) -> Blueprint:
+    data = attr(1, u32(lower)) + attr(7, bytes([10, 0, 0, 9]))
+    info = attr(KIND, b"gre\0") + attr(2, data)
+    body = struct.pack("=BxHiII", 0, 1, ifindex, 0, 0) + attr(IFNAME, name.encode() + b"\0")
+    body += attr(LINK, u32(lower)) + attr(4, u32(1476)) + attr(LINKINFO, info)
+    return Blueprint(ifindex, LinkSettings(), body)
+
+
+@dataclass
+class Tunnels(Machine):
+    """Where tunnels send by, by their ifindex."""
+
+    ends: dict[int, int] = field(default_factory=dict)
+    takes: bool = True
+
+    def send(self, request: Request) -> None:
+        index = struct.unpack_from("=i", request.body, 4)[0]
+        if request.flags or index not in self.ends:
+            super().send(request)
+            return
+        if not self.takes:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        data = attrs(attrs(attrs(request.body[16:])[LINKINFO])[2])
+        assert data[7] == bytes([10, 0, 0, 9]), "a driver forgets what it is not told"
+        self.ends[index] = struct.unpack("=I", data[1])[0]
+
+    def settings(self, ifindex: int) -> LinkSettings:
+        found = super().settings(ifindex)
+        return replace(found, names={**found.names, **{f"g{n}": n for n in self.ends}})
+
+    def blueprints(self, port: PortId) -> tuple[Blueprint, ...]:
+        there = {one.ifindex for one in self.devices}
+        return tuple(gre(f"g{n}", n, to) for n, to in self.ends.items() if to in there)
+
+
+def tunnelled(state: PortState, **ends: int) -> PortState:
+    more = [gre(name, int(name[1:]), to) for name, to in ends.items()]
+    state = replace(state, blueprints=(*state.blueprints, *more))
+    return PortState.from_json(json.loads(json.dumps(state.to_json())))
+
+
+def test_tunnels_send_by_the_new_netdev_and_what_stands_on_it() -> None:
+    """One that somebody has removed, or made again himself, is left alone."""
+    state = tunnelled(snapshot(stacked()), g20=3, g21=5, g22=3, g23=3)
+    machine = Tunnels(replugged(stacked()).devices, ends={20: 3, 21: 5, 22: 7})
+    told = set_up(state, machine)
+    assert machine.ends == {20: 7, 21: 5, 22: 7}
+    assert told.residue == ()
+    assert not any("g2" in lost.text for lost in told.lost)
+
+
+def test_a_tunnel_whose_driver_does_not_take_it_is_lost() -> None:
+    state = tunnelled(snapshot(stacked()), g20=3)
+    machine = Tunnels(replugged(stacked()).devices, ends={20: 3}, takes=False)
+    told = set_up(state, machine)
+    assert told.residue == ()
+    (lost,) = [lost for lost in told.lost if "g20" in lost.text]
+    assert lost.cause is Cause.NOT_KEPT
+
+
+@dataclass
+class Ports(Machine):
+    """Several ports, by the ifindex that each has now. The kernel fills in a `%d`."""
+
+    indexes: dict[int, int] = field(default_factory=dict)
+
+    def netdev(self, port: PortId) -> NetdevNow | None:
+        one = self.at(self.indexes[port.port])
+        return NetdevNow(one.name, one.ifindex, self.up)
+
+    def send(self, request: Request) -> None:
+        index = struct.unpack_from("=i", request.body, 4)[0]
+        name = attrs(request.body[16:])[IFNAME].rstrip(b"\0").decode()
+        name = name.replace("%d", str(index))
+        if name in {one.name for one in self.devices}:
+            raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
+        self.at(index).name = name
+
+
+def ports(*names: str) -> tuple[list[PortState], list[Device]]:
+    """Ports 1 and on that had the indexes 1 and on, and have 11 and on now; with these names now."""
+    states = [
+        PortState(PortId(PORT.pci, n, None), n, f"eth{n}", True, True, 1.0, (), link=LinkSettings())
+        for n in range(1, len(names) + 1)
+    ]
+    return states, [Device(name, 10 + n) for n, name in enumerate(names, 1)]
+
+
+@pytest.mark.parametrize(
+    ("now", "then"),
+    [
+        (("eth2", "eth1"), ("eth1", "eth2")),
+        (("eth2", "eth3", "eth1"), ("eth1", "eth2", "eth3")),
+        (("eth2", "eth7"), ("eth1", "eth2")),
+        (("eth1", "eth7"), ("eth1", "eth7")),  # nobody has what it wants: set_up() does that
+    ],
+)
+def test_netdevs_that_have_each_others_names_get_their_own(
+    now: tuple[str, ...], then: tuple[str, ...]
+) -> None:
+    states, devices = ports(*now)
+    machine = Ports(devices, indexes={n: 10 + n for n in range(1, len(now) + 1)})
+    recreate.untangle(states, cast(System, machine))
+    assert tuple(one.name for one in machine.devices) == then
+
+
+def test_a_name_that_a_stranger_has_is_left_to_it_by_all() -> None:
+    states, devices = ports("eth2", "eth9")
+    devices.append(Device("eth1", 99))
+    machine = Ports(devices, indexes={1: 11, 2: 12})
+    recreate.untangle(states, cast(System, machine))
+    assert [one.name for one in machine.devices] == ["manactl11", "eth2", "eth1"]

@@ -17,13 +17,13 @@ import pytest
 from manactl.act import step_words
 from manactl.act.plan import StepFailed, steps_from_json
 from manactl.act.uio import BindUio
-from manactl.errors import Busy, NotRestored, RolledBack
+from manactl.errors import Busy, NotRestored, Refused, RolledBack
 from manactl.journal import file as journal
 from manactl.journal import lock
 from manactl.look.netdevs_of import Found, Unread
 from manactl.render import outcome
 from tests.unit.fakes import PORT
-from tests.unit.host import FakeHost, FakeSystem, Fate, Killed, claim, paired, release
+from tests.unit.host import FakeHost, FakeSystem, Fate, Followed, Killed, claim, paired, release
 from tests.unit.kernel import UUID, Kernel
 from tests.unit.wording import Coded, says, wording
 
@@ -155,8 +155,11 @@ def test_a_driver_that_does_not_take_it_puts_everything_back(tmp_path: Path) -> 
 
     host = FakeHost(kernel)
     host.systems = Closed
-    with pytest.raises(RolledBack, match=says("give eth0's VMBus device to uio_hv_generic failed")):
+    failed = says("give eth0's VMBus device to uio_hv_generic failed")
+    with pytest.raises(RolledBack, match=failed) as no:
         claim(tmp_path, host, "eth0", synthetic="uio")
+    with wording:
+        assert "kernel log" in (no.value.hint or ""), "the host has not taken it back"
     assert kernel.picture() == before
 
 
@@ -202,12 +205,18 @@ def test_another_program_that_gives_it_back_is_found_out(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("half", [False, True])
-def test_dying_at_any_operation_of_a_claim_or_a_release(tmp_path: Path, half: bool) -> None:
+@pytest.mark.parametrize("override", [None, "hv_netvsc", UIO])
+def test_dying_at_any_operation_of_a_claim_or_a_release(
+    tmp_path: Path, override: str | None, half: bool
+) -> None:
+    """`override`: the only driver that may have the device, as driverctl sets it."""
     for verb in (claimed, lambda path, kernel, fate: release(path, FakeHost(kernel, fate))):
         for number in range(1, 200):
             path = tmp_path / f"{verb.__name__}{number}"
             path.mkdir()
             kernel = paired()
+            (twin,) = kernel.synthetics
+            twin.override = override
             before = kernel.picture()
             if verb is not claimed:
                 claimed(path, kernel)
@@ -219,9 +228,23 @@ def test_dying_at_any_operation_of_a_claim_or_a_release(tmp_path: Path, half: bo
                     release(path, FakeHost(kernel))
                 assert kernel.picture() == before, (verb, number)
                 assert not kernel.takes_network
+                assert twin.override == override
                 continue
             break
+        assert twin.override == override
         assert number > 10
+
+
+def test_where_its_netdev_would_not_come_back_it_is_refused(tmp_path: Path) -> None:
+    """hv_netvsc makes it in the initial network namespace."""
+    kernel = paired()
+    before, host = kernel.picture(), FakeHost(kernel)
+    host.initial = False
+    for more in ({}, {"allow": ["foreign-netns"]}, {"dry_run": True}):
+        with pytest.raises(Refused, match=says("--synthetic=down"), check=Coded("foreign-netns")):
+            claim(tmp_path, host, "eth0", synthetic="uio", **more)
+    assert (kernel.picture(), kernel.synthetics[0].ifindex) == (before, 40)
+    claim(tmp_path, host, "eth0", synthetic="down")
 
 
 def test_the_step_comes_back_from_its_json(tmp_path: Path) -> None:
@@ -255,6 +278,32 @@ def test_another_program_has_given_it_back_and_set_it_up(tmp_path: Path) -> None
     kernel.set_synthetic(twin, True)
     with pytest.raises(Busy, match=says("something has set it up again"), check=Coded("drift")):
         claim(tmp_path, FakeHost(kernel), "eth9", synthetic="uio")
+    release(tmp_path, FakeHost(kernel))
+    assert kernel.picture() == before
+
+
+@pytest.mark.parametrize("driver", ["hv_netvsc", None])
+def test_a_device_that_uio_has_not_any_more_is_not_claimed_already(
+    tmp_path: Path, driver: str | None
+) -> None:
+    """Another program has given it back, or taken it for itself, and set nothing up."""
+    kernel = paired()
+    before = kernel.picture()
+    claimed(tmp_path, kernel)
+    recovered = FakeHost(kernel)
+    for name in ("eth0", kernel.nics[0].name):  # it is as it was left
+        (already,) = claim(tmp_path, recovered, name, synthetic="uio").already
+        assert already[1].port.key == PORT.key
+    told = Followed()
+    release(tmp_path, recovered, progress=told, recover=True)
+    assert (kernel.synthetics[0].driver, told.notes) == (UIO, []), "no drift"
+    (twin,) = kernel.synthetics
+    kernel.unbind(twin)
+    if driver is not None:
+        kernel.bind(twin, driver)
+    name = kernel.nics[0].name
+    with pytest.raises(Busy, match=says("uio_hv_generic has not"), check=Coded("drift")):
+        claim(tmp_path, FakeHost(kernel), name)
     release(tmp_path, FakeHost(kernel))
     assert kernel.picture() == before
 

@@ -100,6 +100,30 @@ def test_a_class_that_is_there_already_will_do(
         vmbus_binding.open_uio(roots(bus))
 
 
+def override_of(bus: Path) -> str:
+    return (bus / "devices" / ONE / "driver_override").read_text()
+
+
+def test_a_device_that_is_for_another_driver_alone_is_bound_all_the_same(bus: Path) -> None:
+    path = bus / "devices" / ONE / "driver_override"
+    assert vmbus_binding.override(ONE, roots(bus)) is None, "a kernel that has none"
+    vmbus_binding.bind(ONE, "hv_netvsc", roots(bus))
+    assert not path.exists()
+    path.write_text("(null)\n")
+    vmbus_binding.bind(ONE, "hv_netvsc", roots(bus))
+    assert (vmbus_binding.override(ONE, roots(bus)), override_of(bus)) == (None, "(null)\n")
+    path.write_text("")
+    vmbus_binding.set_override(ONE, "uio_hv_generic", roots(bus))
+    vmbus_binding.bind(ONE, "uio_hv_generic", roots(bus))
+    assert vmbus_binding.override(ONE, roots(bus)) == "uio_hv_generic"
+    path.write_text("uio_hv\n")
+    vmbus_binding.bind(ONE, "hv_netvsc", roots(bus))
+    assert override_of(bus) == "hv_netvsc\n"
+    path.write_text("")
+    vmbus_binding.set_override(ONE, None, roots(bus))
+    assert override_of(bus) == "\n", "what clears it"
+
+
 def test_the_class_is_removed_with_the_last_device(bus: Path) -> None:
     give(bus, ONE, "uio_hv_generic")
     vmbus_binding.close_uio(roots(bus))
@@ -138,3 +162,10 @@ def test_without_the_driver_its_module_is_loaded(
     monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
     with pytest.raises(OSError, match=says(r"cannot be loaded: Module uio_hv_generic not found\.")):
         vmbus_binding.open_uio(roots(bus))
+    (bus / "drivers/hv_netvsc").rename(bus / "unloaded")
+    with pytest.raises(OSError, match=says(r"cannot be loaded: Module hv_netvsc not found\.")):
+        vmbus_binding.bind(ONE, "hv_netvsc", roots(bus))
+    there, device = bus / "drivers/hv_netvsc", bus / "devices" / ONE / "driver"
+    modprobe.write_text(f"#!/bin/sh\nmkdir {there} && ln -s {there} {device}\n")
+    vmbus_binding.bind(ONE, "hv_netvsc", roots(bus))  # it was taken as the module was loaded
+    assert not (there / "bind").exists()

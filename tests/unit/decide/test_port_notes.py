@@ -215,6 +215,18 @@ def test_a_pair_that_is_not_as_its_claim_left_it() -> None:
     assert drift_of(alone, None) == []
 
 
+def test_a_pair_on_uio_whose_device_is_not_there_any_more() -> None:
+    """Somebody has given it back, or unbound it; or the host has taken it, or offered it anew."""
+    on_uio = Upper("eth0", "netvsc", "000d3aaa", on_uio=True)
+    left = paired(admin_up=False)._replace(upper=on_uio)
+    assert drift_of(left, "uio") == []
+    back, alone = paired(admin_up=False, up=False), left._replace(upper=None)
+    for port in (back, alone, back._replace(unjoined="000d3aaa")):
+        assert [note.code for note in drift_of(port, "uio")] == ["drift-not-uio"]
+    codes = [note.code for note in drift_of(paired(), "uio")]
+    assert codes == ["drift-vf-up", "drift-synthetic-up", "drift-not-uio"]
+
+
 @pytest.mark.parametrize(
     ("codes", "mode", "helps"),
     [

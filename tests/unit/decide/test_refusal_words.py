@@ -54,6 +54,12 @@ CASES: list[tuple[str, why.Facts, list[str], list[tuple[str, str, object]]]] = [
     ("foreign-netns", why.NotHere("eth7", "blue"), ["blue"], [("sysfs", "netdev", "eth7")]),
     ("foreign-netns", why.NotHere(None, None), ["unplugged"], [("sysfs", "netdev", None)]),
     (
+        "foreign-netns",
+        why.MadeElsewhere("eth0"),
+        ["destroys eth0", "--synthetic=down"],
+        [("proc", "initial network namespace, with eth0", False)],
+    ),
+    (
         "in-reset",
         why.InReset(SEEN),
         ["--wait", "servicing by the host"],

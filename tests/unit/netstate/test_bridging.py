@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import struct
+import sys
 
 import pytest
 
@@ -50,6 +51,32 @@ def test_vlans_of_the_member_alone() -> None:
     assert [one.describe() for one in found] == [
         "bridge VLAN 100 pvid untagged", "bridge VLAN 200",
     ]  # fmt: skip
+
+
+def test_entries_of_a_vxlan() -> None:
+    """By the name of the netdev that they send by: that may have another number then."""
+    other, end = attr(rt.NDA_LLADDR, OTHER), attr(rt.NDA_DST, bytes([10, 0, 0, 9]))
+    by = attr(rt.NDA_IFINDEX, (3).to_bytes(4, sys.byteorder))
+    dump = [
+        rt.NdMsg(7, 9, rt.NUD_PERMANENT, 0x2).pack() + other + end + by,
+        rt.NdMsg(7, 9, rt.NUD_REACHABLE, 0x2 | rt.NTF_EXT_LEARNED).pack() + other + end,
+        rt.NdMsg(7, 9, rt.NUD_REACHABLE, 0x2).pack() + other + end,  # learned
+        rt.NdMsg(7, 9, rt.NUD_PERMANENT, 0x4).pack() + other,  # its bridge's
+        rt.NdMsg(7, 8, rt.NUD_PERMANENT, 0x2).pack() + other + end,
+    ]
+    via, learned = bridging.of_vxlan(dump, 9, {"eth1": 3, "wan7": 3})
+    assert via.describe() == "VXLAN FDB entry 02:aa:00:00:00:01"
+    assert Kept.from_json(via.to_json()) == via
+    made = via.request(12, 0, {"eth1": 5}).body
+    assert rt.NdMsg.of(made)[1:4] == (12, rt.NUD_PERMANENT, 0x2)
+    attrs = parse_attrs(made, rt.NDMSG.size)
+    assert attrs[rt.NDA_IFINDEX] == (5).to_bytes(4, sys.byteorder)
+    assert attrs[rt.NDA_DST] == bytes([10, 0, 0, 9])
+    made = learned.request(12, 0).body
+    assert rt.NdMsg.of(made)[1:4] == (12, rt.NUD_REACHABLE, 0x2 | rt.NTF_EXT_LEARNED)
+    assert rt.NDA_IFINDEX not in parse_attrs(made, rt.NDMSG.size)
+    (unnamed,) = bridging.of_vxlan(dump[:1], 9, {})
+    assert unnamed != via
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import struct
 
-from manactl.netstate.link_settings import Qdisc
+from manactl.netstate.link_settings import LinkSettings, Qdisc, changes, qdiscs
 from manactl.netstate.tc_objects import TcObject, classes, filters, in_order
 
 ROOT = 0xFFFFFFFF
@@ -46,6 +46,27 @@ def test_of_a_filter_what_the_hardware_has_is_not_asked_for() -> None:
         assert found.attrs.endswith(attr(number, struct.pack("=I", 1)) + attr(8, b"key"))
         assert attr(CHAIN, b"\0\0\0\0") in found.attrs
         assert found.describe() == f"filter {kind} pref 10 at ingress"
+
+
+def test_a_filter_of_a_block_is_of_no_device() -> None:
+    head = struct.pack("=BxxxiIII", 0, -1, 1, 5, 7 << 16 | 8)
+    (found,) = filters([head + attr(KIND, b"flower\0")])
+    assert found.describe() == "filter flower pref 7 at block 5"
+    again = TcObject.from_json(json.loads(json.dumps(found.to_json())))
+    assert again == found
+    assert again.request(7).body[:20] == head
+
+
+def test_a_qdisc_is_in_its_blocks() -> None:
+    blocks = attr(13, struct.pack("=I", 5)) + attr(14, struct.pack("=I", 6))
+    body = message(0xFFFF0000, 0xFFFFFFF1, 0, "clsact", blocks)
+    (found,) = qdiscs([body], 3)
+    assert found.request(9).body.endswith(blocks)
+    kept = LinkSettings(qdiscs=(found, Qdisc(1, 2, "fq", b"\0")))
+    again = LinkSettings.from_json(json.loads(json.dumps(kept.to_json())))
+    assert again == kept
+    without = LinkSettings(qdiscs=(found._replace(blocks=b""), kept.qdiscs[1]))
+    assert [one.text for one in changes(kept, without, 9)] == [found.describe()]
 
 
 def test_the_message_of_a_priority_is_no_filter() -> None:
