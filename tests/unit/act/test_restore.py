@@ -17,7 +17,7 @@ from manactl.model.port import PortId
 from manactl.netstate import leaning
 from manactl.netstate.losses import Cause
 from manactl.netstate.members import BridgeState, Member
-from manactl.netstate.requests import Filled, Request
+from manactl.netstate.requests import Filled
 from manactl.netstate.snapshot import (
     Accepted,
     Fact,
