@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.lab import networks
+from tests.lab.agent import Process
 from tests.lab.build import KERNELS
 from tests.lab.furnished import Furnished, Shown
 from tests.lab.notes import ANY, is_note
@@ -211,14 +212,20 @@ def test_nothing_else_goes_to_uio_and_its_id_is_removed(furnished: Vm) -> None:
     eventually(lambda: vm.twins.keys() == {1, 2}, what="the twins")
 
 
-def test_who_has_the_uio_device_open_is_waited_for(furnished: Vm) -> None:
-    vm, before = furnished, view(furnished)
-    claim(vm)
+def opened(vm: Vm) -> Process:
+    """A program that has the uio device open."""
     holder = vm.spawn(["sh", "-c", "exec 3<>/dev/uio0; exec sleep 1000"])
     eventually(
         lambda: "/dev/uio0" in vm.run(f"ls -l /proc/{holder.pid}/fd", check=False).out,
         what="the open",
     )
+    return holder
+
+
+def test_who_has_the_uio_device_open_is_waited_for(furnished: Vm) -> None:
+    vm, before = furnished, view(furnished)
+    claim(vm)
+    holder = opened(vm)
     ran = run(vm, "release", rc=6)
     assert str(holder.pid) in ran.err
     assert nic_of(vm, 2).driver == UIO
@@ -230,10 +237,14 @@ def test_who_has_the_uio_device_open_is_waited_for(furnished: Vm) -> None:
 
 
 def test_the_host_takes_the_device_back_meanwhile(furnished: Vm) -> None:
+    """While a program has it open, as DPDK does: its descriptor is of no device any more."""
     vm, before, mac = furnished, view(furnished), nic_of(furnished, 2).mac
     claim(vm)
+    holder = opened(vm)
     vm.vmbus.rescind(mac)
     run(vm, "release", rc=5)
+    vm.run(["kill", "-9", str(holder.pid)])
+    holder.wait()
     vm.vmbus.offer(mac)
     eventually(lambda: vm.run("ls /sys/bus/vmbus/devices").out.count("-") > 4, what="the offer")
     run(vm, "recover")

@@ -197,6 +197,15 @@ def odd_file(file: OddFile) -> str:
     return f"{file.path} leaves port {file.port} down at boot, and {why}"
 
 
+def deaf(vf: str, synthetic: str) -> str:
+    """What a raw QP on the VF of a pair does not get, as long as hv_netvsc has the synthetic netdev
+    (netvsc_vf_changed())."""
+    return (
+        f"a raw QP on {vf} can send, and receives nothing: with its VF down, {synthetic} has the host "
+        "deliver by the synthetic path. DPDK's netvsc PMD gets all of it, with --synthetic=uio"
+    )
+
+
 def notes(port: PortStatus) -> list[str]:
     return [note(about) for about in port.notes]
 

@@ -323,7 +323,8 @@ def test_what_the_plan_says(tmp_path: Path) -> None:
     assert [type(step) for step in down.steps][1:3] == [SetAdmin, SetSynthetic]
     with wording:
         assert any("--synthetic=down" in note for note in down.notes)
-        assert any("receives nothing" in note for note in keep.notes)
+        for plan in (down, keep):
+            assert [note for note in plan.notes if "a raw QP on eth1 can send, and receives" in note]
         assert any("servicing undoes it" in note for note in keep.notes)
         assert "addresses, routes and connections stay" in keep.stops[0]
     assert keep.drops == ()

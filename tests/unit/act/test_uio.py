@@ -234,6 +234,7 @@ def test_the_step_comes_back_from_its_json(tmp_path: Path) -> None:
     assert BindUio.from_json(step.to_json()) == step
     with wording:
         assert any("destroyed" in note for note in header["plan"]["notes"])
+        assert not any("receives nothing" in note for note in header["plan"]["notes"])
 
 
 def test_what_a_release_would_do(tmp_path: Path) -> None:
