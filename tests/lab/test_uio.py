@@ -212,6 +212,26 @@ def test_nothing_else_goes_to_uio_and_its_id_is_removed(furnished: Vm) -> None:
     eventually(lambda: vm.twins.keys() == {1, 2}, what="the twins")
 
 
+def test_in_another_namespace_it_is_refused(furnished: Vm) -> None:
+    """The new netdev would be in the first one, and the VF here."""
+    vm, twin, vf = furnished, furnished.twins[1], furnished.netdevs[1]
+    uuid, bus = nic_of(vm, 1).uuid, "/sys/bus/vmbus"
+    words = f"claim --raw-qp {twin} --allow upper --synthetic"
+    there = f"ip netns exec far env PYTHONPATH=/manactl/src python3 -m manactl {words}"
+    vm.run(f"ip netns add far; ip link set {twin} netns far")
+    try:
+        ran = vm.run(f"{there} uio --dry-run --json", check=False)
+        assert (ran.rc, json.loads(ran.out)["code"]) == (3, "foreign-netns"), str(ran)
+        assert vm.run(f"{there} down --dry-run --json").rc == 0
+        assert nic_of(vm, 1).driver == "hv_netvsc"
+        drivers = f"{bus}/drivers/hv_netvsc"
+        vm.run(f"echo {uuid} > {drivers}/unbind; echo {uuid} > {drivers}/bind")
+        assert vm.run(f"ls {bus}/devices/{uuid}/net").out.strip(), "in the first one"
+        assert "master" not in vm.run(f"ip -n far link show dev {vf}").out
+    finally:
+        vm.run("ip netns del far")
+
+
 def opened(vm: Vm) -> Process:
     """A program that has the uio device open."""
     holder = vm.spawn(["sh", "-c", "exec 3<>/dev/uio0; exec sleep 1000"])

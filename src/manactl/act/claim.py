@@ -544,15 +544,18 @@ def _judged(claim: PreparedClaim, system: HostSystem) -> PreparedClaim:
         states = _captured(claim, system, ports)
         claimed = [state.ifindex for state in states.values()]
         around = {p.id: system.surroundings(p, states.get(p.id), claimed) for p in ports}
+    to_uio = [port for port in ports if claim.request.mode(port) == UIO]
+    here = claim.host.netns()
+    lost = {port.id: no for port in to_uio if (no := guards.made_elsewhere(port, here))}
     refusals = tuple(
         replace(no, temporary=claim.request.temporary)
         for port in ports
-        for no in guards.refusals(port, around[port.id])
+        for no in (*filter(None, [lost.get(port.id)]), *guards.refusals(port, around[port.id]))
     )
     hard = waivers.standing(refusals, claim.request.allow)
     plan = planner.claim(
         [(port, states[port.id], around[port.id]) for port in ports if port.id in states],
-        uio=[port.id for port in ports if claim.request.mode(port) == UIO],
+        uio=[port.id for port in to_uio],
         waived=[no for no in refusals if no not in hard],
         refusals=hard,
         confirm_within=claim.request.confirm_within,

@@ -65,6 +65,12 @@ class NotHere(Value):
     netns: str | None
 
 
+class MadeElsewhere(Value):
+    """FOREIGN_NETNS: the synthetic netdev would come back in the initial network namespace."""
+
+    netdev: str
+
+
 class InReset(Value):
     evidence: tuple[Evidence, ...]
 
@@ -209,7 +215,7 @@ class Unjoined(Value):
 
 
 Facts = (
-    Unread | NotHere | InReset | EqsLost | SshSessions | DefaultRoutes | LastPort | Connections
+    Unread | NotHere | MadeElsewhere | InReset | EqsLost | SshSessions | DefaultRoutes | LastPort | Connections
     | Storage | Fabric | RdmaUsers | Uppers | Xdp | PacketSockets | Managers | Sockets
     | Forwarding
     | NoRdmaDevice | HeldBy | OwnerUnprovable | InTransition | Unjoined

@@ -111,6 +111,12 @@ def message(refusal: Refusal) -> str:  # noqa: PLR0911, PLR0912 - a case for eac
             return (
                 f"the port's netdev is not in this network namespace ({where}): claim it from there"
             )
+        case why.MadeElsewhere(netdev):
+            return (
+                f"--synthetic=uio destroys {netdev}, and hv_netvsc would make it again in the initial "
+                "network namespace, not in this one: use --synthetic=down or keep, or move the pair "
+                "there first"
+            )
         case why.InReset():
             return (
                 "the driver is resetting the device, also for servicing by the host, or could not "
@@ -273,6 +279,8 @@ def evidence(refusal: Refusal) -> tuple[Evidence, ...]:  # noqa: PLR0911, PLR091
         case why.Unread(source):
             return (Evidence(*_UNREAD[source], None),)
         case why.NotHere(netdev):
+            return (Evidence("sysfs", "netdev", netdev),)
+        case why.MadeElsewhere(netdev):
             return (Evidence("sysfs", "netdev", netdev),)
         case why.InReset(pieces):
             return (Evidence("sysfs", "auxiliary devices of the function", []), *pieces)

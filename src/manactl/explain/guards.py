@@ -172,7 +172,8 @@ TOPICS = (
     _topic(
         "foreign-netns", "the port, or its claim, belongs to another network namespace",
         "Only from its own namespace can the netdev be set down and restored. A "
-        "missing netdev is not a free port.",
+        "missing netdev is not a free port. With --synthetic=uio a pair is claimed in the initial "
+        "network namespace alone: there hv_netvsc makes the interface that release restores.",
         "sysfs and the namespaces found through /proc",
         check=(Step("Where it is (as root):", "manactl status -v"),),
         remedy=(Step("Claim from there:",

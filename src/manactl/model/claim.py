@@ -18,6 +18,9 @@ class Phase(enum.StrEnum):
     CLOSED = "closed"
 
 
+_FIRST_COOKIE = 1
+
+
 class NetnsId(NamedTuple):
     """Which network namespace it is, in this boot. None: this kernel does not tell.
 
@@ -32,6 +35,11 @@ class NetnsId(NamedTuple):
         if self.cookie is not None and other.cookie is not None:
             return self.cookie == other.cookie
         return self.inode is not None and self.inode == other.inode
+
+    @property
+    def is_initial(self) -> bool | None:
+        """Whether it is the kernel's own, init_net, which gets the first cookie (net_ns_init())."""
+        return None if self.cookie is None else self.cookie == _FIRST_COOKIE
 
 
 class ClaimSummary(NamedTuple):

@@ -17,10 +17,11 @@ import pytest
 from manactl.act import step_words
 from manactl.act.plan import StepFailed, steps_from_json
 from manactl.act.uio import BindUio
-from manactl.errors import Busy, NotRestored, RolledBack
+from manactl.errors import Busy, NotRestored, Refused, RolledBack
 from manactl.journal import file as journal
 from manactl.journal import lock
 from manactl.look.netdevs_of import Found, Unread
+from manactl.model.claim import NetnsId
 from manactl.render import outcome
 from tests.unit.fakes import PORT
 from tests.unit.host import FakeHost, FakeSystem, Fate, Killed, claim, paired, release
@@ -57,6 +58,24 @@ def test_the_device_goes_to_uio_and_its_netdev_comes_back_whole(tmp_path: Path) 
         assert [loss.text.split(":")[0] for loss in port.lost] == [
             "eth0 was re-created (ifindex 40 -> 140)"
         ]
+
+
+@pytest.mark.parametrize("cookie", [17, None])
+def test_it_is_refused_where_the_netdev_would_come_back_elsewhere(
+    tmp_path: Path, cookie: int | None
+) -> None:
+    """hv_netvsc makes netdevs in the initial network namespace; which one it is may be unknown."""
+    kernel = paired()
+    before = kernel.picture()
+    host = FakeHost(kernel)
+    host.here = NetnsId(host.here.inode, cookie)
+    with pytest.raises(Refused, check=Coded("foreign-netns")):
+        claim(tmp_path, host, "eth0", synthetic="uio")
+    assert kernel.picture() == before
+    assert journal.paths(tmp_path) == []
+    claim(tmp_path, host, "eth0", synthetic="down")
+    release(tmp_path, host)
+    assert kernel.picture() == before
 
 
 def test_a_pair_that_was_down_is_down_again(tmp_path: Path) -> None:

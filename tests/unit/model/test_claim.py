@@ -13,6 +13,13 @@ from manactl.model.port import ClaimInfo, PortId
 CLAIM = ClaimInfo(datetime(2026, 11, 22, tzinfo=UTC), {"uid": 0}, "claim", None, True, None)
 
 
+@pytest.mark.parametrize(("cookie", "initial"), [(1, True), (2, False), (None, None)])
+def test_the_kernels_own_namespace_has_the_first_cookie(
+    cookie: int | None, initial: bool | None
+) -> None:
+    assert NetnsId(7, cookie).is_initial is initial
+
+
 @pytest.mark.parametrize(
     ("phase", "same_boot", "to_recover"),
     [
