@@ -18,6 +18,7 @@ class Phase(enum.StrEnum):
     CLOSED = "closed"
 
 
+_INITIAL_INODE = 0xEFFFFFF9  # include/uapi/linux/nsfs.h; all others are above
 _FIRST_COOKIE = 1
 
 
@@ -38,7 +39,10 @@ class NetnsId(NamedTuple):
 
     @property
     def is_initial(self) -> bool | None:
-        """Whether it is the kernel's own, init_net, which gets the first cookie (net_ns_init())."""
+        """Whether it is the kernel's own, init_net: it gets the first cookie (net_ns_init()), and
+        from Linux 6.19 on has an inode of its own instead (NET_NS_INIT_INO)."""
+        if self.inode == _INITIAL_INODE:
+            return True
         return None if self.cookie is None else self.cookie == _FIRST_COOKIE
 
 

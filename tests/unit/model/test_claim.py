@@ -13,11 +13,22 @@ from manactl.model.port import ClaimInfo, PortId
 CLAIM = ClaimInfo(datetime(2026, 11, 22, tzinfo=UTC), {"uid": 0}, "claim", None, True, None)
 
 
-@pytest.mark.parametrize(("cookie", "initial"), [(1, True), (2, False), (None, None)])
-def test_the_kernels_own_namespace_has_the_first_cookie(
-    cookie: int | None, initial: bool | None
+@pytest.mark.parametrize(
+    ("inode", "cookie", "initial"),
+    [
+        (0xF0000000, 1, True),
+        (0xEFFFFFF9, 7, True),  # Linux 6.19 and later
+        (0xEFFFFFF9, None, True),
+        (0xF0000001, 7, False),
+        (0xF0000001, None, None),
+        (None, 7, False),
+        (None, None, None),
+    ],
+)
+def test_the_kernels_own_namespace_is_known_by_number(
+    inode: int | None, cookie: int | None, initial: bool | None
 ) -> None:
-    assert NetnsId(7, cookie).is_initial is initial
+    assert NetnsId(inode, cookie).is_initial is initial
 
 
 @pytest.mark.parametrize(
