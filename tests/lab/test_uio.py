@@ -220,6 +220,9 @@ def test_in_another_namespace_it_is_refused(furnished: Vm) -> None:
     there = f"ip netns exec far env PYTHONPATH=/manactl/src python3 -m manactl {words}"
     vm.run(f"ip netns add far; ip link set {twin} netns far")
     try:
+        inside = "from manactl.look import netns; print(netns.own(), netns.own().is_initial)"
+        for where in ("", "ip netns exec far "):
+            print(vm.run(f"{where}env PYTHONPATH=/manactl/src python3 -c '{inside}'").out)
         ran = vm.run(f"{there} uio --dry-run --json", check=False)
         assert (ran.rc, json.loads(ran.out)["code"]) == (3, "foreign-netns"), str(ran)
         assert vm.run(f"{there} down --dry-run --json").rc == 0
@@ -248,6 +251,10 @@ def test_who_has_the_uio_device_open_is_waited_for(furnished: Vm) -> None:
     holder = opened(vm)
     ran = run(vm, "release", rc=6)
     assert str(holder.pid) in ran.err
+    unseen = (
+        "unshare --pid --fork --mount-proc env PYTHONPATH=/manactl/src python3 -m manactl release"
+    )
+    assert vm.run(unseen, check=False).rc == 6, "from another pid namespace"
     assert nic_of(vm, 2).driver == UIO
     vm.run(["kill", "-9", str(holder.pid)])
     holder.wait()

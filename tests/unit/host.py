@@ -268,6 +268,9 @@ class FakeSystem:
             for pid in one.opened
         )
 
+    def uio_open(self, uuid: str) -> bool:
+        return any(one.opened or one.unseen for one in self.kernel.synthetics if one.uuid == uuid)
+
     def _manager(self, unmanaged: Unmanaged) -> FakeManager:
         return next(one for one in self.kernel.managers if one.name == unmanaged.manager)
 

@@ -209,6 +209,7 @@ class Synthetic:
     driver: str | None = "hv_netvsc"  # of its VMBus device
     offered: bool = True  # the host has that device
     opened: list[int] = field(default_factory=list)  # pids with its uio device
+    unseen: bool = False  # a process of another pid namespace has it
 
     @property
     def number(self) -> int:

@@ -76,6 +76,14 @@ def bind_uio_described(name: str, vmbus: str) -> str:
     )
 
 
+def not_taken(vmbus: str) -> str:
+    """A VMBus device that is offered, and that a driver did not take."""
+    return (
+        "the driver did not take it: see why in the kernel log, and whether another driver is named "
+        f"for it: cat /sys/bus/vmbus/devices/{vmbus}/driver_override"
+    )
+
+
 def unmanage(manager: str, names: str) -> str:
     return f"have {manager} leave {names} alone"
 

@@ -59,17 +59,18 @@ class BindUio(Value):
             if system.vmbus_driver(self.vmbus) != UIO:
                 system.bind_vmbus(self.vmbus, UIO)
         except OSError as error:
-            raise self._failed(f"{self.title} failed", error) from error
+            raise self._failed(system, f"{self.title} failed", error) from error
         if not self.holds(system):
             raise StepFailed(f"{UIO} does not keep {self.name}'s VMBus device {self.vmbus}")
         return {"boottime": system.boottime()}
 
     def undo(self, system: System) -> Undone:
         holders = system.uio_holders(self.vmbus)
-        if holders:
+        if holders or system.uio_open(self.vmbus):
             pids = ", ".join(f"pid {one.pid} {called(one.comm)}" for one in holders)
             raise StepFailed(
-                f"{self.undo_title}: {pids} has its uio device open",
+                f"{self.undo_title}: {pids or 'a process not visible from here'} has its uio device "
+                "open",
                 hint="end it, then `manactl recover`",
                 taken=True,
             )
@@ -80,10 +81,11 @@ class BindUio(Value):
             if system.vmbus_driver(self.vmbus) is None:
                 system.bind_vmbus(self.vmbus, NETVSC)
         except OSError as error:
-            raise self._failed(f"{self.undo_title} failed", error) from error
+            raise self._failed(system, f"{self.undo_title} failed", error) from error
         now = awaited(system, lambda: system.synthetic(self.vmbus))
         if isinstance(now, Unread):
-            raise self._failed(f"{self.undo_title}: its netdev could not be looked at", now.error)
+            what = f"{self.undo_title}: its netdev could not be looked at"
+            raise self._failed(system, what, now.error)
         if now is None:
             raise StepFailed(
                 f"VMBus device {self.vmbus} has no netdev here after it was given back to {NETVSC}",
@@ -107,12 +109,23 @@ class BindUio(Value):
                 body = if_link.rename(now.ifindex, self.name)
                 system.send(Request(if_link.RTM_NEWLINK, 0, body))
 
-    def _failed(self, what: str, error: OSError) -> StepFailed:
+    def _failed(self, system: System, what: str, error: OSError) -> StepFailed:
+        hint = None
+        if error.errno == errno.ENODEV:  # which a driver answers, too, that does not take it
+            there = self._is_offered(system)
+            hint = step_words.not_taken(self.vmbus) if there else step_words.TAKEN_BACK
         return StepFailed(
             f"{what}: {strerror(error)}",
-            hint=step_words.TAKEN_BACK if error.errno == errno.ENODEV else None,
+            hint=hint,
             evidence=[Evidence("sysfs", self.vmbus, errno_name(error))],
         )
+
+    def _is_offered(self, system: System) -> bool:
+        try:
+            system.vmbus_driver(self.vmbus)
+        except OSError as error:
+            return error.errno != errno.ENODEV
+        return True
 
     def holds(self, system: System) -> bool:
         try:
@@ -120,7 +133,7 @@ class BindUio(Value):
         except OSError as error:
             if error.errno != errno.ENODEV:
                 raise self._failed(
-                    f"{self.name}'s VMBus device could not be looked at", error
+                    system, f"{self.name}'s VMBus device could not be looked at", error
                 ) from error
             return False
 

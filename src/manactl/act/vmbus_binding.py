@@ -29,6 +29,11 @@ def driver_of(uuid: str, roots: Roots) -> str | None:
 
 
 def bind(uuid: str, driver: str, roots: Roots) -> None:
+    """A driver whose module is not loaded is loaded, and takes what has no driver by itself then."""
+    if not (_drivers(roots) / driver).exists():
+        _load(driver)
+        if driver_of(uuid, roots) == driver:
+            return
     _write(_drivers(roots) / driver / "bind", uuid)
 
 

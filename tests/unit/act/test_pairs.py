@@ -324,7 +324,9 @@ def test_what_the_plan_says(tmp_path: Path) -> None:
     with wording:
         assert any("--synthetic=down" in note for note in down.notes)
         for plan in (down, keep):
-            assert [note for note in plan.notes if "a raw QP on eth1 can send, and receives" in note]
+            assert [
+                note for note in plan.notes if "a raw QP on eth1 can send, and receives" in note
+            ]
         assert any("servicing undoes it" in note for note in keep.notes)
         assert "addresses, routes and connections stay" in keep.stops[0]
     assert keep.drops == ()

@@ -120,6 +120,26 @@ def test_who_has_the_uio_device_open_is_busy_and_nothing_is_touched(tmp_path: Pa
     assert journal.paths(tmp_path) == []
 
 
+def test_who_has_it_open_and_is_not_seen_is_not_nobody(tmp_path: Path) -> None:
+    """In another pid namespace, as a container has: the channel is open all the same."""
+    kernel = paired()
+    claimed(tmp_path, kernel)
+    (twin,) = kernel.synthetics
+    twin.unseen = True
+    with pytest.raises(Busy, check=Coded("holder")) as caught:
+        release(tmp_path, FakeHost(kernel))
+    assert twin.driver == UIO
+    with wording:
+        assert "another pid namespace" in (caught.value.hint or "")
+    failure = undone_by(FakeHost(kernel))
+    assert (failure.taken, twin.driver) == (True, UIO)
+    with wording:
+        assert "not visible from here" in failure.message
+    twin.unseen = False
+    release(tmp_path, FakeHost(kernel))
+    assert journal.paths(tmp_path) == []
+
+
 def test_who_opens_the_uio_device_while_a_hold_is_waited_for_is_busy_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,6 +178,27 @@ def test_a_device_that_the_host_has_taken_back_is_residue_until_it_is_there(tmp_
             assert f"  not attempted: {what}" in no.value.message.splitlines()
         assert "offers it again" in (no.value.hint or "")
     twin.offered, twin.driver = True, None
+    release(tmp_path, FakeHost(kernel), recover=True)
+    assert kernel.picture() == before
+
+
+def test_a_driver_that_does_not_take_it_back_is_not_the_host(tmp_path: Path) -> None:
+    """As with another one in driver_override; ENODEV is what a device that is gone answers, too."""
+    kernel = paired()
+    before = kernel.picture()
+    claimed(tmp_path, kernel)
+
+    class Overridden(FakeSystem):
+        def bind_vmbus(self, uuid: str, driver: str) -> None:
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+
+    host = FakeHost(kernel)
+    host.systems = Overridden
+    with pytest.raises(NotRestored, check=Coded("residue")) as no:
+        release(tmp_path, host)
+    with wording:
+        assert "driver_override" in (no.value.hint or "")
+        assert "offers it again" not in (no.value.hint or "")
     release(tmp_path, FakeHost(kernel), recover=True)
     assert kernel.picture() == before
 
