@@ -463,6 +463,8 @@ def _check_covers(claim: ClaimSummary, port: PortStatus, synthetic: str | None) 
     mode = claim.claim.synthetic
     if mode in (DOWN, UIO) and port.pair is not None and port.pair.up:
         raise _drifted(port, claim)
+    if mode == UIO and (port.pair is None or port.pair.up is not None):
+        raise _not_on_uio(port)
     if synthetic is not None and mode != synthetic:
         raise Busy(
             f"{port.label} is claimed already, with --synthetic={mode}; nothing was touched",
@@ -478,6 +480,16 @@ def _drifted(port: PortStatus, claim: ClaimSummary) -> Busy:
         f"{port.label} is claimed, but something has set it up again since; nothing was touched",
         hint="release it, and claim it again: " + command("manactl", "release", names=[port.label]),
         evidence=[Evidence("journal", "claimed since", journal.stamp(claim.claim.since))],
+        code="drift",
+    )
+
+
+def _not_on_uio(port: PortStatus) -> Busy:
+    return Busy(
+        f"{port.label} is claimed with --synthetic=uio, but uio_hv_generic has not its VMBus device "
+        "any more; nothing was touched",
+        hint="release it, and claim it again: " + command("manactl", "release", names=[port.label]),
+        evidence=[Evidence("sysfs", "netdev", port.pair.netdev if port.pair else None)],
         code="drift",
     )
 

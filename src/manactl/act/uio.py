@@ -84,8 +84,9 @@ class BindUio(Value):
             raise self._failed(system, f"{self.undo_title} failed", error) from error
         now = awaited(system, lambda: system.synthetic(self.vmbus))
         if isinstance(now, Unread):
-            what = f"{self.undo_title}: its netdev could not be looked at"
-            raise self._failed(system, what, now.error)
+            raise self._failed(
+                system, f"{self.undo_title}: its netdev could not be looked at", now.error
+            )
         if now is None:
             raise StepFailed(
                 f"VMBus device {self.vmbus} has no netdev here after it was given back to {NETVSC}",

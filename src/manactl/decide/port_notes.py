@@ -125,6 +125,8 @@ def drift(
         yield Note("drift-vf-up", (pair.netdev,)) if pair and reopened else Note("drift-up")
     if mode in (DOWN, UIO) and pair is not None and reopened:
         yield Note("drift-synthetic-up", (pair.netdev,))
+    elif mode == UIO and pair is not None and pair.up is not None:  # there was none to be up
+        yield Note("drift-rebound", (pair.netdev,))
     alone = pair is None or port.unjoined is not None
     if mode is not None and alone and port.netdev is not None and port.netns is None:
         yield Note("drift-unpaired")

@@ -133,6 +133,8 @@ NOTES: dict[NoteCode, str | Callable[..., str]] = {
     "drift-vf-up":
         "claimed, yet its netdev is up: hv_netvsc opens it again below {0}, which is up, when the "
         "host has serviced it or {0} is set up",
+    "drift-rebound":
+        "claimed for uio_hv_generic, yet another driver has the VMBus device: its netdev is {0}",
     "drift-unpaired":
         "claimed below a synthetic netdev, yet it has none now: hv_netvsc is unbound, or has not "
         "found it again",

@@ -167,6 +167,8 @@ TOPICS = (
             "claimed, yet its netdev is up: hv_netvsc opens it again below <name>, which is up",
             "claimed with its synthetic netdev, yet <name> is up",
             "claimed below a synthetic netdev, yet it has none now",
+            "claimed for uio_hv_generic, yet another driver has the VMBus device: its netdev is <name>",
+            "is claimed with --synthetic=uio, but uio_hv_generic has not its VMBus device any more",
             "claimed, yet another NIC is in its place",
             "claimed, yet its netdev is not here any more",
             "claimed, yet its netdev has been moved to the network namespace <name>",

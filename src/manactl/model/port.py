@@ -57,7 +57,7 @@ NoteCode = Literal[
     "bond-danger", "rdma-elsewhere", "rdma-link-down", "holder-unseen", "holder-hidden", "holders-of-port",
     "holders-of-ports", "other-qps", "contexts-unseen", "contexts-hidden", "unclaimed",
     "drift-another-nic", "drift-no-netdev", "drift-moved", "drift-recreated", "drift-up",
-    "drift-synthetic-up", "drift-vf-up", "drift-unpaired",
+    "drift-synthetic-up", "drift-vf-up", "drift-unpaired", "drift-rebound",
     "claimed-elsewhere",
     "before-boot", "at-work", "claim-interrupted", "release-interrupted", "not-restored",
     "recover-closes", "recover-sets-up", "recover-gives-back", "unmanaged",

@@ -320,6 +320,24 @@ def test_another_program_has_given_it_back_and_set_it_up(tmp_path: Path) -> None
     assert kernel.picture() == before
 
 
+@pytest.mark.parametrize("driver", ["hv_netvsc", None])
+def test_a_device_that_is_not_on_uio_any_more_is_no_claim_that_stands(
+    tmp_path: Path, driver: str | None
+) -> None:
+    kernel = paired()
+    before = kernel.picture()
+    claimed(tmp_path, kernel)
+    assert claim(tmp_path, FakeHost(kernel), "eth0", synthetic="uio").already
+    (twin,) = kernel.synthetics
+    kernel.unbind(twin)
+    if driver is not None:
+        kernel.bind(twin, driver)
+    with pytest.raises(Busy, match=says("has not its VMBus device"), check=Coded("drift")):
+        claim(tmp_path, FakeHost(kernel), "eth1")
+    release(tmp_path, FakeHost(kernel))
+    assert kernel.picture() == before
+
+
 def undone_by(host: FakeHost) -> StepFailed:
     """What undoing the step alone fails with."""
     step = BindUio(PORT, UUID, "eth0")

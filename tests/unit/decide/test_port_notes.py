@@ -210,6 +210,10 @@ def test_a_pair_that_is_not_as_its_claim_left_it() -> None:
     assert drift_of(paired(admin_up=False), "down") == [above]
     assert drift_of(paired(), "keep") == [vf], "hv_netvsc opens it below a netdev that is up"
     assert drift_of(paired(up=False), "down") == [Note("drift-up")], "somebody else did"
+    rebound = Note("drift-rebound", ("eth0",))
+    assert drift_of(paired(admin_up=False, up=False), "uio") == [rebound]
+    assert drift_of(paired(admin_up=False), "uio") == [above]
+    assert drift_of(paired(admin_up=False, up=None), "uio") == [], "the name is the journal's"
     alone = paired(admin_up=False)._replace(upper=None)
     assert drift_of(alone, "down") == [Note("drift-unpaired")]
     assert drift_of(alone, None) == []
