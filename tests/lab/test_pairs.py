@@ -195,13 +195,16 @@ def test_a_raw_qp_has_the_vport_of_a_claimed_pair(furnished: Vm) -> None:
     assert owners(vm)[2] == "ethernet"
 
 
+@pairs_on_newest()
 def test_testpmd_on_a_claimed_pair(furnished: Vm) -> None:
+    """The mana PMD alone, to which the host delivers nothing; test_uio.py has DPDK's netvsc."""
     vm, twin = furnished, furnished.twins[2]
     before, row = shown(vm), status(vm)[2]
     run(vm, "claim", "--raw-qp", twin, "--allow", "upper")
     with user(vm, "testpmd", row["pci"], row["permanent_mac"]) as testpmd:
         testpmd.wait_for("ready", 180)
         assert owners(vm) == {1: "ethernet", 2: "raw-qp"}
+        assert nic_of(vm, 2).path == "synthetic"
         testpmd.ask("quit", "ended")
     run(vm, "release", "--wait", "30")
     assert shown(vm) == before

@@ -33,7 +33,7 @@ from tests.lab.test_pairs import (
     takes,
 )
 from tests.lab.test_powercut import Disk, check_recovery, check_whole, records, whole_run
-from tests.lab.test_vmbus import KEY, attached, by_channel, more_cpus
+from tests.lab.test_vmbus import KEY, attached, by_channel, more_cpus, peer, ping
 from tests.lab.users import User, eventually, resident, user
 from tests.lab.vm import Vm
 from tests.unit.wording import wording
@@ -235,6 +235,30 @@ def test_in_another_namespace_it_is_refused(furnished: Vm) -> None:
         vm.run("ip netns del far")
 
 
+@pairs_on_newest()
+def test_dpdk_s_netvsc_receives_on_a_pair_that_was_claimed_for_it(pair: Vm) -> None:
+    """By the VF and, what comes first or is broadcast, by the host's path: F2 and F3 of manactl(7)."""
+    vm, twin, mac = pair, pair.twins[1], nic_of(pair, 1).mac
+    with peer(vm):
+        takes(vm, 2, "vf")
+        run(vm, "claim", "--raw-qp", twin, "--synthetic=uio")
+        row = status(vm)[1]
+        with user(vm, "testpmd", row["pci"], mac, "icmpecho", row["upper"]["vmbus"]) as testpmd:
+            testpmd.wait_for("ready", 150)
+            testpmd.ask("start", "started")
+            assert (owners(vm)[1], nic_of(vm, 1).path) == ("raw-qp", "vf")
+            before = vm.nic.station(mac)
+            ping(vm, netns="far", to="10.0.9.1")
+            after = vm.nic.station(mac)
+            assert after["to_vf"] >= before["to_vf"] + 3
+            assert after["to_synthetic"] > before["to_synthetic"], "ARP"
+            run(vm, "release", twin, rc=6)
+            testpmd.ask("quit", "ended")
+        run(vm, "release", "--wait", "30")
+    assert (nic_of(vm, 1).driver, vm.twins[1]) == ("hv_netvsc", twin)
+    assert owners(vm)[1] == "free"
+
+
 def opened(vm: Vm) -> Process:
     """A program that has the uio device open."""
     holder = vm.spawn(["sh", "-c", "exec 3<>/dev/uio0; exec sleep 1000"])
@@ -274,6 +298,21 @@ def test_the_host_takes_the_device_back_meanwhile(furnished: Vm) -> None:
     holder.wait()
     vm.vmbus.offer(mac)
     eventually(lambda: vm.run("ls /sys/bus/vmbus/devices").out.count("-") > 4, what="the offer")
+    run(vm, "recover")
+    same(vm, before)
+    takes(vm, 2, "vf")
+
+
+@pairs_on_newest()
+def test_the_host_takes_the_device_of_a_pair_that_is_down_back_meanwhile(furnished: Vm) -> None:
+    """It destroys the synthetic netdev, as uio does; one that is offered again is another one."""
+    vm, twin, before, mac = furnished, furnished.twins[2], view(furnished), nic_of(furnished, 2).mac
+    run(vm, "claim", "--raw-qp", twin, "--allow", "upper")
+    vm.vmbus.rescind(mac)
+    (drift,) = status(vm)[2]["drift"]
+    assert is_note(drift, "drift-unpaired")
+    run(vm, "release", rc=5)
+    vm.vmbus.offer(mac)
     run(vm, "recover")
     same(vm, before)
     takes(vm, 2, "vf")
