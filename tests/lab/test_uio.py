@@ -319,6 +319,18 @@ def test_the_host_takes_the_device_of_a_pair_that_is_down_back_meanwhile(furnish
 
 
 @pytest.mark.soak
+def test_the_host_takes_the_device_of_a_pair_that_stays_up_back_meanwhile(furnished: Vm) -> None:
+    """What was on it is gone, and is in no snapshot: release says so."""
+    vm, twin, mac = furnished, furnished.twins[2], nic_of(furnished, 2).mac
+    run(vm, "claim", "--raw-qp", twin, "--synthetic=keep")
+    vm.vmbus.rescind(mac)
+    vm.vmbus.offer(mac)
+    told = json.loads(run(vm, "release", twin, "--json").out)["ports"][0]
+    (lost,) = told["lost"]
+    assert (lost["cause"], twin in lost["text"]) == ("not-kept", True)
+
+
+@pytest.mark.soak
 def test_host_servicing_meanwhile(furnished: Vm) -> None:
     """The VF goes and comes back, and there is no synthetic netdev that would open it."""
     vm, twin, before = furnished, furnished.twins[2], view(furnished)

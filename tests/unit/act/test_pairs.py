@@ -16,7 +16,10 @@ from manactl.act.await_free import PATIENCE
 from manactl.act.plan import SetAdmin, SetSynthetic
 from manactl.errors import Busy, NotRestored, RolledBack, UsageError
 from manactl.journal import file as journal
-from manactl.model.port import Report
+from manactl.model.port import PortId, Report
+from manactl.netstate.blueprints import Blueprint
+from manactl.netstate.link_settings import LinkSettings
+from manactl.netstate.losses import Cause
 from tests.unit.host import FakeHost, FakeSystem, Fate, Killed, claim, furnished, paired, release
 from tests.unit.kernel import UUID, Kernel, meaning
 from tests.unit.wording import Coded, says, wording
@@ -228,6 +231,32 @@ def test_host_servicing_meanwhile(tmp_path: Path, mode: str) -> None:
     assert kernel.nics[0].up is (mode == "keep"), "hv_netvsc opens it where it is up itself"
     release(tmp_path, host(kernel))
     assert kernel.picture() == before
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_a_kept_netdev_that_was_destroyed_meanwhile_is_told(tmp_path: Path, back: bool) -> None:
+    """Its snapshot has nothing of what was on it, so nothing is missing by that."""
+
+    class Planned(FakeSystem):
+        def blueprints(self, port: PortId) -> tuple[Blueprint, ...]:
+            return (Blueprint(40, LinkSettings()),)
+
+    kernel = paired()
+    (twin,) = kernel.synthetics
+    for destroyed in (False, True):
+        one = host(kernel)
+        one.systems = Planned
+        claim(tmp_path, one, synthetic="keep")
+        if destroyed:
+            kernel.unbind(twin)
+            if back:
+                kernel.bind(twin, "hv_netvsc")
+        (port,) = release(tmp_path, host(kernel)).ports
+        assert [loss.cause for loss in port.lost] == [Cause.NOT_KEPT] * destroyed
+    with wording:
+        assert (f"{twin.name}, the netdev of" if back else "has no netdev any more") in port.lost[
+            0
+        ].text
 
 
 def test_a_synthetic_netdev_that_is_gone_is_residue_and_the_vf_comes_back(tmp_path: Path) -> None:
