@@ -325,6 +325,8 @@ def test_the_host_takes_the_device_of_a_pair_that_stays_up_back_meanwhile(furnis
     run(vm, "claim", "--raw-qp", twin, "--synthetic=keep")
     vm.vmbus.rescind(mac)
     vm.vmbus.offer(mac)
+    (drift,) = status(vm)[2]["drift"]
+    assert is_note(drift, "drift-synthetic-recreated", twin, ANY, ANY)
     told = json.loads(run(vm, "release", twin, "--json").out)["ports"][0]
     (lost,) = told["lost"]
     assert (lost["cause"], twin in lost["text"]) == ("not-kept", True)

@@ -44,7 +44,7 @@ from manactl.escape import command
 from manactl.journal import file as journal
 from manactl.journal import lock
 from manactl.journal.file import Journal, JournalError
-from manactl.look.netdevs_of import Unread
+from manactl.look.netdevs_of import NetdevNow, Unread
 from manactl.model.claim import ClaimSummary, Phase
 from manactl.model.port import DOWN, KEEP, UIO, Evidence, Owner, PortId, PortStatus, Report, Upper
 from manactl.model.record import Event, Mode
@@ -635,7 +635,7 @@ def _labels(ports: Sequence[PortStatus]) -> str:
     return ", ".join(port.label for port in ports)
 
 
-def _of_header(port: PortStatus, request: ClaimRequest) -> dict[str, Any]:
+def _of_header(port: PortStatus, claim: PreparedClaim) -> dict[str, Any]:
     """A port in the header: what it was called, to be named by these words later."""
     netdev = port.netdev
     return {
@@ -643,18 +643,22 @@ def _of_header(port: PortStatus, request: ClaimRequest) -> dict[str, Any]:
         "netdev": port.label,
         "ifindex": netdev.ifindex if netdev else None,
         "altnames": list(netdev.altnames or ()) if netdev else [],
-        **(_of_pair(port, port.pair, request) if port.pair else {}),
+        **(_of_pair(port, port.pair, claim) if port.pair else {}),
     }
 
 
-def _of_pair(port: PortStatus, above: Upper, request: ClaimRequest) -> dict[str, Any]:
+def _of_pair(port: PortStatus, above: Upper, claim: PreparedClaim) -> dict[str, Any]:
     """Both names of a pair, what identifies it, and what is done to its synthetic netdev."""
+    now = None
+    if claim.system is not None and above.vmbus is not None:
+        now = claim.system.synthetic(above.vmbus)
     return {
         "vf": port.netdev.name if port.netdev else None,
         "upper": above.netdev,
         "upper_altnames": None if above.altnames is None else list(above.altnames),
+        "upper_ifindex": now.ifindex if isinstance(now, NetdevNow) else None,
         "vmbus": above.vmbus,
-        "synthetic": request.mode(port),
+        "synthetic": claim.request.mode(port),
     }
 
 
@@ -666,7 +670,7 @@ def header(claim: PreparedClaim, plan: Plan) -> dict[str, Any]:
         "time": journal.stamp(datetime.now(UTC)),
         "mode": Mode.EXEC if claim.request.command else Mode.CLAIM,
         "by": claim.host.who(),
-        "ports": [_of_header(port, claim.request) for port in claim.ports],
+        "ports": [_of_header(port, claim) for port in claim.ports],
         "waived": sorted({no.code for no in claim.refusals}),
         "plan": plan.to_json(drops=False),
         "snapshot": [state.to_json() for state in plan.states],

@@ -133,6 +133,9 @@ NOTES: dict[NoteCode, str | Callable[..., str]] = {
     "drift-vf-up":
         "claimed, yet its netdev is up: hv_netvsc opens it again below {0}, which is up, when the "
         "host has serviced it or {0} is set up",
+    "drift-synthetic-recreated":
+        "claimed, yet its synthetic netdev {0} was re-created (ifindex {1} -> {2}): the host took its "
+        "device back, or it was unbound",
     "drift-rebound":
         "claimed for uio_hv_generic, yet another driver has the VMBus device: its netdev is {0}",
     "drift-unpaired":

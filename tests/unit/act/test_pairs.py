@@ -108,16 +108,18 @@ def test_the_header_identifies_the_pair(tmp_path: Path) -> None:
     assert result.journal is not None
     header = journal.read(result.journal).header
     (port,) = header["ports"]
-    shown = {key: port[key] for key in ("netdev", "vf", "upper", "vmbus", "synthetic")}
+    keys = ("netdev", "vf", "upper", "upper_ifindex", "vmbus", "synthetic")
+    shown = {key: port[key] for key in keys}
     assert shown == {
         "netdev": "eth0",
         "vf": "eth1",
         "upper": "eth0",
+        "upper_ifindex": 40,
         "vmbus": UUID,
         "synthetic": "down",
     }
     (summary,) = journal.list_claims(tmp_path, "boot-1").claims
-    assert summary.claim.synthetic == "down"
+    assert (summary.claim.synthetic, summary.upper_ifindex) == ("down", 40)
     assert {"eth0", "eth1"} <= set(summary.names)
 
 

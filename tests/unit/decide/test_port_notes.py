@@ -219,6 +219,20 @@ def test_a_pair_that_is_not_as_its_claim_left_it() -> None:
     assert drift_of(alone, None) == []
 
 
+@pytest.mark.parametrize("mode", ["down", "keep", "uio"])
+@pytest.mark.parametrize(("then", "now"), [(4, 4), (4, 9), (None, 9), (4, None)])
+def test_a_synthetic_netdev_that_is_another_one(
+    mode: str, then: int | None, now: int | None
+) -> None:
+    """With uio there is none, and a new one is told of as that."""
+    claim = claim_of(1)
+    claim = claim._replace(claim=claim.claim._replace(synthetic=mode), upper_ifindex=then)
+    up = {"down": False, "keep": True, "uio": None}[mode]
+    found = list(port_notes.drift(paired(admin_up=False, up=up), claim, above=now))
+    another = Note("drift-synthetic-recreated", ("eth0", 4, 9))
+    assert found == ([another] if (then, now) == (4, 9) and mode != "uio" else [])
+
+
 @pytest.mark.parametrize(
     ("codes", "mode", "helps"),
     [
