@@ -368,6 +368,29 @@ def test_a_mute_host_stops_a_claim_and_recover_puts_it_back(furnished: Vm) -> No
     takes(vm, 2, "vf")
 
 
+@pytest.mark.soak
+@pytest.mark.parametrize("mode", ["down", "keep", "uio"])
+def test_a_mute_host_stops_a_release_and_recover_ends_it(furnished: Vm, mode: str) -> None:
+    vm, twin, mac = furnished, furnished.twins[2], nic_of(furnished, 2).mac
+    before = shown(vm)
+    run(vm, "claim", "--raw-qp", twin, "--allow", "upper", "--synthetic", mode)
+    vm.vmbus.set(mac, muted=True)
+    argv = ["env", "PYTHONPATH=/manactl/src", "python3", "-m", "manactl", "release", twin]
+    releasing = vm.spawn(argv)
+    try:
+        eventually(lambda: _stat(vm, releasing.pid) == b"D", 60, what="a release that hangs")
+        assert status(vm)[2]["claim"]["synthetic"] == mode
+        vm.run(["kill", "-9", str(releasing.pid)])
+    finally:
+        vm.vmbus.set(mac, muted=False)
+    releasing.wait()
+    run(vm, "recover")
+    takes(vm, 2, "vf")
+    assert owners(vm) == {1: "ethernet", 2: "ethernet"}
+    if mode != "uio":  # test_uio.py compares what has other numbers
+        assert shown(vm) == before
+
+
 def completed(vm: Vm) -> str:
     """What bash is offered for `manactl claim --raw-qp `."""
     words = ["PYTHONPATH=/manactl/src", "_MANACTL_COMPLETE=bash_complete", "COMP_CWORD=3"]
